@@ -1,0 +1,32 @@
+//! What a guest is, and its clock.
+
+use crate::record;
+
+/// Bytes of a guest's name, padded with 0.
+pub const NAME_LEN: usize = 32;
+
+record! {
+    /// The guest's configuration: what a host must have to resume it.
+    pub struct Guest in guest_regs: Guest {
+        /// Its name: UTF-8, padded with 0.
+        name: [u8; NAME_LEN] = 0x01;
+        /// Guest-physical address of its RAM.
+        ram_base: u64 = 0x02;
+        /// Bytes of RAM: a multiple of 4096.
+        ram_size: u64 = 0x03;
+        /// Number of vCPUs, 1 to 8.
+        nr_vcpus: u8 = 0x04, reset 1;
+    }
+}
+
+record! {
+    /// The guest's time at the instant of the checkpoint. Never CNTVOFF, which is the host's.
+    pub struct Clock in clock: Clock {
+        /// CNTVCT_EL0: ticks of `cntfrq`.
+        cntvct: u64 = 0x01;
+        /// CNTFRQ_EL0, in Hz.
+        cntfrq: u64 = 0x02;
+        /// The host's wall time, in seconds since 1970; 0 where the host has no clock.
+        wall_time: u64 = 0x03;
+    }
+}

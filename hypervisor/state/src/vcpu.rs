@@ -1,0 +1,196 @@
+//! The registers of a vCPU outside its GIC.
+//!
+//! The world switch's assembly loads and stores these very structs; their field offsets are its
+//! contract. System registers carry the encoding of their MSR and MRS instructions as their id.
+
+use crate::{record, register::Vector};
+
+record! {
+    /// The general registers, and where the vCPU goes on.
+    pub struct Core in core_regs: VcpuCore {
+        /// X0 to X30.
+        x: [u64; 31] = 0x01;
+        /// The address of the next instruction.
+        pc: u64 = 0x02;
+        /// PSTATE, in the layout of SPSR_EL2.
+        pstate: u64 = 0x03;
+    }
+}
+
+record! {
+    /// FP and SIMD.
+    pub struct FpSimd in fp_simd: VcpuFp {
+        /// V0 to V31.
+        v: [Vector; 32] = 0x01;
+        /// FPSR.
+        fpsr: u32 = 0x02;
+        /// FPCR.
+        fpcr: u32 = 0x03;
+    }
+}
+
+/// The id of a system register: the encoding of its MSR and MRS instructions, op0 to op2.
+pub const fn sysreg(op0: u16, op1: u16, crn: u16, crm: u16, op2: u16) -> u16 {
+    op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
+}
+
+record! {
+    /// The system registers of EL1 and EL0, and the special registers behind them.
+    pub struct SystemRegisters in system: VcpuSystem {
+        /// SP_EL0.
+        sp_el0: u64 = sysreg(3, 0, 4, 1, 0);
+        /// SP_EL1.
+        sp_el1: u64 = sysreg(3, 4, 4, 1, 0);
+        /// ELR_EL1.
+        elr_el1: u64 = sysreg(3, 0, 4, 0, 1);
+        /// SPSR_EL1.
+        spsr_el1: u64 = sysreg(3, 0, 4, 0, 0);
+        /// SPSR_irq, of AArch32 at EL0, as the three that follow.
+        spsr_irq: u64 = sysreg(3, 4, 4, 3, 0);
+        /// SPSR_abt.
+        spsr_abt: u64 = sysreg(3, 4, 4, 3, 1);
+        /// SPSR_und.
+        spsr_und: u64 = sysreg(3, 4, 4, 3, 2);
+        /// SPSR_fiq.
+        spsr_fiq: u64 = sysreg(3, 4, 4, 3, 3);
+        /// SCTLR_EL1: MMU and caches off, little-endian, RES1 bits set.
+        sctlr_el1: u64 = sysreg(3, 0, 1, 0, 0), reset 0x30d0_0800;
+        /// ACTLR_EL1.
+        actlr_el1: u64 = sysreg(3, 0, 1, 0, 1);
+        /// CPACR_EL1.
+        cpacr_el1: u64 = sysreg(3, 0, 1, 0, 2);
+        /// TTBR0_EL1.
+        ttbr0_el1: u64 = sysreg(3, 0, 2, 0, 0);
+        /// TTBR1_EL1.
+        ttbr1_el1: u64 = sysreg(3, 0, 2, 0, 1);
+        /// TCR_EL1.
+        tcr_el1: u64 = sysreg(3, 0, 2, 0, 2);
+        /// AFSR0_EL1.
+        afsr0_el1: u64 = sysreg(3, 0, 5, 1, 0);
+        /// AFSR1_EL1.
+        afsr1_el1: u64 = sysreg(3, 0, 5, 1, 1);
+        /// ESR_EL1.
+        esr_el1: u64 = sysreg(3, 0, 5, 2, 0);
+        /// FAR_EL1.
+        far_el1: u64 = sysreg(3, 0, 6, 0, 0);
+        /// PAR_EL1.
+        par_el1: u64 = sysreg(3, 0, 7, 4, 0);
+        /// MAIR_EL1.
+        mair_el1: u64 = sysreg(3, 0, 10, 2, 0);
+        /// AMAIR_EL1.
+        amair_el1: u64 = sysreg(3, 0, 10, 3, 0);
+        /// VBAR_EL1.
+        vbar_el1: u64 = sysreg(3, 0, 12, 0, 0);
+        /// CONTEXTIDR_EL1.
+        contextidr_el1: u64 = sysreg(3, 0, 13, 0, 1);
+        /// TPIDR_EL1.
+        tpidr_el1: u64 = sysreg(3, 0, 13, 0, 4);
+        /// CSSELR_EL1.
+        csselr_el1: u64 = sysreg(3, 2, 0, 0, 0);
+        /// TPIDR_EL0.
+        tpidr_el0: u64 = sysreg(3, 3, 13, 0, 2);
+        /// TPIDRRO_EL0.
+        tpidrro_el0: u64 = sysreg(3, 3, 13, 0, 3);
+        /// DACR32_EL2.
+        dacr32_el2: u64 = sysreg(3, 4, 3, 0, 0);
+        /// IFSR32_EL2.
+        ifsr32_el2: u64 = sysreg(3, 4, 5, 0, 1);
+        /// FPEXC32_EL2.
+        fpexc32_el2: u64 = sysreg(3, 4, 5, 3, 0), reset 0x700;
+        /// CNTKCTL_EL1.
+        cntkctl_el1: u64 = sysreg(3, 0, 14, 1, 0);
+        /// CNTV_CTL_EL0; ISTATUS as it was when it was saved.
+        cntv_ctl_el0: u64 = sysreg(3, 3, 14, 3, 1);
+        /// CNTV_CVAL_EL0.
+        cntv_cval_el0: u64 = sysreg(3, 3, 14, 3, 2);
+        /// CNTP_CTL_EL0; ISTATUS as it was when it was saved.
+        cntp_ctl_el0: u64 = sysreg(3, 3, 14, 2, 1);
+        /// CNTP_CVAL_EL0, in the guest's physical time, which is its virtual time.
+        cntp_cval_el0: u64 = sysreg(3, 3, 14, 2, 2);
+    }
+}
+
+/// Breakpoints, and watchpoints, that the architecture has room for.
+pub const DEBUG_PAIRS: usize = 16;
+
+record! {
+    /// Self-hosted debug. Elements beyond what the CPU implements are 0.
+    pub struct Debug in debug: VcpuDebug {
+        /// MDSCR_EL1.
+        mdscr_el1: u64 = sysreg(2, 0, 0, 2, 2);
+        /// MDCCINT_EL1.
+        mdccint_el1: u64 = sysreg(2, 0, 0, 2, 0);
+        /// OSLSR_EL1.OSLK: 1 while the OS lock is locked, as it is at reset.
+        os_lock: u64 = sysreg(2, 0, 1, 1, 4), reset 1;
+        /// DBGBVR0_EL1 and on.
+        dbgbvr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 4);
+        /// DBGBCR0_EL1 and on.
+        dbgbcr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 5);
+        /// DBGWVR0_EL1 and on.
+        dbgwvr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 6);
+        /// DBGWCR0_EL1 and on.
+        dbgwcr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 7);
+    }
+}
+
+record! {
+    /// Whether the vCPU runs, as PSCI has it (DEN 0022, AFFINITY_INFO), and a pending virtual SError.
+    pub struct Power in power_regs: VcpuPower {
+        /// A [`PowerState`].
+        state: u8 = 0x01;
+        /// [`PowerState::OnPending`] and [`PowerState::Suspended`]: where it will be entered.
+        entry: u64 = 0x02;
+        /// What it will find in X0 there.
+        context_id: u64 = 0x03;
+        /// HCR_EL2.VSE: 1 while a virtual SError is pending.
+        serror_pending: u8 = 0x04;
+        /// VSESR_EL2: its syndrome.
+        serror_syndrome: u64 = 0x05;
+    }
+}
+
+/// The value of [`Power::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PowerState {
+    /// It runs, or waits in WFI.
+    On = 0,
+    /// It waits for CPU_ON.
+    Off = 1,
+    /// CPU_ON was called; it has not yet been entered.
+    OnPending = 2,
+    /// CPU_SUSPEND was called to a power-down state.
+    Suspended = 3,
+}
+
+record! {
+    /// What the guest sees of its CPU. A host that cannot present the same refuses the checkpoint.
+    pub struct Identity in identity: VcpuIdentity {
+        /// MIDR_EL1.
+        midr_el1: u64 = sysreg(3, 0, 0, 0, 0);
+        /// MPIDR_EL1.
+        mpidr_el1: u64 = sysreg(3, 0, 0, 0, 5);
+        /// REVIDR_EL1.
+        revidr_el1: u64 = sysreg(3, 0, 0, 0, 6);
+        /// CTR_EL0.
+        ctr_el0: u64 = sysreg(3, 3, 0, 0, 1);
+        /// DCZID_EL0.
+        dczid_el0: u64 = sysreg(3, 3, 0, 0, 7);
+        /// ID_AA64PFR0_EL1.
+        id_aa64pfr0_el1: u64 = sysreg(3, 0, 0, 4, 0);
+        /// ID_AA64PFR1_EL1.
+        id_aa64pfr1_el1: u64 = sysreg(3, 0, 0, 4, 1);
+        /// ID_AA64DFR0_EL1.
+        id_aa64dfr0_el1: u64 = sysreg(3, 0, 0, 5, 0);
+        /// ID_AA64ISAR0_EL1.
+        id_aa64isar0_el1: u64 = sysreg(3, 0, 0, 6, 0);
+        /// ID_AA64ISAR1_EL1.
+        id_aa64isar1_el1: u64 = sysreg(3, 0, 0, 6, 1);
+        /// ID_AA64MMFR0_EL1.
+        id_aa64mmfr0_el1: u64 = sysreg(3, 0, 0, 7, 0);
+        /// ID_AA64MMFR1_EL1.
+        id_aa64mmfr1_el1: u64 = sysreg(3, 0, 0, 7, 1);
+        /// ID_AA64MMFR2_EL1.
+        id_aa64mmfr2_el1: u64 = sysreg(3, 0, 0, 7, 2);
+    }
+}
