@@ -1,0 +1,399 @@
+//! Page tables of VMSAv8-64 with the 4 KiB granule and 39-bit addresses: the EL2 stage 1, and the
+//! guests' stage 2 (DDI 0487, D8). Both start at level 1, so one walker serves them.
+//!
+//! A table is only ever added to: what a range means never changes while it is in use, which would
+//! take break-before-make and TLB maintenance. Tables lie in memory that is mapped one to one.
+
+use core::ptr::NonNull;
+use tock_registers::fields::FieldValue;
+use tock_registers::{RegisterLongName, register_bitfields};
+
+/// Bytes of a page.
+pub const PAGE_SIZE: u64 = 4096;
+/// Bits of an address that a table translates.
+pub const ADDRESS_BITS: u32 = 39;
+/// [`Attributes::normal`] is this attribute of MAIR_EL2.
+pub const MAIR_NORMAL: u64 = 0;
+/// [`Attributes::device`] is this attribute of MAIR_EL2.
+pub const MAIR_DEVICE: u64 = 1;
+
+const ENTRIES: usize = 512;
+const LAST_LEVEL: u32 = 3;
+const OUTPUT_ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+
+register_bitfields! { u64,
+    /// What all descriptors share, D8.3.
+    DESCRIPTOR [
+        VALID OFFSET(0) NUMBITS(1) [],
+        /// Levels 1 and 2: a table; level 3: a page.
+        TABLE_OR_PAGE OFFSET(1) NUMBITS(1) []
+    ],
+    /// Lower and upper attributes in stage 1 of EL2, D8.3.
+    STAGE1 [
+        AttrIndx OFFSET(2) NUMBITS(3) [],
+        /// AP[1] is RES1 where only EL2 uses the regime; AP[2] makes it read-only.
+        AP OFFSET(6) NUMBITS(2) [
+            ReadWrite = 0b01,
+            ReadOnly = 0b11
+        ],
+        SH OFFSET(8) NUMBITS(2) [
+            InnerShareable = 0b11
+        ],
+        AF OFFSET(10) NUMBITS(1) [],
+        XN OFFSET(54) NUMBITS(1) []
+    ],
+    /// Lower and upper attributes in stage 2, D8.3.
+    STAGE2 [
+        MemAttr OFFSET(2) NUMBITS(4) [
+            DeviceNGnRE = 0b0001,
+            NormalWriteBack = 0b1111
+        ],
+        S2AP OFFSET(6) NUMBITS(2) [
+            ReadOnly = 0b01,
+            ReadWrite = 0b11
+        ],
+        SH OFFSET(8) NUMBITS(2) [
+            InnerShareable = 0b11
+        ],
+        AF OFFSET(10) NUMBITS(1) [],
+        XN OFFSET(54) NUMBITS(1) []
+    ]
+}
+
+/// What a range of memory is, and what may be done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes(u64);
+
+impl Attributes {
+    const fn of<R: RegisterLongName>(fields: FieldValue<u64, R>) -> Self {
+        Self(fields.value)
+    }
+
+    /// EL2's code.
+    pub fn code() -> Self {
+        Self::normal(STAGE1::AP::ReadOnly + STAGE1::XN::CLEAR)
+    }
+
+    /// EL2's constants.
+    pub fn read_only() -> Self {
+        Self::normal(STAGE1::AP::ReadOnly + STAGE1::XN::SET)
+    }
+
+    /// EL2's data.
+    pub fn data() -> Self {
+        Self::normal(STAGE1::AP::ReadWrite + STAGE1::XN::SET)
+    }
+
+    fn normal(access: FieldValue<u64, STAGE1::Register>) -> Self {
+        Self::of(
+            STAGE1::AttrIndx.val(MAIR_NORMAL)
+                + STAGE1::SH::InnerShareable
+                + STAGE1::AF::SET
+                + access,
+        )
+    }
+
+    /// A device of EL2's.
+    pub fn device() -> Self {
+        Self::of(
+            STAGE1::AttrIndx.val(MAIR_DEVICE)
+                + STAGE1::AP::ReadWrite
+                + STAGE1::AF::SET
+                + STAGE1::XN::SET,
+        )
+    }
+
+    /// A guest's RAM.
+    pub fn guest_ram() -> Self {
+        Self::of(
+            STAGE2::MemAttr::NormalWriteBack
+                + STAGE2::S2AP::ReadWrite
+                + STAGE2::SH::InnerShareable
+                + STAGE2::AF::SET,
+        )
+    }
+
+    /// A device that a guest reaches itself.
+    pub fn guest_device() -> Self {
+        Self::of(
+            STAGE2::MemAttr::DeviceNGnRE
+                + STAGE2::S2AP::ReadWrite
+                + STAGE2::AF::SET
+                + STAGE2::XN::SET,
+        )
+    }
+}
+
+/// One table of descriptors.
+#[repr(C, align(4096))]
+pub struct Table([u64; ENTRIES]);
+
+impl Table {
+    /// A table that maps nothing.
+    pub const EMPTY: Self = Self([0; ENTRIES]);
+}
+
+/// Where tables come from.
+///
+/// # Safety
+///
+/// `allocate` must return a [`Table::EMPTY`] that nothing else uses, at a physical address equal to
+/// its virtual one, and that stays valid for as long as the translation that it is given to.
+pub unsafe trait TableSource {
+    /// A fresh table, or nothing when memory is out.
+    fn allocate(&mut self) -> Option<NonNull<Table>>;
+}
+
+/// Why a range could not be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// An address or the length is no multiple of 4096.
+    Unaligned {
+        /// The address in the translation.
+        input: u64,
+        /// The physical address.
+        output: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// The range ends beyond [`ADDRESS_BITS`].
+    OutOfRange {
+        /// The first address past it.
+        end: u64,
+    },
+    /// Something is mapped there already.
+    Mapped {
+        /// The address that is.
+        input: u64,
+    },
+    /// No memory for a table.
+    OutOfMemory,
+}
+
+/// A translation.
+#[derive(Debug)]
+pub struct Translation {
+    root: NonNull<Table>,
+}
+
+// SAFETY: the tables belong to the translation alone; the table walker reads them on any core.
+unsafe impl Send for Translation {}
+
+impl Translation {
+    /// A translation that maps nothing.
+    pub fn new(tables: &mut impl TableSource) -> Result<Self, MapError> {
+        Ok(Self {
+            root: tables.allocate().ok_or(MapError::OutOfMemory)?,
+        })
+    }
+
+    /// The physical address of the first table, for TTBR0_EL2 or VTTBR_EL2.
+    pub fn root(&self) -> u64 {
+        self.root.as_ptr() as u64
+    }
+
+    /// Maps `input..input + len` to `output`, in the largest blocks that the alignment allows.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`]; a part of the range may then be mapped.
+    pub fn map(
+        &mut self,
+        tables: &mut impl TableSource,
+        input: u64,
+        output: u64,
+        len: u64,
+        attributes: Attributes,
+    ) -> Result<(), MapError> {
+        if (input | output | len) & (PAGE_SIZE - 1) != 0 {
+            return Err(MapError::Unaligned { input, output, len });
+        }
+        let end = input.saturating_add(len);
+        if end > 1 << ADDRESS_BITS {
+            return Err(MapError::OutOfRange { end });
+        }
+        let mut done = 0;
+        while done < len {
+            done += self.map_block(tables, input + done, output + done, len - done, attributes)?;
+        }
+        Ok(())
+    }
+
+    /// Maps one block or page and says how many bytes it covers.
+    fn map_block(
+        &mut self,
+        tables: &mut impl TableSource,
+        input: u64,
+        output: u64,
+        len: u64,
+        attributes: Attributes,
+    ) -> Result<u64, MapError> {
+        let mut table = self.root;
+        for level in 1..=LAST_LEVEL {
+            // SAFETY: 1. `table` is the root or was taken from a table descriptor, both of which came
+            // from a `TableSource` and are used by this translation alone, which is borrowed mutably.
+            // 2. The walker may read it meanwhile, but each store is one aligned doubleword.
+            let entry = unsafe { &mut table.as_mut().0[index(input, level)] };
+            let size = block_size(level);
+            if *entry == 0 && (input | output) & (size - 1) == 0 && len >= size {
+                let kind = if level == LAST_LEVEL {
+                    DESCRIPTOR::TABLE_OR_PAGE::SET
+                } else {
+                    DESCRIPTOR::TABLE_OR_PAGE::CLEAR
+                };
+                *entry = output | attributes.0 | (kind + DESCRIPTOR::VALID::SET).value;
+                return Ok(size);
+            }
+            if *entry == 0 && level < LAST_LEVEL {
+                let next = tables.allocate().ok_or(MapError::OutOfMemory)?;
+                *entry = next.as_ptr() as u64
+                    | (DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::VALID::SET).value;
+            } else if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(*entry) {
+                return Err(MapError::Mapped { input });
+            }
+            table = next_table(*entry);
+        }
+        unreachable!("the last level maps a page or returns an error")
+    }
+
+    /// The physical address behind `input`, if it is mapped.
+    pub fn translate(&self, input: u64) -> Option<u64> {
+        let mut table = self.root;
+        for level in 1..=LAST_LEVEL {
+            // SAFETY: as in `map_block`; the translation is borrowed, so nothing writes the table.
+            let entry = unsafe { table.as_ref().0[index(input, level)] };
+            if entry == 0 {
+                return None;
+            }
+            if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(entry) {
+                let offset = input & (block_size(level) - 1);
+                return Some((entry & OUTPUT_ADDRESS) + offset);
+            }
+            table = next_table(entry);
+        }
+        None
+    }
+}
+
+fn next_table(entry: u64) -> NonNull<Table> {
+    NonNull::new((entry & OUTPUT_ADDRESS) as *mut Table).expect("no table lies at address 0")
+}
+
+/// Bytes that one entry covers: 1 GiB, 2 MiB, 4 KiB.
+const fn block_size(level: u32) -> u64 {
+    PAGE_SIZE << (9 * (LAST_LEVEL - level))
+}
+
+const fn index(input: u64, level: u32) -> usize {
+    (input / block_size(level)) as usize % ENTRIES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::boxed::Box;
+
+    struct Leak {
+        left: usize,
+    }
+
+    // SAFETY: leaked boxes are used by nothing else, for ever; on a host "physical" is virtual.
+    unsafe impl TableSource for Leak {
+        fn allocate(&mut self) -> Option<NonNull<Table>> {
+            self.left = self.left.checked_sub(1)?;
+            Some(NonNull::from(Box::leak(Box::new(Table::EMPTY))))
+        }
+    }
+
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn a_range_is_mapped_in_the_largest_blocks_that_fit() {
+        let mut tables = Leak { left: 3 };
+        let mut map = Translation::new(&mut tables).unwrap();
+        map.map(
+            &mut tables,
+            GIB - 2 * MIB,
+            3 * GIB - 2 * MIB,
+            GIB + 2 * MIB + 4096,
+            Attributes::guest_ram(),
+        )
+        .expect_err("a page behind the GiB needs two more tables than there are");
+        let mut tables = Leak { left: 4 };
+        let mut map = Translation::new(&mut tables).unwrap();
+        map.map(
+            &mut tables,
+            GIB - 2 * MIB,
+            3 * GIB - 2 * MIB,
+            GIB + 2 * MIB,
+            Attributes::guest_ram(),
+        )
+        .unwrap();
+        assert_eq!(
+            tables.left, 2,
+            "one 2 MiB block in a table of its own, and one 1 GiB block"
+        );
+        assert_eq!(map.translate(GIB - 1), Some(3 * GIB - 1));
+        assert_eq!(map.translate(2 * GIB - 1), Some(4 * GIB - 1));
+        assert_eq!(map.translate(2 * GIB), None);
+        assert_eq!(map.translate(GIB - 2 * MIB - 1), None);
+    }
+
+    #[test]
+    fn what_is_mapped_is_never_mapped_again() {
+        let mut tables = Leak { left: 8 };
+        let mut map = Translation::new(&mut tables).unwrap();
+        map.map(&mut tables, 2 * MIB, 0, 2 * MIB, Attributes::data())
+            .unwrap();
+        let again = map.map(&mut tables, 2 * MIB + 4096, 0, 4096, Attributes::data());
+        assert_eq!(
+            again,
+            Err(MapError::Mapped {
+                input: 2 * MIB + 4096
+            })
+        );
+        map.map(&mut tables, 4096, 0, 4096, Attributes::data())
+            .unwrap();
+        let again = map.map(&mut tables, 0, 0, 8192, Attributes::data());
+        assert_eq!(again, Err(MapError::Mapped { input: 4096 }));
+    }
+
+    #[test]
+    fn unaligned_and_oversized_ranges_are_refused() {
+        let mut tables = Leak { left: 8 };
+        let mut map = Translation::new(&mut tables).unwrap();
+        assert_eq!(
+            map.map(&mut tables, 1, 0, 4096, Attributes::device()),
+            Err(MapError::Unaligned {
+                input: 1,
+                output: 0,
+                len: 4096
+            })
+        );
+        let end = 1 << ADDRESS_BITS;
+        assert_eq!(
+            map.map(&mut tables, end - 4096, 0, 8192, Attributes::device()),
+            Err(MapError::OutOfRange { end: end + 4096 })
+        );
+        assert_eq!(
+            Translation::new(&mut Leak { left: 0 }).err(),
+            Some(MapError::OutOfMemory)
+        );
+    }
+
+    #[test]
+    fn nothing_is_both_writable_and_executable_at_el2() {
+        let executable = |a: Attributes| a.0 & STAGE1::XN::SET.value == 0;
+        let writable =
+            |a: Attributes| a.0 & STAGE1::AP::ReadOnly.value == STAGE1::AP::ReadWrite.value;
+        assert!(executable(Attributes::code()) && !writable(Attributes::code()));
+        for data in [
+            Attributes::data(),
+            Attributes::read_only(),
+            Attributes::device(),
+        ] {
+            assert!(!executable(data));
+        }
+    }
+}

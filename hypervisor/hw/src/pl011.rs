@@ -1,0 +1,77 @@
+//! The machine's console: a PL011 UART (ARM DDI 0183G), as the firmware or QEMU has set it up.
+
+use crate::mmio::{Frame, Offset};
+use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::register_bitfields;
+
+register_bitfields! { u32,
+    /// 3.3.1.
+    UARTDR [
+        DATA OFFSET(0) NUMBITS(8) []
+    ],
+    /// 3.3.3.
+    UARTFR [
+        RXFE OFFSET(4) NUMBITS(1) [],
+        TXFF OFFSET(5) NUMBITS(1) []
+    ],
+    /// 3.3.8.
+    UARTCR [
+        UARTEN OFFSET(0) NUMBITS(1) [],
+        TXE OFFSET(8) NUMBITS(1) [],
+        RXE OFFSET(9) NUMBITS(1) []
+    ],
+    /// 3.3.10; UARTICR has the same layout.
+    UARTIMSC [
+        RXIM OFFSET(4) NUMBITS(1) [],
+        RTIM OFFSET(6) NUMBITS(1) []
+    ]
+}
+
+const DR: Offset<u32, UARTDR::Register> = Offset::new(0x000);
+const FR: Offset<u32, UARTFR::Register> = Offset::new(0x018);
+const CR: Offset<u32, UARTCR::Register> = Offset::new(0x030);
+const IMSC: Offset<u32, UARTIMSC::Register> = Offset::new(0x038);
+const ICR: Offset<u32> = Offset::new(0x044);
+
+/// A PL011. Its speed and format are left as they were found.
+#[derive(Clone, Copy, Debug)]
+pub struct Pl011 {
+    frame: Frame,
+}
+
+impl Pl011 {
+    /// Bytes of the frame.
+    pub const LEN: usize = 0x1000;
+
+    /// The UART in `frame`.
+    pub const fn new(frame: Frame) -> Self {
+        Self { frame }
+    }
+
+    /// Switches it on, with an interrupt for what is received.
+    pub fn init(&self) {
+        self.frame
+            .at(CR)
+            .write(UARTCR::UARTEN::SET + UARTCR::TXE::SET + UARTCR::RXE::SET);
+        self.frame.at(ICR).set(0x7ff);
+        self.frame
+            .at(IMSC)
+            .write(UARTIMSC::RXIM::SET + UARTIMSC::RTIM::SET);
+    }
+
+    /// Sends one byte; waits while the FIFO is full.
+    pub fn write(&self, byte: u8) {
+        while self.frame.at(FR).is_set(UARTFR::TXFF) {
+            core::hint::spin_loop();
+        }
+        self.frame.at(DR).write(UARTDR::DATA.val(byte.into()));
+    }
+
+    /// Takes one byte that was received, if there is one.
+    pub fn read(&self) -> Option<u8> {
+        if self.frame.at(FR).is_set(UARTFR::RXFE) {
+            return None;
+        }
+        Some(self.frame.at(DR).read(UARTDR::DATA) as u8)
+    }
+}

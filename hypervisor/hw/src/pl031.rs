@@ -1,0 +1,27 @@
+//! The machine's real-time clock, where it has one: a PL031 (ARM DDI 0224B).
+
+use crate::mmio::{Frame, Offset};
+use tock_registers::interfaces::Readable;
+
+const DR: Offset<u32> = Offset::new(0x000);
+
+/// A PL031, only ever read.
+#[derive(Clone, Copy, Debug)]
+pub struct Pl031 {
+    frame: Frame,
+}
+
+impl Pl031 {
+    /// Bytes of the frame.
+    pub const LEN: usize = 0x1000;
+
+    /// The clock in `frame`.
+    pub const fn new(frame: Frame) -> Self {
+        Self { frame }
+    }
+
+    /// Seconds since 1970.
+    pub fn seconds(&self) -> u32 {
+        self.frame.at(DR).get()
+    }
+}
