@@ -1,2 +1,13 @@
-//! Placeholder.
-#![no_std]
+//! Guests: what they are made of, what they do that the hardware does not, and how they are kept.
+//!
+//! Pure code over small traits, tested on the host. What it decides, `boot` carries out.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod archive;
+pub mod config;
+pub mod fdt;
+pub mod machine;
+pub mod magic;

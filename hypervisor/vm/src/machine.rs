@@ -1,0 +1,44 @@
+//! The guest's machine: QEMU's `virt` with `gic-version=2`, on every board.
+//!
+//! Where each thing is, for the device tree ([`crate::fdt`]), the loader ([`crate::image`]) and the
+//! emulation alike.
+
+/// Guest-physical address of the RAM.
+pub const RAM_BASE: u64 = 0x4000_0000;
+/// Memory comes in pieces of this size, stage 2's blocks.
+pub const RAM_UNIT: u64 = 2 << 20;
+/// The most RAM a guest may have: QEMU's limit, under which a 39-bit intermediate address suffices.
+pub const RAM_MAX: u64 = 255 << 30;
+/// The most vCPUs: one target bit each in GICD_ITARGETSR<n>.
+pub const MAX_VCPUS: u8 = 8;
+
+/// The distributor.
+pub const GICD_BASE: u64 = 0x0800_0000;
+/// Bytes of the distributor's window; its registers fill the first 4 KiB.
+pub const GICD_SIZE: u64 = 0x1_0000;
+/// The CPU interface: the physical GICV, mapped in stage 2.
+pub const GICC_BASE: u64 = 0x0801_0000;
+/// Bytes of the CPU interface: GICC_DIR is alone in its second page.
+pub const GICC_SIZE: u64 = 0x2000;
+
+/// The PL011 UART.
+pub const UART_BASE: u64 = 0x0900_0000;
+/// The PL031 clock.
+pub const RTC_BASE: u64 = 0x0901_0000;
+/// Bytes of the window of each PrimeCell.
+pub const PRIMECELL_SIZE: u64 = 0x1000;
+/// The PL011's shared peripheral interrupt: INTID 33.
+pub const UART_SPI: u32 = 1;
+/// The PL031's shared peripheral interrupt: INTID 34.
+pub const RTC_SPI: u32 = 2;
+
+/// The first virtio-mmio slot.
+pub const VIRTIO_BASE: u64 = 0x0a00_0000;
+/// Bytes from one slot to the next.
+pub const VIRTIO_STRIDE: u64 = 0x200;
+/// The first slot's shared peripheral interrupt.
+pub const VIRTIO_SPI: u32 = 16;
+
+/// The timers' private peripheral interrupts, as the Arm generic timer's binding orders them: secure physical,
+/// physical, virtual, hypervisor.
+pub const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];

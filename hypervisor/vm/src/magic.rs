@@ -1,0 +1,64 @@
+//! Names what a file's first bytes look like, for errors that say what was found instead.
+
+use core::fmt;
+
+/// What the first bytes of a file look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A known format, by name.
+    Known(&'static str),
+    /// No known format: its first bytes, and how many of them there are.
+    Unknown([u8; 4], usize),
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Found::Known(name) => out.write_str(name),
+            Found::Unknown(_, 0) => out.write_str("nothing"),
+            Found::Unknown(bytes, count) => {
+                out.write_str("bytes")?;
+                bytes
+                    .iter()
+                    .take(*count)
+                    .try_for_each(|byte| write!(out, " {byte:02x}"))
+            }
+        }
+    }
+}
+
+/// Formats that someone might take for an image or an archive, by how they begin.
+const KNOWN: [(&[u8], &str); 15] = [
+    (b"\x1f\x8b", "gzip data"),
+    (b"\xfd7zXZ\0", "xz data"),
+    (b"\x28\xb5\x2f\xfd", "zstd data"),
+    (b"\x02\x21\x4c\x18", "lz4 data"),
+    (b"\x04\x22\x4d\x18", "lz4 data"),
+    (b"BZh", "bzip2 data"),
+    (b"\x5d\0\0", "lzma data"),
+    (b"\x89LZO", "lzop data"),
+    (b"\x27\x05\x19\x56", "a U-Boot uImage"),
+    (b"\xd0\x0d\xfe\xed", "a device tree"),
+    (b"070701", "a cpio archive"),
+    (b"070702", "a cpio archive"),
+    (b"070707", "a cpio archive of the old format"),
+    (b"!<arch>", "an ar archive"),
+    (b"\x7fELF", "an ELF file"),
+];
+
+/// Says what `bytes` look like.
+pub fn identify(bytes: &[u8]) -> Found {
+    if let Some((_, name)) = KNOWN.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return Found::Known(name);
+    }
+    if bytes.starts_with(b"MZ") {
+        return Found::Known(match bytes.get(4..8) {
+            Some(b"zimg") => "a compressed EFI image (zboot)",
+            _ => "an EFI or DOS program",
+        });
+    }
+    let count = bytes.len().min(4);
+    let mut first = [0; 4];
+    first[..count].copy_from_slice(&bytes[..count]);
+    Found::Unknown(first, count)
+}
