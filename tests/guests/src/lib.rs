@@ -1,0 +1,36 @@
+//! What the bare-metal guests are made of.
+//!
+//! The guests run at EL1 on the machine of QEMU's `virt` with `gic-version=2`: there, and under Stasis, which
+//! must look the same to them.
+//!
+//! - [`workload`]: what `counter` does to its memory; pure, so that the host can foretell its hashes.
+//! - `runtime`: entry, stack, MMU, exception vectors, panic.
+//! - `exception`: the faults that a guest provokes on purpose, and its interrupts.
+//! - `mmio`: device registers, by single instructions that a hypervisor can emulate.
+//! - `sysreg`: system registers by name.
+//! - `uart`, `gic`, `timer`, `rtc`, `psci`: the machine's devices and its firmware.
+
+#![cfg_attr(target_os = "none", no_std)]
+
+pub mod workload;
+
+#[cfg(target_os = "none")]
+pub mod exception;
+#[cfg(target_os = "none")]
+pub mod gic;
+#[cfg(target_os = "none")]
+pub mod mmio;
+#[cfg(target_os = "none")]
+pub mod psci;
+#[cfg(target_os = "none")]
+pub mod rtc;
+#[cfg(target_os = "none")]
+pub mod runtime;
+#[cfg(target_os = "none")]
+#[macro_use]
+pub mod sysreg;
+#[cfg(target_os = "none")]
+pub mod timer;
+#[cfg(target_os = "none")]
+#[macro_use]
+pub mod uart;
