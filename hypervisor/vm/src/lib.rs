@@ -9,5 +9,6 @@ extern crate alloc;
 pub mod archive;
 pub mod config;
 pub mod fdt;
+pub mod image;
 pub mod machine;
 pub mod magic;

@@ -1,0 +1,241 @@
+//! Loads a guest: its image, its initial RAM disk and its device tree, where QEMU's `virt` puts them.
+//!
+//! An arm64 Linux `Image` goes by its header (Documentation/arch/arm64/booting.rst in the kernel), an ELF file by its
+//! segments' physical addresses, raw code to RAM + 0x8_0000. Nothing in a file is believed before it is checked against
+//! the guest's RAM. Compressed images are refused: EL2 is no place to unpack them.
+
+mod elf;
+mod linux;
+mod place;
+
+use core::ops::Range;
+
+use self::place::Layout;
+use crate::config::Kind;
+use crate::fdt;
+use crate::machine::RAM_BASE;
+use crate::magic::{self, Found};
+
+/// Where raw code goes, from the start of RAM.
+const RAW_OFFSET: usize = 0x8_0000;
+
+/// What a guest is made of.
+#[derive(Clone, Debug)]
+pub struct Parts<'a> {
+    /// The kernel or program.
+    pub image: &'a [u8],
+    /// How to load it; `None`: as it looks.
+    pub kind: Option<Kind>,
+    /// The initial RAM disk.
+    pub initrd: Option<&'a [u8]>,
+    /// The kernel's command line.
+    pub cmdline: &'a str,
+    /// Number of vCPUs.
+    pub vcpus: u8,
+    /// Number of virtio-mmio slots with a device behind them.
+    pub virtio_slots: u32,
+}
+
+/// A guest that is ready to start. All addresses are guest-physical.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// How the image was loaded.
+    pub kind: Kind,
+    /// Where the first vCPU starts.
+    pub entry: u64,
+    /// Its X0: the device tree's address. Its other registers are 0.
+    pub x0: u64,
+    /// What the image takes, its uninitialised data included where its format tells.
+    pub image: Range<u64>,
+    /// Where the initial RAM disk is.
+    pub initrd: Option<Range<u64>>,
+    /// Where the device tree is.
+    pub dtb: Range<u64>,
+}
+
+/// What can be wrong with a guest's image, or with the room for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// No bytes at all.
+    #[error("{0} is empty")]
+    Empty(&'static str),
+    /// It does not look like anything that can be loaded.
+    #[error(
+        "it is no arm64 Image and no ELF file: it begins with {0} (say kind = \"raw\" if it is bare code)"
+    )]
+    Unknown(Found),
+    /// It is not of the kind that was asked for.
+    #[error("it is not of kind \"{kind}\": found {found}")]
+    OtherKind {
+        /// What was asked for.
+        kind: Kind,
+        /// What it looks like.
+        found: Found,
+    },
+    /// It is for a processor in big-endian mode.
+    #[error("it is big-endian; only little-endian guests are loaded")]
+    BigEndian,
+    /// An ELF file for another architecture.
+    #[error(
+        "it is an ELF file for machine {machine} of {bits} bits, not for AArch64 (183, 64 bits)"
+    )]
+    OtherMachine {
+        /// Its `e_machine`.
+        machine: u16,
+        /// 32 or 64.
+        bits: u8,
+    },
+    /// An ELF file that is no program.
+    #[error("it is an ELF file of type {0}, not an executable (2 or 3)")]
+    NotExecutable(u16),
+    /// A header or a segment points behind the end of the file, or contradicts itself.
+    #[error("the ELF file is damaged or cut short: {0}")]
+    Elf(&'static str),
+    /// There are more segments than any linker makes.
+    #[error("the ELF file has {found} segments, {limit} at most are loaded")]
+    TooManySegments {
+        /// How many there are.
+        found: usize,
+        /// How many may be.
+        limit: usize,
+    },
+    /// A segment that is not in the guest's RAM.
+    #[error(
+        "its segment at {start:#x} of {size:#x} bytes is outside the guest's RAM, {ram_start:#x} to {ram_end:#x}"
+    )]
+    SegmentOutsideRam {
+        /// Its physical address.
+        start: u64,
+        /// Its size in memory.
+        size: u64,
+        /// The first address of RAM.
+        ram_start: u64,
+        /// The first address behind it.
+        ram_end: u64,
+    },
+    /// An entry point that is not in the guest's RAM.
+    #[error(
+        "its entry point {entry:#x} is outside the guest's RAM, {ram_start:#x} to {ram_end:#x}"
+    )]
+    EntryOutsideRam {
+        /// The entry point.
+        entry: u64,
+        /// The first address of RAM.
+        ram_start: u64,
+        /// The first address behind it.
+        ram_end: u64,
+    },
+    /// The guest's RAM has no room for it.
+    #[error("{what} does not fit: it needs {needed} bytes of RAM, and {available} are there")]
+    DoesNotFit {
+        /// The image, the initrd or the device tree.
+        what: &'static str,
+        /// Bytes it needs; for an image, from the start of RAM.
+        needed: u64,
+        /// Bytes that are there in one piece.
+        available: u64,
+    },
+}
+
+/// An image in RAM: offsets from its start.
+#[derive(Debug)]
+struct Loaded {
+    image: Range<usize>,
+    entry: usize,
+}
+
+/// Loads a guest into its RAM, which must be all zeros.
+pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
+    let kind = kind_of(parts)?;
+    let Loaded { image, entry } = match kind {
+        Kind::Linux => linux::load(ram, parts.image)?,
+        Kind::Elf => elf::load(ram, parts.image)?,
+        Kind::Raw => load_raw(ram, parts.image)?,
+    };
+    let mut layout = Layout::new(ram.len(), image.clone());
+    let initrd = match parts.initrd {
+        Some([]) => return Err(ImageError::Empty("the initrd")),
+        Some(initrd) => {
+            let range = layout.initrd(initrd.len())?;
+            ram[range.clone()].copy_from_slice(initrd);
+            Some(addresses(range))
+        }
+        None => None,
+    };
+    let dtb = fdt::generate(&fdt::Machine {
+        ram_size: ram.len() as u64,
+        vcpus: parts.vcpus,
+        bootargs: parts.cmdline,
+        initrd: initrd.clone(),
+        virtio_slots: parts.virtio_slots,
+    });
+    let range = layout.device_tree(dtb.len(), kind)?;
+    ram[range.clone()].copy_from_slice(&dtb);
+    let dtb = addresses(range);
+    let entry = RAM_BASE + entry as u64;
+    Ok(Boot {
+        kind,
+        entry,
+        x0: dtb.start,
+        image: addresses(image),
+        initrd,
+        dtb,
+    })
+}
+
+fn addresses(offsets: Range<usize>) -> Range<u64> {
+    RAM_BASE + offsets.start as u64..RAM_BASE + offsets.end as u64
+}
+
+/// Which way to load the image: as it was asked for, unless the file says it cannot be that.
+fn kind_of(parts: &Parts<'_>) -> Result<Kind, ImageError> {
+    let Parts { image, kind, .. } = *parts;
+    if image.is_empty() {
+        return Err(ImageError::Empty("the image"));
+    }
+    let found = magic::identify(image);
+    let looks_like = if linux::is_image(image) {
+        Some(Kind::Linux)
+    } else if elf::is_elf(image) {
+        Some(Kind::Elf)
+    } else {
+        None
+    };
+    match (kind, looks_like) {
+        (None, Some(kind)) => Ok(kind),
+        (None, None) => Err(ImageError::Unknown(found)),
+        // An Image is bare code too: its header begins with a branch.
+        (Some(Kind::Raw), Some(Kind::Linux)) => Ok(Kind::Raw),
+        (Some(Kind::Raw), None) if matches!(found, Found::Unknown(..)) => Ok(Kind::Raw),
+        (Some(kind), Some(other)) if kind == other => Ok(kind),
+        (Some(kind), Some(Kind::Linux)) => Err(ImageError::OtherKind {
+            kind,
+            found: Found::Known("an arm64 Image"),
+        }),
+        (Some(kind), _) => Err(ImageError::OtherKind { kind, found }),
+    }
+}
+
+fn load_raw(ram: &mut [u8], image: &[u8]) -> Result<Loaded, ImageError> {
+    let range = in_ram(ram.len(), RAW_OFFSET as u64, image.len() as u64)?;
+    ram[range.clone()].copy_from_slice(image);
+    Ok(Loaded {
+        entry: range.start,
+        image: range,
+    })
+}
+
+/// The range of an image that goes to `offset`, if the RAM is large enough.
+fn in_ram(ram_size: usize, offset: u64, size: u64) -> Result<Range<usize>, ImageError> {
+    let needed = offset.saturating_add(size);
+    if needed > ram_size as u64 {
+        let available = ram_size as u64;
+        return Err(ImageError::DoesNotFit {
+            what: "the image",
+            needed,
+            available,
+        });
+    }
+    // Both are at most `ram_size`, and so are within a usize.
+    Ok(offset as usize..needed as usize)
+}

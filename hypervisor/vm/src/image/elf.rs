@@ -1,0 +1,125 @@
+//! A 64-bit little-endian ELF file for AArch64: its loadable segments go to their physical addresses.
+
+use core::ops::Range;
+
+use object::LittleEndian;
+use object::elf::{self, FileHeader64, Ident, ProgramHeader64};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+
+use super::{ImageError, Loaded};
+use crate::machine::RAM_BASE;
+
+/// A linker makes a handful. The limit bounds the work that a crafted file can cause.
+const MAX_SEGMENTS: usize = 64;
+
+const CLASS: usize = 4;
+const DATA: usize = 5;
+const MACHINE: Range<usize> = 18..20;
+
+pub(super) fn is_elf(file: &[u8]) -> bool {
+    file.starts_with(&elf::ELFMAG)
+}
+
+/// Loads a file that [`is_elf`].
+pub(super) fn load(ram: &mut [u8], file: &[u8]) -> Result<Loaded, ImageError> {
+    let header = header(file)?;
+    let segments = header
+        .program_headers(LittleEndian, file)
+        .map_err(|_| ImageError::Elf("its program headers are not all there"))?;
+    let loadable = || {
+        segments.iter().filter(|segment| {
+            segment.p_type(LittleEndian) == elf::PT_LOAD && segment.p_memsz(LittleEndian) > 0
+        })
+    };
+    let found = loadable().count();
+    if found == 0 {
+        return Err(ImageError::Elf("it has no segment to load"));
+    }
+    if found > MAX_SEGMENTS {
+        return Err(ImageError::TooManySegments {
+            found,
+            limit: MAX_SEGMENTS,
+        });
+    }
+    let (mut low, mut high) = (usize::MAX, 0);
+    let mut entry = header.e_entry(LittleEndian);
+    for segment in loadable() {
+        let range = load_segment(ram, file, segment)?;
+        (low, high) = (low.min(range.start), high.max(range.end));
+        // A kernel linked at virtual addresses names its entry there too; it starts with the MMU off. So does QEMU.
+        let into = header
+            .e_entry(LittleEndian)
+            .checked_sub(segment.p_vaddr(LittleEndian));
+        if let Some(into) = into.filter(|&into| into < segment.p_memsz(LittleEndian)) {
+            entry = segment.p_paddr(LittleEndian) + into;
+        }
+    }
+    let (ram_start, ram_end) = (RAM_BASE, RAM_BASE + ram.len() as u64);
+    if !(ram_start..ram_end).contains(&entry) {
+        return Err(ImageError::EntryOutsideRam {
+            entry,
+            ram_start,
+            ram_end,
+        });
+    }
+    Ok(Loaded {
+        image,
+        entry: (entry - RAM_BASE) as usize,
+    })
+}
+
+fn header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, ImageError> {
+    let damaged = ImageError::Elf("its header is not all there");
+    if file.len() < size_of::<Ident>() + 4 {
+        return Err(damaged);
+    }
+    if file[DATA] == elf::ELFDATA2MSB.0 {
+        return Err(ImageError::BigEndian);
+    }
+    let bits = if file[CLASS] == elf::ELFCLASS64.0 {
+        64
+    } else {
+        32
+    };
+    let machine = u16::from_le_bytes([file[MACHINE.start], file[MACHINE.start + 1]]);
+    if bits != 64 || machine != elf::EM_AARCH64.0 {
+        return Err(ImageError::OtherMachine { machine, bits });
+    }
+    let header = FileHeader64::parse(file).map_err(|_| damaged)?;
+    match header.e_type(LittleEndian) {
+        elf::ET_EXEC | elf::ET_DYN => Ok(header),
+        other => Err(ImageError::NotExecutable(other.0)),
+    }
+}
+
+fn load_segment(
+    ram: &mut [u8],
+    file: &[u8],
+    segment: &ProgramHeader64<LittleEndian>,
+) -> Result<Range<usize>, ImageError> {
+    let data = segment
+        .data(LittleEndian, file)
+        .map_err(|_| ImageError::Elf("a segment lies behind the end of the file"))?;
+    let (start, size) = (segment.p_paddr(LittleEndian), segment.p_memsz(LittleEndian));
+    if data.len() as u64 > size {
+        return Err(ImageError::Elf(
+            "a segment is larger in the file than in memory",
+        ));
+    }
+    let (ram_start, ram_end) = (RAM_BASE, RAM_BASE + ram.len() as u64);
+    if start < ram_start || start.checked_add(size).is_none_or(|end| end > ram_end) {
+        return Err(ImageError::SegmentOutsideRam {
+            start,
+            size,
+            ram_start,
+            ram_end,
+        });
+    }
+    let start = (start - RAM_BASE) as usize;
+    let range = start..start + size as usize;
+    let (contents, zeros) = ram[range.clone()].split_at_mut(data.len());
+    contents.copy_from_slice(data);
+    // Only here could an earlier segment have written: RAM is all zeros.
+    zeros.fill(0);
+    Ok(range)
+}
