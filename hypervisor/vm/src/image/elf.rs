@@ -63,7 +63,7 @@ pub(super) fn load(ram: &mut [u8], file: &[u8]) -> Result<Loaded, ImageError> {
         });
     }
     Ok(Loaded {
-        image,
+        image: low..high,
         entry: (entry - RAM_BASE) as usize,
     })
 }
