@@ -1,2 +1,34 @@
-//! Placeholder.
-#![no_std]
+//! Checkpoints on a partition of a block device, kept so that power may fail at any instant.
+//!
+//! - [`block`]: the seam to a disk, and a disk in memory for tests.
+//! - [`partition`]: finds the store's partition, in a [`gpt`] or an [`mbr`].
+//! - [`store`]: formats, opens, lists, deletes; [`Writer`] adds a checkpoint, [`Reader`] reads one.
+//! - [`catalog`]: which checkpoints there are and where; [`layout`]: how all that stands on the disk.
+//! - [`space`]: which blocks are free.
+//!
+//! `docs/store.md` specifies the layout for whoever wants to write a reader of their own.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod block;
+pub mod catalog;
+pub mod error;
+pub mod gpt;
+pub mod layout;
+pub mod mbr;
+pub mod partition;
+pub mod reader;
+pub mod space;
+pub mod store;
+pub mod writer;
+
+pub use block::{BlockDevice, RamDisk, SECTOR};
+pub use catalog::{Checkpoint, Which};
+pub use error::Error;
+pub use partition::Partition;
+pub use reader::Reader;
+pub use store::{Store, Usage};
+pub use writer::Writer;

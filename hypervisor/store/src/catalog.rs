@@ -1,0 +1,304 @@
+//! The catalog: which checkpoints there are, and where. In memory here, on the disk in a slot.
+//!
+//! What stands in a slot is an allegation: [`Catalog::check`] believes none of it before every rule
+//! of `docs/store.md` was seen to hold, and its work is bounded by the size of a slot.
+
+use crate::error::Error;
+use crate::layout::{
+    BLOCK, CatalogHeader, Entry, EntryExtent, MAX_CHECKPOINTS, MAX_EXTENTS, NAME_LEN, checksum,
+};
+use crate::space::{Extent, Extents};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use arrayvec::ArrayString;
+use core::fmt::{Debug, Display};
+use core::ops::Range;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+/// A checkpoint in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its number, never given out again.
+    pub number: u64,
+    /// Its name. Several may have the same; it then stands for the newest.
+    pub name: ArrayString<NAME_LEN>,
+    /// Its bytes.
+    pub length: u64,
+    /// When it was begun: seconds since 1970, or 0 where the host has no clock.
+    pub created: u64,
+    /// Where it stands.
+    pub(crate) extents: Extents,
+}
+
+/// What a person calls a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which<'a> {
+    /// The one with this number.
+    Number(u64),
+    /// The newest with this name.
+    Name(&'a str),
+}
+
+impl<'a> From<&'a str> for Which<'a> {
+    /// A number if it reads as one (no name does).
+    fn from(text: &'a str) -> Self {
+        match text.parse() {
+            Ok(number) => Self::Number(number),
+            Err(_) => Self::Name(text),
+        }
+    }
+}
+
+impl From<u64> for Which<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl Display for Which<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) => write!(f, "{name:?}"),
+        }
+    }
+}
+
+/// A name if `text` may be one. It can be typed at a console and printed to it, and is no number.
+pub fn valid_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
+    let forbidden = |c: char| c.is_control() || c.is_whitespace();
+    if text.is_empty() || text.contains(forbidden) || text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    ArrayString::from(text).ok()
+}
+
+/// The checkpoints of a store in one generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Catalog {
+    pub generation: u64,
+    pub next_number: u64,
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+impl Catalog {
+    /// The catalog of a new store.
+    pub fn new() -> Self {
+        Self {
+            generation: 1,
+            next_number: 1,
+            checkpoints: Vec::new(),
+        }
+    }
+
+    /// Every extent in use.
+    pub fn extents(&self) -> impl Iterator<Item = Extent> {
+        self.checkpoints
+            .iter()
+            .flat_map(|checkpoint| checkpoint.extents.iter().copied())
+    }
+
+    /// The checkpoint that `which` means.
+    pub fn find<E: Display + Debug>(&self, which: Which<'_>) -> Result<&Checkpoint, Error<E>> {
+        let found = match which {
+            Which::Number(number) => self.checkpoints.iter().find(|c| c.number == number),
+            Which::Name(name) => {
+                let named = self.checkpoints.iter().filter(|c| c.name.as_str() == name);
+                named.max_by_key(|c| c.number)
+            }
+        };
+        found.ok_or_else(|| Error::NoSuchCheckpoint {
+            which: format!("{which}"),
+        })
+    }
+
+    /// What to write to a slot: header and entries, to a whole number of sectors.
+    pub fn encode(&self) -> Vec<u8> {
+        let used = size_of::<CatalogHeader>() + self.checkpoints.len() * size_of::<Entry>();
+        let mut bytes = vec![0; used.next_multiple_of(crate::block::SECTOR)];
+        let mut header = CatalogHeader {
+            magic: CatalogHeader::MAGIC,
+            crc: 0.into(),
+            count: (self.checkpoints.len() as u32).into(),
+            generation: self.generation.into(),
+            next_number: self.next_number.into(),
+            reserved: [0; 96],
+        };
+        let (head, entries) = bytes.split_at_mut(size_of::<CatalogHeader>());
+        head.copy_from_slice(header.as_bytes());
+        for (bytes, checkpoint) in entries
+            .chunks_exact_mut(size_of::<Entry>())
+            .zip(&self.checkpoints)
+        {
+            bytes.copy_from_slice(encode_entry(checkpoint).as_bytes());
+        }
+        header.crc = checksum(&bytes[..used]).into();
+        bytes[..size_of::<CatalogHeader>()].copy_from_slice(header.as_bytes());
+        bytes
+    }
+}
+
+fn encode_entry(checkpoint: &Checkpoint) -> Entry {
+    let mut entry = Entry::new_zeroed();
+    entry.number = checkpoint.number.into();
+    entry.length = checkpoint.length.into();
+    entry.created = checkpoint.created.into();
+    entry.extent_count = (checkpoint.extents.len() as u32).into();
+    entry.name[..checkpoint.name.len()].copy_from_slice(checkpoint.name.as_bytes());
+    for (stored, extent) in entry.extents.iter_mut().zip(&checkpoint.extents) {
+        *stored = EntryExtent {
+            first: extent.first.into(),
+            blocks: extent.blocks.into(),
+        };
+    }
+    entry
+}
+
+/// A slot whose checksum is right: written whole, but not yet believed.
+#[derive(Debug)]
+pub(crate) struct IntactSlot<'a> {
+    header: CatalogHeader,
+    entries: &'a [Entry],
+}
+
+impl<'a> IntactSlot<'a> {
+    /// None if the slot was never written, or not wholly.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (header, rest) = CatalogHeader::read_from_prefix(bytes).ok()?;
+        if header.magic != CatalogHeader::MAGIC {
+            return None;
+        }
+        let count = header.count.get() as usize;
+        let (entries, _) = <[Entry]>::ref_from_prefix_with_elems(rest, count).ok()?;
+        let used = size_of::<CatalogHeader>() + size_of_val(entries);
+        let intact = checksum(bytes.get(..used)?) == header.crc.get();
+        intact.then_some(Self { header, entries })
+    }
+
+    /// Of two intact slots, the one with the larger generation holds.
+    pub fn generation(&self) -> u64 {
+        self.header.generation.get()
+    }
+
+    /// The catalog, if it keeps every rule. `data` are the blocks that checkpoints may stand in.
+    pub fn check<E: Display + Debug>(&self, data: Range<u32>) -> Result<Catalog, Error<E>> {
+        let next_number = self.header.next_number.get();
+        let mut checkpoints = Vec::with_capacity(self.entries.len());
+        for entry in self.entries {
+            checkpoints.push(check_entry(entry, next_number, &data)?);
+        }
+        let catalog = Catalog {
+            generation: self.generation(),
+            next_number,
+            checkpoints,
+        };
+        check_numbers(&catalog)?;
+        check_overlaps(&catalog)?;
+        Ok(catalog)
+    }
+}
+
+fn check_entry<E: Display + Debug>(
+    entry: &Entry,
+    next: u64,
+    data: &Range<u32>,
+) -> Result<Checkpoint, Error<E>> {
+    let number = entry.number.get();
+    if number == 0 || number >= next {
+        return Err(Error::NumberNotIssued { number, next });
+    }
+    let name = stored_name(&entry.name).ok_or(Error::StoredNameInvalid { number })?;
+    let found = entry.extent_count.get();
+    let stored = entry
+        .extents
+        .get(..found as usize)
+        .ok_or(Error::TooManyExtents { number, found })?;
+
+    let mut extents = Extents::new();
+    let mut blocks = 0u64;
+    for extent in stored {
+        let extent = Extent {
+            first: extent.first.get(),
+            blocks: extent.blocks.get(),
+        };
+        let end = extent.first.checked_add(extent.blocks);
+        if extent.blocks == 0 || extent.first < data.start || end.is_none_or(|end| end > data.end) {
+            return Err(Error::ExtentOutside {
+                number,
+                first: extent.first,
+                blocks: extent.blocks,
+                from: data.start,
+                to: data.end,
+            });
+        }
+        blocks += u64::from(extent.blocks);
+        extents.push(extent);
+    }
+    let length = entry.length.get();
+    if length.div_ceil(BLOCK as u64) != blocks {
+        return Err(Error::LengthMismatch {
+            number,
+            length,
+            blocks,
+        });
+    }
+    Ok(Checkpoint {
+        number,
+        name,
+        length,
+        created: entry.created.get(),
+        extents,
+    })
+}
+
+fn stored_name(bytes: &[u8; NAME_LEN]) -> Option<ArrayString<NAME_LEN>> {
+    let len = bytes.iter().position(|&b| b == 0).unwrap_or(NAME_LEN);
+    let (name, padding) = bytes.split_at(len);
+    if padding.iter().any(|&b| b != 0) {
+        return None;
+    }
+    valid_name(core::str::from_utf8(name).ok()?)
+}
+
+fn check_numbers<E: Display + Debug>(catalog: &Catalog) -> Result<(), Error<E>> {
+    let mut numbers: Vec<u64> = catalog.checkpoints.iter().map(|c| c.number).collect();
+    numbers.sort_unstable();
+    match numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::DuplicateNumber { number: pair[0] }),
+        None => Ok(()),
+    }
+}
+
+fn check_overlaps<E: Display + Debug>(catalog: &Catalog) -> Result<(), Error<E>> {
+    let mut claims: Vec<(Extent, u64)> = Vec::with_capacity(catalog.checkpoints.len());
+    for checkpoint in &catalog.checkpoints {
+        claims.extend(checkpoint.extents.iter().map(|&e| (e, checkpoint.number)));
+    }
+    claims.sort_unstable();
+    for pair in claims.windows(2) {
+        let ((before, number), (after, other)) = (pair[0], pair[1]);
+        // Both lie within the store, so the sum does not overflow.
+        if before.first + before.blocks > after.first {
+            return Err(Error::ExtentsOverlap {
+                number,
+                other,
+                block: after.first,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A name as [`Error::NameInvalid`] shows it: cut short, for it may be anything.
+pub(crate) fn shown(name: &str) -> String {
+    let cut: String = name.chars().take(40).collect();
+    if cut.len() < name.len() {
+        cut + "..."
+    } else {
+        name.to_string()
+    }
+}
+
+const _: () = assert!(MAX_CHECKPOINTS * MAX_EXTENTS < u16::MAX as usize);

@@ -1,0 +1,237 @@
+//! Everything that can go wrong with a store, each in words that name it.
+
+use crate::layout::{BLOCK, MAX_CHECKPOINTS, VERSION};
+use crate::{gpt, mbr};
+use alloc::string::String;
+use core::fmt::{Debug, Display};
+
+/// Why a store, or something in it, can't be used. `E` is the device's own error.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error<E: Display + Debug> {
+    /// The device failed.
+    #[error("the disk failed {doing} at sector {lba}: {error}")]
+    Device {
+        /// "reading", "writing" or "flushing".
+        doing: &'static str,
+        /// The first sector of the request.
+        lba: u64,
+        /// What the device says.
+        error: E,
+    },
+
+    /// Sector 0 is no MBR and there is no GPT.
+    #[error("the disk has no partition table (neither a GPT nor an MBR)")]
+    NoPartitionTable,
+    /// A GPT is announced, but both copies of it are damaged.
+    #[error("the disk's GPT is damaged: {primary}, and {backup}")]
+    GptDamaged {
+        /// What is wrong with the copy at the start of the disk.
+        primary: gpt::Fault,
+        /// What is wrong with the copy at its end.
+        backup: gpt::Fault,
+    },
+    /// No partition has the type of a Stasis store.
+    #[error(
+        "the disk has no Stasis partition (GPT type {guid}, MBR type {mbr:#04x})",
+        guid = gpt::STASIS_TYPE,
+        mbr = mbr::STASIS_TYPE
+    )]
+    NoStasisPartition,
+    /// The partition table describes a partition that can't be.
+    #[error(
+        "the Stasis partition (sectors {first}..={last}) does not lie on the disk of {disk} sectors"
+    )]
+    PartitionOutsideDisk {
+        /// Its first sector.
+        first: u64,
+        /// Its last sector.
+        last: u64,
+        /// Sectors of the disk.
+        disk: u64,
+    },
+    /// There is no room for even an empty store.
+    #[error("a partition of {bytes} bytes is too small for a store: it takes {needed} at least")]
+    PartitionTooSmall {
+        /// Bytes of the partition.
+        bytes: u64,
+        /// Bytes that it takes.
+        needed: u64,
+    },
+    /// A disk too small for the partitions that it is to have.
+    #[error("partition {index} (sectors {first}..={last}) does not fit into sectors {from}..={to}")]
+    BadPartition {
+        /// Its place in the list.
+        index: usize,
+        /// Its first sector.
+        first: u64,
+        /// Its last sector.
+        last: u64,
+        /// The first sector that a partition may have.
+        from: u64,
+        /// The last sector that a partition may have.
+        to: u64,
+    },
+    /// Two partitions that are to be made share sectors.
+    #[error("partitions {index} and {other} overlap")]
+    PartitionsOverlap {
+        /// One of them.
+        index: usize,
+        /// The other.
+        other: usize,
+    },
+
+    /// No store was ever made in the partition.
+    #[error("the Stasis partition holds no store yet: `store format` makes one")]
+    Unformatted,
+    /// The superblock's checksum is wrong.
+    #[error(
+        "the store's superblock is damaged (checksum {stored:#010x}, expected {computed:#010x})"
+    )]
+    SuperblockDamaged {
+        /// The checksum that it states.
+        stored: u32,
+        /// The checksum that it has.
+        computed: u32,
+    },
+    /// Made by another version of Stasis.
+    #[error("the store has version {found}; this Stasis knows version {VERSION}")]
+    UnsupportedVersion {
+        /// The version that the superblock states.
+        found: u32,
+    },
+    /// The partition shrank, or was never the store's.
+    #[error("the store needs {store} bytes but its partition has {partition}")]
+    StoreOutsidePartition {
+        /// Bytes that the superblock states.
+        store: u64,
+        /// Bytes of the partition.
+        partition: u64,
+    },
+    /// Neither catalog slot has the right checksum.
+    #[error("both copies of the store's catalog are damaged")]
+    CatalogDamaged,
+    /// A checkpoint whose number was not given out yet.
+    #[error("the catalog has checkpoint {number}, but the next number to give out is {next}")]
+    NumberNotIssued {
+        /// Its number.
+        number: u64,
+        /// The number that a new checkpoint would get.
+        next: u64,
+    },
+    /// A number that stands twice.
+    #[error("the catalog has two checkpoints {number}")]
+    DuplicateNumber {
+        /// The number.
+        number: u64,
+    },
+    /// A stored name that breaks the rules.
+    #[error("the name of checkpoint {number} in the catalog is not valid")]
+    StoredNameInvalid {
+        /// Its number.
+        number: u64,
+    },
+    /// More pieces than an entry can have.
+    #[error("checkpoint {number} claims {found} extents")]
+    TooManyExtents {
+        /// Its number.
+        number: u64,
+        /// The number of extents that it states.
+        found: u32,
+    },
+    /// A piece that is empty, or beyond the store.
+    #[error("checkpoint {number} claims blocks {first}+{blocks}; the data blocks are {from}..{to}")]
+    ExtentOutside {
+        /// Its number.
+        number: u64,
+        /// First block of the extent.
+        first: u32,
+        /// Its number of blocks.
+        blocks: u32,
+        /// First data block.
+        from: u32,
+        /// The end of the data blocks.
+        to: u32,
+    },
+    /// Length and pieces that don't agree.
+    #[error("checkpoint {number} claims {length} bytes in {blocks} blocks of {BLOCK}")]
+    LengthMismatch {
+        /// Its number.
+        number: u64,
+        /// The length that it states.
+        length: u64,
+        /// Blocks in its extents.
+        blocks: u64,
+    },
+    /// A block that two pieces claim.
+    #[error("checkpoints {number} and {other} both claim block {block}")]
+    ExtentsOverlap {
+        /// One checkpoint.
+        number: u64,
+        /// The other, or the same.
+        other: u64,
+        /// The first block that both claim.
+        block: u32,
+    },
+
+    /// Not enough room.
+    #[error("the store is full: {needed} bytes needed, {free} free; at most {largest} would fit")]
+    Full {
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes free in all.
+        free: u64,
+        /// The largest checkpoint that would fit: less than `free` where the gaps are many.
+        largest: u64,
+    },
+    /// Every entry of the catalog is taken.
+    #[error("the store has {MAX_CHECKPOINTS} checkpoints and can't have more: delete one")]
+    TooManyCheckpoints,
+    /// A counter came to its end, which only a forged store can bring about.
+    #[error("the store's {counter} are used up")]
+    Exhausted {
+        /// "checkpoint numbers" or "generations".
+        counter: &'static str,
+    },
+    /// A name that a checkpoint can't have.
+    #[error(
+        "{name:?} can't be a checkpoint's name: 1 to 32 bytes without white space, not a number alone"
+    )]
+    NameInvalid {
+        /// The name.
+        name: String,
+    },
+    /// Nothing has this number or name.
+    #[error("there is no checkpoint {which}")]
+    NoSuchCheckpoint {
+        /// What was asked for.
+        which: String,
+    },
+    /// More was written than [`begin`](crate::Store::begin) was told.
+    #[error("{wanted} bytes do not fit into the {reserved} that the checkpoint was begun with")]
+    LongerThanBegun {
+        /// Bytes reserved.
+        reserved: u64,
+        /// Bytes that the checkpoint would have.
+        wanted: u64,
+    },
+    /// A write failed before, so what was written is not whole.
+    #[error("the checkpoint can't be committed: writing it failed")]
+    WriterFailed,
+    /// A read past the end of a checkpoint.
+    #[error("bytes {offset}+{len} lie beyond the checkpoint's {length}")]
+    ReadBeyondEnd {
+        /// First byte asked for.
+        offset: u64,
+        /// Bytes asked for.
+        len: usize,
+        /// Bytes of the checkpoint.
+        length: u64,
+    },
+    /// No memory for a buffer.
+    #[error("no memory for a buffer of {bytes} bytes")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+    },
+}

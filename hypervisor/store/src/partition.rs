@@ -1,0 +1,92 @@
+//! Finds the store's partition on a disk.
+//!
+//! Sector 0 decides, as in the UEFI specification (2.10, 5.2): a protective entry says that a GPT
+//! describes the disk, an MBR without one describes it itself. Where sector 0 is destroyed, a GPT is looked for too.
+//! Of several Stasis partitions the first in the table counts.
+
+use crate::block::{BlockDevice, SECTOR};
+use crate::error::Error;
+use crate::store::Result;
+use crate::{gpt, mbr};
+use core::fmt::{Debug, Display};
+
+/// A run of sectors of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    first: u64,
+    sectors: u64,
+}
+
+impl Partition {
+    /// Everything that `device` has: for a device that is a partition, as `/dev/sdb2` is.
+    pub fn whole(device: &impl BlockDevice) -> Self {
+        Self {
+            first: 0,
+            sectors: device.block_count(),
+        }
+    }
+
+    /// The sectors `first..=last`, if they lie on a disk of `disk` sectors.
+    pub fn checked<E: Display + Debug>(
+        first: u64,
+        last: u64,
+        disk: u64,
+    ) -> core::result::Result<Self, Error<E>> {
+        if first > last || last >= disk {
+            return Err(Error::PartitionOutsideDisk { first, last, disk });
+        }
+        Ok(Self {
+            first,
+            sectors: last - first + 1,
+        })
+    }
+
+    /// Its first sector.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Its number of sectors.
+    pub fn sectors(&self) -> u64 {
+        self.sectors
+    }
+
+    /// Its number of bytes.
+    pub fn bytes(&self) -> u64 {
+        self.sectors.saturating_mul(SECTOR as u64)
+    }
+}
+
+/// The Stasis partition of a disk.
+pub fn find<D: BlockDevice>(device: &mut D) -> Result<Partition, D> {
+    let disk = device.block_count();
+    let mut sector = [0; SECTOR];
+    if disk == 0 {
+        return Err(Error::NoPartitionTable);
+    }
+    read(device, 0, &mut sector)?;
+    let (first, last) = match mbr::parse(&sector) {
+        Some(mbr) if !mbr.is_protective() => mbr.stasis().ok_or(Error::NoStasisPartition)?,
+        mbr => {
+            let found = match gpt::find(device)? {
+                Ok(found) => found,
+                // Without a word of a GPT in sector 0, its absence is no damage.
+                Err(_) if mbr.is_none() => return Err(Error::NoPartitionTable),
+                Err((primary, backup)) => return Err(Error::GptDamaged { primary, backup }),
+            };
+            found.ok_or(Error::NoStasisPartition)?
+        }
+    };
+    if first == 0 {
+        return Err(Error::PartitionOutsideDisk { first, last, disk });
+    }
+    Partition::checked(first, last, disk)
+}
+
+pub(crate) fn read<D: BlockDevice>(device: &mut D, lba: u64, buf: &mut [u8]) -> Result<(), D> {
+    device.read(lba, buf).map_err(|error| Error::Device {
+        doing: "reading",
+        lba,
+        error,
+    })
+}
