@@ -1,2 +1,24 @@
-//! Placeholder.
+//! The only crate with EL2 assembly and system registers (Arm ARM, DDI 0487).
+//!
+//! - [`boot`]: from the firmware's entry to Rust, with the MMU and the caches on.
+//! - [`vectors`]: exceptions: the guest's exits, and EL2's own, which are fatal.
+//! - [`world`]: entering a guest; its system registers; [`fp`] and [`debug`]: the larger banks.
+//! - [`mmu`], [`cache`]: what changes what memory means, each with its barriers.
+//! - [`timer`]: the counter, the guest's virtual timer, and EL2's own.
+//! - [`cpu`]: this core, its number, its traps.
+
 #![no_std]
+#![cfg(target_arch = "aarch64")]
+
+#[macro_use]
+mod sysreg;
+
+pub mod boot;
+pub mod cache;
+pub mod cpu;
+pub mod debug;
+pub mod fp;
+pub mod mmu;
+pub mod timer;
+pub mod vectors;
+pub mod world;

@@ -1,0 +1,247 @@
+//! From the firmware's entry to Rust.
+//!
+//! The image is an arm64 Linux `Image` (Documentation/arch/arm64/booting.rst) that runs wherever it is
+//! loaded: it is linked as a position-independent executable at address 0, and EL2 is mapped one to
+//! one. Before any Rust runs, the image and the device tree are mapped with 2 MiB blocks, the MMU and
+//! the caches are on, .bss is clear and the relocations are applied. The boot crate then builds the
+//! final tables, with W^X and guard pages, and installs them by [`crate::mmu::install`].
+
+use crate::cache;
+use core::arch::global_asm;
+use core::cell::UnsafeCell;
+
+/// Cores that there is room for.
+pub const MAX_CORES: usize = 8;
+/// Bytes from one core's stack to the next; the lowest page of each is its guard.
+pub const STACK_STRIDE: usize = 0x1_0000;
+/// Bytes of a core's stack for fatal exceptions.
+pub const EMERGENCY_STACK_SIZE: usize = 0x2000;
+
+/// SCTLR_EL2: RES1 bits, and MMU, data cache, stack alignment check, instruction cache.
+pub(crate) const SCTLR: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12;
+/// SCTLR_EL2 as an Image is entered: RES1 bits only, MMU and caches off.
+pub(crate) const SCTLR_OFF: u64 = 0x30c5_0830;
+/// MAIR_EL2: attribute 0 is normal write-back memory, attribute 1 Device-nGnRE.
+pub(crate) const MAIR: u64 = 0x04ff;
+/// TCR_EL2 without PS: RES1 bits, 39-bit addresses, 4 KiB granule, write-back inner-shareable walks.
+pub(crate) const TCR: u64 = 1 << 31 | 1 << 23 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | (64 - 39);
+/// A 2 MiB block of normal memory: valid, AP[1] (RES1 at EL2), inner shareable, AF.
+const EARLY_BLOCK: u64 = 0b01 | 1 << 6 | 0b11 << 8 | 1 << 10;
+
+/// What a secondary core finds in memory while its MMU is still off.
+#[repr(C, align(64))]
+struct SecondaryBoot {
+    ttbr0: UnsafeCell<u64>,
+    tcr: UnsafeCell<u64>,
+}
+
+// SAFETY: written by `prepare_secondaries` before another core runs, and only read after that.
+unsafe impl Sync for SecondaryBoot {}
+
+static SECONDARY_BOOT: SecondaryBoot = SecondaryBoot {
+    ttbr0: UnsafeCell::new(0),
+    tcr: UnsafeCell::new(0),
+};
+
+/// Readies what secondary cores need to join, and returns the physical address at which PSCI CPU_ON
+/// lets them in. Its context argument is the core's number, 1 to [`MAX_CORES`] - 1. Each core then
+/// arrives in the boot crate's `stasis_secondary`, with the tables of this core.
+///
+/// # Safety
+///
+/// The final tables are installed, and no secondary core runs yet.
+pub unsafe fn prepare_secondaries() -> u64 {
+    // SAFETY: no other core runs, so nothing else accesses these cells.
+    unsafe {
+        *SECONDARY_BOOT.ttbr0.get() = mrs!("ttbr0_el2");
+        *SECONDARY_BOOT.tcr.get() = mrs!("tcr_el2");
+    }
+    cache::clean_to_poc(
+        (&raw const SECONDARY_BOOT).cast::<u8>() as usize,
+        size_of::<SecondaryBoot>(),
+    );
+    unsafe extern "C" {
+        safe fn stasis_secondary_entry() -> !;
+    }
+    stasis_secondary_entry as *const () as u64
+}
+
+global_asm!(
+    r#"
+    .section .head.text, "ax"
+    .global _start
+_start:
+    b       primary                 // code0
+    nop                             // code1
+    .quad   0                       // text_offset: any 2 MiB-aligned address
+    .quad   __image_size            // image_size
+    .quad   0xa                     // flags: little-endian, 4 KiB pages, anywhere in memory
+    .quad   0, 0, 0
+    .ascii  "ARM\x64"
+    .long   0
+
+    .section .text.boot, "ax"
+    // x0: device tree. Keeps x20: device tree, x21: image.
+primary:
+    mrs     x1, CurrentEL
+    cmp     x1, #(2 << 2)
+    b.ne    park                    // nothing can be done, or said, below EL2
+    msr     daifset, #0xf
+    mov     x20, x0
+    adrp    x21, __image_start
+    mov     x1, #(1 << 31)          // HCR_EL2: E2H off, EL1 is AArch64
+    msr     hcr_el2, x1
+    isb
+
+    adrp    x22, __early_tables_start
+    adrp    x23, __early_tables_end
+    mov     x1, x22
+0:  stp     xzr, xzr, [x1], #16
+    cmp     x1, x23
+    b.lo    0b
+
+    // x24: attributes; x2: the image's level 2 table
+    mov     x24, #{block}
+    add     x2, x22, #0x1000
+    lsr     x1, x21, #30
+    orr     x3, x2, #0b11
+    str     x3, [x22, x1, lsl #3]
+    adrp    x4, __image_end
+    lsr     x5, x21, #21
+    lsl     x5, x5, #21
+1:  orr     x6, x5, x24
+    ubfx    x7, x5, #21, #9
+    str     x6, [x2, x7, lsl #3]
+    add     x5, x5, #0x200000
+    cmp     x5, x4
+    b.lo    1b
+
+    // The device tree: at most 2 MiB long, anywhere within its GiB.
+    lsr     x3, x20, #30
+    cmp     x3, x1
+    b.eq    2f
+    add     x2, x22, #0x2000
+    orr     x6, x2, #0b11
+    str     x6, [x22, x3, lsl #3]
+2:  lsr     x5, x20, #21
+    lsl     x5, x5, #21
+    orr     x6, x5, x24
+    ubfx    x7, x5, #21, #9
+    str     x6, [x2, x7, lsl #3]
+    cmp     x7, #511
+    b.eq    3f
+    add     x6, x6, #0x200000
+    add     x7, x7, #1
+    str     x6, [x2, x7, lsl #3]
+
+    // These stores went past the caches; drop stale lines before the table walker finds them.
+3:  mov     x1, x22
+4:  dc      ivac, x1
+    add     x1, x1, #16
+    cmp     x1, x23
+    b.lo    4b
+
+    mrs     x1, id_aa64mmfr0_el1
+    and     x1, x1, #0xf            // PARange
+    mov     x2, #5                  // at most 48 bits
+    cmp     x1, x2
+    csel    x1, x1, x2, lo
+    ldr     x2, ={tcr}
+    orr     x2, x2, x1, lsl #16
+    mov     x1, x22
+    bl      enable_mmu
+
+    adrp    x1, __bss_start
+    adrp    x2, __bss_end
+5:  stp     xzr, xzr, [x1], #16
+    cmp     x1, x2
+    b.lo    5b
+
+    adrp    x1, __rela_start
+    add     x1, x1, :lo12:__rela_start
+    adrp    x2, __rela_end
+    add     x2, x2, :lo12:__rela_end
+6:  cmp     x1, x2
+    b.hs    7f
+    ldp     x3, x4, [x1], #16       // r_offset, r_info
+    ldr     x5, [x1], #8            // r_addend
+    cmp     w4, #1027               // R_AARCH64_RELATIVE
+    b.ne    6b
+    add     x5, x5, x21
+    str     x5, [x3, x21]
+    b       6b
+
+7:  mov     x19, xzr
+    bl      set_up_core
+    mov     x0, x20
+    mov     x1, x21
+    bl      stasis_primary
+    b       park
+
+    .global stasis_secondary_entry
+    // x0: the core's number.
+stasis_secondary_entry:
+    mov     x19, x0
+    mov     x1, #(1 << 31)
+    msr     hcr_el2, x1
+    isb
+    msr     daifset, #0xf
+    adrp    x3, {secondary}
+    add     x3, x3, :lo12:{secondary}
+    ldp     x1, x2, [x3]            // TTBR0_EL2, TCR_EL2
+    bl      enable_mmu
+    bl      set_up_core
+    mov     x0, x19
+    bl      stasis_secondary
+park:
+    wfi
+    b       park
+
+    // x1: TTBR0_EL2, x2: TCR_EL2. Clobbers x3.
+enable_mmu:
+    ldr     x3, ={mair}
+    msr     mair_el2, x3
+    msr     tcr_el2, x2
+    msr     ttbr0_el2, x1
+    isb
+    tlbi    alle2
+    ic      iallu
+    dsb     nsh
+    isb
+    ldr     x3, ={sctlr}
+    msr     sctlr_el2, x3
+    isb
+    ret
+
+    // x19: the core's number. Clobbers x1, x2.
+set_up_core:
+    adrp    x1, __stacks_start
+    mov     x2, #{stack_stride}
+    madd    x1, x19, x2, x1
+    add     sp, x1, x2
+    adrp    x1, stasis_vectors
+    add     x1, x1, :lo12:stasis_vectors
+    msr     vbar_el2, x1
+    msr     tpidr_el2, x19
+    isb
+    ret
+    .ltorg
+
+    .section .early_tables, "aw", %nobits
+    .skip   3 * 0x1000
+
+    .section .stacks, "aw", %nobits
+    .skip   {cores} * {stack_stride}
+
+    .section .emergency_stacks, "aw", %nobits
+    .skip   {cores} * {emergency}
+    "#,
+    block = const EARLY_BLOCK,
+    tcr = const TCR,
+    mair = const MAIR,
+    sctlr = const SCTLR,
+    secondary = sym SECONDARY_BOOT,
+    cores = const MAX_CORES,
+    stack_stride = const STACK_STRIDE,
+    emergency = const EMERGENCY_STACK_SIZE,
+);

@@ -1,0 +1,171 @@
+//! This core: its number, waiting, and what traps to EL2 while a guest runs.
+
+use aarch64_cpu::asm;
+use aarch64_cpu::registers::{HCR_EL2, Readable};
+
+/// The core's number, 0 for the one that booted; it stands in TPIDR_EL2.
+#[inline(always)]
+pub fn number() -> usize {
+    mrs!("tpidr_el2") as usize
+}
+
+/// MPIDR_EL1: Aff3, Aff2, Aff1, Aff0.
+pub fn mpidr() -> u64 {
+    mrs!("mpidr_el1") & 0xff_00ff_ffff
+}
+
+/// Waits for an interrupt. Interrupts are masked at EL2; one that is pending ends the wait.
+pub fn wait_for_interrupt() {
+    // All that another core is to see before it wakes this one has been written.
+    dsb();
+    asm::wfi();
+}
+
+/// Everything written before is seen by every observer before anything that follows.
+#[inline(always)]
+pub fn dsb() {
+    // SAFETY: a barrier.
+    unsafe { core::arch::asm!("dsb sy", options(nostack, preserves_flags)) };
+}
+
+/// HCR_EL2 while a guest may run: constant, for TLBs' sake.
+///
+/// VM: stage 2. SWIO: set/way invalidation is clean-and-invalidate. PTW: no table walks in device
+/// memory. FMO, IMO, AMO: interrupts and SErrors come to EL2, virtual ones go to the guest. FB, BSU:
+/// the guest's maintenance reaches every core. TID3: ID registers are trapped. TSC: SMC. TIDCP: the
+/// implementation defined registers. TACR: ACTLR_EL1. TSW: set/way. RW: EL1 is AArch64.
+pub const GUEST_HCR: u64 = HCR_VM
+    | HCR_SWIO
+    | HCR_PTW
+    | HCR_FMO
+    | HCR_IMO
+    | HCR_AMO
+    | HCR_FB
+    | HCR_BSU_INNER
+    | HCR_TID3
+    | HCR_TSC
+    | HCR_TIDCP
+    | HCR_TACR
+    | HCR_TSW
+    | HCR_RW;
+const HCR_VM: u64 = 1;
+const HCR_SWIO: u64 = 1 << 1;
+const HCR_PTW: u64 = 1 << 2;
+const HCR_FMO: u64 = 1 << 3;
+const HCR_IMO: u64 = 1 << 4;
+const HCR_AMO: u64 = 1 << 5;
+const HCR_VSE: u64 = 1 << 8;
+const HCR_FB: u64 = 1 << 9;
+const HCR_BSU_INNER: u64 = 1 << 10;
+const HCR_TID3: u64 = 1 << 18;
+const HCR_TSC: u64 = 1 << 19;
+const HCR_TIDCP: u64 = 1 << 20;
+const HCR_TACR: u64 = 1 << 21;
+const HCR_TSW: u64 = 1 << 22;
+const HCR_RW: u64 = 1 << 31;
+
+/// Sets up the traps of this core, once: all that is the same for every guest.
+///
+/// Floating point and the debug registers are the guest's own. Its physical timer, the PMU, trace,
+/// SVE and AMU are not.
+pub fn init_traps() {
+    const CPTR_RES1: u64 = 0x32ff;
+    const CPTR_TZ: u64 = 1 << 8;
+    const CPTR_TTA: u64 = 1 << 20;
+    const CPTR_TAM: u64 = 1 << 30;
+    const MDCR_TPMCR: u64 = 1 << 5;
+    const MDCR_TPM: u64 = 1 << 6;
+    const MDCR_TDRA: u64 = 1 << 11;
+    let counters = mrs!("pmcr_el0") >> 11 & 0x1f;
+    // SAFETY: these only decide what traps from EL1 and EL0; EL2 uses none of it.
+    unsafe {
+        msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);
+        msr!("mdcr_el2", counters | MDCR_TPM | MDCR_TPMCR | MDCR_TDRA);
+        msr!("hstr_el2", 0);
+        // EL1PCTEN and EL1PCEN clear: CNTPCT and the physical timer trap.
+        msr!("cnthctl_el2", 0);
+        msr!("hcr_el2", GUEST_HCR);
+        msr!("vpidr_el2", mrs!("midr_el1"));
+        core::arch::asm!("isb", options(nostack, preserves_flags));
+    }
+}
+
+/// Whether a virtual SError is pending for the guest that is loaded: HCR_EL2.VSE.
+pub fn virtual_serror() -> bool {
+    HCR_EL2.get() & HCR_VSE != 0
+}
+
+/// Makes a virtual SError pending for the guest that is loaded, or takes it back.
+pub fn set_virtual_serror(pending: bool) {
+    // SAFETY: VSE only concerns the guest; the rest stays as `init_traps` set it.
+    unsafe { msr!("hcr_el2", GUEST_HCR | if pending { HCR_VSE } else { 0 }) };
+}
+
+/// Sets what MPIDR_EL1 reads as in the guest.
+pub fn set_guest_mpidr(mpidr: u64) {
+    // SAFETY: only the guest sees it.
+    unsafe { msr!("vmpidr_el2", mpidr) };
+}
+
+/// ESR_EL2, FAR_EL2 and HPFAR_EL2 of the exit that was just taken.
+#[inline(always)]
+pub fn syndrome() -> Syndrome {
+    Syndrome {
+        esr: mrs!("esr_el2"),
+        far: mrs!("far_el2"),
+        hpfar: mrs!("hpfar_el2"),
+    }
+}
+
+/// What the CPU says of an exit.
+#[derive(Clone, Copy, Debug)]
+pub struct Syndrome {
+    /// ESR_EL2.
+    pub esr: u64,
+    /// FAR_EL2: the guest's virtual address.
+    pub far: u64,
+    /// HPFAR_EL2: bits [43:12] of the guest-physical address, at [39:4].
+    pub hpfar: u64,
+}
+
+macro_rules! id_registers {
+    ($($(#[$doc:meta])* $field:ident $name:literal;)*) => {
+        /// The ID registers of this core, as they are.
+        #[derive(Clone, Copy, Debug)]
+        pub struct IdRegisters { $($(#[$doc])* pub $field: u64,)* }
+
+        impl IdRegisters {
+            /// Reads them.
+            pub fn read() -> Self {
+                Self { $($field: mrs!($name),)* }
+            }
+        }
+    };
+}
+
+id_registers! {
+    /// MIDR_EL1.
+    midr_el1 "midr_el1";
+    /// REVIDR_EL1.
+    revidr_el1 "revidr_el1";
+    /// CTR_EL0.
+    ctr_el0 "ctr_el0";
+    /// DCZID_EL0.
+    dczid_el0 "dczid_el0";
+    /// ID_AA64PFR0_EL1.
+    id_aa64pfr0_el1 "id_aa64pfr0_el1";
+    /// ID_AA64PFR1_EL1.
+    id_aa64pfr1_el1 "id_aa64pfr1_el1";
+    /// ID_AA64DFR0_EL1.
+    id_aa64dfr0_el1 "id_aa64dfr0_el1";
+    /// ID_AA64ISAR0_EL1.
+    id_aa64isar0_el1 "id_aa64isar0_el1";
+    /// ID_AA64ISAR1_EL1.
+    id_aa64isar1_el1 "id_aa64isar1_el1";
+    /// ID_AA64MMFR0_EL1.
+    id_aa64mmfr0_el1 "id_aa64mmfr0_el1";
+    /// ID_AA64MMFR1_EL1.
+    id_aa64mmfr1_el1 "id_aa64mmfr1_el1";
+    /// ID_AA64MMFR2_EL1.
+    id_aa64mmfr2_el1 "S3_0_C0_C7_2";
+}

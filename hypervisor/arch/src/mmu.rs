@@ -1,0 +1,76 @@
+//! What changes what memory means: EL2's tables, and a guest's stage 2. Each with its barriers
+//! (DDI 0487, D8.14 to D8.16).
+
+use crate::boot;
+use core::arch::asm;
+
+/// Replaces EL2's translation by the one at `root`, with the MMU off in between: the two may differ in
+/// the size of their blocks, which must never be seen together.
+///
+/// # Safety
+///
+/// `root` is a 39-bit translation with 4 KiB pages that maps all that this program uses one to one,
+/// with the access that it needs, and it stays for ever. Both translations are one to one.
+pub unsafe fn install(root: u64) {
+    // SAFETY: 1. Between the writes to SCTLR_EL2 no memory is accessed but these instructions, which
+    // are at the same address with and without the MMU. 2. What is dirty in the caches stays there and
+    // is found again. 3. The caller answers for the rest.
+    unsafe {
+        asm!(
+            "dsb sy",
+            "msr sctlr_el2, {off}",
+            "isb",
+            "msr ttbr0_el2, {root}",
+            "tlbi alle2",
+            "dsb sy",
+            "isb",
+            "msr sctlr_el2, {on}",
+            "isb",
+            off = in(reg) boot::SCTLR_OFF,
+            on = in(reg) boot::SCTLR,
+            root = in(reg) root,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// VTCR_EL2: 39-bit guest-physical addresses from level 1, 4 KiB granule, write-back
+/// inner-shareable walks, 8-bit VMIDs; PS as EL2's own.
+fn vtcr() -> u64 {
+    const RES1: u64 = 1 << 31;
+    const SL0_LEVEL1: u64 = 0b01 << 6;
+    const WALKS: u64 = 0b11 << 12 | 0b01 << 10 | 0b01 << 8;
+    let physical_size = mrs!("tcr_el2") >> 16 & 0b111;
+    RES1 | physical_size << 16 | WALKS | SL0_LEVEL1 | (64 - 39)
+}
+
+/// Makes the guest's memory what `root` says, on this core, under `vmid`.
+///
+/// # Safety
+///
+/// `root` is a stage-2 translation of 39 bits that maps nothing of EL2's, and stays until another is
+/// activated on this core. No two translations share a `vmid` without [`forget_guest`] in between.
+pub unsafe fn activate_stage2(root: u64, vmid: u8) {
+    // SAFETY: the caller answers for the translation. The barriers order the tables' writes before
+    // it, and it before the guest.
+    unsafe {
+        asm!("dsb ish", options(nostack, preserves_flags));
+        msr!("vtcr_el2", vtcr());
+        msr!("vttbr_el2", u64::from(vmid) << 48 | root);
+        asm!("isb", options(nostack, preserves_flags));
+    }
+}
+
+/// Drops every translation of the guest that is active on this core from the TLBs of all cores.
+pub fn forget_guest() {
+    // SAFETY: translations are looked up anew.
+    unsafe {
+        asm!(
+            "dsb ish",
+            "tlbi vmalls12e1is",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        );
+    }
+}

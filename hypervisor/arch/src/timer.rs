@@ -1,0 +1,58 @@
+//! The generic timer (DDI 0487, D12): the counter, the guest's virtual timer, and EL2's own.
+
+use core::arch::asm;
+use stasis_state::vcpu::SystemRegisters;
+
+const ENABLE: u64 = 1;
+
+/// CNTFRQ_EL0: the counter's frequency in Hz.
+pub fn frequency() -> u64 {
+    mrs!("cntfrq_el0")
+}
+
+/// CNTPCT_EL0: the physical counter, in ticks. Not read ahead of what stands before.
+pub fn counter() -> u64 {
+    // SAFETY: a barrier.
+    unsafe { asm!("isb", options(nostack, preserves_flags)) };
+    mrs!("cntpct_el0")
+}
+
+/// Loads a guest's virtual timer: first the offset, then the comparator, then the control.
+pub fn load_virtual(offset: u64, registers: &SystemRegisters) {
+    // SAFETY: the virtual timer is the guest's.
+    unsafe {
+        msr!("cntvoff_el2", offset);
+        msr!("cntv_cval_el0", *registers.cntv_cval_el0);
+        asm!("isb", options(nostack, preserves_flags));
+        msr!("cntv_ctl_el0", *registers.cntv_ctl_el0);
+        msr!("cntkctl_el1", *registers.cntkctl_el1);
+        asm!("isb", options(nostack, preserves_flags));
+    }
+}
+
+/// Saves the guest's virtual timer, and stops it.
+pub fn save_virtual(registers: &mut SystemRegisters) {
+    *registers.cntv_ctl_el0 = mrs!("cntv_ctl_el0");
+    *registers.cntv_cval_el0 = mrs!("cntv_cval_el0");
+    *registers.cntkctl_el1 = mrs!("cntkctl_el1");
+    // SAFETY: it is saved.
+    unsafe {
+        msr!("cntv_ctl_el0", 0);
+        asm!("isb", options(nostack, preserves_flags));
+    }
+}
+
+/// Has EL2's physical timer, INTID 26, fire when the counter reaches `deadline`; `None` stops it.
+pub fn set_deadline(deadline: Option<u64>) {
+    // SAFETY: the timer is EL2's.
+    unsafe {
+        match deadline {
+            Some(ticks) => {
+                msr!("cnthp_cval_el2", ticks);
+                msr!("cnthp_ctl_el2", ENABLE);
+            }
+            None => msr!("cnthp_ctl_el2", 0),
+        }
+        asm!("isb", options(nostack, preserves_flags));
+    }
+}

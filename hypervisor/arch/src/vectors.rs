@@ -1,0 +1,213 @@
+//! The EL2 vector table.
+//!
+//! An exception from a lower EL is a guest's exit: it returns from [`crate::world::enter`]. One from
+//! EL2 itself is a fault of ours: interrupts are always masked here, so it is never expected. It moves
+//! to the core's emergency stack (its own may be what overflowed) and ends in the boot crate's
+//! `stasis_fatal_exception`.
+
+use crate::boot::EMERGENCY_STACK_SIZE;
+use core::arch::global_asm;
+use core::mem::offset_of;
+use stasis_state::register::VALUE_OFFSET;
+use stasis_state::vcpu::Core;
+
+/// The registers at a fatal exception.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FatalFrame {
+    /// X0 to X30.
+    pub x: [u64; 31],
+    /// The stack pointer.
+    pub sp: u64,
+    /// ELR_EL2.
+    pub elr: u64,
+    /// SPSR_EL2.
+    pub spsr: u64,
+    /// ESR_EL2.
+    pub esr: u64,
+    /// FAR_EL2.
+    pub far: u64,
+    /// Which entry of the vector table was taken, 0 to 7: sync, IRQ, FIQ, SError with SP_EL0, then
+    /// with SP_EL2.
+    pub vector: u64,
+    reserved: u64,
+}
+
+const _: () = assert!(
+    size_of::<FatalFrame>().is_multiple_of(16),
+    "SP stays aligned"
+);
+const _: () = assert!(EMERGENCY_STACK_SIZE.is_power_of_two(), "found by a shift");
+
+/// Where a register's value stands in [`Core`].
+macro_rules! core_offset {
+    ($field:ident) => {
+        offset_of!(Core, $field) + VALUE_OFFSET
+    };
+}
+
+global_asm!(
+    r#"
+    .macro fatal number
+    .balign 0x80
+    msr     tpidr_el1, x0
+    mov     x0, #\number
+    b       fatal_exception
+    .endm
+
+    .macro exit kind
+    .balign 0x80
+    stp     x0, x1, [sp, #-16]!
+    mov     x1, #\kind
+    b       guest_exit
+    .endm
+
+    .section .text.vectors, "ax"
+    .balign 0x800
+    .global stasis_vectors
+stasis_vectors:
+    fatal 0
+    fatal 1
+    fatal 2
+    fatal 3
+    fatal 4
+    fatal 5
+    fatal 6
+    fatal 7
+    exit 0                          // synchronous, AArch64
+    exit 1                          // IRQ
+    exit 1                          // FIQ: IMO and FMO come together
+    exit 2                          // SError
+    exit 0                          // the same four from AArch32 at EL0
+    exit 1
+    exit 1
+    exit 2
+
+    // Never returns, so the guest's thread registers may hold X0 to X2: the stack, which may have
+    // overflowed, is not touched.
+fatal_exception:
+    msr     tpidr_el0, x1
+    msr     tpidrro_el0, x2
+    mov     x2, sp
+    msr     spsel, #1
+    mrs     x1, tpidr_el2           // the core's number
+    add     x1, x1, #1
+    lsl     x1, x1, #{emergency_shift}
+    msr     elr_el1, x3
+    adrp    x3, __emergency_stacks_start
+    add     x1, x1, x3
+    mov     sp, x1
+    mrs     x3, elr_el1
+    sub     sp, sp, #{frame_size}
+    str     x0, [sp, #{vector}]
+    str     x2, [sp, #{sp_offset}]
+    mrs     x0, tpidr_el1
+    mrs     x1, tpidr_el0
+    mrs     x2, tpidrro_el0
+    stp     x0, x1, [sp]
+    stp     x2, x3, [sp, #16 * 1]
+    stp     x4, x5, [sp, #16 * 2]
+    stp     x6, x7, [sp, #16 * 3]
+    stp     x8, x9, [sp, #16 * 4]
+    stp     x10, x11, [sp, #16 * 5]
+    stp     x12, x13, [sp, #16 * 6]
+    stp     x14, x15, [sp, #16 * 7]
+    stp     x16, x17, [sp, #16 * 8]
+    stp     x18, x19, [sp, #16 * 9]
+    stp     x20, x21, [sp, #16 * 10]
+    stp     x22, x23, [sp, #16 * 11]
+    stp     x24, x25, [sp, #16 * 12]
+    stp     x26, x27, [sp, #16 * 13]
+    stp     x28, x29, [sp, #16 * 14]
+    str     x30, [sp, #16 * 15]
+    mrs     x0, elr_el2
+    mrs     x1, spsr_el2
+    stp     x0, x1, [sp, #{elr}]
+    mrs     x0, esr_el2
+    mrs     x1, far_el2
+    stp     x0, x1, [sp, #{esr}]
+    mov     x0, sp
+    mov     x29, xzr
+    bl      stasis_fatal_exception
+8:  wfi
+    b       8b
+
+    // x0: *mut Core. Returns the kind of the exit.
+    .section .text.world, "ax"
+    .balign 64
+    .global stasis_enter_guest
+stasis_enter_guest:
+    stp     x29, x30, [sp, #-96]!
+    stp     x27, x28, [sp, #16]
+    stp     x25, x26, [sp, #32]
+    stp     x23, x24, [sp, #48]
+    stp     x21, x22, [sp, #64]
+    stp     x19, x20, [sp, #80]
+    str     x0, [sp, #-16]!
+    ldr     x2, [x0, #{pc}]
+    ldr     x3, [x0, #{pstate}]
+    msr     elr_el2, x2
+    msr     spsr_el2, x3
+    ldp     x2, x3, [x0, #{x} + 16 * 1]
+    ldp     x4, x5, [x0, #{x} + 16 * 2]
+    ldp     x6, x7, [x0, #{x} + 16 * 3]
+    ldp     x8, x9, [x0, #{x} + 16 * 4]
+    ldp     x10, x11, [x0, #{x} + 16 * 5]
+    ldp     x12, x13, [x0, #{x} + 16 * 6]
+    ldp     x14, x15, [x0, #{x} + 16 * 7]
+    ldp     x16, x17, [x0, #{x} + 16 * 8]
+    ldp     x18, x19, [x0, #{x} + 16 * 9]
+    ldp     x20, x21, [x0, #{x} + 16 * 10]
+    ldp     x22, x23, [x0, #{x} + 16 * 11]
+    ldp     x24, x25, [x0, #{x} + 16 * 12]
+    ldp     x26, x27, [x0, #{x} + 16 * 13]
+    ldp     x28, x29, [x0, #{x} + 16 * 14]
+    ldr     x30, [x0, #{x} + 16 * 15]
+    ldp     x0, x1, [x0, #{x}]
+    eret
+    dsb     nsh                     // nothing runs on speculatively behind the eret
+    isb
+
+    // x1: kind; the guest's x0 and x1, then *mut Core, on the stack.
+guest_exit:
+    ldr     x0, [sp, #16]
+    stp     x2, x3, [x0, #{x} + 16 * 1]
+    stp     x4, x5, [x0, #{x} + 16 * 2]
+    stp     x6, x7, [x0, #{x} + 16 * 3]
+    stp     x8, x9, [x0, #{x} + 16 * 4]
+    stp     x10, x11, [x0, #{x} + 16 * 5]
+    stp     x12, x13, [x0, #{x} + 16 * 6]
+    stp     x14, x15, [x0, #{x} + 16 * 7]
+    stp     x16, x17, [x0, #{x} + 16 * 8]
+    stp     x18, x19, [x0, #{x} + 16 * 9]
+    stp     x20, x21, [x0, #{x} + 16 * 10]
+    stp     x22, x23, [x0, #{x} + 16 * 11]
+    stp     x24, x25, [x0, #{x} + 16 * 12]
+    stp     x26, x27, [x0, #{x} + 16 * 13]
+    stp     x28, x29, [x0, #{x} + 16 * 14]
+    str     x30, [x0, #{x} + 16 * 15]
+    ldp     x2, x3, [sp], #32
+    stp     x2, x3, [x0, #{x}]
+    mrs     x2, elr_el2
+    mrs     x3, spsr_el2
+    str     x2, [x0, #{pc}]
+    str     x3, [x0, #{pstate}]
+    mov     x0, x1
+    ldp     x19, x20, [sp, #80]
+    ldp     x21, x22, [sp, #64]
+    ldp     x23, x24, [sp, #48]
+    ldp     x25, x26, [sp, #32]
+    ldp     x27, x28, [sp, #16]
+    ldp     x29, x30, [sp], #96
+    ret
+    "#,
+    emergency_shift = const EMERGENCY_STACK_SIZE.trailing_zeros(),
+    frame_size = const size_of::<FatalFrame>(),
+    sp_offset = const offset_of!(FatalFrame, sp),
+    elr = const offset_of!(FatalFrame, elr),
+    esr = const offset_of!(FatalFrame, esr),
+    vector = const offset_of!(FatalFrame, vector),
+    x = const core_offset!(x),
+    pc = const core_offset!(pc),
+    pstate = const core_offset!(pstate),
+);

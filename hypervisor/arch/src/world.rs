@@ -1,0 +1,139 @@
+//! Entering a guest, and its system registers.
+//!
+//! [`enter`] switches the general registers alone. The rest of a vCPU stays in the hardware from one
+//! exit to the next entry, and is loaded and saved only when the core turns to another vCPU, or when
+//! the guest is to be looked at.
+
+use crate::{debug, fp, timer};
+use stasis_state::vcpu::{Core, Debug, FpSimd, SystemRegisters};
+
+/// Why a guest came back to EL2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// A synchronous exception: see [`crate::cpu::syndrome`].
+    Synchronous,
+    /// A physical interrupt, which is still pending.
+    Interrupt,
+    /// A physical SError.
+    SError,
+}
+
+unsafe extern "C" {
+    fn stasis_enter_guest(core: *mut Core) -> u64;
+}
+
+/// Runs the guest that is loaded on this core until its next exit.
+#[inline(always)]
+pub fn enter(core: &mut Core) -> ExitKind {
+    // A guest runs at EL1 or EL0, whatever its PSTATE claims to be.
+    debug_assert!(
+        *core.pstate & 0b1100 <= 0b0100,
+        "PSTATE {:#x} is not a guest's",
+        *core.pstate
+    );
+    // SAFETY: 1. The assembly saves and restores what the C ABI wants kept, and stores at the offsets
+    // of this struct's fields. 2. The guest is confined by stage 2 and the traps of
+    // `cpu::init_traps`; it cannot touch EL2's memory. 3. EL2 has no FP state to lose.
+    match unsafe { stasis_enter_guest(core) } {
+        0 => ExitKind::Synchronous,
+        1 => ExitKind::Interrupt,
+        _ => ExitKind::SError,
+    }
+}
+
+macro_rules! system_registers {
+    ($($field:ident $name:literal;)*) => {
+        fn save_system(registers: &mut SystemRegisters) {
+            $( *registers.$field = mrs!($name); )*
+        }
+
+        /// # Safety
+        ///
+        /// No guest may run until all of its state is loaded.
+        unsafe fn load_system(registers: &SystemRegisters) {
+            // SAFETY: these registers act at EL1 and EL0 alone.
+            unsafe { $( msr!($name, *registers.$field); )* }
+        }
+    };
+}
+
+// Not here: the timers, see `timer`; ACTLR_EL1, which is trapped; and the registers of AArch32 at
+// EL1 (SPSR_irq and its like, DACR32_EL2, IFSR32_EL2, FPEXC32_EL2), which no AArch64 guest can write.
+system_registers! {
+    sp_el0 "sp_el0";
+    sp_el1 "sp_el1";
+    elr_el1 "elr_el1";
+    spsr_el1 "spsr_el1";
+    sctlr_el1 "sctlr_el1";
+    cpacr_el1 "cpacr_el1";
+    ttbr0_el1 "ttbr0_el1";
+    ttbr1_el1 "ttbr1_el1";
+    tcr_el1 "tcr_el1";
+    afsr0_el1 "afsr0_el1";
+    afsr1_el1 "afsr1_el1";
+    esr_el1 "esr_el1";
+    far_el1 "far_el1";
+    par_el1 "par_el1";
+    mair_el1 "mair_el1";
+    amair_el1 "amair_el1";
+    vbar_el1 "vbar_el1";
+    contextidr_el1 "contextidr_el1";
+    tpidr_el1 "tpidr_el1";
+    csselr_el1 "csselr_el1";
+    tpidr_el0 "tpidr_el0";
+    tpidrro_el0 "tpidrro_el0";
+}
+
+/// Saves what [`load`] loads, and stops the guest's virtual timer.
+pub fn save(system: &mut SystemRegisters, fp: &mut FpSimd, debug: &mut Debug) {
+    save_system(system);
+    timer::save_virtual(system);
+    fp::save(fp);
+    debug::save(debug);
+}
+
+/// Makes this core the guest's, but for its memory and its GIC. `counter_offset` is CNTVOFF_EL2.
+pub fn load(system: &SystemRegisters, fp: &FpSimd, debug: &Debug, counter_offset: u64) {
+    // SAFETY: the guest is entered only after this.
+    unsafe { load_system(system) };
+    debug::load(debug);
+    fp::load(fp);
+    timer::load_virtual(counter_offset, system);
+}
+
+macro_rules! live_registers {
+    ($($(#[$doc:meta])* $get:ident, $set:ident: $name:literal;)*) => {
+        /// System registers of the guest that is loaded on this core, for the injection of an
+        /// exception.
+        pub mod live { $(
+            $(#[$doc])*
+            pub fn $get() -> u64 {
+                mrs!($name)
+            }
+            $(#[$doc])*
+            pub fn $set(value: u64) {
+                // SAFETY: it acts at EL1 and EL0 alone.
+                unsafe { msr!($name, value) };
+            }
+        )* }
+    };
+}
+
+live_registers! {
+    /// ELR_EL1.
+    elr_el1, set_elr_el1: "elr_el1";
+    /// SPSR_EL1.
+    spsr_el1, set_spsr_el1: "spsr_el1";
+    /// ESR_EL1.
+    esr_el1, set_esr_el1: "esr_el1";
+    /// FAR_EL1.
+    far_el1, set_far_el1: "far_el1";
+    /// VBAR_EL1.
+    vbar_el1, set_vbar_el1: "vbar_el1";
+    /// SCTLR_EL1.
+    sctlr_el1, set_sctlr_el1: "sctlr_el1";
+    /// CNTV_CTL_EL0.
+    cntv_ctl_el0, set_cntv_ctl_el0: "cntv_ctl_el0";
+    /// CNTV_CVAL_EL0.
+    cntv_cval_el0, set_cntv_cval_el0: "cntv_cval_el0";
+}
