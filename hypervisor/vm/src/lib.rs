@@ -8,7 +8,15 @@ extern crate alloc;
 
 pub mod archive;
 pub mod config;
+pub mod exit;
 pub mod fdt;
 pub mod image;
+pub mod inject;
 pub mod machine;
 pub mod magic;
+pub mod range;
+pub mod mmio;
+pub mod once;
+pub mod psci;
+pub mod register;
+pub mod timer;

@@ -1,0 +1,172 @@
+//! Ranges of physical memory, and the pool that guests' RAM is taken from.
+
+use arrayvec::ArrayVec;
+use core::fmt;
+
+/// `start..end`, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Range {
+    /// The first address.
+    pub start: u64,
+    /// The first address past it.
+    pub end: u64,
+}
+
+impl Range {
+    /// `len` bytes at `start`; what would lie beyond the address space is cut off.
+    pub const fn new(start: u64, len: u64) -> Self {
+        Self { start, end: start.saturating_add(len) }
+    }
+
+    /// Bytes.
+    pub const fn len(self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether nothing lies in it.
+    pub const fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    /// Whether `address` lies in it.
+    pub const fn contains(self, address: u64) -> bool {
+        self.start <= address && address < self.end
+    }
+
+    /// The smallest range of whole blocks of `block` bytes, a power of two, that contains it.
+    pub const fn outward(self, block: u64) -> Self {
+        Self { start: self.start & !(block - 1), end: self.end.next_multiple_of(block) }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:#x}..{:#x}", self.start, self.end)
+    }
+}
+
+/// Pieces that a pool can be in.
+const MAX_PIECES: usize = 64;
+
+/// Free memory. Pieces that would be too many to keep track of are lost to it, never handed out twice.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    /// In ascending order; none touches the next.
+    free: ArrayVec<Range, MAX_PIECES>,
+}
+
+impl Pool {
+    /// A pool of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The free ranges, in ascending order.
+    pub fn free(&self) -> &[Range] {
+        &self.free
+    }
+
+    /// Bytes that are free.
+    pub fn free_bytes(&self) -> u64 {
+        self.free.iter().map(|range| range.len()).sum()
+    }
+
+    /// Gives `range` to the pool. What of it is free already stays so.
+    pub fn add(&mut self, range: Range) {
+        let mut range = range;
+        self.free.retain(|piece| {
+            let touches = piece.start <= range.end && range.start <= piece.end;
+            if touches {
+                range = Range { start: piece.start.min(range.start), end: piece.end.max(range.end) };
+            }
+            !touches
+        });
+        let place = self.free.partition_point(|piece| piece.start < range.start);
+        if !range.is_empty() {
+            let _ = self.free.try_insert(place, range);
+        }
+    }
+
+    /// Takes `range`, or what of it is free, out of the pool.
+    pub fn remove(&mut self, range: Range) {
+        if range.is_empty() {
+            return;
+        }
+        for piece in core::mem::take(&mut self.free) {
+            let below = Range { start: piece.start, end: piece.end.min(range.start) };
+            let above = Range { start: piece.start.max(range.end), end: piece.end };
+            for rest in [below, above] {
+                if !rest.is_empty() {
+                    let _ = self.free.try_push(rest);
+                }
+            }
+        }
+    }
+
+    /// Takes `len` bytes at a multiple of `align`, a power of two, from the lowest piece that has them.
+    pub fn allocate(&mut self, len: u64, align: u64) -> Option<Range> {
+        let range = self.free.iter().find_map(|piece| {
+            let start = piece.start.checked_next_multiple_of(align)?;
+            let end = start.checked_add(len)?;
+            (end <= piece.end).then_some(Range { start, end })
+        })?;
+        self.remove(range);
+        Some(range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pool(ranges: &[(u64, u64)]) -> Pool {
+        let mut pool = Pool::new();
+        ranges.iter().for_each(|&(start, end)| pool.add(Range { start, end }));
+        pool
+    }
+
+    #[test]
+    fn neighbours_become_one_piece() {
+        assert_eq!(pool(&[(0, 10), (20, 30), (10, 20)]).free(), [Range { start: 0, end: 30 }]);
+    }
+
+    #[test]
+    fn a_hole_splits_a_piece() {
+        let mut pool = pool(&[(0, 30)]);
+        pool.remove(Range { start: 10, end: 20 });
+        assert_eq!(pool.free(), [Range { start: 0, end: 10 }, Range { start: 20, end: 30 }]);
+    }
+
+    #[test]
+    fn an_allocation_is_aligned_and_comes_back() {
+        let mut pool = pool(&[(0x1000, 0x9000)]);
+        let range = pool.allocate(0x2000, 0x4000).unwrap();
+        assert_eq!(range, Range { start: 0x4000, end: 0x6000 });
+        assert_eq!(pool.allocate(0x4000, 0x1000), None, "no piece is that long now");
+        pool.add(range);
+        assert_eq!(pool.free_bytes(), 0x8000);
+        assert_eq!(pool.free().len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn a_pool_holds_exactly_what_a_set_of_bytes_would(
+            steps in proptest::collection::vec((any::<bool>(), 0u64..64, 0u64..16), 0..40)
+        ) {
+            let mut pool = Pool::new();
+            let mut bytes = [false; 80];
+            for (add, start, len) in steps {
+                let range = Range::new(start, len);
+                if add { pool.add(range) } else { pool.remove(range) }
+                bytes[start as usize..(start + len) as usize].fill(add);
+            }
+            for (address, free) in bytes.into_iter().enumerate() {
+                prop_assert_eq!(pool.free().iter().any(|r| r.contains(address as u64)), free);
+            }
+            for pair in pool.free().windows(2) {
+                prop_assert!(pair[0].end < pair[1].start);
+            }
+        }
+    }
+}
