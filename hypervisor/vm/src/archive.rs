@@ -4,10 +4,11 @@
 //! initramfs. [`Archive::open`] walks the whole of it once, so that a damaged archive is known before the
 //! first guest starts. Format: cpio(5), "New ASCII Format".
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::ops::Range;
 
 use crate::magic::{self, Found};
+use crate::text::quoted;
 
 const MAGIC: &[u8] = b"070701";
 /// The same with a checksum, which nothing writes today.
@@ -52,9 +53,9 @@ pub enum ArchiveError {
         offset: usize,
     },
     /// The archive ends within a file.
-    #[error("the archive is cut short in file \"{name}\": {missing} of {size} bytes are missing")]
+    #[error("the archive is cut short in file {name}: {missing} of {size} bytes are missing")]
     FileCutShort {
-        /// The file.
+        /// The file, in quotes.
         name: String,
         /// Its size, as its header has it.
         size: usize,
@@ -68,9 +69,9 @@ pub enum ArchiveError {
         offset: usize,
     },
     /// A file that was asked for is not there.
-    #[error("the archive has no file \"{name}\"; it has {there_are}")]
+    #[error("the archive has no file {name}; it has {there_are}")]
     NoSuchFile {
-        /// The name.
+        /// The name, in quotes.
         name: String,
         /// The names that are there.
         there_are: String,
@@ -129,7 +130,7 @@ impl<'a> Archive<'a> {
         match self.files().filter(|file| file.name == wanted).last() {
             Some(file) => Ok(file.data),
             None => Err(ArchiveError::NoSuchFile {
-                name: name.to_string(),
+                name: quoted(name),
                 there_are: self.list(),
             }),
         }
@@ -141,9 +142,7 @@ impl<'a> Archive<'a> {
             if !list.is_empty() {
                 list.push_str(", ");
             }
-            list.extend(['"']);
-            list.push_str(file.name);
-            list.extend(['"']);
+            list.push_str(&quoted(file.name));
         }
         match self.files().count() {
             0 => list.push_str("none"),
@@ -200,7 +199,7 @@ impl<'a> Entries<'a> {
         let end = start + size as usize;
         let Some(data) = self.bytes.get(start..end) else {
             return Err(ArchiveError::FileCutShort {
-                name: name.to_string(),
+                name: quoted(name),
                 size: size as usize,
                 missing: end - self.bytes.len().max(start),
             });

@@ -14,6 +14,7 @@ use stasis_state::guest::NAME_LEN;
 
 pub use self::blob::{compile, parse};
 use crate::machine;
+use crate::text::quoted;
 
 /// The configuration's name in the boot archive.
 pub const FILE_NAME: &str = "stasis.dtb";
@@ -165,7 +166,7 @@ pub fn check(guests: &[GuestConfig]) -> Result<(), ConfigError> {
             Ok(())
         });
         checked.map_err(|problem| ConfigError::Guest {
-            guest: label(&guest.name),
+            guest: quoted(&guest.name),
             problem,
         })?;
     }
@@ -215,21 +216,6 @@ fn check_file(what: &'static str, name: &str) -> Result<(), Problem> {
         name if name.contains('\0') => Err(Problem::Nul(what)),
         _ => Ok(()),
     }
-}
-
-/// A name for an error line: in quotes, bounded, with nothing in it that a terminal would obey.
-fn label(name: &str) -> String {
-    let shown: String = name
-        .chars()
-        .take(NAME_LEN)
-        .flat_map(char::escape_debug)
-        .collect();
-    let dots = if name.chars().count() > NAME_LEN {
-        "..."
-    } else {
-        ""
-    };
-    ["\"", &shown, dots, "\""].concat()
 }
 
 /// All the names that a [`check`]ed configuration needs the archive to have.

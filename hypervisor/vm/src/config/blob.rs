@@ -7,7 +7,8 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{FdtStringListIterator, FromPropertyValue, Node, Property, ToPropertyValue};
 
-use super::{COMPATIBLE, ConfigError, GuestConfig, Kind, Problem, check, label};
+use super::{COMPATIBLE, ConfigError, GuestConfig, Kind, Problem, check};
+use crate::text::quoted;
 
 const NAME: &str = "name";
 const IMAGE: &str = "image";
@@ -47,7 +48,7 @@ pub fn parse(dtb: &[u8]) -> Result<Vec<GuestConfig>, ConfigError> {
         }
         let guest = parse_guest(&node).map_err(|problem| {
             let name = value::<&str>(&node, NAME, "").ok().flatten();
-            let guest = name.map_or_else(|| node.name().to_string(), label);
+            let guest = name.map_or_else(|| node.name().to_string(), quoted);
             ConfigError::Guest { guest, problem }
         })?;
         guests.push(guest);

@@ -1,0 +1,219 @@
+//! The console on the machine's UART: commands for a person, or a guest's terminal.
+//!
+//! [`Console`] takes the bytes that arrive and says what they are: a command line, or input for the attached guest. It
+//! also takes what the guests send, shows that of the attached one and keeps the rest. Every command is answered by any
+//! number of lines and then one line, `ok` or `error: <what is wrong>`.
+
+pub mod command;
+pub mod line;
+pub mod mux;
+pub mod table;
+
+mod ring;
+mod suggest;
+
+use alloc::string::String;
+use core::fmt::{self, Write};
+
+pub use self::command::{Command, CommandError};
+use self::line::Editor;
+use self::mux::Mux;
+
+/// What the console prints when it waits for a command.
+pub const PROMPT: &str = "stasis> ";
+/// Ctrl-], which detaches from a guest.
+pub const DETACH: u8 = 0x1d;
+
+/// Where bytes go: the UART.
+pub trait Terminal {
+    /// Sends all of `bytes`.
+    fn send(&mut self, bytes: &[u8]);
+}
+
+impl Terminal for alloc::vec::Vec<u8> {
+    fn send(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Text for a [`Terminal`]: a line feed becomes a carriage return and a line feed.
+#[derive(Debug)]
+pub struct Text<'a, T: ?Sized>(pub &'a mut T);
+
+impl<T: Terminal + ?Sized> Write for Text<'_, T> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for (index, line) in text.split('\n').enumerate() {
+            if index > 0 {
+                self.0.send(b"\r\n");
+            }
+            self.0.send(line.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// What an input byte turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing to be done.
+    Nothing,
+    /// A command line to be carried out, then to be answered with [`Console::answer`].
+    Line(String),
+    /// A byte for the attached guest's UART.
+    Guest {
+        /// The guest, as it was attached.
+        guest: usize,
+        /// The byte.
+        byte: u8,
+    },
+}
+
+/// What the terminal shows at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Screen {
+    /// A command's output.
+    Command,
+    /// The prompt, and what has been typed.
+    Prompt,
+    /// A guest.
+    Guest,
+}
+
+/// The console. Guests are known to it by a number that the caller gives out.
+#[derive(Debug)]
+pub struct Console {
+    editor: Editor,
+    mux: Mux,
+    screen: Screen,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Console {
+    /// A console that shows nothing yet: [`Self::prompt`] opens it.
+    pub fn new() -> Self {
+        Self {
+            editor: Editor::new(),
+            mux: Mux::new(),
+            screen: Screen::Command,
+        }
+    }
+
+    /// Shows the prompt.
+    pub fn prompt(&mut self, terminal: &mut impl Terminal) {
+        terminal.send(PROMPT.as_bytes());
+        self.screen = Screen::Prompt;
+    }
+
+    /// Takes a byte that was typed.
+    pub fn input(&mut self, byte: u8, terminal: &mut impl Terminal) -> Input {
+        if let Some((guest, _)) = self.mux.attached() {
+            if byte != DETACH {
+                return Input::Guest { guest, byte };
+            }
+            self.leave(terminal, format_args!("detached from"), "");
+            return Input::Nothing;
+        }
+        match self.editor.input(byte, &mut Text(terminal)) {
+            None => return Input::Nothing,
+            Some(Ok(line)) if !line.trim().is_empty() => {
+                self.screen = Screen::Command;
+                return Input::Line(line);
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => say(terminal, format_args!("error: {error}\n")),
+        }
+        self.prompt(terminal);
+        Input::Nothing
+    }
+
+    /// Ends a command: says how it went, and shows the prompt or the guest that it has attached.
+    pub fn answer<E: fmt::Display>(&mut self, result: Result<(), E>, terminal: &mut impl Terminal) {
+        match result {
+            Ok(()) => say(terminal, format_args!("ok\n")),
+            Err(error) => say(terminal, format_args!("error: {error}\n")),
+        }
+        if self.mux.attached().is_some() {
+            self.screen = Screen::Guest;
+            self.mux.show(terminal);
+        } else {
+            self.prompt(terminal);
+        }
+    }
+
+    /// Attaches the terminal to a guest, as part of a command: [`Self::answer`] then shows what it has sent meanwhile.
+    pub fn attach(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) {
+        self.mux.attach(guest, name);
+        say(
+            terminal,
+            format_args!("attached to \"{name}\"; Ctrl-] detaches\n"),
+        );
+    }
+
+    /// The guest that the terminal is attached to.
+    pub fn attached(&self) -> Option<usize> {
+        self.mux.attached().map(|(guest, _)| guest)
+    }
+
+    /// Takes what a guest has sent.
+    pub fn output(&mut self, guest: usize, bytes: &[u8], terminal: &mut impl Terminal) {
+        if self.screen == Screen::Guest && self.attached() == Some(guest) {
+            terminal.send(bytes);
+        } else {
+            self.mux.keep(guest, bytes);
+        }
+    }
+
+    /// Tells that a guest has stopped for good, and why, in words such as `powered off`. Detaches from it.
+    pub fn halted(
+        &mut self,
+        guest: usize,
+        name: &str,
+        why: impl fmt::Display,
+        terminal: &mut impl Terminal,
+    ) {
+        if self.attached() == Some(guest) && self.screen == Screen::Guest {
+            self.leave(terminal, format_args!("guest"), &alloc::format!(": {why}"));
+            return;
+        }
+        if self.attached() == Some(guest) {
+            self.mux.detach();
+        }
+        self.notice(format_args!("guest \"{name}\": {why}"), terminal);
+    }
+
+    /// Forgets what a guest has sent: another one gets its number.
+    pub fn forget(&mut self, guest: usize) {
+        self.mux.forget(guest);
+    }
+
+    /// Shows a line that no command asked for, and what stood there again.
+    pub fn notice(&mut self, what: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
+        match self.screen {
+            Screen::Command => say(terminal, format_args!("[{what}]\n")),
+            Screen::Guest => say(terminal, format_args!("\n[{what}]\n")),
+            Screen::Prompt => {
+                say(
+                    terminal,
+                    format_args!("\n[{what}]\n{PROMPT}{}", self.editor.typed()),
+                );
+            }
+        }
+    }
+
+    fn leave(&mut self, terminal: &mut impl Terminal, how: fmt::Arguments<'_>, why: &str) {
+        if let Some(name) = self.mux.detach() {
+            say(terminal, format_args!("\n[{how} \"{name}\"{why}]\n"));
+        }
+        self.prompt(terminal);
+    }
+}
+
+fn say(terminal: &mut impl Terminal, what: fmt::Arguments<'_>) {
+    // Text never fails; a Display that does has nothing more to say.
+    let _ = Text(terminal).write_fmt(what);
+}

@@ -1,0 +1,203 @@
+//! The line editor: bytes from a terminal become lines, with an echo.
+//!
+//! It knows backspace, Ctrl-U (start again), Ctrl-C (give up), and a history behind the arrows up and down. A line that
+//! was not received whole and clean is refused, never carried out in part.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use core::fmt::Write;
+use core::mem;
+
+/// The longest line.
+pub const MAX_LINE: usize = 256;
+/// Lines remembered.
+const HISTORY: usize = 16;
+
+const CTRL_C: u8 = 0x03;
+const BACKSPACE: u8 = 0x08;
+const CTRL_U: u8 = 0x15;
+const ESCAPE: u8 = 0x1b;
+const DELETE: u8 = 0x7f;
+/// Takes one character off the screen.
+const RUB_OUT: &str = "\x08 \x08";
+const BELL: &str = "\x07";
+
+/// Why a line was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// More characters than [`MAX_LINE`].
+    #[error("the line is longer than {MAX_LINE} characters")]
+    TooLong,
+    /// A byte that is not ASCII.
+    #[error("the line has a character that is not ASCII (byte {0:#04x})")]
+    NotAscii(u8),
+}
+
+/// How far into a key's escape sequence the input is (ECMA-48 5.4; the arrows: XTerm's "Cursor Keys").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sequence {
+    None,
+    /// Behind ESC.
+    Introduced,
+    /// Behind ESC [.
+    Control,
+    /// Behind ESC O.
+    SingleShift,
+}
+
+/// A line in the making.
+#[derive(Debug)]
+pub struct Editor {
+    line: String,
+    fault: Option<LineError>,
+    /// The last byte ended a line as CR: an LF right behind it belongs to it.
+    after_return: bool,
+    sequence: Sequence,
+    history: VecDeque<String>,
+    /// Which line of the history is shown; its length stands for the new one.
+    shown: usize,
+    /// The new line, while one of the history is shown.
+    draft: String,
+}
+
+impl Default for Editor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Editor {
+    /// An empty line, and no history.
+    pub fn new() -> Self {
+        Self {
+            line: String::with_capacity(MAX_LINE),
+            fault: None,
+            after_return: false,
+            sequence: Sequence::None,
+            history: VecDeque::with_capacity(HISTORY),
+            shown: 0,
+            draft: String::new(),
+        }
+    }
+
+    /// What has been typed so far.
+    pub fn typed(&self) -> &str {
+        &self.line
+    }
+
+    /// Takes a byte and echoes it. Returns the line that it completes: an empty one where it was given up.
+    pub fn input(&mut self, byte: u8, echo: &mut impl Write) -> Option<Result<String, LineError>> {
+        let after_return = mem::replace(&mut self.after_return, byte == b'\r');
+        let sequence = mem::replace(&mut self.sequence, Sequence::None);
+        match byte {
+            b'\n' if after_return => None,
+            b'\r' | b'\n' => Some(self.complete(echo)),
+            BACKSPACE | DELETE => {
+                if self.line.pop().is_some() {
+                    print(echo, RUB_OUT);
+                }
+                None
+            }
+            CTRL_U => {
+                self.replace(String::new(), echo);
+                self.fault = None;
+                None
+            }
+            CTRL_C => {
+                self.line.clear();
+                self.fault = None;
+                print(echo, "^C");
+                Some(self.complete(echo))
+            }
+            ESCAPE => {
+                self.sequence = Sequence::Introduced;
+                None
+            }
+            // No other control character means anything, nor harms.
+            0..b' ' => None,
+            _ if sequence != Sequence::None => {
+                self.continue_sequence(sequence, byte, echo);
+                None
+            }
+            b' '..DELETE => {
+                self.insert(byte, echo);
+                None
+            }
+            0x80.. => {
+                self.refuse(LineError::NotAscii(byte), echo);
+                None
+            }
+        }
+    }
+
+    fn insert(&mut self, byte: u8, echo: &mut impl Write) {
+        if self.line.len() >= MAX_LINE {
+            self.refuse(LineError::TooLong, echo);
+        } else if self.fault.is_none() {
+            self.line.push(byte.into());
+            let _ = echo.write_char(byte.into());
+        }
+    }
+
+    /// The line will not be carried out any more, whatever follows.
+    fn refuse(&mut self, fault: LineError, echo: &mut impl Write) {
+        self.fault.get_or_insert(fault);
+        print(echo, BELL);
+    }
+
+    fn complete(&mut self, echo: &mut impl Write) -> Result<String, LineError> {
+        print(echo, "\n");
+        let line = mem::replace(&mut self.line, String::with_capacity(MAX_LINE));
+        let fault = self.fault.take();
+        if fault.is_none() && !line.trim().is_empty() && self.history.back() != Some(&line) {
+            if self.history.len() == HISTORY {
+                self.history.pop_front();
+            }
+            self.history.push_back(line.clone());
+        }
+        self.draft.clear();
+        self.shown = self.history.len();
+        fault.map_or(Ok(line), Err)
+    }
+
+    fn continue_sequence(&mut self, sequence: Sequence, byte: u8, echo: &mut impl Write) {
+        match (sequence, byte) {
+            (Sequence::Introduced, b'[') => self.sequence = Sequence::Control,
+            (Sequence::Introduced, b'O') => self.sequence = Sequence::SingleShift,
+            (Sequence::Introduced, _) => {}
+            (_, b'A') => self.recall(self.shown.checked_sub(1), echo),
+            (_, b'B') => self.recall(self.shown.checked_add(1), echo),
+            // Parameters and intermediate bytes; anything else ends the sequence.
+            (Sequence::Control, b' '..=b'?') => self.sequence = Sequence::Control,
+            _ => {}
+        }
+    }
+
+    fn recall(&mut self, wanted: Option<usize>, echo: &mut impl Write) {
+        let Some(wanted) = wanted.filter(|&wanted| wanted <= self.history.len()) else {
+            return;
+        };
+        let line = match self.history.get(wanted) {
+            Some(line) => line.clone(),
+            None => mem::take(&mut self.draft),
+        };
+        let left = self.replace(line, echo);
+        if self.shown == self.history.len() {
+            self.draft = left;
+        }
+        self.shown = wanted;
+    }
+
+    fn replace(&mut self, line: String, echo: &mut impl Write) -> String {
+        for _ in 0..self.line.len() {
+            print(echo, RUB_OUT);
+        }
+        print(echo, &line);
+        mem::replace(&mut self.line, line)
+    }
+}
+
+/// An echo that fails has nobody to be told.
+fn print(echo: &mut impl Write, text: &str) {
+    let _ = echo.write_str(text);
+}

@@ -1,0 +1,65 @@
+//! Which guest has the terminal, and what the others have sent meanwhile.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+
+use super::ring::Ring;
+use super::{Terminal, say};
+
+/// Which guest is attached, and what each has sent while it was not shown.
+#[derive(Debug, Default)]
+pub struct Mux {
+    attached: Option<(usize, String)>,
+    rings: BTreeMap<usize, Ring>,
+}
+
+impl Mux {
+    /// Nobody is attached, and nothing kept.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The attached guest and its name.
+    pub fn attached(&self) -> Option<(usize, &str)> {
+        self.attached
+            .as_ref()
+            .map(|(guest, name)| (*guest, name.as_str()))
+    }
+
+    /// Attaches a guest.
+    pub fn attach(&mut self, guest: usize, name: &str) {
+        self.attached = Some((guest, name.to_string()));
+    }
+
+    /// Detaches. Returns the name of the guest that was attached.
+    pub fn detach(&mut self) -> Option<String> {
+        self.attached.take().map(|(_, name)| name)
+    }
+
+    /// Keeps what a guest has sent.
+    pub fn keep(&mut self, guest: usize, bytes: &[u8]) {
+        self.rings.entry(guest).or_default().push(bytes);
+    }
+
+    /// Shows what was kept of the attached guest.
+    pub fn show(&mut self, terminal: &mut impl Terminal) {
+        let Some((guest, _)) = self.attached else {
+            return;
+        };
+        let Some(ring) = self.rings.get_mut(&guest) else {
+            return;
+        };
+        if ring.lost() > 0 {
+            say(
+                terminal,
+                format_args!("[{} bytes before this are lost]\n", ring.lost()),
+            );
+        }
+        ring.drain(terminal);
+    }
+
+    /// Forgets what was kept of a guest.
+    pub fn forget(&mut self, guest: usize) {
+        self.rings.remove(&guest);
+    }
+}
