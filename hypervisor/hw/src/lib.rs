@@ -13,3 +13,4 @@ pub mod mmio;
 pub mod paging;
 pub mod pl011;
 pub mod pl031;
+pub mod virtio_blk;

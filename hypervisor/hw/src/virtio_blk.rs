@@ -1,0 +1,414 @@
+//! The disk of QEMU's `virt`: virtio-blk over virtio-mmio, legacy and modern (virtio 1.2, 4.2 and 5.2).
+//!
+//! The queue and the transport are `virtio-drivers`'; its own block driver is not used, for it polls
+//! without a limit. Here one request is under way at a time, and a device that does not answer in
+//! time is reset and not used again.
+//!
+//! The device is never told of any memory but [`DmaMemory`]: data passes through a buffer there. So a
+//! device that goes on writing after it was given up can't hurt anything.
+
+mod dma;
+
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, fence};
+pub use dma::DmaMemory;
+use dma::{Identity, Shared};
+use virtio_drivers::queue::VirtQueue;
+use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
+
+/// Bytes of a sector, whatever the device's own blocks are (5.2.6).
+pub const SECTOR: usize = 512;
+/// Bytes that one request transfers at most; more takes several.
+pub const MAX_TRANSFER: usize = 128 * 1024;
+
+/// The only queue (5.2.2).
+const QUEUE: u16 = 0;
+/// Its length: a power of two, and room for the three descriptors of a request.
+const QUEUE_LEN: usize = 4;
+
+/// Feature bits (5.2.3 and 6).
+mod feature {
+    /// The device can't be written to.
+    pub const RO: u64 = 1 << 5;
+    /// It says how large its blocks are.
+    pub const BLK_SIZE: u64 = 1 << 6;
+    /// It has a cache that must be flushed.
+    pub const FLUSH: u64 = 1 << 9;
+    /// It is not a legacy device.
+    pub const VERSION_1: u64 = 1 << 32;
+    /// What this driver accepts.
+    pub const WANTED: u64 = RO | BLK_SIZE | FLUSH | VERSION_1;
+}
+
+/// Offsets in the configuration space (5.2.4).
+mod config {
+    pub const CAPACITY_LOW: usize = 0x00;
+    pub const CAPACITY_HIGH: usize = 0x04;
+    pub const BLK_SIZE: usize = 0x14;
+}
+
+/// A virtio-mmio slot of the device tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// Address of its registers.
+    pub address: usize,
+    /// Bytes of its registers.
+    pub size: usize,
+}
+
+/// How time passes, and how long a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// Reads a counter.
+    pub now: fn() -> u64,
+    /// How many of its ticks a request may take.
+    pub limit: u64,
+}
+
+/// A request to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Reads this many sectors from this one on.
+    Read(u64, usize),
+    /// Writes this many sectors from this one on.
+    Write(u64, usize),
+    /// Makes what was written last.
+    Flush,
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(sector, count) => write!(f, "read of {count} sectors from {sector}"),
+            Self::Write(sector, count) => write!(f, "write of {count} sectors from {sector}"),
+            Self::Flush => write!(f, "flush"),
+        }
+    }
+}
+
+impl Request {
+    /// The header that the device reads (5.2.6): type, reserved, sector.
+    fn header(self) -> [u8; 16] {
+        let (kind, sector) = match self {
+            Self::Read(sector, _) => (0u32, sector),
+            Self::Write(sector, _) => (1, sector),
+            Self::Flush => (4, 0),
+        };
+        let mut header = [0; 16];
+        header[..4].copy_from_slice(&kind.to_le_bytes());
+        header[8..].copy_from_slice(&sector.to_le_bytes());
+        header
+    }
+}
+
+/// Why the disk can't be used, or did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// None of the slots holds a block device.
+    #[error("none of the machine's {slots} virtio slots holds a disk")]
+    NoDisk {
+        /// Number of slots looked into.
+        slots: usize,
+    },
+    /// The device did not agree to what the driver accepts.
+    #[error("the disk at {address:#x} does not accept features {features:#x}")]
+    Features {
+        /// Where it is.
+        address: usize,
+        /// What it was asked for.
+        features: u64,
+    },
+    /// The device has blocks that are no sectors.
+    #[error("the disk at {address:#x} has blocks of {found} bytes; only 512 are supported")]
+    BlockSize {
+        /// Where it is.
+        address: usize,
+        /// Its block size.
+        found: u32,
+    },
+    /// The queue or the configuration space is not as it must be.
+    #[error("the disk at {address:#x} can't be set up: {error}")]
+    Setup {
+        /// Where it is.
+        address: usize,
+        /// What `virtio-drivers` says.
+        error: virtio_drivers::Error,
+    },
+    /// A write to a read-only device.
+    #[error("the disk is read-only: {0} refused")]
+    ReadOnly(Request),
+    /// A request beyond the device.
+    #[error("{request} goes beyond the disk's {capacity}")]
+    BeyondEnd {
+        /// The request.
+        request: Request,
+        /// Sectors of the disk.
+        capacity: u64,
+    },
+    /// A buffer that is not a whole number of sectors.
+    #[error("{len} bytes are not a whole number of sectors")]
+    Length {
+        /// Its length.
+        len: usize,
+    },
+    /// The device says that it failed.
+    #[error("the disk failed a {request} (status {status})")]
+    Failed {
+        /// The request.
+        request: Request,
+        /// VIRTIO_BLK_S_IOERR is 1, VIRTIO_BLK_S_UNSUPP is 2.
+        status: u8,
+    },
+    /// The device did not answer in time.
+    #[error("the disk did not answer a {request} in {ticks} ticks: it is out of use from now on")]
+    TimedOut {
+        /// The request.
+        request: Request,
+        /// The limit.
+        ticks: u64,
+    },
+    /// The device answered something else than it was asked.
+    #[error("the disk confused a {request}: {error}")]
+    Confused {
+        /// The request.
+        request: Request,
+        /// What `virtio-drivers` says.
+        error: virtio_drivers::Error,
+    },
+    /// The device was given up.
+    #[error("the disk is out of use since it did not answer a {since}")]
+    GivenUp {
+        /// The request that it did not answer.
+        since: Request,
+    },
+}
+
+/// A virtio disk.
+pub struct VirtioBlk {
+    transport: MmioTransport<'static>,
+    queue: VirtQueue<Identity, QUEUE_LEN>,
+    shared: NonNull<Shared>,
+    deadline: Deadline,
+    capacity: u64,
+    read_only: bool,
+    has_cache: bool,
+    given_up: Option<Request>,
+}
+
+// SAFETY: `shared` points to memory that nobody but this driver and its device uses.
+unsafe impl Send for VirtioBlk {}
+
+impl VirtioBlk {
+    /// Sets up the first disk in the slots. A slot without one is left as it is.
+    ///
+    /// # Safety
+    ///
+    /// 1. Each slot is the address of a virtio-mmio device's registers, mapped as device memory for
+    ///    as long as the machine runs; nobody else uses those of the disk.
+    /// 2. The MMU maps `memory` at its physical address.
+    pub unsafe fn find(
+        slots: impl IntoIterator<Item = Slot>,
+        memory: &'static mut DmaMemory,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let mut seen = 0;
+        for slot in slots {
+            seen += 1;
+            let Some(header) = NonNull::new(slot.address as *mut _) else {
+                continue;
+            };
+            // SAFETY: `header` points to a device's registers of that size, by our condition 1.
+            let Ok(transport) = (unsafe { MmioTransport::new(header, slot.size) }) else {
+                continue;
+            };
+            if transport.device_type() == DeviceType::Block {
+                return Self::new(slot.address, transport, memory, deadline);
+            }
+            // Dropped, it would reset a device that is not ours.
+            core::mem::forget(transport);
+        }
+        Err(Error::NoDisk { slots: seen })
+    }
+
+    /// Device initialization, 3.1.1.
+    fn new(
+        address: usize,
+        mut transport: MmioTransport<'static>,
+        memory: &'static mut DmaMemory,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let setup = |error| Error::Setup { address, error };
+        let mut status = DeviceStatus::empty();
+        transport.set_status(status);
+        status |= DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
+        transport.set_status(status);
+        let features = transport.read_device_features() & feature::WANTED;
+        transport.write_driver_features(features);
+        if transport.requires_legacy_layout() {
+            transport.set_guest_page_size(virtio_drivers::PAGE_SIZE as u32);
+        } else {
+            status |= DeviceStatus::FEATURES_OK;
+            transport.set_status(status);
+            if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
+                return Err(Error::Features { address, features });
+            }
+        }
+        if features & feature::BLK_SIZE != 0 {
+            let found = transport.read_config_space(config::BLK_SIZE);
+            let found: u32 = found.map_err(setup)?;
+            if found as usize != SECTOR {
+                return Err(Error::BlockSize { address, found });
+            }
+        }
+        let capacity = read_capacity(&transport).map_err(setup)?;
+        let shared = memory.hand_over();
+        let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false).map_err(setup)?;
+        // Completion is polled for.
+        queue.set_dev_notify(false);
+        transport.set_status(status | DeviceStatus::DRIVER_OK);
+        Ok(Self {
+            transport,
+            queue,
+            shared,
+            deadline,
+            capacity,
+            read_only: features & feature::RO != 0,
+            has_cache: features & feature::FLUSH != 0,
+            given_up: None,
+        })
+    }
+
+    /// Number of sectors.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Whether every write will be refused.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Reads whole sectors.
+    pub fn read(&mut self, sector: u64, buf: &mut [u8]) -> Result<(), Error> {
+        self.check(Request::Read(sector, buf.len() / SECTOR), sector, buf.len())?;
+        let firsts = (sector..).step_by(MAX_TRANSFER / SECTOR);
+        for (first, part) in firsts.zip(buf.chunks_mut(MAX_TRANSFER)) {
+            self.perform(Request::Read(first, part.len() / SECTOR))?;
+            // SAFETY: the request was completed, so the device is through with the buffer.
+            part.copy_from_slice(unsafe { Shared::data(self.shared, part.len()) });
+        }
+        Ok(())
+    }
+
+    /// Writes whole sectors. They last after [`flush`](Self::flush).
+    pub fn write(&mut self, sector: u64, data: &[u8]) -> Result<(), Error> {
+        let request = Request::Write(sector, data.len() / SECTOR);
+        if self.read_only {
+            return Err(Error::ReadOnly(request));
+        }
+        self.check(request, sector, data.len())?;
+        let firsts = (sector..).step_by(MAX_TRANSFER / SECTOR);
+        for (first, part) in firsts.zip(data.chunks(MAX_TRANSFER)) {
+            // SAFETY: no request is under way, so the device does not use the buffer.
+            unsafe { Shared::data(self.shared, part.len()) }.copy_from_slice(part);
+            self.perform(Request::Write(first, part.len() / SECTOR))?;
+        }
+        Ok(())
+    }
+
+    /// Makes what was written last. A device that does not offer it has no cache.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        if self.has_cache && !self.read_only {
+            self.perform(Request::Flush)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, request: Request, sector: u64, len: usize) -> Result<(), Error> {
+        if !len.is_multiple_of(SECTOR) {
+            return Err(Error::Length { len });
+        }
+        match sector.checked_add((len / SECTOR) as u64) {
+            Some(end) if end <= self.capacity => Ok(()),
+            _ => Err(Error::BeyondEnd {
+                request,
+                capacity: self.capacity,
+            }),
+        }
+    }
+
+    /// Has the device carry out a request on the shared buffer, and waits for it.
+    fn perform(&mut self, request: Request) -> Result<(), Error> {
+        if let Some(since) = self.given_up {
+            return Err(Error::GivenUp { since });
+        }
+        // SAFETY: no request is under way, so the device does not use the memory; and from here to the
+        // end of this function nothing does but the queue.
+        let (header, status, data) = unsafe { Shared::parts(self.shared) };
+        *header = request.header();
+        *status = [0xff];
+        let confused = |error| Error::Confused { request, error };
+
+        type Buffers<'a> = (&'a [&'a [u8]], &'a mut [&'a mut [u8]]);
+        let (inputs, outputs): Buffers<'_> = match request {
+            Request::Read(_, sectors) => (&[header], &mut [&mut data[..sectors * SECTOR], status]),
+            Request::Write(_, sectors) => (&[header, &data[..sectors * SECTOR]], &mut [status]),
+            Request::Flush => (&[header], &mut [status]),
+        };
+        // SAFETY: the buffers are those of `DmaMemory`, which lives for ever. They are not accessed again
+        // until the request was popped; if that never comes, `given_up` keeps them from ever being so.
+        let token = unsafe { self.queue.add(inputs, outputs) }.map_err(confused)?;
+        // What the device is to find in memory comes before the word to look.
+        fence(Ordering::SeqCst);
+        self.transport.notify(QUEUE);
+
+        let start = (self.deadline.now)();
+        while self.queue.peek_used() != Some(token) {
+            if (self.deadline.now)().wrapping_sub(start) > self.deadline.limit {
+                self.given_up = Some(request);
+                // Resets the device, which ends its use of the memory.
+                self.transport.set_status(DeviceStatus::empty());
+                return Err(Error::TimedOut {
+                    request,
+                    ticks: self.deadline.limit,
+                });
+            }
+            core::hint::spin_loop();
+        }
+        // SAFETY: these are the buffers that were added under this token.
+        unsafe { self.queue.pop_used(token, inputs, outputs) }.map_err(confused)?;
+        self.transport.ack_interrupt();
+        // SAFETY: the device is through with the request.
+        match unsafe { Shared::status(self.shared) } {
+            0 => Ok(()),
+            status => Err(Error::Failed { request, status }),
+        }
+    }
+}
+
+/// The capacity in sectors: two halves, which may change between one read and the next.
+fn read_capacity(transport: &MmioTransport<'_>) -> Result<u64, virtio_drivers::Error> {
+    let half = |offset| transport.read_config_space::<u32>(offset);
+    let mut high = half(config::CAPACITY_HIGH)?;
+    // A device that changes it without end is not waited for.
+    for _ in 0..8 {
+        let low = half(config::CAPACITY_LOW)?;
+        let before = core::mem::replace(&mut high, half(config::CAPACITY_HIGH)?);
+        if before == high {
+            return Ok(u64::from(high) << 32 | u64::from(low));
+        }
+    }
+    Err(virtio_drivers::Error::NotReady)
+}
+
+impl fmt::Debug for VirtioBlk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VirtioBlk")
+            .field("capacity", &self.capacity)
+            .field("read_only", &self.read_only)
+            .field("given_up", &self.given_up)
+            .finish_non_exhaustive()
+    }
+}
