@@ -34,6 +34,8 @@ pub const RTC_SPI: u32 = 2;
 
 /// The first virtio-mmio slot.
 pub const VIRTIO_BASE: u64 = 0x0a00_0000;
+/// Number of slots.
+pub const VIRTIO_SLOTS: u64 = 32;
 /// Bytes from one slot to the next.
 pub const VIRTIO_STRIDE: u64 = 0x200;
 /// The first slot's shared peripheral interrupt.

@@ -1,0 +1,91 @@
+//! A load or store that trapped, as the syndrome of its data abort describes it.
+
+use stasis_state::vcpu::Core;
+
+use super::syndrome::{AbortIss, ISS_DATA_ABORT};
+use crate::register::{general, set_general};
+
+/// Bytes of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Width {
+    /// LDRB and such.
+    Byte = 1,
+    /// LDRH and such.
+    Halfword = 2,
+    /// LDR of a W register and such.
+    Word = 4,
+    /// LDR of an X register and such.
+    Doubleword = 8,
+}
+
+impl Width {
+    /// Number of bytes.
+    pub const fn bytes(self) -> u64 {
+        self as u64
+    }
+
+    /// `value` cut to this width.
+    pub const fn truncate(self, value: u64) -> u64 {
+        value & (u64::MAX >> (64 - 8 * self as u32))
+    }
+
+    /// `value`, of this width, with its sign in all bits above.
+    pub const fn sign_extend(self, value: u64) -> u64 {
+        let unused = 64 - 8 * self as u32;
+        (((value << unused) as i64) >> unused) as u64
+    }
+}
+
+/// A load or store of one general register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// A store.
+    pub write: bool,
+    /// Its size.
+    pub width: Width,
+    /// 0 to 30: X0 to X30; 31 is XZR.
+    pub register: u8,
+    /// What is loaded is sign-extended.
+    pub sign_extend: bool,
+    /// The register is 64 bits wide: the sign goes up to bit 63, not to bit 31.
+    pub sixty_four: bool,
+}
+
+impl Access {
+    /// The access, if the syndrome describes it.
+    pub(super) fn decode(iss: AbortIss) -> Option<Self> {
+        iss.is_set(ISS_DATA_ABORT::ISV).then(|| Self {
+            write: iss.is_set(ISS_DATA_ABORT::WNR),
+            width: match iss.read_as_enum(ISS_DATA_ABORT::SAS) {
+                Some(ISS_DATA_ABORT::SAS::Value::Byte) => Width::Byte,
+                Some(ISS_DATA_ABORT::SAS::Value::Halfword) => Width::Halfword,
+                Some(ISS_DATA_ABORT::SAS::Value::Word) => Width::Word,
+                Some(ISS_DATA_ABORT::SAS::Value::Doubleword) | None => Width::Doubleword,
+            },
+            register: iss.read(ISS_DATA_ABORT::SRT) as u8,
+            sign_extend: iss.is_set(ISS_DATA_ABORT::SSE),
+            sixty_four: iss.is_set(ISS_DATA_ABORT::SF),
+        })
+    }
+
+    /// What a store stores: the register, cut to the access's width.
+    pub fn stored(&self, core: &Core) -> u64 {
+        self.width.truncate(general(core, self.register))
+    }
+
+    /// Finishes a load with what the device gave.
+    pub fn load(&self, core: &mut Core, value: u64) {
+        let value = if self.sign_extend {
+            self.width.sign_extend(value)
+        } else {
+            self.width.truncate(value)
+        };
+        let register = if self.sixty_four {
+            Width::Doubleword
+        } else {
+            Width::Word
+        };
+        set_general(core, self.register, register.truncate(value));
+    }
+}

@@ -1,0 +1,206 @@
+//! What made a vCPU leave the guest: ESR_EL2, FAR_EL2 and HPFAR_EL2, decoded.
+//!
+//! [`decode`] gives an [`Exit`] for the run loop to answer, [`describe`] a line for people to read.
+//! What the guest then sees of it is in [`crate::inject`], [`crate::mmio`], [`crate::psci`] and
+//! [`crate::sysreg`].
+
+mod access;
+mod describe;
+mod skip;
+pub mod syndrome;
+
+#[cfg(test)]
+mod tests;
+
+pub use access::{Access, Width};
+pub use describe::{Description, describe};
+pub use skip::skip_instruction;
+pub use syndrome::FaultKind;
+
+use stasis_state::vcpu::sysreg;
+use syndrome::{AbortIss, ESR, Esr, HPFAR, ISS_CALL, ISS_DATA_ABORT, ISS_SYSTEM, ISS_WFX};
+
+/// The registers that describe an exception taken to EL2, as they were read right after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Syndrome {
+    /// ESR_EL2.
+    pub esr: u64,
+    /// FAR_EL2.
+    pub far: u64,
+    /// HPFAR_EL2.
+    pub hpfar: u64,
+}
+
+/// Why a vCPU left the guest by a synchronous exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A load or store to an address that stage 2 does not map, which the syndrome describes.
+    DataAbort {
+        /// The intermediate physical address.
+        ipa: u64,
+        /// What is to be done there.
+        access: Access,
+        /// For the abort, should there be nothing at the address.
+        fault: Fault,
+    },
+    /// A load or store that the syndrome does not describe (a pair, a writeback, a vector, an
+    /// atomic), a table walk of the guest's, or a fault that no emulation mends.
+    DataAbortUnemulatable(Fault),
+    /// Cache maintenance by an address that stage 2 does not map: there is nothing to be maintained.
+    CacheMaintenance(Fault),
+    /// The guest jumped to an address that stage 2 does not map.
+    InstructionAbort(Fault),
+    /// HVC; the PC is already behind it.
+    Hvc {
+        /// The instruction's immediate.
+        imm: u16,
+    },
+    /// SMC; the PC is at it: [`skip_instruction`].
+    Smc {
+        /// The instruction's immediate.
+        imm: u16,
+    },
+    /// MSR, MRS or a system instruction that is trapped.
+    SystemRegister(SystemAccess),
+    /// WFI, WFE and their kin.
+    Wfx(Wfx),
+    /// An exception that is not the guest's doing or has no other answer than an UNDEFINED in the guest.
+    Unknown {
+        /// The exception class, ESR_EL2.EC.
+        class: u8,
+    },
+}
+
+/// Which of the waiting instructions was trapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wfx {
+    /// Wait for an interrupt.
+    Wfi,
+    /// Wait for an event.
+    Wfe,
+    /// Wait for an interrupt, with a deadline.
+    Wfit,
+    /// Wait for an event, with a deadline.
+    Wfet,
+}
+
+/// What an access that faulted was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The fetch of an instruction.
+    Fetch,
+    /// A load.
+    Load,
+    /// A store.
+    Store,
+    /// A cache maintenance instruction.
+    Maintenance,
+}
+
+/// A stage 2 fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What the access was for.
+    pub cause: Cause,
+    /// The guest's virtual address.
+    pub virtual_address: u64,
+    /// The intermediate physical address, where HPFAR_EL2 gives it; of a table walk, only its page.
+    pub ipa: Option<u64>,
+    /// What went wrong.
+    pub kind: FaultKind,
+    /// Raised by the walk of the guest's own tables, not by the access itself.
+    pub on_walk: bool,
+}
+
+/// A trapped MSR, MRS or system instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemAccess {
+    /// op0, op1, CRn, CRm and op2 as [`sysreg`] packs them.
+    pub encoding: u16,
+    /// The general register: 0 to 30; 31 is XZR.
+    pub rt: u8,
+    /// MRS, not MSR.
+    pub is_read: bool,
+}
+
+/// Decodes a synchronous exception from the guest.
+pub fn decode(syndrome: Syndrome) -> Exit {
+    let esr = Esr::new(syndrome.esr);
+    let iss = esr.read(ESR::ISS);
+    let imm = ISS_CALL::Imm16.read(iss) as u16;
+    match esr.read_as_enum(ESR::EC) {
+        Some(ESR::EC::Value::WfiWfe) => Exit::Wfx(wfx(iss)),
+        // EL1 is AArch64 here, and EL0 has neither HVC nor SMC.
+        Some(ESR::EC::Value::Hvc64) => Exit::Hvc { imm },
+        Some(ESR::EC::Value::Smc64) => Exit::Smc { imm },
+        Some(ESR::EC::Value::SystemRegister) => Exit::SystemRegister(system_access(iss)),
+        Some(ESR::EC::Value::InstructionAbortLower) => {
+            Exit::InstructionAbort(fault(syndrome, AbortIss::new(iss), Cause::Fetch))
+        }
+        Some(ESR::EC::Value::DataAbortLower) => data_abort(syndrome, AbortIss::new(iss)),
+        _ => Exit::Unknown {
+            class: esr.read(ESR::EC) as u8,
+        },
+    }
+}
+
+fn wfx(iss: u64) -> Wfx {
+    match ISS_WFX::TI.read_as_enum(iss) {
+        Some(ISS_WFX::TI::Value::Wfe) => Wfx::Wfe,
+        Some(ISS_WFX::TI::Value::Wfit) => Wfx::Wfit,
+        Some(ISS_WFX::TI::Value::Wfet) => Wfx::Wfet,
+        Some(ISS_WFX::TI::Value::Wfi) | None => Wfx::Wfi,
+    }
+}
+
+fn system_access(iss: u64) -> SystemAccess {
+    SystemAccess {
+        encoding: sysreg(
+            ISS_SYSTEM::Op0.read(iss) as u16,
+            ISS_SYSTEM::Op1.read(iss) as u16,
+            ISS_SYSTEM::CRn.read(iss) as u16,
+            ISS_SYSTEM::CRm.read(iss) as u16,
+            ISS_SYSTEM::Op2.read(iss) as u16,
+        ),
+        rt: ISS_SYSTEM::Rt.read(iss) as u8,
+        is_read: ISS_SYSTEM::Direction.is_set(iss),
+    }
+}
+
+fn data_abort(syndrome: Syndrome, iss: AbortIss) -> Exit {
+    let maintenance = iss.is_set(ISS_DATA_ABORT::CM);
+    let cause = match (maintenance, iss.is_set(ISS_DATA_ABORT::WNR)) {
+        (true, _) => Cause::Maintenance,
+        (false, true) => Cause::Store,
+        (false, false) => Cause::Load,
+    };
+    let fault = fault(syndrome, iss, cause);
+    let emulatable = fault.kind == FaultKind::Translation && !fault.on_walk;
+    match (fault.ipa, Access::decode(iss)) {
+        _ if !emulatable => Exit::DataAbortUnemulatable(fault),
+        _ if maintenance => Exit::CacheMaintenance(fault),
+        (Some(ipa), Some(access)) => Exit::DataAbort { ipa, access, fault },
+        _ => Exit::DataAbortUnemulatable(fault),
+    }
+}
+
+fn fault(syndrome: Syndrome, iss: AbortIss, cause: Cause) -> Fault {
+    let (kind, _) = FaultKind::decode(iss.read(ISS_DATA_ABORT::FSC) as u8);
+    let on_walk = iss.is_set(ISS_DATA_ABORT::S1PTW);
+    // D24.2.54: HPFAR_EL2 is UNKNOWN for permission faults of the access itself and for external aborts.
+    let known = match kind {
+        FaultKind::AddressSize | FaultKind::Translation | FaultKind::AccessFlag => true,
+        FaultKind::Permission => on_walk,
+        _ => false,
+    };
+    let page = HPFAR::FIPA.read(syndrome.hpfar) << 12;
+    // The offset within the page is that of the virtual address, but a walk reads elsewhere.
+    let offset = if on_walk { 0 } else { syndrome.far & 0xfff };
+    Fault {
+        cause,
+        virtual_address: syndrome.far,
+        ipa: known.then_some(page | offset),
+        kind,
+        on_walk,
+    }
+}

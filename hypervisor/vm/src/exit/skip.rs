@@ -1,0 +1,36 @@
+//! Going on behind an instruction that was emulated.
+
+use stasis_state::vcpu::Core;
+
+use super::syndrome::{ESR, Esr};
+use crate::register::pstate;
+
+/// Moves the PC behind the trapped instruction and PSTATE with it.
+///
+/// For everything that traps *at* its instruction: SMC, MSR and MRS, WFI, loads and stores. Not for
+/// HVC, whose exception returns behind it (DDI 0487, D1.3.1).
+pub fn skip_instruction(core: &mut Core, esr: u64) {
+    let aarch32 = *core.pstate & pstate::AARCH32 != 0;
+    let short = aarch32 && !Esr::new(esr).is_set(ESR::IL);
+    *core.pc = core.pc.wrapping_add(if short { 2 } else { 4 });
+    if aarch32 {
+        *core.pc &= u64::from(u32::MAX);
+        *core.pstate = advance_if_then(*core.pstate);
+    } else {
+        *core.pstate &= !pstate::BTYPE;
+    }
+    // The step of a debugger within the guest is now complete.
+    *core.pstate &= !pstate::SS;
+}
+
+/// ITAdvance() of the manual, on the state of an IT block as SPSR has it: IT[7:2] in bits [15:10],
+/// IT[1:0] in bits [26:25].
+fn advance_if_then(spsr: u64) -> u64 {
+    let it = (spsr >> 10 & 0x3f) << 2 | spsr >> 25 & 3;
+    let next = if it & 7 == 0 {
+        0
+    } else {
+        it & 0xe0 | it << 1 & 0x1f
+    };
+    spsr & !(0x3f << 10 | 3 << 25) | next >> 2 << 10 | (next & 3) << 25
+}

@@ -1,0 +1,158 @@
+//! Which device an address belongs to, and how wide an access it takes.
+//!
+//! The answer to an access that [`lookup`] does not know is [`crate::inject::external_abort`], and one
+//! line in the log for each page ([`Unclaimed`]).
+
+use crate::{
+    exit::Width,
+    machine::{
+        GICD_BASE, GICD_SIZE, PRIMECELL_SIZE, RTC_BASE, UART_BASE, VIRTIO_BASE, VIRTIO_SLOTS,
+        VIRTIO_STRIDE,
+    },
+    once::Once,
+};
+
+/// An emulated device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The distributor.
+    Gicd,
+    /// The PL011.
+    Uart,
+    /// The PL031.
+    Rtc,
+    /// A virtio-mmio transport, by its slot.
+    Virtio(u8),
+}
+
+/// The emulated devices: the first of each kind, where it is, the bytes of each, and how many there are.
+///
+/// The guest's GICC is not among them: it is the physical GICV, and its accesses do not trap.
+const REGIONS: [(Device, u64, u64, u64); 4] = [
+    (Device::Gicd, GICD_BASE, GICD_SIZE, 1),
+    (Device::Uart, UART_BASE, PRIMECELL_SIZE, 1),
+    (Device::Rtc, RTC_BASE, PRIMECELL_SIZE, 1),
+    (Device::Virtio(0), VIRTIO_BASE, VIRTIO_STRIDE, VIRTIO_SLOTS),
+];
+
+/// The device at an address, and the offset within it.
+///
+/// None where there is nothing, and for an access that is not aligned, which no device takes.
+pub fn lookup(ipa: u64, width: Width) -> Option<(Device, u64)> {
+    if !ipa.is_multiple_of(width.bytes()) {
+        return None;
+    }
+    REGIONS.iter().find_map(|&(device, base, size, count)| {
+        let offset = ipa.checked_sub(base)?;
+        let index = offset / size;
+        let device = match device {
+            Device::Virtio(_) => Device::Virtio(index as u8),
+            single => single,
+        };
+        (index < count).then_some((device, offset % size))
+    })
+}
+
+/// A read of any width from a device whose registers are words: `word` is given the offset.
+///
+/// A narrow read is the low part of the register that its own offset selects; a doubleword reads two.
+pub fn read_words(offset: u64, width: Width, mut word: impl FnMut(u64) -> u32) -> u64 {
+    let low = u64::from(word(offset));
+    match width {
+        Width::Doubleword => low | u64::from(word(offset + 4)) << 32,
+        narrow => narrow.truncate(low),
+    }
+}
+
+/// A write of any width to a device whose registers are words: `word` is given offset and value.
+pub fn write_words(offset: u64, width: Width, value: u64, mut word: impl FnMut(u64, u32)) {
+    word(offset, width.truncate(value) as u32);
+    if width == Width::Doubleword {
+        word(offset + 4, (value >> 32) as u32);
+    }
+}
+
+/// The pages without a device that a guest was reported to have touched.
+#[derive(Clone, Debug, Default)]
+pub struct Unclaimed(Once<16>);
+
+impl Unclaimed {
+    /// Whether an access to `ipa` is to be reported: once for each page, and not for ever.
+    pub fn report(&mut self, ipa: u64) -> bool {
+        self.0.is_first(ipa >> 12)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_device_is_found_at_both_its_ends() {
+        for (ipa, expected) in [
+            (0x0800_0000, (Device::Gicd, 0)),
+            (0x0800_fffc, (Device::Gicd, 0xfffc)),
+            (0x0900_0000, (Device::Uart, 0)),
+            (0x0900_0ffc, (Device::Uart, 0xffc)),
+            (0x0901_0000, (Device::Rtc, 0)),
+            (0x0901_0ffc, (Device::Rtc, 0xffc)),
+            (0x0a00_0000, (Device::Virtio(0), 0)),
+            (0x0a00_01fc, (Device::Virtio(0), 0x1fc)),
+            (0x0a00_3e00, (Device::Virtio(31), 0)),
+            (0x0a00_3ffc, (Device::Virtio(31), 0x1fc)),
+        ] {
+            assert_eq!(lookup(ipa, Width::Word), Some(expected), "{ipa:#x}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_found_beside_the_devices() {
+        for ipa in [
+            0,
+            0x07ff_fffc,
+            0x0801_0000,
+            0x08ff_fffc,
+            0x0900_1000,
+            0x0901_1000,
+            0x0a00_4000,
+            0x4000_0000,
+            u64::MAX - 3,
+        ] {
+            assert_eq!(lookup(ipa, Width::Word), None, "{ipa:#x}");
+        }
+    }
+
+    #[test]
+    fn an_access_that_is_not_aligned_finds_nothing() {
+        assert_eq!(lookup(0x0900_0001, Width::Byte), Some((Device::Uart, 1)));
+        assert_eq!(lookup(0x0900_0001, Width::Halfword), None);
+        assert_eq!(lookup(0x0900_0002, Width::Word), None);
+        assert_eq!(lookup(0x0900_0004, Width::Doubleword), None);
+    }
+
+    #[test]
+    fn a_doubleword_is_two_registers_and_a_byte_a_part_of_one() {
+        let word = |offset: u64| 0x8000_0000 | offset as u32;
+        assert_eq!(
+            read_words(8, Width::Doubleword, word),
+            0x8000_000c_8000_0008
+        );
+        assert_eq!(read_words(8, Width::Word, word), 0x8000_0008);
+        assert_eq!(read_words(8, Width::Byte, word), 8);
+
+        let mut written = Vec::new();
+        write_words(8, Width::Doubleword, 0x1111_2222_3333_4444, |o, v| {
+            written.push((o, v))
+        });
+        write_words(0, Width::Halfword, 0xabcd_ef01, |o, v| written.push((o, v)));
+        assert_eq!(written, [(8, 0x3333_4444), (12, 0x1111_2222), (0, 0xef01)]);
+    }
+
+    #[test]
+    fn a_page_without_a_device_is_reported_once() {
+        let mut unclaimed = Unclaimed::default();
+        assert!(unclaimed.report(0x0400_0000));
+        assert!(!unclaimed.report(0x0400_0ffc));
+        assert!(unclaimed.report(0x0400_1000));
+    }
+}

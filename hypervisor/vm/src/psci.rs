@@ -1,0 +1,263 @@
+//! PSCI 1.1 (DEN 0022) and the calls that discover it (SMCCC 1.1, DEN 0028), by HVC and by SMC.
+//!
+//! [`call`] answers in X0 and in the vCPUs' [`Power`] records, and leaves to its caller what it
+//! can't do there: an [`Action`].
+
+use stasis_state::{
+    register::Record,
+    vcpu::{Core, Power, PowerState, SystemRegisters},
+};
+
+use crate::register::pstate;
+
+/// The function identifiers. Those with the bit [`SMC64`] take 64-bit arguments.
+mod function {
+    pub const SMC64: u32 = 1 << 30;
+
+    pub const SMCCC_VERSION: u32 = 0x8000_0000;
+    pub const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
+
+    pub const PSCI_VERSION: u32 = 0x8400_0000;
+    pub const CPU_SUSPEND: u32 = 0x8400_0001;
+    pub const CPU_SUSPEND_64: u32 = CPU_SUSPEND | SMC64;
+    pub const CPU_OFF: u32 = 0x8400_0002;
+    pub const CPU_ON: u32 = 0x8400_0003;
+    pub const CPU_ON_64: u32 = CPU_ON | SMC64;
+    pub const AFFINITY_INFO: u32 = 0x8400_0004;
+    pub const AFFINITY_INFO_64: u32 = AFFINITY_INFO | SMC64;
+    pub const MIGRATE_INFO_TYPE: u32 = 0x8400_0006;
+    pub const SYSTEM_OFF: u32 = 0x8400_0008;
+    pub const SYSTEM_RESET: u32 = 0x8400_0009;
+    pub const PSCI_FEATURES: u32 = 0x8400_000a;
+    pub const SYSTEM_RESET2: u32 = 0x8400_0012;
+    pub const SYSTEM_RESET2_64: u32 = SYSTEM_RESET2 | SMC64;
+}
+
+/// What PSCI_VERSION answers: 1.1.
+const PSCI_1_1: i64 = 0x1_0001;
+/// What SMCCC_VERSION answers: 1.1.
+const SMCCC_1_1: i64 = 0x1_0001;
+/// MIGRATE_INFO_TYPE: there is no trusted OS that would have to be migrated.
+const NO_MIGRATION: i64 = 2;
+/// MPIDR_EL1 bit 31 is RES1; callers pass an MPIDR with it and without it.
+const MPIDR_RES1: u64 = 1 << 31;
+/// What CPU_SUSPEND's power_state may have: the type and the platform's own state id (5.4.2). There are no power
+/// levels above the core's.
+const POWER_STATE: u64 = 0x1_ffff;
+
+/// 5.2.2, and what SMCCC answers to a function that there isn't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+enum Error {
+    NotSupported = -1,
+    InvalidParameters = -2,
+    AlreadyOn = -4,
+    OnPending = -5,
+    InvalidAddress = -9,
+}
+
+/// What is left to do for the caller of [`call`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Go on.
+    Resume,
+    /// Wait as for WFI, then go on: the state that was asked for is never deeper than standby.
+    Suspend,
+    /// This vCPU is off; it does not go on.
+    Off,
+    /// Another vCPU is to be entered ([`enter`]); then go on.
+    StartCpu {
+        /// Its index.
+        index: usize,
+    },
+    /// The guest has turned its machine off.
+    SystemOff,
+    /// The guest has reset its machine.
+    SystemReset,
+}
+
+/// The power records of a guest's vCPUs, wherever they are kept.
+pub trait Cpus {
+    /// Number of vCPUs.
+    fn count(&self) -> usize;
+    /// The record of vCPU `index`, which is below [`Cpus::count`].
+    fn power(&mut self, index: usize) -> &mut Power;
+}
+
+impl Cpus for [Power] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn power(&mut self, index: usize) -> &mut Power {
+        &mut self[index]
+    }
+}
+
+/// Answers an HVC or SMC of vCPU `this` with the instruction's immediate.
+///
+/// `core` is the caller's; only X0 of it changes. After an SMC the PC is still at the
+/// instruction: [`crate::exit::skip_instruction`], whatever the action.
+pub fn call<C: Cpus + ?Sized>(core: &mut Core, imm: u16, this: usize, cpus: &mut C) -> Action {
+    let (answer, action) = if imm == 0 {
+        dispatch(&core.x, this, cpus)
+    } else {
+        // SMCCC knows no other immediate (2.9).
+        Err(Error::NotSupported)
+    }
+    .unwrap_or_else(|error| (error as i64, Action::Resume));
+    core.x[0] = answer as u64;
+    action
+}
+
+fn dispatch<C: Cpus + ?Sized>(
+    x: &[u64; 31],
+    this: usize,
+    cpus: &mut C,
+) -> Result<(i64, Action), Error> {
+    // The function identifier is W0, and a 32-bit function's arguments are W1 to W3.
+    let id = x[0] as u32;
+    let argument = |index: usize| match id & function::SMC64 {
+        0 => x[index] & u64::from(u32::MAX),
+        _ => x[index],
+    };
+    let answer = |value| Ok((value, Action::Resume));
+    match id {
+        function::SMCCC_VERSION => answer(SMCCC_1_1),
+        function::SMCCC_ARCH_FEATURES => arch_features(argument(1) as u32),
+        function::PSCI_VERSION => answer(PSCI_1_1),
+        function::PSCI_FEATURES => features(argument(1) as u32),
+        function::MIGRATE_INFO_TYPE => answer(NO_MIGRATION),
+        function::CPU_SUSPEND | function::CPU_SUSPEND_64 => {
+            if argument(1) & !POWER_STATE != 0 {
+                return Err(Error::InvalidParameters);
+            }
+            Ok((0, Action::Suspend))
+        }
+        function::CPU_OFF => {
+            set_state(cpus.power(this), PowerState::Off);
+            Ok((0, Action::Off))
+        }
+        function::CPU_ON | function::CPU_ON_64 => {
+            let index = find(cpus, argument(1))?;
+            cpu_on(cpus.power(index), argument(2), argument(3))?;
+            Ok((0, Action::StartCpu { index }))
+        }
+        function::AFFINITY_INFO | function::AFFINITY_INFO_64 => match argument(2) {
+            0 => {
+                let index = find(cpus, argument(1))?;
+                answer(affinity_info(*cpus.power(index).state))
+            }
+            // This vCPU is in whatever group is asked about, and on.
+            1..=3 => answer(0),
+            _ => Err(Error::InvalidParameters),
+        },
+        function::SYSTEM_OFF => Ok((0, Action::SystemOff)),
+        function::SYSTEM_RESET => Ok((0, Action::SystemReset)),
+        // Only the architectural warm reset.
+        function::SYSTEM_RESET2 | function::SYSTEM_RESET2_64 => match argument(1) as u32 {
+            0 => Ok((0, Action::SystemReset)),
+            _ => Err(Error::InvalidParameters),
+        },
+        _ => Err(Error::NotSupported),
+    }
+}
+
+/// SMCCC_ARCH_FEATURES. Nothing is said about the workarounds for speculation: a guest must not be
+/// told that it needs none, as it may go on on another board.
+fn arch_features(id: u32) -> Result<(i64, Action), Error> {
+    match id {
+        function::SMCCC_VERSION | function::SMCCC_ARCH_FEATURES => Ok((0, Action::Resume)),
+        _ => Err(Error::NotSupported),
+    }
+}
+
+fn features(id: u32) -> Result<(i64, Action), Error> {
+    match id {
+        function::SMCCC_VERSION
+        | function::PSCI_VERSION
+        | function::CPU_SUSPEND
+        | function::CPU_SUSPEND_64
+        | function::CPU_OFF
+        | function::CPU_ON
+        | function::CPU_ON_64
+        | function::AFFINITY_INFO
+        | function::AFFINITY_INFO_64
+        | function::MIGRATE_INFO_TYPE
+        | function::SYSTEM_OFF
+        | function::SYSTEM_RESET
+        | function::PSCI_FEATURES
+        | function::SYSTEM_RESET2
+        | function::SYSTEM_RESET2_64 => Ok((0, Action::Resume)),
+        _ => Err(Error::NotSupported),
+    }
+}
+
+/// The MPIDR_EL1 of a vCPU: Aff0 is its index, as on QEMU's `virt` with a GICv2.
+pub const fn mpidr(index: usize) -> u64 {
+    MPIDR_RES1 | index as u64
+}
+
+fn find<C: Cpus + ?Sized>(cpus: &C, target: u64) -> Result<usize, Error> {
+    usize::try_from(target & !MPIDR_RES1)
+        .ok()
+        .filter(|index| *index < cpus.count())
+        .ok_or(Error::InvalidParameters)
+}
+
+fn cpu_on(power: &mut Power, entry: u64, context_id: u64) -> Result<(), Error> {
+    if *power.state == PowerState::OnPending as u8 {
+        return Err(Error::OnPending);
+    }
+    if *power.state != PowerState::Off as u8 {
+        return Err(Error::AlreadyOn);
+    }
+    if entry & 3 != 0 {
+        return Err(Error::InvalidAddress);
+    }
+    set_state(power, PowerState::OnPending);
+    *power.entry = entry;
+    *power.context_id = context_id;
+    Ok(())
+}
+
+fn affinity_info(state: u8) -> i64 {
+    const ON: i64 = 0;
+    const OFF: i64 = 1;
+    const ON_PENDING: i64 = 2;
+
+    if state == PowerState::Off as u8 {
+        OFF
+    } else if state == PowerState::OnPending as u8 {
+        ON_PENDING
+    } else {
+        // A suspended one too (5.7.2).
+        ON
+    }
+}
+
+fn set_state(power: &mut Power, state: PowerState) {
+    *power.state = state as u8;
+}
+
+/// Puts a vCPU that CPU_ON or CPU_SUSPEND left an entry address for at that address: true if it did.
+///
+/// Everything is as at reset (6.4), but for PC and X0. FP and debug registers are the caller's.
+pub fn enter(power: &mut Power, core: &mut Core, system: &mut SystemRegisters) -> bool {
+    let state = *power.state;
+    if state != PowerState::OnPending as u8 && state != PowerState::Suspended as u8 {
+        return false;
+    }
+    *core = Core::reset();
+    *system = SystemRegisters::reset();
+    *core.pc = *power.entry;
+    *core.pstate = pstate::RESET;
+    core.x[0] = *power.context_id;
+    *power.entry = 0;
+    *power.context_id = 0;
+    set_state(power, PowerState::On);
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! The general registers as instructions name them: 31 is XZR, which reads as 0 and keeps nothing.
+
+use stasis_state::vcpu::Core;
+
+/// X`index`, or 0 for XZR.
+pub fn general(core: &Core, index: u8) -> u64 {
+    core.x.get(usize::from(index)).copied().unwrap_or(0)
+}
+
+/// Writes X`index`, unless it is XZR.
+pub fn set_general(core: &mut Core, index: u8, value: u64) {
+    if let Some(register) = core.x.get_mut(usize::from(index)) {
+        *register = value;
+    }
+}
+
+/// Named bits of PSTATE, in the layout of SPSR_EL2.
+pub mod pstate {
+    /// The mode, with the bit that says AArch32.
+    pub const MODE: u64 = 0x1f;
+    /// The mode is one of AArch32.
+    pub const AARCH32: u64 = 1 << 4;
+    /// EL0.
+    pub const EL0T: u64 = 0;
+    /// EL1 with SP_EL0.
+    pub const EL1T: u64 = 4;
+    /// EL1 with SP_EL1.
+    pub const EL1H: u64 = 5;
+    /// AArch32: Thumb.
+    pub const THUMB: u64 = 1 << 5;
+    /// Debug exceptions, SError, IRQ and FIQ masked.
+    pub const DAIF: u64 = 0xf << 6;
+    /// AArch64: the branch type.
+    pub const BTYPE: u64 = 3 << 10;
+    /// AArch64: speculative store bypass is safe.
+    pub const SSBS: u64 = 1 << 12;
+    /// Illegal execution state.
+    pub const IL: u64 = 1 << 20;
+    /// Software step.
+    pub const SS: u64 = 1 << 21;
+    /// Privileged access never.
+    pub const PAN: u64 = 1 << 22;
+    /// Data independent timing.
+    pub const DIT: u64 = 1 << 24;
+    /// The condition flags.
+    pub const NZCV: u64 = 0xf << 28;
+    /// What the reset state and CPU_ON begin with.
+    pub const RESET: u64 = DAIF | EL1H;
+}
