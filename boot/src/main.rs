@@ -1,1 +1,52 @@
-fn main() {}
+//! The Stasis hypervisor: bringing up the machine, and wiring the pure crates to the hardware.
+//!
+//! [`machine`] and [`memory`] find and map it; [`cores`] brings up the other cores;
+//! [`output`] and [`panic`] say what happens.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+#[macro_use]
+mod output;
+mod cores;
+mod firmware;
+mod machine;
+mod memory;
+mod panic;
+
+use machine::Machine;
+use stasis_hw::mmio::Frame;
+use stasis_hw::pl011::Pl011;
+
+/// The first core arrives here from the entry code, with an early translation that maps the image and
+/// the device tree only.
+#[unsafe(no_mangle)]
+extern "C" fn stasis_primary(device_tree: u64) -> ! {
+    // SAFETY: this is the first thing that happens, and happens once.
+    unsafe { memory::init_heap() };
+    // SAFETY: the boot protocol hands over the device tree; the entry code has mapped it; it is never
+    // written.
+    let machine = unsafe { Machine::find(device_tree) };
+    // Without the machine there is no UART to say so.
+    let machine = machine.unwrap_or_else(|error| panic!("{error}"));
+    let translation = memory::map(&machine);
+    let translation =
+        translation.unwrap_or_else(|error| panic!("cannot map the machine: {error:?}"));
+    // SAFETY: it maps the image as the linker laid it out, all RAM and the devices, one to one; it is
+    // leaked below.
+    unsafe { stasis_arch::mmu::install(translation.root()) };
+    core::mem::forget(translation);
+
+    // SAFETY: the frame is the UART's, mapped as a device, and only this driver uses it.
+    let uart = unsafe { Frame::new(machine.uart.frame.start as usize, Pl011::LEN) };
+    output::init(Pl011::new(uart));
+    output::init_log(machine.bootargs);
+    log::info!("Stasis {} on {}", env!("CARGO_PKG_VERSION"), machine.model);
+    firmware::init(machine.psci);
+    cores::start_others(&machine);
+    loop {
+        stasis_arch::cpu::wait_for_interrupt();
+    }
+}

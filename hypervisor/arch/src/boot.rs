@@ -51,10 +51,11 @@ static SECONDARY_BOOT: SecondaryBoot = SecondaryBoot {
 ///
 /// The final tables are installed, and no secondary core runs yet.
 pub unsafe fn prepare_secondaries() -> u64 {
+    let (ttbr0, tcr) = (mrs!("ttbr0_el2"), mrs!("tcr_el2"));
     // SAFETY: no other core runs, so nothing else accesses these cells.
     unsafe {
-        *SECONDARY_BOOT.ttbr0.get() = mrs!("ttbr0_el2");
-        *SECONDARY_BOOT.tcr.get() = mrs!("tcr_el2");
+        *SECONDARY_BOOT.ttbr0.get() = ttbr0;
+        *SECONDARY_BOOT.tcr.get() = tcr;
     }
     cache::clean_to_poc(
         (&raw const SECONDARY_BOOT).cast::<u8>() as usize,

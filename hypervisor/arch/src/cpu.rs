@@ -77,6 +77,7 @@ pub fn init_traps() {
     const MDCR_TPM: u64 = 1 << 6;
     const MDCR_TDRA: u64 = 1 << 11;
     let counters = mrs!("pmcr_el0") >> 11 & 0x1f;
+    let midr = mrs!("midr_el1");
     // SAFETY: these only decide what traps from EL1 and EL0; EL2 uses none of it.
     unsafe {
         msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);
@@ -85,7 +86,7 @@ pub fn init_traps() {
         // EL1PCTEN and EL1PCEN clear: CNTPCT and the physical timer trap.
         msr!("cnthctl_el2", 0);
         msr!("hcr_el2", GUEST_HCR);
-        msr!("vpidr_el2", mrs!("midr_el1"));
+        msr!("vpidr_el2", midr);
         core::arch::asm!("isb", options(nostack, preserves_flags));
     }
 }

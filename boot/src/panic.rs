@@ -1,0 +1,93 @@
+//! The end: a panic, or an exception at EL2. Both say where and what, and stop this core.
+
+use crate::output;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+use stasis_arch::cpu;
+use stasis_arch::vectors::FatalFrame;
+use stasis_vm::exit;
+
+/// Prints even where the lock of the output is lost.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        output::write_in_panic(format_args!("{}\n", format_args!($($argument)*)))
+    };
+}
+
+/// Set by the first core that ends; the others end silently, so that its report stays whole.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+fn stop() -> ! {
+    loop {
+        cpu::wait_for_interrupt();
+    }
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    if !ENDING.swap(true, Ordering::Relaxed) {
+        say!("\n*** Stasis panicked on core {}", cpu::number());
+        say!("{info}");
+    }
+    stop()
+}
+
+/// An exception at EL2 itself, from the vector table; on the emergency stack.
+#[unsafe(no_mangle)]
+extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
+    const VECTORS: [&str; 4] = ["synchronous exception", "IRQ", "FIQ", "SError"];
+    if ENDING.swap(true, Ordering::Relaxed) {
+        stop();
+    }
+    let image = crate::memory::image();
+    say!(
+        "\n*** {} at EL2 on core {}",
+        VECTORS[frame.vector as usize % 4],
+        cpu::number()
+    );
+    say!("ESR  {:#018x}  {}", frame.esr, exit::describe(frame.esr));
+    say!(
+        "ELR  {:#018x}  {}",
+        frame.elr,
+        Place {
+            address: frame.elr,
+            image
+        }
+    );
+    say!(
+        "FAR  {:#018x}  SPSR {:#010x}  SP {:#018x}",
+        frame.far,
+        frame.spsr,
+        frame.sp
+    );
+    for (n, registers) in frame.x.chunks(4).enumerate() {
+        for (i, value) in registers.iter().enumerate() {
+            output::write_in_panic(format_args!("X{:<2}  {value:#018x}  ", 4 * n + i));
+        }
+        say!("");
+    }
+    say!(
+        "LR   {}",
+        Place {
+            address: frame.x[30],
+            image
+        }
+    );
+    stop()
+}
+
+/// An address as an offset in the image, which is what its ELF file's symbols are.
+struct Place {
+    address: u64,
+    image: stasis_vm::range::Range,
+}
+
+impl core::fmt::Display for Place {
+    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+        if self.image.contains(self.address) {
+            write!(f, "image + {:#x}", self.address - self.image.start)
+        } else {
+            f.write_str("not in the image")
+        }
+    }
+}
