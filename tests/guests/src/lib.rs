@@ -8,12 +8,15 @@
 //! - `exception`: the faults that a guest provokes on purpose, and its interrupts.
 //! - `mmio`: device registers, by single instructions that a hypervisor can emulate.
 //! - `sysreg`: system registers by name.
+//! - `code`: instructions that are not known before the guest runs.
 //! - `uart`, `gic`, `timer`, `rtc`, `psci`: the machine's devices and its firmware.
 
 #![cfg_attr(target_os = "none", no_std)]
 
 pub mod workload;
 
+#[cfg(target_os = "none")]
+pub mod code;
 #[cfg(target_os = "none")]
 pub mod exception;
 #[cfg(target_os = "none")]

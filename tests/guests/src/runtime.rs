@@ -12,8 +12,8 @@ use core::mem::{offset_of, size_of};
 #[repr(C, align(4096))]
 struct Table([u64; 512]);
 
-/// The first GiB is devices; the three above are memory, executable like the first, so that a jump to
-/// where there is nothing reaches the bus.
+/// The first GiB is devices; all the others are memory, executable like the first, so that a jump to where there
+/// is nothing reaches the bus.
 #[unsafe(no_mangle)]
 static GUEST_TABLE: Table = {
     const BLOCK: u64 = 1;
@@ -24,16 +24,18 @@ static GUEST_TABLE: Table = {
     const DEVICE: u64 = 1 << 2;
     let mut table = [0; 512];
     table[0] = BLOCK | ACCESSED | DEVICE;
-    table[1] = 1 << 30 | BLOCK | ACCESSED | NORMAL;
-    table[2] = 2 << 30 | BLOCK | ACCESSED | NORMAL;
-    table[3] = 3 << 30 | BLOCK | ACCESSED | NORMAL;
+    let mut gib = 1;
+    while gib < table.len() {
+        table[gib] = (gib as u64) << 30 | BLOCK | ACCESSED | NORMAL;
+        gib += 1;
+    }
     Table(table)
 };
 
 /// MAIR_EL1: attribute 0 is write-back memory, attribute 1 is Device-nGnRE.
 const MAIR: u64 = 0x04ff;
-/// TCR_EL1: 39 bits through TTBR0, walks through the caches, inner shareable; none through TTBR1.
-const TCR: u64 = 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23;
+/// TCR_EL1: 39 bits through TTBR0, walks through the caches, inner shareable; none through TTBR1; 40 bits out.
+pub const TCR: u64 = 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 32;
 /// SCTLR_EL1: its RES1 bits, MMU, caches, stack alignment checks.
 const SCTLR: u64 = 0x30d0_0800 | 1 | 1 << 2 | 1 << 3 | 1 << 12;
 

@@ -1,0 +1,49 @@
+//! Asks its machine everything that a small guest may ask, and prints each answer on a line of its own.
+//!
+//! What it prints on plain QEMU (`-M virt,gic-version=2`, the same `-cpu`) it must print under Stasis, but for the lines that
+//! begin with `~`. Those, and why they differ:
+//!
+//! - `~ smc ..`: plain QEMU without EL3 has no SMC; under Stasis it is a conduit like HVC.
+//! - `~ SMCCC ..`: QEMU's firmware has no SMCCC_VERSION.
+//! - `~ GICC ..`, `~ priority bits`: the guest's GICC is a GICV, which has 5 bits of priority and its own IIDR.
+//! - `~ virtio ..`: Stasis has no virtio-mmio slots for this guest.
+//! - `~ debug ..`, `~ PMU ..`: how much of either the hypervisor keeps to itself.
+//! - `~ EL2 ..`, in ID registers: the guest of a hypervisor sees no EL2, or sees the host's.
+//!
+//! Twice it waits for bytes, after a line `send <n>`.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(not(target_os = "none"))]
+fn main() {}
+
+#[cfg(target_os = "none")]
+mod cpu;
+#[cfg(target_os = "none")]
+mod distributor;
+#[cfg(target_os = "none")]
+mod firmware;
+#[cfg(target_os = "none")]
+mod interrupts;
+#[cfg(target_os = "none")]
+mod serial;
+#[cfg(target_os = "none")]
+mod stray;
+#[cfg(target_os = "none")]
+mod timers;
+#[cfg(target_os = "none")]
+mod wall_clock;
+
+#[cfg(target_os = "none")]
+stasis_guests::entry!(run, interrupts::irq);
+
+#[cfg(target_os = "none")]
+fn run() {
+    cpu::probe();
+    distributor::probe();
+    firmware::probe();
+    stray::probe();
+    timers::probe();
+    serial::probe();
+    wall_clock::probe();
+}
