@@ -230,3 +230,6 @@ fn hex(digits: &[u8]) -> Option<u32> {
     }
     u32::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
 }
+
+#[cfg(test)]
+mod tests;

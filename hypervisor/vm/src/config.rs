@@ -234,3 +234,6 @@ pub fn files(guests: &[GuestConfig]) -> Vec<&str> {
     }
     files
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ mod ring;
 mod suggest;
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 pub use self::command::{Command, CommandError};
@@ -30,7 +31,7 @@ pub trait Terminal {
     fn send(&mut self, bytes: &[u8]);
 }
 
-impl Terminal for alloc::vec::Vec<u8> {
+impl Terminal for Vec<u8> {
     fn send(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
@@ -217,3 +218,6 @@ fn say(terminal: &mut impl Terminal, what: fmt::Arguments<'_>) {
     // Text never fails; a Display that does has nothing more to say.
     let _ = Text(terminal).write_fmt(what);
 }
+
+#[cfg(test)]
+mod tests;

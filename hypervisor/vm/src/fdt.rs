@@ -244,3 +244,6 @@ fn list(strings: &[&str]) -> Vec<u8> {
     }
     joined.into_bytes()
 }
+
+#[cfg(test)]
+mod tests;

@@ -239,3 +239,6 @@ fn in_ram(ram_size: usize, offset: u64, size: u64) -> Result<Range<usize>, Image
     // Both are at most `ram_size`, and so are within a usize.
     Ok(offset as usize..needed as usize)
 }
+
+#[cfg(test)]
+mod tests;
