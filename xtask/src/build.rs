@@ -1,0 +1,78 @@
+//! Builds the hypervisor's image and the guests. Never both in one run of cargo: features would mix.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use xshell::{Shell, cmd};
+
+use crate::setup::rust::{GUESTS, HYPERVISOR};
+use crate::workspace::{Workspace, cargo, read, write};
+use crate::{elf, report, setup};
+
+/// What was built of the hypervisor.
+#[derive(Clone, Debug)]
+pub struct Hypervisor {
+    /// The flat arm64 `Image`.
+    pub image: PathBuf,
+    /// The same with symbols.
+    pub elf: PathBuf,
+}
+
+/// Builds the hypervisor.
+pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
+    setup::rust::ensure(workspace)?;
+    report::step("building the hypervisor");
+    let shell = shell(workspace)?;
+    let (cargo, target) = (cargo(), workspace.target());
+    cmd!(shell, "{cargo} build --quiet --release --package stasis --target {HYPERVISOR} --target-dir {target}")
+        .quiet()
+        .run()?;
+    let elf = target.join(HYPERVISOR).join("release/stasis");
+    let flat = elf::flatten(&read(&elf)?).with_context(|| format!("in {}", elf.display()))?;
+    elf::check_image(&flat).with_context(|| format!("in {}", elf.display()))?;
+    let image = workspace.folder("stasis")?.join("Image");
+    write(&image, &flat)?;
+    report::note(format_args!(
+        "{}: {}",
+        workspace.show(&image),
+        report::size(flat.len() as u64)
+    ));
+    Ok(Hypervisor { image, elf })
+}
+
+/// Builds the bare-metal guests and returns the folder that has them.
+pub fn guests(workspace: &Workspace) -> Result<PathBuf> {
+    setup::rust::ensure(workspace)?;
+    report::step("building the bare-metal guests");
+    let shell = shell(workspace)?;
+    let (cargo, target) = (cargo(), workspace.target());
+    cmd!(shell, "{cargo} build --quiet --release --package stasis-guests --bins --target {GUESTS} --target-dir {target}")
+        .quiet()
+        .run()?;
+    Ok(target.join(GUESTS).join("release"))
+}
+
+/// The names of the bare-metal guests.
+pub fn guest_names(workspace: &Workspace) -> Result<Vec<String>> {
+    let folder = workspace.root().join("tests/guests/src/bin");
+    let files = std::fs::read_dir(&folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    let mut names: Vec<String> = files
+        .flatten()
+        .filter_map(|file| {
+            file.file_name()
+                .to_str()?
+                .strip_suffix(".rs")
+                .map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// A shell in the checkout.
+pub fn shell(workspace: &Workspace) -> Result<Shell> {
+    let shell = Shell::new()?;
+    shell.change_dir(workspace.root());
+    Ok(shell)
+}

@@ -1,0 +1,113 @@
+//! Disk images with a partition for checkpoints, and the store in one, also on a card in the reader.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use stasis_store::gpt::{self, Guid, NewPartition};
+use stasis_store::{BlockDevice, SECTOR, Store, partition};
+
+/// The size of an image where nobody says.
+pub const DEFAULT_SIZE: u64 = 512 << 20;
+
+/// A disk image, or a disk.
+pub struct FileDisk {
+    file: File,
+    sectors: u64,
+}
+
+impl FileDisk {
+    /// Opens an image or a disk.
+    pub fn open(path: &Path, writable: bool) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .open(path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        // A block device has no length of a file, but an end.
+        let bytes = (&file).seek(SeekFrom::End(0))?;
+        Ok(Self {
+            file,
+            sectors: bytes / SECTOR as u64,
+        })
+    }
+}
+
+impl BlockDevice for FileDisk {
+    type Error = std::io::Error;
+
+    fn block_count(&self) -> u64 {
+        self.sectors
+    }
+
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        self.file.read_exact_at(buf, lba * SECTOR as u64)
+    }
+
+    fn write(&mut self, lba: u64, data: &[u8]) -> std::io::Result<()> {
+        self.file.write_all_at(data, lba * SECTOR as u64)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Makes a sparse image of `size` bytes with a GPT and an empty store in its only partition.
+pub fn create(path: &Path, size: u64) -> Result<()> {
+    create_empty(path, size)?;
+    let mut disk = FileDisk::open(path, true)?;
+    let whole = NewPartition::stasis(random_guid()?, None, disk.block_count());
+    gpt::create(&mut disk, random_guid()?, &[whole])?;
+    let partition = partition::find(&mut disk)?;
+    Store::format(&mut disk, partition)?;
+    Ok(())
+}
+
+/// Makes a sparse image of zeros: a disk that nobody has partitioned.
+pub fn create_empty(path: &Path, size: u64) -> Result<()> {
+    ensure!(
+        size.is_multiple_of(SECTOR as u64),
+        "a disk of {size} bytes is not a whole number of sectors of {SECTOR} bytes"
+    );
+    let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    file.set_len(size)
+        .with_context(|| format!("cannot give {} its size", path.display()))
+}
+
+/// Opens the store of an image or a disk.
+pub fn store(path: &Path, writable: bool) -> Result<Store<FileDisk>> {
+    let mut disk = FileDisk::open(path, writable)?;
+    let partition = partition::find(&mut disk).with_context(|| format!("in {}", path.display()))?;
+    Store::open(disk, partition).with_context(|| format!("in {}", path.display()))
+}
+
+/// A GUID of version 4 (RFC 9562, 5.4).
+fn random_guid() -> Result<Guid> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .context("cannot read /dev/urandom")?;
+    bytes[7] = bytes[7] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Ok(Guid(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_image_has_an_empty_store_and_is_sparse() {
+        use std::os::unix::fs::MetadataExt;
+        let path = std::env::temp_dir().join(format!("stasis-disk-{}.img", std::process::id()));
+        create(&path, 64 << 20).unwrap();
+        let store = store(&path, false).unwrap();
+        assert!(store.list().is_empty());
+        assert!(store.usage().free > 60 << 20);
+        assert!(std::fs::metadata(&path).unwrap().blocks() * 512 < 1 << 20);
+        std::fs::remove_file(&path).unwrap();
+    }
+}

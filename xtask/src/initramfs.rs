@@ -1,0 +1,115 @@
+//! The Linux guest's initramfs: busybox, and an init that leaves a shell on the console.
+//!
+//! In it, `loop` counts: each step appends its hash to a file in memory, and the next hash is that of the whole file.
+//! A byte of the file that was lost would change every hash from then on. [`Loop`] foretells them.
+
+use anyhow::Result;
+use sha2::{Digest, Sha256};
+
+use crate::cpio::Cpio;
+use crate::setup;
+use crate::workspace::{Workspace, read};
+
+/// The shell's prompt.
+pub const PROMPT: &str = "guest# ";
+
+const INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+hwclock -s -u 2>/dev/null
+export PATH=/bin HOME=/ PS1='guest# '
+echo "guest: $(uname -sr) on $(nproc) CPUs with $(free -m | awk '/Mem/ { print $2 }') MiB"
+echo 'guest: type "loop &" for something to checkpoint'
+while :; do
+    setsid cttyhack sh
+done
+"#;
+
+const LOOP: &str = r#"#!/bin/sh
+n=0
+: > /tmp/loop
+while :; do
+    n=$((n + 1))
+    hash=$(sha256sum < /tmp/loop)
+    hash=${hash%${hash#????????????????}}
+    echo "$n $hash" >> /tmp/loop
+    echo "loop $n hash $hash"
+    sleep 0.1
+done
+"#;
+
+/// The initramfs.
+pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
+    let busybox = read(&setup::guests::ensure(workspace)?.busybox)?;
+    let mut cpio = Cpio::new();
+    for folder in ["bin", "dev", "proc", "sys", "tmp"] {
+        cpio.folder(folder)?;
+    }
+    // The kernel opens it for init, before init can mount anything.
+    cpio.device("dev/console", 5, 1)?;
+    cpio.file("bin/busybox", 0o755, &busybox)?;
+    cpio.file("bin/loop", 0o755, LOOP.as_bytes())?;
+    cpio.file("init", 0o755, INIT.as_bytes())?;
+    Ok(cpio.finish())
+}
+
+/// The hashes of `loop`, as they must be.
+#[derive(Default)]
+pub struct Loop {
+    file: Sha256,
+    step: u64,
+}
+
+impl Loop {
+    /// The loop before its first step.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The hash that `loop` prints in step `step`, which must be later than those asked for before.
+    pub fn hash_at(&mut self, step: u64) -> Option<String> {
+        let mut hash = None;
+        while self.step < step {
+            self.step += 1;
+            let digest = self.file.clone().finalize();
+            let hex: String = digest[..8]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            self.file.update(format!("{} {hex}\n", self.step));
+            hash = Some(hex);
+        }
+        hash
+    }
+}
+
+/// Step and hash of a line of `loop`. A person's typing may stand before it.
+pub fn parse(line: &str) -> Option<(u64, &str)> {
+    let (_, rest) = line.rsplit_once("loop ")?;
+    let (step, hash) = rest.split_once(" hash ")?;
+    let hash = hash.get(..16)?;
+    hash.bytes()
+        .all(|b| b.is_ascii_hexdigit())
+        .then_some((step.parse().ok()?, hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_hash_is_that_of_an_empty_file() {
+        assert_eq!(Loop::new().hash_at(1).as_deref(), Some("e3b0c44298fc1c14"));
+    }
+
+    #[test]
+    fn a_line_is_read_behind_what_a_person_typed() {
+        let line = "guest# dmeloop 12 hash 0123456789abcdef";
+        assert_eq!(parse(line), Some((12, "0123456789abcdef")));
+        assert_eq!(parse("loop 12 hash 01234567"), None);
+        assert_eq!(parse("type \"loop &\" for something"), None);
+    }
+}

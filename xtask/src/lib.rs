@@ -1,0 +1,27 @@
+//! Builds, runs, shows and tests Stasis: `cargo xtask`, and what the tests that boot QEMU share with it.
+//!
+//! - [`cli`]: the commands; [`workspace`]: where things lie; [`report`]: what a person sees meanwhile.
+//! - [`setup`]: installs what is lacking.
+//! - [`build`], [`elf`]: the hypervisor's image and the guests.
+//! - [`config`], [`archive`], [`cpio`], [`initramfs`]: what goes into the boot initrd.
+//! - [`disk`]: disk images with a partition for checkpoints.
+//! - [`qemu`], [`console`]: a machine, and a conversation with it.
+//! - [`run`], [`demo`], [`test`], [`checkpoint`]: the commands that are more than one of the above.
+
+pub mod archive;
+pub mod build;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod console;
+pub mod cpio;
+pub mod demo;
+pub mod disk;
+pub mod elf;
+pub mod initramfs;
+pub mod qemu;
+pub mod report;
+pub mod run;
+pub mod setup;
+pub mod test;
+pub mod workspace;

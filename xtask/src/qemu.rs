@@ -1,0 +1,249 @@
+//! A machine under QEMU: how it is put together ([`Machine`]), and one that runs ([`Qemu`]).
+//!
+//! A [`Qemu`] always ends: when it is dropped, or when its time limit is reached.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::console::{Console, Transcript};
+
+/// The program.
+pub const PROGRAM: &str = "qemu-system-aarch64";
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    virtualization: bool,
+    kernel: PathBuf,
+    initrd: Option<PathBuf>,
+    cmdline: String,
+    cpu: String,
+    cpus: u32,
+    memory: String,
+    disks: Vec<PathBuf>,
+    extra: Vec<OsString>,
+    time_limit: Duration,
+    mirror: bool,
+}
+
+impl Machine {
+    /// A machine that starts the hypervisor's `image` at EL2, with an archive of guests.
+    pub fn stasis(image: impl Into<PathBuf>, archive: Option<&Path>) -> Self {
+        Self {
+            virtualization: true,
+            kernel: image.into(),
+            initrd: archive.map(Path::to_owned),
+            cmdline: String::new(),
+            cpu: "cortex-a72".to_owned(),
+            cpus: 2,
+            memory: "1G".to_owned(),
+            disks: Vec::new(),
+            extra: Vec::new(),
+            time_limit: Duration::from_secs(600),
+            mirror: false,
+        }
+    }
+
+    /// A machine that starts a guest's kernel at EL1, without Stasis: the oracle.
+    pub fn plain(kernel: impl Into<PathBuf>, initrd: Option<&Path>) -> Self {
+        Self {
+            virtualization: false,
+            cpus: 1,
+            memory: "512M".to_owned(),
+            ..Self::stasis(kernel, initrd)
+        }
+    }
+
+    /// The kernel's command line.
+    pub fn cmdline(mut self, cmdline: impl Into<String>) -> Self {
+        self.cmdline = cmdline.into();
+        self
+    }
+
+    /// The CPU's model.
+    pub fn cpu(mut self, cpu: impl Into<String>) -> Self {
+        self.cpu = cpu.into();
+        self
+    }
+
+    /// The number of cores.
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// The memory, as QEMU reads it: `512M`.
+    pub fn memory(mut self, memory: impl Into<String>) -> Self {
+        self.memory = memory.into();
+        self
+    }
+
+    /// Adds a virtio-blk disk with a raw image.
+    pub fn disk(mut self, image: impl Into<PathBuf>) -> Self {
+        self.disks.push(image.into());
+        self
+    }
+
+    /// Adds an argument of QEMU's.
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.extra.push(argument.into());
+        self
+    }
+
+    /// Ends QEMU after this time, whatever happens. At first it is ten minutes.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = limit;
+        self
+    }
+
+    /// Shows the person every line that the machine prints.
+    pub fn mirror(mut self, mirror: bool) -> Self {
+        self.mirror = mirror;
+        self
+    }
+
+    /// QEMU's command line, but for what serves as the serial port.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        let virtualization = if self.virtualization {
+            "virtualization=on,"
+        } else {
+            ""
+        };
+        command
+            .args([
+                "-M",
+                &format!("virt,{virtualization}gic-version=2"),
+                "-cpu",
+                &self.cpu,
+            ])
+            .args(["-smp", &self.cpus.to_string(), "-m", &self.memory])
+            .args(["-nic", "none", "-kernel"])
+            .arg(&self.kernel);
+        if let Some(initrd) = &self.initrd {
+            command.arg("-initrd").arg(initrd);
+        }
+        if !self.cmdline.is_empty() {
+            command.args(["-append", &self.cmdline]);
+        }
+        for (number, disk) in self.disks.iter().enumerate() {
+            let mut drive = OsString::from(format!("if=none,id=disk{number},format=raw,file="));
+            // In an option's value a comma is doubled.
+            drive.push(disk.to_string_lossy().replace(',', ",,"));
+            command.arg("-drive").arg(drive);
+            command.args(["-device", &format!("virtio-blk-device,drive=disk{number}")]);
+        }
+        command.args(&self.extra);
+        command
+    }
+
+    /// Starts it.
+    pub fn start(&self) -> Result<Qemu> {
+        let mut child = self
+            .command()
+            .args(["-display", "none", "-monitor", "none"])
+            .args([
+                "-chardev",
+                "stdio,id=line,signal=off",
+                "-serial",
+                "chardev:line",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {PROGRAM}"))?;
+        let (Some(input), Some(output), Some(errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            bail!("{PROGRAM} was started without its pipes");
+        };
+        let console = Console::new(output, input, self.mirror);
+        let transcript = console.shared_transcript();
+        let complaints = transcript.clone();
+        std::thread::spawn(move || complain(errors, &complaints));
+
+        let child = Arc::new(Mutex::new(child));
+        let (alive, ended) = mpsc::channel();
+        let (limit, watched) = (self.time_limit, Arc::clone(&child));
+        std::thread::spawn(move || {
+            if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                transcript.append(format!("\n[no end after {limit:?}: killed]\n").as_bytes());
+                // It may have ended by itself this very moment.
+                let _ = lock(&watched).kill();
+            }
+        });
+        Ok(Qemu {
+            console,
+            child,
+            _alive: alive,
+        })
+    }
+}
+
+/// QEMU's own complaints go into the transcript, where they explain most.
+fn complain(mut errors: impl Read, transcript: &Transcript) {
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = errors.read(&mut buffer) {
+        transcript.append(&buffer[..count]);
+    }
+}
+
+fn lock(child: &Mutex<Child>) -> std::sync::MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A machine that runs. It is killed when it is dropped.
+pub struct Qemu {
+    /// Its serial port.
+    pub console: Console,
+    child: Arc<Mutex<Child>>,
+    /// The watchdog ends with it.
+    _alive: Sender<()>,
+}
+
+impl Qemu {
+    /// Pulls the plug.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = lock(&self.child);
+        child.kill().context("cannot kill QEMU")?;
+        child.wait().context("cannot wait for QEMU")?;
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(status) = lock(&self.child)
+                .try_wait()
+                .context("cannot wait for QEMU")?
+            {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                bail!("QEMU has not ended after {timeout:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        lock(&self.child).id()
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // Where it has ended already there is nothing to kill.
+        let _ = self.kill();
+    }
+}

@@ -1,0 +1,186 @@
+//! Debian's packages, fetched into a folder of ours: no root, no change to the system's lists or architectures.
+//!
+//! The mirror is the one that this system uses; apt checks all that comes with Debian's own keys.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::workspace::{Workspace, write};
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// This Debian: its release and where it gets its packages.
+#[derive(Clone, Debug)]
+pub struct Debian {
+    /// The release's name.
+    pub codename: String,
+    /// The mirror's address.
+    mirror: String,
+}
+
+impl Debian {
+    /// Finds out. The error says why this is none, as the end of a sentence.
+    pub fn find(workspace: &Workspace) -> Result<Self> {
+        let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let field = |name: &str| {
+            let value = release
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            value.map(|value| value.trim_matches('"').to_owned())
+        };
+        ensure!(
+            field("ID").as_deref() == Some("debian"),
+            "this system is not Debian"
+        );
+        let codename = field("VERSION_CODENAME").context("/etc/os-release names no release")?;
+        ensure!(
+            Path::new(KEYRING).exists(),
+            "{KEYRING} is missing (package debian-archive-keyring)"
+        );
+
+        // What `apt-get update` would fetch tells the mirror, also where it was never run.
+        let empty = workspace.folder("setup/nothing/partial")?;
+        let lists = empty.parent().unwrap_or(&empty);
+        let uris = output(
+            Command::new("apt-get")
+                .arg("-o")
+                .arg(option("Dir::State::lists", lists))
+                .args(["--print-uris", "update"]),
+        )?;
+        let index = format!("dists/{codename}/InRelease");
+        let mirror = uris
+            .lines()
+            .find_map(|line| line.split('\'').nth(1)?.strip_suffix(&index))
+            .with_context(|| format!("apt has no source for the release {codename}"))?;
+        Ok(Self {
+            codename,
+            mirror: mirror.to_owned(),
+        })
+    }
+
+    /// The line of a sources list for `suite`.
+    pub fn source(&self, suite: &str) -> String {
+        format!("deb [signed-by={KEYRING}] {} {suite} main\n", self.mirror)
+    }
+
+    /// The packages of `suite` for `architecture`, with lists that are fetched now.
+    pub fn packages(
+        &self,
+        workspace: &Workspace,
+        suite: &str,
+        architecture: &str,
+    ) -> Result<Packages> {
+        let folder = workspace.folder(&format!("setup/apt-{suite}-{architecture}"))?;
+        for inner in ["state/lists/partial", "cache/archives/partial"] {
+            let inner = folder.join(inner);
+            std::fs::create_dir_all(&inner)
+                .with_context(|| format!("cannot make the folder {}", inner.display()))?;
+        }
+        write(&folder.join("sources.list"), self.source(suite).as_bytes())?;
+        let packages = Packages {
+            folder,
+            architecture: architecture.to_owned(),
+        };
+        // Its last lines are its complaints.
+        output(packages.apt("apt-get").args(["--quiet", "update"]))
+            .with_context(|| format!("cannot fetch the package list of {suite}"))?;
+        Ok(packages)
+    }
+}
+
+/// The packages of one suite for one architecture.
+pub struct Packages {
+    folder: PathBuf,
+    architecture: String,
+}
+
+impl Packages {
+    /// The versions of a package that there are, the newest first.
+    pub fn versions(&self, package: &str) -> Result<Vec<String>> {
+        let table = output(self.apt("apt-cache").args(["madison", package]))?;
+        let version = |line: &str| Some(line.split('|').nth(1)?.trim().to_owned());
+        Ok(table.lines().filter_map(version).collect())
+    }
+
+    /// What a package depends on.
+    pub fn depends(&self, package: &str) -> Result<Vec<String>> {
+        let list = output(self.apt("apt-cache").args(["depends", package]))?;
+        let name = |line: &str| Some(line.trim().strip_prefix("Depends: ")?.to_owned());
+        Ok(list.lines().filter_map(name).collect())
+    }
+
+    /// Downloads a package, `name` or `name=version`, and unpacks it into `into`.
+    pub fn unpack(&self, package: &str, into: &Path) -> Result<()> {
+        let download = self.folder.join("download");
+        // What an interrupted download left.
+        let _ = std::fs::remove_dir_all(&download);
+        std::fs::create_dir_all(&download)
+            .with_context(|| format!("cannot make the folder {}", download.display()))?;
+        let status = self
+            .apt("apt-get")
+            // As root, apt would download as another user, who cannot write here.
+            .args(["-o", "APT::Sandbox::User=", "download", package])
+            .current_dir(&download)
+            .stdout(Stdio::from(std::io::stderr()))
+            .status()
+            .context("cannot start apt-get")?;
+        ensure!(status.success(), "apt-get could not download {package}");
+        for entry in std::fs::read_dir(&download)? {
+            let package = entry?.path();
+            output(
+                Command::new("dpkg-deb")
+                    .arg("--extract")
+                    .args([&package, into]),
+            )
+            .with_context(|| format!("cannot unpack {}", package.display()))?;
+        }
+        Ok(std::fs::remove_dir_all(&download)?)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let path = |name: &str| self.folder.join(name);
+        let architecture = Path::new(&self.architecture);
+        let mut command = Command::new(program);
+        for (name, value) in [
+            ("Dir::Etc::sourcelist", path("sources.list").as_path()),
+            ("Dir::Etc::sourceparts", Path::new("/dev/null")),
+            ("Dir::State", path("state").as_path()),
+            ("Dir::State::status", Path::new("/dev/null")),
+            ("Dir::Cache", path("cache").as_path()),
+            ("APT::Architecture", architecture),
+            ("APT::Architectures", architecture),
+            ("Acquire::Languages", Path::new("none")),
+            (
+                "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled",
+                Path::new("false"),
+            ),
+        ] {
+            command.arg("-o").arg(option(name, value));
+        }
+        command
+    }
+}
+
+pub(super) fn option(name: &str, value: &Path) -> OsString {
+    let mut option = OsString::from(format!("{name}="));
+    option.push(value);
+    option
+}
+
+/// Runs a program and returns what it prints; its complaints are the error.
+pub(super) fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .env("LC_ALL", "C")
+        .output()
+        .with_context(|| format!("cannot start {name}"))?;
+    if !output.status.success() {
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        bail!("{name} failed: {}", complaints.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,23 @@
+//! Installs what is lacking. Every part looks first, says what it does, and does nothing where nothing is to be done.
+//!
+//! - [`rust`]: the Rust targets; [`qemu`]: a QEMU that has the boards; [`guests`]: the Linux guest's packages.
+//! - [`debian`]: Debian's packages, without a change to the system's own package lists.
+
+pub mod debian;
+pub mod guests;
+pub mod qemu;
+pub mod rust;
+
+use anyhow::Result;
+
+use crate::report;
+use crate::workspace::Workspace;
+
+/// Everything that any command needs.
+pub fn all(workspace: &Workspace) -> Result<()> {
+    rust::ensure(workspace)?;
+    qemu::ensure(workspace)?;
+    guests::ensure(workspace)?;
+    report::step("everything that Stasis needs is installed");
+    Ok(())
+}
