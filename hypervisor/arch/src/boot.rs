@@ -38,10 +38,8 @@ struct SecondaryBoot {
 // SAFETY: written by `prepare_secondaries` before another core runs, and only read after that.
 unsafe impl Sync for SecondaryBoot {}
 
-static SECONDARY_BOOT: SecondaryBoot = SecondaryBoot {
-    ttbr0: UnsafeCell::new(0),
-    tcr: UnsafeCell::new(0),
-};
+static SECONDARY_BOOT: SecondaryBoot =
+    SecondaryBoot { ttbr0: UnsafeCell::new(0), tcr: UnsafeCell::new(0) };
 
 /// Readies what secondary cores need to join, and returns the physical address at which PSCI CPU_ON
 /// lets them in. Its context argument is the core's number, 1 to [`MAX_CORES`] - 1. Each core then

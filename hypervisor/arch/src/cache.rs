@@ -39,13 +39,5 @@ pub fn clean_and_invalidate_to_poc(start: usize, len: usize) {
 /// Drops all instructions from the instruction caches of all cores, after code was written.
 pub fn invalidate_instructions() {
     // SAFETY: instructions are fetched anew.
-    unsafe {
-        asm!(
-            "dsb ish",
-            "ic ialluis",
-            "dsb ish",
-            "isb",
-            options(nostack, preserves_flags)
-        )
-    };
+    unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }

@@ -111,11 +111,7 @@ pub fn set_guest_mpidr(mpidr: u64) {
 /// ESR_EL2, FAR_EL2 and HPFAR_EL2 of the exit that was just taken.
 #[inline(always)]
 pub fn syndrome() -> Syndrome {
-    Syndrome {
-        esr: mrs!("esr_el2"),
-        far: mrs!("far_el2"),
-        hpfar: mrs!("hpfar_el2"),
-    }
+    Syndrome { esr: mrs!("esr_el2"), far: mrs!("far_el2"), hpfar: mrs!("hpfar_el2") }
 }
 
 /// What the CPU says of an exit.

@@ -65,12 +65,6 @@ pub unsafe fn activate_stage2(root: u64, vmid: u8) {
 pub fn forget_guest() {
     // SAFETY: translations are looked up anew.
     unsafe {
-        asm!(
-            "dsb ish",
-            "tlbi vmalls12e1is",
-            "dsb ish",
-            "isb",
-            options(nostack, preserves_flags)
-        );
+        asm!("dsb ish", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags));
     }
 }

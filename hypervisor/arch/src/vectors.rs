@@ -33,10 +33,7 @@ pub struct FatalFrame {
     reserved: u64,
 }
 
-const _: () = assert!(
-    size_of::<FatalFrame>().is_multiple_of(16),
-    "SP stays aligned"
-);
+const _: () = assert!(size_of::<FatalFrame>().is_multiple_of(16), "SP stays aligned");
 const _: () = assert!(EMERGENCY_STACK_SIZE.is_power_of_two(), "found by a shift");
 
 /// Where a register's value stands in [`Core`].

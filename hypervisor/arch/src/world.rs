@@ -26,11 +26,7 @@ unsafe extern "C" {
 #[inline(always)]
 pub fn enter(core: &mut Core) -> ExitKind {
     // A guest runs at EL1 or EL0, whatever its PSTATE claims to be.
-    debug_assert!(
-        *core.pstate & 0b1100 <= 0b0100,
-        "PSTATE {:#x} is not a guest's",
-        *core.pstate
-    );
+    debug_assert!(*core.pstate & 0b1100 <= 0b0100, "PSTATE {:#x} is not a guest's", *core.pstate);
     // SAFETY: 1. The assembly saves and restores what the C ABI wants kept, and stores at the offsets
     // of this struct's fields. 2. The guest is confined by stage 2 and the traps of
     // `cpu::init_traps`; it cannot touch EL2's memory. 3. EL2 has no FP state to lose.

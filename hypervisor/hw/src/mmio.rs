@@ -49,10 +49,7 @@ impl Frame {
             offset.bytes.is_multiple_of(size_of::<T>())
                 && offset.bytes + size_of::<T>() <= self.len
         );
-        Register {
-            address: self.base + offset.bytes,
-            kind: PhantomData,
-        }
+        Register { address: self.base + offset.bytes, kind: PhantomData }
     }
 }
 
@@ -65,10 +62,7 @@ pub struct Offset<T, R: RegisterLongName = ()> {
 impl<T, R: RegisterLongName> Offset<T, R> {
     /// The register `bytes` behind the start of its frame.
     pub const fn new(bytes: usize) -> Self {
-        Self {
-            bytes,
-            kind: PhantomData,
-        }
+        Self { bytes, kind: PhantomData }
     }
 
     /// Element `index` of an array of registers that starts here.
@@ -133,26 +127,10 @@ macro_rules! access {
     };
 }
 
-access!(
-    u8,
-    "ldrb {value:w}, [{address}]",
-    "strb {value:w}, [{address}]"
-);
-access!(
-    u16,
-    "ldrh {value:w}, [{address}]",
-    "strh {value:w}, [{address}]"
-);
-access!(
-    u32,
-    "ldr {value:w}, [{address}]",
-    "str {value:w}, [{address}]"
-);
-access!(
-    u64,
-    "ldr {value:x}, [{address}]",
-    "str {value:x}, [{address}]"
-);
+access!(u8, "ldrb {value:w}, [{address}]", "strb {value:w}, [{address}]");
+access!(u16, "ldrh {value:w}, [{address}]", "strh {value:w}, [{address}]");
+access!(u32, "ldr {value:w}, [{address}]", "str {value:w}, [{address}]");
+access!(u64, "ldr {value:x}, [{address}]", "str {value:x}, [{address}]");
 
 #[cfg(test)]
 mod tests {

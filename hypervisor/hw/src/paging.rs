@@ -182,9 +182,7 @@ unsafe impl Send for Translation {}
 impl Translation {
     /// A translation that maps nothing.
     pub fn new(tables: &mut impl TableSource) -> Result<Self, MapError> {
-        Ok(Self {
-            root: tables.allocate().ok_or(MapError::OutOfMemory)?,
-        })
+        Ok(Self { root: tables.allocate().ok_or(MapError::OutOfMemory)? })
     }
 
     /// The physical address of the first table, for TTBR0_EL2 or VTTBR_EL2.
@@ -330,10 +328,7 @@ mod tests {
             Attributes::guest_ram(),
         )
         .unwrap();
-        assert_eq!(
-            tables.left, 2,
-            "one 2 MiB block in a table of its own, and one 1 GiB block"
-        );
+        assert_eq!(tables.left, 2, "one 2 MiB block in a table of its own, and one 1 GiB block");
         assert_eq!(map.translate(GIB - 1), Some(3 * GIB - 1));
         assert_eq!(map.translate(2 * GIB - 1), Some(4 * GIB - 1));
         assert_eq!(map.translate(2 * GIB), None);
@@ -344,17 +339,10 @@ mod tests {
     fn what_is_mapped_is_never_mapped_again() {
         let mut tables = Leak { left: 8 };
         let mut map = Translation::new(&mut tables).unwrap();
-        map.map(&mut tables, 2 * MIB, 0, 2 * MIB, Attributes::data())
-            .unwrap();
+        map.map(&mut tables, 2 * MIB, 0, 2 * MIB, Attributes::data()).unwrap();
         let again = map.map(&mut tables, 2 * MIB + 4096, 0, 4096, Attributes::data());
-        assert_eq!(
-            again,
-            Err(MapError::Mapped {
-                input: 2 * MIB + 4096
-            })
-        );
-        map.map(&mut tables, 4096, 0, 4096, Attributes::data())
-            .unwrap();
+        assert_eq!(again, Err(MapError::Mapped { input: 2 * MIB + 4096 }));
+        map.map(&mut tables, 4096, 0, 4096, Attributes::data()).unwrap();
         let again = map.map(&mut tables, 0, 0, 8192, Attributes::data());
         assert_eq!(again, Err(MapError::Mapped { input: 4096 }));
     }
@@ -365,21 +353,14 @@ mod tests {
         let mut map = Translation::new(&mut tables).unwrap();
         assert_eq!(
             map.map(&mut tables, 1, 0, 4096, Attributes::device()),
-            Err(MapError::Unaligned {
-                input: 1,
-                output: 0,
-                len: 4096
-            })
+            Err(MapError::Unaligned { input: 1, output: 0, len: 4096 })
         );
         let end = 1 << ADDRESS_BITS;
         assert_eq!(
             map.map(&mut tables, end - 4096, 0, 8192, Attributes::device()),
             Err(MapError::OutOfRange { end: end + 4096 })
         );
-        assert_eq!(
-            Translation::new(&mut Leak { left: 0 }).err(),
-            Some(MapError::OutOfMemory)
-        );
+        assert_eq!(Translation::new(&mut Leak { left: 0 }).err(), Some(MapError::OutOfMemory));
     }
 
     #[test]
@@ -388,11 +369,7 @@ mod tests {
         let writable =
             |a: Attributes| a.0 & STAGE1::AP::ReadOnly.value == STAGE1::AP::ReadWrite.value;
         assert!(executable(Attributes::code()) && !writable(Attributes::code()));
-        for data in [
-            Attributes::data(),
-            Attributes::read_only(),
-            Attributes::device(),
-        ] {
+        for data in [Attributes::data(), Attributes::read_only(), Attributes::device()] {
             assert!(!executable(data));
         }
     }

@@ -50,13 +50,9 @@ impl Pl011 {
 
     /// Switches it on, with an interrupt for what is received.
     pub fn init(&self) {
-        self.frame
-            .at(CR)
-            .write(UARTCR::UARTEN::SET + UARTCR::TXE::SET + UARTCR::RXE::SET);
+        self.frame.at(CR).write(UARTCR::UARTEN::SET + UARTCR::TXE::SET + UARTCR::RXE::SET);
         self.frame.at(ICR).set(0x7ff);
-        self.frame
-            .at(IMSC)
-            .write(UARTIMSC::RXIM::SET + UARTIMSC::RTIM::SET);
+        self.frame.at(IMSC).write(UARTIMSC::RXIM::SET + UARTIMSC::RTIM::SET);
     }
 
     /// Sends one byte; waits while the FIFO is full.

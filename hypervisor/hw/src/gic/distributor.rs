@@ -33,6 +33,7 @@ const CTLR: Offset<u32, GICD_CTLR::Register> = Offset::new(0x000);
 const TYPER: Offset<u32, GICD_TYPER::Register> = Offset::new(0x004);
 const ISENABLER: Offset<u32> = Offset::new(0x100);
 const ICENABLER: Offset<u32> = Offset::new(0x180);
+const ISPENDR: Offset<u32> = Offset::new(0x200);
 const ICPENDR: Offset<u32> = Offset::new(0x280);
 const ISACTIVER: Offset<u32> = Offset::new(0x300);
 const ICACTIVER: Offset<u32> = Offset::new(0x380);
@@ -81,9 +82,7 @@ impl Distributor {
         for spi in 32..self.intid_count().min(1020) {
             self.frame.at(IPRIORITYR.index(spi as usize)).set(PRIORITY);
         }
-        self.frame
-            .at(CTLR)
-            .write(GICD_CTLR::EnableGrp0::SET + GICD_CTLR::EnableGrp1::SET);
+        self.frame.at(CTLR).write(GICD_CTLR::EnableGrp0::SET + GICD_CTLR::EnableGrp1::SET);
     }
 
     /// Disables and clears the SGIs and PPIs of this core, then enables the SGIs.
@@ -134,6 +133,12 @@ impl Distributor {
         self.frame.at(register.index(word)).set(bit);
     }
 
+    /// Whether `intid` is pending: of a level-sensitive interrupt, whether its line is asserted.
+    pub fn is_pending(&self, intid: u32) -> bool {
+        let (word, bit) = place(intid);
+        self.frame.at(ISPENDR.index(word)).get() & bit != 0
+    }
+
     /// Sends SGI `intid`, 0 to 15. What was written to memory before is seen by who takes it:
     /// the caller has a DSB in front.
     pub fn send_sgi(&self, intid: u32, target: SgiTarget) {
@@ -143,9 +148,7 @@ impl Distributor {
             }
             SgiTarget::AllOthers => GICD_SGIR::TargetListFilter::AllOthers,
         };
-        self.frame
-            .at(SGIR)
-            .write(target + GICD_SGIR::SGIINTID.val(intid));
+        self.frame.at(SGIR).write(target + GICD_SGIR::SGIINTID.val(intid));
     }
 }
 

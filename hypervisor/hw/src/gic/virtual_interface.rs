@@ -18,9 +18,6 @@ register_bitfields! { u32,
 const HCR: Offset<u32> = Offset::new(0x000);
 const VTR: Offset<u32, GICH_VTR::Register> = Offset::new(0x004);
 const VMCR: Offset<u32> = Offset::new(0x008);
-const MISR: Offset<u32> = Offset::new(0x010);
-const EISR: Offset<u32> = Offset::new(0x020);
-const ELRSR: Offset<u32> = Offset::new(0x030);
 const APR: Offset<u32> = Offset::new(0x0f0);
 const LR: Offset<u32> = Offset::new(0x100);
 
@@ -32,19 +29,17 @@ pub struct VirtualInterface {
 }
 
 macro_rules! registers {
-    ($($(#[$doc:meta])* $read:ident $(, $write:ident)?: $REGISTER:ident;)*) => { $(
+    ($($(#[$doc:meta])* $read:ident, $write:ident: $REGISTER:ident;)*) => { $(
         $(#[$doc])*
         #[inline(always)]
         pub fn $read(&self) -> u32 {
             self.frame.at($REGISTER).get()
         }
-        $(
-            #[doc = concat!("Writes what [`Self::", stringify!($read), "`] reads.")]
-            #[inline(always)]
-            pub fn $write(&self, value: u32) {
-                self.frame.at($REGISTER).set(value);
-            }
-        )?
+        #[doc = concat!("Writes what [`Self::", stringify!($read), "`] reads.")]
+        #[inline(always)]
+        pub fn $write(&self, value: u32) {
+            self.frame.at($REGISTER).set(value);
+        }
     )* };
 }
 
@@ -55,10 +50,7 @@ impl VirtualInterface {
     /// The virtual interface in `frame`; reads how many list registers there are.
     pub fn new(frame: Frame) -> Self {
         let list_registers = frame.at(VTR).read(GICH_VTR::ListRegs) as usize + 1;
-        Self {
-            frame,
-            list_registers,
-        }
+        Self { frame, list_registers }
     }
 
     /// Number of list registers, 1 to 64. Those beyond must not be touched.
@@ -72,30 +64,8 @@ impl VirtualInterface {
         read_hcr, write_hcr: HCR;
         /// GICH_VMCR, 5.3.3.
         read_vmcr, write_vmcr: VMCR;
-        /// GICH_MISR, 5.3.4.
-        read_misr: MISR;
         /// GICH_APR, 5.3.9.
         read_apr, write_apr: APR;
-    }
-
-    /// GICH_EISR0 and 1, 5.3.5.
-    pub fn read_eisr(&self) -> u64 {
-        self.read_pair(EISR, EISR.index(1))
-    }
-
-    /// GICH_ELRSR0 and 1, 5.3.7.
-    pub fn read_elrsr(&self) -> u64 {
-        self.read_pair(ELRSR, ELRSR.index(1))
-    }
-
-    /// The second word exists only where more than 32 list registers do.
-    fn read_pair(&self, low: Offset<u32>, high: Offset<u32>) -> u64 {
-        let low = u64::from(self.frame.at(low).get());
-        if self.list_registers > 32 {
-            low | u64::from(self.frame.at(high).get()) << 32
-        } else {
-            low
-        }
     }
 
     /// GICH_LR`n`, 5.3.10.
