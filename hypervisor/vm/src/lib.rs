@@ -21,5 +21,6 @@ pub mod once;
 pub mod psci;
 pub mod range;
 pub mod register;
+pub mod sysreg;
 mod text;
 pub mod timer;

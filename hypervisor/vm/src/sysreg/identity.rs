@@ -1,0 +1,298 @@
+//! What a guest sees of its CPU, and whether a host can give it.
+//!
+//! A guest is shown what every board's CPU has, which is Armv8.0-A, so that it can go on anywhere:
+//! [`present`] leaves only the fields of [`FIELDS`], and those no higher than written there. Everything
+//! else reads as 0: what newer CPUs add, and all whose state is not saved (SVE, SME, MTE, pointer authentication, RAS,
+//! the PMU, trace, profiling). EL2 and EL3 are absent, as on QEMU's `virt`.
+
+use stasis_state::vcpu::{Identity, sysreg};
+
+use super::aarch32;
+use crate::psci;
+
+/// What a resumed guest and its host must have in common in a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// The host has as much or more.
+    AtLeast,
+    /// The host has the same.
+    Same,
+    /// Nothing: the guest can't tell, or it is advice.
+    Nothing,
+}
+
+/// How a field's values are ordered (D24.1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Most {
+    /// Up to this, as unsigned.
+    Unsigned(u8),
+    /// Up to this, as signed: 0xf is less than 0 and says that something is absent.
+    Signed(i8),
+}
+
+/// A field that a guest is shown.
+struct Field {
+    register: u16,
+    name: &'static str,
+    shift: u32,
+    most: Most,
+    need: Need,
+}
+
+const fn field(register: u16, name: &'static str, shift: u32, most: Most, need: Need) -> Field {
+    Field {
+        register,
+        name,
+        shift,
+        most,
+        need,
+    }
+}
+
+const MIDR: u16 = sysreg(3, 0, 0, 0, 0);
+const MPIDR: u16 = sysreg(3, 0, 0, 0, 5);
+const REVIDR: u16 = sysreg(3, 0, 0, 0, 6);
+const PFR0: u16 = sysreg(3, 0, 0, 4, 0);
+const PFR1: u16 = sysreg(3, 0, 0, 4, 1);
+const DFR0: u16 = sysreg(3, 0, 0, 5, 0);
+const ISAR0: u16 = sysreg(3, 0, 0, 6, 0);
+const ISAR1: u16 = sysreg(3, 0, 0, 6, 1);
+const MMFR0: u16 = sysreg(3, 0, 0, 7, 0);
+const MMFR1: u16 = sysreg(3, 0, 0, 7, 1);
+const MMFR2: u16 = sysreg(3, 0, 0, 7, 2);
+const AIDR: u16 = sysreg(3, 1, 0, 0, 7);
+const CTR: u16 = sysreg(3, 3, 0, 0, 1);
+const DCZID: u16 = sysreg(3, 3, 0, 0, 7);
+
+/// The ID registers' fields that a guest is shown. The others read as 0.
+#[rustfmt::skip]
+const FIELDS: &[Field] = &[
+    // AArch32 at EL0, not at EL1.
+    field(PFR0, "ID_AA64PFR0_EL1.EL0", 0, Most::Unsigned(2), Need::AtLeast),
+    field(PFR0, "ID_AA64PFR0_EL1.EL1", 4, Most::Unsigned(1), Need::AtLeast),
+    field(PFR0, "ID_AA64PFR0_EL1.FP", 16, Most::Signed(0), Need::AtLeast),
+    field(PFR0, "ID_AA64PFR0_EL1.AdvSIMD", 20, Most::Signed(0), Need::AtLeast),
+    // Whether speculation is safe on this board, or the guest has to defend itself. A guest that goes on elsewhere
+    // keeps what it was told.
+    field(PFR0, "ID_AA64PFR0_EL1.CSV2", 56, Most::Unsigned(1), Need::Nothing),
+    field(PFR0, "ID_AA64PFR0_EL1.CSV3", 60, Most::Unsigned(1), Need::Nothing),
+    field(DFR0, "ID_AA64DFR0_EL1.DebugVer", 0, Most::Unsigned(6), Need::AtLeast),
+    // The last CTX_CMPs + 1 breakpoints are those that know contexts, so that their number matters.
+    field(DFR0, "ID_AA64DFR0_EL1.BRPs", 12, Most::Unsigned(15), Need::Same),
+    field(DFR0, "ID_AA64DFR0_EL1.WRPs", 20, Most::Unsigned(15), Need::AtLeast),
+    field(DFR0, "ID_AA64DFR0_EL1.CTX_CMPs", 28, Most::Unsigned(15), Need::Same),
+    field(ISAR0, "ID_AA64ISAR0_EL1.AES", 4, Most::Unsigned(2), Need::AtLeast),
+    field(ISAR0, "ID_AA64ISAR0_EL1.SHA1", 8, Most::Unsigned(1), Need::AtLeast),
+    field(ISAR0, "ID_AA64ISAR0_EL1.SHA2", 12, Most::Unsigned(1), Need::AtLeast),
+    field(ISAR0, "ID_AA64ISAR0_EL1.CRC32", 16, Most::Unsigned(1), Need::AtLeast),
+    // 40 bits: as many as a Cortex-A53 has.
+    field(MMFR0, "ID_AA64MMFR0_EL1.PARange", 0, Most::Unsigned(2), Need::AtLeast),
+    field(MMFR0, "ID_AA64MMFR0_EL1.ASIDBits", 4, Most::Unsigned(2), Need::AtLeast),
+    field(MMFR0, "ID_AA64MMFR0_EL1.BigEnd", 8, Most::Unsigned(1), Need::AtLeast),
+    field(MMFR0, "ID_AA64MMFR0_EL1.TGran64", 24, Most::Signed(0), Need::AtLeast),
+    field(MMFR0, "ID_AA64MMFR0_EL1.TGran4", 28, Most::Signed(0), Need::AtLeast),
+    // The layout of CCSIDR_EL1, which does not trap.
+    field(MMFR2, "ID_AA64MMFR2_EL1.CCIDX", 20, Most::Unsigned(1), Need::Same),
+];
+
+/// Fields of registers that guests are shown whole. They stride over memory by the line sizes and zero it by
+/// blocks.
+#[rustfmt::skip]
+const CACHE_FIELDS: &[Field] = &[
+    field(CTR, "CTR_EL0.IminLine", 0, Most::Unsigned(15), Need::AtLeast),
+    field(CTR, "CTR_EL0.L1Ip", 12, Most::Unsigned(15), Need::AtLeast),
+    field(CTR, "CTR_EL0.DminLine", 16, Most::Unsigned(15), Need::AtLeast),
+    field(DCZID, "DCZID_EL0.BS", 0, Most::Unsigned(15), Need::Same),
+    field(DCZID, "DCZID_EL0.DZP", 4, Most::Unsigned(15), Need::Same),
+];
+
+/// CTR_EL0.DIC and IDC: caches that need no maintenance.
+const CTR_COHERENT: u64 = 3 << 28;
+
+/// Why a guest can't go on here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// It was promised something of its CPU that this one has not.
+    #[error("the guest's {field} is {found}, and this machine's is {available}")]
+    Missing {
+        /// Which field of which register.
+        field: &'static str,
+        /// What the guest was shown.
+        found: u8,
+        /// What this host can show.
+        available: u8,
+    },
+    /// It was shown something that no version of Stasis up to this one shows.
+    #[error("the guest's {register} is {found:#x}: it has features that can't be given here")]
+    Unsupported {
+        /// The register.
+        register: &'static str,
+        /// What the guest was shown.
+        found: u64,
+    },
+    /// Its vCPUs have another numbering.
+    #[error("the guest's MPIDR_EL1 is {found:#x} where it should be {expected:#x}")]
+    Affinity {
+        /// What the guest was shown.
+        found: u64,
+        /// [`psci::mpidr`].
+        expected: u64,
+    },
+}
+
+/// What a guest's vCPU `index` is shown on a CPU whose registers are `raw`.
+pub fn present(raw: &Identity, index: usize) -> Identity {
+    let mut shown = Identity::default();
+    for field in FIELDS {
+        let from = get(raw, field.register);
+        if let (Some(from), Some(to)) = (from, slot(&mut shown, field.register)) {
+            *to |= u64::from(field.limited(from)) << field.shift;
+        }
+    }
+    *shown.midr_el1 = *raw.midr_el1;
+    *shown.mpidr_el1 = psci::mpidr(index);
+    *shown.revidr_el1 = *raw.revidr_el1;
+    *shown.ctr_el0 = *raw.ctr_el0;
+    *shown.dczid_el0 = *raw.dczid_el0;
+    shown
+}
+
+/// Whether vCPU `index` of a guest that was shown `saved` can go on where it would be shown `host`.
+///
+/// MIDR_EL1 may differ: the guest keeps its own.
+pub fn check(saved: &Identity, host: &Identity, index: usize) -> Result<(), IdentityError> {
+    if *saved.mpidr_el1 != psci::mpidr(index) {
+        return Err(IdentityError::Affinity {
+            found: *saved.mpidr_el1,
+            expected: psci::mpidr(index),
+        });
+    }
+    for field in FIELDS.iter().chain(CACHE_FIELDS) {
+        let (Some(saved), Some(host)) = (get(saved, field.register), get(host, field.register))
+        else {
+            continue;
+        };
+        if !field.is_met(saved, host) {
+            return Err(IdentityError::Missing {
+                field: field.name,
+                found: field.value(saved),
+                available: field.value(host),
+            });
+        }
+    }
+    if *saved.ctr_el0 & !*host.ctr_el0 & CTR_COHERENT != 0 {
+        return Err(IdentityError::Missing {
+            field: "CTR_EL0.IDC_DIC",
+            found: (*saved.ctr_el0 >> 28) as u8 & 3,
+            available: (*host.ctr_el0 >> 28) as u8 & 3,
+        });
+    }
+    for (register, name) in LIMITED {
+        let found = get(saved, register).unwrap_or(0);
+        if found & !shown_bits(register) != 0 {
+            return Err(IdentityError::Unsupported {
+                register: name,
+                found,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The registers of which only [`FIELDS`] are shown.
+const LIMITED: [(u16, &str); 8] = [
+    (PFR0, "ID_AA64PFR0_EL1"),
+    (PFR1, "ID_AA64PFR1_EL1"),
+    (DFR0, "ID_AA64DFR0_EL1"),
+    (ISAR0, "ID_AA64ISAR0_EL1"),
+    (ISAR1, "ID_AA64ISAR1_EL1"),
+    (MMFR0, "ID_AA64MMFR0_EL1"),
+    (MMFR1, "ID_AA64MMFR1_EL1"),
+    (MMFR2, "ID_AA64MMFR2_EL1"),
+];
+
+fn shown_bits(register: u16) -> u64 {
+    let fields = FIELDS.iter().filter(|field| field.register == register);
+    fields.fold(0, |bits, field| bits | 0xf << field.shift)
+}
+
+/// An ID register as the guest reads it: None if `encoding` is not that of one. Those that the
+/// architecture reserves among them read as 0 (D22.3.1).
+pub fn read(identity: &Identity, encoding: u16) -> Option<u64> {
+    if let Some(value) = get(identity, encoding) {
+        return Some(value);
+    }
+    let (crm, op2) = (encoding >> 3 & 0xf, encoding & 7);
+    match encoding {
+        AIDR => Some(0),
+        _ if encoding & !0x7f != MIDR => None,
+        _ => match crm {
+            1..=3 => Some(aarch32::read(identity, crm, op2)),
+            4..=7 => Some(0),
+            _ => None,
+        },
+    }
+}
+
+impl Field {
+    fn value(&self, register: u64) -> u8 {
+        (register >> self.shift) as u8 & 0xf
+    }
+
+    /// The host's value, no higher than what is shown.
+    fn limited(&self, register: u64) -> u8 {
+        let value = self.value(register);
+        match self.most {
+            Most::Unsigned(most) => value.min(most),
+            Most::Signed(most) => signed(value).min(most) as u8 & 0xf,
+        }
+    }
+
+    fn is_met(&self, saved: u64, host: u64) -> bool {
+        let (saved, host) = (self.value(saved), self.value(host));
+        match (self.need, self.most) {
+            (Need::Nothing, _) => true,
+            (Need::Same, _) => saved == host,
+            (Need::AtLeast, Most::Unsigned(_)) => saved <= host,
+            (Need::AtLeast, Most::Signed(_)) => signed(saved) <= signed(host),
+        }
+    }
+}
+
+/// A four-bit field as a signed number.
+fn signed(value: u8) -> i8 {
+    ((value << 4) as i8) >> 4
+}
+
+/// The register of that encoding in an [`Identity`], by shared or by exclusive reference.
+macro_rules! by_encoding {
+    ($identity:ident, $encoding:ident, $($reference:tt)+) => {
+        Some(match $encoding {
+            MIDR => $($reference)+ $identity.midr_el1,
+            MPIDR => $($reference)+ $identity.mpidr_el1,
+            REVIDR => $($reference)+ $identity.revidr_el1,
+            CTR => $($reference)+ $identity.ctr_el0,
+            DCZID => $($reference)+ $identity.dczid_el0,
+            PFR0 => $($reference)+ $identity.id_aa64pfr0_el1,
+            PFR1 => $($reference)+ $identity.id_aa64pfr1_el1,
+            DFR0 => $($reference)+ $identity.id_aa64dfr0_el1,
+            ISAR0 => $($reference)+ $identity.id_aa64isar0_el1,
+            ISAR1 => $($reference)+ $identity.id_aa64isar1_el1,
+            MMFR0 => $($reference)+ $identity.id_aa64mmfr0_el1,
+            MMFR1 => $($reference)+ $identity.id_aa64mmfr1_el1,
+            MMFR2 => $($reference)+ $identity.id_aa64mmfr2_el1,
+            _ => return None,
+        })
+    };
+}
+
+fn get(identity: &Identity, encoding: u16) -> Option<u64> {
+    by_encoding!(identity, encoding, *)
+}
+
+fn slot(identity: &mut Identity, encoding: u16) -> Option<&mut u64> {
+    by_encoding!(identity, encoding, &mut)
+}
+
+#[cfg(test)]
+mod tests;
