@@ -1,2 +1,46 @@
-//! Placeholder.
-#![no_std]
+//! A virtual GICv2 (IHI 0048B.b) on a handful of list registers. Pure: it decides, and the hardware
+//! behind [`ListRegisterFile`] carries out.
+//!
+//! The state is the records of `stasis-state`, nothing else; the rest is derived from them and made
+//! anew by [`Vgic::from_state`]. While a vCPU is loaded, its list registers carry what the guest has
+//! been offered; [`Vgic::sync`] and [`Vgic::save`] fold that back.
+//!
+//! - [`vgic`]: the [`Vgic`] and its vCPUs. [`irq`]: one interrupt's state in the records.
+//! - [`queue`], [`place`]: what waits for which vCPU, in the order in which it will be offered.
+//! - [`inject`]: devices' lines, edges, physical interrupts. [`sgi`]: interrupts between vCPUs.
+//! - [`fill`]: records to list registers. [`fold`]: list registers to records.
+//! - [`link`]: virtual interrupts that are wired to physical ones.
+//! - [`distributor`]: the guest's accesses to GICD. [`deactivate`]: and to GICC_DIR, if trapped.
+//! - [`registers`], [`hardware`]: GICH, and the seam to it.
+//! - [`check`]: what must hold of records that come from a file. [`dump`]: a table for people.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod check;
+mod deactivate;
+mod distributor;
+mod dump;
+mod fill;
+mod fold;
+mod hardware;
+mod inject;
+mod irq;
+mod link;
+mod place;
+mod queue;
+mod registers;
+mod sgi;
+mod vgic;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::Error;
+pub use distributor::Access;
+pub use hardware::{ListRegisterFile, reset_hardware};
+pub use link::VIRTUAL_TIMER;
+pub use registers::{ListRegister, LrState};
+pub use vgic::{Effects, MAX_LIST_REGISTERS, VcpuMask, Vgic, VirtualCpu};

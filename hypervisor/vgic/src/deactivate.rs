@@ -1,0 +1,49 @@
+//! GICC_DIR (IHI 0048B.b 4.4.18), for a hypervisor that traps the second page of the guest's GICC.
+//!
+//! A guest with EOImode 1 may deactivate in any order. Of interrupts that are in no list register the hardware
+//! only counts that, so they are taken in the order of their priorities; with DIR trapped, it is exact.
+
+use crate::hardware::ListRegisterFile;
+use crate::irq::FIRST_SPI;
+use crate::place::Place;
+use crate::registers::{GICH_VMCR, GICV_CTLR_MASK};
+use crate::vgic::{Effects, VcpuMask, Vgic};
+
+/// GICV_CTLR.EOImode.
+const EOI_MODE: u32 = 1 << 9;
+
+impl Vgic {
+    /// Whose list registers must be folded before `vcpu` deactivates this: an SPI can be active on another.
+    pub fn deactivate_needs_sync(&self, vcpu: usize, value: u32) -> VcpuMask {
+        let intid = (value & 0x3ff) as u16;
+        match (FIRST_SPI..self.nr_irqs()).contains(&intid) {
+            true => match self.place(vcpu, intid) {
+                Place::Resident { vcpu: home } => VcpuMask::only(home.into()).without(vcpu),
+                _ => VcpuMask::NONE,
+            },
+            false => VcpuMask::NONE,
+        }
+    }
+
+    /// A write of `value` to GICC_DIR by `vcpu`, which is loaded on this core.
+    pub fn deactivate(
+        &mut self,
+        vcpu: usize,
+        value: u32,
+        hw: &mut impl ListRegisterFile,
+    ) -> Effects {
+        let mut effects = self.sync(vcpu, hw);
+        let intid = (value & 0x3ff) as u16;
+        let eoi_mode = GICH_VMCR::VMCtlr.read(hw.read_vmcr()) & GICV_CTLR_MASK & EOI_MODE;
+        // UNPREDICTABLE with EOImode 0; ignored as by QEMU.
+        if eoi_mode == 0 || intid >= self.nr_irqs() || self.holder(vcpu, intid).is_none() {
+            return effects;
+        }
+        if !matches!(self.place(vcpu, intid), Place::Resident { .. }) {
+            self.clear_active(vcpu, intid);
+            self.end_physical(vcpu, intid, hw);
+        }
+        effects |= self.replace(vcpu, intid);
+        effects
+    }
+}

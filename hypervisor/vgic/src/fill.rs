@@ -1,0 +1,193 @@
+//! From the records to the list registers: what a vCPU is offered when it is entered.
+//!
+//! The best interrupts get list registers: by priority, at the same priority the active before the
+//! pending, then by INTID. The best pending one always gets a list register, if need be in the place of the worst
+//! active one: else a guest that could take it would not see it, and GICH_MISR.NP would stay set
+//! with nothing to refill. List registers are filled from 0 upwards in that order, because
+//! QEMU offers equal priorities in the order of the list registers, and a GIC by INTID.
+
+use arrayvec::ArrayVec;
+use tock_registers::fields::FieldValue;
+
+use crate::hardware::ListRegisterFile;
+use crate::irq::{Bits, SGIS};
+use crate::registers::{GICH_HCR, GICH_VMCR, GICV_CTLR_MASK, ListRegister, LrState};
+use crate::vgic::{Cause, Effects, MAX_LIST_REGISTERS, Resident, Vgic};
+
+impl Vgic {
+    /// Puts a vCPU on this core, whose GICH is empty, ready to enter the guest.
+    pub fn load(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+        let cpu = &mut self.cpus[vcpu];
+        debug_assert!(!cpu.loaded, "vCPU {vcpu} is on two cores");
+        cpu.loaded = true;
+        cpu.synced = true;
+        cpu.hcr = 0;
+        cpu.values = [0; MAX_LIST_REGISTERS];
+        hw.write_vmcr(vmcr(&cpu.state));
+        hw.write_apr(apr(&cpu.state.cc_apr));
+        self.attach_physical(vcpu, hw);
+        self.fill(vcpu, hw)
+    }
+
+    /// Before every entry into the guest. Touches no hardware if nothing has changed since the last.
+    #[inline]
+    pub fn enter(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+        if !self.cpus[vcpu].dirty {
+            return Effects::default();
+        }
+        let mut effects = self.sync(vcpu, hw);
+        effects |= self.fill(vcpu, hw);
+        effects
+    }
+
+    /// Fills the list registers from complete records.
+    fn fill(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+        debug_assert!(self.cpus[vcpu].synced && self.cpus[vcpu].residents.is_empty());
+        self.settle(vcpu, hw);
+        let count = hw.count().min(MAX_LIST_REGISTERS);
+        let chosen = self.choose(vcpu, count);
+        let mut values = [0; MAX_LIST_REGISTERS];
+        for (value, &intid) in values.iter_mut().zip(&chosen) {
+            let (list_register, cause) = self.offer(vcpu, intid);
+            *value = list_register.encode();
+            self.move_in(vcpu, intid);
+            self.cpus[vcpu].residents.push(Resident { intid, cause, refired: false });
+        }
+        let cpu = &mut self.cpus[vcpu];
+        for n in 0..count {
+            if cpu.values[n] != values[n] {
+                hw.write_lr(n, values[n]);
+                cpu.values[n] = values[n];
+            }
+        }
+        let hcr: FieldValue<u32, _> = GICH_HCR::En::SET
+            + GICH_HCR::NPIE.val(u32::from(!cpu.pending.is_empty()))
+            + GICH_HCR::LRENPIE.val(u32::from(!cpu.active.is_empty()));
+        if cpu.hcr != hcr.value {
+            hw.write_hcr(hcr.value);
+            cpu.hcr = hcr.value;
+        }
+        cpu.synced = false;
+        cpu.dirty = false;
+        Effects::default()
+    }
+
+    /// The interrupts that get the `count` list registers, best first.
+    fn choose(&self, vcpu: usize, count: usize) -> ArrayVec<u16, MAX_LIST_REGISTERS> {
+        let cpu = &self.cpus[vcpu];
+        let mut chosen = ArrayVec::new();
+        let mut active = cpu.active.iter().peekable();
+        let mut pending = cpu.pending.iter().peekable();
+        let mut offers_any = false;
+        while chosen.len() < count {
+            let pending_is_better = match (active.peek(), pending.peek()) {
+                (None, None) => return chosen,
+                (active, pending) => {
+                    let level = |best: Option<&(u8, u16)>| best.map_or(u8::MAX, |best| best.0);
+                    level(pending) < level(active)
+                }
+            };
+            let next = if pending_is_better {
+                offers_any = true;
+                pending.next()
+            } else {
+                active.next()
+            };
+            chosen.extend(next.map(|(_, intid)| intid));
+        }
+        if let (false, Some((_, best))) = (offers_any, cpu.pending.first()) {
+            chosen.pop();
+            chosen.push(best);
+        }
+        chosen
+    }
+
+    /// What an interrupt's list register is filled with. Takes the cause out of the records.
+    fn offer(&mut self, vcpu: usize, intid: u16) -> (ListRegister, Cause) {
+        let active = self.bit(Bits::Active, vcpu, intid);
+        let level = !self.bit(Bits::Edge, vcpu, intid);
+        let again = self.is_pending(vcpu, intid) && self.is_forwarded(vcpu, intid);
+        let target = self.target(vcpu, intid);
+        let priority = self.priority(vcpu, intid);
+        let group1 = self.bit(Bits::Group, vcpu, intid);
+
+        if let Some(physical) = self.links.active_physical(vcpu, intid) {
+            // Deactivated while the latch is set, it must come again: only software can see to that.
+            let latched = active && again && self.bit(Bits::Latch, vcpu, intid);
+            if !latched {
+                let (state, cause) = if active {
+                    (LrState::Active, Cause::None)
+                } else {
+                    (LrState::Pending, self.take_latch(vcpu, intid))
+                };
+                let list_register =
+                    ListRegister::Hardware { intid, physical, priority, state, group1 };
+                return (list_register, cause);
+            }
+        }
+        let linked = self.links.active_physical(vcpu, intid).is_some();
+
+        let (mut source, mut cause) = (0, Cause::None);
+        let (state, eoi);
+        if intid < SGIS {
+            let cpu = &mut self.cpus[vcpu].state;
+            let sources = &mut cpu.sgi_src[usize::from(intid)];
+            let next = sources.trailing_zeros() as u8;
+            source = if active { cpu.sgi_active_src[usize::from(intid)] } else { next };
+            // Pending and active in one list register have one source.
+            if again && next == source {
+                cause = Cause::Source(source);
+                *sources &= !(1 << source);
+            }
+            let more = *sources != 0;
+            state = lr_state(active, cause != Cause::None);
+            // Those that wait behind this one.
+            eoi = more && again;
+        } else if active {
+            if again && !level && !linked && target == Some(vcpu) {
+                cause = self.take_latch(vcpu, intid);
+            }
+            state = lr_state(active, cause != Cause::None);
+            eoi = again && cause == Cause::None && target.is_some();
+        } else {
+            cause = self.take_latch(vcpu, intid);
+            state = LrState::Pending;
+            // The line may still be high then: it must come again.
+            eoi = level && self.bit(Bits::Level, vcpu, intid);
+        }
+        let list_register = ListRegister::Software { intid, source, priority, state, group1, eoi };
+        (list_register, cause)
+    }
+
+    fn take_latch(&mut self, vcpu: usize, intid: u16) -> Cause {
+        if !self.bit(Bits::Latch, vcpu, intid) {
+            return Cause::None;
+        }
+        self.set_bit(Bits::Latch, vcpu, intid, false);
+        Cause::Latch
+    }
+}
+
+fn lr_state(active: bool, pending: bool) -> LrState {
+    match (active, pending) {
+        (true, true) => LrState::PendingAndActive,
+        (true, false) => LrState::Active,
+        (false, _) => LrState::Pending,
+    }
+}
+
+/// GICH_VMCR for the guest's CPU interface.
+fn vmcr(state: &stasis_state::vgic::CpuInterface) -> u32 {
+    let fields = GICH_VMCR::VMCtlr.val(*state.cc_ctlr & GICV_CTLR_MASK)
+        + GICH_VMCR::VMPriMask.val(u32::from(*state.cc_pmr) >> 3)
+        + GICH_VMCR::VMBP.val((*state.cc_bpr).into())
+        + GICH_VMCR::VMABP.val((*state.cc_abpr).into());
+    fields.value
+}
+
+/// GICH_APR, of 32 levels, from the form with 128.
+fn apr(levels: &[u32; 4]) -> u32 {
+    (0..128)
+        .filter(|index| levels[index / 32] & (1 << (index % 32)) != 0)
+        .fold(0, |apr, index| apr | 1 << (index / 4))
+}

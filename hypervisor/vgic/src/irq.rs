@@ -1,0 +1,161 @@
+//! The state of one interrupt in the records, whether private or shared.
+
+use stasis_state::vgic::{NO_CPU, PRIVATE_INTIDS};
+
+use crate::vgic::Vgic;
+
+/// SGIs are the INTIDs below this.
+pub(crate) const SGIS: u16 = 16;
+/// SPIs are the INTIDs from here on.
+pub(crate) const FIRST_SPI: u16 = PRIVATE_INTIDS as u16;
+
+/// A register with one bit per interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bits {
+    Group,
+    Enable,
+    /// The pending latch. SGIs have their sources instead.
+    Latch,
+    Level,
+    Active,
+    Edge,
+}
+
+impl Vgic {
+    /// Word `word` of a register as `vcpu` sees it: word 0 is banked.
+    pub(crate) fn word(&self, bits: Bits, vcpu: usize, word: usize) -> u32 {
+        let Some(shared) = word.checked_sub(1) else {
+            let cpu = &self.cpus[vcpu].state;
+            return match bits {
+                Bits::Group => *cpu.priv_group,
+                Bits::Enable => *cpu.priv_enable,
+                Bits::Latch => *cpu.priv_latch,
+                Bits::Level => *cpu.priv_level,
+                Bits::Active => *cpu.priv_active,
+                Bits::Edge => *cpu.priv_edge,
+            };
+        };
+        let dist = &self.dist;
+        match bits {
+            Bits::Group => dist.spi_group[shared],
+            Bits::Enable => dist.spi_enable[shared],
+            Bits::Latch => dist.spi_latch[shared],
+            Bits::Level => dist.spi_level[shared],
+            Bits::Active => dist.spi_active[shared],
+            Bits::Edge => dist.spi_edge[shared],
+        }
+    }
+
+    fn word_mut(&mut self, bits: Bits, vcpu: usize, word: usize) -> &mut u32 {
+        let Some(shared) = word.checked_sub(1) else {
+            let cpu = &mut self.cpus[vcpu].state;
+            return match bits {
+                Bits::Group => &mut cpu.priv_group,
+                Bits::Enable => &mut cpu.priv_enable,
+                Bits::Latch => &mut cpu.priv_latch,
+                Bits::Level => &mut cpu.priv_level,
+                Bits::Active => &mut cpu.priv_active,
+                Bits::Edge => &mut cpu.priv_edge,
+            };
+        };
+        let dist = &mut self.dist;
+        match bits {
+            Bits::Group => &mut dist.spi_group[shared],
+            Bits::Enable => &mut dist.spi_enable[shared],
+            Bits::Latch => &mut dist.spi_latch[shared],
+            Bits::Level => &mut dist.spi_level[shared],
+            Bits::Active => &mut dist.spi_active[shared],
+            Bits::Edge => &mut dist.spi_edge[shared],
+        }
+    }
+
+    /// One bit of a register.
+    pub(crate) fn bit(&self, bits: Bits, vcpu: usize, intid: u16) -> bool {
+        self.word(bits, vcpu, usize::from(intid / 32)) & (1 << (intid % 32)) != 0
+    }
+
+    /// Changes one bit of a register. Whoever changes one that decides where the interrupt belongs
+    /// calls [`Vgic::replace`] afterwards.
+    pub(crate) fn set_bit(&mut self, bits: Bits, vcpu: usize, intid: u16, value: bool) {
+        let word = self.word_mut(bits, vcpu, usize::from(intid / 32));
+        let bit = 1 << (intid % 32);
+        *word = if value { *word | bit } else { *word & !bit };
+    }
+
+    pub(crate) fn priority(&self, vcpu: usize, intid: u16) -> u8 {
+        match intid.checked_sub(FIRST_SPI) {
+            Some(spi) => self.dist.spi_prio[usize::from(spi)],
+            None => self.cpus[vcpu].state.priv_prio[usize::from(intid)],
+        }
+    }
+
+    /// GICD_ISPENDR's bit: the latch, or the line of a level-sensitive interrupt, or a source.
+    pub(crate) fn is_pending(&self, vcpu: usize, intid: u16) -> bool {
+        if intid < SGIS {
+            return self.cpus[vcpu].state.sgi_src[usize::from(intid)] != 0;
+        }
+        self.bit(Bits::Latch, vcpu, intid)
+            || (self.bit(Bits::Level, vcpu, intid) && !self.bit(Bits::Edge, vcpu, intid))
+    }
+
+    /// A word of GICD_ISPENDR.
+    pub(crate) fn pending_word(&self, vcpu: usize, word: usize) -> u32 {
+        let lines = self.word(Bits::Level, vcpu, word) & !self.word(Bits::Edge, vcpu, word);
+        let pending = self.word(Bits::Latch, vcpu, word) | lines;
+        if word != 0 {
+            return pending;
+        }
+        let sources = self.cpus[vcpu].state.sgi_src.iter().enumerate();
+        sources.fold(pending, |pending, (sgi, &sources)| pending | (u32::from(sources != 0) << sgi))
+    }
+
+    /// Whether it may be offered when it is pending: it is enabled, and so is its group.
+    pub(crate) fn is_forwarded(&self, vcpu: usize, intid: u16) -> bool {
+        let group = u32::from(self.bit(Bits::Group, vcpu, intid));
+        self.bit(Bits::Enable, vcpu, intid) && *self.dist.ctlr & (1 << group) != 0
+    }
+
+    /// The vCPU that is offered the interrupt: of several targets the first, so that there is only
+    /// ever one (the 1-N model, IHI 0048B.b 1.4.2). Which of them it is, is the GIC's choice.
+    pub(crate) fn target(&self, vcpu: usize, intid: u16) -> Option<usize> {
+        let Some(spi) = intid.checked_sub(FIRST_SPI) else {
+            return Some(vcpu);
+        };
+        if self.cpus.len() == 1 {
+            return Some(0);
+        }
+        let targets = self.dist.spi_targets[usize::from(spi)];
+        (targets != 0).then_some(targets.trailing_zeros() as usize)
+    }
+
+    /// Who holds the interrupt active.
+    pub(crate) fn holder(&self, vcpu: usize, intid: u16) -> Option<usize> {
+        if !self.bit(Bits::Active, vcpu, intid) {
+            return None;
+        }
+        Some(match intid.checked_sub(FIRST_SPI) {
+            Some(spi) => usize::from(self.dist.spi_active_cpu[usize::from(spi)]),
+            None => vcpu,
+        })
+    }
+
+    /// `vcpu` holds the interrupt, which for an SGI came from `source`.
+    pub(crate) fn activate(&mut self, vcpu: usize, intid: u16, source: u8) {
+        self.set_bit(Bits::Active, vcpu, intid, true);
+        if let Some(spi) = intid.checked_sub(FIRST_SPI) {
+            self.dist.spi_active_cpu[usize::from(spi)] = vcpu as u8;
+        } else if intid < SGIS {
+            self.cpus[vcpu].state.sgi_active_src[usize::from(intid)] = source;
+        }
+    }
+
+    /// Nobody holds the interrupt any more.
+    pub(crate) fn clear_active(&mut self, vcpu: usize, intid: u16) {
+        self.set_bit(Bits::Active, vcpu, intid, false);
+        if let Some(spi) = intid.checked_sub(FIRST_SPI) {
+            self.dist.spi_active_cpu[usize::from(spi)] = NO_CPU;
+        } else if intid < SGIS {
+            self.cpus[vcpu].state.sgi_active_src[usize::from(intid)] = 0;
+        }
+    }
+}

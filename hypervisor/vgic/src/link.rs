@@ -1,0 +1,168 @@
+//! Virtual interrupts that are wired to physical ones.
+//!
+//! The hypervisor acknowledges the physical interrupt and drops its priority, but leaves it active:
+//! so it cannot fire again, and the guest's own deactivation of the virtual one ends it, through a
+//! list register with HW = 1. A virtual interrupt uses such a list register exactly while its physical
+//! interrupt is active on its behalf, which [`Link::active_for`] keeps. Its line in the records is high from
+//! the physical interrupt on, until it is found low or the guest deactivates it; the physical
+//! interrupt fires again if that was wrong.
+
+use arrayvec::ArrayVec;
+
+use crate::check::Error;
+use crate::hardware::ListRegisterFile;
+use crate::irq::{Bits, FIRST_SPI, SGIS};
+use crate::place::Place;
+use crate::vgic::{Effects, VcpuMask, Vgic};
+
+/// The EL1 virtual timer's PPI, linked to itself in every guest.
+pub const VIRTUAL_TIMER: u16 = 27;
+
+/// Most links of one guest.
+const MAX_LINKS: usize = 32;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    pub(crate) intid: u16,
+    pub(crate) physical: u16,
+    /// The vCPUs for which the physical interrupt is active. Of an SPI, which has one physical
+    /// state for all, only bit 0.
+    active_for: VcpuMask,
+}
+
+/// All links of a guest.
+#[derive(Debug)]
+pub(crate) struct Links(ArrayVec<Link, MAX_LINKS>);
+
+impl Default for Links {
+    fn default() -> Self {
+        Self(ArrayVec::from_iter([Link {
+            intid: VIRTUAL_TIMER,
+            physical: VIRTUAL_TIMER,
+            active_for: VcpuMask::NONE,
+        }]))
+    }
+}
+
+impl Links {
+    fn bank(vcpu: usize, intid: u16) -> VcpuMask {
+        VcpuMask::only(if intid < FIRST_SPI { vcpu } else { 0 })
+    }
+
+    /// The physical interrupt, if it is active for this virtual one.
+    pub(crate) fn active_physical(&self, vcpu: usize, intid: u16) -> Option<u16> {
+        let bank = Self::bank(vcpu, intid);
+        let mut links = self.0.iter().filter(|link| link.intid == intid);
+        links.find(|link| link.active_for.0 & bank.0 != 0).map(|link| link.physical)
+    }
+
+    /// Notes that the physical interrupt is active, or not. `false` if there is no such link.
+    pub(crate) fn note(&mut self, vcpu: usize, intid: u16, active: bool) -> bool {
+        let bank = Self::bank(vcpu, intid);
+        let Some(link) = self.0.iter_mut().find(|link| link.intid == intid) else {
+            return false;
+        };
+        if active {
+            link.active_for.0 |= bank.0;
+        } else {
+            link.active_for.0 &= !bank.0;
+        }
+        true
+    }
+}
+
+impl Vgic {
+    /// Links a virtual interrupt to a physical one: what [`Vgic::hardware_interrupt`] brings, the
+    /// guest's deactivation ends. Before the first load; PPI 27 needs none.
+    pub fn link(&mut self, intid: u16, physical: u16) -> Result<(), Error> {
+        if intid < SGIS || intid >= self.nr_irqs() || !(SGIS..1020).contains(&physical) {
+            return Err(Error::NotLinkable { intid, physical });
+        }
+        self.links.0.retain(|link| link.intid != intid);
+        let link = Link { intid, physical, active_for: VcpuMask::NONE };
+        let full = Error::TooManyLinks { max: MAX_LINKS };
+        self.links.0.try_push(link).map_err(|_| full)
+    }
+
+    /// Ends the physical interrupt of a virtual one that ended otherwise than through a list
+    /// register with HW = 1.
+    pub(crate) fn end_physical(&mut self, vcpu: usize, intid: u16, hw: &mut impl ListRegisterFile) {
+        if let Some(physical) = self.links.active_physical(vcpu, intid) {
+            self.links.note(vcpu, intid, false);
+            hw.set_physical_active(physical, false);
+            self.set_bit(Bits::Level, vcpu, intid, false);
+        }
+    }
+
+    /// Looks at the lines of the physical interrupts that are active for `vcpu`, so that the
+    /// records have what the guest would read on a GIC of its own. The vCPU is synced.
+    pub(crate) fn resample(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+        for n in 0..self.links.0.len() {
+            let Link { intid, physical, .. } = self.links.0[n];
+            if self.links.active_physical(vcpu, intid).is_none() || self.is_resident(vcpu, intid) {
+                continue;
+            }
+            let line = hw.read_physical_line(physical);
+            self.set_bit(Bits::Level, vcpu, intid, line);
+            // An edge has no use for the line. Whether it is over, `settle` decides.
+            let _ = self.replace(vcpu, intid);
+        }
+        self.settle(vcpu, hw);
+    }
+
+    /// Ends the physical interrupts whose virtual ones are neither active nor pending any more.
+    pub(crate) fn settle(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+        for n in 0..self.links.0.len() {
+            let intid = self.links.0[n].intid;
+            if self.links.active_physical(vcpu, intid).is_some()
+                && !self.is_resident(vcpu, intid)
+                && !self.bit(Bits::Active, vcpu, intid)
+                && !self.is_pending(vcpu, intid)
+            {
+                self.end_physical(vcpu, intid, hw);
+            }
+        }
+    }
+
+    /// When `vcpu` is loaded: makes active again what [`Vgic::detach_physical`] made inactive.
+    pub(crate) fn attach_physical(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+        for n in 0..self.links.0.len() {
+            let Link { intid, physical, .. } = self.links.0[n];
+            if self.bit(Bits::Level, vcpu, intid)
+                && self.links.active_physical(vcpu, intid).is_none()
+            {
+                self.links.note(vcpu, intid, true);
+                hw.set_physical_active(physical, true);
+            }
+        }
+    }
+
+    /// When `vcpu` is saved: the core's PPIs are for the next vCPU.
+    pub(crate) fn detach_physical(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+        for n in 0..self.links.0.len() {
+            let Link { intid, physical, .. } = self.links.0[n];
+            if intid < FIRST_SPI && self.links.active_physical(vcpu, intid).is_some() {
+                self.links.note(vcpu, intid, false);
+                hw.set_physical_active(physical, false);
+            }
+        }
+    }
+
+    /// When the guest is stopped for good: no physical SPI stays active for it. Its vCPUs are saved.
+    pub fn release_physical(&mut self, hw: &mut impl ListRegisterFile) -> Effects {
+        let mut effects = Effects::default();
+        for n in 0..self.links.0.len() {
+            let intid = self.links.0[n].intid;
+            if intid >= FIRST_SPI {
+                self.end_physical(0, intid, hw);
+                effects |= self.replace(0, intid);
+            }
+        }
+        effects
+    }
+
+    fn is_resident(&self, vcpu: usize, intid: u16) -> bool {
+        matches!(self.place(vcpu, intid), Place::Resident { .. })
+    }
+}

@@ -1,0 +1,53 @@
+//! Interrupts between vCPUs: GICD_SGIR (IHI 0048B.b 4.3.15).
+
+use tock_registers::register_bitfields;
+
+use crate::irq::SGIS;
+use crate::vgic::{Effects, VcpuMask, Vgic};
+
+register_bitfields! { u32,
+    /// Software Generated Interrupt Register, 4.3.15.
+    GICD_SGIR [
+        SGIINTID OFFSET(0) NUMBITS(4) [],
+        CPUTargetList OFFSET(16) NUMBITS(8) [],
+        TargetListFilter OFFSET(24) NUMBITS(2) [
+            TargetList = 0,
+            AllOthers = 1,
+            Self_ = 2
+        ]
+    ]
+}
+
+impl Vgic {
+    /// A write to GICD_SGIR by `vcpu`.
+    pub(crate) fn send_sgi(&mut self, vcpu: usize, value: u32) -> Effects {
+        let sgi = GICD_SGIR::SGIINTID.read(value) as u16;
+        let all = self.all_cpus();
+        let targets = match GICD_SGIR::TargetListFilter.read_as_enum(value) {
+            Some(GICD_SGIR::TargetListFilter::Value::TargetList) => {
+                VcpuMask(GICD_SGIR::CPUTargetList.read(value) as u8 & all.0)
+            }
+            Some(GICD_SGIR::TargetListFilter::Value::AllOthers) => all.without(vcpu),
+            Some(GICD_SGIR::TargetListFilter::Value::Self_) => VcpuMask::only(vcpu),
+            // Reserved; as QEMU has it.
+            None => all,
+        };
+        let mut effects = Effects::default();
+        for target in targets.iter() {
+            effects |= self.add_sources(target, sgi, VcpuMask::only(vcpu).0);
+        }
+        effects
+    }
+
+    /// Makes an SGI pending for `target` from each vCPU of the mask `sources`.
+    pub(crate) fn add_sources(&mut self, target: usize, sgi: u16, sources: u8) -> Effects {
+        debug_assert!(sgi < SGIS);
+        let pending = &mut self.cpus[target].state.sgi_src[usize::from(sgi)];
+        let added = sources & !*pending;
+        *pending |= sources;
+        if added == 0 {
+            return Effects::default();
+        }
+        self.replace(target, sgi)
+    }
+}
