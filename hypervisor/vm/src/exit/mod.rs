@@ -13,7 +13,7 @@ pub mod syndrome;
 mod tests;
 
 pub use access::{Access, Width};
-pub use describe::{Description, describe};
+pub use describe::{Description, EncodingName, describe};
 pub use skip::skip_instruction;
 pub use syndrome::FaultKind;
 
