@@ -29,10 +29,7 @@ mod offset {
     pub const PERIPH_ID0: u64 = 0xfe0;
 }
 
-#[allow(
-    missing_docs,
-    reason = "register_bitfields! documents no enumerated values"
-)]
+#[allow(missing_docs, reason = "register_bitfields! documents no enumerated values")]
 mod fields {
     tock_registers::register_bitfields! {u32,
         /// UARTDR.
@@ -117,9 +114,7 @@ pub fn read(uart: &mut Pl011, offset: u64, width: Width) -> u64 {
 
 /// The guest writes at an offset.
 pub fn write(uart: &mut Pl011, offset: u64, width: Width, value: u64, sink: &mut impl Sink) {
-    mmio::write_words(offset, width, value, |offset, word| {
-        write_word(uart, offset, word, sink)
-    });
+    mmio::write_words(offset, width, value, |offset, word| write_word(uart, offset, word, sink));
 }
 
 /// The level of the interrupt, UARTINTR.
@@ -241,11 +236,7 @@ fn is_loopback(uart: &Pl011) -> bool {
 }
 
 fn depth(uart: &Pl011) -> usize {
-    if LCR_H::FEN.is_set(*uart.lcr_h) {
-        PL011_FIFO
-    } else {
-        1
-    }
+    if LCR_H::FEN.is_set(*uart.lcr_h) { PL011_FIFO } else { 1 }
 }
 
 /// Bytes in the FIFO; no more than there can be, whatever a file said.

@@ -57,9 +57,7 @@ impl Rtc {
 
     /// The guest writes at an offset.
     pub fn write(&mut self, offset: u64, width: Width, value: u64, now: u64) {
-        mmio::write_words(offset, width, value, |offset, word| {
-            self.write_word(offset, word, now)
-        });
+        mmio::write_words(offset, width, value, |offset, word| self.write_word(offset, word, now));
     }
 
     /// The level of the interrupt, RTCINTR.

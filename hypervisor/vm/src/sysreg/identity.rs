@@ -40,13 +40,7 @@ struct Field {
 }
 
 const fn field(register: u16, name: &'static str, shift: u32, most: Most, need: Need) -> Field {
-    Field {
-        register,
-        name,
-        shift,
-        most,
-        need,
-    }
+    Field { register, name, shift, most, need }
 }
 
 const MIDR: u16 = sysreg(3, 0, 0, 0, 0);
@@ -190,10 +184,7 @@ pub fn check(saved: &Identity, host: &Identity, index: usize) -> Result<(), Iden
     for (register, name) in LIMITED {
         let found = get(saved, register).unwrap_or(0);
         if found & !shown_bits(register) != 0 {
-            return Err(IdentityError::Unsupported {
-                register: name,
-                found,
-            });
+            return Err(IdentityError::Unsupported { register: name, found });
         }
     }
     Ok(())

@@ -152,13 +152,7 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
 
 /// The parts that [`sysreg`] packs.
 const fn split(encoding: u16) -> (u16, u16, u16, u16, u16) {
-    (
-        encoding >> 14,
-        encoding >> 11 & 7,
-        encoding >> 7 & 0xf,
-        encoding >> 3 & 0xf,
-        encoding & 7,
-    )
+    (encoding >> 14, encoding >> 11 & 7, encoding >> 7 & 0xf, encoding >> 3 & 0xf, encoding & 7)
 }
 
 const _: () = assert!({

@@ -1,1 +1,160 @@
+use proptest::prelude::*;
+use stasis_state::register::Record;
 
+use super::*;
+
+/// QEMU's Cortex-A72, with EL2 and EL3 and a PMU.
+fn cortex_a72() -> Identity {
+    let mut raw = Identity::default();
+    *raw.midr_el1 = 0x410f_d083;
+    *raw.mpidr_el1 = 0x8000_0003;
+    *raw.ctr_el0 = 0x8444_c004;
+    *raw.dczid_el0 = 4;
+    *raw.id_aa64pfr0_el1 = 0x2222;
+    *raw.id_aa64dfr0_el1 = 0x1030_5106;
+    *raw.id_aa64isar0_el1 = 0x1_1120;
+    *raw.id_aa64mmfr0_el1 = 0x1124;
+    raw
+}
+
+/// A Cortex-A53: 40 address bits, 2^6 bytes in its lines too.
+fn cortex_a53() -> Identity {
+    let mut raw = cortex_a72();
+    *raw.midr_el1 = 0x410f_d034;
+    *raw.ctr_el0 = 0x8444_8004;
+    *raw.id_aa64mmfr0_el1 = 0x1122;
+    raw
+}
+
+/// Something new: about what QEMU's `max` shows.
+fn newer() -> Identity {
+    let mut raw = cortex_a72();
+    *raw.midr_el1 = 0x000f_0510;
+    *raw.ctr_el0 = 0x3_b444_c004;
+    *raw.dczid_el0 = 4;
+    *raw.id_aa64pfr0_el1 = 0x1301_1111_2111_1112;
+    *raw.id_aa64pfr1_el1 = 0x1_0000_0321;
+    *raw.id_aa64dfr0_el1 = 0x30_5609;
+    *raw.id_aa64isar0_el1 = 0x1221_1111_1021_2120;
+    *raw.id_aa64isar1_el1 = 0x0110_2111_2110_2052;
+    *raw.id_aa64mmfr0_el1 = 0x2100_0322_1011_26;
+    *raw.id_aa64mmfr1_el1 = 0x1_1112_1202_1322;
+    *raw.id_aa64mmfr2_el1 = 0x1221_0011_0100_1011;
+    raw
+}
+
+#[test]
+fn a_cortex_a72_is_shown_without_el2_el3_and_pmu() {
+    let shown = present(&cortex_a72(), 1);
+    assert_eq!(*shown.id_aa64pfr0_el1, 0x12);
+    assert_eq!(*shown.id_aa64dfr0_el1, 0x1030_5006);
+    assert_eq!(*shown.id_aa64isar0_el1, 0x1_1120);
+    assert_eq!(*shown.id_aa64mmfr0_el1, 0x122);
+    assert_eq!(*shown.midr_el1, 0x410f_d083);
+    assert_eq!(*shown.mpidr_el1, 0x8000_0001);
+    assert_eq!(*shown.ctr_el0, 0x8444_c004);
+}
+
+#[test]
+fn what_newer_cpus_add_is_not_shown() {
+    let shown = present(&newer(), 0);
+    // Neither SVE, RAS, MPAM, AMU, DIT nor half precision; but what it says of speculation.
+    assert_eq!(*shown.id_aa64pfr0_el1, 0x1100_0000_0000_0012);
+    assert_eq!(*shown.id_aa64pfr1_el1, 0);
+    assert_eq!(*shown.id_aa64dfr0_el1, 0x30_5006);
+    // No atomics, nor SHA-3 or SHA-512.
+    assert_eq!(*shown.id_aa64isar0_el1, 0x1_1120);
+    assert_eq!(*shown.id_aa64isar1_el1, 0);
+    assert_eq!(*shown.id_aa64mmfr1_el1, 0);
+    assert_eq!(*shown.id_aa64mmfr2_el1, 0);
+}
+
+#[test]
+fn an_absent_feature_that_is_less_than_zero_stays_absent() {
+    let mut raw = cortex_a72();
+    *raw.id_aa64pfr0_el1 = 0x00ff_2222;
+    *raw.id_aa64mmfr0_el1 = 0xff00_1124;
+    let shown = present(&raw, 0);
+    assert_eq!(*shown.id_aa64pfr0_el1, 0x00ff_0012);
+    assert_eq!(*shown.id_aa64mmfr0_el1, 0xff00_0122);
+}
+
+#[test]
+fn a_guest_goes_on_on_another_cpu_that_gives_what_it_was_shown() {
+    let saved = present(&cortex_a53(), 0);
+    assert_eq!(check(&saved, &present(&cortex_a53(), 0), 0), Ok(()));
+    assert_eq!(check(&saved, &present(&cortex_a72(), 0), 0), Ok(()));
+}
+
+#[test]
+fn a_guest_does_not_go_on_without_what_it_was_shown() {
+    let saved = present(&cortex_a72(), 0);
+    let mut without_crypto = cortex_a72();
+    *without_crypto.id_aa64isar0_el1 = 0x1_0000;
+    let error = check(&saved, &present(&without_crypto, 0), 0).unwrap_err();
+    assert_eq!(error.to_string(), "the guest's ID_AA64ISAR0_EL1.AES is 2, and this machine's is 0");
+
+    let mut smaller_lines = cortex_a72();
+    *smaller_lines.ctr_el0 = 0x8443_c004;
+    let error = check(&saved, &present(&smaller_lines, 0), 0).unwrap_err();
+    assert_eq!(error, IdentityError::Missing { field: "CTR_EL0.DminLine", found: 4, available: 3 });
+}
+
+#[test]
+fn a_guest_that_need_not_maintain_its_caches_does_not_go_on_where_it_must() {
+    let saved = present(&newer(), 0);
+    let mut host = newer();
+    *host.ctr_el0 &= !(1 << 29);
+    let error = check(&saved, &present(&host, 0), 0).unwrap_err();
+    assert_eq!(error, IdentityError::Missing { field: "CTR_EL0.IDC_DIC", found: 3, available: 1 });
+}
+
+#[test]
+fn a_file_cannot_claim_features_that_are_never_shown() {
+    let host = present(&newer(), 0);
+    let mut saved = host.clone();
+    *saved.id_aa64pfr1_el1 = 0x100;
+    assert_eq!(
+        check(&saved, &host, 0),
+        Err(IdentityError::Unsupported { register: "ID_AA64PFR1_EL1", found: 0x100 })
+    );
+}
+
+#[test]
+fn a_vcpu_keeps_its_number() {
+    let host = present(&cortex_a72(), 0);
+    assert!(matches!(
+        check(&host, &present(&cortex_a72(), 1), 1),
+        Err(IdentityError::Affinity { .. })
+    ));
+}
+
+#[test]
+fn every_register_of_the_identity_can_be_read_by_its_encoding() {
+    for register in Identity::REGISTERS {
+        assert_eq!(get(&Identity::default(), register.id), Some(0), "{}", register.name);
+    }
+}
+
+#[test]
+fn every_field_lies_in_a_register_that_is_limited_to_its_fields() {
+    for field in FIELDS {
+        assert!(field.name.starts_with("ID_AA64"), "{}", field.name);
+        assert!(LIMITED.iter().any(|(register, _)| *register == field.register), "{}", field.name);
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_a_host_shows_it_accepts_again(words in prop::array::uniform13(any::<u64>()), index in 0_usize..8) {
+        let mut raw = Identity::default();
+        for (register, word) in Identity::REGISTERS.iter().zip(words) {
+            *slot(&mut raw, register.id).unwrap() = word;
+        }
+        let shown = present(&raw, index);
+        prop_assert_eq!(check(&shown, &shown, index), Ok(()));
+        // To show what was shown changes nothing.
+        let again = present(&shown, index);
+        prop_assert_eq!(again, shown);
+    }
+}
