@@ -1,45 +1,44 @@
-//! The format of a guest's saved state.
+//! The format of a guest's saved state. `docs/format.md` specifies it.
 //!
 //! - [`register`]: a register in memory and in the file, and [`record!`], which declares a record.
-//! - [`vgic`], [`vcpu`], [`guest`], [`device`]: the records.
+//! - [`vgic`], [`vcpu`], [`guest`], [`device`]: the records; [`records`]: a guest's together.
+//! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
+//! - [`writer`]: [`Plan`] writes a checkpoint onto a [`Sink`].
+//! - [`reader`]: [`read`] and [`read_memory`] read one from a [`Source`].
+//! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
+//! - [`routines`]: CRC-32C and the search for zero pages, replaceable by faster ones.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+pub mod compatible;
+mod decode;
 pub mod device;
+pub mod envelope;
+pub mod error;
 pub mod guest;
+pub mod header;
+mod input;
+pub mod invariants;
+pub mod memory;
+pub mod reader;
+pub mod records;
 pub mod register;
+pub mod routines;
 pub mod vcpu;
 pub mod vgic;
+mod walk;
+pub mod warnings;
+pub mod writer;
 
+pub use compatible::HostFacts;
+pub use envelope::{RecordHeader, RecordType};
+pub use error::{Error, LoadError, SaveError};
+pub use input::Source;
+pub use reader::{Checkpoint, read, read_memory};
+pub use records::{GuestState, Records, VcpuRecords, VcpuState};
 pub use register::{Record, RegHeader};
-
-/// The kinds of records, by the number in their header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum RecordType {
-    /// [`guest::Guest`].
-    Guest = 1,
-    /// [`guest::Clock`].
-    Clock = 2,
-    /// [`vgic::Distributor`].
-    VgicDistributor = 0x10,
-    /// [`vgic::CpuInterface`].
-    VgicCpu = 0x11,
-    /// [`vcpu::Core`].
-    VcpuCore = 0x20,
-    /// [`vcpu::SystemRegisters`].
-    VcpuSystem = 0x21,
-    /// [`vcpu::FpSimd`].
-    VcpuFp = 0x22,
-    /// [`vcpu::Debug`].
-    VcpuDebug = 0x23,
-    /// [`vcpu::Power`].
-    VcpuPower = 0x24,
-    /// [`vcpu::Identity`].
-    VcpuIdentity = 0x25,
-    /// [`device::Pl011`].
-    DevicePl011 = 0x30,
-    /// [`device::Pl031`].
-    DevicePl031 = 0x31,
-}
+pub use routines::{PAGE_SIZE, Routines};
+pub use writer::{Plan, Sink, Stats};

@@ -30,13 +30,7 @@ impl RegHeader {
 
     /// The header of a register stored whole.
     pub const fn new(id: u16, shape: Shape) -> Self {
-        Self {
-            id,
-            width: shape.width,
-            flags: 0,
-            first: 0,
-            count: shape.count,
-        }
+        Self { id, width: shape.width, flags: 0, first: 0, count: shape.count }
     }
 
     /// Bytes of the value that follows, without its padding.
@@ -76,10 +70,7 @@ scalar_values!(u8, u16, u32, u64);
 pub type Vector = [u64; 2];
 
 impl<const N: usize> Value for [Vector; N] {
-    const SHAPE: Shape = Shape {
-        width: 16,
-        count: N as u16,
-    };
+    const SHAPE: Shape = Shape { width: 16, count: N as u16 };
 }
 
 /// What a record's table says of one of its registers.

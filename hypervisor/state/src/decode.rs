@@ -1,0 +1,87 @@
+//! Reads the registers of a record's body into the record.
+
+use zerocopy::FromBytes;
+
+use crate::{
+    envelope::Place,
+    error::Error,
+    register::{Descriptor, Record, RegHeader, VALUE_OFFSET, padding},
+};
+
+/// Sets the registers of `record` that are in `body`; those that are absent keep their value.
+pub(crate) fn decode<R: Record>(record: &mut R, place: Place, body: &[u8]) -> Result<(), Error> {
+    const { assert!(R::REGISTERS.len() <= u64::BITS as usize) };
+    let mut seen = 0u64;
+    let mut rest = body;
+    // Files hold registers in the table's order, nearly always.
+    let mut expected = 0;
+    while !rest.is_empty() {
+        let at = body.len() - rest.len();
+        let cut = Error::RegisterCut { place, at };
+        let (header, after) = RegHeader::read_from_prefix(rest).map_err(|_| cut.clone())?;
+        let len = header.value_len();
+        let (value, after) = after.split_at_checked(len).ok_or(cut.clone())?;
+        let (pad, after) = after.split_at_checked(padding(len)).ok_or(cut)?;
+        rest = after;
+        check_header(place, &header)?;
+        let id = header.id;
+        if pad.iter().any(|&byte| byte != 0) {
+            return Err(Error::RegisterPadding { place, id });
+        }
+        let known = find(R::REGISTERS, id, expected);
+        let Some((index, register)) = known else {
+            let optional = header.flags & RegHeader::OPTIONAL != 0;
+            if optional || value.iter().all(|&byte| byte == 0) {
+                continue;
+            }
+            return Err(Error::UnknownRegister { place, id });
+        };
+        expected = index + 1;
+        if seen & 1 << index != 0 {
+            return Err(Error::RegisterTwice { place, id });
+        }
+        seen |= 1 << index;
+        let target = target(place, register, &header)?;
+        record.as_mut_bytes()[target..target + len].copy_from_slice(value);
+    }
+    Ok(())
+}
+
+/// What any register's header must be, known or not.
+fn check_header(place: Place, header: &RegHeader) -> Result<(), Error> {
+    let &RegHeader { id, width, flags, .. } = header;
+    if !matches!(width, 1 | 2 | 4 | 8 | 16) {
+        return Err(Error::RegisterWidth { place, id, width });
+    }
+    if flags & !RegHeader::OPTIONAL != 0 {
+        return Err(Error::RegisterFlags { place, id, flags });
+    }
+    Ok(())
+}
+
+fn find(
+    registers: &'static [Descriptor],
+    id: u16,
+    expected: usize,
+) -> Option<(usize, &'static Descriptor)> {
+    if let Some(register) = registers.get(expected)
+        && register.id == id
+    {
+        return Some((expected, register));
+    }
+    registers.iter().enumerate().find(|(_, register)| register.id == id)
+}
+
+/// Where in the record the elements go that the header announces.
+fn target(place: Place, register: &'static Descriptor, header: &RegHeader) -> Result<usize, Error> {
+    let shape = register.shape;
+    let name = register.name;
+    if header.width != shape.width {
+        return Err(Error::WrongWidth { place, name, found: header.width, expected: shape.width });
+    }
+    let (first, count) = (header.first, header.count);
+    if count == 0 || u32::from(first) + u32::from(count) > u32::from(shape.count) {
+        return Err(Error::WrongCount { place, name, first, count, limit: shape.count });
+    }
+    Ok(register.offset + VALUE_OFFSET + usize::from(first) * usize::from(shape.width))
+}

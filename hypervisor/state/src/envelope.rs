@@ -1,0 +1,170 @@
+//! The header that precedes every record's body, and the kinds of records.
+
+use core::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+macro_rules! record_types {
+    ($( $(#[$doc:meta])* $Name:ident = $number:literal, $name:literal, $scope:ident; )*) => {
+        /// The kinds of records, by the number in their header.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum RecordType {
+            $( $(#[$doc])* $Name = $number, )*
+        }
+
+        impl RecordType {
+            /// Every kind of record.
+            pub const ALL: &[Self] = &[ $( Self::$Name, )* ];
+
+            /// The kind that has this number.
+            pub const fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $( $number => Some(Self::$Name), )*
+                    _ => None,
+                }
+            }
+
+            /// Its name in `docs/format.md`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $( Self::$Name => $name, )*
+                }
+            }
+
+            /// What there is one such record of.
+            pub const fn scope(self) -> Scope {
+                match self {
+                    $( Self::$Name => Scope::$scope, )*
+                }
+            }
+        }
+    };
+}
+
+record_types! {
+    /// [`crate::guest::Guest`].
+    Guest = 0x01, "GUEST", Guest;
+    /// [`crate::guest::Clock`].
+    Clock = 0x02, "CLOCK", Guest;
+    /// [`crate::vgic::Distributor`].
+    VgicDistributor = 0x10, "VGIC_DISTRIBUTOR", Guest;
+    /// [`crate::vgic::CpuInterface`].
+    VgicCpu = 0x11, "VGIC_CPU", Vcpu;
+    /// [`crate::vcpu::Core`].
+    VcpuCore = 0x20, "VCPU_CORE", Vcpu;
+    /// [`crate::vcpu::SystemRegisters`].
+    VcpuSystem = 0x21, "VCPU_SYSTEM", Vcpu;
+    /// [`crate::vcpu::FpSimd`].
+    VcpuFp = 0x22, "VCPU_FP", Vcpu;
+    /// [`crate::vcpu::Debug`].
+    VcpuDebug = 0x23, "VCPU_DEBUG", Vcpu;
+    /// [`crate::vcpu::Power`].
+    VcpuPower = 0x24, "VCPU_POWER", Vcpu;
+    /// [`crate::vcpu::Identity`].
+    VcpuIdentity = 0x25, "VCPU_IDENTITY", Vcpu;
+    /// [`crate::device::Pl011`].
+    DevicePl011 = 0x30, "DEVICE_PL011", Guest;
+    /// [`crate::device::Pl031`].
+    DevicePl031 = 0x31, "DEVICE_PL031", Guest;
+    /// [`crate::memory::Extent`], and its pages.
+    Memory = 0x40, "MEMORY", Any;
+    /// Nothing follows.
+    End = 0x7fff, "END", Guest;
+}
+
+/// What there is one record of a kind of, and so what its instance means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The guest; the instance is 0.
+    Guest,
+    /// Each vCPU; the instance is its index.
+    Vcpu,
+    /// There may be any number; the instance is 0.
+    Any,
+}
+
+/// What precedes a record's body. All numbers are little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct RecordHeader {
+    /// The number of a [`RecordType`]; with [`RecordHeader::OPTIONAL`], a reader may skip it.
+    pub kind: u16,
+    /// By the type's [`Scope`].
+    pub instance: u16,
+    /// Bytes of the body, without the padding to eight.
+    pub length: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+    /// CRC-32C of this header up to here, the body and its padding.
+    pub crc: u32,
+}
+
+const _: () = assert!(size_of::<RecordHeader>() == RecordHeader::LEN);
+
+impl RecordHeader {
+    /// Bytes of the header.
+    pub const LEN: usize = 16;
+    /// Bytes of the header that its own CRC covers.
+    pub const COVERED: usize = 12;
+    /// Bit of `kind`: a reader that does not know this type may skip the record.
+    pub const OPTIONAL: u16 = 0x8000;
+
+    /// A header, its CRC still missing.
+    pub const fn new(kind: RecordType, instance: u16, length: u32) -> Self {
+        Self { kind: kind as u16, instance, length, reserved: 0, crc: 0 }
+    }
+
+    /// Bytes of the body with its padding.
+    pub const fn padded_len(&self) -> u64 {
+        (self.length as u64).next_multiple_of(8)
+    }
+}
+
+/// Which record of a file an error speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The record's number in the file, from 0.
+    pub index: u32,
+    /// `kind` of its header.
+    pub kind: u16,
+    /// `instance` of its header.
+    pub instance: u16,
+}
+
+impl Place {
+    /// Whether a reader that does not know the type may skip the record.
+    pub const fn is_optional(&self) -> bool {
+        self.kind & RecordHeader::OPTIONAL != 0
+    }
+
+    /// The type, if this version knows it.
+    pub const fn record_type(&self) -> Option<RecordType> {
+        RecordType::from_number(self.kind & !RecordHeader::OPTIONAL)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {} (", self.index)?;
+        match self.record_type() {
+            Some(known) => Name(known, self.instance).fmt(f)?,
+            None => write!(f, "type {:#06x}", self.kind)?,
+        }
+        f.write_str(")")
+    }
+}
+
+/// A record by its type and instance, as people read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name(pub RecordType, pub u16);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())?;
+        match self.0.scope() {
+            Scope::Vcpu => write!(f, ", vCPU {}", self.1),
+            Scope::Guest | Scope::Any => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What can be wrong with a checkpoint, each in one line that a person understands.
+
+use alloc::string::String;
+
+use thiserror::Error;
+
+use crate::{
+    envelope::{Name, Place},
+    header::{VERSION, Version},
+    invariants::Violation,
+};
+
+/// Why a file is not a checkpoint that this version can resume.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error("this is not a checkpoint: it does not begin with STASIS")]
+    NotACheckpoint,
+    #[error("the file ends after {has} of {needs} bytes")]
+    Truncated { has: u64, needs: u64 },
+    #[error("the file has {has} bytes, but its header says {said}")]
+    TooLong { has: u64, said: u64 },
+    #[error("the header says it is {found} bytes long, which no header is")]
+    HeaderLength { found: u32 },
+    #[error("header: CRC is {found:#010x} but should be {computed:#010x}")]
+    HeaderCrc { found: u32, computed: u32 },
+    #[error("written by format {found}; this reads up to {VERSION}")]
+    Version { found: Version },
+    #[error("needs features {bits:#x} of format {version}; this reads up to {VERSION}")]
+    UnknownFeatures { bits: u64, version: Version },
+    #[error("the header's reserved field is {found:#x} but should be 0")]
+    HeaderReserved { found: u32 },
+
+    #[error("record {index} has no room for its header: {left} bytes are left in the file")]
+    RecordHeaderCut { index: u32, left: u64 },
+    #[error("{place} is {length} bytes long, but {left} are left in the file")]
+    RecordCut { place: Place, length: u64, left: u64 },
+    #[error("{place}: CRC is {found:#010x} but should be {computed:#010x}")]
+    RecordCrc { place: Place, found: u32, computed: u32 },
+    #[error("{place}: a reserved field or the padding is not 0")]
+    RecordReserved { place: Place },
+    #[error("{place} is unknown: written by format {version}; this reads up to {VERSION}")]
+    UnknownRecord { place: Place, version: Version },
+    #[error("{place}: its instance is {}, but there is none such", place.instance)]
+    Instance { place: Place },
+    #[error("{place} is {length} bytes long; such a record has at most {limit}")]
+    RecordTooLong { place: Place, length: u32, limit: u32 },
+    #[error("{place} is there twice")]
+    RecordTwice { place: Place },
+    #[error("there is no record {0}")]
+    RecordMissing(Name),
+    #[error("{place} is of vCPU {}, but the guest has {nr_vcpus}", place.instance)]
+    RecordOfNoVcpu { place: Place, nr_vcpus: u8 },
+    #[error("{place}: {left} bytes follow it")]
+    AfterEnd { place: Place, left: u64 },
+    #[error("there is no record END")]
+    NoEnd,
+
+    #[error("{place}: the register at byte {at} does not fit in the record")]
+    RegisterCut { place: Place, at: usize },
+    #[error("{place}: register {id:#06x} is unknown to this version, and is not 0")]
+    UnknownRegister { place: Place, id: u16 },
+    #[error("{place}: register {id:#06x} has elements of {width} bytes, which none has")]
+    RegisterWidth { place: Place, id: u16, width: u8 },
+    #[error("{place}: {name} has elements of {found} bytes but should have {expected}")]
+    WrongWidth { place: Place, name: &'static str, found: u8, expected: u8 },
+    #[error("{place}: {name} has {count} elements from {first} on, of {limit} that there are")]
+    WrongCount { place: Place, name: &'static str, first: u16, count: u16, limit: u16 },
+    #[error("{place}: register {id:#06x} is there twice")]
+    RegisterTwice { place: Place, id: u16 },
+    #[error("{place}: register {id:#06x} has flags {flags:#04x}, which this version does not know")]
+    RegisterFlags { place: Place, id: u16, flags: u8 },
+    #[error("{place}: the padding of register {id:#06x} is not 0")]
+    RegisterPadding { place: Place, id: u16 },
+
+    #[error("{place}: {length} bytes are too few for an extent")]
+    ExtentCut { place: Place, length: u32 },
+    #[error("{place}: the extent's kind is {kind}, which this version does not know")]
+    ExtentKind { place: Place, kind: u32 },
+    #[error("{place}: the extent has {pages} pages; one with content has at most 256")]
+    ExtentTooBig { place: Place, pages: u32 },
+    #[error("{place}: {pages} pages at {address:#x} are no range of pages")]
+    ExtentRange { place: Place, address: u64, pages: u32 },
+    #[error("{place} is {found} bytes long, but its extent makes it {expected}")]
+    ExtentLength { place: Place, found: u32, expected: u64 },
+    #[error("{place}: the page at {address:#x} is there twice, or out of order")]
+    PageTwice { place: Place, address: u64 },
+    #[error("the page at {address:#x} is missing")]
+    PageMissing { address: u64 },
+    #[error("the page at {address:#x} is outside the RAM, {size:#x} bytes at {base:#x}")]
+    PageOutside { address: u64, base: u64, size: u64 },
+
+    #[error("{name}: {violation}")]
+    Invariant { name: Name, violation: Violation },
+
+    #[error("the guest has {found} bytes of RAM, but {given} were given")]
+    RamSize { found: u64, given: u64 },
+    #[error("the file changed while it was read")]
+    Changed,
+
+    #[error("the guest has {guest} vCPUs; there are {host}")]
+    HostVcpus { guest: u8, host: u8 },
+    #[error("the guest has {guest} bytes of RAM; there are {host}")]
+    HostMemory { guest: u64, host: u64 },
+    #[error("the guest's counter runs at {guest} Hz; this machine's at {host} Hz")]
+    HostFrequency { guest: u64, host: u64 },
+    #[error("the guest's GIC has {guest} priority bits; this machine's {host}")]
+    HostPriorityBits { guest: u8, host: u8 },
+    #[error("the guest's {what} is at {guest:#x}; here it would be at {host:#x}")]
+    HostAddress { what: &'static str, guest: u64, host: u64 },
+    #[error(
+        "vCPU {vcpu} was on another kind of CPU: {register} is {guest:#x}; here it is {host:#x}"
+    )]
+    HostCpu { vcpu: u16, register: String, guest: u64, host: u64 },
+}
+
+/// Why a checkpoint could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LoadError<E> {
+    /// The source failed.
+    #[error("reading failed: {0}")]
+    Source(E),
+    /// What it holds is wrong.
+    #[error("{0}")]
+    Format(#[from] Error),
+}
+
+/// Why a checkpoint could not be written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SaveError<E> {
+    /// The sink failed.
+    #[error("writing failed: {0}")]
+    Sink(E),
+}

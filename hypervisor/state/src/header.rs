@@ -1,0 +1,130 @@
+//! The header of the file: fixed, only ever appended to, and readable without any codec.
+
+use core::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::error::Error;
+
+/// The first bytes of every checkpoint. The last two show a transfer that mangled line ends.
+pub const MAGIC: [u8; 8] = *b"STASIS\r\n";
+
+/// The newest version that this crate reads, and the one that it writes.
+pub const VERSION: Version = Version { major: 1, minor: 0 };
+
+/// Bits of [`Header::incompatible`] that this crate understands.
+pub const KNOWN_INCOMPATIBLE: u64 = 0;
+
+/// A version of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// A reader reads no other major than those it knows.
+    pub major: u16,
+    /// Grows with each register, record or feature bit that is added.
+    pub minor: u16,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// The file's header. All numbers are little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: [u8; 8],
+    /// Of [`Version`].
+    pub major: u16,
+    /// Of [`Version`].
+    pub minor: u16,
+    /// Bytes of the header; the first record follows.
+    pub header_len: u32,
+    /// Features that a reader must know to read the file.
+    pub incompatible: u64,
+    /// Features that a reader may ignore.
+    pub compatible: u64,
+    /// Bytes of the whole file.
+    pub total_len: u64,
+    /// Reserved, 0.
+    pub reserved: u32,
+    /// CRC-32C of the whole header, with 0 in place of this field.
+    pub crc: u32,
+}
+
+const _: () = assert!(size_of::<Header>() == Header::LEN);
+
+impl Header {
+    /// Bytes of the header of version 1.0. A later one may be longer, never shorter.
+    pub const LEN: usize = 48;
+    /// The longest header that is read.
+    pub const MAX_LEN: usize = 4096;
+    /// Where `crc` stands.
+    pub const CRC_OFFSET: usize = 44;
+
+    /// The header of a file of this length.
+    pub fn new(total_len: u64, crc32c: fn(u32, &[u8]) -> u32) -> Self {
+        let mut header = Self {
+            magic: MAGIC,
+            major: VERSION.major,
+            minor: VERSION.minor,
+            header_len: Self::LEN as u32,
+            incompatible: 0,
+            compatible: 0,
+            total_len,
+            reserved: 0,
+            crc: 0,
+        };
+        header.crc = crc32c(0, header.as_bytes());
+        header
+    }
+
+    /// The version that the file was written by.
+    pub const fn version(&self) -> Version {
+        Version { major: self.major, minor: self.minor }
+    }
+
+    /// Whether the bytes that there are of a header cut short are those of one of ours.
+    pub(crate) fn check_beginning(&self, present: usize) -> Result<(), Error> {
+        let present = present.min(MAGIC.len());
+        if self.magic[..present] != MAGIC[..present] {
+            return Err(Error::NotACheckpoint);
+        }
+        Ok(())
+    }
+
+    /// Whether the fixed part can be one of ours, before its CRC is known.
+    pub(crate) fn check_shape(&self) -> Result<(), Error> {
+        if self.magic != MAGIC {
+            return Err(Error::NotACheckpoint);
+        }
+        let len = self.header_len as usize;
+        if !(Self::LEN..=Self::MAX_LEN).contains(&len) || !len.is_multiple_of(8) {
+            return Err(Error::HeaderLength { found: self.header_len });
+        }
+        Ok(())
+    }
+
+    /// Whether this version can read the file, and whether there is as much of it as there should be.
+    pub(crate) fn check_content(&self, file_len: u64) -> Result<(), Error> {
+        if self.major != VERSION.major {
+            return Err(Error::Version { found: self.version() });
+        }
+        let unknown = self.incompatible & !KNOWN_INCOMPATIBLE;
+        if unknown != 0 {
+            return Err(Error::UnknownFeatures { bits: unknown, version: self.version() });
+        }
+        if self.reserved != 0 {
+            return Err(Error::HeaderReserved { found: self.reserved });
+        }
+        if file_len < self.total_len {
+            return Err(Error::Truncated { has: file_len, needs: self.total_len });
+        }
+        if file_len > self.total_len {
+            return Err(Error::TooLong { has: file_len, said: self.total_len });
+        }
+        Ok(())
+    }
+}

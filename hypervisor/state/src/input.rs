@@ -1,0 +1,97 @@
+//! Reads a source in order, through a buffer for what is small and past it for what is large.
+
+use alloc::{vec, vec::Vec};
+
+/// A checkpoint's bytes, wherever they are.
+pub trait Source {
+    /// Why it could not be read.
+    type Error;
+
+    /// Bytes of the file.
+    fn len(&self) -> u64;
+
+    /// Fills `buf` with the bytes from `offset` on. They are all below [`Source::len`].
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
+
+    /// Whether there is nothing.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A position in a source. Never asks it for anything beyond `end`.
+pub(crate) struct Input<'s, S> {
+    source: &'s mut S,
+    end: u64,
+    at: u64,
+    /// Holds the bytes from `at - consumed` on.
+    buffer: Vec<u8>,
+    consumed: usize,
+    filled: usize,
+}
+
+impl<'s, S: Source> Input<'s, S> {
+    pub(crate) fn new(source: &'s mut S, buffer_len: usize) -> Self {
+        Self {
+            end: source.len(),
+            source,
+            at: 0,
+            buffer: vec![0; buffer_len],
+            consumed: 0,
+            filled: 0,
+        }
+    }
+
+    /// Bytes that are left.
+    pub(crate) fn left(&self) -> u64 {
+        self.end - self.at
+    }
+
+    /// Where the next byte stands.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// At most `most` of the next bytes, and at least one, if there are any. Consumes them.
+    pub(crate) fn chunk(&mut self, most: u64) -> Result<&[u8], S::Error> {
+        if self.consumed == self.filled {
+            let len = self.left().min(self.buffer.len() as u64) as usize;
+            self.consumed = 0;
+            self.filled = 0;
+            self.source.read_at(self.at, &mut self.buffer[..len])?;
+            self.filled = len;
+        }
+        let len = most.min((self.filled - self.consumed) as u64) as usize;
+        let chunk = &self.buffer[self.consumed..self.consumed + len];
+        self.consumed += len;
+        self.at += len as u64;
+        Ok(chunk)
+    }
+
+    /// The next bytes; the caller knows that there are as many.
+    pub(crate) fn read(&mut self, mut out: &mut [u8]) -> Result<(), S::Error> {
+        while !out.is_empty() {
+            if self.consumed == self.filled && out.len() >= self.buffer.len() {
+                self.source.read_at(self.at, out)?;
+                self.at += out.len() as u64;
+                return Ok(());
+            }
+            let chunk = self.chunk(out.len() as u64)?;
+            let (now, later) = out.split_at_mut(chunk.len());
+            now.copy_from_slice(chunk);
+            out = later;
+        }
+        Ok(())
+    }
+
+    /// Passes over bytes; the caller knows that there are as many.
+    pub(crate) fn skip(&mut self, len: u64) {
+        let buffered = len.min((self.filled - self.consumed) as u64);
+        self.consumed += buffered as usize;
+        self.at += len;
+        if buffered < len {
+            self.consumed = 0;
+            self.filled = 0;
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What is true of every state that a guest can bring about; checked at save and at load.
+//!
+//! The hypervisor relies on these, so a file that breaks one is refused. What a correct guest state
+//! mostly, but not always, is, is in [`crate::warnings`].
+
+mod guest;
+mod vgic;
+
+use thiserror::Error;
+
+use crate::{envelope::Name, error::Error, records::Records, register::Record};
+
+/// What is wrong in a record.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// A register has a value that it cannot have.
+    #[error("{register} is {found:#x}, which it cannot be: {why}")]
+    Value {
+        /// Its name in the table.
+        register: &'static str,
+        /// The value in question.
+        found: u64,
+        /// The rule.
+        why: &'static str,
+    },
+    /// An element of an array has a value that it cannot have.
+    #[error("{register}[{index}] is {found:#x}, which it cannot be: {why}")]
+    Element {
+        /// Its name in the table.
+        register: &'static str,
+        /// Of the element.
+        index: usize,
+        /// The value in question.
+        found: u64,
+        /// The rule.
+        why: &'static str,
+    },
+    /// A live record's headers are not those of its table.
+    #[error("the headers of its registers are damaged")]
+    Damaged,
+}
+
+/// Checks everything, in the order of the file.
+pub fn check(records: &Records<'_>) -> Result<(), Error> {
+    let in_record = |name, result: Result<(), Violation>| {
+        result.map_err(|violation| Error::Invariant { name, violation })
+    };
+    for body in records.bodies() {
+        if !body.intact {
+            let name = Name(body.kind, body.instance);
+            return in_record(name, Err(Violation::Damaged));
+        }
+    }
+    in_record(name(records.guest, 0), guest::guest(records))?;
+    in_record(name(records.clock, 0), guest::clock(records.clock))?;
+    in_record(
+        name(records.distributor, 0),
+        vgic::distributor(records.distributor, *records.guest.nr_vcpus),
+    )?;
+    for (index, vcpu) in (0..).zip(&records.vcpus) {
+        in_record(name(vcpu.core, index), guest::core(vcpu.core))?;
+        in_record(name(vcpu.debug, index), guest::debug(vcpu.debug))?;
+        in_record(name(vcpu.power, index), guest::power(vcpu.power))?;
+        in_record(
+            name(vcpu.cpu_interface, index),
+            vgic::cpu_interface(vcpu.cpu_interface, records.distributor),
+        )?;
+    }
+    in_record(name(records.pl011, 0), guest::pl011(records.pl011))
+}
+
+fn name<R: Record>(_: &R, instance: u16) -> Name {
+    Name(R::TYPE, instance)
+}
+
+/// `Ok` if the rule holds for the register.
+fn rule(
+    holds: bool,
+    register: &'static str,
+    found: impl Into<u64>,
+    why: &'static str,
+) -> Result<(), Violation> {
+    if holds {
+        return Ok(());
+    }
+    Err(Violation::Value { register, found: found.into(), why })
+}
+
+/// `Ok` if the rule holds for each element; it is given the index.
+fn each<T: Copy + Into<u64>>(
+    register: &'static str,
+    elements: &[T],
+    why: &'static str,
+    holds: impl Fn(usize, T) -> bool,
+) -> Result<(), Violation> {
+    for (index, &element) in elements.iter().enumerate() {
+        if !holds(index, element) {
+            return Err(Violation::Element { register, index, found: element.into(), why });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! The guest, its clock, its vCPUs and its devices.
+
+use crate::{
+    device::{PL011_FIFO, Pl011},
+    guest::Clock,
+    records::Records,
+    routines::PAGE_SIZE,
+    vcpu::{Core, Debug, Power, PowerState},
+    vgic::MAX_VCPUS,
+};
+
+use super::{Violation, each, rule};
+
+type Result = core::result::Result<(), Violation>;
+
+pub(super) fn guest(records: &Records<'_>) -> Result {
+    let guest = records.guest;
+    let name = &guest.name[..];
+    let len = name.iter().position(|&c| c == 0).unwrap_or(name.len());
+    let padded = |index: usize, c: u8| index < len || c == 0;
+    each("name", name, "it is padded with 0", padded)?;
+    let valid = match core::str::from_utf8(&name[..len]) {
+        Ok(_) => len,
+        Err(error) => error.valid_up_to(),
+    };
+    each("name", name, "the name is UTF-8", |i, _| i < valid || i >= len)?;
+
+    let (base, size) = (*guest.ram_base, *guest.ram_size);
+    let whole = |bytes: u64| bytes.is_multiple_of(PAGE_SIZE as u64);
+    rule(whole(base), "ram_base", base, "it is a multiple of 4096")?;
+    let why = "it is a multiple of 4096, and not 0";
+    rule(whole(size) && size != 0, "ram_size", size, why)?;
+    let fits = base.checked_add(size).is_some();
+    rule(fits, "ram_size", size, "the RAM ends below 2^64")?;
+    let vcpus = *guest.nr_vcpus;
+    let possible = (1..=MAX_VCPUS).contains(&usize::from(vcpus));
+    rule(possible, "nr_vcpus", vcpus, "there are 1 to 8")?;
+    let why = "there are records of as many vCPUs";
+    let same = usize::from(vcpus) == records.vcpus.len();
+    rule(same, "nr_vcpus", vcpus, why)
+}
+
+pub(super) fn clock(clock: &Clock) -> Result {
+    let frequency = *clock.cntfrq;
+    let possible = frequency != 0 && u32::try_from(frequency).is_ok();
+    rule(possible, "cntfrq", frequency, "it has 32 bits, and is not 0")
+}
+
+/// The modes that a guest can be in: EL0t, EL1t, EL1h, and AArch32's User mode.
+const GUEST_MODES: [u64; 4] = [0b0_0000, 0b0_0100, 0b0_0101, 0b1_0000];
+
+pub(super) fn core(core: &Core) -> Result {
+    let mode = *core.pstate & 0b1_1111;
+    // Else the entry into the guest would return to EL2 itself.
+    let why = "the guest runs at EL1 or EL0";
+    rule(GUEST_MODES.contains(&mode), "pstate", *core.pstate, why)
+}
+
+pub(super) fn debug(debug: &Debug) -> Result {
+    rule(*debug.os_lock <= 1, "os_lock", *debug.os_lock, "it is 0 or 1")
+}
+
+pub(super) fn power(power: &Power) -> Result {
+    let last = PowerState::Suspended as u8;
+    let why = "there are states 0 to 3";
+    rule(*power.state <= last, "state", *power.state, why)?;
+    let pending = *power.serror_pending;
+    rule(pending <= 1, "serror_pending", pending, "it is 0 or 1")
+}
+
+pub(super) fn pl011(pl011: &Pl011) -> Result {
+    let count = *pl011.rx_count;
+    let fits = usize::from(count) <= PL011_FIFO;
+    rule(fits, "rx_count", count, "the FIFO has 16 entries")?;
+    let why = "it has a byte and four flags";
+    each("rx_fifo", &pl011.rx_fifo[..], why, |_, entry| entry <= 0xfff)
+}

@@ -1,0 +1,192 @@
+//! Guest memory in the file: extents of pages that are zero or stored as they are.
+
+use alloc::{vec, vec::Vec};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    RecordHeader,
+    envelope::Place,
+    error::Error,
+    routines::{PAGE_SIZE, Page, Routines},
+};
+
+/// What begins the body of a memory record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Extent {
+    /// Guest-physical address of the first page.
+    pub address: u64,
+    /// Number of pages, at least 1.
+    pub pages: u32,
+    /// A [`Kind`].
+    pub kind: u32,
+}
+
+/// What an extent's pages contain, and what follows it in its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// All bytes are 0; nothing follows.
+    Zero = 0,
+    /// The pages follow.
+    Raw = 1,
+}
+
+impl Extent {
+    /// Bytes of an extent without its pages.
+    pub const LEN: usize = size_of::<Self>();
+    /// The most pages in a raw extent: 1 MiB, so that one CRC covers a bounded piece.
+    pub const MAX_RAW_PAGES: u32 = 256;
+
+    /// Bytes of the record's body.
+    pub const fn body_len(&self) -> u64 {
+        let pages = if self.kind == Kind::Raw as u32 { self.pages as u64 } else { 0 };
+        Self::LEN as u64 + pages * PAGE_SIZE as u64
+    }
+
+    /// Bytes of guest memory.
+    pub const fn memory_len(&self) -> u64 {
+        self.pages as u64 * PAGE_SIZE as u64
+    }
+
+    /// Checks the extent against its own record.
+    pub(crate) fn check(&self, place: Place, body_len: u32) -> Result<Kind, Error> {
+        let kind = match self.kind {
+            0 => Kind::Zero,
+            1 if self.pages <= Self::MAX_RAW_PAGES => Kind::Raw,
+            1 => {
+                return Err(Error::ExtentTooBig { place, pages: self.pages });
+            }
+            kind => return Err(Error::ExtentKind { place, kind }),
+        };
+        if !self.address.is_multiple_of(PAGE_SIZE as u64)
+            || self.pages == 0
+            || self.address.checked_add(self.memory_len()).is_none()
+        {
+            return Err(Error::ExtentRange { place, address: self.address, pages: self.pages });
+        }
+        if self.body_len() != u64::from(body_len) {
+            return Err(Error::ExtentLength { place, found: body_len, expected: self.body_len() });
+        }
+        Ok(kind)
+    }
+}
+
+/// Which pages of a guest's memory are zero: what one look at each page finds.
+#[derive(Clone, Debug)]
+pub(crate) struct PageMap {
+    /// A bit per page, set if it has content.
+    raw: Vec<u64>,
+    pages: usize,
+}
+
+impl PageMap {
+    /// Looks at every page. `ram` is a whole number of pages.
+    pub(crate) fn scan(ram: &[u8], routines: Routines) -> Self {
+        let (pages, _): (&[Page], _) = ram.as_chunks();
+        let mut raw = vec![0; pages.len().div_ceil(64)];
+        for (word, pages) in raw.iter_mut().zip(pages.chunks(64)) {
+            for (bit, page) in pages.iter().enumerate() {
+                *word |= u64::from(!(routines.is_zero)(page)) << bit;
+            }
+        }
+        Self { raw, pages: pages.len() }
+    }
+
+    /// Pages that have content.
+    pub(crate) fn raw_pages(&self) -> u64 {
+        self.raw.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// Pages in all.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages as u64
+    }
+
+    /// The pages as extents, ascending from this address, each with the bytes it starts at.
+    pub(crate) fn extents(&self, base: u64) -> impl Iterator<Item = (usize, Extent)> {
+        let mut page = 0;
+        core::iter::from_fn(move || {
+            if page == self.pages {
+                return None;
+            }
+            let first = page;
+            let raw = self.is_raw(first);
+            let limit = if raw { Extent::MAX_RAW_PAGES } else { u32::MAX } as usize;
+            let most = limit.min(self.pages - first);
+            let run = self.run(first, raw, most);
+            page += run;
+            let offset = first * PAGE_SIZE;
+            let extent = Extent {
+                address: base + offset as u64,
+                pages: run as u32,
+                kind: if raw { Kind::Raw } else { Kind::Zero } as u32,
+            };
+            Some((offset, extent))
+        })
+    }
+
+    fn is_raw(&self, page: usize) -> bool {
+        self.raw[page / 64] >> (page % 64) & 1 != 0
+    }
+
+    /// How many pages from `first` on are alike, `most` at most; a word of the map at a time.
+    fn run(&self, first: usize, raw: bool, most: usize) -> usize {
+        let mut run = 0;
+        while run < most {
+            let page = first + run;
+            let word = self.raw[page / 64];
+            let different = if raw { !word } else { word } >> (page % 64);
+            let in_word = 64 - page % 64;
+            let alike = (different.trailing_zeros() as usize).min(in_word);
+            run += alike;
+            if alike < in_word {
+                break;
+            }
+        }
+        run.min(most)
+    }
+}
+
+/// What the extents of a file cover. They ascend without a gap, so one range is enough.
+#[derive(Debug, Default)]
+pub(crate) struct Coverage {
+    range: Option<(u64, u64)>,
+}
+
+impl Coverage {
+    /// Adds an extent, which must begin where the one before ended.
+    pub(crate) fn add(&mut self, place: Place, extent: &Extent) -> Result<(), Error> {
+        let (start, end) = self.range.unwrap_or((extent.address, extent.address));
+        if extent.address < end {
+            return Err(Error::PageTwice { place, address: extent.address });
+        }
+        if extent.address > end {
+            return Err(Error::PageMissing { address: end });
+        }
+        self.range = Some((start, end + extent.memory_len()));
+        Ok(())
+    }
+
+    /// Whether it is exactly the guest's RAM.
+    pub(crate) fn check(&self, base: u64, size: u64) -> Result<(), Error> {
+        let (start, end) = self.range.ok_or(Error::PageMissing { address: base })?;
+        let outside = |address| Error::PageOutside { address, base, size };
+        if start < base {
+            return Err(outside(start));
+        }
+        if start > base {
+            return Err(Error::PageMissing { address: base });
+        }
+        if end > base + size {
+            return Err(outside(base + size));
+        }
+        if end < base + size {
+            return Err(Error::PageMissing { address: end });
+        }
+        Ok(())
+    }
+}
+
+const _: () = assert!((RecordHeader::LEN + Extent::LEN).is_multiple_of(8));

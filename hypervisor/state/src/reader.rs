@@ -1,0 +1,289 @@
+//! Reads a checkpoint: first all of it, to check it, then the memory into its place.
+//!
+//! Neither pass needs more memory than a buffer and the registers. Until [`read`] has returned, nothing
+//! of the guest needs to exist; so a file that is refused has changed nothing.
+
+use alloc::{vec, vec::Vec};
+
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::{
+    RecordType,
+    decode::decode,
+    envelope::{Name, Place, Scope},
+    error::{Error, LoadError},
+    header::Header,
+    input::Source,
+    invariants,
+    memory::{Coverage, Extent, Kind},
+    records::{GuestState, VcpuState},
+    routines::{PAGE_SIZE, Page, Routines},
+    vgic::MAX_VCPUS,
+    walk::{Open, Walk},
+};
+
+type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
+
+/// Bytes read at once in the first pass.
+const BUFFER: usize = 64 * 1024;
+/// Bytes read at once between the pages in the second pass.
+const SMALL_BUFFER: usize = 4 * 1024;
+/// The longest body of a record of registers.
+const MAX_REGISTERS_LEN: u32 = 64 * 1024;
+
+/// A checkpoint that is whole and sound, apart from its memory's content, which stays in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The file's header.
+    pub header: Header,
+    /// The guest's registers.
+    pub state: GuestState,
+    /// Pages that are stored in the file, and those that are zero.
+    pub stats: crate::Stats,
+    /// Records that this version did not know, and skipped as they allow.
+    pub skipped: u32,
+}
+
+/// Reads and checks the whole file. `progress` hears of the bytes read so far, and of all there are.
+pub fn read<S: Source>(
+    source: &mut S,
+    routines: Routines,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Checkpoint, S> {
+    let mut walk = Walk::new(source, routines.crc32c, BUFFER)?;
+    let header = walk.header();
+    let mut draft = Draft::default();
+    while let Some(open) = walk.next()? {
+        draft.record(&mut walk, open)?;
+        progress(walk.at(), header.total_len);
+    }
+    Ok(draft.finish(header)?)
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Draft {
+    state: GuestState,
+    seen: Vec<(RecordType, u16)>,
+    coverage: Coverage,
+    pages_stored: u64,
+    pages_zero: u64,
+    skipped: u32,
+    last_vcpu: Option<Place>,
+    ended: bool,
+}
+
+impl Draft {
+    fn record<S: Source>(&mut self, walk: &mut Walk<'_, S>, mut open: Open) -> Result<(), S> {
+        let place = open.place;
+        let Some(kind) = place.record_type() else {
+            walk.digest(&mut open)?;
+            walk.finish(&open)?;
+            if !place.is_optional() {
+                let version = walk.header().version();
+                return Err(Error::UnknownRecord { place, version }.into());
+            }
+            self.skipped += 1;
+            return Ok(());
+        };
+        if kind == RecordType::Memory {
+            return self.memory(walk, open);
+        }
+        let length = open.length;
+        if length > MAX_REGISTERS_LEN {
+            // A bit that flipped in the length is better called that.
+            walk.digest(&mut open)?;
+            walk.finish(&open)?;
+            return Err(Error::RecordTooLong { place, length, limit: MAX_REGISTERS_LEN }.into());
+        }
+        let mut body = vec![0; open.padded_len()];
+        walk.read(&mut open, &mut body)?;
+        walk.finish(&open)?;
+        let (body, padding) = body.split_at(length as usize);
+        if padding.iter().any(|&byte| byte != 0) {
+            return Err(Error::RecordReserved { place }.into());
+        }
+        self.registers(kind, place, body)?;
+        if self.ended && walk.left() > 0 {
+            let left = walk.left();
+            return Err(Error::AfterEnd { place, left }.into());
+        }
+        Ok(())
+    }
+
+    fn registers(
+        &mut self,
+        kind: RecordType,
+        place: Place,
+        body: &[u8],
+    ) -> core::result::Result<(), Error> {
+        let instance = usize::from(place.instance);
+        let possible = match kind.scope() {
+            Scope::Vcpu => instance < MAX_VCPUS,
+            Scope::Guest | Scope::Any => instance == 0,
+        };
+        if !possible {
+            return Err(Error::Instance { place });
+        }
+        if self.seen.contains(&(kind, place.instance)) {
+            return Err(Error::RecordTwice { place });
+        }
+        self.seen.push((kind, place.instance));
+        if kind.scope() == Scope::Vcpu && self.state.vcpus.len() <= instance {
+            self.state.vcpus.resize_with(instance + 1, VcpuState::default);
+            self.last_vcpu = Some(place);
+        }
+        let state = &mut self.state;
+        match kind {
+            RecordType::Guest => decode(&mut state.guest, place, body),
+            RecordType::Clock => decode(&mut state.clock, place, body),
+            RecordType::VgicDistributor => decode(&mut state.distributor, place, body),
+            RecordType::DevicePl011 => decode(&mut state.pl011, place, body),
+            RecordType::DevicePl031 => decode(&mut state.pl031, place, body),
+            RecordType::VgicCpu => decode(&mut state.vcpus[instance].cpu_interface, place, body),
+            RecordType::VcpuCore => decode(&mut state.vcpus[instance].core, place, body),
+            RecordType::VcpuSystem => decode(&mut state.vcpus[instance].system, place, body),
+            RecordType::VcpuFp => decode(&mut state.vcpus[instance].fp, place, body),
+            RecordType::VcpuDebug => decode(&mut state.vcpus[instance].debug, place, body),
+            RecordType::VcpuPower => decode(&mut state.vcpus[instance].power, place, body),
+            RecordType::VcpuIdentity => decode(&mut state.vcpus[instance].identity, place, body),
+            RecordType::Memory => Ok(()),
+            RecordType::End => {
+                self.ended = true;
+                match body.len() {
+                    0 => Ok(()),
+                    _ => Err(Error::RecordTooLong { place, length: body.len() as u32, limit: 0 }),
+                }
+            }
+        }
+    }
+
+    fn memory<S: Source>(&mut self, walk: &mut Walk<'_, S>, mut open: Open) -> Result<(), S> {
+        let place = open.place;
+        if open.length < Extent::LEN as u32 {
+            let length = open.length;
+            walk.digest(&mut open)?;
+            walk.finish(&open)?;
+            return Err(Error::ExtentCut { place, length }.into());
+        }
+        let mut extent = Extent::new_zeroed();
+        walk.read(&mut open, extent.as_mut_bytes())?;
+        walk.digest(&mut open)?;
+        walk.finish(&open)?;
+        if place.instance != 0 {
+            return Err(Error::Instance { place }.into());
+        }
+        let kind = extent.check(place, open.length)?;
+        self.coverage.add(place, &extent)?;
+        *match kind {
+            Kind::Raw => &mut self.pages_stored,
+            Kind::Zero => &mut self.pages_zero,
+        } += u64::from(extent.pages);
+        Ok(())
+    }
+
+    fn finish(self, header: Header) -> core::result::Result<Checkpoint, Error> {
+        if !self.ended {
+            return Err(Error::NoEnd);
+        }
+        let seen = |kind, instance| self.seen.contains(&(kind, instance));
+        if !seen(RecordType::Guest, 0) {
+            return Err(Error::RecordMissing(Name(RecordType::Guest, 0)));
+        }
+        let nr_vcpus = *self.state.guest.nr_vcpus;
+        for &kind in RecordType::ALL {
+            let instances = match kind.scope() {
+                Scope::Guest => 1,
+                Scope::Vcpu => u16::from(nr_vcpus).min(MAX_VCPUS as u16),
+                Scope::Any => 0,
+            };
+            for instance in 0..instances {
+                if !seen(kind, instance) {
+                    return Err(Error::RecordMissing(Name(kind, instance)));
+                }
+            }
+        }
+        if let Some(place) = self.last_vcpu
+            && self.state.vcpus.len() > usize::from(nr_vcpus)
+        {
+            return Err(Error::RecordOfNoVcpu { place, nr_vcpus });
+        }
+        invariants::check(&self.state.records())?;
+        let (base, size) = (*self.state.guest.ram_base, *self.state.guest.ram_size);
+        self.coverage.check(base, size)?;
+        Ok(Checkpoint {
+            header,
+            state: self.state,
+            stats: crate::Stats {
+                pages_stored: self.pages_stored,
+                pages_zero: self.pages_zero,
+                bytes: header.total_len,
+            },
+            skipped: self.skipped,
+        })
+    }
+}
+
+/// Fills `ram`, which is as large as the guest's, from a file that [`read`] has checked.
+///
+/// The CRCs are checked again: storage may answer differently the second time. After an error, `ram` has
+/// lost its content. `progress` hears of the bytes read so far, and of all there are.
+pub fn read_memory<S: Source>(
+    source: &mut S,
+    checkpoint: &Checkpoint,
+    ram: &mut [u8],
+    routines: Routines,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), S> {
+    let (base, size) = (*checkpoint.state.guest.ram_base, *checkpoint.state.guest.ram_size);
+    if ram.len() as u64 != size {
+        let given = ram.len() as u64;
+        return Err(Error::RamSize { found: size, given }.into());
+    }
+    let mut walk = Walk::new(source, routines.crc32c, SMALL_BUFFER)?;
+    if walk.header() != checkpoint.header {
+        return Err(Error::Changed.into());
+    }
+    let total = checkpoint.header.total_len;
+    let mut rest = ram;
+    let mut next = base;
+    while let Some(mut open) = walk.next()? {
+        let place = open.place;
+        if place.record_type() != Some(RecordType::Memory) {
+            walk.skip(open);
+            continue;
+        }
+        let mut extent = Extent::new_zeroed();
+        if open.length < Extent::LEN as u32 {
+            return Err(Error::Changed.into());
+        }
+        walk.read(&mut open, extent.as_mut_bytes())?;
+        let kind = extent.check(place, open.length).map_err(|_| Error::Changed)?;
+        if extent.address != next || extent.memory_len() > rest.len() as u64 {
+            return Err(Error::Changed.into());
+        }
+        let (pages, after) = rest.split_at_mut(extent.memory_len() as usize);
+        match kind {
+            Kind::Raw => walk.read(&mut open, pages)?,
+            Kind::Zero => clear(pages, routines),
+        }
+        walk.finish(&open)?;
+        rest = after;
+        next += extent.memory_len();
+        progress(walk.at(), total);
+    }
+    if !rest.is_empty() {
+        return Err(Error::Changed.into());
+    }
+    Ok(())
+}
+
+/// Zeroes the pages that are not zero: to look is cheaper than to write, and most are new.
+fn clear(pages: &mut [u8], routines: Routines) {
+    let (pages, _): (&mut [Page], _) = pages.as_chunks_mut::<PAGE_SIZE>();
+    for page in pages {
+        if !(routines.is_zero)(page) {
+            page.fill(0);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A guest's records together: borrowed, to be written, and owned, as they were read.
+
+use alloc::vec::Vec;
+
+use crate::{
+    device::{Pl011, Pl031},
+    guest::{Clock, Guest},
+    register::{Record, RegHeader},
+    vcpu::{Core, Debug, FpSimd, Identity, Power, SystemRegisters},
+    vgic::{CpuInterface, Distributor},
+};
+use zerocopy::IntoBytes;
+
+/// What the writer is given: the working state itself.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Records<'a> {
+    pub guest: &'a Guest,
+    pub clock: &'a Clock,
+    pub distributor: &'a Distributor,
+    /// By index.
+    pub vcpus: Vec<VcpuRecords<'a>>,
+    pub pl011: &'a Pl011,
+    pub pl031: &'a Pl031,
+}
+
+/// The records of one vCPU.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct VcpuRecords<'a> {
+    pub core: &'a Core,
+    pub system: &'a SystemRegisters,
+    pub fp: &'a FpSimd,
+    pub debug: &'a Debug,
+    pub power: &'a Power,
+    pub identity: &'a Identity,
+    pub cpu_interface: &'a CpuInterface,
+}
+
+/// What the reader returns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct GuestState {
+    pub guest: Guest,
+    pub clock: Clock,
+    pub distributor: Distributor,
+    /// By index.
+    pub vcpus: Vec<VcpuState>,
+    pub pl011: Pl011,
+    pub pl031: Pl031,
+}
+
+/// What the reader returns of one vCPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct VcpuState {
+    pub core: Core,
+    pub system: SystemRegisters,
+    pub fp: FpSimd,
+    pub debug: Debug,
+    pub power: Power,
+    pub identity: Identity,
+    pub cpu_interface: CpuInterface,
+}
+
+impl GuestState {
+    /// A guest at reset, with this many vCPUs.
+    pub fn reset(nr_vcpus: u8) -> Self {
+        let mut state = Self::default();
+        state.vcpus.resize_with(usize::from(nr_vcpus), VcpuState::default);
+        *state.guest.nr_vcpus = nr_vcpus;
+        *state.distributor.nr_cpus = nr_vcpus;
+        state
+    }
+
+    /// The records, to be written or checked.
+    pub fn records(&self) -> Records<'_> {
+        Records {
+            guest: &self.guest,
+            clock: &self.clock,
+            distributor: &self.distributor,
+            vcpus: self.vcpus.iter().map(VcpuState::records).collect(),
+            pl011: &self.pl011,
+            pl031: &self.pl031,
+        }
+    }
+}
+
+impl VcpuState {
+    /// The records, to be written or checked.
+    pub fn records(&self) -> VcpuRecords<'_> {
+        VcpuRecords {
+            core: &self.core,
+            system: &self.system,
+            fp: &self.fp,
+            debug: &self.debug,
+            power: &self.power,
+            identity: &self.identity,
+            cpu_interface: &self.cpu_interface,
+        }
+    }
+}
+
+/// A record as the writer sees it.
+pub(crate) struct Body<'a> {
+    pub kind: crate::RecordType,
+    pub instance: u16,
+    pub bytes: &'a [u8],
+    /// Whether each register's header is the one of its table.
+    pub intact: bool,
+}
+
+impl<'a> Body<'a> {
+    fn of<R: Record>(instance: u16, record: &'a R) -> Self {
+        let bytes = record.as_bytes();
+        let intact = R::REGISTERS.iter().all(|register| {
+            let header = RegHeader::new(register.id, register.shape);
+            bytes[register.offset..].starts_with(header.as_bytes())
+        });
+        Self { kind: R::TYPE, instance, bytes, intact }
+    }
+}
+
+impl<'a> Records<'a> {
+    /// Every record but the memory's, in the order in which they are written.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = Body<'a>> {
+        let vcpus = (0..).zip(&self.vcpus).flat_map(|(index, vcpu)| {
+            [
+                Body::of(index, vcpu.identity),
+                Body::of(index, vcpu.power),
+                Body::of(index, vcpu.core),
+                Body::of(index, vcpu.system),
+                Body::of(index, vcpu.fp),
+                Body::of(index, vcpu.debug),
+                Body::of(index, vcpu.cpu_interface),
+            ]
+        });
+        let head =
+            [Body::of(0, self.guest), Body::of(0, self.clock), Body::of(0, self.distributor)];
+        let tail = [Body::of(0, self.pl011), Body::of(0, self.pl031)];
+        head.into_iter().chain(vcpus.collect::<Vec<_>>()).chain(tail)
+    }
+}

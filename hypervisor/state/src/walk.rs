@@ -1,0 +1,163 @@
+//! Walks over the records of a file, checking what is common to all of them: lengths and CRCs.
+
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::{
+    RecordHeader,
+    envelope::Place,
+    error::{Error, LoadError},
+    header::Header,
+    input::{Input, Source},
+};
+
+type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
+
+pub(crate) struct Walk<'s, S> {
+    input: Input<'s, S>,
+    crc32c: fn(u32, &[u8]) -> u32,
+    header: Header,
+    index: u32,
+}
+
+/// A record that has been begun.
+pub(crate) struct Open {
+    pub(crate) place: Place,
+    pub(crate) length: u32,
+    /// Bytes of the body, with padding, that have not been read.
+    left: u64,
+    reserved: u32,
+    crc: u32,
+    stored_crc: u32,
+}
+
+impl Open {
+    /// Bytes of the body with its padding.
+    pub(crate) fn padded_len(&self) -> usize {
+        self.length.next_multiple_of(8) as usize
+    }
+}
+
+impl<'s, S: Source> Walk<'s, S> {
+    /// Reads the header.
+    pub(crate) fn new(
+        source: &'s mut S,
+        crc32c: fn(u32, &[u8]) -> u32,
+        buffer_len: usize,
+    ) -> Result<Self, S> {
+        let mut input = Input::new(source, buffer_len);
+        let file_len = input.left();
+        let mut header = Header::new_zeroed();
+        let present = file_len.min(Header::LEN as u64) as usize;
+        input.read(&mut header.as_mut_bytes()[..present]).map_err(LoadError::Source)?;
+        if present < Header::LEN {
+            header.check_beginning(present)?;
+            return Err(truncated(file_len, Header::LEN as u64));
+        }
+        header.check_shape()?;
+        let header_len = u64::from(header.header_len);
+        if file_len < header_len {
+            return Err(truncated(file_len, header_len));
+        }
+        let mut unsigned = header;
+        unsigned.crc = 0;
+        let mut computed = crc32c(0, unsigned.as_bytes());
+        let mut left = header_len - Header::LEN as u64;
+        while left > 0 {
+            let chunk = input.chunk(left).map_err(LoadError::Source)?;
+            computed = crc32c(computed, chunk);
+            left -= chunk.len() as u64;
+        }
+        if computed != header.crc {
+            let found = header.crc;
+            return Err(Error::HeaderCrc { found, computed }.into());
+        }
+        header.check_content(file_len)?;
+        Ok(Self { input, crc32c, header, index: 0 })
+    }
+
+    pub(crate) fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Bytes that are left of the file.
+    pub(crate) fn left(&self) -> u64 {
+        self.input.left()
+    }
+
+    /// Bytes passed so far.
+    pub(crate) fn at(&self) -> u64 {
+        self.input.at()
+    }
+
+    /// The next record, unless the file ends here.
+    pub(crate) fn next(&mut self) -> Result<Option<Open>, S> {
+        let left = self.input.left();
+        if left == 0 {
+            return Ok(None);
+        }
+        let index = self.index;
+        if left < RecordHeader::LEN as u64 {
+            return Err(Error::RecordHeaderCut { index, left }.into());
+        }
+        let mut header = RecordHeader::new_zeroed();
+        self.input.read(header.as_mut_bytes()).map_err(LoadError::Source)?;
+        let place = Place { index, kind: header.kind, instance: header.instance };
+        self.index = index.saturating_add(1);
+        let left = self.input.left();
+        let length = header.padded_len();
+        if length > left {
+            return Err(Error::RecordCut { place, length, left }.into());
+        }
+        let covered = &header.as_bytes()[..RecordHeader::COVERED];
+        let crc = (self.crc32c)(0, covered);
+        Ok(Some(Open {
+            place,
+            length: header.length,
+            left: length,
+            reserved: header.reserved,
+            crc,
+            stored_crc: header.crc,
+        }))
+    }
+
+    /// The next bytes of the body, which has as many.
+    pub(crate) fn read(&mut self, open: &mut Open, out: &mut [u8]) -> Result<(), S> {
+        debug_assert!(out.len() as u64 <= open.left);
+        self.input.read(out).map_err(LoadError::Source)?;
+        open.crc = (self.crc32c)(open.crc, out);
+        open.left -= out.len() as u64;
+        Ok(())
+    }
+
+    /// Reads what is left of the body for its CRC alone.
+    pub(crate) fn digest(&mut self, open: &mut Open) -> Result<(), S> {
+        while open.left > 0 {
+            let chunk = self.input.chunk(open.left).map_err(LoadError::Source)?;
+            open.crc = (self.crc32c)(open.crc, chunk);
+            open.left -= chunk.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Passes over the body unread.
+    pub(crate) fn skip(&mut self, open: Open) {
+        self.input.skip(open.left);
+    }
+
+    /// Ends a record whose body has been read to its end.
+    pub(crate) fn finish(&self, open: &Open) -> Result<(), S> {
+        debug_assert_eq!(open.left, 0);
+        let Open { place, crc, .. } = *open;
+        if crc != open.stored_crc {
+            return Err(Error::RecordCrc { place, found: open.stored_crc, computed: crc }.into());
+        }
+        if open.reserved != 0 {
+            return Err(Error::RecordReserved { place }.into());
+        }
+        Ok(())
+    }
+}
+
+fn truncated<E>(has: u64, needs: u64) -> LoadError<E> {
+    Error::Truncated { has, needs }.into()
+}

@@ -1,0 +1,106 @@
+//! What is rarely true of a state, and is worth a word, but which a guest may bring about.
+//!
+//! With GICC_CTLR.EOImode 0, an interrupt is active while its priority is, and the reverse (IHI 0048B.b
+//! 3.2.1). That ends to be so where a guest writes GICD_ISACTIVER or ICACTIVER, changes the priority, the
+//! group, the binary point or EOImode while an interrupt is active, or ends interrupts out of order. All of
+//! these it may do, so such a state is saved and resumed as it is.
+
+use alloc::vec::Vec;
+
+use thiserror::Error;
+
+use crate::{
+    records::Records,
+    vgic::{CpuInterface, Distributor, PRIVATE_INTIDS},
+};
+
+/// Something odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Warning {
+    /// The CPU interface takes nothing of this priority or below until an EOI that may never come.
+    #[error("vCPU {vcpu}: priority {priority:#04x} is active, but no interrupt of it is")]
+    PriorityWithoutInterrupt {
+        /// Its index.
+        vcpu: u16,
+        /// That of the GICC_APR bit.
+        priority: u8,
+    },
+    /// The interrupt does not hold back others, and no EOI is due for it.
+    #[error("vCPU {vcpu}: interrupt {intid} is active, but its priority {priority:#04x} is not")]
+    InterruptWithoutPriority {
+        /// Its index.
+        vcpu: u16,
+        /// Of the interrupt.
+        intid: u16,
+        /// Its group priority.
+        priority: u8,
+    },
+}
+
+/// Everything odd about a state that has passed [`crate::invariants::check`].
+pub fn warnings(records: &Records<'_>) -> Vec<Warning> {
+    let mut found = Vec::new();
+    for (index, vcpu) in (0..).zip(&records.vcpus) {
+        active_priorities(&mut found, index, vcpu.cpu_interface, records.distributor);
+    }
+    found
+}
+
+/// GICC_CTLR.EOImode as a guest without the security extensions sees it, 4.4.1.
+const EOI_MODE: u32 = 1 << 9;
+/// GICC_CTLR.CBPR: the binary point of group 0 serves both groups.
+const CBPR: u32 = 1 << 4;
+
+fn active_priorities(found: &mut Vec<Warning>, vcpu: u16, cpu: &CpuInterface, dist: &Distributor) {
+    let mut with_interrupt = [0u32; 4];
+    let mut without_priority = Vec::new();
+    for (intid, priority, group1) in active(vcpu, cpu, dist) {
+        let priority = group_priority(cpu, priority, group1);
+        let level = usize::from(priority >> 1);
+        with_interrupt[level / 32] |= 1 << (level % 32);
+        if cpu.cc_apr[level / 32] >> (level % 32) & 1 == 0 {
+            without_priority.push(Warning::InterruptWithoutPriority { vcpu, intid, priority });
+        }
+    }
+    for level in 0..128u8 {
+        let (word, bit) = (usize::from(level / 32), level % 32);
+        if cpu.cc_apr[word] >> bit & !(with_interrupt[word] >> bit) & 1 != 0 {
+            let priority = level << 1;
+            found.push(Warning::PriorityWithoutInterrupt { vcpu, priority });
+        }
+    }
+    // With EOImode 1, an interrupt stays active when its priority has dropped.
+    if *cpu.cc_ctlr & EOI_MODE == 0 {
+        found.append(&mut without_priority);
+    }
+}
+
+/// The interrupts that this vCPU holds active: INTID, priority, and whether it is of group 1.
+fn active(
+    vcpu: u16,
+    cpu: &CpuInterface,
+    dist: &Distributor,
+) -> impl Iterator<Item = (u16, u8, bool)> {
+    let private = (0..PRIVATE_INTIDS)
+        .filter(|i| *cpu.priv_active >> i & 1 != 0)
+        .map(|i| (i as u16, cpu.priv_prio[i], *cpu.priv_group >> i & 1 != 0));
+    let shared = (0..dist.spi_active_cpu.len())
+        .filter(move |&i| u16::from(dist.spi_active_cpu[i]) == vcpu)
+        .map(|i| {
+            let group1 = dist.spi_group[i / 32] >> (i % 32) & 1 != 0;
+            ((i + PRIVATE_INTIDS) as u16, dist.spi_prio[i], group1)
+        });
+    private.chain(shared)
+}
+
+/// The part of a priority that decides on preemption, 3.3.3.
+fn group_priority(cpu: &CpuInterface, priority: u8, group1: bool) -> u8 {
+    let common = *cpu.cc_ctlr & CBPR != 0;
+    let subpriority_bits = match group1 {
+        true if common => u32::from(*cpu.cc_bpr) + 1,
+        // GICC_ABPR counts from one more.
+        true => u32::from(*cpu.cc_abpr),
+        false => u32::from(*cpu.cc_bpr) + 1,
+    };
+    (u32::from(priority) >> subpriority_bits << subpriority_bits) as u8
+}

@@ -1,0 +1,140 @@
+//! Writes a checkpoint, in one stream, without copying the state first.
+//!
+//! The header comes first and holds the file's length. So a [`Plan`] looks at the guest's memory once,
+//! and what it found there is then written.
+
+use zerocopy::IntoBytes;
+
+use crate::{
+    RecordHeader, RecordType,
+    error::{Error, SaveError},
+    header::Header,
+    invariants,
+    memory::{Extent, PageMap},
+    records::Records,
+    routines::{PAGE_SIZE, Routines},
+};
+
+/// Takes the bytes of a checkpoint, in order.
+pub trait Sink {
+    /// Why it could not.
+    type Error;
+
+    /// Takes the next bytes, all of them.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
+}
+
+/// What a checkpoint consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Pages whose content is in the file.
+    pub pages_stored: u64,
+    /// Pages that are zero.
+    pub pages_zero: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// A checkpoint that is ready to be written. The guest stands still for as long as it lives.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    records: Records<'a>,
+    ram: &'a [u8],
+    map: PageMap,
+    stats: Stats,
+    routines: Routines,
+}
+
+impl<'a> Plan<'a> {
+    /// Checks the state and looks at every page of `ram`, which is the guest's whole memory.
+    pub fn new(records: Records<'a>, ram: &'a [u8], routines: Routines) -> Result<Self, Error> {
+        invariants::check(&records)?;
+        if *records.guest.ram_size != ram.len() as u64 {
+            return Err(Error::RamSize { found: *records.guest.ram_size, given: ram.len() as u64 });
+        }
+        let map = PageMap::scan(ram, routines);
+        let registers: u64 = records.bodies().map(|body| record_len(body.bytes.len() as u64)).sum();
+        let memory: u64 = map
+            .extents(*records.guest.ram_base)
+            .map(|(_, extent)| record_len(extent.body_len()))
+            .sum();
+        let stats = Stats {
+            pages_stored: map.raw_pages(),
+            pages_zero: map.pages() - map.raw_pages(),
+            bytes: Header::LEN as u64 + registers + memory + record_len(0),
+        };
+        Ok(Self { records, ram, map, stats, routines })
+    }
+
+    /// What it will be.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Writes it. `progress` hears of the bytes written so far, and of all there are.
+    pub fn write<S: Sink>(
+        &self,
+        sink: &mut S,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Stats, SaveError<S::Error>> {
+        let mut out = Output { sink, crc32c: self.routines.crc32c, done: 0 };
+        let header = Header::new(self.stats.bytes, self.routines.crc32c);
+        out.write(header.as_bytes())?;
+        for body in self.records.bodies() {
+            out.record(body.kind, body.instance, &[], body.bytes)?;
+        }
+        for (offset, extent) in self.map.extents(*self.records.guest.ram_base) {
+            let pages = extent.body_len() as usize - Extent::LEN;
+            let pages = &self.ram[offset..offset + pages];
+            out.record(RecordType::Memory, 0, extent.as_bytes(), pages)?;
+            progress(out.done, self.stats.bytes);
+        }
+        out.record(RecordType::End, 0, &[], &[])?;
+        progress(out.done, self.stats.bytes);
+        debug_assert_eq!(out.done, self.stats.bytes);
+        Ok(self.stats)
+    }
+}
+
+/// Bytes of a record with a body of this length.
+const fn record_len(body: u64) -> u64 {
+    RecordHeader::LEN as u64 + body.next_multiple_of(8)
+}
+
+struct Output<'a, S> {
+    sink: &'a mut S,
+    crc32c: fn(u32, &[u8]) -> u32,
+    done: u64,
+}
+
+impl<S: Sink> Output<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SaveError<S::Error>> {
+        if !bytes.is_empty() {
+            self.sink.write(bytes).map_err(SaveError::Sink)?;
+            self.done += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes a record whose body is `head` followed by `rest`.
+    fn record(
+        &mut self,
+        kind: RecordType,
+        instance: u16,
+        head: &[u8],
+        rest: &[u8],
+    ) -> Result<(), SaveError<S::Error>> {
+        let length = head.len() + rest.len();
+        let padding = &[0; 8][..length.next_multiple_of(8) - length];
+        let mut header = RecordHeader::new(kind, instance, length as u32);
+        let covered = &header.as_bytes()[..RecordHeader::COVERED];
+        header.crc =
+            [covered, head, rest, padding].iter().fold(0, |crc, part| (self.crc32c)(crc, part));
+        for part in [header.as_bytes(), head, rest, padding] {
+            self.write(part)?;
+        }
+        Ok(())
+    }
+}
+
+const _: () = assert!(Extent::MAX_RAW_PAGES as u64 * (PAGE_SIZE as u64) < u32::MAX as u64);

@@ -1,0 +1,139 @@
+//! A guest whose registers all differ, and a file in memory.
+#![allow(dead_code)]
+
+use std::convert::Infallible;
+
+use stasis_state::{
+    Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, Plan, Routines, Sink, Source, Stats,
+};
+
+/// A file in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct File(pub Vec<u8>);
+
+impl Sink for File {
+    type Error = Infallible;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Source for File {
+    type Error = Infallible;
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
+        let offset = offset as usize;
+        buf.copy_from_slice(&self.0[offset..offset + buf.len()]);
+        Ok(())
+    }
+}
+
+pub fn save(state: &GuestState, ram: &[u8]) -> (File, Stats) {
+    let plan = Plan::new(state.records(), ram, Routines::default()).expect("a sound state");
+    let mut file = File::default();
+    let stats = plan.write(&mut file, &mut |_, _| ()).unwrap();
+    assert_eq!(stats.bytes, file.0.len() as u64);
+    (file, stats)
+}
+
+pub fn load(file: &[u8]) -> Result<Checkpoint, Error> {
+    let mut file = File(file.to_vec());
+    match stasis_state::read(&mut file, Routines::default(), &mut |_, _| ()) {
+        Ok(checkpoint) => Ok(checkpoint),
+        Err(LoadError::Format(error)) => Err(error),
+        Err(LoadError::Source(never)) => match never {},
+    }
+}
+
+pub fn load_ram(file: &[u8], checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> {
+    let mut file = File(file.to_vec());
+    let mut ram = vec![0xa5; *checkpoint.state.guest.ram_size as usize];
+    let routines = Routines::default();
+    match stasis_state::read_memory(&mut file, checkpoint, &mut ram, routines, &mut |_, _| ()) {
+        Ok(()) => Ok(ram),
+        Err(LoadError::Format(error)) => Err(error),
+        Err(LoadError::Source(never)) => match never {},
+    }
+}
+
+/// RAM of which the pages with a letter are filled with it, and the others are zero.
+pub fn ram(pages: &str) -> Vec<u8> {
+    pages.bytes().flat_map(|letter| [if letter == b'.' { 0 } else { letter }; PAGE_SIZE]).collect()
+}
+
+/// A sound state of which no two registers are alike.
+pub fn state(nr_vcpus: u8, ram_size: usize) -> GuestState {
+    let mut state = GuestState::reset(nr_vcpus);
+    state.guest.name[..6].copy_from_slice(b"golden");
+    *state.guest.ram_base = 0x4000_0000;
+    *state.guest.ram_size = ram_size as u64;
+    *state.clock.cntvct = 123_456_789;
+    *state.clock.cntfrq = 62_500_000;
+    *state.clock.wall_time = 1_800_000_000;
+
+    let cpus = u8::try_from((1u16 << nr_vcpus) - 1).unwrap();
+    let last = nr_vcpus - 1;
+    let dist = &mut state.distributor;
+    *dist.nr_irqs = 288;
+    *dist.dist_base = 0x0800_0000;
+    *dist.cpu_base = 0x0801_0000;
+    *dist.ctlr = 1;
+    for spi in 0..256 {
+        dist.spi_prio[spi] = (spi as u8) << 3;
+        dist.spi_targets[spi] = 1 << (spi % usize::from(nr_vcpus));
+    }
+    for word in 0..8 {
+        dist.spi_group[word] = 0x1111_0000 + word as u32;
+        dist.spi_enable[word] = 0x2222_0000 + word as u32;
+        dist.spi_latch[word] = 0x3333_0000 + word as u32;
+        dist.spi_level[word] = 0x4444_0000 + word as u32;
+        dist.spi_edge[word] = 0x5555_0000 + word as u32;
+    }
+    dist.spi_prio[1] = 0xa0;
+    dist.spi_group[0] &= !2;
+    dist.spi_active[0] = 2;
+    dist.spi_active_cpu[1] = last;
+
+    for (index, vcpu) in (0..).zip(&mut state.vcpus) {
+        let mut next = u64::from(index) << 32 | 0xabcd_0000;
+        let mut unique = || {
+            next += 1;
+            next
+        };
+        vcpu.core.x.fill_with(&mut unique);
+        *vcpu.core.pc = 0x4000_1000 + u64::from(index);
+        *vcpu.core.pstate = 0x3c5;
+        vcpu.fp.v.fill_with(|| [unique(), unique()]);
+        *vcpu.fp.fpsr = unique() as u32;
+        *vcpu.system.vbar_el1 = unique();
+        *vcpu.system.ttbr1_el1 = unique();
+        *vcpu.system.cntv_cval_el0 = unique();
+        *vcpu.debug.os_lock = 0;
+        vcpu.debug.dbgbvr.fill_with(&mut unique);
+        *vcpu.identity.midr_el1 = 0x410f_d034;
+        *vcpu.identity.mpidr_el1 = 0x8000_0000 | u64::from(index);
+        *vcpu.power.entry = unique();
+        let gic = &mut vcpu.cpu_interface;
+        *gic.priv_enable = 0x4800_ffff;
+        *gic.priv_latch = 0x0400_0000;
+        *gic.priv_level = 0x0800_0000;
+        gic.priv_prio.fill(0xa0);
+        gic.sgi_src[5] = cpus;
+        *gic.cc_ctlr = 1;
+        *gic.cc_pmr = 0xf0;
+        if index == last {
+            gic.cc_apr[2] = 1 << (0xa0 / 2 - 64);
+        }
+    }
+    *state.pl011.rx_count = 2;
+    state.pl011.rx_fifo[0] = 0x141;
+    state.pl011.rx_fifo[1] = 0x42;
+    *state.pl031.offset = 77;
+    state
+}
