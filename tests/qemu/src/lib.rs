@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What the tests that boot QEMU have in common.
+//!
+//! - [`lab`]: a folder for each test, what is booted in it, and what is shown of it when it fails.
+//! - [`stasis`]: a machine that runs Stasis, spoken to through its console.
+//! - [`guests`]: what the guests print, and whether it is right.
+//! - [`tamper`]: checkpoints that are taken out of a disk, changed, and put back.
+
+pub mod guests;
+pub mod lab;
+pub mod stasis;
+pub mod tamper;

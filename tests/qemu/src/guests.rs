@@ -1,0 +1,96 @@
+//! What the guests print, and whether it is right.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use stasis_guests::workload::{Model, parse};
+use xtask::console::Console;
+
+/// The longest silence of a guest that is alive.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// What `counter` prints with a hash: tick and hash.
+pub type Ticks = Vec<(u64, u64)>;
+
+/// The next `count` of `counter`'s lines with hashes. Each must be right, they must be in order, and none may say that anything is wrong.
+pub fn ticks(console: &mut Console, model: &mut Model, count: usize) -> Result<Ticks> {
+    let mut ticks = Ticks::new();
+    while ticks.len() < count {
+        let line = console.next_line(SILENCE)?;
+        sound(&line)?;
+        let Some((tick, hash)) = parse(&line) else { continue };
+        ensure!(
+            model.hash_at(tick) == hash,
+            "the hash of tick {tick} should be {:016x}: \"{line}\"",
+            model.hash_at(tick)
+        );
+        ensure!(
+            ticks.last().is_none_or(|(last, _)| *last < tick),
+            "tick {tick} comes after {ticks:?}"
+        );
+        ticks.push((tick, hash));
+    }
+    Ok(ticks)
+}
+
+/// Whether a guest is content with its machine.
+pub fn sound(line: &str) -> Result<()> {
+    for word in ["FAULT", "PANIC", "EXCEPTION"] {
+        ensure!(!line.contains(word), "the guest says \"{line}\"");
+    }
+    Ok(())
+}
+
+/// A guest's lines up to `done`; `answer` says what to type when a line has come.
+pub fn transcript(
+    console: &mut Console,
+    mut answer: impl FnMut(&str) -> Option<Vec<u8>>,
+) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    let end = Instant::now() + Duration::from_secs(300);
+    while Instant::now() < end {
+        let line = console.next_line(SILENCE)?;
+        sound(&line)?;
+        if let Some(bytes) = answer(&line) {
+            console.send(&bytes)?;
+        }
+        let done = line == "done";
+        lines.push(line);
+        if done {
+            return Ok(lines);
+        }
+    }
+    bail!("the guest goes on and on")
+}
+
+/// Whether `handler` waits for a byte.
+pub fn waits(line: &str) -> bool {
+    line.starts_with("in handler ") || line.starts_with("in main ")
+}
+
+/// Compares two transcripts line by line, but for those that begin with `~`; a difference is told with its neighbours.
+pub fn same(expected: &[String], found: &[String]) -> Result<()> {
+    let keep = |lines: &[String]| -> Vec<String> {
+        lines.iter().filter(|line| !line.starts_with('~') && !line.is_empty()).cloned().collect()
+    };
+    let (expected, found) = (keep(expected), keep(found));
+    let mut differences = Vec::new();
+    for (number, line) in expected.iter().enumerate() {
+        match found.get(number) {
+            Some(other) if other == line => {}
+            Some(other) => differences
+                .push(format!("line {number}: expected \"{line}\"\n         found \"{other}\"")),
+            None => differences
+                .push(format!("line {number}: expected \"{line}\"\n         found the end")),
+        }
+    }
+    if found.len() > expected.len() {
+        differences.push(format!("{} lines more than expected", found.len() - expected.len()));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let count = differences.len();
+    differences.truncate(40);
+    bail!("{count} differences:\n{}", differences.join("\n"))
+}

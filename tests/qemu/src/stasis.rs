@@ -1,0 +1,297 @@
+//! A machine that runs Stasis, spoken to through its console.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use stasis_vm::config::{self, GuestConfig, Kind};
+use xtask::archive;
+use xtask::console::{ConsoleError, PROMPT};
+use xtask::qemu::{Machine, Qemu};
+use xtask::workspace::write;
+
+use crate::lab::{Built, Lab};
+
+/// Until the first prompt.
+const BOOT_TIME: Duration = Duration::from_secs(60);
+/// Until a checkpoint is stored or resumed.
+const STORE_TIME: Duration = Duration::from_secs(120);
+/// No machine runs longer.
+const LIFE_TIME: Duration = Duration::from_secs(600);
+
+/// A machine in the making.
+pub struct Setup<'l> {
+    lab: &'l Lab,
+    guests: Vec<GuestConfig>,
+    files: Vec<(String, Vec<u8>)>,
+    configuration: Option<Vec<u8>>,
+    archive: Archive,
+    disk: Option<PathBuf>,
+    memory: String,
+    cpus: u32,
+    cpu: String,
+}
+
+enum Archive {
+    Packed,
+    Bytes(Vec<u8>),
+    None,
+}
+
+/// A guest's configuration with everything that need not be said.
+pub fn guest(name: &str, memory_mib: u64) -> GuestConfig {
+    GuestConfig {
+        name: name.to_owned(),
+        image: name.to_owned(),
+        kind: None,
+        initrd: None,
+        cmdline: String::new(),
+        memory: memory_mib << 20,
+        vcpus: 1,
+        core: None,
+        autostart: true,
+    }
+}
+
+impl<'l> Setup<'l> {
+    pub(crate) fn new(lab: &'l Lab) -> Self {
+        Self {
+            lab,
+            guests: Vec::new(),
+            files: Vec::new(),
+            configuration: None,
+            archive: Archive::Packed,
+            disk: None,
+            memory: "1G".to_owned(),
+            cpus: 2,
+            cpu: "cortex-a72".to_owned(),
+        }
+    }
+
+    /// Adds one of the bare-metal guests, as ELF.
+    pub fn guest(self, name: &str) -> Result<Self> {
+        let image = self.lab.guest(name)?;
+        let memory = if name == "idle" { 4 } else { 32 };
+        Ok(self.configured(guest(name, memory), Some(image)))
+    }
+
+    /// Adds a guest, and its image if it is to be there.
+    pub fn configured(mut self, guest: GuestConfig, image: Option<Vec<u8>>) -> Self {
+        if let Some(image) = image {
+            self = self.file(&guest.image, image);
+        }
+        self.guests.push(guest);
+        self
+    }
+
+    /// Adds a file to the archive.
+    pub fn file(mut self, name: &str, data: Vec<u8>) -> Self {
+        self.files.push((name.to_owned(), data));
+        self
+    }
+
+    /// Says how all guests' images are to be loaded.
+    pub fn kind(mut self, kind: Kind) -> Self {
+        for guest in &mut self.guests {
+            guest.kind = Some(kind);
+        }
+        self
+    }
+
+    /// Leaves all guests as they are: checkpoints are to be resumed.
+    pub fn resting(mut self) -> Self {
+        for guest in &mut self.guests {
+            guest.autostart = false;
+        }
+        self
+    }
+
+    /// Takes this for the compiled configuration, whatever it is.
+    pub fn configuration(mut self, bytes: Vec<u8>) -> Self {
+        self.configuration = Some(bytes);
+        self
+    }
+
+    /// Takes this for the archive, whatever it is.
+    pub fn archive(mut self, bytes: Vec<u8>) -> Self {
+        self.archive = Archive::Bytes(bytes);
+        self
+    }
+
+    /// Boots without an archive.
+    pub fn no_archive(mut self) -> Self {
+        self.archive = Archive::None;
+        self
+    }
+
+    /// Adds a disk.
+    pub fn disk(mut self, disk: &Path) -> Self {
+        self.disk = Some(disk.to_owned());
+        self
+    }
+
+    /// The machine's memory.
+    pub fn memory(mut self, memory: &str) -> Self {
+        self.memory = memory.to_owned();
+        self
+    }
+
+    /// The number of cores.
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// The CPU's model.
+    pub fn cpu(mut self, cpu: &str) -> Self {
+        self.cpu = cpu.to_owned();
+        self
+    }
+
+    /// Starts it, and waits for Stasis's first prompt.
+    pub fn boot(self) -> Result<Stasis> {
+        let transcript = self.lab.next_transcript();
+        // Taken, before another machine looks for one.
+        write(&transcript, b"")?;
+        let archive = self.write_archive(&transcript.with_extension("cpio"))?;
+        let mut machine = Machine::stasis(&Built::get()?.image, archive.as_deref())
+            .cpu(self.cpu)
+            .cpus(self.cpus)
+            .memory(self.memory)
+            .time_limit(LIFE_TIME);
+        if let Some(disk) = self.disk {
+            machine = machine.disk(disk);
+        }
+        let qemu = machine.start()?;
+        let mut stasis = Stasis { qemu, transcript, greeting: Vec::new() };
+        let greeting = stasis.qemu.console.wait_for(PROMPT, BOOT_TIME)?;
+        stasis.greeting = greeting.lines().map(|line| line.trim().to_owned()).collect();
+        Ok(stasis)
+    }
+
+    fn write_archive(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let bytes = match &self.archive {
+            Archive::None => return Ok(None),
+            Archive::Bytes(bytes) => bytes.clone(),
+            Archive::Packed => {
+                let configuration = match &self.configuration {
+                    Some(bytes) => bytes.clone(),
+                    None => config::compile(&self.guests).map_err(anyhow::Error::new)?,
+                };
+                let files: Vec<(&str, &[u8])> =
+                    self.files.iter().map(|(name, data)| (name.as_str(), &data[..])).collect();
+                archive::pack_raw(&configuration, &files)?
+            }
+        };
+        write(path, &bytes)?;
+        Ok(Some(path.to_owned()))
+    }
+}
+
+/// A machine that runs Stasis. It ends when this is dropped, and leaves a transcript.
+pub struct Stasis {
+    /// The machine, with its console.
+    pub qemu: Qemu,
+    /// What was printed before the first prompt.
+    pub greeting: Vec<String>,
+    transcript: PathBuf,
+}
+
+impl Stasis {
+    /// A command that must succeed: its lines.
+    pub fn command(&mut self, command: &str) -> Result<Vec<String>> {
+        Ok(self.qemu.console.command_within(command, STORE_TIME, |_| ())?)
+    }
+
+    /// A command that must be refused: why it was.
+    pub fn refused(&mut self, command: &str) -> Result<String> {
+        match self.qemu.console.command_within(command, STORE_TIME, |_| ()) {
+            Ok(lines) => bail!("\"{command}\" should have been refused; it said {lines:?}"),
+            Err(ConsoleError::Refused { reason, .. }) => {
+                ensure!(reason.len() > 10, "\"{reason}\" does not say what is wrong");
+                Ok(reason)
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// The same; the answer must mention each of these words.
+    pub fn refused_for(&mut self, command: &str, words: &[&str]) -> Result<String> {
+        let reason = self.refused(command)?;
+        for word in words {
+            ensure!(
+                reason.to_lowercase().contains(&word.to_lowercase()),
+                "\"{command}\" was refused with \"{reason}\", which does not mention \"{word}\""
+            );
+        }
+        Ok(reason)
+    }
+
+    /// The line before the first prompt that names what is wrong with `guest`, or with all of them.
+    pub fn complaint(&self, words: &[&str]) -> Result<&str> {
+        let fits = |line: &&String| {
+            let line = line.to_lowercase();
+            words.iter().all(|word| line.contains(&word.to_lowercase()))
+        };
+        let lines: Vec<_> = self.greeting.iter().filter(fits).collect();
+        match lines[..] {
+            [line] => Ok(line),
+            [] => bail!("no line mentions {words:?}; Stasis said {:#?}", self.greeting),
+            _ => bail!("{} lines mention {words:?}: {lines:#?}", lines.len()),
+        }
+    }
+
+    /// Checkpoints a guest: the number of the checkpoint.
+    pub fn checkpoint(&mut self, guest: &str, name: &str) -> Result<u64> {
+        let lines = self.command(&format!("checkpoint {guest} {name}"))?;
+        let number = lines.iter().rev().find_map(|line| checkpoint_number(line, name));
+        number.with_context(|| format!("no line names the checkpoint \"{name}\": {lines:#?}"))
+    }
+
+    /// Resumes a checkpoint.
+    pub fn resume(&mut self, which: impl std::fmt::Display) -> Result<()> {
+        self.command(&format!("resume {which}")).map(drop)
+    }
+
+    /// Attaches the terminal to a guest.
+    pub fn attach(&mut self, guest: &str) -> Result<()> {
+        self.command(&format!("attach {guest}")).map(drop)
+    }
+
+    /// Detaches it: what the guest has sent that nobody has looked at.
+    pub fn detach(&mut self) -> Result<String> {
+        Ok(self.qemu.console.detach()?)
+    }
+
+    /// Whether Stasis still answers.
+    pub fn is_alive(&mut self) -> Result<()> {
+        self.command("guests").context("Stasis does not answer any more").map(drop)
+    }
+
+    /// Pulls the plug.
+    pub fn kill(mut self) -> Result<()> {
+        self.qemu.kill()
+    }
+
+    /// Switches the machine off as a person would.
+    pub fn quit(mut self) -> Result<()> {
+        self.qemu.console.send_line("quit")?;
+        let status = self.qemu.wait(Duration::from_secs(20))?;
+        ensure!(status.success(), "QEMU ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Stasis {
+    fn drop(&mut self) {
+        // A transcript that can't be written is only missed when something else went wrong.
+        let _ = std::fs::write(&self.transcript, self.qemu.console.transcript());
+    }
+}
+
+/// The number in `checkpoint 3 "name": ...`.
+fn checkpoint_number(line: &str, name: &str) -> Option<u64> {
+    let (number, rest) = line.strip_prefix("checkpoint ")?.split_once(' ')?;
+    rest.strip_prefix(&format!("\"{name}\": "))?;
+    number.parse().ok()
+}

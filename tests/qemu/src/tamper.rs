@@ -1,0 +1,189 @@
+//! Checkpoints that are taken out of a disk, changed, and put back.
+//!
+//! The file is taken apart and put together again with right checksums by code of its own: a reader that agrees with
+//! it agrees with the format, not with itself.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use crc::{CRC_32_ISCSI, Crc};
+use stasis_state::RegHeader;
+use stasis_state::envelope::{RecordHeader, RecordType};
+use stasis_state::header::Header;
+use xtask::disk;
+use zerocopy::{FromBytes, IntoBytes};
+
+const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+
+/// The bytes of a checkpoint on a disk.
+pub fn get(disk: &Path, number: u64) -> Result<Vec<u8>> {
+    let mut store = disk::store(disk, false)?;
+    let mut reader = store.open_checkpoint(number)?;
+    let mut bytes = vec![0; usize::try_from(reader.length())?];
+    reader.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Puts bytes into a store as if they were a checkpoint: its number.
+pub fn put(disk: &Path, name: &str, bytes: &[u8]) -> Result<u64> {
+    let mut store = disk::store(disk, true)?;
+    let mut writer = store.begin(name, bytes.len() as u64, 0)?;
+    writer.write(bytes)?;
+    Ok(writer.commit()?.number)
+}
+
+/// The numbers and names of the checkpoints on a disk.
+pub fn list(disk: &Path) -> Result<Vec<(u64, String)>> {
+    let store = disk::store(disk, false)?;
+    Ok(store
+        .list()
+        .iter()
+        .map(|checkpoint| (checkpoint.number, checkpoint.name.to_string()))
+        .collect())
+}
+
+/// A checkpoint, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its header; lengths and checksum are made right in the end.
+    pub header: Header,
+    /// Its records.
+    pub records: Vec<Record>,
+}
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The number of its type.
+    pub kind: u16,
+    /// Which one of that type.
+    pub instance: u16,
+    /// Its body, without padding.
+    pub body: Vec<u8>,
+}
+
+impl Record {
+    /// Whether it is of this type.
+    pub fn is(&self, kind: RecordType) -> bool {
+        self.kind == kind as u16
+    }
+}
+
+impl File {
+    /// Takes a checkpoint apart. It must be a good one.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let (header, _) = Header::read_from_prefix(bytes).ok().context("no room for a header")?;
+        ensure!(
+            header.total_len == bytes.len() as u64,
+            "the file has {} bytes, not {}",
+            bytes.len(),
+            header.total_len
+        );
+        ensure!(header.crc == header_crc(&header), "the header's checksum is wrong");
+        let mut rest = &bytes[header.header_len as usize..];
+        let mut records = Vec::new();
+        while !rest.is_empty() {
+            let (record, after) =
+                RecordHeader::read_from_prefix(rest).ok().context("no room for a record")?;
+            let padded = usize::try_from(record.padded_len())?;
+            let content = after.get(..padded).context("a record is cut short")?;
+            ensure!(
+                record.crc == record_crc(&record, content),
+                "record {}: the checksum is wrong",
+                records.len()
+            );
+            records.push(Record {
+                kind: record.kind,
+                instance: record.instance,
+                body: content[..record.length as usize].to_vec(),
+            });
+            rest = &after[padded..];
+        }
+        Ok(Self { header, records })
+    }
+
+    /// Puts it together, with the lengths and checksums that it then needs.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; size_of::<Header>()];
+        for record in &self.records {
+            let mut header = RecordHeader {
+                kind: record.kind,
+                instance: record.instance,
+                length: record.body.len() as u32,
+                reserved: 0,
+                crc: 0,
+            };
+            let mut body = record.body.clone();
+            body.resize(body.len().next_multiple_of(8), 0);
+            header.crc = record_crc(&header, &body);
+            bytes.extend_from_slice(header.as_bytes());
+            bytes.extend_from_slice(&body);
+        }
+        let mut header = self.header;
+        header.header_len = size_of::<Header>() as u32;
+        header.total_len = bytes.len() as u64;
+        header.crc = header_crc(&header);
+        bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+        bytes
+    }
+
+    /// The value of a register of the record `R`.
+    pub fn register<R: stasis_state::Record>(
+        &mut self,
+        instance: u16,
+        name: &str,
+    ) -> Result<&mut [u8]> {
+        let id = R::REGISTERS
+            .iter()
+            .find(|register| register.name == name)
+            .with_context(|| format!("there is no register {name}"))?
+            .id;
+        let record = self
+            .records
+            .iter_mut()
+            .find(|record| record.is(R::TYPE) && record.instance == instance)
+            .with_context(|| format!("there is no record {:?} {instance}", R::TYPE))?;
+        let mut at = 0;
+        while at < record.body.len() {
+            let (header, _) = RegHeader::read_from_prefix(&record.body[at..])
+                .ok()
+                .context("a register is cut short")?;
+            let value = at + size_of::<RegHeader>();
+            if header.id == id {
+                return Ok(&mut record.body[value..value + header.value_len()]);
+            }
+            at = value + header.value_len().next_multiple_of(8);
+        }
+        anyhow::bail!("the record {:?} has no register {name}", R::TYPE)
+    }
+
+    /// Sets a register that is one number.
+    pub fn set<R: stasis_state::Record>(
+        &mut self,
+        instance: u16,
+        name: &str,
+        value: u64,
+    ) -> Result<()> {
+        let bytes = self.register::<R>(instance, name)?;
+        let len = bytes.len();
+        ensure!(len <= 8, "{name} is not one number");
+        bytes.copy_from_slice(&value.to_le_bytes()[..len]);
+        Ok(())
+    }
+
+    /// All records but those of these types.
+    pub fn without(&self, kinds: &[RecordType]) -> Vec<&Record> {
+        self.records.iter().filter(|record| !kinds.iter().any(|kind| record.is(*kind))).collect()
+    }
+}
+
+fn header_crc(header: &Header) -> u32 {
+    CRC32C.checksum(Header { crc: 0, ..*header }.as_bytes())
+}
+
+fn record_crc(header: &RecordHeader, padded: &[u8]) -> u32 {
+    let mut digest = CRC32C.digest();
+    digest.update(&header.as_bytes()[..RecordHeader::COVERED]);
+    digest.update(padded);
+    digest.finalize()
+}

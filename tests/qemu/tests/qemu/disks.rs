@@ -1,0 +1,110 @@
+//! Disks that have no store, or no room: one line that says so, and the guests go on.
+
+use anyhow::{Result, ensure};
+use stasis_guests::workload::Model;
+use stasis_qemu_tests::guests::ticks;
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::{Setup, Stasis};
+use stasis_qemu_tests::tamper;
+use stasis_store::gpt::{self, Guid, NewPartition};
+use stasis_store::{BlockDevice, SECTOR};
+use xtask::disk;
+
+/// Boots a counter; checkpoints are refused with a line that has these words in it, and the counter goes on.
+fn no_checkpoints(setup: Setup<'_>, words: &[&str]) -> Result<()> {
+    let mut stasis = setup.guest("counter")?.boot()?;
+    stasis.refused_for("checkpoint counter one", words)?;
+    stasis.refused_for("store", words)?;
+    stasis.refused_for("resume 1", words)?;
+    stasis.refused_for("delete 1", words)?;
+    goes_on(&mut stasis)?;
+    stasis.quit()
+}
+
+fn goes_on(stasis: &mut Stasis) -> Result<()> {
+    stasis.is_alive()?;
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
+    stasis.detach().map(drop)
+}
+
+pub fn no_disk(lab: &Lab) -> Result<()> {
+    no_checkpoints(lab.machine(), &["no", "disk"])
+}
+
+pub fn no_partition(lab: &Lab) -> Result<()> {
+    let path = lab.path("disk.img");
+    disk::create_empty(&path, 64 << 20)?;
+    no_checkpoints(lab.machine().disk(&path), &["no partition table"])?;
+
+    // One for somebody else.
+    let mut blank = disk::FileDisk::open(&path, true)?;
+    let last = blank.block_count() - 100;
+    let mut other = NewPartition::stasis(Guid([7; 16]), None, last);
+    other.kind = Guid([9; 16]);
+    gpt::create(&mut blank, Guid([8; 16]), &[other])?;
+    drop(blank);
+    no_checkpoints(lab.machine().disk(&path), &["no stasis partition"])?;
+
+    // Neither a table nor zeros.
+    let junk: Vec<u8> =
+        (0..1u32 << 16).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    std::fs::write(&path, junk)?;
+    no_checkpoints(lab.machine().disk(&path), &["partition"])
+}
+
+pub fn no_store_in_the_partition(lab: &Lab) -> Result<()> {
+    let path = lab.disk()?;
+    first_sector(&path, |sector| sector.fill(0))?;
+    no_checkpoints(lab.machine().disk(&path), &["no store"])
+}
+
+pub fn a_store_of_a_newer_version(lab: &Lab) -> Result<()> {
+    let path = lab.disk()?;
+    first_sector(&path, |sector| {
+        const CRC: usize = 8;
+        const VERSION: usize = 12;
+        sector[VERSION] = 200;
+        let crc = stasis_store::layout::checksum(sector);
+        sector[CRC..CRC + 4].copy_from_slice(&crc.to_le_bytes());
+    })?;
+    no_checkpoints(lab.machine().disk(&path), &["version 200"])
+}
+
+/// Changes the first sector of the store.
+fn first_sector(path: &std::path::Path, change: impl FnOnce(&mut [u8])) -> Result<()> {
+    let mut disk = disk::FileDisk::open(path, true)?;
+    let partition = stasis_store::partition::find(&mut disk)?;
+    let mut sector = [0; SECTOR];
+    disk.read(partition.first(), &mut sector)?;
+    change(&mut sector);
+    disk.write(partition.first(), &sector)?;
+    Ok(())
+}
+
+pub fn a_full_store(lab: &Lab) -> Result<()> {
+    // Room for a guest that has next to nothing in its memory, not for one with 8 MiB.
+    let path = lab.disk_of(6 << 20)?;
+    let mut stasis = lab.machine().guest("counter")?.guest("idle")?.disk(&path).boot()?;
+    let number = stasis.checkpoint("idle", "small")?;
+    let before = tamper::get(&path, number)?;
+    for _ in 0..3 {
+        stasis.refused_for("checkpoint counter large", &["full"])?;
+    }
+    ensure!(
+        stasis.command("store")?.iter().any(|line| line.contains("small")),
+        "the older checkpoint is not listed"
+    );
+    goes_on(&mut stasis)?;
+
+    // There is room again once something was deleted; not for the counter, but for another small one.
+    let again = stasis.checkpoint("idle", "again")?;
+    stasis.command(&format!("delete {again}"))?;
+    stasis.quit()?;
+    ensure!(tamper::list(&path)? == [(number, "small".to_owned())]);
+    ensure!(tamper::get(&path, number)? == before, "the older checkpoint has changed");
+    let mut stasis = lab.machine().guest("idle")?.resting().disk(&path).boot()?;
+    stasis.resume(number)?;
+    stasis.is_alive()?;
+    stasis.quit()
+}

@@ -1,0 +1,68 @@
+//! Checkpoints in the middle of interrupt handlers: active interrupts, raised priorities, and others pending behind them.
+
+use anyhow::{Result, ensure};
+use stasis_qemu_tests::guests::{same, transcript, waits};
+use stasis_qemu_tests::lab::Lab;
+use std::time::Duration;
+use xtask::qemu::Machine;
+
+/// Where `handler` waits, it gets a byte.
+fn answer(line: &str) -> Option<Vec<u8>> {
+    waits(line).then(|| b"x".to_vec())
+}
+
+fn undisturbed(lab: &Lab) -> Result<Vec<String>> {
+    let mut stasis = lab.machine().guest("handler")?.boot()?;
+    stasis.attach("handler")?;
+    transcript(&mut stasis.qemu.console, answer)
+}
+
+pub fn a_transcript_is_that_of_plain_qemu(lab: &Lab) -> Result<()> {
+    let kernel = stasis_qemu_tests::lab::Built::get()?.guests.join("handler");
+    let mut plain = Machine::plain(kernel, None)
+        .cpu("cortex-a72")
+        .memory("32M")
+        .time_limit(Duration::from_secs(120))
+        .start()?;
+    let expected = transcript(&mut plain.console, answer)?;
+    same(&expected, &undisturbed(lab)?)
+}
+
+pub fn checkpoints_inside_handlers_change_nothing(lab: &Lab) -> Result<()> {
+    let expected = undisturbed(lab)?;
+    let disk = lab.disk()?;
+    let mut stasis = lab.machine().guest("handler")?.disk(&disk).boot()?;
+    stasis.attach("handler")?;
+    let mut lines = Vec::new();
+    let mut points = 0;
+    loop {
+        let part = transcript_to_a_point(&mut stasis.qemu.console)?;
+        let waiting = part.last().is_some_and(|line| waits(line));
+        lines.extend(part);
+        if !waiting {
+            break;
+        }
+        points += 1;
+        stasis.detach()?;
+        let number = stasis.checkpoint("handler", &format!("point-{points}"))?;
+        stasis.kill()?;
+        stasis = lab.machine().guest("handler")?.resting().disk(&disk).boot()?;
+        stasis.resume(number)?;
+        stasis.attach("handler")?;
+        stasis.qemu.console.send(b"x")?;
+    }
+    ensure!(points >= 15, "only {points} points");
+    same(&expected, &lines)
+}
+
+fn transcript_to_a_point(console: &mut xtask::console::Console) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    loop {
+        let line = console.next_line(stasis_qemu_tests::guests::SILENCE)?;
+        let stop = line == "done" || waits(&line);
+        lines.push(line);
+        if stop {
+            return Ok(lines);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The images that a guest can have, and those that it can't: one line each, and Stasis lives on.
+
+use anyhow::{Result, ensure};
+use stasis_guests::workload::Model;
+use stasis_qemu_tests::guests::{SILENCE, ticks};
+use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use stasis_vm::config::Kind;
+use xtask::workspace::read;
+use xtask::{elf, setup};
+
+pub fn elf_raw_and_linux_images_are_told_apart(lab: &Lab) -> Result<()> {
+    let idle = lab.guest("idle")?;
+    let raw = elf::flatten(&idle)?;
+    for (kind, image) in
+        [(None, &idle), (None, &raw), (Some(Kind::Elf), &idle), (Some(Kind::Raw), &raw)]
+    {
+        let mut config = guest("idle", 4);
+        config.kind = kind;
+        let mut stasis = lab.machine().configured(config, Some(image.clone())).boot()?;
+        stasis.attach("idle")?;
+        stasis.qemu.console.wait_for("idle\r\n", SILENCE)?;
+        stasis.detach()?;
+        stasis.quit()?;
+    }
+    let kernel = read(&setup::guests::ensure(&Built::get()?.workspace)?.kernel)?;
+    let mut config = guest("linux", 128);
+    config.cmdline = "earlycon".to_owned();
+    let mut stasis = lab.machine().configured(config, Some(kernel)).boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for("Booting Linux on physical CPU", SILENCE)?;
+    stasis.detach()?;
+    stasis.quit()
+}
+
+/// Boots a guest that can't be, beside one that can: there is a line with these words, and the other guest runs.
+fn refused_beside_a_good_one(setup: Setup<'_>, words: &[&str]) -> Result<Stasis> {
+    let mut stasis = setup.guest("counter")?.boot()?;
+    stasis.complaint(words)?;
+    stasis.is_alive()?;
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
+    stasis.detach()?;
+    stasis
+        .refused("attach bad")
+        .or_else(|_| stasis.command("attach bad").map(|_| String::new()))?;
+    Ok(stasis)
+}
+
+pub fn an_image_that_is_none_is_named(lab: &Lab) -> Result<()> {
+    let text = b"This is a letter, and no operating system. ".repeat(100);
+    for (kind, image) in [
+        (Some(Kind::Linux), text.clone()),
+        (Some(Kind::Elf), text),
+        (Some(Kind::Linux), Vec::new()),
+        (None, Vec::new()),
+        (Some(Kind::Elf), lab.guest("idle")?[..100].to_vec()),
+    ] {
+        let mut config = guest("bad", 32);
+        config.kind = kind;
+        refused_beside_a_good_one(lab.machine().configured(config, Some(image)), &["bad"])?
+            .quit()?;
+    }
+    Ok(())
+}
+
+pub fn an_elf_file_for_another_machine_is_named(lab: &Lab) -> Result<()> {
+    const E_MACHINE: usize = 18;
+    const X86_64: u8 = 62;
+    let mut image = lab.guest("idle")?;
+    image[E_MACHINE] = X86_64;
+    refused_beside_a_good_one(
+        lab.machine().configured(guest("bad", 32), Some(image)),
+        &["bad", "aarch64"],
+    )?
+    .quit()
+}
+
+pub fn memory_that_does_not_fit_is_named(lab: &Lab) -> Result<()> {
+    let idle = lab.guest("idle")?;
+    let huge = lab.machine().configured(guest("bad", 64 << 10), Some(idle));
+    refused_beside_a_good_one(huge, &["bad", "memory"])?.quit()
+}
+
+pub fn an_image_that_does_not_fit_its_memory_is_named(lab: &Lab) -> Result<()> {
+    // Its .bss alone has 8 MiB.
+    let counter = lab.guest("counter")?;
+    let mut small = guest("bad", 4);
+    small.image = "large".to_owned();
+    refused_beside_a_good_one(lab.machine().configured(small, Some(counter)), &["bad", "ram"])?
+        .quit()
+}
+
+pub fn a_missing_image_or_initrd_is_named(lab: &Lab) -> Result<()> {
+    let mut config = guest("bad", 32);
+    config.image = "vanished.bin".to_owned();
+    refused_beside_a_good_one(lab.machine().configured(config, None), &["bad", "vanished.bin"])?
+        .quit()?;
+    let mut config = guest("bad", 64);
+    config.initrd = Some("vanished.cpio".to_owned());
+    let kernel = read(&setup::guests::ensure(&Built::get()?.workspace)?.kernel)?;
+    refused_beside_a_good_one(
+        lab.machine().configured(config, Some(kernel)),
+        &["bad", "vanished.cpio"],
+    )?
+    .quit()
+}
+
+/// Boots with something for an archive; Stasis says so, and lives.
+fn says(setup: Setup<'_>, words: &[&str]) -> Result<()> {
+    let mut stasis = setup.boot()?;
+    stasis.complaint(words)?;
+    stasis.is_alive()?;
+    stasis.command("help")?;
+    stasis.refused("attach counter")?;
+    stasis.quit()
+}
+
+pub fn an_archive_that_is_none_is_named(lab: &Lab) -> Result<()> {
+    says(lab.machine().archive(b"no archive at all".repeat(40)), &["archive"])?;
+    let good = xtask::archive::pack(&[guest("idle", 4)], &[("idle", &lab.guest("idle")?)])?;
+    says(lab.machine().archive(good[..good.len() / 2].to_vec()), &["archive"])?;
+    says(lab.machine().configuration(b"no device tree".to_vec()), &["stasis.dtb"])?;
+    let mut nothing = xtask::cpio::Cpio::new();
+    nothing.file("readme", 0o644, b"nothing else")?;
+    let nothing = nothing.finish();
+    ensure!(!nothing.is_empty());
+    says(lab.machine().archive(nothing), &["stasis.dtb"])
+}
+
+pub fn no_archive_is_named(lab: &Lab) -> Result<()> {
+    says(lab.machine().no_archive(), &["initrd"])
+}

@@ -1,0 +1,111 @@
+//! An unmodified Linux.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use xtask::initramfs::{self, Loop};
+use xtask::setup;
+use xtask::workspace::read;
+
+/// Until the shell's prompt.
+const BOOT_TIME: Duration = Duration::from_secs(120);
+/// Until a command's output.
+const SHELL_TIME: Duration = Duration::from_secs(30);
+
+fn machine<'l>(lab: &'l Lab) -> Result<Setup<'l>> {
+    let workspace = &Built::get()?.workspace;
+    let mut config = guest("linux", 256);
+    config.initrd = Some("initramfs".to_owned());
+    config.cmdline = "console=ttyAMA0".to_owned();
+    let kernel = read(&setup::guests::ensure(workspace)?.kernel)?;
+    Ok(lab
+        .machine()
+        .file("initramfs", initramfs::make(workspace)?)
+        .configured(config, Some(kernel)))
+}
+
+/// Types a command for the shell: what it prints.
+fn shell(stasis: &mut Stasis, command: &str) -> Result<Vec<String>> {
+    let console = &mut stasis.qemu.console;
+    console.send_line(&format!("{command}; echo end of $((6 * 7))"))?;
+    let mut lines = Vec::new();
+    console.find_line("the end of a command's output", SHELL_TIME, |line| {
+        if line == "end of 42" {
+            return Some(());
+        }
+        lines.push(line.to_owned());
+        None
+    })?;
+    // The first is the echo.
+    lines.retain(|line| !line.contains("echo end of"));
+    Ok(lines)
+}
+
+/// What `loop` prints, `count` times: the last step.
+fn watch(stasis: &mut Stasis, hashes: &mut Loop, after: u64, count: u64) -> Result<u64> {
+    let mut last = after;
+    for _ in 0..count {
+        let (step, hash) =
+            stasis.qemu.console.find_line("a step of the loop", SHELL_TIME, |line| {
+                initramfs::parse(line).map(|(step, hash)| (step, hash.to_owned()))
+            })?;
+        ensure!(step > last && step < last + 200, "step {step} does not follow {last}");
+        let expected = hashes.hash_at(step).context("the steps go backwards")?;
+        ensure!(hash == expected, "the hash of step {step} is {hash} and should be {expected}");
+        last = step;
+    }
+    Ok(last)
+}
+
+fn date(stasis: &mut Stasis) -> Result<u64> {
+    let lines = shell(stasis, "date +%s")?;
+    lines
+        .iter()
+        .find_map(|line| line.trim().parse().ok())
+        .with_context(|| format!("date says {lines:?}"))
+}
+
+pub fn linux_goes_on_in_another_machine(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut hashes = Loop::new();
+    let mut stasis = machine(lab)?.disk(&disk).boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    let boot = shell(&mut stasis, "dmesg")?;
+    for line in &boot {
+        for word in ["WARNING", "BUG", "Oops", "Unhandled", "stall", "rcu: INFO", "Failed to"] {
+            ensure!(!line.contains(word), "dmesg says \"{line}\"");
+        }
+    }
+    shell(&mut stasis, "dmesg -c > /dev/null")?;
+    let before_date = date(&mut stasis)?;
+    stasis.qemu.console.send_line("loop &")?;
+    let before = watch(&mut stasis, &mut hashes, 0, 20)?;
+    stasis.detach()?;
+    let number = stasis.checkpoint("linux", "in-the-loop")?;
+    stasis.kill()?;
+
+    // Long enough for a watchdog to bark, and for a clock that ran on to show it.
+    std::thread::sleep(Duration::from_secs(10));
+    let mut stasis = machine(lab)?.resting().disk(&disk).boot()?;
+    stasis.resume(number)?;
+    stasis.attach("linux")?;
+    watch(&mut stasis, &mut hashes, before, 20)?;
+    stasis.qemu.console.send_line("kill %1")?;
+    std::thread::sleep(Duration::from_secs(1));
+    let after_date = date(&mut stasis)?;
+    let complaints = shell(&mut stasis, "dmesg")?;
+    ensure!(complaints.is_empty(), "dmesg complains: {complaints:#?}");
+
+    // CLOCK_REALTIME goes on from the checkpoint; the RTC keeps the wall's time.
+    let elapsed = after_date.saturating_sub(before_date);
+    ensure!(elapsed < 30, "date went on by {elapsed} s");
+    shell(&mut stasis, "hwclock -s -u")?;
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let set = date(&mut stasis)?;
+    ensure!(set.abs_diff(wall) <= 5, "the RTC is {} s off", set.abs_diff(wall));
+    stasis.detach()?;
+    stasis.quit()
+}

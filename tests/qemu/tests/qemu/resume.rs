@@ -1,0 +1,170 @@
+//! What is resumed goes on as if nothing had happened.
+
+use anyhow::{Context, Result, ensure};
+use stasis_guests::workload::Model;
+use stasis_qemu_tests::guests::{SILENCE, Ticks, ticks};
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::Stasis;
+use stasis_qemu_tests::tamper::{self, File, Record};
+use stasis_state::envelope::RecordType;
+use std::path::Path;
+
+/// Ticks that a guest may have gone on for between what was last seen of it and its checkpoint.
+const UNSEEN: u64 = 1000;
+
+fn watch(stasis: &mut Stasis, model: &mut Model, count: usize) -> Result<Ticks> {
+    stasis.attach("counter")?;
+    let seen = ticks(&mut stasis.qemu.console, model, count)?;
+    stasis.detach()?;
+    Ok(seen)
+}
+
+fn last(ticks: &Ticks) -> Result<u64> {
+    Ok(ticks.last().context("no ticks")?.0)
+}
+
+fn follows(before: &Ticks, after: &Ticks) -> Result<()> {
+    let (before, after) = (last(before)?, after.first().context("no ticks")?.0);
+    ensure!(after > before && after < before + UNSEEN, "tick {after} does not follow {before}");
+    Ok(())
+}
+
+/// Resumes in a machine of its own.
+fn resume(lab: &Lab, disk: &Path, which: u64) -> Result<Stasis> {
+    let mut stasis = lab.machine().guest("counter")?.resting().disk(disk).boot()?;
+    stasis.resume(which)?;
+    Ok(stasis)
+}
+
+pub fn a_counter_goes_on_in_another_machine(lab: &Lab) -> Result<()> {
+    let (disk, mut model) = (lab.disk()?, Model::new());
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    let before = watch(&mut stasis, &mut model, 10)?;
+    let number = stasis.checkpoint("counter", "first")?;
+    stasis.kill()?;
+
+    let mut stasis = resume(lab, &disk, number)?;
+    let after = watch(&mut stasis, &mut model, 20)?;
+    follows(&before, &after)?;
+    stasis.kill()?;
+
+    // By its name, with fewer cores, more memory, and after that was resumed already.
+    let mut stasis =
+        lab.machine().guest("counter")?.resting().disk(&disk).cpus(1).memory("2G").boot()?;
+    stasis.resume("first")?;
+    follows(&before, &watch(&mut stasis, &mut model, 5)?)?;
+    stasis.quit()
+}
+
+pub fn a_counter_goes_on_after_its_checkpoint(lab: &Lab) -> Result<()> {
+    let (disk, mut model) = (lab.disk()?, Model::new());
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    let mut before = watch(&mut stasis, &mut model, 5)?;
+    for number in 0..4 {
+        stasis.checkpoint("counter", &format!("number-{number}"))?;
+        let after = watch(&mut stasis, &mut model, 5)?;
+        follows(&before, &after)?;
+        before = after;
+    }
+    // A paused one is stored like any other, and stays paused.
+    stasis.command("pause counter")?;
+    stasis.checkpoint("counter", "paused")?;
+    stasis.command("unpause counter")?;
+    follows(&before, &watch(&mut stasis, &mut model, 5)?)?;
+    stasis.quit()
+}
+
+pub fn a_resumed_hash_is_that_of_a_guest_that_was_never_stored(lab: &Lab) -> Result<()> {
+    let (disk, mut model) = (lab.disk()?, Model::new());
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    let before = watch(&mut stasis, &mut model, 3)?;
+    let number = stasis.checkpoint("counter", "early")?;
+    stasis.kill()?;
+    let mut stasis = resume(lab, &disk, number)?;
+    let resumed = watch(&mut stasis, &mut model, 30)?;
+    stasis.kill()?;
+    follows(&before, &resumed)?;
+
+    let mut stasis = lab.machine().guest("counter")?.boot()?;
+    stasis.attach("counter")?;
+    let mut never_stored = Ticks::new();
+    while never_stored.last().is_none_or(|seen| resumed.last() > Some(seen)) {
+        never_stored.extend(ticks(&mut stasis.qemu.console, &mut model, 1)?);
+    }
+    for tick in &resumed {
+        ensure!(never_stored.contains(tick), "{tick:x?} is not among {never_stored:x?}");
+    }
+    stasis.kill()
+}
+
+pub fn many_generations(lab: &Lab) -> Result<()> {
+    let (disk, mut model) = (lab.disk()?, Model::new());
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    let mut before = watch(&mut stasis, &mut model, 2)?;
+    for generation in 0..5 {
+        let number = stasis.checkpoint("counter", &format!("generation-{generation}"))?;
+        stasis.kill()?;
+        stasis = resume(lab, &disk, number)?;
+        let after = watch(&mut stasis, &mut model, 3)?;
+        follows(&before, &after)?;
+        before = after;
+    }
+    stasis.quit()
+}
+
+pub fn checkpoint_resume_checkpoint_is_the_same(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = lab.machine().guest("idle")?.disk(&disk).boot()?;
+    stasis.attach("idle")?;
+    stasis.qemu.console.wait_for("idle\r\n", SILENCE)?;
+    stasis.detach()?;
+    let first = stasis.checkpoint("idle", "first")?;
+    stasis.kill()?;
+    let mut stasis = lab.machine().guest("idle")?.resting().disk(&disk).boot()?;
+    stasis.resume(first)?;
+    let second = stasis.checkpoint("idle", "second")?;
+    stasis.quit()?;
+    let (first, second) = (file(&disk, first)?, file(&disk, second)?);
+    // It does nothing but wait: nothing but its clock went on.
+    same(&first, &second, &[RecordType::Clock])
+}
+
+pub fn checkpoint_resume_checkpoint_in_a_handler_is_the_same(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = lab.machine().guest("handler")?.disk(&disk).boot()?;
+    stasis.attach("handler")?;
+    for point in ["with worse ones pending", "nested, with a better one pending", "nested twice"] {
+        stasis.qemu.console.wait_for(&format!("in handler {point}\r\n"), SILENCE)?;
+        if point != "nested twice" {
+            stasis.qemu.console.send(b"x")?;
+        }
+    }
+    stasis.detach()?;
+    let first = stasis.checkpoint("handler", "first")?;
+    stasis.kill()?;
+    let mut stasis = lab.machine().guest("handler")?.resting().disk(&disk).boot()?;
+    stasis.resume(first)?;
+    let second = stasis.checkpoint("handler", "second")?;
+    stasis.quit()?;
+    let (first, second) = (file(&disk, first)?, file(&disk, second)?);
+    // It looks at its UART, over and over.
+    same(&first, &second, &[RecordType::Clock, RecordType::VcpuCore])
+}
+
+fn file(disk: &Path, number: u64) -> Result<File> {
+    File::parse(&tamper::get(disk, number)?)
+}
+
+fn same(first: &File, second: &File, but: &[RecordType]) -> Result<()> {
+    let (one, other) = (first.without(but), second.without(but));
+    ensure!(one.len() == other.len(), "{} records are now {}", one.len(), other.len());
+    for (one, other) in one.into_iter().zip(other) {
+        let Record { kind, instance, .. } = one;
+        let places: Vec<_> = (0..one.body.len())
+            .filter(|at| one.body.get(*at) != other.body.get(*at))
+            .take(20)
+            .collect();
+        ensure!(one == other, "record {kind:#x} {instance} has changed, at {places:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! The guest's machine is QEMU's `virt`: the same guest sees the same there and here.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use stasis_qemu_tests::guests::{same, transcript};
+use stasis_qemu_tests::lab::{Built, Lab};
+use xtask::qemu::Machine;
+
+fn answer(line: &str) -> Option<Vec<u8>> {
+    let count: usize = line.strip_prefix("send ")?.parse().ok()?;
+    Some(b"abcdefgh"[..count].to_vec())
+}
+
+pub fn probe_sees_what_it_sees_on_plain_qemu(lab: &Lab) -> Result<()> {
+    let kernel = Built::get()?.guests.join("probe");
+    let mut plain = Machine::plain(kernel, None)
+        .cpu("cortex-a72")
+        .memory("32M")
+        .time_limit(Duration::from_secs(120))
+        .start()?;
+    let expected = transcript(&mut plain.console, answer)?;
+    let mut stasis = lab.machine().guest("probe")?.boot()?;
+    stasis.attach("probe")?;
+    let found = transcript(&mut stasis.qemu.console, answer)?;
+    same(&expected, &found)
+}
