@@ -53,7 +53,6 @@ enum Error {
     InvalidParameters = -2,
     AlreadyOn = -4,
     OnPending = -5,
-    InvalidAddress = -9,
 }
 
 /// What is left to do for the caller of [`call`].
@@ -212,8 +211,9 @@ fn cpu_on(power: &mut Power, entry: u64, context_id: u64) -> Result<(), Error> {
     if *power.state != PowerState::Off as u8 {
         return Err(Error::AlreadyOn);
     }
+    // No instruction is there. QEMU says it so too; INVALID_ADDRESS is for ranges that are not available.
     if entry & 3 != 0 {
-        return Err(Error::InvalidAddress);
+        return Err(Error::InvalidParameters);
     }
     set_state(power, PowerState::OnPending);
     *power.entry = entry;

@@ -14,6 +14,23 @@ pub fn set_general(core: &mut Core, index: u8, value: u64) {
     }
 }
 
+/// SCTLR_EL1.EE: data accesses at EL1 are big-endian.
+const SCTLR_EE: u64 = 1 << 25;
+/// SCTLR_EL1.E0E: those at EL0 are.
+const SCTLR_E0E: u64 = 1 << 24;
+
+/// Whether the vCPU's data accesses are big-endian where it is now.
+pub fn is_big_endian(core: &Core, sctlr_el1: u64) -> bool {
+    let mode = *core.pstate & pstate::MODE;
+    if mode & pstate::AARCH32 != 0 {
+        *core.pstate & pstate::BIG_ENDIAN != 0
+    } else if mode == pstate::EL0T {
+        sctlr_el1 & SCTLR_E0E != 0
+    } else {
+        sctlr_el1 & SCTLR_EE != 0
+    }
+}
+
 /// Named bits of PSTATE, in the layout of SPSR_EL2.
 pub mod pstate {
     /// The mode, with the bit that says AArch32.
@@ -30,6 +47,8 @@ pub mod pstate {
     pub const THUMB: u64 = 1 << 5;
     /// Debug exceptions, SError, IRQ and FIQ masked.
     pub const DAIF: u64 = 0xf << 6;
+    /// AArch32: big-endian.
+    pub const BIG_ENDIAN: u64 = 1 << 9;
     /// AArch64: the branch type.
     pub const BTYPE: u64 = 3 << 10;
     /// AArch64: speculative store bypass is safe.

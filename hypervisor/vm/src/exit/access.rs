@@ -3,7 +3,7 @@
 use stasis_state::vcpu::Core;
 
 use super::syndrome::{AbortIss, ISS_DATA_ABORT};
-use crate::register::{general, set_general};
+use crate::register::{general, is_big_endian, set_general};
 
 /// Bytes of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,11 @@ impl Width {
     pub const fn sign_extend(self, value: u64) -> u64 {
         let unused = 64 - 8 * self as u32;
         (((value << unused) as i64) >> unused) as u64
+    }
+
+    /// `value`, of this width, with its bytes the other way round.
+    pub const fn swap_bytes(self, value: u64) -> u64 {
+        value.swap_bytes() >> (64 - 8 * self as u32)
     }
 }
 
@@ -81,11 +86,13 @@ impl Access {
         } else {
             self.width.truncate(value)
         };
-        let register = if self.sixty_four {
-            Width::Doubleword
-        } else {
-            Width::Word
-        };
+        let register = if self.sixty_four { Width::Doubleword } else { Width::Word };
         set_general(core, self.register, register.truncate(value));
+    }
+
+    /// `value` on its way between the guest and a device: devices are little-endian, and a guest may be big-endian. Its own
+    /// inverse.
+    pub fn in_device_order(&self, core: &Core, sctlr_el1: u64, value: u64) -> u64 {
+        if is_big_endian(core, sctlr_el1) { self.width.swap_bytes(value) } else { value }
     }
 }

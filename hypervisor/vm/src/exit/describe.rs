@@ -25,11 +25,7 @@ impl fmt::Display for Description {
         let esr = Esr::new(self.0);
         let iss = esr.read(ESR::ISS);
         let Some(class) = esr.read_as_enum(ESR::EC) else {
-            return write!(
-                f,
-                "unknown exception class {:#04x}, ISS {iss:#x}",
-                esr.read(ESR::EC)
-            );
+            return write!(f, "unknown exception class {:#04x}, ISS {iss:#x}", esr.read(ESR::EC));
         };
         f.write_str(class_name(class))?;
         match class {
@@ -42,12 +38,7 @@ impl fmt::Display for Description {
             Class::SystemRegister => {
                 let access = system_access(iss);
                 let verb = if access.is_read { "read" } else { "write" };
-                write!(
-                    f,
-                    ": {verb} of {} with x{}",
-                    EncodingName(access.encoding),
-                    access.rt
-                )
+                write!(f, ": {verb} of {} with x{}", EncodingName(access.encoding), access.rt)
             }
             Class::WfiWfe => write!(f, ": {:?}", wfx(iss)),
             Class::Hvc64 | Class::Smc64 | Class::Svc64 | Class::Brk64 => {
@@ -80,31 +71,19 @@ fn write_abort(f: &mut fmt::Formatter<'_>, iss: AbortIss, class: ESR::EC::Value)
     if iss.is_set(ISS_DATA_ABORT::S1PTW) {
         f.write_str(", in the walk for stage 1")?;
     }
-    if matches!(
-        class,
-        Class::InstructionAbortLower | Class::InstructionAbortSame
-    ) {
+    if matches!(class, Class::InstructionAbortLower | Class::InstructionAbortSame) {
         return Ok(());
     }
     if iss.is_set(ISS_DATA_ABORT::CM) {
         return f.write_str(", cache maintenance");
     }
-    f.write_str(if iss.is_set(ISS_DATA_ABORT::WNR) {
-        ", write"
-    } else {
-        ", read"
-    })?;
+    f.write_str(if iss.is_set(ISS_DATA_ABORT::WNR) { ", write" } else { ", read" })?;
     // Only aborts from a lower level describe the instruction.
     if class == Class::DataAbortLower
         && let Some(access) = Access::decode(iss)
     {
         let file = if access.sixty_four { 'x' } else { 'w' };
-        write!(
-            f,
-            " of {} bytes with {file}{}",
-            access.width.bytes(),
-            access.register
-        )?;
+        write!(f, " of {} bytes with {file}{}", access.width.bytes(), access.register)?;
     }
     Ok(())
 }

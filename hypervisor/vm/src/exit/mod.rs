@@ -138,9 +138,7 @@ pub fn decode(syndrome: Syndrome) -> Exit {
             Exit::InstructionAbort(fault(syndrome, AbortIss::new(iss), Cause::Fetch))
         }
         Some(ESR::EC::Value::DataAbortLower) => data_abort(syndrome, AbortIss::new(iss)),
-        _ => Exit::Unknown {
-            class: esr.read(ESR::EC) as u8,
-        },
+        _ => Exit::Unknown { class: esr.read(ESR::EC) as u8 },
     }
 }
 

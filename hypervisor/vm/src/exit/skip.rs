@@ -27,10 +27,6 @@ pub fn skip_instruction(core: &mut Core, esr: u64) {
 /// IT[1:0] in bits [26:25].
 fn advance_if_then(spsr: u64) -> u64 {
     let it = (spsr >> 10 & 0x3f) << 2 | spsr >> 25 & 3;
-    let next = if it & 7 == 0 {
-        0
-    } else {
-        it & 0xe0 | it << 1 & 0x1f
-    };
+    let next = if it & 7 == 0 { 0 } else { it & 0xe0 | it << 1 & 0x1f };
     spsr & !(0x3f << 10 | 3 << 25) | next >> 2 << 10 | (next & 3) << 25
 }

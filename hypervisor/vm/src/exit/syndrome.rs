@@ -1,9 +1,6 @@
 //! The bit fields of ESR_EL2 and HPFAR_EL2 (DDI 0487, D24.2.40 and D24.2.54).
 
-#![allow(
-    missing_docs,
-    reason = "register_bitfields! documents no enumerated values"
-)]
+#![allow(missing_docs, reason = "register_bitfields! documents no enumerated values")]
 
 use tock_registers::{LocalRegisterCopy, register_bitfields};
 

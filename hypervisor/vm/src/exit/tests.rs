@@ -5,11 +5,7 @@ use super::*;
 use crate::register::pstate;
 
 fn exit(esr: u64) -> Exit {
-    decode(Syndrome {
-        esr,
-        far: 0xffff_8000_0900_0018,
-        hpfar: 0x0900_0000 >> 8,
-    })
+    decode(Syndrome { esr, far: 0xffff_8000_0900_0018, hpfar: 0x0900_0000 >> 8 })
 }
 
 fn loaded(esr: u64, value: u64) -> u64 {
@@ -74,10 +70,7 @@ fn a_loaded_sign_reaches_as_far_as_the_register() {
     assert_eq!(loaded(0x9325_8007, 0x170), 0x70);
     assert_eq!(loaded(0x9365_0007, 0x8001), 0xffff_8001);
     assert_eq!(loaded(0x93a5_8007, 0x8000_0001), 0xffff_ffff_8000_0001);
-    assert_eq!(
-        loaded(0x93c5_8007, 0x8000_0000_0000_0001),
-        0x8000_0000_0000_0001
-    );
+    assert_eq!(loaded(0x93c5_8007, 0x8000_0000_0000_0001), 0x8000_0000_0000_0001);
 }
 
 #[test]
@@ -95,6 +88,25 @@ fn the_zero_register_stores_zero_and_keeps_nothing() {
     assert_eq!(access.stored(&core), 0);
     access.load(&mut core, 1);
     assert_eq!(*core.x, [7; 31]);
+}
+
+#[test]
+fn a_big_endian_guest_sees_its_own_byte_order() {
+    let Exit::DataAbort { access, .. } = exit(0x9385_0007) else {
+        panic!();
+    };
+    let mut core = Core::default();
+    let swapped = |core: &Core, sctlr| access.in_device_order(core, sctlr, 0x1234) != 0x1234;
+    let (ee, e0e) = (1 << 25, 1 << 24);
+    *core.pstate = pstate::EL1H;
+    assert_eq!(access.in_device_order(&core, ee, 0x1234_5678), 0x7856_3412);
+    assert!(!swapped(&core, e0e));
+    *core.pstate = pstate::EL0T;
+    assert!(swapped(&core, e0e) && !swapped(&core, ee));
+    *core.pstate = pstate::AARCH32;
+    assert!(!swapped(&core, ee | e0e));
+    *core.pstate |= pstate::BIG_ENDIAN;
+    assert!(swapped(&core, 0));
 }
 
 #[test]
@@ -137,10 +149,7 @@ fn a_jump_to_nowhere_is_an_instruction_abort() {
     let Exit::InstructionAbort(fault) = exit(0x8200_0006) else {
         panic!();
     };
-    assert_eq!(
-        (fault.cause, fault.kind),
-        (Cause::Fetch, FaultKind::Translation)
-    );
+    assert_eq!((fault.cause, fault.kind), (Cause::Fetch, FaultKind::Translation));
 }
 
 #[test]
@@ -224,10 +233,7 @@ fn a_syndrome_reads_as_a_sentence() {
             0x9200_0086,
             "data abort from a lower level: translation fault, level 2, in the walk for stage 1, read",
         ),
-        (
-            0x6230_0009,
-            "trapped system register: read of s3_0_c0_c4_0 with x0",
-        ),
+        (0x6230_0009, "trapped system register: read of s3_0_c0_c4_0 with x0"),
         (0x0200_0000, "undefined instruction"),
         (0x5a00_0010, "HVC #0x10"),
         (0xf200_0001, "BRK #0x1"),

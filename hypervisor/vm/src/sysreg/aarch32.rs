@@ -1,8 +1,8 @@
 //! The ID registers of AArch32, for guests whose EL0 has it.
 //!
 //! They follow from the AArch64 ones, so they are not part of a guest's saved state: what an Armv8.0-A
-//! CPU has of AArch32 is the same in all of them, and this is how Cortex-A53, A57 and A72 describe it. Without EL2 and EL3,
-//! and without a PMU and the debug registers of CP14, which guests can't use.
+//! CPU has of AArch32 is the same in all of them, and this is how QEMU's Cortex-A53, A57 and A72 describe
+//! it without EL2 and EL3; less the PMU.
 
 use stasis_state::vcpu::Identity;
 
@@ -19,6 +19,8 @@ pub fn read(identity: &Identity, crm: u16, op2: u16) -> u64 {
         (1, 0) => 0x0000_0131,
         // ID_PFR1_EL1: the generic timer; neither security nor virtualization extensions.
         (1, 1) => 0x0001_0001,
+        // ID_DFR0_EL1: the debug architecture of Armv8.
+        (1, 2) => 0x0000_0006,
         // ID_MMFR0_EL1 to ID_MMFR3_EL1: VMSAv7 with LPAE.
         (1, 4) => 0x1010_1105,
         (1, 5) => 0x4000_0000,

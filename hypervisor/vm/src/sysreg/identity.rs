@@ -83,6 +83,7 @@ const FIELDS: &[Field] = &[
     field(MMFR0, "ID_AA64MMFR0_EL1.PARange", 0, Most::Unsigned(2), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.ASIDBits", 4, Most::Unsigned(2), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.BigEnd", 8, Most::Unsigned(1), Need::AtLeast),
+    field(MMFR0, "ID_AA64MMFR0_EL1.SNSMem", 12, Most::Unsigned(1), Need::Nothing),
     field(MMFR0, "ID_AA64MMFR0_EL1.TGran64", 24, Most::Signed(0), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.TGran4", 28, Most::Signed(0), Need::AtLeast),
     // The layout of CCSIDR_EL1, which does not trap.

@@ -49,7 +49,7 @@ fn a_cortex_a72_is_shown_without_el2_el3_and_pmu() {
     assert_eq!(*shown.id_aa64pfr0_el1, 0x12);
     assert_eq!(*shown.id_aa64dfr0_el1, 0x1030_5006);
     assert_eq!(*shown.id_aa64isar0_el1, 0x1_1120);
-    assert_eq!(*shown.id_aa64mmfr0_el1, 0x122);
+    assert_eq!(*shown.id_aa64mmfr0_el1, 0x1122);
     assert_eq!(*shown.midr_el1, 0x410f_d083);
     assert_eq!(*shown.mpidr_el1, 0x8000_0001);
     assert_eq!(*shown.ctr_el0, 0x8444_c004);
@@ -76,7 +76,7 @@ fn an_absent_feature_that_is_less_than_zero_stays_absent() {
     *raw.id_aa64mmfr0_el1 = 0xff00_1124;
     let shown = present(&raw, 0);
     assert_eq!(*shown.id_aa64pfr0_el1, 0x00ff_0012);
-    assert_eq!(*shown.id_aa64mmfr0_el1, 0xff00_0122);
+    assert_eq!(*shown.id_aa64mmfr0_el1, 0xff00_1122);
 }
 
 #[test]
