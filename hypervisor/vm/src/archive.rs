@@ -99,11 +99,7 @@ impl<'a> Archive<'a> {
         if bytes.is_empty() {
             return Err(ArchiveError::Empty);
         }
-        let mut entries = Entries {
-            bytes,
-            offset: 0,
-            between_archives: true,
-        };
+        let mut entries = Entries { bytes, offset: 0, between_archives: true };
         if entries.skip_padding() == bytes.len() {
             // All zeros: memory that nothing was loaded to.
             let found = magic::identify(bytes);
@@ -115,11 +111,7 @@ impl<'a> Archive<'a> {
 
     /// The regular files, in the archive's order.
     pub fn files(&self) -> impl Iterator<Item = File<'a>> + use<'a> {
-        let mut entries = Entries {
-            bytes: self.bytes,
-            offset: 0,
-            between_archives: true,
-        };
+        let mut entries = Entries { bytes: self.bytes, offset: 0, between_archives: true };
         // `open` has seen every entry: there is no error left to meet.
         core::iter::from_fn(move || entries.next_entry().ok().flatten()).flatten()
     }
@@ -129,10 +121,7 @@ impl<'a> Archive<'a> {
         let wanted = name.trim_start_matches("./");
         match self.files().filter(|file| file.name == wanted).last() {
             Some(file) => Ok(file.data),
-            None => Err(ArchiveError::NoSuchFile {
-                name: quoted(name),
-                there_are: self.list(),
-            }),
+            None => Err(ArchiveError::NoSuchFile { name: quoted(name), there_are: self.list() }),
         }
     }
 
@@ -171,14 +160,9 @@ impl<'a> Entries<'a> {
         let rest = self.bytes.get(offset..).unwrap_or_default();
         let known = rest.len().min(MAGIC.len());
         if !rest.starts_with(MAGIC_CRC) && rest[..known] != MAGIC[..known] {
-            return Err(ArchiveError::BadMagic {
-                offset,
-                found: magic::identify(rest),
-            });
+            return Err(ArchiveError::BadMagic { offset, found: magic::identify(rest) });
         }
-        let cut_short = ArchiveError::CutShort {
-            offset: self.bytes.len(),
-        };
+        let cut_short = ArchiveError::CutShort { offset: self.bytes.len() };
         let Some(header) = rest.get(..HEADER_LEN) else {
             return Err(cut_short);
         };
@@ -207,10 +191,7 @@ impl<'a> Entries<'a> {
         self.offset = end.next_multiple_of(4);
         self.between_archives = name == TRAILER;
         let is_file = mode & MODE_TYPE == MODE_REGULAR && !self.between_archives;
-        Ok(Some(is_file.then(|| File {
-            name: name.trim_start_matches("./"),
-            data,
-        })))
+        Ok(Some(is_file.then(|| File { name: name.trim_start_matches("./"), data })))
     }
 
     fn skip_padding(&mut self) -> usize {

@@ -1,7 +1,7 @@
 //! What a person says about the guests: which image, how much memory, how many vCPUs.
 //!
 //! It travels as `stasis.dtb` in the boot archive: a device tree whose root is compatible with
-//! `stasis,config-1` and has a child `guest@<n>` for each guest. The host tool writes it ([`compile`]) and the
+//! `stasis,config-1` and has a child `guest@<n>` for each guest, whose properties stand in `blob.rs`. The host tool writes it ([`compile`]) and the
 //! hypervisor reads it ([`parse`]) by one definition, and under the same rules ([`check`]).
 
 mod blob;
@@ -160,15 +160,8 @@ pub fn check(guests: &[GuestConfig]) -> Result<(), ConfigError> {
     }
     for (index, guest) in guests.iter().enumerate() {
         let twin = guests[..index].iter().any(|other| other.name == guest.name);
-        let checked = check_guest(guest).and(if twin {
-            Err(Problem::Duplicate)
-        } else {
-            Ok(())
-        });
-        checked.map_err(|problem| ConfigError::Guest {
-            guest: quoted(&guest.name),
-            problem,
-        })?;
+        let checked = check_guest(guest).and(if twin { Err(Problem::Duplicate) } else { Ok(()) });
+        checked.map_err(|problem| ConfigError::Guest { guest: quoted(&guest.name), problem })?;
     }
     Ok(())
 }
@@ -221,14 +214,8 @@ fn check_file(what: &'static str, name: &str) -> Result<(), Problem> {
 /// All the names that a [`check`]ed configuration needs the archive to have.
 pub fn files(guests: &[GuestConfig]) -> Vec<&str> {
     let mut files: Vec<&str> = Vec::new();
-    for name in guests
-        .iter()
-        .flat_map(|guest| [Some(&guest.image), guest.initrd.as_ref()])
-    {
-        if let Some(name) = name
-            .map(String::as_str)
-            .filter(|name| !files.contains(name))
-        {
+    for name in guests.iter().flat_map(|guest| [Some(&guest.image), guest.initrd.as_ref()]) {
+        if let Some(name) = name.map(String::as_str).filter(|name| !files.contains(name)) {
             files.push(name);
         }
     }

@@ -97,11 +97,7 @@ impl Default for Console {
 impl Console {
     /// A console that shows nothing yet: [`Self::prompt`] opens it.
     pub fn new() -> Self {
-        Self {
-            editor: Editor::new(),
-            mux: Mux::new(),
-            screen: Screen::Command,
-        }
+        Self { editor: Editor::new(), mux: Mux::new(), screen: Screen::Command }
     }
 
     /// Shows the prompt.
@@ -149,10 +145,7 @@ impl Console {
     /// Attaches the terminal to a guest, as part of a command: [`Self::answer`] then shows what it has sent meanwhile.
     pub fn attach(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) {
         self.mux.attach(guest, name);
-        say(
-            terminal,
-            format_args!("attached to \"{name}\"; Ctrl-] detaches\n"),
-        );
+        say(terminal, format_args!("attached to \"{name}\"; Ctrl-] detaches\n"));
     }
 
     /// The guest that the terminal is attached to.
@@ -198,10 +191,7 @@ impl Console {
             Screen::Command => say(terminal, format_args!("[{what}]\n")),
             Screen::Guest => say(terminal, format_args!("\n[{what}]\n")),
             Screen::Prompt => {
-                say(
-                    terminal,
-                    format_args!("\n[{what}]\n{PROMPT}{}", self.editor.typed()),
-                );
+                say(terminal, format_args!("\n[{what}]\n{PROMPT}{}", self.editor.typed()));
             }
         }
     }

@@ -72,32 +72,16 @@ pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
     root.add_child(cpus(machine.vcpus));
 
     let mut psci = node("psci");
-    put(
-        &mut psci,
-        "compatible",
-        list(&["arm,psci-1.0", "arm,psci-0.2"]),
-    );
+    put(&mut psci, "compatible", list(&["arm,psci-1.0", "arm,psci-0.2"]));
     put(&mut psci, "method", "hvc");
     root.add_child(psci);
 
     root.add_child(gic());
     root.add_child(timer(machine.vcpus));
     root.add_child(clock());
-    root.add_child(primecell(
-        &uart,
-        "arm,pl011",
-        UART_BASE,
-        UART_SPI,
-        &["uartclk", "apb_pclk"],
-    ));
+    root.add_child(primecell(&uart, "arm,pl011", UART_BASE, UART_SPI, &["uartclk", "apb_pclk"]));
     let rtc = format!("pl031@{RTC_BASE:x}");
-    root.add_child(primecell(
-        &rtc,
-        "arm,pl031",
-        RTC_BASE,
-        RTC_SPI,
-        &["apb_pclk"],
-    ));
+    root.add_child(primecell(&rtc, "arm,pl031", RTC_BASE, RTC_SPI, &["apb_pclk"]));
     for slot in 0..machine.virtio_slots {
         root.add_child(virtio(slot));
     }
@@ -136,11 +120,7 @@ fn cpus(vcpus: u8) -> DeviceTreeNode {
 fn gic() -> DeviceTreeNode {
     let mut gic = node(&format!("intc@{GICD_BASE:x}"));
     put(&mut gic, "compatible", "arm,cortex-a15-gic");
-    put(
-        &mut gic,
-        "reg",
-        reg(&[(GICD_BASE, GICD_SIZE), (GICC_BASE, GICC_SIZE)]),
-    );
+    put(&mut gic, "reg", reg(&[(GICD_BASE, GICD_SIZE), (GICC_BASE, GICC_SIZE)]));
     put(&mut gic, "interrupt-controller", EMPTY);
     put(&mut gic, "#interrupt-cells", 3u32);
     put(&mut gic, "#address-cells", 0u32);
@@ -151,16 +131,10 @@ fn gic() -> DeviceTreeNode {
 fn timer(vcpus: u8) -> DeviceTreeNode {
     let cpus = (1 << u32::from(vcpus.min(MAX_VCPUS))) - 1;
     let flags = LEVEL_HIGH | cpus << PPI_CPUS_SHIFT;
-    let interrupts: Vec<u32> = TIMER_PPIS
-        .iter()
-        .flat_map(|&number| [GIC_PPI, number, flags])
-        .collect();
+    let interrupts: Vec<u32> =
+        TIMER_PPIS.iter().flat_map(|&number| [GIC_PPI, number, flags]).collect();
     let mut timer = node("timer");
-    put(
-        &mut timer,
-        "compatible",
-        list(&["arm,armv8-timer", "arm,armv7-timer"]),
-    );
+    put(&mut timer, "compatible", list(&["arm,armv8-timer", "arm,armv7-timer"]));
     put(&mut timer, "interrupts", interrupts);
     put(&mut timer, "always-on", EMPTY);
     timer
@@ -184,18 +158,10 @@ fn primecell(
     clock_names: &[&str],
 ) -> DeviceTreeNode {
     let mut cell = node(name);
-    put(
-        &mut cell,
-        "compatible",
-        list(&[compatible, "arm,primecell"]),
-    );
+    put(&mut cell, "compatible", list(&[compatible, "arm,primecell"]));
     put(&mut cell, "reg", reg(&[(base, PRIMECELL_SIZE)]));
     put(&mut cell, "interrupts", [GIC_SPI, spi, LEVEL_HIGH]);
-    put(
-        &mut cell,
-        "clocks",
-        alloc::vec![PHANDLE_CLOCK; clock_names.len()],
-    );
+    put(&mut cell, "clocks", alloc::vec![PHANDLE_CLOCK; clock_names.len()]);
     put(&mut cell, "clock-names", list(clock_names));
     cell
 }
@@ -205,11 +171,7 @@ fn virtio(slot: u32) -> DeviceTreeNode {
     let mut device = node(&format!("virtio_mmio@{base:x}"));
     put(&mut device, "compatible", "virtio,mmio");
     put(&mut device, "reg", reg(&[(base, VIRTIO_STRIDE)]));
-    put(
-        &mut device,
-        "interrupts",
-        [GIC_SPI, VIRTIO_SPI + slot, EDGE_RISING],
-    );
+    put(&mut device, "interrupts", [GIC_SPI, VIRTIO_SPI + slot, EDGE_RISING]);
     put(&mut device, "dma-coherent", EMPTY);
     device
 }

@@ -59,7 +59,10 @@ pub enum ImageError {
     /// No bytes at all.
     #[error("{0} is empty")]
     Empty(&'static str),
-    /// It does not look like anything that can be loaded.
+    /// It is in a format that cannot be loaded.
+    #[error("it is {0}; an arm64 Image, an ELF file or raw code is needed, not compressed")]
+    Foreign(&'static str),
+    /// It does not look like anything.
     #[error(
         "it is no arm64 Image and no ELF file: it begins with {0} (say kind = \"raw\" if it is bare code)"
     )]
@@ -173,14 +176,7 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
     ram[range.clone()].copy_from_slice(&dtb);
     let dtb = addresses(range);
     let entry = RAM_BASE + entry as u64;
-    Ok(Boot {
-        kind,
-        entry,
-        x0: dtb.start,
-        image: addresses(image),
-        initrd,
-        dtb,
-    })
+    Ok(Boot { kind, entry, x0: dtb.start, image: addresses(image), initrd, dtb })
 }
 
 fn addresses(offsets: Range<usize>) -> Range<u64> {
@@ -203,15 +199,17 @@ fn kind_of(parts: &Parts<'_>) -> Result<Kind, ImageError> {
     };
     match (kind, looks_like) {
         (None, Some(kind)) => Ok(kind),
-        (None, None) => Err(ImageError::Unknown(found)),
+        (None, None) => Err(match found {
+            Found::Known(name) => ImageError::Foreign(name),
+            Found::Unknown(..) => ImageError::Unknown(found),
+        }),
         // An Image is bare code too: its header begins with a branch.
         (Some(Kind::Raw), Some(Kind::Linux)) => Ok(Kind::Raw),
         (Some(Kind::Raw), None) if matches!(found, Found::Unknown(..)) => Ok(Kind::Raw),
         (Some(kind), Some(other)) if kind == other => Ok(kind),
-        (Some(kind), Some(Kind::Linux)) => Err(ImageError::OtherKind {
-            kind,
-            found: Found::Known("an arm64 Image"),
-        }),
+        (Some(kind), Some(Kind::Linux)) => {
+            Err(ImageError::OtherKind { kind, found: Found::Known("an arm64 Image") })
+        }
         (Some(kind), _) => Err(ImageError::OtherKind { kind, found }),
     }
 }
@@ -219,10 +217,7 @@ fn kind_of(parts: &Parts<'_>) -> Result<Kind, ImageError> {
 fn load_raw(ram: &mut [u8], image: &[u8]) -> Result<Loaded, ImageError> {
     let range = in_ram(ram.len(), RAW_OFFSET as u64, image.len() as u64)?;
     ram[range.clone()].copy_from_slice(image);
-    Ok(Loaded {
-        entry: range.start,
-        image: range,
-    })
+    Ok(Loaded { entry: range.start, image: range })
 }
 
 /// The range of an image that goes to `offset`, if the RAM is large enough.
@@ -230,11 +225,7 @@ fn in_ram(ram_size: usize, offset: u64, size: u64) -> Result<Range<usize>, Image
     let needed = offset.saturating_add(size);
     if needed > ram_size as u64 {
         let available = ram_size as u64;
-        return Err(ImageError::DoesNotFit {
-            what: "the image",
-            needed,
-            available,
-        });
+        return Err(ImageError::DoesNotFit { what: "the image", needed, available });
     }
     // Both are at most `ram_size`, and so are within a usize.
     Ok(offset as usize..needed as usize)

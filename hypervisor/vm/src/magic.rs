@@ -18,10 +18,7 @@ impl fmt::Display for Found {
             Found::Unknown(_, 0) => out.write_str("nothing"),
             Found::Unknown(bytes, count) => {
                 out.write_str("bytes")?;
-                bytes
-                    .iter()
-                    .take(*count)
-                    .try_for_each(|byte| write!(out, " {byte:02x}"))
+                bytes.iter().take(*count).try_for_each(|byte| write!(out, " {byte:02x}"))
             }
         }
     }

@@ -32,9 +32,7 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn error(bytes: &[u8]) -> String {
-    Archive::open(bytes)
-        .expect_err("a damaged archive")
-        .to_string()
+    Archive::open(bytes).expect_err("a damaged archive").to_string()
 }
 
 #[test]
@@ -69,10 +67,7 @@ fn the_last_of_several_files_of_a_name_counts_also_in_a_second_archive() {
 
 #[test]
 fn no_archive_is_told_from_a_foreign_one() {
-    assert_eq!(
-        error(b""),
-        "no archive: the boot loader handed over no initrd"
-    );
+    assert_eq!(error(b""), "no archive: the boot loader handed over no initrd");
     assert_eq!(
         error(b"\x1f\x8b\x08more"),
         "the archive is no cpio of format newc: found gzip data at offset 0x0"
@@ -99,10 +94,7 @@ fn a_cut_archive_names_the_file_that_was_cut() {
     let message =
         format!("the archive is cut short: it ends at offset {second:#x} without a trailer");
     assert_eq!(error(&bytes[..second]), message);
-    assert!(matches!(
-        Archive::open(&bytes[..second + 3]),
-        Err(ArchiveError::CutShort { .. })
-    ));
+    assert!(matches!(Archive::open(&bytes[..second + 3]), Err(ArchiveError::CutShort { .. })));
 }
 
 #[test]
@@ -126,17 +118,11 @@ fn damage_is_named_with_its_place() {
 
     let mut bytes = good.clone();
     bytes[second + FILE_SIZE.start] = b'+';
-    assert_eq!(
-        Archive::open(&bytes).unwrap_err(),
-        ArchiveError::BadHeader { offset: second }
-    );
+    assert_eq!(Archive::open(&bytes).unwrap_err(), ArchiveError::BadHeader { offset: second });
 
     let mut bytes = good.clone();
     bytes[second + HEADER_LEN] = 0xff;
-    assert_eq!(
-        Archive::open(&bytes).unwrap_err(),
-        ArchiveError::BadName { offset: second }
-    );
+    assert_eq!(Archive::open(&bytes).unwrap_err(), ArchiveError::BadName { offset: second });
 }
 
 #[test]
@@ -148,11 +134,7 @@ fn a_missing_file_is_answered_with_those_that_are_there() {
         "the archive has no file \"vmlinux\"; it has \"vmlinuz\", \"evil\\u{1b}[2J\""
     );
     let empty = entry(TRAILER, 0, b"");
-    let message = Archive::open(&empty)
-        .unwrap()
-        .file("x")
-        .unwrap_err()
-        .to_string();
+    let message = Archive::open(&empty).unwrap().file("x").unwrap_err().to_string();
     assert_eq!(message, "the archive has no file \"x\"; it has none");
 }
 
@@ -160,15 +142,9 @@ fn a_missing_file_is_answered_with_those_that_are_there() {
 fn a_size_of_four_gigabytes_does_not_overflow() {
     let mut bytes = archive(&[("one", b"1")]);
     bytes[FILE_SIZE].copy_from_slice(b"ffffffff");
-    assert!(matches!(
-        Archive::open(&bytes),
-        Err(ArchiveError::FileCutShort { .. })
-    ));
+    assert!(matches!(Archive::open(&bytes), Err(ArchiveError::FileCutShort { .. })));
     bytes[NAME_SIZE].copy_from_slice(b"ffffffff");
-    assert!(matches!(
-        Archive::open(&bytes),
-        Err(ArchiveError::CutShort { .. })
-    ));
+    assert!(matches!(Archive::open(&bytes), Err(ArchiveError::CutShort { .. })));
 }
 
 proptest! {

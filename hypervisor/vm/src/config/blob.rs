@@ -10,7 +10,10 @@ use dtoolkit::{FdtStringListIterator, FromPropertyValue, Node, Property, ToPrope
 use super::{COMPATIBLE, ConfigError, GuestConfig, Kind, Problem, check};
 use crate::text::quoted;
 
-const NAME: &str = "name";
+/// Not `name`, which the device tree specification has for the node's own (section 2.3.11).
+const NAME: &str = "guest-name";
+/// The node's number, which its unit address repeats.
+const REG: &str = "reg";
 const IMAGE: &str = "image";
 const KIND: &str = "kind";
 const INITRD: &str = "initrd";
@@ -19,17 +22,8 @@ const MEMORY_SIZE: &str = "memory-size";
 const VCPUS: &str = "vcpus";
 const CORE: &str = "core";
 const AUTOSTART: &str = "autostart";
-const PROPERTIES: [&str; 9] = [
-    NAME,
-    IMAGE,
-    KIND,
-    INITRD,
-    BOOTARGS,
-    MEMORY_SIZE,
-    VCPUS,
-    CORE,
-    AUTOSTART,
-];
+const PROPERTIES: [&str; 10] =
+    [NAME, REG, IMAGE, KIND, INITRD, BOOTARGS, MEMORY_SIZE, VCPUS, CORE, AUTOSTART];
 
 /// Reads a configuration and checks it.
 pub fn parse(dtb: &[u8]) -> Result<Vec<GuestConfig>, ConfigError> {
@@ -58,9 +52,7 @@ pub fn parse(dtb: &[u8]) -> Result<Vec<GuestConfig>, ConfigError> {
 }
 
 fn parse_guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
-    let stranger = node
-        .properties()
-        .find(|property| !PROPERTIES.contains(&property.name()));
+    let stranger = node.properties().find(|property| !PROPERTIES.contains(&property.name()));
     if let Some(stranger) = stranger {
         return Err(Problem::Unknown(stranger.name().to_string()));
     }
@@ -90,10 +82,7 @@ fn value<'a, T: FromPropertyValue<'a>>(
     expected: &'static str,
 ) -> Result<Option<T>, Problem> {
     match node.property(property) {
-        Some(found) => found
-            .value_as()
-            .map(Some)
-            .map_err(|_| Problem::Type { property, expected }),
+        Some(found) => found.value_as().map(Some).map_err(|_| Problem::Type { property, expected }),
         None => Ok(None),
     }
 }
@@ -103,8 +92,11 @@ pub fn compile(guests: &[GuestConfig]) -> Result<Vec<u8>, ConfigError> {
     check(guests)?;
     let mut tree = DeviceTree::new();
     put(&mut tree.root, "compatible", COMPATIBLE);
-    for (number, guest) in guests.iter().enumerate() {
+    put(&mut tree.root, "#address-cells", 1u32);
+    put(&mut tree.root, "#size-cells", 0u32);
+    for (number, guest) in (0u32..).zip(guests) {
         let mut node = DeviceTreeNode::new_unchecked(alloc::format!("guest@{number:x}"));
+        put(&mut node, REG, number);
         put(&mut node, NAME, guest.name.as_str());
         put(&mut node, IMAGE, guest.image.as_str());
         if let Some(kind) = guest.kind {

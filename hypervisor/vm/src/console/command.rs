@@ -211,9 +211,8 @@ impl fmt::Display for Usage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.0)?;
         let spec = TABLE.iter().find(|spec| spec.word == self.0);
-        let mut arguments = spec
-            .into_iter()
-            .flat_map(|spec| spec.required.iter().chain(spec.optional));
+        let mut arguments =
+            spec.into_iter().flat_map(|spec| spec.required.iter().chain(spec.optional));
         arguments.try_for_each(|argument| write!(out, " {argument}"))
     }
 }
@@ -228,10 +227,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
         return Err(CommandError::Missing { argument, usage });
     }
     if let Some(word) = arguments.get(spec.required.len() + spec.optional.len()) {
-        return Err(CommandError::Surplus {
-            word: word.to_string(),
-            usage,
-        });
+        return Err(CommandError::Surplus { word: word.to_string(), usage });
     }
     let command = (spec.build)(&arguments);
     if let Command::Help(Some(topic)) = command {
@@ -241,29 +237,19 @@ pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
 }
 
 fn find(word: &str) -> Result<&'static Spec, CommandError> {
-    TABLE
-        .iter()
-        .find(|spec| spec.word == word)
-        .ok_or_else(|| CommandError::Unknown {
-            word: word.to_string(),
-            suggestion: suggest(word, TABLE.iter().map(|spec| spec.word)),
-        })
+    TABLE.iter().find(|spec| spec.word == word).ok_or_else(|| CommandError::Unknown {
+        word: word.to_string(),
+        suggestion: suggest(word, TABLE.iter().map(|spec| spec.word)),
+    })
 }
 
 /// Writes the help: of all commands, or of the one that `topic` names.
 pub fn write_help(out: &mut impl fmt::Write, topic: Option<&str>) -> fmt::Result {
     if let Some(spec) = TABLE.iter().find(|spec| Some(spec.word) == topic) {
         writeln!(out, "{}: {}", Usage(spec.word), spec.summary)?;
-        return if spec.details.is_empty() {
-            Ok(())
-        } else {
-            writeln!(out, "{}", spec.details)
-        };
+        return if spec.details.is_empty() { Ok(()) } else { writeln!(out, "{}", spec.details) };
     }
-    let usages: Vec<String> = TABLE
-        .iter()
-        .map(|spec| Usage(spec.word).to_string())
-        .collect();
+    let usages: Vec<String> = TABLE.iter().map(|spec| Usage(spec.word).to_string()).collect();
     let width = usages.iter().map(String::len).max().unwrap_or(0);
     for (usage, spec) in usages.iter().zip(&TABLE) {
         writeln!(out, "  {usage:width$}  {}", spec.summary)?;
@@ -276,17 +262,12 @@ pub fn find_guest(guests: &[GuestRow<'_>], word: &str) -> Result<usize, CommandE
     let number = word.parse().ok();
     let named = |guest: &GuestRow<'_>| guest.name == word || number == Some(guest.number);
     guests.iter().position(named).ok_or_else(|| {
-        let names: Vec<String> = guests
-            .iter()
-            .map(|guest| alloc::format!("{} {}", guest.number, guest.name))
-            .collect();
+        let names: Vec<String> =
+            guests.iter().map(|guest| alloc::format!("{} {}", guest.number, guest.name)).collect();
         let there_are = match names.is_empty() {
             true => "there is none".to_string(),
             false => alloc::format!("there are: {}", names.join(", ")),
         };
-        CommandError::NoSuchGuest {
-            guest: word.to_string(),
-            there_are,
-        }
+        CommandError::NoSuchGuest { guest: word.to_string(), there_are }
     })
 }

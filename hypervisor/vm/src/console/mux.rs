@@ -21,9 +21,7 @@ impl Mux {
 
     /// The attached guest and its name.
     pub fn attached(&self) -> Option<(usize, &str)> {
-        self.attached
-            .as_ref()
-            .map(|(guest, name)| (*guest, name.as_str()))
+        self.attached.as_ref().map(|(guest, name)| (*guest, name.as_str()))
     }
 
     /// Attaches a guest.
@@ -50,10 +48,7 @@ impl Mux {
             return;
         };
         if ring.lost() > 0 {
-            say(
-                terminal,
-                format_args!("[{} bytes before this are lost]\n", ring.lost()),
-            );
+            say(terminal, format_args!("[{} bytes before this are lost]\n", ring.lost()));
         }
         ring.drain(terminal);
     }

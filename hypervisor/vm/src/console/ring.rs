@@ -24,9 +24,7 @@ impl Ring {
         let surplus = (self.bytes.len() + kept.len()).saturating_sub(CAPACITY);
         self.bytes.drain(..surplus);
         self.bytes.extend(kept);
-        self.lost = self
-            .lost
-            .saturating_add((bytes.len() - kept.len() + surplus) as u64);
+        self.lost = self.lost.saturating_add((bytes.len() - kept.len() + surplus) as u64);
     }
 
     /// Sends what is kept, and forgets it. Returns how many bytes before it were lost.

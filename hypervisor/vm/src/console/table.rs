@@ -75,12 +75,7 @@ pub fn write_store(out: &mut impl Write, checkpoints: &[StoreRow<'_>]) -> fmt::R
             checkpoint.number.to_string(),
             checkpoint.name.to_string(),
             Size(checkpoint.size).to_string(),
-            or_dash(
-                checkpoint
-                    .pages
-                    .map(|pages| pages.to_string())
-                    .unwrap_or_default(),
-            ),
+            or_dash(checkpoint.pages.map(|pages| pages.to_string()).unwrap_or_default()),
             When(checkpoint.when).to_string(),
         ]
     });
@@ -95,11 +90,7 @@ pub fn write_store(out: &mut impl Write, checkpoints: &[StoreRow<'_>]) -> fmt::R
 }
 
 fn or_dash(text: String) -> String {
-    if text.is_empty() {
-        "-".to_string()
-    } else {
-        text
-    }
+    if text.is_empty() { "-".to_string() } else { text }
 }
 
 struct Column {
@@ -109,10 +100,7 @@ struct Column {
 
 impl Column {
     const fn text(title: &'static str) -> Self {
-        Self {
-            title,
-            right: false,
-        }
+        Self { title, right: false }
     }
 
     const fn number(title: &'static str) -> Self {
@@ -176,10 +164,7 @@ impl fmt::Display for When {
         let (days, seconds) = (self.0 / 86_400, self.0 % 86_400);
         let (year, month, day) = date(days);
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        write!(
-            out,
-            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
-        )
+        write!(out, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
     }
 }
 

@@ -16,10 +16,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let mut bench = Self {
-            console: Console::new(),
-            terminal: Vec::new(),
-        };
+        let mut bench = Self { console: Console::new(), terminal: Vec::new() };
         bench.console.prompt(&mut bench.terminal);
         bench
     }
@@ -33,8 +30,7 @@ impl Bench {
                 if let Some(name) = line.strip_prefix("attach ") {
                     self.console.attach(1, name, &mut self.terminal);
                 }
-                self.console
-                    .answer(Ok::<(), CommandError>(()), &mut self.terminal);
+                self.console.answer(Ok::<(), CommandError>(()), &mut self.terminal);
             }
             if input != Input::Nothing {
                 inputs.push(input);
@@ -118,11 +114,7 @@ fn a_line_with_a_foreign_character_is_refused_whole() {
     assert!(bench.lines("pause gäst\r".as_bytes()).is_empty());
     let message = "error: the line has a character that is not ASCII (byte 0xc3)\r\nstasis> ";
     assert!(bench.shown().ends_with(message));
-    assert_eq!(
-        bench.lines("ä\x15store\r".as_bytes()),
-        ["store"],
-        "Ctrl-U starts again"
-    );
+    assert_eq!(bench.lines("ä\x15store\r".as_bytes()), ["store"], "Ctrl-U starts again");
 }
 
 #[test]
@@ -130,42 +122,23 @@ fn the_arrows_recall_earlier_lines() {
     let mut bench = Bench::new();
     bench.lines(b"one\rtwo\rtwo\r");
     assert_eq!(bench.lines(b"\x1b[A\r"), ["two"]);
-    assert_eq!(
-        bench.lines(b"\x1bOA\x1bOA\r"),
-        ["one"],
-        "a repeated line is remembered once"
-    );
+    assert_eq!(bench.lines(b"\x1bOA\x1bOA\r"), ["one"], "a repeated line is remembered once");
     bench.lines(b"two\r");
     let draft = b"dra\x1b[A\x1b[A\x1b[B\x1b[B\x1b[Bft\r";
-    assert_eq!(
-        bench.lines(draft),
-        ["draft"],
-        "the new line is still there, below the history"
-    );
+    assert_eq!(bench.lines(draft), ["draft"], "the new line is still there, below the history");
     let mut many = Bench::new();
     for number in 0..40 {
         many.lines(format!("line{number}\r").as_bytes());
     }
     let up = b"\x1b[A".repeat(100);
-    assert_eq!(
-        many.lines(&[&up[..], b"\r"].concat()),
-        ["line24"],
-        "the oldest of sixteen"
-    );
+    assert_eq!(many.lines(&[&up[..], b"\r"].concat()), ["line24"], "the oldest of sixteen");
 }
 
 #[test]
 fn other_keys_are_ignored_whole() {
     let mut bench = Bench::new();
-    assert_eq!(
-        bench.lines(b"sto\x1b[C\x1b[1;5D\x1b[3~\x1b[15~\x1bOPre\r"),
-        ["store"]
-    );
-    assert_eq!(
-        bench.lines(b"sto\x1b[\rx\r"),
-        ["sto", "x"],
-        "a line's end ends a sequence too"
-    );
+    assert_eq!(bench.lines(b"sto\x1b[C\x1b[1;5D\x1b[3~\x1b[15~\x1bOPre\r"), ["store"]);
+    assert_eq!(bench.lines(b"sto\x1b[\rx\r"), ["sto", "x"], "a line's end ends a sequence too");
     assert_eq!(bench.lines(b"\0sto\tre\x1d\r"), ["store"]);
 }
 
@@ -177,20 +150,8 @@ fn each_command_is_understood() {
         ("guests", Command::Guests),
         ("pause linux", Command::Pause("linux")),
         ("unpause 1", Command::Unpause("1")),
-        (
-            "checkpoint linux",
-            Command::Checkpoint {
-                guest: "linux",
-                name: None,
-            },
-        ),
-        (
-            "  checkpoint\t1 before ",
-            Command::Checkpoint {
-                guest: "1",
-                name: Some("before"),
-            },
-        ),
+        ("checkpoint linux", Command::Checkpoint { guest: "linux", name: None }),
+        ("  checkpoint\t1 before ", Command::Checkpoint { guest: "1", name: Some("before") }),
         ("resume 3", Command::Resume("3")),
         ("delete before", Command::Delete("before")),
         ("attach linux", Command::Attach("linux")),
@@ -212,27 +173,12 @@ fn mistyped_input_gets_an_answer() {
             "no command \"chekpoint\"; did you mean \"checkpoint\"? (\"help\" lists them)",
         ),
         ("reboot", "no command \"reboot\" (\"help\" lists them)"),
-        (
-            "help puase",
-            "no command \"puase\"; did you mean \"pause\"? (\"help\" lists them)",
-        ),
+        ("help puase", "no command \"puase\"; did you mean \"pause\"? (\"help\" lists them)"),
         ("pause", "<guest> is missing; usage: pause <guest>"),
-        (
-            "checkpoint",
-            "<guest> is missing; usage: checkpoint <guest> [name]",
-        ),
-        (
-            "resume",
-            "<number|name> is missing; usage: resume <number|name>",
-        ),
-        (
-            "guests all",
-            "\"all\" is one argument too many; usage: guests",
-        ),
-        (
-            "checkpoint 1 a b c",
-            "\"b\" is one argument too many; usage: checkpoint <guest> [name]",
-        ),
+        ("checkpoint", "<guest> is missing; usage: checkpoint <guest> [name]"),
+        ("resume", "<number|name> is missing; usage: resume <number|name>"),
+        ("guests all", "\"all\" is one argument too many; usage: guests"),
+        ("checkpoint 1 a b c", "\"b\" is one argument too many; usage: checkpoint <guest> [name]"),
         ("\x1b[2J", "no command \"\\u{1b}[2J\" (\"help\" lists them)"),
     ];
     for (line, message) in cases {
@@ -266,14 +212,7 @@ const GUESTS: [GuestRow<'_>; 2] = [
         memory: 256 << 20,
         cores: &[1, 2],
     },
-    GuestRow {
-        number: 12,
-        name: "counter",
-        state: "off",
-        vcpus: 1,
-        memory: 16 << 20,
-        cores: &[],
-    },
+    GuestRow { number: 12, name: "counter", state: "off", vcpus: 1, memory: 16 << 20, cores: &[] },
 ];
 
 #[test]
@@ -284,10 +223,7 @@ fn a_guest_is_found_by_name_and_number() {
         find_guest(&GUESTS, "2").unwrap_err().to_string(),
         "no guest \"2\"; there are: 1 linux, 12 counter"
     );
-    assert_eq!(
-        find_guest(&[], "2").unwrap_err().to_string(),
-        "no guest \"2\"; there is none"
-    );
+    assert_eq!(find_guest(&[], "2").unwrap_err().to_string(), "no guest \"2\"; there is none");
 }
 
 #[test]
@@ -307,13 +243,7 @@ fn the_guests_are_listed_in_columns() {
 
 #[test]
 fn the_checkpoints_are_listed_with_size_and_time() {
-    let row = |number, size, pages, when| StoreRow {
-        number,
-        name: "linux",
-        size,
-        pages,
-        when,
-    };
+    let row = |number, size, pages, when| StoreRow { number, name: "linux", size, pages, when };
     let rows = [
         row(1, 999, None, 0),
         row(2, 1536, Some(5120), 951_782_399),
@@ -351,11 +281,7 @@ fn a_detached_guest_is_kept_and_shown_at_the_next_attach() {
     );
     bench.output(1, b"\xff raw\n");
     bench.output(2, b"hidden");
-    assert_eq!(
-        core::mem::take(&mut bench.terminal),
-        b"\xff raw\n",
-        "byte for byte"
-    );
+    assert_eq!(core::mem::take(&mut bench.terminal), b"\xff raw\n", "byte for byte");
     bench.type_in(b"\x1d");
     assert_eq!(bench.shown(), "\r\n[detached from \"linux\"]\r\nstasis> ");
     bench.type_in(b"attach linux\r");
@@ -380,19 +306,13 @@ fn the_last_16_kib_are_kept_and_the_loss_is_told() {
     }
     bench.type_in(b"attach linux\r");
     let shown = bench.shown();
-    let (_, kept) = shown
-        .split_once("[1024 bytes before this are lost]\r\n")
-        .unwrap();
+    let (_, kept) = shown.split_once("[1024 bytes before this are lost]\r\n").unwrap();
     assert_eq!(kept.len(), 16 << 10);
     assert!(kept.ends_with("0123456789abcdef\n"));
     bench.type_in(b"\x1d");
     bench.output(1, &[b'x'; 20_000]);
     bench.type_in(b"attach linux\r");
-    assert!(
-        bench
-            .shown()
-            .contains("[3616 bytes before this are lost]\r\nxxx")
-    );
+    assert!(bench.shown().contains("[3616 bytes before this are lost]\r\nxxx"));
 }
 
 #[test]
@@ -400,17 +320,10 @@ fn a_halted_guest_is_told_and_detached() {
     let mut bench = Bench::new();
     bench.type_in(b"attach linux\r");
     bench.shown();
-    bench
-        .console
-        .halted(2, "other", "crashed", &mut bench.terminal);
+    bench.console.halted(2, "other", "crashed", &mut bench.terminal);
     assert_eq!(bench.shown(), "\r\n[guest \"other\": crashed]\r\n");
-    bench
-        .console
-        .halted(1, "linux", "powered off", &mut bench.terminal);
-    assert_eq!(
-        bench.shown(),
-        "\r\n[guest \"linux\": powered off]\r\nstasis> "
-    );
+    bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
+    assert_eq!(bench.shown(), "\r\n[guest \"linux\": powered off]\r\nstasis> ");
     assert_eq!(bench.console.attached(), None);
     assert_eq!(bench.lines(b"store\r"), ["store"]);
 }
@@ -420,13 +333,8 @@ fn a_notice_leaves_what_is_being_typed() {
     let mut bench = Bench::new();
     bench.type_in(b"sto");
     bench.shown();
-    bench
-        .console
-        .halted(1, "linux", "powered off", &mut bench.terminal);
-    assert_eq!(
-        bench.shown(),
-        "\r\n[guest \"linux\": powered off]\r\nstasis> sto"
-    );
+    bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
+    assert_eq!(bench.shown(), "\r\n[guest \"linux\": powered off]\r\nstasis> sto");
     assert_eq!(bench.lines(b"re\r"), ["store"]);
 }
 
@@ -438,16 +346,9 @@ fn a_guest_that_halts_while_it_is_being_attached_leaves_the_prompt() {
     }
     bench.console.attach(1, "linux", &mut bench.terminal);
     bench.shown();
-    bench
-        .console
-        .halted(1, "linux", "powered off", &mut bench.terminal);
-    bench
-        .console
-        .answer(Ok::<(), CommandError>(()), &mut bench.terminal);
-    assert_eq!(
-        bench.shown(),
-        "[guest \"linux\": powered off]\r\nok\r\nstasis> "
-    );
+    bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
+    bench.console.answer(Ok::<(), CommandError>(()), &mut bench.terminal);
+    assert_eq!(bench.shown(), "[guest \"linux\": powered off]\r\nok\r\nstasis> ");
 }
 
 #[test]

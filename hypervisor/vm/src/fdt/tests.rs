@@ -18,19 +18,11 @@ fn linux() -> Vec<u8> {
 
 fn cells(node: &FdtNode<'_>, property: &str) -> Vec<u32> {
     let property = node.property(property).expect("the property");
-    property
-        .value()
-        .chunks(4)
-        .map(|cell| u32::from_be_bytes(cell.try_into().unwrap()))
-        .collect()
+    property.value().chunks(4).map(|cell| u32::from_be_bytes(cell.try_into().unwrap())).collect()
 }
 
 fn strings<'a>(node: &FdtNode<'a>, property: &str) -> Vec<&'a str> {
-    node.property(property)
-        .unwrap()
-        .value_as::<FdtStringListIterator<'_>>()
-        .unwrap()
-        .collect()
+    node.property(property).unwrap().value_as::<FdtStringListIterator<'_>>().unwrap().collect()
 }
 
 #[test]
@@ -74,20 +66,13 @@ fn memory_and_cpus_are_as_configured() {
 /// What QEMU 10.0.2 dumps for `-M virt,gic-version=2` with one CPU, of each node that is provided here.
 #[test]
 fn nodes_are_as_in_qemu() {
-    let dtb = generate(&Machine {
-        ram_size: 256 << 20,
-        vcpus: 1,
-        ..Machine::default()
-    });
+    let dtb = generate(&Machine { ram_size: 256 << 20, vcpus: 1, ..Machine::default() });
     let fdt = Fdt::new(&dtb).unwrap();
     let root = fdt.root();
     assert_eq!(strings(&root, "compatible"), ["linux,dummy-virt"]);
 
     let timer = fdt.find_node("/timer").unwrap();
-    assert_eq!(
-        strings(&timer, "compatible"),
-        ["arm,armv8-timer", "arm,armv7-timer"]
-    );
+    assert_eq!(strings(&timer, "compatible"), ["arm,armv8-timer", "arm,armv7-timer"]);
     assert_eq!(
         cells(&timer, "interrupts"),
         [1, 13, 0x104, 1, 14, 0x104, 1, 11, 0x104, 1, 10, 0x104]
@@ -105,10 +90,7 @@ fn nodes_are_as_in_qemu() {
 
     let gic = fdt.find_node("/intc@8000000").unwrap();
     assert_eq!(strings(&gic, "compatible"), ["arm,cortex-a15-gic"]);
-    assert_eq!(
-        cells(&gic, "reg"),
-        [0, 0x800_0000, 0, 0x1_0000, 0, 0x801_0000, 0, 0x2000]
-    );
+    assert_eq!(cells(&gic, "reg"), [0, 0x800_0000, 0, 0x1_0000, 0, 0x801_0000, 0, 0x2000]);
     assert_eq!(cells(&gic, "phandle"), cells(&root, "interrupt-parent"));
 
     let clock = fdt.find_node("/apb-pclk").unwrap();
@@ -117,38 +99,17 @@ fn nodes_are_as_in_qemu() {
         cells(&uart, "clocks"),
         [cells(&clock, "phandle"), cells(&clock, "phandle")].concat()
     );
-    assert!(
-        fdt.find_node("/chosen")
-            .unwrap()
-            .property("bootargs")
-            .is_none()
-    );
+    assert!(fdt.find_node("/chosen").unwrap().property("bootargs").is_none());
 }
 
 #[test]
 fn nothing_is_offered_that_is_not_there() {
-    let dtb = generate(&Machine {
-        ram_size: 256 << 20,
-        vcpus: 1,
-        ..Machine::default()
-    });
+    let dtb = generate(&Machine { ram_size: 256 << 20, vcpus: 1, ..Machine::default() });
     let text = Fdt::new(&dtb).unwrap().to_string();
-    for absent in [
-        "virtio",
-        "v2m",
-        "pmu",
-        "pcie",
-        "fw-cfg",
-        "flash",
-        "gpio",
-        "platform-bus",
-    ] {
+    for absent in ["virtio", "v2m", "pmu", "pcie", "fw-cfg", "flash", "gpio", "platform-bus"] {
         assert!(!text.contains(absent), "{absent}");
     }
     let dtb = linux();
-    let slot = Fdt::new(&dtb)
-        .unwrap()
-        .find_node("/virtio_mmio@a000200")
-        .unwrap();
+    let slot = Fdt::new(&dtb).unwrap().find_node("/virtio_mmio@a000200").unwrap();
     assert_eq!(cells(&slot, "interrupts"), [0, 17, 1]);
 }

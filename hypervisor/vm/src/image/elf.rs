@@ -36,10 +36,7 @@ pub(super) fn load(ram: &mut [u8], file: &[u8]) -> Result<Loaded, ImageError> {
         return Err(ImageError::Elf("it has no segment to load"));
     }
     if found > MAX_SEGMENTS {
-        return Err(ImageError::TooManySegments {
-            found,
-            limit: MAX_SEGMENTS,
-        });
+        return Err(ImageError::TooManySegments { found, limit: MAX_SEGMENTS });
     }
     let (mut low, mut high) = (usize::MAX, 0);
     let mut entry = header.e_entry(LittleEndian);
@@ -47,25 +44,16 @@ pub(super) fn load(ram: &mut [u8], file: &[u8]) -> Result<Loaded, ImageError> {
         let range = load_segment(ram, file, segment)?;
         (low, high) = (low.min(range.start), high.max(range.end));
         // A kernel linked at virtual addresses names its entry there too; it starts with the MMU off. So does QEMU.
-        let into = header
-            .e_entry(LittleEndian)
-            .checked_sub(segment.p_vaddr(LittleEndian));
+        let into = header.e_entry(LittleEndian).checked_sub(segment.p_vaddr(LittleEndian));
         if let Some(into) = into.filter(|&into| into < segment.p_memsz(LittleEndian)) {
             entry = segment.p_paddr(LittleEndian) + into;
         }
     }
     let (ram_start, ram_end) = (RAM_BASE, RAM_BASE + ram.len() as u64);
     if !(ram_start..ram_end).contains(&entry) {
-        return Err(ImageError::EntryOutsideRam {
-            entry,
-            ram_start,
-            ram_end,
-        });
+        return Err(ImageError::EntryOutsideRam { entry, ram_start, ram_end });
     }
-    Ok(Loaded {
-        image: low..high,
-        entry: (entry - RAM_BASE) as usize,
-    })
+    Ok(Loaded { image: low..high, entry: (entry - RAM_BASE) as usize })
 }
 
 fn header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, ImageError> {
@@ -76,11 +64,7 @@ fn header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, ImageError> {
     if file[DATA] == elf::ELFDATA2MSB.0 {
         return Err(ImageError::BigEndian);
     }
-    let bits = if file[CLASS] == elf::ELFCLASS64.0 {
-        64
-    } else {
-        32
-    };
+    let bits = if file[CLASS] == elf::ELFCLASS64.0 { 64 } else { 32 };
     let machine = u16::from_le_bytes([file[MACHINE.start], file[MACHINE.start + 1]]);
     if bits != 64 || machine != elf::EM_AARCH64.0 {
         return Err(ImageError::OtherMachine { machine, bits });
@@ -102,18 +86,11 @@ fn load_segment(
         .map_err(|_| ImageError::Elf("a segment lies behind the end of the file"))?;
     let (start, size) = (segment.p_paddr(LittleEndian), segment.p_memsz(LittleEndian));
     if data.len() as u64 > size {
-        return Err(ImageError::Elf(
-            "a segment is larger in the file than in memory",
-        ));
+        return Err(ImageError::Elf("a segment is larger in the file than in memory"));
     }
     let (ram_start, ram_end) = (RAM_BASE, RAM_BASE + ram.len() as u64);
     if start < ram_start || start.checked_add(size).is_none_or(|end| end > ram_end) {
-        return Err(ImageError::SegmentOutsideRam {
-            start,
-            size,
-            ram_start,
-            ram_end,
-        });
+        return Err(ImageError::SegmentOutsideRam { start, size, ram_start, ram_end });
     }
     let start = (start - RAM_BASE) as usize;
     let range = start..start + size as usize;

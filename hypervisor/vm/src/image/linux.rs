@@ -42,8 +42,5 @@ pub(super) fn load(ram: &mut [u8], file: &[u8]) -> Result<Loaded, ImageError> {
     }
     let image = in_ram(ram.len(), offset, size)?;
     ram[image.start..image.start + file.len()].copy_from_slice(file);
-    Ok(Loaded {
-        entry: image.start,
-        image,
-    })
+    Ok(Loaded { entry: image.start, image })
 }

@@ -23,19 +23,12 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(size: usize, image: Range<usize>) -> Self {
-        Self {
-            size,
-            image,
-            initrd: 0..0,
-        }
+        Self { size, image, initrd: 0..0 }
     }
 
     /// QEMU's place for what follows the image: with room above it, for data whose size no header tells.
     fn behind_image(&self) -> usize {
-        (self.size / 2)
-            .min(INITRD_HIGHEST)
-            .max(self.image.end)
-            .next_multiple_of(PAGE)
+        (self.size / 2).min(INITRD_HIGHEST).max(self.image.end).next_multiple_of(PAGE)
     }
 
     /// Finds the place of the initial RAM disk.
@@ -72,9 +65,7 @@ impl Layout {
         len: usize,
         places: &[usize],
     ) -> Result<Range<usize>, ImageError> {
-        let ranges = places
-            .iter()
-            .filter_map(|&start| Some(start..start.checked_add(len)?));
+        let ranges = places.iter().filter_map(|&start| Some(start..start.checked_add(len)?));
         let mut free = ranges.filter(|range| self.is_free(range));
         free.next().ok_or_else(|| ImageError::DoesNotFit {
             what,
@@ -91,11 +82,7 @@ impl Layout {
     }
 
     fn largest_gap(&self) -> usize {
-        let mut taken = [
-            self.image.clone(),
-            self.initrd.clone(),
-            self.size..self.size,
-        ];
+        let mut taken = [self.image.clone(), self.initrd.clone(), self.size..self.size];
         taken.sort_unstable_by_key(|range| range.start);
         let mut end = 0;
         let mut largest = 0;

@@ -11,20 +11,11 @@ use super::*;
 const MIB: usize = 1 << 20;
 
 fn parts(image: &[u8]) -> Parts<'_> {
-    Parts {
-        image,
-        kind: None,
-        initrd: None,
-        cmdline: "quiet",
-        vcpus: 1,
-        virtio_slots: 0,
-    }
+    Parts { image, kind: None, initrd: None, cmdline: "quiet", vcpus: 1, virtio_slots: 0 }
 }
 
 fn error(ram: usize, parts: &Parts<'_>) -> String {
-    load(&mut vec![0; ram], parts)
-        .expect_err("a guest that cannot be loaded")
-        .to_string()
+    load(&mut vec![0; ram], parts).expect_err("a guest that cannot be loaded").to_string()
 }
 
 /// An arm64 Image of `file` bytes.
@@ -55,20 +46,11 @@ fn elf_file(entry: u64, segments: &[Segment<'_>]) -> Vec<u8> {
     for (physical, virtual_address, data, size) in segments {
         file.extend(1u32.to_le_bytes()); // PT_LOAD
         file.extend(5u32.to_le_bytes());
-        let numbers = [
-            offset as u64,
-            *virtual_address,
-            *physical,
-            data.len() as u64,
-            *size,
-            4,
-        ];
+        let numbers = [offset as u64, *virtual_address, *physical, data.len() as u64, *size, 4];
         file.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         offset += data.len();
     }
-    segments
-        .iter()
-        .for_each(|(_, _, data, _)| file.extend(*data));
+    segments.iter().for_each(|(_, _, data, _)| file.extend(*data));
     file
 }
 
@@ -76,9 +58,7 @@ fn chosen(ram: &[u8], boot: &Boot, property: &str) -> Option<Vec<u8>> {
     let at = |address: u64| (address - RAM_BASE) as usize;
     let fdt = Fdt::new(&ram[at(boot.dtb.start)..at(boot.dtb.end)]).unwrap();
     let chosen = fdt.find_node("/chosen").unwrap();
-    chosen
-        .property(property)
-        .map(|property| property.value().to_vec())
+    chosen.property(property).map(|property| property.value().to_vec())
 }
 
 #[test]
@@ -86,14 +66,7 @@ fn a_linux_image_goes_where_qemu_puts_it() {
     let image = linux_image(0, 3 << 20, 0xa, MIB);
     let mut ram = vec![0; 64 * MIB];
     let initrd = [7; 5000];
-    let boot = load(
-        &mut ram,
-        &Parts {
-            initrd: Some(&initrd),
-            ..parts(&image)
-        },
-    )
-    .unwrap();
+    let boot = load(&mut ram, &Parts { initrd: Some(&initrd), ..parts(&image) }).unwrap();
     assert_eq!(boot.kind, Kind::Linux);
     assert_eq!(boot.entry, 0x4020_0000);
     assert_eq!(boot.image, 0x4020_0000..0x4050_0000);
@@ -102,26 +75,16 @@ fn a_linux_image_goes_where_qemu_puts_it() {
     assert_eq!(ram[2 * MIB..3 * MIB], image);
     assert_eq!(ram[32 * MIB..][..5000], initrd);
     assert_eq!(chosen(&ram, &boot, "bootargs").unwrap(), b"quiet\0");
-    assert_eq!(
-        chosen(&ram, &boot, "linux,initrd-end").unwrap(),
-        0x4200_1388u64.to_be_bytes()
-    );
+    assert_eq!(chosen(&ram, &boot, "linux,initrd-end").unwrap(), 0x4200_1388u64.to_be_bytes());
 }
 
 #[test]
 fn a_text_offset_is_kept() {
-    let boot = load(
-        &mut vec![0; 8 * MIB],
-        &parts(&linux_image(0x8_0000, 4096, 0, 64)),
-    )
-    .unwrap();
+    let boot = load(&mut vec![0; 8 * MIB], &parts(&linux_image(0x8_0000, 4096, 0, 64))).unwrap();
     assert_eq!(boot.entry, 0x4008_0000);
     let old = load(&mut vec![0; 8 * MIB], &parts(&linux_image(0, 0, 0, 4096))).unwrap();
     assert_eq!(old.image, 0x4008_0000..0x4008_1000);
-    assert_eq!(
-        old.x0, 0x4040_0000,
-        "half of RAM, as without an initrd in QEMU"
-    );
+    assert_eq!(old.x0, 0x4040_0000, "half of RAM, as without an initrd in QEMU");
 }
 
 #[test]
@@ -129,14 +92,8 @@ fn a_tight_ram_still_takes_all() {
     // The kernel leaves 1 MiB of 8 at the end, and its offset 2 at the start.
     let image = linux_image(0, 5 << 20, 0, 4096);
     let initrd = vec![1; MIB];
-    let boot = load(
-        &mut vec![0; 8 * MIB],
-        &Parts {
-            initrd: Some(&initrd),
-            ..parts(&image)
-        },
-    )
-    .unwrap();
+    let boot =
+        load(&mut vec![0; 8 * MIB], &Parts { initrd: Some(&initrd), ..parts(&image) }).unwrap();
     assert_eq!(boot.initrd, Some(0x4070_0000..0x4080_0000));
     assert_eq!(boot.dtb.start, 0x4000_0000);
 }
@@ -145,14 +102,7 @@ fn a_tight_ram_still_takes_all() {
 fn raw_code_goes_to_its_offset_with_the_device_tree_below() {
     let mut ram = vec![0; 4 * MIB];
     let code = [0x1f, 0x20, 0x03, 0xd5, 1, 2, 3];
-    let boot = load(
-        &mut ram,
-        &Parts {
-            kind: Some(Kind::Raw),
-            ..parts(&code)
-        },
-    )
-    .unwrap();
+    let boot = load(&mut ram, &Parts { kind: Some(Kind::Raw), ..parts(&code) }).unwrap();
     assert_eq!(boot.entry, 0x4008_0000);
     assert_eq!(boot.x0, 0x4000_0000);
     assert_eq!(ram[0x8_0000..0x8_0007], code);
@@ -171,10 +121,7 @@ fn an_elf_file_goes_by_physical_addresses_and_its_bss_is_zero() {
     );
     let boot = load(&mut ram, &parts(&file)).unwrap();
     assert_eq!(boot.kind, Kind::Elf);
-    assert_eq!(
-        boot.entry, 0x4010_0004,
-        "the virtual entry, with the MMU off"
-    );
+    assert_eq!(boot.entry, 0x4010_0004, "the virtual entry, with the MMU off");
     assert_eq!(boot.image, 0x4010_0000..0x4020_0004);
     assert_eq!(boot.dtb.start, 0x4000_0000);
     assert_eq!(&ram[MIB..MIB + 10], b"codecode\0\0");
@@ -189,14 +136,8 @@ fn a_device_tree_is_never_put_over_an_elf_file_or_its_bss() {
     assert_eq!(boot.dtb.start % (2 << 20), 0);
     let high = elf_file(0x4070_0000, &[(0x4070_0000, 0x4070_0000, b"code", 1 << 20)]);
     let initrd = [1; 9];
-    let boot = load(
-        &mut vec![0; 8 * MIB],
-        &Parts {
-            initrd: Some(&initrd),
-            ..parts(&high)
-        },
-    )
-    .unwrap();
+    let boot =
+        load(&mut vec![0; 8 * MIB], &Parts { initrd: Some(&initrd), ..parts(&high) }).unwrap();
     assert_eq!(boot.initrd.unwrap().start, 0x4020_0000);
     assert_eq!(boot.dtb.start, 0x4000_0000);
 }
@@ -207,53 +148,24 @@ fn what_is_no_image_is_named() {
     assert_eq!(of(b""), "the image is empty");
     assert_eq!(
         of(b"\x1f\x8b\x08\0"),
-        "it is no arm64 Image and no ELF file: it begins with gzip data (say kind = \"raw\" if it is bare code)"
+        "it is gzip data; an arm64 Image, an ELF file or raw code is needed, not compressed"
     );
     assert!(of(b"MZ\0\0zimg").contains("a compressed EFI image (zboot)"));
     assert!(of(b"hello").contains("it begins with bytes 68 65 6c 6c"));
-    let raw = |image: &[u8]| {
-        error(
-            8 * MIB,
-            &Parts {
-                kind: Some(Kind::Raw),
-                ..parts(image)
-            },
-        )
-    };
-    assert_eq!(
-        raw(b"\x1f\x8b\x08\0"),
-        "it is not of kind \"raw\": found gzip data"
-    );
-    assert_eq!(
-        raw(&elf_file(0, &[])),
-        "it is not of kind \"raw\": found an ELF file"
-    );
-    let elf = Parts {
-        kind: Some(Kind::Elf),
-        ..parts(b"hello")
-    };
-    assert_eq!(
-        error(8 * MIB, &elf),
-        "it is not of kind \"elf\": found bytes 68 65 6c 6c"
-    );
+    let raw = |image: &[u8]| error(8 * MIB, &Parts { kind: Some(Kind::Raw), ..parts(image) });
+    assert_eq!(raw(b"\x1f\x8b\x08\0"), "it is not of kind \"raw\": found gzip data");
+    assert_eq!(raw(&elf_file(0, &[])), "it is not of kind \"raw\": found an ELF file");
+    let elf = Parts { kind: Some(Kind::Elf), ..parts(b"hello") };
+    assert_eq!(error(8 * MIB, &elf), "it is not of kind \"elf\": found bytes 68 65 6c 6c");
     let image = linux_image(0, 0, 0, 64);
-    let elf = Parts {
-        kind: Some(Kind::Elf),
-        ..parts(&image)
-    };
-    assert_eq!(
-        error(8 * MIB, &elf),
-        "it is not of kind \"elf\": found an arm64 Image"
-    );
+    let elf = Parts { kind: Some(Kind::Elf), ..parts(&image) };
+    assert_eq!(error(8 * MIB, &elf), "it is not of kind \"elf\": found an arm64 Image");
 }
 
 #[test]
 fn an_image_with_a_header_may_be_loaded_as_raw_code() {
     let image = linux_image(0, 0, 0, 64);
-    let parts = Parts {
-        kind: Some(Kind::Raw),
-        ..parts(&image)
-    };
+    let parts = Parts { kind: Some(Kind::Raw), ..parts(&image) };
     assert_eq!(load(&mut vec![0; 2 * MIB], &parts).unwrap().kind, Kind::Raw);
 }
 
@@ -269,22 +181,13 @@ fn what_does_not_fit_says_how_much_it_needs() {
     let image = linux_image(0, 1 << 20, 0, 64);
     let initrd = vec![0; 30 * MIB];
     assert_eq!(
-        error(
-            32 * MIB,
-            &Parts {
-                initrd: Some(&initrd),
-                ..parts(&image)
-            }
-        ),
+        error(32 * MIB, &Parts { initrd: Some(&initrd), ..parts(&image) }),
         "the initrd does not fit: it needs 31457280 bytes of RAM, and 30408704 are there"
     );
     let full = elf_file(0x4000_0000, &[(0x4000_0000, 0x4000_0000, b"code", 2 << 20)]);
     assert!(error(2 * MIB, &parts(&full)).starts_with("the device tree does not fit"));
     assert!(error(0, &parts(&full)).contains("outside the guest's RAM"));
-    let empty = Parts {
-        initrd: Some(b""),
-        ..parts(&image)
-    };
+    let empty = Parts { initrd: Some(b""), ..parts(&image) };
     assert_eq!(error(8 * MIB, &empty), "the initrd is empty");
 }
 
@@ -297,17 +200,11 @@ fn an_elf_file_that_does_not_belong_here_says_why() {
         file[at] = value;
         of(&file)
     };
-    assert_eq!(
-        with(5, 2),
-        "it is big-endian; only little-endian guests are loaded"
-    );
+    assert_eq!(with(5, 2), "it is big-endian; only little-endian guests are loaded");
     let x86 = "it is an ELF file for machine 62 of 64 bits, not for AArch64 (183, 64 bits)";
     assert_eq!(with(18, 62), x86);
     assert!(with(4, 1).contains("of 32 bits"));
-    assert_eq!(
-        with(16, 1),
-        "it is an ELF file of type 1, not an executable (2 or 3)"
-    );
+    assert_eq!(with(16, 1), "it is an ELF file of type 1, not an executable (2 or 3)");
     assert_eq!(
         of(&good[..good.len() - 1]),
         "the ELF file is damaged or cut short: a segment lies behind the end of the file"
@@ -350,22 +247,12 @@ fn kinds() -> impl Strategy<Value = Option<Kind>> {
 /// Whatever is loaded lies in RAM, and nothing over anything else.
 fn check_layout(ram: usize, boot: &Boot) {
     let end = RAM_BASE + ram as u64;
-    let all = [
-        Some(boot.image.clone()),
-        boot.initrd.clone(),
-        Some(boot.dtb.clone()),
-    ];
+    let all = [Some(boot.image.clone()), boot.initrd.clone(), Some(boot.dtb.clone())];
     let all: Vec<Range<u64>> = all.into_iter().flatten().collect();
     for (index, one) in all.iter().enumerate() {
-        assert!(
-            RAM_BASE <= one.start && one.start <= one.end && one.end <= end,
-            "{boot:x?}"
-        );
+        assert!(RAM_BASE <= one.start && one.start <= one.end && one.end <= end, "{boot:x?}");
         for other in &all[index + 1..] {
-            assert!(
-                one.end <= other.start || other.end <= one.start,
-                "{boot:x?}"
-            );
+            assert!(one.end <= other.start || other.end <= one.start, "{boot:x?}");
         }
     }
     assert!((RAM_BASE..end).contains(&boot.entry), "{boot:x?}");
