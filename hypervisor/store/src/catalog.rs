@@ -86,18 +86,12 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// The catalog of a new store.
     pub fn new() -> Self {
-        Self {
-            generation: 1,
-            next_number: 1,
-            checkpoints: Vec::new(),
-        }
+        Self { generation: 1, next_number: 1, checkpoints: Vec::new() }
     }
 
     /// Every extent in use.
     pub fn extents(&self) -> impl Iterator<Item = Extent> {
-        self.checkpoints
-            .iter()
-            .flat_map(|checkpoint| checkpoint.extents.iter().copied())
+        self.checkpoints.iter().flat_map(|checkpoint| checkpoint.extents.iter().copied())
     }
 
     /// The checkpoint that `which` means.
@@ -109,9 +103,7 @@ impl Catalog {
                 named.max_by_key(|c| c.number)
             }
         };
-        found.ok_or_else(|| Error::NoSuchCheckpoint {
-            which: format!("{which}"),
-        })
+        found.ok_or_else(|| Error::NoSuchCheckpoint { which: format!("{which}") })
     }
 
     /// What to write to a slot: header and entries, to a whole number of sectors.
@@ -128,9 +120,8 @@ impl Catalog {
         };
         let (head, entries) = bytes.split_at_mut(size_of::<CatalogHeader>());
         head.copy_from_slice(header.as_bytes());
-        for (bytes, checkpoint) in entries
-            .chunks_exact_mut(size_of::<Entry>())
-            .zip(&self.checkpoints)
+        for (bytes, checkpoint) in
+            entries.chunks_exact_mut(size_of::<Entry>()).zip(&self.checkpoints)
         {
             bytes.copy_from_slice(encode_entry(checkpoint).as_bytes());
         }
@@ -148,10 +139,7 @@ fn encode_entry(checkpoint: &Checkpoint) -> Entry {
     entry.extent_count = (checkpoint.extents.len() as u32).into();
     entry.name[..checkpoint.name.len()].copy_from_slice(checkpoint.name.as_bytes());
     for (stored, extent) in entry.extents.iter_mut().zip(&checkpoint.extents) {
-        *stored = EntryExtent {
-            first: extent.first.into(),
-            blocks: extent.blocks.into(),
-        };
+        *stored = EntryExtent { first: extent.first.into(), blocks: extent.blocks.into() };
     }
     entry
 }
@@ -189,11 +177,7 @@ impl<'a> IntactSlot<'a> {
         for entry in self.entries {
             checkpoints.push(check_entry(entry, next_number, &data)?);
         }
-        let catalog = Catalog {
-            generation: self.generation(),
-            next_number,
-            checkpoints,
-        };
+        let catalog = Catalog { generation: self.generation(), next_number, checkpoints };
         check_numbers(&catalog)?;
         check_overlaps(&catalog)?;
         Ok(catalog)
@@ -211,18 +195,13 @@ fn check_entry<E: Display + Debug>(
     }
     let name = stored_name(&entry.name).ok_or(Error::StoredNameInvalid { number })?;
     let found = entry.extent_count.get();
-    let stored = entry
-        .extents
-        .get(..found as usize)
-        .ok_or(Error::TooManyExtents { number, found })?;
+    let stored =
+        entry.extents.get(..found as usize).ok_or(Error::TooManyExtents { number, found })?;
 
     let mut extents = Extents::new();
     let mut blocks = 0u64;
     for extent in stored {
-        let extent = Extent {
-            first: extent.first.get(),
-            blocks: extent.blocks.get(),
-        };
+        let extent = Extent { first: extent.first.get(), blocks: extent.blocks.get() };
         let end = extent.first.checked_add(extent.blocks);
         if extent.blocks == 0 || extent.first < data.start || end.is_none_or(|end| end > data.end) {
             return Err(Error::ExtentOutside {
@@ -238,19 +217,9 @@ fn check_entry<E: Display + Debug>(
     }
     let length = entry.length.get();
     if length.div_ceil(BLOCK as u64) != blocks {
-        return Err(Error::LengthMismatch {
-            number,
-            length,
-            blocks,
-        });
+        return Err(Error::LengthMismatch { number, length, blocks });
     }
-    Ok(Checkpoint {
-        number,
-        name,
-        length,
-        created: entry.created.get(),
-        extents,
-    })
+    Ok(Checkpoint { number, name, length, created: entry.created.get(), extents })
 }
 
 fn stored_name(bytes: &[u8; NAME_LEN]) -> Option<ArrayString<NAME_LEN>> {
@@ -281,11 +250,7 @@ fn check_overlaps<E: Display + Debug>(catalog: &Catalog) -> Result<(), Error<E>>
         let ((before, number), (after, other)) = (pair[0], pair[1]);
         // Both lie within the store, so the sum does not overflow.
         if before.first + before.blocks > after.first {
-            return Err(Error::ExtentsOverlap {
-                number,
-                other,
-                block: after.first,
-            });
+            return Err(Error::ExtentsOverlap { number, other, block: after.first });
         }
     }
     Ok(())
@@ -294,11 +259,7 @@ fn check_overlaps<E: Display + Debug>(catalog: &Catalog) -> Result<(), Error<E>>
 /// A name as [`Error::NameInvalid`] shows it: cut short, for it may be anything.
 pub(crate) fn shown(name: &str) -> String {
     let cut: String = name.chars().take(40).collect();
-    if cut.len() < name.len() {
-        cut + "..."
-    } else {
-        name.to_string()
-    }
+    if cut.len() < name.len() { cut + "..." } else { name.to_string() }
 }
 
 const _: () = assert!(MAX_CHECKPOINTS * MAX_EXTENTS < u16::MAX as usize);

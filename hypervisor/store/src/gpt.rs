@@ -15,12 +15,8 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The type of a Stasis partition: `d77d842f-e184-404d-a3c7-44157384538c`, drawn at random for it.
-pub const STASIS_TYPE: Guid = Guid::new(
-    0xd77d842f,
-    0xe184,
-    0x404d,
-    [0xa3, 0xc7, 0x44, 0x15, 0x73, 0x84, 0x53, 0x8c],
-);
+pub const STASIS_TYPE: Guid =
+    Guid::new(0xd77d842f, 0xe184, 0x404d, [0xa3, 0xc7, 0x44, 0x15, 0x73, 0x84, 0x53, 0x8c]);
 
 /// A GUID as it stands on the disk: its first three numbers are little-endian.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -211,18 +207,11 @@ fn check_header(sector: &[u8; SECTOR], lba: u64, disk: u64) -> core::result::Res
     }
     let entry_size = header.entry_size.get();
     let len = u64::from(entry_size) * u64::from(header.entry_count.get());
-    let end = header
-        .entries_lba
-        .get()
-        .checked_add(len.div_ceil(SECTOR as u64));
+    let end = header.entries_lba.get().checked_add(len.div_ceil(SECTOR as u64));
     let valid = header.my_lba.get() == lba
         && entry_size.is_multiple_of(ENTRY_LEN as u32)
         && (entry_size / ENTRY_LEN as u32).is_power_of_two()
         && len <= MAX_ENTRIES_LEN
         && end.is_some_and(|end| end <= disk);
-    if valid {
-        Ok(header)
-    } else {
-        Err(Fault::HeaderContents { lba })
-    }
+    if valid { Ok(header) } else { Err(Fault::HeaderContents { lba }) }
 }

@@ -75,6 +75,11 @@ impl Mbr {
         mbr
     }
 
+    /// What to write to sector 0.
+    pub fn to_bytes(&self) -> [u8; SECTOR] {
+        zerocopy::transmute!(*self)
+    }
+
     /// An MBR with the given partitions: type byte, first sector, number of sectors.
     pub fn new(partitions: &[(u8, u32, u32)]) -> Self {
         let mut mbr: Self = zerocopy::FromZeros::new_zeroed();

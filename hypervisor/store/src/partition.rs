@@ -20,10 +20,7 @@ pub struct Partition {
 impl Partition {
     /// Everything that `device` has: for a device that is a partition, as `/dev/sdb2` is.
     pub fn whole(device: &impl BlockDevice) -> Self {
-        Self {
-            first: 0,
-            sectors: device.block_count(),
-        }
+        Self { first: 0, sectors: device.block_count() }
     }
 
     /// The sectors `first..=last`, if they lie on a disk of `disk` sectors.
@@ -35,10 +32,7 @@ impl Partition {
         if first > last || last >= disk {
             return Err(Error::PartitionOutsideDisk { first, last, disk });
         }
-        Ok(Self {
-            first,
-            sectors: last - first + 1,
-        })
+        Ok(Self { first, sectors: last - first + 1 })
     }
 
     /// Its first sector.
@@ -84,9 +78,5 @@ pub fn find<D: BlockDevice>(device: &mut D) -> Result<Partition, D> {
 }
 
 pub(crate) fn read<D: BlockDevice>(device: &mut D, lba: u64, buf: &mut [u8]) -> Result<(), D> {
-    device.read(lba, buf).map_err(|error| Error::Device {
-        doing: "reading",
-        lba,
-        error,
-    })
+    device.read(lba, buf).map_err(|error| Error::Device { doing: "reading", lba, error })
 }

@@ -22,12 +22,7 @@ pub struct Reader<'s, D> {
 
 impl<'s, D: BlockDevice> Reader<'s, D> {
     pub(crate) fn new(store: &'s mut Store<D>, checkpoint: Checkpoint) -> Result<Self, D> {
-        Ok(Self {
-            store,
-            checkpoint,
-            chunk: buffer(CHUNK)?,
-            chunk_index: None,
-        })
+        Ok(Self { store, checkpoint, chunk: buffer(CHUNK)?, chunk_index: None })
     }
 
     /// What is being read.
@@ -43,11 +38,7 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
     /// Fills `buf` with what stands at `offset`.
     pub fn read_at(&mut self, offset: u64, mut buf: &mut [u8]) -> Result<(), D> {
         let length = self.checkpoint.length;
-        let beyond = Error::ReadBeyondEnd {
-            offset,
-            len: buf.len(),
-            length,
-        };
+        let beyond = Error::ReadBeyondEnd { offset, len: buf.len(), length };
         match offset.checked_add(buf.len() as u64) {
             Some(end) if end <= length => {}
             _ => return Err(beyond),

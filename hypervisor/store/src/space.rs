@@ -32,16 +32,10 @@ impl Free {
         used.sort_unstable();
         let mut gaps = Vec::new();
         let mut from = data.start;
-        let end = Extent {
-            first: data.end,
-            blocks: 0,
-        };
+        let end = Extent { first: data.end, blocks: 0 };
         for extent in used.into_iter().chain([end]) {
             if extent.first > from {
-                gaps.push(Extent {
-                    first: from,
-                    blocks: extent.first - from,
-                });
+                gaps.push(Extent { first: from, blocks: extent.first - from });
             }
             from = from.max(extent.first.saturating_add(extent.blocks));
         }
@@ -95,10 +89,7 @@ pub fn truncate(extents: &Extents, blocks: u64) -> Extents {
         let taken = left.min(u64::from(extent.blocks));
         left -= taken;
         if taken > 0 {
-            kept.push(Extent {
-                first: extent.first,
-                blocks: taken as u32,
-            });
+            kept.push(Extent { first: extent.first, blocks: taken as u32 });
         }
     }
     kept
@@ -154,10 +145,7 @@ mod tests {
     #[test]
     fn what_fits_no_gap_is_split_over_the_largest() {
         let free = free(&[extent(30, 50)]);
-        assert_eq!(
-            free.allocate(45).unwrap()[..],
-            [extent(80, 30), extent(10, 15)]
-        );
+        assert_eq!(free.allocate(45).unwrap()[..], [extent(80, 30), extent(10, 15)]);
         assert_eq!(free.allocate(51), None);
     }
 

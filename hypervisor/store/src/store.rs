@@ -9,16 +9,17 @@
 //! > **No block that an intact slot refers to is ever written.**
 //!
 //! 1. Data is written only to blocks that [`Store::begin`] found free in the current catalog.
-//! 2. When it looks, the other slot refers to no block that the current catalog does not refer to.
-//!    After a new checkpoint that is so by itself: the other slot is the current catalog less that checkpoint.
-//!    After a deletion, after a commit that failed (and whose slot may hold the old, the new, or
-//!    nothing), and after opening a store that was left so, it is not known to be so: `other_slot_differs`.
-//!    Then `begin` first writes the current catalog to the other slot as well.
-//! 3. A slot is written by `write_catalog` alone, which flushes before, so that everything that the catalog refers
-//!    to, and the slot that a torn write would leave us with, is on the medium; and after, so that what is
-//!    called committed is.
+//! 2. By then, the other slot refers to no block that the current catalog does not refer to. After a
+//!    new checkpoint that is so by itself: the other slot is the current catalog less that checkpoint.
+//!    After a deletion, after a commit that failed (its slot may hold the old, the new, or nothing),
+//!    and after opening a store that was left like that, it is not: `other_slot_differs`. Then `begin`
+//!    first writes the current catalog to the other slot as well.
+//! 3. A slot is written by `write_catalog` alone. It flushes before, so that all data that the new
+//!    catalog refers to, and the slot that a torn write would leave us with, are on the medium; and
+//!    after, so that what is called committed is there, too.
 //!
-//! What is left of a checkpoint that was not committed are blocks that no slot refers to: free ones.
+//! What remains of a checkpoint that was not committed are blocks that no slot refers to: free ones.
+//! `tests/power_loss.rs` tries it: without any one of these steps it fails.
 
 use crate::block::{BlockDevice, SECTOR};
 use crate::catalog::{Catalog, Checkpoint, IntactSlot, Which, shown, valid_name};
@@ -81,9 +82,12 @@ impl<D: BlockDevice> Store<D> {
             slot: 0,
             other_slot_differs: false,
         };
-        // The superblock comes last: with it, both slots are those of this store.
-        store.write_sectors(SLOT_OFFSET[0] / SECTOR as u64, &store.catalog.encode())?;
-        store.write_sectors(SLOT_OFFSET[1] / SECTOR as u64, &[0; SECTOR])?;
+        // First there is no store, then both slots are those of the new one, then there is that.
+        store.write_sectors(0, &[0; SECTOR])?;
+        store.flush()?;
+        for offset in SLOT_OFFSET {
+            store.write_sectors(offset / SECTOR as u64, &store.catalog.encode())?;
+        }
         store.flush()?;
         let mut superblock = Superblock {
             magic: Superblock::MAGIC,
@@ -110,6 +114,8 @@ impl<D: BlockDevice> Store<D> {
         };
         store.data = FIRST_DATA_BLOCK..store.read_superblock()?;
 
+        // What is found may have been left in the device's cache. What is listed must last.
+        store.flush()?;
         let mut bytes = [vec![0; SLOT_LEN], vec![0; SLOT_LEN]];
         for (bytes, offset) in bytes.iter_mut().zip(SLOT_OFFSET) {
             store.read_sectors(offset / SECTOR as u64, bytes)?;
@@ -120,14 +126,13 @@ impl<D: BlockDevice> Store<D> {
         let newest = slots[store.slot].as_ref().ok_or(Error::CatalogDamaged)?;
         store.catalog = newest.check(store.data.clone())?;
 
-        // An older slot that breaks the rules will be refused if ever it is the only one left: it
-        // keeps nothing in use. Entries never change, so an entry of its own means blocks of its own.
-        let older = slots[1 - store.slot]
+        // Entries never change, so what the other slot refers to is known by its entries.
+        let other = slots[1 - store.slot]
             .as_ref()
             .and_then(|slot| slot.check::<D::Error>(store.data.clone()).ok());
-        store.other_slot_differs = older.is_some_and(|older| {
+        store.other_slot_differs = !other.is_some_and(|other| {
             let known = |entry| store.catalog.checkpoints.contains(entry);
-            !older.checkpoints.iter().all(known)
+            other.checkpoints.iter().all(known)
         });
         Ok(store)
     }
@@ -199,29 +204,19 @@ impl<D: BlockDevice> Store<D> {
         }
         let number = self.catalog.next_number;
         if number == u64::MAX {
-            return Err(Error::Exhausted {
-                counter: "checkpoint numbers",
-            });
+            return Err(Error::Exhausted { counter: "checkpoint numbers" });
         }
         let free = self.free();
-        let extents = free
-            .allocate(length.div_ceil(BLOCK as u64))
-            .ok_or(Error::Full {
-                needed: length,
-                free: free.blocks() * BLOCK as u64,
-                largest: free.largest() * BLOCK as u64,
-            })?;
+        let extents = free.allocate(length.div_ceil(BLOCK as u64)).ok_or(Error::Full {
+            needed: length,
+            free: free.blocks() * BLOCK as u64,
+            largest: free.largest() * BLOCK as u64,
+        })?;
         if self.other_slot_differs {
             self.write_catalog(self.catalog.clone())?;
             self.other_slot_differs = false;
         }
-        let checkpoint = Checkpoint {
-            number,
-            name,
-            length: 0,
-            created,
-            extents,
-        };
+        let checkpoint = Checkpoint { number, name, length: 0, created, extents };
         Writer::new(self, checkpoint, length)
     }
 
@@ -254,13 +249,11 @@ impl<D: BlockDevice> Store<D> {
     /// Makes `catalog` the current one, atomically: in the other slot, with a generation of its own.
     fn write_catalog(&mut self, mut catalog: Catalog) -> Result<(), D> {
         // Also counted when it fails, so that no two different catalogs ever have the same.
-        self.catalog.generation =
-            self.catalog
-                .generation
-                .checked_add(1)
-                .ok_or(Error::Exhausted {
-                    counter: "generations",
-                })?;
+        self.catalog.generation = self
+            .catalog
+            .generation
+            .checked_add(1)
+            .ok_or(Error::Exhausted { counter: "generations" })?;
         catalog.generation = self.catalog.generation;
         let slot = 1 - self.slot;
         self.flush()?;
@@ -279,29 +272,17 @@ impl<D: BlockDevice> Store<D> {
 
     pub(crate) fn write_sectors(&mut self, sector: u64, data: &[u8]) -> Result<(), D> {
         let lba = self.partition.first() + sector;
-        self.device.write(lba, data).map_err(|error| Error::Device {
-            doing: "writing",
-            lba,
-            error,
-        })
+        self.device.write(lba, data).map_err(|error| Error::Device { doing: "writing", lba, error })
     }
 
     pub(crate) fn read_sectors(&mut self, sector: u64, buf: &mut [u8]) -> Result<(), D> {
         let lba = self.partition.first() + sector;
-        self.device.read(lba, buf).map_err(|error| Error::Device {
-            doing: "reading",
-            lba,
-            error,
-        })
+        self.device.read(lba, buf).map_err(|error| Error::Device { doing: "reading", lba, error })
     }
 
     fn flush(&mut self) -> Result<(), D> {
         let lba = self.partition.first();
-        self.device.flush().map_err(|error| Error::Device {
-            doing: "flushing",
-            lba,
-            error,
-        })
+        self.device.flush().map_err(|error| Error::Device { doing: "flushing", lba, error })
     }
 
     /// Gives the device back.
@@ -320,9 +301,7 @@ fn too_small<E: Display + Debug>(blocks: u64) -> Error<E> {
 /// A buffer of `len` zeros, or an error where an allocation of that size is too much to ask for.
 pub(crate) fn buffer<E: Display + Debug>(len: usize) -> core::result::Result<Vec<u8>, Error<E>> {
     let mut buffer = Vec::new();
-    buffer
-        .try_reserve_exact(len)
-        .map_err(|_| Error::OutOfMemory { bytes: len })?;
+    buffer.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len })?;
     buffer.resize(len, 0);
     Ok(buffer)
 }

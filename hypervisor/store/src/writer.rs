@@ -33,14 +33,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     ) -> Result<Self, D> {
         let mut pending = buffer(CHUNK)?;
         pending.clear();
-        Ok(Self {
-            store,
-            checkpoint,
-            reserved,
-            flushed_blocks: 0,
-            pending,
-            failed: false,
-        })
+        Ok(Self { store, checkpoint, reserved, flushed_blocks: 0, pending, failed: false })
     }
 
     /// The number that the checkpoint will have.
@@ -57,10 +50,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), D> {
         let wanted = self.written().saturating_add(bytes.len() as u64);
         if wanted > self.reserved {
-            return Err(Error::LongerThanBegun {
-                reserved: self.reserved,
-                wanted,
-            });
+            return Err(Error::LongerThanBegun { reserved: self.reserved, wanted });
         }
         while !bytes.is_empty() {
             if self.pending.is_empty() && bytes.len() >= CHUNK {

@@ -87,11 +87,7 @@ pub fn create<D: BlockDevice>(
     write(device, 2, &entries)?;
     write(device, last - ENTRIES_SECTORS, &entries)?;
     write(device, last, &header(last, 1, last - ENTRIES_SECTORS))?;
-    device.flush().map_err(|error| Error::Device {
-        doing: "flushing",
-        lba: 0,
-        error,
-    })
+    device.flush().map_err(|error| Error::Device { doing: "flushing", lba: 0, error })
 }
 
 fn check<E: core::fmt::Display + core::fmt::Debug>(
@@ -101,13 +97,7 @@ fn check<E: core::fmt::Display + core::fmt::Debug>(
 ) -> core::result::Result<(), Error<E>> {
     for (index, &NewPartition { first, last, .. }) in partitions.iter().enumerate() {
         if first < from || last > to || first > last || index >= ENTRY_COUNT {
-            return Err(Error::BadPartition {
-                index,
-                first,
-                last,
-                from,
-                to,
-            });
+            return Err(Error::BadPartition { index, first, last, from, to });
         }
         let overlap = |p: &NewPartition<'_>| p.first <= last && first <= p.last;
         if let Some(other) = partitions[..index].iter().position(overlap) {
@@ -116,13 +106,7 @@ fn check<E: core::fmt::Display + core::fmt::Debug>(
     }
     // Without any partition, the table itself must still fit.
     if from > to {
-        return Err(Error::BadPartition {
-            index: 0,
-            first: from,
-            last: to,
-            from,
-            to,
-        });
+        return Err(Error::BadPartition { index: 0, first: from, last: to, from, to });
     }
     Ok(())
 }
@@ -140,9 +124,5 @@ fn entry(partition: &NewPartition<'_>) -> Entry {
 }
 
 fn write<D: BlockDevice>(device: &mut D, lba: u64, data: &[u8]) -> Result<(), D> {
-    device.write(lba, data).map_err(|error| Error::Device {
-        doing: "writing",
-        lba,
-        error,
-    })
+    device.write(lba, data).map_err(|error| Error::Device { doing: "writing", lba, error })
 }

@@ -1,0 +1,203 @@
+//! A disk whose power fails, and the contents that tests write.
+#![allow(dead_code)]
+
+use stasis_store::{BlockDevice, Partition, RamDisk, SECTOR, Store};
+
+/// Random numbers that a seed repeats (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % bound
+    }
+}
+
+/// What becomes of a sector that was written and not flushed.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate {
+    Kept,
+    Lost,
+    /// Only its first half is written.
+    Torn,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("simulated fault")
+    }
+}
+
+/// A disk with a volatile cache, whose power fails at a chosen operation, and which fails others.
+#[derive(Clone, Debug)]
+pub struct FaultyDisk {
+    durable: Vec<u8>,
+    cache: Vec<u8>,
+    /// Sectors written since the last flush, in order.
+    unflushed: Vec<(usize, Vec<u8>)>,
+    /// Writes and flushes so far.
+    pub operations: usize,
+    /// The operation in the midst of which power fails.
+    pub power_fails_at: Option<usize>,
+    /// Operations that are done in part, or not at all, and reported as failed.
+    pub fails_at: Vec<usize>,
+    /// Lengths of the writes.
+    pub writes: Vec<usize>,
+}
+
+impl FaultyDisk {
+    pub fn new(disk: RamDisk) -> Self {
+        Self {
+            cache: disk.bytes.clone(),
+            durable: disk.bytes,
+            unflushed: Vec::new(),
+            operations: 0,
+            power_fails_at: None,
+            fails_at: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    pub fn power_failed(&self) -> bool {
+        self.power_fails_at.is_some_and(|at| self.operations > at)
+    }
+
+    /// What is on the medium when power comes back. Keeping any subset of the writes in their order
+    /// amounts to any reordering of them, as far as each sector is concerned.
+    pub fn after_power_loss(&self, mut fate: impl FnMut() -> Fate) -> RamDisk {
+        let mut bytes = self.durable.clone();
+        for (at, sector) in &self.unflushed {
+            let len = match fate() {
+                Fate::Kept => SECTOR,
+                Fate::Torn => SECTOR / 2,
+                Fate::Lost => 0,
+            };
+            bytes[*at..at + len].copy_from_slice(&sector[..len]);
+        }
+        RamDisk { bytes }
+    }
+
+    /// Some outcome of a power loss: seed 0 loses everything unflushed, 1 keeps it, others mix.
+    pub fn some_outcome(&self, seed: u64) -> RamDisk {
+        let mut random = Random::new(seed);
+        self.after_power_loss(|| match seed {
+            0 => Fate::Lost,
+            1 => Fate::Kept,
+            // Mostly kept, mostly lost, or half and half: so that whole catalogs are kept, too.
+            _ => match (random.below(12), seed % 3) {
+                (0, _) => Fate::Torn,
+                (1, 0) => Fate::Lost,
+                (_, 0) => Fate::Kept,
+                (1, 1) => Fate::Kept,
+                (_, 1) => Fate::Lost,
+                (n, _) if n % 2 == 0 => Fate::Kept,
+                _ => Fate::Lost,
+            },
+        })
+    }
+
+    /// Whether this operation fails, and how many of `sectors` it does first.
+    fn next_operation(&mut self, sectors: usize) -> Option<usize> {
+        let operation = self.operations;
+        self.operations += 1;
+        if self.power_fails_at == Some(operation) {
+            return Some(sectors);
+        }
+        if self.power_failed() {
+            return Some(0);
+        }
+        let fails = self.fails_at.contains(&operation);
+        fails.then(|| Random::new(operation as u64).below(sectors as u64 + 1) as usize)
+    }
+}
+
+impl BlockDevice for FaultyDisk {
+    type Error = Fault;
+
+    fn block_count(&self) -> u64 {
+        (self.durable.len() / SECTOR) as u64
+    }
+
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        if self.power_failed() {
+            return Err(Fault);
+        }
+        let at = lba as usize * SECTOR;
+        buf.copy_from_slice(&self.cache[at..at + buf.len()]);
+        Ok(())
+    }
+
+    fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), Fault> {
+        let sectors = data.len() / SECTOR;
+        assert_eq!(data.len(), sectors * SECTOR);
+        let failed = self.next_operation(sectors);
+        self.writes.push(data.len());
+        for (n, sector) in data.chunks(SECTOR).enumerate().take(failed.unwrap_or(sectors)) {
+            let at = (lba as usize + n) * SECTOR;
+            self.cache[at..at + SECTOR].copy_from_slice(sector);
+            self.unflushed.push((at, sector.to_vec()));
+        }
+        failed.map_or(Ok(()), |_| Err(Fault))
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        if self.next_operation(0).is_some() {
+            return Err(Fault);
+        }
+        self.unflushed.clear();
+        self.durable.copy_from_slice(&self.cache);
+        Ok(())
+    }
+}
+
+/// The contents of a checkpoint that no other one has.
+pub fn contents(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = Random::new(seed + 1);
+    let words = (0..len.div_ceil(64)).flat_map(|_| [random.below(1 << 32) as u8; 64]);
+    words.take(len).collect()
+}
+
+/// A disk that is a store with room for `blocks` blocks of data.
+pub fn formatted(blocks: u32) -> RamDisk {
+    let sectors = u64::from(stasis_store::layout::FIRST_DATA_BLOCK + blocks) * 8;
+    let mut disk = RamDisk::new(sectors);
+    // What stood there before must not matter.
+    disk.bytes.fill(0xa5);
+    let partition = Partition::whole(&disk);
+    Store::format(&mut disk, partition).unwrap();
+    disk
+}
+
+pub fn open<D: BlockDevice>(disk: D) -> Store<D> {
+    let partition = Partition::whole(&disk);
+    Store::open(disk, partition).unwrap()
+}
+
+/// Adds a checkpoint, written in pieces of odd lengths.
+pub fn add<D: BlockDevice>(
+    store: &mut Store<D>,
+    name: &str,
+    data: &[u8],
+) -> Result<u64, stasis_store::Error<D::Error>> {
+    let mut writer = store.begin(name, data.len() as u64, 0)?;
+    for piece in data.chunks(5000) {
+        writer.write(piece)?;
+    }
+    Ok(writer.commit()?.number)
+}
+
+pub fn read<D: BlockDevice>(store: &mut Store<D>, number: u64) -> Vec<u8> {
+    let mut reader = store.open_checkpoint(number).unwrap();
+    let mut data = vec![0; reader.length() as usize];
+    reader.read_at(0, &mut data).unwrap();
+    data
+}

@@ -1,0 +1,267 @@
+//! Power fails, or the device does: every committed checkpoint is still there, byte for byte, and the
+//! one under way is whole or absent.
+
+mod common;
+
+use common::{FaultyDisk, Random, add, contents, formatted, open, read};
+use proptest::prelude::*;
+use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store};
+use std::collections::BTreeMap;
+
+/// What a store holds: the contents of each checkpoint by its number.
+type State = BTreeMap<u64, Vec<u8>>;
+
+/// A store under test beside what it must hold.
+struct Model {
+    /// What the open store says that it holds.
+    current: State,
+    /// What it may hold after a loss of power: `current`, and what commits that failed had tried.
+    possible: Vec<State>,
+    highest_number: u64,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self { current: State::new(), possible: vec![State::new()], highest_number: 0 }
+    }
+
+    fn attempted(&mut self, state: State, succeeded: bool) {
+        if succeeded {
+            self.possible = vec![state.clone()];
+            self.current = state;
+        } else {
+            self.possible.push(state);
+        }
+    }
+
+    fn add<D: BlockDevice>(&mut self, store: &mut Store<D>, reserved: usize, len: usize) {
+        let Ok(mut writer) = store.begin("it", reserved as u64, 0) else {
+            return;
+        };
+        // Now both slots hold the current catalog, or less.
+        self.possible = vec![self.current.clone()];
+        let number = writer.number();
+        assert!(number > self.highest_number, "number {number} reused");
+        let data = contents(number, len.min(reserved));
+        for piece in data.chunks(9000) {
+            if writer.write(piece).is_err() {
+                assert!(writer.commit().is_err());
+                return;
+            }
+        }
+        let mut state = self.current.clone();
+        state.insert(number, data);
+        let succeeded = writer.commit().is_ok();
+        if succeeded {
+            self.highest_number = number;
+        }
+        self.attempted(state, succeeded);
+    }
+
+    fn delete<D: BlockDevice>(&mut self, store: &mut Store<D>, nth: usize) {
+        let Some(&number) = self.current.keys().nth(nth % self.current.len().max(1)) else {
+            return;
+        };
+        let mut state = self.current.clone();
+        state.remove(&number);
+        let succeeded = store.delete(number).is_ok();
+        self.attempted(state, succeeded);
+    }
+
+    /// What was found must be possible, and is what the store holds from now on.
+    fn reopened<D: BlockDevice>(&mut self, store: &mut Store<D>) {
+        let found = state(store);
+        assert!(self.possible.contains(&found), "found {:?}", found.keys());
+        // What a commit that failed had tried may be there, and then its number is taken.
+        let found_number = found.keys().last().copied().unwrap_or(0);
+        self.highest_number = self.highest_number.max(found_number);
+        self.possible = vec![found.clone()];
+        self.current = found;
+    }
+}
+
+fn state<D: BlockDevice>(store: &mut Store<D>) -> State {
+    let numbers: Vec<u64> = store.list().iter().map(|c| c.number).collect();
+    let read = |number| (number, read(store, number));
+    numbers.into_iter().map(read).collect()
+}
+
+/// Fills gaps, deletes and reuses: what a store of 40 blocks goes through.
+fn script<D: BlockDevice>(model: &mut Model, store: &mut Store<D>) {
+    model.add(store, 30_000, 30_000);
+    model.add(store, 40_960, 40_960);
+    model.add(store, 50_000, 20_000);
+    model.delete(store, 0);
+    model.add(store, 60_000, 60_000);
+    model.delete(store, 1);
+    model.delete(store, 0);
+    // Needs the space of all that was deleted, in several pieces.
+    model.add(store, 90_000, 90_000);
+    model.add(store, 4_096, 4_096);
+    model.delete(store, 0);
+    model.add(store, 60_000, 60_000);
+}
+
+#[test]
+fn power_lost_at_any_operation_leaves_every_committed_checkpoint_whole() {
+    let fresh = formatted(40);
+    let mut crashes = 0;
+    for at in 0.. {
+        let mut disk = FaultyDisk::new(fresh.clone());
+        // Opening it takes one flush.
+        disk.power_fails_at = Some(at + 1);
+        let mut model = Model::new();
+        let mut store = open(&mut disk);
+        script(&mut model, &mut store);
+        if !disk.power_failed() {
+            break;
+        }
+        for seed in 0..12 {
+            let mut survivor = FaultyDisk::new(disk.some_outcome(seed));
+            let mut model = Model { possible: model.possible.clone(), ..Model::new() };
+            let mut store = open(&mut survivor);
+            model.reopened(&mut store);
+            // It goes on from there, and what it does then is as safe: power fails once more.
+            survivor.power_fails_at = Some(survivor.operations + 1 + seed as usize * 2);
+            let mut store = open(&mut survivor);
+            script(&mut model, &mut store);
+            let mut store = open(survivor.some_outcome(seed + 1));
+            model.reopened(&mut store);
+            crashes += 1;
+        }
+    }
+    assert!(crashes > 300, "only {crashes} crashes simulated");
+}
+
+#[test]
+fn power_lost_while_formatting_leaves_the_old_store_or_none_or_an_empty_one() {
+    let mut old = formatted(40);
+    let mut store = open(&mut old);
+    for n in 0..3 {
+        add(&mut store, "old", &contents(n, 10_000)).unwrap();
+    }
+    let old_state = state(&mut store);
+    let partition = Partition::whole(&old);
+    for at in 0..7 {
+        let mut disk = FaultyDisk::new(old.clone());
+        disk.power_fails_at = Some(at);
+        Store::format(&mut disk, partition).unwrap_err();
+        for seed in 0..24 {
+            match Store::open(disk.some_outcome(seed), partition) {
+                Ok(mut store) => {
+                    let found = state(&mut store);
+                    assert!(found.is_empty() || found == old_state);
+                }
+                Err(error) => assert_eq!(error, Error::Unformatted),
+            }
+        }
+    }
+}
+
+#[test]
+fn space_freed_by_a_delete_is_not_written_before_the_older_catalog_forgot_it() {
+    let mut disk = FaultyDisk::new(formatted(10));
+    let mut store = open(&mut disk);
+    let first = add(&mut store, "first", &contents(1, 40_960)).unwrap();
+    store.delete(first).unwrap();
+    let second = store.begin("second", 40_960, 0).unwrap();
+    let mut writer = second;
+    writer.write(&contents(2, 40_960)).unwrap();
+    drop(writer);
+    // Whichever of the slots is lost now, nothing is listed that was overwritten.
+    for offset in stasis_store::layout::SLOT_OFFSET {
+        let mut damaged = disk.some_outcome(1);
+        damaged.bytes[offset as usize + 20] ^= 1;
+        assert!(open(damaged).list().is_empty());
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add { reserved: usize, len: usize },
+    Begin { reserved: usize },
+    Delete { nth: usize },
+    Reopen,
+    PowerLoss { seed: u64 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0usize..150_000, 0usize..150_000)
+            .prop_map(|(reserved, len)| Op::Add { reserved, len }),
+        1 => (0usize..150_000).prop_map(|reserved| Op::Begin { reserved }),
+        4 => (0usize..8).prop_map(|nth| Op::Delete { nth }),
+        1 => Just(Op::Reopen),
+        2 => (0u64..1000).prop_map(|seed| Op::PowerLoss { seed }),
+    ]
+}
+
+proptest! {
+    // A case takes long; PROPTEST_CASES raises their number.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
+
+    #[test]
+    fn any_sequence_of_operations_faults_and_power_losses_agrees_with_the_model(
+        ops in prop::collection::vec(op(), 1..30),
+        fails_at in prop::collection::vec(0usize..120, 0..12),
+        seed in 0u64..1000,
+    ) {
+        let mut disk = FaultyDisk::new(formatted(60));
+        disk.fails_at = fails_at.iter().map(|at| at + 1).collect();
+        let mut model = Model::new();
+        let mut store = open(disk);
+        for op in ops {
+            match op {
+                Op::Add { reserved, len } => model.add(&mut store, reserved, len),
+                Op::Begin { reserved } => {
+                    if let Ok(mut writer) = store.begin("dropped", reserved as u64, 0) {
+                        let _ = writer.write(&contents(seed, reserved));
+                    }
+                }
+                Op::Delete { nth } => model.delete(&mut store, nth),
+                Op::Reopen => {
+                    let mut disk = store.into_device();
+                    let partition = Partition::whole(&disk);
+                    // Faults pass: each hits one operation.
+                    while Store::open(&mut disk, partition).is_err() {}
+                    disk.fails_at.retain(|at| *at != disk.operations);
+                    store = open(disk);
+                    model.reopened(&mut store);
+                }
+                Op::PowerLoss { seed } => {
+                    let outcome: RamDisk = store.into_device().some_outcome(seed);
+                    let mut disk = FaultyDisk::new(outcome);
+                    // Opening it, which takes one flush, goes well.
+                    disk.fails_at = fails_at.iter().map(|at| at + 1).collect();
+                    store = open(disk);
+                    model.reopened(&mut store);
+                }
+            }
+            prop_assert_eq!(&state(&mut store), &model.current);
+            let used: u64 = store.list().iter().map(|c| c.length.div_ceil(4096) * 4096).sum();
+            prop_assert_eq!(store.usage().free + used, store.usage().capacity);
+        }
+        let mut store = open(store.into_device().some_outcome(seed));
+        model.reopened(&mut store);
+    }
+}
+
+#[test]
+fn numbers_are_never_given_out_twice() {
+    let mut random = Random::new(7);
+    let mut store = open(FaultyDisk::new(formatted(40)));
+    let mut highest = 0;
+    for round in 0..100 {
+        if let Ok(number) = add(&mut store, "it", &contents(round, 5_000)) {
+            assert!(number > highest);
+            highest = number;
+        }
+        if let Some(last) = store.list().last().map(|c| c.number) {
+            store.delete(last).unwrap();
+        }
+        if random.below(3) == 0 {
+            store = open(store.into_device());
+        }
+    }
+    assert!(highest >= 100);
+}
