@@ -2,8 +2,12 @@
 
 mod common;
 
-use common::{load, load_ram, ram, save, state};
-use stasis_state::{PAGE_SIZE, warnings::warnings};
+use common::{File, load, load_ram, ram, save, state};
+use proptest::prelude::*;
+use stasis_state::{
+    Error, GuestState, LoadError, PAGE_SIZE, Plan, Record, Routines, SaveError, Sink, Source,
+    VcpuState, register::VALUE_OFFSET, warnings::warnings,
+};
 
 #[test]
 fn a_loaded_state_is_the_saved_one_and_saves_to_the_same_bytes() {
@@ -22,6 +26,227 @@ fn a_loaded_state_is_the_saved_one_and_saves_to_the_same_bytes() {
 }
 
 #[test]
+fn memory_longer_than_an_extent_and_the_buffers_survives() {
+    let mut memory = ram(&("x".repeat(300) + &".".repeat(130) + "y"));
+    for (i, byte) in memory[..300 * PAGE_SIZE].iter_mut().enumerate() {
+        *byte = (i / 7) as u8;
+    }
+    let saved = state(1, memory.len());
+    let (file, stats) = save(&saved, &memory);
+    assert_eq!((stats.pages_stored, stats.pages_zero), (301, 130));
+    let checkpoint = load(&file.0).unwrap();
+    assert!(load_ram(&file.0, &checkpoint).unwrap() == memory);
+}
+
+#[test]
+fn progress_ascends_to_the_length_of_the_file() {
+    let memory = ram("a.b.c.");
+    let saved = state(1, memory.len());
+    let plan = Plan::new(saved.records(), &memory, Routines::default()).unwrap();
+    let (mut file, mut seen) = (File::default(), vec![]);
+    plan.write(&mut file, &mut |done, total| seen.push((done, total))).unwrap();
+    let mut read = vec![];
+    let routines = Routines::default();
+    let checkpoint =
+        stasis_state::read(&mut file, routines, &mut |d, t| read.push((d, t))).unwrap();
+    let mut loaded = vec![];
+    let mut target = vec![0; memory.len()];
+    stasis_state::read_memory(&mut file, &checkpoint, &mut target, routines, &mut |d, t| {
+        loaded.push((d, t))
+    })
+    .unwrap();
+    let total = file.0.len() as u64;
+    assert_eq!(read.last(), Some(&(total, total)));
+    for seen in [seen, read, loaded] {
+        assert!(seen.is_sorted() && seen.len() > 2);
+        assert!(seen.iter().all(|&(done, all)| done <= total && all == total));
+    }
+}
+
+#[test]
 fn a_sound_state_has_no_warnings() {
     assert_eq!(warnings(&state(4, PAGE_SIZE).records()), []);
+}
+
+#[test]
+fn what_a_guest_may_do_to_active_interrupts_is_a_warning_and_no_error() {
+    let mut odd = state(1, PAGE_SIZE);
+    // The guest changed the priority of an active interrupt.
+    odd.distributor.spi_prio[1] = 0x80;
+    let found: Vec<_> = warnings(&odd.records()).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "vCPU 0: priority 0xa0 is active, but no interrupt of it is",
+            "vCPU 0: interrupt 33 is active, but its priority 0x80 is not",
+        ]
+    );
+    assert_eq!(load(&save(&odd, &ram("a")).0.0).unwrap().state, odd);
+
+    // With EOImode 1, the priority drops before the interrupt is deactivated.
+    let mut dropped = state(1, PAGE_SIZE);
+    *dropped.vcpus[0].cpu_interface.cc_ctlr = 0x201;
+    dropped.vcpus[0].cpu_interface.cc_apr = GuestState::reset(1).vcpus[0].cpu_interface.cc_apr;
+    assert_eq!(warnings(&dropped.records()), []);
+}
+
+#[test]
+fn an_unsound_state_is_not_saved() {
+    let memory = ram("a");
+    let routines = Routines::default();
+    let mut unsound = state(1, memory.len());
+    *unsound.vcpus[0].core.pstate = 0x3c9;
+    let error = Plan::new(unsound.records(), &memory, routines).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "VCPU_CORE, vCPU 0: pstate is 0x3c9, which it cannot be: the guest runs at EL1 or EL0"
+    );
+    let mut damaged = state(1, memory.len());
+    damaged.pl031 = zerocopy::FromZeros::new_zeroed();
+    let error = Plan::new(damaged.records(), &memory, routines).unwrap_err();
+    assert_eq!(error.to_string(), "DEVICE_PL031: the headers of its registers are damaged");
+    let other = state(1, 2 * PAGE_SIZE);
+    let error = Plan::new(other.records(), &memory, routines).unwrap_err();
+    assert_eq!(error, Error::RamSize { found: 8192, given: 4096 });
+}
+
+/// Storage that fails from some byte on.
+struct Failing<T>(T, u64);
+
+impl Source for Failing<File> {
+    type Error = &'static str;
+
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error> {
+        if offset + buf.len() as u64 > self.1 {
+            return Err("the disk is gone");
+        }
+        let Ok(()) = self.0.read_at(offset, buf);
+        Ok(())
+    }
+}
+
+impl Sink for Failing<File> {
+    type Error = &'static str;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        if self.0.len() >= self.1 {
+            return Err("the disk is gone");
+        }
+        let Ok(()) = self.0.write(bytes);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_failure_of_the_storage_is_reported_as_such() {
+    let memory = ram("abc");
+    let saved = state(1, memory.len());
+    let plan = Plan::new(saved.records(), &memory, Routines::default()).unwrap();
+    let mut sink = Failing(File::default(), 9000);
+    let error = plan.write(&mut sink, &mut |_, _| ()).unwrap_err();
+    assert_eq!(error, SaveError::Sink("the disk is gone"));
+
+    let file = save(&saved, &memory).0;
+    let mut source = Failing(file, 9000);
+    let error = stasis_state::read(&mut source, Routines::default(), &mut |_, _| ()).unwrap_err();
+    assert_eq!(error, LoadError::Source("the disk is gone"));
+    assert_eq!(error.to_string(), "reading failed: the disk is gone");
+}
+
+/// Fills every register of a record with bytes from a generator.
+fn fill<R: Record>(record: &mut R, next: &mut impl FnMut() -> u8) {
+    for register in R::REGISTERS {
+        let start = register.offset + VALUE_OFFSET;
+        let len = usize::from(register.shape.width) * usize::from(register.shape.count);
+        record.as_mut_bytes()[start..start + len].fill_with(&mut *next);
+    }
+}
+
+/// Gives every register any value that the invariants allow.
+fn scramble(state: &mut GuestState, next: &mut impl FnMut() -> u8) {
+    let nr_cpus = *state.guest.nr_vcpus;
+    let cpus = u8::MAX >> (8 - nr_cpus);
+    for vcpu in &mut state.vcpus {
+        let VcpuState { core, system, fp, debug, power, identity, cpu_interface: gic } = vcpu;
+        fill(core, next);
+        *core.pstate = *core.pstate & !0x1f | 0x5;
+        fill(system, next);
+        fill(fp, next);
+        fill(debug, next);
+        *debug.os_lock &= 1;
+        fill(power, next);
+        *power.state &= 3;
+        *power.serror_pending &= 1;
+        fill(identity, next);
+        fill(gic, next);
+        *gic.priv_enable |= 0xffff;
+        *gic.priv_edge |= 0xffff;
+        *gic.priv_latch &= !0xffff;
+        *gic.priv_level &= !0xffff;
+        gic.priv_prio.iter_mut().for_each(|prio| *prio &= 0xf8);
+        gic.sgi_src.iter_mut().for_each(|mask| *mask &= cpus);
+        for sgi in 0..16 {
+            let active = *gic.priv_active >> sgi & 1 != 0;
+            gic.sgi_active_src[sgi] = if active { gic.sgi_active_src[sgi] % nr_cpus } else { 0 };
+        }
+        *gic.cc_ctlr &= 0x21f;
+        *gic.cc_pmr &= 0xf8;
+        *gic.cc_bpr = 2 + *gic.cc_bpr % 6;
+        *gic.cc_abpr = 3 + *gic.cc_abpr % 5;
+        gic.cc_apr.iter_mut().for_each(|word| *word &= 0x1111_1111);
+    }
+    let dist = &mut state.distributor;
+    *dist.ctlr = u32::from(next() & 3);
+    *dist.iidr = u32::from(next());
+    for spi in 0..256 {
+        dist.spi_prio[spi] = next() & 0xf8;
+        dist.spi_targets[spi] = next() & cpus;
+        if next() & 1 != 0 {
+            dist.spi_active[spi / 32] |= 1 << (spi % 32);
+            dist.spi_active_cpu[spi] = next() % nr_cpus;
+        }
+    }
+    for word in 0..8 {
+        dist.spi_group[word] = u32::from_le_bytes([(); 4].map(|()| next()));
+        dist.spi_enable[word] = u32::from_le_bytes([(); 4].map(|()| next()));
+        dist.spi_latch[word] = u32::from_le_bytes([(); 4].map(|()| next()));
+        dist.spi_level[word] = u32::from_le_bytes([(); 4].map(|()| next()));
+        dist.spi_edge[word] = u32::from_le_bytes([(); 4].map(|()| next()));
+    }
+    fill(&mut state.pl031, next);
+    fill(&mut state.pl011, next);
+    *state.pl011.rx_count %= 17;
+    state.pl011.rx_fifo.iter_mut().for_each(|entry| *entry &= 0xfff);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_registers_and_any_zero_pages_survive(
+        nr_vcpus in 1u8..=8,
+        seed in any::<u64>(),
+        pages in proptest::collection::vec(prop_oneof![Just('.'), Just('a'), Just('b')], 1..200),
+    ) {
+        let mut random = seed | 1;
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) as u8
+        };
+        let memory = ram(&pages.iter().collect::<String>());
+        let mut saved = state(nr_vcpus, memory.len());
+        saved.distributor = GuestState::reset(nr_vcpus).distributor;
+        *saved.distributor.nr_irqs = 288;
+        scramble(&mut saved, &mut next);
+        let (file, _) = save(&saved, &memory);
+        let checkpoint = load(&file.0).unwrap();
+        prop_assert_eq!(&checkpoint.state, &saved);
+        let loaded = load_ram(&file.0, &checkpoint).unwrap();
+        prop_assert!(loaded == memory);
+        prop_assert!(save(&checkpoint.state, &loaded).0 == file);
+    }
 }

@@ -57,6 +57,8 @@ pub(super) fn cpu_interface(cpu: &CpuInterface, dist: &Distributor) -> Result {
     let why = "SGIs have neither latch nor line";
     rule(ppis_only(*cpu.priv_latch), "priv_latch", *cpu.priv_latch, why)?;
     rule(ppis_only(*cpu.priv_level), "priv_level", *cpu.priv_level, why)?;
+    let enabled = *cpu.priv_enable & 0xffff == 0xffff;
+    rule(enabled, "priv_enable", *cpu.priv_enable, "SGIs are always enabled")?;
     let edges = *cpu.priv_edge & 0xffff == 0xffff;
     rule(edges, "priv_edge", *cpu.priv_edge, "SGIs are edge-triggered")?;
     priorities("priv_prio", &cpu.priv_prio[..], prio_bits)?;

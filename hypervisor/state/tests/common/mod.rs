@@ -1,6 +1,8 @@
 //! A guest whose registers all differ, and a file in memory.
 #![allow(dead_code)]
 
+pub mod edit;
+
 use std::convert::Infallible;
 
 use stasis_state::{

@@ -1,0 +1,76 @@
+//! Hosts that cannot go on with a guest.
+
+mod common;
+
+use common::{edit::Edited, load, ram, save, state};
+use stasis_state::{HostFacts, RecordType, memory::Extent, vcpu::Identity};
+use zerocopy::IntoBytes;
+
+fn host() -> HostFacts {
+    let mut identity = Identity::default();
+    *identity.midr_el1 = 0x410f_d034;
+    HostFacts {
+        vcpus: 4,
+        memory: 1 << 30,
+        cntfrq: 62_500_000,
+        prio_bits: 5,
+        ram_base: 0x4000_0000,
+        dist_base: 0x0800_0000,
+        cpu_base: 0x0801_0000,
+        identity,
+    }
+}
+
+#[track_caller]
+fn refused(host: &HostFacts, line: &str) {
+    let error = host.check(&state(4, 4096)).unwrap_err();
+    assert_eq!(error.to_string(), line);
+}
+
+#[test]
+fn a_host_that_has_what_the_guest_needs_takes_it() {
+    assert_eq!(host().check(&state(4, 4096)), Ok(()));
+}
+
+#[test]
+fn what_a_host_lacks_is_named_with_both_numbers() {
+    refused(&HostFacts { vcpus: 2, ..host() }, "the guest has 4 vCPUs; there are 2");
+    refused(
+        &HostFacts { memory: 2048, ..host() },
+        "the guest has 4096 bytes of RAM; there are 2048",
+    );
+    refused(
+        &HostFacts { cntfrq: 54_000_000, ..host() },
+        "the guest's counter runs at 62500000 Hz; this machine's at 54000000 Hz",
+    );
+    refused(
+        &HostFacts { prio_bits: 4, ..host() },
+        "the guest's GIC has 5 priority bits; this machine's 4",
+    );
+    refused(
+        &HostFacts { dist_base: 0x2c00_1000, ..host() },
+        "the guest's GICD is at 0x8000000; here it would be at 0x2c001000",
+    );
+    let mut other = host();
+    *other.identity.midr_el1 = 0x410f_d083;
+    refused(
+        &other,
+        "vCPU 0 was on another kind of CPU: MIDR_EL1 is 0x410fd034; here it is 0x410fd083",
+    );
+}
+
+#[test]
+fn a_file_that_claims_more_memory_than_there_is_costs_nothing_but_its_refusal() {
+    let mut file = Edited::from_file(&save(&state(1, 4096), &ram(".")).0.0);
+    let mut guest = state(1, 4096).guest;
+    let pages = u32::MAX;
+    *guest.ram_size = u64::from(pages) * 4096;
+    file.record(RecordType::Guest, 0).body = guest.as_bytes().to_vec();
+    let extent = Extent { address: *guest.ram_base, pages, kind: 0 };
+    file.record(RecordType::Memory, 0).body = extent.as_bytes().to_vec();
+    let checkpoint = load(&file.to_file()).unwrap();
+    assert_eq!(
+        host().check(&checkpoint.state).unwrap_err().to_string(),
+        "the guest has 17592186040320 bytes of RAM; there are 1073741824"
+    );
+}
