@@ -133,17 +133,12 @@ mod tests {
     #[test]
     fn a_doubleword_is_two_registers_and_a_byte_a_part_of_one() {
         let word = |offset: u64| 0x8000_0000 | offset as u32;
-        assert_eq!(
-            read_words(8, Width::Doubleword, word),
-            0x8000_000c_8000_0008
-        );
+        assert_eq!(read_words(8, Width::Doubleword, word), 0x8000_000c_8000_0008);
         assert_eq!(read_words(8, Width::Word, word), 0x8000_0008);
         assert_eq!(read_words(8, Width::Byte, word), 8);
 
         let mut written = Vec::new();
-        write_words(8, Width::Doubleword, 0x1111_2222_3333_4444, |o, v| {
-            written.push((o, v))
-        });
+        write_words(8, Width::Doubleword, 0x1111_2222_3333_4444, |o, v| written.push((o, v)));
         write_words(0, Width::Halfword, 0xabcd_ef01, |o, v| written.push((o, v)));
         assert_eq!(written, [(8, 0x3333_4444), (12, 0x1111_2222), (0, 0xef01)]);
     }

@@ -10,10 +10,7 @@ pub struct Once<const N: usize> {
 impl<const N: usize> Once<N> {
     /// Has seen nothing.
     pub const fn new() -> Self {
-        Self {
-            seen: [0; N],
-            count: 0,
-        }
+        Self { seen: [0; N], count: 0 }
     }
 
     /// Whether `key` is to be reported: it is new, and fewer than `N` were reported before it.

@@ -9,10 +9,7 @@ use tock_registers::LocalRegisterCopy;
 
 use control::CNT_CTL;
 
-#[allow(
-    missing_docs,
-    reason = "register_bitfields! documents no enumerated values"
-)]
+#[allow(missing_docs, reason = "register_bitfields! documents no enumerated values")]
 mod control {
     tock_registers::register_bitfields! {u64,
         /// CNTP_CTL_EL0 and CNTV_CTL_EL0.
@@ -48,9 +45,7 @@ impl GuestClock {
 
     /// The clock of a guest out of a checkpoint.
     pub fn restored(clock: &Clock) -> Self {
-        Self::Stopped {
-            cntvct: *clock.cntvct,
-        }
+        Self::Stopped { cntvct: *clock.cntvct }
     }
 
     /// CNTVCT as the guest sees it, when the host's CNTPCT is `host`.
@@ -63,16 +58,12 @@ impl GuestClock {
 
     /// Lets it go on from where it stands.
     pub fn start(&mut self, host: u64) {
-        *self = Self::Running {
-            offset: host.wrapping_sub(self.now(host)),
-        };
+        *self = Self::Running { offset: host.wrapping_sub(self.now(host)) };
     }
 
     /// Stops it.
     pub fn stop(&mut self, host: u64) {
-        *self = Self::Stopped {
-            cntvct: self.now(host),
-        };
+        *self = Self::Stopped { cntvct: self.now(host) };
     }
 
     /// CNTVOFF_EL2 while it runs.
@@ -111,18 +102,12 @@ impl Timer {
 
     /// CNTV.
     pub fn virtual_timer(system: &SystemRegisters) -> Self {
-        Self {
-            ctl: *system.cntv_ctl_el0,
-            cval: *system.cntv_cval_el0,
-        }
+        Self { ctl: *system.cntv_ctl_el0, cval: *system.cntv_cval_el0 }
     }
 
     /// CNTP.
     pub fn physical_timer(system: &SystemRegisters) -> Self {
-        Self {
-            ctl: *system.cntp_ctl_el0,
-            cval: *system.cntp_cval_el0,
-        }
+        Self { ctl: *system.cntp_ctl_el0, cval: *system.cntp_cval_el0 }
     }
 
     fn control(&self) -> LocalRegisterCopy<u64, CNT_CTL::Register> {

@@ -70,10 +70,7 @@ fn the_syndrome_tells_what_the_access_was() {
 
 #[test]
 fn a_table_that_is_nowhere_is_an_external_abort_on_the_walk() {
-    let on_walk = Fault {
-        on_walk: true,
-        ..fault(Cause::Store)
-    };
+    let on_walk = Fault { on_walk: true, ..fault(Cause::Store) };
     let (_, system) = injected(pstate::EL1H, &on_walk);
     assert_eq!(*system.esr_el1, 0x9600_0054);
 }

@@ -68,20 +68,14 @@ fn a_timer_fires_when_the_counter_reaches_its_value() {
     assert!(timer.line(1000));
     assert!(timer.line(u64::MAX));
     assert_eq!(read(&system, PhysicalRegister::Control, 999), ENABLE);
-    assert_eq!(
-        read(&system, PhysicalRegister::Control, 1000),
-        ENABLE | ISTATUS
-    );
+    assert_eq!(read(&system, PhysicalRegister::Control, 1000), ENABLE | ISTATUS);
 }
 
 #[test]
 fn a_masked_timer_has_a_status_but_no_line() {
     let system = physical(ENABLE | IMASK, 1000);
     assert!(!Timer::physical_timer(&system).line(2000));
-    assert_eq!(
-        read(&system, PhysicalRegister::Control, 2000),
-        ENABLE | IMASK | ISTATUS
-    );
+    assert_eq!(read(&system, PhysicalRegister::Control, 2000), ENABLE | IMASK | ISTATUS);
 }
 
 #[test]
@@ -104,18 +98,10 @@ fn the_timer_value_is_a_signed_distance() {
     write_physical(&mut system, PhysicalRegister::TimerValue, 500, 1000);
     assert_eq!(*system.cntp_cval_el0, 1500);
     assert_eq!(read(&system, PhysicalRegister::TimerValue, 1400), 100);
-    assert_eq!(
-        read(&system, PhysicalRegister::TimerValue, 1501),
-        0xffff_ffff
-    );
+    assert_eq!(read(&system, PhysicalRegister::TimerValue, 1501), 0xffff_ffff);
 
     // Bits above 31 do not count.
-    write_physical(
-        &mut system,
-        PhysicalRegister::TimerValue,
-        0xabcd_ffff_ffff,
-        1000,
-    );
+    write_physical(&mut system, PhysicalRegister::TimerValue, 0xabcd_ffff_ffff, 1000);
     assert_eq!(*system.cntp_cval_el0, 999);
     assert!(Timer::physical_timer(&system).line(1000));
 }
@@ -134,10 +120,7 @@ fn there_is_a_deadline_only_for_a_line_that_will_rise() {
     assert_eq!(deadline(ENABLE), Some(1000));
     assert_eq!(deadline(ENABLE | IMASK), None);
     assert_eq!(deadline(0), None);
-    assert_eq!(
-        Timer::physical_timer(&physical(ENABLE, 1000)).deadline(1000),
-        None
-    );
+    assert_eq!(Timer::physical_timer(&physical(ENABLE, 1000)).deadline(1000), None);
 }
 
 #[test]

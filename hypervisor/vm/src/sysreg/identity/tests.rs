@@ -37,7 +37,7 @@ fn newer() -> Identity {
     *raw.id_aa64dfr0_el1 = 0x30_5609;
     *raw.id_aa64isar0_el1 = 0x1221_1111_1021_2120;
     *raw.id_aa64isar1_el1 = 0x0110_2111_2110_2052;
-    *raw.id_aa64mmfr0_el1 = 0x2100_0322_1011_26;
+    *raw.id_aa64mmfr0_el1 = 0x0021_0003_2210_1126;
     *raw.id_aa64mmfr1_el1 = 0x1_1112_1202_1322;
     *raw.id_aa64mmfr2_el1 = 0x1221_0011_0100_1011;
     raw
