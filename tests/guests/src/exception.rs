@@ -94,11 +94,7 @@ extern "C" fn guest_exception(vector: u64, frame: &mut Frame) {
             FAR.store(mrs!("FAR_EL1"), Relaxed);
             ELR.store(frame.elr, Relaxed);
             COUNT.fetch_add(1, Relaxed);
-            frame.elr = if expect == Expect::Return as u64 {
-                frame.x[30]
-            } else {
-                frame.elr + 4
-            };
+            frame.elr = if expect == Expect::Return as u64 { frame.x[30] } else { frame.elr + 4 };
         }
         _ => {
             println!(

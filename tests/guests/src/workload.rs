@@ -89,13 +89,9 @@ impl Default for Model {
 /// Tick and hash of a line `tick <n> hash <16 hex digits>`.
 pub fn parse(line: &str) -> Option<(u64, u64)> {
     let mut fields = line.split_ascii_whitespace();
-    let (Some("tick"), Some(tick), Some("hash"), Some(hash), None) = (
-        fields.next(),
-        fields.next(),
-        fields.next(),
-        fields.next(),
-        fields.next(),
-    ) else {
+    let (Some("tick"), Some(tick), Some("hash"), Some(hash), None) =
+        (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+    else {
         return None;
     };
     if hash.len() != 16 {

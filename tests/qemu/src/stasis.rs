@@ -98,14 +98,6 @@ impl<'l> Setup<'l> {
         self
     }
 
-    /// Leaves all guests as they are: checkpoints are to be resumed.
-    pub fn resting(mut self) -> Self {
-        for guest in &mut self.guests {
-            guest.autostart = false;
-        }
-        self
-    }
-
     /// Takes this for the compiled configuration, whatever it is.
     pub fn configuration(mut self, bytes: Vec<u8>) -> Self {
         self.configuration = Some(bytes);
@@ -118,7 +110,7 @@ impl<'l> Setup<'l> {
         self
     }
 
-    /// Boots without an archive.
+    /// Boots without an archive, and so without guests: checkpoints can be resumed.
     pub fn no_archive(mut self) -> Self {
         self.archive = Archive::None;
         self

@@ -137,13 +137,9 @@ counter_wait:
         ("GICD_ISENABLER0", || read32(gic::GICD_ISENABLER).into()),
         ("GICD_ISENABLER2", || read32(gic::GICD_ISENABLER + 8).into()),
         ("GICD_ISACTIVER0", || read32(gic::GICD_ISACTIVER).into()),
-        ("the timer's priority", || {
-            gic::priority(timer::VIRTUAL).into()
-        }),
+        ("the timer's priority", || gic::priority(timer::VIRTUAL).into()),
         ("the SPI's priority", || gic::priority(SILENT_SPI).into()),
-        ("the SPI's target", || {
-            read8(gic::GICD_ITARGETSR + SILENT_SPI as usize).into()
-        }),
+        ("the SPI's target", || read8(gic::GICD_ITARGETSR + SILENT_SPI as usize).into()),
         ("GICD_ICFGR4", || read32(gic::GICD_ICFGR + 16).into()),
         ("GICC_CTLR", || read32(gic::GICC_CTLR).into()),
         ("GICC_PMR", || read32(gic::GICC_PMR).into()),
@@ -233,11 +229,7 @@ counter_wait:
             once(&RPR_WRONG, "GICC_RPR", running.into());
         }
         if read32(gic::GICD_ISACTIVER) != 1 << timer::VIRTUAL {
-            once(
-                &NOT_ACTIVE,
-                "GICD_ISACTIVER0 in the handler",
-                read32(gic::GICD_ISACTIVER).into(),
-            );
+            once(&NOT_ACTIVE, "GICD_ISACTIVER0 in the handler", read32(gic::GICD_ISACTIVER).into());
         }
 
         let now = timer::now();

@@ -99,11 +99,7 @@ mod guest {
     /// A point at which a test may checkpoint.
     fn point(name: &str) {
         report();
-        let place = if DEPTH.load(Relaxed) == 0 {
-            "main"
-        } else {
-            "handler"
-        };
+        let place = if DEPTH.load(Relaxed) == 0 { "main" } else { "handler" };
         println!("in {place} {name}");
         let byte = uart::get();
         println!("received {byte:#x}");
@@ -199,10 +195,7 @@ mod guest {
     }
 
     fn eoi_mode(split: bool) {
-        write32(
-            gic::GICC_CTLR,
-            1 | if split { gic::CTLR_EOIMODE } else { 0 },
-        );
+        write32(gic::GICC_CTLR, 1 | if split { gic::CTLR_EOIMODE } else { 0 });
     }
 
     fn main() {

@@ -20,7 +20,7 @@ pub fn a_hostile_guest_harms_nobody(lab: &Lab) -> Result<()> {
     stasis.detach()?;
     let number = stasis.checkpoint("counter", "after")?;
     stasis.kill()?;
-    let mut stasis = lab.machine().guest("counter")?.resting().disk(&disk).boot()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
     stasis.resume(number)?;
     stasis.attach("counter")?;
     let after = ticks(&mut stasis.qemu.console, &mut model, 5)?;

@@ -45,7 +45,7 @@ impl Good {
     }
 
     fn boot(&self, lab: &Lab) -> Result<Stasis> {
-        lab.machine().guest("idle")?.resting().disk(&self.disk).boot()
+        lab.machine().no_archive().disk(&self.disk).boot()
     }
 
     /// A changed one is refused with a line that has these words; the good one is not.
@@ -190,8 +190,7 @@ pub fn another_counter_frequency(lab: &Lab) -> Result<()> {
 
 pub fn another_cpu(lab: &Lab) -> Result<()> {
     let good = Good::new(lab)?;
-    let mut stasis =
-        lab.machine().guest("idle")?.resting().disk(&good.disk).cpu("cortex-a53").boot()?;
+    let mut stasis = lab.machine().no_archive().disk(&good.disk).cpu("cortex-a53").boot()?;
     stasis.refused_for(&format!("resume {}", good.number), &["cpu"])?;
     stasis.is_alive()?;
     stasis.quit()?;

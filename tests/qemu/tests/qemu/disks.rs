@@ -103,7 +103,7 @@ pub fn a_full_store(lab: &Lab) -> Result<()> {
     stasis.quit()?;
     ensure!(tamper::list(&path)? == [(number, "small".to_owned())]);
     ensure!(tamper::get(&path, number)? == before, "the older checkpoint has changed");
-    let mut stasis = lab.machine().guest("idle")?.resting().disk(&path).boot()?;
+    let mut stasis = lab.machine().no_archive().disk(&path).boot()?;
     stasis.resume(number)?;
     stasis.is_alive()?;
     stasis.quit()

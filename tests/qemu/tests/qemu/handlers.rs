@@ -46,7 +46,7 @@ pub fn checkpoints_inside_handlers_change_nothing(lab: &Lab) -> Result<()> {
         stasis.detach()?;
         let number = stasis.checkpoint("handler", &format!("point-{points}"))?;
         stasis.kill()?;
-        stasis = lab.machine().guest("handler")?.resting().disk(&disk).boot()?;
+        stasis = lab.machine().no_archive().disk(&disk).boot()?;
         stasis.resume(number)?;
         stasis.attach("handler")?;
         stasis.qemu.console.send(b"x")?;

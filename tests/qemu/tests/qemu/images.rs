@@ -64,6 +64,15 @@ pub fn an_image_that_is_none_is_named(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+pub fn bare_code_must_be_said_to_be_that(lab: &Lab) -> Result<()> {
+    let raw = elf::flatten(&lab.guest("idle")?)?;
+    refused_beside_a_good_one(
+        lab.machine().configured(guest("bad", 32), Some(raw)),
+        &["bad", "kind = \"raw\""],
+    )?
+    .quit()
+}
+
 pub fn an_elf_file_for_another_machine_is_named(lab: &Lab) -> Result<()> {
     const E_MACHINE: usize = 18;
     const X86_64: u8 = 62;
@@ -79,7 +88,7 @@ pub fn an_elf_file_for_another_machine_is_named(lab: &Lab) -> Result<()> {
 pub fn memory_that_does_not_fit_is_named(lab: &Lab) -> Result<()> {
     let idle = lab.guest("idle")?;
     let huge = lab.machine().configured(guest("bad", 64 << 10), Some(idle));
-    refused_beside_a_good_one(huge, &["bad", "memory"])?.quit()
+    refused_beside_a_good_one(huge, &["bad", "65536 mib of ram"])?.quit()
 }
 
 pub fn an_image_that_does_not_fit_its_memory_is_named(lab: &Lab) -> Result<()> {
@@ -87,8 +96,11 @@ pub fn an_image_that_does_not_fit_its_memory_is_named(lab: &Lab) -> Result<()> {
     let counter = lab.guest("counter")?;
     let mut small = guest("bad", 4);
     small.image = "large".to_owned();
-    refused_beside_a_good_one(lab.machine().configured(small, Some(counter)), &["bad", "ram"])?
-        .quit()
+    refused_beside_a_good_one(
+        lab.machine().configured(small, Some(counter)),
+        &["bad", "outside the guest's ram"],
+    )?
+    .quit()
 }
 
 pub fn a_missing_image_or_initrd_is_named(lab: &Lab) -> Result<()> {

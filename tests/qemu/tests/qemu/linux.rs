@@ -89,7 +89,7 @@ pub fn linux_goes_on_in_another_machine(lab: &Lab) -> Result<()> {
 
     // Long enough for a watchdog to bark, and for a clock that ran on to show it.
     std::thread::sleep(Duration::from_secs(10));
-    let mut stasis = machine(lab)?.resting().disk(&disk).boot()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
     stasis.resume(number)?;
     stasis.attach("linux")?;
     watch(&mut stasis, &mut hashes, before, 20)?;

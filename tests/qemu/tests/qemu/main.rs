@@ -37,20 +37,56 @@ fn main() -> ExitCode {
     let machines = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
     arguments.test_threads.get_or_insert(machines);
     let trials = trials! {
-        console: mistyped_input_gets_an_answer, help_knows_every_command, a_paused_guest_stands_still, a_guests_gic_can_be_shown;
-        images: elf_raw_and_linux_images_are_told_apart, an_image_that_is_none_is_named, an_elf_file_for_another_machine_is_named,
-            memory_that_does_not_fit_is_named, an_image_that_does_not_fit_its_memory_is_named, a_missing_image_or_initrd_is_named,
-            an_archive_that_is_none_is_named, no_archive_is_named;
-        disks: no_disk, no_partition, no_store_in_the_partition, a_full_store, a_store_of_a_newer_version;
-        damage: a_file_cut_short, one_bit_flipped, a_newer_version, more_vcpus, more_memory, another_counter_frequency, another_cpu;
-        resume: a_counter_goes_on_in_another_machine, a_counter_goes_on_after_its_checkpoint, a_resumed_hash_is_that_of_a_guest_that_was_never_stored,
-            many_generations, checkpoint_resume_checkpoint_is_the_same, checkpoint_resume_checkpoint_in_a_handler_is_the_same;
-        handlers: a_transcript_is_that_of_plain_qemu, checkpoints_inside_handlers_change_nothing;
-        power: qemu_killed_during_a_checkpoint_loses_nothing_older;
-        contained: a_hostile_guest_harms_nobody, a_guest_that_ends_harms_nobody;
-        same_machine: probe_sees_what_it_sees_on_plain_qemu;
-        linux: linux_goes_on_in_another_machine;
-        others: u_boot_reaches_its_prompt;
+        console:
+            mistyped_input_gets_an_answer,
+            help_knows_every_command,
+            a_paused_guest_stands_still,
+            a_guests_gic_can_be_shown;
+        images:
+            elf_raw_and_linux_images_are_told_apart,
+            an_image_that_is_none_is_named,
+            bare_code_must_be_said_to_be_that,
+            an_elf_file_for_another_machine_is_named,
+            memory_that_does_not_fit_is_named,
+            an_image_that_does_not_fit_its_memory_is_named,
+            a_missing_image_or_initrd_is_named,
+            an_archive_that_is_none_is_named,
+            no_archive_is_named;
+        disks:
+            no_disk,
+            no_partition,
+            no_store_in_the_partition,
+            a_full_store,
+            a_store_of_a_newer_version;
+        damage:
+            a_file_cut_short,
+            one_bit_flipped,
+            a_newer_version,
+            more_vcpus,
+            more_memory,
+            another_counter_frequency,
+            another_cpu;
+        resume:
+            a_counter_goes_on_in_another_machine,
+            a_counter_goes_on_after_its_checkpoint,
+            a_resumed_hash_is_that_of_a_guest_that_was_never_stored,
+            many_generations,
+            checkpoint_resume_checkpoint_is_the_same,
+            checkpoint_resume_checkpoint_in_a_handler_is_the_same;
+        handlers:
+            a_transcript_is_that_of_plain_qemu,
+            checkpoints_inside_handlers_change_nothing;
+        power:
+            qemu_killed_during_a_checkpoint_loses_nothing_older;
+        contained:
+            a_hostile_guest_harms_nobody,
+            a_guest_that_ends_harms_nobody;
+        same_machine:
+            probe_sees_what_it_sees_on_plain_qemu;
+        linux:
+            linux_goes_on_in_another_machine;
+        others:
+            u_boot_reaches_its_prompt;
     };
     libtest_mimic::run(&arguments, trials).exit_code()
 }

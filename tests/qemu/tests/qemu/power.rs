@@ -27,7 +27,7 @@ pub fn qemu_killed_during_a_checkpoint_loses_nothing_older(lab: &Lab) -> Result<
 
     let mut absent = 0;
     for kill in 0..KILLS {
-        let mut stasis = lab.machine().guest("counter")?.resting().disk(&disk).boot()?;
+        let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
         stasis.resume(kept[0])?;
         // From before the first write until after the commit.
         let delay = whole.mul_f64(f64::from(kill) * 1.25 / f64::from(KILLS));
@@ -67,7 +67,7 @@ pub fn qemu_killed_during_a_checkpoint_loses_nothing_older(lab: &Lab) -> Result<
         "of {KILLS} checkpoints {absent} are absent: that tested nothing"
     );
 
-    let mut stasis = lab.machine().guest("counter")?.resting().disk(&disk).boot()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
     let newest = *kept.last().context("none is kept")?;
     stasis.resume(newest)?;
     stasis.attach("counter")?;

@@ -31,7 +31,7 @@ fn follows(before: &Ticks, after: &Ticks) -> Result<()> {
 
 /// Resumes in a machine of its own.
 fn resume(lab: &Lab, disk: &Path, which: u64) -> Result<Stasis> {
-    let mut stasis = lab.machine().guest("counter")?.resting().disk(disk).boot()?;
+    let mut stasis = lab.machine().no_archive().disk(disk).boot()?;
     stasis.resume(which)?;
     Ok(stasis)
 }
@@ -49,8 +49,7 @@ pub fn a_counter_goes_on_in_another_machine(lab: &Lab) -> Result<()> {
     stasis.kill()?;
 
     // By its name, with fewer cores, more memory, and after that was resumed already.
-    let mut stasis =
-        lab.machine().guest("counter")?.resting().disk(&disk).cpus(1).memory("2G").boot()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).cpus(1).memory("2G").boot()?;
     stasis.resume("first")?;
     follows(&before, &watch(&mut stasis, &mut model, 5)?)?;
     stasis.quit()
@@ -120,7 +119,7 @@ pub fn checkpoint_resume_checkpoint_is_the_same(lab: &Lab) -> Result<()> {
     stasis.detach()?;
     let first = stasis.checkpoint("idle", "first")?;
     stasis.kill()?;
-    let mut stasis = lab.machine().guest("idle")?.resting().disk(&disk).boot()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
     stasis.resume(first)?;
     let second = stasis.checkpoint("idle", "second")?;
     stasis.quit()?;
@@ -142,7 +141,7 @@ pub fn checkpoint_resume_checkpoint_in_a_handler_is_the_same(lab: &Lab) -> Resul
     stasis.detach()?;
     let first = stasis.checkpoint("handler", "first")?;
     stasis.kill()?;
-    let mut stasis = lab.machine().guest("handler")?.resting().disk(&disk).boot()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
     stasis.resume(first)?;
     let second = stasis.checkpoint("handler", "second")?;
     stasis.quit()?;

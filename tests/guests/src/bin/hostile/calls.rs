@@ -64,10 +64,7 @@ fn by(call: fn(u64, [u64; 3]) -> u64) {
         }
     }
     for _ in 0..2000 {
-        allowed(
-            random.next() as u32,
-            [random.next(), random.next(), random.next()],
-        );
+        allowed(random.next() as u32, [random.next(), random.next(), random.next()]);
     }
     // What is above the function's 32 bits.
     let _ = catch(|| {

@@ -119,13 +119,8 @@ fn jumps() {
 /// Guest-physical addresses that are wider than the machine's.
 fn far_away() {
     println!("far away");
-    for address in [
-        0x7fff_fff8_usize,
-        0xffff_fff8,
-        0x3f_ffff_f000,
-        0x7f_ffff_f000,
-        0x20_0000_0000,
-    ] {
+    for address in [0x7fff_fff8_usize, 0xffff_fff8, 0x3f_ffff_f000, 0x7f_ffff_f000, 0x20_0000_0000]
+    {
         unusual(address);
         let _ = catch_call(address);
     }

@@ -62,12 +62,8 @@ fn software() {
         if intid > 40 {
             gic::enable(intid, (random >> 8) as u8);
             gic::set_bit(gic::GICD_ISPENDR, intid);
-            let bank = [
-                gic::GICD_ICPENDR,
-                gic::GICD_ICENABLER,
-                gic::GICD_ISACTIVER,
-                gic::GICD_ICACTIVER,
-            ];
+            let bank =
+                [gic::GICD_ICPENDR, gic::GICD_ICENABLER, gic::GICD_ISACTIVER, gic::GICD_ICACTIVER];
             gic::set_bit(bank[(random >> 48) as usize % 4], intid);
         }
         if round % 16 == 0 {

@@ -16,10 +16,7 @@ static PAGE: Page = Page(UnsafeCell::new([0; 4096]));
 /// Does it.
 pub fn attack() {
     println!("read all system registers: {} are undefined", read_all());
-    println!(
-        "write to debug, PMU, EL2 and EL3 registers: {} are undefined",
-        write_many()
-    );
+    println!("write to debug, PMU, EL2 and EL3 registers: {} are undefined", write_many());
     println!("system instructions: {} are undefined", instructions());
     walks();
 }
@@ -99,14 +96,9 @@ fn walks() {
     println!("translation tables in odd places");
     const TTBR1_WALKS: u64 = 25 << 16 | 1 << 24 | 1 << 26 | 3 << 28 | 2 << 30;
     const EPD1: u64 = 1 << 23;
-    for table in [
-        0x0800_0000_u64,
-        0x0801_0000,
-        0x0900_0000,
-        0x0b00_0000,
-        0x7fff_f000,
-        0xff_ffff_f000,
-    ] {
+    for table in
+        [0x0800_0000_u64, 0x0801_0000, 0x0900_0000, 0x0b00_0000, 0x7fff_f000, 0xff_ffff_f000]
+    {
         let high = 0xffff_ff80_0000_0000_u64;
         // SAFETY: Rust's memory is translated by TTBR0; what TTBR1 translates is used here alone.
         unsafe {

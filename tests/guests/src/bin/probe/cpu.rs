@@ -37,12 +37,8 @@ fn identity() {
     println!("~ EL2 ID_AA64PFR0_EL1 {features:#x}");
     println!("~ debug ID_AA64DFR0_EL1 {:#x}", mrs!("ID_AA64DFR0_EL1"));
     // SAFETY: These are reads, of ID registers that are not allocated.
-    let reserved = unsafe {
-        [
-            execute(mrs_x0(3, 0, 0, 4, 7), 1),
-            execute(mrs_x0(3, 0, 0, 7, 7), 1),
-        ]
-    };
+    let reserved =
+        unsafe { [execute(mrs_x0(3, 0, 0, 4, 7), 1), execute(mrs_x0(3, 0, 0, 7, 7), 1)] };
     println!("reserved ID registers {reserved:x?}");
 }
 
@@ -82,10 +78,7 @@ fn maintenance() {
             }
         }
     });
-    println!(
-        "DC CISW, {} times: fault {fault:x?}",
-        (ways as u64 + 1) * (sets + 1)
-    );
+    println!("DC CISW, {} times: fault {fault:x?}", (ways as u64 + 1) * (sets + 1));
     let mut block = [0xa5u8; 4096];
     let fault = catch(|| {
         for offset in (0..block.len()).step_by(64) {
@@ -171,9 +164,5 @@ fn debug() {
         msr!("DBGBCR0_EL1", 0);
     });
     println!("~ debug unlocked: fault {fault:x?}");
-    println!(
-        "~ debug OSLSR_EL1 {:#x} DBGBVR0_EL1 {:#x}",
-        mrs!("OSLSR_EL1"),
-        mrs!("DBGBVR0_EL1")
-    );
+    println!("~ debug OSLSR_EL1 {:#x} DBGBVR0_EL1 {:#x}", mrs!("OSLSR_EL1"), mrs!("DBGBVR0_EL1"));
 }

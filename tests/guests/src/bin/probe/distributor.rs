@@ -21,11 +21,7 @@ pub fn probe() {
 
 fn reset_values() {
     println!("GICD_CTLR {:#x}", read32(GICD_CTLR));
-    println!(
-        "GICD_TYPER {:#x} IIDR {:#x}",
-        read32(GICD_TYPER),
-        read32(GICD_IIDR)
-    );
+    println!("GICD_TYPER {:#x} IIDR {:#x}", read32(GICD_TYPER), read32(GICD_IIDR));
     println!(
         "GICD_TYPER by byte {:x} {:x} {:x} {:x} by half {:x} {:x}",
         read8(GICD_TYPER),
@@ -49,11 +45,7 @@ fn reset_values() {
         for word in 0..words {
             sum = sum.rotate_left(1) ^ read32(bank + word * 4);
         }
-        println!(
-            "{name} first {:#x} second {:#x} all {sum:#x}",
-            read32(bank),
-            read32(bank + 4)
-        );
+        println!("{name} first {:#x} second {:#x} all {sum:#x}", read32(bank), read32(bank + 4));
     }
     println!(
         "PIDR2 {:#x} CIDR {:x} {:x} {:x} {:x}",
@@ -86,10 +78,7 @@ fn bit_banks() {
         read32(GICD_ICENABLER + 8)
     );
     write8(GICD_ICENABLER + 8, 0x0f);
-    println!(
-        "ISENABLER2 cleared by byte {:#x}",
-        read32(GICD_ISENABLER + 8)
-    );
+    println!("ISENABLER2 cleared by byte {:#x}", read32(GICD_ISENABLER + 8));
     write16(GICD_ISENABLER + 10, 0x8001);
     println!(
         "ISENABLER2 set by half {:#x} {:#x}",
@@ -102,11 +91,7 @@ fn bit_banks() {
     println!("ISENABLER0 keeps its SGIs {:#x}", read32(GICD_ISENABLER));
 
     set_bit(GICD_ISPENDR, SPI);
-    println!(
-        "ISPENDR2 {:#x} ICPENDR2 {:#x}",
-        read32(GICD_ISPENDR + 8),
-        read32(GICD_ICPENDR + 8)
-    );
+    println!("ISPENDR2 {:#x} ICPENDR2 {:#x}", read32(GICD_ISPENDR + 8), read32(GICD_ICPENDR + 8));
     set_bit(GICD_ICPENDR, SPI);
     println!("ISPENDR2 cleared {:#x}", read32(GICD_ISPENDR + 8));
     set_bit(GICD_ISACTIVER, SPI);
@@ -243,11 +228,7 @@ fn an_spi() {
     enable(SPI, 0x90);
     println!("enabled: HPPIR {}", read32(GICC_HPPIR));
     write32(GICC_PMR, 0x90);
-    println!(
-        "masked by PMR: HPPIR {} taken {}",
-        read32(GICC_HPPIR),
-        interrupts::let_in()
-    );
+    println!("masked by PMR: HPPIR {} taken {}", read32(GICC_HPPIR), interrupts::let_in());
     write32(GICC_PMR, 0xf8);
     write32(GICD_CTLR, 0);
     println!("distributor off: taken {}", interrupts::let_in());

@@ -16,11 +16,7 @@ pub fn probe() {
             read32(group + 12)
         );
     }
-    println!(
-        "UART ID by byte {:x} by half {:x}",
-        read8(PERIPH_ID),
-        read16(PERIPH_ID)
-    );
+    println!("UART ID by byte {:x} by half {:x}", read8(PERIPH_ID), read16(PERIPH_ID));
     println!(
         "FR {:#x} LCR_H {:#x} CR {:#x} IFLS {:#x}",
         read32(FR),
@@ -28,12 +24,7 @@ pub fn probe() {
         read32(CR),
         read32(IFLS)
     );
-    println!(
-        "IMSC {:#x} MIS {:#x} RSR {:#x}",
-        read32(IMSC),
-        read32(MIS),
-        read32(RSR)
-    );
+    println!("IMSC {:#x} MIS {:#x} RSR {:#x}", read32(IMSC), read32(MIS), read32(RSR));
     write32(IBRD, 0xd_000d);
     write32(FBRD, 0x41);
     println!("IBRD {:#x} FBRD {:#x}", read32(IBRD), read32(FBRD));
@@ -69,10 +60,7 @@ fn receive(count: usize) {
             write32(IMSC, INT_RX | INT_RT);
             let taken = interrupts::wait();
             if received == 0 {
-                println!(
-                    "UART taken {taken}, FR {:#x}",
-                    read32(FR) & (FR_RXFE | FR_TXFF)
-                );
+                println!("UART taken {taken}, FR {:#x}", read32(FR) & (FR_RXFE | FR_TXFF));
             }
         } else {
             println!("UARTDR {:#x}", read32(DR));

@@ -19,11 +19,9 @@ fn print(what: &str, fault: Option<Fault>) {
 
 /// Prints it.
 pub fn probe() {
-    for (name, address) in [
-        ("hole", HOLE),
-        ("UART + 4 KiB", 0x0900_1000),
-        ("hole, unaligned", HOLE + 0x7ff),
-    ] {
+    for (name, address) in
+        [("hole", HOLE), ("UART + 4 KiB", 0x0900_1000), ("hole, unaligned", HOLE + 0x7ff)]
+    {
         print(
             name,
             catch(|| {
@@ -72,10 +70,7 @@ fn unusual() {
         catch(|| unsafe { asm!("ldp {}, {}, [{2}]", out(reg) _, out(reg) _, in(reg) hole) }),
     );
     // SAFETY: As above.
-    print(
-        "vector",
-        catch(|| unsafe { asm!("ldr q0, [{}]", in(reg) hole, out("v0") _) }),
-    );
+    print("vector", catch(|| unsafe { asm!("ldr q0, [{}]", in(reg) hole, out("v0") _) }));
     // SAFETY: As above.
     print(
         "writeback",
@@ -83,15 +78,9 @@ fn unusual() {
     );
     let behind = BEHIND_RAM;
     // SAFETY: As above.
-    print(
-        "read behind RAM",
-        catch(|| unsafe { asm!("ldr {}, [{}]", out(reg) _, in(reg) behind) }),
-    );
+    print("read behind RAM", catch(|| unsafe { asm!("ldr {}, [{}]", out(reg) _, in(reg) behind) }));
     // SAFETY: As above.
-    print(
-        "write behind RAM",
-        catch(|| unsafe { asm!("str xzr, [{}]", in(reg) behind) }),
-    );
+    print("write behind RAM", catch(|| unsafe { asm!("str xzr, [{}]", in(reg) behind) }));
 }
 
 /// A translation table where there is nothing.
@@ -104,10 +93,7 @@ fn walk() {
         asm!("msr ttbr1_el1, {}", "msr tcr_el1, {}", "isb", in(reg) BEHIND_RAM, in(reg) runtime::TCR & !EPD1 | TTBR1_WALKS);
     }
     // SAFETY: There is nothing.
-    print(
-        "walk behind RAM",
-        catch(|| unsafe { asm!("ldr {}, [{}]", out(reg) _, in(reg) high) }),
-    );
+    print("walk behind RAM", catch(|| unsafe { asm!("ldr {}, [{}]", out(reg) _, in(reg) high) }));
     print("walk behind RAM, to execute", catch_call(high as usize));
     // SAFETY: As it was.
     unsafe {

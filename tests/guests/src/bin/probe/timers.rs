@@ -85,10 +85,7 @@ macro_rules! timer {
             interrupts::let_in()
         );
         msr!($ctl, 0);
-        println!(
-            concat!($name, " off again: pending {}"),
-            gic::bit(gic::GICD_ISPENDR, $intid)
-        );
+        println!(concat!($name, " off again: pending {}"), gic::bit(gic::GICD_ISPENDR, $intid));
     }};
 }
 
@@ -97,27 +94,10 @@ pub fn probe() {
     println!("CNTFRQ_EL0 {}", frequency());
     let virtual_count = now();
     let physical_count = mrs!("CNTPCT_EL0");
-    println!(
-        "the counts are one: {}",
-        physical_count.wrapping_sub(virtual_count) < frequency()
-    );
+    println!("the counts are one: {}", physical_count.wrapping_sub(virtual_count) < frequency());
     gic::init();
-    timer!(
-        "CNTV",
-        VIRTUAL,
-        "CNTV_CTL_EL0",
-        "CNTV_CVAL_EL0",
-        "CNTV_TVAL_EL0",
-        "CNTVCT_EL0"
-    );
-    timer!(
-        "CNTP",
-        PHYSICAL,
-        "CNTP_CTL_EL0",
-        "CNTP_CVAL_EL0",
-        "CNTP_TVAL_EL0",
-        "CNTPCT_EL0"
-    );
+    timer!("CNTV", VIRTUAL, "CNTV_CTL_EL0", "CNTV_CVAL_EL0", "CNTV_TVAL_EL0", "CNTVCT_EL0");
+    timer!("CNTP", PHYSICAL, "CNTP_CTL_EL0", "CNTP_CVAL_EL0", "CNTP_TVAL_EL0", "CNTPCT_EL0");
     msr!("CNTKCTL_EL1", 0x2);
     println!("CNTKCTL_EL1 {:#x}", mrs!("CNTKCTL_EL1"));
 }

@@ -40,10 +40,6 @@ pub fn probe() {
     println!("RTC alarm set: MIS {:#x}", read32(MIS));
     write32(IMSC, 1);
     println!("RTC taken {}", interrupts::wait());
-    println!(
-        "RTC RIS {:#x}, alarm in time: {}",
-        read32(RIS),
-        read32(DR) >= read32(MR)
-    );
+    println!("RTC RIS {:#x}, alarm in time: {}", read32(RIS), read32(DR) >= read32(MR));
     gic::set_bit(gic::GICD_ICENABLER, INTID);
 }
