@@ -38,10 +38,7 @@ pub fn from_config(workspace: &Workspace, config: &Config) -> Result<Vec<u8>> {
         let data = fetch(workspace, source).with_context(|| format!("file \"{name}\""))?;
         files.push((name.as_str(), data));
     }
-    let files: Vec<(&str, &[u8])> = files
-        .iter()
-        .map(|(name, data)| (*name, &data[..]))
-        .collect();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, data)| (*name, &data[..])).collect();
     pack(&config.guests, &files)
 }
 

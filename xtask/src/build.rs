@@ -32,11 +32,7 @@ pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
     elf::check_image(&flat).with_context(|| format!("in {}", elf.display()))?;
     let image = workspace.folder("stasis")?.join("Image");
     write(&image, &flat)?;
-    report::note(format_args!(
-        "{}: {}",
-        workspace.show(&image),
-        report::size(flat.len() as u64)
-    ));
+    report::note(format_args!("{}: {}", workspace.show(&image), report::size(flat.len() as u64)));
     Ok(Hypervisor { image, elf })
 }
 
@@ -59,12 +55,7 @@ pub fn guest_names(workspace: &Workspace) -> Result<Vec<String>> {
         .with_context(|| format!("cannot read the folder {}", folder.display()))?;
     let mut names: Vec<String> = files
         .flatten()
-        .filter_map(|file| {
-            file.file_name()
-                .to_str()?
-                .strip_suffix(".rs")
-                .map(str::to_owned)
-        })
+        .filter_map(|file| file.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
         .collect();
     names.sort();
     Ok(names)

@@ -84,16 +84,9 @@ impl Config {
         let file: RawFile = toml::from_str(text).map_err(|error| {
             // Its own words name the key; the snippet that toml adds would tear our one line apart.
             let line = error.span().map_or(1, |span| line(text, span.start));
-            anyhow!(
-                "line {line}{}: {}",
-                key_at(text, error.span()),
-                error.message()
-            )
+            anyhow!("line {line}{}: {}", key_at(text, error.span()), error.message())
         })?;
-        let mut config = Self {
-            guests: Vec::new(),
-            files: Vec::new(),
-        };
+        let mut config = Self { guests: Vec::new(), files: Vec::new() };
         for raw in file.guests {
             let whole = raw.span();
             config.add(text, folder, guests, raw.into_inner(), whole)?;
@@ -116,10 +109,7 @@ impl Config {
         let at = |span: Range<usize>, key: &str| format!("line {}: {key}", line(text, span.start));
         let memory = report::parse_size(raw.memory.get_ref()).with_context(|| {
             let found = raw.memory.get_ref();
-            format!(
-                "{}: {found:?} is no size such as \"256M\"",
-                at(raw.memory.span(), "memory")
-            )
+            format!("{}: {found:?} is no size such as \"256M\"", at(raw.memory.span(), "memory"))
         })?;
         let kind = match &raw.kind {
             None => None,
@@ -146,11 +136,7 @@ impl Config {
             image,
             kind,
             initrd,
-            cmdline: raw
-                .cmdline
-                .as_ref()
-                .map(|text| text.get_ref().clone())
-                .unwrap_or_default(),
+            cmdline: raw.cmdline.as_ref().map(|text| text.get_ref().clone()).unwrap_or_default(),
             memory,
             vcpus: raw.vcpus.as_ref().map_or(1, |vcpus| *vcpus.get_ref()),
             core: raw.core.as_ref().map(|core| *core.get_ref()),
@@ -181,23 +167,18 @@ impl Config {
         let (name, source) = match name.strip_prefix('@') {
             Some("linux") => ("linux".to_owned(), Source::Made(Made::Linux)),
             Some("initramfs") => ("initramfs".to_owned(), Source::Made(Made::Initramfs)),
-            Some(guest) if made.iter().any(|name| name == guest) => (
-                guest.to_owned(),
-                Source::Made(Made::Guest(guest.to_owned())),
-            ),
+            Some(guest) if made.iter().any(|name| name == guest) => {
+                (guest.to_owned(), Source::Made(Made::Guest(guest.to_owned())))
+            }
             Some(unknown) => {
-                let known = made
-                    .iter()
-                    .map(|name| format!(", @{name}"))
-                    .collect::<String>();
+                let known = made.iter().map(|name| format!(", @{name}")).collect::<String>();
                 bail!("there is no @{unknown}; there are @linux, @initramfs{known}");
             }
             None => {
                 let path = folder.join(name);
                 let base = path.file_name().and_then(|base| base.to_str());
                 (
-                    base.with_context(|| format!("{name:?} is no file's name"))?
-                        .to_owned(),
+                    base.with_context(|| format!("{name:?} is no file's name"))?.to_owned(),
                     Source::Path(path),
                 )
             }
@@ -213,11 +194,7 @@ impl Config {
 
 /// The number of the line that `offset` is in.
 fn line(text: &str, offset: usize) -> usize {
-    text.bytes()
-        .take(offset)
-        .filter(|&byte| byte == b'\n')
-        .count()
-        + 1
+    text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
 }
 
 /// The key of the assignment that begins the line of `span`, as `: <key>`.
@@ -246,10 +223,7 @@ mod tests {
         let config =
             parse("[[guest]]\nname = \"a\"\nimage = \"@counter\"\nmemory = \"64M\"\n").unwrap();
         let guest = &config.guests[0];
-        assert_eq!(
-            (guest.memory, guest.vcpus, guest.autostart),
-            (64 << 20, 1, true)
-        );
+        assert_eq!((guest.memory, guest.vcpus, guest.autostart), (64 << 20, 1, true));
         assert_eq!((guest.kind, &guest.initrd, guest.core), (None, &None, None));
         let made = Source::Made(Made::Guest("counter".to_owned()));
         assert_eq!(config.files, [("counter".to_owned(), made)]);
@@ -258,10 +232,7 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_named_with_its_line() {
         let error = error("[[guest]]\nname = \"a\"\nimgae = \"@counter\"\nmemory = \"64M\"\n");
-        assert!(
-            error.starts_with("line 3: imgae: unknown field `imgae`"),
-            "{error}"
-        );
+        assert!(error.starts_with("line 3: imgae: unknown field `imgae`"), "{error}");
     }
 
     #[test]
@@ -271,10 +242,7 @@ mod tests {
                 "[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"{memory}\"\n{more}\n"
             ))
         };
-        assert_eq!(
-            guest("much", ""),
-            "line 4: memory: \"much\" is no size such as \"256M\""
-        );
+        assert_eq!(guest("much", ""), "line 4: memory: \"much\" is no size such as \"256M\"");
         assert!(guest("3M", "").starts_with("line 4: memory: memory of 3145728 bytes"));
         assert!(guest("64M", "vcpus = 9").starts_with("line 5: vcpus: 9 vCPUs"));
         assert!(guest("64M", "vcpus = \"two\"").starts_with("line 5: vcpus: invalid type"));
@@ -287,10 +255,7 @@ mod tests {
     #[test]
     fn two_guests_of_one_name_are_refused_at_the_second() {
         let guest = "[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"64M\"\n";
-        assert_eq!(
-            error(&guest.repeat(2)),
-            "line 6: name: another guest has the same name"
-        );
+        assert_eq!(error(&guest.repeat(2)), "line 6: name: another guest has the same name");
     }
 
     #[test]
@@ -306,9 +271,6 @@ mod tests {
         let error = error(
             "[[guest]]\nname = \"a\"\nimage = \"one/x\"\ninitrd = \"two/x\"\nmemory = \"64M\"\n",
         );
-        assert_eq!(
-            error,
-            "line 4: initrd: two different files would both be \"x\" in the archive"
-        );
+        assert_eq!(error, "line 4: initrd: two different files would both be \"x\" in the archive");
     }
 }

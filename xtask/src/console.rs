@@ -120,9 +120,7 @@ impl Transcript {
 
 /// Time limits are for a fast machine; `STASIS_TIME_FACTOR` stretches them on a slow one.
 fn scaled(timeout: Duration) -> Duration {
-    let factor = std::env::var("STASIS_TIME_FACTOR")
-        .ok()
-        .and_then(|factor| factor.parse().ok());
+    let factor = std::env::var("STASIS_TIME_FACTOR").ok().and_then(|factor| factor.parse().ok());
     timeout.mul_f32(factor.unwrap_or(1.0))
 }
 
@@ -147,11 +145,7 @@ impl Console {
             receive(output, &copy, mirror);
             copy.end();
         });
-        Self {
-            transcript,
-            input: Box::new(input),
-            cursor: 0,
-        }
+        Self { transcript, input: Box::new(input), cursor: 0 }
     }
 
     pub(crate) fn shared_transcript(&self) -> Transcript {
@@ -161,11 +155,9 @@ impl Console {
     /// Waits for `text` and returns everything up to its end.
     pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Result<String, ConsoleError> {
         let cursor = self.cursor;
-        let end = self
-            .transcript
-            .wait(&format!("{text:?}"), timeout, |bytes| {
-                find(&bytes[cursor..], text.as_bytes()).map(|at| cursor + at + text.len())
-            })?;
+        let end = self.transcript.wait(&format!("{text:?}"), timeout, |bytes| {
+            find(&bytes[cursor..], text.as_bytes()).map(|at| cursor + at + text.len())
+        })?;
         Ok(self.take_to(end))
     }
 
@@ -240,10 +232,7 @@ impl Console {
         })?;
         match answer {
             Ok(()) => Ok(lines),
-            Err(reason) => Err(ConsoleError::Refused {
-                command: command.to_owned(),
-                reason,
-            }),
+            Err(reason) => Err(ConsoleError::Refused { command: command.to_owned(), reason }),
         }
     }
 
@@ -299,9 +288,7 @@ fn receive(mut output: impl Read, transcript: &Transcript, mirror: bool) {
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 /// A line as a person sees it on a terminal: without control sequences, what was overwritten, and our prompt.
@@ -329,10 +316,7 @@ fn tail(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.lines().collect();
     let shown = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-    shown
-        .iter()
-        .map(|line| format!("    | {}\n", clean(line)))
-        .collect()
+    shown.iter().map(|line| format!("    | {}\n", clean(line))).collect()
 }
 
 #[cfg(test)]
@@ -360,9 +344,7 @@ mod tests {
     #[test]
     fn an_error_line_is_an_error() {
         let (mut console, mut machine) = pair();
-        machine
-            .write_all(b"stasis> resume 9\r\nerror: no checkpoint 9\r\nstasis> ")
-            .unwrap();
+        machine.write_all(b"stasis> resume 9\r\nerror: no checkpoint 9\r\nstasis> ").unwrap();
         let error = console.command("resume 9").unwrap_err();
         assert!(
             matches!(error, ConsoleError::Refused { reason, .. } if reason == "no checkpoint 9")
@@ -373,9 +355,7 @@ mod tests {
     fn a_timeout_shows_what_came_last() {
         let (mut console, mut machine) = pair();
         machine.write_all(b"the last words\r\n").unwrap();
-        let error = console
-            .wait_for("never", Duration::from_millis(200))
-            .unwrap_err();
+        let error = console.wait_for("never", Duration::from_millis(200)).unwrap_err();
         assert!(matches!(&error, ConsoleError::Timeout { .. }));
         assert!(error.to_string().contains("the last words"));
     }
@@ -384,10 +364,7 @@ mod tests {
     fn the_machines_end_ends_the_wait() {
         let (mut console, machine) = pair();
         drop(machine);
-        assert!(matches!(
-            console.next_line(SOON),
-            Err(ConsoleError::Ended { .. })
-        ));
+        assert!(matches!(console.next_line(SOON), Err(ConsoleError::Ended { .. })));
         console.wait_for_end(SOON).unwrap();
     }
 

@@ -57,10 +57,7 @@ impl Cpio {
         device: (u32, u32),
         data: &[u8],
     ) -> Result<&mut Self> {
-        ensure!(
-            !name.is_empty() && !name.contains('\0'),
-            "\"{name}\" is no name for a file"
-        );
+        ensure!(!name.is_empty() && !name.contains('\0'), "\"{name}\" is no name for a file");
         u32::try_from(data.len())
             .ok()
             .with_context(|| format!("\"{name}\" is too large for a cpio archive"))?;
@@ -88,8 +85,7 @@ impl Cpio {
         ];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
-            self.bytes
-                .extend_from_slice(format!("{field:08x}").as_bytes());
+            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.push(0);

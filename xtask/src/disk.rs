@@ -28,10 +28,7 @@ impl FileDisk {
             .with_context(|| format!("cannot open {}", path.display()))?;
         // A block device has no length of a file, but an end.
         let bytes = (&file).seek(SeekFrom::End(0))?;
-        Ok(Self {
-            file,
-            sectors: bytes / SECTOR as u64,
-        })
+        Ok(Self { file, sectors: bytes / SECTOR as u64 })
     }
 }
 
@@ -73,8 +70,7 @@ pub fn create_empty(path: &Path, size: u64) -> Result<()> {
         "a disk of {size} bytes is not a whole number of sectors of {SECTOR} bytes"
     );
     let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
-    file.set_len(size)
-        .with_context(|| format!("cannot give {} its size", path.display()))
+    file.set_len(size).with_context(|| format!("cannot give {} its size", path.display()))
 }
 
 /// Opens the store of an image or a disk.

@@ -16,10 +16,7 @@ const IMAGE_MAGIC: &[u8] = b"ARM\x64";
 pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
     let header = FileHeader64::<Endianness>::parse(elf).context("it is no 64-bit ELF file")?;
     let endian = header.endian()?;
-    ensure!(
-        header.e_machine(endian) == EM_AARCH64,
-        "it is not for AArch64"
-    );
+    ensure!(header.e_machine(endian) == EM_AARCH64, "it is not for AArch64");
     let segments: Vec<_> = header
         .program_headers(endian, elf)?
         .iter()
@@ -35,10 +32,7 @@ pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
             .data(endian, elf)
             .map_err(|()| anyhow::anyhow!("a segment lies outside of the file"))?;
         let start = segment.p_paddr(endian) - base;
-        ensure!(
-            start < MAX_IMAGE,
-            "a segment lies {start:#x} bytes above the first one"
-        );
+        ensure!(start < MAX_IMAGE, "a segment lies {start:#x} bytes above the first one");
         let start = usize::try_from(start)?;
         let end = start + data.len();
         if image.len() < end {

@@ -19,7 +19,6 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
-hwclock -s -u 2>/dev/null
 export PATH=/bin HOME=/ PS1='guest# '
 echo "guest: $(uname -sr) on $(nproc) CPUs with $(free -m | awk '/Mem/ { print $2 }') MiB"
 echo 'guest: type "loop &" for something to checkpoint'
@@ -75,10 +74,7 @@ impl Loop {
         while self.step < step {
             self.step += 1;
             let digest = self.file.clone().finalize();
-            let hex: String = digest[..8]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
             self.file.update(format!("{} {hex}\n", self.step));
             hash = Some(hex);
         }
@@ -91,9 +87,7 @@ pub fn parse(line: &str) -> Option<(u64, &str)> {
     let (_, rest) = line.rsplit_once("loop ")?;
     let (step, hash) = rest.split_once(" hash ")?;
     let hash = hash.get(..16)?;
-    hash.bytes()
-        .all(|b| b.is_ascii_hexdigit())
-        .then_some((step.parse().ok()?, hash))
+    hash.bytes().all(|b| b.is_ascii_hexdigit()).then_some((step.parse().ok()?, hash))
 }
 
 #[cfg(test)]

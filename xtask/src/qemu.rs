@@ -112,18 +112,9 @@ impl Machine {
     /// QEMU's command line, but for what serves as the serial port.
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        let virtualization = if self.virtualization {
-            "virtualization=on,"
-        } else {
-            ""
-        };
+        let virtualization = if self.virtualization { "virtualization=on," } else { "" };
         command
-            .args([
-                "-M",
-                &format!("virt,{virtualization}gic-version=2"),
-                "-cpu",
-                &self.cpu,
-            ])
+            .args(["-M", &format!("virt,{virtualization}gic-version=2"), "-cpu", &self.cpu])
             .args(["-smp", &self.cpus.to_string(), "-m", &self.memory])
             .args(["-nic", "none", "-kernel"])
             .arg(&self.kernel);
@@ -149,12 +140,7 @@ impl Machine {
         let mut child = self
             .command()
             .args(["-display", "none", "-monitor", "none"])
-            .args([
-                "-chardev",
-                "stdio,id=line,signal=off",
-                "-serial",
-                "chardev:line",
-            ])
+            .args(["-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -180,11 +166,7 @@ impl Machine {
                 let _ = lock(&watched).kill();
             }
         });
-        Ok(Qemu {
-            console,
-            child,
-            _alive: alive,
-        })
+        Ok(Qemu { console, child, _alive: alive })
     }
 }
 
@@ -222,10 +204,7 @@ impl Qemu {
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
-            if let Some(status) = lock(&self.child)
-                .try_wait()
-                .context("cannot wait for QEMU")?
-            {
+            if let Some(status) = lock(&self.child).try_wait().context("cannot wait for QEMU")? {
                 return Ok(status);
             }
             if Instant::now() >= deadline {

@@ -40,11 +40,7 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
             "starting Stasis; `help` tells its commands, Ctrl-] leaves a guest, Ctrl-A X ends QEMU",
         );
     }
-    let status = machine
-        .command()
-        .arg("-nographic")
-        .status()
-        .context("cannot start QEMU")?;
+    let status = machine.command().arg("-nographic").status().context("cannot start QEMU")?;
     if !status.success() {
         bail!("QEMU ended with {status}");
     }
@@ -53,11 +49,7 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
 
 /// The configuration that a person means: one of `examples/` by its name, or a file.
 pub fn config_path(workspace: &Workspace, guest: &str) -> Result<PathBuf> {
-    let example = workspace
-        .root()
-        .join("examples")
-        .join(guest)
-        .with_extension("toml");
+    let example = workspace.root().join("examples").join(guest).with_extension("toml");
     if !guest.contains(['/', '.']) && example.exists() {
         return Ok(example);
     }
@@ -75,10 +67,7 @@ fn open_disk(workspace: &Workspace, disk: Option<PathBuf>) -> Result<PathBuf> {
     let path = workspace.target().join("stasis-disk.img");
     if !path.exists() {
         disk::create(&path, disk::DEFAULT_SIZE)?;
-        report::step(format_args!(
-            "made a disk for checkpoints: {}",
-            workspace.show(&path)
-        ));
+        report::step(format_args!("made a disk for checkpoints: {}", workspace.show(&path)));
     }
     Ok(path)
 }

@@ -15,24 +15,11 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     setup::all(workspace)?;
     let shell = build::shell(workspace)?;
     let (cargo, target) = (cargo(), workspace.target());
-    let bare = [
-        "--exclude",
-        "stasis",
-        "--exclude",
-        "stasis-guests",
-        "--exclude",
-        "stasis-arch",
-    ];
+    let bare = ["--exclude", "stasis", "--exclude", "stasis-guests", "--exclude", "stasis-arch"];
     let mut suite = Suite::default();
     if name.is_none() {
-        suite.run(
-            "the code is formatted",
-            cmd!(shell, "{cargo} fmt --all --check"),
-        );
-        suite.run(
-            "unit tests on the host",
-            cmd!(shell, "{cargo} test --quiet"),
-        );
+        suite.run("the code is formatted", cmd!(shell, "{cargo} fmt --all --check"));
+        suite.run("unit tests on the host", cmd!(shell, "{cargo} test --quiet"));
         suite.run(
             "clippy, on what runs on the host",
             cmd!(
@@ -50,10 +37,7 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
         );
     }
     // The tests build what they boot; here a failure has a name of its own.
-    suite.count(
-        "the hypervisor builds",
-        build::hypervisor(workspace).map(drop),
-    );
+    suite.count("the hypervisor builds", build::hypervisor(workspace).map(drop));
     suite.count("the guests build", build::guests(workspace).map(drop));
     suite.run(
         "tests that boot QEMU",

@@ -26,15 +26,10 @@ impl Debian {
     pub fn find(workspace: &Workspace) -> Result<Self> {
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
         let field = |name: &str| {
-            let value = release
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            let value = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             value.map(|value| value.trim_matches('"').to_owned())
         };
-        ensure!(
-            field("ID").as_deref() == Some("debian"),
-            "this system is not Debian"
-        );
+        ensure!(field("ID").as_deref() == Some("debian"), "this system is not Debian");
         let codename = field("VERSION_CODENAME").context("/etc/os-release names no release")?;
         ensure!(
             Path::new(KEYRING).exists(),
@@ -55,10 +50,7 @@ impl Debian {
             .lines()
             .find_map(|line| line.split('\'').nth(1)?.strip_suffix(&index))
             .with_context(|| format!("apt has no source for the release {codename}"))?;
-        Ok(Self {
-            codename,
-            mirror: mirror.to_owned(),
-        })
+        Ok(Self { codename, mirror: mirror.to_owned() })
     }
 
     /// The line of a sources list for `suite`.
@@ -80,10 +72,7 @@ impl Debian {
                 .with_context(|| format!("cannot make the folder {}", inner.display()))?;
         }
         write(&folder.join("sources.list"), self.source(suite).as_bytes())?;
-        let packages = Packages {
-            folder,
-            architecture: architecture.to_owned(),
-        };
+        let packages = Packages { folder, architecture: architecture.to_owned() };
         // Its last lines are its complaints.
         output(packages.apt("apt-get").args(["--quiet", "update"]))
             .with_context(|| format!("cannot fetch the package list of {suite}"))?;
@@ -130,12 +119,8 @@ impl Packages {
         ensure!(status.success(), "apt-get could not download {package}");
         for entry in std::fs::read_dir(&download)? {
             let package = entry?.path();
-            output(
-                Command::new("dpkg-deb")
-                    .arg("--extract")
-                    .args([&package, into]),
-            )
-            .with_context(|| format!("cannot unpack {}", package.display()))?;
+            output(Command::new("dpkg-deb").arg("--extract").args([&package, into]))
+                .with_context(|| format!("cannot unpack {}", package.display()))?;
         }
         Ok(std::fs::remove_dir_all(&download)?)
     }
@@ -153,10 +138,7 @@ impl Packages {
             ("APT::Architecture", architecture),
             ("APT::Architectures", architecture),
             ("Acquire::Languages", Path::new("none")),
-            (
-                "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled",
-                Path::new("false"),
-            ),
+            ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", Path::new("false")),
         ] {
             command.arg("-o").arg(option(name, value));
         }

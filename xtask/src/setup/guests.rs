@@ -25,10 +25,7 @@ pub struct Files {
 /// Fetches the packages unless they are there already.
 pub fn ensure(workspace: &Workspace) -> Result<Files> {
     let folder = workspace.folder("guests")?;
-    let files = Files {
-        kernel: folder.join("vmlinuz"),
-        busybox: folder.join("busybox"),
-    };
+    let files = Files { kernel: folder.join("vmlinuz"), busybox: folder.join("busybox") };
     if files.kernel.exists() && files.busybox.exists() {
         return Ok(files);
     }
@@ -59,19 +56,13 @@ fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
     packages.unpack(BUSYBOX, &unpacked)?;
 
     let version = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
-    take(
-        &unpacked.join(format!("boot/vmlinuz-{version}")),
-        &files.kernel,
-    )?;
+    take(&unpacked.join(format!("boot/vmlinuz-{version}")), &files.kernel)?;
     let places = ["bin/busybox", "usr/bin/busybox"].map(|place| unpacked.join(place));
     match places.iter().find(|place| place.exists()) {
         Some(busybox) => take(busybox, &files.busybox)?,
         None => bail!("{BUSYBOX} has no busybox in it"),
     }
-    report::note(format_args!(
-        "{kernel} lies in {}",
-        workspace.show(&files.kernel)
-    ));
+    report::note(format_args!("{kernel} lies in {}", workspace.show(&files.kernel)));
     std::fs::remove_dir_all(&unpacked).context("cannot remove the unpacked packages")
 }
 

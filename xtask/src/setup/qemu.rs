@@ -20,10 +20,7 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
     };
     report::step(format_args!("installing QEMU: {lack}"));
     install(workspace).with_context(|| {
-        format!(
-            "{lack}, and it could not be installed. Install QEMU 9 or newer: {}",
-            advice()
-        )
+        format!("{lack}, and it could not be installed. Install QEMU 9 or newer: {}", advice())
     })?;
     match self::lack() {
         None => Ok(()),
@@ -41,9 +38,7 @@ fn lack() -> Option<String> {
 }
 
 fn has_board(boards: &str) -> bool {
-    boards
-        .lines()
-        .any(|line| line.split_whitespace().next() == Some(BOARD))
+    boards.lines().any(|line| line.split_whitespace().next() == Some(BOARD))
 }
 
 /// What a person can type where we cannot.
@@ -95,15 +90,7 @@ fn install(workspace: &Workspace) -> Result<()> {
         Ok(())
     };
     apt(&["--quiet", "update"])?;
-    apt(&[
-        "--quiet",
-        "install",
-        "--yes",
-        "--no-install-recommends",
-        "-t",
-        &backports,
-        PACKAGE,
-    ])
+    apt(&["--quiet", "install", "--yes", "--no-install-recommends", "-t", &backports, PACKAGE])
 }
 
 #[cfg(test)]
@@ -112,9 +99,7 @@ mod tests {
 
     #[test]
     fn the_board_is_recognised_by_its_whole_name() {
-        assert!(has_board(
-            "raspi3b    Raspberry Pi 3B\nraspi4b    Raspberry Pi 4B\n"
-        ));
+        assert!(has_board("raspi3b    Raspberry Pi 3B\nraspi4b    Raspberry Pi 4B\n"));
         assert!(!has_board("raspi4bx   Another\nvirt   raspi4b\n"));
     }
 }

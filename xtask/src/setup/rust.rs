@@ -23,19 +23,15 @@ const LIBRARIES: [&str; 3] = ["core", "alloc", "compiler_builtins"];
 /// Installs the targets that are lacking.
 pub fn ensure(workspace: &Workspace) -> Result<()> {
     let compiler = Compiler::find()?;
-    let lacking: Vec<&str> = [HYPERVISOR, GUESTS]
-        .into_iter()
-        .filter(|target| !compiler.has(target))
-        .collect();
+    let lacking: Vec<&str> =
+        [HYPERVISOR, GUESTS].into_iter().filter(|target| !compiler.has(target)).collect();
     if lacking.is_empty() {
         return Ok(());
     }
     let targets = lacking.join(" and ");
     report::step(format_args!("installing the Rust targets {targets}"));
     if let Err(error) = rustup(&lacking) {
-        report::note(format_args!(
-            "{error:#}; building them from Debian's rust-src instead"
-        ));
+        report::note(format_args!("{error:#}; building them from Debian's rust-src instead"));
         build(workspace, &compiler, &lacking).with_context(|| {
             let version = &compiler.version;
             format!("the Rust targets {targets} of version {version} could be neither installed nor built")
@@ -43,10 +39,7 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
     }
     match lacking.iter().find(|target| !compiler.has(target)) {
         None => Ok(()),
-        Some(target) => bail!(
-            "{target} was installed, but not for {}",
-            compiler.sysroot.display()
-        ),
+        Some(target) => bail!("{target} was installed, but not for {}", compiler.sysroot.display()),
     }
 }
 
@@ -64,10 +57,7 @@ impl Compiler {
             .lines()
             .find_map(|line| line.strip_prefix("release: "))
             .context("rustc does not tell its version")?;
-        Ok(Self {
-            version: version.to_owned(),
-            sysroot: sysroot.trim().into(),
-        })
+        Ok(Self { version: version.to_owned(), sysroot: sysroot.trim().into() })
     }
 
     fn libraries(&self, target: &str) -> PathBuf {
@@ -78,13 +68,9 @@ impl Compiler {
         let Ok(files) = std::fs::read_dir(self.libraries(target)) else {
             return false;
         };
-        let names: Vec<String> = files
-            .flatten()
-            .map(|file| file.file_name().to_string_lossy().into_owned())
-            .collect();
-        LIBRARIES
-            .iter()
-            .all(|library| names.iter().any(|name| is_library(name, library)))
+        let names: Vec<String> =
+            files.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+        LIBRARIES.iter().all(|library| names.iter().any(|name| is_library(name, library)))
     }
 }
 
@@ -117,9 +103,7 @@ fn build(workspace: &Workspace, compiler: &Compiler, targets: &[&str]) -> Result
     write(&scratch.join("Cargo.toml"), manifest.as_bytes())?;
     write(&scratch.join("src/lib.rs"), b"#![no_std]\n")?;
     for target in targets {
-        report::note(format_args!(
-            "building core, alloc and compiler_builtins for {target}"
-        ));
+        report::note(format_args!("building core, alloc and compiler_builtins for {target}"));
         let status = Command::new(cargo())
             .args(["build", "--release", "--target", target])
             .args(["-Zbuild-std=core,alloc,compiler_builtins"])
@@ -128,6 +112,8 @@ fn build(workspace: &Workspace, compiler: &Compiler, targets: &[&str]) -> Result
             .arg(scratch.join("target"))
             .current_dir(&scratch)
             .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
             // Without bitcode in the libraries, link-time optimisation of what uses them is impossible.
             .env("RUSTFLAGS", "-Cembed-bitcode=yes")
             .status()
@@ -175,9 +161,7 @@ impl Source {
         }
         std::os::unix::fs::symlink(&source, &place)
             .with_context(|| format!("cannot link {} to the source", place.display()))?;
-        Ok(Self {
-            borrowed: Some(place),
-        })
+        Ok(Self { borrowed: Some(place) })
     }
 }
 
@@ -201,26 +185,15 @@ fn fetch(workspace: &Workspace, version: &str) -> Result<PathBuf> {
     let backports = format!("{}-backports", debian.codename);
     let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
     // Any release's source will do: it is the same on all of them.
-    for suite in [
-        &debian.codename,
-        &backports,
-        "trixie-backports",
-        "forky",
-        "sid",
-    ] {
-        report::note(format_args!(
-            "looking for rust-src {version} in Debian {suite}"
-        ));
+    for suite in [&debian.codename, &backports, "trixie-backports", "forky", "sid"] {
+        report::note(format_args!("looking for rust-src {version} in Debian {suite}"));
         let Ok(packages) = debian.packages(workspace, suite, architecture.trim()) else {
             continue;
         };
         let versions = packages.versions("rust-src").unwrap_or_default();
         if let Some(found) = versions.iter().find(|found| is_version(found, version)) {
             packages.unpack(&format!("rust-src={found}"), &unpacked)?;
-            ensure!(
-                source.join("library/Cargo.lock").exists(),
-                "rust-src {found} has no library"
-            );
+            ensure!(source.join("library/Cargo.lock").exists(), "rust-src {found} has no library");
             return Ok(source);
         }
     }
@@ -229,9 +202,7 @@ fn fetch(workspace: &Workspace, version: &str) -> Result<PathBuf> {
 
 /// Whether Debian's version of a package is this one of upstream's.
 fn is_version(debian: &str, upstream: &str) -> bool {
-    debian
-        .strip_prefix(upstream)
-        .is_some_and(|rest| rest.starts_with('+') || rest.starts_with('-'))
+    debian.strip_prefix(upstream).is_some_and(|rest| rest.starts_with('+') || rest.starts_with('-'))
 }
 
 #[cfg(test)]

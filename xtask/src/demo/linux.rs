@@ -1,0 +1,111 @@
+//! The Linux guest: in the midst of a shell loop.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{STEP_TIME, Step, Workload};
+use crate::console::Console;
+use crate::initramfs::{self, Loop};
+use crate::report;
+
+/// How long the kernel may take to its shell.
+const BOOT_TIME: Duration = Duration::from_secs(180);
+/// What a kernel says that is not well.
+const COMPLAINTS: &str = "warning:|bug:|oops|stall|lockup|unstable|call trace|hung task|time jump";
+
+#[derive(Default)]
+pub struct Linux {
+    steps: Loop,
+    before: Option<Clocks>,
+}
+
+/// The guest's clocks, in seconds.
+#[derive(Clone, Copy)]
+struct Clocks {
+    date: u64,
+    uptime: f64,
+}
+
+impl Workload for Linux {
+    fn begin(&mut self, console: &mut Console) -> Result<()> {
+        report::step("Linux boots");
+        console.wait_for("guest: ", BOOT_TIME)?;
+        report::note(format_args!("| {}", console.next_line(STEP_TIME)?));
+        console.wait_for(initramfs::PROMPT, STEP_TIME)?;
+        Ok(console.send_line("loop &")?)
+    }
+
+    fn step(&self, line: &str) -> Option<Step> {
+        initramfs::parse(line).map(|(step, hash)| (step, hash.to_owned()))
+    }
+
+    fn stride(&self) -> u64 {
+        1
+    }
+
+    fn expected(&mut self, step: u64) -> String {
+        self.steps.hash_at(step).unwrap_or_default()
+    }
+
+    fn before(&mut self, console: &mut Console) -> Result<()> {
+        self.before = Some(clocks(console)?);
+        Ok(())
+    }
+
+    fn after(&mut self, console: &mut Console) -> Result<Vec<(&'static str, String)>> {
+        let before = self.before.context("the clocks were not looked at")?;
+        let after = clocks(console)?;
+        let (went_on, ran) = (after.date - before.date, after.uptime - before.uptime);
+        ensure!(
+            (went_on as f64 - ran).abs() < 2.0,
+            "the guest ran for {ran:.1} s, and its date went on by {went_on} s"
+        );
+        let behind = now() as i64 - after.date as i64;
+        ask(console, "hwclock -s -u", "set", "ok")?;
+        let late = now() as i64 - clocks(console)?.date as i64;
+        ensure!(late.abs() <= 3, "after `hwclock -s` the guest's date is {late} s behind");
+
+        let complaints =
+            ask(console, "", "complaints", &format!("$(dmesg | grep -ciE '{COMPLAINTS}')"))?;
+        if complaints != "0" {
+            console.send_line(&format!("dmesg | grep -iE '{COMPLAINTS}'; echo end=end"))?;
+            let said = console.wait_for("end=end\r\n", STEP_TIME)?;
+            bail!("the guest's kernel complains:\n{said}");
+        }
+        Ok(vec![
+            ("dmesg", "no complaint".to_owned()),
+            (
+                "date",
+                format!(
+                    "went on from the checkpoint ({behind} s behind), `hwclock -s` set it right"
+                ),
+            ),
+        ])
+    }
+}
+
+fn clocks(console: &mut Console) -> Result<Clocks> {
+    let answer = ask(console, "", "clocks", "$(date +%s) $(cut -d' ' -f1 /proc/uptime)")?;
+    let clocks = answer.split_once(' ').and_then(|(date, uptime)| {
+        Some(Clocks { date: date.parse().ok()?, uptime: uptime.parse().ok()? })
+    });
+    clocks.with_context(|| format!("the guest's clocks are unreadable: {answer}"))
+}
+
+/// Types `command; echo <name>=<what>` and returns what the guest's shell makes of it.
+fn ask(console: &mut Console, command: &str, name: &str, what: &str) -> Result<String> {
+    let separator = if command.is_empty() { "" } else { "; " };
+    // The quotes keep the line that is echoed from being taken for the answer.
+    console.send_line(&format!("{command}{separator}echo {name}\"=\"{what}"))?;
+    let begin = format!("{name}=");
+    let answer = console.find_line(&format!("the guest's answer {begin}"), STEP_TIME, |line| {
+        line.split_once(&begin).map(|(_, answer)| answer.trim().to_owned())
+    })?;
+    Ok(answer)
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,243 @@
+//! `cargo xtask demo`: a guest is checkpointed, QEMU ended, a new one started, the guest resumed; and it is shown that
+//! the guest goes on as if nothing had happened.
+//!
+//! A [`Workload`] prints steps, each with a hash that the host can foretell: [`counter`] and [`linux`].
+
+mod counter;
+mod linux;
+mod summary;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use self::summary::Summary;
+use crate::cli::{Options, nearest};
+use crate::config::Config;
+use crate::console::{Console, PROMPT};
+use crate::qemu::{Machine, Qemu};
+use crate::workspace::{Workspace, write};
+use crate::{archive, build, disk, report, run, setup};
+
+/// How long a machine may take to its first prompt.
+const BOOT_TIME: Duration = Duration::from_secs(60);
+/// How long a guest may take from one step to the next.
+const STEP_TIME: Duration = Duration::from_secs(60);
+/// How long a checkpoint, or a resume, may take.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(180);
+/// No machine of the demo lives longer.
+const TIME_LIMIT: Duration = Duration::from_secs(600);
+
+/// Steps that are looked at before the checkpoint.
+const STEPS_BEFORE: usize = 10;
+/// Steps that are looked at after it: of the guest that goes on, and of the one that is resumed.
+const STEPS_AFTER: usize = 20;
+
+/// What a step is: its number and its hash.
+type Step = (u64, String);
+
+/// What the guest does.
+trait Workload {
+    /// Brings a guest that was just started, and whose terminal we have, to work.
+    fn begin(&mut self, console: &mut Console) -> Result<()>;
+
+    /// The step that a line tells of.
+    fn step(&self, line: &str) -> Option<Step>;
+
+    /// From one step's number to the next.
+    fn stride(&self) -> u64;
+
+    /// The hash that belongs to a step, which is later than the ones asked for before.
+    fn expected(&mut self, step: u64) -> String;
+
+    /// Looks at the guest just before the checkpoint.
+    fn before(&mut self, console: &mut Console) -> Result<()>;
+
+    /// Looks at the guest after it was resumed, and says what there is to say.
+    fn after(&mut self, console: &mut Console) -> Result<Vec<(&'static str, String)>>;
+}
+
+/// Runs the command.
+pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
+    let guest = options.guest.as_deref().unwrap_or("counter");
+    let mut workload: Box<dyn Workload> = match guest {
+        "counter" => Box::new(counter::Counter::new()),
+        "linux" => Box::new(linux::Linux::default()),
+        other => {
+            let near = nearest(other, ["counter", "linux"]);
+            bail!("the demo has no guest \"{other}\"{near}; it has counter and linux")
+        }
+    };
+    setup::all(workspace)?;
+    let demo = Demo::prepare(workspace, guest)?;
+    let summary = demo.play(&mut *workload)?;
+    report::step("done: the guest went on as if nothing had happened");
+    print!("{summary}");
+    Ok(())
+}
+
+struct Demo {
+    guest: String,
+    memory: u64,
+    image: PathBuf,
+    /// The guest starts by itself.
+    first: PathBuf,
+    /// The guest waits.
+    second: PathBuf,
+    disk: PathBuf,
+}
+
+impl Demo {
+    fn prepare(workspace: &Workspace, guest: &str) -> Result<Self> {
+        let image = build::hypervisor(workspace)?.image;
+        let mut config = Config::read(workspace, &run::config_path(workspace, guest)?)?;
+        let folder = workspace.folder("demo")?;
+        let file = |name: &str| folder.join(format!("{guest}-{name}"));
+
+        let (first, second) = (file("first.cpio"), file("second.cpio"));
+        write(&first, &archive::from_config(workspace, &config)?)?;
+        for guest in &mut config.guests {
+            guest.autostart = false;
+        }
+        write(&second, &archive::from_config(workspace, &config)?)?;
+
+        let disk = file("disk.img");
+        report::step(format_args!(
+            "making a disk of {} with a partition for checkpoints: {}",
+            report::size(disk::DEFAULT_SIZE),
+            workspace.show(&disk)
+        ));
+        disk::create(&disk, disk::DEFAULT_SIZE)?;
+        let memory = config.guests.first().map_or(0, |guest| guest.memory);
+        Ok(Self { guest: guest.to_owned(), memory, image, first, second, disk })
+    }
+
+    fn play(&self, workload: &mut dyn Workload) -> Result<Summary> {
+        let guest = self.guest.as_str();
+        report::step(format_args!("starting QEMU: Stasis at EL2, guest \"{guest}\" at EL1"));
+        let mut machine = self.start(&self.first)?;
+        let console = &mut machine.console;
+        console.command(&format!("attach {guest}"))?;
+        workload.begin(console)?;
+        report::step("the guest is at work");
+        let seen = watch(console, workload, STEPS_BEFORE)?;
+        check(workload, &seen, None)?;
+        let (last, _) = seen.last().context("the guest has done no step")?;
+        workload.before(console)?;
+        console.detach()?;
+
+        report::step("checkpointing it, at whatever it does at the moment");
+        let mut summary = Summary::new(guest, self.memory);
+        let began = Instant::now();
+        let answer =
+            console.command_within(&format!("checkpoint {guest} demo"), CHECKPOINT_TIME, show)?;
+        summary.checkpointed(&answer, began.elapsed());
+
+        report::step("it goes on; to compare, we look at what it does next");
+        console.command(&format!("attach {guest}"))?;
+        let reference = watch(console, workload, STEPS_AFTER)?;
+
+        report::step("ending QEMU, as if the power had failed");
+        machine.kill()?;
+        drop(machine);
+        summary.stored(&self.disk)?;
+
+        report::step("starting a new QEMU with the same disk; the guest's kernel is not started");
+        let mut machine = self.start(&self.second)?;
+        let console = &mut machine.console;
+        console.command_within("store", STEP_TIME, show)?;
+        report::step("resuming the guest from its checkpoint");
+        let began = Instant::now();
+        let answer = console.command_within("resume demo", CHECKPOINT_TIME, show)?;
+        summary.resumed(&answer, began.elapsed());
+        console.command(&format!("attach {guest}"))?;
+        let resumed = watch(console, workload, STEPS_AFTER)?;
+
+        let first = resumed.first().map_or(0, |(step, _)| *step);
+        ensure!(
+            first > *last && first <= last + workload.stride() * (STEPS_AFTER as u64 * 10),
+            "the guest was at step {last} before its checkpoint, and at {first} when it was resumed"
+        );
+        // The host foretells the steps in their order.
+        let earlier = reference.iter().take_while(|(step, _)| *step < first).cloned();
+        check(workload, &earlier.collect::<Vec<_>>(), None)?;
+        let (from, to) = check(workload, &resumed, Some(&reference))?;
+        report::note(format_args!(
+            "its steps {from} to {to} have no gap, and each has the hash that it must have"
+        ));
+        summary.compared(*last, &reference, &resumed);
+        for (what, value) in workload.after(console)? {
+            summary.add(what, value);
+        }
+        machine.kill()?;
+        Ok(summary)
+    }
+
+    fn start(&self, archive: &Path) -> Result<Qemu> {
+        let mut machine = Machine::stasis(&self.image, Some(archive))
+            .disk(&self.disk)
+            .time_limit(TIME_LIMIT)
+            .start()?;
+        let began = Instant::now();
+        let banner = machine.console.wait_for(PROMPT, BOOT_TIME)?;
+        banner.lines().filter(|line| !line.trim().is_empty()).for_each(show);
+        report::note(format_args!(
+            "its console is there after {}",
+            report::seconds(began.elapsed())
+        ));
+        Ok(machine)
+    }
+}
+
+/// Shows a line of the machine's.
+fn show(line: &str) {
+    report::note(format_args!("| {line}"));
+}
+
+/// Looks at the guest's terminal until it has printed `count` steps, and shows some of them.
+fn watch(console: &mut Console, workload: &dyn Workload, count: usize) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    while steps.len() < count {
+        let step = console.find_line("the guest's next step", STEP_TIME, |line| {
+            if line.contains("FAULT") || line.contains("panic") {
+                return Some(Err(line.to_owned()));
+            }
+            workload.step(line).map(Ok)
+        })?;
+        let (number, hash) = step.map_err(|line| anyhow::anyhow!("the guest complains: {line}"))?;
+        if steps.len() < 3 || steps.len() + 3 > count {
+            report::note(format_args!("| step {number}, hash {hash}"));
+        } else if steps.len() == 3 {
+            report::note("| ...");
+        }
+        steps.push((number, hash));
+    }
+    Ok(steps)
+}
+
+/// Checks that the steps have no gap, and the hashes that the host foretells and that `reference` has.
+fn check(
+    workload: &mut dyn Workload,
+    steps: &[Step],
+    reference: Option<&[Step]>,
+) -> Result<(u64, u64)> {
+    let mut next = None;
+    for (step, hash) in steps {
+        if let Some(next) = next {
+            ensure!(*step == next, "step {step} came where step {next} should have been");
+        }
+        next = Some(step + workload.stride());
+        let expected = workload.expected(*step);
+        ensure!(*hash == expected, "step {step} has the hash {hash}; it must be {expected}");
+        let other = reference.into_iter().flatten().find(|(other, _)| other == step);
+        if let Some((_, other)) = other {
+            ensure!(
+                hash == other,
+                "step {step} has the hash {hash}; where the guest was not resumed, {other}"
+            );
+        }
+    }
+    let number = |step: Option<&Step>| step.map_or(0, |(number, _)| *number);
+    Ok((number(steps.first()), number(steps.last())))
+}

@@ -1,0 +1,99 @@
+//! What the demo says in the end.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Step;
+use crate::{disk, report};
+
+/// Names and values, in the order in which they came up.
+pub struct Summary {
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Summary {
+    pub fn new(guest: &str, memory: u64) -> Self {
+        let lines = vec![("guest", format!("{guest}, {} of RAM", report::size(memory)))];
+        Self { lines }
+    }
+
+    pub fn add(&mut self, what: &'static str, value: String) {
+        self.lines.push((what, value));
+    }
+
+    /// From Stasis's own account, such as `checkpoint 3 "linux": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms`.
+    pub fn checkpointed(&mut self, answer: &[String], took: Duration) {
+        let number = |unit: &str| answer.iter().rev().find_map(|line| number_before(line, unit));
+        if let (Some(stored), Some(zero)) = (number(" pages stored"), number(" zero")) {
+            self.add("pages stored", format!("{stored} of {} ({zero} are zero)", stored + zero));
+        }
+        self.add("time to checkpoint", time(number(" ms"), took));
+    }
+
+    /// The size of the file, as the host finds it on the disk.
+    pub fn stored(&mut self, image: &Path) -> Result<()> {
+        let store = disk::store(image, false)?;
+        let checkpoint = store.list().last().context("the disk has no checkpoint")?;
+        let length = checkpoint.length;
+        self.add("size of the file", format!("{} ({length} bytes)", report::size(length)));
+        Ok(())
+    }
+
+    pub fn resumed(&mut self, answer: &[String], took: Duration) {
+        let own = answer.iter().rev().find_map(|line| number_before(line, " ms"));
+        self.add("time to resume", time(own, took));
+    }
+
+    pub fn compared(&mut self, last: u64, reference: &[Step], resumed: &[Step]) {
+        let range = |steps: &[Step]| match steps {
+            [(from, _), .., (to, _)] => format!("{from} to {to}"),
+            _ => "none".to_owned(),
+        };
+        let same = resumed.iter().filter(|step| reference.contains(step)).count();
+        self.add("steps before", format!("up to {last}, at the least"));
+        self.add("steps without a resume", range(reference));
+        self.add(
+            "steps after the resume",
+            format!("{}: no gap, {same} of them seen before", range(resumed)),
+        );
+        self.add("hashes", "all as they must be".to_owned());
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.lines.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+        self.lines.iter().try_for_each(|(what, value)| writeln!(out, "    {what:width$}  {value}"))
+    }
+}
+
+fn time(own: Option<u64>, took: Duration) -> String {
+    match own {
+        Some(own) => report::seconds(Duration::from_millis(own)),
+        None => report::seconds(took),
+    }
+}
+
+/// The number that stands before `unit` in `line`.
+fn number_before(line: &str, unit: &str) -> Option<u64> {
+    let before = &line[..line.find(unit)?];
+    let start = before.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
+    before[start..].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_before_their_units() {
+        let line = "checkpoint 3 \"linux\": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms";
+        assert_eq!(number_before(line, " pages stored"), Some(5120));
+        assert_eq!(number_before(line, " zero"), Some(60416));
+        assert_eq!(number_before(line, " ms"), Some(1234));
+        assert_eq!(number_before(line, " kings"), None);
+    }
+}
