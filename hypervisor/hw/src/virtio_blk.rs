@@ -332,10 +332,7 @@ impl VirtioBlk {
         }
         match sector.checked_add((len / SECTOR) as u64) {
             Some(end) if end <= self.capacity => Ok(()),
-            _ => Err(Error::BeyondEnd {
-                request,
-                capacity: self.capacity,
-            }),
+            _ => Err(Error::BeyondEnd { request, capacity: self.capacity }),
         }
     }
 
@@ -370,10 +367,7 @@ impl VirtioBlk {
                 self.given_up = Some(request);
                 // Resets the device, which ends its use of the memory.
                 self.transport.set_status(DeviceStatus::empty());
-                return Err(Error::TimedOut {
-                    request,
-                    ticks: self.deadline.limit,
-                });
+                return Err(Error::TimedOut { request, ticks: self.deadline.limit });
             }
             core::hint::spin_loop();
         }

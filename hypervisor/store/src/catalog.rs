@@ -177,10 +177,10 @@ impl<'a> IntactSlot<'a> {
         for entry in self.entries {
             checkpoints.push(check_entry(entry, next_number, &data)?);
         }
-        let catalog = Catalog { generation: self.generation(), next_number, checkpoints };
-        check_numbers(&catalog)?;
-        check_overlaps(&catalog)?;
-        Ok(catalog)
+        checkpoints.sort_by_key(|checkpoint| checkpoint.number);
+        check_numbers(&checkpoints)?;
+        check_overlaps(&checkpoints)?;
+        Ok(Catalog { generation: self.generation(), next_number, checkpoints })
     }
 }
 
@@ -231,18 +231,17 @@ fn stored_name(bytes: &[u8; NAME_LEN]) -> Option<ArrayString<NAME_LEN>> {
     valid_name(core::str::from_utf8(name).ok()?)
 }
 
-fn check_numbers<E: Display + Debug>(catalog: &Catalog) -> Result<(), Error<E>> {
-    let mut numbers: Vec<u64> = catalog.checkpoints.iter().map(|c| c.number).collect();
-    numbers.sort_unstable();
-    match numbers.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::DuplicateNumber { number: pair[0] }),
+/// `checkpoints` in the order of their numbers.
+fn check_numbers<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), Error<E>> {
+    match checkpoints.windows(2).find(|pair| pair[0].number == pair[1].number) {
+        Some(pair) => Err(Error::DuplicateNumber { number: pair[0].number }),
         None => Ok(()),
     }
 }
 
-fn check_overlaps<E: Display + Debug>(catalog: &Catalog) -> Result<(), Error<E>> {
-    let mut claims: Vec<(Extent, u64)> = Vec::with_capacity(catalog.checkpoints.len());
-    for checkpoint in &catalog.checkpoints {
+fn check_overlaps<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), Error<E>> {
+    let mut claims: Vec<(Extent, u64)> = Vec::with_capacity(checkpoints.len());
+    for checkpoint in checkpoints {
         claims.extend(checkpoint.extents.iter().map(|&e| (e, checkpoint.number)));
     }
     claims.sort_unstable();

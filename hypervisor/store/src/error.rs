@@ -82,7 +82,9 @@ pub enum Error<E: Display + Debug> {
     },
 
     /// No store was ever made in the partition.
-    #[error("the Stasis partition holds no store yet: `store format` makes one")]
+    #[error(
+        "the Stasis partition holds no store yet: `cargo xtask disk FILE` makes a disk with one"
+    )]
     Unformatted,
     /// The superblock's checksum is wrong.
     #[error(

@@ -160,19 +160,23 @@ fn power_lost_while_formatting_leaves_the_old_store_or_none_or_an_empty_one() {
 
 #[test]
 fn space_freed_by_a_delete_is_not_written_before_the_older_catalog_forgot_it() {
-    let mut disk = FaultyDisk::new(formatted(10));
-    let mut store = open(&mut disk);
-    let first = add(&mut store, "first", &contents(1, 40_960)).unwrap();
-    store.delete(first).unwrap();
-    let second = store.begin("second", 40_960, 0).unwrap();
-    let mut writer = second;
-    writer.write(&contents(2, 40_960)).unwrap();
-    drop(writer);
-    // Whichever of the slots is lost now, nothing is listed that was overwritten.
-    for offset in stasis_store::layout::SLOT_OFFSET {
-        let mut damaged = disk.some_outcome(1);
-        damaged.bytes[offset as usize + 20] ^= 1;
-        assert!(open(damaged).list().is_empty());
+    for reopened in [false, true] {
+        let mut disk = FaultyDisk::new(formatted(10));
+        let mut store = open(&mut disk);
+        let first = add(&mut store, "first", &contents(1, 40_960)).unwrap();
+        store.delete(first).unwrap();
+        if reopened {
+            store = open(store.into_device());
+        }
+        let mut writer = store.begin("second", 40_960, 0).unwrap();
+        writer.write(&contents(2, 40_960)).unwrap();
+        drop(writer);
+        // Whichever of the slots is lost now, nothing is listed that was overwritten.
+        for offset in stasis_store::layout::SLOT_OFFSET {
+            let mut damaged = disk.some_outcome(1);
+            damaged.bytes[offset as usize + 20] ^= 1;
+            assert!(open(damaged).list().is_empty(), "reopened: {reopened}");
+        }
     }
 }
 

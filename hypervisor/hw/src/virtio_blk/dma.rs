@@ -35,11 +35,7 @@ impl DmaMemory {
     pub const fn new() -> Self {
         Self {
             queue: [Page([0; PAGE_SIZE]); QUEUE_PAGES],
-            shared: Shared {
-                data: [0; MAX_TRANSFER],
-                header: [0; 16],
-                status: [0; 1],
-            },
+            shared: Shared { data: [0; MAX_TRANSFER], header: [0; 16], status: [0; 1] },
         }
     }
 
