@@ -219,6 +219,18 @@ fn skipping_a_short_thumb_instruction_moves_by_two_and_advances_its_it_block() {
 }
 
 #[test]
+fn an_it_block_keeps_its_condition_as_it_advances() {
+    let it = |it: u64| pstate::AARCH32 | pstate::THUMB | it >> 2 << 10 | (it & 3) << 25;
+    let mut core = Core::default();
+    // NE, three instructions: ITTE has the state 0b0001_0110.
+    *core.pstate = it(0b0001_0110);
+    for next in [0b0000_1100, 0b0001_1000, 0] {
+        skip_instruction(&mut core, 0);
+        assert_eq!(*core.pstate, it(next));
+    }
+}
+
+#[test]
 fn a_syndrome_reads_as_a_sentence() {
     for (esr, text) in [
         (
