@@ -97,34 +97,20 @@ impl<'a> Machine<'a> {
             .map(|r| Range::new(r.address(), r.size()))
             .take(MAX_RANGES)
             .collect();
-        reserved.extend(
-            found
-                .reserved
-                .iter()
-                .copied()
-                .take(reserved.remaining_capacity()),
-        );
+        reserved.extend(found.reserved.iter().copied().take(reserved.remaining_capacity()));
         let root = fdt.root();
         Ok(Self {
-            model: root
-                .string("model")
-                .or(root.string("compatible"))
-                .unwrap_or("unnamed"),
+            model: root.string("model").or(root.string("compatible")).unwrap_or("unnamed"),
             bootargs: text("bootargs"),
             memory: found.memory,
             reserved,
             initrd: chosen.and_then(|node| {
                 let start = node.integer("linux,initrd-start")?;
-                Some(Range::new(
-                    start,
-                    node.integer("linux,initrd-end")?.checked_sub(start)?,
-                ))
+                Some(Range::new(start, node.integer("linux,initrd-end")?.checked_sub(start)?))
             }),
             device_tree: Range::new(address, fdt.data().len() as u64),
             gic: found.gic.ok_or(MachineError::Missing { what: "GICv2" })??,
-            uart: found
-                .uart
-                .ok_or(MachineError::Missing { what: "PL011 UART" })?,
+            uart: found.uart.ok_or(MachineError::Missing { what: "PL011 UART" })?,
             rtc: found.rtc,
             virtio: found.virtio,
             cores: found.cores,
@@ -142,9 +128,7 @@ struct Bus {
 
 impl Bus {
     fn root() -> Self {
-        Self {
-            windows: ArrayVec::new(),
-        }
+        Self { windows: ArrayVec::new() }
     }
 
     fn translate(&self, address: u64) -> Option<u64> {
@@ -168,11 +152,7 @@ impl Bus {
             // More windows than any board has are left out, and what lies behind them is not found.
             let _ = window.map(|window| windows.try_push(window));
         }
-        if windows.is_empty() {
-            self.clone()
-        } else {
-            Self { windows }
-        }
+        if windows.is_empty() { self.clone() } else { Self { windows } }
     }
 }
 
@@ -191,23 +171,15 @@ struct Search {
 
 impl Search {
     fn visit(&mut self, node: FdtNode, bus: &Bus) {
-        if node
-            .string("status")
-            .is_some_and(|status| status != "okay" && status != "ok")
-        {
+        if node.string("status").is_some_and(|status| status != "okay" && status != "ok") {
             return;
         }
         match node.string("device_type") {
             Some("memory") => frames(node, bus).for_each(|range| push(&mut self.memory, range)),
             Some("cpu") => {
-                let mpidr = node
-                    .reg()
-                    .ok()
-                    .flatten()
-                    .and_then(|mut reg| reg.next()?.address().ok());
-                mpidr
-                    .into_iter()
-                    .for_each(|mpidr: u64| push(&mut self.cores, mpidr));
+                let mpidr =
+                    node.reg().ok().flatten().and_then(|mut reg| reg.next()?.address().ok());
+                mpidr.into_iter().for_each(|mpidr: u64| push(&mut self.cores, mpidr));
             }
             _ => {}
         }
@@ -218,9 +190,7 @@ impl Search {
         } else if node.is_compatible(&["arm,pl031"]) {
             self.rtc = self.rtc.or(device(node, bus));
         } else if node.is_compatible(&["virtio,mmio"]) {
-            device(node, bus)
-                .into_iter()
-                .for_each(|slot| push(&mut self.virtio, slot));
+            device(node, bus).into_iter().for_each(|slot| push(&mut self.virtio, slot));
         } else if node.is_compatible(&["arm,psci", "arm,psci-0.2", "arm,psci-1.0"]) {
             self.psci = match node.string("method") {
                 Some("hvc") => Some(Conduit::Hvc),
@@ -251,37 +221,21 @@ fn frames<'a>(node: FdtNode<'a>, bus: &'a Bus) -> impl Iterator<Item = Range> + 
         .flatten()
         .into_iter()
         .flatten()
-        .filter_map(|reg| {
-            Some(Range::new(
-                bus.translate(reg.address().ok()?)?,
-                reg.size().ok()?,
-            ))
-        })
+        .filter_map(|reg| Some(Range::new(bus.translate(reg.address().ok()?)?, reg.size().ok()?)))
 }
 
 fn device(node: FdtNode, bus: &Bus) -> Option<Device> {
-    Some(Device {
-        frame: frames(node, bus).next()?,
-        intid: first_interrupt(node).unwrap_or(0),
-    })
+    Some(Device { frame: frames(node, bus).next()?, intid: first_interrupt(node).unwrap_or(0) })
 }
 
 fn gic_frames(node: FdtNode, bus: &Bus) -> Result<GicFrames, MachineError> {
     let frames: ArrayVec<Range, 4> = frames(node, bus).take(4).collect();
     let &[gicd, gicc, gich, gicv] = frames.as_slice() else {
-        return Err(MachineError::GicFrames {
-            found: frames.len(),
-        });
+        return Err(MachineError::GicFrames { found: frames.len() });
     };
     const MAINTENANCE_PPI: u32 = 25;
     let maintenance = first_interrupt(node).unwrap_or(MAINTENANCE_PPI);
-    Ok(GicFrames {
-        gicd,
-        gicc,
-        gich,
-        gicv,
-        maintenance,
-    })
+    Ok(GicFrames { gicd, gicc, gich, gicv, maintenance })
 }
 
 /// The INTID of the first entry of `interrupts`: kind (0 is SPI, 1 PPI), number, flags.
@@ -306,10 +260,7 @@ trait Lookup<'a> {
 impl<'a> Lookup<'a> for FdtNode<'a> {
     /// The first string of a property.
     fn string(self, name: &str) -> Option<&'a str> {
-        self.property(name)?
-            .value_as::<FdtStringListIterator<'a>>()
-            .ok()?
-            .next()
+        self.property(name)?.value_as::<FdtStringListIterator<'a>>().ok()?.next()
     }
 
     /// A property of one or two cells.
@@ -323,7 +274,6 @@ impl<'a> Lookup<'a> for FdtNode<'a> {
     }
 
     fn is_compatible(self, names: &[&str]) -> bool {
-        self.compatible()
-            .is_some_and(|mut found| found.any(|name| names.contains(&name)))
+        self.compatible().is_some_and(|mut found| found.any(|name| names.contains(&name)))
     }
 }

@@ -10,11 +10,18 @@ extern crate alloc;
 
 #[macro_use]
 mod output;
+mod checkpoint;
+mod clock;
+mod console;
 mod cores;
 mod firmware;
+mod gic;
+mod guests;
 mod machine;
 mod memory;
 mod panic;
+mod slot;
+mod storage;
 
 use machine::Machine;
 use stasis_hw::mmio::Frame;
@@ -45,8 +52,20 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     output::init_log(machine.bootargs);
     log::info!("Stasis {} on {}", env!("CARGO_PKG_VERSION"), machine.model);
     firmware::init(machine.psci);
+    clock::init(&machine);
+    gic::init(&machine.gic);
+    cores::init_this_core();
     cores::start_others(&machine);
-    loop {
-        stasis_arch::cpu::wait_for_interrupt();
-    }
+    let free = memory::free_ram(&machine);
+    log::info!(
+        "{} cores, {} MiB of RAM free, {} list registers, a counter of {} Hz",
+        cores::present().count(),
+        free.free_bytes() >> 20,
+        gic::list_registers(),
+        stasis_arch::timer::frequency()
+    );
+    storage::init(&machine);
+    guests::init(&machine, free);
+    console::init(machine.uart.intid);
+    cores::serve()
 }

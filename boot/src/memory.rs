@@ -21,10 +21,7 @@ static HEAP: LockedHeap = LockedHeap(SpinMutex::new(Heap::empty()));
 // methods exclusive. Interrupts are masked at EL2, so the lock's holder is never interrupted.
 unsafe impl GlobalAlloc for LockedHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0
-            .lock()
-            .alloc(layout)
-            .map_or(ptr::null_mut(), NonNull::as_ptr)
+        self.0.lock().alloc(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -48,10 +45,7 @@ macro_rules! symbol {
 /// `start..end`, both symbols of the linker script.
 macro_rules! section {
     ($start:ident, $end:ident) => {
-        Range {
-            start: symbol!($start),
-            end: symbol!($end),
-        }
+        Range { start: symbol!($start), end: symbol!($end) }
     };
 }
 
@@ -96,24 +90,15 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
     };
 
     one_to_one(section!(__text_start, __text_end), Attributes::code())?;
-    one_to_one(
-        section!(__rodata_start, __rodata_end),
-        Attributes::read_only(),
-    )?;
+    one_to_one(section!(__rodata_start, __rodata_end), Attributes::read_only())?;
     one_to_one(section!(__data_start, __data_end), Attributes::data())?;
     let stacks = symbol!(__stacks_start);
     for core in 0..MAX_CORES as u64 {
         let stack = Range::new(stacks + core * STACK_STRIDE as u64, STACK_STRIDE as u64);
-        let guarded = Range {
-            start: stack.start + PAGE_SIZE,
-            end: stack.end,
-        };
+        let guarded = Range { start: stack.start + PAGE_SIZE, end: stack.end };
         one_to_one(guarded, Attributes::data())?;
     }
-    one_to_one(
-        section!(__emergency_stacks_start, __emergency_stacks_end),
-        Attributes::data(),
-    )?;
+    one_to_one(section!(__emergency_stacks_start, __emergency_stacks_end), Attributes::data())?;
     one_to_one(section!(__heap_start, __heap_end), Attributes::data())?;
 
     let mut ram = Pool::new();
@@ -126,15 +111,8 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
     let mut devices = Pool::new();
     let gic = &machine.gic;
     let frames = [gic.gicd, gic.gicc, gic.gich, machine.uart.frame];
-    let slots = machine
-        .virtio
-        .iter()
-        .chain(&machine.rtc)
-        .map(|device| device.frame);
-    frames
-        .into_iter()
-        .chain(slots)
-        .for_each(|frame| devices.add(frame.outward(PAGE_SIZE)));
+    let slots = machine.virtio.iter().chain(&machine.rtc).map(|device| device.frame);
+    frames.into_iter().chain(slots).for_each(|frame| devices.add(frame.outward(PAGE_SIZE)));
     for range in devices.free() {
         one_to_one(*range, Attributes::device())?;
     }
@@ -146,11 +124,7 @@ pub fn free_ram(machine: &Machine) -> Pool {
     let mut pool = Pool::new();
     machine.memory.iter().for_each(|range| pool.add(*range));
     let in_use = [image(), machine.device_tree];
-    for range in in_use
-        .iter()
-        .chain(&machine.reserved)
-        .chain(&machine.initrd)
-    {
+    for range in in_use.iter().chain(&machine.reserved).chain(&machine.initrd) {
         pool.remove(range.outward(PAGE_SIZE));
     }
     pool

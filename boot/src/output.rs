@@ -100,9 +100,7 @@ impl Log for Logger {
 
 /// Starts logging: as much as `log=<level>` in the boot arguments asks for, else what is of interest.
 pub fn init_log(bootargs: &str) {
-    let asked = bootargs
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("log="));
+    let asked = bootargs.split_whitespace().find_map(|word| word.strip_prefix("log="));
     let level = asked.map_or(Some(LevelFilter::Info), |name| name.parse().ok());
     log::set_max_level(level.unwrap_or(LevelFilter::Info));
     // It fails only if a logger is set already, and this one is the only one.

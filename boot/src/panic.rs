@@ -40,39 +40,17 @@ extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
         stop();
     }
     let image = crate::memory::image();
-    say!(
-        "\n*** {} at EL2 on core {}",
-        VECTORS[frame.vector as usize % 4],
-        cpu::number()
-    );
+    say!("\n*** {} at EL2 on core {}", VECTORS[frame.vector as usize % 4], cpu::number());
     say!("ESR  {:#018x}  {}", frame.esr, exit::describe(frame.esr));
-    say!(
-        "ELR  {:#018x}  {}",
-        frame.elr,
-        Place {
-            address: frame.elr,
-            image
-        }
-    );
-    say!(
-        "FAR  {:#018x}  SPSR {:#010x}  SP {:#018x}",
-        frame.far,
-        frame.spsr,
-        frame.sp
-    );
+    say!("ELR  {:#018x}  {}", frame.elr, Place { address: frame.elr, image });
+    say!("FAR  {:#018x}  SPSR {:#010x}  SP {:#018x}", frame.far, frame.spsr, frame.sp);
     for (n, registers) in frame.x.chunks(4).enumerate() {
         for (i, value) in registers.iter().enumerate() {
             output::write_in_panic(format_args!("X{:<2}  {value:#018x}  ", 4 * n + i));
         }
         say!("");
     }
-    say!(
-        "LR   {}",
-        Place {
-            address: frame.x[30],
-            image
-        }
-    );
+    say!("LR   {}", Place { address: frame.x[30], image });
     stop()
 }
 

@@ -13,7 +13,7 @@ use core::cell::UnsafeCell;
 /// Cores that there is room for.
 pub const MAX_CORES: usize = 8;
 /// Bytes from one core's stack to the next; the lowest page of each is its guard.
-pub const STACK_STRIDE: usize = 0x1_0000;
+pub const STACK_STRIDE: usize = 0x4_0000;
 /// Bytes of a core's stack for fatal exceptions.
 pub const EMERGENCY_STACK_SIZE: usize = 0x2000;
 

@@ -33,7 +33,7 @@ pub fn dsb() {
 /// VM: stage 2. SWIO: set/way invalidation is clean-and-invalidate. PTW: no table walks in device
 /// memory. FMO, IMO, AMO: interrupts and SErrors come to EL2, virtual ones go to the guest. FB, BSU:
 /// the guest's maintenance reaches every core. TID3: ID registers are trapped. TSC: SMC. TIDCP: the
-/// implementation defined registers. TACR: ACTLR_EL1. TSW: set/way. RW: EL1 is AArch64.
+/// implementation defined registers. TACR: ACTLR_EL1. RW: EL1 is AArch64.
 pub const GUEST_HCR: u64 = HCR_VM
     | HCR_SWIO
     | HCR_PTW
@@ -46,7 +46,6 @@ pub const GUEST_HCR: u64 = HCR_VM
     | HCR_TSC
     | HCR_TIDCP
     | HCR_TACR
-    | HCR_TSW
     | HCR_RW;
 const HCR_VM: u64 = 1;
 const HCR_SWIO: u64 = 1 << 1;
@@ -61,7 +60,6 @@ const HCR_TID3: u64 = 1 << 18;
 const HCR_TSC: u64 = 1 << 19;
 const HCR_TIDCP: u64 = 1 << 20;
 const HCR_TACR: u64 = 1 << 21;
-const HCR_TSW: u64 = 1 << 22;
 const HCR_RW: u64 = 1 << 31;
 
 /// Sets up the traps of this core, once: all that is the same for every guest.
@@ -77,7 +75,6 @@ pub fn init_traps() {
     const MDCR_TPM: u64 = 1 << 6;
     const MDCR_TDRA: u64 = 1 << 11;
     let counters = mrs!("pmcr_el0") >> 11 & 0x1f;
-    let midr = mrs!("midr_el1");
     // SAFETY: these only decide what traps from EL1 and EL0; EL2 uses none of it.
     unsafe {
         msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);
@@ -86,7 +83,6 @@ pub fn init_traps() {
         // EL1PCTEN and EL1PCEN clear: CNTPCT and the physical timer trap.
         msr!("cnthctl_el2", 0);
         msr!("hcr_el2", GUEST_HCR);
-        msr!("vpidr_el2", midr);
         core::arch::asm!("isb", options(nostack, preserves_flags));
     }
 }
@@ -102,10 +98,13 @@ pub fn set_virtual_serror(pending: bool) {
     unsafe { msr!("hcr_el2", GUEST_HCR | if pending { HCR_VSE } else { 0 }) };
 }
 
-/// Sets what MPIDR_EL1 reads as in the guest.
-pub fn set_guest_mpidr(mpidr: u64) {
-    // SAFETY: only the guest sees it.
-    unsafe { msr!("vmpidr_el2", mpidr) };
+/// Sets what MIDR_EL1 and MPIDR_EL1 read as in the guest.
+pub fn set_guest_identity(midr: u64, mpidr: u64) {
+    // SAFETY: only the guest sees them.
+    unsafe {
+        msr!("vpidr_el2", midr);
+        msr!("vmpidr_el2", mpidr);
+    }
 }
 
 /// ESR_EL2, FAR_EL2 and HPFAR_EL2 of the exit that was just taken.

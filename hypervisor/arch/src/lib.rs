@@ -5,7 +5,7 @@
 //! - [`world`]: entering a guest; its system registers; [`fp`] and [`debug`]: the larger banks.
 //! - [`mmu`], [`cache`]: what changes what memory means, each with its barriers.
 //! - [`timer`]: the counter, the guest's virtual timer, and EL2's own.
-//! - [`cpu`]: this core, its number, its traps.
+//! - [`cpu`]: this core, its number, its traps. [`crc`]: its CRC-32C.
 
 #![no_std]
 #![cfg(target_arch = "aarch64")]
@@ -16,6 +16,7 @@ mod sysreg;
 pub mod boot;
 pub mod cache;
 pub mod cpu;
+pub mod crc;
 pub mod debug;
 pub mod fp;
 pub mod mmu;

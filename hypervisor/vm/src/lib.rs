@@ -12,6 +12,7 @@ pub mod console;
 pub mod devices;
 pub mod exit;
 pub mod fdt;
+pub mod guest;
 pub mod image;
 pub mod inject;
 pub mod machine;

@@ -1,0 +1,180 @@
+//! The console on the machine's UART: its bytes, and what its commands do. On the first core.
+
+use crate::slot::{RunState, Slot};
+use crate::{firmware, gic, guests, output};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use spin::Lazy;
+use spin::mutex::SpinMutex;
+use stasis_arch::{cpu, timer};
+use stasis_vm::console::command::{self, Command};
+use stasis_vm::console::table::{GuestRow, write_guests};
+use stasis_vm::console::{Console, Input, Terminal, Text};
+
+static CONSOLE: Lazy<SpinMutex<Console>> = Lazy::new(|| SpinMutex::new(Console::new()));
+/// The UART's interrupt.
+static UART_INTERRUPT: AtomicU32 = AtomicU32::new(u32::MAX);
+/// Something was received.
+static DUE: AtomicBool = AtomicBool::new(false);
+
+/// The UART as the console wants it.
+struct Uart;
+
+impl Terminal for Uart {
+    fn send(&mut self, bytes: &[u8]) {
+        output::write_bytes(bytes);
+    }
+}
+
+/// Opens the console on this core, whose interrupt is `intid`.
+pub fn init(intid: u32) {
+    UART_INTERRUPT.store(intid, Ordering::Relaxed);
+    gic::route_here(intid);
+    CONSOLE.lock().prompt(&mut Uart);
+    // What was typed before is due now.
+    DUE.store(true, Ordering::Release);
+}
+
+/// Takes an interrupt, if it is the console's: then there is something for [`serve`]. What was
+/// received is taken from the UART there, so the interrupt is kept off until then.
+pub fn take_interrupt(intid: u32) -> bool {
+    let ours = intid == UART_INTERRUPT.load(Ordering::Relaxed);
+    if ours {
+        gic::disable(intid);
+        DUE.store(true, Ordering::Release);
+    }
+    ours
+}
+
+/// Whether there is something for [`serve`] on this core.
+pub fn is_due() -> bool {
+    cpu::number() == 0 && DUE.load(Ordering::Acquire)
+}
+
+/// Handles what was received.
+pub fn serve() {
+    DUE.store(false, Ordering::Release);
+    while let Some(byte) = output::read() {
+        let input = CONSOLE.lock().input(byte, &mut Uart);
+        match input {
+            Input::Nothing => {}
+            Input::Guest { guest, byte } => {
+                if let Some(slot) = guests::all().get(guest) {
+                    slot.type_byte(byte);
+                }
+            }
+            Input::Line(line) => {
+                let result = execute(&line);
+                CONSOLE.lock().answer(result, &mut Uart);
+            }
+        }
+    }
+    gic::route_here(UART_INTERRUPT.load(Ordering::Relaxed));
+}
+
+/// Takes what a guest sends.
+pub fn guest_output(slot: &Slot, bytes: &[u8]) {
+    CONSOLE.lock().output(slot.number, bytes, &mut Uart);
+}
+
+/// Tells that a guest has stopped by itself.
+pub fn halted(slot: &Slot, why: &str) {
+    CONSOLE.lock().halted(slot.number, &slot.name, why, &mut Uart);
+}
+
+/// Shows a line that nobody asked for, if the console is not busy with something.
+pub fn notice(what: fmt::Arguments) -> bool {
+    let Some(mut console) = CONSOLE.try_lock() else {
+        return false;
+    };
+    console.notice(what, &mut Uart);
+    true
+}
+
+fn execute(line: &str) -> Result<(), String> {
+    let command = command::parse(line).map_err(|error| error.to_string())?;
+    let mut uart = Uart;
+    let out = &mut Text(&mut uart);
+    match command {
+        Command::Help(topic) => command::write_help(out, topic).map_err(|e| e.to_string()),
+        Command::Guests => list_guests(out),
+        Command::Pause(guest) => find(guest).and_then(|slot| pause(&slot)),
+        Command::Unpause(guest) => find(guest).and_then(|slot| unpause(&slot)),
+        Command::Attach(guest) => {
+            let slot = find(guest)?;
+            CONSOLE.lock().attach(slot.number, &slot.name, &mut Uart);
+            Ok(())
+        }
+        Command::Gic(guest) => {
+            let slot = find(guest)?;
+            let parked = slot.park();
+            write!(out, "{}", parked.guest.vgic).map_err(|e| e.to_string())
+        }
+        Command::Checkpoint { guest, name } => {
+            let slot = find(guest)?;
+            crate::checkpoint::store(&slot, name.unwrap_or(&slot.name), out)
+        }
+        Command::Resume(which) => crate::checkpoint::resume(which, out),
+        Command::Delete(which) => crate::checkpoint::delete(which),
+        Command::Store => crate::checkpoint::list(out),
+        Command::Quit => Err(firmware::system_off().to_string()),
+    }
+}
+
+/// The guest that a command names, by name or number.
+fn find(word: &str) -> Result<Arc<Slot>, String> {
+    let slots = guests::all();
+    let rows: Vec<GuestRow> = slots.iter().map(|slot| row(slot, &[])).collect();
+    let place = command::find_guest(&rows, word).map_err(|error| error.to_string())?;
+    Ok(slots[place].clone())
+}
+
+fn row<'a>(slot: &'a Slot, cores: &'a [u32]) -> GuestRow<'a> {
+    GuestRow { number: slot.number, name: &slot.name, state: "", vcpus: 1, memory: 0, cores }
+}
+
+fn list_guests(out: &mut impl fmt::Write) -> Result<(), String> {
+    let slots = guests::all();
+    let cores: Vec<[u32; 1]> = slots.iter().map(|slot| [slot.core as u32]).collect();
+    let rows: Vec<GuestRow> = slots
+        .iter()
+        .zip(&cores)
+        .map(|(slot, cores)| {
+            let parked = slot.park();
+            GuestRow {
+                state: parked.state.name(),
+                vcpus: *parked.guest.record.nr_vcpus,
+                memory: parked.guest.ram_size(),
+                ..row(slot, cores)
+            }
+        })
+        .collect();
+    write_guests(out, &rows).map_err(|error| error.to_string())
+}
+
+fn pause(slot: &Slot) -> Result<(), String> {
+    let mut parked = slot.park();
+    match parked.state {
+        RunState::Running => {
+            parked.guest.clock.stop(timer::counter());
+            parked.state = RunState::Paused;
+            Ok(())
+        }
+        state => Err(format!("guest \"{}\" is {}", slot.name, state.name())),
+    }
+}
+
+fn unpause(slot: &Slot) -> Result<(), String> {
+    let mut parked = slot.park();
+    match parked.state {
+        RunState::Paused => {
+            parked.state = RunState::Running;
+            Ok(())
+        }
+        state => Err(format!("guest \"{}\" is {}, not paused", slot.name, state.name())),
+    }
+}

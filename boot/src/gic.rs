@@ -1,0 +1,157 @@
+//! The machine's GIC: the drivers of its frames, and this core's GICH as the vGIC's model wants it.
+
+use crate::machine::GicFrames;
+use core::sync::atomic::{AtomicU8, Ordering};
+use spin::Once;
+use stasis_arch::boot::MAX_CORES;
+use stasis_arch::cpu;
+use stasis_hw::gic::{Acknowledged, CpuInterface, Distributor, SgiTarget, VirtualInterface};
+use stasis_hw::mmio::Frame;
+use stasis_vgic::ListRegisterFile;
+
+/// The SGI that has a core look at what it is asked to do.
+pub const KICK: u32 = 0;
+/// EL2's physical timer.
+pub const EL2_TIMER: u32 = 26;
+/// The guest's virtual timer.
+pub const VIRTUAL_TIMER: u32 = 27;
+
+struct Gic {
+    distributor: Distributor,
+    cpu: CpuInterface,
+    virtual_interface: VirtualInterface,
+    maintenance: u32,
+}
+
+static GIC: Once<Gic> = Once::new();
+/// The GIC's own number of each core, as a mask.
+static CPU_MASKS: [AtomicU8; MAX_CORES] = [const { AtomicU8::new(0) }; MAX_CORES];
+
+fn gic() -> &'static Gic {
+    GIC.get().expect("the GIC is found before a guest or another core runs")
+}
+
+/// Sets the distributor up. Once.
+pub fn init(frames: &GicFrames) {
+    // SAFETY: the device tree's frames, mapped as devices; only these drivers use them.
+    let frame =
+        |range: stasis_vm::range::Range, len| unsafe { Frame::new(range.start as usize, len) };
+    GIC.call_once(|| Gic {
+        distributor: Distributor::new(frame(frames.gicd, Distributor::LEN)),
+        cpu: CpuInterface::new(frame(frames.gicc, CpuInterface::LEN)),
+        virtual_interface: VirtualInterface::new(frame(frames.gich, VirtualInterface::LEN)),
+        maintenance: frames.maintenance,
+    });
+    gic().distributor.init();
+}
+
+/// Sets this core's interfaces up, and the interrupts that every core takes.
+pub fn init_this_core() {
+    let gic = gic();
+    gic.distributor.init_this_cpu();
+    gic.cpu.init_this_cpu();
+    CPU_MASKS[cpu::number()].store(gic.distributor.this_cpu_mask(), Ordering::Release);
+    stasis_vgic::reset_hardware(&mut ThisCore);
+    for intid in [gic.maintenance, EL2_TIMER, VIRTUAL_TIMER] {
+        gic.distributor.enable(intid);
+    }
+}
+
+/// Number of list registers.
+pub fn list_registers() -> usize {
+    gic().virtual_interface.list_registers()
+}
+
+/// Has SPI `intid` come to this core.
+pub fn route_here(intid: u32) {
+    let gic = gic();
+    gic.distributor.set_targets(intid, gic.distributor.this_cpu_mask());
+    gic.distributor.enable(intid);
+}
+
+/// Has `core` look at what it is asked to do.
+pub fn kick(core: usize) {
+    cpu::dsb();
+    let mask = CPU_MASKS[core].load(Ordering::Acquire);
+    gic().distributor.send_sgi(KICK, SgiTarget::List(mask));
+}
+
+/// The interrupt that this core is to take, now active, its priority dropped.
+pub fn take() -> Option<Acknowledged> {
+    let interrupt = gic().cpu.acknowledge()?;
+    gic().cpu.drop_priority(interrupt);
+    Some(interrupt)
+}
+
+/// Ends an interrupt that no guest's EOI will end.
+pub fn end(interrupt: Acknowledged) {
+    gic().cpu.deactivate(interrupt);
+}
+
+/// Whether it is the GIC's maintenance interrupt.
+pub fn is_maintenance(interrupt: Acknowledged) -> bool {
+    interrupt.intid() == gic().maintenance
+}
+
+/// Keeps an interrupt that nobody expects from coming again.
+pub fn disable(intid: u32) {
+    gic().distributor.disable(intid);
+}
+
+/// This core's GICH and GICD.
+pub struct ThisCore;
+
+impl ListRegisterFile for ThisCore {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        list_registers()
+    }
+
+    #[inline(always)]
+    fn read_lr(&mut self, n: usize) -> u32 {
+        gic().virtual_interface.read_lr(n)
+    }
+
+    #[inline(always)]
+    fn write_lr(&mut self, n: usize, value: u32) {
+        gic().virtual_interface.write_lr(n, value);
+    }
+
+    #[inline(always)]
+    fn read_hcr(&mut self) -> u32 {
+        gic().virtual_interface.read_hcr()
+    }
+
+    #[inline(always)]
+    fn write_hcr(&mut self, value: u32) {
+        gic().virtual_interface.write_hcr(value);
+    }
+
+    #[inline(always)]
+    fn read_vmcr(&mut self) -> u32 {
+        gic().virtual_interface.read_vmcr()
+    }
+
+    #[inline(always)]
+    fn write_vmcr(&mut self, value: u32) {
+        gic().virtual_interface.write_vmcr(value);
+    }
+
+    #[inline(always)]
+    fn read_apr(&mut self) -> u32 {
+        gic().virtual_interface.read_apr()
+    }
+
+    #[inline(always)]
+    fn write_apr(&mut self, value: u32) {
+        gic().virtual_interface.write_apr(value);
+    }
+
+    fn read_physical_line(&mut self, intid: u16) -> bool {
+        gic().distributor.is_pending(intid.into())
+    }
+
+    fn set_physical_active(&mut self, intid: u16, active: bool) {
+        gic().distributor.set_active(intid.into(), active);
+    }
+}

@@ -1,0 +1,226 @@
+//! The guests of this machine: made from the boot archive or from a checkpoint.
+
+use crate::cores;
+use crate::machine::Machine;
+use crate::slot::{FreshRam, RunState, Slot};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use spin::Once;
+use spin::mutex::SpinMutex;
+use stasis_arch::cpu::IdRegisters;
+use stasis_arch::timer;
+use stasis_state::vcpu::Identity;
+use stasis_state::{GuestState, HostFacts};
+use stasis_vm::archive::Archive;
+use stasis_vm::config::{self, GuestConfig};
+use stasis_vm::guest::Guest;
+use stasis_vm::image::{self, Parts};
+use stasis_vm::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RAM_UNIT};
+use stasis_vm::range::{Pool, Range};
+use stasis_vm::sysreg::identity;
+
+/// All guests, by number.
+static GUESTS: SpinMutex<Vec<Arc<Slot>>> = SpinMutex::new(Vec::new());
+/// RAM that no guest has.
+static FREE_RAM: SpinMutex<Option<Pool>> = SpinMutex::new(None);
+/// The physical GICV.
+static GICV: Once<Range> = Once::new();
+
+/// All guests, by number.
+pub fn all() -> Vec<Arc<Slot>> {
+    GUESTS.lock().clone()
+}
+
+/// Makes the guests that the boot archive describes. What is wrong with one is said, and the others
+/// are made.
+pub fn init(machine: &Machine, free_ram: Pool) {
+    GICV.call_once(|| machine.gic.gicv);
+    *FREE_RAM.lock() = Some(free_ram);
+    if let Err(error) = load_archive(machine) {
+        log::error!("{error}");
+    }
+}
+
+fn load_archive(machine: &Machine) -> Result<(), String> {
+    let range = machine.initrd.ok_or("no guests: the machine was started without an initrd")?;
+    // SAFETY: the firmware put the initrd there; `memory::free_ram` leaves it out, so nobody writes it.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(range.start as *const u8, range.len() as usize) };
+    let archive = Archive::open(bytes).map_err(|e| e.to_string())?;
+    let blob = archive.file(config::FILE_NAME).map_err(|e| e.to_string())?;
+    for guest in config::parse(blob).map_err(|e| e.to_string())? {
+        if let Err(error) = create(&guest, &archive) {
+            log::error!("guest \"{}\": {error}", guest.name);
+        }
+    }
+    Ok(())
+}
+
+/// Makes a guest from its configuration.
+fn create(config: &GuestConfig, archive: &Archive) -> Result<(), String> {
+    if config.vcpus != 1 {
+        return Err(format!("it wants {} vCPUs; this version gives a guest one", config.vcpus));
+    }
+    let core = choose_core(config.core.map(|core| core as usize))?;
+    let image = archive.file(&config.image).map_err(|e| e.to_string())?;
+    let initrd = config.initrd.as_deref().map(|name| archive.file(name)).transpose();
+    let parts = Parts {
+        image,
+        kind: config.kind,
+        initrd: initrd.map_err(|e| e.to_string())?,
+        cmdline: &config.cmdline,
+        vcpus: config.vcpus,
+        virtio_slots: 0,
+    };
+    let ram = take_ram(config.memory)?;
+    let mut fresh = FreshRam::new(ram);
+    let loaded = image::load(fresh.bytes(), &parts).map_err(|error| {
+        give_back(ram);
+        error.to_string()
+    })?;
+    let identity = identity::present(&host_identity(), 0);
+    let guest = Guest::new(
+        &config.name,
+        config.memory,
+        &[identity],
+        loaded.entry,
+        loaded.x0,
+        timer::frequency(),
+        crate::clock::wall_time(),
+    )
+    .map_err(|e| e.to_string())?;
+    let state = if config.autostart { RunState::Running } else { RunState::Paused };
+    add(core, guest, fresh, state)
+}
+
+/// Adds a guest to those of the machine.
+fn add(core: usize, guest: Guest, ram: FreshRam, state: RunState) -> Result<(), String> {
+    let mut guests = GUESTS.lock();
+    let gicv = *GICV.get().expect("it is known before any guest");
+    let slot = Slot::new(guests.len(), core, guest, ram, gicv, state)
+        .map_err(|error| format!("cannot map its memory: {error:?}"))?;
+    let slot = Arc::new(slot);
+    log::info!("guest \"{}\": on core {core}", slot.name);
+    cores::assign(&slot);
+    guests.push(slot);
+    Ok(())
+}
+
+/// The core for a guest: the one that it asks for, or the last that has none.
+fn choose_core(wanted: Option<usize>) -> Result<usize, String> {
+    let guests = GUESTS.lock();
+    let owner = |core| guests.iter().find(|slot| slot.core == core);
+    match wanted {
+        Some(core) if !cores::is_present(core) => {
+            Err(format!("it wants core {core}; there are {}", cores::present().count()))
+        }
+        Some(core) => match owner(core) {
+            Some(other) => Err(format!("core {core} has guest \"{}\" already", other.name)),
+            None => Ok(core),
+        },
+        // The console is on core 0; a guest there stops while a command runs.
+        None => cores::present()
+            .filter(|core| owner(*core).is_none())
+            .last()
+            .ok_or_else(|| format!("each of the {} cores has a guest", cores::present().count())),
+    }
+}
+
+fn take_ram(len: u64) -> Result<Range, String> {
+    let mut pool = FREE_RAM.lock();
+    let pool = pool.as_mut().ok_or("there is no RAM yet")?;
+    pool.allocate(len, RAM_UNIT).ok_or_else(|| {
+        let mib = |bytes: u64| bytes >> 20;
+        let largest = pool.free().iter().map(|piece| piece.len()).max().unwrap_or(0);
+        format!(
+            "it needs {} MiB of RAM; {} MiB are free, {} MiB of them in one piece",
+            mib(len),
+            mib(pool.free_bytes()),
+            mib(largest)
+        )
+    })
+}
+
+fn give_back(ram: Range) {
+    if let Some(pool) = FREE_RAM.lock().as_mut() {
+        pool.add(ram);
+    }
+}
+
+/// What this core's ID registers are.
+pub fn host_identity() -> Identity {
+    let raw = IdRegisters::read();
+    let mut identity = Identity::default();
+    *identity.midr_el1 = raw.midr_el1;
+    *identity.revidr_el1 = raw.revidr_el1;
+    *identity.ctr_el0 = raw.ctr_el0;
+    *identity.dczid_el0 = raw.dczid_el0;
+    *identity.id_aa64pfr0_el1 = raw.id_aa64pfr0_el1;
+    *identity.id_aa64pfr1_el1 = raw.id_aa64pfr1_el1;
+    *identity.id_aa64dfr0_el1 = raw.id_aa64dfr0_el1;
+    *identity.id_aa64isar0_el1 = raw.id_aa64isar0_el1;
+    *identity.id_aa64isar1_el1 = raw.id_aa64isar1_el1;
+    *identity.id_aa64mmfr0_el1 = raw.id_aa64mmfr0_el1;
+    *identity.id_aa64mmfr1_el1 = raw.id_aa64mmfr1_el1;
+    *identity.id_aa64mmfr2_el1 = raw.id_aa64mmfr2_el1;
+    identity
+}
+
+/// Resumes a guest whose state is `state`: in the place of the guest of its name, which ends thereby,
+/// or in a new one. `load` fills its RAM; if it fails, there is no such guest any more. Everything that can
+/// be checked is checked before that. Returns the guest's name.
+pub fn resume(
+    state: GuestState,
+    load: impl FnOnce(&mut [u8]) -> Result<(), String>,
+) -> Result<String, String> {
+    let facts = |memory| host_facts(memory).check(&state).map_err(|error| error.to_string());
+    let guest = Guest::restored(state.clone()).map_err(|e| e.to_string())?;
+    let name = guest.name().to_string();
+    let existing = all().into_iter().find(|slot| slot.name == name);
+    let Some(slot) = existing else {
+        let available = FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes);
+        facts(available)?;
+        let core = choose_core(None)?;
+        let ram = take_ram(guest.ram_size())?;
+        let mut fresh = FreshRam::new(ram);
+        if let Err(error) = load(fresh.bytes()) {
+            give_back(ram);
+            return Err(error);
+        }
+        add(core, guest, fresh, RunState::Running)?;
+        return Ok(name);
+    };
+    let mut parked = slot.park();
+    let memory = parked.guest.ram_size();
+    facts(memory)?;
+    if guest.ram_size() != memory {
+        let mib = |bytes: u64| bytes >> 20;
+        return Err(format!(
+            "the checkpoint has {} MiB of memory; guest \"{name}\" is configured with {} MiB",
+            mib(guest.ram_size()),
+            mib(memory)
+        ));
+    }
+    parked.state = RunState::Off;
+    load(parked.ram_mut())?;
+    parked.finish_writing();
+    parked.guest = guest;
+    parked.state = RunState::Running;
+    Ok(name)
+}
+
+/// What a guest would find here, with at most `memory` bytes for it.
+fn host_facts(memory: u64) -> HostFacts {
+    HostFacts {
+        vcpus: 1,
+        memory,
+        cntfrq: timer::frequency(),
+        prio_bits: 5,
+        ram_base: RAM_BASE,
+        dist_base: GICD_BASE,
+        cpu_base: GICC_BASE,
+        identity: identity::present(&host_identity(), 0),
+    }
+}
