@@ -240,7 +240,9 @@ counter_wait:
         if now > deadline + LATE_SECONDS * timer::frequency() {
             once(&TIME_JUMPED, "CNTVCT jumped, by", now - deadline);
         }
-        let next = deadline + timer::frequency() / RATE;
+        // From now, not from the last deadline: an emulator that cannot keep the rate must not fall
+        // behind for ever.
+        let next = now + timer::frequency() / RATE;
         DEADLINE.store(next, Relaxed);
         msr!("CNTV_CVAL_EL0", next);
         TICKS.fetch_add(1, Relaxed);
