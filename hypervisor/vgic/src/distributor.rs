@@ -31,7 +31,8 @@ pub struct Access {
 impl Access {
     /// `width` bytes at `offset` from the distributor's base.
     pub fn checked(offset: u64, width: u8) -> Result<Self, Error> {
-        if offset >= SIZE || !matches!(width, 1 | 2 | 4 | 8) || offset % u64::from(width) != 0 {
+        if offset >= SIZE || !matches!(width, 1 | 2 | 4 | 8) || !offset.is_multiple_of(width.into())
+        {
             return Err(Error::NoSuchAccess { offset, width });
         }
         Ok(Self { offset: offset as u16, width })

@@ -43,7 +43,7 @@ impl Vgic {
     /// Fills the list registers from complete records.
     fn fill(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
         debug_assert!(self.cpus[vcpu].synced && self.cpus[vcpu].residents.is_empty());
-        self.settle(vcpu, hw);
+        self.resample_pending(vcpu, hw);
         let count = hw.count().min(MAX_LIST_REGISTERS);
         let chosen = self.choose(vcpu, count);
         let mut values = [0; MAX_LIST_REGISTERS];
@@ -54,10 +54,10 @@ impl Vgic {
             self.cpus[vcpu].residents.push(Resident { intid, cause, refired: false });
         }
         let cpu = &mut self.cpus[vcpu];
-        for n in 0..count {
-            if cpu.values[n] != values[n] {
-                hw.write_lr(n, values[n]);
-                cpu.values[n] = values[n];
+        for (n, (old, new)) in cpu.values.iter_mut().zip(values).enumerate().take(count) {
+            if *old != new {
+                *old = new;
+                hw.write_lr(n, new);
             }
         }
         let hcr: FieldValue<u32, _> = GICH_HCR::En::SET

@@ -66,7 +66,6 @@ impl Vgic {
         cpu.synced = true;
         cpu.dirty = true;
         let residents = mem::take(&mut cpu.residents);
-        let mut offers_physical = false;
         for (n, resident) in residents.iter().enumerate() {
             let was_hardware = GICH_LR::HW.is_set(self.cpus[vcpu].values[n]);
             let value = hw.read_lr(n);
@@ -78,12 +77,8 @@ impl Vgic {
             } else {
                 value
             };
-            offers_physical |= was_hardware && list_register.state() == Some(LrState::Pending);
             self.fold_one(vcpu, resident, list_register, was_hardware, hw);
             effects |= self.move_out(vcpu, resident.intid);
-        }
-        if offers_physical {
-            self.resample(vcpu, hw);
         }
         effects
     }

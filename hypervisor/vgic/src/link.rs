@@ -29,6 +29,8 @@ pub(crate) struct Link {
     /// The vCPUs for which the physical interrupt is active. Of an SPI, which has one physical
     /// state for all, only bit 0.
     active_for: VcpuMask,
+    /// Of these, the ones whose line was high just now: the interrupt has only just come.
+    fresh_for: VcpuMask,
 }
 
 /// All links of a guest.
@@ -41,6 +43,7 @@ impl Default for Links {
             intid: VIRTUAL_TIMER,
             physical: VIRTUAL_TIMER,
             active_for: VcpuMask::NONE,
+            fresh_for: VcpuMask::NONE,
         }]))
     }
 }
@@ -65,10 +68,21 @@ impl Links {
         };
         if active {
             link.active_for.0 |= bank.0;
+            link.fresh_for.0 |= bank.0;
         } else {
             link.active_for.0 &= !bank.0;
+            link.fresh_for.0 &= !bank.0;
         }
         true
+    }
+
+    /// Whether its line needs no second look; it will the next time.
+    fn take_fresh(&mut self, n: usize, vcpu: usize) -> bool {
+        let link = &mut self.0[n];
+        let bank = Self::bank(vcpu, link.intid);
+        let fresh = link.fresh_for.0 & bank.0 != 0;
+        link.fresh_for.0 &= !bank.0;
+        fresh
     }
 }
 
@@ -80,7 +94,7 @@ impl Vgic {
             return Err(Error::NotLinkable { intid, physical });
         }
         self.links.0.retain(|link| link.intid != intid);
-        let link = Link { intid, physical, active_for: VcpuMask::NONE };
+        let link = Link { intid, physical, active_for: VcpuMask::NONE, fresh_for: VcpuMask::NONE };
         let full = Error::TooManyLinks { max: MAX_LINKS };
         self.links.0.try_push(link).map_err(|_| full)
     }
@@ -99,16 +113,34 @@ impl Vgic {
     /// records have what the guest would read on a GIC of its own. The vCPU is synced.
     pub(crate) fn resample(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
         for n in 0..self.links.0.len() {
-            let Link { intid, physical, .. } = self.links.0[n];
-            if self.links.active_physical(vcpu, intid).is_none() || self.is_resident(vcpu, intid) {
-                continue;
-            }
-            let line = hw.read_physical_line(physical);
-            self.set_bit(Bits::Level, vcpu, intid, line);
-            // An edge has no use for the line. Whether it is over, `settle` decides.
-            let _ = self.replace(vcpu, intid);
+            self.resample_one(n, vcpu, hw);
         }
         self.settle(vcpu, hw);
+    }
+
+    /// Looks again at the lines of those that the guest has not acknowledged, as it may have
+    /// lowered the line since; before they are offered, maybe not for the first time.
+    pub(crate) fn resample_pending(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+        for n in 0..self.links.0.len() {
+            let intid = self.links.0[n].intid;
+            if !self.bit(Bits::Active, vcpu, intid)
+                && !self.links.take_fresh(n, vcpu)
+                && !self.bit(Bits::Edge, vcpu, intid)
+            {
+                self.resample_one(n, vcpu, hw);
+            }
+        }
+        self.settle(vcpu, hw);
+    }
+
+    fn resample_one(&mut self, n: usize, vcpu: usize, hw: &mut impl ListRegisterFile) {
+        let Link { intid, physical, .. } = self.links.0[n];
+        if self.links.active_physical(vcpu, intid).is_some() && !self.is_resident(vcpu, intid) {
+            let line = hw.read_physical_line(physical);
+            self.set_bit(Bits::Level, vcpu, intid, line);
+            // It can only go away: nobody needs to be told.
+            let _ = self.replace(vcpu, intid);
+        }
     }
 
     /// Ends the physical interrupts whose virtual ones are neither active nor pending any more.

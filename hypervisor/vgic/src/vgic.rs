@@ -133,7 +133,7 @@ impl VirtualCpu {
 
     /// Whether more was pending or active at the last entry than its list registers could hold.
     pub fn is_spilled(&self) -> bool {
-        !self.synced && !(self.pending.is_empty() && self.active.is_empty())
+        !(self.synced || self.pending.is_empty() && self.active.is_empty())
     }
 }
 
