@@ -1,7 +1,9 @@
 //! `cargo xtask test`: everything that must hold, and one line in the end.
 
-use anyhow::{Result, bail};
-use xshell::{Cmd, cmd};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
 
 use crate::setup::rust::{GUESTS, HYPERVISOR};
 use crate::workspace::{Workspace, cargo};
@@ -9,71 +11,138 @@ use crate::{build, report, setup};
 
 /// The package with the tests that boot QEMU.
 const QEMU_TESTS: &str = "stasis-qemu-tests";
+/// Packages that only their own target can build.
+const BARE: [&str; 2] = ["stasis", "stasis-arch"];
 
 /// Runs all tests, or of those that boot QEMU the ones with `name` in their name.
 pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     setup::all(workspace)?;
-    let shell = build::shell(workspace)?;
-    let (cargo, target) = (cargo(), workspace.target());
-    let bare = ["--exclude", "stasis", "--exclude", "stasis-guests", "--exclude", "stasis-arch"];
-    let mut suite = Suite::default();
+    let mut suite = Suite { workspace, passed: 0, failed: 0, complaints: Vec::new() };
     if name.is_none() {
-        suite.run("the code is formatted", cmd!(shell, "{cargo} fmt --all --check"));
-        suite.run("unit tests on the host", cmd!(shell, "{cargo} test --quiet"));
+        let bare = BARE.map(|package| ["--exclude", package]).concat();
+        let qemu = ["--exclude", QEMU_TESTS];
+        suite.run("formatting", &[&["fmt", "--all", "--check"]]);
+        suite.run("tests on the host", &[&["test", "--quiet", "--workspace"], &bare, &qemu]);
         suite.run(
-            "clippy, on what runs on the host",
-            cmd!(
-                shell,
-                "{cargo} clippy --quiet --workspace {bare...} --all-targets -- -D warnings"
-            ),
+            "clippy on the host's code",
+            &[
+                &["clippy", "--quiet", "--workspace", "--all-targets"],
+                &bare,
+                &["--", "-D", "warnings"],
+            ],
         );
-        suite.run(
-            "clippy, on the hypervisor",
-            cmd!(shell, "{cargo} clippy --quiet --package stasis --target {HYPERVISOR} --target-dir {target} -- -D warnings"),
-        );
-        suite.run(
-            "clippy, on the guests",
-            cmd!(shell, "{cargo} clippy --quiet --package stasis-guests --target {GUESTS} --target-dir {target} -- -D warnings"),
-        );
+        for (what, package, target) in [
+            ("clippy on the hypervisor", "stasis", HYPERVISOR),
+            ("clippy on the guests", "stasis-guests", GUESTS),
+        ] {
+            let clippy = ["clippy", "--quiet", "--package", package, "--target", target];
+            suite.run(what, &[&clippy, &["--", "-D", "warnings"]]);
+        }
     }
-    // The tests build what they boot; here a failure has a name of its own.
-    suite.count("the hypervisor builds", build::hypervisor(workspace).map(drop));
-    suite.count("the guests build", build::guests(workspace).map(drop));
-    suite.run(
-        "tests that boot QEMU",
-        cmd!(shell, "{cargo} test --package {QEMU_TESTS} -- {name...}"),
-    );
+    // The tests build what they boot, too; here a failure has a name of its own.
+    suite.note("building the hypervisor", build::hypervisor(workspace).map(drop));
+    suite.note("building the guests", build::guests(workspace).map(drop));
+    let filter: Vec<&str> = name.into_iter().collect();
+    suite.run("tests that boot QEMU", &[&["test", "--package", QEMU_TESTS, "--"], &filter]);
     suite.finish()
 }
 
-#[derive(Default)]
-struct Suite {
+struct Suite<'a> {
+    workspace: &'a Workspace,
     passed: u32,
-    failed: Vec<String>,
+    failed: u32,
+    complaints: Vec<&'static str>,
 }
 
-impl Suite {
-    fn run(&mut self, what: &str, command: Cmd<'_>) {
+impl Suite<'_> {
+    /// Runs cargo and counts the tests that it tells of; what is no test counts for one.
+    fn run(&mut self, what: &'static str, arguments: &[&[&str]]) {
         report::step(what);
-        self.count(what, command.quiet().run().map_err(anyhow::Error::new));
+        match cargo_counting(self.workspace, &arguments.concat()) {
+            Ok(Outcome { success, passed: 0, failed: 0 }) => {
+                self.note(what, if success { Ok(()) } else { Err(anyhow::anyhow!("it failed")) });
+            }
+            Ok(Outcome { success, passed, failed }) => {
+                self.passed += passed;
+                // Cargo may fail before, or after, all of its tests have passed.
+                self.failed += failed.max(u32::from(!success));
+                if !success {
+                    self.complaints.push(what);
+                }
+            }
+            Err(error) => self.note(what, Err(error)),
+        }
     }
 
-    fn count(&mut self, what: &str, result: Result<()>) {
+    fn note(&mut self, what: &'static str, result: Result<()>) {
         match result {
             Ok(()) => self.passed += 1,
             Err(error) => {
                 report::error(format_args!("{what}: {error:#}"));
-                self.failed.push(what.to_owned());
+                self.failed += 1;
+                self.complaints.push(what);
             }
         }
     }
 
     fn finish(self) -> Result<()> {
-        let Self { passed, failed } = self;
-        println!("{passed} passed, {} failed", failed.len());
-        if failed.is_empty() {
-            return Ok(());
+        println!("{} passed, {} failed", self.passed, self.failed);
+        match &self.complaints[..] {
+            [] => Ok(()),
+            complaints => bail!("not all is well: {}", complaints.join(", ")),
         }
-        bail!("failed: {}", failed.join("; "))
+    }
+}
+
+struct Outcome {
+    success: bool,
+    passed: u32,
+    failed: u32,
+}
+
+fn cargo_counting(workspace: &Workspace, arguments: &[&str]) -> Result<Outcome> {
+    let mut child = Command::new(cargo())
+        .args(arguments)
+        .current_dir(workspace.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let output = child.stdout.take().context("cargo was started without a pipe")?;
+    let (mut passed, mut failed) = (0, 0);
+    let mut screen = std::io::stdout();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        screen.write_all(&line)?;
+        screen.write_all(b"\n")?;
+        if let Some(counts) = counts(&String::from_utf8_lossy(&line)) {
+            passed += counts.0;
+            failed += counts.1;
+        }
+    }
+    Ok(Outcome { success: child.wait()?.success(), passed, failed })
+}
+
+/// The numbers of a line such as `test result: ok. 24 passed; 1 failed; 0 ignored; ...`.
+fn counts(line: &str) -> Option<(u32, u32)> {
+    let rest = line.trim_start().strip_prefix("test result: ")?;
+    let number = |unit: &str| {
+        let before = &rest[..rest.find(unit)?];
+        before.split_whitespace().next_back()?.parse().ok()
+    };
+    Some((number(" passed")?, number(" failed")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tests_are_counted_from_their_own_last_line() {
+        let line =
+            "test result: FAILED. 24 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out";
+        assert_eq!(counts(line), Some((24, 1)));
+        assert_eq!(counts("running 24 tests"), None);
+        assert_eq!(counts("test result: what?"), None);
     }
 }
