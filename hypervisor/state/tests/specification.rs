@@ -1,0 +1,86 @@
+//! `docs/format.md` says what the code does: the same records, registers, shapes and reset values.
+
+use std::{fmt::Write, fs};
+
+use stasis_state::{
+    Record, RecordType, device, envelope::Scope, guest, register::VALUE_OFFSET, vcpu, vgic,
+};
+
+fn specification() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/format.md");
+    fs::read_to_string(path).unwrap()
+}
+
+/// The table of a record as the specification has it, without the meanings.
+fn table<R: Record>() -> String {
+    let mut table = title(R::TYPE);
+    let reset = R::reset();
+    for register in R::REGISTERS {
+        let shape = register.shape;
+        let width = usize::from(shape.width);
+        let start = register.offset + VALUE_OFFSET;
+        let value = &reset.as_bytes()[start..start + width * usize::from(shape.count)];
+        let (element, _) = value.split_at(width);
+        assert!(value.chunks(width).all(|other| other == element));
+        let mut bytes = [0; 16];
+        bytes[..width].copy_from_slice(element);
+        let reset = match u128::from_le_bytes(bytes) {
+            small @ 0..10 => small.to_string(),
+            large => format!("{large:#x}"),
+        };
+        let name = register.name.to_uppercase();
+        let (id, count) = (register.id, shape.count);
+        writeln!(table, "| {id:#06x} | {name} | {count} x {width} | {reset} |").unwrap();
+    }
+    table
+}
+
+fn title(kind: RecordType) -> String {
+    let scope = match kind.scope() {
+        Scope::Vcpu => "one per vCPU",
+        Scope::Guest | Scope::Any => "one",
+    };
+    format!("### {} ({:#06x}), {scope}\n", kind.name(), kind as u16)
+}
+
+#[test]
+fn the_tables_of_the_specification_are_those_of_the_code() {
+    let code = [
+        table::<guest::Guest>(),
+        table::<guest::Clock>(),
+        table::<vgic::Distributor>(),
+        table::<vgic::CpuInterface>(),
+        table::<vcpu::Core>(),
+        table::<vcpu::FpSimd>(),
+        table::<vcpu::SystemRegisters>(),
+        table::<vcpu::Debug>(),
+        table::<vcpu::Power>(),
+        table::<vcpu::Identity>(),
+        table::<device::Pl011>(),
+        table::<device::Pl031>(),
+    ];
+    // All types but MEMORY and END, which have no registers.
+    assert_eq!(code.len(), RecordType::ALL.len() - 2);
+    let text = specification();
+    let mut specified = String::new();
+    for line in text.lines() {
+        if line.starts_with("### ") {
+            writeln!(specified, "{line}").unwrap();
+        } else if line.starts_with("| 0x") {
+            let (columns, _meaning) = line.trim_end_matches(" |").rsplit_once('|').unwrap();
+            writeln!(specified, "{columns}|").unwrap();
+        }
+    }
+    let expected = code.concat();
+    for (specified, code) in specified.lines().zip(expected.lines()) {
+        assert_eq!(specified, code);
+    }
+    assert_eq!(specified, expected);
+}
+
+#[test]
+fn the_specification_names_the_version_that_is_written() {
+    let version = stasis_state::header::VERSION;
+    let title = format!("# The checkpoint format, version {version}\n");
+    assert!(specification().starts_with(&title));
+}
