@@ -1,0 +1,67 @@
+//! Headers that are not ours, or of another version.
+
+use crate::{
+    common::{edit::sign, load, load_ram, ram},
+    refused, small,
+};
+use stasis_state::{Error, header::Header};
+
+#[test]
+fn what_is_no_checkpoint_is_called_so() {
+    let line = "this is not a checkpoint: it does not begin with STASIS";
+    refused(b"#!", line);
+    refused(&[0; 4096], line);
+    refused(b"STASIS\n-------------------------------------------------", line);
+    refused(b"", "the file ends after 0 of 48 bytes");
+}
+
+#[test]
+fn a_newer_version_is_refused_by_its_number() {
+    let mut file = small();
+    sign(&mut file, |header| header.major = 2);
+    refused(&file, "written by format 2.0; this reads up to 1.0");
+    let mut file = small();
+    sign(&mut file, |header| {
+        header.minor = 3;
+        header.incompatible = 4;
+    });
+    refused(&file, "needs features 0x4 of format 1.3; this reads up to 1.0");
+}
+
+#[test]
+fn a_newer_minor_is_read_if_it_needs_nothing_that_is_unknown() {
+    let mut file = small();
+    sign(&mut file, |header| {
+        header.minor = 3;
+        header.compatible = 4;
+    });
+    assert_eq!(load(&file).unwrap().header.minor, 3);
+}
+
+#[test]
+fn a_longer_header_is_read() {
+    let mut file = small();
+    file.splice(Header::LEN..Header::LEN, [7; 32]);
+    let total_len = file.len() as u64;
+    sign(&mut file, |header| {
+        header.header_len = 80;
+        header.total_len = total_len;
+    });
+    let checkpoint = load(&file).unwrap();
+    assert!(load_ram(&file, &checkpoint).unwrap() == ram("a.b."));
+}
+
+#[test]
+fn a_header_that_none_can_be_is_refused() {
+    for header_len in [0, 40, 47, 52, 8192, u32::MAX] {
+        let mut file = small();
+        sign(&mut file, |header| header.header_len = header_len);
+        assert_eq!(load(&file), Err(Error::HeaderLength { found: header_len }));
+    }
+    let mut file = small();
+    sign(&mut file, |header| header.reserved = 1);
+    assert_eq!(load(&file), Err(Error::HeaderReserved { found: 1 }));
+    let mut file = small();
+    file[32] ^= 1;
+    assert!(matches!(load(&file), Err(Error::HeaderCrc { .. })));
+}

@@ -1,0 +1,85 @@
+//! Values that no guest can bring about.
+
+use crate::{
+    common::{edit::scalar, load},
+    edited,
+};
+use stasis_state::RecordType;
+use zerocopy::IntoBytes;
+
+#[test]
+fn the_invariants_hold_of_a_loaded_state() {
+    use RecordType::{Clock, DevicePl011, Guest, VcpuCore, VcpuPower, VgicCpu, VgicDistributor};
+    let line = |kind, id, width: u8, value: u64| {
+        let value = &value.to_le_bytes()[..usize::from(width)];
+        let file = edited(|file| {
+            let body = &mut file.record(kind, 0).body;
+            let header = scalar(id, width);
+            let at = (0..body.len())
+                .step_by(8)
+                .find(|&at| body[at..].starts_with(&header.as_bytes()[..3]))
+                .expect("the register is there");
+            body[at + 8..at + 8 + value.len()].copy_from_slice(value);
+        });
+        load(&file).unwrap_err().to_string()
+    };
+    let cannot = "which it cannot be:";
+    assert_eq!(
+        line(VcpuCore, 3, 8, 0x3c9),
+        format!("VCPU_CORE, vCPU 0: pstate is 0x3c9, {cannot} the guest runs at EL1 or EL0")
+    );
+    assert_eq!(
+        line(VgicCpu, 8, 1, 2),
+        format!("VGIC_CPU, vCPU 0: sgi_src[0] is 0x2, {cannot} vCPUs from nr_cpus on do not exist")
+    );
+    assert_eq!(line(Guest, 4, 1, 2), "there is no record VGIC_CPU, vCPU 1");
+    assert_eq!(
+        line(Guest, 4, 1, 0),
+        "record 3 (VCPU_IDENTITY, vCPU 0) is of vCPU 0, but the guest has 0"
+    );
+    for (kind, id, width, value) in [
+        (Guest, 1, 1, 0xff),
+        (Guest, 2, 8, 0x4000_0001),
+        (Guest, 2, 8, u64::MAX - 0xfff),
+        (Guest, 3, 8, 0),
+        (Guest, 3, 8, 0x1001),
+        (Guest, 3, 8, !0xfff),
+        (Clock, 2, 8, 0),
+        (Clock, 2, 8, 1 << 32),
+        (VgicDistributor, 1, 2, 0),
+        (VgicDistributor, 1, 2, 65),
+        (VgicDistributor, 1, 2, 64),
+        (VgicDistributor, 1, 2, 1024),
+        (VgicDistributor, 2, 1, 2),
+        (VgicDistributor, 2, 1, 0),
+        (VgicDistributor, 3, 1, 3),
+        (VgicDistributor, 3, 1, 4),
+        (VgicDistributor, 3, 1, 255),
+        (VgicDistributor, 0x10, 4, 4),
+        (VgicDistributor, 0x15, 4, 4),
+        (VgicDistributor, 0x15, 4, 0),
+        (VgicDistributor, 0x16, 1, 0),
+        (VgicDistributor, 0x18, 1, 1),
+        (VgicDistributor, 0x19, 1, 2),
+        (VgicCpu, 2, 4, 0xfffe),
+        (VgicCpu, 4, 4, 1),
+        (VgicCpu, 5, 4, 0x8000),
+        (VgicCpu, 6, 4, 0xfff),
+        (VgicCpu, 7, 1, 0x84),
+        (VgicCpu, 9, 1, 1),
+        (VgicCpu, 0x10, 4, 0x400),
+        (VgicCpu, 0x11, 1, 0xf4),
+        (VgicCpu, 0x12, 1, 1),
+        (VgicCpu, 0x12, 1, 8),
+        (VgicCpu, 0x13, 1, 2),
+        (VgicCpu, 0x14, 4, 2),
+        (VcpuPower, 1, 1, 4),
+        (VcpuPower, 4, 1, 2),
+        (DevicePl011, 1, 2, 0x1000),
+        (DevicePl011, 2, 1, 17),
+    ] {
+        let line = line(kind, id, width, value);
+        assert!(line.starts_with(kind.name()), "{line}");
+        assert!(line.contains(cannot), "{line}");
+    }
+}
