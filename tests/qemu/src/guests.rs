@@ -50,6 +50,9 @@ pub fn transcript(
     let end = Instant::now() + Duration::from_secs(300);
     while Instant::now() < end {
         let line = console.next_line(SILENCE)?;
+        if is_log(&line) {
+            continue;
+        }
         sound(&line)?;
         if let Some(bytes) = answer(&line) {
             console.send(&bytes)?;
@@ -61,6 +64,12 @@ pub fn transcript(
         }
     }
     bail!("the guest goes on and on")
+}
+
+/// Whether a line is one of Stasis's own: `[    1.234567] warning: ...`.
+pub fn is_log(line: &str) -> bool {
+    let time = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    time.is_some_and(|(time, _)| time.trim().parse::<f64>().is_ok())
 }
 
 /// Whether `handler` waits for a byte.

@@ -42,7 +42,7 @@ pub fn mistyped_input_gets_an_answer(lab: &Lab) -> Result<()> {
         console.wait_for(PROMPT, SILENCE)?;
     }
     for typed in
-        [&b"\r"[..], b"   \r", b"\n", b"\x03", b"half a line\x15\r", b"\x00\x01\x02\x04\x1d\r"]
+        [&b"\r"[..], b"   \r", b"x\x15\n", b"\x03", b"half a line\x15\r", b"\x00\x01\x02\x04\x1d\r"]
     {
         console.send(typed)?;
         console.wait_for(PROMPT, SILENCE)?;

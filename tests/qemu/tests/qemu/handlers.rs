@@ -1,7 +1,7 @@
 //! Checkpoints in the middle of interrupt handlers: active interrupts, raised priorities, and others pending behind them.
 
 use anyhow::{Result, ensure};
-use stasis_qemu_tests::guests::{same, transcript, waits};
+use stasis_qemu_tests::guests::{SILENCE, is_log, same, transcript, waits};
 use stasis_qemu_tests::lab::Lab;
 use std::time::Duration;
 use xtask::qemu::Machine;
@@ -58,7 +58,10 @@ pub fn checkpoints_inside_handlers_change_nothing(lab: &Lab) -> Result<()> {
 fn transcript_to_a_point(console: &mut xtask::console::Console) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     loop {
-        let line = console.next_line(stasis_qemu_tests::guests::SILENCE)?;
+        let line = console.next_line(SILENCE)?;
+        if is_log(&line) {
+            continue;
+        }
         let stop = line == "done" || waits(&line);
         lines.push(line);
         if stop {

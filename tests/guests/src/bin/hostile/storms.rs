@@ -3,7 +3,7 @@
 use crate::Random;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use stasis_guests::mmio::{read32, write32};
-use stasis_guests::sysreg::{mask_irqs, unmask_irqs, wfi};
+use stasis_guests::sysreg::{mask_irqs, unmask_irqs};
 use stasis_guests::{gic, msr, println, timer};
 
 static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -13,7 +13,8 @@ const ENOUGH: u32 = 20_000;
 /// Never silences what interrupts, until there were enough.
 pub fn irq() {
     let iar = read32(gic::GICC_IAR);
-    if TAKEN.fetch_add(1, Relaxed) >= ENOUGH {
+    TAKEN.fetch_add(1, Relaxed);
+    if TAKEN.load(Relaxed) > ENOUGH {
         msr!("CNTV_CTL_EL0", 0);
         msr!("CNTP_CTL_EL0", 0);
     }
@@ -22,15 +23,20 @@ pub fn irq() {
     write32(gic::GICC_EOIR, iar);
 }
 
-fn storm(name: &str, start: impl FnOnce()) {
+/// Lets interrupts in until there were enough; `raise` lowers the line and raises it again.
+///
+/// The line stays up all the time, so that should need to be done once. But QEMU looks at a physical
+/// line no more when a GICV has deactivated its interrupt (`gic_complete_irq`), until it changes.
+fn storm(name: &str, raise: impl Fn()) {
     println!("storm: {name}");
     TAKEN.store(0, Relaxed);
-    start();
     unmask_irqs();
     while TAKEN.load(Relaxed) <= ENOUGH {
-        wfi();
+        raise();
     }
     mask_irqs();
+    msr!("CNTV_CTL_EL0", 0);
+    msr!("CNTP_CTL_EL0", 0);
 }
 
 /// Does it.
@@ -38,12 +44,14 @@ pub fn attack() {
     gic::init();
     gic::enable(timer::VIRTUAL, 0xa0);
     gic::enable(timer::PHYSICAL, 0xa0);
+    msr!("CNTV_CVAL_EL0", 0);
+    msr!("CNTP_CVAL_EL0", 0);
     storm("virtual timer", || {
-        msr!("CNTV_CVAL_EL0", 0);
+        msr!("CNTV_CTL_EL0", 0);
         msr!("CNTV_CTL_EL0", timer::ENABLE);
     });
     storm("physical timer", || {
-        msr!("CNTP_CVAL_EL0", 0);
+        msr!("CNTP_CTL_EL0", 0);
         msr!("CNTP_CTL_EL0", timer::ENABLE);
     });
     software();

@@ -8,6 +8,8 @@
 //! - `~ GICC ..`, `~ priority bits`: the guest's GICC is a GICV, which has 5 bits of priority and its own IIDR.
 //! - `~ virtio ..`: Stasis has no virtio-mmio slots for this guest.
 //! - `~ debug ..`, `~ PMU ..`: how much of either the hypervisor keeps to itself.
+//! - `~ order ..`: of a misaligned access to nothing, QEMU reports that there is nothing, and
+//!   Stasis, like hardware, that it is misaligned.
 //! - `~ EL2 ..`, in ID registers: the guest of a hypervisor sees no EL2, or sees the host's.
 //!
 //! Twice it waits for bytes, after a line `send <n>`.

@@ -3,7 +3,7 @@
 use core::arch::asm;
 use stasis_guests::exception::{Fault, catch, catch_call};
 use stasis_guests::mmio::{read8, read16, read32, write8, write16, write32};
-use stasis_guests::{println, runtime};
+use stasis_guests::{println, runtime, uart};
 
 /// Between the devices.
 const HOLE: usize = 0x0b00_0000;
@@ -15,6 +15,11 @@ fn print(what: &str, fault: Option<Fault>) {
         Some(fault) => println!("{what}: ESR {:#x} FAR {:#x}", fault.esr, fault.far),
         None => println!("{what}: no fault"),
     }
+}
+
+/// The level of the walk, the low two bits, is the hypervisor's guess.
+fn print_walk(what: &str, fault: Option<Fault>) {
+    print(what, fault.map(|fault| Fault { esr: fault.esr & !3, ..fault }));
 }
 
 /// Prints it.
@@ -47,6 +52,12 @@ pub fn probe() {
     unusual();
     print(
         "misaligned word",
+        catch(|| {
+            let _ = read32(uart::UART + 2);
+        }),
+    );
+    print(
+        "~ order of aborts",
         catch(|| {
             let _ = read32(HOLE + 2);
         }),
@@ -92,9 +103,12 @@ fn walk() {
     unsafe {
         asm!("msr ttbr1_el1, {}", "msr tcr_el1, {}", "isb", in(reg) BEHIND_RAM, in(reg) runtime::TCR & !EPD1 | TTBR1_WALKS);
     }
-    // SAFETY: There is nothing.
-    print("walk behind RAM", catch(|| unsafe { asm!("ldr {}, [{}]", out(reg) _, in(reg) high) }));
-    print("walk behind RAM, to execute", catch_call(high as usize));
+    let fault = catch(|| {
+        // SAFETY: There is nothing.
+        unsafe { asm!("ldr {}, [{}]", out(reg) _, in(reg) high) }
+    });
+    print_walk("walk behind RAM", fault);
+    print_walk("walk behind RAM, to execute", catch_call(high as usize));
     // SAFETY: As it was.
     unsafe {
         asm!("msr tcr_el1, {}", "msr ttbr1_el1, xzr", "tlbi vmalle1", "dsb nsh", "isb", in(reg) runtime::TCR);
