@@ -349,7 +349,7 @@ impl Vgic {
             if matches!(self.place(vcpu, intid), Place::Resident { .. }) {
                 continue;
             }
-            let active = self.bit(Bits::Active, vcpu, intid);
+            let active = self.is_active(vcpu, intid);
             match rule {
                 Rule::Clear if active => self.clear_active(vcpu, intid),
                 // Whoever made it active is the likeliest to deactivate it.

@@ -14,6 +14,14 @@ use crate::irq::{Bits, SGIS};
 use crate::registers::{GICH_HCR, GICH_VMCR, GICV_CTLR_MASK, ListRegister, LrState};
 use crate::vgic::{Cause, Effects, MAX_LIST_REGISTERS, Resident, Vgic};
 
+/// What is offered to a vCPU.
+struct Chosen {
+    /// The interrupts that get list registers, in their order, with their levels.
+    best: ArrayVec<(u8, u16), MAX_LIST_REGISTERS>,
+    /// The best pending one that gets none.
+    spilled: Option<(u8, u16)>,
+}
+
 impl Vgic {
     /// Puts a vCPU on this core, whose GICH is empty, ready to enter the guest.
     pub fn load(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
@@ -47,8 +55,9 @@ impl Vgic {
         let count = hw.count().min(MAX_LIST_REGISTERS);
         let chosen = self.choose(vcpu, count);
         let mut values = [0; MAX_LIST_REGISTERS];
-        for (value, &intid) in values.iter_mut().zip(&chosen) {
-            let (list_register, cause) = self.offer(vcpu, intid);
+        for (value, &(level, intid)) in values.iter_mut().zip(&chosen.best) {
+            let repends = chosen.spilled.is_none_or(|spilled| (level, intid) < spilled);
+            let (list_register, cause) = self.offer(vcpu, intid, repends);
             *value = list_register.encode();
             self.move_in(vcpu, intid);
             self.cpus[vcpu].residents.push(Resident { intid, cause, refired: false });
@@ -72,39 +81,44 @@ impl Vgic {
         Effects::default()
     }
 
-    /// The interrupts that get the `count` list registers, best first.
-    fn choose(&self, vcpu: usize, count: usize) -> ArrayVec<u16, MAX_LIST_REGISTERS> {
+    /// The interrupts that get the `count` list registers.
+    fn choose(&self, vcpu: usize, count: usize) -> Chosen {
         let cpu = &self.cpus[vcpu];
-        let mut chosen = ArrayVec::new();
+        let mut best = ArrayVec::<_, MAX_LIST_REGISTERS>::new();
         let mut active = cpu.active.iter().peekable();
         let mut pending = cpu.pending.iter().peekable();
         let mut offers_any = false;
-        while chosen.len() < count {
-            let pending_is_better = match (active.peek(), pending.peek()) {
-                (None, None) => return chosen,
-                (active, pending) => {
-                    let level = |best: Option<&(u8, u16)>| best.map_or(u8::MAX, |best| best.0);
-                    level(pending) < level(active)
-                }
-            };
-            let next = if pending_is_better {
-                offers_any = true;
-                pending.next()
-            } else {
-                active.next()
-            };
-            chosen.extend(next.map(|(_, intid)| intid));
+        while best.len() < count {
+            let level = |first: Option<&(u8, u16)>| first.map_or(u8::MAX, |first| first.0);
+            let pending_is_better = level(pending.peek()) < level(active.peek());
+            let next = if pending_is_better { pending.next() } else { active.next() };
+            offers_any |= pending_is_better;
+            match next {
+                Some(next) => best.push(next),
+                None => break,
+            }
         }
-        if let (false, Some((_, best))) = (offers_any, cpu.pending.first()) {
-            chosen.pop();
-            chosen.push(best);
+        if !offers_any && pending.peek().is_some() {
+            best.pop();
+            best.extend(pending.next());
         }
-        chosen
+        let spilled = pending.next();
+        // One that is active and pending again is among the pending as soon as it is deactivated.
+        let comes_again = |&(_, intid): &(u8, u16)| {
+            self.is_active(vcpu, intid)
+                && self.is_pending(vcpu, intid)
+                && self.bit(Bits::Edge, vcpu, intid)
+        };
+        if best.iter().any(comes_again) {
+            best.sort_unstable();
+        }
+        Chosen { best, spilled }
     }
 
-    /// What an interrupt's list register is filled with. Takes the cause out of the records.
-    fn offer(&mut self, vcpu: usize, intid: u16) -> (ListRegister, Cause) {
-        let active = self.bit(Bits::Active, vcpu, intid);
+    /// What an interrupt's list register is filled with. Takes the cause out of the records. An
+    /// active one may be pending again at once if it `repends`: nothing that was spilled is better.
+    fn offer(&mut self, vcpu: usize, intid: u16, repends: bool) -> (ListRegister, Cause) {
+        let active = self.is_active(vcpu, intid);
         let level = !self.bit(Bits::Edge, vcpu, intid);
         let again = self.is_pending(vcpu, intid) && self.is_forwarded(vcpu, intid);
         let target = self.target(vcpu, intid);
@@ -135,7 +149,7 @@ impl Vgic {
             let next = sources.trailing_zeros() as u8;
             source = if active { cpu.sgi_active_src[usize::from(intid)] } else { next };
             // Pending and active in one list register have one source.
-            if again && next == source {
+            if again && next == source && (repends || !active) {
                 cause = Cause::Source(source);
                 *sources &= !(1 << source);
             }
@@ -144,7 +158,7 @@ impl Vgic {
             // Those that wait behind this one.
             eoi = more && again;
         } else if active {
-            if again && !level && !linked && target == Some(vcpu) {
+            if again && repends && !level && !linked && target == Some(vcpu) {
                 cause = self.take_latch(vcpu, intid);
             }
             state = lr_state(active, cause != Cause::None);

@@ -109,7 +109,7 @@ impl Vgic {
                 _ => 0,
             };
             self.activate(vcpu, intid, source);
-        } else if !pending || self.bit(Bits::Active, vcpu, intid) {
+        } else if !pending || self.is_active(vcpu, intid) {
             self.clear_active(vcpu, intid);
             if resident.refired {
                 // This deactivation was not of the physical interrupt that is active now.

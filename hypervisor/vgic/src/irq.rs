@@ -128,9 +128,13 @@ impl Vgic {
         (targets != 0).then_some(targets.trailing_zeros() as usize)
     }
 
+    pub(crate) fn is_active(&self, vcpu: usize, intid: u16) -> bool {
+        self.bit(Bits::Active, vcpu, intid)
+    }
+
     /// Who holds the interrupt active.
     pub(crate) fn holder(&self, vcpu: usize, intid: u16) -> Option<usize> {
-        if !self.bit(Bits::Active, vcpu, intid) {
+        if !self.is_active(vcpu, intid) {
             return None;
         }
         Some(match intid.checked_sub(FIRST_SPI) {

@@ -123,7 +123,7 @@ impl Vgic {
     pub(crate) fn resample_pending(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
         for n in 0..self.links.0.len() {
             let intid = self.links.0[n].intid;
-            if !self.bit(Bits::Active, vcpu, intid)
+            if !self.is_active(vcpu, intid)
                 && !self.links.take_fresh(n, vcpu)
                 && !self.bit(Bits::Edge, vcpu, intid)
             {
@@ -149,7 +149,7 @@ impl Vgic {
             let intid = self.links.0[n].intid;
             if self.links.active_physical(vcpu, intid).is_some()
                 && !self.is_resident(vcpu, intid)
-                && !self.bit(Bits::Active, vcpu, intid)
+                && !self.is_active(vcpu, intid)
                 && !self.is_pending(vcpu, intid)
             {
                 self.end_physical(vcpu, intid, hw);

@@ -183,6 +183,24 @@ impl Machine {
         self.go_on(vcpu, effects);
     }
 
+    /// A write whose kicks are not served.
+    pub fn write_late(&mut self, vcpu: usize, offset: u64, width: u8, value: u32) {
+        let access = Access::checked(offset, width).unwrap();
+        assert!(self.vgic.needs_sync(vcpu, access, true).is_empty());
+        let core = &mut self.cores[vcpu];
+        let _ = self.vgic.distributor_write(vcpu, access, value.into(), core);
+        let _ = self.vgic.enter(vcpu, core);
+    }
+
+    /// What a core does when it is interrupted, and no more.
+    pub fn exit_and_enter(&mut self, vcpu: usize) {
+        let core = &mut self.cores[vcpu];
+        if core.misr() != 0 {
+            let _ = self.vgic.sync(vcpu, core);
+        }
+        let _ = self.vgic.enter(vcpu, core);
+    }
+
     pub fn spi(&mut self, intid: u16, level: bool) {
         let effects = self.vgic.set_spi_level(intid, level);
         self.serve(effects);

@@ -7,6 +7,7 @@ mod access;
 mod cost;
 mod hardware;
 mod interface;
+mod late;
 mod machine;
 mod random;
 mod records;

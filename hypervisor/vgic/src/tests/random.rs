@@ -294,7 +294,7 @@ fn histories(cpus: usize, list_registers: usize, ops: Vec<Op>) {
 }
 
 /// More than these with PROPTEST_CASES.
-fn cases() -> u32 {
+pub fn cases() -> u32 {
     let set = std::env::var("PROPTEST_CASES").ok();
     set.and_then(|cases| cases.parse().ok()).unwrap_or(128)
 }

@@ -172,7 +172,7 @@ impl Reference {
             }),
             0xf10..0xf20 => self.get(cpu, (offset - CPENDSGIR) as u16).sources,
             0xf20..0xf30 => self.get(cpu, (offset - SPENDSGIR) as u16).sources,
-            0xfd0..0x1000 if offset % 4 == 0 => {
+            0xfd0..0x1000 if offset.is_multiple_of(4) => {
                 [4, 0, 0, 0, 0x90, 0xb4, 0x2b, 0, 0x0d, 0xf0, 0x05, 0xb1]
                     [(offset - 0xfd0) as usize / 4]
             }

@@ -101,6 +101,24 @@ fn rule_02_an_active_one_gives_way_if_no_pending_one_is_worse() {
 }
 
 #[test]
+fn rule_02_equal_priorities_go_by_intid_also_when_one_comes_again_while_active() {
+    for list_registers in 1..=4 {
+        let mut machine = Machine::new(1, list_registers);
+        machine.pulse_as_edge(36);
+        assert_eq!(machine.iar(0), 36);
+        machine.pulse(36);
+        machine.write(0, SGIR, 4, 2 << 24 | 1);
+        machine.write(0, SGIR, 4, 2 << 24);
+        machine.pulse_as_edge(35);
+        machine.eoir(0, 36);
+        for intid in [0, 1, 35, 36] {
+            assert_eq!(machine.iar(0), intid, "{list_registers} list registers");
+            machine.eoir(0, intid);
+        }
+    }
+}
+
+#[test]
 fn rule_03_maintenance_interrupts_are_armed_only_while_something_is_spilled() {
     let mut machine = Machine::new(1, 2);
     for intid in 32..36 {
