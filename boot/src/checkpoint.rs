@@ -73,8 +73,9 @@ fn millis_since(start: u64) -> u64 {
 
 /// Stores a guest, whose time stands still meanwhile.
 pub fn store(slot: &Slot, name: &str, out: &mut impl Write) -> Result<(), String> {
-    let start = timer::counter();
     let mut parked = slot.park();
+    // After it was parked: the guest has seen every earlier instant.
+    let start = timer::counter();
     let wall_time = clock::wall_time();
     parked.guest.clock.stop(start);
     let (guest, ram) = parked.guest_and_ram();

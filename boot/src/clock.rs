@@ -1,4 +1,5 @@
-//! Wall time: from the machine's clock where it has one, else since power-on.
+//! Wall time: from the machine's clock where it has one, else since power-on. And whether the virtual
+//! timer can be trusted.
 
 use crate::machine::Machine;
 use spin::Once;
@@ -16,7 +17,24 @@ pub fn init(machine: &Machine) {
         let frame = unsafe { Frame::new(device.frame.start as usize, Pl031::LEN) };
         u64::from(Pl031::new(frame).seconds())
     });
+    if *TIMER_NEEDS_WATCHING.call_once(|| !timer::fires_across_zero()) {
+        log::debug!(
+            "the virtual timer does not fire where CNTVOFF is ahead of the counter: it is watched"
+        );
+    }
     EPOCH.call_once(|| seconds.saturating_mul(timer::frequency()).wrapping_sub(timer::counter()));
+}
+
+/// The virtual timer does not fire where CNTVOFF_EL2 is ahead of the counter.
+static TIMER_NEEDS_WATCHING: Once<bool> = Once::new();
+
+/// How often a timer that does not fire by itself is looked at, per second, unless it is known when it
+/// will be due. A guest's interrupt may be that late.
+pub const WATCH_HZ: u64 = 1000;
+
+/// Whether a guest with this CNTVOFF_EL2 needs its virtual timer watched by EL2's.
+pub fn must_watch(offset: u64) -> bool {
+    offset > timer::counter() && TIMER_NEEDS_WATCHING.get().copied().unwrap_or(false)
 }
 
 /// Seconds since 1970, or since power-on where the machine has no clock.

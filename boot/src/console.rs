@@ -81,6 +81,11 @@ pub fn guest_output(slot: &Slot, bytes: &[u8]) {
     CONSOLE.lock().output(slot.number, bytes, &mut Uart);
 }
 
+/// Forgets what the guest that was in this place has sent.
+pub fn forget(slot: &Slot) {
+    CONSOLE.lock().forget(slot.number);
+}
+
 /// Tells that a guest has stopped by itself.
 pub fn halted(slot: &Slot, why: &str) {
     CONSOLE.lock().halted(slot.number, &slot.name, why, &mut Uart);

@@ -1,8 +1,8 @@
 //! The guests of this machine: made from the boot archive or from a checkpoint.
 
-use crate::cores;
 use crate::machine::Machine;
 use crate::slot::{FreshRam, RunState, Slot};
+use crate::{console, cores};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -208,6 +208,7 @@ pub fn resume(
     parked.finish_writing();
     parked.guest = guest;
     parked.state = RunState::Running;
+    console::forget(&slot);
     Ok(name)
 }
 

@@ -6,7 +6,7 @@
 
 use crate::gic::{self, ThisCore};
 use crate::memory::HeapTables;
-use crate::{console, cores};
+use crate::{clock, console, cores};
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -202,7 +202,7 @@ impl Slot {
         if resident.state != RunState::Running {
             return false;
         }
-        let mut host = RunningOn { slot: self, gic: ThisCore, el1: LoadedEl1 };
+        let mut host = RunningOn { slot: self, gic: ThisCore, el1: LoadedEl1, watched: None };
         self.load(&mut resident, &mut host);
         let stopped = self.enter_until_stopped(&mut resident.guest, &mut host);
         self.unload(&mut resident, &mut host);
@@ -232,9 +232,10 @@ impl Slot {
         cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
         cpu::set_virtual_serror(*vcpu.power.serror_pending != 0);
         let offset = guest.clock.offset().expect("it was just started");
+        host.watched = clock::must_watch(offset).then_some(offset);
         world::load(&vcpu.system, &vcpu.fp, &vcpu.debug, offset);
         let _ = guest.vgic.load(VCPU, &mut host.gic);
-        timer::set_deadline(guest.tick(VCPU, host));
+        host.tick(guest);
     }
 
     fn unload(&self, resident: &mut Resident, host: &mut RunningOn) {
@@ -253,7 +254,7 @@ impl Slot {
                 self.pass_input(guest);
             }
             if guest.deadline_changed() {
-                timer::set_deadline(guest.tick(VCPU, host));
+                host.tick(guest);
             }
             let _ = guest.vgic.enter(VCPU, &mut host.gic);
             match world::enter(&mut guest.vcpus[VCPU].core) {
@@ -273,7 +274,7 @@ impl Slot {
                         gic::end(interrupt);
                     }
                     if taken.timer {
-                        timer::set_deadline(guest.tick(VCPU, host));
+                        host.tick(guest);
                     }
                     if self.wanted.load(Ordering::Acquire) || console::is_due() {
                         return None;
@@ -303,6 +304,24 @@ struct RunningOn<'a> {
     slot: &'a Slot,
     gic: ThisCore,
     el1: LoadedEl1,
+    /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
+    watched: Option<u64>,
+}
+
+impl RunningOn<'_> {
+    /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
+    fn tick(&mut self, guest: &mut Guest) {
+        let mut deadline = guest.tick(VCPU, self);
+        if let Some(offset) = self.watched {
+            timer::nudge_virtual();
+            let now = timer::counter();
+            let due = timer::virtual_compare_value().wrapping_add(offset);
+            let latest = now + timer::frequency() / clock::WATCH_HZ;
+            let next = if (now..latest).contains(&due) { due } else { latest };
+            deadline = Some(deadline.map_or(next, |ticks| ticks.min(next)));
+        }
+        timer::set_deadline(deadline);
+    }
 }
 
 impl Host for RunningOn<'_> {
@@ -322,7 +341,7 @@ impl Host for RunningOn<'_> {
     }
 
     fn wall_time(&self) -> u64 {
-        crate::clock::wall_time()
+        clock::wall_time()
     }
 
     fn transmit(&mut self, byte: u8) {
