@@ -48,7 +48,7 @@ pub fn mistyped_input_gets_an_answer(lab: &Lab) -> Result<()> {
         console.wait_for(PROMPT, SILENCE)?;
     }
     // Typed with a mistake, and corrected.
-    console.send(b"gusets\x08\x08\x08\x08\x7fests\r")?;
+    console.send(b"gusets\x08\x08\x08\x08\x7fuests\r")?;
     console.find_line("the counter", SILENCE, |line| line.contains("counter").then_some(()))?;
     console.find_line("ok", SILENCE, |line| (line == "ok").then_some(()))?;
     stasis.is_alive()?;

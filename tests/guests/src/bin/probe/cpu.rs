@@ -28,13 +28,16 @@ pub fn probe() {
 fn identity() {
     println!("CurrentEL {}", mrs!("CurrentEL") >> 2);
     show!("MIDR_EL1" "MPIDR_EL1" "REVIDR_EL1" "AIDR_EL1" "CTR_EL0" "DCZID_EL0" "CLIDR_EL1");
-    show!("ID_AA64PFR1_EL1" "ID_AA64ISAR0_EL1" "ID_AA64ISAR1_EL1" "ID_AA64MMFR0_EL1");
+    show!("ID_AA64PFR1_EL1" "ID_AA64ISAR0_EL1" "ID_AA64ISAR1_EL1");
     show!("ID_AA64MMFR1_EL1" "ID_AA64MMFR2_EL1" "ID_AA64AFR0_EL1" "ID_AA64AFR1_EL1");
-    show!("ID_AA64DFR1_EL1" "MVFR0_EL1" "MVFR1_EL1" "MVFR2_EL1" "ID_ISAR0_EL1" "ID_MMFR0_EL1");
+    show!("ID_AA64DFR1_EL1" "MVFR0_EL1" "MVFR1_EL1" "MVFR2_EL1" "ID_ISAR0_EL1");
     let features = mrs!("ID_AA64PFR0_EL1");
-    // All but EL2 and EL3.
-    println!("ID_AA64PFR0_EL1 {:#x}", features & !0xff00);
-    println!("~ EL2 ID_AA64PFR0_EL1 {features:#x}");
+    // EL0, FP and Advanced SIMD.
+    println!("ID_AA64PFR0_EL1 {:#x}", features & 0xff_000f);
+    println!("~ levels ID_AA64PFR0_EL1 {features:#x} ID_MMFR0_EL1 {:#x}", mrs!("ID_MMFR0_EL1"));
+    let memory = mrs!("ID_AA64MMFR0_EL1");
+    println!("ID_AA64MMFR0_EL1 {:#x}", memory & !0xf);
+    println!("~ address size ID_AA64MMFR0_EL1 {memory:#x}");
     println!("~ debug ID_AA64DFR0_EL1 {:#x}", mrs!("ID_AA64DFR0_EL1"));
     // SAFETY: These are reads, of ID registers that are not allocated.
     let reserved =

@@ -1,16 +1,17 @@
-//! Asks its machine everything that a small guest may ask, and prints each answer on a line of its own.
+//! Asks its machine everything that a small guest may ask, and prints each answer on a line.
 //!
-//! What it prints on plain QEMU (`-M virt,gic-version=2`, the same `-cpu`) it must print under Stasis, but for the lines that
-//! begin with `~`. Those, and why they differ:
+//! What it prints on plain QEMU (`-M virt,gic-version=2`, the same `-cpu`) it must print under Stasis,
+//! but for the lines that begin with `~`. Those, and why they differ:
 //!
 //! - `~ smc ..`: plain QEMU without EL3 has no SMC; under Stasis it is a conduit like HVC.
 //! - `~ SMCCC ..`: QEMU's firmware has no SMCCC_VERSION.
-//! - `~ GICC ..`, `~ priority bits`: the guest's GICC is a GICV, which has 5 bits of priority and its own IIDR.
-//! - `~ virtio ..`: Stasis has no virtio-mmio slots for this guest.
+//! - `~ GICC ..`, `~ priority bits`: the guest's GICC is a GICV, which has 5 bits of priority and its
+//!   own IIDR.
 //! - `~ debug ..`, `~ PMU ..`: how much of either the hypervisor keeps to itself.
-//! - `~ order ..`: of a misaligned access to nothing, QEMU reports that there is nothing, and
-//!   Stasis, like hardware, that it is misaligned.
-//! - `~ EL2 ..`, in ID registers: the guest of a hypervisor sees no EL2, or sees the host's.
+//! - `~ alignment ..`: hardware refuses misaligned accesses to devices, and Stasis with it; QEMU does
+//!   not when it emulates EL1 alone.
+//! - `~ levels ..`: the guest of a hypervisor sees no EL2, and no EL1 in AArch32.
+//! - `~ address size ..`: guest-physical addresses have no more bits than Stasis translates.
 //!
 //! Twice it waits for bytes, after a line `send <n>`.
 

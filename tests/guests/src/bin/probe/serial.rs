@@ -50,25 +50,16 @@ fn transmit() {
     println!("cleared: RIS {:#x}", read32(RIS) & TX);
 }
 
-/// Bytes come while the CPU sleeps.
+/// The first byte comes while the CPU sleeps; the others are looked for.
 fn receive(count: usize) {
     write32(IMSC, INT_RX | INT_RT);
     println!("send {count}");
-    let mut received = 0;
-    while received < count {
-        if read32(FR) & FR_RXFE != 0 {
-            write32(IMSC, INT_RX | INT_RT);
-            let taken = interrupts::wait();
-            if received == 0 {
-                println!("UART taken {taken}, FR {:#x}", read32(FR) & (FR_RXFE | FR_TXFF));
-            }
-        } else {
-            println!("UARTDR {:#x}", read32(DR));
-            received += 1;
-        }
+    println!("UART taken {}", interrupts::wait());
+    for _ in 0..count {
+        println!("received {:#x}", get());
     }
     println!(
-        "received: FR {:#x} RIS {:#x}",
+        "FR {:#x} RIS {:#x}",
         read32(FR) & (FR_RXFE | FR_TXFF),
         read32(RIS) & (INT_RX | INT_RT)
     );

@@ -51,13 +51,13 @@ pub fn probe() {
     print("write, word", catch(|| write32(HOLE, 1)));
     unusual();
     print(
-        "misaligned word",
+        "~ alignment, of a device",
         catch(|| {
             let _ = read32(uart::UART + 2);
         }),
     );
     print(
-        "~ order of aborts",
+        "~ alignment, where nothing is",
         catch(|| {
             let _ = read32(HOLE + 2);
         }),
