@@ -9,6 +9,7 @@ use crate::check::{Error, check};
 use crate::link::Links;
 use crate::place::Place;
 use crate::queue::Queue;
+use crate::registers::ListRegister;
 
 /// Of a core's list registers, as many as are used. GIC-400 has 4.
 pub const MAX_LIST_REGISTERS: usize = 16;
@@ -129,6 +130,12 @@ impl VirtualCpu {
     /// Whether it is on a core: loaded and not yet saved.
     pub fn is_loaded(&self) -> bool {
         self.loaded
+    }
+
+    /// What its list registers were last filled with, or found to hold: the guest may have changed
+    /// it since. For comparison with the real ones.
+    pub fn list_registers(&self) -> impl Iterator<Item = ListRegister> {
+        self.values.iter().map(|&value| ListRegister::decode(value))
     }
 
     /// Whether more was pending or active at the last entry than its list registers could hold.

@@ -1,9 +1,13 @@
 //! The records, and what is derived from them.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use stasis_state::vgic::{CpuInterface, Distributor};
+use zerocopy::IntoBytes;
 
+use super::interface::SPURIOUS;
 use super::machine::{ISPENDR, Machine};
-use crate::{Error, Vgic};
+use crate::{Access, Error, Vgic};
 
 impl Vgic {
     /// What is derived is the same; both are on no core.
@@ -93,4 +97,52 @@ fn rule_12_two_dumps_are_equal_and_change_nothing() {
     assert_eq!(ack, 1 << 10 | 3);
     machine.eoir(0, ack);
     assert_eq!(machine.iar(0), 33);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4 * super::random::cases(), ..ProptestConfig::default() })]
+
+    /// Whatever a file says: it is refused, or a guest can be run on it.
+    #[test]
+    fn damaged_records_are_refused_or_served(
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        in_cpu in any::<bool>(),
+        accesses in vec((0u64..0x1000, any::<u32>()), 0..40),
+    ) {
+        let mut machine = Machine::new(2, 4);
+        machine.spi(33, true);
+        machine.timer(0, true);
+        machine.write(1, 0xf00, 4, 3 << 16 | 3);
+        machine.iar(0);
+        machine.save(0);
+        machine.save(1);
+        let mut dist = machine.vgic.distributor().clone();
+        let mut cpus = [0, 1].map(|vcpu| machine.vgic.cpus()[vcpu].state.clone());
+        for (place, byte) in damage {
+            let bytes = if in_cpu { cpus[0].as_mut_bytes() } else { dist.as_mut_bytes() };
+            bytes[place.index(bytes.len())] = byte;
+        }
+        let Ok(vgic) = Vgic::from_state(dist, cpus.into_iter()) else {
+            return Ok(());
+        };
+        machine.vgic = vgic;
+        let _ = machine.vgic.to_string();
+        for core in &mut machine.cores {
+            core.strict_sources = false;
+        }
+        machine.load(0);
+        machine.load(1);
+        for (offset, value) in accesses {
+            let access = Access::checked(offset & !3, 4).unwrap();
+            machine.read(0, offset & !3, 4);
+            machine.write(1, offset & !3, 4, value);
+            if machine.vgic.needs_sync(0, access, false).is_empty() {
+                let ack = machine.iar(0);
+                if ack & 0x3ff < 1020 && ack != SPURIOUS {
+                    machine.eoir(0, ack);
+                }
+            }
+        }
+        machine.checkpoint_and_resume();
+    }
 }
