@@ -88,6 +88,11 @@ pub fn end(interrupt: Acknowledged) {
     gic().cpu.deactivate(interrupt);
 }
 
+/// Whether the virtual timer's interrupt is with a guest on this core.
+pub fn timer_is_active() -> bool {
+    gic().distributor.is_active(VIRTUAL_TIMER)
+}
+
 /// Whether it is the GIC's maintenance interrupt.
 pub fn is_maintenance(interrupt: Acknowledged) -> bool {
     interrupt.intid() == gic().maintenance

@@ -267,13 +267,18 @@ impl Slot {
                     }
                 }
                 ExitKind::Interrupt => {
-                    let taken = cores::take_interrupts(|intid| guest.interrupt(VCPU, intid));
+                    let mut linked = false;
+                    let taken = cores::take_interrupts(|intid| {
+                        let ours = guest.interrupt(VCPU, intid);
+                        linked |= ours;
+                        ours
+                    });
                     if let Some(interrupt) = taken.maintenance {
                         // One vCPU: there is nobody else to kick.
                         let _ = guest.vgic.sync(VCPU, &mut host.gic);
                         gic::end(interrupt);
                     }
-                    if taken.timer {
+                    if taken.timer || linked {
                         host.tick(guest);
                     }
                     if self.wanted.load(Ordering::Acquire) || console::is_due() {
@@ -319,6 +324,12 @@ impl RunningOn<'_> {
             let latest = now + timer::frequency() / clock::WATCH_HZ;
             let next = if (now..latest).contains(&due) { due } else { latest };
             deadline = Some(deadline.map_or(next, |ticks| ticks.min(next)));
+        }
+        // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI
+        // makes it inactive, until another one comes: have EL2's timer come then.
+        if gic::timer_is_active() {
+            let look = timer::counter() + timer::frequency() / clock::WATCH_HZ;
+            deadline = Some(deadline.map_or(look, |ticks| ticks.min(look)));
         }
         timer::set_deadline(deadline);
     }

@@ -139,6 +139,12 @@ impl Distributor {
         self.frame.at(ISPENDR.index(word)).get() & bit != 0
     }
 
+    /// Whether `intid` is active.
+    pub fn is_active(&self, intid: u32) -> bool {
+        let (word, bit) = place(intid);
+        self.frame.at(ISACTIVER.index(word)).get() & bit != 0
+    }
+
     /// Sends SGI `intid`, 0 to 15. What was written to memory before is seen by who takes it:
     /// the caller has a DSB in front.
     pub fn send_sgi(&self, intid: u32, target: SgiTarget) {
