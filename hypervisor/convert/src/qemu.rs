@@ -1,0 +1,27 @@
+//! The section `arm_gic`, version 12, of QEMU's migration stream (hw/intc/arm_gic_common.c).
+//!
+//! - [`section`]: its fields, byte for byte; [`stream`]: where it is in a stream.
+//! - [`encode()`] and [`decode()`]: a state to it and back.
+//! - [`Backend`]: both of QEMU's GICs use the section, and not in the same way.
+
+mod decode;
+mod encode;
+pub mod section;
+pub mod stream;
+
+pub use decode::{Decoded, Machine, decode};
+pub use encode::{Encoded, encode};
+pub use section::{ArmGic, VirtState};
+pub use stream::Located;
+
+/// Who is the GIC of a machine of QEMU's. The stream does not tell.
+///
+/// With KVM the section has what KVM gives: GICC_PMR without its lower three bits, and 32 levels in
+/// GICC_APR. QEMU copies both raw, so a stream is only good for the back end that it was written by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// QEMU itself (`-accel tcg`).
+    Tcg,
+    /// KVM (`-accel kvm`).
+    Kvm,
+}
