@@ -55,7 +55,8 @@ pub fn guest_names(workspace: &Workspace) -> Result<Vec<String>> {
         .with_context(|| format!("cannot read the folder {}", folder.display()))?;
     let mut names: Vec<String> = files
         .flatten()
-        .filter_map(|file| file.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+        // A guest is a file, or a folder with a main.rs.
+        .filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned()))
         .collect();
     names.sort();
     Ok(names)
