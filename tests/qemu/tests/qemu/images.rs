@@ -12,9 +12,7 @@ use xtask::{elf, setup};
 pub fn elf_raw_and_linux_images_are_told_apart(lab: &Lab) -> Result<()> {
     let idle = lab.guest("idle")?;
     let raw = elf::flatten(&idle)?;
-    for (kind, image) in
-        [(None, &idle), (None, &raw), (Some(Kind::Elf), &idle), (Some(Kind::Raw), &raw)]
-    {
+    for (kind, image) in [(None, &idle), (Some(Kind::Elf), &idle), (Some(Kind::Raw), &raw)] {
         let mut config = guest("idle", 4);
         config.kind = kind;
         let mut stasis = lab.machine().configured(config, Some(image.clone())).boot()?;

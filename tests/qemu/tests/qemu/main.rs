@@ -18,7 +18,7 @@ mod same_machine;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
-use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::lab::{Built, Lab};
 
 /// The tests of each module, by name.
 macro_rules! trials {
@@ -88,5 +88,11 @@ fn main() -> ExitCode {
         others:
             u_boot_reaches_its_prompt;
     };
+    if !arguments.list
+        && let Err(error) = Built::get()
+    {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
