@@ -24,7 +24,9 @@ const COMMANDS: &[Command] = &[
         name: "demo",
         arguments: "[--guest counter|linux]",
         summary: "Checkpoint a guest, end QEMU, start a new one, resume the guest",
-        details: "Shows that the guest goes on as if nothing had happened, and what it took.",
+        details: "\
+Shows that the guest goes on as if nothing had happened, and what it took. Both guests print numbered steps, each with
+a hash over memory that they keep changing: counter with its timer's interrupts, linux in a shell loop.",
         run: |workspace, parser| demo::main(workspace, options(parser, "demo")?),
     },
     Command {
@@ -41,7 +43,9 @@ Ctrl-A X ends QEMU. The disk with the checkpoints stays: target/stasis-disk.img,
         name: "test",
         arguments: "[NAME]",
         summary: "Run all tests: on the host, then those that boot QEMU",
-        details: "With a NAME, only the tests that boot QEMU and have it in their name.",
+        details: "\
+With a NAME, only the tests that boot QEMU and have it in their name. On a slow machine STASIS_TIME_FACTOR=3
+triples their time limits.",
         run: |workspace, mut parser| {
             let name = next_value(&mut parser, "test")?;
             finished(&mut parser, "test")?;

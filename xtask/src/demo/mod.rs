@@ -69,7 +69,7 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
             bail!("the demo has no guest \"{other}\"{near}; it has counter and linux")
         }
     };
-    setup::all(workspace)?;
+    setup::qemu::ensure(workspace)?;
     let demo = Demo::prepare(workspace, guest)?;
     let summary = demo.play(&mut *workload)?;
     report::step("done: the guest went on as if nothing had happened");
@@ -132,7 +132,7 @@ impl Demo {
         let began = Instant::now();
         let answer =
             console.command_within(&format!("checkpoint {guest} demo"), CHECKPOINT_TIME, show)?;
-        summary.checkpointed(&answer, began.elapsed());
+        let took = began.elapsed();
 
         report::step("it goes on; to compare, we look at what it does next");
         console.command(&format!("attach {guest}"))?;
@@ -141,7 +141,7 @@ impl Demo {
         report::step("ending QEMU, as if the power had failed");
         machine.kill()?;
         drop(machine);
-        summary.stored(&self.disk)?;
+        summary.checkpointed(&answer, took, &self.disk)?;
 
         report::step("starting a new QEMU with the same disk; the guest's kernel is not started");
         let mut machine = self.start(&self.second)?;
@@ -181,7 +181,7 @@ impl Demo {
             .start()?;
         let began = Instant::now();
         let banner = machine.console.wait_for(PROMPT, BOOT_TIME)?;
-        banner.lines().filter(|line| !line.trim().is_empty()).for_each(show);
+        banner.lines().filter(|line| !line.is_empty() && *line != PROMPT).for_each(show);
         report::note(format_args!(
             "its console is there after {}",
             report::seconds(began.elapsed())

@@ -24,21 +24,17 @@ impl Summary {
         self.lines.push((what, value));
     }
 
-    /// From Stasis's own account, such as `checkpoint 3 "linux": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms`.
-    pub fn checkpointed(&mut self, answer: &[String], took: Duration) {
+    /// From Stasis's own account, such as `checkpoint 3 "linux": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms`,
+    /// and, for the size, from what the host finds on the disk.
+    pub fn checkpointed(&mut self, answer: &[String], took: Duration, image: &Path) -> Result<()> {
         let number = |unit: &str| answer.iter().rev().find_map(|line| number_before(line, unit));
         if let (Some(stored), Some(zero)) = (number(" pages stored"), number(" zero")) {
             self.add("pages stored", format!("{stored} of {} ({zero} are zero)", stored + zero));
         }
-        self.add("time to checkpoint", time(number(" ms"), took));
-    }
-
-    /// The size of the file, as the host finds it on the disk.
-    pub fn stored(&mut self, image: &Path) -> Result<()> {
         let store = disk::store(image, false)?;
-        let checkpoint = store.list().last().context("the disk has no checkpoint")?;
-        let length = checkpoint.length;
+        let length = store.list().last().context("the disk has no checkpoint")?.length;
         self.add("size of the file", format!("{} ({length} bytes)", report::size(length)));
+        self.add("time to checkpoint", time(number(" ms"), took));
         Ok(())
     }
 
@@ -53,13 +49,13 @@ impl Summary {
             _ => "none".to_owned(),
         };
         let same = resumed.iter().filter(|step| reference.contains(step)).count();
-        self.add("steps before", format!("up to {last}, at the least"));
-        self.add("steps without a resume", range(reference));
+        self.add("before the checkpoint", format!("steps up to {last} were seen"));
+        self.add("the guest that ran on", format!("steps {}", range(reference)));
         self.add(
-            "steps after the resume",
-            format!("{}: no gap, {same} of them seen before", range(resumed)),
+            "the resumed guest",
+            format!("steps {}, no gap; {same} of them as the other one's", range(resumed)),
         );
-        self.add("hashes", "all as they must be".to_owned());
+        self.add("hashes", "each as the host foretells it".to_owned());
     }
 }
 
