@@ -47,6 +47,9 @@ fn rule_08_narrow_accesses_take_part_of_a_word() {
     machine.write(0, IPRIORITYR + 34, 2, 0xc8b0);
     assert_eq!(machine.read(0, IPRIORITYR + 32, 4), 0xc8b0_0000);
     assert_eq!(machine.read(0, IPRIORITYR + 35, 1), 0xc8);
+    machine.write(0, IPRIORITYR + 33, 1, 0x40);
+    assert_eq!(machine.read(0, IPRIORITYR + 32, 4), 0xc8b0_4000);
+    assert_eq!(machine.read(0, IPRIORITYR + 33, 1), 0x40);
     machine.write(0, ICFGR + 9, 1, 0xff);
     assert_eq!(machine.read(0, ICFGR + 8, 4), 0xaa00);
     machine.write(0, CTLR + 1, 1, 3);
@@ -170,4 +173,20 @@ fn only_vcpus_that_have_the_interrupt_need_to_be_stopped() {
     assert_eq!(needs(&machine, 0, ISENABLER + 4, true), VcpuMask::NONE);
     machine.save(1);
     assert_eq!(needs(&machine, 0, ISPENDR + 4, false), VcpuMask::NONE);
+}
+
+#[test]
+fn rule_08_a_group_that_is_disabled_is_not_forwarded() {
+    let mut machine = Machine::new(1, 4);
+    machine.write(0, IGROUPR + 4, 4, 1);
+    machine.cores[0].interface.ctlr |= super::interface::ACK_CTL;
+    machine.write(0, CTLR, 4, 1);
+    machine.spi(32, true);
+    machine.spi(33, true);
+    assert_eq!(machine.iar(0), 33);
+    machine.spi(33, false);
+    machine.eoir(0, 33);
+    assert_eq!(machine.iar(0), super::interface::SPURIOUS);
+    machine.write(0, CTLR, 4, 2);
+    assert_eq!(machine.iar(0), 32);
 }

@@ -98,6 +98,10 @@ fn rule_02_an_active_one_gives_way_if_no_pending_one_is_worse() {
     machine.spi(40, true);
     // Active: 34 (0xe0), 33 (0xe8), 32 (0xf0). The last gives way, and not the pending 41.
     assert_eq!(machine.resident(0), [40, 41, 34, 33]);
+    // At the same priority, the active one stays.
+    machine.priority(0, 42, 0xe8);
+    machine.spi(42, true);
+    assert_eq!(machine.resident(0), [40, 41, 34, 33]);
 }
 
 #[test]
@@ -578,8 +582,9 @@ fn rule_17_an_active_physical_interrupt_moves_to_another_core() {
     assert!(!machine.cores[0].active);
     // Another core; `Core` fails if the physical state is set or cleared twice.
     machine.cores[0] = super::hardware::Core::new(2);
-    machine.load(0);
-    assert!(machine.cores[0].active);
+    machine.cores[0].line = true;
+    let _ = machine.vgic.load(0, &mut machine.cores[0]);
+    assert!(machine.cores[0].active, "it would fire again at once");
     let active = ListRegister::Hardware {
         intid: VIRTUAL_TIMER,
         physical: VIRTUAL_TIMER,
@@ -591,7 +596,7 @@ fn rule_17_an_active_physical_interrupt_moves_to_another_core() {
     machine.timers[0] = false;
     machine.cores[0].line = false;
     machine.eoir(0, 27);
-    assert!(!machine.cores[0].active);
+    assert!(!machine.cores[0].active && !machine.pending(0, 27));
     assert_eq!(machine.iar(0), SPURIOUS);
     machine.timer(0, true);
     assert_eq!(machine.iar(0), 27);
@@ -625,6 +630,13 @@ fn rule_19_a_retargeted_interrupt_is_in_one_list_register_only() {
     assert_eq!((machine.resident(0), machine.resident(1)), (vec![], vec![40]));
     machine.eoir(1, 40);
     assert_eq!((machine.resident(0), machine.resident(1)), (vec![40], vec![]));
+    // Spilled, it leaves the queue of the one for that of the other.
+    for intid in 32..36 {
+        machine.spi(intid, true);
+    }
+    assert_eq!(machine.resident(0), [32, 33, 34, 35]);
+    machine.write(0, ITARGETSR + 40, 1, 0b10);
+    assert_eq!(machine.resident(1), [40]);
 }
 
 #[test]
