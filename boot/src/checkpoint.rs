@@ -4,7 +4,6 @@ use crate::clock;
 use crate::guests;
 use crate::slot::Slot;
 use crate::storage::{Disk, with_store};
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -78,9 +77,8 @@ pub fn store(slot: &Slot, name: &str, out: &mut impl Write) -> Result<(), String
     let start = timer::counter();
     let wall_time = clock::wall_time();
     parked.guest.clock.stop(start);
-    let (guest, ram) = parked.guest_and_ram();
-    let plan = Plan::new(guest.records(start, wall_time), ram, routines());
-    let plan = plan.map_err(|error| error.to_string())?;
+    let (records, ram) = parked.records_and_ram(start, wall_time);
+    let plan = Plan::new(records, ram, routines()).map_err(|error| error.to_string())?;
     let stats = plan.stats();
     let number = with_store(|store| {
         let writer = store.begin(name, stats.bytes, wall_time).map_err(|e| e.to_string())?;

@@ -1,21 +1,21 @@
 //! The console on the machine's UART: its bytes, and what its commands do. On the first core.
 
-use crate::slot::{RunState, Slot};
+use crate::slot::{Resident, RunState, Slot};
 use crate::{firmware, gic, guests, output};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use spin::Lazy;
+use spin::LazyLock;
 use spin::mutex::SpinMutex;
-use stasis_arch::{cpu, timer};
+use stasis_arch::cpu;
 use stasis_vm::console::command::{self, Command};
 use stasis_vm::console::table::{GuestRow, write_guests};
 use stasis_vm::console::{Console, Input, Terminal, Text};
 
-static CONSOLE: Lazy<SpinMutex<Console>> = Lazy::new(|| SpinMutex::new(Console::new()));
+static CONSOLE: LazyLock<SpinMutex<Console>> = LazyLock::new(|| SpinMutex::new(Console::new()));
 /// The UART's interrupt.
 static UART_INTERRUPT: AtomicU32 = AtomicU32::new(u32::MAX);
 /// Something was received.
@@ -91,15 +91,6 @@ pub fn halted(slot: &Slot, why: &str) {
     CONSOLE.lock().halted(slot.number, &slot.name, why, &mut Uart);
 }
 
-/// Shows a line that nobody asked for, if the console is not busy with something.
-pub fn notice(what: fmt::Arguments) -> bool {
-    let Some(mut console) = CONSOLE.try_lock() else {
-        return false;
-    };
-    console.notice(what, &mut Uart);
-    true
-}
-
 fn execute(line: &str) -> Result<(), String> {
     let command = command::parse(line).map_err(|error| error.to_string())?;
     let mut uart = Uart;
@@ -133,30 +124,31 @@ fn execute(line: &str) -> Result<(), String> {
 /// The guest that a command names, by name or number.
 fn find(word: &str) -> Result<Arc<Slot>, String> {
     let slots = guests::all();
-    let rows: Vec<GuestRow> = slots.iter().map(|slot| row(slot, &[])).collect();
+    let rows: Vec<GuestRow> = slots.iter().map(|slot| row(slot, None, &[])).collect();
     let place = command::find_guest(&rows, word).map_err(|error| error.to_string())?;
     Ok(slots[place].clone())
 }
 
-fn row<'a>(slot: &'a Slot, cores: &'a [u32]) -> GuestRow<'a> {
-    GuestRow { number: slot.number, name: &slot.name, state: "", vcpus: 1, memory: 0, cores }
+/// A guest in a list; without `resident`, only what never changes.
+fn row<'a>(slot: &'a Slot, resident: Option<&Resident>, cores: &'a [u32]) -> GuestRow<'a> {
+    GuestRow {
+        number: slot.number,
+        name: &slot.name,
+        state: resident.map_or("", |resident| resident.state.name()),
+        vcpus: cores.len() as u8,
+        memory: resident.map_or(0, |resident| resident.guest.ram_size()),
+        cores,
+    }
 }
 
-fn list_guests(out: &mut impl fmt::Write) -> Result<(), String> {
+fn list_guests(out: &mut impl Write) -> Result<(), String> {
     let slots = guests::all();
-    let cores: Vec<[u32; 1]> = slots.iter().map(|slot| [slot.core as u32]).collect();
+    let cores: Vec<Vec<u32>> =
+        slots.iter().map(|slot| slot.cores().map(|core| core as u32).collect()).collect();
     let rows: Vec<GuestRow> = slots
         .iter()
         .zip(&cores)
-        .map(|(slot, cores)| {
-            let parked = slot.park();
-            GuestRow {
-                state: parked.state.name(),
-                vcpus: *parked.guest.record.nr_vcpus,
-                memory: parked.guest.ram_size(),
-                ..row(slot, cores)
-            }
-        })
+        .map(|(slot, cores)| row(slot, Some(&slot.park()), cores))
         .collect();
     write_guests(out, &rows).map_err(|error| error.to_string())
 }
@@ -165,8 +157,7 @@ fn pause(slot: &Slot) -> Result<(), String> {
     let mut parked = slot.park();
     match parked.state {
         RunState::Running => {
-            parked.guest.clock.stop(timer::counter());
-            parked.state = RunState::Paused;
+            parked.set_state(RunState::Paused);
             Ok(())
         }
         state => Err(format!("guest \"{}\" is {}", slot.name, state.name())),
@@ -177,7 +168,7 @@ fn unpause(slot: &Slot) -> Result<(), String> {
     let mut parked = slot.park();
     match parked.state {
         RunState::Paused => {
-            parked.state = RunState::Running;
+            parked.set_state(RunState::Running);
             Ok(())
         }
         state => Err(format!("guest \"{}\" is {}, not paused", slot.name, state.name())),

@@ -11,9 +11,15 @@ use stasis_arch::{boot, cpu, timer};
 
 /// Cores that have arrived, one bit each.
 static PRESENT: AtomicU32 = AtomicU32::new(0);
-/// The guest that is pinned to each core.
-static SLOTS: [SpinMutex<Option<Arc<Slot>>>; MAX_CORES] =
-    [const { SpinMutex::new(None) }; MAX_CORES];
+/// A vCPU: its guest, and its index there.
+#[derive(Clone)]
+struct Pinned {
+    slot: Arc<Slot>,
+    index: usize,
+}
+
+/// The vCPU that is pinned to each core.
+static PINNED: [SpinMutex<Option<Pinned>>; MAX_CORES] = [const { SpinMutex::new(None) }; MAX_CORES];
 
 /// How long a core may take to arrive, in milliseconds.
 const PATIENCE_MS: u64 = 1000;
@@ -68,21 +74,28 @@ pub fn init_this_core() {
     cpu::init_traps();
 }
 
-/// Pins a guest to its core.
+/// Pins a guest's vCPUs to their cores.
 pub fn assign(slot: &Arc<Slot>) {
-    *SLOTS[slot.core].lock() = Some(slot.clone());
-    gic::kick(slot.core);
+    for (index, core) in slot.cores().enumerate() {
+        *PINNED[core].lock() = Some(Pinned { slot: slot.clone(), index });
+        gic::kick(core);
+    }
 }
 
-/// What every core does from then on: runs its guest, and the first core the console.
+/// The guest that has this core.
+pub fn owner(core: usize) -> Option<Arc<Slot>> {
+    PINNED[core].lock().as_ref().map(|pinned| pinned.slot.clone())
+}
+
+/// What every core does from then on: runs its vCPU, and the first core the console.
 pub fn serve() -> ! {
     loop {
         take_interrupts(|_| false);
         if console::is_due() {
             console::serve();
         }
-        let slot = SLOTS[cpu::number()].lock().clone();
-        if !slot.is_some_and(|slot| slot.run()) {
+        let vcpu = PINNED[cpu::number()].lock().clone();
+        if !vcpu.is_some_and(|vcpu| vcpu.slot.run(vcpu.index)) {
             cpu::wait_for_interrupt();
         }
     }
@@ -94,7 +107,8 @@ pub fn take_interrupts(mut guests: impl FnMut(u16) -> bool) -> Taken {
     let mut taken = Taken::default();
     while let Some(interrupt) = gic::take() {
         match interrupt.intid() {
-            gic::KICK => {}
+            // Among what a core may be asked to do is to take over a deadline.
+            gic::KICK => taken.timer = true,
             gic::EL2_TIMER => {
                 timer::set_deadline(None);
                 taken.timer = true;
@@ -119,7 +133,7 @@ pub fn take_interrupts(mut guests: impl FnMut(u16) -> bool) -> Taken {
 /// What [`take_interrupts`] leaves to its caller.
 #[derive(Default)]
 pub struct Taken {
-    /// EL2's timer has fired: a deadline of the guest's is over.
+    /// EL2's timer has fired: a deadline of the guest's is over, or there may be another one.
     pub timer: bool,
     /// The maintenance interrupt, to be ended when its cause is gone.
     pub maintenance: Option<stasis_hw::gic::Acknowledged>,

@@ -15,7 +15,7 @@ use stasis_state::vcpu::Identity;
 use stasis_state::{GuestState, HostFacts};
 use stasis_vm::archive::Archive;
 use stasis_vm::config::{self, GuestConfig};
-use stasis_vm::guest::Guest;
+use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::image::{self, Parts};
 use stasis_vm::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RAM_UNIT};
 use stasis_vm::range::{Pool, Range};
@@ -60,10 +60,7 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
 
 /// Makes a guest from its configuration.
 fn create(config: &GuestConfig, archive: &Archive) -> Result<(), String> {
-    if config.vcpus != 1 {
-        return Err(format!("it wants {} vCPUs; this version gives a guest one", config.vcpus));
-    }
-    let core = choose_core(config.core.map(|core| core as usize))?;
+    let cores = choose_cores(config.vcpus.into(), config.core.map(|core| core as usize))?;
     let image = archive.file(&config.image).map_err(|e| e.to_string())?;
     let initrd = config.initrd.as_deref().map(|name| archive.file(name)).transpose();
     let parts = Parts {
@@ -80,11 +77,13 @@ fn create(config: &GuestConfig, archive: &Archive) -> Result<(), String> {
         give_back(ram);
         error.to_string()
     })?;
-    let identity = identity::present(&host_identity(), 0);
-    let guest = Guest::new(
+    let host = host_identity();
+    let identities: Vec<Identity> =
+        (0..cores.len()).map(|index| identity::present(&host, index)).collect();
+    let (guest, vcpus) = Guest::new(
         &config.name,
         config.memory,
-        &[identity],
+        &identities,
         loaded.entry,
         loaded.x0,
         timer::frequency(),
@@ -92,39 +91,60 @@ fn create(config: &GuestConfig, archive: &Archive) -> Result<(), String> {
     )
     .map_err(|e| e.to_string())?;
     let state = if config.autostart { RunState::Running } else { RunState::Paused };
-    add(core, guest, fresh, state)
+    add(&cores, guest, vcpus, fresh, state)
 }
 
 /// Adds a guest to those of the machine.
-fn add(core: usize, guest: Guest, ram: FreshRam, state: RunState) -> Result<(), String> {
+fn add(
+    cores: &[usize],
+    guest: Guest,
+    vcpus: Vec<Vcpu>,
+    ram: FreshRam,
+    state: RunState,
+) -> Result<(), String> {
     let mut guests = GUESTS.lock();
     let gicv = *GICV.get().expect("it is known before any guest");
-    let slot = Slot::new(guests.len(), core, guest, ram, gicv, state)
+    let slot = Slot::new(guests.len(), cores, guest, vcpus, ram, gicv, state)
         .map_err(|error| format!("cannot map its memory: {error:?}"))?;
     let slot = Arc::new(slot);
-    log::info!("guest \"{}\": on core {core}", slot.name);
+    log::info!("guest \"{}\": on core {}", slot.name, List(cores));
     cores::assign(&slot);
     guests.push(slot);
     Ok(())
 }
 
-/// The core for a guest: the one that it asks for, or the last that has none.
-fn choose_core(wanted: Option<usize>) -> Result<usize, String> {
-    let guests = GUESTS.lock();
-    let owner = |core| guests.iter().find(|slot| slot.core == core);
-    match wanted {
-        Some(core) if !cores::is_present(core) => {
-            Err(format!("it wants core {core}; there are {}", cores::present().count()))
+/// The cores for a guest's vCPUs: the one that it asks for first, then those that have no guest. The first
+/// core is taken last: the console is on it, and a vCPU there stands still while a command runs.
+fn choose_cores(count: usize, first: Option<usize>) -> Result<Vec<usize>, String> {
+    if let Some(core) = first.filter(|core| !cores::is_present(*core)) {
+        return Err(format!("it wants core {core}; there are {}", cores::present().count()));
+    }
+    if let Some((core, other)) = first.and_then(|core| Some((core, cores::owner(core)?))) {
+        return Err(format!("core {core} has guest \"{}\" already", other.name));
+    }
+    let free = cores::present().filter(|core| cores::owner(*core).is_none());
+    let mut free: Vec<usize> = free.filter(|core| Some(*core) != first).collect();
+    if free.first() == Some(&0) {
+        free.rotate_left(1);
+    }
+    let chosen: Vec<usize> = first.into_iter().chain(free).take(count).collect();
+    if chosen.len() < count {
+        let free = chosen.len();
+        let all = cores::present().count();
+        return Err(format!("it wants {count} vCPUs, a core each; {free} of {all} cores are free"));
+    }
+    Ok(chosen)
+}
+
+/// Numbers with commas between them.
+struct List<'a>(&'a [usize]);
+
+impl core::fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+        for (n, number) in self.0.iter().enumerate() {
+            write!(f, "{}{number}", if n > 0 { ", " } else { "" })?;
         }
-        Some(core) => match owner(core) {
-            Some(other) => Err(format!("core {core} has guest \"{}\" already", other.name)),
-            None => Ok(core),
-        },
-        // The console is on core 0; a guest there stops while a command runs.
-        None => cores::present()
-            .filter(|core| owner(*core).is_none())
-            .last()
-            .ok_or_else(|| format!("each of the {} cores has a guest", cores::present().count())),
+        Ok(())
     }
 }
 
@@ -175,53 +195,58 @@ pub fn resume(
     state: GuestState,
     load: impl FnOnce(&mut [u8]) -> Result<(), String>,
 ) -> Result<String, String> {
-    let facts = |memory| host_facts(memory).check(&state).map_err(|error| error.to_string());
-    let guest = Guest::restored(state.clone()).map_err(|e| e.to_string())?;
+    let (guest, vcpus) = Guest::restored(state.clone()).map_err(|e| e.to_string())?;
     let name = guest.name().to_string();
     let existing = all().into_iter().find(|slot| slot.name == name);
     let Some(slot) = existing else {
-        let available = FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes);
-        facts(available)?;
-        let core = choose_core(None)?;
+        let memory = FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes);
+        check_host(&state, cores::present().count(), memory)?;
+        let cores = choose_cores(vcpus.len(), None)?;
         let ram = take_ram(guest.ram_size())?;
         let mut fresh = FreshRam::new(ram);
         if let Err(error) = load(fresh.bytes()) {
             give_back(ram);
             return Err(error);
         }
-        add(core, guest, fresh, RunState::Running)?;
+        add(&cores, guest, vcpus, fresh, RunState::Running)?;
         return Ok(name);
     };
     let mut parked = slot.park();
     let memory = parked.guest.ram_size();
-    facts(memory)?;
-    if guest.ram_size() != memory {
-        let mib = |bytes: u64| bytes >> 20;
+    check_host(&state, slot.cores().count(), memory)?;
+    if (vcpus.len(), guest.ram_size()) != (slot.cores().count(), memory) {
         return Err(format!(
-            "the checkpoint has {} MiB of memory; guest \"{name}\" is configured with {} MiB",
-            mib(guest.ram_size()),
-            mib(memory)
+            "the checkpoint has {} vCPUs and {} MiB of memory; guest \"{name}\" is configured with {} and {} MiB",
+            vcpus.len(),
+            guest.ram_size() >> 20,
+            slot.cores().count(),
+            memory >> 20
         ));
     }
-    parked.state = RunState::Off;
+    parked.set_state(RunState::Off);
     load(parked.ram_mut())?;
-    parked.finish_writing();
-    parked.guest = guest;
-    parked.state = RunState::Running;
+    parked.replace(guest, vcpus);
+    parked.set_state(RunState::Running);
     console::forget(&slot);
     Ok(name)
 }
 
-/// What a guest would find here, with at most `memory` bytes for it.
-fn host_facts(memory: u64) -> HostFacts {
-    HostFacts {
-        vcpus: 1,
+/// Checks that this machine can go on with a guest, and have at most `vcpus` and `memory` bytes for it.
+fn check_host(state: &GuestState, vcpus: usize, memory: u64) -> Result<(), String> {
+    let host = host_identity();
+    let facts = HostFacts {
+        vcpus: vcpus as u8,
         memory,
         cntfrq: timer::frequency(),
         prio_bits: 5,
         ram_base: RAM_BASE,
         dist_base: GICD_BASE,
         cpu_base: GICC_BASE,
-        identity: identity::present(&host_identity(), 0),
+    };
+    facts.check(state).map_err(|error| error.to_string())?;
+    for (index, vcpu) in state.vcpus.iter().enumerate() {
+        let shown = identity::present(&host, index);
+        identity::check(&vcpu.identity, &shown, index).map_err(|error| error.to_string())?;
     }
+    Ok(())
 }

@@ -183,15 +183,15 @@ impl Search {
             }
             _ => {}
         }
-        if node.is_compatible(&["arm,gic-400", "arm,cortex-a15-gic"]) {
+        if node.has_compatible(&["arm,gic-400", "arm,cortex-a15-gic"]) {
             self.gic.get_or_insert_with(|| gic_frames(node, bus));
-        } else if node.is_compatible(&["arm,pl011"]) {
+        } else if node.has_compatible(&["arm,pl011"]) {
             self.uart = self.uart.or(device(node, bus));
-        } else if node.is_compatible(&["arm,pl031"]) {
+        } else if node.has_compatible(&["arm,pl031"]) {
             self.rtc = self.rtc.or(device(node, bus));
-        } else if node.is_compatible(&["virtio,mmio"]) {
+        } else if node.has_compatible(&["virtio,mmio"]) {
             device(node, bus).into_iter().for_each(|slot| push(&mut self.virtio, slot));
-        } else if node.is_compatible(&["arm,psci", "arm,psci-0.2", "arm,psci-1.0"]) {
+        } else if node.has_compatible(&["arm,psci", "arm,psci-0.2", "arm,psci-1.0"]) {
             self.psci = match node.string("method") {
                 Some("hvc") => Some(Conduit::Hvc),
                 Some("smc") => Some(Conduit::Smc),
@@ -254,7 +254,7 @@ fn first_interrupt(node: FdtNode) -> Option<u32> {
 trait Lookup<'a> {
     fn string(self, name: &str) -> Option<&'a str>;
     fn integer(self, name: &str) -> Option<u64>;
-    fn is_compatible(self, names: &[&str]) -> bool;
+    fn has_compatible(self, names: &[&str]) -> bool;
 }
 
 impl<'a> Lookup<'a> for FdtNode<'a> {
@@ -273,7 +273,7 @@ impl<'a> Lookup<'a> for FdtNode<'a> {
         }
     }
 
-    fn is_compatible(self, names: &[&str]) -> bool {
+    fn has_compatible(self, names: &[&str]) -> bool {
         self.compatible().is_some_and(|mut found| found.any(|name| names.contains(&name)))
     }
 }

@@ -17,9 +17,11 @@ mod cores;
 mod firmware;
 mod gic;
 mod guests;
+mod hold;
 mod machine;
 mod memory;
 mod panic;
+mod running;
 mod slot;
 mod storage;
 
@@ -41,10 +43,9 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let translation = memory::map(&machine);
     let translation =
         translation.unwrap_or_else(|error| panic!("cannot map the machine: {error:?}"));
-    // SAFETY: it maps the image as the linker laid it out, all RAM and the devices, one to one; it is
-    // leaked below.
+    // SAFETY: it maps the image as the linker laid it out, all RAM and the devices, one to one; its
+    // tables are never freed.
     unsafe { stasis_arch::mmu::install(translation.root()) };
-    core::mem::forget(translation);
 
     // SAFETY: the frame is the UART's, mapped as a device, and only this driver uses it.
     let uart = unsafe { Frame::new(machine.uart.frame.start as usize, Pl011::LEN) };

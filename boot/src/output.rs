@@ -1,4 +1,4 @@
-//! What Stasis says: the UART behind a lock, `print!` for the console's answers, and `log`.
+//! What Stasis says: the UART behind a lock, `println!`, and `log`.
 
 use core::fmt::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -60,16 +60,8 @@ pub fn read() -> Option<u8> {
     UART.get()?.lock().read()
 }
 
-/// Prints to the console.
-macro_rules! print {
-    ($($argument:tt)*) => {
-        $crate::output::write(format_args!($($argument)*))
-    };
-}
-
 /// Prints a line to the console.
 macro_rules! println {
-    () => { print!("\n") };
     ($($argument:tt)*) => {
         $crate::output::write(format_args!("{}\n", format_args!($($argument)*)))
     };

@@ -1,22 +1,27 @@
-//! A guest on the machine: its state, its RAM and its stage 2, pinned to a core.
+//! A guest on the machine: its state, its RAM and its stage 2, and the cores of its vCPUs.
 //!
-//! The core that runs a guest holds [`Slot::resident`]'s lock from [`Slot::run`] to the guest's next
-//! unloading. Whoever else wants the guest [parks](Slot::park) it: then all of its state is in its
-//! records, and the lock is the caller's.
+//! A core that runs a vCPU holds the lock of that vCPU from [`Slot::run`] to its unloading, and the lock
+//! of what the vCPUs share ([`Resident`]) only to answer an exit and to prepare an entry. Whoever else
+//! wants the guest [parks](Slot::park) it: then all of its state is in its records, and all locks are
+//! the caller's. Locks are taken in this order: vCPUs by index, then what they share.
 
-use crate::gic::{self, ThisCore};
+use crate::gic;
+use crate::hold::Hold;
 use crate::memory::HeapTables;
+use crate::running::RunningOn;
 use crate::{clock, console, cores};
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
-use stasis_arch::world::{self, ExitKind, live};
+use stasis_arch::world::{self, ExitKind};
 use stasis_arch::{cache, cpu, mmu, timer};
 use stasis_hw::paging::{Attributes, MapError, Translation};
-use stasis_vm::exit::Syndrome;
-use stasis_vm::guest::{Guest, Host, Next};
-use stasis_vm::inject::El1Registers;
+use stasis_state::Records;
+use stasis_vgic::VcpuMask;
+use stasis_vm::exit::{self, Syndrome};
+use stasis_vm::guest::{Guest, Next, Vcpu};
 use stasis_vm::machine::{GICC_BASE, GICC_SIZE, RAM_BASE};
 use stasis_vm::range::Range;
 
@@ -45,7 +50,7 @@ impl RunState {
     }
 }
 
-/// What belongs to whoever holds the lock.
+/// What a guest's vCPUs share, and belongs to whoever holds its lock.
 pub struct Resident {
     pub guest: Guest,
     pub state: RunState,
@@ -53,16 +58,26 @@ pub struct Resident {
     stage2: Translation,
 }
 
+/// A vCPU and its core.
+struct VcpuPlace {
+    core: usize,
+    vcpu: SpinMutex<Vcpu>,
+    hold: Hold,
+}
+
 /// A guest's place on the machine.
 pub struct Slot {
     /// Its number on the console.
     pub number: usize,
     pub name: String,
-    /// The core that its vCPU is pinned to.
-    pub core: usize,
-    /// Somebody wants the lock: do not run the guest.
+    vcpus: Vec<VcpuPlace>,
+    /// Somebody wants the locks: do not run the guest.
     wanted: AtomicBool,
+    /// Its state is [`RunState::Running`], for those that do not hold the lock.
+    running: AtomicBool,
     resident: SpinMutex<Resident>,
+    /// Held by the vCPU that has others stand still: see [`crate::hold`].
+    holder: SpinMutex<()>,
     input: SpinMutex<VecDeque<u8>>,
     has_input: AtomicBool,
 }
@@ -70,58 +85,69 @@ pub struct Slot {
 /// A guest that does not run for as long as this lives.
 pub struct Parked<'a> {
     slot: &'a Slot,
-    resident: Option<SpinMutexGuard<'a, Resident>>,
+    // In this order they are dropped, too.
+    resident: SpinMutexGuard<'a, Resident>,
+    vcpus: Vec<SpinMutexGuard<'a, Vcpu>>,
+    _wakes: Wakes<'a>,
+}
+
+/// Lets a guest run again when it is dropped, after the locks.
+struct Wakes<'a>(&'a Slot);
+
+impl Drop for Wakes<'_> {
+    fn drop(&mut self) {
+        self.0.wanted.store(false, Ordering::Release);
+        self.0.kick_all();
+    }
 }
 
 impl core::ops::Deref for Parked<'_> {
     type Target = Resident;
 
     fn deref(&self) -> &Resident {
-        self.resident.as_ref().expect("it is given up only when dropped")
+        &self.resident
     }
 }
 
 impl core::ops::DerefMut for Parked<'_> {
     fn deref_mut(&mut self) -> &mut Resident {
-        self.resident.as_mut().expect("it is given up only when dropped")
+        &mut self.resident
     }
 }
 
-impl Drop for Parked<'_> {
-    fn drop(&mut self) {
-        self.resident = None;
-        self.slot.wanted.store(false, Ordering::Release);
-        gic::kick(self.slot.core);
-    }
-}
-
-impl Resident {
-    /// The guest's whole RAM.
-    pub fn ram(&self) -> &[u8] {
-        // SAFETY: 1. The range is the guest's alone, RAM, mapped one to one. 2. The guest, the only
-        // other one that accesses it, is not loaded: its core would hold our lock.
-        unsafe { core::slice::from_raw_parts(self.ram.start as *const u8, self.ram.len() as usize) }
+impl Parked<'_> {
+    /// The guest as it is stored, and its RAM. `counter` and `wall_time` are the host's.
+    pub fn records_and_ram(&mut self, counter: u64, wall_time: u64) -> (Records<'_>, &[u8]) {
+        let Resident { guest, ram, .. } = &mut *self.resident;
+        let vcpus = self.vcpus.iter_mut().map(|vcpu| &mut **vcpu);
+        (guest.records(vcpus, counter, wall_time), ram_of(ram))
     }
 
-    /// The guest's whole RAM, and the rest of it. [`Self::finish_writing`] is due afterwards.
+    /// The guest's whole RAM. [`Self::replace`] is due when it is written.
     pub fn ram_mut(&mut self) -> &mut [u8] {
-        ram_of(&mut self.ram)
+        ram_of(&mut self.resident.ram)
     }
 
-    /// The guest and its RAM, to be stored.
-    pub fn guest_and_ram(&mut self) -> (&mut Guest, &[u8]) {
-        (&mut self.guest, ram_of(&mut self.ram))
+    /// Puts another guest in this one's place, with as many vCPUs; its RAM is written.
+    pub fn replace(&mut self, guest: Guest, vcpus: Vec<Vcpu>) {
+        finish_writing(self.resident.ram);
+        self.resident.guest = guest;
+        for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
+            **place = vcpu;
+        }
     }
 
-    /// Makes what was written to RAM what the guest sees, with its caches on or off.
-    pub fn finish_writing(&mut self) {
-        finish_writing(self.ram);
+    /// Has the guest run, stand still, or be off from now on.
+    pub fn set_state(&mut self, state: RunState) {
+        self.slot.set_state(&mut self.resident, state);
     }
 }
 
 /// A range of guest RAM as bytes. The range is borrowed for as long, so there is one such slice.
 fn ram_of(ram: &mut Range) -> &mut [u8] {
-    // SAFETY: as in `Resident::ram`; the borrow is exclusive.
+    // SAFETY: 1. The range is the guest's alone, RAM, mapped one to one; the borrow is exclusive.
+    // 2. The guest, the only other one that accesses it, is not loaded: its cores would hold locks that
+    // the caller has.
     unsafe { core::slice::from_raw_parts_mut(ram.start as *mut u8, ram.len() as usize) }
 }
 
@@ -142,17 +168,19 @@ impl FreshRam {
     }
 }
 
+/// Makes what was written to RAM what the guest sees, with its caches on or off.
 fn finish_writing(ram: Range) {
     cache::clean_and_invalidate_to_poc(ram.start as usize, ram.len() as usize);
     cache::invalidate_instructions();
 }
 
 impl Slot {
-    /// Puts a guest with its RAM on a core.
+    /// Puts a guest with its RAM on these cores, one for each vCPU.
     pub fn new(
         number: usize,
-        core: usize,
+        cores: &[usize],
         guest: Guest,
+        vcpus: Vec<Vcpu>,
         ram: FreshRam,
         gicv: Range,
         state: RunState,
@@ -163,22 +191,60 @@ impl Slot {
         stage2.map(tables, RAM_BASE, ram.start, ram.len(), Attributes::guest_ram())?;
         stage2.map(tables, GICC_BASE, gicv.start, GICC_SIZE, Attributes::guest_device())?;
         finish_writing(ram);
+        let places = cores.iter().zip(vcpus).map(|(&core, vcpu)| VcpuPlace {
+            core,
+            vcpu: SpinMutex::new(vcpu),
+            hold: Hold::new(),
+        });
         Ok(Self {
             number,
             name: guest.name().to_string(),
-            core,
+            vcpus: places.collect(),
             wanted: AtomicBool::new(false),
+            running: AtomicBool::new(state == RunState::Running),
             resident: SpinMutex::new(Resident { guest, state, ram, stage2 }),
+            holder: SpinMutex::new(()),
             input: SpinMutex::new(VecDeque::new()),
             has_input: AtomicBool::new(false),
         })
     }
 
+    /// The cores of its vCPUs.
+    pub fn cores(&self) -> impl Iterator<Item = usize> {
+        self.vcpus.iter().map(|place| place.core)
+    }
+
+    /// Has every core of the guest's look at what it is asked to do.
+    fn kick_all(&self) {
+        self.cores().for_each(gic::kick);
+    }
+
+    /// Has these vCPUs' cores do so.
+    pub fn kick(&self, vcpus: VcpuMask) {
+        vcpus
+            .iter()
+            .filter_map(|index| self.vcpus.get(index))
+            .for_each(|place| gic::kick(place.core));
+    }
+
+    fn set_state(&self, resident: &mut Resident, state: RunState) {
+        if state != RunState::Running {
+            resident.guest.clock.stop(timer::counter());
+        }
+        resident.state = state;
+        self.running.store(state == RunState::Running, Ordering::Release);
+    }
+
     /// Stops the guest for as long as the result lives, with all of its state in its records.
     pub fn park(&self) -> Parked<'_> {
         self.wanted.store(true, Ordering::Release);
-        gic::kick(self.core);
-        Parked { slot: self, resident: Some(self.resident.lock()) }
+        self.kick_all();
+        Parked {
+            vcpus: self.vcpus.iter().map(|place| place.vcpu.lock()).collect(),
+            resident: self.resident.lock(),
+            slot: self,
+            _wakes: Wakes(self),
+        }
     }
 
     /// Takes a byte for the guest's UART; one too many is lost, as on a wire.
@@ -189,99 +255,103 @@ impl Slot {
         }
         drop(input);
         self.has_input.store(true, Ordering::Release);
-        gic::kick(self.core);
+        self.kick(VcpuMask::only(0));
     }
 
-    /// Runs the guest on this core until somebody wants it, it stops, or there is something to do for
-    /// the console on this core. `false`: it can't run.
-    pub fn run(&self) -> bool {
-        if self.wanted.load(Ordering::Acquire) {
+    /// Whether no vCPU is to be entered, or the console wants this core.
+    fn must_leave(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+            || !self.running.load(Ordering::Acquire)
+            || console::is_due()
+    }
+
+    /// Runs vCPU `index` on this core until somebody wants the guest, it stops, or there is something to
+    /// do for the console on this core. `false`: it can't run.
+    pub fn run(&self, index: usize) -> bool {
+        let place = &self.vcpus[index];
+        if self.must_leave() {
             return false;
         }
-        let Some(mut resident) = self.resident.try_lock() else { return false };
-        if resident.state != RunState::Running {
+        let Some(mut vcpu) = place.vcpu.try_lock() else { return false };
+        let mut host = RunningOn::new(self);
+        if !self.load(index, &mut vcpu, &mut host) {
             return false;
         }
-        let mut host = RunningOn { slot: self, gic: ThisCore, el1: LoadedEl1, watched: None };
-        self.load(&mut resident, &mut host);
-        let stopped = self.enter_until_stopped(&mut resident.guest, &mut host);
-        self.unload(&mut resident, &mut host);
-        if let Some(state) = stopped {
-            resident.guest.clock.stop(timer::counter());
-            resident.state = state;
-            drop(resident);
-            let why = match state {
-                RunState::Reset => "has reset its machine, and stays off",
-                _ => "is off",
-            };
-            console::halted(self, why);
+        let stopped = self.enter_until_stopped(index, &mut vcpu, &mut host);
+        self.unload(index, &mut vcpu, &mut host, stopped);
+        drop(vcpu);
+        match stopped {
+            Some(Next::Off) => console::halted(self, "is off"),
+            Some(Next::Reset) => console::halted(self, "has reset its machine, and stays off"),
+            _ => {}
         }
         true
     }
 
-    fn load(&self, resident: &mut Resident, host: &mut RunningOn) {
-        let Resident { guest, stage2, .. } = resident;
+    fn load(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
+        let mut resident = self.resident.lock();
+        let Resident { guest, state, stage2, .. } = &mut *resident;
+        if *state != RunState::Running || !guest.is_on(index, vcpu) {
+            return false;
+        }
         let vmid = self.number as u8 + 1;
         // SAFETY: the slot's stage 2 maps the guest's own RAM and the GICV, and lives as long as the
         // slot, which is never dropped. Each slot has a VMID of its own.
         unsafe { mmu::activate_stage2(stage2.root(), vmid) };
-        if guest.clock.offset().is_none() {
-            guest.clock.start(timer::counter());
-        }
-        let vcpu = &guest.vcpus[VCPU];
-        cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
-        cpu::set_virtual_serror(*vcpu.power.serror_pending != 0);
-        let offset = guest.clock.offset().expect("it was just started");
+        let offset = guest.clock.offset_or_start(timer::counter());
         host.watched = clock::must_watch(offset).then_some(offset);
+        cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
+        cpu::set_virtual_serror(*guest.powers[index].serror_pending != 0);
         world::load(&vcpu.system, &vcpu.fp, &vcpu.debug, offset);
-        let _ = guest.vgic.load(VCPU, &mut host.gic);
-        host.tick(guest);
+        let effects = guest.vgic.load(index, &mut host.gic);
+        self.kick(effects.kick.without(index));
+        host.tick(index, guest, vcpu);
+        self.vcpus[index].hold.begin_running();
+        true
     }
 
-    fn unload(&self, resident: &mut Resident, host: &mut RunningOn) {
+    fn unload(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn, stopped: Option<Next>) {
+        let mut resident = self.resident.lock();
         let guest = &mut resident.guest;
         timer::set_deadline(None);
-        let _ = guest.vgic.save(VCPU, &mut host.gic);
-        let vcpu = &mut guest.vcpus[VCPU];
-        *vcpu.power.serror_pending = cpu::virtual_serror().into();
+        let effects = guest.vgic.save(index, &mut host.gic);
+        *guest.powers[index].serror_pending = cpu::virtual_serror().into();
         world::save(&mut vcpu.system, &mut vcpu.fp, &mut vcpu.debug);
+        match stopped {
+            Some(Next::Off) => self.set_state(&mut resident, RunState::Off),
+            Some(Next::Reset) => self.set_state(&mut resident, RunState::Reset),
+            _ => {}
+        }
+        drop(resident);
+        self.vcpus[index].hold.end_running();
+        match stopped {
+            // The others see that the guest is off, or take over the devices' deadlines.
+            Some(_) => self.kick_all(),
+            None => self.kick(effects.kick.without(index)),
+        }
     }
 
-    /// The loop of exits and entries. Returns what the guest has come to, if it stopped by itself.
-    fn enter_until_stopped(&self, guest: &mut Guest, host: &mut RunningOn) -> Option<RunState> {
+    /// The loop of exits and entries. Returns what the vCPU has come to, if it stopped by itself.
+    fn enter_until_stopped(
+        &self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+    ) -> Option<Next> {
+        let hold = &self.vcpus[index].hold;
         loop {
-            if self.has_input.load(Ordering::Relaxed) {
-                self.pass_input(guest);
+            if !self.prepare_entry(index, vcpu, host) {
+                hold.stand_still();
+                continue;
             }
-            if guest.deadline_changed() {
-                host.tick(guest);
-            }
-            let _ = guest.vgic.enter(VCPU, &mut host.gic);
-            match world::enter(&mut guest.vcpus[VCPU].core) {
-                ExitKind::Synchronous => {
-                    let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
-                    match guest.exit(VCPU, Syndrome { esr, far, hpfar }, host) {
-                        Next::Enter => {}
-                        Next::Off => return Some(RunState::Off),
-                        Next::Reset => return Some(RunState::Reset),
-                    }
-                }
+            match world::enter(&mut vcpu.core) {
+                ExitKind::Synchronous => match self.answer_exit(index, vcpu, host) {
+                    Next::Enter => {}
+                    stopped => return Some(stopped),
+                },
                 ExitKind::Interrupt => {
-                    let mut linked = false;
-                    let taken = cores::take_interrupts(|intid| {
-                        let ours = guest.interrupt(VCPU, intid);
-                        linked |= ours;
-                        ours
-                    });
-                    if let Some(interrupt) = taken.maintenance {
-                        // One vCPU: there is nobody else to kick.
-                        let _ = guest.vgic.sync(VCPU, &mut host.gic);
-                        gic::end(interrupt);
-                    }
-                    if taken.timer || linked {
-                        host.tick(guest);
-                    }
-                    if self.wanted.load(Ordering::Acquire) || console::is_due() {
+                    self.take_interrupts(index, vcpu, host);
+                    if self.must_leave() {
                         return None;
                     }
                 }
@@ -291,100 +361,98 @@ impl Slot {
         }
     }
 
+    /// Fills the list registers, or folds them if this vCPU is to stand still: then `false`.
+    fn prepare_entry(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
+        let mut resident = self.resident.lock();
+        let guest = &mut resident.guest;
+        if self.has_input.load(Ordering::Relaxed) {
+            self.pass_input(guest);
+        }
+        if vcpu.deadline_changed {
+            host.tick(index, guest, vcpu);
+        }
+        let held = self.vcpus[index].hold.is_wanted();
+        let effects = if held {
+            guest.vgic.sync(index, &mut host.gic)
+        } else {
+            guest.vgic.enter(index, &mut host.gic)
+        };
+        self.kick(effects.kick.without(index));
+        !held
+    }
+
+    fn answer_exit(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> Next {
+        let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
+        let exit = exit::decode(Syndrome { esr, far, hpfar });
+        let mut resident = self.resident.lock();
+        if resident.guest.needs_sync(index, &exit).is_empty() {
+            return resident.guest.exit(index, vcpu, exit, esr, host);
+        }
+        // The interrupt is in another core's list registers: see `hold`.
+        let effects = resident.guest.vgic.sync(index, &mut host.gic);
+        drop(resident);
+        self.kick(effects.kick.without(index));
+        let needs = |guest: &Guest| guest.needs_sync(index, &exit);
+        self.with_others_held(index, needs, |guest| guest.exit(index, vcpu, exit, esr, host))
+    }
+
+    fn take_interrupts(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) {
+        let mut resident = self.resident.lock();
+        let guest = &mut resident.guest;
+        let mut linked = false;
+        let taken = cores::take_interrupts(|intid| {
+            let kick = guest.interrupt(index, intid);
+            kick.into_iter().for_each(|kick| self.kick(kick));
+            linked |= kick.is_some();
+            kick.is_some()
+        });
+        if let Some(interrupt) = taken.maintenance {
+            let effects = guest.vgic.sync(index, &mut host.gic);
+            self.kick(effects.kick.without(index));
+            gic::end(interrupt);
+        }
+        if taken.timer || linked {
+            host.tick(index, guest, vcpu);
+        }
+    }
+
     fn pass_input(&self, guest: &mut Guest) {
         let mut input = self.input.lock();
         while guest.can_receive() {
             let Some(byte) = input.pop_front() else { break };
-            guest.receive(byte);
+            self.kick(guest.receive(byte));
         }
         self.has_input.store(!input.is_empty(), Ordering::Relaxed);
     }
-}
 
-/// There is one vCPU as yet.
-const VCPU: usize = 0;
-
-/// The core that a slot's guest is loaded on.
-struct RunningOn<'a> {
-    slot: &'a Slot,
-    gic: ThisCore,
-    el1: LoadedEl1,
-    /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
-    watched: Option<u64>,
-}
-
-impl RunningOn<'_> {
-    /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
-    fn tick(&mut self, guest: &mut Guest) {
-        let mut deadline = guest.tick(VCPU, self);
-        if let Some(offset) = self.watched {
-            timer::nudge_virtual();
-            let now = timer::counter();
-            let due = timer::virtual_compare_value().wrapping_add(offset);
-            let latest = now + timer::frequency() / clock::WATCH_HZ;
-            let next = if (now..latest).contains(&due) { due } else { latest };
-            deadline = Some(deadline.map_or(next, |ticks| ticks.min(next)));
-        }
-        // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI
-        // makes it inactive, until another one comes: have EL2's timer come then.
-        if gic::timer_is_active() {
-            let look = timer::counter() + timer::frequency() / clock::WATCH_HZ;
-            deadline = Some(deadline.map_or(look, |ticks| ticks.min(look)));
-        }
-        timer::set_deadline(deadline);
-    }
-}
-
-impl Host for RunningOn<'_> {
-    type Gic = ThisCore;
-    type El1 = LoadedEl1;
-
-    fn gic(&mut self) -> &mut ThisCore {
-        &mut self.gic
-    }
-
-    fn el1(&mut self) -> &mut LoadedEl1 {
-        &mut self.el1
-    }
-
-    fn counter(&self) -> u64 {
-        timer::counter()
-    }
-
-    fn wall_time(&self) -> u64 {
-        clock::wall_time()
-    }
-
-    fn transmit(&mut self, byte: u8) {
-        console::guest_output(self.slot, &[byte]);
-    }
-}
-
-/// The EL1 registers in the hardware.
-struct LoadedEl1;
-
-impl El1Registers for LoadedEl1 {
-    fn vbar_el1(&self) -> u64 {
-        live::vbar_el1()
-    }
-
-    fn sctlr_el1(&self) -> u64 {
-        live::sctlr_el1()
-    }
-
-    fn set_elr_el1(&mut self, value: u64) {
-        live::set_elr_el1(value);
-    }
-
-    fn set_spsr_el1(&mut self, value: u64) {
-        live::set_spsr_el1(value);
-    }
-
-    fn set_esr_el1(&mut self, value: u64) {
-        live::set_esr_el1(value);
-    }
-
-    fn set_far_el1(&mut self, value: u64) {
-        live::set_far_el1(value);
+    /// Does something to the guest while the vCPUs that `needs` names stand still with their list
+    /// registers folded. The caller's vCPU is out of its guest and folded.
+    fn with_others_held<T>(
+        &self,
+        index: usize,
+        needs: impl Fn(&Guest) -> VcpuMask,
+        action: impl FnOnce(&mut Guest) -> T,
+    ) -> T {
+        let own = &self.vcpus[index].hold;
+        // While this one waits for its turn, it counts as standing still itself.
+        own.end_running();
+        let turn = self.holder.lock();
+        let mut held = VcpuMask::NONE;
+        let result = loop {
+            let mut resident = self.resident.lock();
+            let missing = VcpuMask(needs(&resident.guest).0 & !held.0);
+            if missing.is_empty() {
+                break action(&mut resident.guest);
+            }
+            drop(resident);
+            missing.iter().for_each(|other| self.vcpus[other].hold.want());
+            self.kick(missing);
+            missing.iter().for_each(|other| self.vcpus[other].hold.wait());
+            held.0 |= missing.0;
+        };
+        held.iter().for_each(|other| self.vcpus[other].hold.release());
+        drop(turn);
+        own.begin_running();
+        result
     }
 }

@@ -1,14 +1,7 @@
-//! Whether a host can go on with a guest.
+//! Whether a host can go on with a guest. Which CPUs a guest can move between is a policy of the host's,
+//! and not here.
 
-use alloc::string::ToString;
-
-use crate::{
-    error::Error,
-    records::GuestState,
-    register::{Record, VALUE_OFFSET},
-    vcpu::Identity,
-};
-use zerocopy::IntoBytes;
+use crate::{error::Error, records::GuestState};
 
 /// What a guest would find on this host.
 #[derive(Clone, Debug)]
@@ -27,8 +20,6 @@ pub struct HostFacts {
     pub dist_base: u64,
     /// Where it would find GICC.
     pub cpu_base: u64,
-    /// What it would see of the CPU. MPIDR_EL1 is the guest's own, and not compared.
-    pub identity: Identity,
 }
 
 impl HostFacts {
@@ -55,29 +46,6 @@ impl HostFacts {
         for (what, guest, host) in addresses {
             if guest != host {
                 return Err(Error::HostAddress { what, guest, host });
-            }
-        }
-        for (index, vcpu) in (0..).zip(&guest.vcpus) {
-            self.check_cpu(index, &vcpu.identity)?;
-        }
-        Ok(())
-    }
-
-    fn check_cpu(&self, vcpu: u16, guest: &Identity) -> Result<(), Error> {
-        let value = |identity: &Identity, offset: usize| {
-            let bytes = &identity.as_bytes()[offset + VALUE_OFFSET..];
-            bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b))
-        };
-        for register in Identity::REGISTERS {
-            let (guest, host) =
-                (value(guest, register.offset), value(&self.identity, register.offset));
-            if guest != host && register.name != "mpidr_el1" {
-                return Err(Error::HostCpu {
-                    vcpu,
-                    register: register.name.to_string().to_uppercase(),
-                    guest,
-                    host,
-                });
             }
         }
         Ok(())

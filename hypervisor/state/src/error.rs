@@ -1,7 +1,5 @@
 //! What can be wrong with a checkpoint, each in one line that a person understands.
 
-use alloc::string::String;
-
 use thiserror::Error;
 
 use crate::{
@@ -108,10 +106,6 @@ pub enum Error {
     HostPriorityBits { guest: u8, host: u8 },
     #[error("the guest's {what} is at {guest:#x}; here it would be at {host:#x}")]
     HostAddress { what: &'static str, guest: u64, host: u64 },
-    #[error(
-        "vCPU {vcpu} was on another kind of CPU: {register} is {guest:#x}; here it is {host:#x}"
-    )]
-    HostCpu { vcpu: u16, register: String, guest: u64, host: u64 },
 }
 
 /// Why a checkpoint could not be read.

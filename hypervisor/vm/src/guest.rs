@@ -1,31 +1,30 @@
 //! A guest: its records and devices, and what it does that the hardware does not.
 //!
 //! [`Guest::exit`] answers a trap, [`Guest::interrupt`] and [`Guest::tick`] bring what happens outside.
-//! All of the guest's state but its RAM is here, in the records of `stasis-state`. While a vCPU is
-//! loaded on a core, its system registers and list registers are in the hardware behind [`Host`];
-//! whoever unloads it puts them back.
+//! All of the guest's state but its RAM is here, in the records of `stasis-state`: what its vCPUs share
+//! in [`Guest`], what each has for itself in [`Vcpu`]. While a vCPU is loaded on a core, its [`Vcpu`]
+//! belongs to that core, and its system registers and list registers are in the hardware behind
+//! [`Host`]; whoever unloads it puts them back.
 
 use alloc::vec::Vec;
 
 use stasis_state::guest::{Clock, NAME_LEN};
 use stasis_state::records::{GuestState, Records, VcpuRecords, VcpuState};
-use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, Power, SystemRegisters};
+use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters};
 use stasis_state::{device, guest};
-use stasis_vgic::{ListRegisterFile, Vgic};
+use stasis_vgic::{ListRegisterFile, VcpuMask, Vgic};
 
 use crate::devices::pl031::Rtc;
 use crate::devices::{pl011, virtio};
-use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx};
+use crate::exit::{self, Access, Exit, Fault, Wfx, Width};
 use crate::inject::{self, El1Registers};
-use crate::machine::{
-    GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI,
-};
+use crate::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI};
 use crate::mmio::{self, Device, Unclaimed};
 use crate::once::Once;
 use crate::psci::{self, Action};
 use crate::register::pstate;
 use crate::sysreg;
-use crate::timer::{GuestClock, Timer};
+use crate::timer::{self, GuestClock, Timer};
 
 /// INTIDs of the guest's machine, as QEMU's `virt` has them.
 pub const NR_IRQS: u16 = 288;
@@ -57,6 +56,8 @@ pub trait Host {
     fn wall_time(&self) -> u64;
     /// The guest's UART sends a byte.
     fn transmit(&mut self, byte: u8);
+    /// Has these other vCPUs of the guest pass through [`Vgic::enter`], or look at their power state.
+    fn kick(&mut self, vcpus: VcpuMask);
 }
 
 /// What comes after an exit.
@@ -64,13 +65,15 @@ pub trait Host {
 pub enum Next {
     /// Enter the guest again.
     Enter,
+    /// This vCPU is off; others are not.
+    VcpuOff,
     /// The guest has switched its machine off, or its last vCPU.
     Off,
     /// The guest has reset its machine.
     Reset,
 }
 
-/// A vCPU, but for its part of the GIC.
+/// What a vCPU has for itself.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "each is a record, which says what it is")]
 pub struct Vcpu {
@@ -78,11 +81,12 @@ pub struct Vcpu {
     pub system: SystemRegisters,
     pub fp: FpSimd,
     pub debug: Debug,
-    pub power: Power,
     pub identity: Identity,
+    /// What [`Guest::tick`] last said of it may no longer hold.
+    pub deadline_changed: bool,
 }
 
-/// A guest.
+/// What a guest's vCPUs share.
 #[derive(Debug)]
 pub struct Guest {
     /// Its name and what it needs.
@@ -90,16 +94,15 @@ pub struct Guest {
     /// Its time. It stands still until it is started.
     pub clock: GuestClock,
     clock_record: Clock,
-    /// Its vCPUs.
-    pub vcpus: Vec<Vcpu>,
+    /// Whether each of its vCPUs is on.
+    pub powers: Vec<Power>,
     /// Its interrupt controller.
     pub vgic: Vgic,
     uart: device::Pl011,
     rtc: Rtc,
     unclaimed: Unclaimed,
     unknown_registers: Once<16>,
-    /// What [`Guest::tick`] last said may no longer hold.
-    deadline_changed: bool,
+    unknown_exits: Once<16>,
 }
 
 impl Guest {
@@ -112,7 +115,7 @@ impl Guest {
         x0: u64,
         cntfrq: u64,
         wall_time: u64,
-    ) -> Result<Self, stasis_vgic::Error> {
+    ) -> Result<(Self, Vec<Vcpu>), stasis_vgic::Error> {
         let mut state = GuestState::reset(identities.len() as u8);
         let name = &name.as_bytes()[..name.len().min(NAME_LEN)];
         state.guest.name[..name.len()].copy_from_slice(name);
@@ -125,11 +128,11 @@ impl Guest {
         *state.distributor.cpu_base = GICC_BASE;
         for (vcpu, identity) in state.vcpus.iter_mut().zip(identities) {
             vcpu.identity = identity.clone();
-            *vcpu.power.state = stasis_state::vcpu::PowerState::Off as u8;
+            *vcpu.power.state = PowerState::Off as u8;
             *vcpu.core.pstate = pstate::RESET;
         }
         if let Some(first) = state.vcpus.first_mut() {
-            *first.power.state = stasis_state::vcpu::PowerState::On as u8;
+            *first.power.state = PowerState::On as u8;
             *first.core.pc = entry;
             first.core.x[0] = x0;
         }
@@ -137,26 +140,29 @@ impl Guest {
     }
 
     /// A guest as it was saved; the reader has checked its state.
-    pub fn restored(state: GuestState) -> Result<Self, stasis_vgic::Error> {
+    pub fn restored(state: GuestState) -> Result<(Self, Vec<Vcpu>), stasis_vgic::Error> {
         let mut interfaces = Vec::new();
+        let mut powers = Vec::new();
         let mut vcpus = Vec::new();
         for vcpu in state.vcpus {
             let VcpuState { core, system, fp, debug, power, identity, cpu_interface } = vcpu;
             interfaces.push(cpu_interface);
-            vcpus.push(Vcpu { core, system, fp, debug, power, identity });
+            powers.push(power);
+            vcpus.push(Vcpu { core, system, fp, debug, identity, deadline_changed: true });
         }
-        Ok(Self {
+        let guest = Self {
             record: state.guest,
             clock: GuestClock::restored(&state.clock),
             vgic: Vgic::from_state(state.distributor, interfaces.into_iter())?,
             uart: state.pl011,
             rtc: Rtc::restored(state.pl031, *state.clock.wall_time),
             clock_record: state.clock,
-            vcpus,
+            powers,
             unclaimed: Unclaimed::default(),
             unknown_registers: Once::new(),
-            deadline_changed: true,
-        })
+            unknown_exits: Once::new(),
+        };
+        Ok((guest, vcpus))
     }
 
     /// Its name.
@@ -172,21 +178,27 @@ impl Guest {
     }
 
     /// The guest as it is stored. No vCPU is loaded; `counter` and `wall_time` are the host's.
-    pub fn records(&mut self, counter: u64, wall_time: u64) -> Records<'_> {
+    pub fn records<'a>(
+        &'a mut self,
+        vcpus: impl Iterator<Item = &'a mut Vcpu>,
+        counter: u64,
+        wall_time: u64,
+    ) -> Records<'a> {
         let now = self.clock.now(counter);
         self.clock.save(counter, &mut self.clock_record);
         *self.clock_record.wall_time = wall_time;
-        for vcpu in &mut self.vcpus {
-            crate::timer::settle(&mut vcpu.system, now);
-        }
-        let vcpus = self.vcpus.iter().zip(self.vgic.cpus()).map(|(vcpu, interface)| VcpuRecords {
-            core: &vcpu.core,
-            system: &vcpu.system,
-            fp: &vcpu.fp,
-            debug: &vcpu.debug,
-            power: &vcpu.power,
-            identity: &vcpu.identity,
-            cpu_interface: &interface.state,
+        let interfaces = self.vgic.cpus().iter().zip(&self.powers);
+        let vcpus = vcpus.zip(interfaces).map(|(vcpu, (interface, power))| {
+            timer::settle(&mut vcpu.system, now);
+            VcpuRecords {
+                core: &vcpu.core,
+                system: &vcpu.system,
+                fp: &vcpu.fp,
+                debug: &vcpu.debug,
+                power,
+                identity: &vcpu.identity,
+                cpu_interface: &interface.state,
+            }
         });
         Records {
             guest: &self.record,
@@ -198,78 +210,104 @@ impl Guest {
         }
     }
 
+    /// The other vCPUs that must have folded their list registers before vCPU `index` is given an
+    /// answer to this exit: [`Vgic::needs_sync`].
+    pub fn needs_sync(&self, index: usize, exit: &Exit) -> VcpuMask {
+        let &Exit::DataAbort { ipa, access, .. } = exit else { return VcpuMask::NONE };
+        match mmio::lookup(ipa, access.width) {
+            Some((Device::Gicd, offset)) => match gicd_access(offset, access.width) {
+                Ok(gicd) => self.vgic.needs_sync(index, gicd, access.write),
+                Err(_) => VcpuMask::NONE,
+            },
+            _ => VcpuMask::NONE,
+        }
+    }
+
     /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`.
-    pub fn exit(&mut self, index: usize, syndrome: Syndrome, host: &mut impl Host) -> Next {
-        match exit::decode(syndrome) {
+    pub fn exit(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        exit: Exit,
+        esr: u64,
+        host: &mut impl Host,
+    ) -> Next {
+        match exit {
             Exit::DataAbort { ipa, access, fault } => {
-                self.access(index, ipa, access, fault, syndrome.esr, host);
+                if self.access(index, vcpu, ipa, access, &fault, host) {
+                    exit::skip_instruction(&mut vcpu.core, esr);
+                }
             }
-            Exit::Hvc { imm } => return self.firmware_call(index, imm),
+            Exit::Hvc { imm } => return self.firmware_call(index, vcpu, imm, host),
             Exit::Smc { imm } => {
-                exit::skip_instruction(&mut self.vcpus[index].core, syndrome.esr);
-                return self.firmware_call(index, imm);
+                exit::skip_instruction(&mut vcpu.core, esr);
+                return self.firmware_call(index, vcpu, imm, host);
             }
-            Exit::SystemRegister(access) => self.system_register(index, access, syndrome.esr, host),
+            Exit::SystemRegister(access) => self.system_register(index, vcpu, access, esr, host),
             Exit::DataAbortUnemulatable(fault) | Exit::InstructionAbort(fault) => {
-                self.nothing_there(index, &fault, host);
+                self.nothing_there(vcpu, &fault, host);
             }
             // There is nothing behind the address, so there is nothing to maintain.
             Exit::CacheMaintenance(_) | Exit::Wfx(Wfx::Wfi | Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => {
-                exit::skip_instruction(&mut self.vcpus[index].core, syndrome.esr);
+                exit::skip_instruction(&mut vcpu.core, esr);
             }
             Exit::Unknown { class } => {
-                log::warn!(
-                    "guest \"{}\": exception class {class:#x} at PC {:#x}",
-                    self.name(),
-                    *self.vcpus[index].core.pc
-                );
-                inject::undefined(&mut self.vcpus[index].core, host.el1());
+                if self.unknown_exits.is_first(class.into()) {
+                    log::warn!(
+                        "guest \"{}\": {} at PC {:#x}, which is UNDEFINED here",
+                        self.name(),
+                        exit::describe(esr),
+                        *vcpu.core.pc
+                    );
+                }
+                inject::undefined(&mut vcpu.core, host.el1());
             }
         }
         Next::Enter
     }
 
-    /// A load or store to an address that is no memory.
+    /// A load or store to an address that is no memory. `false`: the guest has got an abort for it.
     fn access(
         &mut self,
         index: usize,
+        vcpu: &mut Vcpu,
         ipa: u64,
         access: Access,
-        fault: Fault,
-        esr: u64,
+        fault: &Fault,
         host: &mut impl Host,
-    ) {
+    ) -> bool {
         let Some((device, offset)) = mmio::lookup(ipa, access.width) else {
-            return self.nothing_there(index, &fault, host);
+            self.nothing_there(vcpu, fault, host);
+            return false;
         };
-        let core = &mut self.vcpus[index].core;
+        let at = Place { device, offset, width: access.width };
+        let sctlr = host.el1().sctlr_el1();
         if access.write {
-            let value = access.stored(core);
-            self.device_write(index, device, offset, access, value, host);
+            let value = access.in_device_order(&vcpu.core, sctlr, access.stored(&vcpu.core));
+            self.device_write(index, vcpu, at, value, host);
         } else {
-            let value = self.device_read(index, device, offset, access, host);
-            access.load(&mut self.vcpus[index].core, value);
+            let value = self.device_read(index, at, host);
+            let value = access.in_device_order(&vcpu.core, sctlr, value);
+            access.load(&mut vcpu.core, value);
         }
-        exit::skip_instruction(&mut self.vcpus[index].core, esr);
+        true
     }
 
-    fn device_read(
-        &mut self,
-        index: usize,
-        device: Device,
-        offset: u64,
-        access: Access,
-        host: &mut impl Host,
-    ) -> u64 {
-        let width = access.width;
+    fn device_read(&mut self, index: usize, at: Place, host: &mut impl Host) -> u64 {
+        let Place { device, offset, width } = at;
         match device {
-            Device::Gicd => match stasis_vgic::Access::checked(offset, width as u8) {
-                Ok(access) => self.vgic.distributor_read(index, access, host.gic()).0,
+            Device::Gicd => match gicd_access(offset, width) {
+                Ok(gicd) => {
+                    let (value, effects) = self.vgic.distributor_read(index, gicd, host.gic());
+                    host.kick(effects.kick.without(index));
+                    value
+                }
                 Err(_) => 0,
             },
             Device::Uart => {
                 let value = pl011::read(&mut self.uart, offset, width);
-                self.update_uart_line();
+                let kick = self.update_uart_line();
+                host.kick(kick.without(index));
                 value
             }
             Device::Rtc => self.rtc.read(offset, width, host.wall_time()),
@@ -280,40 +318,38 @@ impl Guest {
     fn device_write(
         &mut self,
         index: usize,
-        device: Device,
-        offset: u64,
-        access: Access,
+        vcpu: &mut Vcpu,
+        at: Place,
         value: u64,
         host: &mut impl Host,
     ) {
-        let width = access.width;
-        match device {
-            Device::Gicd => {
-                if let Ok(access) = stasis_vgic::Access::checked(offset, width as u8) {
-                    let _ = self.vgic.distributor_write(index, access, value, host.gic());
-                }
-            }
+        let Place { device, offset, width } = at;
+        let kick = match device {
+            Device::Gicd => match gicd_access(offset, width) {
+                Ok(gicd) => self.vgic.distributor_write(index, gicd, value, host.gic()).kick,
+                Err(_) => VcpuMask::NONE,
+            },
             Device::Uart => {
                 let mut transmit = |byte| host.transmit(byte);
                 pl011::write(&mut self.uart, offset, width, value, &mut transmit);
-                self.update_uart_line();
+                self.update_uart_line()
             }
             Device::Rtc => {
                 self.rtc.write(offset, width, value, host.wall_time());
-                self.update_rtc_line();
-                self.deadline_changed = true;
+                vcpu.deadline_changed = true;
+                self.update_rtc_line()
             }
-            Device::Virtio(_) => {}
-        }
+            Device::Virtio(_) => VcpuMask::NONE,
+        };
+        host.kick(kick.without(index));
     }
 
-    fn update_uart_line(&mut self) {
-        // One vCPU, which passes through `Vgic::enter` on its way back: there is nobody to kick.
-        let _ = self.vgic.set_spi_level(UART_INTID, pl011::line(&self.uart));
+    fn update_uart_line(&mut self) -> VcpuMask {
+        self.vgic.set_spi_level(UART_INTID, pl011::line(&self.uart)).kick
     }
 
-    fn update_rtc_line(&mut self) {
-        let _ = self.vgic.set_spi_level(RTC_INTID, self.rtc.line());
+    fn update_rtc_line(&mut self) -> VcpuMask {
+        self.vgic.set_spi_level(RTC_INTID, self.rtc.line()).kick
     }
 
     /// Whether the guest's UART has room for a byte.
@@ -321,54 +357,78 @@ impl Guest {
         pl011::can_receive(&self.uart)
     }
 
-    /// A byte arrives at the guest's UART; it is lost if there is no room, as on a wire.
-    pub fn receive(&mut self, byte: u8) {
+    /// A byte arrives at the guest's UART; it is lost if there is no room, as on a wire. These vCPUs are
+    /// to be kicked.
+    pub fn receive(&mut self, byte: u8) -> VcpuMask {
         let _ = pl011::receive(&mut self.uart, byte);
-        self.update_uart_line();
+        self.update_uart_line()
     }
 
-    fn nothing_there(&mut self, index: usize, fault: &Fault, host: &mut impl Host) {
+    fn nothing_there(&mut self, vcpu: &mut Vcpu, fault: &Fault, host: &mut impl Host) {
         let ipa = fault.ipa.unwrap_or(fault.virtual_address);
         if self.unclaimed.report(ipa) {
             log::warn!(
-                "guest \"{}\": {:?} at {ipa:#x}, where nothing is, from PC {:#x}",
+                "guest \"{}\": {:?} at {ipa:#x}, which nothing there can answer, from PC {:#x}",
                 self.name(),
                 fault.cause,
-                *self.vcpus[index].core.pc
+                *vcpu.core.pc
             );
         }
-        inject::external_abort(&mut self.vcpus[index].core, host.el1(), fault);
+        inject::external_abort(&mut vcpu.core, host.el1(), fault);
     }
 
-    fn firmware_call(&mut self, index: usize, imm: u16) -> Next {
-        let mut caller = core::mem::take(&mut self.vcpus[index].core);
-        let action = psci::call(&mut caller, imm, index, &mut self.vcpus[..]);
-        self.vcpus[index].core = caller;
-        match action {
-            // CPU_SUSPEND to standby may return at once; there is one vCPU, so CPU_ON starts none.
-            Action::Resume | Action::Suspend | Action::StartCpu { .. } => Next::Enter,
+    fn firmware_call(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        imm: u16,
+        host: &mut impl Host,
+    ) -> Next {
+        match psci::call(&mut vcpu.core, imm, index, &mut self.powers[..]) {
+            // CPU_SUSPEND to standby may return at once.
+            Action::Resume | Action::Suspend => Next::Enter,
+            Action::StartCpu { index } => {
+                host.kick(VcpuMask::only(index));
+                Next::Enter
+            }
+            Action::Off
+                if self.powers.iter().any(|power| *power.state != PowerState::Off as u8) =>
+            {
+                Next::VcpuOff
+            }
             Action::Off | Action::SystemOff => Next::Off,
             Action::SystemReset => Next::Reset,
         }
     }
 
+    /// Whether vCPU `index` is to run; one that was just switched on is set up for it.
+    pub fn is_on(&mut self, index: usize, vcpu: &mut Vcpu) -> bool {
+        let power = &mut self.powers[index];
+        if psci::enter(power, &mut vcpu.core, &mut vcpu.system) {
+            vcpu.fp = FpSimd::default();
+            vcpu.debug = Debug::default();
+            vcpu.deadline_changed = true;
+        }
+        *power.state == PowerState::On as u8
+    }
+
     fn system_register(
         &mut self,
         index: usize,
+        vcpu: &mut Vcpu,
         access: exit::SystemAccess,
         esr: u64,
         host: &mut impl Host,
     ) {
         let now = self.clock.now(host.counter());
-        let Vcpu { core, system, debug, identity, .. } = &mut self.vcpus[index];
-        let mut vcpu = sysreg::Vcpu { core, system, debug, identity, now };
-        match sysreg::handle(access, &mut vcpu) {
+        let Vcpu { core, system, debug, identity, .. } = vcpu;
+        match sysreg::handle(access, &mut sysreg::Vcpu { core, system, debug, identity, now }) {
             // Set and way act on this core's caches alone, as on any machine; a vCPU is pinned to its
             // core, so they are not trapped for more.
             sysreg::Outcome::Done | sysreg::Outcome::CleanAll => {}
             sysreg::Outcome::TimerChanged => {
-                self.update_physical_timer(index, now);
-                self.deadline_changed = true;
+                self.update_physical_timer(index, vcpu, now);
+                vcpu.deadline_changed = true;
             }
             sysreg::Outcome::Undefined { hidden } => {
                 if !hidden && self.unknown_registers.is_first(access.encoding.into()) {
@@ -376,35 +436,32 @@ impl Guest {
                         "guest \"{}\": {} is not there, from PC {:#x}",
                         self.name(),
                         exit::EncodingName(access.encoding),
-                        *self.vcpus[index].core.pc
+                        *vcpu.core.pc
                     );
                 }
-                return inject::undefined(&mut self.vcpus[index].core, host.el1());
+                return inject::undefined(&mut vcpu.core, host.el1());
             }
         }
-        exit::skip_instruction(&mut self.vcpus[index].core, esr);
+        exit::skip_instruction(&mut vcpu.core, esr);
     }
 
-    fn update_physical_timer(&mut self, index: usize, now: u64) {
-        let line = Timer::physical_timer(&self.vcpus[index].system).line(now);
+    fn update_physical_timer(&mut self, index: usize, vcpu: &Vcpu, now: u64) {
+        let line = Timer::physical_timer(&vcpu.system).line(now);
+        // The PPI is this vCPU's own, which passes through `Vgic::enter` on its way back.
         let _ = self.vgic.set_ppi_level(index, PHYSICAL_TIMER, line);
     }
 
-    /// Whether [`Guest::tick`] is due because the guest has set a timer.
-    pub fn deadline_changed(&self) -> bool {
-        self.deadline_changed
-    }
-
-    /// Lets time have passed: lines that rise by themselves rise. Says when it is to be called again,
-    /// as the host's CNTPCT.
-    pub fn tick(&mut self, index: usize, host: &impl Host) -> Option<u64> {
+    /// Lets time have passed for vCPU `index` and the devices: lines that rise by themselves rise. Says
+    /// when it is to be called again, as the host's CNTPCT.
+    pub fn tick(&mut self, index: usize, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<u64> {
         let counter = host.counter();
         let now = self.clock.now(counter);
-        self.deadline_changed = false;
-        self.update_physical_timer(index, now);
+        vcpu.deadline_changed = false;
+        self.update_physical_timer(index, vcpu, now);
         self.rtc.tick(host.wall_time());
-        self.update_rtc_line();
-        let timer = Timer::physical_timer(&self.vcpus[index].system).deadline(now);
+        let kick = self.update_rtc_line();
+        host.kick(kick.without(index));
+        let timer = Timer::physical_timer(&vcpu.system).deadline(now);
         let timer = timer.and_then(|ticks| self.clock.host_time(ticks));
         let alarm = self.rtc.deadline().map(|second| {
             let seconds = second.saturating_sub(host.wall_time());
@@ -413,20 +470,22 @@ impl Guest {
         timer.into_iter().chain(alarm).min()
     }
 
-    /// A physical interrupt came on the core of vCPU `index`, and its priority was dropped. `false`:
-    /// it is not this guest's, and the caller deactivates it.
-    pub fn interrupt(&mut self, index: usize, intid: u16) -> bool {
-        let (taken, _) = self.vgic.hardware_interrupt(index, intid);
-        taken
+    /// A physical interrupt came on the core of vCPU `index`, and its priority was dropped. `None`: it
+    /// is not this guest's, and the caller deactivates it. Else these vCPUs are to be kicked.
+    pub fn interrupt(&mut self, index: usize, intid: u16) -> Option<VcpuMask> {
+        let (taken, effects) = self.vgic.hardware_interrupt(index, intid);
+        taken.then_some(effects.kick.without(index))
     }
 }
 
-impl psci::Cpus for [Vcpu] {
-    fn count(&self) -> usize {
-        self.len()
-    }
+/// What a load or store reaches.
+#[derive(Clone, Copy)]
+struct Place {
+    device: Device,
+    offset: u64,
+    width: Width,
+}
 
-    fn power(&mut self, index: usize) -> &mut Power {
-        &mut self[index].power
-    }
+fn gicd_access(offset: u64, width: Width) -> Result<stasis_vgic::Access, stasis_vgic::Error> {
+    stasis_vgic::Access::checked(offset, width as u8)
 }

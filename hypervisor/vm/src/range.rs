@@ -77,7 +77,8 @@ impl Pool {
         self.free.retain(|piece| {
             let touches = piece.start <= range.end && range.start <= piece.end;
             if touches {
-                range = Range { start: piece.start.min(range.start), end: piece.end.max(range.end) };
+                range =
+                    Range { start: piece.start.min(range.start), end: piece.end.max(range.end) };
             }
             !touches
         });

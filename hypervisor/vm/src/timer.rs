@@ -74,6 +74,14 @@ impl GuestClock {
         }
     }
 
+    /// CNTVOFF_EL2; a clock that stands still is started.
+    pub fn offset_or_start(&mut self, host: u64) -> u64 {
+        if let Self::Stopped { .. } = *self {
+            self.start(host);
+        }
+        self.offset().unwrap_or_default()
+    }
+
     /// The host's CNTPCT at which the guest's counter will read `ticks`; none while it stands still.
     pub fn host_time(&self, ticks: u64) -> Option<u64> {
         self.offset().map(|offset| ticks.wrapping_add(offset))

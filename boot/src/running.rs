@@ -1,0 +1,104 @@
+//! The core that a vCPU is loaded on, as the guest's logic wants it.
+
+use crate::gic::{self, ThisCore};
+use crate::slot::Slot;
+use crate::{clock, console};
+use stasis_arch::timer;
+use stasis_arch::world::live;
+use stasis_vgic::VcpuMask;
+use stasis_vm::guest::{Guest, Host, Vcpu};
+use stasis_vm::inject::El1Registers;
+
+/// The core that a slot's guest is loaded on.
+pub struct RunningOn<'a> {
+    slot: &'a Slot,
+    pub gic: ThisCore,
+    el1: LoadedEl1,
+    /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
+    pub watched: Option<u64>,
+}
+
+impl<'a> RunningOn<'a> {
+    /// This core, for a vCPU of the guest in `slot`.
+    pub fn new(slot: &'a Slot) -> Self {
+        Self { slot, gic: ThisCore, el1: LoadedEl1, watched: None }
+    }
+
+    /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
+    pub fn tick(&mut self, index: usize, guest: &mut Guest, vcpu: &mut Vcpu) {
+        let mut deadline = guest.tick(index, vcpu, self);
+        if let Some(offset) = self.watched {
+            timer::nudge_virtual();
+            let now = timer::counter();
+            let due = timer::virtual_compare_value().wrapping_add(offset);
+            let latest = now + timer::frequency() / clock::WATCH_HZ;
+            let next = if (now..latest).contains(&due) { due } else { latest };
+            deadline = Some(deadline.map_or(next, |ticks| ticks.min(next)));
+        }
+        // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI
+        // makes it inactive, until another one comes: have EL2's timer come then.
+        if gic::timer_is_active() {
+            let look = timer::counter() + timer::frequency() / clock::WATCH_HZ;
+            deadline = Some(deadline.map_or(look, |ticks| ticks.min(look)));
+        }
+        timer::set_deadline(deadline);
+    }
+}
+
+impl Host for RunningOn<'_> {
+    type Gic = ThisCore;
+    type El1 = LoadedEl1;
+
+    fn gic(&mut self) -> &mut ThisCore {
+        &mut self.gic
+    }
+
+    fn el1(&mut self) -> &mut LoadedEl1 {
+        &mut self.el1
+    }
+
+    fn counter(&self) -> u64 {
+        timer::counter()
+    }
+
+    fn wall_time(&self) -> u64 {
+        clock::wall_time()
+    }
+
+    fn transmit(&mut self, byte: u8) {
+        console::guest_output(self.slot, &[byte]);
+    }
+
+    fn kick(&mut self, vcpus: VcpuMask) {
+        self.slot.kick(vcpus);
+    }
+}
+
+/// The EL1 registers in the hardware.
+pub struct LoadedEl1;
+
+impl El1Registers for LoadedEl1 {
+    fn vbar_el1(&self) -> u64 {
+        live::vbar_el1()
+    }
+
+    fn sctlr_el1(&self) -> u64 {
+        live::sctlr_el1()
+    }
+
+    fn set_elr_el1(&mut self, value: u64) {
+        live::set_elr_el1(value);
+    }
+
+    fn set_spsr_el1(&mut self, value: u64) {
+        live::set_spsr_el1(value);
+    }
+
+    fn set_esr_el1(&mut self, value: u64) {
+        live::set_esr_el1(value);
+    }
+
+    fn set_far_el1(&mut self, value: u64) {
+        live::set_far_el1(value);
+    }
+}
