@@ -653,3 +653,22 @@ fn rule_20_a_list_register_whose_eoi_is_unhandled_is_not_taken_for_empty() {
     assert_eq!(machine.cores[0].misr(), 0);
     assert_eq!(machine.iar(0), SPURIOUS);
 }
+
+#[test]
+fn rule_17_the_records_have_the_line_of_an_active_physical_interrupt() {
+    let mut machine = Machine::new(1, 4);
+    machine.timer(0, true);
+    assert_eq!(machine.iar(0), 27);
+    machine.save(0);
+    assert_eq!(*machine.vgic.cpus()[0].state.priv_level, 1 << 27);
+    machine.load(0);
+    // The handler has set the next deadline; it is not over yet.
+    machine.timers[0] = false;
+    machine.cores[0].line = false;
+    machine.save(0);
+    assert_eq!(*machine.vgic.cpus()[0].state.priv_level, 0);
+    assert_eq!(*machine.vgic.cpus()[0].state.priv_active, 1 << 27);
+    machine.load(0);
+    machine.eoir(0, 27);
+    assert_eq!(machine.iar(0), SPURIOUS);
+}
