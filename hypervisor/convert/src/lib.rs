@@ -5,6 +5,7 @@
 //! - [`unknown`]: what the other side does not say, and what is assumed instead.
 //! - [`kvm`]: the attributes of KVM's GICv2 device.
 //! - [`qemu`]: the section `arm_gic` of QEMU's migration stream, and where it is in a file.
+//! - [`sample`]: states for tests.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ pub mod kvm;
 pub mod limits;
 pub mod loss;
 pub mod qemu;
+pub mod sample;
 pub mod unknown;
 pub mod vgic;
 
@@ -23,3 +25,6 @@ pub use error::Error;
 pub use loss::Loss;
 pub use unknown::Unknown;
 pub use vgic::{Bits, Interrupt, Vgic};
+
+#[cfg(test)]
+mod tests;

@@ -9,10 +9,16 @@ mod encode;
 pub mod section;
 pub mod stream;
 
+use alloc::vec::Vec;
+
 pub use decode::{Decoded, Machine, decode};
 pub use encode::{Encoded, encode};
 pub use section::{ArmGic, VirtState};
-pub use stream::Located;
+pub use stream::{Located, locate};
+
+use crate::error::Error;
+use crate::loss::Loss;
+use crate::vgic::Vgic;
 
 /// Who is the GIC of a machine of QEMU's. The stream does not tell.
 ///
@@ -24,4 +30,16 @@ pub enum Backend {
     Tcg,
     /// KVM (`-accel kvm`).
     Kvm,
+}
+
+/// Puts a state in the place of the GIC in a stream of a machine like the guest's. All else stays.
+pub fn replace(stream: &mut [u8], state: &Vgic, backend: Backend) -> Result<Vec<Loss>, Error> {
+    let located = locate(stream)?;
+    let (machine, guest) = (located.cpus, state.cpus.len());
+    if machine != guest {
+        return Err(Error::Cpus { stream: machine, guest });
+    }
+    let Encoded { section, losses } = encode(state, backend);
+    located.replace(stream, &section)?;
+    Ok(losses)
 }

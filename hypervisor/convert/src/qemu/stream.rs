@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use serde::Deserialize;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::section::{ArmGic, NAME, VERSION, VIRT_NAME, VIRT_VERSION, VirtState};
 use crate::error::Error;
@@ -232,7 +232,6 @@ impl Located {
 
     /// Puts another section into the stream. It has the same length, so all else stays.
     pub fn replace(&self, stream: &mut [u8], section: &ArmGic) -> Result<(), Error> {
-        use zerocopy::IntoBytes;
         let place = stream.get_mut(self.gic.clone()).ok_or(Error::NoSection)?;
         section.write_to(place).map_err(|_| Error::NoSection)
     }
