@@ -312,6 +312,7 @@ impl Guest {
             }
             Device::Rtc => self.rtc.read(offset, width, host.wall_time()),
             Device::Virtio(_) => mmio::read_words(offset, width, virtio::read_empty),
+            Device::Flash => 0,
         }
     }
 
@@ -339,7 +340,7 @@ impl Guest {
                 vcpu.deadline_changed = true;
                 self.update_rtc_line()
             }
-            Device::Virtio(_) => VcpuMask::NONE,
+            Device::Virtio(_) | Device::Flash => VcpuMask::NONE,
         };
         host.kick(kick.without(index));
     }

@@ -12,6 +12,11 @@ pub const RAM_MAX: u64 = 255 << 30;
 /// The most vCPUs: one target bit each in GICD_ITARGETSR<n>.
 pub const MAX_VCPUS: u8 = 8;
 
+/// The second flash bank, with nothing in it: a boot loader looks for its environment there.
+pub const FLASH_BASE: u64 = 0x0400_0000;
+/// Bytes of the flash bank.
+pub const FLASH_SIZE: u64 = 64 << 20;
+
 /// The distributor.
 pub const GICD_BASE: u64 = 0x0800_0000;
 /// Bytes of the distributor's window; its registers fill the first 4 KiB.

@@ -6,8 +6,8 @@
 use crate::{
     exit::Width,
     machine::{
-        GICD_BASE, GICD_SIZE, PRIMECELL_SIZE, RTC_BASE, UART_BASE, VIRTIO_BASE, VIRTIO_SLOTS,
-        VIRTIO_STRIDE,
+        FLASH_BASE, FLASH_SIZE, GICD_BASE, GICD_SIZE, PRIMECELL_SIZE, RTC_BASE, UART_BASE,
+        VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
     },
     once::Once,
 };
@@ -15,6 +15,9 @@ use crate::{
 /// An emulated device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
+    /// The second flash bank. It reads as zeros, as QEMU's does while no file is given for it, and
+    /// takes no command.
+    Flash,
     /// The distributor.
     Gicd,
     /// The PL011.
@@ -28,7 +31,8 @@ pub enum Device {
 /// The emulated devices: the first of each kind, where it is, the bytes of each, and how many there are.
 ///
 /// The guest's GICC is not among them: it is the physical GICV, and its accesses do not trap.
-const REGIONS: [(Device, u64, u64, u64); 4] = [
+const REGIONS: [(Device, u64, u64, u64); 5] = [
+    (Device::Flash, FLASH_BASE, FLASH_SIZE, 1),
     (Device::Gicd, GICD_BASE, GICD_SIZE, 1),
     (Device::Uart, UART_BASE, PRIMECELL_SIZE, 1),
     (Device::Rtc, RTC_BASE, PRIMECELL_SIZE, 1),
@@ -90,6 +94,8 @@ mod tests {
     #[test]
     fn every_device_is_found_at_both_its_ends() {
         for (ipa, expected) in [
+            (0x0400_0000, (Device::Flash, 0)),
+            (0x07ff_fffc, (Device::Flash, 0x3ff_fffc)),
             (0x0800_0000, (Device::Gicd, 0)),
             (0x0800_fffc, (Device::Gicd, 0xfffc)),
             (0x0900_0000, (Device::Uart, 0)),
@@ -109,7 +115,7 @@ mod tests {
     fn nothing_is_found_beside_the_devices() {
         for ipa in [
             0,
-            0x07ff_fffc,
+            0x03ff_fffc,
             0x0801_0000,
             0x08ff_fffc,
             0x0900_1000,
@@ -146,8 +152,8 @@ mod tests {
     #[test]
     fn a_page_without_a_device_is_reported_once() {
         let mut unclaimed = Unclaimed::default();
-        assert!(unclaimed.report(0x0400_0000));
-        assert!(!unclaimed.report(0x0400_0ffc));
-        assert!(unclaimed.report(0x0400_1000));
+        assert!(unclaimed.report(0x0b00_0000));
+        assert!(!unclaimed.report(0x0b00_0ffc));
+        assert!(unclaimed.report(0x0b00_1000));
     }
 }
