@@ -74,7 +74,7 @@ impl Stream {
 }
 
 fn some_gic() -> ArmGic {
-    let bytes: Vec<u8> = (0..6000u32).map(|n| (n * 37 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..6000u32).map(|n| ((n * 37) >> 3) as u8).collect();
     let state = state(Shape { nr_irqs: 288, nr_cpus: 4, prio_bits: 5 }, &bytes);
     encode(&state, Backend::Tcg).section
 }

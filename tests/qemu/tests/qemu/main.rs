@@ -5,6 +5,7 @@
 
 mod console;
 mod contained;
+mod conversion;
 mod damage;
 mod disks;
 mod handlers;
@@ -85,6 +86,9 @@ fn main() -> ExitCode {
             probe_sees_what_it_sees_on_plain_qemu;
         linux:
             linux_goes_on_in_another_machine;
+        conversion:
+            qemu_loads_a_state_and_saves_the_same,
+            the_gich_of_a_machine_of_qemus_is_read;
         others:
             u_boot_reaches_its_prompt;
     };
