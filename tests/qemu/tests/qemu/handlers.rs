@@ -55,6 +55,31 @@ pub fn checkpoints_inside_handlers_change_nothing(lab: &Lab) -> Result<()> {
     same(&expected, &lines)
 }
 
+pub fn a_guest_is_taken_back_out_of_a_handler(lab: &Lab) -> Result<()> {
+    let mut stasis = lab.machine().guest("handler")?.disk(&lab.disk()?).boot()?;
+    stasis.attach("handler")?;
+    let mut lines = transcript_to_a_point(&mut stasis.qemu.console)?;
+    stasis.detach()?;
+    let number = stasis.checkpoint("handler", "first-point")?;
+    stasis.attach("handler")?;
+    // On to where seven interrupts are active.
+    loop {
+        stasis.qemu.console.send(b"x")?;
+        let part = transcript_to_a_point(&mut stasis.qemu.console)?;
+        let point = part.last().map(String::as_str);
+        ensure!(point != Some("done"), "it never was seven deep");
+        if point == Some("in handler seven deep") {
+            break;
+        }
+    }
+    stasis.detach()?;
+    stasis.resume(number)?;
+    stasis.attach("handler")?;
+    stasis.qemu.console.send(b"x")?;
+    lines.extend(transcript(&mut stasis.qemu.console, answer)?);
+    same(&undisturbed(lab)?, &lines)
+}
+
 fn transcript_to_a_point(console: &mut xtask::console::Console) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     loop {

@@ -70,13 +70,15 @@ fn main() -> ExitCode {
         resume:
             a_counter_goes_on_in_another_machine,
             a_counter_goes_on_after_its_checkpoint,
+            a_guest_is_taken_back_in_its_own_machine,
             a_resumed_hash_is_that_of_a_guest_that_was_never_stored,
             many_generations,
             checkpoint_resume_checkpoint_is_the_same,
             checkpoint_resume_checkpoint_in_a_handler_is_the_same;
         handlers:
             a_transcript_is_that_of_plain_qemu,
-            checkpoints_inside_handlers_change_nothing;
+            checkpoints_inside_handlers_change_nothing,
+            a_guest_is_taken_back_out_of_a_handler;
         power:
             qemu_killed_during_a_checkpoint_loses_nothing_older;
         contained:

@@ -73,6 +73,25 @@ pub fn a_counter_goes_on_after_its_checkpoint(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
+pub fn a_guest_is_taken_back_in_its_own_machine(lab: &Lab) -> Result<()> {
+    let (disk, mut model) = (lab.disk()?, Model::new());
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    let before = watch(&mut stasis, &mut model, 3)?;
+    let number = stasis.checkpoint("counter", "early")?;
+    for _ in 0..2 {
+        let later = watch(&mut stasis, &mut model, 30)?;
+        // All that it has said is looked at, so that what comes after is from after.
+        stasis.command("pause counter")?;
+        stasis.attach("counter")?;
+        stasis.detach()?;
+        stasis.resume(number)?;
+        let after = watch(&mut stasis, &mut model, 3)?;
+        follows(&before, &after)?;
+        ensure!(last(&after)? < last(&later)?, "{after:x?} should be before {later:x?}");
+    }
+    stasis.quit()
+}
+
 pub fn a_resumed_hash_is_that_of_a_guest_that_was_never_stored(lab: &Lab) -> Result<()> {
     let (disk, mut model) = (lab.disk()?, Model::new());
     let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;

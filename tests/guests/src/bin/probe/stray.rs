@@ -5,6 +5,8 @@ use stasis_guests::exception::{Fault, catch, catch_call};
 use stasis_guests::mmio::{read8, read16, read32, write8, write16, write32};
 use stasis_guests::{println, runtime, uart};
 
+/// The second flash bank.
+const FLASH: usize = 0x0400_0000;
 /// Between the devices.
 const HOLE: usize = 0x0b00_0000;
 /// Behind any RAM that this guest is given.
@@ -49,6 +51,7 @@ pub fn probe() {
     print("write, byte", catch(|| write8(HOLE + 1, 1)));
     print("write, half", catch(|| write16(HOLE + 2, 1)));
     print("write, word", catch(|| write32(HOLE, 1)));
+    println!("an empty flash: {:#x} {:#x}", read32(FLASH), read8(FLASH + 0x3ff_ffff));
     unusual();
     print(
         "~ alignment, of a device",
