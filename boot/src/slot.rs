@@ -22,7 +22,7 @@ use stasis_state::Records;
 use stasis_vgic::VcpuMask;
 use stasis_vm::exit::{self, Syndrome};
 use stasis_vm::guest::{Guest, Next, Vcpu};
-use stasis_vm::machine::{GICC_BASE, GICC_SIZE, RAM_BASE};
+use stasis_vm::machine::{GICC_BASE, GICC_MAPPED, RAM_BASE};
 use stasis_vm::range::Range;
 
 /// Bytes typed for a guest that its UART has no room for yet.
@@ -189,7 +189,7 @@ impl Slot {
         let tables = &mut HeapTables;
         let mut stage2 = Translation::new(tables)?;
         stage2.map(tables, RAM_BASE, ram.start, ram.len(), Attributes::guest_ram())?;
-        stage2.map(tables, GICC_BASE, gicv.start, GICC_SIZE, Attributes::guest_device())?;
+        stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
         finish_writing(ram);
         let places = cores.iter().zip(vcpus).map(|(&core, vcpu)| VcpuPlace {
             core,
@@ -385,15 +385,20 @@ impl Slot {
         let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
         let exit = exit::decode(Syndrome { esr, far, hpfar });
         let mut resident = self.resident.lock();
-        if resident.guest.needs_sync(index, &exit).is_empty() {
+        if resident.guest.needs_sync(index, vcpu, &exit, host).is_empty() {
             return resident.guest.exit(index, vcpu, exit, esr, host);
         }
         // The interrupt is in another core's list registers: see `hold`.
         let effects = resident.guest.vgic.sync(index, &mut host.gic);
         drop(resident);
         self.kick(effects.kick.without(index));
-        let needs = |guest: &Guest| guest.needs_sync(index, &exit);
-        self.with_others_held(index, needs, |guest| guest.exit(index, vcpu, exit, esr, host))
+        self.with_others_held(index, |guest, held| {
+            let missing = VcpuMask(guest.needs_sync(index, vcpu, &exit, host).0 & !held.0);
+            if missing.is_empty() {
+                return Ok(guest.exit(index, vcpu, exit, esr, host));
+            }
+            Err(missing)
+        })
     }
 
     fn take_interrupts(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) {
@@ -425,13 +430,13 @@ impl Slot {
         self.has_input.store(!input.is_empty(), Ordering::Relaxed);
     }
 
-    /// Does something to the guest while the vCPUs that `needs` names stand still with their list
-    /// registers folded. The caller's vCPU is out of its guest and folded.
+    /// Does something to the guest while other vCPUs stand still with their list registers folded.
+    /// `action` is told which do, and does it, or returns which are missing. The caller's vCPU is out of
+    /// its guest and folded.
     fn with_others_held<T>(
         &self,
         index: usize,
-        needs: impl Fn(&Guest) -> VcpuMask,
-        action: impl FnOnce(&mut Guest) -> T,
+        mut action: impl FnMut(&mut Guest, VcpuMask) -> Result<T, VcpuMask>,
     ) -> T {
         let own = &self.vcpus[index].hold;
         // While this one waits for its turn, it counts as standing still itself.
@@ -439,12 +444,10 @@ impl Slot {
         let turn = self.holder.lock();
         let mut held = VcpuMask::NONE;
         let result = loop {
-            let mut resident = self.resident.lock();
-            let missing = VcpuMask(needs(&resident.guest).0 & !held.0);
-            if missing.is_empty() {
-                break action(&mut resident.guest);
-            }
-            drop(resident);
+            let missing = match action(&mut self.resident.lock().guest, held) {
+                Ok(result) => break result,
+                Err(missing) => missing,
+            };
             missing.iter().for_each(|other| self.vcpus[other].hold.want());
             self.kick(missing);
             missing.iter().for_each(|other| self.vcpus[other].hold.wait());

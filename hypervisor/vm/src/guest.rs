@@ -39,6 +39,9 @@ pub const VIRTUAL_TIMER: u16 = 16 + TIMER_PPIS[2] as u16;
 /// The physical timer's INTID.
 pub const PHYSICAL_TIMER: u16 = 16 + TIMER_PPIS[1] as u16;
 
+/// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
+const GICC_DIR: u64 = 0;
+
 /// The core that a vCPU is loaded on, and the outside of the guest.
 pub trait Host {
     /// The core's GICH.
@@ -212,9 +215,20 @@ impl Guest {
 
     /// The other vCPUs that must have folded their list registers before vCPU `index` is given an
     /// answer to this exit: [`Vgic::needs_sync`].
-    pub fn needs_sync(&self, index: usize, exit: &Exit) -> VcpuMask {
+    pub fn needs_sync(
+        &self,
+        index: usize,
+        vcpu: &Vcpu,
+        exit: &Exit,
+        host: &mut impl Host,
+    ) -> VcpuMask {
         let &Exit::DataAbort { ipa, access, .. } = exit else { return VcpuMask::NONE };
         match mmio::lookup(ipa, access.width) {
+            Some((Device::GiccDir, GICC_DIR)) if access.write => {
+                let value = access.stored(&vcpu.core);
+                let value = access.in_device_order(&vcpu.core, host.el1().sctlr_el1(), value);
+                self.vgic.deactivate_needs_sync(index, value as u32)
+            }
             Some((Device::Gicd, offset)) => match gicd_access(offset, access.width) {
                 Ok(gicd) => self.vgic.needs_sync(index, gicd, access.write),
                 Err(_) => VcpuMask::NONE,
@@ -304,6 +318,7 @@ impl Guest {
                 }
                 Err(_) => 0,
             },
+            Device::GiccDir => 0,
             Device::Uart => {
                 let value = pl011::read(&mut self.uart, offset, width);
                 let kick = self.update_uart_line();
@@ -330,6 +345,10 @@ impl Guest {
                 Ok(gicd) => self.vgic.distributor_write(index, gicd, value, host.gic()).kick,
                 Err(_) => VcpuMask::NONE,
             },
+            Device::GiccDir if offset == GICC_DIR => {
+                self.vgic.deactivate(index, value as u32, host.gic()).kick
+            }
+            Device::GiccDir => VcpuMask::NONE,
             Device::Uart => {
                 let mut transmit = |byte| host.transmit(byte);
                 pl011::write(&mut self.uart, offset, width, value, &mut transmit);

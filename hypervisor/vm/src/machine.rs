@@ -25,6 +25,9 @@ pub const GICD_SIZE: u64 = 0x1_0000;
 pub const GICC_BASE: u64 = 0x0801_0000;
 /// Bytes of the CPU interface: GICC_DIR is alone in its second page.
 pub const GICC_SIZE: u64 = 0x2000;
+/// Bytes of it that are mapped. GICC_DIR is trapped: of interrupts that are in no list register the
+/// hardware would only count how many were deactivated, not which.
+pub const GICC_MAPPED: u64 = 0x1000;
 
 /// The PL011 UART.
 pub const UART_BASE: u64 = 0x0900_0000;

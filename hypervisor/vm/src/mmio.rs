@@ -6,8 +6,8 @@
 use crate::{
     exit::Width,
     machine::{
-        FLASH_BASE, FLASH_SIZE, GICD_BASE, GICD_SIZE, PRIMECELL_SIZE, RTC_BASE, UART_BASE,
-        VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
+        FLASH_BASE, FLASH_SIZE, GICC_BASE, GICC_MAPPED, GICC_SIZE, GICD_BASE, GICD_SIZE,
+        PRIMECELL_SIZE, RTC_BASE, UART_BASE, VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
     },
     once::Once,
 };
@@ -20,6 +20,8 @@ pub enum Device {
     Flash,
     /// The distributor.
     Gicd,
+    /// The second page of the CPU interface: GICC_DIR at its start, and nothing else.
+    GiccDir,
     /// The PL011.
     Uart,
     /// The PL031.
@@ -30,10 +32,12 @@ pub enum Device {
 
 /// The emulated devices: the first of each kind, where it is, the bytes of each, and how many there are.
 ///
-/// The guest's GICC is not among them: it is the physical GICV, and its accesses do not trap.
-const REGIONS: [(Device, u64, u64, u64); 5] = [
+/// The first page of the guest's GICC is not among them: it is the physical GICV, and its accesses do not
+/// trap.
+const REGIONS: [(Device, u64, u64, u64); 6] = [
     (Device::Flash, FLASH_BASE, FLASH_SIZE, 1),
     (Device::Gicd, GICD_BASE, GICD_SIZE, 1),
+    (Device::GiccDir, GICC_BASE + GICC_MAPPED, GICC_SIZE - GICC_MAPPED, 1),
     (Device::Uart, UART_BASE, PRIMECELL_SIZE, 1),
     (Device::Rtc, RTC_BASE, PRIMECELL_SIZE, 1),
     (Device::Virtio(0), VIRTIO_BASE, VIRTIO_STRIDE, VIRTIO_SLOTS),
@@ -98,6 +102,8 @@ mod tests {
             (0x07ff_fffc, (Device::Flash, 0x3ff_fffc)),
             (0x0800_0000, (Device::Gicd, 0)),
             (0x0800_fffc, (Device::Gicd, 0xfffc)),
+            (0x0801_1000, (Device::GiccDir, 0)),
+            (0x0801_1ffc, (Device::GiccDir, 0xffc)),
             (0x0900_0000, (Device::Uart, 0)),
             (0x0900_0ffc, (Device::Uart, 0xffc)),
             (0x0901_0000, (Device::Rtc, 0)),
@@ -117,6 +123,7 @@ mod tests {
             0,
             0x03ff_fffc,
             0x0801_0000,
+            0x0801_2000,
             0x08ff_fffc,
             0x0900_1000,
             0x0901_1000,
