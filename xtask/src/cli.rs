@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use lexopt::prelude::*;
 
 use crate::workspace::{Workspace, write};
-use crate::{archive, build, checkpoint, demo, disk, report, run, setup, test};
+use crate::{archive, build, checkpoint, convert, demo, disk, report, run, setup, test};
 
 struct Command {
     name: &'static str,
@@ -103,6 +103,13 @@ and the Linux guest's packages, which go to target/guests and not into the syste
         summary: "Work on the checkpoints of a disk image or a card",
         details: checkpoint::DETAILS,
         run: |_, mut parser| checkpoint::main(&parser.raw_args()?.collect::<Vec<_>>()),
+    },
+    Command {
+        name: "convert",
+        arguments: "kvm|qemu|from-qemu FILE ...",
+        summary: "Convert the virtual GIC of a checkpoint to KVM's and QEMU's, or read QEMU's",
+        details: convert::DETAILS,
+        run: |_, parser| convert::main(parser),
     },
 ];
 

@@ -6,7 +6,7 @@
 //! - [`config`], [`archive`], [`cpio`], [`initramfs`]: what goes into the boot initrd.
 //! - [`disk`]: disk images with a partition for checkpoints.
 //! - [`qemu`], [`console`]: a machine, and a conversation with it.
-//! - [`run`], [`demo`], [`test`], [`checkpoint`]: the commands that are more than one of the above.
+//! - [`run`], [`demo`], [`test`], [`checkpoint`], [`convert`]: the commands that are more than one of the above.
 
 pub mod archive;
 pub mod build;
@@ -14,6 +14,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod console;
+pub mod convert;
 pub mod cpio;
 pub mod demo;
 pub mod disk;

@@ -134,7 +134,7 @@ impl Source for Bytes<'_> {
 }
 
 /// Reads a checkpoint to its end, by every rule of the format.
-fn check(bytes: &[u8]) -> std::result::Result<stasis_state::Checkpoint, Error> {
+pub fn check(bytes: &[u8]) -> std::result::Result<stasis_state::Checkpoint, Error> {
     stasis_state::read(&mut Bytes(bytes), Routines::default(), &mut |_, _| ()).map_err(|error| {
         match error {
             LoadError::Format(error) => error,

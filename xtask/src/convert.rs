@@ -1,0 +1,233 @@
+//! `cargo xtask convert`: the virtual GIC of a checkpoint to KVM and QEMU, and QEMU's to people.
+
+use std::ffi::OsString;
+use std::fmt::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use lexopt::prelude::*;
+use stasis_convert::qemu::{self, Backend, Machine};
+use stasis_convert::{Bits, Interrupt, Vgic, kvm};
+
+use crate::workspace::{read, write};
+use crate::{checkpoint, report};
+
+/// What a person reads about it.
+pub const DETAILS: &str = "\
+FILE is a checkpoint, as `checkpoint get` writes it; STREAM is what QEMU's `migrate file:STREAM` writes.
+
+  kvm FILE                              the attributes of KVM's GICv2 device, in the order in which to write them
+  qemu FILE --stream STREAM --out OUT   a copy of STREAM with the checkpoint's GIC, for `-incoming file:OUT`
+  from-qemu STREAM                      the GIC in a stream, in words
+
+--backend kvm is for streams of a QEMU with -accel kvm; at first it is tcg. What is lost on the way is said.
+docs/conversion.md tells more.";
+
+#[derive(Default)]
+struct Arguments {
+    words: Vec<OsString>,
+    stream: Option<PathBuf>,
+    out: Option<PathBuf>,
+    backend: Option<Backend>,
+}
+
+/// Runs the command.
+pub fn main(mut parser: lexopt::Parser) -> Result<()> {
+    let mut arguments = Arguments::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("stream") => arguments.stream = Some(parser.value()?.into()),
+            Long("out") => arguments.out = Some(parser.value()?.into()),
+            Long("backend") => {
+                arguments.backend = Some(match parser.value()?.string()?.as_str() {
+                    "tcg" => Backend::Tcg,
+                    "kvm" => Backend::Kvm,
+                    other => bail!("there is no back end \"{other}\"; there are tcg and kvm"),
+                });
+            }
+            Value(word) => arguments.words.push(word),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let backend = arguments.backend.unwrap_or(Backend::Tcg);
+    let Arguments { words, stream, out, .. } = arguments;
+    let words: Vec<_> = words.iter().map(Path::new).collect();
+    let action = words.first().and_then(|word| word.to_str());
+    match (action, &words[..], stream, out) {
+        (Some("kvm"), [_, file], None, None) => to_kvm(file),
+        (Some("qemu"), [_, file], Some(stream), Some(out)) => to_qemu(file, &stream, &out, backend),
+        (Some("from-qemu"), [_, stream], None, None) => from_qemu(stream, backend),
+        _ => bail!("`convert` lacks something or has too much:\n\n{DETAILS}"),
+    }
+}
+
+fn checkpoint(file: &Path) -> Result<Vgic> {
+    let checkpoint = checkpoint::check(&read(file)?)
+        .with_context(|| format!("{} is no good checkpoint", file.display()))?;
+    Ok(Vgic::from(&checkpoint.state))
+}
+
+fn to_kvm(file: &Path) -> Result<()> {
+    print!("{}", attributes(&kvm::write(&checkpoint(file)?))?);
+    Ok(())
+}
+
+/// What is to be done with KVM's device. All that is no number begins with `#`.
+fn attributes(written: &kvm::Written) -> Result<String, fmt::Error> {
+    let mut text = String::from("# KVM_SET_DEVICE_ATTR, in this order: group, attr, value\n");
+    for attribute in &written.attributes {
+        writeln!(text, "{attribute}")?;
+    }
+    writeln!(text, "# KVM_IRQ_LINE with level 1: irq")?;
+    for line in &written.lines {
+        writeln!(text, "{:#010x}", line.encoded())?;
+    }
+    for loss in &written.losses {
+        writeln!(text, "# lost: {loss}")?;
+    }
+    Ok(text)
+}
+
+fn to_qemu(file: &Path, stream: &Path, out: &Path, backend: Backend) -> Result<()> {
+    let vgic = checkpoint(file)?;
+    let mut bytes = read(stream)?;
+    let losses = qemu::replace(&mut bytes, &vgic, backend)
+        .with_context(|| format!("{} can't take it", stream.display()))?;
+    write(out, &bytes)?;
+    for loss in &losses {
+        println!("lost: {loss}");
+    }
+    report::step(format_args!("{}: {}", out.display(), report::size(bytes.len() as u64)));
+    Ok(())
+}
+
+fn from_qemu(stream: &Path, backend: Backend) -> Result<()> {
+    let bytes = read(stream)?;
+    let what = || format!("in {}", stream.display());
+    let located = qemu::locate(&bytes).with_context(what)?;
+    let section = located.section(&bytes).with_context(what)?;
+    let cpus = u8::try_from(located.cpus).ok().filter(|cpus| (1..=8).contains(cpus));
+    let cpus = cpus.with_context(|| format!("a GICv2 has no {} CPUs", located.cpus))?;
+    // All bits that QEMU's own has are shown.
+    let machine = Machine { prio_bits: 8, ..Machine::virt(cpus) };
+    let decoded = qemu::decode(&section, machine, backend).with_context(what)?;
+    print!("{}", show(&decoded.vgic)?);
+    if let Some(virt) = located.virt_state(&bytes) {
+        print!("{}", show_gich(&virt, cpus.into())?);
+    }
+    for unknown in &decoded.unknowns {
+        println!("not said: {unknown}");
+    }
+    Ok(())
+}
+
+/// The columns of [`row`].
+const HEADER: &str =
+    "INTID VCPU  ENABLED  LATCHED  LINE   EDGE  ACTIVE ON PRIORITY  GROUP  TARGETS  SOURCES\n";
+
+/// A virtual GIC, with those of its interrupts that are not as at reset.
+fn show(vgic: &Vgic) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    writeln!(
+        text,
+        "GICD_CTLR {:#x}, GICD_IIDR {:#010x}",
+        *vgic.distributor.ctlr, *vgic.distributor.iidr
+    )?;
+    for (index, cpu) in vgic.cpus.iter().enumerate() {
+        write!(text, "vCPU {index}: GICC_CTLR {:#x}, PMR {:#04x}, ", *cpu.cc_ctlr, *cpu.cc_pmr)?;
+        write!(text, "BPR {}, ABPR {}, APR", *cpu.cc_bpr, *cpu.cc_abpr)?;
+        for word in cpu.cc_apr.iter() {
+            write!(text, " {word:08x}")?;
+        }
+        writeln!(text)?;
+    }
+    let (reset, mut header) = (Vgic::new(*vgic.distributor.nr_irqs, vgic.cpus.len()), true);
+    for interrupt in vgic.interrupts() {
+        if row(vgic, interrupt) == row(&reset, interrupt) {
+            continue;
+        }
+        if header {
+            text += HEADER;
+            header = false;
+        }
+        writeln!(text, "{}", row(vgic, interrupt).trim_end())?;
+    }
+    Ok(text)
+}
+
+fn row(vgic: &Vgic, interrupt: Interrupt) -> String {
+    let bit = |bits| if vgic.bit(bits, interrupt) { "yes" } else { "-" };
+    let holder = vgic.holder(interrupt).map_or("-".to_owned(), |vcpu| format!("vCPU {vcpu}"));
+    let (vcpu, targets, sources) = match interrupt {
+        Interrupt::Shared { intid } => {
+            (String::new(), format!("{:#04x}", vgic.targets(intid)), None)
+        }
+        Interrupt::Private { vcpu, intid } => {
+            (vcpu.to_string(), String::new(), vgic.cpus[vcpu].sgi_src.get(intid))
+        }
+    };
+    let sources = sources.map_or(String::new(), |mask| format!("{mask:#04x}"));
+    format!(
+        "{:<6}{vcpu:<6}{:<9}{:<9}{:<7}{:<6}{holder:<10}{:#04x}      {:<7}{targets:<9}{sources}",
+        interrupt.intid(),
+        bit(Bits::Enable),
+        bit(Bits::Latch),
+        if vgic.bit(Bits::Level, interrupt) { "high" } else { "low" },
+        bit(Bits::Edge),
+        vgic.priority(interrupt),
+        u8::from(vgic.bit(Bits::Group, interrupt)),
+    )
+}
+
+fn show_gich(virt: &qemu::VirtState, cpus: usize) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    for cpu in 0..cpus {
+        write!(text, "CPU {cpu}: GICH_HCR {:#010x}, ", virt.h_hcr[cpu].get())?;
+        write!(text, "MISR {:#x}, APR {:#010x}", virt.h_misr[cpu].get(), virt.h_apr[cpu].get())?;
+        for (n, lr) in virt.h_lr.iter().enumerate().filter(|(_, lr)| lr[cpu].get() != 0) {
+            write!(text, ", LR{n} {:#010x}", lr[cpu].get())?;
+        }
+        writeln!(text)?;
+        write!(text, "    GICV_CTLR {:#x}, ", virt.cpu_ctlr[cpu].get())?;
+        write!(text, "PMR {:#04x}, ", virt.priority_mask[cpu].get())?;
+        writeln!(text, "BPR {}, ABPR {}", virt.bpr[cpu], virt.abpr[cpu])?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_interrupts_that_are_not_as_at_reset_are_shown() {
+        let mut vgic = Vgic::new(288, 2);
+        assert!(!show(&vgic).unwrap().contains("INTID"));
+        let spi = Interrupt::Shared { intid: 33 };
+        vgic.set_bit(Bits::Enable, spi, true);
+        vgic.set_priority(spi, 0xa0);
+        vgic.set_holder(33, Some(1));
+        vgic.distributor.spi_targets[1] = 1;
+        vgic.cpus[1].sgi_src[4] = 2;
+        let text = show(&vgic).unwrap();
+        let rows: Vec<_> = text.lines().skip(4).collect();
+        assert_eq!(
+            rows,
+            [
+                "4     1     yes      -        low    yes   -         0x00      0               0x02",
+                "33          yes      -        low    -     vCPU 1    0xa0      0      0x01",
+            ]
+        );
+    }
+
+    #[test]
+    fn all_that_is_no_number_for_kvm_begins_with_a_hash() {
+        let mut vgic = Vgic::new(64, 1);
+        vgic.set_bit(Bits::Level, Interrupt::Private { vcpu: 0, intid: 27 }, true);
+        let text = attributes(&kvm::write(&vgic)).unwrap();
+        let numbers: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(numbers[0], "3 0x0000000000 0x00000040");
+        assert_eq!(numbers.last(), Some(&"0x0200001b"));
+        assert!(text.contains("# lost: interrupt 27 of vCPU 0: its line is high"));
+    }
+}
