@@ -125,7 +125,7 @@ fn from_qemu(stream: &Path, backend: Backend) -> Result<()> {
 const HEADER: &str =
     "INTID VCPU  ENABLED  LATCHED  LINE   EDGE  ACTIVE ON PRIORITY  GROUP  TARGETS  SOURCES\n";
 
-/// A virtual GIC, with those of its interrupts that are not as at reset.
+/// A virtual GIC, with those of its interrupts that are enabled, pending or active.
 fn show(vgic: &Vgic) -> Result<String, fmt::Error> {
     let mut text = String::new();
     writeln!(
@@ -141,18 +141,29 @@ fn show(vgic: &Vgic) -> Result<String, fmt::Error> {
         }
         writeln!(text)?;
     }
-    let (reset, mut header) = (Vgic::new(*vgic.distributor.nr_irqs, vgic.cpus.len()), true);
-    for interrupt in vgic.interrupts() {
-        if row(vgic, interrupt) == row(&reset, interrupt) {
-            continue;
-        }
-        if header {
-            text += HEADER;
-            header = false;
-        }
-        writeln!(text, "{}", row(vgic, interrupt).trim_end())?;
+    let rows = vgic.interrupts().filter(|&interrupt| in_use(vgic, interrupt));
+    let rows: Vec<_> = rows.map(|interrupt| row(vgic, interrupt)).collect();
+    if !rows.is_empty() {
+        text += HEADER;
+    }
+    for row in rows {
+        writeln!(text, "{}", row.trim_end())?;
     }
     Ok(text)
+}
+
+/// Whether the guest has anything to do with it.
+fn in_use(vgic: &Vgic, interrupt: Interrupt) -> bool {
+    let sgi_sent = match interrupt {
+        Interrupt::Private { vcpu, intid } => {
+            vgic.cpus[vcpu].sgi_src.get(intid).is_some_and(|&sources| sources != 0)
+        }
+        Interrupt::Shared { .. } => false,
+    };
+    // SGIs are always enabled.
+    sgi_sent
+        || vgic.bit(Bits::Enable, interrupt) && !interrupt.is_sgi()
+        || [Bits::Latch, Bits::Level, Bits::Active].iter().any(|&bits| vgic.bit(bits, interrupt))
 }
 
 fn row(vgic: &Vgic, interrupt: Interrupt) -> String {
@@ -200,12 +211,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_interrupts_that_are_not_as_at_reset_are_shown() {
+    fn only_interrupts_that_are_in_use_are_shown() {
         let mut vgic = Vgic::new(288, 2);
         assert!(!show(&vgic).unwrap().contains("INTID"));
         let spi = Interrupt::Shared { intid: 33 };
         vgic.set_bit(Bits::Enable, spi, true);
         vgic.set_priority(spi, 0xa0);
+        vgic.set_priority(Interrupt::Shared { intid: 34 }, 0xa0);
         vgic.set_holder(33, Some(1));
         vgic.distributor.spi_targets[1] = 1;
         vgic.cpus[1].sgi_src[4] = 2;
