@@ -16,7 +16,7 @@ use crate::lab::{Built, Lab};
 const BOOT_TIME: Duration = Duration::from_secs(60);
 /// Until a checkpoint is stored or resumed.
 const STORE_TIME: Duration = Duration::from_secs(120);
-/// No machine runs longer.
+/// No machine runs longer, unless its test says so.
 const LIFE_TIME: Duration = Duration::from_secs(600);
 
 /// A machine in the making.
@@ -30,6 +30,7 @@ pub struct Setup<'l> {
     memory: String,
     cpus: u32,
     cpu: String,
+    time_limit: Duration,
 }
 
 enum Archive {
@@ -65,6 +66,7 @@ impl<'l> Setup<'l> {
             memory: "1G".to_owned(),
             cpus: 2,
             cpu: "cortex-a72".to_owned(),
+            time_limit: LIFE_TIME,
         }
     }
 
@@ -140,6 +142,12 @@ impl<'l> Setup<'l> {
         self
     }
 
+    /// The machine's life, where the usual one is too short.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = limit;
+        self
+    }
+
     /// Starts it, and waits for Stasis's first prompt.
     pub fn boot(self) -> Result<Stasis> {
         let transcript = self.lab.next_transcript();
@@ -150,7 +158,7 @@ impl<'l> Setup<'l> {
             .cpu(self.cpu)
             .cpus(self.cpus)
             .memory(self.memory)
-            .time_limit(LIFE_TIME);
+            .time_limit(self.time_limit);
         if let Some(disk) = self.disk {
             machine = machine.disk(disk);
         }

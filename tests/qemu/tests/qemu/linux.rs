@@ -10,13 +10,15 @@ use xtask::setup;
 use xtask::workspace::read;
 
 /// Until the shell's prompt.
-const BOOT_TIME: Duration = Duration::from_secs(120);
+pub const BOOT_TIME: Duration = Duration::from_secs(120);
 /// Until a command's output.
 const SHELL_TIME: Duration = Duration::from_secs(30);
 
-fn machine<'l>(lab: &'l Lab) -> Result<Setup<'l>> {
+/// A machine whose guest is Linux with so many vCPUs.
+pub fn machine<'l>(lab: &'l Lab, vcpus: u8) -> Result<Setup<'l>> {
     let workspace = &Built::get()?.workspace;
     let mut config = guest("linux", 256);
+    config.vcpus = vcpus;
     config.initrd = Some("initramfs".to_owned());
     config.cmdline = "console=ttyAMA0".to_owned();
     let kernel = read(&setup::guests::ensure(workspace)?.kernel)?;
@@ -27,7 +29,7 @@ fn machine<'l>(lab: &'l Lab) -> Result<Setup<'l>> {
 }
 
 /// Types a command for the shell: what it prints.
-fn shell(stasis: &mut Stasis, command: &str) -> Result<Vec<String>> {
+pub fn shell(stasis: &mut Stasis, command: &str) -> Result<Vec<String>> {
     let console = &mut stasis.qemu.console;
     console.send_line(&format!("{command}; echo end of $((6 * 7))"))?;
     let mut lines = Vec::new();
@@ -59,6 +61,16 @@ fn watch(stasis: &mut Stasis, hashes: &mut Loop, after: u64, count: u64) -> Resu
     Ok(last)
 }
 
+/// Makes sure that the kernel has come up without complaints, and forgets what it has said.
+pub fn look_at_dmesg(stasis: &mut Stasis) -> Result<()> {
+    for line in shell(stasis, "dmesg")? {
+        for word in ["WARNING", "BUG", "Oops", "Unhandled", "stall", "rcu: INFO", "Failed to"] {
+            ensure!(!line.contains(word), "dmesg says \"{line}\"");
+        }
+    }
+    shell(stasis, "dmesg -c > /dev/null").map(drop)
+}
+
 fn date(stasis: &mut Stasis) -> Result<u64> {
     let lines = shell(stasis, "date +%s")?;
     lines
@@ -70,16 +82,10 @@ fn date(stasis: &mut Stasis) -> Result<u64> {
 pub fn linux_goes_on_in_another_machine(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let mut hashes = Loop::new();
-    let mut stasis = machine(lab)?.disk(&disk).boot()?;
+    let mut stasis = machine(lab, 1)?.disk(&disk).boot()?;
     stasis.attach("linux")?;
     stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
-    let boot = shell(&mut stasis, "dmesg")?;
-    for line in &boot {
-        for word in ["WARNING", "BUG", "Oops", "Unhandled", "stall", "rcu: INFO", "Failed to"] {
-            ensure!(!line.contains(word), "dmesg says \"{line}\"");
-        }
-    }
-    shell(&mut stasis, "dmesg -c > /dev/null")?;
+    look_at_dmesg(&mut stasis)?;
     let before_date = date(&mut stasis)?;
     stasis.qemu.console.send_line("loop &")?;
     let before = watch(&mut stasis, &mut hashes, 0, 20)?;

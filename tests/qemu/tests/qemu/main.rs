@@ -15,6 +15,7 @@ mod others;
 mod power;
 mod resume;
 mod same_machine;
+mod smp;
 
 use std::process::ExitCode;
 
@@ -88,6 +89,8 @@ fn main() -> ExitCode {
             probe_sees_what_it_sees_on_plain_qemu;
         linux:
             linux_goes_on_in_another_machine;
+        smp:
+            linux_is_stored_and_resumed_under_load_many_times;
         conversion:
             qemu_loads_a_state_and_saves_the_same,
             the_gich_of_a_machine_of_qemus_is_read;
