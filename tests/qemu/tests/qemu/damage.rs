@@ -191,7 +191,7 @@ pub fn another_counter_frequency(lab: &Lab) -> Result<()> {
 pub fn another_cpu(lab: &Lab) -> Result<()> {
     let good = Good::new(lab)?;
     let mut stasis = lab.machine().no_archive().disk(&good.disk).cpu("cortex-a53").boot()?;
-    stasis.refused_for(&format!("resume {}", good.number), &["cpu"])?;
+    stasis.refused_for(&format!("resume {}", good.number), &["this machine"])?;
     stasis.is_alive()?;
     stasis.quit()?;
     unchanged(&good.disk, good.number, &good.bytes)
