@@ -2,8 +2,9 @@
 
 use crate::clock;
 use crate::guests;
-use crate::slot::Slot;
+use crate::slot::{RunState, Slot};
 use crate::storage::{Disk, with_store};
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -73,6 +74,12 @@ fn millis_since(start: u64) -> u64 {
 /// Stores a guest, whose time stands still meanwhile.
 pub fn store(slot: &Slot, name: &str, out: &mut impl Write) -> Result<(), String> {
     let mut parked = slot.park();
+    if parked.state == RunState::Lost {
+        return Err(format!(
+            "guest \"{}\" is lost since a resume failed; resume it first",
+            slot.name
+        ));
+    }
     // After it was parked: the guest has seen every earlier instant.
     let start = timer::counter();
     let wall_time = clock::wall_time();

@@ -71,12 +71,8 @@ fn create(config: &GuestConfig, archive: &Archive) -> Result<(), String> {
         vcpus: config.vcpus,
         virtio_slots: 0,
     };
-    let ram = take_ram(config.memory)?;
-    let mut fresh = FreshRam::new(ram);
-    let loaded = image::load(fresh.bytes(), &parts).map_err(|error| {
-        give_back(ram);
-        error.to_string()
-    })?;
+    let mut ram = FreshRam::take(config.memory)?;
+    let loaded = image::load(ram.bytes(), &parts).map_err(|error| error.to_string())?;
     let host = host_identity();
     let identities: Vec<Identity> =
         (0..cores.len()).map(|index| identity::present(&host, index)).collect();
@@ -91,7 +87,7 @@ fn create(config: &GuestConfig, archive: &Archive) -> Result<(), String> {
     )
     .map_err(|e| e.to_string())?;
     let state = if config.autostart { RunState::Running } else { RunState::Paused };
-    add(&cores, guest, vcpus, fresh, state)
+    add(&cores, guest, vcpus, ram, state)
 }
 
 /// Adds a guest to those of the machine.
@@ -148,7 +144,8 @@ impl core::fmt::Display for List<'_> {
     }
 }
 
-fn take_ram(len: u64) -> Result<Range, String> {
+/// Takes `len` bytes of RAM from the pool.
+pub fn take_ram(len: u64) -> Result<Range, String> {
     let mut pool = FREE_RAM.lock();
     let pool = pool.as_mut().ok_or("there is no RAM yet")?;
     pool.allocate(len, RAM_UNIT).ok_or_else(|| {
@@ -163,7 +160,8 @@ fn take_ram(len: u64) -> Result<Range, String> {
     })
 }
 
-fn give_back(ram: Range) {
+/// Gives RAM back to the pool.
+pub fn give_back(ram: Range) {
     if let Some(pool) = FREE_RAM.lock().as_mut() {
         pool.add(ram);
     }
@@ -202,13 +200,9 @@ pub fn resume(
         let memory = FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes);
         check_host(&state, cores::present().count(), memory)?;
         let cores = choose_cores(vcpus.len(), None)?;
-        let ram = take_ram(guest.ram_size())?;
-        let mut fresh = FreshRam::new(ram);
-        if let Err(error) = load(fresh.bytes()) {
-            give_back(ram);
-            return Err(error);
-        }
-        add(&cores, guest, vcpus, fresh, RunState::Running)?;
+        let mut ram = FreshRam::take(guest.ram_size())?;
+        load(ram.bytes())?;
+        add(&cores, guest, vcpus, ram, RunState::Running)?;
         return Ok(name);
     };
     let mut parked = slot.park();
@@ -223,10 +217,8 @@ pub fn resume(
             memory >> 20
         ));
     }
-    parked.set_state(RunState::Off);
-    load(parked.ram_mut())?;
+    load(parked.overwrite())?;
     parked.replace(guest, vcpus);
-    parked.set_state(RunState::Running);
     console::forget(&slot);
     Ok(name)
 }

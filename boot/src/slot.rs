@@ -9,7 +9,7 @@ use crate::gic;
 use crate::hold::Hold;
 use crate::memory::HeapTables;
 use crate::running::RunningOn;
-use crate::{clock, console, cores};
+use crate::{clock, console, cores, guests};
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -37,6 +37,8 @@ pub enum RunState {
     Off,
     /// It has reset itself, which ends it here.
     Reset,
+    /// A resume in its place failed while its RAM was written: its state is gone.
+    Lost,
 }
 
 impl RunState {
@@ -46,6 +48,7 @@ impl RunState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Off | Self::Reset => "off",
+            Self::Lost => "lost",
         }
     }
 }
@@ -116,6 +119,12 @@ impl core::ops::DerefMut for Parked<'_> {
 }
 
 impl Parked<'_> {
+    /// Has the guest be lost until [`Self::replace`], and returns its whole RAM, to be written.
+    pub fn overwrite(&mut self) -> &mut [u8] {
+        self.set_state(RunState::Lost);
+        ram_of(&mut self.resident.ram)
+    }
+
     /// The guest as it is stored, and its RAM. `counter` and `wall_time` are the host's.
     pub fn records_and_ram(&mut self, counter: u64, wall_time: u64) -> (Records<'_>, &[u8]) {
         let Resident { guest, ram, .. } = &mut *self.resident;
@@ -123,18 +132,14 @@ impl Parked<'_> {
         (guest.records(vcpus, counter, wall_time), ram_of(ram))
     }
 
-    /// The guest's whole RAM. [`Self::replace`] is due when it is written.
-    pub fn ram_mut(&mut self) -> &mut [u8] {
-        ram_of(&mut self.resident.ram)
-    }
-
-    /// Puts another guest in this one's place, with as many vCPUs; its RAM is written.
+    /// Has another guest run in this one's place, with as many vCPUs; its RAM is written.
     pub fn replace(&mut self, guest: Guest, vcpus: Vec<Vcpu>) {
         finish_writing(self.resident.ram);
         self.resident.guest = guest;
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
             **place = vcpu;
         }
+        self.set_state(RunState::Running);
     }
 
     /// Has the guest run, stand still, or be off from now on.
@@ -151,20 +156,33 @@ fn ram_of(ram: &mut Range) -> &mut [u8] {
     unsafe { core::slice::from_raw_parts_mut(ram.start as *mut u8, ram.len() as usize) }
 }
 
-/// RAM of a guest that does not exist yet.
+/// RAM of a guest that does not exist yet. It goes back to the pool if none comes to be.
 pub struct FreshRam(Range);
 
 impl FreshRam {
-    /// Clears `ram`, which the pool has handed out for this.
-    pub fn new(ram: Range) -> Self {
-        let mut fresh = Self(ram);
+    /// Takes `len` bytes from the pool, and clears them.
+    pub fn take(len: u64) -> Result<Self, String> {
+        let mut fresh = Self(guests::take_ram(len)?);
         fresh.bytes().fill(0);
-        fresh
+        Ok(fresh)
     }
 
     /// All of it.
     pub fn bytes(&mut self) -> &mut [u8] {
         ram_of(&mut self.0)
+    }
+
+    /// It is some guest's from now on.
+    fn keep(self) -> Range {
+        let range = self.0;
+        core::mem::forget(self);
+        range
+    }
+}
+
+impl Drop for FreshRam {
+    fn drop(&mut self) {
+        guests::give_back(self.0);
     }
 }
 
@@ -185,11 +203,11 @@ impl Slot {
         gicv: Range,
         state: RunState,
     ) -> Result<Self, MapError> {
-        let FreshRam(ram) = ram;
         let tables = &mut HeapTables;
         let mut stage2 = Translation::new(tables)?;
-        stage2.map(tables, RAM_BASE, ram.start, ram.len(), Attributes::guest_ram())?;
+        stage2.map(tables, RAM_BASE, ram.0.start, ram.0.len(), Attributes::guest_ram())?;
         stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
+        let ram = ram.keep();
         finish_writing(ram);
         let places = cores.iter().zip(vcpus).map(|(&core, vcpu)| VcpuPlace {
             core,

@@ -33,7 +33,7 @@ pub fn dsb() {
 /// VM: stage 2. SWIO: set/way invalidation is clean-and-invalidate. PTW: no table walks in device
 /// memory. FMO, IMO, AMO: interrupts and SErrors come to EL2, virtual ones go to the guest. FB, BSU:
 /// the guest's maintenance reaches every core. TID3: ID registers are trapped. TSC: SMC. TIDCP: the
-/// implementation defined registers. TACR: ACTLR_EL1. RW: EL1 is AArch64.
+/// implementation defined registers. TACR: ACTLR_EL1. RW: EL1 is AArch64. TLOR: limited ordering regions.
 pub const GUEST_HCR: u64 = HCR_VM
     | HCR_SWIO
     | HCR_PTW
@@ -46,7 +46,8 @@ pub const GUEST_HCR: u64 = HCR_VM
     | HCR_TSC
     | HCR_TIDCP
     | HCR_TACR
-    | HCR_RW;
+    | HCR_RW
+    | HCR_TLOR;
 const HCR_VM: u64 = 1;
 const HCR_SWIO: u64 = 1 << 1;
 const HCR_PTW: u64 = 1 << 2;
@@ -61,6 +62,7 @@ const HCR_TSC: u64 = 1 << 19;
 const HCR_TIDCP: u64 = 1 << 20;
 const HCR_TACR: u64 = 1 << 21;
 const HCR_RW: u64 = 1 << 31;
+const HCR_TLOR: u64 = 1 << 35;
 
 /// Sets up the traps of this core, once: all that is the same for every guest.
 ///

@@ -19,8 +19,10 @@ pub const FLASH_SIZE: u64 = 64 << 20;
 
 /// The distributor.
 pub const GICD_BASE: u64 = 0x0800_0000;
-/// Bytes of the distributor's window; its registers fill the first 4 KiB.
+/// Bytes of the distributor's window, as the device tree has it.
 pub const GICD_SIZE: u64 = 0x1_0000;
+/// Bytes of the window that its registers fill; there is nothing behind them.
+pub const GICD_REGISTERS: u64 = 0x1000;
 /// The CPU interface: the physical GICV, mapped in stage 2.
 pub const GICC_BASE: u64 = 0x0801_0000;
 /// Bytes of the CPU interface: GICC_DIR is alone in its second page.

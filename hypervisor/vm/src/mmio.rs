@@ -6,7 +6,7 @@
 use crate::{
     exit::Width,
     machine::{
-        FLASH_BASE, FLASH_SIZE, GICC_BASE, GICC_MAPPED, GICC_SIZE, GICD_BASE, GICD_SIZE,
+        FLASH_BASE, FLASH_SIZE, GICC_BASE, GICC_MAPPED, GICC_SIZE, GICD_BASE, GICD_REGISTERS,
         PRIMECELL_SIZE, RTC_BASE, UART_BASE, VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
     },
     once::Once,
@@ -36,7 +36,7 @@ pub enum Device {
 /// trap.
 const REGIONS: [(Device, u64, u64, u64); 6] = [
     (Device::Flash, FLASH_BASE, FLASH_SIZE, 1),
-    (Device::Gicd, GICD_BASE, GICD_SIZE, 1),
+    (Device::Gicd, GICD_BASE, GICD_REGISTERS, 1),
     (Device::GiccDir, GICC_BASE + GICC_MAPPED, GICC_SIZE - GICC_MAPPED, 1),
     (Device::Uart, UART_BASE, PRIMECELL_SIZE, 1),
     (Device::Rtc, RTC_BASE, PRIMECELL_SIZE, 1),
@@ -101,7 +101,7 @@ mod tests {
             (0x0400_0000, (Device::Flash, 0)),
             (0x07ff_fffc, (Device::Flash, 0x3ff_fffc)),
             (0x0800_0000, (Device::Gicd, 0)),
-            (0x0800_fffc, (Device::Gicd, 0xfffc)),
+            (0x0800_0ffc, (Device::Gicd, 0xffc)),
             (0x0801_1000, (Device::GiccDir, 0)),
             (0x0801_1ffc, (Device::GiccDir, 0xffc)),
             (0x0900_0000, (Device::Uart, 0)),
@@ -122,6 +122,8 @@ mod tests {
         for ipa in [
             0,
             0x03ff_fffc,
+            0x0800_1000,
+            0x0800_fffc,
             0x0801_0000,
             0x0801_2000,
             0x08ff_fffc,

@@ -1,8 +1,8 @@
 //! Trapped system registers and instructions.
 //!
-//! What is expected to trap, and so has an answer here: the ID registers (HCR_EL2.TID3), ACTLR_EL1
-//! (TACR), the physical timer (CNTHCTL_EL2), the OS lock (MDCR_EL2.TDOSA), the PMU (TPM), cache
-//! maintenance by set and way (TSW), and implementation defined registers (TIDCP). Features that
+//! What traps, and so has an answer here: the ID registers (HCR_EL2.TID3), ACTLR_EL1 (TACR), the
+//! physical timer (CNTHCTL_EL2), the PMU (MDCR_EL2.TPM), and implementation defined registers (TIDCP).
+//! The OS lock (TDOSA) and cache maintenance by set and way (TSW) have one for hosts that trap them. Features that
 //! [`identity`] hides are UNDEFINED, as they are on a CPU without them.
 
 pub mod aarch32;
