@@ -17,11 +17,9 @@ mod cores;
 mod firmware;
 mod gic;
 mod guests;
-mod hold;
 mod machine;
 mod memory;
 mod panic;
-mod running;
 mod slot;
 mod storage;
 

@@ -1,27 +1,31 @@
 //! A guest on the machine: its state, its RAM and its stage 2, and the cores of its vCPUs.
 //!
-//! A core that runs a vCPU holds the lock of that vCPU from [`Slot::run`] to its unloading, and the lock
+//! A core that runs a vCPU ([`run`]) holds the lock of that vCPU from [`Slot::run`] to its unloading, and the lock
 //! of what the vCPUs share ([`Resident`]) only to answer an exit and to prepare an entry. Whoever else
 //! wants the guest [parks](Slot::park) it: then all of its state is in its records, and all locks are
 //! the caller's. Locks are taken in this order: vCPUs by index, then what they share.
 
+mod hold;
+mod host;
+mod ram;
+mod run;
+
+pub use ram::FreshRam;
+
 use crate::gic;
-use crate::hold::Hold;
 use crate::memory::HeapTables;
-use crate::running::RunningOn;
-use crate::{clock, console, cores, guests};
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
+use hold::Hold;
+use ram::{finish_writing, ram_of};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
-use stasis_arch::world::{self, ExitKind};
-use stasis_arch::{cache, cpu, mmu, timer};
+use stasis_arch::timer;
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_state::Records;
 use stasis_vgic::VcpuMask;
-use stasis_vm::exit::{self, Syndrome};
-use stasis_vm::guest::{Guest, Next, Vcpu};
+use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::machine::{GICC_BASE, GICC_MAPPED, RAM_BASE};
 use stasis_vm::range::Range;
 
@@ -79,7 +83,7 @@ pub struct Slot {
     /// Its state is [`RunState::Running`], for those that do not hold the lock.
     running: AtomicBool,
     resident: SpinMutex<Resident>,
-    /// Held by the vCPU that has others stand still: see [`crate::hold`].
+    /// Held by the vCPU that has others stand still: see [`hold`].
     holder: SpinMutex<()>,
     input: SpinMutex<VecDeque<u8>>,
     has_input: AtomicBool,
@@ -148,50 +152,6 @@ impl Parked<'_> {
     }
 }
 
-/// A range of guest RAM as bytes. The range is borrowed for as long, so there is one such slice.
-fn ram_of(ram: &mut Range) -> &mut [u8] {
-    // SAFETY: 1. The range is the guest's alone, RAM, mapped one to one; the borrow is exclusive.
-    // 2. The guest, the only other one that accesses it, is not loaded: its cores would hold locks that
-    // the caller has.
-    unsafe { core::slice::from_raw_parts_mut(ram.start as *mut u8, ram.len() as usize) }
-}
-
-/// RAM of a guest that does not exist yet. It goes back to the pool if none comes to be.
-pub struct FreshRam(Range);
-
-impl FreshRam {
-    /// Takes `len` bytes from the pool, and clears them.
-    pub fn take(len: u64) -> Result<Self, String> {
-        let mut fresh = Self(guests::take_ram(len)?);
-        fresh.bytes().fill(0);
-        Ok(fresh)
-    }
-
-    /// All of it.
-    pub fn bytes(&mut self) -> &mut [u8] {
-        ram_of(&mut self.0)
-    }
-
-    /// It is some guest's from now on.
-    fn keep(self) -> Range {
-        let range = self.0;
-        core::mem::forget(self);
-        range
-    }
-}
-
-impl Drop for FreshRam {
-    fn drop(&mut self) {
-        guests::give_back(self.0);
-    }
-}
-
-/// Makes what was written to RAM what the guest sees, with its caches on or off.
-fn finish_writing(ram: Range) {
-    cache::clean_and_invalidate_to_poc(ram.start as usize, ram.len() as usize);
-    cache::invalidate_instructions();
-}
-
 impl Slot {
     /// Puts a guest with its RAM on these cores, one for each vCPU.
     pub fn new(
@@ -205,7 +165,13 @@ impl Slot {
     ) -> Result<Self, MapError> {
         let tables = &mut HeapTables;
         let mut stage2 = Translation::new(tables)?;
-        stage2.map(tables, RAM_BASE, ram.0.start, ram.0.len(), Attributes::guest_ram())?;
+        stage2.map(
+            tables,
+            RAM_BASE,
+            ram.range().start,
+            ram.range().len(),
+            Attributes::guest_ram(),
+        )?;
         stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
         let ram = ram.keep();
         finish_writing(ram);
@@ -274,206 +240,5 @@ impl Slot {
         drop(input);
         self.has_input.store(true, Ordering::Release);
         self.kick(VcpuMask::only(0));
-    }
-
-    /// Whether no vCPU is to be entered, or the console wants this core.
-    fn must_leave(&self) -> bool {
-        self.wanted.load(Ordering::Acquire)
-            || !self.running.load(Ordering::Acquire)
-            || console::is_due()
-    }
-
-    /// Runs vCPU `index` on this core until somebody wants the guest, it stops, or there is something to
-    /// do for the console on this core. `false`: it can't run.
-    pub fn run(&self, index: usize) -> bool {
-        let place = &self.vcpus[index];
-        if self.must_leave() {
-            return false;
-        }
-        let Some(mut vcpu) = place.vcpu.try_lock() else { return false };
-        let mut host = RunningOn::new(self);
-        if !self.load(index, &mut vcpu, &mut host) {
-            return false;
-        }
-        let stopped = self.enter_until_stopped(index, &mut vcpu, &mut host);
-        self.unload(index, &mut vcpu, &mut host, stopped);
-        drop(vcpu);
-        match stopped {
-            Some(Next::Off) => console::halted(self, "is off"),
-            Some(Next::Reset) => console::halted(self, "has reset its machine, and stays off"),
-            _ => {}
-        }
-        true
-    }
-
-    fn load(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
-        let mut resident = self.resident.lock();
-        let Resident { guest, state, stage2, .. } = &mut *resident;
-        if *state != RunState::Running || !guest.is_on(index, vcpu) {
-            return false;
-        }
-        let vmid = self.number as u8 + 1;
-        // SAFETY: the slot's stage 2 maps the guest's own RAM and the GICV, and lives as long as the
-        // slot, which is never dropped. Each slot has a VMID of its own.
-        unsafe { mmu::activate_stage2(stage2.root(), vmid) };
-        let offset = guest.clock.offset_or_start(timer::counter());
-        host.watched = clock::must_watch(offset).then_some(offset);
-        cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
-        cpu::set_virtual_serror(*guest.powers[index].serror_pending != 0);
-        world::load(&vcpu.system, &vcpu.fp, &vcpu.debug, offset);
-        let effects = guest.vgic.load(index, &mut host.gic);
-        self.kick(effects.kick.without(index));
-        host.tick(index, guest, vcpu);
-        self.vcpus[index].hold.begin_running();
-        true
-    }
-
-    fn unload(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn, stopped: Option<Next>) {
-        let mut resident = self.resident.lock();
-        let guest = &mut resident.guest;
-        timer::set_deadline(None);
-        let effects = guest.vgic.save(index, &mut host.gic);
-        *guest.powers[index].serror_pending = cpu::virtual_serror().into();
-        world::save(&mut vcpu.system, &mut vcpu.fp, &mut vcpu.debug);
-        match stopped {
-            Some(Next::Off) => self.set_state(&mut resident, RunState::Off),
-            Some(Next::Reset) => self.set_state(&mut resident, RunState::Reset),
-            _ => {}
-        }
-        drop(resident);
-        self.vcpus[index].hold.end_running();
-        match stopped {
-            // The others see that the guest is off, or take over the devices' deadlines.
-            Some(_) => self.kick_all(),
-            None => self.kick(effects.kick.without(index)),
-        }
-    }
-
-    /// The loop of exits and entries. Returns what the vCPU has come to, if it stopped by itself.
-    fn enter_until_stopped(
-        &self,
-        index: usize,
-        vcpu: &mut Vcpu,
-        host: &mut RunningOn,
-    ) -> Option<Next> {
-        let hold = &self.vcpus[index].hold;
-        loop {
-            if !self.prepare_entry(index, vcpu, host) {
-                hold.stand_still();
-                continue;
-            }
-            match world::enter(&mut vcpu.core) {
-                ExitKind::Synchronous => match self.answer_exit(index, vcpu, host) {
-                    Next::Enter => {}
-                    stopped => return Some(stopped),
-                },
-                ExitKind::Interrupt => {
-                    self.take_interrupts(index, vcpu, host);
-                    if self.must_leave() {
-                        return None;
-                    }
-                }
-                // Whatever it was that failed, the guest's access was the last one made.
-                ExitKind::SError => cpu::set_virtual_serror(true),
-            }
-        }
-    }
-
-    /// Fills the list registers, or folds them if this vCPU is to stand still: then `false`.
-    fn prepare_entry(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
-        let mut resident = self.resident.lock();
-        let guest = &mut resident.guest;
-        if self.has_input.load(Ordering::Relaxed) {
-            self.pass_input(guest);
-        }
-        if vcpu.deadline_changed {
-            host.tick(index, guest, vcpu);
-        }
-        let held = self.vcpus[index].hold.is_wanted();
-        let effects = if held {
-            guest.vgic.sync(index, &mut host.gic)
-        } else {
-            guest.vgic.enter(index, &mut host.gic)
-        };
-        self.kick(effects.kick.without(index));
-        !held
-    }
-
-    fn answer_exit(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> Next {
-        let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
-        let exit = exit::decode(Syndrome { esr, far, hpfar });
-        let mut resident = self.resident.lock();
-        if resident.guest.needs_sync(index, vcpu, &exit, host).is_empty() {
-            return resident.guest.exit(index, vcpu, exit, esr, host);
-        }
-        // The interrupt is in another core's list registers: see `hold`.
-        let effects = resident.guest.vgic.sync(index, &mut host.gic);
-        drop(resident);
-        self.kick(effects.kick.without(index));
-        self.with_others_held(index, |guest, held| {
-            let missing = VcpuMask(guest.needs_sync(index, vcpu, &exit, host).0 & !held.0);
-            if missing.is_empty() {
-                return Ok(guest.exit(index, vcpu, exit, esr, host));
-            }
-            Err(missing)
-        })
-    }
-
-    fn take_interrupts(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) {
-        let mut resident = self.resident.lock();
-        let guest = &mut resident.guest;
-        let mut linked = false;
-        let taken = cores::take_interrupts(|intid| {
-            let kick = guest.interrupt(index, intid);
-            kick.into_iter().for_each(|kick| self.kick(kick));
-            linked |= kick.is_some();
-            kick.is_some()
-        });
-        if let Some(interrupt) = taken.maintenance {
-            let effects = guest.vgic.sync(index, &mut host.gic);
-            self.kick(effects.kick.without(index));
-            gic::end(interrupt);
-        }
-        if taken.timer || linked {
-            host.tick(index, guest, vcpu);
-        }
-    }
-
-    fn pass_input(&self, guest: &mut Guest) {
-        let mut input = self.input.lock();
-        while guest.can_receive() {
-            let Some(byte) = input.pop_front() else { break };
-            self.kick(guest.receive(byte));
-        }
-        self.has_input.store(!input.is_empty(), Ordering::Relaxed);
-    }
-
-    /// Does something to the guest while other vCPUs stand still with their list registers folded.
-    /// `action` is told which do, and does it, or returns which are missing. The caller's vCPU is out of
-    /// its guest and folded.
-    fn with_others_held<T>(
-        &self,
-        index: usize,
-        mut action: impl FnMut(&mut Guest, VcpuMask) -> Result<T, VcpuMask>,
-    ) -> T {
-        let own = &self.vcpus[index].hold;
-        // While this one waits for its turn, it counts as standing still itself.
-        own.end_running();
-        let turn = self.holder.lock();
-        let mut held = VcpuMask::NONE;
-        let result = loop {
-            let missing = match action(&mut self.resident.lock().guest, held) {
-                Ok(result) => break result,
-                Err(missing) => missing,
-            };
-            missing.iter().for_each(|other| self.vcpus[other].hold.want());
-            self.kick(missing);
-            missing.iter().for_each(|other| self.vcpus[other].hold.wait());
-            held.0 |= missing.0;
-        };
-        held.iter().for_each(|other| self.vcpus[other].hold.release());
-        drop(turn);
-        own.begin_running();
-        result
     }
 }

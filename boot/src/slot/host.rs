@@ -1,7 +1,7 @@
 //! The core that a vCPU is loaded on, as the guest's logic wants it.
 
+use super::Slot;
 use crate::gic::{self, ThisCore};
-use crate::slot::Slot;
 use crate::{clock, console};
 use stasis_arch::timer;
 use stasis_arch::world::live;

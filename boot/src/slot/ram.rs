@@ -1,0 +1,55 @@
+//! A guest's RAM, as EL2 sees it.
+
+use crate::guests;
+use alloc::string::String;
+use stasis_arch::cache;
+use stasis_vm::range::Range;
+
+/// A range of guest RAM as bytes. The range is borrowed for as long, so there is one such slice.
+pub(super) fn ram_of(ram: &mut Range) -> &mut [u8] {
+    // SAFETY: 1. The range is the guest's alone, RAM, mapped one to one; the borrow is exclusive.
+    // 2. The guest, the only other one that accesses it, is not loaded: its cores would hold locks that
+    // the caller has.
+    unsafe { core::slice::from_raw_parts_mut(ram.start as *mut u8, ram.len() as usize) }
+}
+
+/// RAM of a guest that does not exist yet. It goes back to the pool if none comes to be.
+pub struct FreshRam(Range);
+
+impl FreshRam {
+    /// Takes `len` bytes from the pool, and clears them.
+    pub fn take(len: u64) -> Result<Self, String> {
+        let mut fresh = Self(guests::take_ram(len)?);
+        fresh.bytes().fill(0);
+        Ok(fresh)
+    }
+
+    /// All of it.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        ram_of(&mut self.0)
+    }
+
+    /// Where it is.
+    pub(super) fn range(&self) -> Range {
+        self.0
+    }
+
+    /// It is some guest's from now on.
+    pub(super) fn keep(self) -> Range {
+        let range = self.0;
+        core::mem::forget(self);
+        range
+    }
+}
+
+impl Drop for FreshRam {
+    fn drop(&mut self) {
+        guests::give_back(self.0);
+    }
+}
+
+/// Makes what was written to RAM what the guest sees, with its caches on or off.
+pub(super) fn finish_writing(ram: Range) {
+    cache::clean_and_invalidate_to_poc(ram.start as usize, ram.len() as usize);
+    cache::invalidate_instructions();
+}

@@ -1,0 +1,214 @@
+//! Running a vCPU on its core: loading it, the loop of entries and exits, unloading it.
+
+use super::host::RunningOn;
+use super::{Resident, RunState, Slot};
+use crate::{clock, console, cores, gic};
+use core::sync::atomic::Ordering;
+use stasis_arch::world::{self, ExitKind};
+use stasis_arch::{cpu, mmu, timer};
+use stasis_vgic::VcpuMask;
+use stasis_vm::exit::{self, Syndrome};
+use stasis_vm::guest::{Guest, Next, Vcpu};
+
+impl Slot {
+    /// Whether no vCPU is to be entered, or the console wants this core.
+    fn must_leave(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+            || !self.running.load(Ordering::Acquire)
+            || console::is_due()
+    }
+
+    /// Runs vCPU `index` on this core until somebody wants the guest, it stops, or there is something to
+    /// do for the console on this core. `false`: it can't run.
+    pub fn run(&self, index: usize) -> bool {
+        let place = &self.vcpus[index];
+        if self.must_leave() {
+            return false;
+        }
+        let Some(mut vcpu) = place.vcpu.try_lock() else { return false };
+        let mut host = RunningOn::new(self);
+        if !self.load(index, &mut vcpu, &mut host) {
+            return false;
+        }
+        let stopped = self.enter_until_stopped(index, &mut vcpu, &mut host);
+        self.unload(index, &mut vcpu, &mut host, stopped);
+        drop(vcpu);
+        match stopped {
+            Some(Next::Off) => console::halted(self, "is off"),
+            Some(Next::Reset) => console::halted(self, "has reset its machine, and stays off"),
+            _ => {}
+        }
+        true
+    }
+
+    fn load(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
+        let mut resident = self.resident.lock();
+        let Resident { guest, state, stage2, .. } = &mut *resident;
+        if *state != RunState::Running || !guest.is_on(index, vcpu) {
+            return false;
+        }
+        let vmid = self.number as u8 + 1;
+        // SAFETY: the slot's stage 2 maps the guest's own RAM and the GICV, and lives as long as the
+        // slot, which is never dropped. Each slot has a VMID of its own.
+        unsafe { mmu::activate_stage2(stage2.root(), vmid) };
+        let offset = guest.clock.offset_or_start(timer::counter());
+        host.watched = clock::must_watch(offset).then_some(offset);
+        cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
+        cpu::set_virtual_serror(*guest.powers[index].serror_pending != 0);
+        world::load(&vcpu.system, &vcpu.fp, &vcpu.debug, offset);
+        let effects = guest.vgic.load(index, &mut host.gic);
+        self.kick(effects.kick.without(index));
+        host.tick(index, guest, vcpu);
+        self.vcpus[index].hold.begin_running();
+        true
+    }
+
+    fn unload(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn, stopped: Option<Next>) {
+        let mut resident = self.resident.lock();
+        let guest = &mut resident.guest;
+        timer::set_deadline(None);
+        let effects = guest.vgic.save(index, &mut host.gic);
+        *guest.powers[index].serror_pending = cpu::virtual_serror().into();
+        world::save(&mut vcpu.system, &mut vcpu.fp, &mut vcpu.debug);
+        match stopped {
+            Some(Next::Off) => self.set_state(&mut resident, RunState::Off),
+            Some(Next::Reset) => self.set_state(&mut resident, RunState::Reset),
+            _ => {}
+        }
+        drop(resident);
+        self.vcpus[index].hold.end_running();
+        match stopped {
+            // The others see that the guest is off, or take over the devices' deadlines.
+            Some(_) => self.kick_all(),
+            None => self.kick(effects.kick.without(index)),
+        }
+    }
+
+    /// The loop of exits and entries. Returns what the vCPU has come to, if it stopped by itself.
+    fn enter_until_stopped(
+        &self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+    ) -> Option<Next> {
+        let hold = &self.vcpus[index].hold;
+        loop {
+            if !self.prepare_entry(index, vcpu, host) {
+                hold.stand_still();
+                continue;
+            }
+            match world::enter(&mut vcpu.core) {
+                ExitKind::Synchronous => match self.answer_exit(index, vcpu, host) {
+                    Next::Enter => {}
+                    stopped => return Some(stopped),
+                },
+                ExitKind::Interrupt => {
+                    self.take_interrupts(index, vcpu, host);
+                    if self.must_leave() {
+                        return None;
+                    }
+                }
+                // Whatever it was that failed, the guest's access was the last one made.
+                ExitKind::SError => cpu::set_virtual_serror(true),
+            }
+        }
+    }
+
+    /// Fills the list registers, or folds them if this vCPU is to stand still: then `false`.
+    fn prepare_entry(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
+        let mut resident = self.resident.lock();
+        let guest = &mut resident.guest;
+        if self.has_input.load(Ordering::Relaxed) {
+            self.pass_input(guest);
+        }
+        if vcpu.deadline_changed {
+            host.tick(index, guest, vcpu);
+        }
+        let held = self.vcpus[index].hold.is_wanted();
+        let effects = if held {
+            guest.vgic.sync(index, &mut host.gic)
+        } else {
+            guest.vgic.enter(index, &mut host.gic)
+        };
+        self.kick(effects.kick.without(index));
+        !held
+    }
+
+    fn answer_exit(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> Next {
+        let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
+        let exit = exit::decode(Syndrome { esr, far, hpfar });
+        let mut resident = self.resident.lock();
+        if resident.guest.needs_sync(index, vcpu, &exit, host).is_empty() {
+            return resident.guest.exit(index, vcpu, exit, esr, host);
+        }
+        // The interrupt is in another core's list registers: see `hold`.
+        let effects = resident.guest.vgic.sync(index, &mut host.gic);
+        drop(resident);
+        self.kick(effects.kick.without(index));
+        self.with_others_held(index, |guest, held| {
+            let missing = VcpuMask(guest.needs_sync(index, vcpu, &exit, host).0 & !held.0);
+            if missing.is_empty() {
+                return Ok(guest.exit(index, vcpu, exit, esr, host));
+            }
+            Err(missing)
+        })
+    }
+
+    fn take_interrupts(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) {
+        let mut resident = self.resident.lock();
+        let guest = &mut resident.guest;
+        let mut linked = false;
+        let taken = cores::take_interrupts(|intid| {
+            let kick = guest.interrupt(index, intid);
+            kick.into_iter().for_each(|kick| self.kick(kick));
+            linked |= kick.is_some();
+            kick.is_some()
+        });
+        if let Some(interrupt) = taken.maintenance {
+            let effects = guest.vgic.sync(index, &mut host.gic);
+            self.kick(effects.kick.without(index));
+            gic::end(interrupt);
+        }
+        if taken.timer || linked {
+            host.tick(index, guest, vcpu);
+        }
+    }
+
+    fn pass_input(&self, guest: &mut Guest) {
+        let mut input = self.input.lock();
+        while guest.can_receive() {
+            let Some(byte) = input.pop_front() else { break };
+            self.kick(guest.receive(byte));
+        }
+        self.has_input.store(!input.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Does something to the guest while other vCPUs stand still with their list registers folded.
+    /// `action` is told which do, and does it, or returns which are missing. The caller's vCPU is out of
+    /// its guest and folded.
+    fn with_others_held<T>(
+        &self,
+        index: usize,
+        mut action: impl FnMut(&mut Guest, VcpuMask) -> Result<T, VcpuMask>,
+    ) -> T {
+        let own = &self.vcpus[index].hold;
+        // While this one waits for its turn, it counts as standing still itself.
+        own.end_running();
+        let turn = self.holder.lock();
+        let mut held = VcpuMask::NONE;
+        let result = loop {
+            let missing = match action(&mut self.resident.lock().guest, held) {
+                Ok(result) => break result,
+                Err(missing) => missing,
+            };
+            missing.iter().for_each(|other| self.vcpus[other].hold.want());
+            self.kick(missing);
+            missing.iter().for_each(|other| self.vcpus[other].hold.wait());
+            held.0 |= missing.0;
+        };
+        held.iter().for_each(|other| self.vcpus[other].hold.release());
+        drop(turn);
+        own.begin_running();
+        result
+    }
+}

@@ -1,0 +1,75 @@
+//! What reaches a guest from outside: time, typed bytes, physical interrupts; and what of it reaches its
+//! GIC.
+
+use stasis_state::vcpu::{Debug, FpSimd, PowerState};
+use stasis_vgic::VcpuMask;
+
+use super::{Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, Vcpu};
+use crate::devices::pl011;
+use crate::psci;
+use crate::timer::Timer;
+
+impl Guest {
+    /// Whether vCPU `index` is to run; one that was just switched on is set up for it.
+    pub fn is_on(&mut self, index: usize, vcpu: &mut Vcpu) -> bool {
+        let power = &mut self.powers[index];
+        if psci::enter(power, &mut vcpu.core, &mut vcpu.system) {
+            vcpu.fp = FpSimd::default();
+            vcpu.debug = Debug::default();
+            vcpu.deadline_changed = true;
+        }
+        *power.state == PowerState::On as u8
+    }
+
+    /// Whether the guest's UART has room for a byte.
+    pub fn can_receive(&self) -> bool {
+        pl011::can_receive(&self.uart)
+    }
+
+    /// A byte arrives at the guest's UART; it is lost if there is no room, as on a wire. These vCPUs are
+    /// to be kicked.
+    pub fn receive(&mut self, byte: u8) -> VcpuMask {
+        let _ = pl011::receive(&mut self.uart, byte);
+        self.update_uart_line()
+    }
+
+    pub(super) fn update_uart_line(&mut self) -> VcpuMask {
+        self.vgic.set_spi_level(UART_INTID, pl011::line(&self.uart)).kick
+    }
+
+    pub(super) fn update_rtc_line(&mut self) -> VcpuMask {
+        self.vgic.set_spi_level(RTC_INTID, self.rtc.line()).kick
+    }
+
+    pub(super) fn update_physical_timer(&mut self, index: usize, vcpu: &Vcpu, now: u64) {
+        let line = Timer::physical_timer(&vcpu.system).line(now);
+        // The PPI is this vCPU's own, which passes through `Vgic::enter` on its way back.
+        let _ = self.vgic.set_ppi_level(index, PHYSICAL_TIMER, line);
+    }
+
+    /// Lets time have passed for vCPU `index` and the devices: lines that rise by themselves rise. Says
+    /// when it is to be called again, as the host's CNTPCT.
+    pub fn tick(&mut self, index: usize, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<u64> {
+        let counter = host.counter();
+        let now = self.clock.now(counter);
+        vcpu.deadline_changed = false;
+        self.update_physical_timer(index, vcpu, now);
+        self.rtc.tick(host.wall_time());
+        let kick = self.update_rtc_line();
+        host.kick(kick.without(index));
+        let timer = Timer::physical_timer(&vcpu.system).deadline(now);
+        let timer = timer.and_then(|ticks| self.clock.host_time(ticks));
+        let alarm = self.rtc.deadline().map(|second| {
+            let seconds = second.saturating_sub(host.wall_time());
+            counter.saturating_add(seconds.saturating_mul(*self.clock_record.cntfrq))
+        });
+        timer.into_iter().chain(alarm).min()
+    }
+
+    /// A physical interrupt came on the core of vCPU `index`, and its priority was dropped. `None`: it
+    /// is not this guest's, and the caller deactivates it. Else these vCPUs are to be kicked.
+    pub fn interrupt(&mut self, index: usize, intid: u16) -> Option<VcpuMask> {
+        let (taken, effects) = self.vgic.hardware_interrupt(index, intid);
+        taken.then_some(effects.kick.without(index))
+    }
+}
