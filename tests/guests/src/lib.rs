@@ -9,6 +9,7 @@
 //! - `mmio`: device registers, by single instructions that a hypervisor can emulate.
 //! - `sysreg`: system registers by name.
 //! - `code`: instructions that are not known before the guest runs.
+//! - `second`: another CPU that does what it is asked to.
 //! - `uart`, `gic`, `timer`, `rtc`, `psci`: the machine's devices and its firmware.
 
 #![cfg_attr(target_os = "none", no_std)]
@@ -29,6 +30,8 @@ pub mod psci;
 pub mod rtc;
 #[cfg(target_os = "none")]
 pub mod runtime;
+#[cfg(target_os = "none")]
+pub mod second;
 #[cfg(target_os = "none")]
 #[macro_use]
 pub mod sysreg;

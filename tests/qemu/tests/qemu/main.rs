@@ -10,6 +10,7 @@ mod damage;
 mod disks;
 mod handlers;
 mod images;
+mod ipi;
 mod linux;
 mod others;
 mod power;
@@ -89,6 +90,8 @@ fn main() -> ExitCode {
             probe_sees_what_it_sees_on_plain_qemu;
         linux:
             linux_goes_on_in_another_machine;
+        ipi:
+            two_cpus_see_what_they_see_on_plain_qemu;
         smp:
             linux_is_stored_and_resumed_under_load_many_times;
         conversion:
