@@ -17,7 +17,7 @@ pub fn init(machine: &Machine) {
         let frame = unsafe { Frame::new(device.frame.start as usize, Pl031::LEN) };
         u64::from(Pl031::new(frame).seconds())
     });
-    if *TIMER_NEEDS_WATCHING.call_once(|| !timer::fires_across_zero()) {
+    if *TIMER_FORGETS.call_once(|| !timer::fires_across_zero()) {
         log::debug!(
             "the virtual timer does not fire where CNTVOFF is ahead of the counter: it is watched"
         );
@@ -25,16 +25,21 @@ pub fn init(machine: &Machine) {
     EPOCH.call_once(|| seconds.saturating_mul(timer::frequency()).wrapping_sub(timer::counter()));
 }
 
-/// The virtual timer does not fire where CNTVOFF_EL2 is ahead of the counter.
-static TIMER_NEEDS_WATCHING: Once<bool> = Once::new();
+/// The virtual timer does not fire where CNTVOFF_EL2 is ahead of the counter: it is QEMU's.
+static TIMER_FORGETS: Once<bool> = Once::new();
 
 /// How often a timer that does not fire by itself is looked at, per second, unless it is known when it
 /// will be due. A guest's interrupt may be that late.
 pub const WATCH_HZ: u64 = 1000;
 
+/// Whether the virtual timer does not always come by itself, as QEMU's does not.
+pub fn timer_forgets() -> bool {
+    TIMER_FORGETS.get().copied().unwrap_or(false)
+}
+
 /// Whether a guest with this CNTVOFF_EL2 needs its virtual timer watched by EL2's.
 pub fn must_watch(offset: u64) -> bool {
-    offset > timer::counter() && TIMER_NEEDS_WATCHING.get().copied().unwrap_or(false)
+    timer_forgets() && offset > timer::counter()
 }
 
 /// Seconds since 1970, or since power-on where the machine has no clock.

@@ -35,8 +35,8 @@ pub fn all() -> Vec<Arc<Slot>> {
 
 /// Makes the guests that the boot archive describes. What is wrong with one is said, and the others
 /// are made.
-pub fn init(machine: &Machine, free_ram: Pool) {
-    GICV.call_once(|| machine.gic.gicv);
+pub fn init(machine: &Machine, gicv: Range, free_ram: Pool) {
+    GICV.call_once(|| gicv);
     *FREE_RAM.lock() = Some(free_ram);
     if let Err(error) = load_archive(machine) {
         log::error!("{error}");

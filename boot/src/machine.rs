@@ -67,7 +67,8 @@ pub struct Machine<'a> {
     pub reserved: ArrayVec<Range, MAX_RANGES>,
     pub initrd: Option<Range>,
     pub device_tree: Range,
-    pub gic: GicFrames,
+    /// What is wrong with the GIC is said once there is a UART to say it on.
+    pub gic: Result<GicFrames, MachineError>,
     pub uart: Device,
     pub rtc: Option<Device>,
     pub virtio: ArrayVec<Device, MAX_DEVICES>,
@@ -109,7 +110,7 @@ impl<'a> Machine<'a> {
                 Some(Range::new(start, node.integer("linux,initrd-end")?.checked_sub(start)?))
             }),
             device_tree: Range::new(address, fdt.data().len() as u64),
-            gic: found.gic.ok_or(MachineError::Missing { what: "GICv2" })??,
+            gic: found.gic.unwrap_or(Err(MachineError::Missing { what: "GICv2" })),
             uart: found.uart.ok_or(MachineError::Missing { what: "PL011 UART" })?,
             rtc: found.rtc,
             virtio: found.virtio,

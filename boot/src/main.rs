@@ -52,7 +52,8 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     log::info!("Stasis {} on {}", env!("CARGO_PKG_VERSION"), machine.model);
     firmware::init(machine.psci);
     clock::init(&machine);
-    gic::init(&machine.gic);
+    let gic = machine.gic.unwrap_or_else(|error| panic!("{error}"));
+    gic::init(&gic);
     cores::init_this_core();
     cores::start_others(&machine);
     let free = memory::free_ram(&machine);
@@ -64,7 +65,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
         stasis_arch::timer::frequency()
     );
     storage::init(&machine);
-    guests::init(&machine, free);
+    guests::init(&machine, gic.gicv, free);
     console::init(machine.uart.intid);
     cores::serve()
 }

@@ -109,10 +109,10 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
     }
 
     let mut devices = Pool::new();
-    let gic = &machine.gic;
-    let frames = [gic.gicd, gic.gicc, gic.gich, machine.uart.frame];
-    let slots = machine.virtio.iter().chain(&machine.rtc).map(|device| device.frame);
-    frames.into_iter().chain(slots).for_each(|frame| devices.add(frame.outward(PAGE_SIZE)));
+    let gic = machine.gic.iter().flat_map(|gic| [gic.gicd, gic.gicc, gic.gich]);
+    let others = [machine.uart].into_iter().chain(machine.rtc).chain(machine.virtio.clone());
+    gic.chain(others.map(|device| device.frame))
+        .for_each(|frame| devices.add(frame.outward(PAGE_SIZE)));
     for range in devices.free() {
         one_to_one(*range, Attributes::device())?;
     }

@@ -37,7 +37,7 @@ impl<'a> RunningOn<'a> {
         }
         // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI
         // makes it inactive, until another one comes: have EL2's timer come then.
-        if gic::timer_is_active() {
+        if clock::timer_forgets() && gic::timer_is_active() {
             let look = timer::counter() + timer::frequency() / clock::WATCH_HZ;
             deadline = Some(deadline.map_or(look, |ticks| ticks.min(look)));
         }
