@@ -99,8 +99,8 @@ and the Linux guest's packages, which go to target/guests and not into the syste
     },
     Command {
         name: "checkpoint",
-        arguments: "list|get|put|show|verify|delete DISK ...",
-        summary: "Work on the checkpoints of a disk image or a card",
+        arguments: "list|get|put|show|diff|core|verify|delete|format ...",
+        summary: "Work on checkpoints: in files, on a disk image or a card",
         details: checkpoint::DETAILS,
         run: |_, mut parser| checkpoint::main(&parser.raw_args()?.collect::<Vec<_>>()),
     },

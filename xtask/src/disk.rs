@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use stasis_store::gpt::{self, Guid, NewPartition};
-use stasis_store::{BlockDevice, SECTOR, Store, partition};
+use stasis_store::{BlockDevice, Error, Partition, SECTOR, Store, partition};
 
 /// The size of an image where nobody says.
 pub const DEFAULT_SIZE: u64 = 512 << 20;
@@ -73,11 +73,23 @@ pub fn create_empty(path: &Path, size: u64) -> Result<()> {
     file.set_len(size).with_context(|| format!("cannot give {} its size", path.display()))
 }
 
-/// Opens the store of an image or a disk.
+/// Opens the store of an image, a disk or a partition.
 pub fn store(path: &Path, writable: bool) -> Result<Store<FileDisk>> {
-    let mut disk = FileDisk::open(path, writable)?;
-    let partition = partition::find(&mut disk).with_context(|| format!("in {}", path.display()))?;
+    let (disk, partition) = stasis_partition(path, writable, false)?;
     Store::open(disk, partition).with_context(|| format!("in {}", path.display()))
+}
+
+/// The Stasis partition of an image or a disk. A device that is itself a partition has no partition table: it must
+/// have a store, unless it is said to be `blank`.
+pub fn stasis_partition(path: &Path, writable: bool, blank: bool) -> Result<(FileDisk, Partition)> {
+    let mut disk = FileDisk::open(path, writable)?;
+    let whole = Partition::whole(&disk);
+    let partition = match partition::find(&mut disk) {
+        Err(Error::NoPartitionTable) if blank || Store::open(&mut disk, whole).is_ok() => Ok(whole),
+        found => found,
+    };
+    let partition = partition.with_context(|| format!("in {}", path.display()))?;
+    Ok((disk, partition))
 }
 
 /// A GUID of version 4 (RFC 9562, 5.4).

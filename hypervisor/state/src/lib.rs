@@ -5,6 +5,7 @@
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
 //! - [`writer`]: [`Plan`] writes a checkpoint onto a [`Sink`].
 //! - [`reader`]: [`read`] and [`read_memory`] read one from a [`Source`].
+//! - [`pages`]: [`read_extents`] goes over a checkpoint's memory without the room for all of it.
 //! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
 //! - [`routines`]: CRC-32C and the search for zero pages, replaceable by faster ones.
 
@@ -23,6 +24,7 @@ pub mod header;
 mod input;
 pub mod invariants;
 pub mod memory;
+pub mod pages;
 pub mod reader;
 pub mod records;
 pub mod register;
@@ -37,6 +39,7 @@ pub use compatible::HostFacts;
 pub use envelope::{RecordHeader, RecordType};
 pub use error::{Error, LoadError, SaveError};
 pub use input::Source;
+pub use pages::read_extents;
 pub use reader::{Checkpoint, read, read_memory};
 pub use records::{GuestState, Records, VcpuRecords, VcpuState};
 pub use register::{Record, RegHeader};

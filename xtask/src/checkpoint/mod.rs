@@ -1,57 +1,83 @@
-//! `cargo xtask checkpoint`: the checkpoints of a disk image or a card, without a hypervisor.
+//! `cargo xtask checkpoint`: checkpoints in files, on a disk image or a card, without a hypervisor.
+//!
+//! - [`source`]: where a checkpoint is; [`registers`], [`interrupts`], [`memory`]: what is in it, by name and number.
+//! - [`show`], [`diff`], [`json`]: for people and for programs.
+//! - [`elf_core`], [`translation`]: as a core file that a debugger opens.
 
+mod diff;
+mod elf_core;
+mod interrupts;
+mod json;
+mod memory;
+mod registers;
 mod show;
+mod source;
+mod translation;
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
-use stasis_state::{Error, LoadError, Routines, Source};
+use serde_json::{Value, json};
 use stasis_store::{Checkpoint, Store, Which};
 
 use crate::cli::nearest;
-use crate::disk::{self, FileDisk};
+use crate::disk;
 use crate::report;
 use crate::workspace::{read, write};
+use diff::Difference;
+use memory::Memory;
+pub use source::check;
+use source::{Loaded, contents, is_checkpoint};
 
 /// What a person reads about it.
 pub const DETAILS: &str = "\
-DISK is a disk image, or the device of a card. WHICH is a checkpoint's number, or the name of the newest one.
+DISK is a disk image, or the device of a card or of its partition. WHICH is a checkpoint's number, or the name of the
+newest one. CHECKPOINT is DISK WHICH, or a file that `get` has written.
 
-  list DISK                  every checkpoint, and what is free
-  get DISK WHICH FILE        write a checkpoint to a file
-  put DISK FILE NAME         add the checkpoint in a file to the disk
-  show DISK WHICH            what is in it: every register by its name
-  verify DISK [WHICH]        read every byte and check it
-  delete DISK WHICH          delete a checkpoint, for good";
+  list DISK                   every checkpoint, and what is free
+  get DISK WHICH FILE         write a checkpoint to a file
+  put DISK FILE NAME          add the checkpoint in a file to the disk
+  show CHECKPOINT             every register by its name, and the interrupts as a table
+  diff CHECKPOINT CHECKPOINT  what differs: registers, interrupts, pages; `diff DISK 1 2` on one disk
+  core CHECKPOINT FILE        write an ELF core file, for gdb-multiarch
+  verify CHECKPOINT           read every byte and check it; `verify DISK` takes all
+  delete DISK WHICH           delete a checkpoint, for good
+  format DISK                 make an empty store on a disk's Stasis partition, or on a partition
+
+list, show and diff have --json, for programs. core has --vcpu N: whose page tables tell where the guest has its memory.
+format has --force, for a store that has checkpoints.";
+
+/// What was typed behind the action.
+struct Arguments<'a> {
+    words: Vec<&'a str>,
+    json: bool,
+    force: bool,
+    vcpu: usize,
+}
 
 struct Action {
     name: &'static str,
     arguments: &'static str,
-    run: fn(&Path, &[&str]) -> Result<()>,
+    /// None if the words are too few or too many.
+    run: fn(&Arguments) -> Result<Option<()>>,
 }
 
 const ACTIONS: &[Action] = &[
-    Action { name: "list", arguments: "", run: |disk, _| list(disk) },
+    Action { name: "list", arguments: "DISK [--json]", run: list },
+    Action { name: "get", arguments: "DISK WHICH FILE", run: get },
+    Action { name: "put", arguments: "DISK FILE NAME", run: put },
+    Action { name: "show", arguments: "FILE | DISK WHICH [--json]", run: show },
     Action {
-        name: "get",
-        arguments: "WHICH FILE",
-        run: |disk, words| get(disk, words[0], Path::new(words[1])),
+        name: "diff",
+        arguments: "CHECKPOINT CHECKPOINT [--json], each FILE | DISK WHICH",
+        run: diff,
     },
-    Action {
-        name: "put",
-        arguments: "FILE NAME",
-        run: |disk, words| put(disk, Path::new(words[0]), words[1]),
-    },
-    Action { name: "show", arguments: "WHICH", run: |disk, words| show(disk, words[0]) },
-    Action {
-        name: "verify",
-        arguments: "[WHICH]",
-        run: |disk, words| verify(disk, words.first().copied()),
-    },
-    Action { name: "delete", arguments: "WHICH", run: |disk, words| delete(disk, words[0]) },
+    Action { name: "core", arguments: "(FILE | DISK WHICH) CORE [--vcpu N]", run: core },
+    Action { name: "verify", arguments: "FILE | DISK [WHICH]", run: verify },
+    Action { name: "delete", arguments: "DISK WHICH", run: delete },
+    Action { name: "format", arguments: "DISK [--force]", run: format },
 ];
 
 /// Runs the command.
@@ -67,19 +93,45 @@ pub fn main(arguments: &[OsString]) -> Result<()> {
         let near = nearest(name, ACTIONS.iter().map(|action| action.name));
         anyhow!("`checkpoint` cannot \"{name}\"{near}; `cargo xtask checkpoint --help` tells what it can")
     })?;
-    let usage = || anyhow!("usage: cargo xtask checkpoint {name} DISK {}", action.arguments);
-    let (disk, words) = words.split_first().ok_or_else(usage)?;
-    let all = action.arguments.split_whitespace().count();
-    let required =
-        action.arguments.split_whitespace().filter(|word| !word.starts_with('[')).count();
-    if !(required..=all).contains(&words.len()) {
-        return Err(usage());
-    }
-    (action.run)(Path::new(disk), words)
+    let usage = || anyhow!("usage: cargo xtask checkpoint {name} {}", action.arguments);
+    let arguments = parse(words, action).ok_or_else(usage)?;
+    (action.run)(&arguments)?.ok_or_else(usage)
 }
 
-fn list(disk: &Path) -> Result<()> {
-    let store = disk::store(disk, false)?;
+/// Takes the options out. None if one is not the action's.
+fn parse<'a>(words: &[&'a str], action: &Action) -> Option<Arguments<'a>> {
+    let mut arguments = Arguments { words: Vec::new(), json: false, force: false, vcpu: 0 };
+    let mut words = words.iter();
+    while let Some(&word) = words.next() {
+        if word.starts_with("--") && !action.arguments.contains(word) {
+            return None;
+        }
+        match word {
+            "--json" => arguments.json = true,
+            "--force" => arguments.force = true,
+            "--vcpu" => arguments.vcpu = words.next()?.parse().ok()?,
+            word => arguments.words.push(word),
+        }
+    }
+    Some(arguments)
+}
+
+fn list(arguments: &Arguments) -> Result<Option<()>> {
+    let [disk] = arguments.words[..] else { return Ok(None) };
+    let store = disk::store(Path::new(disk), false)?;
+    let usage = store.usage();
+    if arguments.json {
+        let checkpoints = store.list().iter().map(|checkpoint| {
+            let Checkpoint { number, name, length, created, .. } = checkpoint;
+            json!({ "number": number, "name": name.to_string(), "bytes": length, "created": created })
+        });
+        print_json(&json!({
+            "checkpoints": checkpoints.collect::<Value>(),
+            "free": usage.free,
+            "capacity": usage.capacity,
+        }));
+        return Ok(Some(()));
+    }
     println!("{:>6}  {:<32}  {:>12}  CREATED", "NUMBER", "NAME", "SIZE");
     for checkpoint in store.list() {
         let Checkpoint { number, name, length, created, .. } = checkpoint;
@@ -89,77 +141,97 @@ fn list(disk: &Path) -> Result<()> {
             report::date(*created)
         );
     }
-    let usage = store.usage();
     println!("{} of {} free", report::size(usage.free), report::size(usage.capacity));
-    Ok(())
+    Ok(Some(()))
 }
 
-fn get(disk: &Path, which: &str, file: &Path) -> Result<()> {
-    let bytes = contents(&mut disk::store(disk, false)?, which.into())?;
-    write(file, &bytes)?;
-    report::step(format_args!("{}: {}", file.display(), report::size(bytes.len() as u64)));
-    Ok(())
+fn get(arguments: &Arguments) -> Result<Option<()>> {
+    let [disk, which, file] = arguments.words[..] else { return Ok(None) };
+    let bytes = contents(&mut disk::store(Path::new(disk), false)?, which.into())?;
+    write(Path::new(file), &bytes)?;
+    report::step(format_args!("{file}: {}", report::size(bytes.len() as u64)));
+    Ok(Some(()))
 }
 
-fn show(disk: &Path, which: &str) -> Result<()> {
-    let bytes = contents(&mut disk::store(disk, false)?, which.into())?;
-    print!("{}", show::show(&check(&bytes)?)?);
-    Ok(())
-}
-
-/// All bytes of a checkpoint, unchecked.
-fn contents(store: &mut Store<FileDisk>, which: Which<'_>) -> Result<Vec<u8>> {
-    let mut reader = store.open_checkpoint(which)?;
-    let mut bytes = vec![0; usize::try_from(reader.length())?];
-    reader.read_at(0, &mut bytes)?;
-    Ok(bytes)
-}
-
-/// A checkpoint in memory.
-struct Bytes<'a>(&'a [u8]);
-
-impl Source for Bytes<'_> {
-    type Error = Infallible;
-
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), Infallible> {
-        // What is asked for lies below `len`.
-        let start = offset as usize;
-        buf.copy_from_slice(&self.0[start..start + buf.len()]);
-        Ok(())
-    }
-}
-
-/// Reads a checkpoint to its end, by every rule of the format.
-pub fn check(bytes: &[u8]) -> std::result::Result<stasis_state::Checkpoint, Error> {
-    stasis_state::read(&mut Bytes(bytes), Routines::default(), &mut |_, _| ()).map_err(|error| {
-        match error {
-            LoadError::Format(error) => error,
-            LoadError::Source(never) => match never {},
-        }
-    })
-}
-
-fn put(disk: &Path, file: &Path, name: &str) -> Result<()> {
-    let bytes = read(file)?;
-    check(&bytes).with_context(|| format!("{} is no good checkpoint", file.display()))?;
-    let mut store = disk::store(disk, true)?;
+fn put(arguments: &Arguments) -> Result<Option<()>> {
+    let [disk, file, name] = arguments.words[..] else { return Ok(None) };
+    let bytes = read(Path::new(file))?;
+    check(&bytes).with_context(|| format!("{file} is no good checkpoint"))?;
+    let mut store = disk::store(Path::new(disk), true)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let mut writer = store.begin(name, bytes.len() as u64, now.map_or(0, |time| time.as_secs()))?;
     writer.write(&bytes)?;
     let number = writer.commit()?.number;
-    report::step(format_args!(
-        "checkpoint {number} \"{name}\": {}",
-        report::size(bytes.len() as u64)
-    ));
-    Ok(())
+    let size = report::size(bytes.len() as u64);
+    report::step(format_args!("checkpoint {number} \"{name}\": {size}"));
+    Ok(Some(()))
 }
 
-fn verify(disk: &Path, which: Option<&str>) -> Result<()> {
-    let mut store = disk::store(disk, false)?;
+fn show(arguments: &Arguments) -> Result<Option<()>> {
+    let words = &mut &arguments.words[..];
+    let Some((_, loaded)) = Loaded::take(words)? else { return Ok(None) };
+    if !words.is_empty() {
+        return Ok(None);
+    }
+    let memory = Memory::read(&loaded)?;
+    if arguments.json {
+        print_json(&json::show(&loaded, &memory));
+    } else {
+        print(&show::show(&loaded, &memory)?);
+    }
+    Ok(Some(()))
+}
+
+fn diff(arguments: &Arguments) -> Result<Option<()>> {
+    let words = &mut &arguments.words[..];
+    let Some((path, old)) = Loaded::take(words)? else { return Ok(None) };
+    let new = match words[..] {
+        // `diff DISK 1 2`.
+        [which] if arguments.words.len() == 3 && !Path::new(which).exists() => {
+            Loaded::from_disk(path, which)?
+        }
+        _ => match Loaded::take(words)? {
+            Some((_, new)) if words.is_empty() => new,
+            _ => return Ok(None),
+        },
+    };
+    let memories = (Memory::read(&old)?, Memory::read(&new)?);
+    let difference = Difference::between((&old, &memories.0), (&new, &memories.1));
+    if arguments.json {
+        print_json(&json::diff(&difference));
+    } else {
+        print(&difference.text()?);
+    }
+    Ok(Some(()))
+}
+
+fn core(arguments: &Arguments) -> Result<Option<()>> {
+    let words = &mut &arguments.words[..];
+    let Some((_, loaded)) = Loaded::take(words)? else { return Ok(None) };
+    let [file] = words[..] else { return Ok(None) };
+    let summary = elf_core::write(&loaded, arguments.vcpu, Path::new(file))?;
+    report::step(format_args!("{file}: {summary}"));
+    report::note(format_args!(
+        "gdb-multiarch -ex 'info threads' -ex 'thread apply all backtrace' --core {file}"
+    ));
+    Ok(Some(()))
+}
+
+fn verify(arguments: &Arguments) -> Result<Option<()>> {
+    let (path, which) = match arguments.words[..] {
+        [path] => (path, None),
+        [path, which] => (path, Some(which)),
+        _ => return Ok(None),
+    };
+    if is_checkpoint(Path::new(path))? {
+        if which.is_some() {
+            return Ok(None);
+        }
+        check(&read(Path::new(path))?).with_context(|| format!("{path} is damaged"))?;
+        println!("{path}  good");
+        return Ok(Some(()));
+    }
+    let mut store = disk::store(Path::new(path), false)?;
     let numbers: Vec<u64> = match which {
         Some(which) => vec![store.find(which)?.number],
         None => store.list().iter().map(|checkpoint| checkpoint.number).collect(),
@@ -176,13 +248,44 @@ fn verify(disk: &Path, which: Option<&str>) -> Result<()> {
     if bad > 0 {
         bail!("{bad} of {} checkpoints are damaged", numbers.len());
     }
-    Ok(())
+    Ok(Some(()))
 }
 
-fn delete(disk: &Path, which: &str) -> Result<()> {
-    let mut store = disk::store(disk, true)?;
+fn delete(arguments: &Arguments) -> Result<Option<()>> {
+    let [disk, which] = arguments.words[..] else { return Ok(None) };
+    let mut store = disk::store(Path::new(disk), true)?;
     let Checkpoint { number, name, .. } = store.find(which)?.clone();
     store.delete(number)?;
     report::step(format_args!("deleted checkpoint {number} \"{name}\""));
-    Ok(())
+    Ok(Some(()))
+}
+
+fn format(arguments: &Arguments) -> Result<Option<()>> {
+    let [path] = arguments.words[..] else { return Ok(None) };
+    let path = Path::new(path);
+    if let Ok(store) = disk::store(path, false)
+        && !store.list().is_empty()
+        && !arguments.force
+    {
+        let count = store.list().len();
+        bail!("{} has {count} checkpoints; --force if they may go", path.display());
+    }
+    let (disk, partition) = disk::stasis_partition(path, true, arguments.force)?;
+    Store::format(disk, partition)?;
+    report::step(format_args!(
+        "{}: an empty store, {}",
+        path.display(),
+        report::size(partition.bytes())
+    ));
+    Ok(Some(()))
+}
+
+fn print_json(value: &Value) {
+    print(&format!("{value:#}\n"));
+}
+
+/// Prints; that nobody reads to the end is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -1,87 +1,208 @@
-//! A checkpoint in words: every register by the name that `docs/format.md` gives it.
+//! A checkpoint in words: registers by the names of the manuals, interrupts as a table.
 
 use std::fmt::{self, Write};
 
-use stasis_state::register::{Descriptor, Record, VALUE_OFFSET};
-use stasis_state::{Checkpoint, PAGE_SIZE};
+use stasis_state::{GuestState, PAGE_SIZE, RecordType, warnings::warnings};
 
+use super::interrupts::{self, Row};
+use super::memory::Memory;
+use super::registers::{self, Register, Registers};
+use super::source::Loaded;
 use crate::report;
 
 /// All that a checkpoint holds, but for the memory's content.
-pub fn show(checkpoint: &Checkpoint) -> Result<String, fmt::Error> {
-    let Checkpoint { header, state, stats, skipped } = checkpoint;
-    let records = state.records();
+pub fn show(loaded: &Loaded, memory: &Memory) -> Result<String, fmt::Error> {
+    let checkpoint = &loaded.checkpoint;
+    let (state, stats) = (&checkpoint.state, checkpoint.stats);
     let mut out = String::new();
-    let name = String::from_utf8_lossy(&state.guest.name.value);
-    writeln!(out, "format version  {}", header.version())?;
-    writeln!(out, "guest           {}", name.trim_end_matches('\0'))?;
-    writeln!(out, "made            {}", report::date(*state.clock.wall_time))?;
+    writeln!(out, "format   {}, {} bytes", checkpoint.header.version(), stats.bytes)?;
+    if checkpoint.skipped > 0 {
+        writeln!(out, "         {} optional records not understood", checkpoint.skipped)?;
+    }
+    let vcpus = state.vcpus.len();
+    let plural = if vcpus == 1 { "" } else { "s" };
+    writeln!(out, "guest    {}, {vcpus} vCPU{plural}", loaded.guest())?;
+    writeln!(out, "made     {}", report::date(*state.clock.wall_time))?;
+    let size = report::size(memory.ram.end - memory.ram.start);
+    writeln!(out, "memory   {size} at {:#x}", memory.ram.start)?;
+    let (stored, zero) = (stats.pages_stored, stats.pages_zero);
+    writeln!(out, "         {stored} pages of {PAGE_SIZE} bytes stored, {zero} zero")?;
+    let (ticks, frequency) = (*state.clock.cntvct, *state.clock.cntfrq);
+    // Whole milliseconds: they are for people.
+    let milliseconds = u128::from(ticks) * 1000 / u128::from(frequency.max(1));
     writeln!(
         out,
-        "memory          {} pages of {PAGE_SIZE} bytes stored, {} zero",
-        stats.pages_stored, stats.pages_zero
+        "clock    CNTVCT {ticks:#x} at {frequency} Hz: {}.{:03} s",
+        milliseconds / 1000,
+        milliseconds % 1000
     )?;
-    if *skipped > 0 {
-        writeln!(out, "not understood  {skipped} optional records")?;
+    for warning in warnings(&state.records()) {
+        writeln!(out, "warning  {warning}")?;
     }
-    show_record(&mut out, 0, records.guest)?;
-    show_record(&mut out, 0, records.clock)?;
-    show_record(&mut out, 0, records.distributor)?;
-    for (index, vcpu) in records.vcpus.iter().enumerate() {
-        show_record(&mut out, index, vcpu.identity)?;
-        show_record(&mut out, index, vcpu.power)?;
-        show_record(&mut out, index, vcpu.core)?;
-        show_record(&mut out, index, vcpu.system)?;
-        show_record(&mut out, index, vcpu.fp)?;
-        show_record(&mut out, index, vcpu.debug)?;
-        show_record(&mut out, index, vcpu.cpu_interface)?;
+    let records = registers::all(state);
+    for (index, vcpu) in state.vcpus.iter().enumerate() {
+        writeln!(
+            out,
+            "\nvCPU {index}: {}, {}",
+            power(*vcpu.power.state),
+            pstate(*vcpu.core.pstate)
+        )?;
+        let is_own = |record: &&Registers| {
+            record.instance == index && record.kind.scope() == stasis_state::envelope::Scope::Vcpu
+        };
+        for record in records.iter().filter(is_own) {
+            show_record(&mut out, record)?;
+        }
     }
-    show_record(&mut out, 0, records.pl011)?;
-    show_record(&mut out, 0, records.pl031)?;
+    writeln!(out)?;
+    for record in &records {
+        let of_the_guest = matches!(
+            record.kind,
+            RecordType::VgicDistributor | RecordType::DevicePl011 | RecordType::DevicePl031
+        );
+        if of_the_guest {
+            show_record(&mut out, record)?;
+        }
+    }
+    show_interrupts(&mut out, state)?;
     Ok(out)
 }
 
-fn show_record<R: Record>(out: &mut String, instance: usize, record: &R) -> fmt::Result {
-    writeln!(out, "\n{:?} {instance}", R::TYPE)?;
-    let reset = R::reset();
-    for register in R::REGISTERS {
-        show_register(out, register, record.as_bytes(), reset.as_bytes())?;
+/// What the PSCI state of a vCPU is called.
+fn power(state: u8) -> &'static str {
+    match state {
+        0 => "on",
+        1 => "off",
+        2 => "about to be entered",
+        _ => "suspended",
+    }
+}
+
+/// PSTATE, as SPSR_EL2 has it (DDI 0487, C5.2.19).
+fn pstate(value: u64) -> String {
+    let mode = match value & 0x1f {
+        0x0 => "EL0t",
+        0x4 => "EL1t",
+        0x5 => "EL1h",
+        _ => "AArch32 User",
+    };
+    let masks = [(9, 'D'), (8, 'A'), (7, 'I'), (6, 'F')];
+    let masked: String =
+        masks.iter().filter(|(bit, _)| value >> bit & 1 != 0).map(|(_, letter)| letter).collect();
+    let flags = [(31, 'N'), (30, 'Z'), (29, 'C'), (28, 'V')];
+    let set: String =
+        flags.iter().filter(|(bit, _)| value >> bit & 1 != 0).map(|(_, letter)| letter).collect();
+    let or_none = |letters: String| if letters.is_empty() { "-".to_owned() } else { letters };
+    format!("{mode}, masked {}, flags {}", or_none(masked), or_none(set))
+}
+
+/// The manual's name of a register, where the format has one of its own.
+pub fn manual_name(kind: RecordType, name: &str) -> String {
+    let name = name.to_uppercase();
+    match (kind, name.as_str()) {
+        (RecordType::VgicDistributor, "CTLR" | "IIDR") => format!("GICD_{name}"),
+        (RecordType::VgicCpu, _) if name.starts_with("CC_") => name.replacen("CC", "GICC", 1),
+        (RecordType::DevicePl011, "RX_FIFO" | "RX_COUNT") => format!("UART {name}"),
+        (RecordType::DevicePl011, _) => format!("UART{name}"),
+        (RecordType::DevicePl031, "OFFSET") => format!("RTC {name}"),
+        (RecordType::DevicePl031, _) => format!("RTC{name}"),
+        (RecordType::VcpuPower, _) => format!("PSCI {name}"),
+        _ => name,
+    }
+}
+
+/// Whether the table of interrupts has all of the register.
+pub fn is_in_table(kind: RecordType, name: &str) -> bool {
+    let prefixes: &[&str] = match kind {
+        RecordType::VgicDistributor => &["spi_"],
+        RecordType::VgicCpu => &["priv_", "sgi_"],
+        _ => &[],
+    };
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn show_record(out: &mut String, record: &Registers) -> fmt::Result {
+    for register in record.registers.iter().filter(|r| !is_in_table(record.kind, r.name)) {
+        show_register(out, &manual_name(record.kind, register.name), register)?;
     }
     Ok(())
 }
 
 /// A register's value; of an array, the elements that are not as at reset.
-fn show_register(
-    out: &mut String,
-    register: &Descriptor,
-    record: &[u8],
-    reset: &[u8],
-) -> fmt::Result {
-    let (width, count) = (usize::from(register.shape.width), usize::from(register.shape.count));
-    let start = register.offset + VALUE_OFFSET;
-    let elements = |bytes: &'_ [u8]| -> Vec<u128> {
-        let value = &bytes[start..start + width * count];
-        value.chunks(width).map(little_endian).collect()
-    };
-    let digits = width * 2;
-    let (values, reset) = (elements(record), elements(reset));
-    write!(out, "    {:<16}", register.name)?;
-    if let [value] = values[..] {
-        return writeln!(out, "{value:#0w$x}", w = digits + 2);
+fn show_register(out: &mut String, name: &str, register: &Register) -> fmt::Result {
+    if let [value] = register.values[..] {
+        return writeln!(out, "    {name:<20} {}", register.digits(value));
     }
-    let changed: Vec<_> =
-        values.iter().enumerate().filter(|(i, value)| reset[*i] != **value).collect();
+    let changed: Vec<_> = (0..register.values.len())
+        .filter(|&i| name == "X" || register.values[i] != register.reset[i])
+        .map(|i| {
+            let name = match name {
+                "X" | "V" => format!("{name}{i}"),
+                _ => format!("{name}[{i}]"),
+            };
+            format!("{name:<4} {}", register.digits(register.values[i]))
+        })
+        .collect();
     if changed.is_empty() {
-        return writeln!(out, "{count} elements as at reset");
+        return writeln!(out, "    {name:<20} {} elements as at reset", register.values.len());
     }
-    for (index, value) in changed {
-        write!(out, "[{index}]={value:#0w$x} ", w = digits + 2)?;
+    // Lines of about a hundred characters.
+    let per_line = (96 / (9 + 2 * register.width)).max(1);
+    for line in changed.chunks(per_line) {
+        writeln!(out, "    {}", line.join("  "))?;
     }
-    writeln!(out)
+    Ok(())
 }
 
-fn little_endian(bytes: &[u8]) -> u128 {
-    bytes.iter().rev().fold(0, |value, byte| value << 8 | u128::from(*byte))
+/// The head of [`interrupt_row`].
+pub const INTERRUPT_COLUMNS: &str =
+    "INTID  VCPU  ENABLED  PENDING  ACTIVE  LEVEL  TRIGGER  PRIORITY  GROUP  TARGET   SOURCE";
+
+fn show_interrupts(out: &mut String, state: &GuestState) -> fmt::Result {
+    let rows = interrupts::all(state);
+    let used: Vec<_> = rows.iter().filter(|row| row.is_in_use()).collect();
+    writeln!(
+        out,
+        "\n{} interrupts are enabled, pending, active or high; of {}",
+        used.len(),
+        rows.len()
+    )?;
+    if !used.is_empty() {
+        writeln!(out, "    {INTERRUPT_COLUMNS}")?;
+    }
+    for row in used {
+        writeln!(out, "    {}", interrupt_row(row))?;
+    }
+    Ok(())
+}
+
+/// An interrupt as a line.
+pub fn interrupt_row(row: &Row) -> String {
+    let yes = |is: bool| if is { "yes" } else { "-" };
+    let cpus = |mask: u8| {
+        let cpus: Vec<_> = interrupts::mask(mask).iter().map(ToString::to_string).collect();
+        if cpus.is_empty() { "-".to_owned() } else { cpus.join(",") }
+    };
+    let active = match (row.vcpu, row.holder) {
+        (None, Some(holder)) => format!("on {holder}"),
+        _ => yes(row.active).to_owned(),
+    };
+    let vcpu = row.vcpu.map_or("-".to_owned(), |vcpu| vcpu.to_string());
+    let source = match row.active_source {
+        Some(active) => format!("{} (active: {active})", cpus(row.sources)),
+        None => cpus(row.sources),
+    };
+    format!(
+        "{:>5}  {vcpu:>4}  {:<7}  {:<7}  {active:<6}  {:<5}  {:<7}  {:#04x}      {:<5}  {:<7}  {source}",
+        row.intid,
+        yes(row.enabled),
+        yes(row.pending),
+        if row.level { "high" } else { "low" },
+        if row.edge { "edge" } else { "level" },
+        row.priority,
+        row.group,
+        cpus(row.targets),
+    )
 }
 
 #[cfg(test)]
@@ -90,15 +211,42 @@ mod tests {
     use stasis_state::vgic::CpuInterface;
 
     #[test]
-    fn registers_have_their_names_and_arrays_only_what_is_not_at_reset() {
+    fn registers_have_the_manuals_names_and_arrays_only_what_is_not_at_reset() {
         let mut record = CpuInterface::default();
         *record.cc_pmr = 0xf0;
         record.cc_apr[2] = 1;
         let mut out = String::new();
-        show_record(&mut out, 3, &record).unwrap();
-        assert!(out.contains("VgicCpu 3"), "{out}");
-        assert!(out.contains("    cc_pmr          0xf0\n"), "{out}");
-        assert!(out.contains("    cc_apr          [2]=0x00000001 \n"), "{out}");
-        assert!(out.contains("    priv_prio       32 elements as at reset\n"), "{out}");
+        show_record(&mut out, &registers::of(3, &record)).unwrap();
+        assert!(out.contains("    GICC_PMR             0xf0\n"), "{out}");
+        assert!(out.contains("    GICC_APR[2] 0x00000001\n"), "{out}");
+        assert!(!out.contains("PRIV"), "{out}");
+    }
+
+    #[test]
+    fn pstate_is_said_by_its_letters() {
+        assert_eq!(pstate(0x3c5), "EL1h, masked DAIF, flags -");
+        assert_eq!(pstate(0x6000_0080), "EL0t, masked I, flags ZC");
+    }
+
+    #[test]
+    fn an_interrupts_row_stands_below_its_columns() {
+        let mut state = GuestState::reset(2);
+        *state.distributor.nr_irqs = 64;
+        state.distributor.spi_enable[0] = 2;
+        state.distributor.spi_active[0] = 2;
+        state.distributor.spi_active_cpu[1] = 1;
+        state.distributor.spi_prio[1] = 0xa0;
+        state.distributor.spi_targets[1] = 3;
+        state.vcpus[1].cpu_interface.sgi_src[4] = 1;
+        let mut out = String::new();
+        show_interrupts(&mut out, &state).unwrap();
+        let rows: Vec<_> = out.lines().skip(3).collect();
+        assert_eq!(
+            rows,
+            [
+                "        4     1  yes      yes      -       low    edge     0x00      0      1        0",
+                "       33     -  yes      -        on 1    low    level    0xa0      0      0,1      -",
+            ]
+        );
     }
 }

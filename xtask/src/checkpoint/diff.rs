@@ -1,0 +1,224 @@
+//! What differs between two checkpoints: registers by name, interrupts, memory by page.
+
+use std::fmt::{self, Write};
+use std::ops::Range;
+
+use stasis_state::RecordType;
+
+use super::interrupts::{self, Row};
+use super::memory::{self, Memory};
+use super::registers;
+use super::show::{interrupt_row, manual_name};
+use super::source::Loaded;
+use crate::report;
+
+/// All that differs.
+#[derive(Clone, Debug, Default)]
+pub struct Difference {
+    /// Registers, but for those of which [`Difference::interrupts`] tells.
+    pub registers: Vec<Change>,
+    /// Interrupts.
+    pub interrupts: Vec<InterruptChange>,
+    /// Addresses of pages.
+    pub memory: Vec<Range<u64>>,
+}
+
+/// A register, or an element of an array, that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Change {
+    pub kind: RecordType,
+    pub instance: usize,
+    /// In `docs/format.md`.
+    pub name: String,
+    /// The element of an array.
+    pub index: Option<usize>,
+    /// None where there is no such vCPU.
+    pub old: Option<String>,
+    pub new: Option<String>,
+}
+
+/// An interrupt that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct InterruptChange {
+    /// None where there is no such interrupt.
+    pub old: Option<Row>,
+    pub new: Option<Row>,
+}
+
+impl Difference {
+    /// Between two checkpoints and their memories.
+    pub fn between(old: (&Loaded, &Memory), new: (&Loaded, &Memory)) -> Self {
+        let states = [&old.0.checkpoint.state, &new.0.checkpoint.state];
+        Self {
+            registers: changes(states.map(elements)),
+            interrupts: interrupt_changes(states.map(interrupts::all)),
+            memory: old.1.differences(new.1),
+        }
+    }
+
+    /// Pages that differ.
+    pub fn pages(&self) -> u64 {
+        self.memory.iter().map(memory::pages).sum()
+    }
+
+    /// Whether nothing does.
+    pub fn is_empty(&self) -> bool {
+        self.registers.is_empty() && self.interrupts.is_empty() && self.memory.is_empty()
+    }
+
+    /// In words.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut out = String::new();
+        if self.is_empty() {
+            out += "no difference\n";
+        }
+        let mut place = None;
+        for change in &self.registers {
+            if place != Some((change.kind, change.instance)) {
+                place = Some((change.kind, change.instance));
+                writeln!(
+                    out,
+                    "{}",
+                    stasis_state::envelope::Name(change.kind, change.instance as u16)
+                )?;
+            }
+            let name = manual_name(change.kind, &change.name);
+            let name = match change.index {
+                Some(index) if matches!(name.as_str(), "X" | "V") => format!("{name}{index}"),
+                Some(index) => format!("{name}[{index}]"),
+                None => name,
+            };
+            let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "absent".to_owned());
+            writeln!(out, "    {name:<16}  {} -> {}", side(&change.old), side(&change.new))?;
+        }
+        if !self.interrupts.is_empty() {
+            writeln!(out, "interrupts\n      {}", super::show::INTERRUPT_COLUMNS)?;
+        }
+        for change in &self.interrupts {
+            for (sign, row) in [('-', &change.old), ('+', &change.new)] {
+                if let Some(row) = row {
+                    writeln!(out, "    {sign} {}", interrupt_row(row))?;
+                }
+            }
+        }
+        if !self.memory.is_empty() {
+            let pages = self.pages();
+            let size = report::size(pages * stasis_state::PAGE_SIZE as u64);
+            writeln!(out, "memory: {pages} pages differ, {size}")?;
+        }
+        for range in &self.memory {
+            writeln!(
+                out,
+                "    {:#012x}..{:#012x}  {:>6}",
+                range.start,
+                range.end,
+                memory::pages(range)
+            )?;
+        }
+        Ok(out)
+    }
+}
+
+/// Which element of which register.
+type Key = (u16, usize, usize, usize);
+/// It with its names and value.
+type Element = (Key, RecordType, String, Option<usize>, String);
+
+/// Every element of every register that is not in the table of interrupts.
+fn elements(state: &stasis_state::GuestState) -> Vec<Element> {
+    let mut elements = Vec::new();
+    for record in registers::all(state) {
+        for (position, register) in record.registers.iter().enumerate() {
+            if super::show::is_in_table(record.kind, register.name) {
+                continue;
+            }
+            let is_array = register.values.len() > 1;
+            for (index, value) in register.values.iter().enumerate() {
+                let key = (record.kind as u16, record.instance, position, index);
+                let index = is_array.then_some(index);
+                elements.push((key, record.kind, register.title(), index, register.digits(*value)));
+            }
+        }
+    }
+    elements.sort_by_key(|element| element.0);
+    elements
+}
+
+fn changes([old, new]: [Vec<Element>; 2]) -> Vec<Change> {
+    merge(old, new, |element| element.0)
+        .filter_map(|(old, new)| {
+            let (key, kind, name, index, _) = old.clone().or_else(|| new.clone())?;
+            let (old, new) = (old.map(|element| element.4), new.map(|element| element.4));
+            (old != new).then_some(Change { kind, instance: key.1, name, index, old, new })
+        })
+        .collect()
+}
+
+fn interrupt_changes([mut old, mut new]: [Vec<Row>; 2]) -> Vec<InterruptChange> {
+    let key = |row: &Row| (row.vcpu.is_none(), row.vcpu, row.intid);
+    old.sort_by_key(key);
+    new.sort_by_key(key);
+    merge(old, new, key)
+        .filter(|(old, new)| old != new)
+        .map(|(old, new)| InterruptChange { old, new })
+        .collect()
+}
+
+/// Two sorted lists side by side, by their keys.
+fn merge<T, K: Ord>(
+    old: Vec<T>,
+    new: Vec<T>,
+    key: impl Fn(&T) -> K,
+) -> impl Iterator<Item = (Option<T>, Option<T>)> {
+    let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
+    std::iter::from_fn(move || {
+        use std::cmp::Ordering;
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => key(old).cmp(&key(new)),
+        };
+        let old = if order.is_le() { old.next() } else { None };
+        let new = if order.is_ge() { new.next() } else { None };
+        Some((old, new))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stasis_state::GuestState;
+
+    #[test]
+    fn registers_differ_by_name_and_interrupts_by_row() {
+        let mut states = [GuestState::reset(1), GuestState::reset(2)];
+        for state in &mut states {
+            *state.distributor.nr_irqs = 64;
+        }
+        states[1].vcpus[0].core.x[7] = 5;
+        *states[1].vcpus[0].cpu_interface.cc_pmr = 0xf0;
+        states[1].distributor.spi_prio[0] = 0xa0;
+        let states = states.each_ref();
+        let difference = Difference {
+            registers: changes(states.map(elements)),
+            interrupts: interrupt_changes(states.map(interrupts::all)),
+            memory: vec![0x4000_0000..0x4000_3000],
+        };
+        let text = difference.text().unwrap();
+        for line in [
+            "    X7                0x0000000000000000 -> 0x0000000000000005\n",
+            "    GICC_PMR          0x00 -> 0xf0\n",
+            "    NR_VCPUS          0x01 -> 0x02\n",
+            "VCPU_CORE, vCPU 1\n",
+            "memory: 3 pages differ, 12.0 KiB\n",
+            "    0x0040000000..0x0040003000       3\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        // INTID 32, and the 32 private ones of a vCPU that only the second has.
+        assert_eq!(difference.interrupts.len(), 33);
+    }
+}

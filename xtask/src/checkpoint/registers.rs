@@ -1,0 +1,111 @@
+//! A state's registers as names and numbers: what is shown, compared and printed for programs.
+
+use stasis_state::register::{Descriptor, Record, VALUE_OFFSET};
+use stasis_state::{GuestState, RecordType};
+
+/// A record's registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registers {
+    /// Which record.
+    pub kind: RecordType,
+    /// The vCPU's index in a record per vCPU.
+    pub instance: usize,
+    /// All of them, in the order of `docs/format.md`.
+    pub registers: Vec<Register>,
+}
+
+/// A register with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// Its name in `docs/format.md`, in lower case.
+    pub name: &'static str,
+    /// Bytes of an element.
+    pub width: usize,
+    /// Its elements; one unless it is an array.
+    pub values: Vec<u128>,
+    /// The same at reset.
+    pub reset: Vec<u128>,
+}
+
+impl Register {
+    /// Its name in `docs/format.md`.
+    pub fn title(&self) -> String {
+        self.name.to_uppercase()
+    }
+
+    /// An element's value with all its digits.
+    pub fn digits(&self, value: u128) -> String {
+        format!("{value:#0width$x}", width = 2 + 2 * self.width)
+    }
+}
+
+/// Every record of registers, in the order in which they are written.
+pub fn all(state: &GuestState) -> Vec<Registers> {
+    let mut records = vec![of(0, &state.guest), of(0, &state.clock), of(0, &state.distributor)];
+    for (index, vcpu) in state.vcpus.iter().enumerate() {
+        records.extend([
+            of(index, &vcpu.identity),
+            of(index, &vcpu.power),
+            of(index, &vcpu.core),
+            of(index, &vcpu.system),
+            of(index, &vcpu.fp),
+            of(index, &vcpu.debug),
+            of(index, &vcpu.cpu_interface),
+        ]);
+    }
+    records.extend([of(0, &state.pl011), of(0, &state.pl031)]);
+    records
+}
+
+/// A record's registers.
+pub fn of<R: Record>(instance: usize, record: &R) -> Registers {
+    let reset = R::reset();
+    let registers = R::REGISTERS.iter().map(|register| Register {
+        name: register.name,
+        width: usize::from(register.shape.width),
+        values: elements(register, record.as_bytes()),
+        reset: elements(register, reset.as_bytes()),
+    });
+    Registers { kind: R::TYPE, instance, registers: registers.collect() }
+}
+
+fn elements(register: &Descriptor, record: &[u8]) -> Vec<u128> {
+    let (width, count) = (usize::from(register.shape.width), usize::from(register.shape.count));
+    let start = register.offset + VALUE_OFFSET;
+    record[start..start + width * count].chunks(width).map(little_endian).collect()
+}
+
+fn little_endian(bytes: &[u8]) -> u128 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_record_of_the_format_is_there() {
+        let records = all(&GuestState::reset(2));
+        for kind in RecordType::ALL {
+            let has_registers = !matches!(kind, RecordType::Memory | RecordType::End);
+            assert_eq!(
+                records.iter().any(|record| record.kind == *kind),
+                has_registers,
+                "{kind:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_have_the_digits_of_their_width() {
+        let mut state = GuestState::reset(1);
+        state.vcpus[0].fp.v[3] = [1, 2];
+        let registers = of(0, &state.vcpus[0].fp).registers;
+        assert_eq!(
+            registers[0].digits(registers[0].values[3]),
+            "0x00000000000000020000000000000001"
+        );
+        assert_eq!(registers[1].digits(5), "0x00000005");
+        assert_ne!(registers[0].values, registers[0].reset);
+    }
+}

@@ -1,0 +1,106 @@
+//! Where a checkpoint is: in a file of its own, or on a disk image, a card or a partition.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use stasis_state::header::MAGIC;
+use stasis_state::{Checkpoint, Error, LoadError, Routines, Source};
+use stasis_store::{Store, Which};
+
+use crate::disk::{self, FileDisk};
+use crate::workspace::read;
+
+/// A checkpoint that was read and is sound.
+pub struct Loaded {
+    /// All of its file.
+    pub bytes: Vec<u8>,
+    /// What is in it.
+    pub checkpoint: Checkpoint,
+}
+
+impl Loaded {
+    /// Checks the bytes of a checkpoint by every rule.
+    pub fn new(bytes: Vec<u8>) -> std::result::Result<Self, Error> {
+        let checkpoint = check(&bytes)?;
+        Ok(Self { bytes, checkpoint })
+    }
+
+    /// Takes a checkpoint from the front of the words: `FILE`, or `DISK WHICH`. None if they are too few.
+    pub fn take<'w>(words: &mut &[&'w str]) -> Result<Option<(&'w str, Self)>> {
+        let Some((&path, rest)) = words.split_first() else { return Ok(None) };
+        *words = rest;
+        if is_checkpoint(Path::new(path))? {
+            let bytes = read(Path::new(path))?;
+            let loaded =
+                Self::new(bytes).with_context(|| format!("{path} is no good checkpoint"))?;
+            return Ok(Some((path, loaded)));
+        }
+        let Some((&which, rest)) = words.split_first() else { return Ok(None) };
+        *words = rest;
+        Ok(Some((path, Self::from_disk(path, which)?)))
+    }
+
+    /// A checkpoint of a disk.
+    pub fn from_disk(disk: &str, which: &str) -> Result<Self> {
+        let bytes = contents(&mut disk::store(Path::new(disk), false)?, which.into())?;
+        Self::new(bytes).with_context(|| format!("checkpoint {which} of {disk} is damaged"))
+    }
+
+    /// The guest's name.
+    pub fn guest(&self) -> String {
+        let name = String::from_utf8_lossy(&self.checkpoint.state.guest.name.value);
+        name.trim_end_matches('\0').to_owned()
+    }
+}
+
+/// Whether a file begins as a checkpoint does.
+pub fn is_checkpoint(path: &Path) -> Result<bool> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut beginning = Vec::new();
+    file.take(MAGIC.len() as u64)
+        .read_to_end(&mut beginning)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(beginning == MAGIC)
+}
+
+/// All bytes of a checkpoint on a disk, unchecked.
+pub fn contents(store: &mut Store<FileDisk>, which: Which<'_>) -> Result<Vec<u8>> {
+    let mut reader = store.open_checkpoint(which)?;
+    let mut bytes = vec![0; usize::try_from(reader.length())?];
+    reader.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// A checkpoint in memory.
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Source for Bytes<'_> {
+    type Error = Infallible;
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), Infallible> {
+        // What is asked for lies below `len`.
+        let start = offset as usize;
+        buf.copy_from_slice(&self.0[start..start + buf.len()]);
+        Ok(())
+    }
+}
+
+/// Reads a checkpoint to its end, by every rule of the format.
+pub fn check(bytes: &[u8]) -> std::result::Result<Checkpoint, Error> {
+    stasis_state::read(&mut Bytes(bytes), Routines::default(), &mut |_, _| ()).map_err(format_error)
+}
+
+/// The only error that there is of bytes in memory.
+pub fn format_error(error: LoadError<Infallible>) -> Error {
+    match error {
+        LoadError::Format(error) => error,
+        LoadError::Source(never) => match never {},
+    }
+}
