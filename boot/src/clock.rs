@@ -10,6 +10,9 @@ use stasis_hw::pl031::Pl031;
 /// Wall time when the counter was 0, in ticks of the counter.
 static EPOCH: Once<u64> = Once::new();
 
+/// The virtual timer does not fire where CNTVOFF_EL2 is ahead of the counter: it is QEMU's.
+static TIMER_FORGETS: Once<bool> = Once::new();
+
 /// Reads the machine's clock. From then on the counter tells how time passes.
 pub fn init(machine: &Machine) {
     let seconds = machine.rtc.map_or(0, |device| {
@@ -24,9 +27,6 @@ pub fn init(machine: &Machine) {
     }
     EPOCH.call_once(|| seconds.saturating_mul(timer::frequency()).wrapping_sub(timer::counter()));
 }
-
-/// The virtual timer does not fire where CNTVOFF_EL2 is ahead of the counter: it is QEMU's.
-static TIMER_FORGETS: Once<bool> = Once::new();
 
 /// How often a timer that does not fire by itself is looked at, per second, unless it is known when it
 /// will be due. A guest's interrupt may be that late.

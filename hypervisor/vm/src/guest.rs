@@ -8,6 +8,8 @@
 //! [`Host`]; whoever unloads it puts them back.
 
 mod outside;
+#[cfg(test)]
+mod tests;
 mod traps;
 
 use alloc::vec::Vec;

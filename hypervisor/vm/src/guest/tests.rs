@@ -1,0 +1,252 @@
+//! A guest over a fake core: what it asks for is answered, and nothing of it is lost.
+
+use stasis_state::vcpu::{Identity, sysreg};
+use stasis_state::{GuestState, VcpuState};
+use stasis_vgic::{ListRegisterFile, VcpuMask};
+
+use super::*;
+use crate::exit::{Access, Cause, Exit, Fault, FaultKind, SystemAccess, Width};
+use crate::psci;
+
+const FREQUENCY: u64 = 1_000_000;
+const WALL_TIME: u64 = 1_800_000_000;
+/// An ESR_EL2 with IL set: what was trapped has four bytes.
+const ESR: u64 = 1 << 25;
+
+/// A core without a guest in it: list registers that nobody acknowledges from.
+#[derive(Default)]
+struct Core {
+    gich: [u32; 16],
+    hcr: u32,
+    vmcr: u32,
+    apr: u32,
+    el1: SystemRegisters,
+    counter: u64,
+    sent: Vec<u8>,
+    kicked: u8,
+}
+
+impl Host for Core {
+    type Gic = Self;
+    type El1 = SystemRegisters;
+
+    fn gic(&mut self) -> &mut Self {
+        self
+    }
+
+    fn el1(&mut self) -> &mut SystemRegisters {
+        &mut self.el1
+    }
+
+    fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    fn wall_time(&self) -> u64 {
+        WALL_TIME
+    }
+
+    fn transmit(&mut self, byte: u8) {
+        self.sent.push(byte);
+    }
+
+    fn kick(&mut self, vcpus: VcpuMask) {
+        self.kicked |= vcpus.0;
+    }
+}
+
+impl ListRegisterFile for Core {
+    fn count(&self) -> usize {
+        4
+    }
+
+    fn read_lr(&mut self, n: usize) -> u32 {
+        self.gich[n]
+    }
+
+    fn write_lr(&mut self, n: usize, value: u32) {
+        self.gich[n] = value;
+    }
+
+    fn read_hcr(&mut self) -> u32 {
+        self.hcr
+    }
+
+    fn write_hcr(&mut self, value: u32) {
+        self.hcr = value;
+    }
+
+    fn read_vmcr(&mut self) -> u32 {
+        self.vmcr
+    }
+
+    fn write_vmcr(&mut self, value: u32) {
+        self.vmcr = value;
+    }
+
+    fn read_apr(&mut self) -> u32 {
+        self.apr
+    }
+
+    fn write_apr(&mut self, value: u32) {
+        self.apr = value;
+    }
+
+    fn read_physical_line(&mut self, _: u16) -> bool {
+        false
+    }
+
+    fn set_physical_active(&mut self, _: u16, _: bool) {}
+}
+
+/// A guest of `vcpus` vCPUs, of which the first is loaded on a core.
+fn guest(vcpus: usize) -> (Guest, Vec<Vcpu>, Core) {
+    let identities: Vec<Identity> = (0..vcpus)
+        .map(|index| {
+            let mut identity = Identity::default();
+            *identity.mpidr_el1 = psci::mpidr(index);
+            identity
+        })
+        .collect();
+    let (mut guest, mut vcpus) =
+        Guest::new("g", 4096, &identities, 0x4008_0000, 0x4000_0000, FREQUENCY, WALL_TIME).unwrap();
+    let mut core = Core::default();
+    assert!(guest.is_on(0, &mut vcpus[0]));
+    guest.clock.start(0);
+    let _ = guest.vgic.load(0, &mut core);
+    (guest, vcpus, core)
+}
+
+fn fault(ipa: u64, cause: Cause) -> Fault {
+    let kind = FaultKind::Translation;
+    Fault { cause, virtual_address: ipa, ipa: Some(ipa), kind, on_walk: false }
+}
+
+/// A load of `width` into X1, or a store of X1.
+fn abort(ipa: u64, width: Width, write: bool) -> Exit {
+    let access = Access { write, width, register: 1, sign_extend: false, sixty_four: true };
+    let cause = if write { Cause::Store } else { Cause::Load };
+    Exit::DataAbort { ipa, access, fault: fault(ipa, cause) }
+}
+
+fn call(core: &mut Core, guest: &mut Guest, vcpu: &mut Vcpu, arguments: [u64; 4]) -> Next {
+    vcpu.core.x[..4].copy_from_slice(&arguments);
+    guest.exit(0, vcpu, Exit::Hvc { imm: 0 }, ESR, core)
+}
+
+#[test]
+fn what_a_guest_sends_reaches_the_outside() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let pc = *vcpus[0].core.pc;
+    vcpus[0].core.x[1] = u64::from(b'!');
+    let next = guest.exit(0, &mut vcpus[0], abort(0x0900_0000, Width::Word, true), ESR, &mut core);
+    assert_eq!((next, core.sent.as_slice()), (Next::Enter, &b"!"[..]));
+    assert_eq!(*vcpus[0].core.pc, pc + 4, "the store is behind it");
+}
+
+#[test]
+fn an_access_to_nothing_is_an_abort_in_the_guest() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let pc = *vcpus[0].core.pc;
+    *core.el1.vbar_el1 = 0x4000_0800;
+    let next = guest.exit(0, &mut vcpus[0], abort(0x0b00_0000, Width::Word, false), ESR, &mut core);
+    assert_eq!(next, Next::Enter);
+    assert_eq!((*core.el1.elr_el1, *core.el1.far_el1), (pc, 0x0b00_0000));
+    assert_eq!(*core.el1.esr_el1, 0x9600_0010, "a synchronous external abort, from EL1");
+    assert_eq!(*vcpus[0].core.pc, 0x4000_0800 + 0x200);
+}
+
+#[test]
+fn behind_the_distributors_registers_is_nothing() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    guest.exit(0, &mut vcpus[0], abort(0x0800_1000, Width::Word, false), ESR, &mut core);
+    assert_eq!(*core.el1.far_el1, 0x0800_1000);
+}
+
+#[test]
+fn a_typed_byte_is_read_by_the_guest() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let _ = guest.receive(b'a');
+    guest.exit(0, &mut vcpus[0], abort(0x0900_0000, Width::Word, false), ESR, &mut core);
+    assert_eq!(vcpus[0].core.x[1], u64::from(b'a'));
+}
+
+#[test]
+fn cpu_on_starts_the_other_vcpu_and_nobody_else() {
+    const CPU_ON_64: u64 = 0xc400_0003;
+    let (mut guest, mut vcpus, mut core) = guest(3);
+    assert!(!guest.is_on(2, &mut vcpus[2]));
+    let next = call(&mut core, &mut guest, &mut vcpus[0], [CPU_ON_64, 2, 0x4010_0000, 7]);
+    assert_eq!((next, vcpus[0].core.x[0], core.kicked), (Next::Enter, 0, 1 << 2));
+    assert!(guest.is_on(2, &mut vcpus[2]) && !guest.is_on(1, &mut vcpus[1]));
+    assert_eq!((*vcpus[2].core.pc, vcpus[2].core.x[0]), (0x4010_0000, 7));
+}
+
+#[test]
+fn the_last_vcpu_that_goes_off_takes_the_guest_with_it() {
+    const CPU_OFF: u64 = 0x8400_0002;
+    const CPU_ON_64: u64 = 0xc400_0003;
+    let (mut guest, mut vcpus, mut core) = guest(2);
+    call(&mut core, &mut guest, &mut vcpus[0], [CPU_ON_64, 1, 0x4010_0000, 0]);
+    assert!(guest.is_on(1, &mut vcpus[1]));
+    assert_eq!(call(&mut core, &mut guest, &mut vcpus[0], [CPU_OFF, 0, 0, 0]), Next::VcpuOff);
+    let next = guest.exit(1, &mut vcpus[1], Exit::Hvc { imm: 0 }, ESR, &mut core);
+    assert_eq!(next, Next::Enter, "an unknown function is answered");
+    vcpus[1].core.x[0] = CPU_OFF;
+    let next = guest.exit(1, &mut vcpus[1], Exit::Hvc { imm: 0 }, ESR, &mut core);
+    assert_eq!(next, Next::Off);
+}
+
+#[test]
+fn the_physical_timer_fires_when_the_guests_time_has_come() {
+    const CNTP_CTL: u16 = sysreg(3, 3, 14, 2, 1);
+    const CNTP_CVAL: u16 = sysreg(3, 3, 14, 2, 2);
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let mut set = |encoding, value, core: &mut Core| {
+        vcpus[0].core.x[1] = value;
+        let access = SystemAccess { encoding, rt: 1, is_read: false };
+        guest.exit(0, &mut vcpus[0], Exit::SystemRegister(access), ESR, core);
+    };
+    set(CNTP_CVAL, 500, &mut core);
+    set(CNTP_CTL, 1, &mut core);
+    assert!(vcpus[0].deadline_changed);
+    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), Some(500));
+    let level = |guest: &Guest| *guest.vgic.cpus()[0].state.priv_level >> PHYSICAL_TIMER & 1;
+    assert_eq!(level(&guest), 0);
+    core.counter = 500;
+    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), None);
+    assert_eq!(level(&guest), 1);
+}
+
+#[test]
+fn a_restored_guest_has_the_records_of_the_stored_one() {
+    let (mut guest, mut vcpus, mut core) = guest(2);
+    let _ = guest.receive(b'x');
+    let _ = guest.vgic.save(0, &mut core);
+    guest.clock.stop(1234);
+    let stored = owned(&guest.records(vcpus.iter_mut(), 9999, WALL_TIME));
+    assert_eq!(*stored.clock.cntvct, 1234, "its time stands still");
+    let (mut again, mut vcpus) = Guest::restored(stored.clone()).unwrap();
+    assert_eq!(owned(&again.records(vcpus.iter_mut(), 5, WALL_TIME)), stored);
+    assert_eq!(again.name(), "g");
+}
+
+fn owned(records: &Records) -> GuestState {
+    let vcpu = |vcpu: &VcpuRecords| VcpuState {
+        core: vcpu.core.clone(),
+        system: vcpu.system.clone(),
+        fp: vcpu.fp.clone(),
+        debug: vcpu.debug.clone(),
+        power: vcpu.power.clone(),
+        identity: vcpu.identity.clone(),
+        cpu_interface: vcpu.cpu_interface.clone(),
+    };
+    GuestState {
+        guest: records.guest.clone(),
+        clock: records.clock.clone(),
+        distributor: records.distributor.clone(),
+        vcpus: records.vcpus.iter().map(vcpu).collect(),
+        pl011: records.pl011.clone(),
+        pl031: records.pl031.clone(),
+    }
+}
