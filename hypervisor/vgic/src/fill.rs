@@ -76,6 +76,8 @@ impl Vgic {
             hw.write_hcr(hcr.value);
             cpu.hcr = hcr.value;
         }
+        cpu.last_filled.hcr = hcr.value;
+        cpu.last_filled.list_registers = values.into_iter().take(count).collect();
         cpu.synced = false;
         cpu.dirty = false;
         Effects::default()

@@ -43,4 +43,4 @@ pub use distributor::Access;
 pub use hardware::{ListRegisterFile, reset_hardware};
 pub use link::VIRTUAL_TIMER;
 pub use registers::{ListRegister, LrState};
-pub use vgic::{Effects, MAX_LIST_REGISTERS, VcpuMask, Vgic, VirtualCpu};
+pub use vgic::{Effects, Filled, MAX_LIST_REGISTERS, VcpuMask, Vgic, VirtualCpu};

@@ -109,6 +109,17 @@ pub struct VirtualCpu {
     pub(crate) values: [u32; MAX_LIST_REGISTERS],
     /// What GICH_HCR was last written with.
     pub(crate) hcr: u32,
+    /// See [`VirtualCpu::last_filled`].
+    pub(crate) last_filled: Filled,
+}
+
+/// What a vCPU was entered with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// GICH_HCR.
+    pub hcr: u32,
+    /// GICH_LR<n>; none before the first entry.
+    pub list_registers: ArrayVec<u32, MAX_LIST_REGISTERS>,
 }
 
 impl VirtualCpu {
@@ -124,6 +135,7 @@ impl VirtualCpu {
             residents: ArrayVec::new(),
             values: [0; MAX_LIST_REGISTERS],
             hcr: 0,
+            last_filled: Filled::default(),
         }
     }
 
@@ -136,6 +148,12 @@ impl VirtualCpu {
     /// it since. For comparison with the real ones.
     pub fn list_registers(&self) -> impl Iterator<Item = ListRegister> {
         self.values.iter().map(|&value| ListRegister::decode(value))
+    }
+
+    /// What its core's GICH was last filled with, also when it has been folded since: for people, and
+    /// for comparison with the real one.
+    pub fn last_filled(&self) -> &Filled {
+        &self.last_filled
     }
 
     /// Whether more was pending or active at the last entry than its list registers could hold.

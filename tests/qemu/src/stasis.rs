@@ -1,5 +1,6 @@
 //! A machine that runs Stasis, spoken to through its console.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub struct Setup<'l> {
     cpus: u32,
     cpu: String,
     time_limit: Duration,
+    arguments: Vec<OsString>,
 }
 
 enum Archive {
@@ -67,6 +69,7 @@ impl<'l> Setup<'l> {
             cpus: 2,
             cpu: "cortex-a72".to_owned(),
             time_limit: LIFE_TIME,
+            arguments: Vec::new(),
         }
     }
 
@@ -142,6 +145,12 @@ impl<'l> Setup<'l> {
         self
     }
 
+    /// Adds an argument of QEMU's.
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
     /// The machine's life, where the usual one is too short.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
@@ -161,6 +170,9 @@ impl<'l> Setup<'l> {
             .time_limit(self.time_limit);
         if let Some(disk) = self.disk {
             machine = machine.disk(disk);
+        }
+        for argument in self.arguments {
+            machine = machine.arg(argument);
         }
         let qemu = machine.start()?;
         let mut stasis = Stasis { qemu, transcript, greeting: Vec::new() };

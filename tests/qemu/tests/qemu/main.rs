@@ -8,10 +8,12 @@ mod contained;
 mod conversion;
 mod damage;
 mod disks;
+mod golden;
 mod handlers;
 mod images;
 mod ipi;
 mod linux;
+mod list_registers;
 mod others;
 mod power;
 mod resume;
@@ -77,6 +79,8 @@ fn main() -> ExitCode {
             many_generations,
             checkpoint_resume_checkpoint_is_the_same,
             checkpoint_resume_checkpoint_in_a_handler_is_the_same;
+        golden:
+            the_golden_files_of_running_guests_go_on;
         handlers:
             a_transcript_is_that_of_plain_qemu,
             checkpoints_inside_handlers_change_nothing,
@@ -92,6 +96,8 @@ fn main() -> ExitCode {
             linux_goes_on_in_another_machine;
         ipi:
             two_cpus_see_what_they_see_on_plain_qemu;
+        list_registers:
+            the_real_list_registers_are_what_stasis_has_programmed;
         smp:
             linux_is_stored_and_resumed_under_load_many_times;
         conversion:

@@ -1,0 +1,167 @@
+//! The real list registers, out of QEMU's migration stream of a machine that runs, are those that Stasis believes it has
+//! programmed.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use stasis_convert::qemu::locate;
+use stasis_qemu_tests::guests::{SILENCE, waits};
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::Stasis;
+use xtask::workspace::read;
+
+/// `handler` has one vCPU, on the first core but the console's.
+const CORE: usize = 1;
+const LIST_REGISTERS: usize = 4;
+/// For all that is asked of a QEMU whose machine stands still.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// QEMU's monitor, at a socket.
+struct Monitor {
+    output: BufReader<UnixStream>,
+}
+
+impl Monitor {
+    fn connect(path: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(path).context("QEMU has no monitor")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut monitor = Self { output: BufReader::new(stream) };
+        monitor.line()?;
+        monitor.ask(r#"{"execute": "qmp_capabilities"}"#)?;
+        Ok(monitor)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        ensure!(self.output.read_line(&mut line)? > 0, "QEMU has ended");
+        Ok(line)
+    }
+
+    fn ask(&mut self, command: &str) -> Result<String> {
+        self.output.get_mut().write_all(command.as_bytes())?;
+        loop {
+            let line = self.line()?;
+            if line.contains(r#""error":"#) {
+                bail!("QEMU answers {command} with {line}");
+            }
+            if line.contains(r#""return":"#) {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// The machine at this instant, which then goes on.
+    fn snapshot(&mut self, path: &Path) -> Result<Vec<u8>> {
+        self.ask(r#"{"execute": "stop"}"#)?;
+        let uri = format!("file:{}", path.display());
+        self.ask(&format!(r#"{{"execute": "migrate", "arguments": {{"uri": "{uri}"}}}}"#))?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(r#"{"execute": "query-migrate"}"#)?;
+            if answer.contains(r#""completed""#) {
+                break;
+            }
+            ensure!(!answer.contains(r#""failed""#), "QEMU has not saved its machine: {answer}");
+            ensure!(Instant::now() < end, "QEMU saves its machine for ever: {answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let stream = read(path)?;
+        self.ask(r#"{"execute": "cont"}"#)?;
+        Ok(stream)
+    }
+}
+
+/// A core's virtual interface.
+#[derive(Debug, PartialEq, Eq)]
+struct Gich {
+    hcr: u32,
+    lr: Vec<u32>,
+    apr: u32,
+}
+
+impl Gich {
+    /// The real one.
+    fn real(stream: &[u8]) -> Result<Self> {
+        let virt = locate(stream)?.virt_state(stream).context("there is no GICH")?;
+        Ok(Self {
+            hcr: virt.h_hcr[CORE].get(),
+            lr: (0..LIST_REGISTERS).map(|n| significant(virt.h_lr[n][CORE].get())).collect(),
+            apr: virt.h_apr[CORE].get(),
+        })
+    }
+
+    /// As Stasis has it.
+    fn believed(stasis: &mut Stasis) -> Result<Self> {
+        let lines = stasis.command("gic handler")?;
+        let after = |mark: &str| -> Result<String> {
+            let rest = lines.iter().find_map(|line| line.split_once(mark).map(|(_, rest)| rest));
+            Ok(rest.with_context(|| format!("no \"{mark}\" in {lines:#?}"))?.to_owned())
+        };
+        let hex = |text: &str| -> Result<u32> {
+            let digits = text.trim_start_matches("0x");
+            u32::from_str_radix(digits, 16).with_context(|| format!("{text} is no number"))
+        };
+        let hcr = after("entered with GICH_HCR ")?;
+        let (hcr, lr) = hcr.split_once(", LR ").context("no list registers")?;
+        // 128 levels: the last is the first. GICH has every fourth.
+        let apr: Vec<u32> = after(" APR ")?.split('_').rev().map(hex).collect::<Result<_>>()?;
+        let level = |n: usize| apr[n / 32] >> (n % 32) & 1;
+        Ok(Self {
+            hcr: hex(hcr)?,
+            lr: lr.split_whitespace().map(hex).collect::<Result<_>>()?,
+            apr: (0..32).map(|bit| level(bit * 4) << bit).sum(),
+        })
+    }
+}
+
+/// A list register; 0 if its state is invalid and it asks for no maintenance: then nothing else in it counts.
+fn significant(lr: u32) -> u32 {
+    const STATE: u32 = 3 << 28;
+    const HW: u32 = 1 << 31;
+    const EOI: u32 = 1 << 19;
+    if lr & STATE == 0 && lr & (HW | EOI) != EOI { 0 } else { lr }
+}
+
+pub fn the_real_list_registers_are_what_stasis_has_programmed(lab: &Lab) -> Result<()> {
+    let socket = lab.path("monitor");
+    let qmp = format!("unix:{},server=on,wait=off", socket.display());
+    let mut stasis =
+        lab.machine().guest("handler")?.memory("256M").argument("-qmp").argument(qmp).boot()?;
+    let mut monitor = Monitor::connect(&socket)?;
+    stasis.attach("handler")?;
+    let (mut points, mut active, mut pending, mut linked, mut full) = (0, 0, 0, 0, 0);
+    loop {
+        let line = stasis.qemu.console.next_line(SILENCE)?;
+        if line == "done" {
+            break;
+        }
+        if !waits(&line) {
+            continue;
+        }
+        // Behind the line, the guest looks at its UART and at nothing else: its list registers stay as they are.
+        std::thread::sleep(Duration::from_millis(100));
+        let real = Gich::real(&monitor.snapshot(&lab.path("stream"))?)?;
+        stasis.detach()?;
+        let believed = Gich::believed(&mut stasis)?;
+        ensure!(
+            real == believed,
+            "{line}: GICH is {real:x?}, and Stasis believes in {believed:x?}"
+        );
+        points += 1;
+        let count = |mask: u32| real.lr.iter().filter(|lr| *lr & mask == mask).count();
+        pending += count(1 << 28);
+        active += count(1 << 29);
+        linked += count(1 << 31);
+        full += usize::from(count(0x3ff & real.lr[3]) == LIST_REGISTERS || real.hcr > 1);
+        stasis.attach("handler")?;
+        stasis.qemu.console.send(b"x")?;
+    }
+    ensure!(
+        points >= 15 && active > 0 && pending > 0 && linked > 0 && full > 0,
+        "{points} points, {active} active, {pending} pending, {linked} linked, {full} with more behind them"
+    );
+    Ok(())
+}
