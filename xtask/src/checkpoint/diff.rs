@@ -91,7 +91,7 @@ impl Difference {
                 None => name,
             };
             let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "absent".to_owned());
-            writeln!(out, "    {name:<16}  {} -> {}", side(&change.old), side(&change.new))?;
+            writeln!(out, "    {name:<20} {} -> {}", side(&change.old), side(&change.new))?;
         }
         if !self.interrupts.is_empty() {
             writeln!(out, "interrupts\n      {}", super::show::INTERRUPT_COLUMNS)?;
@@ -209,9 +209,9 @@ mod tests {
         };
         let text = difference.text().unwrap();
         for line in [
-            "    X7                0x0000000000000000 -> 0x0000000000000005\n",
-            "    GICC_PMR          0x00 -> 0xf0\n",
-            "    NR_VCPUS          0x01 -> 0x02\n",
+            "    X7                   0x0000000000000000 -> 0x0000000000000005\n",
+            "    GICC_PMR             0x00 -> 0xf0\n",
+            "    NR_VCPUS             0x01 -> 0x02\n",
             "VCPU_CORE, vCPU 1\n",
             "memory: 3 pages differ, 12.0 KiB\n",
             "    0x0040000000..0x0040003000       3\n",

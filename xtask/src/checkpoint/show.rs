@@ -188,10 +188,10 @@ pub fn interrupt_row(row: &Row) -> String {
         _ => yes(row.active).to_owned(),
     };
     let vcpu = row.vcpu.map_or("-".to_owned(), |vcpu| vcpu.to_string());
-    let source = match row.active_source {
-        Some(active) => format!("{} (active: {active})", cpus(row.sources)),
-        None => cpus(row.sources),
-    };
+    let pending = (row.sources != 0).then(|| cpus(row.sources));
+    let being_handled = row.active_source.map(|source| format!("{source} (active)"));
+    let sources: Vec<_> = pending.into_iter().chain(being_handled).collect();
+    let source = if sources.is_empty() { "-".to_owned() } else { sources.join(", ") };
     format!(
         "{:>5}  {vcpu:>4}  {:<7}  {:<7}  {active:<6}  {:<5}  {:<7}  {:#04x}      {:<5}  {:<7}  {source}",
         row.intid,

@@ -1,0 +1,218 @@
+//! `cargo xtask checkpoint` on golden files, as a person types it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every golden file.
+fn golden_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for folder in ["tests/golden/1.0", "tests/golden/running"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            files.push(entry.unwrap().path());
+        }
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "stasis"));
+    files.sort();
+    assert!(files.len() >= 3, "{files:?}");
+    files
+}
+
+fn running() -> PathBuf {
+    root().join("tests/golden/running/1.0-handler.stasis")
+}
+
+/// A file that is removed in the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("stasis-{}-{name}", std::process::id())))
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_xtask");
+    Command::new(program).args(arguments).current_dir(root()).output().unwrap()
+}
+
+fn printed(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaints}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A program that the tests need and that may be absent.
+fn output_of(program: &str, package: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).current_dir(root()).output();
+    output.unwrap_or_else(|error| {
+        panic!("{program}: {error}; `apt-get install {package}` as root, or what your system has instead")
+    })
+}
+
+fn python(file: &Path) -> Output {
+    let file = file.to_str().unwrap();
+    output_of("python3", "python3", &["tests/format/reader.py", file])
+}
+
+#[test]
+fn the_reader_in_python_prints_the_same_as_show_json() {
+    for file in golden_files() {
+        let ours = printed(&["checkpoint", "show", "--json", file.to_str().unwrap()]);
+        let output = python(&file);
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {complaints}", file.display());
+        let theirs = String::from_utf8(output.stdout).unwrap();
+        for (ours, theirs) in ours.lines().zip(theirs.lines()) {
+            assert_eq!(ours, theirs, "{}", file.display());
+        }
+        assert_eq!(ours.len(), theirs.len(), "{}", file.display());
+    }
+}
+
+#[test]
+fn both_readers_refuse_a_damaged_file() {
+    let good = std::fs::read(running()).unwrap();
+    for at in [0, 9, 40, 60, 3000, good.len() / 2, good.len() - 4] {
+        let file = Scratch::new(&format!("damaged-{at}"));
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        std::fs::write(&file.0, &bad).unwrap();
+        refused(&["checkpoint", "verify", file.text()]);
+        assert!(!python(&file.0).status.success(), "byte {at}");
+    }
+    for len in [0, 8, 47, 48, 1000, good.len() - 1] {
+        let file = Scratch::new(&format!("cut-{len}"));
+        std::fs::write(&file.0, &good[..len]).unwrap();
+        refused(&["checkpoint", "show", file.text(), "1"]);
+        assert!(!python(&file.0).status.success(), "{len} bytes");
+    }
+}
+
+#[test]
+fn a_checkpoint_goes_onto_a_disk_and_comes_back() {
+    let (disk, copy) = (Scratch::new("disk.img"), Scratch::new("copy.stasis"));
+    let file = running();
+    printed(&["disk", disk.text(), "--size", "64M"]);
+    printed(&["checkpoint", "put", disk.text(), file.to_str().unwrap(), "golden"]);
+    let list: serde_json::Value =
+        serde_json::from_str(&printed(&["checkpoint", "list", disk.text(), "--json"])).unwrap();
+    assert_eq!(list["checkpoints"][0]["name"], "golden");
+    assert_eq!(list["checkpoints"][0]["bytes"], 56512);
+    printed(&["checkpoint", "get", disk.text(), "golden", copy.text()]);
+    assert!(std::fs::read(&copy.0).unwrap() == std::fs::read(&file).unwrap());
+    assert!(printed(&["checkpoint", "verify", disk.text()]).contains("golden"));
+    assert_eq!(printed(&["checkpoint", "diff", disk.text(), "1", copy.text()]), "no difference\n");
+    assert_eq!(printed(&["checkpoint", "diff", disk.text(), "1", "golden"]), "no difference\n");
+
+    assert!(refused(&["checkpoint", "format", disk.text()]).contains("has 1 checkpoints"));
+    printed(&["checkpoint", "delete", disk.text(), "golden"]);
+    printed(&["checkpoint", "format", disk.text()]);
+    assert!(refused(&["checkpoint", "get", disk.text(), "1", copy.text()]).contains('1'));
+}
+
+/// As `/dev/sdb2` is.
+#[test]
+fn a_store_may_be_on_a_device_that_is_a_partition() {
+    let partition = Scratch::new("partition.img");
+    std::fs::File::create(&partition.0).unwrap().set_len(16 << 20).unwrap();
+    let file = running();
+    let put = ["checkpoint", "put", partition.text(), file.to_str().unwrap(), "golden"];
+    refused(&put);
+    refused(&["checkpoint", "format", partition.text()]);
+    printed(&["checkpoint", "format", partition.text(), "--force"]);
+    printed(&put);
+    assert!(printed(&["checkpoint", "show", partition.text(), "golden"]).contains("handler"));
+}
+
+#[test]
+fn show_has_a_table_of_the_interrupts() {
+    let text = printed(&["checkpoint", "show", running().to_str().unwrap()]);
+    for line in [
+        "guest    handler, 1 vCPU",
+        "vCPU 0: on, EL1h, masked DAIF, flags ZC",
+        "    GICC_PMR             0xf8",
+        "        7     0  yes      -        yes     low    edge     0x10      0      0        0 (active)",
+        "       27     0  yes      -        -       low    level    0xa0      0      0        -",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no line \"{line}\" in:\n{text}");
+    }
+}
+
+#[test]
+fn diff_names_registers_interrupts_and_pages() {
+    let [one, four] =
+        ["one-vcpu", "four-vcpus"].map(|name| format!("tests/golden/1.0/{name}.stasis"));
+    let text = printed(&["checkpoint", "diff", &one, &four]);
+    assert!(text.contains("    NR_VCPUS             0x01 -> 0x04\n"), "{text}");
+    assert!(text.contains("VCPU_CORE, vCPU 3\n"), "{text}");
+    let running = running();
+    let diff = ["checkpoint", "diff", &one, running.to_str().unwrap(), "--json"];
+    let diff: serde_json::Value = serde_json::from_str(&printed(&diff)).unwrap();
+    let pc = diff["registers"].as_array().unwrap().iter().find(|change| change["name"] == "PC");
+    assert_eq!(pc.unwrap()["old"], "0x0000000040001000");
+    assert!(diff["memory"]["pages"].as_u64().unwrap() >= 12);
+}
+
+#[test]
+fn gdb_opens_a_core_file_with_the_registers_of_each_vcpu_and_the_memory() {
+    let core = Scratch::new("core");
+    let file = root().join("tests/golden/1.0/four-vcpus.stasis");
+    printed(&["checkpoint", "core", file.to_str().unwrap(), core.text()]);
+    let gdb = |core: &str, commands: &[&str]| {
+        let mut arguments = vec!["-nx", "-batch", "--core", core];
+        arguments.extend(commands.iter().flat_map(|command| ["-ex", command]));
+        let output = output_of("gdb-multiarch", "gdb-multiarch", &arguments);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)
+    };
+    let text = gdb(
+        core.text(),
+        &[
+            "thread apply all -ascending -q p/x $pc",
+            "thread 4",
+            "p/x $x30",
+            "p/x $fpsr",
+            "p/x $v31",
+            "x/2xb 0x40000000",
+        ],
+    );
+    // `tests/golden/1.0` has pages of the letter g, and vCPUs that differ by their index in bits [63:32].
+    for answer in [
+        "0x40001000",
+        "0x40001001",
+        "0x40001002",
+        "0x40001003",
+        "0x3abcd001f",
+        "0xabcd0060",
+        "0x67\t0x67",
+    ] {
+        assert!(text.contains(answer), "no {answer} in:\n{text}");
+    }
+
+    // Its MMU is on: all of its RAM is where its tables have it.
+    let text = printed(&["checkpoint", "core", running().to_str().unwrap(), core.text()]);
+    assert!(text.is_empty(), "{text}");
+    let text = gdb(core.text(), &["p/x $sp", "x/i $pc", "x/gx $sp"]);
+    assert!(!text.contains("Cannot access"), "{text}");
+}
