@@ -3,10 +3,12 @@
 //! - [`interface`]: a CPU interface, for both. [`hardware`]: GICH and GICV. [`machine`]: the vGIC on
 //!   several cores, with a guest that does what it is told. [`reference`]: the second model.
 //! - [`rules`], [`access`] (rule 8): a test that bears the number of each rule, and fails when it is broken.
+//! - [`docs`]: `docs/vgic.md` names these tests.
 //! - [`random`], [`late`]: histories. [`cost`]: accesses to hardware. [`records`]: what a file may say.
 
 mod access;
 mod cost;
+mod docs;
 mod hardware;
 mod interface;
 mod late;
