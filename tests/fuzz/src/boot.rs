@@ -1,0 +1,35 @@
+//! Bytes as what a boot loader hands over: the archive, the configuration in it, a guest's image.
+
+use stasis_vm::archive::Archive;
+use stasis_vm::config::{self, Kind};
+use stasis_vm::image::{self, Parts};
+
+/// A guest's RAM, as small as one may be.
+const RAM: usize = 2 << 20;
+
+/// As an archive: every file that it lists can be had by its name.
+pub fn archive(data: &[u8]) {
+    let Ok(archive) = Archive::open(data) else { return };
+    for file in archive.files() {
+        assert!(archive.file(file.name).is_ok(), "{:?}", file.name);
+    }
+}
+
+/// As a compiled configuration: what is accepted can be compiled, and then says the same.
+pub fn configuration(data: &[u8]) {
+    let Ok(guests) = config::parse(data) else { return };
+    let compiled = config::compile(&guests).expect("it was accepted");
+    assert_eq!(config::parse(&compiled).as_ref(), Ok(&guests));
+}
+
+/// As an image of each kind: it is loaded into the guest's RAM, or refused.
+pub fn image(data: &[u8]) {
+    let mut ram = vec![0; RAM];
+    for kind in [None, Some(Kind::Linux), Some(Kind::Elf), Some(Kind::Raw)] {
+        let parts =
+            Parts { image: data, kind, initrd: None, cmdline: "", vcpus: 1, virtio_slots: 0 };
+        if let Ok(boot) = image::load(&mut ram, &parts) {
+            assert!(boot.dtb.start < boot.dtb.end);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Bytes as a checkpoint. What is read of it is sound, or it is refused; its memory is read in as much room as it takes.
+
+use std::convert::Infallible;
+
+use stasis_state::header::{Header, MAGIC};
+use stasis_state::routines::crc32c;
+use stasis_state::{RecordHeader, Routines, Source, invariants};
+
+/// RAM that is worth the time to fill it.
+const SMALL_RAM: u64 = 4 << 20;
+
+struct Bytes<'a>(&'a [u8]);
+
+impl Source for Bytes<'_> {
+    type Error = Infallible;
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
+        let start = usize::try_from(offset).expect("an offset in the file");
+        buf.copy_from_slice(&self.0[start..start + buf.len()]);
+        Ok(())
+    }
+}
+
+/// Reads bytes as they are, and with all checksums right.
+pub fn run(data: &[u8]) {
+    read(data);
+    read(&sign(data));
+}
+
+/// Reads bytes as a checkpoint: its RAM's size if they are one.
+pub fn read(data: &[u8]) -> Option<u64> {
+    let (mut file, routines) = (Bytes(data), Routines::default());
+    let checkpoint = stasis_state::read(&mut file, routines, &mut |_, _| ()).ok()?;
+    assert!(invariants::check(&checkpoint.state.records()).is_ok());
+    let (base, size) = (*checkpoint.state.guest.ram_base, *checkpoint.state.guest.ram_size);
+    let mut next = base;
+    stasis_state::read_extents(&mut file, &checkpoint, routines, &mut |extent, _| {
+        assert_eq!(extent.address, next);
+        next += extent.memory_len();
+    })
+    .expect("it was read before");
+    assert_eq!(next, base + size);
+    Some(size)
+}
+
+/// The same with its memory, where that is small.
+pub fn read_with_memory(data: &[u8]) {
+    let (mut file, routines) = (Bytes(data), Routines::default());
+    let Ok(checkpoint) = stasis_state::read(&mut file, routines, &mut |_, _| ()) else { return };
+    let size = *checkpoint.state.guest.ram_size;
+    if size <= SMALL_RAM {
+        let mut ram = vec![0xa5; size as usize];
+        stasis_state::read_memory(&mut file, &checkpoint, &mut ram, routines, &mut |_, _| ())
+            .expect("it was read before");
+    }
+}
+
+/// The bytes with a header that fits them, and checksums that are right as far as there are records.
+pub fn sign(data: &[u8]) -> Vec<u8> {
+    let mut file = data.to_vec();
+    let len = file.len();
+    if len < Header::LEN {
+        return file;
+    }
+    file[..8].copy_from_slice(&MAGIC);
+    file[32..40].copy_from_slice(&(len as u64).to_le_bytes());
+    let header_len = number(&file, 12).clamp(Header::LEN, len);
+    file[44..48].fill(0);
+    let crc = crc32c(0, &file[..header_len]);
+    file[44..48].copy_from_slice(&crc.to_le_bytes());
+    let mut at = header_len;
+    while at + RecordHeader::LEN <= len {
+        let body = at + RecordHeader::LEN;
+        let end = body.saturating_add(number(&file, at + 4).next_multiple_of(8));
+        if end > len {
+            break;
+        }
+        let crc = crc32c(crc32c(0, &file[at..at + RecordHeader::COVERED]), &file[body..end]);
+        file[at + 12..body].copy_from_slice(&crc.to_le_bytes());
+        at = end;
+    }
+    file
+}
+
+fn number(file: &[u8], at: usize) -> usize {
+    u32::from_le_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]]) as usize
+}

@@ -1,0 +1,279 @@
+//! Bytes as what guests and devices do to a virtual GIC of two vCPUs on two cores: accesses to the distributor, lines,
+//! acknowledges, world switches, checkpoints. Whatever comes, no interrupt is in two list registers, and the records are good.
+
+use stasis_vgic::{Access, Effects, ListRegisterFile, VIRTUAL_TIMER, VcpuMask, Vgic};
+
+const CPUS: usize = 2;
+const LIST_REGISTERS: usize = 4;
+const INTIDS: u16 = 96;
+
+/// GICH_LR.State: pending and active.
+const PENDING: u32 = 1 << 28;
+const ACTIVE: u32 = 1 << 29;
+const HW: u32 = 1 << 31;
+/// GICH_HCR.LRENPIE, and one in EOICount.
+const LRENPIE: u32 = 1 << 2;
+const EOI_COUNT: u32 = 1 << 27;
+
+/// A core's GICH, and the physical interrupt of its timer.
+#[derive(Default)]
+struct Core {
+    lr: [u32; LIST_REGISTERS],
+    hcr: u32,
+    vmcr: u32,
+    apr: u32,
+    timer_line: bool,
+    timer_active: bool,
+}
+
+impl ListRegisterFile for Core {
+    fn count(&self) -> usize {
+        LIST_REGISTERS
+    }
+
+    fn read_lr(&mut self, n: usize) -> u32 {
+        self.lr[n]
+    }
+
+    fn write_lr(&mut self, n: usize, value: u32) {
+        self.lr[n] = value;
+    }
+
+    fn read_hcr(&mut self) -> u32 {
+        self.hcr
+    }
+
+    fn write_hcr(&mut self, value: u32) {
+        self.hcr = value;
+    }
+
+    fn read_vmcr(&mut self) -> u32 {
+        self.vmcr
+    }
+
+    fn write_vmcr(&mut self, value: u32) {
+        self.vmcr = value;
+    }
+
+    fn read_apr(&mut self) -> u32 {
+        self.apr
+    }
+
+    fn write_apr(&mut self, value: u32) {
+        self.apr = value;
+    }
+
+    fn read_physical_line(&mut self, _: u16) -> bool {
+        self.timer_line
+    }
+
+    fn set_physical_active(&mut self, _: u16, active: bool) {
+        self.timer_active = active;
+    }
+}
+
+impl Core {
+    fn residents(&self) -> impl Iterator<Item = u32> {
+        self.lr.iter().filter(|lr| *lr & (PENDING | ACTIVE) != 0).map(|lr| lr & 0x3ff)
+    }
+
+    /// The guest acknowledges what is in a list register, if that is pending.
+    fn acknowledge(&mut self, n: usize) {
+        if self.lr[n] & (PENDING | ACTIVE) == PENDING {
+            self.lr[n] ^= PENDING | ACTIVE;
+        }
+    }
+
+    /// The guest deactivates what is in a list register, or else what is in none.
+    fn end(&mut self, n: usize) {
+        if self.lr[n] & ACTIVE != 0 {
+            self.lr[n] &= !ACTIVE;
+            if self.lr[n] & HW != 0 {
+                self.timer_active = false;
+            }
+        } else if self.hcr & LRENPIE != 0 {
+            self.hcr = self.hcr.wrapping_add(EOI_COUNT);
+        }
+    }
+}
+
+struct Machine {
+    vgic: Vgic,
+    cores: [Core; CPUS],
+}
+
+/// Takes bytes from the input; 0 where it has ended.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn word(&mut self) -> u32 {
+        u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
+    }
+}
+
+/// Does what the bytes say. Panics if that breaks anything.
+pub fn run(data: &[u8]) {
+    let Ok(vgic) = Vgic::new(INTIDS, CPUS as u8) else { panic!("a GIC of the simplest kind") };
+    let mut machine = Machine { vgic, cores: Default::default() };
+    machine.load_all();
+    let mut input = Input(data);
+    while !input.0.is_empty() {
+        machine.step(&mut input);
+        machine.check();
+    }
+    machine.checkpoint();
+}
+
+impl Machine {
+    fn load_all(&mut self) {
+        for vcpu in 0..CPUS {
+            let effects = self.vgic.load(vcpu, &mut self.cores[vcpu]);
+            self.enter(effects);
+        }
+    }
+
+    /// Every core that is to look does so at once.
+    fn enter(&mut self, effects: Effects) {
+        for vcpu in effects.kick.iter() {
+            let effects = self.vgic.enter(vcpu, &mut self.cores[vcpu]);
+            assert!(effects.kick.without(vcpu).is_empty(), "entering {vcpu} kicks {effects:?}");
+        }
+    }
+
+    /// Has others fold, makes the access, and lets all go on.
+    fn access(&mut self, vcpu: usize, offset: u64, width: u8, value: Option<u32>) {
+        let Ok(access) = Access::checked(offset, width) else { return };
+        let others = self.vgic.needs_sync(vcpu, access, value.is_some());
+        let mut effects = self.sync(others);
+        let core = &mut self.cores[vcpu];
+        match value {
+            Some(value) => {
+                effects |= self.vgic.distributor_write(vcpu, access, value.into(), core);
+            }
+            None => {
+                let (first, more) = self.vgic.distributor_read(vcpu, access, core);
+                effects |= more;
+                let (second, more) = self.vgic.distributor_read(vcpu, access, core);
+                effects |= more;
+                assert_eq!(first, second, "two reads of {offset:#x}");
+            }
+        }
+        self.enter(effects);
+        self.enter_all();
+    }
+
+    fn sync(&mut self, vcpus: VcpuMask) -> Effects {
+        let mut effects = Effects::default();
+        for vcpu in vcpus.iter() {
+            effects |= self.vgic.sync(vcpu, &mut self.cores[vcpu]);
+        }
+        effects
+    }
+
+    fn enter_all(&mut self) {
+        self.enter(Effects { kick: VcpuMask((1 << CPUS) - 1) });
+    }
+
+    fn step(&mut self, input: &mut Input) {
+        let what = input.byte();
+        let vcpu = usize::from(what >> 7);
+        let width = 1 << (what >> 5 & 3);
+        let intid = |byte: u8| u16::from(byte) % INTIDS;
+        match what & 0xf {
+            0..=2 => {
+                let offset = u64::from(input.word() as u16) % 0x1000 / width * width;
+                self.access(vcpu, offset, width as u8, None);
+            }
+            3..=7 => {
+                let offset = u64::from(input.word() as u16) % 0x1000 / width * width;
+                let value = input.word();
+                self.access(vcpu, offset, width as u8, Some(value));
+            }
+            8 => {
+                let effects = self.vgic.set_spi_level(intid(input.byte()), what & 0x40 != 0);
+                self.enter(effects);
+            }
+            9 => {
+                let effects = self.vgic.pulse_spi(intid(input.byte()));
+                self.enter(effects);
+            }
+            10 => {
+                let ppi = intid(input.byte());
+                if ppi != VIRTUAL_TIMER {
+                    let effects = self.vgic.set_ppi_level(vcpu, ppi, what & 0x40 != 0);
+                    self.enter(effects);
+                }
+            }
+            11 => self.timer(vcpu, what & 0x40 != 0),
+            12 => self.cores[vcpu].acknowledge(usize::from(what >> 5 & 3)),
+            13 => {
+                self.cores[vcpu].end(usize::from(what >> 5 & 3));
+                let effects = self.vgic.sync(vcpu, &mut self.cores[vcpu]);
+                self.enter(effects);
+                self.enter_all();
+            }
+            14 => {
+                let value = input.word();
+                self.cores[vcpu].vmcr |= 1 << 9;
+                let others = self.vgic.deactivate_needs_sync(vcpu, value);
+                let mut effects = self.sync(others);
+                effects |= self.vgic.deactivate(vcpu, value, &mut self.cores[vcpu]);
+                self.enter(effects);
+                self.enter_all();
+            }
+            _ => {
+                self.checkpoint();
+                self.load_all();
+            }
+        }
+    }
+
+    /// The timer's line; it interrupts the core unless it is active.
+    fn timer(&mut self, vcpu: usize, line: bool) {
+        let core = &mut self.cores[vcpu];
+        core.timer_line = line;
+        if line && !core.timer_active {
+            core.timer_active = true;
+            let (linked, effects) = self.vgic.hardware_interrupt(vcpu, VIRTUAL_TIMER);
+            assert!(linked);
+            self.enter(effects);
+        }
+    }
+
+    fn check(&self) {
+        for core in &self.cores {
+            let mut seen = [false; INTIDS as usize];
+            for intid in core.residents() {
+                let seen = &mut seen[intid as usize];
+                assert!(!*seen, "INTID {intid} is twice in {:x?}", core.lr);
+                *seen = true;
+            }
+        }
+        let spis = |core: &Core| core.residents().filter(|intid| *intid >= 32).collect::<Vec<_>>();
+        let [first, second] = &self.cores;
+        let first = spis(first);
+        let both = spis(second).into_iter().find(|intid| first.contains(intid));
+        assert_eq!(both, None, "an SPI is on two cores");
+    }
+
+    /// All state to the records and back.
+    fn checkpoint(&mut self) {
+        for vcpu in 0..CPUS {
+            let effects = self.vgic.save(vcpu, &mut self.cores[vcpu]);
+            self.enter(Effects { kick: VcpuMask(effects.kick.0 & !((2 << vcpu) - 1)) });
+        }
+        let shown = self.vgic.to_string();
+        let dist = self.vgic.distributor().clone();
+        let cpus: Vec<_> = self.vgic.cpus().iter().map(|cpu| cpu.state.clone()).collect();
+        match Vgic::from_state(dist, cpus.into_iter()) {
+            Ok(vgic) => self.vgic = vgic,
+            Err(error) => panic!("{error} in what was saved:\n{shown}"),
+        }
+    }
+}

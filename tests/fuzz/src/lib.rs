@@ -1,0 +1,9 @@
+//! What the fuzz targets run. The crates' own tests run the same with bounded random bytes.
+//!
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz distributor`
+
+pub mod boot;
+pub mod checkpoint;
+pub mod distributor;
+pub mod partition;
+pub mod store;
