@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use lexopt::prelude::*;
 
 use crate::workspace::{Workspace, write};
-use crate::{archive, build, checkpoint, convert, demo, disk, report, run, setup, test};
+use crate::{archive, build, checkpoint, convert, demo, disk, miri, report, run, setup, test};
 
 struct Command {
     name: &'static str,
@@ -50,6 +50,16 @@ triples their time limits.",
             let name = next_value(&mut parser, "test")?;
             finished(&mut parser, "test")?;
             test::main(workspace, name.as_deref())
+        },
+    },
+    Command {
+        name: "miri",
+        arguments: "",
+        summary: "Run tests of the pure crates under Miri, which takes long",
+        details: "It wants rustup and a nightly toolchain, to which it adds Miri.",
+        run: |workspace, mut parser| {
+            finished(&mut parser, "miri")?;
+            miri::main(workspace)
         },
     },
     Command {

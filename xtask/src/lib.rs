@@ -6,7 +6,7 @@
 //! - [`config`], [`archive`], [`cpio`], [`initramfs`]: what goes into the boot initrd.
 //! - [`disk`]: disk images with a partition for checkpoints.
 //! - [`qemu`], [`console`]: a machine, and a conversation with it.
-//! - [`run`], [`demo`], [`test`], [`checkpoint`], [`convert`]: the commands that are more than one of the above.
+//! - [`run`], [`demo`], [`test`], [`miri`], [`checkpoint`], [`convert`]: the commands that are more than one of the above.
 
 pub mod archive;
 pub mod build;
@@ -20,6 +20,7 @@ pub mod demo;
 pub mod disk;
 pub mod elf;
 pub mod initramfs;
+pub mod miri;
 pub mod qemu;
 pub mod report;
 pub mod run;
