@@ -173,6 +173,10 @@ impl<'a> IntactSlot<'a> {
     /// The catalog, if it keeps every rule. `data` are the blocks that checkpoints may stand in.
     pub fn check<E: Display + Debug>(&self, data: Range<u32>) -> Result<Catalog, Error<E>> {
         let next_number = self.header.next_number.get();
+        if next_number == 0 {
+            // It would be given to a checkpoint that nothing would then read.
+            return Err(Error::NumberNotIssued { number: 0, next: 0 });
+        }
         let mut checkpoints = Vec::with_capacity(self.entries.len());
         for entry in self.entries {
             checkpoints.push(check_entry(entry, next_number, &data)?);

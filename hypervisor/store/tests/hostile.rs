@@ -187,6 +187,12 @@ fn more_entries_than_a_slot_has_count_as_damage() {
 }
 
 #[test]
+fn a_catalog_that_would_give_out_number_0_is_refused() {
+    let disk = forged(|header, _| (header.count, header.next_number) = (0.into(), 0.into()));
+    assert!(matches!(open_error(disk), Error::NumberNotIssued { number: 0, next: 0 }));
+}
+
+#[test]
 fn counters_at_their_end_are_refused_and_do_not_wrap() {
     let disk = forged(|header, _| header.next_number = u64::MAX.into());
     let error = open(disk).begin("it", 1, 0).map(|_| ()).unwrap_err();
