@@ -1,0 +1,206 @@
+//! Measures what a guest's operations cost, in ticks of CNTVCT.
+//!
+//! Under QEMU with `-icount shift=0,sleep=off` and CNTFRQ at 1 GHz a tick is one instruction, whoever executes it: the guest, a
+//! hypervisor below it, or another CPU. Nothing here is Stasis's own; it runs on any hypervisor that shows the machine
+//! of QEMU's `virt` with a GICv2, and without one. `cargo xtask bench` runs it and reads what it prints:
+//! `bench <operation> min <ticks> median <ticks>`, for 64 rounds of each, after all of them.
+//!
+//! Each result has the cost of the measurement in it, which is that of `empty`. Interrupts are taken through the vectors, which
+//! save all registers, as an operating system's do.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(not(target_os = "none"))]
+fn main() {}
+
+#[cfg(target_os = "none")]
+mod guest {
+    use core::arch::asm;
+    use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+    use stasis_guests::mmio::{read32, write8, write32};
+    use stasis_guests::second::{Second, this_cpu};
+    use stasis_guests::sysreg::{mask_irqs, unmask_irqs, wfi};
+    use stasis_guests::timer::{PHYSICAL, VIRTUAL, now};
+    use stasis_guests::{gic, mrs, msr, println, psci, uart};
+
+    stasis_guests::entry!(main, irq);
+
+    const ROUNDS: usize = 64;
+    const PRIORITY: u8 = 0xa0;
+    const SGI: u32 = 5;
+    /// An SPI without a device behind it.
+    const SPI: u32 = 64;
+    /// A timer is set so far ahead: long enough for the setting itself.
+    const AHEAD: u64 = 50_000;
+    /// The second CPU gets as long to be there.
+    const START_TIME: u64 = 2_000_000_000;
+
+    /// Interrupts taken so far.
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    /// When the last one was acknowledged.
+    static TAKEN_AT: AtomicU64 = AtomicU64::new(0);
+    static SECOND_READY: AtomicU32 = AtomicU32::new(0);
+
+    /// An operation's name, and one round of it: its ticks.
+    type Operation = (&'static str, fn() -> u64);
+
+    const OPERATIONS: [Operation; 14] = [
+        ("empty", || time(|| ())),
+        ("hypercall", || time(psci_version)),
+        ("gicd-read-isenabler0", || time(|| read32(gic::GICD_ISENABLER))),
+        ("gicd-read-iidr", || time(|| read32(gic::GICD_IIDR))),
+        ("gicd-write-isenabler0", || time(|| write32(gic::GICD_ISENABLER, 1 << SGI))),
+        ("uart-write-imsc", || time(|| write32(uart::IMSC, 0))),
+        ("uart-write-dr", || time(|| write32(uart::DR, u32::from(b'.')))),
+        ("cntpct-read", || time(|| mrs!("CNTPCT_EL0"))),
+        ("acknowledge", || acknowledge_and_end().0),
+        ("eoi", || acknowledge_and_end().1),
+        ("sgi-to-self", || until_taken(|| gic::send_to_self(SGI))),
+        ("spi-set-pending", || until_taken(|| gic::set_bit(gic::GICD_ISPENDR, SPI))),
+        ("virtual-timer", virtual_timer),
+        ("physical-timer", physical_timer),
+    ];
+
+    struct Result {
+        min: u64,
+        median: u64,
+    }
+
+    fn measure(round: impl Fn() -> u64) -> Result {
+        let mut ticks = [0; ROUNDS];
+        ticks.iter_mut().for_each(|ticks| *ticks = round());
+        ticks.sort_unstable();
+        Result { min: ticks[0], median: ticks[ROUNDS / 2] }
+    }
+
+    #[inline(always)]
+    fn time<T>(operation: impl FnOnce() -> T) -> u64 {
+        let start = now();
+        let _ = operation();
+        now() - start
+    }
+
+    #[inline(always)]
+    fn psci_version() {
+        // SAFETY: The firmware keeps X4 and up (SMCCC 1.1), and is given no memory of ours to write to.
+        unsafe {
+            asm!("hvc #0", inout("x0") u64::from(psci::VERSION) => _, out("x1") _, out("x2") _, out("x3") _,
+                options(nostack));
+        }
+    }
+
+    /// With an SGI pending and interrupts masked: what reading IAR and writing EOIR take.
+    fn acknowledge_and_end() -> (u64, u64) {
+        mask_irqs();
+        gic::send_to_self(SGI);
+        let mut iar = gic::SPURIOUS;
+        let acknowledge = time(|| iar = read32(gic::GICC_IAR));
+        assert_eq!(iar & 0x3ff, SGI);
+        let end = time(|| write32(gic::GICC_EOIR, iar));
+        unmask_irqs();
+        (acknowledge, end)
+    }
+
+    /// From before `send` to the acknowledgement in the handler of what it sends.
+    #[inline(always)]
+    fn until_taken(send: impl FnOnce()) -> u64 {
+        let taken = TAKEN.load(SeqCst);
+        let start = now();
+        send();
+        while TAKEN.load(SeqCst) == taken {}
+        TAKEN_AT.load(SeqCst) - start
+    }
+
+    /// From its expiry, while the guest runs, to the acknowledgement in the handler.
+    fn virtual_timer() -> u64 {
+        let taken = TAKEN.load(SeqCst);
+        let due = now() + AHEAD;
+        msr!("CNTV_CVAL_EL0", due);
+        msr!("CNTV_CTL_EL0", 1);
+        while TAKEN.load(SeqCst) == taken {}
+        TAKEN_AT.load(SeqCst) - due
+    }
+
+    /// The same of the physical timer. Under Stasis CNTPCT is CNTVCT; plain QEMU has no offset between them at EL1 either.
+    fn physical_timer() -> u64 {
+        let taken = TAKEN.load(SeqCst);
+        let due = now() + AHEAD;
+        msr!("CNTP_CVAL_EL0", due);
+        msr!("CNTP_CTL_EL0", 1);
+        while TAKEN.load(SeqCst) == taken {}
+        TAKEN_AT.load(SeqCst) - due
+    }
+
+    /// From before the sending to the acknowledgement in the handler of the second CPU, which sleeps. This one yields meanwhile, for QEMU
+    /// runs one CPU at a time when it counts instructions.
+    fn sgi_to_other() -> u64 {
+        let taken = TAKEN.load(SeqCst);
+        let start = now();
+        write32(gic::GICD_SGIR, 1 << (16 + Second::MPIDR) | SGI);
+        while TAKEN.load(SeqCst) == taken {
+            let_others_run();
+        }
+        TAKEN_AT.load(SeqCst) - start
+    }
+
+    fn let_others_run() {
+        // SAFETY: It does nothing.
+        unsafe { asm!("yield", options(nomem, nostack)) }
+    }
+
+    fn irq() {
+        let iar = read32(gic::GICC_IAR);
+        let at = now();
+        match iar & 0x3ff {
+            VIRTUAL => msr!("CNTV_CTL_EL0", 0),
+            PHYSICAL => msr!("CNTP_CTL_EL0", 0),
+            SGI | SPI => {}
+            other => println!("FAULT interrupt {other} on CPU {}", this_cpu()),
+        }
+        write32(gic::GICC_EOIR, iar);
+        TAKEN_AT.store(at, SeqCst);
+        TAKEN.fetch_add(1, SeqCst);
+    }
+
+    /// What the second CPU does: it takes interrupts for ever.
+    fn receive(_: u64) -> u64 {
+        gic::init();
+        gic::enable(SGI, PRIORITY);
+        unmask_irqs();
+        SECOND_READY.store(1, SeqCst);
+        loop {
+            wfi();
+        }
+    }
+
+    /// Whether there is a second CPU, which now receives.
+    fn start_second() -> bool {
+        Second::begin(receive, 0);
+        if Second::on(0) != 0 {
+            return false;
+        }
+        let end = now() + START_TIME;
+        while SECOND_READY.load(SeqCst) == 0 && now() < end {
+            let_others_run();
+        }
+        SECOND_READY.load(SeqCst) != 0
+    }
+
+    fn main() {
+        gic::init();
+        for intid in [SGI, SPI, VIRTUAL, PHYSICAL] {
+            gic::enable(intid, PRIORITY);
+        }
+        write8(gic::GICD_ITARGETSR + SPI as usize, 1);
+        unmask_irqs();
+        let results = OPERATIONS.map(|(_, round)| measure(round));
+        let to_other = start_second().then(|| measure(sgi_to_other));
+        println!();
+        let named = OPERATIONS.iter().map(|(name, _)| *name).zip(&results);
+        for (name, Result { min, median }) in
+            named.chain(to_other.iter().map(|r| ("sgi-to-other", r)))
+        {
+            println!("bench {name} min {min} median {median}");
+        }
+    }
+}
