@@ -141,7 +141,7 @@ pub fn linux_is_stored_and_resumed_under_load_many_times(lab: &Lab) -> Result<()
     ensure!(steps >= u64::from(cycles()), "only {steps} steps of the loop");
 
     stasis.attach("linux")?;
-    shell(&mut stasis, "kill $(jobs -p)")?;
+    shell(&mut stasis, "kill $(jobs -p); wait")?;
     let after = Interrupts::read(&mut stasis)?;
     ensure!(after.grown_since(&before), "a CPU stood still: {before:?}, then {after:?}");
     let mut complaints = shell(&mut stasis, "dmesg")?;
