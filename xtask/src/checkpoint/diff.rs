@@ -205,7 +205,7 @@ mod tests {
         let difference = Difference {
             registers: changes(states.map(elements)),
             interrupts: interrupt_changes(states.map(interrupts::all)),
-            memory: vec![0x4000_0000..0x4000_3000],
+            memory: Vec::from([0x4000_0000..0x4000_3000]),
         };
         let text = difference.text().unwrap();
         for line in [
