@@ -9,7 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use lexopt::prelude::*;
 
 use crate::workspace::{Workspace, write};
-use crate::{archive, build, checkpoint, convert, demo, disk, miri, report, run, setup, test};
+use crate::{
+    archive, bench, build, checkpoint, convert, demo, disk, miri, report, run, setup, test,
+};
 
 struct Command {
     name: &'static str,
@@ -120,6 +122,13 @@ and the Linux guest's packages, which go to target/guests and not into the syste
         summary: "Convert the virtual GIC of a checkpoint to KVM's and QEMU's, or read QEMU's",
         details: convert::DETAILS,
         run: |_, parser| convert::main(parser),
+    },
+    Command {
+        name: "bench",
+        arguments: "[--save FILE] [--compare FILE]",
+        summary: "Measure what a guest's operations cost, and what the image weighs",
+        details: bench::DETAILS,
+        run: bench::main,
     },
 ];
 

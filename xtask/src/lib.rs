@@ -6,9 +6,10 @@
 //! - [`config`], [`archive`], [`cpio`], [`initramfs`]: what goes into the boot initrd.
 //! - [`disk`]: disk images with a partition for checkpoints.
 //! - [`qemu`], [`console`]: a machine, and a conversation with it.
-//! - [`run`], [`demo`], [`test`], [`miri`], [`checkpoint`], [`convert`]: the commands that are more than one of the above.
+//! - [`run`], [`demo`], [`test`], [`miri`], [`bench`], [`checkpoint`], [`convert`]: the commands that are more than one of the above.
 
 pub mod archive;
+pub mod bench;
 pub mod build;
 pub mod checkpoint;
 pub mod cli;

@@ -1,0 +1,97 @@
+//! Numbers that are kept, and what has changed since.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::Numbers;
+use crate::workspace::{read, write};
+
+/// Reads what [`save`] wrote.
+pub fn load(file: &Path) -> Result<Numbers> {
+    serde_json::from_slice(&read(file)?)
+        .with_context(|| format!("{} is not what `bench --save` writes", file.display()))
+}
+
+/// Writes them.
+pub fn save(file: &Path, numbers: &Numbers) -> Result<()> {
+    let mut json = serde_json::to_vec_pretty(numbers)?;
+    json.push(b'\n');
+    write(file, &json)
+}
+
+/// What has changed, line by line.
+pub fn changes(old: &Numbers, new: &Numbers) -> String {
+    let mut text = String::new();
+    let (before, after) = (flat(old), flat(new));
+    let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    for name in names {
+        let show = |value: Option<&u64>| value.map_or("-".to_owned(), u64::to_string);
+        let (before, after) = (before.get(name), after.get(name));
+        if before != after {
+            let change = match (before, after) {
+                (Some(&before), Some(&after)) if before > 0 => {
+                    format!("{:+.1} %", (after as f64 / before as f64 - 1.0) * 100.0)
+                }
+                _ => String::new(),
+            };
+            // Writing to a String does not fail.
+            let _ =
+                writeln!(text, "{name:<40}{:>10} -> {:>8}  {change}", show(before), show(after));
+        }
+    }
+    if text.is_empty() {
+        return "Nothing has changed.\n".to_owned();
+    }
+    format!("What has changed\n\n{text}")
+}
+
+fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
+    let mut flat = BTreeMap::new();
+    for operation in &numbers.operations {
+        flat.insert(format!("{}, alone", operation.name), operation.alone.min);
+        flat.insert(format!("{}, Stasis", operation.name), operation.stasis.min);
+    }
+    for (name, size) in &numbers.sections {
+        flat.insert(format!("section {name}"), *size);
+    }
+    for (name, size) in &numbers.crates {
+        flat.insert(format!("code of {name}"), *size);
+    }
+    flat
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cost, Operation};
+    use super::*;
+
+    fn numbers(stasis: u64) -> Numbers {
+        Numbers {
+            operations: vec![Operation {
+                name: "hypercall".to_owned(),
+                alone: Cost { min: 4, median: 4 },
+                stasis: Cost { min: stasis, median: stasis },
+            }],
+            sections: [(".text".to_owned(), 1000)].into(),
+            crates: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn only_what_has_changed_is_told() {
+        let text = changes(&numbers(200), &numbers(100));
+        assert!(text.contains("hypercall, Stasis"), "{text}");
+        assert!(text.contains("-50.0 %"), "{text}");
+        assert!(!text.contains("alone") && !text.contains(".text"), "{text}");
+        assert_eq!(changes(&numbers(1), &numbers(1)), "Nothing has changed.\n");
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let json = serde_json::to_vec(&numbers(7)).unwrap();
+        assert_eq!(serde_json::from_slice::<Numbers>(&json).unwrap(), numbers(7));
+    }
+}

@@ -1,0 +1,126 @@
+//! Runs of the guest `bench` on machines that count instructions.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use stasis_vm::config::GuestConfig;
+
+use super::Cost;
+use crate::archive;
+use crate::console::{Console, PROMPT};
+use crate::qemu::Machine;
+use crate::workspace::{Workspace, read, write};
+
+/// A machine runs for a second or two.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// What the guest measured, in its order.
+pub type Results = Vec<(String, Cost)>;
+
+/// The machines.
+pub struct Meter {
+    image: PathBuf,
+    guest: PathBuf,
+    archive: PathBuf,
+}
+
+impl Meter {
+    /// Packs the guest.
+    pub fn new(workspace: &Workspace, image: PathBuf, guest: PathBuf) -> Result<Self> {
+        let config = GuestConfig {
+            name: "bench".to_owned(),
+            image: "bench".to_owned(),
+            kind: None,
+            initrd: None,
+            cmdline: String::new(),
+            memory: 32 << 20,
+            vcpus: 2,
+            core: None,
+            autostart: true,
+        };
+        let archive = workspace.folder("stasis")?.join("bench.cpio");
+        write(&archive, &archive::pack(&[config], &[("bench", &read(&guest)?)])?)?;
+        Ok(Self { image, guest, archive })
+    }
+
+    /// Two runs, which must give the same.
+    pub fn twice(&self, run: impl Fn(&Self) -> Result<Results>) -> Result<Results> {
+        let (first, second) = (run(self)?, run(self)?);
+        for ((name, first), (_, second)) in first.iter().zip(&second) {
+            ensure!(first == second, "{name} is not the same twice: {first:?}, then {second:?}");
+        }
+        ensure!(first.len() == second.len(), "one run measured more than the other");
+        ensure!(!first.is_empty(), "the guest has measured nothing");
+        Ok(first)
+    }
+
+    /// A run on plain QEMU.
+    pub fn alone(&self) -> Result<Results> {
+        let mut machine = counting(Machine::plain(&self.guest, None)).memory("64M").start()?;
+        results(&mut machine.console)
+    }
+
+    /// A run under Stasis.
+    pub fn under_stasis(&self) -> Result<Results> {
+        let mut machine = counting(Machine::stasis(&self.image, Some(&self.archive))).start()?;
+        machine.console.wait_for(PROMPT, TIME_LIMIT)?;
+        // What is typed comes at no certain instruction; so nothing is before the guest is done.
+        machine.console.wait_for("[guest \"bench\": is off]", TIME_LIMIT)?;
+        machine.console.send_line("attach bench")?;
+        results(&mut machine.console)
+    }
+}
+
+/// A machine whose counter has a tick for each instruction, and on which nothing is left to chance.
+fn counting(machine: Machine) -> Machine {
+    machine
+        .cpu("cortex-a57,cntfrq=1000000000")
+        .cpus(2)
+        .time_limit(TIME_LIMIT)
+        .arg("-icount")
+        .arg("shift=0,sleep=off")
+        .arg("-machine")
+        .arg("dtb-randomness=off")
+        .arg("-rtc")
+        .arg("base=2026-01-01,clock=vm")
+}
+
+fn results(console: &mut Console) -> Result<Results> {
+    let mut results = Results::new();
+    loop {
+        let line = console.next_line(TIME_LIMIT)?;
+        if ["FAULT", "PANIC", "EXCEPTION"].iter().any(|word| line.contains(word)) {
+            bail!("the guest says \"{line}\"");
+        }
+        if line == "done" {
+            return Ok(results);
+        }
+        if line.starts_with("bench ") {
+            results.push(parse(&line).with_context(|| format!("the guest says \"{line}\""))?);
+        }
+    }
+}
+
+/// `bench <name> min <ticks> median <ticks>`.
+fn parse(line: &str) -> Option<(String, Cost)> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let ["bench", name, "min", min, "median", median] = words[..] else { return None };
+    Some((name.to_owned(), Cost { min: min.parse().ok()?, median: median.parse().ok()? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_taken_whole_or_not_at_all() {
+        let cost = Cost { min: 287, median: 300 };
+        assert_eq!(parse("bench hypercall min 287 median 300"), Some(("hypercall".into(), cost)));
+        for line in
+            ["bench hypercall min 287", "bench x min 1 median 2 3", "bench x min -1 median 2"]
+        {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+}

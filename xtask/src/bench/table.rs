@@ -1,0 +1,59 @@
+//! The tables that a person reads.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::{Cost, Numbers};
+
+/// The best of other hypervisors for the same operation on the same meter: who, what it takes there, and what the same guest
+/// takes alone at EL1. Measured once, with another guest, whose loop is in both; `docs/bench.md` says more.
+const OTHERS: &[(&str, &str, u64, u64)] = &[
+    ("hypercall", "Bao", 125, 12),
+    ("gicd-read-isenabler0", "Bao", 241, 15),
+    ("eoi", "all", 23, 23),
+    ("sgi-to-other", "Bao", 1081, 200),
+];
+
+/// All tables.
+pub fn all(numbers: &Numbers) -> String {
+    let mut text =
+        String::from("Instructions, the minimum of 64 rounds (the median, where it differs)\n\n");
+    line(&mut text, "operation", ["alone", "Stasis", "added", "best of others, added"]);
+    for operation in &numbers.operations {
+        let added = operation.stasis.min.saturating_sub(operation.alone.min);
+        let other = OTHERS.iter().find(|(name, ..)| *name == operation.name);
+        let other = other.map_or(String::new(), |(_, who, cost, alone)| {
+            format!("{who} {cost}, {}", cost.saturating_sub(*alone))
+        });
+        let (alone, stasis) = (show(operation.alone), show(operation.stasis));
+        line(&mut text, &operation.name, [&alone, &stasis, &added.to_string(), &other]);
+    }
+    text += "\nBytes of the image in memory, by section\n\n";
+    bytes(&mut text, &numbers.sections);
+    text += "\nBytes of .text, by crate\n\n";
+    bytes(&mut text, &numbers.crates);
+    text
+}
+
+fn show(cost: Cost) -> String {
+    if cost.min == cost.median {
+        cost.min.to_string()
+    } else {
+        format!("{} ({})", cost.min, cost.median)
+    }
+}
+
+fn line(text: &mut String, name: &str, [alone, stasis, added, other]: [&str; 4]) {
+    let line = format!("{name:<24}{alone:>10}{stasis:>14}{added:>9}  {other:>22}");
+    *text += line.trim_end();
+    text.push('\n');
+}
+
+fn bytes(text: &mut String, sizes: &BTreeMap<String, u64>) {
+    let mut sizes: Vec<_> = sizes.iter().collect();
+    sizes.sort_by_key(|(_, size)| std::cmp::Reverse(**size));
+    for (name, size) in sizes {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{name:<24}{size:>10}");
+    }
+}
