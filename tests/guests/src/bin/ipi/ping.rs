@@ -13,7 +13,7 @@ const ASLEEP: u32 = 65_536;
 /// And when they look out for them, each in the other's way where there are fewer cores than that.
 const AWAKE: u32 = 2_048;
 /// After so many the first CPU gives a sign of life.
-const SIGN: u32 = 4_096;
+const SIGN: u32 = 1_024;
 /// To the second CPU, and back.
 const PING: u32 = 1;
 const PONG: u32 = 2;
@@ -101,7 +101,7 @@ fn game(sleep: bool) {
     }
     SLEEP.store(sleep, SeqCst);
     OVER.store(false, SeqCst);
-    const PATIENCE_SECONDS: u64 = 240;
+    const PATIENCE_SECONDS: u64 = 280;
     gic::enable(timer::VIRTUAL, 0x40);
     msr!("CNTV_CVAL_EL0", now() + PATIENCE_SECONDS * frequency());
     msr!("CNTV_CTL_EL0", timer::ENABLE);
