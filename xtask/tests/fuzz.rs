@@ -168,12 +168,12 @@ fn a_file_that_announces_far_too_much_is_refused_without_memory_for_it() {
 
 #[test]
 fn opening_a_store_never_panics_and_what_opens_can_be_used() {
-    each(3000, &[store::seed(&store::sound_disk())], |bytes| store::run(bytes));
+    each(3000, &[store::seed(&store::sound_disk())], store::run);
 }
 
 #[test]
 fn finding_a_partition_never_panics_and_finds_none_beyond_the_disk() {
-    each(1500, &[partition::seed()], |bytes| partition::run(bytes));
+    each(1500, &[partition::seed()], partition::run);
 }
 
 #[test]
@@ -202,5 +202,5 @@ fn reading_an_archive_or_its_configuration_never_panics() {
         let taken = peak(|| boot::configuration(bytes));
         assert!(taken <= CONSTANT + 64 * bytes.len(), "{taken} bytes for {}", bytes.len());
     });
-    each(40, &[archive], |bytes| boot::image(bytes));
+    each(40, &[archive], boot::image);
 }

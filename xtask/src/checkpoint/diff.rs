@@ -205,7 +205,7 @@ mod tests {
         let difference = Difference {
             registers: changes(states.map(elements)),
             interrupts: interrupt_changes(states.map(interrupts::all)),
-            memory: Vec::from([0x4000_0000..0x4000_3000]),
+            memory: std::iter::once(0x4000_0000..0x4000_3000).collect(),
         };
         let text = difference.text().unwrap();
         for line in [
