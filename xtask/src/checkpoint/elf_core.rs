@@ -7,20 +7,19 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use stasis_state::VcpuState;
 
+use super::elf::{Bytes, EM_AARCH64, HEADER_LEN, LITTLE_ENDIAN_64, SECTION_LEN};
 use super::memory::Memory;
 use super::source::Loaded;
+use super::symbol_file;
 use super::translation::{Mapping, mappings};
 use crate::report;
 
-const HEADER_LEN: usize = 64;
 const SEGMENT_LEN: usize = 56;
-const SECTION_LEN: usize = 64;
-const EM_AARCH64: u16 = 183;
 const ET_CORE: u16 = 4;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
@@ -31,13 +30,23 @@ const ALL_RIGHTS: u32 = 7;
 /// e_phnum where the number is in the first section header's sh_info.
 const PN_XNUM: usize = 0xffff;
 
-/// Writes the core file and says in words what is in it. The page tables are those of `vcpu`.
-pub fn write(loaded: &Loaded, vcpu: usize, path: &Path) -> Result<String> {
+/// What was written.
+pub struct Written {
+    /// What is in it, in words.
+    pub summary: String,
+    /// The file with the symbols of a guest that has some.
+    pub symbols: Option<PathBuf>,
+}
+
+/// Writes the core file. The page tables are those of `vcpu`.
+pub fn write(loaded: &Loaded, vcpu: usize, path: &Path) -> Result<Written> {
     let state = &loaded.checkpoint.state;
     let of_vcpu = state.vcpus.get(vcpu);
     let of_vcpu = of_vcpu.with_context(|| format!("there is no vCPU {vcpu}; the first is 0"))?;
     let memory = Memory::read(loaded)?;
     let virtual_ = mappings(&of_vcpu.system, &memory);
+    // First: gdb warns of a program that is newer than the core file.
+    let symbols = symbol_file::write(&state.vcpus, &memory, &virtual_, path)?;
     let head = head(&state.vcpus, &segments(&virtual_, &memory), &memory);
 
     let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -54,10 +63,11 @@ pub fn write(loaded: &Loaded, vcpu: usize, path: &Path) -> Result<String> {
     all().with_context(|| format!("cannot write {}", path.display()))?;
     let ram = report::size(ram_len);
     let mapped = report::size(virtual_.iter().map(|mapping| mapping.len).sum());
-    Ok(match virtual_.len() {
+    let summary = match virtual_.len() {
         0 => format!("{ram} of RAM at its physical addresses; vCPU {vcpu} has its MMU off"),
         runs => format!("{ram} of RAM, and {mapped} in {runs} runs of virtual addresses"),
-    })
+    };
+    Ok(Written { summary, symbols })
 }
 
 /// What the guest sees, and its RAM at its physical addresses as far as nothing else is there.
@@ -94,8 +104,7 @@ fn head(vcpus: &[VcpuState], segments: &[Mapping], memory: &Memory) -> Vec<u8> {
     let memory_at = (notes_at + notes.len()).next_multiple_of(4096);
 
     let mut out = Bytes::default();
-    // ELFCLASS64, ELFDATA2LSB, EV_CURRENT, ELFOSABI_NONE.
-    out.bytes(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    out.bytes(LITTLE_ENDIAN_64);
     out.u16(ET_CORE).u16(EM_AARCH64).u32(1);
     // Entry, segments' and sections' place, flags.
     out.u64(0).u64((HEADER_LEN + sections * SECTION_LEN) as u64);
@@ -151,34 +160,6 @@ fn stack_pointer(vcpu: &VcpuState) -> u64 {
     match *vcpu.core.pstate & 0x1f {
         EL1H => *vcpu.system.sp_el1,
         _ => *vcpu.system.sp_el0,
-    }
-}
-
-/// Little-endian numbers, one after the other.
-#[derive(Default)]
-struct Bytes(Vec<u8>);
-
-impl Bytes {
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn zero(&mut self, len: usize) -> &mut Self {
-        self.0.resize(self.0.len() + len, 0);
-        self
-    }
-
-    fn u16(&mut self, number: u16) -> &mut Self {
-        self.bytes(&number.to_le_bytes())
-    }
-
-    fn u32(&mut self, number: u32) -> &mut Self {
-        self.bytes(&number.to_le_bytes())
-    }
-
-    fn u64(&mut self, number: u64) -> &mut Self {
-        self.bytes(&number.to_le_bytes())
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! - [`source`]: where a checkpoint is; [`registers`], [`interrupts`], [`memory`]: what is in it, by name and number.
 //! - [`show`], [`diff`], [`json`]: for people and for programs.
-//! - [`elf_core`], [`translation`]: as a core file that a debugger opens.
+//! - [`elf_core`], [`symbol_file`]: as a core file that a debugger opens, over [`translation`] and [`symbols`].
 
 mod diff;
+mod elf;
 mod elf_core;
 mod interrupts;
 mod json;
@@ -12,6 +13,8 @@ mod memory;
 mod registers;
 mod show;
 mod source;
+mod symbol_file;
+mod symbols;
 mod translation;
 
 use std::ffi::OsString;
@@ -41,7 +44,7 @@ newest one. CHECKPOINT is DISK WHICH, or a file that `get` has written.
   put DISK FILE NAME          add the checkpoint in a file to the disk
   show CHECKPOINT             every register by its name, and the interrupts as a table
   diff CHECKPOINT CHECKPOINT  what differs: registers, interrupts, pages; `diff DISK 1 2` on one disk
-  core CHECKPOINT FILE        write an ELF core file, for gdb-multiarch
+  core CHECKPOINT FILE        write an ELF core file, for gdb-multiarch; of a Linux also its functions, FILE.symbols
   verify CHECKPOINT           read every byte and check it; `verify DISK` takes all
   delete DISK WHICH           delete a checkpoint, for good
   format DISK                 make an empty store on a disk's Stasis partition, or on a partition
@@ -209,10 +212,16 @@ fn core(arguments: &Arguments) -> Result<Option<()>> {
     let words = &mut &arguments.words[..];
     let Some((_, loaded)) = Loaded::take(words)? else { return Ok(None) };
     let [file] = words[..] else { return Ok(None) };
-    let summary = elf_core::write(&loaded, arguments.vcpu, Path::new(file))?;
+    let elf_core::Written { summary, symbols } =
+        elf_core::write(&loaded, arguments.vcpu, Path::new(file))?;
     report::step(format_args!("{file}: {summary}"));
+    let mut program = String::new();
+    if let Some(symbols) = symbols {
+        report::step(format_args!("{}: the kernel's functions, for names", symbols.display()));
+        program = format!(" {}", symbols.display());
+    }
     report::note(format_args!(
-        "gdb-multiarch -ex 'info threads' -ex 'thread apply all backtrace' --core {file}"
+        "gdb-multiarch --core {file}{program} -ex 'thread apply all backtrace'"
     ));
     Ok(Some(()))
 }

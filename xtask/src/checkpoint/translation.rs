@@ -15,6 +15,36 @@ pub struct Mapping {
     pub len: u64,
 }
 
+/// Memory by its virtual addresses.
+#[derive(Clone, Copy)]
+pub struct Virtual<'a> {
+    /// All of it.
+    pub memory: &'a Memory,
+    /// Where it is; ascending, as [`mappings`] has them.
+    pub mappings: &'a [Mapping],
+}
+
+impl Virtual<'_> {
+    /// The byte at this address.
+    pub fn u8(&self, address: u64) -> Option<u8> {
+        let after = self.mappings.partition_point(|mapping| mapping.address <= address);
+        let mapping = self.mappings.get(after.checked_sub(1)?)?;
+        let offset = address - mapping.address;
+        if offset >= mapping.len {
+            return None;
+        }
+        let physical = mapping.physical + offset;
+        let word = self.memory.word(physical & !7)?;
+        Some(word.to_le_bytes()[(physical & 7) as usize])
+    }
+
+    /// The four bytes at this address, as a number.
+    pub fn u32(&self, address: u64) -> Option<u32> {
+        let byte = |offset| Some(u32::from(self.u8(address.checked_add(offset)?)?));
+        Some(byte(0)? | byte(1)? << 8 | byte(2)? << 16 | byte(3)? << 24)
+    }
+}
+
 /// One of the two trees of tables.
 struct Tree {
     /// The first address that it translates.

@@ -1,0 +1,173 @@
+//! A Linux guest's symbols, out of its own memory: the table behind /proc/kallsyms (kernel/kallsyms.c).
+//!
+//! Linux keeps the addresses of that table in the page that it fills for crash dumps (vmcoreinfo), since
+//! version 6.0. So a debugger can name functions without a file of the kernel's, wherever the kernel was put.
+
+use super::memory::Memory;
+use super::translation::{Mapping, Virtual};
+
+/// A function of the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Its virtual address.
+    pub address: u64,
+    /// Its name.
+    pub name: String,
+}
+
+/// What there is at most; Debian's kernels have about 150000.
+const MAX_SYMBOLS: u32 = 2_000_000;
+
+/// The kernel's functions, ascending; none if the guest is not a Linux that tells of them.
+pub fn linux(memory: &Memory, mappings: &[Mapping]) -> Vec<Symbol> {
+    let virtual_ = Virtual { memory, mappings };
+    let mut symbols = Guest { memory, virtual_ }.symbols().unwrap_or_default();
+    symbols.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
+    symbols
+}
+
+struct Guest<'a> {
+    memory: &'a Memory,
+    virtual_: Virtual<'a>,
+}
+
+impl Guest<'_> {
+    fn symbols(&self) -> Option<Vec<Symbol>> {
+        let notes = self.crash_notes()?;
+        let find = |name: &str| {
+            let key = format!("SYMBOL({name})=");
+            let value = notes.lines().find_map(|line| line.strip_prefix(&key))?;
+            u64::from_str_radix(value, 16).ok()
+        };
+        let count = self.virtual_.u32(find("kallsyms_num_syms")?)?;
+        if count > MAX_SYMBOLS {
+            return None;
+        }
+        let base_at = find("kallsyms_relative_base")?;
+        let base = u64::from(self.virtual_.u32(base_at)?)
+            | u64::from(self.virtual_.u32(base_at.checked_add(4)?)?) << 32;
+        let offsets = find("kallsyms_offsets")?;
+        let tokens = self.tokens(find("kallsyms_token_table")?, find("kallsyms_token_index")?)?;
+        let mut at = find("kallsyms_names")?;
+        let mut symbols = Vec::new();
+        for index in 0..u64::from(count) {
+            let mut name = Vec::new();
+            for _ in 0..self.length(&mut at)? {
+                name.extend_from_slice(&tokens[usize::from(self.next(&mut at)?)]);
+            }
+            // The type comes first; the functions are in the text.
+            if let [b't' | b'T' | b'w' | b'W', name @ ..] = &name[..] {
+                let offset = self.virtual_.u32(offsets.checked_add(index * 4)?)?;
+                let name = String::from_utf8(name.to_vec()).ok()?;
+                symbols.push(Symbol { address: base.wrapping_add(offset.into()), name });
+            }
+        }
+        Some(symbols)
+    }
+
+    /// vmcoreinfo, which has a page of its own.
+    fn crash_notes(&self) -> Option<String> {
+        let (_, page) = self.memory.pages().find(|(_, page)| page.starts_with(b"OSRELEASE="))?;
+        let text = page.split(|byte| *byte == 0).next()?;
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// The 256 pieces of names.
+    fn tokens(&self, table: u64, index: u64) -> Option<Vec<Vec<u8>>> {
+        let token = |number: u64| {
+            let at = index.checked_add(2 * number)?;
+            let offset = u64::from(self.virtual_.u8(at)?)
+                | u64::from(self.virtual_.u8(at.checked_add(1)?)?) << 8;
+            let mut at = table.checked_add(offset)?;
+            let mut token = Vec::new();
+            loop {
+                match self.next(&mut at)? {
+                    0 => return Some(token),
+                    byte if token.len() < 512 => token.push(byte),
+                    _ => return None,
+                }
+            }
+        };
+        (0..256).map(token).collect()
+    }
+
+    /// The number of tokens of a name: a byte, or two where bit 7 says so.
+    fn length(&self, at: &mut u64) -> Option<u32> {
+        let first = u32::from(self.next(at)?);
+        match first & 0x80 {
+            0 => Some(first),
+            _ => Some(first & 0x7f | u32::from(self.next(at)?) << 7),
+        }
+    }
+
+    fn next(&self, at: &mut u64) -> Option<u8> {
+        let byte = self.virtual_.u8(*at)?;
+        *at = at.checked_add(1)?;
+        Some(byte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stasis_state::PAGE_SIZE;
+
+    const HIGH: u64 = 0xffff_8000_0800_0000;
+
+    fn page(parts: &[(usize, &[u8])]) -> Box<[u8; PAGE_SIZE]> {
+        let mut page = Box::new([0; PAGE_SIZE]);
+        for (at, bytes) in parts {
+            page[*at..][..bytes.len()].copy_from_slice(bytes);
+        }
+        page
+    }
+
+    /// Two symbols: a function whose name is of two tokens, and data.
+    fn guest(notes: &str) -> (Memory, Vec<Mapping>) {
+        let index: Vec<u8> = (0..=255u16)
+            .flat_map(|n| {
+                match n {
+                    1 => 0u16,
+                    2 => 4,
+                    _ => 8,
+                }
+                .to_le_bytes()
+            })
+            .collect();
+        let tables = page(&[
+            (0x000, &2u32.to_le_bytes()),
+            (0x008, &HIGH.to_le_bytes()),
+            (0x010, &[0x40, 0, 0, 0, 0x80, 0, 0, 0]),
+            (0x020, &[2, 1, 2, 1, 3]),
+            (0x040, b"Tdo\0_it\0dx\0"),
+            (0x100, &index),
+        ]);
+        let memory = Memory::of(
+            0x4000_0000..0x4010_0000,
+            [(0x4000_5000, page(&[(0, notes.as_bytes())])), (0x4000_6000, tables)],
+        );
+        (memory, vec![Mapping { address: HIGH, physical: 0x4000_6000, len: 0x1000 }])
+    }
+
+    const NOTES: &str = "OSRELEASE=6.1.0\nSYMBOL(kallsyms_num_syms)=ffff800008000000
+SYMBOL(kallsyms_relative_base)=ffff800008000008\nSYMBOL(kallsyms_offsets)=ffff800008000010
+SYMBOL(kallsyms_names)=ffff800008000020\nSYMBOL(kallsyms_token_table)=ffff800008000040
+SYMBOL(kallsyms_token_index)=ffff800008000100\n";
+
+    #[test]
+    fn functions_are_found_by_what_linux_keeps_for_crash_dumps() {
+        let (memory, mappings) = guest(NOTES);
+        let symbol = Symbol { address: HIGH + 0x40, name: "do_it".to_owned() };
+        assert_eq!(linux(&memory, &mappings), [symbol]);
+    }
+
+    #[test]
+    fn what_points_to_nowhere_gives_no_symbols() {
+        let (memory, mappings) = guest("");
+        assert!(linux(&memory, &mappings).is_empty());
+        for from in ["8000000", "8000008", "8000010", "8000020", "8000040", "8000100"] {
+            let (memory, mappings) = guest(&NOTES.replace(from, "8001000"));
+            assert!(linux(&memory, &mappings).is_empty(), "{from}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Programs that only tests run: gdb-multiarch, which opens core files, and Python, for the reader of the format.
+
+use std::process::{Command, Stdio};
+
+use super::debian::output;
+use crate::report;
+
+/// Program and package.
+const TOOLS: [(&str, &str); 2] = [("gdb-multiarch", "gdb-multiarch"), ("python3", "python3")];
+
+/// Installs what is lacking, where that is possible. Where not, the tests that need it say so.
+pub fn ensure() {
+    for (program, package) in TOOLS {
+        if output(Command::new(program).arg("--version")).is_err() {
+            report::step(format_args!("installing {package}"));
+            if !install(package) {
+                report::warn(format_args!(
+                    "{program} is missing, and some tests need it: as root, `apt-get install {package}`"
+                ));
+            }
+        }
+    }
+}
+
+/// Whether it worked. The package lists may be old, or none.
+fn install(package: &str) -> bool {
+    let apt = |arguments: &[&str]| {
+        let status = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(std::io::stderr()))
+            .status();
+        status.is_ok_and(|status| status.success())
+    };
+    let wanted = ["--quiet", "install", "--yes", "--no-install-recommends", package];
+    apt(&wanted) || apt(&["--quiet", "update"]) && apt(&wanted)
+}
