@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 
 /// Packages, and what of their tests: the random histories take Miri too long.
 const TESTS: [(&str, &[&str]); 2] = [
-    ("stasis-state", &["--lib", "--test", "golden"]),
+    ("stasis-state", &["--test", "golden"]),
     ("stasis-vgic", &["--lib", "--", "rule_", "records_that_break"]),
 ];
 /// Random cases, of the tests that have some.
