@@ -197,7 +197,7 @@ mod tests {
             *vcpu.core.pc = pc;
             frameless(&symbols(), &(0x1000..0x1044), &[vcpu], virtual_)
         };
-        assert_eq!(at(0x1014), [0x1010..0x1040]);
+        assert_eq!(at(0x1014).first(), Some(&(0x1010..0x1040)));
         assert!(at(0x1018).is_empty());
         assert!(at(0x2000).is_empty() && at(0).is_empty());
     }
