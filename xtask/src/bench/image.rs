@@ -65,7 +65,7 @@ fn crate_of(symbol: &str) -> Option<&str> {
     let path = symbol.strip_prefix("_R")?;
     let (_, after) = path.split_once("Cs")?;
     let (length, rest) = split_number(after.split_once('_')?.1)?;
-    rest.trim_start_matches('_').get(..length)
+    rest.strip_prefix('_').unwrap_or(rest).get(..length)
 }
 
 fn split_number(text: &str) -> Option<(usize, &str)> {
