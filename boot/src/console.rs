@@ -86,6 +86,12 @@ pub fn forget(slot: &Slot) {
     CONSOLE.lock().forget(slot.number);
 }
 
+/// Tells that a guest has reset its machine, and runs again from its start.
+pub fn restarted(slot: &Slot) {
+    let mut console = CONSOLE.lock();
+    console.notice(format_args!("guest \"{}\" has reset its machine", slot.name), &mut Uart);
+}
+
 /// Tells that a guest has stopped by itself.
 pub fn halted(slot: &Slot, why: &str) {
     CONSOLE.lock().halted(slot.number, &slot.name, why, &mut Uart);

@@ -25,6 +25,8 @@ use stasis_vm::sysreg::identity;
 static GUESTS: SpinMutex<Vec<Arc<Slot>>> = SpinMutex::new(Vec::new());
 /// RAM that no guest has.
 static FREE_RAM: SpinMutex<Option<Pool>> = SpinMutex::new(None);
+/// What the machine was started with.
+static BOOT: Once<BootArchive> = Once::new();
 /// The physical GICV.
 static GICV: Once<Range> = Once::new();
 
@@ -50,44 +52,75 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
         unsafe { core::slice::from_raw_parts(range.start as *const u8, range.len() as usize) };
     let archive = Archive::open(bytes).map_err(|e| e.to_string())?;
     let blob = archive.file(config::FILE_NAME).map_err(|e| e.to_string())?;
-    for guest in config::parse(blob).map_err(|e| e.to_string())? {
-        if let Err(error) = create(&guest, &archive) {
+    let guests = config::parse(blob).map_err(|e| e.to_string())?;
+    let boot = BOOT.call_once(|| BootArchive { archive, guests });
+    for guest in &boot.guests {
+        if let Err(error) = boot.create(guest) {
             log::error!("guest \"{}\": {error}", guest.name);
         }
     }
     Ok(())
 }
 
-/// Makes a guest from its configuration.
-fn create(config: &GuestConfig, archive: &Archive) -> Result<(), String> {
-    let cores = choose_cores(config.vcpus.into(), config.core.map(|core| core as usize))?;
-    let image = archive.file(&config.image).map_err(|e| e.to_string())?;
-    let initrd = config.initrd.as_deref().map(|name| archive.file(name)).transpose();
-    let parts = Parts {
-        image,
-        kind: config.kind,
-        initrd: initrd.map_err(|e| e.to_string())?,
-        cmdline: &config.cmdline,
-        vcpus: config.vcpus,
-        virtio_slots: 0,
-    };
-    let mut ram = FreshRam::take(config.memory)?;
-    let loaded = image::load(ram.bytes(), &parts).map_err(|error| error.to_string())?;
-    let host = host_identity();
-    let identities: Vec<Identity> =
-        (0..cores.len()).map(|index| identity::present(&host, index)).collect();
-    let (guest, vcpus) = Guest::new(
-        &config.name,
-        config.memory,
-        &identities,
-        loaded.entry,
-        loaded.x0,
-        timer::frequency(),
-        crate::clock::wall_time(),
-    )
-    .map_err(|e| e.to_string())?;
-    let state = if config.autostart { RunState::Running } else { RunState::Paused };
-    add(&cores, guest, vcpus, ram, state)
+/// The boot archive, with the guests that it describes.
+struct BootArchive {
+    archive: Archive<'static>,
+    guests: Vec<GuestConfig>,
+}
+
+impl BootArchive {
+    /// Makes a guest from its configuration.
+    fn create(&self, config: &GuestConfig) -> Result<(), String> {
+        let cores = choose_cores(config.vcpus.into(), config.core.map(|core| core as usize))?;
+        let mut ram = FreshRam::take(config.memory)?;
+        let (guest, vcpus) = self.load(config, ram.bytes())?;
+        let state = if config.autostart { RunState::Running } else { RunState::Paused };
+        add(&cores, guest, vcpus, ram, state)
+    }
+
+    /// Loads a guest's image into its RAM, which is all zeros, and makes what starts there.
+    fn load(&self, config: &GuestConfig, ram: &mut [u8]) -> Result<(Guest, Vec<Vcpu>), String> {
+        let file = |name: &str| self.archive.file(name).map_err(|error| error.to_string());
+        let parts = Parts {
+            image: file(&config.image)?,
+            kind: config.kind,
+            initrd: config.initrd.as_deref().map(file).transpose()?,
+            cmdline: &config.cmdline,
+            vcpus: config.vcpus,
+            virtio_slots: 0,
+        };
+        let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
+        let host = host_identity();
+        let identities: Vec<Identity> =
+            (0..config.vcpus.into()).map(|index| identity::present(&host, index)).collect();
+        Guest::new(
+            &config.name,
+            config.memory,
+            &identities,
+            loaded.entry,
+            loaded.x0,
+            timer::frequency(),
+            crate::clock::wall_time(),
+        )
+        .map_err(|error| error.to_string())
+    }
+}
+
+/// Starts a guest again that has reset its machine, from the boot archive.
+pub fn restart(slot: &Slot) -> Result<(), String> {
+    let boot = BOOT.get().ok_or("there is no boot archive")?;
+    let config = boot.guests.iter().find(|config| config.name == slot.name);
+    let config = config.ok_or("the boot archive does not have it")?;
+    let mut parked = slot.park();
+    let as_configured = (parked.guest.ram_size(), slot.cores().count());
+    if as_configured != (config.memory, config.vcpus.into()) {
+        return Err("the boot archive has another guest of that name".to_string());
+    }
+    let ram = parked.overwrite();
+    ram.fill(0);
+    let (guest, vcpus) = boot.load(config, ram)?;
+    parked.replace(guest, vcpus);
+    Ok(())
 }
 
 /// Adds a guest to those of the machine.

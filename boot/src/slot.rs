@@ -39,7 +39,7 @@ pub enum RunState {
     Paused,
     /// It has switched itself off.
     Off,
-    /// It has reset itself, which ends it here.
+    /// It has reset its machine, and is to start again.
     Reset,
     /// A resume in its place failed while its RAM was written: its state is gone.
     Lost,
@@ -204,7 +204,12 @@ impl Slot {
     }
 
     /// Has these vCPUs' cores do so.
+    #[inline]
     pub fn kick(&self, vcpus: VcpuMask) {
+        // Almost always: every entry and exit asks.
+        if vcpus.is_empty() {
+            return;
+        }
         vcpus
             .iter()
             .filter_map(|index| self.vcpus.get(index))

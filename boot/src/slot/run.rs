@@ -2,7 +2,8 @@
 
 use super::host::RunningOn;
 use super::{Resident, RunState, Slot};
-use crate::{clock, console, cores, gic};
+use crate::{clock, console, cores, gic, guests};
+use alloc::format;
 use core::sync::atomic::Ordering;
 use stasis_arch::world::{self, ExitKind};
 use stasis_arch::{cpu, mmu, timer};
@@ -35,7 +36,12 @@ impl Slot {
         drop(vcpu);
         match stopped {
             Some(Next::Off) => console::halted(self, "is off"),
-            Some(Next::Reset) => console::halted(self, "has reset its machine, and stays off"),
+            Some(Next::Reset) => match guests::restart(self) {
+                Ok(()) => console::restarted(self),
+                Err(why) => {
+                    console::halted(self, &format!("has reset its machine, and stays off: {why}"));
+                }
+            },
             _ => {}
         }
         true
