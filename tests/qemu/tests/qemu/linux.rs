@@ -117,3 +117,18 @@ pub fn linux_goes_on_in_another_machine(lab: &Lab) -> Result<()> {
     stasis.detach()?;
     stasis.quit()
 }
+
+pub fn linux_that_resets_its_machine_starts_again(lab: &Lab) -> Result<()> {
+    let mut stasis = machine(lab, 1)?.boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    shell(&mut stasis, "touch /before")?;
+    stasis.qemu.console.send_line("reboot -f")?;
+    stasis.qemu.console.wait_for("guest \"linux\" has reset its machine", SHELL_TIME)?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    // Its memory is not that of before.
+    let left = shell(&mut stasis, "ls /before 2>/dev/null")?;
+    ensure!(!left.iter().any(|line| line == "/before"), "/before is still there");
+    stasis.detach()?;
+    stasis.quit()
+}

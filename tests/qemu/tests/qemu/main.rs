@@ -93,7 +93,8 @@ fn main() -> ExitCode {
         same_machine:
             probe_sees_what_it_sees_on_plain_qemu;
         linux:
-            linux_goes_on_in_another_machine;
+            linux_goes_on_in_another_machine,
+            linux_that_resets_its_machine_starts_again;
         ipi:
             two_cpus_see_what_they_see_on_plain_qemu;
         list_registers:
