@@ -126,7 +126,9 @@ fn significant(lr: u32) -> u32 {
 }
 
 pub fn the_real_list_registers_are_what_stasis_has_programmed(lab: &Lab) -> Result<()> {
-    let socket = lab.path("monitor");
+    // Not in the lab: a socket's path has to be shorter than 108 bytes, wherever the project stands.
+    let room = tempfile::tempdir()?;
+    let socket = room.path().join("monitor");
     let qmp = format!("unix:{},server=on,wait=off", socket.display());
     let mut stasis =
         lab.machine().guest("handler")?.memory("256M").argument("-qmp").argument(qmp).boot()?;
