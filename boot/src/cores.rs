@@ -1,16 +1,12 @@
-//! The machine's cores: starting them, what each does for ever, and the interrupts that it takes.
+//! The machine's cores: what each does for ever, and the interrupts that it takes.
 
-use crate::machine::Machine;
 use crate::slot::Slot;
-use crate::{console, firmware, gic};
+use crate::{console, gic};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
-use stasis_arch::{boot, cpu, timer};
+use stasis_arch::{cpu, timer};
 
-/// Cores that have arrived, one bit each.
-static PRESENT: AtomicU32 = AtomicU32::new(0);
 /// A vCPU: its guest, and its index there.
 #[derive(Clone)]
 struct Pinned {
@@ -20,59 +16,6 @@ struct Pinned {
 
 /// The vCPU that is pinned to each core.
 static PINNED: [SpinMutex<Option<Pinned>>; MAX_CORES] = [const { SpinMutex::new(None) }; MAX_CORES];
-
-/// How long a core may take to arrive, in milliseconds.
-const PATIENCE_MS: u64 = 1000;
-
-/// Whether there is such a core.
-pub fn is_present(core: usize) -> bool {
-    core < MAX_CORES && PRESENT.load(Ordering::Acquire) & 1 << core != 0
-}
-
-/// The numbers of the cores that have arrived.
-pub fn present() -> impl Iterator<Item = usize> {
-    (0..MAX_CORES).filter(|core| is_present(*core))
-}
-
-/// Starts every core but this one.
-pub fn start_others(machine: &Machine) {
-    PRESENT.fetch_or(1, Ordering::Release);
-    // SAFETY: the final tables are installed, and only this core runs.
-    let entry = unsafe { boot::prepare_secondaries() };
-    let others = machine.cores.iter().filter(|mpidr| **mpidr != cpu::mpidr());
-    for (number, &mpidr) in (1..MAX_CORES).zip(others) {
-        match firmware::cpu_on(mpidr, entry, number as u64) {
-            Ok(()) if arrives(number) => {}
-            Ok(()) => log::warn!("core {number} (MPIDR {mpidr:#x}) was started but did not arrive"),
-            Err(error) => log::warn!("core {number} (MPIDR {mpidr:#x}) was not started: {error}"),
-        }
-    }
-}
-
-fn arrives(number: usize) -> bool {
-    let deadline = timer::counter() + timer::frequency() * PATIENCE_MS / 1000;
-    while !is_present(number) {
-        if timer::counter() > deadline {
-            return false;
-        }
-        core::hint::spin_loop();
-    }
-    true
-}
-
-/// The other cores arrive here, under the final translation.
-#[unsafe(no_mangle)]
-extern "C" fn stasis_secondary(number: usize) -> ! {
-    init_this_core();
-    PRESENT.fetch_or(1 << number, Ordering::Release);
-    serve();
-}
-
-/// What every core does first.
-pub fn init_this_core() {
-    gic::init_this_core();
-    cpu::init_traps();
-}
 
 /// Pins a guest's vCPUs to their cores.
 pub fn assign(slot: &Arc<Slot>) {

@@ -2,7 +2,7 @@
 
 use crate::machine::Machine;
 use crate::slot::{FreshRam, RunState, Slot};
-use crate::{console, cores};
+use crate::{console, cores, smp};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -145,13 +145,13 @@ fn add(
 /// The cores for a guest's vCPUs: the one that it asks for first, then those that have no guest. The first
 /// core is taken last: the console is on it, and a vCPU there stands still while a command runs.
 fn choose_cores(count: usize, first: Option<usize>) -> Result<Vec<usize>, String> {
-    if let Some(core) = first.filter(|core| !cores::is_present(*core)) {
-        return Err(format!("it wants core {core}; there are {}", cores::present().count()));
+    if let Some(core) = first.filter(|core| !smp::is_present(*core)) {
+        return Err(format!("it wants core {core}; there are {}", smp::present().count()));
     }
     if let Some((core, other)) = first.and_then(|core| Some((core, cores::owner(core)?))) {
         return Err(format!("core {core} has guest \"{}\" already", other.name));
     }
-    let free = cores::present().filter(|core| cores::owner(*core).is_none());
+    let free = smp::present().filter(|core| cores::owner(*core).is_none());
     let mut free: Vec<usize> = free.filter(|core| Some(*core) != first).collect();
     if free.first() == Some(&0) {
         free.rotate_left(1);
@@ -159,7 +159,7 @@ fn choose_cores(count: usize, first: Option<usize>) -> Result<Vec<usize>, String
     let chosen: Vec<usize> = first.into_iter().chain(free).take(count).collect();
     if chosen.len() < count {
         let free = chosen.len();
-        let all = cores::present().count();
+        let all = smp::present().count();
         return Err(format!("it wants {count} vCPUs, a core each; {free} of {all} cores are free"));
     }
     Ok(chosen)
@@ -231,7 +231,7 @@ pub fn resume(
     let existing = all().into_iter().find(|slot| slot.name == name);
     let Some(slot) = existing else {
         let memory = FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes);
-        check_host(&state, cores::present().count(), memory)?;
+        check_host(&state, smp::present().count(), memory)?;
         let cores = choose_cores(vcpus.len(), None)?;
         let mut ram = FreshRam::take(guest.ram_size())?;
         load(ram.bytes())?;

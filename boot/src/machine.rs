@@ -1,5 +1,5 @@
 //! The machine, as its device tree describes it (Devicetree Specification, chapters 2 and 3; the
-//! bindings of arm,gic, arm,pl011, arm,psci and virtio,mmio).
+//! bindings of arm,gic, arm,pl011, arm,psci, virtio,mmio and of the SD hosts).
 
 use arrayvec::ArrayVec;
 use dtoolkit::fdt::{Fdt, FdtNode};
@@ -9,6 +9,11 @@ use stasis_vm::range::Range;
 
 /// Devices of one kind that are looked at: QEMU's `virt` has 32 virtio-mmio slots.
 const MAX_DEVICES: usize = 32;
+/// SD hosts that are looked at: a Raspberry Pi has two, one of them for its radio.
+const MAX_SD_HOSTS: usize = 4;
+/// The SD hosts that follow the SD Host Controller Simplified Specification, as far as a card needs it.
+const SD_HOSTS: [&str; 4] =
+    ["brcm,bcm2711-emmc2", "brcm,bcm2712-sdhci", "brcm,bcm2835-sdhci", "arasan,sdhci-8.9a"];
 /// Ranges of memory.
 const MAX_RANGES: usize = 16;
 /// The first INTID of an SPI.
@@ -48,6 +53,16 @@ pub struct GicFrames {
     pub maintenance: u32,
 }
 
+/// An SD host.
+#[derive(Clone, Copy, Debug)]
+pub struct SdHost<'a> {
+    pub device: Device,
+    /// Which kind it is: one of its `compatible`s.
+    pub compatible: &'a str,
+    /// What is connected is soldered on: rarely a card, but on QEMU's `raspi4b` it is one.
+    pub fixed: bool,
+}
+
 /// How the firmware takes PSCI calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduit {
@@ -72,6 +87,8 @@ pub struct Machine<'a> {
     pub uart: Device,
     pub rtc: Option<Device>,
     pub virtio: ArrayVec<Device, MAX_DEVICES>,
+    /// Those for cards first.
+    pub sd_hosts: ArrayVec<SdHost<'a>, MAX_SD_HOSTS>,
     /// MPIDR_EL1 of each core.
     pub cores: ArrayVec<u64, MAX_CORES>,
     /// Without PSCI there is one core, and no way to switch the machine off.
@@ -91,6 +108,7 @@ impl<'a> Machine<'a> {
             .map_err(|_| MachineError::DeviceTree { address })?;
         let mut found = Search::default();
         found.visit(fdt.root(), &Bus::root());
+        found.sd_hosts.sort_unstable_by_key(|host| host.fixed);
         let chosen = fdt.find_node("/chosen");
         let text = |name| chosen.and_then(|node| node.string(name)).unwrap_or("");
         let mut reserved: ArrayVec<Range, MAX_RANGES> = fdt
@@ -114,6 +132,7 @@ impl<'a> Machine<'a> {
             uart: found.uart.ok_or(MachineError::Missing { what: "PL011 UART" })?,
             rtc: found.rtc,
             virtio: found.virtio,
+            sd_hosts: found.sd_hosts,
             cores: found.cores,
             psci: found.psci,
         })
@@ -159,19 +178,20 @@ impl Bus {
 
 /// What was found on the way through the device tree. The first of a kind counts.
 #[derive(Default)]
-struct Search {
+struct Search<'a> {
     memory: ArrayVec<Range, MAX_RANGES>,
     reserved: ArrayVec<Range, MAX_RANGES>,
     gic: Option<Result<GicFrames, MachineError>>,
     uart: Option<Device>,
     rtc: Option<Device>,
     virtio: ArrayVec<Device, MAX_DEVICES>,
+    sd_hosts: ArrayVec<SdHost<'a>, MAX_SD_HOSTS>,
     cores: ArrayVec<u64, MAX_CORES>,
     psci: Option<Conduit>,
 }
 
-impl Search {
-    fn visit(&mut self, node: FdtNode, bus: &Bus) {
+impl<'a> Search<'a> {
+    fn visit(&mut self, node: FdtNode<'a>, bus: &Bus) {
         if node.string("status").is_some_and(|status| status != "okay" && status != "ok") {
             return;
         }
@@ -192,6 +212,8 @@ impl Search {
             self.rtc = self.rtc.or(device(node, bus));
         } else if node.has_compatible(&["virtio,mmio"]) {
             device(node, bus).into_iter().for_each(|slot| push(&mut self.virtio, slot));
+        } else if node.has_compatible(&SD_HOSTS) {
+            sd_host(node, bus).into_iter().for_each(|host| push(&mut self.sd_hosts, host));
         } else if node.has_compatible(&["arm,psci", "arm,psci-0.2", "arm,psci-1.0"]) {
             self.psci = match node.string("method") {
                 Some("hvc") => Some(Conduit::Hvc),
@@ -227,6 +249,12 @@ fn frames<'a>(node: FdtNode<'a>, bus: &'a Bus) -> impl Iterator<Item = Range> + 
 
 fn device(node: FdtNode, bus: &Bus) -> Option<Device> {
     Some(Device { frame: frames(node, bus).next()?, intid: first_interrupt(node).unwrap_or(0) })
+}
+
+fn sd_host<'a>(node: FdtNode<'a>, bus: &Bus) -> Option<SdHost<'a>> {
+    let compatible = node.compatible()?.find(|name| SD_HOSTS.contains(name))?;
+    let fixed = node.property("non-removable").is_some();
+    Some(SdHost { device: device(node, bus)?, compatible, fixed })
 }
 
 fn gic_frames(node: FdtNode, bus: &Bus) -> Result<GicFrames, MachineError> {

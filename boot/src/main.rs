@@ -1,6 +1,6 @@
 //! The Stasis hypervisor: bringing up the machine, and wiring the pure crates to the hardware.
 //!
-//! [`machine`] and [`memory`] find and map it; [`cores`] brings up the other cores;
+//! [`machine`] and [`memory`] find and map it; [`smp`] brings up the other cores;
 //! [`output`] and [`panic`] say what happens.
 
 #![no_std]
@@ -21,6 +21,7 @@ mod machine;
 mod memory;
 mod panic;
 mod slot;
+mod smp;
 mod storage;
 
 use machine::Machine;
@@ -54,12 +55,11 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     clock::init(&machine);
     let gic = machine.gic.unwrap_or_else(|error| panic!("{error}"));
     gic::init(&gic);
-    cores::init_this_core();
-    cores::start_others(&machine);
+    smp::start(&machine);
     let free = memory::free_ram(&machine);
     log::info!(
         "{} cores, {} MiB of RAM free, {} list registers, a counter of {} Hz",
-        cores::present().count(),
+        smp::present().count(),
         free.free_bytes() >> 20,
         gic::list_registers(),
         stasis_arch::timer::frequency()

@@ -111,6 +111,7 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
     let mut devices = Pool::new();
     let gic = machine.gic.iter().flat_map(|gic| [gic.gicd, gic.gicc, gic.gich]);
     let others = [machine.uart].into_iter().chain(machine.rtc).chain(machine.virtio.clone());
+    let others = others.chain(machine.sd_hosts.iter().map(|host| host.device));
     gic.chain(others.map(|device| device.frame))
         .for_each(|frame| devices.add(frame.outward(PAGE_SIZE)));
     for range in devices.free() {

@@ -42,6 +42,9 @@ static STORE: SpinMutex<Option<Result<Store<Disk>, String>>> = SpinMutex::new(No
 
 /// Finds the disk, its partition and the store. What is missing is said when somebody wants it.
 pub fn init(machine: &Machine) {
+    for host in &machine.sd_hosts {
+        log::debug!("SD host: {} at {}", host.compatible, host.device.frame);
+    }
     let store = open(machine);
     match &store {
         Ok(store) => {

@@ -94,11 +94,13 @@ impl Packages {
         Ok(table.lines().filter_map(version).collect())
     }
 
-    /// What a package depends on.
-    pub fn depends(&self, package: &str) -> Result<Vec<String>> {
+    /// The kernel's package that `package` depends on, to always be the newest.
+    pub fn kernel(&self, package: &str) -> Result<String> {
         let list = output(self.apt("apt-cache").args(["depends", package]))?;
         let name = |line: &str| Some(line.trim().strip_prefix("Depends: ")?.to_owned());
-        Ok(list.lines().filter_map(name).collect())
+        let mut names = list.lines().filter_map(name);
+        let kernel = names.find(|name| name.starts_with("linux-image-"));
+        kernel.with_context(|| format!("{package} depends on no kernel"))
     }
 
     /// Downloads a package, `name` or `name=version`, and unpacks it into `into`.
@@ -144,6 +146,13 @@ impl Packages {
         }
         command
     }
+}
+
+/// Copies a file so that a whole one is there, or none.
+pub(super) fn take(from: &Path, to: &Path) -> Result<()> {
+    let part = to.with_extension("part");
+    std::fs::copy(from, &part).with_context(|| format!("cannot copy {}", from.display()))?;
+    std::fs::rename(&part, to).with_context(|| format!("cannot make {}", to.display()))
 }
 
 pub(super) fn option(name: &str, value: &Path) -> OsString {

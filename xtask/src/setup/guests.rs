@@ -1,14 +1,14 @@
 //! The Linux guest's packages: Debian's arm64 cloud kernel and a static busybox, unmodified.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use super::debian::Debian;
+use super::debian::{Debian, take};
 use crate::report;
 use crate::workspace::Workspace;
 
-const ARCHITECTURE: &str = "arm64";
+pub(super) const ARCHITECTURE: &str = "arm64";
 /// It depends on the package with the newest kernel, whose name has the version in it.
 const KERNEL: &str = "linux-image-cloud-arm64";
 const BUSYBOX: &str = "busybox-static";
@@ -46,11 +46,7 @@ fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
         debian.codename
     ));
     let packages = debian.packages(workspace, &debian.codename, ARCHITECTURE)?;
-    let kernel = packages
-        .depends(KERNEL)?
-        .into_iter()
-        .find(|package| package.starts_with("linux-image-"))
-        .with_context(|| format!("{KERNEL} depends on no kernel"))?;
+    let kernel = packages.kernel(KERNEL)?;
     let unpacked = workspace.folder("setup/packages")?;
     packages.unpack(&kernel, &unpacked)?;
     packages.unpack(BUSYBOX, &unpacked)?;
@@ -64,11 +60,4 @@ fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
     }
     report::note(format_args!("{kernel} lies in {}", workspace.show(&files.kernel)));
     std::fs::remove_dir_all(&unpacked).context("cannot remove the unpacked packages")
-}
-
-/// Copies a file so that a whole one is there, or none.
-fn take(from: &Path, to: &Path) -> Result<()> {
-    let part = to.with_extension("part");
-    std::fs::copy(from, &part).with_context(|| format!("cannot copy {}", from.display()))?;
-    std::fs::rename(&part, to).with_context(|| format!("cannot make {}", to.display()))
 }

@@ -4,6 +4,7 @@
 //! - [`tools`]: what only tests run.
 //! - [`debian`]: Debian's packages, without a change to the system's own package lists.
 
+pub mod boards;
 pub mod debian;
 pub mod guests;
 pub mod qemu;
@@ -20,6 +21,7 @@ pub fn all(workspace: &Workspace) -> Result<()> {
     rust::ensure(workspace)?;
     qemu::ensure(workspace)?;
     guests::ensure(workspace)?;
+    boards::raspi4_device_tree(workspace)?;
     tools::ensure();
     report::step("everything that Stasis needs is installed");
     Ok(())

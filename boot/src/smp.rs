@@ -1,0 +1,63 @@
+//! Starting the machine's cores, and which of them there are.
+
+use crate::machine::Machine;
+use crate::{cores, firmware, gic};
+use core::sync::atomic::{AtomicU32, Ordering};
+use stasis_arch::boot::MAX_CORES;
+use stasis_arch::{boot, cpu, timer};
+
+/// Cores that have arrived, one bit each.
+static PRESENT: AtomicU32 = AtomicU32::new(0);
+
+/// How long a core may take to arrive, in milliseconds.
+const PATIENCE_MS: u64 = 1000;
+
+/// Whether there is such a core.
+pub fn is_present(core: usize) -> bool {
+    core < MAX_CORES && PRESENT.load(Ordering::Acquire) & 1 << core != 0
+}
+
+/// The numbers of the cores that have arrived.
+pub fn present() -> impl Iterator<Item = usize> {
+    (0..MAX_CORES).filter(|core| is_present(*core))
+}
+
+/// Sets up this core, which is the first, and starts every other one.
+pub fn start(machine: &Machine) {
+    init_this_core(0);
+    // SAFETY: the final tables are installed, and only this core runs.
+    let entry = unsafe { boot::prepare_secondaries() };
+    let others = machine.cores.iter().filter(|mpidr| **mpidr != cpu::mpidr());
+    for (number, &mpidr) in (1..MAX_CORES).zip(others) {
+        match firmware::cpu_on(mpidr, entry, number as u64) {
+            Ok(()) if arrives(number) => {}
+            Ok(()) => log::warn!("core {number} (MPIDR {mpidr:#x}) was started but did not arrive"),
+            Err(error) => log::warn!("core {number} (MPIDR {mpidr:#x}) was not started: {error}"),
+        }
+    }
+}
+
+fn arrives(number: usize) -> bool {
+    let deadline = timer::counter() + timer::frequency() * PATIENCE_MS / 1000;
+    while !is_present(number) {
+        if timer::counter() > deadline {
+            return false;
+        }
+        core::hint::spin_loop();
+    }
+    true
+}
+
+/// The other cores arrive here, under the final translation.
+#[unsafe(no_mangle)]
+extern "C" fn stasis_secondary(number: usize) -> ! {
+    init_this_core(number);
+    cores::serve();
+}
+
+/// What every core does first.
+fn init_this_core(number: usize) {
+    gic::init_this_core();
+    cpu::init_traps();
+    PRESENT.fetch_or(1 << number, Ordering::Release);
+}

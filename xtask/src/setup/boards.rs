@@ -1,0 +1,46 @@
+//! What boards need that QEMU does not bring: the device tree of the Raspberry Pi 4, out of Debian's arm64 kernel.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::debian::{Debian, take};
+use super::guests::ARCHITECTURE;
+use crate::report;
+use crate::workspace::Workspace;
+
+/// It depends on the package with the newest kernel for real boards; the one for clouds has no device trees.
+const KERNEL: &str = "linux-image-arm64";
+/// The device tree's name, in the package and on the card.
+pub const RASPI4_DEVICE_TREE: &str = "bcm2711-rpi-4-b.dtb";
+
+/// The Raspberry Pi 4's device tree, fetched unless it is there already.
+pub fn raspi4_device_tree(workspace: &Workspace) -> Result<PathBuf> {
+    let path = workspace.folder("boards")?.join(RASPI4_DEVICE_TREE);
+    if !path.exists() {
+        fetch(workspace, &path).with_context(|| {
+            format!(
+                "the device tree of the Raspberry Pi 4 is lacking. By hand: put {RASPI4_DEVICE_TREE}, which Linux and \
+                 the Raspberry Pi's firmware have, at {}",
+                workspace.show(&path)
+            )
+        })?;
+    }
+    Ok(path)
+}
+
+fn fetch(workspace: &Workspace, path: &std::path::Path) -> Result<()> {
+    let debian = Debian::find(workspace)?;
+    report::step(format_args!(
+        "fetching the Raspberry Pi 4's device tree: {KERNEL} of Debian {}",
+        debian.codename
+    ));
+    let packages = debian.packages(workspace, &debian.codename, ARCHITECTURE)?;
+    let kernel = packages.kernel(KERNEL)?;
+    let unpacked = workspace.folder("setup/board-packages")?;
+    packages.unpack(&kernel, &unpacked)?;
+    let inside = format!("usr/lib/{kernel}/broadcom/{RASPI4_DEVICE_TREE}");
+    take(&unpacked.join(inside), path)?;
+    report::note(format_args!("it lies in {}", workspace.show(path)));
+    std::fs::remove_dir_all(&unpacked).context("cannot remove the unpacked package")
+}
