@@ -5,11 +5,41 @@ use super::{Resident, RunState, Slot};
 use crate::{clock, console, cores, gic, guests};
 use alloc::format;
 use core::sync::atomic::Ordering;
+use spin::mutex::SpinMutexGuard;
 use stasis_arch::world::{self, ExitKind};
 use stasis_arch::{cpu, mmu, timer};
 use stasis_vgic::VcpuMask;
-use stasis_vm::exit::{self, Syndrome};
+use stasis_vm::exit::{self, Exit, Syndrome};
 use stasis_vm::guest::{Guest, Next, Vcpu};
+
+/// Why a vCPU has left its guest.
+enum Left {
+    /// An exit that its own registers do not answer, with its ESR_EL2.
+    ForExit { exit: Exit, esr: u64 },
+    /// A physical interrupt is pending.
+    ForInterrupt,
+}
+
+/// Runs the guest until it does something that is about more than this vCPU's own registers.
+///
+/// What others want of this vCPU meanwhile does not wait: they kick its core, so the next entry ends at once.
+#[inline]
+fn enter(vcpu: &mut Vcpu) -> Left {
+    loop {
+        match world::enter(&mut vcpu.core) {
+            ExitKind::Synchronous => {
+                let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
+                let exit = exit::decode(Syndrome { esr, far, hpfar });
+                if !vcpu.exit_alone(&exit) {
+                    return Left::ForExit { exit, esr };
+                }
+            }
+            ExitKind::Interrupt => return Left::ForInterrupt,
+            // Whatever it was that failed, the guest's access was the last one made.
+            ExitKind::SError => cpu::set_virtual_serror(true),
+        }
+    }
+}
 
 impl Slot {
     /// Whether no vCPU is to be entered, or the console wants this core.
@@ -97,72 +127,89 @@ impl Slot {
         vcpu: &mut Vcpu,
         host: &mut RunningOn,
     ) -> Option<Next> {
-        let hold = &self.vcpus[index].hold;
+        let mut resident = self.resident.lock();
         loop {
-            if !self.prepare_entry(index, vcpu, host) {
-                hold.stand_still();
-                continue;
-            }
-            match world::enter(&mut vcpu.core) {
-                ExitKind::Synchronous => match self.answer_exit(index, vcpu, host) {
-                    Next::Enter => {}
-                    stopped => return Some(stopped),
-                },
-                ExitKind::Interrupt => {
-                    self.take_interrupts(index, vcpu, host);
+            self.prepare_entry(index, resident, vcpu, host);
+            resident = match enter(vcpu) {
+                Left::ForExit { exit, esr } => {
+                    match self.answer_exit(index, vcpu, exit, esr, host) {
+                        (Next::Enter, resident) => resident,
+                        (stopped, _) => return Some(stopped),
+                    }
+                }
+                Left::ForInterrupt => {
+                    let mut resident = self.resident.lock();
+                    self.take_interrupts(index, &mut resident.guest, vcpu, host);
                     if self.must_leave() {
                         return None;
                     }
+                    resident
                 }
-                // Whatever it was that failed, the guest's access was the last one made.
-                ExitKind::SError => cpu::set_virtual_serror(true),
+            };
+        }
+    }
+
+    /// Fills the list registers; folds them as long as this vCPU is to stand still.
+    #[inline]
+    fn prepare_entry<'a>(
+        &'a self,
+        index: usize,
+        mut resident: SpinMutexGuard<'a, Resident>,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+    ) {
+        let hold = &self.vcpus[index].hold;
+        loop {
+            let guest = &mut resident.guest;
+            if self.has_input.load(Ordering::Relaxed) {
+                self.pass_input(guest);
             }
+            if vcpu.deadline_changed {
+                host.tick(index, guest, vcpu);
+            }
+            if !hold.is_wanted() {
+                let effects = guest.vgic.enter(index, &mut host.gic);
+                self.kick(effects.kick.without(index));
+                return;
+            }
+            let effects = guest.vgic.sync(index, &mut host.gic);
+            drop(resident);
+            self.kick(effects.kick.without(index));
+            hold.stand_still();
+            resident = self.resident.lock();
         }
     }
 
-    /// Fills the list registers, or folds them if this vCPU is to stand still: then `false`.
-    fn prepare_entry(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
+    #[inline]
+    fn answer_exit(
+        &self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        exit: Exit,
+        esr: u64,
+        host: &mut RunningOn,
+    ) -> (Next, SpinMutexGuard<'_, Resident>) {
         let mut resident = self.resident.lock();
-        let guest = &mut resident.guest;
-        if self.has_input.load(Ordering::Relaxed) {
-            self.pass_input(guest);
-        }
-        if vcpu.deadline_changed {
-            host.tick(index, guest, vcpu);
-        }
-        let held = self.vcpus[index].hold.is_wanted();
-        let effects = if held {
-            guest.vgic.sync(index, &mut host.gic)
-        } else {
-            guest.vgic.enter(index, &mut host.gic)
-        };
-        self.kick(effects.kick.without(index));
-        !held
-    }
-
-    fn answer_exit(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> Next {
-        let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
-        let exit = exit::decode(Syndrome { esr, far, hpfar });
-        let mut resident = self.resident.lock();
-        if resident.guest.needs_sync(index, vcpu, &exit, host).is_empty() {
-            return resident.guest.exit(index, vcpu, exit, esr, host);
+        let answer = resident.guest.exit(index, vcpu, exit, esr, VcpuMask::NONE, host);
+        if let Ok(next) = answer {
+            return (next, resident);
         }
         // The interrupt is in another core's list registers: see `hold`.
         let effects = resident.guest.vgic.sync(index, &mut host.gic);
         drop(resident);
         self.kick(effects.kick.without(index));
-        self.with_others_held(index, |guest, held| {
-            let missing = VcpuMask(guest.needs_sync(index, vcpu, &exit, host).0 & !held.0);
-            if missing.is_empty() {
-                return Ok(guest.exit(index, vcpu, exit, esr, host));
-            }
-            Err(missing)
-        })
+        let next = self
+            .with_others_held(index, |guest, held| guest.exit(index, vcpu, exit, esr, held, host));
+        (next, self.resident.lock())
     }
 
-    fn take_interrupts(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) {
-        let mut resident = self.resident.lock();
-        let guest = &mut resident.guest;
+    fn take_interrupts(
+        &self,
+        index: usize,
+        guest: &mut Guest,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+    ) {
         let mut linked = false;
         let taken = cores::take_interrupts(|intid| {
             let kick = guest.interrupt(index, intid);

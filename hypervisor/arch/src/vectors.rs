@@ -129,18 +129,13 @@ fatal_exception:
 8:  wfi
     b       8b
 
-    // x0: *mut Core. Returns the kind of the exit.
+    // x0: *mut Core. Returns the kind of the exit in x0; clobbers all registers but x19, x29 and sp.
     .section .text.world, "ax"
     .balign 64
     .global stasis_enter_guest
 stasis_enter_guest:
-    stp     x29, x30, [sp, #-96]!
-    stp     x27, x28, [sp, #16]
-    stp     x25, x26, [sp, #32]
-    stp     x23, x24, [sp, #48]
-    stp     x21, x22, [sp, #64]
-    stp     x19, x20, [sp, #80]
-    str     x0, [sp, #-16]!
+    stp     x29, x30, [sp, #-32]!
+    stp     x0, x19, [sp, #16]
     ldr     x2, [x0, #{pc}]
     ldr     x3, [x0, #{pstate}]
     msr     elr_el2, x2
@@ -165,9 +160,9 @@ stasis_enter_guest:
     dsb     nsh                     // nothing runs on speculatively behind the eret
     isb
 
-    // x1: kind; the guest's x0 and x1, then *mut Core, on the stack.
+    // x1: kind; the guest's x0 and x1, then x29, x30, *mut Core and x19, on the stack.
 guest_exit:
-    ldr     x0, [sp, #16]
+    ldr     x0, [sp, #32]
     stp     x2, x3, [x0, #{x} + 16 * 1]
     stp     x4, x5, [x0, #{x} + 16 * 2]
     stp     x6, x7, [x0, #{x} + 16 * 3]
@@ -183,19 +178,15 @@ guest_exit:
     stp     x26, x27, [x0, #{x} + 16 * 13]
     stp     x28, x29, [x0, #{x} + 16 * 14]
     str     x30, [x0, #{x} + 16 * 15]
-    ldp     x2, x3, [sp], #32
+    ldp     x2, x3, [sp], #16
     stp     x2, x3, [x0, #{x}]
     mrs     x2, elr_el2
     mrs     x3, spsr_el2
     str     x2, [x0, #{pc}]
     str     x3, [x0, #{pstate}]
     mov     x0, x1
-    ldp     x19, x20, [sp, #80]
-    ldp     x21, x22, [sp, #64]
-    ldp     x23, x24, [sp, #48]
-    ldp     x25, x26, [sp, #32]
-    ldp     x27, x28, [sp, #16]
-    ldp     x29, x30, [sp], #96
+    ldr     x19, [sp, #24]
+    ldp     x29, x30, [sp], #32
     ret
     "#,
     emergency_shift = const EMERGENCY_STACK_SIZE.trailing_zeros(),

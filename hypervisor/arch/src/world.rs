@@ -18,19 +18,21 @@ pub enum ExitKind {
     SError,
 }
 
-unsafe extern "C" {
-    fn stasis_enter_guest(core: *mut Core) -> u64;
-}
-
 /// Runs the guest that is loaded on this core until its next exit.
 #[inline(always)]
 pub fn enter(core: &mut Core) -> ExitKind {
     // A guest runs at EL1 or EL0, whatever its PSTATE claims to be.
     debug_assert!(*core.pstate & 0b1100 <= 0b0100, "PSTATE {:#x} is not a guest's", *core.pstate);
-    // SAFETY: 1. The assembly saves and restores what the C ABI wants kept, and stores at the offsets
-    // of this struct's fields. 2. The guest is confined by stage 2 and the traps of
+    let kind: u64;
+    // SAFETY: 1. What the assembly does not restore is named, and so kept by the compiler, which knows what of it is in
+    // use. It stores at the offsets of this struct's fields. 2. The guest is confined by stage 2 and the traps of
     // `cpu::init_traps`; it cannot touch EL2's memory. 3. EL2 has no FP state to lose.
-    match unsafe { stasis_enter_guest(core) } {
+    unsafe {
+        core::arch::asm!("bl stasis_enter_guest", inlateout("x0") core as *mut Core => kind,
+            out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
+            out("x25") _, out("x26") _, out("x27") _, out("x28") _, clobber_abi("C"));
+    }
+    match kind {
         0 => ExitKind::Synchronous,
         1 => ExitKind::Interrupt,
         _ => ExitKind::SError,

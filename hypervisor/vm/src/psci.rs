@@ -109,6 +109,25 @@ pub fn call<C: Cpus + ?Sized>(core: &mut Core, imm: u16, this: usize, cpus: &mut
     action
 }
 
+/// Answers a call that asks for a version, as [`call`] would. `false`: it is another one, and nothing was done.
+#[inline]
+pub fn ask(core: &mut Core, imm: u16) -> bool {
+    match version(core.x[0] as u32) {
+        Some(version) if imm == 0 => core.x[0] = version as u64,
+        _ => return false,
+    }
+    true
+}
+
+#[inline]
+fn version(id: u32) -> Option<i64> {
+    match id {
+        function::PSCI_VERSION => Some(PSCI_1_1),
+        function::SMCCC_VERSION => Some(SMCCC_1_1),
+        _ => None,
+    }
+}
+
 fn dispatch<C: Cpus + ?Sized>(
     x: &[u64; 31],
     this: usize,
@@ -121,10 +140,11 @@ fn dispatch<C: Cpus + ?Sized>(
         _ => x[index],
     };
     let answer = |value| Ok((value, Action::Resume));
+    if let Some(version) = version(id) {
+        return answer(version);
+    }
     match id {
-        function::SMCCC_VERSION => answer(SMCCC_1_1),
         function::SMCCC_ARCH_FEATURES => arch_features(argument(1) as u32),
-        function::PSCI_VERSION => answer(PSCI_1_1),
         function::PSCI_FEATURES => features(argument(1) as u32),
         function::MIGRATE_INFO_TYPE => answer(NO_MIGRATION),
         function::CPU_SUSPEND | function::CPU_SUSPEND_64 => {

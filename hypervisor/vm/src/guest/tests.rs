@@ -129,9 +129,14 @@ fn abort(ipa: u64, width: Width, write: bool) -> Exit {
     Exit::DataAbort { ipa, access, fault: fault(ipa, cause) }
 }
 
+/// The answer to an exit that needs no other vCPU held.
+fn exit(guest: &mut Guest, index: usize, vcpu: &mut Vcpu, exit: Exit, core: &mut Core) -> Next {
+    guest.exit(index, vcpu, exit, ESR, VcpuMask::NONE, core).unwrap()
+}
+
 fn call(core: &mut Core, guest: &mut Guest, vcpu: &mut Vcpu, arguments: [u64; 4]) -> Next {
     vcpu.core.x[..4].copy_from_slice(&arguments);
-    guest.exit(0, vcpu, Exit::Hvc { imm: 0 }, ESR, core)
+    exit(guest, 0, vcpu, Exit::Hvc { imm: 0 }, core)
 }
 
 #[test]
@@ -139,7 +144,7 @@ fn what_a_guest_sends_reaches_the_outside() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     let pc = *vcpus[0].core.pc;
     vcpus[0].core.x[1] = u64::from(b'!');
-    let next = guest.exit(0, &mut vcpus[0], abort(0x0900_0000, Width::Word, true), ESR, &mut core);
+    let next = exit(&mut guest, 0, &mut vcpus[0], abort(0x0900_0000, Width::Word, true), &mut core);
     assert_eq!((next, core.sent.as_slice()), (Next::Enter, &b"!"[..]));
     assert_eq!(*vcpus[0].core.pc, pc + 4, "the store is behind it");
 }
@@ -149,7 +154,8 @@ fn an_access_to_nothing_is_an_abort_in_the_guest() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     let pc = *vcpus[0].core.pc;
     *core.el1.vbar_el1 = 0x4000_0800;
-    let next = guest.exit(0, &mut vcpus[0], abort(0x0b00_0000, Width::Word, false), ESR, &mut core);
+    let next =
+        exit(&mut guest, 0, &mut vcpus[0], abort(0x0b00_0000, Width::Word, false), &mut core);
     assert_eq!(next, Next::Enter);
     assert_eq!((*core.el1.elr_el1, *core.el1.far_el1), (pc, 0x0b00_0000));
     assert_eq!(*core.el1.esr_el1, 0x9600_0010, "a synchronous external abort, from EL1");
@@ -159,15 +165,36 @@ fn an_access_to_nothing_is_an_abort_in_the_guest() {
 #[test]
 fn behind_the_distributors_registers_is_nothing() {
     let (mut guest, mut vcpus, mut core) = guest(1);
-    guest.exit(0, &mut vcpus[0], abort(0x0800_1000, Width::Word, false), ESR, &mut core);
+    exit(&mut guest, 0, &mut vcpus[0], abort(0x0800_1000, Width::Word, false), &mut core);
     assert_eq!(*core.el1.far_el1, 0x0800_1000);
+}
+
+#[test]
+fn an_access_waits_for_the_vcpu_whose_list_registers_have_the_answer() {
+    const ISPENDR1: u64 = 0x0800_0204;
+    let (mut guest, mut vcpus, mut core) = guest(2);
+    let mut other = Core::default();
+    for (register, value) in [(0x0800_0000, 1), (0x0800_0104, 2), (0x0800_0820, 0x0200)] {
+        vcpus[0].core.x[1] = value;
+        exit(&mut guest, 0, &mut vcpus[0], abort(register, Width::Word, true), &mut core);
+    }
+    // The UART's interrupt goes into a list register of vCPU 1.
+    let _ = guest.vgic.load(1, &mut other);
+    let _ = guest.vgic.set_spi_level(UART_INTID, true);
+    let _ = guest.vgic.enter(1, &mut other);
+    let (pc, read) = (*vcpus[0].core.pc, abort(ISPENDR1, Width::Word, false));
+    let needed = guest.exit(0, &mut vcpus[0], read, ESR, VcpuMask::NONE, &mut core);
+    assert_eq!((needed, *vcpus[0].core.pc), (Err(VcpuMask::only(1)), pc), "nothing was done");
+    let _ = guest.vgic.sync(1, &mut other);
+    let next = guest.exit(0, &mut vcpus[0], read, ESR, VcpuMask::only(1), &mut core);
+    assert_eq!((next, vcpus[0].core.x[1], *vcpus[0].core.pc), (Ok(Next::Enter), 2, pc + 4));
 }
 
 #[test]
 fn a_typed_byte_is_read_by_the_guest() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     let _ = guest.receive(b'a');
-    guest.exit(0, &mut vcpus[0], abort(0x0900_0000, Width::Word, false), ESR, &mut core);
+    exit(&mut guest, 0, &mut vcpus[0], abort(0x0900_0000, Width::Word, false), &mut core);
     assert_eq!(vcpus[0].core.x[1], u64::from(b'a'));
 }
 
@@ -190,10 +217,10 @@ fn the_last_vcpu_that_goes_off_takes_the_guest_with_it() {
     call(&mut core, &mut guest, &mut vcpus[0], [CPU_ON_64, 1, 0x4010_0000, 0]);
     assert!(guest.is_on(1, &mut vcpus[1]));
     assert_eq!(call(&mut core, &mut guest, &mut vcpus[0], [CPU_OFF, 0, 0, 0]), Next::VcpuOff);
-    let next = guest.exit(1, &mut vcpus[1], Exit::Hvc { imm: 0 }, ESR, &mut core);
+    let next = exit(&mut guest, 1, &mut vcpus[1], Exit::Hvc { imm: 0 }, &mut core);
     assert_eq!(next, Next::Enter, "an unknown function is answered");
     vcpus[1].core.x[0] = CPU_OFF;
-    let next = guest.exit(1, &mut vcpus[1], Exit::Hvc { imm: 0 }, ESR, &mut core);
+    let next = exit(&mut guest, 1, &mut vcpus[1], Exit::Hvc { imm: 0 }, &mut core);
     assert_eq!(next, Next::Off);
 }
 
@@ -205,7 +232,7 @@ fn the_physical_timer_fires_when_the_guests_time_has_come() {
     let mut set = |encoding, value, core: &mut Core| {
         vcpus[0].core.x[1] = value;
         let access = SystemAccess { encoding, rt: 1, is_read: false };
-        guest.exit(0, &mut vcpus[0], Exit::SystemRegister(access), ESR, core);
+        exit(&mut guest, 0, &mut vcpus[0], Exit::SystemRegister(access), core);
     };
     set(CNTP_CVAL, 500, &mut core);
     set(CNTP_CTL, 1, &mut core);

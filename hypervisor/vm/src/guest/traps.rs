@@ -14,50 +14,45 @@ use crate::sysreg;
 /// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
 
-impl Guest {
-    /// The other vCPUs that must have folded their list registers before vCPU `index` is given an
-    /// answer to this exit: [`Vgic::needs_sync`].
-    pub fn needs_sync(
-        &self,
-        index: usize,
-        vcpu: &Vcpu,
-        exit: &Exit,
-        host: &mut impl Host,
-    ) -> VcpuMask {
-        let &Exit::DataAbort { ipa, access, .. } = exit else { return VcpuMask::NONE };
-        match mmio::lookup(ipa, access.width) {
-            Some((Device::GiccDir, GICC_DIR)) if access.write => {
-                let value = access.stored(&vcpu.core);
-                let value = access.in_device_order(&vcpu.core, host.el1().sctlr_el1(), value);
-                self.vgic.deactivate_needs_sync(index, value as u32)
-            }
-            Some((Device::Gicd, offset)) => match gicd_access(offset, access.width) {
-                Ok(gicd) => self.vgic.needs_sync(index, gicd, access.write),
-                Err(_) => VcpuMask::NONE,
-            },
-            _ => VcpuMask::NONE,
+impl Vcpu {
+    /// Answers an exit that is about nothing but this vCPU's own registers, and leaves nothing to be done before the
+    /// next entry: no lock is taken for it. `false`: it is not such a one, and [`Guest::exit`] answers it.
+    #[inline]
+    pub fn exit_alone(&mut self, exit: &Exit) -> bool {
+        match *exit {
+            Exit::Hvc { imm } => psci::ask(&mut self.core, imm),
+            _ => false,
         }
     }
+}
 
-    /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`.
+impl Guest {
+    /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`, while the vCPUs of `held` stand
+    /// still with their list registers folded.
+    ///
+    /// Others that must do so first are returned as an error; then nothing was done yet.
     pub fn exit(
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
         exit: Exit,
         esr: u64,
+        held: VcpuMask,
         host: &mut impl Host,
-    ) -> Next {
+    ) -> Result<Next, VcpuMask> {
         match exit {
-            Exit::DataAbort { ipa, access, fault } => {
-                if self.access(index, vcpu, ipa, access, &fault, host) {
+            Exit::DataAbort { ipa, access, fault } => match mmio::lookup(ipa, access.width) {
+                Some((device, offset)) => {
+                    let at = Place { device, offset, width: access.width };
+                    self.access(index, vcpu, at, access, held, host)?;
                     exit::skip_instruction(&mut vcpu.core, esr);
                 }
-            }
-            Exit::Hvc { imm } => return self.firmware_call(index, vcpu, imm, host),
+                None => self.nothing_there(vcpu, &fault, host),
+            },
+            Exit::Hvc { imm } => return Ok(self.firmware_call(index, vcpu, imm, host)),
             Exit::Smc { imm } => {
                 exit::skip_instruction(&mut vcpu.core, esr);
-                return self.firmware_call(index, vcpu, imm, host);
+                return Ok(self.firmware_call(index, vcpu, imm, host));
             }
             Exit::SystemRegister(access) => self.system_register(index, vcpu, access, esr, host),
             Exit::DataAbortUnemulatable(fault) | Exit::InstructionAbort(fault) => {
@@ -79,41 +74,43 @@ impl Guest {
                 inject::undefined(&mut vcpu.core, host.el1());
             }
         }
-        Next::Enter
+        Ok(Next::Enter)
     }
 
-    /// A load or store to an address that is no memory. `false`: the guest has got an abort for it.
+    /// A load or store that reaches a device. An error has the vCPUs that must be held first.
     fn access(
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
-        ipa: u64,
+        at: Place,
         access: Access,
-        fault: &Fault,
+        held: VcpuMask,
         host: &mut impl Host,
-    ) -> bool {
-        let Some((device, offset)) = mmio::lookup(ipa, access.width) else {
-            self.nothing_there(vcpu, fault, host);
-            return false;
-        };
-        let at = Place { device, offset, width: access.width };
+    ) -> Result<(), VcpuMask> {
         let sctlr = host.el1().sctlr_el1();
         if access.write {
             let value = access.in_device_order(&vcpu.core, sctlr, access.stored(&vcpu.core));
-            self.device_write(index, vcpu, at, value, host);
+            self.device_write(index, vcpu, at, value, held, host)
         } else {
-            let value = self.device_read(index, at, host);
+            let value = self.device_read(index, at, held, host)?;
             let value = access.in_device_order(&vcpu.core, sctlr, value);
             access.load(&mut vcpu.core, value);
+            Ok(())
         }
-        true
     }
 
-    fn device_read(&mut self, index: usize, at: Place, host: &mut impl Host) -> u64 {
+    fn device_read(
+        &mut self,
+        index: usize,
+        at: Place,
+        held: VcpuMask,
+        host: &mut impl Host,
+    ) -> Result<u64, VcpuMask> {
         let Place { device, offset, width } = at;
-        match device {
+        Ok(match device {
             Device::Gicd => match gicd_access(offset, width) {
                 Ok(gicd) => {
+                    all_held(self.vgic.needs_sync(index, gicd, false), held)?;
                     let (value, effects) = self.vgic.distributor_read(index, gicd, host.gic());
                     host.kick(effects.kick.without(index));
                     value
@@ -130,7 +127,7 @@ impl Guest {
             Device::Rtc => self.rtc.read(offset, width, host.wall_time()),
             Device::Virtio(_) => mmio::read_words(offset, width, virtio::read_empty),
             Device::Flash => 0,
-        }
+        })
     }
 
     fn device_write(
@@ -139,15 +136,20 @@ impl Guest {
         vcpu: &mut Vcpu,
         at: Place,
         value: u64,
+        held: VcpuMask,
         host: &mut impl Host,
-    ) {
+    ) -> Result<(), VcpuMask> {
         let Place { device, offset, width } = at;
         let kick = match device {
             Device::Gicd => match gicd_access(offset, width) {
-                Ok(gicd) => self.vgic.distributor_write(index, gicd, value, host.gic()).kick,
+                Ok(gicd) => {
+                    all_held(self.vgic.needs_sync(index, gicd, true), held)?;
+                    self.vgic.distributor_write(index, gicd, value, host.gic()).kick
+                }
                 Err(_) => VcpuMask::NONE,
             },
             Device::GiccDir if offset == GICC_DIR => {
+                all_held(self.vgic.deactivate_needs_sync(index, value as u32), held)?;
                 self.vgic.deactivate(index, value as u32, host.gic()).kick
             }
             Device::GiccDir => VcpuMask::NONE,
@@ -164,6 +166,7 @@ impl Guest {
             Device::Virtio(_) | Device::Flash => VcpuMask::NONE,
         };
         host.kick(kick.without(index));
+        Ok(())
     }
 
     fn nothing_there(&mut self, vcpu: &mut Vcpu, fault: &Fault, host: &mut impl Host) {
@@ -243,6 +246,12 @@ struct Place {
     device: Device,
     offset: u64,
     width: Width,
+}
+
+/// An error if some of `needed` are not held yet: those.
+fn all_held(needed: VcpuMask, held: VcpuMask) -> Result<(), VcpuMask> {
+    let missing = VcpuMask(needed.0 & !held.0);
+    if missing.is_empty() { Ok(()) } else { Err(missing) }
 }
 
 fn gicd_access(offset: u64, width: Width) -> Result<stasis_vgic::Access, stasis_vgic::Error> {
