@@ -14,7 +14,7 @@ use stasis_arch::timer;
 use stasis_state::vcpu::Identity;
 use stasis_state::{GuestState, HostFacts};
 use stasis_vm::archive::Archive;
-use stasis_vm::config::{self, GuestConfig};
+use stasis_vm::config::{self, Configuration, GuestConfig};
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::image::{self, Parts};
 use stasis_vm::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RAM_UNIT};
@@ -52,9 +52,12 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
         unsafe { core::slice::from_raw_parts(range.start as *const u8, range.len() as usize) };
     let archive = Archive::open(bytes).map_err(|e| e.to_string())?;
     let blob = archive.file(config::FILE_NAME).map_err(|e| e.to_string())?;
-    let guests = config::parse(blob).map_err(|e| e.to_string())?;
-    let boot = BOOT.call_once(|| BootArchive { archive, guests });
-    for guest in &boot.guests {
+    let configuration = config::parse(blob).map_err(|e| e.to_string())?;
+    let boot = BOOT.call_once(|| BootArchive { archive, configuration });
+    for plan in &boot.configuration.cores {
+        log::warn!("core {}: windows are not kept yet", plan.number);
+    }
+    for guest in &boot.configuration.guests {
         if let Err(error) = boot.create(guest) {
             log::error!("guest \"{}\": {error}", guest.name);
         }
@@ -65,13 +68,21 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
 /// The boot archive, with the guests that it describes.
 struct BootArchive {
     archive: Archive<'static>,
-    guests: Vec<GuestConfig>,
+    configuration: Configuration,
 }
 
 impl BootArchive {
     /// Makes a guest from its configuration.
     fn create(&self, config: &GuestConfig) -> Result<(), String> {
-        let cores = choose_cores(config.vcpus.into(), config.core.map(|core| core as usize))?;
+        let named: Vec<usize> = (0..config.vcpus.into())
+            .filter_map(|vcpu| Some(config.core_of(vcpu)? as usize))
+            .collect();
+        let cores = if named.is_empty() {
+            free_cores(config.vcpus.into())?
+        } else {
+            check_cores(&named)?;
+            named
+        };
         let mut ram = FreshRam::take(config.memory)?;
         let (guest, vcpus) = self.load(config, ram.bytes())?;
         let state = if config.autostart { RunState::Running } else { RunState::Paused };
@@ -109,7 +120,7 @@ impl BootArchive {
 /// Starts a guest again that has reset its machine, from the boot archive.
 pub fn restart(slot: &Slot) -> Result<(), String> {
     let boot = BOOT.get().ok_or("there is no boot archive")?;
-    let config = boot.guests.iter().find(|config| config.name == slot.name);
+    let config = boot.configuration.guests.iter().find(|config| config.name == slot.name);
     let config = config.ok_or("the boot archive does not have it")?;
     let mut parked = slot.park();
     let as_configured = (parked.guest.ram_size(), slot.cores().count());
@@ -142,27 +153,36 @@ fn add(
     Ok(())
 }
 
-/// The cores for a guest's vCPUs: the one that it asks for first, then those that have no guest. The first
-/// core is taken last: the console is on it, and a vCPU there stands still while a command runs.
-fn choose_cores(count: usize, first: Option<usize>) -> Result<Vec<usize>, String> {
-    if let Some(core) = first.filter(|core| !smp::is_present(*core)) {
-        return Err(format!("it wants core {core}; there are {}", smp::present().count()));
+/// Checks that a guest can have these cores, one for each of its vCPUs.
+fn check_cores(named: &[usize]) -> Result<(), String> {
+    for (index, &core) in named.iter().enumerate() {
+        if !smp::is_present(core) {
+            return Err(format!("it wants core {core}; there are {}", smp::present().count()));
+        }
+        if let Some(other) = cores::owner(core) {
+            return Err(format!("core {core} has guest \"{}\" already", other.name));
+        }
+        if named[..index].contains(&core) {
+            return Err(format!("two of its vCPUs want core {core}"));
+        }
     }
-    if let Some((core, other)) = first.and_then(|core| Some((core, cores::owner(core)?))) {
-        return Err(format!("core {core} has guest \"{}\" already", other.name));
-    }
-    let free = smp::present().filter(|core| cores::owner(*core).is_none());
-    let mut free: Vec<usize> = free.filter(|core| Some(*core) != first).collect();
+    Ok(())
+}
+
+/// Cores that have no guest, for `count` vCPUs. The first core is taken last: the console is on it, and a
+/// vCPU there stands still while a command runs.
+fn free_cores(count: usize) -> Result<Vec<usize>, String> {
+    let mut free: Vec<usize> =
+        smp::present().filter(|core| cores::owner(*core).is_none()).collect();
     if free.first() == Some(&0) {
         free.rotate_left(1);
     }
-    let chosen: Vec<usize> = first.into_iter().chain(free).take(count).collect();
-    if chosen.len() < count {
-        let free = chosen.len();
-        let all = smp::present().count();
+    if free.len() < count {
+        let (free, all) = (free.len(), smp::present().count());
         return Err(format!("it wants {count} vCPUs, a core each; {free} of {all} cores are free"));
     }
-    Ok(chosen)
+    free.truncate(count);
+    Ok(free)
 }
 
 /// Numbers with commas between them.
@@ -232,7 +252,7 @@ pub fn resume(
     let Some(slot) = existing else {
         let memory = FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes);
         check_host(&state, smp::present().count(), memory)?;
-        let cores = choose_cores(vcpus.len(), None)?;
+        let cores = free_cores(vcpus.len())?;
         let mut ram = FreshRam::take(guest.ram_size())?;
         load(ram.bytes())?;
         add(&cores, guest, vcpus, ram, RunState::Running)?;

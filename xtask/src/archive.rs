@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use stasis_vm::config::{self as vm, GuestConfig};
+use stasis_vm::config::{self as vm, Configuration};
 
 use crate::config::{Config, Made, Source};
 use crate::cpio::Cpio;
 use crate::workspace::{Workspace, read};
 use crate::{build, initramfs, setup};
 
-/// An archive of these guests and files.
-pub fn pack(guests: &[GuestConfig], files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
-    let configuration = vm::compile(guests).map_err(anyhow::Error::new)?;
+/// An archive of this configuration and these files.
+pub fn pack(configuration: &Configuration, files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
+    let configuration = vm::compile(configuration).map_err(anyhow::Error::new)?;
     pack_raw(&configuration, files)
 }
 
@@ -39,7 +39,7 @@ pub fn from_config(workspace: &Workspace, config: &Config) -> Result<Vec<u8>> {
         files.push((name.as_str(), data));
     }
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, data)| (*name, &data[..])).collect();
-    pack(&config.guests, &files)
+    pack(&config.configuration, &files)
 }
 
 /// A file's contents, made if need be.

@@ -3,22 +3,27 @@
 //! It becomes the device tree that `stasis_vm::config` defines. An image's name is a path, relative to the file,
 //! or `@` and the name of something that xtask makes ([`Made`]).
 
+mod raw;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::Deserialize;
-use stasis_vm::config::{self as vm, ConfigError, GuestConfig, Kind, Problem};
+use stasis_vm::config::{
+    self as vm, ConfigError, Configuration, CoreConfig, GuestConfig, Kind, WindowConfig,
+};
 use toml::Spanned;
+
+use self::raw::{RawCore, RawFile, RawGuest};
 
 use crate::workspace::Workspace;
 use crate::{build, report};
 
-/// A configuration: the guests, and the files that the archive must have for them.
+/// A configuration, and the files that the archive must have for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The guests, checked.
-    pub guests: Vec<GuestConfig>,
+    /// What Stasis is told, checked.
+    pub configuration: Configuration,
     /// Each file's name in the archive and where it comes from.
     pub files: Vec<(String, Source)>,
 }
@@ -43,32 +48,6 @@ pub enum Made {
     Guest(String),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFile {
-    #[serde(default, rename = "guest")]
-    guests: Vec<Spanned<RawGuest>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawGuest {
-    name: Spanned<String>,
-    image: Spanned<String>,
-    kind: Option<Spanned<String>>,
-    initrd: Option<Spanned<String>>,
-    cmdline: Option<Spanned<String>>,
-    memory: Spanned<String>,
-    vcpus: Option<Spanned<u8>>,
-    core: Option<Spanned<u32>>,
-    #[serde(default = "yes")]
-    autostart: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
 impl Config {
     /// Reads the configuration in `path`.
     pub fn read(workspace: &Workspace, path: &Path) -> Result<Self> {
@@ -86,80 +65,49 @@ impl Config {
             let line = error.span().map_or(1, |span| line(text, span.start));
             anyhow!("line {line}{}: {}", key_at(text, error.span()), error.message())
         })?;
-        let mut config = Self { guests: Vec::new(), files: Vec::new() };
-        for raw in file.guests {
-            let whole = raw.span();
-            config.add(text, folder, guests, raw.into_inner(), whole)?;
+        let mut config = Self { configuration: Configuration::default(), files: Vec::new() };
+        let place = Place { text, folder, made: guests };
+        for raw in &file.guests {
+            config.add_guest(&place, raw.get_ref())?;
         }
-        vm::check(&config.guests).map_err(|error| match error {
-            ConfigError::NoGuests => anyhow!("there is no [[guest]]"),
-            other => anyhow!(other),
-        })?;
+        for raw in &file.cores {
+            let core = core(&place, raw.get_ref())?;
+            config.configuration.cores.push(core);
+        }
+        vm::check(&config.configuration).map_err(|error| place.complaint(&file, error))?;
         Ok(config)
     }
 
-    fn add(
-        &mut self,
-        text: &str,
-        folder: &Path,
-        made: &[String],
-        raw: RawGuest,
-        whole: Range<usize>,
-    ) -> Result<()> {
-        let at = |span: Range<usize>, key: &str| format!("line {}: {key}", line(text, span.start));
-        let memory = report::parse_size(raw.memory.get_ref()).with_context(|| {
-            let found = raw.memory.get_ref();
-            format!("{}: {found:?} is no size such as \"256M\"", at(raw.memory.span(), "memory"))
-        })?;
+    fn add_guest(&mut self, place: &Place<'_>, raw: &RawGuest) -> Result<()> {
         let kind = match &raw.kind {
             None => None,
             Some(kind) => Some(Kind::from_name(kind.get_ref()).with_context(|| {
                 let found = kind.get_ref();
-                format!(
-                    "{}: {found:?} is none of \"linux\", \"elf\", \"raw\"",
-                    at(kind.span(), "kind")
-                )
+                let at = place.at(kind.span(), "kind");
+                format!("{at}: {found:?} is none of \"linux\", \"elf\", \"raw\"")
             })?),
         };
-        let image = self
-            .file(raw.image.get_ref(), folder, made)
-            .with_context(|| at(raw.image.span(), "image"))?;
-        let initrd = match &raw.initrd {
-            None => None,
-            Some(initrd) => Some(
-                self.file(initrd.get_ref(), folder, made)
-                    .with_context(|| at(initrd.span(), "initrd"))?,
-            ),
+        let mut file = |name: &Spanned<String>, key| {
+            self.file(name.get_ref(), place.folder, place.made)
+                .with_context(|| place.at(name.span(), key))
         };
-        self.guests.push(GuestConfig {
-            name: raw.name.get_ref().clone(),
-            image,
+        let said = GuestConfig::new(
+            raw.name.get_ref(),
+            &file(&raw.image, "image")?,
+            place.size(&raw.memory, "memory")?,
+        );
+        let guest = GuestConfig {
             kind,
-            initrd,
-            cmdline: raw.cmdline.as_ref().map(|text| text.get_ref().clone()).unwrap_or_default(),
-            memory,
-            vcpus: raw.vcpus.as_ref().map_or(1, |vcpus| *vcpus.get_ref()),
-            core: raw.core.as_ref().map(|core| *core.get_ref()),
-            autostart: raw.autostart,
-        });
-        match vm::check(&self.guests) {
-            Err(ConfigError::Guest { problem, .. }) => {
-                let (key, span) = match &problem {
-                    Problem::Memory(_) => ("memory", raw.memory.span()),
-                    Problem::Vcpus(_) => ("vcpus", raw.vcpus.map_or(whole, |vcpus| vcpus.span())),
-                    Problem::Nul("cmdline") => {
-                        ("cmdline", raw.cmdline.map_or(whole, |text| text.span()))
-                    }
-                    Problem::Empty("image") | Problem::Nul("image") => ("image", raw.image.span()),
-                    Problem::Empty("initrd") | Problem::Nul("initrd") => {
-                        ("initrd", raw.initrd.map_or(whole, |text| text.span()))
-                    }
-                    _ => ("name", raw.name.span()),
-                };
-                bail!("{}: {problem}", at(span, key))
-            }
-            _ => Ok(()),
-        }
+            initrd: raw.initrd.as_ref().map(|initrd| file(initrd, "initrd")).transpose()?,
+            cmdline: raw.cmdline.as_ref().map_or(said.cmdline, |text| text.get_ref().clone()),
+            vcpus: raw.vcpus.as_ref().map_or(said.vcpus, |vcpus| *vcpus.get_ref()),
+            cores: raw.cores.as_ref().map_or(said.cores, |cores| cores.get_ref().clone()),
+            weight: raw.weight.as_ref().map_or(said.weight, |weight| *weight.get_ref()),
+            autostart: raw.autostart.unwrap_or(said.autostart),
+            ..said
+        };
+        self.configuration.guests.push(guest);
+        Ok(())
     }
 
     /// Notes a file that the archive must have and returns its name there.
@@ -192,6 +140,72 @@ impl Config {
     }
 }
 
+/// Reads what is said of a core.
+fn core(place: &Place<'_>, raw: &RawCore) -> Result<CoreConfig> {
+    let windows = raw.windows.get_ref().iter().map(Spanned::get_ref).map(|window| {
+        Ok(WindowConfig {
+            guest: window.guest.get_ref().clone(),
+            at_us: place.duration(&window.at, "at")?,
+            length_us: place.duration(&window.length, "length")?,
+        })
+    });
+    Ok(CoreConfig {
+        number: *raw.number.get_ref(),
+        frame_us: place.duration(&raw.frame, "frame")?,
+        windows: windows.collect::<Result<_>>()?,
+    })
+}
+
+/// Where a configuration stands: its text, the folder of its files, and the guests that xtask makes.
+struct Place<'a> {
+    text: &'a str,
+    folder: &'a Path,
+    made: &'a [String],
+}
+
+impl Place<'_> {
+    /// A place in the text, as an error has it.
+    fn at(&self, span: Range<usize>, key: &str) -> String {
+        format!("line {}: {key}", line(self.text, span.start))
+    }
+
+    /// Bytes.
+    fn size(&self, value: &Spanned<String>, key: &str) -> Result<u64> {
+        let found = value.get_ref();
+        report::parse_size(found).with_context(|| {
+            format!("{}: {found:?} is no size such as \"256M\"", self.at(value.span(), key))
+        })
+    }
+
+    /// Microseconds.
+    fn duration(&self, value: &Spanned<String>, key: &str) -> Result<u64> {
+        let found = value.get_ref();
+        report::parse_microseconds(found).with_context(|| {
+            let at = self.at(value.span(), key);
+            format!("{at}: {found:?} is no time such as \"10ms\"; it ends in us, ms or s")
+        })
+    }
+
+    /// What breaks a rule, with its line and key.
+    fn complaint(&self, file: &RawFile, error: ConfigError) -> anyhow::Error {
+        match &error {
+            ConfigError::NoGuests => anyhow!("there is no [[guest]]"),
+            ConfigError::Guest { index, problem, .. } => {
+                let key = problem.key();
+                let raw = &file.guests[*index];
+                let span = raw.get_ref().span(key).unwrap_or_else(|| raw.span());
+                anyhow!("{}: {problem}", self.at(span, key))
+            }
+            ConfigError::Core { index, problem, .. } => {
+                let (window, key) = problem.place();
+                let span = file.cores[*index].get_ref().span(window, key);
+                anyhow!("{}: {problem}", self.at(span, key))
+            }
+            _ => anyhow!(error),
+        }
+    }
+}
+
 /// The number of the line that `offset` is in.
 fn line(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
@@ -207,70 +221,4 @@ fn key_at(text: &str, span: Option<Range<usize>>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config> {
-        Config::parse(text, Path::new("/there"), &["counter".to_owned()])
-    }
-
-    fn error(text: &str) -> String {
-        format!("{:#}", parse(text).unwrap_err())
-    }
-
-    #[test]
-    fn a_guest_has_defaults_for_what_is_not_said() {
-        let config =
-            parse("[[guest]]\nname = \"a\"\nimage = \"@counter\"\nmemory = \"64M\"\n").unwrap();
-        let guest = &config.guests[0];
-        assert_eq!((guest.memory, guest.vcpus, guest.autostart), (64 << 20, 1, true));
-        assert_eq!((guest.kind, &guest.initrd, guest.core), (None, &None, None));
-        let made = Source::Made(Made::Guest("counter".to_owned()));
-        assert_eq!(config.files, [("counter".to_owned(), made)]);
-    }
-
-    #[test]
-    fn a_misspelt_key_is_named_with_its_line() {
-        let error = error("[[guest]]\nname = \"a\"\nimgae = \"@counter\"\nmemory = \"64M\"\n");
-        assert!(error.starts_with("line 3: imgae: unknown field `imgae`"), "{error}");
-    }
-
-    #[test]
-    fn a_wrong_value_is_named_with_its_line_and_key() {
-        let guest = |memory: &str, more: &str| {
-            error(&format!(
-                "[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"{memory}\"\n{more}\n"
-            ))
-        };
-        assert_eq!(guest("much", ""), "line 4: memory: \"much\" is no size such as \"256M\"");
-        assert!(guest("3M", "").starts_with("line 4: memory: memory of 3145728 bytes"));
-        assert!(guest("64M", "vcpus = 9").starts_with("line 5: vcpus: 9 vCPUs"));
-        assert!(guest("64M", "vcpus = \"two\"").starts_with("line 5: vcpus: invalid type"));
-        assert!(guest("64M", "kind = \"exe\"").starts_with("line 5: kind: \"exe\" is none of"));
-        assert!(
-            guest("64M", "initrd = \"@none\"").starts_with("line 5: initrd: there is no @none")
-        );
-    }
-
-    #[test]
-    fn two_guests_of_one_name_are_refused_at_the_second() {
-        let guest = "[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"64M\"\n";
-        assert_eq!(error(&guest.repeat(2)), "line 6: name: another guest has the same name");
-    }
-
-    #[test]
-    fn a_missing_key_and_a_missing_guest_are_named() {
-        assert!(
-            error("[[guest]]\nname = \"a\"\nmemory = \"64M\"\n").contains("missing field `image`")
-        );
-        assert_eq!(error(""), "there is no [[guest]]");
-    }
-
-    #[test]
-    fn two_files_of_one_name_are_refused() {
-        let error = error(
-            "[[guest]]\nname = \"a\"\nimage = \"one/x\"\ninitrd = \"two/x\"\nmemory = \"64M\"\n",
-        );
-        assert_eq!(error, "line 4: initrd: two different files would both be \"x\" in the archive");
-    }
-}
+mod tests;

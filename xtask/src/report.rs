@@ -87,6 +87,20 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// Reads a time as people write it, `10ms`, `2 s` or `500us`, in microseconds.
+pub fn parse_microseconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let microseconds = match unit.trim() {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(microseconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +114,17 @@ mod tests {
         assert_eq!(parse_size("12 parsecs"), None);
         assert_eq!(parse_size("M"), None);
         assert_eq!(parse_size("99999999999999G"), None);
+    }
+
+    #[test]
+    fn times_are_read_with_their_unit_only() {
+        assert_eq!(parse_microseconds("10ms"), Some(10_000));
+        assert_eq!(parse_microseconds("2 s"), Some(2_000_000));
+        assert_eq!(parse_microseconds("500us"), Some(500));
+        assert_eq!(parse_microseconds("0ms"), Some(0));
+        assert_eq!(parse_microseconds("10"), None);
+        assert_eq!(parse_microseconds("1.5s"), None);
+        assert_eq!(parse_microseconds("99999999999999s"), None);
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn plain(workspace: &Workspace, config: &Config) -> Result<Machine> {
             None => bail!("the configuration has no file \"{name}\""),
         }
     };
-    let [guest, ..] = &config.guests[..] else {
+    let [guest, ..] = &config.configuration.guests[..] else {
         bail!("the configuration has no guest");
     };
     let initrd = guest.initrd.as_deref().map(place).transpose()?;

@@ -178,20 +178,20 @@ fn finding_a_partition_never_panics_and_finds_none_beyond_the_disk() {
 
 #[test]
 fn reading_an_archive_or_its_configuration_never_panics() {
-    use stasis_vm::config::{self, GuestConfig};
+    use stasis_vm::config::{self, Configuration, CoreConfig, GuestConfig, WindowConfig};
     let guest = GuestConfig {
-        name: "counter".into(),
-        image: "counter".into(),
-        kind: None,
         initrd: Some("initrd".into()),
         cmdline: "console=ttyAMA0".into(),
-        memory: 64 << 20,
         vcpus: 2,
-        core: Some(1),
-        autostart: true,
+        cores: vec![1, 2],
+        weight: 200,
+        ..GuestConfig::new("counter", "counter", 64 << 20)
     };
-    let other = GuestConfig { name: "other".into(), core: None, ..guest.clone() };
-    let configuration = config::compile(&[guest, other]).unwrap();
+    let other = GuestConfig { name: "other".into(), cores: Vec::new(), ..guest.clone() };
+    let window = WindowConfig { guest: "counter".into(), at_us: 0, length_us: 1000 };
+    let core = CoreConfig { number: 1, frame_us: 2000, windows: vec![window] };
+    let configuration = Configuration { guests: vec![guest, other], cores: vec![core] };
+    let configuration = config::compile(&configuration).unwrap();
     let files = [("stasis.dtb", &configuration[..]), ("counter", &[1; 300]), ("initrd", b"x")];
     let archive = xtask::archive::pack_raw(&configuration, &files[1..]).unwrap();
     each(4000, std::slice::from_ref(&archive), |bytes| {

@@ -17,9 +17,9 @@ pub fn archive(data: &[u8]) {
 
 /// As a compiled configuration: what is accepted can be compiled, and then says the same.
 pub fn configuration(data: &[u8]) {
-    let Ok(guests) = config::parse(data) else { return };
-    let compiled = config::compile(&guests).expect("it was accepted");
-    assert_eq!(config::parse(&compiled).as_ref(), Ok(&guests));
+    let Ok(configuration) = config::parse(data) else { return };
+    let compiled = config::compile(&configuration).expect("it was accepted");
+    assert_eq!(config::parse(&compiled).as_ref(), Ok(&configuration));
 }
 
 /// As an image of each kind: it is loaded into the guest's RAM, or refused.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use stasis_vm::config::{self, GuestConfig, Kind};
+use stasis_vm::config::{self, Configuration, CoreConfig, GuestConfig, Kind};
 use xtask::archive;
 use xtask::console::{ConsoleError, PROMPT};
 use xtask::qemu::{Machine, Qemu};
@@ -23,9 +23,9 @@ const LIFE_TIME: Duration = Duration::from_secs(600);
 /// A machine in the making.
 pub struct Setup<'l> {
     lab: &'l Lab,
-    guests: Vec<GuestConfig>,
+    configuration: Configuration,
     files: Vec<(String, Vec<u8>)>,
-    configuration: Option<Vec<u8>>,
+    compiled: Option<Vec<u8>>,
     archive: Archive,
     disk: Option<PathBuf>,
     memory: String,
@@ -43,26 +43,16 @@ enum Archive {
 
 /// A guest's configuration with everything that need not be said.
 pub fn guest(name: &str, memory_mib: u64) -> GuestConfig {
-    GuestConfig {
-        name: name.to_owned(),
-        image: name.to_owned(),
-        kind: None,
-        initrd: None,
-        cmdline: String::new(),
-        memory: memory_mib << 20,
-        vcpus: 1,
-        core: None,
-        autostart: true,
-    }
+    GuestConfig::new(name, name, memory_mib << 20)
 }
 
 impl<'l> Setup<'l> {
     pub(crate) fn new(lab: &'l Lab) -> Self {
         Self {
             lab,
-            guests: Vec::new(),
+            configuration: Configuration::default(),
             files: Vec::new(),
-            configuration: None,
+            compiled: None,
             archive: Archive::Packed,
             disk: None,
             memory: "1G".to_owned(),
@@ -85,7 +75,7 @@ impl<'l> Setup<'l> {
         if let Some(image) = image {
             self = self.file(&guest.image, image);
         }
-        self.guests.push(guest);
+        self.configuration.guests.push(guest);
         self
     }
 
@@ -97,15 +87,21 @@ impl<'l> Setup<'l> {
 
     /// Says how all guests' images are to be loaded.
     pub fn kind(mut self, kind: Kind) -> Self {
-        for guest in &mut self.guests {
+        for guest in &mut self.configuration.guests {
             guest.kind = Some(kind);
         }
         self
     }
 
+    /// Divides a core's time.
+    pub fn core(mut self, core: CoreConfig) -> Self {
+        self.configuration.cores.push(core);
+        self
+    }
+
     /// Takes this for the compiled configuration, whatever it is.
-    pub fn configuration(mut self, bytes: Vec<u8>) -> Self {
-        self.configuration = Some(bytes);
+    pub fn compiled(mut self, bytes: Vec<u8>) -> Self {
+        self.compiled = Some(bytes);
         self
     }
 
@@ -186,9 +182,9 @@ impl<'l> Setup<'l> {
             Archive::None => return Ok(None),
             Archive::Bytes(bytes) => bytes.clone(),
             Archive::Packed => {
-                let configuration = match &self.configuration {
+                let configuration = match &self.compiled {
                     Some(bytes) => bytes.clone(),
-                    None => config::compile(&self.guests).map_err(anyhow::Error::new)?,
+                    None => config::compile(&self.configuration).map_err(anyhow::Error::new)?,
                 };
                 let files: Vec<(&str, &[u8])> =
                     self.files.iter().map(|(name, data)| (name.as_str(), &data[..])).collect();

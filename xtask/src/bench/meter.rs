@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use stasis_vm::config::GuestConfig;
+use stasis_vm::config::{Configuration, GuestConfig};
 
 use super::Cost;
 use crate::archive;
@@ -28,19 +28,10 @@ pub struct Meter {
 impl Meter {
     /// Packs the guest.
     pub fn new(workspace: &Workspace, image: PathBuf, guest: PathBuf) -> Result<Self> {
-        let config = GuestConfig {
-            name: "bench".to_owned(),
-            image: "bench".to_owned(),
-            kind: None,
-            initrd: None,
-            cmdline: String::new(),
-            memory: 32 << 20,
-            vcpus: 2,
-            core: None,
-            autostart: true,
-        };
+        let guest_config = GuestConfig { vcpus: 2, ..GuestConfig::new("bench", "bench", 32 << 20) };
+        let configuration = Configuration { guests: vec![guest_config], ..Default::default() };
         let archive = workspace.folder("stasis")?.join("bench.cpio");
-        write(&archive, &archive::pack(&[config], &[("bench", &read(&guest)?)])?)?;
+        write(&archive, &archive::pack(&configuration, &[("bench", &read(&guest)?)])?)?;
         Ok(Self { image, guest, archive })
     }
 

@@ -97,7 +97,7 @@ impl Demo {
 
         let (first, second) = (file("first.cpio"), file("second.cpio"));
         write(&first, &archive::from_config(workspace, &config)?)?;
-        for guest in &mut config.guests {
+        for guest in &mut config.configuration.guests {
             guest.autostart = false;
         }
         write(&second, &archive::from_config(workspace, &config)?)?;
@@ -109,7 +109,7 @@ impl Demo {
             workspace.show(&disk)
         ));
         disk::create(&disk, disk::DEFAULT_SIZE)?;
-        let memory = config.guests.first().map_or(0, |guest| guest.memory);
+        let memory = config.configuration.guests.first().map_or(0, |guest| guest.memory);
         Ok(Self { guest: guest.to_owned(), memory, image, first, second, disk })
     }
 

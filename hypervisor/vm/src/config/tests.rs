@@ -17,34 +17,38 @@ fn linux() -> GuestConfig {
         cmdline: "console=ttyAMA0 quiet".to_string(),
         memory: 256 << 20,
         vcpus: 2,
-        core: Some(1),
+        cores: vec![1, 2],
+        weight: 300,
         autostart: true,
     }
 }
 
 fn bare() -> GuestConfig {
-    GuestConfig {
-        name: "counter".to_string(),
-        image: "counter.elf".to_string(),
-        kind: None,
-        initrd: None,
-        cmdline: String::new(),
-        memory: 16 << 20,
-        vcpus: 1,
-        core: None,
-        autostart: false,
-    }
+    GuestConfig { autostart: false, ..GuestConfig::new("counter", "counter.elf", 16 << 20) }
+}
+
+/// A plan of core 1 for `linux()` and `bare()`, the latter on that core, too.
+fn shared() -> Configuration {
+    let window =
+        |guest: &str, at_us, length_us| WindowConfig { guest: guest.to_string(), at_us, length_us };
+    let windows = vec![window("counter", 0, 2000), window("linux", 2000, 8000)];
+    let cores = vec![CoreConfig { number: 1, frame_us: 10_000, windows }];
+    Configuration { guests: vec![linux(), GuestConfig { cores: vec![1], ..bare() }], cores }
+}
+
+fn only(guests: &[GuestConfig]) -> Configuration {
+    Configuration { guests: guests.to_vec(), cores: Vec::new() }
 }
 
 fn complaint(change: impl FnOnce(&mut GuestConfig)) -> String {
-    let mut guests = vec![linux(), bare()];
-    change(&mut guests[1]);
-    compile(&guests).expect_err("a broken rule").to_string()
+    let mut configuration = only(&[linux(), bare()]);
+    change(&mut configuration.guests[1]);
+    compile(&configuration).expect_err("a broken rule").to_string()
 }
 
 /// What `parse` says of a configuration that was changed behind the compiler's back.
 fn parse_complaint(change: impl FnOnce(&mut DeviceTreeNode)) -> String {
-    let dtb = compile(&[linux()]).unwrap();
+    let dtb = compile(&only(&[linux()])).unwrap();
     let mut tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());
     change(tree.root.child_mut("guest@0").unwrap());
     parse(&tree.to_dtb()).expect_err("a broken rule").to_string()
@@ -56,15 +60,14 @@ fn put(node: &mut DeviceTreeNode, name: &str, value: &[u8]) {
 
 #[test]
 fn what_was_compiled_is_parsed() {
-    let guests = vec![linux(), bare()];
-    assert_eq!(parse(&compile(&guests).unwrap()).unwrap(), guests);
+    assert_eq!(parse(&compile(&shared()).unwrap()).unwrap(), shared());
 }
 
 #[test]
 fn the_files_of_all_guests_are_listed_once() {
     let mut second = linux();
     second.name = "second".to_string();
-    assert_eq!(files(&[linux(), second, bare()]), ["vmlinuz", "initrd.cpio", "counter.elf"]);
+    assert_eq!(files(&only(&[linux(), second, bare()])), ["vmlinuz", "initrd.cpio", "counter.elf"]);
 }
 
 #[test]
@@ -82,6 +85,14 @@ fn each_broken_rule_names_guest_and_property() {
     for bytes in [0, 1 << 20, (16 << 20) + 4096, 256 << 30, u64::MAX] {
         assert_eq!(complaint(|guest| guest.memory = bytes), memory(bytes));
     }
+    assert_eq!(
+        complaint(|guest| guest.cores = vec![1, 2]),
+        at("2 cores for 1 vCPUs are too many; one for each is enough")
+    );
+    assert_eq!(
+        complaint(|guest| guest.weight = 0),
+        at("a weight of 0 is not possible; 1 to 10000 are")
+    );
     assert_eq!(
         complaint(|guest| guest.cmdline.push('\0')),
         at("cmdline has a NUL character in it")
@@ -146,8 +157,102 @@ fn a_property_of_the_wrong_type_is_named() {
         at("kind \"windows\" is none of \"linux\", \"elf\", \"raw\"")
     );
     assert_eq!(
+        parse_complaint(|node| put(node, "cores", &[0; 6])),
+        at("property \"cores\" is not a list of 32-bit numbers")
+    );
+    assert_eq!(
+        parse_complaint(|node| put(node, "weight", &[0, 1, 0, 0])),
+        at("a weight of 65536 is not possible; 1 to 10000 are")
+    );
+    assert_eq!(
         parse_complaint(|node| put(node, "vcpus", &[1, 0, 0, 1])),
         at("16777217 vCPUs are not possible; 1 to 8 are")
+    );
+}
+
+#[test]
+fn a_list_of_cores_begins_again_where_it_ends() {
+    let guest = GuestConfig { vcpus: 4, ..linux() };
+    assert_eq!([0, 1, 2, 3].map(|vcpu| guest.core_of(vcpu)), [Some(1), Some(2), Some(1), Some(2)]);
+    assert_eq!(bare().core_of(0), None);
+}
+
+#[test]
+fn each_broken_rule_of_a_plan_names_core_and_window() {
+    let complaint = |change: fn(&mut Configuration)| {
+        let mut configuration = shared();
+        change(&mut configuration);
+        compile(&configuration).expect_err("a broken rule").to_string()
+    };
+    let at = |what: &str| std::format!("stasis.dtb: core 1: {what}");
+    assert_eq!(
+        complaint(|all| all.cores[0].frame_us = 99),
+        at("a frame of 99 us is not possible; 100 us to 60 s are")
+    );
+    assert_eq!(
+        complaint(|all| all.cores[0].windows.clear()),
+        at("0 windows are not possible; 1 to 64 are")
+    );
+    assert_eq!(
+        complaint(|all| all.cores[0].windows[0].length_us = 49),
+        at("window 0: a length of 49 us is not possible; 50 us at least is")
+    );
+    assert_eq!(
+        complaint(|all| all.cores[0].windows[0].length_us = 2001),
+        at("window 1: it begins at 2 ms, before the window before it ends, at 2001 us")
+    );
+    for length_us in [8001, u64::MAX] {
+        let mut configuration = shared();
+        configuration.cores[0].windows[1].length_us = length_us;
+        let end_us = length_us.saturating_add(2000);
+        assert_eq!(
+            compile(&configuration).unwrap_err().to_string(),
+            at(&std::format!("window 1: it ends at {end_us} us, after the frame's end at 10 ms"))
+        );
+    }
+    assert_eq!(
+        complaint(|all| all.cores[0].windows[1].guest.push('e')),
+        at("window 1: there is no guest \"linuxe\"")
+    );
+    assert_eq!(
+        complaint(|all| all.guests[1].cores.clear()),
+        at("window 0: guest \"counter\" is not configured to have a vCPU on this core")
+    );
+    assert_eq!(
+        complaint(|all| all.cores.push(all.cores[0].clone())),
+        at("it has another plan already")
+    );
+    assert_eq!(
+        complaint(|all| drop(all.cores[0].windows.remove(0))),
+        "stasis.dtb: guest \"counter\": core 1 has a frame, and no window in it is this guest's"
+    );
+}
+
+#[test]
+fn a_plan_that_was_written_wrong_is_named() {
+    let complaint = |change: fn(&mut DeviceTreeNode)| {
+        let dtb = compile(&shared()).unwrap();
+        let mut tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());
+        change(tree.root.child_mut("core@1").unwrap());
+        parse(&tree.to_dtb()).expect_err("a broken rule").to_string()
+    };
+    let at = |what: &str| std::format!("stasis.dtb: core 1: {what}");
+    assert_eq!(
+        complaint(|core| drop(core.remove_property("frame-us"))),
+        at("property \"frame-us\" is missing")
+    );
+    assert_eq!(complaint(|core| put(core, "fps", &[])), at("property \"fps\" is not known"));
+    assert_eq!(
+        complaint(|core| put(core.child_mut("window@1").unwrap(), "at-us", &[0; 4])),
+        at("window 1: property \"at-us\" is not a 64-bit number")
+    );
+    assert_eq!(
+        complaint(|core| core.add_child(DeviceTreeNode::new("door@2").unwrap())),
+        at("node \"door@2\" is not known; windows are called window@<n>")
+    );
+    assert_eq!(
+        complaint(|core| drop(core.remove_property("reg"))),
+        "stasis.dtb: core core@1: property \"reg\" is missing"
     );
 }
 
@@ -155,19 +260,19 @@ fn a_property_of_the_wrong_type_is_named() {
 fn another_device_tree_is_no_configuration() {
     assert_eq!(parse(&DeviceTree::new().to_dtb()), Err(ConfigError::NotAConfiguration));
     assert!(matches!(parse(b"[[guest]]"), Err(ConfigError::DeviceTree(_))));
-    assert_eq!(compile(&[]), Err(ConfigError::NoGuests));
-    let dtb = compile(&[linux()]).unwrap();
+    assert_eq!(compile(&Configuration::default()), Err(ConfigError::NoGuests));
+    let dtb = compile(&only(&[linux()])).unwrap();
     let mut tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());
     tree.root.add_child(DeviceTreeNode::new("gast@1").unwrap());
     assert_eq!(
         parse(&tree.to_dtb()).unwrap_err().to_string(),
-        "stasis.dtb: node \"gast@1\" is not known; guests are called guest@<n>"
+        "stasis.dtb: node \"gast@1\" is not known; there are guest@<n> and core@<n>"
     );
 }
 
 #[test]
 fn every_cut_is_noticed() {
-    let dtb = compile(&[linux()]).unwrap();
+    let dtb = compile(&only(&[linux()])).unwrap();
     for len in 0..dtb.len() {
         assert!(parse(&dtb[..len]).is_err(), "cut to {len} bytes");
     }
@@ -180,8 +285,8 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_panics(changes in prop::collection::vec((0usize..800, any::<u8>()), 1..6)) {
-        let mut dtb = compile(&[linux(), bare()]).unwrap();
+    fn no_damage_panics(changes in prop::collection::vec((0usize..1200, any::<u8>()), 1..6)) {
+        let mut dtb = compile(&shared()).unwrap();
         let len = dtb.len();
         for (at, value) in changes {
             dtb[at % len] = value;
@@ -197,13 +302,16 @@ proptest! {
         cmdline in "[^\0]{0,300}",
         blocks in 1u64..130_560,
         vcpus in 1u8..=8,
-        core: Option<u32>,
+        cores in prop::collection::vec(any::<u32>(), 0..3),
+        weight in 1u16..=10_000,
         autostart: bool,
     ) {
         let memory = blocks << 21;
+        prop_assume!(cores.len() <= vcpus.into());
         let guest = GuestConfig {
-            name, image, kind: None, initrd, cmdline, memory, vcpus, core, autostart,
+            name, image, kind: None, initrd, cmdline, memory, vcpus, cores, weight, autostart,
         };
-        prop_assert_eq!(parse(&compile(std::slice::from_ref(&guest)).unwrap()).unwrap(), [guest]);
+        let configuration = only(&[guest]);
+        prop_assert_eq!(parse(&compile(&configuration).unwrap()).unwrap(), configuration);
     }
 }

@@ -5,7 +5,7 @@ use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
-use stasis_vm::config::Kind;
+use stasis_vm::config::{Configuration, Kind};
 use xtask::workspace::read;
 use xtask::{elf, setup};
 
@@ -128,9 +128,10 @@ fn says(setup: Setup<'_>, words: &[&str]) -> Result<()> {
 
 pub fn an_archive_that_is_none_is_named(lab: &Lab) -> Result<()> {
     says(lab.machine().archive(b"no archive at all".repeat(40)), &["archive"])?;
-    let good = xtask::archive::pack(&[guest("idle", 4)], &[("idle", &lab.guest("idle")?)])?;
+    let idle = Configuration { guests: vec![guest("idle", 4)], ..Default::default() };
+    let good = xtask::archive::pack(&idle, &[("idle", &lab.guest("idle")?)])?;
     says(lab.machine().archive(good[..good.len() / 2].to_vec()), &["archive"])?;
-    says(lab.machine().configuration(b"no device tree".to_vec()), &["stasis.dtb"])?;
+    says(lab.machine().compiled(b"no device tree".to_vec()), &["stasis.dtb"])?;
     let mut nothing = xtask::cpio::Cpio::new();
     nothing.file("readme", 0o644, b"nothing else")?;
     let nothing = nothing.finish();

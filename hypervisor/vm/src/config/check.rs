@@ -1,0 +1,103 @@
+//! The rules of a configuration that its types can't express, for each guest and for all together.
+
+use alloc::string::ToString;
+use core::ops::RangeInclusive;
+
+use stasis_state::guest::NAME_LEN;
+
+use super::error::{ConfigError, Problem};
+use super::{Configuration, GuestConfig, core_plan};
+use crate::machine;
+use crate::text::quoted;
+
+/// What a weight may be.
+const WEIGHTS: RangeInclusive<u16> = 1..=10_000;
+
+/// Checks a whole configuration.
+pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
+    let guests = &configuration.guests;
+    if guests.is_empty() {
+        return Err(ConfigError::NoGuests);
+    }
+    let wrong = |index: usize, problem| {
+        let guest = quoted(&guests[index].name);
+        ConfigError::Guest { index, guest, problem }
+    };
+    for (index, guest) in guests.iter().enumerate() {
+        let twin = guests[..index].iter().any(|other| other.name == guest.name);
+        let checked = check_guest(guest).and(if twin { Err(Problem::Duplicate) } else { Ok(()) });
+        checked.map_err(|problem| wrong(index, problem))?;
+    }
+    for (index, plan) in configuration.cores.iter().enumerate() {
+        core_plan::check(index, plan, configuration).map_err(|problem| {
+            let core = plan.number.to_string();
+            ConfigError::Core { index, core, problem }
+        })?;
+    }
+    for (index, guest) in guests.iter().enumerate() {
+        check_windows(guest, configuration).map_err(|problem| wrong(index, problem))?;
+    }
+    Ok(())
+}
+
+/// Checks a guest's name: it must fit the checkpoint format, be typed at the console, and not be taken for a number.
+pub fn check_name(name: &str) -> Result<(), Problem> {
+    let Some(first) = name.chars().next() else {
+        return Err(Problem::Empty("name"));
+    };
+    if name.len() > NAME_LEN {
+        return Err(Problem::NameTooLong { len: name.len() });
+    }
+    if !first.is_ascii_alphabetic() {
+        return Err(Problem::NameCharacter(first));
+    }
+    let odd = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    match name.chars().find(odd) {
+        Some(character) => Err(Problem::NameCharacter(character)),
+        None => Ok(()),
+    }
+}
+
+fn check_guest(guest: &GuestConfig) -> Result<(), Problem> {
+    check_name(&guest.name)?;
+    check_file("image", &guest.image)?;
+    if let Some(initrd) = &guest.initrd {
+        check_file("initrd", initrd)?;
+    }
+    if guest.cmdline.contains('\0') {
+        return Err(Problem::Nul("cmdline"));
+    }
+    let whole = guest.memory.is_multiple_of(machine::RAM_UNIT);
+    if !whole || !(machine::RAM_UNIT..=machine::RAM_MAX).contains(&guest.memory) {
+        return Err(Problem::Memory(guest.memory));
+    }
+    if !(1..=machine::MAX_VCPUS).contains(&guest.vcpus) {
+        return Err(Problem::Vcpus(guest.vcpus.into()));
+    }
+    if guest.cores.len() > guest.vcpus.into() {
+        return Err(Problem::TooManyCores { cores: guest.cores.len(), vcpus: guest.vcpus });
+    }
+    if !WEIGHTS.contains(&guest.weight) {
+        return Err(Problem::Weight(guest.weight.into()));
+    }
+    Ok(())
+}
+
+/// Checks that a guest has a window on each of its cores that has a frame: else a vCPU would never run.
+fn check_windows(guest: &GuestConfig, configuration: &Configuration) -> Result<(), Problem> {
+    let plans = configuration.cores.iter().filter(|core| guest.cores.contains(&core.number));
+    for core in plans {
+        if core.windows.iter().all(|window| window.guest != guest.name) {
+            return Err(Problem::NoWindow(core.number));
+        }
+    }
+    Ok(())
+}
+
+fn check_file(what: &'static str, name: &str) -> Result<(), Problem> {
+    match name {
+        "" => Err(Problem::Empty(what)),
+        name if name.contains('\0') => Err(Problem::Nul(what)),
+        _ => Ok(()),
+    }
+}

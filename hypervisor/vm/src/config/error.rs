@@ -1,0 +1,131 @@
+//! What can be wrong with a configuration.
+
+use alloc::string::String;
+
+use stasis_state::guest::NAME_LEN;
+
+use super::core_plan::CoreProblem;
+use super::{COMPATIBLE, FILE_NAME};
+
+/// What can be wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// It is no device tree, or a damaged one.
+    #[error("{FILE_NAME}: {0}")]
+    DeviceTree(dtoolkit::error::FdtParseError),
+    /// It is another device tree, or one of a newer Stasis.
+    #[error("{FILE_NAME}: its root is not compatible with \"{COMPATIBLE}\"")]
+    NotAConfiguration,
+    /// A child of the root is nothing known.
+    #[error("{FILE_NAME}: node \"{0}\" is not known; there are guest@<n> and core@<n>")]
+    UnknownNode(String),
+    /// There is no guest in it.
+    #[error("{FILE_NAME}: no guest is configured")]
+    NoGuests,
+    /// A guest's configuration breaks a rule.
+    #[error("{FILE_NAME}: guest {guest}: {problem}")]
+    Guest {
+        /// The guest's place among the guests, from 0.
+        index: usize,
+        /// The guest: its name in quotes, or its node where the name is unusable.
+        guest: String,
+        /// The rule.
+        problem: Problem,
+    },
+    /// A core's plan breaks a rule.
+    #[error("{FILE_NAME}: core {core}: {problem}")]
+    Core {
+        /// The plan's place among the cores' plans, from 0.
+        index: usize,
+        /// The core: its number, or its node where the number is unusable.
+        core: String,
+        /// The rule.
+        problem: CoreProblem,
+    },
+}
+
+/// What can be wrong with one guest's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A property is missing, unknown or of another type.
+    #[error(transparent)]
+    Property(#[from] PropertyProblem),
+    /// A string that must say something is empty.
+    #[error("{0} is empty")]
+    Empty(&'static str),
+    /// The name is longer than the checkpoint format holds.
+    #[error("the name has {len} bytes, {NAME_LEN} at most are possible")]
+    NameTooLong {
+        /// Its length.
+        len: usize,
+    },
+    /// The name has a character that could not be typed or told apart at the console.
+    #[error(
+        "the name has the character {0:?}; letters, digits, '-', '_' and '.' are possible, and a letter first"
+    )]
+    NameCharacter(char),
+    /// Two guests have the same name.
+    #[error("another guest has the same name")]
+    Duplicate,
+    /// A string holds a character that ends strings.
+    #[error("{0} has a NUL character in it")]
+    Nul(&'static str),
+    /// No such kind of image.
+    #[error("kind \"{0}\" is none of \"linux\", \"elf\", \"raw\"")]
+    Kind(String),
+    /// Memory that stage 2 cannot map in whole blocks, or none.
+    #[error("memory of {0} bytes is not a multiple of 2 MiB, from 2 MiB to 255 GiB")]
+    Memory(u64),
+    /// More vCPUs than a GICv2 has targets for, or none.
+    #[error("{0} vCPUs are not possible; 1 to 8 are")]
+    Vcpus(u32),
+    /// More cores than vCPUs.
+    #[error("{cores} cores for {vcpus} vCPUs are too many; one for each is enough")]
+    TooManyCores {
+        /// Cores that are named.
+        cores: usize,
+        /// vCPUs that there are.
+        vcpus: u8,
+    },
+    /// A weight that is none.
+    #[error("a weight of {0} is not possible; 1 to 10000 are")]
+    Weight(u32),
+    /// A vCPU that would never run.
+    #[error("core {0} has a frame, and no window in it is this guest's")]
+    NoWindow(u32),
+}
+
+/// What can be wrong with a property of any node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PropertyProblem {
+    /// A property that every node of the kind needs is not there.
+    #[error("property \"{0}\" is missing")]
+    Missing(&'static str),
+    /// A property nobody knows: a misspelt one.
+    #[error("property \"{0}\" is not known")]
+    Unknown(String),
+    /// A property's value is of another type.
+    #[error("property \"{property}\" is not {expected}")]
+    Type {
+        /// The property.
+        property: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
+
+impl Problem {
+    /// The key of the written configuration that is wrong, as far as one is.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Property(_) => "name",
+            Self::Empty(key) | Self::Nul(key) => key,
+            Self::NameTooLong { .. } | Self::NameCharacter(_) | Self::Duplicate => "name",
+            Self::Kind(_) => "kind",
+            Self::Memory(_) => "memory",
+            Self::Vcpus(_) => "vcpus",
+            Self::TooManyCores { .. } | Self::NoWindow(_) => "cores",
+            Self::Weight(_) => "weight",
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The names of the properties in a compiled configuration, and how one that may be absent is read.
+
+use alloc::string::ToString;
+
+use dtoolkit::fdt::FdtNode;
+use dtoolkit::{FromPropertyValue, Node, Property};
+
+use super::error::PropertyProblem;
+
+/// Not `name`, which the device tree specification has for the node's own (section 2.3.11).
+pub const NAME: &str = "guest-name";
+/// The node's number, which its unit address repeats.
+pub const REG: &str = "reg";
+pub const IMAGE: &str = "image";
+pub const KIND: &str = "kind";
+pub const INITRD: &str = "initrd";
+pub const BOOTARGS: &str = "bootargs";
+pub const MEMORY_SIZE: &str = "memory-size";
+pub const VCPUS: &str = "vcpus";
+pub const CORES: &str = "cores";
+pub const WEIGHT: &str = "weight";
+pub const AUTOSTART: &str = "autostart";
+/// Those of a guest.
+pub const GUEST: [&str; 11] =
+    [NAME, REG, IMAGE, KIND, INITRD, BOOTARGS, MEMORY_SIZE, VCPUS, CORES, WEIGHT, AUTOSTART];
+
+pub const FRAME_US: &str = "frame-us";
+/// Those of a core, whose `reg` is its number; the last two say how its windows are counted.
+pub const CORE: [&str; 4] = [REG, FRAME_US, "#address-cells", "#size-cells"];
+
+pub const AT_US: &str = "at-us";
+pub const LENGTH_US: &str = "length-us";
+/// Those of a window.
+pub const WINDOW: [&str; 4] = [REG, NAME, AT_US, LENGTH_US];
+
+pub const TEXT: &str = "a string";
+pub const WORD: &str = "a 32-bit number";
+pub const WORDS: &str = "a list of 32-bit numbers";
+pub const DOUBLEWORD: &str = "a 64-bit number";
+
+/// Refuses a node with a property that is none of `known`.
+pub fn only(node: &FdtNode<'_>, known: &[&str]) -> Result<(), PropertyProblem> {
+    match node.properties().find(|property| !known.contains(&property.name())) {
+        Some(stranger) => Err(PropertyProblem::Unknown(stranger.name().to_string())),
+        None => Ok(()),
+    }
+}
+
+/// The value of a property that may be absent.
+pub fn value<'a, T: FromPropertyValue<'a>>(
+    node: &FdtNode<'a>,
+    property: &'static str,
+    expected: &'static str,
+) -> Result<Option<T>, PropertyProblem> {
+    match node.property(property) {
+        Some(found) => {
+            found.value_as().map(Some).map_err(|_| PropertyProblem::Type { property, expected })
+        }
+        None => Ok(None),
+    }
+}
+
+/// The value of a property that must be there.
+pub fn needed<'a, T: FromPropertyValue<'a>>(
+    node: &FdtNode<'a>,
+    property: &'static str,
+    expected: &'static str,
+) -> Result<T, PropertyProblem> {
+    value(node, property, expected)?.ok_or(PropertyProblem::Missing(property))
+}

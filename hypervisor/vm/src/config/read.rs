@@ -1,0 +1,104 @@
+//! A compiled configuration, read.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{FdtStringListIterator, Node, Property};
+
+use super::core_plan::{CoreConfig, CoreProblem, WindowConfig};
+use super::error::{ConfigError, Problem, PropertyProblem};
+use super::property::{self, DOUBLEWORD, TEXT, WORD, WORDS, needed, only, value};
+use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, Kind, check};
+use crate::text::quoted;
+
+/// Reads a configuration and checks it.
+pub fn parse(dtb: &[u8]) -> Result<Configuration, ConfigError> {
+    let root = Fdt::new(dtb).map_err(ConfigError::DeviceTree)?.root();
+    let compatible = root
+        .property("compatible")
+        .and_then(|property| property.value_as::<FdtStringListIterator<'_>>().ok())
+        .is_some_and(|mut list| list.any(|one| one == COMPATIBLE));
+    if !compatible {
+        return Err(ConfigError::NotAConfiguration);
+    }
+    let mut configuration = Configuration::default();
+    for node in root.children() {
+        match node.name_without_address() {
+            "guest" => configuration.guests.push(guest(&node).map_err(|problem| {
+                let name = value::<&str>(&node, property::NAME, TEXT).ok().flatten();
+                let guest = name.map_or_else(|| node.name().to_string(), quoted);
+                ConfigError::Guest { index: configuration.guests.len(), guest, problem }
+            })?),
+            "core" => configuration.cores.push(core(&node).map_err(|problem| {
+                let number = value::<u32>(&node, property::REG, WORD).ok().flatten();
+                let core =
+                    number.map_or_else(|| node.name().to_string(), |number| number.to_string());
+                ConfigError::Core { index: configuration.cores.len(), core, problem }
+            })?),
+            _ => return Err(ConfigError::UnknownNode(node.name().to_string())),
+        }
+    }
+    check(&configuration)?;
+    Ok(configuration)
+}
+
+fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
+    only(node, &property::GUEST)?;
+    let string = |property| value::<String>(node, property, TEXT);
+    let vcpus = needed::<u32>(node, property::VCPUS, WORD)?;
+    let weight = value::<u32>(node, property::WEIGHT, WORD)?.unwrap_or(DEFAULT_WEIGHT.into());
+    Ok(GuestConfig {
+        name: needed(node, property::NAME, TEXT)?,
+        image: needed(node, property::IMAGE, TEXT)?,
+        kind: match string(property::KIND)? {
+            Some(kind) => Some(Kind::from_name(&kind).ok_or(Problem::Kind(kind))?),
+            None => None,
+        },
+        initrd: string(property::INITRD)?,
+        cmdline: string(property::BOOTARGS)?.unwrap_or_default(),
+        memory: needed(node, property::MEMORY_SIZE, DOUBLEWORD)?,
+        vcpus: u8::try_from(vcpus).map_err(|_| Problem::Vcpus(vcpus))?,
+        cores: numbers(node, property::CORES)?,
+        weight: u16::try_from(weight).map_err(|_| Problem::Weight(weight))?,
+        autostart: value::<[u8; 0]>(node, property::AUTOSTART, "empty")?.is_some(),
+    })
+}
+
+/// The 32-bit numbers of a property; none where there is no such property.
+fn numbers(node: &FdtNode<'_>, property: &'static str) -> Result<Vec<u32>, PropertyProblem> {
+    let bytes = value::<&[u8]>(node, property, WORDS)?.unwrap_or_default();
+    match bytes.as_chunks::<4>() {
+        (cells, []) => Ok(cells.iter().map(|cell| u32::from_be_bytes(*cell)).collect()),
+        _ => Err(PropertyProblem::Type { property, expected: WORDS }),
+    }
+}
+
+fn core(node: &FdtNode<'_>) -> Result<CoreConfig, CoreProblem> {
+    only(node, &property::CORE)?;
+    let mut windows = Vec::new();
+    for child in node.children() {
+        if child.name_without_address() != "window" {
+            return Err(CoreProblem::UnknownNode(child.name().to_string()));
+        }
+        let window = windows.len();
+        windows.push(
+            self::window(&child)
+                .map_err(|problem| CoreProblem::WindowProperty { window, problem })?,
+        );
+    }
+    Ok(CoreConfig {
+        number: needed(node, property::REG, WORD)?,
+        frame_us: needed(node, property::FRAME_US, DOUBLEWORD)?,
+        windows,
+    })
+}
+
+fn window(node: &FdtNode<'_>) -> Result<WindowConfig, PropertyProblem> {
+    only(node, &property::WINDOW)?;
+    Ok(WindowConfig {
+        guest: needed(node, property::NAME, TEXT)?,
+        at_us: needed(node, property::AT_US, DOUBLEWORD)?,
+        length_us: needed(node, property::LENGTH_US, DOUBLEWORD)?,
+    })
+}

@@ -1,0 +1,83 @@
+//! The configuration as it is written, and where each key of it stands.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawFile {
+    #[serde(default, rename = "guest")]
+    pub guests: Vec<Spanned<RawGuest>>,
+    #[serde(default, rename = "core")]
+    pub cores: Vec<Spanned<RawCore>>,
+}
+
+/// `[[guest]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawGuest {
+    pub name: Spanned<String>,
+    pub image: Spanned<String>,
+    pub kind: Option<Spanned<String>>,
+    pub initrd: Option<Spanned<String>>,
+    pub cmdline: Option<Spanned<String>>,
+    pub memory: Spanned<String>,
+    pub vcpus: Option<Spanned<u8>>,
+    pub cores: Option<Spanned<Vec<u32>>>,
+    pub weight: Option<Spanned<u16>>,
+    pub autostart: Option<bool>,
+}
+
+impl RawGuest {
+    /// Where the value of a key stands, if it was said.
+    pub fn span(&self, key: &str) -> Option<Range<usize>> {
+        match key {
+            "name" => Some(self.name.span()),
+            "image" => Some(self.image.span()),
+            "kind" => self.kind.as_ref().map(Spanned::span),
+            "initrd" => self.initrd.as_ref().map(Spanned::span),
+            "cmdline" => self.cmdline.as_ref().map(Spanned::span),
+            "memory" => Some(self.memory.span()),
+            "vcpus" => self.vcpus.as_ref().map(Spanned::span),
+            "cores" => self.cores.as_ref().map(Spanned::span),
+            "weight" => self.weight.as_ref().map(Spanned::span),
+            _ => None,
+        }
+    }
+}
+
+/// `[[core]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawCore {
+    pub number: Spanned<u32>,
+    pub frame: Spanned<String>,
+    pub windows: Spanned<Vec<Spanned<RawWindow>>>,
+}
+
+impl RawCore {
+    /// Where the value of a key stands, of the core's own or of a window's.
+    pub fn span(&self, window: Option<usize>, key: &str) -> Range<usize> {
+        let window = window.and_then(|window| self.windows.get_ref().get(window));
+        match (window.map(Spanned::get_ref), key) {
+            (Some(window), "guest") => window.guest.span(),
+            (Some(window), "at") => window.at.span(),
+            (Some(window), _) => window.length.span(),
+            (None, "frame") => self.frame.span(),
+            (None, "windows") => self.windows.span(),
+            (None, _) => self.number.span(),
+        }
+    }
+}
+
+/// An element of `windows`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWindow {
+    pub guest: Spanned<String>,
+    pub at: Spanned<String>,
+    pub length: Spanned<String>,
+}

@@ -1,0 +1,112 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config> {
+    Config::parse(text, Path::new("/there"), &["counter".to_owned()])
+}
+
+/// A guest on a core with a frame.
+const PLAN: &str = r#"[[guest]]
+name = "a"
+image = "@counter"
+memory = "64M"
+cores = [1]
+weight = 200
+[[core]]
+number = 1
+frame = "10ms"
+windows = [
+    { guest = "a", at = "0ms", length = "1ms" },
+    { guest = "a", at = "2500us", length = "1ms" },
+]
+"#;
+
+fn error(text: &str) -> String {
+    format!("{:#}", parse(text).unwrap_err())
+}
+
+#[test]
+fn a_guest_has_defaults_for_what_is_not_said() {
+    let config =
+        parse("[[guest]]\nname = \"a\"\nimage = \"@counter\"\nmemory = \"64M\"\n").unwrap();
+    let guest = &config.configuration.guests[0];
+    assert_eq!((guest.memory, guest.vcpus, guest.autostart), (64 << 20, 1, true));
+    assert_eq!((guest.kind, &guest.initrd, &guest.cores[..]), (None, &None, &[][..]));
+    let made = Source::Made(Made::Guest("counter".to_owned()));
+    assert_eq!(config.files, [("counter".to_owned(), made)]);
+}
+
+#[test]
+fn a_misspelt_key_is_named_with_its_line() {
+    let error = error("[[guest]]\nname = \"a\"\nimgae = \"@counter\"\nmemory = \"64M\"\n");
+    assert!(error.starts_with("line 3: imgae: unknown field `imgae`"), "{error}");
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_line_and_key() {
+    let guest = |memory: &str, more: &str| {
+        error(&format!("[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"{memory}\"\n{more}\n"))
+    };
+    assert_eq!(guest("much", ""), "line 4: memory: \"much\" is no size such as \"256M\"");
+    assert!(guest("3M", "").starts_with("line 4: memory: memory of 3145728 bytes"));
+    assert!(guest("64M", "vcpus = 9").starts_with("line 5: vcpus: 9 vCPUs"));
+    assert!(guest("64M", "vcpus = \"two\"").starts_with("line 5: vcpus: invalid type"));
+    assert!(guest("64M", "kind = \"exe\"").starts_with("line 5: kind: \"exe\" is none of"));
+    assert!(guest("64M", "initrd = \"@none\"").starts_with("line 5: initrd: there is no @none"));
+}
+
+#[test]
+fn a_core_is_divided_as_it_is_written() {
+    let config = parse(PLAN).unwrap().configuration;
+    assert_eq!(config.guests[0].cores, [1]);
+    assert_eq!(config.guests[0].weight, 200);
+    let core = &config.cores[0];
+    assert_eq!((core.number, core.frame_us, core.windows.len()), (1, 10_000, 2));
+    let window = &core.windows[1];
+    assert_eq!((&*window.guest, window.at_us, window.length_us), ("a", 2_500, 1_000));
+}
+
+#[test]
+fn what_is_wrong_with_a_core_is_named_with_its_line_and_key() {
+    let changed = |from: &str, to: &str| error(&PLAN.replacen(from, to, 1));
+    assert_eq!(
+        changed("10ms", "10"),
+        "line 9: frame: \"10\" is no time such as \"10ms\"; it ends in us, ms or s"
+    );
+    assert_eq!(
+        changed("2500us", "500us"),
+        "line 12: at: window 1: it begins at 500 us, before the window before it ends, at 1 ms"
+    );
+    assert_eq!(
+        changed("1ms", "20ms"),
+        "line 11: length: window 0: it ends at 20 ms, after the frame's end at 10 ms"
+    );
+    assert_eq!(
+        changed("guest = \"a\", at = \"2500us\"", "guest = \"b\", at = \"2500us\""),
+        "line 12: guest: window 1: there is no guest \"b\""
+    );
+    assert_eq!(
+        changed("cores = [1]", "cores = [1, 2]"),
+        "line 5: cores: 2 cores for 1 vCPUs are too many; one for each is enough"
+    );
+    assert!(changed("cores = [1]", "core = 1").starts_with("line 5: core: unknown field"));
+    assert!(changed("length = \"1ms\"", "len = \"1ms\"").starts_with("line 11"));
+}
+
+#[test]
+fn two_guests_of_one_name_are_refused_at_the_second() {
+    let guest = "[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"64M\"\n";
+    assert_eq!(error(&guest.repeat(2)), "line 6: name: another guest has the same name");
+}
+
+#[test]
+fn a_missing_key_and_a_missing_guest_are_named() {
+    assert!(error("[[guest]]\nname = \"a\"\nmemory = \"64M\"\n").contains("missing field `image`"));
+    assert_eq!(error(""), "there is no [[guest]]");
+}
+
+#[test]
+fn two_files_of_one_name_are_refused() {
+    let error =
+        error("[[guest]]\nname = \"a\"\nimage = \"one/x\"\ninitrd = \"two/x\"\nmemory = \"64M\"\n");
+    assert_eq!(error, "line 4: initrd: two different files would both be \"x\" in the archive");
+}
