@@ -13,6 +13,19 @@ static EPOCH: Once<u64> = Once::new();
 /// The virtual timer does not fire where CNTVOFF_EL2 is ahead of the counter: it is QEMU's.
 static TIMER_FORGETS: Once<bool> = Once::new();
 
+/// Learns how fast the counter goes.
+///
+/// # Panics
+///
+/// If neither CNTFRQ_EL0 nor the device tree tells.
+pub fn init_counter(machine: &Machine) {
+    timer::set_frequency(machine.counter_frequency.unwrap_or(0));
+    assert!(
+        timer::frequency() != 0,
+        "neither CNTFRQ_EL0 nor the device tree tells the counter's frequency"
+    );
+}
+
 /// Reads the machine's clock. From then on the counter tells how time passes.
 pub fn init(machine: &Machine) {
     let seconds = machine.rtc.map_or(0, |device| {

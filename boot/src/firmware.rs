@@ -1,35 +1,74 @@
-//! The firmware's PSCI (DEN 0022): starting cores, switching the machine off.
+//! What the firmware, or the board, does for us: starting cores, switching the machine off. By PSCI
+//! (DEN 0022), or on a Raspberry Pi 4 without.
 
-use crate::machine::Conduit;
-use smccc::psci::{self, Error};
+use crate::machine::Machine;
+use smccc::psci;
 use smccc::{Hvc, Smc};
 use spin::Once;
+use stasis_arch::{cache, cpu, timer};
+use stasis_hw::mmio::Frame;
+use stasis_hw::watchdog::Watchdog;
+use stasis_vm::board::{Conduit, Core, Start};
+
+/// Why the firmware did not do what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("the device tree tells no way to start it")]
+    NoWayToStart,
+    #[error("{0}")]
+    Psci(psci::Error),
+    #[error("this machine has neither PSCI nor a watchdog that would switch it off")]
+    NoWayOff,
+    #[error("the machine did not go off")]
+    StillOn,
+}
 
 static CONDUIT: Once<Option<Conduit>> = Once::new();
+static WATCHDOG: Once<Option<Watchdog>> = Once::new();
 
-/// Tells how the firmware is called.
-pub fn init(conduit: Option<Conduit>) {
-    CONDUIT.call_once(|| conduit);
+/// Notes what there is.
+pub fn init(machine: &Machine) {
+    CONDUIT.call_once(|| machine.psci);
+    WATCHDOG.call_once(|| {
+        let device = machine.watchdog?;
+        // SAFETY: the device tree's frame, mapped as a device; only this driver uses it.
+        let frame = unsafe { Frame::new(device.frame.start as usize, Watchdog::LEN) };
+        Some(Watchdog::new(frame))
+    });
 }
 
-fn conduit() -> Option<Conduit> {
-    *CONDUIT.get()?
-}
-
-/// Starts the core with this MPIDR at `entry`, a physical address, with `context` in X0.
-pub fn cpu_on(mpidr: u64, entry: u64, context: u64) -> Result<(), Error> {
-    match conduit().ok_or(Error::NotSupported)? {
-        Conduit::Hvc => psci::cpu_on::<Hvc>(mpidr, entry, context),
-        Conduit::Smc => psci::cpu_on::<Smc>(mpidr, entry, context),
+/// Starts `core` at `entry`, a physical address.
+pub fn start_core(core: &Core, entry: u64) -> Result<(), Error> {
+    match (core.start, CONDUIT.get().copied().flatten()) {
+        (Start::SpinTable(release), _) => {
+            // SAFETY: the device tree says that this is where the core looks, in memory that
+            // `Machine::mappable_ram` has mapped and `Machine::free_ram` gives to nobody.
+            unsafe { (release as *mut u64).write_volatile(entry) };
+            cache::clean_and_invalidate_to_poc(release as usize, size_of::<u64>());
+            cpu::send_event();
+            Ok(())
+        }
+        (_, Some(Conduit::Hvc)) => psci::cpu_on::<Hvc>(core.mpidr, entry, 0).map_err(Error::Psci),
+        (_, Some(Conduit::Smc)) => psci::cpu_on::<Smc>(core.mpidr, entry, 0).map_err(Error::Psci),
+        (_, None) => Err(Error::NoWayToStart),
     }
 }
 
-/// Switches the machine off; returns only if the firmware can't.
+/// Switches the machine off; returns only if it can't be.
 pub fn system_off() -> Error {
-    let refused = match conduit() {
-        None => Err(Error::NotSupported),
-        Some(Conduit::Hvc) => psci::system_off::<Hvc>(),
-        Some(Conduit::Smc) => psci::system_off::<Smc>(),
+    /// How long a watchdog may take, in milliseconds.
+    const PATIENCE_MS: u64 = 500;
+    let refused = match CONDUIT.get().copied().flatten() {
+        None => Error::NoWayOff,
+        Some(Conduit::Hvc) => {
+            psci::system_off::<Hvc>().map_or_else(Error::Psci, |()| Error::StillOn)
+        }
+        Some(Conduit::Smc) => {
+            psci::system_off::<Smc>().map_or_else(Error::Psci, |()| Error::StillOn)
+        }
     };
-    refused.err().unwrap_or(Error::InternalFailure)
+    let Some(watchdog) = WATCHDOG.get().copied().flatten() else { return refused };
+    watchdog.power_off();
+    timer::wait(timer::frequency() * PATIENCE_MS / 1000);
+    Error::StillOn
 }

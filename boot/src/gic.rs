@@ -1,6 +1,5 @@
 //! The machine's GIC: the drivers of its frames, and this core's GICH as the vGIC's model wants it.
 
-use crate::machine::GicFrames;
 use core::sync::atomic::{AtomicU8, Ordering};
 use spin::Once;
 use stasis_arch::boot::MAX_CORES;
@@ -8,6 +7,7 @@ use stasis_arch::cpu;
 use stasis_hw::gic::{Acknowledged, CpuInterface, Distributor, SgiTarget, VirtualInterface};
 use stasis_hw::mmio::Frame;
 use stasis_vgic::ListRegisterFile;
+use stasis_vm::board::GicFrames;
 
 /// The SGI that has a core look at what it is asked to do.
 pub const KICK: u32 = 0;

@@ -24,9 +24,11 @@ mod slot;
 mod smp;
 mod storage;
 
-use machine::Machine;
+use stasis_hw::mini_uart::MiniUart;
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl011::Pl011;
+use stasis_hw::serial::Serial;
+use stasis_vm::board::{Uart, UartKind};
 
 /// The first core arrives here from the entry code, with an early translation that maps the image and
 /// the device tree only.
@@ -36,7 +38,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     unsafe { memory::init_heap() };
     // SAFETY: the boot protocol hands over the device tree; the entry code has mapped it; it is never
     // written.
-    let machine = unsafe { Machine::find(device_tree) };
+    let machine = unsafe { machine::find(device_tree) };
     // Without the machine there is no UART to say so.
     let machine = machine.unwrap_or_else(|error| panic!("{error}"));
     let translation = memory::map(&machine);
@@ -47,16 +49,19 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     unsafe { stasis_arch::mmu::install(translation.root()) };
 
     // SAFETY: the frame is the UART's, mapped as a device, and only this driver uses it.
-    let uart = unsafe { Frame::new(machine.uart.frame.start as usize, Pl011::LEN) };
-    output::init(Pl011::new(uart));
+    output::init(unsafe { serial(machine.uart) });
+    clock::init_counter(&machine);
     output::init_log(machine.bootargs);
     log::info!("Stasis {} on {}", env!("CARGO_PKG_VERSION"), machine.model);
-    firmware::init(machine.psci);
+    if let Some(console) = machine.lost_console {
+        log::warn!("the console \"{console}\" is not there; this is another one");
+    }
+    firmware::init(&machine);
     clock::init(&machine);
     let gic = machine.gic.unwrap_or_else(|error| panic!("{error}"));
     gic::init(&gic);
     smp::start(&machine);
-    let free = memory::free_ram(&machine);
+    let free = machine.free_ram(memory::image());
     log::info!(
         "{} cores, {} MiB of RAM free, {} list registers, a counter of {} Hz",
         smp::present().count(),
@@ -66,6 +71,21 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     );
     storage::init(&machine);
     guests::init(&machine, gic.gicv, free);
-    console::init(machine.uart.intid);
+    console::init(machine.uart.device.intid);
     cores::serve()
+}
+
+/// The driver of the console's UART.
+///
+/// # Safety
+///
+/// Its frame is mapped as a device, and nothing else uses it.
+unsafe fn serial(uart: Uart) -> Serial {
+    let base = uart.device.frame.start as usize;
+    // SAFETY: the caller's.
+    let frame = |len| unsafe { Frame::new(base, len) };
+    match uart.kind {
+        UartKind::Pl011 => Serial::Pl011(Pl011::new(frame(Pl011::LEN))),
+        UartKind::Mini => Serial::Mini(MiniUart::new(frame(MiniUart::LEN))),
+    }
 }

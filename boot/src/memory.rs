@@ -101,8 +101,7 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
     one_to_one(section!(__emergency_stacks_start, __emergency_stacks_end), Attributes::data())?;
     one_to_one(section!(__heap_start, __heap_end), Attributes::data())?;
 
-    let mut ram = Pool::new();
-    machine.memory.iter().for_each(|range| ram.add(*range));
+    let mut ram = machine.mappable_ram();
     ram.remove(image());
     for range in ram.free() {
         one_to_one(*range, Attributes::data())?;
@@ -110,7 +109,8 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
 
     let mut devices = Pool::new();
     let gic = machine.gic.iter().flat_map(|gic| [gic.gicd, gic.gicc, gic.gich]);
-    let others = [machine.uart].into_iter().chain(machine.rtc).chain(machine.virtio.clone());
+    let others = [machine.uart.device].into_iter().chain(machine.rtc).chain(machine.watchdog);
+    let others = others.chain(machine.virtio.clone());
     let others = others.chain(machine.sd_hosts.iter().map(|host| host.device));
     gic.chain(others.map(|device| device.frame))
         .for_each(|frame| devices.add(frame.outward(PAGE_SIZE)));
@@ -118,15 +118,4 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
         one_to_one(*range, Attributes::device())?;
     }
     Ok(map)
-}
-
-/// The RAM that nothing uses.
-pub fn free_ram(machine: &Machine) -> Pool {
-    let mut pool = Pool::new();
-    machine.memory.iter().for_each(|range| pool.add(*range));
-    let in_use = [image(), machine.device_tree];
-    for range in in_use.iter().chain(&machine.reserved).chain(&machine.initrd) {
-        pool.remove(range.outward(PAGE_SIZE));
-    }
-    pool
 }

@@ -5,18 +5,18 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Once;
 use spin::mutex::SpinMutex;
 use stasis_arch::timer;
-use stasis_hw::pl011::Pl011;
+use stasis_hw::serial::Serial;
 
-static UART: Once<SpinMutex<Pl011>> = Once::new();
+static UART: Once<SpinMutex<Serial>> = Once::new();
 
 /// Gives the output its UART. Until then, nothing can be said.
-pub fn init(uart: Pl011) {
+pub fn init(uart: Serial) {
     uart.init();
     UART.call_once(|| SpinMutex::new(uart));
 }
 
 /// The UART as a [`fmt::Write`]: a line feed goes out as CR LF.
-struct Lines(Pl011);
+struct Lines(Serial);
 
 impl Write for Lines {
     fn write_str(&mut self, text: &str) -> fmt::Result {

@@ -25,11 +25,12 @@ pub fn present() -> impl Iterator<Item = usize> {
 /// Sets up this core, which is the first, and starts every other one.
 pub fn start(machine: &Machine) {
     init_this_core(0);
+    let others = || machine.cores.iter().filter(|core| core.mpidr != cpu::mpidr());
     // SAFETY: the final tables are installed, and only this core runs.
-    let entry = unsafe { boot::prepare_secondaries() };
-    let others = machine.cores.iter().filter(|mpidr| **mpidr != cpu::mpidr());
-    for (number, &mpidr) in (1..MAX_CORES).zip(others) {
-        match firmware::cpu_on(mpidr, entry, number as u64) {
+    let entry = unsafe { boot::prepare_secondaries(others().map(|core| core.mpidr)) };
+    for (number, core) in (1..MAX_CORES).zip(others()) {
+        let mpidr = core.mpidr;
+        match firmware::start_core(core, entry) {
             Ok(()) if arrives(number) => {}
             Ok(()) => log::warn!("core {number} (MPIDR {mpidr:#x}) was started but did not arrive"),
             Err(error) => log::warn!("core {number} (MPIDR {mpidr:#x}) was not started: {error}"),

@@ -9,6 +9,7 @@
 use crate::cache;
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 
 /// Cores that there is room for.
 pub const MAX_CORES: usize = 8;
@@ -33,27 +34,40 @@ const EARLY_BLOCK: u64 = 0b01 | 1 << 6 | 0b11 << 8 | 1 << 10;
 struct SecondaryBoot {
     ttbr0: UnsafeCell<u64>,
     tcr: UnsafeCell<u64>,
+    /// MPIDR_EL1 of each core, by number. A core that is not among them does not join.
+    mpidrs: UnsafeCell<[u64; MAX_CORES]>,
 }
+
+const _: () = assert!(offset_of!(SecondaryBoot, mpidrs) == 16);
+/// No core's MPIDR_EL1.
+const NO_CORE: u64 = u64::MAX;
 
 // SAFETY: written by `prepare_secondaries` before another core runs, and only read after that.
 unsafe impl Sync for SecondaryBoot {}
 
-static SECONDARY_BOOT: SecondaryBoot =
-    SecondaryBoot { ttbr0: UnsafeCell::new(0), tcr: UnsafeCell::new(0) };
+static SECONDARY_BOOT: SecondaryBoot = SecondaryBoot {
+    ttbr0: UnsafeCell::new(0),
+    tcr: UnsafeCell::new(0),
+    mpidrs: UnsafeCell::new([NO_CORE; MAX_CORES]),
+};
 
-/// Readies what secondary cores need to join, and returns the physical address at which PSCI CPU_ON
-/// lets them in. Its context argument is the core's number, 1 to [`MAX_CORES`] - 1. Each core then
-/// arrives in the boot crate's `stasis_secondary`, with the tables of this core.
+/// Readies what secondary cores need to join, and returns the physical address at which PSCI CPU_ON, or
+/// a spin table, lets them in. `mpidrs` are theirs, from core 1 on: a spin table hands nothing over
+/// that would tell a core its number. Each then arrives in the boot crate's `stasis_secondary`, with the
+/// tables of this core.
 ///
 /// # Safety
 ///
 /// The final tables are installed, and no secondary core runs yet.
-pub unsafe fn prepare_secondaries() -> u64 {
+pub unsafe fn prepare_secondaries(mpidrs: impl Iterator<Item = u64>) -> u64 {
     let (ttbr0, tcr) = (mrs!("ttbr0_el2"), mrs!("tcr_el2"));
+    let mut numbered = [NO_CORE; MAX_CORES];
+    numbered.iter_mut().skip(1).zip(mpidrs).for_each(|(place, mpidr)| *place = mpidr);
     // SAFETY: no other core runs, so nothing else accesses these cells.
     unsafe {
         *SECONDARY_BOOT.ttbr0.get() = ttbr0;
         *SECONDARY_BOOT.tcr.get() = tcr;
+        *SECONDARY_BOOT.mpidrs.get() = numbered;
     }
     cache::clean_to_poc(
         (&raw const SECONDARY_BOOT).cast::<u8>() as usize,
@@ -178,16 +192,27 @@ primary:
     b       park
 
     .global stasis_secondary_entry
-    // x0: the core's number.
+    // Keeps x19: the core's number, which is the place of its MPIDR_EL1 in the list.
 stasis_secondary_entry:
-    mov     x19, x0
     mov     x1, #(1 << 31)
     msr     hcr_el2, x1
     isb
     msr     daifset, #0xf
     adrp    x3, {secondary}
     add     x3, x3, :lo12:{secondary}
-    ldp     x1, x2, [x3]            // TTBR0_EL2, TCR_EL2
+    mrs     x1, mpidr_el1
+    ldr     x2, =0xff00ffffff       // Aff3, Aff2, Aff1, Aff0
+    and     x1, x1, x2
+    add     x4, x3, #16
+    mov     x19, xzr
+8:  ldr     x2, [x4, x19, lsl #3]
+    cmp     x2, x1
+    b.eq    9f
+    add     x19, x19, #1
+    cmp     x19, #{cores}
+    b.lo    8b
+    b       park
+9:  ldp     x1, x2, [x3]            // TTBR0_EL2, TCR_EL2
     bl      enable_mmu
     bl      set_up_core
     mov     x0, x19

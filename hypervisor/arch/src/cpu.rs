@@ -21,6 +21,12 @@ pub fn wait_for_interrupt() {
     asm::wfi();
 }
 
+/// Wakes the cores that wait for an event, after all that was written before.
+pub fn send_event() {
+    dsb();
+    asm::sev();
+}
+
 /// Everything written before is seen by every observer before anything that follows.
 #[inline(always)]
 pub fn dsb() {

@@ -1,13 +1,33 @@
 //! The generic timer (DDI 0487, D12): the counter, the guest's virtual timer, and EL2's own.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 use stasis_state::vcpu::SystemRegisters;
 
 const ENABLE: u64 = 1;
 
-/// CNTFRQ_EL0: the counter's frequency in Hz.
+/// The counter's frequency in Hz where CNTFRQ_EL0 does not tell it.
+static FREQUENCY: AtomicU64 = AtomicU64::new(0);
+
+/// The counter's frequency in Hz: CNTFRQ_EL0, unless the firmware left it 0.
 pub fn frequency() -> u64 {
-    mrs!("cntfrq_el0")
+    match mrs!("cntfrq_el0") {
+        0 => FREQUENCY.load(Ordering::Relaxed),
+        hz => hz,
+    }
+}
+
+/// Tells the counter's frequency in Hz, for firmware that left CNTFRQ_EL0 0: only EL3 could set it.
+pub fn set_frequency(hz: u64) {
+    FREQUENCY.store(hz, Ordering::Relaxed);
+}
+
+/// Waits for this many ticks of the counter.
+pub fn wait(ticks: u64) {
+    let start = counter();
+    while counter() - start < ticks {
+        core::hint::spin_loop();
+    }
 }
 
 /// CNTPCT_EL0: the physical counter, in ticks. Not read ahead of what stands before.

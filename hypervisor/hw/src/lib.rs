@@ -2,15 +2,19 @@
 //!
 //! - [`mmio`]: a device's registers without references to device memory.
 //! - [`gic`]: the physical GICv2: GICD, GICC, GICH.
-//! - [`pl011`], [`pl031`]: the console's UART, and the real-time clock.
+//! - [`serial`]: the console's UART, which is a [`pl011`] or a [`mini_uart`].
+//! - [`pl031`], [`watchdog`]: the real-time clock; what switches a Raspberry Pi off.
 //! - [`virtio_blk`]: the disk of QEMU's `virt`.
 //! - [`paging`]: page tables of EL2's stage 1 and of the guests' stage 2.
 
 #![cfg_attr(not(test), no_std)]
 
 pub mod gic;
+pub mod mini_uart;
 pub mod mmio;
 pub mod paging;
 pub mod pl011;
 pub mod pl031;
+pub mod serial;
 pub mod virtio_blk;
+pub mod watchdog;

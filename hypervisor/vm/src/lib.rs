@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod archive;
+pub mod board;
 pub mod config;
 pub mod console;
 pub mod devices;

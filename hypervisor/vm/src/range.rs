@@ -35,7 +35,21 @@ impl Range {
 
     /// The smallest range of whole blocks of `block` bytes, a power of two, that contains it.
     pub const fn outward(self, block: u64) -> Self {
-        Self { start: self.start & !(block - 1), end: self.end.next_multiple_of(block) }
+        let end = match self.end.checked_next_multiple_of(block) {
+            Some(end) => end,
+            None => u64::MAX,
+        };
+        Self { start: self.start & !(block - 1), end }
+    }
+
+    /// The largest range of whole blocks of `block` bytes, a power of two, that lies in it.
+    pub const fn inward(self, block: u64) -> Self {
+        let start = match self.start.checked_next_multiple_of(block) {
+            Some(start) => start,
+            None => self.end,
+        };
+        let end = self.end & !(block - 1);
+        Self { start, end: if end < start { start } else { end } }
     }
 }
 
@@ -125,6 +139,18 @@ mod tests {
         let mut pool = Pool::new();
         ranges.iter().for_each(|&(start, end)| pool.add(Range { start, end }));
         pool
+    }
+
+    #[test]
+    fn whole_blocks_are_found_inside_and_around() {
+        let range = Range { start: 0x1001, end: 0x4fff };
+        assert_eq!(range.inward(0x1000), Range { start: 0x2000, end: 0x4000 });
+        assert_eq!(range.outward(0x1000), Range { start: 0x1000, end: 0x5000 });
+        assert!(Range { start: 0x1001, end: 0x1fff }.inward(0x1000).is_empty());
+        assert!(Range { start: 1, end: 0 }.inward(0x1000).is_empty());
+        let last = Range { start: u64::MAX - 1, end: u64::MAX };
+        assert!(last.inward(0x1000).is_empty());
+        assert_eq!(last.outward(0x1000), Range { start: !0xfff, end: u64::MAX });
     }
 
     #[test]

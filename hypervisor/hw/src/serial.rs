@@ -1,0 +1,39 @@
+//! The console's UART, of whichever kind it is.
+
+use crate::mini_uart::MiniUart;
+use crate::pl011::Pl011;
+
+/// A UART.
+#[derive(Clone, Copy, Debug)]
+pub enum Serial {
+    /// Arm's.
+    Pl011(Pl011),
+    /// The Raspberry Pi's second.
+    Mini(MiniUart),
+}
+
+impl Serial {
+    /// Switches it on, with an interrupt for what is received.
+    pub fn init(&self) {
+        match self {
+            Self::Pl011(uart) => uart.init(),
+            Self::Mini(uart) => uart.init(),
+        }
+    }
+
+    /// Sends one byte; waits while the FIFO is full.
+    pub fn write(&self, byte: u8) {
+        match self {
+            Self::Pl011(uart) => uart.write(byte),
+            Self::Mini(uart) => uart.write(byte),
+        }
+    }
+
+    /// Takes one byte that was received, if there is one.
+    pub fn read(&self) -> Option<u8> {
+        match self {
+            Self::Pl011(uart) => uart.read(),
+            Self::Mini(uart) => uart.read(),
+        }
+    }
+}

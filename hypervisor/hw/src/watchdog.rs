@@ -1,0 +1,80 @@
+//! The Raspberry Pi's watchdog, in its power management: it resets the SoC. Whether the board then starts again or
+//! stays off is told the firmware in a register that survives the reset (Linux, drivers/watchdog/bcm2835_wdt.c;
+//! there is no manual).
+
+use crate::mmio::{Frame, Offset};
+use tock_registers::interfaces::{ReadWriteable, Writeable};
+use tock_registers::register_bitfields;
+
+// Writes without the password count for nothing.
+register_bitfields! { u32,
+    /// What happens when the time is over.
+    RSTC [
+        PASSWORD OFFSET(24) NUMBITS(8) [ Password = 0x5a ],
+        WRCFG OFFSET(4) NUMBITS(2) [ FullReset = 0b10 ]
+    ],
+    /// Why there was a reset, and in every second one of its lower bits, the partition to start from.
+    RSTS [
+        PASSWORD OFFSET(24) NUMBITS(8) [ Password = 0x5a ],
+        PARTITION OFFSET(0) NUMBITS(12) [
+            /// Partition 63: the firmware stays off.
+            Halt = 0x555
+        ]
+    ],
+    /// The time that is left, in units of about 15 microseconds.
+    WDOG [
+        PASSWORD OFFSET(24) NUMBITS(8) [ Password = 0x5a ],
+        TIME OFFSET(0) NUMBITS(20) []
+    ]
+}
+
+const RSTC: Offset<u32, RSTC::Register> = Offset::new(0x1c);
+const RSTS: Offset<u32, RSTS::Register> = Offset::new(0x20);
+const WDOG: Offset<u32, WDOG::Register> = Offset::new(0x24);
+
+/// The watchdog.
+#[derive(Clone, Copy, Debug)]
+pub struct Watchdog {
+    frame: Frame,
+}
+
+impl Watchdog {
+    /// Bytes of the frame.
+    pub const LEN: usize = 0x28;
+
+    /// The watchdog in `frame`.
+    pub const fn new(frame: Frame) -> Self {
+        Self { frame }
+    }
+
+    /// Has the board go off. It takes a moment; this returns before.
+    pub fn power_off(&self) {
+        /// Long enough for the last write to arrive.
+        const TIME: u32 = 10;
+        self.frame.at(RSTS).modify(RSTS::PASSWORD::Password + RSTS::PARTITION::Halt);
+        self.frame.at(WDOG).write(WDOG::PASSWORD::Password + WDOG::TIME.val(TIME));
+        self.frame.at(RSTC).modify(RSTC::PASSWORD::Password + RSTC::WRCFG::FullReset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powering_off_says_the_password_and_keeps_what_else_stands_there() {
+        let mut memory = [0u32; Watchdog::LEN / 4];
+        memory[RSTC_WORD] = 0x0000_0102;
+        memory[RSTS_WORD] = 0x0000_1000;
+        // SAFETY: the array outlives the frame, and is touched through nothing else meanwhile.
+        let frame = unsafe { Frame::new(memory.as_mut_ptr() as usize, Watchdog::LEN) };
+        Watchdog::new(frame).power_off();
+        assert_eq!(memory[RSTC_WORD], 0x5a00_0122);
+        assert_eq!(memory[RSTS_WORD], 0x5a00_1555);
+        assert_eq!(memory[WDOG_WORD], 0x5a00_000a);
+    }
+
+    const RSTC_WORD: usize = 0x1c / 4;
+    const RSTS_WORD: usize = 0x20 / 4;
+    const WDOG_WORD: usize = 0x24 / 4;
+}
