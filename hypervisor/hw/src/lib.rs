@@ -5,6 +5,8 @@
 //! - [`serial`]: the console's UART, which is a [`pl011`] or a [`mini_uart`].
 //! - [`pl031`], [`watchdog`]: the real-time clock; what switches a Raspberry Pi off.
 //! - [`virtio_blk`]: the disk of QEMU's `virt`.
+//! - [`sd`]: SD cards; [`sdhci`]: the host controller that they are in.
+//! - [`time`]: how long a driver may wait.
 //! - [`paging`]: page tables of EL2's stage 1 and of the guests' stage 2.
 
 #![cfg_attr(not(test), no_std)]
@@ -15,6 +17,9 @@ pub mod mmio;
 pub mod paging;
 pub mod pl011;
 pub mod pl031;
+pub mod sd;
+pub mod sdhci;
 pub mod serial;
+pub mod time;
 pub mod virtio_blk;
 pub mod watchdog;

@@ -1,0 +1,297 @@
+//! A card in use: [`Card`]. Setting it up is chapter 4.2, moving data 4.3.
+//!
+//! What failed is tried again, a few times. In between the card must come to itself: it has to answer, under the
+//! address that it was given, that it is ready for the next command. A card that does not is *lost*:
+//! it was pulled, or has lost its power, or hangs. It may even be another card by now. So a lost card
+//! is not set up again behind the back of whoever uses it: every call fails, until [`Card::start`] makes a new [`Card`].
+//!
+//! What is written is read again and compared. Cards that are worn out are known to acknowledge
+//! writes and drop them, and so does QEMU when its image fails.
+
+use super::BLOCK;
+use super::bus::{Bus, Data};
+use super::command::Command;
+use super::error::{Error, Fault};
+use super::response::{Description, OCR, Response, STATUS, Status, StatusErrors};
+use tock_registers::LocalRegisterCopy;
+
+/// Blocks that one command moves at most; more take several.
+pub const MAX_BLOCKS: usize = 2048;
+/// How often something is tried.
+const TRIES: u32 = 3;
+/// Milliseconds in which a card powers up (4.2.3).
+const POWER_UP_MS: u64 = 1000;
+/// Milliseconds in which a card has written what it was sent. The specification allows 500 (4.6.2.2); cards
+/// that tidy up take longer.
+const BUSY_MS: u64 = 3000;
+
+/// SEND_IF_COND: 2.7 to 3.6 V, and a pattern to send back (4.3.13).
+const INTERFACE_CONDITION: u32 = 0x1aa;
+/// SET_BUS_WIDTH: four lines.
+const FOUR_LINES: u32 = 0b10;
+
+/// A card that was set up.
+#[derive(Debug)]
+pub struct Card<B> {
+    bus: B,
+    identity: Identity,
+    /// What it was lost with.
+    lost: Option<Error>,
+}
+
+/// What a card said of itself.
+#[derive(Clone, Copy, Debug)]
+struct Identity {
+    /// Its address, as commands want it: in bits 31 to 16.
+    address: u32,
+    description: Description,
+    /// What one block adds to a command's argument: cards of standard capacity count in bytes.
+    unit: u64,
+}
+
+impl<B: Bus> Card<B> {
+    /// Sets up the card in the slot, whatever state it is in.
+    pub fn start(mut bus: B) -> Result<Self, Error> {
+        let mut tries = 0;
+        let identity = loop {
+            tries += 1;
+            bus.restart().map_err(Error::Controller)?;
+            match identify(&mut bus) {
+                Ok(identity) => break identity,
+                Err(Error::Start { .. } | Error::NoCard) if tries < TRIES => {}
+                Err(Error::Start { command, fault, .. }) => {
+                    return Err(Error::Start { command, fault, tries });
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Self { bus, identity, lost: None })
+    }
+
+    #[cfg(test)]
+    pub(super) fn bus(&mut self) -> &mut B {
+        &mut self.bus
+    }
+
+    /// Number of blocks.
+    pub fn capacity(&self) -> u64 {
+        self.identity.description.blocks
+    }
+
+    /// Whether every write will be refused.
+    pub fn is_write_protected(&self) -> bool {
+        self.identity.description.write_protected
+    }
+
+    /// Asks whether the card is still the one that was set up: a new one does not know its address.
+    pub fn check(&mut self) -> Result<(), Error> {
+        if let Some(lost) = self.lost {
+            return Err(lost);
+        }
+        let Err(fault) = self.wait_until_ready() else { return Ok(()) };
+        self.recover(Command::SEND_STATUS, fault)
+    }
+
+    /// Reads whole blocks.
+    pub fn read(&mut self, block: u64, buf: &mut [u8]) -> Result<(), Error> {
+        self.check_range(block, buf.len())?;
+        let firsts = (block..).step_by(MAX_BLOCKS);
+        for (first, part) in firsts.zip(buf.chunks_mut(MAX_BLOCKS * BLOCK)) {
+            self.persist(|card| {
+                let command = reading(part.len());
+                let read = card.transfer(command, first, Data::Read(&mut *part));
+                read.map_err(|fault| (command, fault))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes whole blocks, and looks whether they are there. Then they last.
+    pub fn write(&mut self, block: u64, data: &[u8]) -> Result<(), Error> {
+        if self.is_write_protected() {
+            return Err(Error::WriteProtected);
+        }
+        self.check_range(block, data.len())?;
+        let firsts = (block..).step_by(MAX_BLOCKS);
+        for (first, part) in firsts.zip(data.chunks(MAX_BLOCKS * BLOCK)) {
+            self.persist(|card| {
+                let command = writing(part.len());
+                let written = card.transfer(command, first, Data::Write(part));
+                written.map_err(|fault| (command, fault))?;
+                let compared = card.transfer(reading(part.len()), first, Data::Compare(part));
+                compared.map_err(|fault| match fault {
+                    // It was the writing that failed.
+                    Fault::Differs => (command, fault),
+                    _ => (reading(part.len()), fault),
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_range(&self, block: u64, len: usize) -> Result<(), Error> {
+        if !len.is_multiple_of(BLOCK) {
+            return Err(Error::Length { len });
+        }
+        let (count, capacity) = (len / BLOCK, self.capacity());
+        match block.checked_add(count as u64) {
+            Some(end) if end <= capacity => Ok(()),
+            _ => Err(Error::BeyondEnd { block, count, capacity }),
+        }
+    }
+
+    /// Tries something until it succeeds, but not for ever.
+    fn persist(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<(), (Command, Fault)>,
+    ) -> Result<(), Error> {
+        if let Some(lost) = self.lost {
+            return Err(lost);
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let Err((command, fault)) = attempt(self) else { return Ok(()) };
+            self.recover(command, fault)?;
+            if tries == TRIES {
+                return Err(Error::Failed { command, fault, tries });
+            }
+        }
+    }
+
+    /// Moves blocks, and hears from the card that all is well.
+    fn transfer(&mut self, command: Command, first: u64, data: Data<'_>) -> Result<(), Fault> {
+        // Within the card, whose end can be addressed.
+        let argument = (first * self.identity.unit) as u32;
+        self.bus.execute(command, argument, data)?;
+        self.wait_until_ready()
+    }
+
+    /// Waits until the card has written all and takes another command.
+    fn wait_until_ready(&mut self) -> Result<(), Fault> {
+        let start = self.bus.millis();
+        loop {
+            let late = self.bus.millis().saturating_sub(start) > BUSY_MS;
+            let answer =
+                self.bus.execute(Command::SEND_STATUS, self.identity.address, Data::None)?;
+            sound(answer)?;
+            let status = Status::new(answer.short());
+            if status.matches_all(STATUS::CURRENT_STATE::Transfer + STATUS::READY_FOR_DATA::SET) {
+                return Ok(());
+            }
+            if late {
+                return Err(Fault::Busy { ms: BUSY_MS });
+            }
+        }
+    }
+
+    /// Has the card come to itself after a command that failed.
+    fn recover(&mut self, command: Command, fault: Fault) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            // Where there is nothing to stop, the command is illegal, and has no answer.
+            let _ = self.bus.execute(Command::STOP_TRANSMISSION, 0, Data::None);
+            // The first answer may still have the errors in it; telling them clears them.
+            let _ = self.bus.execute(Command::SEND_STATUS, self.identity.address, Data::None);
+            if self.wait_until_ready().is_ok() {
+                return Ok(());
+            }
+        }
+        let lost = Error::Lost { command, fault };
+        self.lost = Some(lost);
+        Err(lost)
+    }
+}
+
+/// The command that reads `len` bytes.
+fn reading(len: usize) -> Command {
+    if len == BLOCK { Command::READ_SINGLE_BLOCK } else { Command::READ_MULTIPLE_BLOCK }
+}
+
+/// The command that writes `len` bytes.
+fn writing(len: usize) -> Command {
+    if len == BLOCK { Command::WRITE_BLOCK } else { Command::WRITE_MULTIPLE_BLOCK }
+}
+
+/// Whether the status in an answer has no errors in it.
+fn sound(answer: Response) -> Result<(), Fault> {
+    StatusErrors::of(answer.short()).map_or(Ok(()), |errors| Err(Fault::Status(errors)))
+}
+
+/// Sends a command without data, on the way of setting a card up.
+fn ask(bus: &mut impl Bus, command: Command, argument: u32) -> Result<Response, Error> {
+    let failed = |fault| Error::Start { command, fault, tries: 1 };
+    bus.execute(command, argument, Data::None).map_err(failed)
+}
+
+/// The same, of a command that is answered with the card's status.
+fn order(bus: &mut impl Bus, command: Command, argument: u32) -> Result<Response, Error> {
+    let answer = ask(bus, command, argument)?;
+    sound(answer).map_err(|fault| Error::Start { command, fault, tries: 1 })?;
+    Ok(answer)
+}
+
+/// Card identification mode and the way to data transfer mode, 4.2 and figure 4-13.
+fn identify(bus: &mut impl Bus) -> Result<Identity, Error> {
+    ask(bus, Command::GO_IDLE_STATE, 0)?;
+    let version_2 = offer_voltage(bus)?;
+    let high_capacity = power_up(bus, version_2)?;
+    ask(bus, Command::ALL_SEND_CID, 0)?;
+    let address = ask(bus, Command::SEND_RELATIVE_ADDR, 0)?.short() & 0xffff_0000;
+    let csd = ask(bus, Command::SEND_CSD, address)?.long();
+    let unusable = |why| Error::Unusable { command: Command::SEND_CSD, why };
+    let description = Description::of(csd).ok_or(unusable("it is of a kind newer than SDXC"))?;
+    let unit = if high_capacity { 1 } else { BLOCK as u64 };
+    if description.blocks * unit > 1 << 32 {
+        return Err(unusable("its blocks can't be addressed in the way that it wants"));
+    }
+    bus.full_speed().map_err(Error::Controller)?;
+    order(bus, Command::SELECT_CARD, address)?;
+    order(bus, Command::APP_CMD, address)?;
+    order(bus, Command::SET_BUS_WIDTH, FOUR_LINES)?;
+    bus.four_lines();
+    order(bus, Command::SET_BLOCKLEN, BLOCK as u32)?;
+    Ok(Identity { address, description, unit })
+}
+
+/// Whether the card is of version 2.00 or later: earlier ones do not answer.
+fn offer_voltage(bus: &mut impl Bus) -> Result<bool, Error> {
+    let command = Command::SEND_IF_COND;
+    match ask(bus, command, INTERFACE_CONDITION) {
+        Ok(answer) if answer.short() == INTERFACE_CONDITION => Ok(true),
+        Ok(_) => Err(Error::Unusable { command, why: "it does not work with 2.7 to 3.6 V" }),
+        Err(Error::Start { fault: Fault::NoAnswer, .. }) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// Waits until the card has powered up: whether it is of high capacity, and so addressed by blocks.
+fn power_up(bus: &mut impl Bus, version_2: bool) -> Result<bool, Error> {
+    let command = Command::SD_SEND_OP_COND;
+    let mut offer = OCR::VOLTAGES::All;
+    if version_2 {
+        offer += OCR::HIGH_CAPACITY::SET;
+    }
+    let start = bus.millis();
+    loop {
+        let late = bus.millis().saturating_sub(start) > POWER_UP_MS;
+        match order(bus, Command::APP_CMD, 0) {
+            Err(Error::Start { fault: Fault::NoAnswer, .. }) if !version_2 => {
+                return Err(Error::NoCard);
+            }
+            answer => answer?,
+        };
+        let ocr = ask(bus, command, offer.value)?.short();
+        let ocr = LocalRegisterCopy::<u32, OCR::Register>::new(ocr);
+        if ocr.is_set(OCR::POWERED_UP) {
+            return if ocr.read(OCR::AT_3V3) != 0 {
+                Ok(ocr.is_set(OCR::HIGH_CAPACITY))
+            } else {
+                Err(Error::Unusable { command, why: "it does not work with 3.3 V" })
+            };
+        }
+        if late {
+            let fault = Fault::Busy { ms: POWER_UP_MS };
+            return Err(Error::Start { command, fault, tries: 1 });
+        }
+    }
+}

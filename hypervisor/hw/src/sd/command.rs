@@ -1,0 +1,86 @@
+//! The commands that are used, under the specification's names (4.7.4).
+
+use core::fmt;
+
+/// How a card answers a command (4.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Not at all.
+    None,
+    /// R1, R6 or R7: 48 bits, with the command's index and a CRC.
+    Short,
+    /// R1b: the same, and then the card may be busy.
+    ShortBusy,
+    /// R2: 136 bits, with a CRC.
+    Long,
+    /// R3: 48 bits, with neither.
+    Bare,
+}
+
+/// A command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Command {
+    /// Its number.
+    pub index: u8,
+    /// Whether it follows an [`APP_CMD`](Self::APP_CMD).
+    pub application: bool,
+    /// How it is answered.
+    pub answer: Answer,
+    name: &'static str,
+}
+
+impl Command {
+    const fn new(index: u8, name: &'static str, answer: Answer) -> Self {
+        Self { index, application: false, answer, name }
+    }
+
+    const fn application(index: u8, name: &'static str, answer: Answer) -> Self {
+        Self { application: true, ..Self::new(index, name, answer) }
+    }
+
+    /// Puts all cards into their first state.
+    pub const GO_IDLE_STATE: Self = Self::new(0, "GO_IDLE_STATE", Answer::None);
+    /// Asks for the card's own number, and makes it ready for the next command.
+    pub const ALL_SEND_CID: Self = Self::new(2, "ALL_SEND_CID", Answer::Long);
+    /// Asks for the address that the card will have.
+    pub const SEND_RELATIVE_ADDR: Self = Self::new(3, "SEND_RELATIVE_ADDR", Answer::Short);
+    /// Has it use four data lines, or one.
+    pub const SET_BUS_WIDTH: Self = Self::application(6, "SET_BUS_WIDTH", Answer::Short);
+    /// Chooses the card that is talked to.
+    pub const SELECT_CARD: Self = Self::new(7, "SELECT_CARD", Answer::ShortBusy);
+    /// Offers a voltage; cards before version 2.00 do not know it.
+    pub const SEND_IF_COND: Self = Self::new(8, "SEND_IF_COND", Answer::Short);
+    /// Asks what the card is.
+    pub const SEND_CSD: Self = Self::new(9, "SEND_CSD", Answer::Long);
+    /// Ends a transfer.
+    pub const STOP_TRANSMISSION: Self = Self::new(12, "STOP_TRANSMISSION", Answer::ShortBusy);
+    /// Asks how the card does.
+    pub const SEND_STATUS: Self = Self::new(13, "SEND_STATUS", Answer::Short);
+    /// Sets the length of a block.
+    pub const SET_BLOCKLEN: Self = Self::new(16, "SET_BLOCKLEN", Answer::Short);
+    /// Reads a block.
+    pub const READ_SINGLE_BLOCK: Self = Self::new(17, "READ_SINGLE_BLOCK", Answer::Short);
+    /// Reads blocks until it is stopped.
+    pub const READ_MULTIPLE_BLOCK: Self = Self::new(18, "READ_MULTIPLE_BLOCK", Answer::Short);
+    /// Writes a block.
+    pub const WRITE_BLOCK: Self = Self::new(24, "WRITE_BLOCK", Answer::Short);
+    /// Writes blocks until it is stopped.
+    pub const WRITE_MULTIPLE_BLOCK: Self = Self::new(25, "WRITE_MULTIPLE_BLOCK", Answer::Short);
+    /// Says which voltages the host has, and asks whether the card has powered up.
+    pub const SD_SEND_OP_COND: Self = Self::application(41, "SD_SEND_OP_COND", Answer::Bare);
+    /// Announces an application command.
+    pub const APP_CMD: Self = Self::new(55, "APP_CMD", Answer::Short);
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = if self.application { "ACMD" } else { "CMD" };
+        write!(f, "{prefix}{} ({})", self.index, self.name)
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,300 @@
+//! A card for tests, behind the bus: it keeps the rules of the specification, and goes wrong as it is told.
+
+use super::BLOCK;
+use super::bus::{Bus, Data};
+use super::command::{Answer, Command};
+use super::error::Fault;
+use super::response::{Response, StatusErrors};
+use std::vec;
+use std::vec::Vec;
+
+/// What kind of card it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Version 1, addressed in bytes.
+    Version1,
+    /// Version 2 of standard capacity, addressed in bytes.
+    Standard,
+    /// SDHC or SDXC, addressed in blocks.
+    High,
+}
+
+/// The states of 4.8 that are used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle = 0,
+    Ready = 1,
+    Identification = 2,
+    StandBy = 3,
+    Transfer = 4,
+    SendingData = 5,
+    ReceiveData = 6,
+    Programming = 7,
+}
+
+const OUT_OF_RANGE: u32 = 1 << 31;
+const ADDRESS: u32 = 0x4567 << 16;
+
+/// The card, and the controller that it is in.
+#[derive(Debug)]
+pub struct FakeCard {
+    pub kind: Kind,
+    pub memory: Vec<u8>,
+    /// Whether it is in the slot.
+    pub inserted: bool,
+    /// These fail, in this order, each when its command comes: number of the command, and how.
+    pub faults: Vec<(u8, Fault)>,
+    /// Status bits of the answers to a command: its number, the bits.
+    pub errors: Vec<(u8, u32)>,
+    /// It is pulled after so many blocks were written.
+    pub pulled_after: Option<usize>,
+    /// It acknowledges so many writes and drops them.
+    pub drops: usize,
+    /// It stays busy for so many questions after a write.
+    pub busy_for: usize,
+    /// So many questions until it has powered up.
+    pub powers_up_after: usize,
+    /// Bits of the CSD besides the capacity.
+    pub csd: u128,
+    /// Bits of the OCR.
+    pub voltages: u32,
+    /// The commands that came, in their order.
+    pub log: Vec<u8>,
+    /// How often the controller was reset.
+    pub restarts: usize,
+    state: State,
+    application: bool,
+    lines: u32,
+    fast: bool,
+    busy: usize,
+    clock: core::cell::Cell<u64>,
+}
+
+impl FakeCard {
+    /// A card of this many blocks, which do not hold zeros.
+    pub fn new(kind: Kind, blocks: usize) -> Self {
+        let mut memory = vec![0; blocks * BLOCK];
+        for (number, block) in memory.chunks_mut(BLOCK).enumerate() {
+            block.fill((number * 7 + 1) as u8);
+        }
+        Self {
+            kind,
+            memory,
+            inserted: true,
+            faults: Vec::new(),
+            errors: Vec::new(),
+            pulled_after: None,
+            drops: 0,
+            busy_for: 2,
+            powers_up_after: 3,
+            csd: 0,
+            voltages: 0x00ff_8000,
+            log: Vec::new(),
+            restarts: 0,
+            state: State::Idle,
+            application: false,
+            lines: 1,
+            fast: false,
+            busy: 0,
+            clock: 0.into(),
+        }
+    }
+
+    fn csd(&self) -> u128 {
+        let blocks = (self.memory.len() / BLOCK) as u128;
+        self.csd
+            | match self.kind {
+                Kind::High => 1 << 126 | (blocks / 1024 - 1) << 48,
+                // Units of 4 blocks.
+                _ => 9 << 80 | (blocks / 4 - 1) << 62,
+            }
+    }
+
+    fn status(&self) -> u32 {
+        let ready = u32::from(self.state != State::Programming) << 8;
+        (self.state as u32) << 9 | ready
+    }
+
+    /// The bytes that a command is about.
+    fn range(&self, argument: u32, len: usize) -> Option<core::ops::Range<usize>> {
+        let unit = if self.kind == Kind::High { BLOCK } else { 1 };
+        let start = argument as usize * unit;
+        (start + len <= self.memory.len()).then_some(start..start + len)
+    }
+
+    /// Moves the data of a command whose answer is `status`.
+    fn move_data(&mut self, argument: u32, data: Data<'_>, status: u32) -> Result<u32, Fault> {
+        let (len, next) = match &data {
+            Data::None => panic!("a command with data has none"),
+            Data::Read(buf) => (buf.len(), State::SendingData),
+            Data::Compare(buf) => (buf.len(), State::SendingData),
+            Data::Write(buf) => (buf.len(), State::ReceiveData),
+        };
+        let range = self.range(argument, len);
+        let status = status | if range.is_none() { OUT_OF_RANGE } else { 0 };
+        self.state = next;
+        if let Some(errors) = StatusErrors::of(status) {
+            return Err(Fault::Status(errors));
+        }
+        let range = range.expect("it is out of range");
+        match data {
+            Data::Read(buf) => buf.copy_from_slice(&self.memory[range]),
+            Data::Compare(expected) if self.memory[range.clone()] != *expected => {
+                self.state = State::Transfer;
+                return Err(Fault::Differs);
+            }
+            Data::Compare(_) | Data::None => {}
+            Data::Write(buf) => {
+                if let Some(left) = self.pulled_after.filter(|left| *left < len / BLOCK) {
+                    self.memory[range.start..][..left * BLOCK]
+                        .copy_from_slice(&buf[..left * BLOCK]);
+                    self.inserted = false;
+                    return Err(Fault::DataTimeout { ms: 1000 });
+                }
+                self.pulled_after = self.pulled_after.map(|left| left - len / BLOCK);
+                if self.drops > 0 {
+                    self.drops -= 1;
+                } else {
+                    self.memory[range].copy_from_slice(buf);
+                }
+                self.state = State::Programming;
+                self.busy = self.busy_for;
+                return Ok(status);
+            }
+        }
+        self.state = State::Transfer;
+        Ok(status)
+    }
+
+    /// The answer of a card that is in the state that the command is for; None: it says nothing.
+    fn answer(
+        &mut self,
+        command: Command,
+        argument: u32,
+        data: Data<'_>,
+    ) -> Result<Option<u128>, Fault> {
+        let status = self.status();
+        let ours = argument & 0xffff_0000 == ADDRESS;
+        let answer = match (command.index, self.state) {
+            (0, _) => {
+                self.state = State::Idle;
+                return Ok(None);
+            }
+            (8, State::Idle) if self.kind != Kind::Version1 => argument,
+            (55, State::Idle) if argument == 0 => {
+                self.application = true;
+                status
+            }
+            (55, State::Transfer) if ours => {
+                self.application = true;
+                status
+            }
+            (41, State::Idle) => {
+                let wants_blocks = argument & 1 << 30 != 0;
+                if self.powers_up_after > 0 || (self.kind == Kind::High && !wants_blocks) {
+                    self.powers_up_after = self.powers_up_after.saturating_sub(1);
+                    self.voltages
+                } else {
+                    self.state = State::Ready;
+                    let high = u32::from(self.kind == Kind::High) << 30;
+                    1 << 31 | high | self.voltages
+                }
+            }
+            (2, State::Ready) => {
+                self.state = State::Identification;
+                return Ok(Some(0x1234_5678));
+            }
+            (3, State::Identification) => {
+                self.state = State::StandBy;
+                ADDRESS
+            }
+            (9, State::StandBy) if ours => return Ok(Some(self.csd() >> 8)),
+            (7, State::StandBy) if ours => {
+                assert!(self.fast);
+                self.state = State::Transfer;
+                status
+            }
+            (6, State::Transfer) => {
+                assert_eq!(argument, 2);
+                self.lines = 4;
+                status
+            }
+            (16, State::Transfer) => {
+                assert_eq!(argument, BLOCK as u32);
+                status
+            }
+            (13, _) if ours && !matches!(self.state, State::Idle) => {
+                if self.state == State::Programming {
+                    self.busy = self.busy.saturating_sub(1);
+                    if self.busy == 0 {
+                        self.state = State::Transfer;
+                    }
+                }
+                status
+            }
+            (12, State::SendingData | State::ReceiveData) => {
+                self.state = State::Transfer;
+                status
+            }
+            (17 | 18 | 24 | 25, State::Transfer) => {
+                let errors = self.take_errors(command);
+                return self.move_data(argument, data, status | errors).map(|s| Some(s.into()));
+            }
+            _ => return Err(Fault::NoAnswer),
+        };
+        Ok(Some((answer | self.take_errors(command)).into()))
+    }
+
+    fn take_errors(&mut self, command: Command) -> u32 {
+        let found = self.errors.iter().position(|(index, _)| *index == command.index);
+        found.map_or(0, |at| self.errors.remove(at).1)
+    }
+}
+
+impl Bus for FakeCard {
+    fn restart(&mut self) -> Result<(), Fault> {
+        (self.lines, self.fast) = (1, false);
+        self.restarts += 1;
+        Ok(())
+    }
+
+    fn full_speed(&mut self) -> Result<(), Fault> {
+        self.fast = true;
+        Ok(())
+    }
+
+    fn four_lines(&mut self) {
+        assert_eq!(self.lines, 4, "the card was not told");
+    }
+
+    fn execute(
+        &mut self,
+        command: Command,
+        argument: u32,
+        data: Data<'_>,
+    ) -> Result<Response, Fault> {
+        let application = core::mem::take(&mut self.application);
+        assert!(application || !command.application, "{command} was not announced");
+        self.log.push(command.index);
+        let fault = self.faults.first().filter(|(index, _)| *index == command.index).copied();
+        let answer = match fault {
+            _ if command.answer == Answer::None => self.answer(command, argument, data),
+            _ if !self.inserted => Err(Fault::NoAnswer),
+            Some((_, fault)) => {
+                self.faults.remove(0);
+                match data {
+                    Data::Read(_) | Data::Compare(_) => self.state = State::SendingData,
+                    Data::Write(_) => self.state = State::ReceiveData,
+                    Data::None => {}
+                }
+                Err(fault)
+            }
+            None => self.answer(command, argument, data),
+        };
+        Ok(Response { payload: answer?.unwrap_or(0) })
+    }
+
+    fn millis(&self) -> u64 {
+        self.clock.replace(self.clock.get() + 1)
+    }
+}

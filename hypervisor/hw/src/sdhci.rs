@@ -1,0 +1,173 @@
+//! The host controller of SD cards: SDHCI (SD Host Controller Simplified Specification 4.20), as in the Raspberry
+//! Pi 4, where it is called EMMC2, and in QEMU's `raspi4b`. [`sd`](crate::sd) has the cards' protocol.
+//!
+//! Data go through the buffer port, a word at a time, and nothing is told any address in memory: a
+//! controller that goes wrong can write nowhere. It polls, with limits, and takes no interrupts.
+//!
+//! Broadcom's controllers want accesses of 32 bits, and lose a write that comes within a few of the card's clock
+//! cycles after another; the buffer port excepted. So each write is followed by a wait. Whether there
+//! is a card is asked of the card: these boards have no wire for it.
+
+mod divider;
+mod registers;
+mod transfer;
+
+use crate::mmio::{Frame, Offset};
+use crate::sd::{Bus, Command, Data, Fault, Response};
+use crate::time::Clock;
+use divider::{Divider, Kind};
+use registers::*;
+use tock_registers::fields::FieldValue;
+use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::{LocalRegisterCopy, RegisterLongName};
+
+/// Hz while a card is identified, at most (4.2.1 of the cards' specification).
+const IDENTIFICATION_CLOCK: u32 = 400_000;
+/// Hz after that: the default speed (6.6.6).
+const FULL_CLOCK: u32 = 25_000_000;
+/// The base clock in Hz where the controller does not tell: the fastest of these boards'. Where it
+/// is slower, the card only gets a slower clock than it could have.
+const ASSUMED_BASE_CLOCK: u32 = 250_000_000;
+/// How long a write to a register takes, in cycles of the card's clock.
+const WRITE_CYCLES: u64 = 4;
+
+/// Milliseconds for what the controller does by itself: a reset, a clock, a command without data.
+const CONTROLLER_MS: u64 = 100;
+/// Milliseconds for the supply to rise, and for the card to wake up (6.4.1).
+const POWER_MS: u64 = 5;
+
+/// A controller with its slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Sdhci {
+    frame: Frame,
+    clock: Clock,
+    /// Nanoseconds after each write.
+    write_nanos: u64,
+}
+
+impl Sdhci {
+    /// Bytes of the frame.
+    pub const LEN: usize = 0x100;
+
+    /// The controller in `frame`. Nothing is done to it before [`Bus::restart`].
+    pub const fn new(frame: Frame, clock: Clock) -> Self {
+        Self { frame, clock, write_nanos: 0 }
+    }
+
+    fn read<R: RegisterLongName>(&self, offset: Offset<u32, R>) -> LocalRegisterCopy<u32, R> {
+        LocalRegisterCopy::new(self.frame.at(offset).get())
+    }
+
+    fn write<R: RegisterLongName>(&self, offset: Offset<u32, R>, value: u32) {
+        self.frame.at(offset).set(value);
+        self.clock.wait_nanos(self.write_nanos);
+    }
+
+    /// Changes fields, and leaves the others as they are.
+    fn modify<R: RegisterLongName>(&self, offset: Offset<u32, R>, fields: FieldValue<u32, R>) {
+        let register = self.frame.at(offset);
+        let mut value = LocalRegisterCopy::new(register.get());
+        value.modify(fields);
+        register.set(value.get());
+        self.clock.wait_nanos(self.write_nanos);
+    }
+
+    /// Waits until something is so.
+    fn wait(
+        &self,
+        limit_ms: u64,
+        what: &'static str,
+        is_so: impl Fn() -> bool,
+    ) -> Result<(), Fault> {
+        let so = self.clock.poll(limit_ms, || is_so().then_some(()));
+        so.ok_or(Fault::Controller { what, ms: limit_ms })
+    }
+
+    /// Resets what `part` says.
+    fn reset(&self, part: FieldValue<u32, CLOCK::Register>) -> Result<(), Fault> {
+        self.modify(CLOCK, part);
+        let done = || self.read(CLOCK).get() & part.value == 0;
+        self.wait(CONTROLLER_MS, "it is in reset", done)
+    }
+
+    /// Gives the card another clock (3.2.1 to 3.2.3).
+    fn set_clock(&mut self, wanted: u32) -> Result<(), Fault> {
+        let base = match self.read(CAPABILITIES).read(CAPABILITIES::BASE_CLOCK_MHZ) {
+            0 => ASSUMED_BASE_CLOCK,
+            mhz => mhz * 1_000_000,
+        };
+        let kind = match self.read(VERSION).read_as_enum(VERSION::SPECIFICATION) {
+            Some(VERSION::SPECIFICATION::Value::V1) | Some(VERSION::SPECIFICATION::Value::V2) => {
+                Kind::PowerOfTwo
+            }
+            None => Kind::Even,
+        };
+        let divider = Divider::new(kind, base, wanted);
+        // The slower one of before and after.
+        let slow = divider.apply(base).min(IDENTIFICATION_CLOCK);
+        self.write_nanos = nanos(WRITE_CYCLES, slow);
+        self.modify(CLOCK, CLOCK::TO_CARD::CLEAR);
+        let setting = CLOCK::INTERNAL::SET
+            + CLOCK::DIVIDER.val(u32::from(divider.0) & 0xff)
+            + CLOCK::DIVIDER_HIGH.val(u32::from(divider.0) >> 8)
+            + CLOCK::TIMEOUT::Longest;
+        self.write(CLOCK, setting.value);
+        let stable = || self.read(CLOCK).is_set(CLOCK::STABLE);
+        self.wait(CONTROLLER_MS, "its clock is not stable", stable)?;
+        self.modify(CLOCK, CLOCK::TO_CARD::SET);
+        self.write_nanos = nanos(WRITE_CYCLES, divider.apply(base));
+        Ok(())
+    }
+}
+
+impl Bus for Sdhci {
+    fn restart(&mut self) -> Result<(), Fault> {
+        // Whatever clock was left behind, it may be the slow one.
+        self.write_nanos = nanos(WRITE_CYCLES, IDENTIFICATION_CLOCK);
+        self.reset(CLOCK::RESET_ALL::SET)?;
+        self.write(SIGNAL_ENABLE, 0);
+        let watched = STATUS::COMMAND_COMPLETE::SET
+            + STATUS::TRANSFER_COMPLETE::SET
+            + STATUS::WRITE_READY::SET
+            + STATUS::READ_READY::SET
+            + STATUS::ERRORS::All;
+        self.write(STATUS_ENABLE, watched.value);
+        self.write(CONTROL, CONTROL::VOLTAGE::V3_3.value);
+        self.write(CONTROL, (CONTROL::VOLTAGE::V3_3 + CONTROL::POWER::SET).value);
+        self.clock.wait_nanos(POWER_MS * 1_000_000);
+        self.set_clock(IDENTIFICATION_CLOCK)?;
+        self.clock.wait_nanos(POWER_MS * 1_000_000);
+        Ok(())
+    }
+
+    fn full_speed(&mut self) -> Result<(), Fault> {
+        self.set_clock(FULL_CLOCK)
+    }
+
+    fn four_lines(&mut self) {
+        self.modify(CONTROL, CONTROL::FOUR_LINES::SET);
+    }
+
+    fn execute(
+        &mut self,
+        command: Command,
+        argument: u32,
+        mut data: Data<'_>,
+    ) -> Result<Response, Fault> {
+        self.send(command, argument, &mut data).inspect_err(|_| {
+            // Both, and one after the other: QEMU does not know them together. A reset that does not
+            // end shows at the next command, which the controller then does not take.
+            let _ = self.reset(CLOCK::RESET_COMMAND::SET);
+            let _ = self.reset(CLOCK::RESET_DATA::SET);
+        })
+    }
+
+    fn millis(&self) -> u64 {
+        self.clock.millis()
+    }
+}
+
+/// Nanoseconds of so many cycles.
+fn nanos(cycles: u64, hz: u32) -> u64 {
+    (cycles * 1_000_000_000).div_ceil(u64::from(hz.max(1)))
+}
