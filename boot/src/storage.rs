@@ -1,88 +1,83 @@
-//! The disk and the store of checkpoints on it.
+//! The store of checkpoints, on whatever disk the machine has.
+//!
+//! A card can be pulled, put back and exchanged. So before each command it is asked whether it is still the
+//! one that was set up; if it is not, or there was none, the slots are looked into again, and the store
+//! is opened anew: as after a loss of power, every committed checkpoint is there.
+
+mod disk;
 
 use crate::machine::Machine;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+pub use disk::Disk;
 use spin::mutex::SpinMutex;
-use spin::{Mutex, MutexGuard};
-use stasis_arch::timer;
-use stasis_hw::virtio_blk::{self, Deadline, DmaMemory, Slot, VirtioBlk};
-use stasis_store::{BlockDevice, Store, partition};
+use stasis_hw::sdhci::Sdhci;
+use stasis_hw::virtio_blk;
+use stasis_store::{Store, partition};
 
-/// Seconds that the disk may take for one request.
-const PATIENCE: u64 = 10;
-
-/// The disk as the store wants it.
-pub struct Disk(VirtioBlk);
-
-impl BlockDevice for Disk {
-    type Error = virtio_blk::Error;
-
-    fn block_count(&self) -> u64 {
-        self.0.capacity()
-    }
-
-    fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), Self::Error> {
-        self.0.read(lba, buf)
-    }
-
-    fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), Self::Error> {
-        self.0.write(lba, data)
-    }
-
-    fn flush(&mut self) -> Result<(), Self::Error> {
-        self.0.flush()
-    }
+/// Where checkpoints are kept.
+struct Storage {
+    /// The store, or why there is none.
+    store: Result<Store<Disk>, String>,
+    /// Where a card may turn up; nowhere, if the disk is none.
+    slots: Vec<Sdhci>,
 }
 
-/// What the disk shares with its driver, for ever.
-static DMA: Mutex<DmaMemory> = Mutex::new(DmaMemory::new());
-
-/// The store, or why there is none.
-static STORE: SpinMutex<Option<Result<Store<Disk>, String>>> = SpinMutex::new(None);
+static STORAGE: SpinMutex<Option<Storage>> = SpinMutex::new(None);
 
 /// Finds the disk, its partition and the store. What is missing is said when somebody wants it.
 pub fn init(machine: &Machine) {
     for host in &machine.sd_hosts {
         log::debug!("SD host: {} at {}", host.compatible, host.device.frame);
     }
-    let store = open(machine);
-    match &store {
-        Ok(store) => {
-            let usage = store.usage();
-            log::info!(
-                "store: {} checkpoints, {} of {} MiB free",
-                store.list().len(),
-                usage.free >> 20,
-                usage.capacity >> 20
-            );
+    let (disk, slots) = match (Disk::virtio(machine), disk::card_slots(machine)) {
+        (Err(virtio_blk::Error::NoDisk { .. }), slots) if !slots.is_empty() => {
+            (Disk::card(&slots), slots)
         }
-        Err(error) => log::warn!("no store: {error}"),
+        (disk, _) => (disk.map_err(|error| error.to_string()), Vec::new()),
+    };
+    let storage = Storage { store: disk.and_then(open), slots };
+    if let Err(error) = &storage.store {
+        log::warn!("no store: {error}");
     }
-    *STORE.lock() = Some(store);
+    *STORAGE.lock() = Some(storage);
 }
 
-fn open(machine: &Machine) -> Result<Store<Disk>, String> {
-    let slots = machine.virtio.iter().map(|device| Slot {
-        address: device.frame.start as usize,
-        size: device.frame.len() as usize,
-    });
-    let memory = MutexGuard::leak(DMA.lock());
-    let deadline = Deadline { now: timer::counter, limit: PATIENCE * timer::frequency() };
-    // SAFETY: 1. The slots are the device tree's, mapped as devices; only this driver uses them.
-    // 2. The memory is mapped one to one.
-    let disk = unsafe { VirtioBlk::find(slots, memory, deadline) }.map_err(|e| e.to_string())?;
-    let mut disk = Disk(disk);
-    let partition = partition::find(&mut disk).map_err(|e| e.to_string())?;
-    Store::open(disk, partition).map_err(|e| e.to_string())
+/// Opens the store of a disk.
+fn open(mut disk: Disk) -> Result<Store<Disk>, String> {
+    let partition = partition::find(&mut disk).map_err(|error| error.to_string())?;
+    let store = Store::open(disk, partition).map_err(|error| error.to_string())?;
+    let usage = store.usage();
+    log::info!(
+        "store: {} checkpoints, {} of {} MiB free",
+        store.list().len(),
+        usage.free >> 20,
+        usage.capacity >> 20
+    );
+    Ok(store)
+}
+
+impl Storage {
+    /// The store, if its disk is fit for use, or why there is none.
+    fn store(&mut self) -> Result<&mut Store<Disk>, String> {
+        if let Ok(store) = &mut self.store
+            && let Err(error) = store.device_mut().check()
+        {
+            self.store = Err(error.to_string());
+        }
+        if self.store.is_err() && !self.slots.is_empty() {
+            self.store = Disk::card(&self.slots).and_then(open);
+        }
+        self.store.as_mut().map_err(|error| error.clone())
+    }
 }
 
 /// Does something with the store, or says why there is none.
 pub fn with_store<T>(
     action: impl FnOnce(&mut Store<Disk>) -> Result<T, String>,
 ) -> Result<T, String> {
-    match STORE.lock().as_mut() {
-        Some(Ok(store)) => action(store),
-        Some(Err(error)) => Err(error.clone()),
+    match STORAGE.lock().as_mut() {
+        Some(storage) => action(storage.store()?),
         None => Err("the disk was not looked for".to_string()),
     }
 }

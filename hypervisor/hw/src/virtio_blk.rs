@@ -290,9 +290,14 @@ impl VirtioBlk {
         self.read_only
     }
 
+    /// Whether it is still in use.
+    pub fn check(&self) -> Result<(), Error> {
+        self.given_up.map_or(Ok(()), |since| Err(Error::GivenUp { since }))
+    }
+
     /// Reads whole sectors.
     pub fn read(&mut self, sector: u64, buf: &mut [u8]) -> Result<(), Error> {
-        self.check(Request::Read(sector, buf.len() / SECTOR), sector, buf.len())?;
+        self.check_range(Request::Read(sector, buf.len() / SECTOR), sector, buf.len())?;
         let firsts = (sector..).step_by(MAX_TRANSFER / SECTOR);
         for (first, part) in firsts.zip(buf.chunks_mut(MAX_TRANSFER)) {
             self.perform(Request::Read(first, part.len() / SECTOR))?;
@@ -308,7 +313,7 @@ impl VirtioBlk {
         if self.read_only {
             return Err(Error::ReadOnly(request));
         }
-        self.check(request, sector, data.len())?;
+        self.check_range(request, sector, data.len())?;
         let firsts = (sector..).step_by(MAX_TRANSFER / SECTOR);
         for (first, part) in firsts.zip(data.chunks(MAX_TRANSFER)) {
             // SAFETY: no request is under way, so the device does not use the buffer.
@@ -326,7 +331,7 @@ impl VirtioBlk {
         Ok(())
     }
 
-    fn check(&self, request: Request, sector: u64, len: usize) -> Result<(), Error> {
+    fn check_range(&self, request: Request, sector: u64, len: usize) -> Result<(), Error> {
         if !len.is_multiple_of(SECTOR) {
             return Err(Error::Length { len });
         }
@@ -338,9 +343,7 @@ impl VirtioBlk {
 
     /// Has the device carry out a request on the shared buffer, and waits for it.
     fn perform(&mut self, request: Request) -> Result<(), Error> {
-        if let Some(since) = self.given_up {
-            return Err(Error::GivenUp { since });
-        }
+        self.check()?;
         // SAFETY: no request is under way, so the device does not use the memory; and from here to the
         // end of this function nothing does but the queue.
         let (header, status, data) = unsafe { Shared::parts(self.shared) };

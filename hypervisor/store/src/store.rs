@@ -285,6 +285,11 @@ impl<D: BlockDevice> Store<D> {
         self.device.flush().map_err(|error| Error::Device { doing: "flushing", lba, error })
     }
 
+    /// The device, to ask how it does. Whoever writes to it breaks the store.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
     /// Gives the device back.
     pub fn into_device(self) -> D {
         self.device

@@ -1,0 +1,112 @@
+//! The disk that the store is on: virtio-blk where there is one, else an SD card.
+
+use crate::machine::Machine;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use spin::{Mutex, MutexGuard};
+use stasis_arch::timer;
+use stasis_hw::mmio::Frame;
+use stasis_hw::sd::{self, Card};
+use stasis_hw::sdhci::Sdhci;
+use stasis_hw::time::Clock;
+use stasis_hw::virtio_blk::{self, Deadline, DmaMemory, Slot, VirtioBlk};
+use stasis_store::BlockDevice;
+
+/// Seconds that a virtio disk may take for one request.
+const PATIENCE: u64 = 10;
+
+/// What a virtio disk shares with its driver, for ever.
+static DMA: Mutex<DmaMemory> = Mutex::new(DmaMemory::new());
+
+/// A disk as the store wants it.
+pub enum Disk {
+    Virtio(VirtioBlk),
+    Card(Card<Sdhci>),
+}
+
+/// What can go wrong with a disk.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum DiskError {
+    #[error(transparent)]
+    Virtio(#[from] virtio_blk::Error),
+    #[error(transparent)]
+    Card(#[from] sd::Error),
+}
+
+impl Disk {
+    /// The machine's virtio disk. To be called once.
+    pub fn virtio(machine: &Machine) -> Result<Self, virtio_blk::Error> {
+        let slots = machine.virtio.iter().map(|device| Slot {
+            address: device.frame.start as usize,
+            size: device.frame.len() as usize,
+        });
+        let memory = MutexGuard::leak(DMA.lock());
+        let deadline = Deadline { now: timer::counter, limit: PATIENCE * timer::frequency() };
+        // SAFETY: 1. The slots are the device tree's, mapped as devices; only this driver uses them.
+        // 2. The memory is mapped one to one.
+        unsafe { VirtioBlk::find(slots, memory, deadline) }.map(Self::Virtio)
+    }
+
+    /// The card in the first slot that has one.
+    pub fn card(slots: &[Sdhci]) -> Result<Self, String> {
+        let mut failure = None;
+        for slot in slots {
+            match Card::start(*slot) {
+                Ok(card) => return Ok(Self::Card(card)),
+                Err(sd::Error::NoCard) => {}
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.unwrap_or(sd::Error::NoCard).to_string())
+    }
+
+    /// Whether it is still the disk that it was. This sees what went wrong while nobody used it.
+    pub fn check(&mut self) -> Result<(), DiskError> {
+        match self {
+            Self::Virtio(disk) => Ok(disk.check()?),
+            Self::Card(card) => Ok(card.check()?),
+        }
+    }
+}
+
+/// The machine's slots for SD cards.
+pub fn card_slots(machine: &Machine) -> Vec<Sdhci> {
+    let clock = Clock { now: timer::counter, frequency: timer::frequency() };
+    let frames = machine.sd_hosts.iter().map(|host| host.device.frame.start as usize);
+    // SAFETY: the frames are the device tree's, mapped as devices; only this driver uses them.
+    frames.map(|start| Sdhci::new(unsafe { Frame::new(start, Sdhci::LEN) }, clock)).collect()
+}
+
+impl BlockDevice for Disk {
+    type Error = DiskError;
+
+    fn block_count(&self) -> u64 {
+        match self {
+            Self::Virtio(disk) => disk.capacity(),
+            Self::Card(card) => card.capacity(),
+        }
+    }
+
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), DiskError> {
+        match self {
+            Self::Virtio(disk) => Ok(disk.read(lba, buf)?),
+            Self::Card(card) => Ok(card.read(lba, buf)?),
+        }
+    }
+
+    fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), DiskError> {
+        match self {
+            Self::Virtio(disk) => Ok(disk.write(lba, data)?),
+            Self::Card(card) => Ok(card.write(lba, data)?),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        match self {
+            Self::Virtio(disk) => Ok(disk.flush()?),
+            // A card that has said that it is ready again has written all. Its cache (version 6.00) is
+            // never switched on.
+            Self::Card(card) => Ok(card.check()?),
+        }
+    }
+}
