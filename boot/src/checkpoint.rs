@@ -108,8 +108,8 @@ pub fn store(slot: &Slot, name: &str, out: &mut impl Write) -> Result<(), String
 }
 
 /// Resumes a guest. Nothing is touched before the whole checkpoint has been read and found good, and
-/// the machine has what it needs.
-pub fn resume(which: &str, out: &mut impl Write) -> Result<(), String> {
+/// the machine has what it needs; with `any_speed`, a counter of any frequency.
+pub fn resume(which: &str, any_speed: bool, out: &mut impl Write) -> Result<(), String> {
     let start = timer::counter();
     let (name, stats) = with_store(|store| {
         let reader = store.open_checkpoint(Which::from(which)).map_err(|e| e.to_string())?;
@@ -120,7 +120,7 @@ pub fn resume(which: &str, out: &mut impl Write) -> Result<(), String> {
         })
         .map_err(|error| error.to_string())?;
         let mut progress = Progress::new("loaded", out);
-        let name = guests::resume(checkpoint.state.clone(), |ram| {
+        let name = guests::resume(checkpoint.state.clone(), any_speed, |ram| {
             stasis_state::read_memory(
                 &mut source,
                 &checkpoint,

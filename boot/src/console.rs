@@ -120,7 +120,7 @@ fn execute(line: &str) -> Result<(), String> {
             let slot = find(guest)?;
             crate::checkpoint::store(&slot, name.unwrap_or(&slot.name), out)
         }
-        Command::Resume(which) => crate::checkpoint::resume(which, out),
+        Command::Resume { which, any_speed } => crate::checkpoint::resume(which, any_speed, out),
         Command::Delete(which) => crate::checkpoint::delete(which),
         Command::Store => crate::checkpoint::list(out),
         Command::Quit => Err(firmware::system_off().to_string()),

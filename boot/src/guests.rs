@@ -14,6 +14,7 @@ use stasis_arch::timer;
 use stasis_state::vcpu::Identity;
 use stasis_state::{GuestState, HostFacts};
 use stasis_vm::archive::Archive;
+use stasis_vm::clock::Pace;
 use stasis_vm::config::{self, Configuration, GuestConfig};
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::image::{self, Parts};
@@ -99,8 +100,11 @@ impl BootArchive {
             cmdline: &config.cmdline,
             vcpus: config.vcpus,
             virtio_slots: 0,
+            counter_frequency: config.counter_frequency,
         };
         let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
+        let pace = Pace::configured(config.counter_frequency.map(u64::from), timer::frequency())
+            .map_err(|error| error.to_string())?;
         let host = host_identity();
         let identities: Vec<Identity> =
             (0..config.vcpus.into()).map(|index| identity::present(&host, index)).collect();
@@ -110,7 +114,7 @@ impl BootArchive {
             &identities,
             loaded.entry,
             loaded.x0,
-            timer::frequency(),
+            pace,
             crate::clock::wall_time(),
         )
         .map_err(|error| error.to_string())
@@ -241,12 +245,16 @@ pub fn host_identity() -> Identity {
 
 /// Resumes a guest whose state is `state`: in the place of the guest of its name, which ends thereby,
 /// or in a new one. `load` fills its RAM; if it fails, there is no such guest any more. Everything that can
-/// be checked is checked before that. Returns the guest's name.
+/// be checked is checked before that. With `any_speed`, the guest's clock may go at another speed than it was
+/// made with. Returns the guest's name.
 pub fn resume(
     state: GuestState,
+    any_speed: bool,
     load: impl FnOnce(&mut [u8]) -> Result<(), String>,
 ) -> Result<String, String> {
-    let (guest, vcpus) = Guest::restored(state.clone()).map_err(|e| e.to_string())?;
+    let pace = Pace::resumed(*state.clock.cntfrq, timer::frequency(), any_speed)
+        .map_err(|error| error.to_string())?;
+    let (guest, vcpus) = Guest::restored(state.clone(), pace).map_err(|e| e.to_string())?;
     let name = guest.name().to_string();
     let existing = all().into_iter().find(|slot| slot.name == name);
     let Some(slot) = existing else {
@@ -282,7 +290,6 @@ fn check_host(state: &GuestState, vcpus: usize, memory: u64) -> Result<(), Strin
     let facts = HostFacts {
         vcpus: vcpus as u8,
         memory,
-        cntfrq: timer::frequency(),
         prio_bits: 5,
         ram_base: RAM_BASE,
         dist_base: GICD_BASE,

@@ -103,6 +103,7 @@ impl Config {
             vcpus: raw.vcpus.as_ref().map_or(said.vcpus, |vcpus| *vcpus.get_ref()),
             cores: raw.cores.as_ref().map_or(said.cores, |cores| cores.get_ref().clone()),
             weight: raw.weight.as_ref().map_or(said.weight, |weight| *weight.get_ref()),
+            counter_frequency: raw.counter_frequency.as_ref().map(|hz| *hz.get_ref()),
             autostart: raw.autostart.unwrap_or(said.autostart),
             ..said
         };

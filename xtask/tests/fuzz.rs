@@ -185,6 +185,7 @@ fn reading_an_archive_or_its_configuration_never_panics() {
         vcpus: 2,
         cores: vec![1, 2],
         weight: 200,
+        counter_frequency: Some(62_500_000),
         ..GuestConfig::new("counter", "counter", 64 << 20)
     };
     let other = GuestConfig { name: "other".into(), cores: Vec::new(), ..guest.clone() };

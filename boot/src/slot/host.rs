@@ -14,6 +14,8 @@ pub struct RunningOn<'a> {
     slot: &'a Slot,
     pub gic: ThisCore,
     el1: LoadedEl1,
+    /// CNTVOFF_EL2.
+    offset: u64,
     /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
     pub watched: Option<u64>,
 }
@@ -21,7 +23,23 @@ pub struct RunningOn<'a> {
 impl<'a> RunningOn<'a> {
     /// This core, for a vCPU of the guest in `slot`.
     pub fn new(slot: &'a Slot) -> Self {
-        Self { slot, gic: ThisCore, el1: LoadedEl1, watched: None }
+        Self { slot, gic: ThisCore, el1: LoadedEl1, offset: 0, watched: None }
+    }
+
+    /// The guest's vCPU was loaded with this CNTVOFF_EL2.
+    pub fn loaded_with(&mut self, offset: u64, guest: &Guest) {
+        self.offset = offset;
+        // A step does the same.
+        let watched = !guest.clock.is_stepped() && clock::must_watch(offset);
+        self.watched = watched.then_some(offset);
+    }
+
+    /// Has the guest's counter follow a step of its clock.
+    pub fn follow(&mut self, guest: &Guest) {
+        if let Some(offset) = guest.clock.offset().filter(|offset| *offset != self.offset) {
+            self.offset = offset;
+            timer::set_virtual_offset(offset);
+        }
     }
 
     /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.

@@ -2,7 +2,7 @@
 
 use super::host::RunningOn;
 use super::{Resident, RunState, Slot};
-use crate::{clock, console, cores, gic, guests};
+use crate::{console, cores, gic, guests};
 use alloc::format;
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
@@ -88,7 +88,7 @@ impl Slot {
         // slot, which is never dropped. Each slot has a VMID of its own.
         unsafe { mmu::activate_stage2(stage2.root(), vmid) };
         let offset = guest.clock.offset_or_start(timer::counter());
-        host.watched = clock::must_watch(offset).then_some(offset);
+        host.loaded_with(offset, guest);
         cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
         cpu::set_virtual_serror(*guest.powers[index].serror_pending != 0);
         world::load(&vcpu.system, &vcpu.fp, &vcpu.debug, offset);
@@ -138,7 +138,7 @@ impl Slot {
                     }
                 }
                 Left::ForInterrupt => {
-                    let mut resident = self.resident.lock();
+                    let mut resident = self.step_clock(index, host);
                     self.take_interrupts(index, &mut resident.guest, vcpu, host);
                     if self.must_leave() {
                         return None;
@@ -164,6 +164,7 @@ impl Slot {
             if self.has_input.load(Ordering::Relaxed) {
                 self.pass_input(guest);
             }
+            host.follow(guest);
             if vcpu.deadline_changed {
                 host.tick(index, guest, vcpu);
             }
@@ -225,6 +226,34 @@ impl Slot {
         if taken.timer || linked {
             host.tick(index, guest, vcpu);
         }
+    }
+
+    /// Steps the guest's clock if it is time. All its vCPUs stand still then, or one would see the new time, and
+    /// then another the old one.
+    fn step_clock(&self, index: usize, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
+        let mut resident = self.resident.lock();
+        let guest = &mut resident.guest;
+        if !guest.clock.step_is_due(timer::counter()) {
+            return resident;
+        }
+        let effects = guest.vgic.sync(index, &mut host.gic);
+        drop(resident);
+        self.kick(effects.kick.without(index));
+        let others = VcpuMask::first(self.vcpus.len()).without(index);
+        self.with_others_held(index, |guest, held| {
+            let now = timer::counter();
+            let missing = VcpuMask(others.0 & !held.0);
+            match guest.clock.step_is_due(now) {
+                // Another vCPU was faster.
+                false => Ok(()),
+                true if !missing.is_empty() => Err(missing),
+                true => {
+                    guest.clock.step(now);
+                    Ok(())
+                }
+            }
+        });
+        self.resident.lock()
     }
 
     fn pass_input(&self, guest: &mut Guest) {

@@ -50,6 +50,15 @@ pub fn load_virtual(offset: u64, registers: &SystemRegisters) {
     }
 }
 
+/// Sets CNTVOFF_EL2 for the guest that is loaded. Its virtual timer may fire by that.
+pub fn set_virtual_offset(offset: u64) {
+    // SAFETY: it is the guest's counter alone that this moves.
+    unsafe {
+        msr!("cntvoff_el2", offset);
+        asm!("isb", options(nostack, preserves_flags));
+    }
+}
+
 /// Saves the guest's virtual timer, and stops it.
 pub fn save_virtual(registers: &mut SystemRegisters) {
     *registers.cntv_ctl_el0 = mrs!("cntv_ctl_el0");

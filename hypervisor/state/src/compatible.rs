@@ -1,5 +1,5 @@
-//! Whether a host can go on with a guest. Which CPUs a guest can move between is a policy of the host's,
-//! and not here.
+//! Whether a host can go on with a guest. Which CPUs and which counters a guest can move between are
+//! policies of the host's, and not here.
 
 use crate::{error::Error, records::GuestState};
 
@@ -10,8 +10,6 @@ pub struct HostFacts {
     pub vcpus: u8,
     /// Bytes of RAM that it could be given.
     pub memory: u64,
-    /// CNTFRQ_EL0, in Hz.
-    pub cntfrq: u64,
     /// Priority bits of the virtual CPU interface.
     pub prio_bits: u8,
     /// Where it would find its RAM.
@@ -31,9 +29,6 @@ impl HostFacts {
         }
         if *config.ram_size > self.memory {
             return Err(Error::HostMemory { guest: *config.ram_size, host: self.memory });
-        }
-        if *guest.clock.cntfrq != self.cntfrq {
-            return Err(Error::HostFrequency { guest: *guest.clock.cntfrq, host: self.cntfrq });
         }
         if *dist.prio_bits != self.prio_bits {
             return Err(Error::HostPriorityBits { guest: *dist.prio_bits, host: self.prio_bits });

@@ -100,8 +100,6 @@ pub enum Error {
     HostVcpus { guest: u8, host: u8 },
     #[error("the guest has {guest} bytes of RAM; there are {host}")]
     HostMemory { guest: u64, host: u64 },
-    #[error("the guest's counter runs at {guest} Hz; this machine's at {host} Hz")]
-    HostFrequency { guest: u64, host: u64 },
     #[error("the guest's GIC has {guest} priority bits; this machine's {host}")]
     HostPriorityBits { guest: u8, host: u8 },
     #[error("the guest's {what} is at {guest:#x}; here it would be at {host:#x}")]

@@ -27,6 +27,11 @@ impl VcpuMask {
         Self(1 << vcpu)
     }
 
+    /// The first `count` vCPUs.
+    pub fn first(count: usize) -> Self {
+        Self(((1u16 << count.min(MAX_VCPUS)) - 1) as u8)
+    }
+
     /// Whether `vcpu` is one of them.
     pub fn contains(self, vcpu: usize) -> bool {
         self.0 & (1 << vcpu) != 0

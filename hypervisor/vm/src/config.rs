@@ -95,6 +95,8 @@ pub struct GuestConfig {
     pub cores: Vec<u32>,
     /// Its share of a core that it has together with others, relative to theirs.
     pub weight: u16,
+    /// What its counter runs at, in Hz; `None`: as the machine's.
+    pub counter_frequency: Option<u32>,
     /// Whether it starts by itself.
     pub autostart: bool,
 }
@@ -112,6 +114,7 @@ impl GuestConfig {
             vcpus: 1,
             cores: Vec::new(),
             weight: DEFAULT_WEIGHT,
+            counter_frequency: None,
             autostart: true,
         }
     }

@@ -46,6 +46,8 @@ pub struct Machine<'a> {
     pub initrd: Option<Range<u64>>,
     /// Number of virtio-mmio slots with a device behind them.
     pub virtio_slots: u32,
+    /// What its counter runs at, in Hz, where CNTFRQ_EL0 may say something else.
+    pub counter_frequency: Option<u32>,
 }
 
 /// Writes the device tree of `machine`.
@@ -77,7 +79,7 @@ pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
     root.add_child(psci);
 
     root.add_child(gic());
-    root.add_child(timer(machine.vcpus));
+    root.add_child(timer(machine));
     root.add_child(clock());
     root.add_child(primecell(&uart, "arm,pl011", UART_BASE, UART_SPI, &["uartclk", "apb_pclk"]));
     let rtc = format!("pl031@{RTC_BASE:x}");
@@ -128,8 +130,8 @@ fn gic() -> DeviceTreeNode {
     gic
 }
 
-fn timer(vcpus: u8) -> DeviceTreeNode {
-    let cpus = (1 << u32::from(vcpus.min(MAX_VCPUS))) - 1;
+fn timer(machine: &Machine<'_>) -> DeviceTreeNode {
+    let cpus = (1 << u32::from(machine.vcpus.min(MAX_VCPUS))) - 1;
     let flags = LEVEL_HIGH | cpus << PPI_CPUS_SHIFT;
     let interrupts: Vec<u32> =
         TIMER_PPIS.iter().flat_map(|&number| [GIC_PPI, number, flags]).collect();
@@ -137,6 +139,9 @@ fn timer(vcpus: u8) -> DeviceTreeNode {
     put(&mut timer, "compatible", list(&["arm,armv8-timer", "arm,armv7-timer"]));
     put(&mut timer, "interrupts", interrupts);
     put(&mut timer, "always-on", EMPTY);
+    if let Some(frequency) = machine.counter_frequency {
+        put(&mut timer, "clock-frequency", frequency);
+    }
     timer
 }
 

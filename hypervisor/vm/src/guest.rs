@@ -20,13 +20,14 @@ use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, Power, PowerState, Syste
 use stasis_state::{device, guest};
 use stasis_vgic::{ListRegisterFile, VcpuMask, Vgic};
 
+use crate::clock::{GuestClock, Pace};
 use crate::devices::pl031::Rtc;
 use crate::inject::El1Registers;
 use crate::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI};
 use crate::mmio::Unclaimed;
 use crate::once::Once;
 use crate::register::pstate;
-use crate::timer::{self, GuestClock};
+use crate::timer;
 
 /// INTIDs of the guest's machine, as QEMU's `virt` has them.
 pub const NR_IRQS: u16 = 288;
@@ -115,7 +116,7 @@ impl Guest {
         identities: &[Identity],
         entry: u64,
         x0: u64,
-        cntfrq: u64,
+        pace: Pace,
         wall_time: u64,
     ) -> Result<(Self, Vec<Vcpu>), stasis_vgic::Error> {
         let mut state = GuestState::reset(identities.len() as u8);
@@ -123,7 +124,7 @@ impl Guest {
         state.guest.name[..name.len()].copy_from_slice(name);
         *state.guest.ram_base = RAM_BASE;
         *state.guest.ram_size = ram_size;
-        *state.clock.cntfrq = cntfrq;
+        *state.clock.cntfrq = pace.guest_hz();
         *state.clock.wall_time = wall_time;
         state.distributor = Vgic::new(NR_IRQS, identities.len() as u8)?.distributor().clone();
         *state.distributor.dist_base = GICD_BASE;
@@ -138,11 +139,14 @@ impl Guest {
             *first.core.pc = entry;
             first.core.x[0] = x0;
         }
-        Self::restored(state)
+        Self::restored(state, pace)
     }
 
     /// A guest as it was saved; the reader has checked its state.
-    pub fn restored(state: GuestState) -> Result<(Self, Vec<Vcpu>), stasis_vgic::Error> {
+    pub fn restored(
+        state: GuestState,
+        pace: Pace,
+    ) -> Result<(Self, Vec<Vcpu>), stasis_vgic::Error> {
         let mut interfaces = Vec::new();
         let mut powers = Vec::new();
         let mut vcpus = Vec::new();
@@ -154,7 +158,7 @@ impl Guest {
         }
         let guest = Self {
             record: state.guest,
-            clock: GuestClock::restored(&state.clock),
+            clock: GuestClock::restored(&state.clock, pace),
             vgic: Vgic::from_state(state.distributor, interfaces.into_iter())?,
             uart: state.pl011,
             rtc: Rtc::restored(state.pl031, *state.clock.wall_time),

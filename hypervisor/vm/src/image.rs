@@ -34,6 +34,8 @@ pub struct Parts<'a> {
     pub vcpus: u8,
     /// Number of virtio-mmio slots with a device behind them.
     pub virtio_slots: u32,
+    /// What its counter runs at, in Hz, where CNTFRQ_EL0 may say something else.
+    pub counter_frequency: Option<u32>,
 }
 
 /// A guest that is ready to start. All addresses are guest-physical.
@@ -171,6 +173,7 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
         bootargs: parts.cmdline,
         initrd: initrd.clone(),
         virtio_slots: parts.virtio_slots,
+        counter_frequency: parts.counter_frequency,
     });
     let range = layout.device_tree(dtb.len(), kind)?;
     ram[range.clone()].copy_from_slice(&dtb);

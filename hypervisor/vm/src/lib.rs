@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod archive;
 pub mod board;
+pub mod clock;
 pub mod config;
 pub mod console;
 pub mod devices;

@@ -1,10 +1,9 @@
-//! The guest's time, and its physical timer (DDI 0487, D11.2).
+//! The guest's timers (DDI 0487, D11.2); its counter is in [`crate::clock`].
 //!
-//! The guest's counter stands still while it is stopped. Its physical counter reads the same as its
-//! virtual one. The virtual timer is the hardware's, with CNTVOFF_EL2; the physical timer is trapped
+//! Its physical counter reads the same as its virtual one. The virtual timer is the hardware's, with CNTVOFF_EL2; the physical timer is trapped
 //! and emulated here on the vCPU's record, so the world switch must leave CNTP_* alone.
 
-use stasis_state::{guest::Clock, vcpu::SystemRegisters};
+use stasis_state::vcpu::SystemRegisters;
 use tock_registers::LocalRegisterCopy;
 
 use control::CNT_CTL;
@@ -21,75 +20,6 @@ mod control {
             /// Its condition is met.
             ISTATUS OFFSET(2) NUMBITS(1) []
         ]
-    }
-}
-
-/// A guest's counter: it runs at a distance from the host's, or stands still.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuestClock {
-    /// It runs.
-    Running {
-        /// What the host's counter is ahead: CNTVOFF_EL2.
-        offset: u64,
-    },
-    /// It stands still.
-    Stopped {
-        /// At this CNTVCT.
-        cntvct: u64,
-    },
-}
-
-impl GuestClock {
-    /// The clock of a guest that was never started.
-    pub const NEW: Self = Self::Stopped { cntvct: 0 };
-
-    /// The clock of a guest out of a checkpoint.
-    pub fn restored(clock: &Clock) -> Self {
-        Self::Stopped { cntvct: *clock.cntvct }
-    }
-
-    /// CNTVCT as the guest sees it, when the host's CNTPCT is `host`.
-    pub fn now(&self, host: u64) -> u64 {
-        match *self {
-            Self::Running { offset } => host.wrapping_sub(offset),
-            Self::Stopped { cntvct } => cntvct,
-        }
-    }
-
-    /// Lets it go on from where it stands.
-    pub fn start(&mut self, host: u64) {
-        *self = Self::Running { offset: host.wrapping_sub(self.now(host)) };
-    }
-
-    /// Stops it.
-    pub fn stop(&mut self, host: u64) {
-        *self = Self::Stopped { cntvct: self.now(host) };
-    }
-
-    /// CNTVOFF_EL2 while it runs.
-    pub fn offset(&self) -> Option<u64> {
-        match *self {
-            Self::Running { offset } => Some(offset),
-            Self::Stopped { .. } => None,
-        }
-    }
-
-    /// CNTVOFF_EL2; a clock that stands still is started.
-    pub fn offset_or_start(&mut self, host: u64) -> u64 {
-        if let Self::Stopped { .. } = *self {
-            self.start(host);
-        }
-        self.offset().unwrap_or_default()
-    }
-
-    /// The host's CNTPCT at which the guest's counter will read `ticks`; none while it stands still.
-    pub fn host_time(&self, ticks: u64) -> Option<u64> {
-        self.offset().map(|offset| ticks.wrapping_add(offset))
-    }
-
-    /// Writes the guest's time into its record.
-    pub fn save(&self, host: u64, clock: &mut Clock) {
-        *clock.cntvct = self.now(host);
     }
 }
 

@@ -26,8 +26,15 @@ pub fn configuration(data: &[u8]) {
 pub fn image(data: &[u8]) {
     let mut ram = vec![0; RAM];
     for kind in [None, Some(Kind::Linux), Some(Kind::Elf), Some(Kind::Raw)] {
-        let parts =
-            Parts { image: data, kind, initrd: None, cmdline: "", vcpus: 1, virtio_slots: 0 };
+        let parts = Parts {
+            image: data,
+            kind,
+            initrd: None,
+            cmdline: "",
+            vcpus: 1,
+            virtio_slots: 0,
+            counter_frequency: None,
+        };
         if let Ok(boot) = image::load(&mut ram, &parts) {
             assert!(boot.dtb.start < boot.dtb.end);
         }

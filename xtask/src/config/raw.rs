@@ -28,6 +28,8 @@ pub struct RawGuest {
     pub vcpus: Option<Spanned<u8>>,
     pub cores: Option<Spanned<Vec<u32>>>,
     pub weight: Option<Spanned<u16>>,
+    #[serde(rename = "counter-frequency")]
+    pub counter_frequency: Option<Spanned<u32>>,
     pub autostart: Option<bool>,
 }
 
@@ -44,6 +46,7 @@ impl RawGuest {
             "vcpus" => self.vcpus.as_ref().map(Spanned::span),
             "cores" => self.cores.as_ref().map(Spanned::span),
             "weight" => self.weight.as_ref().map(Spanned::span),
+            "counter-frequency" => self.counter_frequency.as_ref().map(Spanned::span),
             _ => None,
         }
     }

@@ -49,6 +49,10 @@ fn a_wrong_value_is_named_with_its_line_and_key() {
     assert_eq!(guest("much", ""), "line 4: memory: \"much\" is no size such as \"256M\"");
     assert!(guest("3M", "").starts_with("line 4: memory: memory of 3145728 bytes"));
     assert!(guest("64M", "vcpus = 9").starts_with("line 5: vcpus: 9 vCPUs"));
+    assert!(
+        guest("64M", "counter-frequency = 54")
+            .starts_with("line 5: counter-frequency: counter-frequency of 54 Hz")
+    );
     assert!(guest("64M", "vcpus = \"two\"").starts_with("line 5: vcpus: invalid type"));
     assert!(guest("64M", "kind = \"exe\"").starts_with("line 5: kind: \"exe\" is none of"));
     assert!(guest("64M", "initrd = \"@none\"").starts_with("line 5: initrd: there is no @none"));

@@ -13,6 +13,9 @@ use crate::text::quoted;
 /// What a weight may be.
 const WEIGHTS: RangeInclusive<u16> = 1..=10_000;
 
+/// What a guest's counter may be configured to run at, in Hz. Armv8.6 has counters of 1 GHz.
+const COUNTER_FREQUENCIES: RangeInclusive<u32> = 1_000_000..=1_000_000_000;
+
 /// Checks a whole configuration.
 pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
     let guests = &configuration.guests;
@@ -79,6 +82,10 @@ fn check_guest(guest: &GuestConfig) -> Result<(), Problem> {
     }
     if !WEIGHTS.contains(&guest.weight) {
         return Err(Problem::Weight(guest.weight.into()));
+    }
+    if let Some(frequency) = guest.counter_frequency.filter(|hz| !COUNTER_FREQUENCIES.contains(hz))
+    {
+        return Err(Problem::CounterFrequency(frequency));
     }
     Ok(())
 }

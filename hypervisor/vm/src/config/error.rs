@@ -87,6 +87,9 @@ pub enum Problem {
         /// vCPUs that there are.
         vcpus: u8,
     },
+    /// A counter that is too slow or too fast for any machine.
+    #[error("counter-frequency of {0} Hz is not possible; 1000000 to 1000000000 are")]
+    CounterFrequency(u32),
     /// A weight that is none.
     #[error("a weight of {0} is not possible; 1 to 10000 are")]
     Weight(u32),
@@ -126,6 +129,7 @@ impl Problem {
             Self::Vcpus(_) => "vcpus",
             Self::TooManyCores { .. } | Self::NoWindow(_) => "cores",
             Self::Weight(_) => "weight",
+            Self::CounterFrequency(_) => "counter-frequency",
         }
     }
 }

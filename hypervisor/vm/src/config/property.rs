@@ -19,10 +19,23 @@ pub const MEMORY_SIZE: &str = "memory-size";
 pub const VCPUS: &str = "vcpus";
 pub const CORES: &str = "cores";
 pub const WEIGHT: &str = "weight";
+pub const COUNTER_FREQUENCY: &str = "counter-frequency";
 pub const AUTOSTART: &str = "autostart";
 /// Those of a guest.
-pub const GUEST: [&str; 11] =
-    [NAME, REG, IMAGE, KIND, INITRD, BOOTARGS, MEMORY_SIZE, VCPUS, CORES, WEIGHT, AUTOSTART];
+pub const GUEST: [&str; 12] = [
+    NAME,
+    REG,
+    IMAGE,
+    KIND,
+    INITRD,
+    BOOTARGS,
+    MEMORY_SIZE,
+    VCPUS,
+    CORES,
+    WEIGHT,
+    COUNTER_FREQUENCY,
+    AUTOSTART,
+];
 
 pub const FRAME_US: &str = "frame-us";
 /// Those of a core, whose `reg` is its number; the last two say how its windows are counted.

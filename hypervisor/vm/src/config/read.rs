@@ -61,6 +61,7 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
         vcpus: u8::try_from(vcpus).map_err(|_| Problem::Vcpus(vcpus))?,
         cores: numbers(node, property::CORES)?,
         weight: u16::try_from(weight).map_err(|_| Problem::Weight(weight))?,
+        counter_frequency: value::<u32>(node, property::COUNTER_FREQUENCY, WORD)?,
         autostart: value::<[u8; 0]>(node, property::AUTOSTART, "empty")?.is_some(),
     })
 }

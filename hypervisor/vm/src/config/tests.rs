@@ -19,6 +19,7 @@ fn linux() -> GuestConfig {
         vcpus: 2,
         cores: vec![1, 2],
         weight: 300,
+        counter_frequency: Some(62_500_000),
         autostart: true,
     }
 }
@@ -77,6 +78,14 @@ fn each_broken_rule_names_guest_and_property() {
     assert_eq!(complaint(|guest| guest.initrd = Some(String::new())), at("initrd is empty"));
     assert_eq!(complaint(|guest| guest.vcpus = 0), at("0 vCPUs are not possible; 1 to 8 are"));
     assert_eq!(complaint(|guest| guest.vcpus = 9), at("9 vCPUs are not possible; 1 to 8 are"));
+    for hz in [0, 999_999, 1_000_000_001, u32::MAX] {
+        assert_eq!(
+            complaint(|guest| guest.counter_frequency = Some(hz)),
+            at(&std::format!(
+                "counter-frequency of {hz} Hz is not possible; 1000000 to 1000000000 are"
+            ))
+        );
+    }
     let memory = |bytes: u64| {
         at(&std::format!(
             "memory of {bytes} bytes is not a multiple of 2 MiB, from 2 MiB to 255 GiB"
@@ -304,12 +313,14 @@ proptest! {
         vcpus in 1u8..=8,
         cores in prop::collection::vec(any::<u32>(), 0..3),
         weight in 1u16..=10_000,
+        counter_frequency in prop::option::of(1_000_000u32..=1_000_000_000),
         autostart: bool,
     ) {
         let memory = blocks << 21;
         prop_assume!(cores.len() <= vcpus.into());
         let guest = GuestConfig {
-            name, image, kind: None, initrd, cmdline, memory, vcpus, cores, weight, autostart,
+            name, image, kind: None, initrd, cmdline, memory, vcpus, cores, weight,
+            counter_frequency, autostart,
         };
         let configuration = only(&[guest]);
         prop_assert_eq!(parse(&compile(&configuration).unwrap()).unwrap(), configuration);

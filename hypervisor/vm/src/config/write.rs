@@ -46,6 +46,9 @@ fn guest(number: u32, guest: &GuestConfig) -> DeviceTreeNode {
     if guest.weight != DEFAULT_WEIGHT {
         put(&mut node, property::WEIGHT, u32::from(guest.weight));
     }
+    if let Some(frequency) = guest.counter_frequency {
+        put(&mut node, property::COUNTER_FREQUENCY, frequency);
+    }
     if guest.autostart {
         put(&mut node, property::AUTOSTART, [0u8; 0]);
     }

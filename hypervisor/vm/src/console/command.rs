@@ -27,7 +27,12 @@ pub enum Command<'a> {
         name: Option<&'a str>,
     },
     /// Resumes a guest from a checkpoint.
-    Resume(&'a str),
+    Resume {
+        /// The checkpoint.
+        which: &'a str,
+        /// Also where the guest's clock then goes at another speed.
+        any_speed: bool,
+    },
     /// Deletes a checkpoint.
     Delete(&'a str),
     /// Connects the terminal to a guest.
@@ -104,11 +109,12 @@ static TABLE: [Spec; 11] = [
     Spec {
         word: "resume",
         required: &[CHECKPOINT],
-        optional: &[],
+        optional: &["[--any-speed]"],
         summary: "resume a guest from a checkpoint",
         details: "The whole checkpoint is checked before anything changes. A name that several have stands for \
-                  the newest.",
-        build: |arguments| Command::Resume(arguments[0]),
+                  the newest. With --any-speed the guest's clock goes as fast as this machine's counter, \
+                  whatever it was made with: its seconds are then shorter or longer.",
+        build: |arguments| Command::Resume { which: arguments[0], any_speed: arguments.len() > 1 },
     },
     Spec {
         word: "delete",
@@ -182,6 +188,14 @@ pub enum CommandError {
         /// How the command goes.
         usage: Usage,
     },
+    /// Neither an argument nor an option of the command.
+    #[error("{} is no option; usage: {usage}", quoted(.word))]
+    NoOption {
+        /// What was typed.
+        word: String,
+        /// How the command goes.
+        usage: Usage,
+    },
     /// No such guest.
     #[error("no guest {}; {there_are}", quoted(.guest))]
     NoSuchGuest {
@@ -229,11 +243,21 @@ pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
     if let Some(word) = arguments.get(spec.required.len() + spec.optional.len()) {
         return Err(CommandError::Surplus { word: word.to_string(), usage });
     }
+    let given = arguments.iter().skip(spec.required.len()).zip(spec.optional);
+    if let Some((word, _)) = given.into_iter().find(|(word, place)| !fits(word, place)) {
+        return Err(CommandError::NoOption { word: word.to_string(), usage });
+    }
     let command = (spec.build)(&arguments);
     if let Command::Help(Some(topic)) = command {
         find(topic)?;
     }
     Ok(command)
+}
+
+/// Whether a word may stand where the table has `place`: an option, `[--so]`, is itself and nothing else.
+fn fits(word: &str, place: &str) -> bool {
+    let option = place.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    option.is_none_or(|option| !option.starts_with("--") || option == word)
 }
 
 fn find(word: &str) -> Result<&'static Spec, CommandError> {

@@ -152,7 +152,8 @@ fn each_command_is_understood() {
         ("unpause 1", Command::Unpause("1")),
         ("checkpoint linux", Command::Checkpoint { guest: "linux", name: None }),
         ("  checkpoint\t1 before ", Command::Checkpoint { guest: "1", name: Some("before") }),
-        ("resume 3", Command::Resume("3")),
+        ("resume 3", Command::Resume { which: "3", any_speed: false }),
+        ("resume 3 --any-speed", Command::Resume { which: "3", any_speed: true }),
         ("delete before", Command::Delete("before")),
         ("attach linux", Command::Attach("linux")),
         ("store", Command::Store),
@@ -176,7 +177,8 @@ fn mistyped_input_gets_an_answer() {
         ("help puase", "no command \"puase\"; did you mean \"pause\"? (\"help\" lists them)"),
         ("pause", "<guest> is missing; usage: pause <guest>"),
         ("checkpoint", "<guest> is missing; usage: checkpoint <guest> [name]"),
-        ("resume", "<number|name> is missing; usage: resume <number|name>"),
+        ("resume", "<number|name> is missing; usage: resume <number|name> [--any-speed]"),
+        ("resume 3 now", "\"now\" is no option; usage: resume <number|name> [--any-speed]"),
         ("guests all", "\"all\" is one argument too many; usage: guests"),
         ("checkpoint 1 a b c", "\"b\" is one argument too many; usage: checkpoint <guest> [name]"),
         ("\x1b[2J", "no command \"\\u{1b}[2J\" (\"help\" lists them)"),
@@ -191,7 +193,9 @@ fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
     assert_eq!(help.lines().count(), 11);
-    assert!(help.contains("  checkpoint <guest> [name]  store a guest's state and memory\n"));
+    assert!(
+        help.contains("  checkpoint <guest> [name]           store a guest's state and memory\n")
+    );
     for line in help.lines() {
         let word = line.split_ascii_whitespace().next().unwrap();
         let mut one = String::new();

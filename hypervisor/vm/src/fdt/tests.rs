@@ -13,6 +13,7 @@ fn linux() -> Vec<u8> {
         bootargs: "console=ttyAMA0",
         initrd: Some(0x4800_0000..0x4810_0000),
         virtio_slots: 2,
+        counter_frequency: Some(62_500_000),
     })
 }
 
@@ -61,6 +62,7 @@ fn memory_and_cpus_are_as_configured() {
         cells(&timer, "interrupts"),
         [1, 13, 0x304, 1, 14, 0x304, 1, 11, 0x304, 1, 10, 0x304]
     );
+    assert_eq!(cells(&timer, "clock-frequency"), [62_500_000]);
 }
 
 /// What QEMU 10.0.2 dumps for `-M virt,gic-version=2` with one CPU, of each node that is provided here.
@@ -77,6 +79,7 @@ fn nodes_are_as_in_qemu() {
         cells(&timer, "interrupts"),
         [1, 13, 0x104, 1, 14, 0x104, 1, 11, 0x104, 1, 10, 0x104]
     );
+    assert!(timer.property("clock-frequency").is_none());
 
     let uart = fdt.find_node("/pl011@9000000").unwrap();
     assert_eq!(strings(&uart, "compatible"), ["arm,pl011", "arm,primecell"]);

@@ -58,10 +58,14 @@ impl Guest {
         let kick = self.update_rtc_line();
         host.kick(kick.without(index));
         let timer = Timer::physical_timer(&vcpu.system).deadline(now);
-        let timer = timer.and_then(|ticks| self.clock.host_time(ticks));
+        // Between its steps a stepped clock may not have come there yet: it is looked at with each.
+        let timer = match self.clock.next_step() {
+            Some(step) => Some(step),
+            None => timer.and_then(|ticks| self.clock.host_time(ticks)),
+        };
         let alarm = self.rtc.deadline().map(|second| {
             let seconds = second.saturating_sub(host.wall_time());
-            counter.saturating_add(seconds.saturating_mul(*self.clock_record.cntfrq))
+            counter.saturating_add(seconds.saturating_mul(self.clock.host_hz()))
         });
         timer.into_iter().chain(alarm).min()
     }

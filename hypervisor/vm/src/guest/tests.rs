@@ -9,6 +9,7 @@ use crate::exit::{Access, Cause, Exit, Fault, FaultKind, SystemAccess, Width};
 use crate::psci;
 
 const FREQUENCY: u64 = 1_000_000;
+const PACE: Pace = Pace::of_machine(FREQUENCY);
 const WALL_TIME: u64 = 1_800_000_000;
 /// An ESR_EL2 with IL set: what was trapped has four bytes.
 const ESR: u64 = 1 << 25;
@@ -109,7 +110,7 @@ fn guest(vcpus: usize) -> (Guest, Vec<Vcpu>, Core) {
         })
         .collect();
     let (mut guest, mut vcpus) =
-        Guest::new("g", 4096, &identities, 0x4008_0000, 0x4000_0000, FREQUENCY, WALL_TIME).unwrap();
+        Guest::new("g", 4096, &identities, 0x4008_0000, 0x4000_0000, PACE, WALL_TIME).unwrap();
     let mut core = Core::default();
     assert!(guest.is_on(0, &mut vcpus[0]));
     guest.clock.start(0);
@@ -253,7 +254,7 @@ fn a_restored_guest_has_the_records_of_the_stored_one() {
     guest.clock.stop(1234);
     let stored = owned(&guest.records(vcpus.iter_mut(), 9999, WALL_TIME));
     assert_eq!(*stored.clock.cntvct, 1234, "its time stands still");
-    let (mut again, mut vcpus) = Guest::restored(stored.clone()).unwrap();
+    let (mut again, mut vcpus) = Guest::restored(stored.clone(), PACE).unwrap();
     assert_eq!(owned(&again.records(vcpus.iter_mut(), 5, WALL_TIME)), stored);
     assert_eq!(again.name(), "g");
 }

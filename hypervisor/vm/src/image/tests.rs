@@ -11,7 +11,15 @@ use super::*;
 const MIB: usize = 1 << 20;
 
 fn parts(image: &[u8]) -> Parts<'_> {
-    Parts { image, kind: None, initrd: None, cmdline: "quiet", vcpus: 1, virtio_slots: 0 }
+    Parts {
+        image,
+        kind: None,
+        initrd: None,
+        cmdline: "quiet",
+        vcpus: 1,
+        virtio_slots: 0,
+        counter_frequency: None,
+    }
 }
 
 fn error(ram: usize, parts: &Parts<'_>) -> String {

@@ -129,7 +129,6 @@ counter_wait:
         ("FPSR", || mrs!("FPSR")),
         ("MPIDR_EL1", || mrs!("MPIDR_EL1")),
         ("MIDR_EL1", || mrs!("MIDR_EL1")),
-        ("CNTFRQ_EL0", || mrs!("CNTFRQ_EL0")),
         ("CNTP_CVAL_EL0", || mrs!("CNTP_CVAL_EL0")),
         ("CNTP_CTL_EL0", || mrs!("CNTP_CTL_EL0")),
         ("GICD_CTLR", || read32(gic::GICD_CTLR).into()),

@@ -47,7 +47,7 @@ pub fn shell(stasis: &mut Stasis, command: &str) -> Result<Vec<String>> {
 }
 
 /// What `loop` prints, `count` times: the last step.
-fn watch(stasis: &mut Stasis, hashes: &mut Loop, after: u64, count: u64) -> Result<u64> {
+pub fn watch(stasis: &mut Stasis, hashes: &mut Loop, after: u64, count: u64) -> Result<u64> {
     let mut last = after;
     for _ in 0..count {
         let (step, hash) =

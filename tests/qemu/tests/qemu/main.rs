@@ -6,6 +6,7 @@
 mod console;
 mod contained;
 mod conversion;
+mod crossing;
 mod damage;
 mod disks;
 mod golden;
@@ -79,6 +80,12 @@ fn main() -> ExitCode {
             many_generations,
             checkpoint_resume_checkpoint_is_the_same,
             checkpoint_resume_checkpoint_in_a_handler_is_the_same;
+        crossing:
+            a_guests_seconds_stay_as_long_on_a_slower_board_and_back,
+            a_faster_board_is_refused_unless_any_speed_will_do,
+            a_configured_frequency_crosses_both_ways,
+            a_counter_goes_on_on_a_slower_board,
+            linux_goes_on_on_a_slower_board_with_another_cpu;
         golden:
             the_golden_files_of_running_guests_go_on;
         handlers:
