@@ -10,7 +10,7 @@ use lexopt::prelude::*;
 
 use crate::workspace::{Workspace, write};
 use crate::{
-    archive, bench, build, checkpoint, convert, demo, disk, miri, report, run, setup, test,
+    archive, bench, build, card, checkpoint, convert, demo, disk, miri, report, run, setup, test,
 };
 
 struct Command {
@@ -24,20 +24,22 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command {
         name: "demo",
-        arguments: "[--guest counter|linux]",
+        arguments: "[--guest counter|linux] [--board virt|raspi4]",
         summary: "Checkpoint a guest, end QEMU, start a new one, resume the guest",
         details: "\
 Shows that the guest goes on as if nothing had happened, and what it took. Both guests print numbered steps, each with
-a hash over memory that they keep changing: counter with its timer's interrupts, linux in a shell loop.",
+a hash over memory that they keep changing: counter with its timer's interrupts, linux in a shell loop.
+The board is QEMU's virt, or a Raspberry Pi 4 with an SD card.",
         run: |workspace, parser| demo::main(workspace, options(parser, "demo")?),
     },
     Command {
         name: "run",
-        arguments: "[--guest counter|linux|FILE.toml] [--smp N] [--memory SIZE] [--disk FILE] [--plain]",
+        arguments: "[--guest counter|linux|FILE.toml] [--board virt|raspi4] [--smp N] [--memory SIZE] [--disk FILE] [--plain]",
         summary: "Boot Stasis with a guest and stay at its console",
         details: "\
 The console is Stasis's: `help` tells its commands, `attach <guest>` leads to a guest, Ctrl-] back from it.
-Ctrl-A X ends QEMU. The disk with the checkpoints stays: target/stasis-disk.img, unless --disk says otherwise.
+Ctrl-A X ends QEMU. The disk with the checkpoints stays: target/stasis-disk.img, unless --disk says otherwise. Both boards
+take it, virt as its disk and raspi4 as its card; raspi4 has four cores and 2G.
 --plain starts the guest on QEMU's own machine, without Stasis, to compare.",
         run: |workspace, parser| run::main(workspace, options(parser, "run")?),
     },
@@ -110,6 +112,13 @@ and the Linux guest's packages, which go to target/guests and not into the syste
         run: |_, parser| make_disk(options(parser, "disk")?),
     },
     Command {
+        name: "image",
+        arguments: "CARD.img [--board raspi4] [--guest counter|linux|FILE.toml] [--size SIZE] [--firmware FOLDER]",
+        summary: "Make a card image for a Raspberry Pi 4, with Stasis, guests and a store",
+        details: card::DETAILS,
+        run: |workspace, parser| card::main(workspace, options(parser, "image")?),
+    },
+    Command {
         name: "checkpoint",
         arguments: "list|get|put|show|diff|core|verify|delete|format ...",
         summary: "Work on checkpoints: in files, on a disk image or a card",
@@ -137,6 +146,8 @@ and the Linux guest's packages, which go to target/guests and not into the syste
 pub struct Options {
     /// `--guest`.
     pub guest: Option<String>,
+    /// `--board`.
+    pub board: Option<String>,
     /// `--smp`.
     pub cpus: Option<u32>,
     /// `--memory`.
@@ -145,6 +156,8 @@ pub struct Options {
     pub disk: Option<PathBuf>,
     /// `--size`.
     pub size: Option<u64>,
+    /// `--firmware`.
+    pub firmware: Option<PathBuf>,
     /// `--plain`.
     pub plain: bool,
     /// What is no option.
@@ -236,9 +249,11 @@ pub fn options(mut parser: lexopt::Parser, name: &str) -> Result<Options> {
         }
         match argument {
             Long("guest") => options.guest = Some(parser.value()?.string()?),
+            Long("board") => options.board = Some(parser.value()?.string()?),
             Long("smp") => options.cpus = Some(parser.value()?.parse()?),
             Long("memory") => options.memory = Some(parser.value()?.string()?),
             Long("disk") => options.disk = Some(parser.value()?.into()),
+            Long("firmware") => options.firmware = Some(parser.value()?.into()),
             Long("plain") => options.plain = true,
             Long("size") => {
                 let text = parser.value()?.string()?;

@@ -10,7 +10,9 @@
 
 pub mod archive;
 pub mod bench;
+pub mod board;
 pub mod build;
+pub mod card;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::board::Board;
 use crate::console::{Console, Transcript};
 
 /// The program.
@@ -20,6 +21,7 @@ pub const PROGRAM: &str = "qemu-system-aarch64";
 /// What a machine is made of.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    board: Board,
     virtualization: bool,
     kernel: PathBuf,
     initrd: Option<PathBuf>,
@@ -37,6 +39,7 @@ impl Machine {
     /// A machine that starts the hypervisor's `image` at EL2, with an archive of guests.
     pub fn stasis(image: impl Into<PathBuf>, archive: Option<&Path>) -> Self {
         Self {
+            board: Board::Virt,
             virtualization: true,
             kernel: image.into(),
             initrd: archive.map(Path::to_owned),
@@ -59,6 +62,12 @@ impl Machine {
             memory: "512M".to_owned(),
             ..Self::stasis(kernel, initrd)
         }
+    }
+
+    /// The board. What of cores, CPU and memory it has is its own.
+    pub fn board(mut self, board: Board) -> Self {
+        self.board = board;
+        self
     }
 
     /// The kernel's command line.
@@ -85,7 +94,7 @@ impl Machine {
         self
     }
 
-    /// Adds a virtio-blk disk with a raw image.
+    /// Adds a disk with a raw image: a virtio-blk one, or a card.
     pub fn disk(mut self, image: impl Into<PathBuf>) -> Self {
         self.disks.push(image.into());
         self
@@ -112,27 +121,51 @@ impl Machine {
     /// QEMU's command line, but for what serves as the serial port.
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        let virtualization = if self.virtualization { "virtualization=on," } else { "" };
-        command
-            .args(["-M", &format!("virt,{virtualization}gic-version=2"), "-cpu", &self.cpu])
-            .args(["-smp", &self.cpus.to_string(), "-m", &self.memory])
-            .args(["-nic", "none", "-kernel"])
-            .arg(&self.kernel);
+        let cmdline = match &self.board {
+            Board::Virt => {
+                let virtualization = if self.virtualization { "virtualization=on," } else { "" };
+                command.args(["-M", &format!("virt,{virtualization}gic-version=2")]).args([
+                    "-cpu",
+                    &self.cpu,
+                    "-smp",
+                    &self.cpus.to_string(),
+                    "-m",
+                    &self.memory,
+                ]);
+                self.cmdline.clone()
+            }
+            Board::Raspi4 { device_tree } => {
+                command.args(["-M", "raspi4b", "-m", "2G", "-dtb"]).arg(device_tree);
+                // The device tree prefers the mini UART, and QEMU gives the first serial port to the PL011.
+                format!("console=ttyAMA0 {}", self.cmdline).trim_end().to_owned()
+            }
+        };
+        command.args(["-nic", "none", "-kernel"]).arg(&self.kernel);
         if let Some(initrd) = &self.initrd {
             command.arg("-initrd").arg(initrd);
         }
-        if !self.cmdline.is_empty() {
-            command.args(["-append", &self.cmdline]);
+        if !cmdline.is_empty() {
+            command.args(["-append", &cmdline]);
         }
         for (number, disk) in self.disks.iter().enumerate() {
-            let mut drive = OsString::from(format!("if=none,id=disk{number},format=raw,file="));
-            // In an option's value a comma is doubled.
-            drive.push(disk.to_string_lossy().replace(',', ",,"));
-            command.arg("-drive").arg(drive);
-            command.args(["-device", &format!("virtio-blk-device,drive=disk{number}")]);
+            self.attach(&mut command, number, disk);
         }
         command.args(&self.extra);
         command
+    }
+
+    fn attach(&self, command: &mut Command, number: usize, disk: &Path) {
+        let interface = match self.board {
+            Board::Virt => format!("none,id=disk{number}"),
+            Board::Raspi4 { .. } => "sd".to_owned(),
+        };
+        let mut drive = OsString::from(format!("if={interface},format=raw,file="));
+        // In an option's value a comma is doubled.
+        drive.push(disk.to_string_lossy().replace(',', ",,"));
+        command.arg("-drive").arg(drive);
+        if self.board == Board::Virt {
+            command.args(["-device", &format!("virtio-blk-device,drive=disk{number}")]);
+        }
     }
 
     /// Starts it.

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
+use crate::board::Board;
 use crate::cli::Options;
 use crate::config::{Config, Source};
 use crate::qemu::Machine;
@@ -14,6 +15,8 @@ use crate::{archive, build, disk, report, setup};
 pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
     let guest = options.guest.as_deref().unwrap_or("linux");
     setup::qemu::ensure(workspace)?;
+    let board = Board::find(workspace, options.board.as_deref())?;
+    check(&options, &board)?;
     let config = Config::read(workspace, &config_path(workspace, guest)?)?;
     let machine = if options.plain {
         plain(workspace, &config)?
@@ -22,7 +25,9 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
         let archive = archive::from_config(workspace, &config)?;
         let path = workspace.folder("stasis")?.join("run.cpio");
         write(&path, &archive)?;
-        Machine::stasis(image, Some(&path)).disk(open_disk(workspace, options.disk)?)
+        let disk = open_disk(workspace, options.disk)?;
+        board.check_disk(&disk)?;
+        Machine::stasis(image, Some(&path)).disk(disk).board(board)
     };
     let machine = match options.cpus {
         Some(cpus) => machine.cpus(cpus),
@@ -43,6 +48,18 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
     let status = machine.command().arg("-nographic").status().context("cannot start QEMU")?;
     if !status.success() {
         bail!("QEMU ended with {status}");
+    }
+    Ok(())
+}
+
+/// Whether the options go together.
+fn check(options: &Options, board: &Board) -> Result<()> {
+    for (option, given) in [
+        ("--smp", options.cpus.is_some()),
+        ("--memory", options.memory.is_some()),
+        ("--plain", options.plain),
+    ] {
+        ensure!(!given || !board.is_fixed(), "{option} is for the board virt alone");
     }
     Ok(())
 }

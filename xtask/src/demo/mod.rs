@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use self::summary::Summary;
+use crate::board::Board;
 use crate::cli::{Options, nearest};
 use crate::config::Config;
 use crate::console::{Console, PROMPT};
@@ -70,7 +71,8 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
         }
     };
     setup::qemu::ensure(workspace)?;
-    let demo = Demo::prepare(workspace, guest)?;
+    let board = Board::find(workspace, options.board.as_deref())?;
+    let demo = Demo::prepare(workspace, board, guest)?;
     let summary = demo.play(&mut *workload)?;
     report::step("done: the guest went on as if nothing had happened");
     print!("{summary}");
@@ -78,6 +80,7 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
 }
 
 struct Demo {
+    board: Board,
     guest: String,
     memory: u64,
     image: PathBuf,
@@ -89,7 +92,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn prepare(workspace: &Workspace, guest: &str) -> Result<Self> {
+    fn prepare(workspace: &Workspace, board: Board, guest: &str) -> Result<Self> {
         let image = build::hypervisor(workspace)?.image;
         let mut config = Config::read(workspace, &run::config_path(workspace, guest)?)?;
         let folder = workspace.folder("demo")?;
@@ -110,7 +113,7 @@ impl Demo {
         ));
         disk::create(&disk, disk::DEFAULT_SIZE)?;
         let memory = config.configuration.guests.first().map_or(0, |guest| guest.memory);
-        Ok(Self { guest: guest.to_owned(), memory, image, first, second, disk })
+        Ok(Self { board, guest: guest.to_owned(), memory, image, first, second, disk })
     }
 
     fn play(&self, workload: &mut dyn Workload) -> Result<Summary> {
@@ -176,6 +179,7 @@ impl Demo {
 
     fn start(&self, archive: &Path) -> Result<Qemu> {
         let mut machine = Machine::stasis(&self.image, Some(archive))
+            .board(self.board.clone())
             .disk(&self.disk)
             .time_limit(TIME_LIMIT)
             .start()?;

@@ -1,0 +1,164 @@
+//! `cargo xtask image`: a card for a Raspberry Pi, as it is written to one: a boot partition with Stasis and its
+//! guests, and a partition for checkpoints.
+//!
+//! [`boot`] is what stands in the boot partition, [`fat`] its file system.
+
+pub mod boot;
+pub mod fat;
+
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use stasis_store::mbr::Mbr;
+use stasis_store::{BlockDevice, SECTOR, Store, mbr, partition};
+
+use self::boot::BootFile;
+use crate::cli::Options;
+use crate::config::Config;
+use crate::disk::{self, FileDisk};
+use crate::workspace::Workspace;
+use crate::{archive, build, report, run, setup};
+
+/// The size of a card where nobody says: room for some checkpoints of the examples, and a power of two, which QEMU wants.
+const DEFAULT_SIZE: u64 = 1 << 30;
+/// Where partitions begin by custom, and to what they are rounded.
+const ALIGNMENT: u64 = 1 << 20;
+/// Room in the boot partition for what a person adds: firmware, overlays, another archive.
+const SPARE: u64 = 64 << 20;
+/// The least that is left for checkpoints.
+const LEAST_STORE: u64 = 16 << 20;
+/// The type byte of a FAT32 partition with addresses of sectors.
+const FAT32_TYPE: u8 = 0x0c;
+
+/// What `cargo xtask help image` says.
+pub const DETAILS: &str = "\
+The image goes to a card as it is, with any program that writes card images. It has a boot partition, with config.txt,
+Stasis as kernel8.img, the boot archive and Linux's device tree of the board; and an empty store for checkpoints. What
+is lacking is the Raspberry Pi's own firmware: --firmware copies it from a folder, which the manual says where to get.
+SIZE is 1G unless it is said. QEMU's raspi4b takes the card, too, if SIZE is a power of two. An old file is not touched.";
+
+/// Runs the command.
+pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
+    let [path] = &options.values[..] else {
+        bail!("`image` takes one CARD.img; `cargo xtask image --help` tells more");
+    };
+    let path = PathBuf::from(path);
+    if path.exists() {
+        bail!("{} is there already; remove it first if it may go", path.display());
+    }
+    match options.board.as_deref() {
+        None | Some("raspi4") => {}
+        Some("virt") => bail!("`image` is for cards; `cargo xtask disk` makes a disk for virt"),
+        Some(other) => bail!("there is no board \"{other}\" with a card; there is raspi4"),
+    }
+    let guest = options.guest.as_deref().unwrap_or("linux");
+    let config = Config::read(workspace, &run::config_path(workspace, guest)?)?;
+    let firmware = options.firmware.as_deref().map(boot::firmware).transpose()?;
+    let files = boot::files(
+        &workspace_image(workspace)?,
+        archive::from_config(workspace, &config)?,
+        crate::workspace::read(&setup::boards::raspi4_device_tree(workspace)?)?,
+        firmware,
+    )?;
+    let size = options.size.unwrap_or(DEFAULT_SIZE);
+    create(&path, size, &files)?;
+    report::step(format_args!("{}: a card of {}", path.display(), report::size(size)));
+    for file in &files {
+        report::note(format_args!("{:>12}  {}", report::size(file.data.len() as u64), file.name));
+    }
+    for name in boot::lacking(&files) {
+        report::warn(format_args!(
+            "{name} is not on it, and a Raspberry Pi 4 does not start without; docs/raspberry-pi.md says where to get it"
+        ));
+    }
+    if !size.is_power_of_two() {
+        report::note("QEMU does not take it: its size is no power of two");
+    }
+    Ok(())
+}
+
+fn workspace_image(workspace: &Workspace) -> Result<Vec<u8>> {
+    crate::workspace::read(&build::hypervisor(workspace)?.image)
+}
+
+/// Makes a card of `size` bytes with these files in its boot partition, and an empty store.
+pub fn create(path: &std::path::Path, size: u64, files: &[BootFile]) -> Result<()> {
+    let contents: u64 = files.iter().map(|file| file.data.len() as u64).sum();
+    let boot = (contents + SPARE).next_multiple_of(ALIGNMENT);
+    let store = ALIGNMENT + boot;
+    ensure!(
+        size >= store + LEAST_STORE,
+        "a card of {} is too small: the boot partition takes {}, and the one for checkpoints {} at least",
+        report::size(size),
+        report::size(boot),
+        report::size(LEAST_STORE)
+    );
+    let sectors = |bytes: u64| u32::try_from(bytes / SECTOR as u64);
+    let (Ok(boot_sectors), Ok(store_first), Ok(store_sectors)) =
+        (sectors(boot), sectors(store), sectors(size - store))
+    else {
+        bail!("a card of {} is too large for a partition table of its kind", report::size(size));
+    };
+    disk::create_empty(path, size)?;
+    let made = (|| {
+        let mut card = FileDisk::open(path, true)?;
+        let table = Mbr::new(&[
+            (FAT32_TYPE, (ALIGNMENT / SECTOR as u64) as u32, boot_sectors),
+            (mbr::STASIS_TYPE, store_first, store_sectors),
+        ]);
+        card.write(0, &table.to_bytes())?;
+        let file = std::fs::OpenOptions::new().write(true).open(path)?;
+        write_sparsely(&file, ALIGNMENT, &fat::volume(boot, ALIGNMENT / SECTOR as u64, files)?)?;
+        let partition = partition::find(&mut card)?;
+        Store::format(&mut card, partition)?;
+        anyhow::Ok(())
+    })();
+    made.with_context(|| format!("cannot make the card {}", path.display()))
+}
+
+/// Writes what is not zero: the file was made of zeros.
+fn write_sparsely(file: &std::fs::File, offset: u64, data: &[u8]) -> std::io::Result<()> {
+    const PIECE: usize = 1 << 16;
+    for (number, piece) in data.chunks(PIECE).enumerate() {
+        if piece.iter().any(|byte| *byte != 0) {
+            file.write_all_at(piece, offset + (number * PIECE) as u64)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, len: usize) -> BootFile {
+        BootFile { name: name.to_owned(), data: (0..len).map(|n| n as u8).collect() }
+    }
+
+    #[test]
+    fn a_card_has_its_files_and_an_empty_store() {
+        let path = std::env::temp_dir().join(format!("stasis-image-{}.img", std::process::id()));
+        let files = [file("kernel8.img", 3_000_000), file("overlays/x.dtbo", 10), file("a", 0)];
+        create(&path, 128 << 20, &files).unwrap();
+        for wanted in &files {
+            assert!(fat::read(&path, &wanted.name).unwrap() == wanted.data, "{}", wanted.name);
+        }
+        assert!(fat::read(&path, "none").is_err());
+        let store = disk::store(&path, false).unwrap();
+        assert!(store.list().is_empty() && store.usage().free > 40 << 20);
+        // The store does not begin before the boot partition ends.
+        drop(store);
+        let (_, partition) = disk::stasis_partition(&path, false, false).unwrap();
+        assert_eq!(partition.first(), (1 << 20 >> 9) + (67 << 20 >> 9));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_card_that_is_too_small_is_refused_before_it_is_made() {
+        let path = std::env::temp_dir().join("stasis-small-card.img");
+        let error = create(&path, 64 << 20, &[file("a", 10)]).unwrap_err().to_string();
+        assert!(error.starts_with("a card of 64.0 MiB is too small"), "{error}");
+        assert!(!path.exists());
+    }
+}

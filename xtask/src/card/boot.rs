@@ -1,0 +1,162 @@
+//! What stands in the boot partition: Stasis, its guests, and what tells the firmware to start them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::setup::boards::RASPI4_DEVICE_TREE;
+use crate::workspace::read;
+
+/// What Stasis is called. The firmware looks for this name by itself, too.
+pub const KERNEL: &str = "kernel8.img";
+/// What the boot archive is called.
+pub const ARCHIVE: &str = "stasis.cpio";
+/// The firmware of a Raspberry Pi 4. That of a Raspberry Pi 5 is in a chip of its own.
+const FIRMWARE: [&str; 2] = ["start4.elf", "fixup4.dat"];
+/// What is taken from a folder with firmware besides, where it is there: device trees, and the overlay that
+/// gives the PL011 to the header's pins.
+const OPTIONAL: [&str; 3] = [RASPI4_DEVICE_TREE, "bcm2712-rpi-5-b.dtb", "overlays/disable-bt.dtbo"];
+
+/// See the firmware's documentation, "config.txt".
+const CONFIG: &str = "\
+# Stasis on a Raspberry Pi: docs/raspberry-pi.md tells more.
+
+# The image is an arm64 one. The firmware's own stub starts it at EL2, with the GIC-400 set up, and leaves the
+# other cores waiting in a spin table. With `armstub=` another stub can be named, such as TF-A's BL31, which has PSCI.
+arm_64bit=1
+enable_gic=1
+kernel=kernel8.img
+initramfs stasis.cpio followkernel
+
+# Memory is for guests.
+gpu_mem=16
+
+# The serial console, at 115200 baud.
+enable_uart=1
+
+[pi4]
+# It is on pins 8 and 10 of the header. The overlay gives them to the PL011; without it they are the mini UART's,
+# which does as well.
+dtoverlay=disable-bt
+
+[pi5]
+# The kernel is none that the firmware knows.
+os_check=0
+";
+/// The firmware puts in the place of `serial0` what Linux calls the UART that it has set up.
+const CMDLINE: &str = "console=serial0,115200\n";
+
+/// A file of the boot partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFile {
+    /// Its name, with its folder.
+    pub name: String,
+    /// Its contents.
+    pub data: Vec<u8>,
+}
+
+impl BootFile {
+    fn new(name: &str, data: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.to_owned(), data: data.into() }
+    }
+}
+
+/// All files of the boot partition. What `firmware` has comes before what we have.
+pub fn files(
+    image: &[u8],
+    archive: Vec<u8>,
+    device_tree: Vec<u8>,
+    firmware: Option<Vec<BootFile>>,
+) -> Result<Vec<BootFile>> {
+    let mut files = vec![
+        BootFile::new("config.txt", CONFIG),
+        BootFile::new("cmdline.txt", CMDLINE),
+        BootFile::new(KERNEL, padded(image)?),
+        BootFile::new(ARCHIVE, archive),
+    ];
+    files.extend(firmware.into_iter().flatten());
+    if !files.iter().any(|file| file.name == RASPI4_DEVICE_TREE) {
+        files.push(BootFile::new(RASPI4_DEVICE_TREE, device_tree));
+    }
+    Ok(files)
+}
+
+/// The image with all of its memory behind it. "followkernel" puts the archive behind the file, and what the image
+/// has in memory is longer: its stacks and its heap would lie on the archive.
+fn padded(image: &[u8]) -> Result<Vec<u8>> {
+    const IMAGE_SIZE: usize = 16;
+    let size = image.get(IMAGE_SIZE..IMAGE_SIZE + 8).context("the image has no header")?;
+    let size = usize::try_from(u64::from_le_bytes(size.try_into()?))?;
+    ensure!(size >= image.len() && size < 64 << 20, "the image's header says {size} bytes");
+    let mut padded = image.to_vec();
+    padded.resize(size, 0);
+    Ok(padded)
+}
+
+/// The firmware's files in a folder.
+pub fn firmware(folder: &Path) -> Result<Vec<BootFile>> {
+    let mut files = Vec::new();
+    for name in FIRMWARE {
+        let data = read(&folder.join(name)).with_context(|| {
+            format!("{} is no folder with the Raspberry Pi's firmware", folder.display())
+        })?;
+        files.push(BootFile::new(name, data));
+    }
+    for name in OPTIONAL {
+        if folder.join(name).exists() {
+            files.push(BootFile::new(name, read(&folder.join(name))?));
+        }
+    }
+    Ok(files)
+}
+
+/// The firmware's files that are not among these.
+pub fn lacking(files: &[BootFile]) -> Vec<&'static str> {
+    FIRMWARE.into_iter().filter(|name| !files.iter().any(|file| file.name == *name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(size: u64) -> Vec<u8> {
+        let mut image = vec![1; 100];
+        image[16..24].copy_from_slice(&size.to_le_bytes());
+        image
+    }
+
+    #[test]
+    fn the_archive_lies_behind_all_of_the_images_memory() {
+        let files = files(&image(4096), vec![2], vec![3], None).unwrap();
+        let kernel = files.iter().find(|file| file.name == KERNEL).unwrap();
+        assert_eq!(kernel.data.len(), 4096);
+        assert_eq!(&kernel.data[..100], &image(4096)[..]);
+        assert!(kernel.data[100..].iter().all(|byte| *byte == 0));
+        assert!(padded(&image(50)).is_err() && padded(&image(1 << 40)).is_err());
+        assert!(padded(&[0; 10]).is_err());
+    }
+
+    #[test]
+    fn firmware_brings_its_own_device_tree_and_none_is_told_of() {
+        let folder = std::env::temp_dir().join(format!("stasis-firmware-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let error = format!("{:#}", firmware(&folder).unwrap_err());
+        assert!(error.contains("no folder with the Raspberry Pi's firmware"), "{error}");
+        for name in ["start4.elf", "fixup4.dat", RASPI4_DEVICE_TREE] {
+            std::fs::write(folder.join(name), "theirs").unwrap();
+        }
+        let with = files(&image(100), vec![], vec![3], Some(firmware(&folder).unwrap())).unwrap();
+        let trees: Vec<_> = with.iter().filter(|file| file.name == RASPI4_DEVICE_TREE).collect();
+        assert_eq!(trees, [&BootFile::new(RASPI4_DEVICE_TREE, "theirs")]);
+        assert!(lacking(&with).is_empty());
+        let without = files(&image(100), vec![], vec![3], None).unwrap();
+        assert_eq!(lacking(&without), ["start4.elf", "fixup4.dat"]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_configuration_names_the_files_that_there_are() {
+        assert!(CONFIG.contains(&format!("kernel={KERNEL}\n")));
+        assert!(CONFIG.contains(&format!("initramfs {ARCHIVE} followkernel\n")));
+    }
+}
