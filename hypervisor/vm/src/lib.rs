@@ -24,6 +24,7 @@ pub mod once;
 pub mod psci;
 pub mod range;
 pub mod register;
+pub mod sched;
 pub mod sysreg;
 mod text;
 pub mod timer;

@@ -1,0 +1,296 @@
+//! Who has a core, and for how long.
+//!
+//! A core's time is divided by a frame, if it has one: in a guest's window only that guest's tasks run, strictly; what
+//! they leave of it stays idle. All other time belongs to the tasks without a window. Among those that may run, the
+//! one is chosen that has had the least, each measured by its weight: that is stride scheduling, with slices of
+//! [`SLICE_MS`]. A task that is woken begins where the others are, with a small credit, so that it runs soon
+//! if it has slept, and gains nothing by sleeping often.
+//!
+//! This decides; `boot` carries out. A task is a vCPU, or the console's commands. Times are ticks of the counter.
+
+mod frame;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+pub use self::place::{NoSuchCore, choose_cores};
+use frame::{Frame, Stretch};
+
+/// How long a task runs if another one waits, in milliseconds.
+pub const SLICE_MS: u64 = 4;
+
+/// A task's number on its core.
+pub type TaskId = usize;
+/// Tasks that share a time: those without a window, and those of each guest that has windows.
+type GroupId = usize;
+/// The tasks without a window.
+const SHARED: GroupId = 0;
+/// What a task has had is counted in these parts of a tick, divided by its weight. A sum of them fits for ever.
+const SCALE: u64 = 1 << 20;
+/// No turn lasts longer, so that a product with [`SCALE`] fits.
+const LONGEST: u64 = 1 << 43;
+
+/// Who runs on a core, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The task; none: the core is idle.
+    pub task: Option<TaskId>,
+    /// When [`Scheduler::decide`] is to be called again at the latest; none: when something happens.
+    pub until: Option<u64>,
+}
+
+/// What a task has had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Ticks for which it had the core.
+    pub ran: u64,
+    /// How often it was given the core.
+    pub turns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Runnable,
+    /// It is woken, or wakes up by itself at that time.
+    Asleep(Option<u64>),
+}
+
+#[derive(Clone, Debug)]
+struct Task {
+    group: GroupId,
+    weight: u64,
+    state: State,
+    /// What it has had, by its weight.
+    had: u128,
+    usage: Usage,
+}
+
+impl Task {
+    fn runs_in(&self, group: GroupId) -> bool {
+        self.group == group && self.state == State::Runnable
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Group {
+    /// The guest whose windows these are; of [`SHARED`] it is empty, which no guest's name is.
+    name: String,
+    /// The least that any of its runnable tasks has had. It only grows.
+    least: u128,
+}
+
+/// A core's tasks, and which of them has the core.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    slice: u64,
+    frame: Option<Frame>,
+    groups: Vec<Group>,
+    tasks: Vec<Task>,
+    current: Option<TaskId>,
+    /// The current task was woken since it was given the core.
+    called: bool,
+    /// Whose time it was at the last decision.
+    group: GroupId,
+    /// Up to when the time is accounted for.
+    since: u64,
+    /// When the current slice ends, if others wait.
+    slice_end: u64,
+    /// Others do wait, and so the turn ends with the slice.
+    contended: bool,
+    idle: u64,
+}
+
+impl Scheduler {
+    /// The scheduler of a core with no tasks, whose counter runs with `frequency` Hz.
+    pub fn new(frequency: u64) -> Self {
+        Self {
+            slice: frequency * SLICE_MS / 1000,
+            frame: None,
+            groups: Vec::from([Group { name: String::new(), least: 0 }]),
+            tasks: Vec::new(),
+            current: None,
+            called: false,
+            group: SHARED,
+            since: 0,
+            slice_end: 0,
+            contended: false,
+            idle: 0,
+        }
+    }
+
+    /// Divides the core's time by a frame of `length_us`, the first of which begins at tick `epoch` of a counter with
+    /// `frequency` Hz. Each window has its guest's name, its place in the frame and its length, in microseconds; they are in the
+    /// order of time, and don't overlap. Before the first task is added.
+    pub fn divide<'a>(
+        &mut self,
+        length_us: u64,
+        windows: impl IntoIterator<Item = (&'a str, u64, u64)>,
+        frequency: u64,
+        epoch: u64,
+    ) {
+        let mut frame = Frame::new(length_us, frequency, epoch);
+        for (guest, at_us, window_us) in windows {
+            let group = self.group_of(guest).unwrap_or_else(|| {
+                self.groups.push(Group { name: guest.to_string(), least: 0 });
+                self.groups.len() - 1
+            });
+            frame.add(group, at_us, window_us, frequency);
+        }
+        self.frame = Some(frame);
+    }
+
+    /// The group of a guest that has windows.
+    fn group_of(&self, guest: &str) -> Option<GroupId> {
+        self.groups.iter().skip(1).position(|group| group.name == guest).map(|n| n + 1)
+    }
+
+    /// Adds a task of `guest`, which sleeps.
+    pub fn add(&mut self, guest: &str, weight: u16) -> TaskId {
+        let group = self.group_of(guest).unwrap_or(SHARED);
+        self.tasks.push(Task {
+            group,
+            weight: weight.max(1).into(),
+            state: State::Asleep(None),
+            had: self.groups[group].least,
+            usage: Usage::default(),
+        });
+        self.tasks.len() - 1
+    }
+
+    /// Number of tasks.
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Who has the core.
+    pub fn current(&self) -> Option<TaskId> {
+        self.current
+    }
+
+    /// What a task has had up to the last decision.
+    pub fn usage(&self, task: TaskId) -> Usage {
+        self.tasks[task].usage
+    }
+
+    /// Ticks for which nobody had the core, up to the last decision.
+    pub fn idle(&self) -> u64 {
+        self.idle
+    }
+
+    /// Wakes a task. Returns whether the core is to [decide](Self::decide) anew, before it would have done so by
+    /// itself. `now` is asked for only if something changes.
+    pub fn wake(&mut self, task: TaskId, now: impl FnOnce() -> u64) -> bool {
+        if self.tasks[task].state == State::Runnable {
+            self.called |= self.current == Some(task);
+            return false;
+        }
+        self.charge(now());
+        let preempts = self.rouse(task);
+        if self.tasks[task].group != self.group {
+            return false;
+        }
+        preempts || !core::mem::replace(&mut self.contended, true)
+    }
+
+    /// Has the current task sleep until it is woken, or it is `until`. Not if it was woken since it got the core: then it
+    /// returns `false`, and the task may have overlooked why.
+    pub fn sleep(&mut self, task: TaskId, until: Option<u64>, now: u64) -> bool {
+        debug_assert_eq!(self.current, Some(task), "only who runs can go to sleep");
+        if core::mem::take(&mut self.called) {
+            return false;
+        }
+        self.charge(now);
+        self.tasks[task].state = State::Asleep(until);
+        self.current = None;
+        true
+    }
+
+    /// Who runs from now on.
+    pub fn decide(&mut self, now: u64) -> Turn {
+        self.charge(now);
+        for task in 0..self.tasks.len() {
+            if let State::Asleep(Some(until)) = self.tasks[task].state
+                && until <= now
+            {
+                self.rouse(task);
+            }
+        }
+        let stretch = self.frame.as_mut().map(|frame| frame.at(now));
+        let Stretch { group, end } = stretch.unwrap_or(Stretch { group: None, end: u64::MAX });
+        self.group = group.unwrap_or(SHARED);
+
+        let best = self.best();
+        let kept = self
+            .current
+            .filter(|&current| now < self.slice_end && self.tasks[current].runs_in(self.group));
+        let next = kept.or(best);
+        if kept.is_none() {
+            self.slice_end = now + self.slice;
+        }
+        if next != self.current {
+            self.called = false;
+            if let Some(next) = next {
+                self.tasks[next].usage.turns += 1;
+            }
+        }
+        self.current = next;
+
+        let mut until = end;
+        self.contended = false;
+        for (id, task) in self.tasks.iter().enumerate().filter(|(_, t)| t.group == self.group) {
+            match task.state {
+                State::Runnable => self.contended |= Some(id) != next,
+                State::Asleep(wakes) => until = until.min(wakes.unwrap_or(u64::MAX)),
+            }
+        }
+        if self.contended {
+            until = until.min(self.slice_end);
+        }
+        Turn { task: next, until: (until != u64::MAX).then_some(until) }
+    }
+
+    /// The runnable task that has had the least of those whose time it is; of several the first.
+    fn best(&self) -> Option<TaskId> {
+        let tasks = self.tasks.iter().enumerate();
+        let runnable = tasks.filter(|(_, task)| task.runs_in(self.group));
+        runnable.min_by_key(|(_, task)| task.had).map(|(id, _)| id)
+    }
+
+    /// Accounts for the time up to `now`.
+    fn charge(&mut self, now: u64) {
+        // Another core that wakes a task may have read the counter before this one did.
+        let ran = now.saturating_sub(self.since);
+        self.since += ran;
+        let Some(current) = self.current else {
+            self.idle += ran;
+            return;
+        };
+        let task = &mut self.tasks[current];
+        task.usage.ran += ran;
+        task.had += u128::from(ran.min(LONGEST) * SCALE / task.weight);
+        let group = task.group;
+        let runnable = self.tasks.iter().filter(|task| task.runs_in(group));
+        let least = runnable.map(|task| task.had).min();
+        let group = &mut self.groups[group];
+        group.least = group.least.max(least.unwrap_or(0));
+    }
+
+    /// Makes a sleeping task runnable. It has had as much as the others, or a little less. Returns whether that ends the
+    /// current one's turn.
+    fn rouse(&mut self, id: TaskId) -> bool {
+        let task = &mut self.tasks[id];
+        let credit = u128::from(self.slice / 2 * SCALE / task.weight);
+        task.had = task.had.max(self.groups[task.group].least.saturating_sub(credit));
+        task.state = State::Runnable;
+        let (had, group) = (task.had, task.group);
+        let current = self.current.map(|current| &self.tasks[current]);
+        let preempts = current.is_none_or(|current| current.group == group && had < current.had);
+        if preempts {
+            self.slice_end = 0;
+        }
+        preempts
+    }
+}

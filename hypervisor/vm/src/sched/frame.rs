@@ -1,0 +1,154 @@
+//! A core's frame: windows at the same places of it, again and again.
+//!
+//! A place in the frame is kept in millionths of a tick, which is what a microsecond times the counter's
+//! frequency is. So a frame whose length is no whole number of ticks does not drift.
+
+use alloc::vec::Vec;
+
+use super::GroupId;
+
+/// Parts of a tick.
+const PARTS: u64 = 1_000_000;
+
+/// A frame, and where it was when it was last looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    /// Its length, in parts of a tick.
+    length: u64,
+    /// In the order of time.
+    windows: Vec<Window>,
+    /// The tick in which the frame that was last looked at has begun.
+    begin: u64,
+    /// And the parts of that tick that were over then.
+    rest: u64,
+}
+
+/// From the beginning of the frame, in parts of a tick.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    group: GroupId,
+    begin: u64,
+    end: u64,
+}
+
+/// A time that belongs to a window as a whole, or to none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// Whose window it is.
+    pub(super) group: Option<GroupId>,
+    /// The first tick that does not belong to it.
+    pub(super) end: u64,
+}
+
+impl Frame {
+    /// A frame of `length_us` that begins at tick `epoch`, of a counter of `frequency` Hz, and again whenever it has
+    /// ended. Its windows follow by [`Self::add`].
+    pub(super) fn new(length_us: u64, frequency: u64, epoch: u64) -> Self {
+        let length = length_us.saturating_mul(frequency).clamp(PARTS, u64::MAX / 4);
+        Self { length, windows: Vec::new(), begin: epoch, rest: 0 }
+    }
+
+    /// Adds a window behind the others, as far as it is in the frame.
+    pub(super) fn add(&mut self, group: GroupId, at_us: u64, length_us: u64, frequency: u64) {
+        let place = |us: u64| us.saturating_mul(frequency).min(self.length);
+        let (begin, end) = (place(at_us), place(at_us.saturating_add(length_us)));
+        self.windows.push(Window { group, begin, end });
+    }
+
+    /// Whose time it is at `now`, and until when.
+    pub(super) fn at(&mut self, now: u64) -> Stretch {
+        self.advance(now);
+        for window in &self.windows {
+            let end = self.tick(window.end);
+            if now < end {
+                let begin = self.tick(window.begin);
+                let running = begin <= now;
+                return Stretch {
+                    group: running.then_some(window.group),
+                    end: if running { end } else { begin },
+                };
+            }
+        }
+        let next = self.windows.first().map_or(0, |window| window.begin);
+        Stretch { group: None, end: self.tick(self.length + next) }
+    }
+
+    /// The tick in which a place of the frame lies.
+    fn tick(&self, place: u64) -> u64 {
+        self.begin + (place + self.rest) / PARTS
+    }
+
+    /// Goes to the frame that `now` lies in.
+    fn advance(&mut self, now: u64) {
+        if now < self.tick(self.length) {
+            return;
+        }
+        // Mostly it is the next one; where a core was long idle, a division finds it.
+        let frames = if now < self.tick(2 * self.length) {
+            1
+        } else {
+            let parts = (u128::from(now - self.begin) + 1) * u128::from(PARTS);
+            (parts - u128::from(self.rest) - 1) / u128::from(self.length)
+        };
+        let parts = frames * u128::from(self.length) + u128::from(self.rest);
+        self.begin += (parts / u128::from(PARTS)) as u64;
+        self.rest = (parts % u128::from(PARTS)) as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The tick in which microsecond `us` begins, by division alone.
+    fn tick(us: u128, frequency: u64) -> u64 {
+        (us * u128::from(frequency) / u128::from(PARTS)) as u64
+    }
+
+    #[test]
+    fn a_frame_of_no_whole_number_of_ticks_does_not_drift_for_a_year() {
+        // 333 us at 24 MHz are 7992 ticks; at 62.5 MHz + 1 Hz they are no whole number.
+        const FREQUENCY: u64 = 62_500_001;
+        let mut frame = Frame::new(333, FREQUENCY, 0);
+        frame.add(1, 100, 100, FREQUENCY);
+        let frames = 365 * 24 * 3600 * 1_000_000 / 333_u128;
+        for number in (0..frames).step_by(999_983) {
+            let begin = tick(number * 333 + 100, FREQUENCY);
+            let end = tick(number * 333 + 200, FREQUENCY);
+            assert_eq!(frame.at(begin - 1), Stretch { group: None, end: begin }, "{number}");
+            assert_eq!(frame.at(begin), Stretch { group: Some(1), end }, "{number}");
+            assert_eq!(frame.at(end - 1), Stretch { group: Some(1), end }, "{number}");
+            let next = tick((number + 1) * 333 + 100, FREQUENCY);
+            assert_eq!(frame.at(end), Stretch { group: None, end: next }, "{number}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_instant_belongs_to_the_window_that_a_division_says(
+            length in 100_u64..100_000,
+            frequency in 1_000_000_u64..1_000_000_000,
+            window in (0_u64..1000, 1_u64..=1000),
+            steps in prop::collection::vec(0_u64..10_000_000, 1..100),
+        ) {
+            let at = length * window.0 / 1000;
+            let end = (at + (length * window.1).div_ceil(1000)).min(length);
+            let mut frame = Frame::new(length, frequency, 0);
+            frame.add(7, at, end - at, frequency);
+            let mut now = 0;
+            for step in steps {
+                now += step;
+                let stretch = frame.at(now);
+                // The number of the frame that has begun last.
+                let number = ((u128::from(now) + 1) * u128::from(PARTS) - 1)
+                    / (u128::from(length) * u128::from(frequency));
+                let place = |us: u64| tick(number * u128::from(length) + u128::from(us), frequency);
+                let inside = place(at) <= now && now < place(end);
+                prop_assert_eq!(stretch.group.is_some(), inside);
+                prop_assert!(stretch.end > now);
+            }
+        }
+    }
+}
