@@ -4,6 +4,7 @@ use crate::clock;
 use crate::guests;
 use crate::slot::{RunState, Slot};
 use crate::storage::{Disk, with_store};
+use crate::turns;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -39,9 +40,14 @@ impl Source for FromStore<'_> {
     }
 }
 
-/// The inner loops, by the CPU's instructions where it has them.
+/// The inner loops, by the CPU's instructions where it has them. All of a guest's pages are looked at before anything
+/// is stored, which takes long.
 fn routines() -> Routines {
-    let portable = Routines::default();
+    fn is_zero(page: &stasis_state::routines::Page) -> bool {
+        turns::breathe();
+        stasis_state::routines::is_zero(page)
+    }
+    let portable = Routines { is_zero, ..Routines::default() };
     if crc::is_present() { Routines { crc32c: crc::crc32c, ..portable } } else { portable }
 }
 
@@ -58,6 +64,7 @@ impl<'a, W: Write> Progress<'a, W> {
     }
 
     fn report(&mut self, done: u64, total: u64) {
+        turns::breathe();
         let tenths = (done * 10).checked_div(total).unwrap_or(0);
         if tenths > self.tenths {
             self.tenths = tenths;

@@ -1,16 +1,16 @@
-//! The console on the machine's UART: its bytes, and what its commands do. On the first core.
+//! The console on the machine's UART: its bytes, and what its commands do. On the first core, where it takes turns with
+//! vCPUs: see [`turns`].
 
-use crate::slot::{Resident, RunState, Slot};
-use crate::{firmware, gic, guests, output};
+use crate::slot::{Resident, RunState, Slot, Stopped};
+use crate::{firmware, gic, guests, output, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use spin::LazyLock;
 use spin::mutex::SpinMutex;
-use stasis_arch::cpu;
 use stasis_vm::console::command::{self, Command};
 use stasis_vm::console::table::{GuestRow, write_guests};
 use stasis_vm::console::{Console, Input, Terminal, Text};
@@ -18,8 +18,8 @@ use stasis_vm::console::{Console, Input, Terminal, Text};
 static CONSOLE: LazyLock<SpinMutex<Console>> = LazyLock::new(|| SpinMutex::new(Console::new()));
 /// The UART's interrupt.
 static UART_INTERRUPT: AtomicU32 = AtomicU32::new(u32::MAX);
-/// Something was received.
-static DUE: AtomicBool = AtomicBool::new(false);
+/// Guests that have stopped by themselves, and nothing was done about it yet.
+static STOPPED: SpinMutex<Vec<(Arc<Slot>, Stopped)>> = SpinMutex::new(Vec::new());
 
 /// The UART as the console wants it.
 struct Uart;
@@ -36,7 +36,7 @@ pub fn init(intid: u32) {
     gic::route_here(intid);
     CONSOLE.lock().prompt(&mut Uart);
     // What was typed before is due now.
-    DUE.store(true, Ordering::Release);
+    turns::wake_console();
 }
 
 /// Takes an interrupt, if it is the console's: then there is something for [`serve`]. What was
@@ -45,19 +45,32 @@ pub fn take_interrupt(intid: u32) -> bool {
     let ours = intid == UART_INTERRUPT.load(Ordering::Relaxed);
     if ours {
         gic::disable(intid);
-        DUE.store(true, Ordering::Release);
+        turns::wake_console();
     }
     ours
 }
 
-/// Whether there is something for [`serve`] on this core.
-pub fn is_due() -> bool {
-    cpu::number() == 0 && DUE.load(Ordering::Acquire)
+/// Notes that a guest has stopped by itself. It is for [`serve`], for what is to be done may take long, and the core has
+/// other vCPUs.
+pub fn stopped(slot: Arc<Slot>, how: Stopped) {
+    STOPPED.lock().push((slot, how));
+    turns::wake_console();
 }
 
-/// Handles what was received.
+/// Does what is to be done about guests that have stopped, and handles what was received.
 pub fn serve() {
-    DUE.store(false, Ordering::Release);
+    let stopped = core::mem::take(&mut *STOPPED.lock());
+    for (slot, how) in stopped {
+        match how {
+            Stopped::Off => halted(&slot, "is off"),
+            Stopped::Reset => match guests::restart(&slot) {
+                Ok(()) => restarted(&slot),
+                Err(why) => {
+                    halted(&slot, &format!("has reset its machine, and stays off: {why}"));
+                }
+            },
+        }
+    }
     while let Some(byte) = output::read() {
         let input = CONSOLE.lock().input(byte, &mut Uart);
         match input {
@@ -87,13 +100,13 @@ pub fn forget(slot: &Slot) {
 }
 
 /// Tells that a guest has reset its machine, and runs again from its start.
-pub fn restarted(slot: &Slot) {
+fn restarted(slot: &Slot) {
     let mut console = CONSOLE.lock();
     console.notice(format_args!("guest \"{}\" has reset its machine", slot.name), &mut Uart);
 }
 
 /// Tells that a guest has stopped by itself.
-pub fn halted(slot: &Slot, why: &str) {
+fn halted(slot: &Slot, why: &str) {
     CONSOLE.lock().halted(slot.number, &slot.name, why, &mut Uart);
 }
 

@@ -1,25 +1,27 @@
 //! The guests of this machine: made from the boot archive or from a checkpoint.
 
 use crate::machine::Machine;
-use crate::slot::{FreshRam, RunState, Slot};
-use crate::{console, cores, smp};
+use crate::slot::{self, FreshRam, Placement, RunState, Slot};
+use crate::{console, smp, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::Once;
 use spin::mutex::SpinMutex;
+use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu::IdRegisters;
 use stasis_arch::timer;
 use stasis_state::vcpu::Identity;
 use stasis_state::{GuestState, HostFacts};
 use stasis_vm::archive::Archive;
 use stasis_vm::clock::Pace;
-use stasis_vm::config::{self, Configuration, GuestConfig};
+use stasis_vm::config::{self, Configuration, DEFAULT_WEIGHT, GuestConfig};
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::image::{self, Parts};
-use stasis_vm::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RAM_UNIT};
+use stasis_vm::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE, RAM_UNIT};
 use stasis_vm::range::{Pool, Range};
+use stasis_vm::sched;
 use stasis_vm::sysreg::identity;
 
 /// All guests, by number.
@@ -56,7 +58,10 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
     let configuration = config::parse(blob).map_err(|e| e.to_string())?;
     let boot = BOOT.call_once(|| BootArchive { archive, configuration });
     for plan in &boot.configuration.cores {
-        log::warn!("core {}: windows are not kept yet", plan.number);
+        match smp::is_present(plan.number as usize) {
+            true => turns::divide(plan),
+            false => log::error!("core {} has a frame, and is not there", plan.number),
+        }
     }
     for guest in &boot.configuration.guests {
         if let Err(error) = boot.create(guest) {
@@ -75,19 +80,11 @@ struct BootArchive {
 impl BootArchive {
     /// Makes a guest from its configuration.
     fn create(&self, config: &GuestConfig) -> Result<(), String> {
-        let named: Vec<usize> = (0..config.vcpus.into())
-            .filter_map(|vcpu| Some(config.core_of(vcpu)? as usize))
-            .collect();
-        let cores = if named.is_empty() {
-            free_cores(config.vcpus.into())?
-        } else {
-            check_cores(&named)?;
-            named
-        };
+        let cores = choose_cores(&config.cores, config.vcpus.into())?;
         let mut ram = FreshRam::take(config.memory)?;
         let (guest, vcpus) = self.load(config, ram.bytes())?;
         let state = if config.autostart { RunState::Running } else { RunState::Paused };
-        add(&cores, guest, vcpus, ram, state)
+        add(Placement { cores: &cores, weight: config.weight }, guest, vcpus, ram, state)
     }
 
     /// Loads a guest's image into its RAM, which is all zeros, and makes what starts there.
@@ -132,7 +129,7 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
         return Err("the boot archive has another guest of that name".to_string());
     }
     let ram = parked.overwrite();
-    ram.fill(0);
+    slot::clear(ram);
     let (guest, vcpus) = boot.load(config, ram)?;
     parked.replace(guest, vcpus);
     Ok(())
@@ -140,7 +137,7 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
 
 /// Adds a guest to those of the machine.
 fn add(
-    cores: &[usize],
+    placement: Placement,
     guest: Guest,
     vcpus: Vec<Vcpu>,
     ram: FreshRam,
@@ -148,45 +145,20 @@ fn add(
 ) -> Result<(), String> {
     let mut guests = GUESTS.lock();
     let gicv = *GICV.get().expect("it is known before any guest");
-    let slot = Slot::new(guests.len(), cores, guest, vcpus, ram, gicv, state)
+    let slot = Slot::new(guests.len(), placement, guest, vcpus, ram, gicv, state)
         .map_err(|error| format!("cannot map its memory: {error:?}"))?;
     let slot = Arc::new(slot);
-    log::info!("guest \"{}\": on core {}", slot.name, List(cores));
-    cores::assign(&slot);
+    log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
+    turns::assign(&slot);
     guests.push(slot);
     Ok(())
 }
 
-/// Checks that a guest can have these cores, one for each of its vCPUs.
-fn check_cores(named: &[usize]) -> Result<(), String> {
-    for (index, &core) in named.iter().enumerate() {
-        if !smp::is_present(core) {
-            return Err(format!("it wants core {core}; there are {}", smp::present().count()));
-        }
-        if let Some(other) = cores::owner(core) {
-            return Err(format!("core {core} has guest \"{}\" already", other.name));
-        }
-        if named[..index].contains(&core) {
-            return Err(format!("two of its vCPUs want core {core}"));
-        }
-    }
-    Ok(())
-}
-
-/// Cores that have no guest, for `count` vCPUs. The first core is taken last: the console is on it, and a
-/// vCPU there stands still while a command runs.
-fn free_cores(count: usize) -> Result<Vec<usize>, String> {
-    let mut free: Vec<usize> =
-        smp::present().filter(|core| cores::owner(*core).is_none()).collect();
-    if free.first() == Some(&0) {
-        free.rotate_left(1);
-    }
-    if free.len() < count {
-        let (free, all) = (free.len(), smp::present().count());
-        return Err(format!("it wants {count} vCPUs, a core each; {free} of {all} cores are free"));
-    }
-    free.truncate(count);
-    Ok(free)
+/// The cores for a guest's vCPUs: those that it wants, or those that have the fewest.
+fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, String> {
+    let loads: Vec<Option<usize>> =
+        (0..MAX_CORES).map(|core| smp::is_present(core).then(|| turns::vcpu_count(core))).collect();
+    sched::choose_cores(wanted, vcpus, &loads).map_err(|error| error.to_string())
 }
 
 /// Numbers with commas between them.
@@ -259,11 +231,12 @@ pub fn resume(
     let existing = all().into_iter().find(|slot| slot.name == name);
     let Some(slot) = existing else {
         let memory = FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes);
-        check_host(&state, smp::present().count(), memory)?;
-        let cores = free_cores(vcpus.len())?;
+        check_host(&state, MAX_VCPUS.into(), memory)?;
+        let cores = choose_cores(&[], vcpus.len())?;
         let mut ram = FreshRam::take(guest.ram_size())?;
         load(ram.bytes())?;
-        add(&cores, guest, vcpus, ram, RunState::Running)?;
+        let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
+        add(placement, guest, vcpus, ram, RunState::Running)?;
         return Ok(name);
     };
     let mut parked = slot.park();

@@ -1,6 +1,6 @@
 //! The Stasis hypervisor: bringing up the machine, and wiring the pure crates to the hardware.
 //!
-//! [`machine`] and [`memory`] find and map it; [`smp`] brings up the other cores;
+//! [`machine`] and [`memory`] find and map it; [`smp`] brings up the other cores; [`turns`] has them run vCPUs;
 //! [`output`] and [`panic`] say what happens.
 
 #![no_std]
@@ -23,6 +23,7 @@ mod panic;
 mod slot;
 mod smp;
 mod storage;
+mod turns;
 
 use stasis_hw::mini_uart::MiniUart;
 use stasis_hw::mmio::Frame;
@@ -72,7 +73,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     storage::init(&machine);
     guests::init(&machine, gic.gicv, free);
     console::init(machine.uart.device.intid);
-    cores::serve()
+    turns::serve()
 }
 
 /// The driver of the console's UART.

@@ -3,24 +3,28 @@
 //! A core that runs a vCPU ([`run`]) holds the lock of that vCPU from [`Slot::run`] to its unloading, and the lock
 //! of what the vCPUs share ([`Resident`]) only to answer an exit and to prepare an entry. Whoever else
 //! wants the guest [parks](Slot::park) it: then all of its state is in its records, and all locks are
-//! the caller's. Locks are taken in this order: vCPUs by index, then what they share.
+//! the caller's. Locks are taken in this order: vCPUs by index, then what they share; then, as everywhere,
+//! a core's scheduler ([`turns`]).
 
 mod hold;
 mod host;
 mod ram;
 mod run;
+mod wait;
 
-pub use ram::FreshRam;
+pub use ram::{FreshRam, clear};
+pub use run::Stopped;
 
-use crate::gic;
 use crate::memory::HeapTables;
+use crate::turns;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use hold::Hold;
 use ram::{finish_writing, ram_of};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
+use stasis_arch::boot::MAX_CORES;
 use stasis_arch::timer;
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_state::Records;
@@ -28,6 +32,10 @@ use stasis_vgic::VcpuMask;
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::machine::{GICC_BASE, GICC_MAPPED, RAM_BASE};
 use stasis_vm::range::Range;
+use stasis_vm::sched::TaskId;
+
+/// Of [`Slot::last_on`]: no vCPU.
+const NOBODY: u8 = u8::MAX;
 
 /// Bytes typed for a guest that its UART has no room for yet.
 const MAX_INPUT: usize = 4096;
@@ -65,11 +73,22 @@ pub struct Resident {
     stage2: Translation,
 }
 
-/// A vCPU and its core.
+/// A vCPU and its core, for its life.
 struct VcpuPlace {
     core: usize,
+    /// What the core's scheduler knows it by.
+    task: TaskId,
     vcpu: SpinMutex<Vcpu>,
     hold: Hold,
+}
+
+/// Where a guest's vCPUs run.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement<'a> {
+    /// The core of each vCPU.
+    pub cores: &'a [usize],
+    /// The weight that each of them has there.
+    pub weight: u16,
 }
 
 /// A guest's place on the machine.
@@ -83,6 +102,8 @@ pub struct Slot {
     /// Its state is [`RunState::Running`], for those that do not hold the lock.
     running: AtomicBool,
     resident: SpinMutex<Resident>,
+    /// Which vCPU each core has run last, whose translations it may still have.
+    last_on: [AtomicU8; MAX_CORES],
     /// Held by the vCPU that has others stand still: see [`hold`].
     holder: SpinMutex<()>,
     input: SpinMutex<VecDeque<u8>>,
@@ -143,6 +164,9 @@ impl Parked<'_> {
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
             **place = vcpu;
         }
+        for last in &self.slot.last_on {
+            last.store(NOBODY, Ordering::Relaxed);
+        }
         self.set_state(RunState::Running);
     }
 
@@ -153,10 +177,10 @@ impl Parked<'_> {
 }
 
 impl Slot {
-    /// Puts a guest with its RAM on these cores, one for each vCPU.
+    /// Puts a guest with its RAM on its cores. Its vCPUs run once they are [assigned](turns::assign).
     pub fn new(
         number: usize,
-        cores: &[usize],
+        placement: Placement,
         guest: Guest,
         vcpus: Vec<Vcpu>,
         ram: FreshRam,
@@ -175,18 +199,22 @@ impl Slot {
         stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
         let ram = ram.keep();
         finish_writing(ram);
-        let places = cores.iter().zip(vcpus).map(|(&core, vcpu)| VcpuPlace {
+        let places = placement.cores.iter().zip(vcpus).map(|(&core, vcpu)| VcpuPlace {
             core,
+            task: turns::add(core, guest.name(), placement.weight),
             vcpu: SpinMutex::new(vcpu),
             hold: Hold::new(),
         });
+        let name = guest.name().to_string();
+        let vcpus = places.collect();
         Ok(Self {
             number,
-            name: guest.name().to_string(),
-            vcpus: places.collect(),
+            name,
+            vcpus,
             wanted: AtomicBool::new(false),
             running: AtomicBool::new(state == RunState::Running),
             resident: SpinMutex::new(Resident { guest, state, ram, stage2 }),
+            last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
             holder: SpinMutex::new(()),
             input: SpinMutex::new(VecDeque::new()),
             has_input: AtomicBool::new(false),
@@ -198,12 +226,17 @@ impl Slot {
         self.vcpus.iter().map(|place| place.core)
     }
 
-    /// Has every core of the guest's look at what it is asked to do.
-    fn kick_all(&self) {
-        self.cores().for_each(gic::kick);
+    /// Each vCPU's core, and what its scheduler knows it by.
+    pub fn tasks(&self) -> impl Iterator<Item = (usize, TaskId)> {
+        self.vcpus.iter().map(|place| (place.core, place.task))
     }
 
-    /// Has these vCPUs' cores do so.
+    /// Wakes all vCPUs, or has them look at what they are asked to do.
+    fn kick_all(&self) {
+        self.tasks().for_each(|(core, task)| turns::kick(core, task));
+    }
+
+    /// Does so with these vCPUs.
     #[inline]
     pub fn kick(&self, vcpus: VcpuMask) {
         // Almost always: every entry and exit asks.
@@ -213,7 +246,7 @@ impl Slot {
         vcpus
             .iter()
             .filter_map(|index| self.vcpus.get(index))
-            .for_each(|place| gic::kick(place.core));
+            .for_each(|place| turns::kick(place.core, place.task));
     }
 
     fn set_state(&self, resident: &mut Resident, state: RunState) {
@@ -227,7 +260,7 @@ impl Slot {
     /// Stops the guest for as long as the result lives, with all of its state in its records.
     pub fn park(&self) -> Parked<'_> {
         self.wanted.store(true, Ordering::Release);
-        self.kick_all();
+        self.tasks().for_each(|(core, task)| turns::call(core, task));
         Parked {
             vcpus: self.vcpus.iter().map(|place| place.vcpu.lock()).collect(),
             resident: self.resident.lock(),

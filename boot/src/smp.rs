@@ -1,7 +1,7 @@
 //! Starting the machine's cores, and which of them there are.
 
 use crate::machine::Machine;
-use crate::{cores, firmware, gic};
+use crate::{firmware, gic, turns};
 use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::{boot, cpu, timer};
@@ -53,7 +53,7 @@ fn arrives(number: usize) -> bool {
 #[unsafe(no_mangle)]
 extern "C" fn stasis_secondary(number: usize) -> ! {
     init_this_core(number);
-    cores::serve();
+    turns::serve();
 }
 
 /// What every core does first.

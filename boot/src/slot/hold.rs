@@ -48,7 +48,7 @@ impl Hold {
         self.begin_running();
     }
 
-    /// Wants it to stand still. Its core is to be kicked.
+    /// Wants it to stand still. Its core is to be told: one that runs it, or is about to.
     pub fn want(&self) {
         self.wanted.store(true, Ordering::SeqCst);
     }

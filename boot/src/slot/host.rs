@@ -18,12 +18,24 @@ pub struct RunningOn<'a> {
     offset: u64,
     /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
     pub watched: Option<u64>,
+    /// When the guest is to be told how time has passed.
+    deadline: Option<u64>,
+    /// When the vCPU's turn on this core is over.
+    turn_ends: Option<u64>,
 }
 
 impl<'a> RunningOn<'a> {
-    /// This core, for a vCPU of the guest in `slot`.
-    pub fn new(slot: &'a Slot) -> Self {
-        Self { slot, gic: ThisCore, el1: LoadedEl1, offset: 0, watched: None }
+    /// This core, for a turn of a vCPU of the guest in `slot`.
+    pub fn new(slot: &'a Slot, turn_ends: Option<u64>) -> Self {
+        Self {
+            slot,
+            gic: ThisCore,
+            el1: LoadedEl1,
+            offset: 0,
+            watched: None,
+            deadline: None,
+            turn_ends,
+        }
     }
 
     /// The guest's vCPU was loaded with this CNTVOFF_EL2.
@@ -40,6 +52,16 @@ impl<'a> RunningOn<'a> {
             self.offset = offset;
             timer::set_virtual_offset(offset);
         }
+    }
+
+    /// Gives the vCPU another turn.
+    pub fn extend_turn(&mut self, turn_ends: Option<u64>) {
+        self.turn_ends = turn_ends;
+        self.set_timer();
+    }
+
+    fn set_timer(&self) {
+        timer::set_deadline(self.deadline.into_iter().chain(self.turn_ends).min());
     }
 
     /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
@@ -59,7 +81,8 @@ impl<'a> RunningOn<'a> {
             let look = timer::counter() + timer::frequency() / clock::WATCH_HZ;
             deadline = Some(deadline.map_or(look, |ticks| ticks.min(look)));
         }
-        timer::set_deadline(deadline);
+        self.deadline = deadline;
+        self.set_timer();
     }
 }
 

@@ -1,6 +1,6 @@
 //! A guest's RAM, as EL2 sees it.
 
-use crate::guests;
+use crate::{guests, turns};
 use alloc::string::String;
 use stasis_arch::cache;
 use stasis_vm::range::Range;
@@ -20,7 +20,7 @@ impl FreshRam {
     /// Takes `len` bytes from the pool, and clears them.
     pub fn take(len: u64) -> Result<Self, String> {
         let mut fresh = Self(guests::take_ram(len)?);
-        fresh.bytes().fill(0);
+        clear(fresh.bytes());
         Ok(fresh)
     }
 
@@ -48,8 +48,23 @@ impl Drop for FreshRam {
     }
 }
 
+/// RAM is cleared and cleaned in pieces of this many bytes, between which others run.
+const PIECE: usize = 256 << 10;
+
+/// Makes all of it zeros.
+pub fn clear(ram: &mut [u8]) {
+    for piece in ram.chunks_mut(PIECE) {
+        piece.fill(0);
+        turns::breathe();
+    }
+}
+
 /// Makes what was written to RAM what the guest sees, with its caches on or off.
 pub(super) fn finish_writing(ram: Range) {
-    cache::clean_and_invalidate_to_poc(ram.start as usize, ram.len() as usize);
+    let (start, len) = (ram.start as usize, ram.len() as usize);
+    for offset in (0..len).step_by(PIECE) {
+        cache::clean_and_invalidate_to_poc(start + offset, PIECE.min(len - offset));
+        turns::breathe();
+    }
     cache::invalidate_instructions();
 }

@@ -2,8 +2,7 @@
 
 use super::host::RunningOn;
 use super::{Resident, RunState, Slot};
-use crate::{console, cores, gic, guests};
-use alloc::format;
+use crate::{cores, gic, turns};
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::world::{self, ExitKind};
@@ -11,6 +10,30 @@ use stasis_arch::{cpu, mmu, timer};
 use stasis_vgic::VcpuMask;
 use stasis_vm::exit::{self, Exit, Syndrome};
 use stasis_vm::guest::{Guest, Next, Vcpu};
+
+/// How a guest has stopped by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It has switched itself off.
+    Off,
+    /// It has reset its machine.
+    Reset,
+}
+
+/// Why a vCPU leaves its core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// It is another's turn.
+    ForOthers,
+    /// Nobody may run it.
+    Unwanted,
+    /// It waits: [`turns`] knows for what.
+    Waiting,
+    /// It is off.
+    VcpuOff,
+    /// The guest has stopped.
+    Stopped(Stopped),
+}
 
 /// Why a vCPU has left its guest.
 enum Left {
@@ -36,45 +59,42 @@ fn enter(vcpu: &mut Vcpu) -> Left {
             }
             ExitKind::Interrupt => return Left::ForInterrupt,
             // Whatever it was that failed, the guest's access was the last one made.
-            ExitKind::SError => cpu::set_virtual_serror(true),
+            ExitKind::SError => cpu::set_virtual_serror(),
         }
     }
 }
 
 impl Slot {
-    /// Whether no vCPU is to be entered, or the console wants this core.
-    fn must_leave(&self) -> bool {
-        self.wanted.load(Ordering::Acquire)
-            || !self.running.load(Ordering::Acquire)
-            || console::is_due()
+    /// Whether no vCPU is to be entered.
+    pub(super) fn must_leave(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) || !self.running.load(Ordering::Acquire)
     }
 
-    /// Runs vCPU `index` on this core until somebody wants the guest, it stops, or there is something to
-    /// do for the console on this core. `false`: it can't run.
-    pub fn run(&self, index: usize) -> bool {
+    /// Runs vCPU `index` on this core until its turn is over: at `until`, or when somebody wants the guest, it waits for
+    /// something, or stops. If it can't run, it sleeps until it is kicked. Returns how the guest has stopped, if it did.
+    pub fn run(&self, index: usize, until: Option<u64>) -> Option<Stopped> {
         let place = &self.vcpus[index];
-        if self.must_leave() {
-            return false;
-        }
-        let Some(mut vcpu) = place.vcpu.try_lock() else { return false };
-        let mut host = RunningOn::new(self);
-        if !self.load(index, &mut vcpu, &mut host) {
-            return false;
-        }
-        let stopped = self.enter_until_stopped(index, &mut vcpu, &mut host);
-        self.unload(index, &mut vcpu, &mut host, stopped);
-        drop(vcpu);
-        match stopped {
-            Some(Next::Off) => console::halted(self, "is off"),
-            Some(Next::Reset) => match guests::restart(self) {
-                Ok(()) => console::restarted(self),
-                Err(why) => {
-                    console::halted(self, &format!("has reset its machine, and stays off: {why}"));
+        let leaves = match place.vcpu.try_lock() {
+            Some(mut vcpu) if !self.must_leave() => {
+                let mut host = RunningOn::new(self, until);
+                if self.load(index, &mut vcpu, &mut host) {
+                    let leaves = self.enter_until_it_leaves(index, &mut vcpu, &mut host);
+                    self.unload(index, &mut vcpu, &mut host, leaves);
+                    leaves
+                } else {
+                    Leaves::VcpuOff
                 }
-            },
-            _ => {}
+            }
+            // Whoever has it parked kicks it afterwards.
+            _ => Leaves::Unwanted,
+        };
+        if let Leaves::Unwanted | Leaves::VcpuOff | Leaves::Stopped(_) = leaves {
+            turns::sleep(place.task, None);
         }
-        true
+        match leaves {
+            Leaves::Stopped(how) => Some(how),
+            _ => None,
+        }
     }
 
     fn load(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
@@ -83,69 +103,84 @@ impl Slot {
         if *state != RunState::Running || !guest.is_on(index, vcpu) {
             return false;
         }
+        let core = cpu::number();
         let vmid = self.number as u8 + 1;
         // SAFETY: the slot's stage 2 maps the guest's own RAM and the GICV, and lives as long as the
         // slot, which is never dropped. Each slot has a VMID of its own.
         unsafe { mmu::activate_stage2(stage2.root(), vmid) };
+        if self.last_on[core].swap(index as u8, Ordering::Relaxed) != index as u8 {
+            mmu::forget_vcpu();
+        }
         let offset = guest.clock.offset_or_start(timer::counter());
         host.loaded_with(offset, guest);
         cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
-        cpu::set_virtual_serror(*guest.powers[index].serror_pending != 0);
+        let serror_pending = *guest.powers[index].serror_pending != 0;
+        cpu::set_guest_controls(turns::is_shared(core), serror_pending);
         world::load(&vcpu.system, &vcpu.fp, &vcpu.debug, offset);
-        let effects = guest.vgic.load(index, &mut host.gic);
+        let hold = &self.vcpus[index].hold;
+        // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.
+        hold.begin_running();
+        let mut effects = guest.vgic.load(index, &mut host.gic);
+        if hold.is_wanted() {
+            effects |= guest.vgic.sync(index, &mut host.gic);
+        }
         self.kick(effects.kick.without(index));
         host.tick(index, guest, vcpu);
-        self.vcpus[index].hold.begin_running();
         true
     }
 
-    fn unload(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn, stopped: Option<Next>) {
+    fn unload(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn, leaves: Leaves) {
         let mut resident = self.resident.lock();
         let guest = &mut resident.guest;
         timer::set_deadline(None);
         let effects = guest.vgic.save(index, &mut host.gic);
         *guest.powers[index].serror_pending = cpu::virtual_serror().into();
         world::save(&mut vcpu.system, &mut vcpu.fp, &mut vcpu.debug);
-        match stopped {
-            Some(Next::Off) => self.set_state(&mut resident, RunState::Off),
-            Some(Next::Reset) => self.set_state(&mut resident, RunState::Reset),
+        match leaves {
+            Leaves::Stopped(Stopped::Off) => self.set_state(&mut resident, RunState::Off),
+            Leaves::Stopped(Stopped::Reset) => self.set_state(&mut resident, RunState::Reset),
             _ => {}
         }
         drop(resident);
         self.vcpus[index].hold.end_running();
-        match stopped {
+        match leaves {
             // The others see that the guest is off, or take over the devices' deadlines.
-            Some(_) => self.kick_all(),
-            None => self.kick(effects.kick.without(index)),
+            Leaves::Stopped(_) | Leaves::VcpuOff => self.kick_all(),
+            _ => self.kick(effects.kick.without(index)),
         }
     }
 
-    /// The loop of exits and entries. Returns what the vCPU has come to, if it stopped by itself.
-    fn enter_until_stopped(
-        &self,
-        index: usize,
-        vcpu: &mut Vcpu,
-        host: &mut RunningOn,
-    ) -> Option<Next> {
+    /// The loop of exits and entries.
+    fn enter_until_it_leaves(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> Leaves {
         let mut resident = self.resident.lock();
         loop {
             self.prepare_entry(index, resident, vcpu, host);
             resident = match enter(vcpu) {
                 Left::ForExit { exit, esr } => {
-                    match self.answer_exit(index, vcpu, exit, esr, host) {
-                        (Next::Enter, resident) => resident,
-                        (stopped, _) => return Some(stopped),
+                    let (next, resident) = self.answer_exit(index, vcpu, exit, esr, host);
+                    match next {
+                        Next::Enter => resident,
+                        Next::Wait => match self.wait(index, resident, vcpu, host) {
+                            Ok(resident) => resident,
+                            Err(leaves) => return leaves,
+                        },
+                        Next::VcpuOff => return Leaves::VcpuOff,
+                        Next::Off => return Leaves::Stopped(Stopped::Off),
+                        Next::Reset => return Leaves::Stopped(Stopped::Reset),
                     }
                 }
                 Left::ForInterrupt => {
                     let mut resident = self.step_clock(index, host);
                     self.take_interrupts(index, &mut resident.guest, vcpu, host);
                     if self.must_leave() {
-                        return None;
+                        return Leaves::Unwanted;
                     }
                     resident
                 }
             };
+            if turns::must_decide() && !self.keeps_core(index, host) {
+                return Leaves::ForOthers;
+            }
         }
     }
 
@@ -204,7 +239,7 @@ impl Slot {
         (next, self.resident.lock())
     }
 
-    fn take_interrupts(
+    pub(super) fn take_interrupts(
         &self,
         index: usize,
         guest: &mut Guest,
@@ -256,7 +291,7 @@ impl Slot {
         self.resident.lock()
     }
 
-    fn pass_input(&self, guest: &mut Guest) {
+    pub(super) fn pass_input(&self, guest: &mut Guest) {
         let mut input = self.input.lock();
         while guest.can_receive() {
             let Some(byte) = input.pop_front() else { break };
@@ -283,8 +318,11 @@ impl Slot {
                 Ok(result) => break result,
                 Err(missing) => missing,
             };
-            missing.iter().for_each(|other| self.vcpus[other].hold.want());
-            self.kick(missing);
+            for other in missing.iter() {
+                let place = &self.vcpus[other];
+                place.hold.want();
+                turns::call(place.core, place.task);
+            }
             missing.iter().for_each(|other| self.vcpus[other].hold.wait());
             held.0 |= missing.0;
         };

@@ -1,6 +1,7 @@
 //! The disk that the store is on: virtio-blk where there is one, else an SD card.
 
 use crate::machine::Machine;
+use crate::turns;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
@@ -41,7 +42,7 @@ impl Disk {
             size: device.frame.len() as usize,
         });
         let memory = MutexGuard::leak(DMA.lock());
-        let deadline = Deadline { now: timer::counter, limit: PATIENCE * timer::frequency() };
+        let deadline = Deadline { now: turns::own_time, limit: PATIENCE * timer::frequency() };
         // SAFETY: 1. The slots are the device tree's, mapped as devices; only this driver uses them.
         // 2. The memory is mapped one to one.
         unsafe { VirtioBlk::find(slots, memory, deadline) }.map(Self::Virtio)
@@ -71,7 +72,7 @@ impl Disk {
 
 /// The machine's slots for SD cards.
 pub fn card_slots(machine: &Machine) -> Vec<Sdhci> {
-    let clock = Clock { now: timer::counter, frequency: timer::frequency() };
+    let clock = Clock { now: turns::own_time, frequency: timer::frequency() };
     let frames = machine.sd_hosts.iter().map(|host| host.device.frame.start as usize);
     // SAFETY: the frames are the device tree's, mapped as devices; only this driver uses them.
     frames.map(|start| Sdhci::new(unsafe { Frame::new(start, Sdhci::LEN) }, clock)).collect()

@@ -34,7 +34,7 @@ pub fn dsb() {
     unsafe { core::arch::asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
-/// HCR_EL2 while a guest may run: constant, for TLBs' sake.
+/// HCR_EL2 while a guest may run, but for [`set_guest_controls`]: constant, for TLBs' sake.
 ///
 /// VM: stage 2. SWIO: set/way invalidation is clean-and-invalidate. PTW: no table walks in device
 /// memory. FMO, IMO, AMO: interrupts and SErrors come to EL2, virtual ones go to the guest. FB, BSU:
@@ -61,6 +61,7 @@ const HCR_FMO: u64 = 1 << 3;
 const HCR_IMO: u64 = 1 << 4;
 const HCR_AMO: u64 = 1 << 5;
 const HCR_VSE: u64 = 1 << 8;
+const HCR_TWI: u64 = 1 << 13;
 const HCR_FB: u64 = 1 << 9;
 const HCR_BSU_INNER: u64 = 1 << 10;
 const HCR_TID3: u64 = 1 << 18;
@@ -100,10 +101,19 @@ pub fn virtual_serror() -> bool {
     HCR_EL2.get() & HCR_VSE != 0
 }
 
-/// Makes a virtual SError pending for the guest that is loaded, or takes it back.
-pub fn set_virtual_serror(pending: bool) {
-    // SAFETY: VSE only concerns the guest; the rest stays as `init_traps` set it.
-    unsafe { msr!("hcr_el2", GUEST_HCR | if pending { HCR_VSE } else { 0 }) };
+/// Makes a virtual SError pending for the guest that is loaded.
+pub fn set_virtual_serror() {
+    // SAFETY: VSE only concerns the guest.
+    unsafe { msr!("hcr_el2", HCR_EL2.get() | HCR_VSE) };
+}
+
+/// Sets what HCR_EL2 has for the guest that is loaded: whether its WFI is trapped, and whether a virtual SError
+/// is pending for it.
+pub fn set_guest_controls(trap_waits: bool, serror_pending: bool) {
+    let waits = if trap_waits { HCR_TWI } else { 0 };
+    let serror = if serror_pending { HCR_VSE } else { 0 };
+    // SAFETY: both only concern the guest; the rest stays as `init_traps` set it.
+    unsafe { msr!("hcr_el2", GUEST_HCR | waits | serror) };
 }
 
 /// Sets what MIDR_EL1 and MPIDR_EL1 read as in the guest.

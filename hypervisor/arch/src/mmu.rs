@@ -49,7 +49,7 @@ fn vtcr() -> u64 {
 /// # Safety
 ///
 /// `root` is a stage-2 translation of 39 bits that maps nothing of EL2's, and stays until another is
-/// activated on this core. No two translations share a `vmid` without [`forget_guest`] in between.
+/// activated on this core. No two translations share a `vmid`.
 pub unsafe fn activate_stage2(root: u64, vmid: u8) {
     // SAFETY: the caller answers for the translation. The barriers order the tables' writes before
     // it, and it before the guest.
@@ -61,10 +61,18 @@ pub unsafe fn activate_stage2(root: u64, vmid: u8) {
     }
 }
 
-/// Drops every translation of the guest that is active on this core from the TLBs of all cores.
-pub fn forget_guest() {
-    // SAFETY: translations are looked up anew.
+/// Drops what this core has kept of the translations and instructions of the VMID that is active. Its TLBs tell neither
+/// the vCPUs of a guest apart, nor a guest from another one in its place.
+pub fn forget_vcpu() {
+    // SAFETY: translations are looked up, and instructions fetched, anew.
     unsafe {
-        asm!("dsb ish", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags));
+        asm!(
+            "dsb nshst",
+            "tlbi vmalle1",
+            "ic iallu",
+            "dsb nsh",
+            "isb",
+            options(nostack, preserves_flags)
+        );
     }
 }

@@ -23,6 +23,11 @@ impl Vgic {
         }
     }
 
+    /// The line of one of a vCPU's PPIs, as far as the records know.
+    pub fn ppi_level(&self, vcpu: usize, intid: u16) -> bool {
+        (SGIS..FIRST_SPI).contains(&intid) && self.bit(Bits::Level, vcpu, intid)
+    }
+
     /// A pulse on the line of an SPI: nothing remains of it unless the SPI is edge-triggered.
     pub fn pulse_spi(&mut self, intid: u16) -> Effects {
         let mut effects = self.set_spi_level(intid, true);

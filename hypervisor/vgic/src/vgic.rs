@@ -149,6 +149,11 @@ impl VirtualCpu {
         self.loaded
     }
 
+    /// Whether it could be offered an interrupt, as far as the distributor is concerned. Its list registers are folded.
+    pub fn is_called(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// What its list registers were last filled with, or found to hold: the guest may have changed
     /// it since. For comparison with the real ones.
     pub fn list_registers(&self) -> impl Iterator<Item = ListRegister> {

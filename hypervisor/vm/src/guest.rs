@@ -68,12 +68,23 @@ pub trait Host {
 pub enum Next {
     /// Enter the guest again.
     Enter,
+    /// It waits for an interrupt: see [`Guest::wait`].
+    Wait,
     /// This vCPU is off; others are not.
     VcpuOff,
     /// The guest has switched its machine off, or its last vCPU.
     Off,
     /// The guest has reset its machine.
     Reset,
+}
+
+/// What a vCPU waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Nothing: it goes on.
+    Over,
+    /// To be kicked, or for the host's CNTPCT to be that.
+    Until(Option<u64>),
 }
 
 /// What a vCPU has for itself.

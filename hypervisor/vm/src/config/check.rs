@@ -90,10 +90,10 @@ fn check_guest(guest: &GuestConfig) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Checks that a guest has a window on each of its cores that has a frame: else a vCPU would never run.
+/// Checks that a guest has a window on each of its cores whose windows fill the frame: else a vCPU would never run.
 fn check_windows(guest: &GuestConfig, configuration: &Configuration) -> Result<(), Problem> {
     let plans = configuration.cores.iter().filter(|core| guest.cores.contains(&core.number));
-    for core in plans {
+    for core in plans.filter(|core| core.is_full()) {
         if core.windows.iter().all(|window| window.guest != guest.name) {
             return Err(Problem::NoWindow(core.number));
         }

@@ -1,6 +1,7 @@
 //! How a core's time is divided: a frame that repeats for ever, and the windows of guests in it.
 //!
-//! A window belongs to all vCPUs that its guest has on the core. What is in no window belongs to nobody.
+//! A window belongs to all vCPUs that its guest has on the core. What is in no window belongs to those without a window:
+//! see [`crate::sched`].
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -26,6 +27,13 @@ pub struct CoreConfig {
     pub frame_us: u64,
     /// The windows, in the order of time; none begins before the one before it ends.
     pub windows: Vec<WindowConfig>,
+}
+
+impl CoreConfig {
+    /// Whether its windows, which [`check`] found in order, leave no time for others.
+    pub(super) fn is_full(&self) -> bool {
+        self.windows.iter().map(|window| window.length_us).sum::<u64>() == self.frame_us
+    }
 }
 
 /// The time in a frame that a guest has its core for itself.

@@ -94,7 +94,7 @@ pub enum Problem {
     #[error("a weight of {0} is not possible; 1 to 10000 are")]
     Weight(u32),
     /// A vCPU that would never run.
-    #[error("core {0} has a frame, and no window in it is this guest's")]
+    #[error("the windows of core {0} fill its frame, and none is this guest's")]
     NoWindow(u32),
 }
 

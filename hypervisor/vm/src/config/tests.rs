@@ -232,8 +232,12 @@ fn each_broken_rule_of_a_plan_names_core_and_window() {
         at("it has another plan already")
     );
     assert_eq!(
-        complaint(|all| drop(all.cores[0].windows.remove(0))),
-        "stasis.dtb: guest \"counter\": core 1 has a frame, and no window in it is this guest's"
+        complaint(|all| {
+            all.cores[0].windows.remove(0);
+            all.cores[0].frame_us = 8000;
+            all.cores[0].windows[0].at_us = 0;
+        }),
+        "stasis.dtb: guest \"counter\": the windows of core 1 fill its frame, and none is this guest's"
     );
 }
 

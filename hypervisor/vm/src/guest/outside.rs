@@ -4,7 +4,7 @@
 use stasis_state::vcpu::{Debug, FpSimd, PowerState};
 use stasis_vgic::VcpuMask;
 
-use super::{Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, Vcpu};
+use super::{Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, VIRTUAL_TIMER, Vcpu, Wait};
 use crate::devices::pl011;
 use crate::psci;
 use crate::timer::Timer;
@@ -68,6 +68,30 @@ impl Guest {
             counter.saturating_add(seconds.saturating_mul(self.clock.host_hz()))
         });
         timer.into_iter().chain(alarm).min()
+    }
+
+    /// What vCPU `index` waits for in WFI, whose `virtual_timer` is still that of the hardware. Its list registers are folded.
+    ///
+    /// As on a CPU, PSTATE does not matter, and a wait may end for less than an interrupt that is taken: the
+    /// guest's priority mask is not looked at.
+    pub fn wait(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        virtual_timer: Timer,
+        host: &mut impl Host,
+    ) -> Wait {
+        let deadline = self.tick(index, vcpu, host);
+        if self.vgic.cpus()[index].is_called() {
+            return Wait::Over;
+        }
+        let now = self.clock.now(host.counter());
+        // A line that is up has told so already, or is about to.
+        if virtual_timer.line(now) && !self.vgic.ppi_level(index, VIRTUAL_TIMER) {
+            return Wait::Over;
+        }
+        let timer = virtual_timer.deadline(now).and_then(|ticks| self.clock.host_time(ticks));
+        Wait::Until(timer.into_iter().chain(deadline).min())
     }
 
     /// A physical interrupt came on the core of vCPU `index`, and its priority was dropped. `None`: it

@@ -58,8 +58,13 @@ impl Guest {
             Exit::DataAbortUnemulatable(fault) | Exit::InstructionAbort(fault) => {
                 self.nothing_there(vcpu, &fault, host);
             }
-            // There is nothing behind the address, so there is nothing to maintain.
-            Exit::CacheMaintenance(_) | Exit::Wfx(Wfx::Wfi | Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => {
+            Exit::Wfx(Wfx::Wfi) => {
+                exit::skip_instruction(&mut vcpu.core, esr);
+                return Ok(Next::Wait);
+            }
+            // There is nothing behind the address, so there is nothing to maintain. And WFE, and the two that the
+            // guest's CPU does not have, may end at once.
+            Exit::CacheMaintenance(_) | Exit::Wfx(Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => {
                 exit::skip_instruction(&mut vcpu.core, esr);
             }
             Exit::Unknown { class } => {
@@ -190,8 +195,8 @@ impl Guest {
         host: &mut impl Host,
     ) -> Next {
         match psci::call(&mut vcpu.core, imm, index, &mut self.powers[..]) {
-            // CPU_SUSPEND to standby may return at once.
-            Action::Resume | Action::Suspend => Next::Enter,
+            Action::Resume => Next::Enter,
+            Action::Suspend => Next::Wait,
             Action::StartCpu { index } => {
                 host.kick(VcpuMask::only(index));
                 Next::Enter
@@ -217,8 +222,8 @@ impl Guest {
         let now = self.clock.now(host.counter());
         let Vcpu { core, system, debug, identity, .. } = vcpu;
         match sysreg::handle(access, &mut sysreg::Vcpu { core, system, debug, identity, now }) {
-            // Set and way act on this core's caches alone, as on any machine; a vCPU is pinned to its
-            // core, so they are not trapped for more.
+            // Set and way act on this core's caches alone, as on any machine; a vCPU stays on its core for
+            // its life, so they are not trapped for more.
             sysreg::Outcome::Done | sysreg::Outcome::CleanAll => {}
             sysreg::Outcome::TimerChanged => {
                 self.update_physical_timer(index, vcpu, now);

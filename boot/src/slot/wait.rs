@@ -1,0 +1,70 @@
+//! A vCPU that waits for an interrupt, and whether it keeps its core.
+//!
+//! It stays loaded for as long as nobody else wants the core: then nothing has to be saved, nor to be loaded again.
+
+use super::host::RunningOn;
+use super::run::Leaves;
+use super::{Resident, Slot};
+use crate::turns;
+use spin::mutex::SpinMutexGuard;
+use stasis_arch::world::live;
+use stasis_arch::{cpu, timer};
+use stasis_vm::guest::{Vcpu, Wait};
+use stasis_vm::sched::Turn;
+use stasis_vm::timer::Timer;
+
+impl Slot {
+    /// Has the core decide. `false`: it is another's turn.
+    pub(super) fn keeps_core(&self, index: usize, host: &mut RunningOn) -> bool {
+        let Turn { task, until } = turns::decide();
+        let keeps = task == Some(self.vcpus[index].task);
+        if keeps {
+            host.extend_turn(until);
+        }
+        keeps
+    }
+
+    /// Has vCPU `index` wait for an interrupt. An error says why it leaves its core.
+    pub(super) fn wait<'a>(
+        &'a self,
+        index: usize,
+        mut resident: SpinMutexGuard<'a, Resident>,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+    ) -> Result<SpinMutexGuard<'a, Resident>, Leaves> {
+        let place = &self.vcpus[index];
+        let guest = &mut resident.guest;
+        self.pass_input(guest);
+        let effects = guest.vgic.sync(index, &mut host.gic);
+        self.kick(effects.kick.without(index));
+        let virtual_timer = Timer { ctl: live::cntv_ctl_el0(), cval: live::cntv_cval_el0() };
+        let Wait::Until(until) = guest.wait(index, vcpu, virtual_timer, host) else {
+            return Ok(resident);
+        };
+        if !turns::sleep(place.task, until) {
+            return Ok(resident);
+        }
+        // Its list registers are folded.
+        place.hold.end_running();
+        loop {
+            let Turn { task, until } = turns::decide();
+            if task == Some(place.task) {
+                host.extend_turn(until);
+                place.hold.begin_running();
+                vcpu.deadline_changed = true;
+                return Ok(resident);
+            }
+            if task.is_some() || self.must_leave() {
+                return Err(Leaves::Waiting);
+            }
+            drop(resident);
+            timer::set_deadline(until);
+            cpu::wait_for_interrupt();
+            resident = self.resident.lock();
+            self.take_interrupts(index, &mut resident.guest, vcpu, host);
+            if resident.guest.vgic.cpus()[index].is_called() {
+                turns::kick(place.core, place.task);
+            }
+        }
+    }
+}
