@@ -2,10 +2,12 @@
 //!
 //! - [`lab`]: a folder for each test, what is booted in it, and what is shown of it when it fails.
 //! - [`stasis`]: a machine that runs Stasis, spoken to through its console.
+//! - [`monitor`]: QEMU's monitor.
 //! - [`guests`]: what the guests print, and whether it is right.
 //! - [`tamper`]: checkpoints that are taken out of a disk, changed, and put back.
 
 pub mod guests;
 pub mod lab;
+pub mod monitor;
 pub mod stasis;
 pub mod tamper;

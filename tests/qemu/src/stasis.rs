@@ -7,11 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use stasis_vm::config::{self, Configuration, CoreConfig, GuestConfig, Kind};
 use xtask::archive;
+use xtask::board::Board;
 use xtask::console::{ConsoleError, PROMPT};
 use xtask::qemu::{Machine, Qemu};
 use xtask::workspace::write;
 
 use crate::lab::{Built, Lab};
+use crate::monitor::Socket;
 
 /// Until the first prompt.
 const BOOT_TIME: Duration = Duration::from_secs(60);
@@ -31,6 +33,7 @@ pub struct Setup<'l> {
     memory: String,
     cpus: u32,
     cpu: String,
+    board: Board,
     time_limit: Duration,
     arguments: Vec<OsString>,
 }
@@ -58,6 +61,7 @@ impl<'l> Setup<'l> {
             memory: "1G".to_owned(),
             cpus: 2,
             cpu: "cortex-a72".to_owned(),
+            board: Board::Virt,
             time_limit: LIFE_TIME,
             arguments: Vec::new(),
         }
@@ -141,6 +145,18 @@ impl<'l> Setup<'l> {
         self
     }
 
+    /// Takes the Raspberry Pi 4 for the machine, with its own cores and memory, and a card for a disk.
+    pub fn raspi4(mut self) -> Result<Self> {
+        self.board = Board::raspi4(&Built::get()?.workspace)?;
+        Ok(self)
+    }
+
+    /// Gives it a monitor.
+    pub fn monitor(self, socket: &Socket) -> Self {
+        let path = socket.path();
+        self.argument("-qmp").argument(format!("unix:{},server=on,wait=off", path.display()))
+    }
+
     /// Adds an argument of QEMU's.
     pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
@@ -160,6 +176,7 @@ impl<'l> Setup<'l> {
         write(&transcript, b"")?;
         let archive = self.write_archive(&transcript.with_extension("cpio"))?;
         let mut machine = Machine::stasis(&Built::get()?.image, archive.as_deref())
+            .board(self.board)
             .cpu(self.cpu)
             .cpus(self.cpus)
             .memory(self.memory)
@@ -246,6 +263,28 @@ impl Stasis {
             [line] => Ok(line),
             [] => bail!("no line mentions {words:?}; Stasis said {:#?}", self.greeting),
             _ => bail!("{} lines mention {words:?}: {lines:#?}", lines.len()),
+        }
+    }
+
+    /// A checkpoint that must fail, and what happens when it is under way: why it was refused.
+    pub fn checkpoint_fails(
+        &mut self,
+        guest: &str,
+        name: &str,
+        mut meanwhile: impl FnMut() -> Result<()>,
+    ) -> Result<String> {
+        let (mut under_way, mut result) = (false, Ok(()));
+        let command = format!("checkpoint {guest} {name}");
+        let answer = self.qemu.console.command_within(&command, STORE_TIME, |line| {
+            if line.contains("stored: ") && !std::mem::replace(&mut under_way, true) {
+                result = meanwhile();
+            }
+        });
+        result?;
+        match answer {
+            Ok(lines) => bail!("\"{command}\" should have failed; it said {lines:?}"),
+            Err(ConsoleError::Refused { reason, .. }) => Ok(reason),
+            Err(other) => Err(other.into()),
         }
     }
 

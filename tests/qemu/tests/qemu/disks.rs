@@ -11,7 +11,7 @@ use stasis_store::{BlockDevice, SECTOR};
 use xtask::disk;
 
 /// Boots a counter; checkpoints are refused with a line that has these words in it, and the counter goes on.
-fn no_checkpoints(setup: Setup<'_>, words: &[&str]) -> Result<()> {
+pub fn no_checkpoints(setup: Setup<'_>, words: &[&str]) -> Result<()> {
     let mut stasis = setup.guest("counter")?.boot()?;
     stasis.refused_for("checkpoint counter one", words)?;
     stasis.refused_for("store", words)?;
@@ -21,7 +21,7 @@ fn no_checkpoints(setup: Setup<'_>, words: &[&str]) -> Result<()> {
     stasis.quit()
 }
 
-fn goes_on(stasis: &mut Stasis) -> Result<()> {
+pub fn goes_on(stasis: &mut Stasis) -> Result<()> {
     stasis.is_alive()?;
     stasis.attach("counter")?;
     ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
@@ -83,9 +83,14 @@ fn first_sector(path: &std::path::Path, change: impl FnOnce(&mut [u8])) -> Resul
 }
 
 pub fn a_full_store(lab: &Lab) -> Result<()> {
+    full_store(lab, |lab| Ok(lab.machine()))
+}
+
+/// A store that is full, on some kind of machine.
+pub fn full_store<'l>(lab: &'l Lab, machine: impl Fn(&'l Lab) -> Result<Setup<'l>>) -> Result<()> {
     // Room for a guest that has next to nothing in its memory, not for one with 8 MiB.
-    let path = lab.disk_of(6 << 20)?;
-    let mut stasis = lab.machine().guest("counter")?.guest("idle")?.disk(&path).boot()?;
+    let path = lab.disk_of(8 << 20)?;
+    let mut stasis = machine(lab)?.guest("counter")?.guest("idle")?.disk(&path).boot()?;
     let number = stasis.checkpoint("idle", "small")?;
     let before = tamper::get(&path, number)?;
     for _ in 0..3 {
@@ -103,8 +108,52 @@ pub fn a_full_store(lab: &Lab) -> Result<()> {
     stasis.quit()?;
     ensure!(tamper::list(&path)? == [(number, "small".to_owned())]);
     ensure!(tamper::get(&path, number)? == before, "the older checkpoint has changed");
-    let mut stasis = lab.machine().no_archive().disk(&path).boot()?;
+    let mut stasis = machine(lab)?.no_archive().disk(&path).boot()?;
     stasis.resume(number)?;
     stasis.is_alive()?;
     stasis.quit()
+}
+
+pub fn a_disk_that_fails_during_a_checkpoint(lab: &Lab) -> Result<()> {
+    failing_disk(lab, |lab| Ok(lab.machine()), &["failed writing", "status 1"])
+}
+
+/// A disk with a bad place, on some kind of machine: the checkpoint that needs it fails with these words, and
+/// neither the guest nor an older checkpoint suffers.
+pub fn failing_disk<'l>(
+    lab: &'l Lab,
+    machine: impl Fn(&'l Lab) -> Result<Setup<'l>>,
+    words: &[&str],
+) -> Result<()> {
+    let path = lab.disk()?;
+    let mut model = Model::new();
+    // Behind the first checkpoint, which is small, and within the second, which is not.
+    const BAD_BLOCK: u64 = 600;
+    let first = stasis_store::partition::find(&mut disk::FileDisk::open(&path, false)?)?.first();
+    let rules = lab.path("bad-place");
+    let sector = first + BAD_BLOCK * stasis_store::layout::BLOCK_SECTORS;
+    std::fs::write(
+        &rules,
+        format!("[inject-error]\nevent = \"write_aio\"\nerrno = \"5\"\nsector = \"{sector}\"\n"),
+    )?;
+    let bad = format!("blkdebug:{}:{}", rules.display(), path.display());
+    let setup = machine(lab)?.guest("counter")?.guest("idle")?.disk(bad.as_ref());
+    let mut stasis = setup.boot()?;
+    let older = stasis.checkpoint("idle", "older")?;
+    let before = tamper::get(&path, older)?;
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut model, 3)?;
+    stasis.detach()?;
+    stasis.refused_for("checkpoint counter broken", words)?;
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut model, 3)?;
+    stasis.detach()?;
+    stasis.resume(older)?;
+    // There is room for a small one before the bad place.
+    stasis.checkpoint("idle", "newer")?;
+    stasis.quit()?;
+    ensure!(tamper::get(&path, older)? == before, "the older checkpoint has changed");
+    let names: Vec<String> = tamper::list(&path)?.into_iter().map(|(_, name)| name).collect();
+    ensure!(names == ["older", "newer"], "there are {names:?}");
+    Ok(())
 }

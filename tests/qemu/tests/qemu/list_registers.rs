@@ -1,78 +1,18 @@
 //! The real list registers, out of QEMU's migration stream of a machine that runs, are those that Stasis believes it has
 //! programmed.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use stasis_convert::qemu::locate;
 use stasis_qemu_tests::guests::{SILENCE, waits};
 use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::monitor::Socket;
 use stasis_qemu_tests::stasis::Stasis;
-use xtask::workspace::read;
 
 /// `handler` has one vCPU, on the first core but the console's.
 const CORE: usize = 1;
 const LIST_REGISTERS: usize = 4;
-/// For all that is asked of a QEMU whose machine stands still.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// QEMU's monitor, at a socket.
-struct Monitor {
-    output: BufReader<UnixStream>,
-}
-
-impl Monitor {
-    fn connect(path: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(path).context("QEMU has no monitor")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut monitor = Self { output: BufReader::new(stream) };
-        monitor.line()?;
-        monitor.ask(r#"{"execute": "qmp_capabilities"}"#)?;
-        Ok(monitor)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(self.output.read_line(&mut line)? > 0, "QEMU has ended");
-        Ok(line)
-    }
-
-    fn ask(&mut self, command: &str) -> Result<String> {
-        self.output.get_mut().write_all(command.as_bytes())?;
-        loop {
-            let line = self.line()?;
-            if line.contains(r#""error":"#) {
-                bail!("QEMU answers {command} with {line}");
-            }
-            if line.contains(r#""return":"#) {
-                return Ok(line);
-            }
-        }
-    }
-
-    /// The machine at this instant, which then goes on.
-    fn snapshot(&mut self, path: &Path) -> Result<Vec<u8>> {
-        self.ask(r#"{"execute": "stop"}"#)?;
-        let uri = format!("file:{}", path.display());
-        self.ask(&format!(r#"{{"execute": "migrate", "arguments": {{"uri": "{uri}"}}}}"#))?;
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let answer = self.ask(r#"{"execute": "query-migrate"}"#)?;
-            if answer.contains(r#""completed""#) {
-                break;
-            }
-            ensure!(!answer.contains(r#""failed""#), "QEMU has not saved its machine: {answer}");
-            ensure!(Instant::now() < end, "QEMU saves its machine for ever: {answer}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let stream = read(path)?;
-        self.ask(r#"{"execute": "cont"}"#)?;
-        Ok(stream)
-    }
-}
 
 /// A core's virtual interface.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,13 +66,9 @@ fn significant(lr: u32) -> u32 {
 }
 
 pub fn the_real_list_registers_are_what_stasis_has_programmed(lab: &Lab) -> Result<()> {
-    // Not in the lab: a socket's path has to be shorter than 108 bytes, wherever the project stands.
-    let room = tempfile::tempdir()?;
-    let socket = room.path().join("monitor");
-    let qmp = format!("unix:{},server=on,wait=off", socket.display());
-    let mut stasis =
-        lab.machine().guest("handler")?.memory("256M").argument("-qmp").argument(qmp).boot()?;
-    let mut monitor = Monitor::connect(&socket)?;
+    let socket = Socket::new()?;
+    let mut stasis = lab.machine().guest("handler")?.memory("256M").monitor(&socket).boot()?;
+    let mut monitor = socket.connect()?;
     stasis.attach("handler")?;
     let (mut points, mut active, mut pending, mut linked, mut full) = (0, 0, 0, 0, 0);
     loop {

@@ -19,6 +19,7 @@ mod others;
 mod power;
 mod resume;
 mod same_machine;
+mod sd;
 mod smp;
 
 use std::process::ExitCode;
@@ -63,7 +64,17 @@ fn main() -> ExitCode {
             no_partition,
             no_store_in_the_partition,
             a_full_store,
-            a_store_of_a_newer_version;
+            a_store_of_a_newer_version,
+            a_disk_that_fails_during_a_checkpoint;
+        sd:
+            no_card,
+            a_card_without_the_partition,
+            cards_of_either_capacity_take_a_guest_to_another_machine,
+            a_full_card,
+            a_card_that_drops_a_write_during_a_checkpoint,
+            a_card_pulled_during_a_checkpoint_works_again_when_it_is_put_back,
+            a_card_that_is_exchanged_between_two_commands_is_the_one_that_is_used,
+            qemu_killed_during_a_checkpoint_loses_nothing_older;
         damage:
             a_file_cut_short,
             one_bit_flipped,

@@ -6,14 +6,21 @@ use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::ticks;
 use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::Setup;
 use stasis_qemu_tests::tamper::{self, File};
 
-/// How often.
-const KILLS: u32 = 24;
-
 pub fn qemu_killed_during_a_checkpoint_loses_nothing_older(lab: &Lab) -> Result<()> {
+    killed(lab, |lab| Ok(lab.machine()), 24)
+}
+
+/// Pulls the plug so many times, on some kind of machine.
+pub fn killed<'l>(
+    lab: &'l Lab,
+    machine: impl Fn(&'l Lab) -> Result<Setup<'l>>,
+    kills: u32,
+) -> Result<()> {
     let (disk, mut model) = (lab.disk()?, Model::new());
-    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    let mut stasis = machine(lab)?.guest("counter")?.disk(&disk).boot()?;
     stasis.attach("counter")?;
     ticks(&mut stasis.qemu.console, &mut model, 3)?;
     stasis.detach()?;
@@ -26,13 +33,19 @@ pub fn qemu_killed_during_a_checkpoint_loses_nothing_older(lab: &Lab) -> Result<
         kept.iter().map(|number| tamper::get(&disk, *number)).collect::<Result<Vec<_>>>()?;
 
     let mut absent = 0;
-    for kill in 0..KILLS {
-        let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    for kill in 0..kills {
+        let mut stasis = machine(lab)?.no_archive().disk(&disk).boot()?;
         stasis.resume(kept[0])?;
         // From before the first write until after the commit.
-        let delay = whole.mul_f64(f64::from(kill) * 1.25 / f64::from(KILLS));
-        stasis.qemu.console.send_line(&format!("checkpoint counter killed-{kill}"))?;
-        std::thread::sleep(delay);
+        let delay = whole.mul_f64(f64::from(kill) * 1.25 / f64::from(kills));
+        let name = format!("killed-{kill}");
+        if kill + 1 == kills {
+            // However slow the machine has become: once the plug is pulled behind the commit.
+            stasis.checkpoint("counter", &name)?;
+        } else {
+            stasis.qemu.console.send_line(&format!("checkpoint counter {name}"))?;
+            std::thread::sleep(delay);
+        }
         stasis.kill()?;
 
         let found = tamper::list(&disk)
@@ -61,13 +74,13 @@ pub fn qemu_killed_during_a_checkpoint_loses_nothing_older(lab: &Lab) -> Result<
             _ => anyhow::bail!("one checkpoint was begun, and {new:?} are there"),
         }
     }
-    let whole_ones = KILLS - absent;
+    let whole_ones = kills - absent;
     ensure!(
         absent > 0 && whole_ones > 0,
-        "of {KILLS} checkpoints {absent} are absent: that tested nothing"
+        "of {kills} checkpoints {absent} are absent: that tested nothing"
     );
 
-    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    let mut stasis = machine(lab)?.no_archive().disk(&disk).boot()?;
     let newest = *kept.last().context("none is kept")?;
     stasis.resume(newest)?;
     stasis.attach("counter")?;

@@ -1,0 +1,94 @@
+//! QEMU's monitor, to look into a machine from outside, or to pull its card.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+use xtask::workspace::read;
+
+/// For all that is asked of a QEMU.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a machine has its monitor. Not in the lab: a socket's path has to be shorter than 108 bytes, wherever the
+/// project stands.
+pub struct Socket(TempDir);
+
+impl Socket {
+    /// A place for a socket.
+    pub fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir().context("there is no place for a monitor")?))
+    }
+
+    /// The socket's path.
+    pub fn path(&self) -> PathBuf {
+        self.0.path().join("monitor")
+    }
+
+    /// The monitor of the machine that was started with this socket.
+    pub fn connect(&self) -> Result<Monitor> {
+        let stream = UnixStream::connect(self.path()).context("QEMU has no monitor")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut monitor = Monitor { output: BufReader::new(stream) };
+        monitor.line()?;
+        monitor.ask(r#"{"execute": "qmp_capabilities"}"#)?;
+        Ok(monitor)
+    }
+}
+
+/// QEMU's monitor, at a socket.
+pub struct Monitor {
+    output: BufReader<UnixStream>,
+}
+
+impl Monitor {
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        ensure!(self.output.read_line(&mut line)? > 0, "QEMU has ended");
+        Ok(line)
+    }
+
+    fn ask(&mut self, command: &str) -> Result<String> {
+        self.output.get_mut().write_all(command.as_bytes())?;
+        loop {
+            let line = self.line()?;
+            if line.contains(r#""error":"#) {
+                bail!("QEMU answers {command} with {line}");
+            }
+            if line.contains(r#""return":"#) {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// A command as a person types it, which answers nothing if all is well.
+    pub fn type_in(&mut self, command: &str) -> Result<()> {
+        let answer = self.ask(&format!(
+            r#"{{"execute": "human-monitor-command", "arguments": {{"command-line": "{command}"}}}}"#
+        ))?;
+        ensure!(answer.contains(r#""return": """#), "QEMU answers {command} with {answer}");
+        Ok(())
+    }
+
+    /// The machine at this instant, which then goes on.
+    pub fn snapshot(&mut self, path: &Path) -> Result<Vec<u8>> {
+        self.ask(r#"{"execute": "stop"}"#)?;
+        let uri = format!("file:{}", path.display());
+        self.ask(&format!(r#"{{"execute": "migrate", "arguments": {{"uri": "{uri}"}}}}"#))?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(r#"{"execute": "query-migrate"}"#)?;
+            if answer.contains(r#""completed""#) {
+                break;
+            }
+            ensure!(!answer.contains(r#""failed""#), "QEMU has not saved its machine: {answer}");
+            ensure!(Instant::now() < end, "QEMU saves its machine for ever: {answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let stream = read(path)?;
+        self.ask(r#"{"execute": "cont"}"#)?;
+        Ok(stream)
+    }
+}
