@@ -13,7 +13,7 @@ mod run;
 mod wait;
 
 pub use ram::{FreshRam, clear};
-pub use run::Stopped;
+pub use run::{After, Stopped};
 
 use crate::memory::HeapTables;
 use crate::turns;

@@ -3,7 +3,7 @@
 //! Each core has a scheduler behind a lock of its own, which is the last one that is taken. Whoever wakes a vCPU ([`kick`])
 //! tells its core, if that makes a difference to it; the core itself [decides](decide).
 
-use crate::slot::Slot;
+use crate::slot::{After, Slot};
 use crate::{console, cores, gic};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -186,9 +186,13 @@ pub fn own_time() -> u64 {
 
 /// Runs this core's vCPUs until it is the console's turn: on other cores than the console's, for ever.
 fn run_vcpus() {
+    // What was decided already, while the vCPU before was leaving.
+    let mut decided = None;
     loop {
-        cores::take_interrupts(|_| false);
-        let Turn { task, until } = decide();
+        let Turn { task, until } = decided.take().unwrap_or_else(|| {
+            cores::take_interrupts(|_| false);
+            decide()
+        });
         let Some(task) = task else {
             timer::set_deadline(until);
             cpu::wait_for_interrupt();
@@ -196,11 +200,11 @@ fn run_vcpus() {
         };
         let who = CORES[cpu::number()].lock().who[task].clone();
         match who {
-            Some(Who::Vcpu { slot, index }) => {
-                if let Some(stopped) = slot.run(index, until) {
-                    console::stopped(slot, stopped);
-                }
-            }
+            Some(Who::Vcpu { slot, index }) => match slot.run(index, until) {
+                After::Turn(turn) => decided = Some(turn),
+                After::Anything => {}
+                After::Stopped(how) => console::stopped(slot, how),
+            },
             Some(Who::Console) => {
                 CONSOLE_UNTIL.store(until.unwrap_or(u64::MAX), Ordering::Relaxed);
                 return;

@@ -10,6 +10,7 @@ use stasis_arch::{cpu, mmu, timer};
 use stasis_vgic::VcpuMask;
 use stasis_vm::exit::{self, Exit, Syndrome};
 use stasis_vm::guest::{Guest, Next, Vcpu};
+use stasis_vm::sched::Turn;
 
 /// How a guest has stopped by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +21,26 @@ pub enum Stopped {
     Reset,
 }
 
+/// What comes after a vCPU's turn.
+#[derive(Clone, Copy, Debug)]
+pub enum After {
+    /// This is decided already.
+    Turn(Turn),
+    /// Whatever the core decides.
+    Anything,
+    /// Its guest has stopped.
+    Stopped(Stopped),
+}
+
 /// Why a vCPU leaves its core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaves {
-    /// It is another's turn.
-    ForOthers,
+    /// This is whose turn it is.
+    ForOthers(Turn),
     /// Nobody may run it.
     Unwanted,
-    /// It waits: [`turns`] knows for what.
-    Waiting,
+    /// It waits, and nobody may run it.
+    Asleep,
     /// It is off.
     VcpuOff,
     /// The guest has stopped.
@@ -71,8 +83,8 @@ impl Slot {
     }
 
     /// Runs vCPU `index` on this core until its turn is over: at `until`, or when somebody wants the guest, it waits for
-    /// something, or stops. If it can't run, it sleeps until it is kicked. Returns how the guest has stopped, if it did.
-    pub fn run(&self, index: usize, until: Option<u64>) -> Option<Stopped> {
+    /// something, or stops. If it can't run, it sleeps until it is kicked.
+    pub fn run(&self, index: usize, until: Option<u64>) -> After {
         let place = &self.vcpus[index];
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
@@ -92,8 +104,9 @@ impl Slot {
             turns::sleep(place.task, None);
         }
         match leaves {
-            Leaves::Stopped(how) => Some(how),
-            _ => None,
+            Leaves::ForOthers(turn) => After::Turn(turn),
+            Leaves::Stopped(how) => After::Stopped(how),
+            Leaves::Unwanted | Leaves::Asleep | Leaves::VcpuOff => After::Anything,
         }
     }
 
@@ -155,6 +168,12 @@ impl Slot {
         let mut resident = self.resident.lock();
         loop {
             self.prepare_entry(index, resident, vcpu, host);
+            // Last: what came before may have woken another vCPU of this core, which interrupts nobody.
+            if turns::must_decide()
+                && let Err(turn) = self.keep_core(index, host)
+            {
+                return Leaves::ForOthers(turn);
+            }
             resident = match enter(vcpu) {
                 Left::ForExit { exit, esr } => {
                     let (next, resident) = self.answer_exit(index, vcpu, exit, esr, host);
@@ -178,9 +197,6 @@ impl Slot {
                     resident
                 }
             };
-            if turns::must_decide() && !self.keeps_core(index, host) {
-                return Leaves::ForOthers;
-            }
         }
     }
 

@@ -14,14 +14,14 @@ use stasis_vm::sched::Turn;
 use stasis_vm::timer::Timer;
 
 impl Slot {
-    /// Has the core decide. `false`: it is another's turn.
-    pub(super) fn keeps_core(&self, index: usize, host: &mut RunningOn) -> bool {
-        let Turn { task, until } = turns::decide();
-        let keeps = task == Some(self.vcpus[index].task);
-        if keeps {
-            host.extend_turn(until);
+    /// Has the core decide. An error is another's turn.
+    pub(super) fn keep_core(&self, index: usize, host: &mut RunningOn) -> Result<(), Turn> {
+        let turn = turns::decide();
+        if turn.task != Some(self.vcpus[index].task) {
+            return Err(turn);
         }
-        keeps
+        host.extend_turn(turn.until);
+        Ok(())
     }
 
     /// Has vCPU `index` wait for an interrupt. An error says why it leaves its core.
@@ -47,18 +47,22 @@ impl Slot {
         // Its list registers are folded.
         place.hold.end_running();
         loop {
-            let Turn { task, until } = turns::decide();
-            if task == Some(place.task) {
-                host.extend_turn(until);
-                place.hold.begin_running();
-                vcpu.deadline_changed = true;
-                return Ok(resident);
+            let turn = match self.keep_core(index, host) {
+                Ok(()) => {
+                    place.hold.begin_running();
+                    vcpu.deadline_changed = true;
+                    return Ok(resident);
+                }
+                Err(turn) => turn,
+            };
+            if turn.task.is_some() {
+                return Err(Leaves::ForOthers(turn));
             }
-            if task.is_some() || self.must_leave() {
-                return Err(Leaves::Waiting);
+            if self.must_leave() {
+                return Err(Leaves::Asleep);
             }
             drop(resident);
-            timer::set_deadline(until);
+            timer::set_deadline(turn.until);
             cpu::wait_for_interrupt();
             resident = self.resident.lock();
             self.take_interrupts(index, &mut resident.guest, vcpu, host);

@@ -203,6 +203,10 @@ fn vmcr(state: &stasis_state::vgic::CpuInterface) -> u32 {
 
 /// GICH_APR, of 32 levels, from the form with 128.
 fn apr(levels: &[u32; 4]) -> u32 {
+    // Almost always: a vCPU seldom changes in the midst of a handler.
+    if *levels == [0; 4] {
+        return 0;
+    }
     (0..128)
         .filter(|index| levels[index / 32] & (1 << (index % 32)) != 0)
         .fold(0, |apr, index| apr | 1 << (index / 4))

@@ -153,6 +153,9 @@ fn read_eoi_count(armed: u32, hw: &mut impl ListRegisterFile) -> u32 {
 /// GICC_APR in its form with 128 levels, from GICH_APR.
 fn apr_levels(apr: u32) -> [u32; 4] {
     let mut levels = [0; 4];
+    if apr == 0 {
+        return levels;
+    }
     for index in (0..32).filter(|bit| apr & (1 << bit) != 0).map(|bit| bit * 4) {
         levels[index / 32] |= 1 << (index % 32);
     }

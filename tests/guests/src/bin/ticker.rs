@@ -1,8 +1,8 @@
 //! A real-time guest: looks at when it runs, and how late the interrupts of its timer are.
 //!
 //! First it computes and watches the counter. Where the counter leaps, somebody else had the core. For each [`SAMPLES`] times
-//! that it had the core it prints `ran <least> to <most> us, away <least> to <most> us`. Then its timer fires each
-//! millisecond while it waits in WFI, and for as many ticks it prints `late <least> to <most> us`. And so on.
+//! that it had the core it prints `ran <least> to <most> ns, away <least> to <most> ns`. Then its timer fires each
+//! millisecond while it waits in WFI, and for as many ticks it prints `late <least> to <most> ns`. And so on.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -46,8 +46,8 @@ mod guest {
 
     impl core::fmt::Display for Range {
         fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
-            let us = |ticks: u64| ticks * 1_000_000 / timer::frequency();
-            write!(f, "{} to {} us", us(self.least), us(self.most))
+            let ns = |ticks: u64| ticks * 1_000_000_000 / timer::frequency();
+            write!(f, "{} to {} ns", ns(self.least), ns(self.most))
         }
     }
 

@@ -19,6 +19,7 @@ mod others;
 mod power;
 mod resume;
 mod same_machine;
+mod sched;
 mod sd;
 mod smp;
 
@@ -117,8 +118,13 @@ fn main() -> ExitCode {
             two_cpus_see_what_they_see_on_plain_qemu;
         list_registers:
             the_real_list_registers_are_what_stasis_has_programmed;
+        sched:
+            shares_are_as_the_weights_and_who_waits_has_none,
+            a_window_is_its_guests_whatever_its_neighbour_does,
+            a_window_is_kept_while_a_neighbour_is_stored_and_resumed;
         smp:
-            linux_is_stored_and_resumed_under_load_many_times;
+            linux_is_stored_and_resumed_under_load_many_times,
+            linux_has_four_vcpus_on_two_cores;
         conversion:
             qemu_loads_a_state_and_saves_the_same,
             the_gich_of_a_machine_of_qemus_is_read;

@@ -1,4 +1,4 @@
-//! An unmodified Linux with four vCPUs on four cores, checkpointed and resumed under load, again and again.
+//! An unmodified Linux with four vCPUs: on four cores, checkpointed and resumed under load, again and again; and on two.
 //!
 //! `STASIS_SOAK_CYCLES=100 cargo xtask test smp` does so a hundred times.
 
@@ -150,5 +150,22 @@ pub fn linux_is_stored_and_resumed_under_load_many_times(lab: &Lab) -> Result<()
     ensure!(complaints.is_empty(), "dmesg complains: {complaints:#?}");
     stasis.detach()?;
     println!("{} cycles, {steps} steps, {after:?}", cycles());
+    stasis.quit()
+}
+
+pub fn linux_has_four_vcpus_on_two_cores(lab: &Lab) -> Result<()> {
+    let mut stasis =
+        machine(lab, VCPUS as u8)?.cpus(2).time_limit(BOOT_TIME * 2 + CYCLE_TIME * 4).boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    let before = Interrupts::read(&mut stasis)?;
+    // More to do than cores, so that the vCPUs take turns that are ended.
+    shell(
+        &mut stasis,
+        "for n in 1 2 3; do while :; do :; done & done; sleep 3; kill $(jobs -p); wait",
+    )?;
+    let after = Interrupts::read(&mut stasis)?;
+    ensure!(after.grown_since(&before), "a CPU stood still: {before:?}, then {after:?}");
+    stasis.detach()?;
     stasis.quit()
 }

@@ -1,0 +1,155 @@
+//! Guests that share a core: by weights, in windows, beside neighbours that never wait, and while others are stored.
+//!
+//! QEMU counts instructions here, one in a nanosecond, so that how long something takes does not depend on the machine that the test
+//! runs on.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use stasis_qemu_tests::guests::SILENCE;
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use stasis_vm::config::{CoreConfig, GuestConfig, WindowConfig};
+
+/// Instructions of a unit of `spinner`'s work.
+const UNIT: u64 = 10_000;
+/// At this time of its own, in milliseconds, a spinner is looked at.
+const LATER_MS: u64 = 600;
+
+/// What a window may lose to the switch at its beginning, in nanoseconds, which are instructions.
+const SWITCH_NS: u64 = 5_000;
+/// The same where the console has the core before: its commands run in pieces that are not interrupted.
+const PIECE_NS: u64 = 300_000;
+
+/// A machine of one core that counts instructions.
+fn counting(lab: &Lab) -> Setup<'_> {
+    lab.machine()
+        .cpus(1)
+        .cpu("cortex-a57,cntfrq=1000000000")
+        .argument("-icount")
+        .argument("shift=0,sleep=off")
+}
+
+fn on_core_0(name: &str, image: &str, weight: u16) -> GuestConfig {
+    let image = image.to_owned();
+    GuestConfig { image, weight, cores: vec![0], ..guest(name, 4) }
+}
+
+/// Adds a window of the guest "ticker", and its image.
+fn with_ticker<'l>(
+    lab: &'l Lab,
+    setup: Setup<'l>,
+    at_us: u64,
+    length_us: u64,
+) -> Result<Setup<'l>> {
+    let windows = vec![WindowConfig { guest: "ticker".to_owned(), at_us, length_us }];
+    Ok(setup
+        .configured(on_core_0("ticker", "ticker", 1), Some(lab.guest("ticker")?))
+        .core(CoreConfig { number: 0, frame_us: 10_000, windows }))
+}
+
+/// The next line of a guest that begins with `start`; only what the guest says itself counts.
+fn line_of(stasis: &mut Stasis, guest: &str, start: &str) -> Result<String> {
+    stasis.attach(guest)?;
+    let line = loop {
+        let line = stasis.qemu.console.next_line(SILENCE)?;
+        if line.starts_with(start) {
+            break line;
+        }
+    };
+    stasis.detach()?;
+    Ok(line)
+}
+
+/// The numbers in a line.
+fn numbers(line: &str) -> Vec<u64> {
+    let words = line.split(|c: char| !c.is_ascii_digit());
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// How much a spinner has done by [`LATER_MS`], in milliseconds of a core that it had for itself.
+fn work(stasis: &mut Stasis, guest: &str) -> Result<u64> {
+    let line = line_of(stasis, guest, &format!("at {LATER_MS} ms: "))?;
+    let [_, units] = numbers(&line)[..] else { anyhow::bail!("{line}") };
+    Ok(units * UNIT / 1_000_000)
+}
+
+fn about(what: &str, found: u64, expected: u64, slack: u64) -> Result<()> {
+    ensure!(found.abs_diff(expected) <= slack, "{what}: {found}, and not about {expected}");
+    Ok(())
+}
+
+pub fn shares_are_as_the_weights_and_who_waits_has_none(lab: &Lab) -> Result<()> {
+    let spinner = lab.guest("spinner")?;
+    let mut stasis = counting(lab)
+        .configured(on_core_0("light", "spinner", 100), Some(spinner))
+        .configured(on_core_0("heavy", "spinner", 300), None)
+        .configured(on_core_0("idle", "idle", 10_000), Some(lab.guest("idle")?))
+        .boot()?;
+    let (light, heavy) = (work(&mut stasis, "light")?, work(&mut stasis, "heavy")?);
+    // At the end of its report, a spinner may wait for the other's three slices.
+    about("the light one's milliseconds", light, LATER_MS / 4, 15)?;
+    about("the heavy one's milliseconds", heavy, LATER_MS * 3 / 4, 15)?;
+    stasis.is_alive()
+}
+
+pub fn a_window_is_its_guests_whatever_its_neighbour_does(lab: &Lab) -> Result<()> {
+    let setup =
+        counting(lab).configured(on_core_0("hog", "spinner", 10_000), Some(lab.guest("spinner")?));
+    let mut stasis = with_ticker(lab, setup, 3000, 2000)?.boot()?;
+    let ran = line_of(&mut stasis, "ticker", "ran ")?;
+    let [least, most, away_least, away_most] = numbers(&ran)[..] else { anyhow::bail!("{ran}") };
+    for (what, found, expected) in [
+        ("the shortest window", least, 2_000_000),
+        ("the longest window", most, 2_000_000),
+        ("the shortest time away", away_least, 8_000_000),
+        ("the longest time away", away_most, 8_000_000),
+    ] {
+        about(&format!("{what} in {ran:?}"), found, expected, SWITCH_NS)?;
+    }
+    let late = line_of(&mut stasis, "ticker", "late ")?;
+    let most = *numbers(&late).last().context("no number")?;
+    ensure!(most <= 8_000_000 + SWITCH_NS, "a tick waits for a window at most: {late}");
+    // It has the rest, and no more.
+    about("the hog's milliseconds", work(&mut stasis, "hog")?, LATER_MS * 8 / 10, 15)?;
+    println!("{ran}; {late}");
+    stasis.is_alive()
+}
+
+pub fn a_window_is_kept_while_a_neighbour_is_stored_and_resumed(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut hog = on_core_0("hog", "spinner", 100);
+    hog.memory = 64 << 20;
+    let setup = counting(lab)
+        .disk(&disk)
+        .configured(hog, Some(lab.guest("spinner")?))
+        .configured(on_core_0("other", "spinner", 100), None);
+    let mut stasis =
+        with_ticker(lab, setup, 3000, 2000)?.time_limit(Duration::from_secs(900)).boot()?;
+    let first = line_of(&mut stasis, "ticker", "ran ")?;
+    // In the time of a few dozen windows.
+    for _ in 0..10 {
+        let number = stasis.checkpoint("hog", "aside")?;
+        stasis.resume(number)?;
+        stasis.command(&format!("delete {number}"))?;
+    }
+    // What it has said meanwhile, and then once more.
+    stasis.attach("ticker")?;
+    let said = stasis.detach()?;
+    let last = line_of(&mut stasis, "ticker", "ran ")?;
+    let lines: Vec<&str> =
+        said.lines().map(str::trim).filter(|line| line.starts_with("ran ")).collect();
+    ensure!(!lines.is_empty(), "it did not run while its neighbour was stored: {said}");
+    for line in lines.iter().copied().chain([&*first, &*last]) {
+        let [least, most, away_least, away_most] = numbers(line)[..] else {
+            anyhow::bail!("{line}")
+        };
+        about(line, least, 2_000_000, PIECE_NS)?;
+        about(line, most, 2_000_000, PIECE_NS)?;
+        about(line, away_least, 8_000_000, PIECE_NS)?;
+        about(line, away_most, 8_000_000, PIECE_NS)?;
+    }
+    // And the guest that was stored goes on, and so does the one that was not.
+    ensure!(work(&mut stasis, "other")? > 0);
+    line_of(&mut stasis, "hog", "at ").map(drop)
+}
