@@ -6,6 +6,7 @@
 //! the caller's. Locks are taken in this order: vCPUs by index, then what they share; then, as everywhere,
 //! a core's scheduler ([`turns`]).
 
+mod fetch;
 mod hold;
 mod host;
 mod ram;

@@ -242,6 +242,7 @@ impl Slot {
         host: &mut RunningOn,
     ) -> (Next, SpinMutexGuard<'_, Resident>) {
         let mut resident = self.resident.lock();
+        let exit = resident.described(exit, &vcpu.core);
         let answer = resident.guest.exit(index, vcpu, exit, esr, VcpuMask::NONE, host);
         if let Ok(next) = answer {
             return (next, resident);

@@ -61,6 +61,28 @@ pub unsafe fn activate_stage2(root: u64, vmid: u8) {
     }
 }
 
+/// The physical address behind a virtual one, as the guest that is loaded would read it at EL1. None: it would fault.
+pub fn guest_address(virtual_address: u64) -> Option<u64> {
+    const FAULT: u64 = 1;
+    const PAGE: u64 = 0xffff_ffff_f000;
+    let result: u64;
+    // SAFETY: the guest's own PAR_EL1 is put back. The walk has no effect but on TLBs.
+    unsafe {
+        asm!(
+            "mrs {own}, par_el1",
+            "at s12e1r, {address}",
+            "isb",
+            "mrs {result}, par_el1",
+            "msr par_el1, {own}",
+            own = out(reg) _,
+            address = in(reg) virtual_address,
+            result = out(reg) result,
+            options(nostack, preserves_flags),
+        );
+    }
+    (result & FAULT == 0).then_some(result & PAGE | virtual_address & 0xfff)
+}
+
 /// Drops what this core has kept of the translations and instructions of the VMID that is active. Its TLBs tell neither
 /// the vCPUs of a guest apart, nor a guest from another one in its place.
 pub fn forget_vcpu() {

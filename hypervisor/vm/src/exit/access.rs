@@ -2,6 +2,7 @@
 
 use stasis_state::vcpu::Core;
 
+use super::Writeback;
 use super::syndrome::{AbortIss, ISS_DATA_ABORT};
 use crate::register::{general, is_big_endian, set_general};
 
@@ -55,6 +56,8 @@ pub struct Access {
     pub sign_extend: bool,
     /// The register is 64 bits wide: the sign goes up to bit 63, not to bit 31.
     pub sixty_four: bool,
+    /// What becomes of the base register.
+    pub writeback: Option<Writeback>,
 }
 
 impl Access {
@@ -71,6 +74,8 @@ impl Access {
             register: iss.read(ISS_DATA_ABORT::SRT) as u8,
             sign_extend: iss.is_set(ISS_DATA_ABORT::SSE),
             sixty_four: iss.is_set(ISS_DATA_ABORT::SF),
+            // The syndrome describes none that has one.
+            writeback: None,
         })
     }
 

@@ -8,6 +8,7 @@ mod access;
 mod describe;
 mod skip;
 pub mod syndrome;
+mod writeback;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ pub use access::{Access, Width};
 pub use describe::{Description, EncodingName, describe};
 pub use skip::skip_instruction;
 pub use syndrome::FaultKind;
+pub use writeback::Writeback;
 
 use stasis_state::vcpu::sysreg;
 use syndrome::{AbortIss, ESR, Esr, HPFAR, ISS_CALL, ISS_DATA_ABORT, ISS_SYSTEM, ISS_WFX};
@@ -34,7 +36,7 @@ pub struct Syndrome {
 /// Why a vCPU left the guest by a synchronous exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// A load or store to an address that stage 2 does not map, which the syndrome describes.
+    /// A load or store to an address that stage 2 does not map, which the syndrome describes, or the instruction.
     DataAbort {
         /// The intermediate physical address.
         ipa: u64,
@@ -44,7 +46,8 @@ pub enum Exit {
         fault: Fault,
     },
     /// A load or store that the syndrome does not describe (a pair, a writeback, a vector, an
-    /// atomic), a table walk of the guest's, or a fault that no emulation mends.
+    /// atomic), a table walk of the guest's, or a fault that no emulation mends. For writebacks see
+    /// [`described`](Exit::described).
     DataAbortUnemulatable(Fault),
     /// Cache maintenance by an address that stage 2 does not map: there is nothing to be maintained.
     CacheMaintenance(Fault),

@@ -32,7 +32,8 @@ fn a_load_is_decoded_with_its_address_and_its_register() {
             width: Width::Word,
             register: 5,
             sign_extend: false,
-            sixty_four: false
+            sixty_four: false,
+            writeback: None,
         }
     );
     assert_eq!(fault.cause, Cause::Load);

@@ -125,7 +125,8 @@ fn fault(ipa: u64, cause: Cause) -> Fault {
 
 /// A load of `width` into X1, or a store of X1.
 fn abort(ipa: u64, width: Width, write: bool) -> Exit {
-    let access = Access { write, width, register: 1, sign_extend: false, sixty_four: true };
+    let access =
+        Access { write, width, register: 1, sign_extend: false, sixty_four: true, writeback: None };
     let cause = if write { Cause::Store } else { Cause::Load };
     Exit::DataAbort { ipa, access, fault: fault(ipa, cause) }
 }

@@ -45,6 +45,9 @@ impl Guest {
                 Some((device, offset)) => {
                     let at = Place { device, offset, width: access.width };
                     self.access(index, vcpu, at, access, held, host)?;
+                    if let Some(writeback) = access.writeback {
+                        writeback.apply(&mut vcpu.core);
+                    }
                     exit::skip_instruction(&mut vcpu.core, esr);
                 }
                 None => self.nothing_there(vcpu, &fault, host),

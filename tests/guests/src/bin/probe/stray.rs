@@ -3,7 +3,7 @@
 use core::arch::asm;
 use stasis_guests::exception::{Fault, catch, catch_call};
 use stasis_guests::mmio::{read8, read16, read32, write8, write16, write32};
-use stasis_guests::{println, runtime, uart};
+use stasis_guests::{gic, println, runtime, uart};
 
 /// The second flash bank.
 const FLASH: usize = 0x0400_0000;
@@ -90,6 +90,19 @@ fn unusual() {
         "writeback",
         catch(|| unsafe { asm!("ldr {0:w}, [{1}], #4", out(reg) _, inout(reg) hole => _) }),
     );
+    let (mut base, value): (usize, u64);
+    // SAFETY: Priorities of SPIs that are not enabled; registers are clobbered as declared.
+    unsafe {
+        asm!(
+            "str {written:w}, [{base}], #8",
+            "ldr {read:w}, [{base}, #-8]!",
+            written = in(reg) 0x5060_7080,
+            read = out(reg) value,
+            base = inout(reg) gic::GICD_IPRIORITYR + 64 => base,
+        );
+    }
+    base -= gic::GICD_IPRIORITYR;
+    println!("writeback, of a device: {value:#x} at {base}");
     let behind = BEHIND_RAM;
     // SAFETY: As above.
     print("read behind RAM", catch(|| unsafe { asm!("ldr {}, [{}]", out(reg) _, in(reg) behind) }));

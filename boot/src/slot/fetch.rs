@@ -1,0 +1,35 @@
+//! Reading the instruction that a guest was at, where the hardware does not say what it did.
+
+use super::Resident;
+use stasis_arch::mmu;
+use stasis_state::vcpu::Core;
+use stasis_vm::exit::Exit;
+
+/// Bytes of an instruction.
+const INSTRUCTION: u64 = 4;
+
+impl Resident {
+    /// What the guest that is loaded on this core did, by its instruction if the syndrome does not tell.
+    #[inline]
+    pub(super) fn described(&self, exit: Exit, core: &Core) -> Exit {
+        if !exit.wants_instruction(core) {
+            return exit;
+        }
+        match self.instruction(*core.pc) {
+            Some(instruction) => exit.described(instruction, core),
+            None => exit,
+        }
+    }
+
+    /// The instruction at a virtual address of the guest that is loaded on this core, if it lies in its RAM.
+    fn instruction(&self, address: u64) -> Option<u32> {
+        let physical = mmu::guest_address(address)?;
+        let aligned = physical.is_multiple_of(INSTRUCTION);
+        if !aligned || !self.ram.contains(physical) {
+            return None;
+        }
+        // SAFETY: 1. It is RAM of the guest's, which begins and ends with a page, mapped one to one, and aligned. 2. Other
+        // vCPUs may write it at the same time: the read is volatile, and whatever it gives is an instruction's bits.
+        Some(unsafe { (physical as *const u32).read_volatile() })
+    }
+}
