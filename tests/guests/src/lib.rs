@@ -3,7 +3,8 @@
 //! The guests run at EL1 on the machine of QEMU's `virt` with `gic-version=2`: there, and under Stasis, which
 //! must look the same to them.
 //!
-//! - [`workload`]: what `counter` does to its memory; pure, so that the host can foretell its hashes.
+//! - [`workload`]: what `counter` and others do to their memory; pure, so that the host can foretell its hashes.
+//! - [`pace`]: the deadlines of the real-time guests, and the lines that tell of them; pure as well.
 //! - `runtime`: entry, stack, MMU, exception vectors, panic.
 //! - `exception`: the faults that a guest provokes on purpose, and its interrupts.
 //! - `mmio`: device registers, by single instructions that a hypervisor can emulate.
@@ -14,6 +15,7 @@
 
 #![cfg_attr(target_os = "none", no_std)]
 
+pub mod pace;
 pub mod workload;
 
 #[cfg(target_os = "none")]

@@ -1,11 +1,14 @@
-//! What `counter` does to its memory: a function of the tick alone.
+//! What `counter` and the real-time guests do to their memory: a function of the tick alone.
 //!
 //! Every tick changes a few words all over the working set, so after tick `n` each page has a content
 //! that nothing but `n` decides. The hash reads all of it: a page that a checkpoint lost, or restored from an older one,
 //! changes every hash from then on. The host computes the same with [`Model`].
 
-/// Words of the working set: 8 MiB.
+/// Words of `counter`'s working set: 8 MiB.
 pub const WORDS: usize = 1 << 20;
+
+/// Words of a small one, for guests with little memory: 256 KiB.
+pub const SMALL: usize = 1 << 15;
 
 /// Words that a tick changes.
 const CHANGES: u64 = 64;
@@ -53,17 +56,22 @@ pub struct Model {
 
 #[cfg(not(target_os = "none"))]
 impl Model {
-    /// The working set before the first tick.
+    /// The working set of `counter` before the first tick.
     pub fn new() -> Self {
-        let mut words = vec![0; WORDS];
+        Self::of(WORDS)
+    }
+
+    /// A working set of this many words before the first tick.
+    pub fn of(words: usize) -> Self {
+        let mut words = vec![0; words];
         fill(&mut words);
         Self { words, tick: 0 }
     }
 
-    /// The hash that `counter` prints at `tick`.
+    /// The hash that the guest prints at `tick`.
     pub fn hash_at(&mut self, tick: u64) -> u64 {
         if tick < self.tick {
-            *self = Self::new();
+            *self = Self::of(self.words.len());
         }
         while self.tick < tick {
             self.tick += 1;
