@@ -48,6 +48,26 @@ pub fn guests(workspace: &Workspace) -> Result<PathBuf> {
     Ok(target.join(GUESTS).join("release"))
 }
 
+/// Builds the application on ArceOS and returns it as an arm64 `Image`. As an ELF file it has virtual addresses only.
+pub fn arceos(workspace: &Workspace) -> Result<Vec<u8>> {
+    setup::rust::ensure(workspace)?;
+    report::step("building the guest on ArceOS");
+    let shell = Shell::new()?;
+    // There its configuration of cargo is found.
+    shell.change_dir(workspace.root().join("tests/arceos"));
+    let (cargo, target) = (cargo(), workspace.folder("arceos")?);
+    cmd!(
+        shell,
+        "{cargo} build --quiet --release --locked --target {HYPERVISOR} --target-dir {target}"
+    )
+    .quiet()
+    .run()?;
+    let elf = target.join(HYPERVISOR).join("release/stasis-arceos");
+    let flat = elf::flatten(&read(&elf)?).with_context(|| format!("in {}", elf.display()))?;
+    elf::check_image(&flat).with_context(|| format!("in {}", elf.display()))?;
+    Ok(flat)
+}
+
 /// The names of the bare-metal guests.
 pub fn guest_names(workspace: &Workspace) -> Result<Vec<String>> {
     let folder = workspace.root().join("tests/guests/src/bin");

@@ -4,8 +4,10 @@
 //! - [`stasis`]: a machine that runs Stasis, spoken to through its console.
 //! - [`monitor`]: QEMU's monitor.
 //! - [`guests`]: what the guests print, and whether it is right.
+//! - [`beats`]: the same, of the real-time guests.
 //! - [`tamper`]: checkpoints that are taken out of a disk, changed, and put back.
 
+pub mod beats;
 pub mod guests;
 pub mod lab;
 pub mod monitor;

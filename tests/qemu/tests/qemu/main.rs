@@ -129,7 +129,9 @@ fn main() -> ExitCode {
             qemu_loads_a_state_and_saves_the_same,
             the_gich_of_a_machine_of_qemus_is_read;
         others:
-            u_boot_reaches_its_prompt;
+            u_boot_reaches_its_prompt,
+            arceos_sees_what_it_sees_on_plain_qemu,
+            arceos_goes_on_in_another_machine;
     };
     if !arguments.list
         && let Err(error) = Built::get()

@@ -1,10 +1,16 @@
 //! Guests that others have made.
 
-use anyhow::{Context, Result};
-use stasis_qemu_tests::guests::SILENCE;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use stasis_qemu_tests::beats::Beats;
+use stasis_qemu_tests::guests::{SILENCE, is_log};
 use stasis_qemu_tests::lab::{Built, Lab};
-use stasis_qemu_tests::stasis::guest;
+use stasis_qemu_tests::stasis::{Stasis, guest};
 use stasis_vm::config::Kind;
+use xtask::build;
+use xtask::console::Console;
+use xtask::qemu::Machine;
 use xtask::setup::debian::Debian;
 use xtask::workspace::{read, write};
 
@@ -42,5 +48,71 @@ pub fn u_boot_reaches_its_prompt(lab: &Lab) -> Result<()> {
     console.wait_for("40000000:", SILENCE)?;
     stasis.detach()?;
     stasis.is_alive()?;
+    stasis.quit()
+}
+
+/// The next lines of ArceOS up to the `count`th that tells of a beat: those that stand before the first.
+fn arceos_beats(console: &mut Console, beats: &mut Beats, count: usize) -> Result<Vec<String>> {
+    let (mut before, mut seen) = (Vec::new(), 0);
+    while seen < count {
+        let line = console.next_line(SILENCE)?;
+        let last = beats.last().ok();
+        beats.look_at(&line)?;
+        if beats.last().ok() != last {
+            seen += 1;
+        } else if seen == 0 && !is_log(&line) {
+            before.push(line);
+        }
+    }
+    Ok(before)
+}
+
+/// What ArceOS has said that nobody has looked at.
+fn unseen(stasis: &mut Stasis, beats: &mut Beats) -> Result<()> {
+    stasis.attach("arceos")?;
+    stasis.detach()?.lines().try_for_each(|line| beats.look_at(line))
+}
+
+pub fn arceos_sees_what_it_sees_on_plain_qemu(lab: &Lab) -> Result<()> {
+    let image = build::arceos(&Built::get()?.workspace)?;
+    let kernel = lab.path("arceos");
+    write(&kernel, &image)?;
+    let mut plain = Machine::plain(kernel, None)
+        .cpu("cortex-a72")
+        .memory("32M")
+        .time_limit(Duration::from_secs(120))
+        .start()?;
+    let expected = arceos_beats(&mut plain.console, &mut Beats::of_arceos(), 5)?;
+    drop(plain);
+    ensure!(expected.iter().any(|line| line.starts_with("arceos: ")), "it says {expected:?}");
+
+    let mut stasis = lab.machine().configured(guest("arceos", 32), Some(image)).boot()?;
+    stasis.attach("arceos")?;
+    let found = arceos_beats(&mut stasis.qemu.console, &mut Beats::of_arceos(), 5)?;
+    ensure!(found == expected, "it says {found:#?}, and on plain QEMU {expected:#?}");
+    stasis.detach()?;
+    stasis.quit()
+}
+
+pub fn arceos_goes_on_in_another_machine(lab: &Lab) -> Result<()> {
+    let (disk, mut beats) = (lab.disk()?, Beats::of_arceos());
+    let image = build::arceos(&Built::get()?.workspace)?;
+    let mut stasis =
+        lab.machine().configured(guest("arceos", 32), Some(image)).disk(&disk).boot()?;
+    stasis.attach("arceos")?;
+    arceos_beats(&mut stasis.qemu.console, &mut beats, 5)?;
+    stasis.detach()?;
+    stasis.command("pause arceos")?;
+    unseen(&mut stasis, &mut beats)?;
+    let number = stasis.checkpoint("arceos", "between-beats")?;
+    stasis.kill()?;
+
+    // Long enough for a clock that ran on to show it.
+    std::thread::sleep(Duration::from_secs(10));
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    stasis.resume(number)?;
+    stasis.attach("arceos")?;
+    arceos_beats(&mut stasis.qemu.console, &mut beats, 10)?;
+    stasis.detach()?;
     stasis.quit()
 }
