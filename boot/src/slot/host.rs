@@ -3,11 +3,12 @@
 use super::Slot;
 use crate::gic::{self, ThisCore};
 use crate::{clock, console};
-use stasis_arch::timer;
 use stasis_arch::world::live;
+use stasis_arch::{cpu, timer};
 use stasis_vgic::VcpuMask;
 use stasis_vm::guest::{Guest, Host, Vcpu};
 use stasis_vm::inject::El1Registers;
+use stasis_vm::sysreg::CacheRegister;
 
 /// The core that a slot's guest is loaded on.
 pub struct RunningOn<'a> {
@@ -100,6 +101,17 @@ impl Host for RunningOn<'_> {
 
     fn counter(&self) -> u64 {
         timer::counter()
+    }
+
+    fn cache(&mut self, register: CacheRegister, written: Option<u64>) -> u64 {
+        if let Some(value) = written {
+            live::set_csselr_el1(value);
+        }
+        match register {
+            CacheRegister::Levels => cpu::cache_levels(),
+            CacheRegister::Size => cpu::cache_size(),
+            CacheRegister::Selection => live::csselr_el1(),
+        }
     }
 
     fn wall_time(&self) -> u64 {

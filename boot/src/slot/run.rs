@@ -128,7 +128,8 @@ impl Slot {
         host.loaded_with(offset, guest);
         cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
         let serror_pending = *guest.powers[index].serror_pending != 0;
-        cpu::set_guest_controls(turns::is_shared(core), serror_pending);
+        let shown_ctr = *vcpu.identity.ctr_el0;
+        cpu::set_guest_controls(turns::is_shared(core), serror_pending, shown_ctr);
         world::load(&vcpu.system, &vcpu.fp, &vcpu.debug, offset);
         let hold = &self.vcpus[index].hold;
         // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.

@@ -38,7 +38,7 @@ pub fn dsb() {
 ///
 /// VM: stage 2. SWIO: set/way invalidation is clean-and-invalidate. PTW: no table walks in device
 /// memory. FMO, IMO, AMO: interrupts and SErrors come to EL2, virtual ones go to the guest. FB, BSU:
-/// the guest's maintenance reaches every core. TID3: ID registers are trapped. TSC: SMC. TIDCP: the
+/// the guest's maintenance reaches every core. TID1, TID3: ID registers are trapped. TSC: SMC. TIDCP: the
 /// implementation defined registers. TACR: ACTLR_EL1. RW: EL1 is AArch64. TLOR: limited ordering regions.
 pub const GUEST_HCR: u64 = HCR_VM
     | HCR_SWIO
@@ -48,6 +48,7 @@ pub const GUEST_HCR: u64 = HCR_VM
     | HCR_AMO
     | HCR_FB
     | HCR_BSU_INNER
+    | HCR_TID1
     | HCR_TID3
     | HCR_TSC
     | HCR_TIDCP
@@ -64,6 +65,8 @@ const HCR_VSE: u64 = 1 << 8;
 const HCR_TWI: u64 = 1 << 13;
 const HCR_FB: u64 = 1 << 9;
 const HCR_BSU_INNER: u64 = 1 << 10;
+const HCR_TID1: u64 = 1 << 16;
+const HCR_TID2: u64 = 1 << 17;
 const HCR_TID3: u64 = 1 << 18;
 const HCR_TSC: u64 = 1 << 19;
 const HCR_TIDCP: u64 = 1 << 20;
@@ -107,13 +110,15 @@ pub fn set_virtual_serror() {
     unsafe { msr!("hcr_el2", HCR_EL2.get() | HCR_VSE) };
 }
 
-/// Sets what HCR_EL2 has for the guest that is loaded: whether its WFI is trapped, and whether a virtual SError
-/// is pending for it.
-pub fn set_guest_controls(trap_waits: bool, serror_pending: bool) {
+/// Sets what HCR_EL2 has for the guest that is loaded: whether its WFI is trapped, whether a virtual SError
+/// is pending for it, and whether CTR_EL0 traps, with the registers of cache geometry: where it is shown another than
+/// this core's.
+pub fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_ctr: u64) {
     let waits = if trap_waits { HCR_TWI } else { 0 };
     let serror = if serror_pending { HCR_VSE } else { 0 };
-    // SAFETY: both only concern the guest; the rest stays as `init_traps` set it.
-    unsafe { msr!("hcr_el2", GUEST_HCR | waits | serror) };
+    let caches = if shown_ctr != mrs!("ctr_el0") { HCR_TID2 } else { 0 };
+    // SAFETY: these only concern the guest; the rest stays as `init_traps` set it.
+    unsafe { msr!("hcr_el2", GUEST_HCR | waits | serror | caches) };
 }
 
 /// Sets what MIDR_EL1 and MPIDR_EL1 read as in the guest.
@@ -123,6 +128,18 @@ pub fn set_guest_identity(midr: u64, mpidr: u64) {
         msr!("vpidr_el2", midr);
         msr!("vmpidr_el2", mpidr);
     }
+}
+
+/// CLIDR_EL1.
+pub fn cache_levels() -> u64 {
+    mrs!("clidr_el1")
+}
+
+/// CCSIDR_EL1, of the cache that CSSELR_EL1 selects.
+pub fn cache_size() -> u64 {
+    // SAFETY: a barrier, for CSSELR_EL1 may just have been written.
+    unsafe { core::arch::asm!("isb", options(nostack, preserves_flags)) };
+    mrs!("ccsidr_el1")
 }
 
 /// ESR_EL2, FAR_EL2 and HPFAR_EL2 of the exit that was just taken.

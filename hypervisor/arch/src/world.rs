@@ -130,6 +130,8 @@ live_registers! {
     vbar_el1, set_vbar_el1: "vbar_el1";
     /// SCTLR_EL1.
     sctlr_el1, set_sctlr_el1: "sctlr_el1";
+    /// CSSELR_EL1.
+    csselr_el1, set_csselr_el1: "csselr_el1";
     /// CNTV_CTL_EL0.
     cntv_ctl_el0, set_cntv_ctl_el0: "cntv_ctl_el0";
     /// CNTV_CVAL_EL0.

@@ -27,6 +27,7 @@ use crate::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_S
 use crate::mmio::Unclaimed;
 use crate::once::Once;
 use crate::register::pstate;
+use crate::sysreg::CacheRegister;
 use crate::timer;
 
 /// INTIDs of the guest's machine, as QEMU's `virt` has them.
@@ -55,6 +56,8 @@ pub trait Host {
     fn el1(&mut self) -> &mut Self::El1;
     /// CNTPCT.
     fn counter(&self) -> u64;
+    /// Writes, if there is a value, and reads what describes the core's caches.
+    fn cache(&mut self, register: CacheRegister, written: Option<u64>) -> u64;
     /// Seconds since 1970.
     fn wall_time(&self) -> u64;
     /// The guest's UART sends a byte.

@@ -9,6 +9,7 @@ use crate::exit::{self, Access, Exit, Fault, Wfx, Width};
 use crate::inject::{self, El1Registers};
 use crate::mmio::{self, Device};
 use crate::psci::{self, Action};
+use crate::register::set_general;
 use crate::sysreg;
 
 /// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
@@ -228,6 +229,12 @@ impl Guest {
             // Set and way act on this core's caches alone, as on any machine; a vCPU stays on its core for
             // its life, so they are not trapped for more.
             sysreg::Outcome::Done | sysreg::Outcome::CleanAll => {}
+            sysreg::Outcome::Cache { register, written } => {
+                let value = host.cache(register, written);
+                if written.is_none() {
+                    set_general(&mut vcpu.core, access.rt, value);
+                }
+            }
             sysreg::Outcome::TimerChanged => {
                 self.update_physical_timer(index, vcpu, now);
                 vcpu.deadline_changed = true;

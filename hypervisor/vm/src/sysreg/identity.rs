@@ -90,19 +90,83 @@ const FIELDS: &[Field] = &[
     field(MMFR2, "ID_AA64MMFR2_EL1.CCIDX", 20, Most::Unsigned(1), Need::Same),
 ];
 
-/// Fields of registers that guests are shown whole. They stride over memory by the line sizes and zero it by
-/// blocks.
-#[rustfmt::skip]
-const CACHE_FIELDS: &[Field] = &[
-    field(CTR, "CTR_EL0.IminLine", 0, Most::Unsigned(15), Need::AtLeast),
-    field(CTR, "CTR_EL0.L1Ip", 12, Most::Unsigned(15), Need::AtLeast),
-    field(CTR, "CTR_EL0.DminLine", 16, Most::Unsigned(15), Need::AtLeast),
-    field(DCZID, "DCZID_EL0.BS", 0, Most::Unsigned(15), Need::Same),
-    field(DCZID, "DCZID_EL0.DZP", 4, Most::Unsigned(15), Need::Same),
-];
+/// Part of CTR_EL0 or DCZID_EL0 (D24.2.34, D24.2.35).
+struct CacheField {
+    name: &'static str,
+    shift: u32,
+    bits: u32,
+}
 
-/// CTR_EL0.DIC and IDC: caches that need no maintenance.
-const CTR_COHERENT: u64 = 3 << 28;
+impl CacheField {
+    const fn new(name: &'static str, shift: u32, bits: u32) -> Self {
+        Self { name, shift, bits }
+    }
+
+    fn value(&self, register: u64) -> u8 {
+        (register >> self.shift & ((1 << self.bits) - 1)) as u8
+    }
+
+    fn with(&self, register: u64, value: u8) -> u64 {
+        let mask = ((1 << self.bits) - 1) << self.shift;
+        register & !mask | u64::from(value) << self.shift & mask
+    }
+
+    fn require(&self, met: fn(u8, u8) -> bool, saved: u64, host: u64) -> Result<(), IdentityError> {
+        let (found, available) = (self.value(saved), self.value(host));
+        match met(found, available) {
+            true => Ok(()),
+            false => Err(IdentityError::Missing { field: self.name, found, available }),
+        }
+    }
+}
+
+const INSTRUCTION_LINE: CacheField = CacheField::new("CTR_EL0.IminLine", 0, 4);
+const INSTRUCTION_POLICY: CacheField = CacheField::new("CTR_EL0.L1Ip", 14, 2);
+const DATA_LINE: CacheField = CacheField::new("CTR_EL0.DminLine", 16, 4);
+/// Caches that need no cleaning, or no invalidation, for instructions that are written as data.
+const DATA_COHERENT: CacheField = CacheField::new("CTR_EL0.IDC", 28, 1);
+const INSTRUCTION_COHERENT: CacheField = CacheField::new("CTR_EL0.DIC", 29, 1);
+/// MTE's.
+const TAG_LINE: CacheField = CacheField::new("CTR_EL0.TminLine", 32, 6);
+const ZERO_BLOCK: CacheField = CacheField::new("DCZID_EL0.BS", 0, 4);
+const ZERO_PROHIBITED: CacheField = CacheField::new("DCZID_EL0.DZP", 4, 1);
+
+/// CTR_EL0.L1Ip: indexed by virtual addresses, with physical tags.
+const VIPT: u8 = 0b10;
+/// Indexed by physical addresses, with physical tags: less maintenance is needed.
+const PIPT: u8 = 0b11;
+/// Lines of 64 bytes, as the exponent of their words.
+const LINE_OF_64: u8 = 4;
+
+/// What a guest is shown of a CTR_EL0: what it must do for its caches is enough on every board. A smaller line, and more
+/// maintenance than is needed, do no harm.
+fn shown_ctr(raw: u64) -> u64 {
+    let smallest = |field: &CacheField| field.value(raw).min(LINE_OF_64);
+    let policy = match INSTRUCTION_POLICY.value(raw) {
+        PIPT => VIPT,
+        other => other,
+    };
+    let mut shown = INSTRUCTION_LINE.with(raw, smallest(&INSTRUCTION_LINE));
+    shown = DATA_LINE.with(shown, smallest(&DATA_LINE));
+    shown = INSTRUCTION_POLICY.with(shown, policy);
+    [DATA_COHERENT, INSTRUCTION_COHERENT, TAG_LINE]
+        .iter()
+        .fold(shown, |shown, field| field.with(shown, 0))
+}
+
+/// Whether what a guest does for its caches, and how it zeroes memory, is right on a host with these registers.
+fn check_caches(saved: &Identity, raw: &Identity) -> Result<(), IdentityError> {
+    let (ctr, host) = (*saved.ctr_el0, *raw.ctr_el0);
+    for at_most in [INSTRUCTION_LINE, DATA_LINE, DATA_COHERENT, INSTRUCTION_COHERENT] {
+        at_most.require(|found, available| found <= available, ctr, host)?;
+    }
+    let policy = |found, available| found == available || (found, available) == (VIPT, PIPT);
+    INSTRUCTION_POLICY.require(policy, ctr, host)?;
+    for same in [ZERO_BLOCK, ZERO_PROHIBITED] {
+        same.require(|found, available| found == available, *saved.dczid_el0, *raw.dczid_el0)?;
+    }
+    Ok(())
+}
 
 /// Why a guest can't go on here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,23 +211,24 @@ pub fn present(raw: &Identity, index: usize) -> Identity {
     *shown.midr_el1 = *raw.midr_el1;
     *shown.mpidr_el1 = psci::mpidr(index);
     *shown.revidr_el1 = *raw.revidr_el1;
-    *shown.ctr_el0 = *raw.ctr_el0;
+    *shown.ctr_el0 = shown_ctr(*raw.ctr_el0);
     *shown.dczid_el0 = *raw.dczid_el0;
     shown
 }
 
-/// Whether vCPU `index` of a guest that was shown `saved` can go on where it would be shown `host`.
+/// Whether vCPU `index` of a guest that was shown `saved` can go on on a CPU whose registers are `raw`.
 ///
 /// MIDR_EL1 may differ: the guest keeps its own.
-pub fn check(saved: &Identity, host: &Identity, index: usize) -> Result<(), IdentityError> {
+pub fn check(saved: &Identity, raw: &Identity, index: usize) -> Result<(), IdentityError> {
     if *saved.mpidr_el1 != psci::mpidr(index) {
         return Err(IdentityError::Affinity {
             found: *saved.mpidr_el1,
             expected: psci::mpidr(index),
         });
     }
-    for field in FIELDS.iter().chain(CACHE_FIELDS) {
-        let (Some(saved), Some(host)) = (get(saved, field.register), get(host, field.register))
+    let shown = present(raw, index);
+    for field in FIELDS {
+        let (Some(saved), Some(host)) = (get(saved, field.register), get(&shown, field.register))
         else {
             continue;
         };
@@ -175,13 +240,7 @@ pub fn check(saved: &Identity, host: &Identity, index: usize) -> Result<(), Iden
             });
         }
     }
-    if *saved.ctr_el0 & !*host.ctr_el0 & CTR_COHERENT != 0 {
-        return Err(IdentityError::Missing {
-            field: "CTR_EL0.IDC_DIC",
-            found: (*saved.ctr_el0 >> 28) as u8 & 3,
-            available: (*host.ctr_el0 >> 28) as u8 & 3,
-        });
-    }
+    check_caches(saved, raw)?;
     for (register, name) in LIMITED {
         let found = get(saved, register).unwrap_or(0);
         if found & !shown_bits(register) != 0 {

@@ -1,6 +1,7 @@
 //! Trapped system registers and instructions.
 //!
-//! What traps, and so has an answer here: the ID registers (HCR_EL2.TID3), ACTLR_EL1 (TACR), the
+//! What traps, and so has an answer here: the ID registers (HCR_EL2.TID1 and TID3; TID2 where the guest is shown
+//! another CTR_EL0 than the core's), ACTLR_EL1 (TACR), the
 //! physical timer (CNTHCTL_EL2), the PMU (MDCR_EL2.TPM), and implementation defined registers (TIDCP).
 //! The OS lock (TDOSA) and cache maintenance by set and way (TSW) have one for hosts that trap them. Features that
 //! [`identity`] hides are UNDEFINED, as they are on a CPU without them.
@@ -41,11 +42,29 @@ pub enum Outcome {
     TimerChanged,
     /// A data cache is to be cleaned and invalidated by set and way: all of the guest's memory is. Then it is done.
     CleanAll,
+    /// One of the core's own: it is read into X`rt`, or `written`. Then it is done.
+    Cache {
+        /// Which one.
+        register: CacheRegister,
+        /// The value, if it is a write.
+        written: Option<u64>,
+    },
     /// [`crate::inject::undefined`].
     Undefined {
         /// The register is of a feature the guest was told is absent. If not, it is worth a line in the log.
         hidden: bool,
     },
+}
+
+/// What describes the core's caches. Whoever maintains a cache by set and way needs the geometry of this core's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheRegister {
+    /// CLIDR_EL1.
+    Levels,
+    /// CCSIDR_EL1, of the cache that is selected.
+    Size,
+    /// CSSELR_EL1.
+    Selection,
 }
 
 /// A trapped register by what answers it.
@@ -57,6 +76,7 @@ enum Register {
     OsLockAccess,
     OsLockStatus,
     SetWay,
+    Cache(CacheRegister),
     Hidden,
     Unknown,
 }
@@ -89,6 +109,10 @@ pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
         }
 
         (Register::SetWay, false) => return Outcome::CleanAll,
+        (Register::Cache(register), true) => return Outcome::Cache { register, written: None },
+        (Register::Cache(register @ CacheRegister::Selection), false) => {
+            return Outcome::Cache { register, written: Some(written) };
+        }
         (Register::Unknown, _) => return Outcome::Undefined { hidden: false },
         // Read-only, write-only, or hidden.
         _ => return Outcome::Undefined { hidden: true },
@@ -133,6 +157,12 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
         (3, 0, 9, 14, _) | (3, 3, 9, 12..=14, _) | (3, 3, 14, 8..=15, _) => Register::Hidden,
         // Activity monitors.
         (3, 3, 13, 2..=15, _) => Register::Hidden,
+
+        (3, 1, 0, 0, 0) => Register::Cache(CacheRegister::Size),
+        (3, 1, 0, 0, 1) => Register::Cache(CacheRegister::Levels),
+        (3, 2, 0, 0, 0) => Register::Cache(CacheRegister::Selection),
+        // CCSIDR2_EL1.
+        (3, 1, 0, 0, 2) => Register::Hidden,
 
         (3, 3, 14, 0, 1) => Register::Timer(PhysicalRegister::Count),
         // CNTPCTSS_EL0 and CNTVCTSS_EL0.

@@ -199,6 +199,24 @@ fn what_nobody_knows_is_undefined_with_a_report() {
 }
 
 #[test]
+fn the_geometry_of_the_caches_is_the_cores_own() {
+    let mut vcpu = Records::new();
+    let (size, levels) = (sysreg(3, 1, 0, 0, 0), sysreg(3, 1, 0, 0, 1));
+    let selection = sysreg(3, 2, 0, 0, 0);
+    for (encoding, register) in [
+        (size, CacheRegister::Size),
+        (levels, CacheRegister::Levels),
+        (selection, CacheRegister::Selection),
+    ] {
+        let outcome = vcpu.handle(encoding, 3, true);
+        assert_eq!(outcome, Outcome::Cache { register, written: None });
+    }
+    let written = Outcome::Cache { register: CacheRegister::Selection, written: Some(2) };
+    assert_eq!(vcpu.write(selection, 2), written);
+    assert_eq!(vcpu.write(levels, 2), Outcome::Undefined { hidden: true });
+}
+
+#[test]
 fn implementation_defined_registers_of_common_cpus_read_as_zero() {
     let mut vcpu = Records::new();
     // L2CTLR_EL1, CPUECTLR_EL1.

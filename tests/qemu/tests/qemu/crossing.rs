@@ -190,3 +190,22 @@ pub fn linux_goes_on_on_a_slower_board_with_another_cpu(lab: &Lab) -> Result<()>
     }
     Ok(())
 }
+
+pub fn a_guest_goes_on_on_every_cpu(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let machine = |cpu: &str| lab.machine().cpu(cpu).cpus(3).disk(&disk);
+    for made in ["cortex-a53", "cortex-a57", "cortex-a72"] {
+        let mut stasis = traveller(lab, machine(made), None)?.boot()?;
+        let mut last = runs_at(&mut stasis, FAST)?;
+        let mut number = leave(stasis, made)?;
+        for cpu in ["cortex-a72", "cortex-a53", "cortex-a57", made] {
+            let mut stasis = machine(cpu).no_archive().boot()?;
+            stasis.resume(number)?;
+            let there =
+                runs_at(&mut stasis, FAST).with_context(|| format!("made on {made}, on {cpu}"))?;
+            follows(last, there)?;
+            (last, number) = (there, leave(stasis, cpu)?);
+        }
+    }
+    Ok(())
+}

@@ -97,7 +97,8 @@ fn main() -> ExitCode {
             a_faster_board_is_refused_unless_any_speed_will_do,
             a_configured_frequency_crosses_both_ways,
             a_counter_goes_on_on_a_slower_board,
-            linux_goes_on_on_a_slower_board_with_another_cpu;
+            linux_goes_on_on_a_slower_board_with_another_cpu,
+            a_guest_goes_on_on_every_cpu;
         golden:
             the_golden_files_of_running_guests_go_on;
         handlers:
