@@ -10,6 +10,7 @@ extern crate alloc;
 
 #[macro_use]
 mod output;
+mod at_el1;
 mod checkpoint;
 mod clock;
 mod console;

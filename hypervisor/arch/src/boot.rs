@@ -7,7 +7,7 @@
 //! final tables, with W^X and guard pages, and installs them by [`crate::mmu::install`].
 
 use crate::cache;
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
@@ -28,6 +28,45 @@ pub(crate) const MAIR: u64 = 0x04ff;
 pub(crate) const TCR: u64 = 1 << 31 | 1 << 23 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | (64 - 39);
 /// A 2 MiB block of normal memory: valid, AP[1] (RES1 at EL2), inner shareable, AF.
 const EARLY_BLOCK: u64 = 0b01 | 1 << 6 | 0b11 << 8 | 1 << 10;
+
+/// The same at EL1, where AP[1] would take the right to execute away.
+const EARLY_BLOCK_EL1: u64 = EARLY_BLOCK & !(1 << 6);
+/// The same for a device, which nothing executes.
+const EARLY_DEVICE_EL1: u64 = 0b01 | 1 << 2 | 1 << 10 | 0b11 << 53;
+/// TCR_EL1 without IPS, of the same meaning as [`TCR`]; there is no TTBR1.
+const TCR_EL1: u64 = 1 << 23 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | (64 - 39);
+/// SCTLR_EL1, of the same meaning as [`SCTLR`].
+const SCTLR_EL1: u64 = 0x30d0_0800 | 1 | 1 << 2 | 1 << 3 | 1 << 12;
+
+/// Maps the device at `address`, where the image was started at EL1 and the early translation is all that
+/// there is.
+///
+/// # Safety
+///
+/// This is the boot crate's `stasis_at_el1`, on the only core that runs.
+pub unsafe fn map_device_at_el1(address: u64) {
+    const GIB: u64 = 1 << 30;
+    const MIB: u64 = 1 << 20;
+    unsafe extern "C" {
+        static __early_tables_start: u8;
+    }
+    let root = (&raw const __early_tables_start).cast::<u64>().cast_mut();
+    // SAFETY: 1. The tables are the entry code's, mapped one to one, and used by this core alone. 2. An index
+    // into a table is less than 512. 3. Only an entry that maps nothing is written.
+    unsafe {
+        let mut entry = root.add((address / GIB) as usize % 512);
+        let mut block = address & !(GIB - 1);
+        if *entry & 0b10 != 0 {
+            let next = (*entry & !0xfff) as *mut u64;
+            entry = next.add((address / (2 * MIB)) as usize % 512);
+            block = address & !(2 * MIB - 1);
+        }
+        if *entry == 0 {
+            *entry = block | EARLY_DEVICE_EL1;
+        }
+        asm!("dsb sy", "isb", options(nostack, preserves_flags));
+    }
+}
 
 /// What a secondary core finds in memory while its MMU is still off.
 #[repr(C, align(64))]
@@ -94,18 +133,65 @@ _start:
     .long   0
 
     .section .text.boot, "ax"
-    // x0: device tree. Keeps x20: device tree, x21: image.
+    // x0: device tree. Keeps x20: device tree, x21: image, x22: early tables.
 primary:
-    mrs     x1, CurrentEL
-    cmp     x1, #(2 << 2)
-    b.ne    park                    // nothing can be done, or said, below EL2
     msr     daifset, #0xf
     mov     x20, x0
     adrp    x21, __image_start
+    mrs     x1, CurrentEL
+    cmp     x1, #(2 << 2)
+    b.ne    not_at_el2
     mov     x1, #(1 << 31)          // HCR_EL2: E2H off, EL1 is AArch64
     msr     hcr_el2, x1
     isb
+    mov     x24, #{block}
+    bl      map_early
+    bl      physical_size
+    ldr     x2, ={tcr}
+    orr     x2, x2, x1, lsl #16
+    mov     x1, x22
+    bl      enable_mmu
+    bl      prepare_image
+    mov     x19, xzr
+    bl      set_up_core
+    mov     x0, x20
+    mov     x1, x21
+    bl      stasis_primary
+    b       park
 
+    // At EL1 there is just enough done to say so; at EL3 nothing.
+not_at_el2:
+    cmp     x1, #(1 << 2)
+    b.ne    park
+    msr     spsel, #1
+    mov     x24, #{el1_block}
+    bl      map_early
+    bl      physical_size
+    ldr     x2, ={el1_tcr}
+    orr     x2, x2, x1, lsl #32
+    ldr     x1, ={mair}
+    msr     mair_el1, x1
+    msr     tcr_el1, x2
+    msr     ttbr0_el1, x22
+    isb
+    tlbi    vmalle1
+    ic      iallu
+    dsb     nsh
+    isb
+    ldr     x1, ={el1_sctlr}
+    msr     sctlr_el1, x1
+    isb
+    bl      prepare_image
+    adrp    x1, __stacks_start
+    mov     x2, #{stack_stride}
+    add     sp, x1, x2
+    mov     x0, x20
+    bl      stasis_at_el1
+    b       park
+
+    // Maps the image and the device tree with 2 MiB blocks of attributes x24. Leaves the tables in x22.
+    // Clobbers x1 to x7, x23.
+map_early:
     adrp    x22, __early_tables_start
     adrp    x23, __early_tables_end
     mov     x1, x22
@@ -113,8 +199,7 @@ primary:
     cmp     x1, x23
     b.lo    0b
 
-    // x24: attributes; x2: the image's level 2 table
-    mov     x24, #{block}
+    // x2: the image's level 2 table
     add     x2, x22, #0x1000
     lsr     x1, x21, #30
     orr     x3, x2, #0b11
@@ -153,17 +238,19 @@ primary:
     add     x1, x1, #16
     cmp     x1, x23
     b.lo    4b
+    ret
 
+    // x1: ID_AA64MMFR0_EL1.PARange, at most 48 bits. Clobbers x2.
+physical_size:
     mrs     x1, id_aa64mmfr0_el1
-    and     x1, x1, #0xf            // PARange
-    mov     x2, #5                  // at most 48 bits
+    and     x1, x1, #0xf
+    mov     x2, #5
     cmp     x1, x2
     csel    x1, x1, x2, lo
-    ldr     x2, ={tcr}
-    orr     x2, x2, x1, lsl #16
-    mov     x1, x22
-    bl      enable_mmu
+    ret
 
+    // Clears .bss and applies the relocations. Clobbers x1 to x5.
+prepare_image:
     adrp    x1, __bss_start
     adrp    x2, __bss_end
 5:  stp     xzr, xzr, [x1], #16
@@ -183,13 +270,7 @@ primary:
     add     x5, x5, x21
     str     x5, [x3, x21]
     b       6b
-
-7:  mov     x19, xzr
-    bl      set_up_core
-    mov     x0, x20
-    mov     x1, x21
-    bl      stasis_primary
-    b       park
+7:  ret
 
     .global stasis_secondary_entry
     // Keeps x19: the core's number, which is the place of its MPIDR_EL1 in the list.
@@ -261,7 +342,10 @@ set_up_core:
     .skip   {cores} * {emergency}
     "#,
     block = const EARLY_BLOCK,
+    el1_block = const EARLY_BLOCK_EL1,
     tcr = const TCR,
+    el1_tcr = const TCR_EL1,
+    el1_sctlr = const SCTLR_EL1,
     mair = const MAIR,
     sctlr = const SCTLR,
     secondary = sym SECONDARY_BOOT,
