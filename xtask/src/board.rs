@@ -47,6 +47,11 @@ impl Board {
         *self != Self::Virt
     }
 
+    /// Whether it knows what time it is.
+    pub fn has_clock(&self) -> bool {
+        *self == Self::Virt
+    }
+
     /// Whether a disk image can serve as the board's disk.
     pub fn check_disk(&self, disk: &Path) -> Result<()> {
         let Ok(file) = std::fs::metadata(disk) else {
