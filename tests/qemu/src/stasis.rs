@@ -18,7 +18,7 @@ use crate::monitor::Socket;
 /// Until the first prompt.
 const BOOT_TIME: Duration = Duration::from_secs(60);
 /// Until a checkpoint is stored or resumed.
-const STORE_TIME: Duration = Duration::from_secs(120);
+const STORE_TIME: Duration = Duration::from_secs(600);
 /// No machine runs longer, unless its test says so.
 const LIFE_TIME: Duration = Duration::from_secs(600);
 
@@ -29,11 +29,13 @@ pub struct Setup<'l> {
     files: Vec<(String, Vec<u8>)>,
     compiled: Option<Vec<u8>>,
     archive: Archive,
+    image: Option<PathBuf>,
     disk: Option<PathBuf>,
     memory: String,
     cpus: u32,
     cpu: String,
     board: Board,
+    cmdline: String,
     time_limit: Duration,
     arguments: Vec<OsString>,
 }
@@ -57,11 +59,13 @@ impl<'l> Setup<'l> {
             files: Vec::new(),
             compiled: None,
             archive: Archive::Packed,
+            image: None,
             disk: None,
             memory: "1G".to_owned(),
             cpus: 2,
             cpu: "cortex-a72".to_owned(),
             board: Board::Virt,
+            cmdline: String::new(),
             time_limit: LIFE_TIME,
             arguments: Vec::new(),
         }
@@ -115,6 +119,12 @@ impl<'l> Setup<'l> {
         self
     }
 
+    /// Takes this for the hypervisor's image.
+    pub fn image(mut self, image: &Path) -> Self {
+        self.image = Some(image.to_owned());
+        self
+    }
+
     /// Boots without an archive, and so without guests: checkpoints can be resumed.
     pub fn no_archive(mut self) -> Self {
         self.archive = Archive::None;
@@ -157,6 +167,18 @@ impl<'l> Setup<'l> {
         self.argument("-qmp").argument(format!("unix:{},server=on,wait=off", path.display()))
     }
 
+    /// Takes this for the machine.
+    pub fn board(mut self, board: Board) -> Self {
+        self.board = board;
+        self
+    }
+
+    /// Stasis's boot arguments.
+    pub fn cmdline(mut self, cmdline: &str) -> Self {
+        self.cmdline = cmdline.to_owned();
+        self
+    }
+
     /// Adds an argument of QEMU's.
     pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
@@ -175,11 +197,16 @@ impl<'l> Setup<'l> {
         // Taken, before another machine looks for one.
         write(&transcript, b"")?;
         let archive = self.write_archive(&transcript.with_extension("cpio"))?;
-        let mut machine = Machine::stasis(&Built::get()?.image, archive.as_deref())
-            .board(self.board)
+        let image = match self.image {
+            Some(image) => image,
+            None => Built::get()?.image.clone(),
+        };
+        let mut machine = Machine::stasis(image, archive.as_deref())
             .cpu(self.cpu)
             .cpus(self.cpus)
             .memory(self.memory)
+            .board(self.board)
+            .cmdline(self.cmdline)
             .time_limit(self.time_limit);
         if let Some(disk) = self.disk {
             machine = machine.disk(disk);
@@ -187,8 +214,7 @@ impl<'l> Setup<'l> {
         for argument in self.arguments {
             machine = machine.arg(argument);
         }
-        let qemu = machine.start()?;
-        let mut stasis = Stasis { qemu, transcript, greeting: Vec::new() };
+        let mut stasis = Stasis { qemu: machine.start()?, transcript, greeting: Vec::new() };
         let greeting = stasis.qemu.console.wait_for(PROMPT, BOOT_TIME)?;
         stasis.greeting = greeting.lines().map(|line| line.trim().to_owned()).collect();
         Ok(stasis)

@@ -3,6 +3,7 @@
 //! `cargo xtask test NAME` runs those with NAME in their name. Every machine has a time limit; a failure shows the ends of
 //! all transcripts. `STASIS_TIME_FACTOR=3` is for machines that are three times as slow.
 
+mod board;
 mod console;
 mod contained;
 mod conversion;
@@ -45,6 +46,14 @@ fn main() -> ExitCode {
     let machines = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
     arguments.test_threads.get_or_insert(machines);
     let trials = trials! {
+        board:
+            raspi4_comes_up_with_all_its_cores,
+            raspi4_has_its_console_on_either_uart,
+            started_at_el1_it_says_so,
+            raspi4_gives_guests_memory_above_a_gigabyte,
+            a_card_image_boots_and_keeps_checkpoints,
+            a_counter_crosses_to_raspi4_and_back,
+            linux_crosses_to_virt_and_back;
         console:
             mistyped_input_gets_an_answer,
             help_knows_every_command,

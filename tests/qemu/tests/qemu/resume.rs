@@ -12,7 +12,7 @@ use std::path::Path;
 /// Ticks that a guest may have gone on for between what was last seen of it and its checkpoint.
 const UNSEEN: u64 = 1000;
 
-fn watch(stasis: &mut Stasis, model: &mut Model, count: usize) -> Result<Ticks> {
+pub fn watch(stasis: &mut Stasis, model: &mut Model, count: usize) -> Result<Ticks> {
     stasis.attach("counter")?;
     let seen = ticks(&mut stasis.qemu.console, model, count)?;
     stasis.detach()?;
@@ -23,7 +23,7 @@ fn last(ticks: &Ticks) -> Result<u64> {
     Ok(ticks.last().context("no ticks")?.0)
 }
 
-fn follows(before: &Ticks, after: &Ticks) -> Result<()> {
+pub fn follows(before: &Ticks, after: &Ticks) -> Result<()> {
     let (before, after) = (last(before)?, after.first().context("no ticks")?.0);
     ensure!(after > before && after < before + UNSEEN, "tick {after} does not follow {before}");
     Ok(())
