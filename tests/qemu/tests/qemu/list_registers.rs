@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use stasis_convert::qemu::locate;
 use stasis_qemu_tests::guests::{SILENCE, waits};
 use stasis_qemu_tests::lab::Lab;
