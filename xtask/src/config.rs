@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use stasis_vm::config::{
-    self as vm, ConfigError, Configuration, CoreConfig, GuestConfig, Kind, WindowConfig,
+    self as vm, ConfigError, Configuration, CoreConfig, GuestConfig, Kind, Periodic, Policy,
+    Problem, WindowConfig,
 };
 use toml::Spanned;
 
@@ -107,6 +108,9 @@ impl Config {
             weight: raw.weight.as_ref().map_or(said.weight, |weight| *weight.get_ref()),
             counter_frequency: raw.counter_frequency.as_ref().map(|hz| *hz.get_ref()),
             autostart: raw.autostart.unwrap_or(said.autostart),
+            on_crash: place.policy(&raw.on_crash, "on-crash")?.unwrap_or(said.on_crash),
+            on_reset: place.policy(&raw.on_reset, "on-reset")?.unwrap_or(said.on_reset),
+            periodic: periodic(place, raw)?,
             ..said
         };
         self.configuration.guests.push(guest);
@@ -141,6 +145,20 @@ impl Config {
             Some(_) => bail!("two different files would both be \"{name}\" in the archive"),
         }
         Ok(name)
+    }
+}
+
+/// Reads what is said of checkpoints that are made from time to time.
+fn periodic(place: &Place<'_>, raw: &RawGuest) -> Result<Option<Periodic>> {
+    match (&raw.checkpoint_every, &raw.checkpoint_keep) {
+        (None, None) => Ok(None),
+        (None, Some(keep)) => {
+            bail!("{}: {}", place.at(keep.span(), "checkpoint-keep"), Problem::KeepOfNone)
+        }
+        (Some(every), keep) => Ok(Some(Periodic {
+            every_us: place.duration(every, "checkpoint-every")?,
+            keep: keep.as_ref().map_or(Periodic::DEFAULT_KEEP, |keep| *keep.get_ref()),
+        })),
     }
 }
 
@@ -188,6 +206,15 @@ impl Place<'_> {
             let at = self.at(value.span(), key);
             format!("{at}: {found:?} is no time such as \"10ms\"; it ends in us, ms or s")
         })
+    }
+
+    fn policy(&self, value: &Option<Spanned<String>>, key: &'static str) -> Result<Option<Policy>> {
+        let Some(value) = value else { return Ok(None) };
+        let found = value.get_ref().clone();
+        let policy = Policy::from_name(&found).with_context(|| {
+            format!("{}: {}", self.at(value.span(), key), Problem::Policy { key, found })
+        })?;
+        Ok(Some(policy))
     }
 
     /// What breaks a rule, with its line and key.

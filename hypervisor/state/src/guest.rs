@@ -19,6 +19,15 @@ record! {
     }
 }
 
+impl Guest {
+    /// Its name without the padding; `?` where it is none, which no checkpoint has.
+    pub fn name_text(&self) -> &str {
+        let name = &self.name[..];
+        let len = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
+        core::str::from_utf8(&name[..len]).unwrap_or("?")
+    }
+}
+
 record! {
     /// The guest's time at the instant of the checkpoint. Never CNTVOFF, which is the host's.
     pub struct Clock in clock: Clock {

@@ -6,6 +6,7 @@
 //! - [`writer`]: [`Plan`] writes a checkpoint onto a [`Sink`].
 //! - [`reader`]: [`read`] and [`read_memory`] read one from a [`Source`].
 //! - [`pages`]: [`read_extents`] goes over a checkpoint's memory without the room for all of it.
+//! - [`peek`]: [`read_name`] tells whose a checkpoint is.
 //! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
 //! - [`routines`]: CRC-32C and the search for zero pages, replaceable by faster ones.
 
@@ -25,6 +26,7 @@ mod input;
 pub mod invariants;
 pub mod memory;
 pub mod pages;
+pub mod peek;
 pub mod reader;
 pub mod records;
 pub mod register;
@@ -40,6 +42,7 @@ pub use envelope::{RecordHeader, RecordType};
 pub use error::{Error, LoadError, SaveError};
 pub use input::Source;
 pub use pages::read_extents;
+pub use peek::read_name;
 pub use reader::{Checkpoint, read, read_memory};
 pub use records::{GuestState, Records, VcpuRecords, VcpuState};
 pub use register::{Record, RegHeader};

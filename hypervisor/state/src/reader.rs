@@ -29,7 +29,7 @@ const BUFFER: usize = 64 * 1024;
 /// Bytes read at once between the pages in the second pass.
 const SMALL_BUFFER: usize = 4 * 1024;
 /// The longest body of a record of registers.
-const MAX_REGISTERS_LEN: u32 = 64 * 1024;
+pub(crate) const MAX_REGISTERS_LEN: u32 = 64 * 1024;
 
 /// A checkpoint that is whole and sound, apart from its memory's content, which stays in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,6 +26,20 @@ fn a_loaded_state_is_the_saved_one_and_saves_to_the_same_bytes() {
 }
 
 #[test]
+fn a_checkpoint_tells_whose_it_is_before_its_memory_is_read() {
+    let memory = ram("abc");
+    let mut saved = state(2, memory.len());
+    *saved.guest.name = [0; 32];
+    saved.guest.name[..5].copy_from_slice(b"linux");
+    let (mut file, _) = save(&saved, &memory);
+    let name = stasis_state::read_name(&mut file, Routines::default()).unwrap();
+    assert_eq!(name, "linux");
+    let half = file.0.len() / 2;
+    file.0.truncate(half);
+    assert!(stasis_state::read_name(&mut file, Routines::default()).is_err(), "it is cut");
+}
+
+#[test]
 fn memory_longer_than_an_extent_and_the_buffers_survives() {
     let mut memory = ram(&("x".repeat(300) + &".".repeat(130) + "y"));
     for (i, byte) in memory[..300 * PAGE_SIZE].iter_mut().enumerate() {

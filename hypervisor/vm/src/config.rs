@@ -7,8 +7,10 @@
 mod check;
 mod core_plan;
 mod error;
+mod policy;
 mod property;
 mod read;
+mod time;
 mod write;
 
 use alloc::string::{String, ToString};
@@ -18,6 +20,7 @@ use core::fmt;
 pub use self::check::{check, check_name};
 pub use self::core_plan::{CoreConfig, CoreProblem, WindowConfig};
 pub use self::error::{ConfigError, Problem};
+pub use self::policy::{Periodic, Policy};
 pub use self::read::parse;
 pub use self::write::compile;
 
@@ -99,6 +102,12 @@ pub struct GuestConfig {
     pub counter_frequency: Option<u32>,
     /// Whether it starts by itself.
     pub autostart: bool,
+    /// What is done when it can't go on, or has not fed its watchdog.
+    pub on_crash: Policy,
+    /// What is done when it resets its machine.
+    pub on_reset: Policy,
+    /// The checkpoints that are made of it without being asked for.
+    pub periodic: Option<Periodic>,
 }
 
 impl GuestConfig {
@@ -116,6 +125,9 @@ impl GuestConfig {
             weight: DEFAULT_WEIGHT,
             counter_frequency: None,
             autostart: true,
+            on_crash: Policy::Stop,
+            on_reset: Policy::Restart,
+            periodic: None,
         }
     }
 

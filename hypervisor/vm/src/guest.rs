@@ -26,6 +26,7 @@ use crate::inject::El1Registers;
 use crate::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI};
 use crate::mmio::Unclaimed;
 use crate::once::Once;
+use crate::recovery::Crash;
 use crate::register::pstate;
 use crate::sysreg::CacheRegister;
 use crate::timer;
@@ -79,6 +80,8 @@ pub enum Next {
     Off,
     /// The guest has reset its machine.
     Reset,
+    /// The guest can't go on.
+    Crashed(Crash),
 }
 
 /// What a vCPU waits for.
@@ -187,9 +190,7 @@ impl Guest {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        let name = &self.record.name[..];
-        let len = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
-        core::str::from_utf8(&name[..len]).unwrap_or("?")
+        self.record.name_text()
     }
 
     /// Bytes of its RAM.

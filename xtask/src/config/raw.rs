@@ -31,6 +31,14 @@ pub struct RawGuest {
     #[serde(rename = "counter-frequency")]
     pub counter_frequency: Option<Spanned<u32>>,
     pub autostart: Option<bool>,
+    #[serde(rename = "on-crash")]
+    pub on_crash: Option<Spanned<String>>,
+    #[serde(rename = "on-reset")]
+    pub on_reset: Option<Spanned<String>>,
+    #[serde(rename = "checkpoint-every")]
+    pub checkpoint_every: Option<Spanned<String>>,
+    #[serde(rename = "checkpoint-keep")]
+    pub checkpoint_keep: Option<Spanned<u8>>,
 }
 
 impl RawGuest {
@@ -47,6 +55,10 @@ impl RawGuest {
             "cores" => self.cores.as_ref().map(Spanned::span),
             "weight" => self.weight.as_ref().map(Spanned::span),
             "counter-frequency" => self.counter_frequency.as_ref().map(Spanned::span),
+            "on-crash" => self.on_crash.as_ref().map(Spanned::span),
+            "on-reset" => self.on_reset.as_ref().map(Spanned::span),
+            "checkpoint-every" => self.checkpoint_every.as_ref().map(Spanned::span),
+            "checkpoint-keep" => self.checkpoint_keep.as_ref().map(Spanned::span),
             _ => None,
         }
     }

@@ -97,6 +97,29 @@ fn what_is_wrong_with_a_core_is_named_with_its_line_and_key() {
 }
 
 #[test]
+fn what_is_done_without_asking_is_read_and_checked() {
+    let guest =
+        |more: &str| format!("[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"64M\"\n{more}\n");
+    let text = guest("on-crash = \"resume\"\non-reset = \"stop\"\ncheckpoint-every = \"60s\"");
+    let config = parse(&text).unwrap().configuration.guests.remove(0);
+    assert_eq!((config.on_crash, config.on_reset), (Policy::Resume, Policy::Stop));
+    assert_eq!(config.periodic, Some(Periodic { every_us: 60_000_000, keep: 3 }));
+    let error = |more: &str| error(&guest(more));
+    assert_eq!(
+        error("on-reset = \"pray\""),
+        "line 5: on-reset: \"pray\" is none of \"stop\", \"restart\", \"resume\""
+    );
+    assert_eq!(
+        error("checkpoint-keep = 3"),
+        "line 5: checkpoint-keep: checkpoint-keep is said without checkpoint-every"
+    );
+    assert_eq!(
+        error("checkpoint-every = \"10ms\""),
+        "line 5: checkpoint-every: checkpoints every 10 ms are not possible; every 1 s to 31536000 s are"
+    );
+}
+
+#[test]
 fn two_guests_of_one_name_are_refused_at_the_second() {
     let guest = "[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"64M\"\n";
     assert_eq!(error(&guest.repeat(2)), "line 6: name: another guest has the same name");

@@ -6,6 +6,7 @@ use core::ops::RangeInclusive;
 use stasis_state::guest::NAME_LEN;
 
 use super::error::{ConfigError, Problem};
+use super::policy::{EVERY_US, Periodic};
 use super::{Configuration, GuestConfig, core_plan};
 use crate::machine;
 use crate::text::quoted;
@@ -86,6 +87,14 @@ fn check_guest(guest: &GuestConfig) -> Result<(), Problem> {
     if let Some(frequency) = guest.counter_frequency.filter(|hz| !COUNTER_FREQUENCIES.contains(hz))
     {
         return Err(Problem::CounterFrequency(frequency));
+    }
+    if let Some(Periodic { every_us, keep }) = guest.periodic {
+        if !EVERY_US.contains(&every_us) {
+            return Err(Problem::Every(every_us));
+        }
+        if keep == 0 {
+            return Err(Problem::Keep(0));
+        }
     }
     Ok(())
 }

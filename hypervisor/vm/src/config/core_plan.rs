@@ -5,9 +5,9 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::RangeInclusive;
 
+use super::time::Time;
 use super::{Configuration, error::PropertyProblem};
 use crate::text::quoted;
 
@@ -138,21 +138,6 @@ impl CoreProblem {
             Self::WindowProperty { window, .. }
             | Self::NoSuchGuest { window, .. }
             | Self::NotHere { window, .. } => (Some(window), "guest"),
-        }
-    }
-}
-
-/// Microseconds as a person says them.
-struct Time(u64);
-
-impl fmt::Display for Time {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            us if us >= 1_000_000 && us.is_multiple_of(1_000_000) => {
-                write!(out, "{} s", us / 1_000_000)
-            }
-            us if us >= 1000 && us.is_multiple_of(1000) => write!(out, "{} ms", us / 1000),
-            us => write!(out, "{us} us"),
         }
     }
 }

@@ -5,7 +5,10 @@ use alloc::string::String;
 use stasis_state::guest::NAME_LEN;
 
 use super::core_plan::CoreProblem;
+use super::policy::EVERY_US;
+use super::time::Time;
 use super::{COMPATIBLE, FILE_NAME};
+use crate::text::quoted;
 
 /// What can be wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +99,23 @@ pub enum Problem {
     /// A vCPU that would never run.
     #[error("the windows of core {0} fill its frame, and none is this guest's")]
     NoWindow(u32),
+    /// No such policy.
+    #[error("{} is none of \"stop\", \"restart\", \"resume\"", quoted(.found))]
+    Policy {
+        /// Which policy.
+        key: &'static str,
+        /// What it is said to be.
+        found: String,
+    },
+    /// Checkpoints too often, or too rarely to be meant.
+    #[error("checkpoints every {} are not possible; every {} to {} are", Time(*.0), Time(*EVERY_US.start()), Time(*EVERY_US.end()))]
+    Every(u64),
+    /// Keeping no checkpoint, or too many.
+    #[error("keeping {0} checkpoints is not possible; 1 to 255 are")]
+    Keep(u32),
+    /// Checkpoints to keep, and none that are made.
+    #[error("checkpoint-keep is said without checkpoint-every")]
+    KeepOfNone,
 }
 
 /// What can be wrong with a property of any node.
@@ -130,6 +150,9 @@ impl Problem {
             Self::TooManyCores { .. } | Self::NoWindow(_) => "cores",
             Self::Weight(_) => "weight",
             Self::CounterFrequency(_) => "counter-frequency",
+            Self::Policy { key, .. } => key,
+            Self::Every(_) => "checkpoint-every",
+            Self::Keep(_) | Self::KeepOfNone => "checkpoint-keep",
         }
     }
 }

@@ -21,8 +21,12 @@ pub const CORES: &str = "cores";
 pub const WEIGHT: &str = "weight";
 pub const COUNTER_FREQUENCY: &str = "counter-frequency";
 pub const AUTOSTART: &str = "autostart";
+pub const ON_CRASH: &str = "on-crash";
+pub const ON_RESET: &str = "on-reset";
+pub const CHECKPOINT_EVERY_US: &str = "checkpoint-every-us";
+pub const CHECKPOINT_KEEP: &str = "checkpoint-keep";
 /// Those of a guest.
-pub const GUEST: [&str; 12] = [
+pub const GUEST: &[&str] = &[
     NAME,
     REG,
     IMAGE,
@@ -35,6 +39,10 @@ pub const GUEST: [&str; 12] = [
     WEIGHT,
     COUNTER_FREQUENCY,
     AUTOSTART,
+    ON_CRASH,
+    ON_RESET,
+    CHECKPOINT_EVERY_US,
+    CHECKPOINT_KEEP,
 ];
 
 pub const FRAME_US: &str = "frame-us";

@@ -8,6 +8,7 @@ use dtoolkit::{FdtStringListIterator, Node, Property};
 
 use super::core_plan::{CoreConfig, CoreProblem, WindowConfig};
 use super::error::{ConfigError, Problem, PropertyProblem};
+use super::policy::{Periodic, Policy};
 use super::property::{self, DOUBLEWORD, TEXT, WORD, WORDS, needed, only, value};
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, Kind, check};
 use crate::text::quoted;
@@ -44,7 +45,7 @@ pub fn parse(dtb: &[u8]) -> Result<Configuration, ConfigError> {
 }
 
 fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
-    only(node, &property::GUEST)?;
+    only(node, property::GUEST)?;
     let string = |property| value::<String>(node, property, TEXT);
     let vcpus = needed::<u32>(node, property::VCPUS, WORD)?;
     let weight = value::<u32>(node, property::WEIGHT, WORD)?.unwrap_or(DEFAULT_WEIGHT.into());
@@ -63,7 +64,30 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
         weight: u16::try_from(weight).map_err(|_| Problem::Weight(weight))?,
         counter_frequency: value::<u32>(node, property::COUNTER_FREQUENCY, WORD)?,
         autostart: value::<[u8; 0]>(node, property::AUTOSTART, "empty")?.is_some(),
+        on_crash: policy(node, property::ON_CRASH)?.unwrap_or(Policy::Stop),
+        on_reset: policy(node, property::ON_RESET)?.unwrap_or(Policy::Restart),
+        periodic: periodic(node)?,
     })
+}
+
+fn policy(node: &FdtNode<'_>, property: &'static str) -> Result<Option<Policy>, Problem> {
+    let Some(name) = value::<String>(node, property, TEXT)? else { return Ok(None) };
+    let policy = Policy::from_name(&name);
+    policy.map(Some).ok_or(Problem::Policy { key: property, found: name })
+}
+
+fn periodic(node: &FdtNode<'_>) -> Result<Option<Periodic>, Problem> {
+    let every = value::<u64>(node, property::CHECKPOINT_EVERY_US, DOUBLEWORD)?;
+    let keep = value::<u32>(node, property::CHECKPOINT_KEEP, WORD)?;
+    match (every, keep) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Problem::KeepOfNone),
+        (Some(every_us), keep) => {
+            let keep = keep.unwrap_or(Periodic::DEFAULT_KEEP.into());
+            let keep = u8::try_from(keep).map_err(|_| Problem::Keep(keep))?;
+            Ok(Some(Periodic { every_us, keep }))
+        }
+    }
 }
 
 /// The 32-bit numbers of a property; none where there is no such property.

@@ -21,6 +21,9 @@ fn linux() -> GuestConfig {
         weight: 300,
         counter_frequency: Some(62_500_000),
         autostart: true,
+        on_crash: Policy::Resume,
+        on_reset: Policy::Stop,
+        periodic: Some(Periodic { every_us: 60_000_000, keep: 5 }),
     }
 }
 
@@ -102,6 +105,16 @@ fn each_broken_rule_names_guest_and_property() {
         complaint(|guest| guest.weight = 0),
         at("a weight of 0 is not possible; 1 to 10000 are")
     );
+    for every_us in [0, 999_999, u64::MAX] {
+        let periodic = Some(Periodic { every_us, keep: 1 });
+        let complaint = complaint(|guest| guest.periodic = periodic);
+        assert!(complaint.contains(": checkpoints every "), "{complaint}");
+        assert!(complaint.ends_with(" are not possible; every 1 s to 31536000 s are"));
+    }
+    assert_eq!(
+        complaint(|guest| guest.periodic = Some(Periodic { every_us: 1_000_000, keep: 0 })),
+        at("keeping 0 checkpoints is not possible; 1 to 255 are")
+    );
     assert_eq!(
         complaint(|guest| guest.cmdline.push('\0')),
         at("cmdline has a NUL character in it")
@@ -168,6 +181,18 @@ fn a_property_of_the_wrong_type_is_named() {
     assert_eq!(
         parse_complaint(|node| put(node, "cores", &[0; 6])),
         at("property \"cores\" is not a list of 32-bit numbers")
+    );
+    assert_eq!(
+        parse_complaint(|node| put(node, "on-crash", b"pray\0")),
+        at("\"pray\" is none of \"stop\", \"restart\", \"resume\"")
+    );
+    assert_eq!(
+        parse_complaint(|node| put(node, "checkpoint-keep", &[0, 0, 1, 0])),
+        at("keeping 256 checkpoints is not possible; 1 to 255 are")
+    );
+    assert_eq!(
+        parse_complaint(|node| drop(node.remove_property("checkpoint-every-us"))),
+        at("checkpoint-keep is said without checkpoint-every")
     );
     assert_eq!(
         parse_complaint(|node| put(node, "weight", &[0, 1, 0, 0])),
@@ -323,8 +348,8 @@ proptest! {
         let memory = blocks << 21;
         prop_assume!(cores.len() <= vcpus.into());
         let guest = GuestConfig {
-            name, image, kind: None, initrd, cmdline, memory, vcpus, cores, weight,
-            counter_frequency, autostart,
+            kind: None, initrd, cmdline, vcpus, cores, weight, counter_frequency, autostart,
+            ..GuestConfig::new(&name, &image, memory)
         };
         let configuration = only(&[guest]);
         prop_assert_eq!(parse(&compile(&configuration).unwrap()).unwrap(), configuration);

@@ -8,6 +8,7 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
 use super::core_plan::CoreConfig;
 use super::error::ConfigError;
+use super::policy::Periodic;
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, check, property};
 
 /// Checks a configuration and writes it.
@@ -51,6 +52,12 @@ fn guest(number: u32, guest: &GuestConfig) -> DeviceTreeNode {
     }
     if guest.autostart {
         put(&mut node, property::AUTOSTART, [0u8; 0]);
+    }
+    put(&mut node, property::ON_CRASH, guest.on_crash.name());
+    put(&mut node, property::ON_RESET, guest.on_reset.name());
+    if let Some(Periodic { every_us, keep }) = guest.periodic {
+        put(&mut node, property::CHECKPOINT_EVERY_US, every_us);
+        put(&mut node, property::CHECKPOINT_KEEP, u32::from(keep));
     }
     node
 }

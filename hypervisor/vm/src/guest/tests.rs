@@ -169,6 +169,19 @@ fn an_access_to_nothing_is_an_abort_in_the_guest() {
 }
 
 #[test]
+fn a_handler_that_cannot_be_fetched_is_a_crash_and_not_an_endless_loop() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    *core.el1.vbar_el1 = 0x0b00_0000;
+    let fetch = Exit::InstructionAbort(fault(0x0b00_0000, Cause::Fetch));
+    // The way into the handler, and then the handler's own first instruction.
+    let next = exit(&mut guest, 0, &mut vcpus[0], fetch, &mut core);
+    assert_eq!(next, Next::Enter);
+    let pc = *vcpus[0].core.pc;
+    let next = exit(&mut guest, 0, &mut vcpus[0], fetch, &mut core);
+    assert_eq!(next, Next::Crashed(Crash::ExceptionLoop { pc }));
+}
+
+#[test]
 fn behind_the_distributors_registers_is_nothing() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     exit(&mut guest, 0, &mut vcpus[0], abort(0x0800_1000, Width::Word, false), &mut core);

@@ -10,6 +10,7 @@ use crate::inject::{self, El1Registers};
 use crate::mmio::{self, Device};
 use crate::psci::{self, Action};
 use crate::register::set_general;
+use crate::recovery::Crash;
 use crate::sysreg;
 
 /// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
@@ -51,7 +52,7 @@ impl Guest {
                     }
                     exit::skip_instruction(&mut vcpu.core, esr);
                 }
-                None => self.nothing_there(vcpu, &fault, host),
+                None => return Ok(self.nothing_there(vcpu, &fault, host)),
             },
             Exit::Hvc { imm } => return Ok(self.firmware_call(index, vcpu, imm, host)),
             Exit::Smc { imm } => {
@@ -60,7 +61,7 @@ impl Guest {
             }
             Exit::SystemRegister(access) => self.system_register(index, vcpu, access, esr, host),
             Exit::DataAbortUnemulatable(fault) | Exit::InstructionAbort(fault) => {
-                self.nothing_there(vcpu, &fault, host);
+                return Ok(self.nothing_there(vcpu, &fault, host));
             }
             Exit::Wfx(Wfx::Wfi) => {
                 exit::skip_instruction(&mut vcpu.core, esr);
@@ -178,7 +179,7 @@ impl Guest {
         Ok(())
     }
 
-    fn nothing_there(&mut self, vcpu: &mut Vcpu, fault: &Fault, host: &mut impl Host) {
+    fn nothing_there(&mut self, vcpu: &mut Vcpu, fault: &Fault, host: &mut impl Host) -> Next {
         let ipa = fault.ipa.unwrap_or(fault.virtual_address);
         if self.unclaimed.report(ipa) {
             log::warn!(
@@ -188,7 +189,13 @@ impl Guest {
                 *vcpu.core.pc
             );
         }
+        let pc = *vcpu.core.pc;
         inject::external_abort(&mut vcpu.core, host.el1(), fault);
+        // The handler's first instruction has no effect but this very exception: it would be taken for ever.
+        match *vcpu.core.pc == pc {
+            true => Next::Crashed(Crash::ExceptionLoop { pc }),
+            false => Next::Enter,
+        }
     }
 
     fn firmware_call(

@@ -1,0 +1,50 @@
+//! What is done about a guest without anybody asking for it: when it stops by itself, and from time to time.
+
+use core::ops::RangeInclusive;
+
+/// How often checkpoints may be made, in microseconds: once in a second to once in a year.
+pub const EVERY_US: RangeInclusive<u64> = 1_000_000..=31_536_000_000_000;
+
+/// What is done about a guest that has stopped by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// It stays off.
+    Stop,
+    /// It starts again from its image.
+    Restart,
+    /// It goes on from its last checkpoint.
+    Resume,
+}
+
+impl Policy {
+    /// All of them.
+    pub const ALL: [Policy; 3] = [Policy::Stop, Policy::Restart, Policy::Resume];
+
+    /// Its name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::Stop => "stop",
+            Policy::Restart => "restart",
+            Policy::Resume => "resume",
+        }
+    }
+
+    /// The policy with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
+/// Checkpoints that are made from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Periodic {
+    /// Microseconds from one to the next.
+    pub every_us: u64,
+    /// How many are kept; older ones are deleted.
+    pub keep: u8,
+}
+
+impl Periodic {
+    /// How many are kept, if nothing is said.
+    pub const DEFAULT_KEEP: u8 = 3;
+}
