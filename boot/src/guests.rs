@@ -98,6 +98,7 @@ impl BootArchive {
             vcpus: config.vcpus,
             virtio_slots: 0,
             counter_frequency: config.counter_frequency,
+            watchdog: config.watchdog_us.map(|us| us.div_ceil(1_000_000) as u32),
         };
         let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
         let pace = Pace::configured(config.counter_frequency.map(u64::from), timer::frequency())

@@ -76,17 +76,18 @@ class Register:
 
 
 class Type:
-    def __init__(self, name, number, per_vcpu):
-        self.name, self.number, self.per_vcpu = name, int(number, 16), per_vcpu
+    def __init__(self, name, number, scope):
+        self.name, self.number = name, int(number, 16)
+        self.per_vcpu, self.needed = scope == " per vCPU", scope != " or none"
         self.registers = {}
 
 
 def specified_types():
     types = {}
     for line in SPECIFICATION.read_text(encoding="utf-8").splitlines():
-        title = re.fullmatch(r"### (\w+) \((0x[0-9a-f]{4})\), one( per vCPU)?", line)
+        title = re.fullmatch(r"### (\w+) \((0x[0-9a-f]{4})\), one( per vCPU| or none)?", line)
         if title:
-            current = Type(title[1], title[2], bool(title[3]))
+            current = Type(title[1], title[2], title[3])
             types[current.number] = current
         elif re.match(r"\| 0x[0-9a-f]{4} \|", line):
             register = Register([column.strip() for column in line.split("|")[1:5]])
@@ -214,6 +215,9 @@ class Checkpoint:
         else:
             self.zero += count
 
+    def has(self, name):
+        return any(TYPES[number].name == name for number, _ in self.registers)
+
     def of(self, name, instance=0):
         number = next(number for number, kind in TYPES.items() if kind.name == name)
         return self.registers[number, instance]
@@ -228,7 +232,8 @@ class Checkpoint:
             for number, kind in TYPES.items()
             for instance in range(self.vcpus if kind.per_vcpu else 1)
         }
-        need(self.registers.keys() == expected, "records are missing, or of vCPUs that are not there")
+        spare = {(number, 0) for number, kind in TYPES.items() if not kind.needed}
+        need(self.registers.keys() | spare == expected, "records are missing, or of vCPUs that are not there")
         self.base, self.size = guest["RAM_BASE"], guest["RAM_SIZE"]
         need((self.start, self.end) == (self.base, self.base + self.size), "MEMORY is not RAM")
         name = bytes(self.of("GUEST")["NAME"])
@@ -323,7 +328,8 @@ def record_order(checkpoint):
     ]
     yield from ((name, 0) for name in first)
     yield from ((name, vcpu) for vcpu in range(checkpoint.vcpus) for name in per_vcpu)
-    yield from ((name, 0) for name in ("DEVICE_PL011", "DEVICE_PL031"))
+    devices = ("DEVICE_PL011", "DEVICE_PL031", "DEVICE_WATCHDOG")
+    yield from ((name, 0) for name in devices if checkpoint.has(name))
 
 
 def digits(register, value):

@@ -110,6 +110,9 @@ impl Config {
             autostart: raw.autostart.unwrap_or(said.autostart),
             on_crash: place.policy(&raw.on_crash, "on-crash")?.unwrap_or(said.on_crash),
             on_reset: place.policy(&raw.on_reset, "on-reset")?.unwrap_or(said.on_reset),
+            watchdog_us: (raw.watchdog.as_ref())
+                .map(|time| place.duration(time, "watchdog"))
+                .transpose()?,
             periodic: periodic(place, raw)?,
             ..said
         };

@@ -36,6 +36,18 @@ record! {
 }
 
 record! {
+    /// A generic watchdog (Arm Base System Architecture, appendix A), of the guests that have one.
+    pub struct Watchdog in watchdog: DeviceWatchdog {
+        /// WCS: bit 0 it runs, bit 1 WS0, bit 2 WS1.
+        wcs: u32 = 0x01;
+        /// WOR: ticks from a refresh to WS0, and from there to WS1.
+        wor: u32 = 0x02;
+        /// WCV: when the next of the two is raised, as CNTVCT_EL0.
+        wcv: u64 = 0x03;
+    }
+}
+
+record! {
     /// A PL031 real-time clock (ARM DDI 0224B).
     pub struct Pl031 in pl031: DevicePl031 {
         /// RTCDR less the host's wall time, in seconds: what the guest has set it apart by.

@@ -67,6 +67,8 @@ record_types! {
     DevicePl011 = 0x30, "DEVICE_PL011", Guest;
     /// [`crate::device::Pl031`].
     DevicePl031 = 0x31, "DEVICE_PL031", Guest;
+    /// [`crate::device::Watchdog`].
+    DeviceWatchdog = 0x32, "DEVICE_WATCHDOG", AtMostOne;
     /// [`crate::memory::Extent`], and its pages.
     Memory = 0x40, "MEMORY", Any;
     /// Nothing follows.
@@ -78,6 +80,8 @@ record_types! {
 pub enum Scope {
     /// The guest; the instance is 0.
     Guest,
+    /// The guest, if it has any; the instance is 0.
+    AtMostOne,
     /// Each vCPU; the instance is its index.
     Vcpu,
     /// There may be any number; the instance is 0.
@@ -164,7 +168,7 @@ impl fmt::Display for Name {
         f.write_str(self.0.name())?;
         match self.0.scope() {
             Scope::Vcpu => write!(f, ", vCPU {}", self.1),
-            Scope::Guest | Scope::Any => Ok(()),
+            Scope::Guest | Scope::AtMostOne | Scope::Any => Ok(()),
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::error::Error;
 /// The first bytes of every checkpoint. The last two show a transfer that mangled line ends.
 pub const MAGIC: [u8; 8] = *b"STASIS\r\n";
 
-/// The newest version that this crate reads, and the one that it writes.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+/// The newest version that this crate reads and writes.
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// Bits of [`Header::incompatible`] that this crate understands.
 pub const KNOWN_INCOMPATIBLE: u64 = 0;
@@ -64,12 +64,12 @@ impl Header {
     /// Where `crc` stands.
     pub const CRC_OFFSET: usize = 44;
 
-    /// The header of a file of this length.
-    pub fn new(total_len: u64, crc32c: fn(u32, &[u8]) -> u32) -> Self {
+    /// The header of a file of this version and length.
+    pub fn new(version: Version, total_len: u64, crc32c: fn(u32, &[u8]) -> u32) -> Self {
         let mut header = Self {
             magic: MAGIC,
-            major: VERSION.major,
-            minor: VERSION.minor,
+            major: version.major,
+            minor: version.minor,
             header_len: Self::LEN as u32,
             incompatible: 0,
             compatible: 0,

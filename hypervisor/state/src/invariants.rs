@@ -66,7 +66,11 @@ pub fn check(records: &Records<'_>) -> Result<(), Error> {
             vgic::cpu_interface(vcpu.cpu_interface, records.distributor),
         )?;
     }
-    in_record(name(records.pl011, 0), guest::pl011(records.pl011))
+    in_record(name(records.pl011, 0), guest::pl011(records.pl011))?;
+    match records.watchdog {
+        Some(watchdog) => in_record(name(watchdog, 0), guest::watchdog(watchdog)),
+        None => Ok(()),
+    }
 }
 
 fn name<R: Record>(_: &R, instance: u16) -> Name {

@@ -120,7 +120,7 @@ impl Draft {
         let instance = usize::from(place.instance);
         let possible = match kind.scope() {
             Scope::Vcpu => instance < MAX_VCPUS,
-            Scope::Guest | Scope::Any => instance == 0,
+            Scope::Guest | Scope::AtMostOne | Scope::Any => instance == 0,
         };
         if !possible {
             return Err(Error::Instance { place });
@@ -140,6 +140,9 @@ impl Draft {
             RecordType::VgicDistributor => decode(&mut state.distributor, place, body),
             RecordType::DevicePl011 => decode(&mut state.pl011, place, body),
             RecordType::DevicePl031 => decode(&mut state.pl031, place, body),
+            RecordType::DeviceWatchdog => {
+                decode(state.watchdog.get_or_insert_default(), place, body)
+            }
             RecordType::VgicCpu => decode(&mut state.vcpus[instance].cpu_interface, place, body),
             RecordType::VcpuCore => decode(&mut state.vcpus[instance].core, place, body),
             RecordType::VcpuSystem => decode(&mut state.vcpus[instance].system, place, body),
@@ -195,7 +198,7 @@ impl Draft {
             let instances = match kind.scope() {
                 Scope::Guest => 1,
                 Scope::Vcpu => u16::from(nr_vcpus).min(MAX_VCPUS as u16),
-                Scope::Any => 0,
+                Scope::AtMostOne | Scope::Any => 0,
             };
             for instance in 0..instances {
                 if !seen(kind, instance) {

@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 
 use crate::{
-    device::{Pl011, Pl031},
+    device::{Pl011, Pl031, Watchdog},
     guest::{Clock, Guest},
+    header::{VERSION, Version},
     register::{Record, RegHeader},
     vcpu::{Core, Debug, FpSimd, Identity, Power, SystemRegisters},
     vgic::{CpuInterface, Distributor},
@@ -22,6 +23,7 @@ pub struct Records<'a> {
     pub vcpus: Vec<VcpuRecords<'a>>,
     pub pl011: &'a Pl011,
     pub pl031: &'a Pl031,
+    pub watchdog: Option<&'a Watchdog>,
 }
 
 /// The records of one vCPU.
@@ -48,6 +50,7 @@ pub struct GuestState {
     pub vcpus: Vec<VcpuState>,
     pub pl011: Pl011,
     pub pl031: Pl031,
+    pub watchdog: Option<Watchdog>,
 }
 
 /// What the reader returns of one vCPU.
@@ -82,6 +85,7 @@ impl GuestState {
             vcpus: self.vcpus.iter().map(VcpuState::records).collect(),
             pl011: &self.pl011,
             pl031: &self.pl031,
+            watchdog: self.watchdog.as_ref(),
         }
     }
 }
@@ -122,6 +126,11 @@ impl<'a> Body<'a> {
 }
 
 impl<'a> Records<'a> {
+    /// The lowest version that can express them.
+    pub(crate) fn version(&self) -> Version {
+        Version { minor: self.watchdog.is_some().into(), ..VERSION }
+    }
+
     /// Every record but the memory's, in the order in which they are written.
     pub(crate) fn bodies(&self) -> impl Iterator<Item = Body<'a>> {
         let vcpus = (0..).zip(&self.vcpus).flat_map(|(index, vcpu)| {
@@ -138,6 +147,7 @@ impl<'a> Records<'a> {
         let head =
             [Body::of(0, self.guest), Body::of(0, self.clock), Body::of(0, self.distributor)];
         let tail = [Body::of(0, self.pl011), Body::of(0, self.pl031)];
+        let tail = tail.into_iter().chain(self.watchdog.map(|watchdog| Body::of(0, watchdog)));
         head.into_iter().chain(vcpus.collect::<Vec<_>>()).chain(tail)
     }
 }

@@ -78,7 +78,7 @@ impl<'a> Plan<'a> {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Stats, SaveError<S::Error>> {
         let mut out = Output { sink, crc32c: self.routines.crc32c, done: 0 };
-        let header = Header::new(self.stats.bytes, self.routines.crc32c);
+        let header = Header::new(self.records.version(), self.stats.bytes, self.routines.crc32c);
         out.write(header.as_bytes())?;
         for body in self.records.bodies() {
             out.record(body.kind, body.instance, &[], body.bytes)?;

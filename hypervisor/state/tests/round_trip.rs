@@ -26,6 +26,20 @@ fn a_loaded_state_is_the_saved_one_and_saves_to_the_same_bytes() {
 }
 
 #[test]
+fn a_guest_is_written_in_the_lowest_version_that_can_express_it() {
+    let memory = ram("a");
+    let mut saved = state(1, memory.len());
+    let version = |saved: &GuestState| {
+        let checkpoint = load(&save(saved, &memory).0.0).unwrap();
+        assert_eq!(checkpoint.state, *saved);
+        checkpoint.header.version().to_string()
+    };
+    assert_eq!(version(&saved), "1.0");
+    saved.watchdog = Some(common::watchdog());
+    assert_eq!(version(&saved), "1.1");
+}
+
+#[test]
 fn a_checkpoint_tells_whose_it_is_before_its_memory_is_read() {
     let memory = ram("abc");
     let mut saved = state(2, memory.len());

@@ -38,6 +38,7 @@ fn table<R: Record>() -> String {
 fn title(kind: RecordType) -> String {
     let scope = match kind.scope() {
         Scope::Vcpu => "one per vCPU",
+        Scope::AtMostOne => "one or none",
         Scope::Guest | Scope::Any => "one",
     };
     format!("### {} ({:#06x}), {scope}\n", kind.name(), kind as u16)
@@ -58,6 +59,7 @@ fn the_tables_of_the_specification_are_those_of_the_code() {
         table::<vcpu::Identity>(),
         table::<device::Pl011>(),
         table::<device::Pl031>(),
+        table::<device::Watchdog>(),
     ];
     // All types but MEMORY and END, which have no registers.
     assert_eq!(code.len(), RecordType::ALL.len() - 2);

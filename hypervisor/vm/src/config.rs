@@ -106,6 +106,8 @@ pub struct GuestConfig {
     pub on_crash: Policy,
     /// What is done when it resets its machine.
     pub on_reset: Policy,
+    /// Its watchdog, if it has one: the microseconds within which it must be fed from its start, or 0: it has to start it.
+    pub watchdog_us: Option<u64>,
     /// The checkpoints that are made of it without being asked for.
     pub periodic: Option<Periodic>,
 }
@@ -127,6 +129,7 @@ impl GuestConfig {
             autostart: true,
             on_crash: Policy::Stop,
             on_reset: Policy::Restart,
+            watchdog_us: None,
             periodic: None,
         }
     }

@@ -12,9 +12,11 @@ use core::ops::Range;
 use dtoolkit::ToPropertyValue;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
+use crate::devices::watchdog::REFRESH;
 use crate::machine::{
     GICC_BASE, GICC_SIZE, GICD_BASE, GICD_SIZE, MAX_VCPUS, PRIMECELL_SIZE, RAM_BASE, RTC_BASE,
     RTC_SPI, TIMER_PPIS, UART_BASE, UART_SPI, VIRTIO_BASE, VIRTIO_SPI, VIRTIO_STRIDE,
+    WATCHDOG_BASE, WATCHDOG_SIZE, WATCHDOG_SPI,
 };
 
 /// The GIC's handle in the tree.
@@ -48,6 +50,8 @@ pub struct Machine<'a> {
     pub virtio_slots: u32,
     /// What its counter runs at, in Hz, where CNTFRQ_EL0 may say something else.
     pub counter_frequency: Option<u32>,
+    /// The watchdog, if there is one: the seconds within which it must be fed, or 0.
+    pub watchdog: Option<u32>,
 }
 
 /// Writes the device tree of `machine`.
@@ -84,6 +88,9 @@ pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
     root.add_child(primecell(&uart, "arm,pl011", UART_BASE, UART_SPI, &["uartclk", "apb_pclk"]));
     let rtc = format!("pl031@{RTC_BASE:x}");
     root.add_child(primecell(&rtc, "arm,pl031", RTC_BASE, RTC_SPI, &["apb_pclk"]));
+    if let Some(seconds) = machine.watchdog {
+        root.add_child(watchdog(seconds));
+    }
     for slot in 0..machine.virtio_slots {
         root.add_child(virtio(slot));
     }
@@ -169,6 +176,19 @@ fn primecell(
     put(&mut cell, "clocks", alloc::vec![PHANDLE_CLOCK; clock_names.len()]);
     put(&mut cell, "clock-names", list(clock_names));
     cell
+}
+
+fn watchdog(seconds: u32) -> DeviceTreeNode {
+    let mut watchdog = node(&format!("watchdog@{WATCHDOG_BASE:x}"));
+    let refresh = WATCHDOG_BASE + REFRESH;
+    let frames = [(WATCHDOG_BASE, REFRESH), (refresh, WATCHDOG_SIZE - REFRESH)];
+    put(&mut watchdog, "compatible", "arm,sbsa-gwdt");
+    put(&mut watchdog, "reg", reg(&frames));
+    put(&mut watchdog, "interrupts", [GIC_SPI, WATCHDOG_SPI, LEVEL_HIGH]);
+    if seconds > 0 {
+        put(&mut watchdog, "timeout-sec", seconds);
+    }
+    watchdog
 }
 
 fn virtio(slot: u32) -> DeviceTreeNode {

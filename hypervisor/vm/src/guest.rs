@@ -22,8 +22,9 @@ use stasis_vgic::{ListRegisterFile, VcpuMask, Vgic};
 
 use crate::clock::{GuestClock, Pace};
 use crate::devices::pl031::Rtc;
+use crate::devices::watchdog;
 use crate::inject::El1Registers;
-use crate::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI};
+use crate::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI, WATCHDOG_SPI};
 use crate::mmio::Unclaimed;
 use crate::once::Once;
 use crate::recovery::Crash;
@@ -39,6 +40,8 @@ const FIRST_SPI: u16 = 32;
 pub const UART_INTID: u16 = FIRST_SPI + UART_SPI as u16;
 /// The clock's INTID.
 pub const RTC_INTID: u16 = FIRST_SPI + RTC_SPI as u16;
+/// The watchdog's INTID.
+pub const WATCHDOG_INTID: u16 = FIRST_SPI + WATCHDOG_SPI as u16;
 /// The virtual timer's INTID, in the guest and on the core.
 pub const VIRTUAL_TIMER: u16 = 16 + TIMER_PPIS[2] as u16;
 /// The physical timer's INTID.
@@ -120,6 +123,7 @@ pub struct Guest {
     pub vgic: Vgic,
     uart: device::Pl011,
     rtc: Rtc,
+    watchdog: Option<device::Watchdog>,
     unclaimed: Unclaimed,
     unknown_registers: Once<16>,
     unknown_exits: Once<16>,
@@ -179,6 +183,7 @@ impl Guest {
             vgic: Vgic::from_state(state.distributor, interfaces.into_iter())?,
             uart: state.pl011,
             rtc: Rtc::restored(state.pl031, *state.clock.wall_time),
+            watchdog: state.watchdog,
             clock_record: state.clock,
             powers,
             unclaimed: Unclaimed::default(),
@@ -186,6 +191,19 @@ impl Guest {
             unknown_exits: Once::new(),
         };
         Ok((guest, vcpus))
+    }
+
+    /// Gives a guest that has not started a watchdog: one that must be fed within this many microseconds from the start, or, with
+    /// 0, one that the guest has to start.
+    pub fn add_watchdog(&mut self, microseconds: u64) {
+        let ticks = u128::from(microseconds) * u128::from(*self.clock_record.cntfrq) / 1_000_000;
+        self.watchdog = Some(watchdog::new(ticks.try_into().unwrap_or(u64::MAX)));
+    }
+
+    /// Whether the guest has come to an end by what it did not do.
+    pub fn crash(&self) -> Option<Crash> {
+        let bitten = self.watchdog.as_ref().is_some_and(watchdog::has_bitten);
+        bitten.then_some(Crash::Watchdog)
     }
 
     /// Its name.
@@ -228,6 +246,7 @@ impl Guest {
             vcpus: vcpus.collect(),
             pl011: &self.uart,
             pl031: &self.rtc.state,
+            watchdog: self.watchdog.as_ref(),
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Parts<'a> {
     pub virtio_slots: u32,
     /// What its counter runs at, in Hz, where CNTFRQ_EL0 may say something else.
     pub counter_frequency: Option<u32>,
+    /// Its watchdog, if it has one: the seconds within which it must be fed, or 0.
+    pub watchdog: Option<u32>,
 }
 
 /// A guest that is ready to start. All addresses are guest-physical.
@@ -174,6 +176,7 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
         initrd: initrd.clone(),
         virtio_slots: parts.virtio_slots,
         counter_frequency: parts.counter_frequency,
+        watchdog: parts.watchdog,
     });
     let range = layout.device_tree(dtb.len(), kind)?;
     ram[range.clone()].copy_from_slice(&dtb);

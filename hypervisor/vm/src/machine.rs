@@ -51,6 +51,13 @@ pub const VIRTIO_STRIDE: u64 = 0x200;
 /// The first slot's shared peripheral interrupt.
 pub const VIRTIO_SPI: u32 = 16;
 
+/// The watchdog of the guests that have one, which QEMU's `virt` has not: the control frame, then the refresh frame.
+pub const WATCHDOG_BASE: u64 = 0x0910_0000;
+/// Bytes of both frames.
+pub const WATCHDOG_SIZE: u64 = 0x2000;
+/// The watchdog's shared peripheral interrupt, which nothing of `virt` has: INTID 42.
+pub const WATCHDOG_SPI: u32 = 10;
+
 /// The timers' private peripheral interrupts, as the Arm generic timer's binding orders them: secure physical,
 /// physical, virtual, hypervisor.
 pub const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];

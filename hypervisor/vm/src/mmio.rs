@@ -8,6 +8,7 @@ use crate::{
     machine::{
         FLASH_BASE, FLASH_SIZE, GICC_BASE, GICC_MAPPED, GICC_SIZE, GICD_BASE, GICD_REGISTERS,
         PRIMECELL_SIZE, RTC_BASE, UART_BASE, VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
+        WATCHDOG_BASE, WATCHDOG_SIZE,
     },
     once::Once,
 };
@@ -26,6 +27,8 @@ pub enum Device {
     Uart,
     /// The PL031.
     Rtc,
+    /// The watchdog, if the guest has one.
+    Watchdog,
     /// A virtio-mmio transport, by its slot.
     Virtio(u8),
 }
@@ -34,12 +37,13 @@ pub enum Device {
 ///
 /// The first page of the guest's GICC is not among them: it is the physical GICV, and its accesses do not
 /// trap.
-const REGIONS: [(Device, u64, u64, u64); 6] = [
+const REGIONS: [(Device, u64, u64, u64); 7] = [
     (Device::Flash, FLASH_BASE, FLASH_SIZE, 1),
     (Device::Gicd, GICD_BASE, GICD_REGISTERS, 1),
     (Device::GiccDir, GICC_BASE + GICC_MAPPED, GICC_SIZE - GICC_MAPPED, 1),
     (Device::Uart, UART_BASE, PRIMECELL_SIZE, 1),
     (Device::Rtc, RTC_BASE, PRIMECELL_SIZE, 1),
+    (Device::Watchdog, WATCHDOG_BASE, WATCHDOG_SIZE, 1),
     (Device::Virtio(0), VIRTIO_BASE, VIRTIO_STRIDE, VIRTIO_SLOTS),
 ];
 
@@ -108,6 +112,8 @@ mod tests {
             (0x0900_0ffc, (Device::Uart, 0xffc)),
             (0x0901_0000, (Device::Rtc, 0)),
             (0x0901_0ffc, (Device::Rtc, 0xffc)),
+            (0x0910_0000, (Device::Watchdog, 0)),
+            (0x0910_1ffc, (Device::Watchdog, 0x1ffc)),
             (0x0a00_0000, (Device::Virtio(0), 0)),
             (0x0a00_01fc, (Device::Virtio(0), 0x1fc)),
             (0x0a00_3e00, (Device::Virtio(31), 0)),
@@ -129,6 +135,7 @@ mod tests {
             0x08ff_fffc,
             0x0900_1000,
             0x0901_1000,
+            0x0910_2000,
             0x0a00_4000,
             0x4000_0000,
             u64::MAX - 3,

@@ -32,6 +32,8 @@ pub enum Crash {
         /// Where it is.
         pc: u64,
     },
+    /// It has not fed its watchdog.
+    Watchdog,
 }
 
 impl fmt::Display for Stopped {
@@ -39,6 +41,7 @@ impl fmt::Display for Stopped {
         match self {
             Self::Off => out.write_str("is off"),
             Self::Reset => out.write_str("has reset its machine"),
+            Self::Crash(Crash::Watchdog) => out.write_str("has not fed its watchdog"),
             Self::Crash(Crash::ExceptionLoop { pc }) => {
                 write!(
                     out,

@@ -34,6 +34,7 @@ pub fn image(data: &[u8]) {
             vcpus: 1,
             virtio_slots: 0,
             counter_frequency: None,
+            watchdog: None,
         };
         if let Ok(boot) = image::load(&mut ram, &parts) {
             assert!(boot.dtb.start < boot.dtb.end);

@@ -54,6 +54,7 @@ pub fn all(state: &GuestState) -> Vec<Registers> {
         ]);
     }
     records.extend([of(0, &state.pl011), of(0, &state.pl031)]);
+    records.extend(state.watchdog.iter().map(|watchdog| of(0, watchdog)));
     records
 }
 
@@ -85,7 +86,9 @@ mod tests {
 
     #[test]
     fn every_record_of_the_format_is_there() {
-        let records = all(&GuestState::reset(2));
+        let mut state = GuestState::reset(2);
+        state.watchdog = Some(Default::default());
+        let records = all(&state);
         for kind in RecordType::ALL {
             let has_registers = !matches!(kind, RecordType::Memory | RecordType::End);
             assert_eq!(

@@ -35,6 +35,7 @@ pub struct RawGuest {
     pub on_crash: Option<Spanned<String>>,
     #[serde(rename = "on-reset")]
     pub on_reset: Option<Spanned<String>>,
+    pub watchdog: Option<Spanned<String>>,
     #[serde(rename = "checkpoint-every")]
     pub checkpoint_every: Option<Spanned<String>>,
     #[serde(rename = "checkpoint-keep")]
@@ -57,6 +58,7 @@ impl RawGuest {
             "counter-frequency" => self.counter_frequency.as_ref().map(Spanned::span),
             "on-crash" => self.on_crash.as_ref().map(Spanned::span),
             "on-reset" => self.on_reset.as_ref().map(Spanned::span),
+            "watchdog" => self.watchdog.as_ref().map(Spanned::span),
             "checkpoint-every" => self.checkpoint_every.as_ref().map(Spanned::span),
             "checkpoint-keep" => self.checkpoint_keep.as_ref().map(Spanned::span),
             _ => None,

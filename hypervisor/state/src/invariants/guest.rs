@@ -1,7 +1,7 @@
 //! The guest, its clock, its vCPUs and its devices.
 
 use crate::{
-    device::{PL011_FIFO, Pl011},
+    device::{PL011_FIFO, Pl011, Watchdog},
     guest::Clock,
     records::Records,
     routines::PAGE_SIZE,
@@ -66,6 +66,11 @@ pub(super) fn power(power: &Power) -> Result {
     rule(*power.state <= last, "state", *power.state, why)?;
     let pending = *power.serror_pending;
     rule(pending <= 1, "serror_pending", pending, "it is 0 or 1")
+}
+
+pub(super) fn watchdog(watchdog: &Watchdog) -> Result {
+    let wcs = *watchdog.wcs;
+    rule(wcs & !0b111 == 0, "wcs", wcs, "it has three bits")
 }
 
 pub(super) fn pl011(pl011: &Pl011) -> Result {

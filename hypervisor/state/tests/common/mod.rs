@@ -7,6 +7,7 @@ use std::convert::Infallible;
 
 use stasis_state::{
     Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, Plan, Routines, Sink, Source, Stats,
+    device::Watchdog,
 };
 
 /// A file in memory.
@@ -138,4 +139,13 @@ pub fn state(nr_vcpus: u8, ram_size: usize) -> GuestState {
     state.pl011.rx_fifo[1] = 0x42;
     *state.pl031.offset = 77;
     state
+}
+
+/// A watchdog that has barked.
+pub fn watchdog() -> Watchdog {
+    let mut watchdog = Watchdog::default();
+    *watchdog.wcs = 0b11;
+    *watchdog.wor = 0x0bad_cafe;
+    *watchdog.wcv = 987_654_321;
+    watchdog
 }

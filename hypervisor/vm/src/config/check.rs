@@ -6,7 +6,7 @@ use core::ops::RangeInclusive;
 use stasis_state::guest::NAME_LEN;
 
 use super::error::{ConfigError, Problem};
-use super::policy::{EVERY_US, Periodic};
+use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic};
 use super::{Configuration, GuestConfig, core_plan};
 use crate::machine;
 use crate::text::quoted;
@@ -87,6 +87,9 @@ fn check_guest(guest: &GuestConfig) -> Result<(), Problem> {
     if let Some(frequency) = guest.counter_frequency.filter(|hz| !COUNTER_FREQUENCIES.contains(hz))
     {
         return Err(Problem::CounterFrequency(frequency));
+    }
+    if let Some(watchdog_us) = guest.watchdog_us.filter(|us| *us > MAX_WATCHDOG_US) {
+        return Err(Problem::Watchdog(watchdog_us));
     }
     if let Some(Periodic { every_us, keep }) = guest.periodic {
         if !EVERY_US.contains(&every_us) {

@@ -5,7 +5,7 @@ use alloc::string::String;
 use stasis_state::guest::NAME_LEN;
 
 use super::core_plan::CoreProblem;
-use super::policy::EVERY_US;
+use super::policy::{EVERY_US, MAX_WATCHDOG_US};
 use super::time::Time;
 use super::{COMPATIBLE, FILE_NAME};
 use crate::text::quoted;
@@ -107,6 +107,9 @@ pub enum Problem {
         /// What it is said to be.
         found: String,
     },
+    /// A watchdog with too much patience.
+    #[error("a watchdog of {} is not possible; up to {} are", Time(*.0), Time(MAX_WATCHDOG_US))]
+    Watchdog(u64),
     /// Checkpoints too often, or too rarely to be meant.
     #[error("checkpoints every {} are not possible; every {} to {} are", Time(*.0), Time(*EVERY_US.start()), Time(*EVERY_US.end()))]
     Every(u64),
@@ -151,6 +154,7 @@ impl Problem {
             Self::Weight(_) => "weight",
             Self::CounterFrequency(_) => "counter-frequency",
             Self::Policy { key, .. } => key,
+            Self::Watchdog(_) => "watchdog",
             Self::Every(_) => "checkpoint-every",
             Self::Keep(_) | Self::KeepOfNone => "checkpoint-keep",
         }

@@ -4,6 +4,8 @@ use core::ops::RangeInclusive;
 
 /// How often checkpoints may be made, in microseconds: once in a second to once in a year.
 pub const EVERY_US: RangeInclusive<u64> = 1_000_000..=31_536_000_000_000;
+/// The longest time within which a watchdog must be fed, in microseconds: twice WOR, in ticks of a fast counter.
+pub const MAX_WATCHDOG_US: u64 = 100_000_000;
 
 /// What is done about a guest that has stopped by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

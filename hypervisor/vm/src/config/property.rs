@@ -23,6 +23,7 @@ pub const COUNTER_FREQUENCY: &str = "counter-frequency";
 pub const AUTOSTART: &str = "autostart";
 pub const ON_CRASH: &str = "on-crash";
 pub const ON_RESET: &str = "on-reset";
+pub const WATCHDOG_US: &str = "watchdog-us";
 pub const CHECKPOINT_EVERY_US: &str = "checkpoint-every-us";
 pub const CHECKPOINT_KEEP: &str = "checkpoint-keep";
 /// Those of a guest.
@@ -41,6 +42,7 @@ pub const GUEST: &[&str] = &[
     AUTOSTART,
     ON_CRASH,
     ON_RESET,
+    WATCHDOG_US,
     CHECKPOINT_EVERY_US,
     CHECKPOINT_KEEP,
 ];

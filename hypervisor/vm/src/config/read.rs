@@ -66,6 +66,7 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
         autostart: value::<[u8; 0]>(node, property::AUTOSTART, "empty")?.is_some(),
         on_crash: policy(node, property::ON_CRASH)?.unwrap_or(Policy::Stop),
         on_reset: policy(node, property::ON_RESET)?.unwrap_or(Policy::Restart),
+        watchdog_us: value(node, property::WATCHDOG_US, DOUBLEWORD)?,
         periodic: periodic(node)?,
     })
 }

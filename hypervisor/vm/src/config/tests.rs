@@ -23,6 +23,7 @@ fn linux() -> GuestConfig {
         autostart: true,
         on_crash: Policy::Resume,
         on_reset: Policy::Stop,
+        watchdog_us: Some(5_000_000),
         periodic: Some(Periodic { every_us: 60_000_000, keep: 5 }),
     }
 }
@@ -104,6 +105,10 @@ fn each_broken_rule_names_guest_and_property() {
     assert_eq!(
         complaint(|guest| guest.weight = 0),
         at("a weight of 0 is not possible; 1 to 10000 are")
+    );
+    assert_eq!(
+        complaint(|guest| guest.watchdog_us = Some(101_000_000)),
+        at("a watchdog of 101 s is not possible; up to 100 s are")
     );
     for every_us in [0, 999_999, u64::MAX] {
         let periodic = Some(Periodic { every_us, keep: 1 });

@@ -55,6 +55,9 @@ fn guest(number: u32, guest: &GuestConfig) -> DeviceTreeNode {
     }
     put(&mut node, property::ON_CRASH, guest.on_crash.name());
     put(&mut node, property::ON_RESET, guest.on_reset.name());
+    if let Some(watchdog_us) = guest.watchdog_us {
+        put(&mut node, property::WATCHDOG_US, watchdog_us);
+    }
     if let Some(Periodic { every_us, keep }) = guest.periodic {
         put(&mut node, property::CHECKPOINT_EVERY_US, every_us);
         put(&mut node, property::CHECKPOINT_KEEP, u32::from(keep));

@@ -14,6 +14,7 @@ fn linux() -> Vec<u8> {
         initrd: Some(0x4800_0000..0x4810_0000),
         virtio_slots: 2,
         counter_frequency: Some(62_500_000),
+        watchdog: None,
     })
 }
 
@@ -106,10 +107,29 @@ fn nodes_are_as_in_qemu() {
 }
 
 #[test]
+fn a_watchdog_is_described_as_linux_wants_it() {
+    let generate = |watchdog| {
+        generate(&Machine { ram_size: 256 << 20, vcpus: 1, watchdog, ..Machine::default() })
+    };
+    let dtb = generate(Some(5));
+    let watchdog = Fdt::new(&dtb).unwrap().find_node("/watchdog@9100000").unwrap();
+    assert_eq!(strings(&watchdog, "compatible"), ["arm,sbsa-gwdt"]);
+    let frames = [0, 0x910_0000, 0, 0x1000, 0, 0x910_1000, 0, 0x1000];
+    assert_eq!(cells(&watchdog, "reg"), frames, "control, then refresh");
+    assert_eq!(cells(&watchdog, "interrupts"), [0, 10, 4]);
+    assert_eq!(cells(&watchdog, "timeout-sec"), [5]);
+    let dtb = generate(Some(0));
+    let watchdog = Fdt::new(&dtb).unwrap().find_node("/watchdog@9100000").unwrap();
+    assert!(watchdog.property("timeout-sec").is_none());
+}
+
+#[test]
 fn nothing_is_offered_that_is_not_there() {
     let dtb = generate(&Machine { ram_size: 256 << 20, vcpus: 1, ..Machine::default() });
     let text = Fdt::new(&dtb).unwrap().to_string();
-    for absent in ["virtio", "v2m", "pmu", "pcie", "fw-cfg", "flash", "gpio", "platform-bus"] {
+    for absent in
+        ["virtio", "v2m", "pmu", "pcie", "fw-cfg", "flash", "gpio", "platform-bus", "watchdog"]
+    {
         assert!(!text.contains(absent), "{absent}");
     }
     let dtb = linux();

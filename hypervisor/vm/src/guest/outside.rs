@@ -4,8 +4,10 @@
 use stasis_state::vcpu::{Debug, FpSimd, PowerState};
 use stasis_vgic::VcpuMask;
 
-use super::{Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, VIRTUAL_TIMER, Vcpu, Wait};
-use crate::devices::pl011;
+use super::{
+    Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, VIRTUAL_TIMER, Vcpu, WATCHDOG_INTID, Wait,
+};
+use crate::devices::{pl011, watchdog};
 use crate::psci;
 use crate::timer::Timer;
 
@@ -41,6 +43,32 @@ impl Guest {
         self.vgic.set_spi_level(RTC_INTID, self.rtc.line()).kick
     }
 
+    pub(super) fn update_watchdog_line(&mut self) -> VcpuMask {
+        match &self.watchdog {
+            Some(watchdog) => {
+                self.vgic.set_spi_level(WATCHDOG_INTID, watchdog::line(watchdog)).kick
+            }
+            None => VcpuMask::NONE,
+        }
+    }
+
+    /// Lets the watchdog's time have passed. Says when it is to be called again, as the host's CNTPCT.
+    fn tick_watchdog(&mut self, now: u64) -> Option<u64> {
+        let watchdog = self.watchdog.as_mut()?;
+        watchdog::tick(watchdog, now);
+        let due = watchdog::deadline(watchdog)?;
+        self.deadline(Some(due))
+    }
+
+    /// When to look whether the guest's time has come to `ticks`, as the host's CNTPCT.
+    fn deadline(&self, ticks: Option<u64>) -> Option<u64> {
+        // Between its steps a stepped clock may not have come there yet: it is looked at with each.
+        match self.clock.next_step() {
+            Some(step) => Some(step),
+            None => self.clock.host_time(ticks?),
+        }
+    }
+
     pub(super) fn update_physical_timer(&mut self, index: usize, vcpu: &Vcpu, now: u64) {
         let line = Timer::physical_timer(&vcpu.system).line(now);
         // The PPI is this vCPU's own, which passes through `Vgic::enter` on its way back.
@@ -58,16 +86,15 @@ impl Guest {
         let kick = self.update_rtc_line();
         host.kick(kick.without(index));
         let timer = Timer::physical_timer(&vcpu.system).deadline(now);
-        // Between its steps a stepped clock may not have come there yet: it is looked at with each.
-        let timer = match self.clock.next_step() {
-            Some(step) => Some(step),
-            None => timer.and_then(|ticks| self.clock.host_time(ticks)),
-        };
+        let timer = self.deadline(timer);
+        let watchdog = self.tick_watchdog(now);
+        let kick = self.update_watchdog_line();
+        host.kick(kick.without(index));
         let alarm = self.rtc.deadline().map(|second| {
             let seconds = second.saturating_sub(host.wall_time());
             counter.saturating_add(seconds.saturating_mul(self.clock.host_hz()))
         });
-        timer.into_iter().chain(alarm).min()
+        timer.into_iter().chain(alarm).chain(watchdog).min()
     }
 
     /// What vCPU `index` waits for in WFI, whose `virtual_timer` is still that of the hardware. Its list registers are folded.

@@ -182,6 +182,43 @@ fn a_handler_that_cannot_be_fetched_is_a_crash_and_not_an_endless_loop() {
 }
 
 #[test]
+fn a_guest_that_does_not_feed_its_watchdog_is_told_and_then_ended() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let control = abort(0x0910_0000, Width::Word, false);
+    assert!(guest.watchdog.is_none());
+    let nothing = exit(&mut guest, 0, &mut vcpus[0], control, &mut core);
+    assert_eq!((nothing, *core.el1.far_el1), (Next::Enter, 0x0910_0000), "it has none");
+
+    guest.add_watchdog(1000);
+    let mut tick = |guest: &mut Guest, counter| {
+        core.counter = counter;
+        guest.tick(0, &mut vcpus[0], &mut core)
+    };
+    assert_eq!(tick(&mut guest, 0), Some(500));
+    assert_eq!(tick(&mut guest, 500), Some(1000));
+    assert!(*guest.vgic.distributor().spi_level.first().unwrap() & 1 << (WATCHDOG_INTID - 32) != 0);
+    assert_eq!(guest.crash(), None);
+    assert_eq!(tick(&mut guest, 1000), None);
+    assert_eq!(guest.crash(), Some(Crash::Watchdog));
+    let records = guest.records(vcpus.iter_mut(), 1000, WALL_TIME);
+    assert_eq!(*records.watchdog.unwrap().wcs, 0b111, "it is stored");
+}
+
+#[test]
+fn a_watchdog_that_is_fed_stays_quiet() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    guest.add_watchdog(1000);
+    for round in 1..=10 {
+        core.counter = round * 400;
+        let refresh = abort(0x0910_1000, Width::Word, true);
+        assert_eq!(exit(&mut guest, 0, &mut vcpus[0], refresh, &mut core), Next::Enter);
+        assert!(vcpus[0].deadline_changed);
+        assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), Some(core.counter + 500));
+    }
+    assert_eq!(guest.crash(), None);
+}
+
+#[test]
 fn behind_the_distributors_registers_is_nothing() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     exit(&mut guest, 0, &mut vcpus[0], abort(0x0800_1000, Width::Word, false), &mut core);
@@ -294,5 +331,6 @@ fn owned(records: &Records) -> GuestState {
         vcpus: records.vcpus.iter().map(vcpu).collect(),
         pl011: records.pl011.clone(),
         pl031: records.pl031.clone(),
+        watchdog: records.watchdog.cloned(),
     }
 }

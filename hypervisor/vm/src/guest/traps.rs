@@ -4,7 +4,7 @@ use stasis_state::vcpu::PowerState;
 use stasis_vgic::VcpuMask;
 
 use super::{Guest, Host, Next, Vcpu};
-use crate::devices::{pl011, virtio};
+use crate::devices::{pl011, virtio, watchdog};
 use crate::exit::{self, Access, Exit, Fault, Wfx, Width};
 use crate::inject::{self, El1Registers};
 use crate::mmio::{self, Device};
@@ -44,6 +44,9 @@ impl Guest {
     ) -> Result<Next, VcpuMask> {
         match exit {
             Exit::DataAbort { ipa, access, fault } => match mmio::lookup(ipa, access.width) {
+                Some((Device::Watchdog, _)) if self.watchdog.is_none() => {
+                    return Ok(self.nothing_there(vcpu, &fault, host));
+                }
                 Some((device, offset)) => {
                     let at = Place { device, offset, width: access.width };
                     self.access(index, vcpu, at, access, held, host)?;
@@ -136,6 +139,9 @@ impl Guest {
             }
             Device::Rtc => self.rtc.read(offset, width, host.wall_time()),
             Device::Virtio(_) => mmio::read_words(offset, width, virtio::read_empty),
+            Device::Watchdog => {
+                self.watchdog.as_ref().map_or(0, |dog| watchdog::read(dog, offset, width))
+            }
             Device::Flash => 0,
         })
     }
@@ -173,6 +179,14 @@ impl Guest {
                 vcpu.deadline_changed = true;
                 self.update_rtc_line()
             }
+            Device::Watchdog => {
+                let now = self.clock.now(host.counter());
+                if let Some(dog) = &mut self.watchdog {
+                    watchdog::write(dog, offset, width, value, now);
+                }
+                vcpu.deadline_changed = true;
+                self.update_watchdog_line()
+            }
             Device::Virtio(_) | Device::Flash => VcpuMask::NONE,
         };
         host.kick(kick.without(index));
@@ -189,11 +203,11 @@ impl Guest {
                 *vcpu.core.pc
             );
         }
-        let pc = *vcpu.core.pc;
+        let before = (*vcpu.core.pc, *vcpu.core.pstate);
         inject::external_abort(&mut vcpu.core, host.el1(), fault);
         // The handler's first instruction has no effect but this very exception: it would be taken for ever.
-        match *vcpu.core.pc == pc {
-            true => Next::Crashed(Crash::ExceptionLoop { pc }),
+        match (*vcpu.core.pc, *vcpu.core.pstate) == before {
+            true => Next::Crashed(Crash::ExceptionLoop { pc: before.0 }),
             false => Next::Enter,
         }
     }

@@ -19,6 +19,7 @@ fn parts(image: &[u8]) -> Parts<'_> {
         vcpus: 1,
         virtio_slots: 0,
         counter_frequency: None,
+        watchdog: None,
     }
 }
 
