@@ -13,6 +13,7 @@ use stasis_arch::{crc, timer};
 use stasis_state::{Plan, Routines, Sink, Source};
 use stasis_store::{Which, reader, writer};
 use stasis_vm::console::table::{StoreRow, write_store};
+use stasis_vm::periodic;
 
 /// A store's writer as the format wants it.
 struct ToStore<'s>(writer::Writer<'s, Disk>);
@@ -149,6 +150,32 @@ pub fn resume(which: &str, any_speed: bool, out: &mut impl Write) -> Result<(), 
         millis_since(start)
     );
     Ok(())
+}
+
+/// The numbers of a guest's checkpoints, the newest first.
+pub fn of_guest(name: &str) -> Result<Vec<u64>, String> {
+    with_store(|store| {
+        let mut numbers: Vec<u64> = store.list().iter().rev().map(|one| one.number).collect();
+        numbers.retain(|number| {
+            let reader = store.open_checkpoint(Which::Number(*number));
+            reader.is_ok_and(|reader| {
+                let guest = stasis_state::read_name(&mut FromStore(reader), routines());
+                guest.is_ok_and(|guest| guest == name)
+            })
+        });
+        Ok(numbers)
+    })
+}
+
+/// Deletes the oldest checkpoints with this name, but for the newest `keep`.
+pub fn delete_surplus(name: &str, keep: u8) -> Result<(), String> {
+    with_store(|store| {
+        let all = store.list().iter().map(|one| (one.number, one.name.as_str()));
+        for number in periodic::surplus(all, name, keep) {
+            store.delete(number).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    })
 }
 
 /// Deletes a checkpoint.

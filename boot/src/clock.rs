@@ -55,6 +55,17 @@ pub fn must_watch(offset: u64) -> bool {
     timer_forgets() && offset > timer::counter()
 }
 
+/// Microseconds since the counter was 0.
+pub fn now_us() -> u64 {
+    (u128::from(timer::counter()) * 1_000_000 / u128::from(timer::frequency())) as u64
+}
+
+/// What the counter reads at an instant of [`now_us`], rounded up.
+pub fn counter_at(us: u64) -> u64 {
+    let ticks = (u128::from(us) * u128::from(timer::frequency())).div_ceil(1_000_000);
+    ticks.try_into().unwrap_or(u64::MAX)
+}
+
 /// Seconds since 1970, or since power-on where the machine has no clock.
 pub fn wall_time() -> u64 {
     EPOCH.get().map_or(0, |epoch| epoch.wrapping_add(timer::counter()) / timer::frequency())

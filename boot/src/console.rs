@@ -1,7 +1,7 @@
 //! The console on the machine's UART: its bytes, and what its commands do. On the first core, where it takes turns with
 //! vCPUs: see [`turns`].
 
-use crate::slot::{Resident, RunState, Slot, Stopped};
+use crate::slot::{Resident, RunState, Slot};
 use crate::{firmware, gic, guests, output, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,8 +18,6 @@ use stasis_vm::console::{Console, Input, Terminal, Text};
 static CONSOLE: LazyLock<SpinMutex<Console>> = LazyLock::new(|| SpinMutex::new(Console::new()));
 /// The UART's interrupt.
 static UART_INTERRUPT: AtomicU32 = AtomicU32::new(u32::MAX);
-/// Guests that have stopped by themselves, and nothing was done about it yet.
-static STOPPED: SpinMutex<Vec<(Arc<Slot>, Stopped)>> = SpinMutex::new(Vec::new());
 
 /// The UART as the console wants it.
 struct Uart;
@@ -50,27 +48,8 @@ pub fn take_interrupt(intid: u32) -> bool {
     ours
 }
 
-/// Notes that a guest has stopped by itself. It is for [`serve`], for what is to be done may take long, and the core has
-/// other vCPUs.
-pub fn stopped(slot: Arc<Slot>, how: Stopped) {
-    STOPPED.lock().push((slot, how));
-    turns::wake_console();
-}
-
-/// Does what is to be done about guests that have stopped, and handles what was received.
+/// Handles what was received.
 pub fn serve() {
-    let stopped = core::mem::take(&mut *STOPPED.lock());
-    for (slot, how) in stopped {
-        match how {
-            Stopped::Off => halted(&slot, "is off"),
-            Stopped::Reset => match guests::restart(&slot) {
-                Ok(()) => restarted(&slot),
-                Err(why) => {
-                    halted(&slot, &format!("has reset its machine, and stays off: {why}"));
-                }
-            },
-        }
-    }
     while let Some(byte) = output::read() {
         let input = CONSOLE.lock().input(byte, &mut Uart);
         match input {
@@ -99,14 +78,13 @@ pub fn forget(slot: &Slot) {
     CONSOLE.lock().forget(slot.number);
 }
 
-/// Tells that a guest has reset its machine, and runs again from its start.
-fn restarted(slot: &Slot) {
-    let mut console = CONSOLE.lock();
-    console.notice(format_args!("guest \"{}\" has reset its machine", slot.name), &mut Uart);
+/// Tells what has become of a guest that runs.
+pub fn notice(slot: &Slot, what: &str) {
+    CONSOLE.lock().notice(format_args!("guest \"{}\" {what}", slot.name), &mut Uart);
 }
 
 /// Tells that a guest has stopped by itself.
-fn halted(slot: &Slot, why: &str) {
+pub fn halted(slot: &Slot, why: &str) {
     CONSOLE.lock().halted(slot.number, &slot.name, why, &mut Uart);
 }
 

@@ -2,7 +2,7 @@
 
 use crate::machine::Machine;
 use crate::slot::{self, FreshRam, Placement, RunState, Slot};
-use crate::{console, smp, turns};
+use crate::{care, console, smp, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -106,7 +106,7 @@ impl BootArchive {
         let host = host_identity();
         let identities: Vec<Identity> =
             (0..config.vcpus.into()).map(|index| identity::present(&host, index)).collect();
-        Guest::new(
+        let mut guest = Guest::new(
             &config.name,
             config.memory,
             &identities,
@@ -115,11 +115,20 @@ impl BootArchive {
             pace,
             crate::clock::wall_time(),
         )
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+        if let Some(watchdog_us) = config.watchdog_us {
+            guest.0.add_watchdog(watchdog_us);
+        }
+        Ok(guest)
     }
 }
 
-/// Starts a guest again that has reset its machine, from the boot archive.
+/// What the boot archive says of a guest.
+pub fn configured(name: &str) -> Option<&'static GuestConfig> {
+    BOOT.get()?.configuration.guests.iter().find(|config| config.name == name)
+}
+
+/// Starts a guest again, from the boot archive.
 pub fn restart(slot: &Slot) -> Result<(), String> {
     let boot = BOOT.get().ok_or("there is no boot archive")?;
     let config = boot.configuration.guests.iter().find(|config| config.name == slot.name);
@@ -150,6 +159,7 @@ fn add(
         .map_err(|error| format!("cannot map its memory: {error:?}"))?;
     let slot = Arc::new(slot);
     log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
+    care::begin(&slot, configured(&slot.name).and_then(|config| config.periodic));
     turns::assign(&slot);
     guests.push(slot);
     Ok(())

@@ -11,6 +11,7 @@ extern crate alloc;
 #[macro_use]
 mod output;
 mod at_el1;
+mod care;
 mod checkpoint;
 mod clock;
 mod console;

@@ -14,7 +14,7 @@ mod run;
 mod wait;
 
 pub use ram::{FreshRam, clear};
-pub use run::{After, Stopped};
+pub use run::After;
 
 use crate::memory::HeapTables;
 use crate::turns;
@@ -50,6 +50,8 @@ pub enum RunState {
     Off,
     /// It has reset its machine, and is to start again.
     Reset,
+    /// It could not go on.
+    Crashed,
     /// A resume in its place failed while its RAM was written: its state is gone.
     Lost,
 }
@@ -61,6 +63,7 @@ impl RunState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Off | Self::Reset => "off",
+            Self::Crashed => "crashed",
             Self::Lost => "lost",
         }
     }

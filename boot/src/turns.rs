@@ -4,7 +4,7 @@
 //! tells its core, if that makes a difference to it; the core itself [decides](decide).
 
 use crate::slot::{After, Slot};
-use crate::{console, cores, gic};
+use crate::{care, console, cores, gic};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -157,9 +157,10 @@ pub fn serve() -> ! {
     loop {
         run_vcpus();
         CONSOLE_RUNS.store(true, Ordering::Relaxed);
+        care::serve();
         console::serve();
         CONSOLE_RUNS.store(false, Ordering::Relaxed);
-        sleep(CONSOLE, None);
+        sleep(CONSOLE, care::next_due());
     }
 }
 
@@ -203,7 +204,7 @@ fn run_vcpus() {
             Some(Who::Vcpu { slot, index }) => match slot.run(index, until) {
                 After::Turn(turn) => decided = Some(turn),
                 After::Anything => {}
-                After::Stopped(how) => console::stopped(slot, how),
+                After::Stopped(how) => care::stopped(slot, how),
             },
             Some(Who::Console) => {
                 CONSOLE_UNTIL.store(until.unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -10,16 +10,8 @@ use stasis_arch::{cpu, mmu, timer};
 use stasis_vgic::VcpuMask;
 use stasis_vm::exit::{self, Exit, Syndrome};
 use stasis_vm::guest::{Guest, Next, Vcpu};
+use stasis_vm::recovery::Stopped;
 use stasis_vm::sched::Turn;
-
-/// How a guest has stopped by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// It has switched itself off.
-    Off,
-    /// It has reset its machine.
-    Reset,
-}
 
 /// What comes after a vCPU's turn.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +145,7 @@ impl Slot {
         match leaves {
             Leaves::Stopped(Stopped::Off) => self.set_state(&mut resident, RunState::Off),
             Leaves::Stopped(Stopped::Reset) => self.set_state(&mut resident, RunState::Reset),
+            Leaves::Stopped(Stopped::Crash(_)) => self.set_state(&mut resident, RunState::Crashed),
             _ => {}
         }
         drop(resident);
@@ -181,17 +174,24 @@ impl Slot {
                     match next {
                         Next::Enter => resident,
                         Next::Wait => match self.wait(index, resident, vcpu, host) {
-                            Ok(resident) => resident,
+                            Ok(resident) => match resident.guest.crash() {
+                                Some(crash) => return Leaves::Stopped(Stopped::Crash(crash)),
+                                None => resident,
+                            },
                             Err(leaves) => return leaves,
                         },
                         Next::VcpuOff => return Leaves::VcpuOff,
                         Next::Off => return Leaves::Stopped(Stopped::Off),
                         Next::Reset => return Leaves::Stopped(Stopped::Reset),
+                        Next::Crashed(crash) => return Leaves::Stopped(Stopped::Crash(crash)),
                     }
                 }
                 Left::ForInterrupt => {
                     let mut resident = self.step_clock(index, host);
                     self.take_interrupts(index, &mut resident.guest, vcpu, host);
+                    if let Some(crash) = resident.guest.crash() {
+                        return Leaves::Stopped(Stopped::Crash(crash));
+                    }
                     if self.must_leave() {
                         return Leaves::Unwanted;
                     }

@@ -78,7 +78,7 @@ fn refresh(watchdog: &mut Watchdog, now: u64) {
 
 /// Lets the guest's time have come to `now`.
 pub fn tick(watchdog: &mut Watchdog, now: u64) {
-    if deadline(watchdog).is_none_or(|due| now < due) {
+    if has_bitten(watchdog) || deadline(watchdog).is_none_or(|due| now < due) {
         return;
     }
     if *watchdog.wcs & WS0 == 0 {
@@ -90,9 +90,9 @@ pub fn tick(watchdog: &mut Watchdog, now: u64) {
     }
 }
 
-/// The guest's time for which a [`tick`] is due.
+/// The guest's time for which a [`tick`] is due. One that was not fed stays due, until somebody does something about it.
 pub fn deadline(watchdog: &Watchdog) -> Option<u64> {
-    (*watchdog.wcs & (EN | WS1) == EN).then_some(*watchdog.wcv)
+    (*watchdog.wcs & EN != 0).then_some(*watchdog.wcv)
 }
 
 /// The level of the interrupt.
@@ -122,7 +122,7 @@ mod tests {
         assert!(!has_bitten(&watchdog));
         tick(&mut watchdog, 1010);
         assert!(has_bitten(&watchdog));
-        assert_eq!(deadline(&watchdog), None);
+        assert_eq!(deadline(&watchdog), Some(1010), "until somebody acts");
     }
 
     #[test]

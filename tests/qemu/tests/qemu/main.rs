@@ -18,6 +18,7 @@ mod linux;
 mod list_registers;
 mod others;
 mod power;
+mod recovery;
 mod resume;
 mod same_machine;
 mod sched;
@@ -119,6 +120,14 @@ fn main() -> ExitCode {
         contained:
             a_hostile_guest_harms_nobody,
             a_guest_that_ends_harms_nobody;
+        recovery:
+            a_guest_that_crashes_goes_on_from_its_last_checkpoint,
+            a_guest_that_crashes_again_and_again_is_left_alone,
+            a_guest_that_is_to_stop_on_a_reset_stops,
+            a_watchdog_that_is_not_fed_ends_its_guest,
+            a_watchdog_that_was_not_configured_is_not_there,
+            periodic_checkpoints_are_made_and_the_newest_kept,
+            a_periodic_checkpoint_that_fails_is_said_once;
         same_machine:
             probe_sees_what_it_sees_on_plain_qemu;
         linux:
