@@ -122,7 +122,7 @@ fn resume(slot: &Slot, older: usize) -> Result<u64, String> {
         _ => format!("it has no checkpoint but its last {older}, which did not help"),
     };
     for number in numbers.into_iter().skip(older) {
-        match checkpoint::resume(&number.to_string(), &mut Silence) {
+        match checkpoint::resume(&number.to_string(), false, &mut Silence) {
             Ok(()) => return Ok(number),
             Err(error) => why = format!("checkpoint {number}: {error}"),
         }

@@ -74,7 +74,7 @@ pub fn config_path(workspace: &Workspace, guest: &str) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_owned());
     }
-    bail!("\"{guest}\" is neither an example (counter, linux) nor a configuration file")
+    bail!("\"{guest}\" is neither an example of examples/ nor a configuration file")
 }
 
 fn open_disk(workspace: &Workspace, disk: Option<PathBuf>) -> Result<PathBuf> {

@@ -36,6 +36,21 @@ fn a_guest_has_defaults_for_what_is_not_said() {
 }
 
 #[test]
+fn every_example_is_a_configuration() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        parse(&text).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
+        names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
+    }
+    names.sort();
+    let expected = ["counter", "linux", "linux-and-realtime", "one-per-core", "two-linux"];
+    assert_eq!(names, expected);
+}
+
+#[test]
 fn a_misspelt_key_is_named_with_its_line() {
     let error = error("[[guest]]\nname = \"a\"\nimgae = \"@counter\"\nmemory = \"64M\"\n");
     assert!(error.starts_with("line 3: imgae: unknown field `imgae`"), "{error}");
