@@ -9,8 +9,8 @@ use crate::exit::{self, Access, Exit, Fault, Wfx, Width};
 use crate::inject::{self, El1Registers};
 use crate::mmio::{self, Device};
 use crate::psci::{self, Action};
-use crate::register::set_general;
 use crate::recovery::Crash;
+use crate::register::set_general;
 use crate::sysreg;
 
 /// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
