@@ -14,6 +14,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use arrayvec::ArrayString;
 use core::fmt::{Debug, Display};
+use core::num::NonZeroU32;
 use core::ops::Range;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -28,6 +29,8 @@ pub struct Checkpoint {
     pub length: u64,
     /// When it was begun: seconds since 1970, or 0 where the host has no clock.
     pub created: u64,
+    /// Pages of memory that are stored in it, where its writer has said so.
+    pub pages: Option<NonZeroU32>,
     /// Where it stands.
     pub(crate) extents: Extents,
 }
@@ -136,6 +139,7 @@ fn encode_entry(checkpoint: &Checkpoint) -> Entry {
     entry.number = checkpoint.number.into();
     entry.length = checkpoint.length.into();
     entry.created = checkpoint.created.into();
+    entry.pages = checkpoint.pages.map_or(0, NonZeroU32::get).into();
     entry.extent_count = (checkpoint.extents.len() as u32).into();
     entry.name[..checkpoint.name.len()].copy_from_slice(checkpoint.name.as_bytes());
     for (stored, extent) in entry.extents.iter_mut().zip(&checkpoint.extents) {
@@ -223,7 +227,8 @@ fn check_entry<E: Display + Debug>(
     if length.div_ceil(BLOCK as u64) != blocks {
         return Err(Error::LengthMismatch { number, length, blocks });
     }
-    Ok(Checkpoint { number, name, length, created: entry.created.get(), extents })
+    let (created, pages) = (entry.created.get(), NonZeroU32::new(entry.pages.get()));
+    Ok(Checkpoint { number, name, length, created, pages, extents })
 }
 
 fn stored_name(bytes: &[u8; NAME_LEN]) -> Option<ArrayString<NAME_LEN>> {

@@ -82,8 +82,8 @@ pub struct Entry {
     pub created: U64,
     /// Number of extents in use.
     pub extent_count: U32,
-    /// Zero; ignored.
-    pub reserved: U32,
+    /// Pages of memory that are stored in it; 0: its writer has not said.
+    pub pages: U32,
     /// Its name, UTF-8, padded with 0.
     pub name: [u8; NAME_LEN],
     /// Where its contents stand, in order; the unused ones are zero.

@@ -49,6 +49,8 @@ pub struct Store<D> {
     slot: usize,
     /// Whether the other slot may refer to blocks that `catalog` does not refer to.
     other_slot_differs: bool,
+    /// Checkpoints that are written and become part of the catalog with the next one.
+    staged: Vec<Checkpoint>,
 }
 
 /// How full a store is, in bytes.
@@ -81,6 +83,7 @@ impl<D: BlockDevice> Store<D> {
             catalog: Catalog::new(),
             slot: 0,
             other_slot_differs: false,
+            staged: Vec::new(),
         };
         // First there is no store, then both slots are those of the new one, then there is that.
         store.write_sectors(0, &[0; SECTOR])?;
@@ -111,6 +114,7 @@ impl<D: BlockDevice> Store<D> {
             catalog: Catalog::new(),
             slot: 0,
             other_slot_differs: false,
+            staged: Vec::new(),
         };
         store.data = FIRST_DATA_BLOCK..store.read_superblock()?;
 
@@ -175,6 +179,11 @@ impl<D: BlockDevice> Store<D> {
         &self.catalog.checkpoints
     }
 
+    /// The number that the next checkpoint will have.
+    pub fn next_number(&self) -> u64 {
+        self.catalog.next_number
+    }
+
     /// The checkpoint that `which` means: a number, or the newest with a name.
     pub fn find<'w>(&self, which: impl Into<Which<'w>>) -> Result<&Checkpoint, D> {
         self.catalog.find(which.into())
@@ -191,7 +200,8 @@ impl<D: BlockDevice> Store<D> {
     }
 
     fn free(&self) -> Free {
-        Free::new(self.data.clone(), self.catalog.extents())
+        let staged = self.staged.iter().flat_map(|checkpoint| checkpoint.extents.iter().copied());
+        Free::new(self.data.clone(), self.catalog.extents().chain(staged))
     }
 
     /// Begins a checkpoint of at most `length` bytes. Nothing changes until it is committed.
@@ -199,10 +209,10 @@ impl<D: BlockDevice> Store<D> {
     /// `created` is the time in seconds since 1970, or 0 where nobody knows it.
     pub fn begin(&mut self, name: &str, length: u64, created: u64) -> Result<Writer<'_, D>, D> {
         let name = valid_name(name).ok_or_else(|| Error::NameInvalid { name: shown(name) })?;
-        if self.catalog.checkpoints.len() >= MAX_CHECKPOINTS {
+        if self.catalog.checkpoints.len() + self.staged.len() >= MAX_CHECKPOINTS {
             return Err(Error::TooManyCheckpoints);
         }
-        let number = self.catalog.next_number;
+        let number = self.catalog.next_number.saturating_add(self.staged.len() as u64);
         if number == u64::MAX {
             return Err(Error::Exhausted { counter: "checkpoint numbers" });
         }
@@ -216,25 +226,41 @@ impl<D: BlockDevice> Store<D> {
             self.write_catalog(self.catalog.clone())?;
             self.other_slot_differs = false;
         }
-        let checkpoint = Checkpoint { number, name, length: 0, created, extents };
+        let checkpoint = Checkpoint { number, name, length: 0, created, pages: None, extents };
         Writer::new(self, checkpoint, length)
     }
 
-    /// Makes a checkpoint part of the store. Its contents are written.
+    /// Makes a checkpoint, and those that are staged, part of the store. Their contents are written.
     pub(crate) fn commit(&mut self, checkpoint: Checkpoint) -> Result<(), D> {
         let mut catalog = self.catalog.clone();
         catalog.next_number = checkpoint.number + 1;
+        // Also if this fails: whoever tries again tries all of it.
+        catalog.checkpoints.append(&mut self.staged);
         catalog.checkpoints.push(checkpoint);
         // Whether a commit that fails reached the disk is unknown: its number stays taken.
         self.catalog.next_number = catalog.next_number;
         self.write_catalog(catalog)
     }
 
+    pub(crate) fn stage(&mut self, checkpoint: Checkpoint) {
+        self.staged.push(checkpoint);
+    }
+
+    /// Gives up what was [staged](Writer::stage).
+    pub fn discard_staged(&mut self) {
+        self.staged.clear();
+    }
+
     /// Deletes the checkpoint with this number, for good.
     pub fn delete(&mut self, number: u64) -> Result<(), D> {
-        self.find(number)?;
+        self.delete_all(&[number])
+    }
+
+    /// Deletes the checkpoints with these numbers, all or none.
+    pub fn delete_all(&mut self, numbers: &[u64]) -> Result<(), D> {
+        numbers.iter().try_for_each(|number| self.find(*number).map(drop))?;
         let mut catalog = self.catalog.clone();
-        catalog.checkpoints.retain(|c| c.number != number);
+        catalog.checkpoints.retain(|c| !numbers.contains(&c.number));
         self.write_catalog(catalog)?;
         self.other_slot_differs = true;
         Ok(())

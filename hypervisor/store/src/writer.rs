@@ -7,6 +7,7 @@ use crate::layout::BLOCK;
 use crate::space::{locate, truncate};
 use crate::store::{Result, Store, buffer};
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 /// Bytes that are gathered into one write to the device: large enough that the cost of a request
 /// does not matter, small enough to be kept in memory.
@@ -39,6 +40,11 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     /// The number that the checkpoint will have.
     pub fn number(&self) -> u64 {
         self.checkpoint.number
+    }
+
+    /// Says how many pages of memory it has, for those who list it.
+    pub fn set_pages(&mut self, pages: u64) {
+        self.checkpoint.pages = u32::try_from(pages).ok().and_then(NonZeroU32::new);
     }
 
     /// Bytes written so far.
@@ -97,9 +103,25 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         Ok(())
     }
 
-    /// Makes the checkpoint part of the store, whole, or fails. Its length is what was written; what
-    /// was reserved beyond that is free again.
-    pub fn commit(mut self) -> Result<Checkpoint, D> {
+    /// Makes the checkpoint part of the store, whole, and those that were [staged](Self::stage) before it with it; or
+    /// fails. Its length is what was written; what was reserved beyond that is free again.
+    pub fn commit(self) -> Result<Checkpoint, D> {
+        let (store, checkpoint) = self.finish()?;
+        store.commit(checkpoint.clone())?;
+        Ok(checkpoint)
+    }
+
+    /// Leaves the checkpoint, which is whole, to be committed with the next one: both are there then, or none. Returns
+    /// its number. [`Store::discard_staged`] gives it up.
+    pub fn stage(self) -> Result<u64, D> {
+        let (store, checkpoint) = self.finish()?;
+        let number = checkpoint.number;
+        store.stage(checkpoint);
+        Ok(number)
+    }
+
+    /// Writes the rest.
+    fn finish(mut self) -> Result<(&'s mut Store<D>, Checkpoint), D> {
         if self.failed {
             return Err(Error::WriterFailed);
         }
@@ -109,7 +131,6 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         self.pending.resize(padded, 0);
         self.write_pending()?;
         self.checkpoint.extents = truncate(&self.checkpoint.extents, self.flushed_blocks);
-        self.store.commit(self.checkpoint.clone())?;
-        Ok(self.checkpoint)
+        Ok((self.store, self.checkpoint))
     }
 }

@@ -58,6 +58,34 @@ impl Model {
         self.attempted(state, succeeded);
     }
 
+    /// Adds several at once: all are there or none.
+    fn add_set<D: BlockDevice>(&mut self, store: &mut Store<D>, lengths: &[usize]) {
+        let mut state = self.current.clone();
+        for (index, &len) in lengths.iter().enumerate() {
+            let Ok(mut writer) = store.begin("set/it", len as u64, 0) else {
+                store.discard_staged();
+                return;
+            };
+            self.possible = vec![self.current.clone()];
+            let number = writer.number();
+            assert!(number > self.highest_number + index as u64, "number {number} reused");
+            let data = contents(number, len);
+            let written = writer.write(&data).is_ok();
+            state.insert(number, data);
+            if index + 1 == lengths.len() {
+                let succeeded = writer.commit().is_ok();
+                if succeeded {
+                    self.highest_number = number;
+                }
+                return self.attempted(state, succeeded);
+            }
+            if writer.stage().is_err() || !written {
+                store.discard_staged();
+                return;
+            }
+        }
+    }
+
     fn delete<D: BlockDevice>(&mut self, store: &mut Store<D>, nth: usize) {
         let Some(&number) = self.current.keys().nth(nth % self.current.len().max(1)) else {
             return;
@@ -100,6 +128,11 @@ fn script<D: BlockDevice>(model: &mut Model, store: &mut Store<D>) {
     model.add(store, 4_096, 4_096);
     model.delete(store, 0);
     model.add(store, 60_000, 60_000);
+    model.delete(store, 0);
+    model.add_set(store, &[10_000, 20_000, 5_000]);
+    // Does not fit as a whole.
+    model.add_set(store, &[10_000, 200_000]);
+    model.add_set(store, &[4_000, 4_000]);
 }
 
 #[test]
@@ -248,6 +281,44 @@ proptest! {
         let mut store = open(store.into_device().some_outcome(seed));
         model.reopened(&mut store);
     }
+}
+
+#[test]
+fn a_set_is_there_when_its_last_is_committed_and_not_before() {
+    let mut store = open(formatted(40));
+    let stage = |store: &mut Store<RamDisk>| {
+        let mut writer = store.begin("set/a", 10_000, 0).unwrap();
+        writer.write(&contents(1, 10_000)).unwrap();
+        writer.stage().unwrap()
+    };
+    assert_eq!(stage(&mut store), 1);
+    assert!(store.list().is_empty());
+    let free = store.usage().free;
+    store.discard_staged();
+    assert!(store.usage().free > free, "what was given up takes no room");
+    assert_eq!(stage(&mut store), 1);
+    assert_eq!(add(&mut store, "set/b", &contents(2, 9_000)).unwrap(), 2);
+    let mut store = open(store.into_device());
+    assert_eq!(read(&mut store, 1), contents(1, 10_000));
+    assert_eq!(read(&mut store, 2), contents(2, 9_000));
+    store.delete_all(&[1, 7]).expect_err("7 is not there");
+    assert_eq!(store.list().len(), 2, "so none is deleted");
+    store.delete_all(&[1, 2]).unwrap();
+    assert!(store.list().is_empty());
+}
+
+#[test]
+fn the_number_of_pages_is_kept_where_it_was_told() {
+    let mut store = open(formatted(40));
+    for pages in [0, 7, u64::MAX] {
+        let mut writer = store.begin("it", 10, 0).unwrap();
+        writer.set_pages(pages);
+        writer.write(&[1; 10]).unwrap();
+        writer.commit().unwrap();
+    }
+    let store = open(store.into_device());
+    let pages: Vec<_> = store.list().iter().map(|c| c.pages.map(|pages| pages.get())).collect();
+    assert_eq!(pages, [None, Some(7), None]);
 }
 
 #[test]
