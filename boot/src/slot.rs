@@ -34,6 +34,7 @@ use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::machine::{GICC_BASE, GICC_MAPPED, RAM_BASE};
 use stasis_vm::range::Range;
 use stasis_vm::sched::TaskId;
+use stasis_vm::stats::{Snapshot, Stats};
 
 /// Of [`Slot::last_on`]: no vCPU.
 const NOBODY: u8 = u8::MAX;
@@ -84,6 +85,7 @@ struct VcpuPlace {
     task: TaskId,
     vcpu: SpinMutex<Vcpu>,
     hold: Hold,
+    stats: Stats,
 }
 
 /// Where a guest's vCPUs run.
@@ -208,6 +210,7 @@ impl Slot {
             task: turns::add(core, guest.name(), placement.weight),
             vcpu: SpinMutex::new(vcpu),
             hold: Hold::new(),
+            stats: Stats::new(),
         });
         let name = guest.name().to_string();
         let vcpus = places.collect();
@@ -233,6 +236,14 @@ impl Slot {
     /// Each vCPU's core, and what its scheduler knows it by.
     pub fn tasks(&self) -> impl Iterator<Item = (usize, TaskId)> {
         self.vcpus.iter().map(|place| (place.core, place.task))
+    }
+
+    /// What each of its vCPUs has had and done. It runs on meanwhile.
+    pub fn counters(&self) -> Vec<Snapshot> {
+        let resident = self.resident.lock();
+        let gic = resident.guest.vgic.cpus();
+        let vcpus = self.vcpus.iter().zip(gic);
+        vcpus.map(|(place, gic)| place.stats.snapshot(gic.taken(), timer::counter)).collect()
     }
 
     /// Wakes all vCPUs, or has them look at what they are asked to do.

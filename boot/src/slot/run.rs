@@ -12,6 +12,7 @@ use stasis_vm::exit::{self, Exit, Syndrome};
 use stasis_vm::guest::{Guest, Next, Vcpu};
 use stasis_vm::recovery::Stopped;
 use stasis_vm::sched::Turn;
+use stasis_vm::stats::{Reason, Stats};
 
 /// What comes after a vCPU's turn.
 #[derive(Clone, Copy, Debug)]
@@ -51,19 +52,26 @@ enum Left {
 ///
 /// What others want of this vCPU meanwhile does not wait: they kick its core, so the next entry ends at once.
 #[inline]
-fn enter(vcpu: &mut Vcpu) -> Left {
+fn enter(vcpu: &mut Vcpu, stats: &Stats) -> Left {
     loop {
         match world::enter(&mut vcpu.core) {
             ExitKind::Synchronous => {
                 let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
                 let exit = exit::decode(Syndrome { esr, far, hpfar });
+                stats.left(Reason::of(&exit));
                 if !vcpu.exit_alone(&exit) {
                     return Left::ForExit { exit, esr };
                 }
             }
-            ExitKind::Interrupt => return Left::ForInterrupt,
+            ExitKind::Interrupt => {
+                stats.left(Reason::Interrupt);
+                return Left::ForInterrupt;
+            }
             // Whatever it was that failed, the guest's access was the last one made.
-            ExitKind::SError => cpu::set_virtual_serror(),
+            ExitKind::SError => {
+                stats.left(Reason::Fault);
+                cpu::set_virtual_serror();
+            }
         }
     }
 }
@@ -132,6 +140,7 @@ impl Slot {
         }
         self.kick(effects.kick.without(index));
         host.tick(index, guest, vcpu);
+        self.vcpus[index].stats.begin(timer::counter());
         true
     }
 
@@ -149,6 +158,7 @@ impl Slot {
             _ => {}
         }
         drop(resident);
+        self.vcpus[index].stats.end(timer::counter());
         self.vcpus[index].hold.end_running();
         match leaves {
             // The others see that the guest is off, or take over the devices' deadlines.
@@ -168,7 +178,7 @@ impl Slot {
             {
                 return Leaves::ForOthers(turn);
             }
-            resident = match enter(vcpu) {
+            resident = match enter(vcpu, &self.vcpus[index].stats) {
                 Left::ForExit { exit, esr } => {
                     let (next, resident) = self.answer_exit(index, vcpu, exit, esr, host);
                     match next {

@@ -46,10 +46,12 @@ impl Slot {
         }
         // Its list registers are folded.
         place.hold.end_running();
+        place.stats.end(timer::counter());
         loop {
             let turn = match self.keep_core(index, host) {
                 Ok(()) => {
                     place.hold.begin_running();
+                    place.stats.go_on(timer::counter());
                     vcpu.deadline_changed = true;
                     return Ok(resident);
                 }

@@ -67,9 +67,13 @@ impl Vgic {
         cpu.dirty = true;
         let residents = mem::take(&mut cpu.residents);
         for (n, resident) in residents.iter().enumerate() {
-            let was_hardware = GICH_LR::HW.is_set(self.cpus[vcpu].values[n]);
+            let offered = self.cpus[vcpu].values[n];
+            let was_hardware = GICH_LR::HW.is_set(offered);
             let value = hw.read_lr(n);
             let list_register = ListRegister::decode(value);
+            let acknowledged =
+                ListRegister::is_pending(offered) && !ListRegister::is_pending(value);
+            self.cpus[vcpu].taken += u64::from(acknowledged);
             self.cpus[vcpu].values[n] = if list_register == ListRegister::Empty
                 && !ListRegister::asks_for_maintenance(value)
             {

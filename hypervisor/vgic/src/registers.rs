@@ -175,6 +175,12 @@ impl ListRegister {
         }
     }
 
+    /// Whether GICH_LR<n> of this value offers its interrupt.
+    #[inline]
+    pub(crate) fn is_pending(value: u32) -> bool {
+        value & GICH_LR::State::Pending.value != 0
+    }
+
     /// State 0 with the EOI bit set: it holds no interrupt, but still asks for a maintenance
     /// interrupt, and so must be overwritten before it counts as empty.
     pub(crate) fn asks_for_maintenance(value: u32) -> bool {

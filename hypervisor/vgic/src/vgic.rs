@@ -114,6 +114,8 @@ pub struct VirtualCpu {
     pub(crate) values: [u32; MAX_LIST_REGISTERS],
     /// What GICH_HCR was last written with.
     pub(crate) hcr: u32,
+    /// Interrupts that it has acknowledged, for people: as many as were seen to be when they were folded.
+    pub(crate) taken: u64,
     /// See [`VirtualCpu::last_filled`].
     pub(crate) last_filled: Filled,
 }
@@ -140,6 +142,7 @@ impl VirtualCpu {
             residents: ArrayVec::new(),
             values: [0; MAX_LIST_REGISTERS],
             hcr: 0,
+            taken: 0,
             last_filled: Filled::default(),
         }
     }
@@ -152,6 +155,11 @@ impl VirtualCpu {
     /// Whether it could be offered an interrupt, as far as the distributor is concerned. Its list registers are folded.
     pub fn is_called(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// How many interrupts it was seen to acknowledge since this guest's GIC was made.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// What its list registers were last filled with, or found to hold: the guest may have changed

@@ -1,0 +1,203 @@
+//! What a vCPU has had and done since it came to be: time on its core, exits by reason, interrupts, switches.
+//!
+//! [`Stats`] is written by the core that has the vCPU, and read by any other at any time, without a lock: the console's
+//! `top` must not stop whom it measures. None of it is part of a checkpoint.
+
+use core::array;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::exit::{Exit, Wfx};
+
+/// Why a vCPU has left its guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A physical interrupt, of its own or to be told something.
+    Interrupt,
+    /// An access to an emulated device, or where nothing is.
+    Mmio,
+    /// A system register.
+    Register,
+    /// HVC or SMC.
+    Call,
+    /// It waits.
+    Wait,
+    /// Anything else: jumps and accesses that can't be carried out, errors.
+    Fault,
+}
+
+impl Reason {
+    /// All of them, in the order of the counters.
+    pub const ALL: [Self; 6] =
+        [Self::Interrupt, Self::Mmio, Self::Register, Self::Call, Self::Wait, Self::Fault];
+
+    /// As the console's table has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "irq",
+            Self::Mmio => "mmio",
+            Self::Register => "sysreg",
+            Self::Call => "call",
+            Self::Wait => "wait",
+            Self::Fault => "fault",
+        }
+    }
+
+    /// The reason of a synchronous exit.
+    #[inline]
+    pub const fn of(exit: &Exit) -> Self {
+        match exit {
+            Exit::DataAbort { .. } => Self::Mmio,
+            Exit::SystemRegister(_) => Self::Register,
+            Exit::Hvc { .. } | Exit::Smc { .. } => Self::Call,
+            Exit::Wfx(Wfx::Wfi | Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => Self::Wait,
+            Exit::DataAbortUnemulatable(_)
+            | Exit::CacheMaintenance(_)
+            | Exit::InstructionAbort(_)
+            | Exit::Unknown { .. } => Self::Fault,
+        }
+    }
+}
+
+/// Bit of [`Stats::time`]: the vCPU is on its core.
+const ON_CORE: u64 = 1 << 63;
+
+/// A vCPU's counters.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Ticks that it has had; while it is [`ON_CORE`], what the counter was when it would have begun had it never
+    /// left. One word, so that it is never read half changed.
+    time: AtomicU64,
+    switches: AtomicU64,
+    exits: [AtomicU64; Reason::ALL.len()],
+}
+
+/// Counters of a vCPU at one instant, or how they differ between two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Ticks of the counter that it was on its core.
+    pub ticks: u64,
+    /// How often it was put there.
+    pub switches: u64,
+    /// Interrupts that it has acknowledged.
+    pub interrupts: u64,
+    /// How often it has left its guest, in the order of [`Reason::ALL`].
+    pub exits: [u64; Reason::ALL.len()],
+}
+
+impl Stats {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// It is put on its core, with the counter at `now`.
+    pub fn begin(&self, now: u64) {
+        self.go_on(now);
+        add_one(&self.switches);
+    }
+
+    /// It has waited there, which counts for nobody, and goes on.
+    pub fn go_on(&self, now: u64) {
+        let had = self.time.load(Ordering::Relaxed) & !ON_CORE;
+        self.time.store(now.wrapping_sub(had) | ON_CORE, Ordering::Relaxed);
+    }
+
+    /// It is taken off its core, or waits there.
+    pub fn end(&self, now: u64) {
+        self.time.store(self.ticks(|| now), Ordering::Relaxed);
+    }
+
+    /// It has left its guest.
+    #[inline]
+    pub fn left(&self, reason: Reason) {
+        add_one(&self.exits[reason as usize]);
+    }
+
+    fn ticks(&self, counter: impl FnOnce() -> u64) -> u64 {
+        match self.time.load(Ordering::Relaxed) {
+            start if start & ON_CORE != 0 => counter().wrapping_sub(start) & !ON_CORE,
+            had => had,
+        }
+    }
+
+    /// What they are. The `counter` is read after them, so that it is not behind; its GIC counts `interrupts`.
+    pub fn snapshot(&self, interrupts: u64, counter: impl FnOnce() -> u64) -> Snapshot {
+        Snapshot {
+            ticks: self.ticks(counter),
+            switches: self.switches.load(Ordering::Relaxed),
+            interrupts,
+            exits: array::from_fn(|index| self.exits[index].load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Snapshot {
+    /// What came since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            ticks: self.ticks.saturating_sub(earlier.ticks),
+            switches: self.switches.saturating_sub(earlier.switches),
+            // Another guest in its place begins at 0.
+            interrupts: self.interrupts.saturating_sub(earlier.interrupts),
+            exits: array::from_fn(|index| self.exits[index].saturating_sub(earlier.exits[index])),
+        }
+    }
+}
+
+/// One core writes at a time, so no exclusive access is needed.
+#[inline]
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_counted_while_it_is_on_its_core_and_not_else() {
+        let stats = Stats::new();
+        assert_eq!(stats.snapshot(0, || 1000).ticks, 0);
+        stats.begin(1000);
+        assert_eq!(stats.snapshot(0, || 1250).ticks, 250);
+        stats.end(1300);
+        assert_eq!(stats.snapshot(0, || 9999).ticks, 300);
+        stats.begin(10_000);
+        assert_eq!(stats.snapshot(0, || 10_001).ticks, 301);
+        stats.end(10_010);
+        assert_eq!(stats.snapshot(0, || u64::MAX).ticks, 310);
+        assert_eq!(stats.snapshot(0, || 0).switches, 2);
+    }
+
+    #[test]
+    fn a_vcpu_that_has_had_more_than_the_counter_shows_is_counted_right() {
+        let stats = Stats::new();
+        stats.begin(500);
+        stats.end(900);
+        // As after the counter was set back.
+        stats.begin(100);
+        assert_eq!(stats.snapshot(0, || 150).ticks, 450);
+    }
+
+    #[test]
+    fn exits_are_counted_by_their_reason() {
+        let stats = Stats::new();
+        stats.left(Reason::of(&Exit::Hvc { imm: 0 }));
+        stats.left(Reason::of(&Exit::Wfx(Wfx::Wfi)));
+        stats.left(Reason::of(&Exit::Smc { imm: 0 }));
+        let first = stats.snapshot(0, || 0);
+        assert_eq!(first.exits[Reason::Call as usize], 2);
+        assert_eq!(first.exits[Reason::Wait as usize], 1);
+        stats.left(Reason::Interrupt);
+        let since = stats.snapshot(0, || 0).since(&first);
+        assert_eq!(since.exits, [1, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_reasons_stand_in_the_order_of_their_counters() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.name());
+        }
+    }
+}
