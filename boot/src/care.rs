@@ -122,7 +122,7 @@ fn resume(slot: &Slot, older: usize) -> Result<u64, String> {
         _ => format!("it has no checkpoint but its last {older}, which did not help"),
     };
     for number in numbers.into_iter().skip(older) {
-        match checkpoint::resume(&number.to_string(), false, &mut Silence) {
+        match checkpoint::resume(&number.to_string(), None, false, &mut Silence) {
             Ok(()) => return Ok(number),
             Err(error) => why = format!("checkpoint {number}: {error}"),
         }
@@ -137,7 +137,7 @@ fn store(slot: &Slot, Periodic { keep, .. }: Periodic) {
         return;
     }
     let name = periodic::name(&slot.name);
-    let result = checkpoint::store(slot, &name, &mut Silence)
+    let result = checkpoint::store(&[slot], Some(&name), &mut Silence)
         .and_then(|()| checkpoint::delete_surplus(&name, keep));
     let failure = result.err();
     let news = with_record(slot, |record| {

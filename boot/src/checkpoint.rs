@@ -1,19 +1,20 @@
 //! Checkpoints: a guest to the store, and back.
 
-use crate::clock;
-use crate::guests;
-use crate::slot::{RunState, Slot};
+use crate::slot::{Parked, RunState, Slot};
 use crate::storage::{Disk, with_store};
-use crate::turns;
+use crate::{clock, guests, resume, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::{crc, timer};
-use stasis_state::{Plan, Routines, Sink, Source};
-use stasis_store::{Which, reader, writer};
-use stasis_vm::console::table::{StoreRow, write_store};
-use stasis_vm::periodic;
+use stasis_state::{Checkpoint, GuestState, Plan, Routines, Sink, Source};
+use stasis_store::{Store, Usage, Which, reader, writer};
+use stasis_vm::console::table::{self, StoreRow};
+use stasis_vm::{config, periodic};
+
+/// Between a set's name and that of a guest.
+const SET_MARK: char = '/';
 
 /// A store's writer as the format wants it.
 struct ToStore<'s>(writer::Writer<'s, Disk>);
@@ -79,34 +80,85 @@ fn millis_since(start: u64) -> u64 {
     (timer::counter() - start) * 1000 / timer::frequency()
 }
 
-/// Stores a guest, whose time stands still meanwhile.
-pub fn store(slot: &Slot, name: &str, out: &mut impl Write) -> Result<(), String> {
-    let mut parked = slot.park();
-    if parked.state == RunState::Lost {
+/// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are
+/// a set, each under `name/` and its own name, and all of it is in the store or nothing.
+pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut impl Write) -> Result<(), String> {
+    let mut parked: Vec<Parked> = slots.iter().map(|slot| slot.park()).collect();
+    for (slot, parked) in slots.iter().zip(&parked) {
+        if parked.state == RunState::Lost {
+            let name = &slot.name;
+            return Err(format!(
+                "guest \"{name}\" is lost since a resume failed; resume or restart it first"
+            ));
+        }
+    }
+    // After all were parked: they have seen every earlier instant.
+    let instant = Instant { counter: timer::counter(), wall_time: clock::wall_time() };
+    parked.iter_mut().for_each(|parked| parked.guest.clock.stop(instant.counter));
+    with_store(|store| {
+        let names = names(store, slots, name)?;
+        let mut guests = names.iter().zip(&mut parked).peekable();
+        while let Some((name, parked)) = guests.next() {
+            let commit = guests.peek().is_none();
+            if let Err(error) = store_one(store, parked, name, &instant, commit, out) {
+                store.discard_staged();
+                return Err(error);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// When guests are stored.
+struct Instant {
+    counter: u64,
+    /// Seconds since 1970.
+    wall_time: u64,
+}
+
+/// What the guests' checkpoints are called. Without a name, a set has its first number in it: so no other set has it.
+fn names(store: &Store<Disk>, slots: &[&Slot], name: Option<&str>) -> Result<Vec<String>, String> {
+    if let [slot] = slots {
+        return Ok(Vec::from([name.unwrap_or(&slot.name).to_string()]));
+    }
+    let set = name.map_or_else(|| format!("set-{}", store.next_number()), ToString::to_string);
+    if set.contains(SET_MARK) {
+        return Err(format!("a set's name has no \"{SET_MARK}\""));
+    }
+    if !members(store, &set).is_empty() {
         return Err(format!(
-            "guest \"{}\" is lost since a resume failed; resume it first",
-            slot.name
+            "there is a set \"{set}{SET_MARK}\" already; delete it, or take another name"
         ));
     }
-    // After it was parked: the guest has seen every earlier instant.
+    Ok(slots.iter().map(|slot| format!("{set}{SET_MARK}{}", slot.name)).collect())
+}
+
+/// Writes one guest; with `commit`, it and all those before it are in the store then.
+fn store_one(
+    store: &mut Store<Disk>,
+    parked: &mut Parked,
+    name: &str,
+    instant: &Instant,
+    commit: bool,
+    out: &mut impl Write,
+) -> Result<(), String> {
     let start = timer::counter();
-    let wall_time = clock::wall_time();
-    parked.guest.clock.stop(start);
-    let (records, ram) = parked.records_and_ram(start, wall_time);
+    let (records, ram) = parked.records_and_ram(instant.counter, instant.wall_time);
     let plan = Plan::new(records, ram, routines()).map_err(|error| error.to_string())?;
     let stats = plan.stats();
-    let number = with_store(|store| {
-        let writer = store.begin(name, stats.bytes, wall_time).map_err(|e| e.to_string())?;
-        let mut sink = ToStore(writer);
-        let mut progress = Progress::new("stored", out);
-        plan.write(&mut sink, &mut |done, total| progress.report(done, total))
-            .map_err(|error| error.to_string())?;
-        let committed = sink.0.commit().map_err(|error| error.to_string())?;
-        Ok(committed.number)
-    })?;
+    let mut writer =
+        store.begin(name, stats.bytes, instant.wall_time).map_err(|error| error.to_string())?;
+    writer.set_pages(stats.pages_stored);
+    let mut sink = ToStore(writer);
+    let mut progress = Progress::new("stored", out);
+    plan.write(&mut sink, &mut |done, total| progress.report(done, total))
+        .map_err(|error| error.to_string())?;
+    let number =
+        if commit { sink.0.commit().map(|committed| committed.number) } else { sink.0.stage() };
     let _ = writeln!(
         out,
-        "checkpoint {number} \"{name}\": {} pages stored, {} zero, {} bytes, {} ms",
+        "checkpoint {} \"{name}\": {} pages stored, {} zero, {} bytes, {} ms",
+        number.map_err(|error| error.to_string())?,
         stats.pages_stored,
         stats.pages_zero,
         stats.bytes,
@@ -115,41 +167,97 @@ pub fn store(slot: &Slot, name: &str, out: &mut impl Write) -> Result<(), String
     Ok(())
 }
 
-/// Resumes a guest. Nothing is touched before the whole checkpoint has been read and found good, and
-/// the machine has what it needs; with `any_speed`, a counter of any frequency.
-pub fn resume(which: &str, any_speed: bool, out: &mut impl Write) -> Result<(), String> {
+/// Resumes a guest, as `copy` beside the one that it was if that is given; or all guests of a set. Nothing is touched
+/// before every checkpoint has been read and found good, and the machine has what they need; with `any_speed`, a
+/// counter of any frequency.
+pub fn resume(
+    which: &str,
+    copy: Option<&str>,
+    any_speed: bool,
+    out: &mut impl Write,
+) -> Result<(), String> {
     let start = timer::counter();
-    let (name, stats) = with_store(|store| {
-        let reader = store.open_checkpoint(Which::from(which)).map_err(|e| e.to_string())?;
-        let mut source = FromStore(reader);
-        let mut progress = Progress::new("checked", out);
-        let checkpoint = stasis_state::read(&mut source, routines(), &mut |done, total| {
-            progress.report(done, total);
-        })
-        .map_err(|error| error.to_string())?;
-        let mut progress = Progress::new("loaded", out);
-        let name = guests::resume(checkpoint.state.clone(), any_speed, |ram| {
-            stasis_state::read_memory(
-                &mut source,
-                &checkpoint,
-                ram,
-                routines(),
-                &mut |done, total| {
-                    progress.report(done, total);
-                },
-            )
-            .map_err(|error| error.to_string())
+    if let Some(name) = copy {
+        check_copy(which, name)?;
+    }
+    with_store(|store| {
+        let mut checkpoints = Vec::new();
+        for number in meant(store, which)? {
+            let mut source = open(store, number)?;
+            let mut progress = Progress::new("checked", out);
+            let mut checkpoint = stasis_state::read(&mut source, routines(), &mut |done, total| {
+                progress.report(done, total);
+            })
+            .map_err(|error| error.to_string())?;
+            if let Some(name) = copy {
+                checkpoint.state.guest.set_name(name);
+            }
+            checkpoints.push((number, checkpoint));
+        }
+        let states: Vec<GuestState> =
+            checkpoints.iter().map(|(_, checkpoint)| checkpoint.state.clone()).collect();
+        resume::resume(&states, any_speed, |index, ram| {
+            let (number, checkpoint) = &checkpoints[index];
+            let mut source = open(store, *number)?;
+            let mut progress = Progress::new("loaded", out);
+            let report = &mut |done, total| progress.report(done, total);
+            stasis_state::read_memory(&mut source, checkpoint, ram, routines(), report)
+                .map_err(|error| error.to_string())
         })?;
-        Ok((name, checkpoint.stats))
-    })?;
-    let _ = writeln!(
-        out,
-        "guest \"{name}\" goes on: {} pages loaded, {} bytes, {} ms",
-        stats.pages_stored,
-        stats.bytes,
-        millis_since(start)
-    );
+        for (_, Checkpoint { state, stats, .. }) in &checkpoints {
+            let _ = writeln!(
+                out,
+                "guest \"{}\" goes on: {} pages loaded, {} bytes, {} ms",
+                state.guest.name_text(),
+                stats.pages_stored,
+                stats.bytes,
+                millis_since(start)
+            );
+        }
+        Ok(())
+    })
+}
+
+/// Checks that a guest can be resumed under another name.
+fn check_copy(which: &str, name: &str) -> Result<(), String> {
+    if which.ends_with(SET_MARK) {
+        return Err("the guests of a set have no one name: resume them one by one".to_string());
+    }
+    config::check_name(name).map_err(|error| error.to_string())?;
+    if guests::all().iter().any(|slot| slot.name == name) {
+        return Err(format!("there is a guest \"{name}\" already"));
+    }
     Ok(())
+}
+
+fn open(store: &mut Store<Disk>, number: u64) -> Result<FromStore<'_>, String> {
+    store.open_checkpoint(number).map(FromStore).map_err(|error| error.to_string())
+}
+
+/// The numbers of the checkpoints that a person means: one, or those of a set.
+fn meant(store: &Store<Disk>, which: &str) -> Result<Vec<u64>, String> {
+    let Some(set) = which.strip_suffix(SET_MARK) else {
+        let found = store.find(Which::from(which)).map_err(|error| error.to_string())?;
+        return Ok(Vec::from([found.number]));
+    };
+    match members(store, set) {
+        members if members.is_empty() => Err(format!("there is no set \"{which}\"")),
+        members => Ok(members),
+    }
+}
+
+/// The numbers of the checkpoints of a set.
+fn members(store: &Store<Disk>, set: &str) -> Vec<u64> {
+    let is_member = |name: &str| name.split_once(SET_MARK).is_some_and(|(of, _)| of == set);
+    store.list().iter().filter(|c| is_member(&c.name)).map(|c| c.number).collect()
+}
+
+/// Deletes a checkpoint, or those of a set.
+pub fn delete(which: &str) -> Result<(), String> {
+    with_store(|store| {
+        let numbers = meant(store, which)?;
+        store.delete_all(&numbers).map_err(|error| error.to_string())
+    })
 }
 
 /// The numbers of a guest's checkpoints, the newest first.
@@ -178,16 +286,16 @@ pub fn delete_surplus(name: &str, keep: u8) -> Result<(), String> {
     })
 }
 
-/// Deletes a checkpoint.
-pub fn delete(which: &str) -> Result<(), String> {
-    with_store(|store| {
-        let number = store.find(Which::from(which)).map_err(|e| e.to_string())?.number;
-        store.delete(number).map_err(|error| error.to_string())
-    })
+/// The names of all checkpoints, as far as there are any.
+pub fn names_in_store() -> Vec<String> {
+    let names = |store: &mut Store<Disk>| {
+        Ok(store.list().iter().map(|checkpoint| checkpoint.name.to_string()).collect())
+    };
+    with_store(names).unwrap_or_default()
 }
 
 /// Lists the checkpoints.
-pub fn list(out: &mut impl Write) -> Result<(), String> {
+pub fn list(json: bool, out: &mut impl Write) -> Result<(), String> {
     with_store(|store| {
         let rows: Vec<StoreRow> = store
             .list()
@@ -196,13 +304,17 @@ pub fn list(out: &mut impl Write) -> Result<(), String> {
                 number: checkpoint.number,
                 name: &checkpoint.name,
                 size: checkpoint.length,
-                pages: None,
+                pages: checkpoint.pages.map(|pages| pages.get().into()),
                 when: checkpoint.created,
             })
             .collect();
-        write_store(out, &rows).map_err(|error| error.to_string())?;
         let usage = store.usage();
-        writeln!(out, "{} of {} MiB free", usage.free >> 20, usage.capacity >> 20)
-            .map_err(|error| error.to_string())
+        table::store(&rows).write(out, json).map_err(|error| error.to_string())?;
+        let Usage { free, capacity, .. } = usage;
+        match json {
+            true => writeln!(out, "{{\"free\":{free},\"capacity\":{capacity}}}"),
+            false => writeln!(out, "{} of {} MiB free", free >> 20, capacity >> 20),
+        }
+        .map_err(|error| error.to_string())
     })
 }

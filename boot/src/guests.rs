@@ -1,8 +1,8 @@
-//! The guests of this machine: made from the boot archive or from a checkpoint.
+//! The guests of this machine: made from the boot archive, or [resumed](crate::resume) from checkpoints.
 
 use crate::machine::Machine;
 use crate::slot::{self, FreshRam, Placement, RunState, Slot};
-use crate::{care, console, smp, turns};
+use crate::{care, smp, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -13,13 +13,12 @@ use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu::IdRegisters;
 use stasis_arch::timer;
 use stasis_state::vcpu::Identity;
-use stasis_state::{GuestState, HostFacts};
 use stasis_vm::archive::Archive;
 use stasis_vm::clock::Pace;
-use stasis_vm::config::{self, Configuration, DEFAULT_WEIGHT, GuestConfig};
+use stasis_vm::config::{self, Configuration, GuestConfig};
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::image::{self, Parts};
-use stasis_vm::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE, RAM_UNIT};
+use stasis_vm::machine::RAM_UNIT;
 use stasis_vm::range::{Pool, Range};
 use stasis_vm::sched;
 use stasis_vm::sysreg::identity;
@@ -84,7 +83,8 @@ impl BootArchive {
         let mut ram = FreshRam::take(config.memory)?;
         let (guest, vcpus) = self.load(config, ram.bytes())?;
         let state = if config.autostart { RunState::Running } else { RunState::Paused };
-        add(Placement { cores: &cores, weight: config.weight }, guest, vcpus, ram, state)
+        let placement = Placement { cores: &cores, weight: config.weight };
+        add(placement, guest, vcpus, ram, state).map(drop)
     }
 
     /// Loads a guest's image into its RAM, which is all zeros, and makes what starts there.
@@ -128,11 +128,27 @@ pub fn configured(name: &str) -> Option<&'static GuestConfig> {
     BOOT.get()?.configuration.guests.iter().find(|config| config.name == name)
 }
 
-/// Starts a guest again, from the boot archive.
-pub fn restart(slot: &Slot) -> Result<(), String> {
+/// The names of the guests that the boot archive describes.
+pub fn configured_names() -> Vec<String> {
+    let guests = BOOT.get().map_or(&[][..], |boot| &boot.configuration.guests);
+    guests.iter().map(|config| config.name.clone()).collect()
+}
+
+/// The boot archive, and what it says of a guest.
+fn configuration(name: &str) -> Result<(&'static BootArchive, &'static GuestConfig), String> {
     let boot = BOOT.get().ok_or("there is no boot archive")?;
-    let config = boot.configuration.guests.iter().find(|config| config.name == slot.name);
-    let config = config.ok_or("the boot archive does not have it")?;
+    Ok((boot, configured(name).ok_or("the boot archive does not have it")?))
+}
+
+/// Makes and starts a guest that the boot archive describes, and the machine does not have.
+pub fn start(name: &str) -> Result<(), String> {
+    let (boot, config) = configuration(name)?;
+    boot.create(&GuestConfig { autostart: true, ..config.clone() })
+}
+
+/// Starts a guest again, from the boot archive, whatever it is doing.
+pub fn restart(slot: &Slot) -> Result<(), String> {
+    let (boot, config) = configuration(&slot.name)?;
     let mut parked = slot.park();
     let as_configured = (parked.guest.ram_size(), slot.cores().count());
     if as_configured != (config.memory, config.vcpus.into()) {
@@ -146,13 +162,13 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
 }
 
 /// Adds a guest to those of the machine.
-fn add(
+pub fn add(
     placement: Placement,
     guest: Guest,
     vcpus: Vec<Vcpu>,
     ram: FreshRam,
     state: RunState,
-) -> Result<(), String> {
+) -> Result<Arc<Slot>, String> {
     let mut guests = GUESTS.lock();
     let gicv = *GICV.get().expect("it is known before any guest");
     let slot = Slot::new(guests.len(), placement, guest, vcpus, ram, gicv, state)
@@ -161,12 +177,12 @@ fn add(
     log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
     care::begin(&slot, configured(&slot.name).and_then(|config| config.periodic));
     turns::assign(&slot);
-    guests.push(slot);
-    Ok(())
+    guests.push(slot.clone());
+    Ok(slot)
 }
 
 /// The cores for a guest's vCPUs: those that it wants, or those that have the fewest.
-fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, String> {
+pub fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, String> {
     let loads: Vec<Option<usize>> =
         (0..MAX_CORES).map(|core| smp::is_present(core).then(|| turns::vcpu_count(core))).collect();
     sched::choose_cores(wanted, vcpus, &loads).map_err(|error| error.to_string())
@@ -182,6 +198,11 @@ impl core::fmt::Display for List<'_> {
         }
         Ok(())
     }
+}
+
+/// Bytes of RAM that no guest has.
+pub fn free_ram() -> u64 {
+    FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes)
 }
 
 /// Takes `len` bytes of RAM from the pool.
@@ -224,64 +245,4 @@ pub fn host_identity() -> Identity {
     *identity.id_aa64mmfr1_el1 = raw.id_aa64mmfr1_el1;
     *identity.id_aa64mmfr2_el1 = raw.id_aa64mmfr2_el1;
     identity
-}
-
-/// Resumes a guest whose state is `state`: in the place of the guest of its name, which ends thereby,
-/// or in a new one. `load` fills its RAM; if it fails, there is no such guest any more. Everything that can
-/// be checked is checked before that. With `any_speed`, the guest's clock may go at another speed than it was
-/// made with. Returns the guest's name.
-pub fn resume(
-    state: GuestState,
-    any_speed: bool,
-    load: impl FnOnce(&mut [u8]) -> Result<(), String>,
-) -> Result<String, String> {
-    let pace = Pace::resumed(*state.clock.cntfrq, timer::frequency(), any_speed)
-        .map_err(|error| error.to_string())?;
-    let (guest, vcpus) = Guest::restored(state.clone(), pace).map_err(|e| e.to_string())?;
-    let name = guest.name().to_string();
-    let existing = all().into_iter().find(|slot| slot.name == name);
-    let Some(slot) = existing else {
-        let memory = FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes);
-        check_host(&state, MAX_VCPUS.into(), memory)?;
-        let cores = choose_cores(&[], vcpus.len())?;
-        let mut ram = FreshRam::take(guest.ram_size())?;
-        load(ram.bytes())?;
-        let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
-        add(placement, guest, vcpus, ram, RunState::Running)?;
-        return Ok(name);
-    };
-    let mut parked = slot.park();
-    let memory = parked.guest.ram_size();
-    check_host(&state, slot.cores().count(), memory)?;
-    if (vcpus.len(), guest.ram_size()) != (slot.cores().count(), memory) {
-        return Err(format!(
-            "the checkpoint has {} vCPUs and {} MiB of memory; guest \"{name}\" is configured with {} and {} MiB",
-            vcpus.len(),
-            guest.ram_size() >> 20,
-            slot.cores().count(),
-            memory >> 20
-        ));
-    }
-    load(parked.overwrite())?;
-    parked.replace(guest, vcpus);
-    console::forget(&slot);
-    Ok(name)
-}
-
-/// Checks that this machine can go on with a guest, and have at most `vcpus` and `memory` bytes for it.
-fn check_host(state: &GuestState, vcpus: usize, memory: u64) -> Result<(), String> {
-    let host = host_identity();
-    let facts = HostFacts {
-        vcpus: vcpus as u8,
-        memory,
-        prio_bits: 5,
-        ram_base: RAM_BASE,
-        dist_base: GICD_BASE,
-        cpu_base: GICC_BASE,
-    };
-    facts.check(state).map_err(|error| error.to_string())?;
-    for (index, vcpu) in state.vcpus.iter().enumerate() {
-        identity::check(&vcpu.identity, &host, index).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }

@@ -22,6 +22,7 @@ mod guests;
 mod machine;
 mod memory;
 mod panic;
+mod resume;
 mod slot;
 mod smp;
 mod storage;

@@ -185,6 +185,14 @@ pub fn own_time() -> u64 {
     timer::counter() - AWAY.load(Ordering::Relaxed)
 }
 
+/// Has the console's command sleep until an instant, or until something happens for the console.
+pub fn rest_until(counter: u64) {
+    CONSOLE_RUNS.store(false, Ordering::Relaxed);
+    sleep(CONSOLE, Some(counter));
+    run_vcpus();
+    CONSOLE_RUNS.store(true, Ordering::Relaxed);
+}
+
 /// Runs this core's vCPUs until it is the console's turn: on other cores than the console's, for ever.
 fn run_vcpus() {
     // What was decided already, while the vCPU before was leaving.

@@ -26,6 +26,13 @@ impl Guest {
         let len = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
         core::str::from_utf8(&name[..len]).unwrap_or("?")
     }
+
+    /// Gives it a name, of which [`NAME_LEN`] bytes are kept.
+    pub fn set_name(&mut self, name: &str) {
+        let kept = &name.as_bytes()[..name.len().min(NAME_LEN)];
+        *self.name = [0; NAME_LEN];
+        self.name[..kept.len()].copy_from_slice(kept);
+    }
 }
 
 record! {

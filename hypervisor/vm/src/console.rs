@@ -1,13 +1,14 @@
 //! The console on the machine's UART: commands for a person, or a guest's terminal.
 //!
 //! [`Console`] takes the bytes that arrive and says what they are: a command line, or input for the attached guest. It
-//! also takes what the guests send, shows that of the attached one and keeps the rest. Every command is answered by any
-//! number of lines and then one line, `ok` or `error: <what is wrong>`.
+//! also takes what the guests send, shows that of the attached one and keeps the last of each. Every command is answered by
+//! any number of lines and then one line, `ok` or `error: <what is wrong>`.
 
 pub mod command;
 pub mod line;
 pub mod mux;
 pub mod table;
+pub mod top;
 
 mod ring;
 mod suggest;
@@ -16,7 +17,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-pub use self::command::{Command, CommandError};
+use self::command::complete;
+pub use self::command::{Command, CommandError, Names};
 use self::line::Editor;
 use self::mux::Mux;
 
@@ -24,6 +26,8 @@ use self::mux::Mux;
 pub const PROMPT: &str = "stasis> ";
 /// Ctrl-], which detaches from a guest.
 pub const DETACH: u8 = 0x1d;
+/// The Tab key.
+const TAB: u8 = b'\t';
 
 /// Where bytes go: the UART.
 pub trait Terminal {
@@ -58,6 +62,8 @@ impl<T: Terminal + ?Sized> Write for Text<'_, T> {
 pub enum Input {
     /// Nothing to be done.
     Nothing,
+    /// The line is to be completed with [`Console::complete`].
+    Complete,
     /// A command line to be carried out, then to be answered with [`Console::answer`].
     Line(String),
     /// A byte for the attached guest's UART.
@@ -116,6 +122,7 @@ impl Console {
             return Input::Nothing;
         }
         match self.editor.input(byte, &mut Text(terminal)) {
+            None if byte == TAB => return Input::Complete,
             None => return Input::Nothing,
             Some(Ok(line)) if !line.trim().is_empty() => {
                 self.screen = Screen::Command;
@@ -126,6 +133,21 @@ impl Console {
         }
         self.prompt(terminal);
         Input::Nothing
+    }
+
+    /// Completes what was typed, as far as it is clear, or shows what it could become.
+    pub fn complete(&mut self, names: &Names, terminal: &mut impl Terminal) {
+        if self.screen != Screen::Prompt || !self.editor.is_sound() {
+            return;
+        }
+        let completion = complete(self.editor.typed(), names);
+        if !completion.choices.is_empty() {
+            let choices = completion.choices.join("  ");
+            say(terminal, format_args!("\n{choices}\n{PROMPT}{}", self.editor.typed()));
+        } else if completion.append.is_empty() {
+            terminal.send(b"\x07");
+        }
+        self.editor.append(&completion.append, &mut Text(terminal));
     }
 
     /// Ends a command: says how it went, and shows the prompt or the guest that it has attached.
@@ -157,9 +179,16 @@ impl Console {
     pub fn output(&mut self, guest: usize, bytes: &[u8], terminal: &mut impl Terminal) {
         if self.screen == Screen::Guest && self.attached() == Some(guest) {
             terminal.send(bytes);
+            self.mux.keep_shown(guest, bytes);
         } else {
             self.mux.keep(guest, bytes);
         }
+    }
+
+    /// Writes the last lines that a guest has sent, each behind a bar: none is taken for one of ours.
+    pub fn write_log(&self, guest: usize, lines: usize, out: &mut impl Write) -> fmt::Result {
+        let lines = self.mux.last_lines(guest, lines);
+        lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }
 
     /// Tells that a guest has stopped for good, and why, in words such as `powered off`. Detaches from it.

@@ -14,7 +14,7 @@ mod traps;
 
 use alloc::vec::Vec;
 
-use stasis_state::guest::{Clock, NAME_LEN};
+use stasis_state::guest::Clock;
 use stasis_state::records::{GuestState, Records, VcpuRecords, VcpuState};
 use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters};
 use stasis_state::{device, guest};
@@ -141,8 +141,7 @@ impl Guest {
         wall_time: u64,
     ) -> Result<(Self, Vec<Vcpu>), stasis_vgic::Error> {
         let mut state = GuestState::reset(identities.len() as u8);
-        let name = &name.as_bytes()[..name.len().min(NAME_LEN)];
-        state.guest.name[..name.len()].copy_from_slice(name);
+        state.guest.set_name(name);
         *state.guest.ram_base = RAM_BASE;
         *state.guest.ram_size = ram_size;
         *state.clock.cntfrq = pace.guest_hz();

@@ -1,162 +1,94 @@
-//! The console's commands: one table says their words, arguments and help.
+//! The console's commands: what a line means. [`spec`] has the table of words, arguments and help, [`complete`] what the
+//! Tab key makes of a beginning.
+
+mod complete;
+mod spec;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use self::complete::{Completion, Names, complete};
+use self::spec::{Arguments, Spec, TABLE};
 use super::suggest::suggest;
 use super::table::GuestRow;
 use crate::text::quoted;
 
-/// A command. A guest is its name or number; a checkpoint too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Stands for all guests, where a command takes several.
+pub const ALL: &str = "all";
+/// What lies between the names of several guests.
+pub const SEPARATOR: char = ',';
+/// Tables as JSON, one object in a line.
+const JSON: &str = "--json";
+/// A guest's clock may go at another speed than it was made with.
+const ANY_SPEED: &str = "--any-speed";
+
+/// A command. A guest is its name or number; a checkpoint too, or a set's name with a `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// Lists the commands, or explains one.
     Help(Option<&'a str>),
     /// Lists the guests.
-    Guests,
+    Guests {
+        /// As JSON.
+        json: bool,
+    },
+    /// Shows what the vCPUs have had and done.
+    Top {
+        /// Over so many seconds from now on; since Stasis was started, where it is left out.
+        seconds: Option<u64>,
+        /// How often.
+        times: u64,
+        /// As JSON.
+        json: bool,
+    },
     /// Stops a guest's time.
     Pause(&'a str),
     /// Lets it go on.
     Unpause(&'a str),
-    /// Stores a guest.
+    /// Switches a guest off.
+    Stop(&'a str),
+    /// Starts a guest that is off, or was never there.
+    Start(&'a str),
+    /// Starts a guest again, whatever it is doing.
+    Restart(&'a str),
+    /// Stores guests at one instant.
     Checkpoint {
-        /// The guest.
-        guest: &'a str,
-        /// The checkpoint's name; the guest's where it is left out.
+        /// The guests; none named: all.
+        guests: Vec<&'a str>,
+        /// The checkpoint's name, or the set's.
         name: Option<&'a str>,
     },
-    /// Resumes a guest from a checkpoint.
+    /// Resumes a guest from a checkpoint, or those of a set.
     Resume {
-        /// The checkpoint.
+        /// The checkpoint or the set.
         which: &'a str,
+        /// The name of a new guest, beside the one that was stored.
+        copy: Option<&'a str>,
         /// Also where the guest's clock then goes at another speed.
         any_speed: bool,
     },
-    /// Deletes a checkpoint.
+    /// Deletes a checkpoint, or those of a set.
     Delete(&'a str),
     /// Connects the terminal to a guest.
     Attach(&'a str),
+    /// Shows what a guest has sent last.
+    Log {
+        /// The guest.
+        guest: &'a str,
+        /// Lines.
+        lines: usize,
+    },
     /// Lists the checkpoints.
-    Store,
+    Store {
+        /// As JSON.
+        json: bool,
+    },
     /// Shows a guest's interrupt controller.
     Gic(&'a str),
     /// Switches the machine off.
     Quit,
 }
-
-/// A command's entry in the table.
-struct Spec {
-    word: &'static str,
-    required: &'static [&'static str],
-    optional: &'static [&'static str],
-    /// One line.
-    summary: &'static str,
-    /// What else there is to know; may be empty.
-    details: &'static str,
-    /// Makes the command of as many arguments as the above admits.
-    build: for<'a> fn(&[&'a str]) -> Command<'a>,
-}
-
-const GUEST: &str = "<guest>";
-const CHECKPOINT: &str = "<number|name>";
-
-static TABLE: [Spec; 11] = [
-    Spec {
-        word: "help",
-        required: &[],
-        optional: &["[command]"],
-        summary: "list the commands, or explain one",
-        details: "",
-        build: |arguments| Command::Help(arguments.first().copied()),
-    },
-    Spec {
-        word: "guests",
-        required: &[],
-        optional: &[],
-        summary: "list the guests",
-        details: "Other commands take a guest's number or its name.",
-        build: |_| Command::Guests,
-    },
-    Spec {
-        word: "pause",
-        required: &[GUEST],
-        optional: &[],
-        summary: "stop a guest",
-        details: "Its virtual time stands still until it is unpaused.",
-        build: |arguments| Command::Pause(arguments[0]),
-    },
-    Spec {
-        word: "unpause",
-        required: &[GUEST],
-        optional: &[],
-        summary: "let a paused guest go on",
-        details: "",
-        build: |arguments| Command::Unpause(arguments[0]),
-    },
-    Spec {
-        word: "checkpoint",
-        required: &[GUEST],
-        optional: &["[name]"],
-        summary: "store a guest's state and memory",
-        details: "The checkpoint gets a number, and the guest's name if none is given. The guest stands still \
-                  meanwhile, and then goes on if it ran.",
-        build: |arguments| Command::Checkpoint {
-            guest: arguments[0],
-            name: arguments.get(1).copied(),
-        },
-    },
-    Spec {
-        word: "resume",
-        required: &[CHECKPOINT],
-        optional: &["[--any-speed]"],
-        summary: "resume a guest from a checkpoint",
-        details: "The whole checkpoint is checked before anything changes. A name that several have stands for \
-                  the newest. With --any-speed the guest's clock goes as fast as this machine's counter, \
-                  whatever it was made with: its seconds are then shorter or longer.",
-        build: |arguments| Command::Resume { which: arguments[0], any_speed: arguments.len() > 1 },
-    },
-    Spec {
-        word: "delete",
-        required: &[CHECKPOINT],
-        optional: &[],
-        summary: "delete a checkpoint",
-        details: "",
-        build: |arguments| Command::Delete(arguments[0]),
-    },
-    Spec {
-        word: "attach",
-        required: &[GUEST],
-        optional: &[],
-        summary: "connect this terminal to a guest's",
-        details: "What it has sent since it was last attached is shown first, up to 16 KiB. Ctrl-] detaches.",
-        build: |arguments| Command::Attach(arguments[0]),
-    },
-    Spec {
-        word: "store",
-        required: &[],
-        optional: &[],
-        summary: "list the checkpoints",
-        details: "",
-        build: |_| Command::Store,
-    },
-    Spec {
-        word: "gic",
-        required: &[GUEST],
-        optional: &[],
-        summary: "show a guest's interrupt controller",
-        details: "",
-        build: |arguments| Command::Gic(arguments[0]),
-    },
-    Spec {
-        word: "quit",
-        required: &[],
-        optional: &[],
-        summary: "switch the machine off",
-        details: "Guests that were not checkpointed are lost.",
-        build: |_| Command::Quit,
-    },
-];
 
 /// What can be wrong with a command line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -188,13 +120,41 @@ pub enum CommandError {
         /// How the command goes.
         usage: Usage,
     },
-    /// Neither an argument nor an option of the command.
-    #[error("{} is no option; usage: {usage}", quoted(.word))]
-    NoOption {
+    /// Another word stands where there is only one that may.
+    #[error("{} stands where only \"{expected}\" can; usage: {usage}", quoted(.word))]
+    NotTheWord {
+        /// What was typed.
+        word: String,
+        /// What may stand there.
+        expected: &'static str,
+        /// How the command goes.
+        usage: Usage,
+    },
+    /// An option that the command does not have.
+    #[error("{} is no option of it; usage: {usage}", quoted(.word))]
+    NoSuchOption {
         /// What was typed.
         word: String,
         /// How the command goes.
         usage: Usage,
+    },
+    /// No number, or none that makes sense.
+    #[error("{} is no number from 1 to {most}; usage: {usage}", quoted(.word))]
+    NotANumber {
+        /// What was typed.
+        word: String,
+        /// The largest.
+        most: u64,
+        /// How the command goes.
+        usage: Usage,
+    },
+    /// A list of guests with an empty place or one of them twice.
+    #[error("{} names {problem}", quoted(.list))]
+    GuestList {
+        /// What was typed.
+        list: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// No such guest.
     #[error("no guest {}; {there_are}", quoted(.guest))]
@@ -217,17 +177,18 @@ impl fmt::Display for DidYouMean {
     }
 }
 
-/// How a command goes: its word and its arguments.
+/// How a command goes: its word, its arguments and its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage(&'static str);
 
 impl fmt::Display for Usage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.0)?;
-        let spec = TABLE.iter().find(|spec| spec.word == self.0);
-        let mut arguments =
-            spec.into_iter().flat_map(|spec| spec.required.iter().chain(spec.optional));
-        arguments.try_for_each(|argument| write!(out, " {argument}"))
+        let Some(spec) = TABLE.iter().find(|spec| spec.word == self.0) else {
+            return Ok(());
+        };
+        spec.parameters.iter().try_for_each(|parameter| write!(out, " {}", parameter.shown))?;
+        spec.options.iter().try_for_each(|option| write!(out, " [{option}]"))
     }
 }
 
@@ -235,29 +196,12 @@ impl fmt::Display for Usage {
 pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
     let mut words = line.split_ascii_whitespace();
     let spec = find(words.next().ok_or(CommandError::Empty)?)?;
-    let arguments: Vec<&str> = words.collect();
-    let usage = Usage(spec.word);
-    if let Some(argument) = spec.required.get(arguments.len()) {
-        return Err(CommandError::Missing { argument, usage });
-    }
-    if let Some(word) = arguments.get(spec.required.len() + spec.optional.len()) {
-        return Err(CommandError::Surplus { word: word.to_string(), usage });
-    }
-    let given = arguments.iter().skip(spec.required.len()).zip(spec.optional);
-    if let Some((word, _)) = given.into_iter().find(|(word, place)| !fits(word, place)) {
-        return Err(CommandError::NoOption { word: word.to_string(), usage });
-    }
-    let command = (spec.build)(&arguments);
+    let arguments = Arguments::of(spec, words)?;
+    let command = (spec.build)(&arguments)?;
     if let Command::Help(Some(topic)) = command {
         find(topic)?;
     }
     Ok(command)
-}
-
-/// Whether a word may stand where the table has `place`: an option, `[--so]`, is itself and nothing else.
-fn fits(word: &str, place: &str) -> bool {
-    let option = place.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    option.is_none_or(|option| !option.starts_with("--") || option == word)
 }
 
 fn find(word: &str) -> Result<&'static Spec, CommandError> {
@@ -271,7 +215,7 @@ fn find(word: &str) -> Result<&'static Spec, CommandError> {
 pub fn write_help(out: &mut impl fmt::Write, topic: Option<&str>) -> fmt::Result {
     if let Some(spec) = TABLE.iter().find(|spec| Some(spec.word) == topic) {
         writeln!(out, "{}: {}", Usage(spec.word), spec.summary)?;
-        return if spec.details.is_empty() { Ok(()) } else { writeln!(out, "{}", spec.details) };
+        return spec.details.iter().try_for_each(|line| writeln!(out, "{line}"));
     }
     let usages: Vec<String> = TABLE.iter().map(|spec| Usage(spec.word).to_string()).collect();
     let width = usages.iter().map(String::len).max().unwrap_or(0);

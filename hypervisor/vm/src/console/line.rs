@@ -80,6 +80,16 @@ impl Editor {
         }
     }
 
+    /// Takes text as if it was typed.
+    pub fn append(&mut self, text: &str, echo: &mut impl Write) {
+        text.bytes().for_each(|byte| self.insert(byte, echo));
+    }
+
+    /// Whether nothing is wrong with the line so far.
+    pub fn is_sound(&self) -> bool {
+        self.fault.is_none()
+    }
+
     /// What has been typed so far.
     pub fn typed(&self) -> &str {
         &self.line

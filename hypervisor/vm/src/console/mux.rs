@@ -1,12 +1,13 @@
-//! Which guest has the terminal, and what the others have sent meanwhile.
+//! Which guest has the terminal, and what each has sent.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use super::ring::Ring;
 use super::{Terminal, say};
 
-/// Which guest is attached, and what each has sent while it was not shown.
+/// Which guest is attached, and what each has sent last.
 #[derive(Debug, Default)]
 pub struct Mux {
     attached: Option<(usize, String)>,
@@ -34,12 +35,22 @@ impl Mux {
         self.attached.take().map(|(_, name)| name)
     }
 
-    /// Keeps what a guest has sent.
+    /// Keeps what a guest has sent while it was not shown.
     pub fn keep(&mut self, guest: usize, bytes: &[u8]) {
         self.rings.entry(guest).or_default().push(bytes);
     }
 
-    /// Shows what was kept of the attached guest.
+    /// Keeps what a guest has sent and was shown.
+    pub fn keep_shown(&mut self, guest: usize, bytes: &[u8]) {
+        self.rings.entry(guest).or_default().push_seen(bytes);
+    }
+
+    /// The last lines that a guest has sent, shown or not.
+    pub fn last_lines(&self, guest: usize, count: usize) -> Vec<String> {
+        self.rings.get(&guest).map(|ring| ring.last_lines(count)).unwrap_or_default()
+    }
+
+    /// Shows what the attached guest has sent while it was not shown.
     pub fn show(&mut self, terminal: &mut impl Terminal) {
         let Some((guest, _)) = self.attached else {
             return;
@@ -50,7 +61,7 @@ impl Mux {
         if ring.lost() > 0 {
             say(terminal, format_args!("[{} bytes before this are lost]\n", ring.lost()));
         }
-        ring.drain(terminal);
+        ring.show(terminal);
     }
 
     /// Forgets what was kept of a guest.

@@ -1,21 +1,39 @@
-//! Keeps the last bytes that a guest has sent while nobody looked.
+//! Keeps the last bytes that a guest has sent, and which of them nobody has seen.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::Terminal;
 
 /// Bytes kept of each guest.
 pub(super) const CAPACITY: usize = 16 << 10;
 
-/// The last [`CAPACITY`] bytes, and how many were lost before them.
+/// The last [`CAPACITY`] bytes.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     bytes: VecDeque<u8>,
+    /// How many of the last ones have not been shown.
+    unseen: usize,
+    /// How many before them were lost without having been shown.
     lost: u64,
 }
 
 impl Ring {
+    /// Keeps what was sent while nobody looked.
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.keep(bytes);
+        let unseen = self.unseen + bytes.len();
+        self.unseen = unseen.min(self.bytes.len());
+        self.lost = self.lost.saturating_add((unseen - self.unseen) as u64);
+    }
+
+    /// Keeps what was shown as it came.
+    pub(super) fn push_seen(&mut self, bytes: &[u8]) {
+        self.keep(bytes);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
         if self.bytes.capacity() < CAPACITY {
             // Once and for all, so that a guest's output allocates no more.
             self.bytes.reserve_exact(CAPACITY - self.bytes.len());
@@ -24,19 +42,42 @@ impl Ring {
         let surplus = (self.bytes.len() + kept.len()).saturating_sub(CAPACITY);
         self.bytes.drain(..surplus);
         self.bytes.extend(kept);
-        self.lost = self.lost.saturating_add((bytes.len() - kept.len() + surplus) as u64);
     }
 
-    /// Sends what is kept, and forgets it. Returns how many bytes before it were lost.
-    pub(super) fn drain(&mut self, terminal: &mut impl Terminal) {
+    /// Sends what has not been shown. It has been, from then on.
+    pub(super) fn show(&mut self, terminal: &mut impl Terminal) {
+        let seen = self.bytes.len() - self.unseen;
         let (first, second) = self.bytes.as_slices();
-        terminal.send(first);
-        terminal.send(second);
-        self.bytes.clear();
+        terminal.send(first.get(seen..).unwrap_or_default());
+        terminal.send(&second[seen.saturating_sub(first.len())..]);
+        self.unseen = 0;
         self.lost = 0;
     }
 
+    /// How many bytes before those of [`Self::show`] were lost.
     pub(super) fn lost(&self) -> u64 {
         self.lost
     }
+
+    /// The last `count` lines, as text.
+    pub(super) fn last_lines(&self, count: usize) -> Vec<String> {
+        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(count)..];
+        last.iter().map(|line| shown(line)).collect()
+    }
+}
+
+/// A line with nothing in it that a terminal would obey.
+fn shown(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    for character in line.trim_end_matches('\r').chars() {
+        match character {
+            '\t' => text.push(' '),
+            c if c.is_control() => text.extend(c.escape_default()),
+            c => text.push(c),
+        }
+    }
+    text
 }

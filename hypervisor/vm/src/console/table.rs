@@ -1,10 +1,16 @@
-//! The console's lists: of the guests, and of the checkpoints.
+//! The console's lists, for a person and for a program: of the guests, of the checkpoints.
+//!
+//! A [`Table`] has columns and typed cells. Written as text, it has columns that line up, and numbers that a person likes;
+//! as JSON, each row is a line with an object, and nothing is rounded.
+
+mod cell;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-const MIB: u64 = 1 << 20;
+pub use self::cell::Cell;
+use self::cell::json_text;
 
 /// A guest in the list.
 #[derive(Clone, Debug)]
@@ -38,149 +44,129 @@ pub struct StoreRow<'a> {
     pub when: u64,
 }
 
-/// Writes the list of guests.
-pub fn write_guests(out: &mut impl Write, guests: &[GuestRow<'_>]) -> fmt::Result {
-    if guests.is_empty() {
-        return writeln!(out, "no guests");
-    }
-    let rows = guests.iter().map(|guest| {
-        let cores: Vec<String> = guest.cores.iter().map(u32::to_string).collect();
-        [
-            guest.number.to_string(),
-            guest.name.to_string(),
-            guest.state.to_string(),
-            guest.vcpus.to_string(),
-            alloc::format!("{} MiB", guest.memory / MIB),
-            or_dash(cores.join(",")),
-        ]
-    });
+/// The list of guests.
+pub fn guests(guests: &[GuestRow<'_>]) -> Table<6> {
     let columns = [
         Column::number("number"),
         Column::text("name"),
         Column::text("state"),
-        Column::number("vCPUs"),
+        Column::number("vCPUs").key("vcpus"),
         Column::number("memory"),
-        Column::text("core"),
+        Column::text("core").key("cores"),
     ];
-    write_table(out, columns, rows.collect())
-}
-
-/// Writes the list of checkpoints.
-pub fn write_store(out: &mut impl Write, checkpoints: &[StoreRow<'_>]) -> fmt::Result {
-    if checkpoints.is_empty() {
-        return writeln!(out, "no checkpoints");
-    }
-    let rows = checkpoints.iter().map(|checkpoint| {
+    let rows = guests.iter().map(|guest| {
         [
-            checkpoint.number.to_string(),
-            checkpoint.name.to_string(),
-            Size(checkpoint.size).to_string(),
-            or_dash(checkpoint.pages.map(|pages| pages.to_string()).unwrap_or_default()),
-            When(checkpoint.when).to_string(),
+            Cell::Number(guest.number as u64),
+            Cell::text(guest.name),
+            Cell::text(guest.state),
+            Cell::Number(guest.vcpus.into()),
+            Cell::WholeMib(guest.memory),
+            Cell::List(guest.cores.to_vec()),
         ]
     });
+    Table { columns, rows: rows.collect(), nothing: "no guests" }
+}
+
+/// The list of checkpoints.
+pub fn store(checkpoints: &[StoreRow<'_>]) -> Table<5> {
     let columns = [
         Column::number("number"),
         Column::text("name"),
         Column::number("size"),
         Column::number("pages"),
-        Column::text("when (UTC)"),
+        Column::text("when (UTC)").key("when"),
     ];
-    write_table(out, columns, rows.collect())
+    let rows = checkpoints.iter().map(|checkpoint| {
+        [
+            Cell::Number(checkpoint.number),
+            Cell::text(checkpoint.name),
+            Cell::Size(checkpoint.size),
+            checkpoint.pages.map_or(Cell::Unknown, Cell::Number),
+            if checkpoint.when == 0 { Cell::Unknown } else { Cell::When(checkpoint.when) },
+        ]
+    });
+    Table { columns, rows: rows.collect(), nothing: "no checkpoints" }
 }
 
-fn or_dash(text: String) -> String {
-    if text.is_empty() { "-".to_string() } else { text }
-}
-
-struct Column {
+/// What stands in a column.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
     title: &'static str,
+    key: &'static str,
     right: bool,
 }
 
 impl Column {
-    const fn text(title: &'static str) -> Self {
-        Self { title, right: false }
+    /// A column of text.
+    pub const fn text(title: &'static str) -> Self {
+        Self { title, key: title, right: false }
     }
 
-    const fn number(title: &'static str) -> Self {
-        Self { title, right: true }
+    /// A column of numbers.
+    pub const fn number(title: &'static str) -> Self {
+        Self { title, key: title, right: true }
+    }
+
+    /// The same, with another name for programs.
+    #[must_use]
+    pub const fn key(self, key: &'static str) -> Self {
+        Self { key, ..self }
     }
 }
 
-fn write_table<const N: usize>(
-    out: &mut impl Write,
-    columns: [Column; N],
-    rows: Vec<[String; N]>,
-) -> fmt::Result {
-    let width = |index: usize| {
-        let cells = rows.iter().map(|row| row[index].len());
-        cells.chain([columns[index].title.len()]).max().unwrap_or(0)
-    };
-    let widths: [usize; N] = core::array::from_fn(width);
-    let titles = columns.each_ref().map(|column| column.title.to_string());
-    for row in [&titles].into_iter().chain(&rows) {
-        let mut line = String::new();
-        for ((cell, column), width) in row.iter().zip(&columns).zip(widths) {
-            match column.right {
-                true => write!(line, "  {cell:>width$}")?,
-                false => write!(line, "  {cell:width$}")?,
-            }
+/// Rows of cells under titles.
+#[derive(Clone, Debug)]
+pub struct Table<const N: usize> {
+    /// What stands in each column.
+    pub columns: [Column; N],
+    /// The rows.
+    pub rows: Vec<[Cell; N]>,
+    /// What a person reads where there are no rows.
+    pub nothing: &'static str,
+}
+
+impl<const N: usize> Table<N> {
+    /// Writes it as columns for a person, or as `json`.
+    pub fn write(&self, out: &mut impl Write, json: bool) -> fmt::Result {
+        if json { self.write_json(out) } else { self.write_columns(out) }
+    }
+
+    fn write_columns(&self, out: &mut impl Write) -> fmt::Result {
+        if self.rows.is_empty() {
+            return writeln!(out, "{}", self.nothing);
         }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
-}
-
-/// A number of bytes, for a person.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Tenths without floating point, which EL2 does not use.
-        let tenths = |unit: u64| (self.0 / unit, self.0 % unit * 10 / unit);
-        match self.0 {
-            0..1024 => write!(out, "{} B", self.0),
-            1024..MIB => {
-                let (whole, tenth) = tenths(1024);
-                write!(out, "{whole}.{tenth} KiB")
+        let titles = self.columns.map(|column| column.title.to_string());
+        let cells = self.rows.iter().map(|row| row.each_ref().map(Cell::to_string));
+        let lines: Vec<[String; N]> = [titles].into_iter().chain(cells).collect();
+        let widths: [usize; N] = core::array::from_fn(|index| {
+            lines.iter().map(|line| width(&line[index])).max().unwrap_or(0)
+        });
+        for cells in &lines {
+            let mut line = String::new();
+            for ((cell, column), width) in cells.iter().zip(&self.columns).zip(widths) {
+                match column.right {
+                    true => write!(line, "  {cell:>width$}")?,
+                    false => write!(line, "  {cell:width$}")?,
+                }
             }
-            MIB.. => {
-                let (whole, tenth) = tenths(MIB);
-                write!(out, "{whole}.{tenth} MiB")
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, out: &mut impl Write) -> fmt::Result {
+        for row in &self.rows {
+            for (index, (cell, column)) in row.iter().zip(&self.columns).enumerate() {
+                let before = if index == 0 { '{' } else { ',' };
+                write!(out, "{before}{}:", json_text(column.key))?;
+                cell.write_json(out)?;
             }
+            writeln!(out, "}}")?;
         }
+        Ok(())
     }
 }
 
-/// A time in seconds since 1970, as date and time.
-struct When(u64);
-
-impl fmt::Display for When {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
-            return out.write_str("-");
-        }
-        let (days, seconds) = (self.0 / 86_400, self.0 % 86_400);
-        let (year, month, day) = date(days);
-        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        write!(out, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-    }
-}
-
-/// The Gregorian date, so many days behind 1970-01-01. Years begin in March here, so that the leap day is the last;
-/// after Howard Hinnant's "chrono-compatible low-level date algorithms".
-fn date(days: u64) -> (u64, u64, u64) {
-    const DAYS_OF_400_YEARS: u64 = 146_097;
-    let days = days + 719_468;
-    let (era, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = match month {
-        0..10 => (year, month + 3),
-        _ => (year + 1, month - 9),
-    };
-    (era * 400 + year, month, day)
+fn width(cell: &str) -> usize {
+    cell.chars().count()
 }

@@ -5,18 +5,27 @@ use std::vec;
 use proptest::prelude::*;
 
 use super::command::{find_guest, parse, write_help};
-use super::table::{GuestRow, StoreRow, write_guests, write_store};
+use super::table::{GuestRow, StoreRow};
+use super::top::{Top, VcpuRow};
 use super::*;
+use crate::stats::Snapshot;
 
-/// A console at its prompt, and its terminal.
+/// A console at its prompt, its terminal, and what can be named.
 struct Bench {
     console: Console,
     terminal: Vec<u8>,
+    names: Names,
 }
 
 impl Bench {
     fn new() -> Self {
-        let mut bench = Self { console: Console::new(), terminal: Vec::new() };
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let names = Names {
+            guests: names(&["linux", "counter", "counter-2"]),
+            configured: names(&["linux", "probe"]),
+            checkpoints: names(&["morning", "morning", "set-1/linux", "set-1/counter", "süß"]),
+        };
+        let mut bench = Self { console: Console::new(), terminal: Vec::new(), names };
         bench.console.prompt(&mut bench.terminal);
         bench
     }
@@ -26,6 +35,10 @@ impl Bench {
         let mut inputs = Vec::new();
         for &byte in bytes {
             let input = self.console.input(byte, &mut self.terminal);
+            if input == Input::Complete {
+                self.console.complete(&self.names, &mut self.terminal);
+                continue;
+            }
             if let Input::Line(line) = &input {
                 if let Some(name) = line.strip_prefix("attach ") {
                     self.console.attach(1, name, &mut self.terminal);
@@ -139,24 +152,40 @@ fn other_keys_are_ignored_whole() {
     let mut bench = Bench::new();
     assert_eq!(bench.lines(b"sto\x1b[C\x1b[1;5D\x1b[3~\x1b[15~\x1bOPre\r"), ["store"]);
     assert_eq!(bench.lines(b"sto\x1b[\rx\r"), ["sto", "x"], "a line's end ends a sequence too");
-    assert_eq!(bench.lines(b"\0sto\tre\x1d\r"), ["store"]);
+    assert_eq!(bench.lines(b"\0sto\x1dre\x1d\r"), ["store"]);
 }
 
 #[test]
 fn each_command_is_understood() {
+    let of = |guests: &[&'static str], name| Command::Checkpoint { guests: guests.to_vec(), name };
     let cases = [
         ("help", Command::Help(None)),
         ("help resume", Command::Help(Some("resume"))),
-        ("guests", Command::Guests),
+        ("guests", Command::Guests { json: false }),
+        ("guests --json", Command::Guests { json: true }),
+        ("top", Command::Top { seconds: None, times: 1, json: false }),
+        ("top 2", Command::Top { seconds: Some(2), times: 1, json: false }),
+        ("top --json 2 10", Command::Top { seconds: Some(2), times: 10, json: true }),
         ("pause linux", Command::Pause("linux")),
         ("unpause 1", Command::Unpause("1")),
-        ("checkpoint linux", Command::Checkpoint { guest: "linux", name: None }),
-        ("  checkpoint\t1 before ", Command::Checkpoint { guest: "1", name: Some("before") }),
-        ("resume 3", Command::Resume { which: "3", any_speed: false }),
-        ("resume 3 --any-speed", Command::Resume { which: "3", any_speed: true }),
+        ("stop linux", Command::Stop("linux")),
+        ("start linux", Command::Start("linux")),
+        ("restart linux", Command::Restart("linux")),
+        ("checkpoint linux", of(&["linux"], None)),
+        ("  checkpoint\t1 before ", of(&["1"], Some("before"))),
+        ("checkpoint linux,1 before ", of(&["linux", "1"], Some("before"))),
+        ("checkpoint all", of(&[], None)),
+        ("resume 3", Command::Resume { which: "3", copy: None, any_speed: false }),
+        (
+            "resume 3 --any-speed as twin",
+            Command::Resume { which: "3", copy: Some("twin"), any_speed: true },
+        ),
+        ("resume set-1/", Command::Resume { which: "set-1/", copy: None, any_speed: false }),
         ("delete before", Command::Delete("before")),
         ("attach linux", Command::Attach("linux")),
-        ("store", Command::Store),
+        ("log linux", Command::Log { guest: "linux", lines: 24 }),
+        ("log linux 3", Command::Log { guest: "linux", lines: 3 }),
+        ("store", Command::Store { json: false }),
         ("gic linux", Command::Gic("linux")),
         ("quit", Command::Quit),
     ];
@@ -176,11 +205,26 @@ fn mistyped_input_gets_an_answer() {
         ("reboot", "no command \"reboot\" (\"help\" lists them)"),
         ("help puase", "no command \"puase\"; did you mean \"pause\"? (\"help\" lists them)"),
         ("pause", "<guest> is missing; usage: pause <guest>"),
-        ("checkpoint", "<guest> is missing; usage: checkpoint <guest> [name]"),
-        ("resume", "<number|name> is missing; usage: resume <number|name> [--any-speed]"),
-        ("resume 3 now", "\"now\" is no option; usage: resume <number|name> [--any-speed]"),
-        ("guests all", "\"all\" is one argument too many; usage: guests"),
-        ("checkpoint 1 a b c", "\"b\" is one argument too many; usage: checkpoint <guest> [name]"),
+        ("checkpoint", "<guests> is missing; usage: checkpoint <guests> [name]"),
+        (
+            "resume",
+            "<number|name|set/> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed]",
+        ),
+        (
+            "resume 1 as",
+            "<new name> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed]",
+        ),
+        (
+            "resume 1 is twin",
+            "\"is\" stands where only \"as\" can; usage: resume <number|name|set/> [as <new name>] [--any-speed]",
+        ),
+        ("guests all", "\"all\" is one argument too many; usage: guests [--json]"),
+        ("guests --jsno", "\"--jsno\" is no option of it; usage: guests [--json]"),
+        ("checkpoint 1 a b c", "\"b\" is one argument too many; usage: checkpoint <guests> [name]"),
+        ("checkpoint a,,b", "\"a,,b\" names a guest without a name"),
+        ("checkpoint a,b,a", "\"a,b,a\" names a guest twice"),
+        ("top 0", "\"0\" is no number from 1 to 3600; usage: top [seconds] [times] [--json]"),
+        ("log linux x", "\"x\" is no number from 1 to 16384; usage: log <guest> [lines]"),
         ("\x1b[2J", "no command \"\\u{1b}[2J\" (\"help\" lists them)"),
     ];
     for (line, message) in cases {
@@ -192,19 +236,89 @@ fn mistyped_input_gets_an_answer() {
 fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
-    assert_eq!(help.lines().count(), 11);
+    assert_eq!(help.lines().count(), 16);
     assert!(
-        help.contains("  checkpoint <guest> [name]           store a guest's state and memory\n")
+        help.contains(
+            "  pause <guest>                                            stop a guest's time\n"
+        ),
+        "{help}"
     );
     for line in help.lines() {
         let word = line.split_ascii_whitespace().next().unwrap();
         let mut one = String::new();
         write_help(&mut one, Some(word)).unwrap();
-        assert!(one.starts_with(word), "{one}");
+        assert!(one.starts_with(word) && one.lines().count() > 1, "{one}");
+        assert!(one.lines().all(|line| line.len() <= 110), "{one}");
     }
     let mut one = String::new();
     write_help(&mut one, Some("attach")).unwrap();
     assert!(one.starts_with("attach <guest>: connect this terminal to a guest's\n"));
+}
+
+#[test]
+fn tab_completes_what_is_clear() {
+    let cases = [
+        ("gu", "guests"),
+        ("checkpoint li", "checkpoint linux"),
+        ("checkpoint linux,c", "checkpoint linux,counter"),
+        ("checkpoint al", "checkpoint all"),
+        ("pause 1\t", "pause 1"),
+        ("start p", "start probe"),
+        ("help res\tu\t", "help resume"),
+        ("resume m", "resume morning"),
+        ("resume morning a\ttwin", "resume morning as twin"),
+        ("resume s\tl", "resume set-1/linux"),
+        ("delete set", "delete set-1/"),
+        ("store --", "store --json"),
+        ("top 1 2 -", "top 1 2 --json"),
+    ];
+    for (typed, line) in cases {
+        let mut bench = Bench::new();
+        let lines = bench.lines(format!("{typed}\t\r").as_bytes());
+        assert_eq!(lines[0].trim_end(), line, "{typed}");
+        assert!(bench.shown().contains(line), "{typed}: it is echoed");
+    }
+}
+
+#[test]
+fn tab_shows_the_choices_where_there_are_several() {
+    let mut bench = Bench::new();
+    bench.type_in(b"pause co\t");
+    assert_eq!(bench.shown(), "stasis> pause counter", "as far as it is clear");
+    bench.type_in(b"\t");
+    assert_eq!(bench.shown(), "\r\ncounter  counter-2\r\nstasis> pause counter");
+    assert_eq!(bench.lines(b"\r"), ["pause counter"]);
+    bench.shown();
+    bench.type_in(b"re\t");
+    assert_eq!(bench.shown(), "res", "resume and restart");
+    bench.type_in(b"\x15resume \t");
+    assert!(
+        bench.shown().contains("\r\nmorning  set-1/\r\nstasis> resume "),
+        "no set is shown twice"
+    );
+}
+
+#[test]
+fn tab_does_nothing_but_ring_where_nothing_fits() {
+    for typed in [
+        "xyz",
+        "attach nobody",
+        "quit ",
+        "pause linux l",
+        "nothing l",
+        "guests --x",
+        "resume s\u{fc}",
+    ] {
+        let mut bench = Bench::new();
+        bench.type_in(typed.as_bytes());
+        bench.shown();
+        bench.type_in(b"\t");
+        let shown = bench.shown();
+        assert!(shown == "\x07" || shown.is_empty(), "{typed}: {shown:?}");
+    }
+    let mut attached = Bench::new();
+    attached.type_in(b"attach linux\r");
+    assert_eq!(attached.type_in(b"\t"), [Input::Guest { guest: 1, byte: b'\t' }]);
 }
 
 const GUESTS: [GuestRow<'_>; 2] = [
@@ -230,19 +344,31 @@ fn a_guest_is_found_by_name_and_number() {
     assert_eq!(find_guest(&[], "2").unwrap_err().to_string(), "no guest \"2\"; there is none");
 }
 
+fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
+    let mut out = String::new();
+    write(&mut out).unwrap();
+    out
+}
+
 #[test]
 fn the_guests_are_listed_in_columns() {
-    let mut out = String::new();
-    write_guests(&mut out, &GUESTS).unwrap();
     assert_eq!(
-        out,
+        written(|out| table::guests(&GUESTS).write(out, false)),
         "  number  name     state    vCPUs   memory  core\n\
         \x20      1  linux    running      2  256 MiB  1,2\n\
         \x20     12  counter  off          1   16 MiB  -\n"
     );
-    let mut out = String::new();
-    write_guests(&mut out, &[]).unwrap();
-    assert_eq!(out, "no guests\n");
+    assert_eq!(written(|out| table::guests(&[]).write(out, false)), "no guests\n");
+}
+
+#[test]
+fn the_guests_are_listed_for_a_program() {
+    assert_eq!(
+        written(|out| table::guests(&GUESTS).write(out, true)),
+        "{\"number\":1,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":2,\"memory\":268435456,\"cores\":[1,2]}\n\
+         {\"number\":12,\"name\":\"counter\",\"state\":\"off\",\"vcpus\":1,\"memory\":16777216,\"cores\":[]}\n"
+    );
+    assert_eq!(written(|out| table::guests(&[]).write(out, true)), "");
 }
 
 #[test]
@@ -254,22 +380,77 @@ fn the_checkpoints_are_listed_with_size_and_time() {
         row(3, 20_987_456, Some(5120), 1_795_361_445),
         row(4, u64::MAX, Some(u64::MAX), 4_107_542_400),
     ];
-    let mut out = String::new();
-    write_store(&mut out, &rows[..3]).unwrap();
+    let listed = |rows: &[StoreRow<'_>]| written(|out| table::store(rows).write(out, false));
     assert_eq!(
-        out,
+        listed(&rows[..3]),
         "  number  name       size  pages  when (UTC)\n\
         \x20      1  linux     999 B      -  -\n\
         \x20      2  linux   1.5 KiB   5120  2000-02-28 23:59:59\n\
         \x20      3  linux  20.0 MiB   5120  2026-11-22 15:30:45\n"
     );
-    let mut out = String::new();
-    write_store(&mut out, &rows[3..]).unwrap();
-    assert!(out.contains("2100-03-01 00:00:00"), "{out}");
-    let mut out = String::new();
-    write_store(&mut out, &[row(u64::MAX, 0, None, u64::MAX)]).unwrap();
-    write_store(&mut out, &[]).unwrap();
-    assert!(out.ends_with("no checkpoints\n"));
+    assert!(listed(&rows[3..]).contains("2100-03-01 00:00:00"));
+    listed(&[row(u64::MAX, 0, None, u64::MAX)]);
+    assert_eq!(listed(&[]), "no checkpoints\n");
+    let odd = StoreRow { name: "a\"b\\", ..row(7, 999, None, 0) };
+    assert_eq!(
+        written(|out| table::store(&[odd]).write(out, true)),
+        "{\"number\":7,\"name\":\"a\\\"b\\\\\",\"size\":999,\"pages\":null,\"when\":null}\n"
+    );
+}
+
+#[test]
+fn top_shows_cores_and_vcpus_and_their_shares_add_up() {
+    let vcpu = |guest, vcpu, core, ticks| VcpuRow {
+        guest,
+        vcpu,
+        core,
+        counters: Snapshot { ticks, switches: 9, interrupts: 70, exits: [1, 2, 3, 4, 5, 6] },
+    };
+    let mut top = Top {
+        ticks: 10_000,
+        frequency: 5_000,
+        cores: vec![0, 1],
+        vcpus: vec![vcpu("linux", 0, 1, 2_504), vcpu("linux", 1, 1, 7_496), vcpu("twin", 0, 0, 0)],
+    };
+    assert_eq!(
+        written(|out| top.write(out, false)),
+        "over 2.000 s\n\
+        \x20 core  guests  vCPUs\n\
+        \x20    0    0.0%      1\n\
+        \x20    1  100.0%      2\n\
+        \x20 guest  vCPU  core  share  switches  interrupts  irq  mmio  sysreg  call  wait  fault\n\
+        \x20 linux     0     1  25.0%         9          70    1     2       3     4     5      6\n\
+        \x20 linux     1     1  75.0%         9          70    1     2       3     4     5      6\n\
+        \x20 twin      0     0   0.0%         9          70    1     2       3     4     5      6\n"
+    );
+    let json = written(|out| top.write(out, true));
+    let lines: Vec<&str> = json.lines().collect();
+    assert_eq!(lines[0], "{\"milliseconds\":2000}");
+    assert_eq!(lines[2], "{\"core\":1,\"share\":1.000,\"vcpus\":2}");
+    assert!(lines[3].starts_with("{\"guest\":\"linux\",\"vcpu\":0,\"core\":1,\"share\":0.250,"));
+    // Nothing that was measured makes it divide by zero or overflow.
+    (top.ticks, top.frequency) = (0, 0);
+    top.vcpus[0].counters.ticks = u64::MAX;
+    top.vcpus[1].counters.ticks = u64::MAX;
+    written(|out| top.write(out, false));
+}
+
+#[test]
+fn the_last_lines_are_shown_again_whether_they_were_seen_or_not() {
+    let mut bench = Bench::new();
+    bench.output(1, b"one\r\ntwo\r\n");
+    bench.type_in(b"attach linux\r");
+    bench.output(1, b"three\r\nfo\x1b[2J\xffur\r\nok");
+    bench.type_in(b"\x1d");
+    bench.output(1, b"\r\nfive\tsix\rok\n");
+    let log = |bench: &Bench, lines| written(|out| bench.console.write_log(1, lines, out));
+    let all = "| one\n| two\n| three\n| fo\\u{1b}[2J\u{fffd}ur\n| ok\n| five six\\rok\n";
+    assert_eq!(log(&bench, 100), all);
+    assert_eq!(log(&bench, 1), "| five six\\rok\n");
+    assert_eq!(written(|out| bench.console.write_log(2, 9, out)), "");
+    bench.shown();
+    bench.type_in(b"attach linux\r");
+    assert!(bench.shown().ends_with("ok\r\n\r\nfive\tsix\rok\n"), "what nobody has seen, once");
 }
 
 #[test]
@@ -378,11 +559,15 @@ fn what_was_kept_is_forgotten_for_a_new_guest() {
 proptest! {
     #[test]
     fn no_input_panics(bytes in prop::collection::vec(
-        prop_oneof![any::<u8>(), prop::sample::select(&b"\x1b[AB\r\n\x7f\x15\x03\x1dO a"[..])], 0..600))
+        prop_oneof![any::<u8>(), prop::sample::select(&b"\x1b[AB\r\n\t\x7f\x15\x03\x1dO a"[..])], 0..600))
     {
         let mut bench = Bench::new();
         for &byte in &bytes {
-            if let Input::Line(line) = bench.console.input(byte, &mut bench.terminal) {
+            let input = bench.console.input(byte, &mut bench.terminal);
+            if input == Input::Complete {
+                bench.console.complete(&bench.names, &mut bench.terminal);
+            }
+            if let Input::Line(line) = input {
                 prop_assert!(line.len() <= line::MAX_LINE && line.is_ascii());
                 let result = parse(&line).map(|_| ());
                 bench.console.answer(result, &mut bench.terminal);
@@ -397,6 +582,8 @@ proptest! {
         }
         let words = ["check", "resume", "pause", "help"].map(|word| format!("{word} {line}"));
         words.iter().for_each(|line| drop(parse(line)));
+        let names = Bench::new().names;
+        words.iter().for_each(|line| drop(complete(line, &names)));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::{Stasis, guest};
 use xtask::console::PROMPT;
 
 pub fn mistyped_input_gets_an_answer(lab: &Lab) -> Result<()> {
@@ -20,6 +22,20 @@ pub fn mistyped_input_gets_an_answer(lab: &Lab) -> Result<()> {
         ("pause nobody", "nobody"),
         ("attach 77", "77"),
         ("gic nobody", "nobody"),
+        ("log nobody", "nobody"),
+        ("log counter all", "all"),
+        ("stop nobody", "nobody"),
+        ("start nobody", "nobody"),
+        ("start counter", "running"),
+        ("restart nobody", "nobody"),
+        ("top x", "number"),
+        ("top 1 0", "number"),
+        ("guests --jsno", "--jsno"),
+        ("checkpoint counter,nobody", "nobody"),
+        ("checkpoint counter,0", "twice"),
+        ("resume counter as", "name"),
+        ("resume nothing/", "no set"),
+        ("delete nothing/", "no set"),
         ("resume", "number"),
         ("resume 99", "99"),
         ("resume nobody", "nobody"),
@@ -72,6 +88,11 @@ pub fn help_knows_every_command(lab: &Lab) -> Result<()> {
         "attach",
         "store",
         "gic",
+        "log",
+        "start",
+        "stop",
+        "restart",
+        "top",
         "quit",
     ] {
         ensure!(all.contains(command), "help does not mention {command}:\n{all}");
@@ -116,5 +137,140 @@ pub fn a_guests_gic_can_be_shown(lab: &Lab) -> Result<()> {
     for word in ["active", "pending", "27", "80"] {
         ensure!(text.contains(word), "the dump does not mention {word}:\n{text}");
     }
+    stasis.quit()
+}
+
+pub fn tab_completes_commands_guests_and_checkpoints(lab: &Lab) -> Result<()> {
+    let mut stasis = lab.machine().guest("counter")?.guest("idle")?.disk(&lab.disk()?).boot()?;
+    stasis.checkpoint("idle", "morning")?;
+    let console = &mut stasis.qemu.console;
+    for (typed, completed) in [
+        ("gu\t\r", "guests "),
+        ("gic co\t\r", "gic counter "),
+        ("help unp\t\r", "help unpause "),
+        ("resume mor\ta\tidle2\r", "resume morning as idle2"),
+        ("log idl\t", "log idle"),
+    ] {
+        console.skip();
+        console.send(typed.as_bytes())?;
+        console.wait_for(completed, SILENCE)?;
+        if typed.ends_with('\r') {
+            console.wait_for("ok\r\n", SILENCE)?;
+            console.wait_for(PROMPT, SILENCE)?;
+        }
+    }
+    // By now there are idle and idle2.
+    console.send(b"\t")?;
+    console.wait_for("idle  idle2\r\nstasis> log idle", SILENCE)?;
+    console.send(b"\x03")?;
+    console.wait_for(PROMPT, SILENCE)?;
+    stasis.quit()
+}
+
+pub fn a_guests_log_can_be_seen_attached_or_not(lab: &Lab) -> Result<()> {
+    let mut stasis = lab.machine().guest("counter")?.boot()?;
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut Model::new(), 5)?;
+    stasis.detach()?;
+    let log = stasis.command("log counter 3")?;
+    ensure!(log.len() == 3, "three lines were asked for: {log:#?}");
+    let lines = log.iter().all(|line| line.strip_prefix("| ").is_some_and(|line| !line.is_empty()));
+    ensure!(lines, "these are no lines of a log: {log:#?}");
+    stasis.quit()
+}
+
+/// The lines of a table for programs.
+fn table(stasis: &mut Stasis, command: &str) -> Result<Vec<Value>> {
+    let lines = stasis.command(command)?;
+    let parse = |line: &String| {
+        serde_json::from_str(line).with_context(|| format!("{command}: no JSON: {line}"))
+    };
+    lines.iter().map(parse).collect()
+}
+
+fn number(row: &Value, key: &str) -> Result<f64> {
+    row[key].as_f64().with_context(|| format!("no number \"{key}\" in {row}"))
+}
+
+pub fn the_shares_that_top_shows_add_up(lab: &Lab) -> Result<()> {
+    let mut stasis =
+        lab.machine().guest("counter")?.guest("handler")?.guest("idle")?.cpus(4).boot()?;
+    stasis.command("pause idle")?;
+    let rows = table(&mut stasis, "top 2 --json")?;
+    let millis = number(&rows[0], "milliseconds")?;
+    ensure!(millis >= 2000.0, "two seconds were asked for: {millis} ms");
+    let (cores, vcpus): (Vec<&Value>, Vec<&Value>) =
+        rows[1..].iter().partition(|row| row["guest"].is_null());
+    ensure!(cores.len() == 4 && vcpus.len() == 3, "four cores and three vCPUs: {rows:#?}");
+    for core in cores {
+        let here = vcpus.iter().filter(|vcpu| vcpu["core"] == core["core"]);
+        let shares: Vec<f64> = here.map(|vcpu| number(vcpu, "share")).collect::<Result<_>>()?;
+        let (sum, share) = (shares.iter().sum::<f64>(), number(core, "share")?);
+        let rounding = 0.001 * shares.len() as f64;
+        ensure!((sum - share).abs() <= rounding, "{shares:?} do not add up to {share}");
+        ensure!(share <= 1.0, "more than all: {rows:#?}");
+    }
+    let of = |name: &str| {
+        vcpus
+            .iter()
+            .find(|row| row["guest"] == name)
+            .with_context(|| format!("no {name}: {rows:#?}"))
+    };
+    ensure!(number(of("idle")?, "share")? == 0.0, "a paused guest has time: {rows:#?}");
+    let counter = of("counter")?;
+    ensure!(number(counter, "share")? > 0.0, "counter has none: {rows:#?}");
+    for key in ["interrupts", "irq", "mmio"] {
+        ensure!(number(counter, key)? > 0.0, "no {key} in two seconds: {counter}");
+    }
+    // Since the machine was switched on, it is at least that.
+    let all = table(&mut stasis, "top --json")?;
+    let total = all.iter().find(|row| row["guest"] == "counter").context("no counter")?;
+    for key in ["switches", "interrupts", "irq", "mmio"] {
+        ensure!(number(total, key)? >= number(counter, key)?, "{key}: {total} after {counter}");
+    }
+    // A key ends it.
+    let console = &mut stasis.qemu.console;
+    console.send_line("top 1 1000")?;
+    console.find_line("a table", SILENCE, |line| line.starts_with("over ").then_some(()))?;
+    console.send(b"q")?;
+    console.find_line("ok", SILENCE, |line| (line == "ok").then_some(()))?;
+    stasis.quit()
+}
+
+pub fn a_guest_is_stopped_and_started_again(lab: &Lab) -> Result<()> {
+    let mut stasis = lab.machine().guest("counter")?.boot()?;
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut Model::new(), 5)?;
+    stasis.detach()?;
+    stasis.command("stop counter")?;
+    stasis.refused_for("stop counter", &["off"])?;
+    stasis.refused_for("unpause counter", &["off"])?;
+    for again in ["start counter", "restart counter"] {
+        stasis.attach("counter")?;
+        stasis.detach()?;
+        stasis.command(again)?;
+        stasis.attach("counter")?;
+        // From its first tick.
+        let first = ticks(&mut stasis.qemu.console, &mut Model::new(), 1)?[0].0;
+        ensure!(first < 5, "{again}: it goes on with tick {first}");
+        stasis.detach()?;
+    }
+    stasis.quit()
+}
+
+pub fn the_tables_are_there_for_programs(lab: &Lab) -> Result<()> {
+    let idle = guest("idle", 4);
+    let mut stasis =
+        lab.machine().configured(idle, Some(lab.guest("idle")?)).disk(&lab.disk()?).boot()?;
+    let guests = table(&mut stasis, "guests --json")?;
+    ensure!(guests.len() == 1 && guests[0]["name"] == "idle", "{guests:#?}");
+    ensure!(guests[0]["memory"] == 4 << 20 && guests[0]["state"] == "running", "{guests:#?}");
+    let number = stasis.checkpoint("idle", "before")?;
+    let line = stasis.command("checkpoint idle after")?.pop().context("no line")?;
+    let store = table(&mut stasis, "store --json")?;
+    ensure!(store[0]["number"] == number && store[0]["name"] == "before", "{store:#?}");
+    let pages = store[1]["pages"].as_u64().context("its pages are not known")?;
+    ensure!(line.contains(&format!(" {pages} pages stored")), "{pages} pages, but: {line}");
+    ensure!(store[2]["free"].is_number(), "{store:#?}");
     stasis.quit()
 }

@@ -23,6 +23,7 @@ mod resume;
 mod same_machine;
 mod sched;
 mod sd;
+mod sets;
 mod smp;
 
 use std::process::ExitCode;
@@ -59,7 +60,17 @@ fn main() -> ExitCode {
             mistyped_input_gets_an_answer,
             help_knows_every_command,
             a_paused_guest_stands_still,
-            a_guests_gic_can_be_shown;
+            a_guests_gic_can_be_shown,
+            tab_completes_commands_guests_and_checkpoints,
+            a_guests_log_can_be_seen_attached_or_not,
+            the_shares_that_top_shows_add_up,
+            a_guest_is_stopped_and_started_again,
+            the_tables_are_there_for_programs;
+        sets:
+            three_guests_are_stored_at_one_instant_and_resumed,
+            a_set_comes_to_a_machine_that_has_none_of_it,
+            a_set_that_does_not_fit_is_not_there_in_part,
+            a_second_copy_runs_beside_the_first;
         images:
             elf_raw_and_linux_images_are_told_apart,
             an_image_that_is_none_is_named,

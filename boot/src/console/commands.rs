@@ -1,0 +1,162 @@
+//! What the console's commands do.
+
+use super::{CONSOLE, Uart, top};
+use crate::slot::{Resident, RunState, Slot};
+use crate::{checkpoint, firmware, guests};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use stasis_vm::console::Text;
+use stasis_vm::console::command::{self, Command};
+use stasis_vm::console::table::{self, GuestRow};
+
+/// Carries out a command line; what is wrong is for the answer's last line.
+pub fn execute(line: &str) -> Result<(), String> {
+    let command = command::parse(line).map_err(|error| error.to_string())?;
+    let mut uart = Uart;
+    let out = &mut Text(&mut uart);
+    match command {
+        Command::Help(topic) => written(command::write_help(out, topic)),
+        Command::Guests { json } => list_guests(json, out),
+        Command::Top { seconds, times, json } => top::show(seconds, times, json, out),
+        Command::Pause(guest) => pause(&*find(guest)?),
+        Command::Unpause(guest) => unpause(&*find(guest)?),
+        Command::Stop(guest) => stop(&*find(guest)?),
+        Command::Start(guest) => start(guest),
+        Command::Restart(guest) => guests::restart(&*find(guest)?),
+        Command::Attach(guest) => {
+            let slot = find(guest)?;
+            CONSOLE.lock().attach(slot.number, &slot.name, &mut Uart);
+            Ok(())
+        }
+        Command::Log { guest, lines } => {
+            let slot = find(guest)?;
+            written(CONSOLE.lock().write_log(slot.number, lines, out))
+        }
+        Command::Gic(guest) => {
+            let slot = find(guest)?;
+            let parked = slot.park();
+            written(write!(out, "{}", parked.guest.vgic))
+        }
+        Command::Checkpoint { guests, name } => {
+            let slots = find_all(&guests)?;
+            let slots: Vec<&Slot> = slots.iter().map(|slot| &**slot).collect();
+            checkpoint::store(&slots, name, out)
+        }
+        Command::Resume { which, copy, any_speed } => {
+            checkpoint::resume(which, copy, any_speed, out)
+        }
+        Command::Delete(which) => checkpoint::delete(which),
+        Command::Store { json } => checkpoint::list(json, out),
+        Command::Quit => Err(firmware::system_off().to_string()),
+    }
+}
+
+/// The UART takes everything; what can't be shown says so itself.
+pub(super) fn written(result: fmt::Result) -> Result<(), String> {
+    result.map_err(|error| error.to_string())
+}
+
+/// The guest that a command names, by name or number.
+fn find(word: &str) -> Result<Arc<Slot>, String> {
+    let slots = guests::all();
+    let rows: Vec<GuestRow> = slots.iter().map(|slot| row(slot, None, &[])).collect();
+    let place = command::find_guest(&rows, word).map_err(|error| error.to_string())?;
+    Ok(slots[place].clone())
+}
+
+/// The guests that a command names; none named: all.
+fn find_all(words: &[&str]) -> Result<Vec<Arc<Slot>>, String> {
+    if words.is_empty() {
+        let all = guests::all();
+        return if all.is_empty() { Err("there is no guest".to_string()) } else { Ok(all) };
+    }
+    let mut found: Vec<Arc<Slot>> = Vec::new();
+    for word in words {
+        let slot = find(word)?;
+        if found.iter().any(|other| Arc::ptr_eq(other, &slot)) {
+            return Err(format!("guest \"{}\" is named twice", slot.name));
+        }
+        found.push(slot);
+    }
+    Ok(found)
+}
+
+/// A guest in a list; without `resident`, only what never changes.
+fn row<'a>(slot: &'a Slot, resident: Option<&Resident>, cores: &'a [u32]) -> GuestRow<'a> {
+    GuestRow {
+        number: slot.number,
+        name: &slot.name,
+        state: resident.map_or("", |resident| resident.state.name()),
+        vcpus: cores.len() as u8,
+        memory: resident.map_or(0, |resident| resident.guest.ram_size()),
+        cores,
+    }
+}
+
+fn list_guests(json: bool, out: &mut impl Write) -> Result<(), String> {
+    let slots = guests::all();
+    let cores: Vec<Vec<u32>> =
+        slots.iter().map(|slot| slot.cores().map(|core| core as u32).collect()).collect();
+    let rows: Vec<GuestRow> = slots
+        .iter()
+        .zip(&cores)
+        .map(|(slot, cores)| row(slot, Some(&slot.park()), cores))
+        .collect();
+    written(table::guests(&rows).write(out, json))
+}
+
+fn pause(slot: &Slot) -> Result<(), String> {
+    let mut parked = slot.park();
+    match parked.state {
+        RunState::Running => {
+            parked.set_state(RunState::Paused);
+            Ok(())
+        }
+        state => Err(format!("guest \"{}\" is {}", slot.name, state.name())),
+    }
+}
+
+fn unpause(slot: &Slot) -> Result<(), String> {
+    let mut parked = slot.park();
+    match parked.state {
+        RunState::Paused => {
+            parked.set_state(RunState::Running);
+            Ok(())
+        }
+        state => Err(format!("guest \"{}\" is {}, not paused", slot.name, state.name())),
+    }
+}
+
+fn stop(slot: &Slot) -> Result<(), String> {
+    let mut parked = slot.park();
+    match parked.state {
+        RunState::Running | RunState::Paused => {
+            parked.set_state(RunState::Off);
+            Ok(())
+        }
+        state => Err(format!("guest \"{}\" is {} already", slot.name, state.name())),
+    }
+}
+
+/// Starts a guest that is off; or one that the configuration has, and the machine does not.
+fn start(word: &str) -> Result<(), String> {
+    let slot = match find(word) {
+        Ok(slot) => slot,
+        Err(_) if guests::configured(word).is_some() => {
+            return guests::start(word);
+        }
+        Err(error) => return Err(error),
+    };
+    let state = slot.park().state;
+    match state {
+        RunState::Running | RunState::Paused => {
+            Err(format!("guest \"{}\" is {}; restart starts it again", slot.name, state.name()))
+        }
+        RunState::Off | RunState::Reset | RunState::Crashed | RunState::Lost => {
+            guests::restart(&slot)
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `top`: what the cores and the guests do.
+
+use super::commands::written;
+use crate::slot::Slot;
+use crate::{guests, output, smp};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use stasis_arch::timer;
+use stasis_vm::console::top::{Top, VcpuRow};
+use stasis_vm::stats::Snapshot;
+
+/// What all guests have had and done until an instant.
+#[derive(Default)]
+struct Reading {
+    counter: u64,
+    guests: Vec<(Arc<Slot>, Vec<Snapshot>)>,
+}
+
+impl Reading {
+    fn take() -> Self {
+        let guests = guests::all().into_iter().map(|slot| {
+            let counters = slot.counters();
+            (slot, counters)
+        });
+        // Behind the counters, so that nobody has had more than all.
+        Self { guests: guests.collect(), counter: timer::counter() }
+    }
+
+    fn of(&self, slot: &Arc<Slot>) -> &[Snapshot] {
+        let of = self.guests.iter().find(|(other, _)| Arc::ptr_eq(other, slot));
+        of.map_or(&[], |(_, counters)| counters)
+    }
+
+    /// What came between two readings.
+    fn since<'a>(&'a self, earlier: &Self) -> Top<'a> {
+        let vcpus = self.guests.iter().flat_map(|(slot, counters)| {
+            let before = earlier.of(slot);
+            counters.iter().zip(slot.cores()).enumerate().map(|(vcpu, (counters, core))| VcpuRow {
+                guest: &slot.name,
+                vcpu,
+                core: core as u32,
+                counters: counters.since(&before.get(vcpu).copied().unwrap_or_default()),
+            })
+        });
+        Top {
+            ticks: self.counter - earlier.counter,
+            frequency: timer::frequency(),
+            cores: smp::present().map(|core| core as u32).collect(),
+            vcpus: vcpus.collect(),
+        }
+    }
+}
+
+/// Shows what came since the machine was switched on, or `times` times what came within `seconds`.
+pub fn show(
+    seconds: Option<u64>,
+    times: u64,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<(), String> {
+    let Some(seconds) = seconds else {
+        return written(Reading::take().since(&Reading::default()).write(out, json));
+    };
+    let mut earlier = Reading::take();
+    for _ in 0..times {
+        let given_up = !wait_until(earlier.counter + seconds * timer::frequency());
+        let now = Reading::take();
+        written(now.since(&earlier).write(out, json))?;
+        if given_up {
+            break;
+        }
+        earlier = now;
+    }
+    Ok(())
+}
+
+/// Waits for an instant; `false`: a key was pressed before it came.
+fn wait_until(counter: u64) -> bool {
+    while timer::counter() < counter {
+        if output::read().is_some() {
+            return false;
+        }
+        super::rest_until(counter);
+    }
+    true
+}

@@ -1,0 +1,138 @@
+//! Resuming guests, each in the place of the guest of its name or beside the others.
+//!
+//! First every guest is [admitted](admit): all that can be checked is checked, and what it needs is taken. Only then is
+//! memory overwritten, and when all of it is loaded, they run.
+
+use crate::slot::{FreshRam, Parked, Placement, RunState, Slot};
+use crate::{console, guests};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use stasis_arch::timer;
+use stasis_state::{GuestState, HostFacts};
+use stasis_vm::clock::Pace;
+use stasis_vm::config::DEFAULT_WEIGHT;
+use stasis_vm::guest::{Guest, Vcpu};
+use stasis_vm::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE};
+use stasis_vm::sysreg::identity;
+
+/// A guest that is about to be resumed.
+struct Incoming<'a> {
+    guest: Guest,
+    vcpus: Vec<Vcpu>,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    /// That of the guest of its name, which stands still.
+    Existing(&'a Slot, Parked<'a>),
+    /// A new one.
+    New(FreshRam),
+}
+
+/// Resumes guests, each in the place of the guest of its name, which ends thereby, or in a new one. `load` fills the
+/// RAM of one of them, by its index. If it fails, none is resumed, and those are lost whose memory was overwritten by
+/// then; everything that can be checked is checked before that. With `any_speed`, their clocks may go at another speed
+/// than they were made with.
+pub fn resume(
+    states: &[GuestState],
+    any_speed: bool,
+    mut load: impl FnMut(usize, &mut [u8]) -> Result<(), String>,
+) -> Result<(), String> {
+    let existing = guests::all();
+    let mut incoming = Vec::new();
+    for (index, state) in states.iter().enumerate() {
+        if states[..index].iter().any(|other| other.guest.name == state.guest.name) {
+            return Err("two of the checkpoints are of one guest".to_string());
+        }
+        incoming.push(admit(state, any_speed, &existing)?);
+    }
+    for index in 0..incoming.len() {
+        let ram = match &mut incoming[index].place {
+            Place::Existing(_, parked) => parked.overwrite(),
+            Place::New(ram) => ram.bytes(),
+        };
+        load(index, ram).map_err(|error| with_the_lost(error, &incoming[..=index]))?;
+    }
+    run(incoming)
+}
+
+/// Checks a guest that is to be resumed, and takes what it needs.
+fn admit<'a>(
+    state: &GuestState,
+    any_speed: bool,
+    existing: &'a [Arc<Slot>],
+) -> Result<Incoming<'a>, String> {
+    let pace = Pace::resumed(*state.clock.cntfrq, timer::frequency(), any_speed)
+        .map_err(|error| error.to_string())?;
+    let (guest, vcpus) = Guest::restored(state.clone(), pace).map_err(|error| error.to_string())?;
+    let Some(slot) = existing.iter().find(|slot| slot.name == guest.name()) else {
+        check_host(state, MAX_VCPUS.into(), guests::free_ram())?;
+        let ram = FreshRam::take(guest.ram_size())?;
+        return Ok(Incoming { guest, vcpus, place: Place::New(ram) });
+    };
+    let parked = slot.park();
+    let memory = parked.guest.ram_size();
+    check_host(state, slot.cores().count(), memory)?;
+    if (vcpus.len(), guest.ram_size()) != (slot.cores().count(), memory) {
+        return Err(format!(
+            "the checkpoint has {} vCPUs and {} MiB of memory; guest \"{}\" is configured with {} and {} MiB",
+            vcpus.len(),
+            guest.ram_size() >> 20,
+            slot.name,
+            slot.cores().count(),
+            memory >> 20
+        ));
+    }
+    Ok(Incoming { guest, vcpus, place: Place::Existing(slot, parked) })
+}
+
+/// What is wrong, and who is lost by it.
+fn with_the_lost(error: String, overwritten: &[Incoming]) -> String {
+    let lost = overwritten.iter().filter(|incoming| matches!(incoming.place, Place::Existing(..)));
+    let lost: Vec<&str> = lost.map(|incoming| incoming.guest.name()).collect();
+    if lost.is_empty() { error } else { format!("{error}; lost by this: {}", lost.join(", ")) }
+}
+
+/// Has them all run, when the last one is ready for it.
+fn run(incoming: Vec<Incoming>) -> Result<(), String> {
+    let mut fresh = Vec::new();
+    let mut parked_ones = Vec::new();
+    for Incoming { guest, vcpus, place } in incoming {
+        match place {
+            Place::New(ram) => {
+                let cores = guests::choose_cores(&[], vcpus.len())?;
+                let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
+                fresh.push(guests::add(placement, guest, vcpus, ram, RunState::Paused)?);
+            }
+            Place::Existing(slot, mut parked) => {
+                parked.replace(guest, vcpus);
+                console::forget(slot);
+                parked_ones.push(parked);
+            }
+        }
+    }
+    fresh.iter().for_each(|slot| slot.park().set_state(RunState::Running));
+    // Those that were there run when their locks are dropped: here.
+    drop(parked_ones);
+    Ok(())
+}
+
+/// Checks that this machine can go on with a guest, and have at most `vcpus` and `memory` bytes for it.
+fn check_host(state: &GuestState, vcpus: usize, memory: u64) -> Result<(), String> {
+    let host = guests::host_identity();
+    let facts = HostFacts {
+        vcpus: vcpus as u8,
+        memory,
+        prio_bits: 5,
+        ram_base: RAM_BASE,
+        dist_base: GICD_BASE,
+        cpu_base: GICC_BASE,
+    };
+    facts.check(state).map_err(|error| error.to_string())?;
+    for (index, vcpu) in state.vcpus.iter().enumerate() {
+        identity::check(&vcpu.identity, &host, index).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What the Tab key makes of a beginning.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::spec::{Kind, TABLE};
+use super::{ALL, SEPARATOR};
+
+/// What there is to be named.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Guests on the machine.
+    pub guests: Vec<String>,
+    /// Guests that the configuration has.
+    pub configured: Vec<String>,
+    /// Checkpoints.
+    pub checkpoints: Vec<String>,
+}
+
+/// What Tab does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// To be appended to what was typed.
+    pub append: String,
+    /// What it could become, where that is not clear.
+    pub choices: Vec<String>,
+}
+
+/// Completes the last word of `line`, the beginning of a command.
+pub fn complete(line: &str, names: &Names) -> Completion {
+    let begin = line.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1);
+    let (before, word) = line.split_at(begin);
+    let (candidates, typed) = candidates(before, word, names);
+    let mut fitting: Vec<&str> = candidates
+        .iter()
+        .map(String::as_str)
+        .filter(|candidate| candidate.starts_with(typed))
+        // The editor takes nothing else.
+        .filter(|candidate| candidate.bytes().all(|byte| byte.is_ascii_graphic()))
+        .collect();
+    fitting.sort_unstable();
+    fitting.dedup();
+    let Some((first, rest)) = fitting.split_first() else {
+        return Completion::default();
+    };
+    let common = rest.iter().fold(first.len(), |len, other| common_len(&first[..len], other));
+    let mut append = first[typed.len()..common].to_string();
+    if rest.is_empty() {
+        // A set's name may go on with that of a guest.
+        if !first.ends_with('/') {
+            append.push(' ');
+        }
+        return Completion { append, choices: Vec::new() };
+    }
+    let choices = match append.is_empty() {
+        true => fitting.iter().map(ToString::to_string).collect(),
+        false => Vec::new(),
+    };
+    Completion { append, choices }
+}
+
+fn common_len(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+}
+
+/// What could stand in the place of `word`, and what of it counts as typed.
+fn candidates<'w>(before: &str, word: &'w str, names: &Names) -> (Vec<String>, &'w str) {
+    let mut earlier = before.split_ascii_whitespace();
+    let Some(command) = earlier.next() else {
+        return (words(), word);
+    };
+    let Some(spec) = TABLE.iter().find(|spec| spec.word == command) else {
+        return (Vec::new(), word);
+    };
+    if word.starts_with('-') {
+        return (spec.options.iter().map(ToString::to_string).collect(), word);
+    }
+    let index = earlier.filter(|word| !word.starts_with("--")).count();
+    let Some(parameter) = spec.parameters.get(index) else {
+        return (Vec::new(), word);
+    };
+    let candidates = match parameter.kind {
+        Kind::Guest => names.guests.clone(),
+        Kind::Startable => names.guests.iter().chain(&names.configured).cloned().collect(),
+        Kind::Guests => match word.rfind(SEPARATOR) {
+            Some(at) => return (names.guests.clone(), &word[at + 1..]),
+            None => names.guests.iter().cloned().chain([ALL.to_string()]).collect(),
+        },
+        Kind::Checkpoint => checkpoints(word, &names.checkpoints),
+        Kind::Topic => words(),
+        Kind::Word(word) => Vec::from([word.to_string()]),
+        Kind::Free => Vec::new(),
+    };
+    (candidates, word)
+}
+
+fn words() -> Vec<String> {
+    TABLE.iter().map(|spec| spec.word.to_string()).collect()
+}
+
+/// Checkpoints and sets; those of a set once its name is typed, as a shell does with folders.
+fn checkpoints(typed: &str, names: &[String]) -> Vec<String> {
+    let shown = |name: &String| match name[..].find('/') {
+        Some(at) if at >= typed.len() => name[..=at].to_string(),
+        _ => name.clone(),
+    };
+    names.iter().map(shown).collect()
+}

@@ -1,0 +1,129 @@
+//! What stands in a table, as a person and as a program reads it.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+const MIB: u64 = 1 << 20;
+
+/// A cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// Words.
+    Text(String),
+    /// A number.
+    Number(u64),
+    /// Several.
+    List(Vec<u32>),
+    /// Bytes, shown with a unit that fits.
+    Size(u64),
+    /// Bytes, shown as MiB.
+    WholeMib(u64),
+    /// Seconds since 1970, shown as a date in UTC.
+    When(u64),
+    /// Thousandths, shown as a percentage.
+    Share(u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Cell {
+    /// Words.
+    pub fn text(text: &str) -> Self {
+        Self::Text(text.to_string())
+    }
+
+    /// As a program reads it.
+    pub(super) fn write_json(&self, out: &mut impl Write) -> fmt::Result {
+        match self {
+            Self::Text(text) => out.write_str(&json_text(text)),
+            Self::Number(number)
+            | Self::Size(number)
+            | Self::WholeMib(number)
+            | Self::When(number) => {
+                write!(out, "{number}")
+            }
+            Self::List(numbers) => write!(out, "[{}]", commas(numbers)),
+            Self::Share(thousandths) => {
+                write!(out, "{}.{:03}", thousandths / 1000, thousandths % 1000)
+            }
+            Self::Unknown => out.write_str("null"),
+        }
+    }
+}
+
+/// As a person reads it.
+impl fmt::Display for Cell {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => out.write_str(text),
+            Self::Number(number) => write!(out, "{number}"),
+            Self::List(numbers) if !numbers.is_empty() => out.write_str(&commas(numbers)),
+            Self::Size(bytes) => write_size(out, *bytes),
+            Self::WholeMib(bytes) => write!(out, "{} MiB", bytes / MIB),
+            Self::When(seconds) => write_date(out, *seconds),
+            Self::Share(thousandths) => write!(out, "{}.{}%", thousandths / 10, thousandths % 10),
+            Self::List(_) | Self::Unknown => out.write_str("-"),
+        }
+    }
+}
+
+fn commas(numbers: &[u32]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    numbers.join(",")
+}
+
+/// A string of JSON's (RFC 8259, section 7).
+pub(super) fn json_text(text: &str) -> String {
+    let mut json = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => json.extend(['\\', character]),
+            // Writing to a String does not fail.
+            c if c.is_control() => drop(write!(json, "\\u{:04x}", u32::from(c))),
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+    json
+}
+
+fn write_size(out: &mut impl Write, bytes: u64) -> fmt::Result {
+    // Tenths without floating point, which EL2 does not use.
+    let tenths = |unit: u64| (bytes / unit, bytes % unit * 10 / unit);
+    match bytes {
+        0..1024 => write!(out, "{bytes} B"),
+        1024..MIB => {
+            let (whole, tenth) = tenths(1024);
+            write!(out, "{whole}.{tenth} KiB")
+        }
+        MIB.. => {
+            let (whole, tenth) = tenths(MIB);
+            write!(out, "{whole}.{tenth} MiB")
+        }
+    }
+}
+
+fn write_date(out: &mut impl Write, since_1970: u64) -> fmt::Result {
+    let (days, seconds) = (since_1970 / 86_400, since_1970 % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    write!(out, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// The Gregorian date, so many days behind 1970-01-01. Years begin in March here, so that the leap day is the last;
+/// after Howard Hinnant's "chrono-compatible low-level date algorithms".
+fn date(days: u64) -> (u64, u64, u64) {
+    const DAYS_OF_400_YEARS: u64 = 146_097;
+    let days = days + 719_468;
+    let (era, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..10 => (year, month + 3),
+        _ => (year + 1, month - 9),
+    };
+    (era * 400 + year, month, day)
+}

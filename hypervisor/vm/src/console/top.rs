@@ -1,0 +1,104 @@
+//! What the cores and the guests do: the tables of `top`.
+
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+use super::table::{Cell, Column, Table};
+use crate::stats::{Reason, Snapshot};
+
+/// A vCPU, and its counters over the time that is looked at.
+#[derive(Clone, Debug)]
+pub struct VcpuRow<'a> {
+    /// Its guest.
+    pub guest: &'a str,
+    /// Its index there.
+    pub vcpu: usize,
+    /// The physical core that it is on.
+    pub core: u32,
+    /// What it has had and done.
+    pub counters: Snapshot,
+}
+
+/// Everything that `top` shows.
+#[derive(Clone, Debug)]
+pub struct Top<'a> {
+    /// Ticks of the counter that are looked at.
+    pub ticks: u64,
+    /// Ticks of the counter in a second.
+    pub frequency: u64,
+    /// The physical cores.
+    pub cores: Vec<u32>,
+    /// The vCPUs.
+    pub vcpus: Vec<VcpuRow<'a>>,
+}
+
+impl Top<'_> {
+    /// Writes it: over how long, then the cores, then the vCPUs.
+    pub fn write(&self, out: &mut impl Write, json: bool) -> fmt::Result {
+        let millis = u128::from(self.ticks) * 1000 / u128::from(self.frequency.max(1));
+        match json {
+            true => writeln!(out, "{{\"milliseconds\":{millis}}}")?,
+            false => writeln!(out, "over {}.{:03} s", millis / 1000, millis % 1000)?,
+        }
+        self.core_table().write(out, json)?;
+        self.vcpu_table().write(out, json)
+    }
+
+    fn core_table(&self) -> Table<3> {
+        let columns = [
+            Column::number("core"),
+            Column::number("guests").key("share"),
+            Column::number("vCPUs").key("vcpus"),
+        ];
+        let rows = self.cores.iter().map(|&core| {
+            let here = || self.vcpus.iter().filter(move |vcpu| vcpu.core == core);
+            let ticks = here().map(|vcpu| vcpu.counters.ticks).fold(0, u64::saturating_add);
+            [Cell::Number(core.into()), self.share(ticks), Cell::Number(here().count() as u64)]
+        });
+        Table { columns, rows: rows.collect(), nothing: "no cores" }
+    }
+
+    fn vcpu_table(&self) -> Table<12> {
+        let [irq, mmio, sysreg, call, wait, fault] =
+            Reason::ALL.map(|reason| Column::number(reason.name()));
+        let columns = [
+            Column::text("guest"),
+            Column::number("vCPU").key("vcpu"),
+            Column::number("core"),
+            Column::number("share"),
+            Column::number("switches"),
+            Column::number("interrupts"),
+            irq,
+            mmio,
+            sysreg,
+            call,
+            wait,
+            fault,
+        ];
+        let rows = self.vcpus.iter().map(|vcpu| {
+            let counters = &vcpu.counters;
+            let [irq, mmio, sysreg, call, wait, fault] = counters.exits.map(Cell::Number);
+            [
+                Cell::text(vcpu.guest),
+                Cell::Number(vcpu.vcpu as u64),
+                Cell::Number(vcpu.core.into()),
+                self.share(counters.ticks),
+                Cell::Number(counters.switches),
+                Cell::Number(counters.interrupts),
+                irq,
+                mmio,
+                sysreg,
+                call,
+                wait,
+                fault,
+            ]
+        });
+        Table { columns, rows: rows.collect(), nothing: "no guests" }
+    }
+
+    /// A part of the time, rounded to the nearest thousandth: of several parts, the sum may be off by as many halves.
+    fn share(&self, ticks: u64) -> Cell {
+        let whole = u128::from(self.ticks.max(1));
+        Cell::Share(((u128::from(ticks) * 1000 + whole / 2) / whole) as u64)
+    }
+}

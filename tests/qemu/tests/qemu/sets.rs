@@ -1,0 +1,149 @@
+//! Several guests stored at one instant, and one guest as two.
+
+use anyhow::{Context, Result, ensure};
+use stasis_guests::workload::{Model, parse};
+use stasis_qemu_tests::guests::ticks;
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::{Stasis, guest};
+
+const THREE: [&str; 3] = ["counter", "second", "third"];
+
+fn three(lab: &Lab) -> Result<Stasis> {
+    let mut machine = lab.machine().cpus(4).disk(&lab.disk()?);
+    for name in THREE {
+        let mut config = guest(name, 16);
+        config.image = "counter".to_owned();
+        let image = (name == "counter").then(|| lab.guest("counter")).transpose()?;
+        machine = machine.configured(config, image);
+    }
+    machine.boot()
+}
+
+/// Three ticks of a counter that nobody has seen: the first of them.
+fn tick(stasis: &mut Stasis, name: &str) -> Result<u64> {
+    stasis.attach(name)?;
+    let ticks = ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
+    stasis.detach()?;
+    Ok(ticks[0].0)
+}
+
+/// The last tick that a guest has told.
+fn last_tick(stasis: &mut Stasis, name: &str) -> Result<u64> {
+    let log = stasis.command(&format!("log {name}"))?;
+    let last = log.iter().rev().find_map(|line| parse(line.strip_prefix("| ")?));
+    Ok(last.with_context(|| format!("no tick in {log:#?}"))?.0)
+}
+
+pub fn three_guests_are_stored_at_one_instant_and_resumed(lab: &Lab) -> Result<()> {
+    let mut stasis = three(lab)?;
+    for name in THREE {
+        tick(&mut stasis, name)?;
+        stasis.command(&format!("pause {name}"))?;
+    }
+    let mut stored = Vec::new();
+    for name in THREE {
+        stored.push(last_tick(&mut stasis, name)?);
+    }
+    let lines = stasis.command("checkpoint all evening")?.join("\n");
+    for (number, name) in (1..).zip(THREE) {
+        let line = format!("checkpoint {number} \"evening/{name}\": ");
+        ensure!(lines.contains(&line), "no \"{line}\" in:\n{lines}");
+    }
+    stasis.refused_for("checkpoint all evening", &["evening", "already"])?;
+    for name in THREE {
+        stasis.command(&format!("unpause {name}"))?;
+    }
+    // Far beyond what was stored.
+    for (name, stored) in THREE.iter().zip(&stored) {
+        while tick(&mut stasis, name)? < stored + 50 {}
+    }
+    let lines = stasis.command("checkpoint second,third")?.join("\n");
+    ensure!(lines.contains("\"set-4/second\"") && lines.contains("\"set-4/third\""), "{lines}");
+    let lines = stasis.command("resume evening/")?.join("\n");
+    for (name, stored) in THREE.iter().zip(&stored) {
+        ensure!(lines.contains(&format!("guest \"{name}\" goes on")), "{name}:\n{lines}");
+        // It tells every tenth, and may have been in the midst of one.
+        let now = tick(&mut stasis, name)?;
+        ensure!((*stored..=stored + 20).contains(&now), "{name}: {now} comes after {stored}");
+    }
+    // Each alone, too.
+    stasis.resume("set-4/second")?;
+    tick(&mut stasis, "second")?;
+    stasis.command("delete evening/")?;
+    stasis.refused_for("resume evening/", &["no set"])?;
+    ensure!(stasis.command("store")?.join("\n").contains("set-4/third"), "the other set is gone");
+    stasis.quit()
+}
+
+pub fn a_set_comes_to_a_machine_that_has_none_of_it(lab: &Lab) -> Result<()> {
+    let mut stasis = three(lab)?;
+    for name in THREE {
+        tick(&mut stasis, name)?;
+    }
+    stasis.command("checkpoint all evening")?;
+    stasis.kill()?;
+    let disk = lab.path("disk.img");
+    let mut stasis = lab.machine().cpus(4).no_archive().disk(&disk).boot()?;
+    stasis.command("resume evening/")?;
+    for name in THREE {
+        tick(&mut stasis, name)?;
+    }
+    stasis.quit()
+}
+
+pub fn a_set_that_does_not_fit_is_not_there_in_part(lab: &Lab) -> Result<()> {
+    // Two of the three would fit.
+    let disk = lab.disk_of(8 << 20)?;
+    let mut machine = lab.machine().cpus(4).disk(&disk);
+    for name in ["handler", "idle", "counter"] {
+        let memory = if name == "counter" { 64 } else { 4 };
+        machine = machine.configured(guest(name, memory), Some(lab.guest(name)?));
+    }
+    let mut stasis = machine.boot()?;
+    tick(&mut stasis, "counter")?;
+    stasis.command("checkpoint handler,idle first")?;
+    let before = stasis.command("store")?;
+    let mut cycle = 0;
+    let reason = loop {
+        cycle += 1;
+        ensure!(cycle < 200, "the disk never fills");
+        match stasis.qemu.console.command(&format!("checkpoint idle,handler,counter n{cycle}")) {
+            Ok(_) => {}
+            Err(xtask::console::ConsoleError::Refused { reason, .. }) => break reason,
+            Err(other) => return Err(other.into()),
+        }
+    };
+    ensure!(reason.contains("free"), "it was refused with \"{reason}\"");
+    let after = stasis.command("store")?;
+    let of_last = |line: &&String| line.contains(&format!(" n{cycle}/"));
+    ensure!(after.iter().find(of_last).is_none(), "a part of it is there: {after:#?}");
+    ensure!(after.len() == before.len() + 3 * (cycle - 1), "{before:#?} and then {after:#?}");
+    stasis.quit()
+}
+
+pub fn a_second_copy_runs_beside_the_first(lab: &Lab) -> Result<()> {
+    let mut stasis = lab.machine().guest("counter")?.cpus(4).disk(&lab.disk()?).boot()?;
+    tick(&mut stasis, "counter")?;
+    let number = stasis.checkpoint("counter", "origin")?;
+    stasis.command(&format!("resume {number} as twin"))?;
+    stasis.refused_for("resume origin as twin", &["twin", "already"])?;
+    stasis.refused_for("resume origin as counter", &["counter", "already"])?;
+    stasis.refused_for("resume origin as 7", &["7"])?;
+    stasis.refused_for("resume origin as a/b", &["'/'"])?;
+    let guests = stasis.command("guests")?.join("\n");
+    ensure!(guests.contains("counter") && guests.contains("twin"), "{guests}");
+    for name in ["counter", "twin", "counter", "twin"] {
+        tick(&mut stasis, name)?;
+    }
+    // Each has memory and time of its own.
+    stasis.command("pause counter")?;
+    let first = tick(&mut stasis, "twin")?;
+    ensure!(tick(&mut stasis, "twin")? > first, "the copy stands still with the first");
+    // The copy is a guest like any other: it is stored and resumed by its new name.
+    stasis.checkpoint("twin", "again")?;
+    stasis.resume("again")?;
+    tick(&mut stasis, "twin")?;
+    stasis.command("unpause counter")?;
+    tick(&mut stasis, "counter")?;
+    stasis.quit()
+}
