@@ -15,6 +15,9 @@ use crate::workspace::{Workspace, read, write};
 /// A machine runs for a second or two.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
+/// How often the guest does each operation.
+pub const ROUNDS: u64 = 64;
+
 /// What the guest measured, in its order.
 pub type Results = Vec<(String, Cost)>;
 
@@ -50,6 +53,11 @@ impl Meter {
     pub fn alone(&self) -> Result<Results> {
         let mut machine = counting(Machine::plain(&self.guest, None)).memory("64M").start()?;
         results(&mut machine.console)
+    }
+
+    /// The machine under Stasis, for a run that is traced.
+    pub fn traced(&self) -> Machine {
+        counting(Machine::stasis(&self.image, Some(&self.archive)))
     }
 
     /// A run under Stasis.

@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: what everything costs, in instructions, on every machine the same.
 //!
 //! The guest `bench` measures; [`meter`] boots it with and without Stasis, [`image`] weighs the image, [`table`] prints
-//! both, and [`history`] keeps them to compare. `docs/bench.md` has the results and what they mean.
+//! both, [`history`] keeps them to compare, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
 
 mod history;
 mod image;
 mod meter;
+mod profile;
 mod table;
 
 use std::collections::BTreeMap;
@@ -17,11 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::workspace::{Workspace, read};
 use crate::{build, report, setup};
+use meter::Meter;
 
 /// What a person reads about it.
 pub const DETAILS: &str = "\
 Runs a guest that measures its own operations on plain QEMU and under Stasis, each twice, and fails if the two differ: QEMU
 counts instructions, so every machine gives the same numbers. Then it weighs the hypervisor's image.
+--profile OPERATION prints the functions that one operation spends its instructions in, and draws them as a flame graph.
 --save FILE writes the numbers as JSON, --compare FILE prints what has changed since a file was written.
 docs/bench.md has the results and what they mean.";
 
@@ -53,12 +56,17 @@ struct Numbers {
 /// Runs the command.
 pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
     let (mut save, mut compare) = (None::<PathBuf>, None::<PathBuf>);
+    let mut profiled = None::<String>;
     while let Some(argument) = parser.next()? {
         match argument {
             Long("save") => save = Some(parser.value()?.into()),
+            Long("profile") => profiled = Some(parser.value()?.string()?),
             Long("compare") => compare = Some(parser.value()?.into()),
             other => return Err(other.unexpected().into()),
         }
+    }
+    if let Some(operation) = profiled {
+        return profile(workspace, &operation);
     }
     // A file that can't be read is told before the work, not after it.
     let old = compare.map(|file| history::load(&file)).transpose()?;
@@ -75,16 +83,37 @@ pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
     Ok(())
 }
 
-fn measure(workspace: &Workspace) -> Result<Numbers> {
+/// Builds all that a machine needs.
+fn prepare(workspace: &Workspace) -> Result<(Meter, Built)> {
     setup::qemu::ensure(workspace)?;
     let hypervisor = build::hypervisor(workspace)?;
     let guest = build::guests(workspace)?.join("bench");
-    let meter = meter::Meter::new(workspace, hypervisor.image, guest)?;
+    let meter = Meter::new(workspace, hypervisor.image, guest.clone())?;
+    Ok((meter, Built { elf: hypervisor.elf, guest }))
+}
+
+/// The files with symbols.
+struct Built {
+    elf: PathBuf,
+    guest: PathBuf,
+}
+
+fn profile(workspace: &Workspace, operation: &str) -> Result<()> {
+    let (meter, built) = prepare(workspace)?;
+    let svg = workspace.folder("stasis")?.join(format!("{operation}.svg"));
+    report::step(format_args!("tracing {operation}"));
+    profile::main(&meter, &built.elf, &built.guest, operation, &svg)?;
+    report::step(format_args!("drawn in {}", workspace.show(&svg)));
+    Ok(())
+}
+
+fn measure(workspace: &Workspace) -> Result<Numbers> {
+    let (meter, built) = prepare(workspace)?;
 
     report::step("measuring on plain QEMU");
-    let alone = meter.twice(meter::Meter::alone)?;
+    let alone = meter.twice(Meter::alone)?;
     report::step("measuring under Stasis");
-    let stasis = meter.twice(meter::Meter::under_stasis)?;
+    let stasis = meter.twice(Meter::under_stasis)?;
 
     let mut operations = Vec::new();
     for ((name, alone), (other, stasis)) in alone.into_iter().zip(stasis) {
@@ -93,6 +122,6 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
         }
         operations.push(Operation { name, alone, stasis });
     }
-    let elf = read(&hypervisor.elf)?;
+    let elf = read(&built.elf)?;
     Ok(Numbers { operations, sections: image::sections(&elf)?, crates: image::crates(&elf)? })
 }

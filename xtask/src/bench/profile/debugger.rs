@@ -1,0 +1,180 @@
+//! A machine that is stopped at an address of its guest's, by QEMU's remote protocol for gdb, to have it log what it executes
+//! from one stop to the next.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::qemu::{Machine, PROGRAM};
+
+/// QEMU has its socket there in no time.
+const START_TIME: Duration = Duration::from_secs(30);
+
+/// Runs `machine` to its guest's call of `mark` number `number`, from 0, and hands every instruction from
+/// there to the next call to `step`: the core's number and the address.
+pub fn trace(
+    machine: Machine,
+    mark: u64,
+    number: usize,
+    mut step: impl FnMut(usize, u64),
+) -> Result<()> {
+    // Not in the checkout: a socket's path has to be shorter than 108 bytes.
+    let room = tempfile::tempdir()?;
+    let socket = room.path().join("gdb");
+    let mut command = machine
+        .arg("-accel")
+        .arg("tcg,one-insn-per-tb=on")
+        .arg("-S")
+        .arg("-gdb")
+        .arg(format!("unix:{},server=on,wait=off", socket.display()))
+        .command();
+    let child = command
+        .args(["-display", "none", "-monitor", "none", "-serial", "null"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {PROGRAM}"))?;
+    let mut child = Ends(child);
+    let log = child.0.stderr.take().context("QEMU was started without its pipe")?;
+    // The log ends when the machine does.
+    let debugger = std::thread::spawn(move || -> Result<()> {
+        let mut debugger = Debugger::connect(&socket)?;
+        debugger.ask(&format!("Z1,{mark:x},4"))?;
+        for _ in 0..=number {
+            debugger.run_to(mark)?;
+        }
+        debugger.monitor("log exec,nochain")?;
+        debugger.run_to(mark)?;
+        debugger.monitor("log none")?;
+        drop(child);
+        Ok(())
+    });
+    for line in BufReader::new(log).lines() {
+        if let Some((core, pc)) = parse(&line?) {
+            step(core, pc);
+        }
+    }
+    debugger.join().unwrap_or_else(|_| bail!("the debugger has panicked"))
+}
+
+/// `Trace <core>: <block> [<cs_base>/<pc>/<flags>/<cflags>] <symbol>`.
+fn parse(line: &str) -> Option<(usize, u64)> {
+    let (core, rest) = line.strip_prefix("Trace ")?.split_once(':')?;
+    let pc = rest.split('/').nth(1)?;
+    Some((core.parse().ok()?, u64::from_str_radix(pc, 16).ok()?))
+}
+
+/// A process that ends when it is dropped.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // Where it has ended already there is nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Debugger {
+    stream: UnixStream,
+    /// The machine stands at the breakpoint, which would stop it again.
+    stopped: bool,
+}
+
+impl Debugger {
+    fn connect(socket: &Path) -> Result<Self> {
+        let deadline = Instant::now() + START_TIME;
+        let stream = loop {
+            match UnixStream::connect(socket) {
+                Ok(stream) => break stream,
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error).context("QEMU has no socket for a debugger");
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        Ok(Self { stream, stopped: false })
+    }
+
+    /// Goes on to the breakpoint at `mark`: the one where it stands is stepped over.
+    fn run_to(&mut self, mark: u64) -> Result<()> {
+        if self.stopped {
+            self.ask(&format!("z1,{mark:x},4"))?;
+            self.send("s")?;
+            self.answer()?;
+            self.ask(&format!("Z1,{mark:x},4"))?;
+        }
+        self.stopped = true;
+        self.send("c")?;
+        let why = self.answer()?;
+        ensure!(why.starts_with('T'), "the machine stopped with \"{why}\"");
+        Ok(())
+    }
+
+    /// Has QEMU's monitor do something.
+    fn monitor(&mut self, command: &str) -> Result<()> {
+        let hex: String = command.bytes().map(|byte| format!("{byte:02x}")).collect();
+        self.ask(&format!("qRcmd,{hex}"))
+    }
+
+    fn ask(&mut self, packet: &str) -> Result<()> {
+        self.send(packet)?;
+        let answer = self.answer()?;
+        ensure!(answer == "OK", "QEMU answers \"{packet}\" with \"{answer}\"");
+        Ok(())
+    }
+
+    fn send(&mut self, packet: &str) -> Result<()> {
+        Ok(write!(self.stream, "${packet}#{:02x}", checksum(packet))?)
+    }
+
+    /// The next packet, acknowledged; what stands between packets is left out.
+    fn answer(&mut self) -> Result<String> {
+        let mut byte = || -> Result<u8> {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).context("QEMU has ended")?;
+            Ok(byte[0])
+        };
+        while byte()? != b'$' {}
+        let mut packet = String::new();
+        loop {
+            match byte()? {
+                b'#' => break,
+                other => packet.push(other.into()),
+            }
+        }
+        for _ in 0..2 {
+            byte()?;
+        }
+        self.stream.write_all(b"+")?;
+        Ok(packet)
+    }
+}
+
+fn checksum(packet: &str) -> u8 {
+    packet.bytes().fold(0, u8::wrapping_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_log_has_a_core_and_an_address() {
+        let line = "Trace 1: 0x7f9d88000100 [00000000/0000000040212345/00000461/ff022201] x";
+        assert_eq!(parse(line), Some((1, 0x4021_2345)));
+        assert_eq!(parse("qemu: warning: no trace"), None);
+    }
+
+    #[test]
+    fn a_packet_has_the_sum_of_its_bytes() {
+        assert_eq!(
+            checksum("qRcmd"),
+            0x71_u8.wrapping_add(b'R').wrapping_add(b'c').wrapping_add(b'm').wrapping_add(b'd')
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! A flame graph, as SVG: each function is as wide as its instructions, above the one that calls it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::Profile;
+use crate::bench::meter::ROUNDS;
+
+/// Of the picture, in pixels.
+const WIDTH: f64 = 1200.0;
+const LINE: f64 = 17.0;
+const HEAD: f64 = 28.0;
+/// Of a letter, about.
+const LETTER: f64 = 6.6;
+/// What is narrower is left out.
+const NARROWEST: f64 = 0.3;
+
+/// A function where it is called.
+#[derive(Default)]
+struct Node<'a> {
+    instructions: u64,
+    callees: BTreeMap<&'a str, Node<'a>>,
+}
+
+impl<'a> Node<'a> {
+    fn add(&mut self, stack: &'a [String], count: u64) {
+        self.instructions += count;
+        if let [first, rest @ ..] = stack {
+            self.callees.entry(first).or_default().add(rest, count);
+        }
+    }
+
+    fn depth(&self) -> usize {
+        self.callees.values().map(|callee| 1 + callee.depth()).max().unwrap_or(0)
+    }
+}
+
+/// Draws it.
+pub fn draw(profile: &Profile, title: &str) -> String {
+    let mut root = Node::default();
+    for (stack, count) in &profile.stacks {
+        root.add(stack, *count);
+    }
+    let height = HEAD + LINE * (root.depth() as f64 + 0.5);
+    let per_round = root.instructions as f64 / ROUNDS as f64;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         font-family=\"monospace\" font-size=\"11\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+         <text x=\"4\" y=\"18\" font-size=\"14\">{}: {per_round:.1} instructions</text>\n",
+        escape(title)
+    );
+    let mut picture =
+        Picture { svg: &mut svg, scale: WIDTH / root.instructions.max(1) as f64, height };
+    picture.callees(&root, 0.0, 0);
+    svg += "</svg>\n";
+    svg
+}
+
+struct Picture<'a> {
+    svg: &'a mut String,
+    /// Pixels of an instruction.
+    scale: f64,
+    height: f64,
+}
+
+impl Picture<'_> {
+    fn callees(&mut self, node: &Node, mut x: f64, depth: usize) {
+        for (name, callee) in &node.callees {
+            self.function(name, callee, x, depth);
+            x += callee.instructions as f64 * self.scale;
+        }
+    }
+
+    fn function(&mut self, name: &str, node: &Node, x: f64, depth: usize) {
+        let width = node.instructions as f64 * self.scale;
+        if width < NARROWEST {
+            return;
+        }
+        let y = self.height - LINE * (depth as f64 + 1.5);
+        let count = node.instructions as f64 / ROUNDS as f64;
+        let whole = escape(name);
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            self.svg,
+            "<g><title>{whole}: {count:.1} instructions</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" \
+             height=\"{:.1}\" fill=\"{}\" stroke=\"white\" stroke-width=\"0.5\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
+            LINE - 1.0,
+            color(name),
+            x + 2.0,
+            y + 12.0,
+            escape(&fitting(name, width))
+        );
+        self.callees(node, x, depth + 1);
+    }
+}
+
+/// As much of the end of a name as fits.
+fn fitting(name: &str, width: f64) -> String {
+    let room = ((width - 4.0) / LETTER) as usize;
+    let letters: Vec<char> = name.chars().collect();
+    if letters.len() <= room {
+        return name.to_owned();
+    }
+    if room < 4 {
+        return String::new();
+    }
+    format!("..{}", letters[letters.len() - (room - 2)..].iter().collect::<String>())
+}
+
+/// One for each crate, as far as they go.
+fn color(name: &str) -> &'static str {
+    const COLORS: [&str; 8] =
+        ["#f2a65a", "#e8c547", "#9ac26b", "#6fb7b7", "#8fa8d6", "#c39bd3", "#e59999", "#bfae94"];
+    let name = name.trim_start_matches('<');
+    let end = name.find("::").unwrap_or(name.len());
+    let sum: usize = name[..end].bytes().map(usize::from).sum();
+    COLORS[sum % COLORS.len()]
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_drawn_once_for_all_that_it_does() {
+        let stack = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let stacks = [(stack(&["a", "<b>"]), ROUNDS * 3), (stack(&["a"]), ROUNDS)];
+        let svg = draw(&Profile { stacks: stacks.into() }, "it");
+        assert_eq!(svg.matches("<title>a: 4.0 instructions").count(), 1, "{svg}");
+        assert_eq!(svg.matches("<title>&lt;b&gt;: 3.0 instructions").count(), 1, "{svg}");
+        assert!(svg.contains("width=\"900.0\""), "three quarters of it: {svg}");
+    }
+
+    #[test]
+    fn what_does_not_fit_loses_its_beginning() {
+        assert_eq!(fitting("stasis_vm::guest", 200.0), "stasis_vm::guest");
+        assert_eq!(fitting("stasis_vm::guest", 60.0), "..:guest");
+        assert_eq!(fitting("stasis_vm::guest", 20.0), "");
+    }
+}

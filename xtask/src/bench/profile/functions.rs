@@ -1,0 +1,118 @@
+//! Addresses of the hypervisor's image as the functions that they are in, from its symbols and its debugging information.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use addr2line::gimli::{self, EndianSlice, RunTimeEndian};
+use anyhow::{Context as _, Result};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+
+/// Where QEMU's `virt` puts an arm64 Image: 2 MiB behind the start of RAM. The image is linked at 0.
+const LOADED_AT: u64 = 0x4020_0000;
+
+type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
+
+/// The image's code, with its names.
+pub struct Functions<'a> {
+    text: Cow<'a, [u8]>,
+    text_at: u64,
+    symbols: BTreeMap<u64, String>,
+    debug: addr2line::Context<Slice<'a>>,
+}
+
+impl<'a> Functions<'a> {
+    /// Of the hypervisor's ELF file.
+    pub fn new(elf: &'a [u8]) -> Result<Self> {
+        let file = object::File::parse(elf)?;
+        let text = file.section_by_name(".text").context("the image has no .text")?;
+        let names = file
+            .symbols()
+            .filter(|symbol| symbol.is_definition() && symbol.kind() != SymbolKind::Section);
+        // Mapping symbols say where code is, and not what.
+        let names = names.filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?)));
+        let names = names.filter(|(_, name)| !name.starts_with('$') && !name.is_empty());
+        let section = |id: gimli::SectionId| -> Result<Slice<'a>, gimli::Error> {
+            let data = file.section_by_name(id.name()).and_then(|section| section.data().ok());
+            Ok(EndianSlice::new(data.unwrap_or_default(), RunTimeEndian::Little))
+        };
+        Ok(Self {
+            text: text.uncompressed_data()?,
+            text_at: text.address(),
+            symbols: names.map(|(address, name)| (address, short(name))).collect(),
+            debug: addr2line::Context::from_dwarf(gimli::Dwarf::load(section)?)?,
+        })
+    }
+
+    /// The instruction at an address; none if it is not the hypervisor's.
+    pub fn instruction(&self, pc: u64) -> Option<u32> {
+        let at = usize::try_from(pc.checked_sub(LOADED_AT + self.text_at)?).ok()?;
+        let bytes = self.text.get(at..at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    /// The functions that an address is in: the outermost first, then those that are inlined into it.
+    pub fn at(&self, pc: u64) -> Vec<String> {
+        let address = pc.wrapping_sub(LOADED_AT);
+        let mut names = Vec::new();
+        if let Ok(mut frames) = self.debug.find_frames(address).skip_all_loads() {
+            while let Ok(Some(frame)) = frames.next() {
+                names.extend(frame.function.and_then(|name| Some(short(&name.raw_name().ok()?))));
+            }
+        }
+        names.reverse();
+        if names.is_empty() {
+            let symbol = self.symbols.range(..=address).next_back();
+            names.push(symbol.map_or_else(|| format!("{address:#x}"), |(_, name)| name.clone()));
+        }
+        names
+    }
+}
+
+/// The address of a symbol.
+pub fn address_of(elf: &[u8], name: &str) -> Result<u64> {
+    let file = object::File::parse(elf)?;
+    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name));
+    Ok(symbol.with_context(|| format!("the guest has no symbol {name}"))?.address())
+}
+
+/// A name without its hash, and an `impl`'s type and trait without their paths.
+fn short(name: &str) -> String {
+    let name = format!("{:#}", rustc_demangle::demangle(name));
+    let mut text = String::new();
+    let mut depth = 0;
+    let mut word = String::new();
+    for character in name.chars() {
+        match character {
+            '<' => depth += 1,
+            '>' => depth -= 1,
+            _ => {}
+        }
+        word.push(character);
+        if depth > 0 && word.ends_with("::") {
+            word.clear();
+        } else if !(character.is_alphanumeric() || character == '_' || character == ':') {
+            text += &std::mem::take(&mut word);
+        }
+    }
+    text + &word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn names_are_short_but_tell_their_crates() {
+        for (long, name) in [
+            ("_ZN9stasis_vm5guest5Guest4exit17h0123456789abcdefE", "stasis_vm::guest::Guest::exit"),
+            (
+                "stasis_vgic::fill::<impl stasis_vgic::vgic::Vgic>::fill",
+                "stasis_vgic::fill::<impl Vgic>::fill",
+            ),
+            ("<a::B as c::D>::e", "<B as D>::e"),
+            ("memcpy", "memcpy"),
+        ] {
+            assert_eq!(short(long), name);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask bench --profile NAME`: where the instructions of an operation go.
+//!
+//! QEMU logs every instruction of the operation's rounds ([`trace`], between two stops of [`debugger`]). Each one is at an
+//! address that [`functions`] knows by name, together with those that it was inlined into; calls and returns in
+//! the trace give the rest of its stack. [`Profile`] adds them up, and [`flame`] draws them.
+
+mod debugger;
+mod flame;
+mod functions;
+mod trace;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::meter::{Meter, ROUNDS};
+use crate::workspace::{read, write};
+use functions::Functions;
+
+/// How many lines of functions are printed.
+const LINES: usize = 40;
+
+/// Instructions by the functions that they are in: the outermost first, the innermost last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    stacks: BTreeMap<Vec<String>, u64>,
+}
+
+impl Profile {
+    fn total(&self) -> u64 {
+        self.stacks.values().sum()
+    }
+
+    /// Instructions of each function: alone, and with all that it calls.
+    fn by_function(&self) -> Vec<(&str, u64, u64)> {
+        let mut functions = BTreeMap::<&str, (u64, u64)>::new();
+        for (stack, count) in &self.stacks {
+            for (depth, name) in stack.iter().enumerate() {
+                if depth + 1 == stack.len() {
+                    functions.entry(name).or_default().0 += count;
+                }
+                // One that calls itself counts once.
+                if !stack[..depth].contains(name) {
+                    functions.entry(name).or_default().1 += count;
+                }
+            }
+        }
+        let mut list: Vec<_> =
+            functions.into_iter().map(|(name, (own, all))| (name, own, all)).collect();
+        list.sort_by_key(|(_, own, all)| std::cmp::Reverse((*own, *all)));
+        list
+    }
+
+    /// The table that a person reads: instructions per round.
+    fn table(&self) -> String {
+        let round = |count: u64| count as f64 / ROUNDS as f64;
+        let mut text = format!(
+            "Instructions of a round, {:.1} in all\n\n{:>8} {:>6} {:>10}  function\n",
+            round(self.total()),
+            "alone",
+            "share",
+            "with calls"
+        );
+        for (name, own, all) in self.by_function().into_iter().take(LINES) {
+            let share = own as f64 / self.total().max(1) as f64 * 100.0;
+            // Writing to a String does not fail.
+            let _ =
+                writeln!(text, "{:>8.1} {share:>5.1}% {:>10.1}  {name}", round(own), round(all));
+        }
+        text
+    }
+}
+
+/// Profiles `operation`, prints the table and draws the flame graph into `svg`.
+pub fn main(meter: &Meter, elf: &Path, guest: &Path, operation: &str, svg: &Path) -> Result<()> {
+    let names: Vec<_> = meter.alone()?.into_iter().map(|(name, _)| name).collect();
+    let number = names.iter().position(|name| name == operation).with_context(|| {
+        format!("the guest measures no \"{operation}\", but {}", names.join(", "))
+    })?;
+    let (elf, guest) = (read(elf)?, read(guest)?);
+    let functions = Functions::new(&elf)?;
+    let mark = functions::address_of(&guest, "bench_mark")?;
+    let mut calls = trace::Calls::new(&functions);
+    debugger::trace(meter.traced(), mark, number, |core, pc| calls.step(core, pc))?;
+    let profile = calls.profile();
+    print!("{}", profile.table());
+    write(svg, flame::draw(&profile, operation).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_has_its_own_instructions_and_those_of_what_it_calls() {
+        let stack = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let stacks = [(stack(&["a", "b"]), 3), (stack(&["a"]), 2), (stack(&["a", "b", "a"]), 1)];
+        let profile = Profile { stacks: stacks.into() };
+        assert_eq!(profile.by_function(), [("b", 3, 4), ("a", 3, 6)]);
+    }
+}

@@ -1,0 +1,110 @@
+//! From a trace of instructions to stacks of functions: calls and returns are seen in the instructions themselves.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Profile;
+use super::functions::Functions;
+
+/// What the guest executes.
+const GUEST: &str = "the guest";
+
+/// The calls that each core is in, and the instructions that were counted there.
+pub struct Calls<'a> {
+    functions: &'a Functions<'a>,
+    cores: HashMap<usize, Core>,
+    /// By the addresses of the calls, and of the instruction.
+    counts: HashMap<Vec<u64>, u64>,
+    guest: u64,
+}
+
+/// One core.
+#[derive(Default)]
+struct Core {
+    /// The addresses of the calls that have not returned. Those that were made before the trace are not known.
+    calls: Vec<u64>,
+    /// A call, by its address, that the next instruction is the first of.
+    calling: Option<u64>,
+}
+
+/// Instructions that matter here (DDI 0487, C6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Call,
+    Return,
+    Other,
+}
+
+impl Kind {
+    fn of(instruction: u32) -> Self {
+        const BL: (u32, u32) = (0xfc00_0000, 0x9400_0000);
+        const BLR: (u32, u32) = (0xffff_fc1f, 0xd63f_0000);
+        const RET: (u32, u32) = (0xffff_fc1f, 0xd65f_0000);
+        let is = |(mask, value)| instruction & mask == value;
+        match () {
+            () if is(BL) || is(BLR) => Self::Call,
+            () if is(RET) => Self::Return,
+            () => Self::Other,
+        }
+    }
+}
+
+impl<'a> Calls<'a> {
+    /// No instruction yet.
+    pub fn new(functions: &'a Functions<'a>) -> Self {
+        Self { functions, cores: HashMap::new(), counts: HashMap::new(), guest: 0 }
+    }
+
+    /// A core has executed the instruction at `pc`.
+    pub fn step(&mut self, core: usize, pc: u64) {
+        let Some(instruction) = self.functions.instruction(pc) else {
+            self.guest += 1;
+            return;
+        };
+        let core = self.cores.entry(core).or_default();
+        core.calls.extend(core.calling.take());
+        let stack = core.calls.iter().copied().chain([pc]).collect();
+        *self.counts.entry(stack).or_default() += 1;
+        match Kind::of(instruction) {
+            Kind::Call => core.calling = Some(pc),
+            Kind::Return => drop(core.calls.pop()),
+            Kind::Other => {}
+        }
+    }
+
+    /// All that was counted.
+    pub fn profile(&self) -> Profile {
+        let mut names = HashMap::<u64, Vec<String>>::new();
+        let mut stacks = BTreeMap::from([(vec![GUEST.to_owned()], self.guest)]);
+        for (addresses, count) in &self.counts {
+            let mut stack = Vec::new();
+            for &address in addresses {
+                let at = names.entry(address).or_insert_with(|| self.functions.at(address));
+                stack.extend_from_slice(at);
+            }
+            *stacks.entry(stack).or_default() += count;
+        }
+        Profile { stacks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kind;
+
+    #[test]
+    fn calls_and_returns_are_told_from_the_rest() {
+        for (instruction, kind) in [
+            (0x9400_0010, Kind::Call),
+            (0x97ff_fff0, Kind::Call),
+            (0xd63f_0100, Kind::Call),
+            (0xd65f_03c0, Kind::Return),
+            // B, BR, ERET, NOP.
+            (0x1400_0010, Kind::Other),
+            (0xd61f_0100, Kind::Other),
+            (0xd69f_03e0, Kind::Other),
+            (0xd503_201f, Kind::Other),
+        ] {
+            assert_eq!(Kind::of(instruction), kind, "{instruction:#x}");
+        }
+    }
+}
