@@ -9,7 +9,11 @@
 //! Who wants writes `wanted` and then reads `running`; who runs writes `running` and then reads `wanted`.
 //! Sequential consistency keeps both from reading what was there before.
 
+use super::Slot;
+use crate::turns;
 use core::sync::atomic::{AtomicBool, Ordering};
+use spin::mutex::SpinMutexGuard;
+use stasis_vgic::VcpuMask;
 
 /// One vCPU's part in it.
 pub struct Hold {
@@ -63,5 +67,54 @@ impl Hold {
     /// Lets it go on.
     pub fn release(&self) {
         self.wanted.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The vCPUs of a guest that stand still for one of them, until this is dropped.
+pub struct Held<'a> {
+    slot: &'a Slot,
+    /// For whom.
+    index: usize,
+    vcpus: VcpuMask,
+    /// There is one at a time; none as long as nobody is held.
+    turn: Option<SpinMutexGuard<'a, ()>>,
+}
+
+impl<'a> Held<'a> {
+    /// Nobody yet.
+    pub fn nobody(slot: &'a Slot, index: usize) -> Self {
+        Self { slot, index, vcpus: VcpuMask::NONE, turn: None }
+    }
+
+    /// Who stands still.
+    pub fn vcpus(&self) -> VcpuMask {
+        self.vcpus
+    }
+
+    /// Has these stand still, too. The caller's own vCPU is out of its guest and folded, and the caller holds no lock.
+    pub fn add(&mut self, missing: VcpuMask) {
+        let slot = self.slot;
+        if self.turn.is_none() {
+            // While this one waits for its turn, it counts as standing still itself.
+            slot.vcpus[self.index].hold.end_running();
+            self.turn = Some(slot.holder.lock());
+        }
+        for other in missing.iter() {
+            let place = &slot.vcpus[other];
+            place.hold.want();
+            turns::call(place.core, place.task);
+        }
+        missing.iter().for_each(|other| slot.vcpus[other].hold.wait());
+        self.vcpus.0 |= missing.0;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.turn.is_some() {
+            self.vcpus.iter().for_each(|other| self.slot.vcpus[other].hold.release());
+            self.turn = None;
+            self.slot.vcpus[self.index].hold.begin_running();
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Running a vCPU on its core: loading it, the loop of entries and exits, unloading it.
 
+use super::hold::Held;
 use super::host::RunningOn;
 use super::{Resident, RunState, Slot};
 use crate::{cores, gic, turns};
@@ -8,7 +9,7 @@ use spin::mutex::SpinMutexGuard;
 use stasis_arch::world::{self, ExitKind};
 use stasis_arch::{cpu, mmu, timer};
 use stasis_vgic::VcpuMask;
-use stasis_vm::exit::{self, Exit, Syndrome};
+use stasis_vm::exit::{self, Syndrome};
 use stasis_vm::guest::{Guest, Next, Vcpu};
 use stasis_vm::recovery::Stopped;
 use stasis_vm::sched::Turn;
@@ -42,8 +43,8 @@ pub(super) enum Leaves {
 
 /// Why a vCPU has left its guest.
 enum Left {
-    /// An exit that its own registers do not answer, with its ESR_EL2.
-    ForExit { exit: Exit, esr: u64 },
+    /// An exit that its own registers do not answer.
+    ForExit(Syndrome),
     /// A physical interrupt is pending.
     ForInterrupt,
 }
@@ -57,11 +58,11 @@ fn enter(vcpu: &mut Vcpu, stats: &Stats) -> Left {
         match world::enter(&mut vcpu.core) {
             ExitKind::Synchronous => {
                 let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
-                let exit = exit::decode(Syndrome { esr, far, hpfar });
-                stats.left(Reason::of(&exit));
-                if !vcpu.exit_alone(&exit) {
-                    return Left::ForExit { exit, esr };
+                let syndrome = Syndrome { esr, far, hpfar };
+                if !vcpu.exit_alone(syndrome) {
+                    return Left::ForExit(syndrome);
                 }
+                stats.left(Reason::Call);
             }
             ExitKind::Interrupt => {
                 stats.left(Reason::Interrupt);
@@ -179,8 +180,8 @@ impl Slot {
                 return Leaves::ForOthers(turn);
             }
             resident = match enter(vcpu, &self.vcpus[index].stats) {
-                Left::ForExit { exit, esr } => {
-                    let (next, resident) = self.answer_exit(index, vcpu, exit, esr, host);
+                Left::ForExit(syndrome) => {
+                    let (next, resident) = self.answer_exit(index, vcpu, syndrome, host);
                     match next {
                         Next::Enter => resident,
                         Next::Wait => match self.wait(index, resident, vcpu, host) {
@@ -248,23 +249,22 @@ impl Slot {
         &self,
         index: usize,
         vcpu: &mut Vcpu,
-        exit: Exit,
-        esr: u64,
+        syndrome: Syndrome,
         host: &mut RunningOn,
     ) -> (Next, SpinMutexGuard<'_, Resident>) {
-        let mut resident = self.resident.lock();
-        let exit = resident.described(exit, &vcpu.core);
-        let answer = resident.guest.exit(index, vcpu, exit, esr, VcpuMask::NONE, host);
-        if let Ok(next) = answer {
-            return (next, resident);
+        let mut exit = exit::decode(syndrome);
+        self.vcpus[index].stats.left(Reason::of(&exit));
+        let mut held = Held::nobody(self, index);
+        loop {
+            let mut resident = self.resident.lock();
+            exit = resident.described(exit, &vcpu.core);
+            let guest = &mut resident.guest;
+            match guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host) {
+                Ok(next) => return (next, resident),
+                // The interrupt is in another core's list registers: see `hold`.
+                Err(missing) => self.hold(&mut held, missing, index, resident, host),
+            }
         }
-        // The interrupt is in another core's list registers: see `hold`.
-        let effects = resident.guest.vgic.sync(index, &mut host.gic);
-        drop(resident);
-        self.kick(effects.kick.without(index));
-        let next = self
-            .with_others_held(index, |guest, held| guest.exit(index, vcpu, exit, esr, held, host));
-        (next, self.resident.lock())
     }
 
     pub(super) fn take_interrupts(
@@ -294,29 +294,38 @@ impl Slot {
     /// Steps the guest's clock if it is time. All its vCPUs stand still then, or one would see the new time, and
     /// then another the old one.
     fn step_clock(&self, index: usize, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
-        let mut resident = self.resident.lock();
-        let guest = &mut resident.guest;
-        if !guest.clock.step_is_due(timer::counter()) {
-            return resident;
+        let others = VcpuMask::first(self.vcpus.len()).without(index);
+        let mut held = Held::nobody(self, index);
+        loop {
+            let mut resident = self.resident.lock();
+            let now = timer::counter();
+            // Another vCPU may be faster.
+            if !resident.guest.clock.step_is_due(now) {
+                return resident;
+            }
+            let missing = VcpuMask(others.0 & !held.vcpus().0);
+            if missing.is_empty() {
+                resident.guest.clock.step(now);
+                return resident;
+            }
+            self.hold(&mut held, missing, index, resident, host);
         }
-        let effects = guest.vgic.sync(index, &mut host.gic);
+    }
+
+    /// Has others stand still, too, after vCPU `index` is folded itself.
+    #[cold]
+    fn hold(
+        &self,
+        held: &mut Held,
+        missing: VcpuMask,
+        index: usize,
+        mut resident: SpinMutexGuard<Resident>,
+        host: &mut RunningOn,
+    ) {
+        let effects = resident.guest.vgic.sync(index, &mut host.gic);
         drop(resident);
         self.kick(effects.kick.without(index));
-        let others = VcpuMask::first(self.vcpus.len()).without(index);
-        self.with_others_held(index, |guest, held| {
-            let now = timer::counter();
-            let missing = VcpuMask(others.0 & !held.0);
-            match guest.clock.step_is_due(now) {
-                // Another vCPU was faster.
-                false => Ok(()),
-                true if !missing.is_empty() => Err(missing),
-                true => {
-                    guest.clock.step(now);
-                    Ok(())
-                }
-            }
-        });
-        self.resident.lock()
+        held.add(missing);
     }
 
     pub(super) fn pass_input(&self, guest: &mut Guest) {
@@ -326,37 +335,5 @@ impl Slot {
             self.kick(guest.receive(byte));
         }
         self.has_input.store(!input.is_empty(), Ordering::Relaxed);
-    }
-
-    /// Does something to the guest while other vCPUs stand still with their list registers folded.
-    /// `action` is told which do, and does it, or returns which are missing. The caller's vCPU is out of
-    /// its guest and folded.
-    fn with_others_held<T>(
-        &self,
-        index: usize,
-        mut action: impl FnMut(&mut Guest, VcpuMask) -> Result<T, VcpuMask>,
-    ) -> T {
-        let own = &self.vcpus[index].hold;
-        // While this one waits for its turn, it counts as standing still itself.
-        own.end_running();
-        let turn = self.holder.lock();
-        let mut held = VcpuMask::NONE;
-        let result = loop {
-            let missing = match action(&mut self.resident.lock().guest, held) {
-                Ok(result) => break result,
-                Err(missing) => missing,
-            };
-            for other in missing.iter() {
-                let place = &self.vcpus[other];
-                place.hold.want();
-                turns::call(place.core, place.task);
-            }
-            missing.iter().for_each(|other| self.vcpus[other].hold.wait());
-            held.0 |= missing.0;
-        };
-        held.iter().for_each(|other| self.vcpus[other].hold.release());
-        drop(turn);
-        own.begin_running();
-        result
     }
 }

@@ -26,23 +26,31 @@ const SIZE: u64 = 0x1000;
 pub struct Access {
     offset: u16,
     width: u8,
+    /// The register that the first word is.
+    register: Register,
 }
 
 impl Access {
     /// `width` bytes at `offset` from the distributor's base.
+    #[inline]
     pub fn checked(offset: u64, width: u8) -> Result<Self, Error> {
-        if offset >= SIZE || !matches!(width, 1 | 2 | 4 | 8) || !offset.is_multiple_of(width.into())
+        if offset >= SIZE || !matches!(width, 1 | 2 | 4 | 8) || offset & (u64::from(width) - 1) != 0
         {
             return Err(Error::NoSuchAccess { offset, width });
         }
-        Ok(Self { offset: offset as u16, width })
+        let offset = offset as u16;
+        Ok(Self { offset, width, register: Register::at(offset & !3) })
     }
 
-    /// The words that it is part of, and its first bit in the first of them.
-    fn words(self) -> (impl Iterator<Item = u16>, u32) {
-        let first = self.offset & !3;
-        let words = (first..self.offset + u16::from(self.width)).step_by(4);
-        (words, u32::from(self.offset % 4) * 8)
+    /// Of eight bytes, the upper four.
+    fn second(self) -> Option<Self> {
+        let offset = self.offset + 4;
+        (self.width == 8).then(|| Self { offset, width: 4, register: Register::at(offset) })
+    }
+
+    /// Its first bit in its word.
+    fn shift(self) -> u32 {
+        u32::from(self.offset % 4) * 8
     }
 
     /// The bits of a word that it is about.
@@ -75,12 +83,14 @@ enum Register {
     Typer,
     /// GICD_IIDR.
     Iidr,
-    /// GICD_IGROUPR, ISENABLER, ICENABLER.
-    Bits(Bits, Rule, usize),
+    /// GICD_IGROUPR.
+    Group(u8),
+    /// GICD_ISENABLER, ICENABLER.
+    Enable(Rule, u8),
     /// GICD_ISPENDR, ICPENDR.
-    Pending(Rule, usize),
+    Pending(Rule, u8),
     /// GICD_ISACTIVER, ICACTIVER.
-    Active(Rule, usize),
+    Active(Rule, u8),
     /// GICD_IPRIORITYR, by its first INTID.
     Priority(u16),
     /// GICD_ITARGETSR, by its first INTID.
@@ -92,46 +102,63 @@ enum Register {
     /// GICD_CPENDSGIR, SPENDSGIR, by its first SGI.
     SgiPending(Rule, u16),
     /// The peripheral and component identification registers.
-    Id(usize),
+    Id(u8),
     /// RAZ/WI.
     Reserved,
 }
 
 impl Register {
+    #[inline]
     fn at(offset: u16) -> Self {
-        let word = usize::from(offset % 0x80 / 4);
-        match offset {
-            0x000 => Self::Ctlr,
-            0x004 => Self::Typer,
-            0x008 => Self::Iidr,
-            0x080..0x100 => Self::Bits(Bits::Group, Rule::Write, word),
-            0x100..0x180 => Self::Bits(Bits::Enable, Rule::Set, word),
-            0x180..0x200 => Self::Bits(Bits::Enable, Rule::Clear, word),
-            0x200..0x280 => Self::Pending(Rule::Set, word),
-            0x280..0x300 => Self::Pending(Rule::Clear, word),
-            0x300..0x380 => Self::Active(Rule::Set, word),
-            0x380..0x400 => Self::Active(Rule::Clear, word),
-            0x400..0x800 => Self::Priority(offset - 0x400),
-            0x800..0xc00 => Self::Targets(offset - 0x800),
-            0xc00..0xd00 => Self::Config((offset - 0xc00) * 4),
-            0xf00 => Self::Sgir,
-            0xf10..0xf20 => Self::SgiPending(Rule::Clear, offset - 0xf10),
-            0xf20..0xf30 => Self::SgiPending(Rule::Set, offset - 0xf20),
-            0xfd0..0x1000 => Self::Id(usize::from(offset - 0xfd0) / 4),
-            _ => Self::Reserved,
+        /// Words of the registers that have a bit per interrupt.
+        const BLOCK: u16 = 0x80;
+        let word = (offset % BLOCK / 4) as u8;
+        match offset / BLOCK {
+            0 => match offset {
+                0x000 => Self::Ctlr,
+                0x004 => Self::Typer,
+                0x008 => Self::Iidr,
+                _ => Self::Reserved,
+            },
+            1 => Self::Group(word),
+            2 => Self::Enable(Rule::Set, word),
+            3 => Self::Enable(Rule::Clear, word),
+            4 => Self::Pending(Rule::Set, word),
+            5 => Self::Pending(Rule::Clear, word),
+            6 => Self::Active(Rule::Set, word),
+            7 => Self::Active(Rule::Clear, word),
+            8..16 => Self::Priority(offset - 0x400),
+            16..24 => Self::Targets(offset - 0x800),
+            24..26 => Self::Config((offset - 0xc00) * 4),
+            _ => match offset {
+                0xf00 => Self::Sgir,
+                0xf10..0xf20 => Self::SgiPending(Rule::Clear, offset - 0xf10),
+                0xf20..0xf30 => Self::SgiPending(Rule::Set, offset - 0xf20),
+                0xfd0..0x1000 => Self::Id(((offset - 0xfd0) / 4) as u8),
+                _ => Self::Reserved,
+            },
         }
     }
 
-    /// The INTIDs whose list registers must have been folded, as only they know the answer, or what
-    /// there is to clear.
-    fn needs(self, write: bool) -> Option<Range<u16>> {
-        let word = |word: usize| (word * 32) as u16..(word * 32 + 32) as u16;
+    /// Whether list registers must have been folded, as only they know the answer, or what there is to
+    /// clear.
+    #[inline]
+    fn needs_fold(self, write: bool) -> bool {
         match self {
             // A latch is set whatever there was.
-            Self::Pending(Rule::Set, _) | Self::SgiPending(Rule::Set, _) if write => None,
-            Self::Pending(_, n) | Self::Active(_, n) => Some(word(n)),
-            Self::SgiPending(_, sgi) => Some(sgi..sgi + 4),
-            _ => None,
+            Self::Pending(rule, _) | Self::SgiPending(rule, _) => !(write && rule == Rule::Set),
+            Self::Active(..) => true,
+            _ => false,
+        }
+    }
+
+    /// The SPIs that it is about.
+    fn spis(self) -> Range<u16> {
+        match self {
+            Self::Pending(_, n) | Self::Active(_, n) if n > 0 => {
+                u16::from(n) * 32..u16::from(n) * 32 + 32
+            }
+            _ => 0..0,
         }
     }
 }
@@ -142,42 +169,64 @@ const ID: [u8; 12] = [0x04, 0x00, 0x00, 0x00, 0x90, 0xb4, 0x2b, 0x00, 0x0d, 0xf0
 impl Vgic {
     /// The other vCPUs whose list registers must be folded before `vcpu` makes this access. Stop
     /// each, [`Vgic::sync`] it on its core, and let none enter its guest before the access is made.
+    #[inline]
     pub fn needs_sync(&self, vcpu: usize, access: Access, write: bool) -> VcpuMask {
+        let mut mask = self.residents_of(access.register, write);
+        if let Some(second) = access.second() {
+            mask.0 |= self.residents_of(second.register, write).0;
+        }
+        mask.without(vcpu)
+    }
+
+    /// The vCPUs in whose list registers are SPIs that must be folded before the register is accessed.
+    #[inline]
+    fn residents_of(&self, register: Register, write: bool) -> VcpuMask {
         let mut mask = VcpuMask::NONE;
-        for word in access.words().0 {
-            let intids = Register::at(word).needs(write).unwrap_or(0..0);
-            for intid in intids.start.max(FIRST_SPI)..intids.end.min(self.nr_irqs()) {
+        if register.needs_fold(write) {
+            let spis = register.spis();
+            for intid in spis.start..spis.end.min(self.nr_irqs()) {
                 if let Place::Resident { vcpu } = self.place(0, intid) {
                     mask.0 |= VcpuMask::only(vcpu.into()).0;
                 }
             }
         }
-        mask.without(vcpu)
+        mask
     }
 
     /// A read by `vcpu`, which is loaded on this core.
+    #[inline]
     pub fn distributor_read(
         &mut self,
         vcpu: usize,
         access: Access,
         hw: &mut impl ListRegisterFile,
     ) -> (u64, Effects) {
-        let mut effects = Effects::default();
-        let (words, shift) = access.words();
-        let mut value = 0;
-        for (n, offset) in words.enumerate() {
-            let register = Register::at(offset);
-            if register.needs(false).is_some() {
-                effects |= self.sync(vcpu, hw);
-                self.resample(vcpu, hw);
-            }
-            let word = (self.read_word(vcpu, register) >> shift) & access.mask();
-            value |= u64::from(word) << (32 * n);
+        let (mut value, mut effects) = self.read_one(vcpu, access, hw);
+        if let Some(second) = access.second() {
+            let (high, more) = self.read_one(vcpu, second, hw);
+            value |= high << 32;
+            effects |= more;
         }
         (value, effects)
     }
 
+    fn read_one(
+        &mut self,
+        vcpu: usize,
+        access: Access,
+        hw: &mut impl ListRegisterFile,
+    ) -> (u64, Effects) {
+        let mut effects = Effects::default();
+        if access.register.needs_fold(false) {
+            effects = self.sync(vcpu, hw);
+            self.resample(vcpu, hw);
+        }
+        let word = self.read_word(vcpu, access.register) >> access.shift() & access.mask();
+        (word.into(), effects)
+    }
+
     /// A write by `vcpu`, which is loaded on this core.
+    #[inline]
     pub fn distributor_write(
         &mut self,
         vcpu: usize,
@@ -185,18 +234,29 @@ impl Vgic {
         value: u64,
         hw: &mut impl ListRegisterFile,
     ) -> Effects {
+        let mut effects = self.write_one(vcpu, access, value as u32, hw);
+        if let Some(second) = access.second() {
+            effects |= self.write_one(vcpu, second, (value >> 32) as u32, hw);
+        }
+        effects
+    }
+
+    fn write_one(
+        &mut self,
+        vcpu: usize,
+        access: Access,
+        value: u32,
+        hw: &mut impl ListRegisterFile,
+    ) -> Effects {
+        let (register, shift, mask) = (access.register, access.shift(), access.mask());
+        let needs_fold = register.needs_fold(true);
         let mut effects = Effects::default();
-        let (words, shift) = access.words();
-        for (n, offset) in words.enumerate() {
-            let register = Register::at(offset);
-            if register.needs(true).is_some() {
-                effects |= self.sync(vcpu, hw);
-            }
-            let word = (value >> (32 * n)) as u32 & access.mask();
-            effects |= self.write_word(vcpu, register, word << shift, access.mask() << shift);
-            if register.needs(true).is_some() {
-                self.settle(vcpu, hw);
-            }
+        if needs_fold {
+            effects = self.sync(vcpu, hw);
+        }
+        effects |= self.write_word(vcpu, register, (value & mask) << shift, mask << shift);
+        if needs_fold {
+            self.settle(vcpu, hw);
         }
         effects
     }
@@ -213,18 +273,10 @@ impl Vgic {
                 lines | (self.cpus.len() as u32 - 1) << 5
             }
             Register::Iidr => *self.dist.iidr,
-            Register::Bits(bits, _, n) => match self.implemented(n) {
-                0 => 0,
-                implemented => self.word(bits, vcpu, n) & implemented,
-            },
-            Register::Pending(_, n) => match self.implemented(n) {
-                0 => 0,
-                implemented => self.pending_word(vcpu, n) & implemented,
-            },
-            Register::Active(_, n) => match self.implemented(n) {
-                0 => 0,
-                implemented => self.word(Bits::Active, vcpu, n) & implemented,
-            },
+            Register::Group(n) => self.if_implemented(n, |n| self.word(Bits::Group, vcpu, n)),
+            Register::Enable(_, n) => self.if_implemented(n, |n| self.word(Bits::Enable, vcpu, n)),
+            Register::Pending(_, n) => self.if_implemented(n, |n| self.pending_word(vcpu, n)),
+            Register::Active(_, n) => self.if_implemented(n, |n| self.word(Bits::Active, vcpu, n)),
             Register::Priority(first) => bytes(first, &|intid| self.priority(vcpu, intid)),
             // RAZ/WI with one CPU.
             Register::Targets(_) if self.cpus.len() == 1 => 0,
@@ -243,7 +295,7 @@ impl Vgic {
                 let sources = &self.cpus[vcpu].state.sgi_src;
                 bytes(first, &|sgi| sources[usize::from(sgi)])
             }
-            Register::Id(n) => ID[n].into(),
+            Register::Id(n) => ID[usize::from(n)].into(),
             Register::Sgir | Register::Reserved => 0,
         }
     }
@@ -259,16 +311,20 @@ impl Vgic {
                 *self.dist.ctlr = ctlr;
                 self.replace_all()
             }
-            Register::Bits(bits, rule, n) => {
+            Register::Group(n) => {
+                self.write_bits(Bits::Group, Rule::Write, vcpu, n.into(), value, mask)
+            }
+            Register::Enable(rule, n) => {
                 // SGIs are always enabled.
-                let fixed = if n == 0 && bits == Bits::Enable { 0xffff } else { 0 };
-                self.write_bits(bits, rule, vcpu, n, value & !fixed, mask & !fixed)
+                let fixed = if n == 0 { 0xffff } else { 0 };
+                self.write_bits(Bits::Enable, rule, vcpu, n.into(), value & !fixed, mask)
             }
             Register::Pending(rule, n) => {
+                let n = usize::from(n);
                 let sgis = if n == 0 { 0xffff } else { 0 };
                 self.write_bits(Bits::Latch, rule, vcpu, n, value & !sgis, mask)
             }
-            Register::Active(rule, n) => self.write_active(rule, vcpu, n, value),
+            Register::Active(rule, n) => self.write_active(rule, vcpu, n.into(), value),
             Register::Priority(first) => {
                 self.write_bytes(first, value, mask, |vgic, intid, byte| {
                     let byte = byte & !7;
@@ -303,6 +359,15 @@ impl Vgic {
                 })
             }
             _ => Effects::default(),
+        }
+    }
+
+    /// Of word `n`, the bits whose INTIDs there are.
+    fn if_implemented(&self, n: u8, word: impl FnOnce(usize) -> u32) -> u32 {
+        let n = usize::from(n);
+        match self.implemented(n) {
+            0 => 0,
+            implemented => word(n) & implemented,
         }
     }
 
@@ -395,7 +460,11 @@ impl Vgic {
 }
 
 /// The INTIDs of the bits that are set in word `n`.
-fn intids(n: usize, bits: u32) -> impl Iterator<Item = u16> {
+fn intids(n: usize, mut bits: u32) -> impl Iterator<Item = u16> {
     const { assert!(MAX_INTIDS <= 32 * 32) };
-    (0..32).filter(move |bit| bits & (1 << bit) != 0).map(move |bit| (n * 32) as u16 + bit)
+    core::iter::from_fn(move || {
+        let bit = bits.trailing_zeros() as u16;
+        bits &= bits.checked_sub(1)?;
+        Some((n * 32) as u16 + bit)
+    })
 }

@@ -14,13 +14,8 @@ use crate::irq::{Bits, SGIS};
 use crate::registers::{GICH_HCR, GICH_VMCR, GICV_CTLR_MASK, ListRegister, LrState};
 use crate::vgic::{Cause, Effects, MAX_LIST_REGISTERS, Resident, Vgic};
 
-/// What is offered to a vCPU.
-struct Chosen {
-    /// The interrupts that get list registers, in their order, with their levels.
-    best: ArrayVec<(u8, u16), MAX_LIST_REGISTERS>,
-    /// The best pending one that gets none.
-    spilled: Option<(u8, u16)>,
-}
+/// The interrupts that get list registers, in their order, with their levels.
+type Chosen = ArrayVec<(u8, u16), MAX_LIST_REGISTERS>;
 
 impl Vgic {
     /// Puts a vCPU on this core, whose GICH is empty, ready to enter the guest.
@@ -53,22 +48,26 @@ impl Vgic {
         debug_assert!(self.cpus[vcpu].synced && self.cpus[vcpu].residents.is_empty());
         self.resample_pending(vcpu, hw);
         let count = hw.count().min(MAX_LIST_REGISTERS);
-        let chosen = self.choose(vcpu, count);
-        let mut values = [0; MAX_LIST_REGISTERS];
-        for (value, &(level, intid)) in values.iter_mut().zip(&chosen.best) {
-            let repends = chosen.spilled.is_none_or(|spilled| (level, intid) < spilled);
-            let (list_register, cause) = self.offer(vcpu, intid, repends);
-            *value = list_register.encode();
-            self.move_in(vcpu, intid);
-            self.cpus[vcpu].residents.push(Resident { intid, cause, refired: false });
-        }
-        let cpu = &mut self.cpus[vcpu];
-        for (n, (old, new)) in cpu.values.iter_mut().zip(values).enumerate().take(count) {
-            if *old != new {
-                *old = new;
-                hw.write_lr(n, new);
+        let mut chosen = Chosen::new();
+        let spilled = self.choose(vcpu, count, &mut chosen);
+        self.cpus[vcpu].last_filled.list_registers.clear();
+        for n in 0..count {
+            let mut value = ListRegister::Empty.encode();
+            if let Some(&(level, intid)) = chosen.get(n) {
+                let repends = spilled.is_none_or(|spilled| (level, intid) < spilled);
+                let (list_register, cause) = self.offer(vcpu, intid, repends);
+                value = list_register.encode();
+                self.move_in(vcpu, intid);
+                self.cpus[vcpu].residents.push(Resident { intid, cause, refired: false });
+            }
+            let cpu = &mut self.cpus[vcpu];
+            cpu.last_filled.list_registers.push(value);
+            if cpu.values[n] != value {
+                cpu.values[n] = value;
+                hw.write_lr(n, value);
             }
         }
+        let cpu = &mut self.cpus[vcpu];
         let hcr: FieldValue<u32, _> = GICH_HCR::En::SET
             + GICH_HCR::NPIE.val(u32::from(!cpu.pending.is_empty()))
             + GICH_HCR::LRENPIE.val(u32::from(!cpu.active.is_empty()));
@@ -77,16 +76,15 @@ impl Vgic {
             cpu.hcr = hcr.value;
         }
         cpu.last_filled.hcr = hcr.value;
-        cpu.last_filled.list_registers = values.into_iter().take(count).collect();
         cpu.synced = false;
         cpu.dirty = false;
         Effects::default()
     }
 
-    /// The interrupts that get the `count` list registers.
-    fn choose(&self, vcpu: usize, count: usize) -> Chosen {
+    /// The interrupts that get the `count` list registers; the result is the best pending one that gets
+    /// none.
+    fn choose(&self, vcpu: usize, count: usize, best: &mut Chosen) -> Option<(u8, u16)> {
         let cpu = &self.cpus[vcpu];
-        let mut best = ArrayVec::<_, MAX_LIST_REGISTERS>::new();
         let mut active = cpu.active.iter().peekable();
         let mut pending = cpu.pending.iter().peekable();
         let mut offers_any = false;
@@ -114,7 +112,7 @@ impl Vgic {
         if best.iter().any(comes_again) {
             best.sort_unstable();
         }
-        Chosen { best, spilled }
+        spilled
     }
 
     /// What an interrupt's list register is filled with. Takes the cause out of the records. An

@@ -65,16 +65,16 @@ impl Vgic {
         let cpu = &mut self.cpus[vcpu];
         cpu.synced = true;
         cpu.dirty = true;
-        let residents = mem::take(&mut cpu.residents);
-        for (n, resident) in residents.iter().enumerate() {
-            let offered = self.cpus[vcpu].values[n];
+        for n in 0..cpu.residents.len() {
+            let cpu = &mut self.cpus[vcpu];
+            let (resident, offered) = (cpu.residents[n], cpu.values[n]);
             let was_hardware = GICH_LR::HW.is_set(offered);
             let value = hw.read_lr(n);
             let list_register = ListRegister::decode(value);
             let acknowledged =
                 ListRegister::is_pending(offered) && !ListRegister::is_pending(value);
-            self.cpus[vcpu].taken += u64::from(acknowledged);
-            self.cpus[vcpu].values[n] = if list_register == ListRegister::Empty
+            cpu.taken += u64::from(acknowledged);
+            cpu.values[n] = if list_register == ListRegister::Empty
                 && !ListRegister::asks_for_maintenance(value)
             {
                 0
@@ -84,13 +84,14 @@ impl Vgic {
             self.fold_one(vcpu, resident, list_register, was_hardware, hw);
             effects |= self.move_out(vcpu, resident.intid);
         }
+        self.cpus[vcpu].residents.clear();
         effects
     }
 
     fn fold_one(
         &mut self,
         vcpu: usize,
-        resident: &Resident,
+        resident: Resident,
         list_register: ListRegister,
         was_hardware: bool,
         hw: &mut impl ListRegisterFile,

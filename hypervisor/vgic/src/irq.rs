@@ -23,6 +23,7 @@ pub(crate) enum Bits {
 
 impl Vgic {
     /// Word `word` of a register as `vcpu` sees it: word 0 is banked.
+    #[inline]
     pub(crate) fn word(&self, bits: Bits, vcpu: usize, word: usize) -> u32 {
         let Some(shared) = word.checked_sub(1) else {
             let cpu = &self.cpus[vcpu].state;
@@ -46,6 +47,7 @@ impl Vgic {
         }
     }
 
+    #[inline]
     fn word_mut(&mut self, bits: Bits, vcpu: usize, word: usize) -> &mut u32 {
         let Some(shared) = word.checked_sub(1) else {
             let cpu = &mut self.cpus[vcpu].state;
@@ -70,18 +72,21 @@ impl Vgic {
     }
 
     /// One bit of a register.
+    #[inline]
     pub(crate) fn bit(&self, bits: Bits, vcpu: usize, intid: u16) -> bool {
         self.word(bits, vcpu, usize::from(intid / 32)) & (1 << (intid % 32)) != 0
     }
 
     /// Changes one bit of a register. Whoever changes one that decides where the interrupt belongs
     /// calls [`Vgic::replace`] afterwards.
+    #[inline]
     pub(crate) fn set_bit(&mut self, bits: Bits, vcpu: usize, intid: u16, value: bool) {
         let word = self.word_mut(bits, vcpu, usize::from(intid / 32));
         let bit = 1 << (intid % 32);
         *word = if value { *word | bit } else { *word & !bit };
     }
 
+    #[inline]
     pub(crate) fn priority(&self, vcpu: usize, intid: u16) -> u8 {
         match intid.checked_sub(FIRST_SPI) {
             Some(spi) => self.dist.spi_prio[usize::from(spi)],
@@ -90,6 +95,7 @@ impl Vgic {
     }
 
     /// GICD_ISPENDR's bit: the latch, or the line of a level-sensitive interrupt, or a source.
+    #[inline]
     pub(crate) fn is_pending(&self, vcpu: usize, intid: u16) -> bool {
         if intid < SGIS {
             return self.cpus[vcpu].state.sgi_src[usize::from(intid)] != 0;
@@ -110,6 +116,7 @@ impl Vgic {
     }
 
     /// Whether it may be offered when it is pending: it is enabled, and so is its group.
+    #[inline]
     pub(crate) fn is_forwarded(&self, vcpu: usize, intid: u16) -> bool {
         let group = u32::from(self.bit(Bits::Group, vcpu, intid));
         self.bit(Bits::Enable, vcpu, intid) && *self.dist.ctlr & (1 << group) != 0
@@ -117,6 +124,7 @@ impl Vgic {
 
     /// The vCPU that is offered the interrupt: of several targets the first, so that there is only
     /// ever one (the 1-N model, IHI 0048B.b 1.4.2). Which of them it is, is the GIC's choice.
+    #[inline]
     pub(crate) fn target(&self, vcpu: usize, intid: u16) -> Option<usize> {
         let Some(spi) = intid.checked_sub(FIRST_SPI) else {
             return Some(vcpu);
@@ -128,11 +136,13 @@ impl Vgic {
         (targets != 0).then_some(targets.trailing_zeros() as usize)
     }
 
+    #[inline]
     pub(crate) fn is_active(&self, vcpu: usize, intid: u16) -> bool {
         self.bit(Bits::Active, vcpu, intid)
     }
 
     /// Who holds the interrupt active.
+    #[inline]
     pub(crate) fn holder(&self, vcpu: usize, intid: u16) -> Option<usize> {
         if !self.is_active(vcpu, intid) {
             return None;

@@ -60,6 +60,11 @@ impl Links {
         links.find(|link| link.active_for.0 & bank.0 != 0).map(|link| link.physical)
     }
 
+    /// Whether no physical interrupt is active for `vcpu`, which is mostly so.
+    fn is_idle(&self, vcpu: usize) -> bool {
+        self.0.iter().all(|link| link.active_for.0 & Self::bank(vcpu, link.intid).0 == 0)
+    }
+
     /// Notes that the physical interrupt is active, or not. `false` if there is no such link.
     pub(crate) fn note(&mut self, vcpu: usize, intid: u16, active: bool) -> bool {
         let bank = Self::bank(vcpu, intid);
@@ -121,6 +126,9 @@ impl Vgic {
     /// Looks again at the lines of those that the guest has not acknowledged, as it may have
     /// lowered the line since; before they are offered, maybe not for the first time.
     pub(crate) fn resample_pending(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+        if self.links.is_idle(vcpu) {
+            return;
+        }
         for n in 0..self.links.0.len() {
             let intid = self.links.0[n].intid;
             if !self.is_active(vcpu, intid)
@@ -145,6 +153,9 @@ impl Vgic {
 
     /// Ends the physical interrupts whose virtual ones are neither active nor pending any more.
     pub(crate) fn settle(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+        if self.links.is_idle(vcpu) {
+            return;
+        }
         for n in 0..self.links.0.len() {
             let intid = self.links.0[n].intid;
             if self.links.active_physical(vcpu, intid).is_some()

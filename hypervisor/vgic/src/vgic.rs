@@ -49,7 +49,12 @@ impl VcpuMask {
 
     /// Their numbers, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        (0..MAX_VCPUS).filter(move |&vcpu| self.contains(vcpu))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let vcpu = left.trailing_zeros() as usize;
+            left &= left.checked_sub(1)?;
+            Some(vcpu)
+        })
     }
 }
 

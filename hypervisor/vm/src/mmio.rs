@@ -33,36 +33,37 @@ pub enum Device {
     Virtio(u8),
 }
 
-/// The emulated devices: the first of each kind, where it is, the bytes of each, and how many there are.
-///
-/// The first page of the guest's GICC is not among them: it is the physical GICV, and its accesses do not
-/// trap.
-const REGIONS: [(Device, u64, u64, u64); 7] = [
-    (Device::Flash, FLASH_BASE, FLASH_SIZE, 1),
-    (Device::Gicd, GICD_BASE, GICD_REGISTERS, 1),
-    (Device::GiccDir, GICC_BASE + GICC_MAPPED, GICC_SIZE - GICC_MAPPED, 1),
-    (Device::Uart, UART_BASE, PRIMECELL_SIZE, 1),
-    (Device::Rtc, RTC_BASE, PRIMECELL_SIZE, 1),
-    (Device::Watchdog, WATCHDOG_BASE, WATCHDOG_SIZE, 1),
-    (Device::Virtio(0), VIRTIO_BASE, VIRTIO_STRIDE, VIRTIO_SLOTS),
-];
-
 /// The device at an address, and the offset within it.
 ///
-/// None where there is nothing, and for an access that is not aligned, which no device takes.
+/// None where there is nothing, and for an access that is not aligned, which no device takes. The first page
+/// of the guest's GICC is not among them: it is the physical GICV, and its accesses do not trap.
+#[inline]
 pub fn lookup(ipa: u64, width: Width) -> Option<(Device, u64)> {
-    if !ipa.is_multiple_of(width.bytes()) {
+    const GICD_END: u64 = GICD_BASE + GICD_REGISTERS;
+    const GICC_DIR: u64 = GICC_BASE + GICC_MAPPED;
+    const GICC_END: u64 = GICC_BASE + GICC_SIZE;
+    const UART_END: u64 = UART_BASE + PRIMECELL_SIZE;
+    const RTC_END: u64 = RTC_BASE + PRIMECELL_SIZE;
+    const WATCHDOG_END: u64 = WATCHDOG_BASE + WATCHDOG_SIZE;
+    const VIRTIO_END: u64 = VIRTIO_BASE + VIRTIO_SLOTS * VIRTIO_STRIDE;
+    const FLASH_END: u64 = FLASH_BASE + FLASH_SIZE;
+    if !width.is_aligned(ipa) {
         return None;
     }
-    REGIONS.iter().find_map(|&(device, base, size, count)| {
-        let offset = ipa.checked_sub(base)?;
-        let index = offset / size;
-        let device = match device {
-            Device::Virtio(_) => Device::Virtio(index as u8),
-            single => single,
-        };
-        (index < count).then_some((device, offset % size))
-    })
+    let (device, base) = match ipa {
+        GICD_BASE..GICD_END => (Device::Gicd, GICD_BASE),
+        GICC_DIR..GICC_END => (Device::GiccDir, GICC_DIR),
+        UART_BASE..UART_END => (Device::Uart, UART_BASE),
+        RTC_BASE..RTC_END => (Device::Rtc, RTC_BASE),
+        WATCHDOG_BASE..WATCHDOG_END => (Device::Watchdog, WATCHDOG_BASE),
+        VIRTIO_BASE..VIRTIO_END => {
+            let slot = (ipa - VIRTIO_BASE) / VIRTIO_STRIDE;
+            (Device::Virtio(slot as u8), VIRTIO_BASE + slot * VIRTIO_STRIDE)
+        }
+        FLASH_BASE..FLASH_END => (Device::Flash, FLASH_BASE),
+        _ => return None,
+    };
+    Some((device, ipa - base))
 }
 
 /// A read of any width from a device whose registers are words: `word` is given the offset.

@@ -26,6 +26,11 @@ impl Width {
         self as u64
     }
 
+    /// Whether an access of this width to `address` is aligned.
+    pub const fn is_aligned(self, address: u64) -> bool {
+        address & (self.bytes() - 1) == 0
+    }
+
     /// `value` cut to this width.
     pub const fn truncate(self, value: u64) -> u64 {
         value & (u64::MAX >> (64 - 8 * self as u32))
@@ -61,9 +66,9 @@ pub struct Access {
 }
 
 impl Access {
-    /// The access, if the syndrome describes it.
-    pub(super) fn decode(iss: AbortIss) -> Option<Self> {
-        iss.is_set(ISS_DATA_ABORT::ISV).then(|| Self {
+    /// The access, as a syndrome with ISV set describes it.
+    pub(super) fn decode(iss: AbortIss) -> Self {
+        Self {
             write: iss.is_set(ISS_DATA_ABORT::WNR),
             width: match iss.read_as_enum(ISS_DATA_ABORT::SAS) {
                 Some(ISS_DATA_ABORT::SAS::Value::Byte) => Width::Byte,
@@ -76,7 +81,7 @@ impl Access {
             sixty_four: iss.is_set(ISS_DATA_ABORT::SF),
             // The syndrome describes none that has one.
             writeback: None,
-        })
+        }
     }
 
     /// What a store stores: the register, cut to the access's width.

@@ -79,9 +79,8 @@ fn write_abort(f: &mut fmt::Formatter<'_>, iss: AbortIss, class: ESR::EC::Value)
     }
     f.write_str(if iss.is_set(ISS_DATA_ABORT::WNR) { ", write" } else { ", read" })?;
     // Only aborts from a lower level describe the instruction.
-    if class == Class::DataAbortLower
-        && let Some(access) = Access::decode(iss)
-    {
+    if class == Class::DataAbortLower && iss.is_set(ISS_DATA_ABORT::ISV) {
+        let access = Access::decode(iss);
         let file = if access.sixty_four { 'x' } else { 'w' };
         write!(f, " of {} bytes with {file}{}", access.width.bytes(), access.register)?;
     }

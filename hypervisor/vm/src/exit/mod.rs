@@ -40,10 +40,10 @@ pub enum Exit {
     DataAbort {
         /// The intermediate physical address.
         ipa: u64,
+        /// The guest's virtual address.
+        virtual_address: u64,
         /// What is to be done there.
         access: Access,
-        /// For the abort, should there be nothing at the address.
-        fault: Fault,
     },
     /// A load or store that the syndrome does not describe (a pair, a writeback, a vector, an
     /// atomic), a table walk of the guest's, or a fault that no emulation mends. For writebacks see
@@ -115,6 +115,15 @@ pub struct Fault {
     pub on_walk: bool,
 }
 
+impl Fault {
+    /// Of an access to an address where there is no device either.
+    pub fn nothing_at(ipa: u64, virtual_address: u64, write: bool) -> Self {
+        let cause = if write { Cause::Store } else { Cause::Load };
+        let kind = FaultKind::Translation;
+        Self { cause, virtual_address, ipa: Some(ipa), kind, on_walk: false }
+    }
+}
+
 /// A trapped MSR, MRS or system instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SystemAccess {
@@ -126,21 +135,31 @@ pub struct SystemAccess {
     pub is_read: bool,
 }
 
+/// The immediate of an HVC, if that is what the exception is.
+#[inline]
+pub fn hypervisor_call(syndrome: Syndrome) -> Option<u16> {
+    let esr = Esr::new(syndrome.esr);
+    esr.matches_all(ESR::EC::Hvc64).then(|| ISS_CALL::Imm16.read(syndrome.esr) as u16)
+}
+
 /// Decodes a synchronous exception from the guest.
+#[inline]
 pub fn decode(syndrome: Syndrome) -> Exit {
     let esr = Esr::new(syndrome.esr);
     let iss = esr.read(ESR::ISS);
-    let imm = ISS_CALL::Imm16.read(iss) as u16;
+    // The most frequent one is not searched for.
+    if esr.matches_all(ESR::EC::DataAbortLower) {
+        return data_abort(syndrome, AbortIss::new(iss));
+    }
     match esr.read_as_enum(ESR::EC) {
         Some(ESR::EC::Value::WfiWfe) => Exit::Wfx(wfx(iss)),
         // EL1 is AArch64 here, and EL0 has neither HVC nor SMC.
-        Some(ESR::EC::Value::Hvc64) => Exit::Hvc { imm },
-        Some(ESR::EC::Value::Smc64) => Exit::Smc { imm },
+        Some(ESR::EC::Value::Hvc64) => Exit::Hvc { imm: ISS_CALL::Imm16.read(iss) as u16 },
+        Some(ESR::EC::Value::Smc64) => Exit::Smc { imm: ISS_CALL::Imm16.read(iss) as u16 },
         Some(ESR::EC::Value::SystemRegister) => Exit::SystemRegister(system_access(iss)),
         Some(ESR::EC::Value::InstructionAbortLower) => {
             Exit::InstructionAbort(fault(syndrome, AbortIss::new(iss), Cause::Fetch))
         }
-        Some(ESR::EC::Value::DataAbortLower) => data_abort(syndrome, AbortIss::new(iss)),
         _ => Exit::Unknown { class: esr.read(ESR::EC) as u8 },
     }
 }
@@ -168,7 +187,23 @@ fn system_access(iss: u64) -> SystemAccess {
     }
 }
 
+/// A load or store that the syndrome describes, at an address that stage 2 does not map.
+fn is_emulatable(iss: AbortIss) -> bool {
+    iss.matches_all(
+        ISS_DATA_ABORT::ISV::SET
+            + ISS_DATA_ABORT::CM::CLEAR
+            + ISS_DATA_ABORT::S1PTW::CLEAR
+            + ISS_DATA_ABORT::FAULT::Translation,
+    )
+}
+
+#[inline]
 fn data_abort(syndrome: Syndrome, iss: AbortIss) -> Exit {
+    if is_emulatable(iss) {
+        let access = Access::decode(iss);
+        let ipa = ipa(syndrome, false);
+        return Exit::DataAbort { ipa, virtual_address: syndrome.far, access };
+    }
     let maintenance = iss.is_set(ISS_DATA_ABORT::CM);
     let cause = match (maintenance, iss.is_set(ISS_DATA_ABORT::WNR)) {
         (true, _) => Cause::Maintenance,
@@ -176,13 +211,19 @@ fn data_abort(syndrome: Syndrome, iss: AbortIss) -> Exit {
         (false, false) => Cause::Load,
     };
     let fault = fault(syndrome, iss, cause);
-    let emulatable = fault.kind == FaultKind::Translation && !fault.on_walk;
-    match (fault.ipa, Access::decode(iss)) {
-        _ if !emulatable => Exit::DataAbortUnemulatable(fault),
-        _ if maintenance => Exit::CacheMaintenance(fault),
-        (Some(ipa), Some(access)) => Exit::DataAbort { ipa, access, fault },
-        _ => Exit::DataAbortUnemulatable(fault),
+    if maintenance && fault.kind == FaultKind::Translation && !fault.on_walk {
+        Exit::CacheMaintenance(fault)
+    } else {
+        Exit::DataAbortUnemulatable(fault)
     }
+}
+
+/// The intermediate physical address, where HPFAR_EL2 has it; of a table walk, only its page.
+fn ipa(syndrome: Syndrome, on_walk: bool) -> u64 {
+    let page = HPFAR::FIPA.read(syndrome.hpfar) << 12;
+    // The offset within the page is that of the virtual address, but a walk reads elsewhere.
+    let offset = if on_walk { 0 } else { syndrome.far & 0xfff };
+    page | offset
 }
 
 fn fault(syndrome: Syndrome, iss: AbortIss, cause: Cause) -> Fault {
@@ -194,13 +235,10 @@ fn fault(syndrome: Syndrome, iss: AbortIss, cause: Cause) -> Fault {
         FaultKind::Permission => on_walk,
         _ => false,
     };
-    let page = HPFAR::FIPA.read(syndrome.hpfar) << 12;
-    // The offset within the page is that of the virtual address, but a walk reads elsewhere.
-    let offset = if on_walk { 0 } else { syndrome.far & 0xfff };
     Fault {
         cause,
         virtual_address: syndrome.far,
-        ipa: known.then_some(page | offset),
+        ipa: known.then(|| ipa(syndrome, on_walk)),
         kind,
         on_walk,
     }

@@ -88,6 +88,10 @@ register_bitfields! {u64,
             ExternalAbort = 0x10,
             /// Synchronous external abort on a table walk, level 0.
             ExternalAbortOnWalk = 0x14
+        ],
+        /// The fault status code without its level, where it has one.
+        FAULT OFFSET(2) NUMBITS(4) [
+            Translation = 1
         ]
     ],
     /// The ISS of a trapped MSR, MRS or system instruction.

@@ -39,7 +39,10 @@ impl Exit {
                 if self.wants_instruction(core) =>
             {
                 match decode(instruction, &fault, core) {
-                    Some(access) => Self::DataAbort { ipa, access, fault },
+                    Some(access) => {
+                        let virtual_address = fault.virtual_address;
+                        Self::DataAbort { ipa, virtual_address, access }
+                    }
                     None => self,
                 }
             }

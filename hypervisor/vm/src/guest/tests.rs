@@ -5,7 +5,7 @@ use stasis_state::{GuestState, VcpuState};
 use stasis_vgic::{ListRegisterFile, VcpuMask};
 
 use super::*;
-use crate::exit::{Access, Cause, Exit, Fault, FaultKind, SystemAccess, Width};
+use crate::exit::{Access, Exit, SystemAccess, Width};
 use crate::psci;
 
 const FREQUENCY: u64 = 1_000_000;
@@ -122,22 +122,16 @@ fn guest(vcpus: usize) -> (Guest, Vec<Vcpu>, Core) {
     (guest, vcpus, core)
 }
 
-fn fault(ipa: u64, cause: Cause) -> Fault {
-    let kind = FaultKind::Translation;
-    Fault { cause, virtual_address: ipa, ipa: Some(ipa), kind, on_walk: false }
-}
-
 /// A load of `width` into X1, or a store of X1.
 fn abort(ipa: u64, width: Width, write: bool) -> Exit {
     let access =
         Access { write, width, register: 1, sign_extend: false, sixty_four: true, writeback: None };
-    let cause = if write { Cause::Store } else { Cause::Load };
-    Exit::DataAbort { ipa, access, fault: fault(ipa, cause) }
+    Exit::DataAbort { ipa, virtual_address: ipa, access }
 }
 
 /// The answer to an exit that needs no other vCPU held.
 fn exit(guest: &mut Guest, index: usize, vcpu: &mut Vcpu, exit: Exit, core: &mut Core) -> Next {
-    guest.exit(index, vcpu, exit, ESR, VcpuMask::NONE, core).unwrap()
+    guest.exit(index, vcpu, &exit, ESR, VcpuMask::NONE, core).unwrap()
 }
 
 fn call(core: &mut Core, guest: &mut Guest, vcpu: &mut Vcpu, arguments: [u64; 4]) -> Next {
@@ -239,10 +233,10 @@ fn an_access_waits_for_the_vcpu_whose_list_registers_have_the_answer() {
     let _ = guest.vgic.set_spi_level(UART_INTID, true);
     let _ = guest.vgic.enter(1, &mut other);
     let (pc, read) = (*vcpus[0].core.pc, abort(ISPENDR1, Width::Word, false));
-    let needed = guest.exit(0, &mut vcpus[0], read, ESR, VcpuMask::NONE, &mut core);
+    let needed = guest.exit(0, &mut vcpus[0], &read, ESR, VcpuMask::NONE, &mut core);
     assert_eq!((needed, *vcpus[0].core.pc), (Err(VcpuMask::only(1)), pc), "nothing was done");
     let _ = guest.vgic.sync(1, &mut other);
-    let next = guest.exit(0, &mut vcpus[0], read, ESR, VcpuMask::only(1), &mut core);
+    let next = guest.exit(0, &mut vcpus[0], &read, ESR, VcpuMask::only(1), &mut core);
     assert_eq!((next, vcpus[0].core.x[1], *vcpus[0].core.pc), (Ok(Next::Enter), 2, pc + 4));
 }
 

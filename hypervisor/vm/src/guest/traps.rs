@@ -5,7 +5,7 @@ use stasis_vgic::VcpuMask;
 
 use super::{Guest, Host, Next, Vcpu};
 use crate::devices::{pl011, virtio, watchdog};
-use crate::exit::{self, Access, Exit, Fault, Wfx, Width};
+use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx, Width};
 use crate::inject::{self, El1Registers};
 use crate::mmio::{self, Device};
 use crate::psci::{self, Action};
@@ -20,11 +20,8 @@ impl Vcpu {
     /// Answers an exit that is about nothing but this vCPU's own registers, and leaves nothing to be done before the
     /// next entry: no lock is taken for it. `false`: it is not such a one, and [`Guest::exit`] answers it.
     #[inline]
-    pub fn exit_alone(&mut self, exit: &Exit) -> bool {
-        match *exit {
-            Exit::Hvc { imm } => psci::ask(&mut self.core, imm),
-            _ => false,
-        }
+    pub fn exit_alone(&mut self, syndrome: Syndrome) -> bool {
+        exit::hypervisor_call(syndrome).is_some_and(|imm| psci::ask(&mut self.core, imm))
     }
 }
 
@@ -37,26 +34,28 @@ impl Guest {
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
-        exit: Exit,
+        exit: &Exit,
         esr: u64,
         held: VcpuMask,
         host: &mut impl Host,
     ) -> Result<Next, VcpuMask> {
-        match exit {
-            Exit::DataAbort { ipa, access, fault } => match mmio::lookup(ipa, access.width) {
-                Some((Device::Watchdog, _)) if self.watchdog.is_none() => {
-                    return Ok(self.nothing_there(vcpu, &fault, host));
-                }
-                Some((device, offset)) => {
-                    let at = Place { device, offset, width: access.width };
-                    self.access(index, vcpu, at, access, held, host)?;
-                    if let Some(writeback) = access.writeback {
-                        writeback.apply(&mut vcpu.core);
+        match *exit {
+            Exit::DataAbort { ipa, virtual_address, access } => {
+                match mmio::lookup(ipa, access.width) {
+                    Some((device, offset)) if self.has(device) => {
+                        let at = Place { device, offset, width: access.width };
+                        self.access(index, vcpu, at, access, held, host)?;
+                        if let Some(writeback) = access.writeback {
+                            writeback.apply(&mut vcpu.core);
+                        }
+                        exit::skip_instruction(&mut vcpu.core, esr);
                     }
-                    exit::skip_instruction(&mut vcpu.core, esr);
+                    _ => {
+                        let fault = Fault::nothing_at(ipa, virtual_address, access.write);
+                        return Ok(self.nothing_there(vcpu, &fault, host));
+                    }
                 }
-                None => return Ok(self.nothing_there(vcpu, &fault, host)),
-            },
+            }
             Exit::Hvc { imm } => return Ok(self.firmware_call(index, vcpu, imm, host)),
             Exit::Smc { imm } => {
                 exit::skip_instruction(&mut vcpu.core, esr);
@@ -88,6 +87,11 @@ impl Guest {
             }
         }
         Ok(Next::Enter)
+    }
+
+    /// Whether this guest has the device.
+    fn has(&self, device: Device) -> bool {
+        device != Device::Watchdog || self.watchdog.is_some()
     }
 
     /// A load or store that reaches a device. An error has the vCPUs that must be held first.
