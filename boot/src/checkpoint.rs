@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
-use stasis_arch::{crc, timer};
+use stasis_arch::{crc, timer, zero};
 use stasis_state::{Checkpoint, GuestState, Plan, Routines, Sink, Source};
 use stasis_store::{Store, Usage, Which, reader, writer};
 use stasis_vm::console::table::{self, StoreRow};
@@ -47,7 +47,7 @@ impl Source for FromStore<'_> {
 fn routines() -> Routines {
     fn is_zero(page: &stasis_state::routines::Page) -> bool {
         turns::breathe();
-        stasis_state::routines::is_zero(page)
+        zero::is_zero(page)
     }
     let portable = Routines { is_zero, ..Routines::default() };
     if crc::is_present() { Routines { crc32c: crc::crc32c, ..portable } } else { portable }

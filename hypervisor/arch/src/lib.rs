@@ -5,7 +5,7 @@
 //! - [`world`]: entering a guest; its system registers; [`fp`] and [`debug`]: the larger banks.
 //! - [`mmu`], [`cache`]: what changes what memory means, each with its barriers.
 //! - [`timer`]: the counter, the guest's virtual timer, and EL2's own.
-//! - [`cpu`]: this core, its number, its traps. [`crc`]: its CRC-32C.
+//! - [`cpu`]: this core, its number, its traps. [`crc`]: its CRC-32C. [`zero`]: whether a page is zero.
 
 #![no_std]
 #![cfg(target_arch = "aarch64")]
@@ -23,3 +23,4 @@ pub mod mmu;
 pub mod timer;
 pub mod vectors;
 pub mod world;
+pub mod zero;
