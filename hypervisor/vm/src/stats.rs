@@ -74,6 +74,8 @@ pub struct Stats {
 /// Counters of a vCPU at one instant, or how they differ between two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
+    /// What the counter was; of a difference, the ticks that lie between.
+    pub at: u64,
     /// Ticks of the counter that it was on its core.
     pub ticks: u64,
     /// How often it was put there.
@@ -104,7 +106,7 @@ impl Stats {
 
     /// It is taken off its core, or waits there.
     pub fn end(&self, now: u64) {
-        self.time.store(self.ticks(|| now), Ordering::Relaxed);
+        self.time.store(ticks(self.time.load(Ordering::Relaxed), now), Ordering::Relaxed);
     }
 
     /// It has left its guest.
@@ -113,17 +115,13 @@ impl Stats {
         add_one(&self.exits[reason as usize]);
     }
 
-    fn ticks(&self, counter: impl FnOnce() -> u64) -> u64 {
-        match self.time.load(Ordering::Relaxed) {
-            start if start & ON_CORE != 0 => counter().wrapping_sub(start) & !ON_CORE,
-            had => had,
-        }
-    }
-
-    /// What they are. The `counter` is read after them, so that it is not behind; its GIC counts `interrupts`.
+    /// What they are. The `counter` is read after the time, so that it is not behind; its GIC counts `interrupts`.
     pub fn snapshot(&self, interrupts: u64, counter: impl FnOnce() -> u64) -> Snapshot {
+        let time = self.time.load(Ordering::Relaxed);
+        let at = counter();
         Snapshot {
-            ticks: self.ticks(counter),
+            at,
+            ticks: ticks(time, at),
             switches: self.switches.load(Ordering::Relaxed),
             interrupts,
             exits: array::from_fn(|index| self.exits[index].load(Ordering::Relaxed)),
@@ -131,11 +129,17 @@ impl Stats {
     }
 }
 
+/// What a vCPU has had whose [`Stats::time`] is `time`, with the counter at `now`.
+fn ticks(time: u64, now: u64) -> u64 {
+    if time & ON_CORE != 0 { now.wrapping_sub(time) & !ON_CORE } else { time }
+}
+
 impl Snapshot {
     /// What came since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
+            at: self.at.saturating_sub(earlier.at),
             ticks: self.ticks.saturating_sub(earlier.ticks),
             switches: self.switches.saturating_sub(earlier.switches),
             // Another guest in its place begins at 0.

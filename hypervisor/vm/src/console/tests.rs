@@ -404,7 +404,13 @@ fn top_shows_cores_and_vcpus_and_their_shares_add_up() {
         guest,
         vcpu,
         core,
-        counters: Snapshot { ticks, switches: 9, interrupts: 70, exits: [1, 2, 3, 4, 5, 6] },
+        counters: Snapshot {
+            at: 10_000,
+            ticks,
+            switches: 9,
+            interrupts: 70,
+            exits: [1, 2, 3, 4, 5, 6],
+        },
     };
     let mut top = Top {
         ticks: 10_000,
@@ -431,6 +437,7 @@ fn top_shows_cores_and_vcpus_and_their_shares_add_up() {
     // Nothing that was measured makes it divide by zero or overflow.
     (top.ticks, top.frequency) = (0, 0);
     top.vcpus[0].counters.ticks = u64::MAX;
+    top.vcpus[0].counters.at = 0;
     top.vcpus[1].counters.ticks = u64::MAX;
     written(|out| top.write(out, false));
 }

@@ -19,6 +19,16 @@ pub struct VcpuRow<'a> {
     pub counters: Snapshot,
 }
 
+impl VcpuRow<'_> {
+    /// Its share of its core, rounded to the nearest thousandth. Of the time between the two instants when it was looked
+    /// at: with others in the way, they are not the same for all.
+    fn thousandths(&self) -> u64 {
+        let whole = u128::from(self.counters.at.max(1));
+        let part = u128::from(self.counters.ticks.min(self.counters.at));
+        ((part * 1000 + whole / 2) / whole) as u64
+    }
+}
+
 /// Everything that `top` shows.
 #[derive(Clone, Debug)]
 pub struct Top<'a> {
@@ -52,8 +62,12 @@ impl Top<'_> {
         ];
         let rows = self.cores.iter().map(|&core| {
             let here = || self.vcpus.iter().filter(move |vcpu| vcpu.core == core);
-            let ticks = here().map(|vcpu| vcpu.counters.ticks).fold(0, u64::saturating_add);
-            [Cell::Number(core.into()), self.share(ticks), Cell::Number(here().count() as u64)]
+            let share: u64 = here().map(VcpuRow::thousandths).sum();
+            [
+                Cell::Number(core.into()),
+                Cell::Share(share.min(1000)),
+                Cell::Number(here().count() as u64),
+            ]
         });
         Table { columns, rows: rows.collect(), nothing: "no cores" }
     }
@@ -82,7 +96,7 @@ impl Top<'_> {
                 Cell::text(vcpu.guest),
                 Cell::Number(vcpu.vcpu as u64),
                 Cell::Number(vcpu.core.into()),
-                self.share(counters.ticks),
+                Cell::Share(vcpu.thousandths()),
                 Cell::Number(counters.switches),
                 Cell::Number(counters.interrupts),
                 irq,
@@ -94,11 +108,5 @@ impl Top<'_> {
             ]
         });
         Table { columns, rows: rows.collect(), nothing: "no guests" }
-    }
-
-    /// A part of the time, rounded to the nearest thousandth: of several parts, the sum may be off by as many halves.
-    fn share(&self, ticks: u64) -> Cell {
-        let whole = u128::from(self.ticks.max(1));
-        Cell::Share(((u128::from(ticks) * 1000 + whole / 2) / whole) as u64)
     }
 }
