@@ -5,7 +5,7 @@ use stasis_state::{GuestState, VcpuState};
 use stasis_vgic::{ListRegisterFile, VcpuMask};
 
 use super::*;
-use crate::exit::{Access, Exit, SystemAccess, Width};
+use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, Width};
 use crate::psci;
 
 const FREQUENCY: u64 = 1_000_000;
@@ -166,7 +166,8 @@ fn an_access_to_nothing_is_an_abort_in_the_guest() {
 fn a_handler_that_cannot_be_fetched_is_a_crash_and_not_an_endless_loop() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     *core.el1.vbar_el1 = 0x0b00_0000;
-    let fetch = Exit::InstructionAbort(fault(0x0b00_0000, Cause::Fetch));
+    let fault = Fault::nothing_at(0x0b00_0000, 0x0b00_0000, false);
+    let fetch = Exit::InstructionAbort(Fault { cause: Cause::Fetch, ..fault });
     // The way into the handler, and then the handler's own first instruction.
     let next = exit(&mut guest, 0, &mut vcpus[0], fetch, &mut core);
     assert_eq!(next, Next::Enter);
