@@ -9,15 +9,14 @@ use stasis_vm::exit::Exit;
 const INSTRUCTION: u64 = 4;
 
 impl Resident {
-    /// What the guest that is loaded on this core did, by its instruction if the syndrome does not tell.
+    /// Has the exit say what the guest that is loaded on this core did, by its instruction if the syndrome does not tell.
     #[inline]
-    pub(super) fn described(&self, exit: Exit, core: &Core) -> Exit {
-        if !exit.wants_instruction(core) {
-            return exit;
-        }
-        match self.instruction(*core.pc) {
-            Some(instruction) => exit.described(instruction, core),
-            None => exit,
+    pub(super) fn describe(&self, exit: &mut Exit, core: &Core) {
+        // In place: almost all are left as they are.
+        if exit.wants_instruction(core)
+            && let Some(instruction) = self.instruction(*core.pc)
+        {
+            *exit = exit.described(instruction, core);
         }
     }
 

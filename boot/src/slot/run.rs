@@ -257,7 +257,7 @@ impl Slot {
         let mut held = Held::nobody(self, index);
         loop {
             let mut resident = self.resident.lock();
-            exit = resident.described(exit, &vcpu.core);
+            resident.describe(&mut exit, &vcpu.core);
             let guest = &mut resident.guest;
             match guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host) {
                 Ok(next) => return (next, resident),
