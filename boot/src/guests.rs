@@ -170,6 +170,9 @@ pub fn add(
     state: RunState,
 ) -> Result<Arc<Slot>, String> {
     let mut guests = GUESTS.lock();
+    if guests.len() == slot::MAX_SLOTS {
+        return Err(format!("there are {} guests, as many as there are VMIDs", guests.len()));
+    }
     let gicv = *GICV.get().expect("it is known before any guest");
     let slot = Slot::new(guests.len(), placement, guest, vcpus, ram, gicv, state)
         .map_err(|error| format!("cannot map its memory: {error:?}"))?;

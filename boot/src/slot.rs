@@ -42,6 +42,9 @@ const NOBODY: u8 = u8::MAX;
 /// Bytes typed for a guest that its UART has no room for yet.
 const MAX_INPUT: usize = 4096;
 
+/// Each slot has a VMID of its own: its number and 1, in eight bits.
+pub const MAX_SLOTS: usize = u8::MAX as usize;
+
 /// What a guest is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunState {
