@@ -98,6 +98,6 @@ mod tests {
         let stack = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         let stacks = [(stack(&["a", "b"]), 3), (stack(&["a"]), 2), (stack(&["a", "b", "a"]), 1)];
         let profile = Profile { stacks: stacks.into() };
-        assert_eq!(profile.by_function(), [("b", 3, 4), ("a", 3, 6)]);
+        assert_eq!(profile.by_function(), [("a", 3, 6), ("b", 3, 4)]);
     }
 }
