@@ -1,9 +1,11 @@
-//! A real-time application on ArceOS: its main thread has a deadline each 20 ms, for which it sleeps, while two other threads
-//! compute in turns.
+//! A real-time application on ArceOS: its main thread has a deadline each 20 ms, while two other threads compute in turns.
 //!
 //! After every 10 deadlines it prints a [`Beat`](pace::Beat), as `pulse` does, and how far the other threads are. What this asks of
 //! its machine that `pulse` does not: the physical timer, a kernel that switches threads at its interrupts,
-//! sleeping threads.
+//! and WFI behind all of that.
+//!
+//! No thread sleeps: ArceOS (axtask 0.3.0-preview.1) looks whether a thread was woken, and then blocks it, with interrupts
+//! let in between. A timer that fires there is forgotten, and the thread sleeps for ever.
 
 #![no_std]
 #![no_main]
@@ -19,6 +21,7 @@ extern crate alloc;
 
 use alloc::vec;
 use axstd::os::arceos::api::time::ax_monotonic_time;
+use axstd::os::arceos::modules::axhal::asm::wait_for_irqs;
 use axstd::{println, thread, time::Duration};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use pace::Pace;
@@ -35,7 +38,7 @@ fn now() -> u64 {
     ax_monotonic_time().as_nanos() as u64
 }
 
-/// Computes a little, and leaves a part of the time to others.
+/// Computes a little, and leaves the rest of the time to others.
 fn compute(rounds: &AtomicU64) {
     let mut words = vec![0; 1024];
     workload::fill(&mut words);
@@ -43,7 +46,7 @@ fn compute(rounds: &AtomicU64) {
         let round = rounds.load(Relaxed) + 1;
         workload::tick(&mut words, round);
         rounds.store(round, Relaxed);
-        thread::sleep(Duration::from_millis(2));
+        thread::yield_now();
     }
 }
 
@@ -58,7 +61,10 @@ fn main() {
     let mut pace = Pace::new(now(), PERIOD.as_nanos() as u64);
     let mut done = 0;
     loop {
-        thread::sleep(Duration::from_nanos(pace.deadline().saturating_sub(now())));
+        while now() < pace.deadline() {
+            wait_for_irqs();
+            thread::yield_now();
+        }
         let number = pace.beat(now());
         while done < number {
             done += 1;
