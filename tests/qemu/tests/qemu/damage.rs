@@ -138,7 +138,7 @@ pub fn a_newer_version(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-pub fn more_vcpus(lab: &Lab) -> Result<()> {
+pub fn more_vcpus_than_the_guest_has_here(lab: &Lab) -> Result<()> {
     const VCPUS: u16 = 8;
     let good = Good::new(lab)?;
     let mut file = good.file()?;
@@ -157,7 +157,14 @@ pub fn more_vcpus(lab: &Lab) -> Result<()> {
         file.set::<Power>(instance, "state", PowerState::Off as u64)?;
         file.set::<Identity>(instance, "mpidr_el1", 0x8000_0000 | u64::from(instance))?;
     }
-    good.refuses(lab, &file, &["8 vcpus"])
+    let bad = good.put("bad", &file.to_bytes())?;
+    let mut stasis = good.boot(lab)?;
+    // In the place of a guest: where there is none of its name, its vCPUs share the cores that there are.
+    stasis.resume(good.number)?;
+    stasis.refused_for(&format!("resume {bad}"), &["8 vcpus"])?;
+    stasis.is_alive()?;
+    stasis.quit()?;
+    unchanged(&good.disk, good.number, &good.bytes)
 }
 
 pub fn more_memory(lab: &Lab) -> Result<()> {

@@ -101,7 +101,7 @@ fn main() -> ExitCode {
             a_file_cut_short,
             one_bit_flipped,
             a_newer_version,
-            more_vcpus,
+            more_vcpus_than_the_guest_has_here,
             more_memory,
             another_counter_frequency,
             another_cpu;
