@@ -42,15 +42,27 @@ impl Source for FromStore<'_> {
     }
 }
 
-/// The inner loops, by the CPU's instructions where it has them. All of a guest's pages are looked at before anything
-/// is stored, which takes long.
+/// Bytes of which a CRC is computed without a break: what is checked at once may be a mebibyte.
+const CRC_PIECE: usize = 16 << 10;
+
+/// The inner loops, by the CPU's instructions where it has them. They go over all of a guest's pages, which takes long: so
+/// they let others run in between.
 fn routines() -> Routines {
     fn is_zero(page: &stasis_state::routines::Page) -> bool {
         turns::breathe();
         zero::is_zero(page)
     }
-    let portable = Routines { is_zero, ..Routines::default() };
-    if crc::is_present() { Routines { crc32c: crc::crc32c, ..portable } } else { portable }
+    fn in_pieces(crc: u32, bytes: &[u8], crc32c: fn(u32, &[u8]) -> u32) -> u32 {
+        bytes.chunks(CRC_PIECE).fold(crc, |crc, piece| {
+            turns::breathe();
+            crc32c(crc, piece)
+        })
+    }
+    let crc32c: fn(u32, &[u8]) -> u32 = match crc::is_present() {
+        true => |crc, bytes| in_pieces(crc, bytes, crc::crc32c),
+        false => |crc, bytes| in_pieces(crc, bytes, stasis_state::routines::crc32c),
+    };
+    Routines { crc32c, is_zero }
 }
 
 /// Prints a line for each tenth of the way.

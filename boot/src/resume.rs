@@ -4,7 +4,7 @@
 //! memory overwritten, and when all of it is loaded, they run.
 
 use crate::slot::{FreshRam, Parked, Placement, RunState, Slot};
-use crate::{console, guests};
+use crate::{console, guests, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -46,6 +46,7 @@ pub fn resume(
         if states[..index].iter().any(|other| other.guest.name == state.guest.name) {
             return Err("two of the checkpoints are of one guest".to_string());
         }
+        turns::breathe();
         incoming.push(admit(state, any_speed, &existing)?);
     }
     for index in 0..incoming.len() {
@@ -100,6 +101,7 @@ fn run(incoming: Vec<Incoming>) -> Result<(), String> {
     let mut fresh = Vec::new();
     let mut parked_ones = Vec::new();
     for Incoming { guest, vcpus, place } in incoming {
+        turns::breathe();
         match place {
             Place::New(ram) => {
                 let cores = guests::choose_cores(&[], vcpus.len())?;

@@ -13,21 +13,28 @@ pub fn is_present() -> bool {
 /// Only where [`is_present`]: elsewhere the instruction is UNDEFINED.
 pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     let mut register = !crc;
-    let (words, rest) = bytes.as_chunks::<8>();
+    // Rust for EL2 may not load unaligned, and would take a word that may lie anywhere byte by byte.
+    // SAFETY: eight bytes are a word, whatever they are.
+    let (head, words, tail) = unsafe { bytes.align_to::<u64>() };
+    register = of_bytes(register, head);
     for word in words {
-        let word = u64::from_le_bytes(*word);
+        let word = u64::from_le(*word);
         // SAFETY: arithmetic on registers; the caller has seen that the CPU has it.
         unsafe {
             asm!(".arch_extension crc", "crc32cx {0:w}, {0:w}, {1:x}", inout(reg) register, in(reg) word,
                 options(pure, nomem, nostack, preserves_flags));
         }
     }
-    for byte in rest {
-        // SAFETY: as above.
+    !of_bytes(register, tail)
+}
+
+fn of_bytes(mut register: u32, bytes: &[u8]) -> u32 {
+    for byte in bytes {
+        // SAFETY: arithmetic on registers; the caller's caller has seen that the CPU has it.
         unsafe {
             asm!(".arch_extension crc", "crc32cb {0:w}, {0:w}, {1:w}", inout(reg) register,
                 in(reg) u32::from(*byte), options(pure, nomem, nostack, preserves_flags));
         }
     }
-    !register
+    register
 }

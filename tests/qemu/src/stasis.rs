@@ -22,6 +22,9 @@ const STORE_TIME: Duration = Duration::from_secs(600);
 /// No machine runs longer, unless its test says so.
 const LIFE_TIME: Duration = Duration::from_secs(600);
 
+/// From one turn of QEMU's to the next, where its cores have [short ones](Setup::in_short_turns).
+pub const TURN_US: u64 = 200;
+
 /// A machine in the making.
 pub struct Setup<'l> {
     lab: &'l Lab,
@@ -183,6 +186,22 @@ impl<'l> Setup<'l> {
     pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// Has QEMU count instructions, each of which takes 2^`shift` ns: then how long something takes does not depend on
+    /// what else the host does. Time in which all cores wait is skipped.
+    pub fn counting_instructions(self, shift: u32) -> Self {
+        self.argument("-icount").argument(format!("shift={shift},sleep=off"))
+    }
+
+    /// Has the cores of a machine that [counts](Self::counting_instructions) take short turns. QEMU executes one after the
+    /// other, each until half way to the next event that QEMU itself waits for. So here is one that comes each
+    /// [`TURN_US`]: that of a filter on a network without members.
+    pub fn in_short_turns(self) -> Self {
+        self.argument("-netdev")
+            .argument("hubport,id=nobody,hubid=0")
+            .argument("-object")
+            .argument(format!("filter-buffer,id=turns,netdev=nobody,interval={TURN_US}"))
     }
 
     /// The machine's life, where the usual one is too short.
