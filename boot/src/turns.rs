@@ -12,11 +12,11 @@ use spin::LazyLock;
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::{cpu, timer};
-use stasis_vm::config::{CoreConfig, DEFAULT_WEIGHT};
+use stasis_vm::config::{self, CoreConfig, DEFAULT_WEIGHT};
 use stasis_vm::sched::{Scheduler, TaskId, Turn};
 
 /// The core that the console's commands run on.
-const CONSOLE_CORE: usize = 0;
+const CONSOLE_CORE: usize = config::CONSOLE_CORE as usize;
 /// The console's commands are that core's first task. They have no guest's name, and so no window.
 const CONSOLE: TaskId = 0;
 

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 pub use self::check::{check, check_name};
-pub use self::core_plan::{CoreConfig, CoreProblem, WindowConfig};
+pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, WindowConfig};
 pub use self::error::{ConfigError, Problem};
 pub use self::policy::{Periodic, Policy};
 pub use self::read::parse;

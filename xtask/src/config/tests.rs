@@ -103,6 +103,13 @@ fn what_is_wrong_with_a_core_is_named_with_its_line_and_key() {
         changed("guest = \"a\", at = \"2500us\"", "guest = \"b\", at = \"2500us\""),
         "line 12: guest: window 1: there is no guest \"b\""
     );
+    let on_core_0 = PLAN.replace("[1]", "[0]").replace("number = 1", "number = 0");
+    assert!(parse(&on_core_0).is_ok());
+    assert_eq!(
+        error(&on_core_0.replace("\"2500us\", length = \"1ms\"", "\"1ms\", length = \"9ms\"")),
+        "line 10: windows: the windows leave 0 us of the frame, and the console is on this core; \
+         50 us at least it needs"
+    );
     assert_eq!(
         changed("cores = [1]", "cores = [1, 2]"),
         "line 5: cores: 2 cores for 1 vCPUs are too many; one for each is enough"

@@ -11,6 +11,8 @@ use super::time::Time;
 use super::{Configuration, error::PropertyProblem};
 use crate::text::quoted;
 
+/// The core that the console's commands run on.
+pub const CONSOLE_CORE: u32 = 0;
 /// How long a frame may be, in microseconds.
 pub const FRAME_US: RangeInclusive<u64> = 100..=60_000_000;
 /// The shortest window, in microseconds: below this the switches would take most of it.
@@ -32,7 +34,12 @@ pub struct CoreConfig {
 impl CoreConfig {
     /// Whether its windows, which [`check`] found in order, leave no time for others.
     pub(super) fn is_full(&self) -> bool {
-        self.windows.iter().map(|window| window.length_us).sum::<u64>() == self.frame_us
+        self.left_us() == 0
+    }
+
+    /// What its windows leave of the frame, in microseconds.
+    fn left_us(&self) -> u64 {
+        self.frame_us - self.windows.iter().map(|window| window.length_us).sum::<u64>()
     }
 }
 
@@ -108,6 +115,9 @@ pub enum CoreProblem {
         /// The end of the one before it.
         end_us: u64,
     },
+    /// Windows that leave the console nothing.
+    #[error("the windows leave {} of the frame, and the console is on this core; {} at least it needs", Time(*.0), Time(MIN_WINDOW_US))]
+    NoTimeForConsole(u64),
     /// A window of nobody.
     #[error("window {window}: there is no guest {}", quoted(.guest))]
     NoSuchGuest {
@@ -132,7 +142,7 @@ impl CoreProblem {
         match *self {
             Self::Property(_) | Self::UnknownNode(_) | Self::Duplicate => (None, "number"),
             Self::Frame(_) => (None, "frame"),
-            Self::Windows(_) => (None, "windows"),
+            Self::Windows(_) | Self::NoTimeForConsole(_) => (None, "windows"),
             Self::Short { window, .. } | Self::Outside { window, .. } => (Some(window), "length"),
             Self::Overlap { window, .. } => (Some(window), "at"),
             Self::WindowProperty { window, .. }
@@ -173,7 +183,12 @@ pub(super) fn check(
             return Err(CoreProblem::Outside { window, end_us: previous_end, frame_us });
         }
     }
-    Ok(())
+    match core.left_us() {
+        left_us @ ..MIN_WINDOW_US if core.number == CONSOLE_CORE => {
+            Err(CoreProblem::NoTimeForConsole(left_us))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks that a window's guest has a vCPU on the core.

@@ -272,6 +272,26 @@ fn each_broken_rule_of_a_plan_names_core_and_window() {
 }
 
 #[test]
+fn windows_leave_the_console_time_on_its_core() {
+    let with_window_of = |length_us| {
+        let mut configuration = shared();
+        configuration.guests.iter_mut().for_each(|guest| guest.cores = vec![CONSOLE_CORE]);
+        configuration.cores[0].number = CONSOLE_CORE;
+        configuration.cores[0].windows[1].length_us = length_us;
+        compile(&configuration).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(with_window_of(7950), Ok(()));
+    let refusal = |left: &str| {
+        Err(std::format!(
+            "stasis.dtb: core 0: the windows leave {left} of the frame, and the console is on this core; \
+             50 us at least it needs"
+        ))
+    };
+    assert_eq!(with_window_of(7951), refusal("49 us"));
+    assert_eq!(with_window_of(8000), refusal("0 us"));
+}
+
+#[test]
 fn a_plan_that_was_written_wrong_is_named() {
     let complaint = |change: fn(&mut DeviceTreeNode)| {
         let dtb = compile(&shared()).unwrap();
