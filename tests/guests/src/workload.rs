@@ -49,6 +49,7 @@ pub fn hash(words: &[u64]) -> u64 {
 
 /// The working set as it must be, on the host.
 #[cfg(not(target_os = "none"))]
+#[derive(Clone)]
 pub struct Model {
     words: Vec<u64>,
     tick: u64,

@@ -25,6 +25,7 @@ mod sched;
 mod sd;
 mod sets;
 mod smp;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -155,6 +156,9 @@ fn main() -> ExitCode {
         smp:
             linux_is_stored_and_resumed_under_load_many_times,
             linux_has_four_vcpus_on_two_cores;
+        soak:
+            every_tick_is_in_its_window,
+            two_cores_at_once_lose_nothing;
         conversion:
             qemu_loads_a_state_and_saves_the_same,
             the_gich_of_a_machine_of_qemus_is_read;

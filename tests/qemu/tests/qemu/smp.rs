@@ -10,6 +10,7 @@ use stasis_qemu_tests::stasis::Stasis;
 use xtask::initramfs::{self, Loop};
 
 use crate::linux::{BOOT_TIME, look_at_dmesg, machine, shell};
+use crate::soak::cycles;
 
 const VCPUS: usize = 4;
 /// How often, unless the environment says otherwise.
@@ -93,17 +94,12 @@ impl Said {
     }
 }
 
-fn cycles() -> u32 {
-    let wanted = std::env::var("STASIS_SOAK_CYCLES").ok().and_then(|count| count.parse().ok());
-    wanted.unwrap_or(CYCLES)
-}
-
 pub fn linux_is_stored_and_resumed_under_load_many_times(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let mut stasis = machine(lab, VCPUS as u8)?
         .cpus(VCPUS as u32)
         .disk(&disk)
-        .time_limit(BOOT_TIME * 3 + CYCLE_TIME * cycles())
+        .time_limit(BOOT_TIME * 3 + CYCLE_TIME * cycles(CYCLES))
         .boot()?;
     stasis.attach("linux")?;
     stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
@@ -120,7 +116,7 @@ pub fn linux_is_stored_and_resumed_under_load_many_times(lab: &Lab) -> Result<()
 
     let mut said = Said::default();
     said.leave(&mut stasis)?;
-    for cycle in 0..cycles() {
+    for cycle in 0..cycles(CYCLES) {
         let done = said.last_step()?;
         let end = Instant::now() + CYCLE_TIME;
         while said.last_step()? == done {
@@ -138,7 +134,7 @@ pub fn linux_is_stored_and_resumed_under_load_many_times(lab: &Lab) -> Result<()
     }
     said.watch(&mut stasis, Duration::from_secs(3))?;
     let steps = said.last_step()?;
-    ensure!(steps >= u64::from(cycles()), "only {steps} steps of the loop");
+    ensure!(steps >= u64::from(cycles(CYCLES)), "only {steps} steps of the loop");
 
     stasis.attach("linux")?;
     shell(&mut stasis, "kill $(jobs -p); wait")?;
@@ -149,7 +145,7 @@ pub fn linux_is_stored_and_resumed_under_load_many_times(lab: &Lab) -> Result<()
     complaints.retain(|line| !line.contains("hrtimer: interrupt took"));
     ensure!(complaints.is_empty(), "dmesg complains: {complaints:#?}");
     stasis.detach()?;
-    println!("{} cycles, {steps} steps, {after:?}", cycles());
+    println!("{} cycles, {steps} steps, {after:?}", cycles(CYCLES));
     stasis.quit()
 }
 
