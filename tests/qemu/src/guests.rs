@@ -33,6 +33,12 @@ pub fn ticks(console: &mut Console, model: &mut Model, count: usize) -> Result<T
     Ok(ticks)
 }
 
+/// The numbers in a line.
+pub fn numbers(line: &str) -> Vec<u64> {
+    let words = line.split(|c: char| !c.is_ascii_digit());
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
 /// Whether a guest is content with its machine.
 pub fn sound(line: &str) -> Result<()> {
     for word in ["FAULT", "PANIC", "EXCEPTION"] {

@@ -130,7 +130,16 @@ fn main() -> ExitCode {
         power:
             qemu_killed_during_a_checkpoint_loses_nothing_older;
         contained:
-            a_hostile_guest_harms_nobody,
+            accesses_of_every_kind_to_devices_and_code_in_them,
+            memory_that_is_not_its_own,
+            malformed_and_misplaced_translation_tables,
+            firmware_calls_full_of_garbage,
+            every_system_register_and_instruction,
+            cache_maintenance_by_set_and_way,
+            storms_of_interrupts,
+            a_flood_of_sgis_between_its_vcpus,
+            a_flood_of_exits,
+            all_attacks_leave_a_neighbour_as_it_was,
             a_guest_that_ends_harms_nobody;
         recovery:
             a_guest_that_crashes_goes_on_from_its_last_checkpoint,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use stasis_qemu_tests::guests::SILENCE;
+use stasis_qemu_tests::guests::{SILENCE, numbers};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use stasis_vm::config::{CoreConfig, GuestConfig, WindowConfig};
@@ -55,12 +55,6 @@ fn line_of(stasis: &mut Stasis, guest: &str, start: &str) -> Result<String> {
     };
     stasis.detach()?;
     Ok(line)
-}
-
-/// The numbers in a line.
-fn numbers(line: &str) -> Vec<u64> {
-    let words = line.split(|c: char| !c.is_ascii_digit());
-    words.filter_map(|word| word.parse().ok()).collect()
 }
 
 /// How much a spinner has done by [`LATER_MS`], in milliseconds of a core that it had for itself.

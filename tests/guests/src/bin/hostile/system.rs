@@ -1,10 +1,9 @@
 //! Every system register there is, and many that are not.
 
-use core::arch::asm;
 use core::cell::UnsafeCell;
 use stasis_guests::code::{execute, mrs_x0, msr_x0};
 use stasis_guests::exception::catch;
-use stasis_guests::{msr, println, runtime};
+use stasis_guests::{msr, println};
 
 /// What cache and translation instructions are pointed at.
 #[repr(C, align(4096))]
@@ -18,7 +17,6 @@ pub fn attack() {
     println!("read all system registers: {} are undefined", read_all());
     println!("write to debug, PMU, EL2 and EL3 registers: {} are undefined", write_many());
     println!("system instructions: {} are undefined", instructions());
-    walks();
 }
 
 fn read_all() -> u32 {
@@ -88,29 +86,5 @@ fn for_all(mut f: impl FnMut(u32, u32, u32, u32)) {
                 }
             }
         }
-    }
-}
-
-/// Translation tables in devices, and where there is nothing.
-fn walks() {
-    println!("translation tables in odd places");
-    const TTBR1_WALKS: u64 = 25 << 16 | 1 << 24 | 1 << 26 | 3 << 28 | 2 << 30;
-    const EPD1: u64 = 1 << 23;
-    for table in
-        [0x0800_0000_u64, 0x0801_0000, 0x0900_0000, 0x0b00_0000, 0x7fff_f000, 0xff_ffff_f000]
-    {
-        let high = 0xffff_ff80_0000_0000_u64;
-        // SAFETY: Rust's memory is translated by TTBR0; what TTBR1 translates is used here alone.
-        unsafe {
-            asm!("msr ttbr1_el1, {}", "msr tcr_el1, {}", "tlbi vmalle1", "dsb nsh", "isb",
-                in(reg) table, in(reg) runtime::TCR & !EPD1 | TTBR1_WALKS);
-        }
-        // SAFETY: A read of whatever that leads to.
-        let _ =
-            catch(|| unsafe { asm!("ldr {}, [{}]", "at s1e1r, {1}", out(reg) _, in(reg) high) });
-    }
-    // SAFETY: As it was.
-    unsafe {
-        asm!("msr tcr_el1, {}", "msr ttbr1_el1, xzr", "tlbi vmalle1", "dsb nsh", "isb", in(reg) runtime::TCR);
     }
 }
