@@ -2,7 +2,7 @@
 
 use crate::slot::{Parked, RunState, Slot};
 use crate::storage::{Disk, with_store};
-use crate::{clock, guests, resume, turns};
+use crate::{clock, guests, resume, shared, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -104,15 +104,26 @@ pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut impl Write) -> Resul
             ));
         }
     }
+    let others = shared::others(slots);
+    let others: Vec<Parked> = others.iter().map(|slot| slot.park()).collect();
     // After all were parked: they have seen every earlier instant.
     let instant = Instant { counter: timer::counter(), wall_time: clock::wall_time() };
-    parked.iter_mut().for_each(|parked| parked.guest.clock.stop(instant.counter));
+    for parked in &mut parked {
+        parked.guest.clock.stop(instant.counter);
+        // What one has rung the other is in the state of both.
+        parked.listen();
+    }
+    shared::copy(slots.iter().copied());
+    drop(others);
     with_store(|store| {
         let names = names(store, slots, name)?;
-        let mut guests = names.iter().zip(&mut parked).peekable();
-        while let Some((name, parked)) = guests.next() {
+        let mut guests = names.iter().zip(slots).zip(&mut parked).peekable();
+        while let Some(((name, slot), parked)) = guests.next() {
             let commit = guests.peek().is_none();
-            if let Err(error) = store_one(store, parked, name, &instant, commit, out) {
+            let result = shared::with_copies(slot, |shared| {
+                store_one(store, parked, shared, name, &instant, commit, out)
+            });
+            if let Err(error) = result {
                 store.discard_staged();
                 return Err(error);
             }
@@ -145,10 +156,11 @@ fn names(store: &Store<Disk>, slots: &[&Slot], name: Option<&str>) -> Result<Vec
     Ok(slots.iter().map(|slot| format!("{set}{SET_MARK}{}", slot.name)).collect())
 }
 
-/// Writes one guest; with `commit`, it and all those before it are in the store then.
+/// Writes one guest with what it shares; with `commit`, it and all those before it are in the store then.
 fn store_one(
     store: &mut Store<Disk>,
     parked: &mut Parked,
+    shared: &[&[u8]],
     name: &str,
     instant: &Instant,
     commit: bool,
@@ -156,7 +168,7 @@ fn store_one(
 ) -> Result<(), String> {
     let start = timer::counter();
     let (records, ram) = parked.records_and_ram(instant.counter, instant.wall_time);
-    let plan = Plan::new(records, ram, routines()).map_err(|error| error.to_string())?;
+    let plan = Plan::new(records, ram, shared, routines()).map_err(|error| error.to_string())?;
     let stats = plan.stats();
     let mut writer =
         store.begin(name, stats.bytes, instant.wall_time).map_err(|error| error.to_string())?;
@@ -208,14 +220,17 @@ pub fn resume(
         }
         let states: Vec<GuestState> =
             checkpoints.iter().map(|(_, checkpoint)| checkpoint.state.clone()).collect();
-        resume::resume(&states, any_speed, |index, ram| {
+        let kept = resume::resume(&states, any_speed, |index, target| {
             let (number, checkpoint) = &checkpoints[index];
             let mut source = open(store, *number)?;
             let mut progress = Progress::new("loaded", out);
             let report = &mut |done, total| progress.report(done, total);
-            stasis_state::read_memory(&mut source, checkpoint, ram, routines(), report)
+            stasis_state::read_memory(&mut source, checkpoint, target, routines(), report)
                 .map_err(|error| error.to_string())
         })?;
+        for line in kept {
+            let _ = writeln!(out, "{line}");
+        }
         for (_, Checkpoint { state, stats, .. }) in &checkpoints {
             let _ = writeln!(
                 out,

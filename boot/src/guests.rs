@@ -1,7 +1,8 @@
 //! The guests of this machine: made from the boot archive, or [resumed](crate::resume) from checkpoints.
 
 use crate::machine::Machine;
-use crate::slot::{self, FreshRam, Placement, RunState, Slot};
+use crate::shared::{self, Connected};
+use crate::slot::{self, FreshRam, Memory, Placement, RunState, Slot};
 use crate::{care, smp, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -15,12 +16,13 @@ use stasis_arch::timer;
 use stasis_state::vcpu::Identity;
 use stasis_vm::archive::Archive;
 use stasis_vm::clock::Pace;
-use stasis_vm::config::{self, Configuration, GuestConfig};
+use stasis_vm::config::{self, Configuration, GuestConfig, SharedConfig};
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::image::{self, Parts};
 use stasis_vm::machine::RAM_UNIT;
 use stasis_vm::range::{Pool, Range};
 use stasis_vm::sched;
+use stasis_vm::shared::{connections, record};
 use stasis_vm::sysreg::identity;
 
 /// All guests, by number.
@@ -62,6 +64,7 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
             false => log::error!("core {} has a frame, and is not there", plan.number),
         }
     }
+    shared::init(&boot.configuration.shared);
     for guest in &boot.configuration.guests {
         if let Err(error) = boot.create(guest) {
             log::error!("guest \"{}\": {error}", guest.name);
@@ -80,6 +83,7 @@ impl BootArchive {
     /// Makes a guest from its configuration.
     fn create(&self, config: &GuestConfig) -> Result<(), String> {
         let cores = choose_cores(&config.cores, config.vcpus.into())?;
+        shared::connect(&config.name)?;
         let mut ram = FreshRam::take(config.memory)?;
         let (guest, vcpus) = self.load(config, ram.bytes())?;
         let state = if config.autostart { RunState::Running } else { RunState::Paused };
@@ -90,6 +94,7 @@ impl BootArchive {
     /// Loads a guest's image into its RAM, which is all zeros, and makes what starts there.
     fn load(&self, config: &GuestConfig, ram: &mut [u8]) -> Result<(Guest, Vec<Vcpu>), String> {
         let file = |name: &str| self.archive.file(name).map_err(|error| error.to_string());
+        let connections = connections(&self.configuration.shared, &config.name);
         let parts = Parts {
             image: file(&config.image)?,
             kind: config.kind,
@@ -99,6 +104,7 @@ impl BootArchive {
             virtio_slots: 0,
             counter_frequency: config.counter_frequency,
             watchdog: config.watchdog_us.map(|us| us.div_ceil(1_000_000) as u32),
+            shared: &connections,
         };
         let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
         let pace = Pace::configured(config.counter_frequency.map(u64::from), timer::frequency())
@@ -119,6 +125,7 @@ impl BootArchive {
         if let Some(watchdog_us) = config.watchdog_us {
             guest.0.add_watchdog(watchdog_us);
         }
+        guest.0.share(record(&connections));
         Ok(guest)
     }
 }
@@ -126,6 +133,11 @@ impl BootArchive {
 /// What the boot archive says of a guest.
 pub fn configured(name: &str) -> Option<&'static GuestConfig> {
     BOOT.get()?.configuration.guests.iter().find(|config| config.name == name)
+}
+
+/// The memory that the boot archive's guests share.
+pub fn configured_shared() -> &'static [SharedConfig] {
+    BOOT.get().map_or(&[], |boot| &boot.configuration.shared)
 }
 
 /// The names of the guests that the boot archive describes.
@@ -157,6 +169,8 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
     let ram = parked.overwrite();
     slot::clear(ram);
     let (guest, vcpus) = boot.load(config, ram)?;
+    // What was rung before is over, as on a reset.
+    slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus);
     Ok(())
 }
@@ -174,10 +188,13 @@ pub fn add(
         return Err(format!("there are {} guests, as many as there are VMIDs", guests.len()));
     }
     let gicv = *GICV.get().expect("it is known before any guest");
-    let slot = Slot::new(guests.len(), placement, guest, vcpus, ram, gicv, state)
+    let shared = shared::connect(guest.name())?;
+    let memory = Memory { ram, shared, gicv };
+    let slot = Slot::new(guests.len(), placement, guest, vcpus, memory, state)
         .map_err(|error| format!("cannot map its memory: {error:?}"))?;
     let slot = Arc::new(slot);
     log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
+    slot.shared().iter().for_each(|one| one.enter(&slot));
     care::begin(&slot, configured(&slot.name).and_then(|config| config.periodic));
     turns::assign(&slot);
     guests.push(slot.clone());

@@ -23,6 +23,7 @@ mod machine;
 mod memory;
 mod panic;
 mod resume;
+mod shared;
 mod slot;
 mod smp;
 mod storage;

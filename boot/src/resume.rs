@@ -3,18 +3,20 @@
 //! First every guest is [admitted](admit): all that can be checked is checked, and what it needs is taken. Only then is
 //! memory overwritten, and when all of it is loaded, they run.
 
-use crate::slot::{FreshRam, Parked, Placement, RunState, Slot};
+use crate::shared::{self, Connected};
+use crate::slot::{self, FreshRam, Parked, Placement, RunState, Slot};
 use crate::{console, guests, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
-use stasis_state::{GuestState, HostFacts};
+use stasis_state::{GuestState, HostFacts, Target};
 use stasis_vm::clock::Pace;
 use stasis_vm::config::DEFAULT_WEIGHT;
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE};
+use stasis_vm::shared::connections;
 use stasis_vm::sysreg::identity;
 
 /// A guest that is about to be resumed.
@@ -22,6 +24,7 @@ struct Incoming<'a> {
     guest: Guest,
     vcpus: Vec<Vcpu>,
     place: Place<'a>,
+    shared: Vec<Connected>,
 }
 
 enum Place<'a> {
@@ -34,12 +37,12 @@ enum Place<'a> {
 /// Resumes guests, each in the place of the guest of its name, which ends thereby, or in a new one. `load` fills the
 /// RAM of one of them, by its index. If it fails, none is resumed, and those are lost whose memory was overwritten by
 /// then; everything that can be checked is checked before that. With `any_speed`, their clocks may go at another speed
-/// than they were made with.
+/// than they were made with. Returns what is to be said of memory that they share with others.
 pub fn resume(
     states: &[GuestState],
     any_speed: bool,
-    mut load: impl FnMut(usize, &mut [u8]) -> Result<(), String>,
-) -> Result<(), String> {
+    mut load: impl FnMut(usize, Target) -> Result<(), String>,
+) -> Result<Vec<String>, String> {
     let existing = guests::all();
     let mut incoming = Vec::new();
     for (index, state) in states.iter().enumerate() {
@@ -49,14 +52,35 @@ pub fn resume(
         turns::breathe();
         incoming.push(admit(state, any_speed, &existing)?);
     }
+    let resumed: Vec<&str> = states.iter().map(|state| state.guest.name_text()).collect();
+    let mut kept = Vec::new();
     for index in 0..incoming.len() {
+        let shared = incoming[index].shared.clone();
+        let mut regions = Vec::new();
+        for one in &shared {
+            let keeper = one.keeper(&resumed);
+            kept.extend(keeper.map(|keeper| stays(one, keeper)));
+            regions.push(keeper.is_none().then(|| one.memory()));
+        }
         let ram = match &mut incoming[index].place {
             Place::Existing(_, parked) => parked.overwrite(),
             Place::New(ram) => ram.bytes(),
         };
-        load(index, ram).map_err(|error| with_the_lost(error, &incoming[..=index]))?;
+        let contents = regions.iter_mut().map(|memory| memory.as_mut().map(slot::ram_of));
+        let target = Target { ram, shared: contents.collect() };
+        load(index, target).map_err(|error| with_the_lost(error, &incoming[..=index]))?;
+        for (one, _) in shared.iter().zip(&regions).filter(|(_, memory)| memory.is_some()) {
+            one.overwritten();
+        }
     }
-    run(incoming)
+    run(incoming)?;
+    kept.dedup();
+    Ok(kept)
+}
+
+/// What is to be said of shared memory whose content is not put back.
+fn stays(shared: &Connected, keeper: &str) -> String {
+    format!("shared memory \"{}\" stays as guest \"{keeper}\" has it", shared.name())
 }
 
 /// Checks a guest that is to be resumed, and takes what it needs.
@@ -68,10 +92,14 @@ fn admit<'a>(
     let pace = Pace::resumed(*state.clock.cntfrq, timer::frequency(), any_speed)
         .map_err(|error| error.to_string())?;
     let (guest, vcpus) = Guest::restored(state.clone(), pace).map_err(|error| error.to_string())?;
+    let here = connections(guests::configured_shared(), guest.name());
+    stasis_vm::shared::check(state.shared.as_ref(), &here, guest.name())
+        .map_err(|error| error.to_string())?;
+    let shared = shared::connect(guest.name())?;
     let Some(slot) = existing.iter().find(|slot| slot.name == guest.name()) else {
         check_host(state, MAX_VCPUS.into(), guests::free_ram())?;
         let ram = FreshRam::take(guest.ram_size())?;
-        return Ok(Incoming { guest, vcpus, place: Place::New(ram) });
+        return Ok(Incoming { guest, vcpus, place: Place::New(ram), shared });
     };
     let parked = slot.park();
     let memory = parked.guest.ram_size();
@@ -86,7 +114,7 @@ fn admit<'a>(
             memory >> 20
         ));
     }
-    Ok(Incoming { guest, vcpus, place: Place::Existing(slot, parked) })
+    Ok(Incoming { guest, vcpus, place: Place::Existing(slot, parked), shared })
 }
 
 /// What is wrong, and who is lost by it.
@@ -100,7 +128,7 @@ fn with_the_lost(error: String, overwritten: &[Incoming]) -> String {
 fn run(incoming: Vec<Incoming>) -> Result<(), String> {
     let mut fresh = Vec::new();
     let mut parked_ones = Vec::new();
-    for Incoming { guest, vcpus, place } in incoming {
+    for Incoming { guest, vcpus, place, .. } in incoming {
         turns::breathe();
         match place {
             Place::New(ram) => {

@@ -13,17 +13,17 @@ mod ram;
 mod run;
 mod wait;
 
-pub use ram::{FreshRam, clear};
+pub use ram::{FreshRam, clear, copy, finish_writing, ram_of};
 pub use run::After;
 
 use crate::memory::HeapTables;
+use crate::shared::Connected;
 use crate::turns;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use hold::Hold;
-use ram::{finish_writing, ram_of};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::timer;
@@ -34,6 +34,7 @@ use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::machine::{GICC_BASE, GICC_MAPPED, RAM_BASE};
 use stasis_vm::range::Range;
 use stasis_vm::sched::TaskId;
+use stasis_vm::shared::address;
 use stasis_vm::stats::{Snapshot, Stats};
 
 /// Of [`Slot::last_on`]: no vCPU.
@@ -71,6 +72,11 @@ impl RunState {
             Self::Lost => "lost",
         }
     }
+
+    /// Whether it goes on from where it is, now or when it is unpaused.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
 }
 
 /// What a guest's vCPUs share, and belongs to whoever holds its lock.
@@ -100,6 +106,14 @@ pub struct Placement<'a> {
     pub weight: u16,
 }
 
+/// What a guest's stage 2 maps.
+pub struct Memory {
+    pub ram: FreshRam,
+    pub shared: Vec<Connected>,
+    /// The physical GICV, its GICC.
+    pub gicv: Range,
+}
+
 /// A guest's place on the machine.
 pub struct Slot {
     /// Its number on the console.
@@ -115,8 +129,11 @@ pub struct Slot {
     last_on: [AtomicU8; MAX_CORES],
     /// Held by the vCPU that has others stand still: see [`hold`].
     holder: SpinMutex<()>,
+    /// The memory that it shares with others.
+    shared: Vec<Connected>,
     input: SpinMutex<VecDeque<u8>>,
-    has_input: AtomicBool,
+    /// Something was typed for it, or it was rung.
+    has_news: AtomicBool,
 }
 
 /// A guest that does not run for as long as this lives.
@@ -166,6 +183,11 @@ impl Parked<'_> {
         (guest.records(vcpus, counter, wall_time), ram_of(ram))
     }
 
+    /// Has the guest hear what was rung so far.
+    pub fn listen(&mut self) {
+        self.slot.pass_bells(&mut self.resident.guest);
+    }
+
     /// Has another guest run in this one's place, with as many vCPUs; its RAM is written.
     pub fn replace(&mut self, guest: Guest, vcpus: Vec<Vcpu>) {
         finish_writing(self.resident.ram);
@@ -192,10 +214,10 @@ impl Slot {
         placement: Placement,
         guest: Guest,
         vcpus: Vec<Vcpu>,
-        ram: FreshRam,
-        gicv: Range,
+        memory: Memory,
         state: RunState,
     ) -> Result<Self, MapError> {
+        let Memory { ram, shared, gicv } = memory;
         let tables = &mut HeapTables;
         let mut stage2 = Translation::new(tables)?;
         stage2.map(
@@ -205,6 +227,10 @@ impl Slot {
             ram.range().len(),
             Attributes::guest_ram(),
         )?;
+        for (n, memory) in shared.iter().map(Connected::memory).enumerate() {
+            let attributes = Attributes::guest_shared();
+            stage2.map(tables, address(n), memory.start, memory.len(), attributes)?;
+        }
         stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
         let ram = ram.keep();
         finish_writing(ram);
@@ -226,8 +252,10 @@ impl Slot {
             resident: SpinMutex::new(Resident { guest, state, ram, stage2 }),
             last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
             holder: SpinMutex::new(()),
+            shared,
             input: SpinMutex::new(VecDeque::new()),
-            has_input: AtomicBool::new(false),
+            // It may have been rung before it was there.
+            has_news: AtomicBool::new(true),
         })
     }
 
@@ -247,6 +275,11 @@ impl Slot {
         let gic = resident.guest.vgic.cpus();
         let vcpus = self.vcpus.iter().zip(gic);
         vcpus.map(|(place, gic)| place.stats.snapshot(gic.taken(), timer::counter)).collect()
+    }
+
+    /// The memory that it shares with others.
+    pub fn shared(&self) -> &[Connected] {
+        &self.shared
     }
 
     /// Wakes all vCPUs, or has them look at what they are asked to do.
@@ -294,7 +327,13 @@ impl Slot {
             input.push_back(byte);
         }
         drop(input);
-        self.has_input.store(true, Ordering::Release);
+        self.has_news.store(true, Ordering::Release);
         self.kick(VcpuMask::only(0));
+    }
+
+    /// Has one of its vCPUs, whichever is on, see to what was rung.
+    pub fn tell(&self) {
+        self.has_news.store(true, Ordering::Release);
+        self.kick_all();
     }
 }

@@ -175,7 +175,7 @@ class Checkpoint:
         self.registers = {}
         self.pages = []
         self.stored = self.zero = 0
-        self.start = self.end = None
+        self.covered = []
         self.version, at = read_header(data)
         for kind, instance, body in read_records(data, at):
             self.record(kind, instance, body)
@@ -203,10 +203,12 @@ class Checkpoint:
         need(address % PAGE == 0 and count >= 1, f"MEMORY at {address:#x}: {count} pages")
         need(kind in (0, 1) and (kind == 0 or count <= 256), f"MEMORY of kind {kind}, {count} pages")
         need(len(body) == 16 + kind * count * PAGE, f"MEMORY at {address:#x}: {len(body)} bytes")
-        need(self.end in (None, address), f"MEMORY at {address:#x} does not follow {self.end}")
-        self.start = address if self.start is None else self.start
-        self.end = address + count * PAGE
-        need(self.end < 1 << 64, f"MEMORY at {address:#x} is too long")
+        end = address + count * PAGE
+        need(end < 1 << 64, f"MEMORY at {address:#x} is too long")
+        before = self.covered[-1][1] if self.covered else 0
+        need(address >= before, f"MEMORY at {address:#x} is there twice, or out of order")
+        joins = self.covered and address == before
+        self.covered.append((self.covered.pop()[0] if joins else address, end))
         if kind == 1:
             self.stored += count
             for index in range(count):
@@ -235,7 +237,8 @@ class Checkpoint:
         spare = {(number, 0) for number, kind in TYPES.items() if not kind.needed}
         need(self.registers.keys() | spare == expected, "records are missing, or of vCPUs that are not there")
         self.base, self.size = guest["RAM_BASE"], guest["RAM_SIZE"]
-        need((self.start, self.end) == (self.base, self.base + self.size), "MEMORY is not RAM")
+        memory = sorted([(self.base, self.base + self.size), *self.shared()])
+        need(self.covered == memory, "MEMORY is not the guest's memory")
         name = bytes(self.of("GUEST")["NAME"])
         self.name, _, rest = name.partition(b"\0")
         need(not any(rest), "the name is not padded with 0")
@@ -244,6 +247,13 @@ class Checkpoint:
         for index in range(self.vcpus):
             mode = self.of("VCPU_CORE", index)["PSTATE"][0] & 0x1F
             need(mode in (0, 4, 5, 0x10), f"vCPU {index}: PSTATE.M is {mode:#x}")
+
+    def shared(self):
+        """The addresses of what the guest shares with others."""
+        if not self.has("DEVICE_SHARED_MEMORY"):
+            return []
+        regions = self.of("DEVICE_SHARED_MEMORY")
+        return [(base, base + size) for base, size in zip(regions["BASE"], regions["SIZE"]) if size]
 
     def check_gic(self):
         """Those of the invariants that the table of interrupts depends on."""
@@ -328,7 +338,7 @@ def record_order(checkpoint):
     ]
     yield from ((name, 0) for name in first)
     yield from ((name, vcpu) for vcpu in range(checkpoint.vcpus) for name in per_vcpu)
-    devices = ("DEVICE_PL011", "DEVICE_PL031", "DEVICE_WATCHDOG")
+    devices = ("DEVICE_PL011", "DEVICE_PL031", "DEVICE_WATCHDOG", "DEVICE_SHARED_MEMORY")
     yield from ((name, 0) for name in devices if checkpoint.has(name))
 
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use stasis_vm::config::{
     self as vm, ConfigError, Configuration, CoreConfig, GuestConfig, Kind, Periodic, Policy,
-    Problem, WindowConfig,
+    Problem, SharedConfig, WindowConfig,
 };
 use toml::Spanned;
 
@@ -76,6 +76,13 @@ impl Config {
         for raw in &file.cores {
             let core = core(&place, raw.get_ref())?;
             config.configuration.cores.push(core);
+        }
+        for raw in file.shared.iter().map(Spanned::get_ref) {
+            config.configuration.shared.push(SharedConfig {
+                name: raw.name.get_ref().clone(),
+                size: place.size(&raw.size, "size")?,
+                guests: raw.guests.get_ref().clone(),
+            });
         }
         vm::check(&config.configuration).map_err(|error| place.complaint(&file, error))?;
         Ok(config)
@@ -233,6 +240,11 @@ impl Place<'_> {
             ConfigError::Core { index, problem, .. } => {
                 let (window, key) = problem.place();
                 let span = file.cores[*index].get_ref().span(window, key);
+                anyhow!("{}: {problem}", self.at(span, key))
+            }
+            ConfigError::Shared { index, problem, .. } => {
+                let key = problem.key();
+                let span = file.shared[*index].get_ref().span(key);
                 anyhow!("{}: {problem}", self.at(span, key))
             }
             _ => anyhow!(error),

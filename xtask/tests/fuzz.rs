@@ -178,7 +178,9 @@ fn finding_a_partition_never_panics_and_finds_none_beyond_the_disk() {
 
 #[test]
 fn reading_an_archive_or_its_configuration_never_panics() {
-    use stasis_vm::config::{self, Configuration, CoreConfig, GuestConfig, WindowConfig};
+    use stasis_vm::config::{
+        self, Configuration, CoreConfig, GuestConfig, SharedConfig, WindowConfig,
+    };
     let guest = GuestConfig {
         initrd: Some("initrd".into()),
         cmdline: "console=ttyAMA0".into(),
@@ -191,7 +193,9 @@ fn reading_an_archive_or_its_configuration_never_panics() {
     let other = GuestConfig { name: "other".into(), cores: Vec::new(), ..guest.clone() };
     let window = WindowConfig { guest: "counter".into(), at_us: 0, length_us: 1000 };
     let core = CoreConfig { number: 1, frame_us: 2000, windows: vec![window] };
-    let configuration = Configuration { guests: vec![guest, other], cores: vec![core] };
+    let guests = vec!["counter".into(), "other".into()];
+    let shared = vec![SharedConfig { name: "ring".into(), size: 1 << 20, guests }];
+    let configuration = Configuration { guests: vec![guest, other], cores: vec![core], shared };
     let configuration = config::compile(&configuration).unwrap();
     let files = [("stasis.dtb", &configuration[..]), ("counter", &[1; 300]), ("initrd", b"x")];
     let archive = xtask::archive::pack_raw(&configuration, &files[1..]).unwrap();

@@ -125,6 +125,12 @@ impl Host for RunningOn<'_> {
     fn kick(&mut self, vcpus: VcpuMask) {
         self.slot.kick(vcpus);
     }
+
+    fn ring(&mut self, n: u8, peer: u8) {
+        if let Some(connected) = self.slot.shared().get(usize::from(n)) {
+            connected.ring(peer);
+        }
+    }
 }
 
 /// The EL1 registers in the hardware.

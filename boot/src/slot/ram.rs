@@ -6,7 +6,7 @@ use stasis_arch::cache;
 use stasis_vm::range::Range;
 
 /// A range of guest RAM as bytes. The range is borrowed for as long, so there is one such slice.
-pub(super) fn ram_of(ram: &mut Range) -> &mut [u8] {
+pub fn ram_of(ram: &mut Range) -> &mut [u8] {
     // SAFETY: 1. The range is the guest's alone, RAM, mapped one to one; the borrow is exclusive.
     // 2. The guest, the only other one that accesses it, is not loaded: its cores would hold locks that
     // the caller has.
@@ -34,6 +34,12 @@ impl FreshRam {
         self.0
     }
 
+    /// It is guests' from now on: what was written to it is what a guest sees, with its caches on or off.
+    pub fn keep_clean(self) -> Range {
+        finish_writing(self.0);
+        self.keep()
+    }
+
     /// It is some guest's from now on.
     pub(super) fn keep(self) -> Range {
         let range = self.0;
@@ -59,8 +65,16 @@ pub fn clear(ram: &mut [u8]) {
     }
 }
 
+/// Copies memory to other memory of the same size.
+pub fn copy(from: &[u8], to: &mut [u8]) {
+    for (from, to) in from.chunks(PIECE).zip(to.chunks_mut(PIECE)) {
+        to[..from.len()].copy_from_slice(from);
+        turns::breathe();
+    }
+}
+
 /// Makes what was written to RAM what the guest sees, with its caches on or off.
-pub(super) fn finish_writing(ram: Range) {
+pub fn finish_writing(ram: Range) {
     let (start, len) = (ram.start as usize, ram.len() as usize);
     for offset in (0..len).step_by(PIECE) {
         cache::clean_and_invalidate_to_poc(start + offset, PIECE.min(len - offset));

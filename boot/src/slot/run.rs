@@ -224,8 +224,8 @@ impl Slot {
         let hold = &self.vcpus[index].hold;
         loop {
             let guest = &mut resident.guest;
-            if self.has_input.load(Ordering::Relaxed) {
-                self.pass_input(guest);
+            if self.has_news.load(Ordering::Relaxed) {
+                self.pass_news(guest);
             }
             host.follow(guest);
             if vcpu.deadline_changed {
@@ -328,12 +328,27 @@ impl Slot {
         held.add(missing);
     }
 
-    pub(super) fn pass_input(&self, guest: &mut Guest) {
+    pub(super) fn pass_news(&self, guest: &mut Guest) {
+        // Before: what comes later is news again.
+        self.has_news.store(false, Ordering::SeqCst);
+        self.pass_bells(guest);
         let mut input = self.input.lock();
         while guest.can_receive() {
             let Some(byte) = input.pop_front() else { break };
             self.kick(guest.receive(byte));
         }
-        self.has_input.store(!input.is_empty(), Ordering::Relaxed);
+        if !input.is_empty() {
+            self.has_news.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the guest hear what was rung.
+    pub(super) fn pass_bells(&self, guest: &mut Guest) {
+        for (n, connected) in self.shared.iter().enumerate() {
+            let rung = connected.take_rung();
+            if rung != 0 {
+                self.kick(guest.rung(n, rung));
+            }
+        }
     }
 }

@@ -34,7 +34,7 @@ impl Slot {
     ) -> Result<SpinMutexGuard<'a, Resident>, Leaves> {
         let place = &self.vcpus[index];
         let guest = &mut resident.guest;
-        self.pass_input(guest);
+        self.pass_news(guest);
         let effects = guest.vgic.sync(index, &mut host.gic);
         self.kick(effects.kick.without(index));
         let virtual_timer = Timer { ctl: live::cntv_ctl_el0(), cval: live::cntv_cval_el0() };

@@ -113,6 +113,11 @@ impl Attributes {
         )
     }
 
+    /// Memory that a guest shares with others, and executes nothing of.
+    pub fn guest_shared() -> Self {
+        Self(Self::guest_ram().0 | STAGE2::XN::SET.value)
+    }
+
     /// A device that a guest reaches itself.
     pub fn guest_device() -> Self {
         Self::of(

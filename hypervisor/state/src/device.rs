@@ -1,9 +1,15 @@
 //! The state of the emulated devices. Their interrupt lines are recomputed from it.
 
-use crate::record;
+use core::ops::Range;
+
+use crate::{guest::NAME_LEN, record};
 
 /// Depth of a PL011's receive FIFO.
 pub const PL011_FIFO: usize = 16;
+/// The most regions of memory that a guest shares with others.
+pub const MAX_SHARED: usize = 4;
+/// The most guests that share a region.
+pub const MAX_PEERS: usize = 8;
 
 record! {
     /// A PL011 UART (ARM DDI 0183G). What was written to it has been sent: there is no transmit FIFO.
@@ -60,5 +66,56 @@ record! {
         imsc: u32 = 0x04;
         /// RTCRIS.
         ris: u32 = 0x05;
+    }
+}
+
+record! {
+    /// The regions of memory that a guest shares with others, each with a doorbell. What is in them are MEMORY records.
+    pub struct SharedMemory in shared_memory: DeviceSharedMemory {
+        /// The regions' names, 32 bytes each: UTF-8, padded with 0.
+        name: [u8; MAX_SHARED * NAME_LEN] = 0x01;
+        /// Guest-physical address of each.
+        base: [u64; MAX_SHARED] = 0x02;
+        /// Bytes of each: a multiple of 4096; 0 where there is no region.
+        size: [u64; MAX_SHARED] = 0x03;
+        /// The guest's own number among those that share it.
+        index: [u8; MAX_SHARED] = 0x04;
+        /// How many guests share it.
+        peers: [u8; MAX_SHARED] = 0x05;
+        /// STATUS of the doorbell: a bit for each guest that has rung.
+        status: [u32; MAX_SHARED] = 0x06;
+    }
+}
+
+impl SharedMemory {
+    /// Whether the guest has region `n`.
+    pub fn has(&self, n: usize) -> bool {
+        self.size.get(n).is_some_and(|size| *size != 0)
+    }
+
+    /// A region's name without the padding; `?` where it is none, which no checkpoint has.
+    pub fn name_text(&self, n: usize) -> &str {
+        let name = self.name_bytes(n);
+        let len = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
+        core::str::from_utf8(&name[..len]).unwrap_or("?")
+    }
+
+    /// A region's name with the padding.
+    pub(crate) fn name_bytes(&self, n: usize) -> &[u8] {
+        &self.name[n * NAME_LEN..][..NAME_LEN]
+    }
+
+    /// Gives region `n` a name, of which [`NAME_LEN`] bytes are kept.
+    pub fn set_name(&mut self, n: usize, name: &str) {
+        let kept = &name.as_bytes()[..name.len().min(NAME_LEN)];
+        let place = &mut self.name[n * NAME_LEN..][..NAME_LEN];
+        place.fill(0);
+        place[..kept.len()].copy_from_slice(kept);
+    }
+
+    /// The guest-physical addresses of each region that there is.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        let regions = self.base.iter().zip(self.size.iter()).filter(|(_, size)| **size != 0);
+        regions.map(|(base, size)| *base..base.saturating_add(*size))
     }
 }

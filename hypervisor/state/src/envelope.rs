@@ -69,6 +69,8 @@ record_types! {
     DevicePl031 = 0x31, "DEVICE_PL031", Guest;
     /// [`crate::device::Watchdog`].
     DeviceWatchdog = 0x32, "DEVICE_WATCHDOG", AtMostOne;
+    /// [`crate::device::SharedMemory`].
+    DeviceSharedMemory = 0x33, "DEVICE_SHARED_MEMORY", AtMostOne;
     /// [`crate::memory::Extent`], and its pages.
     Memory = 0x40, "MEMORY", Any;
     /// Nothing follows.

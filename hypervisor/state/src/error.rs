@@ -85,8 +85,8 @@ pub enum Error {
     PageTwice { place: Place, address: u64 },
     #[error("the page at {address:#x} is missing")]
     PageMissing { address: u64 },
-    #[error("the page at {address:#x} is outside the RAM, {size:#x} bytes at {base:#x}")]
-    PageOutside { address: u64, base: u64, size: u64 },
+    #[error("the page at {address:#x} is outside the guest's memory")]
+    PageOutside { address: u64 },
 
     #[error("{name}: {violation}")]
     Invariant { name: Name, violation: Violation },

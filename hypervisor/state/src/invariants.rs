@@ -4,6 +4,7 @@
 //! mostly, but not always, is, is in [`crate::warnings`].
 
 mod guest;
+mod shared;
 mod vgic;
 
 use thiserror::Error;
@@ -67,8 +68,11 @@ pub fn check(records: &Records<'_>) -> Result<(), Error> {
         )?;
     }
     in_record(name(records.pl011, 0), guest::pl011(records.pl011))?;
-    match records.watchdog {
-        Some(watchdog) => in_record(name(watchdog, 0), guest::watchdog(watchdog)),
+    if let Some(watchdog) = records.watchdog {
+        in_record(name(watchdog, 0), guest::watchdog(watchdog))?;
+    }
+    match records.shared {
+        Some(shared) => in_record(name(shared, 0), shared::shared(shared, records.guest)),
         None => Ok(()),
     }
 }

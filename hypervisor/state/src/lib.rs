@@ -43,7 +43,7 @@ pub use error::{Error, LoadError, SaveError};
 pub use input::Source;
 pub use pages::read_extents;
 pub use peek::read_name;
-pub use reader::{Checkpoint, read, read_memory};
+pub use reader::{Checkpoint, Target, read, read_memory};
 pub use records::{GuestState, Records, VcpuRecords, VcpuState};
 pub use register::{Record, RegHeader};
 pub use routines::{PAGE_SIZE, Routines};

@@ -1,11 +1,13 @@
 //! Guest memory in the file: extents of pages that are zero or stored as they are.
 
 use alloc::{vec, vec::Vec};
+use core::ops::Range;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     RecordHeader,
+    device::MAX_SHARED,
     envelope::Place,
     error::Error,
     routines::{PAGE_SIZE, Page, Routines},
@@ -149,43 +151,45 @@ impl PageMap {
     }
 }
 
-/// What the extents of a file cover. They ascend without a gap, so one range is enough.
+/// The most pieces that a guest's memory has: its RAM, and what it shares.
+const MAX_PIECES: usize = 1 + MAX_SHARED;
+
+/// What the extents of a file cover. They ascend; those without a gap between them are one range.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
-    range: Option<(u64, u64)>,
+    ranges: Vec<Range<u64>>,
 }
 
 impl Coverage {
-    /// Adds an extent, which must begin where the one before ended.
+    /// Adds an extent, which must not begin before the one before it ended.
     pub(crate) fn add(&mut self, place: Place, extent: &Extent) -> Result<(), Error> {
-        let (start, end) = self.range.unwrap_or((extent.address, extent.address));
-        if extent.address < end {
-            return Err(Error::PageTwice { place, address: extent.address });
+        let (start, len) = (extent.address, extent.memory_len());
+        let pieces = self.ranges.len();
+        match self.ranges.last_mut() {
+            Some(last) if start < last.end => {
+                return Err(Error::PageTwice { place, address: start });
+            }
+            Some(last) if start == last.end => last.end += len,
+            // More gaps than any guest's memory has.
+            Some(last) if pieces == MAX_PIECES => {
+                return Err(Error::PageMissing { address: last.end });
+            }
+            _ => self.ranges.push(start..start + len),
         }
-        if extent.address > end {
-            return Err(Error::PageMissing { address: end });
-        }
-        self.range = Some((start, end + extent.memory_len()));
         Ok(())
     }
 
-    /// Whether it is exactly the guest's RAM.
-    pub(crate) fn check(&self, base: u64, size: u64) -> Result<(), Error> {
-        let (start, end) = self.range.ok_or(Error::PageMissing { address: base })?;
-        let outside = |address| Error::PageOutside { address, base, size };
-        if start < base {
-            return Err(outside(start));
+    /// Whether it is exactly the guest's memory: these ranges, which ascend with gaps between them.
+    pub(crate) fn check(&self, memory: &[Range<u64>]) -> Result<(), Error> {
+        // The first address that only one of the two has.
+        let has = |ranges: &[Range<u64>], address| ranges.iter().any(|r| r.contains(&address));
+        let bounds = self.ranges.iter().chain(memory).flat_map(|range| [range.start, range.end]);
+        let differs = |address: &u64| has(&self.ranges, *address) != has(memory, *address);
+        match bounds.filter(differs).min() {
+            None => Ok(()),
+            Some(address) if has(memory, address) => Err(Error::PageMissing { address }),
+            Some(address) => Err(Error::PageOutside { address }),
         }
-        if start > base {
-            return Err(Error::PageMissing { address: base });
-        }
-        if end > base + size {
-            return Err(outside(base + size));
-        }
-        if end < base + size {
-            return Err(Error::PageMissing { address: end });
-        }
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::{
     RecordType,
     decode::decode,
+    device::SharedMemory,
     envelope::{Name, Place, Scope},
     error::{Error, LoadError},
     header::Header,
@@ -143,6 +144,9 @@ impl Draft {
             RecordType::DeviceWatchdog => {
                 decode(state.watchdog.get_or_insert_default(), place, body)
             }
+            RecordType::DeviceSharedMemory => {
+                decode(state.shared.get_or_insert_default(), place, body)
+            }
             RecordType::VgicCpu => decode(&mut state.vcpus[instance].cpu_interface, place, body),
             RecordType::VcpuCore => decode(&mut state.vcpus[instance].core, place, body),
             RecordType::VcpuSystem => decode(&mut state.vcpus[instance].system, place, body),
@@ -212,8 +216,7 @@ impl Draft {
             return Err(Error::RecordOfNoVcpu { place, nr_vcpus });
         }
         invariants::check(&self.state.records())?;
-        let (base, size) = (*self.state.guest.ram_base, *self.state.guest.ram_size);
-        self.coverage.check(base, size)?;
+        self.coverage.check(&self.state.records().memory())?;
         Ok(Checkpoint {
             header,
             state: self.state,
@@ -227,29 +230,61 @@ impl Draft {
     }
 }
 
-/// Fills `ram`, which is as large as the guest's, from a file that [`read`] has checked.
+/// Where the memory of a file goes.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// As large as the guest's RAM.
+    pub ram: &'a mut [u8],
+    /// As large as each region that it shares; a file's content of those that are absent here goes nowhere.
+    pub shared: Vec<Option<&'a mut [u8]>>,
+}
+
+impl Target<'_> {
+    /// The bytes from `address` to the end of the piece of memory it is in, of those that `guest` has; none if they are
+    /// not wanted.
+    fn at(&mut self, guest: &GuestState, address: u64) -> Option<&mut [u8]> {
+        let ram_base = *guest.guest.ram_base;
+        if (ram_base..ram_base + *guest.guest.ram_size).contains(&address) {
+            return self.ram.get_mut((address - ram_base) as usize..);
+        }
+        let mut regions = guest.shared.iter().flat_map(SharedMemory::ranges).zip(&mut self.shared);
+        let (range, bytes) = regions.find(|(range, _)| range.contains(&address))?;
+        bytes.as_deref_mut()?.get_mut((address - range.start) as usize..)
+    }
+
+    /// Whether all of it is as large as `guest` has it.
+    fn check(&self, guest: &GuestState) -> core::result::Result<(), Error> {
+        let ram = (*guest.guest.ram_size, Some(&*self.ram));
+        let regions = guest.shared.iter().flat_map(SharedMemory::ranges).zip(&self.shared);
+        let regions = regions.map(|(range, bytes)| (range.end - range.start, bytes.as_deref()));
+        for (found, bytes) in [ram].into_iter().chain(regions) {
+            if let Some(given) = bytes.map(|bytes| bytes.len() as u64).filter(|len| *len != found) {
+                return Err(Error::RamSize { found, given });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fills `target` from a file that [`read`] has checked.
 ///
-/// The CRCs are checked again: storage may answer differently the second time. After an error, `ram` has
+/// The CRCs are checked again: storage may answer differently the second time. After an error, `target` has
 /// lost its content. `progress` hears of the bytes read so far, and of all there are.
 pub fn read_memory<S: Source>(
     source: &mut S,
     checkpoint: &Checkpoint,
-    ram: &mut [u8],
+    mut target: Target<'_>,
     routines: Routines,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), S> {
-    let (base, size) = (*checkpoint.state.guest.ram_base, *checkpoint.state.guest.ram_size);
-    if ram.len() as u64 != size {
-        let given = ram.len() as u64;
-        return Err(Error::RamSize { found: size, given }.into());
-    }
+    let guest = &checkpoint.state;
+    target.check(guest)?;
     let mut walk = Walk::new(source, routines.crc32c, SMALL_BUFFER)?;
     if walk.header() != checkpoint.header {
         return Err(Error::Changed.into());
     }
     let total = checkpoint.header.total_len;
-    let mut rest = ram;
-    let mut next = base;
+    let mut coverage = Coverage::default();
     while let Some(mut open) = walk.next()? {
         let place = open.place;
         if place.record_type() != Some(RecordType::Memory) {
@@ -262,23 +297,21 @@ pub fn read_memory<S: Source>(
         }
         walk.read(&mut open, extent.as_mut_bytes())?;
         let kind = extent.check(place, open.length).map_err(|_| Error::Changed)?;
-        if extent.address != next || extent.memory_len() > rest.len() as u64 {
-            return Err(Error::Changed.into());
-        }
-        let (pages, after) = rest.split_at_mut(extent.memory_len() as usize);
-        match kind {
-            Kind::Raw => walk.read(&mut open, pages)?,
-            Kind::Zero => clear(pages, routines),
+        coverage.add(place, &extent).map_err(|_| Error::Changed)?;
+        match (target.at(guest, extent.address), kind) {
+            (Some(rest), kind) => {
+                let pages = rest.get_mut(..extent.memory_len() as usize).ok_or(Error::Changed)?;
+                match kind {
+                    Kind::Raw => walk.read(&mut open, pages)?,
+                    Kind::Zero => clear(pages, routines),
+                }
+            }
+            (None, _) => walk.digest(&mut open)?,
         }
         walk.finish(&open)?;
-        rest = after;
-        next += extent.memory_len();
         progress(walk.at(), total);
     }
-    if !rest.is_empty() {
-        return Err(Error::Changed.into());
-    }
-    Ok(())
+    coverage.check(&guest.records().memory()).map_err(|_| Error::Changed.into())
 }
 
 /// Zeroes the pages that are not zero: to look is cheaper than to write, and most are new.

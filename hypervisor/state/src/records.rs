@@ -1,9 +1,10 @@
 //! A guest's records together: borrowed, to be written, and owned, as they were read.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::{
-    device::{Pl011, Pl031, Watchdog},
+    device::{Pl011, Pl031, SharedMemory, Watchdog},
     guest::{Clock, Guest},
     header::{VERSION, Version},
     register::{Record, RegHeader},
@@ -24,6 +25,7 @@ pub struct Records<'a> {
     pub pl011: &'a Pl011,
     pub pl031: &'a Pl031,
     pub watchdog: Option<&'a Watchdog>,
+    pub shared: Option<&'a SharedMemory>,
 }
 
 /// The records of one vCPU.
@@ -51,6 +53,7 @@ pub struct GuestState {
     pub pl011: Pl011,
     pub pl031: Pl031,
     pub watchdog: Option<Watchdog>,
+    pub shared: Option<SharedMemory>,
 }
 
 /// What the reader returns of one vCPU.
@@ -86,6 +89,7 @@ impl GuestState {
             pl011: &self.pl011,
             pl031: &self.pl031,
             watchdog: self.watchdog.as_ref(),
+            shared: self.shared.as_ref(),
         }
     }
 }
@@ -128,7 +132,22 @@ impl<'a> Body<'a> {
 impl<'a> Records<'a> {
     /// The lowest version that can express them.
     pub(crate) fn version(&self) -> Version {
-        Version { minor: self.watchdog.is_some().into(), ..VERSION }
+        let minor = match (self.watchdog, self.shared) {
+            (_, Some(_)) => 2,
+            (Some(_), None) => 1,
+            (None, None) => 0,
+        };
+        Version { minor, ..VERSION }
+    }
+
+    /// The guest-physical addresses that MEMORY records cover, in ascending order: the RAM and what is shared.
+    pub(crate) fn memory(&self) -> Vec<Range<u64>> {
+        let (base, size) = (*self.guest.ram_base, *self.guest.ram_size);
+        let ram = base..base.saturating_add(size);
+        let shared = self.shared.into_iter().flat_map(SharedMemory::ranges);
+        let mut ranges: Vec<_> = shared.chain([ram]).collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges
     }
 
     /// Every record but the memory's, in the order in which they are written.
@@ -148,6 +167,7 @@ impl<'a> Records<'a> {
             [Body::of(0, self.guest), Body::of(0, self.clock), Body::of(0, self.distributor)];
         let tail = [Body::of(0, self.pl011), Body::of(0, self.pl031)];
         let tail = tail.into_iter().chain(self.watchdog.map(|watchdog| Body::of(0, watchdog)));
+        let tail = tail.chain(self.shared.map(|shared| Body::of(0, shared)));
         head.into_iter().chain(vcpus.collect::<Vec<_>>()).chain(tail)
     }
 }

@@ -3,10 +3,13 @@
 //! The header comes first and holds the file's length. So a [`Plan`] looks at the guest's memory once,
 //! and what it found there is then written.
 
+use alloc::vec::Vec;
+
 use zerocopy::IntoBytes;
 
 use crate::{
     RecordHeader, RecordType,
+    device::SharedMemory,
     error::{Error, SaveError},
     header::Header,
     invariants,
@@ -39,31 +42,62 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Plan<'a> {
     records: Records<'a>,
-    ram: &'a [u8],
-    map: PageMap,
+    /// In the order of their addresses.
+    pieces: Vec<Piece<'a>>,
     stats: Stats,
     routines: Routines,
 }
 
+/// A piece of the guest's memory.
+#[derive(Debug)]
+struct Piece<'a> {
+    /// Its guest-physical address.
+    base: u64,
+    bytes: &'a [u8],
+    map: PageMap,
+}
+
+impl Piece<'_> {
+    fn extents(&self) -> impl Iterator<Item = (usize, Extent)> {
+        self.map.extents(self.base)
+    }
+}
+
 impl<'a> Plan<'a> {
-    /// Checks the state and looks at every page of `ram`, which is the guest's whole memory.
-    pub fn new(records: Records<'a>, ram: &'a [u8], routines: Routines) -> Result<Self, Error> {
+    /// Checks the state and looks at every page of `ram`, which is the guest's whole RAM, and of `shared`, the regions that
+    /// it shares with others.
+    pub fn new(
+        records: Records<'a>,
+        ram: &'a [u8],
+        shared: &[&'a [u8]],
+        routines: Routines,
+    ) -> Result<Self, Error> {
         invariants::check(&records)?;
-        if *records.guest.ram_size != ram.len() as u64 {
-            return Err(Error::RamSize { found: *records.guest.ram_size, given: ram.len() as u64 });
+        let ram = (*records.guest.ram_base, *records.guest.ram_size, Some(ram));
+        let mut contents = shared.iter();
+        let regions = records.shared.into_iter().flat_map(SharedMemory::ranges);
+        let regions =
+            regions.map(|range| (range.start, range.end - range.start, contents.next().copied()));
+        let mut pieces = Vec::new();
+        for (base, size, bytes) in regions.chain([ram]) {
+            let bytes = bytes.unwrap_or_default();
+            if size != bytes.len() as u64 {
+                return Err(Error::RamSize { found: size, given: bytes.len() as u64 });
+            }
+            pieces.push(Piece { base, bytes, map: PageMap::scan(bytes, routines) });
         }
-        let map = PageMap::scan(ram, routines);
+        pieces.sort_unstable_by_key(|piece| piece.base);
         let registers: u64 = records.bodies().map(|body| record_len(body.bytes.len() as u64)).sum();
-        let memory: u64 = map
-            .extents(*records.guest.ram_base)
-            .map(|(_, extent)| record_len(extent.body_len()))
-            .sum();
+        let extents = pieces.iter().flat_map(Piece::extents);
+        let memory: u64 = extents.map(|(_, extent)| record_len(extent.body_len())).sum();
+        let pages_stored = pieces.iter().map(|piece| piece.map.raw_pages()).sum();
+        let pages: u64 = pieces.iter().map(|piece| piece.map.pages()).sum();
         let stats = Stats {
-            pages_stored: map.raw_pages(),
-            pages_zero: map.pages() - map.raw_pages(),
+            pages_stored,
+            pages_zero: pages - pages_stored,
             bytes: Header::LEN as u64 + registers + memory + record_len(0),
         };
-        Ok(Self { records, ram, map, stats, routines })
+        Ok(Self { records, pieces, stats, routines })
     }
 
     /// What it will be.
@@ -83,9 +117,10 @@ impl<'a> Plan<'a> {
         for body in self.records.bodies() {
             out.record(body.kind, body.instance, &[], body.bytes)?;
         }
-        for (offset, extent) in self.map.extents(*self.records.guest.ram_base) {
+        let extents = self.pieces.iter().flat_map(|piece| piece.extents().map(move |e| (piece, e)));
+        for (piece, (offset, extent)) in extents {
             let pages = extent.body_len() as usize - Extent::LEN;
-            let pages = &self.ram[offset..offset + pages];
+            let pages = &piece.bytes[offset..offset + pages];
             out.record(RecordType::Memory, 0, extent.as_bytes(), pages)?;
             progress(out.done, self.stats.bytes);
         }

@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{File, load, load_ram, ram, save, state};
+use common::{File, load, load_all, load_ram, ram, save, save_all, state};
 use proptest::prelude::*;
 use stasis_state::{
     Error, GuestState, LoadError, PAGE_SIZE, Plan, Record, Routines, SaveError, Sink, Source,
-    VcpuState, register::VALUE_OFFSET, warnings::warnings,
+    Target, VcpuState, register::VALUE_OFFSET, warnings::warnings,
 };
 
 #[test]
@@ -37,6 +37,34 @@ fn a_guest_is_written_in_the_lowest_version_that_can_express_it() {
     assert_eq!(version(&saved), "1.0");
     saved.watchdog = Some(common::watchdog());
     assert_eq!(version(&saved), "1.1");
+    saved.shared = Some(common::shared());
+    let regions = [ram(".x"), ram("y")];
+    let (file, _) = save_all(&saved, &memory, &[&regions[0], &regions[1]]);
+    assert_eq!(load(&file.0).unwrap().header.version().to_string(), "1.2");
+}
+
+#[test]
+fn what_is_shared_is_saved_and_loaded_as_far_as_it_is_wanted() {
+    let memory = ram("a.b");
+    let mut saved = state(1, memory.len());
+    saved.shared = Some(common::shared());
+    let (file, stats) = save_all(&saved, &memory, &[&ram(".x"), &ram("y")]);
+    assert_eq!((stats.pages_stored, stats.pages_zero), (4, 2));
+    let checkpoint = load(&file.0).unwrap();
+    assert_eq!(checkpoint.stats, stats);
+    assert_eq!(checkpoint.state, saved);
+    let (mut ring, mut log) = (ram("zz"), ram("z"));
+    let wanted = vec![None, Some(&mut log[..])];
+    assert!(load_all(&file.0, &checkpoint, wanted).unwrap() == memory);
+    assert!(log == ram("y"));
+    assert!(load_ram(&file.0, &checkpoint).unwrap() == memory, "none of it is wanted");
+    let wanted = vec![Some(&mut ring[..]), None];
+    load_all(&file.0, &checkpoint, wanted).unwrap();
+    assert!(ring == ram(".x"));
+    let error = load_all(&file.0, &checkpoint, vec![Some(&mut log)]).unwrap_err();
+    assert_eq!(error, Error::RamSize { found: 8192, given: 4096 });
+    let plan = Plan::new(saved.records(), &memory, &[&ring], Routines::default());
+    assert_eq!(plan.unwrap_err(), Error::RamSize { found: 4096, given: 0 });
 }
 
 #[test]
@@ -70,7 +98,7 @@ fn memory_longer_than_an_extent_and_the_buffers_survives() {
 fn progress_ascends_to_the_length_of_the_file() {
     let memory = ram("a.b.c.");
     let saved = state(1, memory.len());
-    let plan = Plan::new(saved.records(), &memory, Routines::default()).unwrap();
+    let plan = Plan::new(saved.records(), &memory, &[], Routines::default()).unwrap();
     let (mut file, mut seen) = (File::default(), vec![]);
     plan.write(&mut file, &mut |done, total| seen.push((done, total))).unwrap();
     let mut read = vec![];
@@ -79,7 +107,8 @@ fn progress_ascends_to_the_length_of_the_file() {
         stasis_state::read(&mut file, routines, &mut |d, t| read.push((d, t))).unwrap();
     let mut loaded = vec![];
     let mut target = vec![0; memory.len()];
-    stasis_state::read_memory(&mut file, &checkpoint, &mut target, routines, &mut |d, t| {
+    let target = Target { ram: &mut target, shared: vec![] };
+    stasis_state::read_memory(&mut file, &checkpoint, target, routines, &mut |d, t| {
         loaded.push((d, t))
     })
     .unwrap();
@@ -124,17 +153,17 @@ fn an_unsound_state_is_not_saved() {
     let routines = Routines::default();
     let mut unsound = state(1, memory.len());
     *unsound.vcpus[0].core.pstate = 0x3c9;
-    let error = Plan::new(unsound.records(), &memory, routines).unwrap_err();
+    let error = Plan::new(unsound.records(), &memory, &[], routines).unwrap_err();
     assert_eq!(
         error.to_string(),
         "VCPU_CORE, vCPU 0: pstate is 0x3c9, which it cannot be: the guest runs at EL1 or EL0"
     );
     let mut damaged = state(1, memory.len());
     damaged.pl031 = zerocopy::FromZeros::new_zeroed();
-    let error = Plan::new(damaged.records(), &memory, routines).unwrap_err();
+    let error = Plan::new(damaged.records(), &memory, &[], routines).unwrap_err();
     assert_eq!(error.to_string(), "DEVICE_PL031: the headers of its registers are damaged");
     let other = state(1, 2 * PAGE_SIZE);
-    let error = Plan::new(other.records(), &memory, routines).unwrap_err();
+    let error = Plan::new(other.records(), &memory, &[], routines).unwrap_err();
     assert_eq!(error, Error::RamSize { found: 8192, given: 4096 });
 }
 
@@ -173,7 +202,7 @@ impl Sink for Failing<File> {
 fn a_failure_of_the_storage_is_reported_as_such() {
     let memory = ram("abc");
     let saved = state(1, memory.len());
-    let plan = Plan::new(saved.records(), &memory, Routines::default()).unwrap();
+    let plan = Plan::new(saved.records(), &memory, &[], Routines::default()).unwrap();
     let mut sink = Failing(File::default(), 9000);
     let error = plan.write(&mut sink, &mut |_, _| ()).unwrap_err();
     assert_eq!(error, SaveError::Sink("the disk is gone"));

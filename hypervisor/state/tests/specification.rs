@@ -60,6 +60,7 @@ fn the_tables_of_the_specification_are_those_of_the_code() {
         table::<device::Pl011>(),
         table::<device::Pl031>(),
         table::<device::Watchdog>(),
+        table::<device::SharedMemory>(),
     ];
     // All types but MEMORY and END, which have no registers.
     assert_eq!(code.len(), RecordType::ALL.len() - 2);

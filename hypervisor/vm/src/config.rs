@@ -1,7 +1,7 @@
 //! What a person says about the machine's guests: which image, how much memory, how many vCPUs, which cores and when.
 //!
 //! It travels as `stasis.dtb` in the boot archive: a device tree whose root is compatible with `stasis,config-1`, and has
-//! a child `guest@<n>` for each guest and `core@<n>` for each core that has a plan; `property.rs` has the names of their properties.
+//! a child `guest@<n>` for each guest, `core@<n>` for each core that has a plan and `shared@<n>` for memory that guests share; `property.rs` has the names of their properties.
 //! The host tool writes it ([`compile`]) and the hypervisor reads it ([`parse`]), under the same rules ([`check`]).
 
 mod check;
@@ -10,6 +10,7 @@ mod error;
 mod policy;
 mod property;
 mod read;
+mod shared;
 mod time;
 mod write;
 
@@ -22,6 +23,7 @@ pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, WindowConfig};
 pub use self::error::{ConfigError, Problem};
 pub use self::policy::{Periodic, Policy};
 pub use self::read::parse;
+pub use self::shared::{SharedConfig, SharedProblem};
 pub use self::write::compile;
 
 /// The configuration's name in the boot archive.
@@ -74,6 +76,8 @@ pub struct Configuration {
     pub guests: Vec<GuestConfig>,
     /// The cores whose time is divided by a plan.
     pub cores: Vec<CoreConfig>,
+    /// The memory that guests share.
+    pub shared: Vec<SharedConfig>,
 }
 
 /// One guest's configuration.

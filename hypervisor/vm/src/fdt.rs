@@ -14,10 +14,11 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
 use crate::devices::watchdog::REFRESH;
 use crate::machine::{
-    GICC_BASE, GICC_SIZE, GICD_BASE, GICD_SIZE, MAX_VCPUS, PRIMECELL_SIZE, RAM_BASE, RTC_BASE,
-    RTC_SPI, TIMER_PPIS, UART_BASE, UART_SPI, VIRTIO_BASE, VIRTIO_SPI, VIRTIO_STRIDE,
-    WATCHDOG_BASE, WATCHDOG_SIZE, WATCHDOG_SPI,
+    DOORBELL_BASE, DOORBELL_SPI, DOORBELL_STRIDE, GICC_BASE, GICC_SIZE, GICD_BASE, GICD_SIZE,
+    MAX_VCPUS, PRIMECELL_SIZE, RAM_BASE, RTC_BASE, RTC_SPI, TIMER_PPIS, UART_BASE, UART_SPI,
+    VIRTIO_BASE, VIRTIO_SPI, VIRTIO_STRIDE, WATCHDOG_BASE, WATCHDOG_SIZE, WATCHDOG_SPI,
 };
+use crate::shared::{self, Connection};
 
 /// The GIC's handle in the tree.
 const PHANDLE_GIC: u32 = 1;
@@ -52,6 +53,8 @@ pub struct Machine<'a> {
     pub counter_frequency: Option<u32>,
     /// The watchdog, if there is one: the seconds within which it must be fed, or 0.
     pub watchdog: Option<u32>,
+    /// What it shares with others.
+    pub shared: &'a [Connection<'a>],
 }
 
 /// Writes the device tree of `machine`.
@@ -90,6 +93,9 @@ pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
     root.add_child(primecell(&rtc, "arm,pl031", RTC_BASE, RTC_SPI, &["apb_pclk"]));
     if let Some(seconds) = machine.watchdog {
         root.add_child(watchdog(seconds));
+    }
+    for (n, connection) in machine.shared.iter().enumerate() {
+        root.add_child(shared_memory(n, connection));
     }
     for slot in 0..machine.virtio_slots {
         root.add_child(virtio(slot));
@@ -189,6 +195,23 @@ fn watchdog(seconds: u32) -> DeviceTreeNode {
         put(&mut watchdog, "timeout-sec", seconds);
     }
     watchdog
+}
+
+/// `generic-uio` is for Linux's `uio_pdrv_genirq`, which gives both pieces and the interrupt to a program.
+fn shared_memory(n: usize, connection: &Connection<'_>) -> DeviceTreeNode {
+    let (base, region) = (shared::address(n), connection.region);
+    let doorbell = DOORBELL_BASE + n as u64 * DOORBELL_STRIDE;
+    let guests: Vec<&str> = region.guests.iter().map(String::as_str).collect();
+    let mut node = node(&format!("shared-memory@{base:x}"));
+    put(&mut node, "compatible", list(&["stasis,shared-memory", "generic-uio"]));
+    put(&mut node, "reg", reg(&[(base, region.size), (doorbell, DOORBELL_STRIDE)]));
+    put(&mut node, "reg-names", list(&["memory", "doorbell"]));
+    put(&mut node, "interrupts", [GIC_SPI, DOORBELL_SPI + n as u32, LEVEL_HIGH]);
+    put(&mut node, "label", region.name.as_str());
+    put(&mut node, "linux,uio-name", region.name.as_str());
+    put(&mut node, "stasis,index", u32::from(connection.index));
+    put(&mut node, "stasis,guests", list(&guests));
+    node
 }
 
 fn virtio(slot: u32) -> DeviceTreeNode {

@@ -24,7 +24,9 @@ use crate::clock::{GuestClock, Pace};
 use crate::devices::pl031::Rtc;
 use crate::devices::watchdog;
 use crate::inject::El1Registers;
-use crate::machine::{GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI, WATCHDOG_SPI};
+use crate::machine::{
+    DOORBELL_SPI, GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI, WATCHDOG_SPI,
+};
 use crate::mmio::Unclaimed;
 use crate::once::Once;
 use crate::recovery::Crash;
@@ -42,6 +44,8 @@ pub const UART_INTID: u16 = FIRST_SPI + UART_SPI as u16;
 pub const RTC_INTID: u16 = FIRST_SPI + RTC_SPI as u16;
 /// The watchdog's INTID.
 pub const WATCHDOG_INTID: u16 = FIRST_SPI + WATCHDOG_SPI as u16;
+/// The first doorbell's INTID.
+pub const DOORBELL_INTID: u16 = FIRST_SPI + DOORBELL_SPI as u16;
 /// The virtual timer's INTID, in the guest and on the core.
 pub const VIRTUAL_TIMER: u16 = 16 + TIMER_PPIS[2] as u16;
 /// The physical timer's INTID.
@@ -68,6 +72,8 @@ pub trait Host {
     fn transmit(&mut self, byte: u8);
     /// Has these other vCPUs of the guest pass through [`Vgic::enter`], or look at their power state.
     fn kick(&mut self, vcpus: VcpuMask);
+    /// Rings guest `peer` of those that share this guest's region `n`.
+    fn ring(&mut self, n: u8, peer: u8);
 }
 
 /// What comes after an exit.
@@ -124,6 +130,7 @@ pub struct Guest {
     uart: device::Pl011,
     rtc: Rtc,
     watchdog: Option<device::Watchdog>,
+    shared: Option<device::SharedMemory>,
     unclaimed: Unclaimed,
     unknown_registers: Once<16>,
     unknown_exits: Once<16>,
@@ -183,6 +190,7 @@ impl Guest {
             uart: state.pl011,
             rtc: Rtc::restored(state.pl031, *state.clock.wall_time),
             watchdog: state.watchdog,
+            shared: state.shared,
             clock_record: state.clock,
             powers,
             unclaimed: Unclaimed::default(),
@@ -197,6 +205,11 @@ impl Guest {
     pub fn add_watchdog(&mut self, microseconds: u64) {
         let ticks = u128::from(microseconds) * u128::from(*self.clock_record.cntfrq) / 1_000_000;
         self.watchdog = Some(watchdog::new(ticks.try_into().unwrap_or(u64::MAX)));
+    }
+
+    /// Gives a guest that has not started memory that it shares with others.
+    pub fn share(&mut self, shared: Option<device::SharedMemory>) {
+        self.shared = shared;
     }
 
     /// Whether the guest has come to an end by what it did not do.
@@ -246,6 +259,7 @@ impl Guest {
             pl011: &self.uart,
             pl031: &self.rtc.state,
             watchdog: self.watchdog.as_ref(),
+            shared: self.shared.as_ref(),
         }
     }
 }

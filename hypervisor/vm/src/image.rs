@@ -15,6 +15,7 @@ use crate::config::Kind;
 use crate::fdt;
 use crate::machine::RAM_BASE;
 use crate::magic::{self, Found};
+use crate::shared::Connection;
 
 /// Where raw code goes, from the start of RAM.
 const RAW_OFFSET: usize = 0x8_0000;
@@ -38,6 +39,8 @@ pub struct Parts<'a> {
     pub counter_frequency: Option<u32>,
     /// Its watchdog, if it has one: the seconds within which it must be fed, or 0.
     pub watchdog: Option<u32>,
+    /// What it shares with others.
+    pub shared: &'a [Connection<'a>],
 }
 
 /// A guest that is ready to start. All addresses are guest-physical.
@@ -177,6 +180,7 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
         virtio_slots: parts.virtio_slots,
         counter_frequency: parts.counter_frequency,
         watchdog: parts.watchdog,
+        shared: parts.shared,
     });
     let range = layout.device_tree(dtb.len(), kind)?;
     ram[range.clone()].copy_from_slice(&dtb);

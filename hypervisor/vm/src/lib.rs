@@ -27,6 +27,7 @@ pub mod range;
 pub mod recovery;
 pub mod register;
 pub mod sched;
+pub mod shared;
 pub mod stats;
 pub mod sysreg;
 mod text;

@@ -58,6 +58,17 @@ pub const WATCHDOG_SIZE: u64 = 0x2000;
 /// The watchdog's shared peripheral interrupt, which nothing of `virt` has: INTID 42.
 pub const WATCHDOG_SPI: u32 = 10;
 
+/// The first region of memory that a guest shares with others: where QEMU's `virt` has PCI, which the guest's machine has not.
+pub const SHARED_BASE: u64 = 0x1000_0000;
+/// Bytes from one region to the next, and the most that one has.
+pub const SHARED_STRIDE: u64 = 128 << 20;
+/// The first region's doorbell, a page each.
+pub const DOORBELL_BASE: u64 = 0x0911_0000;
+/// Bytes from one doorbell to the next.
+pub const DOORBELL_STRIDE: u64 = 0x1000;
+/// The first doorbell's shared peripheral interrupt; 11 to 14 are none of `virt`'s. INTID 43.
+pub const DOORBELL_SPI: u32 = 11;
+
 /// The timers' private peripheral interrupts, as the Arm generic timer's binding orders them: secure physical,
 /// physical, virtual, hypervisor.
 pub const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];

@@ -3,12 +3,14 @@
 //! The answer to an access that [`lookup`] does not know is [`crate::inject::external_abort`], and one
 //! line in the log for each page ([`Unclaimed`]).
 
+use stasis_state::device::MAX_SHARED;
+
 use crate::{
     exit::Width,
     machine::{
-        FLASH_BASE, FLASH_SIZE, GICC_BASE, GICC_MAPPED, GICC_SIZE, GICD_BASE, GICD_REGISTERS,
-        PRIMECELL_SIZE, RTC_BASE, UART_BASE, VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
-        WATCHDOG_BASE, WATCHDOG_SIZE,
+        DOORBELL_BASE, DOORBELL_STRIDE, FLASH_BASE, FLASH_SIZE, GICC_BASE, GICC_MAPPED, GICC_SIZE,
+        GICD_BASE, GICD_REGISTERS, PRIMECELL_SIZE, RTC_BASE, UART_BASE, VIRTIO_BASE, VIRTIO_SLOTS,
+        VIRTIO_STRIDE, WATCHDOG_BASE, WATCHDOG_SIZE,
     },
     once::Once,
 };
@@ -29,6 +31,8 @@ pub enum Device {
     Rtc,
     /// The watchdog, if the guest has one.
     Watchdog,
+    /// The doorbell of a region that the guest shares with others, by its place among them.
+    Doorbell(u8),
     /// A virtio-mmio transport, by its slot.
     Virtio(u8),
 }
@@ -45,6 +49,7 @@ pub fn lookup(ipa: u64, width: Width) -> Option<(Device, u64)> {
     const UART_END: u64 = UART_BASE + PRIMECELL_SIZE;
     const RTC_END: u64 = RTC_BASE + PRIMECELL_SIZE;
     const WATCHDOG_END: u64 = WATCHDOG_BASE + WATCHDOG_SIZE;
+    const DOORBELL_END: u64 = DOORBELL_BASE + MAX_SHARED as u64 * DOORBELL_STRIDE;
     const VIRTIO_END: u64 = VIRTIO_BASE + VIRTIO_SLOTS * VIRTIO_STRIDE;
     const FLASH_END: u64 = FLASH_BASE + FLASH_SIZE;
     if !width.is_aligned(ipa) {
@@ -56,6 +61,10 @@ pub fn lookup(ipa: u64, width: Width) -> Option<(Device, u64)> {
         UART_BASE..UART_END => (Device::Uart, UART_BASE),
         RTC_BASE..RTC_END => (Device::Rtc, RTC_BASE),
         WATCHDOG_BASE..WATCHDOG_END => (Device::Watchdog, WATCHDOG_BASE),
+        DOORBELL_BASE..DOORBELL_END => {
+            let n = (ipa - DOORBELL_BASE) / DOORBELL_STRIDE;
+            (Device::Doorbell(n as u8), DOORBELL_BASE + n * DOORBELL_STRIDE)
+        }
         VIRTIO_BASE..VIRTIO_END => {
             let slot = (ipa - VIRTIO_BASE) / VIRTIO_STRIDE;
             (Device::Virtio(slot as u8), VIRTIO_BASE + slot * VIRTIO_STRIDE)
@@ -115,6 +124,8 @@ mod tests {
             (0x0901_0ffc, (Device::Rtc, 0xffc)),
             (0x0910_0000, (Device::Watchdog, 0)),
             (0x0910_1ffc, (Device::Watchdog, 0x1ffc)),
+            (0x0911_0000, (Device::Doorbell(0), 0)),
+            (0x0911_3ffc, (Device::Doorbell(3), 0xffc)),
             (0x0a00_0000, (Device::Virtio(0), 0)),
             (0x0a00_01fc, (Device::Virtio(0), 0x1fc)),
             (0x0a00_3e00, (Device::Virtio(31), 0)),
@@ -137,6 +148,8 @@ mod tests {
             0x0900_1000,
             0x0901_1000,
             0x0910_2000,
+            0x0911_4000,
+            0x1000_0000,
             0x0a00_4000,
             0x4000_0000,
             u64::MAX - 3,

@@ -35,6 +35,7 @@ pub fn image(data: &[u8]) {
             virtio_slots: 0,
             counter_frequency: None,
             watchdog: None,
+            shared: &[],
         };
         if let Ok(boot) = image::load(&mut ram, &parts) {
             assert!(boot.dtb.start < boot.dtb.end);

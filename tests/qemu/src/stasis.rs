@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use stasis_vm::config::{self, Configuration, CoreConfig, GuestConfig, Kind};
+use stasis_vm::config::{self, Configuration, CoreConfig, GuestConfig, Kind, SharedConfig};
 use xtask::archive;
 use xtask::board::Board;
 use xtask::console::{ConsoleError, PROMPT};
@@ -107,6 +107,12 @@ impl<'l> Setup<'l> {
     /// Divides a core's time.
     pub fn core(mut self, core: CoreConfig) -> Self {
         self.configuration.cores.push(core);
+        self
+    }
+
+    /// Has guests share memory.
+    pub fn shared(mut self, region: SharedConfig) -> Self {
+        self.configuration.shared.push(region);
         self
     }
 

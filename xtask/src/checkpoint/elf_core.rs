@@ -55,7 +55,8 @@ pub fn write(loaded: &Loaded, vcpu: usize, path: &Path) -> Result<Written> {
     let all = || -> std::io::Result<()> {
         file.write_all_at(&head, 0)?;
         file.set_len(start + ram_len)?;
-        memory.pages().try_for_each(|(address, page)| {
+        let mut in_ram = memory.pages().filter(|(address, _)| memory.ram.contains(address));
+        in_ram.try_for_each(|(address, page)| {
             file.write_all_at(page, start + (address - memory.ram.start))
         })
     };

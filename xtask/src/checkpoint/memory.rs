@@ -17,7 +17,7 @@ pub type Page = [u8; PAGE_SIZE];
 pub struct Memory {
     /// The addresses that are RAM.
     pub ram: Range<u64>,
-    /// The pages that are stored. All others are zero.
+    /// The pages that are stored, also of what the guest shares with others. All others are zero.
     pages: BTreeMap<u64, Box<Page>>,
 }
 

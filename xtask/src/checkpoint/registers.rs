@@ -55,6 +55,7 @@ pub fn all(state: &GuestState) -> Vec<Registers> {
     }
     records.extend([of(0, &state.pl011), of(0, &state.pl031)]);
     records.extend(state.watchdog.iter().map(|watchdog| of(0, watchdog)));
+    records.extend(state.shared.iter().map(|shared| of(0, shared)));
     records
 }
 
@@ -88,6 +89,7 @@ mod tests {
     fn every_record_of_the_format_is_there() {
         let mut state = GuestState::reset(2);
         state.watchdog = Some(Default::default());
+        state.shared = Some(Default::default());
         let records = all(&state);
         for kind in RecordType::ALL {
             let has_registers = !matches!(kind, RecordType::Memory | RecordType::End);

@@ -25,6 +25,11 @@ pub fn show(loaded: &Loaded, memory: &Memory) -> Result<String, fmt::Error> {
     writeln!(out, "made     {}", report::date(*state.clock.wall_time))?;
     let size = report::size(memory.ram.end - memory.ram.start);
     writeln!(out, "memory   {size} at {:#x}", memory.ram.start)?;
+    for (n, range) in state.shared.iter().flat_map(|shared| (0..).zip(shared.ranges())) {
+        let name = state.shared.as_ref().map_or("?", |shared| shared.name_text(n));
+        let size = report::size(range.end - range.start);
+        writeln!(out, "         {size} at {:#x}, shared as \"{name}\"", range.start)?;
+    }
     let (stored, zero) = (stats.pages_stored, stats.pages_zero);
     writeln!(out, "         {stored} pages of {PAGE_SIZE} bytes stored, {zero} zero")?;
     let (ticks, frequency) = (*state.clock.cntvct, *state.clock.cntfrq);

@@ -13,6 +13,28 @@ pub struct RawFile {
     pub guests: Vec<Spanned<RawGuest>>,
     #[serde(default, rename = "core")]
     pub cores: Vec<Spanned<RawCore>>,
+    #[serde(default)]
+    pub shared: Vec<Spanned<RawShared>>,
+}
+
+/// `[[shared]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawShared {
+    pub name: Spanned<String>,
+    pub size: Spanned<String>,
+    pub guests: Spanned<Vec<String>>,
+}
+
+impl RawShared {
+    /// Where the value of a key stands.
+    pub fn span(&self, key: &str) -> Range<usize> {
+        match key {
+            "size" => self.size.span(),
+            "guests" => self.guests.span(),
+            _ => self.name.span(),
+        }
+    }
 }
 
 /// `[[guest]]`.

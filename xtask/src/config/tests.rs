@@ -1,7 +1,7 @@
 use super::*;
 
 fn parse(text: &str) -> Result<Config> {
-    Config::parse(text, Path::new("/there"), &["counter".to_owned()])
+    Config::parse(text, Path::new("/there"), &["counter".to_owned(), "ring".to_owned()])
 }
 
 /// A guest on a core with a frame.
@@ -46,7 +46,8 @@ fn every_example_is_a_configuration() {
         names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
     }
     names.sort();
-    let expected = ["counter", "linux", "linux-and-realtime", "one-per-core", "two-linux"];
+    let expected =
+        ["counter", "linux", "linux-and-realtime", "one-per-core", "shared-memory", "two-linux"];
     assert_eq!(names, expected);
 }
 
@@ -158,4 +159,42 @@ fn two_files_of_one_name_are_refused() {
     let error =
         error("[[guest]]\nname = \"a\"\nimage = \"one/x\"\ninitrd = \"two/x\"\nmemory = \"64M\"\n");
     assert_eq!(error, "line 4: initrd: two different files would both be \"x\" in the archive");
+}
+
+/// Two guests that share memory.
+const SHARED: &str = r#"[[guest]]
+name = "a"
+image = "@counter"
+memory = "64M"
+[[guest]]
+name = "b"
+image = "@counter"
+memory = "64M"
+[[shared]]
+name = "ring"
+size = "2M"
+guests = ["a", "b"]
+"#;
+
+#[test]
+fn shared_memory_is_read() {
+    let config = parse(SHARED).unwrap();
+    let guests = vec!["a".to_owned(), "b".to_owned()];
+    let ring = SharedConfig { name: "ring".to_owned(), size: 2 << 20, guests };
+    assert_eq!(config.configuration.shared, [ring]);
+}
+
+#[test]
+fn what_is_wrong_with_shared_memory_is_named_with_its_line_and_key() {
+    for (from, to, expected) in [
+        ("\"2M\"", "\"2X\"", "line 11: size: \"2X\" is no size such as"),
+        ("\"2M\"", "\"1G\"", "line 11: size: a size of 1073741824 bytes"),
+        ("[\"a\", \"b\"]", "[\"a\", \"c\"]", "line 12: guests: there is no guest \"c\""),
+        ("[\"a\", \"b\"]", "[\"a\"]", "line 12: guests: 1 guests are not possible"),
+        ("\"ring\"", "\"r g\"", "line 10: name: the name has the character ' '"),
+        ("guests =", "guest =", "line 12: guest: unknown field"),
+    ] {
+        let error = error(&SHARED.replace(from, to));
+        assert!(error.starts_with(expected), "{error}");
+    }
 }

@@ -7,7 +7,8 @@ use std::convert::Infallible;
 
 use stasis_state::{
     Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, Plan, Routines, Sink, Source, Stats,
-    device::Watchdog,
+    Target,
+    device::{SharedMemory, Watchdog},
 };
 
 /// A file in memory.
@@ -38,7 +39,12 @@ impl Source for File {
 }
 
 pub fn save(state: &GuestState, ram: &[u8]) -> (File, Stats) {
-    let plan = Plan::new(state.records(), ram, Routines::default()).expect("a sound state");
+    save_all(state, ram, &[])
+}
+
+/// The same of a guest that shares memory.
+pub fn save_all(state: &GuestState, ram: &[u8], shared: &[&[u8]]) -> (File, Stats) {
+    let plan = Plan::new(state.records(), ram, shared, Routines::default()).expect("a sound state");
     let mut file = File::default();
     let stats = plan.write(&mut file, &mut |_, _| ()).unwrap();
     assert_eq!(stats.bytes, file.0.len() as u64);
@@ -55,10 +61,20 @@ pub fn load(file: &[u8]) -> Result<Checkpoint, Error> {
 }
 
 pub fn load_ram(file: &[u8], checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> {
+    load_all(file, checkpoint, Vec::new())
+}
+
+/// The same, with the content of what is shared, as far as it is wanted.
+pub fn load_all(
+    file: &[u8],
+    checkpoint: &Checkpoint,
+    shared: Vec<Option<&mut [u8]>>,
+) -> Result<Vec<u8>, Error> {
     let mut file = File(file.to_vec());
     let mut ram = vec![0xa5; *checkpoint.state.guest.ram_size as usize];
+    let target = Target { ram: &mut ram, shared };
     let routines = Routines::default();
-    match stasis_state::read_memory(&mut file, checkpoint, &mut ram, routines, &mut |_, _| ()) {
+    match stasis_state::read_memory(&mut file, checkpoint, target, routines, &mut |_, _| ()) {
         Ok(()) => Ok(ram),
         Err(LoadError::Format(error)) => Err(error),
         Err(LoadError::Source(never)) => match never {},
@@ -148,4 +164,18 @@ pub fn watchdog() -> Watchdog {
     *watchdog.wor = 0x0bad_cafe;
     *watchdog.wcv = 987_654_321;
     watchdog
+}
+
+/// Two regions, of two pages and of one. Somebody has rung in the second.
+pub fn shared() -> SharedMemory {
+    let mut shared = SharedMemory::default();
+    for (n, name, base, pages) in [(0, "ring", 0x1000_0000, 2), (1, "log", 0x1800_0000, 1)] {
+        shared.set_name(n, name);
+        shared.base[n] = base;
+        shared.size[n] = pages * PAGE_SIZE as u64;
+        shared.index[n] = n as u8;
+        shared.peers[n] = 2 + n as u8;
+    }
+    shared.status[1] = 0b101;
+    shared
 }

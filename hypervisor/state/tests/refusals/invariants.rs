@@ -1,10 +1,10 @@
 //! Values that no guest can bring about.
 
 use crate::{
-    common::{edit::scalar, load},
+    common::{edit::scalar, load, shared, state},
     edited,
 };
-use stasis_state::RecordType;
+use stasis_state::{RecordType, device::SharedMemory, invariants};
 use zerocopy::IntoBytes;
 
 #[test]
@@ -81,5 +81,37 @@ fn the_invariants_hold_of_a_loaded_state() {
         let line = line(kind, id, width, value);
         assert!(line.starts_with(kind.name()), "{line}");
         assert!(line.contains(cannot), "{line}");
+    }
+}
+
+#[test]
+fn regions_that_no_guest_can_share_are_refused() {
+    let refused = |edit: fn(&mut SharedMemory)| {
+        let mut state = state(1, 4096);
+        let mut regions = shared();
+        edit(&mut regions);
+        state.shared = Some(regions);
+        invariants::check(&state.records()).unwrap_err().to_string()
+    };
+    let edits: [(fn(&mut SharedMemory), &str); 14] = [
+        (|s| *s = SharedMemory::default(), "size[0] is 0x0"),
+        (|s| s.size[3] = 4096, "size[2] is 0x0"),
+        (|s| s.size[0] = 4097, "size[0] is 0x1001"),
+        (|s| s.name[..4].fill(0), "name[0] is 0x0"),
+        (|s| s.name[31] = b'x', "name[0] is 0x72"),
+        (|s| s.name[0] = 0xff, "name[0] is 0xff"),
+        (|s| s.name[64] = b'x', "name[64] is 0x78"),
+        (|s| s.base[0] += 8, "base[0] is 0x10000008"),
+        (|s| s.base[1] = s.base[0] + s.size[0], "base[0] is 0x10000000"),
+        (|s| s.base[1] = 0x3fff_f000, "base[1] is 0x3ffff000"),
+        (|s| s.base[1] = !0xfff, "base[1] is 0xfffffffffffff000"),
+        (|s| s.peers[0] = 9, "peers[0] is 0x9"),
+        (|s| s.index[1] = 3, "index[1] is 0x3"),
+        (|s| s.status[1] = 8, "status[1] is 0x8"),
+    ];
+    for (edit, expected) in edits {
+        let line = refused(edit);
+        assert!(line.starts_with("DEVICE_SHARED_MEMORY: "), "{line}");
+        assert!(line.contains(expected), "{line}, not {expected}");
     }
 }

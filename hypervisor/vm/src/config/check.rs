@@ -7,7 +7,7 @@ use stasis_state::guest::NAME_LEN;
 
 use super::error::{ConfigError, Problem};
 use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic};
-use super::{Configuration, GuestConfig, core_plan};
+use super::{Configuration, GuestConfig, core_plan, shared};
 use crate::machine;
 use crate::text::quoted;
 
@@ -36,6 +36,12 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
         core_plan::check(index, plan, configuration).map_err(|problem| {
             let core = plan.number.to_string();
             ConfigError::Core { index, core, problem }
+        })?;
+    }
+    for (index, region) in configuration.shared.iter().enumerate() {
+        shared::check(index, configuration).map_err(|problem| {
+            let shared = quoted(&region.name);
+            ConfigError::Shared { index, shared, problem }
         })?;
     }
     for (index, guest) in guests.iter().enumerate() {

@@ -6,6 +6,7 @@ use stasis_state::guest::NAME_LEN;
 
 use super::core_plan::CoreProblem;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US};
+use super::shared::SharedProblem;
 use super::time::Time;
 use super::{COMPATIBLE, FILE_NAME};
 use crate::text::quoted;
@@ -20,7 +21,7 @@ pub enum ConfigError {
     #[error("{FILE_NAME}: its root is not compatible with \"{COMPATIBLE}\"")]
     NotAConfiguration,
     /// A child of the root is nothing known.
-    #[error("{FILE_NAME}: node \"{0}\" is not known; there are guest@<n> and core@<n>")]
+    #[error("{FILE_NAME}: node \"{0}\" is not known; there are guest@<n>, core@<n> and shared@<n>")]
     UnknownNode(String),
     /// There is no guest in it.
     #[error("{FILE_NAME}: no guest is configured")]
@@ -34,6 +35,16 @@ pub enum ConfigError {
         guest: String,
         /// The rule.
         problem: Problem,
+    },
+    /// What is said of memory that guests share breaks a rule.
+    #[error("{FILE_NAME}: shared {shared}: {problem}")]
+    Shared {
+        /// The region's place among them, from 0.
+        index: usize,
+        /// The region: its name in quotes, or its node where the name is unusable.
+        shared: String,
+        /// The rule.
+        problem: SharedProblem,
     },
     /// A core's plan breaks a rule.
     #[error("{FILE_NAME}: core {core}: {problem}")]

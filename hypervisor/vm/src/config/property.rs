@@ -56,7 +56,14 @@ pub const LENGTH_US: &str = "length-us";
 /// Those of a window.
 pub const WINDOW: [&str; 4] = [REG, NAME, AT_US, LENGTH_US];
 
+pub const SIZE: &str = "size";
+pub const GUESTS: &str = "guests";
+pub const REGION: &str = "region-name";
+/// Those of memory that guests share.
+pub const SHARED: [&str; 4] = [REG, REGION, SIZE, GUESTS];
+
 pub const TEXT: &str = "a string";
+pub const TEXTS: &str = "a list of strings";
 pub const WORD: &str = "a 32-bit number";
 pub const WORDS: &str = "a list of 32-bit numbers";
 pub const DOUBLEWORD: &str = "a 64-bit number";

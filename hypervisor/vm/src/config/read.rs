@@ -9,7 +9,8 @@ use dtoolkit::{FdtStringListIterator, Node, Property};
 use super::core_plan::{CoreConfig, CoreProblem, WindowConfig};
 use super::error::{ConfigError, Problem, PropertyProblem};
 use super::policy::{Periodic, Policy};
-use super::property::{self, DOUBLEWORD, TEXT, WORD, WORDS, needed, only, value};
+use super::property::{self, DOUBLEWORD, TEXT, TEXTS, WORD, WORDS, needed, only, value};
+use super::shared::{SharedConfig, SharedProblem};
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, Kind, check};
 use crate::text::quoted;
 
@@ -36,6 +37,11 @@ pub fn parse(dtb: &[u8]) -> Result<Configuration, ConfigError> {
                 let core =
                     number.map_or_else(|| node.name().to_string(), |number| number.to_string());
                 ConfigError::Core { index: configuration.cores.len(), core, problem }
+            })?),
+            "shared" => configuration.shared.push(shared(&node).map_err(|problem| {
+                let name = value::<&str>(&node, property::REGION, TEXT).ok().flatten();
+                let shared = name.map_or_else(|| node.name().to_string(), quoted);
+                ConfigError::Shared { index: configuration.shared.len(), shared, problem }
             })?),
             _ => return Err(ConfigError::UnknownNode(node.name().to_string())),
         }
@@ -98,6 +104,16 @@ fn numbers(node: &FdtNode<'_>, property: &'static str) -> Result<Vec<u32>, Prope
         (cells, []) => Ok(cells.iter().map(|cell| u32::from_be_bytes(*cell)).collect()),
         _ => Err(PropertyProblem::Type { property, expected: WORDS }),
     }
+}
+
+fn shared(node: &FdtNode<'_>) -> Result<SharedConfig, SharedProblem> {
+    only(node, &property::SHARED)?;
+    let guests = needed::<FdtStringListIterator<'_>>(node, property::GUESTS, TEXTS)?;
+    Ok(SharedConfig {
+        name: needed(node, property::REGION, TEXT)?,
+        size: needed(node, property::SIZE, DOUBLEWORD)?,
+        guests: guests.map(ToString::to_string).collect(),
+    })
 }
 
 fn core(node: &FdtNode<'_>) -> Result<CoreConfig, CoreProblem> {

@@ -33,16 +33,23 @@ fn bare() -> GuestConfig {
 }
 
 /// A plan of core 1 for `linux()` and `bare()`, the latter on that core, too.
-fn shared() -> Configuration {
+fn divided() -> Configuration {
     let window =
         |guest: &str, at_us, length_us| WindowConfig { guest: guest.to_string(), at_us, length_us };
     let windows = vec![window("counter", 0, 2000), window("linux", 2000, 8000)];
     let cores = vec![CoreConfig { number: 1, frame_us: 10_000, windows }];
-    Configuration { guests: vec![linux(), GuestConfig { cores: vec![1], ..bare() }], cores }
+    let guests = vec![linux(), GuestConfig { cores: vec![1], ..bare() }];
+    Configuration { guests, cores, shared: vec![ring()] }
+}
+
+/// Memory that both share.
+fn ring() -> SharedConfig {
+    let guests = vec!["linux".to_string(), "counter".to_string()];
+    SharedConfig { name: "ring".to_string(), size: 2 << 20, guests }
 }
 
 fn only(guests: &[GuestConfig]) -> Configuration {
-    Configuration { guests: guests.to_vec(), cores: Vec::new() }
+    Configuration { guests: guests.to_vec(), ..Configuration::default() }
 }
 
 fn complaint(change: impl FnOnce(&mut GuestConfig)) -> String {
@@ -65,7 +72,7 @@ fn put(node: &mut DeviceTreeNode, name: &str, value: &[u8]) {
 
 #[test]
 fn what_was_compiled_is_parsed() {
-    assert_eq!(parse(&compile(&shared()).unwrap()).unwrap(), shared());
+    assert_eq!(parse(&compile(&divided()).unwrap()).unwrap(), divided());
 }
 
 #[test]
@@ -219,7 +226,7 @@ fn a_list_of_cores_begins_again_where_it_ends() {
 #[test]
 fn each_broken_rule_of_a_plan_names_core_and_window() {
     let complaint = |change: fn(&mut Configuration)| {
-        let mut configuration = shared();
+        let mut configuration = divided();
         change(&mut configuration);
         compile(&configuration).expect_err("a broken rule").to_string()
     };
@@ -241,7 +248,7 @@ fn each_broken_rule_of_a_plan_names_core_and_window() {
         at("window 1: it begins at 2 ms, before the window before it ends, at 2001 us")
     );
     for length_us in [8001, u64::MAX] {
-        let mut configuration = shared();
+        let mut configuration = divided();
         configuration.cores[0].windows[1].length_us = length_us;
         let end_us = length_us.saturating_add(2000);
         assert_eq!(
@@ -274,7 +281,7 @@ fn each_broken_rule_of_a_plan_names_core_and_window() {
 #[test]
 fn windows_leave_the_console_time_on_its_core() {
     let with_window_of = |length_us| {
-        let mut configuration = shared();
+        let mut configuration = divided();
         configuration.guests.iter_mut().for_each(|guest| guest.cores = vec![CONSOLE_CORE]);
         configuration.cores[0].number = CONSOLE_CORE;
         configuration.cores[0].windows[1].length_us = length_us;
@@ -294,7 +301,7 @@ fn windows_leave_the_console_time_on_its_core() {
 #[test]
 fn a_plan_that_was_written_wrong_is_named() {
     let complaint = |change: fn(&mut DeviceTreeNode)| {
-        let dtb = compile(&shared()).unwrap();
+        let dtb = compile(&divided()).unwrap();
         let mut tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());
         change(tree.root.child_mut("core@1").unwrap());
         parse(&tree.to_dtb()).expect_err("a broken rule").to_string()
@@ -320,6 +327,62 @@ fn a_plan_that_was_written_wrong_is_named() {
 }
 
 #[test]
+fn each_broken_rule_of_shared_memory_names_the_region() {
+    let complaint = |change: &dyn Fn(&mut Vec<SharedConfig>)| {
+        let mut configuration = divided();
+        change(&mut configuration.shared);
+        compile(&configuration).expect_err("a broken rule").to_string()
+    };
+    let at = |rest: &str| std::format!("stasis.dtb: shared \"ring\": {rest}");
+    assert_eq!(
+        complaint(&|all| all[0].size = 4097),
+        at("a size of 4097 bytes is not a multiple of 4 KiB, from 4 KiB to 128 MiB")
+    );
+    assert!(complaint(&|all| all[0].size = 129 << 20).contains("135266304 bytes"));
+    assert!(complaint(&|all| all[0].size = 0).contains("0 bytes"));
+    assert_eq!(
+        complaint(&|all| all[0].guests.truncate(1)),
+        at("1 guests are not possible; 2 to 8 are")
+    );
+    assert_eq!(
+        complaint(&|all| all[0].guests[1] = "linus".to_string()),
+        at("there is no guest \"linus\"")
+    );
+    assert_eq!(
+        complaint(&|all| all[0].guests[1] = "linux".to_string()),
+        at("guest \"linux\" is named twice")
+    );
+    assert_eq!(complaint(&|all| all.push(ring())), at("another region has the same name"));
+    let many = |all: &mut Vec<SharedConfig>| {
+        all.extend((1..5).map(|n| SharedConfig { name: std::format!("r{n}"), ..ring() }));
+    };
+    assert_eq!(
+        complaint(&many),
+        "stasis.dtb: shared \"r4\": guest \"linux\" shares more than 4 regions"
+    );
+    assert!(complaint(&|all| all[0].name = "7".to_string()).contains("character '7'"));
+}
+
+#[test]
+fn shared_memory_that_was_written_wrong_is_named() {
+    let complaint = |change: fn(&mut DeviceTreeNode)| {
+        let dtb = compile(&divided()).unwrap();
+        let mut tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());
+        change(tree.root.child_mut("shared@0").unwrap());
+        parse(&tree.to_dtb()).expect_err("a broken rule").to_string()
+    };
+    assert_eq!(
+        complaint(|node| put(node, "colour", b"red\0")),
+        "stasis.dtb: shared \"ring\": property \"colour\" is not known"
+    );
+    assert_eq!(
+        complaint(|node| put(node, "size", &[0, 0, 0, 1])),
+        "stasis.dtb: shared \"ring\": property \"size\" is not a 64-bit number"
+    );
+    assert!(complaint(|node| put(node, "guests", b"linux\0")).contains("1 guests"));
+}
+
+#[test]
 fn another_device_tree_is_no_configuration() {
     assert_eq!(parse(&DeviceTree::new().to_dtb()), Err(ConfigError::NotAConfiguration));
     assert!(matches!(parse(b"[[guest]]"), Err(ConfigError::DeviceTree(_))));
@@ -329,7 +392,7 @@ fn another_device_tree_is_no_configuration() {
     tree.root.add_child(DeviceTreeNode::new("gast@1").unwrap());
     assert_eq!(
         parse(&tree.to_dtb()).unwrap_err().to_string(),
-        "stasis.dtb: node \"gast@1\" is not known; there are guest@<n> and core@<n>"
+        "stasis.dtb: node \"gast@1\" is not known; there are guest@<n>, core@<n> and shared@<n>"
     );
 }
 
@@ -348,8 +411,8 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_panics(changes in prop::collection::vec((0usize..1200, any::<u8>()), 1..6)) {
-        let mut dtb = compile(&shared()).unwrap();
+    fn no_damage_panics(changes in prop::collection::vec((0usize..1400, any::<u8>()), 1..6)) {
+        let mut dtb = compile(&divided()).unwrap();
         let len = dtb.len();
         for (at, value) in changes {
             dtb[at % len] = value;

@@ -9,6 +9,7 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use super::core_plan::CoreConfig;
 use super::error::ConfigError;
 use super::policy::Periodic;
+use super::shared::SharedConfig;
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, check, property};
 
 /// Checks a configuration and writes it.
@@ -22,6 +23,9 @@ pub fn compile(configuration: &Configuration) -> Result<Vec<u8>, ConfigError> {
     }
     for config in &configuration.cores {
         tree.root.add_child(core(config));
+    }
+    for (number, config) in (0u32..).zip(&configuration.shared) {
+        tree.root.add_child(shared(number, config));
     }
     Ok(tree.to_dtb())
 }
@@ -76,6 +80,15 @@ fn core(core: &CoreConfig) -> DeviceTreeNode {
         put(&mut child, property::LENGTH_US, window.length_us);
         node.add_child(child);
     }
+    node
+}
+
+fn shared(number: u32, shared: &SharedConfig) -> DeviceTreeNode {
+    let mut node = numbered("shared", number);
+    put(&mut node, property::REGION, shared.name.as_str());
+    put(&mut node, property::SIZE, shared.size);
+    let guests: Vec<u8> = shared.guests.iter().flat_map(|guest| guest.bytes().chain([0])).collect();
+    put(&mut node, property::GUESTS, guests);
     node
 }
 

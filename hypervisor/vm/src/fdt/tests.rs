@@ -5,6 +5,7 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{FdtStringListIterator, Node, Property};
 
 use super::*;
+use crate::config::SharedConfig;
 
 fn linux() -> Vec<u8> {
     generate(&Machine {
@@ -15,6 +16,7 @@ fn linux() -> Vec<u8> {
         virtio_slots: 2,
         counter_frequency: Some(62_500_000),
         watchdog: None,
+        shared: &[],
     })
 }
 
@@ -124,12 +126,42 @@ fn a_watchdog_is_described_as_linux_wants_it() {
 }
 
 #[test]
+fn shared_memory_is_described_with_its_doorbell() {
+    let region = |name: &str| SharedConfig {
+        name: name.to_string(),
+        size: 2 << 20,
+        guests: ["linux", "rt"].map(ToString::to_string).to_vec(),
+    };
+    let regions = [region("ring"), region("log")];
+    let shared = &shared::connections(&regions, "rt")[..];
+    let dtb = generate(&Machine { ram_size: 256 << 20, vcpus: 1, shared, ..Machine::default() });
+    let log = Fdt::new(&dtb).unwrap().find_node("/shared-memory@18000000").unwrap();
+    assert_eq!(strings(&log, "compatible"), ["stasis,shared-memory", "generic-uio"]);
+    let pieces = [0, 0x1800_0000, 0, 2 << 20, 0, 0x911_1000, 0, 0x1000];
+    assert_eq!(cells(&log, "reg"), pieces);
+    assert_eq!(strings(&log, "reg-names"), ["memory", "doorbell"]);
+    assert_eq!(cells(&log, "interrupts"), [0, 12, 4]);
+    assert_eq!(strings(&log, "label"), ["log"]);
+    assert_eq!(cells(&log, "stasis,index"), [1]);
+    assert_eq!(strings(&log, "stasis,guests"), ["linux", "rt"]);
+}
+
+#[test]
 fn nothing_is_offered_that_is_not_there() {
     let dtb = generate(&Machine { ram_size: 256 << 20, vcpus: 1, ..Machine::default() });
     let text = Fdt::new(&dtb).unwrap().to_string();
-    for absent in
-        ["virtio", "v2m", "pmu", "pcie", "fw-cfg", "flash", "gpio", "platform-bus", "watchdog"]
-    {
+    for absent in [
+        "virtio",
+        "v2m",
+        "pmu",
+        "pcie",
+        "fw-cfg",
+        "flash",
+        "gpio",
+        "platform-bus",
+        "watchdog",
+        "shared",
+    ] {
         assert!(!text.contains(absent), "{absent}");
     }
     let dtb = linux();

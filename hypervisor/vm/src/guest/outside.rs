@@ -5,9 +5,10 @@ use stasis_state::vcpu::{Debug, FpSimd, PowerState};
 use stasis_vgic::VcpuMask;
 
 use super::{
-    Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, VIRTUAL_TIMER, Vcpu, WATCHDOG_INTID, Wait,
+    DOORBELL_INTID, Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, VIRTUAL_TIMER, Vcpu,
+    WATCHDOG_INTID, Wait,
 };
-use crate::devices::{pl011, watchdog};
+use crate::devices::{doorbell, pl011, watchdog};
 use crate::psci;
 use crate::timer::Timer;
 
@@ -49,6 +50,23 @@ impl Guest {
                 self.vgic.set_spi_level(WATCHDOG_INTID, watchdog::line(watchdog)).kick
             }
             None => VcpuMask::NONE,
+        }
+    }
+
+    /// Guests have rung the doorbell of the `n`th region that this one shares: a bit for each. These vCPUs are to be kicked.
+    pub fn rung(&mut self, n: usize, by: u32) -> VcpuMask {
+        if let Some(shared) = self.shared.as_mut().filter(|shared| shared.has(n)) {
+            doorbell::rung(shared, n, by);
+        }
+        self.update_doorbell_line(n)
+    }
+
+    pub(super) fn update_doorbell_line(&mut self, n: usize) -> VcpuMask {
+        match &self.shared {
+            Some(shared) if shared.has(n) => {
+                self.vgic.set_spi_level(DOORBELL_INTID + n as u16, doorbell::line(shared, n)).kick
+            }
+            _ => VcpuMask::NONE,
         }
     }
 

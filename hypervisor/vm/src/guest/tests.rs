@@ -5,8 +5,9 @@ use stasis_state::{GuestState, VcpuState};
 use stasis_vgic::{ListRegisterFile, VcpuMask};
 
 use super::*;
+use crate::config::SharedConfig;
 use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, Width};
-use crate::psci;
+use crate::{psci, shared};
 
 const FREQUENCY: u64 = 1_000_000;
 const PACE: Pace = Pace::of_machine(FREQUENCY);
@@ -25,6 +26,7 @@ struct Core {
     counter: u64,
     sent: Vec<u8>,
     kicked: u8,
+    rung: Vec<(u8, u8)>,
 }
 
 impl Host for Core {
@@ -57,6 +59,10 @@ impl Host for Core {
 
     fn kick(&mut self, vcpus: VcpuMask) {
         self.kicked |= vcpus.0;
+    }
+
+    fn ring(&mut self, n: u8, peer: u8) {
+        self.rung.push((n, peer));
     }
 }
 
@@ -242,6 +248,36 @@ fn an_access_waits_for_the_vcpu_whose_list_registers_have_the_answer() {
 }
 
 #[test]
+fn a_bell_that_is_rung_stays_until_the_guest_has_answered() {
+    const DOORBELL: u64 = 0x0911_0000;
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let mut access = |guest: &mut Guest, offset, value, write| {
+        vcpus[0].core.x[1] = value;
+        let abort = abort(DOORBELL + offset, Width::Word, write);
+        exit(guest, 0, &mut vcpus[0], abort, &mut core);
+        (vcpus[0].core.x[1], core::mem::take(&mut core.rung))
+    };
+    access(&mut guest, 0x8, 1, true);
+    assert_eq!(access(&mut guest, 0x8, 1, true).1, [], "it has none");
+    let ring = SharedConfig {
+        name: "ring".into(),
+        size: 4096,
+        guests: ["a", "b"].map(String::from).to_vec(),
+    };
+    guest.share(shared::record(&shared::connections(&[ring], "b")));
+    assert_eq!(access(&mut guest, 0x8, 0, true).1, [(0, 0)], "region 0, guest 0");
+    assert_eq!(access(&mut guest, 0x8, 2, true).1, [], "there is no guest 2");
+    let level = |guest: &Guest| guest.vgic.distributor().spi_level[0] >> (DOORBELL_INTID - 32) & 1;
+    assert_eq!(level(&guest), 0);
+    let _ = guest.rung(0, 0b01);
+    let _ = guest.rung(1, 0b01);
+    assert_eq!((level(&guest), guest.vgic.distributor().spi_level[0].count_ones()), (1, 1));
+    assert_eq!(access(&mut guest, 0xc, 0, false).0, 0b01);
+    access(&mut guest, 0xc, 0b01, true);
+    assert_eq!(level(&guest), 0);
+}
+
+#[test]
 fn a_typed_byte_is_read_by_the_guest() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     let _ = guest.receive(b'a');
@@ -327,5 +363,6 @@ fn owned(records: &Records) -> GuestState {
         pl011: records.pl011.clone(),
         pl031: records.pl031.clone(),
         watchdog: records.watchdog.cloned(),
+        shared: records.shared.cloned(),
     }
 }

@@ -4,7 +4,7 @@ use stasis_state::vcpu::PowerState;
 use stasis_vgic::VcpuMask;
 
 use super::{Guest, Host, Next, Vcpu};
-use crate::devices::{pl011, virtio, watchdog};
+use crate::devices::{doorbell, pl011, virtio, watchdog};
 use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx, Width};
 use crate::inject::{self, El1Registers};
 use crate::mmio::{self, Device};
@@ -91,7 +91,11 @@ impl Guest {
 
     /// Whether this guest has the device.
     fn has(&self, device: Device) -> bool {
-        device != Device::Watchdog || self.watchdog.is_some()
+        match device {
+            Device::Watchdog => self.watchdog.is_some(),
+            Device::Doorbell(n) => self.shared.as_ref().is_some_and(|shared| shared.has(n.into())),
+            _ => true,
+        }
     }
 
     /// A load or store that reaches a device. An error has the vCPUs that must be held first.
@@ -146,6 +150,10 @@ impl Guest {
             Device::Watchdog => {
                 self.watchdog.as_ref().map_or(0, |dog| watchdog::read(dog, offset, width))
             }
+            Device::Doorbell(n) => self
+                .shared
+                .as_ref()
+                .map_or(0, |shared| doorbell::read(shared, n.into(), offset, width)),
             Device::Flash => 0,
         })
     }
@@ -190,6 +198,13 @@ impl Guest {
                 }
                 vcpu.deadline_changed = true;
                 self.update_watchdog_line()
+            }
+            Device::Doorbell(n) => {
+                if let Some(shared) = &mut self.shared {
+                    let ring = |peer| host.ring(n, peer);
+                    doorbell::write(shared, n.into(), offset, width, value, ring);
+                }
+                self.update_doorbell_line(n.into())
             }
             Device::Virtio(_) | Device::Flash => VcpuMask::NONE,
         };

@@ -20,6 +20,7 @@ fn parts(image: &[u8]) -> Parts<'_> {
         virtio_slots: 0,
         counter_frequency: None,
         watchdog: None,
+        shared: &[],
     }
 }
 

@@ -24,6 +24,7 @@ mod same_machine;
 mod sched;
 mod sd;
 mod sets;
+mod shared;
 mod smp;
 mod soak;
 
@@ -72,6 +73,11 @@ fn main() -> ExitCode {
             a_set_comes_to_a_machine_that_has_none_of_it,
             a_set_that_does_not_fit_is_not_there_in_part,
             a_second_copy_runs_beside_the_first;
+        shared:
+            three_guests_ring_each_other_and_are_resumed_as_a_set,
+            a_guest_resumed_alone_finds_the_memory_as_the_others_have_it,
+            what_nobody_should_do_with_a_doorbell_harms_nobody,
+            linux_asks_a_guest_through_shared_memory;
         images:
             elf_raw_and_linux_images_are_told_apart,
             an_image_that_is_none_is_named,
