@@ -36,8 +36,14 @@ struct Record {
 pub fn begin(slot: &Slot, periodic: Option<Periodic>) {
     let checkpoints =
         periodic.map(|periodic| (Timetable::new(periodic, clock::now_us()), periodic));
-    with_record(slot, |record| record.checkpoints = checkpoints);
+    with_record(slot, |record| *record = Record { checkpoints, ..Record::default() });
     turns::wake_console();
+}
+
+/// Ends to care for a guest that is removed: nothing is remembered of it.
+pub fn end(slot: &Slot) {
+    STOPPED.lock().retain(|(stopped, _)| !core::ptr::eq(&raw const **stopped, slot));
+    with_record(slot, |record| *record = Record::default());
 }
 
 fn with_record<T>(slot: &Slot, action: impl FnOnce(&mut Record) -> T) -> T {

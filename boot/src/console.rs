@@ -55,7 +55,7 @@ pub fn serve() {
                 CONSOLE.lock().complete(&names, &mut Uart);
             }
             Input::Guest { guest, byte } => {
-                if let Some(slot) = guests::all().get(guest) {
+                if let Some(slot) = guests::all().iter().find(|slot| slot.number == guest) {
                     slot.type_byte(byte);
                 }
             }

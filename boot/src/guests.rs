@@ -1,9 +1,10 @@
 //! The guests of this machine: made from the boot archive, or [resumed](crate::resume) from checkpoints.
 
 use crate::machine::Machine;
+use crate::memory::HeapTables;
 use crate::shared::{self, Connected};
 use crate::slot::{self, FreshRam, Memory, Placement, RunState, Slot};
-use crate::{care, smp, turns};
+use crate::{care, console, smp, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -13,6 +14,7 @@ use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu::IdRegisters;
 use stasis_arch::timer;
+use stasis_hw::paging::Translation;
 use stasis_state::vcpu::Identity;
 use stasis_vm::archive::Archive;
 use stasis_vm::clock::Pace;
@@ -27,6 +29,8 @@ use stasis_vm::sysreg::identity;
 
 /// All guests, by number.
 static GUESTS: SpinMutex<Vec<Arc<Slot>>> = SpinMutex::new(Vec::new());
+/// The translations of slots whose guest was removed, by number: a slot keeps its root, as cores may have it active.
+static VACANT: SpinMutex<Vec<(usize, Translation)>> = SpinMutex::new(Vec::new());
 /// RAM that no guest has.
 static FREE_RAM: SpinMutex<Option<Pool>> = SpinMutex::new(None);
 /// What the machine was started with.
@@ -183,22 +187,47 @@ pub fn add(
     ram: FreshRam,
     state: RunState,
 ) -> Result<Arc<Slot>, String> {
+    let shared = shared::connect(guest.name())?;
     let mut guests = GUESTS.lock();
     if guests.len() == slot::MAX_SLOTS {
         return Err(format!("there are {} guests, as many as there are VMIDs", guests.len()));
     }
     let gicv = *GICV.get().expect("it is known before any guest");
-    let shared = shared::connect(guest.name())?;
-    let memory = Memory { ram, shared, gicv };
-    let slot = Slot::new(guests.len(), placement, guest, vcpus, memory, state)
-        .map_err(|error| format!("cannot map its memory: {error:?}"))?;
+    let unmapped = |error| format!("cannot map its memory: {error:?}");
+    let (number, stage2) = match VACANT.lock().pop() {
+        Some(vacant) => vacant,
+        None => (guests.len(), Translation::new(&mut HeapTables).map_err(unmapped)?),
+    };
+    let memory = Memory { ram, shared, gicv, stage2 };
+    let slot = Slot::new(number, placement, guest, vcpus, memory, state).map_err(unmapped)?;
     let slot = Arc::new(slot);
     log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
     slot.shared().iter().for_each(|one| one.enter(&slot));
     care::begin(&slot, configured(&slot.name).and_then(|config| config.periodic));
     turns::assign(&slot);
-    guests.push(slot.clone());
+    let place = guests.partition_point(|other| other.number < number);
+    guests.insert(place, slot.clone());
     Ok(slot)
+}
+
+/// Removes a guest that does not run: its memory, its number and its name are free.
+pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
+    let mut parked = slot.park();
+    if parked.state == RunState::Running {
+        return Err(format!("guest \"{}\" is running; stop it first", slot.name));
+    }
+    GUESTS.lock().retain(|other| !Arc::ptr_eq(other, slot));
+    slot.shared().iter().for_each(Connected::leave);
+    care::end(slot);
+    console::forget(slot);
+    turns::retire(slot);
+    let (ram, stage2) = parked.take_memory();
+    give_back(ram);
+    let mut vacant = VACANT.lock();
+    // The lowest number is the next one's.
+    let place = vacant.partition_point(|(number, _)| *number > slot.number);
+    vacant.insert(place, (slot.number, stage2));
+    Ok(())
 }
 
 /// The cores for a guest's vCPUs: those that it wants, or those that have the fewest.

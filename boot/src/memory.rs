@@ -63,7 +63,7 @@ pub unsafe fn init_heap() {
 /// Page tables on the heap, which is mapped one to one.
 pub struct HeapTables;
 
-// SAFETY: the heap hands a block out once; `Table::EMPTY` is written to it; it is never freed.
+// SAFETY: the heap hands a block out once; `Table::EMPTY` is written to it; it is freed by `release` alone.
 unsafe impl TableSource for HeapTables {
     fn allocate(&mut self) -> Option<NonNull<Table>> {
         // SAFETY: a table has a size.
@@ -72,6 +72,11 @@ unsafe impl TableSource for HeapTables {
         // SAFETY: the block is ours, large enough and aligned.
         unsafe { table.write(Table::EMPTY) };
         Some(table)
+    }
+
+    unsafe fn release(&mut self, table: NonNull<Table>) {
+        // SAFETY: the caller's: it came from `allocate`, with this layout, and nobody uses it.
+        unsafe { HEAP.dealloc(table.cast().as_ptr(), Layout::new::<Table>()) };
     }
 }
 

@@ -95,6 +95,12 @@ impl Connected {
         *self.region.guests[self.index].lock() = Some(slot.clone());
     }
 
+    /// The guest is not there any more.
+    pub fn leave(&self) {
+        *self.region.guests[self.index].lock() = None;
+        self.silence();
+    }
+
     /// Rings the guest with the number `peer`.
     pub fn ring(&self, peer: u8) {
         let peer = usize::from(peer);

@@ -26,7 +26,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use hold::Hold;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use stasis_arch::boot::MAX_CORES;
-use stasis_arch::timer;
+use stasis_arch::{mmu, timer};
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_state::Records;
 use stasis_vgic::VcpuMask;
@@ -43,8 +43,13 @@ const NOBODY: u8 = u8::MAX;
 /// Bytes typed for a guest that its UART has no room for yet.
 const MAX_INPUT: usize = 4096;
 
-/// Each slot has a VMID of its own: its number and 1, in eight bits.
+/// Each slot has a VMID of its own, of eight bits.
 pub const MAX_SLOTS: usize = u8::MAX as usize;
+
+/// The VMID of the slot with this number.
+fn vmid(number: usize) -> u8 {
+    number as u8 + 1
+}
 
 /// What a guest is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,8 @@ pub enum RunState {
     Crashed,
     /// A resume in its place failed while its RAM was written: its state is gone.
     Lost,
+    /// It was removed. Nobody finds it but who has looked for it before.
+    Removed,
 }
 
 impl RunState {
@@ -70,6 +77,7 @@ impl RunState {
             Self::Off | Self::Reset => "off",
             Self::Crashed => "crashed",
             Self::Lost => "lost",
+            Self::Removed => "removed",
         }
     }
 
@@ -84,7 +92,8 @@ pub struct Resident {
     pub guest: Guest,
     pub state: RunState,
     ram: Range,
-    stage2: Translation,
+    /// None once it was removed.
+    stage2: Option<Translation>,
 }
 
 /// A vCPU and its core, for its life.
@@ -112,6 +121,8 @@ pub struct Memory {
     pub shared: Vec<Connected>,
     /// The physical GICV, its GICC.
     pub gicv: Range,
+    /// Which maps nothing yet.
+    pub stage2: Translation,
 }
 
 /// A guest's place on the machine.
@@ -201,6 +212,17 @@ impl Parked<'_> {
         self.set_state(RunState::Running);
     }
 
+    /// Takes its memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more.
+    pub fn take_memory(&mut self) -> (Range, Translation) {
+        self.set_state(RunState::Removed);
+        let ram = core::mem::replace(&mut self.resident.ram, Range::new(0, 0));
+        let mut stage2 = self.resident.stage2.take().expect("it is taken once");
+        let vmid = vmid(self.slot.number);
+        // SAFETY: 1. Commands run while no guest is loaded on their core. 2. The root stays with this number, and so with its VMID.
+        stage2.clear(&mut HeapTables, |root| unsafe { mmu::forget_guest(root, vmid) });
+        (ram, stage2)
+    }
+
     /// Has the guest run, stand still, or be off from now on.
     pub fn set_state(&mut self, state: RunState) {
         self.slot.set_state(&mut self.resident, state);
@@ -217,9 +239,8 @@ impl Slot {
         memory: Memory,
         state: RunState,
     ) -> Result<Self, MapError> {
-        let Memory { ram, shared, gicv } = memory;
+        let Memory { ram, shared, gicv, mut stage2 } = memory;
         let tables = &mut HeapTables;
-        let mut stage2 = Translation::new(tables)?;
         stage2.map(
             tables,
             RAM_BASE,
@@ -249,7 +270,7 @@ impl Slot {
             vcpus,
             wanted: AtomicBool::new(false),
             running: AtomicBool::new(state == RunState::Running),
-            resident: SpinMutex::new(Resident { guest, state, ram, stage2 }),
+            resident: SpinMutex::new(Resident { guest, state, ram, stage2: Some(stage2) }),
             last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
             holder: SpinMutex::new(()),
             shared,

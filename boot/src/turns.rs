@@ -67,8 +67,12 @@ pub fn divide(plan: &CoreConfig) {
 /// Adds a task for a vCPU of `guest`, which sleeps until it is [assigned](assign).
 pub fn add(core: usize, guest: &str, weight: u16) -> TaskId {
     let mut core = CORES[core].lock();
-    core.who.push(None);
-    core.scheduler.add(guest, weight)
+    let task = core.scheduler.add(guest, weight);
+    // The number may have been another one's.
+    if task == core.who.len() {
+        core.who.push(None);
+    }
+    task
 }
 
 /// Has a guest's vCPUs run, each on its core.
@@ -76,6 +80,23 @@ pub fn assign(slot: &Arc<Slot>) {
     for (index, (core, task)) in slot.tasks().enumerate() {
         CORES[core].lock().who[task] = Some(Who::Vcpu { slot: slot.clone(), index });
         kick(core, task);
+    }
+}
+
+/// Ends the tasks of a guest that is parked and does not run. Each core that has one of them gives it up first.
+pub fn retire(slot: &Slot) {
+    for (core, task) in slot.tasks() {
+        loop {
+            let mut locked = CORES[core].lock();
+            if locked.scheduler.remove(task) {
+                locked.who[task] = None;
+                break;
+            }
+            drop(locked);
+            // It finds that it is not to run, and sleeps.
+            interrupt(core);
+            breathe();
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub fn execute(line: &str) -> Result<(), String> {
         Command::Stop(guest) => stop(&*find(guest)?),
         Command::Start(guest) => start(guest),
         Command::Restart(guest) => guests::restart(&*find(guest)?),
+        Command::Remove(guest) => guests::remove(&find(guest)?),
         Command::Attach(guest) => {
             let slot = find(guest)?;
             CONSOLE.lock().attach(slot.number, &slot.name, &mut Uart);
@@ -158,5 +159,6 @@ fn start(word: &str) -> Result<(), String> {
         RunState::Off | RunState::Reset | RunState::Crashed | RunState::Lost => {
             guests::restart(&slot)
         }
+        RunState::Removed => Err(format!("guest \"{}\" is not there any more", slot.name)),
     }
 }

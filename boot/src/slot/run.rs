@@ -2,7 +2,7 @@
 
 use super::hold::Held;
 use super::host::RunningOn;
-use super::{Resident, RunState, Slot};
+use super::{Resident, RunState, Slot, vmid};
 use crate::{cores, gic, turns};
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
@@ -114,13 +114,16 @@ impl Slot {
     fn load(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
         let mut resident = self.resident.lock();
         let Resident { guest, state, stage2, .. } = &mut *resident;
-        if *state != RunState::Running || !guest.is_on(index, vcpu) {
+        let Some(stage2) = stage2.as_ref().filter(|_| *state == RunState::Running) else {
+            return false;
+        };
+        if !guest.is_on(index, vcpu) {
             return false;
         }
         let core = cpu::number();
-        let vmid = self.number as u8 + 1;
-        // SAFETY: the slot's stage 2 maps the guest's own RAM and the GICV, and lives as long as the
-        // slot, which is never dropped. Each slot has a VMID of its own.
+        let vmid = vmid(self.number);
+        // SAFETY: the slot's stage 2 maps the guest's own memory and the GICV. Its tables stay until the guest is removed, and its root for
+        // ever. Each slot has a VMID of its own.
         unsafe { mmu::activate_stage2(stage2.root(), vmid) };
         if self.last_on[core].swap(index as u8, Ordering::Relaxed) != index as u8 {
             mmu::forget_vcpu();

@@ -83,6 +83,22 @@ pub fn guest_address(virtual_address: u64) -> Option<u64> {
     (result & FAULT == 0).then_some(result & PAGE | virtual_address & 0xfff)
 }
 
+/// Has all cores drop what they have kept of the translation at `root`, which was used under `vmid`, and whose entries are invalid.
+///
+/// # Safety
+///
+/// No guest is loaded on this core: the translation stays active here until another one is. `root` stays a table that is never
+/// used under another VMID.
+pub unsafe fn forget_guest(root: u64, vmid: u8) {
+    // SAFETY: the caller answers for the translation. The barriers order the tables' writes before the invalidation, and its end on
+    // all cores before what follows.
+    unsafe {
+        asm!("dsb ish", options(nostack, preserves_flags));
+        msr!("vttbr_el2", u64::from(vmid) << 48 | root);
+        asm!("isb", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags));
+    }
+}
+
 /// Drops what this core has kept of the translations and instructions of the VMID that is active. Its TLBs tell neither
 /// the vCPUs of a guest apart, nor a guest from another one in its place.
 pub fn forget_vcpu() {

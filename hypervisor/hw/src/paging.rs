@@ -2,7 +2,8 @@
 //! guests' stage 2 (DDI 0487, D8). Both start at level 1, so one walker serves them.
 //!
 //! A table is only ever added to: what a range means never changes while it is in use, which would
-//! take break-before-make and TLB maintenance. Tables lie in memory that is mapped one to one.
+//! take break-before-make. A guest that is removed has its whole translation [cleared](Translation::clear), which is not in use
+//! any more. Tables lie in memory that is mapped one to one.
 
 use core::ptr::NonNull;
 use tock_registers::fields::FieldValue;
@@ -147,6 +148,13 @@ impl Table {
 pub unsafe trait TableSource {
     /// A fresh table, or nothing when memory is out.
     fn allocate(&mut self) -> Option<NonNull<Table>>;
+
+    /// Takes a table back.
+    ///
+    /// # Safety
+    ///
+    /// It came from `allocate`, once, and nobody uses it any more: no table refers to it, and no core remembers that one did.
+    unsafe fn release(&mut self, table: NonNull<Table>);
 }
 
 /// Why a range could not be mapped.
@@ -259,6 +267,21 @@ impl Translation {
         unreachable!("the last level maps a page or returns an error")
     }
 
+    /// Has it map nothing again. `forget` has all cores forget what they have kept of it, by its [root](Self::root); after that
+    /// nobody can find a table but the root, and they go back.
+    pub fn clear(&mut self, tables: &mut impl TableSource, forget: impl FnOnce(u64)) {
+        // SAFETY: as in `map_block`.
+        let root = unsafe { &mut self.root.as_mut().0 };
+        for entry in root.iter_mut() {
+            *entry &= !DESCRIPTOR::VALID::SET.value;
+        }
+        forget(self.root.as_ptr() as u64);
+        for entry in root.iter_mut().filter(|entry| **entry != 0) {
+            release_below(tables, *entry, 1);
+            *entry = 0;
+        }
+    }
+
     /// The physical address behind `input`, if it is mapped.
     pub fn translate(&self, input: u64) -> Option<u64> {
         let mut table = self.root;
@@ -276,6 +299,21 @@ impl Translation {
         }
         None
     }
+}
+
+/// Gives back the tables below an entry of a table of `level`, which nobody can find any more.
+fn release_below(tables: &mut impl TableSource, entry: u64, level: u32) {
+    if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(entry) {
+        return;
+    }
+    let mut table = next_table(entry);
+    // SAFETY: the entry refers to a table that this translation was given, and nobody but its owner has it.
+    let entries = unsafe { table.as_mut().0 };
+    for entry in entries.into_iter().filter(|entry| *entry != 0) {
+        release_below(tables, entry, level + 1);
+    }
+    // SAFETY: 1. It came from `allocate`. 2. Its only reference is dropped by the caller, who says that nobody can follow it.
+    unsafe { tables.release(table) };
 }
 
 fn next_table(entry: u64) -> NonNull<Table> {
@@ -305,6 +343,10 @@ mod tests {
         fn allocate(&mut self) -> Option<NonNull<Table>> {
             self.left = self.left.checked_sub(1)?;
             Some(NonNull::from(Box::leak(Box::new(Table::EMPTY))))
+        }
+
+        unsafe fn release(&mut self, _: NonNull<Table>) {
+            self.left += 1;
         }
     }
 
@@ -338,6 +380,20 @@ mod tests {
         assert_eq!(map.translate(2 * GIB - 1), Some(4 * GIB - 1));
         assert_eq!(map.translate(2 * GIB), None);
         assert_eq!(map.translate(GIB - 2 * MIB - 1), None);
+    }
+
+    #[test]
+    fn what_was_cleared_maps_nothing_and_has_its_tables_back_but_for_the_root() {
+        let mut tables = Leak { left: 8 };
+        let mut map = Translation::new(&mut tables).unwrap();
+        for _ in 0..3 {
+            map.map(&mut tables, GIB - 4096, GIB - 4096, 8192, Attributes::guest_ram()).unwrap();
+            assert_eq!(tables.left, 3, "two tables for each page");
+            let mut root = None;
+            map.clear(&mut tables, |at| root = Some(at));
+            assert_eq!((root, tables.left), (Some(map.root()), 7));
+            assert_eq!((map.translate(GIB - 1), map.translate(GIB)), (None, None));
+        }
     }
 
     #[test]

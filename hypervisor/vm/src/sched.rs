@@ -56,6 +56,8 @@ enum State {
     Runnable,
     /// It is woken, or wakes up by itself at that time.
     Asleep(Option<u64>),
+    /// It was removed; its number is free.
+    Gone,
 }
 
 #[derive(Clone, Debug)]
@@ -150,19 +152,37 @@ impl Scheduler {
     /// Adds a task of `guest`, which sleeps.
     pub fn add(&mut self, guest: &str, weight: u16) -> TaskId {
         let group = self.group_of(guest).unwrap_or(SHARED);
-        self.tasks.push(Task {
+        let task = Task {
             group,
             weight: weight.max(1).into(),
             state: State::Asleep(None),
             had: self.groups[group].least,
             usage: Usage::default(),
-        });
-        self.tasks.len() - 1
+        };
+        match self.tasks.iter().position(|task| task.state == State::Gone) {
+            Some(free) => {
+                self.tasks[free] = task;
+                free
+            }
+            None => {
+                self.tasks.push(task);
+                self.tasks.len() - 1
+            }
+        }
+    }
+
+    /// Removes a task, whose number a later one gets. Not while it has the core: then it returns `false`.
+    pub fn remove(&mut self, task: TaskId) -> bool {
+        let removed = self.current != Some(task);
+        if removed {
+            self.tasks[task].state = State::Gone;
+        }
+        removed
     }
 
     /// Number of tasks.
     pub fn task_count(&self) -> usize {
-        self.tasks.len()
+        self.tasks.iter().filter(|task| task.state != State::Gone).count()
     }
 
     /// Who has the core.
@@ -183,9 +203,14 @@ impl Scheduler {
     /// Wakes a task. Returns whether the core is to [decide](Self::decide) anew, before it would have done so by
     /// itself. `now` is asked for only if something changes.
     pub fn wake(&mut self, task: TaskId, now: impl FnOnce() -> u64) -> bool {
-        if self.tasks[task].state == State::Runnable {
-            self.called |= self.current == Some(task);
-            return false;
+        match self.tasks[task].state {
+            State::Runnable => {
+                self.called |= self.current == Some(task);
+                return false;
+            }
+            // Who wakes it has not heard yet.
+            State::Gone => return false,
+            State::Asleep(_) => {}
         }
         self.charge(now());
         let preempts = self.rouse(task);
@@ -244,6 +269,7 @@ impl Scheduler {
             match task.state {
                 State::Runnable => self.contended |= Some(id) != next,
                 State::Asleep(wakes) => until = until.min(wakes.unwrap_or(u64::MAX)),
+                State::Gone => {}
             }
         }
         if self.contended {

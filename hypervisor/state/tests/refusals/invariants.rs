@@ -86,14 +86,15 @@ fn the_invariants_hold_of_a_loaded_state() {
 
 #[test]
 fn regions_that_no_guest_can_share_are_refused() {
-    let refused = |edit: fn(&mut SharedMemory)| {
+    type Edit = fn(&mut SharedMemory);
+    let refused = |edit: Edit| {
         let mut state = state(1, 4096);
         let mut regions = shared();
         edit(&mut regions);
         state.shared = Some(regions);
         invariants::check(&state.records()).unwrap_err().to_string()
     };
-    let edits: [(fn(&mut SharedMemory), &str); 14] = [
+    let edits: [(Edit, &str); 14] = [
         (|s| *s = SharedMemory::default(), "size[0] is 0x0"),
         (|s| s.size[3] = 4096, "size[2] is 0x0"),
         (|s| s.size[0] = 4097, "size[0] is 0x1001"),

@@ -52,6 +52,8 @@ pub enum Command<'a> {
     Start(&'a str),
     /// Starts a guest again, whatever it is doing.
     Restart(&'a str),
+    /// Has a guest that does not run be gone.
+    Remove(&'a str),
     /// Stores guests at one instant.
     Checkpoint {
         /// The guests; none named: all.

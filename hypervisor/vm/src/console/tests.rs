@@ -171,6 +171,7 @@ fn each_command_is_understood() {
         ("stop linux", Command::Stop("linux")),
         ("start linux", Command::Start("linux")),
         ("restart linux", Command::Restart("linux")),
+        ("remove linux", Command::Remove("linux")),
         ("checkpoint linux", of(&["linux"], None)),
         ("  checkpoint\t1 before ", of(&["1"], Some("before"))),
         ("checkpoint linux,1 before ", of(&["linux", "1"], Some("before"))),
@@ -236,7 +237,7 @@ fn mistyped_input_gets_an_answer() {
 fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
-    assert_eq!(help.lines().count(), 16);
+    assert_eq!(help.lines().count(), 17);
     assert!(
         help.contains(
             "  pause <guest>                                            stop a guest's time\n"
@@ -290,7 +291,7 @@ fn tab_shows_the_choices_where_there_are_several() {
     assert_eq!(bench.lines(b"\r"), ["pause counter"]);
     bench.shown();
     bench.type_in(b"re\t");
-    assert_eq!(bench.shown(), "res", "resume and restart");
+    assert_eq!(bench.shown(), "re\r\nremove  restart  resume\r\nstasis> re");
     bench.type_in(b"\x15resume \t");
     assert!(
         bench.shown().contains("\r\nmorning  set-1/\r\nstasis> resume "),

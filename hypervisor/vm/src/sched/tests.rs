@@ -119,6 +119,24 @@ fn a_task_alone_has_no_slices() {
 }
 
 #[test]
+fn the_number_of_a_task_that_is_gone_is_used_again() {
+    let mut core = Core::new().task("a", 100, Habit::Runs).task("b", 100, Habit::Runs);
+    core.run_until(SECOND);
+    let scheduler = &mut core.scheduler;
+    let current = scheduler.current().unwrap();
+    assert!(!scheduler.remove(current), "it has the core");
+    let (other, now) = (1 - current, 2 * SECOND);
+    assert!(scheduler.remove(other));
+    assert_eq!(scheduler.task_count(), 1);
+    assert!(!scheduler.wake(other, || now), "nobody is there");
+    assert_eq!(scheduler.decide(now), Turn { task: Some(current), until: None });
+    assert_eq!(scheduler.add("c", 100), other);
+    assert_eq!(scheduler.usage(other), Usage::default(), "it has nothing of the one before it");
+    assert!(scheduler.wake(other, || now));
+    assert_eq!(scheduler.add("d", 100), 2);
+}
+
+#[test]
 fn two_that_compute_take_turns_of_a_slice() {
     let mut core = Core::new().task("a", 100, Habit::Runs).task("b", 100, Habit::Runs);
     core.run_until(SECOND);

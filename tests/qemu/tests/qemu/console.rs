@@ -92,6 +92,7 @@ pub fn help_knows_every_command(lab: &Lab) -> Result<()> {
         "start",
         "stop",
         "restart",
+        "remove",
         "top",
         "quit",
     ] {

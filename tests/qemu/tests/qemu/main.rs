@@ -72,7 +72,8 @@ fn main() -> ExitCode {
             three_guests_are_stored_at_one_instant_and_resumed,
             a_set_comes_to_a_machine_that_has_none_of_it,
             a_set_that_does_not_fit_is_not_there_in_part,
-            a_second_copy_runs_beside_the_first;
+            a_second_copy_runs_beside_the_first,
+            copies_that_are_removed_leave_their_place_to_others;
         shared:
             three_guests_ring_each_other_and_are_resumed_as_a_set,
             a_guest_resumed_alone_finds_the_memory_as_the_others_have_it,

@@ -147,3 +147,41 @@ pub fn a_second_copy_runs_beside_the_first(lab: &Lab) -> Result<()> {
     tick(&mut stasis, "counter")?;
     stasis.quit()
 }
+
+pub fn copies_that_are_removed_leave_their_place_to_others(lab: &Lab) -> Result<()> {
+    // More cycles than there are VMIDs, and more memory in all than the machine has.
+    const CYCLES: usize = 300;
+    let machine = lab.machine().guest("counter")?.guest("idle")?.memory("256M");
+    let mut stasis = machine.disk(&lab.disk()?).boot()?;
+    tick(&mut stasis, "counter")?;
+    stasis.checkpoint("counter", "busy")?;
+    stasis.checkpoint("idle", "still")?;
+    stasis.refused_for("remove counter", &["counter", "running"])?;
+    for cycle in 0..CYCLES {
+        stasis.command("resume still as twin")?;
+        let guests = stasis.command("guests --json")?;
+        let twin = "{\"number\":2,\"name\":\"twin\",\"state\":\"running\"";
+        ensure!(guests.len() == 3 && guests[2].starts_with(twin), "cycle {cycle}: {guests:#?}");
+        stasis.command(if cycle % 2 == 0 { "pause twin" } else { "stop twin" })?;
+        stasis.command("remove 2")?;
+    }
+    stasis.refused_for("remove twin", &["no guest", "twin"])?;
+    // Another guest has the number, and finds nothing of the one before it.
+    for _ in 0..3 {
+        stasis.command("resume busy as twin")?;
+        tick(&mut stasis, "twin")?;
+        stasis.command("stop twin")?;
+        stasis.command("remove twin")?;
+    }
+    // One that is configured can be started anew; its number is the lowest that is free.
+    stasis.command("resume busy as twin")?;
+    stasis.command("stop idle")?;
+    stasis.command("remove idle")?;
+    stasis.command("start idle")?;
+    let guests = stasis.command("guests")?.join("\n");
+    ensure!(guests.contains("1  idle     running"), "{guests}");
+    for name in ["counter", "twin"] {
+        tick(&mut stasis, name)?;
+    }
+    stasis.quit()
+}

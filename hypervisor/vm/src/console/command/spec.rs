@@ -146,7 +146,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-pub(super) static TABLE: [Spec; 16] = [
+pub(super) static TABLE: [Spec; 17] = [
     Spec {
         word: "help",
         parameters: &[optional("[command]", Kind::Topic)],
@@ -226,6 +226,17 @@ pub(super) static TABLE: [Spec; 16] = [
         summary: "start a guest again, as it is configured",
         details: &["Whatever it is doing: as if its machine were reset."],
         build: |arguments| Ok(Command::Restart(arguments.required(0))),
+    },
+    Spec {
+        word: "remove",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "remove a guest that does not run",
+        details: &[
+            "One that is paused, off, crashed or lost. Its memory and its name are free for others. What is stored of it",
+            "stays, and can be resumed; one that the configuration has can be started anew.",
+        ],
+        build: |arguments| Ok(Command::Remove(arguments.required(0))),
     },
     Spec {
         word: "checkpoint",
