@@ -1,6 +1,6 @@
 //! What the console's commands do.
 
-use super::{CONSOLE, Uart, top};
+use super::{Answers, CONSOLE, Uart, top};
 use crate::slot::{Resident, RunState, Slot};
 use crate::{checkpoint, firmware, guests};
 use alloc::format;
@@ -15,8 +15,8 @@ use stasis_vm::console::table::{self, GuestRow};
 /// Carries out a command line; what is wrong is for the answer's last line.
 pub fn execute(line: &str) -> Result<(), String> {
     let command = command::parse(line).map_err(|error| error.to_string())?;
-    let mut uart = Uart;
-    let out = &mut Text(&mut uart);
+    let mut answers = Answers;
+    let out = &mut Text(&mut answers);
     match command {
         Command::Help(topic) => written(command::write_help(out, topic)),
         Command::Guests { json } => list_guests(json, out),
@@ -34,7 +34,9 @@ pub fn execute(line: &str) -> Result<(), String> {
         }
         Command::Log { guest, lines } => {
             let slot = find(guest)?;
-            written(CONSOLE.lock().write_log(slot.number, lines, out))
+            let mut log = String::new();
+            written(CONSOLE.lock().write_log(slot.number, lines, &mut log))?;
+            written(out.write_str(&log))
         }
         Command::Gic(guest) => {
             let slot = find(guest)?;

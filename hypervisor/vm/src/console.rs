@@ -21,6 +21,8 @@ use self::command::complete;
 pub use self::command::{Command, CommandError, Names};
 use self::line::Editor;
 use self::mux::Mux;
+pub use self::mux::PIECE;
+pub use self::ring::CAPACITY;
 
 /// What the console prints when it waits for a command.
 pub const PROMPT: &str = "stasis> ";
@@ -150,7 +152,7 @@ impl Console {
         self.editor.append(&completion.append, &mut Text(terminal));
     }
 
-    /// Ends a command: says how it went, and shows the prompt or the guest that it has attached.
+    /// Ends a command: says how it went, and shows the prompt, or has [`Self::show`] show the guest that it has attached.
     pub fn answer<E: fmt::Display>(&mut self, result: Result<(), E>, terminal: &mut impl Terminal) {
         match result {
             Ok(()) => say(terminal, format_args!("ok\n")),
@@ -158,13 +160,18 @@ impl Console {
         }
         if self.mux.attached().is_some() {
             self.screen = Screen::Guest;
-            self.mux.show(terminal);
         } else {
             self.prompt(terminal);
         }
     }
 
-    /// Attaches the terminal to a guest, as part of a command: [`Self::answer`] then shows what it has sent meanwhile.
+    /// Shows a piece of what the attached guest has sent while it was not shown. Returns whether there is more of it: a UART is
+    /// slow, and who calls this has others to let run.
+    pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
+        self.screen == Screen::Guest && self.mux.show(terminal)
+    }
+
+    /// Attaches the terminal to a guest, as part of a command: after its [answer](Self::answer), [`Self::show`] shows what it has sent meanwhile.
     pub fn attach(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) {
         self.mux.attach(guest, name);
         say(terminal, format_args!("attached to \"{name}\"; Ctrl-] detaches\n"));
@@ -177,7 +184,8 @@ impl Console {
 
     /// Takes what a guest has sent.
     pub fn output(&mut self, guest: usize, bytes: &[u8], terminal: &mut impl Terminal) {
-        if self.screen == Screen::Guest && self.attached() == Some(guest) {
+        let shows = self.screen == Screen::Guest && self.attached() == Some(guest);
+        if shows && !self.mux.has_unseen(guest) {
             terminal.send(bytes);
             self.mux.keep_shown(guest, bytes);
         } else {
@@ -200,6 +208,7 @@ impl Console {
         terminal: &mut impl Terminal,
     ) {
         if self.attached() == Some(guest) && self.screen == Screen::Guest {
+            while self.show(terminal) {}
             self.leave(terminal, format_args!("guest"), &alloc::format!(": {why}"));
             return;
         }

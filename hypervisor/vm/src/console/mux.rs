@@ -7,6 +7,9 @@ use alloc::vec::Vec;
 use super::ring::Ring;
 use super::{Terminal, say};
 
+/// Bytes that are shown at once: what a UART takes without waiting for the line (a PL011's FIFO of revision r1p4).
+pub const PIECE: usize = 16;
+
 /// Which guest is attached, and what each has sent last.
 #[derive(Debug, Default)]
 pub struct Mux {
@@ -50,18 +53,22 @@ impl Mux {
         self.rings.get(&guest).map(|ring| ring.last_lines(count)).unwrap_or_default()
     }
 
-    /// Shows what the attached guest has sent while it was not shown.
-    pub fn show(&mut self, terminal: &mut impl Terminal) {
-        let Some((guest, _)) = self.attached else {
-            return;
-        };
-        let Some(ring) = self.rings.get_mut(&guest) else {
-            return;
+    /// Shows a piece of what the attached guest has sent while it was not shown, and returns whether there is more of it.
+    pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
+        let attached = self.attached.as_ref().and_then(|(guest, _)| self.rings.get_mut(guest));
+        let Some(ring) = attached else {
+            return false;
         };
         if ring.lost() > 0 {
             say(terminal, format_args!("[{} bytes before this are lost]\n", ring.lost()));
         }
-        ring.show(terminal);
+        ring.show(PIECE, terminal);
+        ring.has_unseen()
+    }
+
+    /// Whether a guest has sent anything that was not shown yet.
+    pub fn has_unseen(&self, guest: usize) -> bool {
+        self.rings.get(&guest).is_some_and(Ring::has_unseen)
     }
 
     /// Forgets what was kept of a guest.

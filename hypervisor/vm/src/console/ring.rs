@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::Terminal;
 
 /// Bytes kept of each guest.
-pub(super) const CAPACITY: usize = 16 << 10;
+pub const CAPACITY: usize = 16 << 10;
 
 /// The last [`CAPACITY`] bytes.
 #[derive(Debug, Default)]
@@ -44,14 +44,21 @@ impl Ring {
         self.bytes.extend(kept);
     }
 
-    /// Sends what has not been shown. It has been, from then on.
-    pub(super) fn show(&mut self, terminal: &mut impl Terminal) {
+    /// Sends a piece of what has not been shown, of at most so many bytes. It has been, from then on.
+    pub(super) fn show(&mut self, most: usize, terminal: &mut impl Terminal) {
         let seen = self.bytes.len() - self.unseen;
         let (first, second) = self.bytes.as_slices();
-        terminal.send(first.get(seen..).unwrap_or_default());
-        terminal.send(&second[seen.saturating_sub(first.len())..]);
-        self.unseen = 0;
+        let rest = first.get(seen..).filter(|rest| !rest.is_empty());
+        let rest = rest.unwrap_or_else(|| &second[seen - first.len()..]);
+        let piece = &rest[..rest.len().min(most)];
+        terminal.send(piece);
+        self.unseen -= piece.len();
         self.lost = 0;
+    }
+
+    /// Whether there is anything that has not been shown.
+    pub(super) fn has_unseen(&self) -> bool {
+        self.unseen > 0
     }
 
     /// How many bytes before those of [`Self::show`] were lost.

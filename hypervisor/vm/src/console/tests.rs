@@ -44,6 +44,7 @@ impl Bench {
                     self.console.attach(1, name, &mut self.terminal);
                 }
                 self.console.answer(Ok::<(), CommandError>(()), &mut self.terminal);
+                while self.console.show(&mut self.terminal) {}
             }
             if input != Input::Nothing {
                 inputs.push(input);
@@ -542,6 +543,34 @@ fn a_guest_that_halts_while_it_is_being_attached_leaves_the_prompt() {
     bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
     bench.console.answer(Ok::<(), CommandError>(()), &mut bench.terminal);
     assert_eq!(bench.shown(), "[guest \"linux\": powered off]\r\nok\r\nstasis> ");
+}
+
+#[test]
+fn what_comes_while_a_guest_is_being_shown_stays_behind_what_was_kept() {
+    let kept = [b'k'; 2 * PIECE + 1];
+    let mut bench = Bench::new();
+    bench.output(1, &kept);
+    bench.console.attach(1, "linux", &mut bench.terminal);
+    bench.console.answer(Ok::<(), CommandError>(()), &mut bench.terminal);
+    bench.shown();
+    assert!(bench.console.show(&mut bench.terminal));
+    bench.output(1, b"later");
+    assert_eq!(bench.shown(), "k".repeat(PIECE), "a piece, and not what came");
+    while bench.console.show(&mut bench.terminal) {}
+    bench.output(1, b" live");
+    assert_eq!(bench.shown(), "k".repeat(PIECE + 1) + "later live");
+}
+
+#[test]
+fn a_guest_that_halts_while_it_is_being_shown_is_shown_to_its_end() {
+    let mut bench = Bench::new();
+    bench.output(1, &[b'k'; 2 * PIECE]);
+    bench.console.attach(1, "linux", &mut bench.terminal);
+    bench.console.answer(Ok::<(), CommandError>(()), &mut bench.terminal);
+    bench.shown();
+    bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
+    let shown = bench.shown();
+    assert!(shown.starts_with(&("k".repeat(2 * PIECE) + "\r\n[guest")), "{shown}");
 }
 
 #[test]
