@@ -72,10 +72,10 @@ pub fn transcript(
     bail!("the guest goes on and on")
 }
 
-/// Whether a line is one of Stasis's own: `[    1.234567] warning: ...`.
+/// Whether a line is one of Stasis's own, or a kernel's: `[    1.234567] warning: ...`. A shell's `[1]+  Terminated` is not.
 pub fn is_log(line: &str) -> bool {
     let time = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    time.is_some_and(|(time, _)| time.trim().parse::<f64>().is_ok())
+    time.is_some_and(|(time, _)| time.contains('.') && time.trim().parse::<f64>().is_ok())
 }
 
 /// Whether `handler` waits for a byte.

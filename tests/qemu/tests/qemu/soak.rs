@@ -6,10 +6,11 @@ mod guests;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::Stasis;
 
+use crate::linux::{dmesg_is_silent, shell};
 use guests::{Soaked, boot};
 
 /// How often, unless the environment says otherwise.
@@ -89,7 +90,12 @@ fn soak(lab: &Lab, time: Time) -> Result<()> {
             );
         }
     }
-    stasis.is_alive()?;
+    for linux in ["first", "second"] {
+        stasis.attach(linux)?;
+        shell(&mut stasis, "kill $(jobs -p); wait")?;
+        dmesg_is_silent(&mut stasis).with_context(|| format!("guest \"{linux}\""))?;
+        stasis.detach()?;
+    }
     stasis.quit()
 }
 

@@ -103,7 +103,7 @@ impl Soaked {
         let Witness::Beats(beats) = &self.witness else {
             panic!("only real-time guests are copied")
         };
-        let witness = Witness::Beats(Box::new(beats.as_ref().clone().whenever()));
+        let witness = Witness::Beats(Box::new(beats.as_ref().clone().now_and_then()));
         Self { name, witness, begun: self.begun.clone(), before: self.before }
     }
 }
@@ -186,7 +186,7 @@ pub fn boot(lab: &Lab, time: Time, limit: Duration) -> Result<(Stasis, Vec<Soake
     }
     let strict = |beats: Beats, late_us| match time {
         Time::Instructions => beats.within(late_us),
-        Time::Wall => beats,
+        Time::Wall => beats.now_and_then(),
     };
     let pulse = strict(Beats::of_pulse(), PULSE_LATE_US);
     let arceos = strict(Beats::of_arceos(), ARCEOS_LATE_US);
