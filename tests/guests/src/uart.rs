@@ -38,6 +38,8 @@ pub const FR_RXFE: u32 = 1 << 4;
 pub const FR_TXFF: u32 = 1 << 5;
 /// UARTIMSC, RIS, MIS, ICR: receive.
 pub const INT_RX: u32 = 1 << 4;
+/// UARTIMSC, RIS, MIS, ICR: transmit.
+pub const INT_TX: u32 = 1 << 5;
 /// UARTIMSC, RIS, MIS, ICR: receive timeout.
 pub const INT_RT: u32 = 1 << 6;
 

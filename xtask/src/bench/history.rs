@@ -6,7 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::Numbers;
+use super::accesses::Accesses;
+use super::{Boot, Numbers};
 use crate::workspace::{read, write};
 
 /// Reads what [`save`] wrote.
@@ -53,6 +54,15 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
     for operation in &numbers.operations {
         flat.insert(format!("{}, alone", operation.name), operation.alone.min);
         flat.insert(format!("{}, Stasis", operation.name), operation.stasis.min);
+        if let Some(Accesses { reads, writes }) = operation.gich {
+            flat.insert(format!("{}, reads of GICH", operation.name), reads.min);
+            flat.insert(format!("{}, writes of GICH", operation.name), writes.min);
+        }
+    }
+    // Older files have none.
+    if numbers.boot != Boot::default() {
+        flat.insert("boot, alone".to_owned(), numbers.boot.alone);
+        flat.insert("boot, Stasis".to_owned(), numbers.boot.stasis);
     }
     for (name, size) in &numbers.sections {
         flat.insert(format!("section {name}"), *size);
@@ -74,7 +84,9 @@ mod tests {
                 name: "hypercall".to_owned(),
                 alone: Cost { min: 4, median: 4 },
                 stasis: Cost { min: stasis, median: stasis },
+                gich: None,
             }],
+            boot: Boot::default(),
             sections: [(".text".to_owned(), 1000)].into(),
             crates: BTreeMap::new(),
         }

@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use stasis_vm::config::{Configuration, GuestConfig};
 
 use super::Cost;
+use super::accesses::{Accesses, EVENTS, Log};
+use super::boot;
 use crate::archive;
-use crate::console::{Console, PROMPT};
+use crate::console::Console;
 use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
 
@@ -20,6 +22,19 @@ pub const ROUNDS: u64 = 64;
 
 /// What the guest measured, in its order.
 pub type Results = Vec<(String, Cost)>;
+
+/// What is found out by a run.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What the guest measured.
+    pub results: Results,
+    /// For each operation, the accesses to GICH; nothing without Stasis.
+    pub accesses: Vec<Accesses>,
+    /// From the reset to the guest's `main`.
+    pub boot: u64,
+    /// What Stasis's steps took on the way to the guest.
+    pub steps: Vec<(String, u64)>,
+}
 
 /// The machines.
 pub struct Meter {
@@ -39,20 +54,21 @@ impl Meter {
     }
 
     /// Two runs, which must give the same.
-    pub fn twice(&self, run: impl Fn(&Self) -> Result<Results>) -> Result<Results> {
+    pub fn twice(&self, run: impl Fn(&Self) -> Result<Run>) -> Result<Run> {
         let (first, second) = (run(self)?, run(self)?);
-        for ((name, first), (_, second)) in first.iter().zip(&second) {
+        for ((name, first), (_, second)) in first.results.iter().zip(&second.results) {
             ensure!(first == second, "{name} is not the same twice: {first:?}, then {second:?}");
         }
-        ensure!(first.len() == second.len(), "one run measured more than the other");
-        ensure!(!first.is_empty(), "the guest has measured nothing");
+        ensure!(first == second, "two runs are not the same: {first:?}, then {second:?}");
+        ensure!(!first.results.is_empty(), "the guest has measured nothing");
         Ok(first)
     }
 
     /// A run on plain QEMU.
-    pub fn alone(&self) -> Result<Results> {
+    pub fn alone(&self) -> Result<Run> {
         let mut machine = counting(Machine::plain(&self.guest, None)).memory("64M").start()?;
-        results(&mut machine.console)
+        let (boot, results) = results(&mut machine.console)?;
+        Ok(Run { results, accesses: Vec::new(), boot, steps: Vec::new() })
     }
 
     /// The machine under Stasis, for a run that is traced.
@@ -61,13 +77,24 @@ impl Meter {
     }
 
     /// A run under Stasis.
-    pub fn under_stasis(&self) -> Result<Results> {
-        let mut machine = counting(Machine::stasis(&self.image, Some(&self.archive))).start()?;
-        machine.console.wait_for(PROMPT, TIME_LIMIT)?;
+    pub fn under_stasis(&self) -> Result<Run> {
+        let room = tempfile::tempdir()?;
+        let log = room.path().join("log");
+        let mut machine = counting(Machine::stasis(&self.image, Some(&self.archive)));
+        for event in EVENTS {
+            machine = machine.arg("-trace").arg(event);
+        }
+        let mut machine = machine.arg("-D").arg(&log).start()?;
+        let console = &mut machine.console;
         // What is typed comes at no certain instruction; so nothing is before the guest is done.
-        machine.console.wait_for("[guest \"bench\": is off]", TIME_LIMIT)?;
-        machine.console.send_line("attach bench")?;
-        results(&mut machine.console)
+        console.wait_for("[guest \"bench\": is off]", TIME_LIMIT)?;
+        let steps = boot::steps(&console.transcript());
+        console.send_line("attach bench")?;
+        let (begun, results) = results(console)?;
+        machine.kill()?;
+        let log = Log::parse(&String::from_utf8_lossy(&read(&log)?));
+        let accesses = log.by_operation(results.len())?;
+        Ok(Run { results, accesses, boot: log.guest_begins + begun, steps })
     }
 }
 
@@ -85,18 +112,22 @@ fn counting(machine: Machine) -> Machine {
         .arg("base=2026-01-01,clock=vm")
 }
 
-fn results(console: &mut Console) -> Result<Results> {
-    let mut results = Results::new();
+/// The guest's count at its beginning, and what it measured.
+fn results(console: &mut Console) -> Result<(u64, Results)> {
+    let (mut begun, mut results) = (0, Results::new());
     loop {
         let line = console.next_line(TIME_LIMIT)?;
+        let wrong = || format!("the guest says \"{line}\"");
         if ["FAULT", "PANIC", "EXCEPTION"].iter().any(|word| line.contains(word)) {
-            bail!("the guest says \"{line}\"");
+            bail!(wrong());
         }
         if line == "done" {
-            return Ok(results);
+            return Ok((begun, results));
         }
-        if line.starts_with("bench ") {
-            results.push(parse(&line).with_context(|| format!("the guest says \"{line}\""))?);
+        if let Some(count) = line.strip_prefix("begun ") {
+            begun = count.parse().with_context(wrong)?;
+        } else if line.starts_with("bench ") {
+            results.push(parse(&line).with_context(wrong)?);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: what everything costs, in instructions, on every machine the same.
 //!
-//! The guest `bench` measures; [`meter`] boots it with and without Stasis, [`image`] weighs the image, [`table`] prints
-//! both, [`history`] keeps them to compare, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
+//! The guest `bench` measures; [`meter`] boots it with and without Stasis, [`accesses`] and [`boot`] read what these runs tell
+//! besides, [`image`] weighs the image, [`table`] prints it all, [`history`] keeps it to compare, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
 
+mod accesses;
+mod boot;
 mod history;
 mod image;
 mod meter;
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::workspace::{Workspace, read};
 use crate::{build, report, setup};
+use accesses::Accesses;
 use meter::Meter;
 
 /// What a person reads about it.
@@ -35,18 +38,41 @@ struct Cost {
     median: u64,
 }
 
+impl Cost {
+    /// Of what each round took; of no round, nothing.
+    fn of(rounds: impl Iterator<Item = u64>) -> Self {
+        let mut rounds: Vec<u64> = rounds.collect();
+        rounds.sort_unstable();
+        let at = |index: usize| rounds.get(index).copied().unwrap_or_default();
+        Self { min: at(0), median: at(rounds.len() / 2) }
+    }
+}
+
 /// An operation, without and with Stasis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Operation {
     name: String,
     alone: Cost,
     stasis: Cost,
+    /// Stasis's accesses to GICH. Files that are older have none.
+    gich: Option<Accesses>,
+}
+
+/// The boot: instructions from the reset to the guest's `main`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Boot {
+    alone: u64,
+    stasis: u64,
+    /// Stasis's steps on the way, in their order; what is left is up to the guest's `main`.
+    steps: Vec<(String, u64)>,
 }
 
 /// All that is measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Numbers {
     operations: Vec<Operation>,
+    #[serde(default)]
+    boot: Boot,
     /// Bytes of the image's sections in memory.
     sections: BTreeMap<String, u64>,
     /// Bytes of code by crate.
@@ -116,12 +142,18 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
     let stasis = meter.twice(Meter::under_stasis)?;
 
     let mut operations = Vec::new();
-    for ((name, alone), (other, stasis)) in alone.into_iter().zip(stasis) {
+    let both = alone.results.into_iter().zip(stasis.results).zip(stasis.accesses);
+    for (((name, alone), (other, stasis)), gich) in both {
         if name != other {
             bail!("the guest measured {name} on plain QEMU, and {other} under Stasis");
         }
-        operations.push(Operation { name, alone, stasis });
+        operations.push(Operation { name, alone, stasis, gich: Some(gich) });
     }
     let elf = read(&built.elf)?;
-    Ok(Numbers { operations, sections: image::sections(&elf)?, crates: image::crates(&elf)? })
+    Ok(Numbers {
+        operations,
+        boot: Boot { alone: alone.boot, stasis: stasis.boot, steps: stasis.steps },
+        sections: image::sections(&elf)?,
+        crates: image::crates(&elf)?,
+    })
 }

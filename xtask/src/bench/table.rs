@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Cost, Numbers};
+use super::{Boot, Cost, Numbers};
 
 /// The best of other hypervisors for the same operation on the same meter: who, what it takes there, and what the same guest
 /// takes alone at EL1. Measured once, with another guest, whose loop is in both; `docs/bench.md` says more.
@@ -18,7 +18,8 @@ const OTHERS: &[(&str, &str, u64, u64)] = &[
 pub fn all(numbers: &Numbers) -> String {
     let mut text =
         String::from("Instructions, the minimum of 64 rounds (the median, where it differs)\n\n");
-    line(&mut text, "operation", ["alone", "Stasis", "added", "best of others, added"]);
+    let heads = ["alone", "Stasis", "added", "GICH reads", "writes", "best of others, added"];
+    line(&mut text, "operation", heads);
     for operation in &numbers.operations {
         let added = operation.stasis.min.saturating_sub(operation.alone.min);
         let other = OTHERS.iter().find(|(name, ..)| *name == operation.name);
@@ -26,8 +27,15 @@ pub fn all(numbers: &Numbers) -> String {
             format!("{who} {cost}, {}", cost.saturating_sub(*alone))
         });
         let (alone, stasis) = (show(operation.alone), show(operation.stasis));
-        line(&mut text, &operation.name, [&alone, &stasis, &added.to_string(), &other]);
+        let (reads, writes) =
+            operation.gich.map(|gich| (show(gich.reads), show(gich.writes))).unwrap_or_default();
+        line(
+            &mut text,
+            &operation.name,
+            [&alone, &stasis, &added.to_string(), &reads, &writes, &other],
+        );
     }
+    boot(&mut text, &numbers.boot);
     text += "\nBytes of the image in memory, by section\n\n";
     bytes(&mut text, &numbers.sections);
     text += "\nBytes of .text, by crate\n\n";
@@ -43,10 +51,24 @@ fn show(cost: Cost) -> String {
     }
 }
 
-fn line(text: &mut String, name: &str, [alone, stasis, added, other]: [&str; 4]) {
-    let line = format!("{name:<24}{alone:>10}{stasis:>14}{added:>9}  {other:>22}");
+fn line(text: &mut String, name: &str, columns: [&str; 6]) {
+    let [alone, stasis, added, reads, writes, other] = columns;
+    let line =
+        format!("{name:<24}{alone:>8}{stasis:>14}{added:>8}{reads:>12}{writes:>8}  {other:>22}");
     *text += line.trim_end();
     text.push('\n');
+}
+
+fn boot(text: &mut String, boot: &Boot) {
+    *text += "\nInstructions from the reset to the guest's `main`\n\n";
+    let in_steps: u64 = boot.steps.iter().map(|(_, took)| took).sum();
+    let steps = boot.steps.iter().map(|(name, took)| (name.as_str(), *took));
+    let whole = [("alone", boot.alone), ("Stasis", boot.stasis)];
+    let last = ("the rest", boot.stasis.saturating_sub(in_steps));
+    for (name, took) in whole.into_iter().chain(steps).chain([last]) {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{name:<30}{took:>12}");
+    }
 }
 
 fn bytes(text: &mut String, sizes: &BTreeMap<String, u64>) {

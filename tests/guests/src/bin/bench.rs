@@ -3,10 +3,12 @@
 //! Under QEMU with `-icount shift=0,sleep=off` and CNTFRQ at 1 GHz a tick is one instruction, whoever executes it: the guest, a
 //! hypervisor below it, or another CPU. Nothing here is Stasis's own; it runs on any hypervisor that shows the machine
 //! of QEMU's `virt` with a GICv2, and without one. `cargo xtask bench` runs it and reads what it prints:
-//! `bench <operation> min <ticks> median <ticks>`, for 64 rounds of each, after all of them.
+//! `bench <operation> min <ticks> median <ticks>`, for 64 rounds of each, after all of them; and before, `begun <ticks>`, the count
+//! when `main` was reached.
 //!
 //! Each result has the cost of the measurement in it, which is that of `empty`. Interrupts are taken through the vectors, which
-//! save all registers, as an operating system's do.
+//! save all registers, as an operating system's do. Before and after what is measured GICC_IIDR is read, which does nothing: who
+//! logs the accesses to the GIC sees there which of them belong to a round.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -28,8 +30,12 @@ mod guest {
     const ROUNDS: usize = 64;
     const PRIORITY: u8 = 0xa0;
     const SGI: u32 = 5;
+    /// As many are pending at once at the most.
+    const SGIS: u32 = 8;
     /// An SPI without a device behind it.
     const SPI: u32 = 64;
+    /// The PL011's interrupt, as on `virt`.
+    const UART: u32 = 33;
     /// A timer is set so far ahead: long enough for the setting itself.
     const AHEAD: u64 = 50_000;
     /// The second CPU gets as long to be there.
@@ -44,7 +50,7 @@ mod guest {
     /// An operation's name, and one round of it: its ticks.
     type Operation = (&'static str, fn() -> u64);
 
-    const OPERATIONS: [Operation; 14] = [
+    const OPERATIONS: [Operation; 21] = [
         ("empty", || time(|| ())),
         ("hypercall", || time(psci_version)),
         ("gicd-read-isenabler0", || time(|| read32(gic::GICD_ISENABLER))),
@@ -53,10 +59,18 @@ mod guest {
         ("uart-write-imsc", || time(|| write32(uart::IMSC, 0))),
         ("uart-write-dr", || time(|| write32(uart::DR, u32::from(b'.')))),
         ("cntpct-read", || time(|| mrs!("CNTPCT_EL0"))),
-        ("acknowledge", || acknowledge_and_end().0),
-        ("eoi", || acknowledge_and_end().1),
+        ("acknowledge", acknowledge),
+        ("eoi", end),
+        ("fold-and-fill-0", fold_and_fill::<0>),
+        ("fold-and-fill-1", fold_and_fill::<1>),
+        ("fold-and-fill-2", fold_and_fill::<2>),
+        ("fold-and-fill-3", fold_and_fill::<3>),
+        ("fold-and-fill-4", fold_and_fill::<4>),
+        ("fold-and-fill-8", fold_and_fill::<8>),
         ("sgi-to-self", || until_taken(|| gic::send_to_self(SGI))),
         ("spi-set-pending", || until_taken(|| gic::set_bit(gic::GICD_ISPENDR, SPI))),
+        // It has sent something by now: so its transmit interrupt is only masked.
+        ("uart-interrupt", || until_taken(|| write32(uart::IMSC, uart::INT_TX))),
         ("virtual-timer", virtual_timer),
         ("physical-timer", physical_timer),
     ];
@@ -84,9 +98,18 @@ mod guest {
 
     #[inline(always)]
     fn time<T>(operation: impl FnOnce() -> T) -> u64 {
+        edge_of_round();
         let start = now();
         let _ = operation();
-        now() - start
+        let ticks = now() - start;
+        edge_of_round();
+        ticks
+    }
+
+    /// Shows who logs the accesses to the GIC where a round begins and where it ends.
+    #[inline(always)]
+    fn edge_of_round() {
+        read32(gic::GICC_IIDR);
     }
 
     #[inline(always)]
@@ -98,45 +121,79 @@ mod guest {
         }
     }
 
-    /// With an SGI pending and interrupts masked: what reading IAR and writing EOIR take.
-    fn acknowledge_and_end() -> (u64, u64) {
+    /// Reading IAR, with an SGI pending and interrupts masked.
+    fn acknowledge() -> u64 {
         mask_irqs();
         gic::send_to_self(SGI);
         let mut iar = gic::SPURIOUS;
-        let acknowledge = time(|| iar = read32(gic::GICC_IAR));
+        let ticks = time(|| iar = read32(gic::GICC_IAR));
         assert_eq!(iar & 0x3ff, SGI);
-        let end = time(|| write32(gic::GICC_EOIR, iar));
+        write32(gic::GICC_EOIR, iar);
         unmask_irqs();
-        (acknowledge, end)
+        ticks
+    }
+
+    /// Writing EOIR for it.
+    fn end() -> u64 {
+        mask_irqs();
+        gic::send_to_self(SGI);
+        let iar = read32(gic::GICC_IAR);
+        assert_eq!(iar & 0x3ff, SGI);
+        let ticks = time(|| write32(gic::GICC_EOIR, iar));
+        unmask_irqs();
+        ticks
+    }
+
+    /// Reading which of the SGIs and PPIs are pending, while `PENDING` SGIs are: a hypervisor has to look into the list
+    /// registers for that, and has to fill them again.
+    fn fold_and_fill<const PENDING: u32>() -> u64 {
+        mask_irqs();
+        (0..PENDING).for_each(gic::send_to_self);
+        let mut pending = 0;
+        let ticks = time(|| pending = read32(gic::GICD_ISPENDR));
+        assert_eq!(pending & 0xffff, (1 << PENDING) - 1);
+        for _ in 0..PENDING {
+            write32(gic::GICC_EOIR, read32(gic::GICC_IAR));
+        }
+        unmask_irqs();
+        ticks
     }
 
     /// From before `send` to the acknowledgement in the handler of what it sends.
     #[inline(always)]
     fn until_taken(send: impl FnOnce()) -> u64 {
         let taken = TAKEN.load(SeqCst);
+        edge_of_round();
         let start = now();
         send();
         while TAKEN.load(SeqCst) == taken {}
+        edge_of_round();
         TAKEN_AT.load(SeqCst) - start
     }
 
     /// From its expiry, while the guest runs, to the acknowledgement in the handler.
     fn virtual_timer() -> u64 {
-        let taken = TAKEN.load(SeqCst);
         let due = now() + AHEAD;
         msr!("CNTV_CVAL_EL0", due);
         msr!("CNTV_CTL_EL0", 1);
-        while TAKEN.load(SeqCst) == taken {}
-        TAKEN_AT.load(SeqCst) - due
+        since_due(due)
     }
 
     /// The same of the physical timer. Under Stasis CNTPCT is CNTVCT; plain QEMU has no offset between them at EL1 either.
     fn physical_timer() -> u64 {
-        let taken = TAKEN.load(SeqCst);
         let due = now() + AHEAD;
         msr!("CNTP_CVAL_EL0", due);
         msr!("CNTP_CTL_EL0", 1);
+        since_due(due)
+    }
+
+    /// Waits for a timer's interrupt: from when it is due to its acknowledgement.
+    #[inline(always)]
+    fn since_due(due: u64) -> u64 {
+        let taken = TAKEN.load(SeqCst);
+        edge_of_round();
         while TAKEN.load(SeqCst) == taken {}
+        edge_of_round();
         TAKEN_AT.load(SeqCst) - due
     }
 
@@ -144,11 +201,13 @@ mod guest {
     /// runs one CPU at a time when it counts instructions.
     fn sgi_to_other() -> u64 {
         let taken = TAKEN.load(SeqCst);
+        edge_of_round();
         let start = now();
         write32(gic::GICD_SGIR, 1 << (16 + Second::MPIDR) | SGI);
         while TAKEN.load(SeqCst) == taken {
             let_others_run();
         }
+        edge_of_round();
         TAKEN_AT.load(SeqCst) - start
     }
 
@@ -163,6 +222,7 @@ mod guest {
         match iar & 0x3ff {
             VIRTUAL => msr!("CNTV_CTL_EL0", 0),
             PHYSICAL => msr!("CNTP_CTL_EL0", 0),
+            UART => write32(uart::IMSC, 0),
             SGI | SPI => {}
             other => println!("FAULT interrupt {other} on CPU {}", this_cpu()),
         }
@@ -196,16 +256,19 @@ mod guest {
     }
 
     fn main() {
+        let begun = now();
         gic::init();
-        for intid in [SGI, SPI, VIRTUAL, PHYSICAL] {
+        for intid in [VIRTUAL, PHYSICAL, SPI, UART].into_iter().chain(0..SGIS) {
             gic::enable(intid, PRIORITY);
         }
-        write8(gic::GICD_ITARGETSR + SPI as usize, 1);
+        for spi in [SPI, UART] {
+            write8(gic::GICD_ITARGETSR + spi as usize, 1);
+        }
         unmask_irqs();
         let results = OPERATIONS.map(|(_, round)| measure(round));
         let to_other = start_second().then(|| measure(sgi_to_other));
         bench_mark();
-        println!();
+        println!("\nbegun {begun}");
         let named = OPERATIONS.iter().map(|(name, _)| *name).zip(&results);
         for (name, Result { min, median }) in
             named.chain(to_other.iter().map(|r| ("sgi-to-other", r)))

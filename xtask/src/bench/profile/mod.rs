@@ -75,7 +75,7 @@ impl Profile {
 
 /// Profiles `operation`, prints the table and draws the flame graph into `svg`.
 pub fn main(meter: &Meter, elf: &Path, guest: &Path, operation: &str, svg: &Path) -> Result<()> {
-    let names: Vec<_> = meter.alone()?.into_iter().map(|(name, _)| name).collect();
+    let names: Vec<_> = meter.alone()?.results.into_iter().map(|(name, _)| name).collect();
     let number = names.iter().position(|name| name == operation).with_context(|| {
         format!("the guest measures no \"{operation}\", but {}", names.join(", "))
     })?;
