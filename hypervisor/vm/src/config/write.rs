@@ -1,109 +1,103 @@
 //! A configuration, compiled.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
-
-use dtoolkit::ToPropertyValue;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
 use super::core_plan::CoreConfig;
 use super::error::ConfigError;
 use super::policy::Periodic;
 use super::shared::SharedConfig;
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, check, property};
+use crate::fdt::Writer;
 
 /// Checks a configuration and writes it.
 pub fn compile(configuration: &Configuration) -> Result<Vec<u8>, ConfigError> {
     check(configuration)?;
-    let mut tree = DeviceTree::new();
-    put(&mut tree.root, "compatible", COMPATIBLE);
-    number_children(&mut tree.root);
+    let mut tree = Writer::new();
+    tree.string("compatible", COMPATIBLE);
+    number_children(&mut tree);
     for (number, config) in (0u32..).zip(&configuration.guests) {
-        tree.root.add_child(guest(number, config));
+        guest(&mut tree, number, config);
     }
     for config in &configuration.cores {
-        tree.root.add_child(core(config));
+        core(&mut tree, config);
     }
     for (number, config) in (0u32..).zip(&configuration.shared) {
-        tree.root.add_child(shared(number, config));
+        shared(&mut tree, number, config);
     }
-    Ok(tree.to_dtb())
+    Ok(tree.finish())
 }
 
-fn guest(number: u32, guest: &GuestConfig) -> DeviceTreeNode {
-    let mut node = numbered("guest", number);
-    put(&mut node, property::NAME, guest.name.as_str());
-    put(&mut node, property::IMAGE, guest.image.as_str());
+fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
+    begin_numbered(tree, "guest", number);
+    tree.string(property::NAME, &guest.name);
+    tree.string(property::IMAGE, &guest.image);
     if let Some(kind) = guest.kind {
-        put(&mut node, property::KIND, kind.name());
+        tree.string(property::KIND, kind.name());
     }
     if let Some(initrd) = &guest.initrd {
-        put(&mut node, property::INITRD, initrd.as_str());
+        tree.string(property::INITRD, initrd);
     }
     if !guest.cmdline.is_empty() {
-        put(&mut node, property::BOOTARGS, guest.cmdline.as_str());
+        tree.string(property::BOOTARGS, &guest.cmdline);
     }
-    put(&mut node, property::MEMORY_SIZE, guest.memory);
-    put(&mut node, property::VCPUS, u32::from(guest.vcpus));
+    tree.number(property::MEMORY_SIZE, guest.memory);
+    tree.cell(property::VCPUS, u32::from(guest.vcpus));
     if !guest.cores.is_empty() {
-        put(&mut node, property::CORES, guest.cores.clone());
+        tree.cells(property::CORES, &guest.cores);
     }
     if guest.weight != DEFAULT_WEIGHT {
-        put(&mut node, property::WEIGHT, u32::from(guest.weight));
+        tree.cell(property::WEIGHT, u32::from(guest.weight));
     }
     if let Some(frequency) = guest.counter_frequency {
-        put(&mut node, property::COUNTER_FREQUENCY, frequency);
+        tree.cell(property::COUNTER_FREQUENCY, frequency);
     }
     if guest.autostart {
-        put(&mut node, property::AUTOSTART, [0u8; 0]);
+        tree.empty(property::AUTOSTART);
     }
-    put(&mut node, property::ON_CRASH, guest.on_crash.name());
-    put(&mut node, property::ON_RESET, guest.on_reset.name());
+    tree.string(property::ON_CRASH, guest.on_crash.name());
+    tree.string(property::ON_RESET, guest.on_reset.name());
     if let Some(watchdog_us) = guest.watchdog_us {
-        put(&mut node, property::WATCHDOG_US, watchdog_us);
+        tree.number(property::WATCHDOG_US, watchdog_us);
     }
     if let Some(Periodic { every_us, keep }) = guest.periodic {
-        put(&mut node, property::CHECKPOINT_EVERY_US, every_us);
-        put(&mut node, property::CHECKPOINT_KEEP, u32::from(keep));
+        tree.number(property::CHECKPOINT_EVERY_US, every_us);
+        tree.cell(property::CHECKPOINT_KEEP, u32::from(keep));
     }
-    node
+    tree.end();
 }
 
-fn core(core: &CoreConfig) -> DeviceTreeNode {
-    let mut node = numbered("core", core.number);
-    put(&mut node, property::FRAME_US, core.frame_us);
-    number_children(&mut node);
+fn core(tree: &mut Writer, core: &CoreConfig) {
+    begin_numbered(tree, "core", core.number);
+    tree.number(property::FRAME_US, core.frame_us);
+    number_children(tree);
     for (number, window) in (0u32..).zip(&core.windows) {
-        let mut child = numbered("window", number);
-        put(&mut child, property::NAME, window.guest.as_str());
-        put(&mut child, property::AT_US, window.at_us);
-        put(&mut child, property::LENGTH_US, window.length_us);
-        node.add_child(child);
+        begin_numbered(tree, "window", number);
+        tree.string(property::NAME, &window.guest);
+        tree.number(property::AT_US, window.at_us);
+        tree.number(property::LENGTH_US, window.length_us);
+        tree.end();
     }
-    node
+    tree.end();
 }
 
-fn shared(number: u32, shared: &SharedConfig) -> DeviceTreeNode {
-    let mut node = numbered("shared", number);
-    put(&mut node, property::REGION, shared.name.as_str());
-    put(&mut node, property::SIZE, shared.size);
-    let guests: Vec<u8> = shared.guests.iter().flat_map(|guest| guest.bytes().chain([0])).collect();
-    put(&mut node, property::GUESTS, guests);
-    node
+fn shared(tree: &mut Writer, number: u32, shared: &SharedConfig) {
+    begin_numbered(tree, "shared", number);
+    tree.string(property::REGION, &shared.name);
+    tree.number(property::SIZE, shared.size);
+    let guests: Vec<&str> = shared.guests.iter().map(String::as_str).collect();
+    tree.strings(property::GUESTS, &guests);
+    tree.end();
 }
 
-/// Says that a node's children have plain numbers.
-fn number_children(node: &mut DeviceTreeNode) {
-    put(node, "#address-cells", 1u32);
-    put(node, "#size-cells", 0u32);
+/// Says that the open node's children have plain numbers.
+fn number_children(tree: &mut Writer) {
+    tree.cell("#address-cells", 1);
+    tree.cell("#size-cells", 0);
 }
 
-fn numbered(name: &str, number: u32) -> DeviceTreeNode {
-    let mut node = DeviceTreeNode::new_unchecked(format!("{name}@{number:x}"));
-    put(&mut node, property::REG, number);
-    node
-}
-
-fn put(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
-    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
+fn begin_numbered(tree: &mut Writer, name: &str, number: u32) {
+    tree.begin(&format!("{name}@{number:x}"));
+    tree.cell(property::REG, number);
 }

@@ -1,0 +1,188 @@
+//! Writes a flattened device tree from front to back: what is begun last is ended first.
+//!
+//! Names and strings are the caller's own, and have no NUL in them. Devicetree Specification v0.4, chapter 5.
+
+use alloc::vec::Vec;
+
+/// `FDT_MAGIC`, 5.2.
+const MAGIC: u32 = 0xd00d_feed;
+/// The version of the structure, and the oldest that its readers may know.
+const VERSION: u32 = 17;
+const LAST_COMPATIBLE_VERSION: u32 = 16;
+/// Bytes of the header, and of the one entry that ends the memory reservations (5.3).
+const HEADER: u32 = 40;
+const RESERVATIONS: u32 = 16;
+
+/// The tokens of the structure, 5.4.1.
+const BEGIN_NODE: u32 = 1;
+const END_NODE: u32 = 2;
+const PROP: u32 = 3;
+const END: u32 = 9;
+
+/// A device tree that is being written.
+#[derive(Debug)]
+pub struct Writer {
+    structure: Vec<u8>,
+    /// The properties' names, each with its NUL.
+    strings: Vec<u8>,
+}
+
+impl Writer {
+    /// Begins the tree, and its root.
+    pub fn new() -> Self {
+        let mut writer = Self { structure: Vec::new(), strings: Vec::new() };
+        writer.begin("");
+        writer
+    }
+
+    /// Begins a node in the one that is open. Its properties come before its children.
+    pub fn begin(&mut self, name: &str) {
+        self.word(BEGIN_NODE);
+        self.structure.extend_from_slice(name.as_bytes());
+        self.structure.push(0);
+        self.align();
+    }
+
+    /// Ends the node that is open.
+    pub fn end(&mut self) {
+        self.word(END_NODE);
+    }
+
+    /// Gives the open node a property.
+    pub fn bytes(&mut self, name: &str, value: &[u8]) {
+        let name = self.name(name);
+        self.word(PROP);
+        self.word(value.len() as u32);
+        self.word(name);
+        self.structure.extend_from_slice(value);
+        self.align();
+    }
+
+    /// A property that says all by being there.
+    pub fn empty(&mut self, name: &str) {
+        self.bytes(name, &[]);
+    }
+
+    /// A property of one cell.
+    pub fn cell(&mut self, name: &str, value: u32) {
+        self.bytes(name, &value.to_be_bytes());
+    }
+
+    /// A property of several cells.
+    pub fn cells(&mut self, name: &str, values: &[u32]) {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+        self.bytes(name, &bytes);
+    }
+
+    /// A property of a number that takes two cells.
+    pub fn number(&mut self, name: &str, value: u64) {
+        self.bytes(name, &value.to_be_bytes());
+    }
+
+    /// A property that is a string.
+    pub fn string(&mut self, name: &str, value: &str) {
+        self.strings(name, &[value]);
+    }
+
+    /// A property that is a list of strings.
+    pub fn strings(&mut self, name: &str, values: &[&str]) {
+        let mut bytes = Vec::new();
+        for value in values {
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.push(0);
+        }
+        self.bytes(name, &bytes);
+    }
+
+    /// Ends the root and the tree, of which nothing else is open.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.end();
+        self.word(END);
+        let (structure, strings) = (self.structure.len() as u32, self.strings.len() as u32);
+        let begin = HEADER + RESERVATIONS;
+        let header = [
+            MAGIC,
+            begin + structure + strings,
+            begin,
+            begin + structure,
+            HEADER,
+            VERSION,
+            LAST_COMPATIBLE_VERSION,
+            // The CPU that boots.
+            0,
+            strings,
+            structure,
+        ];
+        let mut tree: Vec<u8> = header.iter().flat_map(|word| word.to_be_bytes()).collect();
+        tree.resize(begin as usize, 0);
+        tree.append(&mut self.structure);
+        tree.append(&mut self.strings);
+        tree
+    }
+
+    /// Where a property's name stands among the strings. The same names come again and again.
+    fn name(&mut self, name: &str) -> u32 {
+        let mut at = 0;
+        for known in self.strings.split_inclusive(|&byte| byte == 0) {
+            if known.strip_suffix(&[0]) == Some(name.as_bytes()) {
+                return at;
+            }
+            at += known.len() as u32;
+        }
+        self.strings.extend_from_slice(name.as_bytes());
+        self.strings.push(0);
+        at
+    }
+
+    fn word(&mut self, word: u32) {
+        self.structure.extend_from_slice(&word.to_be_bytes());
+    }
+
+    fn align(&mut self) {
+        self.structure.resize(self.structure.len().next_multiple_of(4), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+
+    use super::*;
+
+    #[test]
+    fn a_tree_is_byte_for_byte_what_dtoolkit_writes() {
+        let mut writer = Writer::new();
+        writer.cell("#address-cells", 2);
+        writer.empty("dma-coherent");
+        writer.begin("memory@40000000");
+        writer.number("reg", 0x4000_0000);
+        writer.cells("interrupts", &[0, 1, 4]);
+        writer.begin("inner");
+        writer.cell("#address-cells", 1);
+        writer.end();
+        writer.end();
+        writer.begin("psci");
+        writer.strings("compatible", &["arm,psci-1.0", "arm,psci-0.2"]);
+        writer.string("method", "hvc");
+        writer.end();
+
+        let property = DeviceTreeProperty::new_unchecked;
+        let mut tree = DeviceTree::new();
+        tree.root.add_property(property("#address-cells", 2u32.to_be_bytes().to_vec()));
+        tree.root.add_property(property("dma-coherent", Vec::new()));
+        let mut memory = DeviceTreeNode::new_unchecked("memory@40000000");
+        memory.add_property(property("reg", 0x4000_0000u64.to_be_bytes().to_vec()));
+        let interrupts = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 4];
+        memory.add_property(property("interrupts", interrupts.to_vec()));
+        let mut inner = DeviceTreeNode::new_unchecked("inner");
+        inner.add_property(property("#address-cells", 1u32.to_be_bytes().to_vec()));
+        memory.add_child(inner);
+        tree.root.add_child(memory);
+        let mut psci = DeviceTreeNode::new_unchecked("psci");
+        psci.add_property(property("compatible", b"arm,psci-1.0\0arm,psci-0.2\0".to_vec()));
+        psci.add_property(property("method", b"hvc\0".to_vec()));
+        tree.root.add_child(psci);
+
+        assert_eq!(writer.finish(), tree.to_dtb());
+    }
+}
