@@ -8,6 +8,7 @@ use crate::layout::{
     BLOCK, CatalogHeader, Entry, EntryExtent, MAX_CHECKPOINTS, MAX_EXTENTS, NAME_LEN, checksum,
 };
 use crate::space::{Extent, Extents};
+use alloc::collections::BinaryHeap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -181,12 +182,15 @@ impl<'a> IntactSlot<'a> {
             // It would be given to a checkpoint that nothing would then read.
             return Err(Error::NumberNotIssued { number: 0, next: 0 });
         }
-        let mut checkpoints = Vec::with_capacity(self.entries.len());
+        let mut checkpoints: Vec<Checkpoint> = Vec::with_capacity(self.entries.len());
         for entry in self.entries {
-            checkpoints.push(check_entry(entry, next_number, &data)?);
+            let checkpoint = check_entry(entry, next_number, &data)?;
+            let number = checkpoint.number;
+            match checkpoints.binary_search_by_key(&number, |other| other.number) {
+                Ok(_) => return Err(Error::DuplicateNumber { number }),
+                Err(place) => checkpoints.insert(place, checkpoint),
+            }
         }
-        checkpoints.sort_by_key(|checkpoint| checkpoint.number);
-        check_numbers(&checkpoints)?;
         check_overlaps(&checkpoints)?;
         Ok(Catalog { generation: self.generation(), next_number, checkpoints })
     }
@@ -240,21 +244,12 @@ fn stored_name(bytes: &[u8; NAME_LEN]) -> Option<ArrayString<NAME_LEN>> {
     valid_name(core::str::from_utf8(name).ok()?)
 }
 
-/// `checkpoints` in the order of their numbers.
-fn check_numbers<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), Error<E>> {
-    match checkpoints.windows(2).find(|pair| pair[0].number == pair[1].number) {
-        Some(pair) => Err(Error::DuplicateNumber { number: pair[0].number }),
-        None => Ok(()),
-    }
-}
-
 fn check_overlaps<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), Error<E>> {
-    let mut claims: Vec<(Extent, u64)> = Vec::with_capacity(checkpoints.len());
-    for checkpoint in checkpoints {
-        claims.extend(checkpoint.extents.iter().map(|&e| (e, checkpoint.number)));
-    }
-    claims.sort_unstable();
-    for pair in claims.windows(2) {
+    let claims = checkpoints.iter().flat_map(|checkpoint| {
+        checkpoint.extents.iter().map(|&extent| (extent, checkpoint.number))
+    });
+    // A heap's sorting is a tenth of the code of a slice's.
+    for pair in BinaryHeap::from_iter(claims).into_sorted_vec().windows(2) {
         let ((before, number), (after, other)) = (pair[0], pair[1]);
         // Both lie within the store, so the sum does not overflow.
         if before.first + before.blocks > after.first {

@@ -1,9 +1,9 @@
 //! Which blocks are free, and which of them a new checkpoint gets.
 
 use crate::layout::MAX_EXTENTS;
+use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
-use core::cmp::Reverse;
 use core::ops::Range;
 
 /// A run of blocks.
@@ -21,25 +21,25 @@ pub type Extents = ArrayVec<Extent, MAX_EXTENTS>;
 /// The free blocks of a store, as gaps between what is in use.
 #[derive(Debug)]
 pub struct Free {
-    /// Largest first.
+    /// Largest first, and of the same size in the order of the disk.
     gaps: Vec<Extent>,
 }
 
 impl Free {
     /// What is left of `data` by `used`.
     pub fn new(data: Range<u32>, used: impl Iterator<Item = Extent>) -> Self {
-        let mut used: Vec<Extent> = used.collect();
-        used.sort_unstable();
-        let mut gaps = Vec::new();
+        let mut gaps: Vec<Extent> = Vec::new();
         let mut from = data.start;
         let end = Extent { first: data.end, blocks: 0 };
+        let used = BinaryHeap::from_iter(used).into_sorted_vec();
         for extent in used.into_iter().chain([end]) {
             if extent.first > from {
-                gaps.push(Extent { first: from, blocks: extent.first - from });
+                let gap = Extent { first: from, blocks: extent.first - from };
+                let place = gaps.partition_point(|other| other.blocks >= gap.blocks);
+                gaps.insert(place, gap);
             }
             from = from.max(extent.first.saturating_add(extent.blocks));
         }
-        gaps.sort_unstable_by_key(|gap| (Reverse(gap.blocks), gap.first));
         Self { gaps }
     }
 

@@ -110,7 +110,7 @@ impl Vgic {
                 && self.bit(Bits::Edge, vcpu, intid)
         };
         if best.iter().any(comes_again) {
-            best.sort_unstable();
+            sort(best);
         }
         spilled
     }
@@ -208,4 +208,15 @@ fn apr(levels: &[u32; 4]) -> u32 {
     (0..128)
         .filter(|index| levels[index / 32] & (1 << (index % 32)) != 0)
         .fold(0, |apr, index| apr | 1 << (index / 4))
+}
+
+/// Sorts what was chosen: a few, most of them in order already. Core's sort is more code than all the rest of this file.
+fn sort(chosen: &mut [(u8, u16)]) {
+    for end in 1..chosen.len() {
+        let mut place = end;
+        while place > 0 && chosen[place] < chosen[place - 1] {
+            chosen.swap(place, place - 1);
+            place -= 1;
+        }
+    }
 }

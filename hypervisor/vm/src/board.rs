@@ -196,7 +196,6 @@ impl<'a> Machine<'a> {
     pub fn describe(fdt: Fdt<'a>, address: u64) -> Result<Self, MachineError> {
         let mut found = search::Search::default();
         fdt.root().children().for_each(|node| found.visit(node, &bus::Bus::root()));
-        found.sd_hosts.sort_unstable_by_key(|host| host.fixed);
         let chosen = fdt.find_node("/chosen");
         let bootargs = chosen.and_then(|node| node.string("bootargs")).unwrap_or("");
         let mut reserved: ArrayVec<Reservation, MAX_RANGES> = fdt

@@ -76,7 +76,7 @@ impl<'a> Search<'a> {
         } else if is(&["virtio,mmio"]) {
             device(node, bus).into_iter().for_each(|slot| push(&mut self.virtio, slot));
         } else if is(&SD_HOSTS) {
-            sd_host(node, bus).into_iter().for_each(|host| push(&mut self.sd_hosts, host));
+            sd_host(node, bus).into_iter().for_each(|host| self.note_sd_host(host));
         } else if is(&WATCHDOGS) {
             self.watchdog = self.watchdog.or(device(node, bus));
         } else if is(&PSCI) {
@@ -90,6 +90,12 @@ impl<'a> Search<'a> {
         } else if is(&["fixed-clock"]) && node.string("clock-output-names") == Some("osc") {
             self.oscillator = node.integer("clock-frequency");
         }
+    }
+
+    /// Those that a card can be pulled out of come first.
+    fn note_sd_host(&mut self, host: SdHost<'a>) {
+        let place = self.sd_hosts.partition_point(|other| other.fixed <= host.fixed);
+        let _ = self.sd_hosts.try_insert(place, host);
     }
 
     /// Notes a child of /reserved-memory. One without addresses asks an operating system to choose some.

@@ -1,6 +1,5 @@
 //! Which guest has the terminal, and what each has sent.
 
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -14,7 +13,8 @@ pub const PIECE: usize = 16;
 #[derive(Debug, Default)]
 pub struct Mux {
     attached: Option<(usize, String)>,
-    rings: BTreeMap<usize, Ring>,
+    /// Each with its guest's number.
+    rings: Vec<(usize, Ring)>,
 }
 
 impl Mux {
@@ -40,25 +40,25 @@ impl Mux {
 
     /// Keeps what a guest has sent while it was not shown.
     pub fn keep(&mut self, guest: usize, bytes: &[u8]) {
-        self.rings.entry(guest).or_default().push(bytes);
+        self.ring(guest).push(bytes);
     }
 
     /// Keeps what a guest has sent and was shown.
     pub fn keep_shown(&mut self, guest: usize, bytes: &[u8]) {
-        self.rings.entry(guest).or_default().push_seen(bytes);
+        self.ring(guest).push_seen(bytes);
     }
 
     /// The last lines that a guest has sent, shown or not.
     pub fn last_lines(&self, guest: usize, count: usize) -> Vec<String> {
-        self.rings.get(&guest).map(|ring| ring.last_lines(count)).unwrap_or_default()
+        self.kept(guest).map(|ring| ring.last_lines(count)).unwrap_or_default()
     }
 
     /// Shows a piece of what the attached guest has sent while it was not shown, and returns whether there is more of it.
     pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
-        let attached = self.attached.as_ref().and_then(|(guest, _)| self.rings.get_mut(guest));
-        let Some(ring) = attached else {
+        let Some((guest, _)) = self.attached else {
             return false;
         };
+        let ring = self.ring(guest);
         if ring.lost() > 0 {
             say(terminal, format_args!("[{} bytes before this are lost]\n", ring.lost()));
         }
@@ -68,11 +68,25 @@ impl Mux {
 
     /// Whether a guest has sent anything that was not shown yet.
     pub fn has_unseen(&self, guest: usize) -> bool {
-        self.rings.get(&guest).is_some_and(Ring::has_unseen)
+        self.kept(guest).is_some_and(Ring::has_unseen)
     }
 
     /// Forgets what was kept of a guest.
     pub fn forget(&mut self, guest: usize) {
-        self.rings.remove(&guest);
+        self.rings.retain(|(of, _)| *of != guest);
+    }
+
+    fn kept(&self, guest: usize) -> Option<&Ring> {
+        self.rings.iter().find(|(of, _)| *of == guest).map(|(_, ring)| ring)
+    }
+
+    /// What is kept of a guest: nothing yet, if it is a new one.
+    fn ring(&mut self, guest: usize) -> &mut Ring {
+        let known = self.rings.iter().position(|(of, _)| *of == guest);
+        let place = known.unwrap_or_else(|| {
+            self.rings.push((guest, Ring::default()));
+            self.rings.len() - 1
+        });
+        &mut self.rings[place].1
     }
 }

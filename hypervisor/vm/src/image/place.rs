@@ -82,11 +82,13 @@ impl Layout {
     }
 
     fn largest_gap(&self) -> usize {
-        let mut taken = [self.image.clone(), self.initrd.clone(), self.size..self.size];
-        taken.sort_unstable_by_key(|range| range.start);
+        let (mut first, mut second) = (self.image.clone(), self.initrd.clone());
+        if second.start < first.start {
+            core::mem::swap(&mut first, &mut second);
+        }
         let mut end = 0;
         let mut largest = 0;
-        for range in taken {
+        for range in [first, second, self.size..self.size] {
             largest = largest.max(range.start.saturating_sub(end));
             end = end.max(range.end);
         }

@@ -1,5 +1,6 @@
 //! What the Tab key makes of a beginning.
 
+use alloc::collections::BinaryHeap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -31,14 +32,13 @@ pub fn complete(line: &str, names: &Names) -> Completion {
     let begin = line.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1);
     let (before, word) = line.split_at(begin);
     let (candidates, typed) = candidates(before, word, names);
-    let mut fitting: Vec<&str> = candidates
+    let fitting = candidates
         .iter()
         .map(String::as_str)
         .filter(|candidate| candidate.starts_with(typed))
         // The editor takes nothing else.
-        .filter(|candidate| candidate.bytes().all(|byte| byte.is_ascii_graphic()))
-        .collect();
-    fitting.sort_unstable();
+        .filter(|candidate| candidate.bytes().all(|byte| byte.is_ascii_graphic()));
+    let mut fitting = BinaryHeap::from_iter(fitting).into_sorted_vec();
     fitting.dedup();
     let Some((first, rest)) = fitting.split_first() else {
         return Completion::default();
