@@ -1,10 +1,10 @@
 //! What Stasis says: the UART behind a lock, `println!`, and `log`.
 
+use crate::clock;
 use core::fmt::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Once;
 use spin::mutex::SpinMutex;
-use stasis_arch::timer;
 use stasis_hw::serial::Serial;
 
 static UART: Once<SpinMutex<Serial>> = Once::new();
@@ -76,7 +76,7 @@ impl Log for Logger {
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
-            let micros = u128::from(timer::counter()) * 1_000_000 / u128::from(timer::frequency());
+            let micros = clock::now_us();
             let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
             let level = match record.level() {
                 Level::Error => "error: ",

@@ -50,7 +50,7 @@ struct Percent {
 impl core::fmt::Display for Percent {
     fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let gain = u128::from(self.host.saturating_sub(self.guest));
-        let tenths = gain * 1000 / u128::from(self.guest.max(1));
+        let tenths = (gain * 1000 / u128::from(self.guest.max(1))) as u64;
         write!(out, "{}.{} %", tenths / 10, tenths % 10)
     }
 }

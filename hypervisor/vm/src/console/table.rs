@@ -6,6 +6,7 @@
 mod cell;
 
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -45,8 +46,8 @@ pub struct StoreRow<'a> {
 }
 
 /// The list of guests.
-pub fn guests(guests: &[GuestRow<'_>]) -> Table<6> {
-    let columns = [
+pub fn guests(guests: &[GuestRow<'_>]) -> Table {
+    let columns = vec![
         Column::number("number"),
         Column::text("name"),
         Column::text("state"),
@@ -55,7 +56,7 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table<6> {
         Column::text("core").key("cores"),
     ];
     let rows = guests.iter().map(|guest| {
-        [
+        vec![
             Cell::Number(guest.number as u64),
             Cell::text(guest.name),
             Cell::text(guest.state),
@@ -68,8 +69,8 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table<6> {
 }
 
 /// The list of checkpoints.
-pub fn store(checkpoints: &[StoreRow<'_>]) -> Table<5> {
-    let columns = [
+pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
+    let columns = vec![
         Column::number("number"),
         Column::text("name"),
         Column::number("size"),
@@ -77,7 +78,7 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table<5> {
         Column::text("when (UTC)").key("when"),
     ];
     let rows = checkpoints.iter().map(|checkpoint| {
-        [
+        vec![
             Cell::Number(checkpoint.number),
             Cell::text(checkpoint.name),
             Cell::Size(checkpoint.size),
@@ -116,16 +117,16 @@ impl Column {
 
 /// Rows of cells under titles.
 #[derive(Clone, Debug)]
-pub struct Table<const N: usize> {
+pub struct Table {
     /// What stands in each column.
-    pub columns: [Column; N],
-    /// The rows.
-    pub rows: Vec<[Cell; N]>,
+    pub columns: Vec<Column>,
+    /// The rows, each with a cell for each column.
+    pub rows: Vec<Vec<Cell>>,
     /// What a person reads where there are no rows.
     pub nothing: &'static str,
 }
 
-impl<const N: usize> Table<N> {
+impl Table {
     /// Writes it as columns for a person, or as `json`.
     pub fn write(&self, out: &mut impl Write, json: bool) -> fmt::Result {
         if json { self.write_json(out) } else { self.write_columns(out) }
@@ -135,15 +136,18 @@ impl<const N: usize> Table<N> {
         if self.rows.is_empty() {
             return writeln!(out, "{}", self.nothing);
         }
-        let titles = self.columns.map(|column| column.title.to_string());
-        let cells = self.rows.iter().map(|row| row.each_ref().map(Cell::to_string));
-        let lines: Vec<[String; N]> = [titles].into_iter().chain(cells).collect();
-        let widths: [usize; N] = core::array::from_fn(|index| {
-            lines.iter().map(|line| width(&line[index])).max().unwrap_or(0)
-        });
+        let titles = self.columns.iter().map(|column| column.title.to_string()).collect();
+        let mut lines: Vec<Vec<String>> = vec![titles];
+        lines.extend(self.rows.iter().map(|row| row.iter().map(Cell::to_string).collect()));
+        let mut widths = vec![0; self.columns.len()];
+        for line in &lines {
+            for (widest, cell) in widths.iter_mut().zip(line) {
+                *widest = width(cell).max(*widest);
+            }
+        }
         for cells in &lines {
             let mut line = String::new();
-            for ((cell, column), width) in cells.iter().zip(&self.columns).zip(widths) {
+            for ((cell, column), &width) in cells.iter().zip(&self.columns).zip(&widths) {
                 match column.right {
                     true => write!(line, "  {cell:>width$}")?,
                     false => write!(line, "  {cell:width$}")?,

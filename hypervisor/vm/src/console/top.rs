@@ -1,5 +1,6 @@
 //! What the cores and the guests do: the tables of `top`.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -45,7 +46,7 @@ pub struct Top<'a> {
 impl Top<'_> {
     /// Writes it: over how long, then the cores, then the vCPUs.
     pub fn write(&self, out: &mut impl Write, json: bool) -> fmt::Result {
-        let millis = u128::from(self.ticks) * 1000 / u128::from(self.frequency.max(1));
+        let millis = (u128::from(self.ticks) * 1000 / u128::from(self.frequency.max(1))) as u64;
         match json {
             true => writeln!(out, "{{\"milliseconds\":{millis}}}")?,
             false => writeln!(out, "over {}.{:03} s", millis / 1000, millis % 1000)?,
@@ -54,8 +55,8 @@ impl Top<'_> {
         self.vcpu_table().write(out, json)
     }
 
-    fn core_table(&self) -> Table<3> {
-        let columns = [
+    fn core_table(&self) -> Table {
+        let columns = vec![
             Column::number("core"),
             Column::number("guests").key("share"),
             Column::number("vCPUs").key("vcpus"),
@@ -63,7 +64,7 @@ impl Top<'_> {
         let rows = self.cores.iter().map(|&core| {
             let here = || self.vcpus.iter().filter(move |vcpu| vcpu.core == core);
             let share: u64 = here().map(VcpuRow::thousandths).sum();
-            [
+            vec![
                 Cell::Number(core.into()),
                 Cell::Share(share.min(1000)),
                 Cell::Number(here().count() as u64),
@@ -72,10 +73,10 @@ impl Top<'_> {
         Table { columns, rows: rows.collect(), nothing: "no cores" }
     }
 
-    fn vcpu_table(&self) -> Table<12> {
+    fn vcpu_table(&self) -> Table {
         let [irq, mmio, sysreg, call, wait, fault] =
             Reason::ALL.map(|reason| Column::number(reason.name()));
-        let columns = [
+        let columns = vec![
             Column::text("guest"),
             Column::number("vCPU").key("vcpu"),
             Column::number("core"),
@@ -92,7 +93,7 @@ impl Top<'_> {
         let rows = self.vcpus.iter().map(|vcpu| {
             let counters = &vcpu.counters;
             let [irq, mmio, sysreg, call, wait, fault] = counters.exits.map(Cell::Number);
-            [
+            vec![
                 Cell::text(vcpu.guest),
                 Cell::Number(vcpu.vcpu as u64),
                 Cell::Number(vcpu.core.into()),
