@@ -11,6 +11,16 @@ use crate::{
 /// Sets the registers of `record` that are in `body`; those that are absent keep their value.
 pub(crate) fn decode<R: Record>(record: &mut R, place: Place, body: &[u8]) -> Result<(), Error> {
     const { assert!(R::REGISTERS.len() <= u64::BITS as usize) };
+    decode_into(record.as_mut_bytes(), R::REGISTERS, place, body)
+}
+
+/// The same for all kinds of records: `record` is one's bytes, and `registers` its table.
+fn decode_into(
+    record: &mut [u8],
+    registers: &'static [Descriptor],
+    place: Place,
+    body: &[u8],
+) -> Result<(), Error> {
     let mut seen = 0u64;
     let mut rest = body;
     // Files hold registers in the table's order, nearly always.
@@ -28,7 +38,7 @@ pub(crate) fn decode<R: Record>(record: &mut R, place: Place, body: &[u8]) -> Re
         if pad.iter().any(|&byte| byte != 0) {
             return Err(Error::RegisterPadding { place, id });
         }
-        let known = find(R::REGISTERS, id, expected);
+        let known = find(registers, id, expected);
         let Some((index, register)) = known else {
             let optional = header.flags & RegHeader::OPTIONAL != 0;
             if optional || value.iter().all(|&byte| byte == 0) {
@@ -42,7 +52,7 @@ pub(crate) fn decode<R: Record>(record: &mut R, place: Place, body: &[u8]) -> Re
         }
         seen |= 1 << index;
         let target = target(place, register, &header)?;
-        record.as_mut_bytes()[target..target + len].copy_from_slice(value);
+        record[target..target + len].copy_from_slice(value);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::{
     device::{Pl011, Pl031, SharedMemory, Watchdog},
     guest::{Clock, Guest},
     header::{VERSION, Version},
-    register::{Record, RegHeader},
+    register::{Descriptor, Record},
     vcpu::{Core, Debug, FpSimd, Identity, Power, SystemRegisters},
     vgic::{CpuInterface, Distributor},
 };
@@ -121,12 +121,14 @@ pub(crate) struct Body<'a> {
 impl<'a> Body<'a> {
     fn of<R: Record>(instance: u16, record: &'a R) -> Self {
         let bytes = record.as_bytes();
-        let intact = R::REGISTERS.iter().all(|register| {
-            let header = RegHeader::new(register.id, register.shape);
-            bytes[register.offset..].starts_with(header.as_bytes())
-        });
-        Self { kind: R::TYPE, instance, bytes, intact }
+        Self { kind: R::TYPE, instance, bytes, intact: are_headers_intact(bytes, R::REGISTERS) }
     }
+}
+
+fn are_headers_intact(record: &[u8], registers: &[Descriptor]) -> bool {
+    registers
+        .iter()
+        .all(|register| record[register.offset..].starts_with(register.header().as_bytes()))
 }
 
 impl<'a> Records<'a> {

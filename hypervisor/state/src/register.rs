@@ -86,6 +86,13 @@ pub struct Descriptor {
     pub offset: usize,
 }
 
+impl Descriptor {
+    /// The register's header.
+    pub const fn header(&self) -> RegHeader {
+        RegHeader::new(self.id, self.shape)
+    }
+}
+
 /// A kind of record whose body is a table of registers.
 pub trait Record: FromBytes + IntoBytes + KnownLayout + Immutable + Clone {
     /// The type in the record's header.
@@ -95,6 +102,14 @@ pub trait Record: FromBytes + IntoBytes + KnownLayout + Immutable + Clone {
 
     /// The body at reset; also what a register has that is absent from a file.
     fn reset() -> Self;
+}
+
+/// Writes the header of each of a record's registers, by its table: less code than each record's own.
+pub(crate) fn write_headers(record: &mut (impl IntoBytes + FromBytes), registers: &[Descriptor]) {
+    let bytes = record.as_mut_bytes();
+    for register in registers {
+        bytes[register.offset..][..VALUE_OFFSET].copy_from_slice(register.header().as_bytes());
+    }
 }
 
 /// Bytes that fill a value of `len` bytes up to a multiple of eight.
@@ -135,20 +150,6 @@ macro_rules! record {
                         padding: [u8; $crate::register::padding(size_of::<$ty>())],
                     }
 
-                    impl Reg {
-                        /// The register's id, width and count.
-                        pub const HEADER: $crate::RegHeader =
-                            $crate::RegHeader::new($id, <$ty as $crate::register::Value>::SHAPE);
-
-                        pub(crate) const fn new(value: $ty) -> Self {
-                            Self {
-                                header: Self::HEADER,
-                                value,
-                                padding: [0; $crate::register::padding(size_of::<$ty>())],
-                            }
-                        }
-                    }
-
                     impl core::ops::Deref for Reg {
                         type Target = $ty;
                         #[inline(always)]
@@ -172,7 +173,7 @@ macro_rules! record {
         }
 
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive(Debug, PartialEq, Eq)]
         #[derive(
             zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable,
         )]
@@ -193,7 +194,20 @@ macro_rules! record {
             )* ];
 
             fn reset() -> Self {
-                Self { $( $name: $module::$name::Reg::new($crate::record!(@reset $ty $(, $reset)?)), )* }
+                let mut record: Self = zerocopy::FromZeros::new_zeroed();
+                $crate::register::write_headers(&mut record, Self::REGISTERS);
+                $( $( *record.$name = $reset; )? )*
+                record
+            }
+        }
+
+        // As bytes: registers one by one would be much code.
+        impl Clone for $Record {
+            fn clone(&self) -> Self {
+                let mut copy: Self = zerocopy::FromZeros::new_zeroed();
+                zerocopy::IntoBytes::as_mut_bytes(&mut copy)
+                    .copy_from_slice(zerocopy::IntoBytes::as_bytes(self));
+                copy
             }
         }
 
@@ -202,11 +216,6 @@ macro_rules! record {
                 <Self as $crate::register::Record>::reset()
             }
         }
-    };
-    (@reset $ty:ty, $reset:expr) => { $reset };
-    (@reset $ty:ty) => {
-        // All registers are plain integers, or arrays of them.
-        zerocopy::FromZeros::new_zeroed()
     };
 }
 
