@@ -203,6 +203,7 @@ impl GuestClock {
     }
 
     /// The host's CNTPCT at which it is to be stepped next; none for a clock that needs no steps.
+    #[inline]
     pub fn next_step(&self) -> Option<u64> {
         match self.state {
             State::Running(Running { stepped, .. }) if self.is_stepped() => {
@@ -228,6 +229,7 @@ impl GuestClock {
 
     /// The host's CNTPCT at which the guest's true time is `ticks`; none while it stands still. A
     /// stepped clock reads that much after a step, and later without one.
+    #[inline]
     pub fn host_time(&self, ticks: u64) -> Option<u64> {
         let State::Running(running) = self.state else { return None };
         if !self.is_stepped() {

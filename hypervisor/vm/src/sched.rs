@@ -286,6 +286,7 @@ impl Scheduler {
     }
 
     /// Accounts for the time up to `now`.
+    #[inline]
     fn charge(&mut self, now: u64) {
         // Another core that wakes a task may have read the counter before this one did.
         let ran = now.saturating_sub(self.since);
@@ -306,6 +307,7 @@ impl Scheduler {
 
     /// Makes a sleeping task runnable. It has had as much as the others, or a little less. Returns whether that ends the
     /// current one's turn.
+    #[inline]
     fn rouse(&mut self, id: TaskId) -> bool {
         let task = &mut self.tasks[id];
         let credit = u128::from(self.slice / 2 * SCALE / task.weight);

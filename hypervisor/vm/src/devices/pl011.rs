@@ -108,11 +108,13 @@ impl<F: FnMut(u8)> Sink for F {
 pub struct Full;
 
 /// The guest reads at an offset.
+#[inline]
 pub fn read(uart: &mut Pl011, offset: u64, width: Width) -> u64 {
     mmio::read_words(offset, width, |offset| read_word(uart, offset))
 }
 
 /// The guest writes at an offset.
+#[inline]
 pub fn write(uart: &mut Pl011, offset: u64, width: Width, value: u64, sink: &mut impl Sink) {
     mmio::write_words(offset, width, value, |offset, word| write_word(uart, offset, word, sink));
 }

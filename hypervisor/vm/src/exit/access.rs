@@ -67,6 +67,7 @@ pub struct Access {
 
 impl Access {
     /// The access, as a syndrome with ISV set describes it.
+    #[inline]
     pub(super) fn decode(iss: AbortIss) -> Self {
         Self {
             write: iss.is_set(ISS_DATA_ABORT::WNR),

@@ -173,6 +173,7 @@ fn wfx(iss: u64) -> Wfx {
     }
 }
 
+#[inline]
 fn system_access(iss: u64) -> SystemAccess {
     SystemAccess {
         encoding: sysreg(

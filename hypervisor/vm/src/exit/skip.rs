@@ -9,6 +9,7 @@ use crate::register::pstate;
 ///
 /// For everything that traps *at* its instruction: SMC, MSR and MRS, WFI, loads and stores. Not for
 /// HVC, whose exception returns behind it (DDI 0487, D1.3.1).
+#[inline]
 pub fn skip_instruction(core: &mut Core, esr: u64) {
     let aarch32 = *core.pstate & pstate::AARCH32 != 0;
     let short = aarch32 && !Esr::new(esr).is_set(ESR::IL);

@@ -79,6 +79,7 @@ impl Guest {
     }
 
     /// When to look whether the guest's time has come to `ticks`, as the host's CNTPCT.
+    #[inline]
     fn deadline(&self, ticks: Option<u64>) -> Option<u64> {
         // Between its steps a stepped clock may not have come there yet: it is looked at with each.
         match self.clock.next_step() {
@@ -87,6 +88,7 @@ impl Guest {
         }
     }
 
+    #[inline]
     pub(super) fn update_physical_timer(&mut self, index: usize, vcpu: &Vcpu, now: u64) {
         let line = Timer::physical_timer(&vcpu.system).line(now);
         // The PPI is this vCPU's own, which passes through `Vgic::enter` on its way back.
@@ -95,6 +97,7 @@ impl Guest {
 
     /// Lets time have passed for vCPU `index` and the devices: lines that rise by themselves rise. Says
     /// when it is to be called again, as the host's CNTPCT.
+    #[inline]
     pub fn tick(&mut self, index: usize, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<u64> {
         let counter = host.counter();
         let now = self.clock.now(counter);

@@ -309,6 +309,7 @@ fn all_held(needed: VcpuMask, held: VcpuMask) -> Result<(), VcpuMask> {
     if missing.is_empty() { Ok(()) } else { Err(missing) }
 }
 
+#[inline]
 fn gicd_access(offset: u64, width: Width) -> Result<stasis_vgic::Access, stasis_vgic::Error> {
     stasis_vgic::Access::checked(offset, width as u8)
 }

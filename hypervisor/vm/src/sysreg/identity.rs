@@ -269,6 +269,7 @@ fn shown_bits(register: u16) -> u64 {
 
 /// An ID register as the guest reads it: None if `encoding` is not that of one. Those that the
 /// architecture reserves among them read as 0 (D22.3.1).
+#[inline]
 pub fn read(identity: &Identity, encoding: u16) -> Option<u64> {
     if let Some(value) = get(identity, encoding) {
         return Some(value);
@@ -337,6 +338,7 @@ macro_rules! by_encoding {
     };
 }
 
+#[inline]
 fn get(identity: &Identity, encoding: u16) -> Option<u64> {
     by_encoding!(identity, encoding, *)
 }

@@ -86,6 +86,7 @@ const OSLSR_IMPLEMENTED: u64 = 1 << 3;
 const OSLSR_LOCKED: u64 = 1 << 1;
 
 /// Carries out a trapped access.
+#[inline]
 pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
     let register = classify(access.encoding, vcpu);
     let written = general(vcpu.core, access.rt);
@@ -122,6 +123,7 @@ pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
 }
 
 /// DDI 0487, D17 and the tables of D22.3. Encodings read op0, op1, CRn, CRm, op2.
+#[inline]
 fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
     if let Some(value) = identity::read(vcpu.identity, encoding) {
         return Register::ReadOnly(value);
