@@ -2,7 +2,7 @@
 
 use crate::slot::{Parked, RunState, Slot};
 use crate::storage::{Disk, with_store};
-use crate::{clock, guests, resume, shared, turns};
+use crate::{clock, devices, guests, resume, shared, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -95,6 +95,9 @@ fn millis_since(start: u64) -> u64 {
 /// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are
 /// a set, each under `name/` and its own name, and all of it is in the store or nothing.
 pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut impl Write) -> Result<(), String> {
+    if let Some(why) = slots.iter().find_map(|slot| devices::unstorable(slot)) {
+        return Err(why);
+    }
     let mut parked: Vec<Parked> = slots.iter().map(|slot| slot.park()).collect();
     for (slot, parked) in slots.iter().zip(&parked) {
         if parked.state == RunState::Lost {

@@ -1,6 +1,6 @@
 //! The interrupts that a core takes.
 
-use crate::{console, gic, turns};
+use crate::{console, devices, gic, turns};
 use stasis_arch::timer;
 
 /// Takes every interrupt that is pending on this core. `guests` is asked to take one that may be
@@ -16,7 +16,7 @@ pub fn take_interrupts(mut guests: impl FnMut(u16) -> bool) -> Taken {
                 turns::timer_fired();
                 taken.timer = true;
             }
-            intid if guests(intid as u16) => continue,
+            intid if guests(intid as u16) || devices::take_interrupt(intid) => continue,
             gic::VIRTUAL_TIMER => {}
             _ if gic::is_maintenance(interrupt) => {
                 taken.maintenance = Some(interrupt);

@@ -69,6 +69,18 @@ pub fn route_here(intid: u32) {
     gic.distributor.enable(intid);
 }
 
+/// Has SPI `intid`, which is disabled, come to `core`.
+pub fn route_to(intid: u32, core: usize, edge: bool) {
+    let gic = gic();
+    gic.distributor.set_edge(intid, edge);
+    gic.distributor.set_targets(intid, CPU_MASKS[core].load(Ordering::Acquire));
+}
+
+/// Lets an interrupt come.
+pub fn enable(intid: u32) {
+    gic().distributor.enable(intid);
+}
+
 /// Has `core` look at what it is asked to do.
 pub fn kick(core: usize) {
     cpu::dsb();
@@ -98,7 +110,7 @@ pub fn is_maintenance(interrupt: Acknowledged) -> bool {
     interrupt.intid() == gic().maintenance
 }
 
-/// Keeps an interrupt that nobody expects from coming again.
+/// Keeps an interrupt from coming.
 pub fn disable(intid: u32) {
     gic().distributor.disable(intid);
 }

@@ -4,7 +4,7 @@ use crate::machine::Machine;
 use crate::memory::HeapTables;
 use crate::shared::{self, Connected};
 use crate::slot::{self, FreshRam, Memory, Placement, RunState, Slot};
-use crate::{care, console, smp, turns};
+use crate::{care, console, devices, smp, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -19,6 +19,7 @@ use stasis_state::vcpu::Identity;
 use stasis_vm::archive::Archive;
 use stasis_vm::clock::Pace;
 use stasis_vm::config::{self, Configuration, GuestConfig, SharedConfig};
+use stasis_vm::given::Given;
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::image::{self, Parts};
 use stasis_vm::machine::RAM_UNIT;
@@ -88,15 +89,21 @@ impl BootArchive {
     fn create(&self, config: &GuestConfig) -> Result<(), String> {
         let cores = choose_cores(&config.cores, config.vcpus.into())?;
         shared::connect(&config.name)?;
+        let given = devices::give(config)?;
         let mut ram = FreshRam::take(config.memory)?;
-        let (guest, vcpus) = self.load(config, ram.bytes())?;
+        let (guest, vcpus) = self.load(config, &given, ram.bytes())?;
         let state = if config.autostart { RunState::Running } else { RunState::Paused };
         let placement = Placement { cores: &cores, weight: config.weight };
-        add(placement, guest, vcpus, ram, state).map(drop)
+        add(placement, guest, vcpus, ram, given, state).map(drop)
     }
 
     /// Loads a guest's image into its RAM, which is all zeros, and makes what starts there.
-    fn load(&self, config: &GuestConfig, ram: &mut [u8]) -> Result<(Guest, Vec<Vcpu>), String> {
+    fn load(
+        &self,
+        config: &GuestConfig,
+        given: &Given,
+        ram: &mut [u8],
+    ) -> Result<(Guest, Vec<Vcpu>), String> {
         let file = |name: &str| self.archive.file(name).map_err(|error| error.to_string());
         let connections = connections(&self.configuration.shared, &config.name);
         let parts = Parts {
@@ -109,6 +116,7 @@ impl BootArchive {
             counter_frequency: config.counter_frequency,
             watchdog: config.watchdog_us.map(|us| us.div_ceil(1_000_000) as u32),
             shared: &connections,
+            given: &given.devices,
         };
         let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
         let pace = Pace::configured(config.counter_frequency.map(u64::from), timer::frequency())
@@ -130,6 +138,7 @@ impl BootArchive {
             guest.0.add_watchdog(watchdog_us);
         }
         guest.0.share(record(&connections));
+        guest.0.take_devices(given).map_err(|error| error.to_string())?;
         Ok(guest)
     }
 }
@@ -172,7 +181,7 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
     }
     let ram = parked.overwrite();
     slot::clear(ram);
-    let (guest, vcpus) = boot.load(config, ram)?;
+    let (guest, vcpus) = boot.load(config, slot.given(), ram)?;
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus);
@@ -185,6 +194,7 @@ pub fn add(
     guest: Guest,
     vcpus: Vec<Vcpu>,
     ram: FreshRam,
+    given: Given,
     state: RunState,
 ) -> Result<Arc<Slot>, String> {
     let shared = shared::connect(guest.name())?;
@@ -198,11 +208,15 @@ pub fn add(
         Some(vacant) => vacant,
         None => (guests.len(), Translation::new(&mut HeapTables).map_err(unmapped)?),
     };
-    let memory = Memory { ram, shared, gicv, stage2 };
+    let memory = Memory { ram, shared, given, gicv, stage2 };
     let slot = Slot::new(number, placement, guest, vcpus, memory, state).map_err(unmapped)?;
     let slot = Arc::new(slot);
     log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
     slot.shared().iter().for_each(|one| one.enter(&slot));
+    devices::enter(&slot);
+    if state == RunState::Running {
+        devices::engage(&slot);
+    }
     care::begin(&slot, configured(&slot.name).and_then(|config| config.periodic));
     turns::assign(&slot);
     let place = guests.partition_point(|other| other.number < number);
@@ -218,6 +232,8 @@ pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
     }
     GUESTS.lock().retain(|other| !Arc::ptr_eq(other, slot));
     slot.shared().iter().for_each(Connected::leave);
+    parked.release_devices();
+    devices::leave(slot);
     care::end(slot);
     console::forget(slot);
     turns::retire(slot);

@@ -16,6 +16,7 @@ mod checkpoint;
 mod clock;
 mod console;
 mod cores;
+mod devices;
 mod firmware;
 mod gic;
 mod guests;
@@ -75,6 +76,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
         stasis_arch::timer::frequency()
     );
     storage::init(&machine);
+    devices::init(&machine);
     guests::init(&machine, gic.gicv, free);
     console::init(machine.uart.device.intid);
     turns::serve()

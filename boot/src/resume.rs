@@ -14,6 +14,7 @@ use stasis_arch::timer;
 use stasis_state::{GuestState, HostFacts, Target};
 use stasis_vm::clock::Pace;
 use stasis_vm::config::DEFAULT_WEIGHT;
+use stasis_vm::given::Given;
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE};
 use stasis_vm::shared::connections;
@@ -96,6 +97,13 @@ fn admit<'a>(
     stasis_vm::shared::check(state.shared.as_ref(), &here, guest.name())
         .map_err(|error| error.to_string())?;
     let shared = shared::connect(guest.name())?;
+    let devices = guests::configured(guest.name()).map(|config| &config.devices[..]);
+    if let Some([device, ..]) = devices {
+        let name = guest.name();
+        return Err(format!(
+            "guest \"{name}\" is configured with the machine's device \"{device}\", of which the checkpoint has no state"
+        ));
+    }
     let Some(slot) = existing.iter().find(|slot| slot.name == guest.name()) else {
         check_host(state, MAX_VCPUS.into(), guests::free_ram())?;
         let ram = FreshRam::take(guest.ram_size())?;
@@ -134,7 +142,14 @@ fn run(incoming: Vec<Incoming>) -> Result<(), String> {
             Place::New(ram) => {
                 let cores = guests::choose_cores(&[], vcpus.len())?;
                 let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
-                fresh.push(guests::add(placement, guest, vcpus, ram, RunState::Paused)?);
+                fresh.push(guests::add(
+                    placement,
+                    guest,
+                    vcpus,
+                    ram,
+                    Given::default(),
+                    RunState::Paused,
+                )?);
             }
             Place::Existing(slot, mut parked) => {
                 parked.replace(guest, vcpus);

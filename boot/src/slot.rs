@@ -18,11 +18,11 @@ pub use run::After;
 
 use crate::memory::HeapTables;
 use crate::shared::Connected;
-use crate::turns;
+use crate::{devices, turns};
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use hold::Hold;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use stasis_arch::boot::MAX_CORES;
@@ -30,6 +30,7 @@ use stasis_arch::{mmu, timer};
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_state::Records;
 use stasis_vgic::VcpuMask;
+use stasis_vm::given::Given;
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::machine::{GICC_BASE, GICC_MAPPED, RAM_BASE};
 use stasis_vm::range::Range;
@@ -119,6 +120,8 @@ pub struct Placement<'a> {
 pub struct Memory {
     pub ram: FreshRam,
     pub shared: Vec<Connected>,
+    /// The machine's devices that it was given.
+    pub given: Given,
     /// The physical GICV, its GICC.
     pub gicv: Range,
     /// Which maps nothing yet.
@@ -142,8 +145,12 @@ pub struct Slot {
     holder: SpinMutex<()>,
     /// The memory that it shares with others.
     shared: Vec<Connected>,
+    /// The machine's devices that it was given.
+    given: Given,
+    /// Which of their interrupts have come, and it was not told yet.
+    raised: AtomicU32,
     input: SpinMutex<VecDeque<u8>>,
-    /// Something was typed for it, or it was rung.
+    /// Something was typed for it, it was rung, or an interrupt of its devices has come.
     has_news: AtomicBool,
 }
 
@@ -202,6 +209,7 @@ impl Parked<'_> {
     /// Has another guest run in this one's place, with as many vCPUs; its RAM is written.
     pub fn replace(&mut self, guest: Guest, vcpus: Vec<Vcpu>) {
         finish_writing(self.resident.ram);
+        self.release_devices();
         self.resident.guest = guest;
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
             **place = vcpu;
@@ -225,7 +233,15 @@ impl Parked<'_> {
 
     /// Has the guest run, stand still, or be off from now on.
     pub fn set_state(&mut self, state: RunState) {
+        if !state.is_alive() {
+            self.release_devices();
+        }
         self.slot.set_state(&mut self.resident, state);
+    }
+
+    /// The guest has stopped: no interrupt of its devices comes, and none is active.
+    pub fn release_devices(&mut self) {
+        devices::release(self.slot, &mut self.resident.guest);
     }
 }
 
@@ -239,7 +255,7 @@ impl Slot {
         memory: Memory,
         state: RunState,
     ) -> Result<Self, MapError> {
-        let Memory { ram, shared, gicv, mut stage2 } = memory;
+        let Memory { ram, shared, given, gicv, mut stage2 } = memory;
         let tables = &mut HeapTables;
         stage2.map(
             tables,
@@ -251,6 +267,10 @@ impl Slot {
         for (n, memory) in shared.iter().map(Connected::memory).enumerate() {
             let attributes = Attributes::guest_shared();
             stage2.map(tables, address(n), memory.start, memory.len(), attributes)?;
+        }
+        for (address, pages) in &given.pages {
+            let attributes = Attributes::guest_device();
+            stage2.map(tables, *address, pages.start, pages.len(), attributes)?;
         }
         stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
         let ram = ram.keep();
@@ -274,6 +294,8 @@ impl Slot {
             last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
             holder: SpinMutex::new(()),
             shared,
+            given,
+            raised: AtomicU32::new(0),
             input: SpinMutex::new(VecDeque::new()),
             // It may have been rung before it was there.
             has_news: AtomicBool::new(true),
@@ -303,6 +325,22 @@ impl Slot {
         &self.shared
     }
 
+    /// The machine's devices that it was given.
+    pub fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// The `n`th interrupt of its devices has come.
+    pub fn interrupt(&self, n: usize) {
+        self.raised.fetch_or(1 << n, Ordering::Release);
+        self.tell();
+    }
+
+    /// Forgets which interrupts of its devices have come.
+    pub fn forget_interrupts(&self) {
+        self.raised.store(0, Ordering::Relaxed);
+    }
+
     /// Wakes all vCPUs, or has them look at what they are asked to do.
     fn kick_all(&self) {
         self.tasks().for_each(|(core, task)| turns::kick(core, task));
@@ -324,6 +362,9 @@ impl Slot {
     fn set_state(&self, resident: &mut Resident, state: RunState) {
         if state != RunState::Running {
             resident.guest.clock.stop(timer::counter());
+        }
+        if state == RunState::Running {
+            devices::engage(self);
         }
         resident.state = state;
         self.running.store(state == RunState::Running, Ordering::Release);

@@ -120,6 +120,7 @@ impl Config {
             watchdog_us: (raw.watchdog.as_ref())
                 .map(|time| place.duration(time, "watchdog"))
                 .transpose()?,
+            devices: raw.devices.as_ref().map_or(said.devices, |all| all.get_ref().clone()),
             periodic: periodic(place, raw)?,
             ..said
         };

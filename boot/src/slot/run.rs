@@ -335,6 +335,7 @@ impl Slot {
         // Before: what comes later is news again.
         self.has_news.store(false, Ordering::SeqCst);
         self.pass_bells(guest);
+        self.pass_interrupts(guest);
         let mut input = self.input.lock();
         while guest.can_receive() {
             let Some(byte) = input.pop_front() else { break };
@@ -342,6 +343,19 @@ impl Slot {
         }
         if !input.is_empty() {
             self.has_news.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the guest have the interrupts of its devices.
+    fn pass_interrupts(&self, guest: &mut Guest) {
+        let raised = self.raised.swap(0, Ordering::Acquire);
+        if raised == 0 {
+            return;
+        }
+        for (n, (_, spi)) in self.given.interrupts().enumerate() {
+            if raised >> n & 1 != 0 {
+                self.kick(guest.device_interrupt(spi));
+            }
         }
     }
 

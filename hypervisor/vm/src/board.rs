@@ -6,6 +6,7 @@
 //! computed here too.
 
 mod bus;
+pub mod grant;
 mod lookup;
 mod search;
 mod serial;

@@ -112,6 +112,8 @@ pub struct GuestConfig {
     pub on_reset: Policy,
     /// Its watchdog, if it has one: the microseconds within which it must be fed from its start, or 0: it has to start it.
     pub watchdog_us: Option<u64>,
+    /// The machine's devices that it is given: paths in the machine's device tree, or aliases there.
+    pub devices: Vec<String>,
     /// The checkpoints that are made of it without being asked for.
     pub periodic: Option<Periodic>,
 }
@@ -134,6 +136,7 @@ impl GuestConfig {
             on_crash: Policy::Stop,
             on_reset: Policy::Restart,
             watchdog_us: None,
+            devices: Vec::new(),
             periodic: None,
         }
     }

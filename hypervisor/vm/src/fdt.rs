@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::devices::watchdog::REFRESH;
+use crate::given::Device;
 use crate::machine::{
     DOORBELL_BASE, DOORBELL_SPI, DOORBELL_STRIDE, GICC_BASE, GICC_SIZE, GICD_BASE, GICD_SIZE,
     MAX_VCPUS, PRIMECELL_SIZE, RAM_BASE, RTC_BASE, RTC_SPI, TIMER_PPIS, UART_BASE, UART_SPI,
@@ -25,6 +26,8 @@ pub(crate) use writer::Writer;
 const PHANDLE_GIC: u32 = 1;
 /// The PrimeCells' clock's.
 const PHANDLE_CLOCK: u32 = 2;
+/// The first of the clocks of the machine's devices.
+const PHANDLE_DEVICE_CLOCK: u32 = 0x100;
 /// What QEMU's clock of the PrimeCells runs at.
 const CLOCK_HZ: u32 = 24_000_000;
 
@@ -56,6 +59,8 @@ pub struct Machine<'a> {
     pub watchdog: Option<u32>,
     /// What it shares with others.
     pub shared: &'a [Connection<'a>],
+    /// The machine's devices that it was given.
+    pub given: &'a [Device],
 }
 
 /// Writes the device tree of `machine`.
@@ -98,6 +103,9 @@ pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
     }
     for (n, connection) in machine.shared.iter().enumerate() {
         shared_memory(tree, n, connection);
+    }
+    for (n, device) in (0..).zip(machine.given) {
+        given(tree, n, device);
     }
     for slot in 0..machine.virtio_slots {
         virtio(tree, slot);
@@ -196,6 +204,41 @@ fn watchdog(tree: &mut Writer, seconds: u32) {
         tree.cell("timeout-sec", seconds);
     }
     tree.end();
+}
+
+/// The `n`th device of the machine's, called as there, where the guest has it; and its clock.
+fn given(tree: &mut Writer, n: u32, device: &Device) {
+    let phandle = PHANDLE_DEVICE_CLOCK + n;
+    if let Some((_, hz)) = device.grant.clocks {
+        tree.begin(&format!("device-clock-{n}"));
+        tree.string("compatible", "fixed-clock");
+        tree.cell("#clock-cells", 0);
+        tree.cell("clock-frequency", hz);
+        tree.cell("phandle", phandle);
+        tree.end();
+    }
+    let name = device.grant.path.rsplit('/').next().and_then(|last| last.split('@').next());
+    let address = device.frames.first().map_or(0, |frame| frame.start);
+    tree.begin(&format!("{}@{address:x}", name.unwrap_or("device")));
+    strings(tree, "compatible", &device.grant.compatible);
+    let frames: Vec<(u64, u64)> =
+        device.frames.iter().map(|frame| (frame.start, frame.len())).collect();
+    reg(tree, &frames);
+    let interrupts = device.grant.interrupts.iter().zip(&device.spis);
+    let interrupts: Vec<u32> = interrupts.flat_map(|(of, spi)| [GIC_SPI, *spi, of.flags]).collect();
+    if !interrupts.is_empty() {
+        tree.cells("interrupts", &interrupts);
+    }
+    if let Some((names, _)) = &device.grant.clocks {
+        tree.cells("clocks", &alloc::vec![phandle; names.len().max(1)]);
+        strings(tree, "clock-names", names);
+    }
+    tree.end();
+}
+
+fn strings(tree: &mut Writer, name: &str, values: &[String]) {
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    tree.strings(name, &values);
 }
 
 /// `generic-uio` is for Linux's `uio_pdrv_genirq`, which gives both pieces and the interrupt to a program.

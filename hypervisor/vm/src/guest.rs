@@ -23,6 +23,7 @@ use stasis_vgic::{ListRegisterFile, VcpuMask, Vgic};
 use crate::clock::{GuestClock, Pace};
 use crate::devices::pl031::Rtc;
 use crate::devices::watchdog;
+use crate::given::Given;
 use crate::inject::El1Registers;
 use crate::machine::{
     DOORBELL_SPI, GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI, WATCHDOG_SPI,
@@ -210,6 +211,13 @@ impl Guest {
     /// Gives a guest that has not started memory that it shares with others.
     pub fn share(&mut self, shared: Option<device::SharedMemory>) {
         self.shared = shared;
+    }
+
+    /// Links the interrupts of the machine's devices that it was given. Before a vCPU is loaded.
+    pub fn take_devices(&mut self, given: &Given) -> Result<(), stasis_vgic::Error> {
+        given.interrupts().try_for_each(|(physical, spi)| {
+            self.vgic.link(FIRST_SPI + spi as u16, physical.intid as u16)
+        })
     }
 
     /// Whether the guest has come to an end by what it did not do.

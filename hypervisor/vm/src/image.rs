@@ -13,6 +13,7 @@ use core::ops::Range;
 use self::place::Layout;
 use crate::config::Kind;
 use crate::fdt;
+use crate::given::Device;
 use crate::machine::RAM_BASE;
 use crate::magic::{self, Found};
 use crate::shared::Connection;
@@ -41,6 +42,8 @@ pub struct Parts<'a> {
     pub watchdog: Option<u32>,
     /// What it shares with others.
     pub shared: &'a [Connection<'a>],
+    /// The machine's devices that it was given.
+    pub given: &'a [Device],
 }
 
 /// A guest that is ready to start. All addresses are guest-physical.
@@ -181,6 +184,7 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
         counter_frequency: parts.counter_frequency,
         watchdog: parts.watchdog,
         shared: parts.shared,
+        given: parts.given,
     });
     let range = layout.device_tree(dtb.len(), kind)?;
     ram[range.clone()].copy_from_slice(&dtb);

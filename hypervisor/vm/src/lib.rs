@@ -14,6 +14,7 @@ pub mod console;
 pub mod devices;
 pub mod exit;
 pub mod fdt;
+pub mod given;
 pub mod guest;
 pub mod image;
 pub mod inject;

@@ -69,6 +69,15 @@ pub const DOORBELL_STRIDE: u64 = 0x1000;
 /// The first doorbell's shared peripheral interrupt; 11 to 14 are none of `virt`'s. INTID 43.
 pub const DOORBELL_SPI: u32 = 11;
 
+/// The registers of the machine's devices that a guest was given: where QEMU's `virt` has its platform bus.
+pub const DEVICE_BASE: u64 = 0x0c00_0000;
+/// Bytes that they have.
+pub const DEVICE_WINDOW: u64 = 32 << 20;
+/// The first of their shared peripheral interrupts: INTID 144.
+pub const DEVICE_SPI: u32 = 112;
+/// How many they have: as many as the vGIC links to physical ones, but for the timer's.
+pub const MAX_DEVICE_INTERRUPTS: u32 = 31;
+
 /// The timers' private peripheral interrupts, as the Arm generic timer's binding orders them: secure physical,
 /// physical, virtual, hypervisor.
 pub const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];

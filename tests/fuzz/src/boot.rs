@@ -36,6 +36,7 @@ pub fn image(data: &[u8]) {
             counter_frequency: None,
             watchdog: None,
             shared: &[],
+            given: &[],
         };
         if let Ok(boot) = image::load(&mut ram, &parts) {
             assert!(boot.dtb.start < boot.dtb.end);

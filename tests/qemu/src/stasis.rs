@@ -110,6 +110,12 @@ impl<'l> Setup<'l> {
         self
     }
 
+    /// Changes what is said of a guest.
+    pub fn change(mut self, name: &str, change: impl Fn(&mut GuestConfig)) -> Self {
+        self.configuration.guests.iter_mut().filter(|guest| guest.name == name).for_each(change);
+        self
+    }
+
     /// Has guests share memory.
     pub fn shared(mut self, region: SharedConfig) -> Self {
         self.configuration.shared.push(region);

@@ -58,6 +58,7 @@ pub struct RawGuest {
     #[serde(rename = "on-reset")]
     pub on_reset: Option<Spanned<String>>,
     pub watchdog: Option<Spanned<String>>,
+    pub devices: Option<Spanned<Vec<String>>>,
     #[serde(rename = "checkpoint-every")]
     pub checkpoint_every: Option<Spanned<String>>,
     #[serde(rename = "checkpoint-keep")]
@@ -81,6 +82,7 @@ impl RawGuest {
             "on-crash" => self.on_crash.as_ref().map(Spanned::span),
             "on-reset" => self.on_reset.as_ref().map(Spanned::span),
             "watchdog" => self.watchdog.as_ref().map(Spanned::span),
+            "devices" => self.devices.as_ref().map(Spanned::span),
             "checkpoint-every" => self.checkpoint_every.as_ref().map(Spanned::span),
             "checkpoint-keep" => self.checkpoint_keep.as_ref().map(Spanned::span),
             _ => None,

@@ -46,8 +46,15 @@ fn every_example_is_a_configuration() {
         names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
     }
     names.sort();
-    let expected =
-        ["counter", "linux", "linux-and-realtime", "one-per-core", "shared-memory", "two-linux"];
+    let expected = [
+        "counter",
+        "device",
+        "linux",
+        "linux-and-realtime",
+        "one-per-core",
+        "shared-memory",
+        "two-linux",
+    ];
     assert_eq!(names, expected);
 }
 
@@ -197,4 +204,15 @@ fn what_is_wrong_with_shared_memory_is_named_with_its_line_and_key() {
         let error = error(&SHARED.replace(from, to));
         assert!(error.starts_with(expected), "{error}");
     }
+}
+
+#[test]
+fn what_is_wrong_with_devices_is_named_with_its_line_and_key() {
+    let guest = "[[guest]]\nname = \"a\"\nimage = \"@counter\"\nmemory = \"64M\"\n";
+    let with = |line: &str| format!("{guest}devices = [\"/pl031@9010000\"]\n{line}\n");
+    assert_eq!(parse(&with("")).unwrap().configuration.guests[0].devices, ["/pl031@9010000"]);
+    let error_of = |line: &str| error(&with(line));
+    assert!(error_of("on-crash = \"resume\"").starts_with("line 6: on-crash: it has devices"));
+    let odd = error(&format!("{guest}devices = [\"a/b\"]\n"));
+    assert!(odd.starts_with("line 5: devices: device \"a/b\" is neither"), "{odd}");
 }

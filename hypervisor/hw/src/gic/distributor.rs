@@ -39,6 +39,7 @@ const ISACTIVER: Offset<u32> = Offset::new(0x300);
 const ICACTIVER: Offset<u32> = Offset::new(0x380);
 const IPRIORITYR: Offset<u8> = Offset::new(0x400);
 const ITARGETSR: Offset<u8> = Offset::new(0x800);
+const ICFGR: Offset<u32> = Offset::new(0xc00);
 const SGIR: Offset<u32, GICD_SGIR::Register> = Offset::new(0xf00);
 
 /// The priority of every physical interrupt. All go to EL2, where none preempts another.
@@ -124,6 +125,13 @@ impl Distributor {
     /// Routes the SPI `intid` to the CPU interfaces in `mask`.
     pub fn set_targets(&self, intid: u32, mask: u8) {
         self.frame.at(ITARGETSR.index(intid as usize)).set(mask);
+    }
+
+    /// Says how the SPI `intid` is triggered. While it is disabled.
+    pub fn set_edge(&self, intid: u32, edge: bool) {
+        let register = self.frame.at(ICFGR.index(intid as usize / 16));
+        let bit = 0b10 << (intid % 16 * 2);
+        register.set(if edge { register.get() | bit } else { register.get() & !bit });
     }
 
     /// Sets or clears the active state of `intid`: while it is active, it is not signalled again.

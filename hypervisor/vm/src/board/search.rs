@@ -13,7 +13,7 @@ use dtoolkit::Node;
 use dtoolkit::fdt::FdtNode;
 
 /// GICs of version 2.
-const GICS: [&str; 2] = ["arm,gic-400", "arm,cortex-a15-gic"];
+pub const GICS: [&str; 2] = ["arm,gic-400", "arm,cortex-a15-gic"];
 /// PSCI, in the versions that can start a core.
 const PSCI: [&str; 3] = ["arm,psci", "arm,psci-0.2", "arm,psci-1.0"];
 /// The SD hosts that follow the SD Host Controller Simplified Specification, as far as a card needs it.

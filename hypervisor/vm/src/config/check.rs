@@ -1,12 +1,12 @@
 //! The rules of a configuration that its types can't express, for each guest and for all together.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use core::ops::RangeInclusive;
 
 use stasis_state::guest::NAME_LEN;
 
 use super::error::{ConfigError, Problem};
-use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic};
+use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy};
 use super::{Configuration, GuestConfig, core_plan, shared};
 use crate::machine;
 use crate::text::quoted;
@@ -29,7 +29,12 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
     };
     for (index, guest) in guests.iter().enumerate() {
         let twin = guests[..index].iter().any(|other| other.name == guest.name);
-        let checked = check_guest(guest).and(if twin { Err(Problem::Duplicate) } else { Ok(()) });
+        let before = guests[..index].iter().flat_map(|other| &other.devices);
+        let checked = check_guest(guest).and(check_devices(guest, before)).and(if twin {
+            Err(Problem::Duplicate)
+        } else {
+            Ok(())
+        });
         checked.map_err(|problem| wrong(index, problem))?;
     }
     for (index, plan) in configuration.cores.iter().enumerate() {
@@ -64,6 +69,39 @@ pub fn check_name(name: &str) -> Result<(), Problem> {
     let odd = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     match name.chars().find(odd) {
         Some(character) => Err(Problem::NameCharacter(character)),
+        None => Ok(()),
+    }
+}
+
+/// Checks what can be told of a guest's devices without the machine; `before` are those of others.
+fn check_devices<'a>(
+    guest: &GuestConfig,
+    before: impl Iterator<Item = &'a String> + Clone,
+) -> Result<(), Problem> {
+    for (index, device) in guest.devices.iter().enumerate() {
+        let of_path = |c: char| c.is_ascii_graphic() && c != '"';
+        let of_alias = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let named = match device.strip_prefix('/') {
+            Some(path) => !path.is_empty() && path.chars().all(of_path),
+            None => !device.is_empty() && device.chars().all(of_alias),
+        };
+        if !named {
+            return Err(Problem::Device(device.clone()));
+        }
+        if guest.devices[..index].contains(device) || before.clone().any(|other| other == device) {
+            return Err(Problem::DeviceTwice(device.clone()));
+        }
+    }
+    if guest.devices.is_empty() {
+        return Ok(());
+    }
+    for (policy, key) in [(guest.on_crash, "on-crash"), (guest.on_reset, "on-reset")] {
+        if policy == Policy::Resume {
+            return Err(Problem::Unstorable { key });
+        }
+    }
+    match guest.periodic {
+        Some(_) => Err(Problem::Unstorable { key: "checkpoint-every" }),
         None => Ok(()),
     }
 }

@@ -127,6 +127,18 @@ pub enum Problem {
     /// Keeping no checkpoint, or too many.
     #[error("keeping {0} checkpoints is not possible; 1 to 255 are")]
     Keep(u32),
+    /// A device that nothing can be called.
+    #[error("device {} is neither a path, such as \"/pl031@9010000\", nor an alias", quoted(.0))]
+    Device(String),
+    /// A device that has two owners.
+    #[error("device {} is given twice", quoted(.0))]
+    DeviceTwice(String),
+    /// A guest that can't be stored is to be stored.
+    #[error("it has devices, whose state can't be stored, and so no checkpoints")]
+    Unstorable {
+        /// What asks for checkpoints.
+        key: &'static str,
+    },
     /// Checkpoints to keep, and none that are made.
     #[error("checkpoint-keep is said without checkpoint-every")]
     KeepOfNone,
@@ -164,7 +176,8 @@ impl Problem {
             Self::TooManyCores { .. } | Self::NoWindow(_) => "cores",
             Self::Weight(_) => "weight",
             Self::CounterFrequency(_) => "counter-frequency",
-            Self::Policy { key, .. } => key,
+            Self::Policy { key, .. } | Self::Unstorable { key } => key,
+            Self::Device(_) | Self::DeviceTwice(_) => "devices",
             Self::Watchdog(_) => "watchdog",
             Self::Every(_) => "checkpoint-every",
             Self::Keep(_) | Self::KeepOfNone => "checkpoint-keep",

@@ -24,6 +24,7 @@ pub const AUTOSTART: &str = "autostart";
 pub const ON_CRASH: &str = "on-crash";
 pub const ON_RESET: &str = "on-reset";
 pub const WATCHDOG_US: &str = "watchdog-us";
+pub const DEVICES: &str = "devices";
 pub const CHECKPOINT_EVERY_US: &str = "checkpoint-every-us";
 pub const CHECKPOINT_KEEP: &str = "checkpoint-keep";
 /// Those of a guest.
@@ -43,6 +44,7 @@ pub const GUEST: &[&str] = &[
     ON_CRASH,
     ON_RESET,
     WATCHDOG_US,
+    DEVICES,
     CHECKPOINT_EVERY_US,
     CHECKPOINT_KEEP,
 ];

@@ -73,6 +73,11 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
         on_crash: policy(node, property::ON_CRASH)?.unwrap_or(Policy::Stop),
         on_reset: policy(node, property::ON_RESET)?.unwrap_or(Policy::Restart),
         watchdog_us: value(node, property::WATCHDOG_US, DOUBLEWORD)?,
+        devices: value::<FdtStringListIterator<'_>>(node, property::DEVICES, TEXTS)?
+            .into_iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect(),
         periodic: periodic(node)?,
     })
 }

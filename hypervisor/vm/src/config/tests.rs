@@ -24,12 +24,15 @@ fn linux() -> GuestConfig {
         on_crash: Policy::Resume,
         on_reset: Policy::Stop,
         watchdog_us: Some(5_000_000),
+        devices: Vec::new(),
         periodic: Some(Periodic { every_us: 60_000_000, keep: 5 }),
     }
 }
 
 fn bare() -> GuestConfig {
-    GuestConfig { autostart: false, ..GuestConfig::new("counter", "counter.elf", 16 << 20) }
+    let devices = vec!["/pl031@9010000".to_string(), "gpio0".to_string()];
+    let bare = GuestConfig::new("counter", "counter.elf", 16 << 20);
+    GuestConfig { autostart: false, devices, ..bare }
 }
 
 /// A plan of core 1 for `linux()` and `bare()`, the latter on that core, too.
@@ -131,6 +134,29 @@ fn each_broken_rule_names_guest_and_property() {
         complaint(|guest| guest.cmdline.push('\0')),
         at("cmdline has a NUL character in it")
     );
+}
+
+#[test]
+fn devices_are_named_once_and_not_stored() {
+    let at = |rest: &str| std::format!("stasis.dtb: guest \"counter\": {rest}");
+    for odd in ["", "/", "gpio 0", "/a b", "a/b"] {
+        let problem = complaint(|guest| guest.devices = vec![odd.to_string()]);
+        assert!(problem.contains("is neither a path"), "{odd}: {problem}");
+    }
+    assert_eq!(
+        complaint(|guest| guest.devices.push("gpio0".to_string())),
+        at("device \"gpio0\" is given twice")
+    );
+    let stored = at("it has devices, whose state can't be stored, and so no checkpoints");
+    assert_eq!(complaint(|guest| guest.on_reset = Policy::Resume), stored);
+    assert_eq!(
+        complaint(|guest| guest.periodic = Some(Periodic { every_us: 60_000_000, keep: 5 })),
+        stored
+    );
+    let mut other = bare();
+    other.name = "other".to_string();
+    let twice = compile(&only(&[bare(), other])).unwrap_err().to_string();
+    assert!(twice.contains("guest \"other\": device \"/pl031@9010000\" is given twice"), "{twice}");
 }
 
 #[test]

@@ -61,6 +61,9 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if let Some(watchdog_us) = guest.watchdog_us {
         tree.number(property::WATCHDOG_US, watchdog_us);
     }
+    if !guest.devices.is_empty() {
+        list(tree, property::DEVICES, &guest.devices);
+    }
     if let Some(Periodic { every_us, keep }) = guest.periodic {
         tree.number(property::CHECKPOINT_EVERY_US, every_us);
         tree.cell(property::CHECKPOINT_KEEP, u32::from(keep));
@@ -86,9 +89,13 @@ fn shared(tree: &mut Writer, number: u32, shared: &SharedConfig) {
     begin_numbered(tree, "shared", number);
     tree.string(property::REGION, &shared.name);
     tree.number(property::SIZE, shared.size);
-    let guests: Vec<&str> = shared.guests.iter().map(String::as_str).collect();
-    tree.strings(property::GUESTS, &guests);
+    list(tree, property::GUESTS, &shared.guests);
     tree.end();
+}
+
+fn list(tree: &mut Writer, property: &str, strings: &[String]) {
+    let strings: Vec<&str> = strings.iter().map(String::as_str).collect();
+    tree.strings(property, &strings);
 }
 
 /// Says that the open node's children have plain numbers.

@@ -5,7 +5,10 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{FdtStringListIterator, Node, Property};
 
 use super::*;
+use crate::board::grant::{Grant, Interrupt};
 use crate::config::SharedConfig;
+use crate::given::lay_out;
+use crate::range::Range;
 
 fn linux() -> Vec<u8> {
     generate(&Machine {
@@ -17,6 +20,7 @@ fn linux() -> Vec<u8> {
         counter_frequency: Some(62_500_000),
         watchdog: None,
         shared: &[],
+        given: &[],
     })
 }
 
@@ -144,6 +148,28 @@ fn shared_memory_is_described_with_its_doorbell() {
     assert_eq!(strings(&log, "label"), ["log"]);
     assert_eq!(cells(&log, "stasis,index"), [1]);
     assert_eq!(strings(&log, "stasis,guests"), ["linux", "rt"]);
+}
+
+#[test]
+fn a_device_of_the_machine_is_described_where_the_guest_has_it() {
+    let grant = Grant {
+        path: "/soc/pl031@9010000".to_string(),
+        compatible: ["arm,pl031", "arm,primecell"].map(ToString::to_string).to_vec(),
+        frames: [Range::new(0x0901_0000, 0x1000)].to_vec(),
+        interrupts: [Interrupt { intid: 34, flags: 4 }].to_vec(),
+        clocks: Some(([("apb_pclk".to_string())].to_vec(), 24_000_000)),
+    };
+    let given = &lay_out([grant].to_vec()).unwrap().devices[..];
+    let dtb = generate(&Machine { ram_size: 256 << 20, vcpus: 1, given, ..Machine::default() });
+    let fdt = Fdt::new(&dtb).unwrap();
+    let clock = fdt.find_node("/pl031@c000000").unwrap();
+    assert_eq!(strings(&clock, "compatible"), ["arm,pl031", "arm,primecell"]);
+    assert_eq!(cells(&clock, "reg"), [0, 0x0c00_0000, 0, 0x1000]);
+    assert_eq!(cells(&clock, "interrupts"), [0, 112, 4]);
+    assert_eq!(strings(&clock, "clock-names"), ["apb_pclk"]);
+    let crystal = fdt.find_node("/device-clock-0").unwrap();
+    assert_eq!(cells(&clock, "clocks"), cells(&crystal, "phandle"));
+    assert_eq!(cells(&crystal, "clock-frequency"), [24_000_000]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use stasis_state::vcpu::{Debug, FpSimd, PowerState};
 use stasis_vgic::VcpuMask;
 
 use super::{
-    DOORBELL_INTID, Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, VIRTUAL_TIMER, Vcpu,
-    WATCHDOG_INTID, Wait,
+    DOORBELL_INTID, FIRST_SPI, Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, VIRTUAL_TIMER,
+    Vcpu, WATCHDOG_INTID, Wait,
 };
 use crate::devices::{doorbell, pl011, watchdog};
 use crate::psci;
@@ -140,6 +140,11 @@ impl Guest {
         }
         let timer = virtual_timer.deadline(now).and_then(|ticks| self.clock.host_time(ticks));
         Wait::Until(timer.into_iter().chain(deadline).min())
+    }
+
+    /// The physical interrupt came that is linked to the guest's SPI, and its priority was dropped. These vCPUs are to be kicked.
+    pub fn device_interrupt(&mut self, spi: u32) -> VcpuMask {
+        self.vgic.hardware_interrupt(0, FIRST_SPI + spi as u16).1.kick
     }
 
     /// A physical interrupt came on the core of vCPU `index`, and its priority was dropped. `None`: it

@@ -21,6 +21,7 @@ fn parts(image: &[u8]) -> Parts<'_> {
         counter_frequency: None,
         watchdog: None,
         shared: &[],
+        given: &[],
     }
 }
 

@@ -9,6 +9,7 @@ mod contained;
 mod conversion;
 mod crossing;
 mod damage;
+mod devices;
 mod disks;
 mod golden;
 mod handlers;
@@ -89,6 +90,10 @@ fn main() -> ExitCode {
             a_missing_image_or_initrd_is_named,
             an_archive_that_is_none_is_named,
             no_archive_is_named;
+        devices:
+            a_devices_interrupts_reach_its_guest_while_others_have_its_core,
+            a_device_that_cannot_be_given_is_named,
+            linux_drives_the_machines_clock;
         disks:
             no_disk,
             no_partition,

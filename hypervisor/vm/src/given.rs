@@ -1,0 +1,112 @@
+//! The machine's devices as a guest has them: where their registers are in its map, and which of its interrupts theirs are.
+//!
+//! They are where QEMU's `virt` has its platform bus, by whole pages, in the order of their physical addresses; their interrupts are
+//! the SPIs from [`DEVICE_SPI`] on. [`crate::board::grant`] says what can be given.
+
+use alloc::vec::Vec;
+
+use crate::board::grant::{Grant, Interrupt};
+use crate::machine::{DEVICE_BASE, DEVICE_SPI, DEVICE_WINDOW, MAX_DEVICE_INTERRUPTS};
+use crate::range::{Pool, Range};
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
+/// All that a guest was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The devices.
+    pub devices: Vec<Device>,
+    /// The pages that the guest reaches: their address in its map, and what they are.
+    pub pages: Vec<(u64, Range)>,
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// What it is on the machine.
+    pub grant: Grant,
+    /// Its registers in the guest's map.
+    pub frames: Vec<Range>,
+    /// The guest's SPI for each of its interrupts.
+    pub spis: Vec<u32>,
+}
+
+/// There is no room for them in the guest's map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the devices need more than {} MiB of addresses, or {MAX_DEVICE_INTERRUPTS} interrupts",
+    DEVICE_WINDOW >> 20
+)]
+pub struct TooMuch;
+
+/// Gives a guest devices.
+pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
+    let mut pool = Pool::new();
+    grants.iter().flat_map(|grant| &grant.frames).for_each(|f| pool.add(f.outward(PAGE)));
+    let mut next = DEVICE_BASE;
+    let mut pages = Vec::new();
+    for range in pool.free() {
+        pages.push((next, *range));
+        next = next.saturating_add(range.len());
+    }
+    let place = |frame: &Range| {
+        let (base, pages) = pages.iter().find(|(_, pages)| pages.contains(frame.start))?;
+        Some(Range::new(base + (frame.start - pages.start), frame.len()))
+    };
+    let mut spi = DEVICE_SPI;
+    let mut devices = Vec::new();
+    for grant in grants {
+        let frames = grant.frames.iter().map(place).collect::<Option<_>>().ok_or(TooMuch)?;
+        let spis: Vec<u32> = (spi..).take(grant.interrupts.len()).collect();
+        spi += spis.len() as u32;
+        devices.push(Device { grant, frames, spis });
+    }
+    let fits = next <= DEVICE_BASE + DEVICE_WINDOW && spi <= DEVICE_SPI + MAX_DEVICE_INTERRUPTS;
+    if fits { Ok(Given { devices, pages }) } else { Err(TooMuch) }
+}
+
+impl Given {
+    /// Each physical interrupt with the guest's SPI for it.
+    pub fn interrupts(&self) -> impl Iterator<Item = (Interrupt, u32)> {
+        let devices = self.devices.iter();
+        devices.flat_map(|device| {
+            device.grant.interrupts.iter().copied().zip(device.spis.iter().copied())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(path: &str, start: u64, len: u64, intids: &[u32]) -> Grant {
+        let interrupts = intids.iter().map(|&intid| Interrupt { intid, flags: 4 }).collect();
+        let frames = vec![Range::new(start, len)];
+        Grant { path: path.into(), compatible: vec![], frames, interrupts, clocks: None }
+    }
+
+    #[test]
+    fn devices_of_one_page_share_it_in_the_guest() {
+        let grants = vec![
+            device("/b", 0x0904_0200, 0x200, &[40, 41]),
+            device("/a", 0x0901_0000, 0x1000, &[34]),
+            device("/c", 0x0904_0400, 0x200, &[]),
+        ];
+        let given = lay_out(grants).unwrap();
+        assert_eq!(given.pages.len(), 2);
+        assert_eq!(given.devices[0].frames, [Range::new(0x0c00_1200, 0x200)]);
+        assert_eq!(given.devices[1].frames, [Range::new(0x0c00_0000, 0x1000)]);
+        assert_eq!(given.devices[2].frames, [Range::new(0x0c00_1400, 0x200)]);
+        let spis: Vec<_> = given.interrupts().map(|(of, spi)| (of.intid, spi)).collect();
+        assert_eq!(spis, [(40, 112), (41, 113), (34, 114)]);
+    }
+
+    #[test]
+    fn what_has_no_room_is_refused() {
+        assert_eq!(lay_out(vec![device("/a", 0, DEVICE_WINDOW + 1, &[])]), Err(TooMuch));
+        let many: Vec<u32> = (32..64).collect();
+        assert_eq!(lay_out(vec![device("/a", 0, 4096, &many)]), Err(TooMuch));
+        assert!(lay_out(vec![device("/a", 0, DEVICE_WINDOW, &many[..31])]).is_ok());
+    }
+}
