@@ -62,6 +62,8 @@ pub fn divide(plan: &CoreConfig) {
     let scheduler = &mut CORES[plan.number as usize].lock().scheduler;
     // All cores' frames begin with the counter, and so together.
     scheduler.divide(plan.frame_us, windows, timer::frequency(), 0);
+    // It may sleep already, by a decision that knows of no window and would wait for ever.
+    decide_anew(plan.number as usize);
 }
 
 /// Adds a task for a vCPU of `guest`, which sleeps until it is [assigned](assign).
