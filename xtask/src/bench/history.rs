@@ -59,6 +59,9 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
             flat.insert(format!("{}, writes of GICH", operation.name), writes.min);
         }
     }
+    for switch in &numbers.switches {
+        flat.insert(format!("switch {}", switch.name), switch.cost.min);
+    }
     // Older files have none.
     if numbers.boot != Boot::default() {
         flat.insert("boot, alone".to_owned(), numbers.boot.alone);
@@ -86,6 +89,7 @@ mod tests {
                 stasis: Cost { min: stasis, median: stasis },
                 gich: None,
             }],
+            switches: Vec::new(),
             boot: Boot::default(),
             sections: [(".text".to_owned(), 1000)].into(),
             crates: BTreeMap::new(),

@@ -99,7 +99,7 @@ impl Meter {
 }
 
 /// A machine whose counter has a tick for each instruction, and on which nothing is left to chance.
-fn counting(machine: Machine) -> Machine {
+pub fn counting(machine: Machine) -> Machine {
     machine
         .cpu("cortex-a57,cntfrq=1000000000")
         .cpus(2)

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what everything costs, in instructions, on every machine the same.
 //!
 //! The guest `bench` measures; [`meter`] boots it with and without Stasis, [`accesses`] and [`boot`] read what these runs tell
-//! besides, [`image`] weighs the image, [`table`] prints it all, [`history`] keeps it to compare, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
+//! besides, [`switch`] counts world switches, [`image`] weighs the image, [`table`] prints it all, [`history`] keeps it to compare, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
 
 mod accesses;
 mod boot;
@@ -9,6 +9,7 @@ mod history;
 mod image;
 mod meter;
 mod profile;
+mod switch;
 mod table;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::workspace::{Workspace, read};
 use crate::{build, report, setup};
 use accesses::Accesses;
 use meter::Meter;
+use switch::{Pair, Switch};
 
 /// What a person reads about it.
 pub const DETAILS: &str = "\
@@ -72,6 +74,8 @@ struct Boot {
 struct Numbers {
     operations: Vec<Operation>,
     #[serde(default)]
+    switches: Vec<Switch>,
+    #[serde(default)]
     boot: Boot,
     /// Bytes of the image's sections in memory.
     sections: BTreeMap<String, u64>,
@@ -113,22 +117,23 @@ pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
 fn prepare(workspace: &Workspace) -> Result<(Meter, Built)> {
     setup::qemu::ensure(workspace)?;
     let hypervisor = build::hypervisor(workspace)?;
-    let guest = build::guests(workspace)?.join("bench");
-    let meter = Meter::new(workspace, hypervisor.image, guest.clone())?;
-    Ok((meter, Built { elf: hypervisor.elf, guest }))
+    let guests = build::guests(workspace)?;
+    let meter = Meter::new(workspace, hypervisor.image.clone(), guests.join("bench"))?;
+    Ok((meter, Built { image: hypervisor.image, elf: hypervisor.elf, guests }))
 }
 
-/// The files with symbols.
+/// The hypervisor's files, and the folder of the guests.
 struct Built {
+    image: PathBuf,
     elf: PathBuf,
-    guest: PathBuf,
+    guests: PathBuf,
 }
 
 fn profile(workspace: &Workspace, operation: &str) -> Result<()> {
     let (meter, built) = prepare(workspace)?;
     let svg = workspace.folder("stasis")?.join(format!("{operation}.svg"));
     report::step(format_args!("tracing {operation}"));
-    profile::main(&meter, &built.elf, &built.guest, operation, &svg)?;
+    profile::main(&meter, &built.elf, &built.guests.join("bench"), operation, &svg)?;
     report::step(format_args!("drawn in {}", workspace.show(&svg)));
     Ok(())
 }
@@ -149,9 +154,12 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
         }
         operations.push(Operation { name, alone, stasis, gich: Some(gich) });
     }
+    report::step("counting world switches");
+    let pair = Pair::new(workspace, &built.image, &built.elf, &built.guests)?;
     let elf = read(&built.elf)?;
     Ok(Numbers {
         operations,
+        switches: pair.measure()?,
         boot: Boot { alone: alone.boot, stasis: stasis.boot, steps: stasis.steps },
         sections: image::sections(&elf)?,
         crates: image::crates(&elf)?,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::switch::{self, Switch};
 use super::{Boot, Cost, Numbers};
 
 /// The best of other hypervisors for the same operation on the same meter: who, what it takes there, and what the same guest
@@ -35,6 +36,7 @@ pub fn all(numbers: &Numbers) -> String {
             [&alone, &stasis, &added.to_string(), &reads, &writes, &other],
         );
     }
+    switches(&mut text, &numbers.switches);
     boot(&mut text, &numbers.boot);
     text += "\nBytes of the image in memory, by section\n\n";
     bytes(&mut text, &numbers.sections);
@@ -57,6 +59,21 @@ fn line(text: &mut String, name: &str, columns: [&str; 6]) {
         format!("{name:<24}{alone:>8}{stasis:>14}{added:>8}{reads:>12}{writes:>8}  {other:>22}");
     *text += line.trim_end();
     text.push('\n');
+}
+
+fn switches(text: &mut String, switches: &[Switch]) {
+    *text += "\nInstructions of a world switch, and the parts of the fastest\n\n";
+    let mut line = |name: &str, columns: Vec<String>| {
+        let columns: String = columns.iter().map(|column| format!("{column:>13}")).collect();
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{name:<32}{columns}");
+    };
+    let heads = ["in all", "GICH reads", "writes"].into_iter().chain(switch::part_names());
+    line("switch", heads.map(str::to_owned).collect());
+    for Switch { name, cost, gich, parts } in switches {
+        let costs = [*cost, gich.reads, gich.writes].map(show);
+        line(name, costs.into_iter().chain(parts.iter().map(u64::to_string)).collect());
+    }
 }
 
 fn boot(text: &mut String, boot: &Boot) {

@@ -118,6 +118,7 @@ fn together(stasis: &mut Stasis, guests: &mut [Soaked]) -> Result<()> {
         guest.look(stasis)?;
     }
     let before: Vec<u64> = guests.iter_mut().map(|guest| guest.sequence().last()).collect();
+    // Not the copies, which are off.
     let names: Vec<&str> = guests.iter().map(|guest| guest.name).collect();
     stasis.command(&format!("checkpoint {} together", names.join(",")))?;
     for guest in guests.iter_mut() {
@@ -132,7 +133,7 @@ fn together(stasis: &mut Stasis, guests: &mut [Soaked]) -> Result<()> {
     all_go_on(stasis, guests)
 }
 
-/// Has a second `pulse` go on beside the first, from where that was, and removes it.
+/// Has a second `pulse` go on beside the first, from where that was, and switches it off again.
 fn copy(stasis: &mut Stasis, guests: &mut [Soaked], number: u32) -> Result<()> {
     let Some(pulse) = guests.iter_mut().find(|guest| guest.name == "pulse") else { return Ok(()) };
     stasis.command("pause pulse")?;
@@ -144,8 +145,7 @@ fn copy(stasis: &mut Stasis, guests: &mut [Soaked], number: u32) -> Result<()> {
     stasis.command(&format!("delete {checkpoint}"))?;
     let mut copy = pulse.copy(name.leak());
     all_go_on(stasis, std::slice::from_mut(&mut copy))?;
-    stasis.command(&format!("stop {}", copy.name))?;
-    stasis.command(&format!("remove {}", copy.name)).map(drop)
+    stasis.command(&format!("stop {}", copy.name)).map(drop)
 }
 
 /// Looks at all guests until each has gone on.

@@ -14,13 +14,25 @@ use crate::qemu::{Machine, PROGRAM};
 /// QEMU has its socket there in no time.
 const START_TIME: Duration = Duration::from_secs(30);
 
-/// Runs `machine` to its guest's call of `mark` number `number`, from 0, and hands every instruction from
-/// there to the next call to `step`: the core's number and the address.
+/// What the log tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A core, by its number, has executed the instruction at an address.
+    Instruction(usize, u64),
+    /// GICH was read.
+    Read,
+    /// GICH was written.
+    Write,
+}
+
+/// Runs `machine` to its guest's call of `mark` number `number`, from 0, and hands what happens from there to the call
+/// `count` calls later to `step`.
 pub fn trace(
     machine: Machine,
     mark: u64,
     number: usize,
-    mut step: impl FnMut(usize, u64),
+    count: usize,
+    mut step: impl FnMut(Event),
 ) -> Result<()> {
     // Not in the checkout: a socket's path has to be shorter than 108 bytes.
     let room = tempfile::tempdir()?;
@@ -47,25 +59,32 @@ pub fn trace(
         for _ in 0..=number {
             debugger.run_to(mark)?;
         }
-        debugger.monitor("log exec,nochain")?;
-        debugger.run_to(mark)?;
+        debugger.monitor("log exec,nochain,trace:gic_hyp_read,trace:gic_hyp_write")?;
+        for _ in 0..count {
+            debugger.run_to(mark)?;
+        }
         debugger.monitor("log none")?;
         drop(child);
         Ok(())
     });
     for line in BufReader::new(log).lines() {
-        if let Some((core, pc)) = parse(&line?) {
-            step(core, pc);
-        }
+        parse(&line?).into_iter().for_each(&mut step);
     }
     debugger.join().unwrap_or_else(|_| bail!("the debugger has panicked"))
 }
 
-/// `Trace <core>: <block> [<cs_base>/<pc>/<flags>/<cflags>] <symbol>`.
-fn parse(line: &str) -> Option<(usize, u64)> {
-    let (core, rest) = line.strip_prefix("Trace ")?.split_once(':')?;
-    let pc = rest.split('/').nth(1)?;
-    Some((core.parse().ok()?, u64::from_str_radix(pc, 16).ok()?))
+/// `Trace <core>: <block> [<cs_base>/<pc>/<flags>/<cflags>] <symbol>`, or a trace event.
+fn parse(line: &str) -> Option<Event> {
+    match line.split_once(' ')? {
+        ("gic_hyp_read", _) => Some(Event::Read),
+        ("gic_hyp_write", _) => Some(Event::Write),
+        ("Trace", rest) => {
+            let (core, rest) = rest.split_once(':')?;
+            let pc = rest.split('/').nth(1)?;
+            Some(Event::Instruction(core.parse().ok()?, u64::from_str_radix(pc, 16).ok()?))
+        }
+        _ => None,
+    }
 }
 
 /// A process that ends when it is dropped.
@@ -164,9 +183,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_log_has_a_core_and_an_address() {
+    fn a_line_of_the_log_is_an_instruction_or_an_access() {
         let line = "Trace 1: 0x7f9d88000100 [00000000/0000000040212345/00000461/ff022201] x";
-        assert_eq!(parse(line), Some((1, 0x4021_2345)));
+        assert_eq!(parse(line), Some(Event::Instruction(1, 0x4021_2345)));
+        let line = "gic_hyp_write hyp write at 0x00000100: 0x1a000000";
+        assert_eq!(parse(line), Some(Event::Write));
         assert_eq!(parse("qemu: warning: no trace"), None);
     }
 

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use addr2line::gimli::{self, EndianSlice, RunTimeEndian};
 use anyhow::{Context as _, Result};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 /// Where QEMU's `virt` puts an arm64 Image: 2 MiB behind the start of RAM. The image is linked at 0.
-const LOADED_AT: u64 = 0x4020_0000;
+pub const LOADED_AT: u64 = 0x4020_0000;
 
 type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
 
@@ -43,6 +44,12 @@ impl<'a> Functions<'a> {
         })
     }
 
+    /// The addresses that the code has.
+    pub fn range(&self) -> Range<u64> {
+        let start = LOADED_AT + self.text_at;
+        start..start + self.text.len() as u64
+    }
+
     /// The instruction at an address; none if it is not the hypervisor's.
     pub fn instruction(&self, pc: u64) -> Option<u32> {
         let at = usize::try_from(pc.checked_sub(LOADED_AT + self.text_at)?).ok()?;
@@ -72,7 +79,7 @@ impl<'a> Functions<'a> {
 pub fn address_of(elf: &[u8], name: &str) -> Result<u64> {
     let file = object::File::parse(elf)?;
     let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name));
-    Ok(symbol.with_context(|| format!("the guest has no symbol {name}"))?.address())
+    Ok(symbol.with_context(|| format!("there is no symbol {name}"))?.address())
 }
 
 /// A name without its hash, and an `impl`'s type and trait without their paths.

@@ -4,10 +4,10 @@
 //! address that [`functions`] knows by name, together with those that it was inlined into; calls and returns in
 //! the trace give the rest of its stack. [`Profile`] adds them up, and [`flame`] draws them.
 
-mod debugger;
+pub mod debugger;
 mod flame;
-mod functions;
-mod trace;
+pub mod functions;
+pub mod trace;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 
 use super::meter::{Meter, ROUNDS};
 use crate::workspace::{read, write};
+use debugger::Event;
 use functions::Functions;
 
 /// How many lines of functions are printed.
@@ -29,6 +30,11 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Each stack, with its instructions.
+    pub fn stacks(&self) -> impl Iterator<Item = (&[String], u64)> {
+        self.stacks.iter().map(|(stack, count)| (&stack[..], *count))
+    }
+
     fn total(&self) -> u64 {
         self.stacks.values().sum()
     }
@@ -83,7 +89,11 @@ pub fn main(meter: &Meter, elf: &Path, guest: &Path, operation: &str, svg: &Path
     let functions = Functions::new(&elf)?;
     let mark = functions::address_of(&guest, "bench_mark")?;
     let mut calls = trace::Calls::new(&functions);
-    debugger::trace(meter.traced(), mark, number, |core, pc| calls.step(core, pc))?;
+    debugger::trace(meter.traced(), mark, number, 1, |event| {
+        if let Event::Instruction(core, pc) = event {
+            calls.step(core, pc);
+        }
+    })?;
     let profile = calls.profile();
     print!("{}", profile.table());
     write(svg, flame::draw(&profile, operation).as_bytes())

@@ -9,8 +9,8 @@ use super::functions::Functions;
 const GUEST: &str = "the guest";
 
 /// The calls that each core is in, and the instructions that were counted there.
-pub struct Calls<'a> {
-    functions: &'a Functions<'a>,
+pub struct Calls<'f, 'e> {
+    functions: &'f Functions<'e>,
     cores: HashMap<usize, Core>,
     /// By the addresses of the calls, and of the instruction.
     counts: HashMap<Vec<u64>, u64>,
@@ -48,9 +48,9 @@ impl Kind {
     }
 }
 
-impl<'a> Calls<'a> {
+impl<'f, 'e> Calls<'f, 'e> {
     /// No instruction yet.
-    pub fn new(functions: &'a Functions<'a>) -> Self {
+    pub fn new(functions: &'f Functions<'e>) -> Self {
         Self { functions, cores: HashMap::new(), counts: HashMap::new(), guest: 0 }
     }
 

@@ -1,0 +1,264 @@
+//! World switches: from the last instruction of one guest to the first one of the next, on one core.
+//!
+//! The guests `switch` and `rival` have core 1 in turns, by windows. QEMU logs every instruction of Stasis's there, and its
+//! accesses to GICH. What it executes from an exit to the next entry is a switch if it loads FP registers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use stasis_vm::config::{Configuration, CoreConfig, GuestConfig, WindowConfig};
+
+use super::Cost;
+use super::accesses::Accesses;
+use super::meter::counting;
+use super::profile::debugger::{self, Event};
+use super::profile::functions::{self, Functions, LOADED_AT};
+use super::profile::trace::Calls;
+use crate::archive;
+use crate::qemu::Machine;
+use crate::workspace::{Workspace, read, write};
+
+/// The core that the guests share. The console has the other one.
+const CORE: usize = 1;
+/// How long each of them has it at a time.
+const WINDOW_US: u64 = 100;
+/// How many interrupts are pending in the guest `switch`, one after the other; it knows them, too.
+const PENDING: [u32; 6] = [0, 1, 2, 3, 4, 8];
+
+/// The parts of a switch, by names of the functions that they are in: the first one that fits counts.
+const PARTS: [(&str, &[&str]); 5] = [
+    ("FP", &["stasis_fp_save", "stasis_fp_load"]),
+    ("registers", &["stasis_arch::world::", "guest_exit", "stasis_enter_guest"]),
+    ("vGIC", &["stasis_vgic::", "stasis_hw::gic::"]),
+    ("decision", &["stasis::turns::", "stasis_vm::sched::"]),
+    ("rest", &[""]),
+];
+
+/// Switches from or to a guest with some number of interrupts pending.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// Such as `from the guest with 4 pending`.
+    pub name: String,
+    /// Instructions.
+    pub cost: Cost,
+    /// Accesses to GICH.
+    pub gich: Accesses,
+    /// What the parts take of the fastest one, in the order of [`part_names`].
+    pub parts: Vec<u64>,
+}
+
+/// The names of a switch's parts.
+pub fn part_names() -> impl Iterator<Item = &'static str> {
+    PARTS.iter().map(|(name, _)| *name)
+}
+
+/// The pair of guests, ready to run.
+pub struct Pair {
+    image: PathBuf,
+    archive: PathBuf,
+    elf: Vec<u8>,
+    /// Where the guest `switch` calls itself ready.
+    mark: u64,
+}
+
+impl Pair {
+    /// Packs the guests of `folder` for the hypervisor.
+    pub fn new(workspace: &Workspace, image: &Path, elf: &Path, folder: &Path) -> Result<Self> {
+        let guests = ["switch", "rival"];
+        let images = [read(&folder.join(guests[0]))?, read(&folder.join(guests[1]))?];
+        let config = |name| GuestConfig {
+            cores: vec![CORE as u32],
+            ..GuestConfig::new(name, name, 32 << 20)
+        };
+        let window = |(number, guest): (usize, &str)| WindowConfig {
+            guest: guest.to_owned(),
+            at_us: number as u64 * WINDOW_US,
+            length_us: WINDOW_US,
+        };
+        let plan = CoreConfig {
+            number: CORE as u32,
+            frame_us: WINDOW_US * guests.len() as u64,
+            windows: guests.into_iter().enumerate().map(window).collect(),
+        };
+        let configuration = Configuration {
+            guests: guests.map(config).into(),
+            cores: vec![plan],
+            ..Default::default()
+        };
+        let archive = workspace.folder("stasis")?.join("switch.cpio");
+        let files = [(guests[0], &images[0][..]), (guests[1], &images[1][..])];
+        write(&archive, &archive::pack(&configuration, &files)?)?;
+        let mark = functions::address_of(&images[0], "bench_mark")?;
+        Ok(Self { image: image.to_owned(), archive, elf: read(elf)?, mark })
+    }
+
+    /// Measures twice, which must give the same.
+    pub fn measure(&self) -> Result<Vec<Switch>> {
+        let functions = Functions::new(&self.elf)?;
+        let (first, second) = (self.run(&functions)?, self.run(&functions)?);
+        ensure!(first == second, "switches are not the same twice: {first:?}, then {second:?}");
+        Ok(first)
+    }
+
+    fn run(&self, functions: &Functions) -> Result<Vec<Switch>> {
+        let text = functions.range();
+        // Of the guests only the mark is logged.
+        let ranges = format!("{:#x}..{:#x},{:#x}+4", text.start, text.end - 1, self.mark);
+        let machine = counting(Machine::stasis(&self.image, Some(&self.archive)));
+        let machine = machine.arg("-dfilter").arg(ranges);
+        let mut splitter = Splitter {
+            mark: self.mark,
+            exits: LOADED_AT + functions::address_of(&self.elf, "stasis_vectors")? + 0x400,
+            load: LOADED_AT + functions::address_of(&self.elf, "stasis_fp_load")?,
+            phases: Vec::new(),
+            stay: None,
+        };
+        debugger::trace(machine, self.mark, 0, PENDING.len(), |event| splitter.step(event))?;
+        ensure!(
+            splitter.phases.len() == PENDING.len(),
+            "the guest has called itself ready {} times",
+            splitter.phases.len()
+        );
+        let mut switches = Vec::new();
+        for (pending, phase) in PENDING.iter().zip(&splitter.phases) {
+            // The guest ran when it called itself ready; so the first switch is one away from it.
+            for (first, direction) in ["from", "to"].into_iter().enumerate() {
+                let stays: Vec<&Stay> = phase.iter().skip(first).step_by(2).collect();
+                let name = format!("{direction} a guest with {pending} pending");
+                switches.push(summary(name, &stays, functions)?);
+            }
+        }
+        Ok(switches)
+    }
+}
+
+/// What Stasis executed from an exit to the next entry.
+#[derive(Clone, Debug, Default)]
+struct Stay {
+    instructions: Vec<u64>,
+    reads: u64,
+    writes: u64,
+}
+
+/// Takes the log to pieces.
+struct Splitter {
+    mark: u64,
+    /// The entries of the vector table for exceptions of guests begin here.
+    exits: u64,
+    /// What only a switch executes.
+    load: u64,
+    /// The switches from each call of the mark to the next.
+    phases: Vec<Vec<Stay>>,
+    /// The one that goes on; none before the first exit after a mark.
+    stay: Option<Stay>,
+}
+
+impl Splitter {
+    /// Bytes of an entry of the vector table, and of all those for exceptions of guests.
+    const VECTOR: u64 = 0x80;
+    const VECTORS: u64 = 0x400;
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Instruction(CORE, pc) if pc == self.mark => {
+                self.end_stay();
+                self.phases.push(Vec::new());
+            }
+            Event::Instruction(CORE, pc) => {
+                let vector = pc.wrapping_sub(self.exits);
+                if vector < Self::VECTORS && vector.is_multiple_of(Self::VECTOR) {
+                    self.end_stay();
+                    self.stay = Some(Stay::default());
+                }
+                if let Some(stay) = &mut self.stay {
+                    stay.instructions.push(pc);
+                }
+            }
+            Event::Instruction(..) => {}
+            Event::Read => self.stay.iter_mut().for_each(|stay| stay.reads += 1),
+            Event::Write => self.stay.iter_mut().for_each(|stay| stay.writes += 1),
+        }
+    }
+
+    fn end_stay(&mut self) {
+        if let Some(stay) = self.stay.take()
+            && stay.instructions.contains(&self.load)
+            && let Some(phase) = self.phases.last_mut()
+        {
+            phase.push(stay);
+        }
+    }
+}
+
+fn summary(name: String, stays: &[&Stay], functions: &Functions) -> Result<Switch> {
+    let length = |stay: &&Stay| stay.instructions.len() as u64;
+    let fastest = stays.iter().copied().min_by_key(length);
+    let fastest = fastest.with_context(|| format!("there was no switch {name}"))?;
+    let mut calls = Calls::new(functions);
+    fastest.instructions.iter().for_each(|pc| calls.step(CORE, *pc));
+    let mut parts = BTreeMap::new();
+    for (stack, count) in calls.profile().stacks() {
+        *parts.entry(part_of(stack)).or_default() += count;
+    }
+    Ok(Switch {
+        name,
+        cost: Cost::of(stays.iter().map(length)),
+        gich: Accesses {
+            reads: Cost::of(stays.iter().map(|stay| stay.reads)),
+            writes: Cost::of(stays.iter().map(|stay| stay.writes)),
+        },
+        parts: (0..PARTS.len()).map(|part| parts.get(&part).copied().unwrap_or(0)).collect(),
+    })
+}
+
+fn part_of(stack: &[String]) -> usize {
+    let fits = |names: &[&str]| {
+        stack.iter().any(|function| names.iter().any(|name| function.contains(name)))
+    };
+    PARTS.iter().position(|(_, names)| fits(names)).unwrap_or(PARTS.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stay_at_el2_that_loads_no_fp_registers_is_no_switch() {
+        let (mark, exits, load) = (1, 0x1400, 0x3000);
+        let mut splitter = Splitter { mark, exits, load, phases: Vec::new(), stay: None };
+        let on = |core, pc| Event::Instruction(core, pc);
+        for event in [
+            on(CORE, mark),
+            // The end of one that began before.
+            on(CORE, load),
+            on(CORE, exits + 0x80),
+            on(CORE, load),
+            Event::Read,
+            on(0, load),
+            on(CORE, exits),
+            Event::Write,
+            on(CORE, mark),
+        ] {
+            splitter.step(event);
+        }
+        let [first, second] = &splitter.phases[..] else { panic!("{:?}", splitter.phases) };
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0].instructions, [exits + 0x80, load]);
+        assert_eq!((first[0].reads, first[0].writes), (1, 0));
+        assert!(second.is_empty());
+    }
+
+    #[test]
+    fn a_part_is_told_by_whatever_calls() {
+        let stack = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let name = |names: &[&str]| PARTS[part_of(&stack(names))].0;
+        assert_eq!(
+            name(&["stasis::slot::run", "stasis_arch::world::load", "stasis_fp_load"]),
+            "FP"
+        );
+        assert_eq!(name(&["stasis_vgic::fill::<impl Vgic>::load", "core::cmp::min"]), "vGIC");
+        assert_eq!(name(&["stasis::slot::run"]), "rest");
+    }
+}
