@@ -77,11 +77,12 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::super::{Cost, Operation};
     use super::*;
 
-    fn numbers(stasis: u64) -> Numbers {
+    /// One operation that takes as much under Stasis.
+    pub fn numbers(stasis: u64) -> Numbers {
         Numbers {
             operations: vec![Operation {
                 name: "hypercall".to_owned(),

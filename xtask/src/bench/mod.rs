@@ -1,13 +1,14 @@
 //! `cargo xtask bench`: what everything costs, in instructions, on every machine the same.
 //!
 //! The guest `bench` measures; [`meter`] boots it with and without Stasis, [`accesses`] and [`boot`] read what these runs tell
-//! besides, [`switch`] counts world switches, [`image`] weighs the image, [`table`] prints it all, [`history`] keeps it to compare, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
+//! besides, [`switch`] counts world switches, [`image`] weighs the image, [`table`] prints it all, [`history`] keeps it to compare, [`plot`] draws the comparison, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
 
 mod accesses;
 mod boot;
 mod history;
 mod image;
 mod meter;
+mod plot;
 mod profile;
 mod switch;
 mod table;
@@ -15,11 +16,11 @@ mod table;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use lexopt::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::workspace::{Workspace, read};
+use crate::workspace::{Workspace, read, write};
 use crate::{build, report, setup};
 use accesses::Accesses;
 use meter::Meter;
@@ -30,7 +31,8 @@ pub const DETAILS: &str = "\
 Runs a guest that measures its own operations on plain QEMU and under Stasis, each twice, and fails if the two differ: QEMU
 counts instructions, so every machine gives the same numbers. Then it weighs the hypervisor's image.
 --profile OPERATION prints the functions that one operation spends its instructions in, and draws them as a flame graph.
---save FILE writes the numbers as JSON, --compare FILE prints what has changed since a file was written.
+--save FILE writes the numbers as JSON, --compare FILE prints what has changed since a file was written, and --plot FILE
+draws that as SVG.
 docs/bench.md has the results and what they mean.";
 
 /// What an operation takes, over all of its rounds.
@@ -86,11 +88,13 @@ struct Numbers {
 /// Runs the command.
 pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
     let (mut save, mut compare) = (None::<PathBuf>, None::<PathBuf>);
+    let mut plot = None::<PathBuf>;
     let mut profiled = None::<String>;
     while let Some(argument) = parser.next()? {
         match argument {
             Long("save") => save = Some(parser.value()?.into()),
             Long("profile") => profiled = Some(parser.value()?.string()?),
+            Long("plot") => plot = Some(parser.value()?.into()),
             Long("compare") => compare = Some(parser.value()?.into()),
             other => return Err(other.unexpected().into()),
         }
@@ -98,6 +102,10 @@ pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
     if let Some(operation) = profiled {
         return profile(workspace, &operation);
     }
+    ensure!(
+        plot.is_none() || compare.is_some(),
+        "--plot draws what has changed, and needs --compare FILE"
+    );
     // A file that can't be read is told before the work, not after it.
     let old = compare.map(|file| history::load(&file)).transpose()?;
 
@@ -105,6 +113,10 @@ pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
     print!("{}", table::all(&numbers));
     if let Some(old) = old {
         print!("\n{}", history::changes(&old, &numbers));
+        if let Some(file) = plot {
+            write(&file, plot::draw(&old, &numbers).as_bytes())?;
+            report::step(format_args!("drawn in {}", file.display()));
+        }
     }
     if let Some(file) = save {
         history::save(&file, &numbers)?;

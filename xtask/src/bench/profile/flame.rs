@@ -118,7 +118,8 @@ fn color(name: &str) -> &'static str {
     COLORS[sum % COLORS.len()]
 }
 
-fn escape(text: &str) -> String {
+/// A text as SVG has it.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -5,7 +5,7 @@
 //! the trace give the rest of its stack. [`Profile`] adds them up, and [`flame`] draws them.
 
 pub mod debugger;
-mod flame;
+pub mod flame;
 pub mod functions;
 pub mod trace;
 
