@@ -20,17 +20,20 @@ use crate::vgic::{Effects, VcpuMask, Vgic};
 
 /// Bytes of the distributor's registers.
 const SIZE: u64 = 0x1000;
+/// Bytes of a register that has a bit per interrupt.
+const BLOCK: u16 = 0x80;
 
 /// An access to the distributor that it can answer. Others get an external abort, as on QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     offset: u16,
     width: u8,
-    /// The register that the first word is.
-    register: Register,
 }
 
 impl Access {
+    /// Of the whole of GICD_SGIR.
+    pub(crate) const SGIR: Self = Self { offset: 0xf00, width: 4 };
+
     /// `width` bytes at `offset` from the distributor's base.
     #[inline]
     pub fn checked(offset: u64, width: u8) -> Result<Self, Error> {
@@ -38,14 +41,34 @@ impl Access {
         {
             return Err(Error::NoSuchAccess { offset, width });
         }
-        let offset = offset as u16;
-        Ok(Self { offset, width, register: Register::at(offset & !3) })
+        Ok(Self { offset: offset as u16, width })
     }
 
-    /// Of eight bytes, the upper four.
-    fn second(self) -> Option<Self> {
-        let offset = self.offset + 4;
-        (self.width == 8).then(|| Self { offset, width: 4, register: Register::at(offset) })
+    /// Whether list registers must have been folded, as only they know the answer, or what there is to
+    /// clear. Of eight bytes, both words are of one kind.
+    #[inline]
+    fn needs_fold(self, write: bool) -> bool {
+        match self.offset {
+            // ISPENDR and SPENDSGIR: a latch is set whatever there was.
+            0x200..0x280 | 0xf20..0xf30 => !write,
+            // ICPENDR, ISACTIVER and ICACTIVER, CPENDSGIR.
+            0x280..0x400 | 0xf10..0xf20 => true,
+            _ => false,
+        }
+    }
+
+    /// The SPIs that it is about, if it needs a fold.
+    fn spis(self) -> Range<u16> {
+        let first_word = self.offset % BLOCK / 4;
+        let words = if self.width == 8 { 2 } else { 1 };
+        let is_bitmap = (0x200..0x400).contains(&self.offset);
+        let intids = if is_bitmap { first_word * 32..(first_word + words) * 32 } else { 0..0 };
+        intids.start.max(FIRST_SPI)..intids.end
+    }
+
+    /// The offset of its word, or of the first of two.
+    fn word(self) -> u16 {
+        self.offset & !3
     }
 
     /// Its first bit in its word.
@@ -110,8 +133,6 @@ enum Register {
 impl Register {
     #[inline]
     fn at(offset: u16) -> Self {
-        /// Words of the registers that have a bit per interrupt.
-        const BLOCK: u16 = 0x80;
         let word = (offset % BLOCK / 4) as u8;
         match offset / BLOCK {
             0 => match offset {
@@ -139,28 +160,6 @@ impl Register {
             },
         }
     }
-
-    /// Whether list registers must have been folded, as only they know the answer, or what there is to
-    /// clear.
-    #[inline]
-    fn needs_fold(self, write: bool) -> bool {
-        match self {
-            // A latch is set whatever there was.
-            Self::Pending(rule, _) | Self::SgiPending(rule, _) => !(write && rule == Rule::Set),
-            Self::Active(..) => true,
-            _ => false,
-        }
-    }
-
-    /// The SPIs that it is about.
-    fn spis(self) -> Range<u16> {
-        match self {
-            Self::Pending(_, n) | Self::Active(_, n) if n > 0 => {
-                u16::from(n) * 32..u16::from(n) * 32 + 32
-            }
-            _ => 0..0,
-        }
-    }
 }
 
 /// ICPIDR4 to 7, 0 to 3, ICCIDR0 to 3, as QEMU has them.
@@ -171,23 +170,18 @@ impl Vgic {
     /// each, [`Vgic::sync`] it on its core, and let none enter its guest before the access is made.
     #[inline]
     pub fn needs_sync(&self, vcpu: usize, access: Access, write: bool) -> VcpuMask {
-        let mut mask = self.residents_of(access.register, write);
-        if let Some(second) = access.second() {
-            mask.0 |= self.residents_of(second.register, write).0;
+        if !access.needs_fold(write) {
+            return VcpuMask::NONE;
         }
-        mask.without(vcpu)
+        self.homes(access.spis()).without(vcpu)
     }
 
-    /// The vCPUs in whose list registers are SPIs that must be folded before the register is accessed.
-    #[inline]
-    fn residents_of(&self, register: Register, write: bool) -> VcpuMask {
+    /// The vCPUs in whose list registers some of these SPIs are.
+    fn homes(&self, spis: Range<u16>) -> VcpuMask {
         let mut mask = VcpuMask::NONE;
-        if register.needs_fold(write) {
-            let spis = register.spis();
-            for intid in spis.start..spis.end.min(self.nr_irqs()) {
-                if let Place::Resident { vcpu } = self.place(0, intid) {
-                    mask.0 |= VcpuMask::only(vcpu.into()).0;
-                }
+        for intid in spis.start..spis.end.min(self.nr_irqs()) {
+            if let Place::Resident { vcpu } = self.place(0, intid) {
+                mask.0 |= VcpuMask::only(vcpu.into()).0;
             }
         }
         mask
@@ -201,28 +195,27 @@ impl Vgic {
         access: Access,
         hw: &mut impl ListRegisterFile,
     ) -> (u64, Effects) {
-        let (mut value, mut effects) = self.read_one(vcpu, access, hw);
-        if let Some(second) = access.second() {
-            let (high, more) = self.read_one(vcpu, second, hw);
-            value |= high << 32;
-            effects |= more;
-        }
-        (value, effects)
-    }
-
-    fn read_one(
-        &mut self,
-        vcpu: usize,
-        access: Access,
-        hw: &mut impl ListRegisterFile,
-    ) -> (u64, Effects) {
         let mut effects = Effects::default();
-        if access.register.needs_fold(false) {
+        if access.needs_fold(false) {
             effects = self.sync(vcpu, hw);
             self.resample(vcpu, hw);
         }
-        let word = self.read_word(vcpu, access.register) >> access.shift() & access.mask();
-        (word.into(), effects)
+        (self.read(vcpu, access), effects)
+    }
+
+    /// What `vcpu` reads, if list registers make no difference to it.
+    pub fn recorded(&self, vcpu: usize, access: Access) -> Option<u64> {
+        (!access.needs_fold(false)).then(|| self.read(vcpu, access))
+    }
+
+    /// What the records have.
+    fn read(&self, vcpu: usize, access: Access) -> u64 {
+        let word = self.read_word(vcpu, access.word());
+        match access.width {
+            4 => word.into(),
+            8 => u64::from(word) | u64::from(self.read_word(vcpu, access.word() + 4)) << 32,
+            _ => (word >> access.shift() & access.mask()).into(),
+        }
     }
 
     /// A write by `vcpu`, which is loaded on this core.
@@ -234,39 +227,38 @@ impl Vgic {
         value: u64,
         hw: &mut impl ListRegisterFile,
     ) -> Effects {
-        let mut effects = self.write_one(vcpu, access, value as u32, hw);
-        if let Some(second) = access.second() {
-            effects |= self.write_one(vcpu, second, (value >> 32) as u32, hw);
+        if !access.needs_fold(true) {
+            return self.write(vcpu, access, value);
+        }
+        let mut effects = self.sync(vcpu, hw);
+        effects |= self.write(vcpu, access, value);
+        self.settle(vcpu, hw);
+        effects
+    }
+
+    /// Changes the records.
+    fn write(&mut self, vcpu: usize, access: Access, value: u64) -> Effects {
+        // What is written most is not searched for.
+        if access == Access::SGIR {
+            return self.send_sgi(vcpu, value as u32);
+        }
+        let (word, shift, mask) = (access.word(), access.shift(), access.mask());
+        let low = (value as u32 & mask) << shift;
+        let mut effects = self.write_word(vcpu, word, low, mask << shift);
+        if access.width == 8 {
+            let high = (value >> 32) as u32;
+            effects |= self.write_word(vcpu, word + 4, high, u32::MAX);
         }
         effects
     }
 
-    fn write_one(
-        &mut self,
-        vcpu: usize,
-        access: Access,
-        value: u32,
-        hw: &mut impl ListRegisterFile,
-    ) -> Effects {
-        let (register, shift, mask) = (access.register, access.shift(), access.mask());
-        let needs_fold = register.needs_fold(true);
-        let mut effects = Effects::default();
-        if needs_fold {
-            effects = self.sync(vcpu, hw);
-        }
-        effects |= self.write_word(vcpu, register, (value & mask) << shift, mask << shift);
-        if needs_fold {
-            self.settle(vcpu, hw);
-        }
-        effects
-    }
-
-    fn read_word(&self, vcpu: usize, register: Register) -> u32 {
+    /// The word at an offset.
+    fn read_word(&self, vcpu: usize, offset: u16) -> u32 {
         let bytes = |first: u16, byte: &dyn Fn(u16) -> u8| {
             let intids = first..(first + 4).min(self.nr_irqs());
             intids.fold(0, |word, intid| word | u32::from(byte(intid)) << (8 * (intid - first)))
         };
-        match register {
+        match Register::at(offset) {
             Register::Ctlr => *self.dist.ctlr,
             Register::Typer => {
                 let lines = u32::from(self.nr_irqs()).div_ceil(32) - 1;
@@ -301,8 +293,8 @@ impl Vgic {
     }
 
     /// Writes the bits of `mask`; those of `value` that are not in it are 0.
-    fn write_word(&mut self, vcpu: usize, register: Register, value: u32, mask: u32) -> Effects {
-        match register {
+    fn write_word(&mut self, vcpu: usize, offset: u16, value: u32, mask: u32) -> Effects {
+        match Register::at(offset) {
             Register::Ctlr if mask & 0xff != 0 => {
                 let ctlr = value & 3;
                 if *self.dist.ctlr == ctlr {

@@ -22,14 +22,14 @@ impl Vgic {
     pub fn load(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         debug_assert!(!cpu.loaded, "vCPU {vcpu} is on two cores");
+        debug_assert!(cpu.values == [0; MAX_LIST_REGISTERS] && cpu.hcr == 0);
         cpu.loaded = true;
         cpu.synced = true;
-        cpu.hcr = 0;
-        cpu.values = [0; MAX_LIST_REGISTERS];
         hw.write_vmcr(vmcr(&cpu.state));
         hw.write_apr(apr(&cpu.state.cc_apr));
         self.attach_physical(vcpu, hw);
-        self.fill(vcpu, hw)
+        self.fill(vcpu, hw);
+        Effects::default()
     }
 
     /// Before every entry into the guest. Touches no hardware if nothing has changed since the last.
@@ -38,20 +38,39 @@ impl Vgic {
         if !self.cpus[vcpu].dirty {
             return Effects::default();
         }
-        let mut effects = self.sync(vcpu, hw);
-        effects |= self.fill(vcpu, hw);
+        let effects = self.sync(vcpu, hw);
+        self.fill(vcpu, hw);
         effects
     }
 
     /// Fills the list registers from complete records.
-    fn fill(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
-        debug_assert!(self.cpus[vcpu].synced && self.cpus[vcpu].residents.is_empty());
+    fn fill(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
         self.resample_pending(vcpu, hw);
-        let count = hw.count().min(MAX_LIST_REGISTERS);
+        let mut changed = self.decide(vcpu, hw.count().min(MAX_LIST_REGISTERS));
+        let cpu = &mut self.cpus[vcpu];
+        while changed != 0 {
+            let n = changed.trailing_zeros() as usize;
+            changed &= changed - 1;
+            hw.write_lr(n, cpu.values[n]);
+        }
+        let hcr = cpu.last_filled.hcr;
+        if cpu.hcr != hcr {
+            hw.write_hcr(hcr);
+            cpu.hcr = hcr;
+        }
+    }
+
+    /// Moves what the guest is offered from the queues to the `count` list registers. Says which of these are to be written, bit n
+    /// being list register n.
+    fn decide(&mut self, vcpu: usize, count: usize) -> u32 {
+        debug_assert!(self.cpus[vcpu].synced && self.cpus[vcpu].residents.is_empty());
         let mut chosen = Chosen::new();
         let spilled = self.choose(vcpu, count, &mut chosen);
-        self.cpus[vcpu].last_filled.list_registers.clear();
-        for n in 0..count {
+        let cpu = &mut self.cpus[vcpu];
+        cpu.last_filled.of(count);
+        let used = chosen.len().max(cpu.used);
+        let mut changed = 0;
+        for n in 0..used {
             let mut value = ListRegister::Empty.encode();
             if let Some(&(level, intid)) = chosen.get(n) {
                 let repends = spilled.is_none_or(|spilled| (level, intid) < spilled);
@@ -61,55 +80,47 @@ impl Vgic {
                 self.cpus[vcpu].residents.push(Resident { intid, cause, refired: false });
             }
             let cpu = &mut self.cpus[vcpu];
-            cpu.last_filled.list_registers.push(value);
-            if cpu.values[n] != value {
-                cpu.values[n] = value;
-                hw.write_lr(n, value);
-            }
+            changed |= u32::from(cpu.values[n] != value) << n;
+            cpu.values[n] = value;
+            cpu.last_filled.list_registers[n] = value;
         }
         let cpu = &mut self.cpus[vcpu];
         let hcr: FieldValue<u32, _> = GICH_HCR::En::SET
             + GICH_HCR::NPIE.val(u32::from(!cpu.pending.is_empty()))
             + GICH_HCR::LRENPIE.val(u32::from(!cpu.active.is_empty()));
-        if cpu.hcr != hcr.value {
-            hw.write_hcr(hcr.value);
-            cpu.hcr = hcr.value;
-        }
         cpu.last_filled.hcr = hcr.value;
+        cpu.used = chosen.len();
         cpu.synced = false;
         cpu.dirty = false;
-        Effects::default()
+        changed
     }
 
-    /// The interrupts that get the `count` list registers; the result is the best pending one that gets
-    /// none.
-    fn choose(&self, vcpu: usize, count: usize, best: &mut Chosen) -> Option<(u8, u16)> {
-        let cpu = &self.cpus[vcpu];
-        let mut active = cpu.active.iter().peekable();
-        let mut pending = cpu.pending.iter().peekable();
-        let mut offers_any = false;
-        while best.len() < count {
-            let level = |first: Option<&(u8, u16)>| first.map_or(u8::MAX, |first| first.0);
-            let pending_is_better = level(pending.peek()) < level(active.peek());
-            let next = if pending_is_better { pending.next() } else { active.next() };
+    /// Takes the interrupts that get the `count` list registers out of their queues; the result is the best
+    /// pending one that gets none.
+    fn choose(&mut self, vcpu: usize, count: usize, best: &mut Chosen) -> Option<(u8, u16)> {
+        let cpu = &mut self.cpus[vcpu];
+        let (mut offers_any, mut holds_any) = (false, false);
+        while best.len() < count && !(cpu.pending.is_empty() && cpu.active.is_empty()) {
+            let pending_is_better = cpu.pending.best_level() < cpu.active.best_level();
+            let queue = if pending_is_better { &mut cpu.pending } else { &mut cpu.active };
+            let Some(next) = queue.pop() else { break };
             offers_any |= pending_is_better;
-            match next {
-                Some(next) => best.push(next),
-                None => break,
+            holds_any |= !pending_is_better;
+            best.push(next);
+        }
+        if !offers_any && let Some(offered) = cpu.pending.pop() {
+            if let Some((level, intid)) = best.pop() {
+                cpu.active.insert(level, intid);
             }
+            best.push(offered);
         }
-        if !offers_any && pending.peek().is_some() {
-            best.pop();
-            best.extend(pending.next());
-        }
-        let spilled = pending.next();
+        let spilled = cpu.pending.first();
         // One that is active and pending again is among the pending as soon as it is deactivated.
         let comes_again = |&(_, intid): &(u8, u16)| {
-            self.is_active(vcpu, intid)
-                && self.is_pending(vcpu, intid)
-                && self.bit(Bits::Edge, vcpu, intid)
+            let irq = self.irq(vcpu, intid);
+            irq.is_active() && irq.is_pending() && irq.is_edge()
         };
-        if best.iter().any(comes_again) {
+        if holds_any && best.iter().any(comes_again) {
             sort(best);
         }
         spilled
@@ -118,16 +129,13 @@ impl Vgic {
     /// What an interrupt's list register is filled with. Takes the cause out of the records. An
     /// active one may be pending again at once if it `repends`: nothing that was spilled is better.
     fn offer(&mut self, vcpu: usize, intid: u16, repends: bool) -> (ListRegister, Cause) {
-        let active = self.is_active(vcpu, intid);
-        let level = !self.bit(Bits::Edge, vcpu, intid);
-        let again = self.is_pending(vcpu, intid) && self.is_forwarded(vcpu, intid);
-        let target = self.target(vcpu, intid);
-        let priority = self.priority(vcpu, intid);
-        let group1 = self.bit(Bits::Group, vcpu, intid);
-
-        if let Some(physical) = self.links.active_physical(vcpu, intid) {
+        let irq = self.irq(vcpu, intid);
+        let (active, group1, priority) = (irq.is_active(), irq.is_group1(), irq.priority);
+        let again = irq.is_pending() && irq.is_forwarded(*self.dist.ctlr);
+        let physical = self.links.active_physical(vcpu, intid);
+        if let Some(physical) = physical {
             // Deactivated while the latch is set, it must come again: only software can see to that.
-            let latched = active && again && self.bit(Bits::Latch, vcpu, intid);
+            let latched = active && again && irq.is_latched();
             if !latched {
                 let (state, cause) = if active {
                     (LrState::Active, Cause::None)
@@ -139,7 +147,6 @@ impl Vgic {
                 return (list_register, cause);
             }
         }
-        let linked = self.links.active_physical(vcpu, intid).is_some();
 
         let (mut source, mut cause) = (0, Cause::None);
         let (state, eoi);
@@ -158,7 +165,8 @@ impl Vgic {
             // Those that wait behind this one.
             eoi = more && again;
         } else if active {
-            if again && repends && !level && !linked && target == Some(vcpu) {
+            let target = self.target(vcpu, intid);
+            if again && repends && irq.is_edge() && physical.is_none() && target == Some(vcpu) {
                 cause = self.take_latch(vcpu, intid);
             }
             state = lr_state(active, cause != Cause::None);
@@ -167,7 +175,7 @@ impl Vgic {
             cause = self.take_latch(vcpu, intid);
             state = LrState::Pending;
             // The line may still be high then: it must come again.
-            eoi = level && self.bit(Bits::Level, vcpu, intid);
+            eoi = irq.is_asserted();
         }
         let list_register = ListRegister::Software { intid, source, priority, state, group1, eoi };
         (list_register, cause)

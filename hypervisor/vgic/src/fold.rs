@@ -42,7 +42,7 @@ impl Vgic {
         self.detach_physical(vcpu, hw);
 
         let cpu = &mut self.cpus[vcpu];
-        for (n, value) in cpu.values.iter_mut().enumerate() {
+        for (n, value) in cpu.values[..cpu.used].iter_mut().enumerate() {
             if mem::take(value) != 0 {
                 hw.write_lr(n, ListRegister::Empty.encode());
             }
@@ -66,67 +66,56 @@ impl Vgic {
         cpu.synced = true;
         cpu.dirty = true;
         for n in 0..cpu.residents.len() {
-            let cpu = &mut self.cpus[vcpu];
-            let (resident, offered) = (cpu.residents[n], cpu.values[n]);
-            let was_hardware = GICH_LR::HW.is_set(offered);
             let value = hw.read_lr(n);
-            let list_register = ListRegister::decode(value);
-            let acknowledged =
-                ListRegister::is_pending(offered) && !ListRegister::is_pending(value);
-            cpu.taken += u64::from(acknowledged);
-            cpu.values[n] = if list_register == ListRegister::Empty
-                && !ListRegister::asks_for_maintenance(value)
-            {
-                0
-            } else {
-                value
-            };
-            self.fold_one(vcpu, resident, list_register, was_hardware, hw);
-            effects |= self.move_out(vcpu, resident.intid);
+            let (intid, ended) = self.fold_one(vcpu, n, value);
+            if ended {
+                self.end_physical(vcpu, intid, hw);
+            }
+            effects |= self.move_out(vcpu, intid);
         }
         self.cpus[vcpu].residents.clear();
         effects
     }
 
-    fn fold_one(
-        &mut self,
-        vcpu: usize,
-        resident: Resident,
-        list_register: ListRegister,
-        was_hardware: bool,
-        hw: &mut impl ListRegisterFile,
-    ) {
-        let intid = resident.intid;
-        let state = list_register.state();
+    /// Folds list register `n`, which holds `value` by now. Says which interrupt that is, and whether its physical interrupt
+    /// is to be ended.
+    fn fold_one(&mut self, vcpu: usize, n: usize, value: u32) -> (u16, bool) {
+        let cpu = &mut self.cpus[vcpu];
+        let Resident { intid, cause, refired } = cpu.residents[n];
+        let offered = cpu.values[n];
+        let state = ListRegister::decode(value).state();
         let pending = state.is_some_and(LrState::is_pending);
-        if pending {
-            match resident.cause {
-                Cause::None => {}
-                Cause::Latch => self.set_bit(Bits::Latch, vcpu, intid, true),
-                Cause::Source(source) => {
-                    self.cpus[vcpu].state.sgi_src[usize::from(intid)] |= 1 << source;
-                }
+        cpu.taken += u64::from(ListRegister::is_pending(offered) && !pending);
+        let matters = state.is_some() || ListRegister::asks_for_maintenance(value);
+        cpu.values[n] = if matters { value } else { 0 };
+        match cause {
+            Cause::Latch if pending => self.set_bit(Bits::Latch, vcpu, intid, true),
+            Cause::Source(source) if pending => {
+                cpu.state.sgi_src[usize::from(intid)] |= 1 << source
             }
+            _ => {}
         }
         if state.is_some_and(LrState::is_active) {
-            let source = match list_register {
-                ListRegister::Software { source, .. } => source,
-                _ => 0,
-            };
-            self.activate(vcpu, intid, source);
-        } else if !pending || self.is_active(vcpu, intid) {
-            self.clear_active(vcpu, intid);
-            if resident.refired {
-                // This deactivation was not of the physical interrupt that is active now.
-            } else if was_hardware {
-                // The guest's own deactivation ended the physical interrupt. If its line is still
-                // high, it will come again.
-                self.links.note(vcpu, intid, false);
-                self.set_bit(Bits::Level, vcpu, intid, false);
-            } else {
-                self.end_physical(vcpu, intid, hw);
-            }
+            self.activate(vcpu, intid, ListRegister::source(value));
+            return (intid, false);
         }
+        let active = self.is_active(vcpu, intid);
+        if pending && !active {
+            return (intid, false);
+        }
+        if active {
+            self.clear_active(vcpu, intid);
+        }
+        // One that has come again since is not the one that the guest has deactivated.
+        let ends = !refired && self.links.active_physical(vcpu, intid).is_some();
+        if ends && GICH_LR::HW.is_set(offered) {
+            // The guest's own deactivation ended the physical interrupt. If its line is still
+            // high, it will come again.
+            self.links.note(vcpu, intid, false);
+            self.set_bit(Bits::Level, vcpu, intid, false);
+            return (intid, false);
+        }
+        (intid, ends)
     }
 
     /// The guest has deactivated interrupts that were in no list register. GICH counts them only; a
@@ -138,6 +127,7 @@ impl Vgic {
         hw: &mut impl ListRegisterFile,
     ) -> Effects {
         let mut effects = Effects::default();
+        // Mostly none.
         for _ in 0..count {
             let Some((_, intid)) = self.cpus[vcpu].active.first() else {
                 break;

@@ -21,7 +21,94 @@ pub(crate) enum Bits {
     Edge,
 }
 
+/// What the records say of one interrupt, read at once: the words that it has its bit in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Irq {
+    bit: u32,
+    group: u32,
+    enable: u32,
+    latch: u32,
+    level: u32,
+    active: u32,
+    edge: u32,
+    /// The vCPUs that an SGI is pending from; 0 for all other interrupts.
+    pub(crate) sources: u8,
+    pub(crate) priority: u8,
+}
+
+impl Irq {
+    /// GICD_ISPENDR's bit: the latch, or the line of a level-sensitive interrupt, or a source.
+    #[inline]
+    pub(crate) fn is_pending(self) -> bool {
+        self.sources != 0 || (self.latch | self.level & !self.edge) & self.bit != 0
+    }
+
+    /// Whether it may be offered when it is pending, with this GICD_CTLR: it is enabled, and so is its group.
+    #[inline]
+    pub(crate) fn is_forwarded(self, ctlr: u32) -> bool {
+        self.enable & self.bit != 0 && ctlr & (1 << u32::from(self.is_group1())) != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_group1(self) -> bool {
+        self.group & self.bit != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_latched(self) -> bool {
+        self.latch & self.bit != 0
+    }
+
+    /// Whether it is level-sensitive, and its line is high.
+    #[inline]
+    pub(crate) fn is_asserted(self) -> bool {
+        self.level & !self.edge & self.bit != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_active(self) -> bool {
+        self.active & self.bit != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_edge(self) -> bool {
+        self.edge & self.bit != 0
+    }
+}
+
 impl Vgic {
+    /// All that the records say of an interrupt as `vcpu` sees it.
+    #[inline]
+    pub(crate) fn irq(&self, vcpu: usize, intid: u16) -> Irq {
+        let bit = 1 << (intid % 32);
+        let Some(spi) = intid.checked_sub(FIRST_SPI).map(usize::from) else {
+            let cpu = &self.cpus[vcpu].state;
+            return Irq {
+                bit,
+                group: *cpu.priv_group,
+                enable: *cpu.priv_enable,
+                latch: *cpu.priv_latch,
+                level: *cpu.priv_level,
+                active: *cpu.priv_active,
+                edge: *cpu.priv_edge,
+                sources: cpu.sgi_src.get(usize::from(intid)).copied().unwrap_or(0),
+                priority: cpu.priv_prio[usize::from(intid)],
+            };
+        };
+        let (dist, word) = (&self.dist, spi / 32);
+        Irq {
+            bit,
+            group: dist.spi_group[word],
+            enable: dist.spi_enable[word],
+            latch: dist.spi_latch[word],
+            level: dist.spi_level[word],
+            active: dist.spi_active[word],
+            edge: dist.spi_edge[word],
+            sources: 0,
+            priority: dist.spi_prio[spi],
+        }
+    }
+
     /// Word `word` of a register as `vcpu` sees it: word 0 is banked.
     #[inline]
     pub(crate) fn word(&self, bits: Bits, vcpu: usize, word: usize) -> u32 {
@@ -94,14 +181,10 @@ impl Vgic {
         }
     }
 
-    /// GICD_ISPENDR's bit: the latch, or the line of a level-sensitive interrupt, or a source.
+    /// See [`Irq::is_pending`].
     #[inline]
     pub(crate) fn is_pending(&self, vcpu: usize, intid: u16) -> bool {
-        if intid < SGIS {
-            return self.cpus[vcpu].state.sgi_src[usize::from(intid)] != 0;
-        }
-        self.bit(Bits::Latch, vcpu, intid)
-            || (self.bit(Bits::Level, vcpu, intid) && !self.bit(Bits::Edge, vcpu, intid))
+        self.irq(vcpu, intid).is_pending()
     }
 
     /// A word of GICD_ISPENDR.
@@ -113,13 +196,6 @@ impl Vgic {
         }
         let sources = self.cpus[vcpu].state.sgi_src.iter().enumerate();
         sources.fold(pending, |pending, (sgi, &sources)| pending | (u32::from(sources != 0) << sgi))
-    }
-
-    /// Whether it may be offered when it is pending: it is enabled, and so is its group.
-    #[inline]
-    pub(crate) fn is_forwarded(&self, vcpu: usize, intid: u16) -> bool {
-        let group = u32::from(self.bit(Bits::Group, vcpu, intid));
-        self.bit(Bits::Enable, vcpu, intid) && *self.dist.ctlr & (1 << group) != 0
     }
 
     /// The vCPU that is offered the interrupt: of several targets the first, so that there is only

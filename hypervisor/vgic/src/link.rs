@@ -33,18 +33,31 @@ pub(crate) struct Link {
     fresh_for: VcpuMask,
 }
 
+impl Link {
+    /// The physical interrupt is active for `vcpu`.
+    #[inline]
+    fn is_active_for(&self, vcpu: usize) -> bool {
+        self.active_for.0 & Links::bank(vcpu, self.intid).0 != 0
+    }
+}
+
 /// All links of a guest.
 #[derive(Debug)]
-pub(crate) struct Links(ArrayVec<Link, MAX_LINKS>);
+pub(crate) struct Links {
+    all: ArrayVec<Link, MAX_LINKS>,
+    /// Of any of them the physical interrupt is active. Mostly it is not, and then nothing is to be searched.
+    any_active: bool,
+}
 
 impl Default for Links {
     fn default() -> Self {
-        Self(ArrayVec::from_iter([Link {
+        let timer = Link {
             intid: VIRTUAL_TIMER,
             physical: VIRTUAL_TIMER,
             active_for: VcpuMask::NONE,
             fresh_for: VcpuMask::NONE,
-        }]))
+        };
+        Self { all: ArrayVec::from_iter([timer]), any_active: false }
     }
 }
 
@@ -55,20 +68,23 @@ impl Links {
 
     /// The physical interrupt, if it is active for this virtual one.
     pub(crate) fn active_physical(&self, vcpu: usize, intid: u16) -> Option<u16> {
-        let bank = Self::bank(vcpu, intid);
-        let mut links = self.0.iter().filter(|link| link.intid == intid);
-        links.find(|link| link.active_for.0 & bank.0 != 0).map(|link| link.physical)
+        if !self.any_active {
+            return None;
+        }
+        let mut links = self.all.iter();
+        let link = links.find(|link| link.intid == intid && link.is_active_for(vcpu));
+        link.map(|link| link.physical)
     }
 
     /// Whether no physical interrupt is active for `vcpu`, which is mostly so.
     fn is_idle(&self, vcpu: usize) -> bool {
-        self.0.iter().all(|link| link.active_for.0 & Self::bank(vcpu, link.intid).0 == 0)
+        !self.any_active || !self.all.iter().any(|link| link.is_active_for(vcpu))
     }
 
     /// Notes that the physical interrupt is active, or not. `false` if there is no such link.
     pub(crate) fn note(&mut self, vcpu: usize, intid: u16, active: bool) -> bool {
         let bank = Self::bank(vcpu, intid);
-        let Some(link) = self.0.iter_mut().find(|link| link.intid == intid) else {
+        let Some(link) = self.all.iter_mut().find(|link| link.intid == intid) else {
             return false;
         };
         if active {
@@ -78,12 +94,13 @@ impl Links {
             link.active_for.0 &= !bank.0;
             link.fresh_for.0 &= !bank.0;
         }
+        self.any_active = self.all.iter().any(|link| !link.active_for.is_empty());
         true
     }
 
     /// Whether its line needs no second look; it will the next time.
     fn take_fresh(&mut self, n: usize, vcpu: usize) -> bool {
-        let link = &mut self.0[n];
+        let link = &mut self.all[n];
         let bank = Self::bank(vcpu, link.intid);
         let fresh = link.fresh_for.0 & bank.0 != 0;
         link.fresh_for.0 &= !bank.0;
@@ -98,10 +115,10 @@ impl Vgic {
         if intid < SGIS || intid >= self.nr_irqs() || !(SGIS..1020).contains(&physical) {
             return Err(Error::NotLinkable { intid, physical });
         }
-        self.links.0.retain(|link| link.intid != intid);
+        self.links.all.retain(|link| link.intid != intid);
         let link = Link { intid, physical, active_for: VcpuMask::NONE, fresh_for: VcpuMask::NONE };
         let full = Error::TooManyLinks { max: MAX_LINKS };
-        self.links.0.try_push(link).map_err(|_| full)
+        self.links.all.try_push(link).map_err(|_| full)
     }
 
     /// Ends the physical interrupt of a virtual one that ended otherwise than through a list
@@ -116,8 +133,12 @@ impl Vgic {
 
     /// Looks at the lines of the physical interrupts that are active for `vcpu`, so that the
     /// records have what the guest would read on a GIC of its own. The vCPU is synced.
+    #[inline]
     pub(crate) fn resample(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
-        for n in 0..self.links.0.len() {
+        if self.links.is_idle(vcpu) {
+            return;
+        }
+        for n in 0..self.links.all.len() {
             self.resample_one(n, vcpu, hw);
         }
         self.settle(vcpu, hw);
@@ -125,24 +146,27 @@ impl Vgic {
 
     /// Looks again at the lines of those that the guest has not acknowledged, as it may have
     /// lowered the line since; before they are offered, maybe not for the first time.
+    #[inline]
     pub(crate) fn resample_pending(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
         if self.links.is_idle(vcpu) {
             return;
         }
-        for n in 0..self.links.0.len() {
-            let intid = self.links.0[n].intid;
-            if !self.is_active(vcpu, intid)
-                && !self.links.take_fresh(n, vcpu)
-                && !self.bit(Bits::Edge, vcpu, intid)
-            {
+        for n in 0..self.links.all.len() {
+            if self.wants_second_look(n, vcpu) {
                 self.resample_one(n, vcpu, hw);
             }
         }
         self.settle(vcpu, hw);
     }
 
+    /// Whether a link's line is to be looked at before the interrupt is offered.
+    fn wants_second_look(&mut self, n: usize, vcpu: usize) -> bool {
+        let irq = self.irq(vcpu, self.links.all[n].intid);
+        !irq.is_active() && !self.links.take_fresh(n, vcpu) && !irq.is_edge()
+    }
+
     fn resample_one(&mut self, n: usize, vcpu: usize, hw: &mut impl ListRegisterFile) {
-        let Link { intid, physical, .. } = self.links.0[n];
+        let Link { intid, physical, .. } = self.links.all[n];
         if self.links.active_physical(vcpu, intid).is_some() && !self.is_resident(vcpu, intid) {
             let line = hw.read_physical_line(physical);
             self.set_bit(Bits::Level, vcpu, intid, line);
@@ -152,26 +176,30 @@ impl Vgic {
     }
 
     /// Ends the physical interrupts whose virtual ones are neither active nor pending any more.
+    #[inline]
     pub(crate) fn settle(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
-        if self.links.is_idle(vcpu) {
-            return;
+        while let Some(intid) = self.over(vcpu) {
+            self.end_physical(vcpu, intid, hw);
         }
-        for n in 0..self.links.0.len() {
-            let intid = self.links.0[n].intid;
-            if self.links.active_physical(vcpu, intid).is_some()
-                && !self.is_resident(vcpu, intid)
-                && !self.is_active(vcpu, intid)
-                && !self.is_pending(vcpu, intid)
-            {
-                self.end_physical(vcpu, intid, hw);
+    }
+
+    /// A virtual interrupt that is neither active nor pending any more, but its physical one is active.
+    fn over(&self, vcpu: usize) -> Option<u16> {
+        let mut links = self.links.all.iter();
+        let over = |link: &&Link| {
+            if !link.is_active_for(vcpu) || self.is_resident(vcpu, link.intid) {
+                return false;
             }
-        }
+            let irq = self.irq(vcpu, link.intid);
+            !irq.is_active() && !irq.is_pending()
+        };
+        links.find(over).map(|link| link.intid)
     }
 
     /// When `vcpu` is loaded: makes active again what [`Vgic::detach_physical`] made inactive.
     pub(crate) fn attach_physical(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
-        for n in 0..self.links.0.len() {
-            let Link { intid, physical, .. } = self.links.0[n];
+        for n in 0..self.links.all.len() {
+            let Link { intid, physical, .. } = self.links.all[n];
             if self.bit(Bits::Level, vcpu, intid)
                 && self.links.active_physical(vcpu, intid).is_none()
             {
@@ -183,8 +211,11 @@ impl Vgic {
 
     /// When `vcpu` is saved: the core's PPIs are for the next vCPU.
     pub(crate) fn detach_physical(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
-        for n in 0..self.links.0.len() {
-            let Link { intid, physical, .. } = self.links.0[n];
+        if self.links.is_idle(vcpu) {
+            return;
+        }
+        for n in 0..self.links.all.len() {
+            let Link { intid, physical, .. } = self.links.all[n];
             if intid < FIRST_SPI && self.links.active_physical(vcpu, intid).is_some() {
                 self.links.note(vcpu, intid, false);
                 hw.set_physical_active(physical, false);
@@ -195,8 +226,8 @@ impl Vgic {
     /// When the guest is stopped for good: no physical SPI stays active for it. Its vCPUs are saved.
     pub fn release_physical(&mut self, hw: &mut impl ListRegisterFile) -> Effects {
         let mut effects = Effects::default();
-        for n in 0..self.links.0.len() {
-            let intid = self.links.0[n].intid;
+        for n in 0..self.links.all.len() {
+            let intid = self.links.all[n].intid;
             if intid >= FIRST_SPI {
                 self.end_physical(0, intid, hw);
                 effects |= self.replace(0, intid);

@@ -19,6 +19,7 @@ pub(crate) enum Place {
 }
 
 impl Vgic {
+    #[inline]
     pub(crate) fn place(&self, vcpu: usize, intid: u16) -> Place {
         match intid.checked_sub(FIRST_SPI) {
             Some(spi) => self.spi_places[usize::from(spi)],
@@ -26,6 +27,7 @@ impl Vgic {
         }
     }
 
+    #[inline]
     fn set_place(&mut self, vcpu: usize, intid: u16, place: Place) {
         match intid.checked_sub(FIRST_SPI) {
             Some(spi) => self.spi_places[usize::from(spi)] = place,
@@ -35,12 +37,14 @@ impl Vgic {
 
     /// Where the records say that the interrupt belongs. An active one waits for its deactivation
     /// whether or not it is pending, and wherever else it is targeted by now.
-    pub(crate) fn wanted_place(&self, vcpu: usize, intid: u16) -> Place {
-        let level = level(self.priority(vcpu, intid));
-        if let Some(holder) = self.holder(vcpu, intid) {
+    fn wanted_place(&self, vcpu: usize, intid: u16) -> Place {
+        let irq = self.irq(vcpu, intid);
+        let level = level(irq.priority);
+        if irq.is_active() {
+            let holder = self.holder(vcpu, intid).unwrap_or(vcpu);
             return Place::Active { vcpu: holder as u8, level };
         }
-        if !self.is_pending(vcpu, intid) || !self.is_forwarded(vcpu, intid) {
+        if !irq.is_pending() || !irq.is_forwarded(*self.dist.ctlr) {
             return Place::Nowhere;
         }
         self.target(vcpu, intid)
@@ -59,8 +63,14 @@ impl Vgic {
             return Effects::default();
         }
         self.take_out(old, intid);
-        self.set_place(vcpu, intid, new);
-        match new {
+        self.put(vcpu, intid, new)
+    }
+
+    /// Puts an interrupt that is in no queue where it belongs.
+    #[inline]
+    fn put(&mut self, vcpu: usize, intid: u16, place: Place) -> Effects {
+        self.set_place(vcpu, intid, place);
+        match place {
             Place::Pending { vcpu, level } => {
                 self.cpus[usize::from(vcpu)].pending.insert(level, intid);
                 self.mark_dirty(vcpu)
@@ -87,16 +97,14 @@ impl Vgic {
         effects
     }
 
-    /// From a queue to a list register.
+    /// To a list register, from a queue that it was taken out of.
     pub(crate) fn move_in(&mut self, vcpu: usize, intid: u16) {
-        self.take_out(self.place(vcpu, intid), intid);
         self.set_place(vcpu, intid, Place::Resident { vcpu: vcpu as u8 });
     }
 
     /// From a list register, whose state has been folded, to where it belongs.
     pub(crate) fn move_out(&mut self, vcpu: usize, intid: u16) -> Effects {
-        self.set_place(vcpu, intid, Place::Nowhere);
-        self.replace(vcpu, intid)
+        self.put(vcpu, intid, self.wanted_place(vcpu, intid))
     }
 
     fn take_out(&mut self, place: Place, intid: u16) {

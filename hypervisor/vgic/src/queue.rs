@@ -34,10 +34,12 @@ impl Queue {
         }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.levels == 0
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, level: u8, intid: u16) {
         let (level, word) = (usize::from(level), usize::from(intid / 32));
         self.bits[level * self.words_per_level + word] |= 1 << (intid % 32);
@@ -45,6 +47,7 @@ impl Queue {
         self.levels |= 1 << level;
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, level: u8, intid: u16) {
         let (level, word) = (usize::from(level), usize::from(intid / 32));
         let bits = &mut self.bits[level * self.words_per_level + word];
@@ -57,46 +60,29 @@ impl Queue {
         }
     }
 
+    /// The level of the best interrupt; [`LEVELS`] if there is none.
+    #[inline]
+    pub(crate) fn best_level(&self) -> u32 {
+        self.levels.trailing_zeros()
+    }
+
     /// The best interrupt, with its level.
+    #[inline]
     pub(crate) fn first(&self) -> Option<(u8, u16)> {
-        self.first_from(0, 0)
+        if self.is_empty() {
+            return None;
+        }
+        let level = self.best_level() as usize;
+        let word = self.words.get(level)?.trailing_zeros() as usize;
+        let bits = self.bits.get(level * self.words_per_level + word)?;
+        Some((level as u8, (word * 32) as u16 + bits.trailing_zeros() as u16))
     }
 
-    /// All of them, best first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u8, u16)> {
-        let mut next = self.first();
-        core::iter::from_fn(move || {
-            let (level, intid) = next?;
-            next = self.first_from(level, intid + 1);
-            Some((level, intid))
-        })
-    }
-
-    /// The best that is not before INTID `from` of `level`.
-    fn first_from(&self, level: u8, from: u16) -> Option<(u8, u16)> {
-        let here = self.first_in_level(level, from).map(|intid| (level, intid));
-        here.or_else(|| {
-            let worse = u64::from(self.levels) & (u64::MAX << (level + 1));
-            let level = worse.trailing_zeros() as u8;
-            (worse != 0)
-                .then(|| self.first_in_level(level, 0))
-                .flatten()
-                .map(|intid| (level, intid))
-        })
-    }
-
-    fn first_in_level(&self, level: u8, from: u16) -> Option<u16> {
-        let level = usize::from(level);
-        let row = &self.bits[level * self.words_per_level..][..self.words_per_level];
-        let first_word = usize::from(from / 32);
-        let first = row.get(first_word)? & (u32::MAX << (from % 32));
-        let (word, bits) = if first != 0 {
-            (first_word, first)
-        } else {
-            let words = u64::from(self.words[level]) & (u64::MAX << (first_word + 1));
-            let word = words.trailing_zeros() as usize;
-            (word, *row.get(word)?)
-        };
-        Some((word * 32) as u16 + bits.trailing_zeros() as u16)
+    /// Takes the best interrupt out.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<(u8, u16)> {
+        let (level, intid) = self.first()?;
+        self.remove(level, intid);
+        Some((level, intid))
     }
 }

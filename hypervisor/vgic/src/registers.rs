@@ -181,6 +181,12 @@ impl ListRegister {
         value & GICH_LR::State::Pending.value != 0
     }
 
+    /// Which vCPU has sent the SGI in GICH_LR<n> of this value; of other interrupts it means nothing.
+    #[inline]
+    pub(crate) fn source(value: u32) -> u8 {
+        if GICH_LR::HW.is_set(value) { 0 } else { GICH_LR::CPUID.read(value) as u8 }
+    }
+
     /// State 0 with the EOI bit set: it holds no interrupt, but still asks for a maintenance
     /// interrupt, and so must be overwritten before it counts as empty.
     pub(crate) fn asks_for_maintenance(value: u32) -> bool {

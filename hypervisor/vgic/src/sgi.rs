@@ -2,6 +2,7 @@
 
 use tock_registers::register_bitfields;
 
+use crate::distributor::Access;
 use crate::irq::SGIS;
 use crate::vgic::{Effects, VcpuMask, Vgic};
 
@@ -19,11 +20,29 @@ register_bitfields! { u32,
 }
 
 impl Vgic {
+    /// A write of a word by `vcpu`, if it sends an SGI to others only: that makes no difference to the list registers of its own.
+    /// None: it does not, and nothing was done.
+    pub fn send_to_others(&mut self, vcpu: usize, access: Access, value: u32) -> Option<Effects> {
+        let to_others = access == Access::SGIR && !self.sgi_targets(vcpu, value).contains(vcpu);
+        to_others.then(|| self.send_sgi(vcpu, value))
+    }
+
     /// A write to GICD_SGIR by `vcpu`.
+    #[inline]
     pub(crate) fn send_sgi(&mut self, vcpu: usize, value: u32) -> Effects {
         let sgi = GICD_SGIR::SGIINTID.read(value) as u16;
+        let mut effects = Effects::default();
+        for target in self.sgi_targets(vcpu, value).iter() {
+            effects |= self.add_sources(target, sgi, VcpuMask::only(vcpu).0);
+        }
+        effects
+    }
+
+    /// To whom a write to GICD_SGIR sends.
+    #[inline]
+    fn sgi_targets(&self, vcpu: usize, value: u32) -> VcpuMask {
         let all = self.all_cpus();
-        let targets = match GICD_SGIR::TargetListFilter.read_as_enum(value) {
+        match GICD_SGIR::TargetListFilter.read_as_enum(value) {
             Some(GICD_SGIR::TargetListFilter::Value::TargetList) => {
                 VcpuMask(GICD_SGIR::CPUTargetList.read(value) as u8 & all.0)
             }
@@ -31,12 +50,7 @@ impl Vgic {
             Some(GICD_SGIR::TargetListFilter::Value::Self_) => VcpuMask::only(vcpu),
             // Reserved; as QEMU has it.
             None => all,
-        };
-        let mut effects = Effects::default();
-        for target in targets.iter() {
-            effects |= self.add_sources(target, sgi, VcpuMask::only(vcpu).0);
         }
-        effects
     }
 
     /// Makes an SGI pending for `target` from each vCPU of the mask `sources`.

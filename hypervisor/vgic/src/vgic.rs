@@ -117,6 +117,8 @@ pub struct VirtualCpu {
     pub(crate) residents: ArrayVec<Resident, MAX_LIST_REGISTERS>,
     /// What each list register is known to have last held; 0 if nothing that matters.
     pub(crate) values: [u32; MAX_LIST_REGISTERS],
+    /// So many of them, from the first, were used at the last entry.
+    pub(crate) used: usize,
     /// What GICH_HCR was last written with.
     pub(crate) hcr: u32,
     /// Interrupts that it has acknowledged, for people: as many as were seen to be when they were folded.
@@ -134,6 +136,16 @@ pub struct Filled {
     pub list_registers: ArrayVec<u32, MAX_LIST_REGISTERS>,
 }
 
+impl Filled {
+    /// Has it be of a core with `count` list registers.
+    #[inline]
+    pub(crate) fn of(&mut self, count: usize) {
+        while self.list_registers.len() < count {
+            self.list_registers.push(0);
+        }
+    }
+}
+
 impl VirtualCpu {
     fn new(state: CpuInterface, nr_irqs: usize) -> Self {
         Self {
@@ -146,6 +158,7 @@ impl VirtualCpu {
             dirty: true,
             residents: ArrayVec::new(),
             values: [0; MAX_LIST_REGISTERS],
+            used: 0,
             hcr: 0,
             taken: 0,
             last_filled: Filled::default(),

@@ -190,3 +190,27 @@ fn rule_08_a_group_that_is_disabled_is_not_forwarded() {
     machine.write(0, CTLR, 4, 2);
     assert_eq!(machine.iar(0), 32);
 }
+
+#[test]
+fn what_is_recorded_is_what_is_read_by_every_access_that_needs_no_list_register() {
+    let mut machine = Machine::new(2, 4);
+    for intid in [33, 35, 38] {
+        machine.spi(intid, true);
+    }
+    machine.iar(0);
+    machine.write(1, SGIR, 4, 1 << 16 | 3);
+    let mut recorded = 0;
+    for width in [1u8, 2, 4, 8] {
+        for offset in (0..0x1000).step_by(width.into()) {
+            let access = Access::checked(offset, width).unwrap();
+            let found = machine.vgic.recorded(0, access);
+            let (read, _) = machine.vgic.distributor_read(0, access, &mut machine.cores[0]);
+            assert!(found.is_none_or(|found| found == read), "{width} bytes at {offset:#x}");
+            // ISPENDR to ICACTIVER, CPENDSGIR and SPENDSGIR.
+            let depends = (0x200..0x400).contains(&offset) || (0xf10..0xf30).contains(&offset);
+            assert_eq!(found.is_none(), depends, "{width} bytes at {offset:#x}");
+            recorded += usize::from(found.is_some());
+        }
+    }
+    assert!(recorded > 0);
+}
