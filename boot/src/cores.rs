@@ -9,8 +9,8 @@ pub fn take_interrupts(mut guests: impl FnMut(u16) -> bool) -> Taken {
     let mut taken = Taken::default();
     while let Some(interrupt) = gic::take() {
         match interrupt.intid() {
-            // Among what a core may be asked to do is to take over a deadline.
-            gic::KICK => taken.timer = true,
+            // What it is asked to do is looked for after every exit.
+            gic::KICK => {}
             gic::EL2_TIMER => {
                 timer::set_deadline(None);
                 turns::timer_fired();
@@ -36,7 +36,7 @@ pub fn take_interrupts(mut guests: impl FnMut(u16) -> bool) -> Taken {
 /// What [`take_interrupts`] leaves to its caller.
 #[derive(Default)]
 pub struct Taken {
-    /// EL2's timer has fired: a deadline of the guest's is over, or there may be another one.
+    /// EL2's timer has fired: a deadline of the guest's is over.
     pub timer: bool,
     /// The maintenance interrupt, to be ended when its cause is gone.
     pub maintenance: Option<stasis_hw::gic::Acknowledged>,

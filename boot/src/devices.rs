@@ -90,10 +90,10 @@ pub fn release(slot: &Slot, guest: &mut Guest) {
         gic::disable(interrupt.intid);
     }
     // Nobody is to be kicked: the guest does not run.
-    let _ = guest.vgic.release_physical(&mut ThisCore);
+    let _ = guest.vgic.release_physical(&mut ThisCore::here());
     slot.forget_interrupts();
     for (interrupt, _) in slot.given().interrupts() {
-        ThisCore.set_physical_active(interrupt.intid as u16, false);
+        ThisCore::here().set_physical_active(interrupt.intid as u16, false);
     }
 }
 

@@ -51,7 +51,7 @@ pub fn init_this_core() {
     gic.distributor.init_this_cpu();
     gic.cpu.init_this_cpu();
     CPU_MASKS[cpu::number()].store(gic.distributor.this_cpu_mask(), Ordering::Release);
-    stasis_vgic::reset_hardware(&mut ThisCore);
+    stasis_vgic::reset_hardware(&mut ThisCore::here());
     for intid in [gic.maintenance, EL2_TIMER, VIRTUAL_TIMER] {
         gic.distributor.enable(intid);
     }
@@ -116,59 +116,66 @@ pub fn disable(intid: u32) {
 }
 
 /// This core's GICH and GICD.
-pub struct ThisCore;
+pub struct ThisCore(&'static Gic);
+
+impl ThisCore {
+    /// The core that this is called on, and used on.
+    pub fn here() -> Self {
+        Self(gic())
+    }
+}
 
 impl ListRegisterFile for ThisCore {
     #[inline(always)]
     fn count(&self) -> usize {
-        list_registers()
+        self.0.virtual_interface.list_registers()
     }
 
     #[inline(always)]
     fn read_lr(&mut self, n: usize) -> u32 {
-        gic().virtual_interface.read_lr(n)
+        self.0.virtual_interface.read_lr(n)
     }
 
     #[inline(always)]
     fn write_lr(&mut self, n: usize, value: u32) {
-        gic().virtual_interface.write_lr(n, value);
+        self.0.virtual_interface.write_lr(n, value);
     }
 
     #[inline(always)]
     fn read_hcr(&mut self) -> u32 {
-        gic().virtual_interface.read_hcr()
+        self.0.virtual_interface.read_hcr()
     }
 
     #[inline(always)]
     fn write_hcr(&mut self, value: u32) {
-        gic().virtual_interface.write_hcr(value);
+        self.0.virtual_interface.write_hcr(value);
     }
 
     #[inline(always)]
     fn read_vmcr(&mut self) -> u32 {
-        gic().virtual_interface.read_vmcr()
+        self.0.virtual_interface.read_vmcr()
     }
 
     #[inline(always)]
     fn write_vmcr(&mut self, value: u32) {
-        gic().virtual_interface.write_vmcr(value);
+        self.0.virtual_interface.write_vmcr(value);
     }
 
     #[inline(always)]
     fn read_apr(&mut self) -> u32 {
-        gic().virtual_interface.read_apr()
+        self.0.virtual_interface.read_apr()
     }
 
     #[inline(always)]
     fn write_apr(&mut self, value: u32) {
-        gic().virtual_interface.write_apr(value);
+        self.0.virtual_interface.write_apr(value);
     }
 
     fn read_physical_line(&mut self, intid: u16) -> bool {
-        gic().distributor.is_pending(intid.into())
+        self.0.distributor.is_pending(intid.into())
     }
 
     fn set_physical_active(&mut self, intid: u16, active: bool) {
-        gic().distributor.set_active(intid.into(), active);
+        self.0.distributor.set_active(intid.into(), active);
     }
 }

@@ -104,6 +104,8 @@ struct VcpuPlace {
     task: TaskId,
     vcpu: SpinMutex<Vcpu>,
     hold: Hold,
+    /// It is to have the devices' deadlines looked at, as another one has left.
+    takes_over: AtomicBool,
     stats: Stats,
 }
 
@@ -280,6 +282,7 @@ impl Slot {
             task: turns::add(core, guest.name(), placement.weight),
             vcpu: SpinMutex::new(vcpu),
             hold: Hold::new(),
+            takes_over: AtomicBool::new(false),
             stats: Stats::new(),
         });
         let name = guest.name().to_string();
@@ -341,8 +344,9 @@ impl Slot {
         self.raised.store(0, Ordering::Relaxed);
     }
 
-    /// Wakes all vCPUs, or has them look at what they are asked to do.
+    /// Wakes all vCPUs, or has them look at what they are asked to do, and at the devices' deadlines.
     fn kick_all(&self) {
+        self.vcpus.iter().for_each(|place| place.takes_over.store(true, Ordering::Release));
         self.tasks().for_each(|(core, task)| turns::kick(core, task));
     }
 
@@ -353,10 +357,9 @@ impl Slot {
         if vcpus.is_empty() {
             return;
         }
-        vcpus
-            .iter()
-            .filter_map(|index| self.vcpus.get(index))
-            .for_each(|place| turns::kick(place.core, place.task));
+        for place in vcpus.iter().filter_map(|index| self.vcpus.get(index)) {
+            turns::kick(place.core, place.task);
+        }
     }
 
     fn set_state(&self, resident: &mut Resident, state: RunState) {

@@ -21,6 +21,8 @@ pub struct RunningOn<'a> {
     pub watched: Option<u64>,
     /// When the guest is to be told how time has passed.
     deadline: Option<u64>,
+    /// When its virtual timer is to be looked at.
+    look_at: Option<u64>,
     /// When the vCPU's turn on this core is over.
     turn_ends: Option<u64>,
 }
@@ -30,11 +32,12 @@ impl<'a> RunningOn<'a> {
     pub fn new(slot: &'a Slot, turn_ends: Option<u64>) -> Self {
         Self {
             slot,
-            gic: ThisCore,
+            gic: ThisCore::here(),
             el1: LoadedEl1,
             offset: 0,
             watched: None,
             deadline: None,
+            look_at: None,
             turn_ends,
         }
     }
@@ -62,27 +65,35 @@ impl<'a> RunningOn<'a> {
     }
 
     fn set_timer(&self) {
-        timer::set_deadline(self.deadline.into_iter().chain(self.turn_ends).min());
+        let soonest = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        timer::set_deadline(soonest(soonest(self.deadline, self.look_at), self.turn_ends));
     }
 
     /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
     pub fn tick(&mut self, index: usize, guest: &mut Guest, vcpu: &mut Vcpu) {
-        let mut deadline = guest.tick(index, vcpu, self);
+        self.deadline = guest.tick(index, vcpu, self);
+        self.watch_timer();
+    }
+
+    /// Has EL2's timer fire when the guest's virtual timer is to be looked at, where that does not always come by itself.
+    pub fn watch_timer(&mut self) {
+        self.look_at = None;
         if let Some(offset) = self.watched {
             timer::nudge_virtual();
             let now = timer::counter();
             let due = timer::virtual_compare_value().wrapping_add(offset);
             let latest = now + timer::frequency() / clock::WATCH_HZ;
-            let next = if (now..latest).contains(&due) { due } else { latest };
-            deadline = Some(deadline.map_or(next, |ticks| ticks.min(next)));
+            self.look_at = Some(if (now..latest).contains(&due) { due } else { latest });
         }
         // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI
         // makes it inactive, until another one comes: have EL2's timer come then.
         if clock::timer_forgets() && gic::timer_is_active() {
             let look = timer::counter() + timer::frequency() / clock::WATCH_HZ;
-            deadline = Some(deadline.map_or(look, |ticks| ticks.min(look)));
+            self.look_at = Some(self.look_at.map_or(look, |ticks| ticks.min(look)));
         }
-        self.deadline = deadline;
         self.set_timer();
     }
 }

@@ -3,17 +3,17 @@
 use super::hold::Held;
 use super::host::RunningOn;
 use super::{Resident, RunState, Slot, vmid};
-use crate::{cores, gic, turns};
+use crate::{clock, cores, gic, turns};
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
-use stasis_arch::world::{self, ExitKind};
+use stasis_arch::world::{self, ExitKind, live};
 use stasis_arch::{cpu, mmu, timer};
 use stasis_vgic::VcpuMask;
-use stasis_vm::exit::{self, Syndrome};
+use stasis_vm::exit::{self, Syndrome, WordAccess};
 use stasis_vm::guest::{Guest, Next, Vcpu};
 use stasis_vm::recovery::Stopped;
 use stasis_vm::sched::Turn;
-use stasis_vm::stats::{Reason, Stats};
+use stasis_vm::stats::Reason;
 
 /// What comes after a vCPU's turn.
 #[derive(Clone, Copy, Debug)]
@@ -43,38 +43,12 @@ pub(super) enum Leaves {
 
 /// Why a vCPU has left its guest.
 enum Left {
-    /// An exit that its own registers do not answer.
+    /// An exit that is not answered at once.
     ForExit(Syndrome),
     /// A physical interrupt is pending.
     ForInterrupt,
-}
-
-/// Runs the guest until it does something that is about more than this vCPU's own registers.
-///
-/// What others want of this vCPU meanwhile does not wait: they kick its core, so the next entry ends at once.
-#[inline]
-fn enter(vcpu: &mut Vcpu, stats: &Stats) -> Left {
-    loop {
-        match world::enter(&mut vcpu.core) {
-            ExitKind::Synchronous => {
-                let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
-                let syndrome = Syndrome { esr, far, hpfar };
-                if !vcpu.exit_alone(syndrome) {
-                    return Left::ForExit(syndrome);
-                }
-                stats.left(Reason::Call);
-            }
-            ExitKind::Interrupt => {
-                stats.left(Reason::Interrupt);
-                return Left::ForInterrupt;
-            }
-            // Whatever it was that failed, the guest's access was the last one made.
-            ExitKind::SError => {
-                stats.left(Reason::Fault);
-                cpu::set_virtual_serror();
-            }
-        }
-    }
+    /// Nothing is left of the exit, but this core is to decide anew.
+    ForOthers,
 }
 
 impl Slot {
@@ -182,7 +156,7 @@ impl Slot {
             {
                 return Leaves::ForOthers(turn);
             }
-            resident = match enter(vcpu, &self.vcpus[index].stats) {
+            resident = match self.enter(index, vcpu) {
                 Left::ForExit(syndrome) => {
                     let (next, resident) = self.answer_exit(index, vcpu, syndrome, host);
                     match next {
@@ -200,6 +174,7 @@ impl Slot {
                         Next::Crashed(crash) => return Leaves::Stopped(Stopped::Crash(crash)),
                     }
                 }
+                Left::ForOthers => self.resident.lock(),
                 Left::ForInterrupt => {
                     let mut resident = self.step_clock(index, host);
                     self.take_interrupts(index, &mut resident.guest, vcpu, host);
@@ -247,6 +222,51 @@ impl Slot {
         }
     }
 
+    /// Runs the guest until it does something that may leave more to be done than to enter it again.
+    ///
+    /// What others want of this vCPU meanwhile does not wait: they kick its core, so the next entry ends at once.
+    #[inline]
+    fn enter(&self, index: usize, vcpu: &mut Vcpu) -> Left {
+        let stats = &self.vcpus[index].stats;
+        loop {
+            match world::enter(&mut vcpu.core) {
+                ExitKind::Synchronous => {
+                    let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
+                    let syndrome = Syndrome { esr, far, hpfar };
+                    if vcpu.exit_alone(syndrome) {
+                        stats.left(Reason::Call);
+                    } else if self.answer_at_once(index, vcpu, syndrome) {
+                        stats.left(Reason::Mmio);
+                        // What was sent may be for another vCPU of this core, which interrupts nobody.
+                        if turns::must_decide() {
+                            return Left::ForOthers;
+                        }
+                    } else {
+                        return Left::ForExit(syndrome);
+                    }
+                }
+                ExitKind::Interrupt => {
+                    stats.left(Reason::Interrupt);
+                    return Left::ForInterrupt;
+                }
+                // Whatever it was that failed, the guest's access was the last one made.
+                ExitKind::SError => {
+                    stats.left(Reason::Fault);
+                    cpu::set_virtual_serror();
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn answer_at_once(&self, index: usize, vcpu: &mut Vcpu, syndrome: Syndrome) -> bool {
+        let Some(word) = WordAccess::of(syndrome) else { return false };
+        let sctlr = live::sctlr_el1();
+        let guest = &mut self.resident.lock().guest;
+        let kick = guest.answer_at_once(index, &mut vcpu.core, word, syndrome.esr, sctlr);
+        kick.inspect(|&kick| self.kick(kick)).is_some()
+    }
+
     #[inline]
     fn answer_exit(
         &self,
@@ -289,8 +309,12 @@ impl Slot {
             self.kick(effects.kick.without(index));
             gic::end(interrupt);
         }
-        if taken.timer || linked {
+        let takes_over = &self.vcpus[index].takes_over;
+        if taken.timer || takes_over.load(Ordering::Acquire) {
+            takes_over.store(false, Ordering::Release);
             host.tick(index, guest, vcpu);
+        } else if linked && clock::timer_forgets() {
+            host.watch_timer();
         }
     }
 

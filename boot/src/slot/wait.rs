@@ -52,7 +52,6 @@ impl Slot {
                 Ok(()) => {
                     place.hold.begin_running();
                     place.stats.go_on(timer::counter());
-                    vcpu.deadline_changed = true;
                     return Ok(resident);
                 }
                 Err(turn) => turn,

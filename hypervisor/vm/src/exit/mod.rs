@@ -8,6 +8,7 @@ mod access;
 mod describe;
 mod skip;
 pub mod syndrome;
+mod word;
 mod writeback;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub use access::{Access, Width};
 pub use describe::{Description, EncodingName, describe};
 pub use skip::skip_instruction;
 pub use syndrome::FaultKind;
+pub use word::WordAccess;
 pub use writeback::Writeback;
 
 use stasis_state::vcpu::sysreg;
@@ -220,6 +222,7 @@ fn data_abort(syndrome: Syndrome, iss: AbortIss) -> Exit {
 }
 
 /// The intermediate physical address, where HPFAR_EL2 has it; of a table walk, only its page.
+#[inline]
 fn ipa(syndrome: Syndrome, on_walk: bool) -> u64 {
     let page = HPFAR::FIPA.read(syndrome.hpfar) << 12;
     // The offset within the page is that of the virtual address, but a walk reads elsewhere.

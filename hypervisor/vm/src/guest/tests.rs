@@ -6,7 +6,7 @@ use stasis_vgic::{ListRegisterFile, VcpuMask};
 
 use super::*;
 use crate::config::SharedConfig;
-use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, Width};
+use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, Width, WordAccess};
 use crate::{psci, shared};
 
 const FREQUENCY: u64 = 1_000_000;
@@ -364,5 +364,66 @@ fn owned(records: &Records) -> GuestState {
         pl031: records.pl031.clone(),
         watchdog: records.watchdog.cloned(),
         shared: records.shared.cloned(),
+    }
+}
+
+#[test]
+fn a_load_that_is_answered_at_once_gives_what_any_exit_gives() {
+    let (mut guest, mut vcpus, mut core) = guest(2);
+    let vcpu = &mut vcpus[0];
+    for offset in [0x000, 0x004, 0x008, 0x100, 0x104, 0x404, 0x820, 0xc04, 0xfe0] {
+        let word = WordAccess { write: false, ipa: GICD_BASE + offset, register: 1 };
+        let before = *vcpu.core.pc;
+        vcpu.core.x[1] = u64::MAX;
+        let kick = guest.answer_at_once(0, &mut vcpu.core, word, ESR, 0);
+        assert_eq!(kick, Some(VcpuMask::NONE), "{offset:#x}");
+        let found = vcpu.core.x[1];
+        assert_eq!(*vcpu.core.pc, before + 4);
+        exit(&mut guest, 0, vcpu, abort(word.ipa, Width::Word, false), &mut core);
+        assert_eq!(vcpu.core.x[1], found, "{offset:#x}");
+    }
+}
+
+#[test]
+fn an_sgi_to_others_is_sent_at_once_and_one_to_oneself_is_not() {
+    let (mut guest, mut vcpus, _) = guest(3);
+    let vcpu = &mut vcpus[0].core;
+    let sgir = WordAccess { write: true, ipa: GICD_BASE + 0xf00, register: 1 };
+    // From the start SGIs are enabled; the distributor is not yet.
+    let mut send = |guest: &mut Guest, value: u64| {
+        vcpu.x[1] = value;
+        guest.answer_at_once(0, vcpu, sgir, ESR, 0)
+    };
+    assert_eq!(send(&mut guest, 0b010 << 16 | 3), Some(VcpuMask::NONE));
+    assert_eq!(send(&mut guest, 0b011 << 16 | 3), None);
+    assert_eq!(send(&mut guest, 2 << 24 | 3), None);
+    assert_eq!(send(&mut guest, 1 << 24 | 4), Some(VcpuMask::NONE));
+    let sources = [0, 1, 2].map(|vcpu| {
+        let interface = &guest.vgic.cpus()[vcpu].state;
+        (interface.sgi_src[3], interface.sgi_src[4])
+    });
+    assert_eq!(sources, [(0, 0), (1, 1), (0, 1)]);
+}
+
+#[test]
+fn other_accesses_are_not_answered_at_once() {
+    const EE: u64 = 1 << 25;
+    let (mut guest, mut vcpus, _) = guest(2);
+    let vcpu = &mut vcpus[0].core;
+    // What list registers know, what is beside the distributor, what is not aligned, what is to be turned round, and
+    // a store that is no SGI.
+    for (write, ipa, sctlr) in [
+        (false, GICD_BASE + 0x200, 0),
+        (false, GICD_BASE + 0x1000, 0),
+        (false, GICD_BASE - 4, 0),
+        (false, GICD_BASE + 2, 0),
+        (false, GICD_BASE, EE),
+        (true, GICD_BASE + 0xf00, EE),
+        (true, GICD_BASE, 0),
+    ] {
+        let word = WordAccess { write, ipa, register: 1 };
+        let before = (*vcpu.pc, vcpu.x[1]);
+        assert_eq!(guest.answer_at_once(0, vcpu, word, ESR, sctlr), None, "{ipa:#x}");
+        assert_eq!((*vcpu.pc, vcpu.x[1]), before);
     }
 }

@@ -1,16 +1,17 @@
 //! What a guest does that the hardware does not: the answers to its exits.
 
-use stasis_state::vcpu::PowerState;
+use stasis_state::vcpu::{Core, PowerState};
 use stasis_vgic::VcpuMask;
 
 use super::{Guest, Host, Next, Vcpu};
 use crate::devices::{doorbell, pl011, virtio, watchdog};
-use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx, Width};
+use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx, Width, WordAccess};
 use crate::inject::{self, El1Registers};
+use crate::machine::GICD_BASE;
 use crate::mmio::{self, Device};
 use crate::psci::{self, Action};
 use crate::recovery::Crash;
-use crate::register::set_general;
+use crate::register::{general, is_big_endian, set_general};
 use crate::sysreg;
 
 /// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
@@ -26,6 +27,33 @@ impl Vcpu {
 }
 
 impl Guest {
+    /// Answers an access to one of the distributor's words that leaves nothing to be done for vCPU `index` before its next entry: a
+    /// load of what the records have, whatever is in list registers, and an SGI to others, which are then to be
+    /// kicked. None: it is not such a one, nothing was done, and [`Guest::exit`] answers it.
+    pub fn answer_at_once(
+        &mut self,
+        index: usize,
+        core: &mut Core,
+        word: WordAccess,
+        esr: u64,
+        sctlr_el1: u64,
+    ) -> Option<VcpuMask> {
+        let offset = word.ipa.wrapping_sub(GICD_BASE);
+        let access = gicd_access(offset, Width::Word).ok()?;
+        if is_big_endian(core, sctlr_el1) {
+            return None;
+        }
+        let mut kick = VcpuMask::NONE;
+        if word.write {
+            let value = general(core, word.register) as u32;
+            kick = self.vgic.send_to_others(index, access, value)?.kick;
+        } else {
+            set_general(core, word.register, self.vgic.recorded(index, access)?);
+        }
+        exit::skip_instruction(core, esr);
+        Some(kick)
+    }
+
     /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`, while the vCPUs of `held` stand
     /// still with their list registers folded.
     ///
