@@ -19,7 +19,7 @@ const LATER_MS: u64 = 600;
 /// What a window may lose to the switch at its beginning, in nanoseconds, which are instructions.
 const SWITCH_NS: u64 = 5_000;
 /// The same where the console has the core before: its commands run in pieces that are not interrupted.
-const PIECE_NS: u64 = 150_000;
+const PIECE_NS: u64 = 1_000_000;
 
 /// A machine of one core that counts instructions.
 fn counting(lab: &Lab) -> Setup<'_> {
