@@ -44,11 +44,11 @@ pub(super) enum Leaves {
 /// Why a vCPU has left its guest.
 enum Left {
     /// An exit that is not answered at once.
-    ForExit(Syndrome),
+    Exit(Syndrome),
     /// A physical interrupt is pending.
-    ForInterrupt,
+    Interrupt,
     /// Nothing is left of the exit, but this core is to decide anew.
-    ForOthers,
+    Others,
 }
 
 impl Slot {
@@ -157,7 +157,7 @@ impl Slot {
                 return Leaves::ForOthers(turn);
             }
             resident = match self.enter(index, vcpu) {
-                Left::ForExit(syndrome) => {
+                Left::Exit(syndrome) => {
                     let (next, resident) = self.answer_exit(index, vcpu, syndrome, host);
                     match next {
                         Next::Enter => resident,
@@ -174,8 +174,8 @@ impl Slot {
                         Next::Crashed(crash) => return Leaves::Stopped(Stopped::Crash(crash)),
                     }
                 }
-                Left::ForOthers => self.resident.lock(),
-                Left::ForInterrupt => {
+                Left::Others => self.resident.lock(),
+                Left::Interrupt => {
                     let mut resident = self.step_clock(index, host);
                     self.take_interrupts(index, &mut resident.guest, vcpu, host);
                     if let Some(crash) = resident.guest.crash() {
@@ -239,15 +239,15 @@ impl Slot {
                         stats.left(Reason::Mmio);
                         // What was sent may be for another vCPU of this core, which interrupts nobody.
                         if turns::must_decide() {
-                            return Left::ForOthers;
+                            return Left::Others;
                         }
                     } else {
-                        return Left::ForExit(syndrome);
+                        return Left::Exit(syndrome);
                     }
                 }
                 ExitKind::Interrupt => {
                     stats.left(Reason::Interrupt);
-                    return Left::ForInterrupt;
+                    return Left::Interrupt;
                 }
                 // Whatever it was that failed, the guest's access was the last one made.
                 ExitKind::SError => {
