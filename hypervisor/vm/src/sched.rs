@@ -84,6 +84,16 @@ struct Group {
     least: u128,
 }
 
+/// Who may have the core, of those whose time it is.
+struct Candidates {
+    /// The runnable one that has had the least; of several the first.
+    best: Option<TaskId>,
+    /// It is not the only one that is runnable.
+    several: bool,
+    /// When the first of the others wakes up by itself; at the end of time if none does.
+    wakes: u64,
+}
+
 /// A core's tasks, and which of them has the core.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
@@ -247,7 +257,7 @@ impl Scheduler {
         let Stretch { group, end } = stretch.unwrap_or(Stretch { group: None, end: u64::MAX });
         self.group = group.unwrap_or(SHARED);
 
-        let best = self.best();
+        let Candidates { best, several, wakes } = self.candidates();
         let kept = self
             .current
             .filter(|&current| now < self.slice_end && self.tasks[current].runs_in(self.group));
@@ -262,27 +272,31 @@ impl Scheduler {
             }
         }
         self.current = next;
-
-        let mut until = end;
-        self.contended = false;
-        for (id, task) in self.tasks.iter().enumerate().filter(|(_, t)| t.group == self.group) {
-            match task.state {
-                State::Runnable => self.contended |= Some(id) != next,
-                State::Asleep(wakes) => until = until.min(wakes.unwrap_or(u64::MAX)),
-                State::Gone => {}
-            }
-        }
-        if self.contended {
+        self.contended = several;
+        let mut until = end.min(wakes);
+        if several {
             until = until.min(self.slice_end);
         }
         Turn { task: next, until: (until != u64::MAX).then_some(until) }
     }
 
-    /// The runnable task that has had the least of those whose time it is; of several the first.
-    fn best(&self) -> Option<TaskId> {
-        let tasks = self.tasks.iter().enumerate();
-        let runnable = tasks.filter(|(_, task)| task.runs_in(self.group));
-        runnable.min_by_key(|(_, task)| task.had).map(|(id, _)| id)
+    /// Looks once at all whose time it is.
+    fn candidates(&self) -> Candidates {
+        let mut found = Candidates { best: None, several: false, wakes: u64::MAX };
+        let mut least = u128::MAX;
+        for (id, task) in self.tasks.iter().enumerate().filter(|(_, t)| t.group == self.group) {
+            match task.state {
+                State::Runnable => {
+                    found.several |= found.best.is_some();
+                    if found.best.is_none() || task.had < least {
+                        (found.best, least) = (Some(id), task.had);
+                    }
+                }
+                State::Asleep(wakes) => found.wakes = found.wakes.min(wakes.unwrap_or(u64::MAX)),
+                State::Gone => {}
+            }
+        }
+        found
     }
 
     /// Accounts for the time up to `now`.

@@ -83,13 +83,16 @@ impl Frame {
         if now < self.tick(self.length) {
             return;
         }
-        // Mostly it is the next one; where a core was long idle, a division finds it.
-        let frames = if now < self.tick(2 * self.length) {
-            1
-        } else {
-            let parts = (u128::from(now - self.begin) + 1) * u128::from(PARTS);
-            (parts - u128::from(self.rest) - 1) / u128::from(self.length)
-        };
+        // Mostly it is the next one.
+        if now < self.tick(2 * self.length) {
+            let parts = self.length + self.rest;
+            self.begin += parts / PARTS;
+            self.rest = parts % PARTS;
+            return;
+        }
+        // Where a core was long idle, a division finds it.
+        let parts = (u128::from(now - self.begin) + 1) * u128::from(PARTS);
+        let frames = (parts - u128::from(self.rest) - 1) / u128::from(self.length);
         let parts = frames * u128::from(self.length) + u128::from(self.rest);
         self.begin += (parts / u128::from(PARTS)) as u64;
         self.rest = (parts % u128::from(PARTS)) as u64;
