@@ -9,6 +9,8 @@ use stasis_guests::{gic, msr, println, timer};
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 /// Interrupts after which the timers are silenced.
 const ENOUGH: u32 = 20_000;
+/// INTIDs of the GIC.
+const INTERRUPTS: usize = 288;
 
 /// Never silences what interrupts, until there were enough.
 pub fn irq() {
@@ -42,6 +44,7 @@ fn storm(name: &str, raise: impl Fn()) {
 /// Does it.
 pub fn attack() {
     gic::init();
+    forget_what_is_active();
     gic::enable(timer::VIRTUAL, 0xa0);
     gic::enable(timer::PHYSICAL, 0xa0);
     msr!("CNTV_CVAL_EL0", 0);
@@ -58,13 +61,21 @@ pub fn attack() {
     garbage_to_gicc();
 }
 
+/// What [`garbage_to_gicc`] acknowledged and never ended would keep every interrupt of another round away.
+fn forget_what_is_active() {
+    write32(gic::GICC_APR, 0);
+    for register in 0..INTERRUPTS / 32 {
+        write32(gic::GICD_ICACTIVER + 4 * register, u32::MAX);
+    }
+}
+
 /// SGIs and SPIs, sent and cleared without a plan, some of them taken.
 fn software() {
     println!("storm: software interrupts");
     let mut random = Random(0xdead_beef);
     for round in 0..5000 {
         let random = random.next();
-        let intid = (random >> 32) as u32 % 288;
+        let intid = (random >> 32) as u32 % INTERRUPTS as u32;
         write32(gic::GICD_SGIR, random as u32 & 0x03ff_000f);
         // Not the UART, which has nothing to interrupt for but would be asked about.
         if intid > 40 {
