@@ -32,7 +32,7 @@ const PARTS: [(&str, &[&str]); 5] = [
     ("FP", &["stasis_fp_save", "stasis_fp_load"]),
     ("registers", &["stasis_arch::world::", "guest_exit", "stasis_enter_guest"]),
     ("vGIC", &["stasis_vgic::", "stasis_hw::gic::"]),
-    ("decision", &["stasis::turns::", "stasis_vm::sched::"]),
+    ("decision", &["stasis::turns::decide", "stasis_vm::sched::"]),
     ("rest", &[""]),
 ];
 
@@ -259,6 +259,8 @@ mod tests {
             "FP"
         );
         assert_eq!(name(&["stasis_vgic::fill::<impl Vgic>::load", "core::cmp::min"]), "vGIC");
-        assert_eq!(name(&["stasis::slot::run"]), "rest");
+        assert_eq!(name(&["stasis::turns::decide", "core::cmp::min"]), "decision");
+        // Who loops over the turns calls everything.
+        assert_eq!(name(&["stasis::turns::run_vcpus", "stasis::slot::run"]), "rest");
     }
 }
