@@ -170,8 +170,9 @@ fn store_one(
     out: &mut impl Write,
 ) -> Result<(), String> {
     let start = timer::counter();
-    let (records, ram) = parked.records_and_ram(instant.counter, instant.wall_time);
-    let plan = Plan::new(records, ram, shared, routines()).map_err(|error| error.to_string())?;
+    let (records, ram, written) = parked.records_and_ram(instant.counter, instant.wall_time);
+    let plan = Plan::new(records, ram, Some(written), shared, routines())
+        .map_err(|error| error.to_string())?;
     let stats = plan.stats();
     let mut writer =
         store.begin(name, stats.bytes, instant.wall_time).map_err(|error| error.to_string())?;

@@ -15,6 +15,7 @@ use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu::IdRegisters;
 use stasis_arch::timer;
 use stasis_hw::paging::Translation;
+use stasis_state::Written;
 use stasis_state::vcpu::Identity;
 use stasis_vm::archive::Archive;
 use stasis_vm::clock::Pace;
@@ -91,7 +92,7 @@ impl BootArchive {
         shared::connect(&config.name)?;
         let given = devices::give(config)?;
         let mut ram = FreshRam::take(config.memory)?;
-        let (guest, vcpus) = self.load(config, &given, ram.bytes())?;
+        let (guest, vcpus) = self.load(config, &given, ram.contents())?;
         let state = if config.autostart { RunState::Running } else { RunState::Paused };
         let placement = Placement { cores: &cores, weight: config.weight };
         add(placement, guest, vcpus, ram, given, state).map(drop)
@@ -102,7 +103,7 @@ impl BootArchive {
         &self,
         config: &GuestConfig,
         given: &Given,
-        ram: &mut [u8],
+        (ram, written): (&mut [u8], &mut Written),
     ) -> Result<(Guest, Vec<Vcpu>), String> {
         let file = |name: &str| self.archive.file(name).map_err(|error| error.to_string());
         let connections = connections(&self.configuration.shared, &config.name);
@@ -119,6 +120,7 @@ impl BootArchive {
             given: &given.devices,
         };
         let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
+        loaded.ranges().for_each(|range| written.mark(range));
         let pace = Pace::configured(config.counter_frequency.map(u64::from), timer::frequency())
             .map_err(|error| error.to_string())?;
         let host = host_identity();
@@ -180,8 +182,8 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
         return Err("the boot archive has another guest of that name".to_string());
     }
     let ram = parked.overwrite();
-    slot::clear(ram);
-    let (guest, vcpus) = boot.load(config, slot.given(), ram)?;
+    ram.clear();
+    let (guest, vcpus) = boot.load(config, slot.given(), ram.contents())?;
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus);

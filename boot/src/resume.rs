@@ -63,12 +63,12 @@ pub fn resume(
             kept.extend(keeper.map(|keeper| stays(one, keeper)));
             regions.push(keeper.is_none().then(|| one.memory()));
         }
-        let ram = match &mut incoming[index].place {
-            Place::Existing(_, parked) => parked.overwrite(),
-            Place::New(ram) => ram.bytes(),
+        let (ram, written) = match &mut incoming[index].place {
+            Place::Existing(_, parked) => parked.overwrite().contents(),
+            Place::New(ram) => ram.contents(),
         };
         let contents = regions.iter_mut().map(|memory| memory.as_mut().map(slot::ram_of));
-        let target = Target { ram, shared: contents.collect() };
+        let target = Target { ram, written: Some(written), shared: contents.collect() };
         load(index, target).map_err(|error| with_the_lost(error, &incoming[..=index]))?;
         for (one, _) in shared.iter().zip(&regions).filter(|(_, memory)| memory.is_some()) {
             one.overwritten();

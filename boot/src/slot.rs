@@ -7,13 +7,14 @@
 //! a core's scheduler ([`turns`]).
 
 mod fetch;
+mod first_write;
 mod hold;
 mod host;
 mod ram;
 mod run;
 mod wait;
 
-pub use ram::{FreshRam, clear, copy, finish_writing, ram_of};
+pub use ram::{FreshRam, Ram, copy, finish_writing, ram_of};
 pub use run::After;
 
 use crate::memory::HeapTables;
@@ -28,11 +29,11 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::{mmu, timer};
 use stasis_hw::paging::{Attributes, MapError, Translation};
-use stasis_state::Records;
+use stasis_state::{Records, Written};
 use stasis_vgic::VcpuMask;
 use stasis_vm::given::Given;
 use stasis_vm::guest::{Guest, Vcpu};
-use stasis_vm::machine::{GICC_BASE, GICC_MAPPED, RAM_BASE};
+use stasis_vm::machine::{GICC_BASE, GICC_MAPPED};
 use stasis_vm::range::Range;
 use stasis_vm::sched::TaskId;
 use stasis_vm::shared::address;
@@ -92,7 +93,7 @@ impl RunState {
 pub struct Resident {
     pub guest: Guest,
     pub state: RunState,
-    ram: Range,
+    ram: Ram,
     /// None once it was removed.
     stage2: Option<Translation>,
 }
@@ -190,17 +191,22 @@ impl core::ops::DerefMut for Parked<'_> {
 }
 
 impl Parked<'_> {
-    /// Has the guest be lost until [`Self::replace`], and returns its whole RAM, to be written.
-    pub fn overwrite(&mut self) -> &mut [u8] {
+    /// Has the guest be lost until [`Self::replace`], and returns its RAM, to be written.
+    pub fn overwrite(&mut self) -> &mut Ram {
         self.set_state(RunState::Lost);
-        ram_of(&mut self.resident.ram)
+        &mut self.resident.ram
     }
 
-    /// The guest as it is stored, and its RAM. `counter` and `wall_time` are the host's.
-    pub fn records_and_ram(&mut self, counter: u64, wall_time: u64) -> (Records<'_>, &[u8]) {
+    /// The guest as it is stored, its RAM, and where that may hold anything but zeros. `counter` and `wall_time` are the host's.
+    pub fn records_and_ram(
+        &mut self,
+        counter: u64,
+        wall_time: u64,
+    ) -> (Records<'_>, &[u8], &Written) {
         let Resident { guest, ram, .. } = &mut *self.resident;
         let vcpus = self.vcpus.iter_mut().map(|vcpu| &mut **vcpu);
-        (guest.records(vcpus, counter, wall_time), ram_of(ram))
+        let (ram, written) = ram.contents();
+        (guest.records(vcpus, counter, wall_time), ram, written)
     }
 
     /// Has the guest hear what was rung so far.
@@ -210,7 +216,8 @@ impl Parked<'_> {
 
     /// Has another guest run in this one's place, with as many vCPUs; its RAM is written.
     pub fn replace(&mut self, guest: Guest, vcpus: Vec<Vcpu>) {
-        finish_writing(self.resident.ram);
+        self.resident.ram.finish_writing();
+        self.resident.allow_writes();
         self.release_devices();
         self.resident.guest = guest;
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
@@ -225,7 +232,7 @@ impl Parked<'_> {
     /// Takes its memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more.
     pub fn take_memory(&mut self) -> (Range, Translation) {
         self.set_state(RunState::Removed);
-        let ram = core::mem::replace(&mut self.resident.ram, Range::new(0, 0));
+        let ram = core::mem::replace(&mut self.resident.ram.range, Range::new(0, 0));
         let mut stage2 = self.resident.stage2.take().expect("it is taken once");
         let vmid = vmid(self.slot.number);
         // SAFETY: 1. Commands run while no guest is loaded on their core. 2. The root stays with this number, and so with its VMID.
@@ -259,13 +266,7 @@ impl Slot {
     ) -> Result<Self, MapError> {
         let Memory { ram, shared, given, gicv, mut stage2 } = memory;
         let tables = &mut HeapTables;
-        stage2.map(
-            tables,
-            RAM_BASE,
-            ram.range().start,
-            ram.range().len(),
-            Attributes::guest_ram(),
-        )?;
+        first_write::map(&mut stage2, tables, ram.ram())?;
         for (n, memory) in shared.iter().map(Connected::memory).enumerate() {
             let attributes = Attributes::guest_shared();
             stage2.map(tables, address(n), memory.start, memory.len(), attributes)?;
@@ -276,7 +277,7 @@ impl Slot {
         }
         stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
         let ram = ram.keep();
-        finish_writing(ram);
+        finish_writing(ram.range);
         let places = placement.cores.iter().zip(vcpus).map(|(&core, vcpu)| VcpuPlace {
             core,
             task: turns::add(core, guest.name(), placement.weight),

@@ -24,7 +24,7 @@ impl Resident {
     fn instruction(&self, address: u64) -> Option<u32> {
         let physical = mmu::guest_address(address)?;
         let aligned = physical.is_multiple_of(INSTRUCTION);
-        if !aligned || !self.ram.contains(physical) {
+        if !aligned || !self.ram.range.contains(physical) {
             return None;
         }
         // SAFETY: 1. It is RAM of the guest's, which begins and ends with a page, mapped one to one, and aligned. 2. Other

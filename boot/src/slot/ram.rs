@@ -3,6 +3,8 @@
 use crate::{guests, turns};
 use alloc::string::String;
 use stasis_arch::cache;
+use stasis_state::Written;
+use stasis_state::written::BLOCK_SIZE;
 use stasis_vm::range::Range;
 
 /// A range of guest RAM as bytes. The range is borrowed for as long, so there is one such slice.
@@ -13,44 +15,80 @@ pub fn ram_of(ram: &mut Range) -> &mut [u8] {
     unsafe { core::slice::from_raw_parts_mut(ram.start as *mut u8, ram.len() as usize) }
 }
 
+/// A guest's RAM.
+pub struct Ram {
+    pub(super) range: Range,
+    /// Where it may hold anything but zeros: where stage 2 allows writes.
+    pub(super) written: Written,
+}
+
+impl Ram {
+    /// All of it, and where it may hold anything but zeros.
+    pub fn contents(&mut self) -> (&mut [u8], &mut Written) {
+        (ram_of(&mut self.range), &mut self.written)
+    }
+
+    /// Makes all of it zeros.
+    pub fn clear(&mut self) {
+        let (ram, written) = self.contents();
+        for offset in written.blocks() {
+            clear(&mut ram[offset..][..BLOCK_SIZE]);
+        }
+    }
+
+    /// Makes what was written to it what the guest sees, with its caches on or off.
+    pub(super) fn finish_writing(&self) {
+        for offset in self.written.blocks() {
+            finish_writing(Range::new(self.range.start + offset as u64, BLOCK_SIZE as u64));
+        }
+    }
+}
+
 /// RAM of a guest that does not exist yet. It goes back to the pool if none comes to be.
-pub struct FreshRam(Range);
+pub struct FreshRam(Ram);
 
 impl FreshRam {
     /// Takes `len` bytes from the pool, and clears them.
     pub fn take(len: u64) -> Result<Self, String> {
-        let mut fresh = Self(guests::take_ram(len)?);
+        let range = guests::take_ram(len)?;
+        let mut fresh = Self(Ram { range, written: Written::nowhere(len as usize) });
         clear(fresh.bytes());
         Ok(fresh)
     }
 
     /// All of it.
     pub fn bytes(&mut self) -> &mut [u8] {
-        ram_of(&mut self.0)
+        self.contents().0
     }
 
-    /// Where it is.
-    pub(super) fn range(&self) -> Range {
-        self.0
+    /// All of it, and where it may hold anything but zeros: to be kept up by whoever writes a guest's.
+    pub fn contents(&mut self) -> (&mut [u8], &mut Written) {
+        self.0.contents()
+    }
+
+    /// What it will be.
+    pub(super) fn ram(&self) -> &Ram {
+        &self.0
     }
 
     /// It is guests' from now on: what was written to it is what a guest sees, with its caches on or off.
     pub fn keep_clean(self) -> Range {
-        finish_writing(self.0);
-        self.keep()
+        finish_writing(self.0.range);
+        self.keep().range
     }
 
     /// It is some guest's from now on.
-    pub(super) fn keep(self) -> Range {
-        let range = self.0;
+    pub(super) fn keep(mut self) -> Ram {
+        let Ram { range, written } = &mut self.0;
+        let ram = Ram { range: *range, written: core::mem::take(written) };
         core::mem::forget(self);
-        range
+        ram
     }
 }
 
 impl Drop for FreshRam {
     fn drop(&mut self) {
-        guests::give_back(self.0);
+        guests::give_back(self.0.range);
     }
 }
 

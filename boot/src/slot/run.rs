@@ -280,6 +280,9 @@ impl Slot {
         let mut held = Held::nobody(self, index);
         loop {
             let mut resident = self.resident.lock();
+            if resident.is_first_write(&exit) {
+                return (Next::Enter, resident);
+            }
             resident.describe(&mut exit, &vcpu.core);
             let guest = &mut resident.guest;
             match guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host) {

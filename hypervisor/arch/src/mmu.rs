@@ -83,6 +83,25 @@ pub fn guest_address(virtual_address: u64) -> Option<u64> {
     (result & FAULT == 0).then_some(result & PAGE | virtual_address & 0xfff)
 }
 
+/// Has this core drop what it has kept of stage 2 of the guest that is loaded, for the block or page that the intermediate physical
+/// address `ipa` lies in, whose entry allows more than before.
+pub fn forget_block(ipa: u64) {
+    // SAFETY: translations are looked up anew. Those of both stages in one are not found by `ipa`: all of stage 1 goes with it
+    // (DDI 0487, D8.14.5). The first barrier orders the table's write before it.
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi ipas2e1, {page}",
+            "dsb nsh",
+            "tlbi vmalle1",
+            "dsb nsh",
+            "isb",
+            page = in(reg) ipa >> 12,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// Has all cores drop what they have kept of the translation at `root`, which was used under `vmid`, and whose entries are invalid.
 ///
 /// # Safety

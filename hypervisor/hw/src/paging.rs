@@ -1,8 +1,8 @@
 //! Page tables of VMSAv8-64 with the 4 KiB granule and 39-bit addresses: the EL2 stage 1, and the
 //! guests' stage 2 (DDI 0487, D8). Both start at level 1, so one walker serves them.
 //!
-//! A table is only ever added to: what a range means never changes while it is in use, which would
-//! take break-before-make. A guest that is removed has its whole translation [cleared](Translation::clear), which is not in use
+//! A table is only ever added to: where a range leads never changes while it is in use, which would
+//! take break-before-make; but writes to it may become [allowed](Translation::allow_writes). A guest that is removed has its whole translation [cleared](Translation::clear), which is not in use
 //! any more. Tables lie in memory that is mapped one to one.
 
 use core::ptr::NonNull;
@@ -106,11 +106,20 @@ impl Attributes {
 
     /// A guest's RAM.
     pub fn guest_ram() -> Self {
+        Self::ram(STAGE2::S2AP::ReadWrite)
+    }
+
+    /// A guest's RAM whose writes are not [allowed](Translation::allow_writes) yet.
+    pub fn guest_ram_unwritten() -> Self {
+        Self::ram(STAGE2::S2AP::ReadOnly)
+    }
+
+    fn ram(access: FieldValue<u64, STAGE2::Register>) -> Self {
         Self::of(
             STAGE2::MemAttr::NormalWriteBack
-                + STAGE2::S2AP::ReadWrite
                 + STAGE2::SH::InnerShareable
-                + STAGE2::AF::SET,
+                + STAGE2::AF::SET
+                + access,
         )
     }
 
@@ -284,18 +293,36 @@ impl Translation {
 
     /// The physical address behind `input`, if it is mapped.
     pub fn translate(&self, input: u64) -> Option<u64> {
+        let (entry, level) = self.leaf(input)?;
+        // SAFETY: as in `map_block`; the translation is borrowed, so nothing writes the table.
+        let entry = unsafe { entry.read() };
+        Some((entry & OUTPUT_ADDRESS) + (input & (block_size(level) - 1)))
+    }
+
+    /// Allows a guest's writes to the block or page of RAM that `input` lies in, if one is mapped there. A core that has kept the
+    /// entry as it was has the guest fault once more, and must forget it then.
+    pub fn allow_writes(&mut self, input: u64) {
+        if let Some((entry, _)) = self.leaf(input) {
+            // SAFETY: as in `map_block`.
+            unsafe { entry.write(entry.read() | STAGE2::S2AP::ReadWrite.value) };
+        }
+    }
+
+    /// The entry that maps `input`, and its level.
+    fn leaf(&self, input: u64) -> Option<(NonNull<u64>, u32)> {
         let mut table = self.root;
         for level in 1..=LAST_LEVEL {
-            // SAFETY: as in `map_block`; the translation is borrowed, so nothing writes the table.
-            let entry = unsafe { table.as_ref().0[index(input, level)] };
-            if entry == 0 {
+            // SAFETY: as in `map_block`; nothing writes the table meanwhile, as the translation is borrowed.
+            let entry = NonNull::from(unsafe { &mut table.as_mut().0[index(input, level)] });
+            // SAFETY: as before.
+            let value = unsafe { entry.read() };
+            if value == 0 {
                 return None;
             }
-            if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(entry) {
-                let offset = input & (block_size(level) - 1);
-                return Some((entry & OUTPUT_ADDRESS) + offset);
+            if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(value) {
+                return Some((entry, level));
             }
-            table = next_table(entry);
+            table = next_table(value);
         }
         None
     }
@@ -394,6 +421,25 @@ mod tests {
             assert_eq!((root, tables.left), (Some(map.root()), 7));
             assert_eq!((map.translate(GIB - 1), map.translate(GIB)), (None, None));
         }
+    }
+
+    #[test]
+    fn writes_are_allowed_block_by_block() {
+        let mut tables = Leak { left: 8 };
+        let mut map = Translation::new(&mut tables).unwrap();
+        let access = |map: &Translation, input| {
+            let (entry, _) = map.leaf(input).unwrap();
+            // SAFETY: the table is the map's, which is borrowed.
+            unsafe { entry.read() >> STAGE2::S2AP.shift & STAGE2::S2AP.mask }
+        };
+        for address in [0, 2 * MIB] {
+            let attributes = Attributes::guest_ram_unwritten();
+            map.map(&mut tables, address, address, 2 * MIB, attributes).unwrap();
+        }
+        map.allow_writes(3 * MIB);
+        map.allow_writes(4 * MIB);
+        assert_eq!((access(&map, 0), access(&map, 2 * MIB)), (0b01, 0b11));
+        assert_eq!((map.translate(3 * MIB), map.translate(4 * MIB)), (Some(3 * MIB), None));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - [`pages`]: [`read_extents`] goes over a checkpoint's memory without the room for all of it.
 //! - [`peek`]: [`read_name`] tells whose a checkpoint is.
 //! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
+//! - [`written`]: where RAM may hold anything but zeros.
 //! - [`routines`]: CRC-32C and the search for zero pages, replaceable by faster ones.
 
 #![cfg_attr(not(test), no_std)]
@@ -36,6 +37,7 @@ pub mod vgic;
 mod walk;
 pub mod warnings;
 pub mod writer;
+pub mod written;
 
 pub use compatible::HostFacts;
 pub use envelope::{RecordHeader, RecordType};
@@ -48,3 +50,4 @@ pub use records::{GuestState, Records, VcpuRecords, VcpuState};
 pub use register::{Record, RegHeader};
 pub use routines::{PAGE_SIZE, Routines};
 pub use writer::{Plan, Sink, Stats};
+pub use written::Written;

@@ -11,6 +11,7 @@ use crate::{
     envelope::Place,
     error::Error,
     routines::{PAGE_SIZE, Page, Routines},
+    written::{BLOCK_SIZE, Written},
 };
 
 /// What begins the body of a memory record.
@@ -84,11 +85,14 @@ pub(crate) struct PageMap {
 }
 
 impl PageMap {
-    /// Looks at every page. `ram` is a whole number of pages.
-    pub(crate) fn scan(ram: &[u8], routines: Routines) -> Self {
+    /// Looks at every page that may have been `written`: at all, if that is not known. `ram` is a whole number of pages.
+    pub(crate) fn scan(ram: &[u8], written: Option<&Written>, routines: Routines) -> Self {
         let (pages, _): (&[Page], _) = ram.as_chunks();
         let mut raw = vec![0; pages.len().div_ceil(64)];
-        for (word, pages) in raw.iter_mut().zip(pages.chunks(64)) {
+        for (n, (word, pages)) in raw.iter_mut().zip(pages.chunks(64)).enumerate() {
+            if written.is_some_and(|written| !written.contains(n * 64 * PAGE_SIZE)) {
+                continue;
+            }
             for (bit, page) in pages.iter().enumerate() {
                 *word |= u64::from(!(routines.is_zero)(page)) << bit;
             }
@@ -193,4 +197,6 @@ impl Coverage {
     }
 }
 
+// A word of a `PageMap` lies in one block.
+const _: () = assert!(BLOCK_SIZE.is_multiple_of(64 * PAGE_SIZE));
 const _: () = assert!((RecordHeader::LEN + Extent::LEN).is_multiple_of(8));

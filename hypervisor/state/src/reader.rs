@@ -21,6 +21,7 @@ use crate::{
     routines::{PAGE_SIZE, Page, Routines},
     vgic::MAX_VCPUS,
     walk::{Open, Walk},
+    written::Written,
 };
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
@@ -235,21 +236,27 @@ impl Draft {
 pub struct Target<'a> {
     /// As large as the guest's RAM.
     pub ram: &'a mut [u8],
+    /// Where it may hold anything but zeros; it is kept up. Unknown if absent.
+    pub written: Option<&'a mut Written>,
     /// As large as each region that it shares; a file's content of those that are absent here goes nowhere.
     pub shared: Vec<Option<&'a mut [u8]>>,
 }
 
 impl Target<'_> {
-    /// The bytes from `address` to the end of the piece of memory it is in, of those that `guest` has; none if they are
+    /// What lies from `address` to the end of the piece of memory it is in, of those that `guest` has; none if it is
     /// not wanted.
-    fn at(&mut self, guest: &GuestState, address: u64) -> Option<&mut [u8]> {
+    fn at(&mut self, guest: &GuestState, address: u64) -> Option<Rest<'_>> {
         let ram_base = *guest.guest.ram_base;
         if (ram_base..ram_base + *guest.guest.ram_size).contains(&address) {
-            return self.ram.get_mut((address - ram_base) as usize..);
+            let offset = (address - ram_base) as usize;
+            let bytes = self.ram.get_mut(offset..)?;
+            return Some(Rest { bytes, offset, written: self.written.as_deref_mut() });
         }
         let mut regions = guest.shared.iter().flat_map(SharedMemory::ranges).zip(&mut self.shared);
         let (range, bytes) = regions.find(|(range, _)| range.contains(&address))?;
-        bytes.as_deref_mut()?.get_mut((address - range.start) as usize..)
+        let offset = (address - range.start) as usize;
+        let bytes = bytes.as_deref_mut()?.get_mut(offset..)?;
+        Some(Rest { bytes, offset, written: None })
     }
 
     /// Whether all of it is as large as `guest` has it.
@@ -263,6 +270,36 @@ impl Target<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A piece of memory from an offset on.
+struct Rest<'a> {
+    bytes: &'a mut [u8],
+    offset: usize,
+    /// Of RAM, where that is known.
+    written: Option<&'a mut Written>,
+}
+
+impl<'a> Rest<'a> {
+    /// The first `len` bytes, which get some content.
+    fn fill(self, len: usize) -> Option<&'a mut [u8]> {
+        if let Some(written) = self.written {
+            written.mark(self.offset..self.offset + len);
+        }
+        self.bytes.get_mut(..len)
+    }
+
+    /// Zeroes the pages of the first `len` bytes that are not zero: to look is cheaper than to write, and most are new.
+    fn clear(self, len: usize, routines: Routines) -> Option<()> {
+        let (pages, _): (&mut [Page], _) = self.bytes.get_mut(..len)?.as_chunks_mut::<PAGE_SIZE>();
+        for (page, offset) in pages.iter_mut().zip((self.offset..).step_by(PAGE_SIZE)) {
+            let blank = self.written.as_deref().is_some_and(|written| !written.contains(offset));
+            if !(blank || (routines.is_zero)(page)) {
+                page.fill(0);
+            }
+        }
+        Some(())
     }
 }
 
@@ -298,28 +335,16 @@ pub fn read_memory<S: Source>(
         walk.read(&mut open, extent.as_mut_bytes())?;
         let kind = extent.check(place, open.length).map_err(|_| Error::Changed)?;
         coverage.add(place, &extent).map_err(|_| Error::Changed)?;
+        let len = extent.memory_len() as usize;
         match (target.at(guest, extent.address), kind) {
-            (Some(rest), kind) => {
-                let pages = rest.get_mut(..extent.memory_len() as usize).ok_or(Error::Changed)?;
-                match kind {
-                    Kind::Raw => walk.read(&mut open, pages)?,
-                    Kind::Zero => clear(pages, routines),
-                }
+            (Some(rest), Kind::Raw) => {
+                walk.read(&mut open, rest.fill(len).ok_or(Error::Changed)?)?;
             }
+            (Some(rest), Kind::Zero) => rest.clear(len, routines).ok_or(Error::Changed)?,
             (None, _) => walk.digest(&mut open)?,
         }
         walk.finish(&open)?;
         progress(walk.at(), total);
     }
     coverage.check(&guest.records().memory()).map_err(|_| Error::Changed.into())
-}
-
-/// Zeroes the pages that are not zero: to look is cheaper than to write, and most are new.
-fn clear(pages: &mut [u8], routines: Routines) {
-    let (pages, _): (&mut [Page], _) = pages.as_chunks_mut::<PAGE_SIZE>();
-    for page in pages {
-        if !(routines.is_zero)(page) {
-            page.fill(0);
-        }
-    }
 }

@@ -16,6 +16,7 @@ use crate::{
     memory::{Extent, PageMap},
     records::Records,
     routines::{PAGE_SIZE, Routines},
+    written::Written,
 };
 
 /// Takes the bytes of a checkpoint, in order.
@@ -64,27 +65,28 @@ impl Piece<'_> {
 }
 
 impl<'a> Plan<'a> {
-    /// Checks the state and looks at every page of `ram`, which is the guest's whole RAM, and of `shared`, the regions that
-    /// it shares with others.
+    /// Checks the state and looks at the pages of `ram`, which is the guest's whole RAM, where it may be `written` (everywhere, if
+    /// that is not known), and at all of `shared`, the regions that it shares with others.
     pub fn new(
         records: Records<'a>,
         ram: &'a [u8],
+        written: Option<&Written>,
         shared: &[&'a [u8]],
         routines: Routines,
     ) -> Result<Self, Error> {
         invariants::check(&records)?;
-        let ram = (*records.guest.ram_base, *records.guest.ram_size, Some(ram));
+        let ram = (*records.guest.ram_base, *records.guest.ram_size, Some(ram), written);
         let mut contents = shared.iter();
         let regions = records.shared.into_iter().flat_map(SharedMemory::ranges);
-        let regions =
-            regions.map(|range| (range.start, range.end - range.start, contents.next().copied()));
+        let regions = regions
+            .map(|range| (range.start, range.end - range.start, contents.next().copied(), None));
         let mut pieces = Vec::new();
-        for (base, size, bytes) in regions.chain([ram]) {
+        for (base, size, bytes, written) in regions.chain([ram]) {
             let bytes = bytes.unwrap_or_default();
             if size != bytes.len() as u64 {
                 return Err(Error::RamSize { found: size, given: bytes.len() as u64 });
             }
-            pieces.push(Piece { base, bytes, map: PageMap::scan(bytes, routines) });
+            pieces.push(Piece { base, bytes, map: PageMap::scan(bytes, written, routines) });
         }
         pieces.sort_unstable_by_key(|piece| piece.base);
         let registers: u64 = records.bodies().map(|body| record_len(body.bytes.len() as u64)).sum();

@@ -63,6 +63,15 @@ pub struct Boot {
     pub dtb: Range<u64>,
 }
 
+impl Boot {
+    /// What was written to RAM: offsets from its start.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let written = [Some(&self.image), self.initrd.as_ref(), Some(&self.dtb)];
+        let offset = |address| (address - RAM_BASE) as usize;
+        written.into_iter().flatten().map(move |range| offset(range.start)..offset(range.end))
+    }
+}
+
 /// What can be wrong with a guest's image, or with the room for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {

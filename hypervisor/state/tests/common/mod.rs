@@ -44,7 +44,8 @@ pub fn save(state: &GuestState, ram: &[u8]) -> (File, Stats) {
 
 /// The same of a guest that shares memory.
 pub fn save_all(state: &GuestState, ram: &[u8], shared: &[&[u8]]) -> (File, Stats) {
-    let plan = Plan::new(state.records(), ram, shared, Routines::default()).expect("a sound state");
+    let plan =
+        Plan::new(state.records(), ram, None, shared, Routines::default()).expect("a sound state");
     let mut file = File::default();
     let stats = plan.write(&mut file, &mut |_, _| ()).unwrap();
     assert_eq!(stats.bytes, file.0.len() as u64);
@@ -72,7 +73,7 @@ pub fn load_all(
 ) -> Result<Vec<u8>, Error> {
     let mut file = File(file.to_vec());
     let mut ram = vec![0xa5; *checkpoint.state.guest.ram_size as usize];
-    let target = Target { ram: &mut ram, shared };
+    let target = Target { ram: &mut ram, written: None, shared };
     let routines = Routines::default();
     match stasis_state::read_memory(&mut file, checkpoint, target, routines, &mut |_, _| ()) {
         Ok(()) => Ok(ram),

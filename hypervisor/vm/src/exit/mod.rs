@@ -137,6 +137,17 @@ pub struct SystemAccess {
     pub is_read: bool,
 }
 
+impl Exit {
+    /// A write of the guest's to memory that it may only read, which cache maintenance and its table walks may make, too.
+    pub fn forbidden_write(&self) -> Option<&Fault> {
+        let (Self::DataAbortUnemulatable(fault) | Self::InstructionAbort(fault)) = self else {
+            return None;
+        };
+        let writes = fault.on_walk || matches!(fault.cause, Cause::Store | Cause::Maintenance);
+        (writes && fault.kind == FaultKind::Permission).then_some(fault)
+    }
+}
+
 /// The immediate of an HVC, if that is what the exception is.
 #[inline]
 pub fn hypervisor_call(syndrome: Syndrome) -> Option<u16> {

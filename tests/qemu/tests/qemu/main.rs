@@ -122,6 +122,7 @@ fn main() -> ExitCode {
             a_counter_goes_on_in_another_machine,
             a_counter_goes_on_after_its_checkpoint,
             a_guest_is_taken_back_in_its_own_machine,
+            what_a_guest_writes_for_the_first_time_goes_with_it,
             a_resumed_hash_is_that_of_a_guest_that_was_never_stored,
             many_generations,
             checkpoint_resume_checkpoint_is_the_same,

@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
-use stasis_qemu_tests::guests::{SILENCE, Ticks, ticks};
+use stasis_qemu_tests::guests::{SILENCE, Ticks, sound, ticks};
 use stasis_qemu_tests::lab::Lab;
-use stasis_qemu_tests::stasis::Stasis;
+use stasis_qemu_tests::stasis::{Stasis, guest};
 use stasis_qemu_tests::tamper::{self, File, Record};
 use stasis_state::envelope::RecordType;
+use stasis_vm::config::GuestConfig;
 use std::path::Path;
 
 /// Ticks that a guest may have gone on for between what was last seen of it and its checkpoint.
@@ -89,6 +90,38 @@ pub fn a_guest_is_taken_back_in_its_own_machine(lab: &Lab) -> Result<()> {
         follows(&before, &after)?;
         ensure!(last(&after)? < last(&later)?, "{after:x?} should be before {later:x?}");
     }
+    stasis.quit()
+}
+
+pub fn what_a_guest_writes_for_the_first_time_goes_with_it(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let boot = || {
+        let config = GuestConfig { vcpus: 2, ..guest("painter", 32) };
+        lab.machine().configured(config, Some(lab.guest("painter")?)).disk(&disk).boot()
+    };
+    let mut stasis = boot()?;
+    stasis.attach("painter")?;
+    let mut painted = 0;
+    loop {
+        let line = stasis.qemu.console.next_line(SILENCE)?;
+        sound(&line)?;
+        if line == "done" {
+            break;
+        }
+        ensure!(line == format!("painted {painted}"), "after {painted} blocks it says \"{line}\"");
+        stasis.detach()?;
+        // Each write is the first one after a checkpoint, and after a resume: here, or in a machine of its own.
+        let number = stasis.checkpoint("painter", "painted")?;
+        if painted % 2 == 0 {
+            stasis.kill()?;
+            stasis = boot()?;
+        }
+        stasis.resume(number)?;
+        stasis.attach("painter")?;
+        stasis.qemu.console.send(b"x")?;
+        painted += 1;
+    }
+    ensure!(painted > 8, "it was done after {painted} blocks");
     stasis.quit()
 }
 

@@ -1,0 +1,67 @@
+//! The first write to each block of a guest's RAM.
+//!
+//! A block that was never written since its guest got it is zeros. Stage 2 has it read-only until then, so a checkpoint knows
+//! without a look at it.
+
+use super::Resident;
+use super::ram::Ram;
+use crate::memory::HeapTables;
+use stasis_arch::mmu;
+use stasis_hw::paging::{Attributes, MapError, Translation};
+use stasis_state::written::BLOCK_SIZE;
+use stasis_vm::exit::{Exit, Fault};
+use stasis_vm::machine::RAM_BASE;
+
+/// Maps RAM, each block by itself.
+pub(super) fn map(
+    stage2: &mut Translation,
+    tables: &mut HeapTables,
+    ram: &Ram,
+) -> Result<(), MapError> {
+    for offset in (0..ram.range.len()).step_by(BLOCK_SIZE) {
+        let attributes = match ram.written.contains(offset as usize) {
+            true => Attributes::guest_ram(),
+            false => Attributes::guest_ram_unwritten(),
+        };
+        let physical = ram.range.start + offset;
+        stage2.map(tables, RAM_BASE + offset, physical, BLOCK_SIZE as u64, attributes)?;
+    }
+    Ok(())
+}
+
+impl Resident {
+    /// Allows writes to all that was written meanwhile, while the guest does not run.
+    pub(super) fn allow_writes(&mut self) {
+        let Some(stage2) = &mut self.stage2 else { return };
+        for offset in self.ram.written.blocks() {
+            stage2.allow_writes(RAM_BASE + offset as u64);
+        }
+    }
+
+    /// Whether the guest that is loaded on this core left for its first write to a block, which it is to make again.
+    #[inline]
+    pub(super) fn is_first_write(&mut self, exit: &Exit) -> bool {
+        exit.forbidden_write().is_some_and(|fault| self.allow_write(fault))
+    }
+
+    #[cold]
+    fn allow_write(&mut self, fault: &Fault) -> bool {
+        let Some(stage2) = &mut self.stage2 else { return false };
+        let physical = match fault.ipa {
+            Some(ipa) => stage2.translate(ipa),
+            None => mmu::guest_address(fault.virtual_address),
+        };
+        let Some(physical) = physical else {
+            // Another vCPU has changed its tables since: the guest's own fault comes next.
+            return true;
+        };
+        if !self.ram.range.contains(physical) {
+            return false;
+        }
+        let offset = physical - self.ram.range.start;
+        self.ram.written.mark(offset as usize..offset as usize + 1);
+        stage2.allow_writes(RAM_BASE + offset);
+        mmu::forget_block(RAM_BASE + offset);
+        true
+    }
+}

@@ -1,0 +1,86 @@
+//! Where a guest's RAM may hold anything but zeros.
+//!
+//! RAM is zeros when a guest gets it. Whoever keeps track of what is written from then on knows most of the zero pages without
+//! a look at them.
+
+use alloc::{vec, vec::Vec};
+use core::ops::Range;
+
+/// Bytes of a block, all of which counts as written once a byte of it is: what one entry of a level 2 table maps.
+pub const BLOCK_SIZE: usize = 2 << 20;
+
+/// See the module. Addresses are offsets from the start of RAM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    blocks: Vec<bool>,
+}
+
+impl Written {
+    /// Nowhere in `len` bytes of RAM.
+    pub fn nowhere(len: usize) -> Self {
+        Self { blocks: vec![false; len.div_ceil(BLOCK_SIZE)] }
+    }
+
+    /// Everywhere in `len` bytes of RAM.
+    pub fn everywhere(len: usize) -> Self {
+        Self { blocks: vec![true; len.div_ceil(BLOCK_SIZE)] }
+    }
+
+    /// These bytes may have been written. What is no RAM is left out.
+    pub fn mark(&mut self, bytes: Range<usize>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let last = (bytes.end - 1) / BLOCK_SIZE;
+        let count = last + 1 - bytes.start / BLOCK_SIZE;
+        let touched = self.blocks.iter_mut().skip(bytes.start / BLOCK_SIZE).take(count);
+        touched.for_each(|block| *block = true);
+    }
+
+    /// Whether the byte at an offset may have been written.
+    pub fn contains(&self, offset: usize) -> bool {
+        self.blocks.get(offset / BLOCK_SIZE).is_some_and(|block| *block)
+    }
+
+    /// The offsets of the blocks that may have been written, ascending.
+    pub fn blocks(&self) -> impl Iterator<Item = usize> {
+        let written = self.blocks.iter().enumerate().filter(|(_, block)| **block);
+        written.map(|(number, _)| number * BLOCK_SIZE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: usize = 3 * BLOCK_SIZE;
+
+    fn marked(bytes: Range<usize>) -> Vec<usize> {
+        let mut written = Written::nowhere(SIZE);
+        written.mark(bytes);
+        written.blocks().collect()
+    }
+
+    #[test]
+    fn a_byte_counts_for_its_block() {
+        assert_eq!(marked(0..1), [0]);
+        assert_eq!(marked(BLOCK_SIZE - 1..BLOCK_SIZE + 1), [0, BLOCK_SIZE]);
+        assert_eq!(marked(BLOCK_SIZE..2 * BLOCK_SIZE), [BLOCK_SIZE]);
+        assert_eq!(marked(0..SIZE).len(), 3);
+    }
+
+    #[test]
+    fn nothing_and_what_is_no_ram_count_for_none() {
+        assert_eq!(marked(5..5), [0; 0]);
+        assert_eq!(marked(SIZE..SIZE + 1), [0; 0]);
+        assert_eq!(marked(SIZE - 1..usize::MAX), [2 * BLOCK_SIZE]);
+    }
+
+    #[test]
+    fn what_is_no_whole_number_of_blocks_ends_with_one() {
+        let mut written = Written::nowhere(BLOCK_SIZE + 4096);
+        written.mark(BLOCK_SIZE + 4095..BLOCK_SIZE + 4096);
+        assert!(written.contains(BLOCK_SIZE) && !written.contains(BLOCK_SIZE - 1));
+        assert!(Written::everywhere(BLOCK_SIZE + 4096).contains(BLOCK_SIZE));
+    }
+}
