@@ -14,7 +14,7 @@ use stasis_state::vgic::MAX_INTIDS;
 
 use crate::check::Error;
 use crate::hardware::ListRegisterFile;
-use crate::irq::{Bits, FIRST_SPI, SGIS};
+use crate::irq::{Bits, FIRST_SPI};
 use crate::place::Place;
 use crate::vgic::{Effects, VcpuMask, Vgic};
 
@@ -301,7 +301,7 @@ impl Vgic {
                     return Effects::default();
                 }
                 *self.dist.ctlr = ctlr;
-                self.replace_all()
+                self.forward()
             }
             Register::Group(n) => {
                 self.write_bits(Bits::Group, Rule::Write, vcpu, n.into(), value, mask)
@@ -436,16 +436,40 @@ impl Vgic {
 
     /// As QEMU has it, the configuration of a PPI is the same for all CPUs; that of an SGI is fixed.
     fn write_config(&mut self, first: u16, value: u32, mask: u32) -> Effects {
+        // Of the two bits of an interrupt, the upper one says it.
+        let edges =
+            |fields: u32| (0..16).fold(0, |bits, n| bits | (fields >> (2 * n + 1) & 1) << n);
+        let edges = |fields| edges(fields) << (first % 32);
+        let (value, mask) = (edges(value & mask), edges(mask));
+        if first >= FIRST_SPI {
+            return self.write_bits(
+                Bits::Edge,
+                Rule::Write,
+                0,
+                usize::from(first / 32),
+                value,
+                mask,
+            );
+        }
         let mut effects = Effects::default();
-        for (intid, bit) in (first..(first + 16).min(self.nr_irqs())).zip((1..).step_by(2)) {
-            if intid < SGIS || mask & (1 << bit) == 0 {
-                continue;
-            }
-            let banks = if intid < FIRST_SPI { self.cpus.len() } else { 1 };
-            for vcpu in 0..banks {
-                self.set_bit(Bits::Edge, vcpu, intid, value & (1 << bit) != 0);
-                effects |= self.replace(vcpu, intid);
-            }
+        for vcpu in 0..self.cpus.len() {
+            effects |= self.write_private_config(vcpu, value, mask & !0xffff);
+        }
+        effects
+    }
+
+    fn write_private_config(&mut self, vcpu: usize, value: u32, mask: u32) -> Effects {
+        let state = &mut self.cpus[vcpu].state;
+        let changed = (*state.priv_edge ^ value) & mask;
+        if changed == 0 {
+            return Effects::default();
+        }
+        *state.priv_edge ^= changed;
+        // Of these alone it decides whether they are pending.
+        let lines = changed & *state.priv_level & !*state.priv_latch;
+        let mut effects = self.mark_dirty(vcpu as u8);
+        for intid in intids(0, lines) {
+            effects |= self.replace(vcpu, intid);
         }
         effects
     }

@@ -102,8 +102,8 @@ impl Vgic {
         let (mut offers_any, mut holds_any) = (false, false);
         while best.len() < count && !(cpu.pending.is_empty() && cpu.active.is_empty()) {
             let pending_is_better = cpu.pending.best_level() < cpu.active.best_level();
-            let queue = if pending_is_better { &mut cpu.pending } else { &mut cpu.active };
-            let Some(next) = queue.pop() else { break };
+            let next = if pending_is_better { cpu.pending.pop() } else { cpu.active.pop() };
+            let Some(next) = next else { break };
             offers_any |= pending_is_better;
             holds_any |= !pending_is_better;
             best.push(next);
@@ -131,7 +131,8 @@ impl Vgic {
     fn offer(&mut self, vcpu: usize, intid: u16, repends: bool) -> (ListRegister, Cause) {
         let irq = self.irq(vcpu, intid);
         let (active, group1, priority) = (irq.is_active(), irq.is_group1(), irq.priority);
-        let again = irq.is_pending() && irq.is_forwarded(*self.dist.ctlr);
+        let is_forwarded = irq.is_enabled() && self.cpus[vcpu].pending.forwards(irq.group());
+        let again = irq.is_pending() && is_forwarded;
         let physical = self.links.active_physical(vcpu, intid);
         if let Some(physical) = physical {
             // Deactivated while the latch is set, it must come again: only software can see to that.

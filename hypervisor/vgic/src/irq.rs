@@ -2,6 +2,7 @@
 
 use stasis_state::vgic::{NO_CPU, PRIVATE_INTIDS};
 
+use crate::pending::Group;
 use crate::vgic::Vgic;
 
 /// SGIs are the INTIDs below this.
@@ -43,10 +44,14 @@ impl Irq {
         self.sources != 0 || (self.latch | self.level & !self.edge) & self.bit != 0
     }
 
-    /// Whether it may be offered when it is pending, with this GICD_CTLR: it is enabled, and so is its group.
     #[inline]
-    pub(crate) fn is_forwarded(self, ctlr: u32) -> bool {
-        self.enable & self.bit != 0 && ctlr & (1 << u32::from(self.is_group1())) != 0
+    pub(crate) fn is_enabled(self) -> bool {
+        self.enable & self.bit != 0
+    }
+
+    #[inline]
+    pub(crate) fn group(self) -> Group {
+        if self.is_group1() { Group::One } else { Group::Zero }
     }
 
     #[inline]
@@ -80,6 +85,8 @@ impl Vgic {
     /// All that the records say of an interrupt as `vcpu` sees it.
     #[inline]
     pub(crate) fn irq(&self, vcpu: usize, intid: u16) -> Irq {
+        #[cfg(test)]
+        crate::tests::cost::look();
         let bit = 1 << (intid % 32);
         let Some(spi) = intid.checked_sub(FIRST_SPI).map(usize::from) else {
             let cpu = &self.cpus[vcpu].state;

@@ -6,7 +6,7 @@
 //! been offered; [`Vgic::sync`] and [`Vgic::save`] fold that back.
 //!
 //! - [`vgic`]: the [`Vgic`] and its vCPUs. [`irq`]: one interrupt's state in the records.
-//! - [`queue`], [`place`]: what waits for which vCPU, in the order in which it will be offered.
+//! - [`queue`], [`pending`], [`place`]: what waits for which vCPU, in the order in which it will be offered.
 //! - [`inject`]: devices' lines, edges, physical interrupts. [`sgi`]: interrupts between vCPUs.
 //! - [`fill`]: records to list registers. [`fold`]: list registers to records.
 //! - [`link`]: virtual interrupts that are wired to physical ones.
@@ -29,6 +29,7 @@ mod hardware;
 mod inject;
 mod irq;
 mod link;
+mod pending;
 mod place;
 mod queue;
 mod registers;

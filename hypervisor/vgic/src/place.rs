@@ -2,6 +2,7 @@
 //! from the records, and kept with them by [`Vgic::replace`].
 
 use crate::irq::FIRST_SPI;
+use crate::pending::Group;
 use crate::queue::level;
 use crate::vgic::{Effects, VcpuMask, Vgic};
 
@@ -10,8 +11,8 @@ use crate::vgic::{Effects, VcpuMask, Vgic};
 pub(crate) enum Place {
     /// Neither active nor to be offered.
     Nowhere,
-    /// In `vcpu`'s queue of pending interrupts.
-    Pending { vcpu: u8, level: u8 },
+    /// In `vcpu`'s queue of the pending interrupts of this group.
+    Pending { vcpu: u8, group: Group, level: u8 },
     /// In `vcpu`'s queue of active interrupts.
     Active { vcpu: u8, level: u8 },
     /// In one of `vcpu`'s list registers, which know more than the records.
@@ -44,11 +45,15 @@ impl Vgic {
             let holder = self.holder(vcpu, intid).unwrap_or(vcpu);
             return Place::Active { vcpu: holder as u8, level };
         }
-        if !irq.is_pending() || !irq.is_forwarded(*self.dist.ctlr) {
+        if !irq.is_pending() || !irq.is_enabled() {
             return Place::Nowhere;
         }
-        self.target(vcpu, intid)
-            .map_or(Place::Nowhere, |target| Place::Pending { vcpu: target as u8, level })
+        let group = irq.group();
+        self.target(vcpu, intid).map_or(Place::Nowhere, |target| Place::Pending {
+            vcpu: target as u8,
+            group,
+            level,
+        })
     }
 
     /// Moves an interrupt to where it belongs after its state has changed. One that is in a list
@@ -71,9 +76,11 @@ impl Vgic {
     fn put(&mut self, vcpu: usize, intid: u16, place: Place) -> Effects {
         self.set_place(vcpu, intid, place);
         match place {
-            Place::Pending { vcpu, level } => {
-                self.cpus[usize::from(vcpu)].pending.insert(level, intid);
-                self.mark_dirty(vcpu)
+            Place::Pending { vcpu, group, level } => {
+                let pending = &mut self.cpus[usize::from(vcpu)].pending;
+                pending.insert(group, level, intid);
+                // Nobody waits for what is not forwarded.
+                if pending.forwards(group) { self.mark_dirty(vcpu) } else { Effects::default() }
             }
             Place::Active { vcpu, level } => {
                 self.cpus[usize::from(vcpu)].active.insert(level, intid);
@@ -83,8 +90,8 @@ impl Vgic {
         }
     }
 
-    /// All interrupts, after something changed that concerns them all.
-    pub(crate) fn replace_all(&mut self) -> Effects {
+    /// All interrupts, of which none has a place as yet. No exit may take as long as this does.
+    pub(crate) fn place_all(&mut self) -> Effects {
         let mut effects = Effects::default();
         for vcpu in 0..self.cpus.len() {
             for intid in 0..FIRST_SPI {
@@ -95,6 +102,15 @@ impl Vgic {
             effects |= self.replace(0, intid);
         }
         effects
+    }
+
+    /// Forwards the groups that GICD_CTLR enables by now, and no others.
+    pub(crate) fn forward(&mut self) -> Effects {
+        for cpu in &mut self.cpus {
+            cpu.pending.forward(*self.dist.ctlr);
+            cpu.dirty = true;
+        }
+        Effects { kick: self.all_cpus() }
     }
 
     /// To a list register, from a queue that it was taken out of.
@@ -109,8 +125,8 @@ impl Vgic {
 
     fn take_out(&mut self, place: Place, intid: u16) {
         match place {
-            Place::Pending { vcpu, level } => {
-                self.cpus[usize::from(vcpu)].pending.remove(level, intid);
+            Place::Pending { vcpu, group, level } => {
+                self.cpus[usize::from(vcpu)].pending.remove(group, level, intid);
                 // GICH_HCR may be armed for it.
                 self.cpus[usize::from(vcpu)].dirty = true;
             }
@@ -122,7 +138,7 @@ impl Vgic {
         }
     }
 
-    fn mark_dirty(&mut self, vcpu: u8) -> Effects {
+    pub(crate) fn mark_dirty(&mut self, vcpu: u8) -> Effects {
         self.cpus[usize::from(vcpu)].dirty = true;
         Effects { kick: VcpuMask::only(vcpu.into()) }
     }

@@ -4,7 +4,7 @@
 use alloc::{vec, vec::Vec};
 
 /// Levels of priority that a list register can tell apart.
-const LEVELS: usize = 32;
+pub(crate) const LEVELS: usize = 32;
 
 /// The level of a priority.
 pub(crate) fn level(priority: u8) -> u8 {
@@ -32,6 +32,12 @@ impl Queue {
             bits: vec![0; LEVELS * words_per_level],
             words_per_level,
         }
+    }
+
+    /// Bit n: level n is not empty.
+    #[inline]
+    pub(crate) fn levels(&self) -> u32 {
+        self.levels
     }
 
     #[inline]

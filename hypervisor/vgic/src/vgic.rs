@@ -7,6 +7,7 @@ use stasis_state::vgic::{CpuInterface, Distributor, MAX_VCPUS, PRIVATE_INTIDS};
 
 use crate::check::{Error, check};
 use crate::link::Links;
+use crate::pending::Pending;
 use crate::place::Place;
 use crate::queue::Queue;
 use crate::registers::ListRegister;
@@ -102,7 +103,7 @@ pub struct VirtualCpu {
     /// The record. Complete unless the vCPU is loaded and not synced.
     pub state: CpuInterface,
     /// Candidates that are in no list register. Derived, as everything below.
-    pub(crate) pending: Queue,
+    pub(crate) pending: Pending,
     /// Interrupts that it holds active, in no list register.
     pub(crate) active: Queue,
     /// Where each of its SGIs and PPIs is.
@@ -150,7 +151,7 @@ impl VirtualCpu {
     fn new(state: CpuInterface, nr_irqs: usize) -> Self {
         Self {
             state,
-            pending: Queue::new(nr_irqs),
+            pending: Pending::new(nr_irqs),
             active: Queue::new(nr_irqs),
             places: [Place::Nowhere; PRIVATE_INTIDS],
             loaded: false,
@@ -237,7 +238,8 @@ impl Vgic {
             links: Links::default(),
             dist,
         };
-        let _ = vgic.replace_all();
+        let _ = vgic.place_all();
+        let _ = vgic.forward();
         Ok(vgic)
     }
 

@@ -7,7 +7,7 @@
 //! - [`random`], [`late`]: histories. [`cost`]: accesses to hardware. [`records`]: what a file may say.
 
 mod access;
-mod cost;
+pub mod cost;
 mod docs;
 mod hardware;
 mod interface;
