@@ -6,14 +6,14 @@
 use crate::checkpoint;
 use crate::console;
 use crate::guests;
-use crate::slot::{RunState, Slot};
-use crate::{clock, turns};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use spin::mutex::SpinMutex;
+use stasis_run::slot::{RunState, Slot};
+use stasis_run::{clock, turns};
 use stasis_vm::config::{Periodic, Policy};
 use stasis_vm::periodic::{self, Timetable};
 use stasis_vm::recovery::{ATTEMPTS, PERIOD_US, Recovery, Remedy, Stopped};

@@ -1,13 +1,14 @@
 //! Checkpoints: a guest to the store, and back.
 
-use crate::slot::{Parked, RunState, Slot};
 use crate::storage::{Disk, with_store};
-use crate::{clock, devices, guests, resume, shared, turns};
+use crate::{guests, resume};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::{crc, timer, zero};
+use stasis_run::slot::{Parked, RunState, Slot};
+use stasis_run::{clock, device_interrupts, shared, turns};
 use stasis_state::{Checkpoint, GuestState, Plan, Routines, Sink, Source};
 use stasis_store::{Store, Usage, Which, reader, writer};
 use stasis_vm::console::table::{self, StoreRow};
@@ -95,7 +96,7 @@ fn millis_since(start: u64) -> u64 {
 /// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are
 /// a set, each under `name/` and its own name, and all of it is in the store or nothing.
 pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut impl Write) -> Result<(), String> {
-    if let Some(why) = slots.iter().find_map(|slot| devices::unstorable(slot)) {
+    if let Some(why) = slots.iter().find_map(|slot| device_interrupts::unstorable(slot)) {
         return Err(why);
     }
     let mut parked: Vec<Parked> = slots.iter().map(|slot| slot.park()).collect();

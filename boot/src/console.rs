@@ -4,16 +4,16 @@
 mod commands;
 mod top;
 
-use crate::slot::Slot;
-use crate::{gic, guests, output, turns};
-use core::sync::atomic::{AtomicU32, Ordering};
-use spin::LazyLock;
+use crate::{guests, output};
 use spin::mutex::SpinMutex;
+use spin::{LazyLock, Once};
+use stasis_run::slot::Slot;
+use stasis_run::{cores, turns};
 use stasis_vm::console::{CAPACITY, Console, Input, Names, PIECE, Terminal};
 
 static CONSOLE: LazyLock<SpinMutex<Console>> = LazyLock::new(|| SpinMutex::new(Console::new()));
 /// The UART's interrupt.
-static UART_INTERRUPT: AtomicU32 = AtomicU32::new(u32::MAX);
+static UART_INTERRUPT: Once<u32> = Once::new();
 
 /// The UART as the console wants it.
 struct Uart;
@@ -38,22 +38,18 @@ impl Terminal for Answers {
 
 /// Opens the console on this core, whose interrupt is `intid`.
 pub fn init(intid: u32) {
-    UART_INTERRUPT.store(intid, Ordering::Relaxed);
-    gic::route_here(intid);
+    UART_INTERRUPT.call_once(|| intid);
+    listen();
     CONSOLE.lock().prompt(&mut Uart);
     // What was typed before is due now.
     turns::wake_console();
 }
 
-/// Takes an interrupt, if it is the console's: then there is something for [`serve`]. What was
-/// received is taken from the UART there, so the interrupt is kept off until then.
-pub fn take_interrupt(intid: u32) -> bool {
-    let ours = intid == UART_INTERRUPT.load(Ordering::Relaxed);
-    if ours {
-        gic::disable(intid);
-        turns::wake_console();
+/// Lets the UART's interrupt come, after which there is something for [`serve`].
+fn listen() {
+    if let Some(intid) = UART_INTERRUPT.get() {
+        cores::listen(*intid);
     }
-    ours
 }
 
 /// Handles what was received.
@@ -78,7 +74,7 @@ pub fn serve() {
             }
         }
     }
-    gic::route_here(UART_INTERRUPT.load(Ordering::Relaxed));
+    listen();
 }
 
 /// Shows what the guest that was just attached has sent meanwhile. At 115,200 bits/s that takes up to 1.4 s, in which others
@@ -98,8 +94,8 @@ fn show_attached() {
 }
 
 /// Takes what a guest sends.
-pub fn guest_output(slot: &Slot, bytes: &[u8]) {
-    CONSOLE.lock().output(slot.number, bytes, &mut Uart);
+pub fn guest_output(slot: &Slot, byte: u8) {
+    CONSOLE.lock().output(slot.number, &[byte], &mut Uart);
 }
 
 /// Forgets what the guest that was in this place has sent.
@@ -119,7 +115,7 @@ pub fn halted(slot: &Slot, why: &str) {
 
 /// Leaves the core to others, as part of a command, until an instant or until something happens.
 fn rest_until(counter: u64) {
-    gic::route_here(UART_INTERRUPT.load(Ordering::Relaxed));
+    listen();
     turns::rest_until(counter);
 }
 

@@ -1,10 +1,7 @@
 //! The guests of this machine: made from the boot archive, or [resumed](crate::resume) from checkpoints.
 
 use crate::machine::Machine;
-use crate::memory::HeapTables;
-use crate::shared::{self, Connected};
-use crate::slot::{self, FreshRam, Memory, Placement, RunState, Slot};
-use crate::{care, console, devices, smp, turns};
+use crate::{care, console, devices, smp};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -15,6 +12,10 @@ use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu::IdRegisters;
 use stasis_arch::timer;
 use stasis_hw::paging::Translation;
+use stasis_run::shared::{self, Connected};
+use stasis_run::slot::{self, FreshRam, Memory, Placement, RunState, Slot};
+use stasis_run::tables::HeapTables;
+use stasis_run::{device_interrupts, pool, turns};
 use stasis_state::Written;
 use stasis_state::vcpu::Identity;
 use stasis_vm::archive::Archive;
@@ -23,7 +24,6 @@ use stasis_vm::config::{self, Configuration, GuestConfig, SharedConfig};
 use stasis_vm::given::Given;
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::image::{self, Parts};
-use stasis_vm::machine::RAM_UNIT;
 use stasis_vm::range::{Pool, Range};
 use stasis_vm::sched;
 use stasis_vm::shared::{connections, record};
@@ -33,8 +33,6 @@ use stasis_vm::sysreg::identity;
 static GUESTS: SpinMutex<Vec<Arc<Slot>>> = SpinMutex::new(Vec::new());
 /// The translations of slots whose guest was removed, by number: a slot keeps its root, as cores may have it active.
 static VACANT: SpinMutex<Vec<(usize, Translation)>> = SpinMutex::new(Vec::new());
-/// RAM that no guest has.
-static FREE_RAM: SpinMutex<Option<Pool>> = SpinMutex::new(None);
 /// What the machine was started with.
 static BOOT: Once<BootArchive> = Once::new();
 /// The physical GICV.
@@ -49,7 +47,7 @@ pub fn all() -> Vec<Arc<Slot>> {
 /// are made.
 pub fn init(machine: &Machine, gicv: Range, free_ram: Pool) {
     GICV.call_once(|| gicv);
-    *FREE_RAM.lock() = Some(free_ram);
+    pool::init(free_ram);
     if let Err(error) = load_archive(machine) {
         log::error!("{error}");
     }
@@ -89,7 +87,7 @@ impl BootArchive {
     /// Makes a guest from its configuration.
     fn create(&self, config: &GuestConfig) -> Result<(), String> {
         let cores = choose_cores(&config.cores, config.vcpus.into())?;
-        shared::connect(&config.name)?;
+        shared::connect(configured_shared(), &config.name)?;
         let given = devices::give(config)?;
         let mut ram = FreshRam::take(config.memory)?;
         let (guest, vcpus) = self.load(config, &given, ram.contents())?;
@@ -133,7 +131,7 @@ impl BootArchive {
             loaded.entry,
             loaded.x0,
             pace,
-            crate::clock::wall_time(),
+            stasis_run::clock::wall_time(),
         )
         .map_err(|error| error.to_string())?;
         if let Some(watchdog_us) = config.watchdog_us {
@@ -199,7 +197,7 @@ pub fn add(
     given: Given,
     state: RunState,
 ) -> Result<Arc<Slot>, String> {
-    let shared = shared::connect(guest.name())?;
+    let shared = shared::connect(configured_shared(), guest.name())?;
     let mut guests = GUESTS.lock();
     if guests.len() == slot::MAX_SLOTS {
         return Err(format!("there are {} guests, as many as there are VMIDs", guests.len()));
@@ -215,9 +213,9 @@ pub fn add(
     let slot = Arc::new(slot);
     log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
     slot.shared().iter().for_each(|one| one.enter(&slot));
-    devices::enter(&slot);
+    device_interrupts::enter(&slot);
     if state == RunState::Running {
-        devices::engage(&slot);
+        device_interrupts::engage(&slot);
     }
     care::begin(&slot, configured(&slot.name).and_then(|config| config.periodic));
     turns::assign(&slot);
@@ -235,12 +233,12 @@ pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
     GUESTS.lock().retain(|other| !Arc::ptr_eq(other, slot));
     slot.shared().iter().for_each(Connected::leave);
     parked.release_devices();
-    devices::leave(slot);
+    device_interrupts::leave(slot);
     care::end(slot);
     console::forget(slot);
     turns::retire(slot);
     let (ram, stage2) = parked.take_memory();
-    give_back(ram);
+    pool::give_back(ram);
     let mut vacant = VACANT.lock();
     // The lowest number is the next one's.
     let place = vacant.partition_point(|(number, _)| *number > slot.number);
@@ -264,34 +262,6 @@ impl core::fmt::Display for List<'_> {
             write!(f, "{}{number}", if n > 0 { ", " } else { "" })?;
         }
         Ok(())
-    }
-}
-
-/// Bytes of RAM that no guest has.
-pub fn free_ram() -> u64 {
-    FREE_RAM.lock().as_ref().map_or(0, Pool::free_bytes)
-}
-
-/// Takes `len` bytes of RAM from the pool.
-pub fn take_ram(len: u64) -> Result<Range, String> {
-    let mut pool = FREE_RAM.lock();
-    let pool = pool.as_mut().ok_or("there is no RAM yet")?;
-    pool.allocate(len, RAM_UNIT).ok_or_else(|| {
-        let mib = |bytes: u64| bytes >> 20;
-        let largest = pool.free().iter().map(|piece| piece.len()).max().unwrap_or(0);
-        format!(
-            "it needs {} MiB of RAM; {} MiB are free, {} MiB of them in one piece",
-            mib(len),
-            mib(pool.free_bytes()),
-            mib(largest)
-        )
-    })
-}
-
-/// Gives RAM back to the pool.
-pub fn give_back(ram: Range) {
-    if let Some(pool) = FREE_RAM.lock().as_mut() {
-        pool.add(ram);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The Stasis hypervisor: bringing up the machine, and wiring the pure crates to the hardware.
 //!
-//! [`machine`] and [`memory`] find and map it; [`smp`] brings up the other cores; [`turns`] has them run vCPUs;
-//! [`output`] and [`panic`] say what happens.
+//! [`machine`] and [`memory`] find and map it; [`smp`] brings up the other cores; [`guests`] makes the guests that they
+//! [run](stasis_run); [`output`] and [`panic`] say what happens.
 
 #![no_std]
 #![no_main]
@@ -13,27 +13,23 @@ mod output;
 mod at_el1;
 mod care;
 mod checkpoint;
-mod clock;
 mod console;
-mod cores;
 mod devices;
+mod duties;
 mod firmware;
-mod gic;
 mod guests;
 mod machine;
 mod memory;
 mod panic;
 mod resume;
-mod shared;
-mod slot;
 mod smp;
 mod storage;
-mod turns;
 
 use stasis_hw::mini_uart::MiniUart;
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl011::Pl011;
 use stasis_hw::serial::Serial;
+use stasis_run::{clock, gic, turns};
 use stasis_vm::board::{Uart, UartKind};
 
 /// The first core arrives here from the entry code, with an early translation that maps the image and
@@ -77,6 +73,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     );
     storage::init(&machine);
     devices::init(&machine);
+    stasis_run::above::init(&duties::Duties);
     guests::init(&machine, gic.gicv, free);
     console::init(machine.uart.device.intid);
     turns::serve()

@@ -6,7 +6,8 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::{MAX_CORES, STACK_STRIDE};
-use stasis_hw::paging::{Attributes, MapError, PAGE_SIZE, Table, TableSource, Translation};
+use stasis_hw::paging::{Attributes, MapError, PAGE_SIZE, Translation};
+use stasis_run::tables::HeapTables;
 use stasis_vm::range::{Pool, Range};
 
 /// Blocks of up to 2^(this - 1) bytes.
@@ -58,26 +59,6 @@ pub unsafe fn init_heap() {
     let heap = section!(__heap_start, __heap_end);
     // SAFETY: the linker script keeps this range for the heap alone.
     unsafe { HEAP.0.lock().init(heap.start as usize, heap.len() as usize) };
-}
-
-/// Page tables on the heap, which is mapped one to one.
-pub struct HeapTables;
-
-// SAFETY: the heap hands a block out once; `Table::EMPTY` is written to it; it is freed by `release` alone.
-unsafe impl TableSource for HeapTables {
-    fn allocate(&mut self) -> Option<NonNull<Table>> {
-        // SAFETY: a table has a size.
-        let block = unsafe { HEAP.alloc(Layout::new::<Table>()) }.cast::<Table>();
-        let table = NonNull::new(block)?;
-        // SAFETY: the block is ours, large enough and aligned.
-        unsafe { table.write(Table::EMPTY) };
-        Some(table)
-    }
-
-    unsafe fn release(&mut self, table: NonNull<Table>) {
-        // SAFETY: the caller's: it came from `allocate`, with this layout, and nobody uses it.
-        unsafe { HEAP.dealloc(table.cast().as_ptr(), Layout::new::<Table>()) };
-    }
 }
 
 /// All of the image, with its memory.

@@ -1,11 +1,11 @@
 //! What Stasis says: the UART behind a lock, `println!`, and `log`.
 
-use crate::clock;
 use core::fmt::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Once;
 use spin::mutex::SpinMutex;
 use stasis_hw::serial::Serial;
+use stasis_run::clock;
 
 static UART: Once<SpinMutex<Serial>> = Once::new();
 

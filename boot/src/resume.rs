@@ -3,14 +3,15 @@
 //! First every guest is [admitted](admit): all that can be checked is checked, and what it needs is taken. Only then is
 //! memory overwritten, and when all of it is loaded, they run.
 
-use crate::shared::{self, Connected};
-use crate::slot::{self, FreshRam, Parked, Placement, RunState, Slot};
-use crate::{console, guests, turns};
+use crate::{console, guests};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
+use stasis_run::shared::{self, Connected};
+use stasis_run::slot::{self, FreshRam, Parked, Placement, RunState, Slot};
+use stasis_run::{pool, turns};
 use stasis_state::{GuestState, HostFacts, Target};
 use stasis_vm::clock::Pace;
 use stasis_vm::config::DEFAULT_WEIGHT;
@@ -96,7 +97,7 @@ fn admit<'a>(
     let here = connections(guests::configured_shared(), guest.name());
     stasis_vm::shared::check(state.shared.as_ref(), &here, guest.name())
         .map_err(|error| error.to_string())?;
-    let shared = shared::connect(guest.name())?;
+    let shared = shared::connect(guests::configured_shared(), guest.name())?;
     let devices = guests::configured(guest.name()).map(|config| &config.devices[..]);
     if let Some([device, ..]) = devices {
         let name = guest.name();
@@ -105,7 +106,7 @@ fn admit<'a>(
         ));
     }
     let Some(slot) = existing.iter().find(|slot| slot.name == guest.name()) else {
-        check_host(state, MAX_VCPUS.into(), guests::free_ram())?;
+        check_host(state, MAX_VCPUS.into(), pool::free_bytes())?;
         let ram = FreshRam::take(guest.ram_size())?;
         return Ok(Incoming { guest, vcpus, place: Place::New(ram), shared });
     };

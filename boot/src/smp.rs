@@ -1,10 +1,11 @@
 //! Starting the machine's cores, and which of them there are.
 
+use crate::firmware;
 use crate::machine::Machine;
-use crate::{firmware, gic, turns};
 use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::{boot, cpu, timer};
+use stasis_run::{gic, turns};
 
 /// Cores that have arrived, one bit each.
 static PRESENT: AtomicU32 = AtomicU32::new(0);

@@ -1,13 +1,13 @@
 //! What the console's commands do.
 
 use super::{Answers, CONSOLE, Uart, top};
-use crate::slot::{Resident, RunState, Slot};
 use crate::{checkpoint, firmware, guests};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use stasis_run::slot::{Resident, RunState, Slot};
 use stasis_vm::console::Text;
 use stasis_vm::console::command::{self, Command};
 use stasis_vm::console::table::{self, GuestRow};

@@ -1,13 +1,13 @@
 //! `top`: what the cores and the guests do.
 
 use super::commands::written;
-use crate::slot::Slot;
 use crate::{guests, output, smp};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::timer;
+use stasis_run::slot::Slot;
 use stasis_vm::console::top::{Top, VcpuRow};
 use stasis_vm::stats::Snapshot;
 

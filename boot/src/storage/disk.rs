@@ -1,7 +1,6 @@
 //! The disk that the store is on: virtio-blk where there is one, else an SD card.
 
 use crate::machine::Machine;
-use crate::turns;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
@@ -11,6 +10,7 @@ use stasis_hw::sd::{self, Card};
 use stasis_hw::sdhci::Sdhci;
 use stasis_hw::time::Clock;
 use stasis_hw::virtio_blk::{self, Deadline, DmaMemory, Slot, VirtioBlk};
+use stasis_run::turns;
 use stasis_store::BlockDevice;
 
 /// Seconds that a virtio disk may take for one request.

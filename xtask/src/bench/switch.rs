@@ -32,7 +32,7 @@ const PARTS: [(&str, &[&str]); 5] = [
     ("FP", &["stasis_fp_save", "stasis_fp_load"]),
     ("registers", &["stasis_arch::world::", "guest_exit", "stasis_enter_guest"]),
     ("vGIC", &["stasis_vgic::", "stasis_hw::gic::"]),
-    ("decision", &["stasis::turns::decide", "stasis_vm::sched::"]),
+    ("decision", &["stasis_run::turns::decide", "stasis_vm::sched::"]),
     ("rest", &[""]),
 ];
 
@@ -255,12 +255,12 @@ mod tests {
         let stack = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let name = |names: &[&str]| PARTS[part_of(&stack(names))].0;
         assert_eq!(
-            name(&["stasis::slot::run", "stasis_arch::world::load", "stasis_fp_load"]),
+            name(&["stasis_run::slot::run", "stasis_arch::world::load", "stasis_fp_load"]),
             "FP"
         );
         assert_eq!(name(&["stasis_vgic::fill::<impl Vgic>::load", "core::cmp::min"]), "vGIC");
-        assert_eq!(name(&["stasis::turns::decide", "core::cmp::min"]), "decision");
+        assert_eq!(name(&["stasis_run::turns::decide", "core::cmp::min"]), "decision");
         // Who loops over the turns calls everything.
-        assert_eq!(name(&["stasis::turns::run_vcpus", "stasis::slot::run"]), "rest");
+        assert_eq!(name(&["stasis_run::turns::run_vcpus", "stasis_run::slot::run"]), "rest");
     }
 }

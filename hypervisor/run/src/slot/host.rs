@@ -2,7 +2,7 @@
 
 use super::Slot;
 use crate::gic::{self, ThisCore};
-use crate::{clock, console};
+use crate::{above, clock};
 use stasis_arch::world::live;
 use stasis_arch::{cpu, timer};
 use stasis_vgic::VcpuMask;
@@ -130,7 +130,7 @@ impl Host for RunningOn<'_> {
     }
 
     fn transmit(&mut self, byte: u8) {
-        console::guest_output(self.slot, &[byte]);
+        above::get().transmit(self.slot, byte);
     }
 
     fn kick(&mut self, vcpus: VcpuMask) {

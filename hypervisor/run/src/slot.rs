@@ -17,9 +17,9 @@ mod wait;
 pub use ram::{FreshRam, Ram, copy, finish_writing, ram_of};
 pub use run::After;
 
-use crate::memory::HeapTables;
 use crate::shared::Connected;
-use crate::{devices, turns};
+use crate::tables::HeapTables;
+use crate::{device_interrupts, turns};
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -56,7 +56,9 @@ fn vmid(number: usize) -> u8 {
 /// What a guest is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunState {
+    /// Its vCPUs have their turns.
     Running,
+    /// It stands still until somebody has it go on.
     Paused,
     /// It has switched itself off.
     Off,
@@ -91,7 +93,9 @@ impl RunState {
 
 /// What a guest's vCPUs share, and belongs to whoever holds its lock.
 pub struct Resident {
+    /// The guest.
     pub guest: Guest,
+    /// What it is doing.
     pub state: RunState,
     ram: Ram,
     /// None once it was removed.
@@ -121,7 +125,9 @@ pub struct Placement<'a> {
 
 /// What a guest's stage 2 maps.
 pub struct Memory {
+    /// Its RAM.
     pub ram: FreshRam,
+    /// What it shares with others.
     pub shared: Vec<Connected>,
     /// The machine's devices that it was given.
     pub given: Given,
@@ -135,6 +141,7 @@ pub struct Memory {
 pub struct Slot {
     /// Its number on the console.
     pub number: usize,
+    /// Its name, which no other guest has.
     pub name: String,
     vcpus: Vec<VcpuPlace>,
     /// Somebody wants the locks: do not run the guest.
@@ -250,7 +257,7 @@ impl Parked<'_> {
 
     /// The guest has stopped: no interrupt of its devices comes, and none is active.
     pub fn release_devices(&mut self) {
-        devices::release(self.slot, &mut self.resident.guest);
+        device_interrupts::release(self.slot, &mut self.resident.guest);
     }
 }
 
@@ -368,7 +375,7 @@ impl Slot {
             resident.guest.clock.stop(timer::counter());
         }
         if state == RunState::Running {
-            devices::engage(self);
+            device_interrupts::engage(self);
         }
         resident.state = state;
         self.running.store(state == RunState::Running, Ordering::Release);

@@ -4,7 +4,6 @@
 //! guests that share it, and are not stored themselves, stand still only while it is copied there. What one guest rings another
 //! waits in the region until a core of the other's comes by ([`Connected::take_rung`]): so nobody takes the lock of another guest.
 
-use crate::guests;
 use crate::slot::{self, FreshRam, Slot};
 use alloc::format;
 use alloc::string::String;
@@ -70,18 +69,19 @@ impl Region {
 /// A region as a guest has it.
 #[derive(Clone, Copy)]
 pub struct Connected {
+    /// The region.
     pub region: &'static Region,
     index: usize,
 }
 
-/// What a guest is to share; an error if this machine does not have it.
-pub fn connect(guest: &str) -> Result<Vec<Connected>, String> {
+/// What a guest is to share by the configuration; an error if this machine does not have it.
+pub fn connect(configured: &'static [SharedConfig], guest: &str) -> Result<Vec<Connected>, String> {
     let find = |Connection { region, index }: Connection| {
         let made = regions().iter().find(|made| made.config.name == region.name);
         let made = made.ok_or_else(|| format!("there is no shared memory \"{}\"", region.name))?;
         Ok(Connected { region: made, index: index.into() })
     };
-    connections(guests::configured_shared(), guest).into_iter().map(find).collect()
+    connections(configured, guest).into_iter().map(find).collect()
 }
 
 impl Connected {

@@ -1,11 +1,11 @@
 //! Wall time: from the machine's clock where it has one, else since power-on. And whether the virtual
 //! timer can be trusted.
 
-use crate::machine::Machine;
 use spin::Once;
 use stasis_arch::timer;
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl031::Pl031;
+use stasis_vm::board::Machine;
 
 /// Wall time when the counter was 0, in ticks of the counter.
 static EPOCH: Once<u64> = Once::new();

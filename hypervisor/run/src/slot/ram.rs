@@ -1,6 +1,6 @@
 //! A guest's RAM, as EL2 sees it.
 
-use crate::{guests, turns};
+use crate::{pool, turns};
 use alloc::string::String;
 use stasis_arch::cache;
 use stasis_state::Written;
@@ -50,7 +50,7 @@ pub struct FreshRam(Ram);
 impl FreshRam {
     /// Takes `len` bytes from the pool, and clears them.
     pub fn take(len: u64) -> Result<Self, String> {
-        let range = guests::take_ram(len)?;
+        let range = pool::take(len)?;
         let mut fresh = Self(Ram { range, written: Written::nowhere(len as usize) });
         clear(fresh.bytes());
         Ok(fresh)
@@ -88,7 +88,7 @@ impl FreshRam {
 
 impl Drop for FreshRam {
     fn drop(&mut self) {
-        guests::give_back(self.0.range);
+        pool::give_back(self.0.range);
     }
 }
 

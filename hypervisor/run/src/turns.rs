@@ -4,7 +4,7 @@
 //! tells its core, if that makes a difference to it; the core itself [decides](decide).
 
 use crate::slot::{After, Slot};
-use crate::{care, console, cores, gic};
+use crate::{above, cores, gic};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -180,10 +180,9 @@ pub fn serve() -> ! {
     loop {
         run_vcpus();
         CONSOLE_RUNS.store(true, Ordering::Relaxed);
-        care::serve();
-        console::serve();
+        let due = above::get().serve();
         CONSOLE_RUNS.store(false, Ordering::Relaxed);
-        sleep(CONSOLE, care::next_due());
+        sleep(CONSOLE, due);
     }
 }
 
@@ -235,7 +234,7 @@ fn run_vcpus() {
             Some(Who::Vcpu { slot, index }) => match slot.run(index, until) {
                 After::Turn(turn) => decided = Some(turn),
                 After::Anything => {}
-                After::Stopped(how) => care::stopped(slot, how),
+                After::Stopped(how) => above::get().stopped(slot, how),
             },
             Some(Who::Console) => {
                 CONSOLE_UNTIL.store(until.unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -5,7 +5,7 @@
 
 use super::Resident;
 use super::ram::Ram;
-use crate::memory::HeapTables;
+use crate::tables::HeapTables;
 use stasis_arch::mmu;
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_state::written::BLOCK_SIZE;

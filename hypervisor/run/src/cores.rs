@@ -1,7 +1,11 @@
 //! The interrupts that a core takes.
 
-use crate::{console, devices, gic, turns};
+use crate::{device_interrupts, gic, turns};
+use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::timer;
+
+/// The interrupt of the console's UART.
+static CONSOLE: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// Takes every interrupt that is pending on this core. `guests` is asked to take one that may be
 /// linked to the guest that is loaded.
@@ -16,13 +20,17 @@ pub fn take_interrupts(mut guests: impl FnMut(u16) -> bool) -> Taken {
                 turns::timer_fired();
                 taken.timer = true;
             }
-            intid if guests(intid as u16) || devices::take_interrupt(intid) => continue,
+            intid if guests(intid as u16) || device_interrupts::take(intid) => continue,
             gic::VIRTUAL_TIMER => {}
             _ if gic::is_maintenance(interrupt) => {
                 taken.maintenance = Some(interrupt);
                 continue;
             }
-            intid if console::take_interrupt(intid) => {}
+            // What was received is taken from the UART there: until then the interrupt is kept off.
+            intid if intid == CONSOLE.load(Ordering::Relaxed) => {
+                gic::disable(intid);
+                turns::wake_console();
+            }
             intid => {
                 log::warn!("interrupt {intid} was not expected, and is disabled");
                 gic::disable(intid);
@@ -31,6 +39,12 @@ pub fn take_interrupts(mut guests: impl FnMut(u16) -> bool) -> Taken {
         gic::end(interrupt);
     }
     taken
+}
+
+/// Lets the interrupt of the console's UART come, to this core: then there is something for the console.
+pub fn listen(intid: u32) {
+    CONSOLE.store(intid, Ordering::Relaxed);
+    gic::route_here(intid);
 }
 
 /// What [`take_interrupts`] leaves to its caller.
