@@ -30,7 +30,8 @@ use switch::{Pair, Switch};
 pub const DETAILS: &str = "\
 Runs a guest that measures its own operations on plain QEMU and under Stasis, each twice, and fails if the two differ: QEMU
 counts instructions, so every machine gives the same numbers. Then it weighs the hypervisor's image.
---profile OPERATION prints the functions that one operation spends its instructions in, and draws them as a flame graph.
+--profile OPERATION prints the functions that one operation spends its instructions in, and draws them as a flame graph;
+\"switch\" is a world switch.
 --save FILE writes the numbers as JSON, --compare FILE prints what has changed since a file was written, and --plot FILE
 draws that as SVG.
 docs/bench.md has the results and what they mean.";
@@ -141,11 +142,21 @@ struct Built {
     guests: PathBuf,
 }
 
+impl Built {
+    fn pair(&self, workspace: &Workspace) -> Result<Pair> {
+        Pair::new(workspace, &self.image, &self.elf, &self.guests)
+    }
+}
+
 fn profile(workspace: &Workspace, operation: &str) -> Result<()> {
     let (meter, built) = prepare(workspace)?;
     let svg = workspace.folder("stasis")?.join(format!("{operation}.svg"));
     report::step(format_args!("tracing {operation}"));
-    profile::main(&meter, &built.elf, &built.guests.join("bench"), operation, &svg)?;
+    if operation == switch::NAME {
+        built.pair(workspace)?.profile()?.show(1, operation, &svg)?;
+    } else {
+        profile::main(&meter, &built.elf, &built.guests.join("bench"), operation, &svg)?;
+    }
     report::step(format_args!("drawn in {}", workspace.show(&svg)));
     Ok(())
 }
@@ -167,7 +178,7 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
         operations.push(Operation { name, alone, stasis, gich: Some(gich) });
     }
     report::step("counting world switches");
-    let pair = Pair::new(workspace, &built.image, &built.elf, &built.guests)?;
+    let pair = built.pair(workspace)?;
     let elf = read(&built.elf)?;
     Ok(Numbers {
         operations,

@@ -13,12 +13,16 @@ use stasis_vm::config::{Configuration, CoreConfig, GuestConfig, WindowConfig};
 use super::Cost;
 use super::accesses::Accesses;
 use super::meter::counting;
+use super::profile::Profile;
 use super::profile::debugger::{self, Event};
 use super::profile::functions::{self, Functions, LOADED_AT};
 use super::profile::trace::Calls;
 use crate::archive;
 use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
+
+/// What a world switch is called where it can be profiled like an operation.
+pub const NAME: &str = "switch";
 
 /// The core that the guests share. The console has the other one.
 const CORE: usize = 1;
@@ -102,7 +106,30 @@ impl Pair {
         Ok(first)
     }
 
+    /// The instructions of the fastest switch from the guest `switch`, with nothing pending in it.
+    pub fn profile(&self) -> Result<Profile> {
+        let functions = Functions::new(&self.elf)?;
+        let phases = self.phases(&functions)?;
+        let stays = phases.first().into_iter().flatten().step_by(2);
+        let fastest = stays.min_by_key(|stay: &&Stay| stay.instructions.len());
+        Ok(fastest.context("there was no switch")?.profile(&functions))
+    }
+
     fn run(&self, functions: &Functions) -> Result<Vec<Switch>> {
+        let mut switches = Vec::new();
+        for (pending, phase) in PENDING.iter().zip(&self.phases(functions)?) {
+            // The guest ran when it called itself ready; so the first switch is one away from it.
+            for (first, direction) in ["from", "to"].into_iter().enumerate() {
+                let stays: Vec<&Stay> = phase.iter().skip(first).step_by(2).collect();
+                let name = format!("{direction} a guest with {pending} pending");
+                switches.push(summary(name, &stays, functions)?);
+            }
+        }
+        Ok(switches)
+    }
+
+    /// The switches while each number of interrupts is pending.
+    fn phases(&self, functions: &Functions) -> Result<Vec<Vec<Stay>>> {
         let text = functions.range();
         // Of the guests only the mark is logged.
         let ranges = format!("{:#x}..{:#x},{:#x}+4", text.start, text.end - 1, self.mark);
@@ -121,16 +148,7 @@ impl Pair {
             "the guest has called itself ready {} times",
             splitter.phases.len()
         );
-        let mut switches = Vec::new();
-        for (pending, phase) in PENDING.iter().zip(&splitter.phases) {
-            // The guest ran when it called itself ready; so the first switch is one away from it.
-            for (first, direction) in ["from", "to"].into_iter().enumerate() {
-                let stays: Vec<&Stay> = phase.iter().skip(first).step_by(2).collect();
-                let name = format!("{direction} a guest with {pending} pending");
-                switches.push(summary(name, &stays, functions)?);
-            }
-        }
-        Ok(switches)
+        Ok(splitter.phases)
     }
 }
 
@@ -140,6 +158,14 @@ struct Stay {
     instructions: Vec<u64>,
     reads: u64,
     writes: u64,
+}
+
+impl Stay {
+    fn profile(&self, functions: &Functions) -> Profile {
+        let mut calls = Calls::new(functions);
+        self.instructions.iter().for_each(|pc| calls.step(CORE, *pc));
+        calls.profile()
+    }
 }
 
 /// Takes the log to pieces.
@@ -196,10 +222,8 @@ fn summary(name: String, stays: &[&Stay], functions: &Functions) -> Result<Switc
     let length = |stay: &&Stay| stay.instructions.len() as u64;
     let fastest = stays.iter().copied().min_by_key(length);
     let fastest = fastest.with_context(|| format!("there was no switch {name}"))?;
-    let mut calls = Calls::new(functions);
-    fastest.instructions.iter().for_each(|pc| calls.step(CORE, *pc));
     let mut parts = BTreeMap::new();
-    for (stack, count) in calls.profile().stacks() {
+    for (stack, count) in fastest.profile(functions).stacks() {
         *parts.entry(part_of(stack)).or_default() += count;
     }
     Ok(Switch {

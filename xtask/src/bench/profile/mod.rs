@@ -59,9 +59,9 @@ impl Profile {
         list
     }
 
-    /// The table that a person reads: instructions per round.
-    fn table(&self) -> String {
-        let round = |count: u64| count as f64 / ROUNDS as f64;
+    /// The table that a person reads: instructions of one of so many rounds.
+    fn table(&self, rounds: u64) -> String {
+        let round = |count: u64| count as f64 / rounds as f64;
         let mut text = format!(
             "Instructions of a round, {:.1} in all\n\n{:>8} {:>6} {:>10}  function\n",
             round(self.total()),
@@ -76,6 +76,12 @@ impl Profile {
                 writeln!(text, "{:>8.1} {share:>5.1}% {:>10.1}  {name}", round(own), round(all));
         }
         text
+    }
+
+    /// Prints the table of so many rounds, and draws the flame graph of `name` into `svg`.
+    pub fn show(&self, rounds: u64, name: &str, svg: &Path) -> Result<()> {
+        print!("{}", self.table(rounds));
+        write(svg, flame::draw(self, name).as_bytes())
     }
 }
 
@@ -94,9 +100,7 @@ pub fn main(meter: &Meter, elf: &Path, guest: &Path, operation: &str, svg: &Path
             calls.step(core, pc);
         }
     })?;
-    let profile = calls.profile();
-    print!("{}", profile.table());
-    write(svg, flame::draw(&profile, operation).as_bytes())
+    calls.profile().show(ROUNDS, operation, svg)
 }
 
 #[cfg(test)]
