@@ -100,6 +100,7 @@ pub fn init_traps() {
 }
 
 /// Whether a virtual SError is pending for the guest that is loaded: HCR_EL2.VSE.
+#[inline]
 pub fn virtual_serror() -> bool {
     HCR_EL2.get() & HCR_VSE != 0
 }
@@ -113,6 +114,7 @@ pub fn set_virtual_serror() {
 /// Sets what HCR_EL2 has for the guest that is loaded: whether its WFI is trapped, whether a virtual SError
 /// is pending for it, and whether CTR_EL0 traps, with the registers of cache geometry: where it is shown another than
 /// this core's.
+#[inline]
 pub fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_ctr: u64) {
     let waits = if trap_waits { HCR_TWI } else { 0 };
     let serror = if serror_pending { HCR_VSE } else { 0 };
@@ -122,6 +124,7 @@ pub fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_ctr: u64
 }
 
 /// Sets what MIDR_EL1 and MPIDR_EL1 read as in the guest.
+#[inline]
 pub fn set_guest_identity(midr: u64, mpidr: u64) {
     // SAFETY: only the guest sees them.
     unsafe {

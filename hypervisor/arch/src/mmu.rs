@@ -50,6 +50,7 @@ fn vtcr() -> u64 {
 ///
 /// `root` is a stage-2 translation of 39 bits that maps nothing of EL2's, and stays until another is
 /// activated on this core. No two translations share a `vmid`.
+#[inline]
 pub unsafe fn activate_stage2(root: u64, vmid: u8) {
     // SAFETY: the caller answers for the translation. The barriers order the tables' writes before
     // it, and it before the guest.

@@ -31,6 +31,7 @@ pub fn wait(ticks: u64) {
 }
 
 /// CNTPCT_EL0: the physical counter, in ticks. Not read ahead of what stands before.
+#[inline(always)]
 pub fn counter() -> u64 {
     // SAFETY: a barrier.
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
@@ -113,17 +114,15 @@ pub fn virtual_compare_value() -> u64 {
     mrs!("cntv_cval_el0")
 }
 
-/// Has EL2's physical timer, INTID 26, fire when the counter reaches `deadline`; `None` stops it.
-pub fn set_deadline(deadline: Option<u64>) {
+/// Has EL2's physical timer, INTID 26, fire when the counter reaches `deadline`; `u64::MAX` stops it.
+#[inline(always)]
+pub fn set_deadline(deadline: u64) {
+    // One that is stopped must be off: an emulator that skips idle time would go to the end of time for it.
+    let control = if deadline == u64::MAX { 0 } else { ENABLE };
     // SAFETY: the timer is EL2's.
     unsafe {
-        match deadline {
-            Some(ticks) => {
-                msr!("cnthp_cval_el2", ticks);
-                msr!("cnthp_ctl_el2", ENABLE);
-            }
-            None => msr!("cnthp_ctl_el2", 0),
-        }
+        msr!("cnthp_cval_el2", deadline);
+        msr!("cnthp_ctl_el2", control);
         asm!("isb", options(nostack, preserves_flags));
     }
 }

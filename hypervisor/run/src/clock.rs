@@ -1,6 +1,7 @@
 //! Wall time: from the machine's clock where it has one, else since power-on. And whether the virtual
 //! timer can be trusted.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
 use stasis_arch::timer;
 use stasis_hw::mmio::Frame;
@@ -11,7 +12,7 @@ use stasis_vm::board::Machine;
 static EPOCH: Once<u64> = Once::new();
 
 /// The virtual timer does not fire where CNTVOFF_EL2 is ahead of the counter: it is QEMU's.
-static TIMER_FORGETS: Once<bool> = Once::new();
+static TIMER_FORGETS: AtomicBool = AtomicBool::new(false);
 
 /// Learns how fast the counter goes.
 ///
@@ -33,7 +34,9 @@ pub fn init(machine: &Machine) {
         let frame = unsafe { Frame::new(device.frame.start as usize, Pl031::LEN) };
         u64::from(Pl031::new(frame).seconds())
     });
-    if *TIMER_FORGETS.call_once(|| !timer::fires_across_zero()) {
+    let forgets = !timer::fires_across_zero();
+    TIMER_FORGETS.store(forgets, Ordering::Relaxed);
+    if forgets {
         log::debug!(
             "the virtual timer does not fire where CNTVOFF is ahead of the counter: it is watched"
         );
@@ -46,8 +49,9 @@ pub fn init(machine: &Machine) {
 pub const WATCH_HZ: u64 = 1000;
 
 /// Whether the virtual timer does not always come by itself, as QEMU's does not.
+#[inline]
 pub fn timer_forgets() -> bool {
-    TIMER_FORGETS.get().copied().unwrap_or(false)
+    TIMER_FORGETS.load(Ordering::Relaxed)
 }
 
 /// Whether a guest with this CNTVOFF_EL2 needs its virtual timer watched by EL2's.

@@ -1,28 +1,31 @@
 //! The interrupts that a core takes.
 
-use crate::{device_interrupts, gic, turns};
+use crate::gic::{self, ThisCore};
+use crate::{device_interrupts, turns};
 use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::timer;
+use stasis_vm::clock::NEVER;
 
 /// The interrupt of the console's UART.
 static CONSOLE: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// Takes every interrupt that is pending on this core. `guests` is asked to take one that may be
 /// linked to the guest that is loaded.
-pub fn take_interrupts(mut guests: impl FnMut(u16) -> bool) -> Taken {
+#[inline]
+pub fn take_interrupts(this_core: &ThisCore, mut guests: impl FnMut(u16) -> bool) -> Taken {
     let mut taken = Taken::default();
-    while let Some(interrupt) = gic::take() {
+    while let Some(interrupt) = this_core.take() {
         match interrupt.intid() {
             // What it is asked to do is looked for after every exit.
             gic::KICK => {}
             gic::EL2_TIMER => {
-                timer::set_deadline(None);
+                timer::set_deadline(NEVER);
                 turns::timer_fired();
                 taken.timer = true;
             }
             intid if guests(intid as u16) || device_interrupts::take(intid) => continue,
             gic::VIRTUAL_TIMER => {}
-            _ if gic::is_maintenance(interrupt) => {
+            _ if this_core.is_maintenance(interrupt) => {
                 taken.maintenance = Some(interrupt);
                 continue;
             }
@@ -36,7 +39,7 @@ pub fn take_interrupts(mut guests: impl FnMut(u16) -> bool) -> Taken {
                 gic::disable(intid);
             }
         }
-        gic::end(interrupt);
+        this_core.end(interrupt);
     }
     taken
 }
@@ -50,7 +53,7 @@ pub fn listen(intid: u32) {
 /// What [`take_interrupts`] leaves to its caller.
 #[derive(Default)]
 pub struct Taken {
-    /// EL2's timer has fired: a deadline of the guest's is over.
+    /// EL2's timer has fired: a deadline of the guest's is over, or a turn.
     pub timer: bool,
     /// The maintenance interrupt, to be ended when its cause is gone.
     pub maintenance: Option<stasis_hw::gic::Acknowledged>,

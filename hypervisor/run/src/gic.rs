@@ -88,28 +88,6 @@ pub fn kick(core: usize) {
     gic().distributor.send_sgi(KICK, SgiTarget::List(mask));
 }
 
-/// The interrupt that this core is to take, now active, its priority dropped.
-pub fn take() -> Option<Acknowledged> {
-    let interrupt = gic().cpu.acknowledge()?;
-    gic().cpu.drop_priority(interrupt);
-    Some(interrupt)
-}
-
-/// Ends an interrupt that no guest's EOI will end.
-pub fn end(interrupt: Acknowledged) {
-    gic().cpu.deactivate(interrupt);
-}
-
-/// Whether the virtual timer's interrupt is with a guest on this core.
-pub fn timer_is_active() -> bool {
-    gic().distributor.is_active(VIRTUAL_TIMER)
-}
-
-/// Whether it is the GIC's maintenance interrupt.
-pub fn is_maintenance(interrupt: Acknowledged) -> bool {
-    interrupt.intid() == gic().maintenance
-}
-
 /// Keeps an interrupt from coming.
 pub fn disable(intid: u32) {
     gic().distributor.disable(intid);
@@ -122,6 +100,32 @@ impl ThisCore {
     /// The core that this is called on, and used on.
     pub fn here() -> Self {
         Self(gic())
+    }
+
+    /// The interrupt that this core is to take, now active, its priority dropped.
+    #[inline(always)]
+    pub fn take(&self) -> Option<Acknowledged> {
+        let interrupt = self.0.cpu.acknowledge()?;
+        self.0.cpu.drop_priority(interrupt);
+        Some(interrupt)
+    }
+
+    /// Ends an interrupt that no guest's EOI will end.
+    #[inline(always)]
+    pub fn end(&self, interrupt: Acknowledged) {
+        self.0.cpu.deactivate(interrupt);
+    }
+
+    /// Whether the virtual timer's interrupt is with a guest on this core.
+    #[inline(always)]
+    pub fn timer_is_active(&self) -> bool {
+        self.0.distributor.is_active(VIRTUAL_TIMER)
+    }
+
+    /// Whether it is the GIC's maintenance interrupt.
+    #[inline(always)]
+    pub fn is_maintenance(&self, interrupt: Acknowledged) -> bool {
+        interrupt.intid() == self.0.maintenance
     }
 }
 

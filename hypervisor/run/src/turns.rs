@@ -3,6 +3,7 @@
 //! Each core has a scheduler behind a lock of its own, which is the last one that is taken. Whoever wakes a vCPU ([`kick`])
 //! tells its core, if that makes a difference to it; the core itself [decides](decide).
 
+use crate::gic::ThisCore;
 use crate::slot::{After, Slot};
 use crate::{above, cores, gic};
 use alloc::sync::Arc;
@@ -12,6 +13,7 @@ use spin::LazyLock;
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::{cpu, timer};
+use stasis_vm::clock::NEVER;
 use stasis_vm::config::{self, CoreConfig, DEFAULT_WEIGHT};
 use stasis_vm::sched::{Scheduler, TaskId, Turn};
 
@@ -45,6 +47,9 @@ static CORES: LazyLock<[SpinMutex<Core>; MAX_CORES]> = LazyLock::new(|| {
     })
 });
 
+/// What [`is_shared`] says. Who is added later makes no difference to the vCPU that has the core before the next decision.
+static SHARED: [AtomicBool; MAX_CORES] = [const { AtomicBool::new(false) }; MAX_CORES];
+
 /// A core is to decide anew.
 static ANEW: [AtomicBool; MAX_CORES] = [const { AtomicBool::new(false) }; MAX_CORES];
 
@@ -68,12 +73,13 @@ pub fn divide(plan: &CoreConfig) {
 
 /// Adds a task for a vCPU of `guest`, which sleeps until it is [assigned](assign).
 pub fn add(core: usize, guest: &str, weight: u16) -> TaskId {
-    let mut core = CORES[core].lock();
-    let task = core.scheduler.add(guest, weight);
+    let mut locked = CORES[core].lock();
+    let task = locked.scheduler.add(guest, weight);
     // The number may have been another one's.
-    if task == core.who.len() {
-        core.who.push(None);
+    if task == locked.who.len() {
+        locked.who.push(None);
     }
+    note_sharing(core, &locked.scheduler);
     task
 }
 
@@ -92,6 +98,7 @@ pub fn retire(slot: &Slot) {
             let mut locked = CORES[core].lock();
             if locked.scheduler.remove(task) {
                 locked.who[task] = None;
+                note_sharing(core, &locked.scheduler);
                 break;
             }
             drop(locked);
@@ -110,7 +117,11 @@ pub fn vcpu_count(core: usize) -> usize {
 
 /// Whether anybody but a core's only vCPU may want it.
 pub fn is_shared(core: usize) -> bool {
-    CORES[core].lock().scheduler.task_count() > 1
+    SHARED[core].load(Ordering::Relaxed)
+}
+
+fn note_sharing(core: usize, scheduler: &Scheduler) {
+    SHARED[core].store(scheduler.task_count() > 1, Ordering::Relaxed);
 }
 
 /// Wakes a task, or has it look at what it is asked to do.
@@ -166,7 +177,7 @@ pub fn decide() -> Turn {
 }
 
 /// Has this core's current task sleep until it is kicked, or it is `until`. `false`: it was kicked since it got the core.
-pub fn sleep(task: TaskId, until: Option<u64>) -> bool {
+pub fn sleep(task: TaskId, until: u64) -> bool {
     CORES[cpu::number()].lock().scheduler.sleep(task, until, timer::counter())
 }
 
@@ -182,7 +193,7 @@ pub fn serve() -> ! {
         CONSOLE_RUNS.store(true, Ordering::Relaxed);
         let due = above::get().serve();
         CONSOLE_RUNS.store(false, Ordering::Relaxed);
-        sleep(CONSOLE, due);
+        sleep(CONSOLE, due.unwrap_or(NEVER));
     }
 }
 
@@ -210,7 +221,7 @@ pub fn own_time() -> u64 {
 /// Has the console's command sleep until an instant, or until something happens for the console.
 pub fn rest_until(counter: u64) {
     CONSOLE_RUNS.store(false, Ordering::Relaxed);
-    sleep(CONSOLE, Some(counter));
+    sleep(CONSOLE, counter);
     run_vcpus();
     CONSOLE_RUNS.store(true, Ordering::Relaxed);
 }
@@ -221,7 +232,7 @@ fn run_vcpus() {
     let mut decided = None;
     loop {
         let Turn { task, until } = decided.take().unwrap_or_else(|| {
-            cores::take_interrupts(|_| false);
+            cores::take_interrupts(&ThisCore::here(), |_| false);
             decide()
         });
         let Some(task) = task else {
@@ -237,12 +248,14 @@ fn run_vcpus() {
                 After::Stopped(how) => above::get().stopped(slot, how),
             },
             Some(Who::Console) => {
-                CONSOLE_UNTIL.store(until.unwrap_or(u64::MAX), Ordering::Relaxed);
+                CONSOLE_UNTIL.store(until, Ordering::Relaxed);
+                // It looks at the time by itself.
+                timer::set_deadline(NEVER);
                 return;
             }
             // Nobody wakes it before it is somebody's.
             None => {
-                sleep(task, None);
+                sleep(task, NEVER);
             }
         }
     }

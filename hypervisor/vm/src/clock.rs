@@ -11,6 +11,9 @@
 
 use stasis_state::guest::Clock;
 
+/// A time of the host's counter that does not come.
+pub const NEVER: u64 = u64::MAX;
+
 /// Steps of a stepped clock in a second.
 pub const STEP_HZ: u64 = 1000;
 
@@ -168,6 +171,7 @@ impl GuestClock {
     }
 
     /// Lets it go on from where it stands.
+    #[inline]
     pub fn start(&mut self, host: u64) {
         if let State::Stopped { cntvct } = self.state {
             let offset = host.wrapping_sub(cntvct);
@@ -184,6 +188,7 @@ impl GuestClock {
     }
 
     /// CNTVOFF_EL2 while it runs.
+    #[inline]
     pub fn offset(&self) -> Option<u64> {
         match self.state {
             State::Running(Running { offset, .. }) => Some(offset),
@@ -192,12 +197,14 @@ impl GuestClock {
     }
 
     /// CNTVOFF_EL2; a clock that stands still is started.
+    #[inline]
     pub fn offset_or_start(&mut self, host: u64) -> u64 {
         self.start(host);
         self.offset().unwrap_or_default()
     }
 
     /// Whether it is stepped while it runs.
+    #[inline]
     pub fn is_stepped(&self) -> bool {
         self.pace.is_stepped()
     }

@@ -100,7 +100,7 @@ pub enum Wait {
     /// Nothing: it goes on.
     Over,
     /// To be kicked, or for the host's CNTPCT to be that.
-    Until(Option<u64>),
+    Until(u64),
 }
 
 /// What a vCPU has for itself.
@@ -114,6 +114,17 @@ pub struct Vcpu {
     pub identity: Identity,
     /// What [`Guest::tick`] last said of it may no longer hold.
     pub deadline_changed: bool,
+    /// When its physical timer is due, as the host's CNTPCT.
+    timer_due: u64,
+}
+
+/// When a guest's devices are due, as the host's CNTPCT: what [`Guest::tick`] has found when it last looked.
+#[derive(Clone, Copy, Debug, Default)]
+struct DevicesDue {
+    /// Nothing changes by itself before that.
+    change: u64,
+    /// Nor does a line before that.
+    line: u64,
 }
 
 /// What a guest's vCPUs share.
@@ -132,6 +143,7 @@ pub struct Guest {
     rtc: Rtc,
     watchdog: Option<device::Watchdog>,
     shared: Option<device::SharedMemory>,
+    due: DevicesDue,
     unclaimed: Unclaimed,
     unknown_registers: Once<16>,
     unknown_exits: Once<16>,
@@ -182,7 +194,8 @@ impl Guest {
             let VcpuState { core, system, fp, debug, power, identity, cpu_interface } = vcpu;
             interfaces.push(cpu_interface);
             powers.push(power);
-            vcpus.push(Vcpu { core, system, fp, debug, identity, deadline_changed: true });
+            let (deadline_changed, timer_due) = (true, 0);
+            vcpus.push(Vcpu { core, system, fp, debug, identity, deadline_changed, timer_due });
         }
         let guest = Self {
             record: state.guest,
@@ -194,6 +207,7 @@ impl Guest {
             shared: state.shared,
             clock_record: state.clock,
             powers,
+            due: DevicesDue::default(),
             unclaimed: Unclaimed::default(),
             unknown_registers: Once::new(),
             unknown_exits: Once::new(),

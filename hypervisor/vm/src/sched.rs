@@ -17,7 +17,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 pub use self::place::{NoSuchCore, choose_cores};
-use frame::{Frame, Stretch};
+use crate::clock::NEVER;
+use frame::Frame;
 
 /// How long a task runs if another one waits, in milliseconds.
 pub const SLICE_MS: u64 = 4;
@@ -38,8 +39,8 @@ const LONGEST: u64 = 1 << 43;
 pub struct Turn {
     /// The task; none: the core is idle.
     pub task: Option<TaskId>,
-    /// When [`Scheduler::decide`] is to be called again at the latest; none: when something happens.
-    pub until: Option<u64>,
+    /// When [`Scheduler::decide`] is to be called again at the latest; [`NEVER`]: when something happens.
+    pub until: u64,
 }
 
 /// What a task has had.
@@ -55,7 +56,7 @@ pub struct Usage {
 enum State {
     Runnable,
     /// It is woken, or wakes up by itself at that time.
-    Asleep(Option<u64>),
+    Asleep(u64),
     /// It was removed; its number is free.
     Gone,
 }
@@ -80,7 +81,7 @@ impl Task {
 struct Group {
     /// The guest whose windows these are; of [`SHARED`] it is empty, which no guest's name is.
     name: String,
-    /// The least that any of its runnable tasks has had. It only grows.
+    /// The least that any of its runnable tasks has had, as of the last [`Scheduler::catch_up`]. It only grows.
     least: u128,
 }
 
@@ -90,7 +91,7 @@ struct Candidates {
     best: Option<TaskId>,
     /// It is not the only one that is runnable.
     several: bool,
-    /// When the first of the others wakes up by itself; at the end of time if none does.
+    /// When the first of the others wakes up by itself.
     wakes: u64,
 }
 
@@ -101,6 +102,10 @@ pub struct Scheduler {
     frame: Option<Frame>,
     groups: Vec<Group>,
     tasks: Vec<Task>,
+    /// How many of them are not gone.
+    count: usize,
+    /// No task wakes up by itself before that.
+    quiet_until: u64,
     current: Option<TaskId>,
     /// The current task was woken since it was given the core.
     called: bool,
@@ -123,6 +128,8 @@ impl Scheduler {
             frame: None,
             groups: Vec::from([Group { name: String::new(), least: 0 }]),
             tasks: Vec::new(),
+            count: 0,
+            quiet_until: NEVER,
             current: None,
             called: false,
             group: SHARED,
@@ -162,11 +169,12 @@ impl Scheduler {
     /// Adds a task of `guest`, which sleeps.
     pub fn add(&mut self, guest: &str, weight: u16) -> TaskId {
         let group = self.group_of(guest).unwrap_or(SHARED);
+        self.count += 1;
         let task = Task {
             group,
             weight: weight.max(1).into(),
-            state: State::Asleep(None),
-            had: self.groups[group].least,
+            state: State::Asleep(NEVER),
+            had: self.catch_up(group),
             usage: Usage::default(),
         };
         match self.tasks.iter().position(|task| task.state == State::Gone) {
@@ -183,16 +191,18 @@ impl Scheduler {
 
     /// Removes a task, whose number a later one gets. Not while it has the core: then it returns `false`.
     pub fn remove(&mut self, task: TaskId) -> bool {
-        let removed = self.current != Some(task);
-        if removed {
-            self.tasks[task].state = State::Gone;
+        if self.current == Some(task) {
+            return false;
         }
-        removed
+        self.catch_up(self.tasks[task].group);
+        self.tasks[task].state = State::Gone;
+        self.count -= 1;
+        true
     }
 
     /// Number of tasks.
     pub fn task_count(&self) -> usize {
-        self.tasks.iter().filter(|task| task.state != State::Gone).count()
+        self.count
     }
 
     /// Who has the core.
@@ -232,39 +242,41 @@ impl Scheduler {
 
     /// Has the current task sleep until it is woken, or it is `until`. Not if it was woken since it got the core: then it
     /// returns `false`, and the task may have overlooked why.
-    pub fn sleep(&mut self, task: TaskId, until: Option<u64>, now: u64) -> bool {
+    pub fn sleep(&mut self, task: TaskId, until: u64, now: u64) -> bool {
         debug_assert_eq!(self.current, Some(task), "only who runs can go to sleep");
         if core::mem::take(&mut self.called) {
             return false;
         }
         self.charge(now);
+        self.catch_up(self.tasks[task].group);
         self.tasks[task].state = State::Asleep(until);
+        self.quiet_until = self.quiet_until.min(until);
         self.current = None;
         true
     }
 
     /// Who runs from now on.
+    #[inline]
     pub fn decide(&mut self, now: u64) -> Turn {
         self.charge(now);
-        for task in 0..self.tasks.len() {
-            if let State::Asleep(Some(until)) = self.tasks[task].state
-                && until <= now
-            {
-                self.rouse(task);
-            }
+        if now >= self.quiet_until {
+            self.rouse_due(now);
         }
-        let stretch = self.frame.as_mut().map(|frame| frame.at(now));
-        let Stretch { group, end } = stretch.unwrap_or(Stretch { group: None, end: u64::MAX });
-        self.group = group.unwrap_or(SHARED);
-
+        let mut until = NEVER;
+        if let Some(frame) = &mut self.frame {
+            let stretch = frame.at(now);
+            (self.group, until) = (stretch.group.unwrap_or(SHARED), stretch.end);
+        }
         let Candidates { best, several, wakes } = self.candidates();
-        let kept = self
-            .current
-            .filter(|&current| now < self.slice_end && self.tasks[current].runs_in(self.group));
-        let next = kept.or(best);
-        if kept.is_none() {
-            self.slice_end = now + self.slice;
-        }
+        let keeps =
+            |current: TaskId| now < self.slice_end && self.tasks[current].runs_in(self.group);
+        let next = match self.current {
+            Some(current) if keeps(current) => Some(current),
+            _ => {
+                self.slice_end = now + self.slice;
+                best
+            }
+        };
         if next != self.current {
             self.called = false;
             if let Some(next) = next {
@@ -273,16 +285,17 @@ impl Scheduler {
         }
         self.current = next;
         self.contended = several;
-        let mut until = end.min(wakes);
+        until = until.min(wakes);
         if several {
             until = until.min(self.slice_end);
         }
-        Turn { task: next, until: (until != u64::MAX).then_some(until) }
+        Turn { task: next, until }
     }
 
     /// Looks once at all whose time it is.
+    #[inline]
     fn candidates(&self) -> Candidates {
-        let mut found = Candidates { best: None, several: false, wakes: u64::MAX };
+        let mut found = Candidates { best: None, several: false, wakes: NEVER };
         let mut least = u128::MAX;
         for (id, task) in self.tasks.iter().enumerate().filter(|(_, t)| t.group == self.group) {
             match task.state {
@@ -292,7 +305,7 @@ impl Scheduler {
                         (found.best, least) = (Some(id), task.had);
                     }
                 }
-                State::Asleep(wakes) => found.wakes = found.wakes.min(wakes.unwrap_or(u64::MAX)),
+                State::Asleep(wakes) => found.wakes = found.wakes.min(wakes),
                 State::Gone => {}
             }
         }
@@ -312,20 +325,39 @@ impl Scheduler {
         let task = &mut self.tasks[current];
         task.usage.ran += ran;
         task.had += u128::from(ran.min(LONGEST) * SCALE / task.weight);
-        let group = task.group;
+    }
+
+    /// Brings [`Group::least`] up to date, and returns it. What the runnable tasks have had only grows; so that is enough before one
+    /// of them ceases to be one, and where the least counts: when one becomes one.
+    fn catch_up(&mut self, group: GroupId) -> u128 {
         let runnable = self.tasks.iter().filter(|task| task.runs_in(group));
         let least = runnable.map(|task| task.had).min();
         let group = &mut self.groups[group];
         group.least = group.least.max(least.unwrap_or(0));
+        group.least
+    }
+
+    /// Rouses who wakes up by itself.
+    fn rouse_due(&mut self, now: u64) {
+        self.quiet_until = NEVER;
+        for id in 0..self.tasks.len() {
+            match self.tasks[id].state {
+                State::Asleep(until) if until <= now => {
+                    self.rouse(id);
+                }
+                State::Asleep(until) => self.quiet_until = self.quiet_until.min(until),
+                State::Runnable | State::Gone => {}
+            }
+        }
     }
 
     /// Makes a sleeping task runnable. It has had as much as the others, or a little less. Returns whether that ends the
     /// current one's turn.
-    #[inline]
     fn rouse(&mut self, id: TaskId) -> bool {
+        let least = self.catch_up(self.tasks[id].group);
         let task = &mut self.tasks[id];
         let credit = u128::from(self.slice / 2 * SCALE / task.weight);
-        task.had = task.had.max(self.groups[task.group].least.saturating_sub(credit));
+        task.had = task.had.max(least.saturating_sub(credit));
         task.state = State::Runnable;
         let (had, group) = (task.had, task.group);
         let current = self.current.map(|current| &self.tasks[current]);

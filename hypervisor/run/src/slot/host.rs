@@ -1,11 +1,12 @@
 //! The core that a vCPU is loaded on, as the guest's logic wants it.
 
-use super::Slot;
-use crate::gic::{self, ThisCore};
+use super::{Slot, VcpuPlace};
+use crate::gic::ThisCore;
 use crate::{above, clock};
 use stasis_arch::world::live;
 use stasis_arch::{cpu, timer};
 use stasis_vgic::VcpuMask;
+use stasis_vm::clock::NEVER;
 use stasis_vm::guest::{Guest, Host, Vcpu};
 use stasis_vm::inject::El1Registers;
 use stasis_vm::sysreg::CacheRegister;
@@ -13,31 +14,36 @@ use stasis_vm::sysreg::CacheRegister;
 /// The core that a slot's guest is loaded on.
 pub struct RunningOn<'a> {
     slot: &'a Slot,
+    /// The vCPU's index in its guest.
+    pub index: usize,
+    pub place: &'a VcpuPlace,
     pub gic: ThisCore,
     el1: LoadedEl1,
     /// CNTVOFF_EL2.
     offset: u64,
     /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
-    pub watched: Option<u64>,
+    watched: Option<u64>,
     /// When the guest is to be told how time has passed.
-    deadline: Option<u64>,
+    deadline: u64,
     /// When its virtual timer is to be looked at.
-    look_at: Option<u64>,
+    look_at: u64,
     /// When the vCPU's turn on this core is over.
-    turn_ends: Option<u64>,
+    turn_ends: u64,
 }
 
 impl<'a> RunningOn<'a> {
-    /// This core, for a turn of a vCPU of the guest in `slot`.
-    pub fn new(slot: &'a Slot, turn_ends: Option<u64>) -> Self {
+    /// This core, for a turn of vCPU `index` of the guest in `slot`.
+    pub fn new(slot: &'a Slot, index: usize, turn_ends: u64) -> Self {
         Self {
             slot,
+            index,
+            place: &slot.vcpus[index],
             gic: ThisCore::here(),
             el1: LoadedEl1,
             offset: 0,
             watched: None,
-            deadline: None,
-            look_at: None,
+            deadline: NEVER,
+            look_at: NEVER,
             turn_ends,
         }
     }
@@ -46,11 +52,12 @@ impl<'a> RunningOn<'a> {
     pub fn loaded_with(&mut self, offset: u64, guest: &Guest) {
         self.offset = offset;
         // A step does the same.
-        let watched = !guest.clock.is_stepped() && clock::must_watch(offset);
+        let watched = clock::must_watch(offset) && !guest.clock.is_stepped();
         self.watched = watched.then_some(offset);
     }
 
     /// Has the guest's counter follow a step of its clock.
+    #[inline]
     pub fn follow(&mut self, guest: &Guest) {
         if let Some(offset) = guest.clock.offset().filter(|offset| *offset != self.offset) {
             self.offset = offset;
@@ -59,42 +66,65 @@ impl<'a> RunningOn<'a> {
     }
 
     /// Gives the vCPU another turn.
-    pub fn extend_turn(&mut self, turn_ends: Option<u64>) {
+    pub fn extend_turn(&mut self, turn_ends: u64) {
         self.turn_ends = turn_ends;
         self.set_timer();
     }
 
+    #[inline]
     fn set_timer(&self) {
-        let soonest = |a: Option<u64>, b: Option<u64>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        timer::set_deadline(soonest(soonest(self.deadline, self.look_at), self.turn_ends));
+        timer::set_deadline(self.deadline.min(self.look_at).min(self.turn_ends));
+    }
+
+    /// Whether EL2's timer has fired for the guest, and not only because the turn is over.
+    #[inline]
+    pub fn tick_is_due(&self) -> bool {
+        timer::counter() >= self.deadline.min(self.look_at)
+    }
+
+    /// Lets time have passed for the guest. Returns when it is to be told again, which EL2's timer does not know yet.
+    #[inline]
+    pub fn pass_time(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) -> u64 {
+        self.deadline = guest.tick(self.index, vcpu, self);
+        self.deadline
     }
 
     /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
-    pub fn tick(&mut self, index: usize, guest: &mut Guest, vcpu: &mut Vcpu) {
-        self.deadline = guest.tick(index, vcpu, self);
+    #[inline]
+    pub fn tick(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
+        self.pass_time(guest, vcpu);
         self.watch_timer();
     }
 
     /// Has EL2's timer fire when the guest's virtual timer is to be looked at, where that does not always come by itself.
+    #[inline]
     pub fn watch_timer(&mut self) {
-        self.look_at = None;
+        self.look_at = if clock::timer_forgets() { self.next_look() } else { NEVER };
+        self.set_timer();
+    }
+
+    /// Has the guest's virtual timer be looked at by `until`, if it must be watched.
+    pub fn look_by(&mut self, until: u64) {
+        if self.watched.is_some() {
+            self.look_at = self.look_at.min(until);
+        }
+    }
+
+    fn next_look(&self) -> u64 {
+        let mut look_at = NEVER;
         if let Some(offset) = self.watched {
             timer::nudge_virtual();
             let now = timer::counter();
             let due = timer::virtual_compare_value().wrapping_add(offset);
             let latest = now + timer::frequency() / clock::WATCH_HZ;
-            self.look_at = Some(if (now..latest).contains(&due) { due } else { latest });
+            look_at = if (now..latest).contains(&due) { due } else { latest };
         }
         // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI
         // makes it inactive, until another one comes: have EL2's timer come then.
-        if clock::timer_forgets() && gic::timer_is_active() {
-            let look = timer::counter() + timer::frequency() / clock::WATCH_HZ;
-            self.look_at = Some(self.look_at.map_or(look, |ticks| ticks.min(look)));
+        if self.gic.timer_is_active() {
+            look_at = look_at.min(timer::counter() + timer::frequency() / clock::WATCH_HZ);
         }
-        self.set_timer();
+        look_at
     }
 }
 

@@ -3,12 +3,13 @@
 use super::hold::Held;
 use super::host::RunningOn;
 use super::{Resident, RunState, Slot, vmid};
-use crate::{clock, cores, gic, turns};
+use crate::{clock, cores, turns};
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::world::{self, ExitKind, live};
 use stasis_arch::{cpu, mmu, timer};
 use stasis_vgic::VcpuMask;
+use stasis_vm::clock::NEVER;
 use stasis_vm::exit::{self, Syndrome, WordAccess};
 use stasis_vm::guest::{Guest, Next, Vcpu};
 use stasis_vm::recovery::Stopped;
@@ -59,57 +60,68 @@ impl Slot {
 
     /// Runs vCPU `index` on this core until its turn is over: at `until`, or when somebody wants the guest, it waits for
     /// something, or stops. If it can't run, it sleeps until it is kicked.
-    pub fn run(&self, index: usize, until: Option<u64>) -> After {
+    pub fn run(&self, index: usize, until: u64) -> After {
         let place = &self.vcpus[index];
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
-                let mut host = RunningOn::new(self, until);
-                if self.load(index, &mut vcpu, &mut host) {
-                    let leaves = self.enter_until_it_leaves(index, &mut vcpu, &mut host);
-                    self.unload(index, &mut vcpu, &mut host, leaves);
-                    leaves
-                } else {
-                    Leaves::VcpuOff
+                let mut host = RunningOn::new(self, index, until);
+                match self.load(&mut vcpu, &mut host) {
+                    Some(resident) => {
+                        let leaves = self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
+                        self.unload(&mut vcpu, &mut host, leaves);
+                        leaves
+                    }
+                    None => Leaves::VcpuOff,
                 }
             }
             // Whoever has it parked kicks it afterwards.
             _ => Leaves::Unwanted,
         };
-        if let Leaves::Unwanted | Leaves::VcpuOff | Leaves::Stopped(_) = leaves {
-            turns::sleep(place.task, None);
+        match leaves {
+            Leaves::ForOthers(turn) => return After::Turn(turn),
+            Leaves::Asleep => return After::Anything,
+            Leaves::Unwanted | Leaves::VcpuOff | Leaves::Stopped(_) => {
+                turns::sleep(place.task, NEVER);
+            }
         }
         match leaves {
-            Leaves::ForOthers(turn) => After::Turn(turn),
             Leaves::Stopped(how) => After::Stopped(how),
-            Leaves::Unwanted | Leaves::Asleep | Leaves::VcpuOff => After::Anything,
+            _ => After::Anything,
         }
     }
 
-    fn load(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> bool {
-        let mut resident = self.resident.lock();
-        let Resident { guest, state, stage2, .. } = &mut *resident;
-        let Some(stage2) = stage2.as_ref().filter(|_| *state == RunState::Running) else {
-            return false;
-        };
+    #[inline]
+    fn load<'a>(
+        &'a self,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+    ) -> Option<SpinMutexGuard<'a, Resident>> {
+        let (index, hold) = (host.index, &host.place.hold);
+        let mut guard = self.resident.lock();
+        let resident = &mut *guard;
+        let Resident { guest, state, stage2, .. } = resident;
+        let stage2 = stage2.as_ref().filter(|_| *state == RunState::Running)?;
         if !guest.is_on(index, vcpu) {
-            return false;
+            return None;
         }
         let core = cpu::number();
         let vmid = vmid(self.number);
         // SAFETY: the slot's stage 2 maps the guest's own memory and the GICV. Its tables stay until the guest is removed, and its root for
         // ever. Each slot has a VMID of its own.
         unsafe { mmu::activate_stage2(stage2.root(), vmid) };
-        if self.last_on[core].swap(index as u8, Ordering::Relaxed) != index as u8 {
+        let last_on = &self.last_on[core];
+        if last_on.load(Ordering::Relaxed) != index as u8 {
+            last_on.store(index as u8, Ordering::Relaxed);
             mmu::forget_vcpu();
         }
-        let offset = guest.clock.offset_or_start(timer::counter());
+        let now = timer::counter();
+        let offset = guest.clock.offset_or_start(now);
         host.loaded_with(offset, guest);
         cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
         let serror_pending = *guest.powers[index].serror_pending != 0;
         let shown_ctr = *vcpu.identity.ctr_el0;
         cpu::set_guest_controls(turns::is_shared(core), serror_pending, shown_ctr);
         world::load(&vcpu.system, &vcpu.fp, &vcpu.debug, offset);
-        let hold = &self.vcpus[index].hold;
         // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.
         hold.begin_running();
         let mut effects = guest.vgic.load(index, &mut host.gic);
@@ -117,15 +129,16 @@ impl Slot {
             effects |= guest.vgic.sync(index, &mut host.gic);
         }
         self.kick(effects.kick.without(index));
-        host.tick(index, guest, vcpu);
-        self.vcpus[index].stats.begin(timer::counter());
-        true
+        host.tick(guest, vcpu);
+        host.place.stats.begin(now);
+        Some(guard)
     }
 
-    fn unload(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn, leaves: Leaves) {
+    #[inline]
+    fn unload(&self, vcpu: &mut Vcpu, host: &mut RunningOn, leaves: Leaves) {
+        let (index, place) = (host.index, host.place);
         let mut resident = self.resident.lock();
         let guest = &mut resident.guest;
-        timer::set_deadline(None);
         let effects = guest.vgic.save(index, &mut host.gic);
         *guest.powers[index].serror_pending = cpu::virtual_serror().into();
         world::save(&mut vcpu.system, &mut vcpu.fp, &mut vcpu.debug);
@@ -136,8 +149,8 @@ impl Slot {
             _ => {}
         }
         drop(resident);
-        self.vcpus[index].stats.end(timer::counter());
-        self.vcpus[index].hold.end_running();
+        place.stats.end(timer::counter());
+        place.hold.end_running();
         match leaves {
             // The others see that the guest is off, or take over the devices' deadlines.
             Leaves::Stopped(_) | Leaves::VcpuOff => self.kick_all(),
@@ -146,22 +159,27 @@ impl Slot {
     }
 
     /// The loop of exits and entries.
-    fn enter_until_it_leaves(&self, index: usize, vcpu: &mut Vcpu, host: &mut RunningOn) -> Leaves {
-        let mut resident = self.resident.lock();
+    #[inline]
+    fn enter_until_it_leaves<'a>(
+        &'a self,
+        mut resident: SpinMutexGuard<'a, Resident>,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn<'a>,
+    ) -> Leaves {
         loop {
-            self.prepare_entry(index, resident, vcpu, host);
+            self.prepare_entry(resident, vcpu, host);
             // Last: what came before may have woken another vCPU of this core, which interrupts nobody.
             if turns::must_decide()
-                && let Err(turn) = self.keep_core(index, host)
+                && let Err(turn) = self.keep_core(host)
             {
                 return Leaves::ForOthers(turn);
             }
-            resident = match self.enter(index, vcpu) {
+            resident = match self.enter(vcpu, host) {
                 Left::Exit(syndrome) => {
-                    let (next, resident) = self.answer_exit(index, vcpu, syndrome, host);
+                    let (next, resident) = self.answer_exit(vcpu, syndrome, host);
                     match next {
                         Next::Enter => resident,
-                        Next::Wait => match self.wait(index, resident, vcpu, host) {
+                        Next::Wait => match self.wait(resident, vcpu, host) {
                             Ok(resident) => match resident.guest.crash() {
                                 Some(crash) => return Leaves::Stopped(Stopped::Crash(crash)),
                                 None => resident,
@@ -176,13 +194,19 @@ impl Slot {
                 }
                 Left::Others => self.resident.lock(),
                 Left::Interrupt => {
-                    let mut resident = self.step_clock(index, host);
-                    self.take_interrupts(index, &mut resident.guest, vcpu, host);
+                    let mut resident = self.step_clock(host);
+                    self.take_interrupts(&mut resident.guest, vcpu, host);
                     if let Some(crash) = resident.guest.crash() {
                         return Leaves::Stopped(Stopped::Crash(crash));
                     }
                     if self.must_leave() {
                         return Leaves::Unwanted;
+                    }
+                    // Who is to leave needs no list registers filled.
+                    if turns::must_decide()
+                        && let Err(turn) = self.keep_core(host)
+                    {
+                        return Leaves::ForOthers(turn);
                     }
                     resident
                 }
@@ -194,12 +218,11 @@ impl Slot {
     #[inline]
     fn prepare_entry<'a>(
         &'a self,
-        index: usize,
         mut resident: SpinMutexGuard<'a, Resident>,
         vcpu: &mut Vcpu,
         host: &mut RunningOn,
     ) {
-        let hold = &self.vcpus[index].hold;
+        let (index, hold) = (host.index, &host.place.hold);
         loop {
             let guest = &mut resident.guest;
             if self.has_news.load(Ordering::Relaxed) {
@@ -207,7 +230,7 @@ impl Slot {
             }
             host.follow(guest);
             if vcpu.deadline_changed {
-                host.tick(index, guest, vcpu);
+                host.tick(guest, vcpu);
             }
             if !hold.is_wanted() {
                 let effects = guest.vgic.enter(index, &mut host.gic);
@@ -226,8 +249,8 @@ impl Slot {
     ///
     /// What others want of this vCPU meanwhile does not wait: they kick its core, so the next entry ends at once.
     #[inline]
-    fn enter(&self, index: usize, vcpu: &mut Vcpu) -> Left {
-        let stats = &self.vcpus[index].stats;
+    fn enter(&self, vcpu: &mut Vcpu, host: &RunningOn) -> Left {
+        let stats = &host.place.stats;
         loop {
             match world::enter(&mut vcpu.core) {
                 ExitKind::Synchronous => {
@@ -235,7 +258,7 @@ impl Slot {
                     let syndrome = Syndrome { esr, far, hpfar };
                     if vcpu.exit_alone(syndrome) {
                         stats.left(Reason::Call);
-                    } else if self.answer_at_once(index, vcpu, syndrome) {
+                    } else if self.answer_at_once(host.index, vcpu, syndrome) {
                         stats.left(Reason::Mmio);
                         // What was sent may be for another vCPU of this core, which interrupts nobody.
                         if turns::must_decide() {
@@ -270,13 +293,13 @@ impl Slot {
     #[inline]
     fn answer_exit(
         &self,
-        index: usize,
         vcpu: &mut Vcpu,
         syndrome: Syndrome,
         host: &mut RunningOn,
     ) -> (Next, SpinMutexGuard<'_, Resident>) {
+        let index = host.index;
         let mut exit = exit::decode(syndrome);
-        self.vcpus[index].stats.left(Reason::of(&exit));
+        host.place.stats.left(Reason::of(&exit));
         let mut held = Held::nobody(self, index);
         loop {
             let mut resident = self.resident.lock();
@@ -288,20 +311,16 @@ impl Slot {
             match guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host) {
                 Ok(next) => return (next, resident),
                 // The interrupt is in another core's list registers: see `hold`.
-                Err(missing) => self.hold(&mut held, missing, index, resident, host),
+                Err(missing) => self.hold(&mut held, missing, resident, host),
             }
         }
     }
 
-    pub(super) fn take_interrupts(
-        &self,
-        index: usize,
-        guest: &mut Guest,
-        vcpu: &mut Vcpu,
-        host: &mut RunningOn,
-    ) {
+    #[inline]
+    pub(super) fn take_interrupts(&self, guest: &mut Guest, vcpu: &mut Vcpu, host: &mut RunningOn) {
+        let (index, takes_over) = (host.index, &host.place.takes_over);
         let mut linked = false;
-        let taken = cores::take_interrupts(|intid| {
+        let taken = cores::take_interrupts(&host.gic, |intid| {
             let kick = guest.interrupt(index, intid);
             kick.into_iter().for_each(|kick| self.kick(kick));
             linked |= kick.is_some();
@@ -310,22 +329,36 @@ impl Slot {
         if let Some(interrupt) = taken.maintenance {
             let effects = guest.vgic.sync(index, &mut host.gic);
             self.kick(effects.kick.without(index));
-            gic::end(interrupt);
+            host.gic.end(interrupt);
         }
-        let takes_over = &self.vcpus[index].takes_over;
-        if taken.timer || takes_over.load(Ordering::Acquire) {
+        if takes_over.load(Ordering::Acquire) {
             takes_over.store(false, Ordering::Release);
-            host.tick(index, guest, vcpu);
+            host.tick(guest, vcpu);
+        } else if taken.timer && host.tick_is_due() {
+            host.tick(guest, vcpu);
         } else if linked && clock::timer_forgets() {
             host.watch_timer();
         }
+        // Where the timer has fired because the turn is over, the decision that follows sets it again.
     }
 
-    /// Steps the guest's clock if it is time. All its vCPUs stand still then, or one would see the new time, and
+    /// Steps the guest's clock if it is time.
+    #[inline]
+    fn step_clock(&self, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
+        let resident = self.resident.lock();
+        if resident.guest.clock.is_stepped() {
+            drop(resident);
+            return self.step_stepped_clock(host);
+        }
+        resident
+    }
+
+    /// Steps the clock if it is time. All vCPUs of the guest stand still then, or one would see the new time, and
     /// then another the old one.
-    fn step_clock(&self, index: usize, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
-        let others = VcpuMask::first(self.vcpus.len()).without(index);
-        let mut held = Held::nobody(self, index);
+    #[cold]
+    fn step_stepped_clock(&self, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
+        let others = VcpuMask::first(self.vcpus.len()).without(host.index);
+        let mut held = Held::nobody(self, host.index);
         loop {
             let mut resident = self.resident.lock();
             let now = timer::counter();
@@ -338,23 +371,22 @@ impl Slot {
                 resident.guest.clock.step(now);
                 return resident;
             }
-            self.hold(&mut held, missing, index, resident, host);
+            self.hold(&mut held, missing, resident, host);
         }
     }
 
-    /// Has others stand still, too, after vCPU `index` is folded itself.
+    /// Has others stand still, too, after this vCPU is folded itself.
     #[cold]
     fn hold(
         &self,
         held: &mut Held,
         missing: VcpuMask,
-        index: usize,
         mut resident: SpinMutexGuard<Resident>,
         host: &mut RunningOn,
     ) {
-        let effects = resident.guest.vgic.sync(index, &mut host.gic);
+        let effects = resident.guest.vgic.sync(host.index, &mut host.gic);
         drop(resident);
-        self.kick(effects.kick.without(index));
+        self.kick(effects.kick.without(host.index));
         held.add(missing);
     }
 

@@ -15,40 +15,43 @@ use stasis_vm::timer::Timer;
 
 impl Slot {
     /// Has the core decide. An error is another's turn.
-    pub(super) fn keep_core(&self, index: usize, host: &mut RunningOn) -> Result<(), Turn> {
+    #[inline]
+    pub(super) fn keep_core(&self, host: &mut RunningOn) -> Result<(), Turn> {
         let turn = turns::decide();
-        if turn.task != Some(self.vcpus[index].task) {
+        if turn.task != Some(host.place.task) {
             return Err(turn);
         }
         host.extend_turn(turn.until);
         Ok(())
     }
 
-    /// Has vCPU `index` wait for an interrupt. An error says why it leaves its core.
+    /// Has the vCPU wait for an interrupt. An error says why it leaves its core.
     pub(super) fn wait<'a>(
         &'a self,
-        index: usize,
         mut resident: SpinMutexGuard<'a, Resident>,
         vcpu: &mut Vcpu,
-        host: &mut RunningOn,
+        host: &mut RunningOn<'a>,
     ) -> Result<SpinMutexGuard<'a, Resident>, Leaves> {
-        let place = &self.vcpus[index];
+        let (index, place) = (host.index, host.place);
         let guest = &mut resident.guest;
         self.pass_news(guest);
         let effects = guest.vgic.sync(index, &mut host.gic);
         self.kick(effects.kick.without(index));
         let virtual_timer = Timer { ctl: live::cntv_ctl_el0(), cval: live::cntv_cval_el0() };
-        let Wait::Until(until) = guest.wait(index, vcpu, virtual_timer, host) else {
+        let deadline = host.pass_time(guest, vcpu);
+        let Wait::Until(until) = guest.wait(index, virtual_timer, deadline, timer::counter())
+        else {
             return Ok(resident);
         };
         if !turns::sleep(place.task, until) {
             return Ok(resident);
         }
+        host.look_by(until);
         // Its list registers are folded.
         place.hold.end_running();
         place.stats.end(timer::counter());
         loop {
-            let turn = match self.keep_core(index, host) {
+            let turn = match self.keep_core(host) {
                 Ok(()) => {
                     place.hold.begin_running();
                     place.stats.go_on(timer::counter());
@@ -66,7 +69,7 @@ impl Slot {
             timer::set_deadline(turn.until);
             cpu::wait_for_interrupt();
             resident = self.resident.lock();
-            self.take_interrupts(index, &mut resident.guest, vcpu, host);
+            self.take_interrupts(&mut resident.guest, vcpu, host);
             if resident.guest.vgic.cpus()[index].is_called() {
                 turns::kick(place.core, place.task);
             }

@@ -73,6 +73,11 @@ impl Rtc {
         }
     }
 
+    /// The second of wall time before which a [`Rtc::tick`] does nothing.
+    pub fn alarm(&self) -> u64 {
+        self.alarm
+    }
+
     /// The second of wall time for which a [`Rtc::tick`] is due, if one would raise the line.
     pub fn deadline(&self) -> Option<u64> {
         let awaited = *self.state.imsc != 0 && *self.state.ris == 0;

@@ -5,9 +5,10 @@ use stasis_state::vcpu::{Debug, FpSimd, PowerState};
 use stasis_vgic::VcpuMask;
 
 use super::{
-    DOORBELL_INTID, FIRST_SPI, Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID, VIRTUAL_TIMER,
-    Vcpu, WATCHDOG_INTID, Wait,
+    DOORBELL_INTID, DevicesDue, FIRST_SPI, Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID,
+    VIRTUAL_TIMER, Vcpu, WATCHDOG_INTID, Wait,
 };
+use crate::clock::NEVER;
 use crate::devices::{doorbell, pl011, watchdog};
 use crate::psci;
 use crate::timer::Timer;
@@ -70,25 +71,21 @@ impl Guest {
         }
     }
 
-    /// Lets the watchdog's time have passed. Says when it is to be called again, as the host's CNTPCT.
-    fn tick_watchdog(&mut self, now: u64) -> Option<u64> {
-        let watchdog = self.watchdog.as_mut()?;
+    /// Lets the watchdog's time have passed. Says when it is due again, as the host's CNTPCT.
+    fn tick_watchdog(&mut self, now: u64) -> u64 {
+        let Some(watchdog) = &mut self.watchdog else { return NEVER };
         watchdog::tick(watchdog, now);
-        let due = watchdog::deadline(watchdog)?;
-        self.deadline(Some(due))
+        let due = watchdog::deadline(watchdog);
+        due.map_or(NEVER, |due| self.deadline(Some(due)))
     }
 
     /// When to look whether the guest's time has come to `ticks`, as the host's CNTPCT.
-    #[inline]
-    fn deadline(&self, ticks: Option<u64>) -> Option<u64> {
+    fn deadline(&self, ticks: Option<u64>) -> u64 {
         // Between its steps a stepped clock may not have come there yet: it is looked at with each.
-        match self.clock.next_step() {
-            Some(step) => Some(step),
-            None => self.clock.host_time(ticks?),
-        }
+        let due = self.clock.next_step().or_else(|| self.clock.host_time(ticks?));
+        due.unwrap_or(NEVER)
     }
 
-    #[inline]
     pub(super) fn update_physical_timer(&mut self, index: usize, vcpu: &Vcpu, now: u64) {
         let line = Timer::physical_timer(&vcpu.system).line(now);
         // The PPI is this vCPU's own, which passes through `Vgic::enter` on its way back.
@@ -97,49 +94,56 @@ impl Guest {
 
     /// Lets time have passed for vCPU `index` and the devices: lines that rise by themselves rise. Says
     /// when it is to be called again, as the host's CNTPCT.
+    ///
+    /// Whoever writes to a device or to its timer looks at them all. So before the times that were found
+    /// then nothing is to be done, but by a clock that was stopped meanwhile: then they are too early.
     #[inline]
-    pub fn tick(&mut self, index: usize, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<u64> {
+    pub fn tick(&mut self, index: usize, vcpu: &mut Vcpu, host: &mut impl Host) -> u64 {
         let counter = host.counter();
+        if vcpu.deadline_changed || counter >= vcpu.timer_due.min(self.due.change) {
+            self.look(index, vcpu, counter, host);
+        }
+        vcpu.timer_due.min(self.due.line)
+    }
+
+    /// Looks at vCPU `index`'s timer and at the devices.
+    #[inline(never)]
+    fn look(&mut self, index: usize, vcpu: &mut Vcpu, counter: u64, host: &mut impl Host) {
         let now = self.clock.now(counter);
         vcpu.deadline_changed = false;
         self.update_physical_timer(index, vcpu, now);
-        self.rtc.tick(host.wall_time());
+        vcpu.timer_due = self.deadline(Timer::physical_timer(&vcpu.system).deadline(now));
+        let wall_time = host.wall_time();
+        self.rtc.tick(wall_time);
         let kick = self.update_rtc_line();
         host.kick(kick.without(index));
-        let timer = Timer::physical_timer(&vcpu.system).deadline(now);
-        let timer = self.deadline(timer);
         let watchdog = self.tick_watchdog(now);
         let kick = self.update_watchdog_line();
         host.kick(kick.without(index));
-        let alarm = self.rtc.deadline().map(|second| {
-            let seconds = second.saturating_sub(host.wall_time());
-            counter.saturating_add(seconds.saturating_mul(self.clock.host_hz()))
-        });
-        timer.into_iter().chain(alarm).chain(watchdog).min()
+        let wait =
+            |second: u64| second.saturating_sub(wall_time).saturating_mul(self.clock.host_hz());
+        let alarm = counter.saturating_add(wait(self.rtc.alarm()));
+        let line = if self.rtc.deadline().is_some() { alarm } else { NEVER };
+        self.due = DevicesDue { change: alarm.min(watchdog), line: line.min(watchdog) };
     }
 
-    /// What vCPU `index` waits for in WFI, whose `virtual_timer` is still that of the hardware. Its list registers are folded.
+    /// What vCPU `index` waits for in WFI, whose `virtual_timer` is still that of the hardware, with the host's CNTPCT at
+    /// `counter`. Its list registers are folded, and [`Self::tick`] has just named a `deadline`.
     ///
     /// As on a CPU, PSTATE does not matter, and a wait may end for less than an interrupt that is taken: the
     /// guest's priority mask is not looked at.
-    pub fn wait(
-        &mut self,
-        index: usize,
-        vcpu: &mut Vcpu,
-        virtual_timer: Timer,
-        host: &mut impl Host,
-    ) -> Wait {
-        let deadline = self.tick(index, vcpu, host);
+    #[inline]
+    pub fn wait(&self, index: usize, virtual_timer: Timer, deadline: u64, counter: u64) -> Wait {
         if self.vgic.cpus()[index].is_called() {
             return Wait::Over;
         }
-        let now = self.clock.now(host.counter());
+        let now = self.clock.now(counter);
         // A line that is up has told so already, or is about to.
         if virtual_timer.line(now) && !self.vgic.ppi_level(index, VIRTUAL_TIMER) {
             return Wait::Over;
         }
         let timer = virtual_timer.deadline(now).and_then(|ticks| self.clock.host_time(ticks));
-        Wait::Until(timer.into_iter().chain(deadline).min())
+        Wait::Until(timer.unwrap_or(NEVER).min(deadline))
     }
 
     /// The physical interrupt came that is linked to the guest's SPI, and its priority was dropped. These vCPUs are to be kicked.

@@ -5,6 +5,7 @@ use stasis_state::{GuestState, VcpuState};
 use stasis_vgic::{ListRegisterFile, VcpuMask};
 
 use super::*;
+use crate::clock::NEVER;
 use crate::config::SharedConfig;
 use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, Width, WordAccess};
 use crate::{psci, shared};
@@ -195,11 +196,11 @@ fn a_guest_that_does_not_feed_its_watchdog_is_told_and_then_ended() {
         core.counter = counter;
         guest.tick(0, &mut vcpus[0], &mut core)
     };
-    assert_eq!(tick(&mut guest, 0), Some(500));
-    assert_eq!(tick(&mut guest, 500), Some(1000));
+    assert_eq!(tick(&mut guest, 0), 500);
+    assert_eq!(tick(&mut guest, 500), 1000);
     assert!(*guest.vgic.distributor().spi_level.first().unwrap() & 1 << (WATCHDOG_INTID - 32) != 0);
     assert_eq!(guest.crash(), None);
-    assert_eq!(tick(&mut guest, 1000), Some(1000));
+    assert_eq!(tick(&mut guest, 1000), 1000);
     assert_eq!(guest.crash(), Some(Crash::Watchdog));
     let records = guest.records(vcpus.iter_mut(), 1000, WALL_TIME);
     assert_eq!(*records.watchdog.unwrap().wcs, 0b111, "it is stored");
@@ -214,9 +215,28 @@ fn a_watchdog_that_is_fed_stays_quiet() {
         let refresh = abort(0x0910_1000, Width::Word, true);
         assert_eq!(exit(&mut guest, 0, &mut vcpus[0], refresh, &mut core), Next::Enter);
         assert!(vcpus[0].deadline_changed);
-        assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), Some(core.counter + 500));
+        assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), core.counter + 500);
     }
     assert_eq!(guest.crash(), None);
+}
+
+#[test]
+fn every_vcpu_knows_what_another_one_has_found_of_the_devices() {
+    let (mut guest, mut vcpus, mut core) = guest(2);
+    guest.add_watchdog(1000);
+    for (index, vcpu) in vcpus.iter_mut().enumerate() {
+        assert_eq!(guest.tick(index, vcpu, &mut core), 500);
+    }
+    core.counter = 400;
+    exit(&mut guest, 0, &mut vcpus[0], abort(0x0910_1000, Width::Word, true), &mut core);
+    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), 900);
+    assert!(!vcpus[1].deadline_changed);
+    assert_eq!(guest.tick(1, &mut vcpus[1], &mut core), 900);
+    core.counter = 899;
+    assert_eq!(guest.tick(1, &mut vcpus[1], &mut core), 900);
+    core.counter = 900;
+    assert_eq!(guest.tick(1, &mut vcpus[1], &mut core), 1400);
+    assert!(*guest.vgic.distributor().spi_level.first().unwrap() & 1 << (WATCHDOG_INTID - 32) != 0);
 }
 
 #[test]
@@ -324,11 +344,11 @@ fn the_physical_timer_fires_when_the_guests_time_has_come() {
     set(CNTP_CVAL, 500, &mut core);
     set(CNTP_CTL, 1, &mut core);
     assert!(vcpus[0].deadline_changed);
-    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), Some(500));
+    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), 500);
     let level = |guest: &Guest| *guest.vgic.cpus()[0].state.priv_level >> PHYSICAL_TIMER & 1;
     assert_eq!(level(&guest), 0);
     core.counter = 500;
-    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), None);
+    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), NEVER);
     assert_eq!(level(&guest), 1);
 }
 

@@ -56,6 +56,7 @@ impl Frame {
     }
 
     /// Whose time it is at `now`, and until when.
+    #[inline]
     pub(super) fn at(&mut self, now: u64) -> Stretch {
         self.advance(now);
         for window in &self.windows {
@@ -74,11 +75,13 @@ impl Frame {
     }
 
     /// The tick in which a place of the frame lies.
+    #[inline]
     fn tick(&self, place: u64) -> u64 {
         self.begin + (place + self.rest) / PARTS
     }
 
     /// Goes to the frame that `now` lies in.
+    #[inline]
     fn advance(&mut self, now: u64) {
         if now < self.tick(self.length) {
             return;
@@ -88,9 +91,14 @@ impl Frame {
             let parts = self.length + self.rest;
             self.begin += parts / PARTS;
             self.rest = parts % PARTS;
-            return;
+        } else {
+            self.find(now);
         }
-        // Where a core was long idle, a division finds it.
+    }
+
+    /// Where a core was long idle, a division finds the frame.
+    #[cold]
+    fn find(&mut self, now: u64) {
         let parts = (u128::from(now - self.begin) + 1) * u128::from(PARTS);
         let frames = (parts - u128::from(self.rest) - 1) / u128::from(self.length);
         let parts = frames * u128::from(self.length) + u128::from(self.rest);

@@ -56,7 +56,7 @@ impl Core {
     fn run_until(&mut self, end: u64) {
         while self.now < end {
             let turn = self.scheduler.decide(self.now);
-            let limit = turn.until.unwrap_or(end).min(end);
+            let limit = turn.until.min(end);
             assert!(limit > self.now, "a turn of no length at {}", self.now);
             let begin = self.now;
             match turn.task {
@@ -68,7 +68,7 @@ impl Core {
                         self.left[task] -= ran;
                         if self.left[task] == 0 {
                             self.left[task] = ticks;
-                            let until = Some(self.now + nap);
+                            let until = self.now + nap;
                             // Refused if it was woken before: then it goes on.
                             let _ = self.scheduler.sleep(task, until, self.now);
                         }
@@ -107,14 +107,14 @@ fn divided(windows: &[(&str, u64, u64)]) -> Core {
 #[test]
 fn a_core_without_tasks_is_idle_until_something_happens() {
     let mut core = Core::new();
-    assert_eq!(core.scheduler.decide(5), Turn { task: None, until: None });
+    assert_eq!(core.scheduler.decide(5), Turn { task: None, until: NEVER });
 }
 
 #[test]
 fn a_task_alone_has_no_slices() {
     let mut core = Core::new().task("a", 100, Habit::Runs);
-    assert_eq!(core.scheduler.decide(5), Turn { task: Some(0), until: None });
-    assert_eq!(core.scheduler.decide(SECOND), Turn { task: Some(0), until: None });
+    assert_eq!(core.scheduler.decide(5), Turn { task: Some(0), until: NEVER });
+    assert_eq!(core.scheduler.decide(SECOND), Turn { task: Some(0), until: NEVER });
     assert_eq!(core.scheduler.usage(0), Usage { ran: SECOND - 5, turns: 1 });
 }
 
@@ -129,7 +129,7 @@ fn the_number_of_a_task_that_is_gone_is_used_again() {
     assert!(scheduler.remove(other));
     assert_eq!(scheduler.task_count(), 1);
     assert!(!scheduler.wake(other, || now), "nobody is there");
-    assert_eq!(scheduler.decide(now), Turn { task: Some(current), until: None });
+    assert_eq!(scheduler.decide(now), Turn { task: Some(current), until: NEVER });
     assert_eq!(scheduler.add("c", 100), other);
     assert_eq!(scheduler.usage(other), Usage::default(), "it has nothing of the one before it");
     assert!(scheduler.wake(other, || now));
@@ -181,12 +181,12 @@ fn who_was_just_served_waits_for_the_slice_to_end() {
     let scheduler = &mut core.scheduler;
     assert_eq!(scheduler.decide(0).task, Some(0));
     assert_eq!(scheduler.decide(SLICE).task, Some(1));
-    assert!(scheduler.sleep(1, None, 2 * SLICE));
-    assert_eq!(scheduler.decide(2 * SLICE), Turn { task: Some(0), until: None });
+    assert!(scheduler.sleep(1, NEVER, 2 * SLICE));
+    assert_eq!(scheduler.decide(2 * SLICE), Turn { task: Some(0), until: NEVER });
     // It has had as much as the other one: no reason to interrupt, but the slice has an end now.
     assert!(scheduler.wake(1, || 2 * SLICE));
     let turn = scheduler.decide(2 * SLICE);
-    assert_eq!(turn, Turn { task: Some(0), until: Some(3 * SLICE) });
+    assert_eq!(turn, Turn { task: Some(0), until: 3 * SLICE });
     assert!(!scheduler.wake(1, || unreachable!("it is awake")));
 }
 
@@ -195,21 +195,21 @@ fn a_wake_up_before_the_sleep_is_not_lost() {
     let mut core = Core::new().task("a", 100, Habit::Runs);
     assert_eq!(core.scheduler.decide(0).task, Some(0));
     assert!(!core.scheduler.wake(0, || 1));
-    assert!(!core.scheduler.sleep(0, None, 2), "it was called while it ran");
+    assert!(!core.scheduler.sleep(0, NEVER, 2), "it was called while it ran");
     assert_eq!(core.scheduler.decide(2).task, Some(0));
-    assert!(core.scheduler.sleep(0, None, 3), "once");
-    assert_eq!(core.scheduler.decide(3), Turn { task: None, until: None });
+    assert!(core.scheduler.sleep(0, NEVER, 3), "once");
+    assert_eq!(core.scheduler.decide(3), Turn { task: None, until: NEVER });
     assert!(core.scheduler.wake(0, || 4), "an idle core is to be told");
     assert_eq!(core.scheduler.decide(4).task, Some(0));
-    assert!(core.scheduler.sleep(0, None, 5), "that was before it got the core");
+    assert!(core.scheduler.sleep(0, NEVER, 5), "that was before it got the core");
 }
 
 #[test]
 fn a_deadline_wakes() {
     let mut core = Core::new().task("a", 100, Habit::Runs);
     assert_eq!(core.scheduler.decide(0).task, Some(0));
-    assert!(core.scheduler.sleep(0, Some(700), 0));
-    assert_eq!(core.scheduler.decide(1), Turn { task: None, until: Some(700) });
+    assert!(core.scheduler.sleep(0, 700, 0));
+    assert_eq!(core.scheduler.decide(1), Turn { task: None, until: 700 });
     assert_eq!(core.scheduler.decide(700).task, Some(0));
 }
 
@@ -253,10 +253,10 @@ fn who_is_woken_in_anothers_window_waits_for_its_own() {
         100,
         Habit::Sleeps,
     );
-    assert_eq!(core.scheduler.decide(0), Turn { task: Some(0), until: Some(5000) });
+    assert_eq!(core.scheduler.decide(0), Turn { task: Some(0), until: 5000 });
     assert!(!core.scheduler.wake(1, || 10), "it is not its time");
     assert_eq!(core.scheduler.decide(20).task, Some(0));
-    assert_eq!(core.scheduler.decide(5000), Turn { task: Some(1), until: Some(10_000) });
+    assert_eq!(core.scheduler.decide(5000), Turn { task: Some(1), until: 10_000 });
 }
 
 #[test]
