@@ -1,5 +1,6 @@
 //! This core: its number, waiting, and what traps to EL2 while a guest runs.
 
+use crate::debug;
 use aarch64_cpu::asm;
 use aarch64_cpu::registers::{HCR_EL2, Readable};
 
@@ -76,8 +77,8 @@ const HCR_TLOR: u64 = 1 << 35;
 
 /// Sets up the traps of this core, once: all that is the same for every guest.
 ///
-/// Floating point and the debug registers are the guest's own. Its physical timer, the PMU, trace,
-/// SVE and AMU are not.
+/// Floating point is the guest's own, and so are the debug registers once it uses them: see [`debug`]. Its physical timer, the
+/// PMU, trace, SVE and AMU are not.
 pub fn init_traps() {
     const CPTR_RES1: u64 = 0x32ff;
     const CPTR_TZ: u64 = 1 << 8;
@@ -97,6 +98,7 @@ pub fn init_traps() {
         msr!("hcr_el2", GUEST_HCR);
         core::arch::asm!("isb", options(nostack, preserves_flags));
     }
+    debug::init();
 }
 
 /// Whether a virtual SError is pending for the guest that is loaded: HCR_EL2.VSE.

@@ -1,7 +1,45 @@
-//! Self-hosted debug (DDI 0487, D2): breakpoints, watchpoints, the OS lock. They are the guest's own
-//! while it is loaded; EL2 takes no debug exceptions.
+//! Self-hosted debug (DDI 0487, D2): breakpoints, watchpoints, the OS lock. EL2 takes no debug exceptions.
+//!
+//! They are many, and few guests use them. So they are [lent](lend) to the guest that is loaded when it touches one, or
+//! when it is loaded with any of them in use; till then its accesses trap. While they are not lent, nothing is enabled in them, whatever
+//! the last guest has left there.
 
+use core::arch::asm;
 use stasis_state::vcpu::Debug;
+
+/// MDCR_EL2.TDA and TDOSA: accesses to the debug registers trap.
+const TRAPS: u64 = 1 << 9 | 1 << 10;
+/// MDSCR_EL1.SS, KDE, HDE and MDE: without them no debug event becomes an exception.
+const EVENTS: u64 = 1 | 1 << 13 | 1 << 14 | 1 << 15;
+
+/// Has them not be lent: once, before a guest runs on this core.
+pub fn init() {
+    // SAFETY: nothing is enabled by it.
+    unsafe {
+        msr!("mdccint_el1", 0);
+        msr!("mdscr_el1", 0);
+        set_traps(TRAPS);
+    }
+}
+
+/// # Safety
+///
+/// Without traps, the debug registers are those of the guest that is loaded.
+unsafe fn set_traps(traps: u64) {
+    let others = mrs!("mdcr_el2") & !TRAPS;
+    // SAFETY: it concerns EL1 and EL0 alone.
+    unsafe { msr!("mdcr_el2", others | traps) };
+}
+
+/// Lends them to a guest that is being loaded, if they do something in it. Returns whether they do.
+#[inline]
+pub fn load(registers: &Debug) -> bool {
+    let used = *registers.mdscr_el1 & EVENTS | *registers.mdccint_el1 != 0;
+    if used {
+        lend(registers);
+    }
+    used
+}
 
 /// ID_AA64DFR0_EL1.BRPs and WRPs: one less than the number of breakpoints and watchpoints.
 fn pairs() -> (u64, u64) {
@@ -20,8 +58,9 @@ macro_rules! each_pair {
     };
 }
 
-/// Saves the debug registers.
-pub fn save(registers: &mut Debug) {
+/// Takes back what was lent, and saves it.
+#[cold]
+pub fn take_back(registers: &mut Debug) {
     let (breakpoints, watchpoints) = pairs();
     macro_rules! breakpoint {
         ($n:literal, $name:literal) => {
@@ -40,10 +79,12 @@ pub fn save(registers: &mut Debug) {
     *registers.mdscr_el1 = mrs!("mdscr_el1");
     *registers.mdccint_el1 = mrs!("mdccint_el1");
     *registers.os_lock = mrs!("oslsr_el1") >> 1 & 1;
+    init();
 }
 
-/// Loads the debug registers, MDSCR_EL1 last: it is what enables the others.
-pub fn load(registers: &Debug) {
+/// Lends them to the guest that is loaded. MDSCR_EL1 comes last: it is what enables the others.
+#[cold]
+pub fn lend(registers: &Debug) {
     let (breakpoints, watchpoints) = pairs();
     macro_rules! breakpoint {
         ($n:literal, $name:literal) => {
@@ -65,5 +106,7 @@ pub fn load(registers: &Debug) {
         msr!("mdccint_el1", *registers.mdccint_el1);
         msr!("oslar_el1", *registers.os_lock);
         msr!("mdscr_el1", *registers.mdscr_el1);
+        set_traps(0);
+        asm!("isb", options(nostack, preserves_flags));
     }
 }

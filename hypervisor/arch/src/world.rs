@@ -4,8 +4,8 @@
 //! exit to the next entry, and is loaded and saved only when the core turns to another vCPU, or when
 //! the guest is to be looked at.
 
-use crate::{debug, fp, timer};
-use stasis_state::vcpu::{Core, Debug, FpSimd, SystemRegisters};
+use crate::{fp, timer};
+use stasis_state::vcpu::{Core, FpSimd, SystemRegisters};
 
 /// Why a guest came back to EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,18 +83,17 @@ system_registers! {
 }
 
 /// Saves what [`load`] loads, and stops the guest's virtual timer.
-pub fn save(system: &mut SystemRegisters, fp: &mut FpSimd, debug: &mut Debug) {
+pub fn save(system: &mut SystemRegisters, fp: &mut FpSimd) {
     save_system(system);
     timer::save_virtual(system);
     fp::save(fp);
-    debug::save(debug);
 }
 
-/// Makes this core the guest's, but for its memory and its GIC. `counter_offset` is CNTVOFF_EL2.
-pub fn load(system: &SystemRegisters, fp: &FpSimd, debug: &Debug, counter_offset: u64) {
+/// Makes this core the guest's, but for its memory, its GIC and its [debug registers](crate::debug). `counter_offset` is
+/// CNTVOFF_EL2.
+pub fn load(system: &SystemRegisters, fp: &FpSimd, counter_offset: u64) {
     // SAFETY: the guest is entered only after this.
     unsafe { load_system(system) };
-    debug::load(debug);
     fp::load(fp);
     timer::load_virtual(counter_offset, system);
 }

@@ -4,9 +4,10 @@ use super::{Slot, VcpuPlace};
 use crate::gic::ThisCore;
 use crate::{above, clock};
 use stasis_arch::world::live;
-use stasis_arch::{cpu, timer};
+use stasis_arch::{cpu, debug, timer};
 use stasis_vgic::VcpuMask;
 use stasis_vm::clock::NEVER;
+use stasis_vm::exit::{self, Syndrome};
 use stasis_vm::guest::{Guest, Host, Vcpu};
 use stasis_vm::inject::El1Registers;
 use stasis_vm::sysreg::CacheRegister;
@@ -19,6 +20,8 @@ pub struct RunningOn<'a> {
     pub place: &'a VcpuPlace,
     pub gic: ThisCore,
     el1: LoadedEl1,
+    /// The debug registers are the vCPU's: see [`debug`].
+    debug_is_lent: bool,
     /// CNTVOFF_EL2.
     offset: u64,
     /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
@@ -40,6 +43,7 @@ impl<'a> RunningOn<'a> {
             place: &slot.vcpus[index],
             gic: ThisCore::here(),
             el1: LoadedEl1,
+            debug_is_lent: false,
             offset: 0,
             watched: None,
             deadline: NEVER,
@@ -54,6 +58,31 @@ impl<'a> RunningOn<'a> {
         // A step does the same.
         let watched = clock::must_watch(offset) && !guest.clock.is_stepped();
         self.watched = watched.then_some(offset);
+    }
+
+    /// Has the vCPU have its debug registers, if it uses them.
+    #[inline]
+    pub fn load_debug(&mut self, vcpu: &Vcpu) {
+        self.debug_is_lent = debug::load(&vcpu.debug);
+    }
+
+    /// Lends the vCPU its debug registers, if an exit was for want of them. Then it is to try again.
+    #[inline]
+    pub fn lend_debug(&mut self, vcpu: &Vcpu, syndrome: Syndrome) -> bool {
+        let lends = !self.debug_is_lent && exit::may_be_of_debug(syndrome);
+        if lends {
+            debug::lend(&vcpu.debug);
+            self.debug_is_lent = true;
+        }
+        lends
+    }
+
+    /// Saves its debug registers, if it had them.
+    #[inline]
+    pub fn save_debug(&mut self, vcpu: &mut Vcpu) {
+        if core::mem::take(&mut self.debug_is_lent) {
+            debug::take_back(&mut vcpu.debug);
+        }
     }
 
     /// Has the guest's counter follow a step of its clock.

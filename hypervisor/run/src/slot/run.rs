@@ -121,7 +121,8 @@ impl Slot {
         let serror_pending = *guest.powers[index].serror_pending != 0;
         let shown_ctr = *vcpu.identity.ctr_el0;
         cpu::set_guest_controls(turns::is_shared(core), serror_pending, shown_ctr);
-        world::load(&vcpu.system, &vcpu.fp, &vcpu.debug, offset);
+        world::load(&vcpu.system, &vcpu.fp, offset);
+        host.load_debug(vcpu);
         // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.
         hold.begin_running();
         let mut effects = guest.vgic.load(index, &mut host.gic);
@@ -141,7 +142,8 @@ impl Slot {
         let guest = &mut resident.guest;
         let effects = guest.vgic.save(index, &mut host.gic);
         *guest.powers[index].serror_pending = cpu::virtual_serror().into();
-        world::save(&mut vcpu.system, &mut vcpu.fp, &mut vcpu.debug);
+        world::save(&mut vcpu.system, &mut vcpu.fp);
+        host.save_debug(vcpu);
         match leaves {
             Leaves::Stopped(Stopped::Off) => self.set_state(&mut resident, RunState::Off),
             Leaves::Stopped(Stopped::Reset) => self.set_state(&mut resident, RunState::Reset),
@@ -249,7 +251,7 @@ impl Slot {
     ///
     /// What others want of this vCPU meanwhile does not wait: they kick its core, so the next entry ends at once.
     #[inline]
-    fn enter(&self, vcpu: &mut Vcpu, host: &RunningOn) -> Left {
+    fn enter(&self, vcpu: &mut Vcpu, host: &mut RunningOn) -> Left {
         let stats = &host.place.stats;
         loop {
             match world::enter(&mut vcpu.core) {
@@ -264,6 +266,8 @@ impl Slot {
                         if turns::must_decide() {
                             return Left::Others;
                         }
+                    } else if host.lend_debug(vcpu, syndrome) {
+                        stats.left(Reason::Register);
                     } else {
                         return Left::Exit(syndrome);
                     }

@@ -148,6 +148,20 @@ impl Exit {
     }
 }
 
+/// Whether it is an access to a debug register, as such accesses trap while these registers are not the guest's: MRS or MSR with
+/// an op0 of 2, or AArch32's coprocessor 14. Among these are some that always trap.
+#[inline]
+pub fn may_be_of_debug(syndrome: Syndrome) -> bool {
+    /// One bit for each class.
+    const COPROCESSOR_14: u64 = 1 << ESR::EC::Value::Cp14Mcr as u64
+        | 1 << ESR::EC::Value::Cp14Ldc as u64
+        | 1 << ESR::EC::Value::Cp14Mrrc as u64;
+    const SYSTEM: u64 = 1 << ESR::EC::Value::SystemRegister as u64;
+    let class = 1 << Esr::new(syndrome.esr).read(ESR::EC);
+    class & (COPROCESSOR_14 | SYSTEM) != 0
+        && (class != SYSTEM || ISS_SYSTEM::Op0.read(syndrome.esr) == 2)
+}
+
 /// The immediate of an HVC, if that is what the exception is.
 #[inline]
 pub fn hypervisor_call(syndrome: Syndrome) -> Option<u16> {

@@ -174,7 +174,8 @@ fn main() -> ExitCode {
         sched:
             shares_are_as_the_weights_and_who_waits_has_none,
             a_window_is_its_guests_whatever_its_neighbour_does,
-            a_window_is_kept_while_a_neighbour_is_stored_and_resumed;
+            a_window_is_kept_while_a_neighbour_is_stored_and_resumed,
+            debug_registers_are_each_guests_own;
         smp:
             linux_is_stored_and_resumed_under_load_many_times,
             linux_has_four_vcpus_on_two_cores;

@@ -146,3 +146,25 @@ pub fn a_window_is_kept_while_a_neighbour_is_stored_and_resumed(lab: &Lab) -> Re
     ensure!(work(&mut stasis, "other")? > 0);
     line_of(&mut stasis, "hog", "at ").map(drop)
 }
+
+pub fn debug_registers_are_each_guests_own(lab: &Lab) -> Result<()> {
+    const ROUNDS: u64 = 4;
+    let mut stasis = counting(lab)
+        .configured(on_core_0("one", "watcher", 100), Some(lab.guest("watcher")?))
+        .configured(on_core_0("two", "watcher", 100), None)
+        // Which never touches them.
+        .configured(on_core_0("other", "spinner", 100), Some(lab.guest("spinner")?))
+        .boot()?;
+    for guest in ["one", "two"] {
+        stasis.attach(guest)?;
+        loop {
+            let line = stasis.qemu.console.next_line(SILENCE)?;
+            ensure!(!line.contains("FAULT"), "{guest}: {line}");
+            if line.starts_with("round ") && numbers(&line)[0] >= ROUNDS {
+                break;
+            }
+        }
+        stasis.detach()?;
+    }
+    Ok(())
+}
