@@ -4,8 +4,7 @@
 //! only counts that, so they are taken in the order of their priorities; with DIR trapped, it is exact.
 
 use crate::hardware::ListRegisterFile;
-use crate::irq::FIRST_SPI;
-use crate::place::Place;
+use crate::irq::{FIRST_SPI, Irq};
 use crate::registers::{GICH_VMCR, GICV_CTLR_MASK};
 use crate::vgic::{Effects, VcpuMask, Vgic};
 
@@ -17,9 +16,9 @@ impl Vgic {
     pub fn deactivate_needs_sync(&self, vcpu: usize, value: u32) -> VcpuMask {
         let intid = (value & 0x3ff) as u16;
         match (FIRST_SPI..self.nr_irqs()).contains(&intid) {
-            true => match self.place(vcpu, intid) {
-                Place::Resident { vcpu: home } => VcpuMask::only(home.into()).without(vcpu),
-                _ => VcpuMask::NONE,
+            true => match self.place(vcpu, intid).home() {
+                Some(home) => VcpuMask::only(home).without(vcpu),
+                None => VcpuMask::NONE,
             },
             false => VcpuMask::NONE,
         }
@@ -39,8 +38,8 @@ impl Vgic {
         if eoi_mode == 0 || intid >= self.nr_irqs() || self.holder(vcpu, intid).is_none() {
             return effects;
         }
-        if !matches!(self.place(vcpu, intid), Place::Resident { .. }) {
-            self.clear_active(vcpu, intid);
+        if !self.is_resident(vcpu, intid) {
+            effects |= self.change(vcpu, intid, Irq::deactivate);
             self.end_physical(vcpu, intid, hw);
         }
         effects |= self.replace(vcpu, intid);

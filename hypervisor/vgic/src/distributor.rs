@@ -14,8 +14,7 @@ use stasis_state::vgic::MAX_INTIDS;
 
 use crate::check::Error;
 use crate::hardware::ListRegisterFile;
-use crate::irq::{Bits, FIRST_SPI};
-use crate::place::Place;
+use crate::irq::{Bits, FIRST_SPI, Irq, bits};
 use crate::vgic::{Effects, VcpuMask, Vgic};
 
 /// Bytes of the distributor's registers.
@@ -180,8 +179,8 @@ impl Vgic {
     fn homes(&self, spis: Range<u16>) -> VcpuMask {
         let mut mask = VcpuMask::NONE;
         for intid in spis.start..spis.end.min(self.nr_irqs()) {
-            if let Place::Resident { vcpu } = self.place(0, intid) {
-                mask.0 |= VcpuMask::only(vcpu.into()).0;
+            if let Some(home) = self.place(0, intid).home() {
+                mask.0 |= VcpuMask::only(home).0;
             }
         }
         mask
@@ -206,6 +205,11 @@ impl Vgic {
     /// What `vcpu` reads, if list registers make no difference to it.
     pub fn recorded(&self, vcpu: usize, access: Access) -> Option<u64> {
         (!access.needs_fold(false)).then(|| self.read(vcpu, access))
+    }
+
+    /// A write of a word by `vcpu`, if list registers make no difference to it. None: they do, and nothing was done.
+    pub fn record(&mut self, vcpu: usize, access: Access, value: u32) -> Option<Effects> {
+        (!access.needs_fold(true)).then(|| self.write(vcpu, access, value.into()))
     }
 
     /// What the records have.
@@ -374,7 +378,7 @@ impl Vgic {
 
     fn write_bits(
         &mut self,
-        bits: Bits,
+        register: Bits,
         rule: Rule,
         vcpu: usize,
         n: usize,
@@ -385,7 +389,7 @@ impl Vgic {
         if implemented == 0 {
             return Effects::default();
         }
-        let old = self.word(bits, vcpu, n);
+        let old = self.word(register, vcpu, n);
         let new = match rule {
             Rule::Write => old & !mask | value,
             Rule::Set => old | value,
@@ -393,7 +397,7 @@ impl Vgic {
         };
         let mut effects = Effects::default();
         for intid in intids(n, (old ^ new) & implemented) {
-            self.set_bit(bits, vcpu, intid, new & (1 << (intid % 32)) != 0);
+            self.set_bit(register, vcpu, intid, new & (1 << (intid % 32)) != 0);
             effects |= self.replace(vcpu, intid);
         }
         effects
@@ -403,17 +407,18 @@ impl Vgic {
         let mut effects = Effects::default();
         for intid in intids(n, value & self.implemented(n)) {
             // Only if the caller has not synced the vCPU that has it.
-            if matches!(self.place(vcpu, intid), Place::Resident { .. }) {
+            if self.is_resident(vcpu, intid) {
                 continue;
             }
             let active = self.is_active(vcpu, intid);
             match rule {
-                Rule::Clear if active => self.clear_active(vcpu, intid),
+                Rule::Clear if active => effects |= self.change(vcpu, intid, Irq::deactivate),
                 // Whoever made it active is the likeliest to deactivate it.
-                Rule::Set if !active => self.activate(vcpu, intid, 0),
-                _ => continue,
+                Rule::Set if !active => {
+                    effects |= self.change(vcpu, intid, |irq| irq.activate(vcpu, 0))
+                }
+                _ => {}
             }
-            effects |= self.replace(vcpu, intid);
         }
         effects
     }
@@ -467,7 +472,7 @@ impl Vgic {
         *state.priv_edge ^= changed;
         // Of these alone it decides whether they are pending.
         let lines = changed & *state.priv_level & !*state.priv_latch;
-        let mut effects = self.mark_dirty(vcpu as u8);
+        let mut effects = self.mark_dirty(vcpu);
         for intid in intids(0, lines) {
             effects |= self.replace(vcpu, intid);
         }
@@ -476,11 +481,7 @@ impl Vgic {
 }
 
 /// The INTIDs of the bits that are set in word `n`.
-fn intids(n: usize, mut bits: u32) -> impl Iterator<Item = u16> {
+fn intids(n: usize, word: u32) -> impl Iterator<Item = u16> {
     const { assert!(MAX_INTIDS <= 32 * 32) };
-    core::iter::from_fn(move || {
-        let bit = bits.trailing_zeros() as u16;
-        bits &= bits.checked_sub(1)?;
-        Some((n * 32) as u16 + bit)
-    })
+    bits(word).map(move |bit| (n * 32 + bit) as u16)
 }

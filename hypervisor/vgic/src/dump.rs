@@ -31,7 +31,7 @@ impl fmt::Display for Vgic {
                 apr[0],
                 if cpu.synced { "" } else { ", running: the table may be behind" },
             )?;
-            let filled = &cpu.last_filled;
+            let filled = cpu.last_filled();
             if !filled.list_registers.is_empty() {
                 write!(f, "vCPU {vcpu}: entered with GICH_HCR {:#04x}, LR", filled.hcr)?;
                 filled.list_registers.iter().try_for_each(|value| write!(f, " {value:08x}"))?;

@@ -6,13 +6,16 @@
 //! with nothing to refill. List registers are filled from 0 upwards in that order, because
 //! QEMU offers equal priorities in the order of the list registers, and a GIC by INTID.
 
+use core::mem;
+
 use arrayvec::ArrayVec;
 use tock_registers::fields::FieldValue;
 
 use crate::hardware::ListRegisterFile;
-use crate::irq::{Bits, SGIS};
-use crate::registers::{GICH_HCR, GICH_VMCR, GICV_CTLR_MASK, ListRegister, LrState};
-use crate::vgic::{Cause, Effects, MAX_LIST_REGISTERS, Resident, Vgic};
+use crate::place::Place;
+use crate::registers::{GICH_HCR, GICH_VMCR, GICV_CTLR_MASK, ListRegister};
+use crate::vgic::{Cause, Effects, MAX_LIST_REGISTERS, Resident, Vgic, VirtualCpu};
+use crate::waiting::Kind;
 
 /// The interrupts that get list registers, in their order, with their levels.
 type Chosen = ArrayVec<(u8, u16), MAX_LIST_REGISTERS>;
@@ -45,15 +48,26 @@ impl Vgic {
 
     /// Fills the list registers from complete records.
     fn fill(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
-        self.resample_pending(vcpu, hw);
-        let mut changed = self.decide(vcpu, hw.count().min(MAX_LIST_REGISTERS));
+        if !self.links.is_idle(vcpu) {
+            self.resample_pending(vcpu, hw);
+        }
+        let count = hw.count().min(MAX_LIST_REGISTERS);
+        let cpu = &mut self.cpus[vcpu];
+        // A vCPU for which nothing waits, nor did when it was entered last.
+        let mut changed = match cpu.used == 0 && !cpu.waiting.is_any() {
+            true => {
+                cpu.filled(count);
+                0
+            }
+            false => self.decide(vcpu, count),
+        };
         let cpu = &mut self.cpus[vcpu];
         while changed != 0 {
             let n = changed.trailing_zeros() as usize;
             changed &= changed - 1;
             hw.write_lr(n, cpu.values[n]);
         }
-        let hcr = cpu.last_filled.hcr;
+        let hcr = cpu.filled_hcr;
         if cpu.hcr != hcr {
             hw.write_hcr(hcr);
             cpu.hcr = hcr;
@@ -61,60 +75,83 @@ impl Vgic {
     }
 
     /// Moves what the guest is offered from the queues to the `count` list registers. Says which of these are to be written, bit n
-    /// being list register n.
+    /// being list register n. Compiled here, and not where `hw` is known: so it is built for speed.
+    #[inline(never)]
     fn decide(&mut self, vcpu: usize, count: usize) -> u32 {
         debug_assert!(self.cpus[vcpu].synced && self.cpus[vcpu].residents.is_empty());
+        let mut changed = match self.cpus[vcpu].waiting.has_active() {
+            true => self.fill_chosen(vcpu, count),
+            false => self.fill_pending(vcpu, count),
+        };
+        let cpu = &mut self.cpus[vcpu];
+        let used = cpu.residents.len();
+        for n in used..cpu.used {
+            changed |= u32::from(cpu.values[n] != 0) << n;
+            cpu.values[n] = 0;
+            cpu.offered[n] = 0;
+        }
+        cpu.used = used;
+        cpu.filled(count);
+        changed
+    }
+
+    /// Fills list registers while nothing active waits, which is mostly so: then they get the pending in their order.
+    #[inline]
+    fn fill_pending(&mut self, vcpu: usize, count: usize) -> u32 {
+        let mut changed = 0;
+        for n in 0..count {
+            let Some((_, intid)) = self.cpus[vcpu].waiting.pop_pending() else { break };
+            let mut irq = self.irq(vcpu, intid);
+            let (list_register, cause) = irq.offer(intid, self.links.active_physical(vcpu, intid));
+            self.write_back(vcpu, intid, &irq, Place::resident(vcpu));
+            changed |= self.cpus[vcpu].hold(n, intid, list_register, cause);
+        }
+        changed
+    }
+
+    /// Fills list registers while active ones wait.
+    #[inline(never)]
+    fn fill_chosen(&mut self, vcpu: usize, count: usize) -> u32 {
         let mut chosen = Chosen::new();
         let spilled = self.choose(vcpu, count, &mut chosen);
-        let cpu = &mut self.cpus[vcpu];
-        cpu.last_filled.of(count);
-        let used = chosen.len().max(cpu.used);
         let mut changed = 0;
-        for n in 0..used {
-            let mut value = ListRegister::Empty.encode();
-            if let Some(&(level, intid)) = chosen.get(n) {
+        for (n, &(level, intid)) in chosen.iter().enumerate() {
+            let mut irq = self.irq(vcpu, intid);
+            let physical = self.links.active_physical(vcpu, intid);
+            let (list_register, cause) = if irq.is_active() {
+                let is_forwarded =
+                    irq.is_enabled() && self.cpus[vcpu].waiting.forwards(irq.group());
+                let again = irq.is_pending() && is_forwarded;
                 let repends = spilled.is_none_or(|spilled| (level, intid) < spilled);
-                let (list_register, cause) = self.offer(vcpu, intid, repends);
-                value = list_register.encode();
-                self.move_in(vcpu, intid);
-                self.cpus[vcpu].residents.push(Resident { intid, cause, refired: false });
-            }
-            let cpu = &mut self.cpus[vcpu];
-            changed |= u32::from(cpu.values[n] != value) << n;
-            cpu.values[n] = value;
-            cpu.last_filled.list_registers[n] = value;
+                irq.keep(vcpu, intid, physical, again, repends)
+            } else {
+                irq.offer(intid, physical)
+            };
+            self.write_back(vcpu, intid, &irq, Place::resident(vcpu));
+            changed |= self.cpus[vcpu].hold(n, intid, list_register, cause);
         }
-        let cpu = &mut self.cpus[vcpu];
-        let hcr: FieldValue<u32, _> = GICH_HCR::En::SET
-            + GICH_HCR::NPIE.val(u32::from(!cpu.pending.is_empty()))
-            + GICH_HCR::LRENPIE.val(u32::from(!cpu.active.is_empty()));
-        cpu.last_filled.hcr = hcr.value;
-        cpu.used = chosen.len();
-        cpu.synced = false;
-        cpu.dirty = false;
         changed
     }
 
     /// Takes the interrupts that get the `count` list registers out of their queues; the result is the best
     /// pending one that gets none.
+    #[inline]
     fn choose(&mut self, vcpu: usize, count: usize, best: &mut Chosen) -> Option<(u8, u16)> {
-        let cpu = &mut self.cpus[vcpu];
+        let waiting = &mut self.cpus[vcpu].waiting;
         let (mut offers_any, mut holds_any) = (false, false);
-        while best.len() < count && !(cpu.pending.is_empty() && cpu.active.is_empty()) {
-            let pending_is_better = cpu.pending.best_level() < cpu.active.best_level();
-            let next = if pending_is_better { cpu.pending.pop() } else { cpu.active.pop() };
-            let Some(next) = next else { break };
-            offers_any |= pending_is_better;
-            holds_any |= !pending_is_better;
+        while best.len() < count {
+            let Some((is_pending, next)) = waiting.pop() else { break };
+            offers_any |= is_pending;
+            holds_any |= !is_pending;
             best.push(next);
         }
-        if !offers_any && let Some(offered) = cpu.pending.pop() {
+        if !offers_any && let Some(offered) = waiting.pop_pending() {
             if let Some((level, intid)) = best.pop() {
-                cpu.active.insert(level, intid);
+                waiting.insert(Kind::Active, level, intid);
             }
             best.push(offered);
         }
-        let spilled = cpu.pending.first();
+        let spilled = waiting.first_pending();
         // One that is active and pending again is among the pending as soon as it is deactivated.
         let comes_again = |&(_, intid): &(u8, u16)| {
             let irq = self.irq(vcpu, intid);
@@ -125,77 +162,28 @@ impl Vgic {
         }
         spilled
     }
-
-    /// What an interrupt's list register is filled with. Takes the cause out of the records. An
-    /// active one may be pending again at once if it `repends`: nothing that was spilled is better.
-    fn offer(&mut self, vcpu: usize, intid: u16, repends: bool) -> (ListRegister, Cause) {
-        let irq = self.irq(vcpu, intid);
-        let (active, group1, priority) = (irq.is_active(), irq.is_group1(), irq.priority);
-        let is_forwarded = irq.is_enabled() && self.cpus[vcpu].pending.forwards(irq.group());
-        let again = irq.is_pending() && is_forwarded;
-        let physical = self.links.active_physical(vcpu, intid);
-        if let Some(physical) = physical {
-            // Deactivated while the latch is set, it must come again: only software can see to that.
-            let latched = active && again && irq.is_latched();
-            if !latched {
-                let (state, cause) = if active {
-                    (LrState::Active, Cause::None)
-                } else {
-                    (LrState::Pending, self.take_latch(vcpu, intid))
-                };
-                let list_register =
-                    ListRegister::Hardware { intid, physical, priority, state, group1 };
-                return (list_register, cause);
-            }
-        }
-
-        let (mut source, mut cause) = (0, Cause::None);
-        let (state, eoi);
-        if intid < SGIS {
-            let cpu = &mut self.cpus[vcpu].state;
-            let sources = &mut cpu.sgi_src[usize::from(intid)];
-            let next = sources.trailing_zeros() as u8;
-            source = if active { cpu.sgi_active_src[usize::from(intid)] } else { next };
-            // Pending and active in one list register have one source.
-            if again && next == source && (repends || !active) {
-                cause = Cause::Source(source);
-                *sources &= !(1 << source);
-            }
-            let more = *sources != 0;
-            state = lr_state(active, cause != Cause::None);
-            // Those that wait behind this one.
-            eoi = more && again;
-        } else if active {
-            let target = self.target(vcpu, intid);
-            if again && repends && irq.is_edge() && physical.is_none() && target == Some(vcpu) {
-                cause = self.take_latch(vcpu, intid);
-            }
-            state = lr_state(active, cause != Cause::None);
-            eoi = again && cause == Cause::None && target.is_some();
-        } else {
-            cause = self.take_latch(vcpu, intid);
-            state = LrState::Pending;
-            // The line may still be high then: it must come again.
-            eoi = irq.is_asserted();
-        }
-        let list_register = ListRegister::Software { intid, source, priority, state, group1, eoi };
-        (list_register, cause)
-    }
-
-    fn take_latch(&mut self, vcpu: usize, intid: u16) -> Cause {
-        if !self.bit(Bits::Latch, vcpu, intid) {
-            return Cause::None;
-        }
-        self.set_bit(Bits::Latch, vcpu, intid, false);
-        Cause::Latch
-    }
 }
 
-fn lr_state(active: bool, pending: bool) -> LrState {
-    match (active, pending) {
-        (true, true) => LrState::PendingAndActive,
-        (true, false) => LrState::Active,
-        (false, _) => LrState::Pending,
+impl VirtualCpu {
+    /// The `count` list registers hold from the next entry on what they are to hold. The maintenance interrupt is asked for if more waits.
+    #[inline]
+    fn filled(&mut self, count: usize) {
+        let hcr: FieldValue<u32, _> = GICH_HCR::En::SET
+            + GICH_HCR::NPIE.val(u32::from(self.waiting.has_pending()))
+            + GICH_HCR::LRENPIE.val(u32::from(self.waiting.has_active()));
+        self.filled_hcr = hcr.value;
+        self.count = count;
+        self.synced = false;
+        self.dirty = false;
+    }
+
+    /// Has list register `n` be this from the next entry on. The result is bit `n`, if that is to be written.
+    #[inline]
+    fn hold(&mut self, n: usize, intid: u16, list_register: ListRegister, cause: Cause) -> u32 {
+        let value = list_register.encode();
+        self.residents.push(Resident { intid, cause, refired: false });
+        self.offered[n] = value;
+        u32::from(mem::replace(&mut self.values[n], value) != value) << n
     }
 }
 

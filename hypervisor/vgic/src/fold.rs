@@ -3,9 +3,16 @@
 use core::mem;
 
 use crate::hardware::ListRegisterFile;
-use crate::irq::Bits;
-use crate::registers::{GICH_HCR, GICH_LR, GICH_VMCR, GICV_CTLR_MASK, ListRegister, LrState};
-use crate::vgic::{Cause, Effects, Resident, Vgic};
+use crate::irq::{Irq, bits};
+use crate::registers::{GICH_HCR, GICH_LR, GICH_VMCR, GICV_CTLR_MASK, ListRegister};
+use crate::vgic::{Effects, Resident, Vgic};
+
+/// What a fold of list registers leaves to be done.
+struct Folded {
+    effects: Effects,
+    /// Bit n: the physical interrupt behind list register n is to be ended.
+    ended: u32,
+}
 
 impl Vgic {
     /// Folds what the guest has done since it was entered. The vCPU stays loaded, and the next
@@ -38,9 +45,10 @@ impl Vgic {
         cpu.hcr = 0;
         let mut effects =
             if cpu.synced { Effects::default() } else { self.fold(vcpu, eoi_count, hw) };
-        self.resample(vcpu, hw);
-        self.detach_physical(vcpu, hw);
-
+        if !self.links.is_idle(vcpu) {
+            self.resample(vcpu, hw);
+            self.detach_physical(vcpu, hw);
+        }
         let cpu = &mut self.cpus[vcpu];
         for (n, value) in cpu.values[..cpu.used].iter_mut().enumerate() {
             if mem::take(value) != 0 {
@@ -59,67 +67,90 @@ impl Vgic {
         effects
     }
 
+    #[inline]
     fn fold(&mut self, vcpu: usize, eoi_count: u32, hw: &mut impl ListRegisterFile) -> Effects {
         // First, while the queue of active interrupts has only those that were in no list register.
-        let mut effects = self.fold_eoi_count(vcpu, eoi_count, hw);
+        let mut effects = Effects::default();
+        if eoi_count != 0 {
+            effects |= self.fold_eoi_count(vcpu, eoi_count, hw);
+        }
         let cpu = &mut self.cpus[vcpu];
         cpu.synced = true;
         cpu.dirty = true;
+        if !cpu.residents.is_empty() {
+            effects |= self.fold_residents(vcpu, hw);
+        }
+        effects
+    }
+
+    #[inline(never)]
+    fn fold_residents(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+        let cpu = &mut self.cpus[vcpu];
         for n in 0..cpu.residents.len() {
-            let value = hw.read_lr(n);
-            let (intid, ended) = self.fold_one(vcpu, n, value);
-            if ended {
-                self.end_physical(vcpu, intid, hw);
-            }
-            effects |= self.move_out(vcpu, intid);
+            cpu.values[n] = hw.read_lr(n);
+        }
+        let Folded { mut effects, ended } = self.fold_list_registers(vcpu);
+        if ended != 0 {
+            effects |= self.end_physical_of(vcpu, ended, hw);
         }
         self.cpus[vcpu].residents.clear();
         effects
     }
 
-    /// Folds list register `n`, which holds `value` by now. Says which interrupt that is, and whether its physical interrupt
-    /// is to be ended.
-    fn fold_one(&mut self, vcpu: usize, n: usize, value: u32) -> (u16, bool) {
-        let cpu = &mut self.cpus[vcpu];
-        let Resident { intid, cause, refired } = cpu.residents[n];
-        let offered = cpu.values[n];
-        let state = ListRegister::decode(value).state();
-        let pending = state.is_some_and(LrState::is_pending);
-        cpu.taken += u64::from(ListRegister::is_pending(offered) && !pending);
-        let matters = state.is_some() || ListRegister::asks_for_maintenance(value);
-        cpu.values[n] = if matters { value } else { 0 };
-        match cause {
-            Cause::Latch if pending => self.set_bit(Bits::Latch, vcpu, intid, true),
-            Cause::Source(source) if pending => {
-                cpu.state.sgi_src[usize::from(intid)] |= 1 << source
+    /// Ends the physical interrupts of what was in these list registers.
+    #[cold]
+    fn end_physical_of(
+        &mut self,
+        vcpu: usize,
+        ended: u32,
+        hw: &mut impl ListRegisterFile,
+    ) -> Effects {
+        let mut effects = Effects::default();
+        for n in bits(ended) {
+            let intid = self.cpus[vcpu].residents[n].intid;
+            self.end_physical(vcpu, intid, hw);
+            effects |= self.replace(vcpu, intid);
+        }
+        effects
+    }
+
+    /// Folds what the list registers in use were found to hold. They keep what still matters of it. Compiled here, and not where
+    /// `hw` is known: so it is built for speed.
+    #[inline(never)]
+    fn fold_list_registers(&mut self, vcpu: usize) -> Folded {
+        let mut folded = Folded { effects: Effects::default(), ended: 0 };
+        for n in 0..self.cpus[vcpu].residents.len() {
+            let cpu = &mut self.cpus[vcpu];
+            let Resident { intid, cause, refired } = cpu.residents[n];
+            let value = cpu.values[n];
+            let offered = cpu.offered[n];
+            cpu.values[n] = if ListRegister::matters(value) { value } else { 0 };
+            let taken = ListRegister::is_pending(offered) && !ListRegister::is_pending(value);
+            cpu.taken += u64::from(taken);
+
+            let mut irq = self.irq(vcpu, intid);
+            let has_ended = irq.fold(vcpu, cause, value);
+            // One that has come again since is not the one that the guest has deactivated.
+            if has_ended && !refired && self.links.active_physical(vcpu, intid).is_some() {
+                if GICH_LR::HW.is_set(offered) {
+                    // The guest's own deactivation ended the physical interrupt. If its line is still
+                    // high, it will come again.
+                    self.links.note(vcpu, intid, false);
+                    irq.lower();
+                } else {
+                    folded.ended |= 1 << n;
+                }
             }
-            _ => {}
+            let place = irq.wanted_place();
+            self.write_back(vcpu, intid, &irq, place);
+            folded.effects |= self.insert(intid, place);
         }
-        if state.is_some_and(LrState::is_active) {
-            self.activate(vcpu, intid, ListRegister::source(value));
-            return (intid, false);
-        }
-        let active = self.is_active(vcpu, intid);
-        if pending && !active {
-            return (intid, false);
-        }
-        if active {
-            self.clear_active(vcpu, intid);
-        }
-        // One that has come again since is not the one that the guest has deactivated.
-        let ends = !refired && self.links.active_physical(vcpu, intid).is_some();
-        if ends && GICH_LR::HW.is_set(offered) {
-            // The guest's own deactivation ended the physical interrupt. If its line is still
-            // high, it will come again.
-            self.links.note(vcpu, intid, false);
-            self.set_bit(Bits::Level, vcpu, intid, false);
-            return (intid, false);
-        }
-        (intid, ends)
+        folded
     }
 
     /// The guest has deactivated interrupts that were in no list register. GICH counts them only; a
     /// guest that nests its handlers deactivates the best first.
+    #[cold]
     fn fold_eoi_count(
         &mut self,
         vcpu: usize,
@@ -127,12 +158,11 @@ impl Vgic {
         hw: &mut impl ListRegisterFile,
     ) -> Effects {
         let mut effects = Effects::default();
-        // Mostly none.
         for _ in 0..count {
-            let Some((_, intid)) = self.cpus[vcpu].active.first() else {
+            let Some((_, intid)) = self.cpus[vcpu].waiting.first_active() else {
                 break;
             };
-            self.clear_active(vcpu, intid);
+            effects |= self.change(vcpu, intid, Irq::deactivate);
             self.end_physical(vcpu, intid, hw);
             effects |= self.replace(vcpu, intid);
         }

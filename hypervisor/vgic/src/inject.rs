@@ -1,7 +1,6 @@
 //! Interrupts from devices: levels, edges, and physical interrupts that the hypervisor took.
 
 use crate::irq::{Bits, FIRST_SPI, SGIS};
-use crate::place::Place;
 use crate::vgic::{Effects, Vgic};
 
 impl Vgic {
@@ -56,9 +55,9 @@ impl Vgic {
         if !self.links.note(vcpu, intid, true) {
             return (false, Effects::default());
         }
-        if let Place::Resident { vcpu: home } = self.place(vcpu, intid) {
+        if let Some(home) = self.place(vcpu, intid).home() {
             // The guest has deactivated it meanwhile, or it could not have come again.
-            let residents = &mut self.cpus[usize::from(home)].residents;
+            let residents = &mut self.cpus[home].residents;
             for resident in residents.iter_mut().filter(|r| r.intid == intid) {
                 resident.refired = true;
             }

@@ -2,8 +2,9 @@
 
 use stasis_state::vgic::{NO_CPU, PRIVATE_INTIDS};
 
-use crate::pending::Group;
-use crate::vgic::Vgic;
+use crate::place::Place;
+use crate::vgic::{Cause, Vgic, VirtualCpu};
+use crate::waiting::Kind;
 
 /// SGIs are the INTIDs below this.
 pub(crate) const SGIS: u16 = 16;
@@ -22,7 +23,8 @@ pub(crate) enum Bits {
     Edge,
 }
 
-/// What the records say of one interrupt, read at once: the words that it has its bit in.
+/// What the records say of one interrupt, read at once: the words that it has its bit in. Fold and fill change this copy, and
+/// write it back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Irq {
     bit: u32,
@@ -34,51 +36,110 @@ pub(crate) struct Irq {
     edge: u32,
     /// The vCPUs that an SGI is pending from; 0 for all other interrupts.
     pub(crate) sources: u8,
+    /// The vCPU that sent an SGI that is active; else 0.
+    pub(crate) active_source: u8,
+    /// The vCPU that holds it, if it is active.
+    pub(crate) holder: u8,
+    /// The vCPUs that it may be offered to.
+    targets: u8,
     pub(crate) priority: u8,
 }
 
 impl Irq {
     /// GICD_ISPENDR's bit: the latch, or the line of a level-sensitive interrupt, or a source.
     #[inline]
-    pub(crate) fn is_pending(self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         self.sources != 0 || (self.latch | self.level & !self.edge) & self.bit != 0
     }
 
     #[inline]
-    pub(crate) fn is_enabled(self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         self.enable & self.bit != 0
     }
 
     #[inline]
-    pub(crate) fn group(self) -> Group {
-        if self.is_group1() { Group::One } else { Group::Zero }
-    }
-
-    #[inline]
-    pub(crate) fn is_group1(self) -> bool {
+    pub(crate) fn is_group1(&self) -> bool {
         self.group & self.bit != 0
     }
 
     #[inline]
-    pub(crate) fn is_latched(self) -> bool {
+    pub(crate) fn group(&self) -> Kind {
+        if self.is_group1() { Kind::Group1 } else { Kind::Group0 }
+    }
+
+    #[inline]
+    pub(crate) fn is_latched(&self) -> bool {
         self.latch & self.bit != 0
     }
 
     /// Whether it is level-sensitive, and its line is high.
     #[inline]
-    pub(crate) fn is_asserted(self) -> bool {
+    pub(crate) fn is_asserted(&self) -> bool {
         self.level & !self.edge & self.bit != 0
     }
 
     #[inline]
-    pub(crate) fn is_active(self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         self.active & self.bit != 0
     }
 
     #[inline]
-    pub(crate) fn is_edge(self) -> bool {
+    pub(crate) fn is_edge(&self) -> bool {
         self.edge & self.bit != 0
     }
+
+    /// The vCPU that is offered the interrupt: of several targets the first, so that there is only
+    /// ever one (the 1-N model, IHI 0048B.b 1.4.2). Which of them it is, is the GIC's choice.
+    #[inline]
+    pub(crate) fn target(&self) -> Option<usize> {
+        (self.targets != 0).then_some(self.targets.trailing_zeros() as usize)
+    }
+
+    /// Sets the pending latch.
+    #[inline]
+    pub(crate) fn latch(&mut self) {
+        self.latch |= self.bit;
+    }
+
+    /// Clears the pending latch. If it was set, that is why it was pending; else it was its line.
+    #[inline]
+    pub(crate) fn take_latch(&mut self) -> Cause {
+        let cause = if self.is_latched() { Cause::Latch } else { Cause::None };
+        self.latch &= !self.bit;
+        cause
+    }
+
+    /// Has the line be low.
+    #[inline]
+    pub(crate) fn lower(&mut self) {
+        self.level &= !self.bit;
+    }
+
+    /// `vcpu` holds it, which for an SGI came from `source`.
+    #[inline]
+    pub(crate) fn activate(&mut self, vcpu: usize, source: u8) {
+        self.active |= self.bit;
+        self.holder = vcpu as u8;
+        self.active_source = source;
+    }
+
+    /// Nobody holds it any more.
+    #[inline]
+    pub(crate) fn deactivate(&mut self) {
+        self.active &= !self.bit;
+        self.holder = NO_CPU;
+        self.active_source = 0;
+    }
+}
+
+/// The numbers of the bits that are set.
+#[inline]
+pub(crate) fn bits(mut word: u32) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let bit = word.trailing_zeros() as usize;
+        word &= word.checked_sub(1)?;
+        Some(bit)
+    })
 }
 
 impl Vgic {
@@ -90,6 +151,8 @@ impl Vgic {
         let bit = 1 << (intid % 32);
         let Some(spi) = intid.checked_sub(FIRST_SPI).map(usize::from) else {
             let cpu = &self.cpus[vcpu].state;
+            let sgi = usize::from(intid);
+            let is_sgi = intid < SGIS;
             return Irq {
                 bit,
                 group: *cpu.priv_group,
@@ -98,7 +161,10 @@ impl Vgic {
                 level: *cpu.priv_level,
                 active: *cpu.priv_active,
                 edge: *cpu.priv_edge,
-                sources: cpu.sgi_src.get(usize::from(intid)).copied().unwrap_or(0),
+                sources: if is_sgi { cpu.sgi_src[sgi] } else { 0 },
+                active_source: if is_sgi { cpu.sgi_active_src[sgi] } else { 0 },
+                holder: vcpu as u8,
+                targets: 1 << vcpu,
                 priority: cpu.priv_prio[usize::from(intid)],
             };
         };
@@ -112,8 +178,35 @@ impl Vgic {
             active: dist.spi_active[word],
             edge: dist.spi_edge[word],
             sources: 0,
+            active_source: 0,
+            holder: dist.spi_active_cpu[spi],
+            targets: if self.cpus.len() == 1 { 1 } else { dist.spi_targets[spi] },
             priority: dist.spi_prio[spi],
         }
+    }
+
+    /// Writes back what fold and fill have changed: whether it is active and for whom, why it is pending; and where it is now.
+    #[inline]
+    pub(crate) fn write_back(&mut self, vcpu: usize, intid: u16, irq: &Irq, place: Place) {
+        let Some(spi) = intid.checked_sub(FIRST_SPI).map(usize::from) else {
+            let VirtualCpu { state: cpu, places, .. } = &mut self.cpus[vcpu];
+            let sgi = usize::from(intid);
+            *cpu.priv_latch = irq.latch;
+            *cpu.priv_level = irq.level;
+            *cpu.priv_active = irq.active;
+            if intid < SGIS {
+                cpu.sgi_src[sgi] = irq.sources;
+                cpu.sgi_active_src[sgi] = irq.active_source;
+            }
+            places[sgi] = place;
+            return;
+        };
+        let (dist, word) = (&mut self.dist, spi / 32);
+        dist.spi_latch[word] = irq.latch;
+        dist.spi_level[word] = irq.level;
+        dist.spi_active[word] = irq.active;
+        dist.spi_active_cpu[spi] = irq.holder;
+        self.spi_places[spi] = place;
     }
 
     /// Word `word` of a register as `vcpu` sees it: word 0 is banked.
@@ -201,22 +294,13 @@ impl Vgic {
         if word != 0 {
             return pending;
         }
-        let sources = self.cpus[vcpu].state.sgi_src.iter().enumerate();
-        sources.fold(pending, |pending, (sgi, &sources)| pending | (u32::from(sources != 0) << sgi))
-    }
-
-    /// The vCPU that is offered the interrupt: of several targets the first, so that there is only
-    /// ever one (the 1-N model, IHI 0048B.b 1.4.2). Which of them it is, is the GIC's choice.
-    #[inline]
-    pub(crate) fn target(&self, vcpu: usize, intid: u16) -> Option<usize> {
-        let Some(spi) = intid.checked_sub(FIRST_SPI) else {
-            return Some(vcpu);
-        };
-        if self.cpus.len() == 1 {
-            return Some(0);
+        let sources = &*self.cpus[vcpu].state.sgi_src;
+        // Mostly none.
+        if u128::from_ne_bytes(*sources) == 0 {
+            return pending;
         }
-        let targets = self.dist.spi_targets[usize::from(spi)];
-        (targets != 0).then_some(targets.trailing_zeros() as usize)
+        let sources = sources.iter().enumerate();
+        sources.fold(pending, |pending, (sgi, &sources)| pending | (u32::from(sources != 0) << sgi))
     }
 
     #[inline]
@@ -234,25 +318,5 @@ impl Vgic {
             Some(spi) => usize::from(self.dist.spi_active_cpu[usize::from(spi)]),
             None => vcpu,
         })
-    }
-
-    /// `vcpu` holds the interrupt, which for an SGI came from `source`.
-    pub(crate) fn activate(&mut self, vcpu: usize, intid: u16, source: u8) {
-        self.set_bit(Bits::Active, vcpu, intid, true);
-        if let Some(spi) = intid.checked_sub(FIRST_SPI) {
-            self.dist.spi_active_cpu[usize::from(spi)] = vcpu as u8;
-        } else if intid < SGIS {
-            self.cpus[vcpu].state.sgi_active_src[usize::from(intid)] = source;
-        }
-    }
-
-    /// Nobody holds the interrupt any more.
-    pub(crate) fn clear_active(&mut self, vcpu: usize, intid: u16) {
-        self.set_bit(Bits::Active, vcpu, intid, false);
-        if let Some(spi) = intid.checked_sub(FIRST_SPI) {
-            self.dist.spi_active_cpu[usize::from(spi)] = NO_CPU;
-        } else if intid < SGIS {
-            self.cpus[vcpu].state.sgi_active_src[usize::from(intid)] = 0;
-        }
     }
 }

@@ -6,9 +6,10 @@
 //! been offered; [`Vgic::sync`] and [`Vgic::save`] fold that back.
 //!
 //! - [`vgic`]: the [`Vgic`] and its vCPUs. [`irq`]: one interrupt's state in the records.
-//! - [`queue`], [`pending`], [`place`]: what waits for which vCPU, in the order in which it will be offered.
+//! - [`queue`], [`waiting`], [`place`]: what waits for which vCPU, in the order in which it will be offered.
 //! - [`inject`]: devices' lines, edges, physical interrupts. [`sgi`]: interrupts between vCPUs.
 //! - [`fill`]: records to list registers. [`fold`]: list registers to records.
+//! - [`offer`]: one interrupt and its list register, for both.
 //! - [`link`]: virtual interrupts that are wired to physical ones.
 //! - [`distributor`]: the guest's accesses to GICD. [`deactivate`]: and to GICC_DIR, if trapped.
 //! - [`registers`], [`hardware`]: GICH, and the seam to it.
@@ -29,12 +30,13 @@ mod hardware;
 mod inject;
 mod irq;
 mod link;
-mod pending;
+mod offer;
 mod place;
 mod queue;
 mod registers;
 mod sgi;
 mod vgic;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,6 @@ use arrayvec::ArrayVec;
 use crate::check::Error;
 use crate::hardware::ListRegisterFile;
 use crate::irq::{Bits, FIRST_SPI, SGIS};
-use crate::place::Place;
 use crate::vgic::{Effects, VcpuMask, Vgic};
 
 /// The EL1 virtual timer's PPI, linked to itself in every guest.
@@ -45,8 +44,12 @@ impl Link {
 #[derive(Debug)]
 pub(crate) struct Links {
     all: ArrayVec<Link, MAX_LINKS>,
-    /// Of any of them the physical interrupt is active. Mostly it is not, and then nothing is to be searched.
-    any_active: bool,
+    /// The vCPUs for which the physical interrupt of any of them is active. Mostly none is, and then nothing is to be searched.
+    active_for: VcpuMask,
+    /// A bit for each PPI that is linked.
+    ppis: u32,
+    /// Some SPI is linked.
+    has_spis: bool,
 }
 
 impl Default for Links {
@@ -57,7 +60,8 @@ impl Default for Links {
             active_for: VcpuMask::NONE,
             fresh_for: VcpuMask::NONE,
         };
-        Self { all: ArrayVec::from_iter([timer]), any_active: false }
+        let all = ArrayVec::from_iter([timer]);
+        Self { all, active_for: VcpuMask::NONE, ppis: 1 << VIRTUAL_TIMER, has_spis: false }
     }
 }
 
@@ -67,18 +71,28 @@ impl Links {
     }
 
     /// The physical interrupt, if it is active for this virtual one.
+    #[inline]
     pub(crate) fn active_physical(&self, vcpu: usize, intid: u16) -> Option<u16> {
-        if !self.any_active {
-            return None;
-        }
+        if self.is_idle(vcpu) { None } else { self.find_active(vcpu, intid) }
+    }
+
+    #[inline(never)]
+    fn find_active(&self, vcpu: usize, intid: u16) -> Option<u16> {
         let mut links = self.all.iter();
         let link = links.find(|link| link.intid == intid && link.is_active_for(vcpu));
         link.map(|link| link.physical)
     }
 
     /// Whether no physical interrupt is active for `vcpu`, which is mostly so.
-    fn is_idle(&self, vcpu: usize) -> bool {
-        !self.any_active || !self.all.iter().any(|link| link.is_active_for(vcpu))
+    #[inline]
+    pub(crate) fn is_idle(&self, vcpu: usize) -> bool {
+        !self.active_for.contains(vcpu)
+    }
+
+    /// Whether any link's line may be high, of a vCPU with these lines of its PPIs.
+    #[inline]
+    fn may_be_high(&self, ppis: u32) -> bool {
+        self.has_spis || ppis & self.ppis != 0
     }
 
     /// Notes that the physical interrupt is active, or not. `false` if there is no such link.
@@ -94,7 +108,12 @@ impl Links {
             link.active_for.0 &= !bank.0;
             link.fresh_for.0 &= !bank.0;
         }
-        self.any_active = self.all.iter().any(|link| !link.active_for.is_empty());
+        self.active_for = VcpuMask::NONE;
+        for link in &self.all {
+            // An SPI is the same for all.
+            let all = link.intid >= FIRST_SPI && !link.active_for.is_empty();
+            self.active_for.0 |= if all { u8::MAX } else { link.active_for.0 };
+        }
         true
     }
 
@@ -118,7 +137,12 @@ impl Vgic {
         self.links.all.retain(|link| link.intid != intid);
         let link = Link { intid, physical, active_for: VcpuMask::NONE, fresh_for: VcpuMask::NONE };
         let full = Error::TooManyLinks { max: MAX_LINKS };
-        self.links.all.try_push(link).map_err(|_| full)
+        self.links.all.try_push(link).map_err(|_| full)?;
+        match intid < FIRST_SPI {
+            true => self.links.ppis |= 1 << intid,
+            false => self.links.has_spis = true,
+        }
+        Ok(())
     }
 
     /// Ends the physical interrupt of a virtual one that ended otherwise than through a list
@@ -133,7 +157,6 @@ impl Vgic {
 
     /// Looks at the lines of the physical interrupts that are active for `vcpu`, so that the
     /// records have what the guest would read on a GIC of its own. The vCPU is synced.
-    #[inline]
     pub(crate) fn resample(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
         if self.links.is_idle(vcpu) {
             return;
@@ -146,11 +169,8 @@ impl Vgic {
 
     /// Looks again at the lines of those that the guest has not acknowledged, as it may have
     /// lowered the line since; before they are offered, maybe not for the first time.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn resample_pending(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
-        if self.links.is_idle(vcpu) {
-            return;
-        }
         for n in 0..self.links.all.len() {
             if self.wants_second_look(n, vcpu) {
                 self.resample_one(n, vcpu, hw);
@@ -178,7 +198,9 @@ impl Vgic {
     /// Ends the physical interrupts whose virtual ones are neither active nor pending any more.
     #[inline]
     pub(crate) fn settle(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
-        while let Some(intid) = self.over(vcpu) {
+        while !self.links.is_idle(vcpu)
+            && let Some(intid) = self.over(vcpu)
+        {
             self.end_physical(vcpu, intid, hw);
         }
     }
@@ -197,7 +219,15 @@ impl Vgic {
     }
 
     /// When `vcpu` is loaded: makes active again what [`Vgic::detach_physical`] made inactive.
+    #[inline]
     pub(crate) fn attach_physical(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+        if self.links.may_be_high(*self.cpus[vcpu].state.priv_level) {
+            self.attach_all(vcpu, hw);
+        }
+    }
+
+    #[inline(never)]
+    fn attach_all(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
         for n in 0..self.links.all.len() {
             let Link { intid, physical, .. } = self.links.all[n];
             if self.bit(Bits::Level, vcpu, intid)
@@ -211,9 +241,6 @@ impl Vgic {
 
     /// When `vcpu` is saved: the core's PPIs are for the next vCPU.
     pub(crate) fn detach_physical(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
-        if self.links.is_idle(vcpu) {
-            return;
-        }
         for n in 0..self.links.all.len() {
             let Link { intid, physical, .. } = self.links.all[n];
             if intid < FIRST_SPI && self.links.active_physical(vcpu, intid).is_some() {
@@ -236,7 +263,7 @@ impl Vgic {
         effects
     }
 
-    fn is_resident(&self, vcpu: usize, intid: u16) -> bool {
-        matches!(self.place(vcpu, intid), Place::Resident { .. })
+    pub(crate) fn is_resident(&self, vcpu: usize, intid: u16) -> bool {
+        self.place(vcpu, intid).home().is_some()
     }
 }

@@ -18,20 +18,13 @@ pub(crate) struct Queue {
     levels: u32,
     /// Per level, bit w: word w of it is not 0.
     words: [u32; LEVELS],
-    /// Per level, a bit per INTID.
-    bits: Vec<u32>,
-    words_per_level: usize,
+    /// Per word and level, a bit per INTID.
+    bits: Vec<[u32; LEVELS]>,
 }
 
 impl Queue {
     pub(crate) fn new(intids: usize) -> Self {
-        let words_per_level = intids.div_ceil(32);
-        Self {
-            levels: 0,
-            words: [0; LEVELS],
-            bits: vec![0; LEVELS * words_per_level],
-            words_per_level,
-        }
+        Self { levels: 0, words: [0; LEVELS], bits: vec![[0; LEVELS]; intids.div_ceil(32)] }
     }
 
     /// Bit n: level n is not empty.
@@ -41,54 +34,58 @@ impl Queue {
     }
 
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.levels == 0
-    }
-
-    #[inline]
     pub(crate) fn insert(&mut self, level: u8, intid: u16) {
-        let (level, word) = (usize::from(level), usize::from(intid / 32));
-        self.bits[level * self.words_per_level + word] |= 1 << (intid % 32);
+        let (level, word) = (usize::from(level) % LEVELS, usize::from(intid / 32));
+        self.bits[word][level] |= 1 << (intid % 32);
         self.words[level] |= 1 << word;
         self.levels |= 1 << level;
     }
 
     #[inline]
     pub(crate) fn remove(&mut self, level: u8, intid: u16) {
-        let (level, word) = (usize::from(level), usize::from(intid / 32));
-        let bits = &mut self.bits[level * self.words_per_level + word];
+        let (level, word) = (usize::from(level) % LEVELS, usize::from(intid / 32));
+        let bits = &mut self.bits[word][level];
         *bits &= !(1 << (intid % 32));
         if *bits == 0 {
-            self.words[level] &= !(1 << word);
-            if self.words[level] == 0 {
-                self.levels &= !(1 << level);
-            }
+            self.empty(level, word);
         }
-    }
-
-    /// The level of the best interrupt; [`LEVELS`] if there is none.
-    #[inline]
-    pub(crate) fn best_level(&self) -> u32 {
-        self.levels.trailing_zeros()
     }
 
     /// The best interrupt, with its level.
     #[inline]
     pub(crate) fn first(&self) -> Option<(u8, u16)> {
-        if self.is_empty() {
+        if self.levels == 0 {
             return None;
         }
-        let level = self.best_level() as usize;
-        let word = self.words.get(level)?.trailing_zeros() as usize;
-        let bits = self.bits.get(level * self.words_per_level + word)?;
+        let level = self.levels.trailing_zeros() as usize;
+        let word = self.words[level].trailing_zeros() as usize;
+        let bits = self.bits.get(word)?[level];
         Some((level as u8, (word * 32) as u16 + bits.trailing_zeros() as u16))
     }
 
     /// Takes the best interrupt out.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<(u8, u16)> {
-        let (level, intid) = self.first()?;
-        self.remove(level, intid);
-        Some((level, intid))
+        if self.levels == 0 {
+            return None;
+        }
+        let level = self.levels.trailing_zeros() as usize;
+        let word = self.words[level].trailing_zeros() as usize;
+        let bits = &mut self.bits.get_mut(word)?[level];
+        let bit = bits.trailing_zeros();
+        *bits &= bits.wrapping_sub(1);
+        if *bits == 0 {
+            self.empty(level, word);
+        }
+        Some((level as u8, (word * 32) as u16 + bit as u16))
+    }
+
+    /// Nothing is left in a word of a level.
+    #[inline]
+    fn empty(&mut self, level: usize, word: usize) {
+        self.words[level] &= !(1 << word);
+        if self.words[level] == 0 {
+            self.levels &= !(1 << level);
+        }
     }
 }

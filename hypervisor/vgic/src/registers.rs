@@ -181,28 +181,27 @@ impl ListRegister {
         value & GICH_LR::State::Pending.value != 0
     }
 
+    /// Whether the guest holds the interrupt of GICH_LR<n> of this value active.
+    #[inline]
+    pub(crate) fn is_active(value: u32) -> bool {
+        value & GICH_LR::State::Active.value != 0
+    }
+
     /// Which vCPU has sent the SGI in GICH_LR<n> of this value; of other interrupts it means nothing.
     #[inline]
     pub(crate) fn source(value: u32) -> u8 {
         if GICH_LR::HW.is_set(value) { 0 } else { GICH_LR::CPUID.read(value) as u8 }
     }
 
-    /// State 0 with the EOI bit set: it holds no interrupt, but still asks for a maintenance
-    /// interrupt, and so must be overwritten before it counts as empty.
-    pub(crate) fn asks_for_maintenance(value: u32) -> bool {
-        GICH_LR::State.matches_invalid(value)
-            && !GICH_LR::HW.is_set(value)
-            && GICH_LR::EOI.is_set(value)
+    /// Whether GICH_LR<n> of this value must be overwritten before it counts as empty.
+    #[inline]
+    pub(crate) fn matters(value: u32) -> bool {
+        GICH_LR::State.is_set(value) || Self::asks_for_maintenance(value)
     }
-}
 
-/// `State` is Invalid.
-trait MatchesInvalid {
-    fn matches_invalid(&self, value: u32) -> bool;
-}
-
-impl MatchesInvalid for tock_registers::fields::Field<u32, GICH_LR::Register> {
-    fn matches_invalid(&self, value: u32) -> bool {
-        self.read(value) == 0
+    /// State 0 with the EOI bit set: it holds no interrupt, but still asks for a maintenance interrupt.
+    #[inline]
+    pub(crate) fn asks_for_maintenance(value: u32) -> bool {
+        !GICH_LR::State.is_set(value) && !GICH_LR::HW.is_set(value) && GICH_LR::EOI.is_set(value)
     }
 }

@@ -2,7 +2,6 @@
 
 use tock_registers::register_bitfields;
 
-use crate::distributor::Access;
 use crate::irq::SGIS;
 use crate::vgic::{Effects, VcpuMask, Vgic};
 
@@ -20,13 +19,6 @@ register_bitfields! { u32,
 }
 
 impl Vgic {
-    /// A write of a word by `vcpu`, if it sends an SGI to others only: that makes no difference to the list registers of its own.
-    /// None: it does not, and nothing was done.
-    pub fn send_to_others(&mut self, vcpu: usize, access: Access, value: u32) -> Option<Effects> {
-        let to_others = access == Access::SGIR && !self.sgi_targets(vcpu, value).contains(vcpu);
-        to_others.then(|| self.send_sgi(vcpu, value))
-    }
-
     /// A write to GICD_SGIR by `vcpu`.
     #[inline]
     pub(crate) fn send_sgi(&mut self, vcpu: usize, value: u32) -> Effects {
@@ -56,12 +48,10 @@ impl Vgic {
     /// Makes an SGI pending for `target` from each vCPU of the mask `sources`.
     pub(crate) fn add_sources(&mut self, target: usize, sgi: u16, sources: u8) -> Effects {
         debug_assert!(sgi < SGIS);
-        let pending = &mut self.cpus[target].state.sgi_src[usize::from(sgi)];
-        let added = sources & !*pending;
-        *pending |= sources;
-        if added == 0 {
+        let pending = self.cpus[target].state.sgi_src[usize::from(sgi)];
+        if sources & !pending == 0 {
             return Effects::default();
         }
-        self.replace(target, sgi)
+        self.change(target, sgi, |irq| irq.sources |= sources)
     }
 }

@@ -7,10 +7,9 @@ use stasis_state::vgic::{CpuInterface, Distributor, MAX_VCPUS, PRIVATE_INTIDS};
 
 use crate::check::{Error, check};
 use crate::link::Links;
-use crate::pending::Pending;
 use crate::place::Place;
-use crate::queue::Queue;
 use crate::registers::ListRegister;
+use crate::waiting::Waiting;
 
 /// Of a core's list registers, as many as are used. GIC-400 has 4.
 pub const MAX_LIST_REGISTERS: usize = 16;
@@ -102,10 +101,8 @@ pub(crate) struct Resident {
 pub struct VirtualCpu {
     /// The record. Complete unless the vCPU is loaded and not synced.
     pub state: CpuInterface,
-    /// Candidates that are in no list register. Derived, as everything below.
-    pub(crate) pending: Pending,
-    /// Interrupts that it holds active, in no list register.
-    pub(crate) active: Queue,
+    /// What is pending or active and in no list register. Derived, as everything below.
+    pub(crate) waiting: Waiting,
     /// Where each of its SGIs and PPIs is.
     pub(crate) places: [Place; PRIVATE_INTIDS],
     /// It is on a core.
@@ -118,51 +115,46 @@ pub struct VirtualCpu {
     pub(crate) residents: ArrayVec<Resident, MAX_LIST_REGISTERS>,
     /// What each list register is known to have last held; 0 if nothing that matters.
     pub(crate) values: [u32; MAX_LIST_REGISTERS],
+    /// What each list register was last filled with, also after it was folded.
+    pub(crate) offered: [u32; MAX_LIST_REGISTERS],
     /// So many of them, from the first, were used at the last entry.
     pub(crate) used: usize,
+    /// So many there were on the core of the last entry.
+    pub(crate) count: usize,
     /// What GICH_HCR was last written with.
     pub(crate) hcr: u32,
+    /// What GICH_HCR was at the last entry.
+    pub(crate) filled_hcr: u32,
     /// Interrupts that it has acknowledged, for people: as many as were seen to be when they were folded.
     pub(crate) taken: u64,
-    /// See [`VirtualCpu::last_filled`].
-    pub(crate) last_filled: Filled,
 }
 
 /// What a vCPU was entered with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filled {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filled<'a> {
     /// GICH_HCR.
     pub hcr: u32,
     /// GICH_LR<n>; none before the first entry.
-    pub list_registers: ArrayVec<u32, MAX_LIST_REGISTERS>,
-}
-
-impl Filled {
-    /// Has it be of a core with `count` list registers.
-    #[inline]
-    pub(crate) fn of(&mut self, count: usize) {
-        while self.list_registers.len() < count {
-            self.list_registers.push(0);
-        }
-    }
+    pub list_registers: &'a [u32],
 }
 
 impl VirtualCpu {
     fn new(state: CpuInterface, nr_irqs: usize) -> Self {
         Self {
             state,
-            pending: Pending::new(nr_irqs),
-            active: Queue::new(nr_irqs),
-            places: [Place::Nowhere; PRIVATE_INTIDS],
+            waiting: Waiting::new(nr_irqs),
+            places: [Place::NOWHERE; PRIVATE_INTIDS],
             loaded: false,
             synced: true,
             dirty: true,
             residents: ArrayVec::new(),
             values: [0; MAX_LIST_REGISTERS],
+            offered: [0; MAX_LIST_REGISTERS],
             used: 0,
+            count: 0,
             hcr: 0,
+            filled_hcr: 0,
             taken: 0,
-            last_filled: Filled::default(),
         }
     }
 
@@ -171,9 +163,15 @@ impl VirtualCpu {
         self.loaded
     }
 
+    /// Whether [`Vgic::enter`] has something to do before it is entered again.
+    #[inline]
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
     /// Whether it could be offered an interrupt, as far as the distributor is concerned. Its list registers are folded.
     pub fn is_called(&self) -> bool {
-        !self.pending.is_empty()
+        self.waiting.has_pending()
     }
 
     /// How many interrupts it was seen to acknowledge since this guest's GIC was made.
@@ -189,13 +187,13 @@ impl VirtualCpu {
 
     /// What its core's GICH was last filled with, also when it has been folded since: for people, and
     /// for comparison with the real one.
-    pub fn last_filled(&self) -> &Filled {
-        &self.last_filled
+    pub fn last_filled(&self) -> Filled<'_> {
+        Filled { hcr: self.filled_hcr, list_registers: &self.offered[..self.count] }
     }
 
     /// Whether more was pending or active at the last entry than its list registers could hold.
     pub fn is_spilled(&self) -> bool {
-        !(self.synced || self.pending.is_empty() && self.active.is_empty())
+        !self.synced && self.waiting.is_any()
     }
 }
 
@@ -234,7 +232,7 @@ impl Vgic {
         let nr_irqs = usize::from(*dist.nr_irqs);
         let mut vgic = Self {
             cpus: cpus.into_iter().map(|state| VirtualCpu::new(state, nr_irqs)).collect(),
-            spi_places: vec![Place::Nowhere; nr_irqs - PRIVATE_INTIDS],
+            spi_places: vec![Place::NOWHERE; nr_irqs - PRIVATE_INTIDS],
             links: Links::default(),
             dist,
         };

@@ -48,8 +48,8 @@ enum Left {
     Exit(Syndrome),
     /// A physical interrupt is pending.
     Interrupt,
-    /// Nothing is left of the exit, but this core is to decide anew.
-    Others,
+    /// Nothing is left of the exit, but its list registers are to be filled, or this core is to decide anew.
+    Answered,
 }
 
 impl Slot {
@@ -194,7 +194,7 @@ impl Slot {
                         Next::Crashed(crash) => return Leaves::Stopped(Stopped::Crash(crash)),
                     }
                 }
-                Left::Others => self.resident.lock(),
+                Left::Answered => self.resident.lock(),
                 Left::Interrupt => {
                     let mut resident = self.step_clock(host);
                     self.take_interrupts(&mut resident.guest, vcpu, host);
@@ -260,11 +260,11 @@ impl Slot {
                     let syndrome = Syndrome { esr, far, hpfar };
                     if vcpu.exit_alone(syndrome) {
                         stats.left(Reason::Call);
-                    } else if self.answer_at_once(host.index, vcpu, syndrome) {
+                    } else if let Some(is_dirty) = self.answer_at_once(host.index, vcpu, syndrome) {
                         stats.left(Reason::Mmio);
                         // What was sent may be for another vCPU of this core, which interrupts nobody.
-                        if turns::must_decide() {
-                            return Left::Others;
+                        if is_dirty || turns::must_decide() {
+                            return Left::Answered;
                         }
                     } else if host.lend_debug(vcpu, syndrome) {
                         stats.left(Reason::Register);
@@ -285,13 +285,15 @@ impl Slot {
         }
     }
 
+    /// Whether it was answered, and then whether its list registers are to be filled.
     #[inline]
-    fn answer_at_once(&self, index: usize, vcpu: &mut Vcpu, syndrome: Syndrome) -> bool {
-        let Some(word) = WordAccess::of(syndrome) else { return false };
+    fn answer_at_once(&self, index: usize, vcpu: &mut Vcpu, syndrome: Syndrome) -> Option<bool> {
+        let word = WordAccess::of(syndrome)?;
         let sctlr = live::sctlr_el1();
         let guest = &mut self.resident.lock().guest;
-        let kick = guest.answer_at_once(index, &mut vcpu.core, word, syndrome.esr, sctlr);
-        kick.inspect(|&kick| self.kick(kick)).is_some()
+        let kick = guest.answer_at_once(index, &mut vcpu.core, word, syndrome.esr, sctlr)?;
+        self.kick(kick.without(index));
+        Some(guest.vgic.cpus()[index].is_dirty())
     }
 
     #[inline]

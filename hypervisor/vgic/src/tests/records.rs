@@ -16,8 +16,7 @@ impl Vgic {
         for (one, other) in self.cpus.iter().zip(&other.cpus) {
             assert!(!one.loaded && !other.loaded);
             assert_eq!(one.places, other.places);
-            assert_eq!(one.pending, other.pending);
-            assert_eq!(one.active, other.active);
+            assert_eq!(one.waiting, other.waiting);
         }
     }
 }

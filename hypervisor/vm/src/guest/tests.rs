@@ -405,24 +405,27 @@ fn a_load_that_is_answered_at_once_gives_what_any_exit_gives() {
 }
 
 #[test]
-fn an_sgi_to_others_is_sent_at_once_and_one_to_oneself_is_not() {
+fn an_sgi_is_sent_at_once_and_its_vcpus_are_to_be_kicked() {
     let (mut guest, mut vcpus, _) = guest(3);
     let vcpu = &mut vcpus[0].core;
-    let sgir = WordAccess { write: true, ipa: GICD_BASE + 0xf00, register: 1 };
-    // From the start SGIs are enabled; the distributor is not yet.
-    let mut send = |guest: &mut Guest, value: u64| {
+    let mut store = |guest: &mut Guest, offset: u64, value: u64| {
         vcpu.x[1] = value;
-        guest.answer_at_once(0, vcpu, sgir, ESR, 0)
+        let word = WordAccess { write: true, ipa: GICD_BASE + offset, register: 1 };
+        guest.answer_at_once(0, vcpu, word, ESR, 0)
     };
-    assert_eq!(send(&mut guest, 0b010 << 16 | 3), Some(VcpuMask::NONE));
-    assert_eq!(send(&mut guest, 0b011 << 16 | 3), None);
-    assert_eq!(send(&mut guest, 2 << 24 | 3), None);
-    assert_eq!(send(&mut guest, 1 << 24 | 4), Some(VcpuMask::NONE));
+    const CTLR: u64 = 0;
+    const SGIR: u64 = 0xf00;
+    // From the start SGIs are enabled; the distributor is not yet.
+    assert_eq!(store(&mut guest, SGIR, 0b010 << 16 | 3), Some(VcpuMask::NONE));
+    assert_eq!(store(&mut guest, CTLR, 1), Some(VcpuMask(0b111)));
+    assert_eq!(store(&mut guest, SGIR, 0b101 << 16 | 3), Some(VcpuMask(0b101)));
+    assert_eq!(store(&mut guest, SGIR, 2 << 24 | 3), Some(VcpuMask::NONE));
+    assert_eq!(store(&mut guest, SGIR, 1 << 24 | 4), Some(VcpuMask(0b110)));
     let sources = [0, 1, 2].map(|vcpu| {
         let interface = &guest.vgic.cpus()[vcpu].state;
         (interface.sgi_src[3], interface.sgi_src[4])
     });
-    assert_eq!(sources, [(0, 0), (1, 1), (0, 1)]);
+    assert_eq!(sources, [(1, 0), (1, 1), (1, 1)]);
 }
 
 #[test]
@@ -430,8 +433,7 @@ fn other_accesses_are_not_answered_at_once() {
     const EE: u64 = 1 << 25;
     let (mut guest, mut vcpus, _) = guest(2);
     let vcpu = &mut vcpus[0].core;
-    // What list registers know, what is beside the distributor, what is not aligned, what is to be turned round, and
-    // a store that is no SGI.
+    // What list registers know, what is beside the distributor, what is not aligned, and what is to be turned round.
     for (write, ipa, sctlr) in [
         (false, GICD_BASE + 0x200, 0),
         (false, GICD_BASE + 0x1000, 0),
@@ -439,7 +441,8 @@ fn other_accesses_are_not_answered_at_once() {
         (false, GICD_BASE + 2, 0),
         (false, GICD_BASE, EE),
         (true, GICD_BASE + 0xf00, EE),
-        (true, GICD_BASE, 0),
+        (true, GICD_BASE + 0x280, 0),
+        (true, GICD_BASE + 0x300, 0),
     ] {
         let word = WordAccess { write, ipa, register: 1 };
         let before = (*vcpu.pc, vcpu.x[1]);

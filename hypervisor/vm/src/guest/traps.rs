@@ -27,8 +27,8 @@ impl Vcpu {
 }
 
 impl Guest {
-    /// Answers an access to one of the distributor's words that leaves nothing to be done for vCPU `index` before its next entry: a
-    /// load of what the records have, whatever is in list registers, and an SGI to others, which are then to be
+    /// Answers an access to one of the distributor's words that is about the records alone, whatever is in list registers. A store
+    /// may change what vCPU `index` is to be offered at its next entry, and that of others, which are then to be
     /// kicked. None: it is not such a one, nothing was done, and [`Guest::exit`] answers it.
     pub fn answer_at_once(
         &mut self,
@@ -46,7 +46,7 @@ impl Guest {
         let mut kick = VcpuMask::NONE;
         if word.write {
             let value = general(core, word.register) as u32;
-            kick = self.vgic.send_to_others(index, access, value)?.kick;
+            kick = self.vgic.record(index, access, value)?.kick;
         } else {
             set_general(core, word.register, self.vgic.recorded(index, access)?);
         }

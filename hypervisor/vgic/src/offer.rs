@@ -1,0 +1,97 @@
+//! One interrupt and its list register: what this is filled with, and what has become of the interrupt when it is read
+//! again. Both work on a copy of what the records say, and know nothing of other interrupts.
+
+use crate::irq::{Irq, SGIS};
+use crate::registers::{ListRegister, LrState};
+use crate::vgic::Cause;
+
+impl Irq {
+    /// What its list register is filled with, if it is pending, may be offered and is not active; `physical` is active on
+    /// its behalf. Takes the cause out of the copy of the records.
+    #[inline]
+    pub(crate) fn offer(&mut self, intid: u16, physical: Option<u16>) -> (ListRegister, Cause) {
+        let (group1, priority, state) = (self.is_group1(), self.priority, LrState::Pending);
+        if let Some(physical) = physical {
+            let list_register = ListRegister::Hardware { intid, physical, priority, state, group1 };
+            return (list_register, self.take_latch());
+        }
+        let (source, cause, eoi);
+        if intid < SGIS {
+            source = self.sources.trailing_zeros() as u8;
+            self.sources &= self.sources.wrapping_sub(1);
+            cause = Cause::Source(source);
+            // Those that wait behind this one.
+            eoi = self.sources != 0;
+        } else {
+            source = 0;
+            cause = self.take_latch();
+            // The line may still be high then: it must come again.
+            eoi = self.is_asserted();
+        }
+        (ListRegister::Software { intid, source, priority, state, group1, eoi }, cause)
+    }
+
+    /// What its list register is filled with, that of `vcpu`, if it is active. It is pending too, and may be offered, if `again`: at once
+    /// if it also `repends`, for then nothing that was spilled is better.
+    pub(crate) fn keep(
+        &mut self,
+        vcpu: usize,
+        intid: u16,
+        physical: Option<u16>,
+        again: bool,
+        repends: bool,
+    ) -> (ListRegister, Cause) {
+        let (group1, priority) = (self.is_group1(), self.priority);
+        // Deactivated while the latch is set, it must come again: only software can see to that.
+        if let Some(physical) = physical
+            && !(again && self.is_latched())
+        {
+            let state = LrState::Active;
+            let list_register = ListRegister::Hardware { intid, physical, priority, state, group1 };
+            return (list_register, Cause::None);
+        }
+        let (source, mut cause) = (self.active_source, Cause::None);
+        let eoi = if intid < SGIS {
+            // Pending and active in one list register have one source.
+            let next = self.sources.trailing_zeros() as u8;
+            if again && next == source && repends {
+                cause = Cause::Source(source);
+                self.sources &= !(1 << source);
+            }
+            // Those that wait behind this one.
+            again && self.sources != 0
+        } else {
+            let target = self.target();
+            if again && repends && self.is_edge() && physical.is_none() && target == Some(vcpu) {
+                cause = self.take_latch();
+            }
+            again && cause == Cause::None && target.is_some()
+        };
+        let state = match cause {
+            Cause::None => LrState::Active,
+            _ => LrState::PendingAndActive,
+        };
+        (ListRegister::Software { intid, source, priority, state, group1, eoi }, cause)
+    }
+
+    /// What has become of an interrupt whose list register has this value by now, and was pending for `cause`. Says
+    /// whether it is over: the guest has acknowledged and deactivated it.
+    #[inline]
+    pub(crate) fn fold(&mut self, vcpu: usize, cause: Cause, value: u32) -> bool {
+        let pending = ListRegister::is_pending(value);
+        match cause {
+            Cause::Latch if pending => self.latch(),
+            Cause::Source(source) if pending => self.sources |= 1 << source,
+            _ => {}
+        }
+        if ListRegister::is_active(value) {
+            self.activate(vcpu, ListRegister::source(value));
+            return false;
+        }
+        if pending && !self.is_active() {
+            return false;
+        }
+        self.deactivate();
+        true
+    }
+}
