@@ -176,6 +176,16 @@ pub fn decide() -> Turn {
     CORES[core].lock().scheduler.decide(timer::counter())
 }
 
+/// Has a task of this core go on that sleeps, if it was woken, and nobody else, since the core is idle. Returns until when; none: this
+/// core is to [decide].
+pub fn resume(task: TaskId) -> Option<u64> {
+    let core = cpu::number();
+    // Before the look, as in `decide`. Who wakes another task after it has the lock after this core, and sets the flag after that. Who
+    // did so before is seen by the look, and if the flag comes only now, a decision is made that changes nothing.
+    ANEW[core].store(false, Ordering::SeqCst);
+    CORES[core].lock().scheduler.resume(task, timer::counter())
+}
+
 /// Has this core's current task sleep until it is kicked, or it is `until`. `false`: it was kicked since it got the core.
 pub fn sleep(task: TaskId, until: u64) -> bool {
     CORES[cpu::number()].lock().scheduler.sleep(task, until, timer::counter())

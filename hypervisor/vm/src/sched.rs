@@ -95,6 +95,15 @@ struct Candidates {
     wakes: u64,
 }
 
+/// Who was woken since the last decision, of those whose time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Roused {
+    Nobody,
+    Only(TaskId),
+    /// Or the last decision holds no more.
+    Several,
+}
+
 /// A core's tasks, and which of them has the core.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
@@ -117,6 +126,9 @@ pub struct Scheduler {
     slice_end: u64,
     /// Others do wait, and so the turn ends with the slice.
     contended: bool,
+    /// When the turn ends that was decided last.
+    turn_end: u64,
+    roused: Roused,
     idle: u64,
 }
 
@@ -136,6 +148,8 @@ impl Scheduler {
             since: 0,
             slice_end: 0,
             contended: false,
+            turn_end: 0,
+            roused: Roused::Several,
             idle: 0,
         }
     }
@@ -222,6 +236,7 @@ impl Scheduler {
 
     /// Wakes a task. Returns whether the core is to [decide](Self::decide) anew, before it would have done so by
     /// itself. `now` is asked for only if something changes.
+    #[inline]
     pub fn wake(&mut self, task: TaskId, now: impl FnOnce() -> u64) -> bool {
         match self.tasks[task].state {
             State::Runnable => {
@@ -252,7 +267,25 @@ impl Scheduler {
         self.tasks[task].state = State::Asleep(until);
         self.quiet_until = self.quiet_until.min(until);
         self.current = None;
+        self.roused = Roused::Several;
         true
+    }
+
+    /// Has a task go on for whose wake-up alone the core has waited, idle, since the last decision: what [`Self::decide`] would find,
+    /// at once. Returns until when at the latest; none: it is to decide.
+    #[inline]
+    pub fn resume(&mut self, task: TaskId, now: u64) -> Option<u64> {
+        let alone = self.current.is_none() && self.roused == Roused::Only(task);
+        if !alone || now >= self.turn_end || self.tasks[task].state != State::Runnable {
+            return None;
+        }
+        self.charge(now);
+        self.current = Some(task);
+        self.tasks[task].usage.turns += 1;
+        (self.called, self.contended) = (false, false);
+        self.roused = Roused::Several;
+        self.slice_end = now + self.slice;
+        Some(self.turn_end)
     }
 
     /// Who runs from now on.
@@ -289,6 +322,7 @@ impl Scheduler {
         if several {
             until = until.min(self.slice_end);
         }
+        (self.turn_end, self.roused) = (until, Roused::Nobody);
         Turn { task: next, until }
     }
 
@@ -329,6 +363,7 @@ impl Scheduler {
 
     /// Brings [`Group::least`] up to date, and returns it. What the runnable tasks have had only grows; so that is enough before one
     /// of them ceases to be one, and where the least counts: when one becomes one.
+    #[inline]
     fn catch_up(&mut self, group: GroupId) -> u128 {
         let runnable = self.tasks.iter().filter(|task| task.runs_in(group));
         let least = runnable.map(|task| task.had).min();
@@ -353,6 +388,7 @@ impl Scheduler {
 
     /// Makes a sleeping task runnable. It has had as much as the others, or a little less. Returns whether that ends the
     /// current one's turn.
+    #[inline]
     fn rouse(&mut self, id: TaskId) -> bool {
         let least = self.catch_up(self.tasks[id].group);
         let task = &mut self.tasks[id];
@@ -360,6 +396,12 @@ impl Scheduler {
         task.had = task.had.max(least.saturating_sub(credit));
         task.state = State::Runnable;
         let (had, group) = (task.had, task.group);
+        if group == self.group {
+            self.roused = match self.roused {
+                Roused::Nobody => Roused::Only(id),
+                _ => Roused::Several,
+            };
+        }
         let current = self.current.map(|current| &self.tasks[current]);
         let preempts = current.is_none_or(|current| current.group == group && had < current.had);
         if preempts {

@@ -50,15 +50,7 @@ impl Slot {
         // Its list registers are folded.
         place.hold.end_running();
         place.stats.end(timer::counter());
-        loop {
-            let turn = match self.keep_core(host) {
-                Ok(()) => {
-                    place.hold.begin_running();
-                    place.stats.go_on(timer::counter());
-                    return Ok(resident);
-                }
-                Err(turn) => turn,
-            };
+        while let Err(turn) = self.keep_core(host) {
             if turn.task.is_some() {
                 return Err(Leaves::ForOthers(turn));
             }
@@ -70,9 +62,21 @@ impl Slot {
             cpu::wait_for_interrupt();
             resident = self.resident.lock();
             self.take_interrupts(&mut resident.guest, vcpu, host);
+            // Who wants the guest, or has ended it, may have sent the interrupt that was taken, and sends no other one.
+            if self.must_leave() {
+                return Err(Leaves::Asleep);
+            }
+            // Mostly it was woken, and nobody else.
+            if let Some(until) = turns::resume(place.task) {
+                host.extend_turn(until);
+                break;
+            }
             if resident.guest.vgic.cpus()[index].is_called() {
                 turns::kick(place.core, place.task);
             }
         }
+        place.hold.begin_running();
+        place.stats.go_on(timer::counter());
+        Ok(resident)
     }
 }

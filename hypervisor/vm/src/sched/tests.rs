@@ -205,6 +205,50 @@ fn a_wake_up_before_the_sleep_is_not_lost() {
 }
 
 #[test]
+fn who_alone_is_woken_on_an_idle_core_goes_on_without_a_decision() {
+    let mut core = divided(&[("rt", 5000, 1000)]).task("a", 100, Habit::Runs);
+    let scheduler = &mut core.scheduler;
+    assert_eq!(scheduler.add("b", 100), 1);
+    assert_eq!(scheduler.decide(0), Turn { task: Some(0), until: 5000 });
+    assert_eq!(scheduler.resume(0, 1), None, "it has the core");
+    assert!(scheduler.sleep(0, 3000, 10));
+    assert_eq!(scheduler.resume(0, 11), None, "nothing was decided since");
+    assert_eq!(scheduler.decide(11), Turn { task: None, until: 3000 });
+    assert_eq!(scheduler.resume(0, 12), None, "it sleeps");
+    assert!(scheduler.wake(0, || 20));
+    assert_eq!(scheduler.resume(0, 30), Some(3000));
+    assert_eq!((scheduler.current(), scheduler.usage(0)), (Some(0), Usage { ran: 10, turns: 2 }));
+    assert!(!scheduler.wake(0, || 31));
+    assert!(!scheduler.sleep(0, NEVER, 32), "it was called since it goes on");
+    assert!(scheduler.wake(1, || 33), "it has had less, and runs at once");
+    assert_eq!(scheduler.decide(33).task, Some(1));
+}
+
+#[test]
+fn who_is_not_woken_alone_or_too_late_waits_for_a_decision() {
+    let idle = || {
+        let mut core = divided(&[("rt", 5000, 1000)]).task("a", 100, Habit::Sleeps);
+        core.scheduler.add("b", 100);
+        assert_eq!(core.scheduler.decide(11), Turn { task: None, until: 5000 });
+        core.scheduler
+    };
+    let mut scheduler = idle();
+    assert!(scheduler.wake(0, || 20));
+    assert!(scheduler.wake(1, || 21));
+    assert_eq!((scheduler.resume(0, 22), scheduler.resume(1, 22)), (None, None));
+
+    let mut scheduler = idle();
+    assert!(scheduler.wake(1, || 20));
+    assert_eq!(scheduler.resume(0, 22), None, "another one was woken");
+
+    let mut scheduler = idle();
+    assert!(scheduler.wake(0, || 20));
+    assert_eq!(scheduler.resume(0, 5000), None, "it is not its time");
+    assert_eq!(scheduler.decide(5000), Turn { task: None, until: 6000 });
+    assert_eq!(scheduler.resume(0, 5001), None, "nor now");
+}
+
+#[test]
 fn a_deadline_wakes() {
     let mut core = Core::new().task("a", 100, Habit::Runs);
     assert_eq!(core.scheduler.decide(0).task, Some(0));
