@@ -60,7 +60,21 @@ pub(crate) struct Transcript {
 #[derive(Default)]
 struct Received {
     bytes: Vec<u8>,
+    /// What the machine's program says itself, apart from the line: it comes at any time, in the midst of words too.
+    complaints: Vec<u8>,
     ended: bool,
+}
+
+impl Received {
+    /// The line, and what was complained of behind it.
+    fn all(&self) -> Vec<u8> {
+        let mut all = self.bytes.clone();
+        if !self.complaints.is_empty() && !matches!(all.last(), None | Some(b'\n')) {
+            all.push(b'\n');
+        }
+        all.extend_from_slice(&self.complaints);
+        all
+    }
 }
 
 impl Transcript {
@@ -72,6 +86,11 @@ impl Transcript {
     pub(crate) fn append(&self, bytes: &[u8]) {
         self.lock().bytes.extend_from_slice(bytes);
         self.shared.1.notify_all();
+    }
+
+    /// Keeps what nobody waits for, and errors show.
+    pub(crate) fn complain(&self, bytes: &[u8]) {
+        self.lock().complaints.extend_from_slice(bytes);
     }
 
     pub(crate) fn end(&self) {
@@ -97,7 +116,7 @@ impl Transcript {
             if received.ended {
                 return Err(ConsoleError::Ended {
                     expected: expected(),
-                    tail: tail(&received.bytes),
+                    tail: tail(&received.all()),
                 });
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -105,7 +124,7 @@ impl Transcript {
                 return Err(ConsoleError::Timeout {
                     expected: expected(),
                     waited: timeout,
-                    tail: tail(&received.bytes),
+                    tail: tail(&received.all()),
                 });
             }
             received = self
@@ -247,9 +266,9 @@ impl Console {
         self.cursor = self.transcript.lock().bytes.len();
     }
 
-    /// Everything that has come so far.
+    /// Everything that has come so far, and what was complained of behind it.
     pub fn transcript(&self) -> String {
-        String::from_utf8_lossy(&self.transcript.lock().bytes).into_owned()
+        String::from_utf8_lossy(&self.transcript.lock().all()).into_owned()
     }
 
     /// Waits until the other side has ended.
@@ -358,6 +377,21 @@ mod tests {
         let error = console.wait_for("never", Duration::from_millis(200)).unwrap_err();
         assert!(matches!(&error, ConsoleError::Timeout { .. }));
         assert!(error.to_string().contains("the last words"));
+    }
+
+    #[test]
+    fn a_complaint_in_the_midst_of_a_line_leaves_the_line_whole() {
+        let (mut console, mut machine) = pair();
+        machine.write_all(b"bench hyper").unwrap();
+        console.wait_for("hyper", SOON).unwrap();
+        console.shared_transcript().complain(b"qemu: icount sleep disabled\n");
+        machine.write_all(b"call min 3\r\n").unwrap();
+        assert_eq!(console.next_line(SOON).unwrap(), "call min 3");
+        drop(machine);
+        let error = console.next_line(SOON).unwrap_err().to_string();
+        assert!(error.contains("icount sleep disabled"), "{error}");
+        let transcript = console.transcript();
+        assert!(transcript.starts_with("bench hypercall min 3\r\nqemu: "), "{transcript}");
     }
 
     #[test]

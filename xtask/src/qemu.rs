@@ -203,11 +203,11 @@ impl Machine {
     }
 }
 
-/// QEMU's own complaints go into the transcript, where they explain most.
+/// QEMU's own complaints go behind the transcript: they explain much, and belong into no line of the machine's.
 fn complain(mut errors: impl Read, transcript: &Transcript) {
     let mut buffer = [0; 1024];
     while let Ok(count @ 1..) = errors.read(&mut buffer) {
-        transcript.append(&buffer[..count]);
+        transcript.complain(&buffer[..count]);
     }
 }
 
