@@ -134,7 +134,7 @@ and the Linux guest's packages, which go to target/guests and not into the syste
     },
     Command {
         name: "bench",
-        arguments: "[--save FILE] [--compare FILE [--plot FILE]] [--profile OPERATION]",
+        arguments: "[--save FILE [--as NAME]] [--compare FILE [--with NAME] [--plot FILE] [--plot-history FILE]] [--runs FILE] [--profile OPERATION]",
         summary: "Measure what a guest's operations cost, and what the image weighs",
         details: bench::DETAILS,
         run: bench::main,

@@ -1,27 +1,10 @@
-//! Numbers that are kept, and what has changed since.
+//! What has changed from one run's numbers to another's.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
-
-use anyhow::{Context, Result};
 
 use super::accesses::Accesses;
 use super::{Boot, Numbers};
-use crate::workspace::{read, write};
-
-/// Reads what [`save`] wrote.
-pub fn load(file: &Path) -> Result<Numbers> {
-    serde_json::from_slice(&read(file)?)
-        .with_context(|| format!("{} is not what `bench --save` writes", file.display()))
-}
-
-/// Writes them.
-pub fn save(file: &Path, numbers: &Numbers) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(numbers)?;
-    json.push(b'\n');
-    write(file, &json)
-}
 
 /// What has changed, line by line.
 pub fn changes(old: &Numbers, new: &Numbers) -> String {
@@ -104,11 +87,5 @@ pub mod tests {
         assert!(text.contains("-50.0 %"), "{text}");
         assert!(!text.contains("alone") && !text.contains(".text"), "{text}");
         assert_eq!(changes(&numbers(1), &numbers(1)), "Nothing has changed.\n");
-    }
-
-    #[test]
-    fn what_is_saved_is_loaded() {
-        let json = serde_json::to_vec(&numbers(7)).unwrap();
-        assert_eq!(serde_json::from_slice::<Numbers>(&json).unwrap(), numbers(7));
     }
 }

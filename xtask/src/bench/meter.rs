@@ -55,13 +55,7 @@ impl Meter {
 
     /// Two runs, which must give the same.
     pub fn twice(&self, run: impl Fn(&Self) -> Result<Run>) -> Result<Run> {
-        let (first, second) = (run(self)?, run(self)?);
-        for ((name, first), (_, second)) in first.results.iter().zip(&second.results) {
-            ensure!(first == second, "{name} is not the same twice: {first:?}, then {second:?}");
-        }
-        ensure!(first == second, "two runs are not the same: {first:?}, then {second:?}");
-        ensure!(!first.results.is_empty(), "the guest has measured nothing");
-        Ok(first)
+        same(run(self)?, run(self)?)
     }
 
     /// A run on plain QEMU.
@@ -96,6 +90,18 @@ impl Meter {
         let accesses = log.by_operation(results.len())?;
         Ok(Run { results, accesses, boot: log.guest_begins + begun, steps })
     }
+}
+
+/// What two runs have both found out.
+fn same(first: Run, second: Run) -> Result<Run> {
+    let (ours, theirs) = (first.results.len(), second.results.len());
+    ensure!(ours == theirs, "the guest has measured {ours} operations, and then {theirs}");
+    for ((name, first), (_, second)) in first.results.iter().zip(&second.results) {
+        ensure!(first == second, "{name} is not the same twice: {first:?}, then {second:?}");
+    }
+    ensure!(first == second, "two runs are not the same: {first:?}, then {second:?}");
+    ensure!(!first.results.is_empty(), "the guest has measured nothing");
+    Ok(first)
 }
 
 /// A machine whose counter has a tick for each instruction, and on which nothing is left to chance.
@@ -151,6 +157,51 @@ mod tests {
             ["bench hypercall min 287", "bench x min 1 median 2 3", "bench x min -1 median 2"]
         {
             assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    /// A run that has measured these, on a machine of its own.
+    fn run(costs: &[(&str, u64)]) -> Run {
+        let cost = |min| Cost { min, median: min };
+        let results = costs.iter().map(|(name, min)| ((*name).to_owned(), cost(*min))).collect();
+        Run { results, accesses: Vec::new(), boot: 8288, steps: Vec::new() }
+    }
+
+    #[test]
+    fn two_runs_that_differ_are_told_by_what_differs() {
+        let good = || run(&[("empty", 2), ("hypercall", 88)]);
+        assert_eq!(same(good(), good()).unwrap(), good());
+        for (other, said) in [
+            (run(&[("empty", 2), ("hypercall", 89)]), "hypercall is not the same twice"),
+            (run(&[("empty", 2)]), "2 operations, and then 1"),
+            (Run { boot: 8289, ..good() }, "two runs are not the same"),
+        ] {
+            let error = same(good(), other).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        assert!(same(run(&[]), run(&[])).is_err());
+    }
+
+    /// What comes of a guest that says this and nothing more.
+    fn said(text: &str) -> Result<(u64, Results)> {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
+        std::io::Write::write_all(&mut theirs, text.as_bytes())?;
+        drop(theirs);
+        results(&mut Console::new(ours.try_clone()?, ours, false))
+    }
+
+    #[test]
+    fn a_guest_that_faults_or_breaks_off_has_measured_nothing() {
+        let good = "begun 7\r\nbench empty min 2 median 2\r\ndone\r\n";
+        assert_eq!(said(good).unwrap(), (7, run(&[("empty", 2)]).results));
+        for (text, why) in [
+            ("begun 7\r\nbench empty min 2 median 2\r\n", "ended while we waited"),
+            ("FAULT interrupt 3\r\ndone\r\n", "the guest says \"FAULT interrupt 3\""),
+            ("bench empty min 2\r\ndone\r\n", "the guest says \"bench empty min 2\""),
+            ("begun x\r\ndone\r\n", "the guest says \"begun x\""),
+        ] {
+            let error = format!("{:#}", said(text).unwrap_err());
+            assert!(error.contains(why), "{error}");
         }
     }
 }

@@ -1,29 +1,32 @@
 //! `cargo xtask bench`: what everything costs, in instructions, on every machine the same.
 //!
 //! The guest `bench` measures; [`meter`] boots it with and without Stasis, [`accesses`] and [`boot`] read what these runs tell
-//! besides, [`switch`] counts world switches, [`image`] weighs the image, [`table`] prints it all, [`history`] keeps it to compare, [`plot`] draws the comparison, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
+//! besides, [`switch`] counts world switches, [`image`] weighs the image, [`table`] prints it all, [`runs`] keeps it, [`history`] compares, [`plot`] draws the comparison and [`lines`] all runs, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
 
 mod accesses;
 mod boot;
 mod history;
 mod image;
+mod lines;
 mod meter;
 mod plot;
 mod profile;
+mod runs;
 mod switch;
 mod table;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use lexopt::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::workspace::{Workspace, read, write};
 use crate::{build, report, setup};
 use accesses::Accesses;
-use meter::Meter;
+use meter::{Meter, Results};
+use runs::{Run, Runs};
 use switch::{Pair, Switch};
 
 /// What a person reads about it.
@@ -32,8 +35,9 @@ Runs a guest that measures its own operations on plain QEMU and under Stasis, ea
 counts instructions, so every machine gives the same numbers. Then it weighs the hypervisor's image.
 --profile OPERATION prints the functions that one operation spends its instructions in, and draws them as a flame graph;
 \"switch\" is a world switch.
---save FILE writes the numbers as JSON, --compare FILE prints what has changed since a file was written, and --plot FILE
-draws that as SVG.
+--save FILE adds the numbers to a file of runs, under the commit's name or another one (--as NAME), and --runs FILE lists those.
+--compare FILE prints what has changed since its last run or another one (--with NAME); --plot FILE draws that as SVG, and
+--plot-history FILE all of the runs and this one.
 docs/bench.md has the results and what they mean.";
 
 /// What an operation takes, over all of its rounds.
@@ -89,40 +93,72 @@ struct Numbers {
 /// Runs the command.
 pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
     let (mut save, mut compare) = (None::<PathBuf>, None::<PathBuf>);
-    let mut plot = None::<PathBuf>;
-    let mut profiled = None::<String>;
+    let (mut plot, mut plot_history) = (None::<PathBuf>, None::<PathBuf>);
+    let (mut name, mut with) = (None::<String>, None::<String>);
+    let (mut profiled, mut listed) = (None::<String>, None::<PathBuf>);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("save") => save = Some(parser.value()?.into()),
-            Long("profile") => profiled = Some(parser.value()?.string()?),
-            Long("plot") => plot = Some(parser.value()?.into()),
+            Long("as") => name = Some(parser.value()?.string()?),
             Long("compare") => compare = Some(parser.value()?.into()),
+            Long("with") => with = Some(parser.value()?.string()?),
+            Long("plot") => plot = Some(parser.value()?.into()),
+            Long("plot-history") => plot_history = Some(parser.value()?.into()),
+            Long("runs") => listed = Some(parser.value()?.into()),
+            Long("profile") => profiled = Some(parser.value()?.string()?),
             other => return Err(other.unexpected().into()),
         }
+    }
+    if let Some(file) = listed {
+        print!("{}", Runs::load(&file)?.table());
+        return Ok(());
     }
     if let Some(operation) = profiled {
         return profile(workspace, &operation);
     }
-    ensure!(
-        plot.is_none() || compare.is_some(),
-        "--plot draws what has changed, and needs --compare FILE"
-    );
+    for (option, is_given, needed, is_there) in [
+        ("--as", name.is_some(), "--save", save.is_some()),
+        ("--with", with.is_some(), "--compare", compare.is_some()),
+        ("--plot", plot.is_some(), "--compare", compare.is_some()),
+        ("--plot-history", plot_history.is_some(), "--compare", compare.is_some()),
+    ] {
+        ensure!(!is_given || is_there, "{option} needs {needed} FILE");
+    }
     // A file that can't be read is told before the work, not after it.
-    let old = compare.map(|file| history::load(&file)).transpose()?;
+    let saved = save.as_deref().map(Runs::load_or_new).transpose()?;
+    let old = compare.map(|file| -> Result<_> {
+        let runs = Runs::load(&file)?;
+        let in_file = || format!("in {}", file.display());
+        let numbers = runs.find(with.as_deref()).with_context(in_file)?.numbers.clone();
+        Ok((runs, numbers))
+    });
+    let old = old.transpose()?;
 
     let numbers = measure(workspace)?;
     print!("{}", table::all(&numbers));
-    if let Some(old) = old {
+    if let Some((mut runs, old)) = old {
         print!("\n{}", history::changes(&old, &numbers));
         if let Some(file) = plot {
-            write(&file, plot::draw(&old, &numbers).as_bytes())?;
-            report::step(format_args!("drawn in {}", file.display()));
+            draw(&file, &plot::draw(&old, &numbers))?;
+        }
+        if let Some(file) = plot_history {
+            runs.add(Run::here(workspace, name.clone(), numbers.clone())?);
+            draw(&file, &lines::draw(runs.all()))?;
         }
     }
-    if let Some(file) = save {
-        history::save(&file, &numbers)?;
-        report::step(format_args!("saved to {}", file.display()));
+    if let (Some(file), Some(mut runs)) = (save, saved) {
+        let run = Run::here(workspace, name, numbers)?;
+        let name = run.name.clone();
+        runs.add(run);
+        runs.save(&file)?;
+        report::step(format_args!("saved as \"{name}\" to {}", file.display()));
     }
+    Ok(())
+}
+
+fn draw(file: &Path, svg: &str) -> Result<()> {
+    write(file, svg.as_bytes())?;
+    report::step(format_args!("drawn in {}", file.display()));
     Ok(())
 }
 
@@ -169,14 +205,7 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
     report::step("measuring under Stasis");
     let stasis = meter.twice(Meter::under_stasis)?;
 
-    let mut operations = Vec::new();
-    let both = alone.results.into_iter().zip(stasis.results).zip(stasis.accesses);
-    for (((name, alone), (other, stasis)), gich) in both {
-        if name != other {
-            bail!("the guest measured {name} on plain QEMU, and {other} under Stasis");
-        }
-        operations.push(Operation { name, alone, stasis, gich: Some(gich) });
-    }
+    let operations = operations(alone.results, stasis.results, stasis.accesses)?;
     report::step("counting world switches");
     let pair = built.pair(workspace)?;
     let elf = read(&built.elf)?;
@@ -187,4 +216,42 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
         sections: image::sections(&elf)?,
         crates: image::crates(&elf)?,
     })
+}
+
+/// Puts what the guest measured alone beside what it measured under Stasis.
+fn operations(alone: Results, stasis: Results, accesses: Vec<Accesses>) -> Result<Vec<Operation>> {
+    let (ours, theirs) = (alone.len(), stasis.len());
+    ensure!(
+        ours == theirs && theirs == accesses.len(),
+        "the guest measured {ours} operations on plain QEMU, and {theirs} under Stasis, of which {} have accesses to GICH",
+        accesses.len()
+    );
+    let both = alone.into_iter().zip(stasis).zip(accesses);
+    let operations = both.map(|(((name, alone), (other, stasis)), gich)| {
+        ensure!(name == other, "the guest measured {name} on plain QEMU, and {other} under Stasis");
+        Ok(Operation { name, alone, stasis, gich: Some(gich) })
+    });
+    operations.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_one_of_the_machines_has_measured_is_told() {
+        let cost = Cost { min: 3, median: 3 };
+        let results = |names: &[&str]| -> Results {
+            names.iter().map(|name| ((*name).to_owned(), cost)).collect()
+        };
+        let gich = |count| vec![Accesses { reads: cost, writes: cost }; count];
+        let error = |alone: &[&str], stasis: &[&str], count| {
+            operations(results(alone), results(stasis), gich(count)).unwrap_err().to_string()
+        };
+        let whole = operations(results(&["a", "b"]), results(&["a", "b"]), gich(2)).unwrap();
+        assert_eq!(whole.len(), 2);
+        assert!(error(&["a", "b"], &["a"], 1).contains("2 operations on plain QEMU, and 1 under"));
+        assert!(error(&["a"], &["a"], 2).contains("2 have accesses"));
+        assert!(error(&["a", "b"], &["a", "c"], 2).contains("b on plain QEMU, and c under"));
+    }
 }

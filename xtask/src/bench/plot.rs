@@ -48,7 +48,8 @@ pub fn draw(old: &Numbers, new: &Numbers) -> String {
     svg
 }
 
-fn costs(numbers: &Numbers) -> Vec<(String, u64)> {
+/// What each operation and each world switch takes under Stasis.
+pub fn costs(numbers: &Numbers) -> Vec<(String, u64)> {
     let operations = numbers.operations.iter();
     let operations = operations.map(|operation| (operation.name.clone(), operation.stasis.min));
     let switches = numbers.switches.iter();
