@@ -20,10 +20,11 @@ use stasis_state::Written;
 use stasis_state::vcpu::Identity;
 use stasis_vm::archive::Archive;
 use stasis_vm::clock::Pace;
-use stasis_vm::config::{self, Configuration, GuestConfig, SharedConfig};
+use stasis_vm::config::{self, Configuration, GuestConfig, MemoryMap, SharedConfig};
 use stasis_vm::given::Given;
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::image::{self, Parts};
+use stasis_vm::machine::RAM_BASE;
 use stasis_vm::range::{Pool, Range};
 use stasis_vm::sched;
 use stasis_vm::shared::{connections, record};
@@ -89,23 +90,26 @@ impl BootArchive {
         let cores = choose_cores(&config.cores, config.vcpus.into())?;
         shared::connect(configured_shared(), &config.name)?;
         let given = devices::give(config)?;
-        let mut ram = FreshRam::take(config.memory)?;
-        let (guest, vcpus) = self.load(config, &given, ram.contents())?;
+        let mut ram = FreshRam::take(config.memory_map.lowest(), config.memory)?;
+        let base = config.memory_map.ram_base(ram.range().start);
+        let (guest, vcpus) = self.load(config, &given, base, ram.contents())?;
         let state = if config.autostart { RunState::Running } else { RunState::Paused };
         let placement = Placement { cores: &cores, weight: config.weight };
         add(placement, guest, vcpus, ram, given, state).map(drop)
     }
 
-    /// Loads a guest's image into its RAM, which is all zeros, and makes what starts there.
+    /// Loads a guest's image into its RAM, which is all zeros and at `base` for the guest, and makes what starts there.
     fn load(
         &self,
         config: &GuestConfig,
         given: &Given,
+        base: u64,
         (ram, written): (&mut [u8], &mut Written),
     ) -> Result<(Guest, Vec<Vcpu>), String> {
         let file = |name: &str| self.archive.file(name).map_err(|error| error.to_string());
         let connections = connections(&self.configuration.shared, &config.name);
         let parts = Parts {
+            ram_base: base,
             image: file(&config.image)?,
             kind: config.kind,
             initrd: config.initrd.as_deref().map(file).transpose()?,
@@ -118,7 +122,7 @@ impl BootArchive {
             given: &given.devices,
         };
         let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
-        loaded.ranges().for_each(|range| written.mark(range));
+        loaded.ranges(base).for_each(|range| written.mark(range));
         let pace = Pace::configured(config.counter_frequency.map(u64::from), timer::frequency())
             .map_err(|error| error.to_string())?;
         let host = host_identity();
@@ -126,7 +130,7 @@ impl BootArchive {
             (0..config.vcpus.into()).map(|index| identity::present(&host, index)).collect();
         let mut guest = Guest::new(
             &config.name,
-            config.memory,
+            Range::new(base, config.memory),
             &identities,
             loaded.entry,
             loaded.x0,
@@ -176,12 +180,15 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
     let (boot, config) = configuration(&slot.name)?;
     let mut parked = slot.park();
     let as_configured = (parked.guest.ram_size(), slot.cores().count());
-    if as_configured != (config.memory, config.vcpus.into()) {
+    let base = parked.guest.ram_base();
+    // One that was resumed has its RAM where it had it when it was stored.
+    let elsewhere = config.memory_map == MemoryMap::Virt && base != RAM_BASE;
+    if as_configured != (config.memory, config.vcpus.into()) || elsewhere {
         return Err("the boot archive has another guest of that name".to_string());
     }
     let ram = parked.overwrite();
     ram.clear();
-    let (guest, vcpus) = boot.load(config, slot.given(), ram.contents())?;
+    let (guest, vcpus) = boot.load(config, slot.given(), base, ram.contents())?;
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus);

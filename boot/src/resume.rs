@@ -17,7 +17,7 @@ use stasis_vm::clock::Pace;
 use stasis_vm::config::DEFAULT_WEIGHT;
 use stasis_vm::given::Given;
 use stasis_vm::guest::{Guest, Vcpu};
-use stasis_vm::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE};
+use stasis_vm::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE, RAM_END, RAM_UNIT};
 use stasis_vm::shared::connections;
 use stasis_vm::sysreg::identity;
 
@@ -107,7 +107,8 @@ fn admit<'a>(
     }
     let Some(slot) = existing.iter().find(|slot| slot.name == guest.name()) else {
         check_host(state, MAX_VCPUS.into(), pool::free_bytes())?;
-        let ram = FreshRam::take(guest.ram_size())?;
+        // At its addresses in the guest's map; nothing of the machine's needs them there.
+        let ram = FreshRam::take(0, guest.ram_size())?;
         return Ok(Incoming { guest, vcpus, place: Place::New(ram), shared });
     };
     let parked = slot.park();
@@ -121,6 +122,14 @@ fn admit<'a>(
             slot.name,
             slot.cores().count(),
             memory >> 20
+        ));
+    }
+    if guest.ram_base() != parked.guest.ram_base() {
+        return Err(format!(
+            "the checkpoint has its memory at {:#x}, and guest \"{name}\" at {:#x}; remove \"{name}\" first",
+            guest.ram_base(),
+            parked.guest.ram_base(),
+            name = slot.name,
         ));
     }
     Ok(Incoming { guest, vcpus, place: Place::Existing(slot, parked), shared })
@@ -172,7 +181,8 @@ fn check_host(state: &GuestState, vcpus: usize, memory: u64) -> Result<(), Strin
         vcpus: vcpus as u8,
         memory,
         prio_bits: 5,
-        ram_base: RAM_BASE,
+        ram: RAM_BASE..RAM_END,
+        ram_unit: RAM_UNIT,
         dist_base: GICD_BASE,
         cpu_base: GICC_BASE,
     };

@@ -8,10 +8,10 @@ mod raw;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use stasis_vm::config::{
-    self as vm, ConfigError, Configuration, CoreConfig, GuestConfig, Kind, Periodic, Policy,
-    Problem, SharedConfig, WindowConfig,
+    self as vm, ConfigError, Configuration, CoreConfig, GuestConfig, Kind, MemoryMap, Periodic,
+    Policy, Problem, SharedConfig, TRUSTED, WindowConfig,
 };
 use toml::Spanned;
 
@@ -110,6 +110,7 @@ impl Config {
             kind,
             initrd: raw.initrd.as_ref().map(|initrd| file(initrd, "initrd")).transpose()?,
             cmdline: raw.cmdline.as_ref().map_or(said.cmdline, |text| text.get_ref().clone()),
+            memory_map: place.memory_map(&raw.memory_map)?,
             vcpus: raw.vcpus.as_ref().map_or(said.vcpus, |vcpus| *vcpus.get_ref()),
             cores: raw.cores.as_ref().map_or(said.cores, |cores| cores.get_ref().clone()),
             weight: raw.weight.as_ref().map_or(said.weight, |weight| *weight.get_ref()),
@@ -121,6 +122,7 @@ impl Config {
                 .map(|time| place.duration(time, "watchdog"))
                 .transpose()?,
             devices: raw.devices.as_ref().map_or(said.devices, |all| all.get_ref().clone()),
+            dma_trusted: place.dma(&raw.dma)?,
             periodic: periodic(place, raw)?,
             ..said
         };
@@ -226,6 +228,23 @@ impl Place<'_> {
             format!("{}: {}", self.at(value.span(), key), Problem::Policy { key, found })
         })?;
         Ok(Some(policy))
+    }
+
+    fn memory_map(&self, value: &Option<Spanned<String>>) -> Result<MemoryMap> {
+        let Some(value) = value else { return Ok(MemoryMap::Virt) };
+        let found = value.get_ref();
+        MemoryMap::from_name(found).with_context(|| {
+            let problem = Problem::MemoryMap(found.clone());
+            format!("{}: {problem}", self.at(value.span(), problem.key()))
+        })
+    }
+
+    /// Whether a guest is trusted with devices that access memory by themselves.
+    fn dma(&self, value: &Option<Spanned<String>>) -> Result<bool> {
+        let Some(value) = value else { return Ok(false) };
+        let problem = Problem::Dma(value.get_ref().clone());
+        ensure!(value.get_ref() == TRUSTED, "{}: {problem}", self.at(value.span(), problem.key()));
+        Ok(true)
     }
 
     /// What breaks a rule, with its line and key.

@@ -19,18 +19,20 @@ pub fn free_bytes() -> u64 {
     FREE.lock().as_ref().map_or(0, Pool::free_bytes)
 }
 
-/// Takes `len` bytes, or says why it can't.
-pub fn take(len: u64) -> Result<Range, String> {
+/// Takes `len` bytes at `lowest` or above, or says why it can't.
+pub fn take(lowest: u64, len: u64) -> Result<Range, String> {
     let mut pool = FREE.lock();
     let pool = pool.as_mut().ok_or("there is no RAM yet")?;
-    pool.allocate(len, RAM_UNIT).ok_or_else(|| {
+    pool.allocate(lowest, len, RAM_UNIT).ok_or_else(|| {
         let mib = |bytes: u64| bytes >> 20;
-        let largest = pool.free().iter().map(|piece| piece.len()).max().unwrap_or(0);
+        let usable =
+            pool.free().iter().map(|piece| piece.end.saturating_sub(piece.start.max(lowest)));
+        let place = if lowest > 0 { format!(" at {lowest:#x} or above") } else { String::new() };
         format!(
-            "it needs {} MiB of RAM; {} MiB are free, {} MiB of them in one piece",
+            "it needs {} MiB of RAM; {} MiB are free, {} MiB of them in one piece{place}",
             mib(len),
             mib(pool.free_bytes()),
-            mib(largest)
+            mib(usable.max().unwrap_or(0))
         )
     })
 }

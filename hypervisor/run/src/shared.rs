@@ -49,8 +49,8 @@ fn regions() -> &'static [Region] {
 
 impl Region {
     fn new(config: &'static SharedConfig) -> Result<Self, String> {
-        let memory = FreshRam::take(config.size)?;
-        let copy = FreshRam::take(config.size)?;
+        let memory = FreshRam::take(0, config.size)?;
+        let copy = FreshRam::take(0, config.size)?;
         Ok(Self {
             config,
             memory: memory.keep_clean(),

@@ -273,7 +273,7 @@ impl Slot {
     ) -> Result<Self, MapError> {
         let Memory { ram, shared, given, gicv, mut stage2 } = memory;
         let tables = &mut HeapTables;
-        first_write::map(&mut stage2, tables, ram.ram())?;
+        first_write::map(&mut stage2, tables, guest.ram_base(), ram.ram())?;
         for (n, memory) in shared.iter().map(Connected::memory).enumerate() {
             let attributes = Attributes::guest_shared();
             stage2.map(tables, address(n), memory.start, memory.len(), attributes)?;

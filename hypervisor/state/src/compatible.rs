@@ -1,6 +1,8 @@
 //! Whether a host can go on with a guest. Which CPUs and which counters a guest can move between are
 //! policies of the host's, and not here.
 
+use core::ops::Range;
+
 use crate::{error::Error, records::GuestState};
 
 /// What a guest would find on this host.
@@ -12,8 +14,10 @@ pub struct HostFacts {
     pub memory: u64,
     /// Priority bits of the virtual CPU interface.
     pub prio_bits: u8,
-    /// Where it would find its RAM.
-    pub ram_base: u64,
+    /// Where its RAM may be.
+    pub ram: Range<u64>,
+    /// What its RAM's address is to be a multiple of.
+    pub ram_unit: u64,
     /// Where it would find GICD.
     pub dist_base: u64,
     /// Where it would find GICC.
@@ -33,11 +37,13 @@ impl HostFacts {
         if *dist.prio_bits != self.prio_bits {
             return Err(Error::HostPriorityBits { guest: *dist.prio_bits, host: self.prio_bits });
         }
-        let addresses = [
-            ("RAM", *config.ram_base, self.ram_base),
-            ("GICD", *dist.dist_base, self.dist_base),
-            ("GICC", *dist.cpu_base, self.cpu_base),
-        ];
+        let (base, Range { start, end }) = (*config.ram_base, self.ram.clone());
+        let fits = end.checked_sub(*config.ram_size).is_some_and(|last| base <= last);
+        if base < start || !fits || !base.is_multiple_of(self.ram_unit) {
+            return Err(Error::HostRam { guest: base, start, end, unit: self.ram_unit });
+        }
+        let addresses =
+            [("GICD", *dist.dist_base, self.dist_base), ("GICC", *dist.cpu_base, self.cpu_base)];
         for (what, guest, host) in addresses {
             if guest != host {
                 return Err(Error::HostAddress { what, guest, host });

@@ -102,6 +102,10 @@ pub enum Error {
     HostMemory { guest: u64, host: u64 },
     #[error("the guest's GIC has {guest} priority bits; this machine's {host}")]
     HostPriorityBits { guest: u8, host: u8 },
+    #[error(
+        "the guest's RAM is at {guest:#x}; here it would be in {start:#x} to {end:#x}, at a multiple of {unit:#x}"
+    )]
+    HostRam { guest: u64, start: u64, end: u64, unit: u64 },
     #[error("the guest's {what} is at {guest:#x}; here it would be at {host:#x}")]
     HostAddress { what: &'static str, guest: u64, host: u64 },
 }

@@ -11,7 +11,8 @@ fn host() -> HostFacts {
         vcpus: 4,
         memory: 1 << 30,
         prio_bits: 5,
-        ram_base: 0x4000_0000,
+        ram: 0x4000_0000..0x80_0000_0000,
+        ram_unit: 2 << 20,
         dist_base: 0x0800_0000,
         cpu_base: 0x0801_0000,
     }
@@ -43,6 +44,24 @@ fn what_a_host_lacks_is_named_with_both_numbers() {
         &HostFacts { dist_base: 0x2c00_1000, ..host() },
         "the guest's GICD is at 0x8000000; here it would be at 0x2c001000",
     );
+}
+
+#[test]
+fn ram_may_be_anywhere_that_a_guest_reaches_but_where_its_devices_are() {
+    let with_ram_at = |base| {
+        let mut state = state(4, 4096);
+        *state.guest.ram_base = base;
+        host().check(&state).map_err(|error| error.to_string())
+    };
+    assert_eq!(with_ram_at(0x5000_0000), Ok(()));
+    assert_eq!(with_ram_at(0x7f_ffe0_0000), Ok(()));
+    for base in [0, 0x3fff_f000, 0x4000_1000, 0x80_0000_0000, !0xfff] {
+        let why = "in 0x40000000 to 0x8000000000, at a multiple of 0x200000";
+        let refusal = format!("the guest's RAM is at {base:#x}; here it would be {why}");
+        assert_eq!(with_ram_at(base), Err(refusal));
+    }
+    let narrow = HostFacts { ram: 0x4000_0000..0x4000_0800, ..host() };
+    assert!(narrow.check(&state(4, 4096)).is_err(), "it does not end there");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod check;
 mod core_plan;
 mod error;
+mod memory_map;
 mod policy;
 mod property;
 mod read;
@@ -21,6 +22,7 @@ use core::fmt;
 pub use self::check::{check, check_name};
 pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, WindowConfig};
 pub use self::error::{ConfigError, Problem};
+pub use self::memory_map::{MemoryMap, TRUSTED};
 pub use self::policy::{Periodic, Policy};
 pub use self::read::parse;
 pub use self::shared::{SharedConfig, SharedProblem};
@@ -95,6 +97,8 @@ pub struct GuestConfig {
     pub cmdline: String,
     /// Bytes of RAM.
     pub memory: u64,
+    /// Where it has it.
+    pub memory_map: MemoryMap,
     /// Number of vCPUs.
     pub vcpus: u8,
     /// The physical cores of its vCPUs, of which there may be fewer: see [`Self::core_of`]. None at all: whoever makes
@@ -114,6 +118,8 @@ pub struct GuestConfig {
     pub watchdog_us: Option<u64>,
     /// The machine's devices that it is given: paths in the machine's device tree, or aliases there.
     pub devices: Vec<String>,
+    /// It is trusted with devices that access memory by themselves, all of the machine's.
+    pub dma_trusted: bool,
     /// The checkpoints that are made of it without being asked for.
     pub periodic: Option<Periodic>,
 }
@@ -128,6 +134,7 @@ impl GuestConfig {
             initrd: None,
             cmdline: String::new(),
             memory,
+            memory_map: MemoryMap::Virt,
             vcpus: 1,
             cores: Vec::new(),
             weight: DEFAULT_WEIGHT,
@@ -137,6 +144,7 @@ impl GuestConfig {
             on_reset: Policy::Restart,
             watchdog_us: None,
             devices: Vec::new(),
+            dma_trusted: false,
             periodic: None,
         }
     }

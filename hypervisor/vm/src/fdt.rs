@@ -13,8 +13,8 @@ use crate::devices::watchdog::REFRESH;
 use crate::given::Device;
 use crate::machine::{
     DOORBELL_BASE, DOORBELL_SPI, DOORBELL_STRIDE, GICC_BASE, GICC_SIZE, GICD_BASE, GICD_SIZE,
-    MAX_VCPUS, PRIMECELL_SIZE, RAM_BASE, RTC_BASE, RTC_SPI, TIMER_PPIS, UART_BASE, UART_SPI,
-    VIRTIO_BASE, VIRTIO_SPI, VIRTIO_STRIDE, WATCHDOG_BASE, WATCHDOG_SIZE, WATCHDOG_SPI,
+    MAX_VCPUS, PRIMECELL_SIZE, RTC_BASE, RTC_SPI, TIMER_PPIS, UART_BASE, UART_SPI, VIRTIO_BASE,
+    VIRTIO_SPI, VIRTIO_STRIDE, WATCHDOG_BASE, WATCHDOG_SIZE, WATCHDOG_SPI,
 };
 use crate::shared::{self, Connection};
 
@@ -43,6 +43,8 @@ const PPI_CPUS_SHIFT: u32 = 8;
 /// What differs from one guest to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Machine<'a> {
+    /// Where the RAM is.
+    pub ram_base: u64,
     /// Bytes of RAM.
     pub ram_size: u64,
     /// Number of vCPUs.
@@ -81,9 +83,9 @@ pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
     tree.string("serial0", &uart_path);
     tree.end();
 
-    tree.begin(&format!("memory@{RAM_BASE:x}"));
+    tree.begin(&format!("memory@{:x}", machine.ram_base));
     tree.string("device_type", "memory");
-    reg(tree, &[(RAM_BASE, machine.ram_size)]);
+    reg(tree, &[(machine.ram_base, machine.ram_size)]);
     tree.end();
     cpus(tree, machine.vcpus);
 

@@ -26,10 +26,11 @@ use crate::devices::watchdog;
 use crate::given::Given;
 use crate::inject::El1Registers;
 use crate::machine::{
-    DOORBELL_SPI, GICC_BASE, GICD_BASE, RAM_BASE, RTC_SPI, TIMER_PPIS, UART_SPI, WATCHDOG_SPI,
+    DOORBELL_SPI, GICC_BASE, GICD_BASE, RTC_SPI, TIMER_PPIS, UART_SPI, WATCHDOG_SPI,
 };
 use crate::mmio::Unclaimed;
 use crate::once::Once;
+use crate::range::Range;
 use crate::recovery::Crash;
 use crate::register::pstate;
 use crate::sysreg::CacheRegister;
@@ -150,10 +151,10 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A guest at reset. Its first vCPU will start at `entry` with `x0`, once it is there.
+    /// A guest at reset, whose RAM is there in its map. Its first vCPU will start at `entry` with `x0`, once it is there.
     pub fn new(
         name: &str,
-        ram_size: u64,
+        ram: Range,
         identities: &[Identity],
         entry: u64,
         x0: u64,
@@ -162,8 +163,8 @@ impl Guest {
     ) -> Result<(Self, Vec<Vcpu>), stasis_vgic::Error> {
         let mut state = GuestState::reset(identities.len() as u8);
         state.guest.set_name(name);
-        *state.guest.ram_base = RAM_BASE;
-        *state.guest.ram_size = ram_size;
+        *state.guest.ram_base = ram.start;
+        *state.guest.ram_size = ram.len();
         *state.clock.cntfrq = pace.guest_hz();
         *state.clock.wall_time = wall_time;
         state.distributor = Vgic::new(NR_IRQS, identities.len() as u8)?.distributor().clone();
@@ -243,6 +244,11 @@ impl Guest {
     /// Its name.
     pub fn name(&self) -> &str {
         self.record.name_text()
+    }
+
+    /// Where it has its RAM.
+    pub fn ram_base(&self) -> u64 {
+        *self.record.ram_base
     }
 
     /// Bytes of its RAM.

@@ -14,7 +14,6 @@ use self::place::Layout;
 use crate::config::Kind;
 use crate::fdt;
 use crate::given::Device;
-use crate::machine::RAM_BASE;
 use crate::magic::{self, Found};
 use crate::shared::Connection;
 
@@ -24,6 +23,8 @@ const RAW_OFFSET: usize = 0x8_0000;
 /// What a guest is made of.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
+    /// Where the guest has its RAM.
+    pub ram_base: u64,
     /// The kernel or program.
     pub image: &'a [u8],
     /// How to load it; `None`: as it looks.
@@ -65,9 +66,9 @@ pub struct Boot {
 
 impl Boot {
     /// What was written to RAM: offsets from its start.
-    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+    pub fn ranges(&self, ram_base: u64) -> impl Iterator<Item = Range<usize>> {
         let written = [Some(&self.image), self.initrd.as_ref(), Some(&self.dtb)];
-        let offset = |address| (address - RAM_BASE) as usize;
+        let offset = move |address| (address - ram_base) as usize;
         written.into_iter().flatten().map(move |range| offset(range.start)..offset(range.end))
     }
 }
@@ -171,8 +172,11 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
     let kind = kind_of(parts)?;
     let Loaded { image, entry } = match kind {
         Kind::Linux => linux::load(ram, parts.image)?,
-        Kind::Elf => elf::load(ram, parts.image)?,
+        Kind::Elf => elf::load(ram, parts.ram_base, parts.image)?,
         Kind::Raw => load_raw(ram, parts.image)?,
+    };
+    let addresses = |offsets: Range<usize>| {
+        parts.ram_base + offsets.start as u64..parts.ram_base + offsets.end as u64
     };
     let mut layout = Layout::new(ram.len(), image.clone());
     let initrd = match parts.initrd {
@@ -185,6 +189,7 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
         None => None,
     };
     let dtb = fdt::generate(&fdt::Machine {
+        ram_base: parts.ram_base,
         ram_size: ram.len() as u64,
         vcpus: parts.vcpus,
         bootargs: parts.cmdline,
@@ -198,12 +203,8 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
     let range = layout.device_tree(dtb.len(), kind)?;
     ram[range.clone()].copy_from_slice(&dtb);
     let dtb = addresses(range);
-    let entry = RAM_BASE + entry as u64;
+    let entry = parts.ram_base + entry as u64;
     Ok(Boot { kind, entry, x0: dtb.start, image: addresses(image), initrd, dtb })
-}
-
-fn addresses(offsets: Range<usize>) -> Range<u64> {
-    RAM_BASE + offsets.start as u64..RAM_BASE + offsets.end as u64
 }
 
 /// Which way to load the image: as it was asked for, unless the file says it cannot be that.

@@ -3,8 +3,11 @@
 //! Where each thing is, for the device tree ([`crate::fdt`]), the loader ([`crate::image`]) and the
 //! emulation alike.
 
-/// Guest-physical address of the RAM.
+/// Guest-physical address of the RAM, as QEMU has it.
 pub const RAM_BASE: u64 = 0x4000_0000;
+/// The first address that no guest reaches: an intermediate address has 39 bits. RAM may begin elsewhere than at [`RAM_BASE`],
+/// above it, in a guest that has it at the machine's own addresses.
+pub const RAM_END: u64 = 1 << 39;
 /// Memory comes in pieces of this size, stage 2's blocks.
 pub const RAM_UNIT: u64 = 2 << 20;
 /// The most RAM a guest may have: QEMU's limit, under which a 39-bit intermediate address suffices.

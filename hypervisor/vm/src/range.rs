@@ -118,10 +118,11 @@ impl Pool {
         }
     }
 
-    /// Takes `len` bytes at a multiple of `align`, a power of two, from the lowest piece that has them.
-    pub fn allocate(&mut self, len: u64, align: u64) -> Option<Range> {
+    /// Takes `len` bytes at a multiple of `align`, a power of two, at `lowest` or above, from the lowest piece that has
+    /// them there.
+    pub fn allocate(&mut self, lowest: u64, len: u64, align: u64) -> Option<Range> {
         let range = self.free.iter().find_map(|piece| {
-            let start = piece.start.checked_next_multiple_of(align)?;
+            let start = piece.start.max(lowest).checked_next_multiple_of(align)?;
             let end = start.checked_add(len)?;
             (end <= piece.end).then_some(Range { start, end })
         })?;
@@ -168,12 +169,20 @@ mod tests {
     #[test]
     fn an_allocation_is_aligned_and_comes_back() {
         let mut pool = pool(&[(0x1000, 0x9000)]);
-        let range = pool.allocate(0x2000, 0x4000).unwrap();
+        let range = pool.allocate(0, 0x2000, 0x4000).unwrap();
         assert_eq!(range, Range { start: 0x4000, end: 0x6000 });
-        assert_eq!(pool.allocate(0x4000, 0x1000), None, "no piece is that long now");
+        assert_eq!(pool.allocate(0, 0x4000, 0x1000), None, "no piece is that long now");
         pool.add(range);
         assert_eq!(pool.free_bytes(), 0x8000);
         assert_eq!(pool.free().len(), 1);
+    }
+
+    #[test]
+    fn an_allocation_begins_no_lower_than_it_may() {
+        let mut pool = pool(&[(0x1000, 0x3000), (0x4000, 0x9000)]);
+        assert_eq!(pool.allocate(0x2000, 0x1000, 0x1000), Some(Range::new(0x2000, 0x1000)));
+        assert_eq!(pool.allocate(0x2000, 0x1000, 0x1000), Some(Range::new(0x4000, 0x1000)));
+        assert_eq!(pool.allocate(0x7000, 0x3000, 0x1000), None, "there are two pages");
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use stasis_vm::archive::Archive;
 use stasis_vm::config::{self, Kind};
 use stasis_vm::image::{self, Parts};
+use stasis_vm::machine::RAM_BASE;
 
 /// A guest's RAM, as small as one may be.
 const RAM: usize = 2 << 20;
@@ -27,6 +28,7 @@ pub fn image(data: &[u8]) {
     let mut ram = vec![0; RAM];
     for kind in [None, Some(Kind::Linux), Some(Kind::Elf), Some(Kind::Raw)] {
         let parts = Parts {
+            ram_base: RAM_BASE,
             image: data,
             kind,
             initrd: None,

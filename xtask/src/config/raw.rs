@@ -47,6 +47,8 @@ pub struct RawGuest {
     pub initrd: Option<Spanned<String>>,
     pub cmdline: Option<Spanned<String>>,
     pub memory: Spanned<String>,
+    #[serde(rename = "memory-map")]
+    pub memory_map: Option<Spanned<String>>,
     pub vcpus: Option<Spanned<u8>>,
     pub cores: Option<Spanned<Vec<u32>>>,
     pub weight: Option<Spanned<u16>>,
@@ -59,6 +61,7 @@ pub struct RawGuest {
     pub on_reset: Option<Spanned<String>>,
     pub watchdog: Option<Spanned<String>>,
     pub devices: Option<Spanned<Vec<String>>>,
+    pub dma: Option<Spanned<String>>,
     #[serde(rename = "checkpoint-every")]
     pub checkpoint_every: Option<Spanned<String>>,
     #[serde(rename = "checkpoint-keep")]
@@ -75,6 +78,7 @@ impl RawGuest {
             "initrd" => self.initrd.as_ref().map(Spanned::span),
             "cmdline" => self.cmdline.as_ref().map(Spanned::span),
             "memory" => Some(self.memory.span()),
+            "memory-map" => self.memory_map.as_ref().map(Spanned::span),
             "vcpus" => self.vcpus.as_ref().map(Spanned::span),
             "cores" => self.cores.as_ref().map(Spanned::span),
             "weight" => self.weight.as_ref().map(Spanned::span),
@@ -83,6 +87,7 @@ impl RawGuest {
             "on-reset" => self.on_reset.as_ref().map(Spanned::span),
             "watchdog" => self.watchdog.as_ref().map(Spanned::span),
             "devices" => self.devices.as_ref().map(Spanned::span),
+            "dma" => self.dma.as_ref().map(Spanned::span),
             "checkpoint-every" => self.checkpoint_every.as_ref().map(Spanned::span),
             "checkpoint-keep" => self.checkpoint_keep.as_ref().map(Spanned::span),
             _ => None,

@@ -216,3 +216,20 @@ fn what_is_wrong_with_devices_is_named_with_its_line_and_key() {
     let odd = error(&format!("{guest}devices = [\"a/b\"]\n"));
     assert!(odd.starts_with("line 5: devices: device \"a/b\" is neither"), "{odd}");
 }
+
+#[test]
+fn what_is_wrong_with_devices_that_access_memory_is_named_with_its_line_and_key() {
+    let guest = "[[guest]]\nname = \"a\"\nimage = \"@counter\"\nmemory = \"64M\"\n";
+    let with = |map: &str, dma: &str| {
+        format!("{guest}devices = [\"/a@1\"]\nmemory-map = \"{map}\"\ndma = \"{dma}\"\n")
+    };
+    let config = parse(&with("identity", "trusted")).unwrap().configuration;
+    let guest = &config.guests[0];
+    assert_eq!((guest.memory_map, guest.dma_trusted), (MemoryMap::Identity, true));
+    assert_eq!(
+        error(&with("flat", "trusted")),
+        "line 6: memory-map: \"flat\" is none of \"virt\", \"identity\""
+    );
+    assert_eq!(error(&with("identity", "yes")), "line 7: dma: \"yes\" is not \"trusted\"");
+    assert!(error(&with("virt", "trusted")).starts_with("line 7: dma: devices that access memory"));
+}

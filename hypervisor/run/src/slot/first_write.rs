@@ -10,12 +10,12 @@ use stasis_arch::mmu;
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_state::written::BLOCK_SIZE;
 use stasis_vm::exit::{Exit, Fault};
-use stasis_vm::machine::RAM_BASE;
 
-/// Maps RAM, each block by itself.
+/// Maps RAM to `base`, each block by itself.
 pub(super) fn map(
     stage2: &mut Translation,
     tables: &mut HeapTables,
+    base: u64,
     ram: &Ram,
 ) -> Result<(), MapError> {
     for offset in (0..ram.range.len()).step_by(BLOCK_SIZE) {
@@ -24,7 +24,7 @@ pub(super) fn map(
             false => Attributes::guest_ram_unwritten(),
         };
         let physical = ram.range.start + offset;
-        stage2.map(tables, RAM_BASE + offset, physical, BLOCK_SIZE as u64, attributes)?;
+        stage2.map(tables, base + offset, physical, BLOCK_SIZE as u64, attributes)?;
     }
     Ok(())
 }
@@ -32,9 +32,10 @@ pub(super) fn map(
 impl Resident {
     /// Allows writes to all that was written meanwhile, while the guest does not run.
     pub(super) fn allow_writes(&mut self) {
+        let base = self.guest.ram_base();
         let Some(stage2) = &mut self.stage2 else { return };
         for offset in self.ram.written.blocks() {
-            stage2.allow_writes(RAM_BASE + offset as u64);
+            stage2.allow_writes(base + offset as u64);
         }
     }
 
@@ -46,6 +47,7 @@ impl Resident {
 
     #[cold]
     fn allow_write(&mut self, fault: &Fault) -> bool {
+        let base = self.guest.ram_base();
         let Some(stage2) = &mut self.stage2 else { return false };
         let physical = match fault.ipa {
             Some(ipa) => stage2.translate(ipa),
@@ -60,8 +62,8 @@ impl Resident {
         }
         let offset = physical - self.ram.range.start;
         self.ram.written.mark(offset as usize..offset as usize + 1);
-        stage2.allow_writes(RAM_BASE + offset);
-        mmu::forget_block(RAM_BASE + offset);
+        stage2.allow_writes(base + offset);
+        mmu::forget_block(base + offset);
         true
     }
 }

@@ -48,9 +48,9 @@ impl Ram {
 pub struct FreshRam(Ram);
 
 impl FreshRam {
-    /// Takes `len` bytes from the pool, and clears them.
-    pub fn take(len: u64) -> Result<Self, String> {
-        let range = pool::take(len)?;
+    /// Takes `len` bytes at `lowest` or above from the pool, and clears them.
+    pub fn take(lowest: u64, len: u64) -> Result<Self, String> {
+        let range = pool::take(lowest, len)?;
         let mut fresh = Self(Ram { range, written: Written::nowhere(len as usize) });
         clear(fresh.bytes());
         Ok(fresh)
@@ -69,6 +69,11 @@ impl FreshRam {
     /// What it will be.
     pub(super) fn ram(&self) -> &Ram {
         &self.0
+    }
+
+    /// Where it is.
+    pub fn range(&self) -> Range {
+        self.0.range
     }
 
     /// It is guests' from now on: what was written to it is what a guest sees, with its caches on or off.

@@ -6,6 +6,7 @@ use core::ops::RangeInclusive;
 use stasis_state::guest::NAME_LEN;
 
 use super::error::{ConfigError, Problem};
+use super::memory_map::MemoryMap;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy};
 use super::{Configuration, GuestConfig, core_plan, shared};
 use crate::machine;
@@ -92,8 +93,11 @@ fn check_devices<'a>(
             return Err(Problem::DeviceTwice(device.clone()));
         }
     }
+    if guest.dma_trusted && guest.memory_map != MemoryMap::Identity {
+        return Err(Problem::DmaElsewhere);
+    }
     if guest.devices.is_empty() {
-        return Ok(());
+        return if guest.dma_trusted { Err(Problem::DmaOfNothing) } else { Ok(()) };
     }
     for (policy, key) in [(guest.on_crash, "on-crash"), (guest.on_reset, "on-reset")] {
         if policy == Policy::Resume {

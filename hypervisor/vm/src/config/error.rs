@@ -5,6 +5,7 @@ use alloc::string::String;
 use stasis_state::guest::NAME_LEN;
 
 use super::core_plan::CoreProblem;
+use super::memory_map::TRUSTED;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US};
 use super::shared::SharedProblem;
 use super::time::Time;
@@ -90,6 +91,9 @@ pub enum Problem {
     /// Memory that stage 2 cannot map in whole blocks, or none.
     #[error("memory of {0} bytes is not a multiple of 2 MiB, from 2 MiB to 255 GiB")]
     Memory(u64),
+    /// No such memory map.
+    #[error("{} is none of \"virt\", \"identity\"", quoted(.0))]
+    MemoryMap(String),
     /// More vCPUs than a GICv2 has targets for, or none.
     #[error("{0} vCPUs are not possible; 1 to 8 are")]
     Vcpus(u32),
@@ -133,6 +137,17 @@ pub enum Problem {
     /// A device that has two owners.
     #[error("device {} is given twice", quoted(.0))]
     DeviceTwice(String),
+    /// Something else than trust.
+    #[error("{} is not \"{TRUSTED}\"", quoted(.0))]
+    Dma(String),
+    /// Devices would find other memory than the guest means.
+    #[error(
+        "devices that access memory need memory-map = \"identity\": they know the machine's addresses"
+    )]
+    DmaElsewhere,
+    /// Trust in devices that are not there.
+    #[error("dma is said, and it has no devices")]
+    DmaOfNothing,
     /// A guest that can't be stored is to be stored.
     #[error("it has devices, whose state can't be stored, and so no checkpoints")]
     Unstorable {
@@ -172,6 +187,8 @@ impl Problem {
             Self::NameTooLong { .. } | Self::NameCharacter(_) | Self::Duplicate => "name",
             Self::Kind(_) => "kind",
             Self::Memory(_) => "memory",
+            Self::MemoryMap(_) => "memory-map",
+            Self::Dma(_) | Self::DmaElsewhere | Self::DmaOfNothing => "dma",
             Self::Vcpus(_) => "vcpus",
             Self::TooManyCores { .. } | Self::NoWindow(_) => "cores",
             Self::Weight(_) => "weight",

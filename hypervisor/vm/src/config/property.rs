@@ -16,6 +16,7 @@ pub const KIND: &str = "kind";
 pub const INITRD: &str = "initrd";
 pub const BOOTARGS: &str = "bootargs";
 pub const MEMORY_SIZE: &str = "memory-size";
+pub const MEMORY_MAP: &str = "memory-map";
 pub const VCPUS: &str = "vcpus";
 pub const CORES: &str = "cores";
 pub const WEIGHT: &str = "weight";
@@ -25,6 +26,7 @@ pub const ON_CRASH: &str = "on-crash";
 pub const ON_RESET: &str = "on-reset";
 pub const WATCHDOG_US: &str = "watchdog-us";
 pub const DEVICES: &str = "devices";
+pub const DMA: &str = "dma";
 pub const CHECKPOINT_EVERY_US: &str = "checkpoint-every-us";
 pub const CHECKPOINT_KEEP: &str = "checkpoint-keep";
 /// Those of a guest.
@@ -36,6 +38,7 @@ pub const GUEST: &[&str] = &[
     INITRD,
     BOOTARGS,
     MEMORY_SIZE,
+    MEMORY_MAP,
     VCPUS,
     CORES,
     WEIGHT,
@@ -45,6 +48,7 @@ pub const GUEST: &[&str] = &[
     ON_RESET,
     WATCHDOG_US,
     DEVICES,
+    DMA,
     CHECKPOINT_EVERY_US,
     CHECKPOINT_KEEP,
 ];

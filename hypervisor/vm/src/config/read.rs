@@ -8,6 +8,7 @@ use dtoolkit::{FdtStringListIterator, Node, Property};
 
 use super::core_plan::{CoreConfig, CoreProblem, WindowConfig};
 use super::error::{ConfigError, Problem, PropertyProblem};
+use super::memory_map::{MemoryMap, TRUSTED};
 use super::policy::{Periodic, Policy};
 use super::property::{self, DOUBLEWORD, TEXT, TEXTS, WORD, WORDS, needed, only, value};
 use super::shared::{SharedConfig, SharedProblem};
@@ -65,6 +66,10 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
         initrd: string(property::INITRD)?,
         cmdline: string(property::BOOTARGS)?.unwrap_or_default(),
         memory: needed(node, property::MEMORY_SIZE, DOUBLEWORD)?,
+        memory_map: match string(property::MEMORY_MAP)? {
+            Some(map) => MemoryMap::from_name(&map).ok_or(Problem::MemoryMap(map))?,
+            None => MemoryMap::Virt,
+        },
         vcpus: u8::try_from(vcpus).map_err(|_| Problem::Vcpus(vcpus))?,
         cores: numbers(node, property::CORES)?,
         weight: u16::try_from(weight).map_err(|_| Problem::Weight(weight))?,
@@ -78,6 +83,10 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
             .flatten()
             .map(ToString::to_string)
             .collect(),
+        dma_trusted: match string(property::DMA)? {
+            Some(dma) if dma != TRUSTED => return Err(Problem::Dma(dma)),
+            dma => dma.is_some(),
+        },
         periodic: periodic(node)?,
     })
 }

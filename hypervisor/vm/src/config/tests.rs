@@ -16,6 +16,7 @@ fn linux() -> GuestConfig {
         initrd: Some("initrd.cpio".to_string()),
         cmdline: "console=ttyAMA0 quiet".to_string(),
         memory: 256 << 20,
+        memory_map: MemoryMap::Virt,
         vcpus: 2,
         cores: vec![1, 2],
         weight: 300,
@@ -25,6 +26,7 @@ fn linux() -> GuestConfig {
         on_reset: Policy::Stop,
         watchdog_us: Some(5_000_000),
         devices: Vec::new(),
+        dma_trusted: false,
         periodic: Some(Periodic { every_us: 60_000_000, keep: 5 }),
     }
 }
@@ -32,7 +34,8 @@ fn linux() -> GuestConfig {
 fn bare() -> GuestConfig {
     let devices = vec!["/pl031@9010000".to_string(), "gpio0".to_string()];
     let bare = GuestConfig::new("counter", "counter.elf", 16 << 20);
-    GuestConfig { autostart: false, devices, ..bare }
+    let memory_map = MemoryMap::Identity;
+    GuestConfig { autostart: false, memory_map, devices, dma_trusted: true, ..bare }
 }
 
 /// A plan of core 1 for `linux()` and `bare()`, the latter on that core, too.
@@ -134,6 +137,27 @@ fn each_broken_rule_names_guest_and_property() {
         complaint(|guest| guest.cmdline.push('\0')),
         at("cmdline has a NUL character in it")
     );
+}
+
+#[test]
+fn devices_that_access_memory_need_trust_and_the_machines_addresses() {
+    let at = |what: &str| std::format!("stasis.dtb: guest \"counter\": {what}");
+    assert_eq!(
+        complaint(|guest| guest.memory_map = MemoryMap::Virt),
+        at(
+            "devices that access memory need memory-map = \"identity\": they know the machine's addresses"
+        )
+    );
+    assert_eq!(complaint(|guest| guest.devices.clear()), at("dma is said, and it has no devices"));
+    let written = |name: &str, value: &[u8]| parse_complaint(|guest| put(guest, name, value));
+    assert!(written("dma", b"yes\0").ends_with("\"yes\" is not \"trusted\""));
+    assert!(written("dma", b"trusted\0").contains("need memory-map"));
+    assert!(
+        written("memory-map", b"flat\0").ends_with("\"flat\" is none of \"virt\", \"identity\"")
+    );
+    // Nothing is needed to have the memory there, and no more than the memory to have plain devices.
+    let alone = GuestConfig { memory_map: MemoryMap::Identity, ..linux() };
+    assert!(compile(&only(&[alone, GuestConfig { dma_trusted: false, ..bare() }])).is_ok());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::core_plan::CoreConfig;
 use super::error::ConfigError;
+use super::memory_map::{MemoryMap, TRUSTED};
 use super::policy::Periodic;
 use super::shared::SharedConfig;
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, check, property};
@@ -43,6 +44,9 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
         tree.string(property::BOOTARGS, &guest.cmdline);
     }
     tree.number(property::MEMORY_SIZE, guest.memory);
+    if guest.memory_map != MemoryMap::Virt {
+        tree.string(property::MEMORY_MAP, guest.memory_map.name());
+    }
     tree.cell(property::VCPUS, u32::from(guest.vcpus));
     if !guest.cores.is_empty() {
         tree.cells(property::CORES, &guest.cores);
@@ -63,6 +67,9 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     }
     if !guest.devices.is_empty() {
         list(tree, property::DEVICES, &guest.devices);
+    }
+    if guest.dma_trusted {
+        tree.string(property::DMA, TRUSTED);
     }
     if let Some(Periodic { every_us, keep }) = guest.periodic {
         tree.number(property::CHECKPOINT_EVERY_US, every_us);

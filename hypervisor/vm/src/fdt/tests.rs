@@ -12,6 +12,7 @@ use crate::range::Range;
 
 fn linux() -> Vec<u8> {
     generate(&Machine {
+        ram_base: 0x4000_0000,
         ram_size: 256 << 20,
         vcpus: 2,
         bootargs: "console=ttyAMA0",

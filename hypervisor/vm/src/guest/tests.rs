@@ -111,6 +111,8 @@ impl ListRegisterFile for Core {
     fn set_physical_active(&mut self, _: u16, _: bool) {}
 }
 
+const RAM: Range = Range::new(0x4000_0000, 4096);
+
 /// A guest of `vcpus` vCPUs, of which the first is loaded on a core.
 fn guest(vcpus: usize) -> (Guest, Vec<Vcpu>, Core) {
     let identities: Vec<Identity> = (0..vcpus)
@@ -121,7 +123,7 @@ fn guest(vcpus: usize) -> (Guest, Vec<Vcpu>, Core) {
         })
         .collect();
     let (mut guest, mut vcpus) =
-        Guest::new("g", 4096, &identities, 0x4008_0000, 0x4000_0000, PACE, WALL_TIME).unwrap();
+        Guest::new("g", RAM, &identities, 0x4008_0000, 0x4000_0000, PACE, WALL_TIME).unwrap();
     let mut core = Core::default();
     assert!(guest.is_on(0, &mut vcpus[0]));
     guest.clock.start(0);

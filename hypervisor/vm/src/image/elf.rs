@@ -7,7 +7,6 @@ use object::elf::{self, FileHeader64, Ident, ProgramHeader64};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 use super::{ImageError, Loaded};
-use crate::machine::RAM_BASE;
 
 /// A linker makes a handful. The limit bounds the work that a crafted file can cause.
 const MAX_SEGMENTS: usize = 64;
@@ -21,7 +20,7 @@ pub(super) fn is_elf(file: &[u8]) -> bool {
 }
 
 /// Loads a file that [`is_elf`].
-pub(super) fn load(ram: &mut [u8], file: &[u8]) -> Result<Loaded, ImageError> {
+pub(super) fn load(ram: &mut [u8], ram_start: u64, file: &[u8]) -> Result<Loaded, ImageError> {
     let header = header(file)?;
     let segments = header
         .program_headers(LittleEndian, file)
@@ -41,7 +40,7 @@ pub(super) fn load(ram: &mut [u8], file: &[u8]) -> Result<Loaded, ImageError> {
     let (mut low, mut high) = (usize::MAX, 0);
     let mut entry = header.e_entry(LittleEndian);
     for segment in loadable() {
-        let range = load_segment(ram, file, segment)?;
+        let range = load_segment(ram, ram_start, file, segment)?;
         (low, high) = (low.min(range.start), high.max(range.end));
         // A kernel linked at virtual addresses names its entry there too; it starts with the MMU off. So does QEMU.
         let into = header.e_entry(LittleEndian).checked_sub(segment.p_vaddr(LittleEndian));
@@ -49,11 +48,11 @@ pub(super) fn load(ram: &mut [u8], file: &[u8]) -> Result<Loaded, ImageError> {
             entry = segment.p_paddr(LittleEndian) + into;
         }
     }
-    let (ram_start, ram_end) = (RAM_BASE, RAM_BASE + ram.len() as u64);
+    let ram_end = ram_start + ram.len() as u64;
     if !(ram_start..ram_end).contains(&entry) {
         return Err(ImageError::EntryOutsideRam { entry, ram_start, ram_end });
     }
-    Ok(Loaded { image: low..high, entry: (entry - RAM_BASE) as usize })
+    Ok(Loaded { image: low..high, entry: (entry - ram_start) as usize })
 }
 
 fn header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, ImageError> {
@@ -78,6 +77,7 @@ fn header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, ImageError> {
 
 fn load_segment(
     ram: &mut [u8],
+    ram_start: u64,
     file: &[u8],
     segment: &ProgramHeader64<LittleEndian>,
 ) -> Result<Range<usize>, ImageError> {
@@ -88,11 +88,11 @@ fn load_segment(
     if data.len() as u64 > size {
         return Err(ImageError::Elf("a segment is larger in the file than in memory"));
     }
-    let (ram_start, ram_end) = (RAM_BASE, RAM_BASE + ram.len() as u64);
+    let ram_end = ram_start + ram.len() as u64;
     if start < ram_start || start.checked_add(size).is_none_or(|end| end > ram_end) {
         return Err(ImageError::SegmentOutsideRam { start, size, ram_start, ram_end });
     }
-    let start = (start - RAM_BASE) as usize;
+    let start = (start - ram_start) as usize;
     let range = start..start + size as usize;
     let (contents, zeros) = ram[range.clone()].split_at_mut(data.len());
     contents.copy_from_slice(data);

@@ -7,11 +7,13 @@ use dtoolkit::{Node, Property};
 use proptest::prelude::*;
 
 use super::*;
+use crate::machine::RAM_BASE;
 
 const MIB: usize = 1 << 20;
 
 fn parts(image: &[u8]) -> Parts<'_> {
     Parts {
+        ram_base: RAM_BASE,
         image,
         kind: None,
         initrd: None,
@@ -200,6 +202,31 @@ fn what_does_not_fit_says_how_much_it_needs() {
     assert!(error(0, &parts(&full)).contains("outside the guest's RAM"));
     let empty = Parts { initrd: Some(b""), ..parts(&image) };
     assert_eq!(error(8 * MIB, &empty), "the initrd is empty");
+}
+
+#[test]
+fn a_guest_with_its_ram_elsewhere_finds_all_of_it_there() {
+    let ram_base = 0x5020_0000;
+    let (image, initrd) = (linux_image(0, 0x10_0000, 0, 0x1000), [7; 100]);
+    let mut ram = vec![0; 16 * MIB];
+    let elsewhere = Parts { ram_base, initrd: Some(&initrd), ..parts(&image) };
+    let boot = load(&mut ram, &elsewhere).unwrap();
+    let here = load(&mut vec![0; 16 * MIB], &Parts { ram_base: RAM_BASE, ..elsewhere }).unwrap();
+    let moved = |address: u64| address - RAM_BASE + ram_base;
+    assert_eq!((boot.entry, boot.x0), (moved(here.entry), moved(here.x0)));
+    let initrd = here.initrd.unwrap();
+    assert_eq!(boot.initrd, Some(moved(initrd.start)..moved(initrd.end)));
+    let dtb = (boot.dtb.start - ram_base) as usize..(boot.dtb.end - ram_base) as usize;
+    let fdt = Fdt::new(&ram[dtb]).unwrap();
+    let memory = fdt.find_node("/memory@50200000").unwrap();
+    let reg = [0, 0x5020_0000u32, 0, 0x100_0000].map(u32::to_be_bytes);
+    assert_eq!(memory.property("reg").unwrap().value(), reg.as_flattened());
+    // An ELF file says where it belongs.
+    let elf = elf_file(0x4008_0000, &[(0x4008_0000, 0x4008_0000, b"code", 4)]);
+    assert_eq!(
+        error(8 * MIB, &Parts { ram_base, ..parts(&elf) }),
+        "its segment at 0x40080000 of 0x4 bytes is outside the guest's RAM, 0x50200000 to 0x50a00000"
+    );
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod images;
 mod ipi;
 mod linux;
 mod list_registers;
+mod one_to_one;
 mod others;
 mod power;
 mod recovery;
@@ -94,6 +95,10 @@ fn main() -> ExitCode {
             a_devices_interrupts_reach_its_guest_while_others_have_its_core,
             a_device_that_cannot_be_given_is_named,
             linux_drives_the_machines_clock;
+        one_to_one:
+            linux_is_resumed_where_others_have_its_addresses,
+            a_checkpoint_with_its_memory_elsewhere_is_not_put_in_a_guests_place,
+            what_can_not_have_its_memory_there_is_named;
         disks:
             no_disk,
             no_partition,
