@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
-use stasis_vm::board::grant::grant;
+use stasis_vm::board::grant::{Grant, grant};
 use stasis_vm::config::GuestConfig;
 use stasis_vm::given::{Given, lay_out};
 use stasis_vm::range::Range;
@@ -16,14 +16,15 @@ use stasis_vm::range::Range;
 /// The machine's device tree, and what of it is Stasis's own.
 static MACHINE: Once<(Range, Vec<Range>)> = Once::new();
 
-/// Notes what no guest can be given: memory, and the devices that Stasis uses.
-pub fn init(machine: &Machine) {
+/// Notes what no guest can be given: memory, and the devices that Stasis uses, one of them `disk`.
+pub fn init(machine: &Machine, disk: Option<Range>) {
     let gic = machine.gic.iter().flat_map(|gic| [gic.gicd, gic.gicc, gic.gich, gic.gicv]);
     let devices = [machine.uart.device].into_iter().chain(machine.watchdog);
     let devices = devices.chain(machine.sd_hosts.iter().map(|host| host.device));
     let memory = machine.memory.iter().copied();
     let memory = memory.chain(machine.reserved.iter().map(|reserved| reserved.range));
-    let own = gic.chain(devices.map(|device| device.frame)).chain(memory).chain([image()]);
+    let own =
+        gic.chain(devices.map(|device| device.frame)).chain(memory).chain([image()]).chain(disk);
     MACHINE.call_once(|| (machine.device_tree, own.collect()));
 }
 
@@ -35,8 +36,9 @@ pub fn give(config: &GuestConfig) -> Result<Given, String> {
     let (tree, own) = MACHINE.get().ok_or("the machine is not known yet")?;
     // SAFETY: the firmware put it there, and `free_ram` leaves it out, so nobody writes it.
     let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }.map_err(|e| e.to_string())?;
-    let grants = config.devices.iter().map(|device| grant(fdt, device, &config.devices, own));
-    let grants = grants.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let grants = config.devices.iter().map(|device| grant(fdt, device, config, own));
+    let grants: Vec<Grant> = grants.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    report(config, &grants);
     let given = lay_out(grants).map_err(|error| error.to_string())?;
     for other in guests::all().iter().filter(|other| other.name != config.name) {
         let overlaps = |(_, one): &(u64, Range), (_, two): &(u64, Range)| {
@@ -48,4 +50,23 @@ pub fn give(config: &GuestConfig) -> Result<Given, String> {
         }
     }
     Ok(given)
+}
+
+/// Says what a person should know of devices that are given away.
+fn report(config: &GuestConfig, grants: &[Grant]) {
+    let guest = &config.name;
+    for grant in grants.iter().filter(|grant| !grant.left_out.is_empty()) {
+        let (path, left_out) = (&grant.path, grant.left_out.join(", "));
+        log::info!(
+            "guest \"{guest}\": device \"{path}\" comes without {left_out}, which refer to others"
+        );
+    }
+    let masters = grants.iter().filter(|grant| grant.bus_master).map(|grant| grant.path.as_str());
+    let masters: Vec<&str> = masters.collect();
+    if !masters.is_empty() {
+        let masters = masters.join(", ");
+        log::warn!(
+            "guest \"{guest}\" is trusted: it can reach all of the machine's memory by {masters}"
+        );
+    }
 }

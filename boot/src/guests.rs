@@ -123,6 +123,10 @@ impl BootArchive {
         };
         let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
         loaded.ranges(base).for_each(|range| written.mark(range));
+        if given.devices.iter().any(|device| device.grant.bus_master) {
+            // Stage 2 does not see what a device writes.
+            written.mark(0..config.memory as usize);
+        }
         let pace = Pace::configured(config.counter_frequency.map(u64::from), timer::frequency())
             .map_err(|error| error.to_string())?;
         let host = host_identity();

@@ -71,8 +71,8 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
         gic::list_registers(),
         stasis_arch::timer::frequency()
     );
-    storage::init(&machine);
-    devices::init(&machine);
+    let disk = storage::init(&machine);
+    devices::init(&machine, disk);
     stasis_run::above::init(&duties::Duties);
     guests::init(&machine, gic.gicv, free);
     console::init(machine.uart.device.intid);

@@ -14,6 +14,7 @@ use spin::mutex::SpinMutex;
 use stasis_hw::sdhci::Sdhci;
 use stasis_hw::virtio_blk;
 use stasis_store::{Store, partition};
+use stasis_vm::range::Range;
 
 /// Where checkpoints are kept.
 struct Storage {
@@ -25,22 +26,27 @@ struct Storage {
 
 static STORAGE: SpinMutex<Option<Storage>> = SpinMutex::new(None);
 
-/// Finds the disk, its partition and the store. What is missing is said when somebody wants it.
-pub fn init(machine: &Machine) {
+/// Finds the disk, its partition and the store. What is missing is said when somebody wants it. Returns the registers of the disk,
+/// if it is a virtio one; others of that kind are left alone.
+pub fn init(machine: &Machine) -> Option<Range> {
     for host in &machine.sd_hosts {
         log::debug!("SD host: {} at {}", host.compatible, host.device.frame);
     }
     let (disk, slots) = match (Disk::virtio(machine), disk::card_slots(machine)) {
-        (Err(virtio_blk::Error::NoDisk { .. }), slots) if !slots.is_empty() => {
-            (Disk::card(&slots), slots)
+        (None, slots) if !slots.is_empty() => (Disk::card(&slots), slots),
+        (None, _) => {
+            let slots = machine.virtio.len();
+            (Err(virtio_blk::Error::NoDisk { slots }.to_string()), Vec::new())
         }
-        (disk, _) => (disk.map_err(|error| error.to_string()), Vec::new()),
+        (Some(disk), _) => (disk, Vec::new()),
     };
+    let frame = disk.as_ref().ok().and_then(Disk::frame);
     let storage = Storage { store: disk.and_then(open), slots };
     if let Err(error) = &storage.store {
         log::warn!("no store: {error}");
     }
     *STORAGE.lock() = Some(storage);
+    frame
 }
 
 /// Opens the store of a disk.

@@ -48,6 +48,7 @@ pub fn fetch(workspace: &Workspace, source: &Source) -> Result<Vec<u8>> {
         Source::Path(path) => read(path),
         Source::Made(Made::Linux) => read(&setup::guests::ensure(workspace)?.kernel),
         Source::Made(Made::Initramfs) => initramfs::make(workspace),
+        Source::Made(Made::InitramfsDisks) => initramfs::make_for_disks(workspace),
         Source::Made(Made::Arceos) => build::arceos(workspace),
         Source::Made(Made::Guest(name)) => read(&build::guests(workspace)?.join(name)),
     }

@@ -45,6 +45,8 @@ pub enum Made {
     Linux,
     /// `@initramfs`: a busybox to go with it.
     Initramfs,
+    /// `@initramfs-disks`: the same, with the kernel's drivers for virtio disks.
+    InitramfsDisks,
     /// `@arceos`: the application on ArceOS of `tests/arceos`.
     Arceos,
     /// `@<name>`: a bare-metal guest of `tests/guests`.
@@ -135,13 +137,18 @@ impl Config {
         let (name, source) = match name.strip_prefix('@') {
             Some("linux") => ("linux".to_owned(), Source::Made(Made::Linux)),
             Some("initramfs") => ("initramfs".to_owned(), Source::Made(Made::Initramfs)),
+            Some("initramfs-disks") => {
+                ("initramfs-disks".to_owned(), Source::Made(Made::InitramfsDisks))
+            }
             Some("arceos") => ("arceos".to_owned(), Source::Made(Made::Arceos)),
             Some(guest) if made.iter().any(|name| name == guest) => {
                 (guest.to_owned(), Source::Made(Made::Guest(guest.to_owned())))
             }
             Some(unknown) => {
                 let known = made.iter().map(|name| format!(", @{name}")).collect::<String>();
-                bail!("there is no @{unknown}; there are @linux, @initramfs, @arceos{known}");
+                bail!(
+                    "there is no @{unknown}; there are @linux, @initramfs, @initramfs-disks, @arceos{known}"
+                );
             }
             None => {
                 let path = folder.join(name);

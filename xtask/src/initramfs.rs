@@ -13,12 +13,18 @@ use crate::workspace::{Workspace, read};
 /// The shell's prompt.
 pub const PROMPT: &str = "guest# ";
 
+/// The folder of drivers.
+const DRIVERS: &str = "drivers";
+
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
+for driver in /drivers/*.ko; do
+    [ -e $driver ] && insmod $driver
+done
 export PATH=/bin HOME=/ PS1='guest# '
 echo "guest: $(uname -sr) on $(nproc) CPUs with $(free -m | awk '/Mem/ { print $2 }') MiB"
 echo 'guest: type "loop &" for something to checkpoint'
@@ -42,6 +48,21 @@ done
 
 /// The initramfs.
 pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
+    Ok(contents(workspace)?.finish())
+}
+
+/// The initramfs, with the kernel's drivers for virtio disks, which its init loads.
+pub fn make_for_disks(workspace: &Workspace) -> Result<Vec<u8>> {
+    let mut cpio = contents(workspace)?;
+    cpio.folder(DRIVERS)?;
+    for (number, path) in setup::guests::drivers(workspace)?.iter().enumerate() {
+        // By their names they are in the order in which they are to be loaded.
+        cpio.file(&format!("{DRIVERS}/{number}.ko"), 0o644, &read(path)?)?;
+    }
+    Ok(cpio.finish())
+}
+
+fn contents(workspace: &Workspace) -> Result<Cpio> {
     let busybox = read(&setup::guests::ensure(workspace)?.busybox)?;
     let mut cpio = Cpio::new();
     for folder in ["bin", "dev", "proc", "sys", "tmp"] {
@@ -52,7 +73,7 @@ pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
     cpio.file("bin/busybox", 0o755, &busybox)?;
     cpio.file("bin/loop", 0o755, LOOP.as_bytes())?;
     cpio.file("init", 0o755, INIT.as_bytes())?;
-    Ok(cpio.finish())
+    Ok(cpio)
 }
 
 /// The hashes of `loop`, as they must be.

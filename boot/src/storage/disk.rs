@@ -11,7 +11,8 @@ use stasis_hw::sdhci::Sdhci;
 use stasis_hw::time::Clock;
 use stasis_hw::virtio_blk::{self, Deadline, DmaMemory, Slot, VirtioBlk};
 use stasis_run::turns;
-use stasis_store::BlockDevice;
+use stasis_store::{BlockDevice, partition};
+use stasis_vm::range::Range;
 
 /// Seconds that a virtio disk may take for one request.
 const PATIENCE: u64 = 10;
@@ -35,17 +36,44 @@ pub enum DiskError {
 }
 
 impl Disk {
-    /// The machine's virtio disk. To be called once.
-    pub fn virtio(machine: &Machine) -> Result<Self, virtio_blk::Error> {
-        let slots = machine.virtio.iter().map(|device| Slot {
+    /// The machine's virtio disk: the first one with a partition for checkpoints. If there are only others, what is wrong with the
+    /// first of them; nothing, if there is none at all. To be called once.
+    pub fn virtio(machine: &Machine) -> Option<Result<Self, String>> {
+        let mut slots = machine.virtio.iter().map(|device| Slot {
             address: device.frame.start as usize,
             size: device.frame.len() as usize,
         });
-        let memory = MutexGuard::leak(DMA.lock());
+        let mut memory = MutexGuard::leak(DMA.lock());
         let deadline = Deadline { now: turns::own_time, limit: PATIENCE * timer::frequency() };
-        // SAFETY: 1. The slots are the device tree's, mapped as devices; only this driver uses them.
-        // 2. The memory is mapped one to one.
-        unsafe { VirtioBlk::find(slots, memory, deadline) }.map(Self::Virtio)
+        let mut failure = None;
+        loop {
+            // SAFETY: 1. The slots are the device tree's, mapped as devices; only this driver uses them: no guest has one yet.
+            // 2. The memory is mapped one to one.
+            let disk = match unsafe { VirtioBlk::find(&mut slots, memory, deadline) } {
+                Ok(disk) => disk,
+                Err(virtio_blk::Error::NoDisk { .. }) => return failure.map(Err),
+                Err(error) => return Some(Err(failure.unwrap_or(error.to_string()))),
+            };
+            let mut disk = Self::Virtio(disk);
+            match (partition::find(&mut disk), disk) {
+                (Err(error), Self::Virtio(disk)) => {
+                    failure = failure.or(Some(error.to_string()));
+                    memory = disk.release();
+                }
+                (_, disk) => return Some(Ok(disk)),
+            }
+        }
+    }
+
+    /// Its registers, if it has its own.
+    pub fn frame(&self) -> Option<Range> {
+        match self {
+            Self::Virtio(disk) => {
+                let Slot { address, size } = disk.slot();
+                Some(Range::new(address as u64, size as u64))
+            }
+            Self::Card(_) => None,
+        }
     }
 
     /// The card in the first slot that has one.

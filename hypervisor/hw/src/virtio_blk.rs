@@ -187,8 +187,10 @@ pub enum Error {
 
 /// A virtio disk.
 pub struct VirtioBlk {
+    slot: Slot,
     transport: MmioTransport<'static>,
     queue: VirtQueue<Identity, QUEUE_LEN>,
+    memory: NonNull<DmaMemory>,
     shared: NonNull<Shared>,
     deadline: Deadline,
     capacity: u64,
@@ -197,7 +199,7 @@ pub struct VirtioBlk {
     given_up: Option<Request>,
 }
 
-// SAFETY: `shared` points to memory that nobody but this driver and its device uses.
+// SAFETY: `memory` and `shared` point to memory that nobody but this driver and its device uses.
 unsafe impl Send for VirtioBlk {}
 
 impl VirtioBlk {
@@ -224,7 +226,7 @@ impl VirtioBlk {
                 continue;
             };
             if transport.device_type() == DeviceType::Block {
-                return Self::new(slot.address, transport, memory, deadline);
+                return Self::new(slot, transport, memory, deadline);
             }
             // Dropped, it would reset a device that is not ours.
             core::mem::forget(transport);
@@ -234,11 +236,12 @@ impl VirtioBlk {
 
     /// Device initialization, 3.1.1.
     fn new(
-        address: usize,
+        slot: Slot,
         mut transport: MmioTransport<'static>,
         memory: &'static mut DmaMemory,
         deadline: Deadline,
     ) -> Result<Self, Error> {
+        let address = slot.address;
         let setup = |error| Error::Setup { address, error };
         let mut status = DeviceStatus::empty();
         transport.set_status(status);
@@ -263,14 +266,16 @@ impl VirtioBlk {
             }
         }
         let capacity = read_capacity(&transport).map_err(setup)?;
-        let shared = memory.hand_over();
+        let (memory, shared) = memory.hand_over();
         let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false).map_err(setup)?;
         // Completion is polled for.
         queue.set_dev_notify(false);
         transport.set_status(status | DeviceStatus::DRIVER_OK);
         Ok(Self {
+            slot,
             transport,
             queue,
+            memory,
             shared,
             deadline,
             capacity,
@@ -278,6 +283,20 @@ impl VirtioBlk {
             has_cache: features & feature::FLUSH != 0,
             given_up: None,
         })
+    }
+
+    /// Gives the disk up: the memory, for another one.
+    pub fn release(self) -> &'static mut DmaMemory {
+        let mut memory = self.memory;
+        // The transport resets the device, which ends its use of the memory.
+        drop(self);
+        // SAFETY: it was handed over for ever, and neither the device nor the driver uses it any more.
+        unsafe { memory.as_mut() }
+    }
+
+    /// Where it is.
+    pub fn slot(&self) -> Slot {
+        self.slot
     }
 
     /// Number of sectors.

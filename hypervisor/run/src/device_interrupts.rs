@@ -11,7 +11,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::mutex::SpinMutex;
+use stasis_hw::mmio::Frame;
+use stasis_hw::virtio_mmio::VirtioMmio;
 use stasis_vgic::ListRegisterFile;
+use stasis_vm::given::Device;
 use stasis_vm::guest::Guest;
 
 /// Whose each interrupt is, and which of its interrupts.
@@ -36,19 +39,32 @@ pub fn engage(slot: &Slot) {
     slot.given().interrupts().for_each(|(interrupt, _)| gic::enable(interrupt.intid));
 }
 
-/// The guest has stopped: its devices' interrupts don't come, and none is active. Its vCPUs are not loaded.
+/// The guest has stopped: its devices access no memory, their interrupts don't come, and none is active. Its vCPUs are not loaded.
 pub fn release(slot: &Slot, guest: &mut Guest) {
     if slot.given().devices.is_empty() {
         return;
     }
+    slot.given().devices.iter().filter(|device| device.grant.bus_master).for_each(stop);
     for (interrupt, _) in slot.given().interrupts() {
         gic::disable(interrupt.intid);
+        gic::forget(interrupt.intid);
     }
     // Nobody is to be kicked: the guest does not run.
     let _ = guest.vgic.release_physical(&mut ThisCore::here());
     slot.forget_interrupts();
     for (interrupt, _) in slot.given().interrupts() {
         ThisCore::here().set_physical_active(interrupt.intid as u16, false);
+    }
+}
+
+/// Has a device that accesses memory by itself do so no more: the memory may be another guest's next.
+fn stop(device: &Device) {
+    for frame in &device.grant.frames {
+        // SAFETY: such a device is a virtio-mmio slot, all of which are mapped as devices; its guest does not run.
+        let frame = unsafe { Frame::new(frame.start as usize, frame.len() as usize) };
+        if !VirtioMmio::new(frame).reset() {
+            log::error!("device \"{}\" can't be stopped", device.grant.path);
+        }
     }
 }
 

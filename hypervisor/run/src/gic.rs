@@ -93,6 +93,11 @@ pub fn disable(intid: u32) {
     gic().distributor.disable(intid);
 }
 
+/// Forgets that an edge-triggered interrupt has come.
+pub fn forget(intid: u32) {
+    gic().distributor.clear_pending(intid);
+}
+
 /// This core's GICH and GICD.
 pub struct ThisCore(&'static Gic);
 

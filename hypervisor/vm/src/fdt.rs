@@ -235,6 +235,9 @@ fn given(tree: &mut Writer, n: u32, device: &Device) {
         tree.cells("clocks", &alloc::vec![phandle; names.len().max(1)]);
         strings(tree, "clock-names", names);
     }
+    for (name, value) in &device.grant.properties {
+        tree.bytes(name, value);
+    }
     tree.end();
 }
 

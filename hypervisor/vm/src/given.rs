@@ -83,7 +83,7 @@ mod tests {
     fn device(path: &str, start: u64, len: u64, intids: &[u32]) -> Grant {
         let interrupts = intids.iter().map(|&intid| Interrupt { intid, flags: 4 }).collect();
         let frames = vec![Range::new(start, len)];
-        Grant { path: path.into(), compatible: vec![], frames, interrupts, clocks: None }
+        Grant { path: path.into(), frames, interrupts, ..Grant::default() }
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// What was written to RAM: offsets from its start.
+    /// What was written to RAM that begins there: offsets from its start.
     pub fn ranges(&self, ram_base: u64) -> impl Iterator<Item = Range<usize>> {
         let written = [Some(&self.image), self.initrd.as_ref(), Some(&self.dtb)];
         let offset = move |address| (address - ram_base) as usize;

@@ -200,6 +200,13 @@ impl<'l> Setup<'l> {
         self
     }
 
+    /// Adds a disk to virtio-mmio slot `slot` of QEMU's `virt`.
+    pub fn disk_in_slot(self, disk: &Path, slot: u32) -> Self {
+        let drive = format!("if=none,id=slot{slot},format=raw,file={}", disk.display());
+        let device = format!("virtio-blk-device,drive=slot{slot},bus=virtio-mmio-bus.{slot}");
+        self.argument("-drive").argument(drive).argument("-device").argument(device)
+    }
+
     /// Has QEMU count instructions, each of which takes 2^`shift` ns: then how long something takes does not depend on
     /// what else the host does. Time in which all cores wait is skipped.
     pub fn counting_instructions(self, shift: u32) -> Self {

@@ -49,6 +49,7 @@ fn every_example_is_a_configuration() {
     let expected = [
         "counter",
         "device",
+        "disk",
         "linux",
         "linux-and-realtime",
         "one-per-core",

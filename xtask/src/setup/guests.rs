@@ -1,6 +1,6 @@
-//! The Linux guest's packages: Debian's arm64 cloud kernel and a static busybox, unmodified.
+//! The Linux guest's packages: Debian's arm64 cloud kernel, with its drivers for virtio disks, and a static busybox, unmodified.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -12,6 +12,13 @@ pub(super) const ARCHITECTURE: &str = "arm64";
 /// It depends on the package with the newest kernel, whose name has the version in it.
 const KERNEL: &str = "linux-image-cloud-arm64";
 const BUSYBOX: &str = "busybox-static";
+/// The kernel's drivers for virtio-blk over virtio-mmio, which are modules: each after those that it needs.
+const DRIVERS: [&str; 4] = [
+    "drivers/virtio/virtio.ko",
+    "drivers/virtio/virtio_ring.ko",
+    "drivers/virtio/virtio_mmio.ko",
+    "drivers/block/virtio_blk.ko",
+];
 
 /// Where the guest's files lie.
 #[derive(Clone, Debug)]
@@ -20,12 +27,24 @@ pub struct Files {
     pub kernel: PathBuf,
     /// Busybox for arm64, static.
     pub busybox: PathBuf,
+    /// Drivers of the kernel's, in the order in which they are to be loaded.
+    drivers: Vec<PathBuf>,
+}
+
+impl Files {
+    fn in_folder(folder: &Path) -> Self {
+        let drivers = DRIVERS.iter().filter_map(|path| path.rsplit('/').next());
+        Self {
+            kernel: folder.join("vmlinuz"),
+            busybox: folder.join("busybox"),
+            drivers: drivers.map(|name| folder.join(name)).collect(),
+        }
+    }
 }
 
 /// Fetches the packages unless they are there already.
 pub fn ensure(workspace: &Workspace) -> Result<Files> {
-    let folder = workspace.folder("guests")?;
-    let files = Files { kernel: folder.join("vmlinuz"), busybox: folder.join("busybox") };
+    let files = Files::in_folder(&workspace.folder("guests")?);
     if files.kernel.exists() && files.busybox.exists() {
         return Ok(files);
     }
@@ -37,6 +56,17 @@ pub fn ensure(workspace: &Workspace) -> Result<Files> {
         )
     })?;
     Ok(files)
+}
+
+/// The kernel's drivers for virtio disks, in the order in which they are to be loaded. Fetches all packages again if they are not
+/// there, so that kernel and drivers are of one version.
+pub fn drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let files = Files::in_folder(&workspace.folder("guests")?);
+    if !files.drivers.iter().all(|driver| driver.exists()) {
+        fetch(workspace, &files)
+            .context("the Linux guest's drivers for virtio disks are lacking")?;
+    }
+    Ok(files.drivers)
 }
 
 fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
@@ -53,6 +83,10 @@ fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
 
     let version = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
     take(&unpacked.join(format!("boot/vmlinuz-{version}")), &files.kernel)?;
+    let modules = unpacked.join(format!("lib/modules/{version}/kernel"));
+    for (path, driver) in DRIVERS.iter().zip(&files.drivers) {
+        take(&modules.join(path), driver)?;
+    }
     let places = ["bin/busybox", "usr/bin/busybox"].map(|place| unpacked.join(place));
     match places.iter().find(|place| place.exists()) {
         Some(busybox) => take(busybox, &files.busybox)?,

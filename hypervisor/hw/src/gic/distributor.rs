@@ -141,6 +141,12 @@ impl Distributor {
         self.frame.at(register.index(word)).set(bit);
     }
 
+    /// Forgets that the edge-triggered `intid` has come.
+    pub fn clear_pending(&self, intid: u32) {
+        let (word, bit) = place(intid);
+        self.frame.at(ICPENDR.index(word)).set(bit);
+    }
+
     /// Whether `intid` is pending: of a level-sensitive interrupt, whether its line is asserted.
     pub fn is_pending(&self, intid: u32) -> bool {
         let (word, bit) = place(intid);

@@ -39,10 +39,17 @@ impl DmaMemory {
         }
     }
 
-    /// Leaves the queue's pages to [`Identity`], the rest to the driver.
-    pub(super) fn hand_over(&'static mut self) -> NonNull<Shared> {
-        *FREE_PAGES.lock() = &mut self.queue;
-        NonNull::from(&mut self.shared)
+    /// Leaves the queue's pages to [`Identity`], the rest to the driver: all of it, and the rest.
+    pub(super) fn hand_over(&'static mut self) -> (NonNull<Self>, NonNull<Shared>) {
+        self.queue = [Page([0; PAGE_SIZE]); QUEUE_PAGES];
+        let all = NonNull::from(self);
+        // SAFETY: within an allocation that lives for ever, and nobody else has.
+        let (queue, shared) =
+            unsafe { (addr_of_mut!((*all.as_ptr()).queue), addr_of_mut!((*all.as_ptr()).shared)) };
+        // SAFETY: as above. Whoever takes all of it back has ended the driver before, and the queue with it.
+        *FREE_PAGES.lock() = unsafe { &mut *queue };
+        // SAFETY: it points into a reference's place.
+        (all, unsafe { NonNull::new_unchecked(shared) })
     }
 }
 
@@ -101,7 +108,7 @@ pub(super) enum Identity {}
 
 // SAFETY: each method keeps its conditions:
 // - `dma_alloc` hands out pages that it takes from a `&'static mut`, so they are valid and aligned, and
-//   no one else has them. They are zero, for `DmaMemory::new` made them so and they are never given back.
+//   no one else has them. They are zero, for `DmaMemory::hand_over` made them so and they are never given back here.
 // - `mmio_phys_to_virt` is not called by the MMIO transport.
 // - `share` and `unshare` have nothing to do: the caller of `VirtioBlk::find` vouches for physical
 //   addresses being virtual ones, and the device is coherent with the caches.
@@ -120,7 +127,7 @@ unsafe impl Hal for Identity {
     }
 
     unsafe fn dma_dealloc(_: PhysAddr, _: NonNull<u8>, _: usize) -> i32 {
-        // The one disk is driven as long as the machine runs.
+        // All of it is given back at once: `VirtioBlk::release`.
         0
     }
 

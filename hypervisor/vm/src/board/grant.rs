@@ -1,7 +1,11 @@
 //! A device of the machine that is given to a guest: where it is, and whether it can be given at all.
 //!
 //! A guest reaches a device's registers itself, by whole pages. So whatever else lies in those pages must be the same guest's, and
-//! nothing that Stasis uses. Bindings: the Devicetree Specification, 2.3 and 2.4, and `arm,gic` for the interrupts.
+//! nothing that Stasis uses. A device that accesses memory by itself accesses all of the machine's, and knows no other addresses.
+//! Bindings: the Devicetree Specification, 2.3 and 2.4, and `arm,gic` for the interrupts.
+
+mod dma;
+mod properties;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -9,14 +13,16 @@ use alloc::vec::Vec;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{FdtStringListIterator, Node, Property};
 
+use self::dma::Dma;
 use super::PAGE_SIZE;
 use super::bus::Bus;
 use super::lookup::Lookup;
 use super::search::GICS;
+use crate::config::{GuestConfig, MemoryMap};
 use crate::range::Range;
 
 /// A device that can be given away.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
     /// Its node's path.
     pub path: String,
@@ -28,6 +34,12 @@ pub struct Grant {
     pub interrupts: Vec<Interrupt>,
     /// Its clocks.
     pub clocks: Option<Clocks>,
+    /// What else its node says: names and values.
+    pub properties: Vec<(String, Vec<u8>)>,
+    /// The properties of its node that name other nodes, which the guest does not have.
+    pub left_out: Vec<String>,
+    /// It accesses memory by itself.
+    pub bus_master: bool,
 }
 
 /// The clocks' names, and what they run at, in Hz.
@@ -80,14 +92,33 @@ pub enum GrantError {
     /// A clock that may change, or that nobody knows.
     #[error("device \"{0}\" has a clock without a fixed frequency")]
     Clock(String),
-    /// It works on memory by itself, which no page table confines.
-    #[error("device \"{0}\" accesses memory by itself, which nothing would confine")]
+    /// It works on memory by itself, and goes on when its guest has ended.
+    #[error(
+        "device \"{0}\" accesses memory by itself, and nothing here can stop it when the guest ends"
+    )]
     AccessesMemory(String),
+    /// It would work on other memory than the guest means.
+    #[error(
+        "device \"{0}\" accesses memory by itself, at the machine's addresses: the guest needs memory-map = \"identity\""
+    )]
+    Elsewhere(String),
+    /// Nobody has said that its guest may do everything.
+    #[error(
+        "device \"{0}\" accesses memory by itself, and could all of the machine's: the guest needs dma = \"trusted\""
+    )]
+    NotTrusted(String),
+    /// Its addresses are neither the guest's nor the machine's.
+    #[error(
+        "device \"{0}\" accesses memory by itself, at addresses that its bus translates (dma-ranges)"
+    )]
+    Translated(String),
 }
 
-/// Devices that are known to access memory by themselves.
-const BUS_MASTERS: [&str; 5] =
-    ["virtio,mmio", "pci-host-ecam-generic", "arm,pl330", "arm,pl080", "brcm,bcm2835-dma"];
+/// The device that accesses memory by itself, and that Stasis knows how to stop.
+const VIRTIO: &str = "virtio,mmio";
+/// Others that are known to access memory by themselves.
+const BUS_MASTERS: [&str; 4] =
+    ["pci-host-ecam-generic", "arm,pl330", "arm,pl080", "brcm,bcm2835-dma"];
 
 /// A node with its path, and the bus that it is on.
 struct Found<'a> {
@@ -96,6 +127,7 @@ struct Found<'a> {
     bus: Bus,
     /// The interrupt controller that its interrupts go to, unless it says otherwise itself.
     parent: Option<u64>,
+    dma: Dma,
 }
 
 /// Looks at every node in use, and those below it.
@@ -104,30 +136,33 @@ fn walk<'a>(
     path: &str,
     bus: &Bus,
     parent: Option<u64>,
+    dma: Dma,
     each: &mut dyn FnMut(Found<'a>),
 ) {
     for child in node.children() {
         let path = alloc::format!("{path}/{}", child.name());
         let own = child.integer("interrupt-parent").or(parent);
         let below = bus.below(child);
-        each(Found { path: path.clone(), node: child, bus: bus.clone(), parent: own });
-        walk(child, &path, &below, own, each);
+        let dma = dma.of(child);
+        each(Found { path: path.clone(), node: child, bus: bus.clone(), parent: own, dma });
+        walk(child, &path, &below, own, dma.below(child), each);
     }
 }
 
 fn all<'a>(fdt: Fdt<'a>) -> Vec<Found<'a>> {
     let mut found = Vec::new();
     let root = fdt.root();
-    walk(root, "", &Bus::root(), root.integer("interrupt-parent"), &mut |node| found.push(node));
+    let (parent, dma) = (root.integer("interrupt-parent"), Dma::default().of(root));
+    walk(root, "", &Bus::root(), parent, dma, &mut |node| found.push(node));
     found
 }
 
-/// Looks at the device that a person means by its path or its alias, for a guest that is given all of `given`. `own` is what
+/// Looks at the device that a person means by its path or its alias, for one of the devices of `guest`. `own` is what
 /// Stasis uses.
 pub fn grant(
     fdt: Fdt<'_>,
     device: &str,
-    given: &[String],
+    guest: &GuestConfig,
     own: &[Range],
 ) -> Result<Grant, GrantError> {
     let nodes = all(fdt);
@@ -139,8 +174,13 @@ pub fn grant(
     }
     let compatible: Vec<String> =
         found.node.compatible().into_iter().flatten().map(ToString::to_string).collect();
-    if compatible.iter().any(|name| BUS_MASTERS.contains(&name.as_str())) {
+    let is_one_of = |known: &[&str]| compatible.iter().any(|name| known.contains(&name.as_str()));
+    if is_one_of(&BUS_MASTERS) {
         return Err(GrantError::AccessesMemory(path));
+    }
+    let bus_master = is_one_of(&[VIRTIO]);
+    if bus_master {
+        check_bus_master(found, guest)?;
     }
     let frames: Vec<Range> = found.bus.frames(found.node).filter(|f| !f.is_empty()).collect();
     if frames.is_empty() {
@@ -151,7 +191,7 @@ pub fn grant(
     if own.iter().any(touches) {
         return Err(GrantError::Own(path));
     }
-    let given: Vec<String> = given.iter().map(|device| resolve(fdt, device)).collect();
+    let given: Vec<String> = guest.devices.iter().map(|device| resolve(fdt, device)).collect();
     let stranger = nodes.iter().find(|other| {
         let has_frame = other.bus.frames(other.node).any(|frame| touches(&frame));
         has_frame && other.path != path && !given.contains(&other.path)
@@ -161,7 +201,22 @@ pub fn grant(
     }
     let interrupts = interrupts(&nodes, found).ok_or_else(|| GrantError::NotAnSpi(path.clone()))?;
     let clocks = clocks(&nodes, found.node).map_err(|()| GrantError::Clock(path.clone()))?;
-    Ok(Grant { path, compatible, frames, interrupts, clocks })
+    let (properties, left_out) = properties::of(found.node, bus_master && !found.dma.coherent);
+    Ok(Grant { path, compatible, frames, interrupts, clocks, properties, left_out, bus_master })
+}
+
+/// Checks that a device that accesses memory by itself accesses what the guest means, and that the guest may have it do so.
+fn check_bus_master(found: &Found<'_>, guest: &GuestConfig) -> Result<(), GrantError> {
+    let wrong = if guest.memory_map != MemoryMap::Identity {
+        GrantError::Elsewhere
+    } else if !guest.dma_trusted {
+        GrantError::NotTrusted
+    } else if found.dma.translated {
+        GrantError::Translated
+    } else {
+        return Ok(());
+    };
+    Err(wrong(found.path.clone()))
 }
 
 /// The path that a path or an alias stands for.
@@ -214,109 +269,4 @@ fn clocks(nodes: &[Found<'_>], node: FdtNode<'_>) -> Result<Option<Clocks>, ()> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
-
-    fn put(node: &mut DeviceTreeNode, name: &str, value: &[u8]) {
-        node.add_property(DeviceTreeProperty::new_unchecked(name, value));
-    }
-
-    fn cells(values: &[u32]) -> Vec<u8> {
-        values.iter().flat_map(|value| value.to_be_bytes()).collect()
-    }
-
-    fn node(
-        name: &str,
-        compatible: &str,
-        frame: Option<(u32, u32)>,
-        spis: &[u32],
-    ) -> DeviceTreeNode {
-        let mut node = DeviceTreeNode::new_unchecked(name);
-        put(&mut node, "compatible", [compatible.as_bytes(), b"\0"].concat().as_slice());
-        if let Some((start, len)) = frame {
-            put(&mut node, "reg", &cells(&[start, len]));
-        }
-        let interrupts: Vec<u32> = spis.iter().flat_map(|spi| [0, *spi, 4]).collect();
-        if !interrupts.is_empty() {
-            put(&mut node, "interrupts", &cells(&interrupts));
-        }
-        node
-    }
-
-    /// A machine with a clock, two devices on one page, one that is disabled, and others that can't be given.
-    fn machine() -> Vec<u8> {
-        let mut tree = DeviceTree::new();
-        let root = &mut tree.root;
-        put(root, "#address-cells", &cells(&[1]));
-        put(root, "#size-cells", &cells(&[1]));
-        put(root, "interrupt-parent", &cells(&[7]));
-        let mut gic = node("intc@1000", "arm,gic-400", Some((0x1000, 0x1000)), &[]);
-        put(&mut gic, "phandle", &cells(&[7]));
-        let mut crystal = node("crystal", "fixed-clock", None, &[]);
-        put(&mut crystal, "phandle", &cells(&[9]));
-        put(&mut crystal, "clock-frequency", &cells(&[24_000_000]));
-        let mut rtc = node("rtc@4000", "arm,pl031", Some((0x4000, 0x1000)), &[2]);
-        put(&mut rtc, "clocks", &cells(&[9]));
-        put(&mut rtc, "clock-names", b"apb_pclk\0");
-        let mut off = node("off@8000", "arm,pl061", Some((0x8000, 0x1000)), &[]);
-        put(&mut off, "status", b"disabled\0");
-        let mut cascaded = node("cascaded@9000", "x", Some((0x9000, 0x1000)), &[3]);
-        put(&mut cascaded, "interrupt-parent", &cells(&[8]));
-        let mut private = node("private@a000", "x", Some((0xa000, 0x1000)), &[]);
-        put(&mut private, "interrupts", &cells(&[1, 3, 4]));
-        let mut gated = node("gated@b000", "x", Some((0xb000, 0x1000)), &[]);
-        put(&mut gated, "clocks", &cells(&[7]));
-        let mut aliases = DeviceTreeNode::new_unchecked("aliases");
-        put(&mut aliases, "clock0", b"/rtc@4000\0");
-        let left = node("left@6000", "x", Some((0x6000, 0x200)), &[40]);
-        let right = node("right@6200", "x", Some((0x6200, 0x200)), &[41]);
-        let bus_master = node("dma@c000", "arm,pl330", Some((0xc000, 0x1000)), &[42]);
-        for child in
-            [gic, crystal, rtc, off, cascaded, private, gated, aliases, left, right, bus_master]
-        {
-            root.add_child(child);
-        }
-        tree.to_dtb()
-    }
-
-    fn ask(device: &str, given: &[&str]) -> Result<Grant, GrantError> {
-        let dtb = machine();
-        let given: Vec<String> = given.iter().map(ToString::to_string).collect();
-        grant(Fdt::new(&dtb).unwrap(), device, &given, &[Range::new(0x1000, 0x1000)])
-    }
-
-    #[test]
-    fn a_device_is_found_by_its_path_and_by_its_alias() {
-        let rtc = ask("/rtc@4000", &["/rtc@4000"]).unwrap();
-        assert_eq!(rtc.frames, [Range::new(0x4000, 0x1000)]);
-        assert_eq!(rtc.interrupts, [Interrupt { intid: 34, flags: 4 }]);
-        assert_eq!(rtc.clocks, Some((vec!["apb_pclk".to_string()], 24_000_000)));
-        assert_eq!(ask("clock0", &["clock0"]), Ok(rtc));
-    }
-
-    #[test]
-    fn devices_of_one_page_are_given_together_or_not_at_all() {
-        let why = ask("/left@6000", &["/left@6000"]).unwrap_err().to_string();
-        assert!(why.contains("shares a page of registers with \"/right@6200\""), "{why}");
-        let both = ["/left@6000", "/right@6200"];
-        assert!(both.iter().all(|device| ask(device, &both).is_ok()));
-    }
-
-    #[test]
-    fn what_cannot_be_given_is_told_apart() {
-        let path = String::from;
-        for (device, why) in [
-            ("/nothing", GrantError::NotThere(path("/nothing"))),
-            ("/off@8000", GrantError::Disabled(path("/off@8000"))),
-            ("/crystal", GrantError::NoRegisters(path("/crystal"))),
-            ("/intc@1000", GrantError::Own(path("/intc@1000"))),
-            ("/cascaded@9000", GrantError::NotAnSpi(path("/cascaded@9000"))),
-            ("/private@a000", GrantError::NotAnSpi(path("/private@a000"))),
-            ("/gated@b000", GrantError::Clock(path("/gated@b000"))),
-            ("/dma@c000", GrantError::AccessesMemory(path("/dma@c000"))),
-        ] {
-            assert_eq!(ask(device, &[device]), Err(why));
-        }
-    }
-}
+mod tests;

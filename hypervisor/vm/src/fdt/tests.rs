@@ -159,6 +159,8 @@ fn a_device_of_the_machine_is_described_where_the_guest_has_it() {
         frames: [Range::new(0x0901_0000, 0x1000)].to_vec(),
         interrupts: [Interrupt { intid: 34, flags: 4 }].to_vec(),
         clocks: Some(([("apb_pclk".to_string())].to_vec(), 24_000_000)),
+        properties: [("dma-coherent".to_string(), Vec::new())].to_vec(),
+        ..Grant::default()
     };
     let given = &lay_out([grant].to_vec()).unwrap().devices[..];
     let dtb = generate(&Machine { ram_size: 256 << 20, vcpus: 1, given, ..Machine::default() });
@@ -168,6 +170,7 @@ fn a_device_of_the_machine_is_described_where_the_guest_has_it() {
     assert_eq!(cells(&clock, "reg"), [0, 0x0c00_0000, 0, 0x1000]);
     assert_eq!(cells(&clock, "interrupts"), [0, 112, 4]);
     assert_eq!(strings(&clock, "clock-names"), ["apb_pclk"]);
+    assert_eq!(cells(&clock, "dma-coherent"), []);
     let crystal = fdt.find_node("/device-clock-0").unwrap();
     assert_eq!(cells(&clock, "clocks"), cells(&crystal, "phandle"));
     assert_eq!(cells(&crystal, "clock-frequency"), [24_000_000]);

@@ -1,12 +1,13 @@
 //! Devices of the machine that guests are given.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, sound, ticks};
-use stasis_qemu_tests::lab::Lab;
-use stasis_qemu_tests::stasis::{Stasis, guest};
-use stasis_vm::config::{GuestConfig, Policy};
+use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use stasis_vm::config::{GuestConfig, MemoryMap, Policy};
 use xtask::initramfs;
+use xtask::workspace::{read, write};
 
 use crate::linux;
 
@@ -108,4 +109,122 @@ pub fn linux_drives_the_machines_clock(lab: &Lab) -> Result<()> {
     ensure!(count.is_some_and(|count| count > 0), "no interrupt has come: {lines:?}");
     stasis.detach()?;
     stasis.quit()
+}
+
+/// The virtio-mmio slots that have a page of registers in common with `first`.
+fn page_of_slots(first: u32) -> Vec<String> {
+    (first..first + 8).map(|slot| format!("/virtio_mmio@{:x}", 0xa00_0000 + slot * 0x200)).collect()
+}
+
+/// The slot of the guest's disk.
+const SLOT: u32 = 8;
+
+/// Has a guest be trusted with the disk in [`SLOT`].
+fn trust_with_disk(config: &mut GuestConfig) {
+    config.devices = page_of_slots(SLOT);
+    config.memory_map = MemoryMap::Identity;
+    config.dma_trusted = true;
+}
+
+/// A machine whose Linux has drivers for disks.
+fn linux_for_disks(lab: &Lab) -> Result<Setup<'_>> {
+    let drivers = initramfs::make_for_disks(&Built::get()?.workspace)?;
+    let machine = linux::machine(lab, 1)?.file("with-drivers", drivers);
+    Ok(machine.change("linux", |config| config.initrd = Some("with-drivers".to_owned())))
+}
+
+/// What the host has written to the guest's disk, and where.
+const GREETING: &[u8] = b"from the host";
+const GREETING_AT: usize = 12 << 20;
+/// What the guest writes to its start: this line, again and again.
+const PATTERN: &[u8] = b"written by the guest\n";
+const PATTERN_BYTES: usize = 256 << 10;
+
+pub fn linux_reads_and_writes_a_disk_of_the_machines(lab: &Lab) -> Result<()> {
+    let data = lab.path("data.img");
+    let mut contents = vec![0; 16 << 20];
+    contents[GREETING_AT..][..GREETING.len()].copy_from_slice(GREETING);
+    write(&data, &contents)?;
+    // Stasis finds its own, though the other one comes first.
+    let machine = linux_for_disks(lab)?.change("linux", trust_with_disk);
+    let machine = machine.disk_in_slot(&data, SLOT).disk_in_slot(&lab.disk()?, 16);
+    let mut stasis = machine.guest("counter")?.boot()?;
+    let slot = page_of_slots(SLOT)[0].clone();
+    stasis.complaint(&["\"linux\" is trusted", "all of the machine's memory", &slot])?;
+
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
+    linux::look_at_dmesg(&mut stasis)?;
+    let has = |lines: Vec<String>, what: &str| {
+        ensure!(lines.iter().any(|line| line.contains(what)), "no {what:?} in {lines:?}");
+        Ok(())
+    };
+    let greeting = "dd if=/dev/vda bs=1M skip=12 count=1 2>/dev/null | head -c 13; echo";
+    has(linux::shell(&mut stasis, greeting)?, "from the host")?;
+    linux::shell(&mut stasis, "yes 'written by the guest' | head -c 262144 > /tmp/pattern")?;
+    linux::shell(&mut stasis, "dd if=/tmp/pattern of=/dev/vda bs=64k conv=fsync 2>/dev/null")?;
+    // The next command is one that the kernel tells of.
+    linux::dmesg_is_silent(&mut stasis)?;
+    let compare = "echo 3 > /proc/sys/vm/drop_caches; head -c 262144 /dev/vda | cmp - /tmp/pattern && echo as it was";
+    has(linux::shell(&mut stasis, compare)?, "as it was")?;
+    let interrupts = linux::shell(&mut stasis, "grep -E ' 144 +Edge ' /proc/interrupts")?;
+    let count = interrupts.iter().find_map(|line| line.split_ascii_whitespace().nth(1));
+    let count: u64 = count.context("it has no interrupt")?.parse()?;
+    ensure!(count > 3, "there were {count} interrupts");
+    stasis.detach()?;
+
+    stasis.refused_for("checkpoint linux", &["\"linux\"", &slot, "can't be stored"])?;
+    stasis.checkpoint("counter", "neighbour")?;
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
+    stasis.detach()?;
+
+    // A new Linux finds the disk as the old one has left it.
+    stasis.command("restart linux")?;
+    stasis.attach("linux")?;
+    // Not the prompt of the old one.
+    stasis.qemu.console.wait_for("guest: type", linux::BOOT_TIME)?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
+    has(linux::shell(&mut stasis, "head -c 20 /dev/vda; echo")?, "written by the guest")?;
+    stasis.detach()?;
+    stasis.quit()?;
+
+    let after = read(&data)?;
+    let expected = PATTERN.iter().copied().cycle().take(PATTERN_BYTES);
+    ensure!(after.iter().copied().take(PATTERN_BYTES).eq(expected), "the disk has something else");
+    ensure!(after[GREETING_AT..].starts_with(GREETING), "the greeting is gone");
+    Ok(())
+}
+
+pub fn a_disk_without_trust_or_of_stasiss_own_is_refused(lab: &Lab) -> Result<()> {
+    let (data, store) = (lab.path("data.img"), lab.disk()?);
+    write(&data, &[0; 1 << 20])?;
+    type Change = fn(&mut GuestConfig);
+    let cases: [(Change, &[&str]); 4] = [
+        (|config| config.memory_map = MemoryMap::Virt, &["by itself", "memory-map = \"identity\""]),
+        (|_| {}, &["by itself", "dma = \"trusted\""]),
+        (
+            |config| (config.devices, config.dma_trusted) = (page_of_slots(16), true),
+            &["/virtio_mmio@a002000", "Stasis itself"],
+        ),
+        (
+            |config| {
+                (config.devices, config.dma_trusted) = (page_of_slots(SLOT)[..7].to_vec(), true)
+            },
+            &["/virtio_mmio@a001000", "shares a page", "/virtio_mmio@a001e00"],
+        ),
+    ];
+    for (change, words) in cases {
+        let mut config = guest("disks", 4);
+        trust_with_disk(&mut config);
+        config.dma_trusted = false;
+        change(&mut config);
+        let machine = lab.machine().configured(config, Some(lab.guest("idle")?));
+        let machine = machine.disk_in_slot(&data, SLOT).disk_in_slot(&store, 16);
+        let mut stasis = machine.guest("idle")?.boot()?;
+        stasis.complaint(&[&["\"disks\""], words].concat())?;
+        stasis.checkpoint("idle", "one")?;
+        stasis.quit()?;
+    }
+    Ok(())
 }

@@ -94,7 +94,9 @@ fn main() -> ExitCode {
         devices:
             a_devices_interrupts_reach_its_guest_while_others_have_its_core,
             a_device_that_cannot_be_given_is_named,
-            linux_drives_the_machines_clock;
+            linux_drives_the_machines_clock,
+            linux_reads_and_writes_a_disk_of_the_machines,
+            a_disk_without_trust_or_of_stasiss_own_is_refused;
         one_to_one:
             linux_is_resumed_where_others_have_its_addresses,
             a_checkpoint_with_its_memory_elsewhere_is_not_put_in_a_guests_place,

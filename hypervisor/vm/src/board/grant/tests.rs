@@ -1,0 +1,157 @@
+use super::*;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+
+fn put(node: &mut DeviceTreeNode, name: &str, value: &[u8]) {
+    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
+}
+
+fn cells(values: &[u32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_be_bytes()).collect()
+}
+
+fn node(name: &str, compatible: &str, frame: Option<(u32, u32)>, spis: &[u32]) -> DeviceTreeNode {
+    let mut node = DeviceTreeNode::new_unchecked(name);
+    put(&mut node, "compatible", [compatible.as_bytes(), b"\0"].concat().as_slice());
+    if let Some((start, len)) = frame {
+        put(&mut node, "reg", &cells(&[start, len]));
+    }
+    let interrupts: Vec<u32> = spis.iter().flat_map(|spi| [0, *spi, 4]).collect();
+    if !interrupts.is_empty() {
+        put(&mut node, "interrupts", &cells(&interrupts));
+    }
+    node
+}
+
+/// A machine with a clock, two devices on one page, one that is disabled, and others that can't be given.
+fn machine() -> Vec<u8> {
+    let mut tree = DeviceTree::new();
+    let root = &mut tree.root;
+    put(root, "#address-cells", &cells(&[1]));
+    put(root, "#size-cells", &cells(&[1]));
+    put(root, "interrupt-parent", &cells(&[7]));
+    let mut gic = node("intc@1000", "arm,gic-400", Some((0x1000, 0x1000)), &[]);
+    put(&mut gic, "phandle", &cells(&[7]));
+    let mut crystal = node("crystal", "fixed-clock", None, &[]);
+    put(&mut crystal, "phandle", &cells(&[9]));
+    put(&mut crystal, "clock-frequency", &cells(&[24_000_000]));
+    let mut rtc = node("rtc@4000", "arm,pl031", Some((0x4000, 0x1000)), &[2]);
+    put(&mut rtc, "clocks", &cells(&[9]));
+    put(&mut rtc, "clock-names", b"apb_pclk\0");
+    let mut off = node("off@8000", "arm,pl061", Some((0x8000, 0x1000)), &[]);
+    put(&mut off, "status", b"disabled\0");
+    let mut cascaded = node("cascaded@9000", "x", Some((0x9000, 0x1000)), &[3]);
+    put(&mut cascaded, "interrupt-parent", &cells(&[8]));
+    let mut private = node("private@a000", "x", Some((0xa000, 0x1000)), &[]);
+    put(&mut private, "interrupts", &cells(&[1, 3, 4]));
+    let mut gated = node("gated@b000", "x", Some((0xb000, 0x1000)), &[]);
+    put(&mut gated, "clocks", &cells(&[7]));
+    let mut aliases = DeviceTreeNode::new_unchecked("aliases");
+    put(&mut aliases, "clock0", b"/rtc@4000\0");
+    let left = node("left@6000", "x", Some((0x6000, 0x200)), &[40]);
+    let right = node("right@6200", "x", Some((0x6200, 0x200)), &[41]);
+    let dma = node("dma@c000", "arm,pl330", Some((0xc000, 0x1000)), &[42]);
+    let mut disk = node("disk@d000", "virtio,mmio", Some((0xd000, 0x1000)), &[43]);
+    put(&mut disk, "dma-coherent", &[]);
+    put(&mut disk, "serial-number", b"x7\0");
+    put(&mut disk, "iommus", &cells(&[7]));
+    put(&mut disk, "card-detect-gpios", &cells(&[7, 1]));
+    put(&mut disk, "phandle", &cells(&[11]));
+    let plain = node("disk@e000", "virtio,mmio", Some((0xe000, 0x1000)), &[44]);
+    let mut soc = DeviceTreeNode::new_unchecked("soc");
+    put(&mut soc, "ranges", &[]);
+    put(&mut soc, "dma-ranges", &cells(&[0xc000_0000, 0, 0x4000_0000]));
+    put(&mut soc, "#address-cells", &cells(&[1]));
+    put(&mut soc, "#size-cells", &cells(&[1]));
+    soc.add_child(node("disk@f000", "virtio,mmio", Some((0xf000, 0x1000)), &[45]));
+    let plain_ones = [gic, crystal, rtc, off, cascaded, private, gated, aliases, left, right];
+    for child in plain_ones.into_iter().chain([dma, disk, plain, soc]) {
+        root.add_child(child);
+    }
+    tree.to_dtb()
+}
+
+fn ask(device: &str, given: &[&str]) -> Result<Grant, GrantError> {
+    ask_for(device, given, |_| {})
+}
+
+fn ask_for(
+    device: &str,
+    given: &[&str],
+    change: impl Fn(&mut GuestConfig),
+) -> Result<Grant, GrantError> {
+    let dtb = machine();
+    let mut guest = GuestConfig::new("guest", "image", 2 << 20);
+    guest.devices = given.iter().map(ToString::to_string).collect();
+    change(&mut guest);
+    grant(Fdt::new(&dtb).unwrap(), device, &guest, &[Range::new(0x1000, 0x1000)])
+}
+
+fn trusted(guest: &mut GuestConfig) {
+    guest.memory_map = MemoryMap::Identity;
+    guest.dma_trusted = true;
+}
+
+#[test]
+fn a_device_that_accesses_memory_needs_its_guests_memory_and_trust() {
+    let disk = "/disk@d000".to_string();
+    let ask = |change: fn(&mut GuestConfig)| ask_for(&disk, &[&disk], change);
+    assert_eq!(ask(|_| {}), Err(GrantError::Elsewhere(disk.clone())));
+    let identity = |guest: &mut GuestConfig| guest.memory_map = MemoryMap::Identity;
+    assert_eq!(ask(identity), Err(GrantError::NotTrusted(disk.clone())));
+    assert!(ask(trusted).unwrap().bus_master);
+    let translated = "/soc/disk@f000";
+    assert_eq!(
+        ask_for(translated, &[translated], trusted),
+        Err(GrantError::Translated(translated.to_string()))
+    );
+    // Trust is not all that it takes.
+    let unstoppable = ask_for("/dma@c000", &["/dma@c000"], trusted);
+    assert_eq!(unstoppable, Err(GrantError::AccessesMemory("/dma@c000".to_string())));
+    assert!(!ask_for("/rtc@4000", &["/rtc@4000"], trusted).unwrap().bus_master);
+}
+
+#[test]
+fn what_a_node_says_is_passed_on_but_for_what_the_guest_does_not_have() {
+    let disk = ask_for("/disk@d000", &["/disk@d000"], trusted).unwrap();
+    let coherent = ("dma-coherent".to_string(), Vec::new());
+    assert_eq!(disk.properties, [coherent, ("serial-number".to_string(), b"x7\0".to_vec())]);
+    assert_eq!(disk.left_out, ["iommus", "card-detect-gpios"]);
+    // The guest's tree says that devices are coherent, which this one is not.
+    let plain = ask_for("/disk@e000", &["/disk@e000"], trusted).unwrap();
+    assert_eq!(plain.properties, [("dma-noncoherent".to_string(), Vec::new())]);
+    assert_eq!(ask("/rtc@4000", &["/rtc@4000"]).unwrap().properties, []);
+}
+
+#[test]
+fn a_device_is_found_by_its_path_and_by_its_alias() {
+    let rtc = ask("/rtc@4000", &["/rtc@4000"]).unwrap();
+    assert_eq!(rtc.frames, [Range::new(0x4000, 0x1000)]);
+    assert_eq!(rtc.interrupts, [Interrupt { intid: 34, flags: 4 }]);
+    assert_eq!(rtc.clocks, Some((vec!["apb_pclk".to_string()], 24_000_000)));
+    assert_eq!(ask("clock0", &["clock0"]), Ok(rtc));
+}
+
+#[test]
+fn devices_of_one_page_are_given_together_or_not_at_all() {
+    let why = ask("/left@6000", &["/left@6000"]).unwrap_err().to_string();
+    assert!(why.contains("shares a page of registers with \"/right@6200\""), "{why}");
+    let both = ["/left@6000", "/right@6200"];
+    assert!(both.iter().all(|device| ask(device, &both).is_ok()));
+}
+
+#[test]
+fn what_cannot_be_given_is_told_apart() {
+    let path = String::from;
+    for (device, why) in [
+        ("/nothing", GrantError::NotThere(path("/nothing"))),
+        ("/off@8000", GrantError::Disabled(path("/off@8000"))),
+        ("/crystal", GrantError::NoRegisters(path("/crystal"))),
+        ("/intc@1000", GrantError::Own(path("/intc@1000"))),
+        ("/cascaded@9000", GrantError::NotAnSpi(path("/cascaded@9000"))),
+        ("/private@a000", GrantError::NotAnSpi(path("/private@a000"))),
+        ("/gated@b000", GrantError::Clock(path("/gated@b000"))),
+        ("/dma@c000", GrantError::AccessesMemory(path("/dma@c000"))),
+    ] {
+        assert_eq!(ask(device, &[device]), Err(why));
+    }
+}
