@@ -12,7 +12,7 @@ use crate::{build, report, setup};
 /// The package with the tests that boot QEMU.
 const QEMU_TESTS: &str = "stasis-qemu-tests";
 /// Packages that only their own target can build.
-const BARE: [&str; 2] = ["stasis", "stasis-arch"];
+const BARE: [&str; 3] = ["stasis", "stasis-arch", "stasis-run"];
 
 /// Runs all tests, or of those that boot QEMU the ones with `name` in their name.
 pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
