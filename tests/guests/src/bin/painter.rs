@@ -98,6 +98,5 @@ mod guest {
                 write(address, address);
             }
         }
-        println!("done");
     }
 }

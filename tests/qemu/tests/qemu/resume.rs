@@ -122,6 +122,9 @@ pub fn what_a_guest_writes_for_the_first_time_goes_with_it(lab: &Lab) -> Result<
         painted += 1;
     }
     ensure!(painted > 8, "it was done after {painted} blocks");
+    // It switches itself off, which detaches: now or in a moment.
+    stasis.qemu.console.send(b"\x1d\r")?;
+    stasis.is_alive()?;
     stasis.quit()
 }
 
