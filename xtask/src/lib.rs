@@ -5,7 +5,7 @@
 //! - [`build`], [`elf`]: the hypervisor's image and the guests.
 //! - [`config`], [`archive`], [`cpio`], [`initramfs`]: what goes into the boot initrd.
 //! - [`disk`]: disk images with a partition for checkpoints.
-//! - [`qemu`], [`console`]: a machine, and a conversation with it.
+//! - [`qemu`], [`console`], [`monitor`]: a machine, and conversations with it and with QEMU.
 //! - [`run`], [`demo`], [`test`], [`miri`], [`bench`], [`checkpoint`], [`convert`]: the commands that are more than one of the above.
 
 pub mod archive;
@@ -24,6 +24,7 @@ pub mod disk;
 pub mod elf;
 pub mod initramfs;
 pub mod miri;
+pub mod monitor;
 pub mod qemu;
 pub mod report;
 pub mod run;

@@ -2,7 +2,6 @@
 //!
 //! - [`lab`]: a folder for each test, what is booted in it, and what is shown of it when it fails.
 //! - [`stasis`]: a machine that runs Stasis, spoken to through its console.
-//! - [`monitor`]: QEMU's monitor.
 //! - [`guests`]: what the guests print, and whether it is right.
 //! - [`beats`]: the same, of the real-time guests; [`steps`]: of the loop in Linux; [`sequence`]: that nothing of it is missing.
 //! - [`tamper`]: checkpoints that are taken out of a disk, changed, and put back.
@@ -10,7 +9,6 @@
 pub mod beats;
 pub mod guests;
 pub mod lab;
-pub mod monitor;
 pub mod sequence;
 pub mod stasis;
 pub mod steps;

@@ -13,7 +13,7 @@ use xtask::qemu::{Machine, Qemu};
 use xtask::workspace::write;
 
 use crate::lab::{Built, Lab};
-use crate::monitor::Socket;
+use xtask::monitor::Socket;
 
 /// Until the first prompt.
 const BOOT_TIME: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::accesses::Accesses;
-use super::{Boot, Numbers};
+use super::{Boot, Numbers, pages};
 
 /// What has changed, line by line.
 pub fn changes(old: &Numbers, new: &Numbers) -> String {
@@ -45,6 +45,11 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
     for switch in &numbers.switches {
         flat.insert(format!("switch {}", switch.name), switch.cost.min);
     }
+    for page in &numbers.pages {
+        for (step, instructions) in pages::step_names().zip(page.mib) {
+            flat.insert(format!("{step} a MiB, {}", page.name), instructions);
+        }
+    }
     // Older files have none.
     if numbers.boot != Boot::default() {
         flat.insert("boot, alone".to_owned(), numbers.boot.alone);
@@ -74,6 +79,7 @@ pub mod tests {
                 gich: None,
             }],
             switches: Vec::new(),
+            pages: Vec::new(),
             boot: Boot::default(),
             sections: [(".text".to_owned(), 1000)].into(),
             crates: BTreeMap::new(),

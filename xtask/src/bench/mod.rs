@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what everything costs, in instructions, on every machine the same.
 //!
 //! The guest `bench` measures; [`meter`] boots it with and without Stasis, [`accesses`] and [`boot`] read what these runs tell
-//! besides, [`switch`] counts world switches, [`image`] weighs the image, [`table`] prints it all, [`runs`] keeps it, [`history`] compares, [`plot`] draws the comparison and [`lines`] all runs, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
+//! besides, [`switch`] counts world switches, [`pages`] checkpoints, [`image`] weighs the image, [`table`] prints it all, [`runs`] keeps it, [`history`] compares, [`plot`] draws the comparison and [`lines`] all runs, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
 
 mod accesses;
 mod boot;
@@ -9,6 +9,7 @@ mod history;
 mod image;
 mod lines;
 mod meter;
+mod pages;
 mod plot;
 mod profile;
 mod runs;
@@ -26,6 +27,7 @@ use crate::workspace::{Workspace, read, write};
 use crate::{build, report, setup};
 use accesses::Accesses;
 use meter::{Meter, Results};
+use pages::{Page, Pages};
 use runs::{Run, Runs};
 use switch::{Pair, Switch};
 
@@ -82,6 +84,8 @@ struct Numbers {
     operations: Vec<Operation>,
     #[serde(default)]
     switches: Vec<Switch>,
+    #[serde(default)]
+    pages: Vec<Page>,
     #[serde(default)]
     boot: Boot,
     /// Bytes of the image's sections in memory.
@@ -208,10 +212,13 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
     let operations = operations(alone.results, stasis.results, stasis.accesses)?;
     report::step("counting world switches");
     let pair = built.pair(workspace)?;
+    let switches = pair.measure()?;
+    report::step("counting checkpoints");
     let elf = read(&built.elf)?;
     Ok(Numbers {
         operations,
-        switches: pair.measure()?,
+        switches,
+        pages: Pages::new(workspace, &built.image, &elf, &built.guests)?.measure()?,
         boot: Boot { alone: alone.boot, stasis: stasis.boot, steps: stasis.steps },
         sections: image::sections(&elf)?,
         crates: image::crates(&elf)?,

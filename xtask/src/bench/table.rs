@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::pages::{self, Page};
 use super::switch::{self, Switch};
 use super::{Boot, Cost, Numbers};
 
@@ -37,6 +38,7 @@ pub fn all(numbers: &Numbers) -> String {
         );
     }
     switches(&mut text, &numbers.switches);
+    pages(&mut text, &numbers.pages);
     boot(&mut text, &numbers.boot);
     text += "\nBytes of the image in memory, by section\n\n";
     bytes(&mut text, &numbers.sections);
@@ -73,6 +75,23 @@ fn switches(text: &mut String, switches: &[Switch]) {
     for Switch { name, cost, gich, parts } in switches {
         let costs = [*cost, gich.reads, gich.writes].map(show);
         line(name, costs.into_iter().chain(parts.iter().map(u64::to_string)).collect());
+    }
+}
+
+fn pages(text: &mut String, pages: &[Page]) {
+    *text += "\nInstructions of a checkpoint (look, store) and a resume (check, load) by what the guest's memory holds\n\n";
+    let mut line = |name: &str, columns: Vec<String>| {
+        let columns: String = columns.iter().map(|column| format!("{column:>13}")).collect();
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{name:<32}{columns}");
+    };
+    line("a page", pages::step_names().map(str::to_owned).collect());
+    for page in pages {
+        line(&page.name, page.one().iter().map(u64::to_string).collect());
+    }
+    line("a MiB", pages::step_names().map(str::to_owned).collect());
+    for Page { name, mib } in pages {
+        line(name, mib.iter().map(u64::to_string).collect());
     }
 }
 

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use stasis_convert::qemu::locate;
 use stasis_qemu_tests::guests::{SILENCE, waits};
 use stasis_qemu_tests::lab::Lab;
-use stasis_qemu_tests::monitor::Socket;
 use stasis_qemu_tests::stasis::Stasis;
+use xtask::monitor::Socket;
 
 /// `handler` has one vCPU, on the first core but the console's.
 const CORE: usize = 1;

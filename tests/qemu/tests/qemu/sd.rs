@@ -4,10 +4,10 @@ use anyhow::{Result, ensure};
 use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::ticks;
 use stasis_qemu_tests::lab::Lab;
-use stasis_qemu_tests::monitor::Socket;
 use stasis_qemu_tests::stasis::Setup;
 use stasis_qemu_tests::tamper;
 use xtask::disk;
+use xtask::monitor::Socket;
 
 use crate::disks::{failing_disk, full_store, goes_on, no_checkpoints};
 use crate::power::killed;

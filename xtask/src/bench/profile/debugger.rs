@@ -74,7 +74,7 @@ pub fn trace(
 }
 
 /// `Trace <core>: <block> [<cs_base>/<pc>/<flags>/<cflags>] <symbol>`, or a trace event.
-fn parse(line: &str) -> Option<Event> {
+pub fn parse(line: &str) -> Option<Event> {
     match line.split_once(' ')? {
         ("gic_hyp_read", _) => Some(Event::Read),
         ("gic_hyp_write", _) => Some(Event::Write),

@@ -50,6 +50,16 @@ impl<'a> Functions<'a> {
         start..start + self.text.len() as u64
     }
 
+    /// Where the function of a name begins, if it was not inlined wherever it is called.
+    pub fn entry(&self, name: &str) -> Result<u64> {
+        let (address, _) = self
+            .symbols
+            .iter()
+            .find(|(_, symbol)| *symbol == name)
+            .with_context(|| format!("the image has no function {name}"))?;
+        Ok(LOADED_AT + address)
+    }
+
     /// The instruction at an address; none if it is not the hypervisor's.
     pub fn instruction(&self, pc: u64) -> Option<u32> {
         let at = usize::try_from(pc.checked_sub(LOADED_AT + self.text_at)?).ok()?;

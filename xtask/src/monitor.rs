@@ -5,9 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::workspace::read;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
-use xtask::workspace::read;
 
 /// For all that is asked of a QEMU.
 const PATIENCE: Duration = Duration::from_secs(60);

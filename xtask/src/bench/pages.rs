@@ -1,0 +1,292 @@
+//! Checkpoint and resume: what each page of a guest's memory takes, by what it holds.
+//!
+//! The guest `pages` has more of another kind of page from one checkpoint to the next; so the difference is theirs. QEMU logs every
+//! instruction of Stasis's while a command is carried out. What counts is in one of the [`STEPS`], and does not wait for the disk.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use stasis_vm::config::{Configuration, GuestConfig};
+
+use super::meter::counting;
+use super::profile::debugger::{Event, parse};
+use super::profile::functions::Functions;
+use crate::console::Console;
+use crate::monitor::{Monitor, Socket};
+use crate::qemu::Machine;
+use crate::workspace::{Workspace, read, write};
+use crate::{archive, disk};
+
+/// The core of the console's commands, and of the guest.
+const CORE: usize = 0;
+/// Pages of a block, all of which are looked at when one was written.
+const BLOCK_PAGES: u64 = 512;
+/// Pages that the guest fills; it knows it, too.
+const FILLED_PAGES: u64 = 128;
+/// Pages of a MiB.
+const MIB_PAGES: u64 = 256;
+/// With the log, a command takes QEMU seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The steps of both commands, and the functions that they are.
+const STEPS: [(&str, &str); 4] = [
+    ("look", "stasis_state::writer::Plan::new"),
+    ("store", "stasis_state::writer::Plan::write"),
+    ("check", "stasis_state::reader::read"),
+    ("load", "stasis_state::reader::read_memory"),
+];
+/// What waits for the disk.
+const WAITS: &str = "stasis_hw::virtio_blk::VirtioBlk::perform";
+
+/// Instructions of each of the [`STEPS`].
+type Steps = [u64; STEPS.len()];
+
+/// What a page of some kind takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// What it holds.
+    pub name: String,
+    /// Instructions for 256 pages of it, which are a MiB, in the order of [`step_names`].
+    pub mib: Steps,
+}
+
+impl Page {
+    /// Instructions for one page, to the nearest.
+    pub fn one(&self) -> Steps {
+        self.mib.map(|mib| (mib + MIB_PAGES / 2) / MIB_PAGES)
+    }
+}
+
+/// The names of the steps.
+pub fn step_names() -> impl Iterator<Item = &'static str> {
+    STEPS.iter().map(|(name, _)| *name)
+}
+
+/// The machine with the guest.
+pub struct Pages<'a> {
+    workspace: &'a Workspace,
+    image: PathBuf,
+    guest: PathBuf,
+    functions: Functions<'a>,
+}
+
+impl<'a> Pages<'a> {
+    /// Of the hypervisor's files and the guests' folder.
+    pub fn new(
+        workspace: &'a Workspace,
+        image: &Path,
+        elf: &'a [u8],
+        folder: &Path,
+    ) -> Result<Self> {
+        let functions = Functions::new(elf)?;
+        Ok(Self { workspace, image: image.to_owned(), guest: folder.join("pages"), functions })
+    }
+
+    /// Measures twice, which must give the same.
+    pub fn measure(&self) -> Result<Vec<Page>> {
+        let (first, second) = (self.run()?, self.run()?);
+        ensure!(first == second, "pages are not the same twice: {first:?}, then {second:?}");
+        Ok(first)
+    }
+
+    fn run(&self) -> Result<Vec<Page>> {
+        const MIB: u64 = 1 << 20;
+        let small = self.phases(32 * MIB, &["untouched", "zero", "alike", "random"])?;
+        let large = self.phases(64 * MIB, &["untouched"])?;
+        let [untouched, zero, alike, random] = small[..] else { unreachable!("one for each") };
+        let untouched_page = per_mib(&untouched, &large[0], 32 * MIB_PAGES);
+        let zero_page = add(&untouched_page, &per_mib(&untouched, &zero, BLOCK_PAGES));
+        let filled = |with| add(&zero_page, &per_mib(&zero, with, FILLED_PAGES));
+        let pages = [
+            ("never written", untouched_page),
+            ("zeros", zero_page),
+            ("one byte over and over", filled(&alike)),
+            ("incompressible", filled(&random)),
+        ];
+        pages
+            .into_iter()
+            .map(|(name, steps)| {
+                let mib = steps.map(|step| u64::try_from(step.max(0)).unwrap_or_default());
+                Ok(Page { name: name.to_owned(), mib })
+            })
+            .collect()
+    }
+
+    /// What the steps of both commands take in each of the guest's phases.
+    fn phases(&self, memory: u64, phases: &[&str]) -> Result<Vec<Steps>> {
+        let config =
+            GuestConfig { cores: vec![CORE as u32], ..GuestConfig::new("pages", "pages", memory) };
+        let configuration = Configuration { guests: vec![config], ..Default::default() };
+        let room = tempfile::tempdir()?;
+        let (image, log) = (room.path().join("disk.img"), room.path().join("log"));
+        disk::create(&image, 128 << 20)?;
+        let archive = self.workspace.folder("stasis")?.join("pages.cpio");
+        write(&archive, &archive::pack(&configuration, &[("pages", &read(&self.guest)?)])?)?;
+        let (socket, text) = (Socket::new()?, self.functions.range());
+        let machine = counting(Machine::stasis(&self.image, Some(&archive)).disk(&image));
+        // One core alone: QEMU executes several in turns, which are long, and a command waits for the guest's.
+        let mut machine = machine
+            .cpus(1)
+            .arg("-accel")
+            .arg("tcg,one-insn-per-tb=on")
+            .arg("-dfilter")
+            .arg(format!("{:#x}..{:#x}", text.start, text.end - 1))
+            .arg("-D")
+            .arg(&log)
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", socket.path().display()))
+            .time_limit(PATIENCE * 4)
+            .start()?;
+        let console = &mut machine.console;
+        console.wait_for("stasis> ", PATIENCE)?;
+        let mut logged = Logged { monitor: socket.connect()?, log, functions: &self.functions };
+        let mut found = Vec::new();
+        for (n, phase) in phases.iter().enumerate() {
+            console.command("attach pages")?;
+            if n > 0 {
+                console.send(b"x")?;
+            }
+            console.wait_for(&format!("pages {phase}"), PATIENCE)?;
+            console.detach()?;
+            let stored = logged.command(console, &format!("checkpoint pages {phase}"))?;
+            let resumed = logged.command(console, &format!("resume {phase}"))?;
+            found.push(std::array::from_fn(|step| stored[step] + resumed[step]));
+        }
+        machine.kill()?;
+        for ((name, function), step) in STEPS.iter().zip(0..) {
+            let all = found.iter().all(|steps: &Steps| steps[step] > 0);
+            ensure!(all, "no instruction of the step \"{name}\", {function}, was seen");
+        }
+        Ok(found)
+    }
+}
+
+/// A machine whose log is switched on and off.
+struct Logged<'f, 'e> {
+    monitor: Monitor,
+    log: PathBuf,
+    functions: &'f Functions<'e>,
+}
+
+impl Logged<'_, '_> {
+    /// Gives Stasis a command, and counts its steps.
+    fn command(&mut self, console: &mut Console, command: &str) -> Result<Steps> {
+        let before = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        self.monitor.type_in("log exec,nochain")?;
+        console.command_within(command, PATIENCE, |_| ())?;
+        self.monitor.type_in("log none")?;
+        let mut log = File::open(&self.log).context("QEMU has written no log")?;
+        // Where QEMU begins a new file it is shorter.
+        let length = log.metadata()?.len();
+        log.seek(SeekFrom::Start(if before < length { before } else { 0 }))?;
+        let mut counter = StepCounter::new(self.functions)?;
+        for line in BufReader::new(log).lines() {
+            if let Some(Event::Instruction(CORE, pc)) = parse(&line?) {
+                counter.step(pc);
+            }
+        }
+        counter.finish()
+    }
+}
+
+/// Counts what is executed between the first instruction of a step's function and its return.
+struct StepCounter {
+    entries: Steps,
+    waits: u64,
+    /// The step, and where it returns to.
+    step: Option<(usize, u64)>,
+    /// Where the wait returns to.
+    wait: Option<u64>,
+    last: u64,
+    counts: Steps,
+}
+
+impl StepCounter {
+    fn new(functions: &Functions) -> Result<Self> {
+        let mut entries = Steps::default();
+        for (entry, (_, function)) in entries.iter_mut().zip(STEPS) {
+            *entry = functions.entry(function)?;
+        }
+        let waits = functions.entry(WAITS)?;
+        Ok(Self { entries, waits, step: None, wait: None, last: 0, counts: Steps::default() })
+    }
+
+    fn step(&mut self, pc: u64) {
+        let returns_to = self.last.wrapping_add(4);
+        self.last = pc;
+        self.step = self.step.filter(|(_, end)| *end != pc);
+        self.wait = self.wait.filter(|end| *end != pc);
+        if self.step.is_none() {
+            let step = self.entries.iter().position(|entry| *entry == pc);
+            self.step = step.map(|step| (step, returns_to));
+        }
+        if self.wait.is_none() && pc == self.waits {
+            self.wait = Some(returns_to);
+        }
+        if let (Some((step, _)), None) = (self.step, self.wait) {
+            self.counts[step] += 1;
+        }
+    }
+
+    fn finish(self) -> Result<Steps> {
+        let name = self.step.map(|(step, _)| STEPS[step].1);
+        ensure!(name.is_none(), "{} was not seen to return", name.unwrap_or_default());
+        Ok(self.counts)
+    }
+}
+
+/// What the pages that one has more than the other take per MiB.
+fn per_mib(with_less: &Steps, with_more: &Steps, pages: u64) -> [i64; STEPS.len()] {
+    std::array::from_fn(|step| {
+        let more = with_more[step] as i64 - with_less[step] as i64;
+        more * MIB_PAGES as i64 / pages as i64
+    })
+}
+
+fn add(one: &[i64; STEPS.len()], other: &[i64; STEPS.len()]) -> [i64; STEPS.len()] {
+    std::array::from_fn(|step| one[step] + other[step])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is counted of these instructions, with the first step at 0x1000 and the wait at 0x9000.
+    fn counted(pcs: &[u64]) -> Result<Steps> {
+        let mut counter = StepCounter {
+            entries: [0x1000, 0x2000, 0x3000, 0x4000],
+            waits: 0x9000,
+            step: None,
+            wait: None,
+            last: 0,
+            counts: Steps::default(),
+        };
+        pcs.iter().for_each(|pc| counter.step(*pc));
+        counter.finish()
+    }
+
+    #[test]
+    fn a_step_ends_where_it_was_called_and_waiting_is_none() {
+        let call_and_return = [0x100, 0x1000, 0x1004, 0x500, 0x1008, 0x104, 0x108];
+        assert_eq!(counted(&call_and_return).unwrap(), [4, 0, 0, 0]);
+        let waits = [0x100, 0x2000, 0x9000, 0x9004, 0x2004, 0x104, 0x9000, 0x9004];
+        assert_eq!(counted(&waits).unwrap(), [0, 2, 0, 0]);
+        assert_eq!(counted(&[0x9000, 0x100]).unwrap(), Steps::default());
+        let error = counted(&[0x100, 0x1000]).unwrap_err().to_string();
+        assert_eq!(error, "stasis_state::writer::Plan::new was not seen to return");
+    }
+
+    #[test]
+    fn what_a_page_takes_is_what_more_of_them_take() {
+        let (less, more) = ([1000, 0, 50, 7], [1000 + 512 * 362, 0, 50, 7]);
+        let mib = per_mib(&less, &more, 512);
+        assert_eq!(mib, [256 * 362, 0, 0, 0]);
+        assert_eq!(per_mib(&more, &less, 512), [-256 * 362, 0, 0, 0]);
+        let page = Page { name: String::new(), mib: [256 * 362, 127, 128, 0] };
+        assert_eq!(page.one(), [362, 0, 1, 0]);
+    }
+}
