@@ -5,15 +5,13 @@ mod commands;
 mod top;
 
 use crate::{guests, output};
+use spin::LazyLock;
 use spin::mutex::SpinMutex;
-use spin::{LazyLock, Once};
 use stasis_run::slot::Slot;
 use stasis_run::{cores, turns};
 use stasis_vm::console::{CAPACITY, Console, Input, Names, PIECE, Terminal};
 
 static CONSOLE: LazyLock<SpinMutex<Console>> = LazyLock::new(|| SpinMutex::new(Console::new()));
-/// The UART's interrupt.
-static UART_INTERRUPT: Once<u32> = Once::new();
 
 /// The UART as the console wants it.
 struct Uart;
@@ -38,18 +36,10 @@ impl Terminal for Answers {
 
 /// Opens the console on this core, whose interrupt is `intid`.
 pub fn init(intid: u32) {
-    UART_INTERRUPT.call_once(|| intid);
-    listen();
+    cores::open_console(intid);
     CONSOLE.lock().prompt(&mut Uart);
     // What was typed before is due now.
     turns::wake_console();
-}
-
-/// Lets the UART's interrupt come, after which there is something for [`serve`].
-fn listen() {
-    if let Some(intid) = UART_INTERRUPT.get() {
-        cores::listen(*intid);
-    }
 }
 
 /// Handles what was received.
@@ -74,7 +64,7 @@ pub fn serve() {
             }
         }
     }
-    listen();
+    cores::listen_to_console();
 }
 
 /// Shows what the guest that was just attached has sent meanwhile. At 115,200 bits/s that takes up to 1.4 s, in which others
@@ -115,7 +105,7 @@ pub fn halted(slot: &Slot, why: &str) {
 
 /// Leaves the core to others, as part of a command, until an instant or until something happens.
 fn rest_until(counter: u64) {
-    listen();
+    cores::listen_to_console();
     turns::rest_until(counter);
 }
 

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::timer;
 use stasis_vm::clock::NEVER;
 
-/// The interrupt of the console's UART.
+/// The interrupt of the console's UART; none before [`open_console`].
 static CONSOLE: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// Takes every interrupt that is pending on this core. `guests` is asked to take one that may be
@@ -44,10 +44,15 @@ pub fn take_interrupts(this_core: &ThisCore, mut guests: impl FnMut(u16) -> bool
     taken
 }
 
-/// Lets the interrupt of the console's UART come, to this core: then there is something for the console.
-pub fn listen(intid: u32) {
+/// Says what the interrupt of the console's UART is, and lets it come.
+pub fn open_console(intid: u32) {
     CONSOLE.store(intid, Ordering::Relaxed);
-    gic::route_here(intid);
+    listen_to_console();
+}
+
+/// Lets the interrupt of the console's UART come, to this core: then there is something for the console.
+pub fn listen_to_console() {
+    gic::route_here(CONSOLE.load(Ordering::Relaxed));
 }
 
 /// What [`take_interrupts`] leaves to its caller.
