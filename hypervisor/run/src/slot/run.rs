@@ -77,17 +77,14 @@ impl Slot {
             // Whoever has it parked kicks it afterwards.
             _ => Leaves::Unwanted,
         };
-        match leaves {
+        let after = match leaves {
             Leaves::ForOthers(turn) => return After::Turn(turn),
             Leaves::Asleep => return After::Anything,
-            Leaves::Unwanted | Leaves::VcpuOff | Leaves::Stopped(_) => {
-                turns::sleep(place.task, NEVER);
-            }
-        }
-        match leaves {
             Leaves::Stopped(how) => After::Stopped(how),
-            _ => After::Anything,
-        }
+            Leaves::Unwanted | Leaves::VcpuOff => After::Anything,
+        };
+        turns::sleep(place.task, NEVER);
+        after
     }
 
     #[inline]
