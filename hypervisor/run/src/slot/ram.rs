@@ -39,8 +39,9 @@ impl Ram {
     /// Makes what was written to it what the guest sees, with its caches on or off.
     pub(super) fn finish_writing(&self) {
         for offset in self.written.blocks() {
-            finish_writing(Range::new(self.range.start + offset as u64, BLOCK_SIZE as u64));
+            clean(Range::new(self.range.start + offset as u64, BLOCK_SIZE as u64));
         }
+        cache::invalidate_instructions();
     }
 }
 
@@ -118,10 +119,15 @@ pub fn copy(from: &[u8], to: &mut [u8]) {
 
 /// Makes what was written to RAM what the guest sees, with its caches on or off.
 pub fn finish_writing(ram: Range) {
+    clean(ram);
+    cache::invalidate_instructions();
+}
+
+/// Makes what was written to RAM what the guest loads, with its caches on or off.
+fn clean(ram: Range) {
     let (start, len) = (ram.start as usize, ram.len() as usize);
     for offset in (0..len).step_by(PIECE) {
         cache::clean_and_invalidate_to_poc(start + offset, PIECE.min(len - offset));
         turns::breathe();
     }
-    cache::invalidate_instructions();
 }
