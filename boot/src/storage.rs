@@ -13,7 +13,8 @@ pub use disk::Disk;
 use spin::mutex::SpinMutex;
 use stasis_hw::sdhci::Sdhci;
 use stasis_hw::virtio_blk;
-use stasis_store::{Store, partition};
+use stasis_store::Store;
+use stasis_store::partition::Partition;
 use stasis_vm::range::Range;
 
 /// Where checkpoints are kept.
@@ -40,7 +41,7 @@ pub fn init(machine: &Machine) -> Option<Range> {
         }
         (Some(disk), _) => (disk, Vec::new()),
     };
-    let frame = disk.as_ref().ok().and_then(Disk::frame);
+    let frame = disk.as_ref().ok().and_then(|(disk, _)| disk.frame());
     let storage = Storage { store: disk.and_then(open), slots };
     if let Err(error) = &storage.store {
         log::warn!("no store: {error}");
@@ -49,9 +50,8 @@ pub fn init(machine: &Machine) -> Option<Range> {
     frame
 }
 
-/// Opens the store of a disk.
-fn open(mut disk: Disk) -> Result<Store<Disk>, String> {
-    let partition = partition::find(&mut disk).map_err(|error| error.to_string())?;
+/// Opens the store in a disk's partition.
+fn open((disk, partition): (Disk, Partition)) -> Result<Store<Disk>, String> {
     let store = Store::open(disk, partition).map_err(|error| error.to_string())?;
     let usage = store.usage();
     log::info!(

@@ -11,7 +11,8 @@ use stasis_hw::sdhci::Sdhci;
 use stasis_hw::time::Clock;
 use stasis_hw::virtio_blk::{self, Deadline, DmaMemory, Slot, VirtioBlk};
 use stasis_run::turns;
-use stasis_store::{BlockDevice, partition};
+use stasis_store::BlockDevice;
+use stasis_store::partition::{self, Partition};
 use stasis_vm::range::Range;
 
 /// Seconds that a virtio disk may take for one request.
@@ -36,9 +37,9 @@ pub enum DiskError {
 }
 
 impl Disk {
-    /// The machine's virtio disk: the first one with a partition for checkpoints. If there are only others, what is wrong with the
-    /// first of them; nothing, if there is none at all. To be called once.
-    pub fn virtio(machine: &Machine) -> Option<Result<Self, String>> {
+    /// The machine's virtio disk: the first one with a partition for checkpoints, and that. If there are only others, what is wrong
+    /// with the first of them; nothing, if there is none at all. To be called once.
+    pub fn virtio(machine: &Machine) -> Option<Result<(Self, Partition), String>> {
         let mut slots = machine.virtio.iter().map(|device| Slot {
             address: device.frame.start as usize,
             size: device.frame.len() as usize,
@@ -55,13 +56,12 @@ impl Disk {
                 Err(error) => return Some(Err(failure.unwrap_or(error.to_string()))),
             };
             let mut disk = Self::Virtio(disk);
-            match (partition::find(&mut disk), disk) {
-                (Err(error), Self::Virtio(disk)) => {
-                    failure = failure.or(Some(error.to_string()));
-                    memory = disk.release();
-                }
-                (_, disk) => return Some(Ok(disk)),
+            match partition::find(&mut disk) {
+                Ok(partition) => return Some(Ok((disk, partition))),
+                Err(error) => failure = failure.or(Some(error.to_string())),
             }
+            let Self::Virtio(disk) = disk else { unreachable!("it was made one") };
+            memory = disk.release();
         }
     }
 
@@ -76,12 +76,16 @@ impl Disk {
         }
     }
 
-    /// The card in the first slot that has one.
-    pub fn card(slots: &[Sdhci]) -> Result<Self, String> {
+    /// The card in the first slot that has one, and its partition for checkpoints.
+    pub fn card(slots: &[Sdhci]) -> Result<(Self, Partition), String> {
         let mut failure = None;
         for slot in slots {
             match Card::start(*slot) {
-                Ok(card) => return Ok(Self::Card(card)),
+                Ok(card) => {
+                    let mut disk = Self::Card(card);
+                    let partition = partition::find(&mut disk).map_err(|e| e.to_string())?;
+                    return Ok((disk, partition));
+                }
                 Err(sd::Error::NoCard) => {}
                 Err(error) => failure = failure.or(Some(error)),
             }
