@@ -41,11 +41,8 @@ pub fn give(config: &GuestConfig) -> Result<Given, String> {
     report(config, &grants);
     let given = lay_out(grants).map_err(|error| error.to_string())?;
     for other in guests::all().iter().filter(|other| other.name != config.name) {
-        let overlaps = |(_, one): &(u64, Range), (_, two): &(u64, Range)| {
-            one.start < two.end && two.start < one.end
-        };
         let theirs = &other.given().pages;
-        if given.pages.iter().any(|one| theirs.iter().any(|two| overlaps(one, two))) {
+        if given.pages.iter().any(|(_, ours)| theirs.iter().any(|(_, page)| page.overlaps(*ours))) {
             return Err(format!("guest \"{}\" has one of its devices already", other.name));
         }
     }

@@ -28,7 +28,7 @@ const MAX_SD_HOSTS: usize = 4;
 /// Ranges of memory.
 const MAX_RANGES: usize = 16;
 /// Memory is used by whole pages.
-const PAGE_SIZE: u64 = 4096;
+pub(crate) const PAGE_SIZE: u64 = 4096;
 /// Memory beyond this is not used: EL2's translation has 39 bits.
 const MEMORY_END: u64 = 1 << 39;
 

@@ -5,12 +5,10 @@
 
 use alloc::vec::Vec;
 
+use crate::board::PAGE_SIZE;
 use crate::board::grant::{Grant, Interrupt};
 use crate::machine::{DEVICE_BASE, DEVICE_SPI, DEVICE_WINDOW, MAX_DEVICE_INTERRUPTS};
 use crate::range::{Pool, Range};
-
-/// Bytes of a page.
-const PAGE: u64 = 4096;
 
 /// All that a guest was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +41,7 @@ pub struct TooMuch;
 /// Gives a guest devices.
 pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
     let mut pool = Pool::new();
-    grants.iter().flat_map(|grant| &grant.frames).for_each(|f| pool.add(f.outward(PAGE)));
+    grants.iter().flat_map(|grant| &grant.frames).for_each(|f| pool.add(f.outward(PAGE_SIZE)));
     let mut next = DEVICE_BASE;
     let mut pages = Vec::new();
     for range in pool.free() {

@@ -33,6 +33,11 @@ impl Range {
         self.start <= address && address < self.end
     }
 
+    /// Whether some address lies in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
     /// The smallest range of whole blocks of `block` bytes, a power of two, that contains it.
     pub const fn outward(self, block: u64) -> Self {
         let end = match self.end.checked_next_multiple_of(block) {

@@ -187,7 +187,7 @@ pub fn grant(
         return Err(GrantError::NoRegisters(path));
     }
     let pages: Vec<Range> = frames.iter().map(|frame| frame.outward(PAGE_SIZE)).collect();
-    let touches = |frame: &Range| pages.iter().any(|p| frame.start < p.end && p.start < frame.end);
+    let touches = |frame: &Range| pages.iter().any(|page| page.overlaps(*frame));
     if own.iter().any(touches) {
         return Err(GrantError::Own(path));
     }
