@@ -12,6 +12,7 @@ use arrayvec::ArrayVec;
 use tock_registers::fields::FieldValue;
 
 use crate::hardware::ListRegisterFile;
+use crate::irq::bits;
 use crate::place::Place;
 use crate::registers::{GICH_HCR, GICH_VMCR, GICV_CTLR_MASK, ListRegister};
 use crate::vgic::{Cause, Effects, MAX_LIST_REGISTERS, Resident, Vgic, VirtualCpu};
@@ -54,7 +55,7 @@ impl Vgic {
         let count = hw.count().min(MAX_LIST_REGISTERS);
         let cpu = &mut self.cpus[vcpu];
         // A vCPU for which nothing waits, nor did when it was entered last.
-        let mut changed = match cpu.used == 0 && !cpu.waiting.is_any() {
+        let changed = match cpu.used == 0 && !cpu.waiting.is_any() {
             true => {
                 cpu.filled(count);
                 0
@@ -62,9 +63,7 @@ impl Vgic {
             false => self.decide(vcpu, count),
         };
         let cpu = &mut self.cpus[vcpu];
-        while changed != 0 {
-            let n = changed.trailing_zeros() as usize;
-            changed &= changed - 1;
+        for n in bits(changed) {
             hw.write_lr(n, cpu.values[n]);
         }
         let hcr = cpu.filled_hcr;

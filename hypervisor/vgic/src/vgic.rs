@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 use stasis_state::vgic::{CpuInterface, Distributor, MAX_VCPUS, PRIVATE_INTIDS};
 
 use crate::check::{Error, check};
+use crate::irq::bits;
 use crate::link::Links;
 use crate::place::Place;
 use crate::registers::ListRegister;
@@ -49,12 +50,7 @@ impl VcpuMask {
 
     /// Their numbers, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        let mut left = self.0;
-        core::iter::from_fn(move || {
-            let vcpu = left.trailing_zeros() as usize;
-            left &= left.checked_sub(1)?;
-            Some(vcpu)
-        })
+        bits(self.0.into())
     }
 }
 
