@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::plot::costs;
-use super::profile::flame::escape;
 use super::runs::Run;
+use super::svg::{self, text};
 
 /// Of the picture, in pixels.
 const WIDTH: f64 = 1000.0;
@@ -24,13 +24,9 @@ pub fn draw(runs: &[Run]) -> String {
     let names = each.last().map(|last| last.iter().map(|(name, _)| name)).into_iter().flatten();
     let names: Vec<&String> = names.collect();
     let height = HEAD + ROW * (names.len() as f64 + 0.5);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"monospace\" font-size=\"11\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"8\" y=\"18\" font-size=\"14\">Instructions under Stasis in {} runs, each line from 0 to its most</text>\n",
-        runs.len()
-    );
+    let title =
+        format!("Instructions under Stasis in {} runs, each line from 0 to its most", runs.len());
+    let mut svg = svg::begin(WIDTH, height, &title);
     for (index, run) in runs.iter().enumerate() {
         let name: String = run.name.chars().take(NAME).collect();
         text(&mut svg, x(index, runs.len()), HEAD - 14.0 - 12.0 * (index % 2) as f64, &name);
@@ -48,8 +44,7 @@ pub fn draw(runs: &[Run]) -> String {
         text(&mut svg, 8.0, bottom, name);
         line(&mut svg, bottom, &points, runs.len());
     }
-    svg += "</svg>\n";
-    svg
+    svg::end(svg)
 }
 
 /// One row: a line through what was measured, a dot for each run, and the numbers of the first and the last one.
@@ -77,11 +72,6 @@ fn line(svg: &mut String, bottom: f64, points: &[(usize, u64)], runs: usize) {
 fn x(index: usize, runs: usize) -> f64 {
     let room = WIDTH - LABELS - NUMBERS;
     LABELS + room * index as f64 / runs.saturating_sub(1).max(1) as f64
-}
-
-fn text(svg: &mut String, x: f64, y: f64, text: &str) {
-    // Writing to a String does not fail.
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(text));
 }
 
 #[cfg(test)]

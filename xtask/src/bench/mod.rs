@@ -13,6 +13,7 @@ mod pages;
 mod plot;
 mod profile;
 mod runs;
+mod svg;
 mod switch;
 mod table;
 

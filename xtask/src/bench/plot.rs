@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Numbers;
-use super::profile::flame::escape;
+use super::svg::{self, text};
 
 /// Of the picture, in pixels.
 const WIDTH: f64 = 1000.0;
@@ -23,14 +23,12 @@ pub fn draw(old: &Numbers, new: &Numbers) -> String {
     let (before, after) = (costs(old), costs(new));
     let most = before.iter().chain(&after).map(|(_, cost)| *cost).max().unwrap_or(1);
     let height = HEAD + ROW * after.len() as f64 + ROW;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"monospace\" font-size=\"11\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"8\" y=\"18\" font-size=\"14\">Instructions under Stasis, on a logarithmic scale: \
+    let title = format!(
+        "Instructions under Stasis, on a logarithmic scale: \
          <tspan fill=\"{BEFORE}\">before</tspan>, <tspan fill=\"{BETTER}\">after, no more</tspan>, \
-         <tspan fill=\"{WORSE}\">after, more</tspan></text>\n"
+         <tspan fill=\"{WORSE}\">after, more</tspan>"
     );
+    let mut svg = svg::begin(WIDTH, height, &title);
     scale(&mut svg, most, height);
     for (row, (name, cost)) in after.iter().enumerate() {
         let y = HEAD + ROW * row as f64;
@@ -44,8 +42,7 @@ pub fn draw(old: &Numbers, new: &Numbers) -> String {
         let end = LABELS + length((*cost).max(was.unwrap_or(0)), most) + 6.0;
         text(&mut svg, end, y + BAR + 4.0, &change(was, *cost));
     }
-    svg += "</svg>\n";
-    svg
+    svg::end(svg)
 }
 
 /// What each operation and each world switch takes under Stasis.
@@ -96,11 +93,6 @@ fn bar(svg: &mut String, y: f64, cost: u64, most: u64, color: &str) {
         "<rect x=\"{LABELS}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{BAR}\" fill=\"{color}\"/>",
         length(cost, most).max(1.0)
     );
-}
-
-fn text(svg: &mut String, x: f64, y: f64, text: &str) {
-    // Writing to a String does not fail.
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(text));
 }
 
 #[cfg(test)]

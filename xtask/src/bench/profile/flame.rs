@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Profile;
-use crate::bench::meter::ROUNDS;
+use crate::bench::svg::{self, escape};
 
 /// Of the picture, in pixels.
 const WIDTH: f64 = 1200.0;
@@ -35,26 +35,20 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Draws it.
-pub fn draw(profile: &Profile, title: &str) -> String {
+/// Draws that of so many rounds.
+pub fn draw(profile: &Profile, rounds: u64, title: &str) -> String {
     let mut root = Node::default();
     for (stack, count) in &profile.stacks {
         root.add(stack, *count);
     }
     let height = HEAD + LINE * (root.depth() as f64 + 0.5);
-    let per_round = root.instructions as f64 / ROUNDS as f64;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"monospace\" font-size=\"11\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"4\" y=\"18\" font-size=\"14\">{}: {per_round:.1} instructions</text>\n",
-        escape(title)
-    );
-    let mut picture =
-        Picture { svg: &mut svg, scale: WIDTH / root.instructions.max(1) as f64, height };
+    let rounds = rounds as f64;
+    let title = format!("{}: {:.1} instructions", escape(title), root.instructions as f64 / rounds);
+    let mut svg = svg::begin(WIDTH, height, &title);
+    let scale = WIDTH / root.instructions.max(1) as f64;
+    let mut picture = Picture { svg: &mut svg, scale, height, rounds };
     picture.callees(&root, 0.0, 0);
-    svg += "</svg>\n";
-    svg
+    svg::end(svg)
 }
 
 struct Picture<'a> {
@@ -62,6 +56,7 @@ struct Picture<'a> {
     /// Pixels of an instruction.
     scale: f64,
     height: f64,
+    rounds: f64,
 }
 
 impl Picture<'_> {
@@ -78,7 +73,7 @@ impl Picture<'_> {
             return;
         }
         let y = self.height - LINE * (depth as f64 + 1.5);
-        let count = node.instructions as f64 / ROUNDS as f64;
+        let count = node.instructions as f64 / self.rounds;
         let whole = escape(name);
         // Writing to a String does not fail.
         let _ = writeln!(
@@ -118,20 +113,16 @@ fn color(name: &str) -> &'static str {
     COLORS[sum % COLORS.len()]
 }
 
-/// A text as SVG has it.
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::meter::ROUNDS;
 
     #[test]
     fn a_function_is_drawn_once_for_all_that_it_does() {
         let stack = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         let stacks = [(stack(&["a", "<b>"]), ROUNDS * 3), (stack(&["a"]), ROUNDS)];
-        let svg = draw(&Profile { stacks: stacks.into() }, "it");
+        let svg = draw(&Profile { stacks: stacks.into() }, ROUNDS, "it");
         assert_eq!(svg.matches("<title>a: 4.0 instructions").count(), 1, "{svg}");
         assert_eq!(svg.matches("<title>&lt;b&gt;: 3.0 instructions").count(), 1, "{svg}");
         assert!(svg.contains("width=\"900.0\""), "three quarters of it: {svg}");

@@ -81,7 +81,7 @@ impl Profile {
     /// Prints the table of so many rounds, and draws the flame graph of `name` into `svg`.
     pub fn show(&self, rounds: u64, name: &str, svg: &Path) -> Result<()> {
         print!("{}", self.table(rounds));
-        write(svg, flame::draw(self, name).as_bytes())
+        write(svg, flame::draw(self, rounds, name).as_bytes())
     }
 }
 
