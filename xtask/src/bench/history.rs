@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::accesses::Accesses;
-use super::{Boot, Numbers, pages};
+use super::{Numbers, pages};
 
 /// What has changed, line by line.
 pub fn changes(old: &Numbers, new: &Numbers) -> String {
@@ -37,10 +36,8 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
     for operation in &numbers.operations {
         flat.insert(format!("{}, alone", operation.name), operation.alone.min);
         flat.insert(format!("{}, Stasis", operation.name), operation.stasis.min);
-        if let Some(Accesses { reads, writes }) = operation.gich {
-            flat.insert(format!("{}, reads of GICH", operation.name), reads.min);
-            flat.insert(format!("{}, writes of GICH", operation.name), writes.min);
-        }
+        flat.insert(format!("{}, reads of GICH", operation.name), operation.gich.reads.min);
+        flat.insert(format!("{}, writes of GICH", operation.name), operation.gich.writes.min);
     }
     for switch in &numbers.switches {
         flat.insert(format!("switch {}", switch.name), switch.cost.min);
@@ -50,11 +47,8 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
             flat.insert(format!("{step} a MiB, {}", page.name), instructions);
         }
     }
-    // Older files have none.
-    if numbers.boot != Boot::default() {
-        flat.insert("boot, alone".to_owned(), numbers.boot.alone);
-        flat.insert("boot, Stasis".to_owned(), numbers.boot.stasis);
-    }
+    flat.insert("boot, alone".to_owned(), numbers.boot.alone);
+    flat.insert("boot, Stasis".to_owned(), numbers.boot.stasis);
     for (name, size) in &numbers.sections {
         flat.insert(format!("section {name}"), *size);
     }
@@ -66,17 +60,19 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
 
 #[cfg(test)]
 pub mod tests {
-    use super::super::{Cost, Operation};
+    use super::super::accesses::Accesses;
+    use super::super::{Boot, Cost, Operation};
     use super::*;
 
     /// One operation that takes as much under Stasis.
     pub fn numbers(stasis: u64) -> Numbers {
+        let none = Cost { min: 0, median: 0 };
         Numbers {
             operations: vec![Operation {
                 name: "hypercall".to_owned(),
                 alone: Cost { min: 4, median: 4 },
                 stasis: Cost { min: stasis, median: stasis },
-                gich: None,
+                gich: Accesses { reads: none, writes: none },
             }],
             switches: Vec::new(),
             pages: Vec::new(),

@@ -18,6 +18,7 @@ mod switch;
 mod table;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -66,8 +67,8 @@ struct Operation {
     name: String,
     alone: Cost,
     stasis: Cost,
-    /// Stasis's accesses to GICH. Files that are older have none.
-    gich: Option<Accesses>,
+    /// Stasis's accesses to GICH.
+    gich: Accesses,
 }
 
 /// The boot: instructions from the reset to the guest's `main`.
@@ -83,11 +84,8 @@ struct Boot {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Numbers {
     operations: Vec<Operation>,
-    #[serde(default)]
     switches: Vec<Switch>,
-    #[serde(default)]
     pages: Vec<Page>,
-    #[serde(default)]
     boot: Boot,
     /// Bytes of the image's sections in memory.
     sections: BTreeMap<String, u64>,
@@ -226,6 +224,13 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
     })
 }
 
+/// What a run finds out, and another one, too.
+fn twice<T: PartialEq + Debug>(what: &str, run: impl Fn() -> Result<T>) -> Result<T> {
+    let (first, second) = (run()?, run()?);
+    ensure!(first == second, "{what} are not the same twice: {first:?}, then {second:?}");
+    Ok(first)
+}
+
 /// Puts what the guest measured alone beside what it measured under Stasis.
 fn operations(alone: Results, stasis: Results, accesses: Vec<Accesses>) -> Result<Vec<Operation>> {
     let (ours, theirs) = (alone.len(), stasis.len());
@@ -237,7 +242,7 @@ fn operations(alone: Results, stasis: Results, accesses: Vec<Accesses>) -> Resul
     let both = alone.into_iter().zip(stasis).zip(accesses);
     let operations = both.map(|(((name, alone), (other, stasis)), gich)| {
         ensure!(name == other, "the guest measured {name} on plain QEMU, and {other} under Stasis");
-        Ok(Operation { name, alone, stasis, gich: Some(gich) })
+        Ok(Operation { name, alone, stasis, gich })
     });
     operations.collect()
 }

@@ -15,6 +15,7 @@ use stasis_vm::config::{Configuration, GuestConfig};
 use super::meter::counting;
 use super::profile::debugger::{Event, parse};
 use super::profile::functions::Functions;
+use super::twice;
 use crate::console::Console;
 use crate::monitor::{Monitor, Socket};
 use crate::qemu::Machine;
@@ -88,9 +89,7 @@ impl<'a> Pages<'a> {
 
     /// Measures twice, which must give the same.
     pub fn measure(&self) -> Result<Vec<Page>> {
-        let (first, second) = (self.run()?, self.run()?);
-        ensure!(first == second, "pages are not the same twice: {first:?}, then {second:?}");
-        Ok(first)
+        twice("pages", || self.run())
     }
 
     fn run(&self) -> Result<Vec<Page>> {
@@ -101,19 +100,17 @@ impl<'a> Pages<'a> {
         let untouched_page = per_mib(&untouched, &large[0], 32 * MIB_PAGES);
         let zero_page = add(&untouched_page, &per_mib(&untouched, &zero, BLOCK_PAGES));
         let filled = |with| add(&zero_page, &per_mib(&zero, with, FILLED_PAGES));
-        let pages = [
+        let kinds = [
             ("never written", untouched_page),
             ("zeros", zero_page),
             ("one byte over and over", filled(&alike)),
             ("incompressible", filled(&random)),
         ];
-        pages
-            .into_iter()
-            .map(|(name, steps)| {
-                let mib = steps.map(|step| u64::try_from(step.max(0)).unwrap_or_default());
-                Ok(Page { name: name.to_owned(), mib })
-            })
-            .collect()
+        let page = |(name, steps): (&str, [i64; STEPS.len()])| Page {
+            name: name.to_owned(),
+            mib: steps.map(|step| step.max(0) as u64),
+        };
+        Ok(kinds.map(page).into())
     }
 
     /// What the steps of both commands take in each of the guest's phases.

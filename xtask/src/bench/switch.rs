@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use stasis_vm::config::{Configuration, CoreConfig, GuestConfig, WindowConfig};
 
-use super::Cost;
 use super::accesses::Accesses;
 use super::meter::counting;
 use super::profile::Profile;
 use super::profile::debugger::{self, Event};
 use super::profile::functions::{self, Functions, LOADED_AT};
 use super::profile::trace::Calls;
+use super::{Cost, twice};
 use crate::archive;
 use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
@@ -101,9 +101,7 @@ impl Pair {
     /// Measures twice, which must give the same.
     pub fn measure(&self) -> Result<Vec<Switch>> {
         let functions = Functions::new(&self.elf)?;
-        let (first, second) = (self.run(&functions)?, self.run(&functions)?);
-        ensure!(first == second, "switches are not the same twice: {first:?}, then {second:?}");
-        Ok(first)
+        twice("switches", || self.run(&functions))
     }
 
     /// The instructions of the fastest switch from the guest `switch`, with nothing pending in it.

@@ -1,7 +1,7 @@
 //! The tables that a person reads.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use super::pages::{self, Page};
 use super::switch::{self, Switch};
@@ -29,8 +29,7 @@ pub fn all(numbers: &Numbers) -> String {
             format!("{who} {cost}, {}", cost.saturating_sub(*alone))
         });
         let (alone, stasis) = (show(operation.alone), show(operation.stasis));
-        let (reads, writes) =
-            operation.gich.map(|gich| (show(gich.reads), show(gich.writes))).unwrap_or_default();
+        let [reads, writes] = [operation.gich.reads, operation.gich.writes].map(show);
         line(
             &mut text,
             &operation.name,
@@ -65,34 +64,30 @@ fn line(text: &mut String, name: &str, columns: [&str; 6]) {
 
 fn switches(text: &mut String, switches: &[Switch]) {
     *text += "\nInstructions of a world switch, and the parts of the fastest\n\n";
-    let mut line = |name: &str, columns: Vec<String>| {
-        let columns: String = columns.iter().map(|column| format!("{column:>13}")).collect();
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "{name:<32}{columns}");
-    };
     let heads = ["in all", "GICH reads", "writes"].into_iter().chain(switch::part_names());
-    line("switch", heads.map(str::to_owned).collect());
+    columns(text, "switch", heads);
     for Switch { name, cost, gich, parts } in switches {
         let costs = [*cost, gich.reads, gich.writes].map(show);
-        line(name, costs.into_iter().chain(parts.iter().map(u64::to_string)).collect());
+        columns(text, name, costs.into_iter().chain(parts.iter().map(u64::to_string)));
     }
 }
 
 fn pages(text: &mut String, pages: &[Page]) {
     *text += "\nInstructions of a checkpoint (look, store) and a resume (check, load) by what the guest's memory holds\n\n";
-    let mut line = |name: &str, columns: Vec<String>| {
-        let columns: String = columns.iter().map(|column| format!("{column:>13}")).collect();
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "{name:<32}{columns}");
-    };
-    line("a page", pages::step_names().map(str::to_owned).collect());
+    columns(text, "a page", pages::step_names());
     for page in pages {
-        line(&page.name, page.one().iter().map(u64::to_string).collect());
+        columns(text, &page.name, page.one());
     }
-    line("a MiB", pages::step_names().map(str::to_owned).collect());
+    columns(text, "a MiB", pages::step_names());
     for Page { name, mib } in pages {
-        line(name, mib.iter().map(u64::to_string).collect());
+        columns(text, name, *mib);
     }
+}
+
+fn columns(text: &mut String, name: &str, columns: impl IntoIterator<Item = impl Display>) {
+    let columns: String = columns.into_iter().map(|column| format!("{column:>13}")).collect();
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "{name:<32}{columns}");
 }
 
 fn boot(text: &mut String, boot: &Boot) {
