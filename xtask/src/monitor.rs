@@ -1,13 +1,14 @@
 //! QEMU's monitor, to look into a machine from outside, or to pull its card.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::workspace::read;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
+
+use crate::workspace::read;
 
 /// For all that is asked of a QEMU.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,36 +23,51 @@ impl Socket {
         Ok(Self(tempfile::tempdir().context("there is no place for a monitor")?))
     }
 
-    /// The socket's path.
-    pub fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         self.0.path().join("monitor")
+    }
+
+    /// What QEMU's option `-qmp` is given for it.
+    pub fn option(&self) -> String {
+        format!("unix:{},server=on,wait=off", self.path().display())
     }
 
     /// The monitor of the machine that was started with this socket.
     pub fn connect(&self) -> Result<Monitor> {
         let stream = UnixStream::connect(self.path()).context("QEMU has no monitor")?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut monitor = Monitor { output: BufReader::new(stream) };
+        Monitor::new(stream.try_clone()?, stream)
+    }
+}
+
+/// QEMU's monitor (docs/interop/qmp-spec).
+pub struct Monitor {
+    input: Box<dyn Write + Send>,
+    output: BufReader<Box<dyn Read + Send>>,
+}
+
+impl Monitor {
+    /// The one that reads `input` and writes `output`.
+    pub fn new(
+        input: impl Write + Send + 'static,
+        output: impl Read + Send + 'static,
+    ) -> Result<Self> {
+        let output: Box<dyn Read + Send> = Box::new(output);
+        let mut monitor = Self { input: Box::new(input), output: BufReader::new(output) };
         monitor.line()?;
         monitor.ask(r#"{"execute": "qmp_capabilities"}"#)?;
         Ok(monitor)
     }
-}
 
-/// QEMU's monitor, at a socket.
-pub struct Monitor {
-    output: BufReader<UnixStream>,
-}
-
-impl Monitor {
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         ensure!(self.output.read_line(&mut line)? > 0, "QEMU has ended");
         Ok(line)
     }
 
-    fn ask(&mut self, command: &str) -> Result<String> {
-        self.output.get_mut().write_all(command.as_bytes())?;
+    /// The answer to a command.
+    pub fn ask(&mut self, command: &str) -> Result<String> {
+        self.input.write_all(command.as_bytes())?;
         loop {
             let line = self.line()?;
             if line.contains(r#""error":"#) {

@@ -178,8 +178,7 @@ impl<'l> Setup<'l> {
 
     /// Gives it a monitor.
     pub fn monitor(self, socket: &Socket) -> Self {
-        let path = socket.path();
-        self.argument("-qmp").argument(format!("unix:{},server=on,wait=off", path.display()))
+        self.argument("-qmp").argument(socket.option())
     }
 
     /// Takes this for the machine.

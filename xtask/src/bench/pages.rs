@@ -135,7 +135,7 @@ impl<'a> Pages<'a> {
             .arg("-D")
             .arg(&log)
             .arg("-qmp")
-            .arg(format!("unix:{},server=on,wait=off", socket.path().display()))
+            .arg(socket.option())
             .time_limit(PATIENCE * 4)
             .start()?;
         let console = &mut machine.console;

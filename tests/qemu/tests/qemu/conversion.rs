@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use stasis_convert::qemu::{Backend, Machine, decode, locate, replace};
 use stasis_convert::sample::{Shape, state};
 use stasis_convert::vgic::{Bits, Interrupt};
 use stasis_qemu_tests::lab::Lab;
+use xtask::monitor::Monitor;
 use xtask::workspace::{read, write};
 
 /// For all that is asked of a QEMU whose machine stands still.
@@ -26,8 +27,7 @@ const SEEDS: u64 = 8;
 /// A machine that is not started, with a monitor. It ends when it is dropped, or when patience does.
 struct Stopped {
     child: Arc<Mutex<Child>>,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    monitor: Monitor,
     /// Speaks QEMU's protocol for tests, by which lines can be raised.
     wires: BufReader<TcpStream>,
     /// The watchdog ends with it.
@@ -61,37 +61,14 @@ impl Stopped {
             kill(&child);
             bail!("QEMU does not come to speak with the test");
         };
-        let (output, wires) = (BufReader::new(output), BufReader::new(wires));
-        let mut machine = Self { child, input, output, wires, _alive: alive };
-        machine.line()?;
-        machine.ask(r#"{"execute": "qmp_capabilities"}"#)?;
-        Ok(machine)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(self.output.read_line(&mut line)? > 0, "QEMU has ended");
-        Ok(line)
-    }
-
-    /// The answer to a command.
-    fn ask(&mut self, command: &str) -> Result<String> {
-        self.input.write_all(command.as_bytes())?;
-        loop {
-            let line = self.line()?;
-            if line.contains(r#""error":"#) {
-                bail!("QEMU answers {command} with {line}");
-            }
-            if line.contains(r#""return":"#) {
-                return Ok(line);
-            }
-        }
+        let monitor = Monitor::new(input, output).inspect_err(|_| kill(&child))?;
+        Ok(Self { child, monitor, wires: BufReader::new(wires), _alive: alive })
     }
 
     /// Asks until the answer has one of these words in it.
     fn wait_for(&mut self, command: &str, words: &[&str]) -> Result<String> {
         loop {
-            let answer = self.ask(command)?;
+            let answer = self.monitor.ask(command)?;
             if words.iter().any(|word| answer.contains(word)) {
                 return Ok(answer);
             }
@@ -108,7 +85,7 @@ impl Stopped {
     /// Has the GIC look at everything anew: a line goes up and down.
     fn stir(&mut self) -> Result<()> {
         let list = r#"{"execute": "qom-list", "arguments": {"path": "/machine/unattached"}}"#;
-        let devices = self.ask(list)?;
+        let devices = self.monitor.ask(list)?;
         let gic = devices.split('{').find(|device| device.contains("child<arm_gic>"));
         let name = gic.and_then(|gic| gic.split('"').find(|word| word.starts_with("device[")));
         let name = name.with_context(|| format!("there is no GIC among {devices}"))?;
@@ -128,7 +105,8 @@ impl Stopped {
     fn save(mut self, path: &Path) -> Result<Vec<u8>> {
         self.loaded()?;
         let uri = format!("file:{}", path.display());
-        self.ask(&format!(r#"{{"execute": "migrate", "arguments": {{"uri": "{uri}"}}}}"#))?;
+        self.monitor
+            .ask(&format!(r#"{{"execute": "migrate", "arguments": {{"uri": "{uri}"}}}}"#))?;
         let done = ["\"completed\"", "\"failed\""];
         let answer = self.wait_for(r#"{"execute": "query-migrate"}"#, &done)?;
         ensure!(answer.contains("\"completed\""), "QEMU has not saved its machine: {answer}");
