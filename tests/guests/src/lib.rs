@@ -6,6 +6,7 @@
 //! - [`workload`]: what `counter` and others do to their memory; pure, so that the host can foretell its hashes.
 //! - [`pace`]: the deadlines of the real-time guests, and the lines that tell of them; pure as well.
 //! - [`ring`]: what guests do by turns to memory that they share; pure as well.
+//! - [`random`]: numbers without a pattern.
 //! - `runtime`: entry, stack, MMU, exception vectors, panic.
 //! - `exception`: the faults that a guest provokes on purpose, and its interrupts.
 //! - `mmio`: device registers, by single instructions that a hypervisor can emulate.
@@ -17,6 +18,7 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 pub mod pace;
+pub mod random;
 pub mod ring;
 pub mod workload;
 

@@ -12,6 +12,7 @@ fn main() {}
 #[cfg(target_os = "none")]
 mod guest {
     use stasis_guests::mmio::{read32, write32};
+    use stasis_guests::random::Random;
     use stasis_guests::sysreg::wfi;
     use stasis_guests::{gic, println, runtime, uart};
 
@@ -54,13 +55,8 @@ mod guest {
         fill(COUNT * PAGE, |n| (n / PAGE + 1) as u64 * 0x0101_0101_0101_0101);
         println!("pages alike");
         wait_for_a_byte();
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        fill(COUNT * PAGE, |_| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random
-        });
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        fill(COUNT * PAGE, |_| random.next());
         println!("pages random");
         wait_for_a_byte();
     }

@@ -1,8 +1,8 @@
 //! Cache maintenance by set and way, which acts on the caches of the core and not on a guest's memory; and invalidations that
 //! are broadcast to all cores.
 
-use crate::Random;
 use core::arch::asm;
+use stasis_guests::random::Random;
 use stasis_guests::{mrs, msr};
 
 /// Operands without a meaning, of each instruction.

@@ -1,10 +1,10 @@
 //! Firmware calls with garbage in them.
 
-use crate::Random;
 use core::arch::asm;
 use stasis_guests::exception::catch;
 use stasis_guests::println;
 use stasis_guests::psci::*;
+use stasis_guests::random::Random;
 
 /// Those that would end the guest, as they may.
 const FINAL: [u32; 9] = [

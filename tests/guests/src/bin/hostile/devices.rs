@@ -1,9 +1,9 @@
 //! Devices, and what lies between them: every width, every alignment, every kind of instruction.
 
-use crate::Random;
 use core::arch::asm;
 use stasis_guests::exception::{catch, catch_call};
 use stasis_guests::mmio::{read8, read16, read32, write8, write16, write32};
+use stasis_guests::random::Random;
 use stasis_guests::{gic, println, rtc, uart};
 
 /// What may be written over and over. The UART's data register is not among them: the transcript is.

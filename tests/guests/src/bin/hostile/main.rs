@@ -93,17 +93,3 @@ mod guest {
         }
     }
 }
-
-/// Numbers without a pattern, the same in every run.
-#[cfg(target_os = "none")]
-struct Random(u64);
-
-#[cfg(target_os = "none")]
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}

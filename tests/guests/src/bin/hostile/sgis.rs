@@ -1,9 +1,9 @@
 //! SGIs between two CPUs, by both, without an end: first to CPUs that take none, then to CPUs that do nothing else.
 
-use crate::Random;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use stasis_guests::mmio::{read32, write32};
 use stasis_guests::psci::{self, hvc};
+use stasis_guests::random::Random;
 use stasis_guests::second::Second;
 use stasis_guests::sysreg::{mask_irqs, unmask_irqs};
 use stasis_guests::{gic, println};

@@ -1,8 +1,8 @@
 //! More interrupts than there is time for.
 
-use crate::Random;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use stasis_guests::mmio::{read32, write32};
+use stasis_guests::random::Random;
 use stasis_guests::sysreg::{mask_irqs, unmask_irqs};
 use stasis_guests::{gic, msr, println, timer};
 

@@ -1,9 +1,9 @@
 //! Translation tables in devices, where there is nothing, and full of garbage.
 
-use crate::Random;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use stasis_guests::exception::catch;
+use stasis_guests::random::Random;
 use stasis_guests::{println, runtime};
 
 /// What TTBR1 translates.
