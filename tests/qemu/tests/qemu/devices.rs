@@ -87,6 +87,17 @@ pub fn a_device_that_cannot_be_given_is_named(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// How many interrupts Linux has had of its first device of the machine's, by how they are triggered.
+fn interrupts(stasis: &mut Stasis, trigger: &str) -> Result<u64> {
+    let lines = linux::shell(stasis, &format!("grep -E ' 144 +{trigger} ' /proc/interrupts"))?;
+    lines.iter().try_for_each(|line| sound(line))?;
+    let count = lines.iter().find_map(|line| {
+        let rest = line.split_once(':')?.1;
+        rest.split_ascii_whitespace().next()?.parse().ok()
+    });
+    count.with_context(|| format!("it has no such interrupt: {lines:?}"))
+}
+
 pub fn linux_drives_the_machines_clock(lab: &Lab) -> Result<()> {
     let mut machine = linux::machine(lab, 1)?;
     machine = machine.change("linux", |config| config.devices = vec![CLOCK.to_owned()]);
@@ -100,13 +111,8 @@ pub fn linux_drives_the_machines_clock(lab: &Lab) -> Result<()> {
     let rtc = found.iter().find(|line| line.starts_with("/sys/")).cloned();
     let rtc = rtc.ok_or_else(|| anyhow::anyhow!("no clock of the machine's in {found:?}"))?;
     linux::shell(&mut stasis, &format!("echo +2 > {rtc}/wakealarm; sleep 4"))?;
-    let lines = linux::shell(&mut stasis, "grep -E ' 144 +Level ' /proc/interrupts")?;
-    lines.iter().try_for_each(|line| sound(line))?;
-    let count = lines.iter().find_map(|line| {
-        let rest = line.split_once(':')?.1;
-        rest.split_ascii_whitespace().next()?.parse::<u64>().ok()
-    });
-    ensure!(count.is_some_and(|count| count > 0), "no interrupt has come: {lines:?}");
+    let count = interrupts(&mut stasis, "Level")?;
+    ensure!(count > 0, "no interrupt has come");
     stasis.detach()?;
     stasis.quit()
 }
@@ -167,9 +173,7 @@ pub fn linux_reads_and_writes_a_disk_of_the_machines(lab: &Lab) -> Result<()> {
     linux::dmesg_is_silent(&mut stasis)?;
     let compare = "echo 3 > /proc/sys/vm/drop_caches; head -c 262144 /dev/vda | cmp - /tmp/pattern && echo as it was";
     has(linux::shell(&mut stasis, compare)?, "as it was")?;
-    let interrupts = linux::shell(&mut stasis, "grep -E ' 144 +Edge ' /proc/interrupts")?;
-    let count = interrupts.iter().find_map(|line| line.split_ascii_whitespace().nth(1));
-    let count: u64 = count.context("it has no interrupt")?.parse()?;
+    let count = interrupts(&mut stasis, "Edge")?;
     ensure!(count > 3, "there were {count} interrupts");
     stasis.detach()?;
 
