@@ -32,7 +32,7 @@ pub fn init(machine: &Machine) {
     WATCHDOG.call_once(|| {
         let device = machine.watchdog?;
         // SAFETY: the device tree's frame, mapped as a device; only this driver uses it.
-        let frame = unsafe { Frame::new(device.frame.start as usize, Watchdog::LEN) };
+        let frame = unsafe { Frame::new(device.frame.start as usize) };
         Some(Watchdog::new(frame))
     });
 }

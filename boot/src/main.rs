@@ -87,9 +87,10 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
 unsafe fn serial(uart: Uart) -> Serial {
     let base = uart.device.frame.start as usize;
     // SAFETY: the caller's.
-    let frame = |len| unsafe { Frame::new(base, len) };
-    match uart.kind {
-        UartKind::Pl011 => Serial::Pl011(Pl011::new(frame(Pl011::LEN))),
-        UartKind::Mini => Serial::Mini(MiniUart::new(frame(MiniUart::LEN))),
+    unsafe {
+        match uart.kind {
+            UartKind::Pl011 => Serial::Pl011(Pl011::new(Frame::new(base))),
+            UartKind::Mini => Serial::Mini(MiniUart::new(Frame::new(base))),
+        }
     }
 }

@@ -107,7 +107,7 @@ pub fn card_slots(machine: &Machine) -> Vec<Sdhci> {
     let clock = Clock { now: turns::own_time, frequency: timer::frequency() };
     let frames = machine.sd_hosts.iter().map(|host| host.device.frame.start as usize);
     // SAFETY: the frames are the device tree's, mapped as devices; only this driver uses them.
-    frames.map(|start| Sdhci::new(unsafe { Frame::new(start, Sdhci::LEN) }, clock)).collect()
+    frames.map(|start| Sdhci::new(unsafe { Frame::new(start) }, clock)).collect()
 }
 
 impl BlockDevice for Disk {

@@ -40,19 +40,19 @@ const LCR: Offset<u32, LCR::Register> = Offset::new(0x0c);
 const LSR: Offset<u32, LSR::Register> = Offset::new(0x14);
 const CNTL: Offset<u32, CNTL::Register> = Offset::new(0x20);
 
+/// Bytes of the frame.
+const LEN: usize = 0x40;
+
 /// A mini UART. Its speed depends on the clock of the VideoCore, which only the firmware knows: it is left as
 /// it was found.
 #[derive(Clone, Copy, Debug)]
 pub struct MiniUart {
-    frame: Frame,
+    frame: Frame<LEN>,
 }
 
 impl MiniUart {
-    /// Bytes of the frame.
-    pub const LEN: usize = 0x40;
-
     /// The UART in `frame`.
-    pub const fn new(frame: Frame) -> Self {
+    pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 

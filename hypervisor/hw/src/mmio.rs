@@ -9,28 +9,28 @@ use core::marker::PhantomData;
 use tock_registers::RegisterLongName;
 use tock_registers::interfaces::{Readable, Writeable};
 
-/// The frame of a device: a range of device memory.
+/// The frame of a device: `LEN` bytes of device memory. The compiler knows how many, so that it can check the bounds of
+/// a register whose offset it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct Frame<const LEN: usize> {
     base: usize,
-    len: usize,
 }
 
 // SAFETY: a frame is an address; what it may be used for does not depend on the core.
-unsafe impl Send for Frame {}
+unsafe impl<const LEN: usize> Send for Frame<LEN> {}
 // SAFETY: as above. Its accesses are single instructions.
-unsafe impl Sync for Frame {}
+unsafe impl<const LEN: usize> Sync for Frame<LEN> {}
 
-impl Frame {
-    /// A frame of `len` bytes at `base`.
+impl<const LEN: usize> Frame<LEN> {
+    /// The frame at `base`.
     ///
     /// # Safety
     ///
-    /// For as long as any copy of the frame is used, `base..base + len` must be mapped as device
+    /// For as long as any copy of the frame is used, `base..base + LEN` must be mapped as device
     /// memory (or belong to the caller as ordinary memory), and reading or writing its registers must
     /// not break what the rest of the program relies on.
-    pub const unsafe fn new(base: usize, len: usize) -> Self {
-        Self { base, len }
+    pub const unsafe fn new(base: usize) -> Self {
+        Self { base }
     }
 
     /// Where the frame starts.
@@ -46,8 +46,7 @@ impl Frame {
     #[inline(always)]
     pub fn at<T, R: RegisterLongName>(self, offset: Offset<T, R>) -> Register<T, R> {
         assert!(
-            offset.bytes.is_multiple_of(size_of::<T>())
-                && offset.bytes + size_of::<T>() <= self.len
+            offset.bytes.is_multiple_of(size_of::<T>()) && offset.bytes + size_of::<T>() <= LEN
         );
         Register { address: self.base + offset.bytes, kind: PhantomData }
     }
@@ -140,7 +139,7 @@ mod tests {
     fn a_register_is_read_and_written_where_its_offset_says() {
         let mut memory = [0u32; 4];
         // SAFETY: the array outlives the frame, and is touched through nothing else meanwhile.
-        let frame = unsafe { Frame::new(memory.as_mut_ptr() as usize, 16) };
+        let frame = unsafe { Frame::<16>::new(memory.as_mut_ptr() as usize) };
         const THIRD: Offset<u32> = Offset::new(8);
         frame.at(THIRD).set(7);
         assert_eq!(frame.at(THIRD).get(), 7);
@@ -151,7 +150,7 @@ mod tests {
     #[should_panic]
     fn a_register_beyond_its_frame_is_refused() {
         // SAFETY: nothing is accessed.
-        let frame = unsafe { Frame::new(0x1000, 16) };
+        let frame = unsafe { Frame::<16>::new(0x1000) };
         frame.at(Offset::<u32>::new(16));
     }
 }

@@ -33,18 +33,18 @@ const CR: Offset<u32, UARTCR::Register> = Offset::new(0x030);
 const IMSC: Offset<u32, UARTIMSC::Register> = Offset::new(0x038);
 const ICR: Offset<u32> = Offset::new(0x044);
 
+/// Bytes of the frame.
+const LEN: usize = 0x1000;
+
 /// A PL011. Its speed and format are left as they were found.
 #[derive(Clone, Copy, Debug)]
 pub struct Pl011 {
-    frame: Frame,
+    frame: Frame<LEN>,
 }
 
 impl Pl011 {
-    /// Bytes of the frame.
-    pub const LEN: usize = 0x1000;
-
     /// The UART in `frame`.
-    pub const fn new(frame: Frame) -> Self {
+    pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 

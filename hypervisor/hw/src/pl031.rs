@@ -5,18 +5,18 @@ use tock_registers::interfaces::Readable;
 
 const DR: Offset<u32> = Offset::new(0x000);
 
+/// Bytes of the frame.
+const LEN: usize = 0x1000;
+
 /// A PL031, only ever read.
 #[derive(Clone, Copy, Debug)]
 pub struct Pl031 {
-    frame: Frame,
+    frame: Frame<LEN>,
 }
 
 impl Pl031 {
-    /// Bytes of the frame.
-    pub const LEN: usize = 0x1000;
-
     /// The clock in `frame`.
-    pub const fn new(frame: Frame) -> Self {
+    pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 

@@ -36,21 +36,21 @@ const CONTROLLER_MS: u64 = 100;
 /// Milliseconds for the supply to rise, and for the card to wake up (6.4.1).
 const POWER_MS: u64 = 5;
 
+/// Bytes of the frame.
+const LEN: usize = 0x100;
+
 /// A controller with its slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Sdhci {
-    frame: Frame,
+    frame: Frame<LEN>,
     clock: Clock,
     /// Nanoseconds after each write.
     write_nanos: u64,
 }
 
 impl Sdhci {
-    /// Bytes of the frame.
-    pub const LEN: usize = 0x100;
-
     /// The controller in `frame`. Nothing is done to it before [`Bus::restart`].
-    pub const fn new(frame: Frame, clock: Clock) -> Self {
+    pub const fn new(frame: Frame<LEN>, clock: Clock) -> Self {
         Self { frame, clock, write_nanos: 0 }
     }
 

@@ -8,18 +8,18 @@ const STATUS: Offset<u32> = Offset::new(0x70);
 /// A device that takes longer than so many reads is not waited for.
 const READS: usize = 1_000_000;
 
+/// Bytes of the registers that every device has.
+const LEN: usize = 0x100;
+
 /// A virtio-mmio device, or an empty slot.
 #[derive(Clone, Copy, Debug)]
 pub struct VirtioMmio {
-    frame: Frame,
+    frame: Frame<LEN>,
 }
 
 impl VirtioMmio {
-    /// Bytes of the registers that every device has.
-    pub const LEN: usize = 0x100;
-
     /// The device in `frame`.
-    pub const fn new(frame: Frame) -> Self {
+    pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
@@ -37,9 +37,9 @@ mod tests {
 
     #[test]
     fn a_reset_is_a_status_of_0() {
-        let mut registers = [7u32; VirtioMmio::LEN / 4];
+        let mut registers = [7u32; LEN / 4];
         // SAFETY: the array outlives the frame, and is touched through nothing else meanwhile.
-        let frame = unsafe { Frame::new(registers.as_mut_ptr() as usize, VirtioMmio::LEN) };
+        let frame = unsafe { Frame::new(registers.as_mut_ptr() as usize) };
         assert!(VirtioMmio::new(frame).reset());
         assert_eq!(registers[0x70 / 4], 0);
         assert_eq!(registers.iter().filter(|register| **register == 7).count(), 63);

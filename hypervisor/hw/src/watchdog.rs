@@ -32,18 +32,18 @@ const RSTC: Offset<u32, RSTC::Register> = Offset::new(0x1c);
 const RSTS: Offset<u32, RSTS::Register> = Offset::new(0x20);
 const WDOG: Offset<u32, WDOG::Register> = Offset::new(0x24);
 
+/// Bytes of the frame.
+const LEN: usize = 0x28;
+
 /// The watchdog.
 #[derive(Clone, Copy, Debug)]
 pub struct Watchdog {
-    frame: Frame,
+    frame: Frame<LEN>,
 }
 
 impl Watchdog {
-    /// Bytes of the frame.
-    pub const LEN: usize = 0x28;
-
     /// The watchdog in `frame`.
-    pub const fn new(frame: Frame) -> Self {
+    pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
@@ -63,11 +63,11 @@ mod tests {
 
     #[test]
     fn powering_off_says_the_password_and_keeps_what_else_stands_there() {
-        let mut memory = [0u32; Watchdog::LEN / 4];
+        let mut memory = [0u32; LEN / 4];
         memory[RSTC_WORD] = 0x0000_0102;
         memory[RSTS_WORD] = 0x0000_1000;
         // SAFETY: the array outlives the frame, and is touched through nothing else meanwhile.
-        let frame = unsafe { Frame::new(memory.as_mut_ptr() as usize, Watchdog::LEN) };
+        let frame = unsafe { Frame::new(memory.as_mut_ptr() as usize) };
         Watchdog::new(frame).power_off();
         assert_eq!(memory[RSTC_WORD], 0x5a00_0122);
         assert_eq!(memory[RSTS_WORD], 0x5a00_1555);

@@ -31,7 +31,7 @@ pub fn init_counter(machine: &Machine) {
 pub fn init(machine: &Machine) {
     let seconds = machine.rtc.map_or(0, |device| {
         // SAFETY: the device tree's frame, mapped as a device; it is only read.
-        let frame = unsafe { Frame::new(device.frame.start as usize, Pl031::LEN) };
+        let frame = unsafe { Frame::new(device.frame.start as usize) };
         u64::from(Pl031::new(frame).seconds())
     });
     let forgets = !timer::fires_across_zero();

@@ -61,7 +61,7 @@ pub fn release(slot: &Slot, guest: &mut Guest) {
 fn stop(device: &Device) {
     for frame in &device.grant.frames {
         // SAFETY: such a device is a virtio-mmio slot, all of which are mapped as devices; its guest does not run.
-        let frame = unsafe { Frame::new(frame.start as usize, frame.len() as usize) };
+        let frame = unsafe { Frame::new(frame.start as usize) };
         if !VirtioMmio::new(frame).reset() {
             log::error!("device \"{}\" can't be stopped", device.grant.path);
         }

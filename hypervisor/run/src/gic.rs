@@ -8,6 +8,7 @@ use stasis_hw::gic::{Acknowledged, CpuInterface, Distributor, SgiTarget, Virtual
 use stasis_hw::mmio::Frame;
 use stasis_vgic::ListRegisterFile;
 use stasis_vm::board::GicFrames;
+use stasis_vm::range::Range;
 
 /// The SGI that has a core look at what it is asked to do.
 pub const KICK: u32 = 0;
@@ -33,15 +34,17 @@ fn gic() -> &'static Gic {
 
 /// Sets the distributor up. Once.
 pub fn init(frames: &GicFrames) {
+    let start = |frame: Range| frame.start as usize;
     // SAFETY: the device tree's frames, mapped as devices; only these drivers use them.
-    let frame =
-        |range: stasis_vm::range::Range, len| unsafe { Frame::new(range.start as usize, len) };
-    GIC.call_once(|| Gic {
-        distributor: Distributor::new(frame(frames.gicd, Distributor::LEN)),
-        cpu: CpuInterface::new(frame(frames.gicc, CpuInterface::LEN)),
-        virtual_interface: VirtualInterface::new(frame(frames.gich, VirtualInterface::LEN)),
-        maintenance: frames.maintenance,
-    });
+    let (distributor, cpu, virtual_interface) = unsafe {
+        (
+            Distributor::new(Frame::new(start(frames.gicd))),
+            CpuInterface::new(Frame::new(start(frames.gicc))),
+            VirtualInterface::new(Frame::new(start(frames.gich))),
+        )
+    };
+    let maintenance = frames.maintenance;
+    GIC.call_once(|| Gic { distributor, cpu, virtual_interface, maintenance });
     gic().distributor.init();
 }
 

@@ -42,18 +42,18 @@ impl Acknowledged {
     }
 }
 
+/// Bytes of the frame: GICC_DIR stands in the second page.
+const LEN: usize = 0x2000;
+
 /// The CPU interface of the core that uses it.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuInterface {
-    frame: Frame,
+    frame: Frame<LEN>,
 }
 
 impl CpuInterface {
-    /// Bytes of the frame: GICC_DIR stands in the second page.
-    pub const LEN: usize = 0x2000;
-
     /// The CPU interface in `frame`.
-    pub const fn new(frame: Frame) -> Self {
+    pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
@@ -70,6 +70,7 @@ impl CpuInterface {
     }
 
     /// Acknowledges the highest pending interrupt, which becomes active.
+    #[inline(always)]
     pub fn acknowledge(&self) -> Option<Acknowledged> {
         let iar = self.frame.at(IAR).get();
         let acknowledged = Acknowledged { iar };
@@ -77,11 +78,13 @@ impl CpuInterface {
     }
 
     /// Lets interrupts of this one's priority through again. It stays active.
+    #[inline(always)]
     pub fn drop_priority(&self, interrupt: Acknowledged) {
         self.frame.at(EOIR).set(interrupt.iar);
     }
 
     /// Deactivates an interrupt whose priority was dropped.
+    #[inline(always)]
     pub fn deactivate(&self, interrupt: Acknowledged) {
         self.frame.at(DIR).set(interrupt.iar);
     }

@@ -54,18 +54,18 @@ pub enum SgiTarget {
     AllOthers,
 }
 
+/// Bytes of the frame.
+const LEN: usize = 0x1000;
+
 /// The distributor of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Distributor {
-    frame: Frame,
+    frame: Frame<LEN>,
 }
 
 impl Distributor {
-    /// Bytes of the frame.
-    pub const LEN: usize = 0x1000;
-
     /// The distributor in `frame`.
-    pub const fn new(frame: Frame) -> Self {
+    pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
@@ -154,6 +154,7 @@ impl Distributor {
     }
 
     /// Whether `intid` is active.
+    #[inline]
     pub fn is_active(&self, intid: u32) -> bool {
         let (word, bit) = place(intid);
         self.frame.at(ISACTIVER.index(word)).get() & bit != 0
@@ -161,6 +162,7 @@ impl Distributor {
 
     /// Sends SGI `intid`, 0 to 15. What was written to memory before is seen by who takes it:
     /// the caller has a DSB in front.
+    #[inline]
     pub fn send_sgi(&self, intid: u32, target: SgiTarget) {
         let target = match target {
             SgiTarget::List(mask) => {

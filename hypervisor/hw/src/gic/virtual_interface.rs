@@ -21,10 +21,13 @@ const VMCR: Offset<u32> = Offset::new(0x008);
 const APR: Offset<u32> = Offset::new(0x0f0);
 const LR: Offset<u32> = Offset::new(0x100);
 
+/// Bytes of the frame.
+const LEN: usize = 0x1000;
+
 /// The virtual interface control block.
 #[derive(Clone, Copy, Debug)]
 pub struct VirtualInterface {
-    frame: Frame,
+    frame: Frame<LEN>,
     list_registers: usize,
 }
 
@@ -44,11 +47,8 @@ macro_rules! registers {
 }
 
 impl VirtualInterface {
-    /// Bytes of the frame.
-    pub const LEN: usize = 0x1000;
-
     /// The virtual interface in `frame`; reads how many list registers there are.
-    pub fn new(frame: Frame) -> Self {
+    pub fn new(frame: Frame<LEN>) -> Self {
         let list_registers = frame.at(VTR).read(GICH_VTR::ListRegs) as usize + 1;
         Self { frame, list_registers }
     }
