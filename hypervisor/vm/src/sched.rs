@@ -43,15 +43,6 @@ pub struct Turn {
     pub until: u64,
 }
 
-/// What a task has had.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Ticks for which it had the core.
-    pub ran: u64,
-    /// How often it was given the core.
-    pub turns: u64,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Runnable,
@@ -68,7 +59,6 @@ struct Task {
     state: State,
     /// What it has had, by its weight.
     had: u128,
-    usage: Usage,
 }
 
 impl Task {
@@ -77,10 +67,12 @@ impl Task {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Group {
     /// The guest whose windows these are; of [`SHARED`] it is empty, which no guest's name is.
     name: String,
+    /// Those that are not gone.
+    tasks: Vec<TaskId>,
     /// The least that any of its runnable tasks has had, as of the last [`Scheduler::catch_up`]. It only grows.
     least: u128,
 }
@@ -129,7 +121,6 @@ pub struct Scheduler {
     /// When the turn ends that was decided last.
     turn_end: u64,
     roused: Roused,
-    idle: u64,
 }
 
 impl Scheduler {
@@ -138,7 +129,7 @@ impl Scheduler {
         Self {
             slice: frequency * SLICE_MS / 1000,
             frame: None,
-            groups: Vec::from([Group { name: String::new(), least: 0 }]),
+            groups: Vec::from([Group::default()]),
             tasks: Vec::new(),
             count: 0,
             quiet_until: NEVER,
@@ -150,7 +141,6 @@ impl Scheduler {
             contended: false,
             turn_end: 0,
             roused: Roused::Several,
-            idle: 0,
         }
     }
 
@@ -164,15 +154,14 @@ impl Scheduler {
         frequency: u64,
         epoch: u64,
     ) {
-        let mut frame = Frame::new(length_us, frequency, epoch);
-        for (guest, at_us, window_us) in windows {
+        let windows = windows.into_iter().map(|(guest, at_us, window_us)| {
             let group = self.group_of(guest).unwrap_or_else(|| {
-                self.groups.push(Group { name: guest.to_string(), least: 0 });
+                self.groups.push(Group { name: guest.to_string(), ..Group::default() });
                 self.groups.len() - 1
             });
-            frame.add(group, at_us, window_us, frequency);
-        }
-        self.frame = Some(frame);
+            (group, at_us, window_us)
+        });
+        self.frame = Some(Frame::new(length_us, windows, frequency, epoch));
     }
 
     /// The group of a guest that has windows.
@@ -189,9 +178,8 @@ impl Scheduler {
             weight: weight.max(1).into(),
             state: State::Asleep(NEVER),
             had: self.catch_up(group),
-            usage: Usage::default(),
         };
-        match self.tasks.iter().position(|task| task.state == State::Gone) {
+        let id = match self.tasks.iter().position(|task| task.state == State::Gone) {
             Some(free) => {
                 self.tasks[free] = task;
                 free
@@ -200,7 +188,9 @@ impl Scheduler {
                 self.tasks.push(task);
                 self.tasks.len() - 1
             }
-        }
+        };
+        self.groups[group].tasks.push(id);
+        id
     }
 
     /// Removes a task, whose number a later one gets. Not while it has the core: then it returns `false`.
@@ -208,8 +198,10 @@ impl Scheduler {
         if self.current == Some(task) {
             return false;
         }
-        self.catch_up(self.tasks[task].group);
+        let group = self.tasks[task].group;
+        self.catch_up(group);
         self.tasks[task].state = State::Gone;
+        self.groups[group].tasks.retain(|other| *other != task);
         self.count -= 1;
         true
     }
@@ -222,16 +214,6 @@ impl Scheduler {
     /// Who has the core.
     pub fn current(&self) -> Option<TaskId> {
         self.current
-    }
-
-    /// What a task has had up to the last decision.
-    pub fn usage(&self, task: TaskId) -> Usage {
-        self.tasks[task].usage
-    }
-
-    /// Ticks for which nobody had the core, up to the last decision.
-    pub fn idle(&self) -> u64 {
-        self.idle
     }
 
     /// Wakes a task. Returns whether the core is to [decide](Self::decide) anew, before it would have done so by
@@ -281,7 +263,6 @@ impl Scheduler {
         }
         self.charge(now);
         self.current = Some(task);
-        self.tasks[task].usage.turns += 1;
         (self.called, self.contended) = (false, false);
         self.roused = Roused::Several;
         self.slice_end = now + self.slice;
@@ -289,7 +270,7 @@ impl Scheduler {
     }
 
     /// Who runs from now on.
-    #[inline]
+    #[inline(always)]
     pub fn decide(&mut self, now: u64) -> Turn {
         self.charge(now);
         if now >= self.quiet_until {
@@ -312,9 +293,6 @@ impl Scheduler {
         };
         if next != self.current {
             self.called = false;
-            if let Some(next) = next {
-                self.tasks[next].usage.turns += 1;
-            }
         }
         self.current = next;
         self.contended = several;
@@ -331,7 +309,8 @@ impl Scheduler {
     fn candidates(&self) -> Candidates {
         let mut found = Candidates { best: None, several: false, wakes: NEVER };
         let mut least = u128::MAX;
-        for (id, task) in self.tasks.iter().enumerate().filter(|(_, t)| t.group == self.group) {
+        for &id in &self.groups[self.group].tasks {
+            let task = &self.tasks[id];
             match task.state {
                 State::Runnable => {
                     found.several |= found.best.is_some();
@@ -352,12 +331,8 @@ impl Scheduler {
         // Another core that wakes a task may have read the counter before this one did.
         let ran = now.saturating_sub(self.since);
         self.since += ran;
-        let Some(current) = self.current else {
-            self.idle += ran;
-            return;
-        };
+        let Some(current) = self.current else { return };
         let task = &mut self.tasks[current];
-        task.usage.ran += ran;
         task.had += u128::from(ran.min(LONGEST) * SCALE / task.weight);
     }
 
@@ -365,9 +340,10 @@ impl Scheduler {
     /// of them ceases to be one, and where the least counts: when one becomes one.
     #[inline]
     fn catch_up(&mut self, group: GroupId) -> u128 {
-        let runnable = self.tasks.iter().filter(|task| task.runs_in(group));
-        let least = runnable.map(|task| task.had).min();
         let group = &mut self.groups[group];
+        let tasks = group.tasks.iter().map(|id| &self.tasks[*id]);
+        let runnable = tasks.filter(|task| task.state == State::Runnable);
+        let least = runnable.map(|task| task.had).min();
         group.least = group.least.max(least.unwrap_or(0));
         group.least
     }

@@ -11,23 +11,29 @@ use super::GroupId;
 const PARTS: u64 = 1_000_000;
 
 /// A frame, and where it was when it was last looked at.
+///
+/// It is taken to begin with its first window: then no time without a window goes on from one frame to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     /// Its length, in parts of a tick.
     length: u64,
-    /// In the order of time.
-    windows: Vec<Window>,
-    /// The tick in which the frame that was last looked at has begun.
+    /// All of it, in the order of time: the windows, and what lies between them.
+    places: Vec<Place>,
+    /// The tick in which the frame has begun that the next one of `places` is in.
     begin: u64,
     /// And the parts of that tick that were over then.
     rest: u64,
+    next: usize,
+    /// What came before.
+    stretch: Stretch,
 }
 
-/// From the beginning of the frame, in parts of a tick.
+/// A part of the frame.
 #[derive(Clone, Copy, Debug)]
-struct Window {
-    group: GroupId,
-    begin: u64,
+struct Place {
+    /// Whose window it is.
+    group: Option<GroupId>,
+    /// Where it ends: parts of a tick from the beginning of the frame.
     end: u64,
 }
 
@@ -42,36 +48,48 @@ pub(super) struct Stretch {
 
 impl Frame {
     /// A frame of `length_us` that begins at tick `epoch`, of a counter of `frequency` Hz, and again whenever it has
-    /// ended. Its windows follow by [`Self::add`].
-    pub(super) fn new(length_us: u64, frequency: u64, epoch: u64) -> Self {
+    /// ended. Each window has its group, its place in the frame and its length, in microseconds; they are in the order of time. What
+    /// of them does not fit into the frame is left out.
+    pub(super) fn new(
+        length_us: u64,
+        windows: impl Iterator<Item = (GroupId, u64, u64)>,
+        frequency: u64,
+        epoch: u64,
+    ) -> Self {
         let length = length_us.saturating_mul(frequency).clamp(PARTS, u64::MAX / 4);
-        Self { length, windows: Vec::new(), begin: epoch, rest: 0 }
+        let place = |us: u64| us.saturating_mul(frequency).min(length);
+        let mut places = Vec::<Place>::new();
+        let mut first = None;
+        for (group, at_us, window_us) in windows {
+            let begin = *first.get_or_insert(place(at_us));
+            let (at, end) = (place(at_us) - begin, place(at_us.saturating_add(window_us)) - begin);
+            if places.last().is_some_and(|last| last.end < at) {
+                places.push(Place { group: None, end: at });
+            }
+            places.push(Place { group: Some(group), end });
+        }
+        if places.last().is_none_or(|last| last.end < length) {
+            places.push(Place { group: None, end: length });
+        }
+        let first = first.unwrap_or(0);
+        let begin = epoch + first / PARTS;
+        let stretch = Stretch { group: None, end: begin };
+        Self { length, places, begin, rest: first % PARTS, next: 0, stretch }
     }
 
-    /// Adds a window behind the others, as far as it is in the frame.
-    pub(super) fn add(&mut self, group: GroupId, at_us: u64, length_us: u64, frequency: u64) {
-        let place = |us: u64| us.saturating_mul(frequency).min(self.length);
-        let (begin, end) = (place(at_us), place(at_us.saturating_add(length_us)));
-        self.windows.push(Window { group, begin, end });
-    }
-
-    /// Whose time it is at `now`, and until when.
+    /// Whose time it is at `now`, which is not before the last one, and until when.
     #[inline]
     pub(super) fn at(&mut self, now: u64) -> Stretch {
-        self.advance(now);
-        for window in &self.windows {
-            let end = self.tick(window.end);
-            if now < end {
-                let begin = self.tick(window.begin);
-                let running = begin <= now;
-                return Stretch {
-                    group: running.then_some(window.group),
-                    end: if running { end } else { begin },
-                };
+        while now >= self.stretch.end {
+            if self.next == self.places.len() {
+                self.advance(now);
+                self.next = 0;
             }
+            let Place { group, end } = self.places[self.next];
+            self.stretch = Stretch { group, end: self.tick(end) };
+            self.next += 1;
         }
-        let next = self.windows.first().map_or(0, |window| window.begin);
-        Stretch { group: None, end: self.tick(self.length + next) }
+        self.stretch
     }
 
     /// The tick in which a place of the frame lies.
@@ -80,12 +98,9 @@ impl Frame {
         self.begin + (place + self.rest) / PARTS
     }
 
-    /// Goes to the frame that `now` lies in.
+    /// Goes to the frame that `now` lies in, which is a later one.
     #[inline]
     fn advance(&mut self, now: u64) {
-        if now < self.tick(self.length) {
-            return;
-        }
         // Mostly it is the next one.
         if now < self.tick(2 * self.length) {
             let parts = self.length + self.rest;
@@ -122,8 +137,7 @@ mod tests {
     fn a_frame_of_no_whole_number_of_ticks_does_not_drift_for_a_year() {
         // 333 us at 24 MHz are 7992 ticks; at 62.5 MHz + 1 Hz they are no whole number.
         const FREQUENCY: u64 = 62_500_001;
-        let mut frame = Frame::new(333, FREQUENCY, 0);
-        frame.add(1, 100, 100, FREQUENCY);
+        let mut frame = Frame::new(333, [(1, 100, 100)].into_iter(), FREQUENCY, 0);
         let frames = 365 * 24 * 3600 * 1_000_000 / 333_u128;
         for number in (0..frames).step_by(999_983) {
             let begin = tick(number * 333 + 100, FREQUENCY);
@@ -146,8 +160,7 @@ mod tests {
         ) {
             let at = length * window.0 / 1000;
             let end = (at + (length * window.1).div_ceil(1000)).min(length);
-            let mut frame = Frame::new(length, frequency, 0);
-            frame.add(7, at, end - at, frequency);
+            let mut frame = Frame::new(length, [(7, at, end - at)].into_iter(), frequency, 0);
             let mut now = 0;
             for step in steps {
                 now += step;
