@@ -22,55 +22,51 @@ use crate::waiting::Kind;
 type Chosen = ArrayVec<(u8, u16), MAX_LIST_REGISTERS>;
 
 impl Vgic {
-    /// Puts a vCPU on this core, whose GICH is empty, ready to enter the guest.
-    pub fn load(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+    /// Puts a vCPU on this core, whose GICH is empty. Its list registers are filled by [`Self::enter`].
+    #[inline]
+    pub fn load(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
         let cpu = &mut self.cpus[vcpu];
         debug_assert!(!cpu.loaded, "vCPU {vcpu} is on two cores");
         debug_assert!(cpu.values == [0; MAX_LIST_REGISTERS] && cpu.hcr == 0);
         cpu.loaded = true;
-        cpu.synced = true;
         hw.write_vmcr(vmcr(&cpu.state));
-        hw.write_apr(apr(&cpu.state.cc_apr));
+        let apr = apr(&cpu.state.cc_apr);
+        if apr != 0 {
+            hw.write_apr(apr);
+        }
         self.attach_physical(vcpu, hw);
-        self.fill(vcpu, hw);
-        Effects::default()
     }
 
     /// Before every entry into the guest. Touches no hardware if nothing has changed since the last.
     #[inline]
     pub fn enter(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
-        if !self.cpus[vcpu].dirty {
+        let cpu = &mut self.cpus[vcpu];
+        if !cpu.dirty {
+            return Effects::default();
+        }
+        let count = hw.count().min(MAX_LIST_REGISTERS);
+        // A vCPU for which nothing waits, nor did when it was entered last: then there is nothing to fold, either.
+        if cpu.used == 0 && !cpu.waiting.is_any() && self.links.is_idle(vcpu) {
+            cpu.filled(count);
+            cpu.arm(hw);
             return Effects::default();
         }
         let effects = self.sync(vcpu, hw);
-        self.fill(vcpu, hw);
+        self.fill(vcpu, count, hw);
         effects
     }
 
-    /// Fills the list registers from complete records.
-    fn fill(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+    /// Fills the `count` list registers from complete records.
+    fn fill(&mut self, vcpu: usize, count: usize, hw: &mut impl ListRegisterFile) {
         if !self.links.is_idle(vcpu) {
             self.resample_pending(vcpu, hw);
         }
-        let count = hw.count().min(MAX_LIST_REGISTERS);
-        let cpu = &mut self.cpus[vcpu];
-        // A vCPU for which nothing waits, nor did when it was entered last.
-        let changed = match cpu.used == 0 && !cpu.waiting.is_any() {
-            true => {
-                cpu.filled(count);
-                0
-            }
-            false => self.decide(vcpu, count),
-        };
+        let changed = self.decide(vcpu, count);
         let cpu = &mut self.cpus[vcpu];
         for n in bits(changed) {
             hw.write_lr(n, cpu.values[n]);
         }
-        let hcr = cpu.filled_hcr;
-        if cpu.hcr != hcr {
-            hw.write_hcr(hcr);
-            cpu.hcr = hcr;
-        }
+        cpu.arm(hw);
     }
 
     /// Moves what the guest is offered from the queues to the `count` list registers. Says which of these are to be written, bit n
@@ -174,6 +170,15 @@ impl VirtualCpu {
         self.count = count;
         self.synced = false;
         self.dirty = false;
+    }
+
+    /// Writes GICH_HCR as it is to be at the entry.
+    #[inline]
+    fn arm(&mut self, hw: &mut impl ListRegisterFile) {
+        if self.hcr != self.filled_hcr {
+            hw.write_hcr(self.filled_hcr);
+            self.hcr = self.filled_hcr;
+        }
     }
 
     /// Has list register `n` be this from the next entry on. The result is bit `n`, if that is to be written.

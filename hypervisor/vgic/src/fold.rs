@@ -5,7 +5,7 @@ use core::mem;
 use crate::hardware::ListRegisterFile;
 use crate::irq::{Irq, bits};
 use crate::registers::{GICH_HCR, GICH_LR, GICH_VMCR, GICV_CTLR_MASK, ListRegister};
-use crate::vgic::{Effects, Resident, Vgic};
+use crate::vgic::{Effects, Resident, Vgic, VirtualCpu};
 
 /// What a fold of list registers leaves to be done.
 struct Folded {
@@ -35,16 +35,31 @@ impl Vgic {
 
     /// Takes a vCPU off this core. Its records are complete then, and the core's GICH is empty.
     /// Call it while its virtual timer still runs: the timer's line is looked at.
+    #[inline]
     pub fn save(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         if !cpu.loaded {
             return Effects::default();
         }
-        let eoi_count = if cpu.synced { 0 } else { read_eoi_count(cpu.hcr, hw) };
+        // It was offered nothing: as in `enter`.
+        if cpu.used == 0 && self.links.is_idle(vcpu) {
+            hw.write_hcr(0);
+            cpu.leave(hw);
+            return Effects::default();
+        }
+        self.save_list_registers(vcpu, hw)
+    }
+
+    #[inline(never)]
+    fn save_list_registers(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+        let cpu = &mut self.cpus[vcpu];
+        let mut effects = Effects::default();
+        let was_synced = cpu.synced;
+        let eoi_count = if was_synced { 0 } else { read_eoi_count(cpu.hcr, hw) };
         hw.write_hcr(0);
-        cpu.hcr = 0;
-        let mut effects =
-            if cpu.synced { Effects::default() } else { self.fold(vcpu, eoi_count, hw) };
+        if !was_synced {
+            effects = self.fold(vcpu, eoi_count, hw);
+        }
         if !self.links.is_idle(vcpu) {
             self.resample(vcpu, hw);
             self.detach_physical(vcpu, hw);
@@ -55,14 +70,7 @@ impl Vgic {
                 hw.write_lr(n, ListRegister::Empty.encode());
             }
         }
-        let vmcr = hw.read_vmcr();
-        let state = &mut cpu.state;
-        *state.cc_ctlr = GICH_VMCR::VMCtlr.read(vmcr) & GICV_CTLR_MASK;
-        *state.cc_pmr = (GICH_VMCR::VMPriMask.read(vmcr) << 3) as u8;
-        *state.cc_bpr = GICH_VMCR::VMBP.read(vmcr) as u8;
-        *state.cc_abpr = GICH_VMCR::VMABP.read(vmcr) as u8;
-        *state.cc_apr = apr_levels(hw.read_apr());
-        cpu.loaded = false;
+        cpu.leave(hw);
         effects.kick = effects.kick.without(vcpu);
         effects
     }
@@ -170,6 +178,30 @@ impl Vgic {
     }
 }
 
+impl VirtualCpu {
+    /// Saves what the guest sees of its CPU interface. Its list registers are folded and empty, and GICH_HCR is 0.
+    #[inline]
+    fn leave(&mut self, hw: &mut impl ListRegisterFile) {
+        let vmcr = hw.read_vmcr();
+        let state = &mut self.state;
+        *state.cc_ctlr = GICH_VMCR::VMCtlr.read(vmcr) & GICV_CTLR_MASK;
+        *state.cc_pmr = (GICH_VMCR::VMPriMask.read(vmcr) << 3) as u8;
+        *state.cc_bpr = GICH_VMCR::VMBP.read(vmcr) as u8;
+        *state.cc_abpr = GICH_VMCR::VMABP.read(vmcr) as u8;
+        *state.cc_apr = [0; 4];
+        let apr = hw.read_apr();
+        // Seldom: in the midst of a handler. It is left 0, and so need not be written when a vCPU is loaded.
+        if apr != 0 {
+            hw.write_apr(0);
+            *state.cc_apr = apr_levels(apr);
+        }
+        self.hcr = 0;
+        self.synced = true;
+        self.dirty = true;
+        self.loaded = false;
+    }
+}
+
 /// EOIs that only GICH_HCR knows of: none unless active interrupts were spilled, and LRENPIE armed.
 fn read_eoi_count(armed: u32, hw: &mut impl ListRegisterFile) -> u32 {
     if GICH_HCR::LRENPIE.is_set(armed) { GICH_HCR::EOICount.read(hw.read_hcr()) } else { 0 }
@@ -178,9 +210,6 @@ fn read_eoi_count(armed: u32, hw: &mut impl ListRegisterFile) -> u32 {
 /// GICC_APR in its form with 128 levels, from GICH_APR.
 fn apr_levels(apr: u32) -> [u32; 4] {
     let mut levels = [0; 4];
-    if apr == 0 {
-        return levels;
-    }
     for index in (0..32).filter(|bit| apr & (1 << bit) != 0).map(|bit| bit * 4) {
         levels[index / 32] |= 1 << (index % 32);
     }

@@ -133,8 +133,8 @@ pub fn run(data: &[u8]) {
 impl Machine {
     fn load_all(&mut self) {
         for vcpu in 0..CPUS {
-            let effects = self.vgic.load(vcpu, &mut self.cores[vcpu]);
-            self.enter(effects);
+            self.vgic.load(vcpu, &mut self.cores[vcpu]);
+            self.enter(Effects { kick: VcpuMask::only(vcpu) });
         }
     }
 

@@ -121,7 +121,8 @@ fn looks(dist: &Distributor, cpu: &CpuInterface, access: Access, write: Option<u
     let cpus = iter::repeat_n(cpu, 8).cloned();
     let mut vgic = Vgic::from_state(dist.clone(), cpus).unwrap();
     let mut core = Core::new(4);
-    let _ = vgic.load(7, &mut core);
+    vgic.load(7, &mut core);
+    let _ = vgic.enter(7, &mut core);
     LOOKS.set(0);
     let _ = match write {
         Some(value) => vgic.distributor_write(7, access, value, &mut core),

@@ -177,7 +177,7 @@ impl Core {
 
     /// Nothing of a vCPU is left.
     pub fn assert_empty(&self) {
-        assert_eq!(self.hcr, 0);
+        assert_eq!((self.hcr, self.interface.apr), (0, 0));
         assert!(self.lrs.iter().all(|&lr| {
             ListRegister::decode(lr) == ListRegister::Empty
                 && !ListRegister::asks_for_maintenance(lr)

@@ -69,8 +69,8 @@ impl Machine {
         let core = &mut self.cores[vcpu];
         core.assert_empty();
         core.line = self.timers[vcpu];
-        let effects = self.vgic.load(vcpu, core);
-        self.serve(effects);
+        self.vgic.load(vcpu, core);
+        self.enter(vcpu);
         self.settle(vcpu);
     }
 

@@ -583,7 +583,8 @@ fn rule_17_an_active_physical_interrupt_moves_to_another_core() {
     // Another core; `Core` fails if the physical state is set or cleared twice.
     machine.cores[0] = super::hardware::Core::new(2);
     machine.cores[0].line = true;
-    let _ = machine.vgic.load(0, &mut machine.cores[0]);
+    machine.vgic.load(0, &mut machine.cores[0]);
+    machine.enter(0);
     assert!(machine.cores[0].active, "it would fire again at once");
     let active = ListRegister::Hardware {
         intid: VIRTUAL_TIMER,
