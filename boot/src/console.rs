@@ -8,7 +8,7 @@ use crate::{guests, output};
 use spin::LazyLock;
 use spin::mutex::SpinMutex;
 use stasis_run::slot::Slot;
-use stasis_run::{cores, turns};
+use stasis_run::{interrupts, turns};
 use stasis_vm::console::{CAPACITY, Console, Input, Names, PIECE, Terminal};
 
 static CONSOLE: LazyLock<SpinMutex<Console>> = LazyLock::new(|| SpinMutex::new(Console::new()));
@@ -36,7 +36,7 @@ impl Terminal for Answers {
 
 /// Opens the console on this core, whose interrupt is `intid`.
 pub fn init(intid: u32) {
-    cores::open_console(intid);
+    interrupts::open_console(intid);
     CONSOLE.lock().prompt(&mut Uart);
     // What was typed before is due now.
     turns::wake_console();
@@ -64,7 +64,7 @@ pub fn serve() {
             }
         }
     }
-    cores::listen_to_console();
+    interrupts::listen_to_console();
 }
 
 /// Shows what the guest that was just attached has sent meanwhile. At 115,200 bits/s that takes up to 1.4 s, in which others
@@ -105,7 +105,7 @@ pub fn halted(slot: &Slot, why: &str) {
 
 /// Leaves the core to others, as part of a command, until an instant or until something happens.
 fn rest_until(counter: u64) {
-    cores::listen_to_console();
+    interrupts::listen_to_console();
     turns::rest_until(counter);
 }
 

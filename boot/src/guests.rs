@@ -15,7 +15,7 @@ use stasis_hw::paging::Translation;
 use stasis_run::shared::{self, Connected};
 use stasis_run::slot::{self, FreshRam, Memory, Placement, RunState, Slot};
 use stasis_run::tables::HeapTables;
-use stasis_run::{device_interrupts, pool, turns};
+use stasis_run::{device_interrupts, pool, roster, turns};
 use stasis_state::Written;
 use stasis_state::vcpu::Identity;
 use stasis_vm::archive::Archive;
@@ -65,7 +65,7 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
     let boot = BOOT.call_once(|| BootArchive { archive, configuration });
     for plan in &boot.configuration.cores {
         match smp::is_present(plan.number as usize) {
-            true => turns::divide(plan),
+            true => roster::of(plan.number as usize).divide(plan),
             false => log::error!("core {} has a frame, and is not there", plan.number),
         }
     }
@@ -259,8 +259,9 @@ pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
 
 /// The cores for a guest's vCPUs: those that it wants, or those that have the fewest.
 pub fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, String> {
-    let loads: Vec<Option<usize>> =
-        (0..MAX_CORES).map(|core| smp::is_present(core).then(|| turns::vcpu_count(core))).collect();
+    let loads: Vec<Option<usize>> = (0..MAX_CORES)
+        .map(|core| smp::is_present(core).then(|| roster::of(core).vcpu_count()))
+        .collect();
     sched::choose_cores(wanted, vcpus, &loads).map_err(|error| error.to_string())
 }
 

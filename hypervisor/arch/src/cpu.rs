@@ -1,6 +1,6 @@
 //! This core: its number, waiting, and what traps to EL2 while a guest runs.
 
-use crate::debug;
+use crate::{debug, mmu};
 use aarch64_cpu::asm;
 use aarch64_cpu::registers::{HCR_EL2, Readable};
 
@@ -98,6 +98,7 @@ pub fn init_traps() {
         msr!("hcr_el2", GUEST_HCR);
         core::arch::asm!("isb", options(nostack, preserves_flags));
     }
+    mmu::init_stage2();
     debug::init();
 }
 

@@ -34,14 +34,15 @@ pub unsafe fn install(root: u64) {
     }
 }
 
-/// VTCR_EL2: 39-bit guest-physical addresses from level 1, 4 KiB granule, write-back
-/// inner-shareable walks, 8-bit VMIDs; PS as EL2's own.
-fn vtcr() -> u64 {
+/// Says how stage 2 is translated on this core, once: 39-bit guest-physical addresses from level 1, 4 KiB granule, write-back
+/// inner-shareable walks, 8-bit VMIDs; physical addresses as long as EL2's own.
+pub(crate) fn init_stage2() {
     const RES1: u64 = 1 << 31;
     const SL0_LEVEL1: u64 = 0b01 << 6;
     const WALKS: u64 = 0b11 << 12 | 0b01 << 10 | 0b01 << 8;
     let physical_size = mrs!("tcr_el2") >> 16 & 0b111;
-    RES1 | physical_size << 16 | WALKS | SL0_LEVEL1 | (64 - 39)
+    // SAFETY: stage 2 translates for guests alone, none of which is loaded yet.
+    unsafe { msr!("vtcr_el2", RES1 | physical_size << 16 | WALKS | SL0_LEVEL1 | (64 - 39)) };
 }
 
 /// Makes the guest's memory what `root` says, on this core, under `vmid`.
@@ -52,13 +53,11 @@ fn vtcr() -> u64 {
 /// activated on this core. No two translations share a `vmid`.
 #[inline]
 pub unsafe fn activate_stage2(root: u64, vmid: u8) {
-    // SAFETY: the caller answers for the translation. The barriers order the tables' writes before
-    // it, and it before the guest.
+    // SAFETY: the caller answers for the translation. The barrier orders the tables' writes before it, and the
+    // exception return it before the guest.
     unsafe {
         asm!("dsb ish", options(nostack, preserves_flags));
-        msr!("vtcr_el2", vtcr());
         msr!("vttbr_el2", u64::from(vmid) << 48 | root);
-        asm!("isb", options(nostack, preserves_flags));
     }
 }
 
@@ -125,6 +124,7 @@ pub fn forget_vcpu() {
     // SAFETY: translations are looked up, and instructions fetched, anew.
     unsafe {
         asm!(
+            "isb", // what the VMID was made
             "dsb nshst",
             "tlbi vmalle1",
             "ic iallu",

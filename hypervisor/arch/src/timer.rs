@@ -38,7 +38,8 @@ pub fn counter() -> u64 {
     mrs!("cntpct_el0")
 }
 
-/// Loads a guest's virtual timer: first the offset, then the comparator, then the control.
+/// Loads a guest's virtual timer: first the offset, then the comparator, then the control. It is so for the guest, and for EL2 after
+/// the next barrier.
 pub fn load_virtual(offset: u64, registers: &SystemRegisters) {
     // SAFETY: the virtual timer is the guest's.
     unsafe {
@@ -47,7 +48,6 @@ pub fn load_virtual(offset: u64, registers: &SystemRegisters) {
         asm!("isb", options(nostack, preserves_flags));
         msr!("cntv_ctl_el0", *registers.cntv_ctl_el0);
         msr!("cntkctl_el1", *registers.cntkctl_el1);
-        asm!("isb", options(nostack, preserves_flags));
     }
 }
 
@@ -112,6 +112,16 @@ pub fn nudge_virtual() {
 /// CNTV_CVAL_EL0 of the guest that is loaded.
 pub fn virtual_compare_value() -> u64 {
     mrs!("cntv_cval_el0")
+}
+
+/// Stops EL2's physical timer: its line falls.
+#[inline(always)]
+pub fn stop_deadline() {
+    // SAFETY: the timer is EL2's.
+    unsafe {
+        msr!("cnthp_ctl_el2", 0);
+        asm!("isb", options(nostack, preserves_flags));
+    }
 }
 
 /// Has EL2's physical timer, INTID 26, fire when the counter reaches `deadline`; `u64::MAX` stops it.

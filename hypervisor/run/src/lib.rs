@@ -1,8 +1,8 @@
 //! Guests on the machine's cores: all that happens between two exits.
 //!
-//! - [`turns`]: who has each core, and for how long.
+//! - [`roster`]: who has each core, and for how long; [`turns`]: the cores' loops that carry it out.
 //! - [`slot`]: a guest with its memory and its vCPUs, which are loaded, entered and unloaded there.
-//! - [`cores`]: the interrupts that a core takes; [`device_interrupts`]: those of them that are guests'.
+//! - [`interrupts`]: the interrupts that a core takes; [`device_interrupts`]: those of them that are guests'.
 //! - [`gic`]: the machine's GIC; [`clock`]: its time.
 //! - [`shared`]: memory that guests share; [`pool`], [`tables`]: where memory comes from.
 //! - [`above`]: who makes guests and looks after them.
@@ -15,10 +15,11 @@ extern crate alloc;
 
 pub mod above;
 pub mod clock;
-pub mod cores;
 pub mod device_interrupts;
 pub mod gic;
+pub mod interrupts;
 pub mod pool;
+pub mod roster;
 pub mod shared;
 pub mod slot;
 pub mod tables;

@@ -4,7 +4,7 @@
 //! of what the vCPUs share ([`Resident`]) only to answer an exit and to prepare an entry. Whoever else
 //! wants the guest [parks](Slot::park) it: then all of its state is in its records, and all locks are
 //! the caller's. Locks are taken in this order: vCPUs by index, then what they share; then, as everywhere,
-//! a core's scheduler ([`turns`]).
+//! a core's [`Roster`].
 
 mod fetch;
 mod first_write;
@@ -17,9 +17,10 @@ mod wait;
 pub use ram::{FreshRam, Ram, copy, finish_writing, ram_of};
 pub use run::After;
 
+use crate::roster::Roster;
 use crate::shared::Connected;
 use crate::tables::HeapTables;
-use crate::{device_interrupts, turns};
+use crate::{device_interrupts, roster};
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -38,6 +39,11 @@ use stasis_vm::range::Range;
 use stasis_vm::sched::TaskId;
 use stasis_vm::shared::address;
 use stasis_vm::stats::{Snapshot, Stats};
+
+/// Of [`Slot::barred`]: somebody wants the locks.
+const WANTED: u8 = 1;
+/// Of [`Slot::barred`]: its state is not [`RunState::Running`].
+const STOPPED: u8 = 2;
 
 /// Of [`Slot::last_on`]: no vCPU.
 const NOBODY: u8 = u8::MAX;
@@ -104,8 +110,9 @@ pub struct Resident {
 
 /// A vCPU and its core, for its life.
 struct VcpuPlace {
-    core: usize,
-    /// What the core's scheduler knows it by.
+    /// Its core's.
+    roster: &'static Roster,
+    /// What the core knows it by.
     task: TaskId,
     vcpu: SpinMutex<Vcpu>,
     hold: Hold,
@@ -144,10 +151,8 @@ pub struct Slot {
     /// Its name, which no other guest has.
     pub name: String,
     vcpus: Vec<VcpuPlace>,
-    /// Somebody wants the locks: do not run the guest.
-    wanted: AtomicBool,
-    /// Its state is [`RunState::Running`], for those that do not hold the lock.
-    running: AtomicBool,
+    /// Why no vCPU is to be entered: [`WANTED`], [`STOPPED`]. For those that do not hold the lock.
+    barred: AtomicU8,
     resident: SpinMutex<Resident>,
     /// Which vCPU each core has run last, whose translations it may still have.
     last_on: [AtomicU8; MAX_CORES],
@@ -178,7 +183,7 @@ struct Wakes<'a>(&'a Slot);
 
 impl Drop for Wakes<'_> {
     fn drop(&mut self) {
-        self.0.wanted.store(false, Ordering::Release);
+        self.0.barred.fetch_and(!WANTED, Ordering::Release);
         self.0.kick_all();
     }
 }
@@ -262,7 +267,7 @@ impl Parked<'_> {
 }
 
 impl Slot {
-    /// Puts a guest with its RAM on its cores. Its vCPUs run once they are [assigned](turns::assign).
+    /// Puts a guest with its RAM on its cores. Its vCPUs run once they are [assigned](crate::turns::assign).
     pub fn new(
         number: usize,
         placement: Placement,
@@ -285,13 +290,16 @@ impl Slot {
         stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
         let ram = ram.keep();
         finish_writing(ram.range);
-        let places = placement.cores.iter().zip(vcpus).map(|(&core, vcpu)| VcpuPlace {
-            core,
-            task: turns::add(core, guest.name(), placement.weight),
-            vcpu: SpinMutex::new(vcpu),
-            hold: Hold::new(),
-            takes_over: AtomicBool::new(false),
-            stats: Stats::new(),
+        let places = placement.cores.iter().zip(vcpus).map(|(&core, vcpu)| {
+            let roster = roster::of(core);
+            VcpuPlace {
+                roster,
+                task: roster.add(guest.name(), placement.weight),
+                vcpu: SpinMutex::new(vcpu),
+                hold: Hold::new(),
+                takes_over: AtomicBool::new(false),
+                stats: Stats::new(),
+            }
         });
         let name = guest.name().to_string();
         let vcpus = places.collect();
@@ -299,8 +307,7 @@ impl Slot {
             number,
             name,
             vcpus,
-            wanted: AtomicBool::new(false),
-            running: AtomicBool::new(state == RunState::Running),
+            barred: AtomicU8::new(if state == RunState::Running { 0 } else { STOPPED }),
             resident: SpinMutex::new(Resident { guest, state, ram, stage2: Some(stage2) }),
             last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
             holder: SpinMutex::new(()),
@@ -315,12 +322,12 @@ impl Slot {
 
     /// The cores of its vCPUs.
     pub fn cores(&self) -> impl Iterator<Item = usize> {
-        self.vcpus.iter().map(|place| place.core)
+        self.vcpus.iter().map(|place| place.roster.core())
     }
 
-    /// Each vCPU's core, and what its scheduler knows it by.
-    pub fn tasks(&self) -> impl Iterator<Item = (usize, TaskId)> {
-        self.vcpus.iter().map(|place| (place.core, place.task))
+    /// Each vCPU's core, and what that knows it by.
+    pub fn tasks(&self) -> impl Iterator<Item = (&'static Roster, TaskId)> {
+        self.vcpus.iter().map(|place| (place.roster, place.task))
     }
 
     /// What each of its vCPUs has had and done. It runs on meanwhile.
@@ -355,7 +362,7 @@ impl Slot {
     /// Wakes all vCPUs, or has them look at what they are asked to do, and at the devices' deadlines.
     fn kick_all(&self) {
         self.vcpus.iter().for_each(|place| place.takes_over.store(true, Ordering::Release));
-        self.tasks().for_each(|(core, task)| turns::kick(core, task));
+        self.tasks().for_each(|(roster, task)| roster.kick(task));
     }
 
     /// Does so with these vCPUs.
@@ -366,7 +373,7 @@ impl Slot {
             return;
         }
         for place in vcpus.iter().filter_map(|index| self.vcpus.get(index)) {
-            turns::kick(place.core, place.task);
+            place.roster.kick(place.task);
         }
     }
 
@@ -378,13 +385,16 @@ impl Slot {
             device_interrupts::engage(self);
         }
         resident.state = state;
-        self.running.store(state == RunState::Running, Ordering::Release);
+        match state {
+            RunState::Running => self.barred.fetch_and(!STOPPED, Ordering::Release),
+            _ => self.barred.fetch_or(STOPPED, Ordering::Release),
+        };
     }
 
     /// Stops the guest for as long as the result lives, with all of its state in its records.
     pub fn park(&self) -> Parked<'_> {
-        self.wanted.store(true, Ordering::Release);
-        self.tasks().for_each(|(core, task)| turns::call(core, task));
+        self.barred.fetch_or(WANTED, Ordering::Release);
+        self.tasks().for_each(|(roster, task)| roster.call(task));
         Parked {
             vcpus: self.vcpus.iter().map(|place| place.vcpu.lock()).collect(),
             resident: self.resident.lock(),

@@ -10,7 +10,6 @@
 //! Sequential consistency keeps both from reading what was there before.
 
 use super::Slot;
-use crate::turns;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutexGuard;
 use stasis_vgic::VcpuMask;
@@ -102,7 +101,7 @@ impl<'a> Held<'a> {
         for other in missing.iter() {
             let place = &slot.vcpus[other];
             place.hold.want();
-            turns::call(place.core, place.task);
+            place.roster.call(place.task);
         }
         missing.iter().for_each(|other| slot.vcpus[other].hold.wait());
         self.vcpus.0 |= missing.0;

@@ -2,6 +2,7 @@
 
 use super::{Slot, VcpuPlace};
 use crate::gic::ThisCore;
+use crate::roster::Turn;
 use crate::{above, clock};
 use stasis_arch::world::live;
 use stasis_arch::{cpu, debug, timer};
@@ -35,12 +36,12 @@ pub struct RunningOn<'a> {
 }
 
 impl<'a> RunningOn<'a> {
-    /// This core, for a turn of vCPU `index` of the guest in `slot`.
-    pub fn new(slot: &'a Slot, index: usize, turn_ends: u64) -> Self {
+    /// This core, for a turn of vCPU `index` of the guest in `slot`, which has this `place`.
+    pub fn new(slot: &'a Slot, index: usize, place: &'a VcpuPlace, turn_ends: u64) -> Self {
         Self {
             slot,
             index,
-            place: &slot.vcpus[index],
+            place,
             gic: ThisCore::here(),
             el1: LoadedEl1,
             debug_is_lent: false,
@@ -92,6 +93,14 @@ impl<'a> RunningOn<'a> {
             self.offset = offset;
             timer::set_virtual_offset(offset);
         }
+    }
+
+    /// Has the core decide. An error is another's turn.
+    #[inline]
+    pub fn keep_core(&mut self) -> Result<(), Turn> {
+        let until = self.place.roster.keep(self.place.task)?;
+        self.extend_turn(until);
+        Ok(())
     }
 
     /// Gives the vCPU another turn.

@@ -2,24 +2,25 @@
 
 use super::hold::Held;
 use super::host::RunningOn;
-use super::{Resident, RunState, Slot, vmid};
-use crate::{clock, cores, turns};
+use super::{Resident, RunState, Slot, VcpuPlace, vmid};
+use crate::clock;
+use crate::interrupts::{self, Taken};
+use crate::roster::Turn;
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::world::{self, ExitKind, live};
 use stasis_arch::{cpu, mmu, timer};
+use stasis_hw::gic::Acknowledged;
 use stasis_vgic::VcpuMask;
 use stasis_vm::clock::NEVER;
 use stasis_vm::exit::{self, Syndrome, WordAccess};
 use stasis_vm::guest::{Guest, Next, Vcpu};
 use stasis_vm::recovery::Stopped;
-use stasis_vm::sched::Turn;
 use stasis_vm::stats::Reason;
 
 /// What comes after a vCPU's turn.
-#[derive(Clone, Copy, Debug)]
 pub enum After {
-    /// This is decided already.
+    /// This one, as is decided already.
     Turn(Turn),
     /// Whatever the core decides.
     Anything,
@@ -28,7 +29,6 @@ pub enum After {
 }
 
 /// Why a vCPU leaves its core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaves {
     /// This is whose turn it is.
     ForOthers(Turn),
@@ -55,20 +55,22 @@ enum Left {
 impl Slot {
     /// Whether no vCPU is to be entered.
     pub(super) fn must_leave(&self) -> bool {
-        self.wanted.load(Ordering::Acquire) || !self.running.load(Ordering::Acquire)
+        self.barred.load(Ordering::Acquire) != 0
     }
 
     /// Runs vCPU `index` on this core until its turn is over: at `until`, or when somebody wants the guest, it waits for
     /// something, or stops. If it can't run, it sleeps until it is kicked.
+    #[inline(always)]
     pub fn run(&self, index: usize, until: u64) -> After {
         let place = &self.vcpus[index];
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
-                let mut host = RunningOn::new(self, index, until);
+                let mut host = RunningOn::new(self, index, place, until);
                 match self.load(&mut vcpu, &mut host) {
                     Some(resident) => {
-                        let leaves = self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
-                        self.unload(&mut vcpu, &mut host, leaves);
+                        let (leaves, resident) =
+                            self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
+                        self.unload(resident, &mut vcpu, &mut host, &leaves);
                         leaves
                     }
                     None => Leaves::VcpuOff,
@@ -83,7 +85,7 @@ impl Slot {
             Leaves::Stopped(how) => After::Stopped(how),
             Leaves::Unwanted | Leaves::VcpuOff => After::Anything,
         };
-        turns::sleep(place.task, NEVER);
+        place.roster.sleep(place.task, NEVER);
         after
     }
 
@@ -93,20 +95,24 @@ impl Slot {
         vcpu: &mut Vcpu,
         host: &mut RunningOn,
     ) -> Option<SpinMutexGuard<'a, Resident>> {
-        let (index, hold) = (host.index, &host.place.hold);
+        let index = host.index;
+        let VcpuPlace { roster, hold, stats, .. } = host.place;
         let mut guard = self.resident.lock();
         let resident = &mut *guard;
         let Resident { guest, state, stage2, .. } = resident;
         let stage2 = stage2.as_ref().filter(|_| *state == RunState::Running)?;
-        if !guest.is_on(index, vcpu) {
-            return None;
-        }
-        let core = cpu::number();
+        let serror_pending = match guest.power_on(index, vcpu)? {
+            power if *power.serror_pending != 0 => {
+                *power.serror_pending = 0;
+                true
+            }
+            _ => false,
+        };
         let vmid = vmid(self.number);
         // SAFETY: the slot's stage 2 maps the guest's own memory and the GICV. Its tables stay until the guest is removed, and its root for
         // ever. Each slot has a VMID of its own.
         unsafe { mmu::activate_stage2(stage2.root(), vmid) };
-        let last_on = &self.last_on[core];
+        let last_on = &self.last_on[roster.core()];
         if last_on.load(Ordering::Relaxed) != index as u8 {
             last_on.store(index as u8, Ordering::Relaxed);
             mmu::forget_vcpu();
@@ -115,33 +121,35 @@ impl Slot {
         let offset = guest.clock.offset_or_start(now);
         host.loaded_with(offset, guest);
         cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
-        let serror_pending = *guest.powers[index].serror_pending != 0;
         let shown_ctr = *vcpu.identity.ctr_el0;
-        cpu::set_guest_controls(turns::is_shared(core), serror_pending, shown_ctr);
+        cpu::set_guest_controls(roster.is_shared(), serror_pending, shown_ctr);
         world::load(&vcpu.system, &vcpu.fp, offset);
         host.load_debug(vcpu);
         // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.
         hold.begin_running();
-        let mut effects = guest.vgic.load(index, &mut host.gic);
-        if hold.is_wanted() {
-            effects |= guest.vgic.sync(index, &mut host.gic);
-        }
-        self.kick(effects.kick.without(index));
+        guest.vgic.load(index, &mut host.gic);
         host.tick(guest, vcpu);
-        host.place.stats.begin(now);
+        stats.begin(now);
         Some(guard)
     }
 
     #[inline]
-    fn unload(&self, vcpu: &mut Vcpu, host: &mut RunningOn, leaves: Leaves) {
+    fn unload(
+        &self,
+        mut resident: SpinMutexGuard<Resident>,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+        leaves: &Leaves,
+    ) {
         let (index, place) = (host.index, host.place);
-        let mut resident = self.resident.lock();
         let guest = &mut resident.guest;
         let effects = guest.vgic.save(index, &mut host.gic);
-        *guest.powers[index].serror_pending = cpu::virtual_serror().into();
+        if cpu::virtual_serror() {
+            *guest.powers[index].serror_pending = 1;
+        }
         world::save(&mut vcpu.system, &mut vcpu.fp);
         host.save_debug(vcpu);
-        match leaves {
+        match *leaves {
             Leaves::Stopped(Stopped::Off) => self.set_state(&mut resident, RunState::Off),
             Leaves::Stopped(Stopped::Reset) => self.set_state(&mut resident, RunState::Reset),
             Leaves::Stopped(Stopped::Crash(_)) => self.set_state(&mut resident, RunState::Crashed),
@@ -153,7 +161,7 @@ impl Slot {
         match leaves {
             // The others see that the guest is off, or take over the devices' deadlines.
             Leaves::Stopped(_) | Leaves::VcpuOff => self.kick_all(),
-            _ => self.kick(effects.kick.without(index)),
+            _ => self.kick(effects.kick),
         }
     }
 
@@ -164,52 +172,59 @@ impl Slot {
         mut resident: SpinMutexGuard<'a, Resident>,
         vcpu: &mut Vcpu,
         host: &mut RunningOn<'a>,
-    ) -> Leaves {
+    ) -> (Leaves, SpinMutexGuard<'a, Resident>) {
         loop {
-            self.prepare_entry(resident, vcpu, host);
-            // Last: what came before may have woken another vCPU of this core, which interrupts nobody.
-            if turns::must_decide()
-                && let Err(turn) = self.keep_core(host)
+            let roster = host.place.roster;
+            // Before the list registers are filled, which who is to leave does not need.
+            if roster.must_decide()
+                && let Err(turn) = host.keep_core()
             {
-                return Leaves::ForOthers(turn);
+                return (Leaves::ForOthers(turn), resident);
             }
-            resident = match self.enter(vcpu, host) {
+            resident = self.prepare_entry(resident, vcpu, host);
+            // That may have woken another vCPU of this core, which interrupts nobody.
+            if roster.must_decide() {
+                continue;
+            }
+            drop(resident);
+            let leaves = match self.enter(vcpu, host) {
                 Left::Exit(syndrome) => {
-                    let (next, resident) = self.answer_exit(vcpu, syndrome, host);
+                    let next;
+                    (next, resident) = self.answer_exit(vcpu, syndrome, host);
                     match next {
-                        Next::Enter => resident,
-                        Next::Wait => match self.wait(resident, vcpu, host) {
-                            Ok(resident) => match resident.guest.crash() {
-                                Some(crash) => return Leaves::Stopped(Stopped::Crash(crash)),
-                                None => resident,
-                            },
-                            Err(leaves) => return leaves,
-                        },
-                        Next::VcpuOff => return Leaves::VcpuOff,
-                        Next::Off => return Leaves::Stopped(Stopped::Off),
-                        Next::Reset => return Leaves::Stopped(Stopped::Reset),
-                        Next::Crashed(crash) => return Leaves::Stopped(Stopped::Crash(crash)),
+                        Next::Enter => continue,
+                        Next::Wait => {
+                            let waited;
+                            (waited, resident) = self.wait(resident, vcpu, host);
+                            match (waited, resident.guest.crash()) {
+                                (Ok(()), None) => continue,
+                                (Ok(()), Some(crash)) => Leaves::Stopped(Stopped::Crash(crash)),
+                                (Err(leaves), _) => leaves,
+                            }
+                        }
+                        Next::VcpuOff => Leaves::VcpuOff,
+                        Next::Off => Leaves::Stopped(Stopped::Off),
+                        Next::Reset => Leaves::Stopped(Stopped::Reset),
+                        Next::Crashed(crash) => Leaves::Stopped(Stopped::Crash(crash)),
                     }
                 }
-                Left::Answered => self.resident.lock(),
+                Left::Answered => {
+                    resident = self.resident.lock();
+                    continue;
+                }
                 Left::Interrupt => {
-                    let mut resident = self.step_clock(host);
-                    self.take_interrupts(&mut resident.guest, vcpu, host);
+                    resident = self.step_clock(host);
+                    self.take_interrupt(&mut resident.guest, vcpu, host);
                     if let Some(crash) = resident.guest.crash() {
-                        return Leaves::Stopped(Stopped::Crash(crash));
+                        Leaves::Stopped(Stopped::Crash(crash))
+                    } else if self.must_leave() {
+                        Leaves::Unwanted
+                    } else {
+                        continue;
                     }
-                    if self.must_leave() {
-                        return Leaves::Unwanted;
-                    }
-                    // Who is to leave needs no list registers filled.
-                    if turns::must_decide()
-                        && let Err(turn) = self.keep_core(host)
-                    {
-                        return Leaves::ForOthers(turn);
-                    }
-                    resident
                 }
             };
+            return (leaves, resident);
         }
     }
 
@@ -220,7 +235,7 @@ impl Slot {
         mut resident: SpinMutexGuard<'a, Resident>,
         vcpu: &mut Vcpu,
         host: &mut RunningOn,
-    ) {
+    ) -> SpinMutexGuard<'a, Resident> {
         let (index, hold) = (host.index, &host.place.hold);
         loop {
             let guest = &mut resident.guest;
@@ -232,13 +247,12 @@ impl Slot {
                 host.tick(guest, vcpu);
             }
             if !hold.is_wanted() {
-                let effects = guest.vgic.enter(index, &mut host.gic);
-                self.kick(effects.kick.without(index));
-                return;
+                self.kick(guest.vgic.enter(index, &mut host.gic).kick);
+                return resident;
             }
             let effects = guest.vgic.sync(index, &mut host.gic);
             drop(resident);
-            self.kick(effects.kick.without(index));
+            self.kick(effects.kick);
             hold.stand_still();
             resident = self.resident.lock();
         }
@@ -260,7 +274,7 @@ impl Slot {
                     } else if let Some(is_dirty) = self.answer_at_once(host.index, vcpu, syndrome) {
                         stats.left(Reason::Mmio);
                         // What was sent may be for another vCPU of this core, which interrupts nobody.
-                        if is_dirty || turns::must_decide() {
+                        if is_dirty || host.place.roster.must_decide() {
                             return Left::Answered;
                         }
                     } else if host.lend_debug(vcpu, syndrome) {
@@ -319,30 +333,38 @@ impl Slot {
         }
     }
 
-    #[inline]
-    pub(super) fn take_interrupts(&self, guest: &mut Guest, vcpu: &mut Vcpu, host: &mut RunningOn) {
-        let (index, takes_over) = (host.index, &host.place.takes_over);
-        let mut linked = false;
-        let taken = cores::take_interrupts(&host.gic, |intid| {
-            let kick = guest.interrupt(index, intid);
-            kick.into_iter().for_each(|kick| self.kick(kick));
-            linked |= kick.is_some();
-            kick.is_some()
-        });
-        if let Some(interrupt) = taken.maintenance {
-            let effects = guest.vgic.sync(index, &mut host.gic);
-            self.kick(effects.kick.without(index));
-            host.gic.end(interrupt);
+    /// Takes the physical interrupt that is pending, if one is.
+    #[inline(always)]
+    pub(super) fn take_interrupt(&self, guest: &mut Guest, vcpu: &mut Vcpu, host: &mut RunningOn) {
+        let VcpuPlace { roster, takes_over, .. } = host.place;
+        match interrupts::take(roster, &host.gic) {
+            Taken::Own => {}
+            // Where it has fired because the turn is over, the decision that follows sets it again.
+            Taken::Timer if !host.tick_is_due() => {}
+            Taken::Timer => host.tick(guest, vcpu),
+            Taken::Other(interrupt) => self.pass_interrupt(interrupt, guest, host),
         }
         if takes_over.load(Ordering::Acquire) {
             takes_over.store(false, Ordering::Release);
             host.tick(guest, vcpu);
-        } else if taken.timer && host.tick_is_due() {
-            host.tick(guest, vcpu);
-        } else if linked && clock::timer_forgets() {
-            host.watch_timer();
         }
-        // Where the timer has fired because the turn is over, the decision that follows sets it again.
+    }
+
+    /// Sees to a physical interrupt that was taken: it is the guest's that is loaded, that GIC's, or somebody else's.
+    #[inline(never)]
+    fn pass_interrupt(&self, interrupt: Acknowledged, guest: &mut Guest, host: &mut RunningOn) {
+        let index = host.index;
+        if let Some(kick) = guest.interrupt(index, interrupt.intid() as u16) {
+            self.kick(kick);
+            if clock::timer_forgets() {
+                host.watch_timer();
+            }
+        } else if host.gic.is_maintenance(interrupt) {
+            self.kick(guest.vgic.sync(index, &mut host.gic).kick);
+            host.gic.end(interrupt);
+        } else {
+            interrupts::pass(&host.gic, interrupt);
+        }
     }
 
     /// Steps the guest's clock if it is time.
@@ -389,7 +411,7 @@ impl Slot {
     ) {
         let effects = resident.guest.vgic.sync(host.index, &mut host.gic);
         drop(resident);
-        self.kick(effects.kick.without(host.index));
+        self.kick(effects.kick);
         held.add(missing);
     }
 

@@ -1,7 +1,7 @@
 //! What reaches a guest from outside: time, typed bytes, physical interrupts; and what of it reaches its
 //! GIC.
 
-use stasis_state::vcpu::{Debug, FpSimd, PowerState};
+use stasis_state::vcpu::{Debug, FpSimd, Power, PowerState};
 use stasis_vgic::VcpuMask;
 
 use super::{
@@ -14,15 +14,16 @@ use crate::psci;
 use crate::timer::Timer;
 
 impl Guest {
-    /// Whether vCPU `index` is to run; one that was just switched on is set up for it.
-    pub fn is_on(&mut self, index: usize, vcpu: &mut Vcpu) -> bool {
+    /// The power record of vCPU `index`, if that is to run; one that was just switched on is set up for it.
+    #[inline]
+    pub fn power_on(&mut self, index: usize, vcpu: &mut Vcpu) -> Option<&mut Power> {
         let power = &mut self.powers[index];
         if psci::enter(power, &mut vcpu.core, &mut vcpu.system) {
             vcpu.fp = FpSimd::default();
             vcpu.debug = Debug::default();
             vcpu.deadline_changed = true;
         }
-        *power.state == PowerState::On as u8
+        (*power.state == PowerState::On as u8).then_some(power)
     }
 
     /// Whether the guest's UART has room for a byte.

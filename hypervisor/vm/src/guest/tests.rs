@@ -125,9 +125,10 @@ fn guest(vcpus: usize) -> (Guest, Vec<Vcpu>, Core) {
     let (mut guest, mut vcpus) =
         Guest::new("g", RAM, &identities, 0x4008_0000, 0x4000_0000, PACE, WALL_TIME).unwrap();
     let mut core = Core::default();
-    assert!(guest.is_on(0, &mut vcpus[0]));
+    assert!(guest.power_on(0, &mut vcpus[0]).is_some());
     guest.clock.start(0);
-    let _ = guest.vgic.load(0, &mut core);
+    guest.vgic.load(0, &mut core);
+    let _ = guest.vgic.enter(0, &mut core);
     (guest, vcpus, core)
 }
 
@@ -258,7 +259,8 @@ fn an_access_waits_for_the_vcpu_whose_list_registers_have_the_answer() {
         exit(&mut guest, 0, &mut vcpus[0], abort(register, Width::Word, true), &mut core);
     }
     // The UART's interrupt goes into a list register of vCPU 1.
-    let _ = guest.vgic.load(1, &mut other);
+    guest.vgic.load(1, &mut other);
+    let _ = guest.vgic.enter(1, &mut other);
     let _ = guest.vgic.set_spi_level(UART_INTID, true);
     let _ = guest.vgic.enter(1, &mut other);
     let (pc, read) = (*vcpus[0].core.pc, abort(ISPENDR1, Width::Word, false));
@@ -311,10 +313,11 @@ fn a_typed_byte_is_read_by_the_guest() {
 fn cpu_on_starts_the_other_vcpu_and_nobody_else() {
     const CPU_ON_64: u64 = 0xc400_0003;
     let (mut guest, mut vcpus, mut core) = guest(3);
-    assert!(!guest.is_on(2, &mut vcpus[2]));
+    assert!(guest.power_on(2, &mut vcpus[2]).is_none());
     let next = call(&mut core, &mut guest, &mut vcpus[0], [CPU_ON_64, 2, 0x4010_0000, 7]);
     assert_eq!((next, vcpus[0].core.x[0], core.kicked), (Next::Enter, 0, 1 << 2));
-    assert!(guest.is_on(2, &mut vcpus[2]) && !guest.is_on(1, &mut vcpus[1]));
+    assert!(guest.power_on(2, &mut vcpus[2]).is_some());
+    assert!(guest.power_on(1, &mut vcpus[1]).is_none());
     assert_eq!((*vcpus[2].core.pc, vcpus[2].core.x[0]), (0x4010_0000, 7));
 }
 
@@ -324,7 +327,7 @@ fn the_last_vcpu_that_goes_off_takes_the_guest_with_it() {
     const CPU_ON_64: u64 = 0xc400_0003;
     let (mut guest, mut vcpus, mut core) = guest(2);
     call(&mut core, &mut guest, &mut vcpus[0], [CPU_ON_64, 1, 0x4010_0000, 0]);
-    assert!(guest.is_on(1, &mut vcpus[1]));
+    assert!(guest.power_on(1, &mut vcpus[1]).is_some());
     assert_eq!(call(&mut core, &mut guest, &mut vcpus[0], [CPU_OFF, 0, 0, 0]), Next::VcpuOff);
     let next = exit(&mut guest, 1, &mut vcpus[1], Exit::Hvc { imm: 0 }, &mut core);
     assert_eq!(next, Next::Enter, "an unknown function is answered");
