@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 use tock_registers::fields::FieldValue;
 
 use crate::hardware::ListRegisterFile;
-use crate::irq::bits;
+use crate::irq::{SGIS, bits};
 use crate::place::Place;
 use crate::registers::{GICH_HCR, GICH_VMCR, GICV_CTLR_MASK, ListRegister};
 use crate::vgic::{Cause, Effects, MAX_LIST_REGISTERS, Resident, Vgic, VirtualCpu};
@@ -51,7 +51,7 @@ impl Vgic {
             cpu.arm(hw);
             return Effects::default();
         }
-        let effects = self.sync(vcpu, hw);
+        let effects = if cpu.synced { Effects::default() } else { self.sync(vcpu, hw) };
         self.fill(vcpu, count, hw);
         effects
     }
@@ -96,12 +96,24 @@ impl Vgic {
         let mut changed = 0;
         for n in 0..count {
             let Some((_, intid)) = self.cpus[vcpu].waiting.pop_pending() else { break };
-            let mut irq = self.irq(vcpu, intid);
-            let (list_register, cause) = irq.offer(intid, self.links.active_physical(vcpu, intid));
-            self.write_back(vcpu, intid, &irq, Place::resident(vcpu));
+            let (list_register, cause) = self.offer(vcpu, intid);
             changed |= self.cpus[vcpu].hold(n, intid, list_register, cause);
         }
         changed
+    }
+
+    /// What the list register of an interrupt is filled with that is pending and not active. It is resident from now on.
+    #[inline(always)]
+    fn offer(&mut self, vcpu: usize, intid: u16) -> (ListRegister, Cause) {
+        if intid < SGIS {
+            let cpu = &mut self.cpus[vcpu];
+            cpu.places[usize::from(intid)] = Place::resident(vcpu);
+            return cpu.offer_sgi(intid);
+        }
+        let mut irq = self.irq(vcpu, intid);
+        let offer = irq.offer(intid, self.links.active_physical(vcpu, intid));
+        self.write_back(vcpu, intid, &irq, Place::resident(vcpu));
+        offer
     }
 
     /// Fills list registers while active ones wait.
@@ -112,17 +124,18 @@ impl Vgic {
         let mut changed = 0;
         for (n, &(level, intid)) in chosen.iter().enumerate() {
             let mut irq = self.irq(vcpu, intid);
-            let physical = self.links.active_physical(vcpu, intid);
             let (list_register, cause) = if irq.is_active() {
+                let physical = self.links.active_physical(vcpu, intid);
                 let is_forwarded =
                     irq.is_enabled() && self.cpus[vcpu].waiting.forwards(irq.group());
                 let again = irq.is_pending() && is_forwarded;
                 let repends = spilled.is_none_or(|spilled| (level, intid) < spilled);
-                irq.keep(vcpu, intid, physical, again, repends)
+                let kept = irq.keep(vcpu, intid, physical, again, repends);
+                self.write_back(vcpu, intid, &irq, Place::resident(vcpu));
+                kept
             } else {
-                irq.offer(intid, physical)
+                self.offer(vcpu, intid)
             };
-            self.write_back(vcpu, intid, &irq, Place::resident(vcpu));
             changed |= self.cpus[vcpu].hold(n, intid, list_register, cause);
         }
         changed
@@ -182,7 +195,7 @@ impl VirtualCpu {
     }
 
     /// Has list register `n` be this from the next entry on. The result is bit `n`, if that is to be written.
-    #[inline]
+    #[inline(always)]
     fn hold(&mut self, n: usize, intid: u16, list_register: ListRegister, cause: Cause) -> u32 {
         let value = list_register.encode();
         self.residents.push(Resident { intid, cause, refired: false });

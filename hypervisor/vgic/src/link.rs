@@ -218,6 +218,12 @@ impl Vgic {
         links.find(over).map(|link| link.intid)
     }
 
+    /// Whether a physical interrupt is active for `vcpu`, or was when its list registers were folded last.
+    #[inline]
+    pub fn has_active_physical(&self, vcpu: usize) -> bool {
+        !self.links.is_idle(vcpu)
+    }
+
     /// When `vcpu` is loaded: makes active again what [`Vgic::detach_physical`] made inactive.
     #[inline]
     pub(crate) fn attach_physical(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {

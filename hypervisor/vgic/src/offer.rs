@@ -1,34 +1,48 @@
 //! One interrupt and its list register: what this is filled with, and what has become of the interrupt when it is read
-//! again. Both work on a copy of what the records say, and know nothing of other interrupts.
+//! again. Both know nothing of other interrupts, and all but that of a pending SGI work on a copy of what the records say.
 
 use crate::irq::{Irq, SGIS};
 use crate::registers::{ListRegister, LrState};
-use crate::vgic::Cause;
+use crate::vgic::{Cause, VirtualCpu};
+
+impl VirtualCpu {
+    /// What the list register of an SGI is filled with, if that is pending, may be offered and is not active. Takes the source out of the
+    /// records, of which it looks at no more than it needs.
+    #[inline]
+    pub(crate) fn offer_sgi(&mut self, sgi: u16) -> (ListRegister, Cause) {
+        let (n, records) = (usize::from(sgi), &mut self.state);
+        let sources = &mut records.sgi_src[n];
+        let source = sources.trailing_zeros() as u8;
+        *sources &= sources.wrapping_sub(1);
+        let list_register = ListRegister::Software {
+            intid: sgi,
+            source,
+            priority: records.priv_prio[n],
+            state: LrState::Pending,
+            group1: *records.priv_group >> sgi & 1 != 0,
+            // Those that wait behind this one.
+            eoi: *sources != 0,
+        };
+        (list_register, Cause::Source(source))
+    }
+}
 
 impl Irq {
-    /// What its list register is filled with, if it is pending, may be offered and is not active; `physical` is active on
-    /// its behalf. Takes the cause out of the copy of the records.
+    /// What its list register is filled with, if it is no SGI, pending, may be offered and is not active; `physical` is active on its
+    /// behalf. Takes the cause out of the copy of the records.
     #[inline]
     pub(crate) fn offer(&mut self, intid: u16, physical: Option<u16>) -> (ListRegister, Cause) {
         let (group1, priority, state) = (self.is_group1(), self.priority, LrState::Pending);
-        if let Some(physical) = physical {
-            let list_register = ListRegister::Hardware { intid, physical, priority, state, group1 };
-            return (list_register, self.take_latch());
-        }
-        let (source, cause, eoi);
-        if intid < SGIS {
-            source = self.sources.trailing_zeros() as u8;
-            self.sources &= self.sources.wrapping_sub(1);
-            cause = Cause::Source(source);
-            // Those that wait behind this one.
-            eoi = self.sources != 0;
-        } else {
-            source = 0;
-            cause = self.take_latch();
-            // The line may still be high then: it must come again.
-            eoi = self.is_asserted();
-        }
-        (ListRegister::Software { intid, source, priority, state, group1, eoi }, cause)
+        let cause = self.take_latch();
+        let list_register = match physical {
+            Some(physical) => ListRegister::Hardware { intid, physical, priority, state, group1 },
+            None => {
+                // The line may still be high then: it must come again.
+                let eoi = self.is_asserted();
+                ListRegister::Software { intid, source: 0, priority, state, group1, eoi }
+            }
+        };
+        (list_register, cause)
     }
 
     /// What its list register is filled with, that of `vcpu`, if it is active. It is pending too, and may be offered, if `again`: at once

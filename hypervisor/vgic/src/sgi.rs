@@ -46,6 +46,7 @@ impl Vgic {
     }
 
     /// Makes an SGI pending for `target` from each vCPU of the mask `sources`.
+    #[inline]
     pub(crate) fn add_sources(&mut self, target: usize, sgi: u16, sources: u8) -> Effects {
         debug_assert!(sgi < SGIS);
         let pending = self.cpus[target].state.sgi_src[usize::from(sgi)];
