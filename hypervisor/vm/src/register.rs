@@ -20,6 +20,7 @@ const SCTLR_EE: u64 = 1 << 25;
 const SCTLR_E0E: u64 = 1 << 24;
 
 /// Whether the vCPU's data accesses are big-endian where it is now.
+#[inline]
 pub fn is_big_endian(core: &Core, sctlr_el1: u64) -> bool {
     let mode = *core.pstate & pstate::MODE;
     if mode & pstate::AARCH32 != 0 {

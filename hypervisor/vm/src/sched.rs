@@ -59,6 +59,8 @@ struct Task {
     state: State,
     /// What it has had, by its weight.
     had: u128,
+    /// By how much it may be ahead of the others when it is woken: half a slice, by its weight.
+    credit: u128,
 }
 
 impl Task {
@@ -173,11 +175,13 @@ impl Scheduler {
     pub fn add(&mut self, guest: &str, weight: u16) -> TaskId {
         let group = self.group_of(guest).unwrap_or(SHARED);
         self.count += 1;
+        let weight = weight.max(1).into();
         let task = Task {
             group,
-            weight: weight.max(1).into(),
+            weight,
             state: State::Asleep(NEVER),
             had: self.catch_up(group),
+            credit: (self.slice / 2 * SCALE / weight).into(),
         };
         let id = match self.tasks.iter().position(|task| task.state == State::Gone) {
             Some(free) => {
@@ -202,6 +206,8 @@ impl Scheduler {
         self.catch_up(group);
         self.tasks[task].state = State::Gone;
         self.groups[group].tasks.retain(|other| *other != task);
+        // It may have been the one.
+        self.roused = Roused::Several;
         self.count -= 1;
         true
     }
@@ -258,7 +264,7 @@ impl Scheduler {
     #[inline]
     pub fn resume(&mut self, task: TaskId, now: u64) -> Option<u64> {
         let alone = self.current.is_none() && self.roused == Roused::Only(task);
-        if !alone || now >= self.turn_end || self.tasks[task].state != State::Runnable {
+        if !alone || now >= self.turn_end {
             return None;
         }
         self.charge(now);
@@ -366,12 +372,17 @@ impl Scheduler {
     /// current one's turn.
     #[inline]
     fn rouse(&mut self, id: TaskId) -> bool {
-        let least = self.catch_up(self.tasks[id].group);
+        let group = self.tasks[id].group;
+        // On an idle core nobody is runnable whose time it is.
+        let is_idle = self.current.is_none() && self.roused == Roused::Nobody;
+        let least = match is_idle && group == self.group {
+            true => self.groups[group].least,
+            false => self.catch_up(group),
+        };
         let task = &mut self.tasks[id];
-        let credit = u128::from(self.slice / 2 * SCALE / task.weight);
-        task.had = task.had.max(least.saturating_sub(credit));
+        task.had = task.had.max(least.saturating_sub(task.credit));
         task.state = State::Runnable;
-        let (had, group) = (task.had, task.group);
+        let had = task.had;
         if group == self.group {
             self.roused = match self.roused {
                 Roused::Nobody => Roused::Only(id),

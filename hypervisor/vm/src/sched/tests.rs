@@ -254,6 +254,19 @@ fn who_is_not_woken_alone_or_too_late_waits_for_a_decision() {
 }
 
 #[test]
+fn who_was_woken_and_removed_does_not_go_on() {
+    let mut core = Core::new().task("a", 100, Habit::Runs).task("b", 100, Habit::Sleeps);
+    let scheduler = &mut core.scheduler;
+    assert_eq!(scheduler.decide(0).task, Some(0));
+    assert!(scheduler.sleep(0, NEVER, 1));
+    assert_eq!(scheduler.decide(1).task, None);
+    assert!(scheduler.wake(0, || 2));
+    assert!(scheduler.remove(0));
+    assert_eq!(scheduler.resume(0, 3), None);
+    assert_eq!(scheduler.decide(3).task, None);
+}
+
+#[test]
 fn a_deadline_wakes() {
     let mut core = Core::new().task("a", 100, Habit::Runs);
     assert_eq!(core.scheduler.decide(0).task, Some(0));
