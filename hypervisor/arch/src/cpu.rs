@@ -17,8 +17,9 @@ pub fn mpidr() -> u64 {
 
 /// Waits for an interrupt. Interrupts are masked at EL2; one that is pending ends the wait.
 pub fn wait_for_interrupt() {
-    // All that another core is to see before it wakes this one has been written.
+    // All that another core is to see before it wakes this one has been written, and the timer that is to do so is set.
     dsb();
+    asm::barrier::isb(asm::barrier::SY);
     asm::wfi();
 }
 

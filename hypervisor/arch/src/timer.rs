@@ -124,7 +124,8 @@ pub fn stop_deadline() {
     }
 }
 
-/// Has EL2's physical timer, INTID 26, fire when the counter reaches `deadline`; `u64::MAX` stops it.
+/// Has EL2's physical timer, INTID 26, fire when the counter reaches `deadline`; `u64::MAX` stops it. It is so from the
+/// entry of a guest on, or the next barrier.
 #[inline(always)]
 pub fn set_deadline(deadline: u64) {
     // One that is stopped must be off: an emulator that skips idle time would go to the end of time for it.
@@ -133,6 +134,5 @@ pub fn set_deadline(deadline: u64) {
     unsafe {
         msr!("cnthp_cval_el2", deadline);
         msr!("cnthp_ctl_el2", control);
-        asm!("isb", options(nostack, preserves_flags));
     }
 }

@@ -46,7 +46,13 @@ pub fn init(machine: &Machine) {
 
 /// How often a timer that does not fire by itself is looked at, per second, unless it is known when it
 /// will be due. A guest's interrupt may be that late.
-pub const WATCH_HZ: u64 = 1000;
+const WATCH_HZ: u64 = 1000;
+
+/// The latest instant at which such a timer is to be looked at again, as the counter.
+#[inline(never)]
+pub fn next_watch() -> u64 {
+    timer::counter() + timer::frequency() / WATCH_HZ
+}
 
 /// Whether the virtual timer does not always come by itself, as QEMU's does not.
 #[inline]

@@ -131,13 +131,13 @@ impl<'a> RunningOn<'a> {
     #[inline]
     pub fn tick(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
         self.pass_time(guest, vcpu);
-        self.watch_timer();
+        self.watch_timer(guest);
     }
 
     /// Has EL2's timer fire when the guest's virtual timer is to be looked at, where that does not always come by itself.
     #[inline]
-    pub fn watch_timer(&mut self) {
-        self.look_at = if clock::timer_forgets() { self.next_look() } else { NEVER };
+    pub fn watch_timer(&mut self, guest: &Guest) {
+        self.look_at = if clock::timer_forgets() { self.next_look(guest) } else { NEVER };
         self.set_timer();
     }
 
@@ -148,19 +148,19 @@ impl<'a> RunningOn<'a> {
         }
     }
 
-    fn next_look(&self) -> u64 {
+    fn next_look(&self, guest: &Guest) -> u64 {
         let mut look_at = NEVER;
         if let Some(offset) = self.watched {
             timer::nudge_virtual();
             let now = timer::counter();
             let due = timer::virtual_compare_value().wrapping_add(offset);
-            let latest = now + timer::frequency() / clock::WATCH_HZ;
+            let latest = clock::next_watch();
             look_at = if (now..latest).contains(&due) { due } else { latest };
         }
         // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI
         // makes it inactive, until another one comes: have EL2's timer come then.
-        if self.gic.timer_is_active() {
-            look_at = look_at.min(timer::counter() + timer::frequency() / clock::WATCH_HZ);
+        if guest.vgic.has_active_physical(self.index) && self.gic.timer_is_active() {
+            look_at = look_at.min(clock::next_watch());
         }
         look_at
     }

@@ -357,7 +357,7 @@ impl Slot {
         if let Some(kick) = guest.interrupt(index, interrupt.intid() as u16) {
             self.kick(kick);
             if clock::timer_forgets() {
-                host.watch_timer();
+                host.watch_timer(guest);
             }
         } else if host.gic.is_maintenance(interrupt) {
             self.kick(guest.vgic.sync(index, &mut host.gic).kick);
