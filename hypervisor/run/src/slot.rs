@@ -10,12 +10,15 @@ mod fetch;
 mod first_write;
 mod hold;
 mod host;
+mod outside;
 mod ram;
 mod run;
+mod step;
+mod turn;
 mod wait;
 
 pub use ram::{FreshRam, Ram, copy, finish_writing, ram_of};
-pub use run::After;
+pub use turn::After;
 
 use crate::roster::Roster;
 use crate::shared::Connected;

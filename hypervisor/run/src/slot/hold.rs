@@ -9,7 +9,8 @@
 //! Who wants writes `wanted` and then reads `running`; who runs writes `running` and then reads `wanted`.
 //! Sequential consistency keeps both from reading what was there before.
 
-use super::Slot;
+use super::host::RunningOn;
+use super::{Resident, Slot};
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutexGuard;
 use stasis_vgic::VcpuMask;
@@ -115,5 +116,22 @@ impl Drop for Held<'_> {
             self.turn = None;
             self.slot.vcpus[self.index].hold.begin_running();
         }
+    }
+}
+
+impl Slot {
+    /// Has others stand still, too, after this vCPU is folded itself.
+    #[cold]
+    pub(super) fn hold(
+        &self,
+        held: &mut Held,
+        missing: VcpuMask,
+        mut resident: SpinMutexGuard<Resident>,
+        host: &mut RunningOn,
+    ) {
+        let effects = resident.guest.vgic.sync(host.index, &mut host.gic);
+        drop(resident);
+        self.kick(effects.kick);
+        held.add(missing);
     }
 }

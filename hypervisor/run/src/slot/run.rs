@@ -1,46 +1,17 @@
-//! Running a vCPU on its core: loading it, the loop of entries and exits, unloading it.
+//! The loop of a vCPU that is loaded: entries into its guest, and exits.
 
 use super::hold::Held;
 use super::host::RunningOn;
-use super::{Resident, RunState, Slot, VcpuPlace, vmid};
-use crate::clock;
-use crate::interrupts::{self, Taken};
-use crate::roster::Turn;
+use super::turn::Leaves;
+use super::{Resident, Slot};
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
+use stasis_arch::cpu;
 use stasis_arch::world::{self, ExitKind, live};
-use stasis_arch::{cpu, mmu, timer};
-use stasis_hw::gic::Acknowledged;
-use stasis_vgic::VcpuMask;
-use stasis_vm::clock::NEVER;
 use stasis_vm::exit::{self, Syndrome, WordAccess};
-use stasis_vm::guest::{Guest, Next, Vcpu};
+use stasis_vm::guest::{Next, Vcpu};
 use stasis_vm::recovery::Stopped;
 use stasis_vm::stats::Reason;
-
-/// What comes after a vCPU's turn.
-pub enum After {
-    /// This one, as is decided already.
-    Turn(Turn),
-    /// Whatever the core decides.
-    Anything,
-    /// Its guest has stopped.
-    Stopped(Stopped),
-}
-
-/// Why a vCPU leaves its core.
-pub(super) enum Leaves {
-    /// This is whose turn it is.
-    ForOthers(Turn),
-    /// Nobody may run it.
-    Unwanted,
-    /// It waits, and nobody may run it.
-    Asleep,
-    /// It is off.
-    VcpuOff,
-    /// The guest has stopped.
-    Stopped(Stopped),
-}
 
 /// Why a vCPU has left its guest.
 enum Left {
@@ -53,121 +24,9 @@ enum Left {
 }
 
 impl Slot {
-    /// Whether no vCPU is to be entered.
-    pub(super) fn must_leave(&self) -> bool {
-        self.barred.load(Ordering::Acquire) != 0
-    }
-
-    /// Runs vCPU `index` on this core until its turn is over: at `until`, or when somebody wants the guest, it waits for
-    /// something, or stops. If it can't run, it sleeps until it is kicked.
-    #[inline(always)]
-    pub fn run(&self, index: usize, until: u64) -> After {
-        let place = &self.vcpus[index];
-        let leaves = match place.vcpu.try_lock() {
-            Some(mut vcpu) if !self.must_leave() => {
-                let mut host = RunningOn::new(self, index, place, until);
-                match self.load(&mut vcpu, &mut host) {
-                    Some(resident) => {
-                        let (leaves, resident) =
-                            self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
-                        self.unload(resident, &mut vcpu, &mut host, &leaves);
-                        leaves
-                    }
-                    None => Leaves::VcpuOff,
-                }
-            }
-            // Whoever has it parked kicks it afterwards.
-            _ => Leaves::Unwanted,
-        };
-        let after = match leaves {
-            Leaves::ForOthers(turn) => return After::Turn(turn),
-            Leaves::Asleep => return After::Anything,
-            Leaves::Stopped(how) => After::Stopped(how),
-            Leaves::Unwanted | Leaves::VcpuOff => After::Anything,
-        };
-        place.roster.sleep(place.task, NEVER);
-        after
-    }
-
-    #[inline]
-    fn load<'a>(
-        &'a self,
-        vcpu: &mut Vcpu,
-        host: &mut RunningOn,
-    ) -> Option<SpinMutexGuard<'a, Resident>> {
-        let index = host.index;
-        let VcpuPlace { roster, hold, stats, .. } = host.place;
-        let mut guard = self.resident.lock();
-        let resident = &mut *guard;
-        let Resident { guest, state, stage2, .. } = resident;
-        let stage2 = stage2.as_ref().filter(|_| *state == RunState::Running)?;
-        let serror_pending = match guest.power_on(index, vcpu)? {
-            power if *power.serror_pending != 0 => {
-                *power.serror_pending = 0;
-                true
-            }
-            _ => false,
-        };
-        let vmid = vmid(self.number);
-        // SAFETY: the slot's stage 2 maps the guest's own memory and the GICV. Its tables stay until the guest is removed, and its root for
-        // ever. Each slot has a VMID of its own.
-        unsafe { mmu::activate_stage2(stage2.root(), vmid) };
-        let last_on = &self.last_on[roster.core()];
-        if last_on.load(Ordering::Relaxed) != index as u8 {
-            last_on.store(index as u8, Ordering::Relaxed);
-            mmu::forget_vcpu();
-        }
-        let now = timer::counter();
-        let offset = guest.clock.offset_or_start(now);
-        host.loaded_with(offset, guest);
-        cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
-        let shown_ctr = *vcpu.identity.ctr_el0;
-        cpu::set_guest_controls(roster.is_shared(), serror_pending, shown_ctr);
-        world::load(&vcpu.system, &vcpu.fp, offset);
-        host.load_debug(vcpu);
-        // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.
-        hold.begin_running();
-        guest.vgic.load(index, &mut host.gic);
-        host.tick(guest, vcpu);
-        stats.begin(now);
-        Some(guard)
-    }
-
-    #[inline]
-    fn unload(
-        &self,
-        mut resident: SpinMutexGuard<Resident>,
-        vcpu: &mut Vcpu,
-        host: &mut RunningOn,
-        leaves: &Leaves,
-    ) {
-        let (index, place) = (host.index, host.place);
-        let guest = &mut resident.guest;
-        let effects = guest.vgic.save(index, &mut host.gic);
-        if cpu::virtual_serror() {
-            *guest.powers[index].serror_pending = 1;
-        }
-        world::save(&mut vcpu.system, &mut vcpu.fp);
-        host.save_debug(vcpu);
-        match *leaves {
-            Leaves::Stopped(Stopped::Off) => self.set_state(&mut resident, RunState::Off),
-            Leaves::Stopped(Stopped::Reset) => self.set_state(&mut resident, RunState::Reset),
-            Leaves::Stopped(Stopped::Crash(_)) => self.set_state(&mut resident, RunState::Crashed),
-            _ => {}
-        }
-        drop(resident);
-        place.stats.end(timer::counter());
-        place.hold.end_running();
-        match leaves {
-            // The others see that the guest is off, or take over the devices' deadlines.
-            Leaves::Stopped(_) | Leaves::VcpuOff => self.kick_all(),
-            _ => self.kick(effects.kick),
-        }
-    }
-
     /// The loop of exits and entries.
     #[inline]
-    fn enter_until_it_leaves<'a>(
+    pub(super) fn enter_until_it_leaves<'a>(
         &'a self,
         mut resident: SpinMutexGuard<'a, Resident>,
         vcpu: &mut Vcpu,
@@ -329,126 +188,6 @@ impl Slot {
                 Ok(next) => return (next, resident),
                 // The interrupt is in another core's list registers: see `hold`.
                 Err(missing) => self.hold(&mut held, missing, resident, host),
-            }
-        }
-    }
-
-    /// Takes the physical interrupt that is pending, if one is.
-    #[inline(always)]
-    pub(super) fn take_interrupt(&self, guest: &mut Guest, vcpu: &mut Vcpu, host: &mut RunningOn) {
-        let VcpuPlace { roster, takes_over, .. } = host.place;
-        match interrupts::take(roster, &host.gic) {
-            Taken::Own => {}
-            // Where it has fired because the turn is over, the decision that follows sets it again.
-            Taken::Timer if !host.tick_is_due() => {}
-            Taken::Timer => host.tick(guest, vcpu),
-            Taken::Other(interrupt) => self.pass_interrupt(interrupt, guest, host),
-        }
-        if takes_over.load(Ordering::Acquire) {
-            takes_over.store(false, Ordering::Release);
-            host.tick(guest, vcpu);
-        }
-    }
-
-    /// Sees to a physical interrupt that was taken: it is the guest's that is loaded, that GIC's, or somebody else's.
-    #[inline(never)]
-    fn pass_interrupt(&self, interrupt: Acknowledged, guest: &mut Guest, host: &mut RunningOn) {
-        let index = host.index;
-        if let Some(kick) = guest.interrupt(index, interrupt.intid() as u16) {
-            self.kick(kick);
-            if clock::timer_forgets() {
-                host.watch_timer(guest);
-            }
-        } else if host.gic.is_maintenance(interrupt) {
-            self.kick(guest.vgic.sync(index, &mut host.gic).kick);
-            host.gic.end(interrupt);
-        } else {
-            interrupts::pass(&host.gic, interrupt);
-        }
-    }
-
-    /// Steps the guest's clock if it is time.
-    #[inline]
-    fn step_clock(&self, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
-        let resident = self.resident.lock();
-        if resident.guest.clock.is_stepped() {
-            drop(resident);
-            return self.step_stepped_clock(host);
-        }
-        resident
-    }
-
-    /// Steps the clock if it is time. All vCPUs of the guest stand still then, or one would see the new time, and
-    /// then another the old one.
-    #[cold]
-    fn step_stepped_clock(&self, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
-        let others = VcpuMask::first(self.vcpus.len()).without(host.index);
-        let mut held = Held::nobody(self, host.index);
-        loop {
-            let mut resident = self.resident.lock();
-            let now = timer::counter();
-            // Another vCPU may be faster.
-            if !resident.guest.clock.step_is_due(now) {
-                return resident;
-            }
-            let missing = VcpuMask(others.0 & !held.vcpus().0);
-            if missing.is_empty() {
-                resident.guest.clock.step(now);
-                return resident;
-            }
-            self.hold(&mut held, missing, resident, host);
-        }
-    }
-
-    /// Has others stand still, too, after this vCPU is folded itself.
-    #[cold]
-    fn hold(
-        &self,
-        held: &mut Held,
-        missing: VcpuMask,
-        mut resident: SpinMutexGuard<Resident>,
-        host: &mut RunningOn,
-    ) {
-        let effects = resident.guest.vgic.sync(host.index, &mut host.gic);
-        drop(resident);
-        self.kick(effects.kick);
-        held.add(missing);
-    }
-
-    pub(super) fn pass_news(&self, guest: &mut Guest) {
-        // Before: what comes later is news again.
-        self.has_news.store(false, Ordering::SeqCst);
-        self.pass_bells(guest);
-        self.pass_interrupts(guest);
-        let mut input = self.input.lock();
-        while guest.can_receive() {
-            let Some(byte) = input.pop_front() else { break };
-            self.kick(guest.receive(byte));
-        }
-        if !input.is_empty() {
-            self.has_news.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Has the guest have the interrupts of its devices.
-    fn pass_interrupts(&self, guest: &mut Guest) {
-        let raised = self.raised.swap(0, Ordering::Acquire);
-        if raised == 0 {
-            return;
-        }
-        for (n, (_, spi)) in self.given.interrupts().enumerate() {
-            if raised >> n & 1 != 0 {
-                self.kick(guest.device_interrupt(spi));
-            }
-        }
-    }
-
-    /// Has the guest hear what was rung.
-    pub(super) fn pass_bells(&self, guest: &mut Guest) {
-        for (n, connected) in self.shared.iter().enumerate() {
-            let rung = connected.take_rung();
-            if rung != 0 {
-                self.kick(guest.rung(n, rung));
             }
         }
     }

@@ -3,7 +3,7 @@
 //! It stays loaded for as long as nobody else wants the core: then nothing has to be saved, nor to be loaded again.
 
 use super::host::RunningOn;
-use super::run::Leaves;
+use super::turn::Leaves;
 use super::{Resident, Slot};
 use crate::roster::Who;
 use spin::mutex::SpinMutexGuard;

@@ -1,0 +1,43 @@
+//! Steps of a guest's clock, which all of its vCPUs see at the same instant.
+
+use super::hold::Held;
+use super::host::RunningOn;
+use super::{Resident, Slot};
+use spin::mutex::SpinMutexGuard;
+use stasis_arch::timer;
+use stasis_vgic::VcpuMask;
+
+impl Slot {
+    /// Steps the guest's clock if it is time.
+    #[inline]
+    pub(super) fn step_clock(&self, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
+        let resident = self.resident.lock();
+        if resident.guest.clock.is_stepped() {
+            drop(resident);
+            return self.step_stepped_clock(host);
+        }
+        resident
+    }
+
+    /// Steps the clock if it is time. All vCPUs of the guest stand still then, or one would see the new time, and
+    /// then another the old one.
+    #[cold]
+    fn step_stepped_clock(&self, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
+        let others = VcpuMask::first(self.vcpus.len()).without(host.index);
+        let mut held = Held::nobody(self, host.index);
+        loop {
+            let mut resident = self.resident.lock();
+            let now = timer::counter();
+            // Another vCPU may be faster.
+            if !resident.guest.clock.step_is_due(now) {
+                return resident;
+            }
+            let missing = VcpuMask(others.0 & !held.vcpus().0);
+            if missing.is_empty() {
+                resident.guest.clock.step(now);
+                return resident;
+            }
+            self.hold(&mut held, missing, resident, host);
+        }
+    }
+}
