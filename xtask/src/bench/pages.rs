@@ -1,10 +1,11 @@
 //! Checkpoint and resume: what each page of a guest's memory takes, by what it holds.
 //!
 //! The guest `pages` has more of another kind of page from one checkpoint to the next; so the difference is theirs. QEMU logs every
-//! instruction of Stasis's while a command is carried out. What counts is in one of the [`STEPS`], and does not wait for the disk.
+//! instruction of Stasis's while a command is carried out. What counts is in one of the [`STEPS`], and in none of the
+//! [`PAUSES`].
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use stasis_vm::config::{Configuration, GuestConfig};
 
 use super::meter::counting;
-use super::profile::debugger::{Event, parse};
 use super::profile::functions::Functions;
+use super::profile::log::{Event, Events};
 use super::twice;
 use crate::console::Console;
 use crate::monitor::{Monitor, Socket};
@@ -40,8 +41,9 @@ const STEPS: [(&str, &str); 4] = [
     ("check", "stasis_state::reader::read"),
     ("load", "stasis_state::reader::read_memory"),
 ];
-/// What waits for the disk.
-const WAITS: &str = "stasis_hw::virtio_blk::VirtioBlk::perform";
+/// What waits for the disk, and what lets others have the core: how often it has to, and how, the host's disk decides.
+const PAUSES: [&str; 2] =
+    ["stasis_hw::virtio_blk::VirtioBlk::perform", "stasis_run::turns::breathe"];
 
 /// Instructions of each of the [`STEPS`].
 type Steps = [u64; STEPS.len()];
@@ -181,8 +183,8 @@ impl Logged<'_, '_> {
         let length = log.metadata()?.len();
         log.seek(SeekFrom::Start(if before < length { before } else { 0 }))?;
         let mut counter = StepCounter::new(self.functions)?;
-        for line in BufReader::new(log).lines() {
-            if let Some(Event::Instruction(CORE, pc)) = parse(&line?) {
+        for event in Events::new(BufReader::new(log)) {
+            if let Event::Instruction(CORE, pc) = event? {
                 counter.step(pc);
             }
         }
@@ -193,11 +195,11 @@ impl Logged<'_, '_> {
 /// Counts what is executed between the first instruction of a step's function and its return.
 struct StepCounter {
     entries: Steps,
-    waits: u64,
+    pauses: [u64; PAUSES.len()],
     /// The step, and where it returns to.
     step: Option<(usize, u64)>,
-    /// Where the wait returns to.
-    wait: Option<u64>,
+    /// Where the pause returns to.
+    pause: Option<u64>,
     last: u64,
     counts: Steps,
 }
@@ -208,23 +210,26 @@ impl StepCounter {
         for (entry, (_, function)) in entries.iter_mut().zip(STEPS) {
             *entry = functions.entry(function)?;
         }
-        let waits = functions.entry(WAITS)?;
-        Ok(Self { entries, waits, step: None, wait: None, last: 0, counts: Steps::default() })
+        let mut pauses = [0; PAUSES.len()];
+        for (entry, function) in pauses.iter_mut().zip(PAUSES) {
+            *entry = functions.entry(function)?;
+        }
+        Ok(Self { entries, pauses, step: None, pause: None, last: 0, counts: Steps::default() })
     }
 
     fn step(&mut self, pc: u64) {
         let returns_to = self.last.wrapping_add(4);
         self.last = pc;
         self.step = self.step.filter(|(_, end)| *end != pc);
-        self.wait = self.wait.filter(|end| *end != pc);
+        self.pause = self.pause.filter(|end| *end != pc);
         if self.step.is_none() {
             let step = self.entries.iter().position(|entry| *entry == pc);
             self.step = step.map(|step| (step, returns_to));
         }
-        if self.wait.is_none() && pc == self.waits {
-            self.wait = Some(returns_to);
+        if self.pause.is_none() && self.pauses.contains(&pc) {
+            self.pause = Some(returns_to);
         }
-        if let (Some((step, _)), None) = (self.step, self.wait) {
+        if let (Some((step, _)), None) = (self.step, self.pause) {
             self.counts[step] += 1;
         }
     }
@@ -252,13 +257,13 @@ fn add(one: &[i64; STEPS.len()], other: &[i64; STEPS.len()]) -> [i64; STEPS.len(
 mod tests {
     use super::*;
 
-    /// What is counted of these instructions, with the first step at 0x1000 and the wait at 0x9000.
+    /// What is counted of these instructions, with the first step at 0x1000 and the first pause at 0x9000.
     fn counted(pcs: &[u64]) -> Result<Steps> {
         let mut counter = StepCounter {
             entries: [0x1000, 0x2000, 0x3000, 0x4000],
-            waits: 0x9000,
+            pauses: [0x9000, 0xa000],
             step: None,
-            wait: None,
+            pause: None,
             last: 0,
             counts: Steps::default(),
         };
@@ -267,11 +272,13 @@ mod tests {
     }
 
     #[test]
-    fn a_step_ends_where_it_was_called_and_waiting_is_none() {
+    fn a_step_ends_where_it_was_called_and_pauses_are_none() {
         let call_and_return = [0x100, 0x1000, 0x1004, 0x500, 0x1008, 0x104, 0x108];
         assert_eq!(counted(&call_and_return).unwrap(), [4, 0, 0, 0]);
-        let waits = [0x100, 0x2000, 0x9000, 0x9004, 0x2004, 0x104, 0x9000, 0x9004];
-        assert_eq!(counted(&waits).unwrap(), [0, 2, 0, 0]);
+        for pause in [0x9000, 0xa000] {
+            let step = [0x100, 0x2000, pause, pause + 4, 0x2004, 0x104, pause, pause + 4];
+            assert_eq!(counted(&step).unwrap(), [0, 2, 0, 0]);
+        }
         assert_eq!(counted(&[0x9000, 0x100]).unwrap(), Steps::default());
         let error = counted(&[0x100, 0x1000]).unwrap_err().to_string();
         assert_eq!(error, "stasis_state::writer::Plan::new was not seen to return");

@@ -1,7 +1,7 @@
 //! A machine that is stopped at an address of its guest's, by QEMU's remote protocol for gdb, to have it log what it executes
 //! from one stop to the next.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -9,21 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::log::{Event, Events};
 use crate::qemu::{Machine, PROGRAM};
 
 /// QEMU has its socket there in no time.
 const START_TIME: Duration = Duration::from_secs(30);
-
-/// What the log tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A core, by its number, has executed the instruction at an address.
-    Instruction(usize, u64),
-    /// GICH was read.
-    Read,
-    /// GICH was written.
-    Write,
-}
 
 /// Runs `machine` to its guest's call of `mark` number `number`, from 0, and hands what happens from there to the call
 /// `count` calls later to `step`.
@@ -67,24 +57,10 @@ pub fn trace(
         drop(child);
         Ok(())
     });
-    for line in BufReader::new(log).lines() {
-        parse(&line?).into_iter().for_each(&mut step);
+    for event in Events::new(BufReader::new(log)) {
+        step(event?);
     }
     debugger.join().unwrap_or_else(|_| bail!("the debugger has panicked"))
-}
-
-/// `Trace <core>: <block> [<cs_base>/<pc>/<flags>/<cflags>] <symbol>`, or a trace event.
-pub fn parse(line: &str) -> Option<Event> {
-    match line.split_once(' ')? {
-        ("gic_hyp_read", _) => Some(Event::Read),
-        ("gic_hyp_write", _) => Some(Event::Write),
-        ("Trace", rest) => {
-            let (core, rest) = rest.split_once(':')?;
-            let pc = rest.split('/').nth(1)?;
-            Some(Event::Instruction(core.parse().ok()?, u64::from_str_radix(pc, 16).ok()?))
-        }
-        _ => None,
-    }
 }
 
 /// A process that ends when it is dropped.
@@ -181,15 +157,6 @@ fn checksum(packet: &str) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_of_the_log_is_an_instruction_or_an_access() {
-        let line = "Trace 1: 0x7f9d88000100 [00000000/0000000040212345/00000461/ff022201] x";
-        assert_eq!(parse(line), Some(Event::Instruction(1, 0x4021_2345)));
-        let line = "gic_hyp_write hyp write at 0x00000100: 0x1a000000";
-        assert_eq!(parse(line), Some(Event::Write));
-        assert_eq!(parse("qemu: warning: no trace"), None);
-    }
 
     #[test]
     fn a_packet_has_the_sum_of_its_bytes() {

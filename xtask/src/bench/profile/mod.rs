@@ -1,12 +1,13 @@
 //! `cargo xtask bench --profile NAME`: where the instructions of an operation go.
 //!
-//! QEMU logs every instruction of the operation's rounds ([`trace`], between two stops of [`debugger`]). Each one is at an
+//! QEMU has every instruction of the operation's rounds in its [`log`], between two stops of [`debugger`]. Each one is at an
 //! address that [`functions`] knows by name, together with those that it was inlined into; calls and returns in
-//! the trace give the rest of its stack. [`Profile`] adds them up, and [`flame`] draws them.
+//! the [`trace`] give the rest of its stack. [`Profile`] adds them up, and [`flame`] draws them.
 
 pub mod debugger;
 pub mod flame;
 pub mod functions;
+pub mod log;
 pub mod trace;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ use anyhow::{Context, Result};
 
 use super::meter::{Meter, ROUNDS};
 use crate::workspace::{read, write};
-use debugger::Event;
 use functions::Functions;
+use log::Event;
 
 /// How many lines of functions are printed.
 const LINES: usize = 40;
