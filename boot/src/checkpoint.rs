@@ -7,9 +7,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::{crc, timer, zero};
-use stasis_run::slot::{Parked, RunState, Slot};
+use stasis_run::slot::{self, Parked, RunState, Slot};
 use stasis_run::{clock, device_interrupts, shared, turns};
-use stasis_state::{Checkpoint, GuestState, Plan, Routines, Sink, Source};
+use stasis_state::routines::Page;
+use stasis_state::{Checkpoint, GuestState, PAGE_SIZE, Plan, Routines, Sink, Source};
 use stasis_store::{Store, Usage, Which, reader, writer};
 use stasis_vm::console::table::{self, StoreRow};
 use stasis_vm::{config, periodic};
@@ -43,18 +44,23 @@ impl Source for FromStore<'_> {
     }
 }
 
-/// Bytes of which a CRC is computed without a break: what is checked at once may be a mebibyte.
-const CRC_PIECE: usize = 16 << 10;
+/// Bytes that are gone over without a break: what is checked at once may be a mebibyte.
+const PIECE: usize = 32 << 10;
 
 /// The inner loops, by the CPU's instructions where it has them. They go over all of a guest's pages, which takes long: so
 /// they let others run in between.
 fn routines() -> Routines {
-    fn is_zero(page: &stasis_state::routines::Page) -> bool {
-        turns::breathe();
-        zero::is_zero(page)
+    fn with_content(pages: &[Page]) -> u64 {
+        const PAGES: usize = PIECE / PAGE_SIZE;
+        let mut map = 0;
+        for (pages, bit) in pages.chunks(PAGES).zip((0..).step_by(PAGES)) {
+            turns::breathe();
+            map |= zero::with_content(pages) << bit;
+        }
+        map
     }
     fn in_pieces(crc: u32, bytes: &[u8], crc32c: fn(u32, &[u8]) -> u32) -> u32 {
-        bytes.chunks(CRC_PIECE).fold(crc, |crc, piece| {
+        bytes.chunks(PIECE).fold(crc, |crc, piece| {
             turns::breathe();
             crc32c(crc, piece)
         })
@@ -63,7 +69,7 @@ fn routines() -> Routines {
         true => |crc, bytes| in_pieces(crc, bytes, crc::crc32c),
         false => |crc, bytes| in_pieces(crc, bytes, stasis_state::routines::crc32c),
     };
-    Routines { crc32c, is_zero }
+    Routines { crc32c, with_content, clear: slot::clear }
 }
 
 /// Prints a line for each tenth of the way.

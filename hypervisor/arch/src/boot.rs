@@ -23,6 +23,8 @@ pub const EMERGENCY_STACK_SIZE: usize = 0x2000;
 pub(crate) const SCTLR: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12;
 /// SCTLR_EL2 as an Image is entered: RES1 bits only, MMU and caches off.
 pub(crate) const SCTLR_OFF: u64 = 0x30c5_0830;
+/// CPTR_EL2: RES1 bits only; FP and SIMD do not trap.
+const CPTR: u64 = 0x33ff;
 /// MAIR_EL2: attribute 0 is normal write-back memory, attribute 1 Device-nGnRE.
 pub(crate) const MAIR: u64 = 0x04ff;
 /// TCR_EL2 without PS: RES1 bits, 39-bit addresses, 4 KiB granule, write-back inner-shareable walks.
@@ -181,6 +183,8 @@ not_at_el2:
     isb
     ldr     x1, ={el1_sctlr}
     msr     sctlr_el1, x1
+    mov     x1, #(3 << 20)          // CPACR_EL1.FPEN: what copies uses the vector registers.
+    msr     cpacr_el1, x1
     isb
     bl      prepare_image
     adrp    x1, __stacks_start
@@ -328,6 +332,8 @@ set_up_core:
     adrp    x1, stasis_vectors
     add     x1, x1, :lo12:stasis_vectors
     msr     vbar_el2, x1
+    mov     x1, #{cptr}             // What copies uses the vector registers.
+    msr     cptr_el2, x1
     msr     tpidr_el2, x19
     isb
     ret
@@ -349,6 +355,7 @@ set_up_core:
     el1_sctlr = const SCTLR_EL1,
     mair = const MAIR,
     sctlr = const SCTLR,
+    cptr = const CPTR,
     secondary = sym SECONDARY_BOOT,
     cores = const MAX_CORES,
     stack_stride = const STACK_STRIDE,

@@ -5,7 +5,8 @@
 //! - [`world`]: entering a guest; its system registers; [`fp`] and [`debug`]: the larger banks.
 //! - [`mmu`], [`cache`]: what changes what memory means, each with its barriers.
 //! - [`timer`]: the counter, the guest's virtual timer, and EL2's own.
-//! - [`cpu`]: this core, its number, its traps. [`crc`]: its CRC-32C. [`zero`]: whether a page is zero.
+//! - [`cpu`]: this core, its number, its traps. [`crc`]: its CRC-32C. [`zero`]: which pages are zero.
+//! - `copy`: `memcpy` and `memset`.
 
 #![no_std]
 #![cfg(target_arch = "aarch64")]
@@ -15,6 +16,7 @@ mod sysreg;
 
 pub mod boot;
 pub mod cache;
+mod copy;
 pub mod cpu;
 pub mod crc;
 pub mod debug;

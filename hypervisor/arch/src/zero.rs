@@ -1,4 +1,4 @@
-//! Whether a page is zero, by the vector registers (DDI 0487, C7.2, LD1 of four registers).
+//! Which pages are zero, by the vector registers (DDI 0487, C7.2, LD1 of four registers).
 //!
 //! They may be a guest's that is loaded on this core, so those that are used are put back.
 
@@ -7,55 +7,91 @@ use core::arch::global_asm;
 /// Bytes of a page.
 const PAGE_SIZE: usize = 4096;
 
-/// Bytes between two tests: a page that is not zero mostly shows it in the first.
-const BLOCK: usize = 1024;
+/// Bytes that are looked at first: a page that is not zero mostly shows it there.
+const FIRST: usize = 256;
+/// Bytes between two further tests.
+const BLOCK: usize = (PAGE_SIZE - FIRST) / 2;
+
+/// Pages that there is a bit for.
+const MOST: usize = u64::BITS as usize;
 
 unsafe extern "C" {
-    fn stasis_is_zero(page: *const [u8; PAGE_SIZE]) -> bool;
+    fn stasis_with_content(pages: *const u8, count: usize) -> u64;
 }
 
-/// Whether every byte of the page is 0.
-pub fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
-    // SAFETY: the assembly reads the page's bytes, and restores all registers that the C ABI of a target without
+/// Which of these pages are not zero: a bit for each, the lowest for the first; of 64 at the most.
+pub fn with_content(pages: &[[u8; PAGE_SIZE]]) -> u64 {
+    // SAFETY: the assembly reads the bytes of so many pages, and restores all registers that the C ABI of a target without
     // vector registers does not give it.
-    unsafe { stasis_is_zero(page) }
+    unsafe { stasis_with_content(pages.as_ptr().cast(), pages.len().min(MOST)) }
 }
 
 global_asm!(
     r#"
     .arch_extension fp
     .arch_extension simd
-    .section .text.zero, "ax"
-    .global stasis_is_zero
-stasis_is_zero:
-    stp     q0, q1, [sp, #-96]!
-    stp     q2, q3, [sp, #32]
-    stp     q4, q5, [sp, #64]
-    add     x1, x0, #{page}
-1:  movi    v4.2d, #0
-    movi    v5.2d, #0
-    .rept   {block} / 64
+
+    // Takes 64 bytes from x0 on into v4 and v5, which keep every bit that was set.
+    .macro take_64_bytes
     ld1     {{v0.2d, v1.2d, v2.2d, v3.2d}}, [x0], #64
     orr     v4.16b, v4.16b, v0.16b
     orr     v5.16b, v5.16b, v1.16b
     orr     v4.16b, v4.16b, v2.16b
     orr     v5.16b, v5.16b, v3.16b
+    .endm
+
+    // Goes to a label if one was.
+    .macro if_set label
+    orr     v0.16b, v4.16b, v5.16b
+    umaxp   v0.4s, v0.4s, v0.4s
+    mov     x5, v0.d[0]
+    cbnz    x5, \label
+    .endm
+
+    .section .text.zero, "ax"
+    .global stasis_with_content
+    // x0: the pages, x1: their number. x2: their bits, x3: this one's, x4: its end.
+stasis_with_content:
+    mov     x2, xzr
+    mov     x3, #1
+    cbz     x1, 5f
+    stp     q0, q1, [sp, #-96]!
+    stp     q2, q3, [sp, #32]
+    stp     q4, q5, [sp, #64]
+1:  add     x4, x0, #{page}
+    ld1     {{v0.2d, v1.2d, v2.2d, v3.2d}}, [x0], #64
+    orr     v4.16b, v0.16b, v2.16b
+    orr     v5.16b, v1.16b, v3.16b
+    .rept   {first} / 64 - 1
+    take_64_bytes
     .endr
-    orr     v4.16b, v4.16b, v5.16b
-    umaxp   v4.4s, v4.4s, v4.4s
-    mov     x2, v4.d[0]
-    cbnz    x2, 2f
-    cmp     x0, x1
+    if_set  4f
+2:  .rept   {block} / 64
+    take_64_bytes
+    .endr
+    if_set  4f
+    cmp     x0, x4
+    b.ne    2b
+3:  lsl     x3, x3, #1
+    subs    x1, x1, #1
     b.ne    1b
-2:  cmp     x2, #0
-    cset    w0, eq
     ldp     q4, q5, [sp, #64]
     ldp     q2, q3, [sp, #32]
     ldp     q0, q1, [sp], #96
+5:  mov     x0, x2
     ret
+4:  orr     x2, x2, x3
+    mov     x0, x4
+    b       3b
+
+    .purgem take_64_bytes
+    .purgem if_set
     .arch_extension nosimd
     .arch_extension nofp
     "#,
     page = const PAGE_SIZE,
+    first = const FIRST,
     block = const BLOCK,
 );
+
+const _: () = assert!(BLOCK.is_multiple_of(64) && FIRST.is_multiple_of(64));

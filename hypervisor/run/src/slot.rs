@@ -17,7 +17,7 @@ mod step;
 mod turn;
 mod wait;
 
-pub use ram::{FreshRam, Ram, copy, finish_writing, ram_of};
+pub use ram::{FreshRam, Ram, clear, copy, finish_writing, ram_of};
 pub use turn::After;
 
 use crate::roster::Roster;

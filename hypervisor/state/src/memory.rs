@@ -93,9 +93,7 @@ impl PageMap {
             if written.is_some_and(|written| !written.contains(n * 64 * PAGE_SIZE)) {
                 continue;
             }
-            for (bit, page) in pages.iter().enumerate() {
-                *word |= u64::from(!(routines.is_zero)(page)) << bit;
-            }
+            *word = (routines.with_content)(pages);
         }
         Self { raw, pages: pages.len() }
     }

@@ -18,16 +18,16 @@ use crate::{
     invariants,
     memory::{Coverage, Extent, Kind},
     records::{GuestState, VcpuState},
-    routines::{PAGE_SIZE, Page, Routines},
+    routines::Routines,
     vgic::MAX_VCPUS,
     walk::{Open, Walk},
-    written::Written,
+    written::{BLOCK_SIZE, Written},
 };
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
 
 /// Bytes read at once in the first pass.
-const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 128 * 1024;
 /// Bytes read at once between the pages in the second pass.
 const SMALL_BUFFER: usize = 4 * 1024;
 /// The longest body of a record of registers.
@@ -290,14 +290,16 @@ impl<'a> Rest<'a> {
         self.bytes.get_mut(..len)
     }
 
-    /// Zeroes the pages of the first `len` bytes that are not zero: to look is cheaper than to write, and most are new.
+    /// Makes the first `len` bytes zero where they may be anything else: to look whether they are would take longer.
     fn clear(self, len: usize, routines: Routines) -> Option<()> {
-        let (pages, _): (&mut [Page], _) = self.bytes.get_mut(..len)?.as_chunks_mut::<PAGE_SIZE>();
-        for (page, offset) in pages.iter_mut().zip((self.offset..).step_by(PAGE_SIZE)) {
-            let blank = self.written.as_deref().is_some_and(|written| !written.contains(offset));
-            if !(blank || (routines.is_zero)(page)) {
-                page.fill(0);
+        let (mut rest, mut offset) = (self.bytes.get_mut(..len)?, self.offset);
+        while !rest.is_empty() {
+            let in_block = (BLOCK_SIZE - offset % BLOCK_SIZE).min(rest.len());
+            let (block, later) = rest.split_at_mut(in_block);
+            if self.written.as_deref().is_none_or(|written| written.contains(offset)) {
+                (routines.clear)(block);
             }
+            (rest, offset) = (later, offset + in_block);
         }
         Some(())
     }

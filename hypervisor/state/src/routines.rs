@@ -1,4 +1,4 @@
-//! The two inner loops, CRC-32C and the search for zero pages, as functions that can be replaced.
+//! The inner loops, CRC-32C, the search for zero pages and their making, as functions that can be replaced.
 //!
 //! This crate has portable ones. A caller with a CRC instruction or vector registers at hand passes
 //! its own; the bytes of the file are the same.
@@ -19,13 +19,16 @@ pub struct Routines {
     ///
     /// The CRC of nothing is 0: `crc32c(crc32c(0, a), b)` is the CRC of `a` followed by `b`.
     pub crc32c: fn(u32, &[u8]) -> u32,
-    /// Whether every byte of the page is 0.
-    pub is_zero: fn(&Page) -> bool,
+    /// Which of these pages, of which there are 64 at the most, have a byte that is not 0: a bit for each, the lowest for
+    /// the first.
+    pub with_content: fn(&[Page]) -> u64,
+    /// Makes every byte 0.
+    pub clear: fn(&mut [u8]),
 }
 
 impl Default for Routines {
     fn default() -> Self {
-        Self { crc32c, is_zero }
+        Self { crc32c, with_content, clear: |bytes| bytes.fill(0) }
     }
 }
 
@@ -39,11 +42,16 @@ pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// Whether a page is zero, without vector registers.
+/// Which pages are not zero, without vector registers.
+pub fn with_content(pages: &[Page]) -> u64 {
+    pages.iter().zip(0..).fold(0, |map, (page, bit)| map | u64::from(!is_zero(page)) << bit)
+}
+
+/// Whether every byte of the page is 0.
 ///
 /// Words are loaded as such where the page is aligned, as guest memory is: for a target that may not
 /// load unaligned, the compiler would take bytes otherwise.
-pub fn is_zero(page: &Page) -> bool {
+fn is_zero(page: &Page) -> bool {
     /// Words between two tests: a page that is not zero mostly shows it in the first.
     const BLOCK: usize = 32;
     match <[[u64; BLOCK]; PAGE_SIZE / 8 / BLOCK]>::ref_from_bytes(page) {
@@ -61,6 +69,18 @@ mod tests {
         assert_eq!(crc32c(0, b""), 0);
         assert_eq!(crc32c(0, b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(crc32c(0, b"1234"), b"56789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn each_page_with_content_has_its_bit() {
+        let mut pages = [[0; PAGE_SIZE]; 64];
+        assert_eq!(with_content(&pages), 0);
+        for page in [0, 1, 40, 63] {
+            pages[page][PAGE_SIZE - 1] = 1;
+        }
+        assert_eq!(with_content(&pages), 1 | 1 << 1 | 1 << 40 | 1 << 63);
+        assert_eq!(with_content(&pages[1..3]), 1);
+        assert_eq!(with_content(&[]), 0);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod others;
 mod power;
 mod recovery;
 mod resume;
+mod routines;
 mod same_machine;
 mod sched;
 mod sd;
@@ -169,6 +170,8 @@ fn main() -> ExitCode {
             a_watchdog_that_was_not_configured_is_not_there,
             periodic_checkpoints_are_made_and_the_newest_kept,
             a_periodic_checkpoint_that_fails_is_said_once;
+        routines:
+            what_is_done_to_many_bytes_at_once_is_what_is_done_to_each;
         same_machine:
             probe_sees_what_it_sees_on_plain_qemu;
         linux:

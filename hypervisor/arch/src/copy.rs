@@ -1,0 +1,143 @@
+//! `memcpy` and `memset`, which the compiler calls for what is copied and set: those of its own library go 8 bytes at a time.
+//!
+//! What is large, such as a page of a guest's, is moved by the vector registers (DDI 0487, C7.2, LD1 and ST1 of four registers). They may
+//! be a guest's that is loaded on this core, so those that are used are put back. All accesses are to normal memory, where
+//! they may be unaligned: EL2 has no other translation while Rust runs, and leaves devices to single loads and stores.
+
+use core::arch::global_asm;
+
+/// From here on, what is saved by the vector registers is worth saving them.
+const LARGE: usize = 256;
+
+global_asm!(
+    r#"
+    .arch_extension fp
+    .arch_extension simd
+    .section .text.copy, "ax"
+
+    // x0: to, x1: from, x2: bytes. Returns x0. What does not fill a step to its end is moved as the last bytes of all, again.
+    .global memcpy
+    .type   memcpy, %function
+memcpy:
+    add     x4, x1, x2
+    add     x5, x0, x2
+    cmp     x2, #16
+    b.lo    2f
+    mov     x3, x0
+    cmp     x2, #{large}
+    b.hs    5f
+    sub     x2, x2, #16
+1:  ldp     x6, x7, [x1], #16
+    stp     x6, x7, [x3], #16
+    subs    x2, x2, #16
+    b.hi    1b
+    ldp     x6, x7, [x4, #-16]
+    stp     x6, x7, [x5, #-16]
+    ret
+2:  tbz     x2, #3, 3f
+    ldr     x6, [x1]
+    ldr     x7, [x4, #-8]
+    str     x6, [x0]
+    str     x7, [x5, #-8]
+    ret
+3:  tbz     x2, #2, 4f
+    ldr     w6, [x1]
+    ldr     w7, [x4, #-4]
+    str     w6, [x0]
+    str     w7, [x5, #-4]
+    ret
+4:  cbz     x2, 9f
+    lsr     x8, x2, #1
+    ldrb    w6, [x1]
+    ldrb    w7, [x1, x8]
+    ldrb    w9, [x4, #-1]
+    strb    w6, [x0]
+    strb    w7, [x0, x8]
+    strb    w9, [x5, #-1]
+    ret
+5:  stp     q0, q1, [sp, #-64]!
+    stp     q2, q3, [sp, #32]
+    sub     x2, x2, #{large}
+6:  .rept   {large} / 64
+    ld1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x1], #64
+    st1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x3], #64
+    .endr
+    subs    x2, x2, #{large}
+    b.hs    6b
+    adds    x2, x2, #{large} - 64
+    b.lo    8f
+7:  ld1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x1], #64
+    st1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x3], #64
+    subs    x2, x2, #64
+    b.hs    7b
+8:  sub     x4, x4, #64
+    sub     x5, x5, #64
+    ld1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x4]
+    st1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x5]
+    ldp     q2, q3, [sp, #32]
+    ldp     q0, q1, [sp], #64
+9:  ret
+    .size   memcpy, . - memcpy
+
+    // x0: to, w1: the byte, x2: bytes. Returns x0. Likewise.
+    .global memset
+    .type   memset, %function
+memset:
+    add     x5, x0, x2
+    and     x1, x1, #0xff
+    orr     x1, x1, x1, lsl #8
+    orr     x1, x1, x1, lsl #16
+    orr     x1, x1, x1, lsl #32
+    cmp     x2, #16
+    b.lo    2f
+    mov     x3, x0
+    cmp     x2, #{large}
+    b.hs    5f
+    sub     x2, x2, #16
+1:  stp     x1, x1, [x3], #16
+    subs    x2, x2, #16
+    b.hi    1b
+    stp     x1, x1, [x5, #-16]
+    ret
+2:  tbz     x2, #3, 3f
+    str     x1, [x0]
+    str     x1, [x5, #-8]
+    ret
+3:  tbz     x2, #2, 4f
+    str     w1, [x0]
+    str     w1, [x5, #-4]
+    ret
+4:  cbz     x2, 9f
+    lsr     x8, x2, #1
+    strb    w1, [x0]
+    strb    w1, [x0, x8]
+    strb    w1, [x5, #-1]
+    ret
+5:  stp     q0, q1, [sp, #-64]!
+    stp     q2, q3, [sp, #32]
+    dup     v0.2d, x1
+    dup     v1.2d, x1
+    dup     v2.2d, x1
+    dup     v3.2d, x1
+    sub     x2, x2, #{large}
+6:  .rept   {large} / 64
+    st1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x3], #64
+    .endr
+    subs    x2, x2, #{large}
+    b.hs    6b
+    adds    x2, x2, #{large} - 64
+    b.lo    8f
+7:  st1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x3], #64
+    subs    x2, x2, #64
+    b.hs    7b
+8:  sub     x5, x5, #64
+    st1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x5]
+    ldp     q2, q3, [sp, #32]
+    ldp     q0, q1, [sp], #64
+9:  ret
+    .size   memset, . - memset
+    .arch_extension nosimd
+    .arch_extension nofp
+    "#,
+    large = const LARGE,
+);
