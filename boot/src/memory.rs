@@ -6,6 +6,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::{MAX_CORES, STACK_STRIDE};
+use stasis_arch::regions::{Region, regions};
 use stasis_hw::paging::{Attributes, MapError, PAGE_SIZE, Translation};
 use stasis_run::tables::HeapTables;
 use stasis_vm::range::{Pool, Range};
@@ -33,37 +34,21 @@ unsafe impl GlobalAlloc for LockedHeap {
     }
 }
 
-/// The address of a symbol of the linker script.
-macro_rules! symbol {
-    ($name:ident) => {{
-        unsafe extern "C" {
-            static $name: u8;
-        }
-        &raw const $name as u64
-    }};
-}
-
-/// `start..end`, both symbols of the linker script.
-macro_rules! section {
-    ($start:ident, $end:ident) => {
-        Range { start: symbol!($start), end: symbol!($end) }
-    };
-}
-
 /// Gives the heap its memory.
 ///
 /// # Safety
 ///
 /// Once, before anything is allocated.
 pub unsafe fn init_heap() {
-    let heap = section!(__heap_start, __heap_end);
+    let heap = &regions().heap;
     // SAFETY: the linker script keeps this range for the heap alone.
-    unsafe { HEAP.0.lock().init(heap.start as usize, heap.len() as usize) };
+    unsafe { HEAP.0.lock().init(heap.start as usize, (heap.end - heap.start) as usize) };
 }
 
 /// All of the image, with its memory.
 pub fn image() -> Range {
-    section!(__image_start, __image_end)
+    let Region { start, end } = regions().image;
+    Range { start, end }
 }
 
 /// EL2's final translation: the image's regions with W^X, all other RAM as data, the devices, and
@@ -75,17 +60,21 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
         map.map(tables, range.start, range.start, range.len(), attributes)
     };
 
-    one_to_one(section!(__text_start, __text_end), Attributes::code())?;
-    one_to_one(section!(__rodata_start, __rodata_end), Attributes::read_only())?;
-    one_to_one(section!(__data_start, __data_end), Attributes::data())?;
-    let stacks = symbol!(__stacks_start);
+    let regions = regions();
+    for (Region { start, end }, attributes) in [
+        (regions.text, Attributes::code()),
+        (regions.rodata, Attributes::read_only()),
+        (regions.data, Attributes::data()),
+        (regions.emergency_stacks, Attributes::data()),
+        (regions.heap, Attributes::data()),
+    ] {
+        one_to_one(Range { start, end }, attributes)?;
+    }
     for core in 0..MAX_CORES as u64 {
-        let stack = Range::new(stacks + core * STACK_STRIDE as u64, STACK_STRIDE as u64);
-        let guarded = Range { start: stack.start + PAGE_SIZE, end: stack.end };
+        let start = regions.stacks.start + core * STACK_STRIDE as u64;
+        let guarded = Range { start: start + PAGE_SIZE, end: start + STACK_STRIDE as u64 };
         one_to_one(guarded, Attributes::data())?;
     }
-    one_to_one(section!(__emergency_stacks_start, __emergency_stacks_end), Attributes::data())?;
-    one_to_one(section!(__heap_start, __heap_end), Attributes::data())?;
 
     let mut ram = machine.mappable_ram();
     ram.remove(image());

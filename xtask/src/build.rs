@@ -18,15 +18,23 @@ pub struct Hypervisor {
     pub elf: PathBuf,
 }
 
+/// Its code reaches each of its variables by one instruction: all but the stacks and the heap are within 1 MiB. Not in cargo's
+/// configuration, where it would count for the ArceOS guest, too.
+const TINY: &str = "-Ccode-model=tiny";
+
 /// Builds the hypervisor.
 pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
     setup::rust::ensure(workspace)?;
     report::step("building the hypervisor");
     let shell = shell(workspace)?;
     let (cargo, target) = (cargo(), workspace.target());
-    cmd!(shell, "{cargo} build --quiet --release --package stasis --target {HYPERVISOR} --target-dir {target}")
-        .quiet()
-        .run()?;
+    let flags = format!("target.{HYPERVISOR}.rustflags=[\"{TINY}\"]");
+    cmd!(
+        shell,
+        "{cargo} build --quiet --release --package stasis --target {HYPERVISOR} --target-dir {target} --config {flags}"
+    )
+    .quiet()
+    .run()?;
     let elf = target.join(HYPERVISOR).join("release/stasis");
     let flat = elf::flatten(&read(&elf)?).with_context(|| format!("in {}", elf.display()))?;
     elf::check_image(&flat).with_context(|| format!("in {}", elf.display()))?;

@@ -6,7 +6,7 @@
 //! - [`mmu`], [`cache`]: what changes what memory means, each with its barriers.
 //! - [`timer`]: the counter, the guest's virtual timer, and EL2's own.
 //! - [`cpu`]: this core, its number, its traps. [`crc`]: its CRC-32C. [`zero`]: which pages are zero.
-//! - `copy`: `memcpy` and `memset`.
+//! - `copy`: `memcpy` and `memset`. [`regions`]: where the image is.
 
 #![no_std]
 #![cfg(target_arch = "aarch64")]
@@ -22,6 +22,7 @@ pub mod crc;
 pub mod debug;
 pub mod fp;
 pub mod mmu;
+pub mod regions;
 pub mod timer;
 pub mod vectors;
 pub mod world;
