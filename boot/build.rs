@@ -13,6 +13,8 @@ fn main() {
             "notext",
             "-z",
             "max-page-size=4096",
+            // Functions of the same instructions are one. Nothing compares their addresses.
+            "--icf=all",
         ] {
             println!("cargo::rustc-link-arg-bins={argument}");
         }
