@@ -47,7 +47,7 @@ pub fn check(records: &Records<'_>) -> Result<(), Error> {
         result.map_err(|violation| Error::Invariant { name, violation })
     };
     for body in records.bodies() {
-        if !body.intact {
+        if !body.is_intact() {
             let name = Name(body.kind, body.instance);
             return in_record(name, Err(Violation::Damaged));
         }

@@ -1,6 +1,6 @@
 //! A guest's records together: borrowed, to be written, and owned, as they were read.
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use crate::{
@@ -110,25 +110,25 @@ impl VcpuState {
 }
 
 /// A record as the writer sees it.
+#[derive(Clone, Copy)]
 pub(crate) struct Body<'a> {
     pub kind: crate::RecordType,
     pub instance: u16,
     pub bytes: &'a [u8],
-    /// Whether each register's header is the one of its table.
-    pub intact: bool,
+    registers: &'static [Descriptor],
 }
 
 impl<'a> Body<'a> {
     fn of<R: Record>(instance: u16, record: &'a R) -> Self {
-        let bytes = record.as_bytes();
-        Self { kind: R::TYPE, instance, bytes, intact: are_headers_intact(bytes, R::REGISTERS) }
+        Self { kind: R::TYPE, instance, bytes: record.as_bytes(), registers: R::REGISTERS }
     }
-}
 
-fn are_headers_intact(record: &[u8], registers: &[Descriptor]) -> bool {
-    registers
-        .iter()
-        .all(|register| record[register.offset..].starts_with(register.header().as_bytes()))
+    /// Whether each register's header is the one of its table.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.registers
+            .iter()
+            .all(|register| self.bytes[register.offset..].starts_with(register.header().as_bytes()))
+    }
 }
 
 impl<'a> Records<'a> {
@@ -145,17 +145,19 @@ impl<'a> Records<'a> {
     /// The guest-physical addresses that MEMORY records cover, in ascending order: the RAM and what is shared.
     pub(crate) fn memory(&self) -> Vec<Range<u64>> {
         let (base, size) = (*self.guest.ram_base, *self.guest.ram_size);
-        let ram = base..base.saturating_add(size);
-        let shared = self.shared.into_iter().flat_map(SharedMemory::ranges);
-        let mut ranges: Vec<_> = shared.chain([ram]).collect();
-        ranges.sort_unstable_by_key(|range| range.start);
+        let mut ranges: Vec<_> = self.shared.into_iter().flat_map(SharedMemory::ranges).collect();
+        // What is shared ascends, by the invariants; so its place is all that the RAM lacks.
+        let place = ranges.iter().take_while(|range| range.start < base).count();
+        ranges.insert(place, base..base.saturating_add(size));
         ranges
     }
 
     /// Every record but the memory's, in the order in which they are written.
-    pub(crate) fn bodies(&self) -> impl Iterator<Item = Body<'a>> {
-        let vcpus = (0..).zip(&self.vcpus).flat_map(|(index, vcpu)| {
-            [
+    pub(crate) fn bodies(&self) -> Vec<Body<'a>> {
+        let mut bodies =
+            vec![Body::of(0, self.guest), Body::of(0, self.clock), Body::of(0, self.distributor)];
+        for (index, vcpu) in (0..).zip(&self.vcpus) {
+            bodies.extend_from_slice(&[
                 Body::of(index, vcpu.identity),
                 Body::of(index, vcpu.power),
                 Body::of(index, vcpu.core),
@@ -163,13 +165,11 @@ impl<'a> Records<'a> {
                 Body::of(index, vcpu.fp),
                 Body::of(index, vcpu.debug),
                 Body::of(index, vcpu.cpu_interface),
-            ]
-        });
-        let head =
-            [Body::of(0, self.guest), Body::of(0, self.clock), Body::of(0, self.distributor)];
-        let tail = [Body::of(0, self.pl011), Body::of(0, self.pl031)];
-        let tail = tail.into_iter().chain(self.watchdog.map(|watchdog| Body::of(0, watchdog)));
-        let tail = tail.chain(self.shared.map(|shared| Body::of(0, shared)));
-        head.into_iter().chain(vcpus.collect::<Vec<_>>()).chain(tail)
+            ]);
+        }
+        bodies.extend_from_slice(&[Body::of(0, self.pl011), Body::of(0, self.pl031)]);
+        bodies.extend(self.watchdog.map(|watchdog| Body::of(0, watchdog)));
+        bodies.extend(self.shared.map(|shared| Body::of(0, shared)));
+        bodies
     }
 }

@@ -4,12 +4,12 @@
 //! and what it found there is then written.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use zerocopy::IntoBytes;
 
 use crate::{
     RecordHeader, RecordType,
-    device::SharedMemory,
     error::{Error, SaveError},
     header::Header,
     invariants,
@@ -75,21 +75,20 @@ impl<'a> Plan<'a> {
         routines: Routines,
     ) -> Result<Self, Error> {
         invariants::check(&records)?;
-        let ram = (*records.guest.ram_base, *records.guest.ram_size, Some(ram), written);
-        let mut contents = shared.iter();
-        let regions = records.shared.into_iter().flat_map(SharedMemory::ranges);
-        let regions = regions
-            .map(|range| (range.start, range.end - range.start, contents.next().copied(), None));
+        let mut shared = shared.iter();
         let mut pieces = Vec::new();
-        for (base, size, bytes, written) in regions.chain([ram]) {
-            let bytes = bytes.unwrap_or_default();
-            if size != bytes.len() as u64 {
-                return Err(Error::RamSize { found: size, given: bytes.len() as u64 });
+        for Range { start: base, end } in records.memory() {
+            let (bytes, written) = match base == *records.guest.ram_base {
+                true => (ram, written),
+                false => (shared.next().copied().unwrap_or_default(), None),
+            };
+            if end - base != bytes.len() as u64 {
+                return Err(Error::RamSize { found: end - base, given: bytes.len() as u64 });
             }
             pieces.push(Piece { base, bytes, map: PageMap::scan(bytes, written, routines) });
         }
-        pieces.sort_unstable_by_key(|piece| piece.base);
-        let registers: u64 = records.bodies().map(|body| record_len(body.bytes.len() as u64)).sum();
+        let bodies = records.bodies();
+        let registers: u64 = bodies.iter().map(|body| record_len(body.bytes.len() as u64)).sum();
         let extents = pieces.iter().flat_map(Piece::extents);
         let memory: u64 = extents.map(|(_, extent)| record_len(extent.body_len())).sum();
         let pages_stored = pieces.iter().map(|piece| piece.map.raw_pages()).sum();
