@@ -73,14 +73,14 @@ fn routines() -> Routines {
 }
 
 /// Prints a line for each tenth of the way.
-struct Progress<'a, W> {
+struct Progress<'a> {
     what: &'static str,
     tenths: u64,
-    out: &'a mut W,
+    out: &'a mut dyn Write,
 }
 
-impl<'a, W: Write> Progress<'a, W> {
-    fn new(what: &'static str, out: &'a mut W) -> Self {
+impl<'a> Progress<'a> {
+    fn new(what: &'static str, out: &'a mut dyn Write) -> Self {
         Self { what, tenths: 0, out }
     }
 
@@ -101,7 +101,7 @@ fn millis_since(start: u64) -> u64 {
 
 /// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are
 /// a set, each under `name/` and its own name, and all of it is in the store or nothing.
-pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut impl Write) -> Result<(), String> {
+pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut dyn Write) -> Result<(), String> {
     if let Some(why) = slots.iter().find_map(|slot| device_interrupts::unstorable(slot)) {
         return Err(why);
     }
@@ -174,7 +174,7 @@ fn store_one(
     name: &str,
     instant: &Instant,
     commit: bool,
-    out: &mut impl Write,
+    out: &mut dyn Write,
 ) -> Result<(), String> {
     let start = timer::counter();
     let (records, ram, written) = parked.records_and_ram(instant.counter, instant.wall_time);
@@ -209,7 +209,7 @@ pub fn resume(
     which: &str,
     copy: Option<&str>,
     any_speed: bool,
-    out: &mut impl Write,
+    out: &mut dyn Write,
 ) -> Result<(), String> {
     let start = timer::counter();
     if let Some(name) = copy {
@@ -229,8 +229,8 @@ pub fn resume(
             }
             checkpoints.push((number, checkpoint));
         }
-        let states: Vec<GuestState> =
-            checkpoints.iter().map(|(_, checkpoint)| checkpoint.state.clone()).collect();
+        let states: Vec<&GuestState> =
+            checkpoints.iter().map(|(_, checkpoint)| &checkpoint.state).collect();
         let kept = resume::resume(&states, any_speed, |index, target| {
             let (number, checkpoint) = &checkpoints[index];
             let mut source = open(store, *number)?;
@@ -333,7 +333,7 @@ pub fn names_in_store() -> Vec<String> {
 }
 
 /// Lists the checkpoints.
-pub fn list(json: bool, out: &mut impl Write) -> Result<(), String> {
+pub fn list(json: bool, out: &mut dyn Write) -> Result<(), String> {
     with_store(|store| {
         let rows: Vec<StoreRow> = store
             .list()

@@ -5,6 +5,7 @@ use crate::machine::Machine;
 use crate::memory::image;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
@@ -18,14 +19,20 @@ static MACHINE: Once<(Range, Vec<Range>)> = Once::new();
 
 /// Notes what no guest can be given: memory, and the devices that Stasis uses, one of them `disk`.
 pub fn init(machine: &Machine, disk: Option<Range>) {
-    let gic = machine.gic.iter().flat_map(|gic| [gic.gicd, gic.gicc, gic.gich, gic.gicv]);
-    let devices = [machine.uart.device].into_iter().chain(machine.watchdog);
-    let devices = devices.chain(machine.sd_hosts.iter().map(|host| host.device));
-    let memory = machine.memory.iter().copied();
-    let memory = memory.chain(machine.reserved.iter().map(|reserved| reserved.range));
-    let own =
-        gic.chain(devices.map(|device| device.frame)).chain(memory).chain([image()]).chain(disk);
-    MACHINE.call_once(|| (machine.device_tree, own.collect()));
+    let mut own = vec![image(), machine.uart.device.frame];
+    own.extend_from_slice(&machine.memory);
+    own.extend(disk);
+    own.extend(machine.watchdog.map(|device| device.frame));
+    for reserved in &machine.reserved {
+        own.push(reserved.range);
+    }
+    if let Ok(gic) = &machine.gic {
+        own.extend_from_slice(&[gic.gicd, gic.gicc, gic.gich, gic.gicv]);
+    }
+    for host in &machine.sd_hosts {
+        own.push(host.device.frame);
+    }
+    MACHINE.call_once(|| (machine.device_tree, own));
 }
 
 /// What a guest is given, by its configuration.

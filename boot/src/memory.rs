@@ -83,12 +83,17 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
     }
 
     let mut devices = Pool::new();
-    let gic = machine.gic.iter().flat_map(|gic| [gic.gicd, gic.gicc, gic.gich]);
-    let others = [machine.uart.device].into_iter().chain(machine.rtc).chain(machine.watchdog);
-    let others = others.chain(machine.virtio.clone());
-    let others = others.chain(machine.sd_hosts.iter().map(|host| host.device));
-    gic.chain(others.map(|device| device.frame))
-        .for_each(|frame| devices.add(frame.outward(PAGE_SIZE)));
+    let mut add = |frame: Range| devices.add(frame.outward(PAGE_SIZE));
+    add(machine.uart.device.frame);
+    for device in [machine.rtc, machine.watchdog].iter().flatten().chain(&machine.virtio) {
+        add(device.frame);
+    }
+    if let Ok(gic) = &machine.gic {
+        [gic.gicd, gic.gicc, gic.gich].into_iter().for_each(&mut add);
+    }
+    for host in &machine.sd_hosts {
+        add(host.device.frame);
+    }
     for range in devices.free() {
         one_to_one(*range, Attributes::device())?;
     }

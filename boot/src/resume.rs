@@ -41,7 +41,7 @@ enum Place<'a> {
 /// then; everything that can be checked is checked before that. With `any_speed`, their clocks may go at another speed
 /// than they were made with. Returns what is to be said of memory that they share with others.
 pub fn resume(
-    states: &[GuestState],
+    states: &[&GuestState],
     any_speed: bool,
     mut load: impl FnMut(usize, Target) -> Result<(), String>,
 ) -> Result<Vec<String>, String> {

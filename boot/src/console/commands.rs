@@ -16,7 +16,7 @@ use stasis_vm::console::table::{self, GuestRow};
 pub fn execute(line: &str) -> Result<(), String> {
     let command = command::parse(line).map_err(|error| error.to_string())?;
     let mut answers = Answers;
-    let out = &mut Text(&mut answers);
+    let out: &mut dyn Write = &mut Text(&mut answers);
     match command {
         Command::Help(topic) => written(command::write_help(out, topic)),
         Command::Guests { json } => list_guests(json, out),
@@ -99,7 +99,7 @@ fn row<'a>(slot: &'a Slot, resident: Option<&Resident>, cores: &'a [u32]) -> Gue
     }
 }
 
-fn list_guests(json: bool, out: &mut impl Write) -> Result<(), String> {
+fn list_guests(json: bool, out: &mut dyn Write) -> Result<(), String> {
     let slots = guests::all();
     let cores: Vec<Vec<u32>> =
         slots.iter().map(|slot| slot.cores().map(|core| core as u32).collect()).collect();

@@ -58,7 +58,7 @@ pub fn show(
     seconds: Option<u64>,
     times: u64,
     json: bool,
-    out: &mut impl Write,
+    out: &mut dyn Write,
 ) -> Result<(), String> {
     let Some(seconds) = seconds else {
         return written(Reading::take().since(&Reading::default()).write(out, json));

@@ -194,7 +194,7 @@ impl Console {
     }
 
     /// Writes the last lines that a guest has sent, each behind a bar: none is taken for one of ours.
-    pub fn write_log(&self, guest: usize, lines: usize, out: &mut impl Write) -> fmt::Result {
+    pub fn write_log(&self, guest: usize, lines: usize, out: &mut dyn Write) -> fmt::Result {
         let lines = self.mux.last_lines(guest, lines);
         lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }

@@ -214,7 +214,7 @@ fn find(word: &str) -> Result<&'static Spec, CommandError> {
 }
 
 /// Writes the help: of all commands, or of the one that `topic` names.
-pub fn write_help(out: &mut impl fmt::Write, topic: Option<&str>) -> fmt::Result {
+pub fn write_help(out: &mut dyn fmt::Write, topic: Option<&str>) -> fmt::Result {
     if let Some(spec) = TABLE.iter().find(|spec| Some(spec.word) == topic) {
         writeln!(out, "{}: {}", Usage(spec.word), spec.summary)?;
         return spec.details.iter().try_for_each(|line| writeln!(out, "{line}"));

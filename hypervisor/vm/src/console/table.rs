@@ -47,7 +47,7 @@ pub struct StoreRow<'a> {
 
 /// The list of guests.
 pub fn guests(guests: &[GuestRow<'_>]) -> Table {
-    let columns = vec![
+    const COLUMNS: &[Column] = &[
         Column::number("number"),
         Column::text("name"),
         Column::text("state"),
@@ -65,12 +65,12 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table {
             Cell::List(guest.cores.to_vec()),
         ]
     });
-    Table { columns, rows: rows.collect(), nothing: "no guests" }
+    Table { columns: COLUMNS, rows: rows.collect(), nothing: "no guests" }
 }
 
 /// The list of checkpoints.
 pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
-    let columns = vec![
+    const COLUMNS: &[Column] = &[
         Column::number("number"),
         Column::text("name"),
         Column::number("size"),
@@ -86,7 +86,7 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
             if checkpoint.when == 0 { Cell::Unknown } else { Cell::When(checkpoint.when) },
         ]
     });
-    Table { columns, rows: rows.collect(), nothing: "no checkpoints" }
+    Table { columns: COLUMNS, rows: rows.collect(), nothing: "no checkpoints" }
 }
 
 /// What stands in a column.
@@ -119,7 +119,7 @@ impl Column {
 #[derive(Clone, Debug)]
 pub struct Table {
     /// What stands in each column.
-    pub columns: Vec<Column>,
+    pub columns: &'static [Column],
     /// The rows, each with a cell for each column.
     pub rows: Vec<Vec<Cell>>,
     /// What a person reads where there are no rows.
@@ -128,11 +128,11 @@ pub struct Table {
 
 impl Table {
     /// Writes it as columns for a person, or as `json`.
-    pub fn write(&self, out: &mut impl Write, json: bool) -> fmt::Result {
+    pub fn write(&self, out: &mut dyn Write, json: bool) -> fmt::Result {
         if json { self.write_json(out) } else { self.write_columns(out) }
     }
 
-    fn write_columns(&self, out: &mut impl Write) -> fmt::Result {
+    fn write_columns(&self, out: &mut dyn Write) -> fmt::Result {
         if self.rows.is_empty() {
             return writeln!(out, "{}", self.nothing);
         }
@@ -147,7 +147,7 @@ impl Table {
         }
         for cells in &lines {
             let mut line = String::new();
-            for ((cell, column), &width) in cells.iter().zip(&self.columns).zip(&widths) {
+            for ((cell, column), &width) in cells.iter().zip(self.columns).zip(&widths) {
                 match column.right {
                     true => write!(line, "  {cell:>width$}")?,
                     false => write!(line, "  {cell:width$}")?,
@@ -158,9 +158,9 @@ impl Table {
         Ok(())
     }
 
-    fn write_json(&self, out: &mut impl Write) -> fmt::Result {
+    fn write_json(&self, out: &mut dyn Write) -> fmt::Result {
         for row in &self.rows {
-            for (index, (cell, column)) in row.iter().zip(&self.columns).enumerate() {
+            for (index, (cell, column)) in row.iter().zip(self.columns).enumerate() {
                 let before = if index == 0 { '{' } else { ',' };
                 write!(out, "{before}{}:", json_text(column.key))?;
                 cell.write_json(out)?;

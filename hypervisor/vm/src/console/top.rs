@@ -45,7 +45,7 @@ pub struct Top<'a> {
 
 impl Top<'_> {
     /// Writes it: over how long, then the cores, then the vCPUs.
-    pub fn write(&self, out: &mut impl Write, json: bool) -> fmt::Result {
+    pub fn write(&self, out: &mut dyn Write, json: bool) -> fmt::Result {
         let millis = (u128::from(self.ticks) * 1000 / u128::from(self.frequency.max(1))) as u64;
         match json {
             true => writeln!(out, "{{\"milliseconds\":{millis}}}")?,
@@ -56,7 +56,7 @@ impl Top<'_> {
     }
 
     fn core_table(&self) -> Table {
-        let columns = vec![
+        const COLUMNS: &[Column] = &[
             Column::number("core"),
             Column::number("guests").key("share"),
             Column::number("vCPUs").key("vcpus"),
@@ -70,25 +70,26 @@ impl Top<'_> {
                 Cell::Number(here().count() as u64),
             ]
         });
-        Table { columns, rows: rows.collect(), nothing: "no cores" }
+        Table { columns: COLUMNS, rows: rows.collect(), nothing: "no cores" }
     }
 
     fn vcpu_table(&self) -> Table {
-        let [irq, mmio, sysreg, call, wait, fault] =
-            Reason::ALL.map(|reason| Column::number(reason.name()));
-        let columns = vec![
+        const fn exits(reason: usize) -> Column {
+            Column::number(Reason::ALL[reason].name())
+        }
+        const COLUMNS: &[Column] = &[
             Column::text("guest"),
             Column::number("vCPU").key("vcpu"),
             Column::number("core"),
             Column::number("share"),
             Column::number("switches"),
             Column::number("interrupts"),
-            irq,
-            mmio,
-            sysreg,
-            call,
-            wait,
-            fault,
+            exits(0),
+            exits(1),
+            exits(2),
+            exits(3),
+            exits(4),
+            exits(5),
         ];
         let rows = self.vcpus.iter().map(|vcpu| {
             let counters = &vcpu.counters;
@@ -108,6 +109,6 @@ impl Top<'_> {
                 fault,
             ]
         });
-        Table { columns, rows: rows.collect(), nothing: "no guests" }
+        Table { columns: COLUMNS, rows: rows.collect(), nothing: "no guests" }
     }
 }

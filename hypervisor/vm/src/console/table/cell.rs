@@ -34,7 +34,7 @@ impl Cell {
     }
 
     /// As a program reads it.
-    pub(super) fn write_json(&self, out: &mut impl Write) -> fmt::Result {
+    pub(super) fn write_json(&self, out: &mut dyn Write) -> fmt::Result {
         match self {
             Self::Text(text) => out.write_str(&json_text(text)),
             Self::Number(number)
@@ -88,7 +88,7 @@ pub(super) fn json_text(text: &str) -> String {
     json
 }
 
-fn write_size(out: &mut impl Write, bytes: u64) -> fmt::Result {
+fn write_size(out: &mut dyn Write, bytes: u64) -> fmt::Result {
     // Tenths without floating point, which EL2 does not use.
     let tenths = |unit: u64| (bytes / unit, bytes % unit * 10 / unit);
     match bytes {
@@ -104,7 +104,7 @@ fn write_size(out: &mut impl Write, bytes: u64) -> fmt::Result {
     }
 }
 
-fn write_date(out: &mut impl Write, since_1970: u64) -> fmt::Result {
+fn write_date(out: &mut dyn Write, since_1970: u64) -> fmt::Result {
     let (days, seconds) = (since_1970 / 86_400, since_1970 % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
