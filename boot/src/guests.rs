@@ -2,6 +2,7 @@
 
 use crate::machine::Machine;
 use crate::{care, console, devices, smp};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -105,7 +106,7 @@ impl BootArchive {
         given: &Given,
         base: u64,
         (ram, written): (&mut [u8], &mut Written),
-    ) -> Result<(Guest, Vec<Vcpu>), String> {
+    ) -> Result<(Box<Guest>, Vec<Vcpu>), String> {
         let file = |name: &str| self.archive.file(name).map_err(|error| error.to_string());
         let connections = connections(&self.configuration.shared, &config.name);
         let parts = Parts {
@@ -202,7 +203,7 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
 /// Adds a guest to those of the machine.
 pub fn add(
     placement: Placement,
-    guest: Guest,
+    guest: Box<Guest>,
     vcpus: Vec<Vcpu>,
     ram: FreshRam,
     given: Given,
@@ -221,7 +222,6 @@ pub fn add(
     };
     let memory = Memory { ram, shared, given, gicv, stage2 };
     let slot = Slot::new(number, placement, guest, vcpus, memory, state).map_err(unmapped)?;
-    let slot = Arc::new(slot);
     log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
     slot.shared().iter().for_each(|one| one.enter(&slot));
     device_interrupts::enter(&slot);

@@ -4,6 +4,7 @@
 //! memory overwritten, and when all of it is loaded, they run.
 
 use crate::{console, guests};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -23,7 +24,7 @@ use stasis_vm::sysreg::identity;
 
 /// A guest that is about to be resumed.
 struct Incoming<'a> {
-    guest: Guest,
+    guest: Box<Guest>,
     vcpus: Vec<Vcpu>,
     place: Place<'a>,
     shared: Vec<Connected>,

@@ -26,7 +26,7 @@ fn check(vgic: &Vgic) {
     let mut guest = GuestState::reset(vgic.cpus.len() as u8);
     (*guest.guest.ram_base, *guest.guest.ram_size) = (1 << 30, 1 << 30);
     *guest.clock.cntfrq = 62_500_000;
-    guest.distributor = vgic.distributor.clone();
+    *guest.distributor = vgic.distributor.clone();
     for (vcpu, cpu) in guest.vcpus.iter_mut().zip(&vgic.cpus) {
         vcpu.cpu_interface = cpu.clone();
     }

@@ -23,7 +23,7 @@ pub struct Vgic {
 impl From<&GuestState> for Vgic {
     fn from(state: &GuestState) -> Self {
         let cpus = state.vcpus.iter().map(|vcpu| vcpu.cpu_interface.clone()).collect();
-        Self { distributor: state.distributor.clone(), cpus }
+        Self { distributor: (*state.distributor).clone(), cpus }
     }
 }
 

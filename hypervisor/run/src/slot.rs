@@ -24,8 +24,10 @@ use crate::roster::Roster;
 use crate::shared::Connected;
 use crate::tables::HeapTables;
 use crate::{device_interrupts, roster};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use hold::Hold;
@@ -230,11 +232,11 @@ impl Parked<'_> {
     }
 
     /// Has another guest run in this one's place, with as many vCPUs; its RAM is written.
-    pub fn replace(&mut self, guest: Guest, vcpus: Vec<Vcpu>) {
+    pub fn replace(&mut self, guest: Box<Guest>, vcpus: Vec<Vcpu>) {
         self.resident.ram.finish_writing();
         self.resident.allow_writes();
         self.release_devices();
-        self.resident.guest = guest;
+        self.resident.guest = *guest;
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
             **place = vcpu;
         }
@@ -274,11 +276,11 @@ impl Slot {
     pub fn new(
         number: usize,
         placement: Placement,
-        guest: Guest,
+        guest: Box<Guest>,
         vcpus: Vec<Vcpu>,
         memory: Memory,
         state: RunState,
-    ) -> Result<Self, MapError> {
+    ) -> Result<Arc<Self>, MapError> {
         let Memory { ram, shared, given, gicv, mut stage2 } = memory;
         let tables = &mut HeapTables;
         first_write::map(&mut stage2, tables, guest.ram_base(), ram.ram())?;
@@ -306,7 +308,8 @@ impl Slot {
         });
         let name = guest.name().to_string();
         let vcpus = places.collect();
-        Ok(Self {
+        let guest = *guest;
+        Ok(Arc::new(Self {
             number,
             name,
             vcpus,
@@ -320,7 +323,7 @@ impl Slot {
             input: SpinMutex::new(VecDeque::new()),
             // It may have been rung before it was there.
             has_news: AtomicBool::new(true),
-        })
+        }))
     }
 
     /// The cores of its vCPUs.

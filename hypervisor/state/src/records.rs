@@ -1,6 +1,6 @@
 //! A guest's records together: borrowed, to be written, and owned, as they were read.
 
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::ops::Range;
 
 use crate::{
@@ -47,7 +47,8 @@ pub struct VcpuRecords<'a> {
 pub struct GuestState {
     pub guest: Guest,
     pub clock: Clock,
-    pub distributor: Distributor,
+    /// The largest record by far, so that the state can be handed on.
+    pub distributor: Box<Distributor>,
     /// By index.
     pub vcpus: Vec<VcpuState>,
     pub pl011: Pl011,

@@ -1,6 +1,6 @@
 //! The virtual GIC of one guest, and what it keeps per vCPU.
 
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 
 use arrayvec::ArrayVec;
 use stasis_state::vgic::{CpuInterface, Distributor, MAX_VCPUS, PRIVATE_INTIDS};
@@ -197,7 +197,7 @@ impl VirtualCpu {
 #[derive(Debug)]
 pub struct Vgic {
     pub(crate) dist: Distributor,
-    pub(crate) cpus: ArrayVec<VirtualCpu, MAX_VCPUS>,
+    pub(crate) cpus: Vec<VirtualCpu>,
     /// Where each SPI is. Derived.
     pub(crate) spi_places: Vec<Place>,
     pub(crate) links: Links,
@@ -206,7 +206,13 @@ pub struct Vgic {
 impl Vgic {
     /// A GIC at reset, with `nr_irqs` INTIDs (QEMU's `virt` has 288) and `nr_cpus` CPU interfaces.
     pub fn new(nr_irqs: u16, nr_cpus: u8) -> Result<Self, Error> {
-        let mut dist = Distributor::default();
+        let dist = Self::distributor_at_reset(nr_irqs, nr_cpus);
+        Self::from_state(dist, (0..nr_cpus).map(|_| CpuInterface::default()))
+    }
+
+    /// The record of the distributor of [such a GIC](Self::new).
+    pub fn distributor_at_reset(nr_irqs: u16, nr_cpus: u8) -> Box<Distributor> {
+        let mut dist = Box::<Distributor>::default();
         *dist.nr_irqs = nr_irqs;
         *dist.nr_cpus = nr_cpus;
         if nr_cpus == 1 {
@@ -214,13 +220,13 @@ impl Vgic {
             let spis = usize::from(nr_irqs).saturating_sub(PRIVATE_INTIDS);
             dist.spi_targets.iter_mut().take(spis).for_each(|t| *t = 1);
         }
-        Self::from_state(dist, (0..nr_cpus).map(|_| CpuInterface::default()))
+        dist
     }
 
     /// The GIC of a restored guest. What its physical interrupts are linked to is not part of the
     /// state: [`Vgic::link`] them again, before the first load.
     pub fn from_state(
-        dist: Distributor,
+        dist: Box<Distributor>,
         cpus: impl Iterator<Item = CpuInterface>,
     ) -> Result<Self, Error> {
         let cpus: Vec<_> = cpus.collect();
@@ -230,7 +236,7 @@ impl Vgic {
             cpus: cpus.into_iter().map(|state| VirtualCpu::new(state, nr_irqs)).collect(),
             spi_places: vec![Place::NOWHERE; nr_irqs - PRIVATE_INTIDS],
             links: Links::default(),
-            dist,
+            dist: *dist,
         };
         let _ = vgic.place_all();
         let _ = vgic.forward();

@@ -12,6 +12,7 @@ mod outside;
 mod tests;
 mod traps;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use stasis_state::guest::Clock;
@@ -128,7 +129,8 @@ struct DevicesDue {
     line: u64,
 }
 
-/// What a guest's vCPUs share.
+/// What a guest's vCPUs share. It is several KiB, and so is made in a box: what is built for size copies what it hands on, from frame
+/// to frame.
 #[derive(Debug)]
 pub struct Guest {
     /// Its name and what it needs.
@@ -160,14 +162,14 @@ impl Guest {
         x0: u64,
         pace: Pace,
         wall_time: u64,
-    ) -> Result<(Self, Vec<Vcpu>), stasis_vgic::Error> {
+    ) -> Result<(Box<Self>, Vec<Vcpu>), stasis_vgic::Error> {
         let mut state = GuestState::reset(identities.len() as u8);
         state.guest.set_name(name);
         *state.guest.ram_base = ram.start;
         *state.guest.ram_size = ram.len();
         *state.clock.cntfrq = pace.guest_hz();
         *state.clock.wall_time = wall_time;
-        state.distributor = Vgic::new(NR_IRQS, identities.len() as u8)?.distributor().clone();
+        state.distributor = Vgic::distributor_at_reset(NR_IRQS, identities.len() as u8);
         *state.distributor.dist_base = GICD_BASE;
         *state.distributor.cpu_base = GICC_BASE;
         for (vcpu, identity) in state.vcpus.iter_mut().zip(identities) {
@@ -187,7 +189,7 @@ impl Guest {
     pub fn restored(
         state: GuestState,
         pace: Pace,
-    ) -> Result<(Self, Vec<Vcpu>), stasis_vgic::Error> {
+    ) -> Result<(Box<Self>, Vec<Vcpu>), stasis_vgic::Error> {
         let mut interfaces = Vec::new();
         let mut powers = Vec::new();
         let mut vcpus = Vec::new();
@@ -198,7 +200,7 @@ impl Guest {
             let (deadline_changed, timer_due) = (true, 0);
             vcpus.push(Vcpu { core, system, fp, debug, identity, deadline_changed, timer_due });
         }
-        let guest = Self {
+        let guest = Box::new(Self {
             record: state.guest,
             clock: GuestClock::restored(&state.clock, pace),
             vgic: Vgic::from_state(state.distributor, interfaces.into_iter())?,
@@ -212,7 +214,7 @@ impl Guest {
             unclaimed: Unclaimed::default(),
             unknown_registers: Once::new(),
             unknown_exits: Once::new(),
-        };
+        });
         Ok((guest, vcpus))
     }
 

@@ -271,7 +271,7 @@ impl Machine {
         let shown = self.vgic.to_string();
         let dist = self.vgic.distributor().clone();
         let cpus: Vec<_> = self.vgic.cpus().iter().map(|cpu| cpu.state.clone()).collect();
-        match Vgic::from_state(dist, cpus.into_iter()) {
+        match Vgic::from_state(dist.into(), cpus.into_iter()) {
             Ok(vgic) => self.vgic = vgic,
             Err(error) => panic!("{error} in what was saved:\n{shown}"),
         }

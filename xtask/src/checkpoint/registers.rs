@@ -41,7 +41,7 @@ impl Register {
 
 /// Every record of registers, in the order in which they are written.
 pub fn all(state: &GuestState) -> Vec<Registers> {
-    let mut records = vec![of(0, &state.guest), of(0, &state.clock), of(0, &state.distributor)];
+    let mut records = vec![of(0, &state.guest), of(0, &state.clock), of(0, &*state.distributor)];
     for (index, vcpu) in state.vcpus.iter().enumerate() {
         records.extend([
             of(index, &vcpu.identity),

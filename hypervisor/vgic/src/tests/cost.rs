@@ -119,7 +119,7 @@ fn crowd(change: impl Fn(&mut Distributor, &mut CpuInterface)) -> (Distributor, 
 /// How many interrupts vCPU 7 has the hypervisor look at, from one entry to the next: it makes an access between them.
 fn looks(dist: &Distributor, cpu: &CpuInterface, access: Access, write: Option<u64>) -> usize {
     let cpus = iter::repeat_n(cpu, 8).cloned();
-    let mut vgic = Vgic::from_state(dist.clone(), cpus).unwrap();
+    let mut vgic = Vgic::from_state(dist.clone().into(), cpus).unwrap();
     let mut core = Core::new(4);
     vgic.load(7, &mut core);
     let _ = vgic.enter(7, &mut core);

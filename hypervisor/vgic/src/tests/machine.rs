@@ -248,7 +248,7 @@ impl Machine {
         }
         let dist = self.vgic.distributor().clone();
         let cpus: Vec<_> = self.vgic.cpus().iter().map(|cpu| cpu.state.clone()).collect();
-        let resumed = Vgic::from_state(dist, cpus.into_iter()).unwrap();
+        let resumed = Vgic::from_state(dist.into(), cpus.into_iter()).unwrap();
         resumed.assert_same_derived(&self.vgic);
         self.vgic = resumed;
         for vcpu in loaded {

@@ -26,7 +26,7 @@ fn with(change: impl FnOnce(&mut Distributor, &mut CpuInterface)) -> Result<Vgic
     *dist.nr_irqs = 64;
     let mut cpu = CpuInterface::default();
     change(&mut dist, &mut cpu);
-    Vgic::from_state(dist, [cpu].into_iter())
+    Vgic::from_state(dist.into(), [cpu].into_iter())
 }
 
 #[test]
@@ -121,7 +121,7 @@ proptest! {
             let bytes = if in_cpu { cpus[0].as_mut_bytes() } else { dist.as_mut_bytes() };
             bytes[place.index(bytes.len())] = byte;
         }
-        let Ok(vgic) = Vgic::from_state(dist, cpus.into_iter()) else {
+        let Ok(vgic) = Vgic::from_state(dist.into(), cpus.into_iter()) else {
             return Ok(());
         };
         machine.vgic = vgic;

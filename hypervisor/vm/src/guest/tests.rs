@@ -114,7 +114,7 @@ impl ListRegisterFile for Core {
 const RAM: Range = Range::new(0x4000_0000, 4096);
 
 /// A guest of `vcpus` vCPUs, of which the first is loaded on a core.
-fn guest(vcpus: usize) -> (Guest, Vec<Vcpu>, Core) {
+fn guest(vcpus: usize) -> (Box<Guest>, Vec<Vcpu>, Core) {
     let identities: Vec<Identity> = (0..vcpus)
         .map(|index| {
             let mut identity = Identity::default();
@@ -383,7 +383,7 @@ fn owned(records: &Records) -> GuestState {
     GuestState {
         guest: records.guest.clone(),
         clock: records.clock.clone(),
-        distributor: records.distributor.clone(),
+        distributor: records.distributor.clone().into(),
         vcpus: records.vcpus.iter().map(vcpu).collect(),
         pl011: records.pl011.clone(),
         pl031: records.pl031.clone(),
