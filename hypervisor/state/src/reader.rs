@@ -47,6 +47,8 @@ pub struct Checkpoint {
 }
 
 /// Reads and checks the whole file. `progress` hears of the bytes read so far, and of all there are.
+// A function of its own, which `cargo xtask bench` finds in the image.
+#[inline(never)]
 pub fn read<S: Source>(
     source: &mut S,
     routines: Routines,
@@ -309,6 +311,8 @@ impl<'a> Rest<'a> {
 ///
 /// The CRCs are checked again: storage may answer differently the second time. After an error, `target` has
 /// lost its content. `progress` hears of the bytes read so far, and of all there are.
+// A function of its own, which `cargo xtask bench` finds in the image.
+#[inline(never)]
 pub fn read_memory<S: Source>(
     source: &mut S,
     checkpoint: &Checkpoint,

@@ -67,6 +67,8 @@ impl Piece<'_> {
 impl<'a> Plan<'a> {
     /// Checks the state and looks at the pages of `ram`, which is the guest's whole RAM, where it may be `written` (everywhere, if
     /// that is not known), and at all of `shared`, the regions that it shares with others.
+    // A function of its own, which `cargo xtask bench` finds in the image.
+    #[inline(never)]
     pub fn new(
         records: Records<'a>,
         ram: &'a [u8],
@@ -107,6 +109,8 @@ impl<'a> Plan<'a> {
     }
 
     /// Writes it. `progress` hears of the bytes written so far, and of all there are.
+    // A function of its own, which `cargo xtask bench` finds in the image.
+    #[inline(never)]
     pub fn write<S: Sink>(
         &self,
         sink: &mut S,
