@@ -183,15 +183,25 @@ impl Coverage {
 
     /// Whether it is exactly the guest's memory: these ranges, which ascend with gaps between them.
     pub(crate) fn check(&self, memory: &[Range<u64>]) -> Result<(), Error> {
-        // The first address that only one of the two has.
-        let has = |ranges: &[Range<u64>], address| ranges.iter().any(|r| r.contains(&address));
-        let bounds = self.ranges.iter().chain(memory).flat_map(|range| [range.start, range.end]);
-        let differs = |address: &u64| has(&self.ranges, *address) != has(memory, *address);
-        match bounds.filter(differs).min() {
-            None => Ok(()),
-            Some(address) if has(memory, address) => Err(Error::PageMissing { address }),
-            Some(address) => Err(Error::PageOutside { address }),
+        const NONE: &Range<u64> = &(u64::MAX..u64::MAX);
+        for n in 0..self.ranges.len().max(memory.len()) {
+            let found = self.ranges.get(n).unwrap_or(NONE);
+            let expected = memory.get(n).unwrap_or(NONE);
+            // Where one begins earlier than the other, or goes on for longer, it has what the other lacks.
+            if found.start < expected.start {
+                return Err(Error::PageOutside { address: found.start });
+            }
+            if expected.start < found.start {
+                return Err(Error::PageMissing { address: expected.start });
+            }
+            if found.end < expected.end {
+                return Err(Error::PageMissing { address: found.end });
+            }
+            if expected.end < found.end {
+                return Err(Error::PageOutside { address: expected.end });
+            }
         }
+        Ok(())
     }
 }
 
