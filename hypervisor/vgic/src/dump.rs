@@ -1,5 +1,5 @@
 //! A table of a GIC's state for people. It looks at the records only, which are complete for vCPUs
-//! that are saved or synced.
+//! that are saved or synced. Nobody waits for it: it is `#[inline]`, and so built for size where it is shown, not for speed like this crate.
 
 use core::fmt;
 
@@ -7,6 +7,7 @@ use crate::irq::{Bits, FIRST_SPI, SGIS};
 use crate::vgic::Vgic;
 
 impl fmt::Display for Vgic {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -50,6 +51,7 @@ impl fmt::Display for Vgic {
 
 impl Vgic {
     /// One interrupt, unless it is as at reset.
+    #[inline]
     fn fmt_line(&self, f: &mut fmt::Formatter<'_>, vcpu: usize, intid: u16) -> fmt::Result {
         let bit = |bits| self.bit(bits, vcpu, intid);
         let enabled = bit(Bits::Enable);
