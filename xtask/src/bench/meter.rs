@@ -1,6 +1,6 @@
 //! Runs of the guest `bench` on machines that count instructions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +16,10 @@ use crate::workspace::{Workspace, read, write};
 
 /// A machine runs for a second or two.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// The device of the machine's whose interrupts the guest measures where it was given it, and by which name.
+const DEVICE: &str = "/pl031@9010000";
+const OF_DEVICE: &str = "device-interrupt";
 
 /// How often the guest does each operation.
 pub const ROUNDS: u64 = 64;
@@ -36,21 +40,42 @@ pub struct Run {
     pub steps: Vec<(String, u64)>,
 }
 
+impl Run {
+    /// With what another run has of an operation.
+    fn with(mut self, operation: &str, other: Self) -> Result<Self> {
+        let place = |run: &Self| run.results.iter().position(|(name, _)| name == operation);
+        let places = place(&self).zip(place(&other));
+        let (ours, theirs) = places.with_context(|| format!("{operation} was not measured"))?;
+        self.results[ours].1 = other.results[theirs].1;
+        self.accesses[ours] = other.accesses[theirs];
+        Ok(self)
+    }
+}
+
 /// The machines.
 pub struct Meter {
     image: PathBuf,
     guest: PathBuf,
     archive: PathBuf,
+    /// With the guest that was given the device: what is so for a guest that has one is not to be in the other results.
+    with_device: PathBuf,
 }
 
 impl Meter {
     /// Packs the guest.
     pub fn new(workspace: &Workspace, image: PathBuf, guest: PathBuf) -> Result<Self> {
-        let guest_config = GuestConfig { vcpus: 2, ..GuestConfig::new("bench", "bench", 32 << 20) };
-        let configuration = Configuration { guests: vec![guest_config], ..Default::default() };
-        let archive = workspace.folder("stasis")?.join("bench.cpio");
-        write(&archive, &archive::pack(&configuration, &[("bench", &read(&guest)?)])?)?;
-        Ok(Self { image, guest, archive })
+        let folder = workspace.folder("stasis")?;
+        let packed = |name: &str, devices| {
+            let guest_config =
+                GuestConfig { vcpus: 2, devices, ..GuestConfig::new("bench", "bench", 32 << 20) };
+            let configuration = Configuration { guests: vec![guest_config], ..Default::default() };
+            let archive = folder.join(name);
+            write(&archive, &archive::pack(&configuration, &[("bench", &read(&guest)?)])?)?;
+            anyhow::Ok(archive)
+        };
+        let archive = packed("bench.cpio", Vec::new())?;
+        let with_device = packed("bench-device.cpio", vec![DEVICE.to_owned()])?;
+        Ok(Self { image, guest, archive, with_device })
     }
 
     /// Two runs, which must give the same.
@@ -65,16 +90,21 @@ impl Meter {
         Ok(Run { results, accesses: Vec::new(), boot, steps: Vec::new() })
     }
 
-    /// The machine under Stasis, for a run that is traced.
-    pub fn traced(&self) -> Machine {
-        counting(Machine::stasis(&self.image, Some(&self.archive)))
+    /// The machine under Stasis, for a run of which this operation is traced.
+    pub fn traced(&self, operation: &str) -> Machine {
+        let archive = if operation == OF_DEVICE { &self.with_device } else { &self.archive };
+        counting(Machine::stasis(&self.image, Some(archive)))
     }
 
-    /// A run under Stasis.
+    /// A run under Stasis, and of another one what the guest measured of its device.
     pub fn under_stasis(&self) -> Result<Run> {
+        self.run(&self.archive)?.with(OF_DEVICE, self.run(&self.with_device)?)
+    }
+
+    fn run(&self, archive: &Path) -> Result<Run> {
         let room = tempfile::tempdir()?;
         let log = room.path().join("log");
-        let mut machine = counting(Machine::stasis(&self.image, Some(&self.archive)));
+        let mut machine = counting(Machine::stasis(&self.image, Some(archive)));
         for event in EVENTS {
             machine = machine.arg("-trace").arg(event);
         }
@@ -180,6 +210,22 @@ mod tests {
             assert!(error.contains(said), "{error}");
         }
         assert!(same(run(&[]), run(&[])).is_err());
+    }
+
+    #[test]
+    fn an_operation_is_taken_from_the_run_that_had_its_device() {
+        let with_accesses = |run: Run, reads| {
+            let cost = Cost { min: reads, median: reads };
+            let accesses = vec![Accesses { reads: cost, writes: cost }; run.results.len()];
+            Run { accesses, ..run }
+        };
+        let without = || with_accesses(run(&[("empty", 2), ("device-interrupt", 700)]), 0);
+        let other = with_accesses(run(&[("device-interrupt", 1600), ("empty", 3)]), 1);
+        let both = without().with(OF_DEVICE, other).unwrap();
+        assert_eq!(both.results, run(&[("empty", 2), ("device-interrupt", 1600)]).results);
+        assert_eq!(both.accesses.iter().map(|of| of.reads.min).collect::<Vec<_>>(), [0, 1]);
+        let error = without().with(OF_DEVICE, run(&[("empty", 2)])).unwrap_err().to_string();
+        assert_eq!(error, "device-interrupt was not measured");
     }
 
     /// What comes of a guest that says this and nothing more.

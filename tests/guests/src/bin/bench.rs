@@ -18,12 +18,13 @@ fn main() {}
 #[cfg(target_os = "none")]
 mod guest {
     use core::arch::asm;
-    use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+    use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+    use stasis_guests::exception::catch;
     use stasis_guests::mmio::{read32, write8, write32};
     use stasis_guests::second::{Second, this_cpu};
     use stasis_guests::sysreg::{mask_irqs, unmask_irqs, wfi};
     use stasis_guests::timer::{PHYSICAL, VIRTUAL, now};
-    use stasis_guests::{gic, mrs, msr, println, psci, uart};
+    use stasis_guests::{gic, mrs, msr, println, psci, rtc, uart};
 
     stasis_guests::entry!(main, irq);
 
@@ -36,6 +37,8 @@ mod guest {
     const SPI: u32 = 64;
     /// The PL011's interrupt, as on `virt`.
     const UART: u32 = 33;
+    /// The first device of the machine's that a guest of Stasis's is given, and its interrupt.
+    const GIVEN: (usize, u32) = (0x0c00_0000, 144);
     /// A timer is set so far ahead: long enough for the setting itself.
     const AHEAD: u64 = 50_000;
     /// The second CPU gets as long to be there.
@@ -45,6 +48,9 @@ mod guest {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     /// When the last one was acknowledged.
     static TAKEN_AT: AtomicU64 = AtomicU64::new(0);
+    /// The registers of the machine's clock, and its interrupt.
+    static CLOCK: AtomicUsize = AtomicUsize::new(0);
+    static CLOCK_INTID: AtomicU32 = AtomicU32::new(gic::SPURIOUS);
     static SECOND_READY: AtomicU32 = AtomicU32::new(0);
 
     /// An operation's name, and one round of it: its ticks.
@@ -197,6 +203,48 @@ mod guest {
         TAKEN_AT.load(SeqCst) - due
     }
 
+    /// Finds the machine's clock, a PL031: the one that this guest was given, or that of `virt`. Has its alarm go off, but
+    /// not interrupt. Whether there is one.
+    fn start_clock() -> bool {
+        let is_clock = |base: usize| {
+            let mut id = 0;
+            catch(|| id = read32(base + rtc::PERIPH_ID - rtc::RTC) & 0xff).is_none() && id == 0x31
+        };
+        let clocks = [GIVEN, (rtc::RTC, rtc::INTID)];
+        let Some((base, intid)) = clocks.into_iter().find(|(base, _)| is_clock(*base)) else {
+            return false;
+        };
+        let register = |of: usize| base + of - rtc::RTC;
+        write32(register(rtc::IMSC), 0);
+        while read32(register(rtc::RIS)) == 0 {
+            write32(register(rtc::MR), read32(register(rtc::DR)));
+        }
+        CLOCK.store(base, SeqCst);
+        CLOCK_INTID.store(intid, SeqCst);
+        gic::enable(intid, PRIORITY);
+        write8(gic::GICD_ITARGETSR + intid as usize, 1);
+        true
+    }
+
+    fn let_clock_interrupt(may: bool) {
+        write32(CLOCK.load(SeqCst) + rtc::IMSC - rtc::RTC, u32::from(may));
+    }
+
+    /// What the handler does about the clock's interrupt; apart from it, as it is to begin at once.
+    #[inline(never)]
+    fn silence_clock(intid: u32) {
+        if intid == CLOCK_INTID.load(SeqCst) {
+            let_clock_interrupt(false);
+        } else {
+            println!("FAULT interrupt {intid} on CPU {}", this_cpu());
+        }
+    }
+
+    /// From before the machine's clock is let interrupt to the acknowledgement in the handler.
+    fn device_interrupt() -> u64 {
+        until_taken(|| let_clock_interrupt(true))
+    }
+
     /// From before the sending to the acknowledgement in the handler of the second CPU, which sleeps. This one yields meanwhile, for QEMU
     /// runs one CPU at a time when it counts instructions.
     fn sgi_to_other() -> u64 {
@@ -224,7 +272,7 @@ mod guest {
             PHYSICAL => msr!("CNTP_CTL_EL0", 0),
             UART => write32(uart::IMSC, 0),
             SGI | SPI => {}
-            other => println!("FAULT interrupt {other} on CPU {}", this_cpu()),
+            other => silence_clock(other),
         }
         write32(gic::GICC_EOIR, iar);
         TAKEN_AT.store(at, SeqCst);
@@ -266,13 +314,14 @@ mod guest {
         }
         unmask_irqs();
         let results = OPERATIONS.map(|(_, round)| measure(round));
+        let of_device = start_clock().then(|| measure(device_interrupt));
         let to_other = start_second().then(|| measure(sgi_to_other));
         bench_mark();
         println!("\nbegun {begun}");
         let named = OPERATIONS.iter().map(|(name, _)| *name).zip(&results);
-        for (name, Result { min, median }) in
-            named.chain(to_other.iter().map(|r| ("sgi-to-other", r)))
-        {
+        let of_device = of_device.iter().map(|result| ("device-interrupt", result));
+        let to_other = to_other.iter().map(|result| ("sgi-to-other", result));
+        for (name, Result { min, median }) in named.chain(of_device).chain(to_other) {
             println!("bench {name} min {min} median {median}");
         }
     }

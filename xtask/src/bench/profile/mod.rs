@@ -96,7 +96,7 @@ pub fn main(meter: &Meter, elf: &Path, guest: &Path, operation: &str, svg: &Path
     let functions = Functions::new(&elf)?;
     let mark = functions::address_of(&guest, "bench_mark")?;
     let mut calls = trace::Calls::new(&functions);
-    debugger::trace(meter.traced(), mark, number, 1, |event| {
+    debugger::trace(meter.traced(operation), mark, number, 1, |event| {
         if let Event::Instruction(core, pc) = event {
             calls.step(core, pc);
         }
