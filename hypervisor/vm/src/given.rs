@@ -72,6 +72,11 @@ impl Given {
             device.grant.interrupts.iter().copied().zip(device.spis.iter().copied())
         })
     }
+
+    /// The guest's SPI for a physical interrupt, if it is one of its devices'.
+    pub fn spi(&self, intid: u32) -> Option<u32> {
+        self.interrupts().find(|(interrupt, _)| interrupt.intid == intid).map(|(_, spi)| spi)
+    }
 }
 
 #[cfg(test)]
@@ -98,6 +103,7 @@ mod tests {
         assert_eq!(given.devices[2].frames, [Range::new(0x0c00_1400, 0x200)]);
         let spis: Vec<_> = given.interrupts().map(|(of, spi)| (of.intid, spi)).collect();
         assert_eq!(spis, [(40, 112), (41, 113), (34, 114)]);
+        assert_eq!((given.spi(34), given.spi(144)), (Some(114), None));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::host::RunningOn;
 use super::{Slot, VcpuPlace};
-use crate::clock;
 use crate::interrupts::{self, Taken};
+use crate::{clock, gic};
 use core::sync::atomic::Ordering;
 use stasis_hw::gic::Acknowledged;
 use stasis_vm::guest::{Guest, Vcpu};
@@ -26,15 +26,18 @@ impl Slot {
         }
     }
 
-    /// Sees to a physical interrupt that was taken: it is the guest's that is loaded, that GIC's, or somebody else's.
+    /// Sees to a physical interrupt that was taken: it is the guest's that is loaded, of its timer or a device of its, that GIC's, or
+    /// somebody else's.
     #[inline(never)]
     fn pass_interrupt(&self, interrupt: Acknowledged, guest: &mut Guest, host: &mut RunningOn) {
         let index = host.index;
-        if let Some(kick) = guest.interrupt(index, interrupt.intid() as u16) {
-            self.kick(kick);
+        if interrupt.intid() == gic::VIRTUAL_TIMER {
+            self.kick(guest.timer_interrupt(index));
             if clock::timer_forgets() {
                 host.watch_timer(guest);
             }
+        } else if let Some(spi) = self.given.spi(interrupt.intid()) {
+            self.kick(guest.device_interrupt(spi).without(index));
         } else if host.gic.is_maintenance(interrupt) {
             self.kick(guest.vgic.sync(index, &mut host.gic).kick);
             host.gic.end(interrupt);

@@ -152,10 +152,9 @@ impl Guest {
         self.vgic.hardware_interrupt(0, FIRST_SPI + spi as u16).1.kick
     }
 
-    /// A physical interrupt came on the core of vCPU `index`, and its priority was dropped. `None`: it
-    /// is not this guest's, and the caller deactivates it. Else these vCPUs are to be kicked.
-    pub fn interrupt(&mut self, index: usize, intid: u16) -> Option<VcpuMask> {
-        let (taken, effects) = self.vgic.hardware_interrupt(index, intid);
-        taken.then_some(effects.kick.without(index))
+    /// The physical interrupt of the virtual timer came on the core of vCPU `index`, and its priority was dropped. These vCPUs are to be
+    /// kicked.
+    pub fn timer_interrupt(&mut self, index: usize) -> VcpuMask {
+        self.vgic.hardware_interrupt(index, VIRTUAL_TIMER).1.kick.without(index)
     }
 }
