@@ -79,11 +79,24 @@ impl Monitor {
         }
     }
 
+    /// The answer to a command as a person types it.
+    fn typed(&mut self, command: &str) -> Result<String> {
+        self.ask(&format!(
+            r#"{{"execute": "human-monitor-command", "arguments": {{"command-line": "{command}"}}}}"#
+        ))
+    }
+
+    /// The word at a physical address, which may be a device's.
+    pub fn word(&mut self, address: u64) -> Result<u32> {
+        let answer = self.typed(&format!("xp /1wx {address:#x}"))?;
+        let word = answer.split_once(": 0x").and_then(|(_, word)| word.get(..8));
+        let word = word.and_then(|word| u32::from_str_radix(word, 16).ok());
+        word.with_context(|| format!("QEMU says {answer} of the word at {address:#x}"))
+    }
+
     /// A command as a person types it, which answers nothing if all is well.
     pub fn type_in(&mut self, command: &str) -> Result<()> {
-        let answer = self.ask(&format!(
-            r#"{{"execute": "human-monitor-command", "arguments": {{"command-line": "{command}"}}}}"#
-        ))?;
+        let answer = self.typed(command)?;
         ensure!(answer.contains(r#""return": """#), "QEMU answers {command} with {answer}");
         Ok(())
     }
