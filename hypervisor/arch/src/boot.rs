@@ -14,7 +14,7 @@ use core::mem::offset_of;
 /// Cores that there is room for.
 pub const MAX_CORES: usize = 8;
 /// Bytes from one core's stack to the next; the lowest page of each is its guard. The deepest path is the start of a guest anew, by a
-/// command: 37 KiB of core 0's stack, of which the largest frame, `Guest::restored`'s, has 16. A guest that runs while a command waits
+/// command: some 35 KiB of core 0's stack, of which the largest frame, `Guest::restored`'s, has 16. A guest that runs while a command waits
 /// takes less than 8 more.
 pub const STACK_STRIDE: usize = 0x2_0000;
 /// Bytes of a core's stack for fatal exceptions.
