@@ -1,0 +1,125 @@
+//! A guest that stands still, for whoever stores, overwrites or removes it.
+
+use super::{NOBODY, Ram, Resident, RunState, Slot, WANTED, vmid};
+use crate::device_interrupts;
+use crate::tables::HeapTables;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use spin::mutex::SpinMutexGuard;
+use stasis_arch::mmu;
+use stasis_hw::paging::Translation;
+use stasis_state::{Records, Written};
+use stasis_vm::guest::{Guest, Vcpu};
+use stasis_vm::range::Range;
+
+/// A guest that does not run for as long as this lives.
+pub struct Parked<'a> {
+    slot: &'a Slot,
+    // In this order they are dropped, too.
+    resident: SpinMutexGuard<'a, Resident>,
+    vcpus: Vec<SpinMutexGuard<'a, Vcpu>>,
+    _wakes: Wakes<'a>,
+}
+
+/// Lets a guest run again when it is dropped, after the locks.
+struct Wakes<'a>(&'a Slot);
+
+impl Drop for Wakes<'_> {
+    fn drop(&mut self) {
+        self.0.barred.fetch_and(!WANTED, Ordering::Release);
+        self.0.kick_all();
+    }
+}
+
+impl core::ops::Deref for Parked<'_> {
+    type Target = Resident;
+
+    fn deref(&self) -> &Resident {
+        &self.resident
+    }
+}
+
+impl core::ops::DerefMut for Parked<'_> {
+    fn deref_mut(&mut self) -> &mut Resident {
+        &mut self.resident
+    }
+}
+
+impl Parked<'_> {
+    /// Has the guest be lost until [`Self::replace`], and returns its RAM, to be written.
+    pub fn overwrite(&mut self) -> &mut Ram {
+        self.set_state(RunState::Lost);
+        &mut self.resident.ram
+    }
+
+    /// The guest as it is stored, its RAM, and where that may hold anything but zeros. `counter` and `wall_time` are the host's.
+    pub fn records_and_ram(
+        &mut self,
+        counter: u64,
+        wall_time: u64,
+    ) -> (Records<'_>, &[u8], &Written) {
+        let Resident { guest, ram, .. } = &mut *self.resident;
+        let vcpus = self.vcpus.iter_mut().map(|vcpu| &mut **vcpu);
+        let (ram, written) = ram.contents();
+        (guest.records(vcpus, counter, wall_time), ram, written)
+    }
+
+    /// Has the guest hear what was rung so far.
+    pub fn listen(&mut self) {
+        self.slot.pass_bells(&mut self.resident.guest);
+    }
+
+    /// Has another guest run in this one's place, with as many vCPUs; its RAM is written.
+    pub fn replace(&mut self, guest: Box<Guest>, vcpus: Vec<Vcpu>) {
+        self.resident.ram.finish_writing();
+        self.resident.allow_writes();
+        self.release_devices();
+        self.resident.guest = *guest;
+        for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
+            **place = vcpu;
+        }
+        for last in &self.slot.last_on {
+            last.store(NOBODY, Ordering::Relaxed);
+        }
+        self.set_state(RunState::Running);
+    }
+
+    /// Takes its memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more.
+    pub fn take_memory(&mut self) -> (Range, Translation) {
+        self.set_state(RunState::Removed);
+        let ram = core::mem::replace(&mut self.resident.ram.range, Range::new(0, 0));
+        let mut stage2 = self.resident.stage2.take().expect("it is taken once");
+        let vmid = vmid(self.slot.number);
+        // SAFETY: 1. Commands run while no guest is loaded on their core. 2. The root stays with this number, and so with its VMID.
+        stage2.clear(&mut HeapTables, |root| unsafe { mmu::forget_guest(root, vmid) });
+        (ram, stage2)
+    }
+
+    /// Has the guest run, stand still, or be off from now on.
+    pub fn set_state(&mut self, state: RunState) {
+        if !state.is_alive() {
+            self.release_devices();
+        }
+        self.slot.set_state(&mut self.resident, state);
+    }
+
+    /// The guest has stopped: no interrupt of its devices comes, and none is active.
+    pub fn release_devices(&mut self) {
+        device_interrupts::release(self.slot, &mut self.resident.guest);
+    }
+}
+
+impl Slot {
+    /// Stops the guest for as long as the result lives, with all of its state in its records.
+    pub fn park(&self) -> Parked<'_> {
+        self.barred.fetch_or(WANTED, Ordering::Release);
+        self.tasks().for_each(|(roster, task)| roster.call(task));
+        Parked {
+            vcpus: self.vcpus.iter().map(|place| place.vcpu.lock()).collect(),
+            resident: self.resident.lock(),
+            slot: self,
+            _wakes: Wakes(self),
+        }
+    }
+}
