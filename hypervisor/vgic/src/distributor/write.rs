@@ -1,0 +1,196 @@
+//! What a write to the distributor does to the records.
+
+use super::access::Access;
+use super::register::{Register, Rule};
+use crate::irq::{Bits, FIRST_SPI, Irq, bits};
+use crate::vgic::{Effects, Vgic};
+use stasis_state::vgic::MAX_INTIDS;
+
+impl Vgic {
+    /// Changes the records.
+    pub(super) fn write(&mut self, vcpu: usize, access: Access, value: u64) -> Effects {
+        // What is written most is not searched for.
+        if access == Access::SGIR {
+            return self.send_sgi(vcpu, value as u32);
+        }
+        let (word, shift, mask) = (access.word(), access.shift(), access.mask());
+        let low = (value as u32 & mask) << shift;
+        let mut effects = self.write_word(vcpu, word, low, mask << shift);
+        if access.width == 8 {
+            let high = (value >> 32) as u32;
+            effects |= self.write_word(vcpu, word + 4, high, u32::MAX);
+        }
+        effects
+    }
+
+    /// Writes the bits of `mask`; those of `value` that are not in it are 0.
+    fn write_word(&mut self, vcpu: usize, offset: u16, value: u32, mask: u32) -> Effects {
+        match Register::at(offset) {
+            Register::Ctlr if mask & 0xff != 0 => {
+                let ctlr = value & 3;
+                if *self.dist.ctlr == ctlr {
+                    return Effects::default();
+                }
+                *self.dist.ctlr = ctlr;
+                self.forward()
+            }
+            Register::Group(n) => {
+                self.write_bits(Bits::Group, Rule::Write, vcpu, n.into(), value, mask)
+            }
+            Register::Enable(rule, n) => {
+                // SGIs are always enabled.
+                let fixed = if n == 0 { 0xffff } else { 0 };
+                self.write_bits(Bits::Enable, rule, vcpu, n.into(), value & !fixed, mask)
+            }
+            Register::Pending(rule, n) => {
+                let n = usize::from(n);
+                let sgis = if n == 0 { 0xffff } else { 0 };
+                self.write_bits(Bits::Latch, rule, vcpu, n, value & !sgis, mask)
+            }
+            Register::Active(rule, n) => self.write_active(rule, vcpu, n.into(), value),
+            Register::Priority(first) => {
+                self.write_bytes(first, value, mask, |vgic, intid, byte| {
+                    let byte = byte & !7;
+                    match intid.checked_sub(FIRST_SPI) {
+                        Some(spi) => vgic.dist.spi_prio[usize::from(spi)] = byte,
+                        None => vgic.cpus[vcpu].state.priv_prio[usize::from(intid)] = byte,
+                    }
+                    vgic.replace(vcpu, intid)
+                })
+            }
+            Register::Targets(_) if self.cpus.len() == 1 => Effects::default(),
+            Register::Targets(first) => {
+                self.write_bytes(first, value, mask, |vgic, intid, byte| {
+                    let Some(spi) = intid.checked_sub(FIRST_SPI) else {
+                        return Effects::default();
+                    };
+                    vgic.dist.spi_targets[usize::from(spi)] = byte & vgic.all_cpus().0;
+                    vgic.replace(vcpu, intid)
+                })
+            }
+            Register::Config(first) => self.write_config(first, value, mask),
+            Register::Sgir if mask == u32::MAX => self.send_sgi(vcpu, value),
+            Register::SgiPending(Rule::Set, first) => {
+                self.write_bytes(first, value, mask, |vgic, sgi, sources| {
+                    vgic.add_sources(vcpu, sgi, sources & vgic.all_cpus().0)
+                })
+            }
+            Register::SgiPending(_, first) => {
+                self.write_bytes(first, value, mask, |vgic, sgi, sources| {
+                    vgic.cpus[vcpu].state.sgi_src[usize::from(sgi)] &= !sources;
+                    vgic.replace(vcpu, sgi)
+                })
+            }
+            _ => Effects::default(),
+        }
+    }
+
+    fn write_bits(
+        &mut self,
+        register: Bits,
+        rule: Rule,
+        vcpu: usize,
+        n: usize,
+        value: u32,
+        mask: u32,
+    ) -> Effects {
+        let implemented = self.implemented(n);
+        if implemented == 0 {
+            return Effects::default();
+        }
+        let old = self.word(register, vcpu, n);
+        let new = match rule {
+            Rule::Write => old & !mask | value,
+            Rule::Set => old | value,
+            Rule::Clear => old & !value,
+        };
+        let mut effects = Effects::default();
+        for intid in intids(n, (old ^ new) & implemented) {
+            self.set_bit(register, vcpu, intid, new & (1 << (intid % 32)) != 0);
+            effects |= self.replace(vcpu, intid);
+        }
+        effects
+    }
+
+    fn write_active(&mut self, rule: Rule, vcpu: usize, n: usize, value: u32) -> Effects {
+        let mut effects = Effects::default();
+        for intid in intids(n, value & self.implemented(n)) {
+            // Only if the caller has not synced the vCPU that has it.
+            if self.is_resident(vcpu, intid) {
+                continue;
+            }
+            let active = self.is_active(vcpu, intid);
+            match rule {
+                Rule::Clear if active => effects |= self.change(vcpu, intid, Irq::deactivate),
+                // Whoever made it active is the likeliest to deactivate it.
+                Rule::Set if !active => {
+                    effects |= self.change(vcpu, intid, |irq| irq.activate(vcpu, 0))
+                }
+                _ => {}
+            }
+        }
+        effects
+    }
+
+    fn write_bytes(
+        &mut self,
+        first: u16,
+        value: u32,
+        mask: u32,
+        mut write: impl FnMut(&mut Self, u16, u8) -> Effects,
+    ) -> Effects {
+        let mut effects = Effects::default();
+        for (intid, lane) in (first..(first + 4).min(self.nr_irqs())).zip(0..) {
+            if mask.to_le_bytes()[lane] != 0 {
+                effects |= write(self, intid, value.to_le_bytes()[lane]);
+            }
+        }
+        effects
+    }
+
+    /// As QEMU has it, the configuration of a PPI is the same for all CPUs; that of an SGI is fixed.
+    fn write_config(&mut self, first: u16, value: u32, mask: u32) -> Effects {
+        // Of the two bits of an interrupt, the upper one says it.
+        let edges =
+            |fields: u32| (0..16).fold(0, |bits, n| bits | (fields >> (2 * n + 1) & 1) << n);
+        let edges = |fields| edges(fields) << (first % 32);
+        let (value, mask) = (edges(value & mask), edges(mask));
+        if first >= FIRST_SPI {
+            return self.write_bits(
+                Bits::Edge,
+                Rule::Write,
+                0,
+                usize::from(first / 32),
+                value,
+                mask,
+            );
+        }
+        let mut effects = Effects::default();
+        for vcpu in 0..self.cpus.len() {
+            effects |= self.write_private_config(vcpu, value, mask & !0xffff);
+        }
+        effects
+    }
+
+    fn write_private_config(&mut self, vcpu: usize, value: u32, mask: u32) -> Effects {
+        let state = &mut self.cpus[vcpu].state;
+        let changed = (*state.priv_edge ^ value) & mask;
+        if changed == 0 {
+            return Effects::default();
+        }
+        *state.priv_edge ^= changed;
+        // Of these alone it decides whether they are pending.
+        let lines = changed & *state.priv_level & !*state.priv_latch;
+        let mut effects = self.mark_dirty(vcpu);
+        for intid in intids(0, lines) {
+            effects |= self.replace(vcpu, intid);
+        }
+        effects
+    }
+}
+
+/// The INTIDs of the bits that are set in word `n`.
+fn intids(n: usize, word: u32) -> impl Iterator<Item = u16> {
+    const { assert!(MAX_INTIDS <= 32 * 32) };
+    bits(word).map(move |bit| (n * 32 + bit) as u16)
+}
