@@ -1,103 +1,27 @@
 //! Checkpoints: a guest to the store, and back.
 
+mod progress;
+mod routines;
+mod sets;
+mod stream;
+
 use crate::storage::{Disk, with_store};
 use crate::{guests, resume};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
-use stasis_arch::{crc, timer, zero};
-use stasis_run::slot::{self, Parked, RunState, Slot};
-use stasis_run::{clock, device_interrupts, shared, turns};
-use stasis_state::routines::Page;
-use stasis_state::{Checkpoint, GuestState, PAGE_SIZE, Plan, Routines, Sink, Source};
-use stasis_store::{Store, Usage, Which, reader, writer};
+use progress::Progress;
+use routines::routines;
+use sets::{SET_MARK, meant, names};
+use stasis_arch::timer;
+use stasis_run::slot::{Parked, RunState, Slot};
+use stasis_run::{clock, device_interrupts, shared};
+use stasis_state::{Checkpoint, GuestState, Plan};
+use stasis_store::{Store, Usage};
 use stasis_vm::console::table::{self, StoreRow};
 use stasis_vm::{config, periodic};
-
-/// Between a set's name and that of a guest.
-const SET_MARK: char = '/';
-
-/// A store's writer as the format wants it.
-struct ToStore<'s>(writer::Writer<'s, Disk>);
-
-impl Sink for ToStore<'_> {
-    type Error = String;
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.0.write(bytes).map_err(|error| error.to_string())
-    }
-}
-
-/// A store's reader as the format wants it.
-struct FromStore<'s>(reader::Reader<'s, Disk>);
-
-impl Source for FromStore<'_> {
-    type Error = String;
-
-    fn len(&self) -> u64 {
-        self.0.length()
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), String> {
-        self.0.read_at(offset, buf).map_err(|error| error.to_string())
-    }
-}
-
-/// Bytes that are gone over without a break: what is checked at once may be a mebibyte.
-const PIECE: usize = 32 << 10;
-
-/// The inner loops, by the CPU's instructions where it has them. They go over all of a guest's pages, which takes long: so
-/// they let others run in between.
-fn routines() -> Routines {
-    fn with_content(pages: &[Page]) -> u64 {
-        const PAGES: usize = PIECE / PAGE_SIZE;
-        let mut map = 0;
-        for (pages, bit) in pages.chunks(PAGES).zip((0..).step_by(PAGES)) {
-            turns::breathe();
-            map |= zero::with_content(pages) << bit;
-        }
-        map
-    }
-    fn in_pieces(crc: u32, bytes: &[u8], crc32c: fn(u32, &[u8]) -> u32) -> u32 {
-        bytes.chunks(PIECE).fold(crc, |crc, piece| {
-            turns::breathe();
-            crc32c(crc, piece)
-        })
-    }
-    let crc32c: fn(u32, &[u8]) -> u32 = match crc::is_present() {
-        true => |crc, bytes| in_pieces(crc, bytes, crc::crc32c),
-        false => |crc, bytes| in_pieces(crc, bytes, stasis_state::routines::crc32c),
-    };
-    Routines { crc32c, with_content, clear: slot::clear }
-}
-
-/// Prints a line for each tenth of the way.
-struct Progress<'a> {
-    what: &'static str,
-    tenths: u64,
-    out: &'a mut dyn Write,
-}
-
-impl<'a> Progress<'a> {
-    fn new(what: &'static str, out: &'a mut dyn Write) -> Self {
-        Self { what, tenths: 0, out }
-    }
-
-    fn report(&mut self, done: u64, total: u64) {
-        turns::breathe();
-        let tenths = (done * 10).checked_div(total).unwrap_or(0);
-        if tenths > self.tenths {
-            self.tenths = tenths;
-            let _ = writeln!(self.out, "... {}: {}%", self.what, tenths * 10);
-        }
-    }
-}
-
-/// Milliseconds since the counter read `start`.
-fn millis_since(start: u64) -> u64 {
-    (timer::counter() - start) * 1000 / timer::frequency()
-}
+use stream::{ToStore, open};
 
 /// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are
 /// a set, each under `name/` and its own name, and all of it is in the store or nothing.
@@ -149,21 +73,9 @@ struct Instant {
     wall_time: u64,
 }
 
-/// What the guests' checkpoints are called. Without a name, a set has its first number in it: so no other set has it.
-fn names(store: &Store<Disk>, slots: &[&Slot], name: Option<&str>) -> Result<Vec<String>, String> {
-    if let [slot] = slots {
-        return Ok(Vec::from([name.unwrap_or(&slot.name).to_string()]));
-    }
-    let set = name.map_or_else(|| format!("set-{}", store.next_number()), ToString::to_string);
-    if set.contains(SET_MARK) {
-        return Err(format!("a set's name has no \"{SET_MARK}\""));
-    }
-    if !members(store, &set).is_empty() {
-        return Err(format!(
-            "there is a set \"{set}{SET_MARK}\" already; delete it, or take another name"
-        ));
-    }
-    Ok(slots.iter().map(|slot| format!("{set}{SET_MARK}{}", slot.name)).collect())
+/// Milliseconds since the counter read `start`.
+fn millis_since(start: u64) -> u64 {
+    (timer::counter() - start) * 1000 / timer::frequency()
 }
 
 /// Writes one guest with what it shares; with `commit`, it and all those before it are in the store then.
@@ -268,28 +180,6 @@ fn check_copy(which: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn open(store: &mut Store<Disk>, number: u64) -> Result<FromStore<'_>, String> {
-    store.open_checkpoint(number).map(FromStore).map_err(|error| error.to_string())
-}
-
-/// The numbers of the checkpoints that a person means: one, or those of a set.
-fn meant(store: &Store<Disk>, which: &str) -> Result<Vec<u64>, String> {
-    let Some(set) = which.strip_suffix(SET_MARK) else {
-        let found = store.find(Which::from(which)).map_err(|error| error.to_string())?;
-        return Ok(Vec::from([found.number]));
-    };
-    match members(store, set) {
-        members if members.is_empty() => Err(format!("there is no set \"{which}\"")),
-        members => Ok(members),
-    }
-}
-
-/// The numbers of the checkpoints of a set.
-fn members(store: &Store<Disk>, set: &str) -> Vec<u64> {
-    let is_member = |name: &str| name.split_once(SET_MARK).is_some_and(|(of, _)| of == set);
-    store.list().iter().filter(|c| is_member(&c.name)).map(|c| c.number).collect()
-}
-
 /// Deletes a checkpoint, or those of a set.
 pub fn delete(which: &str) -> Result<(), String> {
     with_store(|store| {
@@ -303,9 +193,8 @@ pub fn of_guest(name: &str) -> Result<Vec<u64>, String> {
     with_store(|store| {
         let mut numbers: Vec<u64> = store.list().iter().rev().map(|one| one.number).collect();
         numbers.retain(|number| {
-            let reader = store.open_checkpoint(Which::Number(*number));
-            reader.is_ok_and(|reader| {
-                let guest = stasis_state::read_name(&mut FromStore(reader), routines());
+            open(store, *number).is_ok_and(|mut source| {
+                let guest = stasis_state::read_name(&mut source, routines());
                 guest.is_ok_and(|guest| guest == name)
             })
         });
