@@ -44,13 +44,16 @@ pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
     Ok(Hypervisor { image, elf })
 }
 
+/// The feature of the guests' package without which there is only its library.
+pub const BARE_METAL: &str = "bare-metal";
+
 /// Builds the bare-metal guests and returns the folder that has them.
 pub fn guests(workspace: &Workspace) -> Result<PathBuf> {
     setup::rust::ensure(workspace)?;
     report::step("building the bare-metal guests");
     let shell = shell(workspace)?;
     let (cargo, target) = (cargo(), workspace.target());
-    cmd!(shell, "{cargo} build --quiet --release --package stasis-guests --bins --target {GUESTS} --target-dir {target}")
+    cmd!(shell, "{cargo} build --quiet --release --package stasis-guests --features {BARE_METAL} --bins --target {GUESTS} --target-dir {target}")
         .quiet()
         .run()?;
     Ok(target.join(GUESTS).join("release"))

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::build::BARE_METAL;
 use crate::setup::rust::{GUESTS, HYPERVISOR};
 use crate::workspace::{Workspace, cargo};
 use crate::{build, report, setup};
@@ -31,12 +32,15 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
                 &["--", "-D", "warnings"],
             ],
         );
-        for (what, package, target) in [
-            ("clippy on the hypervisor", "stasis", HYPERVISOR),
-            ("clippy on the guests", "stasis-guests", GUESTS),
+        for (what, package) in [
+            ("clippy on the hypervisor", &["stasis", "--target", HYPERVISOR][..]),
+            (
+                "clippy on the guests",
+                &["stasis-guests", "--features", BARE_METAL, "--target", GUESTS],
+            ),
         ] {
-            let clippy = ["clippy", "--quiet", "--package", package, "--target", target];
-            suite.run(what, &[&clippy, &["--", "-D", "warnings"]]);
+            let clippy = ["clippy", "--quiet", "--package"];
+            suite.run(what, &[&clippy, package, &["--", "-D", "warnings"]]);
         }
     }
     // The tests build what they boot, too; here a failure has a name of its own.

@@ -3,87 +3,80 @@
 //! Told so by a `c` on its UART, it crashes in the midst of the next alarm's interrupt: when it is born again, the interrupt must
 //! come again.
 
-#![cfg_attr(target_os = "none", no_std, no_main)]
+#![no_std]
+#![no_main]
 
-#[cfg(not(target_os = "none"))]
-fn main() {}
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use stasis_guests::mmio::{read32, write32};
+use stasis_guests::sysreg::{unmask_irqs, wfi};
+use stasis_guests::{gic, msr, println, timer, uart};
 
-#[cfg(target_os = "none")]
-mod guest {
-    use core::arch::asm;
-    use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-    use stasis_guests::mmio::{read32, write32};
-    use stasis_guests::sysreg::{unmask_irqs, wfi};
-    use stasis_guests::{gic, msr, println, timer, uart};
+stasis_guests::entry!(main, irq);
 
-    stasis_guests::entry!(main, irq);
+/// The first device that a guest is given, and its interrupt.
+const DEVICE: usize = 0x0c00_0000;
+const ALARM: u32 = 144;
+const DR: usize = DEVICE;
+const MR: usize = DEVICE + 0x04;
+const IMSC: usize = DEVICE + 0x10;
+const ICR: usize = DEVICE + 0x1c;
+/// There is nothing.
+const NOWHERE: u64 = 0x0b00_0000;
 
-    /// The first device that a guest is given, and its interrupt.
-    const DEVICE: usize = 0x0c00_0000;
-    const ALARM: u32 = 144;
-    const DR: usize = DEVICE;
-    const MR: usize = DEVICE + 0x04;
-    const IMSC: usize = DEVICE + 0x10;
-    const ICR: usize = DEVICE + 0x1c;
-    /// There is nothing.
-    const NOWHERE: u64 = 0x0b00_0000;
+const PRIORITY: u8 = 0xa0;
 
-    const PRIORITY: u8 = 0xa0;
+static COUNT: AtomicU32 = AtomicU32::new(0);
+static TO_CRASH: AtomicBool = AtomicBool::new(false);
 
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    static TO_CRASH: AtomicBool = AtomicBool::new(false);
-
-    fn main() {
-        println!("born");
-        gic::init();
-        gic::enable(ALARM, PRIORITY);
-        gic::enable(timer::VIRTUAL, PRIORITY);
-        write32(ICR, 1);
-        write32(IMSC, 1);
-        set_alarm();
-        set_timer();
-        unmask_irqs();
-        let mut told = 0;
-        loop {
-            let count = COUNT.load(Relaxed);
-            if count != told {
-                told = count;
-                println!("alarm {count}");
-            }
-            if read32(uart::FR) & uart::FR_RXFE == 0 && uart::get() == b'c' {
-                TO_CRASH.store(true, Relaxed);
-            }
-            wfi();
+fn main() {
+    println!("born");
+    gic::init();
+    gic::enable(ALARM, PRIORITY);
+    gic::enable(timer::VIRTUAL, PRIORITY);
+    write32(ICR, 1);
+    write32(IMSC, 1);
+    set_alarm();
+    set_timer();
+    unmask_irqs();
+    let mut told = 0;
+    loop {
+        let count = COUNT.load(Relaxed);
+        if count != told {
+            told = count;
+            println!("alarm {count}");
         }
-    }
-
-    fn set_alarm() {
-        write32(MR, read32(DR) + 1);
-    }
-
-    fn set_timer() {
-        msr!("CNTV_CVAL_EL0", timer::now() + timer::frequency() / 20);
-        msr!("CNTV_CTL_EL0", timer::ENABLE);
-    }
-
-    fn irq() {
-        let iar = read32(gic::GICC_IAR);
-        match iar & 0x3ff {
-            ALARM if TO_CRASH.load(Relaxed) => {
-                println!("crashing");
-                // SAFETY: It is the end; nothing of Rust's runs after it.
-                unsafe {
-                    asm!("msr vbar_el1, {}", "isb", "brk #0", in(reg) NOWHERE, options(noreturn))
-                }
-            }
-            ALARM => {
-                write32(ICR, 1);
-                set_alarm();
-                COUNT.fetch_add(1, Relaxed);
-            }
-            timer::VIRTUAL => set_timer(),
-            _ => {}
+        if read32(uart::FR) & uart::FR_RXFE == 0 && uart::get() == b'c' {
+            TO_CRASH.store(true, Relaxed);
         }
-        write32(gic::GICC_EOIR, iar);
+        wfi();
     }
+}
+
+fn set_alarm() {
+    write32(MR, read32(DR) + 1);
+}
+
+fn set_timer() {
+    msr!("CNTV_CVAL_EL0", timer::now() + timer::frequency() / 20);
+    msr!("CNTV_CTL_EL0", timer::ENABLE);
+}
+
+fn irq() {
+    let iar = read32(gic::GICC_IAR);
+    match iar & 0x3ff {
+        ALARM if TO_CRASH.load(Relaxed) => {
+            println!("crashing");
+            // SAFETY: It is the end; nothing of Rust's runs after it.
+            unsafe { asm!("msr vbar_el1, {}", "isb", "brk #0", in(reg) NOWHERE, options(noreturn)) }
+        }
+        ALARM => {
+            write32(ICR, 1);
+            set_alarm();
+            COUNT.fetch_add(1, Relaxed);
+        }
+        timer::VIRTUAL => set_timer(),
+        _ => {}
+    }
+    write32(gic::GICC_EOIR, iar);
 }

@@ -5,72 +5,67 @@
 //! - `f` starts the watchdog, and feeds it from then on.
 //! - `w` starts the watchdog, and hangs with interrupts masked.
 
-#![cfg_attr(target_os = "none", no_std, no_main)]
+#![no_std]
+#![no_main]
 
-#[cfg(not(target_os = "none"))]
-fn main() {}
+use core::arch::asm;
+use stasis_guests::mmio::{read32, write32};
+use stasis_guests::psci::{SYSTEM_RESET, hvc};
+use stasis_guests::{println, runtime, timer, uart};
 
-#[cfg(target_os = "none")]
-mod guest {
-    use core::arch::asm;
-    use stasis_guests::mmio::{read32, write32};
-    use stasis_guests::psci::{SYSTEM_RESET, hvc};
-    use stasis_guests::{println, runtime, timer, uart};
+/// The watchdog's control frame (Arm Base System Architecture, appendix A).
+const WCS: usize = 0x0910_0000;
+const WOR: usize = WCS + 0x8;
+/// Its refresh frame.
+const WRR: usize = WCS + 0x1000;
+/// There is nothing.
+const NOWHERE: u64 = 0x0b00_0000;
+/// Milliseconds of a step.
+const STEP: u64 = 50;
 
-    /// The watchdog's control frame (Arm Base System Architecture, appendix A).
-    const WCS: usize = 0x0910_0000;
-    const WOR: usize = WCS + 0x8;
-    /// Its refresh frame.
-    const WRR: usize = WCS + 0x1000;
-    /// There is nothing.
-    const NOWHERE: u64 = 0x0b00_0000;
-    /// Milliseconds of a step.
-    const STEP: u64 = 50;
+stasis_guests::entry!(main, runtime::no_irq);
 
-    stasis_guests::entry!(main, runtime::no_irq);
-
-    fn main() {
-        println!("born");
-        let mut feeds = false;
-        for step in 1_u64.. {
-            println!("step {step}");
-            timer::spin_ms(STEP);
-            if feeds {
-                write32(WRR, 0);
+fn main() {
+    println!("born");
+    let mut feeds = false;
+    for step in 1_u64.. {
+        println!("step {step}");
+        timer::spin_ms(STEP);
+        if feeds {
+            write32(WRR, 0);
+        }
+        if read32(uart::FR) & uart::FR_RXFE != 0 {
+            continue;
+        }
+        match uart::get() {
+            b'r' => {
+                hvc(SYSTEM_RESET.into(), [0; 3]);
             }
-            if read32(uart::FR) & uart::FR_RXFE != 0 {
-                continue;
+            b'x' => crash(),
+            b'f' => {
+                start_watchdog();
+                feeds = true;
+                println!("feeding");
             }
-            match uart::get() {
-                b'r' => {
-                    hvc(SYSTEM_RESET.into(), [0; 3]);
+            b'w' => {
+                start_watchdog();
+                println!("hanging");
+                loop {
+                    core::hint::spin_loop();
                 }
-                b'x' => crash(),
-                b'f' => {
-                    start_watchdog();
-                    feeds = true;
-                    println!("feeding");
-                }
-                b'w' => {
-                    start_watchdog();
-                    println!("hanging");
-                    loop {
-                        core::hint::spin_loop();
-                    }
-                }
-                _ => {}
             }
+            _ => {}
         }
     }
+}
 
-    /// A second in all.
-    fn start_watchdog() {
-        write32(WOR, (timer::frequency() / 2) as u32);
-        write32(WCS, 1);
-    }
+/// A second in all.
+fn start_watchdog() {
+    write32(WOR, (timer::frequency() / 2) as u32);
+    write32(WCS, 1);
+}
 
-    fn crash() {
-        // SAFETY: It is the end; nothing of Rust's runs after it.
-        unsafe { asm!("msr vbar_el1, {}", "isb", "brk #0", in(reg) NOWHERE, options(noreturn)) }
-    }
+fn crash() {
+    // SAFETY: It is the end; nothing of Rust's runs after it.
+    unsafe { asm!("msr vbar_el1, {}", "isb", "brk #0", in(reg) NOWHERE, options(noreturn)) }
 }

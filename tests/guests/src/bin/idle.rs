@@ -1,20 +1,15 @@
 //! Says that it is there, and waits for ever with its interrupts masked. As ELF or, being linked for that, as a raw image.
 
-#![cfg_attr(target_os = "none", no_std, no_main)]
+#![no_std]
+#![no_main]
 
-#[cfg(not(target_os = "none"))]
-fn main() {}
+use stasis_guests::{println, runtime, sysreg::wfi};
 
-#[cfg(target_os = "none")]
-mod guest {
-    use stasis_guests::{println, runtime, sysreg::wfi};
+stasis_guests::entry!(main, runtime::no_irq);
 
-    stasis_guests::entry!(main, runtime::no_irq);
-
-    fn main() {
-        println!("idle");
-        loop {
-            wfi();
-        }
+fn main() {
+    println!("idle");
+    loop {
+        wfi();
     }
 }

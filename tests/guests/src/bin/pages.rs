@@ -4,60 +4,55 @@
 //! with zeros; `alike`, [`COUNT`] pages of that block hold a byte each, over and over; `random`, they hold what no program could
 //! write shorter.
 
-#![cfg_attr(target_os = "none", no_std, no_main)]
+#![no_std]
+#![no_main]
 
-#[cfg(not(target_os = "none"))]
-fn main() {}
+use stasis_guests::mmio::{read32, write32};
+use stasis_guests::random::Random;
+use stasis_guests::sysreg::wfi;
+use stasis_guests::{gic, println, runtime, uart};
 
-#[cfg(target_os = "none")]
-mod guest {
-    use stasis_guests::mmio::{read32, write32};
-    use stasis_guests::random::Random;
-    use stasis_guests::sysreg::wfi;
-    use stasis_guests::{gic, println, runtime, uart};
+stasis_guests::entry!(main, runtime::no_irq);
 
-    stasis_guests::entry!(main, runtime::no_irq);
+/// A block of stage 2, well behind the image and the device tree.
+const BLOCK: *mut u64 = 0x4100_0000 as *mut u64;
+/// Words of a page.
+const PAGE: usize = 4096 / 8;
+/// Pages that get content; the bench knows it, too.
+const COUNT: usize = 128;
 
-    /// A block of stage 2, well behind the image and the device tree.
-    const BLOCK: *mut u64 = 0x4100_0000 as *mut u64;
-    /// Words of a page.
-    const PAGE: usize = 4096 / 8;
-    /// Pages that get content; the bench knows it, too.
-    const COUNT: usize = 128;
+/// The UART's SPI.
+const UART_INTID: u32 = 33;
 
-    /// The UART's SPI.
-    const UART_INTID: u32 = 33;
-
-    fn fill(count: usize, mut word: impl FnMut(usize) -> u64) {
-        for n in 0..count {
-            // SAFETY: The block is RAM that nothing else is in.
-            unsafe { BLOCK.add(n).write_volatile(word(n)) };
-        }
+fn fill(count: usize, mut word: impl FnMut(usize) -> u64) {
+    for n in 0..count {
+        // SAFETY: The block is RAM that nothing else is in.
+        unsafe { BLOCK.add(n).write_volatile(word(n)) };
     }
+}
 
-    /// Sleeps meanwhile, so as not to fill the log of what Stasis does.
-    fn wait_for_a_byte() {
-        while read32(uart::FR) & uart::FR_RXFE != 0 {
-            wfi();
-        }
-        uart::get();
+/// Sleeps meanwhile, so as not to fill the log of what Stasis does.
+fn wait_for_a_byte() {
+    while read32(uart::FR) & uart::FR_RXFE != 0 {
+        wfi();
     }
+    uart::get();
+}
 
-    fn main() {
-        gic::init();
-        gic::enable(UART_INTID, 0xa0);
-        write32(uart::IMSC, uart::INT_RX | uart::INT_RT);
-        println!("pages untouched");
-        wait_for_a_byte();
-        fill(1, |_| 0);
-        println!("pages zero");
-        wait_for_a_byte();
-        fill(COUNT * PAGE, |n| (n / PAGE + 1) as u64 * 0x0101_0101_0101_0101);
-        println!("pages alike");
-        wait_for_a_byte();
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        fill(COUNT * PAGE, |_| random.next());
-        println!("pages random");
-        wait_for_a_byte();
-    }
+fn main() {
+    gic::init();
+    gic::enable(UART_INTID, 0xa0);
+    write32(uart::IMSC, uart::INT_RX | uart::INT_RT);
+    println!("pages untouched");
+    wait_for_a_byte();
+    fill(1, |_| 0);
+    println!("pages zero");
+    wait_for_a_byte();
+    fill(COUNT * PAGE, |n| (n / PAGE + 1) as u64 * 0x0101_0101_0101_0101);
+    println!("pages alike");
+    wait_for_a_byte();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    fill(COUNT * PAGE, |_| random.next());
+    println!("pages random");
+    wait_for_a_byte();
 }

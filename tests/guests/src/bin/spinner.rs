@@ -2,39 +2,34 @@
 //!
 //! Twenty times in a second of its time it prints `at <ms> ms: <n> units`. A unit of work is [`UNIT`] instructions.
 
-#![cfg_attr(target_os = "none", no_std, no_main)]
+#![no_std]
+#![no_main]
 
-#[cfg(not(target_os = "none"))]
-fn main() {}
+use core::arch::asm;
+use stasis_guests::{println, runtime, timer};
 
-#[cfg(target_os = "none")]
-mod guest {
-    use core::arch::asm;
-    use stasis_guests::{println, runtime, timer};
+stasis_guests::entry!(main, runtime::no_irq);
 
-    stasis_guests::entry!(main, runtime::no_irq);
+/// Instructions of a unit of work.
+const UNIT: u64 = 10_000;
+/// How often it prints, per second.
+const RATE: u64 = 20;
 
-    /// Instructions of a unit of work.
-    const UNIT: u64 = 10_000;
-    /// How often it prints, per second.
-    const RATE: u64 = 20;
-
-    fn main() {
-        let start = timer::now();
-        let mut units = 0_u64;
-        for report in 1.. {
-            while timer::now() - start < timer::frequency() * report / RATE {
-                unit();
-                units += 1;
-            }
-            println!("at {} ms: {units} units", report * 1000 / RATE);
+fn main() {
+    let start = timer::now();
+    let mut units = 0_u64;
+    for report in 1.. {
+        while timer::now() - start < timer::frequency() * report / RATE {
+            unit();
+            units += 1;
         }
+        println!("at {} ms: {units} units", report * 1000 / RATE);
     }
+}
 
-    fn unit() {
-        // SAFETY: It counts down a register.
-        unsafe {
-            asm!("0: subs {count}, {count}, #1", "b.ne 0b", count = inout(reg) UNIT / 2 => _);
-        }
+fn unit() {
+    // SAFETY: It counts down a register.
+    unsafe {
+        asm!("0: subs {count}, {count}, #1", "b.ne 0b", count = inout(reg) UNIT / 2 => _);
     }
 }

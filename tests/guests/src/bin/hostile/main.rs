@@ -5,91 +5,76 @@
 //! no particular answers. It must come to its end, printing `survived`, whatever they are; and whoever else is on the
 //! machine must not notice.
 
-#![cfg_attr(target_os = "none", no_std, no_main)]
+#![no_std]
+#![no_main]
 
-#[cfg(not(target_os = "none"))]
-fn main() {}
-
-#[cfg(target_os = "none")]
 mod caches;
-#[cfg(target_os = "none")]
 mod calls;
-#[cfg(target_os = "none")]
 mod devices;
-#[cfg(target_os = "none")]
 mod exits;
-#[cfg(target_os = "none")]
 mod memory;
-#[cfg(target_os = "none")]
 mod sgis;
-#[cfg(target_os = "none")]
 mod storms;
-#[cfg(target_os = "none")]
 mod system;
-#[cfg(target_os = "none")]
 mod tables;
 
-#[cfg(target_os = "none")]
-mod guest {
-    use super::*;
-    use stasis_guests::{println, timer, uart};
+use stasis_guests::{println, timer, uart};
 
-    stasis_guests::entry!(run, storms::irq);
+stasis_guests::entry!(run, storms::irq);
 
-    /// The least that an attack takes, in milliseconds of the guest's time.
-    const LENGTH_MS: u64 = 800;
+/// The least that an attack takes, in milliseconds of the guest's time.
+const LENGTH_MS: u64 = 800;
 
-    type Attack = (&'static str, fn());
+type Attack = (&'static str, fn());
 
-    const ATTACKS: [Attack; 9] = [
-        ("devices", devices::attack),
-        ("memory", memory::attack),
-        ("tables", tables::attack),
-        ("calls", calls::attack),
-        ("registers", system::attack),
-        ("caches", caches::attack),
-        ("interrupts", storms::attack),
-        ("sgis", sgis::attack),
-        ("exits", exits::attack),
-    ];
+const ATTACKS: [Attack; 9] = [
+    ("devices", devices::attack),
+    ("memory", memory::attack),
+    ("tables", tables::attack),
+    ("calls", calls::attack),
+    ("registers", system::attack),
+    ("caches", caches::attack),
+    ("interrupts", storms::attack),
+    ("sgis", sgis::attack),
+    ("exits", exits::attack),
+];
 
-    fn run() {
-        let mut line = [0; 16];
-        let wanted = loop {
-            println!("which attack?");
-            let name = read_line(&mut line);
-            let known = name.is_empty() || ATTACKS.iter().any(|attack| attack.0.as_bytes() == name);
-            if known {
-                break name;
-            }
-            for (name, _) in ATTACKS {
-                println!("  {name}");
-            }
-        };
-        for (name, attack) in ATTACKS {
-            if wanted.is_empty() || wanted == name.as_bytes() {
-                println!("attack: {name}");
-                let end = timer::now() + timer::frequency() * LENGTH_MS / 1000;
-                while timer::now() < end {
-                    attack();
-                }
+fn run() {
+    let mut line = [0; 16];
+    let wanted = loop {
+        println!("which attack?");
+        let name = read_line(&mut line);
+        let known = name.is_empty() || ATTACKS.iter().any(|attack| attack.0.as_bytes() == name);
+        if known {
+            break name;
+        }
+        for (name, _) in ATTACKS {
+            println!("  {name}");
+        }
+    };
+    for (name, attack) in ATTACKS {
+        if wanted.is_empty() || wanted == name.as_bytes() {
+            println!("attack: {name}");
+            let end = timer::now() + timer::frequency() * LENGTH_MS / 1000;
+            while timer::now() < end {
+                attack();
             }
         }
-        println!("survived");
     }
+    println!("survived");
+}
 
-    /// What is typed up to a carriage return, or as much of it as there is room for.
-    fn read_line(line: &mut [u8]) -> &[u8] {
-        let mut length = 0;
-        loop {
-            let byte = uart::get();
-            if byte == b'\r' {
-                return &line[..length];
-            }
-            if let Some(place) = line.get_mut(length) {
-                *place = byte;
-                length += 1;
-            }
+/// What is typed up to a carriage return, or as much of it as there is room for.
+fn read_line(line: &mut [u8]) -> &[u8] {
+    let mut length = 0;
+    loop {
+        let byte = uart::get();
+        if byte == b'\r' {
+            return &line[..length];
+        }
+        if let Some(place) = line.get_mut(length) {
+            *place = byte;
+            length += 1;
         }
     }
 }

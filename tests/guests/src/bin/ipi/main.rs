@@ -13,26 +13,17 @@
 //! The first CPU prints, and asks the second one to do its part: so each line is about one instant, but for
 //! those that wait for something to come, for as long as it takes.
 
-#![cfg_attr(target_os = "none", no_std, no_main)]
+#![no_std]
+#![no_main]
 
-#[cfg(not(target_os = "none"))]
-fn main() {}
-
-#[cfg(target_os = "none")]
 mod cpus;
-#[cfg(target_os = "none")]
 mod ping;
-#[cfg(target_os = "none")]
 mod power;
-#[cfg(target_os = "none")]
 mod sgi;
-#[cfg(target_os = "none")]
 mod spi;
 
-#[cfg(target_os = "none")]
 stasis_guests::entry!(run, ping::irq);
 
-#[cfg(target_os = "none")]
 fn run() {
     power::on();
     ping::play();

@@ -15,32 +15,20 @@
 //!
 //! Twice it waits for bytes, after a line `send <n>`.
 
-#![cfg_attr(target_os = "none", no_std, no_main)]
+#![no_std]
+#![no_main]
 
-#[cfg(not(target_os = "none"))]
-fn main() {}
-
-#[cfg(target_os = "none")]
 mod cpu;
-#[cfg(target_os = "none")]
 mod distributor;
-#[cfg(target_os = "none")]
 mod firmware;
-#[cfg(target_os = "none")]
 mod interrupts;
-#[cfg(target_os = "none")]
 mod serial;
-#[cfg(target_os = "none")]
 mod stray;
-#[cfg(target_os = "none")]
 mod timers;
-#[cfg(target_os = "none")]
 mod wall_clock;
 
-#[cfg(target_os = "none")]
 stasis_guests::entry!(run, interrupts::irq);
 
-#[cfg(target_os = "none")]
 fn run() {
     cpu::probe();
     distributor::probe();
