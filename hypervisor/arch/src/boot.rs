@@ -40,7 +40,9 @@ const EARLY_DEVICE_EL1: u64 = 0b01 | 1 << 2 | 1 << 10 | 0b11 << 53;
 /// TCR_EL1 without IPS, of the same meaning as [`TCR`]; there is no TTBR1.
 const TCR_EL1: u64 = 1 << 23 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | (64 - 39);
 /// SCTLR_EL1, of the same meaning as [`SCTLR`].
-const SCTLR_EL1: u64 = 0x30d0_0800 | 1 | 1 << 2 | 1 << 3 | 1 << 12;
+const SCTLR_EL1: u64 = SCTLR_EL1_OFF | 1 | 1 << 2 | 1 << 3 | 1 << 12;
+/// SCTLR_EL1: RES1 bits only, MMU and caches off.
+pub(crate) const SCTLR_EL1_OFF: u64 = 0x30d0_0800;
 
 /// Maps the device at `address`, where the image was started at EL1 and the early translation is all that
 /// there is.
@@ -145,9 +147,7 @@ primary:
     mrs     x1, CurrentEL
     cmp     x1, #(2 << 2)
     b.ne    not_at_el2
-    mov     x1, #(1 << 31)          // HCR_EL2: E2H off, EL1 is AArch64
-    msr     hcr_el2, x1
-    isb
+    bl      begin_at_el2
     mov     x24, #{block}
     bl      map_early
     bl      physical_size
@@ -195,11 +195,37 @@ not_at_el2:
     bl      stasis_at_el1
     b       park
 
+    // What a firmware, or the reset, has left there is unknown: HCR_EL2.E2H, SCTLR_EL2.EE, the stack pointer in use. Clobbers x1.
+begin_at_el2:
+    mov     x1, #(1 << 31)          // HCR_EL2: E2H off, EL1 is AArch64
+    msr     hcr_el2, x1
+    isb
+    mov     x1, #({sctlr_off} & 0xffff)
+    movk    x1, #({sctlr_off} >> 16), lsl #16
+    msr     sctlr_el2, x1
+    msr     spsel, #1
+    isb
+    ret
+
+    // Drops what the caches hold of the early tables. The barriers order it between accesses that go past the caches.
+    // Clobbers x1.
+    .macro  drop_early_tables
+    dmb     sy
+    mov     x1, x22
+0:  dc      ivac, x1
+    add     x1, x1, #16             // no line is shorter
+    cmp     x1, x23
+    b.lo    0b
+    dsb     sy
+    .endm
+
     // Maps the image and the device tree with 2 MiB blocks of attributes x24. Leaves the tables in x22.
     // Clobbers x1 to x7, x23.
 map_early:
     adrp    x22, __early_tables_start
     adrp    x23, __early_tables_end
+    // Lines that a firmware has left dirty would be written back over these stores, which go past the caches.
+    drop_early_tables
     mov     x1, x22
 0:  stp     xzr, xzr, [x1], #16
     cmp     x1, x23
@@ -238,13 +264,10 @@ map_early:
     add     x7, x7, #1
     str     x6, [x2, x7, lsl #3]
 
-    // These stores went past the caches; drop stale lines before the table walker finds them.
-3:  mov     x1, x22
-4:  dc      ivac, x1
-    add     x1, x1, #16
-    cmp     x1, x23
-    b.lo    4b
+    // Lines that were fetched ahead of time meanwhile are stale; the table walker would find them.
+3:  drop_early_tables
     ret
+    .purgem drop_early_tables
 
     // x1: ID_AA64MMFR0_EL1.PARange, at most 48 bits. Clobbers x2.
 physical_size:
@@ -281,10 +304,8 @@ prepare_image:
     .global stasis_secondary_entry
     // Keeps x19: the core's number, which is the place of its MPIDR_EL1 in the list.
 stasis_secondary_entry:
-    mov     x1, #(1 << 31)
-    msr     hcr_el2, x1
-    isb
     msr     daifset, #0xf
+    bl      begin_at_el2
     adrp    x3, {secondary}
     add     x3, x3, :lo12:{secondary}
     mrs     x1, mpidr_el1
@@ -316,6 +337,7 @@ enable_mmu:
     msr     ttbr0_el2, x1
     isb
     tlbi    alle2
+    tlbi    alle1                   // of whatever guests there were before, stage 2 included
     ic      iallu
     dsb     nsh
     isb
@@ -356,6 +378,7 @@ set_up_core:
     el1_sctlr = const SCTLR_EL1,
     mair = const MAIR,
     sctlr = const SCTLR,
+    sctlr_off = const SCTLR_OFF,
     cptr = const CPTR,
     secondary = sym SECONDARY_BOOT,
     cores = const MAX_CORES,

@@ -11,6 +11,7 @@ mod crossing;
 mod damage;
 mod devices;
 mod disks;
+mod firmware;
 mod golden;
 mod handlers;
 mod images;
@@ -61,6 +62,9 @@ fn main() -> ExitCode {
             a_card_image_boots_and_keeps_checkpoints,
             a_counter_crosses_to_raspi4_and_back,
             linux_crosses_to_virt_and_back;
+        firmware:
+            what_it_leaves_in_el2s_registers_makes_no_difference,
+            a_cpu_may_have_more_than_a_cortex_a72;
         console:
             mistyped_input_gets_an_answer,
             help_knows_every_command,
