@@ -36,6 +36,13 @@ pub fn dsb() {
     unsafe { core::arch::asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
+/// System registers are as they were written, for what follows.
+#[inline(always)]
+pub(crate) fn isb() {
+    // SAFETY: a barrier.
+    unsafe { core::arch::asm!("isb", options(nostack, preserves_flags)) };
+}
+
 /// HCR_EL2 while a guest may run, but for [`set_guest_controls`]: constant, for TLBs' sake.
 ///
 /// VM: stage 2. SWIO: set/way invalidation is clean-and-invalidate. PTW: no table walks in device

@@ -45,18 +45,30 @@ pub(crate) fn init_stage2() {
     unsafe { msr!("vtcr_el2", RES1 | physical_size << 16 | WALKS | SL0_LEVEL1 | (64 - 39)) };
 }
 
-/// Makes the guest's memory what `root` says, on this core, under `vmid`.
+/// Makes the guest's memory what `root` says, on this core, under `vmid`. Stage 1 translates nothing from here on:
+/// [`crate::world::load`] opens it.
+///
+/// A Cortex-A57 or A72 may carry out an AT instruction ahead of time, on a path that is not taken, and keep what it finds with registers of which
+/// some are one guest's and some another's (errata 1319537 and 1319367; 1165522 of the first Cortex-A76). So as long as they are, a
+/// walk must fail at its beginning: first the walks are disabled, then stage 1 is enabled. Linux's KVM does the same.
 ///
 /// # Safety
 ///
 /// `root` is a stage-2 translation of 39 bits that maps nothing of EL2's, and stays until another is
-/// activated on this core. No two translations share a `vmid`.
+/// activated on this core. No two translations share a `vmid`. No guest is entered before its registers are loaded.
 #[inline]
 pub unsafe fn activate_stage2(root: u64, vmid: u8) {
-    // SAFETY: the caller answers for the translation. The barrier orders the tables' writes before it, and the
-    // exception return it before the guest.
+    /// TCR_EL1.EPD1 and EPD0, with a granule of 4 KiB and 48-bit addresses.
+    const NO_WALKS: u64 = 1 << 23 | 1 << 7 | 0b10 << 30 | 16 << 16 | 16;
+    // SAFETY: the caller answers for the translation, and EL1's own registers are loaded before it is used. The first barrier orders the
+    // tables' writes before it, and the end of walks that the last guest has begun (DDI 0487, D8.1.5); the exception
+    // return orders it before the guest.
     unsafe {
         asm!("dsb ish", options(nostack, preserves_flags));
+        msr!("tcr_el1", NO_WALKS);
+        asm!("isb", options(nostack, preserves_flags));
+        msr!("sctlr_el1", boot::SCTLR_EL1_OFF | 1);
+        asm!("isb", options(nostack, preserves_flags));
         msr!("vttbr_el2", u64::from(vmid) << 48 | root);
     }
 }

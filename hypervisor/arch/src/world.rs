@@ -4,6 +4,7 @@
 //! exit to the next entry, and is loaded and saved only when the core turns to another vCPU, or when
 //! the guest is to be looked at.
 
+use crate::cpu::isb;
 use crate::{fp, timer};
 use stasis_state::vcpu::{Core, FpSimd, SystemRegisters};
 
@@ -43,30 +44,37 @@ macro_rules! system_registers {
     ($($field:ident $name:literal;)*) => {
         fn save_system(registers: &mut SystemRegisters) {
             $( *registers.$field = mrs!($name); )*
+            *registers.sctlr_el1 = mrs!("sctlr_el1");
+            *registers.tcr_el1 = mrs!("tcr_el1");
         }
 
         /// # Safety
         ///
         /// No guest may run until all of its state is loaded.
         unsafe fn load_system(registers: &SystemRegisters) {
-            // SAFETY: these registers act at EL1 and EL0 alone.
-            unsafe { $( msr!($name, *registers.$field); )* }
+            // SAFETY: these registers act at EL1 and EL0 alone. What translates is what `mmu::activate_stage2` says that it must be,
+            // until all else is the guest's: then stage 1 is as it has it, and then its walks.
+            unsafe {
+                $( msr!($name, *registers.$field); )*
+                isb();
+                msr!("sctlr_el1", *registers.sctlr_el1);
+                isb();
+                msr!("tcr_el1", *registers.tcr_el1);
+            }
         }
     };
 }
 
-// Not here: the timers, see `timer`; ACTLR_EL1, which is trapped; and the registers of AArch32 at
+// Not here: SCTLR_EL1 and TCR_EL1, which come last; the timers, see `timer`; ACTLR_EL1, which is trapped; and the registers of AArch32 at
 // EL1 (SPSR_irq and its like, DACR32_EL2, IFSR32_EL2, FPEXC32_EL2), which no AArch64 guest can write.
 system_registers! {
     sp_el0 "sp_el0";
     sp_el1 "sp_el1";
     elr_el1 "elr_el1";
     spsr_el1 "spsr_el1";
-    sctlr_el1 "sctlr_el1";
     cpacr_el1 "cpacr_el1";
     ttbr0_el1 "ttbr0_el1";
     ttbr1_el1 "ttbr1_el1";
-    tcr_el1 "tcr_el1";
     afsr0_el1 "afsr0_el1";
     afsr1_el1 "afsr1_el1";
     esr_el1 "esr_el1";
@@ -89,8 +97,8 @@ pub fn save(system: &mut SystemRegisters, fp: &mut FpSimd) {
     fp::save(fp);
 }
 
-/// Makes this core the guest's, but for its memory, its GIC and its [debug registers](crate::debug). `counter_offset` is
-/// CNTVOFF_EL2.
+/// Makes this core the guest's, but for its memory, which is [active](crate::mmu::activate_stage2) already, its GIC and its
+/// [debug registers](crate::debug). `counter_offset` is CNTVOFF_EL2.
 pub fn load(system: &SystemRegisters, fp: &FpSimd, counter_offset: u64) {
     // SAFETY: the guest is entered only after this.
     unsafe { load_system(system) };
