@@ -59,6 +59,7 @@ extern "C" fn stasis_secondary(number: usize) -> ! {
 
 /// What every core does first.
 fn init_this_core(number: usize) {
+    timer::stop_all();
     gic::init_this_core();
     cpu::init_traps();
     PRESENT.fetch_or(1 << number, Ordering::Release);

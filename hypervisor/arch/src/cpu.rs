@@ -95,7 +95,12 @@ pub fn init_traps() {
     const MDCR_TPMCR: u64 = 1 << 5;
     const MDCR_TPM: u64 = 1 << 6;
     const MDCR_TDRA: u64 = 1 << 11;
-    let counters = mrs!("pmcr_el0") >> 11 & 0x1f;
+    // ID_AA64DFR0_EL1.PMUVer: 0 is none, 0xf one of its maker's own.
+    let counters = match mrs!("id_aa64dfr0_el1") >> 8 & 0xf {
+        0 | 0xf => 0,
+        _ => mrs!("pmcr_el0") >> 11 & 0x1f,
+    };
+    let has_ras = mrs!("id_aa64pfr0_el1") >> 28 & 0xf != 0;
     // SAFETY: these only decide what traps from EL1 and EL0; EL2 uses none of it.
     unsafe {
         msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);
@@ -104,6 +109,10 @@ pub fn init_traps() {
         // EL1PCTEN and EL1PCEN clear: CNTPCT and the physical timer trap.
         msr!("cnthctl_el2", 0);
         msr!("hcr_el2", GUEST_HCR);
+        if has_ras {
+            // VSESR_EL2: what a virtual SError says of itself.
+            msr!("S3_4_C5_C2_3", 0);
+        }
         core::arch::asm!("isb", options(nostack, preserves_flags));
     }
     mmu::init_stage2();

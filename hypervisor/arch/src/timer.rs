@@ -38,6 +38,17 @@ pub fn counter() -> u64 {
     mrs!("cntpct_el0")
 }
 
+/// Stops this core's timers, of which the architecture does not say that a reset does, before their interrupts may come.
+pub fn stop_all() {
+    // SAFETY: no guest is loaded, and EL2 has set no deadline.
+    unsafe {
+        msr!("cntv_ctl_el0", 0);
+        msr!("cntp_ctl_el0", 0);
+        msr!("cnthp_ctl_el2", 0);
+        asm!("isb", options(nostack, preserves_flags));
+    }
+}
+
 /// Loads a guest's virtual timer: first the offset, then the comparator, then the control. It is so for the guest, and for EL2 after
 /// the next barrier.
 pub fn load_virtual(offset: u64, registers: &SystemRegisters) {
