@@ -36,6 +36,13 @@ pub fn dsb() {
     unsafe { core::arch::asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
+/// What was read before, of a device too, was read before anything that is read after.
+#[inline(always)]
+pub fn dmb_reads() {
+    // SAFETY: a barrier.
+    unsafe { core::arch::asm!("dmb ishld", options(nostack, preserves_flags)) };
+}
+
 /// System registers are as they were written, for what follows.
 #[inline(always)]
 pub(crate) fn isb() {

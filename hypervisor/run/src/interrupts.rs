@@ -4,7 +4,7 @@ use crate::gic::{self, ThisCore};
 use crate::roster::Roster;
 use crate::{device_interrupts, turns};
 use core::sync::atomic::{AtomicU32, Ordering};
-use stasis_arch::timer;
+use stasis_arch::{cpu, timer};
 use stasis_hw::gic::Acknowledged;
 
 /// The interrupt of the console's UART; none before [`open_console`].
@@ -27,6 +27,8 @@ pub fn take(roster: &Roster, this_core: &ThisCore) -> Taken {
     let Some(interrupt) = this_core.take() else { return Taken::Own };
     match interrupt.intid() {
         gic::KICK => {
+            // What the sender has written is read after its interrupt, which comes no second time.
+            cpu::dmb_reads();
             this_core.end(interrupt);
             Taken::Own
         }
