@@ -49,7 +49,8 @@ pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut dyn Write) -> Result
     }
     shared::copy(slots.iter().copied());
     drop(others);
-    with_store(|store| {
+    parked.iter().for_each(Parked::leave_caches);
+    let result = with_store(|store| {
         let names = names(store, slots, name)?;
         let mut guests = names.iter().zip(slots).zip(&mut parked).peekable();
         while let Some(((name, slot), parked)) = guests.next() {
@@ -63,7 +64,9 @@ pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut dyn Write) -> Result
             }
         }
         Ok(())
-    })
+    });
+    parked.iter().for_each(Parked::leave_caches);
+    result
 }
 
 /// When guests are stored.

@@ -150,7 +150,9 @@ pub fn copy<'a>(slots: impl Iterator<Item = &'a Slot>) {
     for Connected { region, .. } in slots.flat_map(Slot::shared) {
         if !copied.iter().any(|other| core::ptr::eq(*other, *region)) {
             let mut memory = region.memory;
+            slot::leave_caches(memory);
             slot::copy(slot::ram_of(&mut memory), region.copy.lock().bytes());
+            slot::leave_caches(memory);
             copied.push(region);
         }
     }

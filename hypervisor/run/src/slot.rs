@@ -20,7 +20,7 @@ mod turn;
 mod wait;
 
 pub use parked::Parked;
-pub use ram::{FreshRam, Ram, clear, copy, finish_writing, ram_of};
+pub use ram::{FreshRam, Ram, clear, copy, finish_writing, leave_caches, ram_of};
 pub use run_state::RunState;
 pub use turn::After;
 

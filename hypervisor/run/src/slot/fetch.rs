@@ -1,7 +1,7 @@
 //! Reading the instruction that a guest was at, where the hardware does not say what it did.
 
 use super::Resident;
-use stasis_arch::mmu;
+use stasis_arch::{cache, mmu};
 use stasis_state::vcpu::Core;
 use stasis_vm::exit::Exit;
 
@@ -27,6 +27,8 @@ impl Resident {
         if !aligned || !self.ram.range.contains(physical) {
             return None;
         }
+        // It may have written it past its caches.
+        cache::clean_and_invalidate_to_poc(physical as usize, INSTRUCTION as usize);
         // SAFETY: 1. It is RAM of the guest's, which begins and ends with a page, mapped one to one, and aligned. 2. Other
         // vCPUs may write it at the same time: the read is volatile, and whatever it gives is an instruction's bits.
         Some(unsafe { (physical as *const u32).read_volatile() })

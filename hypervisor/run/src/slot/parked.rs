@@ -53,6 +53,12 @@ impl Parked<'_> {
         &mut self.resident.ram
     }
 
+    /// Has nothing of its RAM be in the caches: before EL2 reads it, which is to see what the guest has written with its caches off; and
+    /// after that, as the guest may write more so, and then turn them on.
+    pub fn leave_caches(&self) {
+        self.resident.ram.leave_caches();
+    }
+
     /// The guest as it is stored, its RAM, and where that may hold anything but zeros. `counter` and `wall_time` are the host's.
     pub fn records_and_ram(
         &mut self,

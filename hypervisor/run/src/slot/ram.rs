@@ -38,10 +38,15 @@ impl Ram {
 
     /// Makes what was written to it what the guest sees, with its caches on or off.
     pub(super) fn finish_writing(&self) {
-        for offset in self.written.blocks() {
-            clean(Range::new(self.range.start + offset as u64, BLOCK_SIZE as u64));
-        }
+        self.leave_caches();
         cache::invalidate_instructions();
+    }
+
+    /// Has nothing of it be in the caches: see [`leave_caches`].
+    pub(super) fn leave_caches(&self) {
+        for offset in self.written.blocks() {
+            leave_caches(Range::new(self.range.start + offset as u64, BLOCK_SIZE as u64));
+        }
     }
 }
 
@@ -119,12 +124,13 @@ pub fn copy(from: &[u8], to: &mut [u8]) {
 
 /// Makes what was written to RAM what the guest sees, with its caches on or off.
 pub fn finish_writing(ram: Range) {
-    clean(ram);
+    leave_caches(ram);
     cache::invalidate_instructions();
 }
 
-/// Makes what was written to RAM what the guest loads, with its caches on or off.
-fn clean(ram: Range) {
+/// Has nothing of RAM be in the caches: what is loaded next is what was stored last, with caches on or off. A guest whose caches are off
+/// stores past what EL2 has loaded into them, and so do both sides of a guest's memory that is not cacheable.
+pub fn leave_caches(ram: Range) {
     let (start, len) = (ram.start as usize, ram.len() as usize);
     for offset in (0..len).step_by(PIECE) {
         cache::clean_and_invalidate_to_poc(start + offset, PIECE.min(len - offset));
