@@ -6,6 +6,7 @@
 //! any more. Tables lie in memory that is mapped one to one.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, fence};
 use tock_registers::fields::FieldValue;
 use tock_registers::{RegisterLongName, register_bitfields};
 
@@ -266,6 +267,8 @@ impl Translation {
             }
             if *entry == 0 && level < LAST_LEVEL {
                 let next = tables.allocate().ok_or(MapError::OutOfMemory)?;
+                // Whoever finds the table finds it empty.
+                fence(Ordering::Release);
                 *entry = next.as_ptr() as u64
                     | (DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::VALID::SET).value;
             } else if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(*entry) {

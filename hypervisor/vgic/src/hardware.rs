@@ -4,8 +4,8 @@ use crate::registers::ListRegister;
 
 /// This core's virtual interface control (GICH), and its view of the physical distributor.
 ///
-/// The implementation orders the accesses as they are made; before the guest is entered it makes
-/// sure that they have arrived (DSB, ISB).
+/// The implementation orders the accesses as they are made, among each other and with the guest's own to the CPU interface. A write may
+/// arrive a little after the guest is entered: then an interrupt comes late, or one that is gone is found to be spurious.
 pub trait ListRegisterFile {
     /// Number of list registers: GICH_VTR.ListRegs + 1.
     fn count(&self) -> usize;
