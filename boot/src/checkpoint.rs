@@ -49,7 +49,7 @@ pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut dyn Write) -> Result
     }
     shared::copy(slots.iter().copied());
     drop(others);
-    parked.iter().for_each(Parked::leave_caches);
+    parked.iter().for_each(Parked::begin_reading);
     let result = with_store(|store| {
         let names = names(store, slots, name)?;
         let mut guests = names.iter().zip(slots).zip(&mut parked).peekable();
@@ -65,7 +65,7 @@ pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut dyn Write) -> Result
         }
         Ok(())
     });
-    parked.iter().for_each(Parked::leave_caches);
+    parked.iter().for_each(Parked::end_reading);
     result
 }
 

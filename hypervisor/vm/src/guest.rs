@@ -54,6 +54,9 @@ pub const VIRTUAL_TIMER: u16 = 16 + TIMER_PPIS[2] as u16;
 /// The physical timer's INTID.
 pub const PHYSICAL_TIMER: u16 = 16 + TIMER_PPIS[1] as u16;
 
+/// SCTLR_EL1.M and C: loads and stores go through the caches.
+const SCTLR_CACHED: u64 = 1 | 1 << 2;
+
 /// The core that a vCPU is loaded on, and the outside of the guest.
 pub trait Host {
     /// The core's GICH.
@@ -256,6 +259,14 @@ impl Guest {
     /// Bytes of its RAM.
     pub fn ram_size(&self) -> u64 {
         *self.record.ram_size
+    }
+
+    /// Whether a vCPU stores past its caches, or will so when it is switched on: once it turns them on, it is to find nothing in them that
+    /// others have loaded.
+    pub fn may_turn_caches_on<'a>(&self, mut vcpus: impl Iterator<Item = &'a Vcpu>) -> bool {
+        let is_off = |power: &Power| *power.state != PowerState::On as u8;
+        self.powers.iter().any(is_off)
+            || vcpus.any(|vcpu| *vcpu.system.sctlr_el1 & SCTLR_CACHED != SCTLR_CACHED)
     }
 
     /// The guest as it is stored. No vCPU is loaded; `counter` and `wall_time` are the host's.

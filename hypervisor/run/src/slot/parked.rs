@@ -53,10 +53,16 @@ impl Parked<'_> {
         &mut self.resident.ram
     }
 
-    /// Has nothing of its RAM be in the caches: before EL2 reads it, which is to see what the guest has written with its caches off; and
-    /// after that, as the guest may write more so, and then turn them on.
-    pub fn leave_caches(&self) {
+    /// Has EL2 read of its RAM what the guest has stored, even past its caches.
+    pub fn begin_reading(&self) {
         self.resident.ram.leave_caches();
+    }
+
+    /// Has the guest find in its caches nothing that EL2 has read, once it turns them on.
+    pub fn end_reading(&self) {
+        if self.resident.guest.may_turn_caches_on(self.vcpus.iter().map(|vcpu| &**vcpu)) {
+            self.resident.ram.leave_caches();
+        }
     }
 
     /// The guest as it is stored, its RAM, and where that may hold anything but zeros. `counter` and `wall_time` are the host's.
