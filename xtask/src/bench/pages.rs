@@ -41,6 +41,8 @@ const STEPS: [(&str, &str); 4] = [
     ("check", "stasis_state::reader::read"),
     ("load", "stasis_state::reader::read_memory"),
 ];
+/// What a step begins or ends with, outside of its function.
+const MAINTENANCE: &str = "stasis_arch::cache::clean_and_invalidate_to_poc";
 /// What waits for the disk, and what lets others have the core: how often it has to, and how, the host's disk decides.
 const PAUSES: [&str; 2] =
     ["stasis_hw::virtio_blk::VirtioBlk::perform", "stasis_run::turns::breathe"];
@@ -192,11 +194,15 @@ impl Logged<'_, '_> {
     }
 }
 
-/// Counts what is executed between the first instruction of a step's function and its return.
+/// Counts what is executed between the first instruction of a step's function and its return. [`MAINTENANCE`] counts for the step before it;
+/// before the first one it is that one's.
 struct StepCounter {
     entries: Steps,
+    maintenance: u64,
     pauses: [u64; PAUSES.len()],
-    /// The step, and where it returns to.
+    /// The last step that has begun.
+    latest: usize,
+    /// The step that is under way, and where it returns to.
     step: Option<(usize, u64)>,
     /// Where the pause returns to.
     pause: Option<u64>,
@@ -214,7 +220,22 @@ impl StepCounter {
         for (entry, function) in pauses.iter_mut().zip(PAUSES) {
             *entry = functions.entry(function)?;
         }
-        Ok(Self { entries, pauses, step: None, pause: None, last: 0, counts: Steps::default() })
+        let maintenance = functions.entry(MAINTENANCE)?;
+        Ok(Self::of(entries, maintenance, pauses))
+    }
+
+    /// Of the functions' first instructions.
+    fn of(entries: Steps, maintenance: u64, pauses: [u64; PAUSES.len()]) -> Self {
+        Self {
+            entries,
+            maintenance,
+            pauses,
+            latest: 0,
+            step: None,
+            pause: None,
+            last: 0,
+            counts: Steps::default(),
+        }
     }
 
     fn step(&mut self, pc: u64) {
@@ -223,8 +244,12 @@ impl StepCounter {
         self.step = self.step.filter(|(_, end)| *end != pc);
         self.pause = self.pause.filter(|end| *end != pc);
         if self.step.is_none() {
-            let step = self.entries.iter().position(|entry| *entry == pc);
-            self.step = step.map(|step| (step, returns_to));
+            if let Some(step) = self.entries.iter().position(|entry| *entry == pc) {
+                self.latest = step;
+                self.step = Some((step, returns_to));
+            } else if pc == self.maintenance {
+                self.step = Some((self.latest, returns_to));
+            }
         }
         if self.pause.is_none() && self.pauses.contains(&pc) {
             self.pause = Some(returns_to);
@@ -259,14 +284,8 @@ mod tests {
 
     /// What is counted of these instructions, with the first step at 0x1000 and the first pause at 0x9000.
     fn counted(pcs: &[u64]) -> Result<Steps> {
-        let mut counter = StepCounter {
-            entries: [0x1000, 0x2000, 0x3000, 0x4000],
-            pauses: [0x9000, 0xa000],
-            step: None,
-            pause: None,
-            last: 0,
-            counts: Steps::default(),
-        };
+        let entries = [0x1000, 0x2000, 0x3000, 0x4000];
+        let mut counter = StepCounter::of(entries, 0x8000, [0x9000, 0xa000]);
         pcs.iter().for_each(|pc| counter.step(*pc));
         counter.finish()
     }
@@ -280,6 +299,10 @@ mod tests {
             assert_eq!(counted(&step).unwrap(), [0, 2, 0, 0]);
         }
         assert_eq!(counted(&[0x9000, 0x100]).unwrap(), Steps::default());
+        let maintenance = [0x8000, 0x8004, 0x104];
+        assert_eq!(counted(&[&[0x100], &maintenance[..]].concat()).unwrap(), [2, 0, 0, 0]);
+        let after_a_step = [0x100, 0x2000, 0x104, 0x8000, 0x8004, 0x108];
+        assert_eq!(counted(&after_a_step).unwrap(), [0, 3, 0, 0]);
         let error = counted(&[0x100, 0x1000]).unwrap_err().to_string();
         assert_eq!(error, "stasis_state::writer::Plan::new was not seen to return");
     }
