@@ -55,7 +55,8 @@ pub(crate) fn isb() {
 /// VM: stage 2. SWIO: set/way invalidation is clean-and-invalidate. PTW: no table walks in device
 /// memory. FMO, IMO, AMO: interrupts and SErrors come to EL2, virtual ones go to the guest. FB, BSU:
 /// the guest's maintenance reaches every core. TID1, TID3: ID registers are trapped. TSC: SMC. TIDCP: the
-/// implementation defined registers. TACR: ACTLR_EL1. RW: EL1 is AArch64. TLOR: limited ordering regions.
+/// implementation defined registers. TACR: ACTLR_EL1. RW: EL1 is AArch64. TLOR: limited ordering regions. TERR: the
+/// records of errors.
 pub const GUEST_HCR: u64 = HCR_VM
     | HCR_SWIO
     | HCR_PTW
@@ -70,7 +71,8 @@ pub const GUEST_HCR: u64 = HCR_VM
     | HCR_TIDCP
     | HCR_TACR
     | HCR_RW
-    | HCR_TLOR;
+    | HCR_TLOR
+    | HCR_TERR;
 const HCR_VM: u64 = 1;
 const HCR_SWIO: u64 = 1 << 1;
 const HCR_PTW: u64 = 1 << 2;
@@ -89,11 +91,12 @@ const HCR_TIDCP: u64 = 1 << 20;
 const HCR_TACR: u64 = 1 << 21;
 const HCR_RW: u64 = 1 << 31;
 const HCR_TLOR: u64 = 1 << 35;
+const HCR_TERR: u64 = 1 << 36;
 
 /// Sets up the traps of this core, once: all that is the same for every guest.
 ///
 /// Floating point is the guest's own, and so are the debug registers once it uses them: see [`debug`]. Its physical timer, the
-/// PMU, trace, SVE and AMU are not.
+/// PMU, profiling, trace, SVE and AMU are not.
 pub fn init_traps() {
     const CPTR_RES1: u64 = 0x32ff;
     const CPTR_TZ: u64 = 1 << 8;
@@ -102,6 +105,8 @@ pub fn init_traps() {
     const MDCR_TPMCR: u64 = 1 << 5;
     const MDCR_TPM: u64 = 1 << 6;
     const MDCR_TDRA: u64 = 1 << 11;
+    const MDCR_TPMS: u64 = 1 << 14;
+    const MDCR_TTRF: u64 = 1 << 19;
     // ID_AA64DFR0_EL1.PMUVer: 0 is none, 0xf one of its maker's own.
     let counters = match mrs!("id_aa64dfr0_el1") >> 8 & 0xf {
         0 | 0xf => 0,
@@ -111,7 +116,8 @@ pub fn init_traps() {
     // SAFETY: these only decide what traps from EL1 and EL0; EL2 uses none of it.
     unsafe {
         msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);
-        msr!("mdcr_el2", counters | MDCR_TPM | MDCR_TPMCR | MDCR_TDRA);
+        let profiling = MDCR_TPM | MDCR_TPMCR | MDCR_TPMS;
+        msr!("mdcr_el2", counters | profiling | MDCR_TTRF | MDCR_TDRA);
         msr!("hstr_el2", 0);
         // EL1PCTEN and EL1PCEN clear: CNTPCT and the physical timer trap.
         msr!("cnthctl_el2", 0);

@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
-use stasis_qemu_tests::guests::ticks;
+use stasis_qemu_tests::guests::{ticks, transcript};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::Setup;
 use xtask::workspace::{read, write};
+
+use crate::same_machine;
 
 /// Where Stasis begins behind the code before it: an image begins at a multiple of 2 MiB.
 const BEHIND: usize = 2 << 20;
@@ -66,6 +68,21 @@ pub fn what_it_leaves_in_el2s_registers_makes_no_difference(lab: &Lab) -> Result
 pub fn a_cpu_may_have_more_than_a_cortex_a72(lab: &Lab) -> Result<()> {
     for cpu in ["cortex-a76", "neoverse-n1", "max"] {
         comes_up(lab.machine().cpu(cpu)).with_context(|| cpu.to_owned())?;
+    }
+    Ok(())
+}
+
+pub fn what_newer_cpus_add_is_undefined_in_a_guest(lab: &Lab) -> Result<()> {
+    const UNDEFINED: &str = ": ESR Err(2000000)";
+    for cpu in ["cortex-a76", "max"] {
+        let mut stasis = lab.machine().cpu(cpu).guest("probe")?.boot()?;
+        stasis.attach("probe")?;
+        let lines = transcript(&mut stasis.qemu.console, same_machine::answer)?;
+        let registers = lines.iter().filter(|line| line.starts_with("MRS "));
+        let (undefined, there): (Vec<_>, Vec<_>) =
+            registers.partition(|line| line.ends_with(UNDEFINED));
+        ensure!(there.is_empty() && undefined.len() >= 8, "{cpu}: {there:#?}, of {lines:#?}");
+        stasis.kill()?;
     }
     Ok(())
 }

@@ -64,7 +64,8 @@ fn main() -> ExitCode {
             linux_crosses_to_virt_and_back;
         firmware:
             what_it_leaves_in_el2s_registers_makes_no_difference,
-            a_cpu_may_have_more_than_a_cortex_a72;
+            a_cpu_may_have_more_than_a_cortex_a72,
+            what_newer_cpus_add_is_undefined_in_a_guest;
         console:
             mistyped_input_gets_an_answer,
             help_knows_every_command,

@@ -7,7 +7,8 @@ use stasis_qemu_tests::guests::{same, transcript};
 use stasis_qemu_tests::lab::{Built, Lab};
 use xtask::qemu::Machine;
 
-fn answer(line: &str) -> Option<Vec<u8>> {
+/// What `probe` is to be sent after a line of its.
+pub fn answer(line: &str) -> Option<Vec<u8>> {
     let count: usize = line.strip_prefix("send ")?.parse().ok()?;
     Some(b"abcdefgh"[..count].to_vec())
 }

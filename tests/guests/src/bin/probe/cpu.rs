@@ -140,6 +140,9 @@ fn undefined() {
         ("MRS SCTLR_EL12", mrs_x0(3, 5, 1, 0, 0)),
         ("MRS ICC_SRE_EL1", mrs_x0(3, 0, 12, 12, 5)),
         ("MRS S3_0_C4_C7_7", mrs_x0(3, 0, 4, 7, 7)),
+        ("MRS APIAKeyLo_EL1", mrs_x0(3, 0, 2, 1, 0)),
+        ("MRS ERRIDR_EL1", mrs_x0(3, 0, 5, 3, 0)),
+        ("MRS LORC_EL1", mrs_x0(3, 0, 10, 4, 3)),
         ("HLT", HLT),
     ] {
         // SAFETY: None of them is defined for EL1 of this machine.
