@@ -2,22 +2,24 @@
 //! guests' stage 2 (DDI 0487, D8). Both start at level 1, so one walker serves them.
 //!
 //! A table is only ever added to: where a range leads never changes while it is in use, which would
-//! take break-before-make; but writes to it may become [allowed](Translation::allow_writes). A guest that is removed has its whole translation [cleared](Translation::clear), which is not in use
-//! any more. Tables lie in memory that is mapped one to one.
+//! take break-before-make; but writes to it may become [allowed](Translation::allow_writes). A guest
+//! that is removed has its whole translation [cleared](Translation::clear), which is not in use any
+//! more. Tables lie in memory that is mapped one to one.
 
+mod attributes;
+#[cfg(test)]
+mod tests;
+
+use attributes::STAGE2;
+pub use attributes::{Attributes, MAIR_DEVICE, MAIR_NORMAL};
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
-use tock_registers::fields::FieldValue;
-use tock_registers::{RegisterLongName, register_bitfields};
+use tock_registers::register_bitfields;
 
 /// Bytes of a page.
 pub const PAGE_SIZE: u64 = 4096;
 /// Bits of an address that a table translates.
 pub const ADDRESS_BITS: u32 = 39;
-/// [`Attributes::normal`] is this attribute of MAIR_EL2.
-pub const MAIR_NORMAL: u64 = 0;
-/// [`Attributes::device`] is this attribute of MAIR_EL2.
-pub const MAIR_DEVICE: u64 = 1;
 
 const ENTRIES: usize = 512;
 const LAST_LEVEL: u32 = 3;
@@ -29,115 +31,7 @@ register_bitfields! { u64,
         VALID OFFSET(0) NUMBITS(1) [],
         /// Levels 1 and 2: a table; level 3: a page.
         TABLE_OR_PAGE OFFSET(1) NUMBITS(1) []
-    ],
-    /// Lower and upper attributes in stage 1 of EL2, D8.3.
-    STAGE1 [
-        AttrIndx OFFSET(2) NUMBITS(3) [],
-        /// AP[1] is RES1 where only EL2 uses the regime; AP[2] makes it read-only.
-        AP OFFSET(6) NUMBITS(2) [
-            ReadWrite = 0b01,
-            ReadOnly = 0b11
-        ],
-        SH OFFSET(8) NUMBITS(2) [
-            InnerShareable = 0b11
-        ],
-        AF OFFSET(10) NUMBITS(1) [],
-        XN OFFSET(54) NUMBITS(1) []
-    ],
-    /// Lower and upper attributes in stage 2, D8.3.
-    STAGE2 [
-        MemAttr OFFSET(2) NUMBITS(4) [
-            DeviceNGnRE = 0b0001,
-            NormalWriteBack = 0b1111
-        ],
-        S2AP OFFSET(6) NUMBITS(2) [
-            ReadOnly = 0b01,
-            ReadWrite = 0b11
-        ],
-        SH OFFSET(8) NUMBITS(2) [
-            InnerShareable = 0b11
-        ],
-        AF OFFSET(10) NUMBITS(1) [],
-        XN OFFSET(54) NUMBITS(1) []
     ]
-}
-
-/// What a range of memory is, and what may be done with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attributes(u64);
-
-impl Attributes {
-    const fn of<R: RegisterLongName>(fields: FieldValue<u64, R>) -> Self {
-        Self(fields.value)
-    }
-
-    /// EL2's code.
-    pub fn code() -> Self {
-        Self::normal(STAGE1::AP::ReadOnly + STAGE1::XN::CLEAR)
-    }
-
-    /// EL2's constants.
-    pub fn read_only() -> Self {
-        Self::normal(STAGE1::AP::ReadOnly + STAGE1::XN::SET)
-    }
-
-    /// EL2's data.
-    pub fn data() -> Self {
-        Self::normal(STAGE1::AP::ReadWrite + STAGE1::XN::SET)
-    }
-
-    fn normal(access: FieldValue<u64, STAGE1::Register>) -> Self {
-        Self::of(
-            STAGE1::AttrIndx.val(MAIR_NORMAL)
-                + STAGE1::SH::InnerShareable
-                + STAGE1::AF::SET
-                + access,
-        )
-    }
-
-    /// A device of EL2's.
-    pub fn device() -> Self {
-        Self::of(
-            STAGE1::AttrIndx.val(MAIR_DEVICE)
-                + STAGE1::AP::ReadWrite
-                + STAGE1::AF::SET
-                + STAGE1::XN::SET,
-        )
-    }
-
-    /// A guest's RAM.
-    pub fn guest_ram() -> Self {
-        Self::ram(STAGE2::S2AP::ReadWrite)
-    }
-
-    /// A guest's RAM whose writes are not [allowed](Translation::allow_writes) yet.
-    pub fn guest_ram_unwritten() -> Self {
-        Self::ram(STAGE2::S2AP::ReadOnly)
-    }
-
-    fn ram(access: FieldValue<u64, STAGE2::Register>) -> Self {
-        Self::of(
-            STAGE2::MemAttr::NormalWriteBack
-                + STAGE2::SH::InnerShareable
-                + STAGE2::AF::SET
-                + access,
-        )
-    }
-
-    /// Memory that a guest shares with others, and executes nothing of.
-    pub fn guest_shared() -> Self {
-        Self(Self::guest_ram().0 | STAGE2::XN::SET.value)
-    }
-
-    /// A device that a guest reaches itself.
-    pub fn guest_device() -> Self {
-        Self::of(
-            STAGE2::MemAttr::DeviceNGnRE
-                + STAGE2::S2AP::ReadWrite
-                + STAGE2::AF::SET
-                + STAGE2::XN::SET,
-        )
-    }
 }
 
 /// One table of descriptors.
@@ -262,7 +156,7 @@ impl Translation {
                 } else {
                     DESCRIPTOR::TABLE_OR_PAGE::CLEAR
                 };
-                *entry = output | attributes.0 | (kind + DESCRIPTOR::VALID::SET).value;
+                *entry = output | attributes.bits() | (kind + DESCRIPTOR::VALID::SET).value;
                 return Ok(size);
             }
             if *entry == 0 && level < LAST_LEVEL {
@@ -357,130 +251,4 @@ const fn block_size(level: u32) -> u64 {
 
 const fn index(input: u64, level: u32) -> usize {
     (input / block_size(level)) as usize % ENTRIES
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::boxed::Box;
-
-    struct Leak {
-        left: usize,
-    }
-
-    // SAFETY: leaked boxes are used by nothing else, for ever; on a host "physical" is virtual.
-    unsafe impl TableSource for Leak {
-        fn allocate(&mut self) -> Option<NonNull<Table>> {
-            self.left = self.left.checked_sub(1)?;
-            Some(NonNull::from(Box::leak(Box::new(Table::EMPTY))))
-        }
-
-        unsafe fn release(&mut self, _: NonNull<Table>) {
-            self.left += 1;
-        }
-    }
-
-    const MIB: u64 = 1 << 20;
-    const GIB: u64 = 1 << 30;
-
-    #[test]
-    fn a_range_is_mapped_in_the_largest_blocks_that_fit() {
-        let mut tables = Leak { left: 3 };
-        let mut map = Translation::new(&mut tables).unwrap();
-        map.map(
-            &mut tables,
-            GIB - 2 * MIB,
-            3 * GIB - 2 * MIB,
-            GIB + 2 * MIB + 4096,
-            Attributes::guest_ram(),
-        )
-        .expect_err("a page behind the GiB needs two more tables than there are");
-        let mut tables = Leak { left: 4 };
-        let mut map = Translation::new(&mut tables).unwrap();
-        map.map(
-            &mut tables,
-            GIB - 2 * MIB,
-            3 * GIB - 2 * MIB,
-            GIB + 2 * MIB,
-            Attributes::guest_ram(),
-        )
-        .unwrap();
-        assert_eq!(tables.left, 2, "one 2 MiB block in a table of its own, and one 1 GiB block");
-        assert_eq!(map.translate(GIB - 1), Some(3 * GIB - 1));
-        assert_eq!(map.translate(2 * GIB - 1), Some(4 * GIB - 1));
-        assert_eq!(map.translate(2 * GIB), None);
-        assert_eq!(map.translate(GIB - 2 * MIB - 1), None);
-    }
-
-    #[test]
-    fn what_was_cleared_maps_nothing_and_has_its_tables_back_but_for_the_root() {
-        let mut tables = Leak { left: 8 };
-        let mut map = Translation::new(&mut tables).unwrap();
-        for _ in 0..3 {
-            map.map(&mut tables, GIB - 4096, GIB - 4096, 8192, Attributes::guest_ram()).unwrap();
-            assert_eq!(tables.left, 3, "two tables for each page");
-            let mut root = None;
-            map.clear(&mut tables, |at| root = Some(at));
-            assert_eq!((root, tables.left), (Some(map.root()), 7));
-            assert_eq!((map.translate(GIB - 1), map.translate(GIB)), (None, None));
-        }
-    }
-
-    #[test]
-    fn writes_are_allowed_block_by_block() {
-        let mut tables = Leak { left: 8 };
-        let mut map = Translation::new(&mut tables).unwrap();
-        let access = |map: &Translation, input| {
-            let (entry, _) = map.leaf(input).unwrap();
-            // SAFETY: the table is the map's, which is borrowed.
-            unsafe { entry.read() >> STAGE2::S2AP.shift & STAGE2::S2AP.mask }
-        };
-        for address in [0, 2 * MIB] {
-            let attributes = Attributes::guest_ram_unwritten();
-            map.map(&mut tables, address, address, 2 * MIB, attributes).unwrap();
-        }
-        map.allow_writes(3 * MIB);
-        map.allow_writes(4 * MIB);
-        assert_eq!((access(&map, 0), access(&map, 2 * MIB)), (0b01, 0b11));
-        assert_eq!((map.translate(3 * MIB), map.translate(4 * MIB)), (Some(3 * MIB), None));
-    }
-
-    #[test]
-    fn what_is_mapped_is_never_mapped_again() {
-        let mut tables = Leak { left: 8 };
-        let mut map = Translation::new(&mut tables).unwrap();
-        map.map(&mut tables, 2 * MIB, 0, 2 * MIB, Attributes::data()).unwrap();
-        let again = map.map(&mut tables, 2 * MIB + 4096, 0, 4096, Attributes::data());
-        assert_eq!(again, Err(MapError::Mapped { input: 2 * MIB + 4096 }));
-        map.map(&mut tables, 4096, 0, 4096, Attributes::data()).unwrap();
-        let again = map.map(&mut tables, 0, 0, 8192, Attributes::data());
-        assert_eq!(again, Err(MapError::Mapped { input: 4096 }));
-    }
-
-    #[test]
-    fn unaligned_and_oversized_ranges_are_refused() {
-        let mut tables = Leak { left: 8 };
-        let mut map = Translation::new(&mut tables).unwrap();
-        assert_eq!(
-            map.map(&mut tables, 1, 0, 4096, Attributes::device()),
-            Err(MapError::Unaligned { input: 1, output: 0, len: 4096 })
-        );
-        let end = 1 << ADDRESS_BITS;
-        assert_eq!(
-            map.map(&mut tables, end - 4096, 0, 8192, Attributes::device()),
-            Err(MapError::OutOfRange { end: end + 4096 })
-        );
-        assert_eq!(Translation::new(&mut Leak { left: 0 }).err(), Some(MapError::OutOfMemory));
-    }
-
-    #[test]
-    fn nothing_is_both_writable_and_executable_at_el2() {
-        let executable = |a: Attributes| a.0 & STAGE1::XN::SET.value == 0;
-        let writable =
-            |a: Attributes| a.0 & STAGE1::AP::ReadOnly.value == STAGE1::AP::ReadWrite.value;
-        assert!(executable(Attributes::code()) && !writable(Attributes::code()));
-        for data in [Attributes::data(), Attributes::read_only(), Attributes::device()] {
-            assert!(!executable(data));
-        }
-    }
 }
