@@ -3,9 +3,15 @@
 //! [`Console::command`] speaks the protocol of Stasis's console: any number of lines, then `ok` or `error: <why>`.
 //! A thread reads; nothing here is asynchronous.
 
-use std::io::{self, Read, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+mod text;
+mod transcript;
+
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
+
+use text::{clean, find};
+pub use transcript::ConsoleError;
+pub(crate) use transcript::Transcript;
 
 /// What Stasis prints when it waits for a command.
 pub const PROMPT: &str = "stasis> ";
@@ -13,135 +19,6 @@ pub const PROMPT: &str = "stasis> ";
 pub const DETACH: u8 = 0x1d;
 /// How long [`Console::command`] waits for the last line of an answer.
 pub const ANSWER_TIME: Duration = Duration::from_secs(60);
-
-/// How many lines of the transcript an error shows.
-const TAIL_LINES: usize = 30;
-
-/// What can go wrong in a conversation.
-#[derive(Debug, thiserror::Error)]
-pub enum ConsoleError {
-    /// What was waited for has not come.
-    #[error("waited {} s in vain for {expected}; the last lines were:\n{tail}", waited.as_secs_f32())]
-    Timeout {
-        /// What it was.
-        expected: String,
-        /// How long.
-        waited: Duration,
-        /// The end of the transcript.
-        tail: String,
-    },
-    /// The machine ended meanwhile.
-    #[error("the machine ended while we waited for {expected}; the last lines were:\n{tail}")]
-    Ended {
-        /// What was waited for.
-        expected: String,
-        /// The end of the transcript.
-        tail: String,
-    },
-    /// A command was answered with `error: `.
-    #[error("\"{command}\" was answered with: error: {reason}")]
-    Refused {
-        /// The command.
-        command: String,
-        /// What followed `error: `.
-        reason: String,
-    },
-    /// The machine takes no input any more.
-    #[error("cannot send to the machine: {0}")]
-    Send(#[from] io::Error),
-}
-
-/// All that has come, shared with the threads that read.
-#[derive(Clone, Default)]
-pub(crate) struct Transcript {
-    shared: Arc<(Mutex<Received>, Condvar)>,
-}
-
-#[derive(Default)]
-struct Received {
-    bytes: Vec<u8>,
-    /// What the machine's program says itself, apart from the line: it comes at any time, in the midst of words too.
-    complaints: Vec<u8>,
-    ended: bool,
-}
-
-impl Received {
-    /// The line, and what was complained of behind it.
-    fn all(&self) -> Vec<u8> {
-        let mut all = self.bytes.clone();
-        if !self.complaints.is_empty() && !matches!(all.last(), None | Some(b'\n')) {
-            all.push(b'\n');
-        }
-        all.extend_from_slice(&self.complaints);
-        all
-    }
-}
-
-impl Transcript {
-    fn lock(&self) -> MutexGuard<'_, Received> {
-        // A thread that panicked while it appended bytes has left nothing half done.
-        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn append(&self, bytes: &[u8]) {
-        self.lock().bytes.extend_from_slice(bytes);
-        self.shared.1.notify_all();
-    }
-
-    /// Keeps what nobody waits for, and errors show.
-    pub(crate) fn complain(&self, bytes: &[u8]) {
-        self.lock().complaints.extend_from_slice(bytes);
-    }
-
-    pub(crate) fn end(&self) {
-        self.lock().ended = true;
-        self.shared.1.notify_all();
-    }
-
-    /// Waits until `look` finds something in the bytes, for at most `timeout`.
-    fn wait<T>(
-        &self,
-        expected: &str,
-        timeout: Duration,
-        mut look: impl FnMut(&[u8]) -> Option<T>,
-    ) -> Result<T, ConsoleError> {
-        let timeout = scaled(timeout);
-        let deadline = Instant::now() + timeout;
-        let mut received = self.lock();
-        loop {
-            if let Some(found) = look(&received.bytes) {
-                return Ok(found);
-            }
-            let expected = || expected.to_owned();
-            if received.ended {
-                return Err(ConsoleError::Ended {
-                    expected: expected(),
-                    tail: tail(&received.all()),
-                });
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ConsoleError::Timeout {
-                    expected: expected(),
-                    waited: timeout,
-                    tail: tail(&received.all()),
-                });
-            }
-            received = self
-                .shared
-                .1
-                .wait_timeout(received, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-}
-
-/// Time limits are for a fast machine; `STASIS_TIME_FACTOR` stretches them on a slow one.
-fn scaled(timeout: Duration) -> Duration {
-    let factor = std::env::var("STASIS_TIME_FACTOR").ok().and_then(|factor| factor.parse().ok());
-    timeout.mul_f32(factor.unwrap_or(1.0))
-}
 
 /// One end of a serial line.
 pub struct Console {
@@ -263,12 +140,12 @@ impl Console {
 
     /// Looks at nothing that has come until now.
     pub fn skip(&mut self) {
-        self.cursor = self.transcript.lock().bytes.len();
+        self.cursor = self.transcript.len();
     }
 
     /// Everything that has come so far, and what was complained of behind it.
     pub fn transcript(&self) -> String {
-        String::from_utf8_lossy(&self.transcript.lock().all()).into_owned()
+        self.transcript.all()
     }
 
     /// Waits until the other side has ended.
@@ -280,9 +157,7 @@ impl Console {
     }
 
     fn take_to(&mut self, end: usize) -> String {
-        let received = self.transcript.lock();
-        let text = String::from_utf8_lossy(&received.bytes[self.cursor..end]).into_owned();
-        drop(received);
+        let text = self.transcript.text(self.cursor..end);
         self.cursor = end;
         text
     }
@@ -304,38 +179,6 @@ fn receive(mut output: impl Read, transcript: &Transcript, mirror: bool) {
             }
         }
     }
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
-}
-
-/// A line as a person sees it on a terminal: without control sequences, what was overwritten, and our prompt.
-fn clean(line: &str) -> String {
-    let line = line.trim_end_matches(['\r', '\n']);
-    let mut visible = String::new();
-    let mut characters = line.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\x1b' => {
-                // CSI sequences end with a letter; the others have one character.
-                if characters.next() == Some('[') {
-                    characters.find(char::is_ascii_alphabetic);
-                }
-            }
-            '\r' => visible.clear(),
-            c if c.is_control() && c != '\t' => {}
-            c => visible.push(c),
-        }
-    }
-    visible.trim_start_matches(PROMPT).trim_end().to_owned()
-}
-
-fn tail(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    let shown = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-    shown.iter().map(|line| format!("    | {}\n", clean(line))).collect()
 }
 
 #[cfg(test)]
@@ -400,11 +243,5 @@ mod tests {
         drop(machine);
         assert!(matches!(console.next_line(SOON), Err(ConsoleError::Ended { .. })));
         console.wait_for_end(SOON).unwrap();
-    }
-
-    #[test]
-    fn lines_are_cleaned_as_a_terminal_would_show_them() {
-        assert_eq!(clean("stasis> \x1b[1mbold\x1b[0m \r\n"), "bold");
-        assert_eq!(clean(" 10%\r 20%\r\n"), " 20%");
     }
 }

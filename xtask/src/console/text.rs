@@ -1,0 +1,40 @@
+//! Bytes of a terminal as text.
+
+use super::PROMPT;
+
+/// Where `wanted` begins.
+pub(super) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// A line as a person sees it on a terminal: without control sequences, what was overwritten, and our prompt.
+pub(super) fn clean(line: &str) -> String {
+    let line = line.trim_end_matches(['\r', '\n']);
+    let mut visible = String::new();
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\x1b' => {
+                // CSI sequences end with a letter; the others have one character.
+                if characters.next() == Some('[') {
+                    characters.find(char::is_ascii_alphabetic);
+                }
+            }
+            '\r' => visible.clear(),
+            c if c.is_control() && c != '\t' => {}
+            c => visible.push(c),
+        }
+    }
+    visible.trim_start_matches(PROMPT).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cleaned_as_a_terminal_would_show_them() {
+        assert_eq!(clean("stasis> \x1b[1mbold\x1b[0m \r\n"), "bold");
+        assert_eq!(clean(" 10%\r 20%\r\n"), " 20%");
+    }
+}
