@@ -189,6 +189,35 @@ pub fn linux_goes_on_on_a_slower_board_with_another_cpu(lab: &Lab) -> Result<()>
     Ok(())
 }
 
+pub fn linux_goes_between_a_cortex_a72_and_an_a76(lab: &Lab) -> Result<()> {
+    for (made, other) in [("cortex-a72", "cortex-a76"), ("cortex-a76", "cortex-a72")] {
+        let disk = lab.disk()?;
+        let mut hashes = Loop::new();
+        let mut stasis = linux::machine(lab, 2)?.cpu(made).cpus(3).disk(&disk).boot()?;
+        stasis.attach("linux")?;
+        stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
+        linux::look_at_dmesg(&mut stasis)?;
+        stasis.qemu.console.send_line("loop &")?;
+        let mut last = linux::watch(&mut stasis, &mut hashes, 0, 10)?;
+        stasis.detach()?;
+        let mut number = stasis.checkpoint("linux", made)?;
+        stasis.kill()?;
+        for cpu in [other, made] {
+            let mut stasis = lab.machine().no_archive().disk(&disk).cpu(cpu).cpus(3).boot()?;
+            stasis.resume(number)?;
+            stasis.attach("linux")?;
+            let there = linux::watch(&mut stasis, &mut hashes, last, 20);
+            last = there.with_context(|| format!("made on {made}, on {cpu}"))?;
+            linux::dmesg_is_silent(&mut stasis)
+                .with_context(|| format!("made on {made}, on {cpu}"))?;
+            stasis.detach()?;
+            number = stasis.checkpoint("linux", cpu)?;
+            stasis.quit()?;
+        }
+    }
+    Ok(())
+}
+
 pub fn a_guest_goes_on_on_every_cpu(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let machine = |cpu: &str| lab.machine().cpu(cpu).cpus(3).disk(&disk);
