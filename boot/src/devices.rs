@@ -9,13 +9,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
-use stasis_vm::board::grant::{Grant, grant};
+use stasis_vm::board::grant::{Grant, Own, grant};
 use stasis_vm::config::GuestConfig;
 use stasis_vm::given::{Given, lay_out};
 use stasis_vm::range::Range;
 
 /// The machine's device tree, and what of it is Stasis's own.
-static MACHINE: Once<(Range, Vec<Range>)> = Once::new();
+static MACHINE: Once<(Range, Own)> = Once::new();
 
 /// Notes what no guest can be given: memory, and the devices that Stasis uses, one of them `disk`.
 pub fn init(machine: &Machine, disk: Option<Range>) {
@@ -32,6 +32,8 @@ pub fn init(machine: &Machine, disk: Option<Range>) {
     for host in &machine.sd_hosts {
         own.push(host.device.frame);
     }
+    // The other devices are polled.
+    let own = Own { frames: own, interrupts: vec![machine.uart.device.intid] };
     MACHINE.call_once(|| (machine.device_tree, own));
 }
 
@@ -48,9 +50,8 @@ pub fn give(config: &GuestConfig) -> Result<Given, String> {
     report(config, &grants);
     let given = lay_out(grants).map_err(|error| error.to_string())?;
     for other in guests::all().iter().filter(|other| other.name != config.name) {
-        let theirs = &other.given().pages;
-        if given.pages.iter().any(|(_, ours)| theirs.iter().any(|(_, page)| page.overlaps(*ours))) {
-            return Err(format!("guest \"{}\" has one of its devices already", other.name));
+        if let Some(clash) = given.clash(other.given()) {
+            return Err(format!("guest \"{}\" has {clash} already", other.name));
         }
     }
     Ok(given)

@@ -23,7 +23,7 @@ static OWNERS: SpinMutex<Vec<(u32, usize, Arc<Slot>)>> = SpinMutex::new(Vec::new
 /// The guest is there: its devices' interrupts are its own.
 pub fn enter(slot: &Arc<Slot>) {
     let core = slot.cores().next().unwrap_or(0);
-    for (n, (interrupt, _)) in slot.given().interrupts().enumerate() {
+    for (n, (interrupt, _)) in slot.given().interrupts.iter().enumerate() {
         gic::route_to(interrupt.intid, core, interrupt.is_edge());
         OWNERS.lock().push((interrupt.intid, n, slot.clone()));
     }
@@ -36,7 +36,7 @@ pub fn leave(slot: &Slot) {
 
 /// The guest runs: its devices' interrupts may come.
 pub fn engage(slot: &Slot) {
-    slot.given().interrupts().for_each(|(interrupt, _)| gic::enable(interrupt.intid));
+    slot.given().interrupts.iter().for_each(|(interrupt, _)| gic::enable(interrupt.intid));
 }
 
 /// The guest has stopped: its devices access no memory, their interrupts don't come, and none is active. Its vCPUs are not loaded.
@@ -45,14 +45,14 @@ pub fn release(slot: &Slot, guest: &mut Guest) {
         return;
     }
     slot.given().devices.iter().filter(|device| device.grant.bus_master).for_each(stop);
-    for (interrupt, _) in slot.given().interrupts() {
+    for (interrupt, _) in &slot.given().interrupts {
         gic::disable(interrupt.intid);
         gic::forget(interrupt.intid);
     }
     // Nobody is to be kicked: the guest does not run.
     let _ = guest.vgic.release_physical(&mut ThisCore::here());
     slot.forget_interrupts();
-    for (interrupt, _) in slot.given().interrupts() {
+    for (interrupt, _) in &slot.given().interrupts {
         ThisCore::here().set_physical_active(interrupt.intid as u16, false);
     }
 }

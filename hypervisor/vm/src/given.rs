@@ -1,7 +1,7 @@
 //! The machine's devices as a guest has them: where their registers are in its map, and which of its interrupts theirs are.
 //!
 //! They are where QEMU's `virt` has its platform bus, by whole pages, in the order of their physical addresses; their interrupts are
-//! the SPIs from [`DEVICE_SPI`] on. [`crate::board::grant`] says what can be given.
+//! the SPIs from [`DEVICE_SPI`] on; devices that have one together on the machine have one together there. [`crate::board::grant`] says what can be given.
 
 use alloc::vec::Vec;
 
@@ -17,6 +17,8 @@ pub struct Given {
     pub devices: Vec<Device>,
     /// The pages that the guest reaches: their address in its map, and what they are.
     pub pages: Vec<(u64, Range)>,
+    /// Each of their physical interrupts with the guest's SPI for it.
+    pub interrupts: Vec<(Interrupt, u32)>,
 }
 
 /// A device.
@@ -38,6 +40,17 @@ pub struct Device {
 )]
 pub struct TooMuch;
 
+/// What one guest has, and so another can't have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Clash {
+    /// A page of registers.
+    #[error("one of its devices")]
+    Page,
+    /// An interrupt, by another device.
+    #[error("a device with the same interrupt, {0},")]
+    Interrupt(u32),
+}
+
 /// Gives a guest devices.
 pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
     let mut pool = Pool::new();
@@ -52,30 +65,43 @@ pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
         let (base, pages) = pages.iter().find(|(_, pages)| pages.contains(frame.start))?;
         Some(Range::new(base + (frame.start - pages.start), frame.len()))
     };
-    let mut spi = DEVICE_SPI;
     let mut devices = Vec::new();
+    let mut interrupts = Vec::new();
     for grant in grants {
         let frames = grant.frames.iter().map(place).collect::<Option<_>>().ok_or(TooMuch)?;
-        let spis: Vec<u32> = (spi..).take(grant.interrupts.len()).collect();
-        spi += spis.len() as u32;
+        let spis = grant.interrupts.iter().map(|one| spi_for(*one, &mut interrupts)).collect();
         devices.push(Device { grant, frames, spis });
     }
-    let fits = next <= DEVICE_BASE + DEVICE_WINDOW && spi <= DEVICE_SPI + MAX_DEVICE_INTERRUPTS;
-    if fits { Ok(Given { devices, pages }) } else { Err(TooMuch) }
+    let fits =
+        next <= DEVICE_BASE + DEVICE_WINDOW && interrupts.len() <= MAX_DEVICE_INTERRUPTS as usize;
+    if fits { Ok(Given { devices, pages, interrupts }) } else { Err(TooMuch) }
+}
+
+/// The SPI that stands for an interrupt, among those that have one, or the next one.
+fn spi_for(interrupt: Interrupt, interrupts: &mut Vec<(Interrupt, u32)>) -> u32 {
+    if let Some((_, spi)) = interrupts.iter().find(|(other, _)| other.intid == interrupt.intid) {
+        return *spi;
+    }
+    let spi = DEVICE_SPI + interrupts.len() as u32;
+    interrupts.push((interrupt, spi));
+    spi
 }
 
 impl Given {
-    /// Each physical interrupt with the guest's SPI for it.
-    pub fn interrupts(&self) -> impl Iterator<Item = (Interrupt, u32)> {
-        let devices = self.devices.iter();
-        devices.flat_map(|device| {
-            device.grant.interrupts.iter().copied().zip(device.spis.iter().copied())
-        })
+    /// What of this another guest has that has `theirs`.
+    pub fn clash(&self, theirs: &Self) -> Option<Clash> {
+        let mut pages = self.pages.iter();
+        if pages.any(|(_, ours)| theirs.pages.iter().any(|(_, page)| page.overlaps(*ours))) {
+            return Some(Clash::Page);
+        }
+        let mut intids = self.interrupts.iter().map(|(interrupt, _)| interrupt.intid);
+        intids.find(|intid| theirs.spi(*intid).is_some()).map(Clash::Interrupt)
     }
 
     /// The guest's SPI for a physical interrupt, if it is one of its devices'.
     pub fn spi(&self, intid: u32) -> Option<u32> {
-        self.interrupts().find(|(interrupt, _)| interrupt.intid == intid).map(|(_, spi)| spi)
+        let found = self.interrupts.iter().find(|(interrupt, _)| interrupt.intid == intid);
+        found.map(|(_, spi)| *spi)
     }
 }
 
@@ -101,9 +127,29 @@ mod tests {
         assert_eq!(given.devices[0].frames, [Range::new(0x0c00_1200, 0x200)]);
         assert_eq!(given.devices[1].frames, [Range::new(0x0c00_0000, 0x1000)]);
         assert_eq!(given.devices[2].frames, [Range::new(0x0c00_1400, 0x200)]);
-        let spis: Vec<_> = given.interrupts().map(|(of, spi)| (of.intid, spi)).collect();
+        let spis: Vec<_> = given.interrupts.iter().map(|(of, spi)| (of.intid, *spi)).collect();
         assert_eq!(spis, [(40, 112), (41, 113), (34, 114)]);
         assert_eq!((given.spi(34), given.spi(144)), (Some(114), None));
+    }
+
+    #[test]
+    fn devices_with_one_interrupt_have_one_in_the_guest() {
+        let grants =
+            vec![device("/a", 0x1000, 0x1000, &[121]), device("/b", 0x2000, 0x1000, &[40, 121])];
+        let given = lay_out(grants).unwrap();
+        assert_eq!(given.devices[0].spis, [112]);
+        assert_eq!(given.devices[1].spis, [113, 112]);
+        assert_eq!((given.interrupts.len(), given.spi(121)), (2, Some(112)));
+    }
+
+    #[test]
+    fn a_page_or_an_interrupt_is_one_guests() {
+        let give = |start, intids: &[u32]| lay_out(vec![device("/a", start, 0x200, intids)]);
+        let ours = give(0x1000, &[40, 121]).unwrap();
+        assert_eq!(ours.clash(&give(0x2000, &[41]).unwrap()), None);
+        assert_eq!(ours.clash(&give(0x1200, &[41]).unwrap()), Some(Clash::Page));
+        let clash = ours.clash(&give(0x2000, &[41, 121]).unwrap());
+        assert_eq!(clash, Some(Clash::Interrupt(121)));
     }
 
     #[test]

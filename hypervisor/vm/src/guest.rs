@@ -235,8 +235,8 @@ impl Guest {
 
     /// Links the interrupts of the machine's devices that it was given. Before a vCPU is loaded.
     pub fn take_devices(&mut self, given: &Given) -> Result<(), stasis_vgic::Error> {
-        given.interrupts().try_for_each(|(physical, spi)| {
-            self.vgic.link(FIRST_SPI + spi as u16, physical.intid as u16)
+        given.interrupts.iter().try_for_each(|(physical, spi)| {
+            self.vgic.link(FIRST_SPI + *spi as u16, physical.intid as u16)
         })
     }
 

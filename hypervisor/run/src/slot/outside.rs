@@ -68,9 +68,9 @@ impl Slot {
         if raised == 0 {
             return;
         }
-        for (n, (_, spi)) in self.given.interrupts().enumerate() {
+        for (n, (_, spi)) in self.given.interrupts.iter().enumerate() {
             if raised >> n & 1 != 0 {
-                self.kick(guest.device_interrupt(spi));
+                self.kick(guest.device_interrupt(*spi));
             }
         }
     }

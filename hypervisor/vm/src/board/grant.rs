@@ -61,6 +61,15 @@ impl Interrupt {
     }
 }
 
+/// What Stasis itself uses of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Memory, and devices' registers.
+    pub frames: Vec<Range>,
+    /// INTIDs.
+    pub interrupts: Vec<u32>,
+}
+
 /// Why a device can't be given away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
@@ -76,6 +85,14 @@ pub enum GrantError {
     /// It is Stasis's own.
     #[error("device \"{0}\" is in use by Stasis itself, or shares a page with one that is")]
     Own(String),
+    /// Its interrupt is another device's, too, which is Stasis's own.
+    #[error("device \"{path}\" shares interrupt {intid} with a device that Stasis itself uses")]
+    OwnInterrupt {
+        /// The device.
+        path: String,
+        /// The INTID.
+        intid: u32,
+    },
     /// It would give away another one, too.
     #[error(
         "device \"{path}\" shares a page of registers with \"{other}\", which is not given to this guest"
@@ -157,13 +174,12 @@ fn all<'a>(fdt: Fdt<'a>) -> Vec<Found<'a>> {
     found
 }
 
-/// Looks at the device that a person means by its path or its alias, for one of the devices of `guest`. `own` is what
-/// Stasis uses.
+/// Looks at the device that a person means by its path or its alias, for one of the devices of `guest`.
 pub fn grant(
     fdt: Fdt<'_>,
     device: &str,
     guest: &GuestConfig,
-    own: &[Range],
+    own: &Own,
 ) -> Result<Grant, GrantError> {
     let nodes = all(fdt);
     let path = resolve(fdt, device);
@@ -188,7 +204,7 @@ pub fn grant(
     }
     let pages: Vec<Range> = frames.iter().map(|frame| frame.outward(PAGE_SIZE)).collect();
     let touches = |frame: &Range| pages.iter().any(|page| page.overlaps(*frame));
-    if own.iter().any(touches) {
+    if own.frames.iter().any(touches) {
         return Err(GrantError::Own(path));
     }
     let given: Vec<String> = guest.devices.iter().map(|device| resolve(fdt, device)).collect();
@@ -200,6 +216,10 @@ pub fn grant(
         return Err(GrantError::SharesPage { path, other });
     }
     let interrupts = interrupts(&nodes, found).ok_or_else(|| GrantError::NotAnSpi(path.clone()))?;
+    let is_own = |interrupt: &&Interrupt| own.interrupts.contains(&interrupt.intid);
+    if let Some(&Interrupt { intid, .. }) = interrupts.iter().find(is_own) {
+        return Err(GrantError::OwnInterrupt { path, intid });
+    }
     let clocks = clocks(&nodes, found.node).map_err(|()| GrantError::Clock(path.clone()))?;
     let (properties, left_out) = properties::of(found.node, bus_master && !found.dma.coherent);
     Ok(Grant { path, compatible, frames, interrupts, clocks, properties, left_out, bus_master })

@@ -43,6 +43,19 @@ fn machine() -> Vec<u8> {
     put(&mut cascaded, "interrupt-parent", &cells(&[8]));
     let mut private = node("private@a000", "x", Some((0xa000, 0x1000)), &[]);
     put(&mut private, "interrupts", &cells(&[1, 3, 4]));
+    let mut extended = node("extended@1a000", "x", Some((0x1_a000, 0x1000)), &[]);
+    put(&mut extended, "interrupts-extended", &cells(&[8, 0, 3, 4]));
+    let mut divider = node("divider", "x-clock", None, &[]);
+    put(&mut divider, "phandle", &cells(&[10]));
+    put(&mut divider, "clock-frequency", &cells(&[12_000_000]));
+    let mut other_crystal = node("other-crystal", "fixed-clock", None, &[]);
+    put(&mut other_crystal, "phandle", &cells(&[12]));
+    put(&mut other_crystal, "clock-frequency", &cells(&[12_000_000]));
+    let mut divided = node("divided@1b000", "x", Some((0x1_b000, 0x1000)), &[]);
+    put(&mut divided, "clocks", &cells(&[10]));
+    let mut two_clocks = node("two-clocks@1c000", "x", Some((0x1_c000, 0x1000)), &[]);
+    put(&mut two_clocks, "clocks", &cells(&[9, 12]));
+    let twin = node("twin@1d000", "x", Some((0x1_d000, 0x1000)), &[89]);
     let mut gated = node("gated@b000", "x", Some((0xb000, 0x1000)), &[]);
     put(&mut gated, "clocks", &cells(&[7]));
     let mut aliases = DeviceTreeNode::new_unchecked("aliases");
@@ -64,7 +77,9 @@ fn machine() -> Vec<u8> {
     put(&mut soc, "#size-cells", &cells(&[1]));
     soc.add_child(node("disk@f000", "virtio,mmio", Some((0xf000, 0x1000)), &[45]));
     let plain_ones = [gic, crystal, rtc, off, cascaded, private, gated, aliases, left, right];
-    for child in plain_ones.into_iter().chain([dma, disk, plain, soc]) {
+    let clocks = [divider, other_crystal, divided, two_clocks];
+    let others = [extended, twin, dma, disk, plain, soc];
+    for child in plain_ones.into_iter().chain(clocks).chain(others) {
         root.add_child(child);
     }
     tree.to_dtb()
@@ -83,7 +98,8 @@ fn ask_for(
     let mut guest = GuestConfig::new("guest", "image", 2 << 20);
     guest.devices = given.iter().map(ToString::to_string).collect();
     change(&mut guest);
-    grant(Fdt::new(&dtb).unwrap(), device, &guest, &[Range::new(0x1000, 0x1000)])
+    let own = Own { frames: vec![Range::new(0x1000, 0x1000)], interrupts: vec![121] };
+    grant(Fdt::new(&dtb).unwrap(), device, &guest, &own)
 }
 
 fn trusted(guest: &mut GuestConfig) {
@@ -132,6 +148,14 @@ fn a_device_is_found_by_its_path_and_by_its_alias() {
 }
 
 #[test]
+fn an_interrupt_is_level_or_edge_triggered_as_its_node_says() {
+    // Arm GIC binding: 1 and 2 are edges, 4 and 8 are levels.
+    for (flags, is_edge) in [(1, true), (2, true), (4, false), (8, false)] {
+        assert_eq!(Interrupt { intid: 34, flags }.is_edge(), is_edge, "{flags}");
+    }
+}
+
+#[test]
 fn devices_of_one_page_are_given_together_or_not_at_all() {
     let why = ask("/left@6000", &["/left@6000"]).unwrap_err().to_string();
     assert!(why.contains("shares a page of registers with \"/right@6200\""), "{why}");
@@ -149,7 +173,11 @@ fn what_cannot_be_given_is_told_apart() {
         ("/intc@1000", GrantError::Own(path("/intc@1000"))),
         ("/cascaded@9000", GrantError::NotAnSpi(path("/cascaded@9000"))),
         ("/private@a000", GrantError::NotAnSpi(path("/private@a000"))),
+        ("/extended@1a000", GrantError::NotAnSpi(path("/extended@1a000"))),
+        ("/twin@1d000", GrantError::OwnInterrupt { path: path("/twin@1d000"), intid: 121 }),
         ("/gated@b000", GrantError::Clock(path("/gated@b000"))),
+        ("/divided@1b000", GrantError::Clock(path("/divided@1b000"))),
+        ("/two-clocks@1c000", GrantError::Clock(path("/two-clocks@1c000"))),
         ("/dma@c000", GrantError::AccessesMemory(path("/dma@c000"))),
     ] {
         assert_eq!(ask(device, &[device]), Err(why));
