@@ -131,7 +131,10 @@ fn resume(slot: &Slot, older: usize) -> Result<u64, String> {
     for number in numbers.into_iter().skip(older) {
         match checkpoint::resume(&number.to_string(), None, false, &mut Silence) {
             Ok(()) => return Ok(number),
-            Err(error) => why = format!("checkpoint {number}: {error}"),
+            Err(error) => {
+                why = format!("checkpoint {number}: {error}");
+                log::warn!("guest \"{}\" is not resumed from {why}", slot.name);
+            }
         }
     }
     Err(why)

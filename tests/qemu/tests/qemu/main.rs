@@ -170,6 +170,7 @@ fn main() -> ExitCode {
             a_guest_that_ends_harms_nobody;
         recovery:
             a_guest_that_crashes_goes_on_from_its_last_checkpoint,
+            a_checkpoint_that_does_not_help_or_is_damaged_is_passed_over,
             a_guest_that_crashes_again_and_again_is_left_alone,
             a_guest_that_is_to_stop_on_a_reset_stops,
             a_watchdog_that_is_not_fed_ends_its_guest,

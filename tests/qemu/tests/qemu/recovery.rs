@@ -7,6 +7,7 @@ use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use stasis_qemu_tests::tamper;
 use stasis_vm::config::{GuestConfig, Periodic, Policy};
 
 /// A machine with `fragile`, configured by `change`, and a neighbour.
@@ -57,6 +58,41 @@ pub fn a_guest_that_crashes_goes_on_from_its_last_checkpoint(lab: &Lab) -> Resul
     grieve(&mut stasis, b'x', &format!("for ever; it goes on from checkpoint {number}"))?;
     let after = step(&mut stasis)?;
     ensure!(after >= before && after < last, "step {before}, checkpoint, {last}, crash, {after}");
+    stasis.detach()?;
+    neighbour_is_well(&mut stasis)?;
+    stasis.quit()
+}
+
+pub fn a_checkpoint_that_does_not_help_or_is_damaged_is_passed_over(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let resumes = |config: &mut GuestConfig| config.on_crash = Policy::Resume;
+    let mut stasis = machine(lab, resumes)?.disk(&disk).boot()?;
+    let mut numbers = Vec::new();
+    for name in ["older", "newer"] {
+        stasis.attach("fragile")?;
+        step(&mut stasis)?;
+        stasis.detach()?;
+        numbers.push(stasis.checkpoint("fragile", name)?);
+    }
+    stasis.attach("fragile")?;
+    for number in numbers.iter().rev() {
+        grieve(&mut stasis, b'x', &format!("for ever; it goes on from checkpoint {number}"))?;
+        step(&mut stasis)?;
+    }
+    stasis.detach()?;
+    stasis.quit()?;
+
+    let mut damaged = tamper::get(&disk, numbers[1])?;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    let newest = tamper::put(&disk, "damaged", &damaged)?;
+    let mut stasis = machine(lab, resumes)?.disk(&disk).boot()?;
+    stasis.attach("fragile")?;
+    step(&mut stasis)?;
+    grieve(&mut stasis, b'x', &format!("is not resumed from checkpoint {newest}: "))?;
+    let goes_on = format!("for ever; it goes on from checkpoint {}", numbers[1]);
+    stasis.qemu.console.wait_for(&goes_on, SILENCE)?;
+    step(&mut stasis)?;
     stasis.detach()?;
     neighbour_is_well(&mut stasis)?;
     stasis.quit()
@@ -134,6 +170,13 @@ pub fn a_watchdog_that_was_not_configured_is_not_there(lab: &Lab) -> Result<()> 
     stasis.quit()
 }
 
+/// The numbers of the checkpoints that nobody has asked for.
+fn periodic_ones(stasis: &mut Stasis) -> Result<Vec<u64>> {
+    let lines = stasis.command("store")?;
+    let ours = lines.iter().filter(|line| line.contains("fragile.auto"));
+    Ok(ours.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect())
+}
+
 pub fn periodic_checkpoints_are_made_and_the_newest_kept(lab: &Lab) -> Result<()> {
     const KEEP: usize = 2;
     let disk = lab.disk()?;
@@ -141,23 +184,25 @@ pub fn periodic_checkpoints_are_made_and_the_newest_kept(lab: &Lab) -> Result<()
     let mut stasis = machine(lab, |config| config.periodic = periodic)?.disk(&disk).boot()?;
     let end = Instant::now() + Duration::from_secs(240);
     loop {
-        let lines = stasis.command("store")?;
-        let numbers: Vec<u64> = lines
-            .iter()
-            .filter(|line| line.contains("fragile.auto"))
-            .filter_map(|line| line.split_whitespace().next()?.parse().ok())
-            .collect();
-        ensure!(numbers.len() <= KEEP + 1, "{lines:#?}");
+        let numbers = periodic_ones(&mut stasis)?;
+        ensure!(numbers.len() <= KEEP + 1, "the store has {numbers:?}");
         if numbers.len() >= KEEP && numbers[0] > KEEP as u64 {
             break;
         }
         if Instant::now() > end {
-            bail!("the store has {lines:#?}");
+            bail!("the store has {numbers:?}");
         }
         std::thread::sleep(Duration::from_millis(500));
     }
     stasis.attach("fragile")?;
     let last = step(&mut stasis)?;
+    // Nothing is stored of a guest that has come to its end.
+    grieve(&mut stasis, b'x', "for ever")?;
+    stasis.detach()?;
+    let at_its_end = periodic_ones(&mut stasis)?;
+    std::thread::sleep(Duration::from_millis(2500));
+    let later = periodic_ones(&mut stasis)?;
+    ensure!(later == at_its_end, "the store had {at_its_end:?}, and has {later:?}");
     stasis.kill()?;
 
     let mut stasis = machine(lab, |config| config.autostart = false)?.disk(&disk).boot()?;
