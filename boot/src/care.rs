@@ -90,7 +90,13 @@ pub fn next_due() -> Option<u64> {
 fn treat(slot: &Slot, how: Stopped) {
     let (on_reset, on_crash) = guests::configured(&slot.name)
         .map_or((Policy::Restart, Policy::Stop), |config| (config.on_reset, config.on_crash));
-    slot.park().release_devices();
+    let mut parked = slot.park();
+    // A command was faster.
+    if parked.state.is_alive() {
+        return;
+    }
+    parked.release_devices();
+    drop(parked);
     let now = clock::now_us();
     let remedy = with_record(slot, |record| record.recovery.decide(how, on_reset, on_crash, now));
     match remedy {
