@@ -1,6 +1,7 @@
 //! Counts steps, and comes to grief in the way that it is told to: by a byte on its UART.
 //!
 //! - `r` resets the machine.
+//! - `o` switches it off, by SMC: a call for who is behind EL2, if nobody stops it there.
 //! - `x` takes an exception to a handler that is not there.
 //! - `f` starts the watchdog, and feeds it from then on.
 //! - `w` starts the watchdog, and hangs with interrupts masked.
@@ -10,7 +11,7 @@
 
 use core::arch::asm;
 use stasis_guests::mmio::{read32, write32};
-use stasis_guests::psci::{SYSTEM_RESET, hvc};
+use stasis_guests::psci::{SYSTEM_OFF, SYSTEM_RESET, hvc, smc};
 use stasis_guests::{println, runtime, timer, uart};
 
 /// The watchdog's control frame (Arm Base System Architecture, appendix A).
@@ -40,6 +41,9 @@ fn main() {
         match uart::get() {
             b'r' => {
                 hvc(SYSTEM_RESET.into(), [0; 3]);
+            }
+            b'o' => {
+                smc(SYSTEM_OFF.into(), [0; 3]);
             }
             b'x' => crash(),
             b'f' => {

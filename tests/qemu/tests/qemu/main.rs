@@ -173,6 +173,7 @@ fn main() -> ExitCode {
             a_checkpoint_that_does_not_help_or_is_damaged_is_passed_over,
             a_guest_that_crashes_again_and_again_is_left_alone,
             a_guest_that_is_to_stop_on_a_reset_stops,
+            a_guest_that_switches_its_machine_off_by_smc_ends_alone,
             a_watchdog_that_is_not_fed_ends_its_guest,
             a_watchdog_that_was_not_configured_is_not_there,
             periodic_checkpoints_are_made_and_the_newest_kept,

@@ -127,6 +127,18 @@ pub fn a_guest_that_is_to_stop_on_a_reset_stops(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
+pub fn a_guest_that_switches_its_machine_off_by_smc_ends_alone(lab: &Lab) -> Result<()> {
+    let mut stasis = machine(lab, |config| config.on_crash = Policy::Restart)?.boot()?;
+    stasis.attach("fragile")?;
+    step(&mut stasis)?;
+    grieve(&mut stasis, b'o', "is off")?;
+    let guests = stasis.command("guests")?;
+    let is_off = guests.iter().any(|line| line.contains("fragile") && line.contains("off"));
+    ensure!(is_off, "{guests:#?}");
+    neighbour_is_well(&mut stasis)?;
+    stasis.quit()
+}
+
 pub fn a_watchdog_that_is_not_fed_ends_its_guest(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let watched = |config: &mut GuestConfig| {
