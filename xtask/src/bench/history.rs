@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Numbers, pages};
+use super::accesses::Accesses;
+use super::{Cost, Numbers, pages, switch};
 
 /// What has changed, line by line.
 pub fn changes(old: &Numbers, new: &Numbers) -> String {
@@ -34,13 +35,18 @@ pub fn changes(old: &Numbers, new: &Numbers) -> String {
 fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
     let mut flat = BTreeMap::new();
     for operation in &numbers.operations {
-        flat.insert(format!("{}, alone", operation.name), operation.alone.min);
-        flat.insert(format!("{}, Stasis", operation.name), operation.stasis.min);
-        flat.insert(format!("{}, reads of GICH", operation.name), operation.gich.reads.min);
-        flat.insert(format!("{}, writes of GICH", operation.name), operation.gich.writes.min);
+        let name = &operation.name;
+        add_cost(&mut flat, format!("{name}, alone"), &operation.alone);
+        add_cost(&mut flat, format!("{name}, Stasis"), &operation.stasis);
+        add_accesses(&mut flat, name, &operation.gich);
     }
     for switch in &numbers.switches {
-        flat.insert(format!("switch {}", switch.name), switch.cost.min);
+        let name = format!("switch {}", switch.name);
+        add_accesses(&mut flat, &name, &switch.gich);
+        for (part, instructions) in switch::part_names().zip(&switch.parts) {
+            flat.insert(format!("{name}, {part}"), *instructions);
+        }
+        add_cost(&mut flat, name, &switch.cost);
     }
     for page in &numbers.pages {
         for (step, instructions) in pages::step_names().zip(page.mib) {
@@ -49,6 +55,9 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
     }
     flat.insert("boot, alone".to_owned(), numbers.boot.alone);
     flat.insert("boot, Stasis".to_owned(), numbers.boot.stasis);
+    for (step, instructions) in &numbers.boot.steps {
+        flat.insert(format!("boot, {step}"), *instructions);
+    }
     for (name, size) in &numbers.sections {
         flat.insert(format!("section {name}"), *size);
     }
@@ -58,10 +67,21 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
     flat
 }
 
+fn add_cost(flat: &mut BTreeMap<String, u64>, name: String, cost: &Cost) {
+    flat.insert(format!("{name}, median"), cost.median);
+    flat.insert(name, cost.min);
+}
+
+fn add_accesses(flat: &mut BTreeMap<String, u64>, name: &str, gich: &Accesses) {
+    add_cost(flat, format!("{name}, reads of GICH"), &gich.reads);
+    add_cost(flat, format!("{name}, writes of GICH"), &gich.writes);
+}
+
 #[cfg(test)]
 pub mod tests {
-    use super::super::accesses::Accesses;
-    use super::super::{Boot, Cost, Operation};
+    use super::super::pages::Page;
+    use super::super::switch::Switch;
+    use super::super::{Boot, Operation};
     use super::*;
 
     /// One operation that takes as much under Stasis.
@@ -89,5 +109,32 @@ pub mod tests {
         assert!(text.contains("-50.0 %"), "{text}");
         assert!(!text.contains("alone") && !text.contains(".text"), "{text}");
         assert_eq!(changes(&numbers(1), &numbers(1)), "Nothing has changed.\n");
+    }
+
+    #[test]
+    fn whatever_has_changed_is_told() {
+        let cost = Cost { min: 9, median: 9 };
+        let gich = Accesses { reads: cost, writes: cost };
+        let mut old = numbers(100);
+        old.switches =
+            vec![Switch { name: "there".into(), cost, gich, parts: vec![1, 2, 3, 4, 5] }];
+        old.pages = vec![Page { name: "zeros".into(), mib: [1, 2, 3, 4] }];
+        old.boot.steps = vec![("the start".into(), 7)];
+        type Change = fn(&mut Numbers);
+        let cases: [(Change, &str); 7] = [
+            (|new| new.operations[0].stasis.median = 101, "hypercall, Stasis, median"),
+            (|new| new.operations[0].gich.reads.median = 1, "hypercall, reads of GICH, median"),
+            (|new| new.switches[0].cost.min = 8, "switch there "),
+            (|new| new.switches[0].gich.writes.min = 8, "switch there, writes of GICH"),
+            (|new| new.switches[0].parts[2] = 4, "switch there, vGIC"),
+            (|new| new.pages[0].mib[3] = 5, "load a MiB, zeros"),
+            (|new| new.boot.steps[0].1 = 8, "boot, the start"),
+        ];
+        for (change, told) in cases {
+            let mut new = old.clone();
+            change(&mut new);
+            let text = changes(&old, &new);
+            assert!(text.contains(told), "{told}: {text}");
+        }
     }
 }
