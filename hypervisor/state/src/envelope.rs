@@ -47,6 +47,8 @@ record_types! {
     Guest = 0x01, "GUEST", Guest;
     /// [`crate::guest::Clock`].
     Clock = 0x02, "CLOCK", Guest;
+    /// [`crate::guest::GuestPower`].
+    GuestPower = 0x03, "GUEST_POWER", AtMostOne;
     /// [`crate::vgic::Distributor`].
     VgicDistributor = 0x10, "VGIC_DISTRIBUTOR", Guest;
     /// [`crate::vgic::CpuInterface`].

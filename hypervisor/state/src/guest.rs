@@ -1,4 +1,4 @@
-//! What a guest is, and its clock.
+//! What a guest is, whether its machine is on, and its clock.
 
 use crate::record;
 
@@ -32,6 +32,35 @@ impl Guest {
         let kept = &name.as_bytes()[..name.len().min(NAME_LEN)];
         *self.name = [0; NAME_LEN];
         self.name[..kept.len()].copy_from_slice(kept);
+    }
+}
+
+record! {
+    /// Whether the guest's machine is on, of the guests whose machine may not be: SYSTEM_OFF and SYSTEM_RESET of PSCI (DEN 0022).
+    pub struct GuestPower in guest_power: GuestPower {
+        /// A [`GuestPowerState`].
+        state: u8 = 0x01;
+    }
+}
+
+/// The value of [`GuestPower::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum GuestPowerState {
+    /// Its vCPUs go on as their own records say.
+    On = 0,
+    /// It has switched its machine off. No vCPU goes on from where its registers are.
+    Off = 1,
+    /// It has reset its machine, and has not started again. No vCPU goes on from where its registers are.
+    Reset = 2,
+}
+
+impl GuestPower {
+    /// Returns the record of a guest in this state; none of one that is on, which older readers understand.
+    pub fn of(state: GuestPowerState) -> Option<Self> {
+        let mut power = Self::default();
+        *power.state = state as u8;
+        (state != GuestPowerState::On).then_some(power)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::Error;
 pub const MAGIC: [u8; 8] = *b"STASIS\r\n";
 
 /// The newest version that this crate reads and writes.
-pub const VERSION: Version = Version { major: 1, minor: 2 };
+pub const VERSION: Version = Version { major: 1, minor: 3 };
 
 /// Bits of [`Header::incompatible`] that this crate understands.
 pub const KNOWN_INCOMPATIBLE: u64 = 0;

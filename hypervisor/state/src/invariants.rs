@@ -54,6 +54,9 @@ pub fn check(records: &Records<'_>) -> Result<(), Error> {
     }
     in_record(name(records.guest, 0), guest::guest(records))?;
     in_record(name(records.clock, 0), guest::clock(records.clock))?;
+    if let Some(power) = records.power {
+        in_record(name(power, 0), guest::guest_power(power))?;
+    }
     in_record(
         name(records.distributor, 0),
         vgic::distributor(records.distributor, *records.guest.nr_vcpus),

@@ -141,6 +141,7 @@ impl Draft {
         match kind {
             RecordType::Guest => decode(&mut state.guest, place, body),
             RecordType::Clock => decode(&mut state.clock, place, body),
+            RecordType::GuestPower => decode(state.power.get_or_insert_default(), place, body),
             RecordType::VgicDistributor => decode(&mut *state.distributor, place, body),
             RecordType::DevicePl011 => decode(&mut state.pl011, place, body),
             RecordType::DevicePl031 => decode(&mut state.pl031, place, body),

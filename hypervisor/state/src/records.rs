@@ -5,10 +5,10 @@ use core::ops::Range;
 
 use crate::{
     device::{Pl011, Pl031, SharedMemory, Watchdog},
-    guest::{Clock, Guest},
+    guest::{Clock, Guest, GuestPower, GuestPowerState},
     header::{VERSION, Version},
     register::{Descriptor, Record},
-    vcpu::{Core, Debug, FpSimd, Identity, Power, SystemRegisters},
+    vcpu::{Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters},
     vgic::{CpuInterface, Distributor},
 };
 use zerocopy::IntoBytes;
@@ -19,6 +19,7 @@ use zerocopy::IntoBytes;
 pub struct Records<'a> {
     pub guest: &'a Guest,
     pub clock: &'a Clock,
+    pub power: Option<&'a GuestPower>,
     pub distributor: &'a Distributor,
     /// By index.
     pub vcpus: Vec<VcpuRecords<'a>>,
@@ -47,6 +48,7 @@ pub struct VcpuRecords<'a> {
 pub struct GuestState {
     pub guest: Guest,
     pub clock: Clock,
+    pub power: Option<GuestPower>,
     /// The largest record by far, so that the state can be handed on.
     pub distributor: Box<Distributor>,
     /// By index.
@@ -80,11 +82,23 @@ impl GuestState {
         state
     }
 
+    /// Returns whether the guest's machine is on. With all of its vCPUs off it is off: none could switch another one on.
+    pub fn power_state(&self) -> GuestPowerState {
+        let is_off = |vcpu: &VcpuState| *vcpu.power.state == PowerState::Off as u8;
+        match self.power.as_ref().map(|power| *power.state) {
+            Some(state) if state == GuestPowerState::Off as u8 => GuestPowerState::Off,
+            Some(state) if state == GuestPowerState::Reset as u8 => GuestPowerState::Reset,
+            _ if self.vcpus.iter().all(is_off) => GuestPowerState::Off,
+            _ => GuestPowerState::On,
+        }
+    }
+
     /// The records, to be written or checked.
     pub fn records(&self) -> Records<'_> {
         Records {
             guest: &self.guest,
             clock: &self.clock,
+            power: self.power.as_ref(),
             distributor: &self.distributor,
             vcpus: self.vcpus.iter().map(VcpuState::records).collect(),
             pl011: &self.pl011,
@@ -135,10 +149,11 @@ impl<'a> Body<'a> {
 impl<'a> Records<'a> {
     /// The lowest version that can express them.
     pub(crate) fn version(&self) -> Version {
-        let minor = match (self.watchdog, self.shared) {
-            (_, Some(_)) => 2,
-            (Some(_), None) => 1,
-            (None, None) => 0,
+        let minor = match (self.watchdog, self.shared, self.power) {
+            (_, _, Some(_)) => 3,
+            (_, Some(_), None) => 2,
+            (Some(_), None, None) => 1,
+            (None, None, None) => 0,
         };
         Version { minor, ..VERSION }
     }
@@ -155,8 +170,9 @@ impl<'a> Records<'a> {
 
     /// Every record but the memory's, in the order in which they are written.
     pub(crate) fn bodies(&self) -> Vec<Body<'a>> {
-        let mut bodies =
-            vec![Body::of(0, self.guest), Body::of(0, self.clock), Body::of(0, self.distributor)];
+        let mut bodies = vec![Body::of(0, self.guest), Body::of(0, self.clock)];
+        bodies.extend(self.power.map(|power| Body::of(0, power)));
+        bodies.push(Body::of(0, self.distributor));
         for (index, vcpu) in (0..).zip(&self.vcpus) {
             bodies.extend_from_slice(&[
                 Body::of(index, vcpu.identity),

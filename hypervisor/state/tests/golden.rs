@@ -5,6 +5,7 @@ mod common;
 use std::{fs, path::PathBuf};
 
 use common::{load, load_all, load_ram, ram, save, save_all, shared, state, watchdog};
+use stasis_state::guest::{GuestPower, GuestPowerState};
 
 fn folder(version: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(version)
@@ -94,6 +95,7 @@ fn write_golden_files() {
     for (name, nr_vcpus) in [("one-vcpu", 1), ("four-vcpus", 4)] {
         let path = folder(&version).join(name).with_extension("stasis");
         let mut state = state(nr_vcpus, memory.len());
+        state.power = GuestPower::of(GuestPowerState::Off);
         state.watchdog = Some(watchdog());
         state.shared = Some(shared());
         let (file, _) = save_all(&state, &memory, &[&ram(".s"), &ram("h")]);

@@ -6,7 +6,11 @@ use common::{File, load, load_all, load_ram, ram, save, save_all, state};
 use proptest::prelude::*;
 use stasis_state::{
     Error, GuestState, LoadError, PAGE_SIZE, Plan, Record, Routines, SaveError, Sink, Source,
-    Target, VcpuState, register::VALUE_OFFSET, warnings::warnings,
+    Target, VcpuState,
+    guest::{GuestPower, GuestPowerState},
+    register::VALUE_OFFSET,
+    vcpu::PowerState,
+    warnings::warnings,
 };
 
 #[test]
@@ -41,6 +45,29 @@ fn a_guest_is_written_in_the_lowest_version_that_can_express_it() {
     let regions = [ram(".x"), ram("y")];
     let (file, _) = save_all(&saved, &memory, &[&regions[0], &regions[1]]);
     assert_eq!(load(&file.0).unwrap().header.version().to_string(), "1.2");
+    let mut saved = state(1, memory.len());
+    saved.power = GuestPower::of(GuestPowerState::Off);
+    assert_eq!(version(&saved), "1.3");
+    saved.power = GuestPower::of(GuestPowerState::On);
+    assert_eq!(version(&saved), "1.0");
+}
+
+#[test]
+fn a_guest_that_is_off_or_has_reset_its_machine_is_so_when_it_is_loaded() {
+    let memory = ram("a");
+    let loaded = |saved: &GuestState| load(&save(saved, &memory).0.0).unwrap().state.power_state();
+    let mut saved = state(2, memory.len());
+    for power in [GuestPowerState::On, GuestPowerState::Off, GuestPowerState::Reset] {
+        saved.power = GuestPower::of(power);
+        assert_eq!(loaded(&saved), power);
+    }
+    saved.power = None;
+    *saved.vcpus[1].power.state = PowerState::Off as u8;
+    assert_eq!(loaded(&saved), GuestPowerState::On, "one vCPU is on");
+    *saved.vcpus[0].power.state = PowerState::Off as u8;
+    assert_eq!(loaded(&saved), GuestPowerState::Off, "nobody is left to switch a vCPU on");
+    saved.power = GuestPower::of(GuestPowerState::Reset);
+    assert_eq!(loaded(&saved), GuestPowerState::Reset);
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn the_tables_of_the_specification_are_those_of_the_code() {
     let code = [
         table::<guest::Guest>(),
         table::<guest::Clock>(),
+        table::<guest::GuestPower>(),
         table::<vgic::Distributor>(),
         table::<vgic::CpuInterface>(),
         table::<vcpu::Core>(),

@@ -141,6 +141,8 @@ pub struct Guest {
     /// Its time. It stands still until it is started.
     pub clock: GuestClock,
     clock_record: Clock,
+    /// What is stored of whether its machine is on.
+    pub power: Option<guest::GuestPower>,
     /// Whether each of its vCPUs is on.
     pub powers: Vec<Power>,
     /// Its interrupt controller.
@@ -212,6 +214,7 @@ impl Guest {
             watchdog: state.watchdog,
             shared: state.shared,
             clock_record: state.clock,
+            power: state.power,
             powers,
             due: DevicesDue::default(),
             unclaimed: Unclaimed::default(),
@@ -295,6 +298,7 @@ impl Guest {
         Records {
             guest: &self.record,
             clock: &self.clock_record,
+            power: self.power.as_ref(),
             distributor: self.vgic.distributor(),
             vcpus: vcpus.collect(),
             pl011: &self.uart,

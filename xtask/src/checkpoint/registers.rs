@@ -41,7 +41,9 @@ impl Register {
 
 /// Every record of registers, in the order in which they are written.
 pub fn all(state: &GuestState) -> Vec<Registers> {
-    let mut records = vec![of(0, &state.guest), of(0, &state.clock), of(0, &*state.distributor)];
+    let mut records = vec![of(0, &state.guest), of(0, &state.clock)];
+    records.extend(state.power.iter().map(|power| of(0, power)));
+    records.push(of(0, &*state.distributor));
     for (index, vcpu) in state.vcpus.iter().enumerate() {
         records.extend([
             of(index, &vcpu.identity),
@@ -88,6 +90,7 @@ mod tests {
     #[test]
     fn every_record_of_the_format_is_there() {
         let mut state = GuestState::reset(2);
+        state.power = Some(Default::default());
         state.watchdog = Some(Default::default());
         state.shared = Some(Default::default());
         let records = all(&state);

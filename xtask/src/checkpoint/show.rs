@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use stasis_state::guest::GuestPowerState;
 use stasis_state::{GuestState, PAGE_SIZE, RecordType, warnings::warnings};
 
 use super::interrupts::{self, Row};
@@ -22,6 +23,13 @@ pub fn show(loaded: &Loaded, memory: &Memory) -> Result<String, fmt::Error> {
     let vcpus = state.vcpus.len();
     let plural = if vcpus == 1 { "" } else { "s" };
     writeln!(out, "guest    {}, {vcpus} vCPU{plural}", loaded.guest())?;
+    match state.power_state() {
+        GuestPowerState::On => {}
+        GuestPowerState::Off => writeln!(out, "         it has switched its machine off")?,
+        GuestPowerState::Reset => {
+            writeln!(out, "         it has reset its machine, and has not started again")?
+        }
+    }
     writeln!(out, "made     {}", report::date(*state.clock.wall_time))?;
     let size = report::size(memory.ram.end - memory.ram.start);
     writeln!(out, "memory   {size} at {:#x}", memory.ram.start)?;

@@ -2,7 +2,7 @@
 
 use crate::{
     device::{PL011_FIFO, Pl011, Watchdog},
-    guest::Clock,
+    guest::{Clock, GuestPower, GuestPowerState},
     records::Records,
     routines::PAGE_SIZE,
     vcpu::{Core, Debug, Power, PowerState},
@@ -44,6 +44,11 @@ pub(super) fn clock(clock: &Clock) -> Result {
     let frequency = *clock.cntfrq;
     let possible = frequency != 0 && u32::try_from(frequency).is_ok();
     rule(possible, "cntfrq", frequency, "it has 32 bits, and is not 0")
+}
+
+pub(super) fn guest_power(power: &GuestPower) -> Result {
+    let last = GuestPowerState::Reset as u8;
+    rule(*power.state <= last, "state", *power.state, "there are states 0 to 2")
 }
 
 /// The modes that a guest can be in: EL0t, EL1t, EL1h, and AArch32's User mode.

@@ -19,13 +19,13 @@ fn what_is_no_checkpoint_is_called_so() {
 fn a_newer_version_is_refused_by_its_number() {
     let mut file = small();
     sign(&mut file, |header| header.major = 2);
-    refused(&file, "written by format 2.0; this reads up to 1.2");
+    refused(&file, "written by format 2.0; this reads up to 1.3");
     let mut file = small();
     sign(&mut file, |header| {
-        header.minor = 3;
+        header.minor = 4;
         header.incompatible = 4;
     });
-    refused(&file, "needs features 0x4 of format 1.3; this reads up to 1.2");
+    refused(&file, "needs features 0x4 of format 1.4; this reads up to 1.3");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::{
     common::{edit::scalar, load, shared, state},
     edited,
 };
-use stasis_state::{RecordType, device::SharedMemory, invariants};
+use stasis_state::{RecordType, device::SharedMemory, guest::GuestPower, invariants};
 use zerocopy::IntoBytes;
 
 #[test]
@@ -82,6 +82,16 @@ fn the_invariants_hold_of_a_loaded_state() {
         assert!(line.starts_with(kind.name()), "{line}");
         assert!(line.contains(cannot), "{line}");
     }
+}
+
+#[test]
+fn a_guest_is_on_off_or_in_a_reset() {
+    let mut state = state(1, 4096);
+    let mut power = GuestPower::default();
+    *power.state = 3;
+    state.power = Some(power);
+    let line = invariants::check(&state.records()).unwrap_err().to_string();
+    assert_eq!(line, "GUEST_POWER: state is 0x3, which it cannot be: there are states 0 to 2");
 }
 
 #[test]

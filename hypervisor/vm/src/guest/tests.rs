@@ -398,6 +398,7 @@ fn owned(records: &Records) -> GuestState {
     GuestState {
         guest: records.guest.clone(),
         clock: records.clock.clone(),
+        power: records.power.cloned(),
         distributor: records.distributor.clone().into(),
         vcpus: records.vcpus.iter().map(vcpu).collect(),
         pl011: records.pl011.clone(),
