@@ -4,7 +4,7 @@
 //! - [`setup`]: installs what is lacking.
 //! - [`build`], [`elf`]: the hypervisor's image and the guests.
 //! - [`config`], [`archive`], [`cpio`], [`initramfs`]: what goes into the boot initrd.
-//! - [`disk`]: disk images with a partition for checkpoints.
+//! - [`disk`]: disk images with a partition for checkpoints; [`output`]: files that are there whole or not at all.
 //! - [`qemu`], [`console`], [`monitor`]: a machine, and conversations with it and with QEMU.
 //! - [`run`], [`demo`], [`test`], [`miri`], [`bench`], [`checkpoint`], [`convert`]: the commands that are more than one of the above.
 
@@ -25,6 +25,7 @@ pub mod elf;
 pub mod initramfs;
 pub mod miri;
 pub mod monitor;
+pub mod output;
 pub mod qemu;
 pub mod report;
 pub mod run;

@@ -133,6 +133,27 @@ fn a_checkpoint_goes_onto_a_disk_and_comes_back() {
     assert!(refused(&["checkpoint", "get", disk.text(), "1", copy.text()]).contains('1'));
 }
 
+/// A limit on the size of files ends `get` in the midst of its writing.
+#[test]
+fn an_older_file_is_whole_when_get_is_killed() {
+    let folder = Scratch::new("get-killed");
+    std::fs::create_dir(&folder.0).unwrap();
+    let (disk, copy) = (folder.0.join("disk.img"), folder.0.join("copy.stasis"));
+    let (disk, copy) = (disk.to_str().unwrap(), copy.to_str().unwrap());
+    printed(&["disk", disk, "--size", "64M"]);
+    printed(&["checkpoint", "put", disk, running().to_str().unwrap(), "golden"]);
+    std::fs::write(copy, "older").unwrap();
+    let limited = "ulimit -f 8; exec \"$@\"";
+    let program = env!("CARGO_BIN_EXE_xtask");
+    let mut killed = Command::new("sh");
+    killed.args(["-c", limited, "sh", program, "checkpoint", "get", disk, "golden", copy]);
+    assert!(!killed.status().unwrap().success());
+    assert_eq!(std::fs::read(copy).unwrap(), b"older");
+    printed(&["checkpoint", "get", disk, "golden", copy]);
+    assert!(std::fs::read(copy).unwrap() == std::fs::read(running()).unwrap());
+    std::fs::remove_dir_all(&folder.0).unwrap();
+}
+
 /// As `/dev/sdb2` is.
 #[test]
 fn a_store_may_be_on_a_device_that_is_a_partition() {

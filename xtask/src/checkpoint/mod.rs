@@ -27,8 +27,9 @@ use stasis_store::{Checkpoint, Store, Which};
 
 use crate::cli::nearest;
 use crate::disk;
+use crate::output;
 use crate::report;
-use crate::workspace::{read, write};
+use crate::workspace::read;
 use diff::Difference;
 use memory::Memory;
 pub use source::check;
@@ -151,7 +152,7 @@ fn list(arguments: &Arguments) -> Result<Option<()>> {
 fn get(arguments: &Arguments) -> Result<Option<()>> {
     let [disk, which, file] = arguments.words[..] else { return Ok(None) };
     let bytes = contents(&mut disk::store(Path::new(disk), false)?, which.into())?;
-    write(Path::new(file), &bytes)?;
+    output::write(Path::new(file), &bytes)?;
     report::step(format_args!("{file}: {}", report::size(bytes.len() as u64)));
     Ok(Some(()))
 }

@@ -1,0 +1,186 @@
+//! Files that are there whole or not at all: [`Output`] writes beside the place, syncs, and renames at the end.
+//!
+//! An older file of the name stays as it is until the new one is on the medium. Whatever fails, and wherever the host loses its
+//! power, the name stands for one of the two, and nothing else is left behind by a command that could say that it failed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A file that is being made. Dropped without [`finish`](Self::finish), it was never there.
+#[derive(Debug)]
+pub struct Output {
+    file: File,
+    /// Where the file goes in the end. Of a symbolic link, what it points to.
+    path: PathBuf,
+    /// Where it stands until then. None for what is no regular file, such as a pipe: that is written as it is.
+    beside: Option<PathBuf>,
+}
+
+impl Output {
+    /// Begins a file that will stand at `path`.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::begin(path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn begin(path: &Path) -> io::Result<Self> {
+        let path = match path.canonicalize() {
+            Ok(path) => path,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(error),
+        };
+        let older = path.metadata().ok();
+        if older.as_ref().is_some_and(|older| !older.is_file()) {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            return Ok(Self { file, path, beside: None });
+        }
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let beside =
+            path.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&beside)?;
+        let output = Self { file, path, beside: Some(beside) };
+        if let Some(older) = older {
+            output.file.set_permissions(older.permissions())?;
+        }
+        Ok(output)
+    }
+
+    /// Returns the file to write to. For what must be opened by its name there is [`path`](Self::path).
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Returns the path under which the file stands until [`finish`](Self::finish).
+    pub fn path(&self) -> &Path {
+        self.beside.as_deref().unwrap_or(&self.path)
+    }
+
+    /// Gives the file its name, when all of it is on the medium. An older file of the name is replaced.
+    pub fn finish(self) -> Result<()> {
+        let path = self.path.clone();
+        self.rename().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn rename(mut self) -> io::Result<()> {
+        let Some(beside) = &self.beside else { return self.file.flush() };
+        self.file.sync_all()?;
+        std::fs::rename(beside, &self.path)?;
+        self.beside = None;
+        // The name stands in the folder, which is synced by itself.
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Output {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(beside) = &self.beside {
+            let _ = std::fs::remove_file(beside);
+        }
+    }
+}
+
+/// Writes a whole file, as [`Output`] does. The error names it.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut output = Output::create(path)?;
+    output.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    output.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A folder that is removed in the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("stasis-output-{}-{name}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).unwrap();
+            let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name();
+            entries.map(|entry| name(entry).into_string().unwrap()).collect()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn an_older_file_is_whole_until_the_new_one_is() {
+        let folder = Folder::new("older");
+        let path = folder.0.join("it");
+        fs::write(&path, "older").unwrap();
+        let mut output = Output::create(&path).unwrap();
+        output.write_all(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"older");
+        output.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(folder.names(), ["it"]);
+    }
+
+    #[test]
+    fn what_is_not_finished_leaves_nothing_behind() {
+        let folder = Folder::new("unfinished");
+        let path = folder.0.join("it");
+        Output::create(&path).unwrap().write_all(b"a part").unwrap();
+        assert!(folder.names().is_empty());
+        fs::write(&path, "older").unwrap();
+        Output::create(&path).unwrap().write_all(b"a part").unwrap();
+        assert_eq!(
+            (folder.names(), fs::read(&path).unwrap()),
+            (vec!["it".into()], b"older".into())
+        );
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_rights_stay_as_they_are() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = Folder::new("link");
+        let (path, link) = (folder.0.join("it"), folder.0.join("link"));
+        fs::write(&path, "older").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("it", &link).unwrap();
+        write(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_as_it_is_and_errors_name_it() {
+        write(Path::new("/dev/null"), b"gone").unwrap();
+        let error = format!("{:#}", write(Path::new("/dev/full"), b"gone").unwrap_err());
+        assert!(error.starts_with("cannot write /dev/full: No space left"), "{error}");
+        let error = format!("{:#}", write(Path::new("/none/it"), b"gone").unwrap_err());
+        assert!(error.starts_with("cannot write /none/it: No such file"), "{error}");
+    }
+}
