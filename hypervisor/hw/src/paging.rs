@@ -5,61 +5,28 @@
 //! take break-before-make; but writes to it may become [allowed](Translation::allow_writes). A guest
 //! that is removed has its whole translation [cleared](Translation::clear), which is not in use any
 //! more. Tables lie in memory that is mapped one to one.
+//!
+//! The table walker of any core reads a table that is in use at any moment. So an entry is an atomic, written by one store of one
+//! doubleword (DDI 0487, D8.2.4), and nobody holds an exclusive reference to a table:
+//!
+//! | atomic | who writes | who reads | ordering |
+//! |---|---|---|---|
+//! | an entry | the owner of the [`Translation`], which it borrows mutably | walkers; the owner | a store that links a new table is a Release: whoever finds the table finds it empty. All others are Relaxed, for the caller's barrier (`dsb`) makes them seen before they are relied upon |
 
 mod attributes;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use attributes::STAGE2;
 pub use attributes::{Attributes, MAIR_DEVICE, MAIR_NORMAL};
 use core::ptr::NonNull;
-use core::sync::atomic::{Ordering, fence};
-use tock_registers::register_bitfields;
+use table::{Entry, Level, OUTPUT_ADDRESS, ROOT_LEVEL, address_of, release_below};
+pub use table::{Table, TableSource};
 
 /// Bytes of a page.
 pub const PAGE_SIZE: u64 = 4096;
 /// Bits of an address that a table translates.
 pub const ADDRESS_BITS: u32 = 39;
-
-const ENTRIES: usize = 512;
-const LAST_LEVEL: u32 = 3;
-const OUTPUT_ADDRESS: u64 = 0x0000_ffff_ffff_f000;
-
-register_bitfields! { u64,
-    /// What all descriptors share, D8.3.
-    DESCRIPTOR [
-        VALID OFFSET(0) NUMBITS(1) [],
-        /// Levels 1 and 2: a table; level 3: a page.
-        TABLE_OR_PAGE OFFSET(1) NUMBITS(1) []
-    ]
-}
-
-/// One table of descriptors.
-#[repr(C, align(4096))]
-pub struct Table([u64; ENTRIES]);
-
-impl Table {
-    /// A table that maps nothing.
-    pub const EMPTY: Self = Self([0; ENTRIES]);
-}
-
-/// Where tables come from.
-///
-/// # Safety
-///
-/// `allocate` must return a [`Table::EMPTY`] that nothing else uses, at a physical address equal to
-/// its virtual one, and that stays valid for as long as the translation that it is given to.
-pub unsafe trait TableSource {
-    /// A fresh table, or nothing when memory is out.
-    fn allocate(&mut self) -> Option<NonNull<Table>>;
-
-    /// Takes a table back.
-    ///
-    /// # Safety
-    ///
-    /// It came from `allocate`, once, and nobody uses it any more: no table refers to it, and no core remembers that one did.
-    unsafe fn release(&mut self, table: NonNull<Table>);
-}
 
 /// Why a range could not be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,24 +54,29 @@ pub enum MapError {
     OutOfMemory,
 }
 
-/// A translation.
+/// A translation: a tree of tables, which it owns.
 #[derive(Debug)]
 pub struct Translation {
     root: NonNull<Table>,
 }
 
-// SAFETY: the tables belong to the translation alone; the table walker reads them on any core.
+// SAFETY: the tables belong to the translation alone, and are not tied to a core: their entries are atomics, which the walkers of
+// all cores read.
 unsafe impl Send for Translation {}
 
 impl Translation {
-    /// A translation that maps nothing.
+    /// Returns a translation that maps nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfMemory`] if there is no table for its root.
     pub fn new(tables: &mut impl TableSource) -> Result<Self, MapError> {
         Ok(Self { root: tables.allocate().ok_or(MapError::OutOfMemory)? })
     }
 
-    /// The physical address of the first table, for TTBR0_EL2 or VTTBR_EL2.
+    /// Returns the physical address of the first table, for TTBR0_EL2 or VTTBR_EL2.
     pub fn root(&self) -> u64 {
-        self.root.as_ptr() as u64
+        address_of(self.root)
     }
 
     /// Maps `input..input + len` to `output`, in the largest blocks that the alignment allows.
@@ -134,7 +106,7 @@ impl Translation {
         Ok(())
     }
 
-    /// Maps one block or page and says how many bytes it covers.
+    /// Maps one block or page, and returns how many bytes it covers.
     fn map_block(
         &mut self,
         tables: &mut impl TableSource,
@@ -143,112 +115,64 @@ impl Translation {
         len: u64,
         attributes: Attributes,
     ) -> Result<u64, MapError> {
-        let mut table = self.root;
-        for level in 1..=LAST_LEVEL {
-            // SAFETY: 1. `table` is the root or was taken from a table descriptor, both of which came
-            // from a `TableSource` and are used by this translation alone, which is borrowed mutably.
-            // 2. The walker may read it meanwhile, but each store is one aligned doubleword.
-            let entry = unsafe { &mut table.as_mut().0[index(input, level)] };
-            let size = block_size(level);
-            if *entry == 0 && (input | output) & (size - 1) == 0 && len >= size {
-                let kind = if level == LAST_LEVEL {
-                    DESCRIPTOR::TABLE_OR_PAGE::SET
-                } else {
-                    DESCRIPTOR::TABLE_OR_PAGE::CLEAR
-                };
-                *entry = output | attributes.bits() | (kind + DESCRIPTOR::VALID::SET).value;
+        let mut level = self.first_level();
+        loop {
+            let entry = level.entry(input);
+            let descriptor = entry.load();
+            let size = entry.size();
+            if descriptor == 0 && (input | output) & (size - 1) == 0 && len >= size {
+                entry.map(output, attributes);
                 return Ok(size);
             }
-            if *entry == 0 && level < LAST_LEVEL {
-                let next = tables.allocate().ok_or(MapError::OutOfMemory)?;
-                // Whoever finds the table finds it empty.
-                fence(Ordering::Release);
-                *entry = next.as_ptr() as u64
-                    | (DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::VALID::SET).value;
-            } else if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(*entry) {
-                return Err(MapError::Mapped { input });
-            }
-            table = next_table(*entry);
+            level = match entry.next() {
+                Some(next) => next,
+                None if descriptor == 0 => entry.link(tables)?,
+                None => return Err(MapError::Mapped { input }),
+            };
         }
-        unreachable!("the last level maps a page or returns an error")
     }
 
-    /// Has it map nothing again. `forget` has all cores forget what they have kept of it, by its [root](Self::root); after that
-    /// nobody can find a table but the root, and they go back.
+    /// Makes the translation map nothing again. `forget` makes all cores forget what they have kept of it, by its [root](Self::root);
+    /// after that nobody can find a table but the root, and all others go back.
     pub fn clear(&mut self, tables: &mut impl TableSource, forget: impl FnOnce(u64)) {
-        // SAFETY: as in `map_block`.
-        let root = unsafe { &mut self.root.as_mut().0 };
-        for entry in root.iter_mut() {
-            *entry &= !DESCRIPTOR::VALID::SET.value;
-        }
-        forget(self.root.as_ptr() as u64);
-        for entry in root.iter_mut().filter(|entry| **entry != 0) {
-            release_below(tables, *entry, 1);
-            *entry = 0;
+        let entries = || self.first_level().entries();
+        entries().for_each(|entry| entry.invalidate());
+        forget(self.root());
+        for entry in entries() {
+            // SAFETY: 1. The entry is this translation's. 2. It was made invalid and all cores have forgotten it, so nobody finds what
+            // is below; the entry is 0 from here on, so that is given back once.
+            unsafe { release_below(tables, entry.take(), ROOT_LEVEL) };
         }
     }
 
-    /// The physical address behind `input`, if it is mapped.
+    /// Returns the physical address behind `input`, if it is mapped.
     pub fn translate(&self, input: u64) -> Option<u64> {
-        let (entry, level) = self.leaf(input)?;
-        // SAFETY: as in `map_block`; the translation is borrowed, so nothing writes the table.
-        let entry = unsafe { entry.read() };
-        Some((entry & OUTPUT_ADDRESS) + (input & (block_size(level) - 1)))
+        let leaf = self.leaf(input)?;
+        Some((leaf.load() & OUTPUT_ADDRESS) + (input & (leaf.size() - 1)))
     }
 
     /// Allows a guest's writes to the block or page of RAM that `input` lies in, if one is mapped there. A core that has kept the
-    /// entry as it was has the guest fault once more, and must forget it then.
+    /// entry as it was makes the guest fault once more, and must forget the entry then.
     pub fn allow_writes(&mut self, input: u64) {
-        if let Some((entry, _)) = self.leaf(input) {
-            // SAFETY: as in `map_block`.
-            unsafe { entry.write(entry.read() | STAGE2::S2AP::ReadWrite.value) };
+        if let Some(leaf) = self.leaf(input) {
+            leaf.allow_writes();
         }
     }
 
-    /// The entry that maps `input`, and its level.
-    fn leaf(&self, input: u64) -> Option<(NonNull<u64>, u32)> {
-        let mut table = self.root;
-        for level in 1..=LAST_LEVEL {
-            // SAFETY: as in `map_block`; nothing writes the table meanwhile, as the translation is borrowed.
-            let entry = NonNull::from(unsafe { &mut table.as_mut().0[index(input, level)] });
-            // SAFETY: as before.
-            let value = unsafe { entry.read() };
-            if value == 0 {
-                return None;
+    /// Returns the entry that maps `input`.
+    fn leaf(&self, input: u64) -> Option<Entry<'_>> {
+        let mut level = self.first_level();
+        loop {
+            let entry = level.entry(input);
+            match entry.next() {
+                Some(next) => level = next,
+                None => return (entry.load() != 0).then_some(entry),
             }
-            if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(value) {
-                return Some((entry, level));
-            }
-            table = next_table(value);
         }
-        None
     }
-}
 
-/// Gives back the tables below an entry of a table of `level`, which nobody can find any more.
-fn release_below(tables: &mut impl TableSource, entry: u64, level: u32) {
-    if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(entry) {
-        return;
+    fn first_level(&self) -> Level<'_> {
+        // SAFETY: the root came from `allocate`, and is never released. This module writes its entries through `Entry` alone.
+        unsafe { Level::first(self.root) }
     }
-    let mut table = next_table(entry);
-    // SAFETY: the entry refers to a table that this translation was given, and nobody but its owner has it.
-    let entries = unsafe { table.as_mut().0 };
-    for entry in entries.into_iter().filter(|entry| *entry != 0) {
-        release_below(tables, entry, level + 1);
-    }
-    // SAFETY: 1. It came from `allocate`. 2. Its only reference is dropped by the caller, who says that nobody can follow it.
-    unsafe { tables.release(table) };
-}
-
-fn next_table(entry: u64) -> NonNull<Table> {
-    NonNull::new((entry & OUTPUT_ADDRESS) as *mut Table).expect("no table lies at address 0")
-}
-
-/// Bytes that one entry covers: 1 GiB, 2 MiB, 4 KiB.
-const fn block_size(level: u32) -> u64 {
-    PAGE_SIZE << (9 * (LAST_LEVEL - level))
-}
-
-const fn index(input: u64, level: u32) -> usize {
-    (input / block_size(level)) as usize % ENTRIES
 }

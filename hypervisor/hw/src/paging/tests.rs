@@ -1,22 +1,27 @@
 //! What is mapped where, and what is refused.
 
-use super::attributes::STAGE1;
+use super::attributes::{STAGE1, STAGE2};
+use super::table::{DESCRIPTOR, ENTRIES, LAST_LEVEL, block_size, index};
 use super::*;
+use core::sync::atomic::Ordering;
 use std::boxed::Box;
 
-struct Leak {
+/// Tables on the host's heap, as many as are left. A root is never given back, so these are leaked.
+struct Heap {
     left: usize,
 }
 
-// SAFETY: leaked boxes are used by nothing else, for ever; on a host "physical" is virtual.
-unsafe impl TableSource for Leak {
+// SAFETY: a box is used by nothing else until it is released; on a host "physical" is virtual.
+unsafe impl TableSource for Heap {
     fn allocate(&mut self) -> Option<NonNull<Table>> {
         self.left = self.left.checked_sub(1)?;
-        Some(NonNull::from(Box::leak(Box::new(Table::EMPTY))))
+        Some(NonNull::from(Box::leak(Box::new(Table::empty()))))
     }
 
-    unsafe fn release(&mut self, _: NonNull<Table>) {
+    unsafe fn release(&mut self, table: NonNull<Table>) {
         self.left += 1;
+        // SAFETY: it was a box, by the caller's conditions, and nobody uses it. Who does all the same is seen by Miri.
+        drop(unsafe { Box::from_raw(table.as_ptr()) });
     }
 }
 
@@ -25,7 +30,7 @@ const GIB: u64 = 1 << 30;
 
 #[test]
 fn a_range_is_mapped_in_the_largest_blocks_that_fit() {
-    let mut tables = Leak { left: 3 };
+    let mut tables = Heap { left: 3 };
     let mut map = Translation::new(&mut tables).unwrap();
     map.map(
         &mut tables,
@@ -35,7 +40,7 @@ fn a_range_is_mapped_in_the_largest_blocks_that_fit() {
         Attributes::guest_ram(),
     )
     .expect_err("a page behind the GiB needs two more tables than there are");
-    let mut tables = Leak { left: 4 };
+    let mut tables = Heap { left: 4 };
     let mut map = Translation::new(&mut tables).unwrap();
     map.map(&mut tables, GIB - 2 * MIB, 3 * GIB - 2 * MIB, GIB + 2 * MIB, Attributes::guest_ram())
         .unwrap();
@@ -48,7 +53,7 @@ fn a_range_is_mapped_in_the_largest_blocks_that_fit() {
 
 #[test]
 fn what_was_cleared_maps_nothing_and_has_its_tables_back_but_for_the_root() {
-    let mut tables = Leak { left: 8 };
+    let mut tables = Heap { left: 8 };
     let mut map = Translation::new(&mut tables).unwrap();
     for _ in 0..3 {
         map.map(&mut tables, GIB - 4096, GIB - 4096, 8192, Attributes::guest_ram()).unwrap();
@@ -62,12 +67,10 @@ fn what_was_cleared_maps_nothing_and_has_its_tables_back_but_for_the_root() {
 
 #[test]
 fn writes_are_allowed_block_by_block() {
-    let mut tables = Leak { left: 8 };
+    let mut tables = Heap { left: 8 };
     let mut map = Translation::new(&mut tables).unwrap();
     let access = |map: &Translation, input| {
-        let (entry, _) = map.leaf(input).unwrap();
-        // SAFETY: the table is the map's, which is borrowed.
-        unsafe { entry.read() >> STAGE2::S2AP.shift & STAGE2::S2AP.mask }
+        map.leaf(input).unwrap().load() >> STAGE2::S2AP.shift & STAGE2::S2AP.mask
     };
     for address in [0, 2 * MIB] {
         let attributes = Attributes::guest_ram_unwritten();
@@ -79,9 +82,66 @@ fn writes_are_allowed_block_by_block() {
     assert_eq!((map.translate(3 * MIB), map.translate(4 * MIB)), (Some(3 * MIB), None));
 }
 
+/// What the hardware does with a root: it looks `input` up, at any moment, knowing nothing of the owner's borrows.
+fn walk(root: usize, input: u64) -> Option<u64> {
+    let mut table = root;
+    for level in ROOT_LEVEL..=LAST_LEVEL {
+        let table_pointer: *const Table = core::ptr::with_exposed_provenance(table);
+        // SAFETY: a root, or what a table descriptor refers to, is a table as long as the test that walks it.
+        let descriptor = unsafe { &*table_pointer }.0[index(input, level)].load(Ordering::Acquire);
+        if !DESCRIPTOR::VALID.is_set(descriptor) {
+            return None;
+        }
+        if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(descriptor) {
+            return Some((descriptor & OUTPUT_ADDRESS) + (input & (block_size(level) - 1)));
+        }
+        table = (descriptor & OUTPUT_ADDRESS) as usize;
+    }
+    None
+}
+
+#[test]
+fn a_walker_finds_all_of_a_mapping_or_nothing_while_tables_are_added() {
+    let mut tables = Heap { left: 16 };
+    let mut map = Translation::new(&mut tables).unwrap();
+    let root = map.root() as usize;
+    let pages = || (0..8).map(|page| page * (2 * MIB + 4096));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut found = 0;
+            while found < 8 {
+                let walks = pages().filter_map(|input| Some((input, walk(root, input)?)));
+                found = walks.inspect(|(input, output)| assert_eq!(*output, input + GIB)).count();
+            }
+        });
+        for input in pages() {
+            let attributes = Attributes::guest_ram_unwritten();
+            map.map(&mut tables, input, input + GIB, 4096, attributes).unwrap();
+            map.allow_writes(input);
+        }
+    });
+}
+
+#[test]
+fn a_translation_is_invalid_before_cores_forget_it_and_its_tables_stay_until_then() {
+    let mut tables = Heap { left: 8 };
+    let mut map = Translation::new(&mut tables).unwrap();
+    map.map(&mut tables, GIB - 4096, GIB, 8192, Attributes::guest_ram()).unwrap();
+    let root = map.root() as usize;
+    // A core that is in the midst of a walk goes on from a table below the root.
+    let below = map.first_level().entry(0).load() & OUTPUT_ADDRESS;
+    map.clear(&mut tables, |_| {
+        assert_eq!((walk(root, GIB - 4096), walk(root, GIB)), (None, None));
+        // SAFETY: the table is released after the cores have forgotten it, which is now.
+        let table: &Table = unsafe { &*core::ptr::with_exposed_provenance(below as usize) };
+        let last = table.0[ENTRIES - 1].load(Ordering::Relaxed);
+        assert!(DESCRIPTOR::VALID.is_set(last), "what a core still walks is as it was");
+    });
+}
+
 #[test]
 fn what_is_mapped_is_never_mapped_again() {
-    let mut tables = Leak { left: 8 };
+    let mut tables = Heap { left: 8 };
     let mut map = Translation::new(&mut tables).unwrap();
     map.map(&mut tables, 2 * MIB, 0, 2 * MIB, Attributes::data()).unwrap();
     let again = map.map(&mut tables, 2 * MIB + 4096, 0, 4096, Attributes::data());
@@ -93,7 +153,7 @@ fn what_is_mapped_is_never_mapped_again() {
 
 #[test]
 fn unaligned_and_oversized_ranges_are_refused() {
-    let mut tables = Leak { left: 8 };
+    let mut tables = Heap { left: 8 };
     let mut map = Translation::new(&mut tables).unwrap();
     assert_eq!(
         map.map(&mut tables, 1, 0, 4096, Attributes::device()),
@@ -104,7 +164,7 @@ fn unaligned_and_oversized_ranges_are_refused() {
         map.map(&mut tables, end - 4096, 0, 8192, Attributes::device()),
         Err(MapError::OutOfRange { end: end + 4096 })
     );
-    assert_eq!(Translation::new(&mut Leak { left: 0 }).err(), Some(MapError::OutOfMemory));
+    assert_eq!(Translation::new(&mut Heap { left: 0 }).err(), Some(MapError::OutOfMemory));
 }
 
 #[test]

@@ -1,0 +1,189 @@
+//! One table of a translation, its entries, and where tables come from.
+
+use super::attributes::STAGE2;
+use super::{Attributes, MapError, PAGE_SIZE};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+use tock_registers::register_bitfields;
+
+pub(super) const ENTRIES: usize = 512;
+pub(super) const ROOT_LEVEL: u32 = 1;
+pub(super) const LAST_LEVEL: u32 = 3;
+pub(super) const OUTPUT_ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+
+register_bitfields! { u64,
+    /// What all descriptors share, D8.3.
+    pub(super) DESCRIPTOR [
+        VALID OFFSET(0) NUMBITS(1) [],
+        /// Levels 1 and 2: a table; level 3: a page.
+        TABLE_OR_PAGE OFFSET(1) NUMBITS(1) []
+    ]
+}
+
+/// One table of descriptors. The walker reads it, so that its entries are atomics.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct Table(pub(super) [AtomicU64; ENTRIES]);
+
+const _: () = assert!(size_of::<Table>() == PAGE_SIZE as usize);
+
+impl Table {
+    /// Returns a table that maps nothing.
+    pub const fn empty() -> Self {
+        Self([const { AtomicU64::new(0) }; ENTRIES])
+    }
+}
+
+/// Where tables come from.
+///
+/// # Safety
+///
+/// `allocate` must return an [empty table](Table::empty) that nothing else uses, at a physical address equal to
+/// its virtual one, and that stays valid until it is released.
+pub unsafe trait TableSource {
+    /// Returns a fresh table, or nothing when memory is out.
+    fn allocate(&mut self) -> Option<NonNull<Table>>;
+
+    /// Takes a table back.
+    ///
+    /// # Safety
+    ///
+    /// 1. `table` came from `allocate`, and was not released since.
+    /// 2. Nobody uses it any more: no table refers to it, and no core remembers that one did.
+    unsafe fn release(&mut self, table: NonNull<Table>);
+}
+
+/// A table in a [`Translation`], which is borrowed for as long, and its level.
+pub(super) struct Level<'t> {
+    table: &'t Table,
+    level: u32,
+}
+
+impl<'t> Level<'t> {
+    /// Returns the first level of a translation.
+    ///
+    /// # Safety
+    ///
+    /// `root` came from `allocate`, is not released for 't, and its entries were written through [`Entry`] alone.
+    pub(super) unsafe fn first(root: NonNull<Table>) -> Self {
+        // SAFETY: 1. `root` is a table for 't, by the caller. 2. Its entries are atomics, and nobody has an exclusive reference to it.
+        Self { table: unsafe { root.as_ref() }, level: ROOT_LEVEL }
+    }
+
+    /// Returns the entry that `input` is looked up in.
+    pub(super) fn entry(&self, input: u64) -> Entry<'t> {
+        Entry { descriptor: &self.table.0[index(input, self.level)], level: self.level }
+    }
+
+    /// Returns all entries of the table.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'t>> + use<'t> {
+        let level = self.level;
+        self.table.0.iter().map(move |descriptor| Entry { descriptor, level })
+    }
+}
+
+/// An entry of a table of this level in a [`Translation`], which is borrowed for as long.
+pub(super) struct Entry<'t> {
+    descriptor: &'t AtomicU64,
+    level: u32,
+}
+
+impl<'t> Entry<'t> {
+    /// Returns the descriptor, 0 if it maps nothing.
+    pub(super) fn load(&self) -> u64 {
+        self.descriptor.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many bytes the entry covers.
+    pub(super) fn size(&self) -> u64 {
+        block_size(self.level)
+    }
+
+    /// Returns the table that the entry refers to. None: it maps a block or a page, or nothing.
+    pub(super) fn next(&self) -> Option<Level<'t>> {
+        let table = next_table(self.load(), self.level)?;
+        // SAFETY: 1. Only `link` writes a table descriptor, and its table came from `allocate`, one to one. 2. The table stays until
+        // `clear` takes its descriptor out of the tree, which borrows the translation mutably; it is borrowed for 't here. 3. Its
+        // entries are atomics, and nobody has an exclusive reference to it.
+        Some(Level { table: unsafe { table.as_ref() }, level: self.level + 1 })
+    }
+
+    /// Makes the entry map the block or page at `output`.
+    pub(super) fn map(&self, output: u64, attributes: Attributes) {
+        let kind = if self.level == LAST_LEVEL {
+            DESCRIPTOR::TABLE_OR_PAGE::SET
+        } else {
+            DESCRIPTOR::TABLE_OR_PAGE::CLEAR
+        };
+        let descriptor = output | attributes.bits() | (kind + DESCRIPTOR::VALID::SET).value;
+        self.descriptor.store(descriptor, Ordering::Relaxed);
+    }
+
+    /// Allows writes to the RAM of a guest that the entry maps.
+    pub(super) fn allow_writes(&self) {
+        self.descriptor.fetch_or(STAGE2::S2AP::ReadWrite.value, Ordering::Relaxed);
+    }
+
+    /// Makes the entry invalid. What it refers to stays known: see [`take`](Self::take).
+    pub(super) fn invalidate(&self) {
+        self.descriptor.fetch_and(!DESCRIPTOR::VALID::SET.value, Ordering::Relaxed);
+    }
+
+    /// Makes the entry map nothing, and returns what was in it.
+    pub(super) fn take(&self) -> u64 {
+        self.descriptor.swap(0, Ordering::Relaxed)
+    }
+
+    /// Makes the entry, which is no page's, refer to a fresh table, and returns that.
+    pub(super) fn link(&self, tables: &mut impl TableSource) -> Result<Level<'t>, MapError> {
+        let table = tables.allocate().ok_or(MapError::OutOfMemory)?;
+        let kind = DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::VALID::SET;
+        self.descriptor.store(address_of(table) | kind.value, Ordering::Release);
+        // SAFETY: as `next` proves for each table descriptor that was written here.
+        Ok(Level { table: unsafe { table.as_ref() }, level: self.level + 1 })
+    }
+}
+
+/// Returns the table that a descriptor of a table of `level` refers to. None: it maps a block or a page, or nothing.
+fn next_table(descriptor: u64, level: u32) -> Option<NonNull<Table>> {
+    if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(descriptor) {
+        return None;
+    }
+    let address = (descriptor & OUTPUT_ADDRESS) as usize;
+    NonNull::new(core::ptr::with_exposed_provenance_mut(address))
+}
+
+/// Gives back the tables below an entry of a table of `level`, by its descriptor.
+///
+/// # Safety
+///
+/// 1. `descriptor` was an entry of a translation whose tables came from `tables`.
+/// 2. No table refers to what is below it any more, and no core remembers that one did; nobody else gives it back.
+pub(super) unsafe fn release_below(tables: &mut impl TableSource, descriptor: u64, level: u32) {
+    let Some(table) = next_table(descriptor, level) else {
+        return;
+    };
+    for index in 0..ENTRIES {
+        // SAFETY: the table was not released yet: that comes below, and nobody else does it, by condition 2. The reference ends with
+        // this statement.
+        let below = unsafe { table.as_ref() }.0[index].load(Ordering::Relaxed);
+        // SAFETY: 1. It is an entry of the same translation. 2. Only this table referred to what is below it.
+        unsafe { release_below(tables, below, level + 1) };
+    }
+    // SAFETY: 1. The table came from `allocate`, by condition 1. 2. Nobody uses it, by condition 2.
+    unsafe { tables.release(table) };
+}
+
+/// Returns the physical address of a table, which is its virtual one.
+pub(super) fn address_of(table: NonNull<Table>) -> u64 {
+    table.as_ptr().expose_provenance() as u64
+}
+
+/// Returns the bytes that one entry covers: 1 GiB, 2 MiB, 4 KiB.
+pub(super) const fn block_size(level: u32) -> u64 {
+    PAGE_SIZE << (9 * (LAST_LEVEL - level))
+}
+
+pub(super) const fn index(input: u64, level: u32) -> usize {
+    (input / block_size(level)) as usize % ENTRIES
+}
