@@ -5,11 +5,12 @@ mod commands;
 mod top;
 
 use crate::{guests, output};
+use core::fmt;
 use spin::LazyLock;
 use spin::mutex::SpinMutex;
 use stasis_run::slot::Slot;
 use stasis_run::{interrupts, turns};
-use stasis_vm::console::{CAPACITY, Console, Input, Names, PIECE, Terminal};
+use stasis_vm::console::{CAPACITY, Console, Input, Names, PIECE, Terminal, WAITING};
 
 static CONSOLE: LazyLock<SpinMutex<Console>> = LazyLock::new(|| SpinMutex::new(Console::new()));
 
@@ -19,6 +20,15 @@ struct Uart;
 impl Terminal for Uart {
     fn send(&mut self, bytes: &[u8]) {
         output::write_bytes(bytes);
+    }
+}
+
+/// The UART as a panic has it: its lock may be lost.
+struct PanicUart;
+
+impl Terminal for PanicUart {
+    fn send(&mut self, bytes: &[u8]) {
+        output::write_bytes_in_panic(bytes);
     }
 }
 
@@ -60,27 +70,45 @@ pub fn serve() {
             Input::Line(line) => {
                 let result = commands::execute(&line);
                 CONSOLE.lock().answer(result, &mut Uart);
-                show_attached();
+                show_rest();
             }
         }
     }
     interrupts::listen_to_console();
 }
 
-/// Shows what the guest that was just attached has sent meanwhile. At 115,200 bits/s that takes up to 1.4 s, in which others
-/// want this core, and the console for what they say.
-fn show_attached() {
+/// Shows what has waited for an answer's end: lines, and what the guest has sent that was just attached. At 115,200 bits/s that takes
+/// up to 2.8 s, in which others want this core, and the console for what they say.
+fn show_rest() {
     /// Twice as many as it can be when it begins.
-    const MOST: usize = 2 * CAPACITY / PIECE;
+    const MOST: usize = 2 * (CAPACITY + WAITING) / PIECE;
     for _ in 0..MOST {
         if !CONSOLE.lock().show(&mut Uart) {
             return;
         }
         turns::breathe();
     }
-    // The guest says more than the UART can send.
+    // More comes than the UART can send.
     let mut console = CONSOLE.lock();
     while console.show(&mut Uart) {}
+}
+
+/// Says a line of the log. Not for who holds [`CONSOLE`].
+pub fn log(line: fmt::Arguments) {
+    CONSOLE.lock().log(line, &mut Uart);
+}
+
+/// Says what waits for an answer's end: the machine is about to end.
+fn show_waiting() {
+    CONSOLE.lock().show_waiting(&mut Uart);
+}
+
+/// Says in a panic what waits for an answer's end, unless the console is lost: another core, or the caller, may have died with it.
+pub fn show_waiting_in_panic() {
+    const PATIENCE: usize = 10_000_000;
+    if let Some(mut console) = (0..PATIENCE).find_map(|_| CONSOLE.try_lock()) {
+        console.show_waiting(&mut PanicUart);
+    }
 }
 
 /// Takes what a guest sends.

@@ -1,15 +1,13 @@
 //! The Stasis hypervisor: bringing up the machine, and wiring the pure crates to the hardware.
 //!
 //! [`machine`] and [`memory`] find and map it; [`smp`] brings up the other cores; [`guests`] makes the guests that they
-//! [run](stasis_run); [`output`] and [`panic`] say what happens.
+//! [run](stasis_run); [`console`], [`logger`] and [`panic`] say what happens.
 
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
-#[macro_use]
-mod output;
 mod at_el1;
 mod care;
 mod checkpoint;
@@ -18,8 +16,10 @@ mod devices;
 mod duties;
 mod firmware;
 mod guests;
+mod logger;
 mod machine;
 mod memory;
+mod output;
 mod panic;
 mod resume;
 mod smp;
@@ -53,7 +53,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     // SAFETY: the frame is the UART's, mapped as a device, and only this driver uses it.
     output::init(unsafe { serial(machine.uart) });
     clock::init_counter(&machine);
-    output::init_log(machine.bootargs);
+    logger::init(machine.bootargs);
     log::info!("Stasis {} on {}", env!("CARGO_PKG_VERSION"), machine.model);
     if let Some(console) = machine.lost_console {
         log::warn!("the console \"{console}\" is not there; this is another one");

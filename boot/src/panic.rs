@@ -1,6 +1,6 @@
 //! The end: a panic, or an exception at EL2. Both say where and what, and stop this core.
 
-use crate::output;
+use crate::{console, output};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_arch::cpu;
@@ -26,6 +26,7 @@ fn stop() -> ! {
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
     if !ENDING.swap(true, Ordering::Relaxed) {
+        console::show_waiting_in_panic();
         say!("\n*** Stasis panicked on core {}", cpu::number());
         say!("{info}");
     }
@@ -39,6 +40,7 @@ extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
     if ENDING.swap(true, Ordering::Relaxed) {
         stop();
     }
+    console::show_waiting_in_panic();
     let image = crate::memory::image();
     say!("\n*** {} at EL2 on core {}", VECTORS[frame.vector as usize % 4], cpu::number());
     say!("ESR  {:#018x}  {}", frame.esr, exit::describe(frame.esr));

@@ -59,7 +59,7 @@ impl Console {
 
     /// Waits for the end of a line and returns the line, without control sequences and prompts.
     pub fn next_line(&mut self, timeout: Duration) -> Result<String, ConsoleError> {
-        self.line("a line", timeout)
+        self.line("a line", timeout).map(|line| clean(&line))
     }
 
     fn line(&mut self, expected: &str, timeout: Duration) -> Result<String, ConsoleError> {
@@ -67,11 +67,21 @@ impl Console {
         let end = self.transcript.wait(expected, timeout, |bytes| {
             find(&bytes[cursor..], b"\n").map(|at| cursor + at + 1)
         })?;
-        Ok(clean(&self.take_to(end)))
+        Ok(self.take_to(end))
     }
 
     /// Looks at line after line until `wanted` finds in one what it looks for.
     pub fn find_line<T>(
+        &mut self,
+        expected: &str,
+        timeout: Duration,
+        mut wanted: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T, ConsoleError> {
+        self.find_raw_line(expected, timeout, |line| wanted(&clean(line)))
+    }
+
+    /// The same, with the lines as they come.
+    fn find_raw_line<T>(
         &mut self,
         expected: &str,
         timeout: Duration,
@@ -112,14 +122,19 @@ impl Console {
         self.send_line(command)?;
         let expected = format!("the answer to \"{command}\"");
         let mut lines = Vec::new();
-        let answer = self.find_line(&expected, timeout, |line| {
+        let answer = self.find_raw_line(&expected, timeout, |raw| {
+            // The echo is no part of the answer, nor is what came while it was under way: the log, after which it begins anew.
+            if raw.starts_with(PROMPT) {
+                lines.clear();
+                return None;
+            }
+            let line = &*clean(raw);
             if line == "ok" {
                 return Some(Ok(()));
             }
             if let Some(reason) = line.strip_prefix("error: ") {
                 return Some(Err(reason.to_owned()));
             }
-            // Its echo is no part of the answer.
             if line != command && !line.is_empty() {
                 watch(line);
                 lines.push(line.to_owned());
@@ -201,6 +216,15 @@ mod tests {
             .unwrap();
         console.wait_for("hello\r\n", SOON).unwrap();
         assert_eq!(console.command("guests").unwrap(), ["0 linux", "1 other"]);
+    }
+
+    #[test]
+    fn a_line_of_the_log_in_the_midst_of_the_echo_is_no_part_of_the_answer() {
+        let (mut console, mut machine) = pair();
+        machine
+            .write_all(b"stasis> gue\r\n[1.0] warning: x\r\nstasis> guests\r\n0 linux\r\nok\r\n")
+            .unwrap();
+        assert_eq!(console.command("guests").unwrap(), ["0 linux"]);
     }
 
     #[test]

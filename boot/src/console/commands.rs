@@ -53,7 +53,10 @@ pub fn execute(line: &str) -> Result<(), String> {
         }
         Command::Delete(which) => checkpoint::delete(which),
         Command::Store { json } => checkpoint::list(json, out),
-        Command::Quit => Err(firmware::system_off().to_string()),
+        Command::Quit => {
+            super::show_waiting();
+            Err(firmware::system_off().to_string())
+        }
     }
 }
 

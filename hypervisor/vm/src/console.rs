@@ -3,6 +3,9 @@
 //! [`Console`] takes the bytes that arrive and says what they are: a command line, or input for the attached guest. It
 //! also takes what the guests send, shows that of the attached one and keeps the last of each. Every command is answered by
 //! any number of lines and then one line, `ok` or `error: <what is wrong>`.
+//!
+//! All that is said goes through here, from an answer to the log: there is one terminal, and an answer is one piece.
+//! Lines that no command asked for wait until it is complete.
 
 pub mod command;
 pub mod line;
@@ -10,6 +13,7 @@ pub mod mux;
 pub mod table;
 pub mod top;
 
+mod backlog;
 mod ring;
 mod suggest;
 
@@ -17,6 +21,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
+use self::backlog::Backlog;
+pub use self::backlog::CAPACITY as WAITING;
 use self::command::complete;
 pub use self::command::{Command, CommandError, Names};
 use self::line::Editor;
@@ -80,8 +86,12 @@ pub enum Input {
 /// What the terminal shows at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Screen {
-    /// A command's output.
+    /// The log alone: the console was not opened yet.
+    Log,
+    /// A command's output. Lines that it did not ask for wait.
     Command,
+    /// The lines that have waited, behind a command's answer.
+    Waiting,
     /// The prompt, and what has been typed.
     Prompt,
     /// A guest.
@@ -94,6 +104,7 @@ pub struct Console {
     editor: Editor,
     mux: Mux,
     screen: Screen,
+    backlog: Backlog,
 }
 
 impl Default for Console {
@@ -105,7 +116,12 @@ impl Default for Console {
 impl Console {
     /// A console that shows nothing yet: [`Self::prompt`] opens it.
     pub fn new() -> Self {
-        Self { editor: Editor::new(), mux: Mux::new(), screen: Screen::Command }
+        Self {
+            editor: Editor::new(),
+            mux: Mux::new(),
+            screen: Screen::Log,
+            backlog: Backlog::default(),
+        }
     }
 
     /// Shows the prompt.
@@ -152,23 +168,39 @@ impl Console {
         self.editor.append(&completion.append, &mut Text(terminal));
     }
 
-    /// Ends a command: says how it went, and shows the prompt, or has [`Self::show`] show the guest that it has attached.
+    /// Ends a command: says how it went. [`Self::show`] shows what has waited for that, and then the prompt, or the guest that
+    /// the command has attached.
     pub fn answer<E: fmt::Display>(&mut self, result: Result<(), E>, terminal: &mut impl Terminal) {
         match result {
             Ok(()) => say(terminal, format_args!("ok\n")),
             Err(error) => say(terminal, format_args!("error: {error}\n")),
         }
-        if self.mux.attached().is_some() {
-            self.screen = Screen::Guest;
-        } else {
-            self.prompt(terminal);
+        self.screen = Screen::Waiting;
+    }
+
+    /// Shows a piece of what has come while it could not be shown: lines during a command, or what the attached guest has sent.
+    /// Returns whether there is more of it: a UART is slow, and who calls this has others to let run.
+    pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
+        match self.screen {
+            Screen::Log | Screen::Command | Screen::Prompt => false,
+            Screen::Guest => self.mux.show(terminal),
+            Screen::Waiting => {
+                if self.backlog.show(PIECE, terminal) {
+                    return true;
+                }
+                if self.mux.attached().is_none() {
+                    self.prompt(terminal);
+                    return false;
+                }
+                self.screen = Screen::Guest;
+                true
+            }
         }
     }
 
-    /// Shows a piece of what the attached guest has sent while it was not shown. Returns whether there is more of it: a UART is
-    /// slow, and who calls this has others to let run.
-    pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
-        self.screen == Screen::Guest && self.mux.show(terminal)
+    /// Shows all lines that wait, in the midst of an answer: the machine is about to end, and nobody would see them.
+    pub fn show_waiting(&mut self, terminal: &mut impl Terminal) {
+        while self.backlog.show(PIECE, terminal) {}
     }
 
     /// Attaches the terminal to a guest, as part of a command: after its [answer](Self::answer), [`Self::show`] shows what it has sent meanwhile.
@@ -223,13 +255,25 @@ impl Console {
         self.mux.forget(guest);
     }
 
-    /// Shows a line that no command asked for, and what stood there again.
+    /// Tells what became of a guest, in brackets.
     pub fn notice(&mut self, what: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
+        self.log(format_args!("[{what}]"), terminal);
+    }
+
+    /// Shows a line that no command asked for, as soon as no answer is under way; and what stood there again, so that it is whole
+    /// behind the line: what was typed, or the line that the attached guest has begun.
+    pub fn log(&mut self, line: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
         match self.screen {
-            Screen::Command => say(terminal, format_args!("[{what}]\n")),
-            Screen::Guest => say(terminal, format_args!("\n[{what}]\n")),
+            Screen::Log => say(terminal, format_args!("{line}\n")),
+            Screen::Command | Screen::Waiting => self.backlog.push(line),
             Screen::Prompt => {
-                say(terminal, format_args!("\n[{what}]\n{PROMPT}{}", self.editor.typed()));
+                say(terminal, format_args!("\n{line}\n{PROMPT}{}", self.editor.typed()));
+            }
+            Screen::Guest => {
+                let begun = self.mux.begun();
+                let feed = if begun.is_empty() { "" } else { "\n" };
+                say(terminal, format_args!("{feed}{line}\n"));
+                terminal.send(&begun);
             }
         }
     }

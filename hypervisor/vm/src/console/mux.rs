@@ -66,6 +66,12 @@ impl Mux {
         ring.has_unseen()
     }
 
+    /// The line that the attached guest has begun, as far as it was shown.
+    pub fn begun(&self) -> Vec<u8> {
+        let ring = self.attached.as_ref().and_then(|(guest, _)| self.kept(*guest));
+        ring.map(Ring::begun).unwrap_or_default()
+    }
+
     /// Whether a guest has sent anything that was not shown yet.
     pub fn has_unseen(&self, guest: usize) -> bool {
         self.kept(guest).is_some_and(Ring::has_unseen)

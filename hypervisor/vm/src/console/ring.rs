@@ -9,6 +9,9 @@ use super::Terminal;
 /// Bytes kept of each guest.
 pub const CAPACITY: usize = 16 << 10;
 
+/// The most bytes of a begun line that are shown again behind a line of the log.
+const LONGEST_BEGUN: usize = 256;
+
 /// The last [`CAPACITY`] bytes.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
@@ -54,6 +57,15 @@ impl Ring {
         terminal.send(piece);
         self.unseen -= piece.len();
         self.lost = 0;
+    }
+
+    /// The bytes behind the last line feed, of those that were shown: at most [`LONGEST_BEGUN`] of them.
+    pub(super) fn begun(&self) -> Vec<u8> {
+        let shown = self.bytes.range(..self.bytes.len() - self.unseen).rev();
+        let begun = shown.take_while(|byte| **byte != b'\n').take(LONGEST_BEGUN);
+        let mut begun: Vec<u8> = begun.copied().collect();
+        begun.reverse();
+        begun
     }
 
     /// Whether there is anything that has not been shown.

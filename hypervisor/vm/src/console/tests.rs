@@ -43,8 +43,7 @@ impl Bench {
                 if let Some(name) = line.strip_prefix("attach ") {
                     self.console.attach(1, name, &mut self.terminal);
                 }
-                self.console.answer(Ok::<(), CommandError>(()), &mut self.terminal);
-                while self.console.show(&mut self.terminal) {}
+                self.answer(Ok(()));
             }
             if input != Input::Nothing {
                 inputs.push(input);
@@ -59,6 +58,24 @@ impl Bench {
             other => panic!("{other:?}"),
         };
         self.type_in(bytes).into_iter().map(line).collect()
+    }
+
+    /// Answers a command, and shows all that has waited for that.
+    fn answer(&mut self, result: Result<(), CommandError>) {
+        self.console.answer(result, &mut self.terminal);
+        while self.console.show(&mut self.terminal) {}
+    }
+
+    /// Begins a command, which [`Self::answer`] ends.
+    fn begin(&mut self, line: &str) {
+        for byte in format!("{line}\r").bytes() {
+            self.console.input(byte, &mut self.terminal);
+        }
+        self.shown();
+    }
+
+    fn log(&mut self, line: &str) {
+        self.console.log(format_args!("{line}"), &mut self.terminal);
     }
 
     fn output(&mut self, guest: usize, bytes: &[u8]) {
@@ -515,7 +532,7 @@ fn a_halted_guest_is_told_and_detached() {
     bench.type_in(b"attach linux\r");
     bench.shown();
     bench.console.halted(2, "other", "crashed", &mut bench.terminal);
-    assert_eq!(bench.shown(), "\r\n[guest \"other\": crashed]\r\n");
+    assert_eq!(bench.shown(), "[guest \"other\": crashed]\r\n");
     bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
     assert_eq!(bench.shown(), "\r\n[guest \"linux\": powered off]\r\nstasis> ");
     assert_eq!(bench.console.attached(), None);
@@ -535,14 +552,96 @@ fn a_notice_leaves_what_is_being_typed() {
 #[test]
 fn a_guest_that_halts_while_it_is_being_attached_leaves_the_prompt() {
     let mut bench = Bench::new();
-    for byte in *b"attach linux\r" {
-        bench.console.input(byte, &mut bench.terminal);
-    }
+    bench.begin("attach linux");
     bench.console.attach(1, "linux", &mut bench.terminal);
     bench.shown();
     bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
+    bench.answer(Ok(()));
+    assert_eq!(bench.shown(), "ok\r\n[guest \"linux\": powered off]\r\nstasis> ");
+}
+
+#[test]
+fn an_answer_is_one_piece_and_what_comes_meanwhile_stands_behind_it() {
+    let mut bench = Bench::new();
+    bench.begin("guests --json");
+    say(&mut bench.terminal, format_args!("{{\"number\":0,"));
+    bench.log("warning: nothing there");
+    bench.console.notice(format_args!("guest \"linux\" has reset"), &mut bench.terminal);
+    say(&mut bench.terminal, format_args!("\"name\":\"linux\"}}\n"));
+    bench.answer(Ok(()));
+    assert_eq!(
+        bench.shown(),
+        "{\"number\":0,\"name\":\"linux\"}\r\nok\r\n\
+         warning: nothing there\r\n[guest \"linux\" has reset]\r\nstasis> "
+    );
+}
+
+#[test]
+fn what_comes_while_the_lines_that_waited_are_shown_stands_behind_them() {
+    let mut bench = Bench::new();
+    bench.begin("store");
+    bench.log("the first one, of more than a piece");
     bench.console.answer(Ok::<(), CommandError>(()), &mut bench.terminal);
-    assert_eq!(bench.shown(), "[guest \"linux\": powered off]\r\nok\r\nstasis> ");
+    assert!(bench.console.show(&mut bench.terminal));
+    bench.log("the second");
+    while bench.console.show(&mut bench.terminal) {}
+    assert_eq!(
+        bench.shown(),
+        "ok\r\nthe first one, of more than a piece\r\nthe second\r\nstasis> "
+    );
+}
+
+#[test]
+fn lines_that_find_no_room_are_counted() {
+    let mut bench = Bench::new();
+    bench.begin("store");
+    let line = "x".repeat(1022);
+    (0..20).for_each(|_| bench.log(&line));
+    bench.log("short, but behind those that are lost");
+    bench.answer(Ok(()));
+    let shown = bench.shown();
+    assert_eq!(shown.matches(&line).count(), 16);
+    assert!(shown.ends_with("x\r\n[5 lines more came, and are lost]\r\nstasis> "), "{shown}");
+    bench.begin("store");
+    bench.log("and there is room again");
+    bench.answer(Ok(()));
+    assert_eq!(bench.shown(), "ok\r\nand there is room again\r\nstasis> ");
+}
+
+#[test]
+fn before_the_console_is_open_the_log_is_shown_as_it_comes() {
+    let mut terminal = Vec::new();
+    Console::new().log(format_args!("Stasis"), &mut terminal);
+    assert_eq!(terminal, b"Stasis\r\n");
+}
+
+#[test]
+fn a_line_of_the_log_leaves_the_attached_guests_lines_whole() {
+    let mut bench = Bench::new();
+    bench.type_in(b"attach linux\r");
+    bench.output(1, b"loop 16\nloop 1");
+    bench.shown();
+    bench.log("warning: nothing there");
+    bench.output(1, b"7\n");
+    assert_eq!(bench.shown(), "\r\nwarning: nothing there\r\nloop 17\n");
+    bench.log("between two lines");
+    assert_eq!(bench.shown(), "between two lines\r\n");
+    bench.output(1, &[b'x'; 1000]);
+    bench.shown();
+    bench.log("in a line without an end");
+    assert_eq!(bench.shown(), format!("\r\nin a line without an end\r\n{}", "x".repeat(256)));
+}
+
+#[test]
+fn a_line_of_the_log_comes_behind_an_attach_and_before_the_guest() {
+    let mut bench = Bench::new();
+    bench.output(1, b"kept\n");
+    bench.begin("attach linux");
+    bench.console.attach(1, "linux", &mut bench.terminal);
+    bench.shown();
+    bench.log("meanwhile");
+    bench.answer(Ok(()));
+    assert_eq!(bench.shown(), "ok\r\nmeanwhile\r\nkept\n");
 }
 
 #[test]
@@ -552,6 +651,7 @@ fn what_comes_while_a_guest_is_being_shown_stays_behind_what_was_kept() {
     bench.output(1, &kept);
     bench.console.attach(1, "linux", &mut bench.terminal);
     bench.console.answer(Ok::<(), CommandError>(()), &mut bench.terminal);
+    assert!(bench.console.show(&mut bench.terminal), "nothing has waited");
     bench.shown();
     assert!(bench.console.show(&mut bench.terminal));
     bench.output(1, b"later");
@@ -567,6 +667,7 @@ fn a_guest_that_halts_while_it_is_being_shown_is_shown_to_its_end() {
     bench.output(1, &[b'k'; 2 * PIECE]);
     bench.console.attach(1, "linux", &mut bench.terminal);
     bench.console.answer(Ok::<(), CommandError>(()), &mut bench.terminal);
+    assert!(bench.console.show(&mut bench.terminal), "nothing has waited");
     bench.shown();
     bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
     let shown = bench.shown();
@@ -577,7 +678,7 @@ fn a_guest_that_halts_while_it_is_being_shown_is_shown_to_its_end() {
 fn an_error_is_one_line() {
     let mut bench = Bench::new();
     let error = parse("pause").map(|_| ());
-    bench.console.answer(error, &mut bench.terminal);
+    bench.answer(error);
     assert_eq!(
         bench.shown(),
         "stasis> error: <guest> is missing; usage: pause <guest>\r\nstasis> "
@@ -607,7 +708,7 @@ proptest! {
             if let Input::Line(line) = input {
                 prop_assert!(line.len() <= line::MAX_LINE && line.is_ascii());
                 let result = parse(&line).map(|_| ());
-                bench.console.answer(result, &mut bench.terminal);
+                bench.answer(result);
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! - `r` resets the machine.
 //! - `o` switches it off, by SMC: a call for who is behind EL2, if nobody stops it there.
+//! - `s` reads from where nothing is, another page in each fourth step: [`STRAYS`] of them. It survives that.
 //! - `x` takes an exception to a handler that is not there.
 //! - `f` starts the watchdog, and feeds it from then on.
 //! - `w` starts the watchdog, and hangs with interrupts masked.
@@ -10,7 +11,8 @@
 #![no_main]
 
 use core::arch::asm;
-use stasis_guests::mmio::{read32, write32};
+use stasis_guests::exception::catch;
+use stasis_guests::mmio::{read8, read32, write32};
 use stasis_guests::psci::{SYSTEM_OFF, SYSTEM_RESET, hvc, smc};
 use stasis_guests::{println, runtime, timer, uart};
 
@@ -21,6 +23,8 @@ const WOR: usize = WCS + 0x8;
 const WRR: usize = WCS + 0x1000;
 /// There is nothing.
 const NOWHERE: u64 = 0x0b00_0000;
+/// Pages of it that are read.
+const STRAYS: usize = 16;
 /// Milliseconds of a step.
 const STEP: u64 = 50;
 
@@ -29,11 +33,20 @@ stasis_guests::entry!(main, runtime::no_irq);
 fn main() {
     println!("born");
     let mut feeds = false;
+    let mut strays = 0..0;
     for step in 1_u64.. {
         println!("step {step}");
         timer::spin_ms(STEP);
         if feeds {
             write32(WRR, 0);
+        }
+        if step.is_multiple_of(4)
+            && let Some(page) = strays.next()
+        {
+            catch(|| {
+                read8(NOWHERE as usize + page * 0x1000);
+            });
+            println!("{} strays are left", strays.len());
         }
         if read32(uart::FR) & uart::FR_RXFE != 0 {
             continue;
@@ -45,6 +58,7 @@ fn main() {
             b'o' => {
                 smc(SYSTEM_OFF.into(), [0; 3]);
             }
+            b's' => strays = 0..STRAYS,
             b'x' => crash(),
             b'f' => {
                 start_watchdog();

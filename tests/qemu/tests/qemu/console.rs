@@ -275,3 +275,25 @@ pub fn the_tables_are_there_for_programs(lab: &Lab) -> Result<()> {
     ensure!(store[2]["free"].is_number(), "{store:#?}");
     stasis.quit()
 }
+
+/// A guest that has Stasis say sixteen lines within some seconds, and the table for programs that is made meanwhile.
+pub fn an_answer_is_one_piece_whatever_the_log_says_meanwhile(lab: &Lab) -> Result<()> {
+    let mut stasis = lab.machine().guest("fragile")?.boot()?;
+    stasis.attach("fragile")?;
+    stasis.qemu.console.wait_for("step 3", SILENCE)?;
+    stasis.qemu.console.send(b"s")?;
+    stasis.detach()?;
+    table(&mut stasis, "top 4 --json")?;
+    // What has waited for `ok`: some of the lines, however slow the machine is.
+    let waited = stasis.qemu.console.wait_for(PROMPT, SILENCE)?;
+    let lines = waited.lines().filter(|line| line.contains("which nothing there can answer"));
+    ensure!(lines.count() > 0, "nothing came while the table was made: {waited}");
+    // Nothing is lost.
+    stasis.attach("fragile")?;
+    stasis.qemu.console.wait_for("\n0 strays are left", SILENCE)?;
+    stasis.detach()?;
+    let all = stasis.qemu.console.transcript();
+    let lines = all.lines().filter(|line| line.contains("which nothing there can answer"));
+    ensure!(lines.count() == 16, "a line for each of sixteen pages: {all}");
+    stasis.quit()
+}

@@ -75,7 +75,8 @@ fn main() -> ExitCode {
             a_guests_log_can_be_seen_attached_or_not,
             the_shares_that_top_shows_add_up,
             a_guest_is_stopped_and_started_again,
-            the_tables_are_there_for_programs;
+            the_tables_are_there_for_programs,
+            an_answer_is_one_piece_whatever_the_log_says_meanwhile;
         sets:
             three_guests_are_stored_at_one_instant_and_resumed,
             a_set_comes_to_a_machine_that_has_none_of_it,

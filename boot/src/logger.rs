@@ -1,0 +1,43 @@
+//! The log: each line with the time and how grave it is, by way of the console.
+
+use crate::console;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use stasis_run::clock;
+
+struct Logger;
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            let micros = clock::now_us();
+            let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+            let level = match record.level() {
+                Level::Error => "error: ",
+                Level::Warn => "warning: ",
+                Level::Info | Level::Debug | Level::Trace => "",
+            };
+            let what = record.args();
+            console::log(format_args!("[{seconds:5}.{micros:06}] {level}{what}"));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Starts logging: as much as `log=<level>` in the boot arguments asks for, else what is of interest.
+pub fn init(bootargs: &str) {
+    let asked = bootargs.split_whitespace().find_map(|word| word.strip_prefix("log="));
+    let level = asked.map_or(Some(LevelFilter::Info), |name| name.parse().ok());
+    log::set_max_level(level.unwrap_or(LevelFilter::Info));
+    // It fails only if a logger is set already, and this one is the only one.
+    let _ = log::set_logger(&Logger);
+    if let (None, Some(name)) = (level, asked) {
+        log::warn!(
+            "log={name} in the boot arguments: the levels are off, error, warn, info, debug, trace"
+        );
+    }
+}
