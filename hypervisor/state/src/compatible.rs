@@ -28,6 +28,9 @@ impl HostFacts {
     /// Checks that the guest would find the machine that it was checkpointed on.
     pub fn check(&self, guest: &GuestState) -> Result<(), Error> {
         let (config, dist) = (&guest.guest, &guest.distributor);
+        if let Err(why) = config.checked_name() {
+            return Err(Error::HostName { found: config.shown_name(), why });
+        }
         if *config.nr_vcpus > self.vcpus {
             return Err(Error::HostVcpus { guest: *config.nr_vcpus, host: self.vcpus });
         }

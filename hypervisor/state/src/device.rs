@@ -2,7 +2,10 @@
 
 use core::ops::Range;
 
-use crate::{guest::NAME_LEN, record};
+use crate::{
+    name::{self, BadName, NAME_LEN, Shown},
+    record,
+};
 
 /// Depth of a PL011's receive FIFO.
 pub const PL011_FIFO: usize = 16;
@@ -72,7 +75,7 @@ record! {
 record! {
     /// The regions of memory that a guest shares with others, each with a doorbell. What is in them are MEMORY records.
     pub struct SharedMemory in shared_memory: DeviceSharedMemory {
-        /// The regions' names, 32 bytes each: UTF-8, padded with 0.
+        /// The regions' names, 32 bytes each, by the rule of a guest's.
         name: [u8; MAX_SHARED * NAME_LEN] = 0x01;
         /// Guest-physical address of each.
         base: [u64; MAX_SHARED] = 0x02;
@@ -93,11 +96,19 @@ impl SharedMemory {
         self.size.get(n).is_some_and(|size| *size != 0)
     }
 
-    /// A region's name without the padding; `?` where it is none, which no checkpoint has.
+    /// A region's name without the padding; `?` where that is none, which it can be in files before 1.3 alone.
     pub fn name_text(&self, n: usize) -> &str {
-        let name = self.name_bytes(n);
-        let len = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
-        core::str::from_utf8(&name[..len]).unwrap_or("?")
+        self.checked_name(n).unwrap_or("?")
+    }
+
+    /// A region's name without the padding, or why it is none.
+    pub fn checked_name(&self, n: usize) -> Result<&str, BadName> {
+        name::stored(self.name_bytes(n))
+    }
+
+    /// What stands in place of a region's name, for messages.
+    pub fn shown_name(&self, n: usize) -> Shown {
+        Shown::new(self.name_bytes(n))
     }
 
     /// A region's name with the padding.

@@ -6,6 +6,7 @@ use crate::{
     envelope::{Name, Place},
     header::{VERSION, Version},
     invariants::Violation,
+    name::{BadName, Shown},
 };
 
 /// Why a file is not a checkpoint that this version can resume.
@@ -96,6 +97,10 @@ pub enum Error {
     #[error("the file changed while it was read")]
     Changed,
 
+    #[error(
+        "the guest is called {found}, which no guest can be since format 1.3: {why}; resume it under another name, with \"as NAME\""
+    )]
+    HostName { found: Shown, why: BadName },
     #[error("the guest has {guest} vCPUs; there are {host}")]
     HostVcpus { guest: u8, host: u8 },
     #[error("the guest has {guest} bytes of RAM; there are {host}")]

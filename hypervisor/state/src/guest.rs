@@ -1,14 +1,16 @@
 //! What a guest is, whether its machine is on, and its clock.
 
-use crate::record;
+use crate::{
+    name::{self, BadName, Shown},
+    record,
+};
 
-/// Bytes of a guest's name, padded with 0.
-pub const NAME_LEN: usize = 32;
+pub use crate::name::NAME_LEN;
 
 record! {
     /// The guest's configuration: what a host must have to resume it.
     pub struct Guest in guest_regs: Guest {
-        /// Its name: UTF-8, padded with 0.
+        /// Its name, padded with 0: a letter, then letters, digits, `-`, `_`, `.`; not `all`.
         name: [u8; NAME_LEN] = 0x01;
         /// Guest-physical address of its RAM.
         ram_base: u64 = 0x02;
@@ -20,11 +22,19 @@ record! {
 }
 
 impl Guest {
-    /// Its name without the padding; `?` where it is none, which no checkpoint has.
+    /// Its name without the padding; `?` where that is none, which it can be in files before 1.3 alone.
     pub fn name_text(&self) -> &str {
-        let name = &self.name[..];
-        let len = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
-        core::str::from_utf8(&name[..len]).unwrap_or("?")
+        self.checked_name().unwrap_or("?")
+    }
+
+    /// Its name without the padding, or why it is none.
+    pub fn checked_name(&self) -> Result<&str, BadName> {
+        name::stored(&self.name[..])
+    }
+
+    /// What stands in place of its name, for messages.
+    pub fn shown_name(&self) -> Shown {
+        Shown::new(&self.name[..])
     }
 
     /// Gives it a name, of which [`NAME_LEN`] bytes are kept.

@@ -9,7 +9,17 @@ mod vgic;
 
 use thiserror::Error;
 
-use crate::{envelope::Name, error::Error, records::Records, register::Record};
+use crate::{
+    envelope::Name,
+    error::Error,
+    header::Version,
+    name::{BadName, Shown},
+    records::Records,
+    register::Record,
+};
+
+/// The first minor whose names obey [`crate::name`].
+const NAMES_SINCE: u16 = 3;
 
 /// What is wrong in a record.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -36,16 +46,47 @@ pub enum Violation {
         /// The rule.
         why: &'static str,
     },
+    /// A name is none.
+    #[error("{register} is {found}, which it cannot be: {why}")]
+    Name {
+        /// Its name in the table.
+        register: &'static str,
+        /// What stands there.
+        found: Shown,
+        /// The rule.
+        why: BadName,
+    },
     /// A live record's headers are not those of its table.
     #[error("the headers of its registers are damaged")]
     Damaged,
 }
 
+/// Checks everything that holds of a file of this version, in the order of the file: before 1.3 a name was anything in
+/// UTF-8.
+pub(crate) fn check_file(records: &Records<'_>, version: Version) -> Result<(), Error> {
+    check_all_but_names(records)?;
+    if version.minor < NAMES_SINCE { Ok(()) } else { check_names(records) }
+}
+
 /// Checks everything, in the order of the file.
 pub fn check(records: &Records<'_>) -> Result<(), Error> {
-    let in_record = |name, result: Result<(), Violation>| {
-        result.map_err(|violation| Error::Invariant { name, violation })
-    };
+    check_all_but_names(records)?;
+    check_names(records)
+}
+
+fn check_names(records: &Records<'_>) -> Result<(), Error> {
+    in_record(name(records.guest, 0), guest::name(records.guest))?;
+    match records.shared {
+        Some(shared) => in_record(name(shared, 0), shared::names(shared)),
+        None => Ok(()),
+    }
+}
+
+fn in_record(name: Name, result: Result<(), Violation>) -> Result<(), Error> {
+    result.map_err(|violation| Error::Invariant { name, violation })
+}
+
+fn check_all_but_names(records: &Records<'_>) -> Result<(), Error> {
     for body in records.bodies() {
         if !body.is_intact() {
             let name = Name(body.kind, body.instance);

@@ -2,6 +2,7 @@
 //!
 //! - [`register`]: a register in memory and in the file, and [`record!`], which declares a record.
 //! - [`vgic`], [`vcpu`], [`guest`], [`device`]: the records; [`records`]: a guest's together.
+//! - [`name`]: what guests and what they share can be called.
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
 //! - [`writer`]: [`Plan`] writes a checkpoint onto a [`Sink`].
 //! - [`reader`]: [`read`] and [`read_memory`] read one from a [`Source`].
@@ -26,6 +27,7 @@ pub mod header;
 mod input;
 pub mod invariants;
 pub mod memory;
+pub mod name;
 pub mod pages;
 pub mod peek;
 pub mod reader;

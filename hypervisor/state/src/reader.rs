@@ -219,7 +219,7 @@ impl Draft {
         {
             return Err(Error::RecordOfNoVcpu { place, nr_vcpus });
         }
-        invariants::check(&self.state.records())?;
+        invariants::check_file(&self.state.records(), header.version())?;
         self.coverage.check(&self.state.records().memory())?;
         Ok(Checkpoint {
             header,

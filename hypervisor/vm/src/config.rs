@@ -19,7 +19,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use self::check::{check, check_name};
+pub use self::check::check;
 pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, WindowConfig};
 pub use self::error::{ConfigError, Problem};
 pub use self::memory_map::{MemoryMap, TRUSTED};
@@ -27,6 +27,7 @@ pub use self::policy::{Periodic, Policy};
 pub use self::read::parse;
 pub use self::shared::{SharedConfig, SharedProblem};
 pub use self::write::compile;
+pub use stasis_state::name::check as check_name;
 
 /// The configuration's name in the boot archive.
 pub const FILE_NAME: &str = "stasis.dtb";

@@ -33,10 +33,12 @@ pub fn show(loaded: &Loaded, memory: &Memory) -> Result<String, fmt::Error> {
     writeln!(out, "made     {}", report::date(*state.clock.wall_time))?;
     let size = report::size(memory.ram.end - memory.ram.start);
     writeln!(out, "memory   {size} at {:#x}", memory.ram.start)?;
-    for (n, range) in state.shared.iter().flat_map(|shared| (0..).zip(shared.ranges())) {
-        let name = state.shared.as_ref().map_or("?", |shared| shared.name_text(n));
+    let regions = state.shared.iter().flat_map(|shared| {
+        shared.ranges().enumerate().map(|(n, range)| (shared.shown_name(n), range))
+    });
+    for (name, range) in regions {
         let size = report::size(range.end - range.start);
-        writeln!(out, "         {size} at {:#x}, shared as \"{name}\"", range.start)?;
+        writeln!(out, "         {size} at {:#x}, shared as {name}", range.start)?;
     }
     let (stored, zero) = (stats.pages_stored, stats.pages_zero);
     writeln!(out, "         {stored} pages of {PAGE_SIZE} bytes stored, {zero} zero")?;

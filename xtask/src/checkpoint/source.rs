@@ -49,10 +49,10 @@ impl Loaded {
         Self::new(bytes).with_context(|| format!("checkpoint {which} of {disk} is damaged"))
     }
 
-    /// The guest's name.
+    /// Returns the guest's name; in quotes and with escapes where that is none, as it can be in files before 1.3.
     pub fn guest(&self) -> String {
-        let name = String::from_utf8_lossy(&self.checkpoint.state.guest.name.value);
-        name.trim_end_matches('\0').to_owned()
+        let guest = &self.checkpoint.state.guest;
+        guest.checked_name().map_or_else(|_| guest.shown_name().to_string(), str::to_owned)
     }
 }
 

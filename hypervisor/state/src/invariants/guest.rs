@@ -2,7 +2,7 @@
 
 use crate::{
     device::{PL011_FIFO, Pl011, Watchdog},
-    guest::{Clock, GuestPower, GuestPowerState},
+    guest::{Clock, Guest, GuestPower, GuestPowerState},
     records::Records,
     routines::PAGE_SIZE,
     vcpu::{Core, Debug, Power, PowerState},
@@ -12,6 +12,12 @@ use crate::{
 use super::{Violation, each, rule};
 
 type Result = core::result::Result<(), Violation>;
+
+/// Checks the guest's name, by the rule since 1.3.
+pub(super) fn name(guest: &Guest) -> Result {
+    let violation = |why| Violation::Name { register: "name", found: guest.shown_name(), why };
+    guest.checked_name().map(|_| ()).map_err(violation)
+}
 
 pub(super) fn guest(records: &Records<'_>) -> Result {
     let guest = records.guest;

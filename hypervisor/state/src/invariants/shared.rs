@@ -1,7 +1,7 @@
 //! The memory that a guest shares with others.
 
 use crate::{
-    device::{MAX_PEERS, SharedMemory},
+    device::{MAX_PEERS, MAX_SHARED, SharedMemory},
     guest::{Guest, NAME_LEN},
     routines::PAGE_SIZE,
 };
@@ -9,6 +9,15 @@ use crate::{
 use super::{Violation, each};
 
 type Result = core::result::Result<(), Violation>;
+
+/// Checks the regions' names, by the rule since 1.3.
+pub(super) fn names(shared: &SharedMemory) -> Result {
+    (0..MAX_SHARED).filter(|n| shared.has(*n)).try_for_each(|n| {
+        let violation =
+            |why| Violation::Name { register: "name", found: shared.shown_name(n), why };
+        shared.checked_name(n).map(|_| ()).map_err(violation)
+    })
+}
 
 pub(super) fn shared(shared: &SharedMemory, guest: &Guest) -> Result {
     let why = "there is a region, and those that there are come first";

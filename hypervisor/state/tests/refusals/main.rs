@@ -7,10 +7,25 @@ mod header;
 mod hostile;
 mod invariants;
 mod memory;
+mod names;
 mod records;
 mod registers;
 
 use common::{edit::Edited, load, ram, save, state};
+use stasis_state::HostFacts;
+
+/// A host that can have the guest of [`small`].
+fn host() -> HostFacts {
+    HostFacts {
+        vcpus: 1,
+        memory: 1 << 30,
+        prio_bits: 5,
+        ram: 0x4000_0000..0x80_0000_0000,
+        ram_unit: 4096,
+        dist_base: 0x0800_0000,
+        cpu_base: 0x0801_0000,
+    }
+}
 
 fn small() -> Vec<u8> {
     let memory = ram("a.b.");

@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use core::ops::RangeInclusive;
 
-use stasis_state::guest::NAME_LEN;
+use stasis_state::name::check as check_name;
 
 use super::error::{ConfigError, Problem};
 use super::memory_map::MemoryMap;
@@ -54,24 +54,6 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
         check_windows(guest, configuration).map_err(|problem| wrong(index, problem))?;
     }
     Ok(())
-}
-
-/// Checks a guest's name: it must fit the checkpoint format, be typed at the console, and not be taken for a number.
-pub fn check_name(name: &str) -> Result<(), Problem> {
-    let Some(first) = name.chars().next() else {
-        return Err(Problem::Empty("name"));
-    };
-    if name.len() > NAME_LEN {
-        return Err(Problem::NameTooLong { len: name.len() });
-    }
-    if !first.is_ascii_alphabetic() {
-        return Err(Problem::NameCharacter(first));
-    }
-    let odd = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    match name.chars().find(odd) {
-        Some(character) => Err(Problem::NameCharacter(character)),
-        None => Ok(()),
-    }
 }
 
 /// Checks what can be told of a guest's devices without the machine; `before` are those of others.

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use stasis_state::guest::NAME_LEN;
+use stasis_state::name::BadName;
 
 use super::core_plan::CoreProblem;
 use super::memory_map::TRUSTED;
@@ -68,17 +68,9 @@ pub enum Problem {
     /// A string that must say something is empty.
     #[error("{0} is empty")]
     Empty(&'static str),
-    /// The name is longer than the checkpoint format holds.
-    #[error("the name has {len} bytes, {NAME_LEN} at most are possible")]
-    NameTooLong {
-        /// Its length.
-        len: usize,
-    },
-    /// The name has a character that could not be typed or told apart at the console.
-    #[error(
-        "the name has the character {0:?}; letters, digits, '-', '_' and '.' are possible, and a letter first"
-    )]
-    NameCharacter(char),
+    /// The name is none.
+    #[error(transparent)]
+    Name(#[from] BadName),
     /// Two guests have the same name.
     #[error("another guest has the same name")]
     Duplicate,
@@ -184,7 +176,7 @@ impl Problem {
         match self {
             Self::Property(_) => "name",
             Self::Empty(key) | Self::Nul(key) => key,
-            Self::NameTooLong { .. } | Self::NameCharacter(_) | Self::Duplicate => "name",
+            Self::Name(_) | Self::Duplicate => "name",
             Self::Kind(_) => "kind",
             Self::Memory(_) => "memory",
             Self::MemoryMap(_) => "memory-map",

@@ -6,10 +6,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use stasis_state::device::{MAX_PEERS, MAX_SHARED};
+use stasis_state::name::{self, BadName};
 
 use super::Configuration;
-use super::check::check_name;
-use super::error::{Problem, PropertyProblem};
+use super::error::PropertyProblem;
 use crate::machine::SHARED_STRIDE;
 use crate::text::quoted;
 
@@ -35,7 +35,7 @@ pub enum SharedProblem {
     Property(#[from] PropertyProblem),
     /// Its name is none that a guest could have, either.
     #[error(transparent)]
-    Name(Problem),
+    Name(BadName),
     /// Two regions have the same name.
     #[error("another region has the same name")]
     Duplicate,
@@ -70,7 +70,7 @@ impl SharedProblem {
 /// Checks region `index` of `configuration`'s.
 pub(super) fn check(index: usize, configuration: &Configuration) -> Result<(), SharedProblem> {
     let (before, region) = (&configuration.shared[..index], &configuration.shared[index]);
-    check_name(&region.name).map_err(SharedProblem::Name)?;
+    name::check(&region.name).map_err(SharedProblem::Name)?;
     if before.iter().any(|other| other.name == region.name) {
         return Err(SharedProblem::Duplicate);
     }
