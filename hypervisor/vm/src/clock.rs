@@ -234,15 +234,23 @@ impl GuestClock {
         }
     }
 
-    /// The host's CNTPCT at which the guest's true time is `ticks`; none while it stands still. A
-    /// stepped clock reads that much after a step, and later without one.
+    /// Returns the host's CNTPCT at which the guest's true time is `ticks`, seen from when the host's is `host`; none while it
+    /// stands still. A stepped clock reads that much after a step, and later without one.
+    ///
+    /// A guest whose time has come to `ticks` already is due at once, and one whose time comes there after the end of the host's
+    /// counter at [`NEVER`]. Timers compare without a sign and without wrapping (DDI 0487, D11.2.4), and so does this: what is
+    /// added to the host's time is a distance, never CNTVOFF, with which a deadline of all ones would come to lie in the past.
     #[inline]
-    pub fn host_time(&self, ticks: u64) -> Option<u64> {
+    pub fn host_time(&self, ticks: u64, host: u64) -> Option<u64> {
         let State::Running(running) = self.state else { return None };
-        if !self.is_stepped() {
-            return Some(ticks.wrapping_add(running.offset));
+        let now = self.now(host);
+        if ticks <= now {
+            return Some(host);
         }
-        let wait = self.pace.to_host(ticks.saturating_sub(running.from_guest));
+        if !self.is_stepped() {
+            return Some(host.saturating_add(ticks - now));
+        }
+        let wait = self.pace.to_host(ticks.wrapping_sub(running.from_guest));
         Some(running.from_host.saturating_add(wait))
     }
 

@@ -28,7 +28,7 @@ fn a_clock_stands_still_while_it_is_stopped() {
     assert_eq!(clock.now(9999), 100);
     clock.start(20000);
     assert_eq!(clock.now(20001), 101);
-    assert_eq!(clock.host_time(200), Some(20100));
+    assert_eq!(clock.host_time(200, 20001), Some(20100));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_stepped_clock_is_stopped_at_its_true_time() {
     clock.start(0);
     clock.stop(BOARD);
     assert_eq!(clock.now(0), QEMU);
-    assert_eq!((clock.next_step(), clock.host_time(1)), (None, None));
+    assert_eq!((clock.next_step(), clock.host_time(1, BOARD)), (None, None));
 }
 
 #[test]
@@ -133,7 +133,60 @@ fn a_guest_is_made_with_the_frequency_that_was_asked_for_or_the_machines() {
     assert!(!GuestClock::new(Pace::configured(Some(QEMU), QEMU).unwrap()).is_stepped());
 }
 
+/// A guest whose counter reads `guest` where the host's reads `host`.
+fn running(pace: Pace, guest: u64, host: u64) -> GuestClock {
+    let mut record = Clock::default();
+    *record.cntvct = guest;
+    let mut clock = GuestClock::restored(&record, pace);
+    clock.start(host);
+    clock
+}
+
+#[test]
+fn a_deadline_at_the_end_of_time_does_not_come_whatever_the_offset() {
+    let (slow, native) = (Pace::resumed(QEMU, BOARD, false).unwrap(), Pace::of_machine(QEMU));
+    for pace in [native, slow] {
+        // CNTVOFF is positive; 0; negative.
+        for (guest, host) in [(0, 1 << 40), (77, 77), (1 << 40, 5)] {
+            let clock = running(pace, guest, host);
+            for cval in [u64::MAX, u64::MAX - 1, 1 << 63] {
+                let due = clock.host_time(cval, host + 1).unwrap();
+                assert!(due >= 1 << 62, "{guest} {host} {cval:#x}: {due:#x}");
+            }
+        }
+    }
+    // As late as the counter can tell, or not at all.
+    assert_eq!(running(native, 0, 10).host_time(u64::MAX, 10), Some(NEVER));
+    assert_eq!(running(native, 10, 0).host_time(u64::MAX, 0), Some(u64::MAX - 10));
+}
+
+#[test]
+fn a_guests_counter_near_its_end_still_meets_its_deadlines() {
+    let clock = running(Pace::of_machine(QEMU), u64::MAX - 100, 5000);
+    assert_eq!(clock.host_time(u64::MAX, 5040), Some(5100));
+    // Once it has wrapped, what lies before it has long been, and what lies behind is to come.
+    let host = 5000 + 100 + 1 + 30;
+    assert_eq!(clock.now(host), 30);
+    assert_eq!(clock.host_time(29, host), Some(host));
+    assert_eq!(clock.host_time(50, host), Some(host + 20));
+    assert_eq!(clock.host_time(u64::MAX, host), Some(NEVER));
+}
+
 proptest! {
+    #[test]
+    fn a_deadline_is_no_earlier_than_the_counter_comes_there(guest: u64, host: u64, run in 0_u64..1 << 40, ticks: u64) {
+        for pace in [Pace::of_machine(QEMU), Pace::resumed(QEMU, BOARD, false).unwrap()] {
+            let mut clock = running(pace, guest, host);
+            let now = host.saturating_add(run);
+            let due = clock.host_time(ticks, now).unwrap();
+            clock.step(due);
+            // Unless one of the counters wraps meanwhile.
+            if due != NEVER && clock.now(due) >= clock.now(now) {
+                prop_assert!(clock.now(due) >= ticks, "{:#x}", due);
+            }
+        }
+    }
+
     #[test]
     fn a_pause_takes_no_guest_time(start: u64, run: u64, pause: u64) {
         let mut clock = native();
@@ -183,7 +236,7 @@ proptest! {
     fn a_step_at_the_time_of_a_deadline_reaches_it(start in 0..1_u64 << 60, ticks in 0..1_u64 << 60) {
         let mut clock = stepped();
         clock.start(start);
-        let host = clock.host_time(ticks).unwrap();
+        let host = clock.host_time(ticks, start).unwrap();
         clock.step(host);
         prop_assert!(clock.now(host) >= ticks);
         // And one tick of the machine's before, it is not reached.
@@ -197,7 +250,7 @@ proptest! {
             let mut clock = GuestClock::new(pace);
             clock.start(start);
             clock.step(then);
-            let _ = (clock.now(then), clock.next_step(), clock.host_time(ticks));
+            let _ = (clock.now(then), clock.next_step(), clock.host_time(ticks, then));
             clock.stop(then);
         }
     }

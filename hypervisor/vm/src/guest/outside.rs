@@ -72,18 +72,18 @@ impl Guest {
         }
     }
 
-    /// Lets the watchdog's time have passed. Says when it is due again, as the host's CNTPCT.
-    fn tick_watchdog(&mut self, now: u64) -> u64 {
+    /// Lets the watchdog's time have passed, with the host's CNTPCT at `counter`. Says when it is due again.
+    fn tick_watchdog(&mut self, now: u64, counter: u64) -> u64 {
         let Some(watchdog) = &mut self.watchdog else { return NEVER };
         watchdog::tick(watchdog, now);
         let due = watchdog::deadline(watchdog);
-        due.map_or(NEVER, |due| self.deadline(Some(due)))
+        due.map_or(NEVER, |due| self.deadline(Some(due), counter))
     }
 
-    /// When to look whether the guest's time has come to `ticks`, as the host's CNTPCT.
-    fn deadline(&self, ticks: Option<u64>) -> u64 {
+    /// When to look whether the guest's time has come to `ticks`, as the host's CNTPCT, which is at `counter`.
+    fn deadline(&self, ticks: Option<u64>, counter: u64) -> u64 {
         // Between its steps a stepped clock may not have come there yet: it is looked at with each.
-        let due = self.clock.next_step().or_else(|| self.clock.host_time(ticks?));
+        let due = self.clock.next_step().or_else(|| self.clock.host_time(ticks?, counter));
         due.unwrap_or(NEVER)
     }
 
@@ -113,12 +113,12 @@ impl Guest {
         let now = self.clock.now(counter);
         vcpu.deadline_changed = false;
         self.update_physical_timer(index, vcpu, now);
-        vcpu.timer_due = self.deadline(Timer::physical_timer(&vcpu.system).deadline(now));
+        vcpu.timer_due = self.deadline(Timer::physical_timer(&vcpu.system).deadline(now), counter);
         let wall_time = host.wall_time();
         self.rtc.tick(wall_time);
         let kick = self.update_rtc_line();
         host.kick(kick.without(index));
-        let watchdog = self.tick_watchdog(now);
+        let watchdog = self.tick_watchdog(now, counter);
         let kick = self.update_watchdog_line();
         host.kick(kick.without(index));
         let wait =
@@ -143,7 +143,8 @@ impl Guest {
         if virtual_timer.line(now) && !self.vgic.ppi_level(index, VIRTUAL_TIMER) {
             return Wait::Over;
         }
-        let timer = virtual_timer.deadline(now).and_then(|ticks| self.clock.host_time(ticks));
+        let timer = virtual_timer.deadline(now);
+        let timer = timer.and_then(|ticks| self.clock.host_time(ticks, counter));
         Wait::Until(timer.unwrap_or(NEVER).min(deadline))
     }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::clock::NEVER;
 use crate::config::SharedConfig;
 use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, Width, WordAccess};
+use crate::timer::Timer;
 use crate::{psci, shared};
 
 const FREQUENCY: u64 = 1_000_000;
@@ -370,6 +371,34 @@ fn the_physical_timer_fires_when_the_guests_time_has_come() {
     core.counter = 500;
     assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), NEVER);
     assert_eq!(level(&guest), 1);
+}
+
+#[test]
+fn timers_and_a_watchdog_that_are_set_to_never_keep_nobody_busy() {
+    const NEVER_SET: u64 = u64::MAX;
+    // The guest's counter is behind the machine's, or ahead of it.
+    for (cntvct, counter) in [(0, 1_000_000), (1_000_000, 10)] {
+        let (mut guest, mut vcpus, mut core) = guest(1);
+        guest.clock.stop(cntvct);
+        guest.clock.start(counter);
+        core.counter = counter + 1;
+        guest.add_watchdog(1000);
+        let (low, high) = (0x0910_0010, 0x0910_0014);
+        for address in [low, high] {
+            vcpus[0].core.x[1] = NEVER_SET;
+            exit(&mut guest, 0, &mut vcpus[0], abort(address, Width::Word, true), &mut core);
+        }
+        *vcpus[0].system.cntp_ctl_el0 = 1;
+        *vcpus[0].system.cntp_cval_el0 = NEVER_SET;
+        vcpus[0].deadline_changed = true;
+        let due = guest.tick(0, &mut vcpus[0], &mut core);
+        assert!(due > 1 << 63, "{due:#x}");
+        assert_eq!(guest.crash(), None);
+        // WFI does not end for its virtual timer.
+        let timer = Timer { ctl: 1, cval: NEVER_SET };
+        let Wait::Until(until) = guest.wait(0, timer, due, core.counter) else { panic!() };
+        assert!(until > 1 << 63, "{until:#x}");
+    }
 }
 
 #[test]

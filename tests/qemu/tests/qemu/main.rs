@@ -31,6 +31,7 @@ mod sets;
 mod shared;
 mod smp;
 mod soak;
+mod times;
 
 use std::process::ExitCode;
 
@@ -183,6 +184,8 @@ fn main() -> ExitCode {
             what_is_done_to_many_bytes_at_once_is_what_is_done_to_each;
         same_machine:
             probe_sees_what_it_sees_on_plain_qemu;
+        times:
+            a_timer_set_to_never_leaves_its_guest_alone;
         linux:
             linux_goes_on_in_another_machine,
             linux_that_resets_its_machine_starts_again;
