@@ -234,7 +234,8 @@ impl Twins {
                 reference.pmr = (pmr | 0x80) & 0xf8;
                 if self.running[cpu].is_empty() && self.dropped[cpu].is_empty() {
                     reference.ctlr = reference.ctlr & !(CBPR | EOI_MODE) | ctlr & (CBPR | EOI_MODE);
-                    reference.bpr = bpr.max(2);
+                    // GICH_VMCR has three bits for either.
+                    reference.bpr = bpr.clamp(2, if self.roomy { 7 } else { 6 });
                     // With others for group 1 than for group 0, a worse interrupt of its preempts a better one of group 0; GICH only counts
                     // the EOIs of what is in no list register, which are then taken for those of the best.
                     reference.abpr = if self.roomy { (7 - bpr).max(3) } else { reference.bpr + 1 };
