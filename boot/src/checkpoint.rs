@@ -60,7 +60,10 @@ pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut dyn Write) -> Result
             });
             if let Err(error) = result {
                 store.discard_staged();
-                return Err(error);
+                return Err(match slots {
+                    [_] => error,
+                    _ => format!("guest \"{}\": {error}", slot.name),
+                });
             }
         }
         Ok(())

@@ -4,7 +4,9 @@ use core::mem;
 
 use crate::hardware::ListRegisterFile;
 use crate::irq::{Irq, bits};
-use crate::registers::{GICH_HCR, GICH_LR, GICH_VMCR, GICV_CTLR_MASK, ListRegister};
+use crate::registers::{
+    GICH_HCR, GICH_LR, GICH_VMCR, GICV_CTLR_MASK, LEAST_ABPR, LEAST_BPR, ListRegister,
+};
 use crate::vgic::{Effects, Resident, Vgic, VirtualCpu};
 
 /// What a fold of list registers leaves to be done.
@@ -186,8 +188,9 @@ impl VirtualCpu {
         let state = &mut self.state;
         *state.cc_ctlr = GICH_VMCR::VMCtlr.read(vmcr) & GICV_CTLR_MASK;
         *state.cc_pmr = (GICH_VMCR::VMPriMask.read(vmcr) << 3) as u8;
-        *state.cc_bpr = GICH_VMCR::VMBP.read(vmcr) as u8;
-        *state.cc_abpr = GICH_VMCR::VMABP.read(vmcr) as u8;
+        // A GICV may let the guest set less than GICH_VMCR can hold: QEMU's does. The next load would raise it.
+        *state.cc_bpr = (GICH_VMCR::VMBP.read(vmcr) as u8).max(LEAST_BPR);
+        *state.cc_abpr = (GICH_VMCR::VMABP.read(vmcr) as u8).max(LEAST_ABPR);
         *state.cc_apr = [0; 4];
         let apr = hw.read_apr();
         // Seldom: in the midst of a handler. It is left 0, and so need not be written when a vCPU is loaded.

@@ -47,6 +47,11 @@ register_bitfields! { u32,
 /// GICV_CTLR, 5.5.2: the bits that are implemented without the security extensions.
 pub(crate) const GICV_CTLR_MASK: u32 = 0x21f;
 
+/// The least GICV_BPR, 5.5.4, with the five bits of priority that GICH has.
+pub(crate) const LEAST_BPR: u8 = 2;
+/// The least GICV_ABPR, 5.5.9, with the five bits of priority that GICH has.
+pub(crate) const LEAST_ABPR: u8 = 3;
+
 /// The state of a list register that is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LrState {

@@ -1,6 +1,8 @@
 //! Bytes as what guests and devices do to a virtual GIC of two vCPUs on two cores: accesses to the distributor, lines,
-//! acknowledges, world switches, checkpoints. Whatever comes, no interrupt is in two list registers, and the records are good.
+//! acknowledges, stores to its CPU interface, world switches, checkpoints. Whatever comes, no interrupt is in two list registers,
+//! and the records can be stored.
 
+use stasis_state::{GuestState, invariants};
 use stasis_vgic::{Access, Effects, ListRegisterFile, VIRTUAL_TIMER, VcpuMask, Vgic};
 
 const CPUS: usize = 2;
@@ -227,6 +229,9 @@ impl Machine {
                 self.enter(effects);
                 self.enter_all();
             }
+            // The guest's stores to GICC, of any value: no bit of them is refused.
+            0xf if what & 0x60 == 0 => self.cores[vcpu].vmcr = input.word(),
+            0xf if what & 0x60 == 0x20 => self.cores[vcpu].apr = input.word(),
             _ => {
                 self.checkpoint();
                 self.load_all();
@@ -262,7 +267,7 @@ impl Machine {
         assert_eq!(both, None, "an SPI is on two cores");
     }
 
-    /// All state to the records and back.
+    /// All state to the records and back; a file could have the records.
     fn checkpoint(&mut self) {
         for vcpu in 0..CPUS {
             let effects = self.vgic.save(vcpu, &mut self.cores[vcpu]);
@@ -271,6 +276,14 @@ impl Machine {
         let shown = self.vgic.to_string();
         let dist = self.vgic.distributor().clone();
         let cpus: Vec<_> = self.vgic.cpus().iter().map(|cpu| cpu.state.clone()).collect();
+        let mut guest = GuestState::reset(CPUS as u8);
+        *guest.guest.ram_size = 4096;
+        *guest.clock.cntfrq = 1;
+        *guest.distributor = dist.clone();
+        guest.vcpus.iter_mut().zip(&cpus).for_each(|(vcpu, cpu)| vcpu.cpu_interface = cpu.clone());
+        if let Err(error) = invariants::check(&guest.records()) {
+            panic!("{error} in what was to be stored:\n{shown}");
+        }
         match Vgic::from_state(dist.into(), cpus.into_iter()) {
             Ok(vgic) => self.vgic = vgic,
             Err(error) => panic!("{error} in what was saved:\n{shown}"),

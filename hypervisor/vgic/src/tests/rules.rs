@@ -440,6 +440,20 @@ fn rule_10_the_interface_switches_with_the_list_registers_also_in_nested_handler
 }
 
 #[test]
+fn rule_10_binary_points_below_the_least_are_stored_as_the_least() {
+    for stored in 0..=7 {
+        let mut machine = Machine::new(1, 4);
+        // GICV keeps what the guest stores, as QEMU's does with 1 and 2 in GICC_ABPR.
+        machine.cores[0].interface.bpr = stored;
+        machine.cores[0].interface.abpr = stored;
+        machine.save(0);
+        let state = &machine.vgic.cpus()[0].state;
+        assert_eq!((*state.cc_bpr, *state.cc_abpr), (stored.max(2), stored.max(3)));
+        machine.load(0);
+    }
+}
+
+#[test]
 fn rule_11_the_virtual_interface_is_off_while_it_is_switched() {
     // `Core` fails on a write to VMCR or APR while it is on, and a read of HCR comes before.
     let mut machine = nested(2, 4);

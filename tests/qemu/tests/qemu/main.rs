@@ -31,6 +31,7 @@ mod sets;
 mod shared;
 mod smp;
 mod soak;
+mod storable;
 mod times;
 
 use std::process::ExitCode;
@@ -201,6 +202,8 @@ fn main() -> ExitCode {
         smp:
             linux_is_stored_and_resumed_under_load_many_times,
             linux_has_four_vcpus_on_two_cores;
+        storable:
+            a_guest_that_stores_at_random_to_its_gic;
         soak:
             every_tick_is_in_its_window,
             two_cores_at_once_lose_nothing;
