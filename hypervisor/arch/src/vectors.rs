@@ -139,6 +139,7 @@ stasis_enter_guest:
     ldr     x2, [x0, #{pc}]
     ldr     x3, [x0, #{pstate}]
     msr     elr_el2, x2
+    and     x3, x3, #~(1 << 3)      // M[3] clear: EL1 or EL0, whatever has got past all checks
     msr     spsr_el2, x3
     ldp     x2, x3, [x0, #{x} + 16 * 1]
     ldp     x4, x5, [x0, #{x} + 16 * 2]

@@ -103,7 +103,7 @@ fn check_all_but_names(records: &Records<'_>) -> Result<(), Error> {
         vgic::distributor(records.distributor, *records.guest.nr_vcpus),
     )?;
     for (index, vcpu) in (0..).zip(&records.vcpus) {
-        in_record(name(vcpu.core, index), guest::core(vcpu.core))?;
+        in_record(name(vcpu.core, index), guest::core(vcpu.core, vcpu.identity))?;
         in_record(name(vcpu.debug, index), guest::debug(vcpu.debug))?;
         in_record(name(vcpu.power, index), guest::power(vcpu.power))?;
         in_record(

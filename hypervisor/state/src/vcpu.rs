@@ -133,6 +133,21 @@ record! {
     }
 }
 
+/// The bits of [`Core::pstate`] that mean something in AArch64 (DDI 0487, C5.2.19): NZCV, TCO to IL, ALLINT to DAIF, M.
+pub const PSTATE_AARCH64: u64 = 0xf3f0_3fdf;
+/// The bits of [`Core::pstate`] that mean something in AArch32.
+pub const PSTATE_AARCH32: u64 = 0xffff_ffff;
+/// [`Core::pstate`]: the state is AArch32, M[4].
+pub const PSTATE_IS_AARCH32: u64 = 1 << 4;
+
+/// Returns the bits of a PSTATE that mean something in its state.
+pub const fn defined_pstate(pstate: u64) -> u64 {
+    match pstate & PSTATE_IS_AARCH32 {
+        0 => pstate & PSTATE_AARCH64,
+        _ => pstate & PSTATE_AARCH32,
+    }
+}
+
 record! {
     /// Whether the vCPU runs, as PSCI has it (DEN 0022, AFFINITY_INFO), and a pending virtual SError.
     pub struct Power in power_regs: VcpuPower {

@@ -9,7 +9,7 @@ use stasis_state::{
     Target, VcpuState,
     guest::{GuestPower, GuestPowerState},
     register::VALUE_OFFSET,
-    vcpu::PowerState,
+    vcpu::{PowerState, defined_pstate},
     warnings::warnings,
 };
 
@@ -257,7 +257,7 @@ fn scramble(state: &mut GuestState, next: &mut impl FnMut() -> u8) {
     for vcpu in &mut state.vcpus {
         let VcpuState { core, system, fp, debug, power, identity, cpu_interface: gic } = vcpu;
         fill(core, next);
-        *core.pstate = *core.pstate & !0x1f | 0x5;
+        *core.pstate = defined_pstate(*core.pstate & !0x1f | 0x5);
         fill(system, next);
         fill(fp, next);
         fill(debug, next);

@@ -17,7 +17,9 @@ use alloc::vec::Vec;
 
 use stasis_state::guest::Clock;
 use stasis_state::records::{GuestState, Records, VcpuRecords, VcpuState};
-use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters};
+use stasis_state::vcpu::{
+    Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters, defined_pstate,
+};
 use stasis_state::{device, guest};
 use stasis_vgic::{ListRegisterFile, VcpuMask, Vgic};
 
@@ -285,6 +287,8 @@ impl Guest {
         let interfaces = self.vgic.cpus().iter().zip(&self.powers);
         let vcpus = vcpus.zip(interfaces).map(|(vcpu, (interface, power))| {
             timer::settle(&mut vcpu.system, now);
+            // What a CPU newer than the format has there, it has for what this guest is not shown.
+            *vcpu.core.pstate = defined_pstate(*vcpu.core.pstate);
             VcpuRecords {
                 core: &vcpu.core,
                 system: &vcpu.system,

@@ -5,7 +5,7 @@ use crate::{
     guest::{Clock, Guest, GuestPower, GuestPowerState},
     records::Records,
     routines::PAGE_SIZE,
-    vcpu::{Core, Debug, Power, PowerState},
+    vcpu::{Core, Debug, Identity, PSTATE_IS_AARCH32, Power, PowerState, defined_pstate},
     vgic::MAX_VCPUS,
 };
 
@@ -60,11 +60,15 @@ pub(super) fn guest_power(power: &GuestPower) -> Result {
 /// The modes that a guest can be in: EL0t, EL1t, EL1h, and AArch32's User mode.
 const GUEST_MODES: [u64; 4] = [0b0_0000, 0b0_0100, 0b0_0101, 0b1_0000];
 
-pub(super) fn core(core: &Core) -> Result {
-    let mode = *core.pstate & 0b1_1111;
-    // Else the entry into the guest would return to EL2 itself.
-    let why = "the guest runs at EL1 or EL0";
-    rule(GUEST_MODES.contains(&mode), "pstate", *core.pstate, why)
+/// Checks what decides how EL2 returns to the guest: an illegal return would be EL2's own exception.
+pub(super) fn core(core: &Core, identity: &Identity) -> Result {
+    let pstate = *core.pstate;
+    let holds = |holds, why| rule(holds, "pstate", pstate, why);
+    holds(GUEST_MODES.contains(&(pstate & 0b1_1111)), "the guest runs at EL1 or EL0")?;
+    let has_aarch32 = *identity.id_aa64pfr0_el1 & 0xf == 2;
+    let possible = pstate & PSTATE_IS_AARCH32 == 0 || has_aarch32;
+    holds(possible, "ID_AA64PFR0_EL1 has no AArch32 at EL0")?;
+    holds(pstate == defined_pstate(pstate), "reserved bits are 0")
 }
 
 pub(super) fn debug(debug: &Debug) -> Result {

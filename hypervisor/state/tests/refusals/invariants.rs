@@ -85,6 +85,37 @@ fn the_invariants_hold_of_a_loaded_state() {
 }
 
 #[test]
+fn a_vcpu_returns_to_a_state_that_its_cpu_has() {
+    let line = |pstate, pfr0| {
+        let mut state = state(1, 4096);
+        *state.vcpus[0].core.pstate = pstate;
+        *state.vcpus[0].identity.id_aa64pfr0_el1 = pfr0;
+        let checked = invariants::check(&state.records());
+        checked.err().map(|error| error.to_string().split_once(": ").unwrap().1.to_owned())
+    };
+    let refused =
+        |pstate: u64, why| Some(format!("pstate is {pstate:#x}, which it cannot be: {why}"));
+    const WITH_AARCH32: u64 = 0x12;
+    for pfr0 in [0x11, WITH_AARCH32] {
+        for pstate in [0, 4, 5, 0x3c5, 0xf3f0_3fc5] {
+            assert_eq!(line(pstate, pfr0), None, "{pstate:#x}");
+        }
+        for pstate in (0..32).filter(|mode| ![0, 4, 5, 0x10].contains(mode)) {
+            assert_eq!(line(pstate, pfr0), refused(pstate, "the guest runs at EL1 or EL0"));
+        }
+        for bit in [5, 14, 15, 16, 17, 18, 19, 26, 27, 32, 33, 34, 35, 48, 63] {
+            let pstate = 0x3c5 | 1 << bit;
+            assert_eq!(line(pstate, pfr0), refused(pstate, "reserved bits are 0"));
+        }
+    }
+    for pfr0 in [0, 0x11, 0xf] {
+        assert_eq!(line(0x10, pfr0), refused(0x10, "ID_AA64PFR0_EL1 has no AArch32 at EL0"));
+    }
+    assert_eq!(line(0xffff_fff0, WITH_AARCH32), None);
+    assert_eq!(line(1 << 32 | 0x10, WITH_AARCH32), refused(1 << 32 | 0x10, "reserved bits are 0"));
+}
+
+#[test]
 fn a_guest_is_on_off_or_in_a_reset() {
     let mut state = state(1, 4096);
     let mut power = GuestPower::default();
