@@ -16,7 +16,7 @@ pub struct HostFacts {
     pub prio_bits: u8,
     /// Where its RAM may be.
     pub ram: Range<u64>,
-    /// What its RAM's address is to be a multiple of.
+    /// What its RAM's address and size must be multiples of: what the host gives it more would be somebody else's.
     pub ram_unit: u64,
     /// Where it would find GICD.
     pub dist_base: u64,
@@ -33,6 +33,9 @@ impl HostFacts {
         }
         if *config.nr_vcpus > self.vcpus {
             return Err(Error::HostVcpus { guest: *config.nr_vcpus, host: self.vcpus });
+        }
+        if !config.ram_size.is_multiple_of(self.ram_unit) {
+            return Err(Error::HostRamSize { guest: *config.ram_size, unit: self.ram_unit });
         }
         if *config.ram_size > self.memory {
             return Err(Error::HostMemory { guest: *config.ram_size, host: self.memory });

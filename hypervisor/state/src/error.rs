@@ -107,6 +107,8 @@ pub enum Error {
     HostMemory { guest: u64, host: u64 },
     #[error("the guest's GIC has {guest} priority bits; this machine's {host}")]
     HostPriorityBits { guest: u8, host: u8 },
+    #[error("the guest has {guest} bytes of RAM; here it has a multiple of {unit:#x}")]
+    HostRamSize { guest: u64, unit: u64 },
     #[error(
         "the guest's RAM is at {guest:#x}; here it would be in {start:#x} to {end:#x}, at a multiple of {unit:#x}"
     )]

@@ -1,5 +1,7 @@
 //! A guest over a fake core: what it asks for is answered, and nothing of it is lost.
 
+mod values;
+
 use stasis_state::vcpu::{Identity, sysreg};
 use stasis_state::{GuestState, VcpuState};
 use stasis_vgic::{ListRegisterFile, VcpuMask};
