@@ -138,10 +138,20 @@ pub fn resume(
         for number in meant(store, which)? {
             let mut source = open(store, number)?;
             let mut progress = Progress::new("checked", out);
-            let mut checkpoint = stasis_state::read(&mut source, routines(), &mut |done, total| {
-                progress.report(done, total);
-            })
-            .map_err(|error| error.to_string())?;
+            // What the machine can't have is refused before much is read.
+            let admits = &mut |state: &GuestState| resume::check(state, copy, any_speed);
+            let mut checkpoint =
+                stasis_state::read_if(&mut source, routines(), admits, &mut |done, total| {
+                    progress.report(done, total);
+                })
+                .map_err(|error| error.to_string())?;
+            if !checkpoint.skipped.is_empty() {
+                let _ = writeln!(
+                    out,
+                    "checkpoint {number} has {}: the guest goes on without",
+                    checkpoint.skipped
+                );
+            }
             if let Some(name) = copy {
                 checkpoint.state.guest.set_name(name);
             }

@@ -113,27 +113,44 @@ fn admit<'a>(
         return Ok(Incoming { guest, vcpus, place: Place::New(ram), shared });
     };
     let parked = slot.park();
-    let memory = parked.guest.ram_size();
-    check_host(state, slot.cores().count(), memory)?;
-    if (vcpus.len(), guest.ram_size()) != (slot.cores().count(), memory) {
+    check_place(state, slot, &parked)?;
+    Ok(Incoming { guest, vcpus, place: Place::Existing(slot, parked), shared })
+}
+
+/// Checks of a guest that is about to be read what its registers tell: so a checkpoint that the machine can't have is refused before its
+/// memory is read. Its registers may break rules of the format. `name` is what it will be called, if not by its own name.
+pub fn check(state: &GuestState, name: Option<&str>, any_speed: bool) -> Result<(), String> {
+    Pace::resumed(*state.clock.cntfrq, timer::frequency(), any_speed)
+        .map_err(|error| error.to_string())?;
+    let existing = guests::all();
+    let name = name.unwrap_or(state.guest.name_text());
+    match existing.iter().find(|slot| slot.name == name) {
+        None => check_host(state, MAX_VCPUS.into(), pool::free_bytes()),
+        Some(slot) => check_place(state, slot, &slot.park()),
+    }
+}
+
+/// Checks that a guest is as large as the one of its name, whose place it is to take.
+fn check_place(state: &GuestState, slot: &Slot, parked: &Parked) -> Result<(), String> {
+    let (vcpus, memory) = (slot.cores().count(), parked.guest.ram_size());
+    let (its_vcpus, its_memory) = (usize::from(*state.guest.nr_vcpus), *state.guest.ram_size);
+    check_host(state, vcpus, memory)?;
+    if (its_vcpus, its_memory) != (vcpus, memory) {
         return Err(format!(
-            "the checkpoint has {} vCPUs and {} MiB of memory; guest \"{}\" is configured with {} and {} MiB",
-            vcpus.len(),
-            guest.ram_size() >> 20,
+            "the checkpoint has {its_vcpus} vCPUs and {} MiB of memory; guest \"{}\" is configured with {vcpus} and {} MiB",
+            its_memory >> 20,
             slot.name,
-            slot.cores().count(),
             memory >> 20
         ));
     }
-    if guest.ram_base() != parked.guest.ram_base() {
+    let (its_base, base) = (*state.guest.ram_base, parked.guest.ram_base());
+    if its_base != base {
         return Err(format!(
-            "the checkpoint has its memory at {:#x}, and guest \"{name}\" at {:#x}; remove \"{name}\" first",
-            guest.ram_base(),
-            parked.guest.ram_base(),
+            "the checkpoint has its memory at {its_base:#x}, and guest \"{name}\" at {base:#x}; remove \"{name}\" first",
             name = slot.name,
         ));
     }
-    Ok(Incoming { guest, vcpus, place: Place::Existing(slot, parked), shared })
+    Ok(())
 }
 
 /// What is wrong, and who is lost by it.

@@ -8,8 +8,9 @@ use crate::{
     register::{Descriptor, Record, RegHeader, VALUE_OFFSET, padding},
 };
 
-/// Sets the registers of `record` that are in `body`; those that are absent keep their value.
-pub(crate) fn decode<R: Record>(record: &mut R, place: Place, body: &[u8]) -> Result<(), Error> {
+/// Sets the registers of `record` that are in `body`; those that are absent keep their value. Returns how many were skipped, as they
+/// allow: they are unknown, and not 0.
+pub(crate) fn decode<R: Record>(record: &mut R, place: Place, body: &[u8]) -> Result<u32, Error> {
     const { assert!(R::REGISTERS.len() <= u64::BITS as usize) };
     decode_into(record.as_mut_bytes(), R::REGISTERS, place, body)
 }
@@ -20,8 +21,9 @@ fn decode_into(
     registers: &'static [Descriptor],
     place: Place,
     body: &[u8],
-) -> Result<(), Error> {
+) -> Result<u32, Error> {
     let mut seen = 0u64;
+    let mut skipped = 0;
     let mut rest = body;
     // Files hold registers in the table's order, nearly always.
     let mut expected = 0;
@@ -40,8 +42,11 @@ fn decode_into(
         }
         let known = find(registers, id, expected);
         let Some((index, register)) = known else {
-            let optional = header.flags & RegHeader::OPTIONAL != 0;
-            if optional || value.iter().all(|&byte| byte == 0) {
+            if value.iter().all(|&byte| byte == 0) {
+                continue;
+            }
+            if header.flags & RegHeader::OPTIONAL != 0 {
+                skipped += 1;
                 continue;
             }
             return Err(Error::UnknownRegister { place, id });
@@ -54,7 +59,7 @@ fn decode_into(
         let target = target(place, register, &header)?;
         record[target..target + len].copy_from_slice(value);
     }
-    Ok(())
+    Ok(skipped)
 }
 
 /// What any register's header must be, known or not.

@@ -117,6 +117,21 @@ pub enum Error {
     HostAddress { what: &'static str, guest: u64, host: u64 },
 }
 
+impl Error {
+    /// Whether the file may be whole and sound: it uses something that this version does not know, as newer ones do.
+    pub const fn is_of_newer(&self) -> bool {
+        matches!(
+            self,
+            Self::Version { .. }
+                | Self::UnknownFeatures { .. }
+                | Self::UnknownRecord { .. }
+                | Self::UnknownRegister { .. }
+                | Self::RegisterFlags { .. }
+                | Self::ExtentKind { .. }
+        )
+    }
+}
+
 /// Why a checkpoint could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LoadError<E> {
@@ -126,6 +141,9 @@ pub enum LoadError<E> {
     /// What it holds is wrong.
     #[error("{0}")]
     Format(#[from] Error),
+    /// Whoever wanted it read has refused the guest.
+    #[error("{0}")]
+    Refused(E),
 }
 
 /// Why a checkpoint could not be written.

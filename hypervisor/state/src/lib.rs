@@ -5,7 +5,7 @@
 //! - [`name`]: what guests and what they share can be called.
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
 //! - [`writer`]: [`Plan`] writes a checkpoint onto a [`Sink`].
-//! - [`reader`]: [`read`] and [`read_memory`] read one from a [`Source`].
+//! - [`reader`]: [`read`], [`read_if`] and [`read_memory`] read one from a [`Source`].
 //! - [`pages`]: [`read_extents`] goes over a checkpoint's memory without the room for all of it.
 //! - [`peek`]: [`read_name`] tells whose a checkpoint is.
 //! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
@@ -47,7 +47,7 @@ pub use error::{Error, LoadError, SaveError};
 pub use input::Source;
 pub use pages::read_extents;
 pub use peek::read_name;
-pub use reader::{Checkpoint, Target, read, read_memory};
+pub use reader::{Checkpoint, Skipped, Target, read, read_if, read_memory};
 pub use records::{GuestState, Records, VcpuRecords, VcpuState};
 pub use register::{Record, RegHeader};
 pub use routines::{PAGE_SIZE, Routines};

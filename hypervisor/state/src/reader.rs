@@ -4,6 +4,7 @@
 //! of the guest needs to exist; so a file that is refused has changed nothing.
 
 use alloc::{vec, vec::Vec};
+use core::fmt;
 
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -42,22 +43,74 @@ pub struct Checkpoint {
     pub state: GuestState,
     /// Pages that are stored in the file, and those that are zero.
     pub stats: crate::Stats,
-    /// Records that this version did not know, and skipped as they allow.
-    pub skipped: u32,
+    /// What this version did not know, and skipped as it allows.
+    pub skipped: Skipped,
+}
+
+/// What a reader did not know, and skipped as it allows: a guest that goes on is without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Records.
+    pub records: u32,
+    /// Registers of records that it knows. Those that are 0 do not count: nothing is lost with them.
+    pub registers: u32,
+}
+
+impl Skipped {
+    /// Whether nothing was skipped.
+    pub const fn is_empty(&self) -> bool {
+        self.records == 0 && self.registers == 0
+    }
+}
+
+/// As in `2 records and 1 register that this version does not know`.
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { records, registers } = *self;
+        let plural = |count| if count == 1 { "" } else { "s" };
+        if records > 0 {
+            write!(f, "{records} record{}", plural(records))?;
+        }
+        if records > 0 && registers > 0 {
+            f.write_str(" and ")?;
+        }
+        if registers > 0 {
+            write!(f, "{registers} register{}", plural(registers))?;
+        }
+        f.write_str(" that this version does not know")
+    }
 }
 
 /// Reads and checks the whole file. `progress` hears of the bytes read so far, and of all there are.
-// A function of its own, which `cargo xtask bench` finds in the image.
-#[inline(never)]
 pub fn read<S: Source>(
     source: &mut S,
     routines: Routines,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Checkpoint, S> {
+    read_if(source, routines, &mut |_| Ok(()), progress)
+}
+
+/// Reads and checks the whole file, unless `admits` refuses its guest. It is asked before the memory is read, if the file has that behind
+/// the registers. So it is shown a guest that has passed no check of the format yet but that of each register's shape, and may still lack the
+/// records that not every guest has. `progress` hears of the bytes read so far, and of all there are.
+// A function of its own, which `cargo xtask bench` finds in the image.
+#[inline(never)]
+pub fn read_if<S: Source>(
+    source: &mut S,
+    routines: Routines,
+    admits: &mut dyn FnMut(&GuestState) -> core::result::Result<(), S::Error>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Checkpoint, S> {
     let mut walk = Walk::new(source, routines.crc32c, BUFFER)?;
     let header = walk.header();
     let mut draft = Draft::default();
+    let mut asked = false;
     while let Some(open) = walk.next()? {
+        let is_memory = open.place.record_type() == Some(RecordType::Memory);
+        if is_memory && !asked && draft.missing().is_none() {
+            admits(&draft.state).map_err(LoadError::Refused)?;
+            asked = true;
+        }
         draft.record(&mut walk, open)?;
         progress(walk.at(), header.total_len);
     }
@@ -72,7 +125,7 @@ struct Draft {
     coverage: Coverage,
     pages_stored: u64,
     pages_zero: u64,
-    skipped: u32,
+    skipped: Skipped,
     last_vcpu: Option<Place>,
     ended: bool,
 }
@@ -87,7 +140,7 @@ impl Draft {
                 let version = walk.header().version();
                 return Err(Error::UnknownRecord { place, version }.into());
             }
-            self.skipped += 1;
+            self.skipped.records += 1;
             return Ok(());
         };
         if kind == RecordType::Memory {
@@ -138,7 +191,7 @@ impl Draft {
             self.last_vcpu = Some(place);
         }
         let state = &mut self.state;
-        match kind {
+        let skipped = match kind {
             RecordType::Guest => decode(&mut state.guest, place, body),
             RecordType::Clock => decode(&mut state.clock, place, body),
             RecordType::GuestPower => decode(state.power.get_or_insert_default(), place, body),
@@ -158,15 +211,17 @@ impl Draft {
             RecordType::VcpuDebug => decode(&mut state.vcpus[instance].debug, place, body),
             RecordType::VcpuPower => decode(&mut state.vcpus[instance].power, place, body),
             RecordType::VcpuIdentity => decode(&mut state.vcpus[instance].identity, place, body),
-            RecordType::Memory => Ok(()),
+            RecordType::Memory => Ok(0),
             RecordType::End => {
                 self.ended = true;
                 match body.len() {
-                    0 => Ok(()),
+                    0 => Ok(0),
                     _ => Err(Error::RecordTooLong { place, length: body.len() as u32, limit: 0 }),
                 }
             }
-        }
+        };
+        self.skipped.registers += skipped?;
+        Ok(())
     }
 
     fn memory<S: Source>(&mut self, walk: &mut Walk<'_, S>, mut open: Open) -> Result<(), S> {
@@ -193,27 +248,32 @@ impl Draft {
         Ok(())
     }
 
+    /// The first record of registers that each guest has, and this one lacks so far.
+    fn missing(&self) -> Option<Name> {
+        let seen = |kind, instance| self.seen.contains(&(kind, instance));
+        if !seen(RecordType::Guest, 0) {
+            return Some(Name(RecordType::Guest, 0));
+        }
+        let nr_vcpus = u16::from(*self.state.guest.nr_vcpus).min(MAX_VCPUS as u16);
+        let mut needed = RecordType::ALL.iter().flat_map(|&kind| {
+            let instances = match kind.scope() {
+                Scope::Guest if kind != RecordType::End => 1,
+                Scope::Vcpu => nr_vcpus,
+                Scope::Guest | Scope::AtMostOne | Scope::Any => 0,
+            };
+            (0..instances).map(move |instance| Name(kind, instance))
+        });
+        needed.find(|name| !seen(name.0, name.1))
+    }
+
     fn finish(self, header: Header) -> core::result::Result<Checkpoint, Error> {
         if !self.ended {
             return Err(Error::NoEnd);
         }
-        let seen = |kind, instance| self.seen.contains(&(kind, instance));
-        if !seen(RecordType::Guest, 0) {
-            return Err(Error::RecordMissing(Name(RecordType::Guest, 0)));
+        if let Some(name) = self.missing() {
+            return Err(Error::RecordMissing(name));
         }
         let nr_vcpus = *self.state.guest.nr_vcpus;
-        for &kind in RecordType::ALL {
-            let instances = match kind.scope() {
-                Scope::Guest => 1,
-                Scope::Vcpu => u16::from(nr_vcpus).min(MAX_VCPUS as u16),
-                Scope::AtMostOne | Scope::Any => 0,
-            };
-            for instance in 0..instances {
-                if !seen(kind, instance) {
-                    return Err(Error::RecordMissing(Name(kind, instance)));
-                }
-            }
-        }
         if let Some(place) = self.last_vcpu
             && self.state.vcpus.len() > usize::from(nr_vcpus)
         {

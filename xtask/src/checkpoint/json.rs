@@ -16,7 +16,8 @@ pub fn show(loaded: &Loaded, memory: &Memory) -> Value {
     json!({
         "format": checkpoint.header.version().to_string(),
         "bytes": checkpoint.header.total_len,
-        "skipped": checkpoint.skipped,
+        "skipped": checkpoint.skipped.records,
+        "skipped_registers": checkpoint.skipped.registers,
         "guest": loaded.guest(),
         "memory": {
             "base": hex(memory.ram.start),

@@ -16,6 +16,7 @@ mod source;
 mod symbol_file;
 mod symbols;
 mod translation;
+mod verdict;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -34,6 +35,7 @@ use diff::Difference;
 use memory::Memory;
 pub use source::check;
 use source::{Loaded, contents, is_checkpoint};
+use verdict::{Tally, Verdict};
 
 /// What a person reads about it.
 pub const DETAILS: &str = "\
@@ -237,8 +239,9 @@ fn verify(arguments: &Arguments) -> Result<Option<()>> {
         if which.is_some() {
             return Ok(None);
         }
-        check(&read(Path::new(path))?).with_context(|| format!("{path} is damaged"))?;
-        println!("{path}  good");
+        let verdict = Verdict::of(read(Path::new(path)));
+        println!("{path}  {verdict}");
+        verdict.blame(path)?;
         return Ok(Some(()));
     }
     let mut store = disk::store(Path::new(path), false)?;
@@ -246,18 +249,14 @@ fn verify(arguments: &Arguments) -> Result<Option<()>> {
         Some(which) => vec![store.find(which)?.number],
         None => store.list().iter().map(|checkpoint| checkpoint.number).collect(),
     };
-    let mut bad = 0;
+    let mut tally = Tally::default();
     for &number in &numbers {
         let name = store.find(number)?.name;
-        let verdict = contents(&mut store, Which::Number(number))
-            .and_then(|bytes| Ok(check(&bytes).map(drop)?))
-            .map_or_else(|error| format!("{error:#}"), |()| "good".to_owned());
-        bad += usize::from(verdict != "good");
+        let verdict = Verdict::of(contents(&mut store, Which::Number(number)));
         println!("{number:>6}  {name:<32}  {verdict}");
+        tally.add(&verdict);
     }
-    if bad > 0 {
-        bail!("{bad} of {} checkpoints are damaged", numbers.len());
-    }
+    tally.result()?;
     Ok(Some(()))
 }
 

@@ -17,8 +17,8 @@ pub fn show(loaded: &Loaded, memory: &Memory) -> Result<String, fmt::Error> {
     let (state, stats) = (&checkpoint.state, checkpoint.stats);
     let mut out = String::new();
     writeln!(out, "format   {}, {} bytes", checkpoint.header.version(), stats.bytes)?;
-    if checkpoint.skipped > 0 {
-        writeln!(out, "         {} optional records not understood", checkpoint.skipped)?;
+    if !checkpoint.skipped.is_empty() {
+        writeln!(out, "         without {}", checkpoint.skipped)?;
     }
     let vcpus = state.vcpus.len();
     let plural = if vcpus == 1 { "" } else { "s" };

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use stasis_state::header::MAGIC;
 use stasis_state::{Checkpoint, Error, LoadError, Routines, Source};
 use stasis_store::{Store, Which};
@@ -46,7 +46,10 @@ impl Loaded {
     /// A checkpoint of a disk.
     pub fn from_disk(disk: &str, which: &str) -> Result<Self> {
         let bytes = contents(&mut disk::store(Path::new(disk), false)?, which.into())?;
-        Self::new(bytes).with_context(|| format!("checkpoint {which} of {disk} is damaged"))
+        Self::new(bytes).map_err(|error| {
+            let how = if error.is_of_newer() { "too new, not damaged" } else { "damaged" };
+            anyhow!("checkpoint {which} of {disk} is {how}: {error}")
+        })
     }
 
     /// Returns the guest's name; in quotes and with escapes where that is none, as it can be in files before 1.3.
@@ -101,6 +104,6 @@ pub fn check(bytes: &[u8]) -> std::result::Result<Checkpoint, Error> {
 pub fn format_error(error: LoadError<Infallible>) -> Error {
     match error {
         LoadError::Format(error) => error,
-        LoadError::Source(never) => match never {},
+        LoadError::Source(never) | LoadError::Refused(never) => match never {},
     }
 }

@@ -57,7 +57,7 @@ pub fn load(file: &[u8]) -> Result<Checkpoint, Error> {
     match stasis_state::read(&mut file, Routines::default(), &mut |_, _| ()) {
         Ok(checkpoint) => Ok(checkpoint),
         Err(LoadError::Format(error)) => Err(error),
-        Err(LoadError::Source(never)) => match never {},
+        Err(LoadError::Source(never) | LoadError::Refused(never)) => match never {},
     }
 }
 
@@ -78,7 +78,7 @@ pub fn load_all(
     match stasis_state::read_memory(&mut file, checkpoint, target, routines, &mut |_, _| ()) {
         Ok(()) => Ok(ram),
         Err(LoadError::Format(error)) => Err(error),
-        Err(LoadError::Source(never)) => match never {},
+        Err(LoadError::Source(never) | LoadError::Refused(never)) => match never {},
     }
 }
 

@@ -29,6 +29,18 @@ fn a_newer_version_is_refused_by_its_number() {
 }
 
 #[test]
+fn what_newer_versions_have_is_told_from_damage() {
+    let mut file = small();
+    sign(&mut file, |header| header.major = 2);
+    assert!(load(&file).unwrap_err().is_of_newer());
+    sign(&mut file, |header| (header.major, header.incompatible) = (1, 4));
+    assert!(load(&file).unwrap_err().is_of_newer());
+    let mut file = small();
+    file[Header::LEN + 20] ^= 1;
+    assert!(!load(&file).unwrap_err().is_of_newer());
+}
+
+#[test]
 fn a_newer_minor_is_read_if_it_needs_nothing_that_is_unknown() {
     let mut file = small();
     sign(&mut file, |header| {

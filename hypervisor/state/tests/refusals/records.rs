@@ -59,7 +59,7 @@ fn an_unknown_record_is_skipped_only_if_it_is_optional() {
     refused(&unknown(0x55), line);
     let file = unknown(0x55 | RecordHeader::OPTIONAL);
     let checkpoint = load(&file).unwrap();
-    assert_eq!(checkpoint.skipped, 1);
+    assert_eq!(checkpoint.skipped.to_string(), "1 record that this version does not know");
     assert!(load_ram(&file, &checkpoint).unwrap() == ram("a.b."));
 }
 

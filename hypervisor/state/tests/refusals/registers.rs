@@ -28,9 +28,11 @@ fn an_unknown_register_is_refused_unless_it_is_0_or_optional() {
     let same = load(&small()).unwrap().state;
     let neutral = load(&with_clock(&register(unknown, &[0; 4]))).unwrap();
     assert_eq!(neutral.state, same);
+    assert!(neutral.skipped.is_empty(), "nothing is lost with a register that is 0");
     let optional = RegHeader { flags: RegHeader::OPTIONAL, ..unknown };
     let skipped = load(&with_clock(&register(optional, &[0, 0, 1, 0]))).unwrap();
     assert_eq!(skipped.state, same);
+    assert_eq!(skipped.skipped.to_string(), "1 register that this version does not know");
 }
 
 #[test]

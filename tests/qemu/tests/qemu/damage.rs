@@ -134,7 +134,10 @@ pub fn a_newer_version(lab: &Lab) -> Result<()> {
     skipped.records.insert(1, Record { kind: 0x0777 | OPTIONAL, instance: 0, body: vec![1; 24] });
     let number = good.put("skipped", &skipped.to_bytes())?;
     let mut stasis = good.boot(lab)?;
-    stasis.resume(number)?;
+    // And that is said.
+    let said = stasis.command(&format!("resume {number}"))?;
+    let without = format!("checkpoint {number} has 1 record that this version does not know");
+    ensure!(said.iter().any(|line| line.starts_with(&without)), "it was not said: {said:#?}");
     stasis.quit()
 }
 
