@@ -1,5 +1,5 @@
 //! What is done about guests without a command: those that have stopped, and checkpoints that are due. On the console's core, and
-//! in its turn: it takes as long as a command.
+//! in its turn: each thing takes as long as a command, and the console is looked after before the next.
 //!
 //! [`stasis_vm::recovery`] and [`stasis_vm::periodic`] decide; this carries it out.
 
@@ -12,32 +12,64 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use spin::mutex::SpinMutex;
+use stasis_arch::timer;
 use stasis_run::slot::{RunState, Slot};
 use stasis_run::{clock, turns};
-use stasis_vm::config::{Periodic, Policy};
-use stasis_vm::periodic::{self, Timetable};
-use stasis_vm::recovery::{ATTEMPTS, PERIOD_US, Recovery, Remedy, Stopped};
+use stasis_vm::config::{GuestConfig, Policy};
+use stasis_vm::periodic::{self, Courtesy, Timetable};
+use stasis_vm::recovery::{Recovery, Remedy, Stopped};
 
 /// Guests that have stopped by themselves, and nothing was done about it yet.
 static STOPPED: SpinMutex<Vec<(Arc<Slot>, Stopped)>> = SpinMutex::new(Vec::new());
 /// What is remembered of each guest, by its number.
 static RECORDS: SpinMutex<Vec<Record>> = SpinMutex::new(Vec::new());
 
+/// When the console was used, and when a checkpoint was made.
+static COURTESY: SpinMutex<Courtesy> = SpinMutex::new(Courtesy::new());
+
 /// What is remembered of a guest.
 #[derive(Default)]
 struct Record {
     recovery: Recovery,
-    checkpoints: Option<(Timetable, Periodic)>,
+    checkpoints: Option<Timetable>,
     /// Why its last periodic checkpoint failed: the same is not said twice.
     failure: Option<String>,
 }
 
-/// Begins to care for a guest.
-pub fn begin(slot: &Slot, periodic: Option<Periodic>) {
-    let checkpoints =
-        periodic.map(|periodic| (Timetable::new(periodic, clock::now_us()), periodic));
-    with_record(slot, |record| *record = Record { checkpoints, ..Record::default() });
+/// Notes that the console is used: checkpoints that are due wait for it.
+pub fn console_is_used() {
+    COURTESY.lock().typed(clock::now_us());
+}
+
+/// Begins to care for a guest that was made in this state.
+pub fn begin(slot: &Slot, config: Option<&GuestConfig>, state: RunState) {
+    let now = clock::now_us();
+    let mut recovery =
+        config.map_or_else(Recovery::default, |config| Recovery::new(config.well_after_us));
+    if state == RunState::Running {
+        recovery.runs(now);
+    }
+    let periodic = config.and_then(|config| config.periodic);
+    let checkpoints = periodic.map(|periodic| Timetable::new(periodic, now));
+    with_record(slot, |record| *record = Record { recovery, checkpoints, failure: None });
     turns::wake_console();
+}
+
+/// Notes that a guest runs from now on, whoever has started it.
+pub fn runs(slot: &Slot) {
+    with_record(slot, |record| record.recovery.runs(clock::now_us()));
+}
+
+/// Notes that a guest does not run from now on.
+pub fn rests(slot: &Slot) {
+    with_record(slot, |record| record.recovery.rests());
+}
+
+/// Notes that a guest was resumed from this checkpoint, by whomever.
+pub fn resumed(name: &str, number: u64) {
+    if let Some(slot) = guests::all().iter().find(|slot| slot.name == name) {
+        with_record(slot, |record| record.recovery.resumed(number, clock::now_us()));
+    }
 }
 
 /// Ends to care for a guest that is removed: nothing is remembered of it.
@@ -61,29 +93,38 @@ pub fn stopped(slot: Arc<Slot>, how: Stopped) {
     turns::wake_console();
 }
 
-/// Does what is to be done.
+/// Does one of the things that are to be done, if there is any.
 pub fn serve() {
-    let stopped = core::mem::take(&mut *STOPPED.lock());
-    for (slot, how) in stopped {
+    let stopped = {
+        let mut stopped = STOPPED.lock();
+        (!stopped.is_empty()).then(|| stopped.remove(0))
+    };
+    if let Some((slot, how)) = stopped {
         treat(&slot, how);
+        return;
     }
-    for slot in guests::all() {
-        let now = clock::now_us();
-        let due = with_record(&slot, |record| {
-            let (table, periodic) = record.checkpoints.as_mut()?;
-            table.take(now).then_some(*periodic)
-        });
-        if let Some(periodic) = due {
-            store(&slot, periodic);
-        }
+    let tables = guests::all().into_iter().filter_map(|slot| {
+        let table = with_record(&slot, |record| record.checkpoints)?;
+        Some((slot, table))
+    });
+    let now = clock::now_us();
+    let Some((slot, table)) = periodic::first_due(tables, now) else { return };
+    let begins = COURTESY.lock().begins_us(table.next_us());
+    if begins <= now {
+        store(&slot, table);
+        COURTESY.lock().made(clock::now_us());
     }
 }
 
 /// When [`serve`] has something to do, as the counter.
 pub fn next_due() -> Option<u64> {
+    if !STOPPED.lock().is_empty() {
+        return Some(timer::counter());
+    }
     let records = RECORDS.lock();
     let tables = records.iter().filter_map(|record| record.checkpoints.as_ref());
-    tables.map(|(table, _)| clock::counter_at(table.next_us())).min()
+    let due = tables.map(Timetable::next_us).min()?;
+    Some(clock::counter_at(COURTESY.lock().begins_us(due)))
 }
 
 /// Does what is configured about a guest that has stopped.
@@ -101,14 +142,11 @@ fn treat(slot: &Slot, how: Stopped) {
     let remedy = with_record(slot, |record| record.recovery.decide(how, on_reset, on_crash, now));
     match remedy {
         Remedy::Stop => console::halted(slot, &how.to_string()),
-        Remedy::GiveUp => {
-            let seconds = PERIOD_US / 1_000_000;
-            let why =
-                format!("{how}, and stays off: it was helped {ATTEMPTS} times in {seconds} s");
-            console::halted(slot, &why);
+        Remedy::GiveUp(limit) => {
+            console::halted(slot, &format!("{how}, and stays off: it was helped {limit}"));
         }
         Remedy::Restart => restart(slot, how),
-        Remedy::Resume { older } => match resume(slot, older) {
+        Remedy::Resume { before } => match resume(slot, before) {
             Ok(number) => {
                 console::notice(slot, &format!("{how}; it goes on from checkpoint {number}"));
             }
@@ -117,6 +155,9 @@ fn treat(slot: &Slot, how: Stopped) {
                 restart(slot, how);
             }
         },
+    }
+    if matches!(remedy, Remedy::Restart | Remedy::Resume { .. }) {
+        with_record(slot, |record| record.recovery.helped(clock::now_us()));
     }
 }
 
@@ -127,14 +168,15 @@ fn restart(slot: &Slot, how: Stopped) {
     }
 }
 
-/// Resumes a guest from its last checkpoint that is good, but for the last `older` ones. Returns its number.
-fn resume(slot: &Slot, older: usize) -> Result<u64, String> {
-    let numbers = checkpoint::of_guest(&slot.name)?;
-    let mut why = match older {
-        0 => "it has no checkpoint".to_string(),
-        _ => format!("it has no checkpoint but its last {older}, which did not help"),
+/// Resumes a guest from its last checkpoint that is good, of those before a number if there is one. Returns its number.
+fn resume(slot: &Slot, before: Option<u64>) -> Result<u64, String> {
+    let mut numbers = checkpoint::of_guest(&slot.name)?;
+    numbers.retain(|number| before.is_none_or(|before| *number < before));
+    let mut why = match before {
+        None => "it has no checkpoint".to_string(),
+        Some(before) => format!("it has no checkpoint before {before}, which did not help"),
     };
-    for number in numbers.into_iter().skip(older) {
+    for number in numbers {
         match checkpoint::resume(&number.to_string(), None, false, &mut Silence) {
             Ok(()) => return Ok(number),
             Err(error) => {
@@ -146,28 +188,42 @@ fn resume(slot: &Slot, older: usize) -> Result<u64, String> {
     Err(why)
 }
 
-/// Makes a guest's periodic checkpoint, if it runs, and deletes those that are too many then. What fails is said in the log, once
-/// as long as it is the same; the guest goes on.
-fn store(slot: &Slot, Periodic { keep, .. }: Periodic) {
+/// Makes a guest's periodic checkpoint, if it runs. What fails, or takes too long, is said in the log, once as long as it is the same; the guest
+/// goes on.
+fn store(slot: &Slot, table: Timetable) {
+    let began = clock::now_us();
     if slot.park().state != RunState::Running {
+        with_record(slot, |record| {
+            record.checkpoints.iter_mut().for_each(|table| table.skip(began))
+        });
         return;
     }
-    let name = periodic::name(&slot.name);
-    let result = checkpoint::store(&[slot], Some(&name), &mut Silence)
-        .and_then(|()| checkpoint::delete_surplus(&name, keep));
-    let failure = result.err();
-    let news = with_record(slot, |record| {
+    let failure = store_and_delete_surplus(slot, table.periodic().keep).err();
+    let ended = clock::now_us();
+    let (is_new, behind) = with_record(slot, |record| {
         let is_new = record.failure != failure;
         record.failure.clone_from(&failure);
-        is_new
+        (is_new, record.checkpoints.as_mut().and_then(|table| table.made(began, ended)))
     });
     match failure {
-        Some(why) if news => {
+        Some(why) if is_new => {
             log::error!("guest \"{}\": no periodic checkpoint: {why}", slot.name);
         }
-        None if news => log::info!("guest \"{}\": periodic checkpoints succeed again", slot.name),
+        None if is_new => log::info!("guest \"{}\": periodic checkpoints succeed again", slot.name),
         _ => {}
     }
+    if let Some(behind) = behind {
+        log::warn!("guest \"{}\": {behind}", slot.name);
+    }
+}
+
+/// Makes a guest's periodic checkpoint, and deletes those that are too many then.
+fn store_and_delete_surplus(slot: &Slot, keep: u8) -> Result<(), String> {
+    let newest = checkpoint::newest()?;
+    let spared = with_record(slot, |record| record.recovery.spared(newest, clock::now_us()));
+    let name = periodic::name(&slot.name);
+    checkpoint::store(&[slot], Some(&name), &mut Silence)?;
+    checkpoint::delete_surplus(&name, keep, spared)
 }
 
 /// Where commands say what nobody has asked for.

@@ -6,7 +6,7 @@ mod sets;
 mod stream;
 
 use crate::storage::{Disk, with_store};
-use crate::{guests, resume};
+use crate::{care, guests, resume};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -170,7 +170,8 @@ pub fn resume(
         for line in kept {
             let _ = writeln!(out, "{line}");
         }
-        for (_, Checkpoint { state, stats, .. }) in &checkpoints {
+        for (number, Checkpoint { state, stats, .. }) in &checkpoints {
+            care::resumed(state.guest.name_text(), *number);
             let _ = writeln!(
                 out,
                 "guest \"{}\" goes on: {} pages loaded, {} bytes, {} ms",
@@ -218,11 +219,16 @@ pub fn of_guest(name: &str) -> Result<Vec<u64>, String> {
     })
 }
 
-/// Deletes the oldest checkpoints with this name, but for the newest `keep`.
-pub fn delete_surplus(name: &str, keep: u8) -> Result<(), String> {
+/// Returns the highest number of a checkpoint; 0: there is none.
+pub fn newest() -> Result<u64, String> {
+    with_store(|store| Ok(store.list().iter().map(|one| one.number).max().unwrap_or(0)))
+}
+
+/// Deletes the oldest checkpoints with this name, but for the newest `keep` and those up to the number `spared`.
+pub fn delete_surplus(name: &str, keep: u8, spared: u64) -> Result<(), String> {
     with_store(|store| {
         let all = store.list().iter().map(|one| (one.number, one.name.as_str()));
-        for number in periodic::surplus(all, name, keep) {
+        for number in periodic::surplus(all, name, keep, spared) {
             store.delete(number).map_err(|error| error.to_string())?;
         }
         Ok(())

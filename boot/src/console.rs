@@ -4,7 +4,7 @@
 mod commands;
 mod top;
 
-use crate::{guests, output};
+use crate::{care, guests, output};
 use core::fmt;
 use spin::LazyLock;
 use spin::mutex::SpinMutex;
@@ -73,6 +73,7 @@ pub fn serve() {
                 show_rest();
             }
         }
+        care::console_is_used();
     }
     interrupts::listen_to_console();
 }

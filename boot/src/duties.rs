@@ -11,8 +11,9 @@ pub struct Duties;
 
 impl Above for Duties {
     fn serve(&self) -> Option<u64> {
-        care::serve();
+        // Before everything else: what is done without a command may take long.
         console::serve();
+        care::serve();
         care::next_due()
     }
 

@@ -197,6 +197,7 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus);
+    care::runs(slot);
     Ok(())
 }
 
@@ -228,7 +229,7 @@ pub fn add(
     if state == RunState::Running {
         device_interrupts::engage(&slot);
     }
-    care::begin(&slot, configured(&slot.name).and_then(|config| config.periodic));
+    care::begin(&slot, configured(&slot.name), state);
     turns::assign(&slot);
     let place = guests.partition_point(|other| other.number < number);
     guests.insert(place, slot.clone());

@@ -126,6 +126,10 @@ impl Config {
             devices: raw.devices.as_ref().map_or(said.devices, |all| all.get_ref().clone()),
             dma_trusted: place.dma(&raw.dma)?,
             periodic: periodic(place, raw)?,
+            well_after_us: (raw.well_after.as_ref())
+                .map(|time| place.duration(time, "well-after"))
+                .transpose()?
+                .unwrap_or(said.well_after_us),
             ..said
         };
         self.configuration.guests.push(guest);
@@ -170,16 +174,21 @@ impl Config {
 
 /// Reads what is said of checkpoints that are made from time to time.
 fn periodic(place: &Place<'_>, raw: &RawGuest) -> Result<Option<Periodic>> {
-    match (&raw.checkpoint_every, &raw.checkpoint_keep) {
-        (None, None) => Ok(None),
-        (None, Some(keep)) => {
-            bail!("{}: {}", place.at(keep.span(), "checkpoint-keep"), Problem::KeepOfNone)
-        }
-        (Some(every), keep) => Ok(Some(Periodic {
-            every_us: place.duration(every, "checkpoint-every")?,
-            keep: keep.as_ref().map_or(Periodic::DEFAULT_KEEP, |keep| *keep.get_ref()),
-        })),
-    }
+    let (keep, run_share) = (&raw.checkpoint_keep, &raw.checkpoint_run_share);
+    let Some(every) = &raw.checkpoint_every else {
+        let keep = keep.as_ref().map(|keep| (keep.span(), Problem::KeepOfNone));
+        let run_share = run_share.as_ref().map(|share| (share.span(), Problem::RunShareOfNone));
+        return match keep.or(run_share) {
+            Some((span, problem)) => bail!("{}: {problem}", place.at(span, problem.key())),
+            None => Ok(None),
+        };
+    };
+    Ok(Some(Periodic {
+        every_us: place.duration(every, "checkpoint-every")?,
+        keep: keep.as_ref().map_or(Periodic::DEFAULT_KEEP, |keep| *keep.get_ref()),
+        run_share: (run_share.as_ref())
+            .map_or(Periodic::DEFAULT_RUN_SHARE, |share| *share.get_ref()),
+    }))
 }
 
 /// Reads what is said of a core.

@@ -1,7 +1,7 @@
 //! What the console's commands do.
 
 use super::{Answers, CONSOLE, Uart, top};
-use crate::{checkpoint, firmware, guests};
+use crate::{care, checkpoint, firmware, guests};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -119,6 +119,7 @@ fn pause(slot: &Slot) -> Result<(), String> {
     match parked.state {
         RunState::Running => {
             parked.set_state(RunState::Paused);
+            care::rests(slot);
             Ok(())
         }
         state => Err(format!("guest \"{}\" is {}", slot.name, state.name())),
@@ -130,6 +131,7 @@ fn unpause(slot: &Slot) -> Result<(), String> {
     match parked.state {
         RunState::Paused => {
             parked.set_state(RunState::Running);
+            care::runs(slot);
             Ok(())
         }
         state => Err(format!("guest \"{}\" is {}, not paused", slot.name, state.name())),
@@ -141,6 +143,7 @@ fn stop(slot: &Slot) -> Result<(), String> {
     match parked.state {
         RunState::Running | RunState::Paused => {
             parked.set_state(RunState::Off);
+            care::rests(slot);
             Ok(())
         }
         state => Err(format!("guest \"{}\" is {} already", slot.name, state.name())),

@@ -1,7 +1,7 @@
 //! `top`: what the cores and the guests do.
 
 use super::commands::written;
-use crate::{guests, output, smp};
+use crate::{care, guests, output, smp};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -76,13 +76,17 @@ pub fn show(
     Ok(())
 }
 
-/// Waits for an instant; `false`: a key was pressed before it came.
+/// Waits for an instant, and does meanwhile what is due without a command; `false`: a key was pressed before. That counts also
+/// where the instant is over: what is shown may take longer than from one time to the next.
 fn wait_until(counter: u64) -> bool {
-    while timer::counter() < counter {
+    loop {
         if output::read().is_some() {
             return false;
         }
-        super::rest_until(counter);
+        if timer::counter() >= counter {
+            return true;
+        }
+        care::serve();
+        super::rest_until(care::next_due().map_or(counter, |due| due.min(counter)));
     }
-    true
 }

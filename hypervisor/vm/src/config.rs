@@ -23,9 +23,10 @@ pub use self::check::check;
 pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, WindowConfig};
 pub use self::error::{ConfigError, Problem};
 pub use self::memory_map::{MemoryMap, TRUSTED};
-pub use self::policy::{Periodic, Policy};
+pub use self::policy::{DEFAULT_WELL_AFTER_US, Periodic, Policy};
 pub use self::read::parse;
 pub use self::shared::{SharedConfig, SharedProblem};
+pub use self::time::Time;
 pub use self::write::compile;
 pub use stasis_state::name::check as check_name;
 
@@ -123,6 +124,8 @@ pub struct GuestConfig {
     pub dma_trusted: bool,
     /// The checkpoints that are made of it without being asked for.
     pub periodic: Option<Periodic>,
+    /// How long it must run after a start or a resume to count as well, in microseconds.
+    pub well_after_us: u64,
 }
 
 impl GuestConfig {
@@ -147,6 +150,7 @@ impl GuestConfig {
             devices: Vec::new(),
             dma_trusted: false,
             periodic: None,
+            well_after_us: DEFAULT_WELL_AFTER_US,
         }
     }
 

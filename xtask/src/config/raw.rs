@@ -66,6 +66,10 @@ pub struct RawGuest {
     pub checkpoint_every: Option<Spanned<String>>,
     #[serde(rename = "checkpoint-keep")]
     pub checkpoint_keep: Option<Spanned<u8>>,
+    #[serde(rename = "checkpoint-run-share")]
+    pub checkpoint_run_share: Option<Spanned<u8>>,
+    #[serde(rename = "well-after")]
+    pub well_after: Option<Spanned<String>>,
 }
 
 impl RawGuest {
@@ -90,6 +94,8 @@ impl RawGuest {
             "dma" => self.dma.as_ref().map(Spanned::span),
             "checkpoint-every" => self.checkpoint_every.as_ref().map(Spanned::span),
             "checkpoint-keep" => self.checkpoint_keep.as_ref().map(Spanned::span),
+            "checkpoint-run-share" => self.checkpoint_run_share.as_ref().map(Spanned::span),
+            "well-after" => self.well_after.as_ref().map(Spanned::span),
             _ => None,
         }
     }

@@ -134,7 +134,12 @@ fn what_is_done_without_asking_is_read_and_checked() {
     let text = guest("on-crash = \"resume\"\non-reset = \"stop\"\ncheckpoint-every = \"60s\"");
     let config = parse(&text).unwrap().configuration.guests.remove(0);
     assert_eq!((config.on_crash, config.on_reset), (Policy::Resume, Policy::Stop));
-    assert_eq!(config.periodic, Some(Periodic { every_us: 60_000_000, keep: 3 }));
+    assert_eq!(config.periodic, Some(Periodic { every_us: 60_000_000, keep: 3, run_share: 50 }));
+    assert_eq!(config.well_after_us, 60_000_000);
+    let text = guest("checkpoint-every = \"1s\"\ncheckpoint-run-share = 90\nwell-after = \"5s\"");
+    let config = parse(&text).unwrap().configuration.guests.remove(0);
+    assert_eq!(config.periodic, Some(Periodic { every_us: 1_000_000, keep: 3, run_share: 90 }));
+    assert_eq!(config.well_after_us, 5_000_000);
     let error = |more: &str| error(&guest(more));
     assert_eq!(
         error("on-reset = \"pray\""),
@@ -143,6 +148,18 @@ fn what_is_done_without_asking_is_read_and_checked() {
     assert_eq!(
         error("checkpoint-keep = 3"),
         "line 5: checkpoint-keep: checkpoint-keep is said without checkpoint-every"
+    );
+    assert_eq!(
+        error("checkpoint-run-share = 90"),
+        "line 5: checkpoint-run-share: checkpoint-run-share is said without checkpoint-every"
+    );
+    assert_eq!(
+        error("checkpoint-every = \"1s\"\ncheckpoint-run-share = 100"),
+        "line 6: checkpoint-run-share: a run share of 100 % is not possible; 1 to 99 are"
+    );
+    assert_eq!(
+        error("well-after = \"soon\""),
+        "line 5: well-after: \"soon\" is no time such as \"10ms\"; it ends in us, ms or s"
     );
     assert_eq!(
         error("checkpoint-every = \"10ms\""),

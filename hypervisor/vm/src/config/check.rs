@@ -7,7 +7,7 @@ use stasis_state::name::check as check_name;
 
 use super::error::{ConfigError, Problem};
 use super::memory_map::MemoryMap;
-use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy};
+use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy, RUN_SHARES, WELL_AFTER_US};
 use super::{Configuration, GuestConfig, core_plan, shared};
 use crate::machine;
 use crate::text::quoted;
@@ -121,12 +121,18 @@ fn check_guest(guest: &GuestConfig) -> Result<(), Problem> {
     if let Some(watchdog_us) = guest.watchdog_us.filter(|us| *us > MAX_WATCHDOG_US) {
         return Err(Problem::Watchdog(watchdog_us));
     }
-    if let Some(Periodic { every_us, keep }) = guest.periodic {
+    if !WELL_AFTER_US.contains(&guest.well_after_us) {
+        return Err(Problem::WellAfter(guest.well_after_us));
+    }
+    if let Some(Periodic { every_us, keep, run_share }) = guest.periodic {
         if !EVERY_US.contains(&every_us) {
             return Err(Problem::Every(every_us));
         }
         if keep == 0 {
             return Err(Problem::Keep(0));
+        }
+        if !RUN_SHARES.contains(&run_share) {
+            return Err(Problem::RunShare(run_share.into()));
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use stasis_state::name::BadName;
 
 use super::core_plan::CoreProblem;
 use super::memory_map::TRUSTED;
-use super::policy::{EVERY_US, MAX_WATCHDOG_US};
+use super::policy::{EVERY_US, MAX_WATCHDOG_US, RUN_SHARES, WELL_AFTER_US};
 use super::shared::SharedProblem;
 use super::time::Time;
 use super::{COMPATIBLE, FILE_NAME};
@@ -123,6 +123,12 @@ pub enum Problem {
     /// Keeping no checkpoint, or too many.
     #[error("keeping {0} checkpoints is not possible; 1 to 255 are")]
     Keep(u32),
+    /// A guest that never runs, or never stands still.
+    #[error("a run share of {} % is not possible; {} to {} are", .0, RUN_SHARES.start(), RUN_SHARES.end())]
+    RunShare(u32),
+    /// A guest that is not well for longer than anybody looks.
+    #[error("well after {} is not possible; up to {} are", Time(*.0), Time(*WELL_AFTER_US.end()))]
+    WellAfter(u64),
     /// A device that nothing can be called.
     #[error("device {} is neither a path, such as \"/pl031@9010000\", nor an alias", quoted(.0))]
     Device(String),
@@ -149,6 +155,9 @@ pub enum Problem {
     /// Checkpoints to keep, and none that are made.
     #[error("checkpoint-keep is said without checkpoint-every")]
     KeepOfNone,
+    /// A share of the time that is left by checkpoints, and none that are made.
+    #[error("checkpoint-run-share is said without checkpoint-every")]
+    RunShareOfNone,
 }
 
 /// What can be wrong with a property of any node.
@@ -190,6 +199,8 @@ impl Problem {
             Self::Watchdog(_) => "watchdog",
             Self::Every(_) => "checkpoint-every",
             Self::Keep(_) | Self::KeepOfNone => "checkpoint-keep",
+            Self::RunShare(_) | Self::RunShareOfNone => "checkpoint-run-share",
+            Self::WellAfter(_) => "well-after",
         }
     }
 }

@@ -7,6 +7,13 @@ pub const EVERY_US: RangeInclusive<u64> = 1_000_000..=31_536_000_000_000;
 /// The longest time within which a watchdog must be fed, in microseconds: twice WOR, in ticks of a fast counter.
 pub const MAX_WATCHDOG_US: u64 = 100_000_000;
 
+/// How long a guest can be configured to run until it counts as well, in microseconds: up to a year.
+pub const WELL_AFTER_US: RangeInclusive<u64> = 0..=31_536_000_000_000;
+/// The same, if nothing is said.
+pub const DEFAULT_WELL_AFTER_US: u64 = 60_000_000;
+/// The part of its time that a guest can be configured to run for, whatever its periodic checkpoints take, in percent.
+pub const RUN_SHARES: RangeInclusive<u8> = 1..=99;
+
 /// What is done about a guest that has stopped by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
@@ -40,13 +47,17 @@ impl Policy {
 /// Checkpoints that are made from time to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Periodic {
-    /// Microseconds from one to the next.
+    /// Microseconds from the end of one to the next.
     pub every_us: u64,
     /// How many are kept; older ones are deleted.
     pub keep: u8,
+    /// The part of its time that the guest runs for at least, in percent: it stands still while one is made.
+    pub run_share: u8,
 }
 
 impl Periodic {
     /// How many are kept, if nothing is said.
     pub const DEFAULT_KEEP: u8 = 3;
+    /// The part of its time that the guest runs for, if nothing is said.
+    pub const DEFAULT_RUN_SHARE: u8 = 50;
 }

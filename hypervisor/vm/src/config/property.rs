@@ -29,6 +29,8 @@ pub const DEVICES: &str = "devices";
 pub const DMA: &str = "dma";
 pub const CHECKPOINT_EVERY_US: &str = "checkpoint-every-us";
 pub const CHECKPOINT_KEEP: &str = "checkpoint-keep";
+pub const CHECKPOINT_RUN_SHARE: &str = "checkpoint-run-share";
+pub const WELL_AFTER_US: &str = "well-after-us";
 /// Those of a guest.
 pub const GUEST: &[&str] = &[
     NAME,
@@ -51,6 +53,8 @@ pub const GUEST: &[&str] = &[
     DMA,
     CHECKPOINT_EVERY_US,
     CHECKPOINT_KEEP,
+    CHECKPOINT_RUN_SHARE,
+    WELL_AFTER_US,
 ];
 
 pub const FRAME_US: &str = "frame-us";

@@ -9,7 +9,7 @@ use dtoolkit::{FdtStringListIterator, Node, Property};
 use super::core_plan::{CoreConfig, CoreProblem, WindowConfig};
 use super::error::{ConfigError, Problem, PropertyProblem};
 use super::memory_map::{MemoryMap, TRUSTED};
-use super::policy::{Periodic, Policy};
+use super::policy::{DEFAULT_WELL_AFTER_US, Periodic, Policy};
 use super::property::{self, DOUBLEWORD, TEXT, TEXTS, WORD, WORDS, needed, only, value};
 use super::shared::{SharedConfig, SharedProblem};
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, Kind, check};
@@ -88,6 +88,8 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
             dma => dma.is_some(),
         },
         periodic: periodic(node)?,
+        well_after_us: value(node, property::WELL_AFTER_US, DOUBLEWORD)?
+            .unwrap_or(DEFAULT_WELL_AFTER_US),
     })
 }
 
@@ -100,15 +102,21 @@ fn policy(node: &FdtNode<'_>, property: &'static str) -> Result<Option<Policy>, 
 fn periodic(node: &FdtNode<'_>) -> Result<Option<Periodic>, Problem> {
     let every = value::<u64>(node, property::CHECKPOINT_EVERY_US, DOUBLEWORD)?;
     let keep = value::<u32>(node, property::CHECKPOINT_KEEP, WORD)?;
-    match (every, keep) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(Problem::KeepOfNone),
-        (Some(every_us), keep) => {
-            let keep = keep.unwrap_or(Periodic::DEFAULT_KEEP.into());
-            let keep = u8::try_from(keep).map_err(|_| Problem::Keep(keep))?;
-            Ok(Some(Periodic { every_us, keep }))
-        }
-    }
+    let run_share = value::<u32>(node, property::CHECKPOINT_RUN_SHARE, WORD)?;
+    let Some(every_us) = every else {
+        return match (keep, run_share) {
+            (Some(_), _) => Err(Problem::KeepOfNone),
+            (None, Some(_)) => Err(Problem::RunShareOfNone),
+            (None, None) => Ok(None),
+        };
+    };
+    let keep = keep.unwrap_or(Periodic::DEFAULT_KEEP.into());
+    let run_share = run_share.unwrap_or(Periodic::DEFAULT_RUN_SHARE.into());
+    Ok(Some(Periodic {
+        every_us,
+        keep: u8::try_from(keep).map_err(|_| Problem::Keep(keep))?,
+        run_share: u8::try_from(run_share).map_err(|_| Problem::RunShare(run_share))?,
+    }))
 }
 
 /// The 32-bit numbers of a property; none where there is no such property.

@@ -27,7 +27,8 @@ fn linux() -> GuestConfig {
         watchdog_us: Some(5_000_000),
         devices: Vec::new(),
         dma_trusted: false,
-        periodic: Some(Periodic { every_us: 60_000_000, keep: 5 }),
+        periodic: Some(Periodic { every_us: 60_000_000, keep: 5, run_share: 70 }),
+        well_after_us: 90_000_000,
     }
 }
 
@@ -124,14 +125,25 @@ fn each_broken_rule_names_guest_and_property() {
         at("a watchdog of 101 s is not possible; up to 100 s are")
     );
     for every_us in [0, 999_999, u64::MAX] {
-        let periodic = Some(Periodic { every_us, keep: 1 });
+        let periodic = Some(Periodic { every_us, keep: 1, run_share: 50 });
         let complaint = complaint(|guest| guest.periodic = periodic);
         assert!(complaint.contains(": checkpoints every "), "{complaint}");
         assert!(complaint.ends_with(" are not possible; every 1 s to 31536000 s are"));
     }
+    let periodic = |keep, run_share| Some(Periodic { every_us: 1_000_000, keep, run_share });
     assert_eq!(
-        complaint(|guest| guest.periodic = Some(Periodic { every_us: 1_000_000, keep: 0 })),
+        complaint(|guest| guest.periodic = periodic(0, 50)),
         at("keeping 0 checkpoints is not possible; 1 to 255 are")
+    );
+    for run_share in [0, 100, 255] {
+        assert_eq!(
+            complaint(|guest| guest.periodic = periodic(1, run_share)),
+            at(&format!("a run share of {run_share} % is not possible; 1 to 99 are"))
+        );
+    }
+    assert_eq!(
+        complaint(|guest| guest.well_after_us = 31_536_001_000_000),
+        at("well after 31536001 s is not possible; up to 31536000 s are")
     );
     assert_eq!(
         complaint(|guest| guest.cmdline.push('\0')),
@@ -173,10 +185,8 @@ fn devices_are_named_once_and_not_stored() {
     );
     let stored = at("it has devices, whose state can't be stored, and so no checkpoints");
     assert_eq!(complaint(|guest| guest.on_reset = Policy::Resume), stored);
-    assert_eq!(
-        complaint(|guest| guest.periodic = Some(Periodic { every_us: 60_000_000, keep: 5 })),
-        stored
-    );
+    let periodic = Some(Periodic { every_us: 60_000_000, keep: 5, run_share: 70 });
+    assert_eq!(complaint(|guest| guest.periodic = periodic), stored);
     let mut other = bare();
     other.name = "other".to_string();
     let twice = compile(&only(&[bare(), other])).unwrap_err().to_string();
@@ -254,6 +264,17 @@ fn a_property_of_the_wrong_type_is_named() {
     assert_eq!(
         parse_complaint(|node| drop(node.remove_property("checkpoint-every-us"))),
         at("checkpoint-keep is said without checkpoint-every")
+    );
+    assert_eq!(
+        parse_complaint(|node| {
+            drop(node.remove_property("checkpoint-every-us"));
+            drop(node.remove_property("checkpoint-keep"));
+        }),
+        at("checkpoint-run-share is said without checkpoint-every")
+    );
+    assert_eq!(
+        parse_complaint(|node| put(node, "checkpoint-run-share", &[0, 0, 1, 50])),
+        at("a run share of 306 % is not possible; 1 to 99 are")
     );
     assert_eq!(
         parse_complaint(|node| put(node, "weight", &[0, 1, 0, 0])),

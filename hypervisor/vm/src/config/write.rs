@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::core_plan::CoreConfig;
 use super::error::ConfigError;
 use super::memory_map::{MemoryMap, TRUSTED};
-use super::policy::Periodic;
+use super::policy::{DEFAULT_WELL_AFTER_US, Periodic};
 use super::shared::SharedConfig;
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, check, property};
 use crate::fdt::Writer;
@@ -71,9 +71,15 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if guest.dma_trusted {
         tree.string(property::DMA, TRUSTED);
     }
-    if let Some(Periodic { every_us, keep }) = guest.periodic {
+    if let Some(Periodic { every_us, keep, run_share }) = guest.periodic {
         tree.number(property::CHECKPOINT_EVERY_US, every_us);
         tree.cell(property::CHECKPOINT_KEEP, u32::from(keep));
+        if run_share != Periodic::DEFAULT_RUN_SHARE {
+            tree.cell(property::CHECKPOINT_RUN_SHARE, u32::from(run_share));
+        }
+    }
+    if guest.well_after_us != DEFAULT_WELL_AFTER_US {
+        tree.number(property::WELL_AFTER_US, guest.well_after_us);
     }
     tree.end();
 }

@@ -20,6 +20,7 @@ mod linux;
 mod list_registers;
 mod one_to_one;
 mod others;
+mod periodic;
 mod power;
 mod recovery;
 mod resume;
@@ -179,8 +180,12 @@ fn main() -> ExitCode {
             a_guest_that_switches_its_machine_off_by_smc_ends_alone,
             a_watchdog_that_is_not_fed_ends_its_guest,
             a_watchdog_that_was_not_configured_is_not_there,
+            periodic_checkpoints_of_an_ill_guest_neither_replace_nor_push_out_older_ones;
+        periodic:
             periodic_checkpoints_are_made_and_the_newest_kept,
-            a_periodic_checkpoint_that_fails_is_said_once;
+            a_periodic_checkpoint_that_fails_is_said_once,
+            a_guest_runs_half_of_the_time_however_slow_its_disk_is,
+            the_console_waits_for_one_periodic_checkpoint_at_the_most;
         routines:
             what_is_done_to_many_bytes_at_once_is_what_is_done_to_each;
         same_machine:
