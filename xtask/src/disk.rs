@@ -1,6 +1,10 @@
 //! Disk images with a partition for checkpoints, and the store in one, also on a card in the reader.
+//!
+//! [`lock`] keeps a disk from being written by two at once.
 
-use std::fs::{File, OpenOptions};
+pub mod lock;
+
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -9,25 +13,31 @@ use anyhow::{Context, Result, ensure};
 use stasis_store::gpt::{self, Guid, NewPartition};
 use stasis_store::{BlockDevice, Error, Partition, SECTOR, Store, partition};
 
+use self::lock::Access;
+
 /// The size of an image where nobody says.
 pub const DEFAULT_SIZE: u64 = 512 << 20;
 
-/// A disk image, or a disk.
+/// A disk image, or a disk. Nobody else writes to it while it is open.
 pub struct FileDisk {
     file: File,
     sectors: u64,
 }
 
 impl FileDisk {
-    /// Opens an image or a disk.
+    /// Opens an image or a disk. Fails if a machine or another host tool has it: see [`lock`].
     pub fn open(path: &Path, writable: bool) -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(writable)
-            .open(path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
+        Self::of(lock::open(path, if writable { Access::Exclusive } else { Access::Shared })?)
+    }
+
+    /// Opens an image to read it while a machine has it. The caller knows that it is not written meanwhile.
+    pub fn open_unlocked(path: &Path) -> Result<Self> {
+        Self::of(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
+    }
+
+    fn of(mut file: File) -> Result<Self> {
         // A block device has no length of a file, but an end.
-        let bytes = (&file).seek(SeekFrom::End(0))?;
+        let bytes = file.seek(SeekFrom::End(0))?;
         Ok(Self { file, sectors: bytes / SECTOR as u64 })
     }
 }

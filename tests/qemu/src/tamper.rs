@@ -10,14 +10,15 @@ use crc::{CRC_32_ISCSI, Crc};
 use stasis_state::RegHeader;
 use stasis_state::envelope::{RecordHeader, RecordType};
 use stasis_state::header::Header;
-use xtask::disk;
+use stasis_store::{Store, partition};
+use xtask::disk::{self, FileDisk};
 use zerocopy::{FromBytes, IntoBytes};
 
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// The bytes of a checkpoint on a disk.
+/// The bytes of a checkpoint on a disk, also of a machine that does not write at the moment.
 pub fn get(disk: &Path, number: u64) -> Result<Vec<u8>> {
-    let mut store = disk::store(disk, false)?;
+    let mut store = store(disk)?;
     let mut reader = store.open_checkpoint(number)?;
     let mut bytes = vec![0; usize::try_from(reader.length())?];
     reader.read_at(0, &mut bytes)?;
@@ -34,12 +35,19 @@ pub fn put(disk: &Path, name: &str, bytes: &[u8]) -> Result<u64> {
 
 /// The numbers and names of the checkpoints on a disk.
 pub fn list(disk: &Path) -> Result<Vec<(u64, String)>> {
-    let store = disk::store(disk, false)?;
+    let store = store(disk)?;
     Ok(store
         .list()
         .iter()
         .map(|checkpoint| (checkpoint.number, checkpoint.name.to_string()))
         .collect())
+}
+
+/// The store of a disk that a machine may have open.
+fn store(disk: &Path) -> Result<Store<FileDisk>> {
+    let mut file = FileDisk::open_unlocked(disk)?;
+    let partition = partition::find(&mut file)?;
+    Ok(Store::open(file, partition)?)
 }
 
 /// A checkpoint, taken apart.

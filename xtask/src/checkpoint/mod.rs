@@ -272,14 +272,12 @@ fn delete(arguments: &Arguments) -> Result<Option<()>> {
 fn format(arguments: &Arguments) -> Result<Option<()>> {
     let [path] = arguments.words[..] else { return Ok(None) };
     let path = Path::new(path);
-    if let Ok(store) = disk::store(path, false)
-        && !store.list().is_empty()
-        && !arguments.force
-    {
-        let count = store.list().len();
+    // Opened once: nobody puts a checkpoint there between the look and the deed.
+    let (mut disk, partition) = disk::stasis_partition(path, true, arguments.force)?;
+    let count = Store::open(&mut disk, partition).map_or(0, |store| store.list().len());
+    if count > 0 && !arguments.force {
         bail!("{} has {count} checkpoints; --force if they may go", path.display());
     }
-    let (disk, partition) = disk::stasis_partition(path, true, arguments.force)?;
     Store::format(disk, partition)?;
     report::step(format_args!(
         "{}: an empty store, {}",

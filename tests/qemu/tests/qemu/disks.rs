@@ -1,6 +1,6 @@
 //! Disks that have no store, or no room: one line that says so, and the guests go on.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::ticks;
 use stasis_qemu_tests::lab::Lab;
@@ -156,4 +156,28 @@ pub fn failing_disk<'l>(
     let names: Vec<String> = tamper::list(&path)?.into_iter().map(|(_, name)| name).collect();
     ensure!(names == ["older", "newer"], "there are {names:?}");
     Ok(())
+}
+
+pub fn a_host_tool_keeps_off_the_disk_of_a_running_machine(lab: &Lab) -> Result<()> {
+    let path = lab.disk()?;
+    let mut stasis = lab.machine().guest("idle")?.disk(&path).boot()?;
+    let number = stasis.checkpoint("idle", "one")?;
+    let bytes = tamper::get(&path, number)?;
+    let holder = format!("{} is in use: qemu-system-aar (process", path.display());
+    for error in [
+        tamper::put(&path, "two", &bytes).err().context("it was written")?,
+        disk::store(&path, false).err().context("it was read")?,
+    ] {
+        ensure!(error.to_string().starts_with(&holder), "{error:#}");
+        ensure!(error.to_string().ends_with("end that first"), "{error:#}");
+    }
+    stasis.is_alive()?;
+    stasis.quit()?;
+    tamper::put(&path, "two", &bytes)?;
+
+    // The other way round QEMU refuses it.
+    let held = disk::store(&path, true)?;
+    ensure!(lab.machine().guest("idle")?.disk(&path).boot().is_err(), "QEMU has taken it");
+    drop(held);
+    lab.machine().guest("idle")?.disk(&path).boot()?.quit()
 }

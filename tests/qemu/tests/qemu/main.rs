@@ -117,7 +117,8 @@ fn main() -> ExitCode {
             no_store_in_the_partition,
             a_full_store,
             a_store_of_a_newer_version,
-            a_disk_that_fails_during_a_checkpoint;
+            a_disk_that_fails_during_a_checkpoint,
+            a_host_tool_keeps_off_the_disk_of_a_running_machine;
         sd:
             no_card,
             a_card_without_the_partition,
