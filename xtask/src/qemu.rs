@@ -18,6 +18,10 @@ use crate::console::{Console, Transcript};
 /// The program.
 pub const PROGRAM: &str = "qemu-system-aarch64";
 
+/// What a `-drive` needs, so that the machine is told of the host's errors. At first QEMU stops the machine without a word where
+/// the host's file system is full.
+pub const ON_ERROR: &str = "werror=report,rerror=report";
+
 /// What a machine is made of.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -156,12 +160,12 @@ impl Machine {
 
     fn attach(&self, command: &mut Command, number: usize, disk: &Path) {
         let interface = match self.board {
-            Board::Virt => format!("none,id=disk{number}"),
+            Board::Virt => format!("none,id=disk{number},{ON_ERROR}"),
+            // QEMU refuses the options for a card, and stops for none of its errors.
             Board::Raspi4 { .. } => "sd".to_owned(),
         };
         let mut drive = OsString::from(format!("if={interface},format=raw,file="));
-        // In an option's value a comma is doubled.
-        drive.push(disk.to_string_lossy().replace(',', ",,"));
+        drive.push(in_option(disk));
         command.arg("-drive").arg(drive);
         if self.board == Board::Virt {
             command.args(["-device", &format!("virtio-blk-device,drive=disk{number}")]);
@@ -201,6 +205,11 @@ impl Machine {
         });
         Ok(Qemu { console, child, _alive: alive })
     }
+}
+
+/// A path as the value of an option, where a comma is doubled.
+fn in_option(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
 }
 
 /// QEMU's own complaints go behind the transcript: they explain much, and belong into no line of the machine's.
@@ -257,5 +266,46 @@ impl Drop for Qemu {
     fn drop(&mut self) {
         // Where it has ended already there is nothing to kill.
         let _ = self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of a text that belong to one command, or to one piece of it: a line that ends in `\` goes on in the next.
+    fn joined(text: &str) -> Vec<String> {
+        text.replace("\\\n", " ").lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_documented_command_line_reports_errors_and_has_no_network() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut seen = 0;
+        for folder in ["docs", "examples", "."] {
+            for file in std::fs::read_dir(root.join(folder)).unwrap().flatten() {
+                let Ok(text) = std::fs::read_to_string(file.path()) else { continue };
+                for line in joined(&text) {
+                    let line = format!("{}: {line}", file.path().display());
+                    // A card takes no such option.
+                    if line.contains("-drive ") && !line.contains("if=sd") {
+                        seen += 1;
+                        assert!(line.contains(ON_ERROR), "{line}");
+                    }
+                    if line.contains("qemu-system-aarch64 ") && line.contains("-kernel") {
+                        seen += 1;
+                        assert!(line.contains("-nic none"), "{line}");
+                    }
+                }
+            }
+        }
+        assert!(seen >= 6, "{seen}");
+    }
+
+    #[test]
+    fn a_machines_disk_reports_errors() {
+        let command = Machine::stasis("Image", None).disk("disk.img").command();
+        let arguments: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        assert!(arguments.iter().any(|word| word.contains(ON_ERROR)), "{arguments:?}");
     }
 }

@@ -9,7 +9,7 @@ use stasis_vm::config::{self, Configuration, CoreConfig, GuestConfig, Kind, Shar
 use xtask::archive;
 use xtask::board::Board;
 use xtask::console::{ConsoleError, PROMPT};
-use xtask::qemu::{Machine, Qemu};
+use xtask::qemu::{Machine, ON_ERROR, Qemu};
 use xtask::workspace::write;
 
 use crate::lab::{Built, Lab};
@@ -201,7 +201,7 @@ impl<'l> Setup<'l> {
 
     /// Adds a disk to virtio-mmio slot `slot` of QEMU's `virt`.
     pub fn disk_in_slot(self, disk: &Path, slot: u32) -> Self {
-        let drive = format!("if=none,id=slot{slot},format=raw,file={}", disk.display());
+        let drive = format!("if=none,id=slot{slot},{ON_ERROR},format=raw,file={}", disk.display());
         let device = format!("virtio-blk-device,drive=slot{slot},bus=virtio-mmio-bus.{slot}");
         self.argument("-drive").argument(drive).argument("-device").argument(device)
     }

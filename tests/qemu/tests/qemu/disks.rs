@@ -158,6 +158,22 @@ pub fn failing_disk<'l>(
     Ok(())
 }
 
+pub fn a_full_host_fails_the_checkpoint_and_not_the_machine(lab: &Lab) -> Result<()> {
+    let path = lab.disk()?;
+    let rules = lab.path("full-host");
+    // ENOSPC, for every write.
+    std::fs::write(&rules, "[inject-error]\nevent = \"write_aio\"\nerrno = \"28\"\n")?;
+    let full = format!("blkdebug:{}:{}", rules.display(), path.display());
+    let mut stasis = lab.machine().guest("counter")?.disk(full.as_ref()).boot()?;
+    for _ in 0..2 {
+        stasis.refused_for("checkpoint counter lost", &["failed writing"])?;
+        goes_on(&mut stasis)?;
+    }
+    stasis.quit()?;
+    ensure!(tamper::list(&path)?.is_empty());
+    Ok(())
+}
+
 pub fn a_host_tool_keeps_off_the_disk_of_a_running_machine(lab: &Lab) -> Result<()> {
     let path = lab.disk()?;
     let mut stasis = lab.machine().guest("idle")?.disk(&path).boot()?;
