@@ -123,6 +123,9 @@ impl BootArchive {
             given: &given.devices,
         };
         let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
+        if let Some(warning) = loaded.warning {
+            log::warn!("guest \"{}\": {warning}", config.name);
+        }
         loaded.ranges(base).for_each(|range| written.mark(range));
         if given.devices.iter().any(|device| device.grant.bus_master) {
             // Stage 2 does not see what a device writes.
@@ -131,8 +134,10 @@ impl BootArchive {
         let pace = Pace::configured(config.counter_frequency.map(u64::from), timer::frequency())
             .map_err(|error| error.to_string())?;
         let host = host_identity();
-        let identities: Vec<Identity> =
-            (0..config.vcpus.into()).map(|index| identity::present(&host, index)).collect();
+        let identities: Vec<Identity> = (0..config.vcpus.into())
+            .map(|index| identity::made(&host, index, loaded.granule))
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?;
         let mut guest = Guest::new(
             &config.name,
             Range::new(base, config.memory),

@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use stasis_vm::config::{self as vm, Configuration};
+use stasis_vm::config::{self as vm, Configuration, GuestConfig, MemoryMap};
+use stasis_vm::image::{self, ImageError, Parts, Warning};
+use stasis_vm::machine::RAM_BASE;
+use stasis_vm::shared::connections;
 
 use crate::config::{Config, Made, Source};
 use crate::cpio::Cpio;
 use crate::workspace::{Workspace, read};
-use crate::{build, initramfs, setup};
+use crate::{build, initramfs, report, setup};
 
 /// An archive of this configuration and these files.
 pub fn pack(configuration: &Configuration, files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
@@ -31,7 +34,7 @@ pub fn from_file(workspace: &Workspace, path: &Path) -> Result<Vec<u8>> {
     from_config(workspace, &Config::read(workspace, path)?)
 }
 
-/// The archive for a configuration. What it needs is made.
+/// The archive for a configuration. What it needs is made. A guest that could not start is refused, as Stasis would.
 pub fn from_config(workspace: &Workspace, config: &Config) -> Result<Vec<u8>> {
     let mut files = Vec::new();
     for (name, source) in &config.files {
@@ -39,7 +42,45 @@ pub fn from_config(workspace: &Workspace, config: &Config) -> Result<Vec<u8>> {
         files.push((name.as_str(), data));
     }
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, data)| (*name, &data[..])).collect();
+    for guest in &config.configuration.guests {
+        let warning = check_guest(guest, &config.configuration, &files)
+            .with_context(|| format!("guest \"{}\": image \"{}\"", guest.name, guest.image))?;
+        if let Some(warning) = warning {
+            report::warn(format_args!("guest \"{}\": {warning}", guest.name));
+        }
+    }
     pack(&config.configuration, &files)
+}
+
+/// Whether Stasis can load a guest's files, as far as that can be told without the machine.
+fn check_guest(
+    guest: &GuestConfig,
+    configuration: &Configuration,
+    files: &[(&str, &[u8])],
+) -> Result<Option<Warning>, ImageError> {
+    let file = |name: &str| files.iter().find(|(other, _)| *other == name).map(|(_, data)| *data);
+    let parts = Parts {
+        ram_base: RAM_BASE,
+        image: file(&guest.image).unwrap_or_default(),
+        kind: guest.kind,
+        initrd: guest.initrd.as_deref().and_then(file),
+        cmdline: &guest.cmdline,
+        vcpus: guest.vcpus,
+        virtio_slots: 0,
+        counter_frequency: guest.counter_frequency,
+        watchdog: guest.watchdog_us.map(|us| us.div_ceil(1_000_000) as u32),
+        shared: &connections(&configuration.shared, &guest.name),
+        given: &[],
+    };
+    match image::check(guest.memory as usize, &parts) {
+        // Only the machine knows where its RAM is.
+        Err(ImageError::SegmentOutsideRam { .. } | ImageError::EntryOutsideRam { .. })
+            if guest.memory_map == MemoryMap::Identity =>
+        {
+            Ok(None)
+        }
+        checked => checked,
+    }
 }
 
 /// A file's contents, made if need be.
@@ -51,5 +92,56 @@ pub fn fetch(workspace: &Workspace, source: &Source) -> Result<Vec<u8>> {
         Source::Made(Made::InitramfsDisks) => initramfs::make_for_disks(workspace),
         Source::Made(Made::Arceos) => build::arceos(workspace),
         Source::Made(Made::Guest(name)) => read(&build::guests(workspace)?.join(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a guest "g" with this image, changed in this way.
+    fn verdict(image: &[u8], change: impl FnOnce(&mut GuestConfig)) -> String {
+        let mut guest = GuestConfig::new("g", "image", 64 << 20);
+        change(&mut guest);
+        let files = [("image", image), ("initrd", b"070701")];
+        match check_guest(&guest, &Configuration::default(), &files) {
+            Ok(None) => "good".to_owned(),
+            Ok(Some(warning)) => format!("warning: {warning}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// An arm64 `Image` that takes this much memory.
+    fn kernel(size: u64) -> Vec<u8> {
+        let mut image = vec![0; 4096];
+        image[16..24].copy_from_slice(&size.to_le_bytes());
+        image[56..60].copy_from_slice(b"ARM\x64");
+        image
+    }
+
+    #[test]
+    fn a_kernel_that_stasis_would_not_load_is_refused_when_it_is_packed() {
+        assert_eq!(verdict(&kernel(1 << 20), |_| ()), "good");
+        assert!(verdict(b"\x1f\x8b\x08", |_| ()).starts_with("it is gzip data; an arm64 Image"));
+        let mut x86 = vec![0; 4096];
+        x86[0x202..0x206].copy_from_slice(b"HdrS");
+        assert!(verdict(&x86, |_| ()).starts_with("it is a Linux kernel for x86;"));
+        assert_eq!(
+            verdict(&kernel(63 << 20), |_| ()),
+            "the image does not fit: it needs 68157440 bytes of RAM, and 67108864 are there"
+        );
+        assert!(
+            verdict(&[1; 64], |guest| guest.kind = Some(vm::Kind::Elf)).contains("not of kind")
+        );
+    }
+
+    #[test]
+    fn an_initrd_of_bare_code_is_warned_of_when_it_is_packed() {
+        let bare = |guest: &mut GuestConfig| {
+            guest.kind = Some(vm::Kind::Raw);
+            guest.initrd = Some("initrd".to_owned());
+        };
+        assert!(verdict(&[1; 64], bare).starts_with("warning: initrd is for Linux"));
+        assert_eq!(verdict(&kernel(4096), |g| g.initrd = Some("initrd".to_owned())), "good");
     }
 }

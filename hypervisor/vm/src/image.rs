@@ -8,6 +8,7 @@ mod elf;
 mod linux;
 mod place;
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use self::place::Layout;
@@ -16,6 +17,7 @@ use crate::fdt;
 use crate::given::Device;
 use crate::magic::{self, Found};
 use crate::shared::Connection;
+use crate::sysreg::identity::Granule;
 
 /// Where raw code goes, from the start of RAM.
 const RAW_OFFSET: usize = 0x8_0000;
@@ -62,6 +64,10 @@ pub struct Boot {
     pub initrd: Option<Range<u64>>,
     /// Where the device tree is.
     pub dtb: Range<u64>,
+    /// The pages that a kernel says it has.
+    pub granule: Option<Granule>,
+    /// What is likely not meant.
+    pub warning: Option<Warning>,
 }
 
 impl Boot {
@@ -160,6 +166,16 @@ pub enum ImageError {
     },
 }
 
+/// Something in a guest's parts that is possible, and likely not meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// An initial RAM disk for something that is no Linux.
+    #[error(
+        "initrd is for Linux, and the image is of kind \"{0}\": its code finds the RAM disk only if it reads /chosen of its device tree"
+    )]
+    InitrdOfBareCode(Kind),
+}
+
 /// An image in RAM: offsets from its start.
 #[derive(Debug)]
 struct Loaded {
@@ -167,44 +183,90 @@ struct Loaded {
     entry: usize,
 }
 
+/// Where all parts of a guest go: offsets from the start of RAM.
+struct Placed {
+    kind: Kind,
+    loaded: Loaded,
+    initrd: Option<Range<usize>>,
+    dtb: Range<usize>,
+    /// The device tree itself.
+    tree: Vec<u8>,
+}
+
+impl Placed {
+    fn new(ram_size: usize, parts: &Parts<'_>) -> Result<Self, ImageError> {
+        let kind = kind_of(parts)?;
+        let loaded = match kind {
+            Kind::Linux => linux::place(ram_size, parts.image)?,
+            Kind::Elf => elf::place(ram_size, parts.ram_base, parts.image)?,
+            Kind::Raw => place_raw(ram_size, parts.image)?,
+        };
+        let mut layout = Layout::new(ram_size, loaded.image.clone());
+        let initrd = match parts.initrd {
+            Some([]) => return Err(ImageError::Empty("the initrd")),
+            Some(initrd) => Some(layout.initrd(initrd.len())?),
+            None => None,
+        };
+        let tree = fdt::generate(&fdt::Machine {
+            ram_base: parts.ram_base,
+            ram_size: ram_size as u64,
+            vcpus: parts.vcpus,
+            bootargs: parts.cmdline,
+            initrd: initrd.clone().map(|offsets| parts.addresses(offsets)),
+            virtio_slots: parts.virtio_slots,
+            counter_frequency: parts.counter_frequency,
+            watchdog: parts.watchdog,
+            shared: parts.shared,
+            given: parts.given,
+        });
+        let dtb = layout.device_tree(tree.len(), kind)?;
+        Ok(Self { kind, loaded, initrd, dtb, tree })
+    }
+
+    fn warning(&self) -> Option<Warning> {
+        (self.initrd.is_some() && self.kind != Kind::Linux)
+            .then_some(Warning::InitrdOfBareCode(self.kind))
+    }
+}
+
+impl Parts<'_> {
+    /// Offsets from the start of RAM, as the guest's addresses.
+    fn addresses(&self, offsets: Range<usize>) -> Range<u64> {
+        self.ram_base + offsets.start as u64..self.ram_base + offsets.end as u64
+    }
+}
+
+/// Checks whether [`load`] can load a guest into `ram_size` bytes of RAM, without that RAM. Returns what is likely not meant.
+pub fn check(ram_size: usize, parts: &Parts<'_>) -> Result<Option<Warning>, ImageError> {
+    Ok(Placed::new(ram_size, parts)?.warning())
+}
+
 /// Loads a guest into its RAM, which must be all zeros.
 pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
-    let kind = kind_of(parts)?;
-    let Loaded { image, entry } = match kind {
-        Kind::Linux => linux::load(ram, parts.image)?,
-        Kind::Elf => elf::load(ram, parts.ram_base, parts.image)?,
-        Kind::Raw => load_raw(ram, parts.image)?,
-    };
-    let addresses = |offsets: Range<usize>| {
-        parts.ram_base + offsets.start as u64..parts.ram_base + offsets.end as u64
-    };
-    let mut layout = Layout::new(ram.len(), image.clone());
-    let initrd = match parts.initrd {
-        Some([]) => return Err(ImageError::Empty("the initrd")),
-        Some(initrd) => {
-            let range = layout.initrd(initrd.len())?;
-            ram[range.clone()].copy_from_slice(initrd);
-            Some(addresses(range))
+    let placed = Placed::new(ram.len(), parts)?;
+    let warning = placed.warning();
+    let Placed { kind, loaded: Loaded { image, entry }, initrd, dtb, tree } = placed;
+    match kind {
+        Kind::Elf => elf::copy(ram, parts.ram_base, parts.image)?,
+        Kind::Linux | Kind::Raw => {
+            ram[image.start..][..parts.image.len()].copy_from_slice(parts.image);
         }
-        None => None,
-    };
-    let dtb = fdt::generate(&fdt::Machine {
-        ram_base: parts.ram_base,
-        ram_size: ram.len() as u64,
-        vcpus: parts.vcpus,
-        bootargs: parts.cmdline,
-        initrd: initrd.clone(),
-        virtio_slots: parts.virtio_slots,
-        counter_frequency: parts.counter_frequency,
-        watchdog: parts.watchdog,
-        shared: parts.shared,
-        given: parts.given,
-    });
-    let range = layout.device_tree(dtb.len(), kind)?;
-    ram[range.clone()].copy_from_slice(&dtb);
-    let dtb = addresses(range);
-    let entry = parts.ram_base + entry as u64;
-    Ok(Boot { kind, entry, x0: dtb.start, image: addresses(image), initrd, dtb })
+    }
+    if let (Some(range), Some(initrd)) = (initrd.clone(), parts.initrd) {
+        ram[range].copy_from_slice(initrd);
+    }
+    ram[dtb.clone()].copy_from_slice(&tree);
+    let dtb = parts.addresses(dtb);
+    Ok(Boot {
+        kind,
+        entry: parts.ram_base + entry as u64,
+        x0: dtb.start,
+        image: parts.addresses(image),
+        initrd: initrd.map(|offsets| parts.addresses(offsets)),
+        dtb,
+        granule: linux::is_image(parts.image).then(|| linux::granule(parts.image)).flatten(),
+        warning,
+    })
 }
 
 /// Which way to load the image: as it was asked for, unless the file says it cannot be that.
@@ -238,9 +300,8 @@ fn kind_of(parts: &Parts<'_>) -> Result<Kind, ImageError> {
     }
 }
 
-fn load_raw(ram: &mut [u8], image: &[u8]) -> Result<Loaded, ImageError> {
-    let range = in_ram(ram.len(), RAW_OFFSET as u64, image.len() as u64)?;
-    ram[range.clone()].copy_from_slice(image);
+fn place_raw(ram_size: usize, image: &[u8]) -> Result<Loaded, ImageError> {
+    let range = in_ram(ram_size, RAW_OFFSET as u64, image.len() as u64)?;
     Ok(Loaded { entry: range.start, image: range })
 }
 

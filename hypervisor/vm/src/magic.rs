@@ -43,8 +43,20 @@ const KNOWN: [(&[u8], &str); 15] = [
     (b"\x7fELF", "an ELF file"),
 ];
 
+/// Linux kernels for others than arm64, by what they have at which offset: x86's "HdrS" (Documentation/arch/x86/boot.rst), the magic
+/// number of a zImage, and that of RISC-V's Image.
+const KERNELS: [(usize, &[u8], &str); 3] = [
+    (0x202, b"HdrS", "a Linux kernel for x86"),
+    (0x24, &[0x18, 0x28, 0x6f, 0x01], "a Linux kernel for 32-bit Arm"),
+    (0x38, b"RSC\x05", "a Linux kernel for RISC-V"),
+];
+
 /// Says what `bytes` look like.
 pub fn identify(bytes: &[u8]) -> Found {
+    let has = |at: usize, magic: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(magic));
+    if let Some((.., name)) = KERNELS.iter().find(|(at, magic, _)| has(*at, magic)) {
+        return Found::Known(name);
+    }
     if let Some((_, name)) = KNOWN.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Found::Known(name);
     }

@@ -19,28 +19,13 @@ pub(super) fn is_elf(file: &[u8]) -> bool {
     file.starts_with(&elf::ELFMAG)
 }
 
-/// Loads a file that [`is_elf`].
-pub(super) fn load(ram: &mut [u8], ram_start: u64, file: &[u8]) -> Result<Loaded, ImageError> {
-    let header = header(file)?;
-    let segments = header
-        .program_headers(LittleEndian, file)
-        .map_err(|_| ImageError::Elf("its program headers are not all there"))?;
-    let loadable = || {
-        segments.iter().filter(|segment| {
-            segment.p_type(LittleEndian) == elf::PT_LOAD && segment.p_memsz(LittleEndian) > 0
-        })
-    };
-    let found = loadable().count();
-    if found == 0 {
-        return Err(ImageError::Elf("it has no segment to load"));
-    }
-    if found > MAX_SEGMENTS {
-        return Err(ImageError::TooManySegments { found, limit: MAX_SEGMENTS });
-    }
+/// Places a file that [`is_elf`].
+pub(super) fn place(ram_size: usize, ram_start: u64, file: &[u8]) -> Result<Loaded, ImageError> {
+    let (header, segments) = loadable(file)?;
     let (mut low, mut high) = (usize::MAX, 0);
     let mut entry = header.e_entry(LittleEndian);
-    for segment in loadable() {
-        let range = load_segment(ram, ram_start, file, segment)?;
+    for segment in segments {
+        let (range, _) = contents(ram_size, ram_start, file, segment)?;
         (low, high) = (low.min(range.start), high.max(range.end));
         // A kernel linked at virtual addresses names its entry there too; it starts with the MMU off. So does QEMU.
         let into = header.e_entry(LittleEndian).checked_sub(segment.p_vaddr(LittleEndian));
@@ -48,11 +33,44 @@ pub(super) fn load(ram: &mut [u8], ram_start: u64, file: &[u8]) -> Result<Loaded
             entry = segment.p_paddr(LittleEndian) + into;
         }
     }
-    let ram_end = ram_start + ram.len() as u64;
+    let ram_end = ram_start + ram_size as u64;
     if !(ram_start..ram_end).contains(&entry) {
         return Err(ImageError::EntryOutsideRam { entry, ram_start, ram_end });
     }
     Ok(Loaded { image: low..high, entry: (entry - ram_start) as usize })
+}
+
+/// Copies the segments of a file that [`place`] has found to fit.
+pub(super) fn copy(ram: &mut [u8], ram_start: u64, file: &[u8]) -> Result<(), ImageError> {
+    for segment in loadable(file)?.1 {
+        let (range, data) = contents(ram.len(), ram_start, file, segment)?;
+        let (contents, zeros) = ram[range].split_at_mut(data.len());
+        contents.copy_from_slice(data);
+        // Only here could an earlier segment have written: RAM is all zeros.
+        zeros.fill(0);
+    }
+    Ok(())
+}
+
+type Header = FileHeader64<LittleEndian>;
+type Segment = ProgramHeader64<LittleEndian>;
+
+/// The header, and the segments that take memory: at least one.
+fn loadable(file: &[u8]) -> Result<(&Header, impl Iterator<Item = &Segment>), ImageError> {
+    let header = header(file)?;
+    let segments = header
+        .program_headers(LittleEndian, file)
+        .map_err(|_| ImageError::Elf("its program headers are not all there"))?;
+    let loadable = segments.iter().filter(|segment| {
+        segment.p_type(LittleEndian) == elf::PT_LOAD && segment.p_memsz(LittleEndian) > 0
+    });
+    match loadable.clone().count() {
+        0 => Err(ImageError::Elf("it has no segment to load")),
+        found if found > MAX_SEGMENTS => {
+            Err(ImageError::TooManySegments { found, limit: MAX_SEGMENTS })
+        }
+        _ => Ok((header, loadable)),
+    }
 }
 
 fn header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, ImageError> {
@@ -75,12 +93,13 @@ fn header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, ImageError> {
     }
 }
 
-fn load_segment(
-    ram: &mut [u8],
+/// Where a segment goes, as offsets from the start of RAM, and the bytes that the file has for its beginning.
+fn contents<'f>(
+    ram_size: usize,
     ram_start: u64,
-    file: &[u8],
-    segment: &ProgramHeader64<LittleEndian>,
-) -> Result<Range<usize>, ImageError> {
+    file: &'f [u8],
+    segment: &Segment,
+) -> Result<(Range<usize>, &'f [u8]), ImageError> {
     let data = segment
         .data(LittleEndian, file)
         .map_err(|_| ImageError::Elf("a segment lies behind the end of the file"))?;
@@ -88,15 +107,10 @@ fn load_segment(
     if data.len() as u64 > size {
         return Err(ImageError::Elf("a segment is larger in the file than in memory"));
     }
-    let ram_end = ram_start + ram.len() as u64;
+    let ram_end = ram_start + ram_size as u64;
     if start < ram_start || start.checked_add(size).is_none_or(|end| end > ram_end) {
         return Err(ImageError::SegmentOutsideRam { start, size, ram_start, ram_end });
     }
     let start = (start - ram_start) as usize;
-    let range = start..start + size as usize;
-    let (contents, zeros) = ram[range.clone()].split_at_mut(data.len());
-    contents.copy_from_slice(data);
-    // Only here could an earlier segment have written: RAM is all zeros.
-    zeros.fill(0);
-    Ok(range)
+    Ok((start..start + size as usize, data))
 }

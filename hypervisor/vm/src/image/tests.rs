@@ -349,3 +349,60 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_can_be_loaded_is_known_without_the_ram() {
+    let good = linux_image(0, 3 << 20, 0xa, MIB);
+    let elf = elf_file(0x4010_0000, &[(0x4010_0000, 0x4010_0000, b"code", 4096)]);
+    for image in [&good[..], &elf, b"gzip \x1f\x8b", &linux_image(0, 65 << 20, 0, 64)] {
+        for kind in [None, Some(Kind::Raw), Some(Kind::Elf)] {
+            for initrd in [None, Some(&[1; 9000][..]), Some(&[])] {
+                let parts = Parts { kind, initrd, ..parts(image) };
+                let loaded = load(&mut vec![0; 64 * MIB], &parts);
+                assert_eq!(check(64 * MIB, &parts), loaded.map(|boot| boot.warning));
+            }
+        }
+    }
+    // As much as no host has.
+    assert_eq!(check(255 << 30, &parts(&good)), Ok(None));
+}
+
+#[test]
+fn an_initial_ram_disk_of_bare_code_is_warned_of() {
+    let code = [0xaa; 64];
+    let parts = Parts { kind: Some(Kind::Raw), initrd: Some(&[1]), ..parts(&code) };
+    let warning = check(64 * MIB, &parts).unwrap().unwrap();
+    assert_eq!(
+        warning.to_string(),
+        "initrd is for Linux, and the image is of kind \"raw\": its code finds the RAM disk only if it reads /chosen of its device tree"
+    );
+    assert_eq!(check(64 * MIB, &Parts { initrd: None, ..parts }), Ok(None));
+}
+
+#[test]
+fn an_image_says_which_pages_its_kernel_has() {
+    let granule = |flags| {
+        load(&mut vec![0; 8 * MIB], &parts(&linux_image(0, 4096, flags, 64))).unwrap().granule
+    };
+    assert_eq!(granule(0x8), None);
+    assert_eq!(granule(0xa), Some(Granule::Kib4));
+    assert_eq!(granule(0xc), Some(Granule::Kib16));
+    assert_eq!(granule(0xe), Some(Granule::Kib64));
+}
+
+#[test]
+fn a_linux_for_another_processor_is_named() {
+    let mut x86 = vec![0; 4096];
+    x86[..2].copy_from_slice(b"MZ");
+    x86[0x202..0x206].copy_from_slice(b"HdrS");
+    assert!(error(8 * MIB, &parts(&x86)).starts_with("it is a Linux kernel for x86;"));
+    x86[..2].copy_from_slice(&[0xeb, 0x63]);
+    assert!(error(8 * MIB, &parts(&x86)).starts_with("it is a Linux kernel for x86;"));
+    let mut arm32 = vec![0; 4096];
+    arm32[0x24..0x28].copy_from_slice(&0x016f_2818u32.to_le_bytes());
+    assert!(error(8 * MIB, &parts(&arm32)).starts_with("it is a Linux kernel for 32-bit Arm;"));
+    let mut riscv = vec![0; 4096];
+    riscv[..2].copy_from_slice(b"MZ");
+    riscv[56..60].copy_from_slice(b"RSC\x05");
+    assert!(error(8 * MIB, &parts(&riscv)).starts_with("it is a Linux kernel for RISC-V;"));
+}

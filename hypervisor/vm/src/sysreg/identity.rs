@@ -1,12 +1,15 @@
 //! What a guest sees of its CPU, and whether a host can give it.
 //!
 //! A guest is shown what every board's CPU has, which is Armv8.0-A, so that it can go on anywhere:
-//! [`present`] leaves only the fields of [`FIELDS`], and those no higher than written there. Everything
+//! [`made`] leaves only the fields of [`FIELDS`], and those no higher than written there. Everything
 //! else reads as 0: what newer CPUs add, and all whose state is not saved (SVE, SME, MTE, pointer authentication, RAS,
 //! the PMU, trace, profiling). EL2 and EL3 are absent, as on QEMU's `virt`.
 
+mod granule;
+
 use stasis_state::vcpu::{Identity, sysreg};
 
+pub use self::granule::{Granule, NoSuchGranule, made};
 use super::aarch32;
 use crate::psci;
 
@@ -84,8 +87,10 @@ const FIELDS: &[Field] = &[
     field(MMFR0, "ID_AA64MMFR0_EL1.ASIDBits", 4, Most::Unsigned(2), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.BigEnd", 8, Most::Unsigned(1), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.SNSMem", 12, Most::Unsigned(1), Need::Nothing),
-    field(MMFR0, "ID_AA64MMFR0_EL1.TGran64", 24, Most::Signed(0), Need::AtLeast),
-    field(MMFR0, "ID_AA64MMFR0_EL1.TGran4", 28, Most::Signed(0), Need::AtLeast),
+    // Of a new guest only where its kernel asks for it: [`made`].
+    field(MMFR0, "ID_AA64MMFR0_EL1.TGran16", granule::TGRAN16, Most::Unsigned(1), Need::AtLeast),
+    field(MMFR0, "ID_AA64MMFR0_EL1.TGran64", granule::TGRAN64, Most::Signed(0), Need::AtLeast),
+    field(MMFR0, "ID_AA64MMFR0_EL1.TGran4", granule::TGRAN4, Most::Signed(0), Need::AtLeast),
     // The layout of CCSIDR_EL1, which does not trap.
     field(MMFR2, "ID_AA64MMFR2_EL1.CCIDX", 20, Most::Unsigned(1), Need::Same),
 ];
@@ -199,7 +204,7 @@ pub enum IdentityError {
     },
 }
 
-/// What a guest's vCPU `index` is shown on a CPU whose registers are `raw`.
+/// All that a guest's vCPU `index` can be shown on a CPU whose registers are `raw`; [`made`] is what a new one is shown.
 pub fn present(raw: &Identity, index: usize) -> Identity {
     let mut shown = Identity::default();
     for field in FIELDS {

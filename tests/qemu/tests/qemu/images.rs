@@ -5,6 +5,7 @@ use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use stasis_qemu_tests::tamper;
 use stasis_vm::config::{Configuration, Kind};
 use xtask::workspace::read;
 use xtask::{elf, setup};
@@ -99,6 +100,47 @@ pub fn an_image_that_does_not_fit_its_memory_is_named(lab: &Lab) -> Result<()> {
         &["bad", "outside the guest's ram"],
     )?
     .quit()
+}
+
+/// An arm64 `Image` that says it has pages of 16 KiB, and does nothing.
+fn kernel_with_pages_of_16_kib() -> Vec<u8> {
+    let mut image = vec![0; 4096];
+    // b .
+    image[..4].copy_from_slice(&0x1400_0000_u32.to_le_bytes());
+    image[16..24].copy_from_slice(&4096_u64.to_le_bytes());
+    image[24..32].copy_from_slice(&0xc_u64.to_le_bytes());
+    image[56..60].copy_from_slice(b"ARM\x64");
+    image
+}
+
+pub fn a_kernel_whose_pages_the_cpu_has_not_is_named(lab: &Lab) -> Result<()> {
+    let setup = lab.machine().configured(guest("bad", 32), Some(kernel_with_pages_of_16_kib()));
+    let words = ["bad", "pages of 16 kib", "take one with pages of 4 kib or 64 kib"];
+    refused_beside_a_good_one(setup, &words)?.quit()
+}
+
+pub fn a_kernel_with_pages_of_16_kib_finds_them_and_goes_nowhere_without(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let config = guest("large-pages", 32);
+    let mut stasis = lab
+        .machine()
+        .cpu("cortex-a76")
+        .configured(config, Some(kernel_with_pages_of_16_kib()))
+        .guest("counter")?
+        .disk(&disk)
+        .boot()?;
+    let large = stasis.checkpoint("large-pages", "large")?;
+    let usual = stasis.checkpoint("counter", "usual")?;
+    stasis.quit()?;
+    for (number, shown) in [(large, 1), (usual, 0)] {
+        let checkpoint = xtask::checkpoint::check(&tamper::get(&disk, number)?)?;
+        let mmfr0 = *checkpoint.state.vcpus[0].identity.id_aa64mmfr0_el1;
+        ensure!(mmfr0 >> 20 & 0xf == shown, "checkpoint {number} has {mmfr0:#x}");
+    }
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    stasis.refused_for(&format!("resume {large}"), &["TGran16 is 1", "machine's is 0"])?;
+    stasis.resume(usual)?;
+    stasis.quit()
 }
 
 pub fn a_missing_image_or_initrd_is_named(lab: &Lab) -> Result<()> {

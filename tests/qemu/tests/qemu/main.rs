@@ -100,6 +100,8 @@ fn main() -> ExitCode {
             an_image_that_does_not_fit_its_memory_is_named,
             a_missing_image_or_initrd_is_named,
             an_archive_that_is_none_is_named,
+            a_kernel_whose_pages_the_cpu_has_not_is_named,
+            a_kernel_with_pages_of_16_kib_finds_them_and_goes_nowhere_without,
             no_archive_is_named;
         devices:
             a_devices_interrupts_reach_its_guest_while_others_have_its_core,

@@ -87,9 +87,53 @@ fn guests_of_all_boards_go_on_on_all_boards() {
             let mut host = host;
             // The newer one has another number of breakpoints, which is a rule of its own.
             *host.id_aa64dfr0_el1 = *made.id_aa64dfr0_el1;
-            assert_eq!(check(&present(&made, 0), &host, 0), Ok(()));
+            let shown = super::made(&made, 0, Some(Granule::Kib4)).unwrap();
+            assert_eq!(check(&shown, &host, 0), Ok(()));
         }
     }
+}
+
+#[test]
+fn pages_of_16_kib_are_shown_to_a_kernel_that_asks_for_them() {
+    let tgran16 = |raw: &Identity, granule| {
+        let shown = made(raw, 0, granule).unwrap();
+        *shown.id_aa64mmfr0_el1 >> 20 & 0xf
+    };
+    // That of `max` is 2, which is more than is shown.
+    assert_eq!(tgran16(&newer(), Some(Granule::Kib16)), 1);
+    for granule in [None, Some(Granule::Kib4), Some(Granule::Kib64)] {
+        assert_eq!(tgran16(&newer(), granule), 0, "{granule:?}");
+        assert_eq!(tgran16(&cortex_a72(), granule), 0, "{granule:?}");
+    }
+}
+
+#[test]
+fn a_kernel_whose_pages_the_cpu_has_not_is_refused_with_those_that_it_has() {
+    let error = made(&cortex_a72(), 0, Some(Granule::Kib16)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "its kernel has pages of 16 KiB, which this machine's CPU does not have; take one with pages of 4 KiB or 64 KiB"
+    );
+    // TGran64 and TGran4 say by 0xf that there is none.
+    let mut raw = newer();
+    *raw.id_aa64mmfr0_el1 = *raw.id_aa64mmfr0_el1 & !0xff00_0000 | 0x0f00_0000;
+    let error = made(&raw, 0, Some(Granule::Kib64)).unwrap_err().to_string();
+    assert!(error.ends_with("take one with pages of 4 KiB or 16 KiB"), "{error}");
+    *raw.id_aa64mmfr0_el1 = 0xff00_0000 | 1 << 20;
+    let error = made(&raw, 0, Some(Granule::Kib4)).unwrap_err().to_string();
+    assert!(error.ends_with("take one with pages of 16 KiB"), "{error}");
+}
+
+#[test]
+fn a_guest_with_pages_of_16_kib_goes_on_only_where_they_are() {
+    let saved = made(&newer(), 0, Some(Granule::Kib16)).unwrap();
+    assert_eq!(check(&saved, &newer(), 0), Ok(()));
+    let mut without = newer();
+    *without.id_aa64mmfr0_el1 &= !(0xf << 20);
+    assert_eq!(
+        check(&saved, &without, 0).unwrap_err().to_string(),
+        "the guest's ID_AA64MMFR0_EL1.TGran16 is 1, and this machine's is 0"
+    );
 }
 
 #[test]

@@ -1,0 +1,102 @@
+//! The sizes of pages in which a guest's kernel translates, and what its CPU must be shown for it.
+//!
+//! An arm64 `Image` says in its header which pages it was built for, and looks for them in ID_AA64MMFR0_EL1 before it can print
+//! anything: without them it stops in silence. Pages of 16 KiB are what not every board's CPU has (a Cortex-A53 or A72 has not). So
+//! only a guest whose kernel asks for them is shown them, and needs them where it is resumed; all others can go anywhere.
+
+use stasis_state::vcpu::Identity;
+
+use super::{FIELDS, Field, MMFR0, get, present, slot};
+
+/// The size of the pages that a kernel translates in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granule {
+    /// 4 KiB.
+    Kib4,
+    /// 16 KiB.
+    Kib16,
+    /// 64 KiB.
+    Kib64,
+}
+
+/// The bits of ID_AA64MMFR0_EL1 where TGran16, TGran64 and TGran4 begin (D24.2.80).
+pub(super) const TGRAN16: u32 = 20;
+pub(super) const TGRAN64: u32 = 24;
+pub(super) const TGRAN4: u32 = 28;
+
+impl Granule {
+    fn kibibytes(self) -> u32 {
+        match self {
+            Granule::Kib4 => 4,
+            Granule::Kib16 => 16,
+            Granule::Kib64 => 64,
+        }
+    }
+
+    /// Whether a CPU with this ID_AA64MMFR0_EL1 has it. For two of them 0 says so, and for TGran16 it says the contrary.
+    fn is_in(self, mmfr0: u64) -> bool {
+        let value = |shift: u32| mmfr0 >> shift & 0xf;
+        match self {
+            Granule::Kib4 => value(TGRAN4) < 8,
+            Granule::Kib16 => value(TGRAN16) != 0,
+            Granule::Kib64 => value(TGRAN64) < 8,
+        }
+    }
+}
+
+/// A kernel's pages are none that the CPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its kernel has pages of {} KiB, which this machine's CPU does not have; take one with pages of {}",
+    .wanted.kibibytes(), Offered(*.offered)
+)]
+pub struct NoSuchGranule {
+    /// What the kernel was built for.
+    pub wanted: Granule,
+    /// The CPU's ID_AA64MMFR0_EL1.
+    pub offered: u64,
+}
+
+/// The granules of an ID_AA64MMFR0_EL1, in words.
+struct Offered(u64);
+
+impl core::fmt::Display for Offered {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let all = [Granule::Kib4, Granule::Kib16, Granule::Kib64];
+        for (n, granule) in all.into_iter().filter(|granule| granule.is_in(self.0)).enumerate() {
+            write!(f, "{}{} KiB", if n > 0 { " or " } else { "" }, granule.kibibytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// What vCPU `index` of a new guest is shown on a CPU whose registers are `raw`, if its kernel asks for pages of this size.
+pub fn made(
+    raw: &Identity,
+    index: usize,
+    granule: Option<Granule>,
+) -> Result<Identity, NoSuchGranule> {
+    let mut shown = present(raw, index);
+    let offered = get(raw, MMFR0).unwrap_or(0);
+    if let Some(wanted) = granule.filter(|granule| !granule.is_in(offered)) {
+        return Err(NoSuchGranule { wanted, offered });
+    }
+    if granule != Some(Granule::Kib16)
+        && let Some(mmfr0) = slot(&mut shown, MMFR0)
+    {
+        *mmfr0 &= !(0xf << TGRAN16);
+    }
+    Ok(shown)
+}
+
+// What `made` takes away is a field that a file may have.
+const _: () = {
+    let mut n = 0;
+    let mut found = false;
+    while n < FIELDS.len() {
+        let Field { register, shift, .. } = FIELDS[n];
+        found |= register == MMFR0 && shift == TGRAN16;
+        n += 1;
+    }
+    assert!(found);
+};
