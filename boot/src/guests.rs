@@ -1,7 +1,7 @@
 //! The guests of this machine: made from the boot archive, or [resumed](crate::resume) from checkpoints.
 
 use crate::machine::Machine;
-use crate::{care, console, devices, smp};
+use crate::{care, console, devices, smp, storage};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -76,7 +76,24 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
             log::error!("guest \"{}\": {error}", guest.name);
         }
     }
+    warn_of_no_store(&boot.configuration);
     Ok(())
+}
+
+/// Says which guests will have none of the checkpoints that they are configured to have.
+fn warn_of_no_store(configuration: &Configuration) {
+    let in_need = || {
+        let wishes = |guest| config::wishes_for_a_store(guest).map(|key| (guest, key));
+        configuration.guests.iter().filter_map(wishes)
+    };
+    if in_need().next().is_none() {
+        return;
+    }
+    if let Err(why) = storage::with_store(|_| Ok(())) {
+        for (guest, key) in in_need() {
+            log::warn!("guest \"{}\": {key} comes to nothing: {why}", guest.name);
+        }
+    }
 }
 
 /// The boot archive, with the guests that it describes.

@@ -172,5 +172,15 @@ pub fn files(configuration: &Configuration) -> Vec<&str> {
     files
 }
 
+/// The key by which a guest is configured to have checkpoints, which a machine without a store can't make or resume.
+pub fn wishes_for_a_store(guest: &GuestConfig) -> Option<&'static str> {
+    let wishes = [
+        (guest.periodic.is_some(), "checkpoint-every"),
+        (guest.on_crash == Policy::Resume, "on-crash = \"resume\""),
+        (guest.on_reset == Policy::Resume, "on-reset = \"resume\""),
+    ];
+    wishes.into_iter().find_map(|(wish, key)| wish.then_some(key))
+}
+
 #[cfg(test)]
 mod tests;

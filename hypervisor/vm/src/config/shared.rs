@@ -51,6 +51,16 @@ pub enum SharedProblem {
     /// A guest has two numbers.
     #[error("guest {} is named twice", quoted(.0))]
     Twice(String),
+    /// It would begin where the one before it ends, which the checkpoint format does not allow.
+    #[error(
+        "guest {} shares {} of 128 MiB before it, and so could never be stored; make that 4 KiB smaller, or its last", quoted(.guest), quoted(.region)
+    )]
+    NoGap {
+        /// The guest that has both.
+        guest: String,
+        /// The region that is too large.
+        region: String,
+    },
     /// A guest has no place for it.
     #[error("guest {} shares more than {MAX_SHARED} regions", quoted(.0))]
     TooMany(String),
@@ -62,7 +72,11 @@ impl SharedProblem {
         match self {
             Self::Property(_) | Self::Name(_) | Self::Duplicate => "name",
             Self::Size(_) => "size",
-            Self::Guests(_) | Self::NoSuchGuest(_) | Self::Twice(_) | Self::TooMany(_) => "guests",
+            Self::Guests(_)
+            | Self::NoSuchGuest(_)
+            | Self::Twice(_)
+            | Self::TooMany(_)
+            | Self::NoGap { .. } => "guests",
         }
     }
 }
@@ -89,6 +103,11 @@ pub(super) fn check(index: usize, configuration: &Configuration) -> Result<(), S
         }
         if before.iter().filter(|other| other.guests.contains(name)).count() == MAX_SHARED {
             return Err(SharedProblem::TooMany(name.clone()));
+        }
+        let mut earlier = before.iter().filter(|other| other.guests.contains(name));
+        if let Some(large) = earlier.find(|other| other.size == SHARED_STRIDE) {
+            let (guest, region) = (name.clone(), large.name.clone());
+            return Err(SharedProblem::NoGap { guest, region });
         }
     }
     Ok(())

@@ -431,6 +431,24 @@ fn each_broken_rule_of_shared_memory_names_the_region() {
         "stasis.dtb: shared \"r4\": guest \"linux\" shares more than 4 regions"
     );
     assert!(complaint(&|all| all[0].name = "7".to_string()).contains("character '7'"));
+    let adjacent = |all: &mut Vec<SharedConfig>| {
+        all[0].size = 128 << 20;
+        all.push(SharedConfig { name: "log".to_string(), ..ring() });
+    };
+    assert_eq!(
+        complaint(&adjacent),
+        "stasis.dtb: shared \"log\": guest \"linux\" shares \"ring\" of 128 MiB before it, and so could never be stored; make that 4 KiB smaller, or its last"
+    );
+}
+
+#[test]
+fn what_needs_a_store_is_named_by_its_key() {
+    assert_eq!(wishes_for_a_store(&linux()), Some("checkpoint-every"));
+    let guest = GuestConfig { periodic: None, ..linux() };
+    assert_eq!(wishes_for_a_store(&guest), Some("on-crash = \"resume\""));
+    let guest = GuestConfig { on_crash: Policy::Stop, on_reset: Policy::Resume, ..guest };
+    assert_eq!(wishes_for_a_store(&guest), Some("on-reset = \"resume\""));
+    assert_eq!(wishes_for_a_store(&GuestConfig { on_reset: Policy::Stop, ..guest }), None);
 }
 
 #[test]

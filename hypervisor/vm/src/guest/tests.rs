@@ -8,7 +8,7 @@ use stasis_vgic::{ListRegisterFile, VcpuMask};
 
 use super::*;
 use crate::clock::NEVER;
-use crate::config::SharedConfig;
+use crate::config::{self, Configuration, GuestConfig, SharedConfig};
 use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, Width, WordAccess};
 use crate::timer::Timer;
 use crate::{psci, shared};
@@ -501,4 +501,36 @@ fn other_accesses_are_not_answered_at_once() {
         assert_eq!(guest.answer_at_once(0, vcpu, word, ESR, sctlr), None, "{ipa:#x}");
         assert_eq!((*vcpu.pc, vcpu.x[1]), before);
     }
+}
+
+#[test]
+fn whatever_memory_a_configuration_may_share_can_be_stored() {
+    const SIZES: [u64; 3] = [4096, (128 << 20) - 4096, 128 << 20];
+    let mut accepted = 0;
+    for count in 1..=4 {
+        for choice in 0..SIZES.len().pow(count) {
+            let size = |n: u32| SIZES[choice / SIZES.len().pow(n) % SIZES.len()];
+            let region = |n: u32| SharedConfig {
+                name: std::format!("r{n}"),
+                size: size(n),
+                guests: ["g", "other"].map(String::from).to_vec(),
+            };
+            let configuration = Configuration {
+                guests: ["g", "other"].map(|name| GuestConfig::new(name, "i", 2 << 20)).to_vec(),
+                shared: (0..count).map(region).collect(),
+                ..Configuration::default()
+            };
+            let (mut guest, mut vcpus, mut core) = guest(1);
+            guest.share(shared::record(&shared::connections(&configuration.shared, "g")));
+            let _ = guest.vgic.save(0, &mut core);
+            guest.clock.stop(0);
+            let records = guest.records(vcpus.iter_mut(), 0, WALL_TIME);
+            let can_be_stored = stasis_state::invariants::check(&records).is_ok();
+            let may_be_said = config::check(&configuration).is_ok();
+            assert_eq!(may_be_said, can_be_stored, "{:?}", configuration.shared);
+            accepted += u32::from(may_be_said);
+        }
+    }
+    // All but the last region are one of two sizes, the last one is any.
+    assert_eq!(accepted, 3 * (1 + 2 + 4 + 8));
 }

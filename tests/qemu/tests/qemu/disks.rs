@@ -10,6 +10,8 @@ use stasis_store::gpt::{self, Guid, NewPartition};
 use stasis_store::{BlockDevice, SECTOR};
 use xtask::disk;
 
+use crate::periodic::every_second;
+
 /// Boots a counter; checkpoints are refused with a line that has these words in it, and the counter goes on.
 pub fn no_checkpoints(setup: Setup<'_>, words: &[&str]) -> Result<()> {
     let mut stasis = setup.guest("counter")?.boot()?;
@@ -30,6 +32,16 @@ pub fn goes_on(stasis: &mut Stasis) -> Result<()> {
 
 pub fn no_disk(lab: &Lab) -> Result<()> {
     no_checkpoints(lab.machine(), &["no", "disk"])
+}
+
+pub fn checkpoints_that_will_come_to_nothing_are_warned_of(lab: &Lab) -> Result<()> {
+    let setup = lab.machine().guest("counter")?.change("counter", |config| {
+        config.periodic = Some(every_second(3));
+    });
+    let mut stasis = setup.boot()?;
+    stasis.complaint(&["counter", "checkpoint-every comes to nothing: ", "disk"])?;
+    goes_on(&mut stasis)?;
+    stasis.quit()
 }
 
 pub fn no_partition(lab: &Lab) -> Result<()> {

@@ -120,6 +120,7 @@ fn main() -> ExitCode {
             a_full_store,
             a_store_of_a_newer_version,
             a_disk_that_fails_during_a_checkpoint,
+            checkpoints_that_will_come_to_nothing_are_warned_of,
             a_full_host_fails_the_checkpoint_and_not_the_machine,
             a_host_tool_keeps_off_the_disk_of_a_running_machine;
         sd:
