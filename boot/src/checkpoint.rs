@@ -20,6 +20,7 @@ use stasis_run::{clock, device_interrupts, shared};
 use stasis_state::{Checkpoint, GuestState, Plan};
 use stasis_store::{Store, Usage};
 use stasis_vm::console::table::{self, StoreRow};
+use stasis_vm::text::Size;
 use stasis_vm::{config, periodic};
 use stream::{ToStore, open};
 
@@ -262,7 +263,7 @@ pub fn list(json: bool, out: &mut dyn Write) -> Result<(), String> {
         let Usage { free, capacity, .. } = usage;
         match json {
             true => writeln!(out, "{{\"free\":{free},\"capacity\":{capacity}}}"),
-            false => writeln!(out, "{} of {} MiB free", free >> 20, capacity >> 20),
+            false => writeln!(out, "{} of {} free", Size(free), Size(capacity)),
         }
         .map_err(|error| error.to_string())
     })

@@ -16,6 +16,7 @@ use stasis_hw::virtio_blk;
 use stasis_store::Store;
 use stasis_store::partition::Partition;
 use stasis_vm::range::Range;
+use stasis_vm::text::Size;
 
 /// Where checkpoints are kept.
 struct Storage {
@@ -55,10 +56,10 @@ fn open((disk, partition): (Disk, Partition)) -> Result<Store<Disk>, String> {
     let store = Store::open(disk, partition).map_err(|error| error.to_string())?;
     let usage = store.usage();
     log::info!(
-        "store: {} checkpoints, {} of {} MiB free",
+        "store: {} checkpoints, {} of {} free",
         store.list().len(),
-        usage.free >> 20,
-        usage.capacity >> 20
+        Size(usage.free),
+        Size(usage.capacity)
     );
     Ok(store)
 }

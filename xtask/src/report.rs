@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use stasis_vm::text::Size;
+
 /// Says what is done now.
 pub fn step(what: impl Display) {
     line("==>", "1;32", what);
@@ -37,19 +39,9 @@ pub fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// A size as people say it.
+/// A size as people say it, and as a machine's console does.
 pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} bytes");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
+    Size(bytes).to_string()
 }
 
 /// Seconds since 1970 as people say a date, in UTC; 0 is no date.
@@ -133,11 +125,5 @@ mod tests {
         assert_eq!(date(1_795_364_153), "2026-11-22 16:15:53 UTC");
         assert_eq!(date(1_709_251_199), "2024-02-29 23:59:59 UTC");
         assert_eq!(date(0), "unknown");
-    }
-
-    #[test]
-    fn sizes_are_said_as_people_say_them() {
-        assert_eq!(size(100), "100 bytes");
-        assert_eq!(size(20_987_456), "20.0 MiB");
     }
 }

@@ -31,5 +31,5 @@ pub mod sched;
 pub mod shared;
 pub mod stats;
 pub mod sysreg;
-mod text;
+pub mod text;
 pub mod timer;

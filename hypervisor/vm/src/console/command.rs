@@ -206,10 +206,27 @@ pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
     Ok(command)
 }
 
+/// Stands for `help`.
+const QUESTION_MARK: &str = "?";
+
+/// What other programs call a command, and what it is called here. It is only suggested: `quit` switches the machine off.
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("exit", "quit"),
+    ("poweroff", "quit"),
+    ("shutdown", "quit"),
+    ("list", "guests"),
+    ("ls", "guests"),
+    ("save", "checkpoint"),
+    ("load", "resume"),
+    ("console", "attach"),
+];
+
 fn find(word: &str) -> Result<&'static Spec, CommandError> {
+    let word = if word == QUESTION_MARK { "help" } else { word };
+    let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == word).map(|(_, ours)| *ours);
     TABLE.iter().find(|spec| spec.word == word).ok_or_else(|| CommandError::Unknown {
         word: word.to_string(),
-        suggestion: suggest(word, TABLE.iter().map(|spec| spec.word)),
+        suggestion: elsewhere.or_else(|| suggest(word, TABLE.iter().map(|spec| spec.word))),
     })
 }
 

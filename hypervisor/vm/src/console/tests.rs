@@ -214,6 +214,13 @@ fn each_command_is_understood() {
 }
 
 #[test]
+fn a_question_mark_asks_for_help() {
+    assert_eq!(parse("?"), Ok(Command::Help(None)));
+    assert_eq!(parse("? top"), Ok(Command::Help(Some("top"))));
+    assert!(parse("help ?").is_ok());
+}
+
+#[test]
 fn mistyped_input_gets_an_answer() {
     let cases = [
         ("", "no command"),
@@ -221,6 +228,7 @@ fn mistyped_input_gets_an_answer() {
             "chekpoint 1",
             "no command \"chekpoint\"; did you mean \"checkpoint\"? (\"help\" lists them)",
         ),
+        ("exit", "no command \"exit\"; did you mean \"quit\"? (\"help\" lists them)"),
         ("reboot", "no command \"reboot\" (\"help\" lists them)"),
         ("help puase", "no command \"puase\"; did you mean \"pause\"? (\"help\" lists them)"),
         ("pause", "<guest> is missing; usage: pause <guest>"),
@@ -402,10 +410,10 @@ fn the_checkpoints_are_listed_with_size_and_time() {
     let listed = |rows: &[StoreRow<'_>]| written(|out| table::store(rows).write(out, false));
     assert_eq!(
         listed(&rows[..3]),
-        "  number  name       size  pages  when (UTC)\n\
-        \x20      1  linux     999 B      -  -\n\
-        \x20      2  linux   1.5 KiB   5120  2000-02-28 23:59:59\n\
-        \x20      3  linux  20.0 MiB   5120  2026-11-22 15:30:45\n"
+        "  number  name        size  pages  when (UTC)\n\
+        \x20      1  linux  999 bytes      -  -\n\
+        \x20      2  linux    1.5 KiB   5120  2000-02-28 23:59:59\n\
+        \x20      3  linux   20.0 MiB   5120  2026-11-22 15:30:45\n"
     );
     assert!(listed(&rows[3..]).contains("2100-03-01 00:00:00"));
     listed(&[row(u64::MAX, 0, None, u64::MAX)]);

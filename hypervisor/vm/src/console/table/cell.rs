@@ -4,6 +4,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
+use crate::text::Size;
+
 const MIB: u64 = 1 << 20;
 
 /// A cell.
@@ -59,7 +61,7 @@ impl fmt::Display for Cell {
             Self::Text(text) => out.write_str(text),
             Self::Number(number) => write!(out, "{number}"),
             Self::List(numbers) if !numbers.is_empty() => out.write_str(&commas(numbers)),
-            Self::Size(bytes) => write_size(out, *bytes),
+            Self::Size(bytes) => Size(*bytes).fmt(out),
             Self::WholeMib(bytes) => write!(out, "{} MiB", bytes / MIB),
             Self::When(seconds) => write_date(out, *seconds),
             Self::Share(thousandths) => write!(out, "{}.{}%", thousandths / 10, thousandths % 10),
@@ -86,22 +88,6 @@ pub(super) fn json_text(text: &str) -> String {
     }
     json.push('"');
     json
-}
-
-fn write_size(out: &mut dyn Write, bytes: u64) -> fmt::Result {
-    // Tenths without floating point, which EL2 does not use.
-    let tenths = |unit: u64| (bytes / unit, bytes % unit * 10 / unit);
-    match bytes {
-        0..1024 => write!(out, "{bytes} B"),
-        1024..MIB => {
-            let (whole, tenth) = tenths(1024);
-            write!(out, "{whole}.{tenth} KiB")
-        }
-        MIB.. => {
-            let (whole, tenth) = tenths(MIB);
-            write!(out, "{whole}.{tenth} MiB")
-        }
-    }
 }
 
 fn write_date(out: &mut dyn Write, since_1970: u64) -> fmt::Result {
