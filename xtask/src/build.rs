@@ -31,7 +31,7 @@ pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
     let flags = format!("target.{HYPERVISOR}.rustflags=[\"{TINY}\"]");
     cmd!(
         shell,
-        "{cargo} build --quiet --release --package stasis --target {HYPERVISOR} --target-dir {target} --config {flags}"
+        "{cargo} build --release --package stasis --target {HYPERVISOR} --target-dir {target} --config {flags}"
     )
     .quiet()
     .run()?;
@@ -53,7 +53,7 @@ pub fn guests(workspace: &Workspace) -> Result<PathBuf> {
     report::step("building the bare-metal guests");
     let shell = shell(workspace)?;
     let (cargo, target) = (cargo(), workspace.target());
-    cmd!(shell, "{cargo} build --quiet --release --package stasis-guests --features {BARE_METAL} --bins --target {GUESTS} --target-dir {target}")
+    cmd!(shell, "{cargo} build --release --package stasis-guests --features {BARE_METAL} --bins --target {GUESTS} --target-dir {target}")
         .quiet()
         .run()?;
     Ok(target.join(GUESTS).join("release"))
@@ -67,12 +67,9 @@ pub fn arceos(workspace: &Workspace) -> Result<Vec<u8>> {
     // There its configuration of cargo is found.
     shell.change_dir(workspace.root().join("tests/arceos"));
     let (cargo, target) = (cargo(), workspace.folder("arceos")?);
-    cmd!(
-        shell,
-        "{cargo} build --quiet --release --locked --target {HYPERVISOR} --target-dir {target}"
-    )
-    .quiet()
-    .run()?;
+    cmd!(shell, "{cargo} build --release --locked --target {HYPERVISOR} --target-dir {target}")
+        .quiet()
+        .run()?;
     let elf = target.join(HYPERVISOR).join("release/stasis-arceos");
     let flat = elf::flatten(&read(&elf)?).with_context(|| format!("in {}", elf.display()))?;
     elf::check_image(&flat).with_context(|| format!("in {}", elf.display()))?;

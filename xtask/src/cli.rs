@@ -151,7 +151,7 @@ pub struct Options {
     /// `--smp`.
     pub cpus: Option<u32>,
     /// `--memory`.
-    pub memory: Option<String>,
+    pub memory: Option<u64>,
     /// `--disk`.
     pub disk: Option<PathBuf>,
     /// `--size`.
@@ -183,7 +183,10 @@ fn dispatch(mut arguments: VecDeque<OsString>) -> Result<()> {
             Some(name) => print!("{}", help(find(&name.to_string_lossy())?)),
             None => print!("{}", overview()),
         }
-        return Ok(());
+        return match arguments.pop_front() {
+            Some(surplus) => bail!("`help` takes one COMMAND; {surplus:?} is one too many"),
+            None => Ok(()),
+        };
     }
     let command = find(&name)?;
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
@@ -251,15 +254,12 @@ pub fn options(mut parser: lexopt::Parser, name: &str) -> Result<Options> {
             Long("guest") => options.guest = Some(parser.value()?.string()?),
             Long("board") => options.board = Some(parser.value()?.string()?),
             Long("smp") => options.cpus = Some(parser.value()?.parse()?),
-            Long("memory") => options.memory = Some(parser.value()?.string()?),
+            Long("memory") => options.memory = Some(size(&parser.value()?.string()?)?),
             Long("disk") => options.disk = Some(parser.value()?.into()),
             Long("firmware") => options.firmware = Some(parser.value()?.into()),
             Long("plain") => options.plain = true,
             Long("size") => {
-                let text = parser.value()?.string()?;
-                let size = report::parse_size(&text);
-                options.size =
-                    Some(size.with_context(|| format!("\"{text}\" is no size such as \"512M\""))?);
+                options.size = Some(size(&parser.value()?.string()?)?);
             }
             Value(value) if known.starts_with(|c: char| c.is_ascii_uppercase()) => {
                 options.values.push(value);
@@ -268,6 +268,17 @@ pub fn options(mut parser: lexopt::Parser, name: &str) -> Result<Options> {
         }
     }
     Ok(options)
+}
+
+/// Returns bytes, as a person says them. A small number without a unit is hardly meant as bytes.
+fn size(text: &str) -> Result<u64> {
+    const LEAST_BYTES: u64 = 1 << 20;
+    let has_unit = !text.trim().ends_with(|c: char| c.is_ascii_digit());
+    let size = report::parse_size(text).filter(|bytes| has_unit || *bytes >= LEAST_BYTES);
+    size.with_context(|| match text.trim().parse::<u64>() {
+        Ok(number) => format!("a size needs its unit: \"{number}M\" in place of \"{text}\""),
+        Err(_) => format!("\"{text}\" is no size such as \"512M\""),
+    })
 }
 
 fn make_disk(options: Options) -> Result<()> {
@@ -325,6 +336,14 @@ mod tests {
         let error = options(lexopt::Parser::from_args(["--geust", "linux"]), "run").unwrap_err();
         assert!(error.to_string().contains("did you mean \"--guest\"?"), "{error}");
         assert!(options(lexopt::Parser::from_args(["--smp", "2"]), "demo").is_err());
+    }
+
+    #[test]
+    fn a_size_without_its_unit_is_answered_with_one() {
+        assert_eq!(size("64M").unwrap(), 64 << 20);
+        let error = size("64").unwrap_err().to_string();
+        assert_eq!(error, "a size needs its unit: \"64M\" in place of \"64\"");
+        assert!(size("much").unwrap_err().to_string().contains("is no size such as \"512M\""));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! It becomes the device tree that `stasis_vm::config` defines. An image's name is a path, relative to the file,
 //! or `@` and the name of something that xtask makes ([`Made`]).
 
+mod hint;
 mod raw;
 
 use std::ops::Range;
@@ -15,6 +16,7 @@ use stasis_vm::config::{
 };
 use toml::Spanned;
 
+use self::hint::line_number;
 use self::raw::{RawCore, RawFile, RawGuest};
 
 use crate::workspace::Workspace;
@@ -65,11 +67,8 @@ impl Config {
 
     /// Reads a configuration whose relative paths start at `folder`. `guests` are the names of those that xtask makes.
     pub fn parse(text: &str, folder: &Path, guests: &[String]) -> Result<Self> {
-        let file: RawFile = toml::from_str(text).map_err(|error| {
-            // Its own words name the key; the snippet that toml adds would tear our one line apart.
-            let line = error.span().map_or(1, |span| line(text, span.start));
-            anyhow!("line {line}{}: {}", key_at(text, error.span()), error.message())
-        })?;
+        let file: RawFile =
+            toml::from_str(text).map_err(|error| anyhow!(hint::explain(text, &error)))?;
         let mut config = Self { configuration: Configuration::default(), files: Vec::new() };
         let place = Place { text, folder, made: guests };
         for raw in &file.guests {
@@ -217,7 +216,7 @@ struct Place<'a> {
 impl Place<'_> {
     /// A place in the text, as an error has it.
     fn at(&self, span: Range<usize>, key: &str) -> String {
-        format!("line {}: {key}", line(self.text, span.start))
+        format!("line {}: {key}", line_number(self.text, span.start))
     }
 
     /// Bytes.
@@ -285,20 +284,6 @@ impl Place<'_> {
             }
             _ => anyhow!(error),
         }
-    }
-}
-
-/// The number of the line that `offset` is in.
-fn line(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
-}
-
-/// The key of the assignment that begins the line of `span`, as `: <key>`.
-fn key_at(text: &str, span: Option<Range<usize>>) -> String {
-    let line = span.and_then(|span| text.lines().nth(line(text, span.start) - 1));
-    match line.and_then(|line| line.split_once('=')) {
-        Some((key, _)) => format!(": {}", key.trim()),
-        None => String::new(),
     }
 }
 

@@ -172,6 +172,16 @@ impl Machine {
         }
     }
 
+    /// QEMU's command line for a person at its terminal, where Ctrl-A X ends it. All that the machine prints is also in the file `log`.
+    pub fn at_a_terminal(&self, log: &Path) -> Command {
+        let mut command = self.command();
+        let mut line = OsString::from("stdio,id=line,mux=on,signal=off,logfile=");
+        line.push(in_option(log));
+        command.args(["-display", "none", "-serial", "chardev:line", "-mon", "chardev=line"]);
+        command.arg("-chardev").arg(line);
+        command
+    }
+
     /// Starts it.
     pub fn start(&self) -> Result<Qemu> {
         let mut child = self

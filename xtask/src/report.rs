@@ -27,7 +27,9 @@ pub fn error(what: impl Display) {
 }
 
 fn line(label: &str, colour: &str, what: impl Display) {
-    if std::io::stderr().is_terminal() {
+    // https://no-color.org: set, and not empty.
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stderr().is_terminal() && !plain {
         eprintln!("\x1b[{colour}m{label}\x1b[0m {what}");
     } else {
         eprintln!("{label} {what}");

@@ -5,19 +5,44 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::board::Board;
-use crate::cli::Options;
+use crate::cli::{Options, nearest};
 use crate::config::{Config, Source};
+use crate::console::PROMPT;
+use crate::disk::lock::{self, Access};
 use crate::qemu::Machine;
-use crate::workspace::{Workspace, write};
+use crate::workspace::{Workspace, read, write};
 use crate::{archive, build, disk, report, setup};
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
+    let plain = options.plain;
+    let machine = machine(workspace, options)?;
+    if plain {
+        report::step("starting the guest on QEMU alone; Ctrl-A X ends it");
+    } else {
+        report::step(
+            "starting Stasis; `help` tells its commands, Ctrl-] leaves a guest, Ctrl-A X ends QEMU",
+        );
+    }
+    let log = workspace.folder("stasis")?.join("run.log");
+    let status = machine.at_a_terminal(&log).status().context("cannot start QEMU")?;
+    if !status.success() {
+        bail!("QEMU ended with {status}");
+    }
+    match plain {
+        true => Ok(()),
+        false => check_guests(&String::from_utf8_lossy(&read(&log)?)),
+    }
+}
+
+/// The machine that the options ask for. What it needs is made.
+pub fn machine(workspace: &Workspace, options: Options) -> Result<Machine> {
     let guest = options.guest.as_deref().unwrap_or("linux");
+    let config = config_path(workspace, guest)?;
     setup::qemu::ensure(workspace)?;
     let board = Board::find(workspace, options.board.as_deref())?;
     check(&options, &board)?;
-    let config = Config::read(workspace, &config_path(workspace, guest)?)?;
+    let config = Config::read(workspace, &config)?;
     let machine = if options.plain {
         plain(workspace, &config)?
     } else {
@@ -27,28 +52,29 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
         write(&path, &archive)?;
         let disk = open_disk(workspace, options.disk)?;
         board.check_disk(&disk)?;
+        // QEMU would refuse one that is in use, too, and not say who has it.
+        drop(lock::open(&disk, Access::Exclusive)?);
         Machine::stasis(image, Some(&path)).disk(disk).board(board)
     };
     let machine = match options.cpus {
         Some(cpus) => machine.cpus(cpus),
         None => machine,
     };
-    let machine = match options.memory {
-        Some(memory) => machine.memory(memory),
+    Ok(match options.memory {
+        Some(memory) => machine.memory(format!("{}M", memory >> 20)),
         None => machine,
-    };
+    })
+}
 
-    if options.plain {
-        report::step("starting the guest on QEMU alone; Ctrl-A X ends it");
-    } else {
-        report::step(
-            "starting Stasis; `help` tells its commands, Ctrl-] leaves a guest, Ctrl-A X ends QEMU",
-        );
-    }
-    let status = machine.command().arg("-nographic").status().context("cannot start QEMU")?;
-    if !status.success() {
-        bail!("QEMU ended with {status}");
-    }
+/// Fails if a line of the boot says that a guest was not made. `log` is all that the machine has printed; a person may have seen the line
+/// pass by, and a program sees how this ends.
+pub fn check_guests(log: &str) -> Result<()> {
+    let boot = log.lines().take_while(|line| !line.starts_with(PROMPT.trim_end()));
+    let errors: Vec<&str> = boot
+        .filter_map(|line| line.split_once("] error: "))
+        .map(|(_, error)| error.trim_end())
+        .collect();
+    ensure!(errors.is_empty(), "not all was made that is configured: {}", errors.join("; "));
     Ok(())
 }
 
@@ -61,6 +87,10 @@ fn check(options: &Options, board: &Board) -> Result<()> {
     ] {
         ensure!(!given || !board.is_fixed(), "{option} is for the board virt alone");
     }
+    ensure!(
+        !options.plain || options.disk.is_none(),
+        "--disk is for Stasis's checkpoints, and --plain starts the guest without Stasis"
+    );
     Ok(())
 }
 
@@ -74,7 +104,25 @@ pub fn config_path(workspace: &Workspace, guest: &str) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_owned());
     }
-    bail!("\"{guest}\" is neither an example of examples/ nor a configuration file")
+    let examples = examples(workspace)?;
+    let near = nearest(guest, examples.iter().map(String::as_str));
+    bail!(
+        "\"{guest}\" is neither an example nor a configuration file{near}; the examples are {}",
+        examples.join(", ")
+    )
+}
+
+/// The names of the configurations in `examples/`.
+pub fn examples(workspace: &Workspace) -> Result<Vec<String>> {
+    let folder = workspace.root().join("examples");
+    let files = std::fs::read_dir(&folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    let mut names: Vec<String> = files
+        .flatten()
+        .filter_map(|file| file.file_name().to_str()?.strip_suffix(".toml").map(str::to_owned))
+        .collect();
+    names.sort();
+    Ok(names)
 }
 
 fn open_disk(workspace: &Workspace, disk: Option<PathBuf>) -> Result<PathBuf> {
@@ -112,4 +160,35 @@ fn plain(workspace: &Workspace, config: &Config) -> Result<Machine> {
         .cmdline(guest.cmdline.clone())
         .cpus(guest.vcpus.into())
         .memory(format!("{}M", guest.memory >> 20)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_example_is_answered_with_the_nearest() {
+        let workspace = Workspace::find().unwrap();
+        let error = config_path(&workspace, "lnux").unwrap_err().to_string();
+        assert!(error.contains("did you mean \"linux\"?; the examples are counter, "), "{error}");
+        assert!(config_path(&workspace, "linux").is_ok());
+    }
+
+    #[test]
+    fn a_guest_that_was_not_made_is_a_failure() {
+        let good = "[    0.1] guest \"a\": on core 1\r\nstasis> pause b\r\n[    9.1] error: no guest b\r\n";
+        check_guests(good).unwrap();
+        let bad = format!("[    0.2] error: guest \"b\": it needs 4096 MiB of RAM\r\n{good}");
+        assert_eq!(
+            check_guests(&bad).unwrap_err().to_string(),
+            "not all was made that is configured: guest \"b\": it needs 4096 MiB of RAM"
+        );
+    }
+
+    #[test]
+    fn options_that_would_do_nothing_are_refused() {
+        let options = Options { plain: true, disk: Some("disk.img".into()), ..Options::default() };
+        let error = check(&options, &Board::Virt).unwrap_err().to_string();
+        assert!(error.starts_with("--disk is for Stasis's checkpoints"), "{error}");
+    }
 }

@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::build::BARE_METAL;
+use crate::cli::nearest;
 use crate::setup::rust::{GUESTS, HYPERVISOR};
 use crate::workspace::{Workspace, cargo};
 use crate::{build, report, setup};
@@ -17,6 +18,9 @@ const BARE: [&str; 3] = ["stasis", "stasis-arch", "stasis-run"];
 
 /// Runs all tests, or of those that boot QEMU the ones with `name` in their name.
 pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
+    if let Some(name) = name {
+        check_name(workspace, name)?;
+    }
     setup::all(workspace)?;
     let mut suite = Suite { workspace, passed: 0, failed: 0, complaints: Vec::new() };
     if name.is_none() {
@@ -49,6 +53,37 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     let filter: Vec<&str> = name.into_iter().collect();
     suite.run("tests that boot QEMU", &[&["test", "--package", QEMU_TESTS, "--"], &filter]);
     suite.finish()
+}
+
+/// Makes sure that there is a test to run, before all that tests need is built.
+fn check_name(workspace: &Workspace, name: &str) -> Result<()> {
+    report::step(format_args!("looking for tests with \"{name}\" in their name"));
+    let output = Command::new(cargo())
+        .args(["test", "--package", QEMU_TESTS, "--", "--list"])
+        .current_dir(workspace.root())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    ensure!(output.status.success(), "the tests could not be built");
+    let list = String::from_utf8_lossy(&output.stdout);
+    match unknown_name(name, &list) {
+        None => Ok(()),
+        Some(complaint) => bail!(complaint),
+    }
+}
+
+/// What is wrong with a name, if no line of the harness's list, such as `disks::no_disk: test`, has it.
+fn unknown_name(name: &str, list: &str) -> Option<String> {
+    let names = || list.lines().filter_map(|line| line.strip_suffix(": test"));
+    if names().any(|known| known.contains(name)) {
+        return None;
+    }
+    let words = names().flat_map(|known| [Some(known), known.split("::").next()]).flatten();
+    let near = nearest(name, words);
+    Some(format!(
+        "no test that boots QEMU has \"{name}\" in its name{near}; `cargo test {name}` runs those on the host"
+    ))
 }
 
 struct Suite<'a> {
@@ -140,6 +175,19 @@ fn counts(line: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_no_test_has_is_answered_with_the_nearest() {
+        let list = "disks::no_disk: test\nconsole::help: test\n\n2 tests, 0 benchmarks\n";
+        assert_eq!(unknown_name("no_d", list), None);
+        assert_eq!(unknown_name("console", list), None);
+        let complaint = unknown_name("disk::", list).unwrap();
+        assert!(
+            complaint.contains("has \"disk::\" in its name, did you mean \"disks\"?"),
+            "{complaint}"
+        );
+        assert!(!unknown_name("xyzzy", list).unwrap().contains("did you mean"));
+    }
 
     #[test]
     fn the_tests_are_counted_from_their_own_last_line() {

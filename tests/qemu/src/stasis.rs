@@ -16,7 +16,7 @@ use crate::lab::{Built, Lab};
 use xtask::monitor::Socket;
 
 /// Until the first prompt.
-const BOOT_TIME: Duration = Duration::from_secs(60);
+pub const BOOT_TIME: Duration = Duration::from_secs(60);
 /// Until a checkpoint is stored or resumed.
 const STORE_TIME: Duration = Duration::from_secs(600);
 /// No machine runs longer, unless its test says so.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use stasis_vm::config::{Configuration, GuestConfig};
 
-use super::Cost;
 use super::accesses::{Accesses, EVENTS, Log};
 use super::boot;
+use super::{Cost, timed};
 use crate::archive;
 use crate::console::Console;
 use crate::qemu::Machine;
@@ -80,7 +80,7 @@ impl Meter {
 
     /// Two runs, which must give the same.
     pub fn twice(&self, run: impl Fn(&Self) -> Result<Run>) -> Result<Run> {
-        same(run(self)?, run(self)?)
+        same(timed("first run", || run(self))?, timed("second run", || run(self))?)
     }
 
     /// A run on plain QEMU.

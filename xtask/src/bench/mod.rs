@@ -20,8 +20,9 @@ mod table;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,22 @@ pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
             other => return Err(other.unexpected().into()),
         }
     }
+    let for_measuring = [
+        ("--save", save.is_some()),
+        ("--as", name.is_some()),
+        ("--compare", compare.is_some()),
+        ("--with", with.is_some()),
+        ("--plot", plot.is_some()),
+        ("--plot-history", plot_history.is_some()),
+    ];
+    let alone =
+        if listed.is_some() { Some("--runs") } else { profiled.as_ref().map(|_| "--profile") };
+    if let (Some(alone), Some((option, _))) =
+        (alone, for_measuring.iter().find(|(_, is_given)| *is_given))
+    {
+        bail!("{option} does nothing beside {alone}, which measures nothing anew");
+    }
+    ensure!(listed.is_none() || profiled.is_none(), "--profile does nothing beside --runs");
     if let Some(file) = listed {
         print!("{}", Runs::load(&file)?.table());
         return Ok(());
@@ -137,6 +154,7 @@ pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
     });
     let old = old.transpose()?;
 
+    report::step("measuring everything twice, which takes five minutes or more");
     let numbers = measure(workspace)?;
     print!("{}", table::all(&numbers));
     if let Some((mut runs, old)) = old {
@@ -226,9 +244,17 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
 
 /// What a run finds out, and another one, too.
 fn twice<T: PartialEq + Debug>(what: &str, run: impl Fn() -> Result<T>) -> Result<T> {
-    let (first, second) = (run()?, run()?);
+    let (first, second) = (timed("first run", &run)?, timed("second run", &run)?);
     ensure!(first == second, "{what} are not the same twice: {first:?}, then {second:?}");
     Ok(first)
+}
+
+/// Runs something that takes minutes, and says when it is done.
+fn timed<T>(what: &str, run: impl Fn() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    let found = run()?;
+    report::note(format_args!("{what}: {}", report::seconds(began.elapsed())));
+    Ok(found)
 }
 
 /// Puts what the guest measured alone beside what it measured under Stasis.

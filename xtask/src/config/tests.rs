@@ -251,3 +251,33 @@ fn what_is_wrong_with_devices_that_access_memory_is_named_with_its_line_and_key(
     assert_eq!(error(&with("identity", "yes")), "line 7: dma: \"yes\" is not \"trusted\"");
     assert!(error(&with("virt", "trusted")).starts_with("line 7: dma: devices that access memory"));
 }
+
+#[test]
+fn what_was_written_wrong_is_answered_by_what_to_type() {
+    let guest = |line: &str| {
+        error(&format!("[[guest]]\nname = \"a\"\nimage = \"@counter\"\nmemory = \"64M\"\n{line}\n"))
+    };
+    let single = "line 1: write [[guest]] in place of [guest]: there can be several";
+    assert_eq!(error("[guest]\nname = \"a\"\nimage = \"@counter\"\nmemory = \"64M\"\n"), single);
+    assert_eq!(
+        error("[guest]\nname = \"a\"\n[guest]\nname = \"b\"\n").split_once(": ").unwrap().1,
+        &single[8..]
+    );
+    assert_eq!(
+        guest("[shared]\nname = \"x\""),
+        "line 5: write [[shared]] in place of [shared]: there can be several"
+    );
+    let unknown = guest("checkpoint_every = \"60s\"");
+    assert!(
+        unknown.starts_with("line 5: checkpoint_every: unknown field `checkpoint_every`, did you mean \"checkpoint-every\"?; expected one of `name`"),
+        "{unknown}"
+    );
+    assert_eq!(
+        error("[[guest]]\nname = \"a\"\nimage = \"@counter\"\nmemory = 64\n"),
+        "line 4: memory: a number needs its unit, in quotes: memory = \"64M\""
+    );
+    assert_eq!(
+        guest("checkpoint-every = 60"),
+        "line 5: checkpoint-every: a number needs its unit, in quotes: checkpoint-every = \"60s\""
+    );
+}

@@ -11,6 +11,7 @@ mod crossing;
 mod damage;
 mod devices;
 mod disks;
+mod examples;
 mod firmware;
 mod golden;
 mod handlers;
@@ -113,6 +114,8 @@ fn main() -> ExitCode {
             linux_is_resumed_where_others_have_its_addresses,
             a_checkpoint_with_its_memory_elsewhere_is_not_put_in_a_guests_place,
             what_can_not_have_its_memory_there_is_named;
+        examples:
+            each_comes_up_by_the_command_in_its_first_line;
         disks:
             no_disk,
             no_partition,
