@@ -127,8 +127,8 @@ and the Linux guest's packages, which go to target/guests and not into the syste
     },
     Command {
         name: "convert",
-        arguments: "kvm|qemu|from-qemu FILE ...",
-        summary: "Convert the virtual GIC of a checkpoint to KVM's and QEMU's, or read QEMU's",
+        arguments: "qemu|from-qemu FILE ...",
+        summary: "Convert the virtual GIC of a checkpoint to QEMU's, or read QEMU's",
         details: convert::DETAILS,
         run: |_, parser| convert::main(parser),
     },

@@ -16,7 +16,6 @@ use crate::{checkpoint, report};
 pub const DETAILS: &str = "\
 FILE is a checkpoint, as `checkpoint get` writes it; STREAM is what QEMU's `migrate file:STREAM` writes.
 
-  kvm FILE                              the attributes of KVM's GICv2 device, in the order in which to write them
   qemu FILE --stream STREAM --out OUT   a copy of STREAM with the checkpoint's GIC, for `-incoming file:OUT`
   from-qemu STREAM                      the GIC in a stream, in words
 
@@ -49,14 +48,15 @@ pub fn main(mut parser: lexopt::Parser) -> Result<()> {
             other => return Err(other.unexpected().into()),
         }
     }
-    let backend = arguments.backend.unwrap_or(Backend::Tcg);
-    let Arguments { words, stream, out, .. } = arguments;
+    let Arguments { words, stream, out, backend } = arguments;
     let words: Vec<_> = words.iter().map(Path::new).collect();
     let action = words.first().and_then(|word| word.to_str());
+    let or_tcg = backend.unwrap_or(Backend::Tcg);
     match (action, &words[..], stream, out) {
-        (Some("kvm"), [_, file], None, None) => to_kvm(file),
-        (Some("qemu"), [_, file], Some(stream), Some(out)) => to_qemu(file, &stream, &out, backend),
-        (Some("from-qemu"), [_, stream], None, None) => from_qemu(stream, backend),
+        // What a back end is, KVM's device does not know.
+        (Some("kvm"), [_, file], None, None) if backend.is_none() => to_kvm(file),
+        (Some("qemu"), [_, file], Some(stream), Some(out)) => to_qemu(file, &stream, &out, or_tcg),
+        (Some("from-qemu"), [_, stream], None, None) => from_qemu(stream, or_tcg),
         _ => bail!("`convert` lacks something or has too much:\n\n{DETAILS}"),
     }
 }
@@ -68,13 +68,18 @@ fn checkpoint(file: &Path) -> Result<Vgic> {
 }
 
 fn to_kvm(file: &Path) -> Result<()> {
+    report::warn(
+        "a KVM does not go on right from this list; docs/conversion.md says what is wrong",
+    );
     print!("{}", attributes(&kvm::write(&checkpoint(file)?))?);
     Ok(())
 }
 
 /// What is to be done with KVM's device. All that is no number begins with `#`.
 fn attributes(written: &kvm::Written) -> Result<String, fmt::Error> {
-    let mut text = String::from("# KVM_SET_DEVICE_ATTR, in this order: group, attr, value\n");
+    let mut text =
+        String::from("# not fit for use: docs/conversion.md says what a KVM does wrong with it\n");
+    text.push_str("# KVM_SET_DEVICE_ATTR, in this order: group, attr, value\n");
     for attribute in &written.attributes {
         writeln!(text, "{attribute}")?;
     }
