@@ -58,54 +58,94 @@ macro_rules! each_pair {
     };
 }
 
+/// Makes [`save_all`] and [`load_all`] from the record's table.
+macro_rules! lent {
+    (
+        $(#[$meta:meta])*
+        pub struct $Record:ident in $module:ident: $TYPE:ident {
+            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr $(, reset $reset:expr)?, home lent; )*
+        }
+    ) => {
+        fn save_all(registers: &mut $Record) {
+            let (breakpoints, watchpoints) = pairs();
+            $( save!($name, registers, breakpoints, watchpoints); )*
+        }
+
+        /// # Safety
+        ///
+        /// The debug registers are those of the guest that is loaded from here on.
+        unsafe fn load_all(registers: &$Record) {
+            let (breakpoints, watchpoints) = pairs();
+            // SAFETY: debug exceptions are not taken at EL2 (MDCR_EL2.TDE is clear, KDE concerns EL1), so these registers act in the
+            // guest alone, whose they are. MDSCR_EL1 comes last: it is what enables the others.
+            unsafe {
+                $( load!($name, registers, breakpoints, watchpoints); )*
+                msr!("mdscr_el1", *registers.mdscr_el1);
+            }
+        }
+    };
+}
+
+/// Saves a debug register, or those of the sixteen of its name that the CPU has.
+macro_rules! save {
+    (os_lock, $to:ident, $b:ident, $w:ident) => {
+        *$to.os_lock = mrs!("oslsr_el1") >> 1 & 1
+    };
+    (dbgbvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgbvr, $to, $b) };
+    (dbgbcr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgbcr, $to, $b) };
+    (dbgwvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgwvr, $to, $w) };
+    (dbgwcr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgwcr, $to, $w) };
+    (@ each $name:ident, $to:ident, $count:ident) => {
+        macro_rules! one {
+            ($n:literal, $index:literal) => {
+                $to.$name[$n] = mrs!(stringify!($name), $index, "_el1");
+            };
+        }
+        each_pair!($count, one);
+    };
+    ($name:ident, $to:ident, $b:ident, $w:ident) => {
+        *$to.$name = mrs!(stringify!($name))
+    };
+}
+
+/// Loads a debug register, or those of the sixteen of its name that the CPU has.
+macro_rules! load {
+    (mdscr_el1, $from:ident, $b:ident, $w:ident) => {};
+    (os_lock, $from:ident, $b:ident, $w:ident) => {
+        msr!("oslar_el1", *$from.os_lock)
+    };
+    (dbgbvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgbvr, $from, $b) };
+    (dbgbcr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgbcr, $from, $b) };
+    (dbgwvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgwvr, $from, $w) };
+    (dbgwcr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgwcr, $from, $w) };
+    (@ each $name:ident, $from:ident, $count:ident) => {
+        macro_rules! one {
+            ($n:literal, $index:literal) => {
+                msr!(stringify!($name), $index, "_el1"; $from.$name[$n]);
+            };
+        }
+        each_pair!($count, one);
+    };
+    ($name:ident, $from:ident, $b:ident, $w:ident) => {
+        msr!(stringify!($name); *$from.$name)
+    };
+}
+
+stasis_state::vcpu_debug!(lent);
+
 /// Takes back what was lent, and saves it.
 #[cold]
 pub fn take_back(registers: &mut Debug) {
-    let (breakpoints, watchpoints) = pairs();
-    macro_rules! breakpoint {
-        ($n:literal, $name:literal) => {
-            registers.dbgbvr[$n] = mrs!("dbgbvr", $name, "_el1");
-            registers.dbgbcr[$n] = mrs!("dbgbcr", $name, "_el1");
-        };
-    }
-    macro_rules! watchpoint {
-        ($n:literal, $name:literal) => {
-            registers.dbgwvr[$n] = mrs!("dbgwvr", $name, "_el1");
-            registers.dbgwcr[$n] = mrs!("dbgwcr", $name, "_el1");
-        };
-    }
-    each_pair!(breakpoints, breakpoint);
-    each_pair!(watchpoints, watchpoint);
-    *registers.mdscr_el1 = mrs!("mdscr_el1");
-    *registers.mdccint_el1 = mrs!("mdccint_el1");
-    *registers.os_lock = mrs!("oslsr_el1") >> 1 & 1;
+    save_all(registers);
     init();
 }
 
-/// Lends them to the guest that is loaded. MDSCR_EL1 comes last: it is what enables the others.
+/// Lends the debug registers to the guest that is loaded.
 #[cold]
 pub fn lend(registers: &Debug) {
-    let (breakpoints, watchpoints) = pairs();
-    macro_rules! breakpoint {
-        ($n:literal, $name:literal) => {
-            msr!("dbgbvr", $name, "_el1"; registers.dbgbvr[$n]);
-            msr!("dbgbcr", $name, "_el1"; registers.dbgbcr[$n]);
-        };
-    }
-    macro_rules! watchpoint {
-        ($n:literal, $name:literal) => {
-            msr!("dbgwvr", $name, "_el1"; registers.dbgwvr[$n]);
-            msr!("dbgwcr", $name, "_el1"; registers.dbgwcr[$n]);
-        };
-    }
-    // SAFETY: debug exceptions are not taken at EL2 (MDCR_EL2.TDE is clear, KDE concerns EL1), so
-    // these registers act in the guest alone.
+    // SAFETY: 1. `load_all`: they are the guest's, as its record has them. 2. `set_traps`: so no access of the guest need trap.
     unsafe {
-        each_pair!(breakpoints, breakpoint);
-        each_pair!(watchpoints, watchpoint);
-        msr!("mdccint_el1", *registers.mdccint_el1);
-        msr!("oslar_el1", *registers.os_lock);
-        msr!("mdscr_el1", *registers.mdscr_el1);
+        load_all(registers);
         set_traps(0);
         asm!("isb", options(nostack, preserves_flags));
     }

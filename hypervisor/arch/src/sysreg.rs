@@ -3,7 +3,7 @@
 
 /// Reads a system register, whose name may be given in pieces.
 macro_rules! mrs {
-    ($($name:literal),+) => {{
+    ($($name:expr),+) => {{
         let value: u64;
         // SAFETY: reading a system register that exists at EL2 has no effect.
         unsafe {
@@ -15,7 +15,7 @@ macro_rules! mrs {
 
 /// Writes a system register, whose name may be given in pieces. The caller answers for what it means.
 macro_rules! msr {
-    ($($name:literal),+; $value:expr) => {{
+    ($($name:expr),+; $value:expr) => {{
         let value: u64 = $value;
         core::arch::asm!(concat!("msr ", $($name,)+ ", {0}"), in(reg) value, options(nostack, preserves_flags));
     }};

@@ -49,6 +49,14 @@ pub fn stop_all() {
     }
 }
 
+/// Accepts a register that [`load_virtual`] and [`save_virtual`] move, and no other.
+macro_rules! moves {
+    (cntv_ctl_el0) => {};
+    (cntv_cval_el0) => {};
+    (cntkctl_el1) => {};
+}
+pub(crate) use moves;
+
 /// Loads a guest's virtual timer: first the offset, then the comparator, then the control. It is so for the guest, and for EL2 after
 /// the next barrier.
 pub fn load_virtual(offset: u64, registers: &SystemRegisters) {

@@ -3,6 +3,9 @@
 //! [`enter`] switches the general registers alone. The rest of a vCPU stays in the hardware from one
 //! exit to the next entry, and is loaded and saved only when the core turns to another vCPU, or when
 //! the guest is to be looked at.
+//!
+//! What is loaded and saved is made from the records' tables: each register has a [`Home`](stasis_state::register::Home) there. So a
+//! register that is added to a table is switched, or has a home that is not here, or does not compile.
 
 use crate::cpu::isb;
 use crate::{fp, timer};
@@ -40,55 +43,94 @@ pub fn enter(core: &mut Core) -> ExitKind {
     }
 }
 
-macro_rules! system_registers {
-    ($($field:ident $name:literal;)*) => {
-        fn save_system(registers: &mut SystemRegisters) {
-            $( *registers.$field = mrs!($name); )*
-            *registers.sctlr_el1 = mrs!("sctlr_el1");
-            *registers.tcr_el1 = mrs!("tcr_el1");
+/// Makes the world switch of the system registers from their record's table: what is done with each follows from its home.
+macro_rules! switch {
+    (
+        $(#[$meta:meta])*
+        pub struct $Record:ident in $module:ident: $TYPE:ident {
+            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr
+                $(, reset $reset:expr)?, home $home:ident $(($why:literal))?; )*
+        }
+    ) => {
+        fn save_system(registers: &mut $Record) {
+            $( save!($home $name, registers); )*
         }
 
         /// # Safety
         ///
         /// No guest may run until all of its state is loaded.
-        unsafe fn load_system(registers: &SystemRegisters) {
+        unsafe fn load_system(registers: &$Record) {
             // SAFETY: these registers act at EL1 and EL0 alone. What translates is what `mmu::activate_stage2` says that it must be,
             // until all else is the guest's: then stage 1 is as it has it, and then its walks.
             unsafe {
-                $( msr!($name, *registers.$field); )*
-                isb();
-                msr!("sctlr_el1", *registers.sctlr_el1);
-                isb();
-                msr!("tcr_el1", *registers.tcr_el1);
+                $( load!($home $name, registers); )*
+                $( load_regime!($home $name, registers); )*
             }
         }
     };
 }
 
-// Not here: SCTLR_EL1 and TCR_EL1, which come last; the timers, see `timer`; ACTLR_EL1, which is trapped; and the registers of AArch32 at
-// EL1 (SPSR_irq and its like, DACR32_EL2, IFSR32_EL2, FPEXC32_EL2), which no AArch64 guest can write.
-system_registers! {
-    sp_el0 "sp_el0";
-    sp_el1 "sp_el1";
-    elr_el1 "elr_el1";
-    spsr_el1 "spsr_el1";
-    cpacr_el1 "cpacr_el1";
-    ttbr0_el1 "ttbr0_el1";
-    ttbr1_el1 "ttbr1_el1";
-    afsr0_el1 "afsr0_el1";
-    afsr1_el1 "afsr1_el1";
-    esr_el1 "esr_el1";
-    far_el1 "far_el1";
-    par_el1 "par_el1";
-    mair_el1 "mair_el1";
-    amair_el1 "amair_el1";
-    vbar_el1 "vbar_el1";
-    contextidr_el1 "contextidr_el1";
-    tpidr_el1 "tpidr_el1";
-    csselr_el1 "csselr_el1";
-    tpidr_el0 "tpidr_el0";
-    tpidrro_el0 "tpidrro_el0";
+/// Saves a register whose home is the system register of its name.
+macro_rules! save {
+    (switch $name:ident, $registers:ident) => {
+        *$registers.$name = mrs!(stringify!($name))
+    };
+    (regime $name:ident, $registers:ident) => {
+        save!(switch $name, $registers)
+    };
+    ($other:ident $name:ident, $registers:ident) => {
+        elsewhere!($other $name)
+    };
 }
+
+/// Loads a register whose home is the system register of its name.
+macro_rules! load {
+    (switch $name:ident, $registers:ident) => {
+        msr!(stringify!($name); *$registers.$name)
+    };
+    (regime $name:ident, $registers:ident) => {};
+    ($other:ident $name:ident, $registers:ident) => {
+        elsewhere!($other $name)
+    };
+}
+
+/// Loads a register that says how stage 1 translates, in the table's order: SCTLR_EL1 enables stage 1 before TCR_EL1 enables its walks.
+macro_rules! load_regime {
+    (regime $name:ident, $registers:ident) => {
+        isb();
+        msr!(stringify!($name); *$registers.$name)
+    };
+    ($other:ident $name:ident, $registers:ident) => {};
+}
+
+/// Accepts the registers of this record that others move, or nobody; a home that nobody here knows does not compile.
+macro_rules! elsewhere {
+    (timer $name:ident) => {
+        timer::moves!($name)
+    };
+    (kept $name:ident) => {};
+}
+
+stasis_state::vcpu_system!(switch);
+
+/// Accepts the records whose registers assembly moves, in `vectors` and `fp`, which names each: another one does not compile.
+macro_rules! moved_by_assembly {
+    (
+        $(#[$meta:meta])*
+        pub struct $Record:ident in $module:ident: $TYPE:ident {
+            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr, home $home:ident; )*
+        }
+    ) => { $( moved_by_assembly!(@ $home $name); )* };
+    (@ entry x) => {};
+    (@ entry pc) => {};
+    (@ entry pstate) => {};
+    (@ fp v) => {};
+    (@ fp fpsr) => {};
+    (@ fp fpcr) => {};
+}
+
+stasis_state::vcpu_core!(moved_by_assembly);
+stasis_state::vcpu_fp!(moved_by_assembly);
 
 /// Saves what [`load`] loads, and stops the guest's virtual timer.
 pub fn save(system: &mut SystemRegisters, fp: &mut FpSimd) {

@@ -84,6 +84,29 @@ pub struct Descriptor {
     pub shape: Shape,
     /// Where the register's header stands in the record's body, in bytes.
     pub offset: usize,
+    /// Where the register is while its vCPU is loaded on a core.
+    pub home: Home,
+}
+
+/// Where a register of a guest is while its vCPU is loaded on a core. At all other times it is in its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// In its record: EL2 emulates it, or works on the record.
+    Record,
+    /// In its record, although the CPU has a register of that name, for the reason given.
+    Kept(&'static str),
+    /// In the general registers and SPSR_EL2 and ELR_EL2 while the guest runs: each exit saves it, and each entry loads it.
+    Entry,
+    /// In the system register of its name. The world switch saves and loads it.
+    Switch,
+    /// In the system register of its name, which says how EL1's stage 1 translates. The world switch loads it when all others are loaded.
+    Regime,
+    /// In the generic timer, which stops when it is saved.
+    Timer,
+    /// In the FP and SIMD registers.
+    Fp,
+    /// In the debug registers, as long as these are lent to the guest; else in its record.
+    Lent,
 }
 
 impl Descriptor {
@@ -119,15 +142,16 @@ pub const fn padding(len: usize) -> usize {
 
 /// Declares a record: its registers as a `#[repr(C)]` struct and as a table.
 ///
-/// Each line is `name: type = id` with an optional `, reset value`. The registers of `Foo` read as
-/// `*foo.name` (or `foo.name[i]`) and are written the same way. The value stands
-/// [`VALUE_OFFSET`] bytes behind the field's own offset, for assembly.
+/// Each line is `name: type = id` with an optional `, reset value` and an optional `, home where`, a [`Home`](crate::register::Home) in
+/// lower case. The registers of `Foo` read as `*foo.name` (or `foo.name[i]`) and are written the same way. The value stands
+/// [`VALUE_OFFSET`](crate::register::VALUE_OFFSET) bytes behind the field's own offset, for assembly.
 #[macro_export]
 macro_rules! record {
     (
         $(#[$meta:meta])*
         pub struct $Record:ident in $module:ident: $TYPE:ident {
-            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr $(, reset $reset:expr)?; )*
+            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr
+                $(, reset $reset:expr)? $(, home $home:ident $(($why:literal))?)?; )*
         }
     ) => {
         #[doc = concat!("The registers of [`", stringify!($Record), "`], one type each.")]
@@ -190,6 +214,7 @@ macro_rules! record {
                     name: stringify!($name),
                     shape: <$ty as $crate::register::Value>::SHAPE,
                     offset: core::mem::offset_of!($Record, $name),
+                    home: $crate::home!($($home $($why)?)?),
                 },
             )* ];
 
@@ -216,6 +241,36 @@ macro_rules! record {
                 <Self as $crate::register::Record>::reset()
             }
         }
+    };
+}
+
+/// Returns the [`Home`] that a line of [`record!`](crate::record) names.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! home {
+    () => {
+        $crate::register::Home::Record
+    };
+    (kept $why:literal) => {
+        $crate::register::Home::Kept($why)
+    };
+    (entry) => {
+        $crate::register::Home::Entry
+    };
+    (switch) => {
+        $crate::register::Home::Switch
+    };
+    (regime) => {
+        $crate::register::Home::Regime
+    };
+    (timer) => {
+        $crate::register::Home::Timer
+    };
+    (fp) => {
+        $crate::register::Home::Fp
+    };
+    (lent) => {
+        $crate::register::Home::Lent
     };
 }
 

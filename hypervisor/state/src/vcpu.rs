@@ -2,136 +2,169 @@
 //!
 //! The world switch's assembly loads and stores these very structs; their field offsets are its
 //! contract. System registers carry the encoding of their MSR and MRS instructions as their id.
+//!
+//! The four records that a world switch moves ([`Core`], [`FpSimd`], [`SystemRegisters`], [`Debug`]) are tables that exist once, as macros:
+//! `vcpu_core!`, `vcpu_fp!`, `vcpu_system!` and `vcpu_debug!` each pass their lines to the macro that they are given. Here that is
+//! [`record!`](crate::record); in `stasis-arch` it is what makes the switch; in the tests' guests, what tries it. So each register has a
+//! [`Home`](crate::register::Home), or nothing builds.
 
 use crate::{record, register::Vector};
 
-record! {
-    /// The general registers, and where the vCPU goes on.
-    pub struct Core in core_regs: VcpuCore {
-        /// X0 to X30.
-        x: [u64; 31] = 0x01;
-        /// The address of the next instruction.
-        pc: u64 = 0x02;
-        /// PSTATE, in the layout of SPSR_EL2.
-        pstate: u64 = 0x03;
-    }
+/// Passes the table of [`Core`](crate::vcpu::Core) to the macro `$with`.
+#[macro_export]
+macro_rules! vcpu_core {
+    ($with:ident) => {
+        $with! {
+            /// The general registers, and where the vCPU goes on.
+            pub struct Core in core_regs: VcpuCore {
+                /// X0 to X30.
+                x: [u64; 31] = 0x01, home entry;
+                /// The address of the next instruction.
+                pc: u64 = 0x02, home entry;
+                /// PSTATE, in the layout of SPSR_EL2.
+                pstate: u64 = 0x03, home entry;
+            }
+        }
+    };
 }
+vcpu_core!(record);
 
-record! {
-    /// FP and SIMD.
-    pub struct FpSimd in fp_simd: VcpuFp {
-        /// V0 to V31.
-        v: [Vector; 32] = 0x01;
-        /// FPSR.
-        fpsr: u32 = 0x02;
-        /// FPCR.
-        fpcr: u32 = 0x03;
-    }
+/// Passes the table of [`FpSimd`](crate::vcpu::FpSimd) to the macro `$with`.
+#[macro_export]
+macro_rules! vcpu_fp {
+    ($with:ident) => {
+        $with! {
+            /// FP and SIMD.
+            pub struct FpSimd in fp_simd: VcpuFp {
+                /// V0 to V31.
+                v: [Vector; 32] = 0x01, home fp;
+                /// FPSR.
+                fpsr: u32 = 0x02, home fp;
+                /// FPCR.
+                fpcr: u32 = 0x03, home fp;
+            }
+        }
+    };
 }
+vcpu_fp!(record);
 
 /// The id of a system register: the encoding of its MSR and MRS instructions, op0 to op2.
 pub const fn sysreg(op0: u16, op1: u16, crn: u16, crm: u16, op2: u16) -> u16 {
     op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 }
 
-record! {
-    /// The system registers of EL1 and EL0, and the special registers behind them.
-    pub struct SystemRegisters in system: VcpuSystem {
-        /// SP_EL0.
-        sp_el0: u64 = sysreg(3, 0, 4, 1, 0);
-        /// SP_EL1.
-        sp_el1: u64 = sysreg(3, 4, 4, 1, 0);
-        /// ELR_EL1.
-        elr_el1: u64 = sysreg(3, 0, 4, 0, 1);
-        /// SPSR_EL1.
-        spsr_el1: u64 = sysreg(3, 0, 4, 0, 0);
-        /// SPSR_irq, of AArch32 at EL0, as the three that follow.
-        spsr_irq: u64 = sysreg(3, 4, 4, 3, 0);
-        /// SPSR_abt.
-        spsr_abt: u64 = sysreg(3, 4, 4, 3, 1);
-        /// SPSR_und.
-        spsr_und: u64 = sysreg(3, 4, 4, 3, 2);
-        /// SPSR_fiq.
-        spsr_fiq: u64 = sysreg(3, 4, 4, 3, 3);
-        /// SCTLR_EL1: MMU and caches off, little-endian, RES1 bits set.
-        sctlr_el1: u64 = sysreg(3, 0, 1, 0, 0), reset 0x30d0_0800;
-        /// ACTLR_EL1.
-        actlr_el1: u64 = sysreg(3, 0, 1, 0, 1);
-        /// CPACR_EL1.
-        cpacr_el1: u64 = sysreg(3, 0, 1, 0, 2);
-        /// TTBR0_EL1.
-        ttbr0_el1: u64 = sysreg(3, 0, 2, 0, 0);
-        /// TTBR1_EL1.
-        ttbr1_el1: u64 = sysreg(3, 0, 2, 0, 1);
-        /// TCR_EL1.
-        tcr_el1: u64 = sysreg(3, 0, 2, 0, 2);
-        /// AFSR0_EL1.
-        afsr0_el1: u64 = sysreg(3, 0, 5, 1, 0);
-        /// AFSR1_EL1.
-        afsr1_el1: u64 = sysreg(3, 0, 5, 1, 1);
-        /// ESR_EL1.
-        esr_el1: u64 = sysreg(3, 0, 5, 2, 0);
-        /// FAR_EL1.
-        far_el1: u64 = sysreg(3, 0, 6, 0, 0);
-        /// PAR_EL1.
-        par_el1: u64 = sysreg(3, 0, 7, 4, 0);
-        /// MAIR_EL1.
-        mair_el1: u64 = sysreg(3, 0, 10, 2, 0);
-        /// AMAIR_EL1.
-        amair_el1: u64 = sysreg(3, 0, 10, 3, 0);
-        /// VBAR_EL1.
-        vbar_el1: u64 = sysreg(3, 0, 12, 0, 0);
-        /// CONTEXTIDR_EL1.
-        contextidr_el1: u64 = sysreg(3, 0, 13, 0, 1);
-        /// TPIDR_EL1.
-        tpidr_el1: u64 = sysreg(3, 0, 13, 0, 4);
-        /// CSSELR_EL1.
-        csselr_el1: u64 = sysreg(3, 2, 0, 0, 0);
-        /// TPIDR_EL0.
-        tpidr_el0: u64 = sysreg(3, 3, 13, 0, 2);
-        /// TPIDRRO_EL0.
-        tpidrro_el0: u64 = sysreg(3, 3, 13, 0, 3);
-        /// DACR32_EL2.
-        dacr32_el2: u64 = sysreg(3, 4, 3, 0, 0);
-        /// IFSR32_EL2.
-        ifsr32_el2: u64 = sysreg(3, 4, 5, 0, 1);
-        /// FPEXC32_EL2.
-        fpexc32_el2: u64 = sysreg(3, 4, 5, 3, 0), reset 0x700;
-        /// CNTKCTL_EL1.
-        cntkctl_el1: u64 = sysreg(3, 0, 14, 1, 0);
-        /// CNTV_CTL_EL0; ISTATUS as it was when it was saved.
-        cntv_ctl_el0: u64 = sysreg(3, 3, 14, 3, 1);
-        /// CNTV_CVAL_EL0.
-        cntv_cval_el0: u64 = sysreg(3, 3, 14, 3, 2);
-        /// CNTP_CTL_EL0; ISTATUS as it was when it was saved.
-        cntp_ctl_el0: u64 = sysreg(3, 3, 14, 2, 1);
-        /// CNTP_CVAL_EL0, in the guest's physical time, which is its virtual time.
-        cntp_cval_el0: u64 = sysreg(3, 3, 14, 2, 2);
-    }
+/// Passes the table of [`SystemRegisters`](crate::vcpu::SystemRegisters) to the macro `$with`.
+#[macro_export]
+macro_rules! vcpu_system {
+    ($with:ident) => {
+        $with! {
+            /// The system registers of EL1 and EL0, and the special registers behind them.
+            pub struct SystemRegisters in system: VcpuSystem {
+                /// SP_EL0.
+                sp_el0: u64 = sysreg(3, 0, 4, 1, 0), home switch;
+                /// SP_EL1.
+                sp_el1: u64 = sysreg(3, 4, 4, 1, 0), home switch;
+                /// ELR_EL1.
+                elr_el1: u64 = sysreg(3, 0, 4, 0, 1), home switch;
+                /// SPSR_EL1.
+                spsr_el1: u64 = sysreg(3, 0, 4, 0, 0), home switch;
+                /// SPSR_irq, of AArch32 at EL0, as the three that follow.
+                spsr_irq: u64 = sysreg(3, 4, 4, 3, 0), home kept("of AArch32 at EL1, which no guest has");
+                /// SPSR_abt.
+                spsr_abt: u64 = sysreg(3, 4, 4, 3, 1), home kept("of AArch32 at EL1, which no guest has");
+                /// SPSR_und.
+                spsr_und: u64 = sysreg(3, 4, 4, 3, 2), home kept("of AArch32 at EL1, which no guest has");
+                /// SPSR_fiq.
+                spsr_fiq: u64 = sysreg(3, 4, 4, 3, 3), home kept("of AArch32 at EL1, which no guest has");
+                /// SCTLR_EL1: MMU and caches off, little-endian, RES1 bits set.
+                sctlr_el1: u64 = sysreg(3, 0, 1, 0, 0), reset 0x30d0_0800, home regime;
+                /// ACTLR_EL1.
+                actlr_el1: u64 = sysreg(3, 0, 1, 0, 1), home kept("its accesses trap");
+                /// CPACR_EL1.
+                cpacr_el1: u64 = sysreg(3, 0, 1, 0, 2), home switch;
+                /// TTBR0_EL1.
+                ttbr0_el1: u64 = sysreg(3, 0, 2, 0, 0), home switch;
+                /// TTBR1_EL1.
+                ttbr1_el1: u64 = sysreg(3, 0, 2, 0, 1), home switch;
+                /// TCR_EL1.
+                tcr_el1: u64 = sysreg(3, 0, 2, 0, 2), home regime;
+                /// AFSR0_EL1.
+                afsr0_el1: u64 = sysreg(3, 0, 5, 1, 0), home switch;
+                /// AFSR1_EL1.
+                afsr1_el1: u64 = sysreg(3, 0, 5, 1, 1), home switch;
+                /// ESR_EL1.
+                esr_el1: u64 = sysreg(3, 0, 5, 2, 0), home switch;
+                /// FAR_EL1.
+                far_el1: u64 = sysreg(3, 0, 6, 0, 0), home switch;
+                /// PAR_EL1.
+                par_el1: u64 = sysreg(3, 0, 7, 4, 0), home switch;
+                /// MAIR_EL1.
+                mair_el1: u64 = sysreg(3, 0, 10, 2, 0), home switch;
+                /// AMAIR_EL1.
+                amair_el1: u64 = sysreg(3, 0, 10, 3, 0), home switch;
+                /// VBAR_EL1.
+                vbar_el1: u64 = sysreg(3, 0, 12, 0, 0), home switch;
+                /// CONTEXTIDR_EL1.
+                contextidr_el1: u64 = sysreg(3, 0, 13, 0, 1), home switch;
+                /// TPIDR_EL1.
+                tpidr_el1: u64 = sysreg(3, 0, 13, 0, 4), home switch;
+                /// CSSELR_EL1.
+                csselr_el1: u64 = sysreg(3, 2, 0, 0, 0), home switch;
+                /// TPIDR_EL0.
+                tpidr_el0: u64 = sysreg(3, 3, 13, 0, 2), home switch;
+                /// TPIDRRO_EL0.
+                tpidrro_el0: u64 = sysreg(3, 3, 13, 0, 3), home switch;
+                /// DACR32_EL2.
+                dacr32_el2: u64 = sysreg(3, 4, 3, 0, 0), home kept("of AArch32 at EL1, which no guest has");
+                /// IFSR32_EL2.
+                ifsr32_el2: u64 = sysreg(3, 4, 5, 0, 1), home kept("of AArch32 at EL1, which no guest has");
+                /// FPEXC32_EL2.
+                fpexc32_el2: u64 = sysreg(3, 4, 5, 3, 0), reset 0x700, home kept("of AArch32 at EL1, which no guest has");
+                /// CNTKCTL_EL1.
+                cntkctl_el1: u64 = sysreg(3, 0, 14, 1, 0), home timer;
+                /// CNTV_CTL_EL0; ISTATUS as it was when it was saved.
+                cntv_ctl_el0: u64 = sysreg(3, 3, 14, 3, 1), home timer;
+                /// CNTV_CVAL_EL0.
+                cntv_cval_el0: u64 = sysreg(3, 3, 14, 3, 2), home timer;
+                /// CNTP_CTL_EL0; ISTATUS as it was when it was saved.
+                cntp_ctl_el0: u64 = sysreg(3, 3, 14, 2, 1), home kept("its accesses trap: EL2 emulates the physical timer");
+                /// CNTP_CVAL_EL0, in the guest's physical time, which is its virtual time.
+                cntp_cval_el0: u64 = sysreg(3, 3, 14, 2, 2), home kept("its accesses trap: EL2 emulates the physical timer");
+            }
+        }
+    };
 }
+vcpu_system!(record);
 
 /// Breakpoints, and watchpoints, that the architecture has room for.
 pub const DEBUG_PAIRS: usize = 16;
 
-record! {
-    /// Self-hosted debug. Elements beyond what the CPU implements are 0.
-    pub struct Debug in debug: VcpuDebug {
-        /// MDSCR_EL1.
-        mdscr_el1: u64 = sysreg(2, 0, 0, 2, 2);
-        /// MDCCINT_EL1.
-        mdccint_el1: u64 = sysreg(2, 0, 0, 2, 0);
-        /// OSLSR_EL1.OSLK: 1 while the OS lock is locked, as it is at reset.
-        os_lock: u64 = sysreg(2, 0, 1, 1, 4), reset 1;
-        /// DBGBVR0_EL1 and on.
-        dbgbvr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 4);
-        /// DBGBCR0_EL1 and on.
-        dbgbcr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 5);
-        /// DBGWVR0_EL1 and on.
-        dbgwvr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 6);
-        /// DBGWCR0_EL1 and on.
-        dbgwcr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 7);
-    }
+/// Passes the table of [`Debug`](crate::vcpu::Debug) to the macro `$with`.
+#[macro_export]
+macro_rules! vcpu_debug {
+    ($with:ident) => {
+        $with! {
+            /// Self-hosted debug. Elements beyond what the CPU implements are 0.
+            pub struct Debug in debug: VcpuDebug {
+                /// MDSCR_EL1.
+                mdscr_el1: u64 = sysreg(2, 0, 0, 2, 2), home lent;
+                /// MDCCINT_EL1.
+                mdccint_el1: u64 = sysreg(2, 0, 0, 2, 0), home lent;
+                /// OSLSR_EL1.OSLK: 1 while the OS lock is locked, as it is at reset.
+                os_lock: u64 = sysreg(2, 0, 1, 1, 4), reset 1, home lent;
+                /// DBGBVR0_EL1 and on.
+                dbgbvr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 4), home lent;
+                /// DBGBCR0_EL1 and on.
+                dbgbcr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 5), home lent;
+                /// DBGWVR0_EL1 and on.
+                dbgwvr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 6), home lent;
+                /// DBGWCR0_EL1 and on.
+                dbgwcr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 7), home lent;
+            }
+        }
+    };
 }
+vcpu_debug!(record);
 
 /// The bits of [`Core::pstate`] that mean something in AArch64 (DDI 0487, C5.2.19): NZCV, TCO to IL, ALLINT to DAIF, M.
 pub const PSTATE_AARCH64: u64 = 0xf3f0_3fdf;

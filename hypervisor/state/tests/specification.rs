@@ -3,7 +3,11 @@
 use std::{fmt::Write, fs};
 
 use stasis_state::{
-    Record, RecordType, device, envelope::Scope, guest, register::VALUE_OFFSET, vcpu, vgic,
+    Record, RecordType, device,
+    envelope::Scope,
+    guest,
+    register::{Home, VALUE_OFFSET},
+    vcpu, vgic,
 };
 
 fn specification() -> String {
@@ -87,4 +91,37 @@ fn the_specification_names_the_version_that_is_written() {
     let version = stasis_state::header::VERSION;
     let title = format!("# The checkpoint format, version {version}\n");
     assert!(specification().starts_with(&title));
+}
+
+/// Each home of the registers that a world switch moves, and what is there, in the order of the tables.
+fn homes() -> Vec<(Home, Vec<String>)> {
+    let tables = [
+        vcpu::Core::REGISTERS,
+        vcpu::FpSimd::REGISTERS,
+        vcpu::SystemRegisters::REGISTERS,
+        vcpu::Debug::REGISTERS,
+    ];
+    let mut homes: Vec<(Home, Vec<String>)> = Vec::new();
+    for register in tables.concat() {
+        let name = register.name.to_uppercase();
+        match homes.iter_mut().find(|(home, _)| *home == register.home) {
+            Some((_, names)) => names.push(name),
+            None => homes.push((register.home, vec![name])),
+        }
+    }
+    homes
+}
+
+#[test]
+fn the_architecture_says_where_each_register_of_a_loaded_vcpu_is() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
+    let text = fs::read_to_string(path).unwrap();
+    for (home, names) in homes() {
+        let home = match home {
+            Home::Kept(why) => format!("`Kept`: {why}"),
+            other => format!("`{other:?}`"),
+        };
+        let row = format!("| {home} | {} |", names.join(", "));
+        assert!(text.lines().any(|line| line == row), "ARCHITECTURE.md lacks this row:\n{row}");
+    }
 }

@@ -4,30 +4,58 @@ use crate::exception::{Fault, catch};
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
+/// Room for one instruction, and the way back from it.
 #[repr(C, align(64))]
-struct Buffer(UnsafeCell<[u32; 2]>);
+pub struct Code([u32; 2]);
 
-// SAFETY: The guests have one CPU, and no interrupt handler uses the buffer.
-unsafe impl Sync for Buffer {}
+impl Code {
+    /// Returns room with nothing in it yet.
+    pub const fn new() -> Self {
+        Self([0; 2])
+    }
 
-static BUFFER: Buffer = Buffer(UnsafeCell::new([0; 2]));
+    /// Executes one instruction with `x0` in X0, and returns what it leaves there.
+    ///
+    /// # Safety
+    ///
+    /// The instruction must change no register but X0, and no memory or system register that Rust relies on.
+    pub unsafe fn run(&mut self, instruction: u32, x0: u64) -> u64 {
+        const RET: u32 = 0xd65f_03c0;
+        let code: *mut [u32; 2] = &mut self.0;
+        let mut result = x0;
+        // SAFETY: 1. The room is ours, and is code by the time it is called: all memory of a guest is executable. 2. The caller
+        // vouches for the instruction.
+        unsafe {
+            code.write_volatile([instruction, RET]);
+            asm!("dc cvau, {code}", "dsb ish", "ic ivau, {code}", "dsb ish", "isb", "blr {code}", "isb",
+                code = in(reg) code, inlateout("x0") result, out("x30") _);
+        }
+        result
+    }
+}
+
+impl Default for Code {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Shared(UnsafeCell<Code>);
+
+// SAFETY: `execute` is called on one CPU, and by no interrupt handler.
+unsafe impl Sync for Shared {}
+
+static CODE: Shared = Shared(UnsafeCell::new(Code::new()));
 
 /// Executes one instruction with `x0` in X0: what it leaves there, or its fault.
 ///
 /// # Safety
-/// The instruction must change no register but X0, and no memory or system register that Rust relies on.
+/// The instruction must change no register but X0, and no memory or system register that Rust relies on. One CPU calls this.
 pub unsafe fn execute(instruction: u32, x0: u64) -> Result<u64, Fault> {
-    const RET: u32 = 0xd65f_03c0;
-    let buffer = BUFFER.0.get();
     let mut result = x0;
-    // SAFETY: The buffer is ours (see `Buffer`).
-    unsafe { buffer.write_volatile([instruction, RET]) };
     let fault = catch(|| {
-        // SAFETY: The buffer is code by the time it is called; the caller vouches for the instruction.
-        unsafe {
-            asm!("dc cvau, {code}", "dsb ish", "ic ivau, {code}", "dsb ish", "isb", "blr {code}",
-                code = in(reg) buffer, inlateout("x0") result, out("x30") _);
-        }
+        // SAFETY: 1. No other reference to it is there (see `Shared`). 2. The caller vouches for the instruction.
+        result = unsafe { (*CODE.0.get()).run(instruction, x0) };
     });
     match fault {
         Some(fault) => Err(fault),

@@ -24,6 +24,7 @@ mod others;
 mod periodic;
 mod power;
 mod recovery;
+mod registers;
 mod resume;
 mod routines;
 mod same_machine;
@@ -194,6 +195,9 @@ fn main() -> ExitCode {
             a_periodic_checkpoint_that_fails_is_said_once,
             a_guest_runs_half_of_the_time_however_slow_its_disk_is,
             the_console_waits_for_one_periodic_checkpoint_at_the_most;
+        registers:
+            each_is_its_vcpus_own_over_switches_checkpoint_and_resume,
+            plain_qemu_keeps_them_too;
         routines:
             what_is_done_to_many_bytes_at_once_is_what_is_done_to_each;
         same_machine:
