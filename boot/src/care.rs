@@ -3,7 +3,7 @@
 //!
 //! [`stasis_vm::recovery`] and [`stasis_vm::periodic`] decide; this carries it out.
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Keep};
 use crate::console;
 use crate::guests;
 use alloc::format;
@@ -198,7 +198,7 @@ fn store(slot: &Slot, table: Timetable) {
         });
         return;
     }
-    let failure = store_and_delete_surplus(slot, table.periodic().keep).err();
+    let failure = store_and_replace_surplus(slot, table.periodic().keep).err();
     let ended = clock::now_us();
     let (is_new, behind) = with_record(slot, |record| {
         let is_new = record.failure != failure;
@@ -217,13 +217,13 @@ fn store(slot: &Slot, table: Timetable) {
     }
 }
 
-/// Makes a guest's periodic checkpoint, and deletes those that are too many then.
-fn store_and_delete_surplus(slot: &Slot, keep: u8) -> Result<(), String> {
+/// Makes a guest's periodic checkpoint, in the place of those that are too many then.
+fn store_and_replace_surplus(slot: &Slot, keep: u8) -> Result<(), String> {
     let newest = checkpoint::newest()?;
     let spared = with_record(slot, |record| record.recovery.spared(newest, clock::now_us()));
     let name = periodic::name(&slot.name);
-    checkpoint::store(&[slot], Some(&name), &mut Silence)?;
-    checkpoint::delete_surplus(&name, keep, spared)
+    let keep = Keep { newest: keep, spared };
+    checkpoint::store(&[slot], Some(&name), Some(keep), &mut Silence)
 }
 
 /// Where commands say what nobody has asked for.

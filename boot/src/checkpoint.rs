@@ -13,11 +13,12 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use progress::Progress;
 use routines::routines;
-use sets::{SET_MARK, meant, names};
+use sets::names;
 use stasis_arch::timer;
 use stasis_run::slot::{Parked, RunState, Slot};
 use stasis_run::{clock, device_interrupts, shared};
 use stasis_state::{Checkpoint, GuestState, Plan};
+use stasis_store::set::SET_MARK;
 use stasis_store::{Store, Usage};
 use stasis_vm::console::table::{self, StoreRow};
 use stasis_vm::text::Size;
@@ -25,8 +26,13 @@ use stasis_vm::{config, periodic};
 use stream::{ToStore, open};
 
 /// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are
-/// a set, each under `name/` and its own name, and all of it is in the store or nothing.
-pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut dyn Write) -> Result<(), String> {
+/// a set, each under `name/` and its own name, and all of it is in the store or nothing. With `keep`, older ones go with it.
+pub fn store(
+    slots: &[&Slot],
+    name: Option<&str>,
+    keep: Option<Keep>,
+    out: &mut dyn Write,
+) -> Result<(), String> {
     if let Some(why) = slots.iter().find_map(|slot| device_interrupts::unstorable(slot)) {
         return Err(why);
     }
@@ -53,21 +59,12 @@ pub fn store(slots: &[&Slot], name: Option<&str>, out: &mut dyn Write) -> Result
     parked.iter().for_each(Parked::begin_reading);
     let result = with_store(|store| {
         let names = names(store, slots, name)?;
-        let mut guests = names.iter().zip(slots).zip(&mut parked).peekable();
-        while let Some(((name, slot), parked)) = guests.next() {
-            let commit = guests.peek().is_none();
-            let result = shared::with_copies(slot, |shared| {
-                store_one(store, parked, shared, name, &instant, commit, out)
-            });
-            if let Err(error) = result {
-                store.discard_staged();
-                return Err(match slots {
-                    [_] => error,
-                    _ => format!("guest \"{}\": {error}", slot.name),
-                });
-            }
+        let guests = slots.iter().copied().zip(&mut parked);
+        let result = store_all(store, &names, guests, keep, &instant, out);
+        if result.is_err() {
+            store.discard_staged();
         }
-        Ok(())
+        result
     });
     parked.iter().for_each(Parked::end_reading);
     result
@@ -85,7 +82,52 @@ fn millis_since(start: u64) -> u64 {
     (timer::counter() - start) * 1000 / timer::frequency()
 }
 
-/// Writes one guest with what it shares; with `commit`, it and all those before it are in the store then.
+/// How many of the checkpoints of a name stay when another one is made.
+#[derive(Clone, Copy)]
+pub struct Keep {
+    /// The newest so many, the new one among them.
+    pub newest: u8,
+    /// Also those up to this number.
+    pub spared: u64,
+}
+
+/// Writes guests, commits them, and only then says which numbers they have.
+fn store_all<'g, 'p: 'g>(
+    store: &mut Store<Disk>,
+    names: &[String],
+    guests: impl Iterator<Item = (&'g Slot, &'g mut Parked<'p>)>,
+    keep: Option<Keep>,
+    instant: &Instant,
+    out: &mut dyn Write,
+) -> Result<(), String> {
+    if let (Some(keep), [name]) = (keep, names) {
+        replace_surplus(store, name, keep)?;
+    }
+    store.check_room_for(names.len()).map_err(|error| error.to_string())?;
+    let mut lines = Vec::new();
+    let mut last = 0;
+    for (name, (slot, parked)) in names.iter().zip(guests) {
+        let commit = lines.len() + 1 == names.len();
+        let (number, line) = shared::with_copies(slot, |shared| {
+            store_one(store, parked, shared, name, instant, commit, out)
+        })
+        .map_err(|error| match names {
+            [_] => error,
+            _ => format!("guest \"{}\": {error}", slot.name),
+        })?;
+        last = number;
+        lines.push(line);
+    }
+    // The numbers of a set follow each other.
+    let first = (last + 1).saturating_sub(lines.len() as u64);
+    for (number, line) in (first..).zip(lines) {
+        let _ = writeln!(out, "checkpoint {number} {line}");
+    }
+    Ok(())
+}
+
+/// Writes one guest with what it shares; with `commit`, it and all those before it are in the store then. Returns its number, which it has not
+/// before that, and what there is to say of it.
 fn store_one(
     store: &mut Store<Disk>,
     parked: &mut Parked,
@@ -94,7 +136,7 @@ fn store_one(
     instant: &Instant,
     commit: bool,
     out: &mut dyn Write,
-) -> Result<(), String> {
+) -> Result<(u64, String), String> {
     let start = timer::counter();
     let (records, ram, written) = parked.records_and_ram(instant.counter, instant.wall_time);
     let plan = Plan::new(records, ram, Some(written), shared, routines())
@@ -107,18 +149,28 @@ fn store_one(
     let mut progress = Progress::new("stored", out);
     plan.write(&mut sink, &mut |done, total| progress.report(done, total))
         .map_err(|error| error.to_string())?;
-    let number =
-        if commit { sink.0.commit().map(|committed| committed.number) } else { sink.0.stage() };
-    let _ = writeln!(
-        out,
-        "checkpoint {} \"{name}\": {} pages stored, {} zero, {} bytes, {} ms",
-        number.map_err(|error| error.to_string())?,
+    let number = if commit {
+        sink.0.commit().map(|committed| committed.number)
+    } else {
+        sink.0.stage().map(|()| 0)
+    };
+    let line = format!(
+        "\"{name}\": {} pages stored, {} zero, {} bytes, {} ms",
         stats.pages_stored,
         stats.pages_zero,
         stats.bytes,
         millis_since(start)
     );
-    Ok(())
+    Ok((number.map_err(|error| error.to_string())?, line))
+}
+
+/// Deletes the oldest checkpoints with this name when another one is committed, so that no more are kept.
+fn replace_surplus(store: &mut Store<Disk>, name: &str, keep: Keep) -> Result<(), String> {
+    let all = store.list().iter().map(|one| (one.number, one.name.as_str()));
+    // The new one counts.
+    let all = all.chain([(store.next_number(), name)]);
+    let surplus = periodic::surplus(all, name, keep.newest, keep.spared);
+    store.replace(&surplus).map_err(|error| error.to_string())
 }
 
 /// Resumes a guest, as `copy` beside the one that it was if that is given; or all guests of a set. Nothing is touched
@@ -136,7 +188,7 @@ pub fn resume(
     }
     with_store(|store| {
         let mut checkpoints = Vec::new();
-        for number in meant(store, which)? {
+        for number in store.meant_whole(which).map_err(|error| error.to_string())? {
             let mut source = open(store, number)?;
             let mut progress = Progress::new("checked", out);
             // What the machine can't have is refused before much is read.
@@ -198,11 +250,23 @@ fn check_copy(which: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Deletes a checkpoint, or those of a set.
-pub fn delete(which: &str) -> Result<(), String> {
+/// Deletes a checkpoint, or those of a set. If a set loses a member by it, that is said.
+pub fn delete(which: &str, out: &mut dyn Write) -> Result<(), String> {
     with_store(|store| {
-        let numbers = meant(store, which)?;
-        store.delete_all(&numbers).map_err(|error| error.to_string())
+        let numbers = store.meant(which).map_err(|error| error.to_string())?;
+        let set =
+            store.list().iter().find(|one| numbers.contains(&one.number)).and_then(|one| one.set());
+        let set = set.map(|(name, _)| name.to_string());
+        store.delete_all(&numbers).map_err(|error| error.to_string())?;
+        if let Some(set) = set
+            && let Ok(set) = store.find_set(&set)
+            && !set.is_complete()
+        {
+            let (left, count) = (set.members.len(), set.count);
+            let _ =
+                writeln!(out, "the set \"{}/\" has {left} of {count} checkpoints now", set.name);
+        }
+        Ok(())
     })
 }
 
@@ -225,17 +289,6 @@ pub fn newest() -> Result<u64, String> {
     with_store(|store| Ok(store.list().iter().map(|one| one.number).max().unwrap_or(0)))
 }
 
-/// Deletes the oldest checkpoints with this name, but for the newest `keep` and those up to the number `spared`.
-pub fn delete_surplus(name: &str, keep: u8, spared: u64) -> Result<(), String> {
-    with_store(|store| {
-        let all = store.list().iter().map(|one| (one.number, one.name.as_str()));
-        for number in periodic::surplus(all, name, keep, spared) {
-            store.delete(number).map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    })
-}
-
 /// The names of all checkpoints, as far as there are any.
 pub fn names_in_store() -> Vec<String> {
     let names = |store: &mut Store<Disk>| {
@@ -256,6 +309,7 @@ pub fn list(json: bool, out: &mut dyn Write) -> Result<(), String> {
                 size: checkpoint.length,
                 pages: checkpoint.pages.map(|pages| pages.get().into()),
                 when: checkpoint.created,
+                member: checkpoint.member.map(|member| (member.index, member.count)),
             })
             .collect();
         let usage = store.usage();

@@ -55,6 +55,12 @@ pub fn init(machine: &Machine) -> Option<Range> {
 fn open((disk, partition): (Disk, Partition)) -> Result<Store<Disk>, String> {
     let store = Store::open(disk, partition).map_err(|error| error.to_string())?;
     let usage = store.usage();
+    if !store.partition().is_aligned() {
+        log::warn!(
+            "the store begins at sector {}, no multiple of 8: on a disk with blocks of 4096 bytes, a loss of power can hurt a checkpoint",
+            store.partition().first()
+        );
+    }
     log::info!(
         "store: {} checkpoints, {} of {} free",
         store.list().len(),
@@ -84,7 +90,18 @@ pub fn with_store<T>(
     action: impl FnOnce(&mut Store<Disk>) -> Result<T, String>,
 ) -> Result<T, String> {
     match STORAGE.lock().as_mut() {
-        Some(storage) => action(storage.store()?),
+        Some(storage) => {
+            let store = storage.store()?;
+            let older = store.version();
+            let result = action(store);
+            let version = store.version();
+            if version != older {
+                log::warn!(
+                    "the store has version {version} now: older versions of Stasis refuse it"
+                );
+            }
+            result
+        }
         None => Err("the disk was not looked for".to_string()),
     }
 }

@@ -46,12 +46,12 @@ pub fn execute(line: &str) -> Result<(), String> {
         Command::Checkpoint { guests, name } => {
             let slots = find_all(&guests)?;
             let slots: Vec<&Slot> = slots.iter().map(|slot| &**slot).collect();
-            checkpoint::store(&slots, name, out)
+            checkpoint::store(&slots, name, None, out)
         }
         Command::Resume { which, copy, any_speed } => {
             checkpoint::resume(which, copy, any_speed, out)
         }
-        Command::Delete(which) => checkpoint::delete(which),
+        Command::Delete(which) => checkpoint::delete(which, out),
         Command::Store { json } => checkpoint::list(json, out),
         Command::Quit => {
             super::show_waiting();

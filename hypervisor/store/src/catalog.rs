@@ -5,8 +5,11 @@
 
 use crate::error::Error;
 use crate::layout::{
-    BLOCK, CatalogHeader, Entry, EntryExtent, MAX_CHECKPOINTS, MAX_EXTENTS, NAME_LEN, checksum,
+    BLOCK, CatalogHeader, Entry, EntryExtent, MAX_CHECKPOINTS, MAX_EXTENTS, NAME_LEN, SETS_BY_NAME,
+    SETS_IN_ENTRIES, checksum,
 };
+use crate::set::{Member, members_by_name};
+use crate::slots::Image;
 use crate::space::{Extent, Extents};
 use alloc::collections::BinaryHeap;
 use alloc::format;
@@ -32,6 +35,8 @@ pub struct Checkpoint {
     pub created: u64,
     /// Pages of memory that are stored in it, where its writer has said so.
     pub pages: Option<NonZeroU32>,
+    /// Which member of a set it is, if it is one.
+    pub member: Option<Member>,
     /// Where it stands.
     pub(crate) extents: Extents,
 }
@@ -110,38 +115,66 @@ impl Catalog {
         found.ok_or_else(|| Error::NoSuchCheckpoint { which: format!("{which}") })
     }
 
-    /// What to write to a slot: header and entries, to a whole number of sectors.
-    pub fn encode(&self) -> Vec<u8> {
+    /// Whether version 1 can say all of it: names, numbers and times must tell who is in which set.
+    pub fn fits_version_1(&self) -> bool {
+        let by_name = members_by_name(&self.checkpoints);
+        self.checkpoints.iter().zip(by_name).all(|(one, by_name)| one.member == by_name)
+    }
+
+    /// What to write to a slot that holds `before`: header and entries, to a whole number of sectors. What is in both keeps its place.
+    pub fn encode(&self, version: u32, before: Option<&Image>) -> Image {
         let used = size_of::<CatalogHeader>() + self.checkpoints.len() * size_of::<Entry>();
         let mut bytes = vec![0; used.next_multiple_of(crate::block::SECTOR)];
+        let sets = if version >= 2 { SETS_IN_ENTRIES } else { SETS_BY_NAME };
         let mut header = CatalogHeader {
             magic: CatalogHeader::MAGIC,
             crc: 0.into(),
             count: (self.checkpoints.len() as u32).into(),
             generation: self.generation.into(),
             next_number: self.next_number.into(),
-            reserved: [0; 96],
+            sets: sets.into(),
+            reserved: [0; 92],
         };
         let (head, entries) = bytes.split_at_mut(size_of::<CatalogHeader>());
         head.copy_from_slice(header.as_bytes());
-        for (bytes, checkpoint) in
-            entries.chunks_exact_mut(size_of::<Entry>()).zip(&self.checkpoints)
-        {
-            bytes.copy_from_slice(encode_entry(checkpoint).as_bytes());
+        let checkpoints = self.placed(before.map_or(&[], Image::entries));
+        for (bytes, checkpoint) in entries.chunks_exact_mut(size_of::<Entry>()).zip(checkpoints) {
+            bytes.copy_from_slice(encode_entry(checkpoint, sets).as_bytes());
         }
         header.crc = checksum(&bytes[..used]).into();
         bytes[..size_of::<CatalogHeader>()].copy_from_slice(header.as_bytes());
-        bytes
+        Image::new(bytes)
+    }
+
+    /// The checkpoints in the order of their entries: where they stand in `before`, and others in the places that are left.
+    fn placed(&self, before: &[Entry]) -> Vec<&Checkpoint> {
+        let count = self.checkpoints.len();
+        let mut places = vec![None; count];
+        let mut is_placed = vec![false; count];
+        for (place, entry) in places.iter_mut().zip(before) {
+            let number = entry.number.get();
+            if let Ok(at) = self.checkpoints.binary_search_by_key(&number, |one| one.number) {
+                *place = Some(&self.checkpoints[at]);
+                is_placed[at] = true;
+            }
+        }
+        let mut others = self.checkpoints.iter().zip(is_placed).filter(|(_, placed)| !placed);
+        let fill = |place: Option<_>| place.or_else(|| others.next().map(|(other, _)| other));
+        places.into_iter().filter_map(fill).collect()
     }
 }
 
-fn encode_entry(checkpoint: &Checkpoint) -> Entry {
+fn encode_entry(checkpoint: &Checkpoint, sets: u32) -> Entry {
     let mut entry = Entry::new_zeroed();
     entry.number = checkpoint.number.into();
     entry.length = checkpoint.length.into();
     entry.created = checkpoint.created.into();
     entry.pages = checkpoint.pages.map_or(0, NonZeroU32::get).into();
-    entry.extent_count = (checkpoint.extents.len() as u32).into();
+    // At most MAX_EXTENTS.
+    entry.extent_count = checkpoint.extents.len() as u8;
+    if let (SETS_IN_ENTRIES, Some(member)) = (sets, checkpoint.member) {
+        (entry.set_index, entry.set_count) = (member.index, member.count);
+    }
     entry.name[..checkpoint.name.len()].copy_from_slice(checkpoint.name.as_bytes());
     for (stored, extent) in entry.extents.iter_mut().zip(&checkpoint.extents) {
         *stored = EntryExtent { first: extent.first.into(), blocks: extent.blocks.into() };
@@ -154,6 +187,14 @@ fn encode_entry(checkpoint: &Checkpoint) -> Entry {
 pub(crate) struct IntactSlot<'a> {
     header: CatalogHeader,
     entries: &'a [Entry],
+    /// The bytes of both, to a whole number of sectors.
+    bytes: &'a [u8],
+}
+
+/// The generation that a slot claims to have, whole or not.
+pub(crate) fn claimed_generation(bytes: &[u8]) -> Option<u64> {
+    let (header, _) = CatalogHeader::read_from_prefix(bytes).ok()?;
+    (header.magic == CatalogHeader::MAGIC).then_some(header.generation.get())
 }
 
 impl<'a> IntactSlot<'a> {
@@ -167,7 +208,13 @@ impl<'a> IntactSlot<'a> {
         let (entries, _) = <[Entry]>::ref_from_prefix_with_elems(rest, count).ok()?;
         let used = size_of::<CatalogHeader>() + size_of_val(entries);
         let intact = checksum(bytes.get(..used)?) == header.crc.get();
-        intact.then_some(Self { header, entries })
+        let bytes = bytes.get(..used.next_multiple_of(crate::block::SECTOR))?;
+        intact.then_some(Self { header, entries, bytes })
+    }
+
+    /// What stands in the slot. For one that keeps every rule.
+    pub fn image(&self) -> Image {
+        Image::new(self.bytes.to_vec())
     }
 
     /// Of two intact slots, the one with the larger generation holds.
@@ -175,16 +222,25 @@ impl<'a> IntactSlot<'a> {
         self.header.generation.get()
     }
 
-    /// The catalog, if it keeps every rule. `data` are the blocks that checkpoints may stand in.
-    pub fn check<E: Display + Debug>(&self, data: Range<u32>) -> Result<Catalog, Error<E>> {
+    /// The catalog of a store of this version, if it keeps every rule. `data` are the blocks that checkpoints may stand in.
+    pub fn check<E: Display + Debug>(
+        &self,
+        version: u32,
+        data: Range<u32>,
+    ) -> Result<Catalog, Error<E>> {
         let next_number = self.header.next_number.get();
         if next_number == 0 {
             // It would be given to a checkpoint that nothing would then read.
             return Err(Error::NumberNotIssued { number: 0, next: 0 });
         }
+        let sets = match (version, self.header.sets.get()) {
+            (1, _) | (_, SETS_BY_NAME) => SETS_BY_NAME,
+            (_, SETS_IN_ENTRIES) => SETS_IN_ENTRIES,
+            (_, found) => return Err(Error::UnknownSets { found }),
+        };
         let mut checkpoints: Vec<Checkpoint> = Vec::with_capacity(self.entries.len());
         for entry in self.entries {
-            let checkpoint = check_entry(entry, next_number, &data)?;
+            let checkpoint = check_entry(entry, sets, next_number, &data)?;
             let number = checkpoint.number;
             match checkpoints.binary_search_by_key(&number, |other| other.number) {
                 Ok(_) => return Err(Error::DuplicateNumber { number }),
@@ -192,12 +248,19 @@ impl<'a> IntactSlot<'a> {
             }
         }
         check_overlaps(&checkpoints)?;
+        if sets == SETS_BY_NAME {
+            let members = members_by_name(&checkpoints);
+            checkpoints.iter_mut().zip(members).for_each(|(one, member)| one.member = member);
+        } else {
+            check_sets(&checkpoints)?;
+        }
         Ok(Catalog { generation: self.generation(), next_number, checkpoints })
     }
 }
 
 fn check_entry<E: Display + Debug>(
     entry: &Entry,
+    sets: u32,
     next: u64,
     data: &Range<u32>,
 ) -> Result<Checkpoint, Error<E>> {
@@ -206,10 +269,49 @@ fn check_entry<E: Display + Debug>(
         return Err(Error::NumberNotIssued { number, next });
     }
     let name = stored_name(&entry.name).ok_or(Error::StoredNameInvalid { number })?;
-    let found = entry.extent_count.get();
+    let member = check_member(entry, sets, next)?;
+    let (extents, blocks) = check_extents(entry, data)?;
+    let length = entry.length.get();
+    if length.div_ceil(BLOCK as u64) != blocks {
+        return Err(Error::LengthMismatch { number, length, blocks });
+    }
+    let (created, pages) = (entry.created.get(), NonZeroU32::new(entry.pages.get()));
+    Ok(Checkpoint { number, name, length, created, pages, member, extents })
+}
+
+/// What an entry says of a set. `next` is the number that was not given out yet.
+fn check_member<E: Display + Debug>(
+    entry: &Entry,
+    sets: u32,
+    next: u64,
+) -> Result<Option<Member>, Error<E>> {
+    let number = entry.number.get();
+    let Entry { extent_count, set_index: index, set_count: count, reserved, .. } = *entry;
+    if sets == SETS_BY_NAME && (index, count, reserved) != (0, 0, 0) {
+        // There the number of extents has four bytes.
+        let found = u32::from_le_bytes([extent_count, index, count, reserved]);
+        return Err(Error::TooManyExtents { number, found });
+    }
+    if (index, count, reserved) == (0, 0, 0) {
+        return Ok(None);
+    }
+    let first = number.checked_sub(index.into()).filter(|first| *first > 0);
+    let all_given_out = first.is_some_and(|first| first.saturating_add(count.into()) <= next);
+    if reserved != 0 || count < 2 || index >= count || !all_given_out {
+        return Err(Error::MemberInvalid { number, index, count });
+    }
+    Ok(Some(Member { index, count }))
+}
+
+/// The extents of an entry, and their blocks together.
+fn check_extents<E: Display + Debug>(
+    entry: &Entry,
+    data: &Range<u32>,
+) -> Result<(Extents, u64), Error<E>> {
+    let number = entry.number.get();
+    let found = entry.extent_count.into();
     let stored =
         entry.extents.get(..found as usize).ok_or(Error::TooManyExtents { number, found })?;
-
     let mut extents = Extents::new();
     let mut blocks = 0u64;
     for extent in stored {
@@ -227,12 +329,32 @@ fn check_entry<E: Display + Debug>(
         blocks += u64::from(extent.blocks);
         extents.push(extent);
     }
-    let length = entry.length.get();
-    if length.div_ceil(BLOCK as u64) != blocks {
-        return Err(Error::LengthMismatch { number, length, blocks });
+    Ok((extents, blocks))
+}
+
+/// The members of a set must agree about it, and two sets can't share a number. `checkpoints` are in the order of their numbers.
+fn check_sets<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), Error<E>> {
+    // The last set so far, and the number behind it.
+    let mut last: Option<(&str, u64)> = None;
+    let mut end = 0;
+    for checkpoint in checkpoints {
+        let number = checkpoint.number;
+        let Some(Member { index, count }) = checkpoint.member else {
+            if number < end {
+                // It would have to be a member.
+                return Err(Error::MemberInvalid { number, index: 0, count: 0 });
+            }
+            continue;
+        };
+        let invalid = Error::MemberInvalid { number, index, count };
+        let Some(set) = checkpoint.set() else { return Err(invalid) };
+        let end_of_set = set.1.saturating_add(count.into());
+        if last != Some(set) && set.1 < end || last == Some(set) && end_of_set != end {
+            return Err(invalid);
+        }
+        (last, end) = (Some(set), end_of_set);
     }
-    let (created, pages) = (entry.created.get(), NonZeroU32::new(entry.pages.get()));
-    Ok(Checkpoint { number, name, length, created, pages, extents })
+    Ok(())
 }
 
 fn stored_name(bytes: &[u8; NAME_LEN]) -> Option<ArrayString<NAME_LEN>> {

@@ -50,6 +50,15 @@ pub enum Error<E: Display + Debug> {
         /// Sectors of the disk.
         disk: u64,
     },
+    /// A partition that does not begin with a block of the disk.
+    #[error(
+        "the Stasis partition begins at sector {first}, which is no multiple of 8: where a disk's blocks have 4096 bytes, a write \
+         that is cut short would hurt what stands beside it; begin it at a multiple of 8 sectors (2048 is the custom)"
+    )]
+    PartitionUnaligned {
+        /// Its first sector.
+        first: u64,
+    },
     /// There is no room for even an empty store.
     #[error("a partition of {bytes} bytes is too small for a store: it takes {needed} at least")]
     PartitionTooSmall {
@@ -97,7 +106,7 @@ pub enum Error<E: Display + Debug> {
         computed: u32,
     },
     /// Made by another version of Stasis.
-    #[error("the store has version {found}; this Stasis knows version {VERSION}")]
+    #[error("the store has version {found}; this Stasis knows versions 1 to {VERSION}")]
     UnsupportedVersion {
         /// The version that the superblock states.
         found: u32,
@@ -140,6 +149,22 @@ pub enum Error<E: Display + Debug> {
         number: u64,
         /// The number of extents that it states.
         found: u32,
+    },
+    /// A catalog that says in another way which checkpoints are a set.
+    #[error("the catalog says in an unknown way ({found}) which checkpoints are a set")]
+    UnknownSets {
+        /// The way that it states.
+        found: u32,
+    },
+    /// A member of a set that can't be.
+    #[error("checkpoint {number} claims to be member {index} of a set of {count}, and can't be")]
+    MemberInvalid {
+        /// Its number.
+        number: u64,
+        /// Its place in the set, as it states.
+        index: u8,
+        /// The members of the set, as it states.
+        count: u8,
     },
     /// A piece that is empty, or beyond the store.
     #[error("checkpoint {number} claims blocks {first}+{blocks}; the data blocks are {from}..{to}")]
@@ -189,6 +214,34 @@ pub enum Error<E: Display + Debug> {
     /// Every entry of the catalog is taken.
     #[error("the store has {MAX_CHECKPOINTS} checkpoints and can't have more: delete one")]
     TooManyCheckpoints,
+    /// Checkpoints that are stored at once, and are no set by their names.
+    #[error(
+        "{name:?} can't be in one set with the others: a member is called SET/GUEST, and a set has 2 to 255"
+    )]
+    NoSet {
+        /// The name of the one that does not fit.
+        name: String,
+    },
+    /// Nothing is called so.
+    #[error("there is no set \"{name}/\"")]
+    NoSuchSet {
+        /// The name, without the mark.
+        name: String,
+    },
+    /// Some of a set's members were deleted.
+    #[error(
+        "the set \"{name}/\" has lost members: {there} of {count} are there; resume them one by one: {left}"
+    )]
+    SetIncomplete {
+        /// Its name, without the mark.
+        name: String,
+        /// How many are there.
+        there: usize,
+        /// How many there were.
+        count: usize,
+        /// The names of those that are there.
+        left: String,
+    },
     /// A counter came to its end, which only a forged store can bring about.
     #[error("the store's {counter} are used up")]
     Exhausted {

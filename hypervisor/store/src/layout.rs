@@ -5,12 +5,14 @@ use crc::{CRC_32_ISCSI, Crc, Table};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The version of the layout that this code writes and reads.
-pub const VERSION: u32 = 1;
+/// The newest version of the layout, which a new store has. Stores of version 1 are read and written, too.
+pub const VERSION: u32 = 2;
 /// Bytes of a block, the unit in which space is given out.
 pub const BLOCK: usize = 4096;
 /// Sectors of a block.
 pub const BLOCK_SECTORS: u64 = (BLOCK / SECTOR) as u64;
+/// The sector of the superblock's copy; since version 2.
+pub const SUPERBLOCK_COPY: u64 = BLOCK_SECTORS;
 /// Where the two catalog slots stand, in bytes from the partition's start.
 pub const SLOT_OFFSET: [u64; 2] = [0x1_0000, 0x2_0000];
 /// Bytes of a catalog slot.
@@ -24,7 +26,7 @@ pub const NAME_LEN: usize = 32;
 /// Checkpoints of a store, at most: what fits into a slot.
 pub const MAX_CHECKPOINTS: usize = (SLOT_LEN - size_of::<CatalogHeader>()) / size_of::<Entry>();
 
-/// The first sector of the partition. Written once, when the store is formatted.
+/// The first sector of the partition. Written when the store is formatted, and when it goes to another version.
 ///
 /// `magic`, `crc` and `version` stay where they are in every version to come.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -34,7 +36,7 @@ pub struct Superblock {
     pub magic: [u8; 8],
     /// CRC-32C of all bytes of the sector that follow this field.
     pub crc: U32,
-    /// [`VERSION`].
+    /// The version of the layout, from 1 to [`VERSION`].
     pub version: U32,
     /// Size of the store in blocks.
     pub blocks: U64,
@@ -61,9 +63,16 @@ pub struct CatalogHeader {
     pub generation: U64,
     /// The number that the next checkpoint will get.
     pub next_number: U64,
+    /// [`SETS_BY_NAME`] or [`SETS_IN_ENTRIES`]; in a store of version 1 zero, and ignored.
+    pub sets: U32,
     /// Zero; ignored.
-    pub reserved: [u8; 96],
+    pub reserved: [u8; 92],
 }
+
+/// The entries do not say which checkpoints are a set: only names, numbers and times do, as in version 1.
+pub const SETS_BY_NAME: u32 = 0;
+/// Each entry says whether it is a member of a set, and which.
+pub const SETS_IN_ENTRIES: u32 = 1;
 
 impl CatalogHeader {
     /// What a catalog slot begins with.
@@ -81,7 +90,13 @@ pub struct Entry {
     /// When it was begun: seconds since 1970, or 0 where the host has no clock.
     pub created: U64,
     /// Number of extents in use.
-    pub extent_count: U32,
+    pub extent_count: u8,
+    /// Which member of its set it is, from 0; since version 2.
+    pub set_index: u8,
+    /// How many members the set had when it was stored; 0: it is no member of one. Since version 2.
+    pub set_count: u8,
+    /// Zero.
+    pub reserved: u8,
     /// Pages of memory that are stored in it; 0: its writer has not said.
     pub pages: U32,
     /// Its name, UTF-8, padded with 0.

@@ -4,7 +4,8 @@
 //! - [`partition`]: finds the store's partition, in a [`gpt`] or an [`mbr`].
 //! - [`store`]: formats, opens, lists, deletes; [`Writer`] adds a checkpoint, [`Reader`] reads one.
 //! - [`catalog`]: which checkpoints there are and where; [`layout`]: how all that stands on the disk.
-//! - [`space`]: which blocks are free.
+//! - [`set`]: checkpoints of several guests at one instant; [`space`]: which blocks are free.
+//! - `slots`, `superblock`: what stands in the catalog's slots, and how the store gets from one version to the next.
 //!
 //! `docs/store.md` specifies the layout for whoever wants to write a reader of their own.
 
@@ -21,8 +22,11 @@ pub mod layout;
 pub mod mbr;
 pub mod partition;
 pub mod reader;
+pub mod set;
+mod slots;
 pub mod space;
 pub mod store;
+mod superblock;
 pub mod writer;
 
 pub use block::{BlockDevice, RamDisk, SECTOR};
@@ -30,5 +34,6 @@ pub use catalog::{Checkpoint, Which};
 pub use error::Error;
 pub use partition::Partition;
 pub use reader::Reader;
+pub use set::{Member, Set};
 pub use store::{Store, Usage};
 pub use writer::Writer;

@@ -6,6 +6,7 @@
 
 use crate::block::{BlockDevice, SECTOR};
 use crate::error::Error;
+use crate::layout::BLOCK_SECTORS;
 use crate::store::Result;
 use crate::{gpt, mbr};
 use core::fmt::{Debug, Display};
@@ -43,6 +44,12 @@ impl Partition {
     /// Its number of sectors.
     pub fn sectors(&self) -> u64 {
         self.sectors
+    }
+
+    /// Whether it begins with a block of 4096 bytes, which is what many disks write at once. If not, a block of the disk can hold parts of
+    /// two checkpoints, or of both catalogs.
+    pub fn is_aligned(&self) -> bool {
+        self.first.is_multiple_of(BLOCK_SECTORS)
     }
 
     /// Its number of bytes.

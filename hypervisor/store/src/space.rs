@@ -54,11 +54,20 @@ impl Free {
         pieces.map(|gap| u64::from(gap.blocks)).sum()
     }
 
+    /// The smallest gap that has room for this many blocks.
+    fn smallest(&self, blocks: u64) -> Option<&Extent> {
+        self.gaps.iter().rev().find(|gap| u64::from(gap.blocks) >= blocks)
+    }
+
+    /// Whether that many blocks can be had in one piece.
+    pub fn has_gap(&self, blocks: u64) -> bool {
+        blocks == 0 || self.smallest(blocks).is_some()
+    }
+
     /// Blocks for a new checkpoint: in one piece if possible, from the smallest gap that will do, to
     /// keep the large ones whole; else in as few pieces as possible. None if it does not fit.
     pub fn allocate(&self, blocks: u64) -> Option<Extents> {
-        let fits = |gap: &&Extent| u64::from(gap.blocks) >= blocks;
-        let best: &[Extent] = match self.gaps.iter().rev().find(fits) {
+        let best: &[Extent] = match self.smallest(blocks) {
             Some(gap) => core::slice::from_ref(gap),
             None => &self.gaps,
         };

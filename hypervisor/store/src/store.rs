@@ -4,16 +4,18 @@
 //!
 //! The catalog stands in two slots that are written in turn, each with a generation and a checksum.
 //! A slot that was not written wholly fails its checksum, and the other one holds. So a reader ends
-//! up with one of the (at most two) intact slots, and everything follows from one invariant:
+//! up with one of the (at most two) intact slots, and everything follows from two invariants:
 //!
 //! > **No block that an intact slot refers to is ever written.**
+//! >
+//! > **A slot is only written over a catalog that is known to be whole, or over nothing.**
 //!
-//! 1. Data is written only to blocks that [`Store::begin`] found free in the current catalog.
-//! 2. By then, the other slot refers to no block that the current catalog does not refer to. After a
-//!    new checkpoint that is so by itself: the other slot is the current catalog less that checkpoint.
-//!    After a deletion, after a commit that failed (its slot may hold the old, the new, or nothing),
-//!    and after opening a store that was left like that, it is not: `other_slot_differs`. Then `begin`
-//!    first writes the current catalog to the other slot as well.
+//! 1. What the other slot holds is known ([`Content`]): it was read, or written, and is whole. If it was torn, or a write to it failed,
+//!    `settle` destroys its header, and flushes, before anything else is written. So a slot that is torn by a write holds at most parts of two
+//!    catalogs, both of them whole once: the older one, which does not count, and the one under way. Without this,
+//!    what two interrupted writes leave could add up to a catalog that nobody has committed.
+//! 2. Data is written only to blocks that [`Store::begin`] found free in both slots. Where only blocks will do that
+//!    the other slot still refers to, the current catalog is written there first.
 //! 3. A slot is written by `write_catalog` alone. It flushes before, so that all data that the new
 //!    catalog refers to, and the slot that a torn write would leave us with, are on the medium; and
 //!    after, so that what is called committed is there, too.
@@ -22,21 +24,25 @@
 //! `tests/power_loss.rs` tries it: without any one of these steps it fails.
 
 use crate::block::{BlockDevice, SECTOR};
-use crate::catalog::{Catalog, Checkpoint, IntactSlot, Which, shown, valid_name};
+use crate::catalog::{
+    Catalog, Checkpoint, IntactSlot, Which, claimed_generation, shown, valid_name,
+};
 use crate::error::Error;
 use crate::layout::{
-    BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, SLOT_LEN, SLOT_OFFSET, Superblock,
-    VERSION, checksum,
+    BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, SLOT_LEN, SLOT_OFFSET, VERSION,
 };
 use crate::partition::Partition;
 use crate::reader::Reader;
-use crate::space::Free;
+use crate::set::{MAX_MEMBERS, Member, set_name};
+use crate::slots::{Content, DESTROYED};
+use crate::space::{Extent, Free};
+use crate::superblock::Found;
 use crate::writer::Writer;
+use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
 use core::ops::Range;
-use zerocopy::IntoBytes;
 
 /// An open store on a device.
 #[derive(Debug)]
@@ -44,14 +50,22 @@ pub struct Store<D> {
     device: D,
     partition: Partition,
     data: Range<u32>,
+    pub(crate) superblock: Found,
     catalog: Catalog,
+    /// The largest generation that may stand anywhere, also in a catalog that was never whole.
+    last_generation: u64,
     /// The slot that holds `catalog`; the other one is written next.
     slot: usize,
-    /// Whether the other slot may refer to blocks that `catalog` does not refer to.
-    other_slot_differs: bool,
+    /// What stands in the slots.
+    contents: [Content; 2],
     /// Checkpoints that are written and become part of the catalog with the next one.
     staged: Vec<Checkpoint>,
+    /// Checkpoints that go when the next one is committed.
+    replaced: Vec<u64>,
 }
+
+/// How far a generation may be ahead of the current one and still be believed, of a slot that is not whole.
+const GENERATIONS_AHEAD: u64 = 1 << 32;
 
 /// How full a store is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,49 +88,31 @@ impl<D: BlockDevice> Store<D> {
         if blocks <= u64::from(FIRST_DATA_BLOCK) {
             return Err(too_small(blocks));
         }
-        // Block numbers have 32 bits: of a partition beyond 16 TiB, the rest stays unused.
+        if !partition.is_aligned() {
+            return Err(Error::PartitionUnaligned { first: partition.first() });
+        }
+        let mut store = Self::new(device, partition);
         let blocks = blocks.min(u64::from(u32::MAX));
-        let mut store = Self {
-            device,
-            partition,
-            data: FIRST_DATA_BLOCK..blocks as u32,
-            catalog: Catalog::new(),
-            slot: 0,
-            other_slot_differs: false,
-            staged: Vec::new(),
-        };
+        store.superblock = Found { blocks, version: VERSION, copy_holds: false };
+        store.data = FIRST_DATA_BLOCK..store.superblock.usable_blocks();
         // First there is no store, then both slots are those of the new one, then there is that.
         store.write_sectors(0, &[0; SECTOR])?;
         store.flush()?;
-        for offset in SLOT_OFFSET {
-            store.write_sectors(offset / SECTOR as u64, &store.catalog.encode())?;
+        for (slot, offset) in SLOT_OFFSET.into_iter().enumerate() {
+            let image = store.catalog.encode(VERSION, None);
+            store.write_sectors(offset / SECTOR as u64, image.bytes())?;
+            store.contents[slot] = Content::Catalog(image);
         }
-        store.flush()?;
-        let mut superblock = Superblock {
-            magic: Superblock::MAGIC,
-            crc: 0.into(),
-            version: VERSION.into(),
-            blocks: blocks.into(),
-            reserved: [0; 488],
-        };
-        superblock.crc = checksum(superblock.as_bytes()).into();
-        store.write_sectors(0, superblock.as_bytes())?;
-        store.flush()?;
+        // This flushes before it writes sector 0.
+        store.write_superblock()?;
         Ok(store)
     }
 
     /// Opens the store in a partition. Give it `&mut device` to keep the device if that fails.
     pub fn open(device: D, partition: Partition) -> Result<Self, D> {
-        let mut store = Self {
-            device,
-            partition,
-            data: 0..0,
-            catalog: Catalog::new(),
-            slot: 0,
-            other_slot_differs: false,
-            staged: Vec::new(),
-        };
-        store.data = FIRST_DATA_BLOCK..store.read_superblock()?;
+        let mut store = Self::new(device, partition);
+        store.superblock = store.read_superblock()?;
+        store.data = FIRST_DATA_BLOCK..store.superblock.usable_blocks();
 
         // What is found may have been left in the device's cache. What is listed must last.
         store.flush()?;
@@ -128,50 +124,53 @@ impl<D: BlockDevice> Store<D> {
         let generation = |slot: usize| slots[slot].as_ref().map(IntactSlot::generation);
         store.slot = usize::from(generation(1) > generation(0));
         let newest = slots[store.slot].as_ref().ok_or(Error::CatalogDamaged)?;
-        store.catalog = newest.check(store.data.clone())?;
+        store.catalog = newest.check(store.superblock.version, store.data.clone())?;
+        store.contents[store.slot] = Content::Catalog(newest.image());
 
-        // Entries never change, so what the other slot refers to is known by its entries.
-        let other = slots[1 - store.slot]
-            .as_ref()
-            .and_then(|slot| slot.check::<D::Error>(store.data.clone()).ok());
-        store.other_slot_differs = !other.is_some_and(|other| {
-            let known = |entry| store.catalog.checkpoints.contains(entry);
-            other.checkpoints.iter().all(known)
-        });
+        let other = 1 - store.slot;
+        store.contents[other] = match &slots[other] {
+            Some(slot) => {
+                match slot.check::<D::Error>(store.superblock.version, store.data.clone()) {
+                    Ok(_) => Content::Catalog(slot.image()),
+                    Err(_) => Content::Unknown,
+                }
+            }
+            None if bytes[other].starts_with(&DESTROYED) => Content::Destroyed,
+            None => Content::Unknown,
+        };
+        // A write that was cut short had a generation, too.
+        let current = store.catalog.generation;
+        let believed = current..current.saturating_add(GENERATIONS_AHEAD);
+        let claimed =
+            claimed_generation(&bytes[other]).filter(|claimed| believed.contains(claimed));
+        store.last_generation = claimed.unwrap_or(current);
         Ok(store)
     }
 
-    fn read_superblock(&mut self) -> Result<u32, D> {
-        let mut sector = [0; SECTOR];
-        if self.partition.sectors() == 0 {
-            return Err(Error::Unformatted);
+    fn new(device: D, partition: Partition) -> Self {
+        Self {
+            device,
+            partition,
+            data: 0..0,
+            superblock: Found { blocks: 0, version: VERSION, copy_holds: false },
+            catalog: Catalog::new(),
+            last_generation: 1,
+            slot: 0,
+            contents: [Content::Unknown, Content::Unknown],
+            staged: Vec::new(),
+            replaced: Vec::new(),
         }
-        self.read_sectors(0, &mut sector)?;
-        let superblock = zerocopy::transmute_ref!(&sector);
-        let Superblock { magic, crc, .. } = superblock;
-        if *magic != Superblock::MAGIC {
-            return Err(Error::Unformatted);
-        }
-        let (stored, computed) = (crc.get(), checksum(&sector));
-        if stored != computed {
-            return Err(Error::SuperblockDamaged { stored, computed });
-        }
-        let found = superblock.version.get();
-        if found != VERSION {
-            return Err(Error::UnsupportedVersion { found });
-        }
-        let blocks = superblock.blocks.get();
-        if blocks > self.partition.sectors() / BLOCK_SECTORS {
-            return Err(Error::StoreOutsidePartition {
-                store: blocks.saturating_mul(BLOCK as u64),
-                partition: self.partition.bytes(),
-            });
-        }
-        match u32::try_from(blocks) {
-            Ok(blocks) if blocks > FIRST_DATA_BLOCK => Ok(blocks),
-            Ok(_) => Err(too_small(blocks)),
-            Err(_) => Ok(u32::MAX),
-        }
+    }
+
+    /// The partition that the store is in.
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// The version of the store's layout. It grows where something is to be stored that an older version can't say: older programs
+    /// refuse the store then.
+    pub fn version(&self) -> u32 {
+        self.superblock.version
     }
 
     /// The checkpoints, in the order of their numbers.
@@ -199,9 +198,14 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
-    fn free(&self) -> Free {
+    /// What is free in the current catalog, and not taken by `others`.
+    fn free_but_for(&self, others: impl Iterator<Item = Extent>) -> Free {
         let staged = self.staged.iter().flat_map(|checkpoint| checkpoint.extents.iter().copied());
-        Free::new(self.data.clone(), self.catalog.extents().chain(staged))
+        Free::new(self.data.clone(), self.catalog.extents().chain(staged).chain(others))
+    }
+
+    fn free(&self) -> Free {
+        self.free_but_for(core::iter::empty())
     }
 
     /// Begins a checkpoint of at most `length` bytes. Nothing changes until it is committed.
@@ -209,46 +213,72 @@ impl<D: BlockDevice> Store<D> {
     /// `created` is the time in seconds since 1970, or 0 where nobody knows it.
     pub fn begin(&mut self, name: &str, length: u64, created: u64) -> Result<Writer<'_, D>, D> {
         let name = valid_name(name).ok_or_else(|| Error::NameInvalid { name: shown(name) })?;
-        if self.catalog.checkpoints.len() + self.staged.len() >= MAX_CHECKPOINTS {
-            return Err(Error::TooManyCheckpoints);
-        }
-        let number = self.catalog.next_number.saturating_add(self.staged.len() as u64);
-        if number == u64::MAX {
-            return Err(Error::Exhausted { counter: "checkpoint numbers" });
-        }
-        let free = self.free();
-        let extents = free.allocate(length.div_ceil(BLOCK as u64)).ok_or(Error::Full {
+        self.check_room_for(1)?;
+        let (blocks, free) = (length.div_ceil(BLOCK as u64), self.free());
+        let mut extents = free.allocate(blocks).ok_or(Error::Full {
             needed: length,
             free: free.blocks() * BLOCK as u64,
             largest: free.largest() * BLOCK as u64,
         })?;
-        if self.other_slot_differs {
-            self.write_catalog(self.catalog.clone())?;
-            self.other_slot_differs = false;
+        self.settle()?;
+        let in_both = self.free_but_for(self.contents[1 - self.slot].extents());
+        match in_both.allocate(blocks) {
+            Some(unused) if in_both.has_gap(blocks) => extents = unused,
+            // Only what the other slot refers to will do, so it must forget it. (Pieces would do, too; but they stay pieces.)
+            _ => self.write_catalog(self.catalog.clone())?,
         }
-        let checkpoint = Checkpoint { number, name, length: 0, created, pages: None, extents };
+        let member = None;
+        let checkpoint =
+            Checkpoint { number: 0, name, length: 0, created, pages: None, member, extents };
         Writer::new(self, checkpoint, length)
     }
 
+    /// Checks that the catalog has room for `count` checkpoints more than there are and are staged.
+    pub fn check_room_for(&self, count: usize) -> Result<(), D> {
+        let wanted = self.catalog.checkpoints.len() + self.staged.len() + count;
+        if wanted > MAX_CHECKPOINTS + self.replaced.len() {
+            return Err(Error::TooManyCheckpoints);
+        }
+        if self.catalog.next_number > u64::MAX - wanted as u64 {
+            return Err(Error::Exhausted { counter: "checkpoint numbers" });
+        }
+        Ok(())
+    }
+
     /// Makes a checkpoint, and those that are staged, part of the store. Their contents are written.
-    pub(crate) fn commit(&mut self, checkpoint: Checkpoint) -> Result<(), D> {
-        let mut catalog = self.catalog.clone();
-        catalog.next_number = checkpoint.number + 1;
+    pub(crate) fn commit(&mut self, checkpoint: Checkpoint) -> Result<Checkpoint, D> {
         // Also if this fails: whoever tries again tries all of it.
-        catalog.checkpoints.append(&mut self.staged);
-        catalog.checkpoints.push(checkpoint);
+        let mut new = core::mem::take(&mut self.staged);
+        let replaced = core::mem::take(&mut self.replaced);
+        new.push(checkpoint);
+        number(&mut new, self.catalog.next_number)?;
+        let mut catalog = self.catalog.clone();
+        catalog.checkpoints.retain(|one| !replaced.contains(&one.number));
+        catalog.next_number += new.len() as u64;
+        catalog.checkpoints.append(&mut new);
         // Whether a commit that fails reached the disk is unknown: its number stays taken.
         self.catalog.next_number = catalog.next_number;
-        self.write_catalog(catalog)
+        self.write_catalog(catalog)?;
+        // It was pushed.
+        self.list().last().cloned().ok_or(Error::WriterFailed)
     }
 
     pub(crate) fn stage(&mut self, checkpoint: Checkpoint) {
         self.staged.push(checkpoint);
     }
 
-    /// Gives up what was [staged](Writer::stage).
+    /// Gives up what was [staged](Writer::stage), and what was to be [replaced](Self::replace).
     pub fn discard_staged(&mut self) {
         self.staged.clear();
+        self.replaced.clear();
+    }
+
+    /// Deletes these checkpoints when the next one is committed: in the same catalog, so it costs nothing, and none of them is gone before
+    /// the new one is there.
+    pub fn replace(&mut self, numbers: &[u64]) -> Result<(), D> {
+        numbers.iter().try_for_each(|number| self.find(*number).map(drop))?;
+        self.replaced = numbers.to_vec();
+        Ok(())
     }
 
     /// Deletes the checkpoint with this number, for good.
@@ -261,9 +291,7 @@ impl<D: BlockDevice> Store<D> {
         numbers.iter().try_for_each(|number| self.find(*number).map(drop))?;
         let mut catalog = self.catalog.clone();
         catalog.checkpoints.retain(|c| !numbers.contains(&c.number));
-        self.write_catalog(catalog)?;
-        self.other_slot_differs = true;
-        Ok(())
+        self.write_catalog(catalog)
     }
 
     /// Opens a checkpoint for reading.
@@ -272,22 +300,41 @@ impl<D: BlockDevice> Store<D> {
         Reader::new(self, checkpoint)
     }
 
+    /// Puts right what interrupted writes have left, before anything else is written.
+    fn settle(&mut self) -> Result<(), D> {
+        if self.superblock.copy_holds && self.superblock.version == VERSION {
+            self.write_superblock()?;
+        }
+        let other = 1 - self.slot;
+        if matches!(self.contents[other], Content::Unknown) {
+            self.write_sectors(SLOT_OFFSET[other] / SECTOR as u64, &DESTROYED)?;
+            self.flush()?;
+            self.contents[other] = Content::Destroyed;
+        }
+        Ok(())
+    }
+
     /// Makes `catalog` the current one, atomically: in the other slot, with a generation of its own.
     fn write_catalog(&mut self, mut catalog: Catalog) -> Result<(), D> {
+        self.settle()?;
+        if self.superblock.version < VERSION && !catalog.fits_version_1() {
+            self.write_superblock()?;
+        }
         // Also counted when it fails, so that no two different catalogs ever have the same.
-        self.catalog.generation = self
-            .catalog
-            .generation
-            .checked_add(1)
-            .ok_or(Error::Exhausted { counter: "generations" })?;
-        catalog.generation = self.catalog.generation;
-        let slot = 1 - self.slot;
+        let next = self.last_generation.checked_add(1);
+        self.last_generation = next.ok_or(Error::Exhausted { counter: "generations" })?;
+        catalog.generation = self.last_generation;
+        let other = 1 - self.slot;
         self.flush()?;
-        let differs = core::mem::replace(&mut self.other_slot_differs, true);
-        self.write_sectors(SLOT_OFFSET[slot] / SECTOR as u64, &catalog.encode())?;
+        let before = core::mem::replace(&mut self.contents[other], Content::Unknown);
+        let image = catalog.encode(self.superblock.version, before.image());
+        for run in image.changes(before.image()) {
+            let sector = (SLOT_OFFSET[other] + run.start as u64) / SECTOR as u64;
+            self.write_sectors(sector, &image.bytes()[run])?;
+        }
         self.flush()?;
-        self.other_slot_differs = differs;
-        self.slot = slot;
+        self.contents[other] = Content::Catalog(image);
+        self.slot = other;
         self.catalog = catalog;
         Ok(())
     }
@@ -306,7 +353,7 @@ impl<D: BlockDevice> Store<D> {
         self.device.read(lba, buf).map_err(|error| Error::Device { doing: "reading", lba, error })
     }
 
-    fn flush(&mut self) -> Result<(), D> {
+    pub(crate) fn flush(&mut self) -> Result<(), D> {
         let lba = self.partition.first();
         self.device.flush().map_err(|error| Error::Device { doing: "flushing", lba, error })
     }
@@ -322,7 +369,27 @@ impl<D: BlockDevice> Store<D> {
     }
 }
 
-fn too_small<E: Display + Debug>(blocks: u64) -> Error<E> {
+/// Gives new checkpoints their numbers, from `first` on; several are a set.
+fn number<E: Display + Debug>(
+    new: &mut [Checkpoint],
+    first: u64,
+) -> core::result::Result<(), Error<E>> {
+    let count = new.len();
+    let set = new.first().and_then(|one| set_name(&one.name)).map(ToString::to_string);
+    for (index, one) in new.iter_mut().enumerate() {
+        one.number = first + index as u64;
+        if count == 1 {
+            continue;
+        }
+        if set.is_none() || set_name(&one.name) != set.as_deref() || count > MAX_MEMBERS {
+            return Err(Error::NoSet { name: one.name.to_string() });
+        }
+        one.member = Some(Member { index: index as u8, count: count as u8 });
+    }
+    Ok(())
+}
+
+pub(crate) fn too_small<E: Display + Debug>(blocks: u64) -> Error<E> {
     Error::PartitionTooSmall {
         bytes: blocks * BLOCK as u64,
         needed: u64::from(FIRST_DATA_BLOCK + 1) * BLOCK as u64,

@@ -37,11 +37,6 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         Ok(Self { store, checkpoint, reserved, flushed_blocks: 0, pending, failed: false })
     }
 
-    /// The number that the checkpoint will have.
-    pub fn number(&self) -> u64 {
-        self.checkpoint.number
-    }
-
     /// Says how many pages of memory it has, for those who list it.
     pub fn set_pages(&mut self, pages: u64) {
         self.checkpoint.pages = u32::try_from(pages).ok().and_then(NonZeroU32::new);
@@ -103,21 +98,22 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         Ok(())
     }
 
-    /// Makes the checkpoint part of the store, whole, and those that were [staged](Self::stage) before it with it; or
+    /// Makes the checkpoint part of the store, whole, and those that were [staged](Self::stage) before it with it, as a set; or
     /// fails. Its length is what was written; what was reserved beyond that is free again.
+    ///
+    /// Only now it has a number: the next one, or, if there are staged ones, the last of as many; they have those before it, in
+    /// their order.
     pub fn commit(self) -> Result<Checkpoint, D> {
         let (store, checkpoint) = self.finish()?;
-        store.commit(checkpoint.clone())?;
-        Ok(checkpoint)
+        store.commit(checkpoint)
     }
 
-    /// Leaves the checkpoint, which is whole, to be committed with the next one: both are there then, or none. Returns
-    /// its number. [`Store::discard_staged`] gives it up.
-    pub fn stage(self) -> Result<u64, D> {
+    /// Leaves the checkpoint, which is whole, to be committed with the next one: both are there then, or none.
+    /// [`Store::discard_staged`] gives it up.
+    pub fn stage(self) -> Result<(), D> {
         let (store, checkpoint) = self.finish()?;
-        let number = checkpoint.number;
         store.stage(checkpoint);
-        Ok(number)
+        Ok(())
     }
 
     /// Writes the rest.

@@ -5,7 +5,8 @@ mod common;
 use common::{add, contents, formatted, open, read};
 use proptest::prelude::*;
 use stasis_store::layout::{
-    CatalogHeader, Entry, EntryExtent, FIRST_DATA_BLOCK, SLOT_OFFSET, Superblock, checksum,
+    CatalogHeader, Entry, EntryExtent, FIRST_DATA_BLOCK, SETS_IN_ENTRIES, SLOT_OFFSET,
+    SUPERBLOCK_COPY, Superblock, checksum,
 };
 use stasis_store::{Error, Partition, RamDisk, Store};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -70,12 +71,16 @@ fn an_unformatted_partition_says_what_to_type() {
 #[test]
 fn a_newer_version_is_refused_by_its_number() {
     let mut disk = formatted(10);
-    disk.bytes[12] = 2;
-    seal_superblock(&mut disk);
-    assert_eq!(
-        open_error(disk).to_string(),
-        "the store has version 2; this Stasis knows version 1"
-    );
+    for version in [0, 3, 200] {
+        disk.bytes[12] = version;
+        seal_superblock(&mut disk);
+        let before = disk.clone();
+        assert_eq!(
+            open_error(disk.clone()).to_string(),
+            format!("the store has version {version}; this Stasis knows versions 1 to 2")
+        );
+        assert!(disk == before);
+    }
 }
 
 #[test]
@@ -83,6 +88,8 @@ fn a_damaged_superblock_is_refused() {
     for at in 8..512 {
         let mut disk = formatted(10);
         disk.bytes[at] ^= 0x10;
+        assert!(open(disk.clone()).list().is_empty(), "the copy steps in for it");
+        disk.bytes[SUPERBLOCK_COPY as usize * 512 + at] ^= 0x10;
         assert!(matches!(open_error(disk), Error::SuperblockDamaged { .. }));
     }
 }
@@ -154,7 +161,7 @@ fn extents_that_overlap_are_refused() {
     let error = open_error(forged(|_, e| e[2].extents[0] = extent(FIRST + 1, 2)));
     assert_eq!(error.to_string(), format!("checkpoints 1 and 3 both claim block {}", FIRST + 1));
     let error = open_error(forged(|_, e| {
-        e[1].extent_count = 2.into();
+        e[1].extent_count = 2;
         e[1].extents[0] = extent(FIRST + 8, 1);
         e[1].extents[1] = extent(FIRST + 8, 1);
     }));
@@ -172,10 +179,13 @@ fn lengths_that_extents_do_not_have_are_refused() {
 
 #[test]
 fn more_extents_than_an_entry_has_are_refused() {
-    for found in [9, u32::MAX] {
-        let error = open_error(forged(|_, e| e[0].extent_count = found.into()));
-        assert_eq!(error, Error::TooManyExtents { number: 1, found });
+    for found in [9, u8::MAX] {
+        let error = open_error(forged(|_, e| e[0].extent_count = found));
+        assert_eq!(error, Error::TooManyExtents { number: 1, found: found.into() });
     }
+    // In version 1, the number had the four bytes.
+    let error = open_error(forged(|header, e| (header.sets, e[0].set_index) = (0.into(), 1)));
+    assert_eq!(error, Error::TooManyExtents { number: 1, found: 0x101 });
 }
 
 #[test]
@@ -190,6 +200,40 @@ fn more_entries_than_a_slot_has_count_as_damage() {
 fn a_catalog_that_would_give_out_number_0_is_refused() {
     let disk = forged(|header, _| (header.count, header.next_number) = (0.into(), 0.into()));
     assert!(matches!(open_error(disk), Error::NumberNotIssued { number: 0, next: 0 }));
+}
+
+#[test]
+fn sets_that_can_not_be_are_refused() {
+    let members = |members: [(u8, u8); 3]| {
+        forged(|_, entries| {
+            for (entry, (index, count)) in entries.iter_mut().zip(members) {
+                (entry.set_index, entry.set_count) = (index, count);
+                entry.name[..5].copy_from_slice(b"set/g");
+            }
+        })
+    };
+    assert_eq!(open(members([(0, 3), (1, 3), (2, 3)])).find_set("set").unwrap().members.len(), 3);
+    assert_eq!(open(members([(0, 0), (0, 2), (1, 2)])).find_set("set").unwrap().first, 2);
+    for (number, wrong) in [
+        (1, [(0, 1), (0, 0), (0, 0)]), // one alone
+        (1, [(2, 2), (0, 0), (0, 0)]), // beyond its count
+        (1, [(1, 2), (0, 0), (0, 0)]), // would be number 0
+        (3, [(0, 0), (0, 0), (0, 2)]), // its other one was not given out yet
+        (2, [(0, 3), (0, 0), (2, 3)]), // has its number and is not in it
+        (2, [(0, 3), (1, 2), (2, 3)]), // does not agree about their count
+        (2, [(0, 2), (0, 2), (1, 2)]), // shares a number with the one before
+    ] {
+        let Error::MemberInvalid { number: found, .. } = open_error(members(wrong)) else {
+            panic!("{wrong:?}");
+        };
+        assert_eq!(found, number, "{wrong:?}");
+    }
+    let nameless = forged(|_, e| (e[0].set_index, e[0].set_count) = (0, 2));
+    assert!(matches!(open_error(nameless), Error::MemberInvalid { number: 1, .. }));
+    let reserved = forged(|_, e| e[0].reserved = 1);
+    assert!(matches!(open_error(reserved), Error::MemberInvalid { number: 1, .. }));
+    let unknown = forged(|header, _| header.sets = (SETS_IN_ENTRIES + 1).into());
+    assert_eq!(open_error(unknown), Error::UnknownSets { found: 2 });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use stasis_store::gpt::{self, Fault, Guid, NewPartition};
 use stasis_store::mbr::{self, Mbr};
-use stasis_store::{BlockDevice, Error, RamDisk, partition};
+use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store, partition};
 
 const DISK: u64 = 8192;
 const UNIQUE: Guid = Guid([7; 16]);
@@ -199,4 +199,17 @@ fn partitions_that_do_not_fit_are_not_made() {
     }
     assert_eq!(disk, RamDisk::new(DISK));
     assert_eq!(disk.block_count(), DISK);
+}
+
+#[test]
+fn a_partition_that_shares_a_block_of_the_disk_is_refused_when_a_store_is_made() {
+    let mut disk = RamDisk::new(2000);
+    let partition = Partition::checked::<String>(1001, 1999, 2000).unwrap();
+    assert!(!partition.is_aligned());
+    let error = Store::format(&mut disk, partition).unwrap_err().to_string();
+    assert!(
+        error.starts_with("the Stasis partition begins at sector 1001, which is no multiple of 8"),
+        "{error}"
+    );
+    assert!(disk == RamDisk::new(2000), "nothing was written");
 }

@@ -253,3 +253,65 @@ fn a_partition_without_room_is_refused() {
     assert_eq!(open(formatted(1)).usage().capacity, 128 * 32);
     assert_eq!(4 * KIB, BLOCK);
 }
+
+/// A periodic checkpoint, with an older one that goes for it.
+#[test]
+fn a_checkpoint_that_replaces_another_costs_two_flushes_and_one_catalog() {
+    let mut store = open(FaultyDisk::new(formatted(200)));
+    for n in 0..3 {
+        add(&mut store, "auto", &contents(n, 10 * BLOCK)).unwrap();
+    }
+    for round in 0..5 {
+        let oldest = store.list()[0].number;
+        let (writes, operations) = {
+            let disk = store.device_mut();
+            (disk.writes.len(), disk.operations)
+        };
+        store.replace(&[oldest]).unwrap();
+        add(&mut store, "auto", &contents(9, 10 * BLOCK)).unwrap();
+        let disk = store.device_mut();
+        let (written, operations) = (&disk.writes[writes..], disk.operations - operations);
+        assert_eq!(written, [10 * BLOCK, BLOCK / 8], "round {round}");
+        assert_eq!(operations - written.len(), 2, "flushes in round {round}");
+        assert_eq!(store.list().len(), 3);
+        assert!(store.find(oldest).is_err());
+    }
+}
+
+#[test]
+fn of_a_long_catalog_only_what_changes_is_written() {
+    let mut store = open(FaultyDisk::new(formatted(600)));
+    for n in 0..500 {
+        add(&mut store, "it", &contents(n, 1)).unwrap();
+    }
+    for round in 0..20 {
+        let writes = store.device_mut().writes.len();
+        if round % 2 == 0 {
+            let middle = store.list()[200].number;
+            store.replace(&[middle]).unwrap();
+        } else {
+            let first = store.list()[0].number;
+            store.replace(&[first]).unwrap();
+        }
+        add(&mut store, "it", &contents(round, 1)).unwrap();
+        let written: usize = store.device_mut().writes[writes..].iter().sum();
+        assert!(written <= 6 * BLOCK, "{written} bytes in round {round}");
+    }
+    let found = store.list().to_vec();
+    assert_eq!(open(store.into_device()).list(), found);
+}
+
+#[test]
+fn what_replaces_does_not_need_a_place_in_the_catalog() {
+    let mut store = open(formatted(10));
+    for _ in 0..MAX_CHECKPOINTS {
+        add(&mut store, "empty", &[]).unwrap();
+    }
+    assert_eq!(add(&mut store, "new", &[]).unwrap_err(), Error::TooManyCheckpoints);
+    assert!(store.replace(&[1, 999]).is_err(), "there is no 999");
+    store.replace(&[1]).unwrap();
+    assert_eq!(add(&mut store, "new", &[]).unwrap(), 512);
+    assert_eq!((store.list().len(), store.list()[0].number), (MAX_CHECKPOINTS, 2));
+    // That was for one commit.
+    assert_eq!(add(&mut store, "new", &[]).unwrap_err(), Error::TooManyCheckpoints);
+}

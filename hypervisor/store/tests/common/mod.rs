@@ -74,9 +74,14 @@ impl FaultyDisk {
     /// What is on the medium when power comes back. Keeping any subset of the writes in their order
     /// amounts to any reordering of them, as far as each sector is concerned.
     pub fn after_power_loss(&self, mut fate: impl FnMut() -> Fate) -> RamDisk {
+        self.after_power_loss_at(|_| fate())
+    }
+
+    /// The same, where the fate depends on the byte at which the sector stands.
+    pub fn after_power_loss_at(&self, mut fate: impl FnMut(usize) -> Fate) -> RamDisk {
         let mut bytes = self.durable.clone();
         for (at, sector) in &self.unflushed {
-            let len = match fate() {
+            let len = match fate(*at) {
                 Fate::Kept => SECTOR,
                 Fate::Torn => SECTOR / 2,
                 Fate::Lost => 0,
@@ -84,6 +89,11 @@ impl FaultyDisk {
             bytes[*at..at + len].copy_from_slice(&sector[..len]);
         }
         RamDisk { bytes }
+    }
+
+    /// Sectors before a block that were written since the last flush.
+    pub fn unflushed_below(&self, block: u32) -> usize {
+        self.unflushed.iter().filter(|(at, _)| *at < block as usize * 4096).count()
     }
 
     /// Some outcome of a power loss: seed 0 loses everything unflushed, 1 keeps it, others mix.
@@ -200,4 +210,18 @@ pub fn read<D: BlockDevice>(store: &mut Store<D>, number: u64) -> Vec<u8> {
     let mut data = vec![0; reader.length() as usize];
     reader.read_at(0, &mut data).unwrap();
     data
+}
+
+/// A disk with a store that an older version of this code has made: `tests/golden/store`. The file has the number of sectors, and of each that
+/// is not zero its number and its bytes.
+pub fn golden(name: &str) -> RamDisk {
+    let path = format!("{}/../../tests/golden/store/{name}.sectors", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().unwrap());
+    let mut disk = RamDisk::new(number(&bytes).into());
+    for sector in bytes[4..].chunks_exact(4 + SECTOR) {
+        let at = number(sector) as usize * SECTOR;
+        disk.bytes[at..at + SECTOR].copy_from_slice(&sector[4..]);
+    }
+    disk
 }

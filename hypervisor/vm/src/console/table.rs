@@ -5,6 +5,7 @@
 
 mod cell;
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -43,6 +44,8 @@ pub struct StoreRow<'a> {
     pub pages: Option<u64>,
     /// When it was made: seconds since 1970, or 0 where the host has no clock.
     pub when: u64,
+    /// Which member of its set it is, from 0, and how many that had; none, if it is in no set.
+    pub member: Option<(u8, u8)>,
 }
 
 /// The list of guests.
@@ -76,6 +79,7 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
         Column::number("size"),
         Column::number("pages"),
         Column::text("when (UTC)").key("when"),
+        Column::text("of set").key("member"),
     ];
     let rows = checkpoints.iter().map(|checkpoint| {
         vec![
@@ -84,6 +88,9 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
             Cell::Size(checkpoint.size),
             checkpoint.pages.map_or(Cell::Unknown, Cell::Number),
             if checkpoint.when == 0 { Cell::Unknown } else { Cell::When(checkpoint.when) },
+            checkpoint.member.map_or(Cell::Unknown, |(index, count)| {
+                Cell::text(&format!("{} of {count}", u16::from(index) + 1))
+            }),
         ]
     });
     Table { columns: COLUMNS, rows: rows.collect(), nothing: "no checkpoints" }

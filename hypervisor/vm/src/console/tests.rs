@@ -400,20 +400,27 @@ fn the_guests_are_listed_for_a_program() {
 
 #[test]
 fn the_checkpoints_are_listed_with_size_and_time() {
-    let row = |number, size, pages, when| StoreRow { number, name: "linux", size, pages, when };
+    let row = |number, size, pages, when| StoreRow {
+        number,
+        name: "linux",
+        size,
+        pages,
+        when,
+        member: None,
+    };
     let rows = [
         row(1, 999, None, 0),
         row(2, 1536, Some(5120), 951_782_399),
-        row(3, 20_987_456, Some(5120), 1_795_361_445),
+        StoreRow { member: Some((1, 3)), ..row(3, 20_987_456, Some(5120), 1_795_361_445) },
         row(4, u64::MAX, Some(u64::MAX), 4_107_542_400),
     ];
     let listed = |rows: &[StoreRow<'_>]| written(|out| table::store(rows).write(out, false));
     assert_eq!(
         listed(&rows[..3]),
-        "  number  name        size  pages  when (UTC)\n\
-        \x20      1  linux  999 bytes      -  -\n\
-        \x20      2  linux    1.5 KiB   5120  2000-02-28 23:59:59\n\
-        \x20      3  linux   20.0 MiB   5120  2026-11-22 15:30:45\n"
+        "  number  name        size  pages  when (UTC)           of set\n\
+        \x20      1  linux  999 bytes      -  -                    -\n\
+        \x20      2  linux    1.5 KiB   5120  2000-02-28 23:59:59  -\n\
+        \x20      3  linux   20.0 MiB   5120  2026-11-22 15:30:45  2 of 3\n"
     );
     assert!(listed(&rows[3..]).contains("2100-03-01 00:00:00"));
     listed(&[row(u64::MAX, 0, None, u64::MAX)]);
@@ -421,7 +428,7 @@ fn the_checkpoints_are_listed_with_size_and_time() {
     let odd = StoreRow { name: "a\"b\\", ..row(7, 999, None, 0) };
     assert_eq!(
         written(|out| table::store(&[odd]).write(out, true)),
-        "{\"number\":7,\"name\":\"a\\\"b\\\\\",\"size\":999,\"pages\":null,\"when\":null}\n"
+        "{\"number\":7,\"name\":\"a\\\"b\\\\\",\"size\":999,\"pages\":null,\"when\":null,\"member\":null}\n"
     );
 }
 

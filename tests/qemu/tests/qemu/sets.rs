@@ -69,7 +69,14 @@ pub fn three_guests_are_stored_at_one_instant_and_resumed(lab: &Lab) -> Result<(
     // Each alone, too.
     stasis.resume("set-4/second")?;
     tick(&mut stasis, "second")?;
+    // What has a name like a member's is none.
+    stasis.checkpoint("counter", "evening/late")?;
+    let lines = stasis.command("delete evening/second")?.join("\n");
+    ensure!(lines.contains("\"evening/\" has 2 of 3"), "{lines}");
+    stasis.refused_for("resume evening/", &["2 of 3", "evening/counter, evening/third"])?;
+    stasis.resume("evening/third")?;
     stasis.command("delete evening/")?;
+    stasis.resume("evening/late")?;
     stasis.refused_for("resume evening/", &["no set"])?;
     ensure!(stasis.command("store")?.join("\n").contains("set-4/third"), "the other set is gone");
     stasis.quit()

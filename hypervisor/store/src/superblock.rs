@@ -1,0 +1,106 @@
+//! The superblock: reading it, and taking a store from version 1 to version 2 so that power may fail at any instant.
+//!
+//! Version 2 has a copy of it in a block of its own. It is written, and flushed, before sector 0 is; so where sector 0 was torn, the copy
+//! holds, and sector 0 is written again before anything else is.
+
+use crate::block::{BlockDevice, SECTOR};
+use crate::error::Error;
+use crate::layout::{
+    BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, SUPERBLOCK_COPY, Superblock, VERSION, checksum,
+};
+use crate::store::{Result, Store, too_small};
+use zerocopy::IntoBytes;
+
+/// What the superblock says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    /// Size of the store in blocks, as it stands there.
+    pub blocks: u64,
+    /// The version of the store's layout.
+    pub version: u32,
+    /// Whether sector 0 is not whole, and the copy is.
+    pub copy_holds: bool,
+}
+
+impl Found {
+    /// The blocks that can be used: block numbers have 32 bits, so of a partition beyond 16 TiB the rest stays unused.
+    pub fn usable_blocks(&self) -> u32 {
+        u32::try_from(self.blocks).unwrap_or(u32::MAX)
+    }
+}
+
+/// A superblock as it stands in a sector. None if the sector has another checksum than it states.
+fn parse(sector: &[u8; SECTOR]) -> Option<Superblock> {
+    let superblock: Superblock = zerocopy::transmute!(*sector);
+    let whole = superblock.magic == Superblock::MAGIC && superblock.crc.get() == checksum(sector);
+    whole.then_some(superblock)
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Reads the superblock, or its copy where it was torn.
+    pub(crate) fn read_superblock(&mut self) -> Result<Found, D> {
+        let mut sector = [0; SECTOR];
+        if self.partition().sectors() == 0 {
+            return Err(Error::Unformatted);
+        }
+        self.read_sectors(0, &mut sector)?;
+        // Making a store begins with zeros here: then no copy counts.
+        if sector[..8] != Superblock::MAGIC {
+            return Err(Error::Unformatted);
+        }
+        let first = parse(&sector);
+        let superblock = match first {
+            Some(first) => first,
+            None => self.superblock_copy()?.ok_or(Error::SuperblockDamaged {
+                stored: u32::from_le_bytes([sector[8], sector[9], sector[10], sector[11]]),
+                computed: checksum(&sector),
+            })?,
+        };
+        let (version, blocks) = (superblock.version.get(), superblock.blocks.get());
+        if !(1..=VERSION).contains(&version) {
+            return Err(Error::UnsupportedVersion { found: version });
+        }
+        if blocks > self.partition().sectors() / BLOCK_SECTORS {
+            return Err(Error::StoreOutsidePartition {
+                store: blocks.saturating_mul(BLOCK as u64),
+                partition: self.partition().bytes(),
+            });
+        }
+        if blocks <= FIRST_DATA_BLOCK.into() {
+            return Err(too_small(blocks));
+        }
+        Ok(Found { blocks, version, copy_holds: first.is_none() })
+    }
+
+    fn superblock_copy(&mut self) -> Result<Option<Superblock>, D> {
+        let mut sector = [0; SECTOR];
+        if self.partition().sectors() <= SUPERBLOCK_COPY {
+            return Ok(None);
+        }
+        self.read_sectors(SUPERBLOCK_COPY, &mut sector)?;
+        // In version 1, anything may stand there.
+        Ok(parse(&sector).filter(|copy| copy.version.get() >= 2))
+    }
+
+    /// Writes the superblock of the current version, first its copy and then itself, so that one of them is whole at any instant. If it
+    /// fails, another call goes on from there.
+    pub(crate) fn write_superblock(&mut self) -> Result<(), D> {
+        let mut superblock = Superblock {
+            magic: Superblock::MAGIC,
+            crc: 0.into(),
+            version: VERSION.into(),
+            blocks: self.superblock.blocks.into(),
+            reserved: [0; 488],
+        };
+        superblock.crc = checksum(superblock.as_bytes()).into();
+        if !self.superblock.copy_holds {
+            self.write_sectors(SUPERBLOCK_COPY, superblock.as_bytes())?;
+            self.flush()?;
+            self.superblock.copy_holds = true;
+        }
+        self.write_sectors(0, superblock.as_bytes())?;
+        self.flush()?;
+        self.superblock = Found { version: VERSION, copy_holds: false, ..self.superblock };
+        Ok(())
+    }
+}
