@@ -3,6 +3,8 @@
 //! In it, `loop` counts: each step appends its hash to a file in memory, and the next hash is that of the whole file.
 //! A byte of the file that was lost would change every hash from then on. [`Loop`] foretells them.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
@@ -46,23 +48,21 @@ while :; do
 done
 "#;
 
-/// The initramfs.
+/// The initramfs, with the kernel's drivers for the watchdog and shared memory, which its init loads.
 pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
-    Ok(contents(workspace)?.finish())
+    contents(workspace, setup::guests::drivers(workspace)?)
 }
 
-/// The initramfs, with the kernel's drivers for virtio disks, which its init loads.
+/// The same, with the kernel's drivers for virtio disks, too.
 pub fn make_for_disks(workspace: &Workspace) -> Result<Vec<u8>> {
-    let mut cpio = contents(workspace)?;
-    cpio.folder(DRIVERS)?;
-    for (number, path) in setup::guests::drivers(workspace)?.iter().enumerate() {
-        // By their names they are in the order in which they are to be loaded.
-        cpio.file(&format!("{DRIVERS}/{number}.ko"), 0o644, &read(path)?)?;
-    }
-    Ok(cpio.finish())
+    // All may be fetched anew, and are of one version then.
+    let disk_drivers = setup::guests::disk_drivers(workspace)?;
+    let mut drivers = setup::guests::drivers(workspace)?;
+    drivers.extend(disk_drivers);
+    contents(workspace, drivers)
 }
 
-fn contents(workspace: &Workspace) -> Result<Cpio> {
+fn contents(workspace: &Workspace, drivers: Vec<PathBuf>) -> Result<Vec<u8>> {
     let busybox = read(&setup::guests::ensure(workspace)?.busybox)?;
     let mut cpio = Cpio::new();
     for folder in ["bin", "dev", "proc", "sys", "tmp"] {
@@ -73,7 +73,12 @@ fn contents(workspace: &Workspace) -> Result<Cpio> {
     cpio.file("bin/busybox", 0o755, &busybox)?;
     cpio.file("bin/loop", 0o755, LOOP.as_bytes())?;
     cpio.file("init", 0o755, INIT.as_bytes())?;
-    Ok(cpio)
+    cpio.folder(DRIVERS)?;
+    for (number, path) in drivers.iter().enumerate() {
+        // By their names they are in the order in which they are to be loaded.
+        cpio.file(&format!("{DRIVERS}/{number:02}.ko"), 0o644, &read(path)?)?;
+    }
+    Ok(cpio.finish())
 }
 
 /// The hashes of `loop`, as they must be.

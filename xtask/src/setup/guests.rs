@@ -1,4 +1,4 @@
-//! The Linux guest's packages: Debian's arm64 cloud kernel, with its drivers for virtio disks, and a static busybox, unmodified.
+//! The Linux guest's packages: Debian's arm64 cloud kernel, with those of its drivers that a guest needs, and a static busybox, unmodified.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,11 @@ pub(super) const ARCHITECTURE: &str = "arm64";
 /// It depends on the package with the newest kernel, whose name has the version in it.
 const KERNEL: &str = "linux-image-cloud-arm64";
 const BUSYBOX: &str = "busybox-static";
-/// The kernel's drivers for virtio-blk over virtio-mmio, which are modules: each after those that it needs.
-const DRIVERS: [&str; 4] = [
+/// The kernel's drivers for what every guest may have, the watchdog and shared memory, which are modules: each after those that it needs.
+const DRIVERS: [&str; 3] =
+    ["drivers/watchdog/watchdog.ko", "drivers/watchdog/sbsa_gwdt.ko", "drivers/uio/uio.ko"];
+/// The same for virtio-blk over virtio-mmio, a disk of the machine's.
+const DISK_DRIVERS: [&str; 4] = [
     "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_ring.ko",
     "drivers/virtio/virtio_mmio.ko",
@@ -29,26 +32,50 @@ pub struct Files {
     pub busybox: PathBuf,
     /// Drivers of the kernel's, in the order in which they are to be loaded.
     drivers: Vec<PathBuf>,
+    /// The same for virtio disks.
+    disk_drivers: Vec<PathBuf>,
 }
 
 impl Files {
     fn in_folder(folder: &Path) -> Self {
-        let drivers = DRIVERS.iter().filter_map(|path| path.rsplit('/').next());
+        let places = |paths: &[&str]| {
+            let names = paths.iter().filter_map(|path| path.rsplit('/').next());
+            names.map(|name| folder.join(name)).collect()
+        };
         Self {
             kernel: folder.join("vmlinuz"),
             busybox: folder.join("busybox"),
-            drivers: drivers.map(|name| folder.join(name)).collect(),
+            drivers: places(&DRIVERS),
+            disk_drivers: places(&DISK_DRIVERS),
         }
+    }
+
+    /// Whether there is enough to boot: a kernel that a person has put there has no drivers beside it.
+    fn can_boot(&self) -> bool {
+        self.kernel.exists() && self.busybox.exists()
+    }
+
+    /// Whether something is lacking of what was fetched, as an older version of this program fetched less.
+    fn is_incomplete(&self) -> bool {
+        let was_fetched = self.disk_drivers.iter().any(|driver| driver.exists());
+        was_fetched && !self.drivers.iter().all(|driver| driver.exists())
     }
 }
 
 /// Fetches the packages unless they are there already.
 pub fn ensure(workspace: &Workspace) -> Result<Files> {
     let files = Files::in_folder(&workspace.folder("guests")?);
-    if files.kernel.exists() && files.busybox.exists() {
+    if files.can_boot() && !files.is_incomplete() {
         return Ok(files);
     }
-    fetch(workspace, &files).with_context(|| {
+    let fetched = fetch(workspace, &files);
+    if let Err(error) = &fetched
+        && files.can_boot()
+    {
+        report::note(format_args!("the Linux guest goes without some drivers: {error:#}"));
+        return Ok(files);
+    }
+    fetched.with_context(|| {
         format!(
             "the Linux guest's packages are lacking. By hand: put an arm64 kernel Image at {} and a static arm64 busybox at {}",
             workspace.show(&files.kernel),
@@ -58,15 +85,22 @@ pub fn ensure(workspace: &Workspace) -> Result<Files> {
     Ok(files)
 }
 
+/// The kernel's drivers for what every guest may have, in the order in which they are to be loaded; none beside a kernel that a person has put there.
+pub fn drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let mut drivers = ensure(workspace)?.drivers;
+    drivers.retain(|driver| driver.exists());
+    Ok(drivers)
+}
+
 /// The kernel's drivers for virtio disks, in the order in which they are to be loaded. Fetches all packages again if they are not
 /// there, so that kernel and drivers are of one version.
-pub fn drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+pub fn disk_drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     let files = Files::in_folder(&workspace.folder("guests")?);
-    if !files.drivers.iter().all(|driver| driver.exists()) {
+    if !files.disk_drivers.iter().all(|driver| driver.exists()) {
         fetch(workspace, &files)
             .context("the Linux guest's drivers for virtio disks are lacking")?;
     }
-    Ok(files.drivers)
+    Ok(files.disk_drivers)
 }
 
 fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
@@ -84,7 +118,8 @@ fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
     let version = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
     take(&unpacked.join(format!("boot/vmlinuz-{version}")), &files.kernel)?;
     let modules = unpacked.join(format!("lib/modules/{version}/kernel"));
-    for (path, driver) in DRIVERS.iter().zip(&files.drivers) {
+    let paths = DRIVERS.iter().chain(&DISK_DRIVERS);
+    for (path, driver) in paths.zip(files.drivers.iter().chain(&files.disk_drivers)) {
         take(&modules.join(path), driver)?;
     }
     let places = ["bin/busybox", "usr/bin/busybox"].map(|place| unpacked.join(place));

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use stasis_qemu_tests::guests::is_log;
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use stasis_vm::config::Policy;
 use xtask::initramfs::{self, Loop};
 use xtask::setup;
 use xtask::workspace::read;
@@ -120,6 +121,29 @@ pub fn linux_goes_on_in_another_machine(lab: &Lab) -> Result<()> {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let set = date(&mut stasis)?;
     ensure!(set.abs_diff(wall) <= 5, "the RTC is {} s off", set.abs_diff(wall));
+    stasis.detach()?;
+    stasis.quit()
+}
+
+pub fn linux_feeds_its_watchdog_until_it_can_not(lab: &Lab) -> Result<()> {
+    let mut stasis = machine(lab, 1)?
+        .change("linux", |config| {
+            // It runs from the start: without a driver, the guest would end soon.
+            config.watchdog_us = Some(100_000_000);
+            config.on_crash = Policy::Restart;
+        })
+        .boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    let identity = shell(&mut stasis, "cat /sys/class/watchdog/watchdog0/identity")?;
+    ensure!(identity.iter().any(|line| line == "SBSA Generic Watchdog"), "it is {identity:?}");
+    let modules = shell(&mut stasis, "cat /proc/modules")?;
+    ensure!(modules.iter().any(|line| line.starts_with("uio ")), "there is no uio: {modules:?}");
+    look_at_dmesg(&mut stasis)?;
+    // A program feeds it, for longer than it waits.
+    shell(&mut stasis, "watchdog -t 1 -T 8 /dev/watchdog0; sleep 20")?;
+    stasis.qemu.console.send_line("killall -9 watchdog")?;
+    stasis.qemu.console.wait_for("has not fed its watchdog; it starts again", SHELL_TIME)?;
     stasis.detach()?;
     stasis.quit()
 }

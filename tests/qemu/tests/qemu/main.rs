@@ -206,7 +206,8 @@ fn main() -> ExitCode {
             a_timer_set_to_never_leaves_its_guest_alone;
         linux:
             linux_goes_on_in_another_machine,
-            linux_that_resets_its_machine_starts_again;
+            linux_that_resets_its_machine_starts_again,
+            linux_feeds_its_watchdog_until_it_can_not;
         ipi:
             two_cpus_see_what_they_see_on_plain_qemu;
         list_registers:
