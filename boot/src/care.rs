@@ -65,11 +65,18 @@ pub fn rests(slot: &Slot) {
     with_record(slot, |record| record.recovery.rests());
 }
 
-/// Notes that a guest was resumed from this checkpoint, by whomever.
-pub fn resumed(name: &str, number: u64) {
-    if let Some(slot) = guests::all().iter().find(|slot| slot.name == name) {
-        with_record(slot, |record| record.recovery.resumed(number, clock::now_us()));
-    }
+/// Notes that a guest was resumed from this checkpoint, by whomever, and whether it runs then.
+pub fn resumed(name: &str, number: u64, is_on: bool) {
+    let slots = guests::all();
+    let Some(slot) = slots.iter().find(|slot| slot.name == name) else { return };
+    // If the guest before had stopped, that is over.
+    STOPPED.lock().retain(|(stopped, _)| !Arc::ptr_eq(stopped, slot));
+    with_record(slot, |record| {
+        record.recovery.resumed(number, clock::now_us());
+        if !is_on {
+            record.recovery.rests();
+        }
+    });
 }
 
 /// Ends to care for a guest that is removed: nothing is remembered of it.
@@ -178,12 +185,11 @@ fn resume(slot: &Slot, before: Option<u64>) -> Result<u64, String> {
     };
     for number in numbers {
         match checkpoint::resume(&number.to_string(), None, false, &mut Silence) {
-            Ok(()) => return Ok(number),
-            Err(error) => {
-                why = format!("checkpoint {number}: {error}");
-                log::warn!("guest \"{}\" is not resumed from {why}", slot.name);
-            }
+            Ok(()) if slot.park().state.is_alive() => return Ok(number),
+            Ok(()) => why = format!("checkpoint {number}: the guest is off there"),
+            Err(error) => why = format!("checkpoint {number}: {error}"),
         }
+        log::warn!("guest \"{}\" is not resumed from {why}", slot.name);
     }
     Err(why)
 }

@@ -17,6 +17,7 @@ use sets::names;
 use stasis_arch::timer;
 use stasis_run::slot::{Parked, RunState, Slot};
 use stasis_run::{clock, device_interrupts, shared};
+use stasis_state::guest::GuestPowerState;
 use stasis_state::{Checkpoint, GuestState, Plan};
 use stasis_store::set::SET_MARK;
 use stasis_store::{Store, Usage};
@@ -224,14 +225,17 @@ pub fn resume(
             let _ = writeln!(out, "{line}");
         }
         for (number, Checkpoint { state, stats, .. }) in &checkpoints {
-            care::resumed(state.guest.name_text(), *number);
+            let name = state.guest.name_text();
+            let is_on = state.power_state() == GuestPowerState::On;
+            care::resumed(name, *number, is_on);
+            let (pages, bytes, millis) = (stats.pages_stored, stats.bytes, millis_since(start));
+            let (does, then) = match is_on {
+                true => ("goes on", ""),
+                false => ("is off, as it was when it was stored", "; start starts it"),
+            };
             let _ = writeln!(
                 out,
-                "guest \"{}\" goes on: {} pages loaded, {} bytes, {} ms",
-                state.guest.name_text(),
-                stats.pages_stored,
-                stats.bytes,
-                millis_since(start)
+                "guest \"{name}\" {does}: {pages} pages loaded, {bytes} bytes, {millis} ms{then}"
             );
         }
         Ok(())

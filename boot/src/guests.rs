@@ -218,7 +218,7 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
     let (guest, vcpus) = boot.load(config, slot.given(), base, ram.contents())?;
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
-    parked.replace(guest, vcpus);
+    parked.replace(guest, vcpus, RunState::Running);
     care::runs(slot);
     Ok(())
 }

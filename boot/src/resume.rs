@@ -13,6 +13,7 @@ use stasis_arch::timer;
 use stasis_run::shared::{self, Connected};
 use stasis_run::slot::{self, FreshRam, Parked, Placement, RunState, Slot};
 use stasis_run::{pool, turns};
+use stasis_state::guest::GuestPowerState;
 use stasis_state::{GuestState, HostFacts, Target};
 use stasis_vm::clock::Pace;
 use stasis_vm::config::DEFAULT_WEIGHT;
@@ -28,6 +29,8 @@ struct Incoming<'a> {
     vcpus: Vec<Vcpu>,
     place: Place<'a>,
     shared: Vec<Connected>,
+    /// What it does once it is resumed.
+    state: RunState,
 }
 
 enum Place<'a> {
@@ -99,6 +102,7 @@ fn admit<'a>(
     stasis_vm::shared::check(state.shared.as_ref(), &here, guest.name())
         .map_err(|error| error.to_string())?;
     let shared = shared::connect(guests::configured_shared(), guest.name())?;
+    let resumed = resumed_state(state);
     let devices = guests::configured(guest.name()).map(|config| &config.devices[..]);
     if let Some([device, ..]) = devices {
         let name = guest.name();
@@ -110,11 +114,12 @@ fn admit<'a>(
         check_host(state, MAX_VCPUS.into(), pool::free_bytes())?;
         // At its addresses in the guest's map; nothing of the machine's needs them there.
         let ram = FreshRam::take(0, guest.ram_size())?;
-        return Ok(Incoming { guest, vcpus, place: Place::New(ram), shared });
+        return Ok(Incoming { guest, vcpus, place: Place::New(ram), shared, state: resumed });
     };
     let parked = slot.park();
     check_place(state, slot, &parked)?;
-    Ok(Incoming { guest, vcpus, place: Place::Existing(slot, parked), shared })
+    let place = Place::Existing(slot, parked);
+    Ok(Incoming { guest, vcpus, place, shared, state: resumed })
 }
 
 /// Checks of a guest that is about to be read what its registers tell: so a checkpoint that the machine can't have is refused before its
@@ -153,6 +158,15 @@ fn check_place(state: &GuestState, slot: &Slot, parked: &Parked) -> Result<(), S
     Ok(())
 }
 
+/// Returns what a guest does once it is resumed: one that has switched its machine off, or reset it, has nothing to go on with.
+fn resumed_state(state: &GuestState) -> RunState {
+    match state.power_state() {
+        GuestPowerState::On => RunState::Running,
+        GuestPowerState::Off => RunState::Off,
+        GuestPowerState::Reset => RunState::Reset,
+    }
+}
+
 /// What is wrong, and who is lost by it.
 fn with_the_lost(error: String, overwritten: &[Incoming]) -> String {
     let lost = overwritten.iter().filter(|incoming| matches!(incoming.place, Place::Existing(..)));
@@ -160,33 +174,28 @@ fn with_the_lost(error: String, overwritten: &[Incoming]) -> String {
     if lost.is_empty() { error } else { format!("{error}; lost by this: {}", lost.join(", ")) }
 }
 
-/// Has them all run, when the last one is ready for it.
+/// Has them all run, but for those that are off, when the last one is ready for it.
 fn run(incoming: Vec<Incoming>) -> Result<(), String> {
     let mut fresh = Vec::new();
     let mut parked_ones = Vec::new();
-    for Incoming { guest, vcpus, place, .. } in incoming {
+    for Incoming { guest, vcpus, place, state, .. } in incoming {
         turns::breathe();
         match place {
             Place::New(ram) => {
                 let cores = guests::choose_cores(&[], vcpus.len())?;
                 let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
-                fresh.push(guests::add(
-                    placement,
-                    guest,
-                    vcpus,
-                    ram,
-                    Given::default(),
-                    RunState::Paused,
-                )?);
+                let given = Given::default();
+                let slot = guests::add(placement, guest, vcpus, ram, given, RunState::Paused)?;
+                fresh.push((slot, state));
             }
             Place::Existing(slot, mut parked) => {
-                parked.replace(guest, vcpus);
+                parked.replace(guest, vcpus, state);
                 console::forget(slot);
                 parked_ones.push(parked);
             }
         }
     }
-    fresh.iter().for_each(|slot| slot.park().set_state(RunState::Running));
+    fresh.iter().for_each(|(slot, state)| slot.park().set_state(*state));
     // Those that were there run when their locks are dropped: here.
     drop(parked_ones);
     Ok(())

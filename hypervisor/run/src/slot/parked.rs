@@ -82,8 +82,8 @@ impl Parked<'_> {
         self.slot.pass_bells(&mut self.resident.guest);
     }
 
-    /// Has another guest run in this one's place, with as many vCPUs; its RAM is written.
-    pub fn replace(&mut self, guest: Box<Guest>, vcpus: Vec<Vcpu>) {
+    /// Puts another guest in this one's place, with as many vCPUs, which is in `state` from then on; its RAM is written.
+    pub fn replace(&mut self, guest: Box<Guest>, vcpus: Vec<Vcpu>, state: RunState) {
         self.resident.ram.finish_writing();
         self.resident.allow_writes();
         self.release_devices();
@@ -94,7 +94,7 @@ impl Parked<'_> {
         for last in &self.slot.last_on {
             last.store(NOBODY, Ordering::Relaxed);
         }
-        self.set_state(RunState::Running);
+        self.set_state(state);
     }
 
     /// Takes its memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more.

@@ -2,6 +2,7 @@
 
 mod values;
 
+use stasis_state::guest::GuestPowerState;
 use stasis_state::vcpu::{Identity, sysreg};
 use stasis_state::{GuestState, VcpuState};
 use stasis_vgic::{ListRegisterFile, VcpuMask};
@@ -352,6 +353,23 @@ fn the_last_vcpu_that_goes_off_takes_the_guest_with_it() {
     vcpus[1].core.x[0] = CPU_OFF;
     let next = exit(&mut guest, 1, &mut vcpus[1], Exit::Hvc { imm: 0 }, &mut core);
     assert_eq!(next, Next::Off);
+}
+
+#[test]
+fn what_is_stored_says_that_a_guest_is_off_or_has_reset_its_machine() {
+    const SYSTEM_OFF: u64 = 0x8400_0008;
+    const SYSTEM_RESET: u64 = 0x8400_0009;
+    for (function, next, state) in [
+        (SYSTEM_OFF, Next::Off, GuestPowerState::Off),
+        (SYSTEM_RESET, Next::Reset, GuestPowerState::Reset),
+    ] {
+        let (mut guest, mut vcpus, mut core) = guest(2);
+        let stored = owned(&guest.records(vcpus.iter_mut(), 0, 0));
+        assert_eq!(stored.power_state(), GuestPowerState::On);
+        assert_eq!(call(&mut core, &mut guest, &mut vcpus[0], [function, 0, 0, 0]), next);
+        let stored = owned(&guest.records(vcpus.iter_mut(), 0, 0));
+        assert_eq!(stored.power_state(), state);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a guest does that the hardware does not: the answers to its exits.
 
+use stasis_state::guest::{GuestPower, GuestPowerState};
 use stasis_state::vcpu::{Core, PowerState};
 use stasis_vgic::VcpuMask;
 
@@ -278,8 +279,16 @@ impl Guest {
             {
                 Next::VcpuOff
             }
-            Action::Off | Action::SystemOff => Next::Off,
-            Action::SystemReset => Next::Reset,
+            // The power states of the vCPUs say it.
+            Action::Off => Next::Off,
+            Action::SystemOff => {
+                self.power = GuestPower::of(GuestPowerState::Off);
+                Next::Off
+            }
+            Action::SystemReset => {
+                self.power = GuestPower::of(GuestPowerState::Reset);
+                Next::Reset
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod images;
 mod ipi;
 mod linux;
 mod list_registers;
+mod off;
 mod one_to_one;
 mod others;
 mod periodic;
@@ -190,6 +191,8 @@ fn main() -> ExitCode {
             a_watchdog_that_is_not_fed_ends_its_guest,
             a_watchdog_that_was_not_configured_is_not_there,
             periodic_checkpoints_of_an_ill_guest_neither_replace_nor_push_out_older_ones;
+        off:
+            a_guest_that_is_off_stays_off_when_it_is_resumed;
         periodic:
             periodic_checkpoints_are_made_and_the_newest_kept,
             a_periodic_checkpoint_that_fails_is_said_once,
