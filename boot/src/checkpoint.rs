@@ -24,7 +24,7 @@ use stasis_store::{Store, Usage};
 use stasis_vm::console::table::{self, StoreRow};
 use stasis_vm::text::Size;
 use stasis_vm::{config, periodic};
-use stream::{ToStore, open};
+use stream::{StreamError, ToStore, open, why_not_read, why_not_written};
 
 /// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are
 /// a set, each under `name/` and its own name, and all of it is in the store or nothing. With `keep`, older ones go with it.
@@ -143,13 +143,14 @@ fn store_one(
     let plan = Plan::new(records, ram, Some(written), shared, routines())
         .map_err(|error| error.to_string())?;
     let stats = plan.stats();
+    StreamError::if_given_up().map_err(|error| error.to_string())?;
     let mut writer =
         store.begin(name, stats.bytes, instant.wall_time).map_err(|error| error.to_string())?;
     writer.set_pages(stats.pages_stored);
     let mut sink = ToStore(writer);
     let mut progress = Progress::new("stored", out);
     plan.write(&mut sink, &mut |done, total| progress.report(done, total))
-        .map_err(|error| error.to_string())?;
+        .map_err(why_not_written)?;
     let number = if commit {
         sink.0.commit().map(|committed| committed.number)
     } else {
@@ -193,12 +194,14 @@ pub fn resume(
             let mut source = open(store, number)?;
             let mut progress = Progress::new("checked", out);
             // What the machine can't have is refused before much is read.
-            let admits = &mut |state: &GuestState| resume::check(state, copy, any_speed);
+            let admits = &mut |state: &GuestState| {
+                resume::check(state, copy, any_speed).map_err(StreamError::Other)
+            };
             let mut checkpoint =
                 stasis_state::read_if(&mut source, routines(), admits, &mut |done, total| {
                     progress.report(done, total);
                 })
-                .map_err(|error| error.to_string())?;
+                .map_err(why_not_read)?;
             if !checkpoint.skipped.is_empty() {
                 let _ = writeln!(
                     out,
@@ -213,13 +216,14 @@ pub fn resume(
         }
         let states: Vec<&GuestState> =
             checkpoints.iter().map(|(_, checkpoint)| &checkpoint.state).collect();
-        let kept = resume::resume(&states, any_speed, |index, target| {
+        let kept = resume::resume(&states, any_speed, |index, target, can_give_up| {
             let (number, checkpoint) = &checkpoints[index];
             let mut source = open(store, *number)?;
+            source.allow_giving_up(can_give_up);
             let mut progress = Progress::new("loaded", out);
             let report = &mut |done, total| progress.report(done, total);
             stasis_state::read_memory(&mut source, checkpoint, target, routines(), report)
-                .map_err(|error| error.to_string())
+                .map_err(why_not_read)
         })?;
         for line in kept {
             let _ = writeln!(out, "{line}");

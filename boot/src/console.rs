@@ -4,7 +4,7 @@
 mod commands;
 mod top;
 
-use crate::{care, guests, output};
+use crate::{care, guests, output, typed};
 use core::fmt;
 use spin::LazyLock;
 use spin::mutex::SpinMutex;
@@ -54,7 +54,7 @@ pub fn init(intid: u32) {
 
 /// Handles what was received.
 pub fn serve() {
-    while let Some(byte) = output::read() {
+    while let Some(byte) = typed::next() {
         let input = CONSOLE.lock().input(byte, &mut Uart);
         match input {
             Input::Nothing => {}
@@ -68,7 +68,12 @@ pub fn serve() {
                 }
             }
             Input::Line(line) => {
+                typed::begin();
                 let result = commands::execute(&line);
+                match typed::end() {
+                    0 => {}
+                    lost => log::warn!("{lost} bytes that were typed during the command are lost"),
+                }
                 CONSOLE.lock().answer(result, &mut Uart);
                 show_rest();
             }

@@ -24,6 +24,7 @@ mod panic;
 mod resume;
 mod smp;
 mod storage;
+mod typed;
 
 use stasis_hw::mini_uart::MiniUart;
 use stasis_hw::mmio::Frame;

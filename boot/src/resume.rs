@@ -41,13 +41,13 @@ enum Place<'a> {
 }
 
 /// Resumes guests, each in the place of the guest of its name, which ends thereby, or in a new one. `load` fills the
-/// RAM of one of them, by its index. If it fails, none is resumed, and those are lost whose memory was overwritten by
+/// RAM of one of them, by its index, and is told whether it may still give up: nobody's memory has been overwritten. If it fails, none is resumed, and those are lost whose memory was overwritten by
 /// then; everything that can be checked is checked before that. With `any_speed`, their clocks may go at another speed
 /// than they were made with. Returns what is to be said of memory that they share with others.
 pub fn resume(
     states: &[&GuestState],
     any_speed: bool,
-    mut load: impl FnMut(usize, Target) -> Result<(), String>,
+    mut load: impl FnMut(usize, Target, bool) -> Result<(), String>,
 ) -> Result<Vec<String>, String> {
     let existing = guests::all();
     let mut incoming = Vec::new();
@@ -60,6 +60,7 @@ pub fn resume(
     }
     let resumed: Vec<&str> = states.iter().map(|state| state.guest.name_text()).collect();
     let mut kept = Vec::new();
+    let mut can_give_up = true;
     for index in 0..incoming.len() {
         let shared = incoming[index].shared.clone();
         let mut regions = Vec::new();
@@ -68,13 +69,16 @@ pub fn resume(
             kept.extend(keeper.map(|keeper| stays(one, keeper)));
             regions.push(keeper.is_none().then(|| one.memory()));
         }
+        can_give_up &=
+            matches!(incoming[index].place, Place::New(_)) && regions.iter().all(Option::is_none);
         let (ram, written) = match &mut incoming[index].place {
             Place::Existing(_, parked) => parked.overwrite().contents(),
             Place::New(ram) => ram.contents(),
         };
         let contents = regions.iter_mut().map(|memory| memory.as_mut().map(slot::ram_of));
         let target = Target { ram, written: Some(written), shared: contents.collect() };
-        load(index, target).map_err(|error| with_the_lost(error, &incoming[..=index]))?;
+        load(index, target, can_give_up)
+            .map_err(|error| with_the_lost(error, &incoming[..=index]))?;
         for (one, _) in shared.iter().zip(&regions).filter(|(_, memory)| memory.is_some()) {
             one.overwritten();
         }

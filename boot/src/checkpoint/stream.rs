@@ -1,37 +1,87 @@
 //! A checkpoint in the store as the format wants it: something to write to, and to read from.
 
 use crate::storage::Disk;
+use crate::typed;
 use alloc::string::{String, ToString};
-use stasis_state::{Sink, Source};
+use stasis_state::{LoadError, SaveError, Sink, Source};
 use stasis_store::{Store, reader, writer};
+
+/// Why a checkpoint was not written or read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    #[error("{0}")]
+    Other(String),
+    /// A person or a program wants it so.
+    #[error("given up; nothing has changed")]
+    GivenUp,
+}
+
+impl StreamError {
+    /// An error if the command is to be given up.
+    pub fn if_given_up() -> Result<(), Self> {
+        if typed::given_up() { Err(Self::GivenUp) } else { Ok(()) }
+    }
+}
+
+/// What is wrong, in a line.
+pub fn why_not_read(error: LoadError<StreamError>) -> String {
+    match error {
+        LoadError::Source(given_up @ StreamError::GivenUp) => given_up.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// What is wrong, in a line.
+pub fn why_not_written(error: SaveError<StreamError>) -> String {
+    match error {
+        SaveError::Sink(given_up @ StreamError::GivenUp) => given_up.to_string(),
+        other => other.to_string(),
+    }
+}
 
 /// A store's writer as the format wants it.
 pub struct ToStore<'s>(pub writer::Writer<'s, Disk>);
 
 impl Sink for ToStore<'_> {
-    type Error = String;
+    type Error = StreamError;
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.0.write(bytes).map_err(|error| error.to_string())
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        StreamError::if_given_up()?;
+        self.0.write(bytes).map_err(|error| StreamError::Other(error.to_string()))
     }
 }
 
 /// A store's reader as the format wants it.
-pub struct FromStore<'s>(reader::Reader<'s, Disk>);
+pub struct FromStore<'s> {
+    reader: reader::Reader<'s, Disk>,
+    /// Nothing is lost if the command is given up.
+    can_give_up: bool,
+}
+
+impl FromStore<'_> {
+    /// Says whether the next reads may fail because the command is to be given up.
+    pub fn allow_giving_up(&mut self, can_give_up: bool) {
+        self.can_give_up = can_give_up;
+    }
+}
 
 impl Source for FromStore<'_> {
-    type Error = String;
+    type Error = StreamError;
 
     fn len(&self) -> u64 {
-        self.0.length()
+        self.reader.length()
     }
 
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), String> {
-        self.0.read_at(offset, buf).map_err(|error| error.to_string())
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), StreamError> {
+        if self.can_give_up {
+            StreamError::if_given_up()?;
+        }
+        self.reader.read_at(offset, buf).map_err(|error| StreamError::Other(error.to_string()))
     }
 }
 
 /// A checkpoint, to be read.
 pub fn open(store: &mut Store<Disk>, number: u64) -> Result<FromStore<'_>, String> {
-    store.open_checkpoint(number).map(FromStore).map_err(|error| error.to_string())
+    let reader = store.open_checkpoint(number).map_err(|error| error.to_string())?;
+    Ok(FromStore { reader, can_give_up: true })
 }

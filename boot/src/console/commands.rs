@@ -1,7 +1,7 @@
 //! What the console's commands do.
 
 use super::{Answers, CONSOLE, Uart, top};
-use crate::{care, checkpoint, firmware, guests};
+use crate::{care, checkpoint, firmware, guests, typed};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -53,6 +53,8 @@ pub fn execute(line: &str) -> Result<(), String> {
         }
         Command::Delete(which) => checkpoint::delete(which, out),
         Command::Store { json } => checkpoint::list(json, out),
+        Command::Cancel if typed::has_cancelled() => Ok(()),
+        Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
         Command::Quit => {
             super::show_waiting();
             Err(firmware::system_off().to_string())

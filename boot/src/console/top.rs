@@ -1,7 +1,7 @@
 //! `top`: what the cores and the guests do.
 
 use super::commands::written;
-use crate::{care, guests, output, smp};
+use crate::{care, guests, smp, typed};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -80,13 +80,13 @@ pub fn show(
 /// where the instant is over: what is shown may take longer than from one time to the next.
 fn wait_until(counter: u64) -> bool {
     loop {
-        if output::read().is_some() {
+        if typed::key() {
             return false;
         }
         if timer::counter() >= counter {
             return true;
         }
-        care::serve();
+        typed::undisturbed(care::serve);
         super::rest_until(care::next_due().map_or(counter, |due| due.min(counter)));
     }
 }

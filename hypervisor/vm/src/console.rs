@@ -12,6 +12,7 @@ pub mod line;
 pub mod mux;
 pub mod table;
 pub mod top;
+pub mod type_ahead;
 
 mod backlog;
 mod ring;

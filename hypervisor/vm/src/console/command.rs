@@ -88,6 +88,8 @@ pub enum Command<'a> {
     },
     /// Shows a guest's interrupt controller.
     Gic(&'a str),
+    /// Gives up the command that was under way when it was typed.
+    Cancel,
     /// Switches the machine off.
     Quit,
 }

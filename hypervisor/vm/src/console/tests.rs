@@ -206,6 +206,7 @@ fn each_command_is_understood() {
         ("log linux 3", Command::Log { guest: "linux", lines: 3 }),
         ("store", Command::Store { json: false }),
         ("gic linux", Command::Gic("linux")),
+        ("cancel", Command::Cancel),
         ("quit", Command::Quit),
     ];
     for (line, command) in cases {
@@ -263,7 +264,7 @@ fn mistyped_input_gets_an_answer() {
 fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
-    assert_eq!(help.lines().count(), 17);
+    assert_eq!(help.lines().count(), 18);
     assert!(
         help.contains(
             "  pause <guest>                                            stop a guest's time\n"

@@ -94,6 +94,7 @@ pub fn help_knows_every_command(lab: &Lab) -> Result<()> {
         "restart",
         "remove",
         "top",
+        "cancel",
         "quit",
     ] {
         ensure!(all.contains(command), "help does not mention {command}:\n{all}");
@@ -295,5 +296,49 @@ pub fn an_answer_is_one_piece_whatever_the_log_says_meanwhile(lab: &Lab) -> Resu
     let all = stasis.qemu.console.transcript();
     let lines = all.lines().filter(|line| line.contains("which nothing there can answer"));
     ensure!(lines.count() == 16, "a line for each of sixteen pages: {all}");
+    stasis.quit()
+}
+
+/// Types two lines at once, of which the second gives up the first: the first one's error, and whether the second one was answered `ok`.
+fn cancelled(stasis: &mut Stasis, command: &str) -> Result<(String, bool)> {
+    let console = &mut stasis.qemu.console;
+    console.send(format!("{command}\rcancel\r").as_bytes())?;
+    let last = |line: &str| (line == "ok" || line.starts_with("error: ")).then(|| line.to_owned());
+    let first = console.find_line("an answer", SILENCE, last)?;
+    let second = console.find_line("the answer to cancel", SILENCE, last)?;
+    Ok((first, second == "ok"))
+}
+
+pub fn what_takes_long_can_be_given_up_and_changes_nothing(lab: &Lab) -> Result<()> {
+    const GIVEN_UP: &str = "given up; nothing has changed";
+    let mut stasis = lab.machine().guest("counter")?.disk(&lab.disk()?).boot()?;
+    let mut model = Model::new();
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut model, 3)?;
+    stasis.detach()?;
+    let good = stasis.checkpoint("counter", "good")?;
+    ensure!(good == 1, "the first checkpoint is {good}");
+    let before = stasis.command("store --json")?;
+    // Each fits into the UART's FIFO of 16 bytes: so what gives the command up has come when it begins.
+    for command in ["checkpoint 0 x", "checkpoint all", "resume 1", "resume 1 as t"] {
+        stasis.qemu.console.send(format!("{command}\r\x03").as_bytes())?;
+        let last = |line: &str| {
+            (line == "ok").then(String::new).or(line.strip_prefix("error: ").map(str::to_owned))
+        };
+        let why = stasis.qemu.console.find_line("an error", SILENCE, last)?;
+        ensure!(why == GIVEN_UP, "\"{command}\" was given up: {why}");
+    }
+    let answers = cancelled(&mut stasis, "resume 1")?;
+    ensure!(answers == (format!("error: {GIVEN_UP}"), true), "by a program: {answers:?}");
+    ensure!(cancelled(&mut stasis, "top 999")? == ("ok".to_owned(), true), "top ends early");
+    ensure!(cancelled(&mut stasis, "guests")? == ("ok".to_owned(), false), "it was too late");
+    stasis.refused_for("cancel", &["no command"])?;
+    // The store and the machine are as they were, and the guest has lost nothing.
+    ensure!(stasis.command("store --json")? == before, "the store has changed");
+    ensure!(stasis.command("guests --json")?.len() == 1, "there is another guest");
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut model, 3)?;
+    stasis.detach()?;
+    stasis.resume(good)?;
     stasis.quit()
 }

@@ -82,7 +82,8 @@ fn main() -> ExitCode {
             the_shares_that_top_shows_add_up,
             a_guest_is_stopped_and_started_again,
             the_tables_are_there_for_programs,
-            an_answer_is_one_piece_whatever_the_log_says_meanwhile;
+            an_answer_is_one_piece_whatever_the_log_says_meanwhile,
+            what_takes_long_can_be_given_up_and_changes_nothing;
         sets:
             three_guests_are_stored_at_one_instant_and_resumed,
             a_set_comes_to_a_machine_that_has_none_of_it,

@@ -3,6 +3,8 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use crate::console::type_ahead::CANCEL;
+
 use super::{ALL, ANY_SPEED, Command, CommandError, JSON, SEPARATOR, Usage};
 
 /// Lines that `log` shows if it is not told how many.
@@ -146,7 +148,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-pub(super) static TABLE: [Spec; 17] = [
+pub(super) static TABLE: [Spec; 18] = [
     Spec {
         word: "help",
         parameters: &[optional("[command]", Kind::Topic)],
@@ -326,6 +328,17 @@ pub(super) static TABLE: [Spec; 17] = [
             "Its records, with every list register folded into them: what a checkpoint would hold.",
         ],
         build: |arguments| Ok(Command::Gic(arguments.required(0))),
+    },
+    Spec {
+        word: CANCEL,
+        parameters: &[],
+        options: &[],
+        summary: "give up the command that is under way",
+        details: &[
+            "For programs: it is typed while a checkpoint, a resume or top is under way, and is answered behind it.",
+            "Nothing has changed by a command that was given up. A person types Ctrl-C.",
+        ],
+        build: |_| Ok(Command::Cancel),
     },
     Spec {
         word: "quit",
