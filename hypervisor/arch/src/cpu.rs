@@ -112,17 +112,16 @@ pub fn init_traps() {
         0 | 0xf => 0,
         _ => mrs!("pmcr_el0") >> 11 & 0x1f,
     };
-    let has_ras = mrs!("id_aa64pfr0_el1") >> 28 & 0xf != 0;
     // SAFETY: these only decide what traps from EL1 and EL0; EL2 uses none of it.
     unsafe {
         msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);
         let profiling = MDCR_TPM | MDCR_TPMCR | MDCR_TPMS;
-        msr!("mdcr_el2", counters | profiling | MDCR_TTRF | MDCR_TDRA);
+        msr!("mdcr_el2", counters | profiling | MDCR_TTRF | MDCR_TDRA | debug::TDOSA);
         msr!("hstr_el2", 0);
         // EL1PCTEN and EL1PCEN clear: CNTPCT and the physical timer trap.
         msr!("cnthctl_el2", 0);
         msr!("hcr_el2", GUEST_HCR);
-        if has_ras {
+        if has_ras() {
             // VSESR_EL2: what a virtual SError says of itself.
             msr!("S3_4_C5_C2_3", 0);
         }
@@ -130,6 +129,21 @@ pub fn init_traps() {
     }
     mmu::init_stage2();
     debug::init();
+}
+
+/// Whether the core has the RAS extension: ID_AA64PFR0_EL1.RAS.
+#[inline]
+fn has_ras() -> bool {
+    mrs!("id_aa64pfr0_el1") >> 28 & 0xf != 0
+}
+
+/// Clears VDISR_EL2, which is the guest's DISR_EL1 where the core has RAS: no guest is shown that it has, but the register does not trap.
+#[inline]
+pub fn clear_deferred_serror() {
+    if has_ras() {
+        // SAFETY: only the guest sees it.
+        unsafe { msr!("S3_4_C12_C1_1", 0) };
+    }
 }
 
 /// Whether a virtual SError is pending for the guest that is loaded: HCR_EL2.VSE.

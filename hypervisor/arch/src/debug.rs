@@ -2,18 +2,31 @@
 //!
 //! They are many, and few guests use them. So they are [lent](lend) to the guest that is loaded when it touches one, or
 //! when it is loaded with any of them in use; till then its accesses trap. While they are not lent, nothing is enabled in them, whatever
-//! the last guest has left there.
+//! the last guest has left there. The OS lock is the guest's record's, and only copied to the hardware.
 
 use core::arch::asm;
 use stasis_state::vcpu::Debug;
 
-/// MDCR_EL2.TDA and TDOSA: accesses to the debug registers trap.
-const TRAPS: u64 = 1 << 9 | 1 << 10;
+/// MDCR_EL2.TDA: accesses to the debug registers trap.
+const TRAPS: u64 = 1 << 9;
+/// MDCR_EL2.TDOSA: so do those to the OS lock, the OS double lock and DBGPRCR_EL1, always. The double lock would have
+/// no guest on this core have debug exceptions, and nothing saves it.
+pub(crate) const TDOSA: u64 = 1 << 10;
+/// DBGCLAIMCLR_EL1: all eight tags.
+const CLAIM_TAGS: u64 = 0xff;
 /// MDSCR_EL1.SS, KDE, HDE and MDE: without them no debug event becomes an exception.
 const EVENTS: u64 = 1 | 1 << 13 | 1 << 14 | 1 << 15;
 
-/// Has them not be lent: once, before a guest runs on this core.
+/// Opens the OS double lock, whatever a firmware has left there, and has the registers not be lent: once, before a guest runs on
+/// this core.
 pub fn init() {
+    // SAFETY: without a debug event that is enabled, neither lock makes a difference.
+    unsafe { msr!("osdlr_el1", 0) };
+    keep();
+}
+
+/// Has them not be lent.
+fn keep() {
     // SAFETY: nothing is enabled by it.
     unsafe {
         msr!("mdccint_el1", 0);
@@ -133,11 +146,17 @@ macro_rules! load {
 
 stasis_state::vcpu_debug!(lent);
 
+/// Locks or unlocks the OS lock of the guest that has them: while it is locked, no debug event becomes an exception.
+pub fn set_os_lock(locked: u64) {
+    // SAFETY: it concerns debug exceptions, which are not taken at EL2.
+    unsafe { msr!("oslar_el1", locked) };
+}
+
 /// Takes back what was lent, and saves it.
 #[cold]
 pub fn take_back(registers: &mut Debug) {
     save_all(registers);
-    init();
+    keep();
 }
 
 /// Lends the debug registers to the guest that is loaded.
@@ -145,6 +164,8 @@ pub fn take_back(registers: &mut Debug) {
 pub fn lend(registers: &Debug) {
     // SAFETY: 1. `load_all`: they are the guest's, as its record has them. 2. `set_traps`: so no access of the guest need trap.
     unsafe {
+        // No guest finds what another has claimed.
+        msr!("dbgclaimclr_el1", CLAIM_TAGS);
         load_all(registers);
         set_traps(0);
         asm!("isb", options(nostack, preserves_flags));

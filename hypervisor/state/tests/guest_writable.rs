@@ -26,11 +26,15 @@ use RecordType::{
     DevicePl011, DevicePl031, VcpuCore, VcpuDebug, VcpuFp, VcpuSystem, VgicCpu, VgicDistributor,
 };
 
+// Each of these is held to by `sweep` of the tests that boot QEMU, with all encodings.
 const DEBUGGER: &str = "a channel to an external debugger, of which a guest has none";
+const CLAIM: &str = "cleared before another guest has it: an external debugger's to ask for";
+const NO_RAS: &str =
+    "no guest is shown RAS: where the core has it, cleared before another vCPU has it";
 const DEBUG_STATE: &str =
     "UNDEFINED outside of Debug state, which only an external debugger enters";
 const POWER_DOWN: &str =
-    "asks for what happens to debug logic in a power-down; none happens under a guest";
+    "traps, reads as 0 and ignores writes: about a power-down, and none happens under a guest";
 const HIGHEST_LEVEL: &str = "writable at the highest exception level alone, which is not EL1";
 
 /// DDI 0487, C5.2 and D24: all that MSR can write at EL1 or EL0, op0 3 first.
@@ -55,6 +59,7 @@ const SYSTEM: &[(&str, u16, Kept)] = &[
     ("AMAIR_EL1", sysreg(3, 0, 10, 3, 0), There),
     ("VBAR_EL1", sysreg(3, 0, 12, 0, 0), There),
     ("RMR_EL1", sysreg(3, 0, 12, 0, 2), Nowhere(HIGHEST_LEVEL)),
+    ("DISR_EL1", sysreg(3, 0, 12, 1, 1), Nowhere(NO_RAS)),
     ("CONTEXTIDR_EL1", sysreg(3, 0, 13, 0, 1), There),
     ("TPIDR_EL1", sysreg(3, 0, 13, 0, 4), There),
     ("CNTKCTL_EL1", sysreg(3, 0, 14, 1, 0), There),
@@ -83,8 +88,8 @@ const SYSTEM: &[(&str, u16, Kept)] = &[
     ("OSLAR_EL1", sysreg(2, 0, 1, 0, 4), In(&[(VcpuDebug, "os_lock")])),
     ("OSDLR_EL1", sysreg(2, 0, 1, 3, 4), Nowhere(POWER_DOWN)),
     ("DBGPRCR_EL1", sysreg(2, 0, 1, 4, 4), Nowhere(POWER_DOWN)),
-    ("DBGCLAIMSET_EL1", sysreg(2, 0, 7, 8, 6), Nowhere(DEBUGGER)),
-    ("DBGCLAIMCLR_EL1", sysreg(2, 0, 7, 9, 6), Nowhere(DEBUGGER)),
+    ("DBGCLAIMSET_EL1", sysreg(2, 0, 7, 8, 6), Nowhere(CLAIM)),
+    ("DBGCLAIMCLR_EL1", sysreg(2, 0, 7, 9, 6), Nowhere(CLAIM)),
     ("DBGDTR_EL0", sysreg(2, 3, 0, 4, 0), Nowhere(DEBUGGER)),
     ("DBGDTRTX_EL0", sysreg(2, 3, 0, 5, 0), Nowhere(DEBUGGER)),
     // DBGBVR<n>_EL1 and the other three are DEBUG_ARRAYS.

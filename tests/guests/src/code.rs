@@ -1,6 +1,8 @@
 //! Instructions that are not known before the guest runs: written to memory, and called.
 
-use crate::exception::{Fault, catch};
+use crate::exception::{Fault, catch, catch_at_el0};
+use crate::mmio::RAM_START;
+use crate::runtime::{EL0_ALIAS, map_for_el0};
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
@@ -57,6 +59,27 @@ pub unsafe fn execute(instruction: u32, x0: u64) -> Result<u64, Fault> {
         // SAFETY: 1. No other reference to it is there (see `Shared`). 2. The caller vouches for the instruction.
         result = unsafe { (*CODE.0.get()).run(instruction, x0) };
     });
+    match fault {
+        Some(fault) => Err(fault),
+        None => Ok(result),
+    }
+}
+
+/// Does so at EL0.
+///
+/// # Safety
+/// The instruction must change no register but X0, and no memory or system register that Rust relies on.
+pub unsafe fn execute_at_el0(instruction: u32, x0: u64) -> Result<u64, Fault> {
+    const SVC: u32 = 0xd400_0001;
+    let buffer = BUFFER.0.get();
+    let mut result = x0;
+    map_for_el0();
+    // SAFETY: the buffer is ours (see `Buffer`), and is code by the time it is called; the caller vouches for the instruction.
+    let fault = unsafe {
+        buffer.write_volatile([instruction, SVC]);
+        asm!("dc cvau, {code}", "dsb ish", "ic ivau, {code}", "dsb ish", "isb", code = in(reg) buffer);
+        catch_at_el0(EL0_ALIAS + (buffer as usize - RAM_START), &mut result)
+    };
     match fault {
         Some(fault) => Err(fault),
         None => Ok(result),

@@ -81,19 +81,54 @@ unsafe extern "Rust" {
     safe fn guest_irq();
 }
 
+/// ESR_EL1.EC of an SVC.
+const EC_SVC: u64 = 0x15;
+/// SPSR_EL1 of EL1 on its own stack, with all exceptions masked.
+const EL1H_MASKED: u64 = 0x3c5;
+
+/// Calls an address at EL0. It goes back by an SVC, or by a fault, which is returned. X0 is handed over, and what it is then.
+///
+/// # Safety
+/// What is called changes no register but X0, and no memory.
+pub unsafe fn catch_at_el0(address: usize, x0: &mut u64) -> Option<Fault> {
+    watch(Expect::Return, || {
+        // SAFETY: the vectors go on behind the ERET, as `watch` prepares for, with the stack as it was.
+        unsafe {
+            core::arch::asm!("msr elr_el1, {address}", "msr spsr_el1, {masked}", "adr x30, 2f", "isb", "eret", "2:",
+                address = in(reg) address, masked = in(reg) EL0_MASKED, inlateout("x0") *x0, out("x30") _);
+        }
+    })
+}
+
+/// SPSR_EL1 of EL0 with all exceptions masked.
+const EL0_MASKED: u64 = 0x3c0;
+
+/// Keeps what a synchronous exception was.
+fn note(frame: &Frame) {
+    ESR.store(mrs!("ESR_EL1"), Relaxed);
+    FAR.store(mrs!("FAR_EL1"), Relaxed);
+    ELR.store(frame.elr, Relaxed);
+    COUNT.fetch_add(1, Relaxed);
+}
+
 /// Called by the vectors: `vector` is the index of the entry that was taken, 0 to 15.
 #[unsafe(no_mangle)]
 extern "C" fn guest_exception(vector: u64, frame: &mut Frame) {
     const SYNC_SPX: u64 = 4;
     const IRQ_SPX: u64 = 5;
+    const SYNC_EL0: u64 = 8;
     let expect = EXPECT.load(Relaxed);
     match vector {
         IRQ_SPX => guest_irq(),
+        SYNC_EL0 if expect == Expect::Return as u64 => {
+            // An SVC ends what was called; anything else is its fault.
+            if mrs!("ESR_EL1") >> 26 != EC_SVC {
+                note(frame);
+            }
+            (frame.elr, frame.spsr) = (frame.x[30], EL1H_MASKED);
+        }
         SYNC_SPX if expect != Expect::Nothing as u64 => {
-            ESR.store(mrs!("ESR_EL1"), Relaxed);
-            FAR.store(mrs!("FAR_EL1"), Relaxed);
-            ELR.store(frame.elr, Relaxed);
-            COUNT.fetch_add(1, Relaxed);
+            note(frame);
             frame.elr = if expect == Expect::Return as u64 { frame.x[30] } else { frame.elr + 4 };
         }
         _ => {

@@ -17,6 +17,7 @@
 
 #![cfg_attr(target_os = "none", no_std)]
 
+pub mod encodings;
 pub mod pace;
 pub mod random;
 pub mod ring;

@@ -5,7 +5,7 @@
 
 use crate::exception::Frame;
 use crate::{println, psci, uart};
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::{offset_of, size_of};
 
 /// The table of translation level 1 for 39 bits of address.
@@ -15,7 +15,7 @@ struct Table([u64; 512]);
 /// The first GiB is devices; all the others are memory, executable like the first, so that a jump to where there
 /// is nothing reaches the bus.
 #[unsafe(no_mangle)]
-static GUEST_TABLE: Table = {
+static mut GUEST_TABLE: Table = {
     const BLOCK: u64 = 1;
     const ACCESSED: u64 = 1 << 10;
     // Attribute 0, inner shareable.
@@ -31,6 +31,27 @@ static GUEST_TABLE: Table = {
     }
     Table(table)
 };
+
+/// Where EL0 finds the first GiB of RAM, once it is mapped.
+pub const EL0_ALIAS: usize = 511 << 30;
+
+/// Has EL0 find the first GiB of RAM at [`EL0_ALIAS`].
+pub fn map_for_el0() {
+    /// AP[1]: EL0 may access it; and so EL1 does not execute it.
+    const EL0: u64 = 1 << 6;
+    let table = (&raw const GUEST_TABLE).cast::<u64>().cast_mut();
+    // SAFETY: 1. The entry is one of the table's. 2. Nothing is in use that it maps before or after this.
+    unsafe {
+        let entry = table.add(EL0_ALIAS >> 30);
+        let block = (*table.add(1)) | EL0;
+        if entry.read_volatile() != block {
+            entry.write_volatile(0);
+            asm!("dsb ishst", "tlbi vmalle1", "dsb ish", "isb");
+            entry.write_volatile(block);
+            asm!("dsb ishst", "isb");
+        }
+    }
+}
 
 /// MAIR_EL1: attribute 0 is write-back memory, attribute 1 is Device-nGnRE.
 const MAIR: u64 = 0x04ff;

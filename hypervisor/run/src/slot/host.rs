@@ -193,6 +193,12 @@ impl Host for RunningOn<'_> {
         }
     }
 
+    fn set_os_lock(&mut self, locked: u64) {
+        if self.debug_is_lent {
+            debug::set_os_lock(locked);
+        }
+    }
+
     fn wall_time(&self) -> u64 {
         clock::wall_time()
     }

@@ -105,6 +105,7 @@ impl Slot {
         cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
         let shown_ctr = *vcpu.identity.ctr_el0;
         cpu::set_guest_controls(roster.is_shared(), serror_pending, shown_ctr);
+        cpu::clear_deferred_serror();
         world::load(&vcpu.system, &vcpu.fp, offset);
         host.load_debug(vcpu);
         // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.

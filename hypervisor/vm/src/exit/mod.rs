@@ -149,7 +149,7 @@ impl Exit {
 }
 
 /// Whether it is an access to a debug register, as such accesses trap while these registers are not the guest's: MRS or MSR with
-/// an op0 of 2, or AArch32's coprocessor 14. Among these are some that always trap.
+/// an op0 of 2, or AArch32's coprocessor 14. Those with a CRn of 1, the locks among them, always trap.
 #[inline]
 pub fn may_be_of_debug(syndrome: Syndrome) -> bool {
     /// One bit for each class.
@@ -158,8 +158,9 @@ pub fn may_be_of_debug(syndrome: Syndrome) -> bool {
         | 1 << ESR::EC::Value::Cp14Mrrc as u64;
     const SYSTEM: u64 = 1 << ESR::EC::Value::SystemRegister as u64;
     let class = 1 << Esr::new(syndrome.esr).read(ESR::EC);
-    class & (COPROCESSOR_14 | SYSTEM) != 0
-        && (class != SYSTEM || ISS_SYSTEM::Op0.read(syndrome.esr) == 2)
+    let iss = syndrome.esr;
+    class & COPROCESSOR_14 != 0
+        || class == SYSTEM && ISS_SYSTEM::Op0.read(iss) == 2 && ISS_SYSTEM::CRn.read(iss) != 1
 }
 
 /// The immediate of an HVC, if that is what the exception is.

@@ -2,8 +2,8 @@
 //!
 //! What traps, and so has an answer here: the ID registers (HCR_EL2.TID1 and TID3; TID2 where the guest is shown
 //! another CTR_EL0 than the core's), ACTLR_EL1 (TACR), the
-//! physical timer (CNTHCTL_EL2), the PMU (MDCR_EL2.TPM), and implementation defined registers (TIDCP).
-//! The OS lock (TDOSA) and cache maintenance by set and way (TSW) have one for hosts that trap them. Features that
+//! physical timer (CNTHCTL_EL2), the PMU (MDCR_EL2.TPM), the OS lock and the OS double lock (TDOSA), and implementation
+//! defined registers (TIDCP). Cache maintenance by set and way (TSW) has one for hosts that trap it. Features that
 //! [`identity`] hides are UNDEFINED, as they are on a CPU without them.
 
 pub mod aarch32;
@@ -42,6 +42,8 @@ pub enum Outcome {
     TimerChanged,
     /// A data cache is to be cleaned and invalidated by set and way: all of the guest's memory is. Then it is done.
     CleanAll,
+    /// The OS lock is 1, locked, or 0 now; the hardware's follows where that has the vCPU's debug registers. Then it is done.
+    OsLock(u64),
     /// One of the core's own: it is read into X`rt`, or `written`. Then it is done.
     Cache {
         /// Which one.
@@ -106,7 +108,7 @@ pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
         },
         (Register::OsLockAccess, false) => {
             *vcpu.debug.os_lock = written & 1;
-            return Outcome::Done;
+            return Outcome::OsLock(written & 1);
         }
 
         (Register::SetWay, false) => return Outcome::CleanAll,
@@ -136,6 +138,8 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
         (2, 0, 1, 0, 4) => Register::OsLockAccess,
         (2, 0, 1, 1, 4) => Register::OsLockStatus,
         (2, 0, 1, 3 | 4, 4) => Register::Constant(0),
+        // MDRAR_EL1: there is no table of debug components.
+        (2, 0, 1, 0, 0) => Register::ReadOnly(0),
         // Trace.
         (2, 1, ..) => Register::Hidden,
 

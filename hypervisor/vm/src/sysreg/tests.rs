@@ -113,9 +113,9 @@ fn actlr_keeps_its_value() {
 fn the_os_lock_is_locked_at_reset_and_can_be_unlocked() {
     let mut vcpu = Records::new();
     assert_eq!(vcpu.read(OSLSR), 0xa);
-    assert_eq!(vcpu.write(OSLAR, 0), Outcome::Done);
+    assert_eq!(vcpu.write(OSLAR, 0), Outcome::OsLock(0));
     assert_eq!(vcpu.read(OSLSR), 0x8);
-    assert_eq!(vcpu.write(OSLAR, u64::MAX), Outcome::Done);
+    assert_eq!(vcpu.write(OSLAR, u64::MAX), Outcome::OsLock(1));
     assert_eq!(*vcpu.debug.os_lock, 1);
     assert_eq!(vcpu.handle(OSLAR, 0, true), Outcome::Undefined { hidden: true });
     assert_eq!(vcpu.write(OSLSR, 0), Outcome::Undefined { hidden: true });

@@ -1,7 +1,7 @@
 //! Has a watchpoint on a word of its own, and uses every debug register that any CPU has.
 //!
 //! It sets them, computes for longer than a turn on its core lasts, and finds them as it left them, or prints `FAULT`. Then it writes
-//! the word, and must be stopped. It prints `round <n>` after each round.
+//! the word, and must be stopped. It prints `round <n>` after each round, unless there was a `FAULT` in any.
 
 #![no_std]
 #![no_main]
@@ -29,6 +29,7 @@ fn main() {
     msr!("OSLAR_EL1", 0);
     // SAFETY: Its debug exceptions are expected.
     unsafe { asm!("msr daifclr, #8") };
+    let mut faults = 0_u64;
     for round in 1_u64.. {
         // Another one each time, and in each guest.
         let seed = timer::now();
@@ -42,19 +43,25 @@ fn main() {
         while timer::now() < seed + timer::frequency() * ROUND_MS / 1000 {}
         let found = [mrs!("DBGBVR0_EL1"), mrs!("DBGBVR1_EL1")];
         if found != [values[0] & 0xffff_ffff, values[1]] {
+            faults += 1;
             println!("FAULT breakpoints {found:x?} instead of {values:x?}");
         }
         let kept =
             (mrs!("DBGBCR0_EL1"), mrs!("DBGWVR0_EL1"), mrs!("DBGWCR0_EL1"), mrs!("MDSCR_EL1"));
         if kept != (BREAK, WORD.as_ptr() as u64, WATCH, EVENTS) {
+            faults += 1;
             println!("FAULT debug registers {kept:x?}");
         }
         // SAFETY: a store to its own word.
         let fault =
             catch(|| unsafe { asm!("str {0}, [{1}]", in(reg) round, in(reg) WORD.as_ptr()) });
-        match fault {
-            Some(fault) if fault.esr >> 26 == WATCHPOINT => println!("round {round}"),
-            other => println!("FAULT a store to the word: {other:x?}"),
+        if fault.is_none_or(|fault| fault.esr >> 26 != WATCHPOINT) {
+            faults += 1;
+            println!("FAULT a store to the word: {fault:x?}");
+        }
+        match faults {
+            0 => println!("round {round}"),
+            _ => println!("FAULT {faults} in {round} rounds"),
         }
     }
 }

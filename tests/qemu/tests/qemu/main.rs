@@ -36,6 +36,7 @@ mod shared;
 mod smp;
 mod soak;
 mod storable;
+mod sweep;
 mod times;
 
 use std::process::ExitCode;
@@ -202,6 +203,10 @@ fn main() -> ExitCode {
         registers:
             each_is_its_vcpus_own_over_switches_checkpoint_and_resume,
             plain_qemu_keeps_them_too;
+        sweep:
+            a_neighbour_finds_nothing_on_a_cortex_a57,
+            a_neighbour_finds_nothing_on_a_cortex_a72,
+            a_neighbour_finds_nothing_on_a_cpu_of_all_features;
         routines:
             what_is_done_to_many_bytes_at_once_is_what_is_done_to_each;
         same_machine:
