@@ -17,6 +17,7 @@ use self::boot::BootFile;
 use crate::cli::Options;
 use crate::config::Config;
 use crate::disk::{self, FileDisk};
+use crate::output::{self, Output};
 use crate::workspace::Workspace;
 use crate::{archive, build, report, run, setup};
 
@@ -44,9 +45,7 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
         bail!("`image` takes one CARD.img; `cargo xtask image --help` tells more");
     };
     let path = PathBuf::from(path);
-    if path.exists() {
-        bail!("{} is there already; remove it first if it may go", path.display());
-    }
+    output::must_be_new(&path)?;
     match options.board.as_deref() {
         None | Some("raspi4") => {}
         Some("virt") => bail!("`image` is for cards; `cargo xtask disk` makes a disk for virt"),
@@ -100,21 +99,26 @@ pub fn create(path: &std::path::Path, size: u64, files: &[BootFile]) -> Result<(
     else {
         bail!("a card of {} is too large for a partition table of its kind", report::size(size));
     };
-    disk::create_empty(path, size)?;
+    let mut output = Output::create(path)?;
     let made = (|| {
-        let mut card = FileDisk::open(path, true)?;
+        disk::give_size(output.file(), path, size)?;
+        let mut card = FileDisk::open(output.path(), true)?;
         let table = Mbr::new(&[
             (FAT32_TYPE, (ALIGNMENT / SECTOR as u64) as u32, boot_sectors),
             (mbr::STASIS_TYPE, store_first, store_sectors),
         ]);
         card.write(0, &table.to_bytes())?;
-        let file = std::fs::OpenOptions::new().write(true).open(path)?;
-        write_sparsely(&file, ALIGNMENT, &fat::volume(boot, ALIGNMENT / SECTOR as u64, files)?)?;
+        write_sparsely(
+            output.file(),
+            ALIGNMENT,
+            &fat::volume(boot, ALIGNMENT / SECTOR as u64, files)?,
+        )?;
         let partition = partition::find(&mut card)?;
         Store::format(&mut card, partition)?;
         anyhow::Ok(())
     })();
-    made.with_context(|| format!("cannot make the card {}", path.display()))
+    made.with_context(|| format!("cannot make the card {}", path.display()))?;
+    output.finish()
 }
 
 /// Writes what is not zero: the file was made of zeros.

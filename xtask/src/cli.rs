@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow, bail};
 use lexopt::prelude::*;
 
-use crate::workspace::{Workspace, write};
+use crate::workspace::Workspace;
 use crate::{
-    archive, bench, build, card, checkpoint, convert, demo, disk, miri, report, run, setup, test,
+    archive, bench, build, card, checkpoint, convert, demo, disk, miri, output, report, run, setup,
+    test,
 };
 
 struct Command {
@@ -99,7 +100,7 @@ and the Linux guest's packages, which go to target/guests and not into the syste
             let out = path(&mut parser, "pack", "OUT.cpio")?;
             finished(&mut parser, "pack")?;
             let archive = archive::from_file(workspace, &config)?;
-            write(&out, &archive)?;
+            output::write(&out, &archive)?;
             report::step(format_args!("{}: {}", out.display(), report::size(archive.len() as u64)));
             Ok(())
         },
@@ -286,9 +287,7 @@ fn make_disk(options: Options) -> Result<()> {
         bail!("`disk` takes one FILE; `cargo xtask disk --help` tells more");
     };
     let path = PathBuf::from(path);
-    if path.exists() {
-        bail!("{} is there already; remove it first if it may go", path.display());
-    }
+    output::must_be_new(&path)?;
     let size = options.size.unwrap_or(disk::DEFAULT_SIZE);
     disk::create(&path, size)?;
     report::step(format_args!("{}: {} with an empty store", path.display(), report::size(size)));

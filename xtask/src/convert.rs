@@ -9,8 +9,8 @@ use lexopt::prelude::*;
 use stasis_convert::qemu::{self, Backend, Machine};
 use stasis_convert::{Bits, Interrupt, Vgic, kvm};
 
-use crate::workspace::{read, write};
-use crate::{checkpoint, report};
+use crate::workspace::read;
+use crate::{checkpoint, output, report};
 
 /// What a person reads about it.
 pub const DETAILS: &str = "\
@@ -98,7 +98,7 @@ fn to_qemu(file: &Path, stream: &Path, out: &Path, backend: Backend) -> Result<(
     let mut bytes = read(stream)?;
     let losses = qemu::replace(&mut bytes, &vgic, backend)
         .with_context(|| format!("{} can't take it", stream.display()))?;
-    write(out, &bytes)?;
+    output::write(out, &bytes)?;
     for loss in &losses {
         println!("lost: {loss}");
     }

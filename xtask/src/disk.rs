@@ -14,6 +14,7 @@ use stasis_store::gpt::{self, Guid, NewPartition};
 use stasis_store::{BlockDevice, Error, Partition, SECTOR, Store, partition};
 
 use self::lock::Access;
+use crate::output::Output;
 
 /// The size of an image where nobody says.
 pub const DEFAULT_SIZE: u64 = 512 << 20;
@@ -62,24 +63,30 @@ impl BlockDevice for FileDisk {
     }
 }
 
-/// Makes a sparse image of `size` bytes with a GPT and an empty store in its only partition.
+/// Makes a sparse image of `size` bytes with a GPT and an empty store in its only partition. An older image is replaced.
 pub fn create(path: &Path, size: u64) -> Result<()> {
-    create_empty(path, size)?;
-    let mut disk = FileDisk::open(path, true)?;
+    let mut output = Output::create(path)?;
+    give_size(output.file(), path, size)?;
+    let mut disk = FileDisk::open(output.path(), true)?;
     let whole = NewPartition::stasis(random_guid()?, None, disk.block_count());
     gpt::create(&mut disk, random_guid()?, &[whole])?;
     let partition = partition::find(&mut disk)?;
     Store::format(&mut disk, partition)?;
-    Ok(())
+    output.finish()
 }
 
 /// Makes a sparse image of zeros: a disk that nobody has partitioned.
 pub fn create_empty(path: &Path, size: u64) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    give_size(&file, path, size)
+}
+
+/// Makes a new file as long as a disk of `size` bytes. `path` is for the error.
+pub(crate) fn give_size(file: &File, path: &Path, size: u64) -> Result<()> {
     ensure!(
         size.is_multiple_of(SECTOR as u64),
         "a disk of {size} bytes is not a whole number of sectors of {SECTOR} bytes"
     );
-    let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
     file.set_len(size).with_context(|| format!("cannot give {} its size", path.display()))
 }
 

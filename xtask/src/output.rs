@@ -7,7 +7,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+use crate::report;
 
 /// A file that is being made. Dropped without [`finish`](Self::finish), it was never there.
 #[derive(Debug)]
@@ -63,6 +65,17 @@ impl Output {
         self.rename().with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// The same for a file that a person has named: if an older one is replaced, it is said.
+    pub fn finish_and_tell(self) -> Result<()> {
+        let path = self.path.clone();
+        let is_older = self.beside.is_some() && path.exists();
+        self.finish()?;
+        if is_older {
+            report::note(format_args!("{}: an older file was replaced", path.display()));
+        }
+        Ok(())
+    }
+
     fn rename(mut self) -> io::Result<()> {
         let Some(beside) = &self.beside else { return self.file.flush() };
         self.file.sync_all()?;
@@ -98,11 +111,17 @@ impl Drop for Output {
     }
 }
 
-/// Writes a whole file, as [`Output`] does. The error names it.
+/// Writes a whole file that a person has named, as [`Output`] does. The error names it.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut output = Output::create(path)?;
     output.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    output.finish()
+    output.finish_and_tell()
+}
+
+/// Fails if there is a file of the name. So it is with disks and cards, which may have checkpoints.
+pub fn must_be_new(path: &Path) -> Result<()> {
+    ensure!(!path.exists(), "{} is there already; remove it first if it may go", path.display());
+    Ok(())
 }
 
 #[cfg(test)]

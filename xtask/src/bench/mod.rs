@@ -26,8 +26,8 @@ use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::workspace::{Workspace, read, write};
-use crate::{build, report, setup};
+use crate::workspace::{Workspace, read};
+use crate::{build, output, report, setup};
 use accesses::Accesses;
 use meter::{Meter, Results};
 use pages::{Page, Pages};
@@ -178,7 +178,7 @@ pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
 }
 
 fn draw(file: &Path, svg: &str) -> Result<()> {
-    write(file, svg.as_bytes())?;
+    output::write(file, svg.as_bytes())?;
     report::step(format_args!("drawn in {}", file.display()));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Files of saved runs: each with its name, the commit it was made of and that commit's date, the oldest first.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Numbers;
-use crate::workspace::{Workspace, read, write};
+use crate::output::Output;
+use crate::workspace::{Workspace, read};
 
 /// The files' version. Version 1 had the numbers of one run, and no version in it.
 const VERSION: u64 = 2;
@@ -80,10 +82,10 @@ impl Runs {
     pub fn save(&self, file: &Path) -> Result<()> {
         let mut json = serde_json::to_vec_pretty(self)?;
         json.push(b'\n');
-        let mut new = file.as_os_str().to_owned();
-        new.push(".new");
-        write(new.as_ref(), &json)?;
-        std::fs::rename(&new, file).with_context(|| format!("cannot write {}", file.display()))
+        let mut output = Output::create(file)?;
+        output.write_all(&json).with_context(|| format!("cannot write {}", file.display()))?;
+        // Nothing is lost of the older one: it was read, and all of its runs are in this one.
+        output.finish()
     }
 
     /// Adds a run behind the others. One that has its name is replaced.

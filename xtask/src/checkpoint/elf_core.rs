@@ -17,6 +17,7 @@ use super::memory::Memory;
 use super::source::Loaded;
 use super::symbol_file;
 use super::translation::{Mapping, mappings};
+use crate::output::Output;
 use crate::report;
 
 const SEGMENT_LEN: usize = 56;
@@ -49,7 +50,8 @@ pub fn write(loaded: &Loaded, vcpu: usize, path: &Path) -> Result<Written> {
     let symbols = symbol_file::write(&state.vcpus, &memory, &virtual_, path)?;
     let head = head(&state.vcpus, &segments(&virtual_, &memory), &memory);
 
-    let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    let mut output = Output::create(path)?;
+    let file: &File = output.file();
     let start = head.len() as u64;
     let ram_len = memory.ram.end - memory.ram.start;
     let all = || -> std::io::Result<()> {
@@ -62,6 +64,7 @@ pub fn write(loaded: &Loaded, vcpu: usize, path: &Path) -> Result<Written> {
     };
     ensure!(start.checked_add(ram_len).is_some(), "{ram_len} bytes of RAM are too many for a file");
     all().with_context(|| format!("cannot write {}", path.display()))?;
+    output.finish_and_tell()?;
     let ram = report::size(ram_len);
     let mapped = report::size(virtual_.iter().map(|mapping| mapping.len).sum());
     let summary = match virtual_.len() {

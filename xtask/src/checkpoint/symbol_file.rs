@@ -39,7 +39,7 @@ pub fn write(
     let mut path = core.as_os_str().to_owned();
     path.push(".symbols");
     let path = PathBuf::from(path);
-    crate::workspace::write(&path, &file(&symbols, &text, &frames))?;
+    crate::output::write(&path, &file(&symbols, &text, &frames))?;
     Ok(Some(path))
 }
 
