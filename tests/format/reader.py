@@ -138,7 +138,7 @@ def read_records(data, at):
 def read_registers(kind, body):
     need(len(body) <= 65536, f"{kind.name} is too long")
     values = {register.name: register.default() for register in kind.registers.values()}
-    seen, at = set(), 0
+    seen, at, skipped = set(), 0, 0
     while at < len(body):
         need(len(body) - at >= 8, f"{kind.name}: a register is cut short")
         number, width, flags, first, count = struct.unpack_from("<HBBHH", body, at)
@@ -154,6 +154,7 @@ def read_registers(kind, body):
         register = kind.registers.get(number)
         if register is None:
             need(flags & 1 or not any(value), f"{where} is unknown")
+            skipped += any(value)
             continue
         need(number not in seen, f"{where} is there twice")
         seen.add(number)
@@ -162,7 +163,7 @@ def read_registers(kind, body):
         for index in range(count):
             element = value[index * width : (index + 1) * width]
             values[register.name][first + index] = int.from_bytes(element, "little")
-    return values
+    return values, skipped
 
 
 # A checkpoint.
@@ -171,7 +172,7 @@ def read_registers(kind, body):
 class Checkpoint:
     def __init__(self, data):
         self.bytes = len(data)
-        self.skipped = 0
+        self.skipped = self.skipped_registers = 0
         self.registers = {}
         self.pages = []
         self.stored = self.zero = 0
@@ -192,7 +193,8 @@ class Checkpoint:
             known = TYPES[number]
             need(instance < (8 if known.per_vcpu else 1), f"{known.name} of instance {instance}")
             need((number, instance) not in self.registers, f"{known.name} is there twice")
-            self.registers[number, instance] = read_registers(known, body)
+            self.registers[number, instance], skipped = read_registers(known, body)
+            self.skipped_registers += skipped
         else:
             need(kind & 0x8000, f"unknown record {kind:#x}")
             self.skipped += 1
@@ -361,6 +363,7 @@ def show(checkpoint):
         "format": checkpoint.version,
         "bytes": checkpoint.bytes,
         "skipped": checkpoint.skipped,
+        "skipped_registers": checkpoint.skipped_registers,
         "guest": checkpoint.name,
         "memory": {
             "base": f"{checkpoint.base:#x}",
