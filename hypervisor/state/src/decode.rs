@@ -1,5 +1,7 @@
 //! Reads the registers of a record's body into the record.
 
+use alloc::vec::Vec;
+
 use zerocopy::FromBytes;
 
 use crate::{
@@ -24,6 +26,7 @@ fn decode_into(
 ) -> Result<u32, Error> {
     let mut seen = 0u64;
     let mut skipped = 0;
+    let mut unknown = Vec::new();
     let mut rest = body;
     // Files hold registers in the table's order, nearly always.
     let mut expected = 0;
@@ -42,6 +45,10 @@ fn decode_into(
         }
         let known = find(registers, id, expected);
         let Some((index, register)) = known else {
+            if unknown.contains(&id) {
+                return Err(Error::RegisterTwice { place, id });
+            }
+            unknown.push(id);
             if value.iter().all(|&byte| byte == 0) {
                 continue;
             }
@@ -71,6 +78,9 @@ fn check_header(place: Place, header: &RegHeader) -> Result<(), Error> {
     if flags & !RegHeader::OPTIONAL != 0 {
         return Err(Error::RegisterFlags { place, id, flags });
     }
+    if header.count == 0 {
+        return Err(Error::RegisterEmpty { place, id });
+    }
     Ok(())
 }
 
@@ -95,7 +105,7 @@ fn target(place: Place, register: &'static Descriptor, header: &RegHeader) -> Re
         return Err(Error::WrongWidth { place, name, found: header.width, expected: shape.width });
     }
     let (first, count) = (header.first, header.count);
-    if count == 0 || u32::from(first) + u32::from(count) > u32::from(shape.count) {
+    if u32::from(first) + u32::from(count) > u32::from(shape.count) {
         return Err(Error::WrongCount { place, name, first, count, limit: shape.count });
     }
     Ok(register.offset + VALUE_OFFSET + usize::from(first) * usize::from(shape.width))

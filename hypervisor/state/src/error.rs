@@ -69,6 +69,8 @@ pub enum Error {
     RegisterTwice { place: Place, id: u16 },
     #[error("{place}: register {id:#06x} has flags {flags:#04x}, which this version does not know")]
     RegisterFlags { place: Place, id: u16, flags: u8 },
+    #[error("{place}: register {id:#06x} has no elements")]
+    RegisterEmpty { place: Place, id: u16 },
     #[error("{place}: the padding of register {id:#06x} is not 0")]
     RegisterPadding { place: Place, id: u16 },
 

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::{
     envelope::Name,
     error::Error,
+    guest::Guest,
     header::Version,
     name::{BadName, Shown},
     records::Records,
@@ -72,6 +73,11 @@ pub(crate) fn check_file(records: &Records<'_>, version: Version) -> Result<(), 
 pub fn check(records: &Records<'_>) -> Result<(), Error> {
     check_all_but_names(records)?;
     check_names(records)
+}
+
+/// Checks the number of vCPUs alone: it says which records there are.
+pub(crate) fn check_nr_vcpus(guest: &Guest) -> Result<(), Error> {
+    in_record(name(guest, 0), guest::nr_vcpus(guest))
 }
 
 fn check_names(records: &Records<'_>) -> Result<(), Error> {

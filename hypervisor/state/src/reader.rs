@@ -221,6 +221,9 @@ impl Draft {
             }
         };
         self.skipped.registers += skipped?;
+        if kind == RecordType::Guest {
+            invariants::check_nr_vcpus(&self.state.guest)?;
+        }
         Ok(())
     }
 

@@ -312,6 +312,10 @@ fn check_extents<E: Display + Debug>(
     let found = entry.extent_count.into();
     let stored =
         entry.extents.get(..found as usize).ok_or(Error::TooManyExtents { number, found })?;
+    let unused = entry.extents.iter().skip(found as usize);
+    if unused.into_iter().any(|extent| extent.first.get() != 0 || extent.blocks.get() != 0) {
+        return Err(Error::UnusedExtent { number, found });
+    }
     let mut extents = Extents::new();
     let mut blocks = 0u64;
     for extent in stored {

@@ -166,6 +166,14 @@ pub enum Error<E: Display + Debug> {
         /// The members of the set, as it states.
         count: u8,
     },
+    /// Something stands behind the pieces that an entry has.
+    #[error("checkpoint {number} has {found} extents, and something behind them that is not 0")]
+    UnusedExtent {
+        /// Its number.
+        number: u64,
+        /// The number of extents that it states.
+        found: u32,
+    },
     /// A piece that is empty, or beyond the store.
     #[error("checkpoint {number} claims blocks {first}+{blocks}; the data blocks are {from}..{to}")]
     ExtentOutside {

@@ -178,6 +178,17 @@ fn lengths_that_extents_do_not_have_are_refused() {
 }
 
 #[test]
+fn extents_that_an_entry_does_not_use_are_0() {
+    for stray in [extent(0, 1), extent(FIRST + 9, 0)] {
+        for place in [1, 7] {
+            let error = open_error(forged(|_, e| e[0].extents[place] = stray));
+            let line = "checkpoint 1 has 1 extents, and something behind them that is not 0";
+            assert_eq!(error.to_string(), line);
+        }
+    }
+}
+
+#[test]
 fn more_extents_than_an_entry_has_are_refused() {
     for found in [9, u8::MAX] {
         let error = open_error(forged(|_, e| e[0].extent_count = found));

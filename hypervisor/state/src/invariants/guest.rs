@@ -38,12 +38,17 @@ pub(super) fn guest(records: &Records<'_>) -> Result {
     rule(whole(size) && size != 0, "ram_size", size, why)?;
     let fits = base.checked_add(size).is_some();
     rule(fits, "ram_size", size, "the RAM ends below 2^64")?;
+    nr_vcpus(guest)?;
     let vcpus = *guest.nr_vcpus;
-    let possible = (1..=MAX_VCPUS).contains(&usize::from(vcpus));
-    rule(possible, "nr_vcpus", vcpus, "there are 1 to 8")?;
     let why = "there are records of as many vCPUs";
     let same = usize::from(vcpus) == records.vcpus.len();
     rule(same, "nr_vcpus", vcpus, why)
+}
+
+pub(super) fn nr_vcpus(guest: &Guest) -> Result {
+    let vcpus = *guest.nr_vcpus;
+    let possible = (1..=MAX_VCPUS).contains(&usize::from(vcpus));
+    rule(possible, "nr_vcpus", vcpus, "there are 1 to 8")
 }
 
 pub(super) fn clock(clock: &Clock) -> Result {

@@ -55,7 +55,7 @@ fn an_array_has_no_elements_beyond_its_end() {
     let header = |first, count| RegHeader { id: 1, width: 2, flags: 0, first, count };
     let line = "record 10 (DEVICE_PL011): rx_fifo has 2 elements from 15 on, of 16 that there are";
     refused(&with_pl011(header(15, 2), &[0; 4]), line);
-    for (first, count) in [(0, 17), (16, 1), (u16::MAX, 1), (0, 0)] {
+    for (first, count) in [(0, 17), (16, 1), (u16::MAX, 1)] {
         let file = with_pl011(header(first, count), &vec![0; usize::from(count) * 2]);
         assert!(matches!(load(&file), Err(Error::WrongCount { .. })), "{first}, {count}");
     }
@@ -78,6 +78,28 @@ fn a_register_must_fit_in_its_record() {
     refused(&with_clock(&[1]), line);
     refused(&with_clock(scalar(9, 4).as_bytes()), line);
     refused(&with_clock(&register(RegHeader { count: 3, ..scalar(9, 8) }, &[0; 16])), line);
+}
+
+#[test]
+fn a_register_without_elements_is_refused_known_or_not() {
+    let empty = |id| with_clock(&register(RegHeader { count: 0, ..scalar(id, 4) }, &[]));
+    refused(&empty(0x77), "record 1 (CLOCK): register 0x0077 has no elements");
+    refused(&empty(3), "record 1 (CLOCK): register 0x0003 has no elements");
+    let optional = RegHeader { flags: RegHeader::OPTIONAL, count: 0, ..scalar(0x77, 4) };
+    let line = "record 1 (CLOCK): register 0x0077 has no elements";
+    refused(&with_clock(&register(optional, &[])), line);
+}
+
+#[test]
+fn an_unknown_register_is_there_once_too() {
+    let optional = RegHeader { flags: RegHeader::OPTIONAL, ..scalar(0x77, 4) };
+    for header in [scalar(0x77, 4), optional] {
+        let once = register(header, &[0; 4]);
+        let line = "record 1 (CLOCK): register 0x0077 is there twice";
+        refused(&with_clock(&once.repeat(2)), line);
+        let other = register(scalar(0x78, 4), &[0; 4]);
+        assert!(load(&with_clock(&[once, other].concat())).is_ok());
+    }
 }
 
 #[test]
