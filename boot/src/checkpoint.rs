@@ -49,7 +49,7 @@ pub fn store(
     let others = shared::others(slots);
     let others: Vec<Parked> = others.iter().map(|slot| slot.park()).collect();
     // After all were parked: they have seen every earlier instant.
-    let instant = Instant { counter: timer::counter(), wall_time: clock::wall_time() };
+    let instant = Instant { counter: timer::counter(), wall_time: clock::date() };
     for parked in &mut parked {
         parked.guest.clock.stop(instant.counter);
         // What one has rung the other is in the state of both.
@@ -74,7 +74,7 @@ pub fn store(
 /// When guests are stored.
 struct Instant {
     counter: u64,
-    /// Seconds since 1970.
+    /// Seconds since 1970; 0 where nobody knows.
     wall_time: u64,
 }
 

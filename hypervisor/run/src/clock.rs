@@ -11,6 +11,9 @@ use stasis_vm::board::Machine;
 /// Wall time when the counter was 0, in ticks of the counter.
 static EPOCH: Once<u64> = Once::new();
 
+/// The machine has a clock, so that [`wall_time`] is more than the time since power-on.
+static HAS_CLOCK: AtomicBool = AtomicBool::new(false);
+
 /// The virtual timer does not fire where CNTVOFF_EL2 is ahead of the counter: it is QEMU's.
 static TIMER_FORGETS: AtomicBool = AtomicBool::new(false);
 
@@ -34,6 +37,8 @@ pub fn init(machine: &Machine) {
         let frame = unsafe { Frame::new(device.frame.start as usize) };
         u64::from(Pl031::new(frame).seconds())
     });
+    // A clock that nobody has set counts from 0, too: it tells no date.
+    HAS_CLOCK.store(seconds >= SET_SINCE, Ordering::Relaxed);
     let forgets = !timer::fires_across_zero();
     TIMER_FORGETS.store(forgets, Ordering::Relaxed);
     if forgets {
@@ -76,7 +81,15 @@ pub fn counter_at(us: u64) -> u64 {
     ticks.try_into().unwrap_or(u64::MAX)
 }
 
-/// Seconds since 1970, or since power-on where the machine has no clock.
+/// Before that, in seconds since 1970, no clock of a machine that runs Stasis was set: the year 2001.
+const SET_SINCE: u64 = 1_000_000_000;
+
+/// Returns the date, in seconds since 1970; 0 where the machine has no clock, or one that was not set. What is stored says this.
+pub fn date() -> u64 {
+    if HAS_CLOCK.load(Ordering::Relaxed) { wall_time() } else { 0 }
+}
+
+/// Returns seconds since 1970, or since power-on where the machine has no clock. Guests' clocks show this.
 pub fn wall_time() -> u64 {
     EPOCH.get().map_or(0, |epoch| epoch.wrapping_add(timer::counter()) / timer::frequency())
 }

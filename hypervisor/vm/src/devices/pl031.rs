@@ -32,8 +32,9 @@ const ENABLED: u32 = 1;
 pub struct Rtc {
     /// The whole of its state.
     pub state: Pl031,
-    /// The second of wall time in which the counter reaches RTCMR.
-    alarm: u64,
+    /// The second of wall time in which the counter reaches RTCMR; none before the first [`Rtc::tick`] of a clock that
+    /// was stored where nobody knew the time.
+    alarm: Option<u64>,
 }
 
 impl Rtc {
@@ -42,11 +43,11 @@ impl Rtc {
         Self::restored(Pl031::default(), now)
     }
 
-    /// A clock with `state` as it was in wall time `then`. An alarm that was due since goes off at the first
-    /// [`Rtc::tick`].
+    /// A clock with `state` as it was in wall time `then`; 0 where that is not known. An alarm that was due since goes off
+    /// at the first [`Rtc::tick`]; where nobody knows what passed, none was.
     pub fn restored(state: Pl031, then: u64) -> Self {
-        let mut rtc = Self { state, alarm: 0 };
-        rtc.alarm = rtc.next_match(then);
+        let mut rtc = Self { state, alarm: None };
+        rtc.alarm = (then != 0).then(|| rtc.next_match(then));
         rtc
     }
 
@@ -67,21 +68,23 @@ impl Rtc {
 
     /// Lets wall time have come to `now`.
     pub fn tick(&mut self, now: u64) {
-        if now >= self.alarm {
-            *self.state.ris |= INTERRUPT;
-            self.alarm = self.next_match(now);
+        match self.alarm {
+            Some(alarm) if now < alarm => return,
+            Some(_) => *self.state.ris |= INTERRUPT,
+            None => {}
         }
+        self.alarm = Some(self.next_match(now));
     }
 
     /// The second of wall time before which a [`Rtc::tick`] does nothing.
     pub fn alarm(&self) -> u64 {
-        self.alarm
+        self.alarm.unwrap_or(0)
     }
 
     /// The second of wall time for which a [`Rtc::tick`] is due, if one would raise the line.
     pub fn deadline(&self) -> Option<u64> {
         let awaited = *self.state.imsc != 0 && *self.state.ris == 0;
-        awaited.then_some(self.alarm)
+        awaited.then_some(self.alarm())
     }
 
     fn count(&self, now: u64) -> u32 {
@@ -102,7 +105,7 @@ impl Rtc {
     }
 
     fn set_alarm(&mut self, now: u64) {
-        self.alarm = now.saturating_add(self.ticks_to_match(now));
+        self.alarm = Some(now.saturating_add(self.ticks_to_match(now)));
         // RTCMR may be what the counter reads just now.
         self.tick(now);
     }

@@ -10,7 +10,8 @@ use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::ticks;
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
-use stasis_qemu_tests::tamper;
+use stasis_qemu_tests::tamper::{self, File};
+use stasis_state::guest::Clock;
 use stasis_vm::config::Configuration;
 use xtask::board::Board;
 use xtask::card::{self, boot, fat};
@@ -131,20 +132,28 @@ pub fn a_card_image_boots_and_keeps_checkpoints(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
+/// The date of a checkpoint, in seconds since 1970.
+fn date(disk: &Path, number: u64) -> Result<u64> {
+    let mut file = File::parse(&tamper::get(disk, number)?)?;
+    Ok(u64::from_le_bytes(file.register::<Clock>(0, "wall_time")?.try_into()?))
+}
+
 pub fn a_counter_crosses_to_raspi4_and_back(lab: &Lab) -> Result<()> {
     let (disk, card, mut model) = (lab.disk()?, card(lab)?, Model::new());
     let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
     let before = resume::watch(&mut stasis, &mut model, 5)?;
-    let number = stasis.checkpoint("counter", "virt")?;
+    let virt = stasis.checkpoint("counter", "virt")?;
     stasis.kill()?;
 
-    let number = carry(&disk, number, &card)?;
+    let number = carry(&disk, virt, &card)?;
     let mut stasis = machine(lab)?.no_archive().disk(&card).boot()?;
     stasis.resume(number)?;
     let over_there = resume::watch(&mut stasis, &mut model, 5)?;
     resume::follows(&before, &over_there)?;
     let number = stasis.checkpoint("counter", "raspi4")?;
     stasis.kill()?;
+    ensure!(date(&disk, virt)? > 1_000_000_000, "QEMU's virt has a clock");
+    ensure!(date(&card, number)? == 0, "a board without a clock knows no date");
 
     // Another board of that kind, after the power was gone.
     let mut stasis = machine(lab)?.no_archive().disk(&card).boot()?;

@@ -98,6 +98,19 @@ fn a_restored_clock_has_the_same_alarm() {
 }
 
 #[test]
+fn no_alarm_has_passed_while_a_guest_was_stored_that_knew_no_time() {
+    let mut rtc = Rtc::restored(with_alarm(10).state, 0);
+    assert_eq!(rtc.alarm(), 0, "it is looked at, at once");
+    rtc.tick(NOW + 100);
+    assert!(!rtc.line());
+    let mut rtc = Rtc::restored(with_alarm(10).state, 0);
+    rtc.tick(NOW + 3);
+    assert!(!rtc.line());
+    rtc.tick(NOW + 10);
+    assert!(rtc.line(), "the one that is still to come does");
+}
+
+#[test]
 fn an_alarm_that_passed_while_the_guest_was_stored_goes_off_when_it_goes_on() {
     let mut rtc = Rtc::restored(with_alarm(10).state, NOW + 3);
     rtc.tick(NOW + 1000);
