@@ -21,6 +21,8 @@ pub struct Built {
     pub workspace: Workspace,
     /// The hypervisor.
     pub image: PathBuf,
+    /// The same with symbols.
+    pub elf: PathBuf,
     /// The folder with the bare-metal guests.
     pub guests: PathBuf,
 }
@@ -38,9 +40,9 @@ impl Built {
     fn build() -> Result<Self> {
         let workspace = Workspace::find()?;
         setup::qemu::ensure(&workspace)?;
-        let image = build::hypervisor(&workspace)?.image;
+        let build::Hypervisor { image, elf } = build::hypervisor(&workspace)?;
         let guests = build::guests(&workspace)?;
-        Ok(Self { workspace, image, guests })
+        Ok(Self { workspace, image, elf, guests })
     }
 }
 

@@ -3,13 +3,14 @@
 //! The file is taken apart and put together again with right checksums by code of its own: a reader that agrees with
 //! it agrees with the format, not with itself.
 
+use std::convert::Infallible;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use crc::{CRC_32_ISCSI, Crc};
-use stasis_state::RegHeader;
 use stasis_state::envelope::{RecordHeader, RecordType};
 use stasis_state::header::Header;
+use stasis_state::{GuestState, RegHeader, Routines, Source};
 use stasis_store::{Store, partition};
 use xtask::disk::{self, FileDisk};
 use zerocopy::{FromBytes, IntoBytes};
@@ -31,6 +32,30 @@ pub fn put(disk: &Path, name: &str, bytes: &[u8]) -> Result<u64> {
     let mut writer = store.begin(name, bytes.len() as u64, 0)?;
     writer.write(bytes)?;
     Ok(writer.commit()?.number)
+}
+
+/// A checkpoint's bytes as the reader's source.
+struct Bytes<'a>(&'a [u8]);
+
+impl Source for Bytes<'_> {
+    type Error = Infallible;
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), Infallible> {
+        let start = offset as usize;
+        buf.copy_from_slice(&self.0[start..start + buf.len()]);
+        Ok(())
+    }
+}
+
+/// The registers of a good checkpoint.
+pub fn state(bytes: &[u8]) -> Result<GuestState> {
+    let checkpoint = stasis_state::read(&mut Bytes(bytes), Routines::default(), &mut |_, _| ())
+        .map_err(|error| anyhow!("{error:?}"))?;
+    Ok(checkpoint.state)
 }
 
 /// The numbers and names of the checkpoints on a disk.

@@ -6,7 +6,7 @@
 mod accesses;
 mod boot;
 mod history;
-mod image;
+pub mod image;
 mod lines;
 mod meter;
 mod pages;

@@ -38,6 +38,7 @@ mod soak;
 mod storable;
 mod sweep;
 mod times;
+mod values;
 
 use std::process::ExitCode;
 
@@ -147,6 +148,9 @@ fn main() -> ExitCode {
             more_memory,
             another_counter_frequency,
             another_cpu;
+        values:
+            any_value_in_a_register_leaves_all_others_as_they_were,
+            every_cpu_goes_on_with_what_it_has_and_refuses_the_rest;
         resume:
             a_counter_goes_on_in_another_machine,
             a_counter_goes_on_after_its_checkpoint,
