@@ -64,7 +64,7 @@ pub enum Violation {
 
 /// Checks everything that holds of a file of this version, in the order of the file: before 1.3 a name was anything in
 /// UTF-8.
-pub(crate) fn check_file(records: &Records<'_>, version: Version) -> Result<(), Error> {
+pub fn check_file(records: &Records<'_>, version: Version) -> Result<(), Error> {
     check_all_but_names(records)?;
     if version.minor < NAMES_SINCE { Ok(()) } else { check_names(records) }
 }

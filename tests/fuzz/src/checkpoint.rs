@@ -36,7 +36,8 @@ pub fn run(data: &[u8]) {
 pub fn read(data: &[u8]) -> Option<u64> {
     let (mut file, routines) = (Bytes(data), Routines::default());
     let checkpoint = stasis_state::read(&mut file, routines, &mut |_, _| ()).ok()?;
-    assert!(invariants::check(&checkpoint.state.records()).is_ok());
+    let version = checkpoint.header.version();
+    assert!(invariants::check_file(&checkpoint.state.records(), version).is_ok());
     let size = *checkpoint.state.guest.ram_size;
     let shared = checkpoint.state.shared.iter().flat_map(SharedMemory::ranges);
     let shared: u64 = shared.map(|range| range.end - range.start).sum();
