@@ -1,10 +1,10 @@
 //! What a person sees while something goes on: one line for each step, on standard error.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use stasis_vm::text::Size;
+use stasis_vm::text::{Escape, Size};
 
 /// Says what is done now.
 pub fn step(what: impl Display) {
@@ -27,6 +27,7 @@ pub fn error(what: impl Display) {
 }
 
 fn line(label: &str, colour: &str, what: impl Display) {
+    let what = harmless(what);
     // https://no-color.org: set, and not empty.
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if std::io::stderr().is_terminal() && !plain {
@@ -34,6 +35,18 @@ fn line(label: &str, colour: &str, what: impl Display) {
     } else {
         eprintln!("{label} {what}");
     }
+}
+
+/// Lines with escapes for what a terminal would obey: it may come from a file, a disk or a machine's console.
+fn harmless(what: impl Display) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write!(
+        Escape { out: &mut text, but: Some('\n') },
+        "{}",
+        what.to_string().replace('\t', "    ")
+    );
+    text
 }
 
 /// A time as people say it.
@@ -98,6 +111,11 @@ pub fn parse_microseconds(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(harmless("two\nlines\t\u{1b}[2J\r"), "two\nlines    \\u{1b}[2J\\r");
+    }
 
     #[test]
     fn sizes_are_read_as_people_write_them() {

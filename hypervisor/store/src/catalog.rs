@@ -8,7 +8,7 @@ use crate::layout::{
     BLOCK, CatalogHeader, Entry, EntryExtent, MAX_CHECKPOINTS, MAX_EXTENTS, NAME_LEN, SETS_BY_NAME,
     SETS_IN_ENTRIES, checksum,
 };
-use crate::set::{Member, members_by_name};
+use crate::set::{Member, SET_MARK, members_by_name};
 use crate::slots::Image;
 use crate::space::{Extent, Extents};
 use alloc::collections::BinaryHeap;
@@ -82,6 +82,16 @@ pub fn valid_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
         return None;
     }
     ArrayString::from(text).ok()
+}
+
+/// A name if a new checkpoint may have it: a [valid one](valid_name) that does not collide with what the console's commands take besides, an option
+/// or a set, and in which nothing is that nobody sees. Older ones may have others.
+pub fn valid_new_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
+    let unseen = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    if text.starts_with('-') || text.ends_with(SET_MARK) || text.contains(unseen) {
+        return None;
+    }
+    valid_name(text)
 }
 
 /// The checkpoints of a store in one generation.

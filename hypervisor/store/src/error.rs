@@ -258,7 +258,7 @@ pub enum Error<E: Display + Debug> {
     },
     /// A name that a checkpoint can't have.
     #[error(
-        "{name:?} can't be a checkpoint's name: 1 to 32 bytes without white space, not a number alone"
+        "{name:?} can't be a checkpoint's name: 1 to 32 bytes without white space, not a number alone, no - in front, no / at the end"
     )]
     NameInvalid {
         /// The name.

@@ -25,7 +25,7 @@
 
 use crate::block::{BlockDevice, SECTOR};
 use crate::catalog::{
-    Catalog, Checkpoint, IntactSlot, Which, claimed_generation, shown, valid_name,
+    Catalog, Checkpoint, IntactSlot, Which, claimed_generation, shown, valid_new_name,
 };
 use crate::error::Error;
 use crate::layout::{
@@ -212,7 +212,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// `created` is the time in seconds since 1970, or 0 where nobody knows it.
     pub fn begin(&mut self, name: &str, length: u64, created: u64) -> Result<Writer<'_, D>, D> {
-        let name = valid_name(name).ok_or_else(|| Error::NameInvalid { name: shown(name) })?;
+        let name = valid_new_name(name).ok_or_else(|| Error::NameInvalid { name: shown(name) })?;
         self.check_room_for(1)?;
         let (blocks, free) = (length.div_ceil(BLOCK as u64), self.free());
         let mut extents = free.allocate(blocks).ok_or(Error::Full {

@@ -202,7 +202,12 @@ fn names_that_can_not_be_typed_or_printed_are_refused() {
         let error = store.begin(name, 1, 0).unwrap_err();
         assert!(matches!(error, Error::NameInvalid { .. }), "{name:?}");
     }
-    for name in ["a", "12a", "linux-6.1", &"x".repeat(32), "größe"] {
+    // What the console would take for an option or a set, and what nobody sees.
+    for name in ["--any-speed", "-1", "evening/", "x\u{200b}", "\u{202e}x", "\u{feff}"] {
+        let error = store.begin(name, 1, 0).unwrap_err();
+        assert!(matches!(error, Error::NameInvalid { .. }), "{name:?}");
+    }
+    for name in ["a", "12a", "linux-6.1", &"x".repeat(32), "größe", "evening/late"] {
         store.begin(name, 1, 0).unwrap();
     }
     let error = store.begin(&"y".repeat(1000), 1, 0).unwrap_err().to_string();

@@ -30,6 +30,7 @@ use self::line::Editor;
 use self::mux::Mux;
 pub use self::mux::PIECE;
 pub use self::ring::CAPACITY;
+use crate::text::{Escape, Harmless};
 
 /// What the console prints when it waits for a command.
 pub const PROMPT: &str = "stasis> ";
@@ -50,11 +51,21 @@ impl Terminal for Vec<u8> {
     }
 }
 
-/// Text for a [`Terminal`]: a line feed becomes a carriage return and a line feed.
+/// Lines for a [`Terminal`]: the one way for all that Stasis says. What a terminal would obey is [escaped](Escape), whoever
+/// it came from, but for the line feed, which becomes a carriage return and a line feed.
 #[derive(Debug)]
 pub struct Text<'a, T: ?Sized>(pub &'a mut T);
 
 impl<T: Terminal + ?Sized> Write for Text<'_, T> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        Escape { out: &mut Echo(self.0), but: Some('\n') }.write_str(text)
+    }
+}
+
+/// What the line editor says to a [`Terminal`], which obeys it.
+struct Echo<'a, T: ?Sized>(&'a mut T);
+
+impl<T: Terminal + ?Sized> Write for Echo<'_, T> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for (index, line) in text.split('\n').enumerate() {
             if index > 0 {
@@ -140,7 +151,7 @@ impl Console {
             self.leave(terminal, format_args!("detached from"), "");
             return Input::Nothing;
         }
-        match self.editor.input(byte, &mut Text(terminal)) {
+        match self.editor.input(byte, &mut Echo(terminal)) {
             None if byte == TAB => return Input::Complete,
             None => return Input::Nothing,
             Some(Ok(line)) if !line.trim().is_empty() => {
@@ -166,7 +177,7 @@ impl Console {
         } else if completion.append.is_empty() {
             terminal.send(b"\x07");
         }
-        self.editor.append(&completion.append, &mut Text(terminal));
+        self.editor.append(&completion.append, &mut Echo(terminal));
     }
 
     /// Ends a command: says how it went. [`Self::show`] shows what has waited for that, and then the prompt, or the guest that
@@ -174,7 +185,7 @@ impl Console {
     pub fn answer<E: fmt::Display>(&mut self, result: Result<(), E>, terminal: &mut impl Terminal) {
         match result {
             Ok(()) => say(terminal, format_args!("ok\n")),
-            Err(error) => say(terminal, format_args!("error: {error}\n")),
+            Err(error) => say(terminal, format_args!("error: {}\n", Harmless(error))),
         }
         self.screen = Screen::Waiting;
     }
@@ -264,9 +275,10 @@ impl Console {
     /// Shows a line that no command asked for, as soon as no answer is under way; and what stood there again, so that it is whole
     /// behind the line: what was typed, or the line that the attached guest has begun.
     pub fn log(&mut self, line: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
+        let line = Harmless(line);
         match self.screen {
             Screen::Log => say(terminal, format_args!("{line}\n")),
-            Screen::Command | Screen::Waiting => self.backlog.push(line),
+            Screen::Command | Screen::Waiting => self.backlog.push(format_args!("{line}")),
             Screen::Prompt => {
                 say(terminal, format_args!("\n{line}\n{PROMPT}{}", self.editor.typed()));
             }

@@ -1,9 +1,53 @@
 //! Text for people: words that came from outside, and sizes.
 //!
-//! Words are in quotes, cut short, with nothing in them that a terminal would obey. [`Size`] is how the machine and the host's tool say bytes.
+//! [`Harmless`] and [`is_harmless`] keep what a terminal would obey out of all lines. Words are in quotes, and cut short. [`Size`] is how the machine and the host's tool say bytes.
 
 use alloc::string::String;
-use core::fmt;
+use core::fmt::{self, Write};
+
+/// Tells whether a terminal shows the character, and does nothing else: no control character, and none that changes the direction in
+/// which others are shown (Unicode Standard Annex 9), or that nobody sees.
+pub fn is_harmless(character: char) -> bool {
+    let obeyed = matches!(
+        character,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+    !character.is_control() && !obeyed
+}
+
+/// Text with an escape in the place of each character that is not [harmless](is_harmless): one line, whatever is in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Harmless<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for Harmless<T> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escape { out, but: None }, "{}", self.0)
+    }
+}
+
+/// Writes to `out`, with escapes for what is not harmless, `but` for this character.
+pub struct Escape<'a, W: ?Sized> {
+    /// Where it goes.
+    pub out: &'a mut W,
+    /// Goes as it is.
+    pub but: Option<char>,
+}
+
+impl<W: Write + ?Sized> Write for Escape<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for piece in text.split_inclusive(|c| !is_harmless(c)) {
+            let last =
+                piece.chars().next_back().filter(|c| !is_harmless(*c) && self.but != Some(*c));
+            let Some(last) = last else {
+                self.out.write_str(piece)?;
+                continue;
+            };
+            self.out.write_str(&piece[..piece.len() - last.len_utf8()])?;
+            write!(self.out, "{}", last.escape_default())?;
+        }
+        Ok(())
+    }
+}
 
 /// Longer words are cut.
 const SHOWN: usize = 40;
@@ -42,6 +86,19 @@ impl fmt::Display for Size {
 mod tests {
     use super::*;
     use std::string::ToString;
+
+    #[test]
+    fn what_a_terminal_obeys_is_escaped_and_the_rest_is_as_it_was() {
+        let text = "g\u{e4}st \"1\"\nok\r\u{1b}[2J\u{9b}1m\u{202e}x\u{7f}\t";
+        assert_eq!(
+            Harmless(text).to_string(),
+            "g\u{e4}st \"1\"\\nok\\r\\u{1b}[2J\\u{9b}1m\\u{202e}x\\u{7f}\\t"
+        );
+        assert_eq!(Harmless(format_args!("{}", 7)).to_string(), "7");
+        let mut lines = String::new();
+        write!(Escape { out: &mut lines, but: Some('\n') }, "one\ntwo\r{}", "\x07").unwrap();
+        assert_eq!(lines, "one\ntwo\\r\\u{7}");
+    }
 
     #[test]
     fn sizes_are_rounded_down_in_the_largest_unit_that_they_fill() {

@@ -1,10 +1,11 @@
 //! Keeps the last bytes that a guest has sent, and which of them nobody has seen.
 
 use alloc::collections::VecDeque;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Terminal;
+use crate::text::Harmless;
 
 /// Bytes kept of each guest.
 pub const CAPACITY: usize = 16 << 10;
@@ -90,13 +91,5 @@ impl Ring {
 
 /// A line with nothing in it that a terminal would obey.
 fn shown(line: &str) -> String {
-    let mut text = String::with_capacity(line.len());
-    for character in line.trim_end_matches('\r').chars() {
-        match character {
-            '\t' => text.push(' '),
-            c if c.is_control() => text.extend(c.escape_default()),
-            c => text.push(c),
-        }
-    }
-    text
+    Harmless(line.trim_end_matches('\r').replace('\t', " ")).to_string()
 }

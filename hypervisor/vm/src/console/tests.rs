@@ -632,6 +632,27 @@ fn before_the_console_is_open_the_log_is_shown_as_it_comes() {
 }
 
 #[test]
+fn nothing_that_is_said_can_look_like_an_answer_or_move_the_cursor() {
+    const NAME: &str = "x\nok\r\n\u{1b}[2J";
+    const SHOWN: &str = "x\\nok\\r\\n\\u{1b}[2J";
+    let mut bench = Bench::new();
+    bench.log(NAME);
+    bench.console.notice(format_args!("guest \"{NAME}\""), &mut bench.terminal);
+    assert_eq!(
+        bench.shown(),
+        format!("stasis> \r\n{SHOWN}\r\nstasis> \r\n[guest \"{SHOWN}\"]\r\nstasis> ")
+    );
+    bench.begin("resume 1");
+    bench.log(NAME);
+    bench.console.answer(Err(format!("guest \"{NAME}\"")), &mut bench.terminal);
+    while bench.console.show(&mut bench.terminal) {}
+    assert_eq!(bench.shown(), format!("error: guest \"{SHOWN}\"\r\n{SHOWN}\r\nstasis> "));
+    // A command's lines, of which there may be several.
+    write!(Text(&mut bench.terminal), "one\ntwo\u{1b}[2J\u{202e}\n").unwrap();
+    assert_eq!(bench.shown(), "one\r\ntwo\\u{1b}[2J\\u{202e}\r\n");
+}
+
+#[test]
 fn a_line_of_the_log_leaves_the_attached_guests_lines_whole() {
     let mut bench = Bench::new();
     bench.type_in(b"attach linux\r");
