@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use stasis_state::envelope::RecordHeader;
+use stasis_state::header::Header;
+use zerocopy::{FromBytes, IntoBytes};
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -151,6 +155,95 @@ fn an_older_file_is_whole_when_get_is_killed() {
     assert_eq!(std::fs::read(copy).unwrap(), b"older");
     printed(&["checkpoint", "get", disk, "golden", copy]);
     assert!(std::fs::read(copy).unwrap() == std::fs::read(running()).unwrap());
+    std::fs::remove_dir_all(&folder.0).unwrap();
+}
+
+/// The golden handler, and the same as another guest, stored at the same time.
+fn two_guests(folder: &Path) -> [PathBuf; 2] {
+    let path = |name: &str| folder.join(format!("{name}.stasis"));
+    let handler = std::fs::read(running()).unwrap();
+    std::fs::write(path("handler"), &handler).unwrap();
+    std::fs::write(path("another"), renamed(&handler, "another")).unwrap();
+    [path("another"), path("handler")]
+}
+
+/// The checkpoint of the golden handler, of a guest with another name that is not longer.
+fn renamed(bytes: &[u8], name: &str) -> Vec<u8> {
+    const OLD: &[u8] = b"handler\0";
+    let mut bytes = bytes.to_vec();
+    let (header, _) = Header::read_from_prefix(&bytes).unwrap();
+    let mut at = header.header_len as usize;
+    loop {
+        let (record, _) = RecordHeader::read_from_prefix(&bytes[at..]).unwrap();
+        let body = at + size_of::<RecordHeader>();
+        let end = body + usize::try_from(record.padded_len()).unwrap();
+        if let Some(place) = bytes[body..end].windows(OLD.len()).position(|bytes| bytes == OLD) {
+            let place = &mut bytes[body + place..][..OLD.len()];
+            place.fill(0);
+            place[..name.len()].copy_from_slice(name.as_bytes());
+            // The store's checksum is the same one, of what follows the first 12 bytes.
+            let covered = [&[0; 12], &bytes[at..at + RecordHeader::COVERED], &bytes[body..end]];
+            let crc = stasis_store::layout::checksum(&covered.concat());
+            let record = RecordHeader { crc, ..record };
+            bytes[at..body].copy_from_slice(record.as_bytes());
+            return bytes;
+        }
+        at = end;
+    }
+}
+
+#[test]
+fn a_set_is_moved_as_one_and_a_member_alone_is_none() {
+    let folder = Scratch::new("sets");
+    std::fs::create_dir(&folder.0).unwrap();
+    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let (disk, other) = (path("disk.img"), path("other.img"));
+    let [another, handler] = two_guests(&folder.0).map(|path| path.to_str().unwrap().to_owned());
+    for disk in [&disk, &other] {
+        printed(&["disk", disk, "--size", "64M"]);
+    }
+    printed(&["checkpoint", "put", &disk, &handler, "evening/late"]);
+    let lines = refused(&["checkpoint", "put", &disk, &handler, &handler, "evening/"]);
+    assert!(lines.contains("two of them are of one guest"), "{lines}");
+    assert!(
+        refused(&["checkpoint", "put", &disk, &handler, &another, "x"]).contains("ends with \"/\"")
+    );
+    assert!(
+        refused(&["checkpoint", "put", &disk, &handler, "x/"]).contains("two checkpoints at least")
+    );
+    printed(&["checkpoint", "put", &disk, &another, &handler, "evening/"]);
+    let lines = refused(&["checkpoint", "put", &disk, &another, &handler, "evening/"]);
+    assert!(lines.contains("already"), "{lines}");
+
+    // As a whole, to another disk.
+    printed(&["checkpoint", "get", &disk, "evening/", &path("taken")]);
+    printed(&["checkpoint", "put", &other, &path("taken"), "night/"]);
+    let list = printed(&["checkpoint", "list", &other, "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    for (index, name) in ["night/another", "night/handler"].iter().enumerate() {
+        let one = &list["checkpoints"][index];
+        assert_eq!(one["name"], *name);
+        let set = serde_json::json!({ "name": "night", "first": 1, "index": index, "count": 2 });
+        assert_eq!(one["set"], set);
+    }
+    assert!(printed(&["checkpoint", "verify", &other, "night/"]).contains("night/another"));
+
+    // Alone, and it says so.
+    let output = run(&["checkpoint", "get", &disk, "evening/handler", &path("alone.stasis")]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("one of the 2 of the set \"evening/\""), "{said}");
+    printed(&["checkpoint", "put", &other, &path("alone.stasis"), "evening/handler"]);
+    refused(&["checkpoint", "delete", &other, "evening/"]);
+
+    // A set that loses a member, and one that is deleted: what is only called so stays.
+    let output = run(&["checkpoint", "delete", &other, "night/handler"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("\"night/\" has lost members: 1 of 2 are there"), "{said}");
+    printed(&["checkpoint", "delete", &disk, "evening/"]);
+    let list = printed(&["checkpoint", "list", &disk]);
+    assert!(list.contains("evening/late") && !list.contains("evening/handler"), "{list}");
     std::fs::remove_dir_all(&folder.0).unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask checkpoint`: checkpoints in files, on a disk image or a card, without a hypervisor.
 //!
+//! - [`on_disk`]: the checkpoints of a disk, and its sets.
 //! - [`source`]: where a checkpoint is; [`registers`], [`interrupts`], [`memory`]: what is in it, by name and number.
 //! - [`show`], [`diff`], [`json`]: for people and for programs.
 //! - [`elf_core`], [`symbol_file`]: as a core file that a debugger opens, over [`translation`] and [`symbols`].
@@ -10,6 +11,7 @@ mod elf_core;
 mod interrupts;
 mod json;
 mod memory;
+mod on_disk;
 mod registers;
 mod show;
 mod source;
@@ -20,15 +22,13 @@ mod verdict;
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::{Value, json};
-use stasis_store::{Checkpoint, Store, Which};
+use serde_json::Value;
+use stasis_store::{Store, Which};
 
 use crate::cli::nearest;
 use crate::disk;
-use crate::output;
 use crate::report;
 use crate::workspace::read;
 use diff::Difference;
@@ -40,16 +40,18 @@ use verdict::{Tally, Verdict};
 /// What a person reads about it.
 pub const DETAILS: &str = "\
 DISK is a disk image, or the device of a card or of its partition. WHICH is a checkpoint's number, or the name of the
-newest one. CHECKPOINT is DISK WHICH, or a file that `get` has written.
+newest one. CHECKPOINT is DISK WHICH, or a file that `get` has written. SET/ is the name of a set, with a slash behind it.
 
   list DISK                   every checkpoint, and what is free
   get DISK WHICH FILE         write a checkpoint to a file
+  get DISK SET/ FOLDER        write the checkpoints of a set to a folder, each as its guest's name and .stasis
   put DISK FILE NAME          add the checkpoint in a file to the disk
+  put DISK FOLDER SET/        add the checkpoints in a folder, or in several files, to the disk as a set
   show CHECKPOINT             every register by its name, and the interrupts as a table
   diff CHECKPOINT CHECKPOINT  what differs: registers, interrupts, pages; `diff DISK 1 2` on one disk
   core CHECKPOINT FILE        write an ELF core file, for gdb-multiarch; of a Linux also its functions, FILE.symbols
   verify CHECKPOINT           read every byte and check it; `verify DISK` takes all
-  delete DISK WHICH           delete a checkpoint, for good
+  delete DISK WHICH           delete a checkpoint, or those of a set, for good
   format DISK                 make an empty store on a disk's Stasis partition, or on a partition
 
 list, show and diff have --json, for programs. core has --vcpu N: whose page tables tell where the guest has its memory.
@@ -71,9 +73,13 @@ struct Action {
 }
 
 const ACTIONS: &[Action] = &[
-    Action { name: "list", arguments: "DISK [--json]", run: list },
-    Action { name: "get", arguments: "DISK WHICH FILE", run: get },
-    Action { name: "put", arguments: "DISK FILE NAME", run: put },
+    Action { name: "list", arguments: "DISK [--json]", run: on_disk::list },
+    Action { name: "get", arguments: "DISK WHICH FILE | DISK SET/ FOLDER", run: on_disk::get },
+    Action {
+        name: "put",
+        arguments: "DISK FILE NAME | DISK (FOLDER | FILE FILE...) SET/",
+        run: on_disk::put,
+    },
     Action { name: "show", arguments: "FILE | DISK WHICH [--json]", run: show },
     Action {
         name: "diff",
@@ -81,8 +87,8 @@ const ACTIONS: &[Action] = &[
         run: diff,
     },
     Action { name: "core", arguments: "(FILE | DISK WHICH) CORE [--vcpu N]", run: core },
-    Action { name: "verify", arguments: "FILE | DISK [WHICH]", run: verify },
-    Action { name: "delete", arguments: "DISK WHICH", run: delete },
+    Action { name: "verify", arguments: "FILE | DISK [WHICH | SET/]", run: verify },
+    Action { name: "delete", arguments: "DISK (WHICH | SET/)", run: on_disk::delete },
     Action { name: "format", arguments: "DISK [--force]", run: format },
 ];
 
@@ -120,57 +126,6 @@ fn parse<'a>(words: &[&'a str], action: &Action) -> Option<Arguments<'a>> {
         }
     }
     Some(arguments)
-}
-
-fn list(arguments: &Arguments) -> Result<Option<()>> {
-    let [disk] = arguments.words[..] else { return Ok(None) };
-    let store = disk::store(Path::new(disk), false)?;
-    let usage = store.usage();
-    if arguments.json {
-        let checkpoints = store.list().iter().map(|checkpoint| {
-            let Checkpoint { number, name, length, created, .. } = checkpoint;
-            json!({ "number": number, "name": name.to_string(), "bytes": length, "created": created })
-        });
-        print_json(&json!({
-            "checkpoints": checkpoints.collect::<Value>(),
-            "free": usage.free,
-            "capacity": usage.capacity,
-        }));
-        return Ok(Some(()));
-    }
-    println!("{:>6}  {:<32}  {:>12}  CREATED", "NUMBER", "NAME", "SIZE");
-    for checkpoint in store.list() {
-        let Checkpoint { number, name, length, created, .. } = checkpoint;
-        println!(
-            "{number:>6}  {name:<32}  {:>12}  {}",
-            report::size(*length),
-            report::date(*created)
-        );
-    }
-    println!("{} of {} free", report::size(usage.free), report::size(usage.capacity));
-    Ok(Some(()))
-}
-
-fn get(arguments: &Arguments) -> Result<Option<()>> {
-    let [disk, which, file] = arguments.words[..] else { return Ok(None) };
-    let bytes = contents(&mut disk::store(Path::new(disk), false)?, which.into())?;
-    output::write(Path::new(file), &bytes)?;
-    report::step(format_args!("{file}: {}", report::size(bytes.len() as u64)));
-    Ok(Some(()))
-}
-
-fn put(arguments: &Arguments) -> Result<Option<()>> {
-    let [disk, file, name] = arguments.words[..] else { return Ok(None) };
-    let bytes = read(Path::new(file))?;
-    check(&bytes).with_context(|| format!("{file} is no good checkpoint"))?;
-    let mut store = disk::store(Path::new(disk), true)?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let mut writer = store.begin(name, bytes.len() as u64, now.map_or(0, |time| time.as_secs()))?;
-    writer.write(&bytes)?;
-    let number = writer.commit()?.number;
-    let size = report::size(bytes.len() as u64);
-    report::step(format_args!("checkpoint {number} \"{name}\": {size}"));
-    Ok(Some(()))
 }
 
 fn show(arguments: &Arguments) -> Result<Option<()>> {
@@ -246,7 +201,7 @@ fn verify(arguments: &Arguments) -> Result<Option<()>> {
     }
     let mut store = disk::store(Path::new(path), false)?;
     let numbers: Vec<u64> = match which {
-        Some(which) => vec![store.find(which)?.number],
+        Some(which) => store.meant(which)?,
         None => store.list().iter().map(|checkpoint| checkpoint.number).collect(),
     };
     let mut tally = Tally::default();
@@ -257,15 +212,6 @@ fn verify(arguments: &Arguments) -> Result<Option<()>> {
         tally.add(&verdict);
     }
     tally.result()?;
-    Ok(Some(()))
-}
-
-fn delete(arguments: &Arguments) -> Result<Option<()>> {
-    let [disk, which] = arguments.words[..] else { return Ok(None) };
-    let mut store = disk::store(Path::new(disk), true)?;
-    let Checkpoint { number, name, .. } = store.find(which)?.clone();
-    store.delete(number)?;
-    report::step(format_args!("deleted checkpoint {number} \"{name}\""));
     Ok(Some(()))
 }
 

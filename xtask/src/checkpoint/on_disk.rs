@@ -1,0 +1,234 @@
+//! `list`, `get`, `put` and `delete`: the checkpoints of a disk, and the sets among them.
+//!
+//! That a checkpoint is a member of a set is said in the store's catalog, not in its file. So a member that is moved alone loses it, which is
+//! said; a set that is moved as a whole keeps it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use stasis_store::set::SET_MARK;
+use stasis_store::{Checkpoint, Set, Store};
+
+use super::source::{Loaded, contents};
+use super::{Arguments, print_json};
+use crate::disk::{self, FileDisk};
+use crate::workspace::read;
+use crate::{output, report};
+
+/// What follows a guest's name in a folder with the members of a set.
+const EXTENSION: &str = "stasis";
+
+pub fn list(arguments: &Arguments) -> Result<Option<()>> {
+    let [disk] = arguments.words[..] else { return Ok(None) };
+    let store = disk::store(Path::new(disk), false)?;
+    let usage = store.usage();
+    if arguments.json {
+        print_json(&json!({
+            "checkpoints": store.list().iter().map(as_json).collect::<Value>(),
+            "free": usage.free,
+            "capacity": usage.capacity,
+            "version": store.version(),
+        }));
+        return Ok(Some(()));
+    }
+    warn_of_alignment(&store);
+    println!("{:>6}  {:<32}  {:>12}  {:<23}  OF SET", "NUMBER", "NAME", "SIZE", "CREATED");
+    for checkpoint in store.list() {
+        let Checkpoint { number, name, length, created, member, .. } = checkpoint;
+        let member = member.map_or("-".to_owned(), |member| {
+            format!("{} of {}", u16::from(member.index) + 1, member.count)
+        });
+        println!(
+            "{number:>6}  {name:<32}  {:>12}  {:<23}  {member}",
+            report::size(*length),
+            report::date(*created)
+        );
+    }
+    println!("{} of {} free", report::size(usage.free), report::size(usage.capacity));
+    Ok(Some(()))
+}
+
+fn as_json(checkpoint: &Checkpoint) -> Value {
+    let Checkpoint { number, name, length, created, member, .. } = checkpoint;
+    let set = member.zip(checkpoint.set()).map(|(member, (name, first))| {
+        json!({ "name": name, "first": first, "index": member.index, "count": member.count })
+    });
+    json!({ "number": number, "name": name.to_string(), "bytes": length, "created": created, "set": set })
+}
+
+pub fn get(arguments: &Arguments) -> Result<Option<()>> {
+    let [disk, which, to] = arguments.words[..] else { return Ok(None) };
+    let mut store = disk::store(Path::new(disk), false)?;
+    if let Some(set) = which.strip_suffix(SET_MARK) {
+        return get_set(&mut store, set, Path::new(to)).map(Some);
+    }
+    let number = store.find(which)?.number;
+    let bytes = contents(&mut store, number.into())?;
+    output::write(Path::new(to), &bytes)?;
+    report::step(format_args!("{to}: {}", report::size(bytes.len() as u64)));
+    if let Some(Set { name, count, .. }) = store.set_of(store.find(number)?) {
+        report::note(format_args!(
+            "it is one of the {count} of the set \"{name}/\", which the file does not say; `get DISK {name}/ FOLDER` takes all"
+        ));
+    }
+    Ok(Some(()))
+}
+
+/// Writes each member of a set to a folder, under its guest's name.
+fn get_set(store: &mut Store<FileDisk>, name: &str, folder: &Path) -> Result<()> {
+    let set = store.find_set(name)?;
+    if !set.is_complete() {
+        warn_of_loss(&set);
+    }
+    let members = set.members.iter().map(|one| {
+        let guest = one.name.as_str().split_once(SET_MARK).map_or("", |(_, guest)| guest);
+        (one.number, guest.to_owned())
+    });
+    let members: Vec<(u64, String)> = members.collect();
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    for (number, guest) in members {
+        // A name on a disk may be anything that can be typed.
+        ensure!(!guest.contains('/'), "checkpoint {number} is called as no guest is: \"{guest}\"");
+        let bytes = contents(store, number.into())?;
+        let path = folder.join(format!("{guest}.{EXTENSION}"));
+        output::write(&path, &bytes)?;
+        report::step(format_args!("{}: {}", path.display(), report::size(bytes.len() as u64)));
+    }
+    Ok(())
+}
+
+pub fn put(arguments: &Arguments) -> Result<Option<()>> {
+    let [disk, ref files @ .., name] = arguments.words[..] else { return Ok(None) };
+    let set = name.strip_suffix(SET_MARK);
+    let files = match (files, set) {
+        ([], _) => return Ok(None),
+        ([folder], Some(_)) if Path::new(folder).is_dir() => files_in(Path::new(folder))?,
+        ([_], None) | (_, Some(_)) => files.iter().map(PathBuf::from).collect(),
+        (_, None) => bail!("several files are a set, whose name ends with \"{SET_MARK}\""),
+    };
+    let loaded = files.iter().map(|path| load(path)).collect::<Result<Vec<_>>>()?;
+    let names = match set {
+        Some(set) => members(set, &loaded)?,
+        None => vec![name.to_owned()],
+    };
+    let mut store = disk::store(Path::new(disk), true)?;
+    warn_of_alignment(&store);
+    if let Some(set) = set {
+        ensure!(
+            store.find_set(set).is_err(),
+            "there is a set \"{name}\" already; delete it first, or take another name"
+        );
+    }
+    let version = store.version();
+    let last = put_all(&mut store, &names, &loaded)?;
+    let first = last + 1 - loaded.len() as u64;
+    for ((number, name), loaded) in (first..).zip(&names).zip(&loaded) {
+        let size = report::size(loaded.bytes.len() as u64);
+        report::step(format_args!("checkpoint {number} \"{name}\": {size}"));
+    }
+    warn_of_version(&store, version);
+    Ok(Some(()))
+}
+
+/// The files of a set that `get` has written to a folder.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let name = || format!("cannot read {}", folder.display());
+    let entries = std::fs::read_dir(folder).with_context(name)?;
+    let mut files = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .with_context(name)?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
+    files.sort();
+    Ok(files)
+}
+
+fn load(path: &Path) -> Result<Loaded> {
+    Loaded::new(read(path)?).with_context(|| format!("{} is no good checkpoint", path.display()))
+}
+
+/// What the members of a set are called, if they can be one.
+fn members(set: &str, loaded: &[Loaded]) -> Result<Vec<String>> {
+    ensure!(!set.contains(SET_MARK), "a set's name has no \"{SET_MARK}\"");
+    ensure!(loaded.len() > 1, "a set has two checkpoints at least, not {}", loaded.len());
+    let guests: BTreeSet<String> = loaded.iter().map(Loaded::guest).collect();
+    ensure!(guests.len() == loaded.len(), "two of them are of one guest");
+    let times: BTreeSet<u64> =
+        loaded.iter().map(|one| *one.checkpoint.state.clock.wall_time).collect();
+    if let (Some(first), Some(last)) = (times.first(), times.last())
+        && first != last
+    {
+        let (first, last) = (report::date(*first), report::date(*last));
+        bail!("they were not stored at one instant, but from {first} to {last}: they are no set");
+    }
+    Ok(loaded.iter().map(|one| format!("{set}{SET_MARK}{}", one.guest())).collect())
+}
+
+/// Adds all, or none. Returns the number of the last; the others have those before it.
+fn put_all(store: &mut Store<FileDisk>, names: &[String], loaded: &[Loaded]) -> Result<u64> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.map_or(0, |time| time.as_secs());
+    store.check_room_for(names.len())?;
+    for (place, (name, loaded)) in names.iter().zip(loaded).enumerate() {
+        let mut writer = store.begin(name, loaded.bytes.len() as u64, now)?;
+        writer.write(&loaded.bytes)?;
+        if place + 1 == names.len() {
+            return Ok(writer.commit()?.number);
+        }
+        writer.stage()?;
+    }
+    bail!("there is nothing to put")
+}
+
+pub fn delete(arguments: &Arguments) -> Result<Option<()>> {
+    let [disk, which] = arguments.words[..] else { return Ok(None) };
+    let mut store = disk::store(Path::new(disk), true)?;
+    let version = store.version();
+    let numbers = store.meant(which)?;
+    let gone: Vec<Checkpoint> =
+        store.list().iter().filter(|one| numbers.contains(&one.number)).cloned().collect();
+    store.delete_all(&numbers)?;
+    for Checkpoint { number, name, .. } in &gone {
+        report::step(format_args!("deleted checkpoint {number} \"{name}\""));
+    }
+    if let Some((name, _)) = gone.first().and_then(Checkpoint::set)
+        && let Ok(set) = store.find_set(name)
+        && !set.is_complete()
+    {
+        warn_of_loss(&set);
+    }
+    warn_of_version(&store, version);
+    Ok(Some(()))
+}
+
+fn warn_of_loss(set: &Set) {
+    let Set { name, count, members, .. } = set;
+    report::warn(format_args!(
+        "the set \"{name}/\" has lost members: {} of {count} are there",
+        members.len()
+    ));
+}
+
+/// Says that a command has changed the version of the store.
+fn warn_of_version(store: &Store<FileDisk>, before: u32) {
+    let version = store.version();
+    if version != before {
+        report::warn(format_args!(
+            "the store has version {version} now: older versions of Stasis refuse it"
+        ));
+    }
+}
+
+fn warn_of_alignment(store: &Store<FileDisk>) {
+    let partition = store.partition();
+    if !partition.is_aligned() {
+        report::warn(format_args!(
+            "the store begins at sector {}, no multiple of 8: on a disk with blocks of 4096 bytes, a loss of power can hurt a checkpoint",
+            partition.first()
+        ));
+    }
+}
