@@ -173,14 +173,19 @@ fn power_lost_at_any_operation_leaves_every_committed_checkpoint_whole() {
     assert!(crashes > 300, "only {crashes} crashes simulated");
 }
 
-/// What becomes of the writes to the catalog that were not flushed: for each a digit, kept, lost or torn. What is beyond the catalog
+/// Where a superblock's checksum ends, and its version begins.
+const SUPERBLOCK_CRC_END: usize = 12;
+
+/// What becomes of the writes to superblock and catalog that were not flushed: for each a digit, kept, lost or torn. What is beyond the catalog
 /// is kept.
 fn outcome(disk: &FaultyDisk, mut digits: usize) -> RamDisk {
     disk.after_power_loss_at(|at| {
         if at >= stasis_store::layout::FIRST_DATA_BLOCK as usize * 4096 {
             return Fate::Kept;
         }
-        let fate = [Fate::Kept, Fate::Lost, Fate::Torn][digits % 3];
+        // Of a superblock, nothing changes in the second half.
+        let torn = if at < 0x1_0000 { Fate::Cut(SUPERBLOCK_CRC_END) } else { Fate::Torn };
+        let fate = [Fate::Kept, Fate::Lost, torn][digits % 3];
         digits /= 3;
         fate
     })

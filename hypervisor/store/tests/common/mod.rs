@@ -26,6 +26,8 @@ pub enum Fate {
     Lost,
     /// Only its first half is written.
     Torn,
+    /// Only so many bytes at its beginning are written.
+    Cut(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,7 @@ impl FaultyDisk {
             let len = match fate(*at) {
                 Fate::Kept => SECTOR,
                 Fate::Torn => SECTOR / 2,
+                Fate::Cut(len) => len,
                 Fate::Lost => 0,
             };
             bytes[*at..at + len].copy_from_slice(&sector[..len]);

@@ -123,6 +123,9 @@ pub fn a_set_that_does_not_fit_is_not_there_in_part(lab: &Lab) -> Result<()> {
     let whose = |name| reason.starts_with(&format!("guest \"{name}\": "));
     let named = ["idle", "handler", "counter"].into_iter().any(whose);
     ensure!(named && reason.contains("free"), "it was refused with \"{reason}\"");
+    // No number was said of what is not there.
+    let announced = format!("\"n{cycle}/");
+    ensure!(!stasis.qemu.console.transcript().contains(&announced), "{announced} was announced");
     let after = stasis.command("store")?;
     let of_last = |line: &&String| line.contains(&format!(" n{cycle}/"));
     ensure!(after.iter().find(of_last).is_none(), "a part of it is there: {after:#?}");
