@@ -71,10 +71,11 @@ pub unsafe fn execute(instruction: u32, x0: u64) -> Result<u64, Fault> {
 /// The instruction must change no register but X0, and no memory or system register that Rust relies on.
 pub unsafe fn execute_at_el0(instruction: u32, x0: u64) -> Result<u64, Fault> {
     const SVC: u32 = 0xd400_0001;
-    let buffer = BUFFER.0.get();
+    // SAFETY: `Code` is one array, and nobody makes a reference to it meanwhile (see `Shared`).
+    let buffer: *mut [u32; 2] = unsafe { &raw mut (*CODE.0.get()).0 };
     let mut result = x0;
     map_for_el0();
-    // SAFETY: the buffer is ours (see `Buffer`), and is code by the time it is called; the caller vouches for the instruction.
+    // SAFETY: the buffer is ours (see `Shared`), and is code by the time it is called; the caller vouches for the instruction.
     let fault = unsafe {
         buffer.write_volatile([instruction, SVC]);
         asm!("dc cvau, {code}", "dsb ish", "ic ivau, {code}", "dsb ish", "isb", code = in(reg) buffer);
