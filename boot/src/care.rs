@@ -5,7 +5,7 @@
 
 use crate::checkpoint::{self, Keep};
 use crate::console;
-use crate::guests;
+use crate::{guests, typed};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -194,7 +194,7 @@ fn resume(slot: &Slot, before: Option<u64>) -> Result<u64, String> {
     Err(why)
 }
 
-/// Makes a guest's periodic checkpoint, if it runs. What fails, or takes too long, is said in the log, once as long as it is the same; the guest
+/// Makes a guest's periodic checkpoint, if it runs; a command that is typed meanwhile comes before it. What fails, or takes too long, is said in the log, once as long as it is the same; the guest
 /// goes on.
 fn store(slot: &Slot, table: Timetable) {
     let began = clock::now_us();
@@ -204,8 +204,18 @@ fn store(slot: &Slot, table: Timetable) {
         });
         return;
     }
-    let failure = store_and_replace_surplus(slot, table.periodic().keep).err();
+    let make = || store_and_replace_surplus(slot, table.periodic().keep).err();
+    let (failure, was_told) = match table.may_be_given_up() {
+        true => typed::yielding(make),
+        false => (make(), false),
+    };
     let ended = clock::now_us();
+    if was_told && failure.is_some() {
+        with_record(slot, |record| {
+            record.checkpoints.iter_mut().for_each(|table| table.given_up(began, ended));
+        });
+        return;
+    }
     let (is_new, behind) = with_record(slot, |record| {
         let is_new = record.failure != failure;
         record.failure.clone_from(&failure);

@@ -38,6 +38,13 @@ pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Does what nobody has asked for, and gives it up when a line is typed. Returns also whether it was told to.
+pub fn yielding<T>(work: impl FnOnce() -> T) -> (T, bool) {
+    TYPED.lock().begin_yielding();
+    let result = work();
+    (result, TYPED.lock().end_yielding())
+}
+
 /// Tells whether a key was pressed, and takes it.
 pub fn key() -> bool {
     look(TypeAhead::key)

@@ -47,6 +47,8 @@ pub struct Timetable {
     late: u8,
     /// It was said that they can't be made as often as is configured.
     is_known: bool,
+    /// The last one was given up.
+    was_given_up: bool,
 }
 
 /// Why checkpoints can't be made as often as is configured.
@@ -101,7 +103,7 @@ impl Timetable {
     /// The first one is due when the guest is as old as the time between two.
     pub fn new(periodic: Periodic, now_us: u64) -> Self {
         let next_us = now_us.saturating_add(periodic.every_us);
-        Self { periodic, next_us, late: 0, is_known: false }
+        Self { periodic, next_us, late: 0, is_known: false, was_given_up: false }
     }
 
     /// When the next one is due, in microseconds.
@@ -112,13 +114,12 @@ impl Timetable {
     /// Notes that one was made, or was tried: the guest stood still from `began_us` to `ended_us`. Returns what keeps the timetable from what is configured, the
     /// first time that something does.
     pub fn made(&mut self, began_us: u64, ended_us: u64) -> Option<Behind> {
-        let Periodic { every_us, run_share, .. } = self.periodic;
+        let every_us = self.periodic.every_us;
         let late_us = began_us.saturating_sub(self.next_us);
         self.late = if late_us > every_us { self.late.saturating_add(1) } else { 0 };
         let took_us = ended_us.saturating_sub(began_us);
-        let run_share = u64::from(run_share);
-        let rest_us =
-            (took_us.saturating_mul(run_share)).div_ceil(100_u64.saturating_sub(run_share).max(1));
+        let rest_us = self.rest_us(took_us);
+        self.was_given_up = false;
         self.next_us = ended_us.saturating_add(rest_us.max(every_us));
         let behind = if rest_us > every_us {
             Behind::Share { took_us, rest_us }
@@ -129,6 +130,24 @@ impl Timetable {
         };
         let is_news = !core::mem::replace(&mut self.is_known, true);
         is_news.then_some(behind)
+    }
+
+    /// Tells whether the next one may be given up for a command. Not one after another: a program may never be quiet.
+    pub fn may_be_given_up(&self) -> bool {
+        !self.was_given_up
+    }
+
+    /// Notes that one was given up for a command. It is due again when the guest has run for its share.
+    pub fn given_up(&mut self, began_us: u64, ended_us: u64) {
+        self.was_given_up = true;
+        self.next_us = ended_us.saturating_add(self.rest_us(ended_us.saturating_sub(began_us)));
+    }
+
+    /// How long the guest must run after it stood still for `took_us`, in microseconds.
+    fn rest_us(&self, took_us: u64) -> u64 {
+        let run_share = u64::from(self.periodic.run_share);
+        let stands_still = 100_u64.saturating_sub(run_share).max(1);
+        took_us.saturating_mul(run_share).div_ceil(stands_still)
     }
 
     /// Notes that none is made this time, as the guest does not run.
@@ -294,6 +313,17 @@ mod tests {
         assert_eq!([late(11), late(11)], [None; 2]);
         assert_eq!(late(12), Some(Behind::Others { late_us: 12 }));
         assert_eq!(late(12), None);
+    }
+
+    #[test]
+    fn one_that_is_given_up_for_a_command_is_made_soon() {
+        let mut table = Timetable::new(PERIODIC, 0);
+        assert!(table.may_be_given_up());
+        table.given_up(10, 13);
+        assert_eq!(table.next_us(), 16, "the guest has its share");
+        assert!(!table.may_be_given_up(), "or else it might never be made");
+        table.made(16, 20);
+        assert!(table.may_be_given_up());
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub struct TypeAhead {
     away: bool,
     /// The command knows that it is to be given up.
     noticed: bool,
+    /// What is done at the moment gives way to any line,
+    yields: bool,
+    /// and has done so.
+    has_yielded: bool,
     /// Waiting lines that have given up the command that is under way.
     wishes: usize,
     /// Waiting lines that have given up an earlier command.
@@ -44,6 +48,8 @@ impl TypeAhead {
             given_up: false,
             away: false,
             noticed: false,
+            yields: false,
+            has_yielded: false,
             wishes: 0,
             granted: 0,
         }
@@ -109,7 +115,20 @@ impl TypeAhead {
     pub fn is_given_up(&mut self) -> bool {
         let given_up = self.given_up && !self.away;
         self.noticed |= given_up;
-        given_up
+        let yields = self.yields && self.line > 0;
+        self.has_yielded |= yields;
+        given_up || yields
+    }
+
+    /// Begins work that nobody has asked for: a line that is typed meanwhile, or waits already, gives it up.
+    pub fn begin_yielding(&mut self) {
+        (self.yields, self.has_yielded) = (true, false);
+    }
+
+    /// Ends such work. Returns whether it knows that it is to be given up.
+    pub fn end_yielding(&mut self) -> bool {
+        self.yields = false;
+        self.has_yielded
     }
 
     /// Takes a key that ends a command that any key ends. What may yet become the word [`CANCEL`] is none so far.
@@ -205,6 +224,23 @@ mod tests {
         assert!(typed.is_given_up());
         typed.end();
         assert!(!typed.is_given_up(), "a periodic checkpoint afterwards");
+    }
+
+    #[test]
+    fn what_nobody_has_asked_for_gives_way_to_a_whole_line() {
+        let mut typed = TypeAhead::new();
+        typed.begin_yielding();
+        b"guests".iter().for_each(|byte| typed.push(*byte));
+        assert!(!typed.is_given_up(), "the line has no end yet");
+        assert!(!typed.end_yielding());
+        typed.push(b'\r');
+        assert!(!typed.is_given_up(), "a command is none of it");
+        typed.begin_yielding();
+        assert!(typed.is_given_up());
+        assert!(typed.end_yielding());
+        assert_eq!(rest(&mut typed), "guests\r");
+        typed.begin_yielding();
+        assert!(!typed.is_given_up());
     }
 
     #[test]

@@ -85,9 +85,11 @@ pub fn a_periodic_checkpoint_that_fails_is_said_once(lab: &Lab) -> Result<()> {
 
 /// What a slow disk writes in a second, in bytes: `counter`, with a working set of 8 MiB, takes longer than the time between two.
 const SLOW: u32 = 3 << 20;
+/// The same of a very slow one.
+const VERY_SLOW: u32 = 1 << 20;
 
-/// A machine with a slow disk and `counter` under these names, and once more as `free`, of which no checkpoints are made.
-fn slow_machine<'l>(lab: &'l Lab, disk: &Path, names: &[&str]) -> Result<Setup<'l>> {
+/// A machine with a disk that writes so much in a second, and `counter` under these names, and once more as `free`, of which no checkpoints are made.
+fn slow_machine<'l>(lab: &'l Lab, disk: &Path, speed: u32, names: &[&str]) -> Result<Setup<'l>> {
     let image = lab.guest("counter")?;
     let mut setup = lab.machine().cpus(3).file("counter", image);
     for name in names.iter().chain(&["free"]) {
@@ -99,7 +101,7 @@ fn slow_machine<'l>(lab: &'l Lab, disk: &Path, names: &[&str]) -> Result<Setup<'
     let drive = format!("if=none,id=slow,format=raw,file={}", disk.display());
     Ok(setup
         .argument("-drive")
-        .argument(format!("{drive},throttling.bps-write={SLOW}"))
+        .argument(format!("{drive},throttling.bps-write={speed}"))
         .argument("-device")
         .argument("virtio-blk-device,drive=slow"))
 }
@@ -134,7 +136,7 @@ fn newest(stasis: &mut Stasis) -> Result<u64> {
 
 pub fn a_guest_runs_half_of_the_time_however_slow_its_disk_is(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
-    let mut stasis = slow_machine(lab, &disk, &["stored"])?.boot()?;
+    let mut stasis = slow_machine(lab, &disk, SLOW, &["stored"])?.boot()?;
     let first = wait_for_number(&mut stasis, 1)?;
     let now = |stasis: &mut Stasis| -> Result<[u64; 2]> {
         Ok([last_tick(stasis, "stored")?, last_tick(stasis, "free")?])
@@ -153,7 +155,7 @@ pub fn a_guest_runs_half_of_the_time_however_slow_its_disk_is(lab: &Lab) -> Resu
 
 pub fn the_console_waits_for_one_periodic_checkpoint_at_the_most(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
-    let mut stasis = slow_machine(lab, &disk, &["a", "b", "c"])?.boot()?;
+    let mut stasis = slow_machine(lab, &disk, SLOW, &["a", "b", "c"])?.boot()?;
     let mut last = wait_for_number(&mut stasis, 1)?;
     let mut made = Vec::new();
     for _ in 0..8 {
@@ -167,5 +169,19 @@ pub fn the_console_waits_for_one_periodic_checkpoint_at_the_most(lab: &Lab) -> R
     // More than one is made where this host does not let the test send the next command at once.
     let waited = made.iter().filter(|made| **made > 1).count();
     ensure!(waited < 2, "meanwhile were made, before each command was answered: {made:?}");
+    stasis.quit()
+}
+
+pub fn a_command_comes_before_a_periodic_checkpoint_that_is_made_then(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = slow_machine(lab, &disk, VERY_SLOW, &["stored"])?.boot()?;
+    // Long enough for the first one to have begun, and not for its end.
+    std::thread::sleep(Duration::from_secs(4));
+    let newest = newest(&mut stasis)?;
+    ensure!(newest == 0, "a command waited until checkpoint {newest} was made");
+    // The next one is made, whatever is typed.
+    wait_for_number(&mut stasis, 1)?;
+    let said = stasis.qemu.console.transcript();
+    ensure!(!said.contains("no periodic checkpoint"), "that it was given up is no failure");
     stasis.quit()
 }
