@@ -65,7 +65,7 @@ impl Output {
         self.rename().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The same for a file that a person has named: if an older one is replaced, it is said.
+    /// Finishes a file that a person has named, and says so if an older one is replaced.
     pub fn finish_and_tell(self) -> Result<()> {
         let path = self.path.clone();
         let is_older = self.beside.is_some() && path.exists();
