@@ -25,7 +25,7 @@ use stasis_vgic::{ListRegisterFile, VcpuMask, Vgic};
 
 use crate::clock::{GuestClock, Pace};
 use crate::devices::pl031::Rtc;
-use crate::devices::watchdog;
+use crate::devices::{pl011, watchdog};
 use crate::given::Given;
 use crate::inject::El1Registers;
 use crate::machine::{
@@ -209,7 +209,7 @@ impl Guest {
             let (deadline_changed, timer_due) = (true, 0);
             vcpus.push(Vcpu { core, system, fp, debug, identity, deadline_changed, timer_due });
         }
-        let guest = Box::new(Self {
+        let mut guest = Box::new(Self {
             record: state.guest,
             clock: GuestClock::restored(&state.clock, pace),
             vgic: Vgic::from_state(state.distributor, interfaces.into_iter())?,
@@ -225,6 +225,9 @@ impl Guest {
             unknown_registers: Once::new(),
             unknown_exits: Once::new(),
         });
+        pl011::settle(&mut guest.uart);
+        // No vCPU is loaded yet, and so none has to be kicked.
+        let _ = guest.update_uart_line();
         Ok((guest, vcpus))
     }
 

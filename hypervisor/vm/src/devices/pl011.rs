@@ -3,6 +3,10 @@
 //! What is as in QEMU, rather than as in the manual: a byte that is written has been sent at once; the
 //! receive interrupt comes with the first byte, whatever UARTIFLS says, so that there is no receive
 //! timeout; neither the enable bits of UARTCR nor the baud rate matter. UARTIFLS is kept for the guest to read.
+//!
+//! What is as in the manual, rather than as in QEMU: the receive interrupt is a level. It is up as long as the FIFO has anything,
+//! also behind a write to UARTICR. QEMU (10.0) lets it fall there, until the FIFO has been empty: a driver that drains the FIFO
+//! and then clears the interrupt never hears of a byte that came in between. On hardware the receive timeout (2.8.4) tells of it.
 
 use stasis_state::device::{PL011_FIFO, Pl011};
 use tock_registers::LocalRegisterCopy;
@@ -186,7 +190,10 @@ fn write_word(uart: &mut Pl011, offset: u64, value: u32, sink: &mut impl Sink) {
         }
         offset::IFLS => *uart.ifls = value & 0x3f,
         offset::IMSC => *uart.imsc = INT::ALL.read(value),
-        offset::ICR => *uart.ris &= !value,
+        offset::ICR => {
+            *uart.ris &= !value;
+            settle(uart);
+        }
         offset::DMACR => *uart.dmacr = value & 7,
         _ => {}
     }
@@ -196,6 +203,7 @@ fn write_line_control(uart: &mut Pl011, value: u32) {
     let changed = *uart.lcr_h ^ value;
     if LCR_H::FEN.is_set(changed) {
         *uart.rx_count = 0;
+        settle(uart);
     }
     *uart.lcr_h = value;
     if LCR_H::BRK.is_set(changed) && LCR_H::BRK.is_set(value) && is_loopback(uart) {
@@ -257,9 +265,7 @@ fn pop(uart: &mut Pl011) -> u32 {
         }
         *uart.rx_count = (count - 1) as u8;
     }
-    if count <= 1 {
-        *uart.ris &= !INT::RX::SET.value;
-    }
+    settle(uart);
     *uart.rsr = DR::ERRORS.read(entry.into());
     entry.into()
 }
@@ -269,9 +275,15 @@ fn push(uart: &mut Pl011, entry: u16) {
     let count = queued(uart);
     uart.rx_fifo[count] = entry;
     *uart.rx_count = (count + 1) as u8;
-    if count == 0 {
-        *uart.ris |= INT::RX::SET.value;
-    }
+    settle(uart);
+}
+
+/// Computes the level of the receive interrupt anew. Also for a UART out of a file: one that was stored by a Stasis whose receive
+/// interrupt was no level may have bytes that nobody was told of.
+pub fn settle(uart: &mut Pl011) {
+    let mut ris = LocalRegisterCopy::<u32, INT::Register>::new(*uart.ris);
+    ris.modify(INT::RX.val((queued(uart) > 0).into()));
+    *uart.ris = ris.get();
 }
 
 fn push_or_overrun(uart: &mut Pl011, entry: u16) {

@@ -25,7 +25,10 @@ pub fn probe_sees_what_it_sees_on_plain_qemu(lab: &Lab) -> Result<()> {
     stasis.attach("probe")?;
     let found = transcript(&mut stasis.qemu.console, answer)?;
     same(&expected, &found)?;
-    smc_is_like_hvc(&found)
+    smc_is_like_hvc(&found)?;
+    let level = "~ receive level RIS 0x10".to_owned();
+    ensure!(found.contains(&level), "a cleared interrupt is deaf to the byte that came before");
+    Ok(())
 }
 
 /// On plain QEMU there is no SMC; here it answers what an HVC does.

@@ -12,8 +12,9 @@
 //!   not when it emulates EL1 alone.
 //! - `~ levels ..`: the guest of a hypervisor sees no EL2, and no EL1 in AArch32.
 //! - `~ address size ..`: guest-physical addresses have no more bits than Stasis translates.
+//! - `~ receive level ..`: QEMU's PL011 forgets bytes in its FIFO when the interrupt is cleared; hardware does not.
 //!
-//! Twice it waits for bytes, after a line `send <n>`.
+//! Three times it waits for bytes, after a line `send <n>`.
 
 #![no_std]
 #![no_main]
