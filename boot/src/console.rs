@@ -54,18 +54,20 @@ pub fn init(intid: u32) {
 
 /// Handles what was received.
 pub fn serve() {
-    while let Some(byte) = typed::next() {
-        let input = CONSOLE.lock().input(byte, &mut Uart);
+    while let Some(character) = typed::next() {
+        let input = CONSOLE.lock().input(character, &mut Uart);
         match input {
             Input::Nothing => {}
             Input::Complete => {
                 let names = names();
                 CONSOLE.lock().complete(&names, &mut Uart);
             }
-            Input::Guest { guest, byte } => {
+            Input::Guest { guest, character } => {
                 if let Some(slot) = guests::all().iter().find(|slot| slot.number == guest) {
-                    slot.type_byte(byte);
+                    slot.type_in(character);
                 }
+                // It may just have been attached again.
+                show_rest();
             }
             Input::Line(line) => {
                 typed::begin();

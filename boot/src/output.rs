@@ -4,6 +4,7 @@ use core::fmt::{self, Write};
 use spin::Once;
 use spin::mutex::SpinMutex;
 use stasis_hw::serial::Serial;
+use stasis_vm::devices::pl011::Character;
 
 static UART: Once<SpinMutex<Serial>> = Once::new();
 
@@ -57,7 +58,7 @@ fn in_panic(action: impl FnOnce(Serial)) {
     action(unsafe { *uart.as_mut_ptr() });
 }
 
-/// A byte that was received, if there is one.
-pub fn read() -> Option<u8> {
-    UART.get()?.lock().read()
+/// What was received first, if anything was.
+pub fn read() -> Option<Character> {
+    UART.get()?.lock().read().map(Character::from_data_register)
 }

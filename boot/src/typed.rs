@@ -5,11 +5,12 @@
 use crate::output;
 use spin::mutex::SpinMutex;
 use stasis_vm::console::type_ahead::TypeAhead;
+use stasis_vm::devices::pl011::Character;
 
 static TYPED: SpinMutex<TypeAhead> = SpinMutex::new(TypeAhead::new());
 
-/// Takes the next byte that was typed.
-pub fn next() -> Option<u8> {
+/// Takes the next byte that was typed, or a break.
+pub fn next() -> Option<Character> {
     TYPED.lock().pop().or_else(output::read)
 }
 
@@ -58,8 +59,8 @@ pub fn has_cancelled() -> bool {
 /// Reads what was typed until now, and then looks at it.
 fn look<T>(at: impl FnOnce(&mut TypeAhead) -> T) -> T {
     let mut typed = TYPED.lock();
-    while let Some(byte) = output::read() {
-        typed.push(byte);
+    while let Some(character) = output::read() {
+        typed.push(character);
     }
     at(&mut typed)
 }

@@ -11,6 +11,7 @@ use stasis_run::slot::{Resident, RunState, Slot};
 use stasis_vm::console::Text;
 use stasis_vm::console::command::{self, Command};
 use stasis_vm::console::table::{self, GuestRow};
+use stasis_vm::devices::pl011::Character;
 
 /// Carries out a command line; what is wrong is for the answer's last line.
 pub fn execute(line: &str) -> Result<(), String> {
@@ -30,6 +31,10 @@ pub fn execute(line: &str) -> Result<(), String> {
         Command::Attach(guest) => {
             let slot = find(guest)?;
             CONSOLE.lock().attach(slot.number, &slot.name, &mut Uart);
+            Ok(())
+        }
+        Command::SendBreak(guest) => {
+            find(guest)?.type_in(Character::BREAK);
             Ok(())
         }
         Command::Log { guest, lines } => {

@@ -71,7 +71,7 @@ impl MiniUart {
         self.frame.at(IO).set(byte.into());
     }
 
-    /// Takes one byte that was received, if there is one.
+    /// Takes one byte that was received, if there is one. A break is none: it knows none, nor errors on the line.
     pub fn read(&self) -> Option<u8> {
         if !self.frame.at(LSR).is_set(LSR::DATA_READY) {
             return None;

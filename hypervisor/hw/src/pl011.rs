@@ -7,6 +7,8 @@ use tock_registers::register_bitfields;
 register_bitfields! { u32,
     /// 3.3.1.
     UARTDR [
+        /// The error flags, and the byte.
+        RECEIVED OFFSET(0) NUMBITS(12) [],
         DATA OFFSET(0) NUMBITS(8) []
     ],
     /// 3.3.3.
@@ -63,11 +65,11 @@ impl Pl011 {
         self.frame.at(DR).write(UARTDR::DATA.val(byte.into()));
     }
 
-    /// Takes one byte that was received, if there is one.
-    pub fn read(&self) -> Option<u8> {
+    /// Takes what was received first, if anything was: bits \[11:0\] of UARTDR.
+    pub fn read(&self) -> Option<u32> {
         if self.frame.at(FR).is_set(UARTFR::RXFE) {
             return None;
         }
-        Some(self.frame.at(DR).read(UARTDR::DATA) as u8)
+        Some(self.frame.at(DR).read(UARTDR::RECEIVED))
     }
 }

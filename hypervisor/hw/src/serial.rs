@@ -29,11 +29,11 @@ impl Serial {
         }
     }
 
-    /// Takes one byte that was received, if there is one.
-    pub fn read(&self) -> Option<u8> {
+    /// Takes what was received first, if anything was: a byte and its error flags, as in bits \[11:0\] of a PL011's UARTDR.
+    pub fn read(&self) -> Option<u32> {
         match self {
             Self::Pl011(uart) => uart.read(),
-            Self::Mini(uart) => uart.read(),
+            Self::Mini(uart) => uart.read().map(u32::from),
         }
     }
 }

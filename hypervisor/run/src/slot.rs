@@ -39,6 +39,7 @@ use stasis_arch::boot::MAX_CORES;
 use stasis_arch::timer;
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_vgic::VcpuMask;
+use stasis_vm::devices::pl011::Character;
 use stasis_vm::given::Given;
 use stasis_vm::guest::{Guest, Vcpu};
 use stasis_vm::machine::{GICC_BASE, GICC_MAPPED};
@@ -55,7 +56,7 @@ const STOPPED: u8 = 2;
 /// Of [`Slot::last_on`]: no vCPU.
 const NOBODY: u8 = u8::MAX;
 
-/// Bytes typed for a guest that its UART has no room for yet.
+/// The most bytes and breaks that wait for room in a guest's UART.
 const MAX_INPUT: usize = 4096;
 
 /// Each slot has a VMID of its own, of eight bits.
@@ -133,7 +134,7 @@ pub struct Slot {
     given: Given,
     /// Which of their interrupts have come, and it was not told yet.
     raised: AtomicU32,
-    input: SpinMutex<VecDeque<u8>>,
+    input: SpinMutex<VecDeque<Character>>,
     /// Something was typed for it, it was rung, or an interrupt of its devices has come.
     has_news: AtomicBool,
 }
@@ -250,11 +251,11 @@ impl Slot {
         }
     }
 
-    /// Takes a byte for the guest's UART; one too many is lost, as on a wire.
-    pub fn type_byte(&self, byte: u8) {
+    /// Takes a byte or a break for the guest's UART; one too many is lost, as on a wire.
+    pub fn type_in(&self, character: Character) {
         let mut input = self.input.lock();
         if input.len() < MAX_INPUT {
-            input.push_back(byte);
+            input.push_back(character);
         }
         drop(input);
         self.has_news.store(true, Ordering::Release);

@@ -18,7 +18,7 @@ mod backlog;
 mod ring;
 mod suggest;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -30,12 +30,15 @@ use self::line::Editor;
 use self::mux::Mux;
 pub use self::mux::PIECE;
 pub use self::ring::CAPACITY;
+use crate::devices::pl011::Character;
 use crate::text::{Escape, Harmless};
 
 /// What the console prints when it waits for a command.
 pub const PROMPT: &str = "stasis> ";
 /// Ctrl-], which detaches from a guest.
 pub const DETACH: u8 = 0x1d;
+/// This key, right behind [`DETACH`], attaches the guest again and sends it a break.
+const SEND_BREAK: u8 = b'b';
 /// The Tab key.
 const TAB: u8 = b'\t';
 
@@ -86,12 +89,12 @@ pub enum Input {
     Complete,
     /// A command line to be carried out, then to be answered with [`Console::answer`].
     Line(String),
-    /// A byte for the attached guest's UART.
+    /// A byte or a break for the attached guest's UART. [`Console::show`] comes next.
     Guest {
         /// The guest, as it was attached.
         guest: usize,
-        /// The byte.
-        byte: u8,
+        /// What was typed.
+        character: Character,
     },
 }
 
@@ -117,6 +120,8 @@ pub struct Console {
     mux: Mux,
     screen: Screen,
     backlog: Backlog,
+    /// The guest that the last byte has detached from, and its name.
+    left: Option<(usize, String)>,
 }
 
 impl Default for Console {
@@ -133,6 +138,7 @@ impl Console {
             mux: Mux::new(),
             screen: Screen::Log,
             backlog: Backlog::default(),
+            left: None,
         }
     }
 
@@ -142,14 +148,28 @@ impl Console {
         self.screen = Screen::Prompt;
     }
 
-    /// Takes a byte that was typed.
-    pub fn input(&mut self, byte: u8, terminal: &mut impl Terminal) -> Input {
-        if let Some((guest, _)) = self.mux.attached() {
+    /// Takes what was typed: a byte, or a break, which is for the attached guest alone.
+    pub fn input(
+        &mut self,
+        character: impl Into<Character>,
+        terminal: &mut impl Terminal,
+    ) -> Input {
+        let (character, left) = (character.into(), self.left.take());
+        let byte = character.byte();
+        if let Some((guest, name)) = self.mux.attached() {
             if byte != DETACH {
-                return Input::Guest { guest, byte };
+                return Input::Guest { guest, character };
             }
+            self.left = Some((guest, name.to_string()));
             self.leave(terminal, format_args!("detached from"), "");
             return Input::Nothing;
+        }
+        match left {
+            Some((guest, name)) if byte == SEND_BREAK => {
+                return self.go_back(guest, &name, terminal);
+            }
+            _ if character.is_break() => return Input::Nothing,
+            _ => {}
         }
         match self.editor.input(byte, &mut Echo(terminal)) {
             None if byte == TAB => return Input::Complete,
@@ -163,6 +183,14 @@ impl Console {
         }
         self.prompt(terminal);
         Input::Nothing
+    }
+
+    /// Attaches the guest again that was just left, and sends it a break.
+    fn go_back(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) -> Input {
+        self.mux.attach(guest, name);
+        say(terminal, format_args!("\n[break sent to \"{name}\"]\n"));
+        self.screen = Screen::Guest;
+        Input::Guest { guest, character: Character::BREAK }
     }
 
     /// Completes what was typed, as far as it is clear, or shows what it could become.
@@ -259,12 +287,14 @@ impl Console {
         if self.attached() == Some(guest) {
             self.mux.detach();
         }
+        self.left = None;
         self.notice(format_args!("guest \"{name}\": {why}"), terminal);
     }
 
     /// Forgets what a guest has sent: another one gets its number.
     pub fn forget(&mut self, guest: usize) {
         self.mux.forget(guest);
+        self.left = None;
     }
 
     /// Tells what became of a guest, in brackets.

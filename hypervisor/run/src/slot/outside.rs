@@ -54,8 +54,8 @@ impl Slot {
         self.pass_interrupts(guest);
         let mut input = self.input.lock();
         while guest.can_receive() {
-            let Some(byte) = input.pop_front() else { break };
-            self.kick(guest.receive(byte));
+            let Some(character) = input.pop_front() else { break };
+            self.kick(guest.receive(character));
         }
         if !input.is_empty() {
             self.has_news.store(true, Ordering::Relaxed);

@@ -74,6 +74,8 @@ pub enum Command<'a> {
     Delete(&'a str),
     /// Connects the terminal to a guest.
     Attach(&'a str),
+    /// Sends a guest's UART a break.
+    SendBreak(&'a str),
     /// Shows what a guest has sent last.
     Log {
         /// The guest.

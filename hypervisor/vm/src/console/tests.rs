@@ -264,7 +264,7 @@ fn mistyped_input_gets_an_answer() {
 fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
-    assert_eq!(help.lines().count(), 18);
+    assert_eq!(help.lines().count(), 19);
     assert!(
         help.contains(
             "  pause <guest>                                            stop a guest's time\n"
@@ -346,7 +346,44 @@ fn tab_does_nothing_but_ring_where_nothing_fits() {
     }
     let mut attached = Bench::new();
     attached.type_in(b"attach linux\r");
-    assert_eq!(attached.type_in(b"\t"), [Input::Guest { guest: 1, byte: b'\t' }]);
+    assert_eq!(attached.type_in(b"\t"), [Input::Guest { guest: 1, character: b'\t'.into() }]);
+}
+
+#[test]
+fn a_break_on_the_line_is_the_attached_guests_and_nobodys_else() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.console.input(Character::BREAK, &mut bench.terminal), Input::Nothing);
+    assert_eq!(bench.lines(b"attach linux\r"), ["attach linux"]);
+    let character = Character::BREAK;
+    let input = bench.console.input(character, &mut bench.terminal);
+    assert_eq!(input, Input::Guest { guest: 1, character });
+}
+
+#[test]
+fn the_key_for_a_break_goes_back_to_the_guest_that_was_just_left() {
+    let sent = [Input::Guest { guest: 1, character: Character::BREAK }];
+    let mut bench = Bench::new();
+    bench.type_in(b"attach linux\r");
+    bench.shown();
+    assert_eq!(bench.type_in(b"\x1db"), sent);
+    assert!(bench.shown().ends_with("\r\n[break sent to \"linux\"]\r\n"));
+    assert_eq!(bench.console.attached(), Some(1));
+    // Right behind the other key alone: any other byte begins a command, as before.
+    assert_eq!(bench.lines(b"\x1db"[..1].as_ref()), [""; 0]);
+    assert_eq!(bench.lines(b"log b\r"), ["log b"]);
+    assert_eq!(bench.lines(b"bogus\r"), ["bogus"]);
+    assert_eq!(bench.console.attached(), None);
+    // Nor does it go back to a guest that is gone.
+    bench.type_in(b"attach linux\r\x1d");
+    bench.console.forget(1);
+    assert_eq!(bench.type_in(b"b"), []);
+}
+
+#[test]
+fn no_command_begins_with_the_key_for_a_break() {
+    let mut help = String::new();
+    write_help(&mut help, None).unwrap();
+    assert!(help.contains("send-break") && help.lines().all(|line| !line.trim().starts_with('b')));
 }
 
 const GUESTS: [GuestRow<'_>; 2] = [
@@ -520,7 +557,8 @@ fn all_input_goes_to_the_attached_guest_but_ctrl_bracket() {
     let mut bench = Bench::new();
     bench.type_in(b"attach linux\r");
     let inputs = bench.type_in(b"\x03q\r\xc3\x1dstore\r");
-    let bytes = [0x03, b'q', b'\r', 0xc3].map(|byte| Input::Guest { guest: 1, byte });
+    let bytes =
+        [0x03, b'q', b'\r', 0xc3].map(|byte| Input::Guest { guest: 1, character: byte.into() });
     assert_eq!(inputs[..4], bytes);
     assert_eq!(inputs[4], Input::Line("store".to_string()));
 }

@@ -6,6 +6,7 @@
 use alloc::collections::VecDeque;
 
 use super::line::MAX_LINE;
+use crate::devices::pl011::Character;
 
 /// The command that gives up the one that is under way.
 pub const CANCEL: &str = "cancel";
@@ -16,7 +17,7 @@ const CTRL_C: u8 = 0x03;
 /// Bytes that wait, and whether the command that is under way is to be given up.
 #[derive(Debug, Default)]
 pub struct TypeAhead {
-    bytes: VecDeque<u8>,
+    typed: VecDeque<Character>,
     /// Bytes that found no room.
     lost: usize,
     /// Where among the waiting bytes the last line begins.
@@ -41,7 +42,7 @@ impl TypeAhead {
     /// Nothing waits.
     pub const fn new() -> Self {
         Self {
-            bytes: VecDeque::new(),
+            typed: VecDeque::new(),
             lost: 0,
             line: 0,
             under_way: false,
@@ -70,23 +71,25 @@ impl TypeAhead {
         }
     }
 
-    /// Keeps a byte that was typed.
-    pub fn push(&mut self, byte: u8) {
+    /// Keeps a byte that was typed, or a break.
+    pub fn push(&mut self, character: impl Into<Character>) {
+        let character = character.into();
+        let byte = character.byte();
         if byte == CTRL_C && self.under_way {
-            self.bytes.clear();
+            self.typed.clear();
             (self.line, self.wishes, self.granted) = (0, 0, 0);
             self.given_up = true;
             return;
         }
-        if self.bytes.len() >= CAPACITY {
+        if self.typed.len() >= CAPACITY {
             self.lost += 1;
             return;
         }
-        self.bytes.push_back(byte);
+        self.typed.push_back(character);
         if matches!(byte, b'\r' | b'\n') {
-            let line = self.bytes.range(self.line..self.bytes.len() - 1);
-            let is_wish = line.copied().eq(CANCEL.bytes());
-            self.line = self.bytes.len();
+            let line = self.typed.range(self.line..self.typed.len() - 1);
+            let is_wish = line.map(|typed| typed.byte()).eq(CANCEL.bytes());
+            self.line = self.typed.len();
             if is_wish && self.under_way {
                 self.given_up = true;
                 self.wishes += 1;
@@ -94,11 +97,11 @@ impl TypeAhead {
         }
     }
 
-    /// Takes the next byte.
-    pub fn pop(&mut self) -> Option<u8> {
-        let byte = self.bytes.pop_front();
+    /// Takes what was typed first.
+    pub fn pop(&mut self) -> Option<Character> {
+        let character = self.typed.pop_front();
         self.line = self.line.saturating_sub(1);
-        byte
+        character
     }
 
     /// Begins work that is no part of the command that is under way, and is not given up with it.
@@ -136,8 +139,8 @@ impl TypeAhead {
         if self.is_given_up() {
             return true;
         }
-        let waiting = self.bytes.iter().copied();
-        if CANCEL.bytes().zip(waiting).all(|(a, b)| a == b) && self.bytes.len() <= CANCEL.len() {
+        let waiting = self.typed.iter().map(|typed| typed.byte());
+        if CANCEL.bytes().zip(waiting).all(|(a, b)| a == b) && self.typed.len() <= CANCEL.len() {
             return false;
         }
         self.pop().is_some()
@@ -170,7 +173,7 @@ mod tests {
     }
 
     fn rest(typed: &mut TypeAhead) -> String {
-        core::iter::from_fn(|| typed.pop().map(char::from)).collect()
+        core::iter::from_fn(|| typed.pop().map(|typed| char::from(typed.byte()))).collect()
     }
 
     #[test]
@@ -178,6 +181,14 @@ mod tests {
         let mut typed = typed(b"guests\rsto");
         assert!(!typed.is_given_up());
         assert_eq!(rest(&mut typed), "guests\rsto");
+    }
+
+    #[test]
+    fn a_break_waits_for_the_guest_that_the_command_attaches() {
+        let mut typed = typed(b"");
+        typed.push(Character::BREAK);
+        assert!(!typed.is_given_up());
+        assert_eq!((typed.pop(), typed.pop()), (Some(Character::BREAK), None));
     }
 
     #[test]

@@ -40,9 +40,11 @@ mod fields {
         pub DR [
             /// Break error.
             BE OFFSET(10) NUMBITS(1) [],
-            /// The error flags that UARTRSR takes over.
+            /// The error flags that UARTRSR takes over: overrun, break, parity, framing.
             ERRORS OFFSET(8) NUMBITS(4) [],
-            DATA OFFSET(0) NUMBITS(8) []
+            DATA OFFSET(0) NUMBITS(8) [],
+            /// All that is received with a byte.
+            RECEIVED OFFSET(0) NUMBITS(12) []
         ],
         /// UARTRSR.
         pub RSR [
@@ -82,6 +84,8 @@ mod fields {
             ALL OFFSET(0) NUMBITS(11) [],
             /// Overrun.
             OE OFFSET(10) NUMBITS(1) [],
+            /// Overrun, break, parity and framing, in the order of UARTDR's flags.
+            ERRORS OFFSET(7) NUMBITS(4) [],
             TX OFFSET(5) NUMBITS(1) [],
             RX OFFSET(4) NUMBITS(1) [],
             DSR OFFSET(3) NUMBITS(1) [],
@@ -104,6 +108,36 @@ pub trait Sink {
 impl<F: FnMut(u8)> Sink for F {
     fn transmit(&mut self, byte: u8) {
         self(byte);
+    }
+}
+
+/// What arrives at a UART at once: a byte, with what was wrong with it, or a break. Bits \[11:0\] of UARTDR (3.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Character(u16);
+
+impl Character {
+    /// A break: the line was low for longer than a byte takes.
+    pub const BREAK: Self = Self(DR::BE::SET.value as u16);
+
+    /// Returns what UARTDR reads, less what is reserved there.
+    pub fn from_data_register(value: u32) -> Self {
+        Self(DR::RECEIVED.read(value) as u16)
+    }
+
+    /// The byte; of a break it is 0.
+    pub fn byte(self) -> u8 {
+        DR::DATA.read(self.0.into()) as u8
+    }
+
+    /// Whether it is a break.
+    pub fn is_break(self) -> bool {
+        DR::BE.is_set(self.0.into())
+    }
+}
+
+impl From<u8> for Character {
+    fn from(byte: u8) -> Self {
+        Self(byte.into())
     }
 }
 
@@ -133,15 +167,15 @@ pub fn can_receive(uart: &Pl011) -> bool {
     queued(uart) < depth(uart)
 }
 
-/// A byte arrives for the guest. In loopback mode nothing from outside does.
-pub fn receive(uart: &mut Pl011, byte: u8) -> Result<(), Full> {
+/// A byte or a break arrives for the guest. In loopback mode nothing from outside does.
+pub fn receive(uart: &mut Pl011, character: impl Into<Character>) -> Result<(), Full> {
     if is_loopback(uart) {
         return Ok(());
     }
     if !can_receive(uart) {
         return Err(Full);
     }
-    push(uart, byte.into());
+    push(uart, character.into().0);
     Ok(())
 }
 
@@ -275,6 +309,7 @@ fn push(uart: &mut Pl011, entry: u16) {
     let count = queued(uart);
     uart.rx_fifo[count] = entry;
     *uart.rx_count = (count + 1) as u8;
+    *uart.ris |= INT::ERRORS.val(DR::ERRORS.read(entry.into())).value;
     settle(uart);
 }
 

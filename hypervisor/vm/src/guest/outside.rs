@@ -31,10 +31,10 @@ impl Guest {
         pl011::can_receive(&self.uart)
     }
 
-    /// A byte arrives at the guest's UART; it is lost if there is no room, as on a wire. These vCPUs are
+    /// A byte or a break arrives at the guest's UART; it is lost if there is no room, as on a wire. These vCPUs are
     /// to be kicked.
-    pub fn receive(&mut self, byte: u8) -> VcpuMask {
-        let _ = pl011::receive(&mut self.uart, byte);
+    pub fn receive(&mut self, character: impl Into<pl011::Character>) -> VcpuMask {
+        let _ = pl011::receive(&mut self.uart, character);
         self.update_uart_line()
     }
 

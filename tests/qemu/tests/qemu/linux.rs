@@ -8,6 +8,7 @@ use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use stasis_vm::config::Policy;
 use xtask::initramfs::{self, Loop};
+use xtask::monitor::Socket;
 use xtask::setup;
 use xtask::workspace::read;
 
@@ -161,4 +162,34 @@ pub fn linux_that_resets_its_machine_starts_again(lab: &Lab) -> Result<()> {
     ensure!(!left.iter().any(|line| line == "/before"), "/before is still there");
     stasis.detach()?;
     stasis.quit()
+}
+
+pub fn a_break_on_the_console_is_a_sysrq_of_linux(lab: &Lab) -> Result<()> {
+    const BREAK_KEY: &[u8] = b"\x1db";
+    let socket = Socket::new()?;
+    let mut stasis = machine(lab, 1)?.monitor(&socket).boot()?;
+    let mut monitor = socket.connect()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+
+    stasis.qemu.console.send(BREAK_KEY)?;
+    sysrq_help(&mut stasis)?;
+    // On the machine's own line.
+    monitor.type_in("chardev-send-break line")?;
+    sysrq_help(&mut stasis)?;
+    stasis.detach()?;
+    stasis.command("send-break linux")?;
+    stasis.attach("linux")?;
+    sysrq_help(&mut stasis)?;
+    // And Linux goes on.
+    look_at_dmesg(&mut stasis)?;
+    stasis.detach()?;
+    stasis.quit()
+}
+
+/// Types a letter that is no SysRq: behind a break, the kernel lists those that are.
+fn sysrq_help(stasis: &mut Stasis) -> Result<()> {
+    stasis.qemu.console.send(b"h")?;
+    stasis.qemu.console.wait_for("sysrq: HELP", SHELL_TIME).map(drop)?;
+    Ok(())
 }

@@ -148,7 +148,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-pub(super) static TABLE: [Spec; 18] = [
+pub(super) static TABLE: [Spec; 19] = [
     Spec {
         word: "help",
         parameters: &[optional("[command]", Kind::Topic)],
@@ -304,6 +304,17 @@ pub(super) static TABLE: [Spec; 18] = [
             "What it has sent since it was last attached is shown first, up to 16 KiB. Ctrl-] detaches.",
         ],
         build: |arguments| Ok(Command::Attach(arguments.required(0))),
+    },
+    Spec {
+        word: "send-break",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "send a guest's UART a break",
+        details: &[
+            "A Linux takes the next byte that is typed as a SysRq, if it comes within five seconds. While a guest is",
+            "attached, Ctrl-] and then b does the same, and a break on this line goes to the guest.",
+        ],
+        build: |arguments| Ok(Command::SendBreak(arguments.required(0))),
     },
     Spec {
         word: "log",

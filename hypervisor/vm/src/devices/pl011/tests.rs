@@ -182,6 +182,41 @@ fn a_break_in_loopback_is_received_as_an_error() {
 }
 
 #[test]
+fn a_break_arrives_with_its_flag_and_its_interrupt() {
+    const BEIM: u64 = 1 << 9;
+    let mut uart = with_fifo();
+    set(&mut uart, offset::IMSC, BEIM);
+    receive(&mut uart, b'a').unwrap();
+    assert!(!line(&uart));
+    receive(&mut uart, Character::BREAK).unwrap();
+    receive(&mut uart, b'h').unwrap();
+    assert!(line(&uart));
+    assert_eq!(get(&mut uart, offset::RIS), RX | BEIM);
+    set(&mut uart, offset::ICR, BEIM);
+    assert!(!line(&uart));
+    let read: Vec<u64> = (0..3).map(|_| get(&mut uart, offset::DR)).collect();
+    assert_eq!(read, [b'a'.into(), 1 << 10, b'h'.into()]);
+    assert_eq!(get(&mut uart, offset::RSR_ECR), 0, "of what was read last");
+}
+
+#[test]
+fn what_was_wrong_with_a_byte_on_the_wire_comes_with_it() {
+    for (flag, interrupt, status) in [
+        (1 << 8, 1 << 7, 1),   // Framing.
+        (1 << 9, 1 << 8, 2),   // Parity.
+        (1 << 11, 1 << 10, 8), // Overrun.
+    ] {
+        let mut uart = with_fifo();
+        receive(&mut uart, Character::from_data_register(0xf_0000 | flag | 0x41)).unwrap();
+        assert_eq!(get(&mut uart, offset::RIS), RX | interrupt);
+        assert_eq!(get(&mut uart, offset::DR), u64::from(flag) | 0x41);
+        assert_eq!(get(&mut uart, offset::RSR_ECR), status);
+    }
+    let letter = Character::from(b'x');
+    assert!(letter.byte() == b'x' && !letter.is_break() && Character::BREAK.is_break());
+}
+
+#[test]
 fn loopback_into_a_full_fifo_is_an_overrun() {
     let mut uart = with_fifo();
     set(&mut uart, offset::CR, LOOPBACK);
