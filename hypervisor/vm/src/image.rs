@@ -1,5 +1,8 @@
 //! Loads a guest: its image, its initial RAM disk and its device tree, where QEMU's `virt` puts them.
 //!
+//! Bare code gets its device tree twice. `qemu -kernel` boots it like a kernel, with the tree above the image and its address in
+//! X0; U-Boot and others look for it at the start of RAM, where QEMU has it for firmware (`-bios`).
+//!
 //! An arm64 Linux `Image` goes by its header (Documentation/arch/arm64/booting.rst in the kernel), an ELF file by its
 //! segments' physical addresses, raw code to RAM + 0x8_0000. Nothing in a file is believed before it is checked against
 //! the guest's RAM. Compressed images are refused: EL2 is no place to unpack them.
@@ -9,6 +12,7 @@ mod linux;
 mod place;
 
 use alloc::vec::Vec;
+use core::iter;
 use core::ops::Range;
 
 use self::place::Layout;
@@ -64,6 +68,8 @@ pub struct Boot {
     pub initrd: Option<Range<u64>>,
     /// Where the device tree is.
     pub dtb: Range<u64>,
+    /// Where it is once more, for code that looks for it at the start of RAM.
+    pub dtb_copy: Option<Range<u64>>,
     /// The pages that a kernel says it has.
     pub granule: Option<Granule>,
     /// What is likely not meant.
@@ -73,7 +79,8 @@ pub struct Boot {
 impl Boot {
     /// What was written to RAM that begins there: offsets from its start.
     pub fn ranges(&self, ram_base: u64) -> impl Iterator<Item = Range<usize>> {
-        let written = [Some(&self.image), self.initrd.as_ref(), Some(&self.dtb)];
+        let (initrd, copy) = (self.initrd.as_ref(), self.dtb_copy.as_ref());
+        let written = [Some(&self.image), initrd, Some(&self.dtb), copy];
         let offset = move |address| (address - ram_base) as usize;
         written.into_iter().flatten().map(move |range| offset(range.start)..offset(range.end))
     }
@@ -189,6 +196,7 @@ struct Placed {
     loaded: Loaded,
     initrd: Option<Range<usize>>,
     dtb: Range<usize>,
+    dtb_copy: Option<Range<usize>>,
     /// The device tree itself.
     tree: Vec<u8>,
 }
@@ -220,7 +228,8 @@ impl Placed {
             given: parts.given,
         });
         let dtb = layout.device_tree(tree.len(), kind)?;
-        Ok(Self { kind, loaded, initrd, dtb, tree })
+        let dtb_copy = layout.device_tree_copy(&dtb, kind);
+        Ok(Self { kind, loaded, initrd, dtb, dtb_copy, tree })
     }
 
     fn warning(&self) -> Option<Warning> {
@@ -245,7 +254,7 @@ pub fn check(ram_size: usize, parts: &Parts<'_>) -> Result<Option<Warning>, Imag
 pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
     let placed = Placed::new(ram.len(), parts)?;
     let warning = placed.warning();
-    let Placed { kind, loaded: Loaded { image, entry }, initrd, dtb, tree } = placed;
+    let Placed { kind, loaded: Loaded { image, entry }, initrd, dtb, dtb_copy, tree } = placed;
     match kind {
         Kind::Elf => elf::copy(ram, parts.ram_base, parts.image)?,
         Kind::Linux | Kind::Raw => {
@@ -255,7 +264,9 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
     if let (Some(range), Some(initrd)) = (initrd.clone(), parts.initrd) {
         ram[range].copy_from_slice(initrd);
     }
-    ram[dtb.clone()].copy_from_slice(&tree);
+    for range in iter::once(&dtb).chain(&dtb_copy) {
+        ram[range.clone()].copy_from_slice(&tree);
+    }
     let dtb = parts.addresses(dtb);
     Ok(Boot {
         kind,
@@ -264,6 +275,7 @@ pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
         image: parts.addresses(image),
         initrd: initrd.map(|offsets| parts.addresses(offsets)),
         dtb,
+        dtb_copy: dtb_copy.map(|offsets| parts.addresses(offsets)),
         granule: linux::is_image(parts.image).then(|| linux::granule(parts.image)).flatten(),
         warning,
     })

@@ -7,6 +7,7 @@ use crate::exception::Frame;
 use crate::{println, psci, uart};
 use core::arch::{asm, global_asm};
 use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The table of translation level 1 for 39 bits of address.
 #[repr(C, align(4096))]
@@ -232,9 +233,18 @@ unsafe extern "Rust" {
     safe fn guest_main();
 }
 
-/// Called by the entry, once there is a stack.
+/// What X0 held at the entry.
+static X0: AtomicU64 = AtomicU64::new(0);
+
+/// Returns what X0 held at the entry: where the device tree is, if the guest was loaded like a kernel.
+pub fn x0() -> u64 {
+    X0.load(Relaxed)
+}
+
+/// Called by the entry, once there is a stack, with X0 as it was.
 #[unsafe(no_mangle)]
-extern "C" fn guest_start() {
+extern "C" fn guest_start(x0: u64) {
+    X0.store(x0, Relaxed);
     uart::init();
     guest_main();
     println!("done");

@@ -52,11 +52,18 @@ impl Layout {
         };
         let behind_image = self.image.end.next_multiple_of(BLOCK);
         let places = match kind {
-            Kind::Linux => [behind_initrd, behind_image, 0],
-            // Programs look for it at the start of RAM, U-Boot among them.
-            Kind::Elf | Kind::Raw => [0, behind_initrd, behind_image],
+            Kind::Linux | Kind::Raw => [behind_initrd, behind_image, 0],
+            // Programs look for it at the start of RAM.
+            Kind::Elf => [0, behind_initrd, behind_image],
         };
         self.first_free("the device tree", len, &places)
+    }
+
+    /// Finds the place of bare code's second device tree: the start of RAM, if there is room beside the first one, `tree`.
+    pub(super) fn device_tree_copy(&self, tree: &Range<usize>, kind: Kind) -> Option<Range<usize>> {
+        let copy = 0..tree.len();
+        let fits = kind == Kind::Raw && self.is_free(&copy) && copy.end <= tree.start;
+        fits.then_some(copy)
     }
 
     fn first_free(

@@ -112,14 +112,35 @@ fn a_tight_ram_still_takes_all() {
 }
 
 #[test]
-fn raw_code_goes_to_its_offset_with_the_device_tree_below() {
-    let mut ram = vec![0; 4 * MIB];
+fn raw_code_finds_its_device_tree_in_x0_as_with_qemu_and_at_the_start_of_ram() {
+    let mut ram = vec![0; 256 * MIB];
     let code = [0x1f, 0x20, 0x03, 0xd5, 1, 2, 3];
     let boot = load(&mut ram, &Parts { kind: Some(Kind::Raw), ..parts(&code) }).unwrap();
     assert_eq!(boot.entry, 0x4008_0000);
-    assert_eq!(boot.x0, 0x4000_0000);
+    assert_eq!((boot.x0, boot.dtb.start), (0x4800_0000, 0x4800_0000));
     assert_eq!(ram[0x8_0000..0x8_0007], code);
-    assert!(Fdt::new(&ram[..(boot.dtb.end - RAM_BASE) as usize]).is_ok());
+    let len = (boot.dtb.end - boot.dtb.start) as usize;
+    assert!(Fdt::new(&ram[128 * MIB..][..len]).is_ok());
+    assert_eq!(boot.dtb_copy, Some(RAM_BASE..RAM_BASE + len as u64));
+    assert_eq!(ram[..len], ram[128 * MIB..][..len]);
+    assert!(boot.ranges(RAM_BASE).any(|range| range == (0..len)), "it is written");
+}
+
+#[test]
+fn raw_code_with_an_initrd_has_the_device_tree_behind_it() {
+    let parts = Parts { kind: Some(Kind::Raw), initrd: Some(&[1; 5000]), ..parts(b"code") };
+    let boot = load(&mut vec![0; 64 * MIB], &parts).unwrap();
+    assert_eq!(boot.initrd, Some(0x4200_0000..0x4200_1388));
+    assert_eq!(boot.x0, 0x4220_0000);
+    check_layout(64 * MIB, &boot);
+}
+
+#[test]
+fn where_there_is_room_for_one_device_tree_raw_code_has_one() {
+    let code = vec![1; MIB];
+    let parts = Parts { kind: Some(Kind::Raw), ..parts(&code) };
+    let boot = load(&mut vec![0; 2 * MIB], &parts).unwrap();
+    assert_eq!((boot.x0, boot.dtb_copy), (RAM_BASE, None));
 }
 
 #[test]
@@ -285,7 +306,8 @@ fn kinds() -> impl Strategy<Value = Option<Kind>> {
 /// Whatever is loaded lies in RAM, and nothing over anything else.
 fn check_layout(ram: usize, boot: &Boot) {
     let end = RAM_BASE + ram as u64;
-    let all = [Some(boot.image.clone()), boot.initrd.clone(), Some(boot.dtb.clone())];
+    let (initrd, copy) = (boot.initrd.clone(), boot.dtb_copy.clone());
+    let all = [Some(boot.image.clone()), initrd, Some(boot.dtb.clone()), copy];
     let all: Vec<Range<u64>> = all.into_iter().flatten().collect();
     for (index, one) in all.iter().enumerate() {
         assert!(RAM_BASE <= one.start && one.start <= one.end && one.end <= end, "{boot:x?}");

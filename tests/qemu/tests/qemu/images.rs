@@ -2,12 +2,14 @@
 
 use anyhow::{Result, ensure};
 use stasis_guests::workload::Model;
-use stasis_qemu_tests::guests::{SILENCE, ticks};
+use stasis_qemu_tests::guests::{SILENCE, same, ticks, transcript};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use stasis_qemu_tests::tamper;
 use stasis_vm::config::{Configuration, Kind};
-use xtask::workspace::read;
+use std::time::Duration;
+use xtask::qemu::Machine;
+use xtask::workspace::{read, write};
 use xtask::{elf, setup};
 
 pub fn elf_raw_and_linux_images_are_told_apart(lab: &Lab) -> Result<()> {
@@ -30,6 +32,28 @@ pub fn elf_raw_and_linux_images_are_told_apart(lab: &Lab) -> Result<()> {
     stasis.qemu.console.wait_for("Booting Linux on physical CPU", SILENCE)?;
     stasis.detach()?;
     stasis.quit()
+}
+
+pub fn bare_code_finds_its_device_tree_where_qemu_puts_it(lab: &Lab) -> Result<()> {
+    let raw = elf::flatten(&lab.guest("tree")?)?;
+    let kernel = lab.path("tree");
+    write(&kernel, &raw)?;
+    let mut plain = Machine::plain(kernel, None)
+        .cpu("cortex-a72")
+        .memory("256M")
+        .time_limit(Duration::from_secs(60))
+        .start()?;
+    let expected = transcript(&mut plain.console, |_| None)?;
+    drop(plain);
+    let mut config = guest("tree", 256);
+    config.kind = Some(Kind::Raw);
+    let mut stasis = lab.machine().configured(config, Some(raw)).boot()?;
+    stasis.attach("tree")?;
+    let found = transcript(&mut stasis.qemu.console, |_| None)?;
+    same(&expected, &found)?;
+    let copy = "~ one at the start of RAM: true".to_owned();
+    ensure!(found.contains(&copy), "U-Boot would not find its device tree: {found:?}");
+    Ok(())
 }
 
 /// Boots a guest that can't be, beside one that can: there is a line with these words, and the other guest runs.

@@ -99,6 +99,7 @@ fn main() -> ExitCode {
             linux_asks_a_guest_through_shared_memory;
         images:
             elf_raw_and_linux_images_are_told_apart,
+            bare_code_finds_its_device_tree_where_qemu_puts_it,
             an_image_that_is_none_is_named,
             bare_code_must_be_said_to_be_that,
             an_elf_file_for_another_machine_is_named,
