@@ -1,6 +1,7 @@
 //! The partition table in sector 0: four entries, addresses of 32 bits.
 //!
-//! Logical partitions (chained behind an entry of an extended type) are not looked at.
+//! An entry of an extended type has further, logical partitions behind it: a chain of sectors that look like this one. Each has a
+//! partition, whose address counts from that sector, and the next link, whose address counts from the chain's beginning.
 
 use crate::block::SECTOR;
 use zerocopy::little_endian::U32;
@@ -9,6 +10,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// The type byte of a Stasis partition. 0x7f is the one that is set aside for local and experimental use
 /// (Alternative OS Development Partition Standard), so nothing common claims it.
 pub const STASIS_TYPE: u8 = 0x7f;
+/// The type bytes of extended partitions: by cylinders, heads and sectors, by sectors, and Linux's own.
+const EXTENDED_TYPES: [u8; 3] = [0x05, 0x0f, 0x85];
 /// The type byte that says: a GPT describes this disk.
 pub const PROTECTIVE_TYPE: u8 = 0xee;
 
@@ -58,6 +61,12 @@ impl Mbr {
         let entry = self.entries.iter().find(found)?;
         let first = u64::from(entry.first.get());
         Some((first, first + u64::from(entry.sectors.get()) - 1))
+    }
+
+    /// Where the next link of a chain of logical partitions is. In sector 0: where the chain begins.
+    pub fn extended(&self) -> Option<u64> {
+        let is_extended = |e: &&Entry| EXTENDED_TYPES.contains(&e.kind) && e.sectors.get() != 0;
+        self.entries.iter().find(is_extended).map(|e| e.first.get().into())
     }
 
     /// The MBR in front of a GPT on a disk of `disk` sectors (UEFI 2.10, table 5.4).

@@ -67,7 +67,13 @@ pub fn find<D: BlockDevice>(device: &mut D) -> Result<Partition, D> {
     }
     read(device, 0, &mut sector)?;
     let (first, last) = match mbr::parse(&sector) {
-        Some(mbr) if !mbr.is_protective() => mbr.stasis().ok_or(Error::NoStasisPartition)?,
+        Some(mbr) if !mbr.is_protective() => {
+            let found = match (mbr.stasis(), mbr.extended()) {
+                (None, Some(chain)) => logical(device, chain)?,
+                (found, _) => found,
+            };
+            found.ok_or(Error::NoStasisPartition)?
+        }
         mbr => {
             let found = match gpt::find(device)? {
                 Ok(found) => found,
@@ -82,6 +88,27 @@ pub fn find<D: BlockDevice>(device: &mut D) -> Result<Partition, D> {
         return Err(Error::PartitionOutsideDisk { first, last, disk });
     }
     Partition::checked(first, last, disk)
+}
+
+/// The first and last sector of the first Stasis partition among the logical ones, whose chain begins at `chain`. A chain that is broken
+/// ends there.
+fn logical<D: BlockDevice>(device: &mut D, chain: u64) -> Result<Option<(u64, u64)>, D> {
+    /// More links than anybody makes: a chain may be a ring.
+    const MAX_LINKS: usize = 128;
+    let (mut sector, mut link) = ([0; SECTOR], chain);
+    for _ in 0..MAX_LINKS {
+        if link == 0 || link >= device.block_count() {
+            break;
+        }
+        read(device, link, &mut sector)?;
+        let Some(table) = mbr::parse(&sector) else { break };
+        if let Some((first, last)) = table.stasis() {
+            return Ok(Some((link + first, link + last)));
+        }
+        let Some(next) = table.extended() else { break };
+        link = chain + next;
+    }
+    Ok(None)
 }
 
 pub(crate) fn read<D: BlockDevice>(device: &mut D, lba: u64, buf: &mut [u8]) -> Result<(), D> {

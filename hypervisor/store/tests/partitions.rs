@@ -213,3 +213,46 @@ fn a_partition_that_shares_a_block_of_the_disk_is_refused_when_a_store_is_made()
     );
     assert!(disk == RamDisk::new(2000), "nothing was written");
 }
+
+/// A disk whose MBR has these logical partitions, each in a link of its own: type byte, first sector, number of sectors.
+fn with_logical(partitions: &[(u8, u32, u32)]) -> RamDisk {
+    const CHAIN: u32 = 2048;
+    let mut disk = with_mbr(&[(0x83, 64, 100), (0x0f, CHAIN, 6000)]);
+    for (n, &(kind, first, sectors)) in partitions.iter().enumerate() {
+        let link = CHAIN + 64 * n as u32;
+        let mut entries = vec![(kind, first - link, sectors)];
+        if n + 1 < partitions.len() {
+            entries.push((0x05, 64 * (n as u32 + 1), 6000));
+        }
+        disk.bytes[link as usize * 512..][..512].copy_from_slice(&Mbr::new(&entries).to_bytes());
+    }
+    disk
+}
+
+#[test]
+fn a_logical_partition_is_found() {
+    assert_eq!(find(with_logical(&[(0x7f, 4096, 1000)])).unwrap(), (4096, 1000));
+    let third = [(0x83, 2100, 8), (0x82, 3000, 8), (0x7f, 4096, 1000)];
+    assert_eq!(find(with_logical(&third)).unwrap(), (4096, 1000));
+    // A primary one comes first.
+    let mut disk = with_logical(&third);
+    let primary = Mbr::new(&[(0x0f, 2048, 100), (0x7f, 5000, 500)]);
+    disk.bytes[..512].copy_from_slice(&primary.to_bytes());
+    assert_eq!(find(disk).unwrap(), (5000, 500));
+}
+
+#[test]
+fn a_chain_of_logical_partitions_that_leads_nowhere_ends() {
+    let none = |disk| assert!(matches!(find(disk), Err(Error::NoStasisPartition)));
+    none(with_logical(&[(0x83, 2100, 8)]));
+    for (first, next) in [(2048, 0), (2048, u32::MAX), (u32::MAX, 0), (0, 0), (2048, 3000)] {
+        // In a ring, off the disk, at sector 0, and into what is no table.
+        let mut disk = with_mbr(&[(0x05, first, 6000)]);
+        let link = Mbr::new(&[(0x83, 10, 10), (0x05, next, 6000)]);
+        disk.bytes[2048 * 512..][..512].copy_from_slice(&link.to_bytes());
+        none(disk);
+    }
+    // And one that lies beyond the disk is named.
+    let beyond = find(with_logical(&[(0x7f, 8000, 1000)]));
+    assert!(matches!(beyond, Err(Error::PartitionOutsideDisk { .. })));
+}
