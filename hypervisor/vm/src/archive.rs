@@ -19,8 +19,12 @@ const TRAILER: &str = "TRAILER!!!";
 const LISTED: usize = 16;
 
 /// Where the fields stand that matter here: eight hexadecimal digits each.
+const INODE: Range<usize> = 6..14;
 const MODE: Range<usize> = 14..22;
+const LINKS: Range<usize> = 38..46;
 const FILE_SIZE: Range<usize> = 54..62;
+const DEVICE_MAJOR: Range<usize> = 62..70;
+const DEVICE_MINOR: Range<usize> = 70..78;
 const NAME_SIZE: Range<usize> = 94..102;
 
 const MODE_TYPE: u32 = 0o170_000;
@@ -93,13 +97,39 @@ pub struct File<'a> {
     pub data: &'a [u8],
 }
 
+/// An entry that is a regular file.
+#[derive(Clone, Copy, Debug)]
+struct Entry<'a> {
+    file: File<'a>,
+    link: Option<Link>,
+}
+
+/// What the names of a file with several of them have in common: hard links. One of their entries has the contents, mostly the
+/// last one (cpio(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Link {
+    /// Which of several archives it is in: each counts its files anew.
+    archive: usize,
+    inode: u32,
+    device: (u32, u32),
+}
+
+impl Link {
+    /// The link that a header tells of; none for a file with one name, or where the numbers are none.
+    fn of(header: &[u8], archive: usize) -> Option<Self> {
+        let field = |range: Range<usize>| hex(&header[range]);
+        let device = (field(DEVICE_MAJOR)?, field(DEVICE_MINOR)?);
+        (field(LINKS)? > 1).then_some(Self { archive, inode: field(INODE)?, device })
+    }
+}
+
 impl<'a> Archive<'a> {
     /// Checks the archive in `bytes`. Several archives may follow one another, as for Linux.
     pub fn open(bytes: &'a [u8]) -> Result<Self, ArchiveError> {
         if bytes.is_empty() {
             return Err(ArchiveError::Empty);
         }
-        let mut entries = Entries { bytes, offset: 0, between_archives: true };
+        let mut entries = Entries::new(bytes);
         if entries.skip_padding() == bytes.len() {
             // All zeros: memory that nothing was loaded to.
             let found = magic::identify(bytes);
@@ -111,29 +141,43 @@ impl<'a> Archive<'a> {
 
     /// The regular files, in the archive's order.
     pub fn files(&self) -> impl Iterator<Item = File<'a>> + use<'a> {
-        let mut entries = Entries { bytes: self.bytes, offset: 0, between_archives: true };
+        let archive = *self;
+        self.entries().map(move |entry| File { data: archive.contents(&entry), ..entry.file })
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let mut entries = Entries::new(self.bytes);
         // `open` has seen every entry: there is no error left to meet.
         core::iter::from_fn(move || entries.next_entry().ok().flatten()).flatten()
+    }
+
+    /// What is in a file: where its own entry has nothing, what another of its names has.
+    fn contents(&self, entry: &Entry<'a>) -> &'a [u8] {
+        let Some(link) = entry.link.filter(|_| entry.file.data.is_empty()) else {
+            return entry.file.data;
+        };
+        let mut names = self.entries().filter(|other| other.link == Some(link));
+        names.find(|other| !other.file.data.is_empty()).map_or(&[], |other| other.file.data)
     }
 
     /// The contents of the file called `name`: the last one, should there be several, as for Linux.
     pub fn file(&self, name: &str) -> Result<&'a [u8], ArchiveError> {
         let wanted = name.trim_start_matches("./");
-        match self.files().filter(|file| file.name == wanted).last() {
-            Some(file) => Ok(file.data),
+        match self.entries().filter(|entry| entry.file.name == wanted).last() {
+            Some(entry) => Ok(self.contents(&entry)),
             None => Err(ArchiveError::NoSuchFile { name: quoted(name), there_are: self.list() }),
         }
     }
 
     fn list(&self) -> String {
         let mut list = String::new();
-        for file in self.files().take(LISTED) {
+        for Entry { file, .. } in self.entries().take(LISTED) {
             if !list.is_empty() {
                 list.push_str(", ");
             }
             list.push_str(&quoted(file.name));
         }
-        match self.files().count() {
+        match self.entries().count() {
             0 => list.push_str("none"),
             count if count > LISTED => list.push_str(", ..."),
             _ => {}
@@ -148,11 +192,17 @@ struct Entries<'a> {
     offset: usize,
     /// At the very beginning, or behind a trailer: here the archive may end, and zeros may pad it.
     between_archives: bool,
+    /// Trailers that were met.
+    archive: usize,
 }
 
 impl<'a> Entries<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, offset: 0, between_archives: true, archive: 0 }
+    }
+
     /// The next entry, which may be no regular file: `Some(None)`. `None` at the end.
-    fn next_entry(&mut self) -> Result<Option<Option<File<'a>>>, ArchiveError> {
+    fn next_entry(&mut self) -> Result<Option<Option<Entry<'a>>>, ArchiveError> {
         if self.between_archives && self.skip_padding() == self.bytes.len() {
             return Ok(None);
         }
@@ -190,8 +240,11 @@ impl<'a> Entries<'a> {
         };
         self.offset = end.next_multiple_of(4);
         self.between_archives = name == TRAILER;
+        let link = Link::of(header, self.archive);
+        self.archive += usize::from(self.between_archives);
         let is_file = mode & MODE_TYPE == MODE_REGULAR && !self.between_archives;
-        Ok(Some(is_file.then(|| File { name: name.trim_start_matches("./"), data })))
+        let file = File { name: name.trim_start_matches("./"), data };
+        Ok(Some(is_file.then_some(Entry { file, link })))
     }
 
     fn skip_padding(&mut self) -> usize {

@@ -57,6 +57,47 @@ fn what_find_and_cpio_write_is_read() {
     assert_eq!(names, ["dir/file"]);
 }
 
+/// The same for one of a file's `links` names.
+fn link(name: &str, inode: u32, links: u32, data: &[u8]) -> Vec<u8> {
+    let mut bytes = entry(name, REGULAR, data);
+    bytes[INODE].copy_from_slice(format!("{inode:08x}").as_bytes());
+    bytes[LINKS].copy_from_slice(format!("{links:08x}").as_bytes());
+    bytes
+}
+
+#[test]
+fn a_file_with_several_names_has_its_contents_under_each() {
+    let mut bytes = [
+        link("kernel", 7, 3, b""),
+        link("other", 8, 2, b"other"),
+        link("vmlinuz", 7, 3, b""),
+        link("Image", 7, 3, b"contents"),
+        link("another", 8, 2, b""),
+        link("lost", 9, 2, b""),
+        link("alone", 7, 1, b""),
+    ]
+    .concat();
+    bytes.extend(entry(TRAILER, 0, b""));
+    // In another archive the numbers mean other files.
+    bytes.extend(link("second", 7, 2, b""));
+    bytes.extend(link("again", 7, 2, b"second"));
+    bytes.extend(entry(TRAILER, 0, b""));
+    let archive = Archive::open(&bytes).unwrap();
+    for (name, contents) in [
+        ("kernel", &b"contents"[..]),
+        ("vmlinuz", b"contents"),
+        ("Image", b"contents"),
+        ("another", b"other"),
+        ("lost", b""),
+        ("alone", b""),
+        ("second", b"second"),
+    ] {
+        assert_eq!(archive.file(name).unwrap(), contents, "{name}");
+        let file = archive.files().find(|file| file.name == name).unwrap();
+        assert_eq!(file.data, contents, "{name}");
+    }
+}
+
 #[test]
 fn the_last_of_several_files_of_a_name_counts_also_in_a_second_archive() {
     let mut bytes = archive(&[("a", b"old"), ("a", b"new")]);
