@@ -14,6 +14,7 @@ mod checkpoint;
 mod console;
 mod devices;
 mod duties;
+mod early;
 mod firmware;
 mod guests;
 mod logger;
@@ -42,8 +43,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     // SAFETY: the boot protocol hands over the device tree; the entry code has mapped it; it is never
     // written.
     let machine = unsafe { machine::find(device_tree) };
-    // Without the machine there is no UART to say so.
-    let machine = machine.unwrap_or_else(|error| panic!("{error}"));
+    let machine = machine.unwrap_or_else(|error| panic::give_up(&error));
     let translation = memory::map(&machine);
     let translation =
         translation.unwrap_or_else(|error| panic!("cannot map the machine: {error:?}"));
@@ -53,7 +53,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
 
     // SAFETY: the frame is the UART's, mapped as a device, and only this driver uses it.
     output::init(unsafe { serial(machine.uart) });
-    clock::init_counter(&machine);
+    clock::init_counter(&machine).unwrap_or_else(|error| panic::give_up(&error));
     logger::init(machine.bootargs);
     log::info!("Stasis {} on {}", env!("CARGO_PKG_VERSION"), machine.model);
     if let Some(console) = machine.lost_console {
@@ -61,7 +61,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     }
     firmware::init(&machine);
     clock::init(&machine);
-    let gic = machine.gic.unwrap_or_else(|error| panic!("{error}"));
+    let gic = machine.gic.unwrap_or_else(|error| panic::give_up(&error));
     gic::init(&gic);
     smp::start(&machine);
     let free = machine.free_ram(memory::image());

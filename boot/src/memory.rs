@@ -51,15 +51,9 @@ pub fn image() -> Range {
     Range { start, end }
 }
 
-/// EL2's final translation: the image's regions with W^X, all other RAM as data, the devices, and
-/// nothing where a stack ends.
-pub fn map(machine: &Machine) -> Result<Translation, MapError> {
-    let tables = &mut HeapTables;
-    let mut map = Translation::new(tables)?;
-    let mut one_to_one = |range: Range, attributes| {
-        map.map(tables, range.start, range.start, range.len(), attributes)
-    };
-
+/// A translation of the image's regions alone, with W^X, and nothing where a stack ends.
+fn map_image() -> Result<Translation, MapError> {
+    let mut map = Translation::new(&mut HeapTables)?;
     let regions = regions();
     for (Region { start, end }, attributes) in [
         (regions.text, Attributes::code()),
@@ -68,18 +62,37 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
         (regions.emergency_stacks, Attributes::data()),
         (regions.heap, Attributes::data()),
     ] {
-        one_to_one(Range { start, end }, attributes)?;
+        one_to_one(&mut map, Range { start, end }, attributes)?;
     }
     for core in 0..MAX_CORES as u64 {
         let start = regions.stacks.start + core * STACK_STRIDE as u64;
         let guarded = Range { start: start + PAGE_SIZE, end: start + STACK_STRIDE as u64 };
-        one_to_one(guarded, Attributes::data())?;
+        one_to_one(&mut map, guarded, Attributes::data())?;
     }
+    Ok(map)
+}
 
+fn one_to_one(map: &mut Translation, range: Range, attributes: Attributes) -> Result<(), MapError> {
+    map.map(&mut HeapTables, range.start, range.start, range.len(), attributes)
+}
+
+/// A translation of the image, and of these devices, for a boot that knows no more of the machine.
+pub fn map_early(devices: &[Range]) -> Result<Translation, MapError> {
+    let mut map = map_image()?;
+    for device in devices {
+        one_to_one(&mut map, *device, Attributes::device())?;
+    }
+    Ok(map)
+}
+
+/// EL2's final translation: the image's regions with W^X, all other RAM as data, the devices, and
+/// nothing where a stack ends.
+pub fn map(machine: &Machine) -> Result<Translation, MapError> {
+    let mut map = map_image()?;
     let mut ram = machine.mappable_ram();
     ram.remove(image());
     for range in ram.free() {
-        one_to_one(*range, Attributes::data())?;
+        one_to_one(&mut map, *range, Attributes::data())?;
     }
 
     let mut devices = Pool::new();
@@ -95,7 +108,7 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
         add(host.device.frame);
     }
     for range in devices.free() {
-        one_to_one(*range, Attributes::device())?;
+        one_to_one(&mut map, *range, Attributes::device())?;
     }
     Ok(map)
 }

@@ -1,5 +1,6 @@
 //! The console's UART behind a lock. What goes there is the [console](crate::console)'s to say, and a [panic](crate::panic)'s.
 
+use crate::early;
 use core::fmt::{self, Write};
 use spin::Once;
 use spin::mutex::SpinMutex;
@@ -52,10 +53,16 @@ pub fn write_bytes_in_panic(bytes: &[u8]) {
 /// Uses the UART when its lock is free, or does not become so.
 fn in_panic(action: impl FnOnce(Serial)) {
     const PATIENCE: usize = 10_000_000;
-    let Some(uart) = UART.get() else { return };
+    let Some(uart) = UART.get().or_else(early) else { return };
     let _guard = (0..PATIENCE).find_map(|_| uart.try_lock());
     // SAFETY: the driver is an address; at worst, two cores' output is mixed.
     action(unsafe { *uart.as_mut_ptr() });
+}
+
+/// The UART of a boot that has come to its end before it had one.
+fn early() -> Option<&'static SpinMutex<Serial>> {
+    init(early::find()?);
+    UART.get()
 }
 
 /// What was received first, if anything was.

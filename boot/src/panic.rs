@@ -5,6 +5,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_arch::cpu;
 use stasis_arch::vectors::FatalFrame;
+use stasis_vm::board::MachineError;
 use stasis_vm::exit;
 
 /// Prints even where the lock of the output is lost.
@@ -16,6 +17,13 @@ macro_rules! say {
 
 /// Set by the first core that ends; the others end silently, so that its report stays whole.
 static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Says why Stasis can't run on this machine, and stops: nothing is wrong with Stasis, so there is no report. Before other cores are
+/// started.
+pub fn give_up(why: &MachineError) -> ! {
+    say!("error: Stasis can't run on this machine: {why}");
+    stop()
+}
 
 fn stop() -> ! {
     loop {

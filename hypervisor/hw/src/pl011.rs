@@ -34,6 +34,8 @@ const FR: Offset<u32, UARTFR::Register> = Offset::new(0x018);
 const CR: Offset<u32, UARTCR::Register> = Offset::new(0x030);
 const IMSC: Offset<u32, UARTIMSC::Register> = Offset::new(0x038);
 const ICR: Offset<u32> = Offset::new(0x044);
+/// UARTPeriphID0 to 3 and UARTPCellID0 to 3, 3.3.15.
+const ID0: Offset<u32> = Offset::new(0xfe0);
 
 /// Bytes of the frame.
 const LEN: usize = 0x1000;
@@ -48,6 +50,11 @@ impl Pl011 {
     /// The UART in `frame`.
     pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
+    }
+
+    /// Reads UARTPeriphID0 to 3 and UARTPCellID0 to 3.
+    pub fn identification(&self) -> [u32; 8] {
+        core::array::from_fn(|n| self.frame.at(ID0.index(n)).get())
     }
 
     /// Switches it on, with an interrupt for what is received.

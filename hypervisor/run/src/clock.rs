@@ -6,7 +6,7 @@ use spin::Once;
 use stasis_arch::timer;
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl031::Pl031;
-use stasis_vm::board::Machine;
+use stasis_vm::board::{Machine, MachineError};
 
 /// Wall time when the counter was 0, in ticks of the counter.
 static EPOCH: Once<u64> = Once::new();
@@ -19,15 +19,15 @@ static TIMER_FORGETS: AtomicBool = AtomicBool::new(false);
 
 /// Learns how fast the counter goes.
 ///
-/// # Panics
+/// # Errors
 ///
-/// If neither CNTFRQ_EL0 nor the device tree tells.
-pub fn init_counter(machine: &Machine) {
+/// [`MachineError::NoCounterFrequency`] if neither CNTFRQ_EL0 nor the device tree tells.
+pub fn init_counter(machine: &Machine) -> Result<(), MachineError> {
     timer::set_frequency(machine.counter_frequency.unwrap_or(0));
-    assert!(
-        timer::frequency() != 0,
-        "neither CNTFRQ_EL0 nor the device tree tells the counter's frequency"
-    );
+    match timer::frequency() {
+        0 => Err(MachineError::NoCounterFrequency),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the machine's clock. From then on the counter tells how time passes.

@@ -3,9 +3,10 @@
 //!
 //! [`Machine::describe`] walks the tree once (`search`); addresses are translated to the CPU's on the way
 //! (`bus`); `serial` chooses the console among the UARTs. What is reserved, and so what is free, is
-//! computed here too.
+//! computed here too. Where the tree is of no use, [`early`] knows where to say so.
 
 mod bus;
+pub mod early;
 pub mod grant;
 mod lookup;
 mod search;
@@ -47,6 +48,16 @@ pub enum MachineError {
         /// What it is.
         what: &'static str,
     },
+    /// It has another interrupt controller.
+    #[error(
+        "the machine has a GICv3 and no GICv2, which is needed; QEMU's virt has one with -M gic-version=2"
+    )]
+    OtherGic,
+    /// Nobody tells how fast time passes.
+    #[error(
+        "neither CNTFRQ_EL0 nor the device tree's timer (clock-frequency) tells how fast the counter goes"
+    )]
+    NoCounterFrequency,
     /// The GIC is not one that helps with guests.
     #[error(
         "the GIC has {found} of the 4 frames GICD, GICC, GICH, GICV: it has no virtualization \

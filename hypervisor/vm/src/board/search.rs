@@ -14,6 +14,8 @@ use dtoolkit::fdt::FdtNode;
 
 /// GICs of version 2.
 pub const GICS: [&str; 2] = ["arm,gic-400", "arm,cortex-a15-gic"];
+/// GICs of version 3.
+const OTHER_GICS: [&str; 1] = ["arm,gic-v3"];
 /// PSCI, in the versions that can start a core.
 const PSCI: [&str; 3] = ["arm,psci", "arm,psci-0.2", "arm,psci-1.0"];
 /// The SD hosts that follow the SD Host Controller Simplified Specification, as far as a card needs it.
@@ -69,6 +71,8 @@ impl<'a> Search<'a> {
         let is = |names: &[&str]| node.compatible_with(names).is_some();
         if is(&GICS) {
             self.gic.get_or_insert_with(|| gic_frames(node, bus));
+        } else if is(&OTHER_GICS) {
+            self.gic.get_or_insert(Err(MachineError::OtherGic));
         } else if let Some(uart) = serial::uart(node, bus) {
             push(&mut self.uarts, uart);
         } else if is(&["arm,pl031"]) {

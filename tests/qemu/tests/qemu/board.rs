@@ -82,6 +82,35 @@ pub fn started_at_el1_it_says_so(_: &Lab) -> Result<()> {
     qemu.kill()
 }
 
+/// What Stasis says where it can't run, in one line.
+fn gives_up(machine: Machine, line: &str) -> Result<()> {
+    let mut qemu = machine.time_limit(PATIENCE).start()?;
+    let what = format!("error: Stasis can't run on this machine: {line}");
+    qemu.console.wait_for(&what, Duration::from_secs(60))?;
+    qemu.kill()
+}
+
+pub fn a_machine_without_a_gicv2_is_named(_: &Lab) -> Result<()> {
+    let image = &Built::get()?.image;
+    let other = Machine::stasis(image, None).arg("-machine").arg("gic-version=3");
+    gives_up(other, "the machine has a GICv3 and no GICv2")
+}
+
+pub fn a_device_tree_without_a_console_is_told_of_all_the_same(lab: &Lab) -> Result<()> {
+    let image = &Built::get()?.image;
+    let path = lab.path("virt.dtb");
+    let dump = format!("dumpdtb={}", path.display());
+    let status = Machine::stasis(image, None).arg("-machine").arg(dump).command().status()?;
+    ensure!(status.success(), "QEMU does not tell its device tree");
+    let bytes = read(&path)?;
+    let fdt = Fdt::new(&bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let mut tree = DeviceTree::from_fdt(&fdt);
+    tree.root.remove_child("pl011@9000000").context("QEMU's virt has another UART")?;
+    write(&path, &tree.to_dtb())?;
+    let silent = Machine::stasis(image, None).arg("-dtb").arg(&path);
+    gives_up(silent, "the device tree has no PL011 or mini UART")
+}
+
 pub fn raspi4_gives_guests_memory_above_a_gigabyte(lab: &Lab) -> Result<()> {
     let Board::Raspi4 { device_tree } = raspi4()? else { unreachable!("it was asked for") };
     let bytes = read(&device_tree)?;

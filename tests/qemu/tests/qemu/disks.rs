@@ -65,6 +65,13 @@ pub fn no_partition(lab: &Lab) -> Result<()> {
     no_checkpoints(lab.machine().disk(&path), &["partition"])
 }
 
+pub fn a_disk_of_larger_blocks_is_named(lab: &Lab) -> Result<()> {
+    let drive = format!("if=none,id=large,format=raw,file={}", lab.disk()?.display());
+    let device = "virtio-blk-device,drive=large,logical_block_size=4096,physical_block_size=4096";
+    let setup = lab.machine().argument("-drive").argument(drive);
+    no_checkpoints(setup.argument("-device").argument(device), &["blocks of 4096 bytes", "512"])
+}
+
 pub fn no_store_in_the_partition(lab: &Lab) -> Result<()> {
     let path = lab.disk()?;
     first_sector(&path, |sector| sector.fill(0))?;

@@ -66,6 +66,8 @@ fn main() -> ExitCode {
             raspi4_comes_up_with_all_its_cores,
             raspi4_has_its_console_on_either_uart,
             started_at_el1_it_says_so,
+            a_machine_without_a_gicv2_is_named,
+            a_device_tree_without_a_console_is_told_of_all_the_same,
             raspi4_gives_guests_memory_above_a_gigabyte,
             a_card_image_boots_and_keeps_checkpoints,
             a_counter_crosses_to_raspi4_and_back,
@@ -125,6 +127,7 @@ fn main() -> ExitCode {
         disks:
             no_disk,
             no_partition,
+            a_disk_of_larger_blocks_is_named,
             no_store_in_the_partition,
             a_full_store,
             a_store_of_a_newer_version,
