@@ -71,8 +71,7 @@ fn runs_and_is_stored(state: GuestState) {
     let pace = Pace::resumed(*state.clock.cntfrq, FREQUENCY, false).unwrap();
     let (mut guest, mut vcpus) = Guest::restored(state, pace).unwrap();
     let mut core = Core::default();
-    for index in 0..vcpus.len() {
-        let vcpu = &mut vcpus[index];
+    for (index, vcpu) in vcpus.iter_mut().enumerate() {
         if guest.power_on(index, vcpu).is_none() {
             continue;
         }
