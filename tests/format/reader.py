@@ -151,15 +151,16 @@ def read_registers(kind, body):
         need(width in (1, 2, 4, 8, 16), f"{where}: width {width}")
         need(flags & ~1 == 0, f"{where}: reserved flags")
         need(not any(padding), f"{where}: padding is not 0")
+        need(count >= 1, f"{where}: no elements")
+        need(number not in seen, f"{where} is there twice")
+        seen.add(number)
         register = kind.registers.get(number)
         if register is None:
             need(flags & 1 or not any(value), f"{where} is unknown")
             skipped += any(value)
             continue
-        need(number not in seen, f"{where} is there twice")
-        seen.add(number)
         need(width == register.width, f"{where}: width {width}")
-        need(1 <= count and first + count <= register.count, f"{where}: elements {first}+{count}")
+        need(first + count <= register.count, f"{where}: elements {first}+{count}")
         for index in range(count):
             element = value[index * width : (index + 1) * width]
             values[register.name][first + index] = int.from_bytes(element, "little")
@@ -178,6 +179,7 @@ class Checkpoint:
         self.stored = self.zero = 0
         self.covered = []
         self.version, at = read_header(data)
+        self.minor = int(self.version.split(".")[1])
         for kind, instance, body in read_records(data, at):
             self.record(kind, instance, body)
         self.check()
@@ -245,10 +247,19 @@ class Checkpoint:
         self.name, _, rest = name.partition(b"\0")
         need(not any(rest), "the name is not padded with 0")
         self.name = self.name.decode("utf-8")
+        if self.minor >= 3:
+            need(re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", self.name) and self.name != "all", "NAME is no name")
         self.check_gic()
         for index in range(self.vcpus):
-            mode = self.of("VCPU_CORE", index)["PSTATE"][0] & 0x1F
+            pstate = self.of("VCPU_CORE", index)["PSTATE"][0]
+            mode = pstate & 0x1F
             need(mode in (0, 4, 5, 0x10), f"vCPU {index}: PSTATE.M is {mode:#x}")
+            aarch32 = self.of("VCPU_IDENTITY", index)["ID_AA64PFR0_EL1"][0] & 0xF == 2
+            need(mode != 0x10 or aarch32, f"vCPU {index}: PSTATE is AArch32, and the CPU has none")
+            defined = 0xFFFF_FFFF if mode == 0x10 else 0xF3F0_3FDF
+            need(pstate & ~defined == 0, f"vCPU {index}: PSTATE is {pstate:#x}")
+        if self.has("GUEST_POWER"):
+            need(self.of("GUEST_POWER")["STATE"][0] <= 2, "GUEST_POWER.STATE is beyond 2")
 
     def shared(self):
         """The addresses of what the guest shares with others."""
@@ -334,11 +345,11 @@ def memory_hash(pages):
 
 
 def record_order(checkpoint):
-    """GUEST, CLOCK, distributor; each vCPU's; the devices."""
-    first, per_vcpu = ("GUEST", "CLOCK", "VGIC_DISTRIBUTOR"), [
+    """GUEST, CLOCK, its power, distributor; each vCPU's; the devices."""
+    first, per_vcpu = ("GUEST", "CLOCK", "GUEST_POWER", "VGIC_DISTRIBUTOR"), [
         "VCPU_IDENTITY", "VCPU_POWER", "VCPU_CORE", "VCPU_SYSTEM", "VCPU_FP", "VCPU_DEBUG", "VGIC_CPU",
     ]
-    yield from ((name, 0) for name in first)
+    yield from ((name, 0) for name in first if checkpoint.has(name))
     yield from ((name, vcpu) for vcpu in range(checkpoint.vcpus) for name in per_vcpu)
     devices = ("DEVICE_PL011", "DEVICE_PL031", "DEVICE_WATCHDOG", "DEVICE_SHARED_MEMORY")
     yield from ((name, 0) for name in devices if checkpoint.has(name))

@@ -14,9 +14,13 @@ fn root() -> PathBuf {
 /// Every golden file.
 fn golden_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for folder in
-        ["tests/golden/1.0", "tests/golden/1.1", "tests/golden/1.2", "tests/golden/running"]
-    {
+    for folder in [
+        "tests/golden/1.0",
+        "tests/golden/1.1",
+        "tests/golden/1.2",
+        "tests/golden/1.3",
+        "tests/golden/running",
+    ] {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             files.push(entry.unwrap().path());
         }

@@ -87,6 +87,33 @@ fn the_tables_of_the_specification_are_those_of_the_code() {
 }
 
 #[test]
+fn the_specification_says_once_what_each_register_can_do() {
+    let text = specification();
+    let (_, section) = text.split_once("## What a value can do\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let mut said: Vec<(&str, &str)> = Vec::new();
+    for row in section.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let columns: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [record, registers, becomes, checks] = columns[..] else { panic!("{row}") };
+        assert!(becomes.len() > 5 && checks.len() > 5, "{row}");
+        said.extend(registers.split(", ").map(|register| (record, register)));
+    }
+    let mut registers = Vec::new();
+    let (mut record, mut tables) = ("", text.lines());
+    tables.find(|line| *line == "## The tables").unwrap();
+    for line in tables.take_while(|line| !line.starts_with("## ")) {
+        if let Some((name, _)) = line.strip_prefix("### ").and_then(|line| line.split_once(' ')) {
+            record = name;
+        } else if line.starts_with("| 0x") {
+            registers.push((record, line.split('|').nth(2).unwrap().trim()));
+        }
+    }
+    said.sort_unstable();
+    registers.sort_unstable();
+    assert_eq!(said, registers);
+}
+
+#[test]
 fn the_specification_names_the_version_that_is_written() {
     let version = stasis_state::header::VERSION;
     let title = format!("# The checkpoint format, version {version}\n");
