@@ -198,7 +198,7 @@ impl Roster {
 
 /// What the core itself does.
 impl Roster {
-    /// EL2's timer has fired: the core is to decide anew.
+    /// EL2's timer has fired, or would: the core is to decide anew.
     pub fn timer_fired(&self) {
         self.anew.store(true, Ordering::Relaxed);
     }

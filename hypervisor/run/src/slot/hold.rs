@@ -6,6 +6,10 @@
 //! does so at a time; meanwhile it counts as standing still itself, so two that want each other held
 //! do not wait for ever.
 //!
+//! Another vCPU may be wanted, or want this one, again and again, and the lock of who is next is not fair. So none of these waits is
+//! longer than the turn of the vCPU that waits: when its core is to decide, it gives up. The access was not made then, and traps
+//! again when the guest goes on; who was to stand still does so before its next entry.
+//!
 //! Who wants writes `wanted` and then reads `running`; who runs writes `running` and then reads `wanted`.
 //! Sequential consistency keeps both from reading what was there before.
 
@@ -43,10 +47,10 @@ impl Hold {
         self.wanted.load(Ordering::SeqCst)
     }
 
-    /// Waits, folded, until it is released.
-    pub fn stand_still(&self) {
+    /// Waits, folded, until it is released, or its turn `is_over`.
+    pub fn stand_still(&self, is_over: impl Fn() -> bool) {
         self.end_running();
-        while self.is_wanted() {
+        while self.is_wanted() && !is_over() {
             core::hint::spin_loop();
         }
         self.begin_running();
@@ -57,11 +61,15 @@ impl Hold {
         self.wanted.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until it stands still.
-    pub fn wait(&self) {
+    /// Waits until it stands still. `false`: the turn of who waits `is_over`.
+    pub fn wait(&self, is_over: impl Fn() -> bool) -> bool {
         while self.running.load(Ordering::SeqCst) {
+            if is_over() {
+                return false;
+            }
             core::hint::spin_loop();
         }
+        true
     }
 
     /// Lets it go on.
@@ -91,21 +99,29 @@ impl<'a> Held<'a> {
         self.vcpus
     }
 
-    /// Has these stand still, too. The caller's own vCPU is out of its guest and folded, and the caller holds no lock.
-    pub fn add(&mut self, missing: VcpuMask) {
+    /// Has these stand still, too. The caller's own vCPU is out of its guest and folded, and the caller holds no lock. `false`: its turn
+    /// `is_over`, and not all of them do.
+    #[must_use]
+    pub fn add(&mut self, missing: VcpuMask, is_over: impl Fn() -> bool) -> bool {
         let slot = self.slot;
         if self.turn.is_none() {
             // While this one waits for its turn, it counts as standing still itself.
-            slot.vcpus[self.index].hold.end_running();
-            self.turn = Some(slot.holder.lock());
+            let own = &slot.vcpus[self.index].hold;
+            own.end_running();
+            self.turn = slot.next_holder(&is_over);
+            if self.turn.is_none() {
+                own.begin_running();
+                return false;
+            }
         }
         for other in missing.iter() {
             let place = &slot.vcpus[other];
             place.hold.want();
             place.roster.call(place.task);
         }
-        missing.iter().for_each(|other| slot.vcpus[other].hold.wait());
+        // They are released with the others, whether they are waited for to the end or not.
         self.vcpus.0 |= missing.0;
+        missing.iter().all(|other| slot.vcpus[other].hold.wait(&is_over))
     }
 }
 
@@ -120,18 +136,30 @@ impl Drop for Held<'_> {
 }
 
 impl Slot {
-    /// Has others stand still, too, after this vCPU is folded itself.
+    /// Has others stand still, too, after this vCPU is folded itself. `false`: its core is to decide first, and not all of them do.
     #[cold]
+    #[must_use]
     pub(super) fn hold(
         &self,
         held: &mut Held,
         missing: VcpuMask,
         mut resident: SpinMutexGuard<Resident>,
         host: &mut RunningOn,
-    ) {
+    ) -> bool {
         let effects = resident.guest.vgic.sync(host.index, &mut host.gic);
         drop(resident);
         self.kick(effects.kick);
-        held.add(missing);
+        held.add(missing, || host.turn_is_over())
+    }
+
+    /// Waits until nobody else has others stand still. None: the turn of who waits `is_over`.
+    fn next_holder(&self, is_over: impl Fn() -> bool) -> Option<SpinMutexGuard<'_, ()>> {
+        loop {
+            match self.holder.try_lock() {
+                Some(turn) => return Some(turn),
+                None if is_over() => return None,
+                None => core::hint::spin_loop(),
+            }
+        }
     }
 }

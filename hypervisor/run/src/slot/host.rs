@@ -103,6 +103,17 @@ impl<'a> RunningOn<'a> {
         Ok(())
     }
 
+    /// Whether the core is to decide, as [`Roster::must_decide`](crate::roster::Roster::must_decide) then says: for those that wait at EL2, where
+    /// the timer interrupts nobody.
+    pub fn turn_is_over(&self) -> bool {
+        let roster = self.place.roster;
+        if !roster.must_decide() && timer::counter() < self.turn_ends {
+            return false;
+        }
+        roster.timer_fired();
+        true
+    }
+
     /// Gives the vCPU another turn.
     pub fn extend_turn(&mut self, turn_ends: u64) {
         self.turn_ends = turn_ends;

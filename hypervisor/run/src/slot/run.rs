@@ -87,7 +87,7 @@ impl Slot {
         }
     }
 
-    /// Fills the list registers; folds them as long as this vCPU is to stand still.
+    /// Fills the list registers; folds them as long as this vCPU is to stand still, and leaves them so if its core is to decide.
     #[inline]
     fn prepare_entry<'a>(
         &'a self,
@@ -112,8 +112,11 @@ impl Slot {
             let effects = guest.vgic.sync(index, &mut host.gic);
             drop(resident);
             self.kick(effects.kick);
-            hold.stand_still();
+            hold.stand_still(|| host.turn_is_over());
             resident = self.resident.lock();
+            if host.place.roster.must_decide() {
+                return resident;
+            }
         }
     }
 
@@ -187,7 +190,11 @@ impl Slot {
             match guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host) {
                 Ok(next) => return (next, resident),
                 // The interrupt is in another core's list registers: see `hold`.
-                Err(missing) => self.hold(&mut held, missing, resident, host),
+                Err(missing) if self.hold(&mut held, missing, resident, host) => {}
+                Err(_) => {
+                    drop(held);
+                    return (Next::Enter, self.resident.lock());
+                }
             }
         }
     }

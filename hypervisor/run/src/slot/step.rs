@@ -37,7 +37,11 @@ impl Slot {
                 resident.guest.clock.step(now);
                 return resident;
             }
-            self.hold(&mut held, missing, resident, host);
+            if !self.hold(&mut held, missing, resident, host) {
+                // It stays due, and so EL2's timer does.
+                drop(held);
+                return self.resident.lock();
+            }
         }
     }
 }

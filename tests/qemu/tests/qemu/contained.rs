@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, numbers, sound, ticks, transcript};
 use stasis_qemu_tests::lab::Lab;
-use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use stasis_qemu_tests::stasis::{Setup, Stasis, TURN_US, guest};
 use stasis_vm::config::{CoreConfig, GuestConfig, WindowConfig};
 
 /// Nanoseconds that an instruction takes here.
@@ -27,15 +27,20 @@ fn hostile(cores: &[u32]) -> GuestConfig {
 }
 
 fn beside_windows(lab: &Lab) -> Result<Setup<'_>> {
+    beside_windows_of(lab, 1, &[0])
+}
+
+/// A machine of so many cores; those of the hostile guest, and core 0 for the one with the windows.
+fn beside_windows_of<'l>(lab: &'l Lab, cpus: u32, cores: &[u32]) -> Result<Setup<'l>> {
     let windows =
         vec![WindowConfig { guest: "ticker".to_owned(), at_us: 3000, length_us: WINDOW_NS / 1000 }];
     Ok(lab
         .machine()
-        .cpus(1)
+        .cpus(cpus)
         .cpu("cortex-a57,cntfrq=1000000000")
         .argument("-icount")
         .argument("shift=2,sleep=off")
-        .configured(hostile(&[0]), Some(lab.guest("hostile")?))
+        .configured(hostile(cores), Some(lab.guest("hostile")?))
         .configured(
             GuestConfig { cores: vec![0], ..guest("ticker", 4) },
             Some(lab.guest("ticker")?),
@@ -137,6 +142,27 @@ pub fn a_flood_of_sgis_between_its_vcpus(lab: &Lab) -> Result<()> {
 
 pub fn a_flood_of_exits(lab: &Lab) -> Result<()> {
     contained(lab, "exits")
+}
+
+/// Here another core takes turns with that of the windows, and so cuts what the guest has of them. Its ticks tell how late they begin.
+pub fn vcpus_on_two_cores_that_make_each_other_stand_still(lab: &Lab) -> Result<()> {
+    const TURNS_NS: u64 = 10 * TURN_US * 1000;
+    let mut stasis = beside_windows_of(lab, 2, &[0, 1])?.in_short_turns().boot()?;
+    stasis.attach("ticker")?;
+    stasis.qemu.console.wait_for("late ", SILENCE)?;
+    stasis.detach()?;
+    attack(&mut stasis, "holds")?;
+    stasis.attach("ticker")?;
+    let said = stasis.detach()?;
+    let late: Vec<&str> =
+        said.lines().map(str::trim).filter(|line| line.starts_with("late ")).collect();
+    ensure!(late.len() >= 2, "the real-time guest did not run meanwhile: {said}");
+    for line in late.iter().filter(|line| line.ends_with("ns")) {
+        let most = numbers(line).last().copied().unwrap_or(u64::MAX);
+        ensure!(most <= FRAME_NS - WINDOW_NS + TURNS_NS, "a window was late: {late:#?}");
+    }
+    println!("{late:#?}");
+    stasis.quit()
 }
 
 pub fn all_attacks_leave_a_neighbour_as_it_was(lab: &Lab) -> Result<()> {

@@ -12,6 +12,7 @@ mod caches;
 mod calls;
 mod devices;
 mod exits;
+mod holds;
 mod memory;
 mod sgis;
 mod storms;
@@ -27,7 +28,7 @@ const LENGTH_MS: u64 = 800;
 
 type Attack = (&'static str, fn());
 
-const ATTACKS: [Attack; 9] = [
+const ATTACKS: [Attack; 10] = [
     ("devices", devices::attack),
     ("memory", memory::attack),
     ("tables", tables::attack),
@@ -37,6 +38,7 @@ const ATTACKS: [Attack; 9] = [
     ("interrupts", storms::attack),
     ("sgis", sgis::attack),
     ("exits", exits::attack),
+    ("holds", holds::attack),
 ];
 
 fn run() {
