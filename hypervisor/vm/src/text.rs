@@ -96,7 +96,7 @@ mod tests {
         );
         assert_eq!(Harmless(format_args!("{}", 7)).to_string(), "7");
         let mut lines = String::new();
-        write!(Escape { out: &mut lines, but: Some('\n') }, "one\ntwo\r{}", "\x07").unwrap();
+        write!(Escape { out: &mut lines, but: Some('\n') }, "one\ntwo\r\x07").unwrap();
         assert_eq!(lines, "one\ntwo\\r\\u{7}");
     }
 
