@@ -27,7 +27,9 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
         let bare = BARE.map(|package| ["--exclude", package]).concat();
         let qemu = ["--exclude", QEMU_TESTS];
         suite.run("formatting", &[&["fmt", "--all", "--check"]]);
-        suite.run("tests on the host", &[&["test", "--quiet", "--workspace"], &bare, &qemu]);
+        // A crate that fails does not keep the others from being tested.
+        let host = ["test", "--quiet", "--workspace", "--no-fail-fast"];
+        suite.run("tests on the host", &[&host, &bare, &qemu]);
         suite.run(
             "clippy on the host's code",
             &[

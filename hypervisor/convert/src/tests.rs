@@ -24,6 +24,7 @@ fn any_state() -> impl Strategy<Value = Vgic> {
 /// Whether a checkpoint may have this GIC.
 fn check(vgic: &Vgic) {
     let mut guest = GuestState::reset(vgic.cpus.len() as u8);
+    guest.guest.name[..5].copy_from_slice(b"guest");
     (*guest.guest.ram_base, *guest.guest.ram_size) = (1 << 30, 1 << 30);
     *guest.clock.cntfrq = 62_500_000;
     *guest.distributor = vgic.distributor.clone();

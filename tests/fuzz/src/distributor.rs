@@ -277,6 +277,7 @@ impl Machine {
         let dist = self.vgic.distributor().clone();
         let cpus: Vec<_> = self.vgic.cpus().iter().map(|cpu| cpu.state.clone()).collect();
         let mut guest = GuestState::reset(CPUS as u8);
+        guest.guest.name[..5].copy_from_slice(b"guest");
         *guest.guest.ram_size = 4096;
         *guest.clock.cntfrq = 1;
         *guest.distributor = dist.clone();
