@@ -208,34 +208,52 @@ pub fn any_value_in_a_register_leaves_all_others_as_they_were(lab: &Lab) -> Resu
     stasis.quit()
 }
 
+/// Checkpoints made of a golden one, for CPUs whose DC ZVA zeroes blocks of this size.
+struct Files {
+    portable: Vec<u64>,
+    /// With a word of the refusal.
+    malformed: Vec<(u64, &'static str)>,
+}
+
+impl Files {
+    /// Puts them on a disk. `block` is DCZID_EL0.BS, which differs between CPUs, and would be refused before all else.
+    fn put(disk: &Path, golden: &[u8], block: u64) -> Result<Self> {
+        let with_state = |pfr0: u64, pstate: u64| -> Result<File> {
+            let mut file = File::parse(golden)?;
+            let ctr = u64::from_le_bytes(file.register::<Identity>(0, "ctr_el0")?.try_into()?);
+            // Indexed by virtual addresses: what a guest does for such caches is right on each CPU.
+            file.set::<Identity>(0, "ctr_el0", ctr & !(3 << 14) | 2 << 14)?;
+            file.set::<Identity>(0, "dczid_el0", block)?;
+            file.set::<Identity>(0, "id_aa64pfr0_el1", pfr0)?;
+            file.set::<Core>(0, "pstate", pstate)?;
+            Ok(file)
+        };
+        let put = |name: &str, bytes: &[u8]| tamper::put(disk, &format!("{name}-{block}"), bytes);
+        let mut files = Self { portable: Vec::new(), malformed: Vec::new() };
+        for (name, pstate) in [("aarch64", 0x3c5), ("aarch32", 0x10)] {
+            files.portable.push(put(name, &with_state(0x12, pstate)?.to_bytes())?);
+        }
+        let odd = with_ram(&with_state(0x11, 0x3c5)?.to_bytes(), (32 << 20) + PAGE as u64)?;
+        let malformed = [
+            (with_state(0x11, 0x10)?.to_bytes(), "AArch32"),
+            (with_state(0x11, 0x3c9)?.to_bytes(), "EL1 or EL0"),
+            (with_state(0x11, 1 << 40 | 0x3c5)?.to_bytes(), "reserved bits"),
+            (odd, "multiple of 0x200000"),
+        ];
+        for (n, (bytes, word)) in malformed.iter().enumerate() {
+            files.malformed.push((put(&format!("malformed-{n}"), bytes)?, *word));
+        }
+        Ok(files)
+    }
+}
+
 pub fn every_cpu_goes_on_with_what_it_has_and_refuses_the_rest(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let golden = Built::get()?.workspace.root().join("tests/golden/running/1.0-handler.stasis");
     let golden = read(&golden)?;
-    let with_state = |pfr0: u64, pstate: u64| -> Result<Vec<u8>> {
-        let mut file = File::parse(&golden)?;
-        let ctr = u64::from_le_bytes(file.register::<Identity>(0, "ctr_el0")?.try_into()?);
-        // Indexed by virtual addresses: what a guest does for such caches is right on each CPU.
-        file.set::<Identity>(0, "ctr_el0", ctr & !(3 << 14) | 2 << 14)?;
-        file.set::<Identity>(0, "id_aa64pfr0_el1", pfr0)?;
-        file.set::<Core>(0, "pstate", pstate)?;
-        Ok(file.to_bytes())
-    };
     let number = tamper::put(&disk, "golden", &golden)?;
-    let mut portable = Vec::new();
-    for (name, pstate) in [("aarch64", 0x3c5), ("aarch32", 0x10)] {
-        portable.push(tamper::put(&disk, name, &with_state(0x12, pstate)?)?);
-    }
-    let malformed = [
-        (with_state(0x11, 0x10)?, "AArch32"),
-        (with_state(0x11, 0x3c9)?, "EL1 or EL0"),
-        (with_state(0x11, 1 << 40 | 0x3c5)?, "reserved bits"),
-        (with_ram(&golden, (32 << 20) + PAGE as u64)?, "multiple of 0x200000"),
-    ];
-    let mut refused = Vec::new();
-    for (n, (bytes, word)) in malformed.iter().enumerate() {
-        refused.push((tamper::put(&disk, &format!("malformed-{n}"), bytes)?, *word));
-    }
+    let a64fx = Files::put(&disk, &golden, 6)?;
+    let others = Files::put(&disk, &golden, 4)?;
     for cpu in CPUS {
         let mut stasis = lab
             .machine()
@@ -243,10 +261,11 @@ pub fn every_cpu_goes_on_with_what_it_has_and_refuses_the_rest(lab: &Lab) -> Res
             .cpu(&format!("{cpu},cntfrq={COUNTER}"))
             .disk(&disk)
             .boot()?;
-        for (number, word) in &refused {
+        let files = if cpu == "a64fx" { &a64fx } else { &others };
+        for (number, word) in &files.malformed {
             stasis.refused_for(&format!("resume {number}"), &[word]).context(cpu)?;
         }
-        for number in &portable {
+        for number in &files.portable {
             if cpu == "a64fx" {
                 let words = ["ID_AA64PFR0_EL1.EL0 is 2, and this machine's is 1"];
                 stasis.refused_for(&format!("resume {number}"), &words)?;
