@@ -60,6 +60,11 @@ pub fn runs(slot: &Slot) {
     with_record(slot, |record| record.recovery.runs(clock::now_us()));
 }
 
+/// Notes that a guest starts anew.
+pub fn starts(slot: &Slot) {
+    with_record(slot, |record| record.recovery.starts(clock::now_us()));
+}
+
 /// Notes that a guest does not run from now on.
 pub fn rests(slot: &Slot) {
     with_record(slot, |record| record.recovery.rests());
@@ -69,8 +74,11 @@ pub fn rests(slot: &Slot) {
 pub fn resumed(name: &str, number: u64, is_on: bool) {
     let slots = guests::all();
     let Some(slot) = slots.iter().find(|slot| slot.name == name) else { return };
-    // If the guest before had stopped, that is over.
-    STOPPED.lock().retain(|(stopped, _)| !Arc::ptr_eq(stopped, slot));
+    if !is_on {
+        // If the guest before had stopped, that is over. Of one that runs nothing is forgotten: it may have stopped anew, and `treat`
+        // passes over what concerns a guest that is alive.
+        STOPPED.lock().retain(|(stopped, _)| !Arc::ptr_eq(stopped, slot));
+    }
     with_record(slot, |record| {
         record.recovery.resumed(number, clock::now_us());
         if !is_on {
@@ -100,27 +108,29 @@ pub fn stopped(slot: Arc<Slot>, how: Stopped) {
     turns::wake_console();
 }
 
-/// Does one of the things that are to be done, if there is any.
-pub fn serve() {
+/// Does one of the things that are to be done. Returns whether there was one, in which time other things may have come.
+pub fn serve() -> bool {
     let stopped = {
         let mut stopped = STOPPED.lock();
         (!stopped.is_empty()).then(|| stopped.remove(0))
     };
     if let Some((slot, how)) = stopped {
         treat(&slot, how);
-        return;
+        return true;
     }
     let tables = guests::all().into_iter().filter_map(|slot| {
         let table = with_record(&slot, |record| record.checkpoints)?;
         Some((slot, table))
     });
     let now = clock::now_us();
-    let Some((slot, table)) = periodic::first_due(tables, now) else { return };
+    let Some((slot, table)) = periodic::first_due(tables, now) else { return false };
     let begins = COURTESY.lock().begins_us(table.next_us());
-    if begins <= now {
-        store(&slot, table);
-        COURTESY.lock().made(clock::now_us());
+    if begins > now {
+        return false;
     }
+    store(&slot, table);
+    COURTESY.lock().made(clock::now_us());
+    true
 }
 
 /// When [`serve`] has something to do, as the counter.

@@ -52,9 +52,15 @@ pub fn init(intid: u32) {
     turns::wake_console();
 }
 
-/// Handles what was received.
-pub fn serve() {
-    while let Some(character) = typed::next() {
+/// Handles what was received, up to the end of the first command. Returns whether more may be there.
+pub fn serve() -> bool {
+    /// A guest that is sent more than this at once waits for its rest.
+    const MOST: usize = 1024;
+    for _ in 0..MOST {
+        let Some(character) = typed::next() else {
+            interrupts::listen_to_console();
+            return false;
+        };
         let input = CONSOLE.lock().input(character, &mut Uart);
         match input {
             Input::Nothing => {}
@@ -78,11 +84,13 @@ pub fn serve() {
                 }
                 CONSOLE.lock().answer(result, &mut Uart);
                 show_rest();
+                care::console_is_used();
+                return true;
             }
         }
         care::console_is_used();
     }
-    interrupts::listen_to_console();
+    true
 }
 
 /// Shows what has waited for an answer's end: lines, and what the guest has sent that was just attached. At 115,200 bits/s that takes
@@ -96,9 +104,8 @@ fn show_rest() {
         }
         turns::breathe();
     }
-    // More comes than the UART can send.
-    let mut console = CONSOLE.lock();
-    while console.show(&mut Uart) {}
+    // More comes than the UART can send. To send it all would keep this core, and whoever wants to say something.
+    CONSOLE.lock().skip(&mut Uart);
 }
 
 /// Says a line of the log. Not for who holds [`CONSOLE`].

@@ -2,6 +2,7 @@
 
 use crate::{care, console};
 use alloc::sync::Arc;
+use stasis_arch::timer;
 use stasis_run::above::Above;
 use stasis_run::slot::Slot;
 use stasis_vm::recovery::Stopped;
@@ -11,10 +12,10 @@ pub struct Duties;
 
 impl Above for Duties {
     fn serve(&self) -> Option<u64> {
-        // Before everything else: what is done without a command may take long.
-        console::serve();
-        care::serve();
-        care::next_due()
+        // One command, and one thing that nobody has asked for: both may take long, and neither waits for all of the others.
+        let more_is_typed = console::serve();
+        // What is typed meanwhile is kept, with the UART's interrupt off: whoever did something looks at it again before it sleeps.
+        if care::serve() || more_is_typed { Some(timer::counter()) } else { care::next_due() }
     }
 
     fn stopped(&self, slot: Arc<Slot>, how: Stopped) {

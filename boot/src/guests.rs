@@ -219,7 +219,7 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus, RunState::Running);
-    care::runs(slot);
+    care::starts(slot);
     Ok(())
 }
 

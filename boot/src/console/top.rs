@@ -86,7 +86,9 @@ fn wait_until(counter: u64) -> bool {
         if timer::counter() >= counter {
             return true;
         }
-        typed::undisturbed(care::serve);
+        if typed::undisturbed(care::serve) {
+            continue;
+        }
         super::rest_until(care::next_due().map_or(counter, |due| due.min(counter)));
     }
 }

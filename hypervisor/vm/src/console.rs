@@ -238,6 +238,13 @@ impl Console {
         }
     }
 
+    /// Gives up to show all that the attached guest has sent: it sends more than the terminal takes.
+    pub fn skip(&mut self, terminal: &mut impl Terminal) {
+        if self.screen == Screen::Guest {
+            self.mux.skip(terminal);
+        }
+    }
+
     /// Shows all lines that wait, in the midst of an answer: the machine is about to end, and nobody would see them.
     pub fn show_waiting(&mut self, terminal: &mut impl Terminal) {
         while self.backlog.show(PIECE, terminal) {}

@@ -61,7 +61,7 @@ pub enum Behind {
         /// How long the guest runs from one to the next, in microseconds.
         rest_us: u64,
     },
-    /// Others have come before, again and again.
+    /// Commands, or the checkpoints of others, have come before, again and again.
     Others {
         /// By how much the last one was late, in microseconds.
         late_us: u64,
@@ -79,7 +79,7 @@ impl fmt::Display for Behind {
             ),
             Self::Others { late_us } => write!(
                 out,
-                "periodic checkpoints are not made every checkpoint-every: the last one began {} late, after those of others",
+                "periodic checkpoints are not made every checkpoint-every: the last one began {} late, after commands and the checkpoints of others",
                 Seconds(*late_us)
             ),
         }

@@ -3,7 +3,7 @@
 //! A guest's configuration says what ([`Policy`]). A guest that stops again and again is left alone after a while ([`LIMITS`]):
 //! otherwise it would keep the machine busy for nothing.
 //!
-//! A guest is on probation from its making, its resume or its stop until it has been well for a time that its configuration says. For so long,
+//! A guest is on probation from its making, its start, its resume or its stop until it has been well for a time that its configuration says. For so long,
 //! nobody knows which of its checkpoints are ill. So if it stops again, it is resumed from an older one than before, and the
 //! checkpoints from before the probation are not deleted to make room for new ones ([`Recovery::spared`]). Checkpoints are
 //! told by their numbers, which grow with time: their list changes meanwhile.
@@ -174,6 +174,13 @@ impl Recovery {
         if let Some(probation) = &mut self.probation {
             probation.ends_us = Some(now_us.saturating_add(self.well_after_us));
         }
+    }
+
+    /// Notes that the guest starts anew, whoever has started it: nobody knows yet whether it is well.
+    pub fn starts(&mut self, now_us: u64) {
+        self.settle(now_us);
+        self.probation.get_or_insert_default();
+        self.runs(now_us);
     }
 
     /// Notes that the guest does not run from now on.

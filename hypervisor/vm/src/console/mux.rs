@@ -66,6 +66,15 @@ impl Mux {
         ring.has_unseen()
     }
 
+    /// Passes over what the attached guest has sent that was not shown, and says how much that is.
+    pub fn skip(&mut self, terminal: &mut impl Terminal) {
+        let Some((guest, _)) = self.attached else { return };
+        match self.ring(guest).skip() {
+            0 => {}
+            lost => say(terminal, format_args!("\n[{lost} bytes are lost]\n")),
+        }
+    }
+
     /// The line that the attached guest has begun, as far as it was shown.
     pub fn begun(&self) -> Vec<u8> {
         let ring = self.attached.as_ref().and_then(|(guest, _)| self.kept(*guest));

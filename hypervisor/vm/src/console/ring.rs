@@ -74,6 +74,11 @@ impl Ring {
         self.unseen > 0
     }
 
+    /// Passes over what was not shown. Returns how many bytes are lost by that, with those that were before.
+    pub(super) fn skip(&mut self) -> u64 {
+        core::mem::take(&mut self.lost).saturating_add(core::mem::take(&mut self.unseen) as u64)
+    }
+
     /// How many bytes before those of [`Self::show`] were lost.
     pub(super) fn lost(&self) -> u64 {
         self.lost

@@ -515,6 +515,27 @@ fn top_shows_cores_and_vcpus_and_their_shares_add_up() {
 }
 
 #[test]
+fn a_guest_that_sends_more_than_the_terminal_takes_is_passed_over_with_a_word() {
+    let mut bench = Bench::new();
+    bench.output(1, &[b'x'; 1000]);
+    for byte in *b"attach linux\r" {
+        bench.console.input(byte, &mut bench.terminal);
+    }
+    bench.console.attach(1, "linux", &mut bench.terminal);
+    bench.console.answer(Ok::<(), String>(()), &mut bench.terminal);
+    bench.shown();
+    while !bench.terminal.contains(&b'x') {
+        bench.console.show(&mut bench.terminal);
+    }
+    let seen = bench.shown().matches('x').count();
+    bench.console.skip(&mut bench.terminal);
+    let said = format!("[{} bytes are lost]", 1000 - seen);
+    assert!(seen < 1000 && bench.shown().contains(&said), "{seen} were seen");
+    bench.output(1, b"new");
+    assert_eq!(bench.shown(), "new", "what comes then is shown at once");
+}
+
+#[test]
 fn the_last_lines_are_shown_again_whether_they_were_seen_or_not() {
     let mut bench = Bench::new();
     bench.output(1, b"one\r\ntwo\r\n");

@@ -128,6 +128,17 @@ fn what_a_person_has_resumed_counts_as_tried() {
 }
 
 #[test]
+fn a_guest_that_starts_anew_is_not_known_to_be_well() {
+    let mut recovery = Recovery::new(WELL_AFTER);
+    recovery.runs(0);
+    assert_eq!(recovery.spared(7, 1000 * SECOND), 0, "it is well");
+    recovery.starts(1000 * SECOND);
+    assert_eq!(recovery.spared(7, 1001 * SECOND), 7);
+    assert_eq!(recovery.spared(9, 1059 * SECOND), 7);
+    assert_eq!(recovery.spared(9, 1060 * SECOND), 0, "it is well again");
+}
+
+#[test]
 fn checkpoints_from_before_a_trouble_are_spared_until_the_guest_is_well() {
     let mut guest = Patient::new([7]);
     assert_eq!(guest.recovery.spared(7, 60 * SECOND), 0, "it has run for a minute");
