@@ -166,13 +166,21 @@ fn store_one(
     Ok((number.map_err(|error| error.to_string())?, line))
 }
 
-/// Deletes the oldest checkpoints with this name when another one is committed, so that no more are kept.
+/// Deletes the oldest checkpoints with this name when another one is committed, so that no more are kept. Those that are too many
+/// already, for they were spared for some time, go at once: a new one may find no room beside them.
 fn replace_surplus(store: &mut Store<Disk>, name: &str, keep: Keep) -> Result<(), String> {
-    let all = store.list().iter().map(|one| (one.number, one.name.as_str()));
+    let surplus = |store: &Store<Disk>, new: Option<u64>| {
+        let all = store.list().iter().map(|one| (one.number, one.name.as_str()));
+        let all = all.chain(new.map(|number| (number, name)));
+        periodic::surplus(all, name, keep.newest, keep.spared)
+    };
+    let overdue = surplus(store, None);
+    if !overdue.is_empty() {
+        store.delete_all(&overdue).map_err(|error| error.to_string())?;
+    }
     // The new one counts.
-    let all = all.chain([(store.next_number(), name)]);
-    let surplus = periodic::surplus(all, name, keep.newest, keep.spared);
-    store.replace(&surplus).map_err(|error| error.to_string())
+    let replaced = surplus(store, Some(store.next_number()));
+    store.replace(&replaced).map_err(|error| error.to_string())
 }
 
 /// Resumes a guest, as `copy` beside the one that it was if that is given; or all guests of a set. Nothing is touched
@@ -195,7 +203,11 @@ pub fn resume(
             let mut progress = Progress::new("checked", out);
             // What the machine can't have is refused before much is read.
             let admits = &mut |state: &GuestState| {
-                resume::check(state, copy, any_speed).map_err(StreamError::Other)
+                let mut state = state.clone();
+                if let Some(name) = copy {
+                    state.guest.set_name(name);
+                }
+                resume::check(&state, any_speed).map_err(StreamError::Other)
             };
             let mut checkpoint =
                 stasis_state::read_if(&mut source, routines(), admits, &mut |done, total| {
@@ -264,11 +276,11 @@ pub fn delete(which: &str, out: &mut dyn Write) -> Result<(), String> {
         let numbers = store.meant(which).map_err(|error| error.to_string())?;
         let set =
             store.list().iter().find(|one| numbers.contains(&one.number)).and_then(|one| one.set());
-        let set = set.map(|(name, _)| name.to_string());
+        let set = set.map(|(name, first)| (name.to_string(), first));
         store.delete_all(&numbers).map_err(|error| error.to_string())?;
-        if let Some(set) = set
-            && let Ok(set) = store.find_set(&set)
-            && !set.is_complete()
+        if let Some((name, first)) = set
+            && let Some(left) = store.list().iter().find(|one| one.set() == Some((&name, first)))
+            && let Some(set) = store.set_of(left)
         {
             let (left, count) = (set.members.len(), set.count);
             let _ =

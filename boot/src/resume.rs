@@ -127,13 +127,12 @@ fn admit<'a>(
 }
 
 /// Checks of a guest that is about to be read what its registers tell: so a checkpoint that the machine can't have is refused before its
-/// memory is read. Its registers may break rules of the format. `name` is what it will be called, if not by its own name.
-pub fn check(state: &GuestState, name: Option<&str>, any_speed: bool) -> Result<(), String> {
+/// memory is read. Its registers may break rules of the format; its name is that by which it will be called.
+pub fn check(state: &GuestState, any_speed: bool) -> Result<(), String> {
     Pace::resumed(*state.clock.cntfrq, timer::frequency(), any_speed)
         .map_err(|error| error.to_string())?;
     let existing = guests::all();
-    let name = name.unwrap_or(state.guest.name_text());
-    match existing.iter().find(|slot| slot.name == name) {
+    match existing.iter().find(|slot| slot.name == state.guest.name_text()) {
         None => check_host(state, MAX_VCPUS.into(), pool::free_bytes()),
         Some(slot) => check_place(state, slot, &slot.park()),
     }

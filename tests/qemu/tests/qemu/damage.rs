@@ -141,6 +141,21 @@ pub fn a_newer_version(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
+pub fn a_name_that_could_be_a_commands_goes_on_under_another(lab: &Lab) -> Result<()> {
+    let good = Good::new(lab)?;
+    let mut file = good.file()?;
+    let name = file.register::<Guest>(0, "name")?;
+    name.fill(0);
+    // As versions before 1.3 of the format allowed it.
+    name[..6].copy_from_slice(b"a\nok\x1b[");
+    let number = good.put("named", &file.to_bytes())?;
+    let mut stasis = good.boot(lab)?;
+    stasis.refused_for(&format!("resume {number}"), &["as NAME"])?;
+    let lines = stasis.command(&format!("resume {number} as harmless"))?;
+    ensure!(lines.iter().any(|line| line.contains("\"harmless\" goes on")), "{lines:#?}");
+    stasis.quit()
+}
+
 pub fn more_vcpus_than_the_guest_has_here(lab: &Lab) -> Result<()> {
     const VCPUS: u16 = 8;
     let good = Good::new(lab)?;

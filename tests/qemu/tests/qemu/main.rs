@@ -148,6 +148,7 @@ fn main() -> ExitCode {
             a_file_cut_short,
             one_bit_flipped,
             a_newer_version,
+            a_name_that_could_be_a_commands_goes_on_under_another,
             more_vcpus_than_the_guest_has_here,
             more_memory,
             another_counter_frequency,
