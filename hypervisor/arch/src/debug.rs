@@ -2,7 +2,11 @@
 //!
 //! They are many, and few guests use them. So they are [lent](lend) to the guest that is loaded when it touches one, or
 //! when it is loaded with any of them in use; till then its accesses trap. While they are not lent, nothing is enabled in them, whatever
-//! the last guest has left there. The OS lock is the guest's record's, and only copied to the hardware.
+//! the last guest has left there.
+//!
+//! The OS lock is emulated, and the hardware's is never locked for a guest: with it, fields of MDSCR_EL1 can be written that are an external debugger's
+//! (HDE, INTdis: DDI 0487, D24.3), by which a guest could halt a core, or take EL2's interrupts from it. So the debug registers are lent only to
+//! a guest whose own lock is unlocked; of one that is locked, accesses are answered from its record, and no event is enabled.
 
 use core::arch::asm;
 use stasis_state::vcpu::Debug;
@@ -14,14 +18,21 @@ const TRAPS: u64 = 1 << 9;
 pub(crate) const TDOSA: u64 = 1 << 10;
 /// DBGCLAIMCLR_EL1: all eight tags.
 const CLAIM_TAGS: u64 = 0xff;
-/// MDSCR_EL1.SS, KDE, HDE and MDE: without them no debug event becomes an exception.
-const EVENTS: u64 = 1 | 1 << 13 | 1 << 14 | 1 << 15;
+/// MDSCR_EL1.SS, KDE and MDE: without them no debug event becomes an exception.
+const EVENTS: u64 = 1 | 1 << 13 | 1 << 15;
 
-/// Opens the OS double lock, whatever a firmware has left there, and has the registers not be lent: once, before a guest runs on
+/// Opens the OS lock and the OS double lock, whatever a firmware has left there, and has the registers not be lent: once, before a guest runs on
 /// this core.
 pub fn init() {
-    // SAFETY: without a debug event that is enabled, neither lock makes a difference.
-    unsafe { msr!("osdlr_el1", 0) };
+    // SAFETY: without a debug event that is enabled, neither lock makes a difference. Locked, all of MDSCR_EL1 can be cleared.
+    unsafe {
+        msr!("osdlr_el1", 0);
+        msr!("oslar_el1", 1);
+        asm!("isb", options(nostack, preserves_flags));
+        msr!("mdscr_el1", 0);
+        asm!("isb", options(nostack, preserves_flags));
+        msr!("oslar_el1", 0);
+    }
     keep();
 }
 
@@ -47,7 +58,8 @@ unsafe fn set_traps(traps: u64) {
 /// Lends them to a guest that is being loaded, if they do something in it. Returns whether they do.
 #[inline]
 pub fn load(registers: &Debug) -> bool {
-    let used = *registers.mdscr_el1 & EVENTS | *registers.mdccint_el1 != 0;
+    let used =
+        *registers.os_lock == 0 && *registers.mdscr_el1 & EVENTS | *registers.mdccint_el1 != 0;
     if used {
         lend(registers);
     }
@@ -76,12 +88,13 @@ macro_rules! lent {
     (
         $(#[$meta:meta])*
         pub struct $Record:ident in $module:ident: $TYPE:ident {
-            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr $(, reset $reset:expr)?, home lent; )*
+            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr
+                $(, reset $reset:expr)?, home $home:ident $(($why:literal))?; )*
         }
     ) => {
         fn save_all(registers: &mut $Record) {
             let (breakpoints, watchpoints) = pairs();
-            $( save!($name, registers, breakpoints, watchpoints); )*
+            $( save!($home $name, registers, breakpoints, watchpoints); )*
         }
 
         /// # Safety
@@ -92,7 +105,7 @@ macro_rules! lent {
             // SAFETY: debug exceptions are not taken at EL2 (MDCR_EL2.TDE is clear, KDE concerns EL1), so these registers act in the
             // guest alone, whose they are. MDSCR_EL1 comes last: it is what enables the others.
             unsafe {
-                $( load!($name, registers, breakpoints, watchpoints); )*
+                $( load!($home $name, registers, breakpoints, watchpoints); )*
                 msr!("mdscr_el1", *registers.mdscr_el1);
             }
         }
@@ -101,13 +114,11 @@ macro_rules! lent {
 
 /// Saves a debug register, or those of the sixteen of its name that the CPU has.
 macro_rules! save {
-    (os_lock, $to:ident, $b:ident, $w:ident) => {
-        *$to.os_lock = mrs!("oslsr_el1") >> 1 & 1
-    };
-    (dbgbvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgbvr, $to, $b) };
-    (dbgbcr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgbcr, $to, $b) };
-    (dbgwvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgwvr, $to, $w) };
-    (dbgwcr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgwcr, $to, $w) };
+    (kept $name:ident, $to:ident, $b:ident, $w:ident) => {};
+    (lent dbgbvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgbvr, $to, $b) };
+    (lent dbgbcr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgbcr, $to, $b) };
+    (lent dbgwvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgwvr, $to, $w) };
+    (lent dbgwcr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgwcr, $to, $w) };
     (@ each $name:ident, $to:ident, $count:ident) => {
         macro_rules! one {
             ($n:literal, $index:literal) => {
@@ -116,21 +127,19 @@ macro_rules! save {
         }
         each_pair!($count, one);
     };
-    ($name:ident, $to:ident, $b:ident, $w:ident) => {
+    (lent $name:ident, $to:ident, $b:ident, $w:ident) => {
         *$to.$name = mrs!(stringify!($name))
     };
 }
 
 /// Loads a debug register, or those of the sixteen of its name that the CPU has.
 macro_rules! load {
-    (mdscr_el1, $from:ident, $b:ident, $w:ident) => {};
-    (os_lock, $from:ident, $b:ident, $w:ident) => {
-        msr!("oslar_el1", *$from.os_lock)
-    };
-    (dbgbvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgbvr, $from, $b) };
-    (dbgbcr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgbcr, $from, $b) };
-    (dbgwvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgwvr, $from, $w) };
-    (dbgwcr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgwcr, $from, $w) };
+    (kept $name:ident, $from:ident, $b:ident, $w:ident) => {};
+    (lent mdscr_el1, $from:ident, $b:ident, $w:ident) => {};
+    (lent dbgbvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgbvr, $from, $b) };
+    (lent dbgbcr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgbcr, $from, $b) };
+    (lent dbgwvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgwvr, $from, $w) };
+    (lent dbgwcr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgwcr, $from, $w) };
     (@ each $name:ident, $from:ident, $count:ident) => {
         macro_rules! one {
             ($n:literal, $index:literal) => {
@@ -139,18 +148,12 @@ macro_rules! load {
         }
         each_pair!($count, one);
     };
-    ($name:ident, $from:ident, $b:ident, $w:ident) => {
+    (lent $name:ident, $from:ident, $b:ident, $w:ident) => {
         msr!(stringify!($name); *$from.$name)
     };
 }
 
 stasis_state::vcpu_debug!(lent);
-
-/// Locks or unlocks the OS lock of the guest that has them: while it is locked, no debug event becomes an exception.
-pub fn set_os_lock(locked: u64) {
-    // SAFETY: it concerns debug exceptions, which are not taken at EL2.
-    unsafe { msr!("oslar_el1", locked) };
-}
 
 /// Takes back what was lent, and saves it.
 #[cold]
@@ -162,6 +165,7 @@ pub fn take_back(registers: &mut Debug) {
 /// Lends the debug registers to the guest that is loaded.
 #[cold]
 pub fn lend(registers: &Debug) {
+    debug_assert!(*registers.os_lock == 0, "the registers of a guest whose OS lock is locked");
     // SAFETY: 1. `load_all`: they are the guest's, as its record has them. 2. `set_traps`: so no access of the guest need trap.
     unsafe {
         // No guest finds what another has claimed.

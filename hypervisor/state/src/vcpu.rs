@@ -151,7 +151,7 @@ macro_rules! vcpu_debug {
                 /// MDCCINT_EL1.
                 mdccint_el1: u64 = sysreg(2, 0, 0, 2, 0), home lent;
                 /// OSLSR_EL1.OSLK: 1 while the OS lock is locked, as it is at reset.
-                os_lock: u64 = sysreg(2, 0, 1, 1, 4), reset 1, home lent;
+                os_lock: u64 = sysreg(2, 0, 1, 1, 4), reset 1, home kept("its accesses trap: no guest locks the hardware's");
                 /// DBGBVR0_EL1 and on.
                 dbgbvr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 4), home lent;
                 /// DBGBCR0_EL1 and on.

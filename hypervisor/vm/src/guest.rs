@@ -74,8 +74,8 @@ pub trait Host {
     fn counter(&self) -> u64;
     /// Writes, if there is a value, and reads what describes the core's caches.
     fn cache(&mut self, register: CacheRegister, written: Option<u64>) -> u64;
-    /// Sets the core's OS lock, if the vCPU has its debug registers: 1 locks it.
-    fn set_os_lock(&mut self, locked: u64);
+    /// Takes back the vCPU's debug registers, if it has them and has locked its OS lock; lends them, if it has unlocked it and uses them.
+    fn os_lock_changed(&mut self, registers: &mut Debug);
     /// Seconds since 1970.
     fn wall_time(&self) -> u64;
     /// The guest's UART sends a byte.

@@ -6,6 +6,7 @@ use crate::roster::Turn;
 use crate::{above, clock};
 use stasis_arch::world::live;
 use stasis_arch::{cpu, debug, timer};
+use stasis_state::vcpu::Debug;
 use stasis_vgic::VcpuMask;
 use stasis_vm::clock::NEVER;
 use stasis_vm::exit::{self, Syndrome};
@@ -70,7 +71,8 @@ impl<'a> RunningOn<'a> {
     /// Lends the vCPU its debug registers, if an exit was for want of them. Then it is to try again.
     #[inline]
     pub fn lend_debug(&mut self, vcpu: &Vcpu, syndrome: Syndrome) -> bool {
-        let lends = !self.debug_is_lent && exit::may_be_of_debug(syndrome);
+        let lends =
+            !self.debug_is_lent && exit::may_be_of_debug(syndrome) && *vcpu.debug.os_lock == 0;
         if lends {
             debug::lend(&vcpu.debug);
             self.debug_is_lent = true;
@@ -204,9 +206,13 @@ impl Host for RunningOn<'_> {
         }
     }
 
-    fn set_os_lock(&mut self, locked: u64) {
-        if self.debug_is_lent {
-            debug::set_os_lock(locked);
+    fn os_lock_changed(&mut self, registers: &mut Debug) {
+        if *registers.os_lock != 0 {
+            if core::mem::take(&mut self.debug_is_lent) {
+                debug::take_back(registers);
+            }
+        } else if !self.debug_is_lent {
+            self.debug_is_lent = debug::load(registers);
         }
     }
 

@@ -54,7 +54,7 @@ impl Host for Core {
         written.unwrap_or(0x701f_e00a)
     }
 
-    fn set_os_lock(&mut self, _: u64) {}
+    fn os_lock_changed(&mut self, _: &mut Debug) {}
 
     fn wall_time(&self) -> u64 {
         WALL_TIME

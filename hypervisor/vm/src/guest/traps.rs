@@ -306,7 +306,7 @@ impl Guest {
             // Set and way act on this core's caches alone, as on any machine; a vCPU stays on its core for
             // its life, so they are not trapped for more.
             sysreg::Outcome::Done | sysreg::Outcome::CleanAll => {}
-            sysreg::Outcome::OsLock(locked) => host.set_os_lock(locked),
+            sysreg::Outcome::OsLock => host.os_lock_changed(&mut vcpu.debug),
             sysreg::Outcome::Cache { register, written } => {
                 let value = host.cache(register, written);
                 if written.is_none() {

@@ -7,6 +7,7 @@
 //! [`identity`] hides are UNDEFINED, as they are on a CPU without them.
 
 pub mod aarch32;
+mod debug;
 pub mod identity;
 
 use stasis_state::vcpu::{Core, Debug, Identity, SystemRegisters, sysreg};
@@ -18,6 +19,8 @@ use crate::{
     timer::{PhysicalRegister, read_physical, write_physical},
 };
 
+use debug::{DebugRegister, while_locked};
+
 /// The state of a vCPU that trapped registers are about.
 pub struct Vcpu<'a> {
     /// Its general registers.
@@ -25,7 +28,7 @@ pub struct Vcpu<'a> {
     /// Its record of system registers, of which only those are used that are not in the hardware
     /// while it is loaded: ACTLR_EL1 and the physical timer.
     pub system: &'a mut SystemRegisters,
-    /// Its debug registers, for the OS lock.
+    /// Its debug registers: the OS lock, and the others as long as that is locked.
     pub debug: &'a mut Debug,
     /// What it sees of its CPU.
     pub identity: &'a Identity,
@@ -42,8 +45,8 @@ pub enum Outcome {
     TimerChanged,
     /// A data cache is to be cleaned and invalidated by set and way: all of the guest's memory is. Then it is done.
     CleanAll,
-    /// The OS lock is 1, locked, or 0 now; the hardware's follows where that has the vCPU's debug registers. Then it is done.
-    OsLock(u64),
+    /// The OS lock was written: whoever has lent the vCPU its debug registers takes them back, or lends them. Then it is done.
+    OsLock,
     /// One of the core's own: it is read into X`rt`, or `written`. Then it is done.
     Cache {
         /// Which one.
@@ -77,6 +80,7 @@ enum Register {
     Timer(PhysicalRegister),
     OsLockAccess,
     OsLockStatus,
+    Debug(DebugRegister),
     SetWay,
     Cache(CacheRegister),
     Hidden,
@@ -108,7 +112,12 @@ pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
         },
         (Register::OsLockAccess, false) => {
             *vcpu.debug.os_lock = written & 1;
-            return Outcome::OsLock(written & 1);
+            return Outcome::OsLock;
+        }
+        (Register::Debug(register), true) => *register.of(vcpu.debug),
+        (Register::Debug(register), false) => {
+            *register.of(vcpu.debug) = written & register.writable();
+            return Outcome::Done;
         }
 
         (Register::SetWay, false) => return Outcome::CleanAll,
@@ -129,6 +138,11 @@ pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
 fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
     if let Some(value) = identity::read(vcpu.identity, encoding) {
         return Register::ReadOnly(value);
+    }
+    if *vcpu.debug.os_lock != 0
+        && let Some(register) = while_locked(split(encoding), vcpu.identity)
+    {
+        return register;
     }
     match split(encoding) {
         // DC ISW, CSW, CISW.
@@ -151,8 +165,8 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
         (3, 0, 2, 1..=3, _) => Register::Hidden,
         // ICC_PMR_EL1 and the rest of a GICv3's CPU interface.
         (3, 0, 4, 6, 0) | (3, 0, 12, 8..=12, _) => Register::Hidden,
-        // RAS: the error records and DISR_EL1. MTE: TFSR_EL1.
-        (3, 0, 5, 3..=4 | 6, _) | (3, 0, 12, 1, 1) => Register::Hidden,
+        // RAS: the error records. MTE: TFSR_EL1.
+        (3, 0, 5, 3..=4 | 6, _) => Register::Hidden,
         // Statistical profiling and the trace buffer.
         (3, 0, 9, 9..=11, _) => Register::Hidden,
         // Limited ordering regions.

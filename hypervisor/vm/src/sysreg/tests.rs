@@ -113,12 +113,25 @@ fn actlr_keeps_its_value() {
 fn the_os_lock_is_locked_at_reset_and_can_be_unlocked() {
     let mut vcpu = Records::new();
     assert_eq!(vcpu.read(OSLSR), 0xa);
-    assert_eq!(vcpu.write(OSLAR, 0), Outcome::OsLock(0));
+    assert_eq!(vcpu.write(OSLAR, 0), Outcome::OsLock);
     assert_eq!(vcpu.read(OSLSR), 0x8);
-    assert_eq!(vcpu.write(OSLAR, u64::MAX), Outcome::OsLock(1));
+    assert_eq!(vcpu.write(OSLAR, u64::MAX), Outcome::OsLock);
     assert_eq!(*vcpu.debug.os_lock, 1);
     assert_eq!(vcpu.handle(OSLAR, 0, true), Outcome::Undefined { hidden: true });
     assert_eq!(vcpu.write(OSLSR, 0), Outcome::Undefined { hidden: true });
+}
+
+#[test]
+fn what_is_an_external_debuggers_is_not_written_while_the_os_lock_is_locked() {
+    const MDSCR: u16 = sysreg(2, 0, 0, 2, 2);
+    let mut vcpu = Records::new();
+    // HDE, TDA and INTdis, which the hardware would take while its own lock is locked.
+    assert_eq!(vcpu.write(MDSCR, u64::MAX), Outcome::Done);
+    assert_eq!(vcpu.read(MDSCR), 1 | 1 << 12 | 1 << 13 | 1 << 15);
+    let breakpoint = |n| sysreg(2, 0, 0, n, 4);
+    assert_eq!(vcpu.write(breakpoint(0), 0x1234), Outcome::Done);
+    assert_eq!((vcpu.debug.dbgbvr[0], vcpu.read(breakpoint(0))), (0x1234, 0x1234));
+    assert_eq!(vcpu.write(breakpoint(15), 1), Outcome::Undefined { hidden: false });
 }
 
 #[test]
