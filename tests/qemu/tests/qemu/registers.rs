@@ -13,13 +13,14 @@ use xtask::qemu::Machine;
 /// Rounds that are looked at before a checkpoint, and after the resume.
 const ROUNDS: usize = 5;
 /// What holds the same on both vCPUs of a Cortex-A72 of QEMU's, whatever is written, and why: these are not proven to be switched.
-const UNTOLD: [(&str, &str); 5] = [
+const UNTOLD: [(&str, &str); 4] = [
     ("actlr_el1", "no bit of it is implemented, and EL2 keeps it"),
     ("afsr0_el1", "QEMU reads it as zero"),
     ("afsr1_el1", "QEMU reads it as zero"),
     ("amair_el1", "QEMU reads it as zero"),
-    ("mdccint_el1", "QEMU reads it as zero"),
 ];
+/// What QEMU reads as zero, too. Stasis answers it from the record of the vCPU whose OS lock is locked.
+const UNTOLD_ON_QEMU: &str = "mdccint_el1";
 
 /// The next `count` rounds of both vCPUs. Returns the registers that hold the same on both, where the guest tells of them.
 fn rounds(console: &mut Console, count: usize) -> Result<Vec<String>> {
@@ -40,9 +41,13 @@ fn rounds(console: &mut Console, count: usize) -> Result<Vec<String>> {
     }
 }
 
-fn are_the_untold(untold: &[String]) -> Result<()> {
-    let known = UNTOLD.map(|(name, _)| name);
-    ensure!(untold == known, "the two vCPUs can't be told apart by {untold:?}, but by {known:?}");
+fn are_the_untold(untold: &[String], more: &[&str]) -> Result<()> {
+    let known: Vec<&str> =
+        UNTOLD.iter().map(|(name, _)| *name).chain(more.iter().copied()).collect();
+    ensure!(
+        untold == known,
+        "the two vCPUs can't be told apart by {untold:?}; expected were {known:?}"
+    );
     Ok(())
 }
 
@@ -60,7 +65,7 @@ pub fn each_is_its_vcpus_own_over_switches_checkpoint_and_resume(lab: &Lab) -> R
     // One core, for which the two compete.
     let machine = lab.machine().cpus(1).configured(config, Some(image));
     let mut stasis = machine.disk(&disk).boot()?;
-    are_the_untold(&watch(&mut stasis)?)?;
+    are_the_untold(&watch(&mut stasis)?, &[])?;
     let number = stasis.checkpoint("registers", "held")?;
     watch(&mut stasis)?;
     stasis.kill()?;
@@ -78,5 +83,5 @@ pub fn plain_qemu_keeps_them_too(_: &Lab) -> Result<()> {
         .memory("32M")
         .time_limit(Duration::from_secs(120))
         .start()?;
-    are_the_untold(&rounds(&mut plain.console, ROUNDS)?)
+    are_the_untold(&rounds(&mut plain.console, ROUNDS)?, &[UNTOLD_ON_QEMU])
 }
