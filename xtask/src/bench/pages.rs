@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const STEPS: [(&str, &str); 4] = [
     ("look", "stasis_state::writer::Plan::new"),
     ("store", "stasis_state::writer::Plan::write"),
-    ("check", "stasis_state::reader::read"),
+    ("check", "stasis_state::reader::read_if"),
     ("load", "stasis_state::reader::read_memory"),
 ];
 /// What a step begins or ends with, outside of its function.
