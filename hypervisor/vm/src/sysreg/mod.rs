@@ -139,7 +139,10 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
     if let Some(value) = identity::read(vcpu.identity, encoding) {
         return Register::ReadOnly(value);
     }
-    if *vcpu.debug.os_lock != 0
+    const DEBUG: u16 = 2;
+    let (op0, ..) = split(encoding);
+    if op0 == DEBUG
+        && *vcpu.debug.os_lock != 0
         && let Some(register) = while_locked(split(encoding), vcpu.identity)
     {
         return register;
