@@ -72,7 +72,7 @@ fn bits(name: &str) -> (u64, u64, u64) {
         // Which of EL0's instructions trap; there is no EL0 here.
         "sctlr_el1" => (1 << 14 | 1 << 15 | 1 << 16 | 1 << 18 | 1 << 26, 0, ALL),
         // T1SZ, IRGN1, ORGN1, SH1, of walks that are disabled.
-        "tcr_el1" => (0x3f3f << 16 & !(1 << 22 | 1 << 23), 0, ALL),
+        "tcr_el1" => (0x3f3f << 16, 0, ALL),
         // The ASID; all of this program's memory is global.
         "ttbr0_el1" => (0xff << 48, 0, ALL),
         // Attributes 2 to 7, which nothing has.
@@ -99,11 +99,10 @@ impl Tried {
     pub fn value(&self, old: u64, cpu: usize, round: u64) -> u64 {
         let (op0, op1, crn, crm, op2) = self.read;
         let encoding = op0 << 16 | op1 << 12 | crn << 8 | crm << 4 | op2;
-        // What has one bit has it on one of the vCPUs: so the two differ at all times.
-        let own = match self.free.count_ones() {
-            1 => [0, self.free][cpu],
-            _ => word(u64::from(encoding) << 32 | round << 1 | cpu as u64),
-        };
+        // The lowest bit is the vCPU's number: so the two differ at all times, however few bits there are.
+        let lowest = self.free & self.free.wrapping_neg();
+        let number = [0, lowest][cpu];
+        let own = word(u64::from(encoding) << 32 | round << 1 | cpu as u64) & !lowest | number;
         old & !self.free | own & self.free | self.ones
     }
 
