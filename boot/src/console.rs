@@ -72,7 +72,7 @@ pub fn serve() -> bool {
                 if let Some(slot) = guests::all().iter().find(|slot| slot.number == guest) {
                     slot.type_in(character);
                 }
-                // It may just have been attached again.
+                // The guest may just have been attached again, and have sent something before.
                 show_rest();
             }
             Input::Line(line) => {

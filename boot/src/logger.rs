@@ -33,7 +33,7 @@ pub fn init(bootargs: &str) {
     let asked = bootargs.split_whitespace().find_map(|word| word.strip_prefix("log="));
     let level = asked.map_or(Some(LevelFilter::Info), |name| name.parse().ok());
     log::set_max_level(level.unwrap_or(LevelFilter::Info));
-    // It fails only if a logger is set already, and this one is the only one.
+    // Setting a logger fails only if there is one already, and this one is the only one.
     let _ = log::set_logger(&Logger);
     if let (None, Some(name)) = (level, asked) {
         log::warn!(

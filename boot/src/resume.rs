@@ -177,7 +177,7 @@ fn with_the_lost(error: String, overwritten: &[Incoming]) -> String {
     if lost.is_empty() { error } else { format!("{error}; lost by this: {}", lost.join(", ")) }
 }
 
-/// Has them all run, but for those that are off, when the last one is ready for it.
+/// Makes all guests run, but for those that are off, when the last one is ready for it.
 fn run(incoming: Vec<Incoming>) -> Result<(), String> {
     let mut fresh = Vec::new();
     let mut parked_ones = Vec::new();

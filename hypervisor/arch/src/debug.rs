@@ -36,7 +36,7 @@ pub fn init() {
     keep();
 }
 
-/// Has them not be lent.
+/// Keeps the debug registers from the guest: nothing is enabled in them, and its accesses trap.
 fn keep() {
     // SAFETY: nothing is enabled by it.
     unsafe {

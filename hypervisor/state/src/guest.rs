@@ -59,9 +59,9 @@ record! {
 pub enum GuestPowerState {
     /// Its vCPUs go on as their own records say.
     On = 0,
-    /// It has switched its machine off. No vCPU goes on from where its registers are.
+    /// The guest has switched its machine off. No vCPU goes on from where its registers are.
     Off = 1,
-    /// It has reset its machine, and has not started again. No vCPU goes on from where its registers are.
+    /// The guest has reset its machine, and has not started again. No vCPU goes on from where its registers are.
     Reset = 2,
 }
 

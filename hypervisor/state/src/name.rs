@@ -26,7 +26,7 @@ pub enum BadName {
         /// Its length.
         len: usize,
     },
-    /// It could not be typed or told apart at the console.
+    /// The name could not be typed or told apart at the console.
     #[error(
         "the name has the character {0:?}; letters, digits, '-', '_' and '.' are possible, and a letter first"
     )]

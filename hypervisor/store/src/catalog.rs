@@ -355,7 +355,7 @@ fn check_sets<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), Erro
         let number = checkpoint.number;
         let Some(Member { index, count }) = checkpoint.member else {
             if number < end {
-                // It would have to be a member.
+                // A checkpoint whose number lies within a set would have to be a member of it.
                 return Err(Error::MemberInvalid { number, index: 0, count: 0 });
             }
             continue;

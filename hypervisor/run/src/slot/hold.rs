@@ -99,7 +99,7 @@ impl<'a> Held<'a> {
         self.vcpus
     }
 
-    /// Has these stand still, too. The caller's own vCPU is out of its guest and folded, and the caller holds no lock. `false`: its turn
+    /// Makes these vCPUs stand still, too. The caller's own vCPU is out of its guest and folded, and the caller holds no lock. `false`: its turn
     /// `is_over`, and not all of them do.
     #[must_use]
     pub fn add(&mut self, missing: VcpuMask, is_over: impl Fn() -> bool) -> bool {
@@ -119,7 +119,7 @@ impl<'a> Held<'a> {
             place.hold.want();
             place.roster.call(place.task);
         }
-        // They are released with the others, whether they are waited for to the end or not.
+        // The missing ones are released with the others, whether they are waited for to the end or not.
         self.vcpus.0 |= missing.0;
         missing.iter().all(|other| slot.vcpus[other].hold.wait(&is_over))
     }
@@ -136,7 +136,7 @@ impl Drop for Held<'_> {
 }
 
 impl Slot {
-    /// Has others stand still, too, after this vCPU is folded itself. `false`: its core is to decide first, and not all of them do.
+    /// Makes other vCPUs stand still, too, after this one is folded itself. `false`: its core is to decide first, and not all of them do.
     #[cold]
     #[must_use]
     pub(super) fn hold(

@@ -38,7 +38,7 @@ impl Slot {
                 return resident;
             }
             if !self.hold(&mut held, missing, resident, host) {
-                // It stays due, and so EL2's timer does.
+                // The step stays due, and so EL2's timer does.
                 drop(held);
                 return self.resident.lock();
             }
