@@ -1,7 +1,7 @@
 //! What is done about guests without a command: those that have stopped, and checkpoints that are due. On the console's core, and
 //! in its turn: each thing takes as long as a command, and the console is looked after before the next.
 //!
-//! [`stasis_vm::recovery`] and [`stasis_vm::periodic`] decide; this carries it out.
+//! [`stasis_host::recovery`] and [`stasis_host::periodic`] decide; this carries it out.
 
 use crate::checkpoint::{self, Keep};
 use crate::console;
@@ -13,11 +13,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use spin::mutex::SpinMutex;
 use stasis_arch::timer;
+use stasis_guest::stop::Stopped;
+use stasis_host::config::{GuestConfig, Policy};
+use stasis_host::periodic::{self, Courtesy, Timetable};
+use stasis_host::recovery::{Recovery, Remedy};
 use stasis_run::slot::{RunState, Slot};
 use stasis_run::{clock, turns};
-use stasis_vm::config::{GuestConfig, Policy};
-use stasis_vm::periodic::{self, Courtesy, Timetable};
-use stasis_vm::recovery::{Recovery, Remedy, Stopped};
 
 /// Guests that have stopped by themselves, and nothing was done about it yet.
 static STOPPED: SpinMutex<Vec<(Arc<Slot>, Stopped)>> = SpinMutex::new(Vec::new());

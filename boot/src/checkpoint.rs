@@ -15,15 +15,15 @@ use progress::Progress;
 use routines::routines;
 use sets::names;
 use stasis_arch::timer;
+use stasis_console::table::{self, StoreRow};
+use stasis_console::text::Size;
+use stasis_host::{config, periodic};
 use stasis_run::slot::{Parked, RunState, Slot};
 use stasis_run::{clock, device_interrupts, shared};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{Checkpoint, GuestState, Plan};
 use stasis_store::set::SET_MARK;
 use stasis_store::{Store, Usage};
-use stasis_vm::console::table::{self, StoreRow};
-use stasis_vm::text::Size;
-use stasis_vm::{config, periodic};
 use stream::{StreamError, ToStore, open, why_not_read, why_not_written};
 
 /// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are

@@ -8,9 +8,9 @@ use crate::{care, guests, output, typed};
 use core::fmt;
 use spin::LazyLock;
 use spin::mutex::SpinMutex;
+use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Terminal, WAITING};
 use stasis_run::slot::Slot;
 use stasis_run::{interrupts, turns};
-use stasis_vm::console::{CAPACITY, Console, Input, Names, PIECE, Terminal, WAITING};
 
 static CONSOLE: LazyLock<SpinMutex<Console>> = LazyLock::new(|| SpinMutex::new(Console::new()));
 

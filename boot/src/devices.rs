@@ -9,10 +9,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
-use stasis_vm::board::grant::{Grant, Own, grant};
-use stasis_vm::config::GuestConfig;
-use stasis_vm::given::{Given, lay_out};
-use stasis_vm::range::Range;
+use stasis_guest::given::Grant;
+use stasis_guest::given::{Given, lay_out};
+use stasis_host::board::grant::{Own, grant};
+use stasis_host::config::GuestConfig;
+use stasis_memory::range::Range;
 
 /// The machine's device tree, and what of it is Stasis's own.
 static MACHINE: Once<(Range, Own)> = Once::new();

@@ -3,9 +3,9 @@
 use crate::{care, console};
 use alloc::sync::Arc;
 use stasis_arch::timer;
+use stasis_guest::stop::Stopped;
 use stasis_run::above::Above;
 use stasis_run::slot::Slot;
-use stasis_vm::recovery::Stopped;
 
 /// See the module.
 pub struct Duties;

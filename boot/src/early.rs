@@ -1,15 +1,15 @@
 //! A console for a boot that ends before the device tree has told of one, so that no boot is silent.
 //!
-//! The boards' PL011s are looked for at their known addresses ([`stasis_vm::board::early`]). On a machine that is none of them there may be
+//! The boards' PL011s are looked for at their known addresses ([`stasis_host::board::early`]). On a machine that is none of them there may be
 //! nothing at such an address, and the look may end in an abort: then nobody hears of it, as before.
 
 use crate::memory;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_arch::mmu;
+use stasis_host::board::early::{PL011S, is_pl011};
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl011::Pl011;
 use stasis_hw::serial::Serial;
-use stasis_vm::board::early::{PL011S, is_pl011};
 
 /// Finds a UART, once: what goes wrong on the way ends here again, and is not to look once more. To be called when the boot goes no
 /// further; of what is mapped only the image stays.

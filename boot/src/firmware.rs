@@ -6,9 +6,9 @@ use smccc::psci;
 use smccc::{Hvc, Smc};
 use spin::Once;
 use stasis_arch::{cache, cpu, timer};
+use stasis_host::board::{Conduit, Core, Start};
 use stasis_hw::mmio::Frame;
 use stasis_hw::watchdog::Watchdog;
-use stasis_vm::board::{Conduit, Core, Start};
 
 /// Why the firmware did not do what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,24 +12,25 @@ use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu::IdRegisters;
 use stasis_arch::timer;
+use stasis_devices::machine::RAM_BASE;
+use stasis_guest::clock::Pace;
+use stasis_guest::given::Given;
+use stasis_guest::image::{self, Parts};
+use stasis_guest::shared::SharedRegion;
+use stasis_guest::shared::{connections, record};
+use stasis_guest::sysreg::identity;
+use stasis_guest::{Guest, Vcpu};
+use stasis_host::archive::Archive;
+use stasis_host::config::{self, Configuration, GuestConfig, MemoryMap};
+use stasis_host::sched;
 use stasis_hw::paging::Translation;
+use stasis_memory::range::{Pool, Range};
 use stasis_run::shared::{self, Connected};
 use stasis_run::slot::{self, FreshRam, Memory, Placement, RunState, Slot};
 use stasis_run::tables::HeapTables;
 use stasis_run::{device_interrupts, pool, roster, turns};
 use stasis_state::Written;
 use stasis_state::vcpu::Identity;
-use stasis_vm::archive::Archive;
-use stasis_vm::clock::Pace;
-use stasis_vm::config::{self, Configuration, GuestConfig, MemoryMap, SharedConfig};
-use stasis_vm::given::Given;
-use stasis_vm::guest::{Guest, Vcpu};
-use stasis_vm::image::{self, Parts};
-use stasis_vm::machine::RAM_BASE;
-use stasis_vm::range::{Pool, Range};
-use stasis_vm::sched;
-use stasis_vm::shared::{connections, record};
-use stasis_vm::sysreg::identity;
 
 /// All guests, by number.
 static GUESTS: SpinMutex<Vec<Arc<Slot>>> = SpinMutex::new(Vec::new());
@@ -180,7 +181,7 @@ pub fn configured(name: &str) -> Option<&'static GuestConfig> {
 }
 
 /// The memory that the boot archive's guests share.
-pub fn configured_shared() -> &'static [SharedConfig] {
+pub fn configured_shared() -> &'static [SharedRegion] {
     BOOT.get().map_or(&[], |boot| &boot.configuration.shared)
 }
 

@@ -1,9 +1,9 @@
 //! The machine's device tree, as the firmware hands it over.
 
 use dtoolkit::fdt::Fdt;
-use stasis_vm::board::{self, MachineError};
+use stasis_host::board::{self, MachineError};
 
-pub use stasis_vm::board::Machine;
+pub use stasis_host::board::Machine;
 
 const _: () = assert!(board::MAX_CORES == stasis_arch::boot::MAX_CORES);
 

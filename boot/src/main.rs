@@ -27,12 +27,12 @@ mod smp;
 mod storage;
 mod typed;
 
+use stasis_host::board::{Uart, UartKind};
 use stasis_hw::mini_uart::MiniUart;
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl011::Pl011;
 use stasis_hw::serial::Serial;
 use stasis_run::{clock, gic, turns};
-use stasis_vm::board::{Uart, UartKind};
 
 /// The first core arrives here from the entry code, with an early translation that maps the image and
 /// the device tree only.

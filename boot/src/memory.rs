@@ -8,8 +8,8 @@ use spin::mutex::SpinMutex;
 use stasis_arch::boot::{MAX_CORES, STACK_STRIDE};
 use stasis_arch::regions::{Region, regions};
 use stasis_hw::paging::{Attributes, MapError, PAGE_SIZE, Translation};
+use stasis_memory::range::{Pool, Range};
 use stasis_run::tables::HeapTables;
-use stasis_vm::range::{Pool, Range};
 
 /// Blocks of up to 2^(this - 1) bytes.
 const HEAP_ORDER: usize = 24;

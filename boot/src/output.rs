@@ -4,8 +4,8 @@ use crate::early;
 use core::fmt::{self, Write};
 use spin::Once;
 use spin::mutex::SpinMutex;
+use stasis_devices::pl011::Character;
 use stasis_hw::serial::Serial;
-use stasis_vm::devices::pl011::Character;
 
 static UART: Once<SpinMutex<Serial>> = Once::new();
 

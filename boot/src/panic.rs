@@ -5,8 +5,8 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_arch::cpu;
 use stasis_arch::vectors::FatalFrame;
-use stasis_vm::board::MachineError;
-use stasis_vm::exit;
+use stasis_guest::exit;
+use stasis_host::board::MachineError;
 
 /// Prints even where the lock of the output is lost.
 macro_rules! say {
@@ -67,7 +67,7 @@ extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
 /// An address as an offset in the image, which is what its ELF file's symbols are.
 struct Place {
     address: u64,
-    image: stasis_vm::range::Range,
+    image: stasis_memory::range::Range,
 }
 
 impl core::fmt::Display for Place {

@@ -10,18 +10,18 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
+use stasis_devices::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE, RAM_END, RAM_UNIT};
+use stasis_guest::clock::Pace;
+use stasis_guest::given::Given;
+use stasis_guest::shared::connections;
+use stasis_guest::sysreg::identity;
+use stasis_guest::{Guest, Vcpu};
+use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_run::shared::{self, Connected};
 use stasis_run::slot::{self, FreshRam, Parked, Placement, RunState, Slot};
 use stasis_run::{pool, turns};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{GuestState, HostFacts, Target};
-use stasis_vm::clock::Pace;
-use stasis_vm::config::DEFAULT_WEIGHT;
-use stasis_vm::given::Given;
-use stasis_vm::guest::{Guest, Vcpu};
-use stasis_vm::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE, RAM_END, RAM_UNIT};
-use stasis_vm::shared::connections;
-use stasis_vm::sysreg::identity;
 
 /// A guest that is about to be resumed.
 struct Incoming<'a> {
@@ -103,7 +103,7 @@ fn admit<'a>(
         .map_err(|error| error.to_string())?;
     let (guest, vcpus) = Guest::restored(state.clone(), pace).map_err(|error| error.to_string())?;
     let here = connections(guests::configured_shared(), guest.name());
-    stasis_vm::shared::check(state.shared.as_ref(), &here, guest.name())
+    stasis_guest::shared::check(state.shared.as_ref(), &here, guest.name())
         .map_err(|error| error.to_string())?;
     let shared = shared::connect(guests::configured_shared(), guest.name())?;
     let resumed = resumed_state(state);

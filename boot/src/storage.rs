@@ -11,12 +11,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 pub use disk::Disk;
 use spin::mutex::SpinMutex;
+use stasis_console::text::Size;
 use stasis_hw::sdhci::Sdhci;
 use stasis_hw::virtio_blk;
+use stasis_memory::range::Range;
 use stasis_store::Store;
 use stasis_store::partition::Partition;
-use stasis_vm::range::Range;
-use stasis_vm::text::Size;
 
 /// Where checkpoints are kept.
 struct Storage {

@@ -4,8 +4,8 @@
 
 use crate::output;
 use spin::mutex::SpinMutex;
-use stasis_vm::console::type_ahead::TypeAhead;
-use stasis_vm::devices::pl011::Character;
+use stasis_console::type_ahead::TypeAhead;
+use stasis_devices::pl011::Character;
 
 static TYPED: SpinMutex<TypeAhead> = SpinMutex::new(TypeAhead::new());
 

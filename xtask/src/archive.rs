@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use stasis_vm::config::{self as vm, Configuration, GuestConfig, MemoryMap};
-use stasis_vm::image::{self, ImageError, Parts, Warning};
-use stasis_vm::machine::RAM_BASE;
-use stasis_vm::shared::connections;
+use stasis_devices::machine::RAM_BASE;
+use stasis_guest::image::{self, ImageError, Parts, Warning};
+use stasis_guest::shared::connections;
+use stasis_host::config::{self as host, Configuration, GuestConfig, MemoryMap};
 
 use crate::config::{Config, Made, Source};
 use crate::cpio::Cpio;
@@ -15,14 +15,14 @@ use crate::{build, initramfs, report, setup};
 
 /// An archive of this configuration and these files.
 pub fn pack(configuration: &Configuration, files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
-    let configuration = vm::compile(configuration).map_err(anyhow::Error::new)?;
+    let configuration = host::compile(configuration).map_err(anyhow::Error::new)?;
     pack_raw(&configuration, files)
 }
 
 /// An archive with this for its configuration, which may be anything: for tests of bad input.
 pub fn pack_raw(configuration: &[u8], files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     let mut cpio = Cpio::new();
-    cpio.file(vm::FILE_NAME, 0o644, configuration)?;
+    cpio.file(host::FILE_NAME, 0o644, configuration)?;
     for (name, data) in files {
         cpio.file(name, 0o644, data)?;
     }
@@ -98,6 +98,7 @@ pub fn fetch(workspace: &Workspace, source: &Source) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stasis_guest::image::Kind;
 
     /// What is said of a guest "g" with this image, changed in this way.
     fn verdict(image: &[u8], change: impl FnOnce(&mut GuestConfig)) -> String {
@@ -130,15 +131,13 @@ mod tests {
             verdict(&kernel(63 << 20), |_| ()),
             "the image does not fit: it needs 68157440 bytes of RAM, and 67108864 are there"
         );
-        assert!(
-            verdict(&[1; 64], |guest| guest.kind = Some(vm::Kind::Elf)).contains("not of kind")
-        );
+        assert!(verdict(&[1; 64], |guest| guest.kind = Some(Kind::Elf)).contains("not of kind"));
     }
 
     #[test]
     fn an_initrd_of_bare_code_is_warned_of_when_it_is_packed() {
         let bare = |guest: &mut GuestConfig| {
-            guest.kind = Some(vm::Kind::Raw);
+            guest.kind = Some(Kind::Raw);
             guest.initrd = Some("initrd".to_owned());
         };
         assert!(verdict(&[1; 64], bare).starts_with("warning: initrd is for Linux"));

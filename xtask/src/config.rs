@@ -1,6 +1,6 @@
 //! Reads the configuration that a person writes, a TOML file; its errors name the file, the line and the key.
 //!
-//! It becomes the device tree that `stasis_vm::config` defines. An image's name is a path, relative to the file,
+//! It becomes the device tree that `stasis_host::config` defines. An image's name is a path, relative to the file,
 //! or `@` and the name of something that xtask makes ([`Made`]).
 
 mod hint;
@@ -10,9 +10,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use stasis_vm::config::{
-    self as vm, ConfigError, Configuration, CoreConfig, GuestConfig, Kind, MemoryMap, Periodic,
-    Policy, Problem, SharedConfig, TRUSTED, WindowConfig,
+use stasis_guest::image::Kind;
+use stasis_guest::shared::SharedRegion;
+use stasis_host::config::{
+    self as host, ConfigError, Configuration, CoreConfig, GuestConfig, MemoryMap, Periodic, Policy,
+    Problem, TRUSTED, WindowConfig,
 };
 use toml::Spanned;
 
@@ -79,13 +81,13 @@ impl Config {
             config.configuration.cores.push(core);
         }
         for raw in file.shared.iter().map(Spanned::get_ref) {
-            config.configuration.shared.push(SharedConfig {
+            config.configuration.shared.push(SharedRegion {
                 name: raw.name.get_ref().clone(),
                 size: place.size(&raw.size, "size")?,
                 guests: raw.guests.get_ref().clone(),
             });
         }
-        vm::check(&config.configuration).map_err(|error| place.complaint(&file, error))?;
+        host::check(&config.configuration).map_err(|error| place.complaint(&file, error))?;
         Ok(config)
     }
 

@@ -102,7 +102,7 @@ impl Cpio {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stasis_vm::archive::Archive;
+    use stasis_host::archive::Archive;
 
     #[test]
     fn the_hypervisor_reads_what_is_written() {

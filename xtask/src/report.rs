@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use stasis_vm::text::{Escape, Size};
+use stasis_console::text::{Escape, Size};
 
 /// Says what is done now.
 pub fn step(what: impl Display) {

@@ -2,7 +2,7 @@
 //! where it was not fetched there is nothing to read.
 
 use dtoolkit::fdt::Fdt;
-use stasis_vm::board::{Machine, Start, UartKind};
+use stasis_host::board::{Machine, Start, UartKind};
 use xtask::setup::boards::RASPI4_DEVICE_TREE;
 use xtask::workspace::Workspace;
 

@@ -178,9 +178,8 @@ fn finding_a_partition_never_panics_and_finds_none_beyond_the_disk() {
 
 #[test]
 fn reading_an_archive_or_its_configuration_never_panics() {
-    use stasis_vm::config::{
-        self, Configuration, CoreConfig, GuestConfig, SharedConfig, WindowConfig,
-    };
+    use stasis_guest::shared::SharedRegion;
+    use stasis_host::config::{self, Configuration, CoreConfig, GuestConfig, WindowConfig};
     let guest = GuestConfig {
         initrd: Some("initrd".into()),
         cmdline: "console=ttyAMA0".into(),
@@ -194,7 +193,7 @@ fn reading_an_archive_or_its_configuration_never_panics() {
     let window = WindowConfig { guest: "counter".into(), at_us: 0, length_us: 1000 };
     let core = CoreConfig { number: 1, frame_us: 2000, windows: vec![window] };
     let guests = vec!["counter".into(), "other".into()];
-    let shared = vec![SharedConfig { name: "ring".into(), size: 1 << 20, guests }];
+    let shared = vec![SharedRegion { name: "ring".into(), size: 1 << 20, guests }];
     let configuration = Configuration { guests: vec![guest, other], cores: vec![core], shared };
     let configuration = config::compile(&configuration).unwrap();
     let files = [("stasis.dtb", &configuration[..]), ("counter", &[1; 300]), ("initrd", b"x")];

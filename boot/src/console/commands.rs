@@ -7,11 +7,11 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use stasis_console::Text;
+use stasis_console::command::{self, Command};
+use stasis_console::table::{self, GuestRow};
+use stasis_devices::pl011::Character;
 use stasis_run::slot::{Resident, RunState, Slot};
-use stasis_vm::console::Text;
-use stasis_vm::console::command::{self, Command};
-use stasis_vm::console::table::{self, GuestRow};
-use stasis_vm::devices::pl011::Character;
 
 /// Carries out a command line; what is wrong is for the answer's last line.
 pub fn execute(line: &str) -> Result<(), String> {

@@ -7,9 +7,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::timer;
+use stasis_guest::stats::Snapshot;
+use stasis_host::top::{Top, VcpuRow};
 use stasis_run::slot::Slot;
-use stasis_vm::console::top::{Top, VcpuRow};
-use stasis_vm::stats::Snapshot;
 
 /// What all guests have had and done until an instant.
 #[derive(Default)]

@@ -10,10 +10,10 @@ use stasis_hw::sd::{self, Card};
 use stasis_hw::sdhci::Sdhci;
 use stasis_hw::time::Clock;
 use stasis_hw::virtio_blk::{self, Deadline, DmaMemory, Slot, VirtioBlk};
+use stasis_memory::range::Range;
 use stasis_run::turns;
 use stasis_store::BlockDevice;
 use stasis_store::partition::{self, Partition};
-use stasis_vm::range::Range;
 
 /// Seconds that a virtio disk may take for one request.
 const PATIENCE: u64 = 10;

@@ -3,7 +3,7 @@
 use crate::slot::Slot;
 use alloc::sync::Arc;
 use spin::Once;
-use stasis_vm::recovery::Stopped;
+use stasis_guest::stop::Stopped;
 
 /// What is done without an exit of a guest, and what a guest does that concerns people.
 pub trait Above: Sync {

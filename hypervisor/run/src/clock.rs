@@ -4,9 +4,9 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
 use stasis_arch::timer;
+use stasis_host::board::{Machine, MachineError};
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl031::Pl031;
-use stasis_vm::board::{Machine, MachineError};
 
 /// Wall time when the counter was 0, in ticks of the counter.
 static EPOCH: Once<u64> = Once::new();

@@ -11,11 +11,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::mutex::SpinMutex;
+use stasis_guest::Guest;
+use stasis_guest::given::Device;
 use stasis_hw::mmio::Frame;
 use stasis_hw::virtio_mmio::VirtioMmio;
 use stasis_vgic::ListRegisterFile;
-use stasis_vm::given::Device;
-use stasis_vm::guest::Guest;
 
 /// Whose each interrupt is, and which of its interrupts.
 static OWNERS: SpinMutex<Vec<(u32, usize, Arc<Slot>)>> = SpinMutex::new(Vec::new());

@@ -4,11 +4,11 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use spin::Once;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu;
+use stasis_host::board::GicFrames;
 use stasis_hw::gic::{Acknowledged, CpuInterface, Distributor, SgiTarget, VirtualInterface};
 use stasis_hw::mmio::Frame;
+use stasis_memory::range::Range;
 use stasis_vgic::ListRegisterFile;
-use stasis_vm::board::GicFrames;
-use stasis_vm::range::Range;
 
 /// The SGI that has a core look at what it is asked to do.
 pub const KICK: u32 = 0;

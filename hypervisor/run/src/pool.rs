@@ -3,8 +3,8 @@
 use alloc::format;
 use alloc::string::String;
 use spin::mutex::SpinMutex;
-use stasis_vm::machine::RAM_UNIT;
-use stasis_vm::range::{Pool, Range};
+use stasis_devices::machine::RAM_UNIT;
+use stasis_memory::range::{Pool, Range};
 
 /// None before the machine's RAM is known.
 static FREE: SpinMutex<Option<Pool>> = SpinMutex::new(None);

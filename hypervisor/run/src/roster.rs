@@ -1,4 +1,4 @@
-//! Who has each core, and for how long: what [`stasis_vm::sched`] decides, with the vCPUs behind its tasks.
+//! Who has each core, and for how long: what [`stasis_host::sched`] decides, with the vCPUs behind its tasks.
 //!
 //! Each core has a [`Roster`] with a lock of its own, which is the last one that is taken. Whoever wakes a vCPU ([`Roster::kick`])
 //! tells its core, if that makes a difference to it; the core itself [decides](Roster::decide).
@@ -12,8 +12,8 @@ use spin::LazyLock;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::{cpu, timer};
-use stasis_vm::config::{self, CoreConfig, DEFAULT_WEIGHT};
-use stasis_vm::sched::{self, Scheduler, TaskId};
+use stasis_host::config::{self, CoreConfig, DEFAULT_WEIGHT};
+use stasis_host::sched::{self, Scheduler, TaskId};
 
 /// The core that the console's commands run on.
 const CONSOLE_CORE: usize = config::CONSOLE_CORE as usize;

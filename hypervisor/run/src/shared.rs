@@ -12,14 +12,14 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
 use spin::mutex::SpinMutex;
+use stasis_guest::shared::SharedRegion;
+use stasis_guest::shared::{Connection, connections};
+use stasis_memory::range::Range;
 use stasis_state::device::MAX_PEERS;
-use stasis_vm::config::SharedConfig;
-use stasis_vm::range::Range;
-use stasis_vm::shared::{Connection, connections};
 
 /// A region that this machine has memory for.
 pub struct Region {
-    config: &'static SharedConfig,
+    config: &'static SharedRegion,
     memory: Range,
     copy: SpinMutex<FreshRam>,
     /// For each guest, who has rung it since it was told last.
@@ -31,7 +31,7 @@ pub struct Region {
 static REGIONS: Once<Vec<Region>> = Once::new();
 
 /// Makes the regions. One that there is no memory for is said, and the others are made.
-pub fn init(configs: &'static [SharedConfig]) {
+pub fn init(configs: &'static [SharedRegion]) {
     REGIONS.call_once(|| {
         let made = configs.iter().filter_map(|config| {
             let region = Region::new(config);
@@ -48,7 +48,7 @@ fn regions() -> &'static [Region] {
 }
 
 impl Region {
-    fn new(config: &'static SharedConfig) -> Result<Self, String> {
+    fn new(config: &'static SharedRegion) -> Result<Self, String> {
         let memory = FreshRam::take(0, config.size)?;
         let copy = FreshRam::take(0, config.size)?;
         Ok(Self {
@@ -75,7 +75,7 @@ pub struct Connected {
 }
 
 /// What a guest is to share by the configuration; an error if this machine does not have it.
-pub fn connect(configured: &'static [SharedConfig], guest: &str) -> Result<Vec<Connected>, String> {
+pub fn connect(configured: &'static [SharedRegion], guest: &str) -> Result<Vec<Connected>, String> {
     let find = |Connection { region, index }: Connection| {
         let made = regions().iter().find(|made| made.config.name == region.name);
         let made = made.ok_or_else(|| format!("there is no shared memory \"{}\"", region.name))?;
@@ -128,7 +128,7 @@ impl Connected {
         let alive = |name: &str| {
             guests.iter().any(|slot| slot.name == name && slot.park().state.is_alive())
         };
-        stasis_vm::shared::keeper(self.region.config, |name| resumed.contains(&name), alive)
+        stasis_guest::shared::keeper(self.region.config, |name| resumed.contains(&name), alive)
     }
 
     /// The region's memory was overwritten with what a checkpoint holds: what was rung before is over. Nobody who shares it has run

@@ -37,16 +37,16 @@ use hold::Hold;
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::timer;
+use stasis_devices::machine::{GICC_BASE, GICC_MAPPED};
+use stasis_devices::pl011::Character;
+use stasis_guest::given::Given;
+use stasis_guest::shared::address;
+use stasis_guest::stats::{Snapshot, Stats};
+use stasis_guest::{Guest, Vcpu};
+use stasis_host::sched::TaskId;
 use stasis_hw::paging::{Attributes, MapError, Translation};
+use stasis_memory::range::Range;
 use stasis_vgic::VcpuMask;
-use stasis_vm::devices::pl011::Character;
-use stasis_vm::given::Given;
-use stasis_vm::guest::{Guest, Vcpu};
-use stasis_vm::machine::{GICC_BASE, GICC_MAPPED};
-use stasis_vm::range::Range;
-use stasis_vm::sched::TaskId;
-use stasis_vm::shared::address;
-use stasis_vm::stats::{Snapshot, Stats};
 
 /// Of [`Slot::barred`]: somebody wants the locks.
 const WANTED: u8 = 1;

@@ -8,7 +8,7 @@ use crate::slot::{After, Slot};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use stasis_arch::{cpu, timer};
-use stasis_vm::clock::NEVER;
+use stasis_guest::clock::NEVER;
 
 /// The console's turn lasts until then; at other times it is over.
 static CONSOLE_UNTIL: AtomicU64 = AtomicU64::new(u64::MAX);

@@ -1,7 +1,7 @@
 //! What a guest can write is saved, or is here with the reason why not.
 //!
 //! The list is that of DDI 0487 for the CPU that guests are shown: Armv8.0-A with EL1 and EL0, without any optional
-//! feature that has state of its own (`stasis_vm::sysreg::identity` hides those, and they trap or are
+//! feature that has state of its own (`stasis_guest::sysreg::identity` hides those, and they trap or are
 //! UNDEFINED); then that of the devices on its bus.
 
 use stasis_state::{

@@ -1,9 +1,10 @@
 //! Bytes as what a boot loader hands over: the archive, the configuration in it, a guest's image.
 
-use stasis_vm::archive::Archive;
-use stasis_vm::config::{self, Kind};
-use stasis_vm::image::{self, Parts};
-use stasis_vm::machine::RAM_BASE;
+use stasis_devices::machine::RAM_BASE;
+use stasis_guest::image::Kind;
+use stasis_guest::image::{self, Parts};
+use stasis_host::archive::Archive;
+use stasis_host::config;
 
 /// A guest's RAM, as small as one may be.
 const RAM: usize = 2 << 20;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use stasis_vm::config::{self, Configuration, CoreConfig, GuestConfig, Kind, SharedConfig};
+use stasis_guest::image::Kind;
+use stasis_guest::shared::SharedRegion;
+use stasis_host::config::{self, Configuration, CoreConfig, GuestConfig};
 use xtask::archive;
 use xtask::board::Board;
 use xtask::console::{ConsoleError, PROMPT};
@@ -117,7 +119,7 @@ impl<'l> Setup<'l> {
     }
 
     /// Has guests share memory.
-    pub fn shared(mut self, region: SharedConfig) -> Self {
+    pub fn shared(mut self, region: SharedRegion) -> Self {
         self.configuration.shared.push(region);
         self
     }

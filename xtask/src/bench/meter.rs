@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use stasis_vm::config::{Configuration, GuestConfig};
+use stasis_host::config::{Configuration, GuestConfig};
 
 use super::accesses::{Accesses, EVENTS, Log};
 use super::boot;

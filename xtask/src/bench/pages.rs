@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use stasis_vm::config::{Configuration, GuestConfig};
+use stasis_host::config::{Configuration, GuestConfig};
 
 use super::meter::counting;
 use super::profile::functions::Functions;

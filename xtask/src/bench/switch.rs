@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use stasis_vm::config::{Configuration, CoreConfig, GuestConfig, WindowConfig};
+use stasis_host::config::{Configuration, CoreConfig, GuestConfig, WindowConfig};
 
 use super::accesses::Accesses;
 use super::meter::counting;
@@ -37,7 +37,7 @@ const PARTS: [(&str, &[&str]); 5] = [
     ("FP", &["stasis_fp_save", "stasis_fp_load"]),
     ("registers", &["stasis_arch::world::", "guest_exit", "stasis_enter_guest"]),
     ("vGIC", &["stasis_vgic::", "stasis_hw::gic::"]),
-    ("decision", &["stasis_run::roster::", "stasis_vm::sched::"]),
+    ("decision", &["stasis_run::roster::", "stasis_host::sched::"]),
     ("rest", &[""]),
 ];
 

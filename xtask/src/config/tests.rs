@@ -205,7 +205,7 @@ guests = ["a", "b"]
 fn shared_memory_is_read() {
     let config = parse(SHARED).unwrap();
     let guests = vec!["a".to_owned(), "b".to_owned()];
-    let ring = SharedConfig { name: "ring".to_owned(), size: 2 << 20, guests };
+    let ring = SharedRegion { name: "ring".to_owned(), size: 2 << 20, guests };
     assert_eq!(config.configuration.shared, [ring]);
 }
 

@@ -2,8 +2,8 @@
 
 use super::Resident;
 use stasis_arch::{cache, mmu};
+use stasis_guest::exit::Exit;
 use stasis_state::vcpu::Core;
-use stasis_vm::exit::Exit;
 
 /// Bytes of an instruction.
 const INSTRUCTION: u64 = 4;

@@ -7,9 +7,9 @@ use super::Resident;
 use super::ram::Ram;
 use crate::tables::HeapTables;
 use stasis_arch::mmu;
+use stasis_guest::exit::{Exit, Fault};
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_state::written::BLOCK_SIZE;
-use stasis_vm::exit::{Exit, Fault};
 
 /// Maps RAM to `base`, each block by itself.
 pub(super) fn map(

@@ -6,13 +6,13 @@ use crate::roster::Turn;
 use crate::{above, clock};
 use stasis_arch::world::live;
 use stasis_arch::{cpu, debug, timer};
+use stasis_guest::clock::NEVER;
+use stasis_guest::exit::{self, Syndrome};
+use stasis_guest::inject::El1Registers;
+use stasis_guest::sysreg::CacheRegister;
+use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
 use stasis_vgic::VcpuMask;
-use stasis_vm::clock::NEVER;
-use stasis_vm::exit::{self, Syndrome};
-use stasis_vm::guest::{Guest, Host, Vcpu};
-use stasis_vm::inject::El1Registers;
-use stasis_vm::sysreg::CacheRegister;
 
 /// The core that a slot's guest is loaded on.
 pub struct RunningOn<'a> {

@@ -5,8 +5,8 @@ use super::{Slot, VcpuPlace};
 use crate::interrupts::{self, Taken};
 use crate::{clock, gic};
 use core::sync::atomic::Ordering;
+use stasis_guest::{Guest, Vcpu};
 use stasis_hw::gic::Acknowledged;
-use stasis_vm::guest::{Guest, Vcpu};
 
 impl Slot {
     /// Takes the physical interrupt that is pending, if one is.

@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::mmu;
+use stasis_guest::{Guest, Vcpu};
 use stasis_hw::paging::Translation;
+use stasis_memory::range::Range;
 use stasis_state::{Records, Written};
-use stasis_vm::guest::{Guest, Vcpu};
-use stasis_vm::range::Range;
 
 /// A guest that does not run for as long as this lives.
 pub struct Parked<'a> {

@@ -3,9 +3,9 @@
 use crate::{pool, turns};
 use alloc::string::String;
 use stasis_arch::cache;
+use stasis_memory::range::Range;
 use stasis_state::Written;
 use stasis_state::written::BLOCK_SIZE;
-use stasis_vm::range::Range;
 
 /// A range of guest RAM as bytes. The range is borrowed for as long, so there is one such slice.
 pub fn ram_of(ram: &mut Range) -> &mut [u8] {

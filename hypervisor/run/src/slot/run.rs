@@ -8,10 +8,10 @@ use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::cpu;
 use stasis_arch::world::{self, ExitKind, live};
-use stasis_vm::exit::{self, Syndrome, WordAccess};
-use stasis_vm::guest::{Next, Vcpu};
-use stasis_vm::recovery::Stopped;
-use stasis_vm::stats::Reason;
+use stasis_guest::exit::{self, Syndrome, WordAccess};
+use stasis_guest::stats::Reason;
+use stasis_guest::stop::Stopped;
+use stasis_guest::{Next, Vcpu};
 
 /// Why a vCPU has left its guest.
 enum Left {

@@ -6,9 +6,9 @@ use crate::roster::Turn;
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::{cpu, mmu, timer, world};
-use stasis_vm::clock::NEVER;
-use stasis_vm::guest::Vcpu;
-use stasis_vm::recovery::Stopped;
+use stasis_guest::Vcpu;
+use stasis_guest::clock::NEVER;
+use stasis_guest::stop::Stopped;
 
 /// What comes after a vCPU's turn.
 pub enum After {

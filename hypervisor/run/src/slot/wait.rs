@@ -9,8 +9,8 @@ use crate::roster::Who;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::world::live;
 use stasis_arch::{cpu, timer};
-use stasis_vm::guest::{Vcpu, Wait};
-use stasis_vm::timer::Timer;
+use stasis_guest::timer::Timer;
+use stasis_guest::{Vcpu, Wait};
 
 impl Slot {
     /// Has the vCPU wait for an interrupt. An error says why it leaves its core.

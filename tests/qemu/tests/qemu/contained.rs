@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use stasis_guests::workload::Model;
+use stasis_host::config::{CoreConfig, GuestConfig, WindowConfig};
 use stasis_qemu_tests::guests::{SILENCE, numbers, sound, ticks, transcript};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, TURN_US, guest};
-use stasis_vm::config::{CoreConfig, GuestConfig, WindowConfig};
 
 /// Nanoseconds that an instruction takes here.
 const INSTRUCTION_NS: u64 = 4;

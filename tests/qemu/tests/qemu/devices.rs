@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
+use stasis_host::config::{GuestConfig, MemoryMap, Policy};
 use stasis_qemu_tests::guests::{SILENCE, sound, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
-use stasis_vm::config::{GuestConfig, MemoryMap, Policy};
 use xtask::initramfs;
 use xtask::monitor::Socket;
 use xtask::workspace::{read, write};

@@ -1,12 +1,13 @@
 //! The images that a guest can have, and those that it can't: one line each, and Stasis lives on.
 
 use anyhow::{Result, ensure};
+use stasis_guest::image::Kind;
 use stasis_guests::workload::Model;
+use stasis_host::config::Configuration;
 use stasis_qemu_tests::guests::{SILENCE, same, ticks, transcript};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use stasis_qemu_tests::tamper;
-use stasis_vm::config::{Configuration, Kind};
 use std::time::Duration;
 use xtask::qemu::Machine;
 use xtask::workspace::{read, write};

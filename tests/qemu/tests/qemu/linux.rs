@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use stasis_host::config::Policy;
 use stasis_qemu_tests::guests::is_log;
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
-use stasis_vm::config::Policy;
 use xtask::initramfs::{self, Loop};
 use xtask::monitor::Socket;
 use xtask::setup;

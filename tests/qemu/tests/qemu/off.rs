@@ -1,9 +1,9 @@
 //! A guest that is off, or has reset its machine, is so when it is resumed.
 
 use anyhow::{Result, ensure};
+use stasis_host::config::Policy;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::Stasis;
-use stasis_vm::config::Policy;
 
 use crate::recovery::{grieve, machine, neighbour_is_well, step};
 

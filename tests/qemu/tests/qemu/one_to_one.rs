@@ -1,10 +1,10 @@
 //! Guests that have their memory at the machine's own addresses.
 
 use anyhow::{Context, Result, ensure};
+use stasis_devices::machine::RAM_BASE;
+use stasis_host::config::{GuestConfig, MemoryMap};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Stasis, guest};
-use stasis_vm::config::{GuestConfig, MemoryMap};
-use stasis_vm::machine::RAM_BASE;
 use xtask::initramfs::{self, Loop};
 
 use crate::linux;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use stasis_guest::image::Kind;
 use stasis_qemu_tests::beats::Beats;
 use stasis_qemu_tests::guests::{SILENCE, is_log};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Stasis, guest};
-use stasis_vm::config::Kind;
 use xtask::build;
 use xtask::console::Console;
 use xtask::qemu::Machine;

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use stasis_guests::workload::parse;
+use stasis_host::config::Periodic;
+use stasis_host::periodic;
 use stasis_qemu_tests::guests::SILENCE;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
-use stasis_vm::config::Periodic;
-use stasis_vm::periodic;
 
 use crate::recovery::{grieve, machine, neighbour_is_well, step};
 

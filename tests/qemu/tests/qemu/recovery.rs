@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
+use stasis_host::config::{GuestConfig, Policy};
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use stasis_qemu_tests::tamper;
-use stasis_vm::config::{GuestConfig, Policy};
 
 use crate::periodic::{PATIENCE, every_second, periodic_ones};
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::{SILENCE, sound};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Stasis, guest};
-use stasis_vm::config::GuestConfig;
 use xtask::console::Console;
 use xtask::qemu::Machine;
 

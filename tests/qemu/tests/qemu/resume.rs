@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
+use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::{SILENCE, Ticks, sound, ticks};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Stasis, guest};
 use stasis_qemu_tests::tamper::{self, File, Record};
 use stasis_state::envelope::RecordType;
-use stasis_vm::config::GuestConfig;
 use std::path::Path;
 
 /// Ticks that a guest may have gone on for between what was last seen of it and its checkpoint.

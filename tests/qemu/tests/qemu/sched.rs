@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use stasis_host::config::{CoreConfig, GuestConfig, WindowConfig};
 use stasis_qemu_tests::guests::{SILENCE, numbers};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
-use stasis_vm::config::{CoreConfig, GuestConfig, WindowConfig};
 
 /// Instructions of a unit of `spinner`'s work.
 const UNIT: u64 = 10_000;

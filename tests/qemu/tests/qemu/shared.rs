@@ -1,11 +1,11 @@
 //! Memory that guests share, and its doorbells.
 
 use anyhow::{Context, Result, ensure};
+use stasis_guest::shared::SharedRegion;
 use stasis_guests::ring::{Model, parse};
 use stasis_qemu_tests::guests::{SILENCE, sound, transcript};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
-use stasis_vm::config::SharedConfig;
 use xtask::initramfs;
 
 use crate::linux;
@@ -24,9 +24,9 @@ fn players<'l>(lab: &'l Lab, names: &[&str]) -> Result<Setup<'l>> {
 }
 
 /// A region of the size that `ring` expects.
-fn region(names: &[&str]) -> SharedConfig {
+fn region(names: &[&str]) -> SharedRegion {
     let guests = names.iter().map(|name| (*name).to_owned()).collect();
-    SharedConfig { name: "table".to_owned(), size: 1 << 20, guests }
+    SharedRegion { name: "table".to_owned(), size: 1 << 20, guests }
 }
 
 /// Watches a player tell of its next rounds, which must be right, and none come without a bell: the last of them.

@@ -1,10 +1,10 @@
 //! What a guest can bring about can be stored, and goes on.
 
 use anyhow::{Result, ensure};
+use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::SILENCE;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Stasis, guest};
-use stasis_vm::config::GuestConfig;
 
 /// Checkpoints of each kind that are made.
 const CHECKPOINTS: usize = 40;

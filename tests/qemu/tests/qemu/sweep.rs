@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::encodings::{COUNT, NOT_WRITTEN};
+use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::{SILENCE, numbers};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Stasis, guest};
-use stasis_vm::config::GuestConfig;
 
 /// Sweeps: three values, from two exception levels.
 const SWEEPS: usize = 6;

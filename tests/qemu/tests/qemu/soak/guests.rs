@@ -4,12 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use stasis_host::config::{CoreConfig, GuestConfig, WindowConfig};
 use stasis_qemu_tests::beats::Beats;
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::sequence::Sequence;
 use stasis_qemu_tests::stasis::{Stasis, TURN_US, guest};
 use stasis_qemu_tests::steps::Steps;
-use stasis_vm::config::{CoreConfig, GuestConfig, WindowConfig};
 use xtask::workspace::read;
 use xtask::{build, initramfs, setup};
 

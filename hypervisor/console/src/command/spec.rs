@@ -1,0 +1,362 @@
+//! The table of commands: their words, what they take, and their help.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use crate::type_ahead::CANCEL;
+
+use super::{ALL, ANY_SPEED, Command, CommandError, JSON, SEPARATOR, Usage};
+
+/// Lines that `log` shows if it is not told how many.
+const LOG_LINES: u64 = 24;
+/// More lines are not kept.
+const MAX_LOG_LINES: u64 = 16 << 10;
+/// The longest time that `top` looks at.
+const MAX_SECONDS: u64 = 3600;
+/// More often, `top` is typed again.
+const MAX_TIMES: u64 = 1_000_000;
+
+/// A command's entry in the table.
+pub(super) struct Spec {
+    pub(super) word: &'static str,
+    pub(super) parameters: &'static [Parameter],
+    /// They begin with `--`, and may stand anywhere behind the command.
+    pub(super) options: &'static [&'static str],
+    /// One line.
+    pub(super) summary: &'static str,
+    /// What else there is to know, in lines that a terminal has room for.
+    pub(super) details: &'static [&'static str],
+    pub(super) build: for<'a> fn(&Arguments<'a>) -> Result<Command<'a>, CommandError>,
+}
+
+/// What stands behind a command.
+pub(super) struct Parameter {
+    /// As the help shows it.
+    pub(super) shown: &'static str,
+    pub(super) kind: Kind,
+    pub(super) required: bool,
+}
+
+/// What a parameter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A guest.
+    Guest,
+    /// A guest that there is, or that the configuration has.
+    Startable,
+    /// Several guests, or all.
+    Guests,
+    /// A checkpoint, or a set of them.
+    Checkpoint,
+    /// A command.
+    Topic,
+    /// This word; what follows it is then required.
+    Word(&'static str),
+    /// Whatever a person thinks of.
+    Free,
+}
+
+const fn required(shown: &'static str, kind: Kind) -> Parameter {
+    Parameter { shown, kind, required: true }
+}
+
+const fn optional(shown: &'static str, kind: Kind) -> Parameter {
+    Parameter { shown, kind, required: false }
+}
+
+const GUEST: Parameter = required("<guest>", Kind::Guest);
+const CHECKPOINT: Parameter = required("<number|name|set/>", Kind::Checkpoint);
+
+/// What was typed behind a command.
+pub(super) struct Arguments<'a> {
+    usage: Usage,
+    words: Vec<&'a str>,
+    options: Vec<&'a str>,
+}
+
+impl<'a> Arguments<'a> {
+    /// The words, if they are as many and of those kinds as the command takes.
+    pub(super) fn of(
+        spec: &'static Spec,
+        words: impl Iterator<Item = &'a str>,
+    ) -> Result<Self, CommandError> {
+        let usage = Usage(spec.word);
+        let (options, words): (Vec<&str>, Vec<&str>) =
+            words.partition(|word| word.starts_with("--"));
+        if let Some(word) = options.iter().find(|option| !spec.options.contains(option)) {
+            return Err(CommandError::NoSuchOption { word: word.to_string(), usage });
+        }
+        if let Some(word) = words.get(spec.parameters.len()) {
+            return Err(CommandError::Surplus { word: word.to_string(), usage });
+        }
+        let mut announced = false;
+        for (index, parameter) in spec.parameters.iter().enumerate() {
+            match (words.get(index), parameter.kind) {
+                (Some(word), Kind::Word(expected)) if *word != expected => {
+                    let word = word.to_string();
+                    return Err(CommandError::NotTheWord { word, expected, usage });
+                }
+                (None, _) if parameter.required || announced => {
+                    let argument = parameter.shown.trim_matches(['[', ']']);
+                    return Err(CommandError::Missing { argument, usage });
+                }
+                (word, kind) => announced = word.is_some() && matches!(kind, Kind::Word(_)),
+            }
+        }
+        Ok(Self { usage, words, options })
+    }
+
+    /// A required one, which [`Self::of`] has seen to be there.
+    fn required(&self, index: usize) -> &'a str {
+        self.optional(index).unwrap_or_default()
+    }
+
+    fn optional(&self, index: usize) -> Option<&'a str> {
+        self.words.get(index).copied()
+    }
+
+    fn has(&self, option: &str) -> bool {
+        self.options.contains(&option)
+    }
+
+    fn number(&self, index: usize, most: u64) -> Result<Option<u64>, CommandError> {
+        let Some(word) = self.optional(index) else {
+            return Ok(None);
+        };
+        match word.parse() {
+            Ok(number) if (1..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(CommandError::NotANumber { word: word.to_string(), most, usage: self.usage }),
+        }
+    }
+
+    /// Several guests; none: all.
+    fn guests(&self, index: usize) -> Result<Vec<&'a str>, CommandError> {
+        let list = self.required(index);
+        if list == ALL {
+            return Ok(Vec::new());
+        }
+        let guests: Vec<&str> = list.split(SEPARATOR).collect();
+        let repeats = |(at, guest)| guests[..at].contains(guest);
+        let problem = if guests.contains(&"") {
+            "a guest without a name"
+        } else if guests.iter().enumerate().any(repeats) {
+            "a guest twice"
+        } else {
+            return Ok(guests);
+        };
+        Err(CommandError::GuestList { list: list.to_string(), problem })
+    }
+}
+
+pub(super) static TABLE: [Spec; 19] = [
+    Spec {
+        word: "help",
+        parameters: &[optional("[command]", Kind::Topic)],
+        options: &[],
+        summary: "list the commands, or explain one",
+        details: &[
+            "Tab completes commands, and the names of guests and checkpoints. Arrow up and down go through earlier",
+            "lines, Ctrl-U takes the line back, Ctrl-C gives it up.",
+        ],
+        build: |arguments| Ok(Command::Help(arguments.optional(0))),
+    },
+    Spec {
+        word: "guests",
+        parameters: &[],
+        options: &[JSON],
+        summary: "list the guests",
+        details: &[
+            "Other commands take a guest's number or its name.",
+            "With --json, each guest is one line with an object; memory is in bytes.",
+        ],
+        build: |arguments| Ok(Command::Guests { json: arguments.has(JSON) }),
+    },
+    Spec {
+        word: "top",
+        parameters: &[optional("[seconds]", Kind::Free), optional("[times]", Kind::Free)],
+        options: &[JSON],
+        summary: "show what the cores and the guests do",
+        details: &[
+            "For each vCPU: its share of its core, how often it was put there, the interrupts that it has taken, and",
+            "why it left its guest. Without a time, since Stasis was started; with one, over as many seconds from",
+            "now on, as often as told. Any key ends it early.",
+        ],
+        build: |arguments| {
+            Ok(Command::Top {
+                seconds: arguments.number(0, MAX_SECONDS)?,
+                times: arguments.number(1, MAX_TIMES)?.unwrap_or(1),
+                json: arguments.has(JSON),
+            })
+        },
+    },
+    Spec {
+        word: "pause",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "stop a guest's time",
+        details: &["Its virtual time stands still until it is unpaused."],
+        build: |arguments| Ok(Command::Pause(arguments.required(0))),
+    },
+    Spec {
+        word: "unpause",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "let a paused guest go on",
+        details: &["It does not see that it was paused, but by a clock on the wall."],
+        build: |arguments| Ok(Command::Unpause(arguments.required(0))),
+    },
+    Spec {
+        word: "stop",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "switch a guest off",
+        details: &["It is not asked: what it has not written is lost, as when the power fails."],
+        build: |arguments| Ok(Command::Stop(arguments.required(0))),
+    },
+    Spec {
+        word: "start",
+        parameters: &[required("<guest>", Kind::Startable)],
+        options: &[],
+        summary: "start a guest that is off, as it is configured",
+        details: &["Also one that the configuration has and the machine does not."],
+        build: |arguments| Ok(Command::Start(arguments.required(0))),
+    },
+    Spec {
+        word: "restart",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "start a guest again, as it is configured",
+        details: &["Whatever it is doing: as if its machine were reset."],
+        build: |arguments| Ok(Command::Restart(arguments.required(0))),
+    },
+    Spec {
+        word: "remove",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "remove a guest that does not run",
+        details: &[
+            "One that is paused, off, crashed or lost. Its memory and its name are free for others. What is stored of it",
+            "stays, and can be resumed; one that the configuration has can be started anew.",
+        ],
+        build: |arguments| Ok(Command::Remove(arguments.required(0))),
+    },
+    Spec {
+        word: "checkpoint",
+        parameters: &[required("<guests>", Kind::Guests), optional("[name]", Kind::Free)],
+        options: &[],
+        summary: "store guests' state and memory",
+        details: &[
+            "Of one guest: the checkpoint gets a number, and the guest's name if none is given.",
+            "Of several, \"a,b,c\" or \"all\": they are stored as they are at one instant, each as \"name/guest\", and",
+            "are a set, which resume and delete take as \"name/\". Either all of a set is there or nothing.",
+            "The guests stand still meanwhile, and then go on if they ran.",
+        ],
+        build: |arguments| {
+            Ok(Command::Checkpoint { guests: arguments.guests(0)?, name: arguments.optional(1) })
+        },
+    },
+    Spec {
+        word: "resume",
+        parameters: &[
+            CHECKPOINT,
+            optional("[as", Kind::Word("as")),
+            optional("<new name>]", Kind::Free),
+        ],
+        options: &[ANY_SPEED],
+        summary: "resume a guest from a checkpoint, or those of a set",
+        details: &[
+            "Everything is checked before anything changes. A name that several have stands for the newest.",
+            "A guest takes the place of the one with its name, which ends. With \"as\" it gets another name, and goes on",
+            "beside it: a second copy, with memory of its own.",
+            "With --any-speed the guest's clock goes as fast as this machine's counter, whatever it was made with: its",
+            "seconds are then shorter or longer.",
+        ],
+        build: |arguments| {
+            let (which, copy) = (arguments.required(0), arguments.optional(2));
+            Ok(Command::Resume { which, copy, any_speed: arguments.has(ANY_SPEED) })
+        },
+    },
+    Spec {
+        word: "delete",
+        parameters: &[CHECKPOINT],
+        options: &[],
+        summary: "delete a checkpoint, or those of a set",
+        details: &["For good. Its number is not used again."],
+        build: |arguments| Ok(Command::Delete(arguments.required(0))),
+    },
+    Spec {
+        word: "store",
+        parameters: &[],
+        options: &[JSON],
+        summary: "list the checkpoints",
+        details: &[
+            "\"pages\" are those of 4 KiB that have anything but zeros, and so are stored.",
+            "With --json, each checkpoint is one line with an object, in bytes and seconds since 1970.",
+        ],
+        build: |arguments| Ok(Command::Store { json: arguments.has(JSON) }),
+    },
+    Spec {
+        word: "attach",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "connect this terminal to a guest's",
+        details: &[
+            "What it has sent since it was last attached is shown first, up to 16 KiB. Ctrl-] detaches.",
+        ],
+        build: |arguments| Ok(Command::Attach(arguments.required(0))),
+    },
+    Spec {
+        word: "send-break",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "send a guest's UART a break",
+        details: &[
+            "A Linux takes the next byte that is typed as a SysRq, if it comes within five seconds. While a guest is",
+            "attached, Ctrl-] and then b does the same, and a break on this line goes to the guest.",
+        ],
+        build: |arguments| Ok(Command::SendBreak(arguments.required(0))),
+    },
+    Spec {
+        word: "log",
+        parameters: &[GUEST, optional("[lines]", Kind::Free)],
+        options: &[],
+        summary: "show what a guest has sent last",
+        details: &[
+            "The last 24 lines, or as many as told of the last 16 KiB, each behind a bar. attach still shows what it",
+            "would have shown.",
+        ],
+        build: |arguments| {
+            let lines = arguments.number(1, MAX_LOG_LINES)?.unwrap_or(LOG_LINES) as usize;
+            Ok(Command::Log { guest: arguments.required(0), lines })
+        },
+    },
+    Spec {
+        word: "gic",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "show a guest's interrupt controller",
+        details: &[
+            "Its records, with every list register folded into them: what a checkpoint would hold.",
+        ],
+        build: |arguments| Ok(Command::Gic(arguments.required(0))),
+    },
+    Spec {
+        word: CANCEL,
+        parameters: &[],
+        options: &[],
+        summary: "give up the command that is under way",
+        details: &[
+            "For programs: it is typed while a checkpoint, a resume or top is under way, and is answered behind it.",
+            "Nothing has changed by a command that was given up. A person types Ctrl-C.",
+        ],
+        build: |_| Ok(Command::Cancel),
+    },
+    Spec {
+        word: "quit",
+        parameters: &[],
+        options: &[],
+        summary: "switch the machine off",
+        details: &["Guests that were not checkpointed are lost."],
+        build: |_| Ok(Command::Quit),
+    },
+];

@@ -1,0 +1,334 @@
+//! The console on the machine's UART: commands for a person, or a guest's terminal.
+//!
+//! [`Console`] takes the bytes that arrive and says what they are: a command line, or input for the attached guest. It
+//! also takes what the guests send, shows that of the attached one and keeps the last of each. Every command is answered by
+//! any number of lines and then one line, `ok` or `error: <what is wrong>`.
+//!
+//! All that is said goes through here, from an answer to the log: there is one terminal, and an answer is one piece.
+//! Lines that no command asked for wait until it is complete.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+use crate::backlog::Backlog;
+pub use crate::backlog::CAPACITY as WAITING;
+use crate::command::complete;
+pub use crate::command::{Command, CommandError, Names};
+use crate::line::Editor;
+use crate::mux::Mux;
+pub use crate::mux::PIECE;
+pub use crate::ring::CAPACITY;
+use crate::text::{Escape, Harmless};
+use stasis_devices::pl011::Character;
+
+/// What the console prints when it waits for a command.
+pub const PROMPT: &str = "stasis> ";
+/// Ctrl-], which detaches from a guest.
+pub const DETACH: u8 = 0x1d;
+/// This key, right behind [`DETACH`], attaches the guest again and sends it a break.
+const SEND_BREAK: u8 = b'b';
+/// The Tab key.
+const TAB: u8 = b'\t';
+
+/// Where bytes go: the UART.
+pub trait Terminal {
+    /// Sends all of `bytes`.
+    fn send(&mut self, bytes: &[u8]);
+}
+
+impl Terminal for Vec<u8> {
+    fn send(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Lines for a [`Terminal`]: the one way for all that Stasis says. What a terminal would obey is [escaped](Escape), whoever
+/// it came from, but for the line feed, which becomes a carriage return and a line feed.
+#[derive(Debug)]
+pub struct Text<'a, T: ?Sized>(pub &'a mut T);
+
+impl<T: Terminal + ?Sized> Write for Text<'_, T> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        Escape { out: &mut Echo(self.0), but: Some('\n') }.write_str(text)
+    }
+}
+
+/// What the line editor says to a [`Terminal`], which obeys it.
+struct Echo<'a, T: ?Sized>(&'a mut T);
+
+impl<T: Terminal + ?Sized> Write for Echo<'_, T> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for (index, line) in text.split('\n').enumerate() {
+            if index > 0 {
+                self.0.send(b"\r\n");
+            }
+            self.0.send(line.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// What an input byte turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing to be done.
+    Nothing,
+    /// The line is to be completed with [`Console::complete`].
+    Complete,
+    /// A command line to be carried out, then to be answered with [`Console::answer`].
+    Line(String),
+    /// A byte or a break for the attached guest's UART. [`Console::show`] comes next.
+    Guest {
+        /// The guest, as it was attached.
+        guest: usize,
+        /// What was typed.
+        character: Character,
+    },
+}
+
+/// What the terminal shows at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Screen {
+    /// The log alone: the console was not opened yet.
+    Log,
+    /// A command's output. Lines that it did not ask for wait.
+    Command,
+    /// The lines that have waited, behind a command's answer.
+    Waiting,
+    /// The prompt, and what has been typed.
+    Prompt,
+    /// A guest.
+    Guest,
+}
+
+/// The console. Guests are known to it by a number that the caller gives out.
+#[derive(Debug)]
+pub struct Console {
+    editor: Editor,
+    mux: Mux,
+    screen: Screen,
+    backlog: Backlog,
+    /// The guest that the last byte has detached from, and its name.
+    left: Option<(usize, String)>,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Console {
+    /// A console that shows nothing yet: [`Self::prompt`] opens it.
+    pub fn new() -> Self {
+        Self {
+            editor: Editor::new(),
+            mux: Mux::new(),
+            screen: Screen::Log,
+            backlog: Backlog::default(),
+            left: None,
+        }
+    }
+
+    /// Shows the prompt.
+    pub fn prompt(&mut self, terminal: &mut impl Terminal) {
+        terminal.send(PROMPT.as_bytes());
+        self.screen = Screen::Prompt;
+    }
+
+    /// Takes what was typed: a byte, or a break, which is for the attached guest alone.
+    pub fn input(
+        &mut self,
+        character: impl Into<Character>,
+        terminal: &mut impl Terminal,
+    ) -> Input {
+        let (character, left) = (character.into(), self.left.take());
+        let byte = character.byte();
+        if let Some((guest, name)) = self.mux.attached() {
+            if byte != DETACH {
+                return Input::Guest { guest, character };
+            }
+            self.left = Some((guest, name.to_string()));
+            self.leave(terminal, format_args!("detached from"), "");
+            return Input::Nothing;
+        }
+        match left {
+            Some((guest, name)) if byte == SEND_BREAK => {
+                return self.go_back(guest, &name, terminal);
+            }
+            _ if character.is_break() => return Input::Nothing,
+            _ => {}
+        }
+        match self.editor.input(byte, &mut Echo(terminal)) {
+            None if byte == TAB => return Input::Complete,
+            None => return Input::Nothing,
+            Some(Ok(line)) if !line.trim().is_empty() => {
+                self.screen = Screen::Command;
+                return Input::Line(line);
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => say(terminal, format_args!("error: {error}\n")),
+        }
+        self.prompt(terminal);
+        Input::Nothing
+    }
+
+    /// Attaches the guest again that was just left, and sends it a break.
+    fn go_back(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) -> Input {
+        self.mux.attach(guest, name);
+        say(terminal, format_args!("\n[break sent to \"{name}\"]\n"));
+        self.screen = Screen::Guest;
+        Input::Guest { guest, character: Character::BREAK }
+    }
+
+    /// Completes what was typed, as far as it is clear, or shows what it could become.
+    pub fn complete(&mut self, names: &Names, terminal: &mut impl Terminal) {
+        if self.screen != Screen::Prompt || !self.editor.is_sound() {
+            return;
+        }
+        let completion = complete(self.editor.typed(), names);
+        if !completion.choices.is_empty() {
+            let choices = completion.choices.join("  ");
+            say(terminal, format_args!("\n{choices}\n{PROMPT}{}", self.editor.typed()));
+        } else if completion.append.is_empty() {
+            terminal.send(b"\x07");
+        }
+        self.editor.append(&completion.append, &mut Echo(terminal));
+    }
+
+    /// Ends a command: says how it went. [`Self::show`] shows what has waited for that, and then the prompt, or the guest that
+    /// the command has attached.
+    pub fn answer<E: fmt::Display>(&mut self, result: Result<(), E>, terminal: &mut impl Terminal) {
+        match result {
+            Ok(()) => say(terminal, format_args!("ok\n")),
+            Err(error) => say(terminal, format_args!("error: {}\n", Harmless(error))),
+        }
+        self.screen = Screen::Waiting;
+    }
+
+    /// Shows a piece of what has come while it could not be shown: lines during a command, or what the attached guest has sent.
+    /// Returns whether there is more of it: a UART is slow, and who calls this has others to let run.
+    pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
+        match self.screen {
+            Screen::Log | Screen::Command | Screen::Prompt => false,
+            Screen::Guest => self.mux.show(terminal),
+            Screen::Waiting => {
+                if self.backlog.show(PIECE, terminal) {
+                    return true;
+                }
+                if self.mux.attached().is_none() {
+                    self.prompt(terminal);
+                    return false;
+                }
+                self.screen = Screen::Guest;
+                true
+            }
+        }
+    }
+
+    /// Gives up to show all that the attached guest has sent: it sends more than the terminal takes.
+    pub fn skip(&mut self, terminal: &mut impl Terminal) {
+        if self.screen == Screen::Guest {
+            self.mux.skip(terminal);
+        }
+    }
+
+    /// Shows all lines that wait, in the midst of an answer: the machine is about to end, and nobody would see them.
+    pub fn show_waiting(&mut self, terminal: &mut impl Terminal) {
+        while self.backlog.show(PIECE, terminal) {}
+    }
+
+    /// Attaches the terminal to a guest, as part of a command: after its [answer](Self::answer), [`Self::show`] shows what it has sent meanwhile.
+    pub fn attach(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) {
+        self.mux.attach(guest, name);
+        say(terminal, format_args!("attached to \"{name}\"; Ctrl-] detaches\n"));
+    }
+
+    /// The guest that the terminal is attached to.
+    pub fn attached(&self) -> Option<usize> {
+        self.mux.attached().map(|(guest, _)| guest)
+    }
+
+    /// Takes what a guest has sent.
+    pub fn output(&mut self, guest: usize, bytes: &[u8], terminal: &mut impl Terminal) {
+        let shows = self.screen == Screen::Guest && self.attached() == Some(guest);
+        if shows && !self.mux.has_unseen(guest) {
+            terminal.send(bytes);
+            self.mux.keep_shown(guest, bytes);
+        } else {
+            self.mux.keep(guest, bytes);
+        }
+    }
+
+    /// Writes the last lines that a guest has sent, each behind a bar: none is taken for one of ours.
+    pub fn write_log(&self, guest: usize, lines: usize, out: &mut dyn Write) -> fmt::Result {
+        let lines = self.mux.last_lines(guest, lines);
+        lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
+    }
+
+    /// Tells that a guest has stopped for good, and why, in words such as `powered off`. Detaches from it.
+    pub fn halted(
+        &mut self,
+        guest: usize,
+        name: &str,
+        why: impl fmt::Display,
+        terminal: &mut impl Terminal,
+    ) {
+        if self.attached() == Some(guest) && self.screen == Screen::Guest {
+            while self.show(terminal) {}
+            self.leave(terminal, format_args!("guest"), &alloc::format!(": {why}"));
+            return;
+        }
+        if self.attached() == Some(guest) {
+            self.mux.detach();
+        }
+        self.left = None;
+        self.notice(format_args!("guest \"{name}\": {why}"), terminal);
+    }
+
+    /// Forgets what a guest has sent: another one gets its number.
+    pub fn forget(&mut self, guest: usize) {
+        self.mux.forget(guest);
+        self.left = None;
+    }
+
+    /// Tells what became of a guest, in brackets.
+    pub fn notice(&mut self, what: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
+        self.log(format_args!("[{what}]"), terminal);
+    }
+
+    /// Shows a line that no command asked for, as soon as no answer is under way; and what stood there again, so that it is whole
+    /// behind the line: what was typed, or the line that the attached guest has begun.
+    pub fn log(&mut self, line: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
+        let line = Harmless(line);
+        match self.screen {
+            Screen::Log => say(terminal, format_args!("{line}\n")),
+            Screen::Command | Screen::Waiting => self.backlog.push(format_args!("{line}")),
+            Screen::Prompt => {
+                say(terminal, format_args!("\n{line}\n{PROMPT}{}", self.editor.typed()));
+            }
+            Screen::Guest => {
+                let begun = self.mux.begun();
+                let feed = if begun.is_empty() { "" } else { "\n" };
+                say(terminal, format_args!("{feed}{line}\n"));
+                terminal.send(&begun);
+            }
+        }
+    }
+
+    fn leave(&mut self, terminal: &mut impl Terminal, how: fmt::Arguments<'_>, why: &str) {
+        if let Some(name) = self.mux.detach() {
+            say(terminal, format_args!("\n[{how} \"{name}\"{why}]\n"));
+        }
+        self.prompt(terminal);
+    }
+}
+
+pub(crate) fn say(terminal: &mut impl Terminal, what: fmt::Arguments<'_>) {
+    // Text never fails; a Display that does has nothing more to say.
+    let _ = Text(terminal).write_fmt(what);
+}
+
+#[cfg(test)]
+mod tests;

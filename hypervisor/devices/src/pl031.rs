@@ -1,0 +1,149 @@
+//! The PL031 real-time clock (ARM DDI 0224B), as QEMU's `virt` has it.
+//!
+//! It counts the host's wall time in seconds, which every call is given, at a distance the guest may
+//! set. The alarm is not part of the state: it is [`Rtc::restored`] from it.
+
+use stasis_state::device::Pl031;
+
+use crate::access::{Width, read_words, write_words};
+
+/// The registers' offsets, DDI 0224B table 3-1.
+mod offset {
+    pub const DR: u64 = 0x000;
+    pub const MR: u64 = 0x004;
+    pub const LR: u64 = 0x008;
+    pub const CR: u64 = 0x00c;
+    pub const IMSC: u64 = 0x010;
+    pub const RIS: u64 = 0x014;
+    pub const MIS: u64 = 0x018;
+    pub const ICR: u64 = 0x01c;
+    pub const PERIPH_ID0: u64 = 0xfe0;
+}
+
+/// RTCPeriphID0 to 3 and RTCPCellID0 to 3.
+const IDS: [u8; 8] = [0x31, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
+/// RTCIMSC and RTCRIS: the one interrupt.
+const INTERRUPT: u32 = 1;
+/// RTCCR: it always runs.
+const ENABLED: u32 = 1;
+
+/// A clock: its record, and when its alarm will go off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rtc {
+    /// The whole of its state.
+    pub state: Pl031,
+    /// The second of wall time in which the counter reaches RTCMR; none before the first [`Rtc::tick`] of a clock that
+    /// was stored where nobody knew the time.
+    alarm: Option<u64>,
+}
+
+impl Rtc {
+    /// The clock as it is at reset, in wall time `now`.
+    pub fn new(now: u64) -> Self {
+        Self::restored(Pl031::default(), now)
+    }
+
+    /// A clock with `state` as it was in wall time `then`; 0 where that is not known. An alarm that was due since goes off
+    /// at the first [`Rtc::tick`]; where nobody knows what passed, none was.
+    pub fn restored(state: Pl031, then: u64) -> Self {
+        let mut rtc = Self { state, alarm: None };
+        rtc.alarm = (then != 0).then(|| rtc.next_match(then));
+        rtc
+    }
+
+    /// The guest reads at an offset.
+    pub fn read(&self, offset: u64, width: Width, now: u64) -> u64 {
+        read_words(offset, width, |offset| self.read_word(offset, now))
+    }
+
+    /// The guest writes at an offset.
+    pub fn write(&mut self, offset: u64, width: Width, value: u64, now: u64) {
+        write_words(offset, width, value, |offset, word| self.write_word(offset, word, now));
+    }
+
+    /// The level of the interrupt, RTCINTR.
+    pub fn line(&self) -> bool {
+        *self.state.ris & *self.state.imsc != 0
+    }
+
+    /// Lets wall time have come to `now`.
+    pub fn tick(&mut self, now: u64) {
+        match self.alarm {
+            Some(alarm) if now < alarm => return,
+            Some(_) => *self.state.ris |= INTERRUPT,
+            None => {}
+        }
+        self.alarm = Some(self.next_match(now));
+    }
+
+    /// The second of wall time before which a [`Rtc::tick`] does nothing.
+    pub fn alarm(&self) -> u64 {
+        self.alarm.unwrap_or(0)
+    }
+
+    /// The second of wall time for which a [`Rtc::tick`] is due, if one would raise the line.
+    pub fn deadline(&self) -> Option<u64> {
+        let awaited = *self.state.imsc != 0 && *self.state.ris == 0;
+        awaited.then_some(self.alarm())
+    }
+
+    fn count(&self, now: u64) -> u32 {
+        (now as u32).wrapping_add(*self.state.offset)
+    }
+
+    /// Seconds until the counter, which wraps, reads RTCMR.
+    fn ticks_to_match(&self, now: u64) -> u64 {
+        self.state.mr.wrapping_sub(self.count(now)).into()
+    }
+
+    /// The next match after `now`: that of `now` itself has been, and RTCRIS says what became of it.
+    fn next_match(&self, now: u64) -> u64 {
+        match self.ticks_to_match(now) {
+            0 => now.saturating_add(1 << 32),
+            ticks => now.saturating_add(ticks),
+        }
+    }
+
+    fn set_alarm(&mut self, now: u64) {
+        self.alarm = Some(now.saturating_add(self.ticks_to_match(now)));
+        // RTCMR may be what the counter reads just now.
+        self.tick(now);
+    }
+
+    fn read_word(&self, offset: u64, now: u64) -> u32 {
+        match offset {
+            offset::DR => self.count(now),
+            offset::MR => *self.state.mr,
+            offset::LR => *self.state.lr,
+            offset::CR => ENABLED,
+            offset::IMSC => *self.state.imsc,
+            offset::RIS => *self.state.ris,
+            offset::MIS => *self.state.ris & *self.state.imsc,
+            id @ offset::PERIPH_ID0.. => {
+                let index = (id - offset::PERIPH_ID0) as usize / 4;
+                IDS.get(index).copied().unwrap_or(0).into()
+            }
+            _ => 0,
+        }
+    }
+
+    fn write_word(&mut self, offset: u64, value: u32, now: u64) {
+        match offset {
+            offset::LR => {
+                *self.state.lr = value;
+                *self.state.offset = value.wrapping_sub(now as u32);
+                self.set_alarm(now);
+            }
+            offset::MR => {
+                *self.state.mr = value;
+                self.set_alarm(now);
+            }
+            offset::IMSC => *self.state.imsc = value & INTERRUPT,
+            offset::ICR => *self.state.ris &= !value,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! A generic watchdog (Arm Base System Architecture, appendix A), which Linux drives as `arm,sbsa-gwdt`.
+//!
+//! Once it runs, the guest must refresh it. If that was not done for [`wor`](Watchdog) ticks, it raises its interrupt, WS0; after as
+//! many again WS1, and then whoever runs the guest does what is configured. It counts the guest's time, so nothing happens while the
+//! guest is paused or stored.
+
+use stasis_state::device::Watchdog;
+
+use crate::access::{Width, read_words, write_words};
+
+/// The registers' offsets in the control frame; those of the refresh frame begin at [`REFRESH`].
+mod offset {
+    pub const WCS: u64 = 0x000;
+    pub const WOR: u64 = 0x008;
+    pub const WCV_LOW: u64 = 0x010;
+    pub const WCV_HIGH: u64 = 0x014;
+    pub const WRR: u64 = super::REFRESH;
+}
+
+/// Where the refresh frame is, seen from the control frame.
+pub const REFRESH: u64 = 0x1000;
+
+/// WCS: it runs.
+const EN: u32 = 1 << 0;
+/// WCS: the interrupt is raised.
+const WS0: u32 = 1 << 1;
+/// WCS: it was not fed.
+const WS1: u32 = 1 << 2;
+
+/// A watchdog that runs from the start, with this many ticks from the last refresh to WS1; with 0, one that the guest has to start.
+pub fn new(ticks: u64) -> Watchdog {
+    let mut watchdog = Watchdog::default();
+    if ticks > 0 {
+        *watchdog.wcs = EN;
+        *watchdog.wor = u32::try_from(ticks / 2).unwrap_or(u32::MAX);
+        refresh(&mut watchdog, 0);
+    }
+    watchdog
+}
+
+/// The guest reads at an offset.
+pub fn read(watchdog: &Watchdog, offset: u64, width: Width) -> u64 {
+    // W_IIDR too is 0: version 0, whose WOR has 32 bits.
+    read_words(offset, width, |offset| match offset {
+        offset::WCS => *watchdog.wcs,
+        offset::WOR => *watchdog.wor,
+        offset::WCV_LOW => *watchdog.wcv as u32,
+        offset::WCV_HIGH => (*watchdog.wcv >> 32) as u32,
+        _ => 0,
+    })
+}
+
+/// The guest writes at an offset, when its CNTVCT is `now`.
+pub fn write(watchdog: &mut Watchdog, offset: u64, width: Width, value: u64, now: u64) {
+    write_words(offset, width, value, |offset, word| match offset {
+        offset::WCS => {
+            *watchdog.wcs = word & EN;
+            refresh(watchdog, now);
+        }
+        offset::WOR => {
+            *watchdog.wor = word;
+            refresh(watchdog, now);
+        }
+        offset::WRR => refresh(watchdog, now),
+        offset::WCV_LOW => *watchdog.wcv = *watchdog.wcv >> 32 << 32 | u64::from(word),
+        offset::WCV_HIGH => {
+            *watchdog.wcv = u64::from(word) << 32 | u64::from(*watchdog.wcv as u32);
+        }
+        _ => {}
+    });
+}
+
+/// Begins the time anew.
+fn refresh(watchdog: &mut Watchdog, now: u64) {
+    *watchdog.wcs &= EN;
+    *watchdog.wcv = now.saturating_add((*watchdog.wor).into());
+}
+
+/// Lets the guest's time have come to `now`.
+pub fn tick(watchdog: &mut Watchdog, now: u64) {
+    if has_bitten(watchdog) || deadline(watchdog).is_none_or(|due| now < due) {
+        return;
+    }
+    if *watchdog.wcs & WS0 == 0 {
+        *watchdog.wcs |= WS0;
+        // From now, not from when it was due: the guest has its time to answer.
+        *watchdog.wcv = now.saturating_add((*watchdog.wor).into());
+    } else {
+        *watchdog.wcs |= WS1;
+    }
+}
+
+/// The guest's time for which a [`tick`] is due. One that was not fed stays due, until somebody does something about it.
+pub fn deadline(watchdog: &Watchdog) -> Option<u64> {
+    (*watchdog.wcs & EN != 0).then_some(*watchdog.wcv)
+}
+
+/// The level of the interrupt.
+pub fn line(watchdog: &Watchdog) -> bool {
+    *watchdog.wcs & WS0 != 0
+}
+
+/// Whether it was not fed.
+pub fn has_bitten(watchdog: &Watchdog) -> bool {
+    *watchdog.wcs & WS1 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_not_fed_barks_and_then_bites() {
+        let mut watchdog = new(1000);
+        assert_eq!(deadline(&watchdog), Some(500));
+        tick(&mut watchdog, 499);
+        assert!(!line(&watchdog));
+        tick(&mut watchdog, 510);
+        assert!(line(&watchdog) && !has_bitten(&watchdog));
+        assert_eq!(deadline(&watchdog), Some(1010));
+        tick(&mut watchdog, 1009);
+        assert!(!has_bitten(&watchdog));
+        tick(&mut watchdog, 1010);
+        assert!(has_bitten(&watchdog));
+        assert_eq!(deadline(&watchdog), Some(1010), "until somebody acts");
+    }
+
+    #[test]
+    fn every_refresh_begins_its_time_anew() {
+        for (offset, value) in [(0x1000, 0), (0x008, 500), (0x000, 1)] {
+            let mut watchdog = new(1000);
+            tick(&mut watchdog, 500);
+            assert!(line(&watchdog));
+            write(&mut watchdog, offset, Width::Word, value, 700);
+            assert!(!line(&watchdog), "{offset:#x}");
+            assert_eq!(deadline(&watchdog), Some(1200), "{offset:#x}");
+        }
+    }
+
+    #[test]
+    fn one_that_was_not_started_does_nothing_until_the_guest_starts_it() {
+        let mut watchdog = new(0);
+        tick(&mut watchdog, u64::MAX);
+        assert_eq!((line(&watchdog), deadline(&watchdog)), (false, None));
+        write(&mut watchdog, 0x008, Width::Word, 100, 50);
+        write(&mut watchdog, 0x000, Width::Word, 0xffff_ffff, 60);
+        assert_eq!(read(&watchdog, 0x000, Width::Word), 1, "the guest can't raise WS0 or WS1");
+        assert_eq!(read(&watchdog, 0x010, Width::Doubleword), 160);
+        write(&mut watchdog, 0x000, Width::Word, 0, 60);
+        assert_eq!(deadline(&watchdog), None);
+    }
+
+    #[test]
+    fn no_values_panic() {
+        let mut watchdog = new(u64::MAX);
+        write(&mut watchdog, 0x010, Width::Doubleword, u64::MAX, 0);
+        assert_eq!(read(&watchdog, 0x010, Width::Doubleword), u64::MAX);
+        tick(&mut watchdog, u64::MAX);
+        write(&mut watchdog, 0x1000, Width::Word, 1, u64::MAX);
+        assert_eq!(read(&watchdog, 0x1000, Width::Word), 0);
+        assert_eq!(read(&watchdog, 0x0fcc, Width::Word), 0);
+    }
+}

@@ -1,0 +1,202 @@
+//! The machine's devices as a guest has them: where their registers are in its map, and which of its interrupts theirs are.
+//!
+//! They are where QEMU's `virt` has its platform bus, by whole pages, in the order of their physical addresses; their interrupts are
+//! the SPIs from [`DEVICE_SPI`] on; devices that have one together on the machine have one together there. `stasis-host` says what can be given.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use stasis_devices::machine::{DEVICE_BASE, DEVICE_SPI, DEVICE_WINDOW, MAX_DEVICE_INTERRUPTS};
+use stasis_memory::PAGE_SIZE;
+use stasis_memory::range::{Pool, Range};
+
+/// A device that can be given away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Its node's path.
+    pub path: String,
+    /// What it is compatible with.
+    pub compatible: Vec<String>,
+    /// Its registers, at their physical addresses.
+    pub frames: Vec<Range>,
+    /// Its interrupts, all of them SPIs.
+    pub interrupts: Vec<Interrupt>,
+    /// Its clocks.
+    pub clocks: Option<Clocks>,
+    /// What else its node says: names and values.
+    pub properties: Vec<(String, Vec<u8>)>,
+    /// The properties of its node that name other nodes, which the guest does not have.
+    pub left_out: Vec<String>,
+    /// It accesses memory by itself.
+    pub bus_master: bool,
+}
+
+/// The clocks' names, and what they run at, in Hz.
+pub type Clocks = (Vec<String>, u32);
+
+/// An interrupt of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupt {
+    /// Its INTID, of an SPI.
+    pub intid: u32,
+    /// The third cell of its description: how it is triggered.
+    pub flags: u32,
+}
+
+impl Interrupt {
+    /// Whether it is edge-triggered.
+    pub fn is_edge(self) -> bool {
+        self.flags & 0b11 != 0
+    }
+}
+
+/// All that a guest was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The devices.
+    pub devices: Vec<Device>,
+    /// The pages that the guest reaches: their address in its map, and what they are.
+    pub pages: Vec<(u64, Range)>,
+    /// Each of their physical interrupts with the guest's SPI for it.
+    pub interrupts: Vec<(Interrupt, u32)>,
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// What it is on the machine.
+    pub grant: Grant,
+    /// Its registers in the guest's map.
+    pub frames: Vec<Range>,
+    /// The guest's SPI for each of its interrupts.
+    pub spis: Vec<u32>,
+}
+
+/// There is no room for them in the guest's map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the devices need more than {} MiB of addresses, or {MAX_DEVICE_INTERRUPTS} interrupts",
+    DEVICE_WINDOW >> 20
+)]
+pub struct TooMuch;
+
+/// What one guest has, and so another can't have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Clash {
+    /// A page of registers.
+    #[error("one of its devices")]
+    Page,
+    /// An interrupt, by another device.
+    #[error("a device with the same interrupt, {0},")]
+    Interrupt(u32),
+}
+
+/// Gives a guest devices.
+pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
+    let mut pool = Pool::new();
+    grants.iter().flat_map(|grant| &grant.frames).for_each(|f| pool.add(f.outward(PAGE_SIZE)));
+    let mut next = DEVICE_BASE;
+    let mut pages = Vec::new();
+    for range in pool.free() {
+        pages.push((next, *range));
+        next = next.saturating_add(range.len());
+    }
+    let place = |frame: &Range| {
+        let (base, pages) = pages.iter().find(|(_, pages)| pages.contains(frame.start))?;
+        Some(Range::new(base + (frame.start - pages.start), frame.len()))
+    };
+    let mut devices = Vec::new();
+    let mut interrupts = Vec::new();
+    for grant in grants {
+        let frames = grant.frames.iter().map(place).collect::<Option<_>>().ok_or(TooMuch)?;
+        let spis = grant.interrupts.iter().map(|one| spi_for(*one, &mut interrupts)).collect();
+        devices.push(Device { grant, frames, spis });
+    }
+    let fits =
+        next <= DEVICE_BASE + DEVICE_WINDOW && interrupts.len() <= MAX_DEVICE_INTERRUPTS as usize;
+    if fits { Ok(Given { devices, pages, interrupts }) } else { Err(TooMuch) }
+}
+
+/// The SPI that stands for an interrupt, among those that have one, or the next one.
+fn spi_for(interrupt: Interrupt, interrupts: &mut Vec<(Interrupt, u32)>) -> u32 {
+    if let Some((_, spi)) = interrupts.iter().find(|(other, _)| other.intid == interrupt.intid) {
+        return *spi;
+    }
+    let spi = DEVICE_SPI + interrupts.len() as u32;
+    interrupts.push((interrupt, spi));
+    spi
+}
+
+impl Given {
+    /// What of this another guest has that has `theirs`.
+    pub fn clash(&self, theirs: &Self) -> Option<Clash> {
+        let mut pages = self.pages.iter();
+        if pages.any(|(_, ours)| theirs.pages.iter().any(|(_, page)| page.overlaps(*ours))) {
+            return Some(Clash::Page);
+        }
+        let mut intids = self.interrupts.iter().map(|(interrupt, _)| interrupt.intid);
+        intids.find(|intid| theirs.spi(*intid).is_some()).map(Clash::Interrupt)
+    }
+
+    /// The guest's SPI for a physical interrupt, if it is one of its devices'.
+    pub fn spi(&self, intid: u32) -> Option<u32> {
+        let found = self.interrupts.iter().find(|(interrupt, _)| interrupt.intid == intid);
+        found.map(|(_, spi)| *spi)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(path: &str, start: u64, len: u64, intids: &[u32]) -> Grant {
+        let interrupts = intids.iter().map(|&intid| Interrupt { intid, flags: 4 }).collect();
+        let frames = vec![Range::new(start, len)];
+        Grant { path: path.into(), frames, interrupts, ..Grant::default() }
+    }
+
+    #[test]
+    fn devices_of_one_page_share_it_in_the_guest() {
+        let grants = vec![
+            device("/b", 0x0904_0200, 0x200, &[40, 41]),
+            device("/a", 0x0901_0000, 0x1000, &[34]),
+            device("/c", 0x0904_0400, 0x200, &[]),
+        ];
+        let given = lay_out(grants).unwrap();
+        assert_eq!(given.pages.len(), 2);
+        assert_eq!(given.devices[0].frames, [Range::new(0x0c00_1200, 0x200)]);
+        assert_eq!(given.devices[1].frames, [Range::new(0x0c00_0000, 0x1000)]);
+        assert_eq!(given.devices[2].frames, [Range::new(0x0c00_1400, 0x200)]);
+        let spis: Vec<_> = given.interrupts.iter().map(|(of, spi)| (of.intid, *spi)).collect();
+        assert_eq!(spis, [(40, 112), (41, 113), (34, 114)]);
+        assert_eq!((given.spi(34), given.spi(144)), (Some(114), None));
+    }
+
+    #[test]
+    fn devices_with_one_interrupt_have_one_in_the_guest() {
+        let grants =
+            vec![device("/a", 0x1000, 0x1000, &[121]), device("/b", 0x2000, 0x1000, &[40, 121])];
+        let given = lay_out(grants).unwrap();
+        assert_eq!(given.devices[0].spis, [112]);
+        assert_eq!(given.devices[1].spis, [113, 112]);
+        assert_eq!((given.interrupts.len(), given.spi(121)), (2, Some(112)));
+    }
+
+    #[test]
+    fn a_page_or_an_interrupt_is_one_guests() {
+        let give = |start, intids: &[u32]| lay_out(vec![device("/a", start, 0x200, intids)]);
+        let ours = give(0x1000, &[40, 121]).unwrap();
+        assert_eq!(ours.clash(&give(0x2000, &[41]).unwrap()), None);
+        assert_eq!(ours.clash(&give(0x1200, &[41]).unwrap()), Some(Clash::Page));
+        let clash = ours.clash(&give(0x2000, &[41, 121]).unwrap());
+        assert_eq!(clash, Some(Clash::Interrupt(121)));
+    }
+
+    #[test]
+    fn what_has_no_room_is_refused() {
+        assert_eq!(lay_out(vec![device("/a", 0, DEVICE_WINDOW + 1, &[])]), Err(TooMuch));
+        let many: Vec<u32> = (32..64).collect();
+        assert_eq!(lay_out(vec![device("/a", 0, 4096, &many)]), Err(TooMuch));
+        assert!(lay_out(vec![device("/a", 0, DEVICE_WINDOW, &many[..31])]).is_ok());
+    }
+}

@@ -1,0 +1,354 @@
+//! What a guest does that the hardware does not: the answers to its exits.
+
+use stasis_state::guest::{GuestPower, GuestPowerState};
+use stasis_state::vcpu::{Core, PowerState};
+use stasis_vgic::VcpuMask;
+
+use super::{Guest, Host, Next, Vcpu};
+use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx, WordAccess};
+use crate::inject::{self, El1Registers};
+use crate::mmio::{self, Device};
+use crate::psci::{self, Action};
+use crate::register::{general, is_big_endian, set_general};
+use crate::stop::Crash;
+use crate::sysreg;
+use stasis_devices::access::{Width, read_words};
+use stasis_devices::machine::GICD_BASE;
+use stasis_devices::{doorbell, pl011, virtio, watchdog};
+
+/// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
+const GICC_DIR: u64 = 0;
+
+impl Vcpu {
+    /// Answers an exit that is about nothing but this vCPU's own registers, and leaves nothing to be done before the
+    /// next entry: no lock is taken for it. `false`: it is not such a one, and [`Guest::exit`] answers it.
+    #[inline]
+    pub fn exit_alone(&mut self, syndrome: Syndrome) -> bool {
+        exit::hypervisor_call(syndrome).is_some_and(|imm| psci::ask(&mut self.core, imm))
+    }
+}
+
+impl Guest {
+    /// Answers an access to one of the distributor's words that is about the records alone, whatever is in list registers. A store
+    /// may change what vCPU `index` is to be offered at its next entry, and that of others, which are then to be
+    /// kicked. None: it is not such a one, nothing was done, and [`Guest::exit`] answers it.
+    pub fn answer_at_once(
+        &mut self,
+        index: usize,
+        core: &mut Core,
+        word: WordAccess,
+        esr: u64,
+        sctlr_el1: u64,
+    ) -> Option<VcpuMask> {
+        let offset = word.ipa.wrapping_sub(GICD_BASE);
+        let access = gicd_access(offset, Width::Word).ok()?;
+        if is_big_endian(core, sctlr_el1) {
+            return None;
+        }
+        let mut kick = VcpuMask::NONE;
+        if word.write {
+            let value = general(core, word.register) as u32;
+            kick = self.vgic.record(index, access, value)?.kick;
+        } else {
+            set_general(core, word.register, self.vgic.recorded(index, access)?);
+        }
+        exit::skip_instruction(core, esr);
+        Some(kick)
+    }
+
+    /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`, while the vCPUs of `held` stand
+    /// still with their list registers folded.
+    ///
+    /// Others that must do so first are returned as an error; then nothing was done yet.
+    pub fn exit(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        exit: &Exit,
+        esr: u64,
+        held: VcpuMask,
+        host: &mut impl Host,
+    ) -> Result<Next, VcpuMask> {
+        match *exit {
+            Exit::DataAbort { ipa, virtual_address, access } => {
+                match mmio::lookup(ipa, access.width) {
+                    Some((device, offset)) if self.has(device) => {
+                        let at = Place { device, offset, width: access.width };
+                        self.access(index, vcpu, at, access, held, host)?;
+                        if let Some(writeback) = access.writeback {
+                            writeback.apply(&mut vcpu.core);
+                        }
+                        exit::skip_instruction(&mut vcpu.core, esr);
+                    }
+                    _ => {
+                        let fault = Fault::nothing_at(ipa, virtual_address, access.write);
+                        return Ok(self.nothing_there(vcpu, &fault, host));
+                    }
+                }
+            }
+            Exit::Hvc { imm } => return Ok(self.firmware_call(index, vcpu, imm, host)),
+            Exit::Smc { imm } => {
+                exit::skip_instruction(&mut vcpu.core, esr);
+                return Ok(self.firmware_call(index, vcpu, imm, host));
+            }
+            Exit::SystemRegister(access) => self.system_register(index, vcpu, access, esr, host),
+            Exit::DataAbortUnemulatable(fault) | Exit::InstructionAbort(fault) => {
+                return Ok(self.nothing_there(vcpu, &fault, host));
+            }
+            Exit::Wfx(Wfx::Wfi) => {
+                exit::skip_instruction(&mut vcpu.core, esr);
+                return Ok(Next::Wait);
+            }
+            // There is nothing behind the address, so there is nothing to maintain. And WFE, and the two that the
+            // guest's CPU does not have, may end at once.
+            Exit::CacheMaintenance(_) | Exit::Wfx(Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => {
+                exit::skip_instruction(&mut vcpu.core, esr);
+            }
+            Exit::Unknown { class } => {
+                if self.unknown_exits.is_first(class.into()) {
+                    log::warn!(
+                        "guest \"{}\": {} at PC {:#x}, which is UNDEFINED here",
+                        self.name(),
+                        exit::describe(esr),
+                        *vcpu.core.pc
+                    );
+                }
+                inject::undefined(&mut vcpu.core, host.el1());
+            }
+        }
+        Ok(Next::Enter)
+    }
+
+    /// Whether this guest has the device.
+    fn has(&self, device: Device) -> bool {
+        match device {
+            Device::Watchdog => self.watchdog.is_some(),
+            Device::Doorbell(n) => self.shared.as_ref().is_some_and(|shared| shared.has(n.into())),
+            _ => true,
+        }
+    }
+
+    /// A load or store that reaches a device. An error has the vCPUs that must be held first.
+    fn access(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        at: Place,
+        access: Access,
+        held: VcpuMask,
+        host: &mut impl Host,
+    ) -> Result<(), VcpuMask> {
+        let sctlr = host.el1().sctlr_el1();
+        if access.write {
+            let value = access.in_device_order(&vcpu.core, sctlr, access.stored(&vcpu.core));
+            self.device_write(index, vcpu, at, value, held, host)
+        } else {
+            let value = self.device_read(index, at, held, host)?;
+            let value = access.in_device_order(&vcpu.core, sctlr, value);
+            access.load(&mut vcpu.core, value);
+            Ok(())
+        }
+    }
+
+    fn device_read(
+        &mut self,
+        index: usize,
+        at: Place,
+        held: VcpuMask,
+        host: &mut impl Host,
+    ) -> Result<u64, VcpuMask> {
+        let Place { device, offset, width } = at;
+        Ok(match device {
+            Device::Gicd => match gicd_access(offset, width) {
+                Ok(gicd) => {
+                    all_held(self.vgic.needs_sync(index, gicd, false), held)?;
+                    let (value, effects) = self.vgic.distributor_read(index, gicd, host.gic());
+                    host.kick(effects.kick.without(index));
+                    value
+                }
+                Err(_) => 0,
+            },
+            Device::GiccDir => 0,
+            Device::Uart => {
+                let value = pl011::read(&mut self.uart, offset, width);
+                let kick = self.update_uart_line();
+                host.kick(kick.without(index));
+                value
+            }
+            Device::Rtc => self.rtc.read(offset, width, host.wall_time()),
+            Device::Virtio(_) => read_words(offset, width, virtio::read_empty),
+            Device::Watchdog => {
+                self.watchdog.as_ref().map_or(0, |dog| watchdog::read(dog, offset, width))
+            }
+            Device::Doorbell(n) => self
+                .shared
+                .as_ref()
+                .map_or(0, |shared| doorbell::read(shared, n.into(), offset, width)),
+            Device::Flash => 0,
+        })
+    }
+
+    fn device_write(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        at: Place,
+        value: u64,
+        held: VcpuMask,
+        host: &mut impl Host,
+    ) -> Result<(), VcpuMask> {
+        let Place { device, offset, width } = at;
+        let kick = match device {
+            Device::Gicd => match gicd_access(offset, width) {
+                Ok(gicd) => {
+                    all_held(self.vgic.needs_sync(index, gicd, true), held)?;
+                    self.vgic.distributor_write(index, gicd, value, host.gic()).kick
+                }
+                Err(_) => VcpuMask::NONE,
+            },
+            Device::GiccDir if offset == GICC_DIR => {
+                all_held(self.vgic.deactivate_needs_sync(index, value as u32), held)?;
+                self.vgic.deactivate(index, value as u32, host.gic()).kick
+            }
+            Device::GiccDir => VcpuMask::NONE,
+            Device::Uart => {
+                let mut transmit = |byte| host.transmit(byte);
+                pl011::write(&mut self.uart, offset, width, value, &mut transmit);
+                self.update_uart_line()
+            }
+            Device::Rtc => {
+                self.rtc.write(offset, width, value, host.wall_time());
+                vcpu.deadline_changed = true;
+                self.update_rtc_line()
+            }
+            Device::Watchdog => {
+                let now = self.clock.now(host.counter());
+                if let Some(dog) = &mut self.watchdog {
+                    watchdog::write(dog, offset, width, value, now);
+                }
+                vcpu.deadline_changed = true;
+                self.update_watchdog_line()
+            }
+            Device::Doorbell(n) => {
+                if let Some(shared) = &mut self.shared {
+                    let ring = |peer| host.ring(n, peer);
+                    doorbell::write(shared, n.into(), offset, width, value, ring);
+                }
+                self.update_doorbell_line(n.into())
+            }
+            Device::Virtio(_) | Device::Flash => VcpuMask::NONE,
+        };
+        host.kick(kick.without(index));
+        Ok(())
+    }
+
+    fn nothing_there(&mut self, vcpu: &mut Vcpu, fault: &Fault, host: &mut impl Host) -> Next {
+        let ipa = fault.ipa.unwrap_or(fault.virtual_address);
+        if self.unclaimed.report(ipa) {
+            log::warn!(
+                "guest \"{}\": {:?} at {ipa:#x}, which nothing there can answer, from PC {:#x}",
+                self.name(),
+                fault.cause,
+                *vcpu.core.pc
+            );
+        }
+        let before = (*vcpu.core.pc, *vcpu.core.pstate);
+        inject::external_abort(&mut vcpu.core, host.el1(), fault);
+        // The handler's first instruction has no effect but this very exception: it would be taken for ever.
+        match (*vcpu.core.pc, *vcpu.core.pstate) == before {
+            true => Next::Crashed(Crash::ExceptionLoop { pc: before.0 }),
+            false => Next::Enter,
+        }
+    }
+
+    fn firmware_call(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        imm: u16,
+        host: &mut impl Host,
+    ) -> Next {
+        match psci::call(&mut vcpu.core, imm, index, &mut self.powers[..]) {
+            Action::Resume => Next::Enter,
+            Action::Suspend => Next::Wait,
+            Action::StartCpu { index } => {
+                host.kick(VcpuMask::only(index));
+                Next::Enter
+            }
+            Action::Off
+                if self.powers.iter().any(|power| *power.state != PowerState::Off as u8) =>
+            {
+                Next::VcpuOff
+            }
+            // The power states of the vCPUs say it.
+            Action::Off => Next::Off,
+            Action::SystemOff => {
+                self.power = GuestPower::of(GuestPowerState::Off);
+                Next::Off
+            }
+            Action::SystemReset => {
+                self.power = GuestPower::of(GuestPowerState::Reset);
+                Next::Reset
+            }
+        }
+    }
+
+    fn system_register(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        access: exit::SystemAccess,
+        esr: u64,
+        host: &mut impl Host,
+    ) {
+        let now = self.clock.now(host.counter());
+        let Vcpu { core, system, debug, identity, .. } = vcpu;
+        match sysreg::handle(access, &mut sysreg::Vcpu { core, system, debug, identity, now }) {
+            // Set and way act on this core's caches alone, as on any machine; a vCPU stays on its core for
+            // its life, so they are not trapped for more.
+            sysreg::Outcome::Done | sysreg::Outcome::CleanAll => {}
+            sysreg::Outcome::OsLock => host.os_lock_changed(&mut vcpu.debug),
+            sysreg::Outcome::Cache { register, written } => {
+                let value = host.cache(register, written);
+                if written.is_none() {
+                    set_general(&mut vcpu.core, access.rt, value);
+                }
+            }
+            sysreg::Outcome::TimerChanged => {
+                self.update_physical_timer(index, vcpu, now);
+                vcpu.deadline_changed = true;
+            }
+            sysreg::Outcome::Undefined { hidden } => {
+                if !hidden && self.unknown_registers.is_first(access.encoding.into()) {
+                    log::warn!(
+                        "guest \"{}\": {} is not there, from PC {:#x}",
+                        self.name(),
+                        exit::EncodingName(access.encoding),
+                        *vcpu.core.pc
+                    );
+                }
+                return inject::undefined(&mut vcpu.core, host.el1());
+            }
+        }
+        exit::skip_instruction(&mut vcpu.core, esr);
+    }
+}
+
+/// What a load or store reaches.
+#[derive(Clone, Copy)]
+struct Place {
+    device: Device,
+    offset: u64,
+    width: Width,
+}
+
+/// An error if some of `needed` are not held yet: those.
+fn all_held(needed: VcpuMask, held: VcpuMask) -> Result<(), VcpuMask> {
+    let missing = VcpuMask(needed.0 & !held.0);
+    if missing.is_empty() { Ok(()) } else { Err(missing) }
+}
+
+#[inline]
+fn gicd_access(offset: u64, width: Width) -> Result<stasis_vgic::Access, stasis_vgic::Error> {
+    stasis_vgic::Access::checked(offset, width as u8)
+}

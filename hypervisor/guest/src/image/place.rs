@@ -1,0 +1,104 @@
+//! Where the initial RAM disk and the device tree go: as in QEMU's hw/arm/boot.c, and where that does not fit,
+//! wherever there is room.
+//!
+//! All numbers are offsets from the start of RAM.
+
+use core::ops::Range;
+
+use super::ImageError;
+use super::Kind;
+
+const PAGE: usize = 4096;
+/// Linux maps its device tree by the 2 MiB block.
+const BLOCK: usize = 2 << 20;
+/// QEMU's place for the initial RAM disk: half of RAM, but not higher than this.
+const INITRD_HIGHEST: usize = 128 << 20;
+
+/// A guest's RAM and what is taken of it.
+pub(super) struct Layout {
+    size: usize,
+    image: Range<usize>,
+    initrd: Range<usize>,
+}
+
+impl Layout {
+    pub(super) fn new(size: usize, image: Range<usize>) -> Self {
+        Self { size, image, initrd: 0..0 }
+    }
+
+    /// QEMU's place for what follows the image: with room above it, for data whose size no header tells.
+    fn behind_image(&self) -> usize {
+        (self.size / 2).min(INITRD_HIGHEST).max(self.image.end).next_multiple_of(PAGE)
+    }
+
+    /// Finds the place of the initial RAM disk.
+    pub(super) fn initrd(&mut self, len: usize) -> Result<Range<usize>, ImageError> {
+        let places = [
+            self.behind_image(),
+            self.image.end.next_multiple_of(PAGE),
+            // Below an image that sits high; the first block is the device tree's.
+            BLOCK,
+            0,
+        ];
+        self.initrd = self.first_free("the initrd", len, &places)?;
+        Ok(self.initrd.clone())
+    }
+
+    /// Finds the place of the device tree.
+    pub(super) fn device_tree(&self, len: usize, kind: Kind) -> Result<Range<usize>, ImageError> {
+        let behind_initrd = match self.initrd.end {
+            0 => self.behind_image().next_multiple_of(BLOCK),
+            end => end.next_multiple_of(BLOCK),
+        };
+        let behind_image = self.image.end.next_multiple_of(BLOCK);
+        let places = match kind {
+            Kind::Linux | Kind::Raw => [behind_initrd, behind_image, 0],
+            // Programs look for it at the start of RAM.
+            Kind::Elf => [0, behind_initrd, behind_image],
+        };
+        self.first_free("the device tree", len, &places)
+    }
+
+    /// Finds the place of bare code's second device tree: the start of RAM, if there is room beside the first one, `tree`.
+    pub(super) fn device_tree_copy(&self, tree: &Range<usize>, kind: Kind) -> Option<Range<usize>> {
+        let copy = 0..tree.len();
+        let fits = kind == Kind::Raw && self.is_free(&copy) && copy.end <= tree.start;
+        fits.then_some(copy)
+    }
+
+    fn first_free(
+        &self,
+        what: &'static str,
+        len: usize,
+        places: &[usize],
+    ) -> Result<Range<usize>, ImageError> {
+        let ranges = places.iter().filter_map(|&start| Some(start..start.checked_add(len)?));
+        let mut free = ranges.filter(|range| self.is_free(range));
+        free.next().ok_or_else(|| ImageError::DoesNotFit {
+            what,
+            needed: len as u64,
+            available: self.largest_gap() as u64,
+        })
+    }
+
+    fn is_free(&self, range: &Range<usize>) -> bool {
+        let apart = |taken: &Range<usize>| {
+            taken.is_empty() || range.end <= taken.start || taken.end <= range.start
+        };
+        range.end <= self.size && apart(&self.image) && apart(&self.initrd)
+    }
+
+    fn largest_gap(&self) -> usize {
+        let (mut first, mut second) = (self.image.clone(), self.initrd.clone());
+        if second.start < first.start {
+            core::mem::swap(&mut first, &mut second);
+        }
+        let mut end = 0;
+        let mut largest = 0;
+        for range in [first, second, self.size..self.size] {
+            largest = largest.max(range.start.saturating_sub(end));
+            end = end.max(range.end);
+        }
+        largest
+    }
+}

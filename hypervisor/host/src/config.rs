@@ -1,0 +1,151 @@
+//! What a person says about the machine's guests: which image, how much memory, how many vCPUs, which cores and when.
+//!
+//! It travels as `stasis.dtb` in the boot archive: a device tree whose root is compatible with `stasis,config-1`, and has
+//! a child `guest@<n>` for each guest, `core@<n>` for each core that has a plan and `shared@<n>` for memory that guests share; `property.rs` has the names of their properties.
+//! The host tool writes it ([`compile`]) and the hypervisor reads it ([`parse`]), under the same rules ([`check`]).
+
+mod check;
+mod core_plan;
+mod error;
+mod memory_map;
+mod policy;
+mod property;
+mod read;
+mod shared;
+mod time;
+mod write;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+pub use self::check::check;
+pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, WindowConfig};
+pub use self::error::{ConfigError, Problem};
+pub use self::memory_map::{MemoryMap, TRUSTED};
+pub use self::policy::{DEFAULT_WELL_AFTER_US, Periodic, Policy};
+pub use self::read::parse;
+pub use self::shared::SharedProblem;
+pub use self::time::Time;
+pub use self::write::compile;
+use stasis_guest::image::Kind;
+use stasis_guest::shared::SharedRegion;
+pub use stasis_state::name::check as check_name;
+
+/// The configuration's name in the boot archive.
+pub const FILE_NAME: &str = "stasis.dtb";
+/// What its root is compatible with.
+pub const COMPATIBLE: &str = "stasis,config-1";
+/// The weight of a guest of which nothing is said.
+pub const DEFAULT_WEIGHT: u16 = 100;
+
+/// What a machine is configured to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// The guests, in the order in which they are made.
+    pub guests: Vec<GuestConfig>,
+    /// The cores whose time is divided by a plan.
+    pub cores: Vec<CoreConfig>,
+    /// The memory that guests share.
+    pub shared: Vec<SharedRegion>,
+}
+
+/// One guest's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestConfig {
+    /// Its name, by which the console knows it.
+    pub name: String,
+    /// Its image's name in the archive.
+    pub image: String,
+    /// How to load it; `None`: as it looks.
+    pub kind: Option<Kind>,
+    /// Its initial RAM disk's name in the archive.
+    pub initrd: Option<String>,
+    /// The kernel's command line; may be empty.
+    pub cmdline: String,
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// Where it has it.
+    pub memory_map: MemoryMap,
+    /// Number of vCPUs.
+    pub vcpus: u8,
+    /// The physical cores of its vCPUs, of which there may be fewer: see [`Self::core_of`]. None at all: whoever makes
+    /// it chooses. Whether the machine has them, the caller knows.
+    pub cores: Vec<u32>,
+    /// Its share of a core that it has together with others, relative to theirs.
+    pub weight: u16,
+    /// What its counter runs at, in Hz; `None`: as the machine's.
+    pub counter_frequency: Option<u32>,
+    /// Whether it starts by itself.
+    pub autostart: bool,
+    /// What is done when it can't go on, or has not fed its watchdog.
+    pub on_crash: Policy,
+    /// What is done when it resets its machine.
+    pub on_reset: Policy,
+    /// Its watchdog, if it has one: the microseconds within which it must be fed from its start, or 0: it has to start it.
+    pub watchdog_us: Option<u64>,
+    /// The machine's devices that it is given: paths in the machine's device tree, or aliases there.
+    pub devices: Vec<String>,
+    /// It is trusted with devices that access memory by themselves, all of the machine's.
+    pub dma_trusted: bool,
+    /// The checkpoints that are made of it without being asked for.
+    pub periodic: Option<Periodic>,
+    /// How long it must run after a start or a resume to count as well, in microseconds.
+    pub well_after_us: u64,
+}
+
+impl GuestConfig {
+    /// A guest of which a person has said only this; `memory` is in bytes.
+    pub fn new(name: &str, image: &str, memory: u64) -> Self {
+        Self {
+            name: name.to_string(),
+            image: image.to_string(),
+            kind: None,
+            initrd: None,
+            cmdline: String::new(),
+            memory,
+            memory_map: MemoryMap::Virt,
+            vcpus: 1,
+            cores: Vec::new(),
+            weight: DEFAULT_WEIGHT,
+            counter_frequency: None,
+            autostart: true,
+            on_crash: Policy::Stop,
+            on_reset: Policy::Restart,
+            watchdog_us: None,
+            devices: Vec::new(),
+            dma_trusted: false,
+            periodic: None,
+            well_after_us: DEFAULT_WELL_AFTER_US,
+        }
+    }
+
+    /// The core of a vCPU: the list of them begins again where it ends.
+    pub fn core_of(&self, vcpu: usize) -> Option<u32> {
+        self.cores.get(vcpu.checked_rem(self.cores.len())?).copied()
+    }
+}
+
+/// All the names that a [`check`]ed configuration needs the archive to have.
+pub fn files(configuration: &Configuration) -> Vec<&str> {
+    let mut files: Vec<&str> = Vec::new();
+    let guests = configuration.guests.iter();
+    for name in guests.flat_map(|guest| [Some(&guest.image), guest.initrd.as_ref()]) {
+        if let Some(name) = name.map(String::as_str).filter(|name| !files.contains(name)) {
+            files.push(name);
+        }
+    }
+    files
+}
+
+/// The key by which a guest is configured to have checkpoints, which a machine without a store can't make or resume.
+pub fn wishes_for_a_store(guest: &GuestConfig) -> Option<&'static str> {
+    let wishes = [
+        (guest.periodic.is_some(), "checkpoint-every"),
+        (guest.on_crash == Policy::Resume, "on-crash = \"resume\""),
+        (guest.on_reset == Policy::Resume, "on-reset = \"resume\""),
+    ];
+    wishes.into_iter().find_map(|(wish, key)| wish.then_some(key))
+}
+
+#[cfg(test)]
+mod tests;

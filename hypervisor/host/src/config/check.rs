@@ -1,0 +1,158 @@
+//! The rules of a configuration that its types can't express, for each guest and for all together.
+
+use alloc::string::{String, ToString};
+use core::ops::RangeInclusive;
+
+use stasis_state::name::check as check_name;
+
+use super::error::{ConfigError, Problem};
+use super::memory_map::MemoryMap;
+use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy, RUN_SHARES, WELL_AFTER_US};
+use super::{Configuration, GuestConfig, core_plan, shared};
+use stasis_console::text::quoted;
+use stasis_devices::machine;
+
+/// What a weight may be.
+const WEIGHTS: RangeInclusive<u16> = 1..=10_000;
+
+/// What a guest's counter may be configured to run at, in Hz. Armv8.6 has counters of 1 GHz.
+const COUNTER_FREQUENCIES: RangeInclusive<u32> = 1_000_000..=1_000_000_000;
+
+/// Checks a whole configuration.
+pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
+    let guests = &configuration.guests;
+    if guests.is_empty() {
+        return Err(ConfigError::NoGuests);
+    }
+    let wrong = |index: usize, problem| {
+        let guest = quoted(&guests[index].name);
+        ConfigError::Guest { index, guest, problem }
+    };
+    for (index, guest) in guests.iter().enumerate() {
+        let twin = guests[..index].iter().any(|other| other.name == guest.name);
+        let before = guests[..index].iter().flat_map(|other| &other.devices);
+        let checked = check_guest(guest).and(check_devices(guest, before)).and(if twin {
+            Err(Problem::Duplicate)
+        } else {
+            Ok(())
+        });
+        checked.map_err(|problem| wrong(index, problem))?;
+    }
+    for (index, plan) in configuration.cores.iter().enumerate() {
+        core_plan::check(index, plan, configuration).map_err(|problem| {
+            let core = plan.number.to_string();
+            ConfigError::Core { index, core, problem }
+        })?;
+    }
+    for (index, region) in configuration.shared.iter().enumerate() {
+        shared::check(index, configuration).map_err(|problem| {
+            let shared = quoted(&region.name);
+            ConfigError::Shared { index, shared, problem }
+        })?;
+    }
+    for (index, guest) in guests.iter().enumerate() {
+        check_windows(guest, configuration).map_err(|problem| wrong(index, problem))?;
+    }
+    Ok(())
+}
+
+/// Checks what can be told of a guest's devices without the machine; `before` are those of others.
+fn check_devices<'a>(
+    guest: &GuestConfig,
+    before: impl Iterator<Item = &'a String> + Clone,
+) -> Result<(), Problem> {
+    for (index, device) in guest.devices.iter().enumerate() {
+        let of_path = |c: char| c.is_ascii_graphic() && c != '"';
+        let of_alias = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let named = match device.strip_prefix('/') {
+            Some(path) => !path.is_empty() && path.chars().all(of_path),
+            None => !device.is_empty() && device.chars().all(of_alias),
+        };
+        if !named {
+            return Err(Problem::Device(device.clone()));
+        }
+        if guest.devices[..index].contains(device) || before.clone().any(|other| other == device) {
+            return Err(Problem::DeviceTwice(device.clone()));
+        }
+    }
+    if guest.dma_trusted && guest.memory_map != MemoryMap::Identity {
+        return Err(Problem::DmaElsewhere);
+    }
+    if guest.devices.is_empty() {
+        return if guest.dma_trusted { Err(Problem::DmaOfNothing) } else { Ok(()) };
+    }
+    for (policy, key) in [(guest.on_crash, "on-crash"), (guest.on_reset, "on-reset")] {
+        if policy == Policy::Resume {
+            return Err(Problem::Unstorable { key });
+        }
+    }
+    match guest.periodic {
+        Some(_) => Err(Problem::Unstorable { key: "checkpoint-every" }),
+        None => Ok(()),
+    }
+}
+
+fn check_guest(guest: &GuestConfig) -> Result<(), Problem> {
+    check_name(&guest.name)?;
+    check_file("image", &guest.image)?;
+    if let Some(initrd) = &guest.initrd {
+        check_file("initrd", initrd)?;
+    }
+    if guest.cmdline.contains('\0') {
+        return Err(Problem::Nul("cmdline"));
+    }
+    let whole = guest.memory.is_multiple_of(machine::RAM_UNIT);
+    if !whole || !(machine::RAM_UNIT..=machine::RAM_MAX).contains(&guest.memory) {
+        return Err(Problem::Memory(guest.memory));
+    }
+    if !(1..=machine::MAX_VCPUS).contains(&guest.vcpus) {
+        return Err(Problem::Vcpus(guest.vcpus.into()));
+    }
+    if guest.cores.len() > guest.vcpus.into() {
+        return Err(Problem::TooManyCores { cores: guest.cores.len(), vcpus: guest.vcpus });
+    }
+    if !WEIGHTS.contains(&guest.weight) {
+        return Err(Problem::Weight(guest.weight.into()));
+    }
+    if let Some(frequency) = guest.counter_frequency.filter(|hz| !COUNTER_FREQUENCIES.contains(hz))
+    {
+        return Err(Problem::CounterFrequency(frequency));
+    }
+    if let Some(watchdog_us) = guest.watchdog_us.filter(|us| *us > MAX_WATCHDOG_US) {
+        return Err(Problem::Watchdog(watchdog_us));
+    }
+    if !WELL_AFTER_US.contains(&guest.well_after_us) {
+        return Err(Problem::WellAfter(guest.well_after_us));
+    }
+    if let Some(Periodic { every_us, keep, run_share }) = guest.periodic {
+        if !EVERY_US.contains(&every_us) {
+            return Err(Problem::Every(every_us));
+        }
+        if keep == 0 {
+            return Err(Problem::Keep(0));
+        }
+        if !RUN_SHARES.contains(&run_share) {
+            return Err(Problem::RunShare(run_share.into()));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a guest has a window on each of its cores whose windows fill the frame: else a vCPU would never run.
+fn check_windows(guest: &GuestConfig, configuration: &Configuration) -> Result<(), Problem> {
+    let plans = configuration.cores.iter().filter(|core| guest.cores.contains(&core.number));
+    for core in plans.filter(|core| core.is_full()) {
+        if core.windows.iter().all(|window| window.guest != guest.name) {
+            return Err(Problem::NoWindow(core.number));
+        }
+    }
+    Ok(())
+}
+
+fn check_file(what: &'static str, name: &str) -> Result<(), Problem> {
+    match name {
+        "" => Err(Problem::Empty(what)),
+        name if name.contains('\0') => Err(Problem::Nul(what)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,230 @@
+//! Who has a core, and for how long.
+//!
+//! A core's time is divided by a frame, if it has one: in a guest's window only that guest's tasks run, strictly; what
+//! they leave of it stays idle. All other time belongs to the tasks without a window. Among those that may run, the
+//! one is chosen that has had the least, each measured by its weight: that is stride scheduling, with slices of
+//! [`SLICE_MS`]. A task that is woken begins where the others are, with a small credit, so that it runs soon
+//! if it has slept, and gains nothing by sleeping often.
+//!
+//! This decides; the crate `run` carries out. A task is a vCPU, or the console's commands. Times are ticks of the counter.
+
+mod decide;
+mod frame;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+pub use self::decide::Turn;
+pub use self::place::{NoSuchCore, choose_cores};
+use frame::Frame;
+use stasis_guest::clock::NEVER;
+
+/// How long a task runs if another one waits, in milliseconds.
+pub const SLICE_MS: u64 = 4;
+
+/// A task's number on its core.
+pub type TaskId = usize;
+/// Tasks that share a time: those without a window, and those of each guest that has windows.
+type GroupId = usize;
+/// The tasks without a window.
+const SHARED: GroupId = 0;
+/// What a task has had is counted in these parts of a tick, divided by its weight. A sum of them fits for ever.
+const SCALE: u64 = 1 << 20;
+/// No turn lasts longer, so that a product with [`SCALE`] fits.
+const LONGEST: u64 = 1 << 43;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Runnable,
+    /// It is woken, or wakes up by itself at that time.
+    Asleep(u64),
+    /// It was removed; its number is free.
+    Gone,
+}
+
+#[derive(Clone, Debug)]
+struct Task {
+    group: GroupId,
+    weight: u64,
+    state: State,
+    /// What it has had, by its weight.
+    had: u128,
+    /// By how much it may be ahead of the others when it is woken: half a slice, by its weight.
+    credit: u128,
+}
+
+impl Task {
+    fn runs_in(&self, group: GroupId) -> bool {
+        self.group == group && self.state == State::Runnable
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Group {
+    /// The guest whose windows these are; of [`SHARED`] it is empty, which no guest's name is.
+    name: String,
+    /// Those that are not gone.
+    tasks: Vec<TaskId>,
+    /// The least that any of its runnable tasks has had, as of the last [`Scheduler::catch_up`]. It only grows.
+    least: u128,
+}
+
+/// Who was woken since the last decision, of those whose time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Roused {
+    Nobody,
+    Only(TaskId),
+    /// Or the last decision holds no more.
+    Several,
+}
+
+/// A core's tasks, and which of them has the core.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    slice: u64,
+    frame: Option<Frame>,
+    groups: Vec<Group>,
+    tasks: Vec<Task>,
+    /// How many of them are not gone.
+    count: usize,
+    /// No task wakes up by itself before that.
+    quiet_until: u64,
+    current: Option<TaskId>,
+    /// The current task was woken since it was given the core.
+    called: bool,
+    /// Whose time it was at the last decision.
+    group: GroupId,
+    /// Up to when the time is accounted for.
+    since: u64,
+    /// When the current slice ends, if others wait.
+    slice_end: u64,
+    /// Others do wait, and so the turn ends with the slice.
+    contended: bool,
+    /// When the turn ends that was decided last.
+    turn_end: u64,
+    roused: Roused,
+}
+
+impl Scheduler {
+    /// The scheduler of a core with no tasks, whose counter runs with `frequency` Hz.
+    pub fn new(frequency: u64) -> Self {
+        Self {
+            slice: frequency * SLICE_MS / 1000,
+            frame: None,
+            groups: Vec::from([Group::default()]),
+            tasks: Vec::new(),
+            count: 0,
+            quiet_until: NEVER,
+            current: None,
+            called: false,
+            group: SHARED,
+            since: 0,
+            slice_end: 0,
+            contended: false,
+            turn_end: 0,
+            roused: Roused::Several,
+        }
+    }
+
+    /// Divides the core's time by a frame of `length_us`, the first of which begins at tick `epoch` of a counter with
+    /// `frequency` Hz. Each window has its guest's name, its place in the frame and its length, in microseconds; they are in the
+    /// order of time, and don't overlap. Before the first task is added.
+    pub fn divide<'a>(
+        &mut self,
+        length_us: u64,
+        windows: impl IntoIterator<Item = (&'a str, u64, u64)>,
+        frequency: u64,
+        epoch: u64,
+    ) {
+        let windows = windows.into_iter().map(|(guest, at_us, window_us)| {
+            let group = self.group_of(guest).unwrap_or_else(|| {
+                self.groups.push(Group { name: guest.to_string(), ..Group::default() });
+                self.groups.len() - 1
+            });
+            (group, at_us, window_us)
+        });
+        self.frame = Some(Frame::new(length_us, windows, frequency, epoch));
+    }
+
+    /// The group of a guest that has windows.
+    fn group_of(&self, guest: &str) -> Option<GroupId> {
+        self.groups.iter().skip(1).position(|group| group.name == guest).map(|n| n + 1)
+    }
+
+    /// Adds a task of `guest`, which sleeps.
+    pub fn add(&mut self, guest: &str, weight: u16) -> TaskId {
+        let group = self.group_of(guest).unwrap_or(SHARED);
+        self.count += 1;
+        let weight = weight.max(1).into();
+        let task = Task {
+            group,
+            weight,
+            state: State::Asleep(NEVER),
+            had: self.catch_up(group),
+            credit: (self.slice / 2 * SCALE / weight).into(),
+        };
+        let id = match self.tasks.iter().position(|task| task.state == State::Gone) {
+            Some(free) => {
+                self.tasks[free] = task;
+                free
+            }
+            None => {
+                self.tasks.push(task);
+                self.tasks.len() - 1
+            }
+        };
+        self.groups[group].tasks.push(id);
+        id
+    }
+
+    /// Removes a task, whose number a later one gets. Not while it has the core: then it returns `false`.
+    pub fn remove(&mut self, task: TaskId) -> bool {
+        if self.current == Some(task) {
+            return false;
+        }
+        let group = self.tasks[task].group;
+        self.catch_up(group);
+        self.tasks[task].state = State::Gone;
+        self.groups[group].tasks.retain(|other| *other != task);
+        // It may have been the one.
+        self.roused = Roused::Several;
+        self.count -= 1;
+        true
+    }
+
+    /// Number of tasks.
+    pub fn task_count(&self) -> usize {
+        self.count
+    }
+
+    /// Who has the core.
+    pub fn current(&self) -> Option<TaskId> {
+        self.current
+    }
+
+    /// Accounts for the time up to `now`.
+    #[inline]
+    fn charge(&mut self, now: u64) {
+        // Another core that wakes a task may have read the counter before this one did.
+        let ran = now.saturating_sub(self.since);
+        self.since += ran;
+        let Some(current) = self.current else { return };
+        let task = &mut self.tasks[current];
+        task.had += u128::from(ran.min(LONGEST) * SCALE / task.weight);
+    }
+
+    /// Brings [`Group::least`] up to date, and returns it. What the runnable tasks have had only grows; so that is enough before one
+    /// of them ceases to be one, and where the least counts: when one becomes one.
+    #[inline]
+    fn catch_up(&mut self, group: GroupId) -> u128 {
+        let group = &mut self.groups[group];
+        let tasks = group.tasks.iter().map(|id| &self.tasks[*id]);
+        let runnable = tasks.filter(|task| task.state == State::Runnable);
+        let least = runnable.map(|task| task.had).min();
+        group.least = group.least.max(least.unwrap_or(0));
+        group.least
+    }
+}
