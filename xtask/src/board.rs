@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
+use stasis_tool::suggest::nearest;
 
-use crate::cli::nearest;
 use crate::workspace::Workspace;
 use crate::{report, setup};
 
@@ -22,7 +22,7 @@ pub enum Board {
 }
 
 /// What a person calls them.
-const NAMES: [&str; 2] = ["virt", "raspi4"];
+pub const NAMES: [&str; 2] = ["virt", "raspi4"];
 
 impl Board {
     /// The board of this name, `virt` where nobody says. What it needs is fetched.

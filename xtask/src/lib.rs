@@ -1,34 +1,29 @@
-//! Builds, runs, shows and tests Stasis: `cargo xtask`, and what the tests that boot QEMU share with it.
+//! Builds, runs, shows and tests Stasis: `cargo xtask`, and what the tests that boot QEMU share with it. The users' tool is a crate of its
+//! own, [`stasis_tool`], whose commands `cargo xtask` takes, too.
 //!
-//! - [`cli`]: the commands; [`workspace`]: where things lie; [`report`]: what a person sees meanwhile.
+//! - [`cli`]: the tasks; [`workspace`]: where things lie; [`checkout`]: what the users' tool takes from there.
 //! - [`setup`]: installs what is lacking.
 //! - [`build`], [`elf`]: the hypervisor's image and the guests.
-//! - [`config`], [`archive`], [`cpio`], [`initramfs`]: what goes into the boot initrd.
-//! - [`disk`]: disk images with a partition for checkpoints; [`output`]: files that are there whole or not at all.
+//! - [`initramfs`]: the Linux guest's.
 //! - [`qemu`], [`console`], [`monitor`]: a machine, and conversations with it and with QEMU.
-//! - [`run`], [`demo`], [`test`], [`miri`], [`bench`], [`checkpoint`], [`convert`]: the commands that are more than one of the above.
+//! - [`run`], [`demo`], [`test`], [`miri`], [`bench`]: the tasks that are more than one of the above.
 
-pub mod archive;
 pub mod bench;
 pub mod board;
 pub mod build;
-pub mod card;
-pub mod checkpoint;
+pub mod checkout;
 pub mod cli;
-pub mod config;
 pub mod console;
-pub mod convert;
-pub mod cpio;
 pub mod demo;
-pub mod disk;
 pub mod elf;
 pub mod initramfs;
 pub mod miri;
 pub mod monitor;
-pub mod output;
 pub mod qemu;
-pub mod report;
 pub mod run;
 pub mod setup;
 pub mod test;
 pub mod workspace;
+
+// What the tasks and the tests that boot QEMU take from the users' tool.
+pub use stasis_tool::{archive, card, checkpoint, config, cpio, disk, output, report};

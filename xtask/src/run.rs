@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use stasis_tool::suggest::nearest;
 
-use crate::board::Board;
-use crate::cli::{Options, nearest};
+use crate::board::{self, Board};
 use crate::config::{Config, Source};
 use crate::console::PROMPT;
 use crate::disk::lock::{self, Access};
@@ -13,8 +14,36 @@ use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
 use crate::{archive, build, disk, report, setup};
 
+/// What a person reads about it.
+pub const DETAILS: &str = "\
+The console is Stasis's: `help` tells its commands, `attach <guest>` leads to a guest, Ctrl-] back from it.
+Ctrl-A X ends QEMU. Both boards take the disk, virt as its disk and raspi4 as its card; raspi4 has four cores and 2G.";
+
+/// What the command takes.
+#[derive(Debug, Parser)]
+pub struct Arguments {
+    /// The guests: an example's name, or a configuration
+    #[arg(long, default_value = "linux", value_name = "NAME|FILE.toml")]
+    pub guest: String,
+    /// The board under QEMU
+    #[arg(long, default_value = board::NAMES[0], value_parser = board::NAMES)]
+    pub board: String,
+    /// Cores of the board virt
+    #[arg(long, value_name = "N")]
+    pub smp: Option<u32>,
+    /// Memory of the board virt
+    #[arg(long, value_name = "SIZE", value_parser = report::size_from)]
+    pub memory: Option<u64>,
+    /// The disk with the checkpoints, which stays [default: target/stasis-disk.img]
+    #[arg(long, value_name = "FILE", conflicts_with = "plain")]
+    pub disk: Option<PathBuf>,
+    /// Start the guest on QEMU's own machine, without Stasis, to compare
+    #[arg(long)]
+    pub plain: bool,
+}
+
 /// Runs the command.
-pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
+pub fn main(workspace: &Workspace, options: Arguments) -> Result<()> {
     let plain = options.plain;
     let machine = machine(workspace, options)?;
     if plain {
@@ -36,11 +65,10 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
 }
 
 /// The machine that the options ask for. What it needs is made.
-pub fn machine(workspace: &Workspace, options: Options) -> Result<Machine> {
-    let guest = options.guest.as_deref().unwrap_or("linux");
-    let config = config_path(workspace, guest)?;
+pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
+    let config = config_path(workspace, &options.guest)?;
     setup::qemu::ensure(workspace)?;
-    let board = Board::find(workspace, options.board.as_deref())?;
+    let board = Board::find(workspace, Some(&options.board))?;
     check(&options, &board)?;
     let config = Config::read(workspace, &config)?;
     let machine = if options.plain {
@@ -56,7 +84,7 @@ pub fn machine(workspace: &Workspace, options: Options) -> Result<Machine> {
         drop(lock::open(&disk, Access::Exclusive)?);
         Machine::stasis(image, Some(&path)).disk(disk).board(board)
     };
-    let machine = match options.cpus {
+    let machine = match options.smp {
         Some(cpus) => machine.cpus(cpus),
         None => machine,
     };
@@ -79,18 +107,14 @@ pub fn check_guests(log: &str) -> Result<()> {
 }
 
 /// Whether the options go together.
-fn check(options: &Options, board: &Board) -> Result<()> {
+fn check(options: &Arguments, board: &Board) -> Result<()> {
     for (option, given) in [
-        ("--smp", options.cpus.is_some()),
+        ("--smp", options.smp.is_some()),
         ("--memory", options.memory.is_some()),
         ("--plain", options.plain),
     ] {
         ensure!(!given || !board.is_fixed(), "{option} is for the board virt alone");
     }
-    ensure!(
-        !options.plain || options.disk.is_none(),
-        "--disk is for Stasis's checkpoints, and --plain starts the guest without Stasis"
-    );
     Ok(())
 }
 
@@ -187,8 +211,14 @@ mod tests {
 
     #[test]
     fn options_that_would_do_nothing_are_refused() {
-        let options = Options { plain: true, disk: Some("disk.img".into()), ..Options::default() };
-        let error = check(&options, &Board::Virt).unwrap_err().to_string();
-        assert!(error.starts_with("--disk is for Stasis's checkpoints"), "{error}");
+        // --disk is for Stasis's checkpoints, and --plain starts the guest without Stasis.
+        let both = Arguments::try_parse_from(["run", "--plain", "--disk", "disk.img"]);
+        let error = both.unwrap_err().to_string();
+        assert!(error.contains("'--plain' cannot be used with '--disk <FILE>'"), "{error}");
+        let board = Board::Raspi4 { device_tree: PathBuf::new() };
+        let options = Arguments::parse_from(["run", "--smp", "2"]);
+        let error = check(&options, &board).unwrap_err().to_string();
+        assert_eq!(error, "--smp is for the board virt alone");
+        check(&options, &Board::Virt).unwrap();
     }
 }

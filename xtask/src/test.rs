@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use stasis_tool::suggest::nearest;
 
 use crate::build::BARE_METAL;
-use crate::cli::nearest;
 use crate::setup::rust::{GUESTS, HYPERVISOR};
 use crate::workspace::{Workspace, cargo};
 use crate::{build, report, setup};

@@ -3,7 +3,7 @@
 
 use dtoolkit::fdt::Fdt;
 use stasis_host::board::{Machine, Start, UartKind};
-use xtask::setup::boards::RASPI4_DEVICE_TREE;
+use xtask::card::boot::RASPI4_DEVICE_TREE;
 use xtask::workspace::Workspace;
 
 #[test]

@@ -22,8 +22,8 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use lexopt::prelude::*;
+use anyhow::{Context, Result, ensure};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::workspace::{Workspace, read};
@@ -38,11 +38,6 @@ use switch::{Pair, Switch};
 pub const DETAILS: &str = "\
 Runs a guest that measures its own operations on plain QEMU and under Stasis, each twice, and fails if the two differ: QEMU
 counts instructions, so every machine gives the same numbers. Then it weighs the hypervisor's image.
---profile OPERATION prints the functions that one operation spends its instructions in, and draws them as a flame graph;
-\"switch\" is a world switch.
---save FILE adds the numbers to a file of runs, under the commit's name or another one (--as NAME), and --runs FILE lists those.
---compare FILE prints what has changed since its last run or another one (--with NAME); --plot FILE draws that as SVG, and
---plot-history FILE all of the runs and this one.
 docs/bench.md has the results and what they mean.";
 
 /// What an operation takes, over all of its rounds.
@@ -94,55 +89,44 @@ struct Numbers {
     crates: BTreeMap<String, u64>,
 }
 
+/// What the command takes.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Add the numbers to a file of runs
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// What the run is called in the file; the commit's name if it is not said
+    #[arg(long = "as", value_name = "NAME", requires = "save")]
+    name: Option<String>,
+    /// Print what has changed since the last run in a file
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Since which run; the last if it is not said
+    #[arg(long, value_name = "NAME", requires = "compare")]
+    with: Option<String>,
+    /// Draw the comparison as SVG
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    plot: Option<PathBuf>,
+    /// Draw all runs in the file and this one as SVG
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    plot_history: Option<PathBuf>,
+    /// List the runs in a file, and measure nothing
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    runs: Option<PathBuf>,
+    /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is a world switch
+    #[arg(long, value_name = "OPERATION", exclusive = true)]
+    profile: Option<String>,
+}
+
 /// Runs the command.
-pub fn main(workspace: &Workspace, mut parser: lexopt::Parser) -> Result<()> {
-    let (mut save, mut compare) = (None::<PathBuf>, None::<PathBuf>);
-    let (mut plot, mut plot_history) = (None::<PathBuf>, None::<PathBuf>);
-    let (mut name, mut with) = (None::<String>, None::<String>);
-    let (mut profiled, mut listed) = (None::<String>, None::<PathBuf>);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("save") => save = Some(parser.value()?.into()),
-            Long("as") => name = Some(parser.value()?.string()?),
-            Long("compare") => compare = Some(parser.value()?.into()),
-            Long("with") => with = Some(parser.value()?.string()?),
-            Long("plot") => plot = Some(parser.value()?.into()),
-            Long("plot-history") => plot_history = Some(parser.value()?.into()),
-            Long("runs") => listed = Some(parser.value()?.into()),
-            Long("profile") => profiled = Some(parser.value()?.string()?),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    let for_measuring = [
-        ("--save", save.is_some()),
-        ("--as", name.is_some()),
-        ("--compare", compare.is_some()),
-        ("--with", with.is_some()),
-        ("--plot", plot.is_some()),
-        ("--plot-history", plot_history.is_some()),
-    ];
-    let alone =
-        if listed.is_some() { Some("--runs") } else { profiled.as_ref().map(|_| "--profile") };
-    if let (Some(alone), Some((option, _))) =
-        (alone, for_measuring.iter().find(|(_, is_given)| *is_given))
-    {
-        bail!("{option} does nothing beside {alone}, which measures nothing anew");
-    }
-    ensure!(listed.is_none() || profiled.is_none(), "--profile does nothing beside --runs");
-    if let Some(file) = listed {
+pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
+    let Arguments { save, name, compare, with, plot, plot_history, runs, profile } = arguments;
+    if let Some(file) = runs {
         print!("{}", Runs::load(&file)?.table());
         return Ok(());
     }
-    if let Some(operation) = profiled {
-        return profile(workspace, &operation);
-    }
-    for (option, is_given, needed, is_there) in [
-        ("--as", name.is_some(), "--save", save.is_some()),
-        ("--with", with.is_some(), "--compare", compare.is_some()),
-        ("--plot", plot.is_some(), "--compare", compare.is_some()),
-        ("--plot-history", plot_history.is_some(), "--compare", compare.is_some()),
-    ] {
-        ensure!(!is_given || is_there, "{option} needs {needed} FILE");
+    if let Some(operation) = profile {
+        return self::profile(workspace, &operation);
     }
     // A file that can't be read is told before the work, not after it.
     let saved = save.as_deref().map(Runs::load_or_new).transpose()?;

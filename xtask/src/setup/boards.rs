@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use stasis_tool::card::boot::RASPI4_DEVICE_TREE;
 
 use super::debian::{Debian, take};
 use super::guests::ARCHITECTURE;
@@ -11,8 +12,6 @@ use crate::workspace::Workspace;
 
 /// It depends on the package with the newest kernel for real boards; the one for clouds has no device trees.
 const KERNEL: &str = "linux-image-arm64";
-/// The device tree's name, in the package and on the card.
-pub const RASPI4_DEVICE_TREE: &str = "bcm2711-rpi-4-b.dtb";
 
 /// The Raspberry Pi 4's device tree, fetched unless it is there already.
 pub fn raspi4_device_tree(workspace: &Workspace) -> Result<PathBuf> {

@@ -16,6 +16,11 @@ use anyhow::Result;
 use crate::report;
 use crate::workspace::Workspace;
 
+/// What a person reads about it.
+pub const DETAILS: &str = "\
+Rust's targets for AArch64 (with STASIS_NO_RUSTUP=1 built from Debian's rust-src), a QEMU that has the board raspi4b,
+and the Linux guest's packages, which go to target/guests and not into the system.";
+
 /// Everything that any command needs.
 pub fn all(workspace: &Workspace) -> Result<()> {
     rust::ensure(workspace)?;

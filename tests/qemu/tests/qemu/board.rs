@@ -139,7 +139,7 @@ pub fn a_card_image_boots_and_keeps_checkpoints(lab: &Lab) -> Result<()> {
     let guests = Configuration { guests: vec![guest("idle", 4)], ..Default::default() };
     let archive = xtask::archive::pack(&guests, &[("idle", &lab.guest("idle")?)])?;
     let Board::Raspi4 { device_tree } = raspi4()? else { unreachable!("it was asked for") };
-    let files = boot::files(&read(&built.image)?, archive, read(&device_tree)?, None)?;
+    let files = boot::files(&read(&built.image)?, archive, Vec::new(), || read(&device_tree))?;
     let path = lab.path("card.img");
     card::create(&path, CARD, &files)?;
 

@@ -1,11 +1,12 @@
 //! The configurations of `examples/`, each by the command in its first line.
 
 use anyhow::{Context, Result, ensure};
+use clap::Parser;
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::BOOT_TIME;
 use xtask::config::Config;
 use xtask::console::PROMPT;
-use xtask::{cli, run};
+use xtask::run;
 
 pub fn each_comes_up_by_the_command_in_its_first_line(lab: &Lab) -> Result<()> {
     let examples = run::examples(&Built::get()?.workspace)?;
@@ -22,10 +23,10 @@ fn comes_up(lab: &Lab, name: &str) -> Result<()> {
     let path = run::config_path(workspace, name)?;
     let text = std::fs::read_to_string(&path)?;
     let first = text.lines().next().unwrap_or_default();
-    let words = first.strip_prefix("# cargo xtask run ");
+    let words = first.strip_prefix("# cargo xtask ");
     let words = words.with_context(|| format!("its first line is no command: {first}"))?;
-    let mut options = cli::options(lexopt::Parser::from_args(words.split_whitespace()), "run")?;
-    ensure!(options.guest.as_deref() == Some(name), "the command is for another: {first}");
+    let mut options = run::Arguments::try_parse_from(words.split_whitespace())?;
+    ensure!(options.guest == name, "the command is for another: {first}");
     // The one in `target/` is a person's.
     options.disk = Some(lab.disk()?);
     let mut machine = run::machine(workspace, options)?.start()?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn golden() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/1.0/one-vcpu.stasis");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/1.0/one-vcpu.stasis");
     path.to_str().unwrap().to_owned()
 }
 
@@ -12,7 +12,7 @@ fn golden() -> String {
 fn run(folder: &Path, blocks: &str, words: &[&str]) -> Output {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     Command::new("bash")
-        .args(["-c", &script, env!("CARGO_BIN_EXE_xtask")])
+        .args(["-c", &script, env!("CARGO_BIN_EXE_stasis")])
         .args(words)
         .current_dir(folder)
         .output()

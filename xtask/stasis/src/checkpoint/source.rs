@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use stasis_state::header::MAGIC;
 use stasis_state::{Checkpoint, Error, LoadError, Routines, Source};
 use stasis_store::{Store, Which};
 
 use crate::disk::{self, FileDisk};
-use crate::workspace::read;
+use crate::files::read;
 
 /// A checkpoint that was read and is sound.
 pub struct Loaded {
@@ -28,19 +28,19 @@ impl Loaded {
         Ok(Self { bytes, checkpoint })
     }
 
-    /// Takes a checkpoint from the front of the words: `FILE`, or `DISK WHICH`. None if they are too few.
-    pub fn take<'w>(words: &mut &[&'w str]) -> Result<Option<(&'w str, Self)>> {
-        let Some((&path, rest)) = words.split_first() else { return Ok(None) };
-        *words = rest;
+    /// Takes a checkpoint from the front of the words: `FILE`, or `DISK WHICH`. Returns the first word and what follows, too.
+    pub fn take(words: &[String]) -> Result<(&str, Self, &[String])> {
+        let [path, rest @ ..] = words else { bail!("a checkpoint is lacking") };
         if is_checkpoint(Path::new(path))? {
             let bytes = read(Path::new(path))?;
             let loaded =
                 Self::new(bytes).with_context(|| format!("{path} is no good checkpoint"))?;
-            return Ok(Some((path, loaded)));
+            return Ok((path, loaded, rest));
         }
-        let Some((&which, rest)) = words.split_first() else { return Ok(None) };
-        *words = rest;
-        Ok(Some((path, Self::from_disk(path, which)?)))
+        let [which, rest @ ..] = rest else {
+            bail!("{path} is no checkpoint; of a disk's, say WHICH behind it");
+        };
+        Ok((path, Self::from_disk(path, which)?, rest))
     }
 
     /// A checkpoint of a disk.
@@ -56,6 +56,15 @@ impl Loaded {
     pub fn guest(&self) -> String {
         let guest = &self.checkpoint.state.guest;
         guest.checked_name().map_or_else(|_| guest.shown_name().to_string(), str::to_owned)
+    }
+}
+
+/// Returns the checkpoint that all of the words stand for.
+pub fn only(words: &[String]) -> Result<Loaded> {
+    let (_, loaded, rest) = Loaded::take(words)?;
+    match rest {
+        [] => Ok(loaded),
+        [surplus, ..] => bail!("\"{surplus}\" is one too many"),
     }
 }
 

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::setup::boards::RASPI4_DEVICE_TREE;
-use crate::workspace::read;
+use crate::files::read;
 
 /// What Stasis is called. The firmware looks for this name by itself, too.
 pub const KERNEL: &str = "kernel8.img";
 /// What the boot archive is called.
 pub const ARCHIVE: &str = "stasis.cpio";
+/// The device tree of the Raspberry Pi 4, as Linux and the firmware call it.
+pub const RASPI4_DEVICE_TREE: &str = "bcm2711-rpi-4-b.dtb";
 /// The firmware of a Raspberry Pi 4. That of a Raspberry Pi 5 is in a chip of its own.
 const FIRMWARE: [&str; 2] = ["start4.elf", "fixup4.dat"];
 /// What is taken from a folder with firmware besides, where it is there: device trees, and the overlay that
@@ -56,17 +57,18 @@ pub struct BootFile {
 }
 
 impl BootFile {
-    fn new(name: &str, data: impl Into<Vec<u8>>) -> Self {
+    /// A file of this name with these contents.
+    pub fn new(name: &str, data: impl Into<Vec<u8>>) -> Self {
         Self { name: name.to_owned(), data: data.into() }
     }
 }
 
-/// All files of the boot partition. What `firmware` has comes before what we have.
+/// Returns all files of the boot partition. `device_tree` is asked for one where `firmware` has none.
 pub fn files(
     image: &[u8],
     archive: Vec<u8>,
-    device_tree: Vec<u8>,
-    firmware: Option<Vec<BootFile>>,
+    firmware: Vec<BootFile>,
+    device_tree: impl FnOnce() -> Result<Vec<u8>>,
 ) -> Result<Vec<BootFile>> {
     let mut files = vec![
         BootFile::new("config.txt", CONFIG),
@@ -74,9 +76,9 @@ pub fn files(
         BootFile::new(KERNEL, padded(image)?),
         BootFile::new(ARCHIVE, archive),
     ];
-    files.extend(firmware.into_iter().flatten());
+    files.extend(firmware);
     if !files.iter().any(|file| file.name == RASPI4_DEVICE_TREE) {
-        files.push(BootFile::new(RASPI4_DEVICE_TREE, device_tree));
+        files.push(BootFile::new(RASPI4_DEVICE_TREE, device_tree()?));
     }
     Ok(files)
 }
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_archive_lies_behind_all_of_the_images_memory() {
-        let files = files(&image(4096), vec![2], vec![3], None).unwrap();
+        let files = files(&image(4096), vec![2], vec![], || Ok(vec![3])).unwrap();
         let kernel = files.iter().find(|file| file.name == KERNEL).unwrap();
         assert_eq!(kernel.data.len(), 4096);
         assert_eq!(&kernel.data[..100], &image(4096)[..]);
@@ -145,11 +147,12 @@ mod tests {
         for name in ["start4.elf", "fixup4.dat", RASPI4_DEVICE_TREE] {
             std::fs::write(folder.join(name), "theirs").unwrap();
         }
-        let with = files(&image(100), vec![], vec![3], Some(firmware(&folder).unwrap())).unwrap();
+        let with =
+            files(&image(100), vec![], firmware(&folder).unwrap(), || unreachable!()).unwrap();
         let trees: Vec<_> = with.iter().filter(|file| file.name == RASPI4_DEVICE_TREE).collect();
         assert_eq!(trees, [&BootFile::new(RASPI4_DEVICE_TREE, "theirs")]);
         assert!(lacking(&with).is_empty());
-        let without = files(&image(100), vec![], vec![3], None).unwrap();
+        let without = files(&image(100), vec![], vec![], || Ok(vec![3])).unwrap();
         assert_eq!(lacking(&without), ["start4.elf", "fixup4.dat"]);
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask image`: a card for a Raspberry Pi, as it is written to one: a boot partition with Stasis and its
+//! `stasis card`: a card for a Raspberry Pi, as it is written to one: a boot partition with Stasis and its
 //! guests, and a partition for checkpoints.
 //!
 //! [`boot`] is what stands in the boot partition, [`fat`] its file system.
@@ -10,19 +10,18 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
 use stasis_store::mbr::Mbr;
 use stasis_store::{BlockDevice, SECTOR, Store, mbr, partition};
 
-use self::boot::BootFile;
-use crate::cli::Options;
+use self::boot::{BootFile, RASPI4_DEVICE_TREE};
+use crate::checkout::Checkout;
 use crate::config::Config;
 use crate::disk::{self, FileDisk};
+use crate::files::read;
 use crate::output::{self, Output};
-use crate::workspace::Workspace;
-use crate::{archive, build, report, run, setup};
+use crate::{archive, report};
 
-/// The size of a card where nobody says: room for some checkpoints of the examples, and a power of two, which QEMU wants.
-const DEFAULT_SIZE: u64 = 1 << 30;
 /// Where partitions begin by custom, and to what they are rounded.
 const ALIGNMENT: u64 = 1 << 20;
 /// Room in the boot partition for what a person adds: firmware, overlays, another archive.
@@ -32,37 +31,53 @@ const LEAST_STORE: u64 = 16 << 20;
 /// The type byte of a FAT32 partition with addresses of sectors.
 const FAT32_TYPE: u8 = 0x0c;
 
-/// What `cargo xtask help image` says.
+/// What a person reads about it.
 pub const DETAILS: &str = "\
 The image goes to a card as it is, with any program that writes card images. It has a boot partition, with config.txt,
 Stasis as kernel8.img, the boot archive and Linux's device tree of the board; and an empty store for checkpoints. What
 is lacking is the Raspberry Pi's own firmware: --firmware copies it from a folder, which the manual says where to get.
-SIZE is 1G unless it is said. QEMU's raspi4b takes the card, too, if SIZE is a power of two. An old file is not touched.";
+QEMU's raspi4b takes the card, too, if SIZE is a power of two. An old file is not touched.";
+
+/// What the command takes.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// The card that is made
+    #[arg(value_name = "CARD.img")]
+    card: PathBuf,
+    /// For which board
+    #[arg(long, value_enum, default_value_t = Board::Raspi4)]
+    board: Board,
+    /// The guests' configuration; in a checkout also an example's name
+    #[arg(long, default_value = "linux", value_name = "FILE.toml")]
+    guest: String,
+    /// How large the card is
+    // Room for some checkpoints of the examples, and a power of two, which QEMU wants.
+    #[arg(long, default_value = "1G", value_parser = report::size_from)]
+    size: u64,
+    /// Stasis's image; a checkout builds it
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Linux's device tree of the board; a checkout fetches it
+    #[arg(long, value_name = "FILE")]
+    device_tree: Option<PathBuf>,
+    /// A folder with the Raspberry Pi's firmware
+    #[arg(long, value_name = "FOLDER")]
+    firmware: Option<PathBuf>,
+}
+
+/// The boards that start from a card.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Board {
+    Raspi4,
+}
 
 /// Runs the command.
-pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
-    let [path] = &options.values[..] else {
-        bail!("`image` takes one CARD.img; `cargo xtask image --help` tells more");
-    };
-    let path = PathBuf::from(path);
-    output::must_be_new(&path)?;
-    match options.board.as_deref() {
-        None | Some("raspi4") => {}
-        Some("virt") => bail!("`image` is for cards; `cargo xtask disk` makes a disk for virt"),
-        Some(other) => bail!("there is no board \"{other}\" with a card; there is raspi4"),
-    }
-    let guest = options.guest.as_deref().unwrap_or("linux");
-    let config = Config::read(workspace, &run::config_path(workspace, guest)?)?;
-    let firmware = options.firmware.as_deref().map(boot::firmware).transpose()?;
-    let files = boot::files(
-        &workspace_image(workspace)?,
-        archive::from_config(workspace, &config)?,
-        crate::workspace::read(&setup::boards::raspi4_device_tree(workspace)?)?,
-        firmware,
-    )?;
-    let size = options.size.unwrap_or(DEFAULT_SIZE);
-    create(&path, size, &files)?;
-    report::step(format_args!("{}: a card of {}", path.display(), report::size(size)));
+pub fn main(checkout: &dyn Checkout, arguments: Arguments) -> Result<()> {
+    let Arguments { card: path, board: Board::Raspi4, size, .. } = &arguments;
+    output::must_be_new(path)?;
+    let files = boot_files(checkout, &arguments)?;
+    create(path, *size, &files)?;
+    report::step(format_args!("{}: a card of {}", path.display(), report::size(*size)));
     for file in &files {
         report::note(format_args!("{:>12}  {}", report::size(file.data.len() as u64), file.name));
     }
@@ -77,8 +92,21 @@ pub fn main(workspace: &Workspace, options: Options) -> Result<()> {
     Ok(())
 }
 
-fn workspace_image(workspace: &Workspace) -> Result<Vec<u8>> {
-    crate::workspace::read(&build::hypervisor(workspace)?.image)
+/// The files of the boot partition: those that were given, and what a checkout makes in the place of others.
+fn boot_files(checkout: &dyn Checkout, arguments: &Arguments) -> Result<Vec<BootFile>> {
+    let config = Config::read(checkout, &checkout.configuration(&arguments.guest)?)?;
+    let firmware = arguments.firmware.as_deref().map(boot::firmware).transpose()?;
+    let mut firmware = firmware.unwrap_or_default();
+    if let Some(path) = &arguments.device_tree {
+        firmware.retain(|file| file.name != RASPI4_DEVICE_TREE);
+        firmware.push(BootFile::new(RASPI4_DEVICE_TREE, read(path)?));
+    }
+    let image = match &arguments.image {
+        Some(path) => read(path)?,
+        None => checkout.image()?,
+    };
+    let archive = archive::from_config(checkout, &config)?;
+    boot::files(&image, archive, firmware, || checkout.device_tree())
 }
 
 /// Makes a card of `size` bytes with these files in its boot partition, and an empty store.

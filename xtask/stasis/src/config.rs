@@ -1,7 +1,7 @@
 //! Reads the configuration that a person writes, a TOML file; its errors name the file, the line and the key.
 //!
 //! It becomes the device tree that `stasis_host::config` defines. An image's name is a path, relative to the file,
-//! or `@` and the name of something that xtask makes ([`Made`]).
+//! or `@` and the name of something that a [`Checkout`] makes.
 
 mod hint;
 mod raw;
@@ -21,8 +21,8 @@ use toml::Spanned;
 use self::hint::line_number;
 use self::raw::{RawCore, RawFile, RawGuest};
 
-use crate::workspace::Workspace;
-use crate::{build, report};
+use crate::checkout::Checkout;
+use crate::report;
 
 /// A configuration, and the files that the archive must have for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,41 +38,26 @@ pub struct Config {
 pub enum Source {
     /// From this path.
     Path(PathBuf),
-    /// It is made.
-    Made(Made),
-}
-
-/// What xtask makes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Made {
-    /// `@linux`: Debian's kernel.
-    Linux,
-    /// `@initramfs`: a busybox to go with it.
-    Initramfs,
-    /// `@initramfs-disks`: the same, with the kernel's drivers for virtio disks.
-    InitramfsDisks,
-    /// `@arceos`: the application on ArceOS of `tests/arceos`.
-    Arceos,
-    /// `@<name>`: a bare-metal guest of `tests/guests`.
-    Guest(String),
+    /// A checkout makes it under this name.
+    Made(String),
 }
 
 impl Config {
     /// Reads the configuration in `path`.
-    pub fn read(workspace: &Workspace, path: &Path) -> Result<Self> {
+    pub fn read(checkout: &dyn Checkout, path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let names = build::guest_names(workspace)?;
-        Self::parse(&text, folder, &names).map_err(|error| anyhow!("{}: {error:#}", path.display()))
+        let made = checkout.made()?;
+        Self::parse(&text, folder, &made).map_err(|error| anyhow!("{}: {error:#}", path.display()))
     }
 
-    /// Reads a configuration whose relative paths start at `folder`. `guests` are the names of those that xtask makes.
-    pub fn parse(text: &str, folder: &Path, guests: &[String]) -> Result<Self> {
+    /// Reads a configuration whose relative paths start at `folder`. `made` are the names of all that a checkout makes.
+    pub fn parse(text: &str, folder: &Path, made: &[String]) -> Result<Self> {
         let file: RawFile =
             toml::from_str(text).map_err(|error| anyhow!(hint::explain(text, &error)))?;
         let mut config = Self { configuration: Configuration::default(), files: Vec::new() };
-        let place = Place { text, folder, made: guests };
+        let place = Place { text, folder, made };
         for raw in &file.guests {
             config.add_guest(&place, raw.get_ref())?;
         }
@@ -140,20 +125,17 @@ impl Config {
     /// Notes a file that the archive must have and returns its name there.
     fn file(&mut self, name: &str, folder: &Path, made: &[String]) -> Result<String> {
         let (name, source) = match name.strip_prefix('@') {
-            Some("linux") => ("linux".to_owned(), Source::Made(Made::Linux)),
-            Some("initramfs") => ("initramfs".to_owned(), Source::Made(Made::Initramfs)),
-            Some("initramfs-disks") => {
-                ("initramfs-disks".to_owned(), Source::Made(Made::InitramfsDisks))
+            Some(known) if made.iter().any(|name| name == known) => {
+                (known.to_owned(), Source::Made(known.to_owned()))
             }
-            Some("arceos") => ("arceos".to_owned(), Source::Made(Made::Arceos)),
-            Some(guest) if made.iter().any(|name| name == guest) => {
-                (guest.to_owned(), Source::Made(Made::Guest(guest.to_owned())))
+            Some(unknown) if made.is_empty() => {
+                bail!(
+                    "@{unknown} is made by `cargo xtask` alone, in a checkout; name a file in its place"
+                )
             }
             Some(unknown) => {
-                let known = made.iter().map(|name| format!(", @{name}")).collect::<String>();
-                bail!(
-                    "there is no @{unknown}; there are @linux, @initramfs, @initramfs-disks, @arceos{known}"
-                );
+                let known: Vec<_> = made.iter().map(|name| format!("@{name}")).collect();
+                bail!("there is no @{unknown}; there are {}", known.join(", "));
             }
             None => {
                 let path = folder.join(name);
@@ -208,7 +190,7 @@ fn core(place: &Place<'_>, raw: &RawCore) -> Result<CoreConfig> {
     })
 }
 
-/// Where a configuration stands: its text, the folder of its files, and the guests that xtask makes.
+/// Where a configuration stands: its text, the folder of its files, and the names of all that a checkout makes.
 struct Place<'a> {
     text: &'a str,
     folder: &'a Path,

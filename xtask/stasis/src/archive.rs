@@ -8,10 +8,11 @@ use stasis_guest::image::{self, ImageError, Parts, Warning};
 use stasis_guest::shared::connections;
 use stasis_host::config::{self as host, Configuration, GuestConfig, MemoryMap};
 
-use crate::config::{Config, Made, Source};
+use crate::checkout::Checkout;
+use crate::config::{Config, Source};
 use crate::cpio::Cpio;
-use crate::workspace::{Workspace, read};
-use crate::{build, initramfs, report, setup};
+use crate::files::read;
+use crate::report;
 
 /// An archive of this configuration and these files.
 pub fn pack(configuration: &Configuration, files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
@@ -30,18 +31,25 @@ pub fn pack_raw(configuration: &[u8], files: &[(&str, &[u8])]) -> Result<Vec<u8>
 }
 
 /// The archive that the configuration in `path` describes. What it needs is made.
-pub fn from_file(workspace: &Workspace, path: &Path) -> Result<Vec<u8>> {
-    from_config(workspace, &Config::read(workspace, path)?)
+pub fn from_file(checkout: &dyn Checkout, path: &Path) -> Result<Vec<u8>> {
+    from_config(checkout, &Config::read(checkout, path)?)
 }
 
 /// The archive for a configuration. What it needs is made. A guest that could not start is refused, as Stasis would.
-pub fn from_config(workspace: &Workspace, config: &Config) -> Result<Vec<u8>> {
+pub fn from_config(checkout: &dyn Checkout, config: &Config) -> Result<Vec<u8>> {
+    let files = files(checkout, config)?;
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, data)| (*name, &data[..])).collect();
+    pack(&config.configuration, &files)
+}
+
+/// Returns the files of a configuration, each with its name in the archive. A guest that could not start with them is refused, as Stasis
+/// would.
+pub fn files<'c>(checkout: &dyn Checkout, config: &'c Config) -> Result<Vec<(&'c str, Vec<u8>)>> {
     let mut files = Vec::new();
     for (name, source) in &config.files {
-        let data = fetch(workspace, source).with_context(|| format!("file \"{name}\""))?;
+        let data = fetch(checkout, source).with_context(|| format!("file \"{name}\""))?;
         files.push((name.as_str(), data));
     }
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, data)| (*name, &data[..])).collect();
     for guest in &config.configuration.guests {
         let warning = check_guest(guest, &config.configuration, &files)
             .with_context(|| format!("guest \"{}\": image \"{}\"", guest.name, guest.image))?;
@@ -49,16 +57,17 @@ pub fn from_config(workspace: &Workspace, config: &Config) -> Result<Vec<u8>> {
             report::warn(format_args!("guest \"{}\": {warning}", guest.name));
         }
     }
-    pack(&config.configuration, &files)
+    Ok(files)
 }
 
 /// Whether Stasis can load a guest's files, as far as that can be told without the machine.
 fn check_guest(
     guest: &GuestConfig,
     configuration: &Configuration,
-    files: &[(&str, &[u8])],
+    files: &[(&str, Vec<u8>)],
 ) -> Result<Option<Warning>, ImageError> {
-    let file = |name: &str| files.iter().find(|(other, _)| *other == name).map(|(_, data)| *data);
+    let file =
+        |name: &str| files.iter().find(|(other, _)| *other == name).map(|(_, data)| &data[..]);
     let parts = Parts {
         ram_base: RAM_BASE,
         image: file(&guest.image).unwrap_or_default(),
@@ -84,14 +93,10 @@ fn check_guest(
 }
 
 /// A file's contents, made if need be.
-pub fn fetch(workspace: &Workspace, source: &Source) -> Result<Vec<u8>> {
+pub fn fetch(checkout: &dyn Checkout, source: &Source) -> Result<Vec<u8>> {
     match source {
         Source::Path(path) => read(path),
-        Source::Made(Made::Linux) => read(&setup::guests::ensure(workspace)?.kernel),
-        Source::Made(Made::Initramfs) => initramfs::make(workspace),
-        Source::Made(Made::InitramfsDisks) => initramfs::make_for_disks(workspace),
-        Source::Made(Made::Arceos) => build::arceos(workspace),
-        Source::Made(Made::Guest(name)) => read(&build::guests(workspace)?.join(name)),
+        Source::Made(name) => checkout.make(name),
     }
 }
 
@@ -104,7 +109,7 @@ mod tests {
     fn verdict(image: &[u8], change: impl FnOnce(&mut GuestConfig)) -> String {
         let mut guest = GuestConfig::new("g", "image", 64 << 20);
         change(&mut guest);
-        let files = [("image", image), ("initrd", b"070701")];
+        let files = [("image", image.to_vec()), ("initrd", b"070701".to_vec())];
         match check_guest(&guest, &Configuration::default(), &files) {
             Ok(None) => "good".to_owned(),
             Ok(Some(warning)) => format!("warning: {warning}"),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::cli::nearest;
+use crate::suggest::nearest;
 
 /// Keys whose value is a time; the others that are texts with a number are sizes.
 const TIMES: [&str; 6] = ["watchdog", "checkpoint-every", "frame", "at", "length", "well-after"];

@@ -1,4 +1,4 @@
-//! `cargo xtask checkpoint` on golden files, as a person types it.
+//! `stasis checkpoint` on golden files, as a person types it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use stasis_state::header::Header;
 use zerocopy::{FromBytes, IntoBytes};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Every golden file.
@@ -55,7 +55,7 @@ impl Drop for Scratch {
 }
 
 fn run(arguments: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_xtask");
+    let program = env!("CARGO_BIN_EXE_stasis");
     Command::new(program).args(arguments).current_dir(root()).output().unwrap()
 }
 
@@ -152,7 +152,7 @@ fn an_older_file_is_whole_when_get_is_killed() {
     printed(&["checkpoint", "put", disk, running().to_str().unwrap(), "golden"]);
     std::fs::write(copy, "older").unwrap();
     let limited = "ulimit -f 8; exec \"$@\"";
-    let program = env!("CARGO_BIN_EXE_xtask");
+    let program = env!("CARGO_BIN_EXE_stasis");
     let mut killed = Command::new("sh");
     killed.args(["-c", limited, "sh", program, "checkpoint", "get", disk, "golden", copy]);
     assert!(!killed.status().unwrap().success());

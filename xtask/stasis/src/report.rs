@@ -2,7 +2,10 @@
 
 use std::fmt::{Display, Write};
 use std::io::IsTerminal;
+use std::process::ExitCode;
 use std::time::Duration;
+
+use anyhow::Result;
 
 use stasis_console::text::{Escape, Size};
 
@@ -24,6 +27,17 @@ pub fn warn(what: impl Display) {
 /// Says what went wrong.
 pub fn error(what: impl Display) {
     line("error:", "1;31", what);
+}
+
+/// Says why a command has failed, if it has, and returns what its process ends with.
+pub fn exit(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            error(format_args!("{reason:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn line(label: &str, colour: &str, what: impl Display) {
@@ -94,6 +108,17 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// Reads a size from the command line. A small number without a unit is hardly meant as bytes.
+pub fn size_from(text: &str) -> Result<u64, String> {
+    const LEAST_BYTES: u64 = 1 << 20;
+    let has_unit = !text.trim().ends_with(|c: char| c.is_ascii_digit());
+    let size = parse_size(text).filter(|bytes| has_unit || *bytes >= LEAST_BYTES);
+    size.ok_or_else(|| match text.trim().parse::<u64>() {
+        Ok(number) => format!("a size needs its unit: \"{number}M\" in place of \"{text}\""),
+        Err(_) => format!("\"{text}\" is no size such as \"512M\""),
+    })
+}
+
 /// Reads a time as people write it, `10ms`, `2 s` or `500us`, in microseconds.
 pub fn parse_microseconds(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -126,6 +151,14 @@ mod tests {
         assert_eq!(parse_size("12 parsecs"), None);
         assert_eq!(parse_size("M"), None);
         assert_eq!(parse_size("99999999999999G"), None);
+    }
+
+    #[test]
+    fn a_size_without_its_unit_is_answered_with_one() {
+        assert_eq!(size_from("64M"), Ok(64 << 20));
+        let error = size_from("64").unwrap_err();
+        assert_eq!(error, "a size needs its unit: \"64M\" in place of \"64\"");
+        assert!(size_from("much").unwrap_err().contains("is no size such as \"512M\""));
     }
 
     #[test]

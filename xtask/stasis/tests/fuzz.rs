@@ -1,13 +1,13 @@
 //! The fuzz targets of `tests/fuzz` over all that reads files, with bounded random bytes and mutated good ones; and
 //! how much memory reading takes.
 
-#[path = "../../tests/fuzz/src/boot.rs"]
+#[path = "../../../tests/fuzz/src/boot.rs"]
 mod boot;
-#[path = "../../tests/fuzz/src/checkpoint.rs"]
+#[path = "../../../tests/fuzz/src/checkpoint.rs"]
 mod checkpoint;
-#[path = "../../tests/fuzz/src/partition.rs"]
+#[path = "../../../tests/fuzz/src/partition.rs"]
 mod partition;
-#[path = "../../tests/fuzz/src/store.rs"]
+#[path = "../../../tests/fuzz/src/store.rs"]
 mod store;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -120,7 +120,7 @@ fn each(rounds: usize, good: &[Vec<u8>], mut run: impl FnMut(&[u8])) {
 }
 
 fn golden(name: &str) -> Vec<u8> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/");
     std::fs::read(format!("{root}{name}")).unwrap()
 }
 
@@ -197,7 +197,7 @@ fn reading_an_archive_or_its_configuration_never_panics() {
     let configuration = Configuration { guests: vec![guest, other], cores: vec![core], shared };
     let configuration = config::compile(&configuration).unwrap();
     let files = [("stasis.dtb", &configuration[..]), ("counter", &[1; 300]), ("initrd", b"x")];
-    let archive = xtask::archive::pack_raw(&configuration, &files[1..]).unwrap();
+    let archive = stasis_tool::archive::pack_raw(&configuration, &files[1..]).unwrap();
     each(4000, std::slice::from_ref(&archive), |bytes| {
         let taken = peak(|| boot::archive(bytes));
         assert!(taken <= CONSTANT, "{taken} bytes for an archive of {}", bytes.len());

@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/1.0/four-vcpus.stasis");
+    const GOLDEN: &[u8] = include_bytes!("../../../../tests/golden/1.0/four-vcpus.stasis");
 
     /// The golden file, changed, with the header's length and CRC made right.
     fn changed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {

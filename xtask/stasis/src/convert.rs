@@ -1,63 +1,81 @@
-//! `cargo xtask convert`: the virtual GIC of a checkpoint to KVM and QEMU, and QEMU's to people.
+//! `stasis convert`: the virtual GIC of a checkpoint to KVM and QEMU, and QEMU's to people.
 
-use std::ffi::OsString;
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use lexopt::prelude::*;
+use anyhow::{Context, Result};
+use clap::{Subcommand, ValueEnum};
 use stasis_convert::qemu::{self, Backend, Machine};
 use stasis_convert::{Bits, Interrupt, Vgic, kvm};
 
-use crate::workspace::read;
+use crate::files::read;
 use crate::{checkpoint, output, report};
 
 /// What a person reads about it.
 pub const DETAILS: &str = "\
-FILE is a checkpoint, as `checkpoint get` writes it; STREAM is what QEMU's `migrate file:STREAM` writes.
+What is lost on the way is said. docs/conversion.md tells more.";
 
-  qemu FILE --stream STREAM --out OUT   a copy of STREAM with the checkpoint's GIC, for `-incoming file:OUT`
-  from-qemu STREAM                      the GIC in a stream, in words
-
---backend kvm is for streams of a QEMU with -accel kvm; at first it is tcg. What is lost on the way is said.
-docs/conversion.md tells more.";
-
-#[derive(Default)]
-struct Arguments {
-    words: Vec<OsString>,
-    stream: Option<PathBuf>,
-    out: Option<PathBuf>,
-    backend: Option<Backend>,
+/// What is converted to what.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Make a copy of a stream with the checkpoint's GIC, for QEMU's `-incoming file:OUT`
+    Qemu {
+        /// A checkpoint's file
+        file: PathBuf,
+        /// What QEMU's `migrate file:STREAM` has written
+        #[arg(long)]
+        stream: PathBuf,
+        /// The stream that is made
+        #[arg(long)]
+        out: PathBuf,
+        /// What ran the guest of the QEMU that has written the stream
+        #[arg(long, value_enum, default_value_t = StreamBackend::Tcg)]
+        backend: StreamBackend,
+    },
+    /// Print the GIC in a stream of QEMU's, in words
+    FromQemu {
+        /// What QEMU's `migrate file:STREAM` has written
+        stream: PathBuf,
+        /// What ran the guest of the QEMU that has written the stream
+        #[arg(long, value_enum, default_value_t = StreamBackend::Tcg)]
+        backend: StreamBackend,
+    },
+    /// Print what is to be done with KVM's device; docs/conversion.md says what is wrong with it
+    #[command(hide = true)]
+    Kvm {
+        /// A checkpoint's file
+        file: PathBuf,
+    },
 }
 
-/// Runs the command.
-pub fn main(mut parser: lexopt::Parser) -> Result<()> {
-    let mut arguments = Arguments::default();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("stream") => arguments.stream = Some(parser.value()?.into()),
-            Long("out") => arguments.out = Some(parser.value()?.into()),
-            Long("backend") => {
-                arguments.backend = Some(match parser.value()?.string()?.as_str() {
-                    "tcg" => Backend::Tcg,
-                    "kvm" => Backend::Kvm,
-                    other => bail!("there is no back end \"{other}\"; there are tcg and kvm"),
-                });
-            }
-            Value(word) => arguments.words.push(word),
-            other => return Err(other.unexpected().into()),
+/// The accelerators of QEMU, of which each has a GIC of its own.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum StreamBackend {
+    /// QEMU itself.
+    Tcg,
+    /// KVM: `-accel kvm`.
+    Kvm,
+}
+
+impl From<StreamBackend> for Backend {
+    fn from(backend: StreamBackend) -> Self {
+        match backend {
+            StreamBackend::Tcg => Self::Tcg,
+            StreamBackend::Kvm => Self::Kvm,
         }
     }
-    let Arguments { words, stream, out, backend } = arguments;
-    let words: Vec<_> = words.iter().map(Path::new).collect();
-    let action = words.first().and_then(|word| word.to_str());
-    let or_tcg = backend.unwrap_or(Backend::Tcg);
-    match (action, &words[..], stream, out) {
-        // What a back end is, KVM's device does not know.
-        (Some("kvm"), [_, file], None, None) if backend.is_none() => to_kvm(file),
-        (Some("qemu"), [_, file], Some(stream), Some(out)) => to_qemu(file, &stream, &out, or_tcg),
-        (Some("from-qemu"), [_, stream], None, None) => from_qemu(stream, or_tcg),
-        _ => bail!("`convert` lacks something or has too much:\n\n{DETAILS}"),
+}
+
+impl Action {
+    /// Does it.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::Qemu { file, stream, out, backend } => {
+                to_qemu(&file, &stream, &out, backend.into())
+            }
+            Self::FromQemu { stream, backend } => from_qemu(&stream, backend.into()),
+            Self::Kvm { file } => to_kvm(&file),
+        }
     }
 }
 

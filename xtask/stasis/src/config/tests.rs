@@ -1,7 +1,8 @@
 use super::*;
 
 fn parse(text: &str) -> Result<Config> {
-    Config::parse(text, Path::new("/there"), &["counter".to_owned(), "ring".to_owned()])
+    let made = ["linux", "initramfs", "initramfs-disks", "arceos", "counter", "ring"];
+    Config::parse(text, Path::new("/there"), &made.map(str::to_owned))
 }
 
 /// A guest on a core with a frame.
@@ -31,13 +32,13 @@ fn a_guest_has_defaults_for_what_is_not_said() {
     let guest = &config.configuration.guests[0];
     assert_eq!((guest.memory, guest.vcpus, guest.autostart), (64 << 20, 1, true));
     assert_eq!((guest.kind, &guest.initrd, &guest.cores[..]), (None, &None, &[][..]));
-    let made = Source::Made(Made::Guest("counter".to_owned()));
+    let made = Source::Made("counter".to_owned());
     assert_eq!(config.files, [("counter".to_owned(), made)]);
 }
 
 #[test]
 fn every_example_is_a_configuration() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();

@@ -12,27 +12,27 @@ use serde_json::{Value, json};
 use stasis_store::set::SET_MARK;
 use stasis_store::{Checkpoint, Set, Store};
 
+use super::print_json;
 use super::source::{Loaded, contents};
-use super::{Arguments, print_json};
 use crate::disk::{self, FileDisk};
-use crate::workspace::read;
+use crate::files::read;
 use crate::{output, report};
 
 /// What follows a guest's name in a folder with the members of a set.
 const EXTENSION: &str = "stasis";
 
-pub fn list(arguments: &Arguments) -> Result<Option<()>> {
-    let [disk] = arguments.words[..] else { return Ok(None) };
-    let store = disk::store(Path::new(disk), false)?;
+/// Lists the checkpoints of a disk.
+pub fn list(disk: &Path, json: bool) -> Result<()> {
+    let store = disk::store(disk, false)?;
     let usage = store.usage();
-    if arguments.json {
+    if json {
         print_json(&json!({
             "checkpoints": store.list().iter().map(as_json).collect::<Value>(),
             "free": usage.free,
             "capacity": usage.capacity,
             "version": store.version(),
         }));
-        return Ok(Some(()));
+        return Ok(());
     }
     warn_of_alignment(&store);
     println!("{:>6}  {:<32}  {:>12}  {:<23}  OF SET", "NUMBER", "NAME", "SIZE", "CREATED");
@@ -48,7 +48,7 @@ pub fn list(arguments: &Arguments) -> Result<Option<()>> {
         );
     }
     println!("{} of {} free", report::size(usage.free), report::size(usage.capacity));
-    Ok(Some(()))
+    Ok(())
 }
 
 fn as_json(checkpoint: &Checkpoint) -> Value {
@@ -59,22 +59,22 @@ fn as_json(checkpoint: &Checkpoint) -> Value {
     json!({ "number": number, "name": name.to_string(), "bytes": length, "created": created, "set": set })
 }
 
-pub fn get(arguments: &Arguments) -> Result<Option<()>> {
-    let [disk, which, to] = arguments.words[..] else { return Ok(None) };
-    let mut store = disk::store(Path::new(disk), false)?;
+/// Writes a checkpoint to a file, or a set to a folder.
+pub fn get(disk: &Path, which: &str, to: &Path) -> Result<()> {
+    let mut store = disk::store(disk, false)?;
     if let Some(set) = which.strip_suffix(SET_MARK) {
-        return get_set(&mut store, set, Path::new(to)).map(Some);
+        return get_set(&mut store, set, to);
     }
     let number = store.find(which)?.number;
     let bytes = contents(&mut store, number.into())?;
-    output::write(Path::new(to), &bytes)?;
-    report::step(format_args!("{to}: {}", report::size(bytes.len() as u64)));
+    output::write(to, &bytes)?;
+    report::step(format_args!("{}: {}", to.display(), report::size(bytes.len() as u64)));
     if let Some(Set { name, count, .. }) = store.set_of(store.find(number)?) {
         report::note(format_args!(
             "it is one of the {count} of the set \"{name}/\", which the file does not say; `get DISK {name}/ FOLDER` takes all"
         ));
     }
-    Ok(Some(()))
+    Ok(())
 }
 
 /// Writes each member of a set to a folder, under its guest's name.
@@ -101,13 +101,12 @@ fn get_set(store: &mut Store<FileDisk>, name: &str, folder: &Path) -> Result<()>
     Ok(())
 }
 
-pub fn put(arguments: &Arguments) -> Result<Option<()>> {
-    let [disk, ref files @ .., name] = arguments.words[..] else { return Ok(None) };
+/// Adds the checkpoint in a file to a disk, or several as a set.
+pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str) -> Result<()> {
     let set = name.strip_suffix(SET_MARK);
-    let files = match (files, set) {
-        ([], _) => return Ok(None),
-        ([folder], Some(_)) if Path::new(folder).is_dir() => files_in(Path::new(folder))?,
-        ([_], None) | (_, Some(_)) => files.iter().map(PathBuf::from).collect(),
+    let files = match (&files[..], set) {
+        ([folder], Some(_)) if folder.is_dir() => files_in(folder)?,
+        ([_], None) | (_, Some(_)) => files,
         (_, None) => bail!("several files are a set, whose name ends with \"{SET_MARK}\""),
     };
     let loaded = files.iter().map(|path| load(path)).collect::<Result<Vec<_>>>()?;
@@ -115,7 +114,7 @@ pub fn put(arguments: &Arguments) -> Result<Option<()>> {
         Some(set) => members(set, &loaded)?,
         None => vec![name.to_owned()],
     };
-    let mut store = disk::store(Path::new(disk), true)?;
+    let mut store = disk::store(disk, true)?;
     warn_of_alignment(&store);
     if let Some(set) = set {
         ensure!(
@@ -131,7 +130,7 @@ pub fn put(arguments: &Arguments) -> Result<Option<()>> {
         report::step(format_args!("checkpoint {number} \"{name}\": {size}"));
     }
     warn_of_version(&store, version);
-    Ok(Some(()))
+    Ok(())
 }
 
 /// The files of a set that `get` has written to a folder.
@@ -184,9 +183,9 @@ fn put_all(store: &mut Store<FileDisk>, names: &[String], loaded: &[Loaded]) -> 
     bail!("there is nothing to put")
 }
 
-pub fn delete(arguments: &Arguments) -> Result<Option<()>> {
-    let [disk, which] = arguments.words[..] else { return Ok(None) };
-    let mut store = disk::store(Path::new(disk), true)?;
+/// Deletes a checkpoint, or a set, for good.
+pub fn delete(disk: &Path, which: &str) -> Result<()> {
+    let mut store = disk::store(disk, true)?;
     let version = store.version();
     let numbers = store.meant(which)?;
     let gone: Vec<Checkpoint> =
@@ -202,7 +201,7 @@ pub fn delete(arguments: &Arguments) -> Result<Option<()>> {
         warn_of_loss(&set);
     }
     warn_of_version(&store, version);
-    Ok(Some(()))
+    Ok(())
 }
 
 fn warn_of_loss(set: &Set) {

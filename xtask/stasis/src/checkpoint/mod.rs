@@ -1,0 +1,240 @@
+//! `stasis checkpoint`: checkpoints in files, on a disk image or a card, without a hypervisor.
+//!
+//! - [`on_disk`]: the checkpoints of a disk, and its sets.
+//! - [`source`]: where a checkpoint is; [`registers`], [`interrupts`], [`memory`]: what is in it, by name and number.
+//! - [`show`], [`diff`], [`json`]: for people and for programs.
+//! - [`elf_core`], [`symbol_file`]: as a core file that a debugger opens, over [`translation`] and [`symbols`].
+
+mod diff;
+mod elf;
+mod elf_core;
+mod interrupts;
+mod json;
+mod memory;
+mod on_disk;
+mod registers;
+mod show;
+mod source;
+mod symbol_file;
+mod symbols;
+mod translation;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use serde_json::Value;
+use stasis_store::{Store, Which};
+
+use crate::disk;
+use crate::files::read;
+use crate::report;
+use diff::Difference;
+use memory::Memory;
+pub use source::check;
+use source::{Loaded, contents, is_checkpoint, only};
+use verdict::{Tally, Verdict};
+
+/// What a person reads about it.
+pub const DETAILS: &str = "\
+DISK is a disk image, or the device of a card or of its partition. WHICH is a checkpoint's number, or the name of the
+newest one. CHECKPOINT is DISK WHICH, or a file that `get` has written. SET/ is the name of a set, with a slash behind it.";
+
+/// What is done to checkpoints.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// List every checkpoint of a disk, and what is free
+    List {
+        /// A disk image, or a device
+        disk: PathBuf,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a checkpoint to a file, or those of a set to a folder, each as its guest's name and .stasis
+    Get {
+        /// A disk image, or a device
+        disk: PathBuf,
+        /// WHICH, or SET/
+        which: String,
+        /// The file, or the folder of a set
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Add the checkpoint in a file to a disk, or those in a folder, or in several files, as a set
+    Put {
+        /// A disk image, or a device
+        disk: PathBuf,
+        /// A checkpoint's file, or the files of a set, or their folder
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// NAME, or SET/
+        name: String,
+    },
+    /// Print every register by its name, and the interrupts as a table
+    Show {
+        /// FILE, or DISK WHICH
+        #[arg(num_args = 1..=2, required = true)]
+        checkpoint: Vec<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what differs between two: registers, interrupts, pages; `diff DISK 1 2` on one disk
+    Diff {
+        /// Two of FILE or DISK WHICH, or DISK WHICH WHICH
+        #[arg(num_args = 2..=4, required = true, value_name = "CHECKPOINT")]
+        checkpoints: Vec<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write an ELF core file, for gdb-multiarch; of a Linux also its functions, FILE.symbols
+    Core {
+        /// FILE, or DISK WHICH
+        #[arg(num_args = 1..=2, required = true)]
+        checkpoint: Vec<String>,
+        /// The core file
+        file: PathBuf,
+        /// The vCPU whose page tables tell where the guest has its memory
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        vcpu: usize,
+    },
+    /// Read every byte of a checkpoint, or of all of a disk, and check it
+    Verify {
+        /// A checkpoint's file, or a disk
+        #[arg(value_name = "FILE|DISK")]
+        path: PathBuf,
+        /// Of a disk WHICH, or SET/
+        which: Option<String>,
+    },
+    /// Delete a checkpoint, or those of a set, for good
+    Delete {
+        /// A disk image, or a device
+        disk: PathBuf,
+        /// WHICH, or SET/
+        which: String,
+    },
+    /// Make an empty store on a disk's Stasis partition, or on a partition
+    Format {
+        /// A disk image, or a device
+        disk: PathBuf,
+        /// Also where there are checkpoints, or no store yet
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+impl Action {
+    /// Does it.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::List { disk, json } => on_disk::list(&disk, json),
+            Self::Get { disk, which, to } => on_disk::get(&disk, &which, &to),
+            Self::Put { disk, files, name } => on_disk::put(&disk, files, &name),
+            Self::Show { checkpoint, json } => show(&checkpoint, json),
+            Self::Diff { checkpoints, json } => diff(&checkpoints, json),
+            Self::Core { checkpoint, file, vcpu } => core(&checkpoint, &file, vcpu),
+            Self::Verify { path, which } => verify(&path, which.as_deref()),
+            Self::Delete { disk, which } => on_disk::delete(&disk, &which),
+            Self::Format { disk, force } => format(&disk, force),
+        }
+    }
+}
+
+fn show(words: &[String], json: bool) -> Result<()> {
+    let loaded = only(words)?;
+    let memory = Memory::read(&loaded)?;
+    if json {
+        print_json(&json::show(&loaded, &memory));
+    } else {
+        print(&show::show(&loaded, &memory)?);
+    }
+    Ok(())
+}
+
+fn diff(words: &[String], json: bool) -> Result<()> {
+    let (path, old, rest) = Loaded::take(words)?;
+    let new = match rest {
+        // `diff DISK 1 2`.
+        [which] if words.len() == 3 && !Path::new(which).exists() => {
+            Loaded::from_disk(path, which)?
+        }
+        rest => only(rest)?,
+    };
+    let memories = (Memory::read(&old)?, Memory::read(&new)?);
+    let difference = Difference::between((&old, &memories.0), (&new, &memories.1));
+    if json {
+        print_json(&json::diff(&difference));
+    } else {
+        print(&difference.text()?);
+    }
+    Ok(())
+}
+
+fn core(words: &[String], file: &Path, vcpu: usize) -> Result<()> {
+    let elf_core::Written { summary, symbols } = elf_core::write(&only(words)?, vcpu, file)?;
+    let file = file.display();
+    report::step(format_args!("{file}: {summary}"));
+    let mut program = String::new();
+    if let Some(symbols) = symbols {
+        report::step(format_args!("{}: the kernel's functions, for names", symbols.display()));
+        program = format!(" {}", symbols.display());
+    }
+    report::note(format_args!(
+        "gdb-multiarch --core {file}{program} -ex 'thread apply all backtrace'"
+    ));
+    Ok(())
+}
+
+fn verify(path: &Path, which: Option<&str>) -> Result<()> {
+    if is_checkpoint(path)? {
+        if let Some(which) = which {
+            bail!("{} is a checkpoint, and has no \"{which}\"", path.display());
+        }
+        let verdict = Verdict::of(read(path));
+        println!("{}  {verdict}", path.display());
+        verdict.blame(path.display())?;
+        return Ok(());
+    }
+    let mut store = disk::store(path, false)?;
+    let numbers: Vec<u64> = match which {
+        Some(which) => store.meant(which)?,
+        None => store.list().iter().map(|checkpoint| checkpoint.number).collect(),
+    };
+    let mut tally = Tally::default();
+    for &number in &numbers {
+        let name = store.find(number)?.name;
+        let verdict = Verdict::of(contents(&mut store, Which::Number(number)));
+        println!("{number:>6}  {name:<32}  {verdict}");
+        tally.add(&verdict);
+    }
+    tally.result()
+}
+
+fn format(path: &Path, force: bool) -> Result<()> {
+    // Opened once: nobody puts a checkpoint there between the look and the deed.
+    let (mut disk, partition) = disk::stasis_partition(path, true, force)?;
+    let count = Store::open(&mut disk, partition).map_or(0, |store| store.list().len());
+    if count > 0 && !force {
+        bail!("{} has {count} checkpoints; --force if they may go", path.display());
+    }
+    Store::format(disk, partition)?;
+    report::step(format_args!(
+        "{}: an empty store, {}",
+        path.display(),
+        report::size(partition.bytes())
+    ));
+    Ok(())
+}
+
+fn print_json(value: &Value) {
+    print(&format!("{value:#}\n"));
+}
+
+/// Prints; that nobody reads to the end is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

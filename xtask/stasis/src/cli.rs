@@ -1,0 +1,159 @@
+//! The commands: what they are called, what they take, and what a person reads about them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Error, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::checkout::{Checkout, NoCheckout};
+use crate::config::Config;
+use crate::{archive, card, checkpoint, convert, disk, output, report};
+
+/// `stasis` itself.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stasis",
+    version,
+    about = "Works on the files of Stasis, a hypervisor that checkpoints its guests and resumes them later",
+    after_help = "`stasis help COMMAND` tells more."
+)]
+struct Tool {
+    #[command(subcommand)]
+    command: Own,
+}
+
+/// The commands of `stasis`.
+#[derive(Debug, Subcommand)]
+enum Own {
+    #[command(flatten)]
+    Shared(Command),
+    /// Print what a shell needs to complete the commands
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// The commands that `stasis` and `cargo xtask` have.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Work on checkpoints: in files, on a disk image or a card
+    #[command(subcommand, after_help = checkpoint::DETAILS)]
+    Checkpoint(checkpoint::Action),
+    /// Convert the virtual GIC of a checkpoint to QEMU's, or read QEMU's
+    #[command(subcommand, after_help = convert::DETAILS)]
+    Convert(convert::Action),
+    /// Make a boot archive: the guests' configuration and their images
+    #[command(
+        after_help = "The project's examples/ has configurations to start from, with a word on every key."
+    )]
+    Pack {
+        /// The guests' configuration
+        #[arg(value_name = "CONFIG.toml")]
+        config: PathBuf,
+        /// The archive that is made
+        #[arg(value_name = "OUT.cpio")]
+        out: PathBuf,
+    },
+    /// Check a configuration, and the images that it names, and make nothing
+    Check {
+        /// The guests' configuration
+        #[arg(value_name = "CONFIG.toml")]
+        config: PathBuf,
+    },
+    /// Make a disk image with an empty partition for checkpoints
+    #[command(
+        after_help = "The file takes only the space that is used. An old file is not touched."
+    )]
+    Disk {
+        /// The image that is made
+        file: PathBuf,
+        /// How large it is
+        #[arg(long, default_value = "512M", value_parser = report::size_from)]
+        size: u64,
+    },
+    /// Make a card image for a Raspberry Pi 4, with Stasis, guests and a store
+    #[command(alias = "image", after_help = card::DETAILS)]
+    Card(card::Arguments),
+}
+
+impl Command {
+    /// Runs the command.
+    pub fn run(self, checkout: &dyn Checkout) -> Result<()> {
+        match self {
+            Self::Checkpoint(action) => action.run(),
+            Self::Convert(action) => action.run(),
+            Self::Pack { config, out } => {
+                let archive = archive::from_file(checkout, &config)?;
+                output::write(&out, &archive)?;
+                let size = report::size(archive.len() as u64);
+                report::step(format_args!("{}: {size}", out.display()));
+                Ok(())
+            }
+            Self::Check { config } => {
+                archive::files(checkout, &Config::read(checkout, &config)?)?;
+                report::step(format_args!("{}: good", config.display()));
+                Ok(())
+            }
+            Self::Disk { file, size } => {
+                output::must_be_new(&file)?;
+                disk::create(&file, size)?;
+                let size = report::size(size);
+                report::step(format_args!("{}: {size} with an empty store", file.display()));
+                Ok(())
+            }
+            Self::Card(arguments) => card::main(checkout, arguments),
+        }
+    }
+}
+
+/// Reads the command line. What is wrong with it ends the process, with the likeliest of what may have been meant.
+pub fn parse<L: Parser>() -> L {
+    L::try_parse().unwrap_or_else(|error| likeliest(error).exit())
+}
+
+/// Keeps the likeliest of the commands that may have been meant, which is the last.
+fn likeliest(mut error: Error) -> Error {
+    if let Some(ContextValue::Strings(names)) = error.get(ContextKind::SuggestedSubcommand)
+        && let Some(name) = names.last().cloned()
+    {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::String(name));
+    }
+    error
+}
+
+/// `stasis`.
+pub fn main() -> ExitCode {
+    report::exit(match parse::<Tool>().command {
+        Own::Shared(command) => command.run(&NoCheckout),
+        Own::Completions { shell } => {
+            clap_complete::generate(shell, &mut Tool::command(), "stasis", &mut std::io::stdout());
+            Ok(())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_a_good_list() {
+        Tool::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mistyped_word_is_answered_with_the_nearest() {
+        for (words, near) in [
+            (&["stasis", "chekpoint"][..], "a similar subcommand exists: 'checkpoint'"),
+            (&["stasis", "checkpoint", "lst", "disk"], "a similar subcommand exists: 'list'"),
+            (&["stasis", "disk", "it", "--szie", "1G"], "a similar argument exists: '--size'"),
+        ] {
+            let error = likeliest(Tool::try_parse_from(words).unwrap_err()).to_string();
+            assert!(error.contains(near), "{error}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The users' tool of Stasis, `stasis`: all that is done to its files on a host.
+//!
+//! - [`cli`]: the commands; [`checkout`]: what some of them take from a checkout of Stasis, where there is one.
+//! - [`checkpoint`]: checkpoints in files and on disks; [`convert`]: to and from QEMU and KVM.
+//! - [`config`], [`archive`], [`cpio`]: what goes into the boot initrd.
+//! - [`disk`], [`card`]: disk images and cards with a partition for checkpoints.
+//! - [`files`], [`output`]: files that are read, and files that are there whole or not at all.
+//! - [`report`], [`suggest`]: what a person sees.
+//!
+//! `cargo xtask` takes these commands, too, and does by this library what its own need.
+
+pub mod archive;
+pub mod card;
+pub mod checkout;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod convert;
+pub mod cpio;
+pub mod disk;
+pub mod files;
+pub mod output;
+pub mod report;
+pub mod suggest;

@@ -1,0 +1,7 @@
+//! `stasis`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stasis_tool::cli::main()
+}
