@@ -19,7 +19,7 @@ use stasis_console::table::{self, StoreRow};
 use stasis_console::text::Size;
 use stasis_host::{config, periodic};
 use stasis_run::slot::{Parked, RunState, Slot};
-use stasis_run::{clock, device_interrupts, shared};
+use stasis_run::{clock, device_interrupts, shared, turns};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{Checkpoint, GuestState, Plan};
 use stasis_store::set::SET_MARK;
@@ -140,7 +140,7 @@ fn store_one(
 ) -> Result<(u64, String), String> {
     let start = timer::counter();
     let (records, ram, written) = parked.records_and_ram(instant.counter, instant.wall_time);
-    let plan = Plan::new(records, ram, Some(written), shared, routines())
+    let plan = Plan::new(records, ram, Some(written), shared, routines(), &mut turns::breathe)
         .map_err(|error| error.to_string())?;
     let stats = plan.stats();
     StreamError::if_given_up().map_err(|error| error.to_string())?;

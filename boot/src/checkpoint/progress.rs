@@ -1,7 +1,6 @@
 //! How far a checkpoint is.
 
 use core::fmt::Write;
-use stasis_run::turns;
 
 /// Prints a line for each tenth of the way.
 pub struct Progress<'a> {
@@ -16,7 +15,6 @@ impl<'a> Progress<'a> {
     }
 
     pub fn report(&mut self, done: u64, total: u64) {
-        turns::breathe();
         let tenths = (done * 10).checked_div(total).unwrap_or(0);
         if tenths > self.tenths {
             self.tenths = tenths;

@@ -3,6 +3,7 @@
 use crate::storage::Disk;
 use crate::typed;
 use alloc::string::{String, ToString};
+use stasis_run::turns;
 use stasis_state::{LoadError, SaveError, Sink, Source};
 use stasis_store::{Store, reader, writer};
 
@@ -49,6 +50,10 @@ impl Sink for ToStore<'_> {
         StreamError::if_given_up()?;
         self.0.write(bytes).map_err(|error| StreamError::Other(error.to_string()))
     }
+
+    fn pause(&mut self) {
+        turns::breathe();
+    }
 }
 
 /// A store's reader as the format wants it.
@@ -77,6 +82,10 @@ impl Source for FromStore<'_> {
             StreamError::if_given_up()?;
         }
         self.reader.read_at(offset, buf).map_err(|error| StreamError::Other(error.to_string()))
+    }
+
+    fn pause(&mut self) {
+        turns::breathe();
     }
 }
 

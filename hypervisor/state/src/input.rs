@@ -13,6 +13,9 @@ pub trait Source {
     /// Fills `buf` with the bytes from `offset` on. They are all below [`Source::len`].
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
 
+    /// Lets others have the core. Called between two pieces of long work, at least once for each record.
+    fn pause(&mut self) {}
+
     /// Whether there is nothing.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -40,6 +43,11 @@ impl<'s, S: Source> Input<'s, S> {
             consumed: 0,
             filled: 0,
         }
+    }
+
+    /// Lets others have the core: see [`Source::pause`].
+    pub(crate) fn pause(&mut self) {
+        self.source.pause();
     }
 
     /// Bytes that are left.

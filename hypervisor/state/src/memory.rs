@@ -85,15 +85,21 @@ pub(crate) struct PageMap {
 }
 
 impl PageMap {
-    /// Looks at every page that may have been `written`: at all, if that is not known. `ram` is a whole number of pages.
-    pub(crate) fn scan(ram: &[u8], written: Option<&Written>, routines: Routines) -> Self {
+    /// Looks at every page that may have been `written`: at all, if that is not known. `ram` is a whole number of pages. Calls `pause`
+    /// between its pieces.
+    pub(crate) fn scan(
+        ram: &[u8],
+        written: Option<&Written>,
+        routines: Routines,
+        pause: &mut dyn FnMut(),
+    ) -> Self {
         let (pages, _): (&[Page], _) = ram.as_chunks();
         let mut raw = vec![0; pages.len().div_ceil(64)];
         for (n, (word, pages)) in raw.iter_mut().zip(pages.chunks(64)).enumerate() {
             if written.is_some_and(|written| !written.contains(n * 64 * PAGE_SIZE)) {
                 continue;
             }
-            *word = (routines.with_content)(pages);
+            *word = routines.find_content(pages, pause);
         }
         Self { raw, pages: pages.len() }
     }

@@ -356,14 +356,15 @@ impl<'a> Rest<'a> {
         self.bytes.get_mut(..len)
     }
 
-    /// Makes the first `len` bytes zero where they may be anything else: to look whether they are would take longer.
-    fn clear(self, len: usize, routines: Routines) -> Option<()> {
+    /// Makes the first `len` bytes zero where they may be anything else: to look whether they are would take longer. Calls `pause`
+    /// between pieces.
+    fn clear(self, len: usize, routines: Routines, pause: &mut dyn FnMut()) -> Option<()> {
         let (mut rest, mut offset) = (self.bytes.get_mut(..len)?, self.offset);
         while !rest.is_empty() {
             let in_block = (BLOCK_SIZE - offset % BLOCK_SIZE).min(rest.len());
             let (block, later) = rest.split_at_mut(in_block);
             if self.written.as_deref().is_none_or(|written| written.contains(offset)) {
-                (routines.clear)(block);
+                routines.clear_in_pieces(block, pause);
             }
             (rest, offset) = (later, offset + in_block);
         }
@@ -410,7 +411,10 @@ pub fn read_memory<S: Source>(
             (Some(rest), Kind::Raw) => {
                 walk.read(&mut open, rest.fill(len).ok_or(Error::Changed)?)?;
             }
-            (Some(rest), Kind::Zero) => rest.clear(len, routines).ok_or(Error::Changed)?,
+            (Some(rest), Kind::Zero) => {
+                let pause = &mut || walk.pause();
+                rest.clear(len, routines, pause).ok_or(Error::Changed)?;
+            }
             (None, _) => walk.digest(&mut open)?,
         }
         walk.finish(&open)?;

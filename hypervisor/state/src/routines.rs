@@ -2,6 +2,8 @@
 //!
 //! This crate has portable ones. A caller with a CRC instruction or vector registers at hand passes
 //! its own; the bytes of the file are the same.
+//!
+//! Going over a whole guest takes long. So its bytes are handed to the routines in pieces, and whoever reads or writes may pause between them.
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 use zerocopy::FromBytes;
@@ -29,6 +31,45 @@ pub struct Routines {
 impl Default for Routines {
     fn default() -> Self {
         Self { crc32c, with_content, clear: |bytes| bytes.fill(0) }
+    }
+}
+
+/// Bytes that a [`Routines::crc32c`] or [`Routines::with_content`] goes over between two pauses.
+pub(crate) const PIECE: usize = 32 << 10;
+/// Bytes that [`Routines::clear`] goes over between two pauses.
+const CLEARED_PIECE: usize = 256 << 10;
+
+/// Returns the CRC of a sequence that goes on with `bytes`, from the CRC of what came before. Calls `pause` between two pieces.
+pub(crate) fn crc_in_pieces(
+    crc32c: fn(u32, &[u8]) -> u32,
+    crc: u32,
+    bytes: &[u8],
+    pause: &mut dyn FnMut(),
+) -> u32 {
+    let (first, rest) = bytes.split_at(bytes.len().min(PIECE));
+    rest.chunks(PIECE).fold(crc32c(crc, first), |crc, piece| {
+        pause();
+        crc32c(crc, piece)
+    })
+}
+
+impl Routines {
+    /// Returns which of these pages have content, as [`Self::with_content`] does. Calls `pause` after each piece.
+    pub(crate) fn find_content(&self, pages: &[Page], pause: &mut dyn FnMut()) -> u64 {
+        const PAGES: usize = PIECE / PAGE_SIZE;
+        pages.chunks(PAGES).zip((0..).step_by(PAGES)).fold(0, |map, (piece, bit)| {
+            let found = (self.with_content)(piece);
+            pause();
+            map | found << bit
+        })
+    }
+
+    /// Makes every byte 0. Calls `pause` after each piece.
+    pub(crate) fn clear_in_pieces(&self, bytes: &mut [u8], pause: &mut dyn FnMut()) {
+        for piece in bytes.chunks_mut(CLEARED_PIECE) {
+            (self.clear)(piece);
+            pause();
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, LoadError},
     header::Header,
     input::{Input, Source},
+    routines::{PIECE, crc_in_pieces},
 };
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
@@ -89,8 +90,14 @@ impl<'s, S: Source> Walk<'s, S> {
         self.input.at()
     }
 
+    /// Lets others have the core: see [`Source::pause`].
+    pub(crate) fn pause(&mut self) {
+        self.input.pause();
+    }
+
     /// The next record, unless the file ends here.
     pub(crate) fn next(&mut self) -> Result<Option<Open>, S> {
+        self.pause();
         let left = self.input.left();
         if left == 0 {
             return Ok(None);
@@ -124,7 +131,7 @@ impl<'s, S: Source> Walk<'s, S> {
     pub(crate) fn read(&mut self, open: &mut Open, out: &mut [u8]) -> Result<(), S> {
         debug_assert!(out.len() as u64 <= open.left);
         self.input.read(out).map_err(LoadError::Source)?;
-        open.crc = (self.crc32c)(open.crc, out);
+        open.crc = crc_in_pieces(self.crc32c, open.crc, out, &mut || self.input.pause());
         open.left -= out.len() as u64;
         Ok(())
     }
@@ -132,9 +139,10 @@ impl<'s, S: Source> Walk<'s, S> {
     /// Reads what is left of the body for its CRC alone.
     pub(crate) fn digest(&mut self, open: &mut Open) -> Result<(), S> {
         while open.left > 0 {
-            let chunk = self.input.chunk(open.left).map_err(LoadError::Source)?;
+            let chunk = self.input.chunk(open.left.min(PIECE as u64)).map_err(LoadError::Source)?;
             open.crc = (self.crc32c)(open.crc, chunk);
             open.left -= chunk.len() as u64;
+            self.pause();
         }
         Ok(())
     }

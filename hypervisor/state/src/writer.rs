@@ -15,7 +15,7 @@ use crate::{
     invariants,
     memory::{Extent, PageMap},
     records::Records,
-    routines::{PAGE_SIZE, Routines},
+    routines::{PAGE_SIZE, Routines, crc_in_pieces},
     written::Written,
 };
 
@@ -26,6 +26,9 @@ pub trait Sink {
 
     /// Takes the next bytes, all of them.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
+
+    /// Lets others have the core. Called between two pieces of long work, at least once for each record.
+    fn pause(&mut self) {}
 }
 
 /// What a checkpoint consists of.
@@ -66,7 +69,7 @@ impl Piece<'_> {
 
 impl<'a> Plan<'a> {
     /// Checks the state and looks at the pages of `ram`, which is the guest's whole RAM, where it may be `written` (everywhere, if
-    /// that is not known), and at all of `shared`, the regions that it shares with others.
+    /// that is not known), and at all of `shared`, the regions that it shares with others. Calls `pause` between the pieces of them.
     // A function of its own, which `cargo xtask bench` finds in the image.
     #[inline(never)]
     pub fn new(
@@ -75,6 +78,7 @@ impl<'a> Plan<'a> {
         written: Option<&Written>,
         shared: &[&'a [u8]],
         routines: Routines,
+        pause: &mut dyn FnMut(),
     ) -> Result<Self, Error> {
         invariants::check(&records)?;
         let mut shared = shared.iter();
@@ -87,7 +91,7 @@ impl<'a> Plan<'a> {
             if end - base != bytes.len() as u64 {
                 return Err(Error::RamSize { found: end - base, given: bytes.len() as u64 });
             }
-            pieces.push(Piece { base, bytes, map: PageMap::scan(bytes, written, routines) });
+            pieces.push(Piece { base, bytes, map: PageMap::scan(bytes, written, routines, pause) });
         }
         let bodies = records.bodies();
         let registers: u64 = bodies.iter().map(|body| record_len(body.bytes.len() as u64)).sum();
@@ -168,8 +172,10 @@ impl<S: Sink> Output<'_, S> {
         let padding = &[0; 8][..length.next_multiple_of(8) - length];
         let mut header = RecordHeader::new(kind, instance, length as u32);
         let covered = &header.as_bytes()[..RecordHeader::COVERED];
-        header.crc =
-            [covered, head, rest, padding].iter().fold(0, |crc, part| (self.crc32c)(crc, part));
+        self.sink.pause();
+        let pause = &mut || self.sink.pause();
+        let parts = [covered, head, rest, padding].into_iter();
+        header.crc = parts.fold(0, |crc, part| crc_in_pieces(self.crc32c, crc, part, pause));
         for part in [header.as_bytes(), head, rest, padding] {
             self.write(part)?;
         }

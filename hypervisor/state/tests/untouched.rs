@@ -42,7 +42,8 @@ fn a_checkpoint_is_the_same_and_looks_at_what_was_written() {
     let (ram, written) = ram();
     let state = state(1, ram.len());
     LOOKS.set(0);
-    let plan = Plan::new(state.records(), &ram, Some(&written), &[], routines()).unwrap();
+    let plan =
+        Plan::new(state.records(), &ram, Some(&written), &[], routines(), &mut || ()).unwrap();
     assert_eq!(LOOKS.get(), BLOCK_SIZE / PAGE_SIZE);
     let mut file = File::default();
     plan.write(&mut file, &mut |_, _| ()).unwrap();

@@ -44,8 +44,8 @@ pub fn save(state: &GuestState, ram: &[u8]) -> (File, Stats) {
 
 /// The same of a guest that shares memory.
 pub fn save_all(state: &GuestState, ram: &[u8], shared: &[&[u8]]) -> (File, Stats) {
-    let plan =
-        Plan::new(state.records(), ram, None, shared, Routines::default()).expect("a sound state");
+    let plan = Plan::new(state.records(), ram, None, shared, Routines::default(), &mut || ())
+        .expect("a sound state");
     let mut file = File::default();
     let stats = plan.write(&mut file, &mut |_, _| ()).unwrap();
     assert_eq!(stats.bytes, file.0.len() as u64);

@@ -1,0 +1,113 @@
+//! Whoever writes or reads a checkpoint can let others run: between two pauses only so many bytes are gone over.
+
+mod common;
+
+use std::cell::Cell;
+use std::convert::Infallible;
+
+use common::{File, save, state};
+use stasis_state::{PAGE_SIZE, Plan, Routines, Sink, Source, Target, routines};
+
+const MIB: usize = 1 << 20;
+/// The most bytes that are looked at between two pauses, and a record's header and extent.
+const MOST_READ: usize = (32 << 10) + 64;
+/// The most bytes that are cleared between two pauses.
+const MOST_CLEARED: usize = 256 << 10;
+
+thread_local! {
+    /// Bytes since the last pause, and the most that there were: looked at, and cleared.
+    static READ: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    static CLEARED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+type Count = std::thread::LocalKey<Cell<(usize, usize)>>;
+
+fn count(counter: &'static Count, bytes: usize) {
+    let (now, most) = counter.get();
+    counter.set((now + bytes, most.max(now + bytes)));
+}
+
+fn pause() {
+    for counter in [&READ, &CLEARED] {
+        counter.set((0, counter.get().1));
+    }
+}
+
+/// Routines that count what they go over.
+fn counting() -> Routines {
+    Routines {
+        crc32c: |crc, bytes| {
+            count(&READ, bytes.len());
+            routines::crc32c(crc, bytes)
+        },
+        with_content: |pages| {
+            count(&READ, pages.len() * PAGE_SIZE);
+            routines::with_content(pages)
+        },
+        clear: |bytes| {
+            count(&CLEARED, bytes.len());
+            bytes.fill(0);
+        },
+    }
+}
+
+/// A file whose owner does something else in the pauses.
+struct Pausing(File);
+
+impl Sink for Pausing {
+    type Error = Infallible;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        Sink::write(&mut self.0, bytes)
+    }
+
+    fn pause(&mut self) {
+        pause();
+    }
+}
+
+impl Source for Pausing {
+    type Error = Infallible;
+
+    fn len(&self) -> u64 {
+        Source::len(&self.0)
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
+        self.0.read_at(offset, buf)
+    }
+
+    fn pause(&mut self) {
+        pause();
+    }
+}
+
+/// RAM with 2 MiB of content, and as much without.
+fn ram() -> Vec<u8> {
+    let mut ram = vec![0; 4 * MIB];
+    ram[..2 * MIB].fill(7);
+    ram
+}
+
+#[test]
+fn a_writer_pauses_after_each_piece() {
+    let (state, ram) = (state(1, 4 * MIB), ram());
+    let plan = Plan::new(state.records(), &ram, None, &[], counting(), &mut pause).unwrap();
+    plan.write(&mut Pausing(File::default()), &mut |_, _| ()).unwrap();
+    let (_, most) = READ.get();
+    assert!((32 << 10..=MOST_READ).contains(&most), "{most} bytes without a pause");
+}
+
+#[test]
+fn a_reader_pauses_after_each_piece() {
+    let (file, _) = save(&state(1, 4 * MIB), &ram());
+    let mut file = Pausing(file);
+    let checkpoint = stasis_state::read(&mut file, counting(), &mut |_, _| ()).unwrap();
+    let mut loaded = vec![0xa5; 4 * MIB];
+    let target = Target { ram: &mut loaded, written: None, shared: Vec::new() };
+    stasis_state::read_memory(&mut file, &checkpoint, target, counting(), &mut |_, _| ()).unwrap();
+    assert!(loaded == ram());
+    let ((_, read), (_, cleared)) = (READ.get(), CLEARED.get());
+    assert!((32 << 10..=MOST_READ).contains(&read), "{read} bytes without a pause");
+    assert_eq!(cleared, MOST_CLEARED);
+}
