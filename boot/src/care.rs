@@ -17,7 +17,8 @@ use stasis_guest::stop::Stopped;
 use stasis_host::config::{GuestConfig, Policy};
 use stasis_host::periodic::{self, Courtesy, Timetable};
 use stasis_host::recovery::{Recovery, Remedy};
-use stasis_run::slot::{RunState, Slot};
+use stasis_host::run_state::RunState;
+use stasis_run::slot::Slot;
 use stasis_run::{clock, turns};
 
 /// Guests that have stopped by themselves, and nothing was done about it yet.
@@ -151,7 +152,7 @@ fn treat(slot: &Slot, how: Stopped) {
         .map_or((Policy::Restart, Policy::Stop), |config| (config.on_reset, config.on_crash));
     let mut parked = slot.park();
     // A command was faster.
-    if parked.state.is_alive() {
+    if !parked.state.needs_care() {
         return;
     }
     parked.release_devices();

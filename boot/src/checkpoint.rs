@@ -18,7 +18,7 @@ use stasis_arch::timer;
 use stasis_console::table::{self, StoreRow};
 use stasis_console::text::Size;
 use stasis_host::{config, periodic};
-use stasis_run::slot::{Parked, RunState, Slot};
+use stasis_run::slot::{Parked, Slot};
 use stasis_run::{clock, device_interrupts, shared, turns};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{Checkpoint, GuestState, Plan};
@@ -39,12 +39,7 @@ pub fn store(
     }
     let mut parked: Vec<Parked> = slots.iter().map(|slot| slot.park()).collect();
     for (slot, parked) in slots.iter().zip(&parked) {
-        if parked.state == RunState::Lost {
-            let name = &slot.name;
-            return Err(format!(
-                "guest \"{name}\" is lost since a resume failed; resume or restart it first"
-            ));
-        }
+        parked.state.check_store(&slot.name).map_err(|misfit| misfit.to_string())?;
     }
     let others = shared::others(slots);
     let others: Vec<Parked> = others.iter().map(|slot| slot.park()).collect();
@@ -207,7 +202,8 @@ pub fn resume(
                 if let Some(name) = copy {
                     state.guest.set_name(name);
                 }
-                resume::check(&state, any_speed).map_err(StreamError::Other)
+                resume::look(&state, any_speed)
+                    .map_err(|refusal| StreamError::Other(refusal.to_string()))
             };
             let mut checkpoint =
                 stasis_state::read_if(&mut source, routines(), admits, &mut |done, total| {
@@ -236,7 +232,8 @@ pub fn resume(
             let report = &mut |done, total| progress.report(done, total);
             stasis_state::read_memory(&mut source, checkpoint, target, routines(), report)
                 .map_err(why_not_read)
-        })?;
+        })
+        .map_err(|error| error.to_string())?;
         for line in kept {
             let _ = writeln!(out, "{line}");
         }

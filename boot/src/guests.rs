@@ -22,11 +22,12 @@ use stasis_guest::sysreg::identity;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::archive::Archive;
 use stasis_host::config::{self, Configuration, GuestConfig, MemoryMap};
+use stasis_host::run_state::RunState;
 use stasis_host::sched;
 use stasis_hw::paging::Translation;
 use stasis_memory::range::{Pool, Range};
 use stasis_run::shared::{self, Connected};
-use stasis_run::slot::{self, FreshRam, Memory, Placement, RunState, Slot};
+use stasis_run::slot::{self, FreshRam, Memory, Placement, Slot};
 use stasis_run::tables::HeapTables;
 use stasis_run::{device_interrupts, pool, roster, turns};
 use stasis_state::Written;
@@ -112,7 +113,7 @@ impl BootArchive {
         let mut ram = FreshRam::take(config.memory_map.lowest(), config.memory)?;
         let base = config.memory_map.ram_base(ram.range().start);
         let (guest, vcpus) = self.load(config, &given, base, ram.contents())?;
-        let state = if config.autostart { RunState::Running } else { RunState::Paused };
+        let state = RunState::made(config.autostart);
         let placement = Placement { cores: &cores, weight: config.weight };
         add(placement, guest, vcpus, ram, given, state).map(drop)
     }
@@ -175,9 +176,14 @@ impl BootArchive {
     }
 }
 
+/// Returns what the boot archive says of guests.
+pub fn configured_guests() -> &'static [GuestConfig] {
+    BOOT.get().map_or(&[], |boot| &boot.configuration.guests)
+}
+
 /// What the boot archive says of a guest.
 pub fn configured(name: &str) -> Option<&'static GuestConfig> {
-    BOOT.get()?.configuration.guests.iter().find(|config| config.name == name)
+    configured_guests().iter().find(|config| config.name == name)
 }
 
 /// The memory that the boot archive's guests share.
@@ -187,8 +193,7 @@ pub fn configured_shared() -> &'static [SharedRegion] {
 
 /// The names of the guests that the boot archive describes.
 pub fn configured_names() -> Vec<String> {
-    let guests = BOOT.get().map_or(&[][..], |boot| &boot.configuration.guests);
-    guests.iter().map(|config| config.name.clone()).collect()
+    configured_guests().iter().map(|config| config.name.clone()).collect()
 }
 
 /// The boot archive, and what it says of a guest.
@@ -262,9 +267,7 @@ pub fn add(
 /// Removes a guest that does not run: its memory, its number and its name are free.
 pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
     let mut parked = slot.park();
-    if parked.state == RunState::Running {
-        return Err(format!("guest \"{}\" is running; stop it first", slot.name));
-    }
+    parked.state.check_remove(&slot.name).map_err(|misfit| misfit.to_string())?;
     GUESTS.lock().retain(|other| !Arc::ptr_eq(other, slot));
     slot.shared().iter().for_each(Connected::leave);
     parked.release_devices();

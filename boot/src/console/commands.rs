@@ -11,7 +11,8 @@ use stasis_console::Text;
 use stasis_console::command::{self, Command};
 use stasis_console::table::{self, GuestRow};
 use stasis_devices::pl011::Character;
-use stasis_run::slot::{Resident, RunState, Slot};
+use stasis_host::run_state::{Misfit, RunState};
+use stasis_run::slot::{Resident, Slot};
 
 /// Carries out a command line; what is wrong is for the answer's last line.
 pub fn execute(line: &str) -> Result<(), String> {
@@ -122,39 +123,26 @@ fn list_guests(json: bool, out: &mut dyn Write) -> Result<(), String> {
 }
 
 fn pause(slot: &Slot) -> Result<(), String> {
-    let mut parked = slot.park();
-    match parked.state {
-        RunState::Running => {
-            parked.set_state(RunState::Paused);
-            care::rests(slot);
-            Ok(())
-        }
-        state => Err(format!("guest \"{}\" is {}", slot.name, state.name())),
-    }
+    changed(slot, RunState::paused).map(|()| care::rests(slot))
 }
 
 fn unpause(slot: &Slot) -> Result<(), String> {
-    let mut parked = slot.park();
-    match parked.state {
-        RunState::Paused => {
-            parked.set_state(RunState::Running);
-            care::runs(slot);
-            Ok(())
-        }
-        state => Err(format!("guest \"{}\" is {}, not paused", slot.name, state.name())),
-    }
+    changed(slot, RunState::unpaused).map(|()| care::runs(slot))
 }
 
 fn stop(slot: &Slot) -> Result<(), String> {
+    changed(slot, RunState::stopped).map(|()| care::rests(slot))
+}
+
+/// Makes a guest do what a command says, if that fits what it is doing.
+fn changed(
+    slot: &Slot,
+    command: fn(RunState, &str) -> Result<RunState, Misfit>,
+) -> Result<(), String> {
     let mut parked = slot.park();
-    match parked.state {
-        RunState::Running | RunState::Paused => {
-            parked.set_state(RunState::Off);
-            care::rests(slot);
-            Ok(())
-        }
-        state => Err(format!("guest \"{}\" is {} already", slot.name, state.name())),
-    }
+    let state = command(parked.state, &slot.name).map_err(|misfit| misfit.to_string())?;
+    parked.set_state(state);
+    Ok(())
 }
 
 /// Starts a guest that is off; or one that the configuration has, and the machine does not.
@@ -167,13 +155,6 @@ fn start(word: &str) -> Result<(), String> {
         Err(error) => return Err(error),
     };
     let state = slot.park().state;
-    match state {
-        RunState::Running | RunState::Paused => {
-            Err(format!("guest \"{}\" is {}; restart starts it again", slot.name, state.name()))
-        }
-        RunState::Off | RunState::Reset | RunState::Crashed | RunState::Lost => {
-            guests::restart(&slot)
-        }
-        RunState::Removed => Err(format!("guest \"{}\" is not there any more", slot.name)),
-    }
+    state.check_start(&slot.name).map_err(|misfit| misfit.to_string())?;
+    guests::restart(&slot)
 }

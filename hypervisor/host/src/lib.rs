@@ -7,10 +7,12 @@
 
 extern crate alloc;
 
+pub mod admission;
 pub mod archive;
 pub mod board;
 pub mod config;
 pub mod periodic;
 pub mod recovery;
+pub mod run_state;
 pub mod sched;
 pub mod top;

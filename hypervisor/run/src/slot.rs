@@ -21,7 +21,6 @@ mod wait;
 
 pub use parked::Parked;
 pub use ram::{FreshRam, Ram, clear, copy, finish_writing, leave_caches, ram_of};
-pub use run_state::RunState;
 pub use turn::After;
 
 use crate::roster::{self, Roster};
@@ -43,6 +42,7 @@ use stasis_guest::given::Given;
 use stasis_guest::shared::address;
 use stasis_guest::stats::{Snapshot, Stats};
 use stasis_guest::{Guest, Vcpu};
+use stasis_host::run_state::RunState;
 use stasis_host::sched::TaskId;
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::range::Range;

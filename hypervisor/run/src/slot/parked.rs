@@ -1,6 +1,6 @@
 //! A guest that stands still, for whoever stores, overwrites or removes it.
 
-use super::{NOBODY, Ram, Resident, RunState, Slot, WANTED, vmid};
+use super::{NOBODY, Ram, Resident, Slot, WANTED, vmid};
 use crate::device_interrupts;
 use crate::tables::HeapTables;
 use alloc::boxed::Box;
@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::mmu;
 use stasis_guest::{Guest, Vcpu};
+use stasis_host::run_state::RunState;
 use stasis_hw::paging::Translation;
 use stasis_memory::range::Range;
 use stasis_state::{Records, Written};

@@ -1,7 +1,7 @@
 //! A vCPU's turn on its core: loading it, running it, unloading it.
 
 use super::host::RunningOn;
-use super::{Resident, RunState, Slot, VcpuPlace, vmid};
+use super::{Resident, Slot, VcpuPlace, vmid};
 use crate::roster::Turn;
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
@@ -9,6 +9,7 @@ use stasis_arch::{cpu, mmu, timer, world};
 use stasis_guest::Vcpu;
 use stasis_guest::clock::NEVER;
 use stasis_guest::stop::Stopped;
+use stasis_host::run_state::RunState;
 
 /// What comes after a vCPU's turn.
 pub enum After {
@@ -132,11 +133,8 @@ impl Slot {
         }
         world::save(&mut vcpu.system, &mut vcpu.fp);
         host.save_debug(vcpu);
-        match *leaves {
-            Leaves::Stopped(Stopped::Off) => self.set_state(&mut resident, RunState::Off),
-            Leaves::Stopped(Stopped::Reset) => self.set_state(&mut resident, RunState::Reset),
-            Leaves::Stopped(Stopped::Crash(_)) => self.set_state(&mut resident, RunState::Crashed),
-            _ => {}
+        if let Leaves::Stopped(how) = *leaves {
+            self.set_state(&mut resident, RunState::stopped_by_itself(how));
         }
         drop(resident);
         place.stats.end(timer::counter());

@@ -1,0 +1,185 @@
+//! What a guest is doing, and what a person can make it do from there.
+//!
+//! [`RunState`] is the state. Each command that changes it ([`RunState::paused`], [`RunState::unpaused`], ...) returns the state that comes
+//! next, or the [`Misfit`] that the console shows. What a guest does by itself is [`stasis_guest::stop`].
+
+use alloc::string::String;
+
+use stasis_guest::stop::Stopped;
+use stasis_state::GuestState;
+use stasis_state::guest::GuestPowerState;
+
+/// What a guest is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// Its vCPUs have their turns.
+    Running,
+    /// It stands still until a person lets it go on.
+    Paused,
+    /// It has switched its machine off, or a person has stopped it.
+    Off,
+    /// It has reset its machine, and has not started again.
+    Reset,
+    /// It could not go on.
+    Crashed,
+    /// A resume in its place failed while its RAM was written: its state is gone.
+    Lost,
+    /// It was removed. Nobody finds it but who has looked for it before.
+    Removed,
+}
+
+/// Why a command does not fit what a guest is doing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// `pause` of a guest that does not run.
+    #[error("guest \"{guest}\" is {}", .state.name())]
+    NotRunning {
+        /// The guest's name.
+        guest: String,
+        /// What it is doing.
+        state: RunState,
+    },
+    /// `unpause` of a guest that is not paused.
+    #[error("guest \"{guest}\" is {}, not paused", .state.name())]
+    NotPaused {
+        /// The guest's name.
+        guest: String,
+        /// What it is doing.
+        state: RunState,
+    },
+    /// `stop` of a guest that has ended.
+    #[error("guest \"{guest}\" is {} already", .state.name())]
+    NotAlive {
+        /// The guest's name.
+        guest: String,
+        /// What it is doing.
+        state: RunState,
+    },
+    /// `start` of a guest that has not ended.
+    #[error("guest \"{guest}\" is {}; restart starts it again", .state.name())]
+    Alive {
+        /// The guest's name.
+        guest: String,
+        /// What it is doing.
+        state: RunState,
+    },
+    /// `remove` of a guest that runs.
+    #[error("guest \"{guest}\" is running; stop it first")]
+    Running {
+        /// The guest's name.
+        guest: String,
+    },
+    /// `checkpoint` of a guest that has no state.
+    #[error("guest \"{guest}\" is lost since a resume failed; resume or restart it first")]
+    Lost {
+        /// The guest's name.
+        guest: String,
+    },
+    /// Any command for a guest that was removed meanwhile.
+    #[error("guest \"{guest}\" is not there any more")]
+    Removed {
+        /// The guest's name.
+        guest: String,
+    },
+}
+
+impl RunState {
+    /// Returns its name in the console's list of guests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Off | Self::Reset => "off",
+            Self::Crashed => "crashed",
+            Self::Lost => "lost",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// Returns whether the guest goes on from where it is, now or when it is unpaused.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+
+    /// Returns whether something is to be done about a guest that has stopped by itself: nothing if a command has started it again
+    /// before, and nothing if a command has removed it.
+    pub fn needs_care(self) -> bool {
+        !self.is_alive() && self != Self::Removed
+    }
+
+    /// Returns what a guest does that is made from its configuration.
+    pub fn made(autostart: bool) -> Self {
+        if autostart { Self::Running } else { Self::Paused }
+    }
+
+    /// Returns what a guest does that was resumed: one that had switched its machine off, or reset it, has nothing to go on with.
+    pub fn resumed(state: &GuestState) -> Self {
+        match state.power_state() {
+            GuestPowerState::On => Self::Running,
+            GuestPowerState::Off => Self::Off,
+            GuestPowerState::Reset => Self::Reset,
+        }
+    }
+
+    /// Returns the state of a guest that has stopped by itself.
+    pub fn stopped_by_itself(how: Stopped) -> Self {
+        match how {
+            Stopped::Off => Self::Off,
+            Stopped::Reset => Self::Reset,
+            Stopped::Crash(_) => Self::Crashed,
+        }
+    }
+
+    /// Returns the state after `pause`.
+    pub fn paused(self, guest: &str) -> Result<Self, Misfit> {
+        match self {
+            Self::Running => Ok(Self::Paused),
+            state => Err(Misfit::NotRunning { guest: guest.into(), state }),
+        }
+    }
+
+    /// Returns the state after `unpause`.
+    pub fn unpaused(self, guest: &str) -> Result<Self, Misfit> {
+        match self {
+            Self::Paused => Ok(Self::Running),
+            state => Err(Misfit::NotPaused { guest: guest.into(), state }),
+        }
+    }
+
+    /// Returns the state after `stop`.
+    pub fn stopped(self, guest: &str) -> Result<Self, Misfit> {
+        match self {
+            Self::Running | Self::Paused => Ok(Self::Off),
+            state => Err(Misfit::NotAlive { guest: guest.into(), state }),
+        }
+    }
+
+    /// Checks that `start` may start the guest from its image, which throws away all that it has.
+    pub fn check_start(self, guest: &str) -> Result<(), Misfit> {
+        match self {
+            Self::Off | Self::Reset | Self::Crashed | Self::Lost => Ok(()),
+            Self::Running | Self::Paused => Err(Misfit::Alive { guest: guest.into(), state: self }),
+            Self::Removed => Err(Misfit::Removed { guest: guest.into() }),
+        }
+    }
+
+    /// Checks that `remove` may take the guest off the machine.
+    pub fn check_remove(self, guest: &str) -> Result<(), Misfit> {
+        match self {
+            Self::Running => Err(Misfit::Running { guest: guest.into() }),
+            Self::Removed => Err(Misfit::Removed { guest: guest.into() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the guest has a state that can be stored.
+    pub fn check_store(self, guest: &str) -> Result<(), Misfit> {
+        match self {
+            Self::Lost => Err(Misfit::Lost { guest: guest.into() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
