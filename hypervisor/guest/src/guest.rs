@@ -15,6 +15,7 @@ mod traps;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use stasis_state::devices::DeviceRecords;
 use stasis_state::guest::Clock;
 use stasis_state::records::{GuestState, Records, VcpuRecords, VcpuState};
 use stasis_state::vcpu::{
@@ -213,10 +214,10 @@ impl Guest {
             record: state.guest,
             clock: GuestClock::restored(&state.clock, pace),
             vgic: Vgic::from_state(state.distributor, interfaces.into_iter())?,
-            uart: state.pl011,
-            rtc: Rtc::restored(state.pl031, *state.clock.wall_time),
-            watchdog: state.watchdog,
-            shared: state.shared,
+            uart: state.devices.pl011,
+            rtc: Rtc::restored(state.devices.pl031, *state.clock.wall_time),
+            watchdog: state.devices.watchdog,
+            shared: state.devices.shared,
             clock_record: state.clock,
             power: state.power,
             powers,
@@ -310,10 +311,12 @@ impl Guest {
             power: self.power.as_ref(),
             distributor: self.vgic.distributor(),
             vcpus: vcpus.collect(),
-            pl011: &self.uart,
-            pl031: &self.rtc.state,
-            watchdog: self.watchdog.as_ref(),
-            shared: self.shared.as_ref(),
+            devices: DeviceRecords {
+                pl011: &self.uart,
+                pl031: &self.rtc.state,
+                watchdog: self.watchdog.as_ref(),
+                shared: self.shared.as_ref(),
+            },
         }
     }
 }

@@ -13,12 +13,11 @@ use crate::{
 /// Sets the registers of `record` that are in `body`; those that are absent keep their value. Returns how many were skipped, as they
 /// allow: they are unknown, and not 0.
 pub(crate) fn decode<R: Record>(record: &mut R, place: Place, body: &[u8]) -> Result<u32, Error> {
-    const { assert!(R::REGISTERS.len() <= u64::BITS as usize) };
     decode_into(record.as_mut_bytes(), R::REGISTERS, place, body)
 }
 
-/// The same for all kinds of records: `record` is one's bytes, and `registers` its table.
-fn decode_into(
+/// Does the work of [`decode`] for every kind of record: `record` is the bytes of one, and `registers` its table.
+pub(crate) fn decode_into(
     record: &mut [u8],
     registers: &'static [Descriptor],
     place: Place,

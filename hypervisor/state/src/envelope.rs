@@ -5,79 +5,90 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 macro_rules! record_types {
-    ($( $(#[$doc:meta])* $Name:ident = $number:literal, $name:literal, $scope:ident; )*) => {
+    (
+        [ $( $(#[$doc:meta])* $Name:ident = $number:literal, $name:literal, $Scope:ident, since $minor:literal; )* ]
+        $(
+            $(#[$device_doc:meta])*
+            $field:ident: $Record:ident = $Device:ident $device_number:literal, $device_name:literal, $device_Scope:ident,
+            since $device_minor:literal;
+        )*
+    ) => {
         /// The kinds of records, by the number in their header.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u16)]
         pub enum RecordType {
             $( $(#[$doc])* $Name = $number, )*
+            $( $(#[$device_doc])* $Device = $device_number, )*
         }
 
         impl RecordType {
             /// Every kind of record.
-            pub const ALL: &[Self] = &[ $( Self::$Name, )* ];
+            pub const ALL: &[Self] = &[ $( Self::$Name, )* $( Self::$Device, )* ];
 
-            /// The kind that has this number.
+            /// Returns the kind that has this number.
             pub const fn from_number(number: u16) -> Option<Self> {
                 match number {
                     $( $number => Some(Self::$Name), )*
+                    $( $device_number => Some(Self::$Device), )*
                     _ => None,
                 }
             }
 
-            /// Its name in `docs/format.md`.
+            /// Returns its name in `docs/format.md`.
             pub const fn name(self) -> &'static str {
                 match self {
                     $( Self::$Name => $name, )*
+                    $( Self::$Device => $device_name, )*
                 }
             }
 
-            /// What there is one such record of.
+            /// Returns what there is one such record of.
             pub const fn scope(self) -> Scope {
                 match self {
-                    $( Self::$Name => Scope::$scope, )*
+                    $( Self::$Name => Scope::$Scope, )*
+                    $( Self::$Device => Scope::$device_Scope, )*
+                }
+            }
+
+            /// Returns the first minor of the format that has it.
+            pub const fn since(self) -> u16 {
+                match self {
+                    $( Self::$Name => $minor, )*
+                    $( Self::$Device => $device_minor, )*
                 }
             }
         }
     };
 }
 
-record_types! {
+crate::devices::devices!(record_types! { [
     /// [`crate::guest::Guest`].
-    Guest = 0x01, "GUEST", Guest;
+    Guest = 0x01, "GUEST", Guest, since 0;
     /// [`crate::guest::Clock`].
-    Clock = 0x02, "CLOCK", Guest;
+    Clock = 0x02, "CLOCK", Guest, since 0;
     /// [`crate::guest::GuestPower`].
-    GuestPower = 0x03, "GUEST_POWER", AtMostOne;
+    GuestPower = 0x03, "GUEST_POWER", AtMostOne, since 3;
     /// [`crate::vgic::Distributor`].
-    VgicDistributor = 0x10, "VGIC_DISTRIBUTOR", Guest;
+    VgicDistributor = 0x10, "VGIC_DISTRIBUTOR", Guest, since 0;
     /// [`crate::vgic::CpuInterface`].
-    VgicCpu = 0x11, "VGIC_CPU", Vcpu;
+    VgicCpu = 0x11, "VGIC_CPU", Vcpu, since 0;
     /// [`crate::vcpu::Core`].
-    VcpuCore = 0x20, "VCPU_CORE", Vcpu;
+    VcpuCore = 0x20, "VCPU_CORE", Vcpu, since 0;
     /// [`crate::vcpu::SystemRegisters`].
-    VcpuSystem = 0x21, "VCPU_SYSTEM", Vcpu;
+    VcpuSystem = 0x21, "VCPU_SYSTEM", Vcpu, since 0;
     /// [`crate::vcpu::FpSimd`].
-    VcpuFp = 0x22, "VCPU_FP", Vcpu;
+    VcpuFp = 0x22, "VCPU_FP", Vcpu, since 0;
     /// [`crate::vcpu::Debug`].
-    VcpuDebug = 0x23, "VCPU_DEBUG", Vcpu;
+    VcpuDebug = 0x23, "VCPU_DEBUG", Vcpu, since 0;
     /// [`crate::vcpu::Power`].
-    VcpuPower = 0x24, "VCPU_POWER", Vcpu;
+    VcpuPower = 0x24, "VCPU_POWER", Vcpu, since 0;
     /// [`crate::vcpu::Identity`].
-    VcpuIdentity = 0x25, "VCPU_IDENTITY", Vcpu;
-    /// [`crate::device::Pl011`].
-    DevicePl011 = 0x30, "DEVICE_PL011", Guest;
-    /// [`crate::device::Pl031`].
-    DevicePl031 = 0x31, "DEVICE_PL031", Guest;
-    /// [`crate::device::Watchdog`].
-    DeviceWatchdog = 0x32, "DEVICE_WATCHDOG", AtMostOne;
-    /// [`crate::device::SharedMemory`].
-    DeviceSharedMemory = 0x33, "DEVICE_SHARED_MEMORY", AtMostOne;
+    VcpuIdentity = 0x25, "VCPU_IDENTITY", Vcpu, since 0;
     /// [`crate::memory::Extent`], and its pages.
-    Memory = 0x40, "MEMORY", Any;
+    Memory = 0x40, "MEMORY", Any, since 0;
     /// Nothing follows.
-    End = 0x7fff, "END", Guest;
-}
+    End = 0x7fff, "END", Guest, since 0;
+] });
 
 /// What there is one record of a kind of, and so what its instance means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

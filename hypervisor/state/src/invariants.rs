@@ -3,6 +3,7 @@
 //! The hypervisor relies on these, so a file that breaks one is refused. What a correct guest state
 //! mostly, but not always, is, is in [`crate::warnings`].
 
+mod device;
 mod guest;
 mod shared;
 mod vgic;
@@ -82,10 +83,7 @@ pub(crate) fn check_nr_vcpus(guest: &Guest) -> Result<(), Error> {
 
 fn check_names(records: &Records<'_>) -> Result<(), Error> {
     in_record(name(records.guest, 0), guest::name(records.guest))?;
-    match records.shared {
-        Some(shared) => in_record(name(shared, 0), shared::names(shared)),
-        None => Ok(()),
-    }
+    records.devices.visit(&mut device::Names)
 }
 
 fn in_record(name: Name, result: Result<(), Violation>) -> Result<(), Error> {
@@ -117,14 +115,7 @@ fn check_all_but_names(records: &Records<'_>) -> Result<(), Error> {
             vgic::cpu_interface(vcpu.cpu_interface, records.distributor),
         )?;
     }
-    in_record(name(records.pl011, 0), guest::pl011(records.pl011))?;
-    if let Some(watchdog) = records.watchdog {
-        in_record(name(watchdog, 0), guest::watchdog(watchdog))?;
-    }
-    match records.shared {
-        Some(shared) => in_record(name(shared, 0), shared::shared(shared, records.guest)),
-        None => Ok(()),
-    }
+    records.devices.visit(&mut device::Check { guest: records.guest })
 }
 
 fn name<R: Record>(_: &R, instance: u16) -> Name {

@@ -1,7 +1,7 @@
 //! The format of a guest's saved state. `docs/format.md` specifies it.
 //!
 //! - [`register`]: a register in memory and in the file, and [`record!`], which declares a record.
-//! - [`vgic`], [`vcpu`], [`guest`], [`device`]: the records; [`records`]: a guest's together.
+//! - [`vgic`], [`vcpu`], [`guest`], [`device`]: the records; [`devices`]: which devices there are; [`records`]: a guest's together.
 //! - [`name`]: what guests and what they share can be called.
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
 //! - [`writer`]: [`Plan`] writes a checkpoint onto a [`Sink`].
@@ -20,6 +20,7 @@ extern crate alloc;
 pub mod compatible;
 mod decode;
 pub mod device;
+pub mod devices;
 pub mod envelope;
 pub mod error;
 pub mod guest;

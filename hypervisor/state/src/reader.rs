@@ -10,7 +10,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
     RecordType,
-    decode::decode,
+    decode::{decode, decode_into},
     device::SharedMemory,
     envelope::{Name, Place, Scope},
     error::{Error, LoadError},
@@ -191,19 +191,15 @@ impl Draft {
             self.last_vcpu = Some(place);
         }
         let state = &mut self.state;
+        if let Some((record, registers)) = state.devices.body(kind) {
+            self.skipped.registers += decode_into(record, registers, place, body)?;
+            return Ok(());
+        }
         let skipped = match kind {
             RecordType::Guest => decode(&mut state.guest, place, body),
             RecordType::Clock => decode(&mut state.clock, place, body),
             RecordType::GuestPower => decode(state.power.get_or_insert_default(), place, body),
             RecordType::VgicDistributor => decode(&mut *state.distributor, place, body),
-            RecordType::DevicePl011 => decode(&mut state.pl011, place, body),
-            RecordType::DevicePl031 => decode(&mut state.pl031, place, body),
-            RecordType::DeviceWatchdog => {
-                decode(state.watchdog.get_or_insert_default(), place, body)
-            }
-            RecordType::DeviceSharedMemory => {
-                decode(state.shared.get_or_insert_default(), place, body)
-            }
             RecordType::VgicCpu => decode(&mut state.vcpus[instance].cpu_interface, place, body),
             RecordType::VcpuCore => decode(&mut state.vcpus[instance].core, place, body),
             RecordType::VcpuSystem => decode(&mut state.vcpus[instance].system, place, body),
@@ -211,7 +207,6 @@ impl Draft {
             RecordType::VcpuDebug => decode(&mut state.vcpus[instance].debug, place, body),
             RecordType::VcpuPower => decode(&mut state.vcpus[instance].power, place, body),
             RecordType::VcpuIdentity => decode(&mut state.vcpus[instance].identity, place, body),
-            RecordType::Memory => Ok(0),
             RecordType::End => {
                 self.ended = true;
                 match body.len() {
@@ -219,6 +214,8 @@ impl Draft {
                     _ => Err(Error::RecordTooLong { place, length: body.len() as u32, limit: 0 }),
                 }
             }
+            // The devices' are read above, and memory elsewhere.
+            _ => Ok(0),
         };
         self.skipped.registers += skipped?;
         if kind == RecordType::Guest {
@@ -318,7 +315,8 @@ impl Target<'_> {
             let bytes = self.ram.get_mut(offset..)?;
             return Some(Rest { bytes, offset, written: self.written.as_deref_mut() });
         }
-        let mut regions = guest.shared.iter().flat_map(SharedMemory::ranges).zip(&mut self.shared);
+        let mut regions =
+            guest.devices.shared.iter().flat_map(SharedMemory::ranges).zip(&mut self.shared);
         let (range, bytes) = regions.find(|(range, _)| range.contains(&address))?;
         let offset = (address - range.start) as usize;
         let bytes = bytes.as_deref_mut()?.get_mut(offset..)?;
@@ -328,7 +326,7 @@ impl Target<'_> {
     /// Whether all of it is as large as `guest` has it.
     fn check(&self, guest: &GuestState) -> core::result::Result<(), Error> {
         let ram = (*guest.guest.ram_size, Some(&*self.ram));
-        let regions = guest.shared.iter().flat_map(SharedMemory::ranges).zip(&self.shared);
+        let regions = guest.devices.shared.iter().flat_map(SharedMemory::ranges).zip(&self.shared);
         let regions = regions.map(|(range, bytes)| (range.end - range.start, bytes.as_deref()));
         for (found, bytes) in [ram].into_iter().chain(regions) {
             if let Some(given) = bytes.map(|bytes| bytes.len() as u64).filter(|len| *len != found) {

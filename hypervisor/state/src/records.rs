@@ -1,10 +1,11 @@
 //! A guest's records together: borrowed, to be written, and owned, as they were read.
 
 use alloc::{boxed::Box, vec, vec::Vec};
-use core::ops::Range;
+use core::{convert::Infallible, ops::Range};
 
 use crate::{
-    device::{Pl011, Pl031, SharedMemory, Watchdog},
+    device::SharedMemory,
+    devices::{DeviceRecord, DeviceRecords, Devices, Visitor},
     guest::{Clock, Guest, GuestPower, GuestPowerState},
     header::{VERSION, Version},
     register::{Descriptor, Record},
@@ -23,10 +24,7 @@ pub struct Records<'a> {
     pub distributor: &'a Distributor,
     /// By index.
     pub vcpus: Vec<VcpuRecords<'a>>,
-    pub pl011: &'a Pl011,
-    pub pl031: &'a Pl031,
-    pub watchdog: Option<&'a Watchdog>,
-    pub shared: Option<&'a SharedMemory>,
+    pub devices: DeviceRecords<'a>,
 }
 
 /// The records of one vCPU.
@@ -53,10 +51,7 @@ pub struct GuestState {
     pub distributor: Box<Distributor>,
     /// By index.
     pub vcpus: Vec<VcpuState>,
-    pub pl011: Pl011,
-    pub pl031: Pl031,
-    pub watchdog: Option<Watchdog>,
-    pub shared: Option<SharedMemory>,
+    pub devices: Devices,
 }
 
 /// What the reader returns of one vCPU.
@@ -101,10 +96,7 @@ impl GuestState {
             power: self.power.as_ref(),
             distributor: &self.distributor,
             vcpus: self.vcpus.iter().map(VcpuState::records).collect(),
-            pl011: &self.pl011,
-            pl031: &self.pl031,
-            watchdog: self.watchdog.as_ref(),
-            shared: self.shared.as_ref(),
+            devices: self.devices.records(),
         }
     }
 }
@@ -149,19 +141,15 @@ impl<'a> Body<'a> {
 impl<'a> Records<'a> {
     /// The lowest version that can express them.
     pub(crate) fn version(&self) -> Version {
-        let minor = match (self.watchdog, self.shared, self.power) {
-            (_, _, Some(_)) => 3,
-            (_, Some(_), None) => 2,
-            (Some(_), None, None) => 1,
-            (None, None, None) => 0,
-        };
+        let minor = self.bodies().iter().map(|body| body.kind.since()).max().unwrap_or(0);
         Version { minor, ..VERSION }
     }
 
     /// The guest-physical addresses that MEMORY records cover, in ascending order: the RAM and what is shared.
     pub(crate) fn memory(&self) -> Vec<Range<u64>> {
         let (base, size) = (*self.guest.ram_base, *self.guest.ram_size);
-        let mut ranges: Vec<_> = self.shared.into_iter().flat_map(SharedMemory::ranges).collect();
+        let mut ranges: Vec<_> =
+            self.devices.shared.into_iter().flat_map(SharedMemory::ranges).collect();
         // What is shared ascends, by the invariants; so its place is all that the RAM lacks.
         let place = ranges.iter().take_while(|range| range.start < base).count();
         ranges.insert(place, base..base.saturating_add(size));
@@ -184,9 +172,16 @@ impl<'a> Records<'a> {
                 Body::of(index, vcpu.cpu_interface),
             ]);
         }
-        bodies.extend_from_slice(&[Body::of(0, self.pl011), Body::of(0, self.pl031)]);
-        bodies.extend(self.watchdog.map(|watchdog| Body::of(0, watchdog)));
-        bodies.extend(self.shared.map(|shared| Body::of(0, shared)));
+        let Ok(()) = self.devices.visit(&mut bodies);
         bodies
+    }
+}
+
+impl<'a> Visitor<'a> for Vec<Body<'a>> {
+    type Error = Infallible;
+
+    fn record<R: DeviceRecord>(&mut self, record: &'a R) -> Result<(), Infallible> {
+        self.push(Body::of(0, record));
+        Ok(())
     }
 }

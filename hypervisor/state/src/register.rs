@@ -219,6 +219,8 @@ macro_rules! record {
             )* ];
 
             fn reset() -> Self {
+                // The reader has a bit for each.
+                const { assert!($Record::REGISTERS.len() <= u64::BITS as usize) };
                 let mut record: Self = zerocopy::FromZeros::new_zeroed();
                 $crate::register::write_headers(&mut record, Self::REGISTERS);
                 $( $( *record.$name = $reset; )? )*

@@ -32,7 +32,7 @@ fn every_golden_file_of_1_0_is_read_and_written_again_byte_for_byte() {
         let last = &state.vcpus[usize::from(nr_vcpus) - 1].cpu_interface;
         assert_eq!(last.cc_apr[2], 1 << 16);
         assert_eq!(state.distributor.spi_active_cpu[1], nr_vcpus - 1);
-        assert_eq!(state.pl011.rx_fifo[0], 0x141);
+        assert_eq!(state.devices.pl011.rx_fifo[0], 0x141);
         let memory = load_ram(&file, &checkpoint).unwrap();
         assert!(memory == ram("g..o"));
         assert!(save(state, &memory).0.0 == file, "{name} is written differently now");
@@ -52,7 +52,7 @@ fn every_golden_file_of_1_1_is_read_and_written_again_byte_for_byte() {
         assert!(checkpoint.skipped.is_empty());
         let state = &checkpoint.state;
         assert_eq!(state.vcpus.len(), usize::from(nr_vcpus));
-        let watchdog = state.watchdog.as_ref().expect("it is what 1.1 has more");
+        let watchdog = state.devices.watchdog.as_ref().expect("it is what 1.1 has more");
         assert_eq!((*watchdog.wcs, *watchdog.wor, *watchdog.wcv), (3, 0x0bad_cafe, 987_654_321));
         let memory = load_ram(&file, &checkpoint).unwrap();
         assert!(memory == ram("g..o"));
@@ -72,7 +72,7 @@ fn every_golden_file_of_1_2_is_read_and_written_again_byte_for_byte() {
         assert!(checkpoint.skipped.is_empty());
         let state = &checkpoint.state;
         assert_eq!(state.vcpus.len(), usize::from(nr_vcpus));
-        let regions = state.shared.as_ref().expect("it is what 1.2 has more");
+        let regions = state.devices.shared.as_ref().expect("it is what 1.2 has more");
         assert_eq!((regions.name_text(0), regions.name_text(1)), ("ring", "log"));
         assert_eq!((regions.peers[1], regions.status[1]), (3, 0b101));
         let (mut ring, mut log) = (ram("xx"), ram("x"));
@@ -117,8 +117,8 @@ fn write_golden_files() {
         let path = folder(&version).join(name).with_extension("stasis");
         let mut state = state(nr_vcpus, memory.len());
         state.power = GuestPower::of(GuestPowerState::Off);
-        state.watchdog = Some(watchdog());
-        state.shared = Some(shared());
+        state.devices.watchdog = Some(watchdog());
+        state.devices.shared = Some(shared());
         let (file, _) = save_all(&state, &memory, &[&ram(".s"), &ram("h")]);
         assert!(!path.exists(), "{} is there already", path.display());
         fs::write(path, file.0).unwrap();

@@ -39,9 +39,9 @@ fn a_guest_is_written_in_the_lowest_version_that_can_express_it() {
         checkpoint.header.version().to_string()
     };
     assert_eq!(version(&saved), "1.0");
-    saved.watchdog = Some(common::watchdog());
+    saved.devices.watchdog = Some(common::watchdog());
     assert_eq!(version(&saved), "1.1");
-    saved.shared = Some(common::shared());
+    saved.devices.shared = Some(common::shared());
     let regions = [ram(".x"), ram("y")];
     let (file, _) = save_all(&saved, &memory, &[&regions[0], &regions[1]]);
     assert_eq!(load(&file.0).unwrap().header.version().to_string(), "1.2");
@@ -74,7 +74,7 @@ fn a_guest_that_is_off_or_has_reset_its_machine_is_so_when_it_is_loaded() {
 fn what_is_shared_is_saved_and_loaded_as_far_as_it_is_wanted() {
     let memory = ram("a.b");
     let mut saved = state(1, memory.len());
-    saved.shared = Some(common::shared());
+    saved.devices.shared = Some(common::shared());
     let (file, stats) = save_all(&saved, &memory, &[&ram(".x"), &ram("y")]);
     assert_eq!((stats.pages_stored, stats.pages_zero), (4, 2));
     let checkpoint = load(&file.0).unwrap();
@@ -187,7 +187,7 @@ fn an_unsound_state_is_not_saved() {
         "VCPU_CORE, vCPU 0: pstate is 0x3c9, which it cannot be: the guest runs at EL1 or EL0"
     );
     let mut damaged = state(1, memory.len());
-    damaged.pl031 = zerocopy::FromZeros::new_zeroed();
+    damaged.devices.pl031 = zerocopy::FromZeros::new_zeroed();
     let error = Plan::new(damaged.records(), &memory, None, &[], routines, &mut || ()).unwrap_err();
     assert_eq!(error.to_string(), "DEVICE_PL031: the headers of its registers are damaged");
     let other = state(1, 2 * PAGE_SIZE);
@@ -303,10 +303,10 @@ fn scramble(state: &mut GuestState, next: &mut impl FnMut() -> u8) {
         dist.spi_level[word] = u32::from_le_bytes([(); 4].map(|()| next()));
         dist.spi_edge[word] = u32::from_le_bytes([(); 4].map(|()| next()));
     }
-    fill(&mut state.pl031, next);
-    fill(&mut state.pl011, next);
-    *state.pl011.rx_count %= 17;
-    state.pl011.rx_fifo.iter_mut().for_each(|entry| *entry &= 0xfff);
+    fill(&mut state.devices.pl031, next);
+    fill(&mut state.devices.pl011, next);
+    *state.devices.pl011.rx_count %= 17;
+    state.devices.pl011.rx_fifo.iter_mut().for_each(|entry| *entry &= 0xfff);
 }
 
 proptest! {

@@ -39,7 +39,7 @@ pub fn read(data: &[u8]) -> Option<u64> {
     let version = checkpoint.header.version();
     assert!(invariants::check_file(&checkpoint.state.records(), version).is_ok());
     let size = *checkpoint.state.guest.ram_size;
-    let shared = checkpoint.state.shared.iter().flat_map(SharedMemory::ranges);
+    let shared = checkpoint.state.devices.shared.iter().flat_map(SharedMemory::ranges);
     let shared: u64 = shared.map(|range| range.end - range.start).sum();
     let (mut next, mut covered) = (0, 0);
     stasis_state::read_extents(&mut file, &checkpoint, routines, &mut |extent, _| {

@@ -228,7 +228,7 @@ fn a_guest_that_does_not_feed_its_watchdog_is_told_and_then_ended() {
     assert_eq!(tick(&mut guest, 1000), 1000);
     assert_eq!(guest.crash(), Some(Crash::Watchdog));
     let records = guest.records(vcpus.iter_mut(), 1000, WALL_TIME);
-    assert_eq!(*records.watchdog.unwrap().wcs, 0b111, "it is stored");
+    assert_eq!(*records.devices.watchdog.unwrap().wcs, 0b111, "it is stored");
 }
 
 #[test]
@@ -453,10 +453,7 @@ fn owned(records: &Records) -> GuestState {
         power: records.power.cloned(),
         distributor: records.distributor.clone().into(),
         vcpus: records.vcpus.iter().map(vcpu).collect(),
-        pl011: records.pl011.clone(),
-        pl031: records.pl031.clone(),
-        watchdog: records.watchdog.cloned(),
-        shared: records.shared.cloned(),
+        devices: records.devices.to_owned(),
     }
 }
 

@@ -1,7 +1,6 @@
-//! The guest, its clock, its vCPUs and its devices.
+//! The guest, its clock and its vCPUs.
 
 use crate::{
-    device::{PL011_FIFO, Pl011, Watchdog},
     guest::{Clock, Guest, GuestPower, GuestPowerState},
     records::Records,
     routines::PAGE_SIZE,
@@ -86,17 +85,4 @@ pub(super) fn power(power: &Power) -> Result {
     rule(*power.state <= last, "state", *power.state, why)?;
     let pending = *power.serror_pending;
     rule(pending <= 1, "serror_pending", pending, "it is 0 or 1")
-}
-
-pub(super) fn watchdog(watchdog: &Watchdog) -> Result {
-    let wcs = *watchdog.wcs;
-    rule(wcs & !0b111 == 0, "wcs", wcs, "it has three bits")
-}
-
-pub(super) fn pl011(pl011: &Pl011) -> Result {
-    let count = *pl011.rx_count;
-    let fits = usize::from(count) <= PL011_FIFO;
-    rule(fits, "rx_count", count, "the FIFO has 16 entries")?;
-    let why = "it has a byte and four flags";
-    each("rx_fifo", &pl011.rx_fifo[..], why, |_, entry| entry <= 0xfff)
 }

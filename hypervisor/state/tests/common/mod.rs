@@ -151,10 +151,10 @@ pub fn state(nr_vcpus: u8, ram_size: usize) -> GuestState {
             gic.cc_apr[2] = 1 << (0xa0 / 2 - 64);
         }
     }
-    *state.pl011.rx_count = 2;
-    state.pl011.rx_fifo[0] = 0x141;
-    state.pl011.rx_fifo[1] = 0x42;
-    *state.pl031.offset = 77;
+    *state.devices.pl011.rx_count = 2;
+    state.devices.pl011.rx_fifo[0] = 0x141;
+    state.devices.pl011.rx_fifo[1] = 0x42;
+    *state.devices.pl031.offset = 77;
     state
 }
 

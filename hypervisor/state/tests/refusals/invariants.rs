@@ -132,7 +132,7 @@ fn regions_that_no_guest_can_share_are_refused() {
         let mut state = state(1, 4096);
         let mut regions = shared();
         edit(&mut regions);
-        state.shared = Some(regions);
+        state.devices.shared = Some(regions);
         invariants::check(&state.records()).unwrap_err().to_string()
     };
     let edits: [(Edit, &str); 14] = [

@@ -69,7 +69,7 @@ fn what_guests_share_is_called_by_the_rule_of_guests() {
         let (mut state, mut regions) = (state(1, 4096), shared());
         regions.name[32..64].fill(0);
         regions.name[32..][..name.len()].copy_from_slice(name);
-        state.shared = Some(regions);
+        state.devices.shared = Some(regions);
         let line = invariants::check(&state.records()).unwrap_err().to_string();
         assert!(line.starts_with("DEVICE_SHARED_MEMORY: name"), "{line}");
     }

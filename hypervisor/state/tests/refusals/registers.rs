@@ -39,15 +39,15 @@ fn an_unknown_register_is_refused_unless_it_is_0_or_optional() {
 fn a_register_that_is_absent_has_its_reset_value() {
     let file = edited(|file| file.record(RecordType::DevicePl011, 0).body.clear());
     let state = load(&file).unwrap().state;
-    assert_eq!(state.pl011, Default::default());
-    assert_eq!(*state.pl011.ifls, 0x12);
+    assert_eq!(state.devices.pl011, Default::default());
+    assert_eq!(*state.devices.pl011.ifls, 0x12);
 }
 
 #[test]
 fn an_array_may_be_stored_in_part() {
     let header = RegHeader { id: 1, width: 2, flags: 0, first: 14, count: 2 };
     let state = load(&with_pl011(header, &[0x34, 0x02, 0x78, 0x06])).unwrap().state;
-    assert_eq!(state.pl011.rx_fifo[13..], [0, 0x234, 0x678]);
+    assert_eq!(state.devices.pl011.rx_fifo[13..], [0, 0x234, 0x678]);
 }
 
 #[test]

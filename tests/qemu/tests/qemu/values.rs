@@ -94,8 +94,8 @@ fn odd(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
         add("fp", with(bytes, &good, |state| &mut state.vcpus[0].fp, pattern)?);
         add("debug", with(bytes, &good, |state| &mut state.vcpus[0].debug, pattern)?);
         add("power", with(bytes, &good, |state| &mut state.vcpus[0].power, pattern)?);
-        add("pl011", with(bytes, &good, |state| &mut state.pl011, pattern)?);
-        add("pl031", with(bytes, &good, |state| &mut state.pl031, pattern)?);
+        add("pl011", with(bytes, &good, |state| &mut state.devices.pl011, pattern)?);
+        add("pl031", with(bytes, &good, |state| &mut state.devices.pl031, pattern)?);
     }
     for pstate in STATES {
         let mut file = File::parse(bytes)?;

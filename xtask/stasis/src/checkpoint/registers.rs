@@ -1,5 +1,8 @@
 //! A state's registers as names and numbers: what is shown, compared and printed for programs.
 
+use std::convert::Infallible;
+
+use stasis_state::devices::{DeviceRecord, Visitor};
 use stasis_state::register::{Descriptor, Record, VALUE_OFFSET};
 use stasis_state::{GuestState, RecordType};
 
@@ -55,10 +58,20 @@ pub fn all(state: &GuestState) -> Vec<Registers> {
             of(index, &vcpu.cpu_interface),
         ]);
     }
-    records.extend([of(0, &state.pl011), of(0, &state.pl031)]);
-    records.extend(state.watchdog.iter().map(|watchdog| of(0, watchdog)));
-    records.extend(state.shared.iter().map(|shared| of(0, shared)));
+    let Ok(()) = state.devices.records().visit(&mut Add(&mut records));
     records
+}
+
+/// Adds the registers of each record it is shown.
+struct Add<'a>(&'a mut Vec<Registers>);
+
+impl Visitor<'_> for Add<'_> {
+    type Error = Infallible;
+
+    fn record<R: DeviceRecord>(&mut self, record: &R) -> Result<(), Infallible> {
+        self.0.push(of(0, record));
+        Ok(())
+    }
 }
 
 /// A record's registers.
@@ -85,14 +98,15 @@ fn little_endian(bytes: &[u8]) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use stasis_state::devices::Devices;
+
     use super::*;
 
     #[test]
     fn every_record_of_the_format_is_there() {
         let mut state = GuestState::reset(2);
         state.power = Some(Default::default());
-        state.watchdog = Some(Default::default());
-        state.shared = Some(Default::default());
+        state.devices = Devices::every();
         let records = all(&state);
         for kind in RecordType::ALL {
             let has_registers = !matches!(kind, RecordType::Memory | RecordType::End);

@@ -33,7 +33,7 @@ pub fn show(loaded: &Loaded, memory: &Memory) -> Result<String, fmt::Error> {
     writeln!(out, "made     {}", report::date(*state.clock.wall_time))?;
     let size = report::size(memory.ram.end - memory.ram.start);
     writeln!(out, "memory   {size} at {:#x}", memory.ram.start)?;
-    let regions = state.shared.iter().flat_map(|shared| {
+    let regions = state.devices.shared.iter().flat_map(|shared| {
         shared.ranges().enumerate().map(|(n, range)| (shared.shown_name(n), range))
     });
     for (name, range) in regions {
