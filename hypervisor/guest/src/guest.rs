@@ -22,13 +22,14 @@ use stasis_state::vcpu::{
     Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters, defined_pstate,
 };
 use stasis_state::{device, guest};
-use stasis_vgic::{ListRegisterFile, VcpuMask, Vgic};
+use stasis_vgic::{ListRegisterFile, Vgic};
 
 use crate::clock::{GuestClock, Pace};
 use crate::given::Given;
 use crate::inject::El1Registers;
 use crate::mmio::Unclaimed;
 use crate::once::Once;
+use crate::outbox::Outbox;
 use crate::register::pstate;
 use crate::stop::Crash;
 use crate::sysreg::CacheRegister;
@@ -79,12 +80,8 @@ pub trait Host {
     fn os_lock_changed(&mut self, registers: &mut Debug);
     /// Seconds since 1970.
     fn wall_time(&self) -> u64;
-    /// The guest's UART sends a byte.
-    fn transmit(&mut self, byte: u8);
-    /// Has these other vCPUs of the guest pass through [`Vgic::enter`], or look at their power state.
-    fn kick(&mut self, vcpus: VcpuMask);
-    /// Rings guest `peer` of those that share this guest's region `n`.
-    fn ring(&mut self, n: u8, peer: u8);
+    /// Returns where to put what must be done outside of the guest. The caller of the guest's logic carries it out.
+    fn outbox(&mut self) -> &mut Outbox;
 }
 
 /// What comes after an exit.

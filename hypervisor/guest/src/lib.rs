@@ -17,6 +17,7 @@ pub mod inject;
 pub mod magic;
 pub mod mmio;
 pub mod once;
+pub mod outbox;
 pub mod psci;
 pub mod register;
 pub mod shared;

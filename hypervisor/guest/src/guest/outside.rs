@@ -117,10 +117,10 @@ impl Guest {
         let wall_time = host.wall_time();
         self.rtc.tick(wall_time);
         let kick = self.update_rtc_line();
-        host.kick(kick.without(index));
+        host.outbox().kick(kick.without(index));
         let watchdog = self.tick_watchdog(now, counter);
         let kick = self.update_watchdog_line();
-        host.kick(kick.without(index));
+        host.outbox().kick(kick.without(index));
         let wait =
             |second: u64| second.saturating_sub(wall_time).saturating_mul(self.clock.host_hz());
         let alarm = counter.saturating_add(wait(self.rtc.alarm()));

@@ -10,6 +10,7 @@ use stasis_vgic::{ListRegisterFile, VcpuMask};
 use super::*;
 use crate::clock::NEVER;
 use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, WordAccess};
+use crate::outbox::{Report, Ring};
 use crate::shared::SharedRegion;
 use crate::timer::Timer;
 use crate::{psci, shared};
@@ -30,9 +31,7 @@ struct Core {
     apr: u32,
     el1: SystemRegisters,
     counter: u64,
-    sent: Vec<u8>,
-    kicked: u8,
-    rung: Vec<(u8, u8)>,
+    outbox: Outbox,
 }
 
 impl Host for Core {
@@ -61,16 +60,8 @@ impl Host for Core {
         WALL_TIME
     }
 
-    fn transmit(&mut self, byte: u8) {
-        self.sent.push(byte);
-    }
-
-    fn kick(&mut self, vcpus: VcpuMask) {
-        self.kicked |= vcpus.0;
-    }
-
-    fn ring(&mut self, n: u8, peer: u8) {
-        self.rung.push((n, peer));
+    fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 }
 
@@ -162,7 +153,7 @@ fn what_a_guest_sends_reaches_the_outside() {
     let pc = *vcpus[0].core.pc;
     vcpus[0].core.x[1] = u64::from(b'!');
     let next = exit(&mut guest, 0, &mut vcpus[0], abort(0x0900_0000, Width::Word, true), &mut core);
-    assert_eq!((next, core.sent.as_slice()), (Next::Enter, &b"!"[..]));
+    assert_eq!((next, core.outbox.take().sent), (Next::Enter, Some(b'!')));
     assert_eq!(*vcpus[0].core.pc, pc + 4, "the store is behind it");
 }
 
@@ -301,18 +292,18 @@ fn a_bell_that_is_rung_stays_until_the_guest_has_answered() {
         vcpus[0].core.x[1] = value;
         let abort = abort(DOORBELL + offset, Width::Word, write);
         exit(guest, 0, &mut vcpus[0], abort, &mut core);
-        (vcpus[0].core.x[1], core::mem::take(&mut core.rung))
+        (vcpus[0].core.x[1], core.outbox.take().rung)
     };
     access(&mut guest, 0x8, 1, true);
-    assert_eq!(access(&mut guest, 0x8, 1, true).1, [], "it has none");
+    assert_eq!(access(&mut guest, 0x8, 1, true).1, None, "it has none");
     let ring = SharedRegion {
         name: "ring".into(),
         size: 4096,
         guests: ["a", "b"].map(String::from).to_vec(),
     };
     guest.share(shared::record(&shared::connections(&[ring], "b")));
-    assert_eq!(access(&mut guest, 0x8, 0, true).1, [(0, 0)], "region 0, guest 0");
-    assert_eq!(access(&mut guest, 0x8, 2, true).1, [], "there is no guest 2");
+    assert_eq!(access(&mut guest, 0x8, 0, true).1, Some(Ring { region: 0, peer: 0 }));
+    assert_eq!(access(&mut guest, 0x8, 2, true).1, None, "there is no guest 2");
     let level = |guest: &Guest| guest.vgic.distributor().spi_level[0] >> (DOORBELL_INTID - 32) & 1;
     assert_eq!(level(&guest), 0);
     let _ = guest.rung(0, 0b01);
@@ -321,6 +312,25 @@ fn a_bell_that_is_rung_stays_until_the_guest_has_answered() {
     assert_eq!(access(&mut guest, 0xc, 0, false).0, 0b01);
     access(&mut guest, 0xc, 0b01, true);
     assert_eq!(level(&guest), 0);
+}
+
+#[test]
+fn an_access_to_nothing_is_reported_once_for_its_page() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let mut access = |address| {
+        *vcpus[0].core.pc = 0x4008_0000;
+        exit(&mut guest, 0, &mut vcpus[0], abort(address, Width::Word, true), &mut core);
+        core.outbox.take().report
+    };
+    let report = access(0x0b00_0010).unwrap();
+    let (cause, address, pc) = (Cause::Store, 0x0b00_0010, 0x4008_0000);
+    assert_eq!(report, Report::NothingThere { cause, address, pc });
+    assert_eq!(
+        report.to_string(),
+        "Store at 0xb000010, which nothing there can answer, from PC 0x40080000"
+    );
+    assert_eq!(access(0x0b00_0020), None);
+    assert!(access(0x0b00_1000).is_some());
 }
 
 #[test]
@@ -337,7 +347,7 @@ fn cpu_on_starts_the_other_vcpu_and_nobody_else() {
     let (mut guest, mut vcpus, mut core) = guest(3);
     assert!(guest.power_on(2, &mut vcpus[2]).is_none());
     let next = call(&mut core, &mut guest, &mut vcpus[0], [CPU_ON_64, 2, 0x4010_0000, 7]);
-    assert_eq!((next, vcpus[0].core.x[0], core.kicked), (Next::Enter, 0, 1 << 2));
+    assert_eq!((next, vcpus[0].core.x[0], core.outbox.kick.0), (Next::Enter, 0, 1 << 2));
     assert!(guest.power_on(2, &mut vcpus[2]).is_some());
     assert!(guest.power_on(1, &mut vcpus[1]).is_none());
     assert_eq!((*vcpus[2].core.pc, vcpus[2].core.x[0]), (0x4010_0000, 7));

@@ -8,6 +8,7 @@ use super::{Guest, Host, Next, Vcpu};
 use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx, WordAccess};
 use crate::inject::{self, El1Registers};
 use crate::mmio::{self, Device};
+use crate::outbox::{Report, Ring};
 use crate::psci::{self, Action};
 use crate::register::{general, is_big_endian, set_general};
 use crate::stop::Crash;
@@ -106,12 +107,8 @@ impl Guest {
             }
             Exit::Unknown { class } => {
                 if self.unknown_exits.is_first(class.into()) {
-                    log::warn!(
-                        "guest \"{}\": {} at PC {:#x}, which is UNDEFINED here",
-                        self.name(),
-                        exit::describe(esr),
-                        *vcpu.core.pc
-                    );
+                    let pc = *vcpu.core.pc;
+                    host.outbox().report = Some(Report::Undefined { esr, pc });
                 }
                 inject::undefined(&mut vcpu.core, host.el1());
             }
@@ -163,7 +160,7 @@ impl Guest {
                 Ok(gicd) => {
                     all_held(self.vgic.needs_sync(index, gicd, false), held)?;
                     let (value, effects) = self.vgic.distributor_read(index, gicd, host.gic());
-                    host.kick(effects.kick.without(index));
+                    host.outbox().kick(effects.kick.without(index));
                     value
                 }
                 Err(_) => 0,
@@ -172,7 +169,7 @@ impl Guest {
             Device::Uart => {
                 let value = pl011::read(&mut self.uart, offset, width);
                 let kick = self.update_uart_line();
-                host.kick(kick.without(index));
+                host.outbox().kick(kick.without(index));
                 value
             }
             Device::Rtc => self.rtc.read(offset, width, host.wall_time()),
@@ -212,7 +209,7 @@ impl Guest {
             }
             Device::GiccDir => VcpuMask::NONE,
             Device::Uart => {
-                let mut transmit = |byte| host.transmit(byte);
+                let mut transmit = |byte| host.outbox().sent = Some(byte);
                 pl011::write(&mut self.uart, offset, width, value, &mut transmit);
                 self.update_uart_line()
             }
@@ -231,26 +228,22 @@ impl Guest {
             }
             Device::Doorbell(n) => {
                 if let Some(shared) = &mut self.shared {
-                    let ring = |peer| host.ring(n, peer);
+                    let ring = |peer| host.outbox().rung = Some(Ring { region: n, peer });
                     doorbell::write(shared, n.into(), offset, width, value, ring);
                 }
                 self.update_doorbell_line(n.into())
             }
             Device::Virtio(_) | Device::Flash => VcpuMask::NONE,
         };
-        host.kick(kick.without(index));
+        host.outbox().kick(kick.without(index));
         Ok(())
     }
 
     fn nothing_there(&mut self, vcpu: &mut Vcpu, fault: &Fault, host: &mut impl Host) -> Next {
-        let ipa = fault.ipa.unwrap_or(fault.virtual_address);
-        if self.unclaimed.report(ipa) {
-            log::warn!(
-                "guest \"{}\": {:?} at {ipa:#x}, which nothing there can answer, from PC {:#x}",
-                self.name(),
-                fault.cause,
-                *vcpu.core.pc
-            );
+        let address = fault.ipa.unwrap_or(fault.virtual_address);
+        if self.unclaimed.report(address) {
+            let (cause, pc) = (fault.cause, *vcpu.core.pc);
+            host.outbox().report = Some(Report::NothingThere { cause, address, pc });
         }
         let before = (*vcpu.core.pc, *vcpu.core.pstate);
         inject::external_abort(&mut vcpu.core, host.el1(), fault);
@@ -272,7 +265,7 @@ impl Guest {
             Action::Resume => Next::Enter,
             Action::Suspend => Next::Wait,
             Action::StartCpu { index } => {
-                host.kick(VcpuMask::only(index));
+                host.outbox().kick(VcpuMask::only(index));
                 Next::Enter
             }
             Action::Off
@@ -320,12 +313,8 @@ impl Guest {
             }
             sysreg::Outcome::Undefined { hidden } => {
                 if !hidden && self.unknown_registers.is_first(access.encoding.into()) {
-                    log::warn!(
-                        "guest \"{}\": {} is not there, from PC {:#x}",
-                        self.name(),
-                        exit::EncodingName(access.encoding),
-                        *vcpu.core.pc
-                    );
+                    let (encoding, pc) = (access.encoding, *vcpu.core.pc);
+                    host.outbox().report = Some(Report::NoRegister { encoding, pc });
                 }
                 return inject::undefined(&mut vcpu.core, host.el1());
             }

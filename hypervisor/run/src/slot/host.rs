@@ -9,10 +9,10 @@ use stasis_arch::{cpu, debug, timer};
 use stasis_guest::clock::NEVER;
 use stasis_guest::exit::{self, Syndrome};
 use stasis_guest::inject::El1Registers;
+use stasis_guest::outbox::{Outbox, Ring};
 use stasis_guest::sysreg::CacheRegister;
 use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
-use stasis_vgic::VcpuMask;
 
 /// The core that a slot's guest is loaded on.
 pub struct RunningOn<'a> {
@@ -34,6 +34,7 @@ pub struct RunningOn<'a> {
     look_at: u64,
     /// When the vCPU's turn on this core is over.
     turn_ends: u64,
+    outbox: Outbox,
 }
 
 impl<'a> RunningOn<'a> {
@@ -51,6 +52,7 @@ impl<'a> RunningOn<'a> {
             deadline: NEVER,
             look_at: NEVER,
             turn_ends,
+            outbox: Outbox::EMPTY,
         }
     }
 
@@ -137,7 +139,32 @@ impl<'a> RunningOn<'a> {
     #[inline]
     pub fn pass_time(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) -> u64 {
         self.deadline = guest.tick(self.index, vcpu, self);
+        self.carry_out();
         self.deadline
+    }
+
+    /// Carries out what the guest's logic has left to be done.
+    #[inline]
+    pub fn carry_out(&mut self) {
+        if !self.outbox.is_empty() {
+            self.carry_out_some();
+        }
+    }
+
+    fn carry_out_some(&mut self) {
+        let Outbox { kick, sent, rung, report } = self.outbox.take();
+        self.slot.kick(kick);
+        if let Some(byte) = sent {
+            above::get().transmit(self.slot, byte);
+        }
+        if let Some(Ring { region, peer }) = rung
+            && let Some(connected) = self.slot.shared().get(usize::from(region))
+        {
+            connected.ring(peer);
+        }
+        if let Some(report) = report {
+            log::warn!("guest \"{}\": {report}", self.slot.name);
+        }
     }
 
     /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
@@ -220,18 +247,8 @@ impl Host for RunningOn<'_> {
         clock::wall_time()
     }
 
-    fn transmit(&mut self, byte: u8) {
-        above::get().transmit(self.slot, byte);
-    }
-
-    fn kick(&mut self, vcpus: VcpuMask) {
-        self.slot.kick(vcpus);
-    }
-
-    fn ring(&mut self, n: u8, peer: u8) {
-        if let Some(connected) = self.slot.shared().get(usize::from(n)) {
-            connected.ring(peer);
-        }
+    fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 }
 

@@ -187,7 +187,9 @@ impl Slot {
             }
             resident.describe(&mut exit, &vcpu.core);
             let guest = &mut resident.guest;
-            match guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host) {
+            let answer = guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host);
+            host.carry_out();
+            match answer {
                 Ok(next) => return (next, resident),
                 // The interrupt is in another core's list registers: see `hold`.
                 Err(missing) if self.hold(&mut held, missing, resident, host) => {}
