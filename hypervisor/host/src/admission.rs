@@ -155,7 +155,7 @@ impl Terms<'_> {
         let then = RunState::resumed(state);
         let (guest, vcpus) = Guest::restored(state.clone(), pace)?;
         let name = guest.name();
-        shared::check(state.shared.as_ref(), &connections(self.regions, name), name)?;
+        shared::check(state.devices.shared.as_ref(), &connections(self.regions, name), name)?;
         let config = self.guests.iter().find(|config| config.name == name);
         if let Some(device) = config.and_then(|config| config.devices.first()) {
             return Err(Refusal::HasDevice { guest: name.into(), device: device.clone() });
