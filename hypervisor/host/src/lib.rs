@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod admission;
 pub mod archive;
 pub mod board;
+pub mod care;
 pub mod config;
 pub mod periodic;
 pub mod recovery;
