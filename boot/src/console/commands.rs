@@ -12,6 +12,7 @@ use stasis_console::command::{self, Command};
 use stasis_console::table::{self, GuestRow};
 use stasis_devices::pl011::Character;
 use stasis_host::run_state::{Misfit, RunState};
+use stasis_hw::gic::write_filled;
 use stasis_run::slot::{Resident, Slot};
 
 /// Carries out a command line; what is wrong is for the answer's last line.
@@ -47,7 +48,7 @@ pub fn execute(line: &str) -> Result<(), String> {
         Command::Gic(guest) => {
             let slot = find(guest)?;
             let parked = slot.park();
-            written(write!(out, "{}", parked.guest.vgic))
+            written(write!(out, "{}", parked.guest.vgic.table(write_filled)))
         }
         Command::Checkpoint { guests, name } => {
             let slots = find_all(&guests)?;

@@ -22,7 +22,7 @@ use stasis_state::vcpu::{
     Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters, defined_pstate,
 };
 use stasis_state::{device, guest};
-use stasis_vgic::{ListRegisterFile, Vgic};
+use stasis_vgic::{Vgic, VirtualInterface};
 
 use crate::clock::{GuestClock, Pace};
 use crate::given::Given;
@@ -63,12 +63,12 @@ const SCTLR_CACHED: u64 = 1 | 1 << 2;
 
 /// The core that a vCPU is loaded on, and the outside of the guest.
 pub trait Host {
-    /// The core's GICH.
-    type Gic: ListRegisterFile;
+    /// The core's virtual interface, and what it sees of the physical interrupts.
+    type Gic: VirtualInterface;
     /// The EL1 registers that are loaded.
     type El1: El1Registers;
 
-    /// The core's GICH.
+    /// Returns the core's virtual interface.
     fn gic(&mut self) -> &mut Self::Gic;
     /// The EL1 registers that are loaded.
     fn el1(&mut self) -> &mut Self::El1;

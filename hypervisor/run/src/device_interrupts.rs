@@ -15,7 +15,7 @@ use stasis_guest::Guest;
 use stasis_guest::given::Device;
 use stasis_hw::mmio::Frame;
 use stasis_hw::virtio_mmio::VirtioMmio;
-use stasis_vgic::ListRegisterFile;
+use stasis_vgic::VirtualInterface;
 
 /// Whose each interrupt is, and which of its interrupts.
 static OWNERS: SpinMutex<Vec<(u32, usize, Arc<Slot>)>> = SpinMutex::new(Vec::new());

@@ -5,10 +5,12 @@ use spin::Once;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu;
 use stasis_host::board::GicFrames;
-use stasis_hw::gic::{Acknowledged, CpuInterface, Distributor, SgiTarget, VirtualInterface};
+use stasis_hw::gic::{Acknowledged, CpuInterface, Distributor, SgiTarget, VirtualInterfaceControl};
 use stasis_hw::mmio::Frame;
 use stasis_memory::range::Range;
-use stasis_vgic::ListRegisterFile;
+use stasis_vgic::{
+    ActivePriorities, Control, ListRegister, MachineControl, State, VirtualInterface,
+};
 
 /// The SGI that has a core look at what it is asked to do.
 pub const KICK: u32 = 0;
@@ -20,7 +22,7 @@ pub const VIRTUAL_TIMER: u32 = 27;
 struct Gic {
     distributor: Distributor,
     cpu: CpuInterface,
-    virtual_interface: VirtualInterface,
+    virtual_interface: VirtualInterfaceControl,
     maintenance: u32,
 }
 
@@ -40,7 +42,7 @@ pub fn init(frames: &GicFrames) {
         (
             Distributor::new(Frame::new(start(frames.gicd))),
             CpuInterface::new(Frame::new(start(frames.gicc))),
-            VirtualInterface::new(Frame::new(start(frames.gich))),
+            VirtualInterfaceControl::new(Frame::new(start(frames.gich))),
         )
     };
     let maintenance = frames.maintenance;
@@ -137,50 +139,50 @@ impl ThisCore {
     }
 }
 
-impl ListRegisterFile for ThisCore {
+impl VirtualInterface for ThisCore {
     #[inline(always)]
-    fn count(&self) -> usize {
+    fn list_registers(&self) -> usize {
         self.0.virtual_interface.list_registers()
     }
 
     #[inline(always)]
-    fn read_lr(&mut self, n: usize) -> u32 {
-        self.0.virtual_interface.read_lr(n)
+    fn write_list_register(&mut self, n: usize, value: ListRegister) {
+        self.0.virtual_interface.write_list_register(n, value);
     }
 
     #[inline(always)]
-    fn write_lr(&mut self, n: usize, value: u32) {
-        self.0.virtual_interface.write_lr(n, value);
+    fn read_state(&mut self, n: usize) -> State {
+        self.0.virtual_interface.read_state(n)
     }
 
     #[inline(always)]
-    fn read_hcr(&mut self) -> u32 {
-        self.0.virtual_interface.read_hcr()
+    fn write_control(&mut self, control: Control) {
+        self.0.virtual_interface.write_control(control);
     }
 
     #[inline(always)]
-    fn write_hcr(&mut self, value: u32) {
-        self.0.virtual_interface.write_hcr(value);
+    fn read_unlisted_ends(&mut self) -> u32 {
+        self.0.virtual_interface.read_unlisted_ends()
     }
 
     #[inline(always)]
-    fn read_vmcr(&mut self) -> u32 {
-        self.0.virtual_interface.read_vmcr()
+    fn read_machine_control(&mut self) -> MachineControl {
+        self.0.virtual_interface.read_machine_control()
     }
 
     #[inline(always)]
-    fn write_vmcr(&mut self, value: u32) {
-        self.0.virtual_interface.write_vmcr(value);
+    fn write_machine_control(&mut self, control: MachineControl) {
+        self.0.virtual_interface.write_machine_control(control);
     }
 
     #[inline(always)]
-    fn read_apr(&mut self) -> u32 {
-        self.0.virtual_interface.read_apr()
+    fn read_active_priorities(&mut self) -> ActivePriorities {
+        self.0.virtual_interface.read_active_priorities()
     }
 
     #[inline(always)]
-    fn write_apr(&mut self, value: u32) {
-        self.0.virtual_interface.write_apr(value);
+    fn write_active_priorities(&mut self, active: ActivePriorities) {
+        self.0.virtual_interface.write_active_priorities(active);
     }
 
     fn read_physical_line(&mut self, intid: u16) -> bool {

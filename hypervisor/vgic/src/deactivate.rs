@@ -3,13 +3,9 @@
 //! A guest with EOImode 1 may deactivate in any order. Of interrupts that are in no list register the hardware
 //! only counts that, so they are taken in the order of their priorities; with DIR trapped, it is exact.
 
-use crate::hardware::ListRegisterFile;
+use crate::hardware::VirtualInterface;
 use crate::irq::{FIRST_SPI, Irq};
-use crate::registers::{GICH_VMCR, GICV_CTLR_MASK};
 use crate::vgic::{Effects, VcpuMask, Vgic};
-
-/// GICV_CTLR.EOImode.
-const EOI_MODE: u32 = 1 << 9;
 
 impl Vgic {
     /// Whose list registers must be folded before `vcpu` deactivates this: an SPI can be active on another.
@@ -29,13 +25,13 @@ impl Vgic {
         &mut self,
         vcpu: usize,
         value: u32,
-        hw: &mut impl ListRegisterFile,
+        hw: &mut impl VirtualInterface,
     ) -> Effects {
         let mut effects = self.sync(vcpu, hw);
         let intid = (value & 0x3ff) as u16;
-        let eoi_mode = GICH_VMCR::VMCtlr.read(hw.read_vmcr()) & GICV_CTLR_MASK & EOI_MODE;
+        let splits_ends = hw.read_machine_control().splits_ends();
         // UNPREDICTABLE with EOImode 0; ignored as by QEMU.
-        if eoi_mode == 0 || intid >= self.nr_irqs() || self.holder(vcpu, intid).is_none() {
+        if !splits_ends || intid >= self.nr_irqs() || self.holder(vcpu, intid).is_none() {
             return effects;
         }
         if !self.is_resident(vcpu, intid) {

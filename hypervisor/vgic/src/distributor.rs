@@ -14,7 +14,7 @@ mod write;
 
 pub use access::Access;
 
-use crate::hardware::ListRegisterFile;
+use crate::hardware::VirtualInterface;
 use crate::irq::{Bits, FIRST_SPI};
 use crate::vgic::{Effects, VcpuMask, Vgic};
 use core::ops::Range;
@@ -48,7 +48,7 @@ impl Vgic {
         &mut self,
         vcpu: usize,
         access: Access,
-        hw: &mut impl ListRegisterFile,
+        hw: &mut impl VirtualInterface,
     ) -> (u64, Effects) {
         let mut effects = Effects::default();
         if access.needs_fold(false) {
@@ -85,7 +85,7 @@ impl Vgic {
         vcpu: usize,
         access: Access,
         value: u64,
-        hw: &mut impl ListRegisterFile,
+        hw: &mut impl VirtualInterface,
     ) -> Effects {
         if !access.needs_fold(true) {
             return self.write(vcpu, access, value);

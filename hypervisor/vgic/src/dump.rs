@@ -1,55 +1,70 @@
-//! A table of a GIC's state for people. It looks at the records only, which are complete for vCPUs
-//! that are saved or synced. Nobody waits for it: it is `#[inline]`, and so built for size where it is shown, not for speed like this crate.
+//! A table of a GIC's state for people. Its lines of interrupts come from the records only, which are complete for vCPUs that are saved
+//! or synced. Nobody waits for it: it is `#[inline]`, and so built for size where it is shown, not for speed like this crate.
 
 use core::fmt;
 
 use crate::irq::{Bits, FIRST_SPI, SGIS};
-use crate::vgic::Vgic;
+use crate::vgic::{Filled, Vgic, VirtualCpu};
 
+/// Writes what the virtual interface of a vCPU's core was filled with, in the encoding of the machine's GIC.
+pub type WriteFilled = fn(Filled<'_>, &mut fmt::Formatter<'_>) -> fmt::Result;
+
+/// The table of a GIC's records, and of what the virtual interfaces of its vCPUs' cores were last filled with.
+pub struct Table<'a> {
+    vgic: &'a Vgic,
+    write_filled: WriteFilled,
+}
+
+impl fmt::Display for Table<'_> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.vgic.write_table(f, Some(self.write_filled))
+    }
+}
+
+/// The table of the records alone.
 impl fmt::Display for Vgic {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "GICD_CTLR {:#x}, {} INTIDs, {} CPU interfaces",
-            *self.dist.ctlr,
-            self.nr_irqs(),
-            self.cpus.len()
-        )?;
-        for (vcpu, cpu) in self.cpus.iter().enumerate() {
-            let state = &cpu.state;
-            let apr = &*state.cc_apr;
-            writeln!(
-                f,
-                "vCPU {vcpu}: GICC_CTLR {:#05x} PMR {:#04x} BPR {} ABPR {} APR {:08x}_{:08x}_{:08x}_{:08x}{}",
-                *state.cc_ctlr,
-                *state.cc_pmr,
-                *state.cc_bpr,
-                *state.cc_abpr,
-                apr[3],
-                apr[2],
-                apr[1],
-                apr[0],
-                if cpu.synced { "" } else { ", running: the table may be behind" },
-            )?;
-            let filled = cpu.last_filled();
-            if !filled.list_registers.is_empty() {
-                write!(f, "vCPU {vcpu}: entered with GICH_HCR {:#04x}, LR", filled.hcr)?;
-                filled.list_registers.iter().try_for_each(|value| write!(f, " {value:08x}"))?;
-                writeln!(f)?;
-            }
-        }
-        writeln!(f, "INTID vCPU group enabled pending    active     priority targets trigger")?;
-        for vcpu in 0..self.cpus.len() {
-            for intid in 0..FIRST_SPI {
-                self.fmt_line(f, vcpu, intid)?;
-            }
-        }
-        (FIRST_SPI..self.nr_irqs()).try_for_each(|intid| self.fmt_line(f, 0, intid))
+        self.write_table(f, None)
     }
 }
 
 impl Vgic {
+    /// Returns the table of the records and of the virtual interfaces, which `write_filled` writes.
+    #[inline]
+    pub fn table(&self, write_filled: WriteFilled) -> Table<'_> {
+        Table { vgic: self, write_filled }
+    }
+
+    #[inline]
+    fn write_table(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        write_filled: Option<WriteFilled>,
+    ) -> fmt::Result {
+        let (ctlr, intids, cpus) = (*self.dist.ctlr, self.nr_irqs(), self.cpus.len());
+        writeln!(f, "GICD_CTLR {ctlr:#x}, {intids} INTIDs, {cpus} CPU interfaces")?;
+        for (vcpu, cpu) in self.cpus.iter().enumerate() {
+            write_interface(f, vcpu, cpu)?;
+            let filled = cpu.last_filled();
+            if let Some(write_filled) = write_filled
+                && filled.list_registers().len() != 0
+            {
+                write!(f, "vCPU {vcpu}: entered with ")?;
+                write_filled(filled, f)?;
+                writeln!(f)?;
+            }
+        }
+        writeln!(f, "INTID vCPU group enabled pending    active     priority targets trigger")?;
+        for vcpu in 0..cpus {
+            for intid in 0..FIRST_SPI {
+                self.fmt_line(f, vcpu, intid)?;
+            }
+        }
+        (FIRST_SPI..intids).try_for_each(|intid| self.fmt_line(f, 0, intid))
+    }
+
     /// One interrupt, unless it is as at reset.
     #[inline]
     fn fmt_line(&self, f: &mut fmt::Formatter<'_>, vcpu: usize, intid: u16) -> fmt::Result {
@@ -94,4 +109,20 @@ impl Vgic {
         }
         writeln!(f, "{}", if bit(Bits::Edge) { "edge" } else { "level" })
     }
+}
+
+/// Writes the line of a vCPU's CPU interface.
+#[inline]
+fn write_interface(f: &mut fmt::Formatter<'_>, vcpu: usize, cpu: &VirtualCpu) -> fmt::Result {
+    let state = &cpu.state;
+    let [apr0, apr1, apr2, apr3] = *state.cc_apr;
+    writeln!(
+        f,
+        "vCPU {vcpu}: GICC_CTLR {:#05x} PMR {:#04x} BPR {} ABPR {} APR {apr3:08x}_{apr2:08x}_{apr1:08x}_{apr0:08x}{}",
+        *state.cc_ctlr,
+        *state.cc_pmr,
+        *state.cc_bpr,
+        *state.cc_abpr,
+        if cpu.synced { "" } else { ", running: the table may be behind" },
+    )
 }

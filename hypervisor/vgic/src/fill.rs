@@ -9,12 +9,12 @@
 use core::mem;
 
 use arrayvec::ArrayVec;
-use tock_registers::fields::FieldValue;
 
-use crate::hardware::ListRegisterFile;
+use crate::hardware::VirtualInterface;
+use crate::interface::{ActivePriorities, Control, MachineControl};
 use crate::irq::{SGIS, bits};
+use crate::list_register::{ListRegister, Packed};
 use crate::place::Place;
-use crate::registers::{GICH_HCR, GICH_VMCR, GICV_CTLR_MASK, ListRegister};
 use crate::vgic::{Cause, Effects, MAX_LIST_REGISTERS, Resident, Vgic, VirtualCpu};
 use crate::waiting::Kind;
 
@@ -24,27 +24,28 @@ type Chosen = ArrayVec<(u8, u16), MAX_LIST_REGISTERS>;
 impl Vgic {
     /// Puts a vCPU on this core, whose GICH is empty. Its list registers are filled by [`Self::enter`].
     #[inline]
-    pub fn load(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+    pub fn load(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         let cpu = &mut self.cpus[vcpu];
         debug_assert!(!cpu.loaded, "vCPU {vcpu} is on two cores");
-        debug_assert!(cpu.values == [0; MAX_LIST_REGISTERS] && cpu.hcr == 0);
+        debug_assert!(cpu.values == [Packed::EMPTY; MAX_LIST_REGISTERS]);
+        debug_assert!(cpu.control == Control::OFF);
         cpu.loaded = true;
-        hw.write_vmcr(vmcr(&cpu.state));
-        let apr = apr(&cpu.state.cc_apr);
-        if apr != 0 {
-            hw.write_apr(apr);
+        hw.write_machine_control(MachineControl::of(&cpu.state));
+        let active = ActivePriorities::of(&cpu.state);
+        if active != ActivePriorities::NONE {
+            hw.write_active_priorities(active);
         }
         self.attach_physical(vcpu, hw);
     }
 
     /// Before every entry into the guest. Touches no hardware if nothing has changed since the last.
     #[inline]
-    pub fn enter(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+    pub fn enter(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         if !cpu.dirty {
             return Effects::default();
         }
-        let count = hw.count().min(MAX_LIST_REGISTERS);
+        let count = hw.list_registers().min(MAX_LIST_REGISTERS);
         // A vCPU for which nothing waits, nor did when it was entered last: then there is nothing to fold, either.
         if cpu.used == 0 && !cpu.waiting.is_any() && self.links.is_idle(vcpu) {
             cpu.filled(count);
@@ -57,14 +58,14 @@ impl Vgic {
     }
 
     /// Fills the `count` list registers from complete records.
-    fn fill(&mut self, vcpu: usize, count: usize, hw: &mut impl ListRegisterFile) {
+    fn fill(&mut self, vcpu: usize, count: usize, hw: &mut impl VirtualInterface) {
         if !self.links.is_idle(vcpu) {
             self.resample_pending(vcpu, hw);
         }
         let changed = self.decide(vcpu, count);
         let cpu = &mut self.cpus[vcpu];
         for n in bits(changed) {
-            hw.write_lr(n, cpu.values[n]);
+            hw.write_list_register(n, cpu.values[n].unpack());
         }
         cpu.arm(hw);
     }
@@ -81,9 +82,9 @@ impl Vgic {
         let cpu = &mut self.cpus[vcpu];
         let used = cpu.residents.len();
         for n in used..cpu.used {
-            changed |= u32::from(cpu.values[n] != 0) << n;
-            cpu.values[n] = 0;
-            cpu.offered[n] = 0;
+            changed |= u32::from(cpu.values[n].matters()) << n;
+            cpu.values[n] = Packed::EMPTY;
+            cpu.offered[n] = Packed::EMPTY;
         }
         cpu.used = used;
         cpu.filled(count);
@@ -176,52 +177,29 @@ impl VirtualCpu {
     /// The `count` list registers hold from the next entry on what they are to hold. The maintenance interrupt is asked for if more waits.
     #[inline]
     fn filled(&mut self, count: usize) {
-        let hcr: FieldValue<u32, _> = GICH_HCR::En::SET
-            + GICH_HCR::NPIE.val(u32::from(self.waiting.has_pending()))
-            + GICH_HCR::LRENPIE.val(u32::from(self.waiting.has_active()));
-        self.filled_hcr = hcr.value;
+        self.filled_control = Control::on(self.waiting.has_pending(), self.waiting.has_active());
         self.count = count;
         self.synced = false;
         self.dirty = false;
     }
 
-    /// Writes GICH_HCR as it is to be at the entry.
+    /// Switches the virtual interface to what it is at the entry, unless it is that already.
     #[inline]
-    fn arm(&mut self, hw: &mut impl ListRegisterFile) {
-        if self.hcr != self.filled_hcr {
-            hw.write_hcr(self.filled_hcr);
-            self.hcr = self.filled_hcr;
+    fn arm(&mut self, hw: &mut impl VirtualInterface) {
+        if self.control != self.filled_control {
+            hw.write_control(self.filled_control);
+            self.control = self.filled_control;
         }
     }
 
     /// Has list register `n` be this from the next entry on. The result is bit `n`, if that is to be written.
     #[inline(always)]
     fn hold(&mut self, n: usize, intid: u16, list_register: ListRegister, cause: Cause) -> u32 {
-        let value = list_register.encode();
+        let value = Packed::new(list_register);
         self.residents.push(Resident { intid, cause, refired: false });
         self.offered[n] = value;
         u32::from(mem::replace(&mut self.values[n], value) != value) << n
     }
-}
-
-/// GICH_VMCR for the guest's CPU interface.
-fn vmcr(state: &stasis_state::vgic::CpuInterface) -> u32 {
-    let fields = GICH_VMCR::VMCtlr.val(*state.cc_ctlr & GICV_CTLR_MASK)
-        + GICH_VMCR::VMPriMask.val(u32::from(*state.cc_pmr) >> 3)
-        + GICH_VMCR::VMBP.val((*state.cc_bpr).into())
-        + GICH_VMCR::VMABP.val((*state.cc_abpr).into());
-    fields.value
-}
-
-/// GICH_APR, of 32 levels, from the form with 128.
-fn apr(levels: &[u32; 4]) -> u32 {
-    // Almost always: a vCPU seldom changes in the midst of a handler.
-    if *levels == [0; 4] {
-        return 0;
-    }
-    (0..128)
-        .filter(|index| levels[index / 32] & (1 << (index % 32)) != 0)
-        .fold(0, |apr, index| apr | 1 << (index / 4))
 }
 
 /// Sorts what was chosen: a few, most of them in order already. Core's sort is more code than all the rest of this file.

@@ -2,11 +2,10 @@
 
 use core::mem;
 
-use crate::hardware::ListRegisterFile;
+use crate::hardware::VirtualInterface;
+use crate::interface::{ActivePriorities, Control};
 use crate::irq::{Irq, bits};
-use crate::registers::{
-    GICH_HCR, GICH_LR, GICH_VMCR, GICV_CTLR_MASK, LEAST_ABPR, LEAST_BPR, ListRegister,
-};
+use crate::list_register::ListRegister;
 use crate::vgic::{Effects, Resident, Vgic, VirtualCpu};
 
 /// What a fold of list registers leaves to be done.
@@ -20,17 +19,18 @@ impl Vgic {
     /// Folds what the guest has done since it was entered. The vCPU stays loaded, and the next
     /// [`Vgic::enter`] fills its list registers again. On a maintenance interrupt, call this before
     /// INTID 25 is deactivated: it takes its cause away.
-    pub fn sync(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+    pub fn sync(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         if !cpu.loaded || cpu.synced {
             return Effects::default();
         }
-        let eoi_count = read_eoi_count(cpu.hcr, hw);
-        if cpu.hcr != GICH_HCR::En::SET.value {
-            cpu.hcr = GICH_HCR::En::SET.value;
-            hw.write_hcr(cpu.hcr);
+        let unlisted_ends = unlisted_ends(cpu.control, hw);
+        let quiet = Control::on(false, false);
+        if cpu.control != quiet {
+            cpu.control = quiet;
+            hw.write_control(quiet);
         }
-        let mut effects = self.fold(vcpu, eoi_count, hw);
+        let mut effects = self.fold(vcpu, unlisted_ends, hw);
         effects.kick = effects.kick.without(vcpu);
         effects
     }
@@ -38,14 +38,14 @@ impl Vgic {
     /// Takes a vCPU off this core. Its records are complete then, and the core's GICH is empty.
     /// Call it while its virtual timer still runs: the timer's line is looked at.
     #[inline]
-    pub fn save(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+    pub fn save(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         if !cpu.loaded {
             return Effects::default();
         }
         // It was offered nothing: as in `enter`.
         if cpu.used == 0 && self.links.is_idle(vcpu) {
-            hw.write_hcr(0);
+            hw.write_control(Control::OFF);
             cpu.leave(hw);
             return Effects::default();
         }
@@ -53,14 +53,14 @@ impl Vgic {
     }
 
     #[inline(never)]
-    fn save_list_registers(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+    fn save_list_registers(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         let mut effects = Effects::default();
         let was_synced = cpu.synced;
-        let eoi_count = if was_synced { 0 } else { read_eoi_count(cpu.hcr, hw) };
-        hw.write_hcr(0);
+        let unlisted_ends = if was_synced { 0 } else { unlisted_ends(cpu.control, hw) };
+        hw.write_control(Control::OFF);
         if !was_synced {
-            effects = self.fold(vcpu, eoi_count, hw);
+            effects = self.fold(vcpu, unlisted_ends, hw);
         }
         if !self.links.is_idle(vcpu) {
             self.resample(vcpu, hw);
@@ -68,8 +68,8 @@ impl Vgic {
         }
         let cpu = &mut self.cpus[vcpu];
         for (n, value) in cpu.values[..cpu.used].iter_mut().enumerate() {
-            if mem::take(value) != 0 {
-                hw.write_lr(n, ListRegister::Empty.encode());
+            if mem::take(value).matters() {
+                hw.write_list_register(n, ListRegister::EMPTY);
             }
         }
         cpu.leave(hw);
@@ -78,11 +78,11 @@ impl Vgic {
     }
 
     #[inline]
-    fn fold(&mut self, vcpu: usize, eoi_count: u32, hw: &mut impl ListRegisterFile) -> Effects {
+    fn fold(&mut self, vcpu: usize, unlisted_ends: u32, hw: &mut impl VirtualInterface) -> Effects {
         // First, while the queue of active interrupts has only those that were in no list register.
         let mut effects = Effects::default();
-        if eoi_count != 0 {
-            effects |= self.fold_eoi_count(vcpu, eoi_count, hw);
+        if unlisted_ends != 0 {
+            effects |= self.fold_unlisted_ends(vcpu, unlisted_ends, hw);
         }
         let cpu = &mut self.cpus[vcpu];
         cpu.synced = true;
@@ -94,10 +94,10 @@ impl Vgic {
     }
 
     #[inline(never)]
-    fn fold_residents(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) -> Effects {
+    fn fold_residents(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         for n in 0..cpu.residents.len() {
-            cpu.values[n] = hw.read_lr(n);
+            cpu.found[n] = hw.read_state(n);
         }
         let Folded { mut effects, ended } = self.fold_list_registers(vcpu);
         if ended != 0 {
@@ -113,7 +113,7 @@ impl Vgic {
         &mut self,
         vcpu: usize,
         ended: u32,
-        hw: &mut impl ListRegisterFile,
+        hw: &mut impl VirtualInterface,
     ) -> Effects {
         let mut effects = Effects::default();
         for n in bits(ended) {
@@ -124,7 +124,7 @@ impl Vgic {
         effects
     }
 
-    /// Folds what the list registers in use were found to hold. They keep what still matters of it. Compiled here, and not where
+    /// Folds what the list registers in use were found to hold. They keep it. Compiled here, and not where
     /// `hw` is known: so it is built for speed.
     #[inline(never)]
     fn fold_list_registers(&mut self, vcpu: usize) -> Folded {
@@ -132,17 +132,17 @@ impl Vgic {
         for n in 0..self.cpus[vcpu].residents.len() {
             let cpu = &mut self.cpus[vcpu];
             let Resident { intid, cause, refired } = cpu.residents[n];
-            let value = cpu.values[n];
             let offered = cpu.offered[n];
-            cpu.values[n] = if ListRegister::matters(value) { value } else { 0 };
-            let taken = ListRegister::is_pending(offered) && !ListRegister::is_pending(value);
+            let value = offered.with_state(cpu.found[n]);
+            cpu.values[n] = value;
+            let taken = offered.is_pending() && !value.is_pending();
             cpu.taken += u64::from(taken);
 
             let mut irq = self.irq(vcpu, intid);
             let has_ended = irq.fold(vcpu, cause, value);
             // One that has come again since is not the one that the guest has deactivated.
             if has_ended && !refired && self.links.active_physical(vcpu, intid).is_some() {
-                if GICH_LR::HW.is_set(offered) {
+                if offered.is_hardware() {
                     // The guest's own deactivation ended the physical interrupt. If its line is still
                     // high, it will come again.
                     self.links.note(vcpu, intid, false);
@@ -158,14 +158,14 @@ impl Vgic {
         folded
     }
 
-    /// The guest has deactivated interrupts that were in no list register. GICH counts them only; a
+    /// The guest has deactivated interrupts that were in no list register. The hardware counts them only; a
     /// guest that nests its handlers deactivates the best first.
     #[cold]
-    fn fold_eoi_count(
+    fn fold_unlisted_ends(
         &mut self,
         vcpu: usize,
         count: u32,
-        hw: &mut impl ListRegisterFile,
+        hw: &mut impl VirtualInterface,
     ) -> Effects {
         let mut effects = Effects::default();
         for _ in 0..count {
@@ -181,40 +181,26 @@ impl Vgic {
 }
 
 impl VirtualCpu {
-    /// Saves what the guest sees of its CPU interface. Its list registers are folded and empty, and GICH_HCR is 0.
+    /// Saves what the guest sees of its CPU interface. Its list registers are folded and empty, and its interface is off.
     #[inline]
-    fn leave(&mut self, hw: &mut impl ListRegisterFile) {
-        let vmcr = hw.read_vmcr();
+    fn leave(&mut self, hw: &mut impl VirtualInterface) {
         let state = &mut self.state;
-        *state.cc_ctlr = GICH_VMCR::VMCtlr.read(vmcr) & GICV_CTLR_MASK;
-        *state.cc_pmr = (GICH_VMCR::VMPriMask.read(vmcr) << 3) as u8;
-        // A GICV may let the guest set less than GICH_VMCR can hold: QEMU's does. The next load would raise it.
-        *state.cc_bpr = (GICH_VMCR::VMBP.read(vmcr) as u8).max(LEAST_BPR);
-        *state.cc_abpr = (GICH_VMCR::VMABP.read(vmcr) as u8).max(LEAST_ABPR);
+        hw.read_machine_control().store(state);
         *state.cc_apr = [0; 4];
-        let apr = hw.read_apr();
-        // Seldom: in the midst of a handler. It is left 0, and so need not be written when a vCPU is loaded.
-        if apr != 0 {
-            hw.write_apr(0);
-            *state.cc_apr = apr_levels(apr);
+        let active = hw.read_active_priorities();
+        // Seldom: in the midst of a handler. They are left 0, and so need not be written when a vCPU is loaded.
+        if active != ActivePriorities::NONE {
+            hw.write_active_priorities(ActivePriorities::NONE);
+            *state.cc_apr = active.levels();
         }
-        self.hcr = 0;
+        self.control = Control::OFF;
         self.synced = true;
         self.dirty = true;
         self.loaded = false;
     }
 }
 
-/// EOIs that only GICH_HCR knows of: none unless active interrupts were spilled, and LRENPIE armed.
-fn read_eoi_count(armed: u32, hw: &mut impl ListRegisterFile) -> u32 {
-    if GICH_HCR::LRENPIE.is_set(armed) { GICH_HCR::EOICount.read(hw.read_hcr()) } else { 0 }
-}
-
-/// GICC_APR in its form with 128 levels, from GICH_APR.
-fn apr_levels(apr: u32) -> [u32; 4] {
-    let mut levels = [0; 4];
-    for index in (0..32).filter(|bit| apr & (1 << bit) != 0).map(|bit| bit * 4) {
-        levels[index / 32] |= 1 << (index % 32);
-    }
-    levels
+/// Returns how many ends only the hardware knows of: none unless active interrupts were spilled, and the interface told of such ends.
+fn unlisted_ends(control: Control, hw: &mut impl VirtualInterface) -> u32 {
+    if control.tells_unlisted_ends() { hw.read_unlisted_ends() } else { 0 }
 }

@@ -1,44 +1,71 @@
-//! The seam to the hardware: this core's GICH, and the physical interrupts behind linked ones.
+//! The seam to the hardware: a core's virtual interface, and the physical interrupts behind linked ones.
+//!
+//! All that passes it is a value: [`ListRegister`], [`State`], [`Control`], [`MachineControl`], [`ActivePriorities`]. How a GIC encodes
+//! these is its driver's concern. That of GICv2 is `stasis_hw::gic` (IHI 0048B.b 5.3). A driver of GICv3 (IHI 0069), of one that still has
+//! GICV, since the guest's GIC remains a GICv2, would supply:
+//!
+//! | value | register |
+//! |---|---|
+//! | number of list registers | ICH_VTR_EL2.ListRegs + 1 |
+//! | list register | ICH_LR<n>_EL2; the source of an SGI in bits 12:10 of vINTID |
+//! | state of a list register | ICH_LR<n>_EL2.State |
+//! | control, unlisted ends | ICH_HCR_EL2: En, NPIE, LRENPIE; EOIcount |
+//! | machine control | ICH_VMCR_EL2, whose VPMR has all 8 bits |
+//! | active priorities | ICH_AP1R<n>_EL2, which have those of both groups while ICC_SRE_EL1.SRE is 0; bit n of 32 is there bit n << (PREbits - 5) |
+//! | physical line, active state | GICR_ISPENDR0, ISACTIVER0, ICACTIVER0 of the core's redistributor for PPIs, GICD for SPIs |
+//!
+//! There is no such driver. The tests encode all that they write in this way, too (`tests/gicv3.rs`), and nothing is lost.
 
-use crate::registers::ListRegister;
+use crate::interface::{ActivePriorities, Control, MachineControl};
+use crate::list_register::{ListRegister, State};
 
-/// This core's virtual interface control (GICH), and its view of the physical distributor.
+/// The virtual interface of the core that calls, and that core's view of the physical interrupts.
 ///
-/// The implementation orders the accesses as they are made, among each other and with the guest's own to the CPU interface. A write may
+/// The implementation orders the accesses as they are made, among each other and with the guest's own to its CPU interface. A write may
 /// arrive a little after the guest is entered: then an interrupt comes late, or one that is gone is found to be spurious.
-pub trait ListRegisterFile {
-    /// Number of list registers: GICH_VTR.ListRegs + 1.
-    fn count(&self) -> usize;
-    /// GICH_LR<n>; `n` is below `count()`.
-    fn read_lr(&mut self, n: usize) -> u32;
-    /// GICH_LR<n>; `n` is below `count()`.
-    fn write_lr(&mut self, n: usize, value: u32);
-    /// GICH_HCR.
-    fn read_hcr(&mut self) -> u32;
-    /// GICH_HCR.
-    fn write_hcr(&mut self, value: u32);
-    /// GICH_VMCR.
-    fn read_vmcr(&mut self) -> u32;
-    /// GICH_VMCR.
-    fn write_vmcr(&mut self, value: u32);
-    /// GICH_APR.
-    fn read_apr(&mut self) -> u32;
-    /// GICH_APR.
-    fn write_apr(&mut self, value: u32);
-    /// Whether the line of a physical interrupt is asserted: its bit in the physical GICD_ISPENDR,
-    /// of a level-sensitive interrupt that is active.
+pub trait VirtualInterface {
+    /// Returns the number of list registers, 1 at the least.
+    fn list_registers(&self) -> usize;
+
+    /// Fills list register `n`, which is below [`Self::list_registers`].
+    fn write_list_register(&mut self, n: usize, value: ListRegister);
+
+    /// Returns what has become of the interrupt in list register `n`, which is below [`Self::list_registers`]. Nothing else in it
+    /// changes but by [`Self::write_list_register`].
+    fn read_state(&mut self, n: usize) -> State;
+
+    /// Switches the interface, and begins to count unlisted ends from 0.
+    fn write_control(&mut self, control: Control);
+
+    /// Returns how often the guest has ended an interrupt that is in no list register since the last [`Self::write_control`]; modulo 32.
+    fn read_unlisted_ends(&mut self) -> u32;
+
+    /// Returns what the guest has set in its CPU interface.
+    fn read_machine_control(&mut self) -> MachineControl;
+
+    /// Sets what the guest finds in its CPU interface. While the interface is off.
+    fn write_machine_control(&mut self, control: MachineControl);
+
+    /// Returns the priorities that are active.
+    fn read_active_priorities(&mut self) -> ActivePriorities;
+
+    /// Makes these priorities active, and no others. While the interface is off.
+    fn write_active_priorities(&mut self, active: ActivePriorities);
+
+    /// Returns whether the line of a level-sensitive physical interrupt that is active is asserted.
     fn read_physical_line(&mut self, intid: u16) -> bool;
-    /// Makes a physical interrupt active or inactive: the physical GICD_ISACTIVER or GICD_ICACTIVER.
+
+    /// Makes a physical interrupt active or inactive.
     fn set_physical_active(&mut self, intid: u16, active: bool);
 }
 
-/// Empties a core's GICH, whose reset values are unknown. Once per core, before the first
+/// Empties a core's virtual interface, whose reset values are unknown. Once per core, before the first
 /// [`Vgic::load`](crate::Vgic::load); from then on, [`Vgic::save`](crate::Vgic::save) leaves it empty.
-pub fn reset_hardware(hw: &mut impl ListRegisterFile) {
-    hw.write_hcr(0);
-    for n in 0..hw.count() {
-        hw.write_lr(n, ListRegister::Empty.encode());
+pub fn reset_hardware(hw: &mut impl VirtualInterface) {
+    hw.write_control(Control::OFF);
+    for n in 0..hw.list_registers() {
+        hw.write_list_register(n, ListRegister::EMPTY);
     }
-    hw.write_apr(0);
-    hw.write_vmcr(0);
+    hw.write_active_priorities(ActivePriorities::NONE);
+    hw.write_machine_control(MachineControl::default());
 }

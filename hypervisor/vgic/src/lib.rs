@@ -1,5 +1,5 @@
 //! A virtual GICv2 (IHI 0048B.b) on a handful of list registers. Pure: it decides, and the hardware
-//! behind [`ListRegisterFile`] carries out.
+//! behind [`VirtualInterface`] carries out.
 //!
 //! The state is the records of `stasis-state`, nothing else; the rest is derived from them and made
 //! anew by [`Vgic::from_state`]. While a vCPU is loaded, its list registers carry what the guest has
@@ -12,7 +12,7 @@
 //! - [`offer`]: one interrupt and its list register, for both.
 //! - [`link`]: virtual interrupts that are wired to physical ones.
 //! - [`distributor`]: the guest's accesses to GICD. [`deactivate`]: and to GICC_DIR, if trapped.
-//! - [`registers`], [`hardware`]: GICH, and the seam to it.
+//! - [`hardware`]: the seam to a core's virtual interface. [`list_register`], [`interface`]: the values that pass it.
 //! - [`check`]: what must hold of records that come from a file. [`dump`]: a table for people.
 
 #![cfg_attr(not(test), no_std)]
@@ -28,12 +28,13 @@ mod fill;
 mod fold;
 mod hardware;
 mod inject;
+mod interface;
 mod irq;
 mod link;
+mod list_register;
 mod offer;
 mod place;
 mod queue;
-mod registers;
 mod sgi;
 mod vgic;
 mod waiting;
@@ -43,7 +44,9 @@ mod tests;
 
 pub use check::Error;
 pub use distributor::Access;
-pub use hardware::{ListRegisterFile, reset_hardware};
+pub use dump::{Table, WriteFilled};
+pub use hardware::{VirtualInterface, reset_hardware};
+pub use interface::{ActivePriorities, CTLR_MASK, Control, MachineControl};
 pub use link::VIRTUAL_TIMER;
-pub use registers::{ListRegister, LrState};
+pub use list_register::{ListRegister, Origin, State};
 pub use vgic::{Effects, Filled, MAX_LIST_REGISTERS, VcpuMask, Vgic, VirtualCpu};

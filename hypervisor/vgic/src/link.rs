@@ -10,7 +10,7 @@
 use arrayvec::ArrayVec;
 
 use crate::check::Error;
-use crate::hardware::ListRegisterFile;
+use crate::hardware::VirtualInterface;
 use crate::irq::{Bits, FIRST_SPI, SGIS};
 use crate::vgic::{Effects, VcpuMask, Vgic};
 
@@ -147,7 +147,7 @@ impl Vgic {
 
     /// Ends the physical interrupt of a virtual one that ended otherwise than through a list
     /// register with HW = 1.
-    pub(crate) fn end_physical(&mut self, vcpu: usize, intid: u16, hw: &mut impl ListRegisterFile) {
+    pub(crate) fn end_physical(&mut self, vcpu: usize, intid: u16, hw: &mut impl VirtualInterface) {
         if let Some(physical) = self.links.active_physical(vcpu, intid) {
             self.links.note(vcpu, intid, false);
             hw.set_physical_active(physical, false);
@@ -157,7 +157,7 @@ impl Vgic {
 
     /// Looks at the lines of the physical interrupts that are active for `vcpu`, so that the
     /// records have what the guest would read on a GIC of its own. The vCPU is synced.
-    pub(crate) fn resample(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+    pub(crate) fn resample(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         if self.links.is_idle(vcpu) {
             return;
         }
@@ -170,7 +170,7 @@ impl Vgic {
     /// Looks again at the lines of those that the guest has not acknowledged, as it may have
     /// lowered the line since; before they are offered, maybe not for the first time.
     #[inline(never)]
-    pub(crate) fn resample_pending(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+    pub(crate) fn resample_pending(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         for n in 0..self.links.all.len() {
             if self.wants_second_look(n, vcpu) {
                 self.resample_one(n, vcpu, hw);
@@ -185,7 +185,7 @@ impl Vgic {
         !irq.is_active() && !self.links.take_fresh(n, vcpu) && !irq.is_edge()
     }
 
-    fn resample_one(&mut self, n: usize, vcpu: usize, hw: &mut impl ListRegisterFile) {
+    fn resample_one(&mut self, n: usize, vcpu: usize, hw: &mut impl VirtualInterface) {
         let Link { intid, physical, .. } = self.links.all[n];
         if self.links.active_physical(vcpu, intid).is_some() && !self.is_resident(vcpu, intid) {
             let line = hw.read_physical_line(physical);
@@ -197,7 +197,7 @@ impl Vgic {
 
     /// Ends the physical interrupts whose virtual ones are neither active nor pending any more.
     #[inline]
-    pub(crate) fn settle(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+    pub(crate) fn settle(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         while !self.links.is_idle(vcpu)
             && let Some(intid) = self.over(vcpu)
         {
@@ -226,14 +226,14 @@ impl Vgic {
 
     /// When `vcpu` is loaded: makes active again what [`Vgic::detach_physical`] made inactive.
     #[inline]
-    pub(crate) fn attach_physical(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+    pub(crate) fn attach_physical(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         if self.links.may_be_high(*self.cpus[vcpu].state.priv_level) {
             self.attach_all(vcpu, hw);
         }
     }
 
     #[inline(never)]
-    fn attach_all(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+    fn attach_all(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         for n in 0..self.links.all.len() {
             let Link { intid, physical, .. } = self.links.all[n];
             if self.bit(Bits::Level, vcpu, intid)
@@ -246,7 +246,7 @@ impl Vgic {
     }
 
     /// When `vcpu` is saved: the core's PPIs are for the next vCPU.
-    pub(crate) fn detach_physical(&mut self, vcpu: usize, hw: &mut impl ListRegisterFile) {
+    pub(crate) fn detach_physical(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         for n in 0..self.links.all.len() {
             let Link { intid, physical, .. } = self.links.all[n];
             if intid < FIRST_SPI && self.links.active_physical(vcpu, intid).is_some() {
@@ -257,7 +257,7 @@ impl Vgic {
     }
 
     /// When the guest is stopped for good: no physical SPI stays active for it. Its vCPUs are saved.
-    pub fn release_physical(&mut self, hw: &mut impl ListRegisterFile) -> Effects {
+    pub fn release_physical(&mut self, hw: &mut impl VirtualInterface) -> Effects {
         let mut effects = Effects::default();
         for n in 0..self.links.all.len() {
             let intid = self.links.all[n].intid;

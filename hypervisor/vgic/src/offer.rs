@@ -2,7 +2,7 @@
 //! again. Both know nothing of other interrupts, and all but that of a pending SGI work on a copy of what the records say.
 
 use crate::irq::{Irq, SGIS};
-use crate::registers::{ListRegister, LrState};
+use crate::list_register::{ListRegister, Origin, Packed, State};
 use crate::vgic::{Cause, VirtualCpu};
 
 impl VirtualCpu {
@@ -14,14 +14,13 @@ impl VirtualCpu {
         let sources = &mut records.sgi_src[n];
         let source = sources.trailing_zeros() as u8;
         *sources &= sources.wrapping_sub(1);
-        let list_register = ListRegister::Software {
+        let list_register = ListRegister {
             intid: sgi,
-            source,
             priority: records.priv_prio[n],
-            state: LrState::Pending,
             group1: *records.priv_group >> sgi & 1 != 0,
+            state: State::Pending,
             // Those that wait behind this one.
-            eoi: *sources != 0,
+            origin: Origin::Software { source, maintenance: *sources != 0 },
         };
         (list_register, Cause::Source(source))
     }
@@ -32,17 +31,14 @@ impl Irq {
     /// behalf. Takes the cause out of the copy of the records.
     #[inline]
     pub(crate) fn offer(&mut self, intid: u16, physical: Option<u16>) -> (ListRegister, Cause) {
-        let (group1, priority, state) = (self.is_group1(), self.priority, LrState::Pending);
+        let (group1, priority, state) = (self.is_group1(), self.priority, State::Pending);
         let cause = self.take_latch();
-        let list_register = match physical {
-            Some(physical) => ListRegister::Hardware { intid, physical, priority, state, group1 },
-            None => {
-                // The line may still be high then: it must come again.
-                let eoi = self.is_asserted();
-                ListRegister::Software { intid, source: 0, priority, state, group1, eoi }
-            }
+        let origin = match physical {
+            Some(physical) => Origin::Hardware { physical },
+            // The line may still be high then: it must come again.
+            None => Origin::Software { source: 0, maintenance: self.is_asserted() },
         };
-        (list_register, cause)
+        (ListRegister { intid, priority, group1, state, origin }, cause)
     }
 
     /// What its list register is filled with, that of `vcpu`, if it is active. It is pending too, and may be offered, if `again`: at once
@@ -60,12 +56,12 @@ impl Irq {
         if let Some(physical) = physical
             && !(again && self.is_latched())
         {
-            let state = LrState::Active;
-            let list_register = ListRegister::Hardware { intid, physical, priority, state, group1 };
+            let (state, origin) = (State::Active, Origin::Hardware { physical });
+            let list_register = ListRegister { intid, priority, group1, state, origin };
             return (list_register, Cause::None);
         }
         let (source, mut cause) = (self.active_source, Cause::None);
-        let eoi = if intid < SGIS {
+        let maintenance = if intid < SGIS {
             // Pending and active in one list register have one source.
             let next = self.sources.trailing_zeros() as u8;
             if again && next == source && repends {
@@ -82,24 +78,25 @@ impl Irq {
             again && cause == Cause::None && target.is_some()
         };
         let state = match cause {
-            Cause::None => LrState::Active,
-            _ => LrState::PendingAndActive,
+            Cause::None => State::Active,
+            _ => State::PendingAndActive,
         };
-        (ListRegister::Software { intid, source, priority, state, group1, eoi }, cause)
+        let origin = Origin::Software { source, maintenance };
+        (ListRegister { intid, priority, group1, state, origin }, cause)
     }
 
     /// What has become of an interrupt whose list register has this value by now, and was pending for `cause`. Says
     /// whether it is over: the guest has acknowledged and deactivated it.
     #[inline]
-    pub(crate) fn fold(&mut self, vcpu: usize, cause: Cause, value: u32) -> bool {
-        let pending = ListRegister::is_pending(value);
+    pub(crate) fn fold(&mut self, vcpu: usize, cause: Cause, value: Packed) -> bool {
+        let pending = value.is_pending();
         match cause {
             Cause::Latch if pending => self.latch(),
             Cause::Source(source) if pending => self.sources |= 1 << source,
             _ => {}
         }
-        if ListRegister::is_active(value) {
-            self.activate(vcpu, ListRegister::source(value));
+        if value.is_active() {
+            self.activate(vcpu, value.source());
             return false;
         }
         if pending && !self.is_active() {

@@ -6,10 +6,11 @@ use arrayvec::ArrayVec;
 use stasis_state::vgic::{CpuInterface, Distributor, MAX_VCPUS, PRIVATE_INTIDS};
 
 use crate::check::{Error, check};
+use crate::interface::Control;
 use crate::irq::bits;
 use crate::link::Links;
+use crate::list_register::{ListRegister, Packed, State};
 use crate::place::Place;
-use crate::registers::ListRegister;
 use crate::waiting::Waiting;
 
 /// Of a core's list registers, as many as are used. GIC-400 has 4.
@@ -109,18 +110,20 @@ pub struct VirtualCpu {
     pub(crate) dirty: bool,
     /// What list register n was filled with, while not synced.
     pub(crate) residents: ArrayVec<Resident, MAX_LIST_REGISTERS>,
-    /// What each list register is known to have last held; 0 if nothing that matters.
-    pub(crate) values: [u32; MAX_LIST_REGISTERS],
+    /// What each list register is known to have last held.
+    pub(crate) values: [Packed; MAX_LIST_REGISTERS],
     /// What each list register was last filled with, also after it was folded.
-    pub(crate) offered: [u32; MAX_LIST_REGISTERS],
+    pub(crate) offered: [Packed; MAX_LIST_REGISTERS],
+    /// The state of each list register in use, as it was found when they were folded last.
+    pub(crate) found: [State; MAX_LIST_REGISTERS],
     /// So many of them, from the first, were used at the last entry.
     pub(crate) used: usize,
     /// So many there were on the core of the last entry.
     pub(crate) count: usize,
-    /// What GICH_HCR was last written with.
-    pub(crate) hcr: u32,
-    /// What GICH_HCR was at the last entry.
-    pub(crate) filled_hcr: u32,
+    /// What the virtual interface is switched to.
+    pub(crate) control: Control,
+    /// What the virtual interface was switched to at the last entry.
+    pub(crate) filled_control: Control,
     /// Interrupts that it has acknowledged, for people: as many as were seen to be when they were folded.
     pub(crate) taken: u64,
 }
@@ -128,10 +131,17 @@ pub struct VirtualCpu {
 /// What a vCPU was entered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filled<'a> {
-    /// GICH_HCR.
-    pub hcr: u32,
-    /// GICH_LR<n>; none before the first entry.
-    pub list_registers: &'a [u32],
+    /// What its core's virtual interface was switched to.
+    pub control: Control,
+    offered: &'a [Packed],
+}
+
+impl Filled<'_> {
+    /// Returns what each of the core's list registers was filled with; none before the first entry.
+    #[inline]
+    pub fn list_registers(&self) -> impl ExactSizeIterator<Item = ListRegister> {
+        self.offered.iter().map(|packed| packed.unpack())
+    }
 }
 
 impl VirtualCpu {
@@ -144,12 +154,13 @@ impl VirtualCpu {
             synced: true,
             dirty: true,
             residents: ArrayVec::new(),
-            values: [0; MAX_LIST_REGISTERS],
-            offered: [0; MAX_LIST_REGISTERS],
+            values: [Packed::EMPTY; MAX_LIST_REGISTERS],
+            offered: [Packed::EMPTY; MAX_LIST_REGISTERS],
+            found: [State::Inactive; MAX_LIST_REGISTERS],
             used: 0,
             count: 0,
-            hcr: 0,
-            filled_hcr: 0,
+            control: Control::OFF,
+            filled_control: Control::OFF,
             taken: 0,
         }
     }
@@ -175,21 +186,10 @@ impl VirtualCpu {
         self.taken
     }
 
-    /// What its list registers were last filled with, or found to hold: the guest may have changed
-    /// it since. For comparison with the real ones.
-    pub fn list_registers(&self) -> impl Iterator<Item = ListRegister> {
-        self.values.iter().map(|&value| ListRegister::decode(value))
-    }
-
-    /// What its core's GICH was last filled with, also when it has been folded since: for people, and
-    /// for comparison with the real one.
+    /// Returns what the virtual interface of its core was last filled with, also when it has been folded since: for people, and for
+    /// comparison with the real one.
     pub fn last_filled(&self) -> Filled<'_> {
-        Filled { hcr: self.filled_hcr, list_registers: &self.offered[..self.count] }
-    }
-
-    /// Whether more was pending or active at the last entry than its list registers could hold.
-    pub fn is_spilled(&self) -> bool {
-        !self.synced && self.waiting.is_any()
+        Filled { control: self.filled_control, offered: &self.offered[..self.count] }
     }
 }
 

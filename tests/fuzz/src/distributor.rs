@@ -3,66 +3,63 @@
 //! and the records can be stored.
 
 use stasis_state::{GuestState, invariants};
-use stasis_vgic::{Access, Effects, ListRegisterFile, VIRTUAL_TIMER, VcpuMask, Vgic};
+use stasis_vgic::{
+    Access, ActivePriorities, CTLR_MASK, Control, Effects, ListRegister, MachineControl, Origin,
+    State, VIRTUAL_TIMER, VcpuMask, Vgic, VirtualInterface,
+};
 
 const CPUS: usize = 2;
 const LIST_REGISTERS: usize = 4;
 const INTIDS: u16 = 96;
 
-/// GICH_LR.State: pending and active.
-const PENDING: u32 = 1 << 28;
-const ACTIVE: u32 = 1 << 29;
-const HW: u32 = 1 << 31;
-/// GICH_HCR.LRENPIE, and one in EOICount.
-const LRENPIE: u32 = 1 << 2;
-const EOI_COUNT: u32 = 1 << 27;
-
-/// A core's GICH, and the physical interrupt of its timer.
+/// A core's virtual interface, and the physical interrupt of its timer.
 #[derive(Default)]
 struct Core {
-    lr: [u32; LIST_REGISTERS],
-    hcr: u32,
-    vmcr: u32,
-    apr: u32,
+    list_registers: [ListRegister; LIST_REGISTERS],
+    control: Control,
+    unlisted_ends: u32,
+    machine_control: MachineControl,
+    active_priorities: ActivePriorities,
     timer_line: bool,
     timer_active: bool,
 }
 
-impl ListRegisterFile for Core {
-    fn count(&self) -> usize {
+impl VirtualInterface for Core {
+    fn list_registers(&self) -> usize {
         LIST_REGISTERS
     }
 
-    fn read_lr(&mut self, n: usize) -> u32 {
-        self.lr[n]
+    fn write_list_register(&mut self, n: usize, value: ListRegister) {
+        self.list_registers[n] = value;
     }
 
-    fn write_lr(&mut self, n: usize, value: u32) {
-        self.lr[n] = value;
+    fn read_state(&mut self, n: usize) -> State {
+        self.list_registers[n].state
     }
 
-    fn read_hcr(&mut self) -> u32 {
-        self.hcr
+    fn write_control(&mut self, control: Control) {
+        self.control = control;
+        self.unlisted_ends = 0;
     }
 
-    fn write_hcr(&mut self, value: u32) {
-        self.hcr = value;
+    fn read_unlisted_ends(&mut self) -> u32 {
+        self.unlisted_ends % 32
     }
 
-    fn read_vmcr(&mut self) -> u32 {
-        self.vmcr
+    fn read_machine_control(&mut self) -> MachineControl {
+        self.machine_control
     }
 
-    fn write_vmcr(&mut self, value: u32) {
-        self.vmcr = value;
+    fn write_machine_control(&mut self, control: MachineControl) {
+        self.machine_control = control;
     }
 
-    fn read_apr(&mut self) -> u32 {
-        self.apr
+    fn read_active_priorities(&mut self) -> ActivePriorities {
+        self.active_priorities
     }
 
-    fn write_apr(&mut self, value: u32) {
-        self.apr = value;
+    fn write_active_priorities(&mut self, active: ActivePriorities) {
+        self.active_priorities = active;
     }
 
     fn read_physical_line(&mut self, _: u16) -> bool {
@@ -75,27 +72,42 @@ impl ListRegisterFile for Core {
 }
 
 impl Core {
-    fn residents(&self) -> impl Iterator<Item = u32> {
-        self.lr.iter().filter(|lr| *lr & (PENDING | ACTIVE) != 0).map(|lr| lr & 0x3ff)
+    fn residents(&self) -> impl Iterator<Item = u16> {
+        let filled = self.list_registers.iter().filter(|lr| lr.state != State::Inactive);
+        filled.map(|lr| lr.intid)
     }
 
     /// The guest acknowledges what is in a list register, if that is pending.
     fn acknowledge(&mut self, n: usize) {
-        if self.lr[n] & (PENDING | ACTIVE) == PENDING {
-            self.lr[n] ^= PENDING | ACTIVE;
+        let state = &mut self.list_registers[n].state;
+        if *state == State::Pending {
+            *state = State::Active;
         }
     }
 
     /// The guest deactivates what is in a list register, or else what is in none.
     fn end(&mut self, n: usize) {
-        if self.lr[n] & ACTIVE != 0 {
-            self.lr[n] &= !ACTIVE;
-            if self.lr[n] & HW != 0 {
+        let ListRegister { state, origin, .. } = &mut self.list_registers[n];
+        if state.is_active() {
+            *state = if state.is_pending() { State::Pending } else { State::Inactive };
+            if matches!(origin, Origin::Hardware { .. }) {
                 self.timer_active = false;
             }
-        } else if self.hcr & LRENPIE != 0 {
-            self.hcr = self.hcr.wrapping_add(EOI_COUNT);
+        } else if self.control.tells_unlisted_ends() {
+            self.unlisted_ends += 1;
         }
+    }
+}
+
+impl Core {
+    /// The guest stores the bits of a word to its CPU interface.
+    fn store(&mut self, word: u32) {
+        self.machine_control = MachineControl {
+            ctlr: word & CTLR_MASK,
+            priority_mask: (word >> 27 << 3) as u8,
+            binary_point: (word >> 21 & 7) as u8,
+            group1_binary_point: (word >> 18 & 7) as u8,
+        };
     }
 }
 
@@ -222,7 +234,7 @@ impl Machine {
             }
             14 => {
                 let value = input.word();
-                self.cores[vcpu].vmcr |= 1 << 9;
+                self.cores[vcpu].machine_control.ctlr |= 1 << 9;
                 let others = self.vgic.deactivate_needs_sync(vcpu, value);
                 let mut effects = self.sync(others);
                 effects |= self.vgic.deactivate(vcpu, value, &mut self.cores[vcpu]);
@@ -230,8 +242,10 @@ impl Machine {
                 self.enter_all();
             }
             // The guest's stores to GICC, of any value: no bit of them is refused.
-            0xf if what & 0x60 == 0 => self.cores[vcpu].vmcr = input.word(),
-            0xf if what & 0x60 == 0x20 => self.cores[vcpu].apr = input.word(),
+            0xf if what & 0x60 == 0 => self.cores[vcpu].store(input.word()),
+            0xf if what & 0x60 == 0x20 => {
+                self.cores[vcpu].active_priorities = ActivePriorities(input.word());
+            }
             _ => {
                 self.checkpoint();
                 self.load_all();
@@ -256,7 +270,7 @@ impl Machine {
             let mut seen = [false; INTIDS as usize];
             for intid in core.residents() {
                 let seen = &mut seen[intid as usize];
-                assert!(!*seen, "INTID {intid} is twice in {:x?}", core.lr);
+                assert!(!*seen, "INTID {intid} is twice in {:x?}", core.list_registers);
                 *seen = true;
             }
         }

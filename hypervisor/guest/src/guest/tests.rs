@@ -5,7 +5,9 @@ mod values;
 use stasis_state::guest::GuestPowerState;
 use stasis_state::vcpu::{Identity, sysreg};
 use stasis_state::{GuestState, VcpuState};
-use stasis_vgic::{ListRegisterFile, VcpuMask};
+use stasis_vgic::{
+    ActivePriorities, Control, ListRegister, MachineControl, State, VcpuMask, VirtualInterface,
+};
 
 use super::*;
 use crate::clock::NEVER;
@@ -25,10 +27,9 @@ const ESR: u64 = 1 << 25;
 /// A core without a guest in it: list registers that nobody acknowledges from.
 #[derive(Default)]
 struct Core {
-    gich: [u32; 16],
-    hcr: u32,
-    vmcr: u32,
-    apr: u32,
+    list_registers: [ListRegister; 4],
+    machine_control: MachineControl,
+    active_priorities: ActivePriorities,
     el1: SystemRegisters,
     counter: u64,
     outbox: Outbox,
@@ -65,41 +66,39 @@ impl Host for Core {
     }
 }
 
-impl ListRegisterFile for Core {
-    fn count(&self) -> usize {
+impl VirtualInterface for Core {
+    fn list_registers(&self) -> usize {
         4
     }
 
-    fn read_lr(&mut self, n: usize) -> u32 {
-        self.gich[n]
+    fn write_list_register(&mut self, n: usize, value: ListRegister) {
+        self.list_registers[n] = value;
     }
 
-    fn write_lr(&mut self, n: usize, value: u32) {
-        self.gich[n] = value;
+    fn read_state(&mut self, n: usize) -> State {
+        self.list_registers[n].state
     }
 
-    fn read_hcr(&mut self) -> u32 {
-        self.hcr
+    fn write_control(&mut self, _: Control) {}
+
+    fn read_unlisted_ends(&mut self) -> u32 {
+        0
     }
 
-    fn write_hcr(&mut self, value: u32) {
-        self.hcr = value;
+    fn read_machine_control(&mut self) -> MachineControl {
+        self.machine_control
     }
 
-    fn read_vmcr(&mut self) -> u32 {
-        self.vmcr
+    fn write_machine_control(&mut self, control: MachineControl) {
+        self.machine_control = control;
     }
 
-    fn write_vmcr(&mut self, value: u32) {
-        self.vmcr = value;
+    fn read_active_priorities(&mut self) -> ActivePriorities {
+        self.active_priorities
     }
 
-    fn read_apr(&mut self) -> u32 {
-        self.apr
-    }
-
-    fn write_apr(&mut self, value: u32) {
-        self.apr = value;
+    fn write_active_priorities(&mut self, active: ActivePriorities) {
+        self.active_priorities = active;
     }
 
     fn read_physical_line(&mut self, _: u16) -> bool {

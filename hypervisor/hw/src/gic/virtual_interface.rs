@@ -1,92 +1,172 @@
 //! GICH, IHI 0048B.b section 5.3: the virtual interface control registers of the core that uses it.
 //!
-//! Only the register at the frame's start is used: the per-CPU aliases behind it stand elsewhere on
-//! some machines.
+//! What is written and read are the values of the vGIC's seam, which `encoding.rs` encodes. Only the registers at the frame's start are
+//! used: the per-CPU aliases behind them stand elsewhere on some machines.
 
-use crate::mmio::{Frame, Offset};
+use stasis_vgic::{ActivePriorities, Control, ListRegister, MachineControl, State};
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_bitfields;
 
+use super::encoding::{self, GICH_HCR, GICH_LR, GICH_VMCR};
+use crate::mmio::{Frame, Offset, Register};
+
 register_bitfields! { u32,
-    /// 5.3.2.
+    /// VGIC Type Register.
     GICH_VTR [
         /// One less than the number of list registers.
         ListRegs OFFSET(0) NUMBITS(6) []
     ]
 }
 
-const HCR: Offset<u32> = Offset::new(0x000);
+const HCR: Offset<u32, GICH_HCR::Register> = Offset::new(0x000);
 const VTR: Offset<u32, GICH_VTR::Register> = Offset::new(0x004);
-const VMCR: Offset<u32> = Offset::new(0x008);
+const VMCR: Offset<u32, GICH_VMCR::Register> = Offset::new(0x008);
 const APR: Offset<u32> = Offset::new(0x0f0);
-const LR: Offset<u32> = Offset::new(0x100);
+const LR: Offset<u32, GICH_LR::Register> = Offset::new(0x100);
 
 /// Bytes of the frame.
 const LEN: usize = 0x1000;
 
 /// The virtual interface control block.
 #[derive(Clone, Copy, Debug)]
-pub struct VirtualInterface {
+pub struct VirtualInterfaceControl {
     frame: Frame<LEN>,
     list_registers: usize,
 }
 
-macro_rules! registers {
-    ($($(#[$doc:meta])* $read:ident, $write:ident: $REGISTER:ident;)*) => { $(
-        $(#[$doc])*
-        #[inline(always)]
-        pub fn $read(&self) -> u32 {
-            self.frame.at($REGISTER).get()
-        }
-        #[doc = concat!("Writes what [`Self::", stringify!($read), "`] reads.")]
-        #[inline(always)]
-        pub fn $write(&self, value: u32) {
-            self.frame.at($REGISTER).set(value);
-        }
-    )* };
-}
-
-impl VirtualInterface {
-    /// The virtual interface in `frame`; reads how many list registers there are.
+impl VirtualInterfaceControl {
+    /// Returns the driver of the block in `frame`; reads how many list registers there are.
     pub fn new(frame: Frame<LEN>) -> Self {
         let list_registers = frame.at(VTR).read(GICH_VTR::ListRegs) as usize + 1;
         Self { frame, list_registers }
     }
 
-    /// Number of list registers, 1 to 64. Those beyond must not be touched.
+    /// Returns the number of list registers, 1 to 64. Those beyond must not be touched.
     #[inline(always)]
     pub const fn list_registers(&self) -> usize {
         self.list_registers
     }
 
-    registers! {
-        /// GICH_HCR, 5.3.1.
-        read_hcr, write_hcr: HCR;
-        /// GICH_VMCR, 5.3.3.
-        read_vmcr, write_vmcr: VMCR;
-        /// GICH_APR, 5.3.9.
-        read_apr, write_apr: APR;
-    }
-
-    /// GICH_LR`n`, 5.3.10.
+    /// Fills list register `n`: GICH_LR<n>.
     ///
     /// # Panics
     ///
     /// If there is no such list register.
     #[inline(always)]
-    pub fn read_lr(&self, n: usize) -> u32 {
-        assert!(n < self.list_registers);
-        self.frame.at(LR.index(n)).get()
+    pub fn write_list_register(&self, n: usize, value: ListRegister) {
+        self.list_register(n).write(encoding::list_register(value));
     }
 
-    /// GICH_LR`n`, 5.3.10.
+    /// Returns what has become of the interrupt in list register `n`: GICH_LR<n>.State.
     ///
     /// # Panics
     ///
     /// If there is no such list register.
     #[inline(always)]
-    pub fn write_lr(&self, n: usize, value: u32) {
+    pub fn read_state(&self, n: usize) -> State {
+        encoding::state(self.list_register(n).read(GICH_LR::State))
+    }
+
+    #[inline(always)]
+    fn list_register(&self, n: usize) -> Register<u32, GICH_LR::Register> {
         assert!(n < self.list_registers);
-        self.frame.at(LR.index(n)).set(value);
+        self.frame.at(LR.index(n))
+    }
+
+    /// Switches the virtual interface, and clears the count of unlisted ends: GICH_HCR.
+    #[inline(always)]
+    pub fn write_control(&self, control: Control) {
+        self.frame.at(HCR).write(encoding::hcr(control));
+    }
+
+    /// Returns how many interrupts the guest has ended that were in no list register, modulo 32: GICH_HCR.EOICount.
+    #[inline(always)]
+    pub fn read_unlisted_ends(&self) -> u32 {
+        self.frame.at(HCR).read(GICH_HCR::EOICount)
+    }
+
+    /// Returns what the guest has set in its CPU interface: GICH_VMCR.
+    #[inline(always)]
+    pub fn read_machine_control(&self) -> MachineControl {
+        encoding::machine_control(self.frame.at(VMCR).get())
+    }
+
+    /// Sets what the guest finds in its CPU interface: GICH_VMCR.
+    #[inline(always)]
+    pub fn write_machine_control(&self, control: MachineControl) {
+        self.frame.at(VMCR).write(encoding::vmcr(control));
+    }
+
+    /// Returns the priorities that are active: GICH_APR, whose bits are those of [`ActivePriorities`].
+    #[inline(always)]
+    pub fn read_active_priorities(&self) -> ActivePriorities {
+        ActivePriorities(self.frame.at(APR).get())
+    }
+
+    /// Makes these priorities active, and no others: GICH_APR.
+    #[inline(always)]
+    pub fn write_active_priorities(&self, active: ActivePriorities) {
+        self.frame.at(APR).set(active.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stasis_vgic::Origin;
+
+    use super::*;
+
+    /// Words of the frame.
+    const WORDS: usize = LEN / 4;
+
+    /// Runs `test` on a block of 4 list registers, and returns the words of its frame.
+    fn with_frame(test: impl FnOnce(&VirtualInterfaceControl, &dyn Fn(usize, u32))) -> Vec<u32> {
+        let mut memory = vec![0u32; WORDS];
+        let base = memory.as_mut_ptr();
+        // SAFETY: 1. the frame's bytes are the vector's, which outlives the driver; 2. they are ordinary memory of this test, of which
+        // there is no reference while the driver is used.
+        let frame = unsafe { Frame::<LEN>::new(base.expose_provenance()) };
+        frame.at(Offset::<u32>::new(4)).set(3);
+        let control = VirtualInterfaceControl::new(frame);
+        test(&control, &|offset, value| frame.at(Offset::<u32>::new(offset)).set(value));
+        memory
+    }
+
+    #[test]
+    fn each_value_goes_to_its_register_and_no_other() {
+        let words = with_frame(|gich, _| {
+            let origin = Origin::Hardware { physical: 27 };
+            let value =
+                ListRegister { intid: 30, state: State::Pending, origin, ..ListRegister::EMPTY };
+            gich.write_list_register(3, value);
+            gich.write_control(Control::on(true, false));
+            gich.write_machine_control(MachineControl { ctlr: 1, ..MachineControl::default() });
+            gich.write_active_priorities(ActivePriorities(1 << 20));
+        });
+        let written: Vec<_> =
+            (0..WORDS).filter(|&n| words[n] != 0).map(|n| (n * 4, words[n])).collect();
+        let lr3 = 0x9000_6c1e;
+        assert_eq!(written, [(0, 9), (4, 3), (8, 1), (0xf0, 1 << 20), (0x10c, lr3)]);
+    }
+
+    #[test]
+    fn each_value_comes_from_its_register() {
+        with_frame(|gich, set| {
+            set(0x000, 0xf800_0001);
+            set(0x008, 0xf854_0201);
+            set(0x0f0, 6);
+            set(0x108, 0x2000_0000);
+            assert_eq!(gich.list_registers(), 4);
+            assert_eq!(gich.read_unlisted_ends(), 31);
+            assert_eq!(gich.read_machine_control().priority_mask, 0xf8);
+            assert_eq!(gich.read_active_priorities(), ActivePriorities(6));
+            assert_eq!([1, 2].map(|n| gich.read_state(n)), [State::Inactive, State::Active]);
+        });
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_list_register_that_there_is_not_is_refused() {
+        with_frame(|gich, _| gich.write_list_register(4, ListRegister::EMPTY));
     }
 }

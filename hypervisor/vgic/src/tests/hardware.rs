@@ -1,9 +1,12 @@
-//! One core's GICH and GICV, and the physical PPI behind a linked interrupt. It is stricter than a GIC:
-//! what is UNPREDICTABLE fails the test.
+//! One core's virtual interface and the guest's CPU interface on it, and the physical PPI behind a linked interrupt. It does what
+//! GICv2's does with the values that it is given, and is stricter: what is UNPREDICTABLE fails the test.
 
+use super::gicv3;
 use super::interface::{Interface, Offer, iar};
-use crate::registers::GICH_HCR;
-use crate::{ListRegister, ListRegisterFile, LrState, VIRTUAL_TIMER};
+use crate::{
+    ActivePriorities, Control, ListRegister, MachineControl, Origin, State, VIRTUAL_TIMER,
+    VirtualInterface,
+};
 
 /// How often the hypervisor touched what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,8 +18,10 @@ pub struct Accesses {
 
 #[derive(Debug)]
 pub struct Core {
-    pub lrs: Vec<u32>,
-    pub hcr: u32,
+    pub list_registers: Vec<ListRegister>,
+    pub control: Control,
+    /// How often the guest has ended what is in no list register, modulo 32.
+    pub unlisted_ends: u32,
     pub interface: Interface,
     /// The physical timer interrupt: its line, and its active state.
     pub line: bool,
@@ -31,8 +36,9 @@ pub struct Core {
 impl Core {
     pub fn new(count: usize) -> Self {
         Self {
-            lrs: vec![0; count],
-            hcr: 0,
+            list_registers: vec![ListRegister::EMPTY; count],
+            control: Control::OFF,
+            unlisted_ends: 0,
             interface: Interface::reset(),
             line: false,
             active: false,
@@ -42,41 +48,34 @@ impl Core {
         }
     }
 
-    pub fn decoded(&self) -> Vec<ListRegister> {
-        self.lrs.iter().map(|&lr| ListRegister::decode(lr)).collect()
+    /// The list registers that hold an interrupt.
+    pub fn residents(&self) -> impl Iterator<Item = &ListRegister> {
+        self.list_registers.iter().filter(|lr| lr.state != State::Inactive)
     }
 
     /// Fails on what a GIC leaves UNPREDICTABLE. Before everything that the guest does.
     pub fn check(&self) {
-        assert!(GICH_HCR::En.is_set(self.hcr), "the guest runs with En = 0");
+        assert!(self.control.is_on(), "the guest runs with En = 0");
         let mut intids = Vec::new();
-        for lr in self.decoded() {
-            if let ListRegister::Hardware { state, .. } = lr {
-                assert_ne!(state, LrState::PendingAndActive, "rule 9: {lr:?}");
+        for lr in self.residents() {
+            if let Origin::Hardware { .. } = lr.origin {
+                assert_ne!(lr.state, State::PendingAndActive, "rule 9: {lr:?}");
             }
-            if let ListRegister::Hardware { intid, .. } | ListRegister::Software { intid, .. } = lr
-            {
-                assert!(!intids.contains(&intid), "rule 19: {intid} in two list registers");
-                intids.push(intid);
-            }
+            let intid = lr.intid;
+            assert!(!intids.contains(&intid), "rule 19: {intid} in two list registers");
+            intids.push(intid);
         }
     }
 
     fn offers(&self) -> impl Iterator<Item = (usize, Offer)> {
-        let decoded = self.decoded().into_iter().enumerate();
-        decoded.filter_map(|(n, lr)| match lr {
-            ListRegister::Software {
-                intid,
-                source,
-                priority,
-                state: LrState::Pending,
-                group1,
-                ..
-            } => Some((n, Offer { priority, intid, source, group1 })),
-            ListRegister::Hardware { intid, priority, state: LrState::Pending, group1, .. } => {
-                Some((n, Offer { priority, intid, source: 0, group1 }))
-            }
-            _ => None,
+        let all = self.list_registers.iter().enumerate();
+        all.filter(|(_, lr)| lr.state == State::Pending).map(|(n, lr)| {
+            let source = match lr.origin {
+                Origin::Software { source, .. } => source,
+                Origin::Hardware { .. } => 0,
+            };
+            let ListRegister { intid, priority, group1, .. } = *lr;
+            (n, Offer { priority, intid, source, group1 })
         })
     }
 
@@ -96,8 +95,7 @@ impl Core {
         match self.interface.acknowledge(best.map(|(_, offer)| offer)) {
             Err(special) => special,
             Ok(offer) => {
-                let n = best.unwrap().0;
-                self.lrs[n] = self.lrs[n] & !(3 << 28) | 2 << 28;
+                self.list_registers[best.unwrap().0].state = State::Active;
                 iar(offer)
             }
         }
@@ -108,7 +106,7 @@ impl Core {
         self.check();
         let dropped = self.interface.drop_priority();
         if !self.interface.splits_eoi() && !self.deactivate(value) && dropped {
-            self.count_eoi();
+            self.count_end();
         }
     }
 
@@ -116,56 +114,51 @@ impl Core {
     pub fn dir(&mut self, value: u32) {
         self.check();
         if self.interface.splits_eoi() && !self.deactivate(value) {
-            self.count_eoi();
+            self.count_end();
         }
     }
 
-    fn count_eoi(&mut self) {
-        self.hcr = self.hcr.wrapping_add(1 << 27);
+    fn count_end(&mut self) {
+        self.unlisted_ends = (self.unlisted_ends + 1) % 32;
     }
 
     fn deactivate(&mut self, value: u32) -> bool {
-        let active = self.decoded().into_iter().position(|lr| match lr {
-            ListRegister::Software { intid, source, state, .. } => {
+        let active = self.list_registers.iter().position(|lr| {
+            let hit = u32::from(lr.intid) == value & 0x3ff && lr.state.is_active();
+            if let Origin::Software { source, .. } = lr.origin {
                 // QEMU forgives a wrong source; a GIC need not.
-                let sgi = if intid < 16 { u32::from(source) << 10 } else { 0 };
-                let hit = u32::from(intid) == value & 0x3ff && state.is_active();
-                let right = intid >= 16 || value >> 10 << 10 == sgi;
+                let sgi = if lr.intid < 16 { u32::from(source) << 10 } else { 0 };
+                let right = lr.intid >= 16 || value >> 10 << 10 == sgi;
                 assert!(!hit || right || !self.strict_sources, "rule 6: source of {value:#x}");
-                hit
             }
-            ListRegister::Hardware { intid, state, .. } => {
-                u32::from(intid) == value & 0x3ff && state.is_active()
-            }
-            ListRegister::Empty => false,
+            hit
         });
         let Some(n) = active else {
             return false;
         };
-        if let ListRegister::Hardware { physical, .. } = ListRegister::decode(self.lrs[n]) {
+        let lr = &mut self.list_registers[n];
+        if let Origin::Hardware { physical } = lr.origin {
             assert_eq!(physical, VIRTUAL_TIMER);
             assert!(self.active, "the physical interrupt is not active");
             self.active = false;
         }
-        self.lrs[n] &= !(2 << 28);
+        lr.state = if lr.state.is_pending() { State::Pending } else { State::Inactive };
         true
     }
 
-    fn asks(&self) -> usize {
-        let asks = self.lrs.iter().filter(|&&lr| ListRegister::asks_for_maintenance(lr));
-        asks.count()
+    fn asks(&self) -> bool {
+        self.list_registers.iter().any(|lr| lr.asks_for_maintenance())
     }
 
     /// GICH_MISR, while the virtual interface is on: the maintenance interrupt.
     pub fn misr(&self) -> u32 {
-        if !GICH_HCR::En.is_set(self.hcr) {
+        if !self.control.is_on() {
             return 0;
         }
-        let valid = self.decoded().iter().filter(|&&lr| lr != ListRegister::Empty).count();
-        u32::from(self.asks() != 0)
-            | u32::from(GICH_HCR::UIE.is_set(self.hcr) && valid < 2) << 1
-            | u32::from(GICH_HCR::LRENPIE.is_set(self.hcr) && self.hcr >> 27 != 0) << 2
-            | u32::from(GICH_HCR::NPIE.is_set(self.hcr) && self.offers().next().is_none()) << 3
+        let none_pending = self.offers().next().is_none();
+        u32::from(self.asks())
+            | u32::from(self.control.tells_unlisted_ends() && self.unlisted_ends != 0) << 2
+            | u32::from(self.control.tells_none_pending() && none_pending) << 3
     }
 
     /// The physical interrupt is signalled; the hypervisor acknowledges it and drops its priority.
@@ -177,65 +170,71 @@ impl Core {
 
     /// Nothing of a vCPU is left.
     pub fn assert_empty(&self) {
-        assert_eq!((self.hcr, self.interface.apr), (0, 0));
-        assert!(self.lrs.iter().all(|&lr| {
-            ListRegister::decode(lr) == ListRegister::Empty
-                && !ListRegister::asks_for_maintenance(lr)
-        }));
+        assert_eq!((self.control, self.interface.apr), (Control::OFF, 0));
+        assert!(self.residents().next().is_none() && !self.asks());
         assert!(!self.active, "a physical PPI is left active");
     }
 }
 
-impl ListRegisterFile for Core {
-    fn count(&self) -> usize {
-        self.lrs.len()
+impl VirtualInterface for Core {
+    fn list_registers(&self) -> usize {
+        self.list_registers.len()
     }
 
-    fn read_lr(&mut self, n: usize) -> u32 {
-        self.accesses.reads += 1;
-        self.lrs[n]
-    }
-
-    fn write_lr(&mut self, n: usize, value: u32) {
+    fn write_list_register(&mut self, n: usize, value: ListRegister) {
         self.accesses.writes += 1;
-        assert!(n < self.lrs.len(), "rule 16: LR{n} of {}", self.lrs.len());
-        self.lrs[n] = value;
+        let count = self.list_registers.len();
+        assert!(n < count, "rule 16: LR{n} of {count}");
+        assert_eq!(gicv3::list_register_of(gicv3::list_register(value)), value);
+        self.list_registers[n] = value;
     }
 
-    fn read_hcr(&mut self) -> u32 {
+    fn read_state(&mut self, n: usize) -> State {
         self.accesses.reads += 1;
-        self.hcr
+        self.list_registers[n].state
     }
 
-    fn write_hcr(&mut self, value: u32) {
+    fn write_control(&mut self, control: Control) {
         self.accesses.writes += 1;
-        self.hcr = value;
+        assert_eq!(gicv3::control_of(gicv3::hcr(control)), control);
+        self.control = control;
+        self.unlisted_ends = 0;
     }
 
-    fn read_vmcr(&mut self) -> u32 {
+    fn read_unlisted_ends(&mut self) -> u32 {
         self.accesses.reads += 1;
-        let i = &self.interface;
-        i.ctlr | u32::from(i.abpr) << 18 | u32::from(i.bpr) << 21 | u32::from(i.pmr >> 3) << 27
+        self.unlisted_ends
     }
 
-    fn write_vmcr(&mut self, value: u32) {
-        self.accesses.writes += 1;
-        assert!(!GICH_HCR::En.is_set(self.hcr), "rule 11: VMCR with En = 1");
-        self.interface.ctlr = value & 0x21f;
-        self.interface.abpr = (value >> 18 & 7).max(3) as u8;
-        self.interface.bpr = (value >> 21 & 7).max(2) as u8;
-        self.interface.pmr = (value >> 27 << 3) as u8;
-    }
-
-    fn read_apr(&mut self) -> u32 {
+    fn read_machine_control(&mut self) -> MachineControl {
         self.accesses.reads += 1;
-        self.interface.apr
+        let Interface { ctlr, pmr, bpr, abpr, .. } = self.interface;
+        MachineControl { ctlr, priority_mask: pmr, binary_point: bpr, group1_binary_point: abpr }
     }
 
-    fn write_apr(&mut self, value: u32) {
+    fn write_machine_control(&mut self, control: MachineControl) {
         self.accesses.writes += 1;
-        assert!(!GICH_HCR::En.is_set(self.hcr), "rule 11: APR with En = 1");
-        self.interface.apr = value;
+        assert!(!self.control.is_on(), "rule 11: VMCR with En = 1");
+        assert_eq!(gicv3::machine_control_of(gicv3::vmcr(control)), control);
+        self.interface.ctlr = control.ctlr & 0x21f;
+        self.interface.abpr = control.group1_binary_point.max(3);
+        self.interface.bpr = control.binary_point.max(2);
+        self.interface.pmr = control.priority_mask & !7;
+    }
+
+    fn read_active_priorities(&mut self) -> ActivePriorities {
+        self.accesses.reads += 1;
+        ActivePriorities(self.interface.apr)
+    }
+
+    fn write_active_priorities(&mut self, active: ActivePriorities) {
+        self.accesses.writes += 1;
+        assert!(!self.control.is_on(), "rule 11: APR with En = 1");
+        for preemption_bits in 5..=7 {
+            let registers = gicv3::ap1r(active, preemption_bits);
+            assert_eq!(gicv3::active_priorities_of(registers, preemption_bits), active);
+        }
+        self.interface.apr = active.0;
     }
 
     fn read_physical_line(&mut self, intid: u16) -> bool {

@@ -2,7 +2,7 @@
 //! interrupt that a core gets is an exit, every kick is served at once.
 
 use super::hardware::Core;
-use crate::{Access, Effects, VIRTUAL_TIMER, VcpuMask, Vgic};
+use crate::{Access, Control, Effects, VIRTUAL_TIMER, VcpuMask, Vgic};
 
 pub struct Machine {
     pub vgic: Vgic,
@@ -102,7 +102,8 @@ impl Machine {
             if maintenance {
                 self.exits += 1;
                 let effects = self.vgic.sync(vcpu, core);
-                assert_eq!(self.cores[vcpu].hcr & 0xff, 1, "rule 3: still armed at EL2");
+                let quiet = Control::on(false, false);
+                assert_eq!(self.cores[vcpu].control, quiet, "rule 3: still armed at EL2");
                 self.serve(effects);
             }
             if physical {

@@ -1,7 +1,7 @@
 //! Tests: one per rule, and random histories against a second, obvious model.
 //!
-//! - [`interface`]: a CPU interface, for both. [`hardware`]: GICH and GICV. [`machine`]: the vGIC on
-//!   several cores, with a guest that does what it is told. [`reference`]: the second model.
+//! - [`interface`]: a CPU interface, for both. [`hardware`]: a core's virtual interface. [`gicv3`]: its values in registers of a GICv3.
+//! - [`machine`]: the vGIC on several cores, with a guest that does what it is told. [`reference`]: the second model.
 //! - [`rules`], [`access`] (rule 8): a test that bears the number of each rule, and fails when it is broken.
 //! - [`docs`]: `docs/vgic.md` names these tests.
 //! - [`random`], [`late`]: histories. [`cost`]: accesses to hardware. [`records`]: what a file may say.
@@ -9,6 +9,7 @@
 mod access;
 pub mod cost;
 mod docs;
+mod gicv3;
 mod hardware;
 mod interface;
 mod late;

@@ -2,8 +2,7 @@
 
 use super::interface::{EOI_MODE, SPURIOUS};
 use super::machine::*;
-use crate::registers::GICH_HCR;
-use crate::{ListRegister, LrState, VIRTUAL_TIMER};
+use crate::{Control, ListRegister, Origin, State, VIRTUAL_TIMER};
 
 /// SPIs 32.. with priorities 0xf0, 0xe8, 0xe0 and so on: each can preempt the one before.
 fn nested(list_registers: usize, depth: u16) -> Machine {
@@ -32,19 +31,14 @@ impl Machine {
         self.read(vcpu, ISPENDR + word, 4) & (1 << (intid % 32)) != 0
     }
 
-    fn armed(&self, vcpu: usize) -> u32 {
-        self.cores[vcpu].hcr & 0xfe
+    /// Whether there is a maintenance interrupt while none is pending, and for ends of what is in no list register.
+    fn armed(&self, vcpu: usize) -> (bool, bool) {
+        let control = self.cores[vcpu].control;
+        (control.tells_none_pending(), control.tells_unlisted_ends())
     }
 
     fn resident(&self, vcpu: usize) -> Vec<u16> {
-        let decoded = self.cores[vcpu].decoded().into_iter();
-        let intids = decoded.filter_map(|lr| match lr {
-            ListRegister::Empty => None,
-            ListRegister::Software { intid, .. } | ListRegister::Hardware { intid, .. } => {
-                Some(intid)
-            }
-        });
-        intids.collect()
+        self.cores[vcpu].residents().map(|lr| lr.intid).collect()
     }
 }
 
@@ -130,21 +124,21 @@ fn rule_03_maintenance_interrupts_are_armed_only_while_something_is_spilled() {
     }
     machine.pulse(32);
     machine.pulse(33);
-    assert_eq!(machine.armed(0), 0);
+    assert_eq!(machine.armed(0), (false, false));
     machine.pulse(34);
-    assert_eq!(machine.armed(0), GICH_HCR::NPIE::SET.value);
+    assert_eq!(machine.armed(0), (true, false));
     for intid in 32..35 {
         assert_eq!(machine.iar(0), intid);
         machine.eoir(0, intid);
     }
-    assert_eq!((machine.armed(0), machine.exits), (0, 1));
+    assert_eq!((machine.armed(0), machine.exits), ((false, false), 1));
 
     let mut machine = nested(2, 3);
-    assert_eq!(machine.armed(0), GICH_HCR::LRENPIE::SET.value);
+    assert_eq!(machine.armed(0), (false, true));
     for intid in (32..35).rev() {
         machine.eoir(0, intid);
     }
-    assert_eq!(machine.armed(0), 0);
+    assert_eq!(machine.armed(0), (false, false));
 }
 
 #[test]
@@ -167,10 +161,10 @@ fn rule_04_several_eois_in_one_exit_are_all_counted() {
     for n in (0..20).rev() {
         machine.cores[0].eoir(32 + n);
     }
-    assert_eq!(machine.cores[0].hcr >> 27, 18);
+    assert_eq!(machine.cores[0].unlisted_ends, 18);
     machine.settle(0);
     assert_eq!(machine.read(0, ISACTIVER + 4, 4), 0);
-    assert_eq!(machine.cores[0].hcr >> 27, 0, "the count starts anew");
+    assert_eq!(machine.cores[0].unlisted_ends, 0, "the count starts anew");
 }
 
 #[test]
@@ -458,9 +452,9 @@ fn rule_11_the_virtual_interface_is_off_while_it_is_switched() {
     // `Core` fails on a write to VMCR or APR while it is on, and a read of HCR comes before.
     let mut machine = nested(2, 4);
     machine.save(0);
-    assert_eq!(machine.cores[0].hcr, 0);
+    assert_eq!(machine.cores[0].control, Control::OFF);
     machine.load(0);
-    assert!(GICH_HCR::En.is_set(machine.cores[0].hcr));
+    assert!(machine.cores[0].control.is_on());
 }
 
 #[test]
@@ -474,7 +468,7 @@ fn rule_12_a_fresh_vcpu_finds_nothing_of_the_one_before() {
     fresh.save(0);
     fresh.cores = machine.cores;
     fresh.load(0);
-    assert!(fresh.cores[0].lrs.iter().all(|&lr| lr == 0));
+    assert!(fresh.cores[0].list_registers.iter().all(|&lr| lr == ListRegister::EMPTY));
     assert_eq!(fresh.cores[0].interface.apr, 0);
     assert_eq!(fresh.cores[0].interface.ctlr, 0);
 }
@@ -584,7 +578,7 @@ fn rule_16_no_list_register_beyond_the_last_is_touched() {
     // More than are used are left alone.
     let mut machine = nested(64, 20);
     machine.save(0);
-    assert!(machine.cores[0].lrs.iter().all(|&lr| lr == 0));
+    assert!(machine.cores[0].list_registers.iter().all(|&lr| lr == ListRegister::EMPTY));
 }
 
 #[test]
@@ -600,14 +594,14 @@ fn rule_17_an_active_physical_interrupt_moves_to_another_core() {
     machine.vgic.load(0, &mut machine.cores[0]);
     machine.enter(0);
     assert!(machine.cores[0].active, "it would fire again at once");
-    let active = ListRegister::Hardware {
+    let active = ListRegister {
         intid: VIRTUAL_TIMER,
-        physical: VIRTUAL_TIMER,
         priority: 0xa0,
-        state: LrState::Active,
         group1: false,
+        state: State::Active,
+        origin: Origin::Hardware { physical: VIRTUAL_TIMER },
     };
-    assert_eq!(machine.cores[0].decoded()[0], active);
+    assert_eq!(machine.cores[0].list_registers[0], active);
     machine.timers[0] = false;
     machine.cores[0].line = false;
     machine.eoir(0, 27);
@@ -660,7 +654,7 @@ fn rule_20_a_list_register_whose_eoi_is_unhandled_is_not_taken_for_empty() {
     machine.spi(32, true);
     let ack = machine.cores[0].iar();
     machine.cores[0].eoir(ack);
-    assert!(ListRegister::asks_for_maintenance(machine.cores[0].lrs[0]));
+    assert!(machine.cores[0].list_registers[0].asks_for_maintenance());
     // The line falls and the vCPU leaves before the maintenance interrupt is served.
     let _ = machine.vgic.set_spi_level(32, false);
     machine.save(0);
