@@ -1,0 +1,28 @@
+//! The atomics and locks that the protocols are made of; in this crate's own tests loom's, which try every order of them.
+
+#[cfg(not(test))]
+pub(crate) use real::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence, spin_loop};
+#[cfg(not(test))]
+pub use real::{FairLock, FairLockGuard, Lock, LockGuard};
+
+#[cfg(test)]
+pub use crate::tests::locks::{FairLock, FairLockGuard, Lock, LockGuard};
+#[cfg(test)]
+pub(crate) use loom::{
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
+};
+
+#[cfg(not(test))]
+mod real {
+    pub(crate) use core::hint::spin_loop;
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
+    /// A lock that is held for some instructions: whoever comes at the right moment has it next.
+    pub use spin::mutex::SpinMutex as Lock;
+    /// What has locked a [`Lock`].
+    pub use spin::mutex::SpinMutexGuard as LockGuard;
+    /// A lock that cores have in the order in which they have asked for it: who has it again and again keeps no other one from it.
+    pub use spin::mutex::TicketMutex as FairLock;
+    /// What has locked a [`FairLock`].
+    pub use spin::mutex::TicketMutexGuard as FairLockGuard;
+}

@@ -1,0 +1,31 @@
+//! Each protocol under loom, which tries all orders in which cores may do their parts, and all values that they may then read.
+//!
+//! An interrupt that nobody sends, or a wake-up that is lost, leaves a core waiting for ever: loom says "deadlock". What two cores do at a time
+//! that must be one after the other is an access to a cell of loom's, which says "concurrent". Schedulers are the real one.
+
+mod agenda;
+mod gate;
+mod hold;
+pub mod locks;
+mod machine;
+mod news;
+
+use loom::model::Builder;
+
+/// How many times in one order a core may be interrupted between two steps that it could have done in one go. All known faults of such protocols
+/// show with two; each more multiplies the time.
+const PREEMPTIONS: usize = 3;
+
+/// Checks a model in all orders with no more than [`PREEMPTIONS`].
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    check_within(PREEMPTIONS, model);
+}
+
+/// Checks a model in all orders with no more than so many preemptions.
+fn check_within(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    // Whoever spins passes one at each round.
+    builder.max_branches = 10_000;
+    builder.check(model);
+}
