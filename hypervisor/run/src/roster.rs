@@ -9,9 +9,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::LazyLock;
-use spin::mutex::{SpinMutex, SpinMutexGuard};
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::{cpu, timer};
+use stasis_cores::agenda::{Agenda, Schedule};
+use stasis_cores::sync::LockGuard;
 use stasis_host::config::{self, CoreConfig, DEFAULT_WEIGHT};
 use stasis_host::sched::{self, Scheduler, TaskId};
 
@@ -49,11 +50,9 @@ pub struct Turn {
 /// Whose turn it is on a core.
 pub struct Roster {
     core: usize,
-    tasks: SpinMutex<Tasks>,
+    agenda: Agenda<Tasks>,
     /// What [`Self::is_shared`] says. Who is added later makes no difference to the vCPU that has the core before the next decision.
     is_shared: AtomicBool,
-    /// The core is to decide anew.
-    anew: AtomicBool,
 }
 
 struct Tasks {
@@ -86,12 +85,7 @@ impl Roster {
             tasks.scheduler.add("", DEFAULT_WEIGHT);
             tasks.who.push(Who::Console);
         }
-        Self {
-            core,
-            tasks: SpinMutex::new(tasks),
-            is_shared: AtomicBool::new(false),
-            anew: AtomicBool::new(false),
-        }
+        Self { core, agenda: Agenda::new(tasks), is_shared: AtomicBool::new(false) }
     }
 
     /// The core's number.
@@ -109,14 +103,14 @@ impl Roster {
         let windows = plan.windows.iter();
         let windows = windows.map(|window| (window.guest.as_str(), window.at_us, window.length_us));
         // All cores' frames begin with the counter, and so together.
-        self.tasks.lock().scheduler.divide(plan.frame_us, windows, timer::frequency(), 0);
+        self.agenda.lock().scheduler.divide(plan.frame_us, windows, timer::frequency(), 0);
         // It may sleep already, by a decision that knows of no window and would wait for ever.
         self.decide_anew();
     }
 
     /// Adds a task for a vCPU of `guest`, which sleeps until it is [assigned](Self::assign).
     pub fn add(&self, guest: &str, weight: u16) -> TaskId {
-        let mut tasks = self.tasks.lock();
+        let mut tasks = self.agenda.lock();
         let task = tasks.scheduler.add(guest, weight);
         // The number may have been another one's.
         if task == tasks.who.len() {
@@ -128,13 +122,13 @@ impl Roster {
 
     /// Says whose a task is that was added, and has it run.
     pub fn assign(&self, task: TaskId, slot: &Arc<Slot>, index: usize) {
-        self.tasks.lock().who[task] = Who::Vcpu { slot: slot.clone(), index };
+        self.agenda.lock().who[task] = Who::Vcpu { slot: slot.clone(), index };
         self.kick(task);
     }
 
     /// Ends a task of a guest that is parked and does not run. `false`: the core has it, and gives it up soon.
     pub fn retire(&self, task: TaskId) -> bool {
-        let mut tasks = self.tasks.lock();
+        let mut tasks = self.agenda.lock();
         if tasks.scheduler.remove(task) {
             tasks.who[task] = Who::Vacant(task);
             self.note_sharing(&tasks);
@@ -148,7 +142,7 @@ impl Roster {
 
     /// How many vCPUs the core has.
     pub fn vcpu_count(&self) -> usize {
-        let tasks = self.tasks.lock().scheduler.task_count();
+        let tasks = self.agenda.lock().scheduler.task_count();
         if self.has_console() { tasks - 1 } else { tasks }
     }
 
@@ -163,28 +157,16 @@ impl Roster {
 
     /// Wakes a task, or has it look at what it is asked to do.
     pub fn kick(&self, task: TaskId) {
-        let mut tasks = self.tasks.lock();
-        let loaded = tasks.scheduler.current() == Some(task);
-        let anew = tasks.scheduler.wake(task, timer::counter);
-        drop(tasks);
-        if anew {
-            self.decide_anew();
-        }
-        if loaded {
-            self.interrupt();
-        }
+        self.agenda.kick(task, timer::counter, || self.interrupt());
     }
 
     /// Has a task's core look at what it is asked to do, if the task has the core or may still be loaded there.
     pub fn call(&self, task: TaskId) {
-        let current = self.tasks.lock().scheduler.current();
-        if current.is_none_or(|current| current == task) {
-            self.interrupt();
-        }
+        self.agenda.call(task, || self.interrupt());
     }
 
     fn decide_anew(&self) {
-        self.anew.store(true, Ordering::Release);
+        self.agenda.spoil();
         self.interrupt();
     }
 
@@ -200,13 +182,13 @@ impl Roster {
 impl Roster {
     /// EL2's timer has fired, or would: the core is to decide anew.
     pub fn timer_fired(&self) {
-        self.anew.store(true, Ordering::Relaxed);
+        self.agenda.spoil();
     }
 
     /// Whether the core is to decide anew.
     #[inline(always)]
     pub fn must_decide(&self) -> bool {
-        self.anew.load(Ordering::Acquire)
+        self.agenda.must_decide()
     }
 
     /// Who has the core from now on.
@@ -222,10 +204,8 @@ impl Roster {
     }
 
     #[inline(always)]
-    fn begin_turn(&self) -> (SpinMutexGuard<'_, Tasks>, sched::Turn) {
-        // Before the decision: what comes after it is for the next one.
-        self.anew.store(false, Ordering::SeqCst);
-        let mut tasks = self.tasks.lock();
+    fn begin_turn(&self) -> (LockGuard<'_, Tasks>, sched::Turn) {
+        let mut tasks = self.agenda.begin();
         let turn = tasks.scheduler.decide(timer::counter());
         (tasks, turn)
     }
@@ -233,15 +213,25 @@ impl Roster {
     /// Has a task go on that sleeps, if it was woken, and nobody else, since the core is idle. Returns until when; none: the core is
     /// to [decide](Self::decide).
     pub fn resume(&self, task: TaskId) -> Option<u64> {
-        // Before the look, as in `begin_turn`. Who wakes another task after it has the lock after this core, and sets the flag after that.
-        // Who did so before is seen by the look, and if the flag comes only now, a decision is made that changes nothing.
-        self.anew.store(false, Ordering::SeqCst);
-        self.tasks.lock().scheduler.resume(task, timer::counter())
+        // If somebody says only now that a wake-up which this look has seen makes a decision due, one is made that changes nothing.
+        self.agenda.begin().scheduler.resume(task, timer::counter())
     }
 
     /// Has the current task sleep until it is kicked, or it is `until`. `false`: it was kicked since it got the core.
     pub fn sleep(&self, task: TaskId, until: u64) -> bool {
-        self.tasks.lock().scheduler.sleep(task, until, timer::counter())
+        self.agenda.lock().scheduler.sleep(task, until, timer::counter())
+    }
+}
+
+impl Schedule for Tasks {
+    #[inline]
+    fn current(&self) -> Option<TaskId> {
+        self.scheduler.current()
+    }
+
+    #[inline]
+    fn wake(&mut self, task: TaskId, now: impl FnOnce() -> u64) -> bool {
+        self.scheduler.wake(task, now)
     }
 }
 

@@ -9,9 +9,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
 use spin::mutex::SpinMutex;
+use stasis_cores::news::Bits;
 use stasis_guest::shared::SharedRegion;
 use stasis_guest::shared::{Connection, connections};
 use stasis_memory::range::Range;
@@ -23,7 +23,7 @@ pub struct Region {
     memory: Range,
     copy: SpinMutex<FreshRam>,
     /// For each guest, who has rung it since it was told last.
-    rung: [AtomicU32; MAX_PEERS],
+    rung: [Bits; MAX_PEERS],
     /// The guests that are there.
     guests: [SpinMutex<Option<Arc<Slot>>>; MAX_PEERS],
 }
@@ -55,7 +55,7 @@ impl Region {
             config,
             memory: memory.keep_clean(),
             copy: SpinMutex::new(copy),
-            rung: [const { AtomicU32::new(0) }; MAX_PEERS],
+            rung: core::array::from_fn(|_| Bits::new()),
             guests: [const { SpinMutex::new(None) }; MAX_PEERS],
         })
     }
@@ -104,7 +104,7 @@ impl Connected {
     /// Rings the guest with the number `peer`.
     pub fn ring(&self, peer: u8) {
         let peer = usize::from(peer);
-        self.region.rung[peer].fetch_or(1 << self.index, Ordering::Release);
+        self.region.rung[peer].set(self.index);
         // Cloned, for the lock is not to be held while other locks are taken.
         let guest = self.region.guests[peer].lock().clone();
         if let Some(guest) = guest {
@@ -114,7 +114,7 @@ impl Connected {
 
     /// Who has rung since this was asked last: a bit for each.
     pub fn take_rung(&self) -> u32 {
-        self.region.rung[self.index].swap(0, Ordering::Acquire)
+        self.region.rung[self.index].take()
     }
 
     /// Forgets who has rung.
@@ -135,7 +135,9 @@ impl Connected {
     /// since before that.
     pub fn overwritten(&self) {
         slot::finish_writing(self.region.memory);
-        self.region.rung.iter().for_each(|rung| rung.store(0, Ordering::Relaxed));
+        for rung in &self.region.rung {
+            rung.take();
+        }
     }
 
     /// The region's name.

@@ -31,11 +31,13 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use hold::Hold;
+use core::sync::atomic::AtomicU8;
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::timer;
+use stasis_cores::gate::Gate;
+use stasis_cores::hold::{Hold, Turns};
+use stasis_cores::news::{Bits, News, Notice};
 use stasis_devices::machine::{GICC_BASE, GICC_MAPPED};
 use stasis_devices::pl011::Character;
 use stasis_guest::given::Given;
@@ -47,11 +49,6 @@ use stasis_host::sched::TaskId;
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::range::Range;
 use stasis_vgic::VcpuMask;
-
-/// Of [`Slot::barred`]: somebody wants the locks.
-const WANTED: u8 = 1;
-/// Of [`Slot::barred`]: its state is not [`RunState::Running`].
-const STOPPED: u8 = 2;
 
 /// Of [`Slot::last_on`]: no vCPU.
 const NOBODY: u8 = u8::MAX;
@@ -87,7 +84,7 @@ struct VcpuPlace {
     vcpu: SpinMutex<Vcpu>,
     hold: Hold,
     /// It is to have the devices' deadlines looked at, as another one has left.
-    takes_over: AtomicBool,
+    takes_over: Notice,
     stats: Stats,
 }
 
@@ -121,22 +118,22 @@ pub struct Slot {
     /// Its name, which no other guest has.
     pub name: String,
     vcpus: Vec<VcpuPlace>,
-    /// Why no vCPU is to be entered: [`WANTED`], [`STOPPED`]. For those that do not hold the lock.
-    barred: AtomicU8,
+    /// Whether its vCPUs may be entered. It does not run unless its state is [`RunState::Running`].
+    gate: Gate,
     resident: SpinMutex<Resident>,
     /// Which vCPU each core has run last, whose translations it may still have.
     last_on: [AtomicU8; MAX_CORES],
-    /// Held by the vCPU that has others stand still: see [`hold`].
-    holder: SpinMutex<()>,
+    /// Which vCPU makes others stand still.
+    turns: Turns,
     /// The memory that it shares with others.
     shared: Vec<Connected>,
     /// The machine's devices that it was given.
     given: Given,
     /// Which of their interrupts have come, and it was not told yet.
-    raised: AtomicU32,
+    raised: Bits,
     input: SpinMutex<VecDeque<Character>>,
     /// Something was typed for it, it was rung, or an interrupt of its devices has come.
-    has_news: AtomicBool,
+    news: News,
 }
 
 impl Slot {
@@ -170,7 +167,7 @@ impl Slot {
                 task: roster.add(guest.name(), placement.weight),
                 vcpu: SpinMutex::new(vcpu),
                 hold: Hold::new(),
-                takes_over: AtomicBool::new(false),
+                takes_over: Notice::new(),
                 stats: Stats::new(),
             }
         });
@@ -181,16 +178,15 @@ impl Slot {
             number,
             name,
             vcpus,
-            barred: AtomicU8::new(if state == RunState::Running { 0 } else { STOPPED }),
+            gate: Gate::new(state == RunState::Running),
             resident: SpinMutex::new(Resident { guest, state, ram, stage2: Some(stage2) }),
             last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
-            holder: SpinMutex::new(()),
+            turns: Turns::new(),
             shared,
             given,
-            raised: AtomicU32::new(0),
+            raised: Bits::new(),
             input: SpinMutex::new(VecDeque::new()),
-            // It may have been rung before it was there.
-            has_news: AtomicBool::new(true),
+            news: News::of_new_guest(),
         }))
     }
 
@@ -224,18 +220,18 @@ impl Slot {
 
     /// The `n`th interrupt of its devices has come.
     pub fn interrupt(&self, n: usize) {
-        self.raised.fetch_or(1 << n, Ordering::Release);
+        self.raised.set(n);
         self.tell();
     }
 
     /// Forgets which interrupts of its devices have come.
     pub fn forget_interrupts(&self) {
-        self.raised.store(0, Ordering::Relaxed);
+        self.raised.take();
     }
 
     /// Wakes all vCPUs, or has them look at what they are asked to do, and at the devices' deadlines.
     fn kick_all(&self) {
-        self.vcpus.iter().for_each(|place| place.takes_over.store(true, Ordering::Release));
+        self.vcpus.iter().for_each(|place| place.takes_over.leave());
         self.tasks().for_each(|(roster, task)| roster.kick(task));
     }
 
@@ -258,13 +254,13 @@ impl Slot {
             input.push_back(character);
         }
         drop(input);
-        self.has_news.store(true, Ordering::Release);
+        self.news.announce();
         self.kick(VcpuMask::only(0));
     }
 
     /// Has one of its vCPUs, whichever is on, see to what was rung.
     pub fn tell(&self) {
-        self.has_news.store(true, Ordering::Release);
+        self.news.announce();
         self.kick_all();
     }
 }

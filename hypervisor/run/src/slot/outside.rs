@@ -4,7 +4,6 @@ use super::host::RunningOn;
 use super::{Slot, VcpuPlace};
 use crate::interrupts::{self, Taken};
 use crate::{clock, gic};
-use core::sync::atomic::Ordering;
 use stasis_guest::{Guest, Vcpu};
 use stasis_hw::gic::Acknowledged;
 
@@ -20,8 +19,7 @@ impl Slot {
             Taken::Timer => host.tick(guest, vcpu),
             Taken::Other(interrupt) => self.pass_interrupt(interrupt, guest, host),
         }
-        if takes_over.load(Ordering::Acquire) {
-            takes_over.store(false, Ordering::Release);
+        if takes_over.take() {
             host.tick(guest, vcpu);
         }
     }
@@ -48,8 +46,7 @@ impl Slot {
 
     /// Has the guest have all that came since it was told last.
     pub(super) fn pass_news(&self, guest: &mut Guest) {
-        // Before: what comes later is news again.
-        self.has_news.store(false, Ordering::SeqCst);
+        self.news.take();
         self.pass_bells(guest);
         self.pass_interrupts(guest);
         let mut input = self.input.lock();
@@ -58,13 +55,13 @@ impl Slot {
             self.kick(guest.receive(character));
         }
         if !input.is_empty() {
-            self.has_news.store(true, Ordering::Relaxed);
+            self.news.keep();
         }
     }
 
     /// Has the guest have the interrupts of its devices.
     fn pass_interrupts(&self, guest: &mut Guest) {
-        let raised = self.raised.swap(0, Ordering::Acquire);
+        let raised = self.raised.take();
         if raised == 0 {
             return;
         }

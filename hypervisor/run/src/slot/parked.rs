@@ -1,6 +1,6 @@
 //! A guest that stands still, for whoever stores, overwrites or removes it.
 
-use super::{NOBODY, Ram, Resident, Slot, WANTED, vmid};
+use super::{NOBODY, Ram, Resident, Slot, vmid};
 use crate::device_interrupts;
 use crate::tables::HeapTables;
 use alloc::boxed::Box;
@@ -28,7 +28,7 @@ struct Wakes<'a>(&'a Slot);
 
 impl Drop for Wakes<'_> {
     fn drop(&mut self) {
-        self.0.barred.fetch_and(!WANTED, Ordering::Release);
+        self.0.gate.let_in();
         self.0.kick_all();
     }
 }
@@ -126,7 +126,7 @@ impl Parked<'_> {
 impl Slot {
     /// Stops the guest for as long as the result lives, with all of its state in its records.
     pub fn park(&self) -> Parked<'_> {
-        self.barred.fetch_or(WANTED, Ordering::Release);
+        self.gate.keep_out();
         self.tasks().for_each(|(roster, task)| roster.call(task));
         Parked {
             vcpus: self.vcpus.iter().map(|place| place.vcpu.lock()).collect(),

@@ -1,13 +1,12 @@
 //! The loop of a vCPU that is loaded: entries into its guest, and exits.
 
-use super::hold::Held;
 use super::host::RunningOn;
 use super::turn::Leaves;
 use super::{Resident, Slot};
-use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::cpu;
 use stasis_arch::world::{self, ExitKind, live};
+use stasis_cores::hold::Held;
 use stasis_guest::exit::{self, Syndrome, WordAccess};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
@@ -98,7 +97,7 @@ impl Slot {
         let (index, hold) = (host.index, &host.place.hold);
         loop {
             let guest = &mut resident.guest;
-            if self.has_news.load(Ordering::Relaxed) {
+            if self.news.is_there() {
                 self.pass_news(guest);
             }
             host.follow(guest);
@@ -192,7 +191,7 @@ impl Slot {
             match answer {
                 Ok(next) => return (next, resident),
                 // The interrupt is in another core's list registers: see `hold`.
-                Err(missing) if self.hold(&mut held, missing, resident, host) => {}
+                Err(missing) if self.make_stand_still(&mut held, missing, resident, host) => {}
                 Err(_) => {
                     drop(held);
                     return (Next::Enter, self.resident.lock());

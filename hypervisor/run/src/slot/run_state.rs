@@ -1,8 +1,7 @@
 //! Changing what a guest is doing.
 
-use super::{Resident, STOPPED, Slot};
+use super::{Resident, Slot};
 use crate::device_interrupts;
-use core::sync::atomic::Ordering;
 use stasis_arch::timer;
 use stasis_host::run_state::RunState;
 
@@ -16,9 +15,6 @@ impl Slot {
             device_interrupts::engage(self);
         }
         resident.state = state;
-        match state {
-            RunState::Running => self.barred.fetch_and(!STOPPED, Ordering::Release),
-            _ => self.barred.fetch_or(STOPPED, Ordering::Release),
-        };
+        self.gate.set_runs(state == RunState::Running);
     }
 }

@@ -1,10 +1,10 @@
 //! Steps of a guest's clock, which all of its vCPUs see at the same instant.
 
-use super::hold::Held;
 use super::host::RunningOn;
 use super::{Resident, Slot};
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::timer;
+use stasis_cores::hold::Held;
 use stasis_vgic::VcpuMask;
 
 impl Slot {
@@ -37,7 +37,7 @@ impl Slot {
                 resident.guest.clock.step(now);
                 return resident;
             }
-            if !self.hold(&mut held, missing, resident, host) {
+            if !self.make_stand_still(&mut held, missing, resident, host) {
                 // The step stays due, and so EL2's timer does.
                 drop(held);
                 return self.resident.lock();

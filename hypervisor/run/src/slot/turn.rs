@@ -38,7 +38,7 @@ pub(super) enum Leaves {
 impl Slot {
     /// Whether no vCPU is to be entered.
     pub(super) fn must_leave(&self) -> bool {
-        self.barred.load(Ordering::Acquire) != 0
+        self.gate.is_closed()
     }
 
     /// Runs vCPU `index` on this core until its turn is over: at `until`, or when somebody wants the guest, it waits for
