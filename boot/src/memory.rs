@@ -8,7 +8,7 @@ use spin::mutex::SpinMutex;
 use stasis_arch::boot::{MAX_CORES, STACK_STRIDE};
 use stasis_arch::regions::{Region, regions};
 use stasis_hw::paging::{Attributes, MapError, PAGE_SIZE, Translation};
-use stasis_memory::range::{Pool, Range};
+use stasis_memory::range::Range;
 use stasis_run::tables::HeapTables;
 
 /// Blocks of up to 2^(this - 1) bytes.
@@ -95,18 +95,7 @@ pub fn map(machine: &Machine) -> Result<Translation, MapError> {
         one_to_one(&mut map, *range, Attributes::data())?;
     }
 
-    let mut devices = Pool::new();
-    let mut add = |frame: Range| devices.add(frame.outward(PAGE_SIZE));
-    add(machine.uart.device.frame);
-    for device in [machine.rtc, machine.watchdog].iter().flatten().chain(&machine.virtio) {
-        add(device.frame);
-    }
-    if let Ok(gic) = &machine.gic {
-        [gic.gicd, gic.gicc, gic.gich].into_iter().for_each(&mut add);
-    }
-    for host in &machine.sd_hosts {
-        add(host.device.frame);
-    }
+    let devices = machine.device_frames();
     for range in devices.free() {
         one_to_one(&mut map, *range, Attributes::device())?;
     }

@@ -7,8 +7,10 @@
 
 mod bus;
 pub mod early;
+pub mod give;
 pub mod grant;
 mod lookup;
+pub mod own;
 mod search;
 mod serial;
 #[cfg(test)]

@@ -16,20 +16,12 @@ use dtoolkit::{FdtStringListIterator, Node, Property};
 use self::dma::Dma;
 use super::bus::Bus;
 use super::lookup::Lookup;
+use super::own::Own;
 use super::search::GICS;
 use crate::config::{GuestConfig, MemoryMap};
 use stasis_guest::given::{Clocks, Grant, Interrupt};
 use stasis_memory::PAGE_SIZE;
 use stasis_memory::range::Range;
-
-/// What Stasis itself uses of the machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Own {
-    /// Memory, and devices' registers.
-    pub frames: Vec<Range>,
-    /// INTIDs.
-    pub interrupts: Vec<u32>,
-}
 
 /// Why a device can't be given away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -339,3 +339,43 @@ fn a_gic_without_frames_for_guests_is_named() {
     bare.root.add_child(serial);
     assert_eq!(with(&bare, |machine| machine.gic), Err(MachineError::GicFrames { found: 1 }));
 }
+
+#[test]
+fn what_stasis_uses_itself_is_no_guests() {
+    with(&tree(&[]), |machine| {
+        let (image, disk) = (Range::new(0x20_0000, 0x10_0000), Range::new(0xa00_0000, 0x200));
+        let own = machine.own(image, Some(disk));
+        let gic = machine.gic.unwrap();
+        let rest = [
+            ("its image", image),
+            ("its disk", disk),
+            ("the console", machine.uart.device.frame),
+            ("the watchdog", machine.watchdog.unwrap().frame),
+            ("memory", machine.memory[1]),
+            ("what the firmware has", machine.reserved[0].range),
+            ("the GIC", gic.gicd),
+            ("the guests' GIC", gic.gicv),
+            ("an SD host", machine.sd_hosts[1].device.frame),
+        ];
+        for (what, frame) in rest {
+            assert!(own.frames.contains(&frame), "{what}");
+        }
+        assert_eq!(own.interrupts, [machine.uart.device.intid]);
+    });
+}
+
+#[test]
+fn el2_maps_what_it_drives_and_not_what_is_for_guests_alone() {
+    with(&tree(&[]), |machine| {
+        let mapped = machine.device_frames();
+        let is_mapped =
+            |frame: Range| mapped.free().iter().any(|range| range.contains(frame.start));
+        let gic = machine.gic.unwrap();
+        assert!([gic.gicd, gic.gicc, gic.gich].into_iter().all(is_mapped));
+        assert!(!is_mapped(gic.gicv), "stage 2 maps it, for guests");
+        assert!(is_mapped(machine.uart.device.frame));
+        assert!(is_mapped(machine.watchdog.unwrap().frame));
+        assert!(machine.sd_hosts.iter().all(|host| is_mapped(host.device.frame)));
+        assert!(mapped.free().iter().all(|range| range.start % PAGE_SIZE == 0));
+    });
+}

@@ -1,5 +1,7 @@
+use super::super::give::{GiveError, give, remarks};
 use super::*;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use stasis_guest::given::Given;
 
 fn put(node: &mut DeviceTreeNode, name: &str, value: &[u8]) {
     node.add_property(DeviceTreeProperty::new_unchecked(name, value));
@@ -182,4 +184,39 @@ fn what_cannot_be_given_is_told_apart() {
     ] {
         assert_eq!(ask(device, &[device]), Err(why));
     }
+}
+
+fn given(devices: &[&str], others: &[(&str, &Given)]) -> Result<Given, GiveError> {
+    let dtb = machine();
+    let mut guest = GuestConfig::new("guest", "image", 2 << 20);
+    guest.devices = devices.iter().map(ToString::to_string).collect();
+    trusted(&mut guest);
+    give(Fdt::new(&dtb).unwrap(), &guest, &Own::default(), others.iter().copied())
+}
+
+#[test]
+fn a_device_that_another_guest_has_is_not_given_again() {
+    let rtc = given(&["/rtc@4000"], &[]).unwrap();
+    assert_eq!(
+        given(&["/rtc@4000"], &[("rt", &rtc)]).unwrap_err().to_string(),
+        "guest \"rt\" has one of its devices already"
+    );
+    assert_eq!(given(&["/rtc@4000"], &[("guest", &rtc)]), Ok(rtc.clone()), "it has it itself");
+    assert!(given(&["/disk@d000"], &[("rt", &rtc)]).is_ok());
+    assert!(matches!(given(&["/nothing"], &[]), Err(GiveError::Grant(_))));
+}
+
+#[test]
+fn a_person_hears_what_a_device_comes_without_and_who_reaches_all_memory() {
+    let said = |devices: &[&str]| -> Vec<String> {
+        remarks(&given(devices, &[]).unwrap()).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(said(&["/rtc@4000"]), [""; 0]);
+    assert_eq!(
+        said(&["/disk@d000", "/disk@e000"]),
+        [
+            ": device \"/disk@d000\" comes without iommus, card-detect-gpios, which refer to others",
+            " is trusted: it can reach all of the machine's memory by /disk@d000, /disk@e000",
+        ]
+    );
 }
