@@ -2,7 +2,6 @@
 
 mod progress;
 mod routines;
-mod sets;
 mod stream;
 
 use crate::storage::{Disk, with_store};
@@ -13,16 +12,14 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use progress::Progress;
 use routines::routines;
-use sets::names;
 use stasis_arch::timer;
 use stasis_console::table::{self, StoreRow};
 use stasis_console::text::Size;
-use stasis_host::{config, periodic};
+use stasis_host::{periodic, sets};
 use stasis_run::slot::{Parked, Slot};
 use stasis_run::{clock, device_interrupts, shared, turns};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{Checkpoint, GuestState, Plan};
-use stasis_store::set::SET_MARK;
 use stasis_store::{Store, Usage};
 use stream::{StreamError, ToStore, open, why_not_read, why_not_written};
 
@@ -54,7 +51,10 @@ pub fn store(
     drop(others);
     parked.iter().for_each(Parked::begin_reading);
     let result = with_store(|store| {
-        let names = names(store, slots, name)?;
+        let guests: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
+        let is_taken = |set: &str| store.find_set(set).is_ok();
+        let names = sets::names(&guests, name, store.next_number(), is_taken)
+            .map_err(|error| error.to_string())?;
         let guests = slots.iter().copied().zip(&mut parked);
         let result = store_all(store, &names, guests, keep, &instant, out);
         if result.is_err() {
@@ -189,7 +189,9 @@ pub fn resume(
 ) -> Result<(), String> {
     let start = timer::counter();
     if let Some(name) = copy {
-        check_copy(which, name)?;
+        let guests = guests::all();
+        let guests = guests.iter().map(|slot| slot.name.as_str());
+        sets::check_copy(which, name, guests).map_err(|error| error.to_string())?;
     }
     with_store(|store| {
         let mut checkpoints = Vec::new();
@@ -253,18 +255,6 @@ pub fn resume(
         }
         Ok(())
     })
-}
-
-/// Checks that a guest can be resumed under another name.
-fn check_copy(which: &str, name: &str) -> Result<(), String> {
-    if which.ends_with(SET_MARK) {
-        return Err("the guests of a set have no one name: resume them one by one".to_string());
-    }
-    config::check_name(name).map_err(|error| error.to_string())?;
-    if guests::all().iter().any(|slot| slot.name == name) {
-        return Err(format!("there is a guest \"{name}\" already"));
-    }
-    Ok(())
 }
 
 /// Deletes a checkpoint, or those of a set. If a set loses a member by it, that is said.
