@@ -12,16 +12,14 @@ use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu::IdRegisters;
 use stasis_arch::timer;
-use stasis_devices::machine::RAM_BASE;
-use stasis_guest::clock::Pace;
 use stasis_guest::given::Given;
-use stasis_guest::image::{self, Parts};
+use stasis_guest::image;
 use stasis_guest::shared::SharedRegion;
-use stasis_guest::shared::{connections, record};
-use stasis_guest::sysreg::identity;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::archive::Archive;
-use stasis_host::config::{self, Configuration, GuestConfig, MemoryMap};
+use stasis_host::config::{self, Configuration, GuestConfig};
+use stasis_host::creation::{Blueprint, CreationError, Here, NotStartable, check_restart};
+use stasis_host::registry::Registry;
 use stasis_host::run_state::RunState;
 use stasis_host::sched;
 use stasis_hw::paging::Translation;
@@ -33,18 +31,17 @@ use stasis_run::{device_interrupts, pool, roster, turns};
 use stasis_state::Written;
 use stasis_state::vcpu::Identity;
 
-/// All guests, by number.
-static GUESTS: SpinMutex<Vec<Arc<Slot>>> = SpinMutex::new(Vec::new());
-/// The translations of slots whose guest was removed, by number: a slot keeps its root, as cores may have it active.
-static VACANT: SpinMutex<Vec<(usize, Translation)>> = SpinMutex::new(Vec::new());
+/// All guests, and the translations that stay with the numbers of those that were removed: cores may have their roots active.
+static GUESTS: SpinMutex<Registry<Slot, Translation>> =
+    SpinMutex::new(Registry::new(slot::MAX_SLOTS));
 /// What the machine was started with.
 static BOOT: Once<BootArchive> = Once::new();
 /// The physical GICV.
 static GICV: Once<Range> = Once::new();
 
-/// All guests, by number.
+/// Returns all guests, by number.
 pub fn all() -> Vec<Arc<Slot>> {
-    GUESTS.lock().clone()
+    GUESTS.lock().all()
 }
 
 /// Makes the guests that the boot archive describes. What is wrong with one is said, and the others
@@ -84,15 +81,12 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
 
 /// Says which guests will have none of the checkpoints that they are configured to have.
 fn warn_of_no_store(configuration: &Configuration) {
-    let in_need = || {
-        let wishes = |guest| config::wishes_for_a_store(guest).map(|key| (guest, key));
-        configuration.guests.iter().filter_map(wishes)
-    };
-    if in_need().next().is_none() {
+    let in_need = config::in_need_of_a_store(configuration);
+    if in_need.is_empty() {
         return;
     }
     if let Err(why) = storage::with_store(|_| Ok(())) {
-        for (guest, key) in in_need() {
+        for (guest, key) in in_need {
             log::warn!("guest \"{}\": {key} comes to nothing: {why}", guest.name);
         }
     }
@@ -112,7 +106,8 @@ impl BootArchive {
         let given = devices::give(config)?;
         let mut ram = FreshRam::take(config.memory_map.lowest(), config.memory)?;
         let base = config.memory_map.ram_base(ram.range().start);
-        let (guest, vcpus) = self.load(config, &given, base, ram.contents())?;
+        let (guest, vcpus) =
+            self.load(config, &given, base, ram.contents()).map_err(|error| error.to_string())?;
         let state = RunState::made(config.autostart);
         let placement = Placement { cores: &cores, weight: config.weight };
         add(placement, guest, vcpus, ram, given, state).map(drop)
@@ -125,54 +120,19 @@ impl BootArchive {
         given: &Given,
         base: u64,
         (ram, written): (&mut [u8], &mut Written),
-    ) -> Result<(Box<Guest>, Vec<Vcpu>), String> {
-        let file = |name: &str| self.archive.file(name).map_err(|error| error.to_string());
-        let connections = connections(&self.configuration.shared, &config.name);
-        let parts = Parts {
-            ram_base: base,
-            image: file(&config.image)?,
-            kind: config.kind,
-            initrd: config.initrd.as_deref().map(file).transpose()?,
-            cmdline: &config.cmdline,
-            vcpus: config.vcpus,
-            virtio_slots: 0,
-            counter_frequency: config.counter_frequency,
-            watchdog: config.watchdog_us.map(|us| us.div_ceil(1_000_000) as u32),
-            shared: &connections,
-            given: &given.devices,
-        };
-        let loaded = image::load(ram, &parts).map_err(|error| error.to_string())?;
+    ) -> Result<(Box<Guest>, Vec<Vcpu>), CreationError> {
+        let blueprint = Blueprint::new(config, &self.configuration.shared, given, base);
+        let loaded = image::load(ram, &blueprint.parts(&self.archive)?)?;
         if let Some(warning) = loaded.warning {
             log::warn!("guest \"{}\": {warning}", config.name);
         }
-        loaded.ranges(base).for_each(|range| written.mark(range));
-        if given.devices.iter().any(|device| device.grant.bus_master) {
-            // Stage 2 does not see what a device writes.
-            written.mark(0..config.memory as usize);
-        }
-        let pace = Pace::configured(config.counter_frequency.map(u64::from), timer::frequency())
-            .map_err(|error| error.to_string())?;
-        let host = host_identity();
-        let identities: Vec<Identity> = (0..config.vcpus.into())
-            .map(|index| identity::made(&host, index, loaded.granule))
-            .collect::<Result<_, _>>()
-            .map_err(|error| error.to_string())?;
-        let mut guest = Guest::new(
-            &config.name,
-            Range::new(base, config.memory),
-            &identities,
-            loaded.entry,
-            loaded.x0,
-            pace,
-            stasis_run::clock::wall_time(),
-        )
-        .map_err(|error| error.to_string())?;
-        if let Some(watchdog_us) = config.watchdog_us {
-            guest.0.add_watchdog(watchdog_us);
-        }
-        guest.0.share(record(&connections));
-        guest.0.take_devices(given).map_err(|error| error.to_string())?;
-        Ok(guest)
+        blueprint.written(&loaded).into_iter().for_each(|range| written.mark(range));
+        let here = Here {
+            identity: &host_identity(),
+            counter_hz: timer::frequency(),
+            wall_time: stasis_run::clock::wall_time(),
+        };
+        blueprint.build(&loaded, here)
     }
 }
 
@@ -197,31 +157,28 @@ pub fn configured_names() -> Vec<String> {
 }
 
 /// The boot archive, and what it says of a guest.
-fn configuration(name: &str) -> Result<(&'static BootArchive, &'static GuestConfig), String> {
-    let boot = BOOT.get().ok_or("there is no boot archive")?;
-    Ok((boot, configured(name).ok_or("the boot archive does not have it")?))
+fn configuration(name: &str) -> Result<(&'static BootArchive, &'static GuestConfig), NotStartable> {
+    let boot = BOOT.get().ok_or(NotStartable::NoArchive)?;
+    Ok((boot, configured(name).ok_or(NotStartable::NotInArchive)?))
 }
 
 /// Makes and starts a guest that the boot archive describes, and the machine does not have.
 pub fn start(name: &str) -> Result<(), String> {
-    let (boot, config) = configuration(name)?;
+    let (boot, config) = configuration(name).map_err(|error| error.to_string())?;
     boot.create(&GuestConfig { autostart: true, ..config.clone() })
 }
 
 /// Starts a guest again, from the boot archive, whatever it is doing.
 pub fn restart(slot: &Slot) -> Result<(), String> {
-    let (boot, config) = configuration(&slot.name)?;
+    let (boot, config) = configuration(&slot.name).map_err(|error| error.to_string())?;
     let mut parked = slot.park();
-    let as_configured = (parked.guest.ram_size(), slot.cores().count());
-    let base = parked.guest.ram_base();
-    // One that was resumed has its RAM where it had it when it was stored.
-    let elsewhere = config.memory_map == MemoryMap::Virt && base != RAM_BASE;
-    if as_configured != (config.memory, config.vcpus.into()) || elsewhere {
-        return Err("the boot archive has another guest of that name".to_string());
-    }
+    let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
+    check_restart(config, slot.cores().count(), there).map_err(|error| error.to_string())?;
     let ram = parked.overwrite();
     ram.clear();
-    let (guest, vcpus) = boot.load(config, slot.given(), base, ram.contents())?;
+    let (guest, vcpus) = boot
+        .load(config, slot.given(), there.start, ram.contents())
+        .map_err(|error| error.to_string())?;
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus, RunState::Running);
@@ -239,15 +196,13 @@ pub fn add(
     state: RunState,
 ) -> Result<Arc<Slot>, String> {
     let shared = shared::connect(configured_shared(), guest.name())?;
-    let mut guests = GUESTS.lock();
-    if guests.len() == slot::MAX_SLOTS {
-        return Err(format!("there are {} guests, as many as there are VMIDs", guests.len()));
-    }
+    let claim = GUESTS.lock().claim(guest.name()).map_err(|error| error.to_string())?;
+    let number = claim.number;
     let gicv = *GICV.get().expect("it is known before any guest");
     let unmapped = |error| format!("cannot map its memory: {error:?}");
-    let (number, stage2) = match VACANT.lock().pop() {
-        Some(vacant) => vacant,
-        None => (guests.len(), Translation::new(&mut HeapTables).map_err(unmapped)?),
+    let stage2 = match claim.left {
+        Some(translation) => translation,
+        None => Translation::new(&mut HeapTables).map_err(unmapped)?,
     };
     let memory = Memory { ram, shared, given, gicv, stage2 };
     let slot = Slot::new(number, placement, guest, vcpus, memory, state).map_err(unmapped)?;
@@ -259,8 +214,7 @@ pub fn add(
     }
     care::begin(&slot, configured(&slot.name), state);
     turns::assign(&slot);
-    let place = guests.partition_point(|other| other.number < number);
-    guests.insert(place, slot.clone());
+    GUESTS.lock().enter(number, &slot.name, slot.clone());
     Ok(slot)
 }
 
@@ -268,7 +222,7 @@ pub fn add(
 pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
     let mut parked = slot.park();
     parked.state.check_remove(&slot.name).map_err(|misfit| misfit.to_string())?;
-    GUESTS.lock().retain(|other| !Arc::ptr_eq(other, slot));
+    GUESTS.lock().leave(slot);
     slot.shared().iter().for_each(Connected::leave);
     parked.release_devices();
     device_interrupts::leave(slot);
@@ -277,10 +231,7 @@ pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
     turns::retire(slot);
     let (ram, stage2) = parked.take_memory();
     pool::give_back(ram);
-    let mut vacant = VACANT.lock();
-    // The lowest number is the next one's.
-    let place = vacant.partition_point(|(number, _)| *number > slot.number);
-    vacant.insert(place, (slot.number, stage2));
+    GUESTS.lock().give_back(slot.number, stage2);
     Ok(())
 }
 

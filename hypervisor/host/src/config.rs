@@ -137,6 +137,12 @@ pub fn files(configuration: &Configuration) -> Vec<&str> {
     files
 }
 
+/// Returns the guests that are configured to have checkpoints, each with the key that says so.
+pub fn in_need_of_a_store(configuration: &Configuration) -> Vec<(&GuestConfig, &'static str)> {
+    let wishes = |guest| wishes_for_a_store(guest).map(|key| (guest, key));
+    configuration.guests.iter().filter_map(wishes).collect()
+}
+
 /// The key by which a guest is configured to have checkpoints, which a machine without a store can't make or resume.
 pub fn wishes_for_a_store(guest: &GuestConfig) -> Option<&'static str> {
     let wishes = [

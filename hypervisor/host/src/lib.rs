@@ -1,7 +1,9 @@
-//! What the machine decides: which board it is, what its archive and its configuration say, who runs on which core, what is stored when, and what is done
-//! about a guest that has stopped.
+//! What the machine decides, in pure code that is tested on the host. `boot` and `run` carry it out.
 //!
-//! Pure code, tested on the host. What it decides, `boot` and `run` carry out.
+//! The machine: [`board`] reads its device tree, [`archive`] and [`config`] what a person wants of it, [`sched`] says who runs on which core.
+//! Its guests: [`creation`] makes one from its configuration, [`admission`] from a checkpoint; [`registry`] knows which there are, and
+//! [`run_state`] what each is doing. What happens without a command: [`care`], of stops by [`recovery`] and of checkpoints by [`periodic`].
+//! [`sets`] says what checkpoints are called, and [`top`] what everybody has done.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -12,8 +14,11 @@ pub mod archive;
 pub mod board;
 pub mod care;
 pub mod config;
+pub mod creation;
 pub mod periodic;
 pub mod recovery;
+pub mod registry;
 pub mod run_state;
 pub mod sched;
+pub mod sets;
 pub mod top;

@@ -1,0 +1,171 @@
+//! Making a guest from its configuration, and starting one again in its place.
+//!
+//! [`Blueprint::parts`] finds in the boot archive what [`image::load`](stasis_guest::image::load) puts into the guest's RAM, and
+//! [`Blueprint::build`] makes the guest that starts there. `boot` takes the RAM, the cores and the devices. A guest that was stored is made by
+//! [`admission`](crate::admission).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::Range as Offsets;
+
+use stasis_devices::machine::RAM_BASE;
+use stasis_guest::clock::{Pace, PaceError};
+use stasis_guest::given::Given;
+use stasis_guest::image::{Boot, ImageError, Parts};
+use stasis_guest::shared::{Connection, SharedRegion, connections, record};
+use stasis_guest::sysreg::identity::{self, NoSuchGranule};
+use stasis_guest::{Guest, Vcpu};
+use stasis_memory::range::Range;
+use stasis_state::vcpu::Identity;
+
+use crate::archive::{Archive, ArchiveError};
+use crate::config::{GuestConfig, MemoryMap};
+
+/// Why a guest can't be made as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreationError {
+    /// The archive lacks a file.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The image can't be loaded.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The machine's counter is too fast.
+    #[error(transparent)]
+    Pace(#[from] PaceError),
+    /// The cores lack what the image says that it needs.
+    #[error(transparent)]
+    Cpu(#[from] NoSuchGranule),
+    /// The virtual GIC can't have the guest's interrupts.
+    #[error(transparent)]
+    Interrupts(#[from] stasis_vgic::Error),
+}
+
+/// What a guest is made of.
+#[derive(Debug)]
+pub struct Blueprint<'a> {
+    /// How it is configured.
+    config: &'a GuestConfig,
+    /// What it shares with others.
+    connections: Vec<Connection<'a>>,
+    /// The machine's devices that it was given.
+    given: &'a Given,
+    /// Where its RAM is, in its map.
+    ram: Range,
+}
+
+/// What a guest that is made finds on this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'a> {
+    /// ID registers of the cores.
+    pub identity: &'a Identity,
+    /// What the counter runs at, in Hz.
+    pub counter_hz: u64,
+    /// Seconds since 1970.
+    pub wall_time: u64,
+}
+
+impl<'a> Blueprint<'a> {
+    /// Returns the plan of a guest whose RAM is at `ram_base` in its map; `regions` are all that guests of this machine share.
+    pub fn new(
+        config: &'a GuestConfig,
+        regions: &'a [SharedRegion],
+        given: &'a Given,
+        ram_base: u64,
+    ) -> Self {
+        let connections = connections(regions, &config.name);
+        Self { config, connections, given, ram: Range::new(ram_base, config.memory) }
+    }
+
+    /// Returns what is loaded into the guest's RAM.
+    ///
+    /// # Errors
+    ///
+    /// [`CreationError::Archive`] if the archive lacks the image or the initial RAM disk.
+    pub fn parts(&self, archive: &Archive<'a>) -> Result<Parts<'_>, CreationError> {
+        let config = self.config;
+        Ok(Parts {
+            ram_base: self.ram.start,
+            image: archive.file(&config.image)?,
+            kind: config.kind,
+            initrd: config.initrd.as_deref().map(|name| archive.file(name)).transpose()?,
+            cmdline: &config.cmdline,
+            vcpus: config.vcpus,
+            virtio_slots: 0,
+            counter_frequency: config.counter_frequency,
+            watchdog: config.watchdog_us.map(|us| us.div_ceil(1_000_000) as u32),
+            shared: &self.connections,
+            given: &self.given.devices,
+        })
+    }
+
+    /// Returns where the guest's RAM may hold anything but zeros when it starts, as offsets: where it was loaded, and all of it if one of
+    /// its devices accesses memory by itself, which stage 2 does not see.
+    pub fn written(&self, loaded: &Boot) -> Vec<Offsets<usize>> {
+        if self.given.devices.iter().any(|device| device.grant.bus_master) {
+            return Vec::from([0..self.ram.len() as usize]);
+        }
+        loaded.ranges(self.ram.start).collect()
+    }
+
+    /// Makes the guest, whose image was loaded so, and its vCPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`CreationError::Pace`], [`CreationError::Cpu`] and [`CreationError::Interrupts`].
+    pub fn build(
+        &self,
+        loaded: &Boot,
+        here: Here<'_>,
+    ) -> Result<(Box<Guest>, Vec<Vcpu>), CreationError> {
+        let config = self.config;
+        let pace = Pace::configured(config.counter_frequency.map(u64::from), here.counter_hz)?;
+        let identities = (0..config.vcpus.into())
+            .map(|index| identity::made(here.identity, index, loaded.granule))
+            .collect::<Result<Vec<Identity>, _>>()?;
+        let (mut guest, vcpus) = Guest::new(
+            &config.name,
+            self.ram,
+            &identities,
+            loaded.entry,
+            loaded.x0,
+            pace,
+            here.wall_time,
+        )?;
+        if let Some(watchdog_us) = config.watchdog_us {
+            guest.add_watchdog(watchdog_us);
+        }
+        guest.share(record(&self.connections));
+        guest.take_devices(self.given)?;
+        Ok((guest, vcpus))
+    }
+}
+
+/// Why a guest can't be started from the boot archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotStartable {
+    /// The machine was started without one.
+    #[error("there is no boot archive")]
+    NoArchive,
+    /// It is a guest of a checkpoint alone.
+    #[error("the boot archive does not have it")]
+    NotInArchive,
+    /// The guest that has the name now has other memory, or another number of vCPUs.
+    #[error("the boot archive has another guest of that name")]
+    OtherGuest,
+}
+
+/// Checks that a guest that has `vcpus` and its RAM there, in its map, can be started again as it is configured.
+///
+/// # Errors
+///
+/// [`NotStartable::OtherGuest`]: it was resumed from a checkpoint of another guest of its name. A guest that was resumed has its RAM where
+/// it had that when it was stored.
+pub fn check_restart(config: &GuestConfig, vcpus: usize, ram: Range) -> Result<(), NotStartable> {
+    let is_elsewhere = config.memory_map == MemoryMap::Virt && ram.start != RAM_BASE;
+    let is_as_large = (ram.len(), vcpus) == (config.memory, config.vcpus.into());
+    if is_as_large && !is_elsewhere { Ok(()) } else { Err(NotStartable::OtherGuest) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+use super::*;
+use alloc::string::ToString;
+use alloc::vec;
+use stasis_guest::given::{Grant, lay_out};
+use stasis_guest::image::Kind;
+
+const MIB: u64 = 1 << 20;
+
+/// An archive, as `cpio -H newc` writes it, with the image of a guest.
+fn archive() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, mode, data) in [("Image", 0o100_644, &b"\0\0\0\x14"[..]), ("TRAILER!!!", 0, b"")] {
+        let head = format!(
+            "07070100000001{mode:08x}{:024x}{:08x}{:08x}{:032x}{:08x}{:08x}{name}\0",
+            1,
+            0,
+            data.len(),
+            0,
+            name.len() + 1,
+            0
+        );
+        for part in [head.as_bytes(), data] {
+            bytes.extend(part);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+    }
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+fn loaded() -> Boot {
+    Boot {
+        kind: Kind::Raw,
+        entry: RAM_BASE + 0x8_0000,
+        x0: RAM_BASE + MIB,
+        image: RAM_BASE + 0x8_0000..RAM_BASE + 0x8_0004,
+        initrd: None,
+        dtb: RAM_BASE + MIB..RAM_BASE + MIB + 16,
+        dtb_copy: None,
+        granule: None,
+        warning: None,
+    }
+}
+
+fn config() -> GuestConfig {
+    let watchdog_us = Some(1_500_000);
+    GuestConfig { vcpus: 2, watchdog_us, ..GuestConfig::new("rt", "Image", 4 * MIB) }
+}
+
+const IDENTITY: fn() -> Identity = Identity::default;
+const HZ: u64 = 62_500_000;
+
+#[test]
+fn a_guest_is_made_of_what_its_configuration_says() {
+    let (config, given, bytes) = (config(), Given::default(), archive());
+    let names = ["linux", "rt"].map(Into::into).to_vec();
+    let ring = SharedRegion { name: "ring".into(), size: 2 * MIB, guests: names };
+    let regions = [ring];
+    let blueprint = Blueprint::new(&config, &regions, &given, RAM_BASE);
+    let parts = blueprint.parts(&Archive::open(&bytes).unwrap()).unwrap();
+    assert_eq!((parts.image, parts.vcpus, parts.ram_base), (&b"\0\0\0\x14"[..], 2, RAM_BASE));
+    assert_eq!(parts.watchdog, Some(2), "in whole seconds, and no shorter");
+    assert_eq!((parts.shared.len(), parts.shared[0].index), (1, 1));
+    let identity = IDENTITY();
+    let here = Here { identity: &identity, counter_hz: HZ, wall_time: 5 };
+    let (mut guest, mut vcpus) = blueprint.build(&loaded(), here).unwrap();
+    assert_eq!((guest.name(), guest.ram_base(), guest.ram_size()), ("rt", RAM_BASE, 4 * MIB));
+    assert_eq!((*vcpus[0].core.pc, vcpus[0].core.x[0]), (RAM_BASE + 0x8_0000, RAM_BASE + MIB));
+    let records = guest.records(vcpus.iter_mut(), 0, 0);
+    assert_eq!(*records.clock.cntfrq, HZ);
+    assert_eq!(records.vcpus.len(), 2);
+}
+
+#[test]
+fn a_guest_whose_image_the_archive_lacks_is_not_made() {
+    let (mut config, given, bytes) = (config(), Given::default(), archive());
+    let archive = Archive::open(&bytes).unwrap();
+    config.initrd = Some("initrd".into());
+    let blueprint = Blueprint::new(&config, &[], &given, RAM_BASE);
+    let error = blueprint.parts(&archive).unwrap_err();
+    assert!(matches!(error, CreationError::Archive(_)));
+    assert!(error.to_string().contains("initrd"));
+}
+
+#[test]
+fn a_guest_that_is_configured_with_a_counter_slower_than_the_machines_is_not_made() {
+    let config = GuestConfig { counter_frequency: Some(1_000_000), ..config() };
+    let given = Given::default();
+    let blueprint = Blueprint::new(&config, &[], &given, RAM_BASE);
+    let identity = IDENTITY();
+    let here = Here { identity: &identity, counter_hz: HZ, wall_time: 0 };
+    let error = blueprint.build(&loaded(), here).unwrap_err();
+    assert_eq!(error, PaceError::Configured { asked: 1_000_000, host: HZ }.into());
+}
+
+#[test]
+fn stage_2_learns_of_what_was_loaded_and_of_all_ram_where_a_device_may_write() {
+    let (config, given) = (config(), Given::default());
+    let written = Blueprint::new(&config, &[], &given, RAM_BASE).written(&loaded());
+    assert_eq!(written, [0x8_0000..0x8_0004, 0x10_0000..0x10_0010]);
+    let frames = vec![Range::new(0xa00_0000, 0x200)];
+    let disk = Grant { path: "/virtio".into(), frames, bus_master: true, ..Grant::default() };
+    let given = lay_out(vec![disk]).unwrap();
+    let written = Blueprint::new(&config, &[], &given, RAM_BASE).written(&loaded());
+    assert_eq!(written, [0..4 << 20]);
+}
+
+#[test]
+fn a_guest_is_started_again_in_a_place_of_its_own_size_alone() {
+    let config = config();
+    let ram = Range::new(RAM_BASE, 4 * MIB);
+    assert_eq!(check_restart(&config, 2, ram), Ok(()));
+    let other = Err(NotStartable::OtherGuest);
+    assert_eq!(check_restart(&config, 1, ram), other);
+    assert_eq!(check_restart(&config, 2, Range::new(RAM_BASE, 2 * MIB)), other);
+    let elsewhere = Range::new(RAM_BASE + 2 * MIB, 4 * MIB);
+    assert_eq!(check_restart(&config, 2, elsewhere), other);
+    let identity = GuestConfig { memory_map: MemoryMap::Identity, ..config };
+    assert_eq!(check_restart(&identity, 2, elsewhere), Ok(()), "it has it where the machine has");
+}
