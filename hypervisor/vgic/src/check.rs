@@ -1,89 +1,89 @@
-//! What must hold of the records of a GIC, which may come from a file.
+//! The rules for the records of a GIC, which may come from a file.
 
 use stasis_state::vgic::{CpuInterface, Distributor, MAX_VCPUS, NO_CPU, PRIVATE_INTIDS, SPIS};
 
-/// What is wrong with a GIC's records, or with what is asked of it.
+/// A rule that the records of a GIC break, or that a request to it breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Number of CPU interfaces.
+    /// There is no GICv2 with so many CPU interfaces.
     #[error("a GICv2 has 1 to {max} CPU interfaces, not {found}")]
     CpuCount {
         /// In the record.
         found: u8,
-        /// At most.
+        /// The most that there can be.
         max: usize,
     },
-    /// Records of CPU interfaces.
+    /// There are not as many records of CPU interfaces as the distributor says.
     #[error("{found} records of CPU interfaces for {expected} vCPUs")]
     CpuRecords {
-        /// Records there are.
+        /// The number of records.
         found: usize,
-        /// As the distributor's record has it.
+        /// The number in the distributor's record.
         expected: u8,
     },
-    /// Number of INTIDs.
+    /// There is no GICv2 with so many INTIDs.
     #[error("{found} INTIDs: must be a multiple of 32 from 64 on, or 1020")]
     IntidCount {
         /// In the record.
         found: u16,
     },
-    /// Implemented bits of a priority.
+    /// Priorities have not as many bits as GICH has.
     #[error("{found} bits of priority; GICH has 5")]
     PriorityBits {
         /// In the record.
         found: u8,
     },
-    /// Something is set for an INTID that there is not.
+    /// A register has something set for an INTID that there is not.
     #[error("{register} has state for INTID {intid}, of {count} INTIDs")]
     BeyondIntids {
         /// The register.
         register: &'static str,
-        /// Where.
+        /// The INTID.
         intid: usize,
-        /// Number of INTIDs.
+        /// The number of INTIDs.
         count: u16,
     },
     /// A priority with bits that are not implemented.
     #[error("INTID {intid} has priority {priority:#04x}, with unimplemented bits")]
     Priority {
-        /// Whose.
+        /// The INTID.
         intid: usize,
         /// In the record.
         priority: u8,
     },
-    /// A target, source or holder that there is not.
+    /// A register names a vCPU that there is not, as a target, source or holder.
     #[error("{register} of INTID {intid} names vCPU mask or number {found:#x}, of {count} vCPUs")]
     NoSuchCpu {
         /// The register.
         register: &'static str,
-        /// Where.
+        /// The INTID.
         intid: usize,
-        /// In the record.
+        /// In the record: a mask or a number.
         found: u8,
-        /// vCPUs there are.
+        /// The number of vCPUs.
         count: usize,
     },
-    /// An active SPI without a holder, or the reverse; or the source of an SGI that is not active.
+    /// An active SPI has no holder, or the reverse; or an SGI that is not active has a source.
     #[error("INTID {intid}: active is {active}, but held by or sent from {by:#x}")]
     Active {
-        /// Which.
+        /// The INTID.
         intid: usize,
-        /// Its bit.
+        /// Whether the record has it active.
         active: bool,
-        /// Its holder or source.
+        /// The holder or the source.
         by: u8,
     },
-    /// SGIs are enabled and edge-triggered, and have sources instead of a latch and a line.
+    /// An SGI is not enabled or not edge-triggered, or has a latch or a line, where it can only have sources.
     #[error("vCPU {vcpu}: the SGIs' bits of {register} are {found:#06x}")]
     SgiBits {
-        /// Whose.
+        /// The vCPU.
         vcpu: usize,
         /// The register.
         register: &'static str,
-        /// Bits 15 to 0.
+        /// In the record: bits 15 to 0.
         found: u32,
     },
-    /// Reserved bits.
+    /// A register has reserved bits set.
     #[error("{register} is {found:#x}, with reserved bits")]
     Reserved {
         /// The register.
@@ -91,31 +91,31 @@ pub enum Error {
         /// In the record.
         found: u32,
     },
-    /// No interrupt that can be linked.
+    /// Such interrupts cannot be linked.
     #[error("INTID {intid} cannot be linked to the physical INTID {physical}")]
     NotLinkable {
-        /// Virtual.
+        /// The virtual INTID.
         intid: u16,
-        /// Physical.
+        /// The physical INTID.
         physical: u16,
     },
-    /// No room for another link.
+    /// There is no room for another link.
     #[error("more than {max} linked interrupts")]
     TooManyLinks {
-        /// There is room for.
+        /// The number of links that there is room for.
         max: usize,
     },
-    /// The distributor answers it with an external abort.
+    /// The distributor answers the access with an external abort.
     #[error("an access of {width} bytes at {offset:#x} of GICD")]
     NoSuchAccess {
-        /// From GICD's base.
+        /// Bytes from GICD's base.
         offset: u64,
-        /// Bytes.
+        /// Bytes of the access.
         width: u8,
     },
 }
 
-/// Whether a [`crate::Vgic`] can work on these records.
+/// Checks whether a [`crate::Vgic`] can work on these records.
 pub(crate) fn check(dist: &Distributor, cpus: &[CpuInterface]) -> Result<(), Error> {
     let (nr_irqs, nr_cpus) = (*dist.nr_irqs, *dist.nr_cpus);
     if !(1..=MAX_VCPUS).contains(&nr_cpus.into()) {

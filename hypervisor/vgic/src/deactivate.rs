@@ -5,10 +5,11 @@
 
 use crate::hardware::VirtualInterface;
 use crate::irq::{FIRST_SPI, Irq};
-use crate::vgic::{Effects, VcpuMask, Vgic};
+use crate::vcpus::{Effects, VcpuMask};
+use crate::vgic::Vgic;
 
 impl Vgic {
-    /// Whose list registers must be folded before `vcpu` deactivates this: an SPI can be active on another.
+    /// Returns the other vCPU whose list registers must be folded before `vcpu` writes `value` to GICC_DIR: an SPI can be active there.
     pub fn deactivate_needs_sync(&self, vcpu: usize, value: u32) -> VcpuMask {
         let intid = (value & 0x3ff) as u16;
         match (FIRST_SPI..self.nr_irqs()).contains(&intid) {
@@ -20,7 +21,7 @@ impl Vgic {
         }
     }
 
-    /// A write of `value` to GICC_DIR by `vcpu`, which is loaded on this core.
+    /// Carries out a write of `value` to GICC_DIR by `vcpu`, which is loaded on this core.
     pub fn deactivate(
         &mut self,
         vcpu: usize,
@@ -38,7 +39,7 @@ impl Vgic {
             effects |= self.change(vcpu, intid, Irq::deactivate);
             self.end_physical(vcpu, intid, hw);
         }
-        effects |= self.replace(vcpu, intid);
+        effects |= self.relocate(vcpu, intid);
         effects
     }
 }

@@ -1,11 +1,11 @@
 //! The distributor as the guest sees it (IHI 0048B.b 4.3), without security extensions, as QEMU has it.
 //!
-//! Registers are read and written as words; narrower accesses take part of one. What changes where
-//! an interrupt belongs changes the records, and [`Vgic::replace`] does the rest. Few registers need
-//! to know what is in list registers: those that read or clear pending and active states.
+//! Registers are read and written as words; narrower accesses take part of one. A write changes the records, and [`Vgic::relocate`] moves
+//! each interrupt that belongs elsewhere by that. Few registers depend on what is in list registers: those that read or clear pending and
+//! active states.
 //!
-//! Where QEMU departs from the architecture, this does not: ICPENDR of a private interrupt is banked; an SPI
-//! with several targets is taken once; it stays pending without a target; bits of absent CPUs in
+//! Where QEMU departs from the architecture, this distributor does not: ICPENDR of a private interrupt is banked; an SPI
+//! with several targets is taken once; an SPI stays pending without a target; bits of absent CPUs in
 //! ITARGETSR and in SGIs' sources are 0; the low three bits of a priority are 0, as behind GICV.
 
 mod access;
@@ -15,14 +15,16 @@ mod write;
 pub use access::Access;
 
 use crate::hardware::VirtualInterface;
-use crate::irq::{Bits, FIRST_SPI};
-use crate::vgic::{Effects, VcpuMask, Vgic};
+use crate::irq::FIRST_SPI;
+use crate::records::Bits;
+use crate::vcpus::{Effects, VcpuMask};
+use crate::vgic::Vgic;
 use core::ops::Range;
 use register::{ID, Register};
 
 impl Vgic {
-    /// The other vCPUs whose list registers must be folded before `vcpu` makes this access. Stop
-    /// each, [`Vgic::sync`] it on its core, and let none enter its guest before the access is made.
+    /// Returns the other vCPUs whose list registers must be folded before `vcpu` makes this access. The caller holds each of them,
+    /// [`Vgic::sync`]s it on its core, and lets none enter its guest before the access is made.
     #[inline]
     pub fn needs_sync(&self, vcpu: usize, access: Access, write: bool) -> VcpuMask {
         if !access.needs_fold(write) {
@@ -31,7 +33,7 @@ impl Vgic {
         self.homes(access.spis()).without(vcpu)
     }
 
-    /// The vCPUs in whose list registers some of these SPIs are.
+    /// Returns the vCPUs in whose list registers any of these SPIs is.
     fn homes(&self, spis: Range<u16>) -> VcpuMask {
         let mut mask = VcpuMask::NONE;
         for intid in spis.start..spis.end.min(self.nr_irqs()) {
@@ -42,7 +44,7 @@ impl Vgic {
         mask
     }
 
-    /// A read by `vcpu`, which is loaded on this core.
+    /// Carries out a read by `vcpu`, which is loaded on this core. Returns what is read.
     #[inline]
     pub fn distributor_read(
         &mut self,
@@ -58,17 +60,18 @@ impl Vgic {
         (self.read(vcpu, access), effects)
     }
 
-    /// What `vcpu` reads, if list registers make no difference to it.
+    /// Returns what `vcpu` reads, or nothing if list registers make a difference to it.
     pub fn recorded(&self, vcpu: usize, access: Access) -> Option<u64> {
         (!access.needs_fold(false)).then(|| self.read(vcpu, access))
     }
 
-    /// A write of a word by `vcpu`, if list registers make no difference to it. None: they do, and nothing was done.
+    /// Carries out a write of a word by `vcpu`, if list registers make no difference to it. Returns nothing if they do: then nothing was
+    /// done.
     pub fn record(&mut self, vcpu: usize, access: Access, value: u32) -> Option<Effects> {
         (!access.needs_fold(true)).then(|| self.write(vcpu, access, value.into()))
     }
 
-    /// What the records have.
+    /// Returns what `vcpu` reads according to the records.
     fn read(&self, vcpu: usize, access: Access) -> u64 {
         let word = self.read_word(vcpu, access.word());
         match access.width {
@@ -78,7 +81,7 @@ impl Vgic {
         }
     }
 
-    /// A write by `vcpu`, which is loaded on this core.
+    /// Carries out a write by `vcpu`, which is loaded on this core.
     #[inline]
     pub fn distributor_write(
         &mut self,
@@ -96,7 +99,7 @@ impl Vgic {
         effects
     }
 
-    /// The word at an offset.
+    /// Returns the word at `offset`, as `vcpu` sees it.
     fn read_word(&self, vcpu: usize, offset: u16) -> u32 {
         let bytes = |first: u16, byte: &dyn Fn(u16) -> u8| {
             let intids = first..(first + 4).min(self.nr_irqs());
@@ -114,7 +117,7 @@ impl Vgic {
             Register::Pending(_, n) => self.if_implemented(n, |n| self.pending_word(vcpu, n)),
             Register::Active(_, n) => self.if_implemented(n, |n| self.word(Bits::Active, vcpu, n)),
             Register::Priority(first) => bytes(first, &|intid| self.priority(vcpu, intid)),
-            // RAZ/WI with one CPU.
+            // With one CPU, the registers are RAZ/WI.
             Register::Targets(_) if self.cpus.len() == 1 => 0,
             Register::Targets(first) => bytes(first, &|intid| match intid.checked_sub(FIRST_SPI) {
                 Some(spi) => self.dist.spi_targets[usize::from(spi)],
@@ -136,7 +139,7 @@ impl Vgic {
         }
     }
 
-    /// Of word `n`, the bits whose INTIDs there are.
+    /// Returns word `n` of a register without the bits of INTIDs that there are not.
     fn if_implemented(&self, n: u8, word: impl FnOnce(usize) -> u32) -> u32 {
         let n = usize::from(n);
         match self.implemented(n) {
@@ -145,7 +148,7 @@ impl Vgic {
         }
     }
 
-    /// The INTIDs of word `n` that there are.
+    /// Returns the bits of word `n` whose INTIDs there are.
     fn implemented(&self, n: usize) -> u32 {
         match usize::from(self.nr_irqs()).saturating_sub(n * 32) {
             0 => 0,

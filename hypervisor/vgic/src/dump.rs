@@ -3,7 +3,8 @@
 
 use core::fmt;
 
-use crate::irq::{Bits, FIRST_SPI, SGIS};
+use crate::irq::{FIRST_SPI, SGIS};
+use crate::records::Bits;
 use crate::vgic::{Filled, Vgic, VirtualCpu};
 
 /// Writes what the virtual interface of a vCPU's core was filled with, in the encoding of the machine's GIC.
@@ -37,6 +38,7 @@ impl Vgic {
         Table { vgic: self, write_filled }
     }
 
+    /// Writes the table, and the virtual interfaces if `write_filled` can write them.
     #[inline]
     fn write_table(
         &self,
@@ -59,15 +61,15 @@ impl Vgic {
         writeln!(f, "INTID vCPU group enabled pending    active     priority targets trigger")?;
         for vcpu in 0..cpus {
             for intid in 0..FIRST_SPI {
-                self.fmt_line(f, vcpu, intid)?;
+                self.write_line(f, vcpu, intid)?;
             }
         }
-        (FIRST_SPI..intids).try_for_each(|intid| self.fmt_line(f, 0, intid))
+        (FIRST_SPI..intids).try_for_each(|intid| self.write_line(f, 0, intid))
     }
 
-    /// One interrupt, unless it is as at reset.
+    /// Writes the line of an interrupt, unless it is as at reset.
     #[inline]
-    fn fmt_line(&self, f: &mut fmt::Formatter<'_>, vcpu: usize, intid: u16) -> fmt::Result {
+    fn write_line(&self, f: &mut fmt::Formatter<'_>, vcpu: usize, intid: u16) -> fmt::Result {
         let bit = |bits| self.bit(bits, vcpu, intid);
         let enabled = bit(Bits::Enable);
         let uses_it = enabled && intid >= SGIS || bit(Bits::Latch) || bit(Bits::Level);

@@ -2,7 +2,7 @@
 //!
 //! The best interrupts get list registers: by priority, at the same priority the active before the
 //! pending, then by INTID. The best pending one always gets a list register, if need be in the place of the worst
-//! active one: else a guest that could take it would not see it, and GICH_MISR.NP would stay set
+//! active one: else a guest that could take it would not see it, and the maintenance interrupt for "none pending" would stay,
 //! with nothing to refill. List registers are filled from 0 upwards in that order, because
 //! QEMU offers equal priorities in the order of the list registers, and a GIC by INTID.
 
@@ -12,17 +12,18 @@ use arrayvec::ArrayVec;
 
 use crate::hardware::VirtualInterface;
 use crate::interface::{ActivePriorities, Control, MachineControl};
-use crate::irq::{SGIS, bits};
+use crate::irq::{Cause, SGIS, bits};
 use crate::list_register::{ListRegister, Packed};
 use crate::place::Place;
-use crate::vgic::{Cause, Effects, MAX_LIST_REGISTERS, Resident, Vgic, VirtualCpu};
+use crate::vcpus::Effects;
+use crate::vgic::{MAX_LIST_REGISTERS, Resident, Vgic, VirtualCpu};
 use crate::waiting::Kind;
 
 /// The interrupts that get list registers, in their order, with their levels.
 type Chosen = ArrayVec<(u8, u16), MAX_LIST_REGISTERS>;
 
 impl Vgic {
-    /// Puts a vCPU on this core, whose GICH is empty. Its list registers are filled by [`Self::enter`].
+    /// Puts a vCPU on this core, whose virtual interface is empty. [`Self::enter`] fills the list registers.
     #[inline]
     pub fn load(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         let cpu = &mut self.cpus[vcpu];
@@ -38,7 +39,7 @@ impl Vgic {
         self.attach_physical(vcpu, hw);
     }
 
-    /// Before every entry into the guest. Touches no hardware if nothing has changed since the last.
+    /// Fills the list registers, before every entry into the guest. Touches no hardware if nothing has changed since the last one.
     #[inline]
     pub fn enter(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
@@ -46,7 +47,7 @@ impl Vgic {
             return Effects::default();
         }
         let count = hw.list_registers().min(MAX_LIST_REGISTERS);
-        // A vCPU for which nothing waits, nor did when it was entered last: then there is nothing to fold, either.
+        // Where nothing waits for a vCPU, nor did at its last entry, there is nothing to fold, either.
         if cpu.used == 0 && !cpu.waiting.is_any() && self.links.is_idle(vcpu) {
             cpu.filled(count);
             cpu.arm(hw);
@@ -70,8 +71,8 @@ impl Vgic {
         cpu.arm(hw);
     }
 
-    /// Moves what the guest is offered from the queues to the `count` list registers. Says which of these are to be written, bit n
-    /// being list register n. Compiled here, and not where `hw` is known: so it is built for speed.
+    /// Moves what the guest is offered from the queues to the `count` list registers. Returns which of these must be written: bit n is
+    /// list register n. Compiled here, and not where `hw` is known: so it is built for speed.
     #[inline(never)]
     fn decide(&mut self, vcpu: usize, count: usize) -> u32 {
         debug_assert!(self.cpus[vcpu].synced && self.cpus[vcpu].residents.is_empty());
@@ -91,19 +92,19 @@ impl Vgic {
         changed
     }
 
-    /// Fills list registers while nothing active waits, which is mostly so: then they get the pending in their order.
+    /// Fills list registers with pending interrupts in their order, while no active one waits, which is mostly so.
     #[inline]
     fn fill_pending(&mut self, vcpu: usize, count: usize) -> u32 {
         let mut changed = 0;
         for n in 0..count {
             let Some((_, intid)) = self.cpus[vcpu].waiting.pop_pending() else { break };
             let (list_register, cause) = self.offer(vcpu, intid);
-            changed |= self.cpus[vcpu].hold(n, intid, list_register, cause);
+            changed |= self.cpus[vcpu].put(n, intid, list_register, cause);
         }
         changed
     }
 
-    /// What the list register of an interrupt is filled with that is pending and not active. It is resident from now on.
+    /// Returns what the list register of an interrupt is filled with that is pending and not active. The interrupt is resident from now on.
     #[inline(always)]
     fn offer(&mut self, vcpu: usize, intid: u16) -> (ListRegister, Cause) {
         if intid < SGIS {
@@ -137,13 +138,12 @@ impl Vgic {
             } else {
                 self.offer(vcpu, intid)
             };
-            changed |= self.cpus[vcpu].hold(n, intid, list_register, cause);
+            changed |= self.cpus[vcpu].put(n, intid, list_register, cause);
         }
         changed
     }
 
-    /// Takes the interrupts that get the `count` list registers out of their queues; the result is the best
-    /// pending one that gets none.
+    /// Takes the interrupts that get the `count` list registers out of their queues. Returns the best pending one that gets none.
     #[inline]
     fn choose(&mut self, vcpu: usize, count: usize, best: &mut Chosen) -> Option<(u8, u16)> {
         let waiting = &mut self.cpus[vcpu].waiting;
@@ -161,7 +161,7 @@ impl Vgic {
             best.push(offered);
         }
         let spilled = waiting.first_pending();
-        // One that is active and pending again is among the pending as soon as it is deactivated.
+        // An active interrupt that is pending again is among the pending as soon as it is deactivated.
         let comes_again = |&(_, intid): &(u8, u16)| {
             let irq = self.irq(vcpu, intid);
             irq.is_active() && irq.is_pending() && irq.is_edge()
@@ -174,7 +174,7 @@ impl Vgic {
 }
 
 impl VirtualCpu {
-    /// The `count` list registers hold from the next entry on what they are to hold. The maintenance interrupt is asked for if more waits.
+    /// Notes that the `count` list registers hold what they must from the next entry on. If more waits, maintenance interrupts are asked for.
     #[inline]
     fn filled(&mut self, count: usize) {
         self.filled_control = Control::on(self.waiting.has_pending(), self.waiting.has_active());
@@ -183,7 +183,7 @@ impl VirtualCpu {
         self.dirty = false;
     }
 
-    /// Switches the virtual interface to what it is at the entry, unless it is that already.
+    /// Gives the virtual interface the control of the next entry, unless it has that already.
     #[inline]
     fn arm(&mut self, hw: &mut impl VirtualInterface) {
         if self.control != self.filled_control {
@@ -192,9 +192,9 @@ impl VirtualCpu {
         }
     }
 
-    /// Has list register `n` be this from the next entry on. The result is bit `n`, if that is to be written.
+    /// Notes what list register `n` holds from the next entry on. Returns bit `n` if it must be written for that, else 0.
     #[inline(always)]
-    fn hold(&mut self, n: usize, intid: u16, list_register: ListRegister, cause: Cause) -> u32 {
+    fn put(&mut self, n: usize, intid: u16, list_register: ListRegister, cause: Cause) -> u32 {
         let value = Packed::new(list_register);
         self.residents.push(Resident { intid, cause, refired: false });
         self.offered[n] = value;
@@ -202,7 +202,7 @@ impl VirtualCpu {
     }
 }
 
-/// Sorts what was chosen: a few, most of them in order already. Core's sort is more code than all the rest of this file.
+/// Sorts the interrupts that were chosen: a few, most of them in order already. Core's sort is more code than all the rest of this file.
 fn sort(chosen: &mut [(u8, u16)]) {
     for end in 1..chosen.len() {
         let mut place = end;

@@ -6,19 +6,19 @@ use crate::hardware::VirtualInterface;
 use crate::interface::{ActivePriorities, Control};
 use crate::irq::{Irq, bits};
 use crate::list_register::ListRegister;
-use crate::vgic::{Effects, Resident, Vgic, VirtualCpu};
+use crate::vcpus::Effects;
+use crate::vgic::{Resident, Vgic, VirtualCpu};
 
 /// What a fold of list registers leaves to be done.
 struct Folded {
     effects: Effects,
-    /// Bit n: the physical interrupt behind list register n is to be ended.
+    /// The list registers whose physical interrupts must be ended: bit n is list register n.
     ended: u32,
 }
 
 impl Vgic {
-    /// Folds what the guest has done since it was entered. The vCPU stays loaded, and the next
-    /// [`Vgic::enter`] fills its list registers again. On a maintenance interrupt, call this before
-    /// INTID 25 is deactivated: it takes its cause away.
+    /// Folds what the guest has done since it was entered. The vCPU stays loaded, and the next [`Vgic::enter`] fills its list registers
+    /// again. On a maintenance interrupt, call this before INTID 25 is deactivated: it takes the cause away.
     pub fn sync(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         if !cpu.loaded || cpu.synced {
@@ -35,15 +35,15 @@ impl Vgic {
         effects
     }
 
-    /// Takes a vCPU off this core. Its records are complete then, and the core's GICH is empty.
-    /// Call it while its virtual timer still runs: the timer's line is looked at.
+    /// Takes a vCPU off this core. The records are complete then, and the core's virtual interface is empty. Call this while the vCPU's
+    /// virtual timer still runs: the timer's line is looked at.
     #[inline]
     pub fn save(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         if !cpu.loaded {
             return Effects::default();
         }
-        // It was offered nothing: as in `enter`.
+        // Where the vCPU was offered nothing, there is nothing to fold: as in `enter`.
         if cpu.used == 0 && self.links.is_idle(vcpu) {
             hw.write_control(Control::OFF);
             cpu.leave(hw);
@@ -79,7 +79,7 @@ impl Vgic {
 
     #[inline]
     fn fold(&mut self, vcpu: usize, unlisted_ends: u32, hw: &mut impl VirtualInterface) -> Effects {
-        // First, while the queue of active interrupts has only those that were in no list register.
+        // Unlisted ends come first, while the queue of active interrupts has only those that were in no list register.
         let mut effects = Effects::default();
         if unlisted_ends != 0 {
             effects |= self.fold_unlisted_ends(vcpu, unlisted_ends, hw);
@@ -107,7 +107,7 @@ impl Vgic {
         effects
     }
 
-    /// Ends the physical interrupts of what was in these list registers.
+    /// Ends the physical interrupts of what was in the list registers of the mask `ended`.
     #[cold]
     fn end_physical_of(
         &mut self,
@@ -119,13 +119,13 @@ impl Vgic {
         for n in bits(ended) {
             let intid = self.cpus[vcpu].residents[n].intid;
             self.end_physical(vcpu, intid, hw);
-            effects |= self.replace(vcpu, intid);
+            effects |= self.relocate(vcpu, intid);
         }
         effects
     }
 
-    /// Folds what the list registers in use were found to hold. They keep it. Compiled here, and not where
-    /// `hw` is known: so it is built for speed.
+    /// Folds what has become of the interrupts in the list registers in use. Compiled here, and not where `hw` is known: so it is built
+    /// for speed.
     #[inline(never)]
     fn fold_list_registers(&mut self, vcpu: usize) -> Folded {
         let mut folded = Folded { effects: Effects::default(), ended: 0 };
@@ -140,7 +140,7 @@ impl Vgic {
 
             let mut irq = self.irq(vcpu, intid);
             let has_ended = irq.fold(vcpu, cause, value);
-            // One that has come again since is not the one that the guest has deactivated.
+            // A physical interrupt that has come again since is not the one that the guest has deactivated.
             if has_ended && !refired && self.links.active_physical(vcpu, intid).is_some() {
                 if offered.is_hardware() {
                     // The guest's own deactivation ended the physical interrupt. If its line is still
@@ -158,8 +158,8 @@ impl Vgic {
         folded
     }
 
-    /// The guest has deactivated interrupts that were in no list register. The hardware counts them only; a
-    /// guest that nests its handlers deactivates the best first.
+    /// Deactivates the `count` interrupts that the guest has ended while they were in no list register. The hardware only counts them; a
+    /// guest that nests its handlers ends the best first.
     #[cold]
     fn fold_unlisted_ends(
         &mut self,
@@ -174,7 +174,7 @@ impl Vgic {
             };
             effects |= self.change(vcpu, intid, Irq::deactivate);
             self.end_physical(vcpu, intid, hw);
-            effects |= self.replace(vcpu, intid);
+            effects |= self.relocate(vcpu, intid);
         }
         effects
     }
@@ -188,7 +188,7 @@ impl VirtualCpu {
         hw.read_machine_control().store(state);
         *state.cc_apr = [0; 4];
         let active = hw.read_active_priorities();
-        // Seldom: in the midst of a handler. They are left 0, and so need not be written when a vCPU is loaded.
+        // Seldom: in the midst of a handler. None is left active, and so none needs to be cleared when a vCPU is loaded.
         if active != ActivePriorities::NONE {
             hw.write_active_priorities(ActivePriorities::NONE);
             *state.cc_apr = active.levels();

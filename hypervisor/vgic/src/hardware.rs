@@ -34,7 +34,7 @@ pub trait VirtualInterface {
     /// changes but by [`Self::write_list_register`].
     fn read_state(&mut self, n: usize) -> State;
 
-    /// Switches the interface, and begins to count unlisted ends from 0.
+    /// Gives the interface another control, and begins to count unlisted ends from 0.
     fn write_control(&mut self, control: Control);
 
     /// Returns how often the guest has ended an interrupt that is in no list register since the last [`Self::write_control`]; modulo 32.

@@ -1,10 +1,12 @@
 //! Interrupts from devices: levels, edges, and physical interrupts that the hypervisor took.
 
-use crate::irq::{Bits, FIRST_SPI, SGIS};
-use crate::vgic::{Effects, Vgic};
+use crate::irq::{FIRST_SPI, SGIS};
+use crate::records::Bits;
+use crate::vcpus::Effects;
+use crate::vgic::Vgic;
 
 impl Vgic {
-    /// The line of an SPI. What does not exist is ignored.
+    /// Sets the line of an SPI. An SPI that there is not is ignored.
     pub fn set_spi_level(&mut self, intid: u16, level: bool) -> Effects {
         if (FIRST_SPI..self.nr_irqs()).contains(&intid) {
             self.set_level(0, intid, level)
@@ -13,7 +15,7 @@ impl Vgic {
         }
     }
 
-    /// The line of one of a vCPU's PPIs. What does not exist is ignored.
+    /// Sets the line of one of a vCPU's PPIs. A vCPU or a PPI that there is not is ignored.
     pub fn set_ppi_level(&mut self, vcpu: usize, intid: u16, level: bool) -> Effects {
         if vcpu < self.cpus.len() && (SGIS..FIRST_SPI).contains(&intid) {
             self.set_level(vcpu, intid, level)
@@ -22,12 +24,12 @@ impl Vgic {
         }
     }
 
-    /// The line of one of a vCPU's PPIs, as far as the records know.
+    /// Returns the line of one of a vCPU's PPIs, as far as the records know.
     pub fn ppi_level(&self, vcpu: usize, intid: u16) -> bool {
         (SGIS..FIRST_SPI).contains(&intid) && self.bit(Bits::Level, vcpu, intid)
     }
 
-    /// A pulse on the line of an SPI: nothing remains of it unless the SPI is edge-triggered.
+    /// Raises and lowers the line of an SPI. Nothing remains of that unless the SPI is edge-triggered.
     pub fn pulse_spi(&mut self, intid: u16) -> Effects {
         let mut effects = self.set_spi_level(intid, true);
         effects |= self.set_spi_level(intid, false);
@@ -45,18 +47,18 @@ impl Vgic {
             }
             self.set_bit(Bits::Latch, vcpu, intid, true);
         }
-        self.replace(vcpu, intid)
+        self.relocate(vcpu, intid)
     }
 
-    /// A linked physical interrupt was acknowledged, and its priority dropped, but it was not
-    /// deactivated. `vcpu` is the one whose PPI it is; it does not matter for an SPI. One that is
-    /// not linked is ignored, and `false` returned: it is the caller's to deactivate.
+    /// Passes a physical interrupt on, by the INTID `intid` of the virtual one that it is linked to. The caller has acknowledged it and
+    /// dropped its priority, but has not deactivated it. `vcpu` is the one whose PPI it is; for an SPI, it does not matter. Returns
+    /// `false` if nothing is linked to `intid`: then nothing was done, and the caller deactivates the physical interrupt.
     pub fn hardware_interrupt(&mut self, vcpu: usize, intid: u16) -> (bool, Effects) {
         if !self.links.note(vcpu, intid, true) {
             return (false, Effects::default());
         }
         if let Some(home) = self.place(vcpu, intid).home() {
-            // The guest has deactivated it meanwhile, or it could not have come again.
+            // The guest has deactivated the one before, or this one could not have come.
             let residents = &mut self.cpus[home].residents;
             for resident in residents.iter_mut().filter(|r| r.intid == intid) {
                 resident.refired = true;
@@ -66,6 +68,6 @@ impl Vgic {
         if self.bit(Bits::Edge, vcpu, intid) {
             self.set_bit(Bits::Latch, vcpu, intid, true);
         }
-        (true, self.replace(vcpu, intid))
+        (true, self.relocate(vcpu, intid))
     }
 }

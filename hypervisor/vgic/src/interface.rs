@@ -1,9 +1,9 @@
-//! The rest of a virtual interface as values: what it is switched to, what the guest has set in its CPU interface, and the priorities
+//! A virtual interface but for its list registers, as values: its control, what the guest has set in its CPU interface, and the priorities
 //! that are active there.
 
 use stasis_state::vgic::CpuInterface;
 
-/// What a virtual interface is switched to. By default it is off.
+/// The control of a virtual interface: whether it is on, and when it asks for a maintenance interrupt. By default it is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control(u8);
 
@@ -42,7 +42,7 @@ impl Control {
     }
 }
 
-/// What a guest has set in its CPU interface.
+/// The registers that a guest has set in its CPU interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MachineControl {
     /// GICC_CTLR, IHI 0048B.b 4.4.1; other bits than [`CTLR_MASK`]'s are 0.
@@ -77,8 +77,8 @@ impl MachineControl {
         }
     }
 
-    /// Has the record say this. An interface may let its guest set less than the least binary point, as QEMU's does, and would not
-    /// hold it after the next load: then the record has the least.
+    /// Writes this to the record. An interface may let its guest set less than the least binary point, as QEMU's does, and would hold
+    /// the least after the next load: so the record gets the least.
     #[inline]
     pub(crate) fn store(self, record: &mut CpuInterface) {
         *record.cc_ctlr = self.ctlr;

@@ -1,19 +1,22 @@
 //! A virtual GICv2 (IHI 0048B.b) on a handful of list registers. Pure: it decides, and the hardware
 //! behind [`VirtualInterface`] carries out.
 //!
-//! The state is the records of `stasis-state`, nothing else; the rest is derived from them and made
-//! anew by [`Vgic::from_state`]. While a vCPU is loaded, its list registers carry what the guest has
-//! been offered; [`Vgic::sync`] and [`Vgic::save`] fold that back.
+//! The state is the records of `stasis-state`, nothing else. The rest is derived from them, and made anew by [`Vgic::from_state`]. While
+//! a vCPU is loaded, its list registers carry what the guest has been offered; [`Vgic::sync`] and [`Vgic::save`] fold that back.
 //!
-//! - [`vgic`]: the [`Vgic`] and its vCPUs. [`irq`]: one interrupt's state in the records.
-//! - [`queue`], [`waiting`], [`place`]: what waits for which vCPU, in the order in which it will be offered.
+//! - [`vgic`]: the [`Vgic`] and its vCPUs. [`restore`]: how it is made. [`vcpus`]: sets of vCPUs.
+//! - [`irq`]: one interrupt's state, copied from the [`records`].
+//! - [`queue`], [`waiting`]: what waits for a vCPU, in the order in which it will be offered. [`place`], [`moves`]: where each interrupt is.
 //! - [`inject`]: devices' lines, edges, physical interrupts. [`sgi`]: interrupts between vCPUs.
 //! - [`fill`]: records to list registers. [`fold`]: list registers to records.
 //! - [`offer`]: one interrupt and its list register, for both.
-//! - [`link`]: virtual interrupts that are wired to physical ones.
-//! - [`distributor`]: the guest's accesses to GICD. [`deactivate`]: and to GICC_DIR, if trapped.
+//! - [`links`], [`link`]: virtual interrupts that are wired to physical ones.
+//! - [`distributor`]: the guest's accesses to GICD. [`deactivate`]: those to GICC_DIR, if they trap.
 //! - [`hardware`]: the seam to a core's virtual interface. [`list_register`], [`interface`]: the values that pass it.
-//! - [`check`]: what must hold of records that come from a file. [`dump`]: a table for people.
+//! - [`check`]: the rules for records that come from a file. [`dump`]: a table for people.
+//!
+//! The files stand above one another. Lowest are the values, the queues and [`irq`], which know no [`Vgic`]; then [`vgic`] has the types;
+//! [`records`] and [`moves`] act on them; the rest, on top, calls those. None imports one that stands above it.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -31,11 +34,16 @@ mod inject;
 mod interface;
 mod irq;
 mod link;
+mod links;
 mod list_register;
+mod moves;
 mod offer;
 mod place;
 mod queue;
+mod records;
+mod restore;
 mod sgi;
+mod vcpus;
 mod vgic;
 mod waiting;
 
@@ -47,6 +55,7 @@ pub use distributor::Access;
 pub use dump::{Table, WriteFilled};
 pub use hardware::{VirtualInterface, reset_hardware};
 pub use interface::{ActivePriorities, CTLR_MASK, Control, MachineControl};
-pub use link::VIRTUAL_TIMER;
+pub use links::VIRTUAL_TIMER;
 pub use list_register::{ListRegister, Origin, State};
-pub use vgic::{Effects, Filled, MAX_LIST_REGISTERS, VcpuMask, Vgic, VirtualCpu};
+pub use vcpus::{Effects, VcpuMask};
+pub use vgic::{Filled, MAX_LIST_REGISTERS, Vgic, VirtualCpu};

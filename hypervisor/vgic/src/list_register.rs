@@ -2,7 +2,7 @@
 
 use tock_registers::register_bitfields;
 
-/// What has become of the interrupt in a list register.
+/// The state of the interrupt in a list register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// The list register holds no interrupt: it was never filled, or the guest has deactivated what was in it.
@@ -64,7 +64,7 @@ pub enum Origin {
     },
 }
 
-/// What a list register holds.
+/// The content of a list register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListRegister {
     /// The INTID that the guest sees, below 1020.

@@ -1,13 +1,13 @@
-//! One interrupt and its list register: what this is filled with, and what has become of the interrupt when it is read
+//! One interrupt and its list register: what the list register is filled with, and what has become of the interrupt when it is read
 //! again. Both know nothing of other interrupts, and all but that of a pending SGI work on a copy of what the records say.
 
-use crate::irq::{Irq, SGIS};
+use crate::irq::{Cause, Irq, SGIS};
 use crate::list_register::{ListRegister, Origin, Packed, State};
-use crate::vgic::{Cause, VirtualCpu};
+use crate::vgic::VirtualCpu;
 
 impl VirtualCpu {
-    /// What the list register of an SGI is filled with, if that is pending, may be offered and is not active. Takes the source out of the
-    /// records, of which it looks at no more than it needs.
+    /// Returns what the list register of an SGI is filled with that is pending, may be offered and is not active. Takes the source out of
+    /// the records, of which it looks at no more than it needs.
     #[inline]
     pub(crate) fn offer_sgi(&mut self, sgi: u16) -> (ListRegister, Cause) {
         let (n, records) = (usize::from(sgi), &mut self.state);
@@ -19,7 +19,7 @@ impl VirtualCpu {
             priority: records.priv_prio[n],
             group1: *records.priv_group >> sgi & 1 != 0,
             state: State::Pending,
-            // Those that wait behind this one.
+            // Other sources wait behind this one.
             origin: Origin::Software { source, maintenance: *sources != 0 },
         };
         (list_register, Cause::Source(source))
@@ -27,22 +27,22 @@ impl VirtualCpu {
 }
 
 impl Irq {
-    /// What its list register is filled with, if it is no SGI, pending, may be offered and is not active; `physical` is active on its
-    /// behalf. Takes the cause out of the copy of the records.
+    /// Returns what the list register of an interrupt is filled with that is no SGI, pending, may be offered and is not active;
+    /// `physical` is active on its behalf. Takes the cause out of the copy of the records.
     #[inline]
     pub(crate) fn offer(&mut self, intid: u16, physical: Option<u16>) -> (ListRegister, Cause) {
         let (group1, priority, state) = (self.is_group1(), self.priority, State::Pending);
         let cause = self.take_latch();
         let origin = match physical {
             Some(physical) => Origin::Hardware { physical },
-            // The line may still be high then: it must come again.
+            // The line may still be high then, and the interrupt must come again.
             None => Origin::Software { source: 0, maintenance: self.is_asserted() },
         };
         (ListRegister { intid, priority, group1, state, origin }, cause)
     }
 
-    /// What its list register is filled with, that of `vcpu`, if it is active. It is pending too, and may be offered, if `again`: at once
-    /// if it also `repends`, for then nothing that was spilled is better.
+    /// Returns what the list register of an active interrupt is filled with, on `vcpu`. If `again`, the interrupt is pending, too, and may
+    /// be offered: at once if it also `repends`, for then nothing that was spilled is better.
     pub(crate) fn keep(
         &mut self,
         vcpu: usize,
@@ -52,7 +52,7 @@ impl Irq {
         repends: bool,
     ) -> (ListRegister, Cause) {
         let (group1, priority) = (self.is_group1(), self.priority);
-        // Deactivated while the latch is set, it must come again: only software can see to that.
+        // An interrupt that is deactivated while its latch is set must come again: only software can see to that.
         if let Some(physical) = physical
             && !(again && self.is_latched())
         {
@@ -68,7 +68,7 @@ impl Irq {
                 cause = Cause::Source(source);
                 self.sources &= !(1 << source);
             }
-            // Those that wait behind this one.
+            // Other sources wait behind this one.
             again && self.sources != 0
         } else {
             let target = self.target();
@@ -85,8 +85,8 @@ impl Irq {
         (ListRegister { intid, priority, group1, state, origin }, cause)
     }
 
-    /// What has become of an interrupt whose list register has this value by now, and was pending for `cause`. Says
-    /// whether it is over: the guest has acknowledged and deactivated it.
+    /// Notes what has become of an interrupt that was pending for `cause`, and whose list register has this value by now. Returns whether
+    /// it is over: the guest has acknowledged and deactivated it.
     #[inline]
     pub(crate) fn fold(&mut self, vcpu: usize, cause: Cause, value: Packed) -> bool {
         let pending = value.is_pending();

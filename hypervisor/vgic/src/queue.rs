@@ -6,33 +6,35 @@ use alloc::{vec, vec::Vec};
 /// Levels of priority that a list register can tell apart.
 pub(crate) const LEVELS: usize = 32;
 
-/// The level of a priority.
+/// Returns the level of a priority: the better, the lower.
 pub(crate) fn level(priority: u8) -> u8 {
     priority >> 3
 }
 
-/// See the module.
+/// A set of interrupts, in the order in which a GIC offers them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Queue {
-    /// Bit n: level n is not empty.
+    /// The levels that are not empty: bit n is level n.
     levels: u32,
-    /// Per level, bit w: word w of it is not 0.
+    /// For each level, its words that are not 0: bit n is word n.
     words: [u32; LEVELS],
-    /// Per word and level, a bit per INTID.
+    /// For each word and level, a bit for each INTID.
     bits: Vec<[u32; LEVELS]>,
 }
 
 impl Queue {
+    /// Returns an empty set that has room for INTIDs below `intids`.
     pub(crate) fn new(intids: usize) -> Self {
         Self { levels: 0, words: [0; LEVELS], bits: vec![[0; LEVELS]; intids.div_ceil(32)] }
     }
 
-    /// Bit n: level n is not empty.
+    /// Returns the levels that are not empty: bit n is level n.
     #[inline]
     pub(crate) fn levels(&self) -> u32 {
         self.levels
     }
 
+    /// Puts an interrupt in, at `level`.
     #[inline]
     pub(crate) fn insert(&mut self, level: u8, intid: u16) {
         let (level, word) = (usize::from(level) % LEVELS, usize::from(intid / 32));
@@ -41,6 +43,7 @@ impl Queue {
         self.levels |= 1 << level;
     }
 
+    /// Takes an interrupt out that is in at `level`, if it is.
     #[inline]
     pub(crate) fn remove(&mut self, level: u8, intid: u16) {
         let (level, word) = (usize::from(level) % LEVELS, usize::from(intid / 32));
@@ -51,7 +54,7 @@ impl Queue {
         }
     }
 
-    /// The best interrupt, with its level.
+    /// Returns the best interrupt, with its level.
     #[inline]
     pub(crate) fn first(&self) -> Option<(u8, u16)> {
         if self.levels == 0 {
@@ -63,7 +66,7 @@ impl Queue {
         Some((level as u8, (word * 32) as u16 + bits.trailing_zeros() as u16))
     }
 
-    /// Takes the best interrupt out.
+    /// Takes the best interrupt out, and returns it with its level.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<(u8, u16)> {
         if self.levels == 0 {
@@ -80,7 +83,7 @@ impl Queue {
         Some((level as u8, (word * 32) as u16 + bit as u16))
     }
 
-    /// Nothing is left in a word of a level.
+    /// Notes that nothing is left in a word of a level.
     #[inline]
     fn empty(&mut self, level: usize, word: usize) {
         self.words[level] &= !(1 << word);

@@ -3,7 +3,8 @@
 use tock_registers::register_bitfields;
 
 use crate::irq::SGIS;
-use crate::vgic::{Effects, VcpuMask, Vgic};
+use crate::vcpus::{Effects, VcpuMask};
+use crate::vgic::Vgic;
 
 register_bitfields! { u32,
     /// Software Generated Interrupt Register, 4.3.15.
@@ -19,7 +20,7 @@ register_bitfields! { u32,
 }
 
 impl Vgic {
-    /// A write to GICD_SGIR by `vcpu`.
+    /// Carries out a write to GICD_SGIR by `vcpu`.
     #[inline]
     pub(crate) fn send_sgi(&mut self, vcpu: usize, value: u32) -> Effects {
         let sgi = GICD_SGIR::SGIINTID.read(value) as u16;
@@ -30,7 +31,7 @@ impl Vgic {
         effects
     }
 
-    /// To whom a write to GICD_SGIR sends.
+    /// Returns the vCPUs that a write to GICD_SGIR by `vcpu` sends to.
     #[inline]
     fn sgi_targets(&self, vcpu: usize, value: u32) -> VcpuMask {
         let all = self.all_cpus();
@@ -40,7 +41,7 @@ impl Vgic {
             }
             Some(GICD_SGIR::TargetListFilter::Value::AllOthers) => all.without(vcpu),
             Some(GICD_SGIR::TargetListFilter::Value::Self_) => VcpuMask::only(vcpu),
-            // Reserved; as QEMU has it.
+            // The filter is reserved; QEMU takes it for all.
             None => all,
         }
     }

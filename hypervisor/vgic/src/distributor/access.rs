@@ -8,7 +8,7 @@ use core::ops::Range;
 /// Bytes of the distributor's registers.
 const SIZE: u64 = 0x1000;
 
-/// An access to the distributor that it can answer. Others get an external abort, as on QEMU.
+/// An access that the distributor can answer. Others get an external abort, as on QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     offset: u16,
@@ -16,10 +16,14 @@ pub struct Access {
 }
 
 impl Access {
-    /// Of the whole of GICD_SGIR.
+    /// An access to the whole of GICD_SGIR.
     pub(crate) const SGIR: Self = Self { offset: 0xf00, width: 4 };
 
-    /// `width` bytes at `offset` from the distributor's base.
+    /// Returns the access to `width` bytes at `offset` from the distributor's base.
+    ///
+    /// # Errors
+    ///
+    /// If the distributor cannot answer such an access: of another width than 1, 2, 4 or 8, not aligned, or beyond its registers.
     #[inline]
     pub fn checked(offset: u64, width: u8) -> Result<Self, Error> {
         if offset >= SIZE || !matches!(width, 1 | 2 | 4 | 8) || offset & (u64::from(width) - 1) != 0
@@ -29,8 +33,8 @@ impl Access {
         Ok(Self { offset: offset as u16, width })
     }
 
-    /// Whether list registers must have been folded, as only they know the answer, or what there is to
-    /// clear. Of eight bytes, both words are of one kind.
+    /// Returns whether list registers must be folded first, as only they know the answer, or what there is to clear. Both words of an
+    /// access of eight bytes are of one kind.
     #[inline]
     pub(super) fn needs_fold(self, write: bool) -> bool {
         match self.offset {
@@ -42,7 +46,7 @@ impl Access {
         }
     }
 
-    /// The SPIs that it is about, if it needs a fold.
+    /// Returns the SPIs that the access is about, if list registers must be folded first.
     pub(super) fn spis(self) -> Range<u16> {
         let first_word = self.offset % BLOCK / 4;
         let words = if self.width == 8 { 2 } else { 1 };
@@ -51,17 +55,17 @@ impl Access {
         intids.start.max(FIRST_SPI)..intids.end
     }
 
-    /// The offset of its word, or of the first of two.
+    /// Returns the offset of the word, or of the first of two.
     pub(super) fn word(self) -> u16 {
         self.offset & !3
     }
 
-    /// Its first bit in its word.
+    /// Returns the first bit of the access in its word.
     pub(super) fn shift(self) -> u32 {
         u32::from(self.offset % 4) * 8
     }
 
-    /// The bits of a word that it is about.
+    /// Returns the bits of the access, from bit 0 on.
     pub(super) fn mask(self) -> u32 {
         match self.width {
             1 => 0xff,

@@ -1,20 +1,20 @@
-//! The distributor's map: which register is where (IHI 0048B.b table 4-1).
+//! The map of the distributor: which register is where (IHI 0048B.b table 4-1).
 
-/// Bytes of a register that has a bit per interrupt.
+/// The bytes of a register that has a bit for each interrupt.
 pub(super) const BLOCK: u16 = 0x80;
 
-/// What a write does to a register with a bit per interrupt.
+/// The effect of a write to a register with a bit for each interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// Bits are written.
+    /// The bits are written.
     Write,
-    /// Ones set.
+    /// Ones set the bits.
     Set,
-    /// Ones clear.
+    /// Ones clear the bits.
     Clear,
 }
 
-/// Which register a word is.
+/// The register that a word belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Register {
     /// GICD_CTLR.
@@ -23,7 +23,7 @@ pub(super) enum Register {
     Typer,
     /// GICD_IIDR.
     Iidr,
-    /// GICD_IGROUPR.
+    /// GICD_IGROUPR, by its number.
     Group(u8),
     /// GICD_ISENABLER, ICENABLER.
     Enable(Rule, u8),
@@ -48,6 +48,7 @@ pub(super) enum Register {
 }
 
 impl Register {
+    /// Returns the register at `offset`, which is a multiple of 4.
     #[inline]
     pub(super) fn at(offset: u16) -> Self {
         let word = (offset % BLOCK / 4) as u8;
@@ -79,6 +80,6 @@ impl Register {
     }
 }
 
-/// ICPIDR4 to 7, 0 to 3, ICCIDR0 to 3, as QEMU has them.
+/// The identification registers: ICPIDR4 to 7, 0 to 3, ICCIDR0 to 3, as QEMU has them.
 pub(super) const ID: [u8; 12] =
     [0x04, 0x00, 0x00, 0x00, 0x90, 0xb4, 0x2b, 0x00, 0x0d, 0xf0, 0x05, 0xb1];

@@ -1,15 +1,17 @@
-//! What a write to the distributor does to the records.
+//! Writes to the distributor: what they do to the records.
 
 use super::access::Access;
 use super::register::{Register, Rule};
-use crate::irq::{Bits, FIRST_SPI, Irq, bits};
-use crate::vgic::{Effects, Vgic};
+use crate::irq::{FIRST_SPI, Irq, bits};
+use crate::records::Bits;
+use crate::vcpus::Effects;
+use crate::vgic::Vgic;
 use stasis_state::vgic::MAX_INTIDS;
 
 impl Vgic {
-    /// Changes the records.
+    /// Carries out a write on the records.
     pub(super) fn write(&mut self, vcpu: usize, access: Access, value: u64) -> Effects {
-        // What is written most is not searched for.
+        // GICD_SGIR is written most, and so is not searched for.
         if access == Access::SGIR {
             return self.send_sgi(vcpu, value as u32);
         }
@@ -23,7 +25,7 @@ impl Vgic {
         effects
     }
 
-    /// Writes the bits of `mask`; those of `value` that are not in it are 0.
+    /// Writes the bits of `mask` in the word at `offset`. Other bits of `value` are 0.
     fn write_word(&mut self, vcpu: usize, offset: u16, value: u32, mask: u32) -> Effects {
         match Register::at(offset) {
             Register::Ctlr if mask & 0xff != 0 => {
@@ -55,7 +57,7 @@ impl Vgic {
                         Some(spi) => vgic.dist.spi_prio[usize::from(spi)] = byte,
                         None => vgic.cpus[vcpu].state.priv_prio[usize::from(intid)] = byte,
                     }
-                    vgic.replace(vcpu, intid)
+                    vgic.relocate(vcpu, intid)
                 })
             }
             Register::Targets(_) if self.cpus.len() == 1 => Effects::default(),
@@ -65,7 +67,7 @@ impl Vgic {
                         return Effects::default();
                     };
                     vgic.dist.spi_targets[usize::from(spi)] = byte & vgic.all_cpus().0;
-                    vgic.replace(vcpu, intid)
+                    vgic.relocate(vcpu, intid)
                 })
             }
             Register::Config(first) => self.write_config(first, value, mask),
@@ -78,13 +80,14 @@ impl Vgic {
             Register::SgiPending(_, first) => {
                 self.write_bytes(first, value, mask, |vgic, sgi, sources| {
                     vgic.cpus[vcpu].state.sgi_src[usize::from(sgi)] &= !sources;
-                    vgic.replace(vcpu, sgi)
+                    vgic.relocate(vcpu, sgi)
                 })
             }
             _ => Effects::default(),
         }
     }
 
+    /// Writes word `n` of a register with a bit for each interrupt.
     fn write_bits(
         &mut self,
         register: Bits,
@@ -107,22 +110,23 @@ impl Vgic {
         let mut effects = Effects::default();
         for intid in intids(n, (old ^ new) & implemented) {
             self.set_bit(register, vcpu, intid, new & (1 << (intid % 32)) != 0);
-            effects |= self.replace(vcpu, intid);
+            effects |= self.relocate(vcpu, intid);
         }
         effects
     }
 
+    /// Writes word `n` of GICD_ISACTIVER or GICD_ICACTIVER.
     fn write_active(&mut self, rule: Rule, vcpu: usize, n: usize, value: u32) -> Effects {
         let mut effects = Effects::default();
         for intid in intids(n, value & self.implemented(n)) {
-            // Only if the caller has not synced the vCPU that has it.
+            // An interrupt is resident here only if the caller has not synced the vCPU that has it.
             if self.is_resident(vcpu, intid) {
                 continue;
             }
             let active = self.is_active(vcpu, intid);
             match rule {
                 Rule::Clear if active => effects |= self.change(vcpu, intid, Irq::deactivate),
-                // Whoever made it active is the likeliest to deactivate it.
+                // The vCPU that makes an interrupt active is the likeliest to deactivate it.
                 Rule::Set if !active => {
                     effects |= self.change(vcpu, intid, |irq| irq.activate(vcpu, 0))
                 }
@@ -132,6 +136,7 @@ impl Vgic {
         effects
     }
 
+    /// Calls `write` for the bytes of `mask` in a register with a byte for each interrupt, of which `first` is the first.
     fn write_bytes(
         &mut self,
         first: u16,
@@ -148,9 +153,10 @@ impl Vgic {
         effects
     }
 
-    /// As QEMU has it, the configuration of a PPI is the same for all CPUs; that of an SGI is fixed.
+    /// Writes the word of GICD_ICFGR that begins with INTID `first`. As QEMU has it, the configuration of a PPI is the same for all CPUs;
+    /// that of an SGI is fixed.
     fn write_config(&mut self, first: u16, value: u32, mask: u32) -> Effects {
-        // Of the two bits of an interrupt, the upper one says it.
+        // An interrupt has two bits, of which the upper one says whether it is edge-triggered.
         let edges =
             |fields: u32| (0..16).fold(0, |bits, n| bits | (fields >> (2 * n + 1) & 1) << n);
         let edges = |fields| edges(fields) << (first % 32);
@@ -172,6 +178,7 @@ impl Vgic {
         effects
     }
 
+    /// Writes the configuration of the PPIs of `mask` for one vCPU.
     fn write_private_config(&mut self, vcpu: usize, value: u32, mask: u32) -> Effects {
         let state = &mut self.cpus[vcpu].state;
         let changed = (*state.priv_edge ^ value) & mask;
@@ -179,17 +186,17 @@ impl Vgic {
             return Effects::default();
         }
         *state.priv_edge ^= changed;
-        // Of these alone it decides whether they are pending.
+        // The configuration decides whether these alone are pending.
         let lines = changed & *state.priv_level & !*state.priv_latch;
         let mut effects = self.mark_dirty(vcpu);
         for intid in intids(0, lines) {
-            effects |= self.replace(vcpu, intid);
+            effects |= self.relocate(vcpu, intid);
         }
         effects
     }
 }
 
-/// The INTIDs of the bits that are set in word `n`.
+/// Returns the INTIDs of the bits that are set in word `n`.
 fn intids(n: usize, word: u32) -> impl Iterator<Item = u16> {
     const { assert!(MAX_INTIDS <= 32 * 32) };
     bits(word).map(move |bit| (n * 32 + bit) as u16)
