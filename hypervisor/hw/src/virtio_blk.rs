@@ -199,29 +199,56 @@ impl VirtioBlk {
     }
 
     /// Reads whole sectors.
-    pub fn read(&mut self, sector: u64, buf: &mut [u8]) -> Result<(), Error> {
-        self.check_range(Request::Read(sector, buf.len() / SECTOR), sector, buf.len())?;
-        let firsts = (sector..).step_by(MAX_TRANSFER / SECTOR);
-        for (first, part) in firsts.zip(buf.chunks_mut(MAX_TRANSFER)) {
-            self.perform(Request::Read(first, part.len() / SECTOR))?;
+    pub fn read(&mut self, sector: u64, mut buf: &mut [u8]) -> Result<(), Error> {
+        self.read_with(sector, buf.len(), &mut |piece| {
+            let (now, later) = core::mem::take(&mut buf).split_at_mut(piece.len());
+            now.copy_from_slice(piece);
+            buf = later;
+        })
+    }
+
+    /// Reads `len` bytes, whole sectors, and hands them to `take` in pieces of the driver's buffer, in their order.
+    pub fn read_with(
+        &mut self,
+        sector: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        self.check_range(Request::Read(sector, len / SECTOR), sector, len)?;
+        for (first, len) in transfers(sector, len) {
+            self.perform(Request::Read(first, len / SECTOR))?;
             // SAFETY: the request was completed, so the device is through with the buffer.
-            part.copy_from_slice(unsafe { Shared::data(self.shared, part.len()) });
+            take(unsafe { Shared::data(self.shared, len) });
         }
         Ok(())
     }
 
     /// Writes whole sectors. They last after [`flush`](Self::flush).
-    pub fn write(&mut self, sector: u64, data: &[u8]) -> Result<(), Error> {
-        let request = Request::Write(sector, data.len() / SECTOR);
+    pub fn write(&mut self, sector: u64, mut data: &[u8]) -> Result<(), Error> {
+        self.write_with(sector, data.len(), &mut |piece| {
+            let (now, later) = data.split_at(piece.len());
+            piece.copy_from_slice(now);
+            data = later;
+        })
+    }
+
+    /// Writes `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffer, in their order. They last after
+    /// [`flush`](Self::flush).
+    pub fn write_with(
+        &mut self,
+        sector: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Error> {
+        let request = Request::Write(sector, len / SECTOR);
         if self.read_only {
             return Err(Error::ReadOnly(request));
         }
-        self.check_range(request, sector, data.len())?;
-        let firsts = (sector..).step_by(MAX_TRANSFER / SECTOR);
-        for (first, part) in firsts.zip(data.chunks(MAX_TRANSFER)) {
+        self.check_range(request, sector, len)?;
+        for (first, len) in transfers(sector, len) {
             // SAFETY: no request is under way, so the device does not use the buffer.
-            unsafe { Shared::data(self.shared, part.len()) }.copy_from_slice(part);
-            self.perform(Request::Write(first, part.len() / SECTOR))?;
+            fill(unsafe { Shared::data(self.shared, len) });
+            self.perform(Request::Write(first, len / SECTOR))?;
         }
         Ok(())
     }
@@ -286,6 +313,12 @@ impl VirtioBlk {
             status => Err(Error::Failed { request, status }),
         }
     }
+}
+
+/// Returns the requests that `len` bytes from `sector` on take: the first sector of each, and its bytes.
+fn transfers(sector: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
+    let offsets = (0..len).step_by(MAX_TRANSFER);
+    offsets.map(move |offset| (sector + (offset / SECTOR) as u64, MAX_TRANSFER.min(len - offset)))
 }
 
 /// The capacity in sectors: two halves, which may change between one read and the next.

@@ -7,6 +7,9 @@ use core::fmt::{Debug, Display};
 /// Bytes of a sector, the unit of every address and length here.
 pub const SECTOR: usize = 512;
 
+/// Bytes that [`BlockDevice::read_with`] and [`BlockDevice::write_with`] move at once through a buffer of their own.
+const PIECE: usize = 128 * 1024;
+
 /// A disk. Boot implements it over a driver, host tools over a file.
 ///
 /// A write may stay in a volatile cache until [`flush`](Self::flush) returns: until then power loss may
@@ -24,8 +27,50 @@ pub trait BlockDevice {
     /// Writes sectors from `lba` on. `data` is a whole number of sectors.
     fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), Self::Error>;
 
+    /// Reads `len` bytes, a whole number of sectors, from `lba` on, and hands them to `take` in pieces, in their order.
+    ///
+    /// For whoever has no buffer that could be lent: a guest's memory is no slice. A device with a buffer of its own hands out that one, so
+    /// that the bytes are copied once; this one goes through a buffer on the heap.
+    fn read_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Self::Error> {
+        let mut buffer = vec![0; len.min(PIECE)];
+        for (lba, len) in pieces(lba, len, PIECE) {
+            self.read(lba, &mut buffer[..len])?;
+            take(&buffer[..len]);
+        }
+        Ok(())
+    }
+
+    /// Writes `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts into the pieces that it is given, in their order.
+    ///
+    /// It is what [`read_with`](Self::read_with) is for reading.
+    fn write_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Self::Error> {
+        let mut buffer = vec![0; len.min(PIECE)];
+        for (lba, len) in pieces(lba, len, PIECE) {
+            fill(&mut buffer[..len]);
+            self.write(lba, &buffer[..len])?;
+        }
+        Ok(())
+    }
+
     /// Returns when everything written before survives a loss of power.
     fn flush(&mut self) -> Result<(), Self::Error>;
+}
+
+/// Returns the pieces of at most `most` bytes, a whole number of sectors, that `len` bytes from `lba` on consist of: where each begins, and
+/// its length.
+pub fn pieces(lba: u64, len: usize, most: usize) -> impl Iterator<Item = (u64, usize)> {
+    let offsets = (0..len).step_by(most);
+    offsets.map(move |offset| (lba + (offset / SECTOR) as u64, most.min(len - offset)))
 }
 
 impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
@@ -41,6 +86,24 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
 
     fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), D::Error> {
         (**self).write(lba, data)
+    }
+
+    fn read_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D::Error> {
+        (**self).read_with(lba, len, take)
+    }
+
+    fn write_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), D::Error> {
+        (**self).write_with(lba, len, fill)
     }
 
     fn flush(&mut self) -> Result<(), D::Error> {

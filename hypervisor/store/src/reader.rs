@@ -37,64 +37,91 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
 
     /// Fills `buf` with what stands at `offset`.
     pub fn read_at(&mut self, offset: u64, mut buf: &mut [u8]) -> Result<(), D> {
+        self.read_with(offset, buf.len(), &mut |piece| {
+            let (now, later) = core::mem::take(&mut buf).split_at_mut(piece.len());
+            now.copy_from_slice(piece);
+            buf = later;
+        })
+    }
+
+    /// Hands the `len` bytes that stand at `offset` to `take` in pieces, in their order: for a guest's memory, which is no slice.
+    pub fn read_with(
+        &mut self,
+        mut offset: u64,
+        mut len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D> {
         let length = self.checkpoint.length;
-        let beyond = Error::ReadBeyondEnd { offset, len: buf.len(), length };
-        match offset.checked_add(buf.len() as u64) {
+        match offset.checked_add(len as u64) {
             Some(end) if end <= length => {}
-            _ => return Err(beyond),
+            _ => return Err(Error::ReadBeyondEnd { offset, len, length }),
         }
-        let mut offset = offset;
-        while !buf.is_empty() {
-            let len = if offset.is_multiple_of(SECTOR as u64) && buf.len() >= CHUNK {
-                let len = buf.len() - buf.len() % SECTOR;
-                self.read_sectors(offset / SECTOR as u64, &mut buf[..len])?;
-                len
+        while len > 0 {
+            let now = if offset.is_multiple_of(SECTOR as u64) && len >= CHUNK {
+                let whole = len - len % SECTOR;
+                self.read_sectors(offset / SECTOR as u64, whole, take)?;
+                whole
             } else {
-                self.read_cached(offset, buf)?
+                let piece = self.cached(offset, len)?;
+                take(piece);
+                piece.len()
             };
-            buf = &mut buf[len..];
-            offset += len as u64;
+            len -= now;
+            offset += now as u64;
         }
         Ok(())
     }
 
-    /// Copies what the chunk at `offset` has of `buf`, and says how much that is.
-    fn read_cached(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, D> {
+    /// Returns what the chunk at `offset` has of the `len` bytes there.
+    fn cached(&mut self, offset: u64, len: usize) -> Result<&[u8], D> {
         let index = offset / CHUNK as u64;
         if self.chunk_index != Some(index) {
-            self.chunk_index = None;
-            let start = index * CHUNK as u64;
-            let stored = self.checkpoint.length.next_multiple_of(BLOCK as u64);
-            let len = (stored - start).min(CHUNK as u64) as usize;
-            let mut chunk = core::mem::take(&mut self.chunk);
-            let result = self.read_sectors(start / SECTOR as u64, &mut chunk[..len]);
-            self.chunk = chunk;
-            result?;
-            self.chunk_index = Some(index);
+            self.fill_chunk(index)?;
         }
         let from = (offset % CHUNK as u64) as usize;
-        let len = buf.len().min(CHUNK - from);
-        buf[..len].copy_from_slice(&self.chunk[from..from + len]);
-        Ok(len)
+        Ok(&self.chunk[from..][..len.min(CHUNK - from)])
     }
 
-    /// Reads whole sectors, wherever they stand.
-    fn read_sectors(&mut self, mut sector: u64, mut buf: &mut [u8]) -> Result<(), D> {
-        while !buf.is_empty() {
+    /// Reads the chunk with this index.
+    fn fill_chunk(&mut self, index: u64) -> Result<(), D> {
+        self.chunk_index = None;
+        let start = index * CHUNK as u64;
+        let stored = self.checkpoint.length.next_multiple_of(BLOCK as u64);
+        let len = (stored - start).min(CHUNK as u64) as usize;
+        let mut chunk = core::mem::take(&mut self.chunk);
+        let mut rest = &mut chunk[..len];
+        let result = self.read_sectors(start / SECTOR as u64, len, &mut |piece| {
+            let (now, later) = core::mem::take(&mut rest).split_at_mut(piece.len());
+            now.copy_from_slice(piece);
+            rest = later;
+        });
+        self.chunk = chunk;
+        result?;
+        self.chunk_index = Some(index);
+        Ok(())
+    }
+
+    /// Reads `len` bytes of whole sectors, wherever they stand.
+    fn read_sectors(
+        &mut self,
+        mut sector: u64,
+        mut len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D> {
+        while len > 0 {
             // The catalog was checked: every byte of the length has a block.
             let (block, within) = (sector / BLOCK_SECTORS, sector % BLOCK_SECTORS);
             let run = locate(&self.checkpoint.extents, block).ok_or(Error::ReadBeyondEnd {
                 offset: sector * SECTOR as u64,
-                len: buf.len(),
+                len,
                 length: self.checkpoint.length,
             })?;
             let sectors = u64::from(run.blocks) * BLOCK_SECTORS - within;
-            let len = (buf.len() as u64).min(sectors * SECTOR as u64) as usize;
-            let (now, rest) = buf.split_at_mut(len);
+            let now = (len as u64).min(sectors * SECTOR as u64) as usize;
             let first = u64::from(run.first) * BLOCK_SECTORS + within;
-            self.store.read_sectors(first, now)?;
-            buf = rest;
-            sector += (len / SECTOR) as u64;
+            self.store.read_sectors_with(first, now, take)?;
+            len -= now;
+            sector += (now / SECTOR) as u64;
         }
         Ok(())
     }

@@ -339,8 +339,16 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    pub(crate) fn write_blocks(&mut self, block: u32, data: &[u8]) -> Result<(), D> {
-        self.write_sectors(u64::from(block) * BLOCK_SECTORS, data)
+    /// Writes `len` bytes of blocks that `fill` makes, piece by piece.
+    pub(crate) fn write_blocks_with(
+        &mut self,
+        block: u32,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), D> {
+        let lba = self.partition.first() + u64::from(block) * BLOCK_SECTORS;
+        let written = self.device.write_with(lba, len, fill);
+        written.map_err(|error| Error::Device { doing: "writing", lba, error })
     }
 
     pub(crate) fn write_sectors(&mut self, sector: u64, data: &[u8]) -> Result<(), D> {
@@ -351,6 +359,18 @@ impl<D: BlockDevice> Store<D> {
     pub(crate) fn read_sectors(&mut self, sector: u64, buf: &mut [u8]) -> Result<(), D> {
         let lba = self.partition.first() + sector;
         self.device.read(lba, buf).map_err(|error| Error::Device { doing: "reading", lba, error })
+    }
+
+    /// Reads `len` bytes of sectors, and hands them to `take`, piece by piece.
+    pub(crate) fn read_sectors_with(
+        &mut self,
+        sector: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D> {
+        let lba = self.partition.first() + sector;
+        let read = self.device.read_with(lba, len, take);
+        read.map_err(|error| Error::Device { doing: "reading", lba, error })
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), D> {

@@ -21,8 +21,10 @@ pub struct Writer<'s, D: BlockDevice> {
     reserved: u64,
     /// Blocks that are on the device.
     flushed_blocks: u64,
-    /// What comes after them, less than [`CHUNK`].
+    /// What comes after them: the first `filled` bytes of [`CHUNK`].
     pending: Vec<u8>,
+    /// Less than [`CHUNK`].
+    filled: usize,
     failed: bool,
 }
 
@@ -32,9 +34,16 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         checkpoint: Checkpoint,
         reserved: u64,
     ) -> Result<Self, D> {
-        let mut pending = buffer(CHUNK)?;
-        pending.clear();
-        Ok(Self { store, checkpoint, reserved, flushed_blocks: 0, pending, failed: false })
+        let pending = buffer(CHUNK)?;
+        Ok(Self {
+            store,
+            checkpoint,
+            reserved,
+            flushed_blocks: 0,
+            pending,
+            filled: 0,
+            failed: false,
+        })
     }
 
     /// Says how many pages of memory it has, for those who list it.
@@ -44,56 +53,76 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
 
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
-        self.flushed_blocks * BLOCK as u64 + self.pending.len() as u64
+        self.flushed_blocks * BLOCK as u64 + self.filled as u64
     }
 
     /// Appends bytes.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), D> {
-        let wanted = self.written().saturating_add(bytes.len() as u64);
+        self.write_with(bytes.len(), &mut |piece| {
+            let (now, rest) = bytes.split_at(piece.len());
+            piece.copy_from_slice(now);
+            bytes = rest;
+        })
+    }
+
+    /// Appends `len` bytes, which `fill` puts into the pieces that it is given, in their order: for a guest's memory, which is no slice.
+    pub fn write_with(&mut self, mut len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), D> {
+        let wanted = self.written().saturating_add(len as u64);
         if wanted > self.reserved {
             return Err(Error::LongerThanBegun { reserved: self.reserved, wanted });
         }
-        while !bytes.is_empty() {
-            if self.pending.is_empty() && bytes.len() >= CHUNK {
-                // As it is, without a copy.
-                let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % BLOCK);
-                self.write_out(whole)?;
-                bytes = rest;
-                continue;
-            }
-            let room = CHUNK - self.pending.len();
-            let (now, rest) = bytes.split_at(room.min(bytes.len()));
-            self.pending.extend_from_slice(now);
-            bytes = rest;
-            if self.pending.len() == CHUNK {
-                self.write_pending()?;
-            }
+        while len > 0 {
+            let now = if self.filled == 0 && len >= CHUNK {
+                // Straight to the device.
+                let whole = len - len % BLOCK;
+                self.write_out(whole, fill)?;
+                whole
+            } else {
+                self.gather(len, fill)?
+            };
+            len -= now;
         }
         Ok(())
     }
 
-    fn write_pending(&mut self) -> Result<(), D> {
-        let mut pending = core::mem::take(&mut self.pending);
-        let result = self.write_out(&pending);
-        pending.clear();
+    /// Appends as many of `len` bytes as there is room for in what is gathered, and returns how many that were.
+    fn gather(&mut self, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<usize, D> {
+        let now = len.min(CHUNK - self.filled);
+        fill(&mut self.pending[self.filled..][..now]);
+        self.filled += now;
+        if self.filled == CHUNK {
+            self.write_gathered(CHUNK)?;
+        }
+        Ok(now)
+    }
+
+    /// Writes the first `len` bytes of what is gathered, whole blocks; nothing is gathered then.
+    fn write_gathered(&mut self, len: usize) -> Result<(), D> {
+        let pending = core::mem::take(&mut self.pending);
+        let mut rest = &pending[..len];
+        self.filled = 0;
+        let result = self.write_out(len, &mut |piece| {
+            let (now, later) = rest.split_at(piece.len());
+            piece.copy_from_slice(now);
+            rest = later;
+        });
         self.pending = pending;
         result
     }
 
-    /// Writes whole blocks to where they belong.
-    fn write_out(&mut self, mut bytes: &[u8]) -> Result<(), D> {
-        while !bytes.is_empty() {
-            // `write` let no more through than was reserved, so the block exists.
+    /// Writes whole blocks of `len` bytes to where they belong.
+    fn write_out(&mut self, mut len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), D> {
+        while len > 0 {
+            // `write_with` let no more through than was reserved, so the block exists.
             let run = locate(&self.checkpoint.extents, self.flushed_blocks);
             let run = run.ok_or(Error::WriterFailed)?;
-            let len = bytes.len().min(run.blocks as usize * BLOCK);
-            let (now, rest) = bytes.split_at(len);
-            if let Err(error) = self.store.write_blocks(run.first, now) {
+            let now = len.min(run.blocks as usize * BLOCK);
+            if let Err(error) = self.store.write_blocks_with(run.first, now, fill) {
                 self.failed = true;
                 return Err(error);
             }
-            self.flushed_blocks += (len / BLOCK) as u64;
-            bytes = rest;
+            self.flushed_blocks += (now / BLOCK) as u64;
+            len -= now;
         }
         Ok(())
     }
@@ -123,9 +152,9 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         }
         self.checkpoint.length = self.written();
         // The last block is filled up, so that it shows nothing of what stood there before.
-        let padded = self.pending.len().next_multiple_of(BLOCK);
-        self.pending.resize(padded, 0);
-        self.write_pending()?;
+        let padded = self.filled.next_multiple_of(BLOCK);
+        self.pending[self.filled..padded].fill(0);
+        self.write_gathered(padded)?;
         self.checkpoint.extents = truncate(&self.checkpoint.extents, self.flushed_blocks);
         Ok((self.store, self.checkpoint))
     }
