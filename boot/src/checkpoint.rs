@@ -19,7 +19,7 @@ use stasis_host::{periodic, sets};
 use stasis_run::slot::{Parked, Slot};
 use stasis_run::{clock, device_interrupts, shared, turns};
 use stasis_state::guest::GuestPowerState;
-use stasis_state::{Checkpoint, GuestState, Plan};
+use stasis_state::{Checkpoint, GuestState, Plan, ReadRam};
 use stasis_store::{Store, Usage};
 use stream::{StreamError, ToStore, open, why_not_read, why_not_written};
 
@@ -47,9 +47,9 @@ pub fn store(
         // What one has rung the other is in the state of both.
         parked.listen();
     }
-    shared::copy(slots.iter().copied());
+    shared::copy(slots.iter().copied(), &mut turns::breathe);
     drop(others);
-    parked.iter().for_each(Parked::begin_reading);
+    parked.iter().for_each(|parked| parked.begin_reading(&mut turns::breathe));
     let result = with_store(|store| {
         let guests: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
         let is_taken = |set: &str| store.find_set(set).is_ok();
@@ -62,7 +62,7 @@ pub fn store(
         }
         result
     });
-    parked.iter().for_each(Parked::end_reading);
+    parked.iter().for_each(|parked| parked.end_reading(&mut turns::breathe));
     result
 }
 
@@ -127,15 +127,15 @@ fn store_all<'g, 'p: 'g>(
 fn store_one(
     store: &mut Store<Disk>,
     parked: &mut Parked,
-    shared: &[&[u8]],
+    shared: &[&dyn ReadRam],
     name: &str,
     instant: &Instant,
     commit: bool,
     out: &mut dyn Write,
 ) -> Result<(u64, String), String> {
     let start = timer::counter();
-    let (records, ram, written) = parked.records_and_ram(instant.counter, instant.wall_time);
-    let plan = Plan::new(records, ram, Some(written), shared, routines(), &mut turns::breathe)
+    let (records, ram) = parked.records_and_ram(instant.counter, instant.wall_time);
+    let plan = Plan::new(records, ram, shared, routines(), &mut turns::breathe)
         .map_err(|error| error.to_string())?;
     let stats = plan.stats();
     StreamError::if_given_up().map_err(|error| error.to_string())?;

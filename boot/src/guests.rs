@@ -23,12 +23,12 @@ use stasis_host::registry::Registry;
 use stasis_host::run_state::RunState;
 use stasis_host::sched;
 use stasis_hw::paging::Translation;
-use stasis_memory::range::{Pool, Range};
+use stasis_memory::range::Range;
+use stasis_run::el2::GuestRam;
 use stasis_run::shared::{self, Connected};
-use stasis_run::slot::{self, FreshRam, Memory, Placement, Slot};
+use stasis_run::slot::{self, Memory, Placement, Ram, Slot};
 use stasis_run::tables::HeapTables;
-use stasis_run::{device_interrupts, pool, roster, turns};
-use stasis_state::Written;
+use stasis_run::{device_interrupts, roster, turns};
 use stasis_state::vcpu::Identity;
 
 /// All guests, and the translations that stay with the numbers of those that were removed: cores may have their roots active.
@@ -46,9 +46,8 @@ pub fn all() -> Vec<Arc<Slot>> {
 
 /// Makes the guests that the boot archive describes. What is wrong with one is said, and the others
 /// are made.
-pub fn init(machine: &Machine, gicv: Range, free_ram: Pool) {
+pub fn init(machine: &Machine, gicv: Range) {
     GICV.call_once(|| gicv);
-    pool::init(free_ram);
     if let Err(error) = load_archive(machine) {
         log::error!("{error}");
     }
@@ -69,7 +68,7 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
             false => log::error!("core {} has a frame, and is not there", plan.number),
         }
     }
-    shared::init(&boot.configuration.shared);
+    shared::init(&boot.configuration.shared, &mut turns::breathe);
     for guest in &boot.configuration.guests {
         if let Err(error) = boot.create(guest) {
             log::error!("guest \"{}\": {error}", guest.name);
@@ -104,10 +103,12 @@ impl BootArchive {
         let cores = choose_cores(&config.cores, config.vcpus.into())?;
         shared::connect(configured_shared(), &config.name)?;
         let given = devices::give(config)?;
-        let mut ram = FreshRam::take(config.memory_map.lowest(), config.memory)?;
+        let pause = &mut turns::breathe;
+        let mut ram = Ram::take(config.memory_map.lowest(), config.memory, pause)?;
         let base = config.memory_map.ram_base(ram.range().start);
         let (guest, vcpus) =
-            self.load(config, &given, base, ram.contents()).map_err(|error| error.to_string())?;
+            self.load(config, &given, base, &mut ram).map_err(|error| error.to_string())?;
+        ram.finish_writing(pause);
         let state = RunState::made(config.autostart);
         let placement = Placement { cores: &cores, weight: config.weight };
         add(placement, guest, vcpus, ram, given, state).map(drop)
@@ -119,14 +120,16 @@ impl BootArchive {
         config: &GuestConfig,
         given: &Given,
         base: u64,
-        (ram, written): (&mut [u8], &mut Written),
+        ram: &mut GuestRam,
     ) -> Result<(Box<Guest>, Vec<Vcpu>), CreationError> {
         let blueprint = Blueprint::new(config, &self.configuration.shared, given, base);
         let loaded = image::load(ram, &blueprint.parts(&self.archive)?)?;
         if let Some(warning) = loaded.warning {
             log::warn!("guest \"{}\": {warning}", config.name);
         }
-        blueprint.written(&loaded).into_iter().for_each(|range| written.mark(range));
+        if blueprint.is_written_unseen() {
+            ram.mark_written(0..config.memory as usize);
+        }
         let here = Here {
             identity: &host_identity(),
             counter_hz: timer::frequency(),
@@ -175,10 +178,10 @@ pub fn restart(slot: &Slot) -> Result<(), String> {
     let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
     check_restart(config, slot.cores().count(), there).map_err(|error| error.to_string())?;
     let ram = parked.overwrite();
-    ram.clear();
-    let (guest, vcpus) = boot
-        .load(config, slot.given(), there.start, ram.contents())
-        .map_err(|error| error.to_string())?;
+    ram.zero_all(&mut turns::breathe);
+    let (guest, vcpus) =
+        boot.load(config, slot.given(), there.start, ram).map_err(|error| error.to_string())?;
+    ram.finish_writing(&mut turns::breathe);
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus, RunState::Running);
@@ -191,7 +194,7 @@ pub fn add(
     placement: Placement,
     guest: Box<Guest>,
     vcpus: Vec<Vcpu>,
-    ram: FreshRam,
+    ram: Ram,
     given: Given,
     state: RunState,
 ) -> Result<Arc<Slot>, String> {
@@ -230,7 +233,7 @@ pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
     console::forget(slot);
     turns::retire(slot);
     let (ram, stage2) = parked.take_memory();
-    pool::give_back(ram);
+    drop(ram);
     GUESTS.lock().give_back(slot.number, stage2);
     Ok(())
 }

@@ -32,7 +32,7 @@ use stasis_hw::mini_uart::MiniUart;
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl011::Pl011;
 use stasis_hw::serial::Serial;
-use stasis_run::{clock, gic, turns};
+use stasis_run::{clock, gic, pool, turns};
 
 /// The first core arrives here from the entry code, with an early translation that maps the image and
 /// the device tree only.
@@ -75,7 +75,10 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let disk = storage::init(&machine);
     devices::init(&machine, disk);
     stasis_run::above::init(&duties::Duties);
-    guests::init(&machine, gic.gicv, free);
+    // SAFETY: 1. The translation that was installed maps all RAM one to one as data, for ever; `free_ram` leaves out whole pages. 2. It leaves
+    // out the image, with the heap and the stacks, and what the firmware has put somewhere; nobody has taken any of the rest.
+    unsafe { pool::init(free) };
+    guests::init(&machine, gic.gicv);
     console::init(machine.uart.device.intid);
     turns::serve()
 }

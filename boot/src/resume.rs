@@ -16,8 +16,9 @@ use stasis_host::admission::{
 use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_host::run_state::RunState;
 use stasis_memory::range::Range;
+use stasis_run::el2::GuestRam;
 use stasis_run::shared::{self, Connected};
-use stasis_run::slot::{self, FreshRam, Parked, Placement, Slot};
+use stasis_run::slot::{Parked, Placement, Ram, Slot};
 use stasis_run::{pool, turns};
 use stasis_state::vcpu::Identity;
 use stasis_state::{GuestState, Target};
@@ -34,7 +35,7 @@ enum Seat<'a> {
     /// In the place of the guest of its name, which stands still.
     Existing(&'a Slot, Parked<'a>),
     /// In a new place.
-    New(FreshRam),
+    New(Ram),
 }
 
 /// Why no guest was resumed.
@@ -75,23 +76,22 @@ pub fn resume<E: Display>(
         for one in &*shared {
             let keeper = one.keeper(&resumed);
             kept.extend(keeper.map(|keeper| Stays { region: one.name(), keeper }));
-            regions.push(keeper.is_none().then(|| one.memory()));
+            regions.push(keeper.is_none().then(|| one.overwrite()));
         }
         let in_place = matches!(seat, Seat::Existing(..));
         let can_give_up =
             losses.begin(admitted.guest.name(), in_place, regions.iter().any(Option::is_some));
-        let (ram, written) = match seat {
-            Seat::Existing(_, parked) => parked.overwrite().contents(),
-            Seat::New(ram) => ram.contents(),
+        let ram: &mut GuestRam = match seat {
+            Seat::Existing(_, parked) => parked.overwrite(),
+            Seat::New(ram) => ram,
         };
-        let contents = regions.iter_mut().map(|memory| memory.as_mut().map(slot::ram_of));
-        let target = Target { ram, written: Some(written), shared: contents.collect() };
+        let shared_memory = regions.iter_mut().map(|region| Some(region.as_mut()?.as_writable()));
+        let target = Target { ram, shared: shared_memory.collect() };
         if let Err(why) = load(index, target, can_give_up) {
             return Err(ResumeError::Load(losses.after(why)));
         }
-        for (one, _) in shared.iter().zip(&regions).filter(|(_, memory)| memory.is_some()) {
-            one.overwritten();
-        }
+        ram.finish_writing(&mut turns::breathe);
+        regions.into_iter().flatten().for_each(|region| region.finish(&mut turns::breathe));
     }
     run(incoming).map_err(ResumeError::NoRoom)?;
     kept.dedup();
@@ -116,7 +116,8 @@ fn admit<'a, E: Display>(
         None => {
             let admitted = terms.admit(state, None)?;
             // At its addresses in the guest's map; nothing of the machine's needs them there.
-            let ram = FreshRam::take(0, admitted.guest.ram_size()).map_err(ResumeError::NoRoom)?;
+            let ram = Ram::take(0, admitted.guest.ram_size(), &mut turns::breathe)
+                .map_err(ResumeError::NoRoom)?;
             (admitted, Seat::New(ram))
         }
     };

@@ -10,8 +10,9 @@ use crate::report;
 use crate::workspace::Workspace;
 
 /// Packages, and what of their tests: the random histories take Miri too long.
-const TESTS: [(&str, &[&str]); 3] = [
+const TESTS: [(&str, &[&str]); 4] = [
     ("stasis-hw", &["--lib", "paging"]),
+    ("stasis-memory", &["--lib", "concurrent"]),
     ("stasis-state", &["--test", "golden"]),
     ("stasis-vgic", &["--lib", "--", "rule_", "records_that_break"]),
 ];

@@ -51,6 +51,15 @@ impl Sink for ToStore<'_> {
         self.0.write(bytes).map_err(|error| StreamError::Other(error.to_string()))
     }
 
+    fn write_with(
+        &mut self,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), StreamError> {
+        StreamError::if_given_up()?;
+        self.0.write_with(len, fill).map_err(|error| StreamError::Other(error.to_string()))
+    }
+
     fn pause(&mut self) {
         turns::breathe();
     }
@@ -82,6 +91,19 @@ impl Source for FromStore<'_> {
             StreamError::if_given_up()?;
         }
         self.reader.read_at(offset, buf).map_err(|error| StreamError::Other(error.to_string()))
+    }
+
+    fn read_with(
+        &mut self,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), StreamError> {
+        if self.can_give_up {
+            StreamError::if_given_up()?;
+        }
+        let read = self.reader.read_with(offset, len, take);
+        read.map_err(|error| StreamError::Other(error.to_string()))
     }
 
     fn pause(&mut self) {

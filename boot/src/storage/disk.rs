@@ -2,6 +2,7 @@
 
 use crate::machine::Machine;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
 use stasis_arch::timer;
@@ -13,10 +14,14 @@ use stasis_hw::virtio_blk::{self, Deadline, DmaMemory, Slot, VirtioBlk};
 use stasis_memory::range::Range;
 use stasis_run::turns;
 use stasis_store::BlockDevice;
+use stasis_store::block::pieces;
 use stasis_store::partition::{self, Partition};
 
 /// Seconds that a virtio disk may take for one request.
 const PATIENCE: u64 = 10;
+
+/// Bytes that go to a card at once, of those that come in pieces: so many that the cost of a command does not matter.
+const CARD_PIECE: usize = 128 << 10;
 
 /// What a virtio disk shares with its driver, for ever.
 static DMA: Mutex<DmaMemory> = Mutex::new(DmaMemory::new());
@@ -24,7 +29,8 @@ static DMA: Mutex<DmaMemory> = Mutex::new(DmaMemory::new());
 /// A disk as the store wants it.
 pub enum Disk {
     Virtio(VirtioBlk),
-    Card(Card<Sdhci>),
+    /// A card, and a buffer for what comes or goes in pieces.
+    Card(Card<Sdhci>, Vec<u8>),
 }
 
 /// What can go wrong with a disk.
@@ -72,7 +78,7 @@ impl Disk {
                 let Slot { address, size } = disk.slot();
                 Some(Range::new(address as u64, size as u64))
             }
-            Self::Card(_) => None,
+            Self::Card(..) => None,
         }
     }
 
@@ -82,7 +88,7 @@ impl Disk {
         for slot in slots {
             match Card::start(*slot) {
                 Ok(card) => {
-                    let mut disk = Self::Card(card);
+                    let mut disk = Self::Card(card, vec![0; CARD_PIECE]);
                     let partition = partition::find(&mut disk).map_err(|e| e.to_string())?;
                     return Ok((disk, partition));
                 }
@@ -97,7 +103,7 @@ impl Disk {
     pub fn check(&mut self) -> Result<(), DiskError> {
         match self {
             Self::Virtio(disk) => Ok(disk.check()?),
-            Self::Card(card) => Ok(card.check()?),
+            Self::Card(card, _) => Ok(card.check()?),
         }
     }
 }
@@ -116,21 +122,57 @@ impl BlockDevice for Disk {
     fn block_count(&self) -> u64 {
         match self {
             Self::Virtio(disk) => disk.capacity(),
-            Self::Card(card) => card.capacity(),
+            Self::Card(card, _) => card.capacity(),
         }
     }
 
     fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), DiskError> {
         match self {
             Self::Virtio(disk) => Ok(disk.read(lba, buf)?),
-            Self::Card(card) => Ok(card.read(lba, buf)?),
+            Self::Card(card, _) => Ok(card.read(lba, buf)?),
         }
     }
 
     fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), DiskError> {
         match self {
             Self::Virtio(disk) => Ok(disk.write(lba, data)?),
-            Self::Card(card) => Ok(card.write(lba, data)?),
+            Self::Card(card, _) => Ok(card.write(lba, data)?),
+        }
+    }
+
+    fn read_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), DiskError> {
+        match self {
+            Self::Virtio(disk) => Ok(disk.read_with(lba, len, take)?),
+            Self::Card(card, buffer) => {
+                for (lba, len) in pieces(lba, len, buffer.len()) {
+                    card.read(lba, &mut buffer[..len])?;
+                    take(&buffer[..len]);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn write_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), DiskError> {
+        match self {
+            Self::Virtio(disk) => Ok(disk.write_with(lba, len, fill)?),
+            Self::Card(card, buffer) => {
+                for (lba, len) in pieces(lba, len, buffer.len()) {
+                    fill(&mut buffer[..len]);
+                    card.write(lba, &buffer[..len])?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -139,7 +181,7 @@ impl BlockDevice for Disk {
             Self::Virtio(disk) => Ok(disk.flush()?),
             // A card that has said that it is ready again has written all. Its cache (version 6.00) is
             // never switched on.
-            Self::Card(card) => Ok(card.check()?),
+            Self::Card(card, _) => Ok(card.check()?),
         }
     }
 }

@@ -6,6 +6,33 @@
 
 use core::arch::global_asm;
 
+unsafe extern "C" {
+    fn stasis_copy(to: *mut u8, from: *const u8, len: usize) -> *mut u8;
+    fn stasis_set(to: *mut u8, byte: i32, len: usize) -> *mut u8;
+}
+
+/// Copies `len` bytes. Either may be memory that others write meanwhile. The compiler knows of `memcpy` what it does, and may assume
+/// that nobody else writes; of this it knows nothing.
+///
+/// # Safety
+///
+/// 1. Both are mapped as normal memory, and apart from each other. 2. What is written is nobody's whom that would surprise.
+pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: 1. The assembly reads and writes so many bytes, which our conditions allow. 2. It keeps to the C ABI, and restores the vector
+    // registers.
+    unsafe { stasis_copy(to, from, len) };
+}
+
+/// Makes `len` bytes 0, which may be memory that others write meanwhile.
+///
+/// # Safety
+///
+/// 1. They are mapped as normal memory. 2. They are nobody's whom that would surprise.
+pub unsafe fn zero(to: *mut u8, len: usize) {
+    // SAFETY: 1. The assembly writes so many bytes, which our conditions allow. 2. It keeps to the C ABI, and restores the vector registers.
+    unsafe { stasis_set(to, 0, len) };
+}
+
 /// From here on, what is saved by the vector registers is worth saving them.
 const LARGE: usize = 256;
 
@@ -18,7 +45,9 @@ global_asm!(
     // x0: to, x1: from, x2: bytes. Returns x0. What does not fill a step to its end is moved as the last bytes of all, again.
     .global memcpy
     .type   memcpy, %function
+    .global stasis_copy
 memcpy:
+stasis_copy:
     add     x4, x1, x2
     add     x5, x0, x2
     cmp     x2, #16
@@ -82,7 +111,9 @@ memcpy:
     // x0: to, w1: the byte, x2: bytes. Returns x0. Likewise.
     .global memset
     .type   memset, %function
+    .global stasis_set
 memset:
+stasis_set:
     add     x5, x0, x2
     and     x1, x1, #0xff
     orr     x1, x1, x1, lsl #8

@@ -8,37 +8,54 @@ pub fn is_present() -> bool {
     mrs!("id_aa64isar0_el1") >> 16 & 0xf != 0
 }
 
-/// The CRC-32C of a sequence that goes on with `bytes`, from the CRC of what came before; 0 at first.
+/// Returns the CRC-32C of a sequence that goes on with `bytes`, from the CRC of what came before; 0 at first.
 ///
 /// Only where [`is_present`]: elsewhere the instruction is UNDEFINED.
 pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    let mut register = !crc;
-    // Rust for EL2 may not load unaligned, and would take a word that may lie anywhere byte by byte.
-    // SAFETY: eight bytes are a word, whatever they are.
-    let (head, words, tail) = unsafe { bytes.align_to::<u64>() };
-    register = of_bytes(register, head);
-    let (blocks, words) = words.as_chunks();
-    register = of_blocks(register, blocks);
-    for word in words {
-        let word = u64::from_le(*word);
-        // SAFETY: arithmetic on registers; the caller has seen that the CPU has it.
-        unsafe {
-            asm!(".arch_extension crc", "crc32cx {0:w}, {0:w}, {1:x}", inout(reg) register, in(reg) word,
-                options(pure, nomem, nostack, preserves_flags));
-        }
-    }
-    !of_bytes(register, tail)
+    // SAFETY: they are a reference's.
+    unsafe { crc32c_at(crc, bytes.as_ptr(), bytes.len()) }
 }
+
+/// Returns the CRC-32C of a sequence that goes on with the `len` bytes at `from`, from the CRC of what came before; 0 at first. Others may write
+/// them meanwhile: each is loaded once.
+///
+/// Only where [`is_present`]: elsewhere the instruction is UNDEFINED.
+///
+/// # Safety
+///
+/// The bytes are mapped as normal memory.
+pub unsafe fn crc32c_at(crc: u32, from: *const u8, len: usize) -> u32 {
+    // Rust for EL2 may not load unaligned, and would take a word that may lie anywhere byte by byte.
+    let head = from.align_offset(WORD).min(len);
+    let words = (len - head) / WORD;
+    let blocks = words / BLOCK;
+    let (word, tail) = (head + blocks * BLOCK * WORD, head + words * WORD);
+    let mut register = !crc;
+    // SAFETY: 1. Head, blocks, words and tail follow each other in the `len` bytes. 2. All but head and tail are aligned.
+    unsafe {
+        register = of_bytes(register, from, head);
+        register = of_blocks(register, from.add(head).cast(), blocks);
+        register = of_words(register, from.add(word).cast(), words - blocks * BLOCK);
+        register = of_bytes(register, from.add(tail), len - tail);
+    }
+    !register
+}
+
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
 
 /// Words that are taken in before there is a branch.
 const BLOCK: usize = 64;
 
-fn of_blocks(mut register: u32, blocks: &[[u64; BLOCK]]) -> u32 {
-    if blocks.is_empty() {
+/// # Safety
+///
+/// So many blocks of [`BLOCK`] words are mapped as normal memory.
+unsafe fn of_blocks(mut register: u32, from: *const u64, blocks: usize) -> u32 {
+    if blocks == 0 {
         return register;
     }
-    // SAFETY: 1. It reads the blocks, of which there is one at least, from first to last. 2. Else it is arithmetic on registers;
-    // the caller's caller has seen that the CPU has it.
+    // SAFETY: 1. It reads the blocks, of which there is one at least, from first to last, by our condition. 2. Else it is arithmetic on
+    // registers; the caller's caller has seen that the CPU has it.
     unsafe {
         asm!(
             ".arch_extension crc",
@@ -52,22 +69,43 @@ fn of_blocks(mut register: u32, blocks: &[[u64; BLOCK]]) -> u32 {
             "b.ne 2b",
             pairs = const BLOCK / 2,
             crc = inout(reg) register,
-            from = inout(reg) blocks.as_ptr() => _,
-            left = inout(reg) blocks.len() => _,
+            from = inout(reg) from => _,
+            left = inout(reg) blocks => _,
             low = out(reg) _,
             high = out(reg) _,
-            options(pure, readonly, nostack),
+            options(readonly, nostack),
         );
     }
     register
 }
 
-fn of_bytes(mut register: u32, bytes: &[u8]) -> u32 {
-    for byte in bytes {
+/// # Safety
+///
+/// So many words are mapped as normal memory, and aligned.
+unsafe fn of_words(mut register: u32, from: *const u64, count: usize) -> u32 {
+    for n in 0..count {
+        // SAFETY: it is one of the words, by our condition.
+        let word = u64::from_le(unsafe { from.add(n).read_volatile() });
+        // SAFETY: arithmetic on registers; the caller's caller has seen that the CPU has it.
+        unsafe {
+            asm!(".arch_extension crc", "crc32cx {0:w}, {0:w}, {1:x}", inout(reg) register, in(reg) word,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+    }
+    register
+}
+
+/// # Safety
+///
+/// So many bytes are mapped as normal memory.
+unsafe fn of_bytes(mut register: u32, from: *const u8, count: usize) -> u32 {
+    for n in 0..count {
+        // SAFETY: it is one of the bytes, by our condition.
+        let byte = u32::from(unsafe { from.add(n).read_volatile() });
         // SAFETY: arithmetic on registers; the caller's caller has seen that the CPU has it.
         unsafe {
             asm!(".arch_extension crc", "crc32cb {0:w}, {0:w}, {1:w}", inout(reg) register,
-                in(reg) u32::from(*byte), options(pure, nomem, nostack, preserves_flags));
+                in(reg) byte, options(pure, nomem, nostack, preserves_flags));
         }
     }
     register

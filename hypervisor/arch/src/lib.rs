@@ -6,7 +6,7 @@
 //! - [`mmu`], [`cache`]: what changes what memory means, each with its barriers.
 //! - [`timer`]: the counter, the guest's virtual timer, and EL2's own.
 //! - [`cpu`]: this core, its number, its traps. [`crc`]: its CRC-32C. [`zero`]: which pages are zero.
-//! - `copy`: `memcpy` and `memset`. [`regions`]: where the image is.
+//! - [`copy`]: `memcpy` and `memset`, and the same for memory that others write. [`regions`]: where the image is.
 
 #![no_std]
 #![cfg(target_arch = "aarch64")]
@@ -16,7 +16,7 @@ mod sysreg;
 
 pub mod boot;
 pub mod cache;
-mod copy;
+pub mod copy;
 pub mod cpu;
 pub mod crc;
 pub mod debug;

@@ -19,11 +19,16 @@ unsafe extern "C" {
     fn stasis_with_content(pages: *const u8, count: usize) -> u64;
 }
 
-/// Which of these pages are not zero: a bit for each, the lowest for the first; of 64 at the most.
-pub fn with_content(pages: &[[u8; PAGE_SIZE]]) -> u64 {
+/// Returns which of the `count` pages at `pages` are not zero: a bit for each, the lowest for the first; of 64 at the most. Others may write
+/// them meanwhile: each byte is loaded once at the most.
+///
+/// # Safety
+///
+/// The pages are mapped as normal memory.
+pub unsafe fn with_content(pages: *const u8, count: usize) -> u64 {
     // SAFETY: the assembly reads the bytes of so many pages, and restores all registers that the C ABI of a target without
     // vector registers does not give it.
-    unsafe { stasis_with_content(pages.as_ptr().cast(), pages.len().min(MOST)) }
+    unsafe { stasis_with_content(pages, count.min(MOST)) }
 }
 
 global_asm!(

@@ -22,6 +22,7 @@ use crate::given::Device;
 use crate::magic::{self, Found};
 use crate::shared::Connection;
 use crate::sysreg::identity::Granule;
+use stasis_state::{OutOfRange, WriteRam};
 
 /// Where raw code goes, from the start of RAM.
 const RAW_OFFSET: usize = 0x8_0000;
@@ -112,16 +113,6 @@ pub struct Boot {
     pub warning: Option<Warning>,
 }
 
-impl Boot {
-    /// What was written to RAM that begins there: offsets from its start.
-    pub fn ranges(&self, ram_base: u64) -> impl Iterator<Item = Range<usize>> {
-        let (initrd, copy) = (self.initrd.as_ref(), self.dtb_copy.as_ref());
-        let written = [Some(&self.image), initrd, Some(&self.dtb), copy];
-        let offset = move |address| (address - ram_base) as usize;
-        written.into_iter().flatten().map(move |range| offset(range.start)..offset(range.end))
-    }
-}
-
 /// What can be wrong with a guest's image, or with the room for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
@@ -197,6 +188,9 @@ pub enum ImageError {
         /// The first address behind it.
         ram_end: u64,
     },
+    /// Something is placed where there is no RAM: a mistake of this module's.
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
     /// The guest's RAM has no room for it.
     #[error("{what} does not fit: it needs {needed} bytes of RAM, and {available} are there")]
     DoesNotFit {
@@ -287,21 +281,25 @@ pub fn check(ram_size: usize, parts: &Parts<'_>) -> Result<Option<Warning>, Imag
 }
 
 /// Loads a guest into its RAM, which must be all zeros.
-pub fn load(ram: &mut [u8], parts: &Parts<'_>) -> Result<Boot, ImageError> {
+///
+/// # Errors
+///
+/// What is wrong with the image, or what does not fit; the RAM is as it was then.
+pub fn load(ram: &mut dyn WriteRam, parts: &Parts<'_>) -> Result<Boot, ImageError> {
     let placed = Placed::new(ram.len(), parts)?;
     let warning = placed.warning();
     let Placed { kind, loaded: Loaded { image, entry }, initrd, dtb, dtb_copy, tree } = placed;
     match kind {
         Kind::Elf => elf::copy(ram, parts.ram_base, parts.image)?,
         Kind::Linux | Kind::Raw => {
-            ram[image.start..][..parts.image.len()].copy_from_slice(parts.image);
+            ram.write(image.start, parts.image)?;
         }
     }
     if let (Some(range), Some(initrd)) = (initrd.clone(), parts.initrd) {
-        ram[range].copy_from_slice(initrd);
+        ram.write(range.start, initrd)?;
     }
     for range in iter::once(&dtb).chain(&dtb_copy) {
-        ram[range.clone()].copy_from_slice(&tree);
+        ram.write(range.start, &tree)?;
     }
     let dtb = parts.addresses(dtb);
     Ok(Boot {

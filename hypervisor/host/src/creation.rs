@@ -6,7 +6,6 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::Range as Offsets;
 
 use stasis_devices::machine::RAM_BASE;
 use stasis_guest::clock::{Pace, PaceError};
@@ -99,13 +98,9 @@ impl<'a> Blueprint<'a> {
         })
     }
 
-    /// Returns where the guest's RAM may hold anything but zeros when it starts, as offsets: where it was loaded, and all of it if one of
-    /// its devices accesses memory by itself, which stage 2 does not see.
-    pub fn written(&self, loaded: &Boot) -> Vec<Offsets<usize>> {
-        if self.given.devices.iter().any(|device| device.grant.bus_master) {
-            return Vec::from([0..self.ram.len() as usize]);
-        }
-        loaded.ranges(self.ram.start).collect()
+    /// Returns whether the guest's RAM is written past stage 2, which does not see it: one of its devices accesses memory by itself.
+    pub fn is_written_unseen(&self) -> bool {
+        self.given.devices.iter().any(|device| device.grant.bus_master)
     }
 
     /// Makes the guest, whose image was loaded so, and its vCPUs.

@@ -1,8 +1,31 @@
-//! Ranges of memory, and the pool that guests' RAM is taken from.
+//! Guest memory, and the ranges and the pool that it is taken from.
+//!
+//! - [`ram`]: [`GuestRam`], the owner of a guest's memory, and the only way to it.
+//! - [`access`]: [`GuestMemory`], what devices and loaders get of it.
+//! - [`machine`]: [`Machine`], the seam to the instructions and the caches of a core, and [`Portable`], the host's.
+//! - `raw`: the memory itself, by its address, behind methods that check what they are asked for.
+//! - [`fake`]: [`FakeRam`], memory for tests.
+//! - [`range`]: ranges of physical memory, and the pool of what is free.
 #![cfg_attr(not(test), no_std)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+pub mod access;
+#[allow(unsafe_code, reason = "its memory is the heap's")]
+pub mod fake;
+#[allow(unsafe_code, reason = "its methods are told where memory is")]
+pub mod machine;
+pub mod ram;
+pub mod range;
+#[allow(unsafe_code, reason = "memory that guests write can't be a slice")]
+mod raw;
+
+pub use access::{AccessError, GuestMemory};
+pub use fake::FakeRam;
+pub use machine::{Machine, Portable};
+pub use ram::GuestRam;
+pub use stasis_state::{OutOfRange, ReadRam, WriteRam};
 
 /// Bytes of a page: what stage 2 maps at least, and what a checkpoint stores at once.
-pub const PAGE_SIZE: u64 = 4096;
-
-pub mod range;
+pub const PAGE_SIZE: u64 = stasis_state::PAGE_SIZE as u64;

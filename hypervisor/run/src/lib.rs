@@ -16,6 +16,7 @@ extern crate alloc;
 pub mod above;
 pub mod clock;
 pub mod device_interrupts;
+pub mod el2;
 pub mod gic;
 pub mod interrupts;
 pub mod pool;

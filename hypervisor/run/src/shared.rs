@@ -4,24 +4,28 @@
 //! guests that share it, and are not stored themselves, stand still only while it is copied there. What one guest rings another
 //! waits in the region until a core of the other's comes by ([`Connected::take_rung`]): so nobody takes the lock of another guest.
 
-use crate::slot::{self, FreshRam, Slot};
+use crate::slot::{Ram, Slot};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::Once;
-use spin::mutex::SpinMutex;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 use stasis_cores::news::Bits;
 use stasis_guest::shared::SharedRegion;
 use stasis_guest::shared::{Connection, connections};
 use stasis_memory::range::Range;
+use stasis_memory::{ReadRam, WriteRam};
 use stasis_state::device::MAX_PEERS;
 
 /// A region that this machine has memory for.
 pub struct Region {
     config: &'static SharedRegion,
-    memory: Range,
-    copy: SpinMutex<FreshRam>,
+    /// Where its memory is.
+    range: Range,
+    /// Guests write it, and nobody watches where. Held while it is copied or overwritten.
+    memory: SpinMutex<Ram>,
+    copy: SpinMutex<Ram>,
     /// For each guest, who has rung it since it was told last.
     rung: [Bits; MAX_PEERS],
     /// The guests that are there.
@@ -30,11 +34,11 @@ pub struct Region {
 
 static REGIONS: Once<Vec<Region>> = Once::new();
 
-/// Makes the regions. One that there is no memory for is said, and the others are made.
-pub fn init(configs: &'static [SharedRegion]) {
+/// Makes the regions. One that there is no memory for is said, and the others are made. Calls `pause` between pieces of their clearing.
+pub fn init(configs: &'static [SharedRegion], pause: &mut dyn FnMut()) {
     REGIONS.call_once(|| {
         let made = configs.iter().filter_map(|config| {
-            let region = Region::new(config);
+            let region = Region::new(config, pause);
             region
                 .inspect_err(|error| log::error!("shared memory \"{}\": {error}", config.name))
                 .ok()
@@ -48,12 +52,16 @@ fn regions() -> &'static [Region] {
 }
 
 impl Region {
-    fn new(config: &'static SharedRegion) -> Result<Self, String> {
-        let memory = FreshRam::take(0, config.size)?;
-        let copy = FreshRam::take(0, config.size)?;
+    fn new(config: &'static SharedRegion, pause: &mut dyn FnMut()) -> Result<Self, String> {
+        let mut memory = Ram::take(0, config.size, pause)?;
+        let copy = Ram::take(0, config.size, pause)?;
+        memory.finish_writing(pause);
+        // Stage 2 lets guests write it all from the beginning.
+        memory.mark_written(0..config.size as usize);
         Ok(Self {
             config,
-            memory: memory.keep_clean(),
+            range: memory.range(),
+            memory: SpinMutex::new(memory),
             copy: SpinMutex::new(copy),
             rung: core::array::from_fn(|_| Bits::new()),
             guests: [const { SpinMutex::new(None) }; MAX_PEERS],
@@ -85,9 +93,14 @@ pub fn connect(configured: &'static [SharedRegion], guest: &str) -> Result<Vec<C
 }
 
 impl Connected {
-    /// What of physical memory it is.
-    pub fn memory(&self) -> Range {
-        self.region.memory
+    /// Returns the physical addresses of its memory.
+    pub fn range(&self) -> Range {
+        self.region.range
+    }
+
+    /// Returns its memory, locked, to be overwritten while nobody who shares it runs.
+    pub fn overwrite(&self) -> Overwritten {
+        Overwritten { region: self.region, memory: self.region.memory.lock() }
     }
 
     /// The guest is there, and can be rung.
@@ -131,39 +144,53 @@ impl Connected {
         stasis_guest::shared::keeper(self.region.config, |name| resumed.contains(&name), alive)
     }
 
-    /// The region's memory was overwritten with what a checkpoint holds: what was rung before is over. Nobody who shares it has run
-    /// since before that.
-    pub fn overwritten(&self) {
-        slot::finish_writing(self.region.memory);
-        for rung in &self.region.rung {
-            rung.take();
-        }
-    }
-
     /// The region's name.
     pub fn name(&self) -> &'static str {
         &self.region.config.name
     }
 }
 
-/// Copies what is in the regions that these guests share. Whoever shares them stands still.
-pub fn copy<'a>(slots: impl Iterator<Item = &'a Slot>) {
+/// The memory of a region that a checkpoint's content goes to.
+pub struct Overwritten {
+    region: &'static Region,
+    memory: SpinMutexGuard<'static, Ram>,
+}
+
+impl Overwritten {
+    /// Returns the memory, to be written.
+    pub fn as_writable(&mut self) -> &mut dyn WriteRam {
+        &mut **self.memory
+    }
+
+    /// Ends it: guests see what was written, and what was rung before is over. Nobody who shares the region has run since before that. Calls
+    /// `pause` between pieces of its leaving the caches.
+    pub fn finish(mut self, pause: &mut dyn FnMut()) {
+        self.memory.finish_writing(pause);
+        for rung in &self.region.rung {
+            rung.take();
+        }
+    }
+}
+
+/// Copies what is in the regions that these guests share. Whoever shares them stands still. Calls `pause` between pieces.
+pub fn copy<'a>(slots: impl Iterator<Item = &'a Slot>, pause: &mut dyn FnMut()) {
     let mut copied: Vec<&Region> = Vec::new();
     for Connected { region, .. } in slots.flat_map(Slot::shared) {
         if !copied.iter().any(|other| core::ptr::eq(*other, *region)) {
-            let mut memory = region.memory;
-            slot::leave_caches(memory);
-            slot::copy(slot::ram_of(&mut memory), region.copy.lock().bytes());
-            slot::leave_caches(memory);
+            let memory = region.memory.lock();
+            memory.leave_caches(pause);
+            region.copy.lock().copy_from(&memory, pause).expect("both were made as large");
+            memory.leave_caches(pause);
             copied.push(region);
         }
     }
 }
 
-/// The copies of what a guest shares, for as long as `action` looks at them.
-pub fn with_copies<T>(slot: &Slot, action: impl FnOnce(&[&[u8]]) -> T) -> T {
-    let mut copies: Vec<_> = slot.shared().iter().map(|one| one.region.copy.lock()).collect();
-    let copies: Vec<&[u8]> = copies.iter_mut().map(|copy| &*copy.bytes()).collect();
+/// Lends the copies of what a guest shares to `action`, and returns what that returns.
+pub fn with_copies<T>(slot: &Slot, action: impl FnOnce(&[&dyn ReadRam]) -> T) -> T {
+    let copies: Vec<_> = slot.shared().iter().map(|one| one.region.copy.lock()).collect();
+    let copies: Vec<&dyn ReadRam> =
+        copies.iter().map(|copy| -> &dyn ReadRam { &***copy }).collect();
     action(&copies)
 }
 

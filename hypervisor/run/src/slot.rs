@@ -20,7 +20,7 @@ mod turn;
 mod wait;
 
 pub use parked::Parked;
-pub use ram::{FreshRam, Ram, clear, copy, finish_writing, leave_caches, ram_of};
+pub use ram::Ram;
 pub use turn::After;
 
 use crate::roster::{self, Roster};
@@ -100,7 +100,7 @@ pub struct Placement<'a> {
 /// What a guest's stage 2 maps.
 pub struct Memory {
     /// Its RAM.
-    pub ram: FreshRam,
+    pub ram: Ram,
     /// What it shares with others.
     pub shared: Vec<Connected>,
     /// The machine's devices that it was given.
@@ -138,6 +138,14 @@ pub struct Slot {
 
 impl Slot {
     /// Puts a guest with its RAM on its cores. Its vCPUs run once they are [assigned](crate::turns::assign).
+    ///
+    /// # Errors
+    ///
+    /// What its translation has no room for.
+    ///
+    /// # Panics
+    ///
+    /// If what was written to its RAM is [not finished](stasis_memory::GuestRam::finish_writing).
     pub fn new(
         number: usize,
         placement: Placement,
@@ -147,9 +155,10 @@ impl Slot {
         state: RunState,
     ) -> Result<Arc<Self>, MapError> {
         let Memory { ram, shared, given, gicv, mut stage2 } = memory;
+        assert!(ram.is_finished(), "the guest would not see all of its RAM");
         let tables = &mut HeapTables;
-        first_write::map(&mut stage2, tables, guest.ram_base(), ram.ram())?;
-        for (n, memory) in shared.iter().map(Connected::memory).enumerate() {
+        first_write::map(&mut stage2, tables, guest.ram_base(), &ram)?;
+        for (n, memory) in shared.iter().map(Connected::range).enumerate() {
             let attributes = Attributes::guest_shared();
             stage2.map(tables, address(n), memory.start, memory.len(), attributes)?;
         }
@@ -158,8 +167,6 @@ impl Slot {
             stage2.map(tables, *address, pages.start, pages.len(), attributes)?;
         }
         stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
-        let ram = ram.keep();
-        finish_writing(ram.range);
         let places = placement.cores.iter().zip(vcpus).map(|(&core, vcpu)| {
             let roster = roster::of(core);
             VcpuPlace {

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::ram::OutOfRange;
+
 use crate::{
     envelope::{Name, Place},
     header::{VERSION, Version},
@@ -96,6 +98,8 @@ pub enum Error {
 
     #[error("the guest has {found} bytes of RAM, but {given} were given")]
     RamSize { found: u64, given: u64 },
+    #[error("the memory that was given is too small: {0}")]
+    Ram(#[from] OutOfRange),
     #[error("the file changed while it was read")]
     Changed,
 
@@ -154,4 +158,7 @@ pub enum SaveError<E> {
     /// The sink failed.
     #[error("writing failed: {0}")]
     Sink(E),
+    /// The memory has got smaller since the plan was made.
+    #[error("the memory can't be read: {0}")]
+    Ram(OutOfRange),
 }

@@ -2,6 +2,8 @@
 
 use alloc::{vec, vec::Vec};
 
+use crate::routines::PAGE_SIZE;
+
 /// A checkpoint's bytes, wherever they are.
 pub trait Source {
     /// Why it could not be read.
@@ -13,10 +15,29 @@ pub trait Source {
     /// Fills `buf` with the bytes from `offset` on. They are all below [`Source::len`].
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
 
+    /// Hands the `len` bytes from `offset` on to `take` in pieces, in their order. They are all below [`Source::len`].
+    ///
+    /// A guest's memory is read so, for it is no slice. A source with a buffer of its own hands out that one, so that the bytes are copied
+    /// once; this one goes through a buffer of a page.
+    fn read_with(
+        &mut self,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Self::Error> {
+        let mut page = [0; PAGE_SIZE];
+        for start in (0..len).step_by(PAGE_SIZE) {
+            let piece = &mut page[..PAGE_SIZE.min(len - start)];
+            self.read_at(offset + start as u64, piece)?;
+            take(piece);
+        }
+        Ok(())
+    }
+
     /// Lets others have the core. Called between two pieces of long work, at least once for each record.
     fn pause(&mut self) {}
 
-    /// Whether there is nothing.
+    /// Returns whether there is nothing.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -88,6 +109,23 @@ impl<'s, S: Source> Input<'s, S> {
             let (now, later) = out.split_at_mut(chunk.len());
             now.copy_from_slice(chunk);
             out = later;
+        }
+        Ok(())
+    }
+
+    /// Hands the next `len` bytes to `take` in pieces; the caller knows that there are as many.
+    pub(crate) fn read_with(
+        &mut self,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), S::Error> {
+        let buffered = len.min(self.filled - self.consumed);
+        take(&self.buffer[self.consumed..][..buffered]);
+        self.consumed += buffered;
+        self.at += buffered as u64;
+        if buffered < len {
+            self.source.read_with(self.at, len - buffered, take)?;
+            self.at += (len - buffered) as u64;
         }
         Ok(())
     }

@@ -10,7 +10,8 @@
 //! - [`peek`]: [`read_name`] tells whose a checkpoint is.
 //! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
 //! - [`written`]: where RAM may hold anything but zeros.
-//! - [`routines`]: CRC-32C and the search for zero pages, replaceable by faster ones.
+//! - [`ram`]: a guest's memory, as the reader and the writer need it.
+//! - [`routines`]: CRC-32C, replaceable by a faster one, and the search for zero pages.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@ pub mod memory;
 pub mod name;
 pub mod pages;
 pub mod peek;
+pub mod ram;
 pub mod reader;
 pub mod records;
 pub mod register;
@@ -48,6 +50,7 @@ pub use error::{Error, LoadError, SaveError};
 pub use input::Source;
 pub use pages::read_extents;
 pub use peek::read_name;
+pub use ram::{OutOfRange, ReadRam, WriteRam};
 pub use reader::{Checkpoint, Skipped, Target, read, read_if, read_memory};
 pub use records::{GuestState, Records, VcpuRecords, VcpuState};
 pub use register::{Record, RegHeader};

@@ -10,9 +10,24 @@ use crate::{
     device::MAX_SHARED,
     envelope::Place,
     error::Error,
-    routines::{PAGE_SIZE, Page, Routines},
-    written::{BLOCK_SIZE, Written},
+    ram::{OutOfRange, ReadRam},
+    routines::{PAGE_SIZE, PIECE},
+    written::BLOCK_SIZE,
 };
+
+/// Returns the CRC-32C of a sequence that goes on with `bytes`. Calls `pause` after each piece of [`PIECE`] bytes.
+pub(crate) fn crc32c(
+    ram: &dyn ReadRam,
+    crc: u32,
+    bytes: Range<usize>,
+    pause: &mut dyn FnMut(),
+) -> Result<u32, OutOfRange> {
+    bytes.clone().step_by(PIECE).try_fold(crc, |crc, start| {
+        let crc = ram.crc32c(crc, start..bytes.end.min(start + PIECE));
+        pause();
+        crc
+    })
+}
 
 /// What begins the body of a memory record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -85,23 +100,23 @@ pub(crate) struct PageMap {
 }
 
 impl PageMap {
-    /// Looks at every page that may have been `written`: at all, if that is not known. `ram` is a whole number of pages. Calls `pause`
-    /// between its pieces.
-    pub(crate) fn scan(
-        ram: &[u8],
-        written: Option<&Written>,
-        routines: Routines,
-        pause: &mut dyn FnMut(),
-    ) -> Self {
-        let (pages, _): (&[Page], _) = ram.as_chunks();
-        let mut raw = vec![0; pages.len().div_ceil(64)];
-        for (n, (word, pages)) in raw.iter_mut().zip(pages.chunks(64)).enumerate() {
-            if written.is_some_and(|written| !written.contains(n * 64 * PAGE_SIZE)) {
+    /// Looks at every page of `ram`, which is a whole number of them, that may have content. Calls `pause` after each piece of
+    /// [`PIECE`] bytes.
+    pub(crate) fn scan(ram: &dyn ReadRam, pause: &mut dyn FnMut()) -> Result<Self, OutOfRange> {
+        const PAGES: usize = PIECE / PAGE_SIZE;
+        let pages = ram.len() / PAGE_SIZE;
+        let mut raw = vec![0; pages.div_ceil(64)];
+        for (word, first) in raw.iter_mut().zip((0..).step_by(64)) {
+            if !ram.may_have_content(first * PAGE_SIZE) {
                 continue;
             }
-            *word = routines.find_content(pages, pause);
+            for at in (0..64.min(pages - first)).step_by(PAGES) {
+                let count = PAGES.min(pages - first - at);
+                *word |= ram.pages_with_content((first + at) * PAGE_SIZE, count)? << at;
+                pause();
+            }
         }
-        Self { raw, pages: pages.len() }
+        Ok(Self { raw, pages })
     }
 
     /// Pages that have content.
@@ -213,4 +228,5 @@ impl Coverage {
 
 // A word of a `PageMap` lies in one block.
 const _: () = assert!(BLOCK_SIZE.is_multiple_of(64 * PAGE_SIZE));
+const _: () = assert!((64 * PAGE_SIZE).is_multiple_of(PIECE) && PIECE.is_multiple_of(PAGE_SIZE));
 const _: () = assert!((RecordHeader::LEN + Extent::LEN).is_multiple_of(8));

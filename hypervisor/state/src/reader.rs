@@ -5,6 +5,7 @@
 
 use alloc::{vec, vec::Vec};
 use core::fmt;
+use core::ops::Range;
 
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -18,11 +19,11 @@ use crate::{
     input::Source,
     invariants,
     memory::{Coverage, Extent, Kind},
+    ram::{OutOfRange, WriteRam},
     records::{GuestState, VcpuState},
     routines::Routines,
     vgic::MAX_VCPUS,
     walk::{Open, Walk},
-    written::{BLOCK_SIZE, Written},
 };
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
@@ -298,38 +299,37 @@ impl Draft {
 #[derive(Debug)]
 pub struct Target<'a> {
     /// As large as the guest's RAM.
-    pub ram: &'a mut [u8],
-    /// Where it may hold anything but zeros; it is kept up. Unknown if absent.
-    pub written: Option<&'a mut Written>,
+    pub ram: &'a mut dyn WriteRam,
     /// As large as each region that it shares; a file's content of those that are absent here goes nowhere.
-    pub shared: Vec<Option<&'a mut [u8]>>,
+    pub shared: Vec<Option<&'a mut dyn WriteRam>>,
 }
 
-impl Target<'_> {
-    /// What lies from `address` to the end of the piece of memory it is in, of those that `guest` has; none if it is
-    /// not wanted.
-    fn at(&mut self, guest: &GuestState, address: u64) -> Option<Rest<'_>> {
+impl<'a> Target<'a> {
+    /// Returns the piece of memory that `address` is in, of those that `guest` has, and the offset there; none if it is not wanted.
+    fn at(
+        &mut self,
+        guest: &GuestState,
+        address: u64,
+    ) -> Option<(&mut (dyn WriteRam + 'a), usize)> {
         let ram_base = *guest.guest.ram_base;
         if (ram_base..ram_base + *guest.guest.ram_size).contains(&address) {
-            let offset = (address - ram_base) as usize;
-            let bytes = self.ram.get_mut(offset..)?;
-            return Some(Rest { bytes, offset, written: self.written.as_deref_mut() });
+            return Some((self.ram, (address - ram_base) as usize));
         }
         let mut regions =
             guest.devices.shared.iter().flat_map(SharedMemory::ranges).zip(&mut self.shared);
-        let (range, bytes) = regions.find(|(range, _)| range.contains(&address))?;
-        let offset = (address - range.start) as usize;
-        let bytes = bytes.as_deref_mut()?.get_mut(offset..)?;
-        Some(Rest { bytes, offset, written: None })
+        let (range, region) = regions.find(|(range, _)| range.contains(&address))?;
+        Some((region.as_deref_mut()?, (address - range.start) as usize))
     }
 
-    /// Whether all of it is as large as `guest` has it.
+    /// Checks that all of it is as large as `guest` has it.
     fn check(&self, guest: &GuestState) -> core::result::Result<(), Error> {
-        let ram = (*guest.guest.ram_size, Some(&*self.ram));
+        let ram = (*guest.guest.ram_size, Some(self.ram.len()));
         let regions = guest.devices.shared.iter().flat_map(SharedMemory::ranges).zip(&self.shared);
-        let regions = regions.map(|(range, bytes)| (range.end - range.start, bytes.as_deref()));
-        for (found, bytes) in [ram].into_iter().chain(regions) {
-            if let Some(given) = bytes.map(|bytes| bytes.len() as u64).filter(|len| *len != found) {
+        let regions = regions.map(|(range, region)| {
+            (range.end - range.start, region.as_ref().map(|region| region.len()))
+        });
+        for (found, given) in [ram].into_iter().chain(regions) {
+            if let Some(given) = given.map(|len| len as u64).filter(|len| *len != found) {
                 return Err(Error::RamSize { found, given });
             }
         }
@@ -337,37 +337,20 @@ impl Target<'_> {
     }
 }
 
-/// A piece of memory from an offset on.
-struct Rest<'a> {
-    bytes: &'a mut [u8],
-    offset: usize,
-    /// Of RAM, where that is known.
-    written: Option<&'a mut Written>,
-}
+/// Bytes that are made zeros between two pauses.
+const ZEROED_PIECE: usize = 256 << 10;
 
-impl<'a> Rest<'a> {
-    /// The first `len` bytes, which get some content.
-    fn fill(self, len: usize) -> Option<&'a mut [u8]> {
-        if let Some(written) = self.written {
-            written.mark(self.offset..self.offset + len);
-        }
-        self.bytes.get_mut(..len)
-    }
-
-    /// Makes the first `len` bytes zero where they may be anything else: to look whether they are would take longer. Calls `pause`
-    /// between pieces.
-    fn clear(self, len: usize, routines: Routines, pause: &mut dyn FnMut()) -> Option<()> {
-        let (mut rest, mut offset) = (self.bytes.get_mut(..len)?, self.offset);
-        while !rest.is_empty() {
-            let in_block = (BLOCK_SIZE - offset % BLOCK_SIZE).min(rest.len());
-            let (block, later) = rest.split_at_mut(in_block);
-            if self.written.as_deref().is_none_or(|written| written.contains(offset)) {
-                routines.clear_in_pieces(block, pause);
-            }
-            (rest, offset) = (later, offset + in_block);
-        }
-        Some(())
-    }
+/// Makes bytes of memory zeros, whatever they are: to look whether they are zeros would take longer. Calls `pause` after each piece.
+fn zero(
+    ram: &mut dyn WriteRam,
+    bytes: Range<usize>,
+    pause: &mut dyn FnMut(),
+) -> core::result::Result<(), OutOfRange> {
+    bytes.clone().step_by(ZEROED_PIECE).try_for_each(|start| {
+        let zeroed = ram.zero(start..bytes.end.min(start + ZEROED_PIECE));
+        pause();
+        zeroed
+    })
 }
 
 /// Fills `target` from a file that [`read`] has checked.
@@ -406,12 +389,12 @@ pub fn read_memory<S: Source>(
         coverage.add(place, &extent).map_err(|_| Error::Changed)?;
         let len = extent.memory_len() as usize;
         match (target.at(guest, extent.address), kind) {
-            (Some(rest), Kind::Raw) => {
-                walk.read(&mut open, rest.fill(len).ok_or(Error::Changed)?)?;
+            (Some((ram, offset)), Kind::Raw) => {
+                walk.read_memory(&mut open, ram, offset..offset + len)?;
             }
-            (Some(rest), Kind::Zero) => {
-                let pause = &mut || walk.pause();
-                rest.clear(len, routines, pause).ok_or(Error::Changed)?;
+            (Some((ram, offset)), Kind::Zero) => {
+                zero(ram, offset..offset + len, &mut || walk.pause())
+                    .map_err(|_| Error::Changed)?;
             }
             (None, _) => walk.digest(&mut open)?,
         }

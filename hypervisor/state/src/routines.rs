@@ -1,9 +1,9 @@
-//! The inner loops, CRC-32C, the search for zero pages and their making, as functions that can be replaced.
+//! The inner loops: CRC-32C, as a function that can be replaced, and the search for zero pages.
 //!
-//! This crate has portable ones. A caller with a CRC instruction or vector registers at hand passes
-//! its own; the bytes of the file are the same.
+//! This crate has portable ones. A caller with a CRC instruction at hand passes its own for what stands around the memory; the memory's owner
+//! has its own for that ([`crate::ram`]). The bytes of the file are the same.
 //!
-//! Going over a whole guest takes long. So its bytes are handed to the routines in pieces, and whoever reads or writes may pause between them.
+//! Going over a whole guest takes long. So its bytes are gone over in pieces, and whoever reads or writes may pause between them.
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 use zerocopy::FromBytes;
@@ -14,64 +14,23 @@ pub const PAGE_SIZE: usize = 4096;
 /// A page of guest memory.
 pub type Page = [u8; PAGE_SIZE];
 
-/// How to do what is done to every byte.
+/// How to do what is done to every byte of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Routines {
     /// The CRC-32C of a sequence that goes on with these bytes, from the CRC of what came before.
     ///
     /// The CRC of nothing is 0: `crc32c(crc32c(0, a), b)` is the CRC of `a` followed by `b`.
     pub crc32c: fn(u32, &[u8]) -> u32,
-    /// Which of these pages, of which there are 64 at the most, have a byte that is not 0: a bit for each, the lowest for
-    /// the first.
-    pub with_content: fn(&[Page]) -> u64,
-    /// Makes every byte 0.
-    pub clear: fn(&mut [u8]),
 }
 
 impl Default for Routines {
     fn default() -> Self {
-        Self { crc32c, with_content, clear: |bytes| bytes.fill(0) }
+        Self { crc32c }
     }
 }
 
-/// Bytes that a [`Routines::crc32c`] or [`Routines::with_content`] goes over between two pauses.
+/// Bytes that are looked at between two pauses.
 pub(crate) const PIECE: usize = 32 << 10;
-/// Bytes that [`Routines::clear`] goes over between two pauses.
-const CLEARED_PIECE: usize = 256 << 10;
-
-/// Returns the CRC of a sequence that goes on with `bytes`, from the CRC of what came before. Calls `pause` between two pieces.
-pub(crate) fn crc_in_pieces(
-    crc32c: fn(u32, &[u8]) -> u32,
-    crc: u32,
-    bytes: &[u8],
-    pause: &mut dyn FnMut(),
-) -> u32 {
-    let (first, rest) = bytes.split_at(bytes.len().min(PIECE));
-    rest.chunks(PIECE).fold(crc32c(crc, first), |crc, piece| {
-        pause();
-        crc32c(crc, piece)
-    })
-}
-
-impl Routines {
-    /// Returns which of these pages have content, as [`Self::with_content`] does. Calls `pause` after each piece.
-    pub(crate) fn find_content(&self, pages: &[Page], pause: &mut dyn FnMut()) -> u64 {
-        const PAGES: usize = PIECE / PAGE_SIZE;
-        pages.chunks(PAGES).zip((0..).step_by(PAGES)).fold(0, |map, (piece, bit)| {
-            let found = (self.with_content)(piece);
-            pause();
-            map | found << bit
-        })
-    }
-
-    /// Makes every byte 0. Calls `pause` after each piece.
-    pub(crate) fn clear_in_pieces(&self, bytes: &mut [u8], pause: &mut dyn FnMut()) {
-        for piece in bytes.chunks_mut(CLEARED_PIECE) {
-            (self.clear)(piece);
-            pause();
-        }
-    }
-}
 
 static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
@@ -83,12 +42,12 @@ pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// Which pages are not zero, without vector registers.
+/// Returns which of these pages, 64 at the most, are not zero, without vector registers: a bit for each, the lowest for the first.
 pub fn with_content(pages: &[Page]) -> u64 {
     pages.iter().zip(0..).fold(0, |map, (page, bit)| map | u64::from(!is_zero(page)) << bit)
 }
 
-/// Whether every byte of the page is 0.
+/// Returns whether every byte of the page is 0.
 ///
 /// Words are loaded as such where the page is aligned, as guest memory is: for a target that may not
 /// load unaligned, the compiler would take bytes otherwise.

@@ -1,5 +1,7 @@
 //! Walks over the records of a file, checking what is common to all of them: lengths and CRCs.
 
+use core::ops::Range;
+
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
@@ -8,7 +10,9 @@ use crate::{
     error::{Error, LoadError},
     header::Header,
     input::{Input, Source},
-    routines::{PIECE, crc_in_pieces},
+    memory,
+    ram::WriteRam,
+    routines::PIECE,
 };
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
@@ -131,8 +135,29 @@ impl<'s, S: Source> Walk<'s, S> {
     pub(crate) fn read(&mut self, open: &mut Open, out: &mut [u8]) -> Result<(), S> {
         debug_assert!(out.len() as u64 <= open.left);
         self.input.read(out).map_err(LoadError::Source)?;
-        open.crc = crc_in_pieces(self.crc32c, open.crc, out, &mut || self.input.pause());
+        open.crc = (self.crc32c)(open.crc, out);
         open.left -= out.len() as u64;
+        Ok(())
+    }
+
+    /// Puts the next bytes of the body, which has as many, into `bytes` of a guest's memory, and takes their CRC of what is there then.
+    pub(crate) fn read_memory(
+        &mut self,
+        open: &mut Open,
+        ram: &mut dyn WriteRam,
+        bytes: Range<usize>,
+    ) -> Result<(), S> {
+        debug_assert!(bytes.len() as u64 <= open.left);
+        let (mut at, mut written) = (bytes.start, Ok(()));
+        let take = &mut |piece: &[u8]| {
+            written = written.and_then(|()| ram.write(at, piece));
+            at += piece.len();
+        };
+        self.input.read_with(bytes.len(), take).map_err(LoadError::Source)?;
+        written.map_err(|_| Error::Changed)?;
+        open.left -= bytes.len() as u64;
+        let crc = memory::crc32c(ram, open.crc, bytes, &mut || self.input.pause());
+        open.crc = crc.map_err(|_| Error::Changed)?;
         Ok(())
     }
 

@@ -13,10 +13,10 @@ use crate::{
     error::{Error, SaveError},
     header::Header,
     invariants,
-    memory::{Extent, PageMap},
+    memory::{self, Extent, PageMap},
+    ram::ReadRam,
     records::Records,
-    routines::{PAGE_SIZE, Routines, crc_in_pieces},
-    written::Written,
+    routines::{PAGE_SIZE, Routines},
 };
 
 /// Takes the bytes of a checkpoint, in order.
@@ -29,6 +29,24 @@ pub trait Sink {
 
     /// Lets others have the core. Called between two pieces of long work, at least once for each record.
     fn pause(&mut self) {}
+
+    /// Takes the next `len` bytes, which `fill` puts into the pieces that it is given, in their order.
+    ///
+    /// A guest's memory comes so, for it is no slice. A sink with a buffer of its own hands out that one, so that the bytes are copied once;
+    /// this one goes through a buffer of a page.
+    fn write_with(
+        &mut self,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Self::Error> {
+        let mut page = [0; PAGE_SIZE];
+        for start in (0..len).step_by(PAGE_SIZE) {
+            let piece = &mut page[..PAGE_SIZE.min(len - start)];
+            fill(piece);
+            self.write(piece)?;
+        }
+        Ok(())
+    }
 }
 
 /// What a checkpoint consists of.
@@ -57,7 +75,7 @@ pub struct Plan<'a> {
 struct Piece<'a> {
     /// Its guest-physical address.
     base: u64,
-    bytes: &'a [u8],
+    ram: &'a dyn ReadRam,
     map: PageMap,
 }
 
@@ -68,15 +86,18 @@ impl Piece<'_> {
 }
 
 impl<'a> Plan<'a> {
-    /// Checks the state and looks at the pages of `ram`, which is the guest's whole RAM, where it may be `written` (everywhere, if
-    /// that is not known), and at all of `shared`, the regions that it shares with others. Calls `pause` between the pieces of them.
+    /// Checks the state and looks at the pages of `ram`, which is the guest's whole RAM, and of `shared`, the regions that it shares with
+    /// others, where they may have content. Calls `pause` between the pieces of them.
+    ///
+    /// # Errors
+    ///
+    /// An invariant that the state breaks, or memory that is not as large as the state says.
     // A function of its own, which `cargo xtask bench` finds in the image.
     #[inline(never)]
     pub fn new(
         records: Records<'a>,
-        ram: &'a [u8],
-        written: Option<&Written>,
-        shared: &[&'a [u8]],
+        ram: &'a dyn ReadRam,
+        shared: &[&'a dyn ReadRam],
         routines: Routines,
         pause: &mut dyn FnMut(),
     ) -> Result<Self, Error> {
@@ -84,14 +105,16 @@ impl<'a> Plan<'a> {
         let mut shared = shared.iter();
         let mut pieces = Vec::new();
         for Range { start: base, end } in records.memory() {
-            let (bytes, written) = match base == *records.guest.ram_base {
-                true => (ram, written),
-                false => (shared.next().copied().unwrap_or_default(), None),
+            let found = end - base;
+            let ram = match base == *records.guest.ram_base {
+                true => ram,
+                false => *shared.next().ok_or(Error::RamSize { found, given: 0 })?,
             };
-            if end - base != bytes.len() as u64 {
-                return Err(Error::RamSize { found: end - base, given: bytes.len() as u64 });
+            let given = ram.len() as u64;
+            if found != given {
+                return Err(Error::RamSize { found, given });
             }
-            pieces.push(Piece { base, bytes, map: PageMap::scan(bytes, written, routines, pause) });
+            pieces.push(Piece { base, ram, map: PageMap::scan(ram, pause)? });
         }
         let bodies = records.bodies();
         let registers: u64 = bodies.iter().map(|body| record_len(body.bytes.len() as u64)).sum();
@@ -124,16 +147,15 @@ impl<'a> Plan<'a> {
         let header = Header::new(self.records.version(), self.stats.bytes, self.routines.crc32c);
         out.write(header.as_bytes())?;
         for body in self.records.bodies() {
-            out.record(body.kind, body.instance, &[], body.bytes)?;
+            out.record(body.kind, body.instance, body.bytes)?;
         }
         let extents = self.pieces.iter().flat_map(|piece| piece.extents().map(move |e| (piece, e)));
         for (piece, (offset, extent)) in extents {
-            let pages = extent.body_len() as usize - Extent::LEN;
-            let pages = &piece.bytes[offset..offset + pages];
-            out.record(RecordType::Memory, 0, extent.as_bytes(), pages)?;
+            let len = extent.body_len() as usize - Extent::LEN;
+            out.memory(&extent, piece.ram, offset..offset + len)?;
             progress(out.done, self.stats.bytes);
         }
-        out.record(RecordType::End, 0, &[], &[])?;
+        out.record(RecordType::End, 0, &[])?;
         progress(out.done, self.stats.bytes);
         debug_assert_eq!(out.done, self.stats.bytes);
         Ok(self.stats)
@@ -160,27 +182,54 @@ impl<S: Sink> Output<'_, S> {
         Ok(())
     }
 
-    /// Writes a record whose body is `head` followed by `rest`.
+    /// Writes a record with this body.
     fn record(
         &mut self,
         kind: RecordType,
         instance: u16,
-        head: &[u8],
-        rest: &[u8],
+        body: &[u8],
     ) -> Result<(), SaveError<S::Error>> {
-        let length = head.len() + rest.len();
-        let padding = &[0; 8][..length.next_multiple_of(8) - length];
-        let mut header = RecordHeader::new(kind, instance, length as u32);
+        let padding = &[0; 8][..body.len().next_multiple_of(8) - body.len()];
+        let mut header = RecordHeader::new(kind, instance, body.len() as u32);
         let covered = &header.as_bytes()[..RecordHeader::COVERED];
         self.sink.pause();
-        let pause = &mut || self.sink.pause();
-        let parts = [covered, head, rest, padding].into_iter();
-        header.crc = parts.fold(0, |crc, part| crc_in_pieces(self.crc32c, crc, part, pause));
-        for part in [header.as_bytes(), head, rest, padding] {
+        header.crc = [covered, body, padding].iter().fold(0, |crc, part| (self.crc32c)(crc, part));
+        for part in [header.as_bytes(), body, padding] {
             self.write(part)?;
         }
         Ok(())
     }
+
+    /// Writes the record of an extent with these bytes of memory, none or whole pages.
+    fn memory(
+        &mut self,
+        extent: &Extent,
+        ram: &dyn ReadRam,
+        bytes: Range<usize>,
+    ) -> Result<(), SaveError<S::Error>> {
+        let length = Extent::LEN + bytes.len();
+        let mut header = RecordHeader::new(RecordType::Memory, 0, length as u32);
+        let crc = (self.crc32c)(0, &header.as_bytes()[..RecordHeader::COVERED]);
+        let crc = (self.crc32c)(crc, extent.as_bytes());
+        self.sink.pause();
+        let pause = &mut || self.sink.pause();
+        header.crc = memory::crc32c(ram, crc, bytes.clone(), pause).map_err(SaveError::Ram)?;
+        self.write(header.as_bytes())?;
+        self.write(extent.as_bytes())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (mut at, mut read) = (bytes.start, Ok(()));
+        let fill = &mut |piece: &mut [u8]| {
+            read = read.and_then(|()| ram.read(at, piece));
+            at += piece.len();
+        };
+        self.sink.write_with(bytes.len(), fill).map_err(SaveError::Sink)?;
+        self.done += bytes.len() as u64;
+        read.map_err(SaveError::Ram)
+    }
 }
 
+// A record of memory needs no padding.
+const _: () = assert!(Extent::LEN.is_multiple_of(8) && PAGE_SIZE.is_multiple_of(8));
 const _: () = assert!(Extent::MAX_RAW_PAGES as u64 * (PAGE_SIZE as u64) < u32::MAX as u64);

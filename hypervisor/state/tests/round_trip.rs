@@ -6,7 +6,7 @@ use common::{File, load, load_all, load_ram, ram, save, save_all, state};
 use proptest::prelude::*;
 use stasis_state::{
     Error, GuestState, LoadError, PAGE_SIZE, Plan, Record, Routines, SaveError, Sink, Source,
-    Target, VcpuState,
+    Target, VcpuState, WriteRam,
     guest::{GuestPower, GuestPowerState},
     register::VALUE_OFFSET,
     vcpu::{PowerState, defined_pstate},
@@ -81,16 +81,16 @@ fn what_is_shared_is_saved_and_loaded_as_far_as_it_is_wanted() {
     assert_eq!(checkpoint.stats, stats);
     assert_eq!(checkpoint.state, saved);
     let (mut ring, mut log) = (ram("zz"), ram("z"));
-    let wanted = vec![None, Some(&mut log[..])];
+    let wanted = vec![None, Some(&mut log as &mut dyn WriteRam)];
     assert!(load_all(&file.0, &checkpoint, wanted).unwrap() == memory);
     assert!(log == ram("y"));
     assert!(load_ram(&file.0, &checkpoint).unwrap() == memory, "none of it is wanted");
-    let wanted = vec![Some(&mut ring[..]), None];
+    let wanted = vec![Some(&mut ring as &mut dyn WriteRam), None];
     load_all(&file.0, &checkpoint, wanted).unwrap();
     assert!(ring == ram(".x"));
     let error = load_all(&file.0, &checkpoint, vec![Some(&mut log)]).unwrap_err();
     assert_eq!(error, Error::RamSize { found: 8192, given: 4096 });
-    let plan = Plan::new(saved.records(), &memory, None, &[&ring], Routines::default(), &mut || ());
+    let plan = Plan::new(saved.records(), &memory, &[&ring], Routines::default(), &mut || ());
     assert_eq!(plan.unwrap_err(), Error::RamSize { found: 4096, given: 0 });
 }
 
@@ -125,8 +125,7 @@ fn memory_longer_than_an_extent_and_the_buffers_survives() {
 fn progress_ascends_to_the_length_of_the_file() {
     let memory = ram("a.b.c.");
     let saved = state(1, memory.len());
-    let plan =
-        Plan::new(saved.records(), &memory, None, &[], Routines::default(), &mut || ()).unwrap();
+    let plan = Plan::new(saved.records(), &memory, &[], Routines::default(), &mut || ()).unwrap();
     let (mut file, mut seen) = (File::default(), vec![]);
     plan.write(&mut file, &mut |done, total| seen.push((done, total))).unwrap();
     let mut read = vec![];
@@ -135,7 +134,7 @@ fn progress_ascends_to_the_length_of_the_file() {
         stasis_state::read(&mut file, routines, &mut |d, t| read.push((d, t))).unwrap();
     let mut loaded = vec![];
     let mut target = vec![0; memory.len()];
-    let target = Target { ram: &mut target, written: None, shared: vec![] };
+    let target = Target { ram: &mut target, shared: vec![] };
     stasis_state::read_memory(&mut file, &checkpoint, target, routines, &mut |d, t| {
         loaded.push((d, t))
     })
@@ -181,17 +180,17 @@ fn an_unsound_state_is_not_saved() {
     let routines = Routines::default();
     let mut unsound = state(1, memory.len());
     *unsound.vcpus[0].core.pstate = 0x3c9;
-    let error = Plan::new(unsound.records(), &memory, None, &[], routines, &mut || ()).unwrap_err();
+    let error = Plan::new(unsound.records(), &memory, &[], routines, &mut || ()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "VCPU_CORE, vCPU 0: pstate is 0x3c9, which it cannot be: the guest runs at EL1 or EL0"
     );
     let mut damaged = state(1, memory.len());
     damaged.devices.pl031 = zerocopy::FromZeros::new_zeroed();
-    let error = Plan::new(damaged.records(), &memory, None, &[], routines, &mut || ()).unwrap_err();
+    let error = Plan::new(damaged.records(), &memory, &[], routines, &mut || ()).unwrap_err();
     assert_eq!(error.to_string(), "DEVICE_PL031: the headers of its registers are damaged");
     let other = state(1, 2 * PAGE_SIZE);
-    let error = Plan::new(other.records(), &memory, None, &[], routines, &mut || ()).unwrap_err();
+    let error = Plan::new(other.records(), &memory, &[], routines, &mut || ()).unwrap_err();
     assert_eq!(error, Error::RamSize { found: 8192, given: 4096 });
 }
 
@@ -230,8 +229,7 @@ impl Sink for Failing<File> {
 fn a_failure_of_the_storage_is_reported_as_such() {
     let memory = ram("abc");
     let saved = state(1, memory.len());
-    let plan =
-        Plan::new(saved.records(), &memory, None, &[], Routines::default(), &mut || ()).unwrap();
+    let plan = Plan::new(saved.records(), &memory, &[], Routines::default(), &mut || ()).unwrap();
     let mut sink = Failing(File::default(), 9000);
     let error = plan.write(&mut sink, &mut |_, _| ()).unwrap_err();
     assert_eq!(error, SaveError::Sink("the disk is gone"));

@@ -59,7 +59,7 @@ pub fn read_with_memory(data: &[u8]) {
     let size = *checkpoint.state.guest.ram_size;
     if size <= SMALL_RAM {
         let mut ram = vec![0xa5; size as usize];
-        let target = Target { ram: &mut ram, written: None, shared: vec![] };
+        let target = Target { ram: &mut ram, shared: vec![] };
         stasis_state::read_memory(&mut file, &checkpoint, target, routines, &mut |_, _| ())
             .expect("it was read before");
     }

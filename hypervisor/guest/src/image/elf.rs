@@ -7,6 +7,7 @@ use object::elf::{self, FileHeader64, Ident, ProgramHeader64};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 use super::{ImageError, Loaded};
+use stasis_state::WriteRam;
 
 /// A linker makes a handful. The limit bounds the work that a crafted file can cause.
 const MAX_SEGMENTS: usize = 64;
@@ -41,13 +42,12 @@ pub(super) fn place(ram_size: usize, ram_start: u64, file: &[u8]) -> Result<Load
 }
 
 /// Copies the segments of a file that [`place`] has found to fit.
-pub(super) fn copy(ram: &mut [u8], ram_start: u64, file: &[u8]) -> Result<(), ImageError> {
+pub(super) fn copy(ram: &mut dyn WriteRam, ram_start: u64, file: &[u8]) -> Result<(), ImageError> {
     for segment in loadable(file)?.1 {
         let (range, data) = contents(ram.len(), ram_start, file, segment)?;
-        let (contents, zeros) = ram[range].split_at_mut(data.len());
-        contents.copy_from_slice(data);
+        ram.write(range.start, data)?;
         // Only here could an earlier segment have written: RAM is all zeros.
-        zeros.fill(0);
+        ram.zero(range.start + data.len()..range.end)?;
     }
     Ok(())
 }

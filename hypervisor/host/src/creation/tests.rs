@@ -94,15 +94,13 @@ fn a_guest_that_is_configured_with_a_counter_slower_than_the_machines_is_not_mad
 }
 
 #[test]
-fn stage_2_learns_of_what_was_loaded_and_of_all_ram_where_a_device_may_write() {
+fn all_ram_counts_as_written_where_a_device_may_write() {
     let (config, given) = (config(), Given::default());
-    let written = Blueprint::new(&config, &[], &given, RAM_BASE).written(&loaded());
-    assert_eq!(written, [0x8_0000..0x8_0004, 0x10_0000..0x10_0010]);
+    assert!(!Blueprint::new(&config, &[], &given, RAM_BASE).is_written_unseen());
     let frames = vec![Range::new(0xa00_0000, 0x200)];
     let disk = Grant { path: "/virtio".into(), frames, bus_master: true, ..Grant::default() };
     let given = lay_out(vec![disk]).unwrap();
-    let written = Blueprint::new(&config, &[], &given, RAM_BASE).written(&loaded());
-    assert_eq!(written, [0..4 << 20]);
+    assert!(Blueprint::new(&config, &[], &given, RAM_BASE).is_written_unseen());
 }
 
 #[test]

@@ -4,11 +4,12 @@
 //! without a look at it.
 
 use super::Resident;
-use super::ram::Ram;
+use crate::el2::GuestRam;
 use crate::tables::HeapTables;
 use stasis_arch::mmu;
 use stasis_guest::exit::{Exit, Fault};
 use stasis_hw::paging::{Attributes, MapError, Translation};
+use stasis_memory::ReadRam;
 use stasis_state::written::BLOCK_SIZE;
 
 /// Maps RAM to `base`, each block by itself.
@@ -16,14 +17,15 @@ pub(super) fn map(
     stage2: &mut Translation,
     tables: &mut HeapTables,
     base: u64,
-    ram: &Ram,
+    ram: &GuestRam,
 ) -> Result<(), MapError> {
-    for offset in (0..ram.range.len()).step_by(BLOCK_SIZE) {
-        let attributes = match ram.written.contains(offset as usize) {
+    let range = ram.range();
+    for offset in (0..range.len()).step_by(BLOCK_SIZE) {
+        let attributes = match ram.may_have_content(offset as usize) {
             true => Attributes::guest_ram(),
             false => Attributes::guest_ram_unwritten(),
         };
-        let physical = ram.range.start + offset;
+        let physical = range.start + offset;
         stage2.map(tables, base + offset, physical, BLOCK_SIZE as u64, attributes)?;
     }
     Ok(())
@@ -34,7 +36,7 @@ impl Resident {
     pub(super) fn allow_writes(&mut self) {
         let base = self.guest.ram_base();
         let Some(stage2) = &mut self.stage2 else { return };
-        for offset in self.ram.written.blocks() {
+        for offset in self.ram.written_blocks() {
             stage2.allow_writes(base + offset as u64);
         }
     }
@@ -57,11 +59,12 @@ impl Resident {
             // Another vCPU has changed its tables since: the guest's own fault comes next.
             return true;
         };
-        if !self.ram.range.contains(physical) {
+        let range = self.ram.range();
+        if !range.contains(physical) {
             return false;
         }
-        let offset = physical - self.ram.range.start;
-        self.ram.written.mark(offset as usize..offset as usize + 1);
+        let offset = physical - range.start;
+        self.ram.mark_written(offset as usize..offset as usize + 1);
         stage2.allow_writes(base + offset);
         mmu::forget_block(base + offset);
         true

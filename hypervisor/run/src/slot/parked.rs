@@ -2,6 +2,7 @@
 
 use super::{NOBODY, Ram, Resident, Slot, vmid};
 use crate::device_interrupts;
+use crate::el2::GuestRam;
 use crate::tables::HeapTables;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,8 +12,7 @@ use stasis_arch::mmu;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
 use stasis_hw::paging::Translation;
-use stasis_memory::range::Range;
-use stasis_state::{Records, Written};
+use stasis_state::Records;
 
 /// A guest that does not run for as long as this lives.
 pub struct Parked<'a> {
@@ -48,34 +48,30 @@ impl core::ops::DerefMut for Parked<'_> {
 }
 
 impl Parked<'_> {
-    /// Has the guest be lost until [`Self::replace`], and returns its RAM, to be written.
-    pub fn overwrite(&mut self) -> &mut Ram {
+    /// Makes the guest be lost until [`Self::replace`], and returns its RAM, to be written and
+    /// [finished](stasis_memory::GuestRam::finish_writing).
+    pub fn overwrite(&mut self) -> &mut GuestRam {
         self.set_state(RunState::Lost);
         &mut self.resident.ram
     }
 
-    /// Has EL2 read of its RAM what the guest has stored, even past its caches.
-    pub fn begin_reading(&self) {
-        self.resident.ram.leave_caches();
+    /// Makes EL2 read of its RAM what the guest has stored, even past its caches. Calls `pause` between pieces.
+    pub fn begin_reading(&self, pause: &mut dyn FnMut()) {
+        self.resident.ram.leave_caches(pause);
     }
 
-    /// Has the guest find in its caches nothing that EL2 has read, once it turns them on.
-    pub fn end_reading(&self) {
+    /// Makes the guest find in its caches nothing that EL2 has read, once it turns them on. Calls `pause` between pieces.
+    pub fn end_reading(&self, pause: &mut dyn FnMut()) {
         if self.resident.guest.may_turn_caches_on(self.vcpus.iter().map(|vcpu| &**vcpu)) {
-            self.resident.ram.leave_caches();
+            self.resident.ram.leave_caches(pause);
         }
     }
 
-    /// The guest as it is stored, its RAM, and where that may hold anything but zeros. `counter` and `wall_time` are the host's.
-    pub fn records_and_ram(
-        &mut self,
-        counter: u64,
-        wall_time: u64,
-    ) -> (Records<'_>, &[u8], &Written) {
+    /// Returns the guest as it is stored, and its RAM. `counter` and `wall_time` are the host's.
+    pub fn records_and_ram(&mut self, counter: u64, wall_time: u64) -> (Records<'_>, &GuestRam) {
         let Resident { guest, ram, .. } = &mut *self.resident;
         let vcpus = self.vcpus.iter_mut().map(|vcpu| &mut **vcpu);
-        let (ram, written) = ram.contents();
-        (guest.records(vcpus, counter, wall_time), ram, written)
+        (guest.records(vcpus, counter, wall_time), ram)
     }
 
     /// Has the guest hear what was rung so far.
@@ -84,8 +80,12 @@ impl Parked<'_> {
     }
 
     /// Puts another guest in this one's place, with as many vCPUs, which is in `state` from then on; its RAM is written.
+    ///
+    /// # Panics
+    ///
+    /// If what was written to its RAM is not finished.
     pub fn replace(&mut self, guest: Box<Guest>, vcpus: Vec<Vcpu>, state: RunState) {
-        self.resident.ram.finish_writing();
+        assert!(self.resident.ram.is_finished(), "the guest would not see all of its RAM");
         self.resident.allow_writes();
         self.release_devices();
         self.resident.guest = *guest;
@@ -99,9 +99,13 @@ impl Parked<'_> {
     }
 
     /// Takes its memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more.
-    pub fn take_memory(&mut self) -> (Range, Translation) {
+    ///
+    /// # Panics
+    ///
+    /// If it was taken before.
+    pub fn take_memory(&mut self) -> (Ram, Translation) {
         self.set_state(RunState::Removed);
-        let ram = core::mem::replace(&mut self.resident.ram.range, Range::new(0, 0));
+        let ram = core::mem::replace(&mut self.resident.ram, Ram::none());
         let mut stage2 = self.resident.stage2.take().expect("it is taken once");
         let vmid = vmid(self.slot.number);
         // SAFETY: 1. Commands run while no guest is loaded on their core. 2. The root stays with this number, and so with its VMID.

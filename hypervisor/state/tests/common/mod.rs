@@ -6,8 +6,8 @@ pub mod edit;
 use std::convert::Infallible;
 
 use stasis_state::{
-    Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, Plan, Routines, Sink, Source, Stats,
-    Target,
+    Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, Plan, ReadRam, Routines, Sink, Source,
+    Stats, Target, WriteRam,
     device::{SharedMemory, Watchdog},
 };
 
@@ -44,7 +44,10 @@ pub fn save(state: &GuestState, ram: &[u8]) -> (File, Stats) {
 
 /// The same of a guest that shares memory.
 pub fn save_all(state: &GuestState, ram: &[u8], shared: &[&[u8]]) -> (File, Stats) {
-    let plan = Plan::new(state.records(), ram, None, shared, Routines::default(), &mut || ())
+    let ram = ram.to_vec();
+    let shared: Vec<Vec<u8>> = shared.iter().map(|region| region.to_vec()).collect();
+    let shared: Vec<&dyn ReadRam> = shared.iter().map(|region| region as _).collect();
+    let plan = Plan::new(state.records(), &ram, &shared, Routines::default(), &mut || ())
         .expect("a sound state");
     let mut file = File::default();
     let stats = plan.write(&mut file, &mut |_, _| ()).unwrap();
@@ -69,11 +72,12 @@ pub fn load_ram(file: &[u8], checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> 
 pub fn load_all(
     file: &[u8],
     checkpoint: &Checkpoint,
-    shared: Vec<Option<&mut [u8]>>,
+    shared: Vec<Option<&mut dyn WriteRam>>,
 ) -> Result<Vec<u8>, Error> {
     let mut file = File(file.to_vec());
     let mut ram = vec![0xa5; *checkpoint.state.guest.ram_size as usize];
-    let target = Target { ram: &mut ram, written: None, shared };
+    let shared = shared.into_iter().map(|region| region.map(|region| region as _)).collect();
+    let target = Target { ram: &mut ram, shared };
     let routines = Routines::default();
     match stasis_state::read_memory(&mut file, checkpoint, target, routines, &mut |_, _| ()) {
         Ok(()) => Ok(ram),

@@ -85,7 +85,7 @@ fn memory_is_not_loaded_from_another_file() {
     assert!(load_ram(&same_length, &checkpoint).is_err());
 
     let mut larger = vec![0; memory.len() + 4096];
-    let target = Target { ram: &mut larger, written: None, shared: vec![] };
+    let target = Target { ram: &mut larger, shared: vec![] };
     let mut file = File(small());
     let routines = Routines::default();
     let error = stasis_state::read_memory(&mut file, &checkpoint, target, routines, &mut |_, _| ());

@@ -96,6 +96,11 @@ fn check_copies() {
                 assert_eq!(returned, place);
             };
             check(len, to, "memcpy", copy, |n| pattern(from + n));
+            if from == to {
+                // SAFETY: As of `memcpy`, which it is.
+                let copy = |place| unsafe { copy::copy(FROM.wrapping_add(from), place, len) };
+                check(len, to, "copy", copy, |n| pattern(from + n));
+            }
         }
     }
 }
@@ -109,6 +114,8 @@ fn check_sets() {
                 assert_eq!(returned, place);
             };
             check(len, to, "memset", set, |_| byte);
+            // SAFETY: It is memory that nothing else is in.
+            check(len, to, "zero", |place| unsafe { copy::zero(place, len) }, |_| 0);
         }
     }
 }
@@ -142,21 +149,21 @@ fn check_crcs() {
 fn check_zeros() {
     fill(FROM, LEN, |_| 0);
     // SAFETY: It is memory that nothing else is in.
-    let pages = || unsafe { core::slice::from_raw_parts(FROM.cast::<[u8; PAGE]>(), LEN / PAGE) };
-    assert_eq!(zero::with_content(&[]), 0);
-    assert_eq!(zero::with_content(pages()), 0);
+    let with_content = |count| unsafe { zero::with_content(FROM, count) };
+    assert_eq!(with_content(0), 0);
+    assert_eq!(with_content(LEN / PAGE), 0);
     for n in 0..PAGE {
         let place = FROM.wrapping_add(PAGE + n);
         write(place, 1 << (n % 8));
-        assert_eq!(zero::with_content(&pages()[..3]), 0b010, "byte {n} of a page");
-        assert_eq!(zero::with_content(&pages()[..1]), 0, "byte {n} of the next page");
+        assert_eq!(with_content(3), 0b010, "byte {n} of a page");
+        assert_eq!(with_content(1), 0, "byte {n} of the next page");
         write(place, 0);
     }
     // The look at a page ends where it shows; that at the next one begins at its start.
     for (page, byte) in [(0, 0), (1, PAGE - 1), (31, 300), (32, 255), (63, PAGE - 1)] {
         write(FROM.wrapping_add(page * PAGE + byte), 1);
     }
-    assert_eq!(zero::with_content(pages()), 1 << 63 | 1 << 32 | 1 << 31 | 0b11);
+    assert_eq!(with_content(LEN / PAGE), 1 << 63 | 1 << 32 | 1 << 31 | 0b11);
 }
 
 /// Calls a function of three arguments, and returns V0 to V7 as it leaves them; before, they hold a pattern.

@@ -1,0 +1,52 @@
+//! What devices and loaders get of a guest's memory: [`GuestMemory`].
+//!
+//! Bytes are read and written by [`ReadRam`] and [`WriteRam`]. What guest and device tell each other through memory, such as the index of
+//! a virtqueue, needs one access of the right width, in order with the others: that is what this trait adds.
+
+use core::fmt::Debug;
+use stasis_state::{OutOfRange, ReadRam, WriteRam};
+
+/// Why memory was not accessed. It was the guest that said where, so this is no fault of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// It lies outside of the memory.
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
+    /// It is not at a multiple of its width.
+    #[error("offset {offset:#x} is no multiple of {width}")]
+    Misaligned {
+        /// Offset from the start of the memory.
+        offset: usize,
+        /// Bytes of the access.
+        width: usize,
+    },
+}
+
+/// A guest's memory, which its vCPUs may access at the same time. Offsets are bytes from its start; numbers are little-endian.
+///
+/// Each load and store is one access of its width. They are sequentially consistent: each sees all that was stored before it on the other side, loads and
+/// stores are not exchanged with each other, and so a queue needs no barrier besides. It is LDAR and STLR, on either side of a flag, that
+/// give this (DDI 0487, B2.3).
+///
+/// # Errors
+///
+/// [`AccessError`], if the bytes are not all in the memory, or the offset is no multiple of the width. Nothing is accessed then.
+pub trait GuestMemory: ReadRam + WriteRam + Debug {
+    /// Returns the number of 16 bits at `offset`.
+    fn load_u16(&self, offset: usize) -> Result<u16, AccessError>;
+
+    /// Returns the number of 32 bits at `offset`.
+    fn load_u32(&self, offset: usize) -> Result<u32, AccessError>;
+
+    /// Returns the number of 64 bits at `offset`.
+    fn load_u64(&self, offset: usize) -> Result<u64, AccessError>;
+
+    /// Makes `value` the number of 16 bits at `offset`.
+    fn store_u16(&mut self, offset: usize, value: u16) -> Result<(), AccessError>;
+
+    /// Makes `value` the number of 32 bits at `offset`.
+    fn store_u32(&mut self, offset: usize, value: u32) -> Result<(), AccessError>;
+
+    /// Makes `value` the number of 64 bits at `offset`.
+    fn store_u64(&mut self, offset: usize, value: u64) -> Result<(), AccessError>;
+}

@@ -1,0 +1,60 @@
+//! Memory for tests of devices, loaders, reader and writer: [`FakeRam`].
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+use stasis_state::PAGE_SIZE;
+
+use crate::machine::Portable;
+use crate::ram::GuestRam;
+
+#[derive(Clone)]
+#[repr(C, align(4096))]
+struct Page([u8; PAGE_SIZE]);
+
+/// Memory of the host's heap, all zeros at first, by the same code as a guest's: it checks the same, and marks what is written.
+#[derive(Debug)]
+pub struct FakeRam {
+    ram: GuestRam<Portable>,
+    pages: NonNull<[Page]>,
+}
+
+impl FakeRam {
+    /// Returns `len` bytes, a whole number of pages.
+    ///
+    /// # Panics
+    ///
+    /// If they are not whole pages, or not to be had.
+    pub fn new(len: usize) -> Self {
+        assert!(len.is_multiple_of(PAGE_SIZE), "{len} bytes are not whole pages");
+        let pages = vec![Page([0; PAGE_SIZE]); len / PAGE_SIZE].into_boxed_slice();
+        let pages = NonNull::from(Box::leak(pages));
+        // SAFETY: 1. The pages were leaked, so they are there until `drop` takes them back, when this is over. 2. The reference to them is
+        // gone, and `pages` is not used before. 3. Nobody else knows of them.
+        let ram = unsafe { GuestRam::new(pages.cast(), len, &mut || ()) };
+        Self { ram, pages }
+    }
+}
+
+impl Drop for FakeRam {
+    fn drop(&mut self) {
+        self.ram = GuestRam::none();
+        // SAFETY: 1. It came from a box that was leaked, once. 2. Who accessed it has ended in the line before.
+        drop(unsafe { Box::from_raw(self.pages.as_ptr()) });
+    }
+}
+
+impl Deref for FakeRam {
+    type Target = GuestRam<Portable>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.ram
+    }
+}
+
+impl DerefMut for FakeRam {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.ram
+    }
+}

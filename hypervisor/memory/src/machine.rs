@@ -1,0 +1,195 @@
+//! The seam to a core's instructions and caches: [`Machine`], and [`Portable`], the host's.
+//!
+//! The hypervisor's machine moves bytes by the vector registers, computes CRCs by the CPU's instruction, and maintains caches. The compiler
+//! sees none of these accesses, so it can't assume anything of the memory. The portable one uses atomics, which Miri understands.
+
+use core::fmt::Debug;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use stasis_state::{PAGE_SIZE, routines};
+
+/// Bytes of a word, by which memory is accessed where it is aligned.
+const WORD: usize = 8;
+
+/// What a machine can do to memory that others write at the same time.
+///
+/// In each method, `shared` memory is a guest's. The caller, which is [`GuestRam`](crate::GuestRam), keeps to this: 1. All of
+/// the bytes that the method is told of are mapped as normal memory for as long as it runs. 2. No Rust reference to shared memory
+/// exists. 3. The bytes that are not shared belong to the caller, and are apart from those that are.
+///
+/// # Safety
+///
+/// A method accesses the bytes that it is told of and no others, shared ones by volatile or atomic accesses or by assembly, and never makes a
+/// reference to them.
+pub unsafe trait Machine: Debug {
+    /// Copies `len` bytes of `shared` memory to `into`.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn load(shared: *const u8, into: *mut u8, len: usize);
+
+    /// Copies `len` bytes at `from` to `shared` memory.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn store(from: *const u8, shared: *mut u8, len: usize);
+
+    /// Copies `len` bytes of shared memory to other shared memory. Both begin at a multiple of 8, and do not overlap.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn copy(from: *const u8, to: *mut u8, len: usize);
+
+    /// Makes `len` bytes of `shared` memory 0.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn zero(shared: *mut u8, len: usize);
+
+    /// Returns the CRC-32C of a sequence that goes on with `len` bytes of `shared` memory, from the CRC of what came before.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn crc32c(crc: u32, shared: *const u8, len: usize) -> u32;
+
+    /// Returns which of `count` pages of `shared` memory, at most 64, have a byte that is not 0: a bit for each, the lowest for the first. They
+    /// begin at a multiple of 8.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn pages_with_content(shared: *const u8, count: usize) -> u64;
+
+    /// Writes these addresses back to the point of coherency and drops them from the data caches.
+    fn clean_and_invalidate(addresses: Range<usize>);
+
+    /// Drops all instructions from the instruction caches of all cores.
+    fn invalidate_instructions();
+}
+
+/// A machine with coherent caches, in portable Rust: for the host. Shared memory is accessed by atomics of 8 bytes, and of one at the edges.
+#[derive(Clone, Copy, Debug)]
+pub struct Portable;
+
+/// Calls `word` with the offset of each aligned word of `len` bytes at `start`, and `byte` with that of each byte beside them.
+fn each(start: *const u8, len: usize, mut word: impl FnMut(usize), mut byte: impl FnMut(usize)) {
+    let mut at = 0;
+    while at < len {
+        if (start.addr() + at).is_multiple_of(WORD) && len - at >= WORD {
+            word(at);
+            at += WORD;
+        } else {
+            byte(at);
+            at += 1;
+        }
+    }
+}
+
+// SAFETY: each method makes shared accesses by `word_at` and `byte_at` alone, at offsets below the `len` that it is told of.
+unsafe impl Machine for Portable {
+    unsafe fn load(shared: *const u8, into: *mut u8, len: usize) {
+        let word = |at| {
+            // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, which are the caller's to access. 2. `into` has as many bytes,
+            // and the pointer to it need not be aligned.
+            unsafe {
+                into.add(at).cast::<u64>().write_unaligned(word_at(shared, at).load(RELAXED))
+            };
+        };
+        let byte = |at| {
+            // SAFETY: likewise, of bytes.
+            unsafe { into.add(at).write(byte_at(shared, at).load(RELAXED)) };
+        };
+        each(shared, len, word, byte);
+    }
+
+    unsafe fn store(from: *const u8, shared: *mut u8, len: usize) {
+        let word = |at| {
+            // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, which are the caller's to access. 2. `from` has as many bytes,
+            // and the pointer to it need not be aligned.
+            unsafe {
+                word_at(shared, at).store(from.add(at).cast::<u64>().read_unaligned(), RELAXED)
+            };
+        };
+        let byte = |at| {
+            // SAFETY: likewise, of bytes.
+            unsafe { byte_at(shared, at).store(from.add(at).read(), RELAXED) };
+        };
+        each(shared, len, word, byte);
+    }
+
+    unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+        let word = |at| {
+            // SAFETY: `each` gives offsets of whole words below `len`; `from` and `to` are aligned, so both of them have the word aligned.
+            unsafe { word_at(to, at).store(word_at(from, at).load(RELAXED), RELAXED) };
+        };
+        let byte = |at| {
+            // SAFETY: `each` gives offsets below `len`.
+            unsafe { byte_at(to, at).store(byte_at(from, at).load(RELAXED), RELAXED) };
+        };
+        each(from, len, word, byte);
+    }
+
+    unsafe fn zero(shared: *mut u8, len: usize) {
+        let word = |at| {
+            // SAFETY: `each` gives offsets of whole aligned words below `len`, which are the caller's to access.
+            unsafe { word_at(shared, at).store(0, RELAXED) };
+        };
+        let byte = |at| {
+            // SAFETY: `each` gives offsets below `len`.
+            unsafe { byte_at(shared, at).store(0, RELAXED) };
+        };
+        each(shared, len, word, byte);
+    }
+
+    unsafe fn crc32c(mut crc: u32, shared: *const u8, len: usize) -> u32 {
+        let mut page = [0; PAGE_SIZE];
+        for start in (0..len).step_by(PAGE_SIZE) {
+            let piece = &mut page[..PAGE_SIZE.min(len - start)];
+            // SAFETY: 1. The piece lies in the `len` bytes, which are the caller's to access. 2. The buffer is as long, and ours.
+            unsafe { Self::load(shared.add(start), piece.as_mut_ptr(), piece.len()) };
+            crc = routines::crc32c(crc, piece);
+        }
+        crc
+    }
+
+    unsafe fn pages_with_content(shared: *const u8, count: usize) -> u64 {
+        (0..count).fold(0, |map, page| {
+            let mut words = (0..PAGE_SIZE).step_by(WORD).map(|at| page * PAGE_SIZE + at);
+            // SAFETY: the offsets are those of aligned words of `count` pages, which are the caller's to access.
+            let content = words.any(|at| unsafe { word_at(shared, at).load(RELAXED) } != 0);
+            map | u64::from(content) << page
+        })
+    }
+
+    fn clean_and_invalidate(_: Range<usize>) {}
+
+    fn invalidate_instructions() {}
+}
+
+/// What is read while it is written has no order that anybody could rely on: [`GuestMemory`](crate::GuestMemory) has loads with one.
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// Returns the word at an offset of shared memory.
+///
+/// # Safety
+///
+/// 1. It is there, aligned, and mapped. 2. No Rust reference to it exists but to atomics.
+unsafe fn word_at<'a>(shared: *const u8, at: usize) -> &'a AtomicU64 {
+    // SAFETY: 1. By our condition 1. 2. A guest's accesses count as atomic ones, and by our condition 2 there are no others.
+    unsafe { &*shared.add(at).cast::<AtomicU64>() }
+}
+
+/// Returns the byte at an offset of shared memory.
+///
+/// # Safety
+///
+/// 1. It is there, and mapped. 2. No Rust reference to it exists but to atomics.
+unsafe fn byte_at<'a>(shared: *const u8, at: usize) -> &'a AtomicU8 {
+    // SAFETY: 1. By our condition 1. 2. A guest's accesses count as atomic ones, and by our condition 2 there are no others.
+    unsafe { &*shared.add(at).cast::<AtomicU8>() }
+}

@@ -1,0 +1,236 @@
+//! A guest's memory: [`GuestRam`].
+//!
+//! Whoever has it is the only one of the hypervisor that accesses the memory, whatever the guest's vCPUs do meanwhile. Three things that were
+//! the callers' duty are its own: it is zeros when it is made; what it writes it marks as written; and it knows what must be done to
+//! the caches.
+//!
+//! # Caches
+//!
+//! A guest whose caches are off, or who has mapped its memory as not cacheable, reads and writes past the caches in which EL2 reads and writes
+//! (DDI 0487, B2.8). So what EL2 has written leaves the caches before such a guest runs ([`GuestRam::finish_writing`]), and what
+//! they have leaves them before EL2 reads what such a guest has written, and after it ([`GuestRam::leave_caches`]). A guest with caches on sees what EL2 writes at once,
+//! as every core does.
+
+use core::ops::Range;
+use core::ptr::NonNull;
+use stasis_state::written::{BLOCK_SIZE, Written};
+use stasis_state::{OutOfRange, ReadRam, WriteRam};
+
+use crate::access::{AccessError, GuestMemory};
+use crate::machine::Machine;
+use crate::range;
+use crate::raw::Raw;
+
+/// Bytes that are cleared, copied or cleaned without a break.
+const PIECE: usize = 256 << 10;
+
+/// Returns pieces of [`PIECE`] bytes that `bytes` consist of.
+fn pieces(bytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = bytes.end;
+    bytes.step_by(PIECE).map(move |start| start..end.min(start + PIECE))
+}
+
+/// The memory of a guest, or what several guests share, on a machine `M`.
+///
+/// Long work calls `pause` between two pieces of 256 KiB, so that others can have the core.
+#[derive(Debug)]
+pub struct GuestRam<M> {
+    raw: Raw<M>,
+    /// Where it may hold anything but zeros.
+    written: Written,
+    /// Zeros may still be in the caches everywhere, since it was made.
+    is_fresh: bool,
+    /// Nothing was written since [`GuestRam::finish_writing`].
+    is_finished: bool,
+}
+
+impl<M: Machine> GuestRam<M> {
+    /// Returns memory without a byte.
+    pub fn none() -> Self {
+        Self { raw: Raw::none(), written: Written::nowhere(0), is_fresh: false, is_finished: true }
+    }
+
+    /// Takes `len` bytes at `start`, and makes them zeros. They are marked as never written.
+    ///
+    /// # Safety
+    ///
+    /// 1. For as long as this lives, they are normal memory, mapped for reading and writing, of one owner: this.
+    /// 2. Nobody has a Rust reference to any of them then, other than to atomics, or uses the pointer in another way.
+    /// 3. Others, such as guests, access them only as single accesses do that the architecture calls atomic.
+    ///
+    /// # Panics
+    ///
+    /// If `start` or `len` is no multiple of a page.
+    #[allow(unsafe_code, reason = "whose memory it is, the caller knows")]
+    pub unsafe fn new(start: NonNull<u8>, len: usize, pause: &mut dyn FnMut()) -> Self {
+        // SAFETY: by our own conditions, which are the same.
+        let mut raw = unsafe { Raw::new(start, len) };
+        for piece in pieces(0..len) {
+            let cleared = raw.zero(piece);
+            debug_assert!(cleared.is_ok());
+            pause();
+        }
+        Self { raw, written: Written::nowhere(len), is_fresh: true, is_finished: false }
+    }
+
+    /// Returns the addresses that it has.
+    pub fn range(&self) -> range::Range {
+        range::Range::new(self.raw.address() as u64, self.raw.len() as u64)
+    }
+
+    /// Marks bytes as written by somebody else: by a vCPU that stage 2 lets write from now on, or by a device. What is not there is left out.
+    pub fn mark_written(&mut self, bytes: Range<usize>) {
+        self.written.mark(bytes);
+    }
+
+    /// Returns the offsets of the blocks of [`BLOCK_SIZE`] bytes that may have been written, ascending.
+    pub fn written_blocks(&self) -> impl Iterator<Item = usize> {
+        self.written.blocks()
+    }
+
+    /// Returns the part that is there of each block that may have been written.
+    fn written_ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let len = self.raw.len();
+        self.written.blocks().map(move |start| start..len.min(start + BLOCK_SIZE))
+    }
+
+    /// Makes all of it zeros. What was written stays marked, for stage 2 allows to write it.
+    pub fn zero_all(&mut self, pause: &mut dyn FnMut()) {
+        self.is_finished = false;
+        let Self { raw, written, .. } = self;
+        let len = raw.len();
+        for piece in written.blocks().flat_map(|start| pieces(start..len.min(start + BLOCK_SIZE))) {
+            let cleared = raw.zero(piece);
+            debug_assert!(cleared.is_ok());
+            pause();
+        }
+    }
+
+    /// Makes it what `from` is, which is as large, and marks all of it as written.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if `from` is smaller; what it has is copied.
+    pub fn copy_from(&mut self, from: &Self, pause: &mut dyn FnMut()) -> Result<(), OutOfRange> {
+        self.note(0..self.raw.len());
+        pieces(0..self.raw.len()).try_for_each(|piece| {
+            self.raw.copy(&from.raw, piece)?;
+            pause();
+            Ok(())
+        })
+    }
+
+    /// Makes what was written what a guest sees, with its caches on or off, as data and as instructions.
+    pub fn finish_writing(&mut self, pause: &mut dyn FnMut()) {
+        match core::mem::take(&mut self.is_fresh) {
+            true => self.clean(0..self.raw.len(), pause),
+            false => self.leave_caches(pause),
+        }
+        M::invalidate_instructions();
+        self.is_finished = true;
+    }
+
+    /// Returns whether nothing was written since [`finish_writing`](Self::finish_writing): a guest that starts now sees all of it.
+    pub fn is_finished(&self) -> bool {
+        self.is_finished
+    }
+
+    /// Notes that the hypervisor has written bytes.
+    fn note(&mut self, bytes: Range<usize>) {
+        self.written.mark(bytes);
+        self.is_finished = false;
+    }
+
+    /// Makes nothing of it be in the caches: what is loaded next is what was stored last, with caches on or off.
+    pub fn leave_caches(&self, pause: &mut dyn FnMut()) {
+        self.written_ranges().for_each(|block| self.clean(block, pause));
+    }
+
+    fn clean(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) {
+        for piece in pieces(bytes) {
+            self.raw.clean_and_invalidate(piece);
+            pause();
+        }
+    }
+
+    /// Returns the number of 32 bits that a guest, with its caches on or off, has stored last at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`GuestMemory::load_u32`].
+    pub fn load_u32_past_caches(&self, offset: usize) -> Result<u32, AccessError> {
+        self.raw.clean_and_invalidate(offset..offset.saturating_add(4));
+        self.raw.load_u32(offset)
+    }
+}
+
+impl<M: Machine> ReadRam for GuestRam<M> {
+    fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    fn may_have_content(&self, offset: usize) -> bool {
+        self.written.contains(offset)
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        self.raw.read(offset, into)
+    }
+
+    fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        self.raw.crc32c(crc, bytes)
+    }
+
+    fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
+        self.raw.pages_with_content(offset, count)
+    }
+}
+
+impl<M: Machine> WriteRam for GuestRam<M> {
+    fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
+        self.raw.write(offset, bytes)?;
+        self.note(offset..offset + bytes.len());
+        Ok(())
+    }
+
+    fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        OutOfRange::check(&bytes, self.raw.len())?;
+        let mut at = bytes.start;
+        while at < bytes.end {
+            let end = bytes.end.min((at + 1).next_multiple_of(BLOCK_SIZE));
+            if self.written.contains(at) {
+                self.raw.zero(at..end)?;
+                self.is_finished = false;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+}
+
+/// Gives [`GuestRam`] the accesses of one width.
+macro_rules! accesses {
+    ($($load:ident, $store:ident: $number:ty;)*) => {
+        impl<M: Machine> GuestMemory for GuestRam<M> {$(
+            fn $load(&self, offset: usize) -> Result<$number, AccessError> {
+                self.raw.$load(offset)
+            }
+
+            fn $store(&mut self, offset: usize, value: $number) -> Result<(), AccessError> {
+                self.raw.$store(offset, value)?;
+                self.note(offset..offset + size_of::<$number>());
+                Ok(())
+            }
+        )*}
+    };
+}
+
+accesses! {
+    load_u16, store_u16: u16;
+    load_u32, store_u32: u32;
+    load_u64, store_u64: u64;
+}
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "tests own the memory that they hand over")]
+mod tests;

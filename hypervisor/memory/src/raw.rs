@@ -1,0 +1,176 @@
+//! Memory that others write, by its address: [`Raw`]. The methods check what they are asked for, and are safe.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Range;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use stasis_state::{OutOfRange, PAGE_SIZE};
+
+use crate::access::AccessError;
+use crate::machine::Machine;
+
+/// Memory that its owner shares with guests, and nobody else of the hypervisor has. It is whole pages, and never a reference.
+pub struct Raw<M> {
+    start: NonNull<u8>,
+    len: usize,
+    machine: PhantomData<fn() -> M>,
+}
+
+// SAFETY: 1. It owns its memory, whichever core it is on. 2. Its methods need no core of their own.
+unsafe impl<M> Send for Raw<M> {}
+// SAFETY: every access of its methods is volatile, atomic, or by assembly, so two cores may make them at once.
+unsafe impl<M> Sync for Raw<M> {}
+
+impl<M> Raw<M> {
+    /// Returns memory without a byte.
+    pub const fn none() -> Self {
+        Self { start: NonNull::<PageAligned>::dangling().cast(), len: 0, machine: PhantomData }
+    }
+
+    /// Takes `len` bytes at `start`.
+    ///
+    /// # Safety
+    ///
+    /// As of [`GuestRam::new`](crate::GuestRam::new).
+    ///
+    /// # Panics
+    ///
+    /// If `start` or `len` is no multiple of a page.
+    pub unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
+        assert!(start.addr().get().is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE));
+        Self { start, len, machine: PhantomData }
+    }
+
+    /// Returns its bytes.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns the address of its first byte.
+    pub fn address(&self) -> usize {
+        self.start.addr().get()
+    }
+
+    /// Returns a pointer to `width` bytes at `offset`, which are there and aligned.
+    fn aligned(&self, offset: usize, width: usize) -> Result<*mut u8, AccessError> {
+        OutOfRange::check_len(offset, width, self.len)?;
+        if !offset.is_multiple_of(width) {
+            return Err(AccessError::Misaligned { offset, width });
+        }
+        // The start is a page's, so this is a multiple of the width, too.
+        Ok(self.start.as_ptr().wrapping_add(offset))
+    }
+}
+
+impl<M: Machine> Raw<M> {
+    /// Fills `into` with the bytes at `offset`.
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        OutOfRange::check_len(offset, into.len(), self.len)?;
+        // SAFETY: 1. The bytes were checked to be ours, which `new`'s caller vouches for. 2. There are no references to them, by the same. 3. The
+        // others are a unique reference's.
+        unsafe { M::load(self.start.as_ptr().add(offset), into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    /// Makes the bytes from `offset` on these.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
+        OutOfRange::check_len(offset, bytes.len(), self.len)?;
+        // SAFETY: 1. The bytes were checked to be ours, which `new`'s caller vouches for. 2. There are no references to them, by the same. 3. The
+        // others are a reference's, and so apart from ours.
+        unsafe { M::store(bytes.as_ptr(), self.start.as_ptr().add(offset), bytes.len()) };
+        Ok(())
+    }
+
+    /// Makes `bytes`, which begin at a multiple of 8, those that `from` has there.
+    ///
+    /// # Panics
+    ///
+    /// If they begin elsewhere.
+    pub fn copy(&mut self, from: &Self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        let len = OutOfRange::check(&bytes, self.len.min(from.len))?;
+        assert!(bytes.start.is_multiple_of(8));
+        let (from, to) = (from.start.as_ptr(), self.start.as_ptr());
+        // SAFETY: 1. The bytes were checked to be in both, which the callers of `new` vouch for; they begin at a multiple of 8. 2. There are no
+        // references to them, by the same. 3. Each memory has one owner, so the two are apart.
+        unsafe { M::copy(from.add(bytes.start), to.add(bytes.start), len) };
+        Ok(())
+    }
+
+    /// Makes `bytes` 0.
+    pub fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        let len = OutOfRange::check(&bytes, self.len)?;
+        // SAFETY: 1. The bytes were checked to be ours, which `new`'s caller vouches for. 2. There are no references to them, by the same.
+        unsafe { M::zero(self.start.as_ptr().add(bytes.start), len) };
+        Ok(())
+    }
+
+    /// Returns the CRC-32C of a sequence that goes on with `bytes`.
+    pub fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        let len = OutOfRange::check(&bytes, self.len)?;
+        // SAFETY: 1. The bytes were checked to be ours, which `new`'s caller vouches for. 2. There are no references to them, by the same.
+        Ok(unsafe { M::crc32c(crc, self.start.as_ptr().add(bytes.start), len) })
+    }
+
+    /// Returns which of `count` pages, 64 at the most, from the one on that begins at `offset` or before it are not all zeros.
+    pub fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
+        let start = offset - offset % PAGE_SIZE;
+        let count = count.min(u64::BITS as usize);
+        OutOfRange::check_len(start, count * PAGE_SIZE, self.len)?;
+        // SAFETY: 1. The pages were checked to be ours, which `new`'s caller vouches for; they begin at a page. 2. There are no references to
+        // them, by the same.
+        Ok(unsafe { M::pages_with_content(self.start.as_ptr().add(start), count) })
+    }
+
+    /// Writes `bytes`, as far as they are there, back to the point of coherency and drops them from the data caches.
+    pub fn clean_and_invalidate(&self, bytes: Range<usize>) {
+        let (start, end) = (self.address(), bytes.end.min(self.len));
+        if bytes.start < end {
+            M::clean_and_invalidate(start + bytes.start..start + end);
+        }
+    }
+}
+
+/// Gives [`Raw`] a load and a store of one width.
+macro_rules! accesses {
+    ($($load:ident, $store:ident: $number:ty, $atomic:ty;)*) => {
+        impl<M> Raw<M> {$(
+            /// Returns the little-endian number at `offset`, by one access.
+            pub fn $load(&self, offset: usize) -> Result<$number, AccessError> {
+                let place = self.aligned(offset, size_of::<$number>())?;
+                // SAFETY: 1. The bytes were checked to be ours and aligned, which `new`'s caller vouches for. 2. There are no references to
+                // them, by the same; and this one does not leave.
+                let place = unsafe { <$atomic>::from_ptr(place.cast()) };
+                Ok(<$number>::from_le(place.load(Ordering::SeqCst)))
+            }
+
+            /// Makes `value` the little-endian number at `offset`, by one access.
+            pub fn $store(&mut self, offset: usize, value: $number) -> Result<(), AccessError> {
+                let place = self.aligned(offset, size_of::<$number>())?;
+                // SAFETY: 1. The bytes were checked to be ours and aligned, which `new`'s caller vouches for. 2. There are no references to
+                // them, by the same; and this one does not leave.
+                let place = unsafe { <$atomic>::from_ptr(place.cast()) };
+                place.store(value.to_le(), Ordering::SeqCst);
+                Ok(())
+            }
+        )*}
+    };
+}
+
+accesses! {
+    load_u16, store_u16: u16, AtomicU16;
+    load_u32, store_u32: u32, AtomicU32;
+    load_u64, store_u64: u64, AtomicU64;
+}
+
+impl<M> fmt::Debug for Raw<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x} bytes at {:p}", self.len, self.start)
+    }
+}
+
+/// Aligned as a page is.
+#[repr(align(4096))]
+struct PageAligned;
+
+const _: () = assert!(align_of::<PageAligned>() == PAGE_SIZE);

@@ -1,0 +1,125 @@
+//! Memory that was never written is not looked at, by the reader and the writer of checkpoints over [`FakeRam`]s.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::ops::Range;
+
+use stasis_memory::{FakeRam, OutOfRange, ReadRam, WriteRam};
+use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{GuestState, PAGE_SIZE, Plan, Routines, Sink, Source, Target};
+
+/// A checkpoint in memory.
+#[derive(Default)]
+struct File(Vec<u8>);
+
+impl Sink for File {
+    type Error = Infallible;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Source for File {
+    type Error = Infallible;
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
+        buf.copy_from_slice(&self.0[offset as usize..][..buf.len()]);
+        Ok(())
+    }
+}
+
+/// Memory that counts the pages that are looked at.
+#[derive(Debug)]
+struct Watched<'r> {
+    ram: &'r FakeRam,
+    looks: Cell<usize>,
+}
+
+impl ReadRam for Watched<'_> {
+    fn len(&self) -> usize {
+        self.ram.len()
+    }
+
+    fn may_have_content(&self, offset: usize) -> bool {
+        self.ram.may_have_content(offset)
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        self.ram.read(offset, into)
+    }
+
+    fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        self.ram.crc32c(crc, bytes)
+    }
+
+    fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
+        self.looks.set(self.looks.get() + count);
+        self.ram.pages_with_content(offset, count)
+    }
+}
+
+/// Three blocks, with a byte in the middle one.
+fn ram() -> FakeRam {
+    let mut ram = FakeRam::new(3 * BLOCK_SIZE);
+    ram.write(BLOCK_SIZE + 5 * PAGE_SIZE, &[1]).unwrap();
+    ram
+}
+
+fn bytes(ram: &FakeRam) -> Vec<u8> {
+    let mut bytes = vec![0; ram.len()];
+    ram.read(0, &mut bytes).unwrap();
+    bytes
+}
+
+/// A guest with as much memory.
+fn state(ram_size: usize) -> GuestState {
+    let mut state = GuestState::reset(1);
+    state.guest.set_name("quiet");
+    *state.guest.ram_base = 0x4000_0000;
+    *state.guest.ram_size = ram_size as u64;
+    *state.clock.cntfrq = 62_500_000;
+    *state.distributor.nr_irqs = 288;
+    *state.vcpus[0].core.pstate = 0x3c5;
+    *state.vcpus[0].identity.mpidr_el1 = 0x8000_0000;
+    state
+}
+
+fn save(ram: &dyn ReadRam) -> File {
+    let state = state(ram.len());
+    let mut pauses = 0;
+    let plan = Plan::new(state.records(), ram, &[], Routines::default(), &mut || pauses += 1);
+    let mut file = File::default();
+    plan.unwrap().write(&mut file, &mut |_, _| ()).unwrap();
+    assert!(pauses >= BLOCK_SIZE / (32 << 10), "the look at a block has {pauses} breaks");
+    file
+}
+
+#[test]
+fn a_checkpoint_is_the_same_and_looks_at_what_was_written() {
+    let ram = ram();
+    let watched = Watched { ram: &ram, looks: Cell::new(0) };
+    let file = save(&watched);
+    assert_eq!(watched.looks.get(), BLOCK_SIZE / PAGE_SIZE);
+    assert!(file.0 == save(&bytes(&ram)).0);
+}
+
+#[test]
+fn what_is_loaded_counts_as_written_and_the_rest_stays_untouched() {
+    let saved = ram();
+    let mut file = save(&*saved);
+    let checkpoint = stasis_state::read(&mut file, Routines::default(), &mut |_, _| ()).unwrap();
+    // Another guest had the memory, and has written its last block.
+    let mut ram = FakeRam::new(saved.len());
+    ram.write(2 * BLOCK_SIZE, &vec![7; BLOCK_SIZE]).unwrap();
+    let target = Target { ram: &mut *ram, shared: vec![] };
+    stasis_state::read_memory(&mut file, &checkpoint, target, Routines::default(), &mut |_, _| ())
+        .unwrap();
+    assert!(bytes(&ram) == bytes(&saved));
+    assert_eq!(ram.written_blocks().collect::<Vec<_>>(), [BLOCK_SIZE, 2 * BLOCK_SIZE]);
+}

@@ -1,0 +1,166 @@
+//! A guest's memory as the reader and the writer need it: [`ReadRam`] and [`WriteRam`].
+//!
+//! Nobody has a reference into a guest's memory: its vCPUs write it, and what a reference promises, that nobody else does, would be
+//! wrong. So whoever wants bytes of it says where they go or come from, and whoever wants all of it looked at
+//! (for its CRC, for pages of zeros) has the memory's owner look. The hypervisor's owner is `stasis_memory`'s `GuestRam`. A [`Vec<u8>`] is
+//! memory, too, of which the borrow checker knows that nobody else writes it: for tests and tools.
+
+use alloc::vec::Vec;
+use core::fmt::Debug;
+use core::ops::Range;
+
+use crate::routines::{PAGE_SIZE, Page, crc32c, with_content};
+
+/// Bytes of memory that were asked for, and are not all there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bytes {start:#x} to {end:#x} are not all in a memory of {size:#x} bytes")]
+pub struct OutOfRange {
+    /// Offset of the first byte.
+    pub start: usize,
+    /// Offset behind the last byte.
+    pub end: usize,
+    /// Bytes that the memory has.
+    pub size: usize,
+}
+
+impl OutOfRange {
+    /// Checks that `bytes` lie in a memory of `size` bytes, and returns how many they are.
+    pub const fn check(bytes: &Range<usize>, size: usize) -> Result<usize, Self> {
+        let Range { start, end } = *bytes;
+        if start <= end && end <= size { Ok(end - start) } else { Err(Self { start, end, size }) }
+    }
+
+    /// Checks that `len` bytes from `start` on lie in a memory of `size` bytes.
+    pub const fn check_len(start: usize, len: usize, size: usize) -> Result<(), Self> {
+        if start <= size && len <= size - start {
+            Ok(())
+        } else {
+            Err(Self { start, end: start.saturating_add(len), size })
+        }
+    }
+}
+
+/// Memory that can be read. Positions are offsets from its start, in bytes.
+///
+/// What is read while others write it is of no one instant. A checkpoint is right because its guest stands still.
+pub trait ReadRam: Debug {
+    /// Returns its bytes.
+    fn len(&self) -> usize;
+
+    /// Returns whether it has no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns whether the byte at `offset` may be anything but zero, without a look at it.
+    fn may_have_content(&self, offset: usize) -> bool;
+
+    /// Fills `into` with the bytes at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if they are not all there; nothing is read then.
+    fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange>;
+
+    /// Returns the CRC-32C of a sequence that goes on with `bytes`, from the CRC of what came before, which is 0 at first.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if they are not all there.
+    fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange>;
+
+    /// Returns which of `count` pages, at most 64, from the one at `offset` on have a byte that is not 0: a bit for each, the lowest for the
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if they are not all there.
+    fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange>;
+}
+
+/// Memory that can be written, too. Positions are offsets from its start, in bytes.
+pub trait WriteRam: ReadRam {
+    /// Makes the bytes from `offset` on these.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if there are not as many; nothing is written then.
+    fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange>;
+
+    /// Makes every one of `bytes` 0. What [can have no content](ReadRam::may_have_content) need not be touched.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if they are not all there; nothing is written then.
+    fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange>;
+}
+
+impl ReadRam for Vec<u8> {
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn may_have_content(&self, _: usize) -> bool {
+        true
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        OutOfRange::check_len(offset, into.len(), self.as_slice().len())?;
+        into.copy_from_slice(&self[offset..][..into.len()]);
+        Ok(())
+    }
+
+    fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        OutOfRange::check(&bytes, self.as_slice().len())?;
+        Ok(crc32c(crc, &self[bytes]))
+    }
+
+    fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
+        let len = count.saturating_mul(PAGE_SIZE);
+        OutOfRange::check_len(offset, len, self.as_slice().len())?;
+        let (pages, _): (&[Page], _) = self[offset..][..len].as_chunks();
+        Ok(with_content(pages))
+    }
+}
+
+impl WriteRam for Vec<u8> {
+    fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
+        OutOfRange::check_len(offset, bytes.len(), self.as_slice().len())?;
+        self[offset..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        OutOfRange::check(&bytes, self.as_slice().len())?;
+        self[bytes].fill(0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn what_is_not_all_there_is_neither_read_nor_written() {
+        let mut ram = vec![7; 2 * PAGE_SIZE];
+        let size = ram.as_slice().len();
+        let beyond = |start, end| OutOfRange { start, end, size };
+        assert_eq!(ram.read(size - 1, &mut [0; 2]), Err(beyond(size - 1, size + 1)));
+        assert_eq!(ram.read(usize::MAX, &mut [0; 2]), Err(beyond(usize::MAX, usize::MAX)));
+        assert_eq!(ram.write(size, &[1]), Err(beyond(size, size + 1)));
+        assert_eq!(ram.zero(1..size + 1), Err(beyond(1, size + 1)));
+        assert_eq!(ram.crc32c(0, size + 1..size + 2), Err(beyond(size + 1, size + 2)));
+        assert_eq!(ram.pages_with_content(PAGE_SIZE, 2), Err(beyond(PAGE_SIZE, 3 * PAGE_SIZE)));
+        assert!(ram.iter().all(|&byte| byte == 7));
+        assert_eq!(ram.read(size, &mut []), Ok(()), "nothing is everywhere");
+    }
+
+    #[test]
+    #[expect(clippy::reversed_empty_ranges, reason = "a range from outside may be anything")]
+    fn a_range_that_ends_before_it_begins_is_out_of_range() {
+        assert!(vec![0; 16].crc32c(0, 8..4).is_err());
+        assert!(vec![0; 16].zero(8..4).is_err());
+    }
+}
