@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use crate::console::{Terminal, Text, say};
+use crate::terminal::{Terminal, Text, say};
 
 /// The most bytes that wait.
 pub const CAPACITY: usize = 16 << 10;

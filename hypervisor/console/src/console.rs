@@ -8,7 +8,6 @@
 //! Lines that no command asked for wait until it is complete.
 
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use crate::backlog::Backlog;
@@ -19,7 +18,8 @@ use crate::line::Editor;
 use crate::mux::Mux;
 pub use crate::mux::PIECE;
 pub use crate::ring::CAPACITY;
-use crate::text::{Escape, Harmless};
+use crate::terminal::{Echo, Terminal, say};
+use crate::text::Harmless;
 use stasis_devices::pl011::Character;
 
 /// What the console prints when it waits for a command.
@@ -30,44 +30,6 @@ pub const DETACH: u8 = 0x1d;
 const SEND_BREAK: u8 = b'b';
 /// The Tab key.
 const TAB: u8 = b'\t';
-
-/// Where bytes go: the UART.
-pub trait Terminal {
-    /// Sends all of `bytes`.
-    fn send(&mut self, bytes: &[u8]);
-}
-
-impl Terminal for Vec<u8> {
-    fn send(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-}
-
-/// Lines for a [`Terminal`]: the one way for all that Stasis says. What a terminal would obey is [escaped](Escape), whoever
-/// it came from, but for the line feed, which becomes a carriage return and a line feed.
-#[derive(Debug)]
-pub struct Text<'a, T: ?Sized>(pub &'a mut T);
-
-impl<T: Terminal + ?Sized> Write for Text<'_, T> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        Escape { out: &mut Echo(self.0), but: Some('\n') }.write_str(text)
-    }
-}
-
-/// What the line editor says to a [`Terminal`], which obeys it.
-struct Echo<'a, T: ?Sized>(&'a mut T);
-
-impl<T: Terminal + ?Sized> Write for Echo<'_, T> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for (index, line) in text.split('\n').enumerate() {
-            if index > 0 {
-                self.0.send(b"\r\n");
-            }
-            self.0.send(line.as_bytes());
-        }
-        Ok(())
-    }
-}
 
 /// What an input byte turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -323,11 +285,6 @@ impl Console {
         }
         self.prompt(terminal);
     }
-}
-
-pub(crate) fn say(terminal: &mut impl Terminal, what: fmt::Arguments<'_>) {
-    // Text never fails; a Display that does has nothing more to say.
-    let _ = Text(terminal).write_fmt(what);
 }
 
 #[cfg(test)]

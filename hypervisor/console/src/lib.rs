@@ -14,7 +14,9 @@ pub mod mux;
 mod ring;
 mod suggest;
 pub mod table;
+mod terminal;
 pub mod text;
 pub mod type_ahead;
 
 pub use self::console::*;
+pub use self::terminal::{Terminal, Text};

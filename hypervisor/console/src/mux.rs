@@ -3,8 +3,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::console::{Terminal, say};
 use crate::ring::Ring;
+use crate::terminal::{Terminal, say};
 
 /// Bytes that are shown at once: what a UART takes without waiting for the line (a PL011's FIFO of revision r1p4).
 pub const PIECE: usize = 16;

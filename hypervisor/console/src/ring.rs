@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::console::Terminal;
+use crate::terminal::Terminal;
 use crate::text::Harmless;
 
 /// Bytes kept of each guest.

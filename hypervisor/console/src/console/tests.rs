@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::{find_guest, parse, write_help};
 use crate::table::{GuestRow, StoreRow};
+use crate::terminal::Text;
 use crate::{line, table};
 
 /// A console at its prompt, its terminal, and what can be named.

@@ -1,5 +1,7 @@
 //! Where the addresses of a bus's devices are, seen from the CPU (Devicetree Specification, 2.3.8).
 
+use super::Device;
+use super::lookup::Lookup;
 use arrayvec::ArrayVec;
 use dtoolkit::Node;
 use dtoolkit::fdt::FdtNode;
@@ -70,4 +72,9 @@ impl Bus {
             Some(Range::new(self.translate(reg.address().ok()?)?, reg.size().ok()?))
         })
     }
+}
+
+/// A device's first frame and first interrupt.
+pub fn device(node: FdtNode, bus: &Bus) -> Option<Device> {
+    Some(Device { frame: bus.frames(node).next()?, intid: node.first_interrupt().unwrap_or(0) })
 }

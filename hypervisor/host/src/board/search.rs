@@ -1,6 +1,6 @@
 //! The walk through the device tree. The first of a kind counts.
 
-use super::bus::Bus;
+use super::bus::{Bus, device};
 use super::lookup::Lookup;
 use super::serial::{self, MAX_UARTS};
 use super::{
@@ -115,11 +115,6 @@ impl<'a> Search<'a> {
 /// Keeps the first ones that there is room for.
 fn push<T, const N: usize>(list: &mut ArrayVec<T, N>, item: T) {
     let _ = list.try_push(item);
-}
-
-/// A device's first frame and first interrupt.
-pub fn device(node: FdtNode, bus: &Bus) -> Option<Device> {
-    Some(Device { frame: bus.frames(node).next()?, intid: node.first_interrupt().unwrap_or(0) })
 }
 
 fn sd_host<'a>(node: FdtNode<'a>, bus: &Bus) -> Option<SdHost<'a>> {

@@ -4,9 +4,8 @@
 //! `console=serial0` by Linux's name for the UART that it has put on the header's pins, which is the only
 //! way to learn of it; so Linux's names are understood, and come first.
 
-use super::bus::Bus;
+use super::bus::{Bus, device};
 use super::lookup::Lookup;
-use super::search::device;
 use super::{Uart, UartKind};
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use super::time::Time;
-use super::{Configuration, error::PropertyProblem};
+use super::{Configuration, property::PropertyProblem};
 use stasis_console::text::quoted;
 
 /// The core that the console's commands run on.

@@ -7,6 +7,7 @@ use stasis_state::name::BadName;
 use super::core_plan::CoreProblem;
 use super::memory_map::TRUSTED;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US, RUN_SHARES, WELL_AFTER_US};
+use super::property::PropertyProblem;
 use super::shared::SharedProblem;
 use super::time::Time;
 use super::{COMPATIBLE, FILE_NAME};
@@ -158,25 +159,6 @@ pub enum Problem {
     /// A share of the time that is left by checkpoints, and none that are made.
     #[error("checkpoint-run-share is said without checkpoint-every")]
     RunShareOfNone,
-}
-
-/// What can be wrong with a property of any node.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PropertyProblem {
-    /// A property that every node of the kind needs is not there.
-    #[error("property \"{0}\" is missing")]
-    Missing(&'static str),
-    /// A property nobody knows: a misspelt one.
-    #[error("property \"{0}\" is not known")]
-    Unknown(String),
-    /// A property's value is of another type.
-    #[error("property \"{property}\" is not {expected}")]
-    Type {
-        /// The property.
-        property: &'static str,
-        /// What it should be.
-        expected: &'static str,
-    },
 }
 
 impl Problem {

@@ -1,11 +1,28 @@
 //! The names of the properties in a compiled configuration, and how one that may be absent is read.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 
 use dtoolkit::fdt::FdtNode;
 use dtoolkit::{FromPropertyValue, Node, Property};
 
-use super::error::PropertyProblem;
+/// What can be wrong with a property of any node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PropertyProblem {
+    /// A property that every node of the kind needs is not there.
+    #[error("property \"{0}\" is missing")]
+    Missing(&'static str),
+    /// A property nobody knows: a misspelt one.
+    #[error("property \"{0}\" is not known")]
+    Unknown(String),
+    /// A property's value is of another type.
+    #[error("property \"{property}\" is not {expected}")]
+    Type {
+        /// The property.
+        property: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
 
 /// Not `name`, which the device tree specification has for the node's own (section 2.3.11).
 pub const NAME: &str = "guest-name";

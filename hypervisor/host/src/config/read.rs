@@ -7,10 +7,12 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{FdtStringListIterator, Node, Property};
 
 use super::core_plan::{CoreConfig, CoreProblem, WindowConfig};
-use super::error::{ConfigError, Problem, PropertyProblem};
+use super::error::{ConfigError, Problem};
 use super::memory_map::{MemoryMap, TRUSTED};
 use super::policy::{DEFAULT_WELL_AFTER_US, Periodic, Policy};
-use super::property::{self, DOUBLEWORD, TEXT, TEXTS, WORD, WORDS, needed, only, value};
+use super::property::{
+    self, DOUBLEWORD, PropertyProblem, TEXT, TEXTS, WORD, WORDS, needed, only, value,
+};
 use super::shared::SharedProblem;
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, check};
 use stasis_console::text::quoted;

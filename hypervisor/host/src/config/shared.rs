@@ -8,7 +8,7 @@ use stasis_state::device::{MAX_PEERS, MAX_SHARED};
 use stasis_state::name::{self, BadName};
 
 use super::Configuration;
-use super::error::PropertyProblem;
+use super::property::PropertyProblem;
 use stasis_console::text::quoted;
 use stasis_devices::machine::SHARED_STRIDE;
 
