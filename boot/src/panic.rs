@@ -52,7 +52,7 @@ extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
     let image = crate::memory::image();
     say!("\n*** {} at EL2 on core {}", VECTORS[frame.vector as usize % 4], cpu::number());
     say!("ESR  {:#018x}  {}", frame.esr, exit::describe(frame.esr));
-    say!("ELR  {:#018x}  {}", frame.elr, Place { address: frame.elr, image });
+    say!("ELR  {:#018x}  {}", frame.elr, ImageOffset { address: frame.elr, image });
     say!("FAR  {:#018x}  SPSR {:#010x}  SP {:#018x}", frame.far, frame.spsr, frame.sp);
     for (n, registers) in frame.x.chunks(4).enumerate() {
         for (i, value) in registers.iter().enumerate() {
@@ -60,17 +60,17 @@ extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
         }
         say!("");
     }
-    say!("LR   {}", Place { address: frame.x[30], image });
+    say!("LR   {}", ImageOffset { address: frame.x[30], image });
     stop()
 }
 
 /// An address as an offset in the image, which is what its ELF file's symbols are.
-struct Place {
+struct ImageOffset {
     address: u64,
     image: stasis_memory::range::Range,
 }
 
-impl core::fmt::Display for Place {
+impl core::fmt::Display for ImageOffset {
     fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
         if self.image.contains(self.address) {
             write!(f, "image + {:#x}", self.address - self.image.start)

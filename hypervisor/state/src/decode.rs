@@ -5,14 +5,18 @@ use alloc::vec::Vec;
 use zerocopy::FromBytes;
 
 use crate::{
-    envelope::Place,
+    envelope::RecordPlace,
     error::Error,
     register::{Descriptor, Record, RegHeader, VALUE_OFFSET, padding},
 };
 
 /// Sets the registers of `record` that are in `body`; those that are absent keep their value. Returns how many were skipped, as they
 /// allow: they are unknown, and not 0.
-pub(crate) fn decode<R: Record>(record: &mut R, place: Place, body: &[u8]) -> Result<u32, Error> {
+pub(crate) fn decode<R: Record>(
+    record: &mut R,
+    place: RecordPlace,
+    body: &[u8],
+) -> Result<u32, Error> {
     decode_into(record.as_mut_bytes(), R::REGISTERS, place, body)
 }
 
@@ -20,7 +24,7 @@ pub(crate) fn decode<R: Record>(record: &mut R, place: Place, body: &[u8]) -> Re
 pub(crate) fn decode_into(
     record: &mut [u8],
     registers: &'static [Descriptor],
-    place: Place,
+    place: RecordPlace,
     body: &[u8],
 ) -> Result<u32, Error> {
     let mut seen = 0u64;
@@ -69,7 +73,7 @@ pub(crate) fn decode_into(
 }
 
 /// What any register's header must be, known or not.
-fn check_header(place: Place, header: &RegHeader) -> Result<(), Error> {
+fn check_header(place: RecordPlace, header: &RegHeader) -> Result<(), Error> {
     let &RegHeader { id, width, flags, .. } = header;
     if !matches!(width, 1 | 2 | 4 | 8 | 16) {
         return Err(Error::RegisterWidth { place, id, width });
@@ -97,7 +101,11 @@ fn find(
 }
 
 /// Where in the record the elements go that the header announces.
-fn target(place: Place, register: &'static Descriptor, header: &RegHeader) -> Result<usize, Error> {
+fn target(
+    place: RecordPlace,
+    register: &'static Descriptor,
+    header: &RegHeader,
+) -> Result<usize, Error> {
     let shape = register.shape;
     let name = register.name;
     if header.width != shape.width {

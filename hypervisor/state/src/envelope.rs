@@ -142,7 +142,7 @@ impl RecordHeader {
 
 /// Which record of a file an error speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RecordPlace {
     /// The record's number in the file, from 0.
     pub index: u32,
     /// `kind` of its header.
@@ -151,7 +151,7 @@ pub struct Place {
     pub instance: u16,
 }
 
-impl Place {
+impl RecordPlace {
     /// Whether a reader that does not know the type may skip the record.
     pub const fn is_optional(&self) -> bool {
         self.kind & RecordHeader::OPTIONAL != 0
@@ -163,7 +163,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RecordPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "record {} (", self.index)?;
         match self.record_type() {

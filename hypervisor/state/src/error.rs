@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::ram::OutOfRange;
 
 use crate::{
-    envelope::{Name, Place},
+    envelope::{Name, RecordPlace},
     header::{VERSION, Version},
     invariants::Violation,
     name::{BadName, Shown},
@@ -35,59 +35,59 @@ pub enum Error {
     #[error("record {index} has no room for its header: {left} bytes are left in the file")]
     RecordHeaderCut { index: u32, left: u64 },
     #[error("{place} is {length} bytes long, but {left} are left in the file")]
-    RecordCut { place: Place, length: u64, left: u64 },
+    RecordCut { place: RecordPlace, length: u64, left: u64 },
     #[error("{place}: CRC is {found:#010x} but should be {computed:#010x}")]
-    RecordCrc { place: Place, found: u32, computed: u32 },
+    RecordCrc { place: RecordPlace, found: u32, computed: u32 },
     #[error("{place}: a reserved field or the padding is not 0")]
-    RecordReserved { place: Place },
+    RecordReserved { place: RecordPlace },
     #[error("{place} is unknown: written by format {version}; this reads up to {VERSION}")]
-    UnknownRecord { place: Place, version: Version },
+    UnknownRecord { place: RecordPlace, version: Version },
     #[error("{place}: its instance is {}, but there is none such", place.instance)]
-    Instance { place: Place },
+    Instance { place: RecordPlace },
     #[error("{place} is {length} bytes long; such a record has at most {limit}")]
-    RecordTooLong { place: Place, length: u32, limit: u32 },
+    RecordTooLong { place: RecordPlace, length: u32, limit: u32 },
     #[error("{place} is there twice")]
-    RecordTwice { place: Place },
+    RecordTwice { place: RecordPlace },
     #[error("there is no record {0}")]
     RecordMissing(Name),
     #[error("{place} is of vCPU {}, but the guest has {nr_vcpus}", place.instance)]
-    RecordOfNoVcpu { place: Place, nr_vcpus: u8 },
+    RecordOfNoVcpu { place: RecordPlace, nr_vcpus: u8 },
     #[error("{place}: {left} bytes follow it")]
-    AfterEnd { place: Place, left: u64 },
+    AfterEnd { place: RecordPlace, left: u64 },
     #[error("there is no record END")]
     NoEnd,
 
     #[error("{place}: the register at byte {at} does not fit in the record")]
-    RegisterCut { place: Place, at: usize },
+    RegisterCut { place: RecordPlace, at: usize },
     #[error("{place}: register {id:#06x} is unknown to this version, and is not 0")]
-    UnknownRegister { place: Place, id: u16 },
+    UnknownRegister { place: RecordPlace, id: u16 },
     #[error("{place}: register {id:#06x} has elements of {width} bytes, which none has")]
-    RegisterWidth { place: Place, id: u16, width: u8 },
+    RegisterWidth { place: RecordPlace, id: u16, width: u8 },
     #[error("{place}: {name} has elements of {found} bytes but should have {expected}")]
-    WrongWidth { place: Place, name: &'static str, found: u8, expected: u8 },
+    WrongWidth { place: RecordPlace, name: &'static str, found: u8, expected: u8 },
     #[error("{place}: {name} has {count} elements from {first} on, of {limit} that there are")]
-    WrongCount { place: Place, name: &'static str, first: u16, count: u16, limit: u16 },
+    WrongCount { place: RecordPlace, name: &'static str, first: u16, count: u16, limit: u16 },
     #[error("{place}: register {id:#06x} is there twice")]
-    RegisterTwice { place: Place, id: u16 },
+    RegisterTwice { place: RecordPlace, id: u16 },
     #[error("{place}: register {id:#06x} has flags {flags:#04x}, which this version does not know")]
-    RegisterFlags { place: Place, id: u16, flags: u8 },
+    RegisterFlags { place: RecordPlace, id: u16, flags: u8 },
     #[error("{place}: register {id:#06x} has no elements")]
-    RegisterEmpty { place: Place, id: u16 },
+    RegisterEmpty { place: RecordPlace, id: u16 },
     #[error("{place}: the padding of register {id:#06x} is not 0")]
-    RegisterPadding { place: Place, id: u16 },
+    RegisterPadding { place: RecordPlace, id: u16 },
 
     #[error("{place}: {length} bytes are too few for an extent")]
-    ExtentCut { place: Place, length: u32 },
+    ExtentCut { place: RecordPlace, length: u32 },
     #[error("{place}: the extent's kind is {kind}, which this version does not know")]
-    ExtentKind { place: Place, kind: u32 },
+    ExtentKind { place: RecordPlace, kind: u32 },
     #[error("{place}: the extent has {pages} pages; one with content has at most 256")]
-    ExtentTooBig { place: Place, pages: u32 },
+    ExtentTooBig { place: RecordPlace, pages: u32 },
     #[error("{place}: {pages} pages at {address:#x} are no range of pages")]
-    ExtentRange { place: Place, address: u64, pages: u32 },
+    ExtentRange { place: RecordPlace, address: u64, pages: u32 },
     #[error("{place} is {found} bytes long, but its extent makes it {expected}")]
-    ExtentLength { place: Place, found: u32, expected: u64 },
+    ExtentLength { place: RecordPlace, found: u32, expected: u64 },
     #[error("{place}: the page at {address:#x} is there twice, or out of order")]
-    PageTwice { place: Place, address: u64 },
+    PageTwice { place: RecordPlace, address: u64 },
     #[error("the page at {address:#x} is missing")]
     PageMissing { address: u64 },
     #[error("the page at {address:#x} is outside the guest's memory")]

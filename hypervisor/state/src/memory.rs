@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     RecordHeader,
     device::MAX_SHARED,
-    envelope::Place,
+    envelope::RecordPlace,
     error::Error,
     ram::{OutOfRange, ReadRam},
     routines::{PAGE_SIZE, PIECE},
@@ -69,7 +69,7 @@ impl Extent {
     }
 
     /// Checks the extent against its own record.
-    pub(crate) fn check(&self, place: Place, body_len: u32) -> Result<Kind, Error> {
+    pub(crate) fn check(&self, place: RecordPlace, body_len: u32) -> Result<Kind, Error> {
         let kind = match self.kind {
             0 => Kind::Zero,
             1 if self.pages <= Self::MAX_RAW_PAGES => Kind::Raw,
@@ -185,7 +185,7 @@ pub(crate) struct Coverage {
 
 impl Coverage {
     /// Adds an extent, which must not begin before the one before it ended.
-    pub(crate) fn add(&mut self, place: Place, extent: &Extent) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, place: RecordPlace, extent: &Extent) -> Result<(), Error> {
         let (start, len) = (extent.address, extent.memory_len());
         let pieces = self.ranges.len();
         match self.ranges.last_mut() {

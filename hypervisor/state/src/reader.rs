@@ -13,7 +13,7 @@ use crate::{
     RecordType,
     decode::{decode, decode_into},
     device::SharedMemory,
-    envelope::{Name, Place, Scope},
+    envelope::{Name, RecordPlace, Scope},
     error::{Error, LoadError},
     header::Header,
     input::Source,
@@ -127,7 +127,7 @@ struct Draft {
     pages_stored: u64,
     pages_zero: u64,
     skipped: Skipped,
-    last_vcpu: Option<Place>,
+    last_vcpu: Option<RecordPlace>,
     ended: bool,
 }
 
@@ -172,7 +172,7 @@ impl Draft {
     fn registers(
         &mut self,
         kind: RecordType,
-        place: Place,
+        place: RecordPlace,
         body: &[u8],
     ) -> core::result::Result<(), Error> {
         let instance = usize::from(place.instance);

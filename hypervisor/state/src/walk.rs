@@ -6,7 +6,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
     RecordHeader,
-    envelope::Place,
+    envelope::RecordPlace,
     error::{Error, LoadError},
     header::Header,
     input::{Input, Source},
@@ -26,7 +26,7 @@ pub(crate) struct Walk<'s, S> {
 
 /// A record that has been begun.
 pub(crate) struct Open {
-    pub(crate) place: Place,
+    pub(crate) place: RecordPlace,
     pub(crate) length: u32,
     /// Bytes of the body, with padding, that have not been read.
     left: u64,
@@ -112,7 +112,7 @@ impl<'s, S: Source> Walk<'s, S> {
         }
         let mut header = RecordHeader::new_zeroed();
         self.input.read(header.as_mut_bytes()).map_err(LoadError::Source)?;
-        let place = Place { index, kind: header.kind, instance: header.instance };
+        let place = RecordPlace { index, kind: header.kind, instance: header.instance };
         self.index = index.saturating_add(1);
         let left = self.input.left();
         let length = header.padded_len();

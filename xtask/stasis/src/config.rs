@@ -57,7 +57,7 @@ impl Config {
         let file: RawFile =
             toml::from_str(text).map_err(|error| anyhow!(hint::explain(text, &error)))?;
         let mut config = Self { configuration: Configuration::default(), files: Vec::new() };
-        let place = Place { text, folder, made };
+        let place = Origin { text, folder, made };
         for raw in &file.guests {
             config.add_guest(&place, raw.get_ref())?;
         }
@@ -76,7 +76,7 @@ impl Config {
         Ok(config)
     }
 
-    fn add_guest(&mut self, place: &Place<'_>, raw: &RawGuest) -> Result<()> {
+    fn add_guest(&mut self, place: &Origin<'_>, raw: &RawGuest) -> Result<()> {
         let kind = match &raw.kind {
             None => None,
             Some(kind) => Some(Kind::from_name(kind.get_ref()).with_context(|| {
@@ -156,7 +156,7 @@ impl Config {
 }
 
 /// Reads what is said of checkpoints that are made from time to time.
-fn periodic(place: &Place<'_>, raw: &RawGuest) -> Result<Option<Periodic>> {
+fn periodic(place: &Origin<'_>, raw: &RawGuest) -> Result<Option<Periodic>> {
     let (keep, run_share) = (&raw.checkpoint_keep, &raw.checkpoint_run_share);
     let Some(every) = &raw.checkpoint_every else {
         let keep = keep.as_ref().map(|keep| (keep.span(), Problem::KeepOfNone));
@@ -175,7 +175,7 @@ fn periodic(place: &Place<'_>, raw: &RawGuest) -> Result<Option<Periodic>> {
 }
 
 /// Reads what is said of a core.
-fn core(place: &Place<'_>, raw: &RawCore) -> Result<CoreConfig> {
+fn core(place: &Origin<'_>, raw: &RawCore) -> Result<CoreConfig> {
     let windows = raw.windows.get_ref().iter().map(Spanned::get_ref).map(|window| {
         Ok(WindowConfig {
             guest: window.guest.get_ref().clone(),
@@ -191,13 +191,13 @@ fn core(place: &Place<'_>, raw: &RawCore) -> Result<CoreConfig> {
 }
 
 /// Where a configuration stands: its text, the folder of its files, and the names of all that a checkout makes.
-struct Place<'a> {
+struct Origin<'a> {
     text: &'a str,
     folder: &'a Path,
     made: &'a [String],
 }
 
-impl Place<'_> {
+impl Origin<'_> {
     /// A place in the text, as an error has it.
     fn at(&self, span: Range<usize>, key: &str) -> String {
         format!("line {}: {key}", line_number(self.text, span.start))

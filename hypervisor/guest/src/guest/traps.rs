@@ -74,7 +74,7 @@ impl Guest {
             Exit::DataAbort { ipa, virtual_address, access } => {
                 match mmio::lookup(ipa, access.width) {
                     Some((device, offset)) if self.has(device) => {
-                        let at = Place { device, offset, width: access.width };
+                        let at = Target { device, offset, width: access.width };
                         self.access(index, vcpu, at, access, held, host)?;
                         if let Some(writeback) = access.writeback {
                             writeback.apply(&mut vcpu.core);
@@ -130,7 +130,7 @@ impl Guest {
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
-        at: Place,
+        at: Target,
         access: Access,
         held: VcpuMask,
         host: &mut impl Host,
@@ -150,11 +150,11 @@ impl Guest {
     fn device_read(
         &mut self,
         index: usize,
-        at: Place,
+        at: Target,
         held: VcpuMask,
         host: &mut impl Host,
     ) -> Result<u64, VcpuMask> {
-        let Place { device, offset, width } = at;
+        let Target { device, offset, width } = at;
         Ok(match device {
             Device::Gicd => match gicd_access(offset, width) {
                 Ok(gicd) => {
@@ -189,12 +189,12 @@ impl Guest {
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
-        at: Place,
+        at: Target,
         value: u64,
         held: VcpuMask,
         host: &mut impl Host,
     ) -> Result<(), VcpuMask> {
-        let Place { device, offset, width } = at;
+        let Target { device, offset, width } = at;
         let kick = match device {
             Device::Gicd => match gicd_access(offset, width) {
                 Ok(gicd) => {
@@ -325,7 +325,7 @@ impl Guest {
 
 /// What a load or store reaches.
 #[derive(Clone, Copy)]
-struct Place {
+struct Target {
     device: Device,
     offset: u64,
     width: Width,

@@ -1,4 +1,4 @@
-//! A core's frame: windows at the same places of it, again and again.
+//! A core's frame: windows at the same parts of it, again and again.
 //!
 //! A place in the frame is kept in millionths of a tick, which is what a microsecond times the counter's
 //! frequency is. So a frame whose length is no whole number of ticks does not drift.
@@ -18,8 +18,8 @@ pub(super) struct Frame {
     /// Its length, in parts of a tick.
     length: u64,
     /// All of it, in the order of time: the windows, and what lies between them.
-    places: Vec<Place>,
-    /// The tick in which the frame has begun that the next one of `places` is in.
+    parts: Vec<Part>,
+    /// The tick in which the frame has begun that the next one of `parts` is in.
     begin: u64,
     /// And the parts of that tick that were over then.
     rest: u64,
@@ -30,7 +30,7 @@ pub(super) struct Frame {
 
 /// A part of the frame.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Part {
     /// Whose window it is.
     group: Option<GroupId>,
     /// Where it ends: parts of a tick from the beginning of the frame.
@@ -58,34 +58,34 @@ impl Frame {
     ) -> Self {
         let length = length_us.saturating_mul(frequency).clamp(PARTS, u64::MAX / 4);
         let place = |us: u64| us.saturating_mul(frequency).min(length);
-        let mut places = Vec::<Place>::new();
+        let mut parts = Vec::<Part>::new();
         let mut first = None;
         for (group, at_us, window_us) in windows {
             let begin = *first.get_or_insert(place(at_us));
             let (at, end) = (place(at_us) - begin, place(at_us.saturating_add(window_us)) - begin);
-            if places.last().is_some_and(|last| last.end < at) {
-                places.push(Place { group: None, end: at });
+            if parts.last().is_some_and(|last| last.end < at) {
+                parts.push(Part { group: None, end: at });
             }
-            places.push(Place { group: Some(group), end });
+            parts.push(Part { group: Some(group), end });
         }
-        if places.last().is_none_or(|last| last.end < length) {
-            places.push(Place { group: None, end: length });
+        if parts.last().is_none_or(|last| last.end < length) {
+            parts.push(Part { group: None, end: length });
         }
         let first = first.unwrap_or(0);
         let begin = epoch + first / PARTS;
         let stretch = Stretch { group: None, end: begin };
-        Self { length, places, begin, rest: first % PARTS, next: 0, stretch }
+        Self { length, parts, begin, rest: first % PARTS, next: 0, stretch }
     }
 
     /// Whose time it is at `now`, which is not before the last one, and until when.
     #[inline]
     pub(super) fn at(&mut self, now: u64) -> Stretch {
         while now >= self.stretch.end {
-            if self.next == self.places.len() {
+            if self.next == self.parts.len() {
                 self.advance(now);
                 self.next = 0;
             }
-            let Place { group, end } = self.places[self.next];
+            let Part { group, end } = self.parts[self.next];
             self.stretch = Stretch { group, end: self.tick(end) };
             self.next += 1;
         }
