@@ -91,7 +91,7 @@ fn words(nr_irqs: usize, nr_cpus: usize, bits: usize) -> impl Iterator<Item = (u
     })
 }
 
-/// What is to be read from KVM, as `(group, attr)`; the order does not matter.
+/// Returns what must be read from KVM, as `(group, attr)`; the order does not matter.
 pub fn readable(nr_irqs: u16, nr_cpus: usize) -> Vec<(u32, u64)> {
     let mut list = alloc::vec![(GRP_NR_IRQS, 0), (GRP_ADDR, 0), (GRP_ADDR, 1)];
     list.extend([gicd::IIDR, gicd::CTLR].map(|offset| (GRP_DIST_REGS, attr(0, offset))));

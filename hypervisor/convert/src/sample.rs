@@ -14,7 +14,7 @@ pub struct Shape {
     pub prio_bits: u8,
 }
 
-/// A state whose every register comes from these bytes; where they end, there follow zeros.
+/// Returns a state whose every register comes from these bytes; where they end, there follow zeros.
 pub fn state(shape: Shape, bytes: &[u8]) -> Vgic {
     let mut source = Bytes(bytes.iter());
     let mut vgic = Vgic::new(shape.nr_irqs, shape.nr_cpus);

@@ -38,14 +38,14 @@ pub enum Interrupt {
 }
 
 impl Interrupt {
-    /// Its number, which a guest sees.
+    /// Returns the interrupt's number, which a guest sees.
     pub fn intid(self) -> usize {
         match self {
             Self::Private { intid, .. } | Self::Shared { intid } => intid,
         }
     }
 
-    /// Whether it is an SGI.
+    /// Returns whether the interrupt is an SGI.
     pub fn is_sgi(self) -> bool {
         self.intid() < SGIS
     }
@@ -73,7 +73,7 @@ pub enum Bits {
 }
 
 impl Vgic {
-    /// One at reset.
+    /// Returns a vGIC at reset.
     pub fn new(nr_irqs: u16, nr_cpus: usize) -> Self {
         let mut vgic = Self::default();
         *vgic.distributor.nr_irqs = nr_irqs;
@@ -82,17 +82,17 @@ impl Vgic {
         vgic
     }
 
-    /// Number of INTIDs, the private ones included.
+    /// Returns the number of INTIDs, the private ones included.
     pub fn nr_irqs(&self) -> usize {
         usize::from(*self.distributor.nr_irqs)
     }
 
-    /// The mask of all vCPUs.
+    /// Returns the mask of all vCPUs.
     pub fn all_cpus(&self) -> u8 {
         ((1u16 << self.cpus.len()) - 1) as u8
     }
 
-    /// Every interrupt: the private ones vCPU by vCPU, then the shared ones.
+    /// Returns every interrupt: the private ones vCPU by vCPU, then the shared ones.
     pub fn interrupts(&self) -> impl Iterator<Item = Interrupt> + use<> {
         let private = (0..self.cpus.len())
             .flat_map(|vcpu| (0..PRIVATE_INTIDS).map(move |intid| (vcpu, intid)))
@@ -100,12 +100,12 @@ impl Vgic {
         private.chain(self.shared())
     }
 
-    /// Every SPI.
+    /// Returns every SPI.
     pub fn shared(&self) -> impl Iterator<Item = Interrupt> + use<> {
         (PRIVATE_INTIDS..self.nr_irqs()).map(|intid| Interrupt::Shared { intid })
     }
 
-    /// 32 bits of a register: word 0 is the vCPU's own, the others are everybody's.
+    /// Returns 32 bits of a register: word 0 is the vCPU's own, the others are everybody's.
     pub fn word(&self, bits: Bits, vcpu: usize, word: usize) -> u32 {
         let (cpu, dist) = (&self.cpus[vcpu], &self.distributor);
         let Some(shared) = word.checked_sub(1) else {
@@ -128,7 +128,7 @@ impl Vgic {
         }
     }
 
-    /// The same, to be written.
+    /// Returns 32 bits of a register as [`Self::word`] does, to be written.
     pub fn word_mut(&mut self, bits: Bits, vcpu: usize, word: usize) -> &mut u32 {
         let (cpu, dist) = (&mut self.cpus[vcpu], &mut self.distributor);
         let Some(shared) = word.checked_sub(1) else {
@@ -151,7 +151,7 @@ impl Vgic {
         }
     }
 
-    /// An interrupt's bit.
+    /// Returns an interrupt's bit.
     pub fn bit(&self, bits: Bits, interrupt: Interrupt) -> bool {
         let (vcpu, intid) = place(interrupt);
         self.word(bits, vcpu, intid / 32) >> (intid % 32) & 1 != 0
@@ -164,7 +164,7 @@ impl Vgic {
         *word = *word & !(1 << (intid % 32)) | u32::from(value) << (intid % 32);
     }
 
-    /// An interrupt's priority.
+    /// Returns an interrupt's priority.
     pub fn priority(&self, interrupt: Interrupt) -> u8 {
         match interrupt {
             Interrupt::Private { vcpu, intid } => self.cpus[vcpu].priv_prio[intid],
@@ -182,12 +182,12 @@ impl Vgic {
         }
     }
 
-    /// The vCPUs to which an SPI may be sent.
+    /// Returns the vCPUs to which an SPI may be sent.
     pub fn targets(&self, intid: usize) -> u8 {
         self.distributor.spi_targets[intid - PRIVATE_INTIDS]
     }
 
-    /// The vCPU that holds an interrupt active.
+    /// Returns the vCPU that holds an interrupt active.
     pub fn holder(&self, interrupt: Interrupt) -> Option<usize> {
         let active = self.bit(Bits::Active, interrupt);
         active.then(|| match interrupt {
@@ -205,7 +205,7 @@ impl Vgic {
         self.distributor.spi_active_cpu[intid - PRIVATE_INTIDS] = holder;
     }
 
-    /// Who holds an active SPI, as far as its targets tell: the first of them.
+    /// Returns who holds an active SPI, as far as its targets tell: the first of them.
     pub fn likely_holder(&self, intid: usize) -> usize {
         let targets = self.targets(intid) & self.all_cpus();
         if targets == 0 { 0 } else { targets.trailing_zeros() as usize }

@@ -139,7 +139,7 @@ impl<'a> Archive<'a> {
         Ok(Self { bytes })
     }
 
-    /// The regular files, in the archive's order.
+    /// Returns the regular files, in the archive's order.
     pub fn files(&self) -> impl Iterator<Item = File<'a>> + use<'a> {
         let archive = *self;
         self.entries().map(move |entry| File { data: archive.contents(&entry), ..entry.file })
@@ -160,7 +160,7 @@ impl<'a> Archive<'a> {
         names.find(|other| !other.file.data.is_empty()).map_or(&[], |other| other.file.data)
     }
 
-    /// The contents of the file called `name`: the last one, should there be several, as for Linux.
+    /// Returns the contents of the file called `name`: the last one, should there be several, as for Linux.
     pub fn file(&self, name: &str) -> Result<&'a [u8], ArchiveError> {
         let wanted = name.trim_start_matches("./");
         match self.entries().filter(|entry| entry.file.name == wanted).last() {

@@ -244,12 +244,12 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Whether it is this board, by the root's `compatible`.
+    /// Returns whether the machine is this board, by the root's `compatible`.
     pub fn is(&self, board: &str) -> bool {
         self.boards.contains(&board)
     }
 
-    /// The RAM that EL2 may map: whole pages, without what must not be mapped.
+    /// Returns the RAM that EL2 may map: whole pages, without what must not be mapped.
     pub fn mappable_ram(&self) -> Pool {
         let mut pool = Pool::new();
         for range in &self.memory {
@@ -268,7 +268,7 @@ impl<'a> Machine<'a> {
         pool
     }
 
-    /// The RAM that nothing uses, if `image` is where the hypervisor lies.
+    /// Returns the RAM that nothing uses, if `image` is where the hypervisor lies.
     pub fn free_ram(&self, image: Range) -> Pool {
         let mut pool = self.mappable_ram();
         let reserved = self.reserved.iter().map(|reservation| reservation.range);

@@ -94,7 +94,7 @@ pub struct GuestConfig {
 }
 
 impl GuestConfig {
-    /// A guest of which a person has said only this; `memory` is in bytes.
+    /// Returns the configuration of a guest of which a person has said only this; `memory` is in bytes.
     pub fn new(name: &str, image: &str, memory: u64) -> Self {
         Self {
             name: name.to_string(),
@@ -119,13 +119,13 @@ impl GuestConfig {
         }
     }
 
-    /// The core of a vCPU: the list of them begins again where it ends.
+    /// Returns the core of a vCPU: the list of them begins again where it ends. None if no core is named.
     pub fn core_of(&self, vcpu: usize) -> Option<u32> {
         self.cores.get(vcpu.checked_rem(self.cores.len())?).copied()
     }
 }
 
-/// All the names that a [`check`]ed configuration needs the archive to have.
+/// Returns all the names that a [`check`]ed configuration needs the archive to have.
 pub fn files(configuration: &Configuration) -> Vec<&str> {
     let mut files: Vec<&str> = Vec::new();
     let guests = configuration.guests.iter();
@@ -143,7 +143,7 @@ pub fn in_need_of_a_store(configuration: &Configuration) -> Vec<(&GuestConfig, &
     configuration.guests.iter().filter_map(wishes).collect()
 }
 
-/// The key by which a guest is configured to have checkpoints, which a machine without a store can't make or resume.
+/// Returns the key by which a guest is configured to have checkpoints, which a machine without a store can't make or resume.
 pub fn wishes_for_a_store(guest: &GuestConfig) -> Option<&'static str> {
     let wishes = [
         (guest.periodic.is_some(), "checkpoint-every"),

@@ -12,7 +12,7 @@ use crate::config::Periodic;
 /// What follows the guest's name.
 const SUFFIX: &str = ".auto";
 
-/// The name of a guest's periodic checkpoints. Where it would be too long, the guest's name is cut.
+/// Returns the name of a guest's periodic checkpoints. Where it would be too long, the guest's name is cut.
 pub fn name(guest: &str) -> String {
     let room = NAME_LEN - SUFFIX.len();
     let cut = guest.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= room);
@@ -100,13 +100,13 @@ impl Timetable {
     /// So many late ones in a row are more than a command that has taken long.
     const LATE: u8 = 3;
 
-    /// The first one is due when the guest is as old as the time between two.
+    /// Returns the timetable of a guest that was made now: the first checkpoint is due when the guest is as old as the time between two.
     pub fn new(periodic: Periodic, now_us: u64) -> Self {
         let next_us = now_us.saturating_add(periodic.every_us);
         Self { periodic, next_us, late: 0, is_known: false, was_given_up: false }
     }
 
-    /// When the next one is due, in microseconds.
+    /// Returns when the next checkpoint is due, in microseconds.
     pub fn next_us(&self) -> u64 {
         self.next_us
     }
@@ -156,7 +156,7 @@ impl Timetable {
         self.late = 0;
     }
 
-    /// How often they are to be made, and what becomes of them.
+    /// Returns how often checkpoints are made, and how many are kept.
     pub fn periodic(&self) -> Periodic {
         self.periodic
     }
@@ -187,7 +187,7 @@ impl Courtesy {
     /// but after this time in any case: a program may never be quiet.
     const MOST_US: u64 = 5_000_000;
 
-    /// Nothing was typed yet, and no checkpoint made.
+    /// Returns the courtesy of a console at which nothing was typed yet, on a machine that has made no checkpoint.
     pub const fn new() -> Self {
         Self { typed_us: 0, ended_us: 0 }
     }

@@ -109,7 +109,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// The scheduler of a core with no tasks, whose counter runs with `frequency` Hz.
+    /// Returns the scheduler of a core with no tasks, whose counter runs with `frequency` Hz.
     pub fn new(frequency: u64) -> Self {
         Self {
             slice: frequency * SLICE_MS / 1000,
@@ -195,12 +195,12 @@ impl Scheduler {
         true
     }
 
-    /// Number of tasks.
+    /// Returns the number of tasks.
     pub fn task_count(&self) -> usize {
         self.count
     }
 
-    /// Who has the core.
+    /// Returns which task has the core.
     pub fn current(&self) -> Option<TaskId> {
         self.current
     }

@@ -127,7 +127,7 @@ pub struct BeyondEnd {
 }
 
 impl RamDisk {
-    /// A disk of zeros.
+    /// Returns a disk of zeros.
     pub fn new(sectors: u64) -> Self {
         Self { bytes: vec![0; sectors as usize * SECTOR] }
     }

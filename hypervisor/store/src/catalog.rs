@@ -75,7 +75,7 @@ impl Display for Which<'_> {
     }
 }
 
-/// A name if `text` may be one. It can be typed at a console and printed to it, and is no number.
+/// Returns `text` as a name, if it may be one. A name can be typed at a console and printed to it, and is no number.
 pub fn valid_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
     let forbidden = |c: char| c.is_control() || c.is_whitespace();
     if text.is_empty() || text.contains(forbidden) || text.bytes().all(|b| b.is_ascii_digit()) {
@@ -84,7 +84,7 @@ pub fn valid_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
     ArrayString::from(text).ok()
 }
 
-/// A name if a new checkpoint may have it: a [valid one](valid_name) that does not collide with what the console's commands take besides, an option
+/// Returns `text` as a name, if a new checkpoint may have it: a [valid one](valid_name) that does not collide with what the console's commands take besides, an option
 /// or a set, and in which nothing is that nobody sees. Older ones may have others.
 pub fn valid_new_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
     let unseen = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
@@ -103,17 +103,17 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// The catalog of a new store.
+    /// Returns the catalog of a new store.
     pub fn new() -> Self {
         Self { generation: 1, next_number: 1, checkpoints: Vec::new() }
     }
 
-    /// Every extent in use.
+    /// Returns every extent in use.
     pub fn extents(&self) -> impl Iterator<Item = Extent> {
         self.checkpoints.iter().flat_map(|checkpoint| checkpoint.extents.iter().copied())
     }
 
-    /// The checkpoint that `which` means.
+    /// Returns the checkpoint that `which` means.
     pub fn find<E: Display + Debug>(&self, which: Which<'_>) -> Result<&Checkpoint, Error<E>> {
         let found = match which {
             Which::Number(number) => self.checkpoints.iter().find(|c| c.number == number),
@@ -125,13 +125,13 @@ impl Catalog {
         found.ok_or_else(|| Error::NoSuchCheckpoint { which: format!("{which}") })
     }
 
-    /// Whether version 1 can say all of it: names, numbers and times must tell who is in which set.
+    /// Returns whether version 1 can say all of it: names, numbers and times must tell who is in which set.
     pub fn fits_version_1(&self) -> bool {
         let by_name = members_by_name(&self.checkpoints);
         self.checkpoints.iter().zip(by_name).all(|(one, by_name)| one.member == by_name)
     }
 
-    /// What to write to a slot that holds `before`: header and entries, to a whole number of sectors. What is in both keeps its place.
+    /// Returns what to write to a slot that holds `before`: header and entries, to a whole number of sectors. What is in both keeps its place.
     pub fn encode(&self, version: u32, before: Option<&Image>) -> Image {
         let used = size_of::<CatalogHeader>() + self.checkpoints.len() * size_of::<Entry>();
         let mut bytes = vec![0; used.next_multiple_of(crate::block::SECTOR)];
@@ -208,7 +208,7 @@ pub(crate) fn claimed_generation(bytes: &[u8]) -> Option<u64> {
 }
 
 impl<'a> IntactSlot<'a> {
-    /// None if the slot was never written, or not wholly.
+    /// Returns the catalog that stands in a slot, unchecked. None if the slot was never written, or not wholly.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = CatalogHeader::read_from_prefix(bytes).ok()?;
         if header.magic != CatalogHeader::MAGIC {
@@ -222,17 +222,17 @@ impl<'a> IntactSlot<'a> {
         intact.then_some(Self { header, entries, bytes })
     }
 
-    /// What stands in the slot. For one that keeps every rule.
+    /// Returns what stands in the slot. The catalog keeps every rule.
     pub fn image(&self) -> Image {
         Image::new(self.bytes.to_vec())
     }
 
-    /// Of two intact slots, the one with the larger generation holds.
+    /// Returns the generation. Of two intact slots, the one with the larger generation holds.
     pub fn generation(&self) -> u64 {
         self.header.generation.get()
     }
 
-    /// The catalog of a store of this version, if it keeps every rule. `data` are the blocks that checkpoints may stand in.
+    /// Returns the catalog of a store of this version, if it keeps every rule. `data` are the blocks that checkpoints may stand in.
     pub fn check<E: Display + Debug>(
         &self,
         version: u32,

@@ -27,7 +27,7 @@ impl Guid {
     /// The GUID of an entry that is not in use.
     pub const ZERO: Self = Self([0; 16]);
 
-    /// The GUID that is written `a-b-c-dddd-dddddddddddd`.
+    /// Returns the GUID that is written `a-b-c-dddd-dddddddddddd`.
     pub const fn new(a: u32, b: u16, c: u16, d: [u8; 8]) -> Self {
         let (a, b, c) = (a.to_le_bytes(), b.to_le_bytes(), c.to_le_bytes());
         Self([

@@ -122,7 +122,7 @@ const _: () = assert!(MAX_CHECKPOINTS == 511);
 
 static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
-/// CRC-32C of what follows the `crc` field, which superblock and catalog have at the same place.
+/// Returns the CRC-32C of what follows the `crc` field, which superblock and catalog have at the same place.
 pub fn checksum(bytes: &[u8]) -> u32 {
     const { assert!(core::mem::offset_of!(Superblock, crc) == 8) };
     const { assert!(core::mem::offset_of!(CatalogHeader, crc) == 8) };

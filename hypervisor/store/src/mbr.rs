@@ -39,7 +39,7 @@ const _: () = assert!(size_of::<Mbr>() == SECTOR);
 
 const SIGNATURE: [u8; 2] = [0x55, 0xaa];
 
-/// The MBR, if sector 0 is one.
+/// Returns the MBR, if sector 0 is one.
 ///
 /// A boot sector of a FAT without any partition table carries the signature too. What stands where the entries
 /// would be is code or text there, and its status bytes give that away.
@@ -50,12 +50,12 @@ pub fn parse(sector: &[u8; SECTOR]) -> Option<&Mbr> {
 }
 
 impl Mbr {
-    /// Whether it only says that a GPT describes the disk.
+    /// Returns whether the MBR only says that a GPT describes the disk.
     pub fn is_protective(&self) -> bool {
         self.entries.iter().any(|e| e.kind == PROTECTIVE_TYPE)
     }
 
-    /// First and last sector of the first Stasis partition.
+    /// Returns the first and the last sector of the first Stasis partition.
     pub fn stasis(&self) -> Option<(u64, u64)> {
         let found = |e: &&Entry| e.kind == STASIS_TYPE && e.sectors.get() != 0;
         let entry = self.entries.iter().find(found)?;
@@ -63,13 +63,13 @@ impl Mbr {
         Some((first, first + u64::from(entry.sectors.get()) - 1))
     }
 
-    /// Where the next link of a chain of logical partitions is. In sector 0: where the chain begins.
+    /// Returns where the next link of a chain of logical partitions is. In sector 0: where the chain begins.
     pub fn extended(&self) -> Option<u64> {
         let is_extended = |e: &&Entry| EXTENDED_TYPES.contains(&e.kind) && e.sectors.get() != 0;
         self.entries.iter().find(is_extended).map(|e| e.first.get().into())
     }
 
-    /// The MBR in front of a GPT on a disk of `disk` sectors (UEFI 2.10, table 5.4).
+    /// Returns the MBR in front of a GPT on a disk of `disk` sectors (UEFI 2.10, table 5.4).
     pub fn protective(disk: u64) -> Self {
         let mut mbr: Self = zerocopy::FromZeros::new_zeroed();
         mbr.signature = SIGNATURE;
@@ -84,12 +84,12 @@ impl Mbr {
         mbr
     }
 
-    /// What to write to sector 0.
+    /// Returns what to write to sector 0.
     pub fn to_bytes(&self) -> [u8; SECTOR] {
         zerocopy::transmute!(*self)
     }
 
-    /// An MBR with the given partitions: type byte, first sector, number of sectors.
+    /// Returns an MBR with the given partitions: type byte, first sector, number of sectors.
     pub fn new(partitions: &[(u8, u32, u32)]) -> Self {
         let mut mbr: Self = zerocopy::FromZeros::new_zeroed();
         mbr.signature = SIGNATURE;

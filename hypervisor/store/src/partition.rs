@@ -19,12 +19,12 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Everything that `device` has: for a device that is a partition, as `/dev/sdb2` is.
+    /// Returns everything that `device` has as a partition: for a device that is one, as `/dev/sdb2` is.
     pub fn whole(device: &impl BlockDevice) -> Self {
         Self { first: 0, sectors: device.block_count() }
     }
 
-    /// The sectors `first..=last`, if they lie on a disk of `disk` sectors.
+    /// Returns the partition of the sectors `first..=last`, if they lie on a disk of `disk` sectors.
     pub fn checked<E: Display + Debug>(
         first: u64,
         last: u64,
@@ -36,29 +36,29 @@ impl Partition {
         Ok(Self { first, sectors: last - first + 1 })
     }
 
-    /// Its first sector.
+    /// Returns the first sector.
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// Its number of sectors.
+    /// Returns the number of sectors.
     pub fn sectors(&self) -> u64 {
         self.sectors
     }
 
-    /// Whether it begins with a block of 4096 bytes, which is what many disks write at once. If not, a block of the disk can hold parts of
+    /// Returns whether the partition begins with a block of 4096 bytes, which is what many disks write at once. If not, a block of the disk can hold parts of
     /// two checkpoints, or of both catalogs.
     pub fn is_aligned(&self) -> bool {
         self.first.is_multiple_of(BLOCK_SECTORS)
     }
 
-    /// Its number of bytes.
+    /// Returns the number of bytes.
     pub fn bytes(&self) -> u64 {
         self.sectors.saturating_mul(SECTOR as u64)
     }
 }
 
-/// The Stasis partition of a disk.
+/// Finds the Stasis partition of a disk.
 pub fn find<D: BlockDevice>(device: &mut D) -> Result<Partition, D> {
     let disk = device.block_count();
     let mut sector = [0; SECTOR];

@@ -25,12 +25,12 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
         Ok(Self { store, checkpoint, chunk: buffer(CHUNK)?, chunk_index: None })
     }
 
-    /// What is being read.
+    /// Returns the checkpoint that is being read.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// Its bytes.
+    /// Returns how many bytes the checkpoint has.
     pub fn length(&self) -> u64 {
         self.checkpoint.length
     }

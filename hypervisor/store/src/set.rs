@@ -40,14 +40,14 @@ pub struct Set<'a> {
 }
 
 impl Set<'_> {
-    /// Whether all of its members are there.
+    /// Returns whether all members of the set are there.
     pub fn is_complete(&self) -> bool {
         self.members.len() == self.count
     }
 }
 
 impl Checkpoint {
-    /// The set that it is a member of: its name, and the number of its first member.
+    /// Returns the set that the checkpoint is a member of: its name, and the number of its first member.
     pub fn set(&self) -> Option<(&str, u64)> {
         let member = self.member?;
         Some((set_name(&self.name)?, self.number.checked_sub(member.index.into())?))
@@ -85,7 +85,7 @@ pub(crate) fn members_by_name(checkpoints: &[Checkpoint]) -> Vec<Option<Member>>
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// The newest set of this name, which is without the mark. It need not be complete.
+    /// Finds the newest set of this name, which is without the mark. It need not be complete.
     pub fn find_set(&self, name: &str) -> Result<Set<'_>, D> {
         let is_of = |one: &&Checkpoint| one.set().is_some_and(|(set, _)| set == name);
         let newest = self.list().iter().rev().find(is_of);
@@ -93,7 +93,7 @@ impl<D: BlockDevice> Store<D> {
         set.ok_or_else(|| Error::NoSuchSet { name: name.to_string() })
     }
 
-    /// The set that a checkpoint is a member of.
+    /// Returns the set that a checkpoint is a member of.
     pub fn set_of<'s>(&'s self, checkpoint: &'s Checkpoint) -> Option<Set<'s>> {
         let (name, first) = checkpoint.set()?;
         let count = checkpoint.member?.count.into();
@@ -101,7 +101,7 @@ impl<D: BlockDevice> Store<D> {
         Some(Set { name, first, count, members: self.list().iter().filter(is_of).collect() })
     }
 
-    /// The numbers of the checkpoints that a person means: one by its number or name, or, by `set/`, all that are left of a set.
+    /// Returns the numbers of the checkpoints that a person means: one by its number or name, or, by `set/`, all that are left of a set.
     pub fn meant(&self, which: &str) -> Result<Vec<u64>, D> {
         match which.strip_suffix(SET_MARK) {
             Some(set) => Ok(self.find_set(set)?.members.iter().map(|one| one.number).collect()),
@@ -109,7 +109,7 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
-    /// The same, but a set must be complete: guests that were stored at one instant are not resumed in part without a word.
+    /// Returns what [`Self::meant`] does, but a set must be complete: guests that were stored at one instant are not resumed in part without a word.
     pub fn meant_whole(&self, which: &str) -> Result<Vec<u64>, D> {
         if let Some(name) = which.strip_suffix(SET_MARK) {
             let set = self.find_set(name)?;

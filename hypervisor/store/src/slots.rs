@@ -26,12 +26,12 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// The blocks that a catalog in the slot refers to. Of [`Content::Unknown`] nobody knows them.
+    /// Returns the blocks that a catalog in the slot refers to. Of [`Content::Unknown`] nobody knows them.
     pub fn extents(&self) -> impl Iterator<Item = Extent> {
         self.image().into_iter().flat_map(Image::extents)
     }
 
-    /// The catalog in the slot, if it is known.
+    /// Returns the catalog in the slot, if it is known.
     pub fn image(&self) -> Option<&Image> {
         match self {
             Self::Catalog(image) => Some(image),
@@ -50,12 +50,12 @@ impl Image {
         Self(bytes)
     }
 
-    /// All of its bytes.
+    /// Returns all bytes of the image.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Its entries, in their places.
+    /// Returns the entries, in their places.
     pub fn entries(&self) -> &[Entry] {
         CatalogHeader::ref_from_prefix(&self.0)
             .ok()

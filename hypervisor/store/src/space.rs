@@ -26,7 +26,7 @@ pub struct Free {
 }
 
 impl Free {
-    /// What is left of `data` by `used`.
+    /// Returns what `used` leaves of `data`.
     pub fn new(data: Range<u32>, used: impl Iterator<Item = Extent>) -> Self {
         let mut gaps: Vec<Extent> = Vec::new();
         let mut from = data.start;
@@ -43,12 +43,12 @@ impl Free {
         Self { gaps }
     }
 
-    /// Free blocks in all.
+    /// Returns how many blocks are free in all.
     pub fn blocks(&self) -> u64 {
         self.gaps.iter().map(|gap| u64::from(gap.blocks)).sum()
     }
 
-    /// Blocks of the largest checkpoint that would fit.
+    /// Returns how many blocks the largest checkpoint would have that fits.
     pub fn largest(&self) -> u64 {
         let pieces = self.gaps.iter().take(MAX_EXTENTS);
         pieces.map(|gap| u64::from(gap.blocks)).sum()
@@ -59,12 +59,12 @@ impl Free {
         self.gaps.iter().rev().find(|gap| u64::from(gap.blocks) >= blocks)
     }
 
-    /// Whether that many blocks can be had in one piece.
+    /// Returns whether that many blocks can be had in one piece.
     pub fn has_gap(&self, blocks: u64) -> bool {
         blocks == 0 || self.smallest(blocks).is_some()
     }
 
-    /// Blocks for a new checkpoint: in one piece if possible, from the smallest gap that will do, to
+    /// Returns blocks for a new checkpoint: in one piece if possible, from the smallest gap that will do, to
     /// keep the large ones whole; else in as few pieces as possible. None if it does not fit.
     pub fn allocate(&self, blocks: u64) -> Option<Extents> {
         let best: &[Extent] = match self.smallest(blocks) {
@@ -104,7 +104,7 @@ pub fn truncate(extents: &Extents, blocks: u64) -> Extents {
     kept
 }
 
-/// Where block `index` of a file stands, and how many blocks follow it there without a break.
+/// Returns where block `index` of a file stands, and how many blocks follow it there without a break.
 pub fn locate(extents: &Extents, index: u64) -> Option<Extent> {
     let mut skipped = index;
     for extent in extents {

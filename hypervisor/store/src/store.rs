@@ -162,33 +162,33 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
-    /// The partition that the store is in.
+    /// Returns the partition that the store is in.
     pub fn partition(&self) -> &Partition {
         &self.partition
     }
 
-    /// The version of the store's layout. It grows where something is to be stored that an older version can't say: older programs
+    /// Returns the version of the store's layout. It grows where something is to be stored that an older version can't say: older programs
     /// refuse the store then.
     pub fn version(&self) -> u32 {
         self.superblock.version
     }
 
-    /// The checkpoints, in the order of their numbers.
+    /// Returns the checkpoints, in the order of their numbers.
     pub fn list(&self) -> &[Checkpoint] {
         &self.catalog.checkpoints
     }
 
-    /// The number that the next checkpoint will have.
+    /// Returns the number that the next checkpoint will have.
     pub fn next_number(&self) -> u64 {
         self.catalog.next_number
     }
 
-    /// The checkpoint that `which` means: a number, or the newest with a name.
+    /// Returns the checkpoint that `which` means: a number, or the newest with a name.
     pub fn find<'w>(&self, which: impl Into<Which<'w>>) -> Result<&Checkpoint, D> {
         self.catalog.find(which.into())
     }
 
-    /// How full the store is.
+    /// Returns how full the store is.
     pub fn usage(&self) -> Usage {
         let free = self.free();
         Usage {
@@ -378,7 +378,7 @@ impl<D: BlockDevice> Store<D> {
         self.device.flush().map_err(|error| Error::Device { doing: "flushing", lba, error })
     }
 
-    /// The device, to ask how it does. Whoever writes to it breaks the store.
+    /// Returns the device, to ask how it does. Whoever writes to it breaks the store.
     pub fn device_mut(&mut self) -> &mut D {
         &mut self.device
     }

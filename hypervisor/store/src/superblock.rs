@@ -23,7 +23,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// The blocks that can be used: block numbers have 32 bits, so of a partition beyond 16 TiB the rest stays unused.
+    /// Returns the blocks that can be used: block numbers have 32 bits, so of a partition beyond 16 TiB the rest stays unused.
     pub fn usable_blocks(&self) -> u32 {
         u32::try_from(self.blocks).unwrap_or(u32::MAX)
     }

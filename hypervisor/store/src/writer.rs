@@ -51,7 +51,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         self.checkpoint.pages = u32::try_from(pages).ok().and_then(NonZeroU32::new);
     }
 
-    /// Bytes written so far.
+    /// Returns the number of bytes written so far.
     pub fn written(&self) -> u64 {
         self.flushed_blocks * BLOCK as u64 + self.filled as u64
     }

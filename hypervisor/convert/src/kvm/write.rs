@@ -26,7 +26,7 @@ pub struct Written {
 pub struct Line(pub Interrupt);
 
 impl Line {
-    /// The field `irq` of `struct kvm_irq_level`: type [27:24], vCPU [23:16], INTID [15:0].
+    /// Returns the field `irq` of `struct kvm_irq_level`: type [27:24], vCPU [23:16], INTID [15:0].
     pub fn encoded(self) -> u32 {
         /// KVM_ARM_IRQ_TYPE_SPI and KVM_ARM_IRQ_TYPE_PPI.
         const SPI: u32 = 1;
@@ -38,7 +38,7 @@ impl Line {
     }
 }
 
-/// A state for KVM.
+/// Returns the attributes that KVM must be given to have this state.
 pub fn write(state: &Vgic) -> Written {
     let mut vgic = state.clone();
     let losses = reduce(&mut vgic, Side::Kvm);

@@ -25,13 +25,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// QEMU's `virt`, to be run where there are five priority bits.
+    /// Returns what QEMU's `virt` has, to be run where there are five priority bits.
     pub fn virt(nr_cpus: u8) -> Self {
         let (dist_base, cpu_base) = (0x0800_0000, 0x0801_0000);
         Self { nr_irqs: 288, nr_cpus, prio_bits: KVM_PRIO_BITS, dist_base, cpu_base }
     }
 
-    /// The one that a state was in.
+    /// Returns what the machine has that a state was in.
     pub fn of(distributor: &Distributor) -> Self {
         Self {
             nr_irqs: *distributor.nr_irqs,

@@ -22,7 +22,7 @@ pub struct Encoded {
     pub losses: Vec<Loss>,
 }
 
-/// A state for QEMU, with the GIC of this back end.
+/// Returns what QEMU must be given to have this state in a GIC of this back end.
 pub fn encode(state: &Vgic, backend: Backend) -> Encoded {
     let mut vgic = state.clone();
     let side = match backend {

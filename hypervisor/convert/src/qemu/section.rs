@@ -106,12 +106,12 @@ fields! {
 }
 
 impl ArmGic {
-    /// GICC_APR of a CPU, the groups together.
+    /// Returns GICC_APR of a CPU, the groups together.
     pub fn active_priorities(&self, cpu: usize) -> [u32; 4] {
         [0, 1, 2, 3].map(|n| self.apr[n][cpu].get() | self.nsapr[n][cpu].get())
     }
 
-    /// An interrupt's priority for a CPU.
+    /// Returns an interrupt's priority for a CPU.
     pub fn priority(&self, intid: usize, cpu: usize) -> u8 {
         if intid < 32 { self.priority1[intid][cpu] } else { self.priority2[intid - 32] }
     }

@@ -217,7 +217,7 @@ fn layout(found: &[Field], known: &[(&str, usize)]) -> Result<(), Error> {
 }
 
 impl Located {
-    /// The section itself. `stream` is the one that it was found in.
+    /// Returns the section itself. `stream` is the one that it was found in.
     pub fn section(&self, stream: &[u8]) -> Result<ArmGic, Error> {
         stream
             .get(self.gic.clone())
@@ -225,7 +225,7 @@ impl Located {
             .ok_or(Error::NoSection)
     }
 
-    /// The subsection, for people to read. `stream` is the one that it was found in.
+    /// Returns the subsection, for people to read. `stream` is the one that it was found in.
     pub fn virt_state(&self, stream: &[u8]) -> Option<VirtState> {
         VirtState::read_from_bytes(stream.get(self.virt.clone()?)?).ok()
     }

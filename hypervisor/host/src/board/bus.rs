@@ -28,13 +28,13 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// The bus that the root node's children are on: its addresses are the CPU's.
+    /// Returns the bus that the root node's children are on: its addresses are the CPU's.
     pub fn root() -> Self {
         let everything = Window { start: 0, cpu: 0, len: u64::MAX };
         Self { windows: ArrayVec::from_iter([everything]) }
     }
 
-    /// The bus that the children of `node`, which is on this one, are on.
+    /// Returns the bus that the children of `node`, which is on this one, are on.
     pub fn below(&self, node: FdtNode) -> Self {
         match node.property("ranges") {
             // Its children's addresses are none of the CPU's: those of chips on an I2C bus, say.
@@ -57,7 +57,7 @@ impl Bus {
         Self { windows: windows.take(MAX_WINDOWS).collect() }
     }
 
-    /// The CPU's address for one on this bus, if the CPU can reach it.
+    /// Returns the CPU's address for one on this bus, if the CPU can reach it.
     pub fn translate(&self, address: u64) -> Option<u64> {
         self.windows.iter().find_map(|window| {
             let offset = address.checked_sub(window.start)?;
@@ -65,7 +65,7 @@ impl Bus {
         })
     }
 
-    /// The ranges of `node`'s `reg` that the CPU can reach.
+    /// Returns the ranges of `node`'s `reg` that the CPU can reach.
     pub fn frames<'a>(&'a self, node: FdtNode<'a>) -> impl Iterator<Item = Range> + 'a {
         let registers = node.reg().ok().flatten().into_iter().flatten();
         registers.filter_map(|reg| {
@@ -74,7 +74,7 @@ impl Bus {
     }
 }
 
-/// A device's first frame and first interrupt.
+/// Returns the first frame and the first interrupt of the device that `node` is, if the CPU can reach it.
 pub fn device(node: FdtNode, bus: &Bus) -> Option<Device> {
     Some(Device { frame: bus.frames(node).next()?, intid: node.first_interrupt().unwrap_or(0) })
 }

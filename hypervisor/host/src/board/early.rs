@@ -10,7 +10,7 @@ const LEN: u64 = 0x1000;
 pub const PL011S: [Range; 3] =
     [Range::new(0x0900_0000, LEN), Range::new(0xfe20_1000, LEN), Range::new(0x10_7d00_1000, LEN)];
 
-/// Whether these are the identification registers of a PL011, UARTPeriphID0 to 3 and UARTPCellID0 to 3 (DDI 0183G, 3.3.15). Its
+/// Returns whether these are the identification registers of a PL011, UARTPeriphID0 to 3 and UARTPCellID0 to 3 (DDI 0183G, 3.3.15). Its
 /// revision makes no difference.
 pub fn is_pl011(ids: [u32; 8]) -> bool {
     /// Bits [7:4] of UARTPeriphID2.

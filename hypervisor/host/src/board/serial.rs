@@ -21,7 +21,7 @@ pub struct Console<'a> {
     pub lost: Option<&'a str>,
 }
 
-/// The UART that `node` is.
+/// Returns the UART that `node` is, if it is one that is known.
 pub fn uart(node: FdtNode, bus: &Bus) -> Option<Uart> {
     let kind = match node.compatible_with(&["arm,pl011", "brcm,bcm2835-aux-uart"])? {
         "arm,pl011" => UartKind::Pl011,

@@ -137,7 +137,7 @@ pub enum CoreProblem {
 }
 
 impl CoreProblem {
-    /// The window that is wrong, as far as one is, and the key of the written configuration.
+    /// Returns the window that is wrong, as far as one is, and the key of the written configuration.
     pub fn place(&self) -> (Option<usize>, &'static str) {
         match *self {
             Self::Property(_) | Self::UnknownNode(_) | Self::Duplicate => (None, "number"),

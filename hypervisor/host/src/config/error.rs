@@ -162,7 +162,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// The key of the written configuration that is wrong, as far as one is.
+    /// Returns the key of the written configuration that is wrong, as far as one is.
     pub fn key(&self) -> &'static str {
         match self {
             Self::Property(_) => "name",

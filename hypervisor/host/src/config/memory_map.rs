@@ -19,7 +19,7 @@ impl MemoryMap {
     /// Both of them.
     pub const ALL: [MemoryMap; 2] = [MemoryMap::Virt, MemoryMap::Identity];
 
-    /// Its name in a configuration.
+    /// Returns the memory map's name in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             MemoryMap::Virt => "virt",
@@ -27,12 +27,12 @@ impl MemoryMap {
         }
     }
 
-    /// The memory map with this name.
+    /// Returns the memory map with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|map| map.name() == name)
     }
 
-    /// The lowest physical address that its RAM may have: below [`RAM_BASE`] the guest has its devices.
+    /// Returns the lowest physical address that its RAM may have: below [`RAM_BASE`] the guest has its devices.
     pub fn lowest(self) -> u64 {
         match self {
             MemoryMap::Virt => 0,
@@ -40,7 +40,7 @@ impl MemoryMap {
         }
     }
 
-    /// Where the guest has RAM that begins at this physical address.
+    /// Returns where the guest has RAM that begins at this physical address.
     pub fn ram_base(self, physical: u64) -> u64 {
         match self {
             MemoryMap::Virt => RAM_BASE,

@@ -29,7 +29,7 @@ impl Policy {
     /// All of them.
     pub const ALL: [Policy; 3] = [Policy::Stop, Policy::Restart, Policy::Resume];
 
-    /// Its name in a configuration.
+    /// Returns the policy's name in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Policy::Stop => "stop",
@@ -38,7 +38,7 @@ impl Policy {
         }
     }
 
-    /// The policy with this name.
+    /// Returns the policy with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|policy| policy.name() == name)
     }

@@ -103,7 +103,7 @@ pub fn only(node: &FdtNode<'_>, known: &[&str]) -> Result<(), PropertyProblem> {
     }
 }
 
-/// The value of a property that may be absent.
+/// Returns the value of a property that may be absent.
 pub fn value<'a, T: FromPropertyValue<'a>>(
     node: &FdtNode<'a>,
     property: &'static str,
@@ -117,7 +117,7 @@ pub fn value<'a, T: FromPropertyValue<'a>>(
     }
 }
 
-/// The value of a property that must be there.
+/// Returns the value of a property that must be there.
 pub fn needed<'a, T: FromPropertyValue<'a>>(
     node: &FdtNode<'a>,
     property: &'static str,

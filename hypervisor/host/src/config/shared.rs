@@ -55,7 +55,7 @@ pub enum SharedProblem {
 }
 
 impl SharedProblem {
-    /// The key of the written configuration that is wrong.
+    /// Returns the key of the written configuration that is wrong.
     pub fn key(&self) -> &'static str {
         match self {
             Self::Property(_) | Self::Name(_) | Self::Duplicate => "name",

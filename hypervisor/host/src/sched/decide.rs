@@ -44,7 +44,7 @@ impl Scheduler {
         preempts || !core::mem::replace(&mut self.contended, true)
     }
 
-    /// Has the current task sleep until it is woken, or it is `until`. Not if it was woken since it got the core: then it
+    /// Makes the current task sleep until it is woken, or it is `until`. Not if it was woken since it got the core: then it
     /// returns `false`, and the task may have overlooked why.
     pub fn sleep(&mut self, task: TaskId, until: u64, now: u64) -> bool {
         debug_assert_eq!(self.current, Some(task), "only who runs can go to sleep");
@@ -60,7 +60,7 @@ impl Scheduler {
         true
     }
 
-    /// Has a task go on for whose wake-up alone the core has waited, idle, since the last decision: what [`Self::decide`] would find,
+    /// Makes a task go on for whose wake-up alone the core has waited, idle, since the last decision: what [`Self::decide`] would find,
     /// at once. Returns until when at the latest; none: it is to decide.
     #[inline]
     pub fn resume(&mut self, task: TaskId, now: u64) -> Option<u64> {
@@ -76,7 +76,7 @@ impl Scheduler {
         Some(self.turn_end)
     }
 
-    /// Who runs from now on.
+    /// Returns who runs from now on.
     #[inline(always)]
     pub fn decide(&mut self, now: u64) -> Turn {
         self.charge(now);

@@ -1,4 +1,4 @@
-//! A core's frame: windows at the same parts of it, again and again.
+//! A core's frame: windows at the same places in it, again and again.
 //!
 //! A place in the frame is kept in millionths of a tick, which is what a microsecond times the counter's
 //! frequency is. So a frame whose length is no whole number of ticks does not drift.
@@ -18,8 +18,8 @@ pub(super) struct Frame {
     /// Its length, in parts of a tick.
     length: u64,
     /// All of it, in the order of time: the windows, and what lies between them.
-    parts: Vec<Part>,
-    /// The tick in which the frame has begun that the next one of `parts` is in.
+    sections: Vec<Section>,
+    /// The tick in which the frame has begun that the next one of `sections` is in.
     begin: u64,
     /// And the parts of that tick that were over then.
     rest: u64,
@@ -30,7 +30,7 @@ pub(super) struct Frame {
 
 /// A part of the frame.
 #[derive(Clone, Copy, Debug)]
-struct Part {
+struct Section {
     /// Whose window it is.
     group: Option<GroupId>,
     /// Where it ends: parts of a tick from the beginning of the frame.
@@ -58,34 +58,34 @@ impl Frame {
     ) -> Self {
         let length = length_us.saturating_mul(frequency).clamp(PARTS, u64::MAX / 4);
         let place = |us: u64| us.saturating_mul(frequency).min(length);
-        let mut parts = Vec::<Part>::new();
+        let mut sections = Vec::<Section>::new();
         let mut first = None;
         for (group, at_us, window_us) in windows {
             let begin = *first.get_or_insert(place(at_us));
             let (at, end) = (place(at_us) - begin, place(at_us.saturating_add(window_us)) - begin);
-            if parts.last().is_some_and(|last| last.end < at) {
-                parts.push(Part { group: None, end: at });
+            if sections.last().is_some_and(|last| last.end < at) {
+                sections.push(Section { group: None, end: at });
             }
-            parts.push(Part { group: Some(group), end });
+            sections.push(Section { group: Some(group), end });
         }
-        if parts.last().is_none_or(|last| last.end < length) {
-            parts.push(Part { group: None, end: length });
+        if sections.last().is_none_or(|last| last.end < length) {
+            sections.push(Section { group: None, end: length });
         }
         let first = first.unwrap_or(0);
         let begin = epoch + first / PARTS;
         let stretch = Stretch { group: None, end: begin };
-        Self { length, parts, begin, rest: first % PARTS, next: 0, stretch }
+        Self { length, sections, begin, rest: first % PARTS, next: 0, stretch }
     }
 
     /// Whose time it is at `now`, which is not before the last one, and until when.
     #[inline]
     pub(super) fn at(&mut self, now: u64) -> Stretch {
         while now >= self.stretch.end {
-            if self.next == self.parts.len() {
+            if self.next == self.sections.len() {
                 self.advance(now);
                 self.next = 0;
             }
-            let Part { group, end } = self.parts[self.next];
+            let Section { group, end } = self.sections[self.next];
             self.stretch = Stretch { group, end: self.tick(end) };
             self.next += 1;
         }

@@ -31,7 +31,7 @@ pub struct NewPartition<'a> {
 }
 
 impl NewPartition<'_> {
-    /// A Stasis partition from `first`, or where the first partition belongs, to the end of a disk of `disk` sectors.
+    /// Returns a Stasis partition from `first`, or where the first partition belongs, to the end of a disk of `disk` sectors.
     pub fn stasis(unique: Guid, first: Option<u64>, disk: u64) -> Self {
         Self {
             kind: STASIS_TYPE,

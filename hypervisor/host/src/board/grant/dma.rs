@@ -13,7 +13,7 @@ pub struct Dma {
 }
 
 impl Dma {
-    /// That of `node`, which is on this bus.
+    /// Returns how `node`, which is on this bus, accesses memory.
     pub fn of(self, node: FdtNode) -> Self {
         let coherent = if node.property("dma-coherent").is_some() {
             true
@@ -25,7 +25,7 @@ impl Dma {
         Self { coherent, ..self }
     }
 
-    /// That of those on the bus that `node` is, whose own this is.
+    /// Returns how the nodes on the bus that `node` is access memory; `node` itself accesses it as this says.
     pub fn below(self, node: FdtNode) -> Self {
         // Without any ranges in it, both buses have the same addresses.
         let ranges = node.property("dma-ranges");

@@ -69,7 +69,7 @@ fn is_reference(name: &str) -> bool {
         || SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// What is passed on of a node, as names and values, and the names of what is not. `noncoherent`: it accesses memory by
+/// Returns what is passed on of a node, as names and values, and the names of what is not. `noncoherent`: it accesses memory by
 /// itself, and not through the caches, which a guest's tree says of no device unless it is told so.
 pub fn of(node: FdtNode, noncoherent: bool) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
     let (mut passed, mut left_out) = (Vec::new(), Vec::new());
