@@ -6,7 +6,7 @@
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
 //! - [`writer`]: [`Plan`] writes a checkpoint onto a [`Sink`].
 //! - [`reader`]: [`read`], [`read_if`] and [`read_memory`] read one from a [`Source`].
-//! - [`pages`]: [`read_extents`] goes over a checkpoint's memory without the room for all of it.
+//! - [`pages`]: [`Extents`] goes over a checkpoint's memory without the room for all of it.
 //! - [`peek`]: [`read_name`] tells whose a checkpoint is.
 //! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
 //! - [`written`]: where RAM may hold anything but zeros.
@@ -48,7 +48,7 @@ pub use compatible::HostFacts;
 pub use envelope::{RecordHeader, RecordType};
 pub use error::{Error, LoadError, SaveError};
 pub use input::Source;
-pub use pages::read_extents;
+pub use pages::Extents;
 pub use peek::read_name;
 pub use ram::{OutOfRange, ReadRam, WriteRam};
 pub use reader::{Checkpoint, Skipped, Target, read, read_if, read_memory};

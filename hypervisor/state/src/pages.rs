@@ -5,54 +5,69 @@ use alloc::{vec, vec::Vec};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
-    RecordType,
+    RecordHeader, RecordType,
     error::{Error, LoadError},
     input::Source,
     memory::{Extent, Kind},
     reader::Checkpoint,
-    routines::{PAGE_SIZE, Routines},
+    routines::{PAGE_SIZE, Page, Routines},
     walk::Walk,
 };
 
 /// Bytes read at once between the pages.
-const BUFFER: usize = 4 * 1024;
+const BUFFER: usize = 64 * 1024;
 
-/// Hands every extent of a file that [`crate::read`] has checked to `each`, with its pages, or without where
-/// all are zero.
-pub fn read_extents<S: Source>(
-    source: &mut S,
-    checkpoint: &Checkpoint,
-    routines: Routines,
-    each: &mut dyn FnMut(&Extent, Option<&[u8]>),
-) -> Result<(), LoadError<S::Error>> {
-    let mut walk = Walk::new(source, routines.crc32c, BUFFER)?;
-    if walk.header() != checkpoint.header {
-        return Err(Error::Changed.into());
-    }
-    let mut pages: Vec<u8> = vec![];
-    while let Some(mut open) = walk.next()? {
-        let place = open.place;
-        if place.record_type() != Some(RecordType::Memory) {
-            walk.skip(open);
-            continue;
-        }
-        if open.length < Extent::LEN as u32 {
+type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
+
+/// The extents of a checkpoint that [`crate::read`] has checked, by ascending address.
+pub struct Extents<'s, S> {
+    walk: Walk<'s, S>,
+    record_at: u64,
+    pages: Vec<u8>,
+}
+
+impl<'s, S: Source> Extents<'s, S> {
+    /// Begins before the first extent. Fails if the source is not the checkpoint's any more.
+    pub fn new(source: &'s mut S, checkpoint: &Checkpoint, routines: Routines) -> Result<Self, S> {
+        let walk = Walk::new(source, routines.crc32c, BUFFER)?;
+        if walk.header() != checkpoint.header {
             return Err(Error::Changed.into());
         }
-        let mut extent = Extent::new_zeroed();
-        walk.read(&mut open, extent.as_mut_bytes())?;
-        match extent.check(place, open.length).map_err(|_| Error::Changed)? {
-            Kind::Zero => {
-                walk.finish(&open)?;
-                each(&extent, None);
-            }
-            Kind::Raw => {
-                pages.resize(extent.pages as usize * PAGE_SIZE, 0);
-                walk.read(&mut open, &mut pages)?;
-                walk.finish(&open)?;
-                each(&extent, Some(&pages));
-            }
-        }
+        Ok(Self { walk, record_at: 0, pages: vec![] })
     }
-    Ok(())
+
+    /// Reads the next extent, if there is one, and returns it. Its CRC is checked again.
+    pub fn read_next(&mut self) -> Result<Option<Extent>, S> {
+        self.pages.clear();
+        while let Some(mut open) = self.walk.next()? {
+            let place = open.place;
+            if place.record_type() != Some(RecordType::Memory) {
+                self.walk.skip(open);
+                continue;
+            }
+            self.record_at = self.walk.at() - RecordHeader::LEN as u64;
+            if open.length < Extent::LEN as u32 {
+                return Err(Error::Changed.into());
+            }
+            let mut extent = Extent::new_zeroed();
+            self.walk.read(&mut open, extent.as_mut_bytes())?;
+            if extent.check(place, open.length).map_err(|_| Error::Changed)? == Kind::Raw {
+                self.pages.resize(extent.pages as usize * PAGE_SIZE, 0);
+                self.walk.read(&mut open, &mut self.pages)?;
+            }
+            self.walk.finish(&open)?;
+            return Ok(Some(extent));
+        }
+        Ok(None)
+    }
+
+    /// Returns the pages of the extent that was read last: none where all of them are zero.
+    pub fn pages(&self) -> &[Page] {
+        self.pages.as_chunks().0
+    }
+
+    /// Returns where the record of the extent that was read last begins in the file.
+    pub fn record_at(&self) -> u64 {
+        self.record_at
+    }
 }

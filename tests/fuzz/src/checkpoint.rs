@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use stasis_state::device::SharedMemory;
 use stasis_state::header::{Header, MAGIC};
 use stasis_state::routines::crc32c;
-use stasis_state::{RecordHeader, Routines, Source, Target, invariants};
+use stasis_state::{Extents, RecordHeader, Routines, Source, Target, invariants};
 
 /// RAM that is worth the time to fill it.
 const SMALL_RAM: u64 = 4 << 20;
@@ -42,12 +42,13 @@ pub fn read(data: &[u8]) -> Option<u64> {
     let shared = checkpoint.state.devices.shared.iter().flat_map(SharedMemory::ranges);
     let shared: u64 = shared.map(|range| range.end - range.start).sum();
     let (mut next, mut covered) = (0, 0);
-    stasis_state::read_extents(&mut file, &checkpoint, routines, &mut |extent, _| {
+    let again = "it was read before";
+    let mut extents = Extents::new(&mut file, &checkpoint, routines).expect(again);
+    while let Some(extent) = extents.read_next().expect(again) {
         assert!(extent.address >= next);
         next = extent.address + extent.memory_len();
         covered += extent.memory_len();
-    })
-    .expect("it was read before");
+    }
     assert_eq!(covered, size + shared);
     Some(size)
 }

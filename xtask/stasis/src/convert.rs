@@ -1,6 +1,9 @@
 //! `stasis convert`: the virtual GIC of a checkpoint to KVM and QEMU, and QEMU's to people.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,8 +11,9 @@ use clap::{Subcommand, ValueEnum};
 use stasis_convert::qemu::{self, Backend, Machine};
 use stasis_convert::{Bits, Interrupt, Vgic, kvm};
 
-use crate::files::read;
-use crate::{checkpoint, output, report};
+use crate::checkpoint::Loaded;
+use crate::output::Output;
+use crate::report;
 
 /// What a person reads about it.
 pub const DETAILS: &str = "\
@@ -80,9 +84,7 @@ impl Action {
 }
 
 fn checkpoint(file: &Path) -> Result<Vgic> {
-    let checkpoint = checkpoint::check(&read(file)?)
-        .with_context(|| format!("{} is no good checkpoint", file.display()))?;
-    Ok(Vgic::from(&checkpoint.state))
+    Ok(Vgic::from(&Loaded::from_file(file)?.checkpoint.state))
 }
 
 fn to_kvm(file: &Path) -> Result<()> {
@@ -113,19 +115,55 @@ fn attributes(written: &kvm::Written) -> Result<String, fmt::Error> {
 
 fn to_qemu(file: &Path, stream: &Path, out: &Path, backend: Backend) -> Result<()> {
     let vgic = checkpoint(file)?;
-    let mut bytes = read(stream)?;
-    let losses = qemu::replace(&mut bytes, &vgic, backend)
+    let mut stream_end = StreamEnd::read(stream)?;
+    let losses = qemu::replace(&mut stream_end.bytes, &vgic, backend)
         .with_context(|| format!("{} can't take it", stream.display()))?;
-    output::write(out, &bytes)?;
+    let mut output = Output::create(out)?;
+    stream_end.copy_to(&mut output).with_context(|| format!("cannot write {}", out.display()))?;
+    output.finish_and_tell()?;
     for loss in &losses {
         println!("lost: {loss}");
     }
-    report::step(format_args!("{}: {}", out.display(), report::size(bytes.len() as u64)));
+    report::step(format_args!("{}: {}", out.display(), report::size(stream_end.len)));
     Ok(())
 }
 
+/// What the end of a migration stream has. RAM comes before all devices, and is not looked at.
+struct StreamEnd {
+    file: File,
+    len: u64,
+    /// The stream's magic, and behind it its last bytes: all of it, if it is short.
+    bytes: Vec<u8>,
+}
+
+impl StreamEnd {
+    /// Bytes of a stream's magic.
+    const MAGIC_LEN: u64 = 8;
+    /// Bytes that are read: the devices of a machine `virt` take some hundred KiB.
+    const MOST: u64 = 32 << 20;
+
+    fn read(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let len = file.metadata()?.len();
+        let magic = len.min(Self::MAGIC_LEN);
+        let mut bytes = vec![0; len.min(Self::MOST) as usize];
+        let (head, tail) = bytes.split_at_mut(magic as usize);
+        file.read_exact_at(head, 0)
+            .and_then(|()| file.read_exact_at(tail, len - tail.len() as u64))
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self { file, len, bytes })
+    }
+
+    /// Writes the stream, with what `bytes` has in the place of its end.
+    fn copy_to(&self, out: &mut Output) -> io::Result<()> {
+        let tail = &self.bytes[self.len.min(Self::MAGIC_LEN) as usize..];
+        io::copy(&mut (&self.file).take(self.len - tail.len() as u64), out.file())?;
+        out.write_all(tail)
+    }
+}
+
 fn from_qemu(stream: &Path, backend: Backend) -> Result<()> {
-    let bytes = read(stream)?;
+    let bytes = StreamEnd::read(stream)?.bytes;
     let what = || format!("in {}", stream.display());
     let located = qemu::locate(&bytes).with_context(what)?;
     let section = located.section(&bytes).with_context(what)?;

@@ -158,8 +158,8 @@ pub fn a_kernel_with_pages_of_16_kib_finds_them_and_goes_nowhere_without(lab: &L
     let usual = stasis.checkpoint("counter", "usual")?;
     stasis.quit()?;
     for (number, shown) in [(large, 1), (usual, 0)] {
-        let checkpoint = xtask::checkpoint::check(&tamper::get(&disk, number)?)?;
-        let mmfr0 = *checkpoint.state.vcpus[0].identity.id_aa64mmfr0_el1;
+        let state = tamper::state(&tamper::get(&disk, number)?)?;
+        let mmfr0 = *state.vcpus[0].identity.id_aa64mmfr0_el1;
         ensure!(mmfr0 >> 20 & 0xf == shown, "checkpoint {number} has {mmfr0:#x}");
     }
     let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;

@@ -1,12 +1,12 @@
 //! What differs between two checkpoints: registers by name, interrupts, memory by page.
 
-use std::fmt::{self, Write};
-use std::ops::Range;
+use std::io::{self, Write};
 
+use anyhow::Result;
 use stasis_state::RecordType;
 
 use super::interrupts::{self, Row};
-use super::memory::{self, Memory};
+use super::pages::{self, PageSet};
 use super::registers;
 use super::show::{interrupt_row, manual_name};
 use super::source::Loaded;
@@ -19,8 +19,8 @@ pub struct Difference {
     pub registers: Vec<Change>,
     /// Interrupts.
     pub interrupts: Vec<InterruptChange>,
-    /// Addresses of pages.
-    pub memory: Vec<Range<u64>>,
+    /// Pages.
+    pub memory: PageSet,
 }
 
 /// A register, or an element of an array, that differs.
@@ -48,19 +48,15 @@ pub struct InterruptChange {
 }
 
 impl Difference {
-    /// Between two checkpoints and their memories.
-    pub fn between(old: (&Loaded, &Memory), new: (&Loaded, &Memory)) -> Self {
-        let states = [&old.0.checkpoint.state, &new.0.checkpoint.state];
-        Self {
+    /// Between two checkpoints, whose memory is read.
+    pub fn between(old: &mut Loaded, new: &mut Loaded) -> Result<Self> {
+        let memory = pages::differences(old, new)?;
+        let states = [&old.checkpoint.state, &new.checkpoint.state];
+        Ok(Self {
             registers: changes(states.map(elements)),
             interrupts: interrupt_changes(states.map(interrupts::all)),
-            memory: old.1.differences(new.1),
-        }
-    }
-
-    /// Pages that differ.
-    pub fn pages(&self) -> u64 {
-        self.memory.iter().map(memory::pages).sum()
+            memory,
+        })
     }
 
     /// Whether nothing does.
@@ -68,11 +64,10 @@ impl Difference {
         self.registers.is_empty() && self.interrupts.is_empty() && self.memory.is_empty()
     }
 
-    /// In words.
-    pub fn text(&self) -> Result<String, fmt::Error> {
-        let mut out = String::new();
+    /// Writes it in words.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.is_empty() {
-            out += "no difference\n";
+            writeln!(out, "no difference")?;
         }
         let mut place = None;
         for change in &self.registers {
@@ -104,20 +99,20 @@ impl Difference {
             }
         }
         if !self.memory.is_empty() {
-            let pages = self.pages();
+            let pages = self.memory.len();
             let size = report::size(pages * stasis_state::PAGE_SIZE as u64);
             writeln!(out, "memory: {pages} pages differ, {size}")?;
         }
-        for range in &self.memory {
+        for range in self.memory.ranges() {
             writeln!(
                 out,
                 "    {:#012x}..{:#012x}  {:>6}",
                 range.start,
                 range.end,
-                memory::pages(range)
+                pages::count(&range)
             )?;
         }
-        Ok(out)
+        Ok(())
     }
 }
 
@@ -205,9 +200,11 @@ mod tests {
         let difference = Difference {
             registers: changes(states.map(elements)),
             interrupts: interrupt_changes(states.map(interrupts::all)),
-            memory: std::iter::once(0x4000_0000..0x4000_3000).collect(),
+            memory: [0x4000_0000, 0x4000_1000, 0x4000_2000].into_iter().collect(),
         };
-        let text = difference.text().unwrap();
+        let mut text = Vec::new();
+        difference.write(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
         for line in [
             "    X7                   0x0000000000000000 -> 0x0000000000000005\n",
             "    GICC_PMR             0x00 -> 0xf0\n",

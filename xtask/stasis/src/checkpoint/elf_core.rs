@@ -6,17 +6,20 @@
 //! Layouts are those of Linux on arm64: `struct elf_prstatus`, `user_fpsimd_state` (asm/ptrace.h), and notes as in elf(5).
 
 use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use stasis_state::VcpuState;
+use anyhow::{Context, Result};
+use stasis_state::{Checkpoint, Extents, PAGE_SIZE, VcpuState};
 
 use super::elf::{Bytes, EM_AARCH64, HEADER_LEN, LITTLE_ENDIAN_64, SECTION_LEN};
-use super::memory::Memory;
-use super::source::Loaded;
+use super::memory::{Index, Memory, ram};
+use super::source::{Loaded, Opened, anyhow_of, routines};
 use super::symbol_file;
-use super::translation::{Mapping, mappings};
+use super::symbols::CRASH_NOTES;
+use super::translation::{Mapping, Tables, Virtual};
 use crate::output::Output;
 use crate::report;
 
@@ -40,95 +43,164 @@ pub struct Written {
 }
 
 /// Writes the core file. The page tables are those of `vcpu`.
-pub fn write(loaded: &Loaded, vcpu: usize, path: &Path) -> Result<Written> {
-    let state = &loaded.checkpoint.state;
-    let of_vcpu = state.vcpus.get(vcpu);
+pub fn write(loaded: &mut Loaded, vcpu: usize, path: &Path) -> Result<Written> {
+    let (mut opened, checkpoint) = loaded.open()?;
+    let vcpus = &checkpoint.state.vcpus;
+    let of_vcpu = vcpus.get(vcpu);
     let of_vcpu = of_vcpu.with_context(|| format!("there is no vCPU {vcpu}; the first is 0"))?;
-    let memory = Memory::read(loaded)?;
-    let virtual_ = mappings(&of_vcpu.system, &memory);
-    // First: gdb warns of a program that is newer than the core file.
-    let symbols = symbol_file::write(&state.vcpus, &memory, &virtual_, path)?;
-    let head = head(&state.vcpus, &segments(&virtual_, &memory), &memory);
+    let mut notes = None;
+    let index = Index::new(&mut opened, checkpoint, |page| {
+        if notes.is_none() && page.starts_with(CRASH_NOTES) {
+            notes = Some(Box::new(*page));
+        }
+    })?;
+    let memory = Memory::new(opened, checkpoint, index);
+    let tables = Tables::of(&of_vcpu.system);
+    let mut symbols = None;
+    if let Some(notes) = notes {
+        let translate = |page| tables.translate(&memory, page);
+        // First: gdb warns of a program that is newer than the core file.
+        symbols = symbol_file::write(vcpus, &notes, &Virtual::new(&memory, &translate), path)?;
+    }
+    let plan = Plan::new(vcpus, memory.ram.clone(), |each| tables.each(&memory, each));
 
     let mut output = Output::create(path)?;
-    let file: &File = output.file();
-    let start = head.len() as u64;
-    let ram_len = memory.ram.end - memory.ram.start;
-    let all = || -> std::io::Result<()> {
-        file.write_all_at(&head, 0)?;
-        file.set_len(start + ram_len)?;
-        let mut in_ram = memory.pages().filter(|(address, _)| memory.ram.contains(address));
-        in_ram.try_for_each(|(address, page)| {
-            file.write_all_at(page, start + (address - memory.ram.start))
-        })
-    };
-    ensure!(start.checked_add(ram_len).is_some(), "{ram_len} bytes of RAM are too many for a file");
-    all().with_context(|| format!("cannot write {}", path.display()))?;
+    let cannot = || format!("cannot write {}", path.display());
+    let start = plan.write_head(output.file()).with_context(cannot)?;
+    let summary = plan.summary(vcpu);
+    memory.finish()?;
+    let (opened, checkpoint) = loaded.open()?;
+    write_ram(opened, checkpoint, output.file(), start).with_context(cannot)?;
     output.finish_and_tell()?;
-    let ram = report::size(ram_len);
-    let mapped = report::size(virtual_.iter().map(|mapping| mapping.len).sum());
-    let summary = match virtual_.len() {
-        0 => format!("{ram} of RAM at its physical addresses; vCPU {vcpu} has its MMU off"),
-        runs => format!("{ram} of RAM, and {mapped} in {runs} runs of virtual addresses"),
-    };
     Ok(Written { summary, symbols })
 }
 
-/// What the guest sees, and its RAM at its physical addresses as far as nothing else is there.
-fn segments(virtual_: &[Mapping], memory: &Memory) -> Vec<Mapping> {
-    let mut segments = virtual_.to_vec();
-    let mut from = memory.ram.start;
-    for mapping in virtual_ {
-        let end = mapping.address.saturating_add(mapping.len);
-        if end > from && mapping.address < memory.ram.end {
-            if mapping.address > from {
-                segments.push(Mapping {
-                    address: from,
-                    physical: from,
-                    len: mapping.address - from,
-                });
-            }
-            from = end;
+/// Writes the RAM to the file, where it begins at `start`, with holes where it is zero.
+fn write_ram(
+    mut opened: Opened<'_>,
+    checkpoint: &Checkpoint,
+    file: &File,
+    start: u64,
+) -> Result<()> {
+    let ram = ram(checkpoint);
+    let len =
+        start.checked_add(ram.end - ram.start).context("so much RAM is too much for a file")?;
+    file.set_len(len)?;
+    let mut extents = Extents::new(&mut opened, checkpoint, routines()).map_err(anyhow_of)?;
+    while let Some(extent) = extents.read_next().map_err(anyhow_of)? {
+        if ram.contains(&extent.address) {
+            let at = start + (extent.address - ram.start);
+            file.write_all_at(extents.pages().as_flattened(), at)?;
         }
     }
-    if from < memory.ram.end {
-        segments.push(Mapping { address: from, physical: from, len: memory.ram.end - from });
-    }
-    segments.sort_by_key(|segment| segment.address);
-    segments
+    Ok(())
 }
 
-/// Everything before the memory: a whole number of pages.
-fn head(vcpus: &[VcpuState], segments: &[Mapping], memory: &Memory) -> Vec<u8> {
-    let notes: Vec<u8> = (1..).zip(vcpus).flat_map(|(id, vcpu)| thread(id, vcpu)).collect();
-    let count = segments.len() + 1;
-    let is_long = count >= PN_XNUM;
-    let sections = usize::from(is_long);
-    let notes_at = HEADER_LEN + sections * SECTION_LEN + count * SEGMENT_LEN;
-    let memory_at = (notes_at + notes.len()).next_multiple_of(4096);
+/// What stands before the RAM.
+struct Plan<F> {
+    ram: Range<u64>,
+    /// Hands what the guest sees to its argument, by ascending address.
+    mapped: F,
+    notes: Vec<u8>,
+    /// Of [`segments`].
+    segments: u32,
+    /// Runs of what the guest sees, and the bytes in them.
+    runs: u64,
+    mapped_len: u64,
+}
 
-    let mut out = Bytes::default();
-    out.bytes(LITTLE_ENDIAN_64);
-    out.u16(ET_CORE).u16(EM_AARCH64).u32(1);
-    // Entry, segments' and sections' place, flags.
-    out.u64(0).u64((HEADER_LEN + sections * SECTION_LEN) as u64);
-    out.u64(if is_long { HEADER_LEN as u64 } else { 0 }).u32(0);
-    out.u16(HEADER_LEN as u16).u16(SEGMENT_LEN as u16).u16(count.min(PN_XNUM) as u16);
-    out.u16(if is_long { SECTION_LEN as u16 } else { 0 }).u16(sections as u16).u16(0);
-    if is_long {
-        // sh_info has the number of segments.
-        out.u32(0).u32(0).u64(0).u64(0).u64(0).u64(0).u32(0).u32(count as u32).u64(0).u64(0);
+impl<F: Fn(&mut dyn FnMut(Mapping))> Plan<F> {
+    fn new(vcpus: &[VcpuState], ram: Range<u64>, mapped: F) -> Self {
+        let notes = (1..).zip(vcpus).flat_map(|(id, vcpu)| thread(id, vcpu)).collect();
+        let mut plan = Self { ram, mapped, notes, segments: 0, runs: 0, mapped_len: 0 };
+        let (mut count, mut runs, mut len) = (0, 0, 0u64);
+        segments(&plan.ram, &plan.mapped, &mut |_| count += 1);
+        (plan.mapped)(&mut |mapping| {
+            runs += 1;
+            len = len.saturating_add(mapping.len);
+        });
+        (plan.segments, plan.runs, plan.mapped_len) = (count, runs, len);
+        plan
     }
-    out.u32(PT_NOTE).u32(0).u64(notes_at as u64).u64(0).u64(0);
-    out.u64(notes.len() as u64).u64(0).u64(4);
-    for segment in segments {
-        let offset = memory_at as u64 + (segment.physical - memory.ram.start);
-        out.u32(PT_LOAD).u32(ALL_RIGHTS).u64(offset).u64(segment.address).u64(segment.physical);
-        out.u64(segment.len).u64(segment.len).u64(4096);
+
+    fn summary(&self, vcpu: usize) -> String {
+        let ram = report::size(self.ram.end - self.ram.start);
+        let mapped = report::size(self.mapped_len);
+        match self.runs {
+            0 => format!("{ram} of RAM at its physical addresses; vCPU {vcpu} has its MMU off"),
+            runs => format!("{ram} of RAM, and {mapped} in {runs} runs of virtual addresses"),
+        }
     }
-    out.bytes(&notes);
-    out.0.resize(memory_at, 0);
-    out.0
+
+    /// Writes the headers and the notes, and returns where the RAM begins in the file: at a whole number of pages.
+    fn write_head(&self, out: impl Write) -> std::io::Result<u64> {
+        let count = self.segments as usize + 1;
+        let is_long = count >= PN_XNUM;
+        let sections = usize::from(is_long);
+        let notes_at = HEADER_LEN + sections * SECTION_LEN + count * SEGMENT_LEN;
+        let notes_end = notes_at + self.notes.len();
+        let start = notes_end.next_multiple_of(PAGE_SIZE);
+
+        let mut head = Bytes::default();
+        head.bytes(LITTLE_ENDIAN_64);
+        head.u16(ET_CORE).u16(EM_AARCH64).u32(1);
+        // Entry, segments' and sections' place, flags.
+        head.u64(0).u64((HEADER_LEN + sections * SECTION_LEN) as u64);
+        head.u64(if is_long { HEADER_LEN as u64 } else { 0 }).u32(0);
+        head.u16(HEADER_LEN as u16).u16(SEGMENT_LEN as u16).u16(count.min(PN_XNUM) as u16);
+        head.u16(if is_long { SECTION_LEN as u16 } else { 0 }).u16(sections as u16).u16(0);
+        if is_long {
+            // sh_info has the number of segments.
+            head.zero(44).u32(count as u32).zero(16);
+        }
+        head.u32(PT_NOTE).u32(0).u64(notes_at as u64).u64(0).u64(0);
+        head.u64(self.notes.len() as u64).u64(0).u64(4);
+
+        let mut out = BufWriter::new(out);
+        out.write_all(&head.0)?;
+        let mut written = Ok(());
+        segments(&self.ram, &self.mapped, &mut |segment| {
+            if written.is_ok() {
+                written = out.write_all(&self.segment(start as u64, segment).0);
+            }
+        });
+        written?;
+        out.write_all(&self.notes)?;
+        out.write_all(&vec![0; start - notes_end])?;
+        out.flush()?;
+        Ok(start as u64)
+    }
+
+    /// A program header for what is in RAM, which begins in the file at `start`.
+    fn segment(&self, start: u64, segment: Mapping) -> Bytes {
+        let Mapping { address, physical, len } = segment;
+        let mut header = Bytes::default();
+        header.u32(PT_LOAD).u32(ALL_RIGHTS).u64(start + (physical - self.ram.start));
+        header.u64(address).u64(physical).u64(len).u64(len).u64(PAGE_SIZE as u64);
+        header
+    }
+}
+
+/// Hands what the guest sees, and its RAM at its physical addresses as far as nothing else is there, to `each`, by ascending address.
+fn segments(
+    ram: &Range<u64>,
+    mapped: impl Fn(&mut dyn FnMut(Mapping)),
+    each: &mut dyn FnMut(Mapping),
+) {
+    let physical = |from, to| Mapping { address: from, physical: from, len: to - from };
+    let mut from = ram.start;
+    mapped(&mut |mapping| {
+        let to = mapping.address.min(ram.end);
+        if from < to {
+            each(physical(from, to));
+            from = to;
+        }
+        each(mapping);
+        from = from.max(mapping.address.saturating_add(mapping.len));
+    });
+    if from < ram.end {
+        each(physical(from, ram.end));
+    }
 }
 
 /// A vCPU's notes.
@@ -178,22 +250,35 @@ mod tests {
         assert_eq!(u32::from_le_bytes(notes[4..8].try_into().unwrap()), 392);
     }
 
+    const RAM: Range<u64> = 0x4000_0000..0x4001_0000;
+
     #[test]
     fn physical_addresses_are_there_where_the_guest_has_nothing_else() {
-        let memory = Memory::of(0x4000_0000..0x4001_0000, []);
-        let guest = Mapping { address: 0x4000_2000, physical: 0x4000_8000, len: 0x1000 };
-        let all = segments(&[guest], &memory);
+        let all = |mapped: &[Mapping]| {
+            let mut all = Vec::new();
+            segments(&RAM, |each| mapped.iter().copied().for_each(each), &mut |one| all.push(one));
+            all
+        };
         let physical = |address, len| Mapping { address, physical: address, len };
-        assert_eq!(all, [physical(0x4000_0000, 0x2000), guest, physical(0x4000_3000, 0xd000)]);
-        assert_eq!(segments(&[], &memory), [physical(0x4000_0000, 0x1_0000)]);
+        let at = |address| Mapping { address, physical: 0x4000_8000, len: 0x1000 };
+        let guest = at(0x4000_2000);
+        let around = [physical(0x4000_0000, 0x2000), guest, physical(0x4000_3000, 0xd000)];
+        assert_eq!(all(&[guest]), around);
+        assert_eq!(all(&[]), [physical(0x4000_0000, 0x1_0000)]);
+        let outside = [at(0), at(0xffff_8000_0000_0000)];
+        let expected = [outside[0], physical(0x4000_0000, 0x1_0000), outside[1]];
+        assert_eq!(all(&outside), expected);
     }
 
     #[test]
     fn more_segments_than_the_header_can_count_are_counted_in_a_section() {
-        let memory = Memory::of(0x4000_0000..0x4001_0000, []);
-        let one = Mapping { address: 0, physical: 0x4000_0000, len: 4096 };
-        let head = head(&[], &vec![one; 70_000], &memory);
+        let one = Mapping { address: 0, physical: RAM.start, len: 4096 };
+        let plan = Plan::new(&[], RAM, |each| (0..70_000).for_each(|_| each(one)));
+        let mut head = Vec::new();
+        let start = plan.write_head(&mut head).unwrap();
+        assert_eq!(head.len() as u64, start);
         assert_eq!(head[56..58], [0xff, 0xff]);
-        assert_eq!(u32::from_le_bytes(head[64 + 44..][..4].try_into().unwrap()), 70_001);
+        // With the RAM, and the notes.
+        assert_eq!(u32::from_le_bytes(head[64 + 44..][..4].try_into().unwrap()), 70_002);
     }
 }

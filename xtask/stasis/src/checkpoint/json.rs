@@ -1,18 +1,20 @@
 //! Checkpoints for programs. Registers are strings with all their digits: not every program's numbers have
 //! 64 bits.
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::diff::Difference;
 use super::interrupts::{self, Row};
-use super::memory::{self, Memory};
+use super::memory::ram;
+use super::pages::{PageSet, count};
 use super::registers::{self, Registers};
 use super::source::Loaded;
 
-/// A checkpoint.
-pub fn show(loaded: &Loaded, memory: &Memory) -> Value {
+/// A checkpoint whose pages have this hash.
+pub fn show(loaded: &Loaded, sha256: &str) -> Value {
     let checkpoint = &loaded.checkpoint;
-    let state = &checkpoint.state;
+    let (state, ram) = (&checkpoint.state, ram(checkpoint));
     json!({
         "format": checkpoint.header.version().to_string(),
         "bytes": checkpoint.header.total_len,
@@ -20,41 +22,57 @@ pub fn show(loaded: &Loaded, memory: &Memory) -> Value {
         "skipped_registers": checkpoint.skipped.registers,
         "guest": loaded.guest(),
         "memory": {
-            "base": hex(memory.ram.start),
-            "size": hex(memory.ram.end - memory.ram.start),
+            "base": hex(ram.start),
+            "size": hex(ram.end - ram.start),
             "pages_stored": checkpoint.stats.pages_stored,
             "pages_zero": checkpoint.stats.pages_zero,
-            "sha256": memory.sha256(),
+            "sha256": sha256,
         },
         "records": registers::all(state).iter().map(record).collect::<Value>(),
         "interrupts": interrupts::all(state).iter().map(interrupt).collect::<Value>(),
     })
 }
 
-/// What differs between two.
-pub fn diff(difference: &Difference) -> Value {
-    let registers = difference.registers.iter().map(|change| {
-        json!({
-            "type": change.kind.name(),
-            "instance": change.instance,
-            "name": change.name,
-            "index": change.index,
-            "old": change.old,
-            "new": change.new,
-        })
-    });
-    let interrupts = difference.interrupts.iter().map(|change| {
-        json!({ "old": change.old.as_ref().map(interrupt), "new": change.new.as_ref().map(interrupt) })
-    });
-    let ranges = difference
-        .memory
-        .iter()
-        .map(|range| json!({ "address": hex(range.start), "pages": memory::pages(range) }));
-    json!({
-        "registers": registers.collect::<Value>(),
-        "interrupts": interrupts.collect::<Value>(),
-        "memory": { "pages": difference.pages(), "ranges": ranges.collect::<Value>() },
-    })
+/// What differs between two. The fields are in the order of their names, as those of a [`Value`] are.
+#[derive(Serialize)]
+pub struct Diff<'d> {
+    interrupts: Vec<Value>,
+    memory: Memory<'d>,
+    registers: Vec<Value>,
+}
+
+#[derive(Serialize)]
+struct Memory<'d> {
+    pages: u64,
+    #[serde(serialize_with = "ranges")]
+    ranges: &'d PageSet,
+}
+
+impl<'d> From<&'d Difference> for Diff<'d> {
+    fn from(difference: &'d Difference) -> Self {
+        let registers = difference.registers.iter().map(|change| {
+            json!({
+                "type": change.kind.name(),
+                "instance": change.instance,
+                "name": change.name,
+                "index": change.index,
+                "old": change.old,
+                "new": change.new,
+            })
+        });
+        let interrupts = difference.interrupts.iter().map(|change| {
+            json!({ "old": change.old.as_ref().map(interrupt), "new": change.new.as_ref().map(interrupt) })
+        });
+        let memory = Memory { pages: difference.memory.len(), ranges: &difference.memory };
+        Self { interrupts: interrupts.collect(), memory, registers: registers.collect() }
+    }
+}
+
+/// There may be very many.
+fn ranges<S: Serializer>(pages: &PageSet, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_seq(
+        pages.ranges().map(|range| json!({ "address": hex(range.start), "pages": count(&range) })),
+    )
 }
 
 fn record(record: &Registers) -> Value {

@@ -1,137 +1,181 @@
-//! A checkpoint's memory in as much room as its file has: the pages that are stored.
+//! A guest's memory at any address: read from its checkpoint where it is asked for, a page at a time.
+//!
+//! An [`Index`] tells where to look. Page tables and symbols are read so, which lie anywhere.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 
-use anyhow::Result;
-use sha2::{Digest, Sha256};
-use stasis_state::{PAGE_SIZE, Routines, read_extents};
+use anyhow::{Error, Result};
+use stasis_state::memory::{Extent, Kind};
+use stasis_state::routines::Page;
+use stasis_state::{Checkpoint, Extents, PAGE_SIZE, RecordHeader, RecordType, Source};
+use zerocopy::{FromZeros, IntoBytes};
 
-use super::source::{Bytes, Loaded, format_error};
+use super::source::{Opened, anyhow_of, routines};
 
-/// A page's bytes.
-pub type Page = [u8; PAGE_SIZE];
+/// The most pages that are kept: 4 MiB.
+const MAX_KEPT: usize = 1024;
 
 /// A guest's memory.
-#[derive(Clone, Debug, Default)]
-pub struct Memory {
+pub struct Memory<'m> {
     /// The addresses that are RAM.
     pub ram: Range<u64>,
-    /// The pages that are stored, also of what the guest shares with others. All others are zero.
-    pages: BTreeMap<u64, Box<Page>>,
+    read: RefCell<Box<Read<'m>>>,
+    kept: RefCell<HashMap<u64, Rc<Page>>>,
+    failed: RefCell<Option<Error>>,
 }
 
-impl Memory {
-    /// Reads it.
-    pub fn read(loaded: &Loaded) -> Result<Self> {
-        let guest = &loaded.checkpoint.state.guest;
-        let mut memory = Self {
-            ram: *guest.ram_base..*guest.ram_base + *guest.ram_size,
-            pages: BTreeMap::new(),
-        };
-        let routines = Routines::default();
-        read_extents(
-            &mut Bytes(&loaded.bytes),
-            &loaded.checkpoint,
-            routines,
-            &mut |extent, raw| {
-                let (pages, _) = raw.unwrap_or_default().as_chunks::<PAGE_SIZE>();
-                let addresses = (extent.address..).step_by(PAGE_SIZE);
-                memory.pages.extend(addresses.zip(pages.iter().map(|page| Box::new(*page))));
-            },
-        )
-        .map_err(format_error)?;
-        Ok(memory)
+/// Reads the page at an address.
+type Read<'m> = dyn FnMut(u64) -> Result<Page> + 'm;
+
+impl<'m> Memory<'m> {
+    /// The memory of a checkpoint.
+    pub fn new(mut opened: Opened<'m>, checkpoint: &Checkpoint, index: Index) -> Self {
+        Self::of(ram(checkpoint), move |address| index.read(&mut opened, address))
     }
 
-    /// Memory of these pages.
-    #[cfg(test)]
-    pub fn of(ram: Range<u64>, pages: impl IntoIterator<Item = (u64, Box<Page>)>) -> Self {
-        Self { ram, pages: pages.into_iter().collect() }
+    /// Memory whose pages `read` has.
+    pub fn of(ram: Range<u64>, read: impl FnMut(u64) -> Result<Page> + 'm) -> Self {
+        let read: Box<Read<'m>> = Box::new(read);
+        Self { ram, read: RefCell::new(read), kept: RefCell::default(), failed: RefCell::default() }
     }
 
-    /// The page at this address, or none if all of it is zero.
-    pub fn page(&self, address: u64) -> Option<&Page> {
-        self.pages.get(&address).map(|page| &**page)
-    }
-
-    /// The pages that are stored, by address.
-    pub fn pages(&self) -> impl Iterator<Item = (u64, &Page)> {
-        self.pages.iter().map(|(address, page)| (*address, &**page))
-    }
-
-    /// The eight bytes at this address, a multiple of 8, as a number: none outside of RAM.
-    pub fn word(&self, address: u64) -> Option<u64> {
+    /// Returns the page at this address, none outside of RAM. What cannot be read is zero, and [`finish`](Self::finish) tells of it.
+    pub fn page(&self, address: u64) -> Option<Rc<Page>> {
         if !self.ram.contains(&address) {
             return None;
         }
-        let offset = (address % PAGE_SIZE as u64) as usize;
-        let Some(page) = self.page(address - offset as u64) else { return Some(0) };
-        Some(u64::from_le_bytes(page.get(offset..offset + 8)?.try_into().ok()?))
+        let mut kept = self.kept.borrow_mut();
+        if let Some(page) = kept.get(&address) {
+            return Some(Rc::clone(page));
+        }
+        let page = (self.read.borrow_mut())(address).unwrap_or_else(|error| {
+            self.failed.borrow_mut().get_or_insert(error);
+            [0; PAGE_SIZE]
+        });
+        if kept.len() == MAX_KEPT {
+            kept.clear();
+        }
+        let page = Rc::new(page);
+        kept.insert(address, Rc::clone(&page));
+        Some(page)
     }
 
-    /// SHA-256 over the stored pages, each after its address in eight bytes, little-endian.
-    pub fn sha256(&self) -> String {
-        let mut hash = Sha256::new();
-        for (address, page) in self.pages() {
-            hash.update(address.to_le_bytes());
-            hash.update(page);
-        }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    /// Returns the eight bytes at this address, a multiple of 8, as a number: none outside of RAM.
+    pub fn word(&self, address: u64) -> Option<u64> {
+        let offset = address % PAGE_SIZE as u64;
+        self.page(address - offset).map(|page| word(&page, offset as usize))
     }
 
-    /// The addresses of the pages that differ, as ranges.
-    pub fn differences(&self, other: &Self) -> Vec<Range<u64>> {
-        let zero = [0; PAGE_SIZE];
-        let differ =
-            |address| self.page(address).unwrap_or(&zero) != other.page(address).unwrap_or(&zero);
-        let mut addresses: Vec<u64> =
-            self.pages.keys().chain(other.pages.keys()).copied().filter(|a| differ(*a)).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        for address in addresses {
-            let end = address + PAGE_SIZE as u64;
-            match ranges.last_mut() {
-                Some(last) if last.end == address => last.end = end,
-                _ => ranges.push(address..end),
-            }
-        }
-        ranges
+    /// Fails if a page could not be read.
+    pub fn finish(self) -> Result<()> {
+        self.failed.into_inner().map_or(Ok(()), Err)
     }
 }
 
-/// Pages in a range.
-pub fn pages(range: &Range<u64>) -> u64 {
-    (range.end - range.start) / PAGE_SIZE as u64
+/// Returns the eight bytes of a page at this offset, a multiple of 8, as a number.
+pub fn word(page: &Page, offset: usize) -> u64 {
+    u64::from_le_bytes(page.as_chunks().0[offset / 8])
+}
+
+/// Returns the addresses that are RAM.
+pub fn ram(checkpoint: &Checkpoint) -> Range<u64> {
+    let guest = &checkpoint.state.guest;
+    *guest.ram_base..*guest.ram_base + *guest.ram_size
+}
+
+/// Where in a checkpoint's file its pages are: a mark for every MiB or more, from which the records are followed.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// An extent's first address, and where its record begins; ascending.
+    marks: Vec<(u64, u64)>,
+}
+
+impl Index {
+    /// Bytes of memory from one mark to the next, at least.
+    const STEP: u64 = 1 << 20;
+
+    /// Goes through the memory, and shows all stored pages to `look`.
+    pub fn new(
+        opened: &mut Opened<'_>,
+        checkpoint: &Checkpoint,
+        mut look: impl FnMut(&Page),
+    ) -> Result<Self> {
+        let mut index = Self::default();
+        let mut extents = Extents::new(opened, checkpoint, routines()).map_err(anyhow_of)?;
+        while let Some(extent) = extents.read_next().map_err(anyhow_of)? {
+            extents.pages().iter().for_each(&mut look);
+            if index.marks.last().is_none_or(|mark| extent.address - mark.0 >= Self::STEP) {
+                index.marks.push((extent.address, extents.record_at()));
+            }
+        }
+        Ok(index)
+    }
+
+    /// Reads the page at this address. It was checked when the index was made.
+    fn read(&self, source: &mut impl Source<Error = Error>, address: u64) -> Result<Page> {
+        let mut page = [0; PAGE_SIZE];
+        let after = self.marks.partition_point(|mark| mark.0 <= address);
+        let Some(&(_, mut at)) = after.checked_sub(1).and_then(|n| self.marks.get(n)) else {
+            return Ok(page);
+        };
+        const HEADS: u64 = (RecordHeader::LEN + Extent::LEN) as u64;
+        while at + HEADS <= source.len() {
+            let (mut record, mut extent) = (RecordHeader::new_zeroed(), Extent::new_zeroed());
+            source.read_at(at, record.as_mut_bytes())?;
+            if record.kind == RecordType::Memory as u16 {
+                source.read_at(at + RecordHeader::LEN as u64, extent.as_mut_bytes())?;
+                if address < extent.address {
+                    break;
+                }
+                let offset = address - extent.address;
+                if offset < extent.memory_len() {
+                    if extent.kind == Kind::Raw as u32 {
+                        source.read_at(at + HEADS + offset, &mut page)?;
+                    }
+                    break;
+                }
+            }
+            at += RecordHeader::LEN as u64 + record.padded_len();
+        }
+        Ok(page)
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
-    fn memory(pages: &[(u64, u8)]) -> Memory {
-        let page = |&(address, byte)| (address, Box::new([byte; PAGE_SIZE]));
-        Memory::of(0x4000_0000..0x4001_0000, pages.iter().map(page))
-    }
-
-    #[test]
-    fn pages_that_differ_are_ranges() {
-        let one = memory(&[(0x4000_0000, 1), (0x4000_1000, 2), (0x4000_5000, 3)]);
-        let other =
-            memory(&[(0x4000_1000, 9), (0x4000_2000, 0), (0x4000_5000, 3), (0x4000_8000, 1)]);
-        let expected = [0x4000_0000..0x4000_2000, 0x4000_8000..0x4000_9000];
-        assert_eq!(one.differences(&other), expected);
-        assert_eq!(other.differences(&one), expected);
-        assert!(one.differences(&one).is_empty());
+    /// Memory of these pages.
+    pub fn memory<'m>(
+        ram: Range<u64>,
+        pages: impl IntoIterator<Item = (u64, Box<Page>)>,
+    ) -> Memory<'m> {
+        let pages: BTreeMap<_, _> = pages.into_iter().collect();
+        Memory::of(ram, move |address| {
+            Ok(pages.get(&address).map_or([0; PAGE_SIZE], |page| **page))
+        })
     }
 
     #[test]
     fn words_are_there_in_all_of_ram_and_nowhere_else() {
-        let memory = memory(&[(0x4000_1000, 0xab)]);
+        let page = Box::new([0xab; PAGE_SIZE]);
+        let memory = memory(0x4000_0000..0x4001_0000, [(0x4000_1000, page)]);
         assert_eq!(memory.word(0x4000_1ff8), Some(0xabab_abab_abab_abab));
         assert_eq!(memory.word(0x4000_2000), Some(0));
         assert_eq!(memory.word(0x4001_0000), None);
         assert_eq!(memory.word(0), None);
+        memory.finish().unwrap();
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_read_is_told_of_in_the_end() {
+        let memory = Memory::of(0..0x1_0000, |address| anyhow::bail!("no page {address:#x}"));
+        assert_eq!((memory.word(0x2008), memory.word(0x3000)), (Some(0), Some(0)));
+        assert_eq!(memory.finish().unwrap_err().to_string(), "no page 0x2000");
     }
 }

@@ -1,7 +1,8 @@
 //! `stasis checkpoint`: checkpoints in files, on a disk image or a card, without a hypervisor.
 //!
 //! - [`on_disk`]: the checkpoints of a disk, and its sets.
-//! - [`source`]: where a checkpoint is; [`registers`], [`interrupts`], [`memory`]: what is in it, by name and number.
+//! - [`source`]: where a checkpoint is, and how its bytes are read a piece at a time.
+//! - [`registers`], [`interrupts`], [`pages`], [`memory`]: what is in it, by name, number and address.
 //! - [`show`], [`diff`], [`json`]: for people and for programs.
 //! - [`elf_core`], [`symbol_file`]: as a core file that a debugger opens, over [`translation`] and [`symbols`].
 
@@ -12,6 +13,7 @@ mod interrupts;
 mod json;
 mod memory;
 mod on_disk;
+mod pages;
 mod registers;
 mod show;
 mod source;
@@ -20,20 +22,19 @@ mod symbols;
 mod translation;
 mod verdict;
 
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use serde_json::Value;
-use stasis_store::{Store, Which};
+use serde::Serialize;
+use stasis_store::Store;
 
 use crate::disk;
-use crate::files::read;
 use crate::report;
 use diff::Difference;
-use memory::Memory;
-pub use source::check;
-use source::{Loaded, contents, is_checkpoint, only};
+pub use source::Loaded;
+use source::{Opened, is_checkpoint, only, open};
 use verdict::{Tally, Verdict};
 
 /// What a person reads about it.
@@ -144,37 +145,32 @@ impl Action {
 }
 
 fn show(words: &[String], json: bool) -> Result<()> {
-    let loaded = only(words)?;
-    let memory = Memory::read(&loaded)?;
+    let mut loaded = only(words)?;
     if json {
-        print_json(&json::show(&loaded, &memory));
-    } else {
-        print(&show::show(&loaded, &memory)?);
+        let sha256 = pages::sha256(&mut loaded)?;
+        return print_json(&json::show(&loaded, &sha256));
     }
-    Ok(())
+    print(|out| write!(out, "{}", show::show(&loaded).unwrap_or_default()))
 }
 
 fn diff(words: &[String], json: bool) -> Result<()> {
-    let (path, old, rest) = Loaded::take(words)?;
-    let new = match rest {
+    let (path, mut old, rest) = Loaded::take(words)?;
+    let mut new = match rest {
         // `diff DISK 1 2`.
         [which] if words.len() == 3 && !Path::new(which).exists() => {
             Loaded::from_disk(path, which)?
         }
         rest => only(rest)?,
     };
-    let memories = (Memory::read(&old)?, Memory::read(&new)?);
-    let difference = Difference::between((&old, &memories.0), (&new, &memories.1));
-    if json {
-        print_json(&json::diff(&difference));
-    } else {
-        print(&difference.text()?);
+    let difference = Difference::between(&mut old, &mut new)?;
+    match json {
+        true => print_json(&json::Diff::from(&difference)),
+        false => print(|out| difference.write(out)),
     }
-    Ok(())
 }
 
 fn core(words: &[String], file: &Path, vcpu: usize) -> Result<()> {
-    let elf_core::Written { summary, symbols } = elf_core::write(&only(words)?, vcpu, file)?;
+    let elf_core::Written { summary, symbols } = elf_core::write(&mut only(words)?, vcpu, file)?;
     let file = file.display();
     report::step(format_args!("{file}: {summary}"));
     let mut program = String::new();
@@ -193,7 +189,7 @@ fn verify(path: &Path, which: Option<&str>) -> Result<()> {
         if let Some(which) = which {
             bail!("{} is a checkpoint, and has no \"{which}\"", path.display());
         }
-        let verdict = Verdict::of(read(path));
+        let verdict = Verdict::of(Opened::of(&open(path)?));
         println!("{}  {verdict}", path.display());
         verdict.blame(path.display())?;
         return Ok(());
@@ -206,7 +202,8 @@ fn verify(path: &Path, which: Option<&str>) -> Result<()> {
     let mut tally = Tally::default();
     for &number in &numbers {
         let name = store.find(number)?.name;
-        let verdict = Verdict::of(contents(&mut store, Which::Number(number)));
+        let opened = store.open_checkpoint(number).map(Opened::Disk).map_err(Into::into);
+        let verdict = Verdict::of(opened);
         println!("{number:>6}  {name:<32}  {verdict}");
         tally.add(&verdict);
     }
@@ -229,12 +226,20 @@ fn format(path: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
-fn print_json(value: &Value) {
-    print(&format!("{value:#}\n"));
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(|out| {
+        serde_json::to_writer_pretty(&mut *out, value)?;
+        out.write_all(b"\n")
+    })
 }
 
 /// Prints; that nobody reads to the end is no error.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
+fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot print it")
+        }
+        _ => Ok(()),
+    }
 }

@@ -9,14 +9,15 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use stasis_state::Source;
 use stasis_store::set::SET_MARK;
 use stasis_store::{Checkpoint, Set, Store};
 
 use super::print_json;
-use super::source::{Loaded, contents};
+use super::source::{Copied, Loaded, Opened, anyhow_of, check};
 use crate::disk::{self, FileDisk};
-use crate::files::read;
-use crate::{output, report};
+use crate::output::Output;
+use crate::report;
 
 /// What follows a guest's name in a folder with the members of a set.
 const EXTENSION: &str = "stasis";
@@ -26,13 +27,12 @@ pub fn list(disk: &Path, json: bool) -> Result<()> {
     let store = disk::store(disk, false)?;
     let usage = store.usage();
     if json {
-        print_json(&json!({
+        return print_json(&json!({
             "checkpoints": store.list().iter().map(as_json).collect::<Value>(),
             "free": usage.free,
             "capacity": usage.capacity,
             "version": store.version(),
         }));
-        return Ok(());
     }
     warn_of_alignment(&store);
     println!("{:>6}  {:<32}  {:>12}  {:<23}  OF SET", "NUMBER", "NAME", "SIZE", "CREATED");
@@ -66,14 +66,22 @@ pub fn get(disk: &Path, which: &str, to: &Path) -> Result<()> {
         return get_set(&mut store, set, to);
     }
     let number = store.find(which)?.number;
-    let bytes = contents(&mut store, number.into())?;
-    output::write(to, &bytes)?;
-    report::step(format_args!("{}: {}", to.display(), report::size(bytes.len() as u64)));
+    get_one(&mut store, number, to)?;
     if let Some(Set { name, count, .. }) = store.set_of(store.find(number)?) {
         report::note(format_args!(
             "it is one of the {count} of the set \"{name}/\", which the file does not say; `get DISK {name}/ FOLDER` takes all"
         ));
     }
+    Ok(())
+}
+
+/// Writes the bytes of a checkpoint to a file, unchecked.
+fn get_one(store: &mut Store<FileDisk>, number: u64, to: &Path) -> Result<()> {
+    let mut opened = Opened::Disk(store.open_checkpoint(number)?);
+    let mut output = Output::create(to)?;
+    opened.copy_to(&mut output).with_context(|| format!("cannot write {}", to.display()))?;
+    output.finish_and_tell()?;
+    report::step(format_args!("{}: {}", to.display(), report::size(opened.len())));
     Ok(())
 }
 
@@ -93,10 +101,7 @@ fn get_set(store: &mut Store<FileDisk>, name: &str, folder: &Path) -> Result<()>
     for (number, guest) in members {
         // A name on a disk may be anything that can be typed.
         ensure!(!guest.contains('/'), "checkpoint {number} is called as no guest is: \"{guest}\"");
-        let bytes = contents(store, number.into())?;
-        let path = folder.join(format!("{guest}.{EXTENSION}"));
-        output::write(&path, &bytes)?;
-        report::step(format_args!("{}: {}", path.display(), report::size(bytes.len() as u64)));
+        get_one(store, number, &folder.join(format!("{guest}.{EXTENSION}")))?;
     }
     Ok(())
 }
@@ -109,7 +114,8 @@ pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str) -> Result<()> {
         ([_], None) | (_, Some(_)) => files,
         (_, None) => bail!("several files are a set, whose name ends with \"{SET_MARK}\""),
     };
-    let loaded = files.iter().map(|path| load(path)).collect::<Result<Vec<_>>>()?;
+    let mut loaded =
+        files.iter().map(|path| Loaded::from_file(path)).collect::<Result<Vec<_>>>()?;
     let names = match set {
         Some(set) => members(set, &loaded)?,
         None => vec![name.to_owned()],
@@ -123,10 +129,10 @@ pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str) -> Result<()> {
         );
     }
     let version = store.version();
-    let last = put_all(&mut store, &names, &loaded)?;
+    let last = put_all(&mut store, &names, &mut loaded)?;
     let first = last + 1 - loaded.len() as u64;
     for ((number, name), loaded) in (first..).zip(&names).zip(&loaded) {
-        let size = report::size(loaded.bytes.len() as u64);
+        let size = report::size(loaded.checkpoint.stats.bytes);
         report::step(format_args!("checkpoint {number} \"{name}\": {size}"));
     }
     warn_of_version(&store, version);
@@ -146,10 +152,6 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn load(path: &Path) -> Result<Loaded> {
-    Loaded::new(read(path)?).with_context(|| format!("{} is no good checkpoint", path.display()))
-}
-
 /// What the members of a set are called, if they can be one.
 fn members(set: &str, loaded: &[Loaded]) -> Result<Vec<String>> {
     ensure!(!set.contains(SET_MARK), "a set's name has no \"{SET_MARK}\"");
@@ -167,14 +169,17 @@ fn members(set: &str, loaded: &[Loaded]) -> Result<Vec<String>> {
     Ok(loaded.iter().map(|one| format!("{set}{SET_MARK}{}", one.guest())).collect())
 }
 
-/// Adds all, or none. Returns the number of the last; the others have those before it.
-fn put_all(store: &mut Store<FileDisk>, names: &[String], loaded: &[Loaded]) -> Result<u64> {
+/// Adds all, or none. Returns the number of the last; the others have those before it. They are checked again on the way.
+fn put_all(store: &mut Store<FileDisk>, names: &[String], loaded: &mut [Loaded]) -> Result<u64> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |time| time.as_secs());
     store.check_room_for(names.len())?;
     for (place, (name, loaded)) in names.iter().zip(loaded).enumerate() {
-        let mut writer = store.begin(name, loaded.bytes.len() as u64, now)?;
-        writer.write(&loaded.bytes)?;
+        let (source, checkpoint) = loaded.open()?;
+        let mut writer = store.begin(name, checkpoint.stats.bytes, now)?;
+        let mut out = |bytes: &[u8]| Ok(writer.write(bytes)?);
+        let again = check(&mut Copied { source, out: &mut out, done: 0 }).map_err(anyhow_of)?;
+        ensure!(again == *checkpoint, "the file of \"{name}\" has changed meanwhile");
         if place + 1 == names.len() {
             return Ok(writer.commit()?.number);
         }

@@ -6,13 +6,13 @@ use stasis_state::guest::GuestPowerState;
 use stasis_state::{GuestState, PAGE_SIZE, RecordType, warnings::warnings};
 
 use super::interrupts::{self, Row};
-use super::memory::Memory;
+use super::memory::ram;
 use super::registers::{self, Register, Registers};
 use super::source::Loaded;
 use crate::report;
 
 /// All that a checkpoint holds, but for the memory's content.
-pub fn show(loaded: &Loaded, memory: &Memory) -> Result<String, fmt::Error> {
+pub fn show(loaded: &Loaded) -> Result<String, fmt::Error> {
     let checkpoint = &loaded.checkpoint;
     let (state, stats) = (&checkpoint.state, checkpoint.stats);
     let mut out = String::new();
@@ -31,8 +31,9 @@ pub fn show(loaded: &Loaded, memory: &Memory) -> Result<String, fmt::Error> {
         }
     }
     writeln!(out, "made     {}", report::date(*state.clock.wall_time))?;
-    let size = report::size(memory.ram.end - memory.ram.start);
-    writeln!(out, "memory   {size} at {:#x}", memory.ram.start)?;
+    let ram = ram(checkpoint);
+    let size = report::size(ram.end - ram.start);
+    writeln!(out, "memory   {size} at {:#x}", ram.start)?;
     let regions = state.devices.shared.iter().flat_map(|shared| {
         shared.ranges().enumerate().map(|(n, range)| (shared.shown_name(n), range))
     });

@@ -1,41 +1,49 @@
 //! Where a checkpoint is: in a file of its own, or on a disk image, a card or a partition.
+//!
+//! [`Loaded`] is one whose registers were read; its memory stays where it is, and is read again by whoever wants it. [`Opened`] is what
+//! both kinds are read through, a piece at a time: no file is ever in memory as a whole.
 
-use std::convert::Infallible;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use stasis_state::header::MAGIC;
-use stasis_state::{Checkpoint, Error, LoadError, Routines, Source};
-use stasis_store::{Store, Which};
+use stasis_state::{Checkpoint, LoadError, Routines, Source};
+use stasis_store::{Reader, Store};
 
 use crate::disk::{self, FileDisk};
-use crate::files::read;
 
-/// A checkpoint that was read and is sound.
+/// Bytes that are copied at once.
+const PIECE: usize = 1 << 20;
+
+/// A checkpoint that was read to its end and is sound.
 pub struct Loaded {
-    /// All of its file.
-    pub bytes: Vec<u8>,
-    /// What is in it.
+    place: Place,
+    /// What is in it, but for the memory.
     pub checkpoint: Checkpoint,
 }
 
-impl Loaded {
-    /// Checks the bytes of a checkpoint by every rule.
-    pub fn new(bytes: Vec<u8>) -> std::result::Result<Self, Error> {
-        let checkpoint = check(&bytes)?;
-        Ok(Self { bytes, checkpoint })
-    }
+enum Place {
+    File(File),
+    Disk { store: Box<Store<FileDisk>>, number: u64 },
+}
 
+/// The bytes of a checkpoint.
+pub enum Opened<'p> {
+    /// Of a file, with its length.
+    File(&'p File, u64),
+    /// Of a disk.
+    Disk(Reader<'p, FileDisk>),
+}
+
+impl Loaded {
     /// Takes a checkpoint from the front of the words: `FILE`, or `DISK WHICH`. Returns the first word and what follows, too.
     pub fn take(words: &[String]) -> Result<(&str, Self, &[String])> {
         let [path, rest @ ..] = words else { bail!("a checkpoint is lacking") };
         if is_checkpoint(Path::new(path))? {
-            let bytes = read(Path::new(path))?;
-            let loaded =
-                Self::new(bytes).with_context(|| format!("{path} is no good checkpoint"))?;
-            return Ok((path, loaded, rest));
+            return Ok((path, Self::from_file(Path::new(path))?, rest));
         }
         let [which, rest @ ..] = rest else {
             bail!("{path} is no checkpoint; of a disk's, say WHICH behind it");
@@ -43,19 +51,111 @@ impl Loaded {
         Ok((path, Self::from_disk(path, which)?, rest))
     }
 
-    /// A checkpoint of a disk.
+    /// Reads a checkpoint in a file of its own.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let mut place = Place::File(open(path)?);
+        let checked = check(&mut place.open()?).map_err(anyhow_of);
+        let checkpoint =
+            checked.with_context(|| format!("{} is no good checkpoint", path.display()))?;
+        Ok(Self { place, checkpoint })
+    }
+
+    /// Reads a checkpoint of a disk.
     pub fn from_disk(disk: &str, which: &str) -> Result<Self> {
-        let bytes = contents(&mut disk::store(Path::new(disk), false)?, which.into())?;
-        Self::new(bytes).map_err(|error| {
-            let how = if error.is_of_newer() { "too new, not damaged" } else { "damaged" };
-            anyhow!("checkpoint {which} of {disk} is {how}: {error}")
-        })
+        let store = disk::store(Path::new(disk), false)?;
+        let number = store.find(which)?.number;
+        let mut place = Place::Disk { store: Box::new(store), number };
+        let checkpoint = check(&mut place.open()?).map_err(|error| match error {
+            LoadError::Format(error) => {
+                let how = if error.is_of_newer() { "too new, not damaged" } else { "damaged" };
+                anyhow!("checkpoint {which} of {disk} is {how}: {error}")
+            }
+            error => anyhow_of(error),
+        })?;
+        Ok(Self { place, checkpoint })
+    }
+
+    /// Opens the bytes once more. Returns what was in them, too.
+    pub fn open(&mut self) -> Result<(Opened<'_>, &Checkpoint)> {
+        Ok((self.place.open()?, &self.checkpoint))
     }
 
     /// Returns the guest's name; in quotes and with escapes where that is none, as it can be in files before 1.3.
     pub fn guest(&self) -> String {
         let guest = &self.checkpoint.state.guest;
         guest.checked_name().map_or_else(|_| guest.shown_name().to_string(), str::to_owned)
+    }
+}
+
+impl Place {
+    fn open(&mut self) -> Result<Opened<'_>> {
+        match self {
+            Self::File(file) => Opened::of(file),
+            Self::Disk { store, number } => Ok(Opened::Disk(store.open_checkpoint(*number)?)),
+        }
+    }
+}
+
+impl<'p> Opened<'p> {
+    /// The bytes of a file.
+    pub fn of(file: &'p File) -> Result<Self> {
+        Ok(Self::File(file, file.metadata()?.len()))
+    }
+
+    /// Copies all bytes, unchecked.
+    pub fn copy_to(&mut self, out: &mut impl Write) -> Result<()> {
+        let mut piece = vec![0; PIECE];
+        let mut at = 0;
+        while at < self.len() {
+            let len = (self.len() - at).min(PIECE as u64) as usize;
+            self.read_at(at, &mut piece[..len])?;
+            out.write_all(&piece[..len])?;
+            at += len as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Source for Opened<'_> {
+    type Error = Error;
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::File(_, len) => *len,
+            Self::Disk(reader) => reader.length(),
+        }
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        match self {
+            Self::File(file, _) => Ok(file.read_exact_at(buf, offset)?),
+            Self::Disk(reader) => Ok(reader.read_at(offset, buf)?),
+        }
+    }
+}
+
+/// A source whose bytes go to `out` as they are read, which is in order: what is checked is what is written.
+pub struct Copied<'c, S, W> {
+    /// What is read.
+    pub source: S,
+    /// Where that goes.
+    pub out: &'c mut W,
+    /// Bytes so far.
+    pub done: u64,
+}
+
+impl<S: Source<Error = Error>, W: FnMut(&[u8]) -> Result<()>> Source for Copied<'_, S, W> {
+    type Error = Error;
+
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        ensure!(offset == self.done, "read at {offset} in place of {}", self.done);
+        self.source.read_at(offset, buf)?;
+        self.done += buf.len() as u64;
+        (self.out)(buf)
     }
 }
 
@@ -68,51 +168,35 @@ pub fn only(words: &[String]) -> Result<Loaded> {
     }
 }
 
-/// Whether a file begins as a checkpoint does.
+/// Tells whether a file begins as a checkpoint does.
 pub fn is_checkpoint(path: &Path) -> Result<bool> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut beginning = Vec::new();
-    file.take(MAGIC.len() as u64)
+    open(path)?
+        .take(MAGIC.len() as u64)
         .read_to_end(&mut beginning)
         .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(beginning == MAGIC)
 }
 
-/// All bytes of a checkpoint on a disk, unchecked.
-pub fn contents(store: &mut Store<FileDisk>, which: Which<'_>) -> Result<Vec<u8>> {
-    let mut reader = store.open_checkpoint(which)?;
-    let mut bytes = vec![0; usize::try_from(reader.length())?];
-    reader.read_at(0, &mut bytes)?;
-    Ok(bytes)
+/// Opens a file to read it. The error names it.
+pub fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// A checkpoint in memory.
-pub struct Bytes<'a>(pub &'a [u8]);
-
-impl Source for Bytes<'_> {
-    type Error = Infallible;
-
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), Infallible> {
-        // What is asked for lies below `len`.
-        let start = offset as usize;
-        buf.copy_from_slice(&self.0[start..start + buf.len()]);
-        Ok(())
-    }
+/// The format's inner loops, with the processor's own CRC-32C.
+pub fn routines() -> Routines {
+    Routines { crc32c: crc32c::crc32c_append, ..Routines::default() }
 }
 
 /// Reads a checkpoint to its end, by every rule of the format.
-pub fn check(bytes: &[u8]) -> std::result::Result<Checkpoint, Error> {
-    stasis_state::read(&mut Bytes(bytes), Routines::default(), &mut |_, _| ()).map_err(format_error)
+pub fn check(source: &mut impl Source<Error = Error>) -> Result<Checkpoint, LoadError<Error>> {
+    stasis_state::read(source, routines(), &mut |_, _| ())
 }
 
-/// The only error that there is of bytes in memory.
-pub fn format_error(error: LoadError<Infallible>) -> Error {
+/// The error as a person reads it.
+pub fn anyhow_of(error: LoadError<Error>) -> Error {
     match error {
-        LoadError::Format(error) => error,
-        LoadError::Source(never) | LoadError::Refused(never) => match never {},
+        LoadError::Format(error) => error.into(),
+        LoadError::Source(error) | LoadError::Refused(error) => error,
     }
 }

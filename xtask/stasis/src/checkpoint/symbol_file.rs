@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use stasis_state::VcpuState;
+use stasis_state::routines::Page;
 
 use super::elf::{Bytes, EM_AARCH64, HEADER_LEN, LITTLE_ENDIAN_64, SECTION_LEN};
-use super::memory::Memory;
 use super::symbols::{self, Symbol};
-use super::translation::{Mapping, Virtual};
+use super::translation::Virtual;
 
 const ET_EXEC: u16 = 2;
 const SHT_PROGBITS: u32 = 1;
@@ -24,18 +24,17 @@ const SYMBOL_LEN: usize = 24;
 /// STB_GLOBAL, STT_FUNC.
 const GLOBAL_FUNCTION: u8 = 0x12;
 
-/// Writes the file if the guest is a Linux that has symbols.
+/// Writes the file beside the core file, if the guest is a Linux that has symbols. `notes` are what it keeps for crash dumps.
 pub fn write(
     vcpus: &[VcpuState],
-    memory: &Memory,
-    mappings: &[Mapping],
+    notes: &Page,
+    memory: &Virtual<'_, '_>,
     core: &Path,
 ) -> Result<Option<PathBuf>> {
-    let symbols = symbols::linux(memory, mappings);
+    let symbols = symbols::linux(notes, memory);
     let (Some(first), Some(last)) = (symbols.first(), symbols.last()) else { return Ok(None) };
     let text = first.address..last.address.saturating_add(4);
-    let virtual_ = Virtual { memory, mappings };
-    let frames = frames(&symbols, &text, vcpus, virtual_);
+    let frames = frames(&symbols, &text, vcpus, memory);
     let mut path = core.as_os_str().to_owned();
     path.push(".symbols");
     let path = PathBuf::from(path);
@@ -92,7 +91,12 @@ fn end(symbols: &[Symbol], index: usize, text: &Range) -> u64 {
 }
 
 /// The section .debug_frame.
-fn frames(symbols: &[Symbol], text: &Range, vcpus: &[VcpuState], memory: Virtual<'_>) -> Vec<u8> {
+fn frames(
+    symbols: &[Symbol],
+    text: &Range,
+    vcpus: &[VcpuState],
+    memory: &Virtual<'_, '_>,
+) -> Vec<u8> {
     // DWARF's numbers of X29 and SP; X30 is the return address.
     const FP: u8 = 29;
     const SP: u8 = 31;
@@ -134,7 +138,7 @@ fn frameless(
     symbols: &[Symbol],
     text: &Range,
     vcpus: &[VcpuState],
-    memory: Virtual<'_>,
+    memory: &Virtual<'_, '_>,
 ) -> Vec<Range> {
     let function = |vcpu: &VcpuState| {
         let pc = *vcpu.core.pc;
@@ -155,6 +159,7 @@ fn frameless(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::memory::tests::memory;
     use object::{Object, ObjectSection, ObjectSymbol};
 
     fn symbols() -> Vec<Symbol> {
@@ -189,13 +194,13 @@ mod tests {
         for (at, code) in [(0x10, 0xd503_233fu32), (0x14, 0xa9bf_7bfd), (0x18, 0xd503_201f)] {
             page[at..at + 4].copy_from_slice(&code.to_le_bytes());
         }
-        let memory = Memory::of(0x4000_0000..0x4000_1000, [(0x4000_0000, page)]);
-        let mapping = Mapping { address: 0x1000, physical: 0x4000_0000, len: 0x1000 };
-        let virtual_ = Virtual { memory: &memory, mappings: &[mapping] };
+        let memory = memory(0x4000_0000..0x4000_1000, [(0x4000_0000, page)]);
+        let translate = |address| (address == 0x1000).then_some(0x4000_0000);
+        let virtual_ = Virtual::new(&memory, &translate);
         let at = |pc| {
             let mut vcpu = VcpuState::default();
             *vcpu.core.pc = pc;
-            frameless(&symbols(), &(0x1000..0x1044), &[vcpu], virtual_)
+            frameless(&symbols(), &(0x1000..0x1044), &[vcpu], &virtual_)
         };
         assert_eq!(at(0x1014).first(), Some(&(0x1010..0x1040)));
         assert!(at(0x1018).is_empty());

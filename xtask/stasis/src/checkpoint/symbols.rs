@@ -3,8 +3,9 @@
 //! Linux keeps the addresses of that table in the page that it fills for crash dumps (vmcoreinfo), since
 //! version 6.0. So a debugger can name functions without a file of the kernel's, wherever the kernel was put.
 
-use super::memory::Memory;
-use super::translation::{Mapping, Virtual};
+use stasis_state::routines::Page;
+
+use super::translation::Virtual;
 
 /// A function of the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,25 +16,26 @@ pub struct Symbol {
     pub name: String,
 }
 
-/// What there is at most; Debian's kernels have about 150000.
-const MAX_SYMBOLS: u32 = 2_000_000;
+/// The most that are read; Debian's kernels have about 150000. All of their functions are in memory at once.
+const MAX_SYMBOLS: u32 = 400_000;
 
-/// The kernel's functions, ascending; none if the guest is not a Linux that tells of them.
-pub fn linux(memory: &Memory, mappings: &[Mapping]) -> Vec<Symbol> {
-    let virtual_ = Virtual { memory, mappings };
-    let mut symbols = Guest { memory, virtual_ }.symbols().unwrap_or_default();
+/// How the page begins that Linux fills for crash dumps.
+pub const CRASH_NOTES: &[u8] = b"OSRELEASE=";
+
+/// Returns the kernel's functions, ascending; none if the notes tell of none, or of what is not in memory.
+pub fn linux(notes: &Page, memory: &Virtual<'_, '_>) -> Vec<Symbol> {
+    let mut symbols = Kallsyms { virtual_: memory }.read(notes).unwrap_or_default();
     symbols.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
     symbols
 }
 
-struct Guest<'a> {
-    memory: &'a Memory,
-    virtual_: Virtual<'a>,
+struct Kallsyms<'a, 'm> {
+    virtual_: &'a Virtual<'a, 'm>,
 }
 
-impl Guest<'_> {
-    fn symbols(&self) -> Option<Vec<Symbol>> {
-        let notes = self.crash_notes()?;
+impl Kallsyms<'_, '_> {
+    fn read(&self, notes: &Page) -> Option<Vec<Symbol>> {
+        let notes = String::from_utf8_lossy(notes.split(|byte| *byte == 0).next()?);
         let find = |name: &str| {
             let key = format!("SYMBOL({name})=");
             let value = notes.lines().find_map(|line| line.strip_prefix(&key))?;
@@ -63,13 +65,6 @@ impl Guest<'_> {
             }
         }
         Some(symbols)
-    }
-
-    /// vmcoreinfo, which has a page of its own.
-    fn crash_notes(&self) -> Option<String> {
-        let (_, page) = self.memory.pages().find(|(_, page)| page.starts_with(b"OSRELEASE="))?;
-        let text = page.split(|byte| *byte == 0).next()?;
-        Some(String::from_utf8_lossy(text).into_owned())
     }
 
     /// The 256 pieces of names.
@@ -110,6 +105,7 @@ impl Guest<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::memory::tests::memory;
     use stasis_state::PAGE_SIZE;
 
     const HIGH: u64 = 0xffff_8000_0800_0000;
@@ -123,7 +119,7 @@ mod tests {
     }
 
     /// Two symbols: a function whose name is of two tokens, and data.
-    fn guest(notes: &str) -> (Memory, Vec<Mapping>) {
+    fn tables() -> Box<Page> {
         let index: Vec<u8> = (0..=255u16)
             .flat_map(|n| {
                 match n {
@@ -134,19 +130,21 @@ mod tests {
                 .to_le_bytes()
             })
             .collect();
-        let tables = page(&[
+        page(&[
             (0x000, &2u32.to_le_bytes()),
             (0x008, &HIGH.to_le_bytes()),
             (0x010, &[0x40, 0, 0, 0, 0x80, 0, 0, 0]),
             (0x020, &[2, 1, 2, 1, 3]),
             (0x040, b"Tdo\0_it\0dx\0"),
             (0x100, &index),
-        ]);
-        let memory = Memory::of(
-            0x4000_0000..0x4010_0000,
-            [(0x4000_5000, page(&[(0, notes.as_bytes())])), (0x4000_6000, tables)],
-        );
-        (memory, vec![Mapping { address: HIGH, physical: 0x4000_6000, len: 0x1000 }])
+        ])
+    }
+
+    /// The symbols of a guest that has these notes.
+    fn symbols(notes: &str) -> Vec<Symbol> {
+        let memory = memory(0x4000_0000..0x4010_0000, [(0x4000_6000, tables())]);
+        let translate = |address| (address == HIGH).then_some(0x4000_6000);
+        linux(&page(&[(0, notes.as_bytes())]), &Virtual::new(&memory, &translate))
     }
 
     const NOTES: &str = "OSRELEASE=6.1.0\nSYMBOL(kallsyms_num_syms)=ffff800008000000
@@ -156,18 +154,14 @@ SYMBOL(kallsyms_token_index)=ffff800008000100\n";
 
     #[test]
     fn functions_are_found_by_what_linux_keeps_for_crash_dumps() {
-        let (memory, mappings) = guest(NOTES);
-        let symbol = Symbol { address: HIGH + 0x40, name: "do_it".to_owned() };
-        assert_eq!(linux(&memory, &mappings), [symbol]);
+        assert_eq!(symbols(NOTES), [Symbol { address: HIGH + 0x40, name: "do_it".to_owned() }]);
     }
 
     #[test]
     fn what_points_to_nowhere_gives_no_symbols() {
-        let (memory, mappings) = guest("");
-        assert!(linux(&memory, &mappings).is_empty());
+        assert!(symbols("").is_empty());
         for from in ["8000000", "8000008", "8000010", "8000020", "8000040", "8000100"] {
-            let (memory, mappings) = guest(&NOTES.replace(from, "8001000"));
-            assert!(linux(&memory, &mappings).is_empty(), "{from}");
+            assert!(symbols(&NOTES.replace(from, "8001000")).is_empty(), "{from}");
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Where a guest's own page tables have its memory (DDI 0487, D8.2): stage 1 of EL1 and EL0, any granule.
 
+use std::cell::Cell;
+use std::ops::RangeInclusive;
+
 use stasis_state::vcpu::SystemRegisters;
 
-use super::memory::Memory;
+use super::memory::{self, Memory};
 
 /// A run of virtual addresses that is a run of RAM, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,36 +19,97 @@ pub struct Mapping {
 }
 
 /// Memory by its virtual addresses.
-#[derive(Clone, Copy)]
-pub struct Virtual<'a> {
-    /// All of it.
-    pub memory: &'a Memory,
-    /// Where it is; ascending, as [`mappings`] has them.
-    pub mappings: &'a [Mapping],
+pub struct Virtual<'a, 'm> {
+    memory: &'a Memory<'m>,
+    /// Where a virtual address is in RAM.
+    translate: &'a dyn Fn(u64) -> Option<u64>,
+    /// The virtual page that was translated last, and what it is.
+    last: Cell<Option<(u64, Option<u64>)>>,
 }
 
-impl Virtual<'_> {
-    /// The byte at this address.
+/// Bits of an address within a page of the smallest granule.
+const SMALLEST_PAGE: u64 = 0xfff;
+
+impl<'a, 'm> Virtual<'a, 'm> {
+    /// Memory that `translate` translates.
+    pub fn new(memory: &'a Memory<'m>, translate: &'a dyn Fn(u64) -> Option<u64>) -> Self {
+        Self { memory, translate, last: Cell::new(None) }
+    }
+
+    /// Returns the byte at this address.
     pub fn u8(&self, address: u64) -> Option<u8> {
-        let after = self.mappings.partition_point(|mapping| mapping.address <= address);
-        let mapping = self.mappings.get(after.checked_sub(1)?)?;
-        let offset = address - mapping.address;
-        if offset >= mapping.len {
-            return None;
-        }
-        let physical = mapping.physical + offset;
+        let virtual_page = address & !SMALLEST_PAGE;
+        let page = match self.last.get() {
+            Some((last, page)) if last == virtual_page => page,
+            _ => {
+                let page = (self.translate)(virtual_page);
+                self.last.set(Some((virtual_page, page)));
+                page
+            }
+        }?;
+        let physical = page + (address & SMALLEST_PAGE);
         let word = self.memory.word(physical & !7)?;
         Some(word.to_le_bytes()[(physical & 7) as usize])
     }
 
-    /// The four bytes at this address, as a number.
+    /// Returns the four bytes at this address, as a number.
     pub fn u32(&self, address: u64) -> Option<u32> {
         let byte = |offset| Some(u32::from(self.u8(address.checked_add(offset)?)?));
         Some(byte(0)? | byte(1)? << 8 | byte(2)? << 16 | byte(3)? << 24)
     }
 }
 
+/// The two trees of tables of a vCPU; none where its MMU is off.
+#[derive(Debug, Default)]
+pub struct Tables {
+    low: Option<Tree>,
+    high: Option<Tree>,
+}
+
+impl Tables {
+    /// Those that TTBR0 and TTBR1 have.
+    pub fn of(system: &SystemRegisters) -> Self {
+        /// SCTLR_EL1.M.
+        const MMU: u64 = 1;
+        match *system.sctlr_el1 & MMU {
+            0 => Self::default(),
+            _ => Self { low: low(system), high: high(system) },
+        }
+    }
+
+    /// Hands all mappings to RAM to `each`, ascending; those that follow each other, here and there, as one.
+    pub fn each(&self, memory: &Memory<'_>, each: &mut dyn FnMut(Mapping)) {
+        self.within(0..=u64::MAX, memory, each);
+    }
+
+    /// Returns where the page at this virtual address is in RAM.
+    pub fn translate(&self, memory: &Memory<'_>, page: u64) -> Option<u64> {
+        let mut found = None;
+        self.within(page..=page | SMALLEST_PAGE, memory, &mut |mapping| {
+            let offset = page.checked_sub(mapping.address).filter(|offset| *offset < mapping.len);
+            found = found.or(offset.map(|offset| mapping.physical + offset));
+        });
+        found
+    }
+
+    /// Hands the mappings that have some of these virtual addresses to `each`.
+    fn within(
+        &self,
+        wanted: RangeInclusive<u64>,
+        memory: &Memory<'_>,
+        each: &mut dyn FnMut(Mapping),
+    ) {
+        for tree in [&self.low, &self.high].into_iter().flatten() {
+            let mut walk =
+                Walk { memory, wanted: wanted.clone(), each, last: None, tables_left: MAX_TABLES };
+            tree.walk(&mut walk);
+            walk.finish();
+        }
+    }
+}
+
 /// One of the two trees of tables.
+#[derive(Debug)]
 struct Tree {
     /// The first address that it translates.
     base: u64,
@@ -55,19 +119,6 @@ struct Tree {
     page_bits: u32,
     /// The first table.
     table: u64,
-}
-
-/// All mappings to RAM by TTBR0 and TTBR1, ascending; none where the MMU is off.
-pub fn mappings(system: &SystemRegisters, memory: &Memory) -> Vec<Mapping> {
-    /// SCTLR_EL1.M.
-    const MMU: u64 = 1;
-    let mut found = Vec::new();
-    if *system.sctlr_el1 & MMU != 0 {
-        for tree in [low(system), high(system)].into_iter().flatten() {
-            tree.walk(memory, &mut found);
-        }
-    }
-    found
 }
 
 /// TTBR0_EL1 by TCR_EL1's T0SZ, EPD0 and TG0.
@@ -109,21 +160,29 @@ impl Tree {
         self.page_bits - 3
     }
 
-    fn walk(&self, memory: &Memory, found: &mut Vec<Mapping>) {
+    fn walk(&self, walk: &mut Walk<'_, '_>) {
         let levels = (self.bits - self.page_bits).div_ceil(self.level_bits());
-        let mut walk = Walk { memory, found, tables_left: MAX_TABLES };
-        self.table(&mut walk, self.table, self.base, levels, self.bits);
+        self.table(walk, self.table, self.base, levels, self.bits);
     }
 
     /// `levels` are left, this one included; together they translate `bits` bits.
-    fn table(&self, walk: &mut Walk<'_>, table: u64, base: u64, levels: u32, bits: u32) {
+    fn table(&self, walk: &mut Walk<'_, '_>, table: u64, base: u64, levels: u32, bits: u32) {
         if walk.tables_left == 0 {
             return;
         }
         walk.tables_left -= 1;
         let below = self.page_bits + (levels - 1) * self.level_bits();
-        for index in 0..1u64 << (bits - below) {
-            let Some(entry) = walk.memory.word(table + index * 8) else { continue };
+        let index = |address: u64| address.saturating_sub(base) >> below;
+        let last = ((1 << (bits - below)) - 1).min(index(*walk.wanted.end()));
+        let mut entries = None;
+        for index in index(*walk.wanted.start())..=last {
+            let place = table + index * 8;
+            let (page, offset) = (place & !SMALLEST_PAGE, (place & SMALLEST_PAGE) as usize);
+            if entries.as_ref().is_none_or(|(at, _)| *at != page) {
+                entries = walk.memory.page(page).map(|content| (page, content));
+            }
+            let Some((_, content)) = &entries else { continue };
+            let entry = memory::word(content, offset);
             let address = base + (index << below);
             let physical = entry & 0xffff_ffff_f000 & (u64::MAX << self.page_bits);
             match (entry & 3, levels) {
@@ -139,13 +198,17 @@ impl Tree {
 /// Tables of 4 KiB that map 128 GiB by pages. Only tables that lie in themselves need more.
 const MAX_TABLES: usize = 65_536;
 
-struct Walk<'a> {
-    memory: &'a Memory,
-    found: &'a mut Vec<Mapping>,
+struct Walk<'a, 'm> {
+    memory: &'a Memory<'m>,
+    /// The virtual addresses that are of interest.
+    wanted: RangeInclusive<u64>,
+    each: &'a mut dyn FnMut(Mapping),
+    /// What was found last: it may go on.
+    last: Option<Mapping>,
     tables_left: usize,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Adds what lies in RAM of a page or block, to the mapping before if it goes on there.
     fn add(&mut self, address: u64, physical: u64, bits: u32) {
         let ram = &self.memory.ram;
@@ -155,14 +218,22 @@ impl Walk<'_> {
             return;
         }
         let (address, len) = (address + (start - physical), end - start);
-        match self.found.last_mut() {
+        match &mut self.last {
             Some(last)
                 if last.address + last.len == address && last.physical + last.len == start =>
             {
                 last.len += len;
             }
-            _ => self.found.push(Mapping { address, physical: start, len }),
+            _ => {
+                self.finish();
+                self.last = Some(Mapping { address, physical: start, len });
+            }
         }
+    }
+
+    /// Hands over what was found last.
+    fn finish(&mut self) {
+        self.last.take().into_iter().for_each(&mut *self.each);
     }
 }
 
@@ -191,8 +262,14 @@ mod tests {
         system
     }
 
-    fn memory() -> Memory {
-        Memory::of(
+    fn mappings(system: &SystemRegisters, memory: &Memory<'_>) -> Vec<Mapping> {
+        let mut found = Vec::new();
+        Tables::of(system).each(memory, &mut |mapping| found.push(mapping));
+        found
+    }
+
+    fn memory() -> Memory<'static> {
+        memory::tests::memory(
             0x4000_0000..0x4800_0000,
             [
                 (TABLES, page(&[(511, TABLES + 0x1003)])),
@@ -220,6 +297,21 @@ mod tests {
     }
 
     #[test]
+    fn a_single_address_is_translated_as_all_of_them_are() {
+        let (tables, memory) = (Tables::of(&registers()), memory());
+        for mapping in mappings(&registers(), &memory) {
+            let last = mapping.len - 0x1000;
+            for offset in [0, 0x1000.min(last), last] {
+                let physical = tables.translate(&memory, mapping.address + offset);
+                assert_eq!(physical, Some(mapping.physical + offset), "{mapping:x?}");
+            }
+        }
+        for nowhere in [0, 0x3fff_f000, 0x4800_0000, 0xffff_ffff_c000_0000 - 0x1000] {
+            assert_eq!(tables.translate(&memory, nowhere), None, "{nowhere:#x}");
+        }
+    }
+
+    #[test]
     fn without_an_mmu_or_with_a_tree_disabled_there_is_nothing() {
         let mut system = registers();
         *system.tcr_el1 |= 1 << 7 | 1 << 23;
@@ -232,10 +324,12 @@ mod tests {
     #[test]
     fn tables_that_point_to_themselves_end() {
         let all: Vec<_> = (0..512).map(|index| (index, TABLES + 3)).collect();
-        let memory = Memory::of(0x4000_0000..0x4800_0000, [(TABLES, page(&all))]);
+        let memory = memory::tests::memory(0x4000_0000..0x4800_0000, [(TABLES, page(&all))]);
         let mut system = registers();
         // 48 bits: four levels.
         *system.tcr_el1 = 16 | 16 << 16 | 2 << 30;
-        assert!(mappings(&system, &memory).len() < 1 << 26);
+        let mut count = 0;
+        Tables::of(&system).each(&memory, &mut |_| count += 1);
+        assert!((1..1 << 26).contains(&count), "{count}");
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use anyhow::{Error, Result, anyhow};
+use stasis_state::LoadError;
 use stasis_state::reader::Skipped;
 
-use super::source::check;
+use super::source::{Opened, check};
 
 /// What a look at every byte of a checkpoint has found.
 pub enum Verdict {
@@ -20,13 +21,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Looks at a checkpoint's bytes, if they could be read.
-    pub fn of(bytes: Result<Vec<u8>>) -> Self {
-        match bytes.map(|bytes| check(&bytes)) {
-            Ok(Ok(checkpoint)) => Self::Good(checkpoint.skipped),
-            Ok(Err(error)) if error.is_of_newer() => Self::TooNew(error),
-            Ok(Err(error)) => Self::Damaged(error),
-            Err(error) => Self::Unreadable(error),
+    /// Looks at every byte of a checkpoint, if it could be opened.
+    pub fn of(opened: Result<Opened<'_>>) -> Self {
+        let checked = opened.map_err(LoadError::Source).and_then(|mut opened| check(&mut opened));
+        match checked {
+            Ok(checkpoint) => Self::Good(checkpoint.skipped),
+            Err(LoadError::Format(error)) if error.is_of_newer() => Self::TooNew(error),
+            Err(LoadError::Format(error)) => Self::Damaged(error),
+            Err(LoadError::Source(error) | LoadError::Refused(error)) => Self::Unreadable(error),
         }
     }
 
@@ -87,6 +89,8 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use stasis_state::header::Header;
     use stasis_state::routines::crc32c;
 
@@ -106,8 +110,14 @@ mod tests {
         bytes
     }
 
+    fn of(bytes: &[u8]) -> Verdict {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        Verdict::of(Opened::of(&file))
+    }
+
     fn verdict(change: impl FnOnce(&mut Vec<u8>)) -> String {
-        Verdict::of(Ok(changed(change))).to_string()
+        of(&changed(change)).to_string()
     }
 
     #[test]
@@ -139,15 +149,15 @@ mod tests {
     #[test]
     fn the_last_line_tells_damaged_ones_from_newer_ones() {
         let mut tally = Tally::default();
-        tally.add(&Verdict::of(Ok(changed(|_| ()))));
-        tally.add(&Verdict::of(Ok(changed(|bytes| bytes[8] = 2))));
+        tally.add(&of(&changed(|_| ())));
+        tally.add(&of(&changed(|bytes| bytes[8] = 2)));
         assert_eq!(
             tally.result().unwrap_err().to_string(),
             "1 of 2 checkpoints are of a newer format, and were not checked"
         );
         let mut tally = Tally::default();
-        tally.add(&Verdict::of(Ok(Vec::new())));
-        tally.add(&Verdict::of(Ok(changed(|bytes| bytes[8] = 2))));
+        tally.add(&of(&[]));
+        tally.add(&of(&changed(|bytes| bytes[8] = 2)));
         let both = tally.result().unwrap_err().to_string();
         assert!(both.starts_with("1 of 2 checkpoints are damaged; 1 of 2"), "{both}");
     }

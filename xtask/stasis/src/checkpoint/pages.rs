@@ -1,0 +1,183 @@
+//! A checkpoint's memory page by page, in order: its hash, and what differs from another's.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use sha2::{Digest, Sha256};
+use stasis_state::memory::Extent;
+use stasis_state::routines::Page;
+use stasis_state::{Checkpoint, Extents, PAGE_SIZE};
+
+use super::source::{Loaded, Opened, anyhow_of, routines};
+
+/// Returns SHA-256 over the stored pages, each after its address in eight bytes, little-endian.
+pub fn sha256(loaded: &mut Loaded) -> Result<String> {
+    let (mut opened, checkpoint) = loaded.open()?;
+    let mut extents = Extents::new(&mut opened, checkpoint, routines()).map_err(anyhow_of)?;
+    let mut hash = Sha256::new();
+    while let Some(extent) = extents.read_next().map_err(anyhow_of)? {
+        for (address, page) in (extent.address..).step_by(PAGE_SIZE).zip(extents.pages()) {
+            hash.update(address.to_le_bytes());
+            hash.update(page);
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Pages by their addresses, a bit for each: added in ascending order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageSet {
+    /// What has any page: 64 pages by the address of the first, ascending.
+    words: Vec<(u64, u64)>,
+}
+
+impl PageSet {
+    /// Bytes of memory that a word stands for.
+    const WORD_LEN: u64 = 64 * PAGE_SIZE as u64;
+
+    /// Adds the page at this address, which is not below the last one.
+    fn add(&mut self, address: u64) {
+        let (word, bit) = (address / Self::WORD_LEN, address % Self::WORD_LEN / PAGE_SIZE as u64);
+        let start = word * Self::WORD_LEN;
+        match self.words.last_mut() {
+            Some((last, bits)) if *last == start => *bits |= 1 << bit,
+            _ => self.words.push((start, 1 << bit)),
+        }
+    }
+
+    /// Returns how many pages there are.
+    pub fn len(&self) -> u64 {
+        self.words.iter().map(|(_, bits)| u64::from(bits.count_ones())).sum()
+    }
+
+    /// Tells whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Returns the pages as ranges of addresses, ascending, with gaps between them.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        let bits = |&(start, bits): &(u64, u64)| {
+            let set = (0..64).filter(move |bit| bits >> bit & 1 != 0);
+            set.map(move |bit| start + bit * PAGE_SIZE as u64)
+        };
+        let mut addresses = self.words.iter().flat_map(bits).peekable();
+        std::iter::from_fn(move || {
+            let start = addresses.next()?;
+            let mut end = start + PAGE_SIZE as u64;
+            while addresses.next_if_eq(&end).is_some() {
+                end += PAGE_SIZE as u64;
+            }
+            Some(start..end)
+        })
+    }
+}
+
+impl FromIterator<u64> for PageSet {
+    fn from_iter<I: IntoIterator<Item = u64>>(addresses: I) -> Self {
+        let mut set = Self::default();
+        addresses.into_iter().for_each(|address| set.add(address));
+        set
+    }
+}
+
+/// Returns how many pages there are in a range.
+pub fn count(range: &Range<u64>) -> u64 {
+    (range.end - range.start) / PAGE_SIZE as u64
+}
+
+/// Returns the pages that differ. What one of the two does not have is zero.
+pub fn differences(old: &mut Loaded, new: &mut Loaded) -> Result<PageSet> {
+    let ((mut old, of_old), (mut new, of_new)) = (old.open()?, new.open()?);
+    compare(Side::new(&mut old, of_old)?, Side::new(&mut new, of_new)?)
+}
+
+fn compare(mut old: Side<'_, '_>, mut new: Side<'_, '_>) -> Result<PageSet> {
+    let mut differ = PageSet::default();
+    let mut at = 0;
+    loop {
+        old.advance(at)?;
+        new.advance(at)?;
+        let ends = [old.end_of_the_same(at), new.end_of_the_same(at)];
+        let Some(end) = ends.into_iter().flatten().min() else { return Ok(differ) };
+        if old.has_content(at) || new.has_content(at) {
+            let pages = (at..end).step_by(PAGE_SIZE);
+            pages
+                .filter(|&page| old.page(page) != new.page(page))
+                .for_each(|page| differ.add(page));
+        }
+        at = end;
+    }
+}
+
+/// One of two checkpoints that are gone through side by side.
+struct Side<'s, 'o> {
+    extents: Extents<'s, Opened<'o>>,
+    /// The one that was read last.
+    extent: Option<Extent>,
+}
+
+impl<'s, 'o> Side<'s, 'o> {
+    fn new(opened: &'s mut Opened<'o>, checkpoint: &Checkpoint) -> Result<Self> {
+        let extents = Extents::new(opened, checkpoint, routines()).map_err(anyhow_of)?;
+        let mut side = Self { extents, extent: None };
+        side.read()?;
+        Ok(side)
+    }
+
+    fn read(&mut self) -> Result<()> {
+        self.extent = self.extents.read_next().map_err(anyhow_of)?;
+        Ok(())
+    }
+
+    /// Leaves the extent that ends at `at`.
+    fn advance(&mut self, at: u64) -> Result<()> {
+        while self.extent.is_some_and(|extent| end(&extent) <= at) {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    /// Returns where the extent at `at` ends, or the gap before the next; none behind the last.
+    fn end_of_the_same(&self, at: u64) -> Option<u64> {
+        self.extent.map(|extent| if at < extent.address { extent.address } else { end(&extent) })
+    }
+
+    /// Tells whether pages are stored at `at`.
+    fn has_content(&self, at: u64) -> bool {
+        self.extent.is_some_and(|extent| extent.address <= at) && !self.extents.pages().is_empty()
+    }
+
+    /// Returns the page at this address, which lies in the extent or in the gap before it.
+    fn page(&self, address: u64) -> &Page {
+        const ZERO: &Page = &[0; PAGE_SIZE];
+        match self.extent {
+            Some(extent) if self.has_content(address) => {
+                &self.extents.pages()[(address - extent.address) as usize / PAGE_SIZE]
+            }
+            _ => ZERO,
+        }
+    }
+}
+
+/// Returns the first address behind an extent.
+fn end(extent: &Extent) -> u64 {
+    extent.address + extent.memory_len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_follow_each_other_are_one_range() {
+        let pages = [0x4000_0000, 0x4000_1000, 0x4003_f000, 0x4004_0000, 0x8000_0000];
+        let set: PageSet = pages.into_iter().collect();
+        assert_eq!(set.len(), 5);
+        assert!(!set.is_empty() && PageSet::default().is_empty());
+        let ranges: Vec<_> = set.ranges().collect();
+        let expected =
+            [0x4000_0000..0x4000_2000, 0x4003_f000..0x4004_1000, 0x8000_0000..0x8000_1000];
+        assert_eq!(ranges, expected);
+    }
+}
