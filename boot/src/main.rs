@@ -27,10 +27,12 @@ mod smp;
 mod storage;
 mod typed;
 
+use stasis_arch::{mmu, timer};
 use stasis_host::board::{Uart, UartKind};
 use stasis_hw::mini_uart::MiniUart;
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl011::Pl011;
+use stasis_hw::pl031::Pl031;
 use stasis_hw::serial::Serial;
 use stasis_run::{clock, gic, pool, turns};
 
@@ -49,7 +51,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
         translation.unwrap_or_else(|error| panic!("cannot map the machine: {error:?}"));
     // SAFETY: it maps the image as the linker laid it out, all RAM and the devices, one to one; its
     // tables are never freed.
-    unsafe { stasis_arch::mmu::install(translation.root()) };
+    unsafe { mmu::install(translation.root()) };
 
     // SAFETY: the frame is the UART's, mapped as a device, and only this driver uses it.
     output::init(unsafe { serial(machine.uart) });
@@ -60,17 +62,23 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
         log::warn!("the console \"{console}\" is not there; this is another one");
     }
     firmware::init(&machine);
-    clock::init(&machine);
+    let rtc = machine.rtc.map(|device| {
+        // SAFETY: the frame is a PL031's by the device tree, which the final translation maps as a device; the driver only reads it.
+        Pl031::new(unsafe { Frame::new(device.frame.start as usize) })
+    });
+    // SAFETY: no guest is there yet.
+    let timer_fires = unsafe { timer::fires_across_zero() };
+    clock::init(rtc, !timer_fires);
     let gic = machine.gic.unwrap_or_else(|error| panic::give_up(&error));
     gic::init(&gic);
-    smp::start(&machine);
+    let ready = smp::start(&machine);
     let free = machine.free_ram(memory::image());
     log::info!(
         "{} cores, {} MiB of RAM free, {} list registers, a counter of {} Hz",
         smp::present().count(),
         free.free_bytes() >> 20,
         gic::list_registers(),
-        stasis_arch::timer::frequency()
+        timer::frequency()
     );
     let disk = storage::init(&machine);
     devices::init(&machine, disk);
@@ -80,7 +88,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     unsafe { pool::init(free) };
     guests::init(&machine, gic.gicv);
     console::init(machine.uart.device.intid);
-    turns::serve()
+    turns::serve(ready)
 }
 
 /// The driver of the console's UART.

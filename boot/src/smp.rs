@@ -4,7 +4,8 @@ use crate::firmware;
 use crate::machine::Machine;
 use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::boot::MAX_CORES;
-use stasis_arch::{boot, cpu, timer};
+use stasis_arch::cpu::{self, Ready};
+use stasis_arch::{boot, timer};
 use stasis_run::{gic, turns};
 
 /// Cores that have arrived, one bit each.
@@ -24,8 +25,8 @@ pub fn present() -> impl Iterator<Item = usize> {
 }
 
 /// Sets up this core, which is the first, and starts every other one.
-pub fn start(machine: &Machine) {
-    init_this_core(0);
+pub fn start(machine: &Machine) -> Ready {
+    let ready = init_this_core(0);
     let others = || machine.cores.iter().filter(|core| core.mpidr != cpu::mpidr());
     // SAFETY: the final tables are installed, and only this core runs.
     let entry = unsafe { boot::prepare_secondaries(others().map(|core| core.mpidr)) };
@@ -37,6 +38,7 @@ pub fn start(machine: &Machine) {
             Err(error) => log::warn!("core {number} (MPIDR {mpidr:#x}) was not started: {error}"),
         }
     }
+    ready
 }
 
 fn arrives(number: usize) -> bool {
@@ -53,14 +55,14 @@ fn arrives(number: usize) -> bool {
 /// The other cores arrive here, under the final translation.
 #[unsafe(no_mangle)]
 extern "C" fn stasis_secondary(number: usize) -> ! {
-    init_this_core(number);
-    turns::serve();
+    turns::serve(init_this_core(number))
 }
 
-/// What every core does first.
-fn init_this_core(number: usize) {
-    timer::stop_all();
+/// Sets up the calling core, whose number this is: what every core does first.
+fn init_this_core(number: usize) -> Ready {
+    // SAFETY: it is what the core does first, before it serves: it has loaded no vCPU, and has set no deadline.
+    let ready = unsafe { cpu::init() };
     gic::init_this_core();
-    cpu::init_traps();
     PRESENT.fetch_or(1 << number, Ordering::Release);
+    ready
 }

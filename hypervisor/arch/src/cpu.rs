@@ -1,8 +1,9 @@
 //! This core: its number, waiting, and what traps to EL2 while a guest runs.
 
-use crate::{debug, mmu};
+use crate::{debug, mmu, timer};
 use aarch64_cpu::asm;
 use aarch64_cpu::registers::{HCR_EL2, Readable};
+use core::marker::PhantomData;
 
 /// The core's number, 0 for the one that booted; it stands in TPIDR_EL2.
 #[inline(always)]
@@ -93,11 +94,32 @@ const HCR_RW: u64 = 1 << 31;
 const HCR_TLOR: u64 = 1 << 35;
 const HCR_TERR: u64 = 1 << 36;
 
-/// Sets up the traps of this core, once: all that is the same for every guest.
+/// This core is set up for guests: what they may not do traps. It can't be sent to another core.
+#[derive(Clone, Copy)]
+pub struct Ready {
+    /// Not [`Send`].
+    this_core: PhantomData<*mut ()>,
+}
+
+/// Sets up this core for guests: stops its timers, of which the architecture does not say that a reset does, and sets all traps that are the
+/// same for every guest.
 ///
 /// Floating point is the guest's own, and so are the debug registers once it uses them: see [`debug`]. Its physical timer, the
 /// PMU, profiling, trace, SVE and AMU are not.
-pub fn init_traps() {
+///
+/// # Safety
+///
+/// No [`Stage2Active`](mmu::Stage2Active) and no [`Loaded`](crate::world::Loaded) of this core is alive, and EL2 has set no deadline.
+pub unsafe fn init() -> Ready {
+    // SAFETY: no guest is loaded, and EL2 waits for no deadline, by the caller.
+    unsafe { timer::stop_all() };
+    init_traps();
+    mmu::init_stage2();
+    debug::init();
+    Ready { this_core: PhantomData }
+}
+
+fn init_traps() {
     const CPTR_RES1: u64 = 0x32ff;
     const CPTR_TZ: u64 = 1 << 8;
     const CPTR_TTA: u64 = 1 << 20;
@@ -112,7 +134,7 @@ pub fn init_traps() {
         0 | 0xf => 0,
         _ => mrs!("pmcr_el0") >> 11 & 0x1f,
     };
-    // SAFETY: these only decide what traps from EL1 and EL0; EL2 uses none of it.
+    // SAFETY: these registers decide what traps from EL1 and EL0 alone. EL2's own use of FP, which CPTR_EL2 decides, stays allowed.
     unsafe {
         msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);
         let profiling = MDCR_TPM | MDCR_TPMCR | MDCR_TPMS;
@@ -127,8 +149,6 @@ pub fn init_traps() {
         }
         core::arch::asm!("isb", options(nostack, preserves_flags));
     }
-    mmu::init_stage2();
-    debug::init();
 }
 
 /// Whether the core has the RAS extension: ID_AA64PFR0_EL1.RAS.
@@ -139,7 +159,7 @@ fn has_ras() -> bool {
 
 /// Clears VDISR_EL2, which is the guest's DISR_EL1 where the core has RAS: no guest is shown that it has, but the register does not trap.
 #[inline]
-pub fn clear_deferred_serror() {
+pub(crate) fn clear_deferred_serror() {
     if has_ras() {
         // SAFETY: only the guest sees it.
         unsafe { msr!("S3_4_C12_C1_1", 0) };
@@ -148,12 +168,12 @@ pub fn clear_deferred_serror() {
 
 /// Whether a virtual SError is pending for the guest that is loaded: HCR_EL2.VSE.
 #[inline]
-pub fn virtual_serror() -> bool {
+pub(crate) fn virtual_serror() -> bool {
     HCR_EL2.get() & HCR_VSE != 0
 }
 
 /// Makes a virtual SError pending for the guest that is loaded.
-pub fn set_virtual_serror() {
+pub(crate) fn set_virtual_serror() {
     // SAFETY: VSE only concerns the guest.
     unsafe { msr!("hcr_el2", HCR_EL2.get() | HCR_VSE) };
 }
@@ -162,7 +182,7 @@ pub fn set_virtual_serror() {
 /// is pending for it, and whether CTR_EL0 traps, with the registers of cache geometry: where it is shown another than
 /// this core's.
 #[inline]
-pub fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_ctr: u64) {
+pub(crate) fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_ctr: u64) {
     let waits = if trap_waits { HCR_TWI } else { 0 };
     let serror = if serror_pending { HCR_VSE } else { 0 };
     let caches = if shown_ctr != mrs!("ctr_el0") { HCR_TID2 } else { 0 };
@@ -172,7 +192,7 @@ pub fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_ctr: u64
 
 /// Sets what MIDR_EL1 and MPIDR_EL1 read as in the guest.
 #[inline]
-pub fn set_guest_identity(midr: u64, mpidr: u64) {
+pub(crate) fn set_guest_identity(midr: u64, mpidr: u64) {
     // SAFETY: only the guest sees them.
     unsafe {
         msr!("vpidr_el2", midr);

@@ -1,6 +1,6 @@
 //! Self-hosted debug (DDI 0487, D2): breakpoints, watchpoints, the OS lock. EL2 takes no debug exceptions.
 //!
-//! They are many, and few guests use them. So they are [lent](lend) to the guest that is loaded when it touches one, or
+//! They are many, and few guests use them. So they are [lent](crate::world::Loaded::lend_debug) to the guest that is loaded when it touches one, or
 //! when it is loaded with any of them in use; till then its accesses trap. While they are not lent, nothing is enabled in them, whatever
 //! the last guest has left there.
 //!
@@ -23,7 +23,7 @@ const EVENTS: u64 = 1 | 1 << 13 | 1 << 15;
 
 /// Opens the OS lock and the OS double lock, whatever a firmware has left there, and has the registers not be lent: once, before a guest runs on
 /// this core.
-pub fn init() {
+pub(crate) fn init() {
     // SAFETY: without a debug event that is enabled, neither lock makes a difference. Locked, all of MDSCR_EL1 can be cleared.
     unsafe {
         msr!("osdlr_el1", 0);
@@ -37,7 +37,7 @@ pub fn init() {
 }
 
 /// Keeps the debug registers from the guest: nothing is enabled in them, and its accesses trap.
-fn keep() {
+pub(crate) fn keep() {
     // SAFETY: nothing is enabled by it.
     unsafe {
         msr!("mdccint_el1", 0);
@@ -55,15 +55,10 @@ unsafe fn set_traps(traps: u64) {
     unsafe { msr!("mdcr_el2", others | traps) };
 }
 
-/// Lends them to a guest that is being loaded, if they do something in it. Returns whether they do.
+/// Returns whether the debug registers do something in the guest whose record this is.
 #[inline]
-pub fn load(registers: &Debug) -> bool {
-    let used =
-        *registers.os_lock == 0 && *registers.mdscr_el1 & EVENTS | *registers.mdccint_el1 != 0;
-    if used {
-        lend(registers);
-    }
-    used
+pub(crate) fn are_used(registers: &Debug) -> bool {
+    *registers.os_lock == 0 && *registers.mdscr_el1 & EVENTS | *registers.mdccint_el1 != 0
 }
 
 /// ID_AA64DFR0_EL1.BRPs and WRPs: one less than the number of breakpoints and watchpoints.
@@ -157,14 +152,14 @@ stasis_state::vcpu_debug!(lent);
 
 /// Takes back what was lent, and saves it.
 #[cold]
-pub fn take_back(registers: &mut Debug) {
+pub(crate) fn take_back(registers: &mut Debug) {
     save_all(registers);
     keep();
 }
 
 /// Lends the debug registers to the guest that is loaded.
 #[cold]
-pub fn lend(registers: &Debug) {
+pub(crate) fn lend(registers: &Debug) {
     debug_assert!(*registers.os_lock == 0, "the registers of a guest whose OS lock is locked");
     // SAFETY: 1. `load_all`: they are the guest's, as its record has them. 2. `set_traps`: so no access of the guest need trap.
     unsafe {

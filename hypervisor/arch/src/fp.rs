@@ -12,14 +12,14 @@ unsafe extern "C" {
 }
 
 /// Saves V0 to V31, FPSR and FPCR.
-pub fn save(registers: &mut FpSimd) {
-    // SAFETY: the offsets that the assembly stores at are those of this struct's fields.
+pub(crate) fn save(registers: &mut FpSimd) {
+    // SAFETY: the offsets that the assembly stores at are those of this struct's fields, which is borrowed mutably.
     unsafe { stasis_fp_save(registers) };
 }
 
 /// Loads V0 to V31, FPSR and FPCR.
-pub fn load(registers: &FpSimd) {
-    // SAFETY: as above; the registers hold nothing of EL2's.
+pub(crate) fn load(registers: &FpSimd) {
+    // SAFETY: 1. The offsets that the assembly loads from are those of this struct's fields. 2. The registers hold nothing of EL2's.
     unsafe { stasis_fp_load(registers) };
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`boot`]: from the firmware's entry to Rust, with the MMU and the caches on.
 //! - [`vectors`]: exceptions: the guest's exits, and EL2's own, which are fatal.
-//! - [`world`]: entering a guest; its system registers; [`fp`] and [`debug`]: the larger banks.
+//! - [`world`]: a vCPU on this core, from its loading to its unloading; `fp` and `debug`: the larger banks of its registers.
 //! - [`mmu`], [`cache`]: what changes what memory means, each with its barriers.
 //! - [`timer`]: the counter, the guest's virtual timer, and EL2's own.
 //! - [`cpu`]: this core, its number, its traps. [`crc`]: its CRC-32C. [`zero`]: which pages are zero.
@@ -19,8 +19,8 @@ pub mod cache;
 pub mod copy;
 pub mod cpu;
 pub mod crc;
-pub mod debug;
-pub mod fp;
+mod debug;
+mod fp;
 pub mod mmu;
 pub mod regions;
 pub mod timer;

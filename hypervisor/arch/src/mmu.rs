@@ -3,6 +3,7 @@
 
 use crate::boot;
 use core::arch::asm;
+use core::marker::PhantomData;
 
 /// Replaces EL2's translation by the one at `root`, with the MMU off in between: the two may differ in
 /// the size of their blocks, which must never be seen together.
@@ -12,9 +13,9 @@ use core::arch::asm;
 /// `root` is a 39-bit translation with 4 KiB pages that maps all that this program uses one to one,
 /// with the access that it needs, and it stays for ever. Both translations are one to one.
 pub unsafe fn install(root: u64) {
-    // SAFETY: 1. Between the writes to SCTLR_EL2 no memory is accessed but these instructions, which
-    // are at the same address with and without the MMU. 2. What is dirty in the caches stays there and
-    // is found again. 3. The caller answers for the rest.
+    // SAFETY: 1. Between the writes to SCTLR_EL2 no memory is accessed but these instructions, which are at the same address with and
+    // without the MMU, as both translations are one to one. 2. What is dirty in the caches stays there and is found again. 3. After them
+    // all that the program uses is mapped as it needs it, by the caller.
     unsafe {
         asm!(
             "dsb sy",
@@ -41,12 +42,21 @@ pub(crate) fn init_stage2() {
     const SL0_LEVEL1: u64 = 0b01 << 6;
     const WALKS: u64 = 0b11 << 12 | 0b01 << 10 | 0b01 << 8;
     let physical_size = mrs!("tcr_el2") >> 16 & 0b111;
-    // SAFETY: stage 2 translates for guests alone, none of which is loaded yet.
+    // SAFETY: stage 2 translates for EL1 and EL0 alone, where nothing runs: `cpu::init` is called before a guest is loaded.
     unsafe { msr!("vtcr_el2", RES1 | physical_size << 16 | WALKS | SL0_LEVEL1 | (64 - 39)) };
 }
 
-/// Makes the guest's memory what `root` says, on this core, under `vmid`. Stage 1 translates nothing from here on:
-/// [`crate::world::load`] opens it.
+/// A guest's memory is active on this core, and none of its vCPUs is loaded: stage 1 walks nothing.
+///
+/// It can't be sent to another core. [`load`](Self::load) makes it a vCPU that can be entered.
+#[must_use]
+pub struct Stage2Active {
+    /// Not [`Send`].
+    this_core: PhantomData<*mut ()>,
+}
+
+/// Makes the memory that EL1 and EL0 of this core reach that of the translation at `root`, under `vmid`. Stage 1 walks nothing from here on,
+/// until a vCPU is [loaded](Stage2Active::load).
 ///
 /// A Cortex-A57 or A72 may carry out an AT instruction ahead of time, on a path that is not taken, and keep what it finds with registers of which
 /// some are one guest's and some another's (errata 1319537 and 1319367; 1165522 of the first Cortex-A76). So as long as they are, a
@@ -54,15 +64,18 @@ pub(crate) fn init_stage2() {
 ///
 /// # Safety
 ///
-/// `root` is a stage-2 translation of 39 bits that maps nothing of EL2's, and stays until another is
-/// activated on this core. No two translations share a `vmid`. No guest is entered before its registers are loaded.
+/// 1. `root` is a stage-2 translation of 39 bits, which maps the guest's own memory and devices alone, and stays until another one is activated
+///    on this core.
+/// 2. No other translation was ever used under `vmid`.
+/// 3. [`cpu::init`](crate::cpu::init) has set up what traps on this core.
+/// 4. No [`Stage2Active`] and no [`Loaded`](crate::world::Loaded) of this core is alive.
 #[inline]
-pub unsafe fn activate_stage2(root: u64, vmid: u8) {
+pub unsafe fn activate_stage2(root: u64, vmid: u8) -> Stage2Active {
     /// TCR_EL1.EPD1 and EPD0, with a granule of 4 KiB and 48-bit addresses.
     const NO_WALKS: u64 = 1 << 23 | 1 << 7 | 0b10 << 30 | 16 << 16 | 16;
-    // SAFETY: the caller answers for the translation, and EL1's own registers are loaded before it is used. The first barrier orders the
-    // tables' writes before it, and the end of walks that the last guest has begun (DDI 0487, D8.1.5); the exception
-    // return orders it before the guest.
+    // SAFETY: 1. The registers act at EL1 and EL0 alone, and no vCPU has them, by condition 4. 2. What translates is the guest's own, by
+    // conditions 1 and 2. The first barrier orders the tables' writes before it, and the end of walks that the last guest has begun
+    // (DDI 0487, D8.1.5); the exception return orders it before the guest.
     unsafe {
         asm!("dsb ish", options(nostack, preserves_flags));
         msr!("tcr_el1", NO_WALKS);
@@ -71,14 +84,34 @@ pub unsafe fn activate_stage2(root: u64, vmid: u8) {
         asm!("isb", options(nostack, preserves_flags));
         msr!("vttbr_el2", u64::from(vmid) << 48 | root);
     }
+    Stage2Active { this_core: PhantomData }
 }
 
-/// The physical address behind a virtual one, as the guest that is loaded would read it at EL1. None: it would fault.
-pub fn guest_address(virtual_address: u64) -> Option<u64> {
+impl Stage2Active {
+    /// Drops what this core has kept of the translations and instructions of the guest: its TLBs tell neither the vCPUs of a guest apart,
+    /// nor a guest from another one in its place.
+    pub fn forget_vcpu(&mut self) {
+        // SAFETY: it changes no memory and no register: translations are looked up, and instructions fetched, anew.
+        unsafe {
+            asm!(
+                "isb", // what the VMID was made
+                "dsb nshst",
+                "tlbi vmalle1",
+                "ic iallu",
+                "dsb nsh",
+                "isb",
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+}
+
+/// Returns the physical address behind a virtual one, as the vCPU that is loaded would read it at EL1. None: it would fault.
+pub(crate) fn guest_address(virtual_address: u64) -> Option<u64> {
     const FAULT: u64 = 1;
     const PAGE: u64 = 0xffff_ffff_f000;
     let result: u64;
-    // SAFETY: the guest's own PAR_EL1 is put back. The walk has no effect but on TLBs.
+    // SAFETY: 1. The vCPU's own PAR_EL1 is put back. 2. The walk changes nothing but TLBs.
     unsafe {
         asm!(
             "mrs {own}, par_el1",
@@ -95,11 +128,11 @@ pub fn guest_address(virtual_address: u64) -> Option<u64> {
     (result & FAULT == 0).then_some(result & PAGE | virtual_address & 0xfff)
 }
 
-/// Has this core drop what it has kept of stage 2 of the guest that is loaded, for the block or page that the intermediate physical
-/// address `ipa` lies in, whose entry allows more than before.
-pub fn forget_block(ipa: u64) {
-    // SAFETY: translations are looked up anew. Those of both stages in one are not found by `ipa`: all of stage 1 goes with it
-    // (DDI 0487, D8.14.5). The first barrier orders the table's write before it.
+/// Makes this core drop what it has kept of stage 2 of the guest that is loaded, for the block or page that the intermediate physical
+/// address `ipa` lies in.
+pub(crate) fn forget_block(ipa: u64) {
+    // SAFETY: it changes no memory and no register: translations are looked up anew. Those of both stages in one are not found by `ipa`: all
+    // of stage 1 goes with it (DDI 0487, D8.14.5). The first barrier orders the table's write before it.
     unsafe {
         asm!(
             "dsb ishst",
@@ -114,35 +147,19 @@ pub fn forget_block(ipa: u64) {
     }
 }
 
-/// Has all cores drop what they have kept of the translation at `root`, which was used under `vmid`, and whose entries are invalid.
+/// Makes all cores drop what they have kept of the translation at `root`, which was used under `vmid`, and whose entries are invalid. The
+/// translation stays active on this core until another one is.
 ///
 /// # Safety
 ///
-/// No guest is loaded on this core: the translation stays active here until another one is. `root` stays a table that is never
-/// used under another VMID.
+/// 1. No [`Stage2Active`] and no [`Loaded`](crate::world::Loaded) of this core is alive.
+/// 2. `root` stays a table for ever, and is never used under another VMID.
 pub unsafe fn forget_guest(root: u64, vmid: u8) {
-    // SAFETY: the caller answers for the translation. The barriers order the tables' writes before the invalidation, and its end on
-    // all cores before what follows.
+    // SAFETY: 1. Nobody runs at EL1 by the translation, by condition 1, and who walks it nonetheless finds a table, by condition 2. 2. The
+    // barriers order the tables' writes before the invalidation, and its end on all cores before what follows.
     unsafe {
         asm!("dsb ish", options(nostack, preserves_flags));
         msr!("vttbr_el2", u64::from(vmid) << 48 | root);
         asm!("isb", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags));
-    }
-}
-
-/// Drops what this core has kept of the translations and instructions of the VMID that is active. Its TLBs tell neither
-/// the vCPUs of a guest apart, nor a guest from another one in its place.
-pub fn forget_vcpu() {
-    // SAFETY: translations are looked up, and instructions fetched, anew.
-    unsafe {
-        asm!(
-            "isb", // what the VMID was made
-            "dsb nshst",
-            "tlbi vmalle1",
-            "ic iallu",
-            "dsb nsh",
-            "isb",
-            options(nostack, preserves_flags)
-        );
     }
 }

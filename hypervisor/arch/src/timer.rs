@@ -38,9 +38,13 @@ pub fn counter() -> u64 {
     mrs!("cntpct_el0")
 }
 
-/// Stops this core's timers, of which the architecture does not say that a reset does, before their interrupts may come.
-pub fn stop_all() {
-    // SAFETY: no guest is loaded, and EL2 has set no deadline.
+/// Stops this core's timers.
+///
+/// # Safety
+///
+/// No guest is loaded on this core, and EL2 has set no deadline.
+pub(crate) unsafe fn stop_all() {
+    // SAFETY: nobody waits for the timers, by the caller.
     unsafe {
         msr!("cntv_ctl_el0", 0);
         msr!("cntp_ctl_el0", 0);
@@ -59,7 +63,7 @@ pub(crate) use moves;
 
 /// Loads a guest's virtual timer: first the offset, then the comparator, then the control. It is so for the guest, and for EL2 after
 /// the next barrier.
-pub fn load_virtual(offset: u64, registers: &SystemRegisters) {
+pub(crate) fn load_virtual(offset: u64, registers: &SystemRegisters) {
     // SAFETY: the virtual timer is the guest's.
     unsafe {
         msr!("cntvoff_el2", offset);
@@ -71,7 +75,7 @@ pub fn load_virtual(offset: u64, registers: &SystemRegisters) {
 }
 
 /// Sets CNTVOFF_EL2 for the guest that is loaded. Its virtual timer may fire by that.
-pub fn set_virtual_offset(offset: u64) {
+pub(crate) fn set_virtual_offset(offset: u64) {
     // SAFETY: it is the guest's counter alone that this moves.
     unsafe {
         msr!("cntvoff_el2", offset);
@@ -80,7 +84,7 @@ pub fn set_virtual_offset(offset: u64) {
 }
 
 /// Saves the guest's virtual timer, and stops it.
-pub fn save_virtual(registers: &mut SystemRegisters) {
+pub(crate) fn save_virtual(registers: &mut SystemRegisters) {
     *registers.cntv_ctl_el0 = mrs!("cntv_ctl_el0");
     *registers.cntv_cval_el0 = mrs!("cntv_cval_el0");
     *registers.cntkctl_el1 = mrs!("cntkctl_el1");
@@ -95,8 +99,12 @@ pub fn save_virtual(registers: &mut SystemRegisters) {
 /// has seen more time than this machine since its power-on.
 ///
 /// The architecture computes modulo 2^64. QEMU (10.0, `gt_recalc_timer`) takes the overflow of CVAL +
-/// offset for "never", and such a timer needs [`nudge_virtual`]. Found out by trying, with no guest loaded.
-pub fn fires_across_zero() -> bool {
+/// offset for "never", and such a timer needs to be [nudged](crate::world::Loaded::nudge_timer). Found out by trying.
+///
+/// # Safety
+///
+/// No [`Loaded`](crate::world::Loaded) of this core is alive: the virtual timer would be its.
+pub unsafe fn fires_across_zero() -> bool {
     /// Longer than it takes to arm the timer, even under an emulator.
     const MILLISECONDS: u64 = 5;
     const AHEAD: u64 = 1 << 40;
@@ -116,7 +124,7 @@ pub fn fires_across_zero() -> bool {
 }
 
 /// Has the virtual timer see that its time has come, where it does not by itself.
-pub fn nudge_virtual() {
+pub(crate) fn nudge_virtual() {
     let control = mrs!("cntv_ctl_el0");
     if control & ENABLE != 0 {
         // SAFETY: the guest's own value comes back at once.
@@ -126,11 +134,6 @@ pub fn nudge_virtual() {
             asm!("isb", options(nostack, preserves_flags));
         }
     }
-}
-
-/// CNTV_CVAL_EL0 of the guest that is loaded.
-pub fn virtual_compare_value() -> u64 {
-    mrs!("cntv_cval_el0")
 }
 
 /// Stops EL2's physical timer: its line falls.

@@ -1,6 +1,6 @@
 //! The EL2 vector table.
 //!
-//! An exception from a lower EL is a guest's exit: it returns from [`crate::world::enter`]. One from
+//! An exception from a lower EL is a guest's exit: it returns from [`Loaded::enter`](crate::world::Loaded::enter). One from
 //! EL2 itself is a fault of ours: interrupts are always masked here, so it is never expected. It moves
 //! to the core's emergency stack (its own may be what overflowed) and ends in the boot crate's
 //! `stasis_fatal_exception`.

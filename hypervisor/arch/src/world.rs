@@ -1,15 +1,23 @@
-//! Entering a guest, and its system registers.
+//! A vCPU on this core: loading it, entering it, and what can be done to it meanwhile.
 //!
-//! [`enter`] switches the general registers alone. The rest of a vCPU stays in the hardware from one
-//! exit to the next entry, and is loaded and saved only when the core turns to another vCPU, or when
-//! the guest is to be looked at.
+//! Three steps, each of which takes what the one before gave:
 //!
-//! What is loaded and saved is made from the records' tables: each register has a [`Home`](stasis_state::register::Home) there. So a
-//! register that is added to a table is switched, or has a home that is not here, or does not compile.
+//! | step | gives | what is true from then on |
+//! |---|---|---|
+//! | [`mmu::activate_stage2`](crate::mmu::activate_stage2), which is unsafe | [`Stage2Active`] | EL1 and EL0 of this core reach the guest's memory, and no other |
+//! | [`Stage2Active::load`] | [`Loaded`] | this core's registers for EL1 and EL0 are the vCPU's |
+//! | [`Loaded::enter`], again and again, until [`Loaded::unload`] | | the vCPU has run until its next exit |
+//!
+//! [`Loaded::enter`] switches the general registers alone. The rest of a vCPU stays in the hardware from one exit to the next entry;
+//! [`Loaded`] reads and changes it there ([`live`]). `switch` moves the system registers, as the records' tables say.
 
-use crate::cpu::isb;
-use crate::{fp, timer};
-use stasis_state::vcpu::{Core, FpSimd, SystemRegisters};
+mod live;
+mod switch;
+
+use crate::mmu::Stage2Active;
+use crate::{cpu, debug, fp, timer};
+use core::marker::PhantomData;
+use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, SystemRegisters};
 
 /// Why a guest came back to EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,167 +30,132 @@ pub enum ExitKind {
     SError,
 }
 
-/// Runs the guest that is loaded on this core until its next exit.
-#[inline(always)]
-pub fn enter(core: &mut Core) -> ExitKind {
-    // A guest runs at EL1 or EL0, whatever its PSTATE claims to be.
-    debug_assert!(*core.pstate & 0b1100 <= 0b0100, "PSTATE {:#x} is not a guest's", *core.pstate);
-    let kind: u64;
-    // SAFETY: 1. What the assembly does not restore is named, and so kept by the compiler, which knows what of it is in
-    // use. It stores at the offsets of this struct's fields. 2. The guest is confined by stage 2 and the traps of
-    // `cpu::init_traps`; it cannot touch EL2's memory. 3. EL2 has no FP state to lose.
-    unsafe {
-        core::arch::asm!("bl stasis_enter_guest", inlateout("x0") core as *mut Core => kind,
-            out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
-            out("x25") _, out("x26") _, out("x27") _, out("x28") _, clobber_abi("C"));
+/// The records that a vCPU is loaded from. Its general registers are loaded at each entry.
+pub struct Registers<'a> {
+    /// What MIDR_EL1 and MPIDR_EL1 read as, and whether CTR_EL0 must trap.
+    pub identity: &'a Identity,
+    /// The system registers, and the virtual timer.
+    pub system: &'a SystemRegisters,
+    /// The FP and SIMD registers.
+    pub fp: &'a FpSimd,
+    /// The debug registers.
+    pub debug: &'a Debug,
+}
+
+/// What a vCPU is loaded with besides its records.
+pub struct Surroundings {
+    /// CNTVOFF_EL2: what the guest's counter is behind the machine's, in ticks.
+    pub counter_offset: u64,
+    /// Its WFI traps, since others want the core.
+    pub traps_waits: bool,
+    /// A virtual SError is pending for it.
+    pub serror_pending: bool,
+}
+
+/// A vCPU that is loaded on this core: the only way to enter it.
+///
+/// There is one at a time on a core, and it can't be sent to another. Whoever drops it without [`unload`](Self::unload) loses what the vCPU did,
+/// and no other vCPU has anything of it.
+#[must_use]
+pub struct Loaded {
+    /// The debug registers are the vCPU's, and its accesses to them do not trap: see [`debug`].
+    debug_is_lent: bool,
+    /// Not [`Send`].
+    this_core: PhantomData<*mut ()>,
+}
+
+impl Stage2Active {
+    /// Loads a vCPU of the guest whose memory is active on this core. Its GIC is not loaded by it.
+    #[inline]
+    pub fn load(self, vcpu: Registers<'_>, surroundings: Surroundings) -> Loaded {
+        let Surroundings { counter_offset, traps_waits, serror_pending } = surroundings;
+        cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
+        cpu::set_guest_controls(traps_waits, serror_pending, *vcpu.identity.ctr_el0);
+        cpu::clear_deferred_serror();
+        // SAFETY: `self` says that the guest's stage 2 is active, and that nothing was loaded since that would let stage 1 walk.
+        unsafe { switch::load_system(vcpu.system) };
+        fp::load(vcpu.fp);
+        timer::load_virtual(counter_offset, vcpu.system);
+        let mut loaded = Loaded { debug_is_lent: false, this_core: PhantomData };
+        loaded.lend_debug_if_used(vcpu.debug);
+        loaded
     }
-    match kind {
-        0 => ExitKind::Synchronous,
-        1 => ExitKind::Interrupt,
-        _ => ExitKind::SError,
+}
+
+impl Loaded {
+    /// Runs the vCPU until its next exit, and returns why it left. `core` has its general registers, its PC and its PSTATE before
+    /// and after.
+    ///
+    /// A PSTATE that is no guest's never runs at EL2: its M\[3\] is cleared, and what then is still illegal ends in EL2's fatal exception
+    /// (DDI 0487, D1.4.4).
+    #[inline(always)]
+    pub fn enter(&mut self, core: &mut Core) -> ExitKind {
+        debug_assert!(
+            *core.pstate & 0b1100 <= 0b0100,
+            "PSTATE {:#x} is not a guest's",
+            *core.pstate
+        );
+        let kind: u64;
+        // SAFETY: 1. What the assembly does not restore is named, and so kept by the compiler, which knows what of it is in use. 2. It
+        // loads and stores at the offsets of `Core`'s fields, which is borrowed mutably for as long. 3. The guest reaches no memory
+        // but its own: `self` came from `activate_stage2`, whose caller answers for stage 2 and for the traps of `cpu::init`.
+        // 4. EL2 is built without FP, so it has no FP state that the guest could change.
+        unsafe {
+            core::arch::asm!("bl stasis_enter_guest", inlateout("x0") core as *mut Core => kind,
+                out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
+                out("x25") _, out("x26") _, out("x27") _, out("x28") _, clobber_abi("C"));
+        }
+        match kind {
+            0 => ExitKind::Synchronous,
+            1 => ExitKind::Interrupt,
+            _ => ExitKind::SError,
+        }
+    }
+
+    /// Saves what was loaded, stops the guest's virtual timer, and takes the debug registers back.
+    #[inline]
+    pub fn unload(mut self, system: &mut SystemRegisters, fp: &mut FpSimd, debug: &mut Debug) {
+        switch::save_system(system);
+        timer::save_virtual(system);
+        fp::save(fp);
+        self.take_back_debug(debug);
+    }
+
+    /// Lends the vCPU its debug registers, if its record says that they do something in it: at its loading, or when it has opened its OS
+    /// lock.
+    #[inline]
+    pub fn lend_debug_if_used(&mut self, registers: &Debug) {
+        if debug::are_used(registers) {
+            self.lend_debug(registers);
+        }
+    }
+
+    /// Lends the vCPU its debug registers: its accesses to them do not trap any more. Returns whether that changed anything: not if it
+    /// has them already, or its OS lock is locked.
+    #[inline]
+    pub fn lend_debug(&mut self, registers: &Debug) -> bool {
+        let lends = !self.debug_is_lent && *registers.os_lock == 0;
+        if lends {
+            debug::lend(registers);
+            self.debug_is_lent = true;
+        }
+        lends
+    }
+
+    /// Takes the debug registers back, if the vCPU has them, and saves them. Its accesses to them trap from then on.
+    #[inline]
+    pub fn take_back_debug(&mut self, registers: &mut Debug) {
+        if core::mem::take(&mut self.debug_is_lent) {
+            debug::take_back(registers);
+        }
     }
 }
 
-/// Makes the world switch of the system registers from their record's table: what is done with each follows from its home.
-macro_rules! switch {
-    (
-        $(#[$meta:meta])*
-        pub struct $Record:ident in $module:ident: $TYPE:ident {
-            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr
-                $(, reset $reset:expr)?, home $home:ident $(($why:literal))?; )*
+impl Drop for Loaded {
+    #[inline]
+    fn drop(&mut self) {
+        if self.debug_is_lent {
+            debug::keep();
         }
-    ) => {
-        fn save_system(registers: &mut $Record) {
-            $( save!($home $name, registers); )*
-        }
-
-        /// # Safety
-        ///
-        /// No guest may run until all of its state is loaded.
-        unsafe fn load_system(registers: &$Record) {
-            // SAFETY: these registers act at EL1 and EL0 alone. What translates is what `mmu::activate_stage2` says that it must be,
-            // until all else is the guest's: then stage 1 is as it has it, and then its walks.
-            unsafe {
-                $( load!($home $name, registers); )*
-                $( load_regime!($home $name, registers); )*
-            }
-        }
-    };
-}
-
-/// Saves a register whose home is the system register of its name.
-macro_rules! save {
-    (switch $name:ident, $registers:ident) => {
-        *$registers.$name = mrs!(stringify!($name))
-    };
-    (regime $name:ident, $registers:ident) => {
-        save!(switch $name, $registers)
-    };
-    ($other:ident $name:ident, $registers:ident) => {
-        elsewhere!($other $name)
-    };
-}
-
-/// Loads a register whose home is the system register of its name.
-macro_rules! load {
-    (switch $name:ident, $registers:ident) => {
-        msr!(stringify!($name); *$registers.$name)
-    };
-    (regime $name:ident, $registers:ident) => {};
-    ($other:ident $name:ident, $registers:ident) => {
-        elsewhere!($other $name)
-    };
-}
-
-/// Loads a register that says how stage 1 translates, in the table's order: SCTLR_EL1 enables stage 1 before TCR_EL1 enables its walks.
-macro_rules! load_regime {
-    (regime $name:ident, $registers:ident) => {
-        isb();
-        msr!(stringify!($name); *$registers.$name)
-    };
-    ($other:ident $name:ident, $registers:ident) => {};
-}
-
-/// Accepts the registers of this record that others move, or nobody; a home that nobody here knows does not compile.
-macro_rules! elsewhere {
-    (timer $name:ident) => {
-        timer::moves!($name)
-    };
-    (kept $name:ident) => {};
-}
-
-stasis_state::vcpu_system!(switch);
-
-/// Accepts the records whose registers assembly moves, in `vectors` and `fp`, which names each: another one does not compile.
-macro_rules! moved_by_assembly {
-    (
-        $(#[$meta:meta])*
-        pub struct $Record:ident in $module:ident: $TYPE:ident {
-            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr, home $home:ident; )*
-        }
-    ) => { $( moved_by_assembly!(@ $home $name); )* };
-    (@ entry x) => {};
-    (@ entry pc) => {};
-    (@ entry pstate) => {};
-    (@ fp v) => {};
-    (@ fp fpsr) => {};
-    (@ fp fpcr) => {};
-}
-
-stasis_state::vcpu_core!(moved_by_assembly);
-stasis_state::vcpu_fp!(moved_by_assembly);
-
-/// Saves what [`load`] loads, and stops the guest's virtual timer.
-pub fn save(system: &mut SystemRegisters, fp: &mut FpSimd) {
-    save_system(system);
-    timer::save_virtual(system);
-    fp::save(fp);
-}
-
-/// Makes this core the guest's, but for its memory, which is [active](crate::mmu::activate_stage2) already, its GIC and its
-/// [debug registers](crate::debug). `counter_offset` is CNTVOFF_EL2.
-pub fn load(system: &SystemRegisters, fp: &FpSimd, counter_offset: u64) {
-    // SAFETY: the guest is entered only after this.
-    unsafe { load_system(system) };
-    fp::load(fp);
-    timer::load_virtual(counter_offset, system);
-}
-
-macro_rules! live_registers {
-    ($($(#[$doc:meta])* $get:ident, $set:ident: $name:literal;)*) => {
-        /// System registers of the guest that is loaded on this core, for the injection of an
-        /// exception.
-        pub mod live { $(
-            $(#[$doc])*
-            pub fn $get() -> u64 {
-                mrs!($name)
-            }
-            $(#[$doc])*
-            pub fn $set(value: u64) {
-                // SAFETY: it acts at EL1 and EL0 alone.
-                unsafe { msr!($name, value) };
-            }
-        )* }
-    };
-}
-
-live_registers! {
-    /// ELR_EL1.
-    elr_el1, set_elr_el1: "elr_el1";
-    /// SPSR_EL1.
-    spsr_el1, set_spsr_el1: "spsr_el1";
-    /// ESR_EL1.
-    esr_el1, set_esr_el1: "esr_el1";
-    /// FAR_EL1.
-    far_el1, set_far_el1: "far_el1";
-    /// VBAR_EL1.
-    vbar_el1, set_vbar_el1: "vbar_el1";
-    /// SCTLR_EL1.
-    sctlr_el1, set_sctlr_el1: "sctlr_el1";
-    /// CSSELR_EL1.
-    csselr_el1, set_csselr_el1: "csselr_el1";
-    /// CNTV_CTL_EL0.
-    cntv_ctl_el0, set_cntv_ctl_el0: "cntv_ctl_el0";
-    /// CNTV_CVAL_EL0.
-    cntv_cval_el0, set_cntv_cval_el0: "cntv_cval_el0";
+    }
 }

@@ -5,7 +5,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
 use stasis_arch::timer;
 use stasis_host::board::{Machine, MachineError};
-use stasis_hw::mmio::Frame;
 use stasis_hw::pl031::Pl031;
 
 /// Wall time when the counter was 0, in ticks of the counter.
@@ -30,18 +29,14 @@ pub fn init_counter(machine: &Machine) -> Result<(), MachineError> {
     }
 }
 
-/// Reads the machine's clock. From then on the counter tells how time passes.
-pub fn init(machine: &Machine) {
-    let seconds = machine.rtc.map_or(0, |device| {
-        // SAFETY: the device tree's frame, mapped as a device; it is only read.
-        let frame = unsafe { Frame::new(device.frame.start as usize) };
-        u64::from(Pl031::new(frame).seconds())
-    });
+/// Reads the machine's clock, if it has one. From then on the counter tells how time passes. `timer_forgets` says that the virtual timer does
+/// not [fire across zero](timer::fires_across_zero).
+pub fn init(clock: Option<Pl031>, timer_forgets: bool) {
+    let seconds = clock.map_or(0, |clock| u64::from(clock.seconds()));
     // A clock that nobody has set counts from 0, too: it tells no date.
     HAS_CLOCK.store(seconds >= SET_SINCE, Ordering::Relaxed);
-    let forgets = !timer::fires_across_zero();
-    TIMER_FORGETS.store(forgets, Ordering::Relaxed);
-    if forgets {
+    TIMER_FORGETS.store(timer_forgets, Ordering::Relaxed);
+    if timer_forgets {
         log::debug!(
             "the virtual timer does not fire where CNTVOFF is ahead of the counter: it is watched"
         );

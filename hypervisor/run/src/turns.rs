@@ -7,7 +7,8 @@ use crate::roster::{self, CONSOLE, Roster, Turn, Who};
 use crate::slot::{After, Slot};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use stasis_arch::{cpu, timer};
+use stasis_arch::cpu::{self, Ready};
+use stasis_arch::timer;
 use stasis_guest::clock::NEVER;
 
 /// The console's turn lasts until then; at other times it is over.
@@ -38,11 +39,13 @@ pub fn wake_console() {
     roster::of_console().kick(CONSOLE);
 }
 
-/// What every core does when it is set up.
-pub fn serve() -> ! {
+/// Runs this core for ever: its vCPUs, and the console where that is. Being [`Ready`], the core is set up for guests.
+pub fn serve(_: Ready) -> ! {
     let roster = roster::here();
     loop {
-        run_vcpus(roster);
+        // SAFETY: 1. The core is `Ready`. 2. No vCPU is loaded: this loop is the first to load one; a `serve` within another one would never
+        // return, so what that has loaded would never be entered again.
+        unsafe { run_vcpus(roster) };
         CONSOLE_RUNS.store(true, Ordering::Relaxed);
         let due = above::get().serve();
         CONSOLE_RUNS.store(false, Ordering::Relaxed);
@@ -54,16 +57,33 @@ pub fn serve() -> ! {
 /// their end.
 pub fn breathe() {
     let roster = roster::here();
-    if !CONSOLE_RUNS.load(Ordering::Relaxed) || !roster.has_console() {
+    if !is_console(roster) {
         return;
     }
     if roster.must_decide() || timer::counter() >= CONSOLE_UNTIL.load(Ordering::Relaxed) {
-        CONSOLE_RUNS.store(false, Ordering::Relaxed);
         let left = timer::counter();
-        run_vcpus(roster);
+        lend_core(roster);
         AWAY.fetch_add(timer::counter() - left, Ordering::Relaxed);
-        CONSOLE_RUNS.store(true, Ordering::Relaxed);
     }
+}
+
+/// Returns whether it is the console's code that runs on the calling core, and no vCPU's turn.
+fn is_console(roster: &Roster) -> bool {
+    CONSOLE_RUNS.load(Ordering::Relaxed) && roster.has_console()
+}
+
+/// Runs this core's vCPUs until it is the console's turn again.
+///
+/// # Panics
+///
+/// If it is not the console that calls.
+fn lend_core(roster: &Roster) {
+    assert!(is_console(roster), "only the console lends its core");
+    CONSOLE_RUNS.store(false, Ordering::Relaxed);
+    // SAFETY: 1. `serve` has said that it is the console's turn, on this core, which was `Ready`. 2. No vCPU is loaded: `CONSOLE_RUNS` is set
+    // while no vCPU has its turn on the console's core, and was so until here.
+    unsafe { run_vcpus(roster) };
+    CONSOLE_RUNS.store(true, Ordering::Relaxed);
 }
 
 /// The counter as a command sees it that waits for a disk: others run meanwhile, and their time does not count.
@@ -72,17 +92,24 @@ pub fn own_time() -> u64 {
     timer::counter() - AWAY.load(Ordering::Relaxed)
 }
 
-/// Has the console's command sleep until an instant, or until something happens for the console.
+/// Makes the console's command sleep until the counter reaches `counter`, or something happens for the console.
+///
+/// # Panics
+///
+/// If it is not the console that calls.
 pub fn rest_until(counter: u64) {
-    let roster = roster::of_console();
-    CONSOLE_RUNS.store(false, Ordering::Relaxed);
+    let roster = roster::here();
     roster.sleep(CONSOLE, counter);
-    run_vcpus(roster);
-    CONSOLE_RUNS.store(true, Ordering::Relaxed);
+    lend_core(roster);
 }
 
 /// Runs this core's vCPUs until it is the console's turn: on other cores than the console's, for ever.
-fn run_vcpus(roster: &Roster) {
+///
+/// # Safety
+///
+/// 1. This core was [set up](cpu::init) for guests.
+/// 2. No vCPU is loaded on it.
+unsafe fn run_vcpus(roster: &Roster) {
     let this_core = ThisCore::here();
     // What was decided already, while the vCPU before was leaving.
     let mut decided = None;
@@ -94,7 +121,9 @@ fn run_vcpus(roster: &Roster) {
             roster.decide()
         });
         match who {
-            Who::Vcpu { slot, index } => match slot.run(index, until) {
+            // SAFETY: 1. The core is set up, by the caller. 2. None is loaded, by the caller, and each `run` unloads the one that it has
+            // loaded.
+            Who::Vcpu { slot, index } => match unsafe { slot.run(index, until) } {
                 After::Turn(turn) => decided = Some(turn),
                 After::Anything => {}
                 After::Stopped(how) => above::get().stopped(slot, how),

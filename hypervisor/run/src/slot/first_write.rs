@@ -6,7 +6,7 @@
 use super::Resident;
 use crate::el2::GuestRam;
 use crate::tables::HeapTables;
-use stasis_arch::mmu;
+use stasis_arch::world::Loaded;
 use stasis_guest::exit::{Exit, Fault};
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::ReadRam;
@@ -41,19 +41,19 @@ impl Resident {
         }
     }
 
-    /// Whether the guest that is loaded on this core left for its first write to a block, which it is to make again.
+    /// Returns whether the vCPU that is loaded left for its guest's first write to a block, which it must make again.
     #[inline]
-    pub(super) fn is_first_write(&mut self, exit: &Exit) -> bool {
-        exit.forbidden_write().is_some_and(|fault| self.allow_write(fault))
+    pub(super) fn is_first_write(&mut self, exit: &Exit, loaded: &mut Loaded) -> bool {
+        exit.forbidden_write().is_some_and(|fault| self.allow_write(fault, loaded))
     }
 
     #[cold]
-    fn allow_write(&mut self, fault: &Fault) -> bool {
+    fn allow_write(&mut self, fault: &Fault, loaded: &mut Loaded) -> bool {
         let base = self.guest.ram_base();
         let Some(stage2) = &mut self.stage2 else { return false };
         let physical = match fault.ipa {
             Some(ipa) => stage2.translate(ipa),
-            None => mmu::guest_address(fault.virtual_address),
+            None => loaded.physical_address(fault.virtual_address),
         };
         let Some(physical) = physical else {
             // Another vCPU has changed its tables since: the guest's own fault comes next.
@@ -66,7 +66,7 @@ impl Resident {
         let offset = physical - range.start;
         self.ram.mark_written(offset as usize..offset as usize + 1);
         stage2.allow_writes(base + offset);
-        mmu::forget_block(base + offset);
+        loaded.forget_block(base + offset);
         true
     }
 }

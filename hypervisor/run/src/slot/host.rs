@@ -4,8 +4,8 @@ use super::{Slot, VcpuPlace};
 use crate::gic::ThisCore;
 use crate::roster::Turn;
 use crate::{above, clock};
-use stasis_arch::world::live;
-use stasis_arch::{cpu, debug, timer};
+use stasis_arch::world::Loaded;
+use stasis_arch::{cpu, timer};
 use stasis_guest::clock::NEVER;
 use stasis_guest::exit::{self, Syndrome};
 use stasis_guest::inject::El1Registers;
@@ -21,9 +21,8 @@ pub struct RunningOn<'a> {
     pub index: usize,
     pub place: &'a VcpuPlace,
     pub gic: ThisCore,
-    el1: LoadedEl1,
-    /// The debug registers are the vCPU's: see [`debug`].
-    debug_is_lent: bool,
+    /// The vCPU in the core's registers.
+    pub loaded: Loaded,
     /// CNTVOFF_EL2.
     offset: u64,
     /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
@@ -38,15 +37,21 @@ pub struct RunningOn<'a> {
 }
 
 impl<'a> RunningOn<'a> {
-    /// This core, for a turn of vCPU `index` of the guest in `slot`, which has this `place`.
-    pub fn new(slot: &'a Slot, index: usize, place: &'a VcpuPlace, turn_ends: u64) -> Self {
+    /// Returns this core for a turn of vCPU `index` of the guest in `slot`, which is loaded, until `turn_ends`.
+    #[inline]
+    pub fn new(
+        slot: &'a Slot,
+        index: usize,
+        place: &'a VcpuPlace,
+        loaded: Loaded,
+        turn_ends: u64,
+    ) -> Self {
         Self {
             slot,
             index,
             place,
             gic: ThisCore::here(),
-            el1: LoadedEl1,
-            debug_is_lent: false,
+            loaded,
             offset: 0,
             watched: None,
             deadline: NEVER,
@@ -56,38 +61,28 @@ impl<'a> RunningOn<'a> {
         }
     }
 
-    /// The guest's vCPU was loaded with this CNTVOFF_EL2.
-    pub fn loaded_with(&mut self, offset: u64, guest: &Guest) {
+    /// Loads the GIC and the timers of the vCPU, of which all else is loaded.
+    #[inline]
+    pub fn begin(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
+        // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.
+        self.place.hold.begin_running();
+        guest.vgic.load(self.index, &mut self.gic);
+        self.tick(guest, vcpu);
+    }
+
+    /// Notes the CNTVOFF_EL2 that the vCPU was loaded with.
+    #[inline]
+    pub fn note_offset(&mut self, offset: u64, guest: &Guest) {
         self.offset = offset;
         // A step does the same.
         let watched = clock::must_watch(offset) && !guest.clock.is_stepped();
         self.watched = watched.then_some(offset);
     }
 
-    /// Has the vCPU have its debug registers, if it uses them.
-    #[inline]
-    pub fn load_debug(&mut self, vcpu: &Vcpu) {
-        self.debug_is_lent = debug::load(&vcpu.debug);
-    }
-
-    /// Lends the vCPU its debug registers, if an exit was for want of them. Then it is to try again.
+    /// Lends the vCPU its debug registers, if an exit was for want of them. Then it must try again.
     #[inline]
     pub fn lend_debug(&mut self, vcpu: &Vcpu, syndrome: Syndrome) -> bool {
-        let lends =
-            !self.debug_is_lent && exit::may_be_of_debug(syndrome) && *vcpu.debug.os_lock == 0;
-        if lends {
-            debug::lend(&vcpu.debug);
-            self.debug_is_lent = true;
-        }
-        lends
-    }
-
-    /// Saves its debug registers, if it had them.
-    #[inline]
-    pub fn save_debug(&mut self, vcpu: &mut Vcpu) {
-        if core::mem::take(&mut self.debug_is_lent) {
-            debug::take_back(&mut vcpu.debug);
-        }
+        exit::may_be_of_debug(syndrome) && self.loaded.lend_debug(&vcpu.debug)
     }
 
     /// Has the guest's counter follow a step of its clock.
@@ -95,7 +90,7 @@ impl<'a> RunningOn<'a> {
     pub fn follow(&mut self, guest: &Guest) {
         if let Some(offset) = guest.clock.offset().filter(|offset| *offset != self.offset) {
             self.offset = offset;
-            timer::set_virtual_offset(offset);
+            self.loaded.set_counter_offset(offset);
         }
     }
 
@@ -188,12 +183,12 @@ impl<'a> RunningOn<'a> {
         }
     }
 
-    fn next_look(&self, guest: &Guest) -> u64 {
+    fn next_look(&mut self, guest: &Guest) -> u64 {
         let mut look_at = NEVER;
         if let Some(offset) = self.watched {
-            timer::nudge_virtual();
+            self.loaded.nudge_timer();
             let now = timer::counter();
-            let due = timer::virtual_compare_value().wrapping_add(offset);
+            let due = self.loaded.cntv_cval_el0().wrapping_add(offset);
             let latest = clock::next_watch();
             look_at = if (now..latest).contains(&due) { due } else { latest };
         }
@@ -208,14 +203,14 @@ impl<'a> RunningOn<'a> {
 
 impl Host for RunningOn<'_> {
     type Gic = ThisCore;
-    type El1 = LoadedEl1;
+    type El1 = Self;
 
     fn gic(&mut self) -> &mut ThisCore {
         &mut self.gic
     }
 
-    fn el1(&mut self) -> &mut LoadedEl1 {
-        &mut self.el1
+    fn el1(&mut self) -> &mut Self {
+        self
     }
 
     fn counter(&self) -> u64 {
@@ -224,22 +219,19 @@ impl Host for RunningOn<'_> {
 
     fn cache(&mut self, register: CacheRegister, written: Option<u64>) -> u64 {
         if let Some(value) = written {
-            live::set_csselr_el1(value);
+            self.loaded.set_csselr_el1(value);
         }
         match register {
             CacheRegister::Levels => cpu::cache_levels(),
             CacheRegister::Size => cpu::cache_size(),
-            CacheRegister::Selection => live::csselr_el1(),
+            CacheRegister::Selection => self.loaded.csselr_el1(),
         }
     }
 
     fn os_lock_changed(&mut self, registers: &mut Debug) {
-        if *registers.os_lock != 0 {
-            if core::mem::take(&mut self.debug_is_lent) {
-                debug::take_back(registers);
-            }
-        } else if !self.debug_is_lent {
-            self.debug_is_lent = debug::load(registers);
+        match *registers.os_lock {
+            0 => self.loaded.lend_debug_if_used(registers),
+            _ => self.loaded.take_back_debug(registers),
         }
     }
 
@@ -253,30 +245,28 @@ impl Host for RunningOn<'_> {
 }
 
 /// The EL1 registers in the hardware.
-pub struct LoadedEl1;
-
-impl El1Registers for LoadedEl1 {
+impl El1Registers for RunningOn<'_> {
     fn vbar_el1(&self) -> u64 {
-        live::vbar_el1()
+        self.loaded.vbar_el1()
     }
 
     fn sctlr_el1(&self) -> u64 {
-        live::sctlr_el1()
+        self.loaded.sctlr_el1()
     }
 
     fn set_elr_el1(&mut self, value: u64) {
-        live::set_elr_el1(value);
+        self.loaded.set_elr_el1(value);
     }
 
     fn set_spsr_el1(&mut self, value: u64) {
-        live::set_spsr_el1(value);
+        self.loaded.set_spsr_el1(value);
     }
 
     fn set_esr_el1(&mut self, value: u64) {
-        live::set_esr_el1(value);
+        self.loaded.set_esr_el1(value);
     }
 
     fn set_far_el1(&mut self, value: u64) {
-        live::set_far_el1(value);
+        self.loaded.set_far_el1(value);
     }
 }

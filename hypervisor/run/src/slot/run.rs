@@ -5,7 +5,7 @@ use super::turn::Leaves;
 use super::{Resident, Slot};
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::cpu;
-use stasis_arch::world::{self, ExitKind, live};
+use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
 use stasis_guest::exit::{self, Syndrome, WordAccess};
 use stasis_guest::stats::Reason;
@@ -126,13 +126,13 @@ impl Slot {
     fn enter(&self, vcpu: &mut Vcpu, host: &mut RunningOn) -> Left {
         let stats = &host.place.stats;
         loop {
-            match world::enter(&mut vcpu.core) {
+            match host.loaded.enter(&mut vcpu.core) {
                 ExitKind::Synchronous => {
                     let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
                     let syndrome = Syndrome { esr, far, hpfar };
                     if vcpu.exit_alone(syndrome) {
                         stats.left(Reason::Call);
-                    } else if let Some(is_dirty) = self.answer_at_once(host.index, vcpu, syndrome) {
+                    } else if let Some(is_dirty) = self.answer_at_once(vcpu, syndrome, host) {
                         stats.left(Reason::Mmio);
                         // What was sent may be for another vCPU of this core, which interrupts nobody.
                         if is_dirty || host.place.roster.must_decide() {
@@ -151,7 +151,7 @@ impl Slot {
                 // Whatever it was that failed, the guest's access was the last one made.
                 ExitKind::SError => {
                     stats.left(Reason::Fault);
-                    cpu::set_virtual_serror();
+                    host.loaded.set_virtual_serror();
                 }
             }
         }
@@ -159,9 +159,15 @@ impl Slot {
 
     /// Whether it was answered, and then whether its list registers are to be filled.
     #[inline]
-    fn answer_at_once(&self, index: usize, vcpu: &mut Vcpu, syndrome: Syndrome) -> Option<bool> {
+    fn answer_at_once(
+        &self,
+        vcpu: &mut Vcpu,
+        syndrome: Syndrome,
+        host: &RunningOn,
+    ) -> Option<bool> {
+        let index = host.index;
         let word = WordAccess::of(syndrome)?;
-        let sctlr = live::sctlr_el1();
+        let sctlr = host.loaded.sctlr_el1();
         let guest = &mut self.resident.lock().guest;
         let kick = guest.answer_at_once(index, &mut vcpu.core, word, syndrome.esr, sctlr)?;
         self.kick(kick.without(index));
@@ -181,10 +187,10 @@ impl Slot {
         let mut held = Held::nobody(self, index);
         loop {
             let mut resident = self.resident.lock();
-            if resident.is_first_write(&exit) {
+            if resident.is_first_write(&exit, &mut host.loaded) {
                 return (Next::Enter, resident);
             }
-            resident.describe(&mut exit, &vcpu.core);
+            resident.describe(&mut exit, &vcpu.core, &host.loaded);
             let guest = &mut resident.guest;
             let answer = guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host);
             host.carry_out();

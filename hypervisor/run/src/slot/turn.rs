@@ -5,7 +5,8 @@ use super::{Resident, Slot, VcpuPlace, vmid};
 use crate::roster::Turn;
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
-use stasis_arch::{cpu, mmu, timer, world};
+use stasis_arch::world::{Loaded, Registers, Surroundings};
+use stasis_arch::{mmu, timer};
 use stasis_guest::Vcpu;
 use stasis_guest::clock::NEVER;
 use stasis_guest::stop::Stopped;
@@ -43,17 +44,27 @@ impl Slot {
 
     /// Runs vCPU `index` on this core until its turn is over: at `until`, or when somebody wants the guest, it waits for
     /// something, or stops. If it can't run, it sleeps until it is kicked.
+    ///
+    /// # Safety
+    ///
+    /// 1. This core was [set up](stasis_arch::cpu::init) for guests.
+    /// 2. No vCPU is loaded on it: this is not called by what `run` itself calls.
     #[inline(always)]
-    pub fn run(&self, index: usize, until: u64) -> After {
+    pub(crate) unsafe fn run(&self, index: usize, until: u64) -> After {
         let place = &self.vcpus[index];
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
-                let mut host = RunningOn::new(self, index, place, until);
-                match self.load(&mut vcpu, &mut host) {
-                    Some(resident) => {
+                let now = timer::counter();
+                // SAFETY: the conditions are the caller's: 1. The core is set up. 2. No vCPU is loaded on it.
+                match unsafe { self.load(index, place, &mut vcpu, now) } {
+                    Some((loaded, offset, mut resident)) => {
+                        let mut host = RunningOn::new(self, index, place, loaded, until);
+                        host.note_offset(offset, &resident.guest);
+                        host.begin(&mut resident.guest, &mut vcpu);
+                        place.stats.begin(now);
                         let (leaves, resident) =
                             self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
-                        self.unload(resident, &mut vcpu, &mut host, &leaves);
+                        self.unload(resident, &mut vcpu, host, &leaves);
                         leaves
                     }
                     None => Leaves::VcpuOff,
@@ -72,14 +83,20 @@ impl Slot {
         after
     }
 
+    /// Loads the vCPU on this core, `now`, and returns it with its CNTVOFF_EL2. None: it is off, or its guest does not run.
+    ///
+    /// # Safety
+    ///
+    /// As of [`run`](Self::run).
     #[inline]
-    fn load<'a>(
+    unsafe fn load<'a>(
         &'a self,
+        index: usize,
+        place: &VcpuPlace,
         vcpu: &mut Vcpu,
-        host: &mut RunningOn,
-    ) -> Option<SpinMutexGuard<'a, Resident>> {
-        let index = host.index;
-        let VcpuPlace { roster, hold, stats, .. } = host.place;
+        now: u64,
+    ) -> Option<(Loaded, u64, SpinMutexGuard<'a, Resident>)> {
+        let roster = place.roster;
         let mut guard = self.resident.lock();
         let resident = &mut *guard;
         let Resident { guest, state, stage2, .. } = resident;
@@ -91,30 +108,21 @@ impl Slot {
             }
             _ => false,
         };
-        let vmid = vmid(self.number);
-        // SAFETY: the slot's stage 2 maps the guest's own memory and the GICV. Its tables stay until the guest is removed, and its root for
-        // ever. Each slot has a VMID of its own.
-        unsafe { mmu::activate_stage2(stage2.root(), vmid) };
+        // SAFETY: 1. The slot's stage 2 maps what `Slot::new`'s caller says is the guest's own. Its tables stay until the guest is removed,
+        // which takes the lock that is held here, and the lock of each vCPU that is loaded; its root stays for ever. 2. Each slot has
+        // a VMID of its own, which its translation alone is used under. 3. and 4. are the caller's conditions.
+        let mut active = unsafe { mmu::activate_stage2(stage2.root(), vmid(self.number)) };
         let last_on = &self.last_on[roster.core()];
         if last_on.load(Ordering::Relaxed) != index as u8 {
             last_on.store(index as u8, Ordering::Relaxed);
-            mmu::forget_vcpu();
+            active.forget_vcpu();
         }
-        let now = timer::counter();
-        let offset = guest.clock.offset_or_start(now);
-        host.loaded_with(offset, guest);
-        cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
-        let shown_ctr = *vcpu.identity.ctr_el0;
-        cpu::set_guest_controls(roster.is_shared(), serror_pending, shown_ctr);
-        cpu::clear_deferred_serror();
-        world::load(&vcpu.system, &vcpu.fp, offset);
-        host.load_debug(vcpu);
-        // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.
-        hold.begin_running();
-        guest.vgic.load(index, &mut host.gic);
-        host.tick(guest, vcpu);
-        stats.begin(now);
-        Some(guard)
+        let counter_offset = guest.clock.offset_or_start(now);
+        let traps_waits = roster.is_shared();
+        let surroundings = Surroundings { counter_offset, traps_waits, serror_pending };
+        let Vcpu { identity, system, fp, debug, .. } = &*vcpu;
+        let loaded = active.load(Registers { identity, system, fp, debug }, surroundings);
+        Some((loaded, counter_offset, guard))
     }
 
     #[inline]
@@ -122,17 +130,16 @@ impl Slot {
         &self,
         mut resident: SpinMutexGuard<Resident>,
         vcpu: &mut Vcpu,
-        host: &mut RunningOn,
+        host: RunningOn,
         leaves: &Leaves,
     ) {
-        let (index, place) = (host.index, host.place);
+        let RunningOn { index, place, mut gic, loaded, .. } = host;
         let guest = &mut resident.guest;
-        let effects = guest.vgic.save(index, &mut host.gic);
-        if cpu::virtual_serror() {
+        let effects = guest.vgic.save(index, &mut gic);
+        if loaded.virtual_serror() {
             *guest.powers[index].serror_pending = 1;
         }
-        world::save(&mut vcpu.system, &mut vcpu.fp);
-        host.save_debug(vcpu);
+        loaded.unload(&mut vcpu.system, &mut vcpu.fp, &mut vcpu.debug);
         if let Leaves::Stopped(how) = *leaves {
             self.set_state(&mut resident, RunState::stopped_by_itself(how));
         }

@@ -7,7 +7,6 @@ use super::turn::Leaves;
 use super::{Resident, Slot};
 use crate::roster::Who;
 use spin::mutex::SpinMutexGuard;
-use stasis_arch::world::live;
 use stasis_arch::{cpu, timer};
 use stasis_guest::timer::Timer;
 use stasis_guest::{Vcpu, Wait};
@@ -24,7 +23,8 @@ impl Slot {
         let guest = &mut resident.guest;
         self.pass_news(guest);
         self.kick(guest.vgic.sync(index, &mut host.gic).kick);
-        let virtual_timer = Timer { ctl: live::cntv_ctl_el0(), cval: live::cntv_cval_el0() };
+        let virtual_timer =
+            Timer { ctl: host.loaded.cntv_ctl_el0(), cval: host.loaded.cntv_cval_el0() };
         let deadline = host.pass_time(guest, vcpu);
         let Wait::Until(until) = guest.wait(index, virtual_timer, deadline, timer::counter())
         else {
