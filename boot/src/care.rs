@@ -113,7 +113,7 @@ impl Means for Helper<'_> {
     type Error = String;
 
     fn restart(&mut self) -> Result<(), String> {
-        guests::restart(self.0)
+        guests::restart(self.0).map_err(|error| error.to_string())
     }
 
     fn checkpoints(&mut self) -> Result<Vec<u64>, String> {

@@ -3,14 +3,28 @@
 use crate::guests;
 use crate::machine::Machine;
 use crate::memory::image;
-use alloc::string::{String, ToString};
+use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
 use stasis_guest::given::Given;
-use stasis_host::board::give::{self, Remark, remarks};
+use stasis_host::board::give::{self, GiveError, Remark, remarks};
 use stasis_host::board::own::Own;
 use stasis_host::config::GuestConfig;
 use stasis_memory::range::Range;
+
+/// Why a guest is not given its devices.
+#[derive(Debug, thiserror::Error)]
+pub enum DevicesError {
+    /// The machine was not looked at.
+    #[error("the machine is not known yet")]
+    Unknown,
+    /// Its device tree is damaged.
+    #[error(transparent)]
+    DeviceTree(#[from] FdtParseError),
+    /// A rule speaks against it.
+    #[error(transparent)]
+    Give(#[from] GiveError),
+}
 
 /// The machine's device tree, and what of it is Stasis's own.
 static MACHINE: Once<(Range, Own)> = Once::new();
@@ -21,16 +35,16 @@ pub fn init(machine: &Machine, disk: Option<Range>) {
 }
 
 /// Returns what a guest is given by its configuration, and says what a person should know of it.
-pub fn give(config: &GuestConfig) -> Result<Given, String> {
+pub fn give(config: &GuestConfig) -> Result<Given, DevicesError> {
     if config.devices.is_empty() {
         return Ok(Given::default());
     }
-    let (tree, own) = MACHINE.get().ok_or("the machine is not known yet")?;
+    let (tree, own) = MACHINE.get().ok_or(DevicesError::Unknown)?;
     // SAFETY: the firmware put it there, and `free_ram` leaves it out, so nobody writes it.
-    let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }.map_err(|e| e.to_string())?;
+    let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
     let guests = guests::all();
     let others = guests.iter().map(|slot| (slot.name.as_str(), slot.given()));
-    let given = give::give(fdt, config, own, others).map_err(|error| error.to_string())?;
+    let given = give::give(fdt, config, own, others)?;
     for remark in remarks(&given) {
         match remark {
             Remark::LeftOut { .. } => log::info!("guest \"{}\"{remark}", config.name),

@@ -1,9 +1,9 @@
 //! The guests of this machine: made from the boot archive, or [resumed](crate::resume) from checkpoints.
 
+use crate::devices::DevicesError;
 use crate::machine::Machine;
 use crate::{care, console, devices, smp, storage};
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,22 +14,51 @@ use stasis_arch::cpu::IdRegisters;
 use stasis_arch::timer;
 use stasis_guest::given::Given;
 use stasis_guest::image;
-use stasis_guest::shared::SharedRegion;
+use stasis_guest::shared::{NotMade, SharedRegion};
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::archive::Archive;
 use stasis_host::config::{self, Configuration, GuestConfig};
 use stasis_host::creation::{Blueprint, CreationError, Here, NotStartable, check_restart};
-use stasis_host::registry::Registry;
-use stasis_host::run_state::RunState;
-use stasis_host::sched;
-use stasis_hw::paging::Translation;
-use stasis_memory::range::Range;
+use stasis_host::registry::{Registry, Rejected};
+use stasis_host::run_state::{Misfit, RunState};
+use stasis_host::sched::{self, NoSuchCore};
+use stasis_hw::paging::{MapError, Translation};
+use stasis_memory::range::{NoRam, Range};
 use stasis_run::el2::GuestRam;
 use stasis_run::shared::{self, Connected};
 use stasis_run::slot::{self, Memory, Placement, Ram, Slot};
 use stasis_run::tables::HeapTables;
 use stasis_run::{device_interrupts, roster, turns};
 use stasis_state::vcpu::Identity;
+
+/// Why the machine does not have a guest, or does not start it.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// It has no such core.
+    #[error(transparent)]
+    Core(#[from] NoSuchCore),
+    /// It has no memory for what the guest shares.
+    #[error(transparent)]
+    Shared(#[from] NotMade),
+    /// It does not give the guest its devices.
+    #[error(transparent)]
+    Devices(#[from] DevicesError),
+    /// It has no RAM for the guest.
+    #[error(transparent)]
+    Ram(#[from] NoRam),
+    /// The guest can't be made as it is configured.
+    #[error(transparent)]
+    Creation(#[from] CreationError),
+    /// The boot archive does not say how.
+    #[error(transparent)]
+    NotStartable(#[from] NotStartable),
+    /// It can't have one more guest, or none of that name.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// EL2's heap has no room for the guest's translation.
+    #[error("cannot map its memory: {0:?}")]
+    Unmapped(MapError),
+}
 
 /// All guests, and the translations that stay with the numbers of those that were removed: cores may have their roots active.
 static GUESTS: SpinMutex<Registry<Slot, Translation>> =
@@ -99,15 +128,14 @@ struct BootArchive {
 
 impl BootArchive {
     /// Makes a guest from its configuration.
-    fn create(&self, config: &GuestConfig) -> Result<(), String> {
+    fn create(&self, config: &GuestConfig) -> Result<(), GuestError> {
         let cores = choose_cores(&config.cores, config.vcpus.into())?;
         shared::connect(configured_shared(), &config.name)?;
         let given = devices::give(config)?;
         let pause = &mut turns::breathe;
         let mut ram = Ram::take(config.memory_map.lowest(), config.memory, pause)?;
         let base = config.memory_map.ram_base(ram.range().start);
-        let (guest, vcpus) =
-            self.load(config, &given, base, &mut ram).map_err(|error| error.to_string())?;
+        let (guest, vcpus) = self.load(config, &given, base, &mut ram)?;
         ram.finish_writing(pause);
         let state = RunState::made(config.autostart);
         let placement = Placement { cores: &cores, weight: config.weight };
@@ -166,21 +194,20 @@ fn configuration(name: &str) -> Result<(&'static BootArchive, &'static GuestConf
 }
 
 /// Makes and starts a guest that the boot archive describes, and the machine does not have.
-pub fn start(name: &str) -> Result<(), String> {
-    let (boot, config) = configuration(name).map_err(|error| error.to_string())?;
+pub fn start(name: &str) -> Result<(), GuestError> {
+    let (boot, config) = configuration(name)?;
     boot.create(&GuestConfig { autostart: true, ..config.clone() })
 }
 
 /// Starts a guest again, from the boot archive, whatever it is doing.
-pub fn restart(slot: &Slot) -> Result<(), String> {
-    let (boot, config) = configuration(&slot.name).map_err(|error| error.to_string())?;
+pub fn restart(slot: &Slot) -> Result<(), GuestError> {
+    let (boot, config) = configuration(&slot.name)?;
     let mut parked = slot.park();
     let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
-    check_restart(config, slot.cores().count(), there).map_err(|error| error.to_string())?;
+    check_restart(config, slot.cores().count(), there)?;
     let ram = parked.overwrite();
     ram.zero_all(&mut turns::breathe);
-    let (guest, vcpus) =
-        boot.load(config, slot.given(), there.start, ram).map_err(|error| error.to_string())?;
+    let (guest, vcpus) = boot.load(config, slot.given(), there.start, ram)?;
     ram.finish_writing(&mut turns::breathe);
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
@@ -197,18 +224,18 @@ pub fn add(
     ram: Ram,
     given: Given,
     state: RunState,
-) -> Result<Arc<Slot>, String> {
+) -> Result<Arc<Slot>, GuestError> {
     let shared = shared::connect(configured_shared(), guest.name())?;
-    let claim = GUESTS.lock().claim(guest.name()).map_err(|error| error.to_string())?;
+    let claim = GUESTS.lock().claim(guest.name())?;
     let number = claim.number;
     let gicv = *GICV.get().expect("it is known before any guest");
-    let unmapped = |error| format!("cannot map its memory: {error:?}");
     let stage2 = match claim.left {
         Some(translation) => translation,
-        None => Translation::new(&mut HeapTables).map_err(unmapped)?,
+        None => Translation::new(&mut HeapTables).map_err(GuestError::Unmapped)?,
     };
     let memory = Memory { ram, shared, given, gicv, stage2 };
-    let slot = Slot::new(number, placement, guest, vcpus, memory, state).map_err(unmapped)?;
+    let slot =
+        Slot::new(number, placement, guest, vcpus, memory, state).map_err(GuestError::Unmapped)?;
     log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
     slot.shared().iter().for_each(|one| one.enter(&slot));
     device_interrupts::enter(&slot);
@@ -222,9 +249,9 @@ pub fn add(
 }
 
 /// Removes a guest that does not run: its memory, its number and its name are free.
-pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
+pub fn remove(slot: &Arc<Slot>) -> Result<(), Misfit> {
     let mut parked = slot.park();
-    parked.state.check_remove(&slot.name).map_err(|misfit| misfit.to_string())?;
+    parked.state.check_remove(&slot.name)?;
     GUESTS.lock().leave(slot);
     slot.shared().iter().for_each(Connected::leave);
     parked.release_devices();
@@ -239,11 +266,11 @@ pub fn remove(slot: &Arc<Slot>) -> Result<(), String> {
 }
 
 /// The cores for a guest's vCPUs: those that it wants, or those that have the fewest.
-pub fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, String> {
+pub fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, NoSuchCore> {
     let loads: Vec<Option<usize>> = (0..MAX_CORES)
         .map(|core| smp::is_present(core).then(|| roster::of(core).vcpu_count()))
         .collect();
-    sched::choose_cores(wanted, vcpus, &loads).map_err(|error| error.to_string())
+    sched::choose_cores(wanted, vcpus, &loads)
 }
 
 /// Numbers with commas between them.

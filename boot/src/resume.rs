@@ -3,8 +3,8 @@
 //! First every guest is [admitted](admit): all that can be checked is checked, and what it needs is taken. Only then is
 //! memory overwritten, and when all of it is loaded, they run.
 
+use crate::guests::GuestError;
 use crate::{console, guests};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Display;
@@ -45,8 +45,8 @@ pub enum ResumeError<E: Display> {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The machine lacks memory or cores for a guest, or can't take one more.
-    #[error("{0}")]
-    NoRoom(String),
+    #[error(transparent)]
+    NoRoom(#[from] GuestError),
     /// A checkpoint was not read to its end.
     #[error("{0}")]
     Load(LoadFailed<E>),
@@ -93,7 +93,7 @@ pub fn resume<E: Display>(
         ram.finish_writing(&mut turns::breathe);
         regions.into_iter().flatten().for_each(|region| region.finish(&mut turns::breathe));
     }
-    run(incoming).map_err(ResumeError::NoRoom)?;
+    run(incoming)?;
     kept.dedup();
     Ok(kept)
 }
@@ -117,11 +117,11 @@ fn admit<'a, E: Display>(
             let admitted = terms.admit(state, None)?;
             // At its addresses in the guest's map; nothing of the machine's needs them there.
             let ram = Ram::take(0, admitted.guest.ram_size(), &mut turns::breathe)
-                .map_err(ResumeError::NoRoom)?;
+                .map_err(GuestError::from)?;
             (admitted, Seat::New(ram))
         }
     };
-    let shared = shared::connect(guests::configured_shared(), name).map_err(ResumeError::NoRoom)?;
+    let shared = shared::connect(guests::configured_shared(), name).map_err(GuestError::from)?;
     Ok(Incoming { admitted, seat, shared })
 }
 
@@ -155,7 +155,7 @@ fn occupant<'a>(slot: &'a Slot, parked: &Parked) -> Occupant<'a> {
 }
 
 /// Makes all guests run, but for those that are off, when the last one is ready for it.
-fn run(incoming: Vec<Incoming>) -> Result<(), String> {
+fn run(incoming: Vec<Incoming>) -> Result<(), GuestError> {
     let mut fresh = Vec::new();
     let mut parked_ones = Vec::new();
     for Incoming { admitted: Admitted { guest, vcpus, then }, seat, .. } in incoming {

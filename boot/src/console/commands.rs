@@ -2,7 +2,6 @@
 
 use super::{Answers, CONSOLE, Uart, top};
 use crate::{care, checkpoint, firmware, guests, typed};
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -28,8 +27,8 @@ pub fn execute(line: &str) -> Result<(), String> {
         Command::Unpause(guest) => unpause(&*find(guest)?),
         Command::Stop(guest) => stop(&*find(guest)?),
         Command::Start(guest) => start(guest),
-        Command::Restart(guest) => guests::restart(&*find(guest)?),
-        Command::Remove(guest) => guests::remove(&find(guest)?),
+        Command::Restart(guest) => said(guests::restart(&*find(guest)?)),
+        Command::Remove(guest) => said(guests::remove(&find(guest)?)),
         Command::Attach(guest) => {
             let slot = find(guest)?;
             CONSOLE.lock().attach(slot.number, &slot.name, &mut Uart);
@@ -69,34 +68,33 @@ pub fn execute(line: &str) -> Result<(), String> {
     }
 }
 
+/// Makes an error the last line of an answer.
+fn said<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
+}
+
 /// The UART takes everything; what can't be shown says so itself.
 pub(super) fn written(result: fmt::Result) -> Result<(), String> {
     result.map_err(|error| error.to_string())
 }
 
-/// The guest that a command names, by name or number.
+/// Returns the guest that a command names, by name or number.
 fn find(word: &str) -> Result<Arc<Slot>, String> {
     let slots = guests::all();
-    let rows: Vec<GuestRow> = slots.iter().map(|slot| row(slot, None, &[])).collect();
-    let place = command::find_guest(&rows, word).map_err(|error| error.to_string())?;
+    let place = said(command::find_guest(&rows(&slots), word))?;
     Ok(slots[place].clone())
 }
 
-/// The guests that a command names; none named: all.
+/// Returns the guests that a command names; none named: all.
 fn find_all(words: &[&str]) -> Result<Vec<Arc<Slot>>, String> {
-    if words.is_empty() {
-        let all = guests::all();
-        return if all.is_empty() { Err("there is no guest".to_string()) } else { Ok(all) };
-    }
-    let mut found: Vec<Arc<Slot>> = Vec::new();
-    for word in words {
-        let slot = find(word)?;
-        if found.iter().any(|other| Arc::ptr_eq(other, &slot)) {
-            return Err(format!("guest \"{}\" is named twice", slot.name));
-        }
-        found.push(slot);
-    }
-    Ok(found)
+    let slots = guests::all();
+    let places = said(command::find_guests(&rows(&slots), words))?;
+    Ok(places.into_iter().map(|place| slots[place].clone()).collect())
+}
+
+/// Returns what never changes of guests.
+fn rows(slots: &[Arc<Slot>]) -> Vec<GuestRow<'_>> {
+    slots.iter().map(|slot| row(slot, None, &[])).collect()
 }
 
 /// A guest in a list; without `resident`, only what never changes.
@@ -151,11 +149,11 @@ fn start(word: &str) -> Result<(), String> {
     let slot = match find(word) {
         Ok(slot) => slot,
         Err(_) if guests::configured(word).is_some() => {
-            return guests::start(word);
+            return said(guests::start(word));
         }
         Err(error) => return Err(error),
     };
     let state = slot.park().state;
-    state.check_start(&slot.name).map_err(|misfit| misfit.to_string())?;
-    guests::restart(&slot)
+    said(state.check_start(&slot.name))?;
+    said(guests::restart(&slot))
 }

@@ -170,6 +170,15 @@ pub enum CommandError {
         /// Which there are.
         there_are: String,
     },
+    /// All guests are meant, and there is none.
+    #[error("there is no guest")]
+    NoGuests,
+    /// A guest is named twice, by its name or its number.
+    #[error("guest \"{guest}\" is named twice")]
+    NamedTwice {
+        /// The guest's name.
+        guest: String,
+    },
 }
 
 struct DidYouMean(Option<&'static str>);
@@ -261,4 +270,23 @@ pub fn find_guest(guests: &[GuestRow<'_>], word: &str) -> Result<usize, CommandE
         };
         CommandError::NoSuchGuest { guest: word.to_string(), there_are }
     })
+}
+
+/// Finds the guests that `words` name or number, and returns their places in `guests`, in the order of the words. No words: all.
+pub fn find_guests(guests: &[GuestRow<'_>], words: &[&str]) -> Result<Vec<usize>, CommandError> {
+    if words.is_empty() {
+        return match guests.len() {
+            0 => Err(CommandError::NoGuests),
+            count => Ok((0..count).collect()),
+        };
+    }
+    let mut found = Vec::new();
+    for word in words {
+        let place = find_guest(guests, word)?;
+        if found.contains(&place) {
+            return Err(CommandError::NamedTwice { guest: guests[place].name.to_string() });
+        }
+        found.push(place);
+    }
+    Ok(found)
 }

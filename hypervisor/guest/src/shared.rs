@@ -99,6 +99,14 @@ pub enum Mismatch {
     },
 }
 
+/// A region that is configured, and that the machine had no memory for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no shared memory \"{region}\"")]
+pub struct NotMade {
+    /// The region's name.
+    pub region: String,
+}
+
 /// A guest's place among those that share a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {

@@ -64,6 +64,44 @@ impl fmt::Display for Range {
     }
 }
 
+/// Why there is no RAM for a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRam {
+    /// The machine's RAM is not known.
+    #[error("there is no RAM yet")]
+    Unknown,
+    /// Memory at this address can't be told from none.
+    #[error("there is no RAM at address 0")]
+    AtZero,
+    /// No piece is that large.
+    #[error(
+        "it needs {} MiB of RAM; {} MiB are free, {} MiB of them in one piece{}",
+        .wanted >> 20, .free >> 20, .largest >> 20, AtOrAbove(*.lowest)
+    )]
+    NoPiece {
+        /// Bytes that were asked for.
+        wanted: u64,
+        /// The lowest address that they could have.
+        lowest: u64,
+        /// Bytes that are free, wherever.
+        free: u64,
+        /// Bytes of the largest piece at that address or above.
+        largest: u64,
+    },
+}
+
+/// An address from which memory was looked for; 0 goes without saying.
+struct AtOrAbove(u64);
+
+impl fmt::Display for AtOrAbove {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            lowest => write!(f, " at {lowest:#x} or above"),
+        }
+    }
+}
+
 /// Pieces that a pool can be in.
 const MAX_PIECES: usize = 64;
 
@@ -134,6 +172,19 @@ impl Pool {
         self.remove(range);
         Some(range)
     }
+
+    /// Takes a range as [`Self::allocate`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRam::NoPiece`], with what there is instead.
+    pub fn take(&mut self, lowest: u64, len: u64, align: u64) -> Result<Range, NoRam> {
+        self.allocate(lowest, len, align).ok_or_else(|| {
+            let above = |piece: &Range| piece.end.saturating_sub(piece.start.max(lowest));
+            let largest = self.free.iter().map(above).max().unwrap_or(0);
+            NoRam::NoPiece { wanted: len, lowest, free: self.free_bytes(), largest }
+        })
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +239,24 @@ mod tests {
         assert_eq!(pool.allocate(0x2000, 0x1000, 0x1000), Some(Range::new(0x2000, 0x1000)));
         assert_eq!(pool.allocate(0x2000, 0x1000, 0x1000), Some(Range::new(0x4000, 0x1000)));
         assert_eq!(pool.allocate(0x7000, 0x3000, 0x1000), None, "there are two pages");
+    }
+
+    #[test]
+    fn a_pool_without_a_piece_that_large_says_what_it_has_there() {
+        const MIB: u64 = 1 << 20;
+        let mut pool = pool(&[(MIB, 4 * MIB), (8 * MIB, 10 * MIB)]);
+        let said =
+            |pool: &mut Pool, lowest, len| pool.take(lowest, len, MIB).unwrap_err().to_string();
+        assert_eq!(
+            said(&mut pool, 0, 4 * MIB),
+            "it needs 4 MiB of RAM; 5 MiB are free, 3 MiB of them in one piece"
+        );
+        assert_eq!(
+            said(&mut pool, 3 * MIB, 3 * MIB),
+            "it needs 3 MiB of RAM; 5 MiB are free, 2 MiB of them in one piece at 0x300000 or above"
+        );
+        assert_eq!(pool.free_bytes(), 5 * MIB, "nothing is lost by asking");
+        assert_eq!(pool.take(0, 3 * MIB, MIB), Ok(Range::new(MIB, 3 * MIB)));
     }
 
     proptest! {

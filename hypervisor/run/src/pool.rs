@@ -1,13 +1,11 @@
 //! The RAM that no guest has.
 
 use crate::el2::GuestRam;
-use alloc::format;
-use alloc::string::String;
 use core::ptr::{self, NonNull};
 use spin::mutex::SpinMutex;
 use stasis_devices::machine::RAM_UNIT;
 use stasis_memory::ReadRam;
-use stasis_memory::range::{Pool, Range};
+use stasis_memory::range::{NoRam, Pool, Range};
 
 /// None before the machine's RAM is known.
 static FREE: SpinMutex<Option<Pool>> = SpinMutex::new(None);
@@ -31,33 +29,22 @@ pub fn free_bytes() -> u64 {
 ///
 /// # Errors
 ///
-/// What there is instead, in words.
-pub fn take(lowest: u64, len: u64, pause: &mut dyn FnMut()) -> Result<GuestRam, String> {
+/// [`NoRam`], with what there is instead.
+pub fn take(lowest: u64, len: u64, pause: &mut dyn FnMut()) -> Result<GuestRam, NoRam> {
     let range = take_range(lowest, len)?;
     let start = ptr::with_exposed_provenance_mut(range.start as usize);
-    let start = NonNull::new(start).ok_or("there is no RAM at address 0")?;
+    let start = NonNull::new(start).ok_or(NoRam::AtZero)?;
     // SAFETY: 1. `init` was told that it is mapped, and whole pages, as `RAM_UNIT` is. The pool has handed it out to nobody else, and gets it back
     // from its owner alone. 2. By the same, nobody has a reference to it. 3. A guest, and a device of a guest's, access memory by what the
     // architecture calls single-copy atomic accesses.
     Ok(unsafe { GuestRam::new(start, range.len() as usize, pause) })
 }
 
-/// Takes a range of `len` bytes at `lowest` or above, or says why it can't.
-fn take_range(lowest: u64, len: u64) -> Result<Range, String> {
+/// Takes a range of `len` bytes at `lowest` or above, or says what there is instead.
+fn take_range(lowest: u64, len: u64) -> Result<Range, NoRam> {
     let mut pool = FREE.lock();
-    let pool = pool.as_mut().ok_or("there is no RAM yet")?;
-    pool.allocate(lowest, len, RAM_UNIT).ok_or_else(|| {
-        let mib = |bytes: u64| bytes >> 20;
-        let usable =
-            pool.free().iter().map(|piece| piece.end.saturating_sub(piece.start.max(lowest)));
-        let place = if lowest > 0 { format!(" at {lowest:#x} or above") } else { String::new() };
-        format!(
-            "it needs {} MiB of RAM; {} MiB are free, {} MiB of them in one piece{place}",
-            mib(len),
-            mib(pool.free_bytes()),
-            mib(usable.max().unwrap_or(0))
-        )
-    })
+    let pool = pool.as_mut().ok_or(NoRam::Unknown)?;
+    pool.take(lowest, len, RAM_UNIT)
 }
 
 /// Takes memory back from its owner.

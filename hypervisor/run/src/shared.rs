@@ -5,16 +5,14 @@
 //! waits in the region until a core of the other's comes by ([`Connected::take_rung`]): so nobody takes the lock of another guest.
 
 use crate::slot::{Ram, Slot};
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::Once;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use stasis_cores::news::Bits;
 use stasis_guest::shared::SharedRegion;
-use stasis_guest::shared::{Connection, connections};
-use stasis_memory::range::Range;
+use stasis_guest::shared::{Connection, NotMade, connections};
+use stasis_memory::range::{NoRam, Range};
 use stasis_memory::{ReadRam, WriteRam};
 use stasis_state::device::MAX_PEERS;
 
@@ -52,7 +50,7 @@ fn regions() -> &'static [Region] {
 }
 
 impl Region {
-    fn new(config: &'static SharedRegion, pause: &mut dyn FnMut()) -> Result<Self, String> {
+    fn new(config: &'static SharedRegion, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
         let mut memory = Ram::take(0, config.size, pause)?;
         let copy = Ram::take(0, config.size, pause)?;
         memory.finish_writing(pause);
@@ -83,10 +81,13 @@ pub struct Connected {
 }
 
 /// What a guest is to share by the configuration; an error if this machine does not have it.
-pub fn connect(configured: &'static [SharedRegion], guest: &str) -> Result<Vec<Connected>, String> {
+pub fn connect(
+    configured: &'static [SharedRegion],
+    guest: &str,
+) -> Result<Vec<Connected>, NotMade> {
     let find = |Connection { region, index }: Connection| {
         let made = regions().iter().find(|made| made.config.name == region.name);
-        let made = made.ok_or_else(|| format!("there is no shared memory \"{}\"", region.name))?;
+        let made = made.ok_or_else(|| NotMade { region: region.name.clone() })?;
         Ok(Connected { region: made, index: index.into() })
     };
     connections(configured, guest).into_iter().map(find).collect()

@@ -5,7 +5,7 @@ use std::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{find_guest, parse, write_help};
+use crate::command::{find_guest, find_guests, parse, write_help};
 use crate::table::{GuestRow, StoreRow};
 use crate::terminal::Text;
 use crate::{line, table};
@@ -407,6 +407,18 @@ fn a_guest_is_found_by_name_and_number() {
         "no guest \"2\"; there are: 1 linux, 12 counter"
     );
     assert_eq!(find_guest(&[], "2").unwrap_err().to_string(), "no guest \"2\"; there is none");
+}
+
+#[test]
+fn several_guests_are_found_in_the_order_of_the_words_and_all_if_none_is_named() {
+    assert_eq!(find_guests(&GUESTS, &["counter", "1"]), Ok(vec![1, 0]));
+    assert_eq!(find_guests(&GUESTS, &[]), Ok(vec![0, 1]));
+    let why = |guests: &[GuestRow<'_>], words: &[&str]| {
+        find_guests(guests, words).unwrap_err().to_string()
+    };
+    assert_eq!(why(&[], &[]), "there is no guest");
+    assert_eq!(why(&GUESTS, &["counter", "12"]), "guest \"counter\" is named twice");
+    assert!(why(&GUESTS, &["linux", "nobody"]).starts_with("no guest \"nobody\""));
 }
 
 fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {

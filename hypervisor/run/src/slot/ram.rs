@@ -2,8 +2,8 @@
 
 use crate::el2::GuestRam;
 use crate::pool;
-use alloc::string::String;
 use core::ops::{Deref, DerefMut};
+use stasis_memory::range::NoRam;
 
 /// A guest's RAM, or what guests share. It goes back to the pool when it is dropped.
 ///
@@ -17,8 +17,8 @@ impl Ram {
     ///
     /// # Errors
     ///
-    /// What the pool has instead, in words, if there is no piece that large.
-    pub fn take(lowest: u64, len: u64, pause: &mut dyn FnMut()) -> Result<Self, String> {
+    /// [`NoRam`], with what the pool has instead, if there is no piece that large.
+    pub fn take(lowest: u64, len: u64, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
         Ok(Self(pool::take(lowest, len, pause)?))
     }
 
