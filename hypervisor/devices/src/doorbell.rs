@@ -3,9 +3,16 @@
 //! The interrupt is level-sensitive: it is high as long as [`STATUS`](offset::STATUS) is not 0. So what was rung and not yet
 //! answered is in the record, and a checkpoint loses nothing of it.
 
-use stasis_state::device::SharedMemory;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use crate::access::{Width, read_words, write_words};
+use stasis_state::device::{MAX_SHARED, SharedMemory};
+
+use crate::access::{read_words, write_words};
+use crate::device::{Access, Context, Device, Effects, Outside, Window};
+use crate::equipment::{Connection, Equipment, shared_address};
+use crate::tree::{LEVEL_HIGH, Writer};
 
 /// The registers' offsets. Each has 32 bits.
 mod offset {
@@ -19,51 +26,94 @@ mod offset {
     pub const STATUS: u64 = 0x0c;
 }
 
-/// The guest reads at an offset of its `n`th region's doorbell.
-pub fn read(shared: &SharedMemory, n: usize, offset: u64, width: Width) -> u64 {
-    read_words(offset, width, |offset| match offset {
-        offset::INDEX => shared.index[n].into(),
-        offset::PEERS => shared.peers[n].into(),
-        offset::STATUS => shared.status[n],
-        _ => 0,
-    })
-}
+impl Device for SharedMemory {
+    /// A page for each region. Nothing of QEMU's `virt` is there, and the interrupts, INTID 43 and up, are nobody's.
+    const WINDOW: Window =
+        Window { base: 0x0911_0000, size: 0x1000, count: MAX_SHARED as u8, spi: Some(11) };
+    type Record = Self;
 
-/// The guest writes at an offset of its `n`th region's doorbell; `ring` is told the number of the guest that it rings. One that there
-/// is not is not rung.
-pub fn write(
-    shared: &mut SharedMemory,
-    n: usize,
-    offset: u64,
-    width: Width,
-    value: u64,
-    mut ring: impl FnMut(u8),
-) {
-    let peers = shared.peers[n];
-    write_words(offset, width, value, |offset, word| match offset {
-        offset::RING => {
-            if let Some(peer) = u8::try_from(word).ok().filter(|peer| *peer < peers) {
-                ring(peer);
-            }
+    /// Nobody has rung yet.
+    fn fitted(equipment: &Equipment<'_>) -> Option<Self> {
+        let mut record = Self::default();
+        let connections = equipment.shared.iter().take(MAX_SHARED);
+        for (n, Connection { region, index }) in connections.enumerate() {
+            record.set_name(n, &region.name);
+            record.base[n] = shared_address(n);
+            record.size[n] = region.size;
+            record.index[n] = *index;
+            record.peers[n] = region.guests.len() as u8;
         }
-        offset::STATUS => shared.status[n] &= !word,
-        _ => {}
-    });
+        (!equipment.shared.is_empty()).then_some(record)
+    }
+
+    fn restored(record: Self, _: u64) -> Self {
+        record
+    }
+
+    fn record(&self) -> &Self {
+        self
+    }
+
+    fn has(&self, n: u8) -> bool {
+        Self::has(self, n.into())
+    }
+
+    fn read(&mut self, access: Access, _: &impl Context) -> u64 {
+        let n = usize::from(access.n);
+        read_words(access.offset, access.width, |offset| match offset {
+            offset::INDEX => self.index[n].into(),
+            offset::PEERS => self.peers[n].into(),
+            offset::STATUS => self.status[n],
+            _ => 0,
+        })
+    }
+
+    /// A guest that there is not is not rung.
+    fn write(&mut self, access: Access, value: u64, _: &impl Context) -> Effects {
+        let n = usize::from(access.n);
+        let mut rung = None;
+        write_words(access.offset, access.width, value, |offset, word| match offset {
+            offset::RING => rung = u8::try_from(word).ok().filter(|peer| *peer < self.peers[n]),
+            offset::STATUS => self.status[n] &= !word,
+            _ => {}
+        });
+        rung.map(Outside::Ring).into()
+    }
+
+    fn line(&self, n: u8) -> bool {
+        self.status[usize::from(n)] != 0
+    }
+
+    /// `generic-uio` is for Linux's `uio_pdrv_genirq`, which gives both pieces and the interrupt to a program.
+    fn describe(equipment: &Equipment<'_>, tree: &mut Writer) {
+        for (n, Connection { region, index }) in (0..).zip(equipment.shared) {
+            let base = shared_address(n.into());
+            let doorbell = Self::WINDOW.base + u64::from(n) * Self::WINDOW.size;
+            let guests: Vec<&str> = region.guests.iter().map(String::as_str).collect();
+            tree.begin(&format!("shared-memory@{base:x}"));
+            tree.strings("compatible", &["stasis,shared-memory", "generic-uio"]);
+            tree.reg(&[(base, region.size), (doorbell, Self::WINDOW.size)]);
+            tree.strings("reg-names", &["memory", "doorbell"]);
+            tree.interrupt(&Self::WINDOW, n, LEVEL_HIGH);
+            tree.string("label", &region.name);
+            tree.string("linux,uio-name", &region.name);
+            tree.cell("stasis,index", (*index).into());
+            tree.strings("stasis,guests", &guests);
+            tree.end();
+        }
+    }
 }
 
-/// Guests have rung: a bit for each.
+/// Notes that guests have rung the doorbell of the `n`th region: `by` has a bit for each.
 pub fn rung(shared: &mut SharedMemory, n: usize, by: u32) {
     shared.status[n] |= by & ((1 << shared.peers[n]) - 1);
-}
-
-/// The level of the interrupt.
-pub fn line(shared: &SharedMemory, n: usize) -> bool {
-    shared.status[n] != 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Width;
+    use crate::device::tests::at;
 
     fn shared() -> SharedMemory {
         let mut shared = SharedMemory::default();
@@ -71,10 +121,16 @@ mod tests {
         shared
     }
 
-    fn write_word(shared: &mut SharedMemory, offset: u64, value: u64) -> Vec<u8> {
-        let mut rung = Vec::new();
-        write(shared, 1, offset, Width::Word, value, |peer| rung.push(peer));
-        rung
+    fn write_word(shared: &mut SharedMemory, offset: u64, value: u64) -> Option<u8> {
+        let access = Access { n: 1, offset, width: Width::Word };
+        match shared.write(access, value, &at(0)).outside {
+            Some(Outside::Ring(peer)) => Some(peer),
+            _ => None,
+        }
+    }
+
+    fn read(shared: &SharedMemory, n: u8, offset: u64, width: Width) -> u64 {
+        shared.clone().read(Access { n, offset, width }, &at(0))
     }
 
     #[test]
@@ -82,21 +138,21 @@ mod tests {
         let mut shared = shared();
         assert_eq!(read(&shared, 1, 0x00, Width::Doubleword), 3 << 32 | 2);
         rung(&mut shared, 1, 0b011);
-        assert!(line(&shared, 1) && !line(&shared, 0));
+        assert!(shared.line(1) && !shared.line(0));
         assert_eq!(read(&shared, 1, 0x0c, Width::Word), 0b011);
-        assert!(write_word(&mut shared, 0x0c, 0b001).is_empty());
-        assert!(line(&shared, 1), "somebody else has rung, too");
+        assert!(write_word(&mut shared, 0x0c, 0b001).is_none());
+        assert!(shared.line(1), "somebody else has rung, too");
         write_word(&mut shared, 0x0c, 0xffff_ffff);
-        assert!(!line(&shared, 1));
+        assert!(!shared.line(1));
     }
 
     #[test]
     fn only_guests_that_there_are_can_be_rung() {
         let mut shared = shared();
-        assert_eq!(write_word(&mut shared, 0x08, 0), [0]);
-        assert_eq!(write_word(&mut shared, 0x08, 2), [2], "itself");
+        assert_eq!(write_word(&mut shared, 0x08, 0), Some(0));
+        assert_eq!(write_word(&mut shared, 0x08, 2), Some(2), "itself");
         for nobody in [3, 8, 255, 256, 0x1_0000, 0xffff_ffff] {
-            assert!(write_word(&mut shared, 0x08, nobody).is_empty(), "{nobody:#x}");
+            assert!(write_word(&mut shared, 0x08, nobody).is_none(), "{nobody:#x}");
         }
         rung(&mut shared, 1, !0);
         assert_eq!(shared.status[1], 0b111, "a guest that there is not has no bit");
@@ -106,7 +162,7 @@ mod tests {
     fn what_is_no_register_reads_as_zero_and_ignores_writes() {
         let (mut shared, before) = (shared(), shared());
         for offset in [0x00, 0x04, 0x10, 0xffc] {
-            assert!(write_word(&mut shared, offset, 0xffff_ffff).is_empty());
+            assert!(write_word(&mut shared, offset, 0xffff_ffff).is_none());
         }
         assert_eq!(shared, before);
         assert_eq!(read(&shared, 1, 0x08, Width::Word), 0);

@@ -1,14 +1,25 @@
 //! The emulated devices: one file each. The whole state of a device is its record in [`stasis_state::device`], and its interrupt line is a function of
 //! that record.
 //!
-//! [`machine`] says where a guest finds each of them, and [`access`] how wide a register is read or written.
+//! - [`device`]: what a device is: [`Device`](device::Device), and what its methods take and return.
+//! - [`list`]: all of them. Lookup, reads and writes, lines, deadlines, records and device tree come from it.
+//! - [`pl011`], [`pl031`], [`watchdog`], [`doorbell`], [`virtio`], [`flash`]: the devices.
+//! - [`machine`]: where everything else of the guest's machine is; [`equipment`]: what differs from guest to guest.
+//! - [`access`]: how wide a register is read or written; [`tree`]: how a device tree is written.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 pub mod access;
+pub mod device;
 pub mod doorbell;
+pub mod equipment;
+pub mod flash;
+pub mod list;
 pub mod machine;
 pub mod pl011;
 pub mod pl031;
+pub mod tree;
 pub mod virtio;
 pub mod watchdog;

@@ -11,8 +11,14 @@
 use stasis_state::device::{PL011_FIFO, Pl011};
 use tock_registers::LocalRegisterCopy;
 
-use crate::access::{Width, read_words, write_words};
+use crate::access::{read_words, write_words};
+use crate::device::{Access, Context, Device, Effects, Outside, Window};
+use crate::equipment::Equipment;
+use crate::tree::Writer;
 use fields::{CR, DR, FR, INT, LCR_H};
+
+/// The UART's name in the device tree.
+pub const NODE: &str = "pl011@9000000";
 
 /// The registers' offsets, DDI 0183G table 3-1.
 mod offset {
@@ -99,18 +105,6 @@ mod fields {
 /// UARTPeriphID0 to 3 and UARTPCellID0 to 3.
 const IDS: [u8; 8] = [0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
-/// Where the bytes go that the guest sends.
-pub trait Sink {
-    /// Takes a byte.
-    fn transmit(&mut self, byte: u8);
-}
-
-impl<F: FnMut(u8)> Sink for F {
-    fn transmit(&mut self, byte: u8) {
-        self(byte);
-    }
-}
-
 /// What arrives at a UART at once: a byte, with what was wrong with it, or a break. Bits \[11:0\] of UARTDR (3.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Character(u16);
@@ -124,12 +118,12 @@ impl Character {
         Self(DR::RECEIVED.read(value) as u16)
     }
 
-    /// The byte; of a break it is 0.
+    /// Returns the byte; of a break it is 0.
     pub fn byte(self) -> u8 {
         DR::DATA.read(self.0.into()) as u8
     }
 
-    /// Whether it is a break.
+    /// Returns whether it is a break.
     pub fn is_break(self) -> bool {
         DR::BE.is_set(self.0.into())
     }
@@ -145,29 +139,59 @@ impl From<u8> for Character {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// The guest reads at an offset.
-#[inline]
-pub fn read(uart: &mut Pl011, offset: u64, width: Width) -> u64 {
-    read_words(offset, width, |offset| read_word(uart, offset))
+impl Device for Pl011 {
+    const WINDOW: Window = Window { base: 0x0900_0000, size: 0x1000, count: 1, spi: Some(1) };
+    type Record = Self;
+
+    fn fitted(_: &Equipment<'_>) -> Option<Self> {
+        Some(Self::default())
+    }
+
+    fn restored(mut record: Self, _: u64) -> Self {
+        // Stored by a Stasis whose receive interrupt was no level, it may have bytes that nobody was told of.
+        settle(&mut record);
+        record
+    }
+
+    fn record(&self) -> &Self {
+        self
+    }
+
+    #[inline]
+    fn read(&mut self, access: Access, _: &impl Context) -> u64 {
+        read_words(access.offset, access.width, |offset| read_word(self, offset))
+    }
+
+    #[inline]
+    fn write(&mut self, access: Access, value: u64, _: &impl Context) -> Effects {
+        let mut sent = None;
+        write_words(access.offset, access.width, value, |offset, word| {
+            // One word at the most is UARTDR.
+            if let byte @ Some(_) = write_word(self, offset, word) {
+                sent = byte;
+            }
+        });
+        sent.map(Outside::Transmit).into()
+    }
+
+    /// Returns the level of UARTINTR.
+    #[inline]
+    fn line(&self, _: u8) -> bool {
+        *self.ris & *self.imsc != 0
+    }
+
+    fn describe(_: &Equipment<'_>, tree: &mut Writer) {
+        tree.primecell(NODE, "arm,pl011", &Self::WINDOW, &["uartclk", "apb_pclk"]);
+    }
 }
 
-/// The guest writes at an offset.
-#[inline]
-pub fn write(uart: &mut Pl011, offset: u64, width: Width, value: u64, sink: &mut impl Sink) {
-    write_words(offset, width, value, |offset, word| write_word(uart, offset, word, sink));
-}
-
-/// The level of the interrupt, UARTINTR.
-pub fn line(uart: &Pl011) -> bool {
-    *uart.ris & *uart.imsc != 0
-}
-
-/// Whether [`receive`] has room for a byte.
+/// Returns whether [`receive`] has room for a byte.
 pub fn can_receive(uart: &Pl011) -> bool {
     queued(uart) < depth(uart)
 }
 
-/// A byte or a break arrives for the guest. In loopback mode nothing from outside does.
+/// Puts a byte or a break that arrives for the guest into the FIFO. In loopback mode nothing from outside arrives. An error is that
+/// there is no room.
 pub fn receive(uart: &mut Pl011, character: impl Into<Character>) -> Result<(), Full> {
     if is_loopback(uart) {
         return Ok(());
@@ -203,14 +227,15 @@ fn read_word(uart: &mut Pl011, offset: u64) -> u32 {
     }
 }
 
-fn write_word(uart: &mut Pl011, offset: u64, value: u32, sink: &mut impl Sink) {
+/// Writes a register. Returns the byte that the guest sends so, if it does.
+fn write_word(uart: &mut Pl011, offset: u64, value: u32) -> Option<u8> {
     match offset & !3 {
         offset::DR => {
-            sink.transmit(value as u8);
             if is_loopback(uart) {
                 push_or_overrun(uart, DR::DATA.read(value) as u16);
             }
             *uart.ris |= INT::TX::SET.value;
+            return Some(value as u8);
         }
         // A write to UARTECR clears the errors, whatever is written.
         offset::RSR_ECR => *uart.rsr = 0,
@@ -231,6 +256,7 @@ fn write_word(uart: &mut Pl011, offset: u64, value: u32, sink: &mut impl Sink) {
         offset::DMACR => *uart.dmacr = value & 7,
         _ => {}
     }
+    None
 }
 
 fn write_line_control(uart: &mut Pl011, value: u32) {
@@ -313,9 +339,8 @@ fn push(uart: &mut Pl011, entry: u16) {
     settle(uart);
 }
 
-/// Computes the level of the receive interrupt anew. Also for a UART out of a file: one that was stored by a Stasis whose receive
-/// interrupt was no level may have bytes that nobody was told of.
-pub fn settle(uart: &mut Pl011) {
+/// Computes the level of the receive interrupt anew.
+fn settle(uart: &mut Pl011) {
     let mut ris = LocalRegisterCopy::<u32, INT::Register>::new(*uart.ris);
     ris.modify(INT::RX.val((queued(uart) > 0).into()));
     *uart.ris = ris.get();

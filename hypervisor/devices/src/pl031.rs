@@ -1,11 +1,14 @@
 //! The PL031 real-time clock (ARM DDI 0224B), as QEMU's `virt` has it.
 //!
-//! It counts the host's wall time in seconds, which every call is given, at a distance the guest may
-//! set. The alarm is not part of the state: it is [`Rtc::restored`] from it.
+//! It counts the machine's wall time in seconds, at a distance the guest may set. The alarm is not part of the state: it is computed from it
+//! when the clock is restored.
 
 use stasis_state::device::Pl031;
 
-use crate::access::{Width, read_words, write_words};
+use crate::access::{read_words, write_words};
+use crate::device::{Access, Context, Deadline, Device, Due, Effects, Window};
+use crate::equipment::Equipment;
+use crate::tree::Writer;
 
 /// The registers' offsets, DDI 0224B table 3-1.
 mod offset {
@@ -31,60 +34,73 @@ const ENABLED: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rtc {
     /// The whole of its state.
-    pub state: Pl031,
-    /// The second of wall time in which the counter reaches RTCMR; none before the first [`Rtc::tick`] of a clock that
+    state: Pl031,
+    /// The second of wall time in which the counter reaches RTCMR; none before the first tick of a clock that
     /// was stored where nobody knew the time.
     alarm: Option<u64>,
 }
 
-impl Rtc {
-    /// The clock as it is at reset, in wall time `now`.
-    pub fn new(now: u64) -> Self {
-        Self::restored(Pl031::default(), now)
+impl Device for Rtc {
+    const WINDOW: Window = Window { base: 0x0901_0000, size: 0x1000, count: 1, spi: Some(2) };
+    type Record = Pl031;
+
+    fn fitted(_: &Equipment<'_>) -> Option<Pl031> {
+        Some(Pl031::default())
     }
 
-    /// A clock with `state` as it was in wall time `then`; 0 where that is not known. An alarm that was due since goes off
-    /// at the first [`Rtc::tick`]; where nobody knows what passed, none was.
-    pub fn restored(state: Pl031, then: u64) -> Self {
-        let mut rtc = Self { state, alarm: None };
-        rtc.alarm = (then != 0).then(|| rtc.next_match(then));
+    /// An alarm that was due since goes off at the first tick; where nobody knows what time has passed, none was.
+    fn restored(record: Pl031, wall_time: u64) -> Self {
+        let mut rtc = Self { state: record, alarm: None };
+        rtc.alarm = (wall_time != 0).then(|| rtc.next_match(wall_time));
         rtc
     }
 
-    /// The guest reads at an offset.
-    pub fn read(&self, offset: u64, width: Width, now: u64) -> u64 {
-        read_words(offset, width, |offset| self.read_word(offset, now))
+    fn record(&self) -> &Pl031 {
+        &self.state
     }
 
-    /// The guest writes at an offset.
-    pub fn write(&mut self, offset: u64, width: Width, value: u64, now: u64) {
-        write_words(offset, width, value, |offset, word| self.write_word(offset, word, now));
+    fn read(&mut self, access: Access, context: &impl Context) -> u64 {
+        let now = context.wall_time();
+        read_words(access.offset, access.width, |offset| self.read_word(offset, now))
     }
 
-    /// The level of the interrupt, RTCINTR.
-    pub fn line(&self) -> bool {
+    fn write(&mut self, access: Access, value: u64, context: &impl Context) -> Effects {
+        let now = context.wall_time();
+        write_words(access.offset, access.width, value, |offset, word| {
+            self.write_word(offset, word, now);
+        });
+        Effects::DUE_CHANGED
+    }
+
+    /// Returns the level of RTCINTR.
+    fn line(&self, _: u8) -> bool {
         *self.state.ris & *self.state.imsc != 0
     }
 
+    fn tick(&mut self, context: &impl Context) {
+        self.pass(context.wall_time());
+    }
+
+    fn due(&self) -> Due {
+        let change = Deadline::WallTime(self.alarm.unwrap_or(0));
+        let awaited = *self.state.imsc != 0 && *self.state.ris == 0;
+        Due { change, line: if awaited { change } else { Deadline::Never } }
+    }
+
+    fn describe(_: &Equipment<'_>, tree: &mut Writer) {
+        tree.primecell("pl031@9010000", "arm,pl031", &Self::WINDOW, &["apb_pclk"]);
+    }
+}
+
+impl Rtc {
     /// Lets wall time have come to `now`.
-    pub fn tick(&mut self, now: u64) {
+    fn pass(&mut self, now: u64) {
         match self.alarm {
             Some(alarm) if now < alarm => return,
             Some(_) => *self.state.ris |= INTERRUPT,
             None => {}
         }
         self.alarm = Some(self.next_match(now));
-    }
-
-    /// The second of wall time before which a [`Rtc::tick`] does nothing.
-    pub fn alarm(&self) -> u64 {
-        self.alarm.unwrap_or(0)
-    }
-
-    /// The second of wall time for which a [`Rtc::tick`] is due, if one would raise the line.
-    pub fn deadline(&self) -> Option<u64> {
-        let awaited = *self.state.imsc != 0 && *self.state.ris == 0;
-        awaited.then_some(self.alarm())
     }
 
     fn count(&self, now: u64) -> u32 {
@@ -107,7 +123,7 @@ impl Rtc {
     fn set_alarm(&mut self, now: u64) {
         self.alarm = Some(now.saturating_add(self.ticks_to_match(now)));
         // RTCMR may be what the counter reads just now.
-        self.tick(now);
+        self.pass(now);
     }
 
     fn read_word(&self, offset: u64, now: u64) -> u32 {

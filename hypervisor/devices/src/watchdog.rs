@@ -4,9 +4,14 @@
 //! many again WS1, and then whoever runs the guest does what is configured. It counts the guest's time, so nothing happens while the
 //! guest is paused or stored.
 
+use alloc::format;
+
 use stasis_state::device::Watchdog;
 
-use crate::access::{Width, read_words, write_words};
+use crate::access::{read_words, write_words};
+use crate::device::{Access, Context, Deadline, Device, Due, Effects, Window};
+use crate::equipment::Equipment;
+use crate::tree::{LEVEL_HIGH, Writer};
 
 /// The registers' offsets in the control frame; those of the refresh frame begin at [`REFRESH`].
 mod offset {
@@ -18,7 +23,7 @@ mod offset {
 }
 
 /// Where the refresh frame is, seen from the control frame.
-pub const REFRESH: u64 = 0x1000;
+const REFRESH: u64 = 0x1000;
 
 /// WCS: it runs.
 const EN: u32 = 1 << 0;
@@ -27,8 +32,91 @@ const WS0: u32 = 1 << 1;
 /// WCS: it was not fed.
 const WS1: u32 = 1 << 2;
 
-/// A watchdog that runs from the start, with this many ticks from the last refresh to WS1; with 0, one that the guest has to start.
-pub fn new(ticks: u64) -> Watchdog {
+impl Device for Watchdog {
+    /// The control frame, then the refresh frame. Nothing of QEMU's `virt` is there, and its interrupt, INTID 42, is nobody's.
+    const WINDOW: Window = Window { base: 0x0910_0000, size: 0x2000, count: 1, spi: Some(10) };
+    type Record = Self;
+
+    fn fitted(equipment: &Equipment<'_>) -> Option<Self> {
+        let us = u128::from(equipment.watchdog_us?);
+        let ticks = us * u128::from(equipment.counter_hz) / 1_000_000;
+        Some(new(ticks.try_into().unwrap_or(u64::MAX)))
+    }
+
+    fn restored(record: Self, _: u64) -> Self {
+        record
+    }
+
+    fn record(&self) -> &Self {
+        self
+    }
+
+    fn read(&mut self, access: Access, _: &impl Context) -> u64 {
+        // W_IIDR too is 0: version 0, whose WOR has 32 bits.
+        read_words(access.offset, access.width, |offset| match offset {
+            offset::WCS => *self.wcs,
+            offset::WOR => *self.wor,
+            offset::WCV_LOW => *self.wcv as u32,
+            offset::WCV_HIGH => (*self.wcv >> 32) as u32,
+            _ => 0,
+        })
+    }
+
+    fn write(&mut self, access: Access, value: u64, context: &impl Context) -> Effects {
+        let now = context.guest_time();
+        write_words(access.offset, access.width, value, |offset, word| match offset {
+            offset::WCS => {
+                *self.wcs = word & EN;
+                refresh(self, now);
+            }
+            offset::WOR => {
+                *self.wor = word;
+                refresh(self, now);
+            }
+            offset::WRR => refresh(self, now),
+            offset::WCV_LOW => *self.wcv = *self.wcv >> 32 << 32 | u64::from(word),
+            offset::WCV_HIGH => *self.wcv = u64::from(word) << 32 | u64::from(*self.wcv as u32),
+            _ => {}
+        });
+        Effects::DUE_CHANGED
+    }
+
+    fn line(&self, _: u8) -> bool {
+        *self.wcs & WS0 != 0
+    }
+
+    fn tick(&mut self, context: &impl Context) {
+        pass(self, context.guest_time());
+    }
+
+    /// One that was not fed stays due, until somebody does something about it.
+    fn due(&self) -> Due {
+        if *self.wcs & EN == 0 {
+            return Due::NEVER;
+        }
+        Due::at(Deadline::GuestTime(*self.wcv))
+    }
+
+    fn verdict(&self) -> Option<&'static str> {
+        has_bitten(self).then_some("has not fed its watchdog")
+    }
+
+    fn describe(equipment: &Equipment<'_>, tree: &mut Writer) {
+        let Some(us) = equipment.watchdog_us else { return };
+        let Window { base, size, .. } = Self::WINDOW;
+        tree.begin(&format!("watchdog@{base:x}"));
+        tree.string("compatible", "arm,sbsa-gwdt");
+        tree.reg(&[(base, REFRESH), (base + REFRESH, size - REFRESH)]);
+        tree.interrupt(&Self::WINDOW, 0, LEVEL_HIGH);
+        if us > 0 {
+            tree.cell("timeout-sec", us.div_ceil(1_000_000) as u32);
+        }
+        tree.end();
+    }
+}
+
+/// Returns a watchdog that runs from the start, with this many ticks from the last refresh to WS1; with 0, one that the guest has to start.
+fn new(ticks: u64) -> Watchdog {
     let mut watchdog = Watchdog::default();
     if ticks > 0 {
         *watchdog.wcs = EN;
@@ -38,38 +126,6 @@ pub fn new(ticks: u64) -> Watchdog {
     watchdog
 }
 
-/// The guest reads at an offset.
-pub fn read(watchdog: &Watchdog, offset: u64, width: Width) -> u64 {
-    // W_IIDR too is 0: version 0, whose WOR has 32 bits.
-    read_words(offset, width, |offset| match offset {
-        offset::WCS => *watchdog.wcs,
-        offset::WOR => *watchdog.wor,
-        offset::WCV_LOW => *watchdog.wcv as u32,
-        offset::WCV_HIGH => (*watchdog.wcv >> 32) as u32,
-        _ => 0,
-    })
-}
-
-/// The guest writes at an offset, when its CNTVCT is `now`.
-pub fn write(watchdog: &mut Watchdog, offset: u64, width: Width, value: u64, now: u64) {
-    write_words(offset, width, value, |offset, word| match offset {
-        offset::WCS => {
-            *watchdog.wcs = word & EN;
-            refresh(watchdog, now);
-        }
-        offset::WOR => {
-            *watchdog.wor = word;
-            refresh(watchdog, now);
-        }
-        offset::WRR => refresh(watchdog, now),
-        offset::WCV_LOW => *watchdog.wcv = *watchdog.wcv >> 32 << 32 | u64::from(word),
-        offset::WCV_HIGH => {
-            *watchdog.wcv = u64::from(word) << 32 | u64::from(*watchdog.wcv as u32);
-        }
-        _ => {}
-    });
-}
-
 /// Begins the time anew.
 fn refresh(watchdog: &mut Watchdog, now: u64) {
     *watchdog.wcs &= EN;
@@ -77,8 +133,9 @@ fn refresh(watchdog: &mut Watchdog, now: u64) {
 }
 
 /// Lets the guest's time have come to `now`.
-pub fn tick(watchdog: &mut Watchdog, now: u64) {
-    if has_bitten(watchdog) || deadline(watchdog).is_none_or(|due| now < due) {
+fn pass(watchdog: &mut Watchdog, now: u64) {
+    let is_due = *watchdog.wcs & EN != 0 && now >= *watchdog.wcv;
+    if has_bitten(watchdog) || !is_due {
         return;
     }
     if *watchdog.wcs & WS0 == 0 {
@@ -90,24 +147,40 @@ pub fn tick(watchdog: &mut Watchdog, now: u64) {
     }
 }
 
-/// The guest's time for which a [`tick`] is due. One that was not fed stays due, until somebody does something about it.
-pub fn deadline(watchdog: &Watchdog) -> Option<u64> {
-    (*watchdog.wcs & EN != 0).then_some(*watchdog.wcv)
-}
-
-/// The level of the interrupt.
-pub fn line(watchdog: &Watchdog) -> bool {
-    *watchdog.wcs & WS0 != 0
-}
-
-/// Whether it was not fed.
-pub fn has_bitten(watchdog: &Watchdog) -> bool {
+/// Returns whether it was not fed.
+fn has_bitten(watchdog: &Watchdog) -> bool {
     *watchdog.wcs & WS1 != 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Width;
+    use crate::device::tests::{access, at};
+
+    fn read(watchdog: &Watchdog, offset: u64, width: Width) -> u64 {
+        watchdog.clone().read(access(offset, width), &at(0))
+    }
+
+    fn write(watchdog: &mut Watchdog, offset: u64, width: Width, value: u64, now: u64) {
+        let effects = watchdog.write(access(offset, width), value, &at(now));
+        assert_eq!(effects, Effects::DUE_CHANGED);
+    }
+
+    fn tick(watchdog: &mut Watchdog, now: u64) {
+        watchdog.tick(&at(now));
+    }
+
+    fn line(watchdog: &Watchdog) -> bool {
+        watchdog.line(0)
+    }
+
+    fn deadline(watchdog: &Watchdog) -> Option<u64> {
+        match watchdog.due().line {
+            Deadline::GuestTime(ticks) => Some(ticks),
+            _ => None,
+        }
+    }
 
     #[test]
     fn one_that_is_not_fed_barks_and_then_bites() {

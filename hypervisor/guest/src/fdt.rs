@@ -10,33 +10,19 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::given::Device;
-use crate::shared::{self, Connection};
-use stasis_devices::machine::{
-    DOORBELL_BASE, DOORBELL_SPI, DOORBELL_STRIDE, GICC_BASE, GICC_SIZE, GICD_BASE, GICD_SIZE,
-    MAX_VCPUS, PRIMECELL_SIZE, RTC_BASE, RTC_SPI, TIMER_PPIS, UART_BASE, UART_SPI, VIRTIO_BASE,
-    VIRTIO_SPI, VIRTIO_STRIDE, WATCHDOG_BASE, WATCHDOG_SIZE, WATCHDOG_SPI,
-};
-use stasis_devices::watchdog::REFRESH;
+use stasis_devices::equipment::Equipment;
+use stasis_devices::list;
+use stasis_devices::machine::{GICC_BASE, GICC_SIZE, GICD_BASE, GICD_SIZE, MAX_VCPUS, TIMER_PPIS};
+use stasis_devices::pl011;
+use stasis_devices::tree::{GIC_PPI, GIC_SPI, LEVEL_HIGH, PHANDLE_CLOCK, PHANDLE_GIC};
 
-mod writer;
+pub use stasis_devices::tree::Writer;
 
-pub use writer::Writer;
-
-/// The GIC's handle in the tree.
-const PHANDLE_GIC: u32 = 1;
-/// The PrimeCells' clock's.
-const PHANDLE_CLOCK: u32 = 2;
 /// The first of the clocks of the machine's devices.
 const PHANDLE_DEVICE_CLOCK: u32 = 0x100;
 /// What QEMU's clock of the PrimeCells runs at.
 const CLOCK_HZ: u32 = 24_000_000;
 
-/// First cell of a GIC interrupt: shared or private, less 32 or 16.
-const GIC_SPI: u32 = 0;
-const GIC_PPI: u32 = 1;
-/// Third cell of a GIC interrupt.
-const EDGE_RISING: u32 = 1;
-const LEVEL_HIGH: u32 = 4;
 /// Where the third cell has a private interrupt's mask of vCPUs.
 const PPI_CPUS_SHIFT: u32 = 8;
 
@@ -53,14 +39,10 @@ pub struct Machine<'a> {
     pub bootargs: &'a str,
     /// Where the initial RAM disk is, in guest-physical addresses.
     pub initrd: Option<Range<u64>>,
-    /// Number of virtio-mmio slots with a device behind them.
-    pub virtio_slots: u32,
     /// What its counter runs at, in Hz, where CNTFRQ_EL0 may say something else.
     pub counter_frequency: Option<u32>,
-    /// The watchdog, if there is one: the seconds within which it must be fed, or 0.
-    pub watchdog: Option<u32>,
-    /// What it shares with others.
-    pub shared: &'a [Connection<'a>],
+    /// What not every guest's machine has.
+    pub equipment: Equipment<'a>,
     /// The machine's devices that it was given.
     pub given: &'a [Device],
 }
@@ -76,8 +58,7 @@ pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
     tree.cell("interrupt-parent", PHANDLE_GIC);
     tree.empty("dma-coherent");
 
-    let uart = format!("pl011@{UART_BASE:x}");
-    let uart_path = format!("/{uart}");
+    let uart_path = format!("/{}", pl011::NODE);
     chosen(tree, machine, &uart_path);
     tree.begin("aliases");
     tree.string("serial0", &uart_path);
@@ -85,7 +66,7 @@ pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
 
     tree.begin(&format!("memory@{:x}", machine.ram_base));
     tree.string("device_type", "memory");
-    reg(tree, &[(machine.ram_base, machine.ram_size)]);
+    tree.reg(&[(machine.ram_base, machine.ram_size)]);
     tree.end();
     cpus(tree, machine.vcpus);
 
@@ -97,20 +78,9 @@ pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
     gic(tree);
     timer(tree, machine);
     clock(tree);
-    primecell(tree, &uart, "arm,pl011", UART_BASE, UART_SPI, &["uartclk", "apb_pclk"]);
-    let rtc = format!("pl031@{RTC_BASE:x}");
-    primecell(tree, &rtc, "arm,pl031", RTC_BASE, RTC_SPI, &["apb_pclk"]);
-    if let Some(seconds) = machine.watchdog {
-        watchdog(tree, seconds);
-    }
-    for (n, connection) in machine.shared.iter().enumerate() {
-        shared_memory(tree, n, connection);
-    }
+    list::describe(&machine.equipment, tree);
     for (n, device) in (0..).zip(machine.given) {
         given(tree, n, device);
-    }
-    for slot in 0..machine.virtio_slots {
-        virtio(tree, slot);
     }
     writer.finish()
 }
@@ -147,7 +117,7 @@ fn cpus(tree: &mut Writer, vcpus: u8) {
 fn gic(tree: &mut Writer) {
     tree.begin(&format!("intc@{GICD_BASE:x}"));
     tree.string("compatible", "arm,cortex-a15-gic");
-    reg(tree, &[(GICD_BASE, GICD_SIZE), (GICC_BASE, GICC_SIZE)]);
+    tree.reg(&[(GICD_BASE, GICD_SIZE), (GICC_BASE, GICC_SIZE)]);
     tree.empty("interrupt-controller");
     tree.cell("#interrupt-cells", 3);
     tree.cell("#address-cells", 0);
@@ -179,35 +149,6 @@ fn clock(tree: &mut Writer) {
     tree.end();
 }
 
-fn primecell(
-    tree: &mut Writer,
-    name: &str,
-    compatible: &str,
-    base: u64,
-    spi: u32,
-    clock_names: &[&str],
-) {
-    tree.begin(name);
-    tree.strings("compatible", &[compatible, "arm,primecell"]);
-    reg(tree, &[(base, PRIMECELL_SIZE)]);
-    tree.cells("interrupts", &[GIC_SPI, spi, LEVEL_HIGH]);
-    tree.cells("clocks", &alloc::vec![PHANDLE_CLOCK; clock_names.len()]);
-    tree.strings("clock-names", clock_names);
-    tree.end();
-}
-
-fn watchdog(tree: &mut Writer, seconds: u32) {
-    let refresh = WATCHDOG_BASE + REFRESH;
-    tree.begin(&format!("watchdog@{WATCHDOG_BASE:x}"));
-    tree.string("compatible", "arm,sbsa-gwdt");
-    reg(tree, &[(WATCHDOG_BASE, REFRESH), (refresh, WATCHDOG_SIZE - REFRESH)]);
-    tree.cells("interrupts", &[GIC_SPI, WATCHDOG_SPI, LEVEL_HIGH]);
-    if seconds > 0 {
-        tree.cell("timeout-sec", seconds);
-    }
-    tree.end();
-}
-
 /// The `n`th device of the machine's, called as there, where the guest has it; and its clock.
 fn given(tree: &mut Writer, n: u32, device: &Device) {
     let phandle = PHANDLE_DEVICE_CLOCK + n;
@@ -225,7 +166,7 @@ fn given(tree: &mut Writer, n: u32, device: &Device) {
     strings(tree, "compatible", &device.grant.compatible);
     let frames: Vec<(u64, u64)> =
         device.frames.iter().map(|frame| (frame.start, frame.len())).collect();
-    reg(tree, &frames);
+    tree.reg(&frames);
     let interrupts = device.grant.interrupts.iter().zip(&device.spis);
     let interrupts: Vec<u32> = interrupts.flat_map(|(of, spi)| [GIC_SPI, *spi, of.flags]).collect();
     if !interrupts.is_empty() {
@@ -244,43 +185,6 @@ fn given(tree: &mut Writer, n: u32, device: &Device) {
 fn strings(tree: &mut Writer, name: &str, values: &[String]) {
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     tree.strings(name, &values);
-}
-
-/// `generic-uio` is for Linux's `uio_pdrv_genirq`, which gives both pieces and the interrupt to a program.
-fn shared_memory(tree: &mut Writer, n: usize, connection: &Connection<'_>) {
-    let (base, region) = (shared::address(n), connection.region);
-    let doorbell = DOORBELL_BASE + n as u64 * DOORBELL_STRIDE;
-    let guests: Vec<&str> = region.guests.iter().map(String::as_str).collect();
-    tree.begin(&format!("shared-memory@{base:x}"));
-    tree.strings("compatible", &["stasis,shared-memory", "generic-uio"]);
-    reg(tree, &[(base, region.size), (doorbell, DOORBELL_STRIDE)]);
-    tree.strings("reg-names", &["memory", "doorbell"]);
-    tree.cells("interrupts", &[GIC_SPI, DOORBELL_SPI + n as u32, LEVEL_HIGH]);
-    tree.string("label", &region.name);
-    tree.string("linux,uio-name", &region.name);
-    tree.cell("stasis,index", connection.index.into());
-    tree.strings("stasis,guests", &guests);
-    tree.end();
-}
-
-fn virtio(tree: &mut Writer, slot: u32) {
-    let base = VIRTIO_BASE + u64::from(slot) * VIRTIO_STRIDE;
-    tree.begin(&format!("virtio_mmio@{base:x}"));
-    tree.string("compatible", "virtio,mmio");
-    reg(tree, &[(base, VIRTIO_STRIDE)]);
-    tree.cells("interrupts", &[GIC_SPI, VIRTIO_SPI + slot, EDGE_RISING]);
-    tree.empty("dma-coherent");
-    tree.end();
-}
-
-/// A `reg` of two cells each.
-fn reg(tree: &mut Writer, ranges: &[(u64, u64)]) {
-    let bytes: Vec<u8> = ranges
-        .iter()
-        .flat_map(|(base, size)| [base.to_be_bytes(), size.to_be_bytes()])
-        .flatten()
-        .collect();
-    tree.bytes("reg", &bytes);
 }
 
 #[cfg(test)]

@@ -15,14 +15,13 @@ mod traps;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use stasis_state::devices::DeviceRecords;
+use stasis_state::guest;
 use stasis_state::guest::Clock;
 use stasis_state::records::{GuestState, Records, VcpuRecords, VcpuState};
 use stasis_state::vcpu::{
     Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters, defined_pstate,
 };
-use stasis_state::{device, guest};
-use stasis_vgic::{Vgic, VirtualInterface};
+use stasis_vgic::{VIRTUAL_TIMER, Vgic, VirtualInterface};
 
 use crate::clock::{GuestClock, Pace};
 use crate::given::Given;
@@ -34,29 +33,14 @@ use crate::register::pstate;
 use crate::stop::Crash;
 use crate::sysreg::CacheRegister;
 use crate::timer;
-use stasis_devices::machine::{
-    DOORBELL_SPI, GICC_BASE, GICD_BASE, RTC_SPI, TIMER_PPIS, UART_SPI, WATCHDOG_SPI,
-};
-use stasis_devices::pl031::Rtc;
-use stasis_devices::{pl011, watchdog};
+use stasis_devices::equipment::Equipment;
+use stasis_devices::list::{self, Devices, Line};
+use stasis_devices::machine::{FIRST_SPI, GICC_BASE, GICD_BASE, PHYSICAL_TIMER};
 use stasis_memory::range::Range;
 
 /// INTIDs of the guest's machine, as QEMU's `virt` has them.
 pub const NR_IRQS: u16 = 288;
-/// The first SPI's INTID.
-const FIRST_SPI: u16 = 32;
-/// The UART's INTID.
-pub const UART_INTID: u16 = FIRST_SPI + UART_SPI as u16;
-/// The clock's INTID.
-pub const RTC_INTID: u16 = FIRST_SPI + RTC_SPI as u16;
-/// The watchdog's INTID.
-pub const WATCHDOG_INTID: u16 = FIRST_SPI + WATCHDOG_SPI as u16;
-/// The first doorbell's INTID.
-pub const DOORBELL_INTID: u16 = FIRST_SPI + DOORBELL_SPI as u16;
-/// The virtual timer's INTID, in the guest and on the core.
-pub const VIRTUAL_TIMER: u16 = 16 + TIMER_PPIS[2] as u16;
-/// The physical timer's INTID.
-pub const PHYSICAL_TIMER: u16 = 16 + TIMER_PPIS[1] as u16;
+const _: () = assert!(stasis_devices::machine::VIRTUAL_TIMER == VIRTUAL_TIMER);
 
 /// SCTLR_EL1.M and C: loads and stores go through the caches.
 const SCTLR_CACHED: u64 = 1 | 1 << 2;
@@ -149,10 +133,7 @@ pub struct Guest {
     pub powers: Vec<Power>,
     /// Its interrupt controller.
     pub vgic: Vgic,
-    uart: device::Pl011,
-    rtc: Rtc,
-    watchdog: Option<device::Watchdog>,
-    shared: Option<device::SharedMemory>,
+    devices: Devices,
     due: DevicesDue,
     unclaimed: Unclaimed,
     unknown_registers: Once<16>,
@@ -211,10 +192,7 @@ impl Guest {
             record: state.guest,
             clock: GuestClock::restored(&state.clock, pace),
             vgic: Vgic::from_state(state.distributor, interfaces.into_iter())?,
-            uart: state.devices.pl011,
-            rtc: Rtc::restored(state.devices.pl031, *state.clock.wall_time),
-            watchdog: state.devices.watchdog,
-            shared: state.devices.shared,
+            devices: Devices::restored(state.devices, *state.clock.wall_time),
             clock_record: state.clock,
             power: state.power,
             powers,
@@ -223,22 +201,17 @@ impl Guest {
             unknown_registers: Once::new(),
             unknown_exits: Once::new(),
         });
-        pl011::settle(&mut guest.uart);
         // No vCPU is loaded yet, and so none has to be kicked.
-        let _ = guest.update_uart_line();
+        let _ = guest.update_lines();
         Ok((guest, vcpus))
     }
 
-    /// Gives a guest that has not started a watchdog: one that must be fed within this many microseconds from the start, or, with
-    /// 0, one that the guest has to start.
-    pub fn add_watchdog(&mut self, microseconds: u64) {
-        let ticks = u128::from(microseconds) * u128::from(*self.clock_record.cntfrq) / 1_000_000;
-        self.watchdog = Some(watchdog::new(ticks.try_into().unwrap_or(u64::MAX)));
-    }
-
-    /// Gives a guest that has not started memory that it shares with others.
-    pub fn share(&mut self, shared: Option<device::SharedMemory>) {
-        self.shared = shared;
+    /// Gives a guest that has not started the devices of its `equipment`, which are at reset.
+    pub fn equip(&mut self, equipment: &Equipment<'_>) {
+        let mut records = self.devices.records().to_owned();
+        let equipment = Equipment { counter_hz: *self.clock_record.cntfrq, ..*equipment };
+        list::fit(&mut records, &equipment);
+        self.devices = Devices::restored(records, *self.clock_record.wall_time);
     }
 
     /// Links the interrupts of the machine's devices that it was given. Before a vCPU is loaded.
@@ -248,10 +221,9 @@ impl Guest {
         })
     }
 
-    /// Whether the guest has come to an end by what it did not do.
+    /// Returns why the guest can't go on, if one of its devices says so.
     pub fn crash(&self) -> Option<Crash> {
-        let bitten = self.watchdog.as_ref().is_some_and(watchdog::has_bitten);
-        bitten.then_some(Crash::Watchdog)
+        self.devices.verdict().map(Crash::Device)
     }
 
     /// Its name.
@@ -308,12 +280,7 @@ impl Guest {
             power: self.power.as_ref(),
             distributor: self.vgic.distributor(),
             vcpus: vcpus.collect(),
-            devices: DeviceRecords {
-                pl011: &self.uart,
-                pl031: &self.rtc.state,
-                watchdog: self.watchdog.as_ref(),
-                shared: self.shared.as_ref(),
-            },
+            devices: self.devices.records(),
         }
     }
 }

@@ -20,8 +20,8 @@ use self::place::Layout;
 use crate::fdt;
 use crate::given::Device;
 use crate::magic::{self, Found};
-use crate::shared::Connection;
 use crate::sysreg::identity::Granule;
+use stasis_devices::equipment::Equipment;
 use stasis_state::{OutOfRange, WriteRam};
 
 /// Where raw code goes, from the start of RAM.
@@ -78,14 +78,10 @@ pub struct Parts<'a> {
     pub cmdline: &'a str,
     /// Number of vCPUs.
     pub vcpus: u8,
-    /// Number of virtio-mmio slots with a device behind them.
-    pub virtio_slots: u32,
     /// What its counter runs at, in Hz, where CNTFRQ_EL0 may say something else.
     pub counter_frequency: Option<u32>,
-    /// Its watchdog, if it has one: the seconds within which it must be fed, or 0.
-    pub watchdog: Option<u32>,
-    /// What it shares with others.
-    pub shared: &'a [Connection<'a>],
+    /// What not every guest's machine has.
+    pub equipment: Equipment<'a>,
     /// The machine's devices that it was given.
     pub given: &'a [Device],
 }
@@ -251,10 +247,8 @@ impl Placed {
             vcpus: parts.vcpus,
             bootargs: parts.cmdline,
             initrd: initrd.clone().map(|offsets| parts.addresses(offsets)),
-            virtio_slots: parts.virtio_slots,
             counter_frequency: parts.counter_frequency,
-            watchdog: parts.watchdog,
-            shared: parts.shared,
+            equipment: parts.equipment,
             given: parts.given,
         });
         let dtb = layout.device_tree(tree.len(), kind)?;

@@ -9,32 +9,7 @@ use alloc::vec::Vec;
 
 use stasis_state::device::{MAX_SHARED, SharedMemory};
 
-use stasis_devices::machine::{SHARED_BASE, SHARED_STRIDE};
-
-/// A region of memory that guests share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedRegion {
-    /// Its name, which the guests' device trees and checkpoints have.
-    pub name: String,
-    /// Bytes.
-    pub size: u64,
-    /// The guests' names: each has its number in this list.
-    pub guests: Vec<String>,
-}
-
-/// A region that a guest shares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connection<'a> {
-    /// The region.
-    pub region: &'a SharedRegion,
-    /// The guest's number among those that share it.
-    pub index: u8,
-}
-
-/// Where the guest finds its `n`th region.
-pub const fn address(n: usize) -> u64 {
-    SHARED_BASE + n as u64 * SHARED_STRIDE
-}
+pub use stasis_devices::equipment::{Connection, SharedRegion, shared_address as address};
 
 /// What `guest` shares with others.
 pub fn connections<'a>(regions: &'a [SharedRegion], guest: &str) -> Vec<Connection<'a>> {
@@ -43,19 +18,6 @@ pub fn connections<'a>(regions: &'a [SharedRegion], guest: &str) -> Vec<Connecti
         Some(Connection { region, index: index as u8 })
     };
     regions.iter().filter_map(place).take(MAX_SHARED).collect()
-}
-
-/// A guest's record of what it shares, before anybody has rung.
-pub fn record(connections: &[Connection<'_>]) -> Option<SharedMemory> {
-    let mut record = SharedMemory::default();
-    for (n, Connection { region, index }) in connections.iter().enumerate().take(MAX_SHARED) {
-        record.set_name(n, &region.name);
-        record.base[n] = address(n);
-        record.size[n] = region.size;
-        record.index[n] = *index;
-        record.peers[n] = region.guests.len() as u8;
-    }
-    (!connections.is_empty()).then_some(record)
 }
 
 /// Why a guest can't be resumed with what it shared.
@@ -169,11 +131,18 @@ pub fn keeper(
 
 #[cfg(test)]
 mod tests {
+    use stasis_devices::device::Device;
+    use stasis_devices::equipment::Equipment;
+
     use super::*;
 
     fn region(name: &str, guests: &[&str]) -> SharedRegion {
         let guests = guests.iter().map(|guest| (*guest).into()).collect();
         SharedRegion { name: name.into(), size: 0x20_0000, guests }
+    }
+
+    fn record(shared: &[Connection<'_>]) -> Option<SharedMemory> {
+        SharedMemory::fitted(&Equipment { shared, ..Equipment::default() })
     }
 
     #[test]
@@ -189,7 +158,7 @@ mod tests {
         assert_eq!(record.base[..3], [0x1000_0000, 0x1800_0000, 0]);
         assert_eq!((record.index[..2].to_vec(), record.peers[0]), (vec![0, 1], 2));
         assert!(!record.has(2));
-        assert_eq!(super::record(&connections(&regions, "nobody")), None);
+        assert_eq!(self::record(&connections(&regions, "nobody")), None);
         assert_eq!(check(Some(&record), &of_linux, "linux"), Ok(()));
     }
 

@@ -21,8 +21,8 @@ pub enum Crash {
         /// Where it is.
         pc: u64,
     },
-    /// It has not fed its watchdog.
-    Watchdog,
+    /// One of its devices says so, for this reason: the end of a sentence that begins with the guest's name.
+    Device(&'static str),
 }
 
 impl fmt::Display for Stopped {
@@ -30,7 +30,7 @@ impl fmt::Display for Stopped {
         match self {
             Self::Off => out.write_str("is off"),
             Self::Reset => out.write_str("has reset its machine"),
-            Self::Crash(Crash::Watchdog) => out.write_str("has not fed its watchdog"),
+            Self::Crash(Crash::Device(why)) => out.write_str(why),
             Self::Crash(Crash::ExceptionLoop { pc }) => {
                 write!(
                     out,

@@ -33,11 +33,6 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// The private peripheral interrupt of the virtual timer, as an INTID.
-    pub const VIRTUAL_INTID: u32 = 27;
-    /// The private peripheral interrupt of the physical timer, as an INTID.
-    pub const PHYSICAL_INTID: u32 = 30;
-
     /// CNTV.
     pub fn virtual_timer(system: &SystemRegisters) -> Self {
         Self { ctl: *system.cntv_ctl_el0, cval: *system.cntv_cval_el0 }

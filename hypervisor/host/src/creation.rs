@@ -7,11 +7,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use stasis_devices::equipment::Equipment;
 use stasis_devices::machine::RAM_BASE;
 use stasis_guest::clock::{Pace, PaceError};
 use stasis_guest::given::Given;
 use stasis_guest::image::{Boot, ImageError, Parts};
-use stasis_guest::shared::{Connection, SharedRegion, connections, record};
+use stasis_guest::shared::{Connection, SharedRegion, connections};
 use stasis_guest::sysreg::identity::{self, NoSuchGranule};
 use stasis_guest::{Guest, Vcpu};
 use stasis_memory::range::Range;
@@ -76,6 +77,15 @@ impl<'a> Blueprint<'a> {
         Self { config, connections, given, ram: Range::new(ram_base, config.memory) }
     }
 
+    /// Returns what the guest's machine has that not every guest's has.
+    fn equipment(&self) -> Equipment<'_> {
+        Equipment {
+            watchdog_us: self.config.watchdog_us,
+            shared: &self.connections,
+            ..Equipment::default()
+        }
+    }
+
     /// Returns what is loaded into the guest's RAM.
     ///
     /// # Errors
@@ -90,10 +100,8 @@ impl<'a> Blueprint<'a> {
             initrd: config.initrd.as_deref().map(|name| archive.file(name)).transpose()?,
             cmdline: &config.cmdline,
             vcpus: config.vcpus,
-            virtio_slots: 0,
             counter_frequency: config.counter_frequency,
-            watchdog: config.watchdog_us.map(|us| us.div_ceil(1_000_000) as u32),
-            shared: &self.connections,
+            equipment: self.equipment(),
             given: &self.given.devices,
         })
     }
@@ -127,10 +135,7 @@ impl<'a> Blueprint<'a> {
             pace,
             here.wall_time,
         )?;
-        if let Some(watchdog_us) = config.watchdog_us {
-            guest.add_watchdog(watchdog_us);
-        }
-        guest.share(record(&self.connections));
+        guest.equip(&self.equipment());
         guest.take_devices(self.given)?;
         Ok((guest, vcpus))
     }

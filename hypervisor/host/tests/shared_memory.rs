@@ -1,5 +1,6 @@
 //! What a configuration may say of shared memory, and what the format can store, are the same.
 
+use stasis_devices::equipment::Equipment;
 use stasis_guest::clock::Pace;
 use stasis_guest::shared::{self, SharedRegion};
 use stasis_guest::{Guest, psci};
@@ -17,7 +18,8 @@ fn can_be_stored(configuration: &Configuration) -> bool {
     let pace = Pace::of_machine(1_000_000);
     let (mut guest, mut vcpus) =
         Guest::new("g", ram, &[identity], 0x4008_0000, 0x4000_0000, pace, 0).unwrap();
-    guest.share(shared::record(&shared::connections(&configuration.shared, "g")));
+    let shared = &shared::connections(&configuration.shared, "g")[..];
+    guest.equip(&Equipment { shared, ..Equipment::default() });
     stasis_state::invariants::check(&guest.records(vcpus.iter_mut(), 0, 0)).is_ok()
 }
 

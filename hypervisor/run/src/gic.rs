@@ -17,7 +17,7 @@ pub const KICK: u32 = 0;
 /// EL2's physical timer.
 pub const EL2_TIMER: u32 = 26;
 /// The guest's virtual timer.
-pub const VIRTUAL_TIMER: u32 = 27;
+pub const VIRTUAL_TIMER: u32 = stasis_vgic::VIRTUAL_TIMER as u32;
 
 struct Gic {
     distributor: Distributor,

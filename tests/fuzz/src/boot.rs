@@ -1,5 +1,6 @@
 //! Bytes as what a boot loader hands over: the archive, the configuration in it, a guest's image.
 
+use stasis_devices::equipment::Equipment;
 use stasis_devices::machine::RAM_BASE;
 use stasis_guest::image::Kind;
 use stasis_guest::image::{self, Parts};
@@ -35,10 +36,8 @@ pub fn image(data: &[u8]) {
             initrd: None,
             cmdline: "",
             vcpus: 1,
-            virtio_slots: 0,
             counter_frequency: None,
-            watchdog: None,
-            shared: &[],
+            equipment: Equipment::default(),
             given: &[],
         };
         if let Ok(boot) = image::load(&mut ram, &parts) {

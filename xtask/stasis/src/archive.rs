@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use stasis_devices::equipment::Equipment;
 use stasis_devices::machine::RAM_BASE;
 use stasis_guest::image::{self, ImageError, Parts, Warning};
 use stasis_guest::shared::connections;
@@ -75,10 +76,12 @@ fn check_guest(
         initrd: guest.initrd.as_deref().and_then(file),
         cmdline: &guest.cmdline,
         vcpus: guest.vcpus,
-        virtio_slots: 0,
         counter_frequency: guest.counter_frequency,
-        watchdog: guest.watchdog_us.map(|us| us.div_ceil(1_000_000) as u32),
-        shared: &connections(&configuration.shared, &guest.name),
+        equipment: Equipment {
+            watchdog_us: guest.watchdog_us,
+            shared: &connections(&configuration.shared, &guest.name),
+            ..Equipment::default()
+        },
         given: &[],
     };
     match image::check(guest.memory as usize, &parts) {

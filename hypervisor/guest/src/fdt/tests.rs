@@ -7,7 +7,7 @@ use dtoolkit::{FdtStringListIterator, Node, Property};
 use super::*;
 use crate::given::lay_out;
 use crate::given::{Grant, Interrupt};
-use crate::shared::SharedRegion;
+use crate::shared::{self, SharedRegion};
 use stasis_memory::range::Range;
 
 fn linux() -> Vec<u8> {
@@ -17,10 +17,8 @@ fn linux() -> Vec<u8> {
         vcpus: 2,
         bootargs: "console=ttyAMA0",
         initrd: Some(0x4800_0000..0x4810_0000),
-        virtio_slots: 2,
         counter_frequency: Some(62_500_000),
-        watchdog: None,
-        shared: &[],
+        equipment: Equipment { virtio_slots: 2, ..Equipment::default() },
         given: &[],
     })
 }
@@ -115,17 +113,18 @@ fn nodes_are_as_in_qemu() {
 
 #[test]
 fn a_watchdog_is_described_as_linux_wants_it() {
-    let generate = |watchdog| {
-        generate(&Machine { ram_size: 256 << 20, vcpus: 1, watchdog, ..Machine::default() })
+    let generate = |us| {
+        let equipment = Equipment { watchdog_us: Some(us), ..Equipment::default() };
+        generate(&Machine { ram_size: 256 << 20, vcpus: 1, equipment, ..Machine::default() })
     };
-    let dtb = generate(Some(5));
+    let dtb = generate(4_000_001);
     let watchdog = Fdt::new(&dtb).unwrap().find_node("/watchdog@9100000").unwrap();
     assert_eq!(strings(&watchdog, "compatible"), ["arm,sbsa-gwdt"]);
     let frames = [0, 0x910_0000, 0, 0x1000, 0, 0x910_1000, 0, 0x1000];
     assert_eq!(cells(&watchdog, "reg"), frames, "control, then refresh");
     assert_eq!(cells(&watchdog, "interrupts"), [0, 10, 4]);
     assert_eq!(cells(&watchdog, "timeout-sec"), [5]);
-    let dtb = generate(Some(0));
+    let dtb = generate(0);
     let watchdog = Fdt::new(&dtb).unwrap().find_node("/watchdog@9100000").unwrap();
     assert!(watchdog.property("timeout-sec").is_none());
 }
@@ -139,7 +138,9 @@ fn shared_memory_is_described_with_its_doorbell() {
     };
     let regions = [region("ring"), region("log")];
     let shared = &shared::connections(&regions, "rt")[..];
-    let dtb = generate(&Machine { ram_size: 256 << 20, vcpus: 1, shared, ..Machine::default() });
+    let equipment = Equipment { shared, ..Equipment::default() };
+    let machine = Machine { ram_size: 256 << 20, vcpus: 1, equipment, ..Machine::default() };
+    let dtb = generate(&machine);
     let log = Fdt::new(&dtb).unwrap().find_node("/shared-memory@18000000").unwrap();
     assert_eq!(strings(&log, "compatible"), ["stasis,shared-memory", "generic-uio"]);
     let pieces = [0, 0x1800_0000, 0, 2 << 20, 0, 0x911_1000, 0, 0x1000];

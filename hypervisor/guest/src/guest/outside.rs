@@ -4,14 +4,44 @@
 use stasis_state::vcpu::{Debug, FpSimd, Power, PowerState};
 use stasis_vgic::VcpuMask;
 
-use super::{
-    DOORBELL_INTID, DevicesDue, FIRST_SPI, Guest, Host, PHYSICAL_TIMER, RTC_INTID, UART_INTID,
-    VIRTUAL_TIMER, Vcpu, WATCHDOG_INTID, Wait,
-};
-use crate::clock::NEVER;
+use super::{DevicesDue, FIRST_SPI, Guest, Host, Line, PHYSICAL_TIMER, VIRTUAL_TIMER, Vcpu, Wait};
+use crate::clock::{GuestClock, NEVER};
 use crate::psci;
 use crate::timer::Timer;
-use stasis_devices::{doorbell, pl011, watchdog};
+use stasis_devices::device::{Context, Deadline};
+use stasis_devices::{doorbell, pl011};
+
+/// What both clocks of the devices read.
+struct Now {
+    guest_time: u64,
+    wall_time: u64,
+}
+
+impl Context for Now {
+    fn guest_time(&self) -> u64 {
+        self.guest_time
+    }
+
+    fn wall_time(&self) -> u64 {
+        self.wall_time
+    }
+}
+
+/// What a device can ask of its surroundings while its guest's vCPU is loaded on `host`.
+pub(super) struct Around<'a, H> {
+    pub clock: &'a GuestClock,
+    pub host: &'a H,
+}
+
+impl<H: Host> Context for Around<'_, H> {
+    fn guest_time(&self) -> u64 {
+        self.clock.now(self.host.counter())
+    }
+
+    fn wall_time(&self) -> u64 {
+        self.host.wall_time()
+    }
+}
 
 impl Guest {
     /// The power record of vCPU `index`, if that is to run; one that was just switched on is set up for it.
@@ -26,58 +56,41 @@ impl Guest {
         (*power.state == PowerState::On as u8).then_some(power)
     }
 
-    /// Whether the guest's UART has room for a byte.
+    /// Returns whether the guest's UART has room for a byte.
     pub fn can_receive(&self) -> bool {
-        pl011::can_receive(&self.uart)
+        pl011::can_receive(&self.devices.pl011)
     }
 
-    /// A byte or a break arrives at the guest's UART; it is lost if there is no room, as on a wire. These vCPUs are
-    /// to be kicked.
+    /// Gives the guest's UART a byte or a break; it is lost if there is no room, as on a wire. Returns the vCPUs that must be kicked.
     pub fn receive(&mut self, character: impl Into<pl011::Character>) -> VcpuMask {
-        let _ = pl011::receive(&mut self.uart, character);
-        self.update_uart_line()
+        let _ = pl011::receive(&mut self.devices.pl011, character);
+        self.update_lines()
     }
 
-    pub(super) fn update_uart_line(&mut self) -> VcpuMask {
-        self.vgic.set_spi_level(UART_INTID, pl011::line(&self.uart)).kick
-    }
-
-    pub(super) fn update_rtc_line(&mut self) -> VcpuMask {
-        self.vgic.set_spi_level(RTC_INTID, self.rtc.line()).kick
-    }
-
-    pub(super) fn update_watchdog_line(&mut self) -> VcpuMask {
-        match &self.watchdog {
-            Some(watchdog) => {
-                self.vgic.set_spi_level(WATCHDOG_INTID, watchdog::line(watchdog)).kick
-            }
-            None => VcpuMask::NONE,
-        }
-    }
-
-    /// Guests have rung the doorbell of the `n`th region that this one shares: a bit for each. These vCPUs are to be kicked.
+    /// Notes that guests have rung the doorbell of the `n`th region that this one shares: `by` has a bit for each. Returns the vCPUs
+    /// that must be kicked.
     pub fn rung(&mut self, n: usize, by: u32) -> VcpuMask {
-        if let Some(shared) = self.shared.as_mut().filter(|shared| shared.has(n)) {
+        if let Some(shared) = self.devices.shared.as_mut().filter(|shared| shared.has(n)) {
             doorbell::rung(shared, n, by);
         }
-        self.update_doorbell_line(n)
+        self.update_lines()
     }
 
-    pub(super) fn update_doorbell_line(&mut self, n: usize) -> VcpuMask {
-        match &self.shared {
-            Some(shared) if shared.has(n) => {
-                self.vgic.set_spi_level(DOORBELL_INTID + n as u16, doorbell::line(shared, n)).kick
-            }
-            _ => VcpuMask::NONE,
+    /// Tells the vGIC the level of each device's interrupt. Returns the vCPUs that must be kicked.
+    pub(super) fn update_lines(&mut self) -> VcpuMask {
+        let mut kick = VcpuMask::NONE;
+        let Self { devices, vgic, .. } = self;
+        devices.lines(|Line { intid, level }| kick.0 |= vgic.set_spi_level(intid, level).kick.0);
+        kick
+    }
+
+    /// Tells the vGIC the level of a device's interrupt, if it has one. Returns the vCPUs that must be kicked.
+    #[inline]
+    pub(super) fn update_line(&mut self, line: Option<Line>) -> VcpuMask {
+        match line {
+            Some(Line { intid, level }) => self.vgic.set_spi_level(intid, level).kick,
+            None => VcpuMask::NONE,
         }
-    }
-
-    /// Lets the watchdog's time have passed, with the host's CNTPCT at `counter`. Says when it is due again.
-    fn tick_watchdog(&mut self, now: u64, counter: u64) -> u64 {
-        let Some(watchdog) = &mut self.watchdog else { return NEVER };
-        watchdog::tick(watchdog, now);
-        let due = watchdog::deadline(watchdog);
-        due.map_or(NEVER, |due| self.deadline(Some(due), counter))
     }
 
     /// When to look whether the guest's time has come to `ticks`, as the host's CNTPCT, which is at `counter`.
@@ -115,17 +128,18 @@ impl Guest {
         self.update_physical_timer(index, vcpu, now);
         vcpu.timer_due = self.deadline(Timer::physical_timer(&vcpu.system).deadline(now), counter);
         let wall_time = host.wall_time();
-        self.rtc.tick(wall_time);
-        let kick = self.update_rtc_line();
+        self.devices.tick(&Now { guest_time: now, wall_time });
+        let kick = self.update_lines();
         host.outbox().kick(kick.without(index));
-        let watchdog = self.tick_watchdog(now, counter);
-        let kick = self.update_watchdog_line();
-        host.outbox().kick(kick.without(index));
-        let wait =
-            |second: u64| second.saturating_sub(wall_time).saturating_mul(self.clock.host_hz());
-        let alarm = counter.saturating_add(wait(self.rtc.alarm()));
-        let line = if self.rtc.deadline().is_some() { alarm } else { NEVER };
-        self.due = DevicesDue { change: alarm.min(watchdog), line: line.min(watchdog) };
+        let (change, line) = self.devices.due(|deadline| match deadline {
+            Deadline::Never => NEVER,
+            Deadline::GuestTime(ticks) => self.deadline(Some(ticks), counter),
+            Deadline::WallTime(second) => {
+                let wait = second.saturating_sub(wall_time).saturating_mul(self.clock.host_hz());
+                counter.saturating_add(wait)
+            }
+        });
+        self.due = DevicesDue { change, line };
     }
 
     /// What vCPU `index` waits for in WFI, whose `virtual_timer` is still that of the hardware, with the host's CNTPCT at

@@ -108,6 +108,14 @@ impl VirtualInterface for Core {
     fn set_physical_active(&mut self, _: u16, _: bool) {}
 }
 
+const UART_INTID: u16 = 33;
+const WATCHDOG_INTID: u16 = 42;
+const DOORBELL_INTID: u16 = 43;
+
+fn with_watchdog(us: u64) -> Equipment<'static> {
+    Equipment { watchdog_us: Some(us), ..Equipment::default() }
+}
+
 const RAM: Range = Range::new(0x4000_0000, 4096);
 
 /// A guest of `vcpus` vCPUs, of which the first is loaded on a core.
@@ -202,11 +210,11 @@ fn a_handler_that_cannot_be_fetched_is_a_crash_and_not_an_endless_loop() {
 fn a_guest_that_does_not_feed_its_watchdog_is_told_and_then_ended() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     let control = abort(0x0910_0000, Width::Word, false);
-    assert!(guest.watchdog.is_none());
+    assert!(guest.devices.watchdog.is_none());
     let nothing = exit(&mut guest, 0, &mut vcpus[0], control, &mut core);
     assert_eq!((nothing, *core.el1.far_el1), (Next::Enter, 0x0910_0000), "it has none");
 
-    guest.add_watchdog(1000);
+    guest.equip(&with_watchdog(1000));
     let mut tick = |guest: &mut Guest, counter| {
         core.counter = counter;
         guest.tick(0, &mut vcpus[0], &mut core)
@@ -216,7 +224,7 @@ fn a_guest_that_does_not_feed_its_watchdog_is_told_and_then_ended() {
     assert!(*guest.vgic.distributor().spi_level.first().unwrap() & 1 << (WATCHDOG_INTID - 32) != 0);
     assert_eq!(guest.crash(), None);
     assert_eq!(tick(&mut guest, 1000), 1000);
-    assert_eq!(guest.crash(), Some(Crash::Watchdog));
+    assert_eq!(guest.crash(), Some(Crash::Device("has not fed its watchdog")));
     let records = guest.records(vcpus.iter_mut(), 1000, WALL_TIME);
     assert_eq!(*records.devices.watchdog.unwrap().wcs, 0b111, "it is stored");
 }
@@ -224,7 +232,7 @@ fn a_guest_that_does_not_feed_its_watchdog_is_told_and_then_ended() {
 #[test]
 fn a_watchdog_that_is_fed_stays_quiet() {
     let (mut guest, mut vcpus, mut core) = guest(1);
-    guest.add_watchdog(1000);
+    guest.equip(&with_watchdog(1000));
     for round in 1..=10 {
         core.counter = round * 400;
         let refresh = abort(0x0910_1000, Width::Word, true);
@@ -238,7 +246,7 @@ fn a_watchdog_that_is_fed_stays_quiet() {
 #[test]
 fn every_vcpu_knows_what_another_one_has_found_of_the_devices() {
     let (mut guest, mut vcpus, mut core) = guest(2);
-    guest.add_watchdog(1000);
+    guest.equip(&with_watchdog(1000));
     for (index, vcpu) in vcpus.iter_mut().enumerate() {
         assert_eq!(guest.tick(index, vcpu, &mut core), 500);
     }
@@ -300,7 +308,8 @@ fn a_bell_that_is_rung_stays_until_the_guest_has_answered() {
         size: 4096,
         guests: ["a", "b"].map(String::from).to_vec(),
     };
-    guest.share(shared::record(&shared::connections(&[ring], "b")));
+    let shared = &shared::connections(std::slice::from_ref(&ring), "b")[..];
+    guest.equip(&Equipment { shared, ..Equipment::default() });
     assert_eq!(access(&mut guest, 0x8, 0, true).1, Some(Ring { region: 0, peer: 0 }));
     assert_eq!(access(&mut guest, 0x8, 2, true).1, None, "there is no guest 2");
     let level = |guest: &Guest| guest.vgic.distributor().spi_level[0] >> (DOORBELL_INTID - 32) & 1;
@@ -414,7 +423,7 @@ fn timers_and_a_watchdog_that_are_set_to_never_keep_nobody_busy() {
         guest.clock.stop(cntvct);
         guest.clock.start(counter);
         core.counter = counter + 1;
-        guest.add_watchdog(1000);
+        guest.equip(&with_watchdog(1000));
         let (low, high) = (0x0910_0010, 0x0910_0014);
         for address in [low, high] {
             vcpus[0].core.x[1] = NEVER_SET;

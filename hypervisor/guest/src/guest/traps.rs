@@ -4,18 +4,19 @@ use stasis_state::guest::{GuestPower, GuestPowerState};
 use stasis_state::vcpu::{Core, PowerState};
 use stasis_vgic::VcpuMask;
 
+use super::outside::Around;
 use super::{Guest, Host, Next, Vcpu};
 use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx, WordAccess};
 use crate::inject::{self, El1Registers};
-use crate::mmio::{self, Device};
 use crate::outbox::{Report, Ring};
 use crate::psci::{self, Action};
 use crate::register::{general, is_big_endian, set_general};
 use crate::stop::Crash;
 use crate::sysreg;
-use stasis_devices::access::{Width, read_words};
+use stasis_devices::access::Width;
+use stasis_devices::device::{Effects, Outside};
+use stasis_devices::list::{Kind, Target, lookup};
 use stasis_devices::machine::GICD_BASE;
-use stasis_devices::{doorbell, pl011, virtio, watchdog};
 
 /// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
@@ -71,22 +72,20 @@ impl Guest {
         host: &mut impl Host,
     ) -> Result<Next, VcpuMask> {
         match *exit {
-            Exit::DataAbort { ipa, virtual_address, access } => {
-                match mmio::lookup(ipa, access.width) {
-                    Some((device, offset)) if self.has(device) => {
-                        let at = Target { device, offset, width: access.width };
-                        self.access(index, vcpu, at, access, held, host)?;
-                        if let Some(writeback) = access.writeback {
-                            writeback.apply(&mut vcpu.core);
-                        }
-                        exit::skip_instruction(&mut vcpu.core, esr);
+            Exit::DataAbort { ipa, virtual_address, access } => match lookup(ipa, access.width) {
+                Some(target) if self.devices.has(target) => {
+                    let next = self.access(index, vcpu, target, access, held, host)?;
+                    if let Some(writeback) = access.writeback {
+                        writeback.apply(&mut vcpu.core);
                     }
-                    _ => {
-                        let fault = Fault::nothing_at(ipa, virtual_address, access.write);
-                        return Ok(self.nothing_there(vcpu, &fault, host));
-                    }
+                    exit::skip_instruction(&mut vcpu.core, esr);
+                    return Ok(next);
                 }
-            }
+                _ => {
+                    let fault = Fault::nothing_at(ipa, virtual_address, access.write);
+                    return Ok(self.nothing_there(vcpu, &fault, host));
+                }
+            },
             Exit::Hvc { imm } => return Ok(self.firmware_call(index, vcpu, imm, host)),
             Exit::Smc { imm } => {
                 exit::skip_instruction(&mut vcpu.core, esr);
@@ -116,127 +115,113 @@ impl Guest {
         Ok(Next::Enter)
     }
 
-    /// Whether this guest has the device.
-    fn has(&self, device: Device) -> bool {
-        match device {
-            Device::Watchdog => self.watchdog.is_some(),
-            Device::Doorbell(n) => self.shared.as_ref().is_some_and(|shared| shared.has(n.into())),
-            _ => true,
-        }
-    }
-
-    /// A load or store that reaches a device. An error has the vCPUs that must be held first.
+    /// Answers a load or store that reaches a device. An error has the vCPUs that must be held first; then nothing was done.
     fn access(
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
-        at: Target,
+        target: Target,
         access: Access,
         held: VcpuMask,
         host: &mut impl Host,
-    ) -> Result<(), VcpuMask> {
+    ) -> Result<Next, VcpuMask> {
         let sctlr = host.el1().sctlr_el1();
         if access.write {
             let value = access.in_device_order(&vcpu.core, sctlr, access.stored(&vcpu.core));
-            self.device_write(index, vcpu, at, value, held, host)
+            match target.kind {
+                Kind::Gicd | Kind::GiccDir => {
+                    self.gic_write(index, target, value, held, host)?;
+                    Ok(Next::Enter)
+                }
+                _ => Ok(self.device_write(index, vcpu, target, value, host)),
+            }
         } else {
-            let value = self.device_read(index, at, held, host)?;
+            let value = match target.kind {
+                Kind::Gicd | Kind::GiccDir => self.gic_read(index, target, held, host)?,
+                _ => self.device_read(index, target, host),
+            };
             let value = access.in_device_order(&vcpu.core, sctlr, value);
             access.load(&mut vcpu.core, value);
-            Ok(())
+            Ok(Next::Enter)
         }
     }
 
-    fn device_read(
+    /// Reads from the distributor; GICC_DIR reads as 0.
+    fn gic_read(
         &mut self,
         index: usize,
-        at: Target,
+        target: Target,
         held: VcpuMask,
         host: &mut impl Host,
     ) -> Result<u64, VcpuMask> {
-        let Target { device, offset, width } = at;
-        Ok(match device {
-            Device::Gicd => match gicd_access(offset, width) {
-                Ok(gicd) => {
-                    all_held(self.vgic.needs_sync(index, gicd, false), held)?;
-                    let (value, effects) = self.vgic.distributor_read(index, gicd, host.gic());
-                    host.outbox().kick(effects.kick.without(index));
-                    value
-                }
-                Err(_) => 0,
-            },
-            Device::GiccDir => 0,
-            Device::Uart => {
-                let value = pl011::read(&mut self.uart, offset, width);
-                let kick = self.update_uart_line();
-                host.outbox().kick(kick.without(index));
-                value
+        let (Kind::Gicd, Ok(gicd)) =
+            (target.kind, gicd_access(target.access.offset, target.access.width))
+        else {
+            return Ok(0);
+        };
+        all_held(self.vgic.needs_sync(index, gicd, false), held)?;
+        let (value, effects) = self.vgic.distributor_read(index, gicd, host.gic());
+        host.outbox().kick(effects.kick.without(index));
+        Ok(value)
+    }
+
+    /// Writes to the distributor, or to GICC_DIR, which is alone in its page.
+    fn gic_write(
+        &mut self,
+        index: usize,
+        target: Target,
+        value: u64,
+        held: VcpuMask,
+        host: &mut impl Host,
+    ) -> Result<(), VcpuMask> {
+        let (offset, width) = (target.access.offset, target.access.width);
+        let effects = match target.kind {
+            Kind::Gicd => {
+                let Ok(gicd) = gicd_access(offset, width) else { return Ok(()) };
+                all_held(self.vgic.needs_sync(index, gicd, true), held)?;
+                self.vgic.distributor_write(index, gicd, value, host.gic())
             }
-            Device::Rtc => self.rtc.read(offset, width, host.wall_time()),
-            Device::Virtio(_) => read_words(offset, width, virtio::read_empty),
-            Device::Watchdog => {
-                self.watchdog.as_ref().map_or(0, |dog| watchdog::read(dog, offset, width))
+            _ if offset == GICC_DIR => {
+                all_held(self.vgic.deactivate_needs_sync(index, value as u32), held)?;
+                self.vgic.deactivate(index, value as u32, host.gic())
             }
-            Device::Doorbell(n) => self
-                .shared
-                .as_ref()
-                .map_or(0, |shared| doorbell::read(shared, n.into(), offset, width)),
-            Device::Flash => 0,
-        })
+            _ => return Ok(()),
+        };
+        host.outbox().kick(effects.kick.without(index));
+        Ok(())
+    }
+
+    fn device_read(&mut self, index: usize, target: Target, host: &mut impl Host) -> u64 {
+        let around = Around { clock: &self.clock, host };
+        let (value, line) = self.devices.read(target, &around);
+        let kick = self.update_line(line);
+        host.outbox().kick(kick.without(index));
+        value
     }
 
     fn device_write(
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
-        at: Target,
+        target: Target,
         value: u64,
-        held: VcpuMask,
         host: &mut impl Host,
-    ) -> Result<(), VcpuMask> {
-        let Target { device, offset, width } = at;
-        let kick = match device {
-            Device::Gicd => match gicd_access(offset, width) {
-                Ok(gicd) => {
-                    all_held(self.vgic.needs_sync(index, gicd, true), held)?;
-                    self.vgic.distributor_write(index, gicd, value, host.gic()).kick
-                }
-                Err(_) => VcpuMask::NONE,
-            },
-            Device::GiccDir if offset == GICC_DIR => {
-                all_held(self.vgic.deactivate_needs_sync(index, value as u32), held)?;
-                self.vgic.deactivate(index, value as u32, host.gic()).kick
+    ) -> Next {
+        let around = Around { clock: &self.clock, host };
+        let (Effects { outside, due_changed }, line) = self.devices.write(target, value, &around);
+        vcpu.deadline_changed |= due_changed;
+        let kick = self.update_line(line);
+        let outbox = host.outbox();
+        outbox.kick(kick.without(index));
+        match outside {
+            None => {}
+            Some(Outside::Transmit(byte)) => outbox.sent = Some(byte),
+            Some(Outside::Ring(peer)) => {
+                outbox.rung = Some(Ring { region: target.access.n, peer });
             }
-            Device::GiccDir => VcpuMask::NONE,
-            Device::Uart => {
-                let mut transmit = |byte| host.outbox().sent = Some(byte);
-                pl011::write(&mut self.uart, offset, width, value, &mut transmit);
-                self.update_uart_line()
-            }
-            Device::Rtc => {
-                self.rtc.write(offset, width, value, host.wall_time());
-                vcpu.deadline_changed = true;
-                self.update_rtc_line()
-            }
-            Device::Watchdog => {
-                let now = self.clock.now(host.counter());
-                if let Some(dog) = &mut self.watchdog {
-                    watchdog::write(dog, offset, width, value, now);
-                }
-                vcpu.deadline_changed = true;
-                self.update_watchdog_line()
-            }
-            Device::Doorbell(n) => {
-                if let Some(shared) = &mut self.shared {
-                    let ring = |peer| host.outbox().rung = Some(Ring { region: n, peer });
-                    doorbell::write(shared, n.into(), offset, width, value, ring);
-                }
-                self.update_doorbell_line(n.into())
-            }
-            Device::Virtio(_) | Device::Flash => VcpuMask::NONE,
-        };
-        host.outbox().kick(kick.without(index));
-        Ok(())
+            Some(Outside::Crash(why)) => return Next::Crashed(Crash::Device(why)),
+        }
+        Next::Enter
     }
 
     fn nothing_there(&mut self, vcpu: &mut Vcpu, fault: &Fault, host: &mut impl Host) -> Next {
@@ -321,14 +306,6 @@ impl Guest {
         }
         exit::skip_instruction(&mut vcpu.core, esr);
     }
-}
-
-/// What a load or store reaches.
-#[derive(Clone, Copy)]
-struct Target {
-    device: Device,
-    offset: u64,
-    width: Width,
 }
 
 /// An error if some of `needed` are not held yet: those.

@@ -7,6 +7,7 @@ use dtoolkit::{Node, Property};
 use proptest::prelude::*;
 
 use super::*;
+use stasis_devices::equipment::Equipment;
 use stasis_devices::machine::RAM_BASE;
 
 const MIB: usize = 1 << 20;
@@ -19,10 +20,8 @@ fn parts(image: &[u8]) -> Parts<'_> {
         initrd: None,
         cmdline: "quiet",
         vcpus: 1,
-        virtio_slots: 0,
         counter_frequency: None,
-        watchdog: None,
-        shared: &[],
+        equipment: Equipment::default(),
         given: &[],
     }
 }

@@ -6,7 +6,7 @@ use stasis_guest::stop::Crash;
 
 const SECOND: u64 = 1_000_000;
 const EVERY: u64 = 10 * SECOND;
-const CRASH: Stopped = Stopped::Crash(Crash::Watchdog);
+const CRASH: Stopped = Stopped::Crash(Crash::Device("has not fed its watchdog"));
 
 type Guests = Vec<(usize, Arc<&'static str>)>;
 

@@ -59,8 +59,9 @@ fn a_guest_is_made_of_what_its_configuration_says() {
     let blueprint = Blueprint::new(&config, &regions, &given, RAM_BASE);
     let parts = blueprint.parts(&Archive::open(&bytes).unwrap()).unwrap();
     assert_eq!((parts.image, parts.vcpus, parts.ram_base), (&b"\0\0\0\x14"[..], 2, RAM_BASE));
-    assert_eq!(parts.watchdog, Some(2), "in whole seconds, and no shorter");
-    assert_eq!((parts.shared.len(), parts.shared[0].index), (1, 1));
+    assert_eq!(parts.equipment.watchdog_us, Some(1_500_000));
+    let shared = parts.equipment.shared;
+    assert_eq!((shared.len(), shared[0].index), (1, 1));
     let identity = IDENTITY();
     let here = Here { identity: &identity, counter_hz: HZ, wall_time: 5 };
     let (mut guest, mut vcpus) = blueprint.build(&loaded(), here).unwrap();

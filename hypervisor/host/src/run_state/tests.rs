@@ -103,7 +103,10 @@ fn a_guest_that_was_started_or_removed_meanwhile_needs_no_care() {
 fn a_guest_that_stops_by_itself_is_off_reset_or_crashed() {
     assert_eq!(RunState::stopped_by_itself(Stopped::Off), Off);
     assert_eq!(RunState::stopped_by_itself(Stopped::Reset), Reset);
-    assert_eq!(RunState::stopped_by_itself(Stopped::Crash(Crash::Watchdog)), Crashed);
+    assert_eq!(
+        RunState::stopped_by_itself(Stopped::Crash(Crash::Device("has not fed its watchdog"))),
+        Crashed
+    );
 }
 
 #[test]

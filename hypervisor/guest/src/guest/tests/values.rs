@@ -6,7 +6,7 @@ use stasis_state::{HostFacts, Record, VcpuState, invariants};
 
 use super::*;
 use crate::sysreg::identity;
-use stasis_devices::machine::{RAM_BASE, RAM_END, RAM_UNIT, RTC_BASE, UART_BASE, WATCHDOG_BASE};
+use stasis_devices::machine::{RAM_BASE, RAM_END, RAM_UNIT};
 
 /// Values of an element, as far as its width goes: the ends, alternating bits, single bits, and some at random.
 const PATTERNS: [u64; 10] = [
@@ -42,7 +42,7 @@ fn stored() -> GuestState {
     let ram = Range::new(RAM_BASE, 2 * RAM_UNIT);
     let (mut guest, mut vcpus) =
         Guest::new("g", ram, &identities, 0x4008_0000, RAM_BASE, PACE, WALL_TIME).unwrap();
-    guest.add_watchdog(1_000_000);
+    guest.equip(&with_watchdog(1_000_000));
     owned(&guest.records(vcpus.iter_mut(), 0, WALL_TIME))
 }
 
@@ -84,7 +84,7 @@ fn runs_and_is_stored(state: GuestState) {
         }
         let _ = guest.receive(b'x');
         let held = VcpuMask(u8::MAX);
-        let devices = [UART_BASE, RTC_BASE, WATCHDOG_BASE, WATCHDOG_BASE + 0x1000];
+        let devices = [0x0900_0000, 0x0901_0000, 0x0910_0000, 0x0910_1000];
         let loads = devices.iter().flat_map(|base| (0..0x24).step_by(4).map(move |at| base + at));
         for ipa in loads.chain((0..0x1000).step_by(0x104).map(|at| GICD_BASE + at)) {
             let load = abort(ipa, Width::Word, false);

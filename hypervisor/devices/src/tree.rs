@@ -4,6 +4,8 @@
 
 use alloc::vec::Vec;
 
+use crate::device::Window;
+
 /// `FDT_MAGIC`, 5.2.
 const MAGIC: u32 = 0xd00d_feed;
 /// The version of the structure, and the oldest that its readers may know.
@@ -19,12 +21,32 @@ const END_NODE: u32 = 2;
 const PROP: u32 = 3;
 const END: u32 = 9;
 
+/// The GIC's handle in a guest's tree.
+pub const PHANDLE_GIC: u32 = 1;
+/// The handle of the clock of the PrimeCells.
+pub const PHANDLE_CLOCK: u32 = 2;
+
+/// First cell of a GIC interrupt: a shared one, whose number is its INTID less 32.
+pub const GIC_SPI: u32 = 0;
+/// First cell of a GIC interrupt: a private one, whose number is its INTID less 16.
+pub const GIC_PPI: u32 = 1;
+/// Third cell of a GIC interrupt.
+pub const EDGE_RISING: u32 = 1;
+/// Third cell of a GIC interrupt.
+pub const LEVEL_HIGH: u32 = 4;
+
 /// A device tree that is being written.
 #[derive(Debug)]
 pub struct Writer {
     structure: Vec<u8>,
     /// The properties' names, each with its NUL.
     strings: Vec<u8>,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Writer {
@@ -92,6 +114,31 @@ impl Writer {
             bytes.push(0);
         }
         self.bytes(name, &bytes);
+    }
+
+    /// Gives the open node its `reg`: base and size of each range, of two cells each.
+    pub fn reg(&mut self, ranges: &[(u64, u64)]) {
+        let numbers =
+            ranges.iter().flat_map(|(base, size)| [base.to_be_bytes(), size.to_be_bytes()]);
+        let bytes: Vec<u8> = numbers.flatten().collect();
+        self.bytes("reg", &bytes);
+    }
+
+    /// Gives the open node its `interrupts`: the one of the `n`th window of a device, which has one.
+    pub fn interrupt(&mut self, window: &Window, n: u8, trigger: u32) {
+        let spi = u32::from(window.spi.unwrap_or(0)) + u32::from(n);
+        self.cells("interrupts", &[GIC_SPI, spi, trigger]);
+    }
+
+    /// Writes the node of a PrimeCell, as QEMU has it.
+    pub fn primecell(&mut self, name: &str, compatible: &str, window: &Window, clocks: &[&str]) {
+        self.begin(name);
+        self.strings("compatible", &[compatible, "arm,primecell"]);
+        self.reg(&[(window.base, window.size)]);
+        self.interrupt(window, 0, LEVEL_HIGH);
+        self.cells("clocks", &alloc::vec![PHANDLE_CLOCK; clocks.len()]);
+        self.strings("clock-names", clocks);
+        self.end();
     }
 
     /// Ends the root and the tree, of which nothing else is open.

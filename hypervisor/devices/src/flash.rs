@@ -1,0 +1,37 @@
+//! The second flash bank of QEMU's `virt`, with nothing in it: a boot loader looks there for its environment, where an external abort
+//! would end it. It reads as zeros, as QEMU's does while no file is given for it, and takes no command.
+
+use crate::device::{Access, Context, Device, Effects, Window};
+use crate::equipment::Equipment;
+use crate::tree::Writer;
+
+/// The empty bank. It is not in the device tree, so that nobody drives it who does not look for it.
+#[derive(Clone, Copy, Debug)]
+pub struct EmptyFlash;
+
+impl Device for EmptyFlash {
+    const WINDOW: Window = Window { base: 0x0400_0000, size: 64 << 20, count: 1, spi: None };
+    type Record = ();
+
+    fn fitted(_: &Equipment<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn restored((): (), _: u64) -> Self {
+        Self
+    }
+
+    fn record(&self) -> &() {
+        &()
+    }
+
+    fn read(&mut self, _: Access, _: &impl Context) -> u64 {
+        0
+    }
+
+    fn write(&mut self, _: Access, _: u64, _: &impl Context) -> Effects {
+        Effects::NONE
+    }
+
+    fn describe(_: &Equipment<'_>, _: &mut Writer) {}
+}

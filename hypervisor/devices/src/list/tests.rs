@@ -1,0 +1,133 @@
+use stasis_state::device::MAX_SHARED;
+
+use super::*;
+use crate::machine::{
+    DEVICE_BASE, DEVICE_SPI, DEVICE_WINDOW, RAM_BASE, SHARED_BASE, SHARED_STRIDE,
+};
+
+fn found(ipa: u64, width: Width) -> Option<(Kind, u8, u64)> {
+    let target = lookup(ipa, width)?;
+    assert_eq!(target.access.width, width);
+    Some((target.kind, target.access.n, target.access.offset))
+}
+
+#[test]
+fn every_device_is_found_at_both_its_ends() {
+    for (ipa, expected) in [
+        (0x0400_0000, (Kind::Flash, 0, 0)),
+        (0x07ff_fffc, (Kind::Flash, 0, 0x3ff_fffc)),
+        (0x0800_0000, (Kind::Gicd, 0, 0)),
+        (0x0800_0ffc, (Kind::Gicd, 0, 0xffc)),
+        (0x0801_1000, (Kind::GiccDir, 0, 0)),
+        (0x0801_1ffc, (Kind::GiccDir, 0, 0xffc)),
+        (0x0900_0000, (Kind::Uart, 0, 0)),
+        (0x0900_0ffc, (Kind::Uart, 0, 0xffc)),
+        (0x0901_0000, (Kind::Rtc, 0, 0)),
+        (0x0901_0ffc, (Kind::Rtc, 0, 0xffc)),
+        (0x0910_0000, (Kind::Watchdog, 0, 0)),
+        (0x0910_1ffc, (Kind::Watchdog, 0, 0x1ffc)),
+        (0x0911_0000, (Kind::Doorbell, 0, 0)),
+        (0x0911_3ffc, (Kind::Doorbell, 3, 0xffc)),
+        (0x0a00_0000, (Kind::Virtio, 0, 0)),
+        (0x0a00_01fc, (Kind::Virtio, 0, 0x1fc)),
+        (0x0a00_3e00, (Kind::Virtio, 31, 0)),
+        (0x0a00_3ffc, (Kind::Virtio, 31, 0x1fc)),
+    ] {
+        assert_eq!(found(ipa, Width::Word), Some(expected), "{ipa:#x}");
+    }
+}
+
+#[test]
+fn nothing_is_found_beside_the_devices() {
+    for ipa in [
+        0,
+        0x03ff_fffc,
+        0x0800_1000,
+        0x0800_fffc,
+        0x0801_0000,
+        0x0801_2000,
+        0x08ff_fffc,
+        0x0900_1000,
+        0x0901_1000,
+        0x0910_2000,
+        0x0911_4000,
+        0x1000_0000,
+        0x0a00_4000,
+        0x4000_0000,
+        u64::MAX - 3,
+    ] {
+        assert_eq!(lookup(ipa, Width::Word), None, "{ipa:#x}");
+    }
+}
+
+#[test]
+fn an_access_that_is_not_aligned_finds_nothing() {
+    assert_eq!(found(0x0900_0001, Width::Byte), Some((Kind::Uart, 0, 1)));
+    assert_eq!(found(0x0900_0001, Width::Halfword), None);
+    assert_eq!(found(0x0900_0002, Width::Word), None);
+    assert_eq!(found(0x0900_0004, Width::Doubleword), None);
+}
+
+/// Every address at which a device begins or ends.
+fn windows() -> Vec<Window> {
+    let mut windows = vec![
+        Window { base: GICD_BASE, size: GICD_REGISTERS, count: 1, spi: None },
+        Window { base: GICC_BASE, size: GICC_SIZE, count: 1, spi: None },
+        Window { base: SHARED_BASE, size: SHARED_STRIDE, count: MAX_SHARED as u8, spi: None },
+        Window { base: DEVICE_BASE, size: DEVICE_WINDOW, count: 1, spi: Some(DEVICE_SPI as u16) },
+    ];
+    windows.extend(WINDOWS);
+    windows
+}
+
+#[test]
+fn no_two_devices_have_an_address_or_an_interrupt_in_common() {
+    let windows = windows();
+    for (n, one) in windows.iter().enumerate() {
+        assert!(one.size.is_power_of_two() && one.end() <= RAM_BASE, "{one:x?}");
+        for other in &windows[n + 1..] {
+            assert!(one.end() <= other.base || other.end() <= one.base, "{one:x?}, {other:x?}");
+            let (Some(first), Some(second)) = (one.spi, other.spi) else { continue };
+            let apart =
+                first + u16::from(one.count) <= second || second + u16::from(other.count) <= first;
+            assert!(apart, "{one:x?}, {other:x?}");
+        }
+    }
+}
+
+#[test]
+fn interrupts_have_the_names_of_what_raises_them() {
+    let names = [27, 30, 33, 34, 42, 43, 46, 48, 79].map(|intid| interrupt_name(intid).unwrap());
+    let expected = [
+        "virtual timer",
+        "physical timer",
+        "PL011",
+        "PL031",
+        "watchdog",
+        "doorbell",
+        "doorbell",
+        "virtio",
+        "virtio",
+    ];
+    assert_eq!(names, expected);
+    assert!([0, 26, 32, 35, 41, 47, 80, 1023].iter().all(|intid| interrupt_name(*intid).is_none()));
+}
+
+#[test]
+fn a_new_guest_has_what_its_equipment_says_and_nothing_else() {
+    let mut records = Stored::default();
+    fit(&mut records, &Equipment::default());
+    assert_eq!(records, Stored::default());
+    let equipment =
+        Equipment { watchdog_us: Some(2_000_000), counter_hz: 1000, ..Equipment::default() };
+    fit(&mut records, &equipment);
+    assert_eq!(*records.watchdog.as_ref().unwrap().wor, 1000, "half of 2000 ticks");
+    assert!(records.shared.is_none());
+
+    let devices = Devices::restored(records, 0);
+    let target = |ipa| lookup(ipa, Width::Word).unwrap();
+    assert!(devices.has(target(0x0910_0000)) && !devices.has(target(0x0911_0000)));
+    let mut lines = Vec::new();
+    devices.lines(|line| lines.push(line.intid));
+    assert_eq!(lines, [33, 34, 42]);
+}
