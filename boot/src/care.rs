@@ -3,14 +3,14 @@
 //!
 //! [`stasis_host::care`] decides; this carries it out.
 
+use crate::answer::Answer;
 use crate::checkpoint::{self, Keep};
 use crate::console;
+use crate::work::Work;
 use crate::{guests, typed};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
-use spin::mutex::SpinMutex;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
 use stasis_host::care::remedy::{Means, Setback, help};
@@ -18,65 +18,66 @@ use stasis_host::care::{Attempt, Care, Duty, News, Outcome};
 use stasis_host::config::GuestConfig;
 use stasis_host::periodic::{self, Timetable};
 use stasis_host::run_state::RunState;
+use stasis_host::task::TaskLock;
 use stasis_run::slot::Slot;
 use stasis_run::{clock, turns};
 
 /// What is remembered of all guests. Other cores note here that one has stopped.
-static CARE: SpinMutex<Care<Slot, String>> = SpinMutex::new(Care::new());
+static CARE: TaskLock<Care<Slot, String>> = TaskLock::new(Care::new());
 
 /// Notes that the console is used: checkpoints that are due wait for it.
 pub fn console_is_used() {
-    CARE.lock().console_is_used(clock::now_us());
+    CARE.lock_without_task().console_is_used(clock::now_us());
 }
 
 /// Begins to care for a guest that was made in this state.
 pub fn begin(slot: &Slot, config: Option<&GuestConfig>, state: RunState) {
-    CARE.lock().begin(slot.number, config, state, clock::now_us());
+    CARE.lock_without_task().begin(slot.number, config, state, clock::now_us());
     turns::wake_console();
 }
 
 /// Notes that a guest runs from now on, whoever has started it.
 pub fn runs(slot: &Slot) {
-    CARE.lock().runs(slot.number, clock::now_us());
+    CARE.lock_without_task().runs(slot.number, clock::now_us());
 }
 
 /// Notes that a guest starts anew.
 pub fn starts(slot: &Slot) {
-    CARE.lock().starts(slot.number, clock::now_us());
+    CARE.lock_without_task().starts(slot.number, clock::now_us());
 }
 
 /// Notes that a guest does not run from now on.
 pub fn rests(slot: &Slot) {
-    CARE.lock().rests(slot.number);
+    CARE.lock_without_task().rests(slot.number);
 }
 
 /// Notes that a guest was resumed from this checkpoint, by whomever, and whether it is on then.
 pub fn resumed(name: &str, checkpoint: u64, is_on: bool) {
     if let Some(slot) = guests::all().iter().find(|slot| slot.name == name) {
-        CARE.lock().resumed(slot.number, checkpoint, is_on, clock::now_us());
+        CARE.lock_without_task().resumed(slot.number, checkpoint, is_on, clock::now_us());
     }
 }
 
 /// Ends to care for a guest that is removed: nothing is remembered of it.
 pub fn end(slot: &Slot) {
-    CARE.lock().end(slot.number);
+    CARE.lock_without_task().end(slot.number);
 }
 
 /// Notes that a guest has stopped by itself. It is for [`serve`], for what is to be done may take long, and the core has other
 /// vCPUs.
 pub fn stopped(slot: Arc<Slot>, how: Stopped) {
-    CARE.lock().stopped(slot.number, slot, how);
+    CARE.lock_without_task().stopped(slot.number, slot, how);
     turns::wake_console();
 }
 
 /// Does one of the things that are to be done. Returns whether there was one, in which time other things may have come.
-pub fn serve() -> bool {
+pub fn serve(work: &mut Work) -> bool {
     let guests = guests::all().into_iter().map(|slot| (slot.number, slot));
-    let duty = CARE.lock().next(guests, clock::now_us());
+    let duty = CARE.lock(work.task).next(guests, clock::now_us());
     match duty {
         None => return false,
-        Some(Duty::Treat(slot, how)) => treat(&slot, how),
-        Some(Duty::Store(slot, table)) => store(&slot, table),
+        Some(Duty::Treat(slot, how)) => treat(work, &slot, how),
+        Some(Duty::Store(slot, table)) => store(work, &slot, table),
     }
     true
 }
@@ -84,12 +85,12 @@ pub fn serve() -> bool {
 /// Returns when [`serve`] has something to do, as the counter.
 pub fn next_due() -> Option<u64> {
     let now_us = clock::now_us();
-    let due_us = CARE.lock().next_us(now_us)?;
+    let due_us = CARE.lock_without_task().next_us(now_us)?;
     Some(if due_us <= now_us { timer::counter() } else { clock::counter_at(due_us) })
 }
 
 /// Does what is configured about a guest that has stopped, unless a command was faster.
-fn treat(slot: &Slot, how: Stopped) {
+fn treat(work: &mut Work, slot: &Slot, how: Stopped) {
     let mut parked = slot.park();
     if !parked.state.needs_care() {
         return;
@@ -97,54 +98,58 @@ fn treat(slot: &Slot, how: Stopped) {
     parked.release_devices();
     drop(parked);
     let config = guests::configured(&slot.name);
-    let remedy = CARE.lock().decide(slot.number, how, config, clock::now_us());
-    let report = help(remedy, how, &mut Helper(slot));
+    let remedy = CARE.lock(work.task).decide(slot.number, how, config, clock::now_us());
+    let report = help(remedy, how, &mut Helper { work, slot });
     match report.runs() {
         true => console::notice(slot, &report.to_string()),
         false => console::halted(slot, &report.to_string()),
     }
-    CARE.lock().done(slot.number, remedy, clock::now_us());
+    CARE.lock(work.task).done(slot.number, remedy, clock::now_us());
 }
 
 /// What can be done with a guest.
-struct Helper<'a>(&'a Slot);
+struct Helper<'w, 't> {
+    work: &'w mut Work<'t>,
+    slot: &'w Slot,
+}
 
-impl Means for Helper<'_> {
+impl Means for Helper<'_, '_> {
     type Error = String;
 
     fn restart(&mut self) -> Result<(), String> {
-        guests::restart(self.0).map_err(|error| error.to_string())
+        guests::restart(self.work.task, self.slot).map_err(|error| error.to_string())
     }
 
     fn checkpoints(&mut self) -> Result<Vec<u64>, String> {
-        checkpoint::of_guest(&self.0.name)
+        checkpoint::of_guest(self.work, &self.slot.name)
     }
 
     fn resume(&mut self, number: u64) -> Result<bool, String> {
-        checkpoint::resume(&number.to_string(), None, false, &mut Silence)?;
-        Ok(self.0.park().state.is_alive())
+        let nobody = &mut Answer::to_nobody();
+        checkpoint::resume(self.work, &number.to_string(), None, false, nobody)?;
+        Ok(self.slot.park().state.is_alive())
     }
 
     fn warn(&mut self, setback: Setback<'_, String>) {
-        log::warn!("guest \"{}\" {setback}", self.0.name);
+        log::warn!("guest \"{}\" {setback}", self.slot.name);
     }
 }
 
 /// Makes a guest's periodic checkpoint, if it runs; a command that is typed meanwhile comes before it. What fails, or takes too long, is
 /// said in the log; the guest goes on.
-fn store(slot: &Slot, table: Timetable) {
+fn store(work: &mut Work, slot: &Slot, table: Timetable) {
     let (name, number, began_us) = (&slot.name, slot.number, clock::now_us());
     if slot.park().state != RunState::Running {
-        CARE.lock().skip(number, began_us);
+        CARE.lock(work.task).skip(number, began_us);
         return;
     }
-    let make = || store_and_replace_surplus(slot, table.periodic().keep).err();
+    let mut make = || store_and_replace_surplus(work, slot, table.periodic().keep).err();
     let (failure, was_told) = match table.may_be_given_up() {
-        true => typed::yielding(make),
+        true => typed::giving_way(make),
         false => (make(), false),
     };
     let attempt = Attempt { began_us, ended_us: clock::now_us(), failure, was_told };
-    let News { outcome, behind } = CARE.lock().stored(number, attempt);
+    let News { outcome, behind } = CARE.lock(work.task).stored(number, attempt);
     match outcome {
         Some(outcome @ Outcome::Fails(_)) => log::error!("guest \"{name}\": {outcome}"),
         Some(outcome) => log::info!("guest \"{name}\": {outcome}"),
@@ -156,19 +161,11 @@ fn store(slot: &Slot, table: Timetable) {
 }
 
 /// Makes a guest's periodic checkpoint, in the place of those that are too many then.
-fn store_and_replace_surplus(slot: &Slot, keep: u8) -> Result<(), String> {
-    let newest = checkpoint::newest()?;
-    let spared = CARE.lock().spared(slot.number, newest, clock::now_us());
+fn store_and_replace_surplus(work: &mut Work, slot: &Slot, keep: u8) -> Result<(), String> {
+    let newest = checkpoint::newest(work)?;
+    let spared = CARE.lock(work.task).spared(slot.number, newest, clock::now_us());
     let name = periodic::name(&slot.name);
     let keep = Keep { newest: keep, spared };
-    checkpoint::store(&[slot], Some(&name), Some(keep), &mut Silence)
-}
-
-/// Where commands say what nobody has asked for.
-struct Silence;
-
-impl fmt::Write for Silence {
-    fn write_str(&mut self, _: &str) -> fmt::Result {
-        Ok(())
-    }
+    let nobody = &mut Answer::to_nobody();
+    checkpoint::store(work, &[slot], Some(&name), Some(keep), nobody)
 }

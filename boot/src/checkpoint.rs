@@ -4,7 +4,9 @@ mod progress;
 mod routines;
 mod stream;
 
-use crate::storage::{Disk, with_store};
+use crate::answer::Answer;
+use crate::storage::Disk;
+use crate::work::Work;
 use crate::{care, guests, resume};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -17,7 +19,7 @@ use stasis_console::table::{self, StoreRow};
 use stasis_console::text::Size;
 use stasis_host::{periodic, sets};
 use stasis_run::slot::{Parked, Slot};
-use stasis_run::{clock, device_interrupts, shared, turns};
+use stasis_run::{clock, device_interrupts, shared};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{Checkpoint, GuestState, Plan, ReadRam};
 use stasis_store::{Store, Usage};
@@ -26,10 +28,11 @@ use stream::{StreamError, ToStore, open, why_not_read, why_not_written};
 /// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are
 /// a set, each under `name/` and its own name, and all of it is in the store or nothing. With `keep`, older ones go with it.
 pub fn store(
+    work: &mut Work,
     slots: &[&Slot],
     name: Option<&str>,
     keep: Option<Keep>,
-    out: &mut dyn Write,
+    out: &mut Answer,
 ) -> Result<(), String> {
     if let Some(why) = slots.iter().find_map(|slot| device_interrupts::unstorable(slot)) {
         return Err(why);
@@ -47,10 +50,10 @@ pub fn store(
         // What one has rung the other is in the state of both.
         parked.listen();
     }
-    shared::copy(slots.iter().copied(), &mut turns::breathe);
+    shared::copy(slots.iter().copied(), &mut || work.task.yield_now());
     drop(others);
-    parked.iter().for_each(|parked| parked.begin_reading(&mut turns::breathe));
-    let result = with_store(|store| {
+    parked.iter().for_each(|parked| parked.begin_reading(&mut || work.task.yield_now()));
+    let result = work.with_store(|store| {
         let guests: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
         let is_taken = |set: &str| store.find_set(set).is_ok();
         let names = sets::names(&guests, name, store.next_number(), is_taken)
@@ -62,7 +65,7 @@ pub fn store(
         }
         result
     });
-    parked.iter().for_each(|parked| parked.end_reading(&mut turns::breathe));
+    parked.iter().for_each(|parked| parked.end_reading(&mut || work.task.yield_now()));
     result
 }
 
@@ -94,7 +97,7 @@ fn store_all<'g, 'p: 'g>(
     guests: impl Iterator<Item = (&'g Slot, &'g mut Parked<'p>)>,
     keep: Option<Keep>,
     instant: &Instant,
-    out: &mut dyn Write,
+    out: &mut Answer,
 ) -> Result<(), String> {
     if let (Some(keep), [name]) = (keep, names) {
         replace_surplus(store, name, keep)?;
@@ -131,12 +134,13 @@ fn store_one(
     name: &str,
     instant: &Instant,
     commit: bool,
-    out: &mut dyn Write,
+    out: &mut Answer,
 ) -> Result<(u64, String), String> {
     let start = timer::counter();
     let (records, ram) = parked.records_and_ram(instant.counter, instant.wall_time);
-    let plan = Plan::new(records, ram, shared, routines(), &mut turns::breathe)
-        .map_err(|error| error.to_string())?;
+    let pause = &mut || store.device_mut().task().yield_now();
+    let plan =
+        Plan::new(records, ram, shared, routines(), pause).map_err(|error| error.to_string())?;
     let stats = plan.stats();
     StreamError::if_given_up().map_err(|error| error.to_string())?;
     let mut writer =
@@ -182,10 +186,11 @@ fn replace_surplus(store: &mut Store<Disk>, name: &str, keep: Keep) -> Result<()
 /// before every checkpoint has been read and found good, and the machine has what they need; with `any_speed`, a
 /// counter of any frequency.
 pub fn resume(
+    work: &mut Work,
     which: &str,
     copy: Option<&str>,
     any_speed: bool,
-    out: &mut dyn Write,
+    out: &mut Answer,
 ) -> Result<(), String> {
     let start = timer::counter();
     if let Some(name) = copy {
@@ -193,7 +198,7 @@ pub fn resume(
         let guests = guests.iter().map(|slot| slot.name.as_str());
         sets::check_copy(which, name, guests).map_err(|error| error.to_string())?;
     }
-    with_store(|store| {
+    work.with_store(|store| {
         let mut checkpoints = Vec::new();
         for number in store.meant_whole(which).map_err(|error| error.to_string())? {
             let mut source = open(store, number)?;
@@ -226,16 +231,17 @@ pub fn resume(
         }
         let states: Vec<&GuestState> =
             checkpoints.iter().map(|(_, checkpoint)| &checkpoint.state).collect();
-        let kept = resume::resume(&states, any_speed, |index, target, can_give_up| {
-            let (number, checkpoint) = &checkpoints[index];
-            let mut source = open(store, *number)?;
-            source.allow_giving_up(can_give_up);
-            let mut progress = Progress::new("loaded", out);
-            let report = &mut |done, total| progress.report(done, total);
-            stasis_state::read_memory(&mut source, checkpoint, target, routines(), report)
-                .map_err(why_not_read)
-        })
-        .map_err(|error| error.to_string())?;
+        let kept =
+            resume::resume(store, &states, any_speed, |store, index, target, can_give_up| {
+                let (number, checkpoint) = &checkpoints[index];
+                let mut source = open(store, *number)?;
+                source.allow_giving_up(can_give_up);
+                let mut progress = Progress::new("loaded", out);
+                let report = &mut |done, total| progress.report(done, total);
+                stasis_state::read_memory(&mut source, checkpoint, target, routines(), report)
+                    .map_err(why_not_read)
+            })
+            .map_err(|error| error.to_string())?;
         for line in kept {
             let _ = writeln!(out, "{line}");
         }
@@ -258,8 +264,8 @@ pub fn resume(
 }
 
 /// Deletes a checkpoint, or those of a set. If a set loses a member by it, that is said.
-pub fn delete(which: &str, out: &mut dyn Write) -> Result<(), String> {
-    with_store(|store| {
+pub fn delete(work: &mut Work, which: &str, out: &mut Answer) -> Result<(), String> {
+    work.with_store(|store| {
         let numbers = store.meant(which).map_err(|error| error.to_string())?;
         let set =
             store.list().iter().find(|one| numbers.contains(&one.number)).and_then(|one| one.set());
@@ -278,8 +284,8 @@ pub fn delete(which: &str, out: &mut dyn Write) -> Result<(), String> {
 }
 
 /// The numbers of a guest's checkpoints, the newest first.
-pub fn of_guest(name: &str) -> Result<Vec<u64>, String> {
-    with_store(|store| {
+pub fn of_guest(work: &mut Work, name: &str) -> Result<Vec<u64>, String> {
+    work.with_store(|store| {
         let mut numbers: Vec<u64> = store.list().iter().rev().map(|one| one.number).collect();
         numbers.retain(|number| {
             open(store, *number).is_ok_and(|mut source| {
@@ -292,21 +298,21 @@ pub fn of_guest(name: &str) -> Result<Vec<u64>, String> {
 }
 
 /// Returns the highest number of a checkpoint; 0: there is none.
-pub fn newest() -> Result<u64, String> {
-    with_store(|store| Ok(store.list().iter().map(|one| one.number).max().unwrap_or(0)))
+pub fn newest(work: &mut Work) -> Result<u64, String> {
+    work.with_store(|store| Ok(store.list().iter().map(|one| one.number).max().unwrap_or(0)))
 }
 
 /// The names of all checkpoints, as far as there are any.
-pub fn names_in_store() -> Vec<String> {
+pub fn names_in_store(work: &mut Work) -> Vec<String> {
     let names = |store: &mut Store<Disk>| {
         Ok(store.list().iter().map(|checkpoint| checkpoint.name.to_string()).collect())
     };
-    with_store(names).unwrap_or_default()
+    work.with_store(names).unwrap_or_default()
 }
 
 /// Lists the checkpoints.
-pub fn list(json: bool, out: &mut dyn Write) -> Result<(), String> {
-    with_store(|store| {
+pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), String> {
+    work.with_store(|store| {
         let rows: Vec<StoreRow> = store
             .list()
             .iter()

@@ -2,7 +2,8 @@
 
 use crate::devices::DevicesError;
 use crate::machine::Machine;
-use crate::{care, console, devices, smp, storage};
+use crate::work::Work;
+use crate::{care, console, devices, smp};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -28,7 +29,8 @@ use stasis_run::el2::GuestRam;
 use stasis_run::shared::{self, Connected};
 use stasis_run::slot::{self, Memory, Placement, Ram, Slot};
 use stasis_run::tables::HeapTables;
-use stasis_run::{device_interrupts, roster, turns};
+use stasis_run::turns::{self, Task};
+use stasis_run::{device_interrupts, roster};
 use stasis_state::vcpu::Identity;
 
 /// Why the machine does not have a guest, or does not start it.
@@ -75,14 +77,14 @@ pub fn all() -> Vec<Arc<Slot>> {
 
 /// Makes the guests that the boot archive describes. What is wrong with one is said, and the others
 /// are made.
-pub fn init(machine: &Machine, gicv: Range) {
+pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
     GICV.call_once(|| gicv);
-    if let Err(error) = load_archive(machine) {
+    if let Err(error) = load_archive(machine, work) {
         log::error!("{error}");
     }
 }
 
-fn load_archive(machine: &Machine) -> Result<(), String> {
+fn load_archive(machine: &Machine, work: &mut Work) -> Result<(), String> {
     let range = machine.initrd.ok_or("no guests: the machine was started without an initrd")?;
     // SAFETY: the firmware put the initrd there; `memory::free_ram` leaves it out, so nobody writes it.
     let bytes =
@@ -97,23 +99,23 @@ fn load_archive(machine: &Machine) -> Result<(), String> {
             false => log::error!("core {} has a frame, and is not there", plan.number),
         }
     }
-    shared::init(&boot.configuration.shared, &mut turns::breathe);
+    shared::init(&boot.configuration.shared, &mut || work.task.yield_now());
     for guest in &boot.configuration.guests {
-        if let Err(error) = boot.create(guest) {
+        if let Err(error) = boot.create(work.task, guest) {
             log::error!("guest \"{}\": {error}", guest.name);
         }
     }
-    warn_of_no_store(&boot.configuration);
+    warn_of_no_store(&boot.configuration, work);
     Ok(())
 }
 
 /// Says which guests will have none of the checkpoints that they are configured to have.
-fn warn_of_no_store(configuration: &Configuration) {
+fn warn_of_no_store(configuration: &Configuration, work: &mut Work) {
     let in_need = config::in_need_of_a_store(configuration);
     if in_need.is_empty() {
         return;
     }
-    if let Err(why) = storage::with_store(|_| Ok(())) {
+    if let Err(why) = work.with_store(|_| Ok(())) {
         for (guest, key) in in_need {
             log::warn!("guest \"{}\": {key} comes to nothing: {why}", guest.name);
         }
@@ -128,11 +130,11 @@ struct BootArchive {
 
 impl BootArchive {
     /// Makes a guest from its configuration.
-    fn create(&self, config: &GuestConfig) -> Result<(), GuestError> {
+    fn create(&self, task: &mut Task, config: &GuestConfig) -> Result<(), GuestError> {
         let cores = choose_cores(&config.cores, config.vcpus.into())?;
         shared::connect(configured_shared(), &config.name)?;
         let given = devices::give(config)?;
-        let pause = &mut turns::breathe;
+        let pause = &mut || task.yield_now();
         let mut ram = Ram::take(config.memory_map.lowest(), config.memory, pause)?;
         let base = config.memory_map.ram_base(ram.range().start);
         let (guest, vcpus) = self.load(config, &given, base, &mut ram)?;
@@ -194,21 +196,21 @@ fn configuration(name: &str) -> Result<(&'static BootArchive, &'static GuestConf
 }
 
 /// Makes and starts a guest that the boot archive describes, and the machine does not have.
-pub fn start(name: &str) -> Result<(), GuestError> {
+pub fn start(task: &mut Task, name: &str) -> Result<(), GuestError> {
     let (boot, config) = configuration(name)?;
-    boot.create(&GuestConfig { autostart: true, ..config.clone() })
+    boot.create(task, &GuestConfig { autostart: true, ..config.clone() })
 }
 
 /// Starts a guest again, from the boot archive, whatever it is doing.
-pub fn restart(slot: &Slot) -> Result<(), GuestError> {
+pub fn restart(task: &mut Task, slot: &Slot) -> Result<(), GuestError> {
     let (boot, config) = configuration(&slot.name)?;
     let mut parked = slot.park();
     let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
     check_restart(config, slot.cores().count(), there)?;
     let ram = parked.overwrite();
-    ram.zero_all(&mut turns::breathe);
+    ram.zero_all(&mut || task.yield_now());
     let (guest, vcpus) = boot.load(config, slot.given(), there.start, ram)?;
-    ram.finish_writing(&mut turns::breathe);
+    ram.finish_writing(&mut || task.yield_now());
     // What was rung before is over, as on a reset.
     slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus, RunState::Running);
@@ -249,7 +251,7 @@ pub fn add(
 }
 
 /// Removes a guest that does not run: its memory, its number and its name are free.
-pub fn remove(slot: &Arc<Slot>) -> Result<(), Misfit> {
+pub fn remove(task: &mut Task, slot: &Arc<Slot>) -> Result<(), Misfit> {
     let mut parked = slot.park();
     parked.state.check_remove(&slot.name)?;
     GUESTS.lock().leave(slot);
@@ -258,7 +260,7 @@ pub fn remove(slot: &Arc<Slot>) -> Result<(), Misfit> {
     device_interrupts::leave(slot);
     care::end(slot);
     console::forget(slot);
-    turns::retire(slot);
+    turns::retire(task, slot);
     let (ram, stage2) = parked.take_memory();
     drop(ram);
     GUESTS.lock().give_back(slot.number, stage2);

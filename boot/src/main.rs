@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod answer;
 mod at_el1;
 mod care;
 mod checkpoint;
@@ -26,6 +27,7 @@ mod resume;
 mod smp;
 mod storage;
 mod typed;
+mod work;
 
 use stasis_arch::{mmu, timer};
 use stasis_host::board::{Uart, UartKind};
@@ -34,7 +36,10 @@ use stasis_hw::mmio::Frame;
 use stasis_hw::pl011::Pl011;
 use stasis_hw::pl031::Pl031;
 use stasis_hw::serial::Serial;
-use stasis_run::{clock, gic, pool, turns};
+use stasis_run::turns::{self, Task};
+use stasis_run::{clock, gic, pool};
+use storage::Storage;
+use work::Work;
 
 /// The first core arrives here from the entry code, with an early translation that maps the image and
 /// the device tree only.
@@ -80,15 +85,18 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
         gic::list_registers(),
         timer::frequency()
     );
-    let disk = storage::init(&machine);
+    let mut task = Task::new();
+    let (mut storage, disk) = Storage::find(&machine, &mut task);
     devices::init(&machine, disk);
     stasis_run::above::init(&duties::Duties);
     // SAFETY: 1. The translation that was installed maps all RAM one to one as data, for ever; `free_ram` leaves out whole pages. 2. It leaves
     // out the image, with the heap and the stacks, and what the firmware has put somewhere; nobody has taken any of the rest.
     unsafe { pool::init(free) };
-    guests::init(&machine, gic.gicv);
+    let mut work = Work { task: &mut task, storage: &mut storage };
+    guests::init(&machine, gic.gicv, &mut work);
     console::init(machine.uart.device.intid);
-    turns::serve(ready)
+    let work = &mut |task: &mut Task| duties::serve(&mut Work { task, storage: &mut storage });
+    turns::serve_console(ready, task, work)
 }
 
 /// The driver of the console's UART.

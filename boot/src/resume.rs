@@ -4,6 +4,7 @@
 //! memory overwritten, and when all of it is loaded, they run.
 
 use crate::guests::GuestError;
+use crate::storage::Disk;
 use crate::{console, guests};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,11 +18,13 @@ use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_host::run_state::RunState;
 use stasis_memory::range::Range;
 use stasis_run::el2::GuestRam;
+use stasis_run::pool;
 use stasis_run::shared::{self, Connected};
 use stasis_run::slot::{Parked, Placement, Ram, Slot};
-use stasis_run::{pool, turns};
+use stasis_run::turns::Task;
 use stasis_state::vcpu::Identity;
 use stasis_state::{GuestState, Target};
+use stasis_store::Store;
 
 /// A guest that is about to be resumed.
 struct Incoming<'a> {
@@ -52,21 +55,23 @@ pub enum ResumeError<E: Display> {
     Load(LoadFailed<E>),
 }
 
-/// Resumes guests, each in the place of the guest of its name, which ends thereby, or in a new one. `load` fills the
+/// Resumes guests, each in the place of the guest of its name, which ends thereby, or in a new one. `load` fills from the `store` the
 /// RAM of one of them, by its index, and is told whether it may still give up: nobody's memory has been overwritten. If it fails, none is resumed, and those are lost whose memory was overwritten by
 /// then; everything that can be checked is checked before that. With `any_speed`, their clocks may go at another speed
 /// than they were made with. Returns what is to be said of memory that they share with others.
 pub fn resume<E: Display>(
+    store: &mut Store<Disk>,
     states: &[&GuestState],
     any_speed: bool,
-    mut load: impl FnMut(usize, Target, bool) -> Result<(), E>,
+    mut load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), E>,
 ) -> Result<Vec<Stays<'static>>, ResumeError<E>> {
     check_distinct(states)?;
     let existing = guests::all();
     let mut incoming = Vec::new();
     for state in states {
-        turns::breathe();
-        incoming.push(admit(state, any_speed, &existing)?);
+        let task = store.device_mut().task();
+        task.yield_now();
+        incoming.push(admit(task, state, any_speed, &existing)?);
     }
     let resumed: Vec<&str> = states.iter().map(|state| state.guest.name_text()).collect();
     let mut kept = Vec::new();
@@ -87,19 +92,21 @@ pub fn resume<E: Display>(
         };
         let shared_memory = regions.iter_mut().map(|region| Some(region.as_mut()?.as_writable()));
         let target = Target { ram, shared: shared_memory.collect() };
-        if let Err(why) = load(index, target, can_give_up) {
+        if let Err(why) = load(store, index, target, can_give_up) {
             return Err(ResumeError::Load(losses.after(why)));
         }
-        ram.finish_writing(&mut turns::breathe);
-        regions.into_iter().flatten().for_each(|region| region.finish(&mut turns::breathe));
+        let pause = &mut || store.device_mut().task().yield_now();
+        ram.finish_writing(pause);
+        regions.into_iter().flatten().for_each(|region| region.finish(pause));
     }
-    run(incoming)?;
+    run(store.device_mut().task(), incoming)?;
     kept.dedup();
     Ok(kept)
 }
 
 /// Checks a guest that is to be resumed, and takes what it needs.
 fn admit<'a, E: Display>(
+    task: &mut Task,
     state: &GuestState,
     any_speed: bool,
     existing: &'a [Arc<Slot>],
@@ -116,7 +123,7 @@ fn admit<'a, E: Display>(
         None => {
             let admitted = terms.admit(state, None)?;
             // At its addresses in the guest's map; nothing of the machine's needs them there.
-            let ram = Ram::take(0, admitted.guest.ram_size(), &mut turns::breathe)
+            let ram = Ram::take(0, admitted.guest.ram_size(), &mut || task.yield_now())
                 .map_err(GuestError::from)?;
             (admitted, Seat::New(ram))
         }
@@ -155,11 +162,11 @@ fn occupant<'a>(slot: &'a Slot, parked: &Parked) -> Occupant<'a> {
 }
 
 /// Makes all guests run, but for those that are off, when the last one is ready for it.
-fn run(incoming: Vec<Incoming>) -> Result<(), GuestError> {
+fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
     let mut fresh = Vec::new();
     let mut parked_ones = Vec::new();
     for Incoming { admitted: Admitted { guest, vcpus, then }, seat, .. } in incoming {
-        turns::breathe();
+        task.yield_now();
         match seat {
             Seat::New(ram) => {
                 let cores = guests::choose_cores(&[], vcpus.len())?;

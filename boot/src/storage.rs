@@ -3,6 +3,8 @@
 //! A card can be pulled, put back and exchanged. So before each command it is asked whether it is still the
 //! one that was set up; if it is not, or there was none, the slots are looked into again, and the store
 //! is opened anew: as after a loss of power, every committed checkpoint is there.
+//!
+//! A store is kept on a [`Driver`], which can't be used. Whoever uses it lends it the task, which waits for the disk: that is a [`Disk`].
 
 mod disk;
 
@@ -10,50 +12,29 @@ use crate::machine::Machine;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 pub use disk::Disk;
-use spin::mutex::SpinMutex;
+use disk::Driver;
 use stasis_console::text::Size;
 use stasis_hw::sdhci::Sdhci;
 use stasis_hw::virtio_blk;
 use stasis_memory::range::Range;
+use stasis_run::turns::Task;
 use stasis_store::Store;
 use stasis_store::partition::Partition;
 
 /// Where checkpoints are kept.
-struct Storage {
+pub struct Storage {
     /// The store, or why there is none.
-    store: Result<Store<Disk>, String>,
+    store: Result<Store<Driver>, String>,
     /// Where a card may turn up; nowhere, if the disk is none.
     slots: Vec<Sdhci>,
 }
 
-static STORAGE: SpinMutex<Option<Storage>> = SpinMutex::new(None);
-
-/// Finds the disk, its partition and the store. What is missing is said when somebody wants it. Returns the registers of the disk,
-/// if it is a virtio one; others of that kind are left alone.
-pub fn init(machine: &Machine) -> Option<Range> {
-    for host in &machine.sd_hosts {
-        log::debug!("SD host: {} at {}", host.compatible, host.device.frame);
-    }
-    let (disk, slots) = match (Disk::virtio(machine), disk::card_slots(machine)) {
-        (None, slots) if !slots.is_empty() => (Disk::card(&slots), slots),
-        (None, _) => {
-            let slots = machine.virtio.len();
-            (Err(virtio_blk::Error::NoDisk { slots }.to_string()), Vec::new())
-        }
-        (Some(disk), _) => (disk, Vec::new()),
-    };
-    let frame = disk.as_ref().ok().and_then(|(disk, _)| disk.frame());
-    let storage = Storage { store: disk.and_then(open), slots };
-    if let Err(error) = &storage.store {
-        log::warn!("no store: {error}");
-    }
-    *STORAGE.lock() = Some(storage);
-    frame
-}
-
 /// Opens the store in a disk's partition.
-fn open((disk, partition): (Disk, Partition)) -> Result<Store<Disk>, String> {
-    let store = Store::open(disk, partition).map_err(|error| error.to_string())?;
+fn open(
+    (driver, partition): (Driver, Partition),
+    task: &mut Task,
+) -> Result<Store<Driver>, String> {
+    let store = Store::open(driver.lend(task), partition).map_err(|error| error.to_string())?;
     let usage = store.usage();
     if !store.partition().is_aligned() {
         log::warn!(
@@ -67,41 +48,72 @@ fn open((disk, partition): (Disk, Partition)) -> Result<Store<Disk>, String> {
         Size(usage.free),
         Size(usage.capacity)
     );
-    Ok(store)
+    Ok(store.map_device(Disk::keep))
 }
 
 impl Storage {
-    /// The store, if its disk is fit for use, or why there is none.
-    fn store(&mut self) -> Result<&mut Store<Disk>, String> {
-        if let Ok(store) = &mut self.store
-            && let Err(error) = store.device_mut().check()
-        {
-            self.store = Err(error.to_string());
+    /// Finds the disk, its partition and the store. What is missing is said when somebody wants it. Returns also the registers of the disk,
+    /// if it is a virtio one; others of that kind are left alone.
+    pub fn find(machine: &Machine, task: &mut Task) -> (Self, Option<Range>) {
+        for host in &machine.sd_hosts {
+            log::debug!("SD host: {} at {}", host.compatible, host.device.frame);
         }
-        if self.store.is_err() && !self.slots.is_empty() {
-            self.store = Disk::card(&self.slots).and_then(open);
-        }
-        self.store.as_mut().map_err(|error| error.clone())
-    }
-}
-
-/// Does something with the store, or says why there is none.
-pub fn with_store<T>(
-    action: impl FnOnce(&mut Store<Disk>) -> Result<T, String>,
-) -> Result<T, String> {
-    match STORAGE.lock().as_mut() {
-        Some(storage) => {
-            let store = storage.store()?;
-            let older = store.version();
-            let result = action(store);
-            let version = store.version();
-            if version != older {
-                log::warn!(
-                    "the store has version {version} now: older versions of Stasis refuse it"
-                );
+        let (disk, slots) = match (Disk::virtio(machine, task), disk::card_slots(machine)) {
+            (None, slots) if !slots.is_empty() => (Disk::card(&slots, task), slots),
+            (None, _) => {
+                let slots = machine.virtio.len();
+                (Err(virtio_blk::Error::NoDisk { slots }.to_string()), Vec::new())
             }
-            result
+            (Some(disk), _) => (disk, Vec::new()),
+        };
+        let frame = disk.as_ref().ok().and_then(|(driver, _)| driver.frame());
+        let store = disk.and_then(|disk| open(disk, task));
+        if let Err(error) = &store {
+            log::warn!("no store: {error}");
         }
-        None => Err("the disk was not looked for".to_string()),
+        (Self { store, slots }, frame)
+    }
+
+    /// Does something with the store, or returns why there is none.
+    pub fn with_store<T>(
+        &mut self,
+        task: &mut Task,
+        action: impl FnOnce(&mut Store<Disk>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut store = self.lend(task)?;
+        let older = store.version();
+        let result = action(&mut store);
+        self.keep(store, older);
+        result
+    }
+
+    /// Takes the store for somebody who uses it, or returns why there is none.
+    #[inline(never)]
+    fn lend<'t>(&mut self, task: &'t mut Task) -> Result<Store<Disk<'t>>, String> {
+        Ok(self.take(task)?.map_device(|driver| driver.lend(task)))
+    }
+
+    /// Keeps the store again, which had version `older` when it was lent.
+    #[inline(never)]
+    fn keep(&mut self, store: Store<Disk>, older: u32) {
+        let version = store.version();
+        self.store = Ok(store.map_device(Disk::keep));
+        if version != older {
+            log::warn!("the store has version {version} now: older versions of Stasis refuse it");
+        }
+    }
+
+    /// Takes the store, if its disk is fit for use, or returns why there is none.
+    fn take(&mut self, task: &mut Task) -> Result<Store<Driver>, String> {
+        let none = Err("the store is in use".to_string());
+        let mut store = core::mem::replace(&mut self.store, none).and_then(|store| {
+            let mut store = store.map_device(|driver| driver.lend(task));
+            let checked = store.device_mut().check().map_err(|error| error.to_string());
+            checked.map(|()| store.map_device(Disk::keep))
+        });
+        if store.is_err() && !self.slots.is_empty() {
+            store = Disk::card(&self.slots, task).and_then(|disk| open(disk, task));
+        }
+        store.inspect_err(|error| self.store = Err(error.clone()))
     }
 }

@@ -40,10 +40,10 @@ pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Does what nobody has asked for, and gives it up when a line is typed. Returns also whether it was told to.
-pub fn yielding<T>(work: impl FnOnce() -> T) -> (T, bool) {
-    TYPED.lock().begin_yielding();
+pub fn giving_way<T>(work: impl FnOnce() -> T) -> (T, bool) {
+    TYPED.lock().begin_giving_way();
     let result = work();
-    (result, TYPED.lock().end_yielding())
+    (result, TYPED.lock().end_giving_way())
 }
 
 /// Tells whether a key was pressed, and takes it.

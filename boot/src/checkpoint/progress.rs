@@ -1,16 +1,17 @@
 //! How far a checkpoint is.
 
+use crate::answer::Answer;
 use core::fmt::Write;
 
 /// Prints a line for each tenth of the way.
 pub struct Progress<'a> {
     what: &'static str,
     tenths: u64,
-    out: &'a mut dyn Write,
+    out: &'a mut Answer,
 }
 
 impl<'a> Progress<'a> {
-    pub fn new(what: &'static str, out: &'a mut dyn Write) -> Self {
+    pub fn new(what: &'static str, out: &'a mut Answer) -> Self {
         Self { what, tenths: 0, out }
     }
 
@@ -19,6 +20,7 @@ impl<'a> Progress<'a> {
         if tenths > self.tenths {
             self.tenths = tenths;
             let _ = writeln!(self.out, "... {}: {}%", self.what, tenths * 10);
+            self.out.send_lines();
         }
     }
 }

@@ -3,7 +3,6 @@
 use crate::storage::Disk;
 use crate::typed;
 use alloc::string::{String, ToString};
-use stasis_run::turns;
 use stasis_state::{LoadError, SaveError, Sink, Source};
 use stasis_store::{Store, reader, writer};
 
@@ -41,9 +40,9 @@ pub fn why_not_written(error: SaveError<StreamError>) -> String {
 }
 
 /// A store's writer as the format wants it.
-pub struct ToStore<'s>(pub writer::Writer<'s, Disk>);
+pub struct ToStore<'s, 't>(pub writer::Writer<'s, Disk<'t>>);
 
-impl Sink for ToStore<'_> {
+impl Sink for ToStore<'_, '_> {
     type Error = StreamError;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
@@ -61,25 +60,25 @@ impl Sink for ToStore<'_> {
     }
 
     fn pause(&mut self) {
-        turns::breathe();
+        self.0.device_mut().task().yield_now();
     }
 }
 
 /// A store's reader as the format wants it.
-pub struct FromStore<'s> {
-    reader: reader::Reader<'s, Disk>,
+pub struct FromStore<'s, 't> {
+    reader: reader::Reader<'s, Disk<'t>>,
     /// Nothing is lost if the command is given up.
     can_give_up: bool,
 }
 
-impl FromStore<'_> {
+impl FromStore<'_, '_> {
     /// Says whether the next reads may fail because the command is to be given up.
     pub fn allow_giving_up(&mut self, can_give_up: bool) {
         self.can_give_up = can_give_up;
     }
 }
 
-impl Source for FromStore<'_> {
+impl Source for FromStore<'_, '_> {
     type Error = StreamError;
 
     fn len(&self) -> u64 {
@@ -107,12 +106,15 @@ impl Source for FromStore<'_> {
     }
 
     fn pause(&mut self) {
-        turns::breathe();
+        self.reader.device_mut().task().yield_now();
     }
 }
 
 /// A checkpoint, to be read.
-pub fn open(store: &mut Store<Disk>, number: u64) -> Result<FromStore<'_>, String> {
+pub fn open<'s, 't>(
+    store: &'s mut Store<Disk<'t>>,
+    number: u64,
+) -> Result<FromStore<'s, 't>, String> {
     let reader = store.open_checkpoint(number).map_err(|error| error.to_string())?;
     Ok(FromStore { reader, can_give_up: true })
 }

@@ -1,37 +1,44 @@
 //! What the console's commands do.
 
-use super::{Answers, CONSOLE, Uart, top};
+use super::{CONSOLE, Uart, top};
+use crate::answer::Answer;
+use crate::work::Work;
 use crate::{care, checkpoint, firmware, guests, typed};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use stasis_console::Text;
 use stasis_console::command::{self, Command};
 use stasis_console::table::{self, GuestRow};
 use stasis_devices::pl011::Character;
 use stasis_host::run_state::{Misfit, RunState};
 use stasis_hw::gic::write_filled;
 use stasis_run::slot::{Resident, Slot};
+use stasis_run::turns::Task;
 
 /// Carries out a command line; what is wrong is for the answer's last line.
-pub fn execute(line: &str) -> Result<(), String> {
+pub fn execute(work: &mut Work, line: &str) -> Result<(), String> {
     let command = command::parse(line).map_err(|error| error.to_string())?;
-    let mut answers = Answers;
-    let out: &mut dyn Write = &mut Text(&mut answers);
+    let mut answer = Answer::to_console();
+    let result = perform(work, command, &mut answer);
+    answer.send(work.task);
+    result
+}
+
+fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), String> {
     match command {
         Command::Help(topic) => written(command::write_help(out, topic)),
         Command::Guests { json } => list_guests(json, out),
-        Command::Top { seconds, times, json } => top::show(seconds, times, json, out),
+        Command::Top { seconds, times, json } => top::show(work, seconds, times, json, out),
         Command::Pause(guest) => pause(&*find(guest)?),
         Command::Unpause(guest) => unpause(&*find(guest)?),
         Command::Stop(guest) => stop(&*find(guest)?),
-        Command::Start(guest) => start(guest),
-        Command::Restart(guest) => said(guests::restart(&*find(guest)?)),
-        Command::Remove(guest) => said(guests::remove(&find(guest)?)),
+        Command::Start(guest) => start(work.task, guest),
+        Command::Restart(guest) => said(guests::restart(work.task, &*find(guest)?)),
+        Command::Remove(guest) => said(guests::remove(work.task, &find(guest)?)),
         Command::Attach(guest) => {
             let slot = find(guest)?;
-            CONSOLE.lock().attach(slot.number, &slot.name, &mut Uart);
+            CONSOLE.lock(work.task).attach(slot.number, &slot.name, &mut Uart);
             Ok(())
         }
         Command::SendBreak(guest) => {
@@ -40,9 +47,7 @@ pub fn execute(line: &str) -> Result<(), String> {
         }
         Command::Log { guest, lines } => {
             let slot = find(guest)?;
-            let mut log = String::new();
-            written(CONSOLE.lock().write_log(slot.number, lines, &mut log))?;
-            written(out.write_str(&log))
+            written(CONSOLE.lock(work.task).write_log(slot.number, lines, out))
         }
         Command::Gic(guest) => {
             let slot = find(guest)?;
@@ -52,13 +57,13 @@ pub fn execute(line: &str) -> Result<(), String> {
         Command::Checkpoint { guests, name } => {
             let slots = find_all(&guests)?;
             let slots: Vec<&Slot> = slots.iter().map(|slot| &**slot).collect();
-            checkpoint::store(&slots, name, None, out)
+            checkpoint::store(work, &slots, name, None, out)
         }
         Command::Resume { which, copy, any_speed } => {
-            checkpoint::resume(which, copy, any_speed, out)
+            checkpoint::resume(work, which, copy, any_speed, out)
         }
-        Command::Delete(which) => checkpoint::delete(which, out),
-        Command::Store { json } => checkpoint::list(json, out),
+        Command::Delete(which) => checkpoint::delete(work, which, out),
+        Command::Store { json } => checkpoint::list(work, json, out),
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
         Command::Quit => {
@@ -109,7 +114,7 @@ fn row<'a>(slot: &'a Slot, resident: Option<&Resident>, cores: &'a [u32]) -> Gue
     }
 }
 
-fn list_guests(json: bool, out: &mut dyn Write) -> Result<(), String> {
+fn list_guests(json: bool, out: &mut Answer) -> Result<(), String> {
     let slots = guests::all();
     let cores: Vec<Vec<u32>> =
         slots.iter().map(|slot| slot.cores().map(|core| core as u32).collect()).collect();
@@ -145,15 +150,15 @@ fn changed(
 }
 
 /// Starts a guest that is off; or one that the configuration has, and the machine does not.
-fn start(word: &str) -> Result<(), String> {
+fn start(task: &mut Task, word: &str) -> Result<(), String> {
     let slot = match find(word) {
         Ok(slot) => slot,
         Err(_) if guests::configured(word).is_some() => {
-            return said(guests::start(word));
+            return said(guests::start(task, word));
         }
         Err(error) => return Err(error),
     };
     let state = slot.park().state;
     said(state.check_start(&slot.name))?;
-    said(guests::restart(&slot))
+    said(guests::restart(task, &slot))
 }

@@ -1,11 +1,12 @@
 //! `top`: what the cores and the guests do.
 
 use super::commands::written;
+use crate::answer::Answer;
+use crate::work::Work;
 use crate::{care, guests, smp, typed};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::Write;
 use stasis_arch::timer;
 use stasis_guest::stats::Snapshot;
 use stasis_host::top::{Top, VcpuRow};
@@ -55,19 +56,21 @@ impl Reading {
 
 /// Shows what came since the machine was switched on, or `times` times what came within `seconds`.
 pub fn show(
+    work: &mut Work,
     seconds: Option<u64>,
     times: u64,
     json: bool,
-    out: &mut dyn Write,
+    out: &mut Answer,
 ) -> Result<(), String> {
     let Some(seconds) = seconds else {
         return written(Reading::take().since(&Reading::default()).write(out, json));
     };
     let mut earlier = Reading::take();
     for _ in 0..times {
-        let given_up = !wait_until(earlier.counter + seconds * timer::frequency());
+        let given_up = !wait_until(work, earlier.counter + seconds * timer::frequency());
         let now = Reading::take();
         written(now.since(&earlier).write(out, json))?;
+        out.send(work.task);
         if given_up {
             break;
         }
@@ -78,7 +81,7 @@ pub fn show(
 
 /// Waits for an instant, and does meanwhile what is due without a command; `false`: a key was pressed before. That counts also
 /// where the instant is over: what is shown may take longer than from one time to the next.
-fn wait_until(counter: u64) -> bool {
+fn wait_until(work: &mut Work, counter: u64) -> bool {
     loop {
         if typed::key() {
             return false;
@@ -86,9 +89,9 @@ fn wait_until(counter: u64) -> bool {
         if timer::counter() >= counter {
             return true;
         }
-        if typed::undisturbed(care::serve) {
+        if typed::undisturbed(|| care::serve(work)) {
             continue;
         }
-        super::rest_until(care::next_due().map_or(counter, |due| due.min(counter)));
+        super::rest_until(work.task, care::next_due().map_or(counter, |due| due.min(counter)));
     }
 }

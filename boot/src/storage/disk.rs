@@ -5,20 +5,18 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
-use stasis_arch::timer;
 use stasis_hw::mmio::Frame;
 use stasis_hw::sd::{self, Card};
 use stasis_hw::sdhci::Sdhci;
-use stasis_hw::time::Clock;
-use stasis_hw::virtio_blk::{self, Deadline, DmaMemory, Slot, VirtioBlk};
+use stasis_hw::virtio_blk::{self, DmaMemory, Slot, VirtioBlk};
 use stasis_memory::range::Range;
-use stasis_run::turns;
+use stasis_run::turns::Task;
 use stasis_store::BlockDevice;
 use stasis_store::block::pieces;
 use stasis_store::partition::{self, Partition};
 
-/// Seconds that a virtio disk may take for one request.
-const PATIENCE: u64 = 10;
+/// Milliseconds that a virtio disk may take for one request.
+const PATIENCE_MS: u64 = 10_000;
 
 /// Bytes that go to a card at once, of those that come in pieces: so many that the cost of a command does not matter.
 const CARD_PIECE: usize = 128 << 10;
@@ -26,11 +24,17 @@ const CARD_PIECE: usize = 128 << 10;
 /// What a virtio disk shares with its driver, for ever.
 static DMA: Mutex<DmaMemory> = Mutex::new(DmaMemory::new());
 
-/// A disk as the store wants it.
-pub enum Disk {
+/// A disk's driver while nobody uses it.
+pub enum Driver {
     Virtio(VirtioBlk),
     /// A card, and a buffer for what comes or goes in pieces.
     Card(Card<Sdhci>, Vec<u8>),
+}
+
+/// A disk as the store wants it: a driver with the task that waits for the disk, and lets others run meanwhile.
+pub enum Disk<'t> {
+    Virtio(VirtioBlk, &'t mut Task),
+    Card(Card<Sdhci<&'t mut Task>>, Vec<u8>),
 }
 
 /// What can go wrong with a disk.
@@ -42,36 +46,16 @@ pub enum DiskError {
     Card(#[from] sd::Error),
 }
 
-impl Disk {
-    /// The machine's virtio disk: the first one with a partition for checkpoints, and that. If there are only others, what is wrong
-    /// with the first of them; nothing, if there is none at all. To be called once.
-    pub fn virtio(machine: &Machine) -> Option<Result<(Self, Partition), String>> {
-        let mut slots = machine.virtio.iter().map(|device| Slot {
-            address: device.frame.start as usize,
-            size: device.frame.len() as usize,
-        });
-        let mut memory = MutexGuard::leak(DMA.lock());
-        let deadline = Deadline { now: turns::own_time, limit: PATIENCE * timer::frequency() };
-        let mut failure = None;
-        loop {
-            // SAFETY: 1. The slots are the device tree's, mapped as devices; only this driver uses them: no guest has one yet.
-            // 2. The memory is mapped one to one.
-            let disk = match unsafe { VirtioBlk::find(&mut slots, memory, deadline) } {
-                Ok(disk) => disk,
-                Err(virtio_blk::Error::NoDisk { .. }) => return failure.map(Err),
-                Err(error) => return Some(Err(failure.unwrap_or(error.to_string()))),
-            };
-            let mut disk = Self::Virtio(disk);
-            match partition::find(&mut disk) {
-                Ok(partition) => return Some(Ok((disk, partition))),
-                Err(error) => failure = failure.or(Some(error.to_string())),
-            }
-            let Self::Virtio(disk) = disk else { unreachable!("it was made one") };
-            memory = disk.release();
+impl Driver {
+    /// Lends the driver the task, so that it can be used.
+    pub fn lend(self, task: &mut Task) -> Disk<'_> {
+        match self {
+            Self::Virtio(disk) => Disk::Virtio(disk, task),
+            Self::Card(card, buffer) => Disk::Card(card.map_bus(|slot| slot.with(task)), buffer),
         }
     }
 
-    /// Its registers, if it has its own.
+    /// Returns the disk's registers, if it has its own.
     pub fn frame(&self) -> Option<Range> {
         match self {
             Self::Virtio(disk) => {
@@ -81,16 +65,48 @@ impl Disk {
             Self::Card(..) => None,
         }
     }
+}
 
-    /// The card in the first slot that has one, and its partition for checkpoints.
-    pub fn card(slots: &[Sdhci]) -> Result<(Self, Partition), String> {
+impl<'t> Disk<'t> {
+    /// Finds the machine's virtio disk: the first one with a partition for checkpoints, and that. If there are only others, returns what is wrong
+    /// with the first of them; nothing, if there is none at all. To be called once.
+    pub fn virtio(
+        machine: &Machine,
+        task: &mut Task,
+    ) -> Option<Result<(Driver, Partition), String>> {
+        let mut slots = machine.virtio.iter().map(|device| Slot {
+            address: device.frame.start as usize,
+            size: device.frame.len() as usize,
+        });
+        let mut memory = MutexGuard::leak(DMA.lock());
+        let mut failure = None;
+        loop {
+            // SAFETY: 1. The slots are the device tree's, mapped as devices; only this driver uses them: no guest has one yet.
+            // 2. The memory is mapped one to one.
+            let disk = match unsafe { VirtioBlk::find(&mut slots, memory, PATIENCE_MS) } {
+                Ok(disk) => disk,
+                Err(virtio_blk::Error::NoDisk { .. }) => return failure.map(Err),
+                Err(error) => return Some(Err(failure.unwrap_or(error.to_string()))),
+            };
+            let mut disk = Disk::Virtio(disk, task);
+            match partition::find(&mut disk) {
+                Ok(partition) => return Some(Ok((disk.keep(), partition))),
+                Err(error) => failure = failure.or(Some(error.to_string())),
+            }
+            let Driver::Virtio(disk) = disk.keep() else { unreachable!("it was made one") };
+            memory = disk.release();
+        }
+    }
+
+    /// Finds the card in the first slot that has one, and its partition for checkpoints.
+    pub fn card(slots: &[Sdhci], task: &mut Task) -> Result<(Driver, Partition), String> {
         let mut failure = None;
         for slot in slots {
-            match Card::start(*slot) {
+            match Card::start(slot.with(&mut *task)) {
                 Ok(card) => {
-                    let mut disk = Self::Card(card, vec![0; CARD_PIECE]);
+                    let mut disk = Disk::Card(card, vec![0; CARD_PIECE]);
                     let partition = partition::find(&mut disk).map_err(|e| e.to_string())?;
-                    return Ok((disk, partition));
+                    return Ok((disk.keep(), partition));
                 }
                 Err(sd::Error::NoCard) => {}
                 Err(error) => failure = failure.or(Some(error)),
@@ -99,43 +115,58 @@ impl Disk {
         Err(failure.unwrap_or(sd::Error::NoCard).to_string())
     }
 
-    /// Whether it is still the disk that it was. This sees what went wrong while nobody used it.
+    /// Returns the driver, to be kept, and the task to its owner.
+    pub fn keep(self) -> Driver {
+        match self {
+            Self::Virtio(disk, _) => Driver::Virtio(disk),
+            Self::Card(card, buffer) => Driver::Card(card.map_bus(|slot| slot.with(())), buffer),
+        }
+    }
+
+    /// Returns the task, for whoever uses the disk.
+    pub fn task(&mut self) -> &mut Task {
+        match self {
+            Self::Virtio(_, task) => task,
+            Self::Card(card, _) => card.bus_mut().wait_mut(),
+        }
+    }
+
+    /// Checks whether it is still the disk that it was. This sees what went wrong while nobody used it.
     pub fn check(&mut self) -> Result<(), DiskError> {
         match self {
-            Self::Virtio(disk) => Ok(disk.check()?),
+            Self::Virtio(disk, _) => Ok(disk.check()?),
             Self::Card(card, _) => Ok(card.check()?),
         }
     }
 }
 
-/// The machine's slots for SD cards.
+/// Returns the machine's slots for SD cards.
 pub fn card_slots(machine: &Machine) -> Vec<Sdhci> {
-    let clock = Clock { now: turns::own_time, frequency: timer::frequency() };
     let frames = machine.sd_hosts.iter().map(|host| host.device.frame.start as usize);
     // SAFETY: the frames are the device tree's, mapped as devices; only this driver uses them.
-    frames.map(|start| Sdhci::new(unsafe { Frame::new(start) }, clock)).collect()
+    frames.map(|start| Sdhci::new(unsafe { Frame::new(start) })).collect()
 }
 
-impl BlockDevice for Disk {
+impl BlockDevice for Disk<'_> {
     type Error = DiskError;
 
     fn block_count(&self) -> u64 {
         match self {
-            Self::Virtio(disk) => disk.capacity(),
+            Self::Virtio(disk, _) => disk.capacity(),
             Self::Card(card, _) => card.capacity(),
         }
     }
 
     fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), DiskError> {
         match self {
-            Self::Virtio(disk) => Ok(disk.read(lba, buf)?),
+            Self::Virtio(disk, task) => Ok(disk.read(*task, lba, buf)?),
             Self::Card(card, _) => Ok(card.read(lba, buf)?),
         }
     }
 
     fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), DiskError> {
         match self {
-            Self::Virtio(disk) => Ok(disk.write(lba, data)?),
+            Self::Virtio(disk, task) => Ok(disk.write(*task, lba, data)?),
             Self::Card(card, _) => Ok(card.write(lba, data)?),
         }
     }
@@ -147,7 +178,7 @@ impl BlockDevice for Disk {
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), DiskError> {
         match self {
-            Self::Virtio(disk) => Ok(disk.read_with(lba, len, take)?),
+            Self::Virtio(disk, task) => Ok(disk.read_with(*task, lba, len, take)?),
             Self::Card(card, buffer) => {
                 for (lba, len) in pieces(lba, len, buffer.len()) {
                     card.read(lba, &mut buffer[..len])?;
@@ -165,7 +196,7 @@ impl BlockDevice for Disk {
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), DiskError> {
         match self {
-            Self::Virtio(disk) => Ok(disk.write_with(lba, len, fill)?),
+            Self::Virtio(disk, task) => Ok(disk.write_with(*task, lba, len, fill)?),
             Self::Card(card, buffer) => {
                 for (lba, len) in pieces(lba, len, buffer.len()) {
                     fill(&mut buffer[..len]);
@@ -178,7 +209,7 @@ impl BlockDevice for Disk {
 
     fn flush(&mut self) -> Result<(), DiskError> {
         match self {
-            Self::Virtio(disk) => Ok(disk.flush()?),
+            Self::Virtio(disk, task) => Ok(disk.flush(*task)?),
             // A card that has said that it is ready again has written all. Its cache (version 6.00) is
             // never switched on.
             Self::Card(card, _) => Ok(card.check()?),

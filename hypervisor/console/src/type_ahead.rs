@@ -124,12 +124,12 @@ impl TypeAhead {
     }
 
     /// Begins work that nobody has asked for: a line that is typed meanwhile, or waits already, gives it up.
-    pub fn begin_yielding(&mut self) {
+    pub fn begin_giving_way(&mut self) {
         (self.yields, self.has_yielded) = (true, false);
     }
 
     /// Ends such work. Returns whether it knows that it is to be given up.
-    pub fn end_yielding(&mut self) -> bool {
+    pub fn end_giving_way(&mut self) -> bool {
         self.yields = false;
         self.has_yielded
     }
@@ -240,17 +240,17 @@ mod tests {
     #[test]
     fn what_nobody_has_asked_for_gives_way_to_a_whole_line() {
         let mut typed = TypeAhead::new();
-        typed.begin_yielding();
+        typed.begin_giving_way();
         b"guests".iter().for_each(|byte| typed.push(*byte));
         assert!(!typed.is_given_up(), "the line has no end yet");
-        assert!(!typed.end_yielding());
+        assert!(!typed.end_giving_way());
         typed.push(b'\r');
         assert!(!typed.is_given_up(), "a command is none of it");
-        typed.begin_yielding();
+        typed.begin_giving_way();
         assert!(typed.is_given_up());
-        assert!(typed.end_yielding());
+        assert!(typed.end_giving_way());
         assert_eq!(rest(&mut typed), "guests\r");
-        typed.begin_yielding();
+        typed.begin_giving_way();
         assert!(!typed.is_given_up());
     }
 

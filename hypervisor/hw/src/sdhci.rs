@@ -2,7 +2,8 @@
 //! Pi 4, where it is called EMMC2, and in QEMU's `raspi4b`. [`sd`](crate::sd) has the cards' protocol.
 //!
 //! Data go through the buffer port, a word at a time, and nothing is told any address in memory: a
-//! controller that goes wrong can write nowhere. It polls, with limits, and takes no interrupts.
+//! controller that goes wrong can write nowhere. It polls, with limits, and takes no interrupts; how it waits meanwhile is its caller's
+//! [`Wait`].
 //!
 //! Broadcom's controllers want accesses of 32 bits, and lose a write that comes within a few of the card's clock
 //! cycles after another; the buffer port excepted. So each write is followed by a wait. Whether there
@@ -14,7 +15,7 @@ mod transfer;
 
 use crate::mmio::{Frame, Offset};
 use crate::sd::{Bus, Command, Data, Fault, Response};
-use crate::time::Clock;
+use crate::time::Wait;
 use divider::{Divider, Kind};
 use registers::*;
 use tock_registers::fields::FieldValue;
@@ -39,64 +40,85 @@ const POWER_MS: u64 = 5;
 /// Bytes of the frame.
 const LEN: usize = 0x100;
 
-/// A controller with its slot.
+/// A controller with its slot, which waits as `W` does. Without a [`Wait`] it is kept until somebody uses it.
 #[derive(Clone, Copy, Debug)]
-pub struct Sdhci {
-    frame: Frame<LEN>,
-    clock: Clock,
+pub struct Sdhci<W = ()> {
+    registers: Registers,
     /// Nanoseconds after each write.
     write_nanos: u64,
+    wait: W,
+}
+
+/// The controller's registers, to be read.
+#[derive(Clone, Copy, Debug)]
+struct Registers(Frame<LEN>);
+
+impl Registers {
+    fn read<R: RegisterLongName>(self, offset: Offset<u32, R>) -> LocalRegisterCopy<u32, R> {
+        LocalRegisterCopy::new(self.0.at(offset).get())
+    }
 }
 
 impl Sdhci {
-    /// The controller in `frame`. Nothing is done to it before [`Bus::restart`].
-    pub const fn new(frame: Frame<LEN>, clock: Clock) -> Self {
-        Self { frame, clock, write_nanos: 0 }
+    /// Returns the controller in `frame`. Nothing is done to it before [`Bus::restart`].
+    pub const fn new(frame: Frame<LEN>) -> Self {
+        Self { registers: Registers(frame), write_nanos: 0, wait: () }
+    }
+}
+
+impl<W> Sdhci<W> {
+    /// Returns the same controller, which waits as `wait` does from now on.
+    pub fn with<V>(self, wait: V) -> Sdhci<V> {
+        Sdhci { registers: self.registers, write_nanos: self.write_nanos, wait }
     }
 
-    fn read<R: RegisterLongName>(&self, offset: Offset<u32, R>) -> LocalRegisterCopy<u32, R> {
-        LocalRegisterCopy::new(self.frame.at(offset).get())
+    /// Returns what the controller waits with.
+    pub fn wait_mut(&mut self) -> &mut W {
+        &mut self.wait
     }
+}
 
-    fn write<R: RegisterLongName>(&self, offset: Offset<u32, R>, value: u32) {
-        self.frame.at(offset).set(value);
-        self.clock.wait_nanos(self.write_nanos);
+impl<W: Wait> Sdhci<W> {
+    fn write<R: RegisterLongName>(&mut self, offset: Offset<u32, R>, value: u32) {
+        self.registers.0.at(offset).set(value);
+        self.wait.wait_nanos(self.write_nanos);
     }
 
     /// Changes fields, and leaves the others as they are.
-    fn modify<R: RegisterLongName>(&self, offset: Offset<u32, R>, fields: FieldValue<u32, R>) {
-        let register = self.frame.at(offset);
+    fn modify<R: RegisterLongName>(&mut self, offset: Offset<u32, R>, fields: FieldValue<u32, R>) {
+        let register = self.registers.0.at(offset);
         let mut value = LocalRegisterCopy::new(register.get());
         value.modify(fields);
         register.set(value.get());
-        self.clock.wait_nanos(self.write_nanos);
+        self.wait.wait_nanos(self.write_nanos);
     }
 
     /// Waits until something is so.
     fn wait(
-        &self,
+        &mut self,
         limit_ms: u64,
         what: &'static str,
-        is_so: impl Fn() -> bool,
+        is_so: impl Fn(Registers) -> bool,
     ) -> Result<(), Fault> {
-        let so = self.clock.poll(limit_ms, || is_so().then_some(()));
+        let registers = self.registers;
+        let so = self.wait.poll_ms(limit_ms, || is_so(registers).then_some(()));
         so.ok_or(Fault::Controller { what, ms: limit_ms })
     }
 
     /// Resets what `part` says.
-    fn reset(&self, part: FieldValue<u32, CLOCK::Register>) -> Result<(), Fault> {
+    fn reset(&mut self, part: FieldValue<u32, CLOCK::Register>) -> Result<(), Fault> {
         self.modify(CLOCK, part);
-        let done = || self.read(CLOCK).get() & part.value == 0;
+        let done = |registers: Registers| registers.read(CLOCK).get() & part.value == 0;
         self.wait(CONTROLLER_MS, "it is in reset", done)
     }
 
     /// Gives the card another clock (3.2.1 to 3.2.3).
     fn set_clock(&mut self, wanted: u32) -> Result<(), Fault> {
-        let base = match self.read(CAPABILITIES).read(CAPABILITIES::BASE_CLOCK_MHZ) {
+        let base = match self.registers.read(CAPABILITIES).read(CAPABILITIES::BASE_CLOCK_MHZ) {
             0 => ASSUMED_BASE_CLOCK,
             mhz => mhz * 1_000_000,
         };
-        let kind = match self.read(VERSION).read_as_enum(VERSION::SPECIFICATION) {
+        let kind = match self.registers.read(VERSION).read_as_enum(VERSION::SPECIFICATION) {
             Some(VERSION::SPECIFICATION::Value::V1) | Some(VERSION::SPECIFICATION::Value::V2) => {
                 Kind::PowerOfTwo
             }
@@ -112,7 +134,7 @@ impl Sdhci {
             + CLOCK::DIVIDER_HIGH.val(u32::from(divider.0) >> 8)
             + CLOCK::TIMEOUT::Longest;
         self.write(CLOCK, setting.value);
-        let stable = || self.read(CLOCK).is_set(CLOCK::STABLE);
+        let stable = |registers: Registers| registers.read(CLOCK).is_set(CLOCK::STABLE);
         self.wait(CONTROLLER_MS, "its clock is not stable", stable)?;
         self.modify(CLOCK, CLOCK::TO_CARD::SET);
         self.write_nanos = nanos(WRITE_CYCLES, divider.apply(base));
@@ -120,7 +142,7 @@ impl Sdhci {
     }
 }
 
-impl Bus for Sdhci {
+impl<W: Wait> Bus for Sdhci<W> {
     fn restart(&mut self) -> Result<(), Fault> {
         // Whatever clock was left behind, it may be the slow one.
         self.write_nanos = nanos(WRITE_CYCLES, IDENTIFICATION_CLOCK);
@@ -134,9 +156,9 @@ impl Bus for Sdhci {
         self.write(STATUS_ENABLE, watched.value);
         self.write(CONTROL, CONTROL::VOLTAGE::V3_3.value);
         self.write(CONTROL, (CONTROL::VOLTAGE::V3_3 + CONTROL::POWER::SET).value);
-        self.clock.wait_nanos(POWER_MS * 1_000_000);
+        self.wait.wait_nanos(POWER_MS * 1_000_000);
         self.set_clock(IDENTIFICATION_CLOCK)?;
-        self.clock.wait_nanos(POWER_MS * 1_000_000);
+        self.wait.wait_nanos(POWER_MS * 1_000_000);
         Ok(())
     }
 
@@ -163,7 +185,7 @@ impl Bus for Sdhci {
     }
 
     fn millis(&self) -> u64 {
-        self.clock.millis()
+        self.wait.millis()
     }
 }
 

@@ -1,42 +1,72 @@
-//! A counter that tells time, for drivers that must not wait for ever: [`Clock`].
+//! Time for drivers that wait for a device, and must not wait for ever: [`Wait`].
+//!
+//! A driver that waits is no end in itself: whoever has called it may let others have the core meanwhile. So a driver has no clock of its own. It is
+//! given the [`Wait`] of its caller, and its signatures say that others may run before it returns.
 
-/// A counter that goes up, and how fast.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    /// Reads the counter.
-    pub now: fn() -> u64,
-    /// Its ticks in a second.
-    pub frequency: u64,
-}
+/// How a driver's caller waits, and what time is for it.
+pub trait Wait {
+    /// Returns what the caller's clock reads, in ticks. The time that others have had in [`pause`](Self::pause) does not count.
+    fn now(&self) -> u64;
 
-impl Clock {
-    /// Milliseconds, from some instant on.
-    pub fn millis(&self) -> u64 {
-        (self.now)() / (self.frequency / 1000).max(1)
+    /// Returns the ticks of a second.
+    fn frequency(&self) -> u64;
+
+    /// Lets others run, if it is their turn.
+    fn pause(&mut self);
+
+    /// Returns milliseconds, from some instant on.
+    fn millis(&self) -> u64 {
+        self.now() / (self.frequency() / 1000).max(1)
     }
 
     /// Waits at least this many nanoseconds.
-    pub fn wait_nanos(&self, nanos: u64) {
-        let ticks = (nanos * self.frequency).div_ceil(1_000_000_000);
-        let start = (self.now)();
-        while (self.now)().wrapping_sub(start) <= ticks {
+    fn wait_nanos(&mut self, nanos: u64) {
+        let ticks = (nanos * self.frequency()).div_ceil(1_000_000_000);
+        let start = self.now();
+        while self.now().wrapping_sub(start) <= ticks {
             core::hint::spin_loop();
+            self.pause();
         }
     }
 
-    /// Asks until there is an answer. None: there was none in `limit_ms` milliseconds.
-    pub fn poll<T>(&self, limit_ms: u64, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-        let limit = limit_ms * self.frequency / 1000;
-        let start = (self.now)();
+    /// Asks until there is an answer. None: there was none in `limit` ticks.
+    fn poll<T>(&mut self, limit: u64, mut ask: impl FnMut() -> Option<T>) -> Option<T>
+    where
+        Self: Sized,
+    {
+        let start = self.now();
         loop {
             // Looked at before the question: whoever was kept from asking asks once more.
-            let late = (self.now)().wrapping_sub(start) > limit;
+            let late = self.now().wrapping_sub(start) > limit;
             match ask() {
                 None if late => return None,
                 None => core::hint::spin_loop(),
                 answer => return answer,
             }
+            self.pause();
         }
+    }
+
+    /// Asks until there is an answer. None: there was none in `limit_ms` milliseconds.
+    fn poll_ms<T>(&mut self, limit_ms: u64, ask: impl FnMut() -> Option<T>) -> Option<T>
+    where
+        Self: Sized,
+    {
+        self.poll(limit_ms * self.frequency() / 1000, ask)
+    }
+}
+
+impl<W: Wait + ?Sized> Wait for &mut W {
+    fn now(&self) -> u64 {
+        (**self).now()
+    }
+
+    fn frequency(&self) -> u64 {
+        (**self).frequency()
+    }
+
+    fn pause(&mut self) {
+        (**self).pause();
     }
 }
 
@@ -45,39 +75,66 @@ mod tests {
     use super::*;
     use core::cell::Cell;
 
-    std::thread_local! {
-        static TICKS: Cell<u64> = const { Cell::new(0) };
+    /// Each look at it takes a microsecond.
+    #[derive(Default)]
+    struct Ticks {
+        now: Cell<u64>,
+        pauses: u64,
     }
 
-    /// Each look at it takes a microsecond.
-    const CLOCK: Clock = Clock { now: || TICKS.replace(TICKS.get() + 1), frequency: 1_000_000 };
+    impl Wait for Ticks {
+        fn now(&self) -> u64 {
+            self.now.replace(self.now.get() + 1)
+        }
+
+        fn frequency(&self) -> u64 {
+            1_000_000
+        }
+
+        fn pause(&mut self) {
+            self.pauses += 1;
+        }
+    }
 
     #[test]
     fn polling_ends_with_the_answer_or_with_the_limit() {
+        let mut wait = Ticks::default();
         let mut asked = 0;
-        let answer = CLOCK.poll(1, || {
+        let answer = wait.poll_ms(1, || {
             asked += 1;
             (asked == 3).then_some("yes")
         });
-        assert_eq!(answer, Some("yes"));
-        assert_eq!(CLOCK.poll(1, || None::<()>), None);
+        assert_eq!((answer, wait.pauses), (Some("yes"), 2));
+        assert_eq!(wait.poll_ms(1, || None::<()>), None);
     }
 
     #[test]
     fn who_was_kept_from_asking_for_long_asks_once_more() {
+        /// Others have it for 5 ms in each pause, and the clock goes on.
+        struct Slow(Cell<u64>);
+        impl Wait for Slow {
+            fn now(&self) -> u64 {
+                self.0.get()
+            }
+            fn frequency(&self) -> u64 {
+                1_000_000
+            }
+            fn pause(&mut self) {
+                self.0.set(self.0.get() + 5000);
+            }
+        }
         let mut asked = 0;
-        let answer = CLOCK.poll(1, || {
+        let answer = Slow(Cell::new(0)).poll_ms(1, || {
             asked += 1;
-            TICKS.set(TICKS.get() + 5000);
             (asked == 2).then_some(())
         });
         assert_eq!(answer, Some(()));
     }
 
     #[test]
-    fn waiting_takes_at_least_as_long_as_was_said() {
-        let start = TICKS.get();
-        CLOCK.wait_nanos(1500);
-        assert!(TICKS.get() - start >= 2);
+    fn waiting_takes_at_least_as_long_as_was_said_and_lets_others_run() {
+        let mut wait = Ticks::default();
+        wait.wait_nanos(1500);
+        assert!(wait.now.get() >= 3 && wait.pauses > 0);
     }
 }

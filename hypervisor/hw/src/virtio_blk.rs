@@ -10,6 +10,7 @@
 mod dma;
 mod request;
 
+use crate::time::Wait;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
@@ -60,15 +61,6 @@ pub struct Slot {
     pub size: usize,
 }
 
-/// How time passes, and how long a request may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline {
-    /// Reads a counter.
-    pub now: fn() -> u64,
-    /// How many of its ticks a request may take.
-    pub limit: u64,
-}
-
 /// A virtio disk.
 pub struct VirtioBlk {
     slot: Slot,
@@ -76,7 +68,8 @@ pub struct VirtioBlk {
     queue: VirtQueue<Identity, QUEUE_LEN>,
     memory: NonNull<DmaMemory>,
     shared: NonNull<Shared>,
-    deadline: Deadline,
+    /// How many milliseconds a request may take.
+    patience_ms: u64,
     capacity: u64,
     read_only: bool,
     has_cache: bool,
@@ -87,7 +80,7 @@ pub struct VirtioBlk {
 unsafe impl Send for VirtioBlk {}
 
 impl VirtioBlk {
-    /// Sets up the first disk in the slots. A slot without one is left as it is.
+    /// Sets up the first disk in the slots, which may take `patience_ms` milliseconds for a request. A slot without one is left as it is.
     ///
     /// # Safety
     ///
@@ -97,7 +90,7 @@ impl VirtioBlk {
     pub unsafe fn find(
         slots: impl IntoIterator<Item = Slot>,
         memory: &'static mut DmaMemory,
-        deadline: Deadline,
+        patience_ms: u64,
     ) -> Result<Self, Error> {
         let mut seen = 0;
         for slot in slots {
@@ -110,7 +103,7 @@ impl VirtioBlk {
                 continue;
             };
             if transport.device_type() == DeviceType::Block {
-                return Self::new(slot, transport, memory, deadline);
+                return Self::new(slot, transport, memory, patience_ms);
             }
             // Dropped, it would reset a device that is not ours.
             core::mem::forget(transport);
@@ -123,7 +116,7 @@ impl VirtioBlk {
         slot: Slot,
         mut transport: MmioTransport<'static>,
         memory: &'static mut DmaMemory,
-        deadline: Deadline,
+        patience_ms: u64,
     ) -> Result<Self, Error> {
         let address = slot.address;
         let setup = |error| Error::Setup { address, error };
@@ -161,7 +154,7 @@ impl VirtioBlk {
             queue,
             memory,
             shared,
-            deadline,
+            patience_ms,
             capacity,
             read_only: features & feature::RO != 0,
             has_cache: features & feature::FLUSH != 0,
@@ -198,9 +191,14 @@ impl VirtioBlk {
         self.given_up.map_or(Ok(()), |since| Err(Error::GivenUp { since }))
     }
 
-    /// Reads whole sectors.
-    pub fn read(&mut self, sector: u64, mut buf: &mut [u8]) -> Result<(), Error> {
-        self.read_with(sector, buf.len(), &mut |piece| {
+    /// Reads whole sectors, and waits for the disk as `wait` does.
+    pub fn read(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        mut buf: &mut [u8],
+    ) -> Result<(), Error> {
+        self.read_with(wait, sector, buf.len(), &mut |piece| {
             let (now, later) = core::mem::take(&mut buf).split_at_mut(piece.len());
             now.copy_from_slice(piece);
             buf = later;
@@ -210,22 +208,28 @@ impl VirtioBlk {
     /// Reads `len` bytes, whole sectors, and hands them to `take` in pieces of the driver's buffer, in their order.
     pub fn read_with(
         &mut self,
+        wait: &mut dyn Wait,
         sector: u64,
         len: usize,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Error> {
         self.check_range(Request::Read(sector, len / SECTOR), sector, len)?;
         for (first, len) in transfers(sector, len) {
-            self.perform(Request::Read(first, len / SECTOR))?;
+            self.perform(wait, Request::Read(first, len / SECTOR))?;
             // SAFETY: the request was completed, so the device is through with the buffer.
             take(unsafe { Shared::data(self.shared, len) });
         }
         Ok(())
     }
 
-    /// Writes whole sectors. They last after [`flush`](Self::flush).
-    pub fn write(&mut self, sector: u64, mut data: &[u8]) -> Result<(), Error> {
-        self.write_with(sector, data.len(), &mut |piece| {
+    /// Writes whole sectors, and waits for the disk as `wait` does. They last after [`flush`](Self::flush).
+    pub fn write(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        mut data: &[u8],
+    ) -> Result<(), Error> {
+        self.write_with(wait, sector, data.len(), &mut |piece| {
             let (now, later) = data.split_at(piece.len());
             piece.copy_from_slice(now);
             data = later;
@@ -236,6 +240,7 @@ impl VirtioBlk {
     /// [`flush`](Self::flush).
     pub fn write_with(
         &mut self,
+        wait: &mut dyn Wait,
         sector: u64,
         len: usize,
         fill: &mut dyn FnMut(&mut [u8]),
@@ -248,15 +253,15 @@ impl VirtioBlk {
         for (first, len) in transfers(sector, len) {
             // SAFETY: no request is under way, so the device does not use the buffer.
             fill(unsafe { Shared::data(self.shared, len) });
-            self.perform(Request::Write(first, len / SECTOR))?;
+            self.perform(wait, Request::Write(first, len / SECTOR))?;
         }
         Ok(())
     }
 
     /// Makes what was written last. A device that does not offer it has no cache.
-    pub fn flush(&mut self) -> Result<(), Error> {
+    pub fn flush(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
         if self.has_cache && !self.read_only {
-            self.perform(Request::Flush)?;
+            self.perform(wait, Request::Flush)?;
         }
         Ok(())
     }
@@ -272,7 +277,7 @@ impl VirtioBlk {
     }
 
     /// Has the device carry out a request on the shared buffer, and waits for it.
-    fn perform(&mut self, request: Request) -> Result<(), Error> {
+    fn perform(&mut self, mut wait: &mut dyn Wait, request: Request) -> Result<(), Error> {
         self.check()?;
         // SAFETY: no request is under way, so the device does not use the memory; and from here to the
         // end of this function nothing does but the queue.
@@ -294,15 +299,12 @@ impl VirtioBlk {
         fence(Ordering::SeqCst);
         self.transport.notify(QUEUE);
 
-        let start = (self.deadline.now)();
-        while self.queue.peek_used() != Some(token) {
-            if (self.deadline.now)().wrapping_sub(start) > self.deadline.limit {
-                self.given_up = Some(request);
-                // Resets the device, which ends its use of the memory.
-                self.transport.set_status(DeviceStatus::empty());
-                return Err(Error::TimedOut { request, ticks: self.deadline.limit });
-            }
-            core::hint::spin_loop();
+        let is_done = || (self.queue.peek_used() == Some(token)).then_some(());
+        if Wait::poll_ms(&mut wait, self.patience_ms, is_done).is_none() {
+            self.given_up = Some(request);
+            // Resets the device, which ends its use of the memory.
+            self.transport.set_status(DeviceStatus::empty());
+            return Err(Error::TimedOut { request, ms: self.patience_ms });
         }
         // SAFETY: these are the buffers that were added under this token.
         unsafe { self.queue.pop_used(token, inputs, outputs) }.map_err(confused)?;

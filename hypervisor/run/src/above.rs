@@ -7,9 +7,6 @@ use stasis_guest::stop::Stopped;
 
 /// What is done without an exit of a guest, and what a guest does that concerns people.
 pub trait Above: Sync {
-    /// The console's turn: does what is due, and what was typed. Returns what the counter reads when something is due again.
-    fn serve(&self) -> Option<u64>;
-
     /// A guest has stopped.
     fn stopped(&self, slot: Arc<Slot>, how: Stopped);
 

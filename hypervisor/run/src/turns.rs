@@ -1,4 +1,7 @@
 //! The cores' loops: each lets those run whose turn it is by its [roster](crate::roster).
+//!
+//! Core 0 also has the console's task, which [`serve_console`] gives its turns. Work that takes long is done in pieces: whoever does it was given
+//! the [`Task`], and lets the vCPUs of the core run between two pieces ([`Task::yield_now`]).
 
 use crate::above;
 use crate::gic::ThisCore;
@@ -6,110 +9,152 @@ use crate::interrupts::{self, Taken};
 use crate::roster::{self, CONSOLE, Roster, Turn, Who};
 use crate::slot::{After, Slot};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_arch::cpu::{self, Ready};
 use stasis_arch::timer;
 use stasis_guest::clock::NEVER;
+use stasis_host::task::Yield;
+use stasis_hw::time::Wait;
 
-/// The console's turn lasts until then; at other times it is over.
-static CONSOLE_UNTIL: AtomicU64 = AtomicU64::new(u64::MAX);
-/// It is the console's turn.
-static CONSOLE_RUNS: AtomicBool = AtomicBool::new(false);
-/// Ticks for which others had the console's core while a command was under way.
-static AWAY: AtomicU64 = AtomicU64::new(0);
+/// The console's task on core 0: the one thing that runs at EL2 for longer than an exit takes, and the capability to let others run.
+///
+/// There is one, which is handed down by `&mut` to all that takes long. A function that is not given it lets nobody run. What others could want is
+/// behind a [`TaskLock`](stasis_host::task::TaskLock), which is not held while it lets others run.
+#[derive(Debug)]
+pub struct Task {
+    /// What the counter reads when the task's turn is over.
+    until: u64,
+    /// Ticks that others had in the task's pauses.
+    away: u64,
+    /// Guests run: not before [`serve_console`].
+    serves: bool,
+    /// It stays on its core.
+    _not_send: PhantomData<*mut ()>,
+}
 
-/// Has a guest's vCPUs run, each on its core.
+/// [`Task::new`] was called.
+static TASK_MADE: AtomicBool = AtomicBool::new(false);
+
+impl Task {
+    /// Makes the task. Until [`serve_console`], nobody runs when it yields.
+    ///
+    /// # Panics
+    ///
+    /// The second time, and on another core than the console's.
+    pub fn new() -> Self {
+        let is_first = !TASK_MADE.swap(true, Ordering::Relaxed);
+        assert!(is_first && roster::here().has_console(), "the console's core has one task");
+        Self { until: u64::MAX, away: 0, serves: false, _not_send: PhantomData }
+    }
+
+    /// Lets the vCPUs of this core run whose turn it is. They run on the task's stack, and take the locks of their own guests, which are none that
+    /// the task has [parked](Slot::park); those that the task could hold it can't hold here.
+    // A function of its own, which `cargo xtask bench` finds in the image.
+    #[inline(never)]
+    pub fn yield_now(&mut self) {
+        let roster = roster::of_console();
+        if !self.serves || !(roster.must_decide() || timer::counter() >= self.until) {
+            return;
+        }
+        let left = timer::counter();
+        self.run_others();
+        self.away += timer::counter() - left;
+    }
+
+    /// Sleeps until the counter reads `counter`, or until something happens for the console.
+    pub fn rest_until(&mut self, counter: u64) {
+        let roster = roster::of_console();
+        roster.sleep(CONSOLE, counter);
+        self.run_others();
+    }
+
+    /// Runs this core's vCPUs until it is the task's turn.
+    fn run_others(&mut self) {
+        assert!(self.serves, "the core may not be ready yet");
+        // SAFETY: 1. `serve_console` has set `serves`, and was given that this core is `Ready`: the task is no `Send`, and so stays here. 2. No vCPU is
+        // loaded: whoever calls has the only task by `&mut`, and nobody has it who is called while one is.
+        self.until = unsafe { run_vcpus(roster::of_console()) };
+    }
+}
+
+impl Yield for Task {
+    fn yield_now(&mut self) {
+        Self::yield_now(self);
+    }
+}
+
+/// A driver waits for its device as part of the task: the disk's time goes on only while the task has the core.
+impl Wait for Task {
+    fn now(&self) -> u64 {
+        timer::counter() - self.away
+    }
+
+    fn frequency(&self) -> u64 {
+        timer::frequency()
+    }
+
+    fn pause(&mut self) {
+        self.yield_now();
+    }
+}
+
+/// Gives a guest's vCPUs their turns, each on its core.
 pub fn assign(slot: &Arc<Slot>) {
     for (index, (roster, task)) in slot.tasks().enumerate() {
         roster.assign(task, slot, index);
     }
 }
 
-/// Ends the tasks of a guest that is parked and does not run. Each core that has one of them gives it up first.
-pub fn retire(slot: &Slot) {
-    for (roster, task) in slot.tasks() {
-        while !roster.retire(task) {
-            breathe();
+/// Ends the turns of a guest that is parked and does not run. Each core that has one of its vCPUs gives it up first.
+pub fn retire(task: &mut Task, slot: &Slot) {
+    for (roster, vcpu) in slot.tasks() {
+        while !roster.retire(vcpu) {
+            task.yield_now();
         }
     }
 }
 
-/// Has the console have its turn soon.
+/// Makes the console's turn come soon.
 pub fn wake_console() {
     roster::of_console().kick(CONSOLE);
 }
 
-/// Runs this core for ever: its vCPUs, and the console where that is. Being [`Ready`], the core is set up for guests.
+/// Runs the vCPUs of this core, which is not the console's, for ever. Being [`Ready`], the core is set up for guests.
 pub fn serve(_: Ready) -> ! {
-    let roster = roster::here();
     loop {
         // SAFETY: 1. The core is `Ready`. 2. No vCPU is loaded: this loop is the first to load one; a `serve` within another one would never
         // return, so what that has loaded would never be entered again.
-        unsafe { run_vcpus(roster) };
-        CONSOLE_RUNS.store(true, Ordering::Relaxed);
-        let due = above::get().serve();
-        CONSOLE_RUNS.store(false, Ordering::Relaxed);
+        //
+        // It returns for the console's task alone, which this core does not have.
+        unsafe { run_vcpus(roster::here()) };
+    }
+}
+
+/// Runs the vCPUs of this core, which is the console's, for ever, and does `work` in the turns of its task. `work` returns what the counter reads when
+/// something is due again. Being [`Ready`], the core is set up for guests.
+pub fn serve_console(
+    _: Ready,
+    mut task: Task,
+    work: &mut dyn FnMut(&mut Task) -> Option<u64>,
+) -> ! {
+    let roster = roster::of_console();
+    task.serves = true;
+    loop {
+        task.run_others();
+        let due = work(&mut task);
         roster.sleep(CONSOLE, due.unwrap_or(NEVER));
     }
 }
 
-/// Lets the vCPUs of this core run whose turn it is. Commands that take long call it again and again: so nobody waits for
-/// their end.
-pub fn breathe() {
-    let roster = roster::here();
-    if !is_console(roster) {
-        return;
-    }
-    if roster.must_decide() || timer::counter() >= CONSOLE_UNTIL.load(Ordering::Relaxed) {
-        let left = timer::counter();
-        lend_core(roster);
-        AWAY.fetch_add(timer::counter() - left, Ordering::Relaxed);
-    }
-}
-
-/// Returns whether it is the console's code that runs on the calling core, and no vCPU's turn.
-fn is_console(roster: &Roster) -> bool {
-    CONSOLE_RUNS.load(Ordering::Relaxed) && roster.has_console()
-}
-
-/// Runs this core's vCPUs until it is the console's turn again.
-///
-/// # Panics
-///
-/// If it is not the console that calls.
-fn lend_core(roster: &Roster) {
-    assert!(is_console(roster), "only the console lends its core");
-    CONSOLE_RUNS.store(false, Ordering::Relaxed);
-    // SAFETY: 1. `serve` has said that it is the console's turn, on this core, which was `Ready`. 2. No vCPU is loaded: `CONSOLE_RUNS` is set
-    // while no vCPU has its turn on the console's core, and was so until here.
-    unsafe { run_vcpus(roster) };
-    CONSOLE_RUNS.store(true, Ordering::Relaxed);
-}
-
-/// The counter as a command sees it that waits for a disk: others run meanwhile, and their time does not count.
-pub fn own_time() -> u64 {
-    breathe();
-    timer::counter() - AWAY.load(Ordering::Relaxed)
-}
-
-/// Makes the console's command sleep until the counter reaches `counter`, or something happens for the console.
-///
-/// # Panics
-///
-/// If it is not the console that calls.
-pub fn rest_until(counter: u64) {
-    let roster = roster::here();
-    roster.sleep(CONSOLE, counter);
-    lend_core(roster);
-}
-
-/// Runs this core's vCPUs until it is the console's turn: on other cores than the console's, for ever.
+/// Runs this core's vCPUs until it is the turn of the console's task, and returns what the counter reads when that turn is over. On other cores than
+/// the console's, it does so for ever.
 ///
 /// # Safety
 ///
 /// 1. This core was [set up](cpu::init) for guests.
 /// 2. No vCPU is loaded on it.
-unsafe fn run_vcpus(roster: &Roster) {
+unsafe fn run_vcpus(roster: &Roster) -> u64 {
     let this_core = ThisCore::here();
     // What was decided already, while the vCPU before was leaving.
     let mut decided = None;
@@ -129,10 +174,9 @@ unsafe fn run_vcpus(roster: &Roster) {
                 After::Stopped(how) => above::get().stopped(slot, how),
             },
             Who::Console => {
-                CONSOLE_UNTIL.store(until, Ordering::Relaxed);
                 // It looks at the time by itself.
                 timer::set_deadline(NEVER);
-                return;
+                return until;
             }
             // Nobody wakes it before it is somebody's.
             Who::Vacant(task) => {

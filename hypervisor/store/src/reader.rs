@@ -30,6 +30,11 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
         &self.checkpoint
     }
 
+    /// Returns the device, to use what it waits with. Whoever writes to it breaks the store.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.store.device
+    }
+
     /// Returns how many bytes the checkpoint has.
     pub fn length(&self) -> u64 {
         self.checkpoint.length

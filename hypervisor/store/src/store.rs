@@ -47,7 +47,7 @@ use core::ops::Range;
 /// An open store on a device.
 #[derive(Debug)]
 pub struct Store<D> {
-    device: D,
+    pub(crate) device: D,
     partition: Partition,
     data: Range<u32>,
     pub(crate) superblock: Found,
@@ -80,6 +80,25 @@ pub struct Usage {
 
 /// The result of something that uses the device `D`.
 pub type Result<T, D> = core::result::Result<T, Error<<D as BlockDevice>::Error>>;
+
+impl<D> Store<D> {
+    /// Returns the same store, on what `map` makes of its device: another way to the same disk. Between two uses, a store can so be kept on what
+    /// is no [`BlockDevice`] and can't be used.
+    pub fn map_device<E>(self, map: impl FnOnce(D) -> E) -> Store<E> {
+        Store {
+            device: map(self.device),
+            partition: self.partition,
+            data: self.data,
+            superblock: self.superblock,
+            catalog: self.catalog,
+            last_generation: self.last_generation,
+            slot: self.slot,
+            contents: self.contents,
+            staged: self.staged,
+            replaced: self.replaced,
+        }
+    }
+}
 
 impl<D: BlockDevice> Store<D> {
     /// Makes an empty store of a partition, whatever was in it.

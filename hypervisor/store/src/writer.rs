@@ -51,6 +51,11 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         self.checkpoint.pages = u32::try_from(pages).ok().and_then(NonZeroU32::new);
     }
 
+    /// Returns the device, to use what it waits with. Whoever writes to it breaks the store.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.store.device
+    }
+
     /// Returns the number of bytes written so far.
     pub fn written(&self) -> u64 {
         self.flushed_blocks * BLOCK as u64 + self.filled as u64

@@ -45,7 +45,7 @@ const STEPS: [(&str, &str); 4] = [
 const MAINTENANCE: &str = "stasis_arch::cache::clean_and_invalidate_to_poc";
 /// What waits for the disk, and what lets others have the core: how often it has to, and how, the host's disk decides.
 const PAUSES: [&str; 2] =
-    ["stasis_hw::virtio_blk::VirtioBlk::perform", "stasis_run::turns::breathe"];
+    ["stasis_hw::virtio_blk::VirtioBlk::perform", "stasis_run::turns::Task::yield_now"];
 
 /// Instructions of each of the [`STEPS`].
 type Steps = [u64; STEPS.len()];

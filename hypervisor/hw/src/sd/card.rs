@@ -49,6 +49,13 @@ struct Identity {
     unit: u64,
 }
 
+impl<B> Card<B> {
+    /// Returns the same card, behind what `map` makes of its bus: another way to the same slot.
+    pub fn map_bus<C>(self, map: impl FnOnce(B) -> C) -> Card<C> {
+        Card { bus: map(self.bus), identity: self.identity, lost: self.lost }
+    }
+}
+
 impl<B: Bus> Card<B> {
     /// Sets up the card in the slot, whatever state it is in.
     pub fn start(mut bus: B) -> Result<Self, Error> {
@@ -68,8 +75,8 @@ impl<B: Bus> Card<B> {
         Ok(Self { bus, identity, lost: None })
     }
 
-    #[cfg(test)]
-    pub(super) fn bus(&mut self) -> &mut B {
+    /// Returns the bus to the card's slot.
+    pub fn bus_mut(&mut self) -> &mut B {
         &mut self.bus
     }
 

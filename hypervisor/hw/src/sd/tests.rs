@@ -41,7 +41,7 @@ impl Bus for &mut FakeCard {
 /// Sets up a card, and then has it go wrong.
 fn started(fake: &mut FakeCard, spoil: impl FnOnce(&mut FakeCard)) -> Card<&mut FakeCard> {
     let mut card = Card::start(fake).expect("it could not be set up");
-    spoil(card.bus());
+    spoil(card.bus_mut());
     card
 }
 
@@ -146,9 +146,9 @@ fn a_transfer_that_fails_is_tried_again() {
             let data = pattern(count);
             let mut found = vec![0; count * BLOCK];
             let mut card = started(&mut fake, |_| ());
-            card.bus().faults = vec![(write, fault), (read, fault)];
+            card.bus_mut().faults = vec![(write, fault), (read, fault)];
             card.write(5, &data).unwrap();
-            card.bus().faults = vec![(read, fault), (13, fault), (read, fault)];
+            card.bus_mut().faults = vec![(read, fault), (13, fault), (read, fault)];
             card.read(5, &mut found).unwrap();
             assert!(found == data, "{fault}");
             assert!(fake.faults.is_empty(), "{fault}: {:?}", fake.faults);
@@ -192,13 +192,13 @@ fn a_card_that_is_pulled_in_the_midst_of_a_write_is_lost_until_it_is_set_up_agai
     let words = "CMD25 (WRITE_MULTIPLE_BLOCK): no data moved for 1000 ms; since then the SD card does not answer";
     assert_eq!(error.to_string(), words);
     // It is put back; but it might be another one.
-    card.bus().inserted = true;
-    card.bus().pulled_after = None;
-    let asked = card.bus().log.len();
+    card.bus_mut().inserted = true;
+    card.bus_mut().pulled_after = None;
+    let asked = card.bus_mut().log.len();
     assert_eq!(card.read(0, &mut [0; BLOCK]), Err(error));
     assert_eq!(card.write(0, &[0; BLOCK]), Err(error));
     assert_eq!(card.check(), Err(error));
-    assert_eq!(card.bus().log.len(), asked, "a lost card was talked to");
+    assert_eq!(card.bus_mut().log.len(), asked, "a lost card was talked to");
     let mut card = Card::start(&mut fake).unwrap();
     card.write(8, &pattern(8)).unwrap();
     assert!(fake.memory[16 * BLOCK..] == before[16 * BLOCK..]);
@@ -211,14 +211,14 @@ fn a_card_that_was_exchanged_while_nobody_looked_is_noticed() {
     let mut card = started(&mut fake, |_| ());
     card.check().unwrap();
     // A new card does not know the address.
-    **card.bus() = high();
+    **card.bus_mut() = high();
     let error = card.check().unwrap_err();
     assert_eq!(
         error.to_string(),
         "CMD13 (SEND_STATUS): no answer; since then the SD card does not answer"
     );
     let mut card = started(&mut fake, |_| ());
-    card.bus().faults = vec![(13, Fault::AnswerDamaged)];
+    card.bus_mut().faults = vec![(13, Fault::AnswerDamaged)];
     assert_eq!(card.check(), Ok(()), "a damaged answer does not make it another card");
 }
 
@@ -239,8 +239,8 @@ fn a_write_that_the_card_drops_is_noticed() {
     let mut fake = high();
     let mut card = started(&mut fake, |fake| fake.drops = 1);
     card.write(5, &pattern(2)).unwrap();
-    assert!(card.bus().memory[5 * BLOCK..7 * BLOCK] == pattern(2));
-    card.bus().drops = usize::MAX;
+    assert!(card.bus_mut().memory[5 * BLOCK..7 * BLOCK] == pattern(2));
+    card.bus_mut().drops = usize::MAX;
     let error = card.write(500, &pattern(2)).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -253,7 +253,7 @@ fn what_can_not_be_is_refused_without_a_command() {
     let mut fake = high();
     fake.csd = 1 << 13;
     let mut card = started(&mut fake, |_| ());
-    let asked = card.bus().log.len();
+    let asked = card.bus_mut().log.len();
     assert!(card.is_write_protected());
     assert_eq!(card.write(0, &[0; BLOCK]), Err(Error::WriteProtected));
     assert_eq!(card.read(0, &mut [0; BLOCK - 1]), Err(Error::Length { len: BLOCK - 1 }));
@@ -261,7 +261,7 @@ fn what_can_not_be_is_refused_without_a_command() {
         let error = Error::BeyondEnd { block, count, capacity: BLOCKS as u64 };
         assert_eq!(card.read(block, &mut vec![0; count * BLOCK]), Err(error));
     }
-    assert_eq!(card.bus().log.len(), asked);
+    assert_eq!(card.bus_mut().log.len(), asked);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! One command on the controller: its answer, and its blocks through the buffer port (3.7.1 and 3.7.2).
 
 use super::registers::*;
-use super::{CONTROLLER_MS, Sdhci};
+use super::{CONTROLLER_MS, Registers, Sdhci};
 use crate::sd::{Answer, BLOCK, Command, Data, Fault, Response, StatusErrors};
+use crate::time::Wait;
 use tock_registers::LocalRegisterCopy;
 use tock_registers::fields::FieldValue;
 use tock_registers::interfaces::{Readable, Writeable};
@@ -12,23 +13,23 @@ const DATA_MS: u64 = 1000;
 /// Milliseconds for a card to finish what it was sent.
 const BUSY_MS: u64 = 3000;
 
-impl Sdhci {
+impl<W: Wait> Sdhci<W> {
     /// Sends a command, up to its end.
     pub(super) fn send(
-        &self,
+        &mut self,
         command: Command,
         argument: u32,
         data: &mut Data<'_>,
     ) -> Result<Response, Fault> {
-        let begun = self.clock.millis();
+        let begun = self.wait.millis();
         let bytes = match data {
             Data::None => 0,
             Data::Read(buf) => buf.len(),
             Data::Compare(buf) | Data::Write(buf) => buf.len(),
         };
-        self.wait(CONTROLLER_MS, "it does not take a command", || {
-            !self.read(PRESENT).is_set(PRESENT::COMMAND_INHIBIT)
-        })?;
+        let takes_one =
+            |registers: Registers| !registers.read(PRESENT).is_set(PRESENT::COMMAND_INHIBIT);
+        self.wait(CONTROLLER_MS, "it does not take a command", takes_one)?;
         if bytes > 0 {
             self.wait_until_free()?;
             let blocks = BLOCKS::SIZE.val(BLOCK as u32) + BLOCKS::COUNT.val((bytes / BLOCK) as u32);
@@ -53,23 +54,24 @@ impl Sdhci {
     }
 
     /// Waits until the card is not busy. Not every controller has an interrupt for this.
-    fn wait_until_free(&self) -> Result<(), Fault> {
+    fn wait_until_free(&mut self) -> Result<(), Fault> {
         let free = PRESENT::DATA_INHIBIT::CLEAR + PRESENT::DATA_0::SET;
-        let answer =
-            self.clock.poll(BUSY_MS, || self.read(PRESENT).matches_all(free).then_some(()));
-        answer.ok_or(Fault::Busy { ms: BUSY_MS })
+        let registers = self.registers;
+        let is_free = || registers.read(PRESENT).matches_all(free).then_some(());
+        self.wait.poll_ms(BUSY_MS, is_free).ok_or(Fault::Busy { ms: BUSY_MS })
     }
 
     /// Waits for a bit of the status, and clears it. An error ends the wait.
     fn expect(
-        &self,
+        &mut self,
         bit: FieldValue<u32, STATUS::Register>,
         begun: u64,
         limit_ms: u64,
         late: impl Fn(u64) -> Fault,
     ) -> Result<(), Fault> {
-        let end = self.clock.poll(limit_ms, || {
-            let status = self.read(STATUS);
+        let registers = self.registers;
+        let end = self.wait.poll_ms(limit_ms, || {
+            let status = registers.read(STATUS);
             if status.read(STATUS::ERRORS) != 0 {
                 return Some(Err(status));
             }
@@ -81,23 +83,24 @@ impl Sdhci {
                 Ok(())
             }
             Some(Err(status)) => {
-                let auto_command = self.read(AUTO_COMMAND);
+                let auto_command = registers.read(AUTO_COMMAND);
                 let auto_command = auto_command.read(AUTO_COMMAND::ERRORS) as u16;
-                Err(fault(status, auto_command, self.clock.millis().saturating_sub(begun)))
+                Err(fault(status, auto_command, self.wait.millis().saturating_sub(begun)))
             }
             None => Err(late(limit_ms)),
         }
     }
 
     fn response(&self) -> Response {
-        let word = |index| u128::from(self.read(RESPONSE.index(index)).get());
+        let word = |index| u128::from(self.registers.read(RESPONSE.index(index)).get());
         Response { payload: word(0) | word(1) << 32 | word(2) << 64 | word(3) << 96 }
     }
 
     /// Moves the blocks through the buffer port: whether those that are compared are equal.
-    fn move_blocks(&self, data: &mut Data<'_>, begun: u64) -> Result<bool, Fault> {
-        let ready = |bit| self.expect(bit, begun, DATA_MS, |ms| Fault::DataTimeout { ms });
-        let port = self.frame.at(BUFFER);
+    fn move_blocks(&mut self, data: &mut Data<'_>, begun: u64) -> Result<bool, Fault> {
+        let frame = self.registers.0;
+        let port = frame.at(BUFFER);
+        let mut ready = |bit| self.expect(bit, begun, DATA_MS, |ms| Fault::DataTimeout { ms });
         let mut same = true;
         match data {
             Data::None => {}

@@ -97,12 +97,12 @@ pub enum Error {
         status: u8,
     },
     /// The device did not answer in time.
-    #[error("the disk did not answer a {request} in {ticks} ticks: it is out of use from now on")]
+    #[error("the disk did not answer a {request} in {ms} ms: it is out of use from now on")]
     TimedOut {
         /// The request.
         request: Request,
         /// The limit.
-        ticks: u64,
+        ms: u64,
     },
     /// The device answered something else than it was asked.
     #[error("the disk confused a {request}: {error}")]

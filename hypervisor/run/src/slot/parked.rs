@@ -15,6 +15,10 @@ use stasis_hw::paging::Translation;
 use stasis_state::Records;
 
 /// A guest that does not run for as long as this lives.
+///
+/// It may be kept while the console's [task](crate::turns::Task) yields: the locks in it are the guest's own, and nobody who runs then wants them. Its vCPUs are
+/// barred before the locks are taken, and a core that looks at one whose lock is taken leaves it ([`Slot::run`]); other guests reach it without them, by what it is
+/// [told](Slot::tell) and what is typed for it ([`Slot::type_in`]).
 pub struct Parked<'a> {
     slot: &'a Slot,
     // In this order they are dropped, too.
