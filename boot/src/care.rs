@@ -127,7 +127,7 @@ impl Means for Helper<'_, '_> {
     fn resume(&mut self, number: u64) -> Result<bool, String> {
         let nobody = &mut Answer::to_nobody();
         checkpoint::resume(self.work, &number.to_string(), None, false, nobody)?;
-        Ok(self.slot.park().state.is_alive())
+        Ok(self.slot.look().state.is_alive())
     }
 
     fn warn(&mut self, setback: Setback<'_, String>) {
@@ -139,7 +139,7 @@ impl Means for Helper<'_, '_> {
 /// said in the log; the guest goes on.
 fn store(work: &mut Work, slot: &Slot, table: Timetable) {
     let (name, number, began_us) = (&slot.name, slot.number, clock::now_us());
-    if slot.park().state != RunState::Running {
+    if slot.look().state != RunState::Running {
         CARE.lock(work.task).skip(number, began_us);
         return;
     }

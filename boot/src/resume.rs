@@ -116,8 +116,9 @@ fn admit<'a, E: Display>(
     let name = state.guest.name_text();
     let (admitted, seat) = match existing.iter().find(|slot| slot.name == name) {
         Some(slot) => {
+            let ram = slot.look().ram;
             let parked = slot.park();
-            let admitted = terms.admit(state, Some(occupant(slot, &parked)))?;
+            let admitted = terms.admit(state, Some(occupant(slot, ram)))?;
             (admitted, Seat::Existing(slot, parked))
         }
         None => {
@@ -139,7 +140,7 @@ pub fn look(state: &GuestState, any_speed: bool) -> Result<(), Refusal> {
     let existing = guests::all();
     match existing.iter().find(|slot| slot.name == state.guest.name_text()) {
         None => terms.look(state, None),
-        Some(slot) => terms.look(state, Some(occupant(slot, &slot.park()))),
+        Some(slot) => terms.look(state, Some(occupant(slot, slot.look().ram))),
     }
 }
 
@@ -156,8 +157,7 @@ fn terms(identity: &Identity, any_speed: bool) -> Terms<'_> {
 }
 
 /// Returns what counts of a guest whose place another one is to take.
-fn occupant<'a>(slot: &'a Slot, parked: &Parked) -> Occupant<'a> {
-    let ram = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
+fn occupant(slot: &Slot, ram: Range) -> Occupant<'_> {
     Occupant { name: &slot.name, vcpus: slot.cores().count(), ram }
 }
 

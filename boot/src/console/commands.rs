@@ -13,7 +13,7 @@ use stasis_console::table::{self, GuestRow};
 use stasis_devices::pl011::Character;
 use stasis_host::run_state::{Misfit, RunState};
 use stasis_hw::gic::write_filled;
-use stasis_run::slot::{Resident, Slot};
+use stasis_run::slot::{Look, Slot};
 use stasis_run::turns::Task;
 
 /// Carries out a command line; what is wrong is for the answer's last line.
@@ -102,14 +102,14 @@ fn rows(slots: &[Arc<Slot>]) -> Vec<GuestRow<'_>> {
     slots.iter().map(|slot| row(slot, None, &[])).collect()
 }
 
-/// A guest in a list; without `resident`, only what never changes.
-fn row<'a>(slot: &'a Slot, resident: Option<&Resident>, cores: &'a [u32]) -> GuestRow<'a> {
+/// Returns a guest in a list; without a `look`, only what never changes.
+fn row<'a>(slot: &'a Slot, look: Option<Look>, cores: &'a [u32]) -> GuestRow<'a> {
     GuestRow {
         number: slot.number,
         name: &slot.name,
-        state: resident.map_or("", |resident| resident.state.name()),
+        state: look.map_or("", |look| look.state.name()),
         vcpus: cores.len() as u8,
-        memory: resident.map_or(0, |resident| resident.guest.ram_size()),
+        memory: look.map_or(0, |look| look.ram.len()),
         cores,
     }
 }
@@ -118,11 +118,8 @@ fn list_guests(json: bool, out: &mut Answer) -> Result<(), String> {
     let slots = guests::all();
     let cores: Vec<Vec<u32>> =
         slots.iter().map(|slot| slot.cores().map(|core| core as u32).collect()).collect();
-    let rows: Vec<GuestRow> = slots
-        .iter()
-        .zip(&cores)
-        .map(|(slot, cores)| row(slot, Some(&slot.park()), cores))
-        .collect();
+    let rows: Vec<GuestRow> =
+        slots.iter().zip(&cores).map(|(slot, cores)| row(slot, Some(slot.look()), cores)).collect();
     written(table::guests(&rows).write(out, json))
 }
 
@@ -158,7 +155,6 @@ fn start(task: &mut Task, word: &str) -> Result<(), String> {
         }
         Err(error) => return Err(error),
     };
-    let state = slot.park().state;
-    said(state.check_start(&slot.name))?;
+    said(slot.look().state.check_start(&slot.name))?;
     said(guests::restart(task, &slot))
 }

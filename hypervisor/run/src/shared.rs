@@ -140,7 +140,7 @@ impl Connected {
     pub fn keeper(&self, resumed: &[&str]) -> Option<&'static str> {
         let guests = self.region.guests();
         let alive = |name: &str| {
-            guests.iter().any(|slot| slot.name == name && slot.park().state.is_alive())
+            guests.iter().any(|slot| slot.name == name && slot.look().state.is_alive())
         };
         stasis_guest::shared::keeper(self.region.config, |name| resumed.contains(&name), alive)
     }

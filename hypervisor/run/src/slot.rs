@@ -10,6 +10,7 @@ mod fetch;
 mod first_write;
 mod hold;
 mod host;
+mod look;
 mod outside;
 mod parked;
 mod ram;
@@ -19,6 +20,7 @@ mod step;
 mod turn;
 mod wait;
 
+pub use look::Look;
 pub use parked::Parked;
 pub use ram::Ram;
 pub use turn::After;
@@ -34,7 +36,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::AtomicU8;
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
-use stasis_arch::timer;
 use stasis_cores::gate::Gate;
 use stasis_cores::hold::{Hold, Turns};
 use stasis_cores::news::{Bits, News, Notice};
@@ -42,7 +43,7 @@ use stasis_devices::machine::{GICC_BASE, GICC_MAPPED};
 use stasis_devices::pl011::Character;
 use stasis_guest::given::Given;
 use stasis_guest::shared::address;
-use stasis_guest::stats::{Snapshot, Stats};
+use stasis_guest::stats::Stats;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
 use stasis_host::sched::TaskId;
@@ -205,14 +206,6 @@ impl Slot {
     /// Each vCPU's core, and what that knows it by.
     pub fn tasks(&self) -> impl Iterator<Item = (&'static Roster, TaskId)> {
         self.vcpus.iter().map(|place| (place.roster, place.task))
-    }
-
-    /// What each of its vCPUs has had and done. It runs on meanwhile.
-    pub fn counters(&self) -> Vec<Snapshot> {
-        let resident = self.resident.lock();
-        let gic = resident.guest.vgic.cpus();
-        let vcpus = self.vcpus.iter().zip(gic);
-        vcpus.map(|(place, gic)| place.stats.snapshot(gic.taken(), timer::counter)).collect()
     }
 
     /// The memory that it shares with others.

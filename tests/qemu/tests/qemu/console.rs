@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use stasis_guests::workload::Model;
+use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Stasis, guest};
@@ -236,6 +237,25 @@ pub fn the_shares_that_top_shows_add_up(lab: &Lab) -> Result<()> {
     console.find_line("a table", SILENCE, |line| line.starts_with("over ").then_some(()))?;
     console.send(b"q")?;
     console.find_line("ok", SILENCE, |line| (line == "ok").then_some(()))?;
+    stasis.quit()
+}
+
+/// A guest with a core for itself, which never waits: it leaves its core, or is interrupted, if somebody wants it to.
+pub fn a_look_at_a_guest_does_not_disturb_it(lab: &Lab) -> Result<()> {
+    let spinner = GuestConfig { cores: vec![1], ..guest("spinner", 4) };
+    let image = Some(lab.guest("spinner")?);
+    let mut stasis = lab.machine().configured(spinner, image).cpus(2).boot()?;
+    let mut left = |looks: &[&str]| -> Result<[f64; 2]> {
+        for look in looks {
+            stasis.command(look)?;
+        }
+        let rows = table(&mut stasis, "top --json")?;
+        let row = rows.iter().find(|row| row["guest"] == "spinner").context("no spinner")?;
+        Ok([number(row, "switches")?, number(row, "irq")?])
+    };
+    let before = left(&[])?;
+    let after = left(&["guests", "guests --json", "top", "log spinner"].repeat(5))?;
+    ensure!(before == after, "[switches, irq] were {before:?}, and {after:?} after 20 looks");
     stasis.quit()
 }
 

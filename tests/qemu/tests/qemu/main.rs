@@ -84,6 +84,7 @@ fn main() -> ExitCode {
             tab_completes_commands_guests_and_checkpoints,
             a_guests_log_can_be_seen_attached_or_not,
             the_shares_that_top_shows_add_up,
+            a_look_at_a_guest_does_not_disturb_it,
             a_guest_is_stopped_and_started_again,
             the_tables_are_there_for_programs,
             an_answer_is_one_piece_whatever_the_log_says_meanwhile,
