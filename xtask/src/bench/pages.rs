@@ -187,7 +187,7 @@ impl Logged<'_, '_> {
         let mut counter = StepCounter::new(self.functions)?;
         for event in Events::new(BufReader::new(log)) {
             if let Event::Instruction(CORE, pc) = event? {
-                counter.step(pc);
+                counter.step(pc, self.functions.instruction(pc).is_some_and(is_call));
             }
         }
         counter.finish()
@@ -207,7 +207,16 @@ struct StepCounter {
     /// Where the pause returns to.
     pause: Option<u64>,
     last: u64,
+    /// Where the calls that are under way return to. What is jumped to instead, as the last thing of a function, returns where that does.
+    calls: Vec<u64>,
+    /// The last instruction was a call.
+    called: bool,
     counts: Steps,
+}
+
+/// Returns whether an instruction is BL or BLR (DDI 0487, C6.2).
+fn is_call(instruction: u32) -> bool {
+    instruction >> 26 == 0b100101 || instruction & 0xffff_fc1f == 0xd63f_0000
 }
 
 impl StepCounter {
@@ -234,13 +243,20 @@ impl StepCounter {
             step: None,
             pause: None,
             last: 0,
+            calls: Vec::new(),
+            called: false,
             counts: Steps::default(),
         }
     }
 
-    fn step(&mut self, pc: u64) {
-        let returns_to = self.last.wrapping_add(4);
-        self.last = pc;
+    /// Takes the next instruction, which is at `pc`, and a call or none.
+    fn step(&mut self, pc: u64, is_call: bool) {
+        if self.called {
+            self.calls.push(self.last.wrapping_add(4));
+        }
+        self.calls.pop_if(|end| *end == pc);
+        let returns_to = self.calls.last().copied().unwrap_or_default();
+        (self.last, self.called) = (pc, is_call);
         self.step = self.step.filter(|(_, end)| *end != pc);
         self.pause = self.pause.filter(|end| *end != pc);
         if self.step.is_none() {
@@ -284,9 +300,14 @@ mod tests {
 
     /// What is counted of these instructions, with the first step at 0x1000 and the first pause at 0x9000.
     fn counted(pcs: &[u64]) -> Result<Steps> {
+        // All that is entered is called, but for what 0x2f00 jumps to.
         let entries = [0x1000, 0x2000, 0x3000, 0x4000];
         let mut counter = StepCounter::of(entries, 0x8000, [0x9000, 0xa000]);
-        pcs.iter().for_each(|pc| counter.step(*pc));
+        let calls =
+            |pc: u64, next: u64| next != pc + 4 && next.is_multiple_of(0x1000) && pc != 0x2f00;
+        for (n, pc) in pcs.iter().enumerate() {
+            counter.step(*pc, pcs.get(n + 1).is_some_and(|next| calls(*pc, *next)));
+        }
         counter.finish()
     }
 
@@ -299,6 +320,9 @@ mod tests {
             assert_eq!(counted(&step).unwrap(), [0, 2, 0, 0]);
         }
         assert_eq!(counted(&[0x9000, 0x100]).unwrap(), Steps::default());
+        // 0x2000 calls 0xb000, which calls what ends with a jump to the pause.
+        let jump = [0x100, 0x2000, 0xb000, 0x2f00, 0xa000, 0xa004, 0x2004, 0x104];
+        assert_eq!(counted(&jump).unwrap(), [0, 4, 0, 0]);
         let maintenance = [0x8000, 0x8004, 0x104];
         assert_eq!(counted(&[&[0x100], &maintenance[..]].concat()).unwrap(), [2, 0, 0, 0]);
         let after_a_step = [0x100, 0x2000, 0x104, 0x8000, 0x8004, 0x108];
