@@ -123,6 +123,7 @@ impl<M: Machine> Raw<M> {
     }
 
     /// Writes `bytes`, as far as they are there, back to the point of coherency and drops them from the data caches.
+    #[inline(always)]
     pub fn clean_and_invalidate(&self, bytes: Range<usize>) {
         let (start, end) = (self.address(), bytes.end.min(self.len));
         if bytes.start < end {

@@ -203,7 +203,7 @@ fn long_work_pauses_after_each_piece() {
         &mut |pause| other.copy_from(&one, pause).unwrap(),
         &mut |pause| one.leave_caches(pause),
         &mut |pause| ram_with(pause),
-        &mut |pause| self::ram(BLOCK_SIZE, 0).finish_writing(pause),
+        &mut |pause| ram(BLOCK_SIZE, 0).finish_writing(pause),
     ];
     for (n, work) in work.into_iter().enumerate() {
         let mut pauses = 0;
