@@ -19,7 +19,7 @@ use stasis_console::table::{self, StoreRow};
 use stasis_console::text::Size;
 use stasis_host::{periodic, sets};
 use stasis_run::slot::{Parked, Slot};
-use stasis_run::{clock, device_interrupts, shared};
+use stasis_run::{clock, shared};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{Checkpoint, GuestState, Plan, ReadRam};
 use stasis_store::{Store, Usage};
@@ -34,8 +34,8 @@ pub fn store(
     keep: Option<Keep>,
     out: &mut Answer,
 ) -> Result<(), String> {
-    if let Some(why) = slots.iter().find_map(|slot| device_interrupts::unstorable(slot)) {
-        return Err(why);
+    for slot in slots {
+        slot.given().check_storable(&slot.name).map_err(|error| error.to_string())?;
     }
     let mut parked: Vec<Parked> = slots.iter().map(|slot| slot.park()).collect();
     for (slot, parked) in slots.iter().zip(&parked) {

@@ -91,6 +91,16 @@ pub enum Clash {
     Interrupt(u32),
 }
 
+/// A guest can't be stored, for one of its devices has state that nobody can read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("guest \"{guest}\" has the machine's device \"{device}\", whose state can't be stored")]
+pub struct Unstorable {
+    /// The guest's name.
+    pub guest: String,
+    /// The device's path.
+    pub device: String,
+}
+
 /// Gives a guest devices.
 pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
     let mut pool = Pool::new();
@@ -128,6 +138,17 @@ fn spi_for(interrupt: Interrupt, interrupts: &mut Vec<(Interrupt, u32)>) -> u32 
 }
 
 impl Given {
+    /// Checks that the guest with this name, which has these devices, can be stored.
+    pub fn check_storable(&self, guest: &str) -> Result<(), Unstorable> {
+        match self.devices.first() {
+            None => Ok(()),
+            Some(device) => {
+                let device = device.grant.path.clone();
+                Err(Unstorable { guest: guest.into(), device })
+            }
+        }
+    }
+
     /// What of this another guest has that has `theirs`.
     pub fn clash(&self, theirs: &Self) -> Option<Clash> {
         let mut pages = self.pages.iter();
@@ -153,6 +174,16 @@ mod tests {
         let interrupts = intids.iter().map(|&intid| Interrupt { intid, flags: 4 }).collect();
         let frames = vec![Range::new(start, len)];
         Grant { path: path.into(), frames, interrupts, ..Grant::default() }
+    }
+
+    #[test]
+    fn a_guest_with_a_device_of_the_machine_can_not_be_stored() {
+        assert_eq!(Given::default().check_storable("rt"), Ok(()));
+        let given = lay_out(vec![device("/rtc@4000", 0x4000, 0x1000, &[34])]).unwrap();
+        assert_eq!(
+            given.check_storable("rt").unwrap_err().to_string(),
+            "guest \"rt\" has the machine's device \"/rtc@4000\", whose state can't be stored"
+        );
     }
 
     #[test]

@@ -6,8 +6,6 @@
 
 use crate::gic::{self, ThisCore};
 use crate::slot::Slot;
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::mutex::SpinMutex;
@@ -78,13 +76,4 @@ pub fn take(intid: u32) -> bool {
         }
         None => false,
     }
-}
-
-/// Why a guest can't be stored, if it can't: the device has state that nobody can read.
-pub fn unstorable(slot: &Slot) -> Option<String> {
-    let device = slot.given().devices.first()?;
-    let (name, path) = (&slot.name, &device.grant.path);
-    Some(format!(
-        "guest \"{name}\" has the machine's device \"{path}\", whose state can't be stored"
-    ))
 }
