@@ -4,6 +4,8 @@
 //! its registers, and when time has passed. What it entails outside, it returns as a value ([`Effects`]), which the caller carries out;
 //! the level of its interrupt is a function of its state. [`crate::list`] has every device.
 
+use core::fmt;
+
 use crate::access::Width;
 use crate::equipment::Equipment;
 use crate::tree::Writer;
@@ -12,6 +14,8 @@ use crate::tree::Writer;
 pub trait Device: Sized {
     /// Where guests find it.
     const WINDOW: Window;
+    /// Whether the device has a clock: whether [`Device::tick`] and [`Device::due`] do anything.
+    const HAS_CLOCK: bool = false;
     /// Its whole state, as it is stored: a record of [`stasis_state::device`], or `()`.
     type Record;
 
@@ -49,8 +53,8 @@ pub trait Device: Sized {
         Due::NEVER
     }
 
-    /// Returns why the guest can't go on, if the device says so, as the end of a sentence that begins with the guest's name.
-    fn verdict(&self) -> Option<&'static str> {
+    /// Returns why the guest can't go on, if the device says so.
+    fn verdict(&self) -> Option<Verdict> {
         None
     }
 
@@ -114,8 +118,24 @@ pub enum Outside {
     Transmit(u8),
     /// It rings the guest with this number, of those that share the memory behind its window.
     Ring(u8),
-    /// The guest can't go on, for this reason, as [`Device::verdict`] has it.
-    Crash(&'static str),
+    /// The guest can't go on.
+    Crash(Verdict),
+}
+
+/// Why a device says that its guest can't go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The guest has not fed its watchdog.
+    NotFed,
+}
+
+/// The end of a sentence that begins with the guest's name.
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NotFed => "has not fed its watchdog",
+        })
+    }
 }
 
 impl Effects {

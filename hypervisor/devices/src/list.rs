@@ -8,7 +8,7 @@
 use stasis_state::devices::{DeviceRecords, Devices as Stored};
 
 use crate::access::Width;
-use crate::device::{Access, Context, Deadline, Device, Due, Effects, Window};
+use crate::device::{Access, Context, Deadline, Device, Due, Effects, Verdict, Window};
 use crate::equipment::Equipment;
 use crate::machine::{
     FIRST_SPI, GICC_BASE, GICC_MAPPED, GICC_SIZE, GICD_BASE, GICD_REGISTERS, PHYSICAL_TIMER,
@@ -39,7 +39,7 @@ pub struct Line {
 impl Line {
     /// Returns that of the `n`th window of a device, if it has an interrupt.
     #[inline]
-    fn of<D: Device>(device: &D, n: u8) -> Option<Self> {
+    pub fn of<D: Device>(device: &D, n: u8) -> Option<Self> {
         let spi = const { D::WINDOW.spi }?;
         Some(Self { intid: FIRST_SPI + spi + u16::from(n), level: device.line(n) })
     }
@@ -261,25 +261,36 @@ macro_rules! devices {
                 }, ()); )*
             }
 
-            /// Lets time have come to that of `context`.
-            pub fn tick(&mut self, context: &impl Context) {
-                $( with!($presence, &mut self.$field, |device| device.tick(context), ()); )*
+            /// Lets time have come to that of `context`, and tells `set` the level of each interrupt that may have changed so.
+            #[inline]
+            pub fn tick(&mut self, context: &impl Context, mut set: impl FnMut(Line)) {
+                $( if const { <$Device as Device>::HAS_CLOCK } {
+                    with!($presence, &mut self.$field, |device| {
+                        device.tick(context);
+                        Line::of(device, 0).map(&mut set);
+                    }, ());
+                } )*
             }
 
             /// Returns when the first of them is due: before when nothing changes by itself, and before when no interrupt rises,
             /// both as `to_ticks` has it.
+            #[inline]
             pub fn due(&self, to_ticks: impl Fn(Deadline) -> u64) -> (u64, u64) {
                 let mut first = (u64::MAX, u64::MAX);
-                $( with!($presence, &self.$field, |device| {
-                    let Due { change, line } = device.due();
-                    first = (first.0.min(to_ticks(change)), first.1.min(to_ticks(line)));
-                }, ()); )*
+                $( if const { <$Device as Device>::HAS_CLOCK } {
+                    with!($presence, &self.$field, |device| {
+                        let Due { change, line } = device.due();
+                        let ticks = to_ticks(change);
+                        let line = if line == change { ticks } else { to_ticks(line) };
+                        first = (first.0.min(ticks), first.1.min(line));
+                    }, ());
+                } )*
                 first
             }
 
             /// Returns why the guest can't go on, if a device says so.
             #[inline]
-            pub fn verdict(&self) -> Option<&'static str> {
+            pub fn verdict(&self) -> Option<Verdict> {
                 $( with!($presence, &self.$field, |device| {
                     if let verdict @ Some(_) = device.verdict() {
                         return verdict;

@@ -203,6 +203,7 @@ pub fn receive(uart: &mut Pl011, character: impl Into<Character>) -> Result<(), 
     Ok(())
 }
 
+#[inline]
 fn read_word(uart: &mut Pl011, offset: u64) -> u32 {
     // Registers are words, wherever within one a narrow access begins.
     match offset & !3 {
@@ -228,6 +229,7 @@ fn read_word(uart: &mut Pl011, offset: u64) -> u32 {
 }
 
 /// Writes a register. Returns the byte that the guest sends so, if it does.
+#[inline]
 fn write_word(uart: &mut Pl011, offset: u64, value: u32) -> Option<u8> {
     match offset & !3 {
         offset::DR => {

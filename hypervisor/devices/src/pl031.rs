@@ -42,6 +42,7 @@ pub struct Rtc {
 
 impl Device for Rtc {
     const WINDOW: Window = Window { base: 0x0901_0000, size: 0x1000, count: 1, spi: Some(2) };
+    const HAS_CLOCK: bool = true;
     type Record = Pl031;
 
     fn fitted(_: &Equipment<'_>) -> Option<Pl031> {
@@ -73,14 +74,17 @@ impl Device for Rtc {
     }
 
     /// Returns the level of RTCINTR.
+    #[inline]
     fn line(&self, _: u8) -> bool {
         *self.state.ris & *self.state.imsc != 0
     }
 
+    #[inline]
     fn tick(&mut self, context: &impl Context) {
         self.pass(context.wall_time());
     }
 
+    #[inline]
     fn due(&self) -> Due {
         let change = Deadline::WallTime(self.alarm.unwrap_or(0));
         let awaited = *self.state.imsc != 0 && *self.state.ris == 0;
@@ -94,6 +98,7 @@ impl Device for Rtc {
 
 impl Rtc {
     /// Lets wall time have come to `now`.
+    #[inline]
     fn pass(&mut self, now: u64) {
         match self.alarm {
             Some(alarm) if now < alarm => return,

@@ -9,7 +9,7 @@ use alloc::format;
 use stasis_state::device::Watchdog;
 
 use crate::access::{read_words, write_words};
-use crate::device::{Access, Context, Deadline, Device, Due, Effects, Window};
+use crate::device::{Access, Context, Deadline, Device, Due, Effects, Verdict, Window};
 use crate::equipment::Equipment;
 use crate::tree::{LEVEL_HIGH, Writer};
 
@@ -35,6 +35,7 @@ const WS1: u32 = 1 << 2;
 impl Device for Watchdog {
     /// The control frame, then the refresh frame. Nothing of QEMU's `virt` is there, and its interrupt, INTID 42, is nobody's.
     const WINDOW: Window = Window { base: 0x0910_0000, size: 0x2000, count: 1, spi: Some(10) };
+    const HAS_CLOCK: bool = true;
     type Record = Self;
 
     fn fitted(equipment: &Equipment<'_>) -> Option<Self> {
@@ -81,15 +82,18 @@ impl Device for Watchdog {
         Effects::DUE_CHANGED
     }
 
+    #[inline]
     fn line(&self, _: u8) -> bool {
         *self.wcs & WS0 != 0
     }
 
+    #[inline]
     fn tick(&mut self, context: &impl Context) {
         pass(self, context.guest_time());
     }
 
     /// One that was not fed stays due, until somebody does something about it.
+    #[inline]
     fn due(&self) -> Due {
         if *self.wcs & EN == 0 {
             return Due::NEVER;
@@ -97,8 +101,9 @@ impl Device for Watchdog {
         Due::at(Deadline::GuestTime(*self.wcv))
     }
 
-    fn verdict(&self) -> Option<&'static str> {
-        has_bitten(self).then_some("has not fed its watchdog")
+    #[inline]
+    fn verdict(&self) -> Option<Verdict> {
+        has_bitten(self).then_some(Verdict::NotFed)
     }
 
     fn describe(equipment: &Equipment<'_>, tree: &mut Writer) {
@@ -148,6 +153,7 @@ fn pass(watchdog: &mut Watchdog, now: u64) {
 }
 
 /// Returns whether it was not fed.
+#[inline]
 fn has_bitten(watchdog: &Watchdog) -> bool {
     *watchdog.wcs & WS1 != 0
 }

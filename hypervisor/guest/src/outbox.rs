@@ -15,35 +15,38 @@ use crate::exit::{self, Cause, EncodingName};
 pub struct Outbox {
     /// These other vCPUs must pass through [`Vgic::enter`](stasis_vgic::Vgic::enter), or look at their power state.
     pub kick: VcpuMask,
-    /// The guest's UART sends this byte.
-    pub sent: Option<u8>,
-    /// The guest rings another one.
-    pub rung: Option<Ring>,
-    /// The guest did something that a person should know of.
-    pub report: Option<Report>,
+    /// What else must be done. One access entails one such thing at the most.
+    pub errand: Option<Errand>,
 }
 
-/// A guest rings the doorbell of another one.
+/// What must be done outside of the guest, besides kicking its vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ring {
-    /// Which of the regions that the ringing guest shares, in its order.
-    pub region: u8,
-    /// The number of the guest that is rung, among those that share the region.
-    pub peer: u8,
+pub enum Errand {
+    /// The guest's UART sends this byte.
+    Send(u8),
+    /// The guest rings the doorbell of another one.
+    Ring {
+        /// Which of the regions that the ringing guest shares, in its order.
+        region: u8,
+        /// The number of the guest that is rung, among those that share the region.
+        peer: u8,
+    },
+    /// The guest did something that a person should know of.
+    Report(Report),
 }
 
 impl Outbox {
     /// An outbox with nothing in it.
-    pub const EMPTY: Self = Self { kick: VcpuMask::NONE, sent: None, rung: None, report: None };
+    pub const EMPTY: Self = Self { kick: VcpuMask::NONE, errand: None };
 
     /// Returns whether there is nothing to be done.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        let Self { kick, sent, rung, report } = self;
-        kick.is_empty() && sent.is_none() && rung.is_none() && report.is_none()
+        self.kick.is_empty() && self.errand.is_none()
     }
 
     /// Returns what is to be done, and leaves nothing.
+    #[inline]
     pub fn take(&mut self) -> Self {
         core::mem::replace(self, Self::EMPTY)
     }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use stasis_devices::device::Verdict;
+
 /// How a guest has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
@@ -21,8 +23,8 @@ pub enum Crash {
         /// Where it is.
         pc: u64,
     },
-    /// One of its devices says so, for this reason: the end of a sentence that begins with the guest's name.
-    Device(&'static str),
+    /// One of its devices says so, for this reason.
+    Device(Verdict),
 }
 
 impl fmt::Display for Stopped {
@@ -30,7 +32,7 @@ impl fmt::Display for Stopped {
         match self {
             Self::Off => out.write_str("is off"),
             Self::Reset => out.write_str("has reset its machine"),
-            Self::Crash(Crash::Device(why)) => out.write_str(why),
+            Self::Crash(Crash::Device(verdict)) => verdict.fmt(out),
             Self::Crash(Crash::ExceptionLoop { pc }) => {
                 write!(
                     out,

@@ -64,16 +64,18 @@ impl Guest {
     /// Gives the guest's UART a byte or a break; it is lost if there is no room, as on a wire. Returns the vCPUs that must be kicked.
     pub fn receive(&mut self, character: impl Into<pl011::Character>) -> VcpuMask {
         let _ = pl011::receive(&mut self.devices.pl011, character);
-        self.update_lines()
+        self.update_line(Line::of(&self.devices.pl011, 0))
     }
 
     /// Notes that guests have rung the doorbell of the `n`th region that this one shares: `by` has a bit for each. Returns the vCPUs
     /// that must be kicked.
     pub fn rung(&mut self, n: usize, by: u32) -> VcpuMask {
-        if let Some(shared) = self.devices.shared.as_mut().filter(|shared| shared.has(n)) {
-            doorbell::rung(shared, n, by);
-        }
-        self.update_lines()
+        let Some(shared) = self.devices.shared.as_mut().filter(|shared| shared.has(n)) else {
+            return VcpuMask::NONE;
+        };
+        doorbell::rung(shared, n, by);
+        let line = Line::of(shared, n as u8);
+        self.update_line(line)
     }
 
     /// Tells the vGIC the level of each device's interrupt. Returns the vCPUs that must be kicked.
@@ -128,9 +130,10 @@ impl Guest {
         self.update_physical_timer(index, vcpu, now);
         vcpu.timer_due = self.deadline(Timer::physical_timer(&vcpu.system).deadline(now), counter);
         let wall_time = host.wall_time();
-        self.devices.tick(&Now { guest_time: now, wall_time });
-        let kick = self.update_lines();
-        host.outbox().kick(kick.without(index));
+        let Self { devices, vgic, .. } = self;
+        devices.tick(&Now { guest_time: now, wall_time }, |Line { intid, level }| {
+            host.outbox().kick(vgic.set_spi_level(intid, level).kick.without(index));
+        });
         let (change, line) = self.devices.due(|deadline| match deadline {
             Deadline::Never => NEVER,
             Deadline::GuestTime(ticks) => self.deadline(Some(ticks), counter),

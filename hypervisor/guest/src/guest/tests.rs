@@ -12,11 +12,12 @@ use stasis_vgic::{
 use super::*;
 use crate::clock::NEVER;
 use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, WordAccess};
-use crate::outbox::{Report, Ring};
+use crate::outbox::{Errand, Report};
 use crate::shared::SharedRegion;
 use crate::timer::Timer;
 use crate::{psci, shared};
 use stasis_devices::access::Width;
+use stasis_devices::device::Verdict;
 
 const FREQUENCY: u64 = 1_000_000;
 const PACE: Pace = Pace::of_machine(FREQUENCY);
@@ -160,7 +161,7 @@ fn what_a_guest_sends_reaches_the_outside() {
     let pc = *vcpus[0].core.pc;
     vcpus[0].core.x[1] = u64::from(b'!');
     let next = exit(&mut guest, 0, &mut vcpus[0], abort(0x0900_0000, Width::Word, true), &mut core);
-    assert_eq!((next, core.outbox.take().sent), (Next::Enter, Some(b'!')));
+    assert_eq!((next, core.outbox.take().errand), (Next::Enter, Some(Errand::Send(b'!'))));
     assert_eq!(*vcpus[0].core.pc, pc + 4, "the store is behind it");
 }
 
@@ -224,7 +225,7 @@ fn a_guest_that_does_not_feed_its_watchdog_is_told_and_then_ended() {
     assert!(*guest.vgic.distributor().spi_level.first().unwrap() & 1 << (WATCHDOG_INTID - 32) != 0);
     assert_eq!(guest.crash(), None);
     assert_eq!(tick(&mut guest, 1000), 1000);
-    assert_eq!(guest.crash(), Some(Crash::Device("has not fed its watchdog")));
+    assert_eq!(guest.crash(), Some(Crash::Device(Verdict::NotFed)));
     let records = guest.records(vcpus.iter_mut(), 1000, WALL_TIME);
     assert_eq!(*records.devices.watchdog.unwrap().wcs, 0b111, "it is stored");
 }
@@ -299,7 +300,7 @@ fn a_bell_that_is_rung_stays_until_the_guest_has_answered() {
         vcpus[0].core.x[1] = value;
         let abort = abort(DOORBELL + offset, Width::Word, write);
         exit(guest, 0, &mut vcpus[0], abort, &mut core);
-        (vcpus[0].core.x[1], core.outbox.take().rung)
+        (vcpus[0].core.x[1], core.outbox.take().errand)
     };
     access(&mut guest, 0x8, 1, true);
     assert_eq!(access(&mut guest, 0x8, 1, true).1, None, "it has none");
@@ -310,7 +311,7 @@ fn a_bell_that_is_rung_stays_until_the_guest_has_answered() {
     };
     let shared = &shared::connections(std::slice::from_ref(&ring), "b")[..];
     guest.equip(&Equipment { shared, ..Equipment::default() });
-    assert_eq!(access(&mut guest, 0x8, 0, true).1, Some(Ring { region: 0, peer: 0 }));
+    assert_eq!(access(&mut guest, 0x8, 0, true).1, Some(Errand::Ring { region: 0, peer: 0 }));
     assert_eq!(access(&mut guest, 0x8, 2, true).1, None, "there is no guest 2");
     let level = |guest: &Guest| guest.vgic.distributor().spi_level[0] >> (DOORBELL_INTID - 32) & 1;
     assert_eq!(level(&guest), 0);
@@ -328,7 +329,10 @@ fn an_access_to_nothing_is_reported_once_for_its_page() {
     let mut access = |address| {
         *vcpus[0].core.pc = 0x4008_0000;
         exit(&mut guest, 0, &mut vcpus[0], abort(address, Width::Word, true), &mut core);
-        core.outbox.take().report
+        match core.outbox.take().errand {
+            Some(Errand::Report(report)) => Some(report),
+            _ => None,
+        }
     };
     let report = access(0x0b00_0010).unwrap();
     let (cause, address, pc) = (Cause::Store, 0x0b00_0010, 0x4008_0000);

@@ -8,7 +8,7 @@ use super::outside::Around;
 use super::{Guest, Host, Next, Vcpu};
 use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx, WordAccess};
 use crate::inject::{self, El1Registers};
-use crate::outbox::{Report, Ring};
+use crate::outbox::{Errand, Report};
 use crate::psci::{self, Action};
 use crate::register::{general, is_big_endian, set_general};
 use crate::stop::Crash;
@@ -107,7 +107,7 @@ impl Guest {
             Exit::Unknown { class } => {
                 if self.unknown_exits.is_first(class.into()) {
                     let pc = *vcpu.core.pc;
-                    host.outbox().report = Some(Report::Undefined { esr, pc });
+                    host.outbox().errand = Some(Errand::Report(Report::Undefined { esr, pc }));
                 }
                 inject::undefined(&mut vcpu.core, host.el1());
             }
@@ -215,9 +215,9 @@ impl Guest {
         outbox.kick(kick.without(index));
         match outside {
             None => {}
-            Some(Outside::Transmit(byte)) => outbox.sent = Some(byte),
+            Some(Outside::Transmit(byte)) => outbox.errand = Some(Errand::Send(byte)),
             Some(Outside::Ring(peer)) => {
-                outbox.rung = Some(Ring { region: target.access.n, peer });
+                outbox.errand = Some(Errand::Ring { region: target.access.n, peer });
             }
             Some(Outside::Crash(why)) => return Next::Crashed(Crash::Device(why)),
         }
@@ -228,7 +228,8 @@ impl Guest {
         let address = fault.ipa.unwrap_or(fault.virtual_address);
         if self.unclaimed.report(address) {
             let (cause, pc) = (fault.cause, *vcpu.core.pc);
-            host.outbox().report = Some(Report::NothingThere { cause, address, pc });
+            let report = Report::NothingThere { cause, address, pc };
+            host.outbox().errand = Some(Errand::Report(report));
         }
         let before = (*vcpu.core.pc, *vcpu.core.pstate);
         inject::external_abort(&mut vcpu.core, host.el1(), fault);
@@ -299,7 +300,8 @@ impl Guest {
             sysreg::Outcome::Undefined { hidden } => {
                 if !hidden && self.unknown_registers.is_first(access.encoding.into()) {
                     let (encoding, pc) = (access.encoding, *vcpu.core.pc);
-                    host.outbox().report = Some(Report::NoRegister { encoding, pc });
+                    host.outbox().errand =
+                        Some(Errand::Report(Report::NoRegister { encoding, pc }));
                 }
                 return inject::undefined(&mut vcpu.core, host.el1());
             }

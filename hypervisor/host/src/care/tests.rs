@@ -2,11 +2,12 @@ use super::*;
 use crate::config::Periodic;
 use crate::recovery::LIMITS;
 use alloc::string::ToString;
+use stasis_devices::device::Verdict;
 use stasis_guest::stop::Crash;
 
 const SECOND: u64 = 1_000_000;
 const EVERY: u64 = 10 * SECOND;
-const CRASH: Stopped = Stopped::Crash(Crash::Device("has not fed its watchdog"));
+const CRASH: Stopped = Stopped::Crash(Crash::Device(Verdict::NotFed));
 
 type Guests = Vec<(usize, Arc<&'static str>)>;
 

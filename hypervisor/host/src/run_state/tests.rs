@@ -1,6 +1,7 @@
 use super::RunState::{Crashed, Lost, Off, Paused, Removed, Reset, Running};
 use super::*;
 use alloc::string::ToString;
+use stasis_devices::device::Verdict;
 use stasis_guest::stop::Crash;
 
 const ALL: [RunState; 7] = [Running, Paused, Off, Reset, Crashed, Lost, Removed];
@@ -104,7 +105,7 @@ fn a_guest_that_stops_by_itself_is_off_reset_or_crashed() {
     assert_eq!(RunState::stopped_by_itself(Stopped::Off), Off);
     assert_eq!(RunState::stopped_by_itself(Stopped::Reset), Reset);
     assert_eq!(
-        RunState::stopped_by_itself(Stopped::Crash(Crash::Device("has not fed its watchdog"))),
+        RunState::stopped_by_itself(Stopped::Crash(Crash::Device(Verdict::NotFed))),
         Crashed
     );
 }

@@ -9,7 +9,7 @@ use stasis_arch::{cpu, timer};
 use stasis_guest::clock::NEVER;
 use stasis_guest::exit::{self, Syndrome};
 use stasis_guest::inject::El1Registers;
-use stasis_guest::outbox::{Outbox, Ring};
+use stasis_guest::outbox::{Errand, Outbox, Report};
 use stasis_guest::sysreg::CacheRegister;
 use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
@@ -147,19 +147,31 @@ impl<'a> RunningOn<'a> {
     }
 
     fn carry_out_some(&mut self) {
-        let Outbox { kick, sent, rung, report } = self.outbox.take();
-        self.slot.kick(kick);
-        if let Some(byte) = sent {
-            above::get().transmit(self.slot, byte);
+        self.slot.kick(core::mem::take(&mut self.outbox.kick));
+        // A byte is what comes often: the rest of an errand, which is larger, is not moved for it.
+        match self.outbox.errand {
+            None => {}
+            Some(Errand::Send(byte)) => {
+                self.outbox.errand = None;
+                above::get().transmit(self.slot, byte);
+            }
+            Some(Errand::Ring { region, peer }) => {
+                self.outbox.errand = None;
+                if let Some(connected) = self.slot.shared().get(usize::from(region)) {
+                    connected.ring(peer);
+                }
+            }
+            Some(Errand::Report(report)) => {
+                self.outbox.errand = None;
+                self.report(report);
+            }
         }
-        if let Some(Ring { region, peer }) = rung
-            && let Some(connected) = self.slot.shared().get(usize::from(region))
-        {
-            connected.ring(peer);
-        }
-        if let Some(report) = report {
-            log::warn!("guest \"{}\": {report}", self.slot.name);
-        }
+    }
+
+    /// Writes a line of the log.
+    #[cold]
+    fn report(&self, report: Report) {
+        log::warn!("guest \"{}\": {report}", self.slot.name);
     }
 
     /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
