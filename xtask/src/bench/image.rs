@@ -80,13 +80,13 @@ mod tests {
     #[test]
     fn a_functions_crate_is_in_its_name() {
         for (symbol, name) in [
-            ("_ZN9stasis_vm5guest5Guest4exit17h0123456789abcdefE", Some("stasis_vm")),
+            ("_ZN12stasis_guest5Guest4exit17h0123456789abcdefE", Some("stasis_guest")),
             (
                 "_ZN58_$LT$spin..mutex..Guard$u20$as$u20$core..ops..drop..Drop$GT$4drop17h0E",
                 Some("spin"),
             ),
             ("_ZN44_$LT$$RF$T$u20$as$u20$core..fmt..Display$GT$3fmt17h0E", Some("core")),
-            ("_RNvMs_NtCs1234_9stasis_vm5guestNtB4_5Guest4exit", Some("stasis_vm")),
+            ("_RNvMs_NtCs1234_12stasis_guest5guestNtB4_5Guest4exit", Some("stasis_guest")),
             ("memcpy", None),
             ("_ZN99short", None),
         ] {

@@ -130,8 +130,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_loses_its_beginning() {
-        assert_eq!(fitting("stasis_guest", 200.0), "stasis_guest");
-        assert_eq!(fitting("stasis_guest", 60.0), "..:guest");
-        assert_eq!(fitting("stasis_guest", 20.0), "");
+        assert_eq!(fitting("stasis_guest::exit", 200.0), "stasis_guest::exit");
+        assert_eq!(fitting("stasis_guest::exit", 60.0), "..::exit");
+        assert_eq!(fitting("stasis_guest::exit", 20.0), "");
     }
 }

@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn names_are_short_but_tell_their_crates() {
         for (long, name) in [
-            ("_ZN9stasis_vm5guest5Guest4exit17h0123456789abcdefE", "stasis_guest::Guest::exit"),
+            ("_ZN12stasis_guest5Guest4exit17h0123456789abcdefE", "stasis_guest::Guest::exit"),
             (
                 "stasis_vgic::fill::<impl stasis_vgic::vgic::Vgic>::fill",
                 "stasis_vgic::fill::<impl Vgic>::fill",
