@@ -3,7 +3,7 @@
 
     python3 tests/format/reader.py FILE
 
-prints what `cargo xtask checkpoint show --json FILE` prints, or says why the file is refused. It needs nothing but
+prints what `stasis checkpoint show --json FILE` prints, or says why the file is refused. It needs nothing but
 Python's standard library.
 """
 

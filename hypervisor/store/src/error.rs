@@ -91,9 +91,7 @@ pub enum Error<E: Display + Debug> {
     },
 
     /// No store was ever made in the partition.
-    #[error(
-        "the Stasis partition holds no store yet: `cargo xtask disk FILE` makes a disk with one"
-    )]
+    #[error("the Stasis partition holds no store yet: `stasis disk FILE` makes a disk with one")]
     Unformatted,
     /// The superblock's checksum is wrong.
     #[error(

@@ -63,7 +63,7 @@ fn an_unformatted_partition_says_what_to_type() {
     let error = open_error(RamDisk::new(1000));
     assert_eq!(
         error.to_string(),
-        "the Stasis partition holds no store yet: `cargo xtask disk FILE` makes a disk with one"
+        "the Stasis partition holds no store yet: `stasis disk FILE` makes a disk with one"
     );
     assert_eq!(open_error(RamDisk::new(0)), Error::Unformatted);
 }

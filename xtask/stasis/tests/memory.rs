@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, IntoBytes};
 const MOST: u64 = 64 << 20;
 /// The RAM of the guest whose checkpoints are worked on. Half of it is stored.
 const RAM: u64 = 256 << 20;
-/// Of the RAM and of a stream, what is alike.
+/// Pages that are alike: all of them are stored, or all are zero.
 const STRETCH: u32 = Extent::MAX_RAW_PAGES;
 
 /// A checkpoint in the place of another guest's, with `ram` bytes of RAM: a MiB with content, a MiB of zeros, and so on. Each third page

@@ -150,7 +150,8 @@ fn show(words: &[String], json: bool) -> Result<()> {
         let sha256 = pages::sha256(&mut loaded)?;
         return print_json(&json::show(&loaded, &sha256));
     }
-    print(|out| write!(out, "{}", show::show(&loaded).unwrap_or_default()))
+    let text = show::show(&loaded)?;
+    print(|out| out.write_all(text.as_bytes()))
 }
 
 fn diff(words: &[String], json: bool) -> Result<()> {

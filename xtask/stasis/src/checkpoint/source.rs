@@ -183,9 +183,9 @@ pub fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// The format's inner loops, with the processor's own CRC-32C.
+/// The format's inner loop, CRC-32C, by the processor's own instruction where it has one.
 pub fn routines() -> Routines {
-    Routines { crc32c: crc32c::crc32c_append, ..Routines::default() }
+    Routines { crc32c: crc32c::crc32c_append }
 }
 
 /// Reads a checkpoint to its end, by every rule of the format.
