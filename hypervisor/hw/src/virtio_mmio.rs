@@ -34,14 +34,40 @@ impl VirtioMmio {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mmio::fake::{Bus, Device, frame};
+
+    /// A device whose reset takes this many reads of its status.
+    struct Resets {
+        status: u64,
+        reads_left: usize,
+    }
+
+    impl Device for Resets {
+        fn read(&mut self, offset: usize, _: usize) -> u64 {
+            assert_eq!(offset, 0x70);
+            match self.reads_left.checked_sub(1) {
+                Some(left) => self.reads_left = left,
+                None => self.status = 0,
+            }
+            self.status
+        }
+
+        fn write(&mut self, offset: usize, _: usize, value: u64) {
+            assert_eq!(
+                (offset, value),
+                (0x70, 0),
+                "a device of a guest's is reset, and nothing else"
+            );
+        }
+    }
 
     #[test]
-    fn a_reset_is_a_status_of_0() {
-        let mut registers = [7u32; LEN / 4];
-        // SAFETY: the array outlives the frame, and is touched through nothing else meanwhile.
-        let frame = unsafe { Frame::new(registers.as_mut_ptr() as usize) };
-        assert!(VirtioMmio::new(frame).reset());
-        assert_eq!(registers[0x70 / 4], 0);
-        assert_eq!(registers.iter().filter(|register| **register == 7).count(), 63);
+    fn a_reset_is_waited_for_and_not_for_ever() {
+        let device = Bus::attach(0x1000, LEN, Resets { status: 7, reads_left: 5 });
+        let slot = VirtioMmio::new(frame(0x1000));
+        assert!(slot.reset());
+        assert_eq!(device.borrow().reads_left, 0, "it was looked at until it was done");
+        device.replace(Resets { status: 7, reads_left: READS });
+        assert!(!slot.reset());
     }
 }

@@ -42,12 +42,12 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// The watchdog in `frame`.
+    /// Returns the watchdog in `frame`.
     pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
-    /// Has the board go off. It takes a moment; this returns before.
+    /// Switches the board off. It takes a moment; this returns before.
     pub fn power_off(&self) {
         /// Long enough for the last write to arrive.
         const TIME: u32 = 10;
@@ -60,21 +60,40 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mmio::fake::{Bus, Device, frame};
+    use std::vec::Vec;
 
-    #[test]
-    fn powering_off_says_the_password_and_keeps_what_else_stands_there() {
-        let mut memory = [0u32; LEN / 4];
-        memory[RSTC_WORD] = 0x0000_0102;
-        memory[RSTS_WORD] = 0x0000_1000;
-        // SAFETY: the array outlives the frame, and is touched through nothing else meanwhile.
-        let frame = unsafe { Frame::new(memory.as_mut_ptr() as usize) };
-        Watchdog::new(frame).power_off();
-        assert_eq!(memory[RSTC_WORD], 0x5a00_0122);
-        assert_eq!(memory[RSTS_WORD], 0x5a00_1555);
-        assert_eq!(memory[WDOG_WORD], 0x5a00_000a);
+    const PASSWORD: u64 = 0x5a << 24;
+
+    /// The registers, which take no write without the password, and what has happened in their order.
+    struct Fake {
+        registers: [u64; LEN / 4],
+        log: Vec<usize>,
     }
 
-    const RSTC_WORD: usize = 0x1c / 4;
-    const RSTS_WORD: usize = 0x20 / 4;
-    const WDOG_WORD: usize = 0x24 / 4;
+    impl Device for Fake {
+        fn read(&mut self, offset: usize, _: usize) -> u64 {
+            self.registers[offset / 4]
+        }
+
+        fn write(&mut self, offset: usize, _: usize, value: u64) {
+            if value & 0xff << 24 == PASSWORD {
+                self.registers[offset / 4] = value & !(0xff << 24);
+                self.log.push(offset);
+            }
+        }
+    }
+
+    #[test]
+    fn powering_off_says_the_password_keeps_what_else_stands_there_and_starts_the_reset_last() {
+        let mut registers = [0; LEN / 4];
+        (registers[0x1c / 4], registers[0x20 / 4]) = (0x0000_0102, 0x0000_1000);
+        let fake = Bus::attach(0x1000, LEN, Fake { registers, log: Vec::new() });
+        Watchdog::new(frame(0x1000)).power_off();
+        let fake = fake.borrow();
+        assert_eq!(fake.log, [0x20, 0x24, 0x1c]);
+        assert_eq!(fake.registers[0x1c / 4], 0x0000_0122);
+        assert_eq!(fake.registers[0x20 / 4], 0x0000_1555);
+        assert_eq!(fake.registers[0x24 / 4], 0x0000_000a);
+    }
 }

@@ -40,6 +40,8 @@ const ICACTIVER: Offset<u32> = Offset::new(0x380);
 const IPRIORITYR: Offset<u8> = Offset::new(0x400);
 const ITARGETSR: Offset<u8> = Offset::new(0x800);
 const ICFGR: Offset<u32> = Offset::new(0xc00);
+/// Four bytes a word, one for each SGI: 4.3.16.
+const CPENDSGIR: Offset<u32> = Offset::new(0xf10);
 const SGIR: Offset<u32, GICD_SGIR::Register> = Offset::new(0xf00);
 
 /// The priority of every physical interrupt. All go to EL2, where none preempts another.
@@ -89,6 +91,10 @@ impl Distributor {
     /// Disables and clears the SGIs and PPIs of this core, then enables the SGIs.
     pub fn init_this_cpu(&self) {
         self.clear_word(0);
+        // GICD_ICPENDR does not do it for SGIs.
+        for word in 0..4 {
+            self.frame.at(CPENDSGIR.index(word)).set(!0);
+        }
         for intid in 0..32 {
             self.frame.at(IPRIORITYR.index(intid)).set(PRIORITY);
         }

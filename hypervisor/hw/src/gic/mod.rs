@@ -5,6 +5,10 @@
 mod cpu_interface;
 mod distributor;
 mod encoding;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
 mod virtual_interface;
 
 pub use cpu_interface::{Acknowledged, CpuInterface};

@@ -114,22 +114,21 @@ impl VirtualInterfaceControl {
 mod tests {
     use stasis_vgic::Origin;
 
+    use crate::mmio::fake::{Bus, Memory, frame};
+
     use super::*;
 
     /// Words of the frame.
     const WORDS: usize = LEN / 4;
 
-    /// Runs `test` on a block of 4 list registers, and returns the words of its frame.
+    /// Runs `test` on a block of 4 list registers that only keep what is written, and returns the words of its frame.
     fn with_frame(test: impl FnOnce(&VirtualInterfaceControl, &dyn Fn(usize, u32))) -> Vec<u32> {
-        let mut memory = vec![0u32; WORDS];
-        let base = memory.as_mut_ptr();
-        // SAFETY: 1. the frame's bytes are the vector's, which outlives the driver; 2. they are ordinary memory of this test, of which
-        // there is no reference while the driver is used.
-        let frame = unsafe { Frame::<LEN>::new(base.expose_provenance()) };
+        let memory = Bus::attach(0x1000, LEN, Memory::new(LEN));
+        let frame = frame::<LEN>(0x1000);
         frame.at(Offset::<u32>::new(4)).set(3);
         let control = VirtualInterfaceControl::new(frame);
         test(&control, &|offset, value| frame.at(Offset::<u32>::new(offset)).set(value));
-        memory
+        memory.borrow().words()
     }
 
     #[test]

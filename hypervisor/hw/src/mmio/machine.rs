@@ -1,0 +1,64 @@
+//! Accesses to device memory, each by one instruction (DDI 0487, C6.2).
+
+macro_rules! accesses {
+    ($($t:ident $load:literal $store:literal;)*) => {
+        /// One load for each width.
+        pub mod load { $(
+            #[doc = concat!("Returns what `", stringify!($t), "` a device has at `address`.")]
+            ///
+            /// # Safety
+            ///
+            /// 1. It is an aligned address in device memory.
+            /// 2. What the device does at the read changes no memory that the program uses.
+            #[inline(always)]
+            pub unsafe fn $t(address: usize) -> $t {
+                #[cfg(target_arch = "aarch64")]
+                {
+                    let value: $t;
+                    // SAFETY: 1. The address is aligned and mapped, by condition 1. 2. What the device does changes nothing that the
+                    // compiler relies on, by condition 2.
+                    unsafe {
+                        core::arch::asm!($load, value = out(reg) value, address = in(reg) address, options(nostack, preserves_flags));
+                    }
+                    value
+                }
+                #[cfg(not(target_arch = "aarch64"))]
+                super::no_device(address)
+            }
+        )* }
+
+        /// One store for each width.
+        pub mod store { $(
+            #[doc = concat!("Writes what `", stringify!($t), "` a device has at `address`.")]
+            ///
+            /// # Safety
+            ///
+            /// 1. It is an aligned address in device memory.
+            /// 2. What the device does at the write changes no memory that the program uses.
+            #[inline(always)]
+            pub unsafe fn $t(address: usize, value: $t) {
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: 1. The address is aligned and mapped, by condition 1. 2. What the device does changes nothing that the compiler
+                // relies on, by condition 2.
+                unsafe {
+                    core::arch::asm!($store, value = in(reg) value, address = in(reg) address, options(nostack, preserves_flags));
+                }
+                #[cfg(not(target_arch = "aarch64"))]
+                { let _ = value; super::no_device(address) }
+            }
+        )* }
+    };
+}
+
+/// A host has no device memory; its tests have models on a bus of their own.
+#[cfg(not(target_arch = "aarch64"))]
+fn no_device(address: usize) -> ! {
+    panic!("there is no device at {address:#x}: this is not the machine");
+}
+
+accesses! {
+    u8 "ldrb {value:w}, [{address}]" "strb {value:w}, [{address}]";
+    u16 "ldrh {value:w}, [{address}]" "strh {value:w}, [{address}]";
+    u32 "ldr {value:w}, [{address}]" "str {value:w}, [{address}]";
+    u64 "ldr {value:x}, [{address}]" "str {value:x}, [{address}]";
+}
