@@ -9,24 +9,24 @@ use core::ops::Range;
 /// Bytes of a block, all of which counts as written once a byte of it is: what one entry of a level 2 table maps.
 pub const BLOCK_SIZE: usize = 2 << 20;
 
-/// See the module. Addresses are offsets from the start of RAM.
+/// Which blocks of a guest's RAM may hold anything but zeros. Addresses are offsets from the start of RAM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     blocks: Vec<bool>,
 }
 
 impl Written {
-    /// Nowhere in `len` bytes of RAM.
+    /// Returns the record of `len` bytes of RAM of which none was written.
     pub fn nowhere(len: usize) -> Self {
         Self { blocks: vec![false; len.div_ceil(BLOCK_SIZE)] }
     }
 
-    /// Everywhere in `len` bytes of RAM.
+    /// Returns the record of `len` bytes of RAM each of which may have been written.
     pub fn everywhere(len: usize) -> Self {
         Self { blocks: vec![true; len.div_ceil(BLOCK_SIZE)] }
     }
 
-    /// These bytes may have been written. What is no RAM is left out.
+    /// Marks bytes as written. What is no RAM is left out.
     pub fn mark(&mut self, bytes: Range<usize>) {
         if bytes.is_empty() {
             return;
@@ -37,12 +37,12 @@ impl Written {
         touched.for_each(|block| *block = true);
     }
 
-    /// Whether the byte at an offset may have been written.
+    /// Returns whether the byte at an offset may have been written.
     pub fn contains(&self, offset: usize) -> bool {
         self.blocks.get(offset / BLOCK_SIZE).is_some_and(|block| *block)
     }
 
-    /// The offsets of the blocks that may have been written, ascending.
+    /// Returns the offsets of the blocks that may have been written, ascending.
     pub fn blocks(&self) -> impl Iterator<Item = usize> {
         let written = self.blocks.iter().enumerate().filter(|(_, block)| **block);
         written.map(|(number, _)| number * BLOCK_SIZE)

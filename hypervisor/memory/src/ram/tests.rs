@@ -199,7 +199,8 @@ fn what_is_written_leaves_the_caches_before_a_guest_sees_it() {
 fn long_work_pauses_after_each_piece() {
     let (mut one, mut other) = (ram(BLOCK_SIZE, 0), ram(BLOCK_SIZE, 0));
     one.mark_written(0..BLOCK_SIZE);
-    let work: [&mut dyn FnMut(&mut dyn FnMut()); 4] = [
+    type Work<'a> = &'a mut dyn FnMut(&mut dyn FnMut());
+    let work: [Work<'_>; 4] = [
         &mut |pause| other.copy_from(&one, pause).unwrap(),
         &mut |pause| one.leave_caches(pause),
         &mut |pause| ram_with(pause),
