@@ -28,7 +28,7 @@
 //!
 //! | lock | protects | taken |
 //! |---|---|---|
-//! | [`FairLock`](sync::FairLock) of what a guest's vCPUs share | the guest | after the locks of its vCPUs |
+//! | [`Lock`](sync::Lock) of what a guest's vCPUs share | the guest | after the locks of its vCPUs |
 //! | [`Lock`](sync::Lock) in [`hold::Turns`] | nothing: who has it is the guest's holder | with no other lock |
 //! | [`Lock`](sync::Lock) in [`agenda::Agenda`] | a core's tasks | as the last one |
 

@@ -3,10 +3,10 @@
 #[cfg(not(test))]
 pub(crate) use real::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence, spin_loop};
 #[cfg(not(test))]
-pub use real::{FairLock, FairLockGuard, Lock, LockGuard};
+pub use real::{Lock, LockGuard};
 
 #[cfg(test)]
-pub use crate::tests::locks::{FairLock, FairLockGuard, Lock, LockGuard};
+pub use crate::tests::locks::{Lock, LockGuard};
 #[cfg(test)]
 pub(crate) use loom::{
     hint::spin_loop,
@@ -21,8 +21,4 @@ mod real {
     pub use spin::mutex::SpinMutex as Lock;
     /// What has locked a [`Lock`].
     pub use spin::mutex::SpinMutexGuard as LockGuard;
-    /// A lock that cores have in the order in which they have asked for it: who has it again and again keeps no other one from it.
-    pub use spin::mutex::TicketMutex as FairLock;
-    /// What has locked a [`FairLock`].
-    pub use spin::mutex::TicketMutexGuard as FairLockGuard;
 }

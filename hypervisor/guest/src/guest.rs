@@ -12,6 +12,8 @@ mod outside;
 mod tests;
 mod traps;
 
+pub use self::traps::is_in_distributor;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 

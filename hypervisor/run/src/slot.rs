@@ -6,6 +6,7 @@
 //! the caller's. Locks are taken in this order: vCPUs by index, then what they share; then, as everywhere,
 //! a core's [`Roster`].
 
+mod errands;
 mod fetch;
 mod first_write;
 mod hold;
@@ -39,6 +40,7 @@ use stasis_arch::boot::MAX_CORES;
 use stasis_cores::gate::Gate;
 use stasis_cores::hold::{Hold, Turns};
 use stasis_cores::news::{Bits, News, Notice};
+use stasis_cores::sync::Lock;
 use stasis_devices::machine::{GICC_BASE, GICC_MAPPED};
 use stasis_devices::pl011::Character;
 use stasis_guest::given::Given;
@@ -121,7 +123,7 @@ pub struct Slot {
     vcpus: Vec<VcpuPlace>,
     /// Whether its vCPUs may be entered. It does not run unless its state is [`RunState::Running`].
     gate: Gate,
-    resident: SpinMutex<Resident>,
+    resident: Lock<Resident>,
     /// Which vCPU each core has run last, whose translations it may still have.
     last_on: [AtomicU8; MAX_CORES],
     /// Which vCPU makes others stand still.
@@ -187,7 +189,7 @@ impl Slot {
             name,
             vcpus,
             gate: Gate::new(state == RunState::Running),
-            resident: SpinMutex::new(Resident { guest, state, ram, stage2: Some(stage2) }),
+            resident: Lock::new(Resident { guest, state, ram, stage2: Some(stage2) }),
             last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
             turns: Turns::new(),
             shared,

@@ -7,11 +7,6 @@ use loom::sync::{Mutex, MutexGuard};
 pub struct Lock<T>(Mutex<T>);
 /// What has locked a [`Lock`].
 pub type LockGuard<'a, T> = MutexGuard<'a, T>;
-/// Stands for a ticket lock: loom tries all orders in which one may have it, among them the fair one.
-pub type FairLock<T> = Lock<T>;
-/// What has locked a [`FairLock`].
-pub type FairLockGuard<'a, T> = MutexGuard<'a, T>;
-
 impl<T> Lock<T> {
     /// Returns a lock that nobody has.
     pub fn new(value: T) -> Self {

@@ -16,7 +16,7 @@ use crate::sysreg;
 use stasis_devices::access::Width;
 use stasis_devices::device::{Effects, Outside};
 use stasis_devices::list::{Kind, Target, lookup};
-use stasis_devices::machine::GICD_BASE;
+use stasis_devices::machine::{GICD_BASE, GICD_REGISTERS};
 
 /// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
@@ -28,6 +28,12 @@ impl Vcpu {
     pub fn exit_alone(&mut self, syndrome: Syndrome) -> bool {
         exit::hypervisor_call(syndrome).is_some_and(|imm| psci::ask(&mut self.core, imm))
     }
+}
+
+/// Returns whether a word is in the distributor: only then can [`Guest::answer_at_once`] answer the access. No lock is needed.
+#[inline(always)]
+pub fn is_in_distributor(word: WordAccess) -> bool {
+    word.ipa.wrapping_sub(GICD_BASE) < GICD_REGISTERS
 }
 
 impl Guest {

@@ -2,8 +2,8 @@
 
 use super::host::RunningOn;
 use super::{Resident, Slot};
-use spin::mutex::SpinMutexGuard;
 use stasis_cores::hold::{Held, Hold, Turns, Vcpus};
+use stasis_cores::sync::LockGuard;
 use stasis_vgic::VcpuMask;
 
 impl Vcpus for Slot {
@@ -29,12 +29,12 @@ impl Slot {
         &self,
         held: &mut Held<Self>,
         missing: VcpuMask,
-        mut resident: SpinMutexGuard<Resident>,
+        mut resident: LockGuard<Resident>,
         host: &mut RunningOn,
     ) -> bool {
-        let effects = resident.guest.vgic.sync(host.index, &mut host.gic);
+        host.errands.outbox.kick(resident.guest.vgic.sync(host.index, &mut host.gic).kick);
         drop(resident);
-        self.kick(effects.kick);
+        host.carry_out();
         held.add(missing, || host.turn_is_over())
     }
 }

@@ -1,15 +1,17 @@
 //! The core that a vCPU is loaded on, as the guest's logic wants it.
 
-use super::{Slot, VcpuPlace};
+use super::errands::Errands;
+use super::{Resident, Slot, VcpuPlace};
+use crate::clock;
 use crate::gic::ThisCore;
 use crate::roster::Turn;
-use crate::{above, clock};
 use stasis_arch::world::Loaded;
 use stasis_arch::{cpu, timer};
+use stasis_cores::sync::LockGuard;
 use stasis_guest::clock::NEVER;
 use stasis_guest::exit::{self, Syndrome};
 use stasis_guest::inject::El1Registers;
-use stasis_guest::outbox::{Errand, Outbox, Report};
+use stasis_guest::outbox::Outbox;
 use stasis_guest::sysreg::CacheRegister;
 use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
@@ -33,7 +35,10 @@ pub struct RunningOn<'a> {
     look_at: u64,
     /// When the vCPU's turn on this core is over.
     turn_ends: u64,
-    outbox: Outbox,
+    /// What is left to be done outside of the guest.
+    pub errands: Errands<'a>,
+    /// What the guest's vCPUs share, if it stays locked from an exit's first look to its answer.
+    locked: Option<LockGuard<'a, Resident>>,
 }
 
 impl<'a> RunningOn<'a> {
@@ -57,7 +62,8 @@ impl<'a> RunningOn<'a> {
             deadline: NEVER,
             look_at: NEVER,
             turn_ends,
-            outbox: Outbox::EMPTY,
+            errands: Errands::none(slot),
+            locked: None,
         }
     }
 
@@ -134,44 +140,27 @@ impl<'a> RunningOn<'a> {
     #[inline]
     pub fn pass_time(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) -> u64 {
         self.deadline = guest.tick(self.index, vcpu, self);
-        self.carry_out();
         self.deadline
     }
 
-    /// Carries out what the guest's logic has left to be done.
+    /// Locks what the guest's vCPUs share, unless it was [kept locked](Self::keep_locked).
     #[inline]
-    pub fn carry_out(&mut self) {
-        if !self.outbox.is_empty() {
-            self.carry_out_some();
+    pub fn lock(&mut self) -> LockGuard<'a, Resident> {
+        match self.locked.take() {
+            Some(resident) => resident,
+            None => self.slot.resident.lock(),
         }
     }
 
-    fn carry_out_some(&mut self) {
-        self.slot.kick(core::mem::take(&mut self.outbox.kick));
-        // A byte is what comes often: the rest of an errand, which is larger, is not moved for it.
-        match self.outbox.errand {
-            None => {}
-            Some(Errand::Send(byte)) => {
-                self.outbox.errand = None;
-                above::get().transmit(self.slot, byte);
-            }
-            Some(Errand::Ring { region, peer }) => {
-                self.outbox.errand = None;
-                if let Some(connected) = self.slot.shared().get(usize::from(region)) {
-                    connected.ring(peer);
-                }
-            }
-            Some(Errand::Report(report)) => {
-                self.outbox.errand = None;
-                self.report(report);
-            }
-        }
+    /// Keeps what the guest's vCPUs share locked until [`Self::lock`], which comes before the guest is entered again.
+    pub fn keep_locked(&mut self, resident: LockGuard<'a, Resident>) {
+        self.locked = Some(resident);
     }
 
-    /// Writes a line of the log.
-    #[cold]
-    fn report(&self, report: Report) {
-        log::warn!("guest \"{}\": {report}", self.slot.name);
+    /// Carries out what is left to be done outside of the guest, as [`Errands::carry_out`] says.
+    #[inline]
+    pub fn carry_out(&mut self) -> bool {
+        self.errands.carry_out()
     }
 
     /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
@@ -252,7 +241,7 @@ impl Host for RunningOn<'_> {
     }
 
     fn outbox(&mut self) -> &mut Outbox {
-        &mut self.outbox
+        &mut self.errands.outbox
     }
 }
 

@@ -6,9 +6,10 @@ use crate::interrupts::{self, Taken};
 use crate::{clock, gic};
 use stasis_guest::{Guest, Vcpu};
 use stasis_hw::gic::Acknowledged;
+use stasis_vgic::VcpuMask;
 
 impl Slot {
-    /// Takes the physical interrupt that is pending, if one is.
+    /// Takes the physical interrupt that is pending, if one is. What it entails outside of the guest is left in `host`.
     #[inline(always)]
     pub(super) fn take_interrupt(&self, guest: &mut Guest, vcpu: &mut Vcpu, host: &mut RunningOn) {
         let VcpuPlace { roster, takes_over, .. } = host.place;
@@ -30,55 +31,60 @@ impl Slot {
     fn pass_interrupt(&self, interrupt: Acknowledged, guest: &mut Guest, host: &mut RunningOn) {
         let index = host.index;
         if interrupt.intid() == gic::VIRTUAL_TIMER {
-            self.kick(guest.timer_interrupt(index));
+            host.errands.outbox.kick(guest.timer_interrupt(index));
             if clock::timer_forgets() {
                 host.watch_timer(guest);
             }
         } else if let Some(spi) = self.given.spi(interrupt.intid()) {
-            self.kick(guest.device_interrupt(spi).without(index));
+            host.errands.outbox.kick(guest.device_interrupt(spi).without(index));
         } else if host.gic.is_maintenance(interrupt) {
-            self.kick(guest.vgic.sync(index, &mut host.gic).kick);
+            host.errands.outbox.kick(guest.vgic.sync(index, &mut host.gic).kick);
             host.gic.end(interrupt);
         } else {
-            interrupts::pass(&host.gic, interrupt);
+            host.errands.put_aside(interrupt);
         }
     }
 
-    /// Has the guest have all that came since it was told last.
-    pub(super) fn pass_news(&self, guest: &mut Guest) {
+    /// Passes on to the guest all that came since the last call: rung bells, interrupts of its devices, typed bytes. Returns whom to kick.
+    pub(super) fn pass_news(&self, guest: &mut Guest) -> VcpuMask {
         self.news.take();
-        self.pass_bells(guest);
-        self.pass_interrupts(guest);
+        let mut kick = self.pass_bells(guest);
+        kick.0 |= self.pass_interrupts(guest).0;
         let mut input = self.input.lock();
         while guest.can_receive() {
             let Some(character) = input.pop_front() else { break };
-            self.kick(guest.receive(character));
+            kick.0 |= guest.receive(character).0;
         }
         if !input.is_empty() {
             self.news.keep();
         }
+        kick
     }
 
-    /// Has the guest have the interrupts of its devices.
-    fn pass_interrupts(&self, guest: &mut Guest) {
+    /// Passes on to the guest the interrupts of its devices. Returns whom to kick.
+    fn pass_interrupts(&self, guest: &mut Guest) -> VcpuMask {
+        let mut kick = VcpuMask::NONE;
         let raised = self.raised.take();
         if raised == 0 {
-            return;
+            return kick;
         }
         for (n, (_, spi)) in self.given.interrupts.iter().enumerate() {
             if raised >> n & 1 != 0 {
-                self.kick(guest.device_interrupt(*spi));
+                kick.0 |= guest.device_interrupt(*spi).0;
             }
         }
+        kick
     }
 
-    /// Has the guest hear what was rung.
-    pub(super) fn pass_bells(&self, guest: &mut Guest) {
+    /// Lets the guest hear what was rung. Returns whom to kick.
+    pub(super) fn pass_bells(&self, guest: &mut Guest) -> VcpuMask {
+        let mut kick = VcpuMask::NONE;
         for (n, connected) in self.shared.iter().enumerate() {
             let rung = connected.take_rung();
             if rung != 0 {
-                self.kick(guest.rung(n, rung));
+                kick.0 |= guest.rung(n, rung).0;
             }
         }
+        kick
     }
 }

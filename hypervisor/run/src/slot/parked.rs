@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::mmu;
+use stasis_cores::sync::LockGuard;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
 use stasis_hw::paging::Translation;
@@ -22,7 +23,7 @@ use stasis_state::Records;
 pub struct Parked<'a> {
     slot: &'a Slot,
     // In this order they are dropped, too.
-    resident: SpinMutexGuard<'a, Resident>,
+    resident: LockGuard<'a, Resident>,
     vcpus: Vec<SpinMutexGuard<'a, Vcpu>>,
     _wakes: Wakes<'a>,
 }
@@ -80,6 +81,7 @@ impl Parked<'_> {
 
     /// Has the guest hear what was rung so far.
     pub fn listen(&mut self) {
+        // All vCPUs are kicked when this is dropped.
         self.slot.pass_bells(&mut self.resident.guest);
     }
 

@@ -3,14 +3,14 @@
 use super::host::RunningOn;
 use super::turn::Leaves;
 use super::{Resident, Slot};
-use spin::mutex::SpinMutexGuard;
 use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
+use stasis_cores::sync::LockGuard;
 use stasis_guest::exit::{self, Syndrome, WordAccess};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
-use stasis_guest::{Next, Vcpu};
+use stasis_guest::{Next, Vcpu, is_in_distributor};
 
 /// Why a vCPU has left its guest.
 enum Left {
@@ -27,10 +27,10 @@ impl Slot {
     #[inline]
     pub(super) fn enter_until_it_leaves<'a>(
         &'a self,
-        mut resident: SpinMutexGuard<'a, Resident>,
+        mut resident: LockGuard<'a, Resident>,
         vcpu: &mut Vcpu,
         host: &mut RunningOn<'a>,
-    ) -> (Leaves, SpinMutexGuard<'a, Resident>) {
+    ) -> (Leaves, LockGuard<'a, Resident>) {
         loop {
             let roster = host.place.roster;
             // Before the list registers are filled, which who is to leave does not need.
@@ -40,11 +40,13 @@ impl Slot {
                 return (Leaves::ForOthers(turn), resident);
             }
             resident = self.prepare_entry(resident, vcpu, host);
+            drop(resident);
+            host.carry_out();
             // That may have woken another vCPU of this core, which interrupts nobody.
             if roster.must_decide() {
+                resident = self.resident.lock();
                 continue;
             }
-            drop(resident);
             let leaves = match self.enter(vcpu, host) {
                 Left::Exit(syndrome) => {
                     let next;
@@ -67,7 +69,7 @@ impl Slot {
                     }
                 }
                 Left::Answered => {
-                    resident = self.resident.lock();
+                    resident = host.lock();
                     continue;
                 }
                 Left::Interrupt => {
@@ -90,27 +92,27 @@ impl Slot {
     #[inline]
     fn prepare_entry<'a>(
         &'a self,
-        mut resident: SpinMutexGuard<'a, Resident>,
+        mut resident: LockGuard<'a, Resident>,
         vcpu: &mut Vcpu,
         host: &mut RunningOn,
-    ) -> SpinMutexGuard<'a, Resident> {
+    ) -> LockGuard<'a, Resident> {
         let (index, hold) = (host.index, &host.place.hold);
         loop {
             let guest = &mut resident.guest;
             if self.news.is_there() {
-                self.pass_news(guest);
+                host.errands.outbox.kick(self.pass_news(guest));
             }
             host.follow(guest);
             if vcpu.deadline_changed {
                 host.tick(guest, vcpu);
             }
             if !hold.is_wanted() {
-                self.kick(guest.vgic.enter(index, &mut host.gic).kick);
+                host.errands.outbox.kick(guest.vgic.enter(index, &mut host.gic).kick);
                 return resident;
             }
-            let effects = guest.vgic.sync(index, &mut host.gic);
+            host.errands.outbox.kick(guest.vgic.sync(index, &mut host.gic).kick);
             drop(resident);
-            self.kick(effects.kick);
+            host.carry_out();
             hold.stand_still(|| host.turn_is_over());
             resident = self.resident.lock();
             if host.place.roster.must_decide() {
@@ -123,7 +125,7 @@ impl Slot {
     ///
     /// What others want of this vCPU meanwhile does not wait: they kick its core, so the next entry ends at once.
     #[inline]
-    fn enter(&self, vcpu: &mut Vcpu, host: &mut RunningOn) -> Left {
+    fn enter<'a>(&'a self, vcpu: &mut Vcpu, host: &mut RunningOn<'a>) -> Left {
         let stats = &host.place.stats;
         loop {
             match host.loaded.enter(&mut vcpu.core) {
@@ -157,52 +159,66 @@ impl Slot {
         }
     }
 
-    /// Whether it was answered, and then whether its list registers are to be filled.
+    /// Answers an access to a word of the distributor that is about the records alone. Returns whether this vCPU's list registers are to be filled;
+    /// none: it is another exit. In both cases what the vCPUs share may stay locked for what follows ([`RunningOn::lock`]).
     #[inline]
-    fn answer_at_once(
-        &self,
+    fn answer_at_once<'a>(
+        &'a self,
         vcpu: &mut Vcpu,
         syndrome: Syndrome,
-        host: &RunningOn,
+        host: &mut RunningOn<'a>,
     ) -> Option<bool> {
-        let index = host.index;
-        let word = WordAccess::of(syndrome)?;
+        let word = WordAccess::of(syndrome).filter(|word| is_in_distributor(*word))?;
         let sctlr = host.loaded.sctlr_el1();
-        let guest = &mut self.resident.lock().guest;
-        let kick = guest.answer_at_once(index, &mut vcpu.core, word, syndrome.esr, sctlr)?;
-        self.kick(kick.without(index));
-        Some(guest.vgic.cpus()[index].is_dirty())
+        let index = host.index;
+        let mut resident = self.resident.lock();
+        let guest = &mut resident.guest;
+        let answer = guest.answer_at_once(index, &mut vcpu.core, word, syndrome.esr, sctlr);
+        let Some(kick) = answer else {
+            host.keep_locked(resident);
+            return None;
+        };
+        let kick = kick.without(index);
+        if guest.vgic.cpus()[index].is_dirty() {
+            host.errands.outbox.kick(kick);
+            host.keep_locked(resident);
+            return Some(true);
+        }
+        drop(resident);
+        self.kick(kick);
+        Some(false)
     }
 
     #[inline]
-    fn answer_exit(
-        &self,
+    fn answer_exit<'a>(
+        &'a self,
         vcpu: &mut Vcpu,
         syndrome: Syndrome,
-        host: &mut RunningOn,
-    ) -> (Next, SpinMutexGuard<'_, Resident>) {
+        host: &mut RunningOn<'a>,
+    ) -> (Next, LockGuard<'a, Resident>) {
         let index = host.index;
         let mut exit = exit::decode(syndrome);
         host.place.stats.left(Reason::of(&exit));
         let mut held = Held::nobody(self, index);
+        let mut resident = host.lock();
         loop {
-            let mut resident = self.resident.lock();
             if resident.is_first_write(&exit, &mut host.loaded) {
                 return (Next::Enter, resident);
             }
             resident.describe(&mut exit, &vcpu.core, &host.loaded);
             let guest = &mut resident.guest;
             let answer = guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host);
-            host.carry_out();
-            match answer {
+            let missing = match answer {
                 Ok(next) => return (next, resident),
-                // The interrupt is in another core's list registers: see `hold`.
-                Err(missing) if self.make_stand_still(&mut held, missing, resident, host) => {}
-                Err(_) => {
-                    drop(held);
-                    return (Next::Enter, self.resident.lock());
-                }
+                // The interrupt is in another core's list registers.
+                Err(missing) => missing,
+            };
+            let all_stand_still = self.make_stand_still(&mut held, missing, resident, host);
+            if !all_stand_still {
+                drop(held);
+                return (Next::Enter, self.resident.lock());
             }
+            resident = self.resident.lock();
         }
     }
 }

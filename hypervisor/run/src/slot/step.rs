@@ -2,15 +2,15 @@
 
 use super::host::RunningOn;
 use super::{Resident, Slot};
-use spin::mutex::SpinMutexGuard;
 use stasis_arch::timer;
 use stasis_cores::hold::Held;
+use stasis_cores::sync::LockGuard;
 use stasis_vgic::VcpuMask;
 
 impl Slot {
     /// Steps the guest's clock if it is time.
     #[inline]
-    pub(super) fn step_clock(&self, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
+    pub(super) fn step_clock(&self, host: &mut RunningOn) -> LockGuard<'_, Resident> {
         let resident = self.resident.lock();
         if resident.guest.clock.is_stepped() {
             drop(resident);
@@ -22,7 +22,7 @@ impl Slot {
     /// Steps the clock if it is time. All vCPUs of the guest stand still then, or one would see the new time, and
     /// then another the old one.
     #[cold]
-    fn step_stepped_clock(&self, host: &mut RunningOn) -> SpinMutexGuard<'_, Resident> {
+    fn step_stepped_clock(&self, host: &mut RunningOn) -> LockGuard<'_, Resident> {
         let others = VcpuMask::first(self.vcpus.len()).without(host.index);
         let mut held = Held::nobody(self, host.index);
         loop {

@@ -4,9 +4,9 @@ use super::host::RunningOn;
 use super::{Resident, Slot, VcpuPlace, vmid};
 use crate::roster::Turn;
 use core::sync::atomic::Ordering;
-use spin::mutex::SpinMutexGuard;
 use stasis_arch::world::{Loaded, Registers, Surroundings};
 use stasis_arch::{mmu, timer};
+use stasis_cores::sync::LockGuard;
 use stasis_guest::Vcpu;
 use stasis_guest::clock::NEVER;
 use stasis_guest::stop::Stopped;
@@ -95,7 +95,7 @@ impl Slot {
         place: &VcpuPlace,
         vcpu: &mut Vcpu,
         now: u64,
-    ) -> Option<(Loaded, u64, SpinMutexGuard<'a, Resident>)> {
+    ) -> Option<(Loaded, u64, LockGuard<'a, Resident>)> {
         let roster = place.roster;
         let mut guard = self.resident.lock();
         let resident = &mut *guard;
@@ -128,14 +128,14 @@ impl Slot {
     #[inline]
     fn unload(
         &self,
-        mut resident: SpinMutexGuard<Resident>,
+        mut resident: LockGuard<Resident>,
         vcpu: &mut Vcpu,
         host: RunningOn,
         leaves: &Leaves,
     ) {
-        let RunningOn { index, place, mut gic, loaded, .. } = host;
+        let RunningOn { index, place, mut gic, loaded, mut errands, .. } = host;
         let guest = &mut resident.guest;
-        let effects = guest.vgic.save(index, &mut gic);
+        errands.outbox.kick(guest.vgic.save(index, &mut gic).kick);
         if loaded.virtual_serror() {
             *guest.powers[index].serror_pending = 1;
         }
@@ -146,10 +146,10 @@ impl Slot {
         drop(resident);
         place.stats.end(timer::counter());
         place.hold.end_running();
-        match leaves {
+        errands.carry_out();
+        if matches!(leaves, Leaves::Stopped(_) | Leaves::VcpuOff) {
             // The others see that the guest is off, or take over the devices' deadlines.
-            Leaves::Stopped(_) | Leaves::VcpuOff => self.kick_all(),
-            _ => self.kick(effects.kick),
+            self.kick_all();
         }
     }
 }

@@ -6,8 +6,8 @@ use super::host::RunningOn;
 use super::turn::Leaves;
 use super::{Resident, Slot};
 use crate::roster::Who;
-use spin::mutex::SpinMutexGuard;
 use stasis_arch::{cpu, timer};
+use stasis_cores::sync::LockGuard;
 use stasis_guest::timer::Timer;
 use stasis_guest::{Vcpu, Wait};
 
@@ -15,17 +15,24 @@ impl Slot {
     /// Has the vCPU wait for an interrupt. An error says why it leaves its core.
     pub(super) fn wait<'a>(
         &'a self,
-        mut resident: SpinMutexGuard<'a, Resident>,
+        mut resident: LockGuard<'a, Resident>,
         vcpu: &mut Vcpu,
         host: &mut RunningOn<'a>,
-    ) -> (Result<(), Leaves>, SpinMutexGuard<'a, Resident>) {
+    ) -> (Result<(), Leaves>, LockGuard<'a, Resident>) {
         let (index, place) = (host.index, host.place);
         let guest = &mut resident.guest;
-        self.pass_news(guest);
-        self.kick(guest.vgic.sync(index, &mut host.gic).kick);
+        host.errands.outbox.kick(self.pass_news(guest));
+        host.errands.outbox.kick(guest.vgic.sync(index, &mut host.gic).kick);
         let virtual_timer =
             Timer { ctl: host.loaded.cntv_ctl_el0(), cval: host.loaded.cntv_cval_el0() };
         let deadline = host.pass_time(guest, vcpu);
+        if !host.errands.outbox.is_empty() {
+            // Who sleeps does nothing for others.
+            drop(resident);
+            host.carry_out();
+            resident = self.resident.lock();
+        }
+        let guest = &resident.guest;
         let Wait::Until(until) = guest.wait(index, virtual_timer, deadline, timer::counter())
         else {
             return (Ok(()), resident);
@@ -41,10 +48,11 @@ impl Slot {
             if !matches!(turn.who, Who::Nobody) {
                 return (Err(Leaves::ForOthers(turn)), resident);
             }
-            if self.must_leave() {
-                return (Err(Leaves::Asleep), resident);
-            }
             drop(resident);
+            if host.carry_out() {
+                resident = self.resident.lock();
+                continue;
+            }
             timer::set_deadline(turn.until);
             cpu::wait_for_interrupt();
             resident = self.resident.lock();

@@ -1,0 +1,73 @@
+//! What is left to be done outside of a guest when the lock of what its vCPUs share is released.
+
+use super::Slot;
+use crate::gic::ThisCore;
+use crate::{above, interrupts};
+use stasis_guest::outbox::{Errand, Outbox, Report};
+use stasis_hw::gic::Acknowledged;
+
+/// What one exit, or one interrupt, of a vCPU's leaves to be done outside of its guest.
+pub struct Errands<'a> {
+    slot: &'a Slot,
+    /// What the guest's logic leaves.
+    pub outbox: Outbox,
+    /// An interrupt that was taken and is not this guest's.
+    others: Option<Acknowledged>,
+}
+
+impl<'a> Errands<'a> {
+    /// Returns that there is nothing to be done for the guest in `slot`.
+    pub fn none(slot: &'a Slot) -> Self {
+        Self { slot, outbox: Outbox::EMPTY, others: None }
+    }
+
+    /// Puts aside an interrupt that was taken and is not this guest's.
+    pub fn put_aside(&mut self, interrupt: Acknowledged) {
+        self.others = Some(interrupt);
+    }
+
+    /// Kicks, sends, rings and logs what is left to be done. The caller holds no lock of the guest's but its vCPU's. Returns whether there was
+    /// anything: then a task of this core may have been woken, which interrupts nobody.
+    ///
+    /// It comes before each entry into the guest, before each wait, and when the vCPU leaves: there is room for what one exit entails.
+    #[inline]
+    pub fn carry_out(&mut self) -> bool {
+        let is_any = !self.outbox.is_empty() || self.others.is_some();
+        if is_any {
+            self.carry_out_some();
+        }
+        is_any
+    }
+
+    #[inline(never)]
+    fn carry_out_some(&mut self) {
+        self.slot.kick(core::mem::take(&mut self.outbox.kick));
+        if let Some(interrupt) = self.others.take() {
+            interrupts::pass(&ThisCore::here(), interrupt);
+        }
+        // A byte is what comes often: the rest of an errand, which is larger, is not moved for it.
+        match self.outbox.errand {
+            None => {}
+            Some(Errand::Send(byte)) => {
+                self.outbox.errand = None;
+                above::get().transmit(self.slot, byte);
+            }
+            Some(Errand::Ring { region, peer }) => {
+                self.outbox.errand = None;
+                if let Some(connected) = self.slot.shared().get(usize::from(region)) {
+                    connected.ring(peer);
+                }
+            }
+            Some(Errand::Report(report)) => {
+                self.outbox.errand = None;
+                self.report(report);
+            }
+        }
+    }
+
+    /// Writes a line of the log.
+    #[cold]
+    fn report(&self, report: Report) {
+        log::warn!("guest \"{}\": {report}", self.slot.name);
+    }
+}
