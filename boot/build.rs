@@ -15,6 +15,8 @@ fn main() {
             "max-page-size=4096",
             // Functions of the same instructions are one. Nothing compares their addresses.
             "--icf=all",
+            // A bit for each address in a constant, where it was 24 bytes.
+            "--pack-dyn-relocs=relr",
         ] {
             println!("cargo::rustc-link-arg-bins={argument}");
         }

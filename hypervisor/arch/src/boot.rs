@@ -278,7 +278,7 @@ physical_size:
     csel    x1, x1, x2, lo
     ret
 
-    // Clears .bss and applies the relocations. Clobbers x1 to x5.
+    // Clears .bss and applies the relocations, once: they are added. Clobbers x1 to x6.
 prepare_image:
     adrp    x1, __bss_start
     adrp    x2, __bss_end
@@ -286,20 +286,33 @@ prepare_image:
     cmp     x1, x2
     b.lo    5b
 
-    adrp    x1, __rela_start
-    add     x1, x1, :lo12:__rela_start
-    adrp    x2, __rela_end
-    add     x2, x2, :lo12:__rela_end
+    // The relocations: what an address of the image is added to, as a list of words (System V gABI, "Relative Relocation Table"). An
+    // even word is the place of one, and each bit of an odd one stands for one of the 63 that follow the last.
+    adrp    x1, __relr_start
+    add     x1, x1, :lo12:__relr_start
+    adrp    x2, __relr_end
+    add     x2, x2, :lo12:__relr_end
 6:  cmp     x1, x2
-    b.hs    7f
-    ldp     x3, x4, [x1], #16       // r_offset, r_info
-    ldr     x5, [x1], #8            // r_addend
-    cmp     w4, #1027               // R_AARCH64_RELATIVE
-    b.ne    6b
+    b.hs    10f
+    ldr     x3, [x1], #8
+    tbnz    x3, #0, 7f
+    add     x4, x3, x21
+    ldr     x5, [x4]
     add     x5, x5, x21
-    str     x5, [x3, x21]
+    str     x5, [x4], #8
     b       6b
-7:  ret
+7:  mov     x6, x4
+8:  lsr     x3, x3, #1
+    cbz     x3, 9f
+    tbz     x3, #0, 11f
+    ldr     x5, [x6]
+    add     x5, x5, x21
+    str     x5, [x6]
+11: add     x6, x6, #8
+    b       8b
+9:  add     x4, x4, #(63 * 8)
+    b       6b
+10: ret
 
     .global stasis_secondary_entry
     // Keeps x19: the core's number, which is the place of its MPIDR_EL1 in the list.
