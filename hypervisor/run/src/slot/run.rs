@@ -24,7 +24,7 @@ enum Left {
 
 impl Slot {
     /// The loop of exits and entries.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter_until_it_leaves<'a>(
         &'a self,
         mut resident: LockGuard<'a, Resident>,

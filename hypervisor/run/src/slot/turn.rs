@@ -1,5 +1,6 @@
 //! A vCPU's turn on its core: loading it, running it, unloading it.
 
+use super::errands::Errands;
 use super::host::RunningOn;
 use super::{Resident, Slot, VcpuPlace, vmid};
 use crate::roster::Turn;
@@ -7,9 +8,9 @@ use core::sync::atomic::Ordering;
 use stasis_arch::world::{Loaded, Registers, Surroundings};
 use stasis_arch::{mmu, timer};
 use stasis_cores::sync::LockGuard;
-use stasis_guest::Vcpu;
 use stasis_guest::clock::NEVER;
 use stasis_guest::stop::Stopped;
+use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
 
 /// What comes after a vCPU's turn.
@@ -62,9 +63,13 @@ impl Slot {
                         host.note_offset(offset, &resident.guest);
                         host.begin(&mut resident.guest, &mut vcpu);
                         place.stats.begin(now);
-                        let (leaves, resident) =
+                        let (leaves, mut resident) =
                             self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
-                        self.unload(resident, &mut vcpu, host, &leaves);
+                        Self::unload_gic(&mut resident.guest, &mut host);
+                        // Here, for what is given to a function is moved, and `host` is large.
+                        let Vcpu { system, fp, debug, .. } = &mut *vcpu;
+                        host.loaded.unload(system, fp, debug);
+                        self.end_turn(resident, place, &mut host.errands, &leaves);
                         leaves
                     }
                     None => Leaves::VcpuOff,
@@ -125,21 +130,25 @@ impl Slot {
         Some((loaded, counter_offset, guard))
     }
 
+    /// Takes the vCPU out of the GIC of this core, of which all else is still loaded.
     #[inline]
-    fn unload(
+    fn unload_gic(guest: &mut Guest, host: &mut RunningOn) {
+        let effects = guest.vgic.save(host.index, &mut host.gic);
+        host.errands.outbox.kick(effects.kick);
+        if host.loaded.virtual_serror() {
+            *guest.powers[host.index].serror_pending = 1;
+        }
+    }
+
+    /// Notes that the vCPU is unloaded, and carries out what it has left.
+    #[inline]
+    fn end_turn(
         &self,
         mut resident: LockGuard<Resident>,
-        vcpu: &mut Vcpu,
-        host: RunningOn,
+        place: &VcpuPlace,
+        errands: &mut Errands,
         leaves: &Leaves,
     ) {
-        let RunningOn { index, place, mut gic, loaded, mut errands, .. } = host;
-        let guest = &mut resident.guest;
-        errands.outbox.kick(guest.vgic.save(index, &mut gic).kick);
-        if loaded.virtual_serror() {
-            *guest.powers[index].serror_pending = 1;
-        }
-        loaded.unload(&mut vcpu.system, &mut vcpu.fp, &mut vcpu.debug);
         if let Leaves::Stopped(how) = *leaves {
             self.set_state(&mut resident, RunState::stopped_by_itself(how));
         }
