@@ -43,9 +43,13 @@ impl Ring {
             self.bytes.reserve_exact(CAPACITY - self.bytes.len());
         }
         let kept = &bytes[bytes.len().saturating_sub(CAPACITY)..];
-        let surplus = (self.bytes.len() + kept.len()).saturating_sub(CAPACITY);
-        self.bytes.drain(..surplus);
-        self.bytes.extend(kept);
+        // Mostly it is one byte, which a range and its checks would take longer for.
+        for &byte in kept {
+            if self.bytes.len() == CAPACITY {
+                self.bytes.pop_front();
+            }
+            self.bytes.push_back(byte);
+        }
     }
 
     /// Sends a piece of what has not been shown, of at most so many bytes. It has been, from then on.
