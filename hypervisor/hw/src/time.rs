@@ -29,11 +29,13 @@ pub trait Wait {
         }
     }
 
-    /// Asks until there is an answer. None: there was none in `limit` ticks.
+    /// Asks until there is an answer, and pauses before each question: a device that always answers at once lets others run, too. Returns `None` if
+    /// there was no answer in `limit` ticks.
     fn poll<T>(&mut self, limit: u64, mut ask: impl FnMut() -> Option<T>) -> Option<T>
     where
         Self: Sized,
     {
+        self.pause();
         let start = self.now();
         loop {
             // Looked at before the question: whoever was kept from asking asks once more.
@@ -104,7 +106,7 @@ mod tests {
             asked += 1;
             (asked == 3).then_some("yes")
         });
-        assert_eq!((answer, wait.pauses), (Some("yes"), 2));
+        assert_eq!((answer, wait.pauses), (Some("yes"), 3));
         assert_eq!(wait.poll_ms(1, || None::<()>), None);
     }
 

@@ -224,7 +224,7 @@ impl Device for Gicd {
         let mut gic = self.0.borrow_mut();
         match (offset, bytes) {
             (0x000, 4) => gic.control.into(),
-            (0x004, 4) => (gic.spis.len() / 32 | (gic.banks.len() - 1) << 5) as u64,
+            (0x004, 4) => ((gic.spis.len() / 32) | ((gic.banks.len() - 1) << 5)) as u64,
             (0x100..0x400, 4) => gic.bits(offset, None),
             // A GIC of one core has none.
             (0x800..0xc00, 1) if gic.banks.len() == 1 => 0,
@@ -305,7 +305,7 @@ impl Device for Gich {
         let gic = self.0.borrow();
         assert_eq!(bytes, 4);
         match offset {
-            0x004 => (gic.list_registers - 1 | 0b100_100 << 26) as u64,
+            0x004 => ((gic.list_registers - 1) | (0b100_100 << 26)) as u64,
             _ => gic.banks[gic.core].gich[gic.gich_word(offset)].into(),
         }
     }
