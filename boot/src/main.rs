@@ -85,7 +85,7 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
         gic::list_registers(),
         timer::frequency()
     );
-    let mut task = Task::new();
+    let mut task = Task::make();
     let (mut storage, disk) = Storage::find(&machine, &mut task);
     devices::init(&machine, disk);
     stasis_run::above::init(&duties::Duties);

@@ -33,7 +33,7 @@ pub struct Task {
     _not_send: PhantomData<*mut ()>,
 }
 
-/// [`Task::new`] was called.
+/// [`Task::make`] was called.
 static TASK_MADE: AtomicBool = AtomicBool::new(false);
 
 impl Task {
@@ -42,7 +42,7 @@ impl Task {
     /// # Panics
     ///
     /// The second time, and on another core than the console's.
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         let is_first = !TASK_MADE.swap(true, Ordering::Relaxed);
         assert!(is_first && roster::here().has_console(), "the console's core has one task");
         Self { until: u64::MAX, away: 0, serves: false, _not_send: PhantomData }
@@ -182,6 +182,8 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
             Who::Vacant(task) => {
                 roster.sleep(task, NEVER);
             }
+            // A vCPU that left may have woken a task of this core after the decision, which interrupts nobody.
+            Who::Nobody if roster.must_decide() => {}
             Who::Nobody => {
                 timer::set_deadline(until);
                 cpu::wait_for_interrupt();
