@@ -92,12 +92,14 @@ pub fn resume<E: Display>(
         };
         let shared_memory = regions.iter_mut().map(|region| Some(region.as_mut()?.as_writable()));
         let target = Target { ram, shared: shared_memory.collect() };
-        if let Err(why) = load(store, index, target, can_give_up) {
+        let loaded = load(store, index, target, can_give_up);
+        let pause = &mut || store.device_mut().task().yield_now();
+        // Also what a load that failed has written there leaves the caches: the next guest that shares it may run with caches off.
+        regions.into_iter().flatten().for_each(|region| region.finish(pause));
+        if let Err(why) = loaded {
             return Err(ResumeError::Load(losses.after(why)));
         }
-        let pause = &mut || store.device_mut().task().yield_now();
         ram.finish_writing(pause);
-        regions.into_iter().flatten().for_each(|region| region.finish(pause));
     }
     run(store.device_mut().task(), incoming)?;
     kept.dedup();
