@@ -231,13 +231,21 @@ pub fn add(
     let claim = GUESTS.lock().claim(guest.name())?;
     let number = claim.number;
     let gicv = *GICV.get().expect("it is known before any guest");
-    let stage2 = match claim.left {
-        Some(translation) => translation,
-        None => Translation::new(&mut HeapTables).map_err(GuestError::Unmapped)?,
+    let stage2 = match claim.left.map_or_else(|| Translation::new(&mut HeapTables), Ok) {
+        Ok(translation) => translation,
+        Err(why) => {
+            GUESTS.lock().disclaim(number);
+            return Err(GuestError::Unmapped(why));
+        }
     };
     let memory = Memory { ram, shared, given, gicv, stage2 };
-    let slot =
-        Slot::new(number, placement, guest, vcpus, memory, state).map_err(GuestError::Unmapped)?;
+    let slot = match Slot::new(number, placement, guest, vcpus, memory, state) {
+        Ok(slot) => slot,
+        Err((why, stage2)) => {
+            GUESTS.lock().give_back(number, stage2);
+            return Err(GuestError::Unmapped(why));
+        }
+    };
     log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
     slot.shared().iter().for_each(|one| one.enter(&slot));
     device_interrupts::enter(&slot);

@@ -63,8 +63,8 @@ impl<G, V> Registry<G, V> {
         self.guests.iter().map(|entry| entry.guest.clone()).collect()
     }
 
-    /// Takes the lowest free number for a guest with this name. Whoever takes it enters the guest or gives the number back; a number that is
-    /// neither is given to nobody.
+    /// Takes the lowest free number for a guest with this name. Whoever takes it enters the guest, or gives the number back, or disclaims it; a number
+    /// with none of these is given to nobody.
     pub fn claim(&mut self, name: &str) -> Result<Claim<V>, Rejected> {
         if self.guests.iter().any(|entry| entry.name == name) {
             return Err(Rejected::NameTaken { name: name.to_string() });
@@ -89,6 +89,13 @@ impl<G, V> Registry<G, V> {
     /// Takes a guest out, so that nobody finds it any more. Its number is not free yet.
     pub fn leave(&mut self, guest: &Arc<G>) {
         self.guests.retain(|entry| !Arc::ptr_eq(&entry.guest, guest));
+    }
+
+    /// Takes back a number that was claimed last and that nobody has had before: nothing stays with it. Another number stays taken.
+    pub fn disclaim(&mut self, number: usize) {
+        if number + 1 == self.given_out {
+            self.given_out = number;
+        }
     }
 
     /// Gives back a number that nobody has any more, with what stays with it.
@@ -158,6 +165,18 @@ mod tests {
         assert_eq!(registry.claim("lost").map(|claim| claim.number), Ok(0));
         let next = registry.claim("d").map(|claim| claim.number);
         assert_eq!(next, Ok(3), "not 2, which c has");
+    }
+
+    #[test]
+    fn a_number_that_is_disclaimed_is_the_next_guests() {
+        let (mut registry, _) = machine(&["a", "b", "c"]);
+        for _ in 0..2 * MOST {
+            let number = registry.claim("d").map(|claim| claim.number);
+            assert_eq!(number, Ok(3));
+            registry.disclaim(3);
+        }
+        registry.disclaim(1);
+        assert_eq!(registry.claim("d").map(|claim| claim.number), Ok(3), "not 1, which b has");
     }
 
     proptest! {

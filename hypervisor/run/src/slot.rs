@@ -37,6 +37,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::AtomicU8;
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
+use stasis_arch::mmu;
 use stasis_cores::gate::Gate;
 use stasis_cores::hold::{Hold, Turns};
 use stasis_cores::news::{Bits, News, Notice};
@@ -139,12 +140,37 @@ pub struct Slot {
     news: News,
 }
 
+impl Memory {
+    /// Maps all of it for its guest, which has its RAM at `ram_base`.
+    fn map(&mut self, ram_base: u64) -> Result<(), MapError> {
+        let Self { ram, shared, given, gicv, stage2 } = self;
+        let tables = &mut HeapTables;
+        first_write::map(stage2, tables, ram_base, ram)?;
+        for (n, memory) in shared.iter().map(Connected::range).enumerate() {
+            let attributes = Attributes::guest_shared();
+            stage2.map(tables, address(n), memory.start, memory.len(), attributes)?;
+        }
+        for (address, pages) in &given.pages {
+            let attributes = Attributes::guest_device();
+            stage2.map(tables, *address, pages.start, pages.len(), attributes)?;
+        }
+        stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())
+    }
+}
+
+/// Makes the translation of guest `number`, none of whose vCPUs is loaded, map nothing, and all cores forget what they have kept of it.
+fn forget(stage2: &mut Translation, number: usize) {
+    // SAFETY: 1. The caller is a command, which runs while no guest is loaded on its core. 2. The root stays with this number, and so with its
+    // VMID.
+    stage2.clear(&mut HeapTables, |root| unsafe { mmu::forget_guest(root, vmid(number)) });
+}
+
 impl Slot {
     /// Puts a guest with its RAM on its cores. Its vCPUs run once they are [assigned](crate::turns::assign).
     ///
     /// # Errors
     ///
-    /// What its translation has no room for.
+    /// What its translation has no room for, and the translation, which maps nothing then and stays with the number.
     ///
     /// # Panics
     ///
@@ -154,22 +180,16 @@ impl Slot {
         placement: Placement,
         guest: Box<Guest>,
         vcpus: Vec<Vcpu>,
-        memory: Memory,
+        mut memory: Memory,
         state: RunState,
-    ) -> Result<Arc<Self>, MapError> {
-        let Memory { ram, shared, given, gicv, mut stage2 } = memory;
-        assert!(ram.is_finished(), "the guest would not see all of its RAM");
-        let tables = &mut HeapTables;
-        first_write::map(&mut stage2, tables, guest.ram_base(), &ram)?;
-        for (n, memory) in shared.iter().map(Connected::range).enumerate() {
-            let attributes = Attributes::guest_shared();
-            stage2.map(tables, address(n), memory.start, memory.len(), attributes)?;
+    ) -> Result<Arc<Self>, (MapError, Translation)> {
+        assert!(memory.ram.is_finished(), "the guest would not see all of its RAM");
+        if let Err(why) = memory.map(guest.ram_base()) {
+            // Before the RAM goes back: nothing may find it any more.
+            forget(&mut memory.stage2, number);
+            return Err((why, memory.stage2));
         }
-        for (address, pages) in &given.pages {
-            let attributes = Attributes::guest_device();
-            stage2.map(tables, *address, pages.start, pages.len(), attributes)?;
-        }
-        stage2.map(tables, GICC_BASE, gicv.start, GICC_MAPPED, Attributes::guest_device())?;
+        let Memory { ram, shared, given, stage2, .. } = memory;
         let places = placement.cores.iter().zip(vcpus).map(|(&core, vcpu)| {
             let roster = roster::of(core);
             VcpuPlace {

@@ -1,14 +1,12 @@
 //! A guest that stands still, for whoever stores, overwrites or removes it.
 
-use super::{NOBODY, Ram, Resident, Slot, vmid};
+use super::{NOBODY, Ram, Resident, Slot, forget};
 use crate::device_interrupts;
 use crate::el2::GuestRam;
-use crate::tables::HeapTables;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
-use stasis_arch::mmu;
 use stasis_cores::sync::LockGuard;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
@@ -113,9 +111,7 @@ impl Parked<'_> {
         self.set_state(RunState::Removed);
         let ram = core::mem::replace(&mut self.resident.ram, Ram::none());
         let mut stage2 = self.resident.stage2.take().expect("it is taken once");
-        let vmid = vmid(self.slot.number);
-        // SAFETY: 1. Commands run while no guest is loaded on their core. 2. The root stays with this number, and so with its VMID.
-        stage2.clear(&mut HeapTables, |root| unsafe { mmu::forget_guest(root, vmid) });
+        forget(&mut stage2, self.slot.number);
         (ram, stage2)
     }
 
