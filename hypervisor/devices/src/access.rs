@@ -1,50 +1,50 @@
-//! How wide an access to a device is, and how one of another width than a word is made of words.
+//! The width of an access to a device, and how an access of any width is made of accesses to words.
 
-/// Bytes of an access.
+/// The width of an access, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Width {
-    /// LDRB and such.
+    /// One byte: LDRB, STRB and the like.
     Byte = 1,
-    /// LDRH and such.
+    /// Two bytes: LDRH, STRH and the like.
     Halfword = 2,
-    /// LDR of a W register and such.
+    /// Four bytes: LDR and STR of a W register, and the like.
     Word = 4,
-    /// LDR of an X register and such.
+    /// Eight bytes: LDR and STR of an X register, and the like.
     Doubleword = 8,
 }
 
 impl Width {
-    /// Number of bytes.
+    /// Returns the number of bytes.
     pub const fn bytes(self) -> u64 {
         self as u64
     }
 
-    /// Whether an access of this width to `address` is aligned.
+    /// Returns whether an access of this width to `address` is aligned.
     pub const fn is_aligned(self, address: u64) -> bool {
         address & (self.bytes() - 1) == 0
     }
 
-    /// `value` cut to this width.
+    /// Returns the low bits of `value`, as many as this width has; the bits above are 0.
     pub const fn truncate(self, value: u64) -> u64 {
         value & (u64::MAX >> (64 - 8 * self as u32))
     }
 
-    /// `value`, of this width, with its sign in all bits above.
+    /// Returns `value`, which has this width, with its sign copied to all bits above.
     pub const fn sign_extend(self, value: u64) -> u64 {
         let unused = 64 - 8 * self as u32;
         (((value << unused) as i64) >> unused) as u64
     }
 
-    /// `value`, of this width, with its bytes the other way round.
+    /// Returns `value`, which has this width, with its bytes in the reverse order; the bits above are 0.
     pub const fn swap_bytes(self, value: u64) -> u64 {
         value.swap_bytes() >> (64 - 8 * self as u32)
     }
 }
 
-/// A read of any width from a device whose registers are words: `word` is given the offset.
+/// Reads with any width from a device whose registers are words. `word` gets an offset in bytes and returns that register.
 ///
-/// A narrow read is the low part of the register that its own offset selects; a doubleword reads two.
+/// A narrow read returns the low part of the register that its own offset selects; a doubleword reads two registers.
 pub fn read_words(offset: u64, width: Width, mut word: impl FnMut(u64) -> u32) -> u64 {
     let low = u64::from(word(offset));
     match width {
@@ -53,7 +53,9 @@ pub fn read_words(offset: u64, width: Width, mut word: impl FnMut(u64) -> u32) -
     }
 }
 
-/// A write of any width to a device whose registers are words: `word` is given offset and value.
+/// Writes with any width to a device whose registers are words. `word` gets an offset in bytes and the value for that register.
+///
+/// A narrow write passes its value with zeros above; a doubleword writes two registers, the lower one first.
 pub fn write_words(offset: u64, width: Width, value: u64, mut word: impl FnMut(u64, u32)) {
     word(offset, width.truncate(value) as u32);
     if width == Width::Doubleword {

@@ -1,8 +1,8 @@
 //! What a device is to the guest's machine: [`Device`].
 //!
-//! A device is its record and, at the most, what follows from it. It does nothing by itself: it is asked when a guest reads or writes
-//! its registers, and when time has passed. What it entails outside, it returns as a value ([`Effects`]), which the caller carries out;
-//! the level of its interrupt is a function of its state. [`crate::list`] has every device.
+//! A device consists of its record and, at most, of what is computed from it. A device does nothing by itself: it is called when a guest reads or
+//! writes its registers, and when time has passed. What must happen outside of the device is returned as a value ([`Effects`]), which the caller
+//! carries out. The level of its interrupt is a function of its state. [`crate::list`] has every device.
 
 use core::fmt;
 
@@ -12,43 +12,43 @@ use crate::tree::Writer;
 
 /// An emulated device. All methods are called while the caller holds the lock of what the vCPUs of the guest share.
 pub trait Device: Sized {
-    /// Where guests find it.
+    /// The guest-physical addresses of the device, and its interrupts.
     const WINDOW: Window;
-    /// Whether the device has a clock: whether [`Device::tick`] and [`Device::due`] do anything.
+    /// Whether the device has a clock: only then do [`Device::tick`] and [`Device::due`] do anything.
     const HAS_CLOCK: bool = false;
-    /// Its whole state, as it is stored: a record of [`stasis_state::device`], or `()`.
+    /// The whole state of the device, as it is stored: a record of [`stasis_state::device`], or `()`.
     type Record;
 
-    /// Returns the record of a new guest's device, or None if that `equipment` has no such device.
+    /// Returns the record of a new guest's device, or None if `equipment` has no such device.
     fn fitted(equipment: &Equipment<'_>) -> Option<Self::Record>;
 
-    /// Returns the device with the `record` of one that was stored at `wall_time`, in seconds since 1970, or 0 where nobody knew the
-    /// time; also of a new one.
+    /// Returns the device with this `record`, which is a new one, or was stored at `wall_time`. That is in seconds since 1970, or 0 if the time
+    /// was not known.
     fn restored(record: Self::Record, wall_time: u64) -> Self;
 
-    /// Returns its state.
+    /// Returns the device's state.
     fn record(&self) -> &Self::Record;
 
-    /// Returns whether its `n`th window is there.
+    /// Returns whether the guest has the device's `n`th window.
     fn has(&self, _n: u8) -> bool {
         true
     }
 
-    /// Reads from a register. Returns the value in the low bits; what is above the access's width is 0.
+    /// Reads a register, and changes what a read changes. Returns the value in the low bits; the bits above the access's width are 0.
     fn read(&mut self, access: Access, context: &impl Context) -> u64;
 
-    /// Writes `value`, of the access's width, to a register. What is in the bits above does not count.
+    /// Writes `value` to a register. The bits of `value` above the access's width are ignored. Returns what the caller must do.
     fn write(&mut self, access: Access, value: u64, context: &impl Context) -> Effects;
 
-    /// Returns the level of the interrupt of its `n`th window.
+    /// Returns the level of the interrupt of the device's `n`th window: whether it is high.
     fn line(&self, _n: u8) -> bool {
         false
     }
 
-    /// Lets time have come to that of `context`.
+    /// Brings the device's state up to the time of `context`.
     fn tick(&mut self, _context: &impl Context) {}
 
-    /// Returns when a [`Device::tick`] is due.
+    /// Returns when [`Device::tick`] must be called next.
     fn due(&self) -> Due {
         Due::NEVER
     }
@@ -58,42 +58,42 @@ pub trait Device: Sized {
         None
     }
 
-    /// Writes the device's nodes into the device tree of a guest with this `equipment`. The root is open.
+    /// Writes the device's nodes into the device tree of a guest with this `equipment`. The root node of `tree` is open.
     fn describe(equipment: &Equipment<'_>, tree: &mut Writer);
 }
 
-/// Where guests find a device: `count` windows, one behind the other, each with a shared peripheral interrupt of its own.
+/// The addresses of a device: `count` windows, one behind the other, each with a shared peripheral interrupt (SPI) of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The guest-physical address of the first one.
+    /// Guest-physical address of the first window.
     pub base: u64,
-    /// Bytes of each.
+    /// Bytes of each window.
     pub size: u64,
-    /// How many there are.
+    /// Number of windows.
     pub count: u8,
-    /// The number of the first one's shared peripheral interrupt: its INTID less 32. None if it raises none.
+    /// Number of the first window's SPI: its INTID less 32. The windows behind it have the numbers that follow. None if the device has no interrupt.
     pub spi: Option<u16>,
 }
 
 impl Window {
-    /// Returns the address behind the last one.
+    /// Returns the first address behind the last window.
     pub const fn end(&self) -> u64 {
         self.base + self.size * self.count as u64
     }
 }
 
-/// A load or store that reaches a device. It is aligned.
+/// An aligned load or store that reaches a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Which of the device's windows.
+    /// Number of the device's window, from 0 on.
     pub n: u8,
     /// Bytes from the beginning of that window.
     pub offset: u64,
-    /// How wide it is.
+    /// Width of the access.
     pub width: Width,
 }
 
-/// What a device can ask of its surroundings. It is asked only when it is needed: the clock's registers are slow.
+/// The clocks that a device can read. A device reads them only when it needs them: the clocks' registers are slow.
 pub trait Context {
     /// Returns the guest's CNTVCT_EL0, in ticks of its counter.
     fn guest_time(&self) -> u64;
@@ -102,21 +102,21 @@ pub trait Context {
     fn wall_time(&self) -> u64;
 }
 
-/// What a write to a device entails, but for the level of its interrupt.
+/// What a write to a device entails, besides the level of its interrupt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// What is to be done outside of the guest.
+    /// What the caller must do outside of the guest.
     pub outside: Option<Outside>,
-    /// What [`Device::due`] returns may have changed.
+    /// Whether [`Device::due`] may return something else now.
     pub due_changed: bool,
 }
 
-/// What a device does outside of its guest. One access does at most one of these.
+/// What a device does outside of its guest. One access causes at most one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
-    /// It sends a byte to the console.
+    /// The UART sends a byte to the console.
     Transmit(u8),
-    /// It rings the guest with this number, of those that share the memory behind its window.
+    /// The guest rings the doorbell of the guest with this number, among those that share the memory of the window.
     Ring(u8),
     /// The guest can't go on.
     Crash(Verdict),
@@ -129,7 +129,7 @@ pub enum Verdict {
     NotFed,
 }
 
-/// The end of a sentence that begins with the guest's name.
+/// Writes the end of a sentence that begins with the guest's name.
 impl fmt::Display for Verdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
@@ -139,9 +139,9 @@ impl fmt::Display for Verdict {
 }
 
 impl Effects {
-    /// Nothing.
+    /// No effects.
     pub const NONE: Self = Self { outside: None, due_changed: false };
-    /// [`Device::due`] may return something else now.
+    /// The only effect: [`Device::due`] may return something else now.
     pub const DUE_CHANGED: Self = Self { outside: None, due_changed: true };
 }
 
@@ -151,33 +151,33 @@ impl From<Option<Outside>> for Effects {
     }
 }
 
-/// When a device has something to do by itself.
+/// When a device changes by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// Before this nothing changes by itself.
+    /// Nothing of the device changes by itself before this time.
     pub change: Deadline,
-    /// Before this its interrupt does not rise by itself.
+    /// The device's interrupt does not rise by itself before this time.
     pub line: Deadline,
 }
 
 impl Due {
-    /// Nothing ever changes by itself.
+    /// The device never changes by itself.
     pub const NEVER: Self = Self::at(Deadline::Never);
 
-    /// Returns that the line may rise as soon as anything changes.
+    /// Returns one time for both: the interrupt may rise as soon as anything changes.
     pub const fn at(deadline: Deadline) -> Self {
         Self { change: deadline, line: deadline }
     }
 }
 
-/// A time, on one of the clocks that devices go by.
+/// A time on one of the clocks that devices use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// It never comes.
+    /// A time that never comes.
     Never,
-    /// When the guest's CNTVCT_EL0 reads this.
+    /// The time at which the guest's CNTVCT_EL0 reads this, in ticks.
     GuestTime(u64),
-    /// When it is this second since 1970.
+    /// The machine's time, in seconds since 1970.
     WallTime(u64),
 }
 

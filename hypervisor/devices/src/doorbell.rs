@@ -1,7 +1,7 @@
-//! The doorbell of memory that guests share: one rings, and the other's interrupt is raised until it has looked who it was.
+//! The doorbell of memory that guests share: one guest rings, and the interrupt of the other is raised until that guest has looked who rang.
 //!
-//! The interrupt is level-sensitive: it is high as long as [`STATUS`](offset::STATUS) is not 0. So what was rung and not yet
-//! answered is in the record, and a checkpoint loses nothing of it.
+//! The interrupt is level-sensitive: it is high as long as [`STATUS`](offset::STATUS) is not 0. So a ring that is not yet answered is in the
+//! record, and a checkpoint loses none.
 
 use alloc::format;
 use alloc::string::String;
@@ -18,21 +18,21 @@ use crate::tree::{LEVEL_HIGH, Writer};
 mod offset {
     /// The guest's own number; read only.
     pub const INDEX: u64 = 0x00;
-    /// How many guests there are; read only.
+    /// The number of guests that share the region; read only.
     pub const PEERS: u64 = 0x04;
-    /// A guest's number, written, rings there. Reads as 0.
+    /// A write of a guest's number rings that guest. Reads as 0.
     pub const RING: u64 = 0x08;
-    /// A bit for each guest that has rung; 1, written, clears it.
+    /// One bit for each guest that has rung. A write of 1 clears the bit.
     pub const STATUS: u64 = 0x0c;
 }
 
 impl Device for SharedMemory {
-    /// A page for each region. Nothing of QEMU's `virt` is there, and the interrupts, INTID 43 and up, are nobody's.
+    /// One page for each region. QEMU's `virt` has nothing at these addresses, and uses none of the interrupts, INTID 43 and up.
     const WINDOW: Window =
         Window { base: 0x0911_0000, size: 0x1000, count: MAX_SHARED as u8, spi: Some(11) };
     type Record = Self;
 
-    /// Nobody has rung yet.
+    /// Returns a record with the guest's regions, in which nobody has rung yet. None if the guest shares nothing.
     fn fitted(equipment: &Equipment<'_>) -> Option<Self> {
         let mut record = Self::default();
         let connections = equipment.shared.iter().take(MAX_SHARED);
@@ -68,7 +68,7 @@ impl Device for SharedMemory {
         })
     }
 
-    /// A guest that there is not is not rung.
+    /// Returns [`Outside::Ring`] for a write of a number to [`offset::RING`]. A number that no guest has is ignored.
     fn write(&mut self, access: Access, value: u64, _: &impl Context) -> Effects {
         let n = usize::from(access.n);
         let mut rung = None;
@@ -84,7 +84,7 @@ impl Device for SharedMemory {
         self.status[usize::from(n)] != 0
     }
 
-    /// `generic-uio` is for Linux's `uio_pdrv_genirq`, which gives both pieces and the interrupt to a program.
+    /// Writes a node for each region. `generic-uio` is for Linux's `uio_pdrv_genirq`, which gives both windows and the interrupt to a program.
     fn describe(equipment: &Equipment<'_>, tree: &mut Writer) {
         for (n, Connection { region, index }) in (0..).zip(equipment.shared) {
             let base = shared_address(n.into());
@@ -104,7 +104,7 @@ impl Device for SharedMemory {
     }
 }
 
-/// Notes that guests have rung the doorbell of the `n`th region: `by` has a bit for each.
+/// Notes that guests have rung the doorbell of the `n`th region. `by` has one bit for each guest; bits of guests that do not exist are ignored.
 pub fn rung(shared: &mut SharedMemory, n: usize, by: u32) {
     shared.status[n] |= by & ((1 << shared.peers[n]) - 1);
 }

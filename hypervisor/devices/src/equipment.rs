@@ -1,18 +1,19 @@
-//! What the machines of two guests can differ in: [`Equipment`], as the configuration says it. Devices and device tree are made from it.
+//! What can differ between the machines of two guests, as the configuration says it: [`Equipment`]. Devices and device tree are made from it.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::machine::{SHARED_BASE, SHARED_STRIDE};
 
-/// What a guest's machine has that not every guest's has.
+/// The parts of a guest's machine that not every guest has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Equipment<'a> {
-    /// Its watchdog, if it has one: the microseconds within which it must be fed from the start, or 0: the guest has to start it.
+    /// The watchdog's time in microseconds, within which the guest must feed it from its start on. 0: the guest starts the watchdog itself. None:
+    /// there is no watchdog.
     pub watchdog_us: Option<u64>,
-    /// What its counter runs at, in Hz. The device tree does not need it.
+    /// Frequency of the guest's counter, in Hz. The device tree does not need it.
     pub counter_hz: u64,
-    /// The regions of memory that it shares with others, in the order of the configuration.
+    /// The regions of memory that the guest shares with others, in the order of the configuration.
     pub shared: &'a [Connection<'a>],
     /// Number of virtio-mmio slots with a device behind them.
     pub virtio_slots: u32,
@@ -21,20 +22,20 @@ pub struct Equipment<'a> {
 /// A region of memory that guests share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedRegion {
-    /// Its name, which the guests' device trees and checkpoints have.
+    /// Name of the region, as it stands in the guests' device trees and checkpoints.
     pub name: String,
-    /// Bytes.
+    /// Bytes of the region.
     pub size: u64,
-    /// The guests' names: each has its number in this list.
+    /// Names of the guests that share the region. A guest's number is its index in this list.
     pub guests: Vec<String>,
 }
 
-/// A region that a guest shares.
+/// A shared region, as one guest has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection<'a> {
     /// The region.
     pub region: &'a SharedRegion,
-    /// The guest's number among those that share it.
+    /// The guest's number among those that share the region.
     pub index: u8,
 }
 

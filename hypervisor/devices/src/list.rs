@@ -1,9 +1,9 @@
-//! Every emulated device, in one list: [`devices!`]. What a guest's machine is comes from it: which device an address reaches
-//! ([`lookup`]), reads and writes, interrupts' lines and names, what is due when, what is stored, and the nodes of the device tree.
+//! Every emulated device, in one list: [`devices!`]. From this list come: which device an address reaches ([`lookup`]), reads and writes,
+//! levels and names of interrupts, deadlines, what is stored, and the nodes of the device tree.
 //!
-//! A device is a file with its [`Device`], a line here, its section in `docs/guest-machine.md`, and, if it has a state, its record in
-//! [`stasis_state::device`] with a line in [`stasis_state::devices`]. The two lists are held together by the fields' names: a record
-//! without a device, or the reverse, does not compile.
+//! A device consists of a file that implements [`Device`], a line here, its section in `docs/guest-machine.md`, and, if it has a state, a record
+//! in [`stasis_state::device`] with a line in [`stasis_state::devices`]. The fields' names tie the two lists together: a record without a
+//! device, or the reverse, does not compile.
 
 use stasis_state::devices::{DeviceRecords, Devices as Stored};
 
@@ -18,26 +18,26 @@ use crate::tree::Writer;
 use crate::{flash, pl031, virtio};
 use stasis_state::device::{Pl011, SharedMemory, Watchdog};
 
-/// What a load or store reaches.
+/// The device and register that a load or store reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Which device.
+    /// The device.
     pub kind: Kind,
-    /// Which of its registers.
+    /// The access, by its offset in the device's window.
     pub access: Access,
 }
 
-/// The level of an interrupt.
+/// An interrupt and its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The interrupt.
+    /// The interrupt's INTID.
     pub intid: u16,
-    /// Whether it is high.
+    /// Whether the interrupt is high.
     pub level: bool,
 }
 
 impl Line {
-    /// Returns that of the `n`th window of a device, if it has an interrupt.
+    /// Returns the interrupt of a device's `n`th window, and its level. None if the device has no interrupt.
     #[inline]
     pub fn of<D: Device>(device: &D, n: u8) -> Option<Self> {
         let spi = const { D::WINDOW.spi }?;
@@ -45,7 +45,7 @@ impl Line {
     }
 }
 
-/// Returns what an access reaches in a device's windows, if it is there.
+/// Returns what an access of `width` to `ipa` reaches in the windows of device `D`. None if `ipa` is in none of them.
 #[inline]
 fn within<D: Device>(kind: Kind, ipa: u64, width: Width) -> Option<Target> {
     let from_base = ipa.wrapping_sub(D::WINDOW.base);
@@ -56,11 +56,10 @@ fn within<D: Device>(kind: Kind, ipa: u64, width: Width) -> Option<Target> {
     Some(Target { kind, access: Access { n, offset: from_base % D::WINDOW.size, width } })
 }
 
-/// Returns the device at an address, and where in it that is.
+/// Returns the device at the guest-physical address `ipa`, and the offset in it.
 ///
-/// None where there is nothing, and for an access that is not aligned, which no device takes. The first page
-/// of the guest's GICC is not among them: it is the physical GICV, and its accesses do not trap. Whether the guest has that device
-/// says [`Devices::has`].
+/// None if nothing is there, or if the access is not aligned: no device takes such an access. The first page of the guest's GICC is
+/// not found: it is the physical GICV, and accesses to it do not trap. [`Devices::has`] says whether a guest has the device that was found.
 #[inline]
 pub fn lookup(ipa: u64, width: Width) -> Option<Target> {
     const GICD_END: u64 = GICD_BASE + GICD_REGISTERS;
@@ -77,7 +76,7 @@ pub fn lookup(ipa: u64, width: Width) -> Option<Target> {
     }
 }
 
-/// Runs `$body` with `$device` being the device in a field, or gives `$or` if the guest does not have it.
+/// Evaluates `$body` with `$device` bound to the device in a field, or `$or` if the guest does not have the device.
 macro_rules! with {
     (always, $field:expr, |$device:ident| $body:expr, $or:expr) => {{
         let $device = $field;
@@ -164,18 +163,18 @@ macro_rules! devices {
             None
         }
 
-        /// Makes the records of a new guest's devices those of this equipment.
+        /// Replaces the records of a new guest's devices by those that `equipment` asks for.
         pub fn fit(records: &mut Stored, equipment: &Equipment<'_>) {
             $( fit!($presence, $Device, records.$field, equipment); )*
         }
 
-        /// Writes the devices' nodes into the device tree of a guest with this equipment. The root is open.
+        /// Writes the nodes of all devices into the device tree of a guest with this `equipment`. The root node of `tree` is open.
         pub fn describe(equipment: &Equipment<'_>, tree: &mut Writer) {
             $( <$Device as Device>::describe(equipment, tree); )*
             $( <$SDevice as Device>::describe(equipment, tree); )*
         }
 
-        /// Returns what raises an interrupt, for people; None if no guest has anything there.
+        /// Returns the name, for people, of what raises the interrupt `intid`. None if no guest has anything that raises it.
         pub fn interrupt_name(intid: u16) -> Option<&'static str> {
             match intid {
                 VIRTUAL_TIMER => return Some("virtual timer"),
@@ -192,8 +191,8 @@ macro_rules! devices {
         }
 
         impl Devices {
-            /// Returns the devices with the records of a guest that was stored at `wall_time`, in seconds since 1970, or 0 where nobody
-            /// knew the time.
+            /// Returns the devices with these records, of a guest that is new or was stored at `wall_time`. That is in seconds since 1970, or 0
+            /// if the time was not known.
             pub fn restored(records: Stored, wall_time: u64) -> Self {
                 Self {
                     $( $field: restored!($presence, records.$field, wall_time), )*
@@ -201,12 +200,12 @@ macro_rules! devices {
                 }
             }
 
-            /// Returns what is stored of them.
+            /// Returns the records of all devices, as they are stored.
             pub fn records(&self) -> DeviceRecords<'_> {
                 DeviceRecords { $( $field: borrowed!($presence, self.$field), )* }
             }
 
-            /// Returns whether the guest has the device of a target that [`lookup`] has found.
+            /// Returns whether the guest has the device, and its window, that [`lookup`] has found.
             #[inline]
             pub fn has(&self, target: Target) -> bool {
                 let n = target.access.n;
@@ -219,7 +218,7 @@ macro_rules! devices {
                 }
             }
 
-            /// Reads from the device of a target that is not the GIC's. Returns the value, and the level of that device's interrupt.
+            /// Reads from the device of `target`. Returns the value, and the device's interrupt with its level. For the GIC it does nothing.
             #[inline]
             pub fn read(&mut self, target: Target, context: &impl Context) -> (u64, Option<Line>) {
                 let access = target.access;
@@ -232,8 +231,8 @@ macro_rules! devices {
                 }
             }
 
-            /// Writes to the device of a target that is not the GIC's. Returns what that entails, and the level of that device's
-            /// interrupt.
+            /// Writes to the device of `target`. Returns what that entails, and the device's interrupt with its level. For the GIC it does
+            /// nothing.
             #[inline]
             pub fn write(
                 &mut self,
@@ -251,7 +250,7 @@ macro_rules! devices {
                 }
             }
 
-            /// Tells `set` the level of each interrupt of each device that the guest has.
+            /// Calls `set` with each interrupt of each device that the guest has, and its level.
             pub fn lines(&self, mut set: impl FnMut(Line)) {
                 $( with!($presence, &self.$field, |device| {
                     (0..<$Device as Device>::WINDOW.count)
@@ -261,7 +260,7 @@ macro_rules! devices {
                 }, ()); )*
             }
 
-            /// Lets time have come to that of `context`, and tells `set` the level of each interrupt that may have changed so.
+            /// Brings all devices with a clock up to the time of `context`. Calls `set` with each interrupt whose level may have changed.
             #[inline]
             pub fn tick(&mut self, context: &impl Context, mut set: impl FnMut(Line)) {
                 $( if const { <$Device as Device>::HAS_CLOCK } {
@@ -272,8 +271,8 @@ macro_rules! devices {
                 } )*
             }
 
-            /// Returns when the first of them is due: before when nothing changes by itself, and before when no interrupt rises,
-            /// both as `to_ticks` has it.
+            /// Returns two times, as `to_ticks` converts them: no device changes by itself before the first, and no interrupt rises by itself
+            /// before the second.
             #[inline]
             pub fn due(&self, to_ticks: impl Fn(Deadline) -> u64) -> (u64, u64) {
                 let mut first = (u64::MAX, u64::MAX);
@@ -302,14 +301,14 @@ macro_rules! devices {
     };
 }
 
-/// Returns whether one of these windows has this interrupt.
+/// Returns whether one of these windows has the interrupt `intid`.
 fn raises(window: &Window, intid: u16) -> bool {
     let Some(first) = window.spi.map(|spi| FIRST_SPI + spi) else { return false };
     (first..first + u16::from(window.count)).contains(&intid)
 }
 
 devices! {
-    // In the order of the device tree. `field: Kind "name" = type, presence`: the fields are those of `stasis_state::devices`.
+    // The order is that of the device tree. `field: Kind "name" = type, presence`: the fields have the names of those of `stasis_state::devices`.
     stored {
         /// The UART.
         pl011: Uart "PL011" = Pl011, always;
@@ -317,11 +316,11 @@ devices! {
         pl031: Rtc "PL031" = pl031::Rtc, always;
         /// The watchdog.
         watchdog: Watchdog "watchdog" = Watchdog, optional;
-        /// The doorbells of the memory that the guest shares with others, a window for each region.
+        /// The doorbells of the memory that the guest shares with others: one window for each region.
         shared: Doorbell "doorbell" = SharedMemory, optional;
     }
     stateless {
-        /// The virtio-mmio transports, a window for each slot.
+        /// The virtio-mmio transports: one window for each slot.
         virtio: Virtio "virtio" = virtio::EmptySlots;
         /// The second flash bank.
         flash: Flash "flash" = flash::EmptyFlash;

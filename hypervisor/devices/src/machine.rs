@@ -1,55 +1,55 @@
 //! The guest's machine: QEMU's `virt` with `gic-version=2`, on every board.
 //!
-//! Where RAM, GIC, timers and what is mapped are, for the device tree, the loader and the emulation alike. Each emulated device says
-//! itself where it is: [`Device::WINDOW`](crate::device::Device::WINDOW).
+//! This module has the addresses and interrupts of RAM, GIC, timers and mapped devices, for the device tree, the loader and the emulation alike.
+//! The address of each emulated device is in its own file: [`Device::WINDOW`](crate::device::Device::WINDOW).
 
-/// Guest-physical address of the RAM, as QEMU has it.
+/// Guest-physical address of the RAM, as on QEMU's `virt`.
 pub const RAM_BASE: u64 = 0x4000_0000;
-/// The first address that no guest reaches: an intermediate address has 39 bits. RAM may begin elsewhere than at [`RAM_BASE`],
-/// above it, in a guest that has it at the machine's own addresses.
+/// First address that no guest reaches: an intermediate address has 39 bits. A guest that has its RAM at the machine's own addresses may have
+/// it above [`RAM_BASE`].
 pub const RAM_END: u64 = 1 << 39;
-/// Memory comes in pieces of this size, stage 2's blocks.
+/// Bytes of the pieces in which RAM is given to guests: one block of stage 2.
 pub const RAM_UNIT: u64 = 2 << 20;
-/// The most RAM a guest may have: QEMU's limit, under which a 39-bit intermediate address suffices.
+/// Most bytes of RAM that a guest may have: QEMU's limit, for which a 39-bit intermediate address suffices.
 pub const RAM_MAX: u64 = 255 << 30;
-/// The most vCPUs: one target bit each in GICD_ITARGETSR<n>.
+/// Most vCPUs of a guest: each has one target bit in GICD_ITARGETSR<n>.
 pub const MAX_VCPUS: u8 = 8;
 
-/// The distributor.
+/// Guest-physical address of the distributor.
 pub const GICD_BASE: u64 = 0x0800_0000;
-/// Bytes of the distributor's window, as the device tree has it.
+/// Bytes of the distributor's window, as the device tree says.
 pub const GICD_SIZE: u64 = 0x1_0000;
-/// Bytes of the window that its registers fill; there is nothing behind them.
+/// Bytes of the window that registers fill; there is nothing behind them.
 pub const GICD_REGISTERS: u64 = 0x1000;
-/// The CPU interface: the physical GICV, mapped in stage 2.
+/// Guest-physical address of the CPU interface: the physical GICV is mapped there in stage 2.
 pub const GICC_BASE: u64 = 0x0801_0000;
-/// Bytes of the CPU interface: GICC_DIR is alone in its second page.
+/// Bytes of the CPU interface, whose second page has GICC_DIR alone.
 pub const GICC_SIZE: u64 = 0x2000;
-/// Bytes of it that are mapped. GICC_DIR is trapped: of interrupts that are in no list register the
-/// hardware would only count how many were deactivated, not which.
+/// Bytes of the CPU interface that are mapped. GICC_DIR is trapped: of interrupts that are in no list register the hardware would only
+/// count how many were deactivated, and not tell which.
 pub const GICC_MAPPED: u64 = 0x1000;
 
-/// The first region of memory that a guest shares with others: where QEMU's `virt` has PCI, which the guest's machine has not.
+/// Guest-physical address of the first region that a guest shares with others. QEMU's `virt` has PCI there, which the guest's machine has not.
 pub const SHARED_BASE: u64 = 0x1000_0000;
-/// Bytes from one region to the next, and the most that one has.
+/// Bytes from the start of one shared region to the next, and the most that a region has.
 pub const SHARED_STRIDE: u64 = 128 << 20;
-/// The registers of the machine's devices that a guest was given: where QEMU's `virt` has its platform bus.
+/// Guest-physical address of the registers of the machine's devices that a guest was given. QEMU's `virt` has its platform bus there.
 pub const DEVICE_BASE: u64 = 0x0c00_0000;
-/// Bytes that they have.
+/// Bytes of addresses for these registers.
 pub const DEVICE_WINDOW: u64 = 32 << 20;
-/// The first of their shared peripheral interrupts: INTID 144.
+/// Number of the first shared peripheral interrupt (SPI) of these devices: INTID 144.
 pub const DEVICE_SPI: u32 = 112;
-/// How many they have: as many as the vGIC links to physical ones, but for the timer's.
+/// Most interrupts of these devices together: as many as the vGIC links to physical ones, less the timer's.
 pub const MAX_DEVICE_INTERRUPTS: u32 = 31;
 
-/// The timers' private peripheral interrupts, as the Arm generic timer's binding orders them: secure physical,
-/// physical, virtual, hypervisor.
+/// Numbers of the timers' private peripheral interrupts (PPIs), in the order of the Arm generic timer's binding: secure physical, physical,
+/// virtual, hypervisor.
 pub const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];
-/// The virtual timer's INTID, in the guest and on the core.
+/// INTID of the virtual timer, in the guest and on the core.
 pub const VIRTUAL_TIMER: u16 = FIRST_PPI + TIMER_PPIS[2] as u16;
-/// The physical timer's INTID.
+/// INTID of the physical timer.
 pub const PHYSICAL_TIMER: u16 = FIRST_PPI + TIMER_PPIS[1] as u16;
-/// The first private peripheral interrupt's INTID.
+/// INTID of the first PPI.
 pub const FIRST_PPI: u16 = 16;
-/// The first shared peripheral interrupt's INTID.
+/// INTID of the first SPI.
 pub const FIRST_SPI: u16 = 32;

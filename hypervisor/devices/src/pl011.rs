@@ -1,12 +1,12 @@
 //! The PL011 UART (ARM DDI 0183G), as QEMU's `virt` has it.
 //!
-//! What is as in QEMU, rather than as in the manual: a byte that is written has been sent at once; the
-//! receive interrupt comes with the first byte, whatever UARTIFLS says, so that there is no receive
-//! timeout; neither the enable bits of UARTCR nor the baud rate matter. UARTIFLS is kept for the guest to read.
+//! Three things are as in QEMU and not as in the manual. A byte that is written has been sent at once. The receive interrupt comes with the first
+//! byte, whatever UARTIFLS says, so there is no receive timeout. The enable bits of UARTCR and the baud rate have no effect. UARTIFLS is kept for
+//! the guest to read.
 //!
-//! What is as in the manual, rather than as in QEMU: the receive interrupt is a level. It is up as long as the FIFO has anything,
-//! also behind a write to UARTICR. QEMU (10.0) lets it fall there, until the FIFO has been empty: a driver that drains the FIFO
-//! and then clears the interrupt never hears of a byte that came in between. On hardware the receive timeout (2.8.4) tells of it.
+//! One thing is as in the manual and not as in QEMU: the receive interrupt is a level. It is high as long as the FIFO has anything, also after a
+//! write to UARTICR. In QEMU (10.0) such a write lowers it until the FIFO has been empty. Then a driver that drains the FIFO and afterwards clears
+//! the interrupt never hears of a byte that came in between. On hardware the receive timeout (2.8.4) tells of it.
 
 use stasis_state::device::{PL011_FIFO, Pl011};
 use tock_registers::LocalRegisterCopy;
@@ -46,10 +46,10 @@ mod fields {
         pub DR [
             /// Break error.
             BE OFFSET(10) NUMBITS(1) [],
-            /// The error flags that UARTRSR takes over: overrun, break, parity, framing.
+            /// The error flags that go into UARTRSR: overrun, break, parity, framing.
             ERRORS OFFSET(8) NUMBITS(4) [],
             DATA OFFSET(0) NUMBITS(8) [],
-            /// All that is received with a byte.
+            /// A received byte and its error flags.
             RECEIVED OFFSET(0) NUMBITS(12) []
         ],
         /// UARTRSR.
@@ -86,7 +86,7 @@ mod fields {
         ],
         /// UARTIMSC, UARTRIS, UARTMIS and UARTICR.
         pub INT [
-            /// All of them.
+            /// All interrupts.
             ALL OFFSET(0) NUMBITS(11) [],
             /// Overrun.
             OE OFFSET(10) NUMBITS(1) [],
@@ -102,10 +102,10 @@ mod fields {
     }
 }
 
-/// UARTPeriphID0 to 3 and UARTPCellID0 to 3.
+/// Values of UARTPeriphID0 to 3 and UARTPCellID0 to 3.
 const IDS: [u8; 8] = [0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
-/// What arrives at a UART at once: a byte, with what was wrong with it, or a break. Bits \[11:0\] of UARTDR (3.3.1).
+/// One character that arrives at a UART: a byte with its error flags, or a break. Bits \[11:0\] of UARTDR (3.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Character(u16);
 
@@ -113,17 +113,17 @@ impl Character {
     /// A break: the line was low for longer than a byte takes.
     pub const BREAK: Self = Self(DR::BE::SET.value as u16);
 
-    /// Returns what UARTDR reads, less what is reserved there.
+    /// Returns the character in a value read from UARTDR. Reserved bits are ignored.
     pub fn from_data_register(value: u32) -> Self {
         Self(DR::RECEIVED.read(value) as u16)
     }
 
-    /// Returns the byte; of a break it is 0.
+    /// Returns the byte; for [`Character::BREAK`] it is 0.
     pub fn byte(self) -> u8 {
         DR::DATA.read(self.0.into()) as u8
     }
 
-    /// Returns whether it is a break.
+    /// Returns whether the character is a break.
     pub fn is_break(self) -> bool {
         DR::BE.is_set(self.0.into())
     }
@@ -135,7 +135,7 @@ impl From<u8> for Character {
     }
 }
 
-/// There is no room for a byte: [`can_receive`].
+/// The error of [`receive`]: the FIFO has no room for a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -148,7 +148,7 @@ impl Device for Pl011 {
     }
 
     fn restored(mut record: Self, _: u64) -> Self {
-        // Stored by a Stasis whose receive interrupt was no level, it may have bytes that nobody was told of.
+        // An older Stasis, whose receive interrupt was no level, may have stored bytes that the guest was not told of.
         settle(&mut record);
         record
     }
@@ -166,7 +166,7 @@ impl Device for Pl011 {
     fn write(&mut self, access: Access, value: u64, _: &impl Context) -> Effects {
         let mut sent = None;
         write_words(access.offset, access.width, value, |offset, word| {
-            // One word at the most is UARTDR.
+            // At most one of the words is UARTDR.
             if let byte @ Some(_) = write_word(self, offset, word) {
                 sent = byte;
             }
@@ -174,7 +174,7 @@ impl Device for Pl011 {
         sent.map(Outside::Transmit).into()
     }
 
-    /// Returns the level of UARTINTR.
+    /// Returns the level of UARTINTR: whether it is high.
     #[inline]
     fn line(&self, _: u8) -> bool {
         *self.ris & *self.imsc != 0
@@ -190,8 +190,11 @@ pub fn can_receive(uart: &Pl011) -> bool {
     queued(uart) < depth(uart)
 }
 
-/// Puts a byte or a break that arrives for the guest into the FIFO. In loopback mode nothing from outside arrives. An error is that
-/// there is no room.
+/// Puts a byte or a break that arrives for the guest into the FIFO. In loopback mode it is dropped without an error.
+///
+/// # Errors
+///
+/// [`Full`] if the FIFO has no room: nothing was changed then.
 pub fn receive(uart: &mut Pl011, character: impl Into<Character>) -> Result<(), Full> {
     if is_loopback(uart) {
         return Ok(());
@@ -205,7 +208,7 @@ pub fn receive(uart: &mut Pl011, character: impl Into<Character>) -> Result<(), 
 
 #[inline]
 fn read_word(uart: &mut Pl011, offset: u64) -> u32 {
-    // Registers are words, wherever within one a narrow access begins.
+    // Registers are words: the low two bits of a narrow access's offset do not matter.
     match offset & !3 {
         offset::DR => pop(uart),
         offset::RSR_ECR => *uart.rsr,
@@ -228,7 +231,7 @@ fn read_word(uart: &mut Pl011, offset: u64) -> u32 {
     }
 }
 
-/// Writes a register. Returns the byte that the guest sends so, if it does.
+/// Writes a register. Returns the byte that the guest sends by this, if it sends one.
 #[inline]
 fn write_word(uart: &mut Pl011, offset: u64, value: u32) -> Option<u8> {
     match offset & !3 {
@@ -239,7 +242,7 @@ fn write_word(uart: &mut Pl011, offset: u64, value: u32) -> Option<u8> {
             *uart.ris |= INT::TX::SET.value;
             return Some(value as u8);
         }
-        // A write to UARTECR clears the errors, whatever is written.
+        // A write of any value to UARTECR clears the errors.
         offset::RSR_ECR => *uart.rsr = 0,
         offset::ILPR => *uart.ilpr = value & 0xff,
         offset::IBRD => *uart.ibrd = value & 0xffff,
@@ -273,7 +276,7 @@ fn write_line_control(uart: &mut Pl011, value: u32) {
     }
 }
 
-/// Loopback joins the modem's outputs to its inputs (3.3.8): OUT2 to RI, OUT1 to DCD, RTS to CTS, DTR to DSR.
+/// In loopback mode, copies the modem's outputs to its inputs (3.3.8): OUT2 to RI, OUT1 to DCD, RTS to CTS, DTR to DSR.
 fn loop_modem_lines(uart: &mut Pl011) {
     if !is_loopback(uart) {
         return;
@@ -311,7 +314,7 @@ fn depth(uart: &Pl011) -> usize {
     if LCR_H::FEN.is_set(*uart.lcr_h) { PL011_FIFO } else { 1 }
 }
 
-/// Bytes in the FIFO; no more than there can be, whatever a file said.
+/// Returns the number of bytes in the FIFO; never more than fit, whatever a file said.
 fn queued(uart: &Pl011) -> usize {
     usize::from(*uart.rx_count).min(PL011_FIFO)
 }
@@ -320,7 +323,7 @@ fn pop(uart: &mut Pl011) -> u32 {
     let count = queued(uart);
     let entry = uart.rx_fifo[0];
     if count > 0 {
-        // The last entry stays, for a read of the empty FIFO to see again, as in QEMU.
+        // The last entry stays: a read of the empty FIFO returns it again, as in QEMU.
         if count > 1 {
             uart.rx_fifo.copy_within(1..count, 0);
             uart.rx_fifo[count - 1] = 0;
@@ -332,7 +335,7 @@ fn pop(uart: &mut Pl011) -> u32 {
     entry.into()
 }
 
-/// The caller has seen that there is room.
+/// Adds an entry to the FIFO. The caller has checked that there is room ([`can_receive`]).
 fn push(uart: &mut Pl011, entry: u16) {
     let count = queued(uart);
     uart.rx_fifo[count] = entry;
@@ -341,7 +344,7 @@ fn push(uart: &mut Pl011, entry: u16) {
     settle(uart);
 }
 
-/// Computes the level of the receive interrupt anew.
+/// Computes the level of the receive interrupt from the FIFO.
 fn settle(uart: &mut Pl011) {
     let mut ris = LocalRegisterCopy::<u32, INT::Register>::new(*uart.ris);
     ris.modify(INT::RX.val((queued(uart) > 0).into()));

@@ -1,7 +1,7 @@
 //! The PL031 real-time clock (ARM DDI 0224B), as QEMU's `virt` has it.
 //!
-//! It counts the machine's wall time in seconds, at a distance the guest may set. The alarm is not part of the state: it is computed from it
-//! when the clock is restored.
+//! The clock counts the machine's wall time in seconds, plus an offset that the guest may set. The time of the alarm is not part of the state: it
+//! is computed when the clock is restored.
 
 use stasis_state::device::Pl031;
 
@@ -23,20 +23,20 @@ mod offset {
     pub const PERIPH_ID0: u64 = 0xfe0;
 }
 
-/// RTCPeriphID0 to 3 and RTCPCellID0 to 3.
+/// Values of RTCPeriphID0 to 3 and RTCPCellID0 to 3.
 const IDS: [u8; 8] = [0x31, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
-/// RTCIMSC and RTCRIS: the one interrupt.
+/// The one interrupt, in RTCIMSC and RTCRIS.
 const INTERRUPT: u32 = 1;
-/// RTCCR: it always runs.
+/// Value of RTCCR: the clock always runs.
 const ENABLED: u32 = 1;
 
-/// A clock: its record, and when its alarm will go off.
+/// A real-time clock: its record, and when its alarm goes off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rtc {
-    /// The whole of its state.
+    /// The whole state of the clock.
     state: Pl031,
-    /// The second of wall time in which the counter reaches RTCMR; none before the first tick of a clock that
-    /// was stored where nobody knew the time.
+    /// The time, in seconds since 1970, at which the counter reaches RTCMR. None before the first tick of a clock that was stored where the time was
+    /// not known.
     alarm: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ impl Device for Rtc {
         Some(Pl031::default())
     }
 
-    /// An alarm that was due since goes off at the first tick; where nobody knows what time has passed, none was.
+    /// Returns the clock with this record. An alarm that was due since `wall_time` goes off at the first tick; if `wall_time` is 0, no alarm was due.
     fn restored(record: Pl031, wall_time: u64) -> Self {
         let mut rtc = Self { state: record, alarm: None };
         rtc.alarm = (wall_time != 0).then(|| rtc.next_match(wall_time));
@@ -73,7 +73,7 @@ impl Device for Rtc {
         Effects::DUE_CHANGED
     }
 
-    /// Returns the level of RTCINTR.
+    /// Returns the level of RTCINTR: whether it is high.
     #[inline]
     fn line(&self, _: u8) -> bool {
         *self.state.ris & *self.state.imsc != 0
@@ -97,7 +97,7 @@ impl Device for Rtc {
 }
 
 impl Rtc {
-    /// Lets wall time have come to `now`.
+    /// Brings the state up to the wall time `now`, in seconds since 1970.
     #[inline]
     fn pass(&mut self, now: u64) {
         match self.alarm {
@@ -112,12 +112,12 @@ impl Rtc {
         (now as u32).wrapping_add(*self.state.offset)
     }
 
-    /// Seconds until the counter, which wraps, reads RTCMR.
+    /// Returns the seconds until the counter, which wraps, reads RTCMR.
     fn ticks_to_match(&self, now: u64) -> u64 {
         self.state.mr.wrapping_sub(self.count(now)).into()
     }
 
-    /// The next match after `now`: that of `now` itself has been, and RTCRIS says what became of it.
+    /// Returns the time of the next match after `now`. A match at `now` itself is past, and RTCRIS says what became of it.
     fn next_match(&self, now: u64) -> u64 {
         match self.ticks_to_match(now) {
             0 => now.saturating_add(1 << 32),
@@ -127,7 +127,7 @@ impl Rtc {
 
     fn set_alarm(&mut self, now: u64) {
         self.alarm = Some(now.saturating_add(self.ticks_to_match(now)));
-        // RTCMR may be what the counter reads just now.
+        // The counter may read RTCMR right now.
         self.pass(now);
     }
 

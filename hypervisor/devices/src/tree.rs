@@ -1,6 +1,6 @@
-//! Writes a flattened device tree from front to back: what is begun last is ended first.
+//! Writes a flattened device tree from front to back: the node that was begun last is ended first. Devicetree Specification v0.4, chapter 5.
 //!
-//! Names and strings are the caller's own, and have no NUL in them. Devicetree Specification v0.4, chapter 5.
+//! Names and strings come from the caller, and contain no NUL.
 
 use alloc::vec::Vec;
 
@@ -8,7 +8,7 @@ use crate::device::Window;
 
 /// `FDT_MAGIC`, 5.2.
 const MAGIC: u32 = 0xd00d_feed;
-/// The version of the structure, and the oldest that its readers may know.
+/// The version of the format, and the oldest version that is compatible with it.
 const VERSION: u32 = 17;
 const LAST_COMPATIBLE_VERSION: u32 = 16;
 /// Bytes of the header, and of the one entry that ends the memory reservations (5.3).
@@ -21,25 +21,25 @@ const END_NODE: u32 = 2;
 const PROP: u32 = 3;
 const END: u32 = 9;
 
-/// The GIC's handle in a guest's tree.
+/// Handle of the GIC in a guest's device tree.
 pub const PHANDLE_GIC: u32 = 1;
-/// The handle of the clock of the PrimeCells.
+/// Handle of the clock of the PrimeCells.
 pub const PHANDLE_CLOCK: u32 = 2;
 
-/// First cell of a GIC interrupt: a shared one, whose number is its INTID less 32.
+/// First cell of a GIC interrupt: an SPI, whose number is its INTID less 32.
 pub const GIC_SPI: u32 = 0;
-/// First cell of a GIC interrupt: a private one, whose number is its INTID less 16.
+/// First cell of a GIC interrupt: a PPI, whose number is its INTID less 16.
 pub const GIC_PPI: u32 = 1;
-/// Third cell of a GIC interrupt.
+/// Third cell of a GIC interrupt: edge-triggered, rising.
 pub const EDGE_RISING: u32 = 1;
-/// Third cell of a GIC interrupt.
+/// Third cell of a GIC interrupt: level-sensitive, active high.
 pub const LEVEL_HIGH: u32 = 4;
 
-/// A device tree that is being written.
+/// A device tree that is being written. Its root node is open until [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer {
     structure: Vec<u8>,
-    /// The properties' names, each with its NUL.
+    /// The properties' names, each followed by a NUL.
     strings: Vec<u8>,
 }
 
@@ -50,14 +50,14 @@ impl Default for Writer {
 }
 
 impl Writer {
-    /// Begins the tree, and its root.
+    /// Returns a tree whose root node is open.
     pub fn new() -> Self {
         let mut writer = Self { structure: Vec::new(), strings: Vec::new() };
         writer.begin("");
         writer
     }
 
-    /// Begins a node in the one that is open. Its properties come before its children.
+    /// Begins a node inside the open node. Write a node's properties before its children.
     pub fn begin(&mut self, name: &str) {
         self.word(BEGIN_NODE);
         self.structure.extend_from_slice(name.as_bytes());
@@ -65,12 +65,12 @@ impl Writer {
         self.align();
     }
 
-    /// Ends the node that is open.
+    /// Ends the open node. The one around it is open again.
     pub fn end(&mut self) {
         self.word(END_NODE);
     }
 
-    /// Gives the open node a property.
+    /// Writes a property of the open node, with `value` as it is.
     pub fn bytes(&mut self, name: &str, value: &[u8]) {
         let name = self.name(name);
         self.word(PROP);
@@ -80,33 +80,33 @@ impl Writer {
         self.align();
     }
 
-    /// A property that says all by being there.
+    /// Writes a property without a value.
     pub fn empty(&mut self, name: &str) {
         self.bytes(name, &[]);
     }
 
-    /// A property of one cell.
+    /// Writes a property of one cell.
     pub fn cell(&mut self, name: &str, value: u32) {
         self.bytes(name, &value.to_be_bytes());
     }
 
-    /// A property of several cells.
+    /// Writes a property of several cells.
     pub fn cells(&mut self, name: &str, values: &[u32]) {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
         self.bytes(name, &bytes);
     }
 
-    /// A property of a number that takes two cells.
+    /// Writes a property that is one number of two cells.
     pub fn number(&mut self, name: &str, value: u64) {
         self.bytes(name, &value.to_be_bytes());
     }
 
-    /// A property that is a string.
+    /// Writes a property that is one string.
     pub fn string(&mut self, name: &str, value: &str) {
         self.strings(name, &[value]);
     }
 
-    /// A property that is a list of strings.
+    /// Writes a property that is a list of strings.
     pub fn strings(&mut self, name: &str, values: &[&str]) {
         let mut bytes = Vec::new();
         for value in values {
@@ -116,7 +116,7 @@ impl Writer {
         self.bytes(name, &bytes);
     }
 
-    /// Gives the open node its `reg`: base and size of each range, of two cells each.
+    /// Writes the open node's `reg`: address and bytes of each range, with two cells for each number.
     pub fn reg(&mut self, ranges: &[(u64, u64)]) {
         let numbers =
             ranges.iter().flat_map(|(base, size)| [base.to_be_bytes(), size.to_be_bytes()]);
@@ -124,13 +124,14 @@ impl Writer {
         self.bytes("reg", &bytes);
     }
 
-    /// Gives the open node its `interrupts`: the one of the `n`th window of a device, which has one.
+    /// Writes the open node's `interrupts`: the SPI of the `n`th window of a device, which must have an SPI. `trigger` is [`EDGE_RISING`] or
+    /// [`LEVEL_HIGH`].
     pub fn interrupt(&mut self, window: &Window, n: u8, trigger: u32) {
         let spi = u32::from(window.spi.unwrap_or(0)) + u32::from(n);
         self.cells("interrupts", &[GIC_SPI, spi, trigger]);
     }
 
-    /// Writes the node of a PrimeCell, as QEMU has it.
+    /// Writes the node of a PrimeCell with one window, as QEMU has it. All its clocks are that of [`PHANDLE_CLOCK`].
     pub fn primecell(&mut self, name: &str, compatible: &str, window: &Window, clocks: &[&str]) {
         self.begin(name);
         self.strings("compatible", &[compatible, "arm,primecell"]);
@@ -141,7 +142,7 @@ impl Writer {
         self.end();
     }
 
-    /// Ends the root and the tree, of which nothing else is open.
+    /// Ends the root node, and returns the bytes of the tree. Only the root may be open.
     pub fn finish(mut self) -> Vec<u8> {
         self.end();
         self.word(END);
@@ -167,7 +168,7 @@ impl Writer {
         tree
     }
 
-    /// Where a property's name stands among the strings. The same names come again and again.
+    /// Returns the offset of a property's name in the strings, and adds the name if it is new. The same names come again and again.
     fn name(&mut self, name: &str) -> u32 {
         let mut at = 0;
         for known in self.strings.split_inclusive(|&byte| byte == 0) {

@@ -1,5 +1,5 @@
-//! The virtio-mmio slots of QEMU's `virt`, without a device: guests that look for devices at the slots' addresses find that there are
-//! none, where an external abort would end them. Virtual I/O Device (VIRTIO) Version 1.2, 4.2.2.
+//! The virtio-mmio slots of QEMU's `virt`, without a device. Guests that look for devices at the slots' addresses find that there are none; an
+//! external abort would end these guests. Virtual I/O Device (VIRTIO) Version 1.2, 4.2.2.
 
 use alloc::format;
 
@@ -8,14 +8,14 @@ use crate::device::{Access, Context, Device, Effects, Window};
 use crate::equipment::Equipment;
 use crate::tree::{EDGE_RISING, Writer};
 
-/// MagicValue: "virt".
+/// Value of MagicValue: "virt".
 const MAGIC: u32 = 0x7472_6976;
-/// Version: the legacy interface, QEMU's default.
+/// Value of Version: the legacy interface, QEMU's default.
 const VERSION: u32 = 1;
-/// VendorID: "QEMU".
+/// Value of VendorID: "QEMU".
 const VENDOR: u32 = 0x554d_4551;
 
-/// The empty slots.
+/// All slots, none of which has a device.
 #[derive(Clone, Copy, Debug)]
 pub struct EmptySlots;
 

@@ -1,8 +1,8 @@
 //! A generic watchdog (Arm Base System Architecture, appendix A), which Linux drives as `arm,sbsa-gwdt`.
 //!
-//! Once it runs, the guest must refresh it. If that was not done for [`wor`](Watchdog) ticks, it raises its interrupt, WS0; after as
-//! many again WS1, and then whoever runs the guest does what is configured. It counts the guest's time, so nothing happens while the
-//! guest is paused or stored.
+//! Once the watchdog runs, the guest must refresh it. [`wor`](Watchdog) ticks after the last refresh the watchdog raises its interrupt, WS0. After
+//! as many ticks again it sets WS1, and then `stasis-host` decides what happens to the guest. The ticks are the guest's time, so nothing happens
+//! while the guest is paused or stored.
 
 use alloc::format;
 
@@ -13,7 +13,7 @@ use crate::device::{Access, Context, Deadline, Device, Due, Effects, Verdict, Wi
 use crate::equipment::Equipment;
 use crate::tree::{LEVEL_HIGH, Writer};
 
-/// The registers' offsets in the control frame; those of the refresh frame begin at [`REFRESH`].
+/// The registers' offsets in the control frame; the offsets of the refresh frame begin at [`REFRESH`].
 mod offset {
     pub const WCS: u64 = 0x000;
     pub const WOR: u64 = 0x008;
@@ -22,18 +22,18 @@ mod offset {
     pub const WRR: u64 = super::REFRESH;
 }
 
-/// Where the refresh frame is, seen from the control frame.
+/// Bytes from the control frame to the refresh frame.
 const REFRESH: u64 = 0x1000;
 
-/// WCS: it runs.
+/// WCS: the watchdog runs.
 const EN: u32 = 1 << 0;
-/// WCS: the interrupt is raised.
+/// WCS: the watchdog has raised its interrupt.
 const WS0: u32 = 1 << 1;
-/// WCS: it was not fed.
+/// WCS: the watchdog was not fed.
 const WS1: u32 = 1 << 2;
 
 impl Device for Watchdog {
-    /// The control frame, then the refresh frame. Nothing of QEMU's `virt` is there, and its interrupt, INTID 42, is nobody's.
+    /// The control frame, then the refresh frame. QEMU's `virt` has nothing at these addresses, and does not use the interrupt, INTID 42.
     const WINDOW: Window = Window { base: 0x0910_0000, size: 0x2000, count: 1, spi: Some(10) };
     const HAS_CLOCK: bool = true;
     type Record = Self;
@@ -53,7 +53,7 @@ impl Device for Watchdog {
     }
 
     fn read(&mut self, access: Access, _: &impl Context) -> u64 {
-        // W_IIDR too is 0: version 0, whose WOR has 32 bits.
+        // W_IIDR is 0, too: version 0, whose WOR has 32 bits.
         read_words(access.offset, access.width, |offset| match offset {
             offset::WCS => *self.wcs,
             offset::WOR => *self.wor,
@@ -92,7 +92,7 @@ impl Device for Watchdog {
         pass(self, context.guest_time());
     }
 
-    /// One that was not fed stays due, until somebody does something about it.
+    /// Returns the time of the next change. A watchdog that was not fed stays due until somebody acts.
     #[inline]
     fn due(&self) -> Due {
         if *self.wcs & EN == 0 {
@@ -120,7 +120,7 @@ impl Device for Watchdog {
     }
 }
 
-/// Returns a watchdog that runs from the start, with this many ticks from the last refresh to WS1; with 0, one that the guest has to start.
+/// Returns a watchdog that runs from the start, with `ticks` of the guest's counter from the last refresh to WS1. With 0 the guest must start it.
 fn new(ticks: u64) -> Watchdog {
     let mut watchdog = Watchdog::default();
     if ticks > 0 {
@@ -131,13 +131,13 @@ fn new(ticks: u64) -> Watchdog {
     watchdog
 }
 
-/// Begins the time anew.
+/// Restarts the time at `now`, and clears WS0 and WS1.
 fn refresh(watchdog: &mut Watchdog, now: u64) {
     *watchdog.wcs &= EN;
     *watchdog.wcv = now.saturating_add((*watchdog.wor).into());
 }
 
-/// Lets the guest's time have come to `now`.
+/// Brings the state up to the guest's time `now`, in ticks: sets WS0 or WS1 if it is due.
 fn pass(watchdog: &mut Watchdog, now: u64) {
     let is_due = *watchdog.wcs & EN != 0 && now >= *watchdog.wcv;
     if has_bitten(watchdog) || !is_due {
@@ -145,14 +145,14 @@ fn pass(watchdog: &mut Watchdog, now: u64) {
     }
     if *watchdog.wcs & WS0 == 0 {
         *watchdog.wcs |= WS0;
-        // From now, not from when it was due: the guest has its time to answer.
+        // The second half begins now, and not when WS0 was due: the guest has the whole of it to answer.
         *watchdog.wcv = now.saturating_add((*watchdog.wor).into());
     } else {
         *watchdog.wcs |= WS1;
     }
 }
 
-/// Returns whether it was not fed.
+/// Returns whether the watchdog was not fed: WS1 is set.
 #[inline]
 fn has_bitten(watchdog: &Watchdog) -> bool {
     *watchdog.wcs & WS1 != 0
