@@ -1,4 +1,4 @@
-//! A load or store that trapped, as the syndrome of its data abort describes it.
+//! A trapped load or store, as the syndrome of its data abort describes it.
 
 use stasis_devices::access::Width;
 use stasis_state::vcpu::Core;
@@ -10,22 +10,22 @@ use crate::register::{general, is_big_endian, set_general};
 /// A load or store of one general register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// A store.
+    /// Whether the access is a store.
     pub write: bool,
-    /// Its size.
+    /// Width of the access.
     pub width: Width,
-    /// 0 to 30: X0 to X30; 31 is XZR.
+    /// Number of the general register: 0 to 30 are X0 to X30; 31 is XZR.
     pub register: u8,
-    /// What is loaded is sign-extended.
+    /// Whether a loaded value is sign-extended.
     pub sign_extend: bool,
-    /// The register is 64 bits wide: the sign goes up to bit 63, not to bit 31.
+    /// Whether the register is an X register. Then the sign goes up to bit 63, and to bit 31 otherwise.
     pub sixty_four: bool,
-    /// What becomes of the base register.
+    /// The change of the base register, if the instruction makes one.
     pub writeback: Option<Writeback>,
 }
 
 impl Access {
-    /// The access, as a syndrome with ISV set describes it.
+    /// Returns the access that a syndrome with ISV = 1 describes.
     #[inline]
     pub(super) fn decode(iss: AbortIss) -> Self {
         Self {
@@ -39,17 +39,17 @@ impl Access {
             register: iss.read(ISS_DATA_ABORT::SRT) as u8,
             sign_extend: iss.is_set(ISS_DATA_ABORT::SSE),
             sixty_four: iss.is_set(ISS_DATA_ABORT::SF),
-            // The syndrome describes none that has one.
+            // A syndrome never describes an instruction with writeback.
             writeback: None,
         }
     }
 
-    /// What a store stores: the register, cut to the access's width.
+    /// Returns what a store stores: the register's value, cut to the access's width.
     pub fn stored(&self, core: &Core) -> u64 {
         self.width.truncate(general(core, self.register))
     }
 
-    /// Finishes a load with what the device gave.
+    /// Finishes a load: puts the device's `value` into the register.
     pub fn load(&self, core: &mut Core, value: u64) {
         let value = if self.sign_extend {
             self.width.sign_extend(value)
@@ -60,8 +60,8 @@ impl Access {
         set_general(core, self.register, register.truncate(value));
     }
 
-    /// `value` on its way between the guest and a device: devices are little-endian, and a guest may be big-endian. Its own
-    /// inverse.
+    /// Converts `value` between the order of bytes of the guest, which may be big-endian, and that of devices, which is little-endian. The function
+    /// is its own inverse.
     pub fn in_device_order(&self, core: &Core, sctlr_el1: u64, value: u64) -> u64 {
         if is_big_endian(core, sctlr_el1) { self.width.swap_bytes(value) } else { value }
     }

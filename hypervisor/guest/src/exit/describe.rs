@@ -9,12 +9,12 @@ use super::{
     system_access, wfx,
 };
 
-/// Shows an ESR, of whichever exception level, in words.
+/// Returns an ESR, of any exception level, in words.
 pub const fn describe(esr: u64) -> Description {
     Description(esr)
 }
 
-/// What [`describe`] gives: for `{}`.
+/// The result of [`describe`], to be formatted with `{}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Description(u64);
 
@@ -87,7 +87,8 @@ fn write_abort(f: &mut fmt::Formatter<'_>, iss: AbortIss, class: ESR::EC::Value)
     Ok(())
 }
 
-/// A system register or instruction by the generic name that assemblers take: `s3_0_c4_c0_1`.
+/// A system register or instruction, shown by the generic name that assemblers take: `s3_0_c4_c0_1`. The encoding is packed as in
+/// [`SystemAccess`](super::SystemAccess).
 #[derive(Clone, Copy, Debug)]
 pub struct EncodingName(pub u16);
 

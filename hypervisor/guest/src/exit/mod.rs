@@ -1,8 +1,7 @@
 //! What made a vCPU leave the guest: ESR_EL2, FAR_EL2 and HPFAR_EL2, decoded.
 //!
-//! [`decode`] gives an [`Exit`] for the run loop to answer, [`describe`] a line for people to read.
-//! What the guest then sees of it is in [`crate::inject`], [`crate::mmio`], [`crate::psci`] and
-//! [`crate::sysreg`].
+//! [`decode`] returns an [`Exit`] for the run loop to answer, [`describe`] a line for people to read. The answers are made in [`crate::inject`],
+//! [`crate::mmio`], [`crate::psci`] and [`crate::sysreg`].
 
 mod access;
 mod describe;
@@ -38,58 +37,57 @@ pub struct Syndrome {
 /// Why a vCPU left the guest by a synchronous exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// A load or store to an address that stage 2 does not map, which the syndrome describes, or the instruction.
+    /// A load or store to an address that stage 2 does not map. The syndrome or the instruction describes it.
     DataAbort {
-        /// The intermediate physical address.
+        /// Intermediate physical address.
         ipa: u64,
-        /// The guest's virtual address.
+        /// Guest's virtual address.
         virtual_address: u64,
-        /// What is to be done there.
+        /// The load or store.
         access: Access,
     },
-    /// A load or store that the syndrome does not describe (a pair, a writeback, a vector, an
-    /// atomic), a table walk of the guest's, or a fault that no emulation mends. For writebacks see
-    /// [`described`](Exit::described).
+    /// A load or store that the syndrome does not describe (a pair, a writeback, a vector, an atomic), a table walk of the guest's, or a fault that
+    /// no emulation answers. [`described`](Exit::described) turns writebacks into [`Exit::DataAbort`].
     DataAbortUnemulatable(Fault),
-    /// Cache maintenance by an address that stage 2 does not map: there is nothing to be maintained.
+    /// Cache maintenance by an address that stage 2 does not map: there is nothing to maintain.
     CacheMaintenance(Fault),
     /// The guest jumped to an address that stage 2 does not map.
     InstructionAbort(Fault),
-    /// HVC; the PC is already behind it.
+    /// HVC. The PC is already behind the instruction.
     Hvc {
-        /// The instruction's immediate.
+        /// Immediate of the instruction.
         imm: u16,
     },
-    /// SMC; the PC is at it: [`skip_instruction`].
+    /// SMC. The PC is at the instruction: [`skip_instruction`] moves it on.
     Smc {
-        /// The instruction's immediate.
+        /// Immediate of the instruction.
         imm: u16,
     },
-    /// MSR, MRS or a system instruction that is trapped.
+    /// A trapped MSR, MRS or system instruction.
     SystemRegister(SystemAccess),
-    /// WFI, WFE and their kin.
+    /// A trapped WFI, WFE, WFIT or WFET.
     Wfx(Wfx),
-    /// An exception that is not the guest's doing or has no other answer than an UNDEFINED in the guest.
+    /// An exception that the guest did not cause, or that has no other answer than an UNDEFINED in the guest.
     Unknown {
-        /// The exception class, ESR_EL2.EC.
+        /// Exception class, ESR_EL2.EC.
         class: u8,
     },
 }
 
-/// Which of the waiting instructions was trapped.
+/// A waiting instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wfx {
-    /// Wait for an interrupt.
+    /// WFI: wait for an interrupt.
     Wfi,
-    /// Wait for an event.
+    /// WFE: wait for an event.
     Wfe,
-    /// Wait for an interrupt, with a deadline.
+    /// WFIT: wait for an interrupt, with a deadline.
     Wfit,
-    /// Wait for an event, with a deadline.
+    /// WFET: wait for an event, with a deadline.
     Wfet,
 }
 
-/// What an access that faulted was for.
+/// The purpose of an access that faulted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The fetch of an instruction.
@@ -105,20 +103,20 @@ pub enum Cause {
 /// A stage 2 fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What the access was for.
+    /// Purpose of the access.
     pub cause: Cause,
-    /// The guest's virtual address.
+    /// Guest's virtual address.
     pub virtual_address: u64,
-    /// The intermediate physical address, where HPFAR_EL2 gives it; of a table walk, only its page.
+    /// Intermediate physical address, if HPFAR_EL2 has it. Of a table walk, it is only that of the page.
     pub ipa: Option<u64>,
-    /// What went wrong.
+    /// Kind of the fault.
     pub kind: FaultKind,
-    /// Raised by the walk of the guest's own tables, not by the access itself.
+    /// Whether the walk of the guest's own tables faulted, and not the access itself.
     pub on_walk: bool,
 }
 
 impl Fault {
-    /// Of an access to an address where there is no device either.
+    /// Returns the fault of a load or store to an address that no device has.
     pub fn nothing_at(ipa: u64, virtual_address: u64, write: bool) -> Self {
         let cause = if write { Cause::Store } else { Cause::Load };
         let kind = FaultKind::Translation;
@@ -129,16 +127,16 @@ impl Fault {
 /// A trapped MSR, MRS or system instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SystemAccess {
-    /// op0, op1, CRn, CRm and op2 as [`sysreg`] packs them.
+    /// Encoding: op0, op1, CRn, CRm and op2 as [`sysreg`] packs them.
     pub encoding: u16,
-    /// The general register: 0 to 30; 31 is XZR.
+    /// Number of the general register: 0 to 30 are X0 to X30; 31 is XZR.
     pub rt: u8,
-    /// MRS, not MSR.
+    /// Whether the instruction is MRS, and not MSR.
     pub is_read: bool,
 }
 
 impl Exit {
-    /// A write of the guest's to memory that it may only read, which cache maintenance and its table walks may make, too.
+    /// Returns the fault of a write to memory that the guest may only read. Cache maintenance and the guest's table walks may make such writes, too.
     pub fn forbidden_write(&self) -> Option<&Fault> {
         let (Self::DataAbortUnemulatable(fault) | Self::InstructionAbort(fault)) = self else {
             return None;
@@ -148,11 +146,11 @@ impl Exit {
     }
 }
 
-/// Whether it is an access to a debug register, as such accesses trap while these registers are not the guest's: MRS or MSR with
-/// an op0 of 2, or AArch32's coprocessor 14. Those with a CRn of 1, the locks among them, always trap.
+/// Returns whether the exception may be an access to a debug register, as they trap while these registers are not the guest's: MRS or MSR with
+/// an op0 of 2, or AArch32's coprocessor 14. Registers with a CRn of 1, the locks among them, always trap, and are left out.
 #[inline]
 pub fn may_be_of_debug(syndrome: Syndrome) -> bool {
-    /// One bit for each class.
+    /// A set of exception classes: one bit for each class.
     const COPROCESSOR_14: u64 = 1 << ESR::EC::Value::Cp14Mcr as u64
         | 1 << ESR::EC::Value::Cp14Ldc as u64
         | 1 << ESR::EC::Value::Cp14Mrrc as u64;
@@ -163,19 +161,19 @@ pub fn may_be_of_debug(syndrome: Syndrome) -> bool {
         || class == SYSTEM && ISS_SYSTEM::Op0.read(iss) == 2 && ISS_SYSTEM::CRn.read(iss) != 1
 }
 
-/// The immediate of an HVC, if that is what the exception is.
+/// Returns the immediate of an HVC. None if the exception is no HVC.
 #[inline]
 pub fn hypervisor_call(syndrome: Syndrome) -> Option<u16> {
     let esr = Esr::new(syndrome.esr);
     esr.matches_all(ESR::EC::Hvc64).then(|| ISS_CALL::Imm16.read(syndrome.esr) as u16)
 }
 
-/// Decodes a synchronous exception from the guest.
+/// Returns what a synchronous exception from the guest means.
 #[inline]
 pub fn decode(syndrome: Syndrome) -> Exit {
     let esr = Esr::new(syndrome.esr);
     let iss = esr.read(ESR::ISS);
-    // The most frequent one is not searched for.
+    // Data aborts are the most frequent, so they come before the search for the class.
     if esr.matches_all(ESR::EC::DataAbortLower) {
         return data_abort(syndrome, AbortIss::new(iss));
     }
@@ -216,7 +214,7 @@ fn system_access(iss: u64) -> SystemAccess {
     }
 }
 
-/// A load or store that the syndrome describes, at an address that stage 2 does not map.
+/// Returns whether an abort is a load or store that the syndrome describes, at an address that stage 2 does not map.
 fn is_emulatable(iss: AbortIss) -> bool {
     iss.matches_all(
         ISS_DATA_ABORT::ISV::SET
@@ -247,11 +245,11 @@ fn data_abort(syndrome: Syndrome, iss: AbortIss) -> Exit {
     }
 }
 
-/// The intermediate physical address, where HPFAR_EL2 has it; of a table walk, only its page.
+/// Returns the intermediate physical address. HPFAR_EL2 must be valid. Of a table walk the result is only the address of the page.
 #[inline]
 fn ipa(syndrome: Syndrome, on_walk: bool) -> u64 {
     let page = HPFAR::FIPA.read(syndrome.hpfar) << 12;
-    // The offset within the page is that of the virtual address, but a walk reads elsewhere.
+    // The offset within the page is that of the virtual address. A walk reads at another address, so its offset is not known.
     let offset = if on_walk { 0 } else { syndrome.far & 0xfff };
     page | offset
 }

@@ -1,14 +1,14 @@
-//! Going on behind an instruction that was emulated.
+//! Moves a vCPU on behind an instruction that was emulated.
 
 use stasis_state::vcpu::Core;
 
 use super::syndrome::{ESR, Esr};
 use crate::register::pstate;
 
-/// Moves the PC behind the trapped instruction and PSTATE with it.
+/// Moves the PC behind the trapped instruction, and changes PSTATE as the instruction would have.
 ///
-/// For everything that traps *at* its instruction: SMC, MSR and MRS, WFI, loads and stores. Not for
-/// HVC, whose exception returns behind it (DDI 0487, D1.3.1).
+/// The function is for everything that traps *at* its instruction: SMC, MSR and MRS, WFI, loads and stores. It is not for HVC, whose exception
+/// returns behind the instruction (DDI 0487, D1.3.1). `esr` is the ESR_EL2 of the trap.
 #[inline]
 pub fn skip_instruction(core: &mut Core, esr: u64) {
     let aarch32 = *core.pstate & pstate::AARCH32 != 0;
@@ -20,12 +20,11 @@ pub fn skip_instruction(core: &mut Core, esr: u64) {
     } else {
         *core.pstate &= !pstate::BTYPE;
     }
-    // The step of a debugger within the guest is now complete.
+    // The software step of a debugger in the guest is now complete.
     *core.pstate &= !pstate::SS;
 }
 
-/// ITAdvance() of the manual, on the state of an IT block as SPSR has it: IT[7:2] in bits [15:10],
-/// IT[1:0] in bits [26:25].
+/// Returns the SPSR with the state of its IT block advanced, as the manual's ITAdvance() does. IT[7:2] is in bits [15:10], IT[1:0] in bits [26:25].
 fn advance_if_then(spsr: u64) -> u64 {
     let it = (spsr >> 10 & 0x3f) << 2 | spsr >> 25 & 3;
     let next = if it & 7 == 0 { 0 } else { it & 0xe0 | it << 1 & 0x1f };

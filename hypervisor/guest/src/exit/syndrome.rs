@@ -5,7 +5,7 @@
 use tock_registers::{LocalRegisterCopy, register_bitfields};
 
 register_bitfields! {u64,
-    /// ESR_EL2, and the same layout in ESR_EL1.
+    /// ESR_EL2. ESR_EL1 has the same layout.
     pub ESR [
         /// Exception class.
         EC OFFSET(26) NUMBITS(6) [
@@ -48,7 +48,7 @@ register_bitfields! {u64,
             Bkpt32 = 0x38,
             Brk64 = 0x3c
         ],
-        /// 1: the instruction has 32 bits, or the class does not say.
+        /// 1: the instruction has 32 bits, or its length is not known for this class.
         IL OFFSET(25) NUMBITS(1) [],
         /// Instruction specific syndrome: one of the ISS registers below.
         ISS OFFSET(0) NUMBITS(25) []
@@ -64,7 +64,7 @@ register_bitfields! {u64,
             Word = 2,
             Doubleword = 3
         ],
-        /// What is loaded is sign-extended.
+        /// A loaded value is sign-extended.
         SSE OFFSET(21) NUMBITS(1) [],
         /// The register that is transferred; 31 is XZR.
         SRT OFFSET(16) NUMBITS(5) [],
@@ -131,34 +131,34 @@ register_bitfields! {u64,
     ]
 }
 
-/// A syndrome as a value.
+/// An ESR as a value.
 pub type Esr = LocalRegisterCopy<u64, ESR::Register>;
-/// The ISS of an abort as a value. Instruction aborts have the same layout, without what only loads have.
+/// The ISS of an abort as a value. Instruction aborts have the same layout, without the fields that describe a load or store.
 pub type AbortIss = LocalRegisterCopy<u64, ISS_DATA_ABORT::Register>;
 
-/// What a fault status code says.
+/// The meaning of a fault status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// An address beyond what the tables may translate.
     AddressSize,
-    /// Nothing is mapped there.
+    /// Nothing is mapped at the address.
     Translation,
     /// The access flag is 0.
     AccessFlag,
-    /// The mapping forbids it.
+    /// The mapping forbids the access.
     Permission,
     /// The memory system answered with an error.
     External,
     /// The memory system answered the table walk with an error.
     ExternalOnWalk,
-    /// Misaligned.
+    /// The access is misaligned.
     Alignment,
-    /// Another code.
+    /// Any other code.
     Other(u8),
 }
 
 impl FaultKind {
-    /// The kind and, where it has one, the level of a fault status code.
+    /// Returns the kind of a fault status code, and its level if it has one.
     pub fn decode(status: u8) -> (Self, Option<u8>) {
         let level = Some(status & 3);
         match status & 0x3f {

@@ -1,23 +1,23 @@
-//! The simplest of all trapped accesses, and the most frequent one: a load or store of a word.
+//! The simplest of all trapped accesses, and the most frequent: a load or store of a word.
 //!
-//! [`WordAccess::of`] tells it by one look at the syndrome. [`decode`](super::decode) tells it, too, among all others.
+//! [`WordAccess::of`] recognizes it with one comparison of the syndrome. [`decode`](super::decode) recognizes it, too, among all others.
 
 use super::Syndrome;
 use super::syndrome::{AbortIss, ESR, Esr, ISS_DATA_ABORT};
 
-/// A load of a word, without a sign, or a store of one, at an address that stage 2 does not map.
+/// A load of a word without sign extension, or a store of a word, at an address that stage 2 does not map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WordAccess {
-    /// A store.
+    /// Whether the access is a store.
     pub write: bool,
-    /// The intermediate physical address.
+    /// Intermediate physical address.
     pub ipa: u64,
-    /// 0 to 30: X0 to X30; 31 is XZR.
+    /// Number of the general register: 0 to 30 are X0 to X30; 31 is XZR.
     pub register: u8,
 }
 
 impl WordAccess {
-    /// The exception, if that is what it is.
+    /// Returns the access that an exception stands for. None if the exception is anything else.
     #[inline]
     pub fn of(syndrome: Syndrome) -> Option<Self> {
         let iss = AbortIss::new(syndrome.esr);

@@ -1,7 +1,7 @@
-//! Loads and stores that move their base register on: `ldr w0, [x1], #4`, `str w0, [x1, #4]!`.
+//! Loads and stores that change their base register: `ldr w0, [x1], #4`, `str w0, [x1, #4]!`.
 //!
-//! The syndrome says nothing of them (ISV is 0), so whoever answers them must read the instruction. Compilers make them
-//! of loops over the registers of a device, and guests that were not written for a hypervisor have them.
+//! The syndrome does not describe them (ISV is 0), so EL2 must read the instruction. Compilers use them for loops over the registers of a device,
+//! and guests that were not written for a hypervisor have them.
 
 use stasis_state::vcpu::Core;
 
@@ -10,7 +10,7 @@ use super::{Access, Cause, Exit, Fault};
 use crate::register::{general, pstate, set_general};
 use stasis_devices::access::Width;
 
-/// What becomes of the base register.
+/// The change of the base register: its number, and its new value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Writeback {
     register: u8,
@@ -18,22 +18,23 @@ pub struct Writeback {
 }
 
 impl Writeback {
-    /// Moves the base register on. After the access: one that aborts leaves it as it was.
+    /// Writes the new value to the base register. Call it after the access: an access that aborts leaves the base register as it was.
     pub fn apply(self, core: &mut Core) {
         set_general(core, self.register, self.value);
     }
 }
 
 impl Exit {
-    /// Whether [`described`](Self::described) may make something of it.
+    /// Returns whether [`described`](Self::described) needs the instruction: the exit is a translation fault at a known address, in AArch64.
     pub fn wants_instruction(&self, core: &Core) -> bool {
         matches!(self, Self::DataAbortUnemulatable(fault)
             if fault.kind == FaultKind::Translation && !fault.on_walk && fault.ipa.is_some())
             && *core.pstate & pstate::AARCH32 == 0
     }
 
-    /// The exit, of a vCPU with these registers, as its instruction describes it: a load or store with writeback, if it is one and has
-    /// just this address. Another vCPU may have changed the code meanwhile, so this is an allegation.
+    /// Returns the exit as `instruction` describes it, for a vCPU whose registers are `core`. That is [`Exit::DataAbort`] if the instruction is a
+    /// load or store with writeback to the address that faulted, and otherwise the same exit. Another vCPU may have changed the code meanwhile, so
+    /// `instruction` is an allegation.
     pub fn described(self, instruction: u32, core: &Core) -> Self {
         match self {
             Self::DataAbortUnemulatable(fault @ Fault { ipa: Some(ipa), .. })
@@ -52,7 +53,8 @@ impl Exit {
     }
 }
 
-/// Load/store register, immediate, pre-indexed or post-indexed (DDI 0487, C4.1.94), of a general register.
+/// Returns the access if `instruction` is one with writeback that explains `fault`: Load/store register, immediate, pre-indexed or post-indexed
+/// (DDI 0487, C4.1.94), of a general register.
 fn decode(instruction: u32, fault: &Fault, core: &Core) -> Option<Access> {
     let field = |lowest: u32, bits: u32| instruction >> lowest & ((1 << bits) - 1);
     if field(24, 6) != 0b11_1000 || field(21, 1) != 0 || field(10, 1) != 1 {
@@ -64,7 +66,7 @@ fn decode(instruction: u32, fault: &Fault, core: &Core) -> Option<Access> {
         2 => Width::Word,
         _ => Width::Doubleword,
     };
-    // Signed to 64 bits there is nothing wider than a word, to 32 bits nothing wider than a halfword.
+    // Loads that extend the sign to 64 bits load at most a word, those that extend it to 32 bits at most a halfword.
     let (write, sign_extend, sixty_four) = match (field(22, 2), width) {
         (0, _) => (true, false, width == Width::Doubleword),
         (1, _) => (false, false, width == Width::Doubleword),
@@ -73,7 +75,7 @@ fn decode(instruction: u32, fault: &Fault, core: &Core) -> Option<Access> {
         _ => return None,
     };
     let (register, base) = (field(0, 5) as u8, field(5, 5) as u8);
-    // A stack is no device; and what becomes of one register as both is not defined (K1.2.15).
+    // SP is no base for a device. If one register is both base and data, the result is not defined (K1.2.15).
     if base == 31 || base == register || write != (fault.cause == Cause::Store) {
         return None;
     }
