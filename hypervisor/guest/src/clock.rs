@@ -1,20 +1,20 @@
-//! The guest's clock: its counter, which goes on where it stood, at the speed that the guest was made with.
+//! The guest's clock: a counter that goes on from where it stood, at the speed that the guest was made with.
 //!
-//! CNTVCT_EL0 is CNTPCT_EL0 less CNTVOFF_EL2 (DDI 0487, D11.2.1), and neither it nor CNTFRQ_EL0 can be trapped
-//! on Armv8.0. So a guest's counter has the frequency of the machine's. On a machine that is slower than what the
-//! guest was made with, the clock is *stepped*: CNTVOFF is computed anew [`STEP_HZ`] times in a second. Between two
-//! steps it lags behind the guest's true time, at most by what a step mends; it never goes back, for the true time
-//! only gains on the machine's. On a machine that is faster it would have to go back, so [`Pace`] refuses that.
+//! CNTVCT_EL0 is CNTPCT_EL0 less CNTVOFF_EL2 (DDI 0487, D11.2.1), and neither CNTVCT_EL0 nor CNTFRQ_EL0 can be trapped on Armv8.0. So a guest's
+//! counter has the frequency of the machine's. On a machine whose counter is slower than the one the guest was made with, the clock is *stepped*:
+//! CNTVOFF is computed anew [`STEP_HZ`] times in a second. Between two steps the clock lags behind the guest's true time, at most by what a step
+//! adds. The clock never goes back, for the true time only gains on the machine's. On a machine whose counter is faster the clock would have to
+//! go back, so [`Pace`] refuses that.
 //!
-//! A step is made when no vCPU of the guest can read the counter, or one would see the new time and then another the
-//! old one. Whoever runs the guest sees to that.
+//! A step is made while no vCPU of the guest can read the counter. Otherwise one vCPU would see the new time, and then another the old one. The
+//! caller of [`GuestClock::step`] ensures it.
 
 use stasis_state::guest::Clock;
 
-/// A time of the host's counter that does not come.
+/// Time of the host's counter that stands for "never".
 pub const NEVER: u64 = u64::MAX;
 
-/// Steps of a stepped clock in a second.
+/// Number of steps that a stepped clock makes in a second.
 pub const STEP_HZ: u64 = 1000;
 
 /// Why a guest's counter can't run here.
@@ -27,9 +27,9 @@ pub enum PaceError {
          counter-frequency = {host} can go on on both machines", Percent { guest: *guest, host: *host }
     )]
     Faster {
-        /// In Hz.
+        /// Frequency that the guest was made with, in Hz.
         guest: u64,
-        /// In Hz.
+        /// Frequency of this machine's counter, in Hz.
         host: u64,
     },
     /// The guest is configured with a slower counter than this machine has.
@@ -37,14 +37,14 @@ pub enum PaceError {
         "its counter-frequency is {asked} Hz, and this machine's counter is faster, at {host} Hz"
     )]
     Configured {
-        /// In Hz.
+        /// Frequency that the configuration asks for, in Hz.
         asked: u64,
-        /// In Hz.
+        /// Frequency of this machine's counter, in Hz.
         host: u64,
     },
 }
 
-/// By how much a machine's counter is faster than a guest's, to a tenth of a percent.
+/// How much faster a machine's counter is than a guest's, shown to a tenth of a percent.
 struct Percent {
     guest: u64,
     host: u64,
@@ -58,21 +58,25 @@ impl core::fmt::Display for Percent {
     }
 }
 
-/// How fast a guest's clock goes, and the machine's counter that it is made of. In Hz.
+/// The frequency of a guest's counter, and that of the machine's counter from which it is made. Both are in Hz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     guest: u64,
-    /// Never above `guest`.
+    /// Frequency of the machine's counter: never above `guest`.
     host: u64,
 }
 
 impl Pace {
-    /// That of a guest which takes the counter of a machine as it is.
+    /// Returns the pace of a guest that takes a machine's counter as it is: `host` Hz.
     pub const fn of_machine(host: u64) -> Self {
         Self { guest: host, host }
     }
 
-    /// That of a guest which is made here, and for which somebody may have asked for a frequency.
+    /// Returns the pace of a new guest. `asked` is the frequency that the configuration asks for, if it does; both are in Hz.
+    ///
+    /// # Errors
+    ///
+    /// [`PaceError::Configured`] if the machine's counter is faster than `asked`.
     pub fn configured(asked: Option<u64>, host: u64) -> Result<Self, PaceError> {
         match asked {
             Some(asked) if asked < host => Err(PaceError::Configured { asked, host }),
@@ -81,8 +85,12 @@ impl Pace {
         }
     }
 
-    /// That of a guest which was made with `guest`. With `any_speed` it takes the machine's counter as it is, and its
+    /// Returns the pace of a resumed guest that was made with `guest` Hz. With `any_speed` the guest takes the machine's counter as it is, and its
     /// seconds have another length.
+    ///
+    /// # Errors
+    ///
+    /// [`PaceError::Faster`] if the machine's counter is faster than the guest's, unless `any_speed` is set.
     pub fn resumed(guest: u64, host: u64, any_speed: bool) -> Result<Self, PaceError> {
         match guest {
             _ if any_speed => Ok(Self::of_machine(host)),
@@ -91,7 +99,7 @@ impl Pace {
         }
     }
 
-    /// What the guest takes its counter's frequency to be.
+    /// Returns the frequency that the guest takes its counter to have, in Hz.
     pub fn guest_hz(self) -> u64 {
         self.guest
     }
@@ -100,21 +108,21 @@ impl Pace {
         self.guest > self.host
     }
 
-    /// The guest's ticks in as many of the machine's.
+    /// Returns how many ticks the guest's counter makes while the machine's makes `ticks`, rounded down.
     fn to_guest(self, ticks: u64) -> u64 {
         let ticks = u128::from(ticks) * u128::from(self.guest) / u128::from(self.host.max(1));
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
-    /// The least number of the machine's ticks in which the guest has as many.
+    /// Returns the least number of the machine's ticks in which the guest's counter makes `ticks`.
     fn to_host(self, ticks: u64) -> u64 {
         let ticks = u128::from(ticks) * u128::from(self.host);
-        // Not above `ticks`, since `host` is not above `guest`.
+        // The result is not above `ticks`, since `host` is not above `guest`.
         ticks.div_ceil(u128::from(self.guest.max(1))) as u64
     }
 }
 
-/// A guest's clock: it runs, or stands still.
+/// A guest's clock, which runs or stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestClock {
     pace: Pace,
@@ -127,16 +135,16 @@ enum State {
     Running(Running),
 }
 
-/// A clock that runs. Its true time is counted from its start, so that what a division leaves is not lost at each step.
+/// A clock that runs. Its true time is counted from its start, so that the remainders of the divisions do not add up over the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Running {
-    /// CNTVCT when it was started.
+    /// The guest's CNTVCT when the clock was started.
     from_guest: u64,
-    /// The machine's CNTPCT then.
+    /// The machine's CNTPCT when the clock was started.
     from_host: u64,
-    /// CNTVOFF_EL2, since the last step.
+    /// CNTVOFF_EL2 since the last step.
     offset: u64,
-    /// CNTPCT at the last step.
+    /// The machine's CNTPCT at the last step.
     stepped: u64,
 }
 
@@ -145,24 +153,24 @@ impl Running {
         if !pace.is_stepped() {
             return host.wrapping_sub(self.offset);
         }
-        // Counters of two cores are read in no order: no time is before the last step.
+        // Two cores read their counters in no fixed order, so `host` may lie before the last step. No time is before the last step.
         let elapsed = host.max(self.stepped).saturating_sub(self.from_host);
         self.from_guest.wrapping_add(pace.to_guest(elapsed))
     }
 }
 
 impl GuestClock {
-    /// The clock of a guest that was never started.
+    /// Returns the clock of a guest that was never started: it stands still at 0.
     pub const fn new(pace: Pace) -> Self {
         Self { pace, state: State::Stopped { cntvct: 0 } }
     }
 
-    /// The clock of a guest out of a checkpoint.
+    /// Returns the clock of a guest from a checkpoint: it stands still at the stored time.
     pub fn restored(clock: &Clock, pace: Pace) -> Self {
         Self { pace, state: State::Stopped { cntvct: *clock.cntvct } }
     }
 
-    /// CNTVCT as the guest sees it, when the host's CNTPCT is `host`.
+    /// Returns CNTVCT as the guest sees it, when the host's CNTPCT is `host`.
     pub fn now(&self, host: u64) -> u64 {
         match self.state {
             State::Running(Running { offset, .. }) => host.wrapping_sub(offset),
@@ -170,7 +178,7 @@ impl GuestClock {
         }
     }
 
-    /// Lets it go on from where it stands.
+    /// Starts the clock from where it stands, when the host's CNTPCT is `host`. A clock that runs is left as it is.
     #[inline]
     pub fn start(&mut self, host: u64) {
         if let State::Stopped { cntvct } = self.state {
@@ -180,14 +188,14 @@ impl GuestClock {
         }
     }
 
-    /// Stops it.
+    /// Stops the clock at the guest's true time, when the host's CNTPCT is `host`.
     pub fn stop(&mut self, host: u64) {
         if let State::Running(running) = self.state {
             self.state = State::Stopped { cntvct: running.true_time(self.pace, host) };
         }
     }
 
-    /// CNTVOFF_EL2 while it runs.
+    /// Returns CNTVOFF_EL2. None while the clock stands still.
     #[inline]
     pub fn offset(&self) -> Option<u64> {
         match self.state {
@@ -196,20 +204,20 @@ impl GuestClock {
         }
     }
 
-    /// CNTVOFF_EL2; a clock that stands still is started.
+    /// Returns CNTVOFF_EL2. A clock that stands still is started first.
     #[inline]
     pub fn offset_or_start(&mut self, host: u64) -> u64 {
         self.start(host);
         self.offset().unwrap_or_default()
     }
 
-    /// Whether it is stepped while it runs.
+    /// Returns whether the clock is stepped while it runs.
     #[inline]
     pub fn is_stepped(&self) -> bool {
         self.pace.is_stepped()
     }
 
-    /// The host's CNTPCT at which it is to be stepped next; none for a clock that needs no steps.
+    /// Returns the host's CNTPCT at which the next step is due. None if the clock needs no steps, or stands still.
     #[inline]
     pub fn next_step(&self) -> Option<u64> {
         match self.state {
@@ -220,12 +228,12 @@ impl GuestClock {
         }
     }
 
-    /// Whether it is time for a step.
+    /// Returns whether a step is due, when the host's CNTPCT is `host`.
     pub fn step_is_due(&self, host: u64) -> bool {
         self.next_step().is_some_and(|step| host >= step)
     }
 
-    /// Has the guest's counter read its true time. No vCPU of the guest runs.
+    /// Makes the guest's counter read its true time, when the host's CNTPCT is `host`. The caller ensures that no vCPU of the guest runs.
     pub fn step(&mut self, host: u64) {
         if let State::Running(running) = &mut self.state {
             let now = running.true_time(self.pace, host);
@@ -234,12 +242,12 @@ impl GuestClock {
         }
     }
 
-    /// Returns the host's CNTPCT at which the guest's true time is `ticks`, seen from when the host's is `host`; none while it
-    /// stands still. A stepped clock reads that much after a step, and later without one.
+    /// Returns the host's CNTPCT at which the guest's true time is `ticks`, when the host's CNTPCT is `host` now. None while the clock stands still.
+    /// A stepped clock reads `ticks` after a step at that time, and later without one.
     ///
-    /// A guest whose time has come to `ticks` already is due at once, and one whose time comes there after the end of the host's
-    /// counter at [`NEVER`]. Timers compare without a sign and without wrapping (DDI 0487, D11.2.4), and so does this: what is
-    /// added to the host's time is a distance, never CNTVOFF, with which a deadline of all ones would come to lie in the past.
+    /// If the guest's time has reached `ticks` already, the result is `host`. If it gets there only after the end of the host's counter, the result
+    /// is [`NEVER`]. Timers compare without a sign and without wrapping (DDI 0487, D11.2.4), and so does this function: it adds a distance to the
+    /// host's time, and not CNTVOFF, with which a deadline of all ones would lie in the past.
     #[inline]
     pub fn host_time(&self, ticks: u64, host: u64) -> Option<u64> {
         let State::Running(running) = self.state else { return None };
@@ -254,12 +262,12 @@ impl GuestClock {
         Some(running.from_host.saturating_add(wait))
     }
 
-    /// The frequency of the machine's counter, in Hz.
+    /// Returns the frequency of the machine's counter, in Hz.
     pub fn host_hz(&self) -> u64 {
         self.pace.host
     }
 
-    /// Writes the guest's time into its record.
+    /// Writes the guest's CNTVCT into its record, when the host's CNTPCT is `host`.
     pub fn save(&self, host: u64, clock: &mut Clock) {
         *clock.cntvct = self.now(host);
     }
