@@ -1,11 +1,11 @@
-//! A guest: its records and devices, and what it does that the hardware does not.
+//! A guest: its records and devices, and the answers to what the hardware does not do for it.
 //!
-//! [`Guest::exit`] answers a trap ([`traps`]), [`Guest::interrupt`] and [`Guest::tick`] bring what happens
-//! outside ([`outside`]).
-//! All of the guest's state but its RAM is here, in the records of `stasis-state`: what its vCPUs share
-//! in [`Guest`], what each has for itself in [`Vcpu`]. While a vCPU is loaded on a core, its [`Vcpu`]
-//! belongs to that core, and its system registers and list registers are in the hardware behind
-//! [`Host`]; whoever unloads it puts them back.
+//! [`Guest::exit`] answers a trap ([`traps`]). [`Guest::device_interrupt`], [`Guest::timer_interrupt`], [`Guest::receive`] and [`Guest::tick`] bring
+//! what happens outside ([`outside`]).
+//!
+//! All of the guest's state but its RAM is here, in the records of `stasis-state`: what the vCPUs share is in [`Guest`], what each vCPU has for
+//! itself is in [`Vcpu`]. While a vCPU is loaded on a core, its [`Vcpu`] belongs to that core, and its system registers and list registers are in
+//! the hardware behind [`Host`]. Unloading the vCPU puts them back into the records.
 
 mod outside;
 #[cfg(test)]
@@ -40,33 +40,34 @@ use stasis_devices::list::{self, Devices, Line};
 use stasis_devices::machine::{FIRST_SPI, GICC_BASE, GICD_BASE, PHYSICAL_TIMER};
 use stasis_memory::range::Range;
 
-/// INTIDs of the guest's machine, as QEMU's `virt` has them.
+/// Number of INTIDs of the guest's machine, as QEMU's `virt` has it.
 pub const NR_IRQS: u16 = 288;
 const _: () = assert!(stasis_devices::machine::VIRTUAL_TIMER == VIRTUAL_TIMER);
 
-/// SCTLR_EL1.M and C: loads and stores go through the caches.
+/// SCTLR_EL1.M and SCTLR_EL1.C: with both set, loads and stores go through the caches.
 const SCTLR_CACHED: u64 = 1 | 1 << 2;
 
-/// The core that a vCPU is loaded on, and the outside of the guest.
+/// The core on which a vCPU is loaded, and the world outside of the guest.
 pub trait Host {
-    /// The core's virtual interface, and what it sees of the physical interrupts.
+    /// The core's virtual interface, and its view of the physical interrupts.
     type Gic: VirtualInterface;
-    /// The EL1 registers that are loaded.
+    /// The core's EL1 registers, which are those of the loaded vCPU.
     type El1: El1Registers;
 
     /// Returns the core's virtual interface.
     fn gic(&mut self) -> &mut Self::Gic;
-    /// The EL1 registers that are loaded.
+    /// Returns the core's EL1 registers.
     fn el1(&mut self) -> &mut Self::El1;
-    /// CNTPCT.
+    /// Returns the host's CNTPCT, in ticks.
     fn counter(&self) -> u64;
-    /// Writes, if there is a value, and reads what describes the core's caches.
+    /// Writes a register that describes the core's caches, if there is a value in `written`. Returns what it reads then.
     fn cache(&mut self, register: CacheRegister, written: Option<u64>) -> u64;
-    /// Takes back the vCPU's debug registers, if it has them and has locked its OS lock; lends them, if it has unlocked it and uses them.
+    /// Adjusts the debug registers to the OS lock, which the vCPU has written: takes them back into `registers` if the vCPU has them and has locked
+    /// it, and lends them if the vCPU has unlocked it and uses them.
     fn os_lock_changed(&mut self, registers: &mut Debug);
-    /// Seconds since 1970.
+    /// Returns the machine's time, in seconds since 1970.
     fn wall_time(&self) -> u64;
-    /// Returns where to put what must be done outside of the guest. The caller of the guest's logic carries it out.
+    /// Returns the outbox for what must be done outside of the guest. The caller of the guest's logic empties it and carries it out.
     fn outbox(&mut self) -> &mut Outbox;
 }
 
@@ -75,11 +76,11 @@ pub trait Host {
 pub enum Next {
     /// Enter the guest again.
     Enter,
-    /// It waits for an interrupt: see [`Guest::wait`].
+    /// The vCPU waits for an interrupt: [`Guest::wait`] says how long.
     Wait,
-    /// This vCPU is off; others are not.
+    /// This vCPU is off; other vCPUs of the guest are not.
     VcpuOff,
-    /// The guest has switched its machine off, or its last vCPU.
+    /// The guest has switched off its machine, or its last vCPU.
     Off,
     /// The guest has reset its machine.
     Reset,
@@ -87,16 +88,16 @@ pub enum Next {
     Crashed(Crash),
 }
 
-/// What a vCPU waits for.
+/// The end of a vCPU's wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Nothing: it goes on.
+    /// The wait is over: the vCPU goes on.
     Over,
-    /// To be kicked, or for the host's CNTPCT to be that.
+    /// The vCPU waits until it is kicked, or until the host's CNTPCT reads this.
     Until(u64),
 }
 
-/// What a vCPU has for itself.
+/// The state that a vCPU has for itself. The core that runs the vCPU holds the vCPU's own lock.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "each is a record, which says what it is")]
 pub struct Vcpu {
@@ -105,35 +106,36 @@ pub struct Vcpu {
     pub fp: FpSimd,
     pub debug: Debug,
     pub identity: Identity,
-    /// What [`Guest::tick`] last said of it may no longer hold.
+    /// Whether the time that [`Guest::tick`] last returned for this vCPU may be wrong now.
     pub deadline_changed: bool,
-    /// When its physical timer is due, as the host's CNTPCT.
+    /// The host's CNTPCT at which the vCPU's physical timer is due.
     timer_due: u64,
 }
 
-/// When a guest's devices are due, as the host's CNTPCT: what [`Guest::tick`] has found when it last looked.
+/// The times at which a guest's devices are due, as the host's CNTPCT. [`Guest::tick`] computes them when it looks at the devices.
 #[derive(Clone, Copy, Debug, Default)]
 struct DevicesDue {
-    /// Nothing changes by itself before that.
+    /// No device changes by itself before this time.
     change: u64,
-    /// Nor does a line before that.
+    /// No line rises by itself before this time.
     line: u64,
 }
 
-/// What a guest's vCPUs share. It is several KiB, and so is made in a box: what is built for size copies what it hands on, from frame
-/// to frame.
+/// The state that a guest's vCPUs share. Once the guest can run, the caller of any method holds the lock of this state.
+///
+/// The type takes several KiB and is made in a box: code that is built for size would copy it from frame to frame.
 #[derive(Debug)]
 pub struct Guest {
-    /// Its name and what it needs.
+    /// The guest's name, and what it needs.
     pub record: guest::Guest,
-    /// Its time. It stands still until it is started.
+    /// The guest's clock. It stands still until it is started.
     pub clock: GuestClock,
     clock_record: Clock,
-    /// What is stored of whether its machine is on.
+    /// The record of a guest that has switched its machine off, or has reset it. None if it has done neither.
     pub power: Option<guest::GuestPower>,
-    /// Whether each of its vCPUs is on.
+    /// The power record of each vCPU: whether it is on.
     pub powers: Vec<Power>,
-    /// Its interrupt controller.
+    /// The guest's interrupt controller.
     pub vgic: Vgic,
     devices: Devices,
     due: DevicesDue,
@@ -143,7 +145,14 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A guest at reset, whose RAM is there in its map. Its first vCPU will start at `entry` with `x0`, once it is there.
+    /// Returns a guest at reset, and its vCPUs.
+    ///
+    /// `ram` is the range of its RAM in its map. Its first vCPU is on and will start at `entry` with `x0` in X0; the others are off. `identities` has
+    /// what each vCPU sees of its CPU. `wall_time` is in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`stasis_vgic::Error`] if the guest can't have a GIC with this number of vCPUs.
     pub fn new(
         name: &str,
         ram: Range,
@@ -175,7 +184,11 @@ impl Guest {
         Self::restored(state, pace)
     }
 
-    /// A guest as it was saved; the reader has checked its state.
+    /// Returns a guest as it was stored, and its vCPUs. The reader has checked `state`.
+    ///
+    /// # Errors
+    ///
+    /// [`stasis_vgic::Error`] if the GIC's records break a rule.
     pub fn restored(
         state: GuestState,
         pace: Pace,
@@ -203,12 +216,12 @@ impl Guest {
             unknown_registers: Once::new(),
             unknown_exits: Once::new(),
         });
-        // No vCPU is loaded yet, and so none has to be kicked.
+        // No vCPU is loaded yet, so none must be kicked.
         let _ = guest.update_lines();
         Ok((guest, vcpus))
     }
 
-    /// Gives a guest that has not started the devices of its `equipment`, which are at reset.
+    /// Gives a guest that has not started yet the devices of its `equipment`, which are at reset.
     pub fn equip(&mut self, equipment: &Equipment<'_>) {
         let mut records = self.devices.records().to_owned();
         let equipment = Equipment { counter_hz: *self.clock_record.cntfrq, ..*equipment };
@@ -216,7 +229,11 @@ impl Guest {
         self.devices = Devices::restored(records, *self.clock_record.wall_time);
     }
 
-    /// Links the interrupts of the machine's devices that it was given. Before a vCPU is loaded.
+    /// Links the guest's SPIs to the physical interrupts of the devices that it was given. Call it before a vCPU is loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`stasis_vgic::Error`] if an interrupt can't be linked, or there are too many.
     pub fn take_devices(&mut self, given: &Given) -> Result<(), stasis_vgic::Error> {
         given.interrupts.iter().try_for_each(|(physical, spi)| {
             self.vgic.link(FIRST_SPI + *spi as u16, physical.intid as u16)
@@ -228,30 +245,30 @@ impl Guest {
         self.devices.verdict().map(Crash::Device)
     }
 
-    /// Its name.
+    /// Returns the guest's name.
     pub fn name(&self) -> &str {
         self.record.name_text()
     }
 
-    /// Where it has its RAM.
+    /// Returns the guest-physical address of the RAM.
     pub fn ram_base(&self) -> u64 {
         *self.record.ram_base
     }
 
-    /// Bytes of its RAM.
+    /// Returns the bytes of the RAM.
     pub fn ram_size(&self) -> u64 {
         *self.record.ram_size
     }
 
-    /// Whether a vCPU stores past its caches, or will so when it is switched on: once it turns them on, it is to find nothing in them that
-    /// others have loaded.
+    /// Returns whether a vCPU stores past its caches, or will do so when it is switched on. When such a vCPU turns its caches on, it must find
+    /// nothing in them that others have loaded.
     pub fn may_turn_caches_on<'a>(&self, mut vcpus: impl Iterator<Item = &'a Vcpu>) -> bool {
         let is_off = |power: &Power| *power.state != PowerState::On as u8;
         self.powers.iter().any(is_off)
             || vcpus.any(|vcpu| *vcpu.system.sctlr_el1 & SCTLR_CACHED != SCTLR_CACHED)
     }
 
-    /// The guest as it is stored. No vCPU is loaded; `counter` and `wall_time` are the host's.
+    /// Returns the guest's records, as they are stored. No vCPU may be loaded. `counter` is the host's CNTPCT, `wall_time` is in seconds since 1970.
     pub fn records<'a>(
         &'a mut self,
         vcpus: impl Iterator<Item = &'a mut Vcpu>,
@@ -264,7 +281,7 @@ impl Guest {
         let interfaces = self.vgic.cpus().iter().zip(&self.powers);
         let vcpus = vcpus.zip(interfaces).map(|(vcpu, (interface, power))| {
             timer::settle(&mut vcpu.system, now);
-            // What a CPU newer than the format has there, it has for what this guest is not shown.
+            // Bits of PSTATE that the format does not know belong to features of a newer CPU, which this guest is not shown.
             *vcpu.core.pstate = defined_pstate(*vcpu.core.pstate);
             VcpuRecords {
                 core: &vcpu.core,

@@ -1,5 +1,4 @@
-//! What reaches a guest from outside: time, typed bytes, physical interrupts; and what of it reaches its
-//! GIC.
+//! The events that reach a guest from outside: time, typed bytes, rings and physical interrupts; and what each of them changes in the guest's GIC.
 
 use stasis_state::vcpu::{Debug, FpSimd, Power, PowerState};
 use stasis_vgic::VcpuMask;
@@ -11,7 +10,7 @@ use crate::timer::Timer;
 use stasis_devices::device::{Context, Deadline};
 use stasis_devices::{doorbell, pl011};
 
-/// What both clocks of the devices read.
+/// A moment, on both clocks that devices read.
 struct Now {
     guest_time: u64,
     wall_time: u64,
@@ -27,7 +26,7 @@ impl Context for Now {
     }
 }
 
-/// What a device can ask of its surroundings while its guest's vCPU is loaded on `host`.
+/// The clocks that a device reads while a vCPU of its guest is loaded on `host`.
 pub(super) struct Around<'a, H> {
     pub clock: &'a GuestClock,
     pub host: &'a H,
@@ -44,7 +43,11 @@ impl<H: Host> Context for Around<'_, H> {
 }
 
 impl Guest {
-    /// The power record of vCPU `index`, if that is to run; one that was just switched on is set up for it.
+    /// Returns the power record of vCPU `index` if the vCPU is on. A vCPU that was just switched on gets its registers for the start first.
+    ///
+    /// # Panics
+    ///
+    /// If the guest has no vCPU `index`.
     #[inline]
     pub fn power_on(&mut self, index: usize, vcpu: &mut Vcpu) -> Option<&mut Power> {
         let power = &mut self.powers[index];
@@ -61,13 +64,13 @@ impl Guest {
         pl011::can_receive(&self.devices.pl011)
     }
 
-    /// Gives the guest's UART a byte or a break; it is lost if there is no room, as on a wire. Returns the vCPUs that must be kicked.
+    /// Gives the guest's UART a byte or a break. If there is no room, it is lost, as on a wire. Returns the vCPUs that must be kicked.
     pub fn receive(&mut self, character: impl Into<pl011::Character>) -> VcpuMask {
         let _ = pl011::receive(&mut self.devices.pl011, character);
         self.update_line(Line::of(&self.devices.pl011, 0))
     }
 
-    /// Notes that guests have rung the doorbell of the `n`th region that this one shares: `by` has a bit for each. Returns the vCPUs
+    /// Notes that guests have rung the doorbell of the `n`th region that this guest shares: `by` has one bit for each guest. Returns the vCPUs
     /// that must be kicked.
     pub fn rung(&mut self, n: usize, by: u32) -> VcpuMask {
         let Some(shared) = self.devices.shared.as_mut().filter(|shared| shared.has(n)) else {
@@ -95,24 +98,25 @@ impl Guest {
         }
     }
 
-    /// When to look whether the guest's time has come to `ticks`, as the host's CNTPCT, which is at `counter`.
+    /// Returns the host's CNTPCT at which to check whether the guest's time has reached `ticks`; the host's CNTPCT is `counter` now. [`NEVER`] if
+    /// there is nothing to check.
     fn deadline(&self, ticks: Option<u64>, counter: u64) -> u64 {
-        // Between its steps a stepped clock may not have come there yet: it is looked at with each.
+        // Between two steps a stepped clock may read less than its true time, so it is checked at each step.
         let due = self.clock.next_step().or_else(|| self.clock.host_time(ticks?, counter));
         due.unwrap_or(NEVER)
     }
 
     pub(super) fn update_physical_timer(&mut self, index: usize, vcpu: &Vcpu, now: u64) {
         let line = Timer::physical_timer(&vcpu.system).line(now);
-        // The PPI is this vCPU's own, which passes through `Vgic::enter` on its way back.
+        // The PPI is this vCPU's own, and the vCPU passes through `Vgic::enter` on its way back: no kick is needed.
         let _ = self.vgic.set_ppi_level(index, PHYSICAL_TIMER, line);
     }
 
-    /// Lets time have passed for vCPU `index` and the devices: lines that rise by themselves rise. Says
-    /// when it is to be called again, as the host's CNTPCT.
+    /// Brings vCPU `index` and the devices up to the current time: raises the lines that rise by themselves. Returns the host's CNTPCT at which this
+    /// function must be called again.
     ///
-    /// Whoever writes to a device or to its timer looks at them all. So before the times that were found
-    /// then nothing is to be done, but by a clock that was stopped meanwhile: then they are too early.
+    /// A vCPU that writes to a device or to its timer makes the next call look at all of them. So nothing must be done before the times that the
+    /// last look has found. If a clock was stopped meanwhile, these times are too early, which does no harm.
     #[inline]
     pub fn tick(&mut self, index: usize, vcpu: &mut Vcpu, host: &mut impl Host) -> u64 {
         let counter = host.counter();
@@ -122,7 +126,7 @@ impl Guest {
         vcpu.timer_due.min(self.due.line)
     }
 
-    /// Looks at vCPU `index`'s timer and at the devices.
+    /// Updates vCPU `index`'s timer and the devices, and computes the times at which they are due.
     #[inline(never)]
     fn look(&mut self, index: usize, vcpu: &mut Vcpu, counter: u64, host: &mut impl Host) {
         let now = self.clock.now(counter);
@@ -145,18 +149,21 @@ impl Guest {
         self.due = DevicesDue { change, line };
     }
 
-    /// What vCPU `index` waits for in WFI, whose `virtual_timer` is still that of the hardware, with the host's CNTPCT at
-    /// `counter`. Its list registers are folded, and [`Self::tick`] has just named a `deadline`.
+    /// Returns how long vCPU `index` waits in WFI. Its list registers are folded, `virtual_timer` is the hardware's, `deadline` is what
+    /// [`Self::tick`] has just returned, and `counter` is the host's CNTPCT.
     ///
-    /// As on a CPU, PSTATE does not matter, and a wait may end for less than an interrupt that is taken: the
-    /// guest's priority mask is not looked at.
+    /// As on a CPU, PSTATE does not matter, and a wait may end although no interrupt is taken: the guest's priority mask is ignored.
+    ///
+    /// # Panics
+    ///
+    /// If the guest has no vCPU `index`.
     #[inline]
     pub fn wait(&self, index: usize, virtual_timer: Timer, deadline: u64, counter: u64) -> Wait {
         if self.vgic.cpus()[index].is_called() {
             return Wait::Over;
         }
         let now = self.clock.now(counter);
-        // A line that is up has told so already, or is about to.
+        // If the vGIC knows already that the line is high, the wait was decided above. If not, its interrupt is about to come.
         if virtual_timer.line(now) && !self.vgic.ppi_level(index, VIRTUAL_TIMER) {
             return Wait::Over;
         }
@@ -165,13 +172,14 @@ impl Guest {
         Wait::Until(timer.unwrap_or(NEVER).min(deadline))
     }
 
-    /// The physical interrupt came that is linked to the guest's SPI, and its priority was dropped. These vCPUs are to be kicked.
+    /// Passes on the physical interrupt that is linked to the guest's SPI with the number `spi`. The caller has dropped its priority and has not
+    /// deactivated it. Returns the vCPUs that must be kicked.
     pub fn device_interrupt(&mut self, spi: u32) -> VcpuMask {
         self.vgic.hardware_interrupt(0, FIRST_SPI + spi as u16).1.kick
     }
 
-    /// The physical interrupt of the virtual timer came on the core of vCPU `index`, and its priority was dropped. These vCPUs are to be
-    /// kicked.
+    /// Passes on the physical interrupt of the virtual timer, which came on the core of vCPU `index`. The caller has dropped its priority and has not
+    /// deactivated it. Returns the other vCPUs that must be kicked.
     pub fn timer_interrupt(&mut self, index: usize) -> VcpuMask {
         self.vgic.hardware_interrupt(index, VIRTUAL_TIMER).1.kick.without(index)
     }

@@ -1,4 +1,4 @@
-//! What a guest does that the hardware does not: the answers to its exits.
+//! The answers to a guest's exits: what the hardware does not do for it.
 
 use stasis_state::guest::{GuestPower, GuestPowerState};
 use stasis_state::vcpu::{Core, PowerState};
@@ -18,28 +18,30 @@ use stasis_devices::device::{Effects, Outside};
 use stasis_devices::list::{Kind, Target, lookup};
 use stasis_devices::machine::{GICD_BASE, GICD_REGISTERS};
 
-/// Where GICC_DIR is in its page, IHI 0048B.b 4.4.18.
+/// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
 
 impl Vcpu {
-    /// Answers an exit that is about nothing but this vCPU's own registers, and leaves nothing to be done before the
-    /// next entry: no lock is taken for it. `false`: it is not such a one, and [`Guest::exit`] answers it.
+    /// Answers an exit that is about this vCPU's own registers alone, and leaves nothing to do before the next entry. So it needs no lock of what the
+    /// vCPUs share. Returns `false` if the exit is another one: then nothing was done, and [`Guest::exit`] must answer.
     #[inline]
     pub fn exit_alone(&mut self, syndrome: Syndrome) -> bool {
         exit::hypervisor_call(syndrome).is_some_and(|imm| psci::ask(&mut self.core, imm))
     }
 }
 
-/// Returns whether a word is in the distributor: only then can [`Guest::answer_at_once`] answer the access. No lock is needed.
+/// Returns whether a word is in the distributor. Only then can [`Guest::answer_at_once`] answer the access. No lock is needed.
 #[inline(always)]
 pub fn is_in_distributor(word: WordAccess) -> bool {
     word.ipa.wrapping_sub(GICD_BASE) < GICD_REGISTERS
 }
 
 impl Guest {
-    /// Answers an access to one of the distributor's words that is about the records alone, whatever is in list registers. A store
-    /// may change what vCPU `index` is to be offered at its next entry, and that of others, which are then to be
-    /// kicked. None: it is not such a one, nothing was done, and [`Guest::exit`] answers it.
+    /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers. Returns the vCPUs whose
+    /// offered interrupts may have changed by a store: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be
+    /// kicked.
+    ///
+    /// Returns None if the access is another one: then nothing was done, and [`Guest::exit`] must answer.
     pub fn answer_at_once(
         &mut self,
         index: usize,
@@ -64,10 +66,12 @@ impl Guest {
         Some(kick)
     }
 
-    /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`, while the vCPUs of `held` stand
-    /// still with their list registers folded.
+    /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`. The vCPUs of `held` stand still with their list registers folded.
+    /// Returns what comes next. What must be done outside of the guest is in the host's outbox.
     ///
-    /// Others that must do so first are returned as an error; then nothing was done yet.
+    /// # Errors
+    ///
+    /// The vCPUs that must be held, too: then nothing was done yet, and the caller repeats the call while they are held.
     pub fn exit(
         &mut self,
         index: usize,
@@ -105,8 +109,8 @@ impl Guest {
                 exit::skip_instruction(&mut vcpu.core, esr);
                 return Ok(Next::Wait);
             }
-            // There is nothing behind the address, so there is nothing to maintain. And WFE, and the two that the
-            // guest's CPU does not have, may end at once.
+            // Nothing is behind the address, so nothing must be maintained. WFE may end at once, and so may WFIT and WFET, which the guest's CPU does
+            // not have.
             Exit::CacheMaintenance(_) | Exit::Wfx(Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => {
                 exit::skip_instruction(&mut vcpu.core, esr);
             }
@@ -121,7 +125,7 @@ impl Guest {
         Ok(Next::Enter)
     }
 
-    /// Answers a load or store that reaches a device. An error has the vCPUs that must be held first; then nothing was done.
+    /// Answers a load or store that reaches a device or the GIC. An error has the vCPUs that must be held first; then nothing was done.
     fn access(
         &mut self,
         index: usize,
@@ -152,7 +156,7 @@ impl Guest {
         }
     }
 
-    /// Reads from the distributor; GICC_DIR reads as 0.
+    /// Reads from the distributor. GICC_DIR reads as 0. An error has the vCPUs that must be held first.
     fn gic_read(
         &mut self,
         index: usize,
@@ -171,7 +175,7 @@ impl Guest {
         Ok(value)
     }
 
-    /// Writes to the distributor, or to GICC_DIR, which is alone in its page.
+    /// Writes to the distributor, or to GICC_DIR, which is alone in its page. An error has the vCPUs that must be held first.
     fn gic_write(
         &mut self,
         index: usize,
@@ -239,7 +243,7 @@ impl Guest {
         }
         let before = (*vcpu.core.pc, *vcpu.core.pstate);
         inject::external_abort(&mut vcpu.core, host.el1(), fault);
-        // The handler's first instruction has no effect but this very exception: it would be taken for ever.
+        // The first instruction of the handler has no effect but this same exception, which would be taken for ever.
         match (*vcpu.core.pc, *vcpu.core.pstate) == before {
             true => Next::Crashed(Crash::ExceptionLoop { pc: before.0 }),
             false => Next::Enter,
@@ -265,7 +269,7 @@ impl Guest {
             {
                 Next::VcpuOff
             }
-            // The power states of the vCPUs say it.
+            // No record is needed: the power states of the vCPUs say that all are off.
             Action::Off => Next::Off,
             Action::SystemOff => {
                 self.power = GuestPower::of(GuestPowerState::Off);
@@ -289,8 +293,8 @@ impl Guest {
         let now = self.clock.now(host.counter());
         let Vcpu { core, system, debug, identity, .. } = vcpu;
         match sysreg::handle(access, &mut sysreg::Vcpu { core, system, debug, identity, now }) {
-            // Set and way act on this core's caches alone, as on any machine; a vCPU stays on its core for
-            // its life, so they are not trapped for more.
+            // Maintenance by set and way acts on this core's caches alone, as on any machine. A vCPU stays on its core for its life, so nothing more
+            // is needed.
             sysreg::Outcome::Done | sysreg::Outcome::CleanAll => {}
             sysreg::Outcome::OsLock => host.os_lock_changed(&mut vcpu.debug),
             sysreg::Outcome::Cache { register, written } => {
@@ -316,7 +320,7 @@ impl Guest {
     }
 }
 
-/// An error if some of `needed` are not held yet: those.
+/// Returns an error with those of `needed` that are not held yet, if there are any.
 fn all_held(needed: VcpuMask, held: VcpuMask) -> Result<(), VcpuMask> {
     let missing = VcpuMask(needed.0 & !held.0);
     if missing.is_empty() { Ok(()) } else { Err(missing) }
