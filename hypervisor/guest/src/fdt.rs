@@ -1,8 +1,7 @@
-//! The device tree of a guest: QEMU's for `virt`, less what is not provided.
+//! The device tree of a guest: QEMU's for `virt`, without what is not provided.
 //!
-//! Deliberately absent: `kaslr-seed` and `rng-seed`, so that a boot repeats to the instruction; the PMU, GICv2m,
-//! PCI, flash, fw_cfg and GPIO, which the machine does not have. Bindings: the kernel's
-//! Documentation/devicetree/bindings.
+//! Deliberately absent are `kaslr-seed` and `rng-seed`, so that a boot repeats to the instruction; and the PMU, GICv2m, PCI, flash, fw_cfg and GPIO,
+//! which a guest's machine does not have or does not show. The bindings are in the kernel's Documentation/devicetree/bindings.
 
 use alloc::format;
 use alloc::string::String;
@@ -18,36 +17,36 @@ use stasis_devices::tree::{GIC_PPI, GIC_SPI, LEVEL_HIGH, PHANDLE_CLOCK, PHANDLE_
 
 pub use stasis_devices::tree::Writer;
 
-/// The first of the clocks of the machine's devices.
+/// Handle of the first clock of the machine's devices that the guest was given.
 const PHANDLE_DEVICE_CLOCK: u32 = 0x100;
-/// What QEMU's clock of the PrimeCells runs at.
+/// Frequency of QEMU's clock of the PrimeCells, in Hz.
 const CLOCK_HZ: u32 = 24_000_000;
 
-/// Where the third cell has a private interrupt's mask of vCPUs.
+/// Lowest bit of the mask of vCPUs in a private interrupt's third cell.
 const PPI_CPUS_SHIFT: u32 = 8;
 
-/// What differs from one guest to the next.
+/// The facts that differ from one guest's device tree to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Machine<'a> {
-    /// Where the RAM is.
+    /// Guest-physical address of the RAM.
     pub ram_base: u64,
     /// Bytes of RAM.
     pub ram_size: u64,
     /// Number of vCPUs.
     pub vcpus: u8,
-    /// The kernel's command line; nothing is said where it is empty.
+    /// The kernel's command line. If it is empty, the tree has no `bootargs`.
     pub bootargs: &'a str,
-    /// Where the initial RAM disk is, in guest-physical addresses.
+    /// Guest-physical addresses of the initial RAM disk.
     pub initrd: Option<Range<u64>>,
-    /// What its counter runs at, in Hz, where CNTFRQ_EL0 may say something else.
+    /// Frequency of the guest's counter, in Hz, if CNTFRQ_EL0 may say something else.
     pub counter_frequency: Option<u32>,
-    /// What not every guest's machine has.
+    /// The parts of the guest's machine that not every guest has.
     pub equipment: Equipment<'a>,
-    /// The machine's devices that it was given.
+    /// The machine's devices that the guest was given.
     pub given: &'a [Device],
 }
 
-/// Writes the device tree of `machine`.
+/// Returns the flattened device tree of `machine`.
 pub fn generate(machine: &Machine<'_>) -> Vec<u8> {
     let mut writer = Writer::new();
     let tree = &mut writer;
@@ -102,7 +101,7 @@ fn cpus(tree: &mut Writer, vcpus: u8) {
     tree.begin("cpus");
     tree.cell("#address-cells", 1);
     tree.cell("#size-cells", 0);
-    // The MPIDR's affinity: Aff0 alone, as a GICv2 system of up to eight has it under QEMU.
+    // The affinity of MPIDR_EL1 is Aff0 alone, as in a GICv2 system of up to eight CPUs under QEMU.
     for affinity in 0..u32::from(vcpus) {
         tree.begin(&format!("cpu@{affinity:x}"));
         tree.string("device_type", "cpu");
@@ -149,7 +148,8 @@ fn clock(tree: &mut Writer) {
     tree.end();
 }
 
-/// The `n`th device of the machine's, called as there, where the guest has it; and its clock.
+/// Writes the nodes of the `n`th device that the guest was given, and of its clock. The device's node has its name on the machine and its address in
+/// the guest.
 fn given(tree: &mut Writer, n: u32, device: &Device) {
     let phandle = PHANDLE_DEVICE_CLOCK + n;
     if let Some((_, hz)) = device.grant.clocks {

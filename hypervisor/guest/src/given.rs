@@ -1,7 +1,7 @@
-//! The machine's devices as a guest has them: where their registers are in its map, and which of its interrupts theirs are.
+//! The machine's devices as a guest has them: the addresses of their registers in the guest's map, and the guest's interrupts for theirs.
 //!
-//! They are where QEMU's `virt` has its platform bus, by whole pages, in the order of their physical addresses; their interrupts are
-//! the SPIs from [`DEVICE_SPI`] on; devices that have one together on the machine have one together there. `stasis-host` says what can be given.
+//! The registers are where QEMU's `virt` has its platform bus, by whole pages, in the order of their physical addresses. The interrupts are the
+//! SPIs from [`DEVICE_SPI`] on. Devices that share an interrupt on the machine share one in the guest. `stasis-host` decides what can be given.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,69 +10,69 @@ use stasis_devices::machine::{DEVICE_BASE, DEVICE_SPI, DEVICE_WINDOW, MAX_DEVICE
 use stasis_memory::PAGE_SIZE;
 use stasis_memory::range::{Pool, Range};
 
-/// A device that can be given away.
+/// A device of the machine that can be given to a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
-    /// Its node's path.
+    /// Path of the device's node in the machine's device tree.
     pub path: String,
-    /// What it is compatible with.
+    /// Values of the node's `compatible`.
     pub compatible: Vec<String>,
-    /// Its registers, at their physical addresses.
+    /// Physical addresses of the device's registers.
     pub frames: Vec<Range>,
-    /// Its interrupts, all of them SPIs.
+    /// Interrupts of the device, all of them SPIs.
     pub interrupts: Vec<Interrupt>,
-    /// Its clocks.
+    /// Clocks of the device.
     pub clocks: Option<Clocks>,
-    /// What else its node says: names and values.
+    /// Names and values of the node's other properties that the guest gets.
     pub properties: Vec<(String, Vec<u8>)>,
-    /// The properties of its node that name other nodes, which the guest does not have.
+    /// Names of the node's properties that refer to other nodes, which the guest does not have.
     pub left_out: Vec<String>,
-    /// It accesses memory by itself.
+    /// Whether the device accesses memory by itself.
     pub bus_master: bool,
 }
 
-/// The clocks' names, and what they run at, in Hz.
+/// The clocks' names, and their frequency in Hz.
 pub type Clocks = (Vec<String>, u32);
 
 /// An interrupt of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupt {
-    /// Its INTID, of an SPI.
+    /// INTID of the physical interrupt, an SPI.
     pub intid: u32,
-    /// The third cell of its description: how it is triggered.
+    /// Third cell of the interrupt's description: how it is triggered.
     pub flags: u32,
 }
 
 impl Interrupt {
-    /// Whether it is edge-triggered.
+    /// Returns whether the interrupt is edge-triggered.
     pub fn is_edge(self) -> bool {
         self.flags & 0b11 != 0
     }
 }
 
-/// All that a guest was given.
+/// All devices that a guest was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
     /// The devices.
     pub devices: Vec<Device>,
-    /// The pages that the guest reaches: their address in its map, and what they are.
+    /// The pages of registers that the guest reaches: their address in the guest's map, and their physical addresses.
     pub pages: Vec<(u64, Range)>,
-    /// Each of their physical interrupts with the guest's SPI for it.
+    /// Each physical interrupt of the devices, with the number of the guest's SPI for it: its INTID less 32.
     pub interrupts: Vec<(Interrupt, u32)>,
 }
 
-/// A device.
+/// A device that a guest was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// What it is on the machine.
+    /// The device as the machine has it.
     pub grant: Grant,
-    /// Its registers in the guest's map.
+    /// Addresses of the device's registers in the guest's map.
     pub frames: Vec<Range>,
-    /// The guest's SPI for each of its interrupts.
+    /// Number of the guest's SPI for each interrupt of the device.
     pub spis: Vec<u32>,
 }
 
-/// There is no room for them in the guest's map.
+/// The error of [`lay_out`]: the guest's map has no room for the devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the devices need more than {} MiB of addresses, or {MAX_DEVICE_INTERRUPTS} interrupts",
@@ -80,28 +80,32 @@ pub struct Device {
 )]
 pub struct TooMuch;
 
-/// What one guest has, and so another can't have.
+/// Something that one guest has already, so that another guest can't have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Clash {
     /// A page of registers.
     #[error("one of its devices")]
     Page,
-    /// An interrupt, by another device.
+    /// An interrupt of another device, by its physical INTID.
     #[error("a device with the same interrupt, {0},")]
     Interrupt(u32),
 }
 
-/// A guest can't be stored, for one of its devices has state that nobody can read.
+/// The error of [`Given::check_storable`]: a device of the guest has state that Stasis can't read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("guest \"{guest}\" has the machine's device \"{device}\", whose state can't be stored")]
 pub struct Unstorable {
-    /// The guest's name.
+    /// Name of the guest.
     pub guest: String,
-    /// The device's path.
+    /// Path of the device's node.
     pub device: String,
 }
 
-/// Gives a guest devices.
+/// Returns the devices of `grants`, with addresses and SPIs in the guest.
+///
+/// # Errors
+///
+/// [`TooMuch`] if the devices need more than [`DEVICE_WINDOW`] bytes of addresses, or more than [`MAX_DEVICE_INTERRUPTS`] interrupts.
 pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
     let mut pool = Pool::new();
     grants.iter().flat_map(|grant| &grant.frames).for_each(|f| pool.add(f.outward(PAGE_SIZE)));
@@ -127,7 +131,7 @@ pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
     if fits { Ok(Given { devices, pages, interrupts }) } else { Err(TooMuch) }
 }
 
-/// The SPI that stands for an interrupt, among those that have one, or the next one.
+/// Returns the number of the guest's SPI for `interrupt`: the one in `interrupts`, or else the next free one, which is added.
 fn spi_for(interrupt: Interrupt, interrupts: &mut Vec<(Interrupt, u32)>) -> u32 {
     if let Some((_, spi)) = interrupts.iter().find(|(other, _)| other.intid == interrupt.intid) {
         return *spi;
@@ -138,7 +142,11 @@ fn spi_for(interrupt: Interrupt, interrupts: &mut Vec<(Interrupt, u32)>) -> u32 
 }
 
 impl Given {
-    /// Checks that the guest with this name, which has these devices, can be stored.
+    /// Checks that the guest with the name `guest`, which has these devices, can be stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Unstorable`] if it has any device: its state can't be read.
     pub fn check_storable(&self, guest: &str) -> Result<(), Unstorable> {
         match self.devices.first() {
             None => Ok(()),
@@ -149,7 +157,7 @@ impl Given {
         }
     }
 
-    /// What of this another guest has that has `theirs`.
+    /// Returns something of this that another guest, which has `theirs`, has too. None if the two have nothing in common.
     pub fn clash(&self, theirs: &Self) -> Option<Clash> {
         let mut pages = self.pages.iter();
         if pages.any(|(_, ours)| theirs.pages.iter().any(|(_, page)| page.overlaps(*ours))) {
@@ -159,7 +167,7 @@ impl Given {
         intids.find(|intid| theirs.spi(*intid).is_some()).map(Clash::Interrupt)
     }
 
-    /// The guest's SPI for a physical interrupt, if it is one of its devices'.
+    /// Returns the number of the guest's SPI for the physical interrupt `intid`. None if it is no interrupt of the guest's devices.
     pub fn spi(&self, intid: u32) -> Option<u32> {
         let found = self.interrupts.iter().find(|(interrupt, _)| interrupt.intid == intid);
         found.map(|(_, spi)| *spi)

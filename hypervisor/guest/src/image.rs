@@ -1,11 +1,11 @@
-//! Loads a guest: its image, its initial RAM disk and its device tree, where QEMU's `virt` puts them.
+//! Loads a guest: its image, its initial RAM disk and its device tree, at the addresses where QEMU's `virt` puts them.
 //!
-//! Bare code gets its device tree twice. `qemu -kernel` boots it like a kernel, with the tree above the image and its address in
-//! X0; U-Boot and others look for it at the start of RAM, where QEMU has it for firmware (`-bios`).
+//! Bare code gets its device tree twice. `qemu -kernel` boots it like a kernel, with the tree above the image and its address in X0. U-Boot and
+//! others look for the tree at the start of RAM, where QEMU has it for firmware (`-bios`).
 //!
-//! An arm64 Linux `Image` goes by its header (Documentation/arch/arm64/booting.rst in the kernel), an ELF file by its
-//! segments' physical addresses, raw code to RAM + 0x8_0000. Nothing in a file is believed before it is checked against
-//! the guest's RAM. Compressed images are refused: EL2 is no place to unpack them.
+//! An arm64 Linux `Image` is placed by its header (Documentation/arch/arm64/booting.rst in the kernel), an ELF file by its segments' physical
+//! addresses, raw code at RAM + 0x8_0000. Every number in a file is checked against the guest's RAM before it is used. Compressed images are
+//! refused, because EL2 is no place to unpack them.
 
 mod elf;
 mod linux;
@@ -24,10 +24,10 @@ use crate::sysreg::identity::Granule;
 use stasis_devices::equipment::Equipment;
 use stasis_state::{OutOfRange, WriteRam};
 
-/// Where raw code goes, from the start of RAM.
+/// Bytes from the start of RAM to raw code.
 const RAW_OFFSET: usize = 0x8_0000;
 
-/// How a guest's image is to be loaded.
+/// The format of a guest's image, which decides how it is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An arm64 Linux `Image`.
@@ -39,10 +39,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Kind; 3] = [Kind::Linux, Kind::Elf, Kind::Raw];
 
-    /// Its name in a configuration.
+    /// Returns the kind's name in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Linux => "linux",
@@ -51,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// The kind with this name.
+    /// Returns the kind with this name in a configuration, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -63,14 +63,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What a guest is made of.
+/// The parts from which a guest is loaded.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
-    /// Where the guest has its RAM.
+    /// Guest-physical address of the RAM.
     pub ram_base: u64,
     /// The kernel or program.
     pub image: &'a [u8],
-    /// How to load it; `None`: as it looks.
+    /// Kind of the image. None: the image's first bytes decide.
     pub kind: Option<Kind>,
     /// The initial RAM disk.
     pub initrd: Option<&'a [u8]>,
@@ -78,152 +78,152 @@ pub struct Parts<'a> {
     pub cmdline: &'a str,
     /// Number of vCPUs.
     pub vcpus: u8,
-    /// What its counter runs at, in Hz, where CNTFRQ_EL0 may say something else.
+    /// Frequency of the guest's counter, in Hz, if CNTFRQ_EL0 may say something else.
     pub counter_frequency: Option<u32>,
-    /// What not every guest's machine has.
+    /// The parts of the guest's machine that not every guest has.
     pub equipment: Equipment<'a>,
-    /// The machine's devices that it was given.
+    /// The machine's devices that the guest was given.
     pub given: &'a [Device],
 }
 
 /// A guest that is ready to start. All addresses are guest-physical.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// How the image was loaded.
+    /// Kind as which the image was loaded.
     pub kind: Kind,
-    /// Where the first vCPU starts.
+    /// Address at which the first vCPU starts.
     pub entry: u64,
-    /// Its X0: the device tree's address. Its other registers are 0.
+    /// X0 of the first vCPU: the device tree's address. Its other registers are 0.
     pub x0: u64,
-    /// What the image takes, its uninitialised data included where its format tells.
+    /// Addresses of the image, with its uninitialised data if its format tells their size.
     pub image: Range<u64>,
-    /// Where the initial RAM disk is.
+    /// Addresses of the initial RAM disk.
     pub initrd: Option<Range<u64>>,
-    /// Where the device tree is.
+    /// Addresses of the device tree.
     pub dtb: Range<u64>,
-    /// Where it is once more, for code that looks for it at the start of RAM.
+    /// Addresses of the second device tree, for code that looks for it at the start of RAM.
     pub dtb_copy: Option<Range<u64>>,
-    /// The pages that a kernel says it has.
+    /// Size of the pages that the kernel says it uses.
     pub granule: Option<Granule>,
-    /// What is likely not meant.
+    /// Something that the configuration likely does not mean.
     pub warning: Option<Warning>,
 }
 
-/// What can be wrong with a guest's image, or with the room for it.
+/// The error of [`check`] and [`load`]: what is wrong with a guest's image, or with the room for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// No bytes at all.
+    /// A part has no bytes at all.
     #[error("{0} is empty")]
     Empty(&'static str),
-    /// It is in a format that cannot be loaded.
+    /// The image has a known format that can't be loaded.
     #[error("it is {0}; an arm64 Image, an ELF file or raw code is needed, not compressed")]
     Foreign(&'static str),
-    /// It does not look like anything.
+    /// The image has no known format.
     #[error(
         "it is no arm64 Image and no ELF file: it begins with {0} (say kind = \"raw\" if it is bare code)"
     )]
     Unknown(Found),
-    /// It is not of the kind that was asked for.
+    /// The image is not of the kind that the configuration says.
     #[error("it is not of kind \"{kind}\": found {found}")]
     OtherKind {
-        /// What was asked for.
+        /// Kind that the configuration says.
         kind: Kind,
-        /// What it looks like.
+        /// Format that the image seems to have.
         found: Found,
     },
-    /// It is for a processor in big-endian mode.
+    /// The image is for a processor in big-endian mode.
     #[error("it is big-endian; only little-endian guests are loaded")]
     BigEndian,
-    /// An ELF file for another architecture.
+    /// The image is an ELF file for another architecture.
     #[error(
         "it is an ELF file for machine {machine} of {bits} bits, not for AArch64 (183, 64 bits)"
     )]
     OtherMachine {
-        /// Its `e_machine`.
+        /// The file's `e_machine`.
         machine: u16,
-        /// 32 or 64.
+        /// Width of the file's class: 32 or 64 bits.
         bits: u8,
     },
-    /// An ELF file that is no program.
+    /// The image is an ELF file that is no program, with this `e_type`.
     #[error("it is an ELF file of type {0}, not an executable (2 or 3)")]
     NotExecutable(u16),
     /// A header or a segment points behind the end of the file, or contradicts itself.
     #[error("the ELF file is damaged or cut short: {0}")]
     Elf(&'static str),
-    /// There are more segments than any linker makes.
+    /// The ELF file has more segments than any linker makes.
     #[error("the ELF file has {found} segments, {limit} at most are loaded")]
     TooManySegments {
-        /// How many there are.
+        /// Number of segments that take memory.
         found: usize,
-        /// How many may be.
+        /// Most segments that are loaded.
         limit: usize,
     },
-    /// A segment that is not in the guest's RAM.
+    /// A segment is not in the guest's RAM.
     #[error(
         "its segment at {start:#x} of {size:#x} bytes is outside the guest's RAM, {ram_start:#x} to {ram_end:#x}"
     )]
     SegmentOutsideRam {
-        /// Its physical address.
+        /// Physical address of the segment.
         start: u64,
-        /// Its size in memory.
+        /// Bytes of the segment in memory.
         size: u64,
-        /// The first address of RAM.
+        /// First address of RAM.
         ram_start: u64,
-        /// The first address behind it.
+        /// First address behind RAM.
         ram_end: u64,
     },
-    /// An entry point that is not in the guest's RAM.
+    /// The entry point is not in the guest's RAM.
     #[error(
         "its entry point {entry:#x} is outside the guest's RAM, {ram_start:#x} to {ram_end:#x}"
     )]
     EntryOutsideRam {
-        /// The entry point.
+        /// Address of the entry point.
         entry: u64,
-        /// The first address of RAM.
+        /// First address of RAM.
         ram_start: u64,
-        /// The first address behind it.
+        /// First address behind RAM.
         ram_end: u64,
     },
-    /// Something is placed where there is no RAM: a mistake of this module's.
+    /// Something was placed outside of RAM: a bug of this module.
     #[error(transparent)]
     OutOfRange(#[from] OutOfRange),
-    /// The guest's RAM has no room for it.
+    /// The guest's RAM has no room for a part.
     #[error("{what} does not fit: it needs {needed} bytes of RAM, and {available} are there")]
     DoesNotFit {
-        /// The image, the initrd or the device tree.
+        /// Name of the part: the image, the initrd or the device tree.
         what: &'static str,
-        /// Bytes it needs; for an image, from the start of RAM.
+        /// Bytes that the part needs; for an image, counted from the start of RAM.
         needed: u64,
-        /// Bytes that are there in one piece.
+        /// Bytes that are available in one piece.
         available: u64,
     },
 }
 
-/// Something in a guest's parts that is possible, and likely not meant.
+/// Something in a guest's parts that is possible, but likely not meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
-    /// An initial RAM disk for something that is no Linux.
+    /// The guest has an initial RAM disk, and its image, of this kind, is no Linux.
     #[error(
         "initrd is for Linux, and the image is of kind \"{0}\": its code finds the RAM disk only if it reads /chosen of its device tree"
     )]
     InitrdOfBareCode(Kind),
 }
 
-/// An image in RAM: offsets from its start.
+/// The place of an image, as offsets from the start of RAM.
 #[derive(Debug)]
 struct Loaded {
     image: Range<usize>,
     entry: usize,
 }
 
-/// Where all parts of a guest go: offsets from the start of RAM.
+/// The places of all parts of a guest, as offsets from the start of RAM.
 struct Placed {
     kind: Kind,
     loaded: Loaded,
     initrd: Option<Range<usize>>,
     dtb: Range<usize>,
     dtb_copy: Option<Range<usize>>,
-    /// The device tree itself.
+    /// Bytes of the device tree.
     tree: Vec<u8>,
 }
 
@@ -263,22 +263,26 @@ impl Placed {
 }
 
 impl Parts<'_> {
-    /// Offsets from the start of RAM, as the guest's addresses.
+    /// Returns offsets from the start of RAM as guest-physical addresses.
     fn addresses(&self, offsets: Range<usize>) -> Range<u64> {
         self.ram_base + offsets.start as u64..self.ram_base + offsets.end as u64
     }
 }
 
-/// Checks whether [`load`] can load a guest into `ram_size` bytes of RAM, without that RAM. Returns what is likely not meant.
+/// Checks, without the RAM, that [`load`] can load a guest into `ram_size` bytes of RAM. Returns what is possible but likely not meant.
+///
+/// # Errors
+///
+/// What is wrong with the image, or what does not fit.
 pub fn check(ram_size: usize, parts: &Parts<'_>) -> Result<Option<Warning>, ImageError> {
     Ok(Placed::new(ram_size, parts)?.warning())
 }
 
-/// Loads a guest into its RAM, which must be all zeros.
+/// Loads a guest into its RAM, which must be all zeros. Returns where each part is, and where the guest starts.
 ///
 /// # Errors
 ///
-/// What is wrong with the image, or what does not fit; the RAM is as it was then.
+/// What is wrong with the image, or what does not fit: then the RAM is unchanged.
 pub fn load(ram: &mut dyn WriteRam, parts: &Parts<'_>) -> Result<Boot, ImageError> {
     let placed = Placed::new(ram.len(), parts)?;
     let warning = placed.warning();
@@ -309,7 +313,7 @@ pub fn load(ram: &mut dyn WriteRam, parts: &Parts<'_>) -> Result<Boot, ImageErro
     })
 }
 
-/// Which way to load the image: as it was asked for, unless the file says it cannot be that.
+/// Returns the kind as which to load the image: the one that was asked for, unless the file contradicts it.
 fn kind_of(parts: &Parts<'_>) -> Result<Kind, ImageError> {
     let Parts { image, kind, .. } = *parts;
     if image.is_empty() {
@@ -329,7 +333,7 @@ fn kind_of(parts: &Parts<'_>) -> Result<Kind, ImageError> {
             Found::Known(name) => ImageError::Foreign(name),
             Found::Unknown(..) => ImageError::Unknown(found),
         }),
-        // An Image is bare code too: its header begins with a branch.
+        // An Image is bare code, too: its header begins with a branch.
         (Some(Kind::Raw), Some(Kind::Linux)) => Ok(Kind::Raw),
         (Some(Kind::Raw), None) if matches!(found, Found::Unknown(..)) => Ok(Kind::Raw),
         (Some(kind), Some(other)) if kind == other => Ok(kind),
@@ -345,14 +349,14 @@ fn place_raw(ram_size: usize, image: &[u8]) -> Result<Loaded, ImageError> {
     Ok(Loaded { entry: range.start, image: range })
 }
 
-/// The range of an image that goes to `offset`, if the RAM is large enough.
+/// Returns the range of `size` bytes at `offset` for an image, if the RAM is large enough.
 fn in_ram(ram_size: usize, offset: u64, size: u64) -> Result<Range<usize>, ImageError> {
     let needed = offset.saturating_add(size);
     if needed > ram_size as u64 {
         let available = ram_size as u64;
         return Err(ImageError::DoesNotFit { what: "the image", needed, available });
     }
-    // Both are at most `ram_size`, and so are within a usize.
+    // Both are at most `ram_size`, so they fit into a usize.
     Ok(offset as usize..needed as usize)
 }
 

@@ -1,13 +1,13 @@
-//! Names what a file's first bytes look like, for errors that say what was found instead.
+//! Recognizes a file by its first bytes, for errors that say what was found instead.
 
 use core::fmt;
 
-/// What the first bytes of a file look like.
+/// The format that a file seems to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// A known format, by name.
+    /// A known format, with its name.
     Known(&'static str),
-    /// No known format: its first bytes, and how many of them there are.
+    /// No known format: the file's first bytes, and how many of them there are.
     Unknown([u8; 4], usize),
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// Formats that someone might take for an image or an archive, by how they begin.
+/// Formats that someone might take for an image or an archive: their first bytes, and their names.
 const KNOWN: [(&[u8], &str); 15] = [
     (b"\x1f\x8b", "gzip data"),
     (b"\xfd7zXZ\0", "xz data"),
@@ -43,15 +43,15 @@ const KNOWN: [(&[u8], &str); 15] = [
     (b"\x7fELF", "an ELF file"),
 ];
 
-/// Linux kernels for others than arm64, by what they have at which offset: x86's "HdrS" (Documentation/arch/x86/boot.rst), the magic
-/// number of a zImage, and that of RISC-V's Image.
+/// Linux kernels for other architectures: the offset of their magic bytes, these bytes, and a name. They are x86's "HdrS"
+/// (Documentation/arch/x86/boot.rst), the magic number of a zImage, and that of RISC-V's Image.
 const KERNELS: [(usize, &[u8], &str); 3] = [
     (0x202, b"HdrS", "a Linux kernel for x86"),
     (0x24, &[0x18, 0x28, 0x6f, 0x01], "a Linux kernel for 32-bit Arm"),
     (0x38, b"RSC\x05", "a Linux kernel for RISC-V"),
 ];
 
-/// Says what `bytes` look like.
+/// Returns the format that a file with these `bytes` seems to have.
 pub fn identify(bytes: &[u8]) -> Found {
     let has = |at: usize, magic: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(magic));
     if let Some((.., name)) = KERNELS.iter().find(|(at, magic, _)| has(*at, magic)) {

@@ -1,4 +1,4 @@
-//! A 64-bit little-endian ELF file for AArch64: its loadable segments go to their physical addresses.
+//! Loads a 64-bit little-endian ELF file for AArch64: its loadable segments go to their physical addresses.
 
 use core::ops::Range;
 
@@ -9,7 +9,7 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use super::{ImageError, Loaded};
 use stasis_state::WriteRam;
 
-/// A linker makes a handful. The limit bounds the work that a crafted file can cause.
+/// Most segments that are loaded. A linker makes a handful; the limit bounds the work that a crafted file can cause.
 const MAX_SEGMENTS: usize = 64;
 
 const CLASS: usize = 4;
@@ -20,7 +20,7 @@ pub(super) fn is_elf(file: &[u8]) -> bool {
     file.starts_with(&elf::ELFMAG)
 }
 
-/// Places a file that [`is_elf`].
+/// Returns the place of the segments and the entry point of a file that [`is_elf`]; nothing is written.
 pub(super) fn place(ram_size: usize, ram_start: u64, file: &[u8]) -> Result<Loaded, ImageError> {
     let (header, segments) = loadable(file)?;
     let (mut low, mut high) = (usize::MAX, 0);
@@ -28,7 +28,7 @@ pub(super) fn place(ram_size: usize, ram_start: u64, file: &[u8]) -> Result<Load
     for segment in segments {
         let (range, _) = contents(ram_size, ram_start, file, segment)?;
         (low, high) = (low.min(range.start), high.max(range.end));
-        // A kernel linked at virtual addresses names its entry there too; it starts with the MMU off. So does QEMU.
+        // A kernel that is linked at virtual addresses has a virtual entry point, but starts with the MMU off. QEMU converts it in the same way.
         let into = header.e_entry(LittleEndian).checked_sub(segment.p_vaddr(LittleEndian));
         if let Some(into) = into.filter(|&into| into < segment.p_memsz(LittleEndian)) {
             entry = segment.p_paddr(LittleEndian) + into;
@@ -41,12 +41,12 @@ pub(super) fn place(ram_size: usize, ram_start: u64, file: &[u8]) -> Result<Load
     Ok(Loaded { image: low..high, entry: (entry - ram_start) as usize })
 }
 
-/// Copies the segments of a file that [`place`] has found to fit.
+/// Copies the segments of a file that [`place`] has accepted into the RAM, which is all zeros before.
 pub(super) fn copy(ram: &mut dyn WriteRam, ram_start: u64, file: &[u8]) -> Result<(), ImageError> {
     for segment in loadable(file)?.1 {
         let (range, data) = contents(ram.len(), ram_start, file, segment)?;
         ram.write(range.start, data)?;
-        // Only here could an earlier segment have written: RAM is all zeros.
+        // RAM is all zeros, so this clears only what an earlier segment has written here.
         ram.zero(range.start + data.len()..range.end)?;
     }
     Ok(())
@@ -55,7 +55,7 @@ pub(super) fn copy(ram: &mut dyn WriteRam, ram_start: u64, file: &[u8]) -> Resul
 type Header = FileHeader64<LittleEndian>;
 type Segment = ProgramHeader64<LittleEndian>;
 
-/// The header, and the segments that take memory: at least one.
+/// Returns the header, and the segments that take memory: at least one, at most [`MAX_SEGMENTS`].
 fn loadable(file: &[u8]) -> Result<(&Header, impl Iterator<Item = &Segment>), ImageError> {
     let header = header(file)?;
     let segments = header
@@ -93,7 +93,7 @@ fn header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, ImageError> {
     }
 }
 
-/// Where a segment goes, as offsets from the start of RAM, and the bytes that the file has for its beginning.
+/// Returns the place of a segment, as offsets from the start of RAM, and the bytes that the file has for its beginning.
 fn contents<'f>(
     ram_size: usize,
     ram_start: u64,

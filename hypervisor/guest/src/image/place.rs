@@ -1,5 +1,5 @@
-//! Where the initial RAM disk and the device tree go: as in QEMU's hw/arm/boot.c, and where that does not fit,
-//! wherever there is room.
+//! Finds the places of the initial RAM disk and the device tree: those of QEMU's hw/arm/boot.c, and if a part does not fit there, another place with
+//! room.
 //!
 //! All numbers are offsets from the start of RAM.
 
@@ -9,12 +9,12 @@ use super::ImageError;
 use super::Kind;
 
 const PAGE: usize = 4096;
-/// Linux maps its device tree by the 2 MiB block.
+/// Bytes of the blocks in which Linux maps its device tree: 2 MiB.
 const BLOCK: usize = 2 << 20;
-/// QEMU's place for the initial RAM disk: half of RAM, but not higher than this.
+/// Highest offset of QEMU's place for the initial RAM disk, which is half of RAM, but not higher than this.
 const INITRD_HIGHEST: usize = 128 << 20;
 
-/// A guest's RAM and what is taken of it.
+/// A guest's RAM, and the ranges of it that are taken.
 pub(super) struct Layout {
     size: usize,
     image: Range<usize>,
@@ -26,17 +26,21 @@ impl Layout {
         Self { size, image, initrd: 0..0 }
     }
 
-    /// QEMU's place for what follows the image: with room above it, for data whose size no header tells.
+    /// Returns QEMU's place for what follows the image. It leaves room behind the image, for data whose size no header tells.
     fn behind_image(&self) -> usize {
         (self.size / 2).min(INITRD_HIGHEST).max(self.image.end).next_multiple_of(PAGE)
     }
 
-    /// Finds the place of the initial RAM disk.
+    /// Returns the place of the initial RAM disk, and takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::DoesNotFit`] if none of its places has room for `len` bytes.
     pub(super) fn initrd(&mut self, len: usize) -> Result<Range<usize>, ImageError> {
         let places = [
             self.behind_image(),
             self.image.end.next_multiple_of(PAGE),
-            // Below an image that sits high; the first block is the device tree's.
+            // A place below an image that is high in RAM. The first block is for the device tree.
             BLOCK,
             0,
         ];
@@ -44,7 +48,11 @@ impl Layout {
         Ok(self.initrd.clone())
     }
 
-    /// Finds the place of the device tree.
+    /// Returns the place of the device tree. The RAM disk, if there is one, has its place already.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::DoesNotFit`] if none of its places has room for `len` bytes.
     pub(super) fn device_tree(&self, len: usize, kind: Kind) -> Result<Range<usize>, ImageError> {
         let behind_initrd = match self.initrd.end {
             0 => self.behind_image().next_multiple_of(BLOCK),
@@ -53,13 +61,13 @@ impl Layout {
         let behind_image = self.image.end.next_multiple_of(BLOCK);
         let places = match kind {
             Kind::Linux | Kind::Raw => [behind_initrd, behind_image, 0],
-            // Programs look for it at the start of RAM.
+            // Programs look for the device tree at the start of RAM.
             Kind::Elf => [0, behind_initrd, behind_image],
         };
         self.first_free("the device tree", len, &places)
     }
 
-    /// Finds the place of bare code's second device tree: the start of RAM, if there is room beside the first one, `tree`.
+    /// Returns the place of bare code's second device tree: the start of RAM, if there is room before the first device tree, `tree`.
     pub(super) fn device_tree_copy(&self, tree: &Range<usize>, kind: Kind) -> Option<Range<usize>> {
         let copy = 0..tree.len();
         let fits = kind == Kind::Raw && self.is_free(&copy) && copy.end <= tree.start;
