@@ -1,7 +1,6 @@
-//! Exceptions into EL1, as the hardware would have taken them (DDI 0487, AArch64.TakeException).
+//! Injects exceptions into EL1, as the hardware would have taken them (DDI 0487, AArch64.TakeException).
 //!
-//! A vCPU's EL1 registers are in its record while it is stopped and in the hardware while it is
-//! loaded. [`El1Registers`] is both.
+//! A vCPU's EL1 registers are in its record while it is not loaded, and in the hardware while it is loaded. [`El1Registers`] stands for both.
 
 use stasis_state::vcpu::{Core, SystemRegisters};
 use tock_registers::fields::FieldValue;
@@ -16,9 +15,9 @@ use crate::{
 
 /// The registers of EL1 that taking an exception reads and writes.
 pub trait El1Registers {
-    /// VBAR_EL1.
+    /// Returns VBAR_EL1.
     fn vbar_el1(&self) -> u64;
-    /// SCTLR_EL1.
+    /// Returns SCTLR_EL1.
     fn sctlr_el1(&self) -> u64;
     /// Writes ELR_EL1.
     fn set_elr_el1(&mut self, value: u64);
@@ -56,15 +55,15 @@ impl El1Registers for SystemRegisters {
     }
 }
 
-/// SCTLR_EL1.SPAN: 0 has an exception set PSTATE.PAN.
+/// SCTLR_EL1.SPAN: if it is 0, an exception sets PSTATE.PAN.
 const SCTLR_SPAN: u64 = 1 << 23;
-/// SCTLR_EL1.DSSBS: PSTATE.SSBS upon an exception.
+/// SCTLR_EL1.DSSBS: the value of PSTATE.SSBS after an exception.
 const SCTLR_DSSBS: u64 = 1 << 44;
 
-/// Answers `fault` with a synchronous external abort: there is nothing at that address.
+/// Answers `fault` with a synchronous external abort: nothing is at that address.
 ///
-/// The syndrome is the one that QEMU's `virt` gives for an address without a device: EA is 0 (a
-/// decode error), and no instruction is described, as it never is in ESR_EL1.
+/// The syndrome is the one that QEMU's `virt` gives for an address without a device: EA is 0 (a decode error), and no instruction is described, as
+/// ESR_EL1 never describes one.
 pub fn external_abort(core: &mut Core, el1: &mut impl El1Registers, fault: &Fault) {
     let from_lower = from_lower_level(*core.pstate);
     let class = match (fault.cause, from_lower) {
@@ -89,13 +88,12 @@ pub fn external_abort(core: &mut Core, el1: &mut impl El1Registers, fault: &Faul
     take_synchronous(core, el1, esr);
 }
 
-/// The instruction at the PC is UNDEFINED.
+/// Answers the instruction at the PC with the exception for an UNDEFINED instruction.
 pub fn undefined(core: &mut Core, el1: &mut impl El1Registers) {
     take_synchronous(core, el1, syndrome(ESR::EC::Unknown));
 }
 
-/// A syndrome of the class without any ISS. IL is 1 for all that is injected here: an abort whose ISV
-/// is 0, and an unknown reason.
+/// Returns a syndrome of `class` without an ISS. IL is 1 for all that is injected here: an abort whose ISV is 0, and an unknown reason.
 fn syndrome(class: FieldValue<u64, ESR::Register>) -> u64 {
     (class + ESR::IL::SET).value
 }
@@ -106,7 +104,7 @@ fn from_lower_level(spsr: u64) -> bool {
 
 fn take_synchronous(core: &mut Core, el1: &mut impl El1Registers, esr: u64) {
     let old = *core.pstate;
-    // D1.3.2: by where the exception comes from; the other three entries of each row are not synchronous.
+    // D1.3.2: the row of the vector table depends on where the exception comes from. The other three entries of each row are not synchronous.
     let vector = match old & pstate::MODE {
         pstate::EL1T => 0x000,
         mode if mode & pstate::AARCH32 != 0 => 0x600,
@@ -120,7 +118,7 @@ fn take_synchronous(core: &mut Core, el1: &mut impl El1Registers, esr: u64) {
     *core.pstate = exception_pstate(old, el1.sctlr_el1());
 }
 
-/// PSTATE upon an exception to EL1. What is not named becomes 0: IL, SS, UAO, BTYPE, TCO.
+/// Returns PSTATE after an exception to EL1. Fields that are not named here become 0: IL, SS, UAO, BTYPE, TCO.
 fn exception_pstate(old: u64, sctlr: u64) -> u64 {
     let mut new = pstate::EL1H | pstate::DAIF | old & (pstate::NZCV | pstate::PAN | pstate::DIT);
     if sctlr & SCTLR_SPAN == 0 {

@@ -1,6 +1,6 @@
-//! What has been reported already: a guest that repeats itself must not fill the log.
+//! Remembers what has been reported: a guest that repeats itself must not fill the log.
 
-/// Remembers the first `N` different keys it is shown.
+/// The first `N` different keys that were reported.
 #[derive(Clone, Debug)]
 pub struct Once<const N: usize> {
     seen: [u64; N],
@@ -8,12 +8,12 @@ pub struct Once<const N: usize> {
 }
 
 impl<const N: usize> Once<N> {
-    /// Has seen nothing.
+    /// Returns an empty set.
     pub const fn new() -> Self {
         Self { seen: [0; N], count: 0 }
     }
 
-    /// Whether `key` is to be reported: it is new, and fewer than `N` were reported before it.
+    /// Returns whether `key` must be reported, and notes it: the key is new, and fewer than `N` were reported before it.
     pub fn is_first(&mut self, key: u64) -> bool {
         if self.count == N || self.seen[..self.count].contains(&key) {
             return false;
@@ -23,7 +23,7 @@ impl<const N: usize> Once<N> {
         true
     }
 
-    /// Whether the key reported last was the last one that will be.
+    /// Returns whether `N` keys were reported: no other key will be.
     pub const fn is_full(&self) -> bool {
         self.count == N
     }

@@ -1,7 +1,7 @@
-//! What an answer to a guest leaves to be done outside of it, as values: [`Outbox`].
+//! What must be done outside of a guest after an answer to it, as values: [`Outbox`].
 //!
-//! The guest's logic runs under the lock of what its vCPUs share. What takes other locks, or time, is not done there: the logic puts
-//! it here, and whoever has called it carries it out, best once the lock is released.
+//! The guest's logic runs under the lock of what its vCPUs share. Under that lock nothing is done that takes another lock, or long. The logic puts
+//! such things into the outbox, and its caller carries them out, best when the lock is released.
 
 use core::fmt;
 
@@ -9,13 +9,13 @@ use stasis_vgic::VcpuMask;
 
 use crate::exit::{self, Cause, EncodingName};
 
-/// What is to be done outside of the guest. Whoever holds it empties it after each call of the guest's logic ([`Outbox::take`]): it has
-/// room for what one access can entail.
+/// What must be done outside of the guest. The caller of the guest's logic empties it after each call ([`Outbox::take`]): it has room for what one
+/// access can entail.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// These other vCPUs must pass through [`Vgic::enter`](stasis_vgic::Vgic::enter), or look at their power state.
+    /// The other vCPUs that must pass through [`Vgic::enter`](stasis_vgic::Vgic::enter), or look at their power state.
     pub kick: VcpuMask,
-    /// What else must be done. One access entails one such thing at the most.
+    /// The other thing that must be done. One access entails at most one.
     pub errand: Option<Errand>,
 }
 
@@ -26,12 +26,12 @@ pub enum Errand {
     Send(u8),
     /// The guest rings the doorbell of another one.
     Ring {
-        /// Which of the regions that the ringing guest shares, in its order.
+        /// Index of the region, among those that the ringing guest shares.
         region: u8,
-        /// The number of the guest that is rung, among those that share the region.
+        /// Number of the guest that is rung, among those that share the region.
         peer: u8,
     },
-    /// The guest did something that a person should know of.
+    /// The guest did something that a person should know.
     Report(Report),
 }
 
@@ -39,54 +39,55 @@ impl Outbox {
     /// An outbox with nothing in it.
     pub const EMPTY: Self = Self { kick: VcpuMask::NONE, errand: None };
 
-    /// Returns whether there is nothing to be done.
+    /// Returns whether there is nothing to do.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.kick.is_empty() && self.errand.is_none()
     }
 
-    /// Returns what is to be done, and leaves nothing.
+    /// Returns what must be done, and leaves the outbox empty.
     #[inline]
     pub fn take(&mut self) -> Self {
         core::mem::replace(self, Self::EMPTY)
     }
 
-    /// Adds vCPUs to those that must be kicked.
+    /// Adds `vcpus` to those that must be kicked.
     #[inline]
     pub fn kick(&mut self, vcpus: VcpuMask) {
         self.kick.0 |= vcpus.0;
     }
 }
 
-/// What a guest did that it is warned of in the log.
+/// An act of a guest that the log warns of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// It has reached for an address at which nothing can answer.
+    /// The guest has accessed an address at which nothing can answer.
     NothingThere {
-        /// How.
+        /// Purpose of the access.
         cause: Cause,
-        /// The intermediate physical address; the virtual one where that is not known.
+        /// Intermediate physical address; the virtual address if that is not known.
         address: u64,
-        /// Where its instruction is.
+        /// Virtual address of the instruction.
         pc: u64,
     },
-    /// It has reached for a system register that it does not have.
+    /// The guest has accessed a system register that it does not have.
     NoRegister {
-        /// The register, as in the syndrome.
+        /// Encoding of the register, as in [`exit::SystemAccess`].
         encoding: u16,
-        /// Where its instruction is.
+        /// Virtual address of the instruction.
         pc: u64,
     },
-    /// It has done what is UNDEFINED here.
+    /// The guest has executed an instruction that is UNDEFINED here.
     Undefined {
-        /// ESR_EL2.
+        /// ESR_EL2 of the trap.
         esr: u64,
-        /// Where its instruction is.
+        /// Virtual address of the instruction.
         pc: u64,
     },
 }
 
-/// As in `Read at 0xb000000, which nothing there can answer, from PC 0x40080000`: a line of the log goes on so behind the guest's name.
+/// Writes a sentence like `Load at 0xb000000, which nothing there can answer, from PC 0x40080000`, for a line of the log that begins with the
+/// guest's name.
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
