@@ -1,8 +1,8 @@
-//! The general registers as instructions name them: 31 is XZR, which reads as 0 and keeps nothing.
+//! The general registers as instructions name them (31 is XZR, which reads as 0 and keeps nothing), and the bits of PSTATE.
 
 use stasis_state::vcpu::Core;
 
-/// X`index`, or 0 for XZR.
+/// Returns X`index`, or 0 for XZR.
 pub fn general(core: &Core, index: u8) -> u64 {
     core.x.get(usize::from(index)).copied().unwrap_or(0)
 }
@@ -16,10 +16,10 @@ pub fn set_general(core: &mut Core, index: u8, value: u64) {
 
 /// SCTLR_EL1.EE: data accesses at EL1 are big-endian.
 const SCTLR_EE: u64 = 1 << 25;
-/// SCTLR_EL1.E0E: those at EL0 are.
+/// SCTLR_EL1.E0E: data accesses at EL0 are big-endian.
 const SCTLR_E0E: u64 = 1 << 24;
 
-/// Whether the vCPU's data accesses are big-endian where it is now.
+/// Returns whether a vCPU's data accesses are big-endian at its current exception level and in its current state.
 #[inline]
 pub fn is_big_endian(core: &Core, sctlr_el1: u64) -> bool {
     let mode = *core.pstate & pstate::MODE;
@@ -34,7 +34,7 @@ pub fn is_big_endian(core: &Core, sctlr_el1: u64) -> bool {
 
 /// Named bits of PSTATE, in the layout of SPSR_EL2.
 pub mod pstate {
-    /// The mode, with the bit that says AArch32.
+    /// The mode, with the bit for AArch32.
     pub const MODE: u64 = 0x1f;
     /// The mode is one of AArch32.
     pub const AARCH32: u64 = 1 << 4;
@@ -64,6 +64,6 @@ pub mod pstate {
     pub const DIT: u64 = 1 << 24;
     /// The condition flags.
     pub const NZCV: u64 = 0xf << 28;
-    /// What the reset state and CPU_ON begin with.
+    /// PSTATE at reset and after CPU_ON.
     pub const RESET: u64 = DAIF | EL1H;
 }

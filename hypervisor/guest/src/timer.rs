@@ -1,7 +1,7 @@
 //! The guest's timers (DDI 0487, D11.2); its counter is in [`crate::clock`].
 //!
-//! Its physical counter reads the same as its virtual one. The virtual timer is the hardware's, with CNTVOFF_EL2; the physical timer is trapped
-//! and emulated here on the vCPU's record, so the world switch must leave CNTP_* alone.
+//! The guest's physical counter reads the same as its virtual one. The virtual timer is the hardware's, with CNTVOFF_EL2. The physical timer is
+//! trapped and emulated here on the vCPU's record, so the world switch must leave CNTP_* alone.
 
 use stasis_state::vcpu::SystemRegisters;
 use tock_registers::LocalRegisterCopy;
@@ -15,30 +15,30 @@ mod control {
         pub CNT_CTL [
             /// The timer runs.
             ENABLE OFFSET(0) NUMBITS(1) [],
-            /// Its interrupt is masked.
+            /// The timer's interrupt is masked.
             IMASK OFFSET(1) NUMBITS(1) [],
-            /// Its condition is met.
+            /// The timer's condition is met.
             ISTATUS OFFSET(2) NUMBITS(1) []
         ]
     }
 }
 
-/// One of the two timers of EL1, by its registers.
+/// The registers of one of the two timers of EL1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// CNT*_CTL_EL0.
+    /// CNT*_CTL_EL0: control.
     pub ctl: u64,
-    /// CNT*_CVAL_EL0.
+    /// CNT*_CVAL_EL0: the guest's time at which the timer's condition is met, in ticks.
     pub cval: u64,
 }
 
 impl Timer {
-    /// CNTV.
+    /// Returns the virtual timer, CNTV, of the record.
     pub fn virtual_timer(system: &SystemRegisters) -> Self {
         Self { ctl: *system.cntv_ctl_el0, cval: *system.cntv_cval_el0 }
     }
 
-    /// CNTP.
+    /// Returns the physical timer, CNTP, of the record.
     pub fn physical_timer(system: &SystemRegisters) -> Self {
         Self { ctl: *system.cntp_ctl_el0, cval: *system.cntp_cval_el0 }
     }
@@ -47,30 +47,30 @@ impl Timer {
         LocalRegisterCopy::new(self.ctl)
     }
 
-    /// Whether its condition is met when the guest's counter reads `now`. Never while it is disabled: as in QEMU,
-    /// where the architecture leaves it open.
+    /// Returns whether the timer's condition is met when the guest's counter reads `now`. The condition of a disabled timer is never met: the
+    /// architecture leaves this open, and QEMU does the same.
     pub fn status(&self, now: u64) -> bool {
         self.control().is_set(CNT_CTL::ENABLE) && now >= self.cval
     }
 
-    /// The level of its interrupt.
+    /// Returns the level of the timer's interrupt when the guest's counter reads `now`.
     pub fn line(&self, now: u64) -> bool {
         self.status(now) && !self.control().is_set(CNT_CTL::IMASK)
     }
 
-    /// CTL as it reads.
+    /// Returns what CTL reads when the guest's counter reads `now`.
     pub fn control_value(&self, now: u64) -> u64 {
         let writable = CNT_CTL::ENABLE::SET + CNT_CTL::IMASK::SET;
         let status = CNT_CTL::ISTATUS.val(self.status(now).into());
         self.ctl & writable.value | status.value
     }
 
-    /// TVAL as it reads.
+    /// Returns what TVAL reads when the guest's counter reads `now`.
     pub fn timer_value(&self, now: u64) -> u64 {
         u64::from(self.cval.wrapping_sub(now) as u32)
     }
 
-    /// The guest's time at which its line will rise; none if it is up or won't rise by itself.
+    /// Returns the guest's time, in ticks, at which the timer's line will rise. None if the line is high, or won't rise by itself.
     pub fn deadline(&self, now: u64) -> Option<u64> {
         let armed =
             self.control().is_set(CNT_CTL::ENABLE) && !self.control().is_set(CNT_CTL::IMASK);
@@ -78,7 +78,7 @@ impl Timer {
     }
 }
 
-/// The registers of the physical timer.
+/// A register of the physical timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PhysicalRegister {
     /// CNTPCT_EL0.
@@ -91,7 +91,7 @@ pub enum PhysicalRegister {
     TimerValue,
 }
 
-/// The guest reads a register of its physical timer.
+/// Returns what a register of the physical timer reads when the guest's counter reads `now`.
 pub fn read_physical(system: &SystemRegisters, register: PhysicalRegister, now: u64) -> u64 {
     let timer = Timer::physical_timer(system);
     match register {
@@ -102,7 +102,7 @@ pub fn read_physical(system: &SystemRegisters, register: PhysicalRegister, now: 
     }
 }
 
-/// The guest writes a register of its physical timer. Its line and its deadline may be others now.
+/// Writes a register of the physical timer when the guest's counter reads `now`. The timer's line and deadline may change.
 pub fn write_physical(
     system: &mut SystemRegisters,
     register: PhysicalRegister,
@@ -110,7 +110,7 @@ pub fn write_physical(
     now: u64,
 ) {
     match register {
-        // Read-only: MSR to it is UNDEFINED, and does not get here.
+        // CNTPCT_EL0 is read-only: MSR to it is UNDEFINED, and does not get here.
         PhysicalRegister::Count => {}
         PhysicalRegister::Control => {
             let writable = CNT_CTL::ENABLE::SET + CNT_CTL::IMASK::SET;
@@ -118,14 +118,14 @@ pub fn write_physical(
         }
         PhysicalRegister::CompareValue => *system.cntp_cval_el0 = value,
         PhysicalRegister::TimerValue => {
-            // A signed 32-bit distance from now.
+            // TVAL is a signed 32-bit distance from `now`.
             let distance = i64::from(value as i32) as u64;
             *system.cntp_cval_el0 = now.wrapping_add(distance);
         }
     }
 }
 
-/// Brings ISTATUS in the record up to date for a guest whose counter stands at `now`: before a save.
+/// Updates ISTATUS of both timers in the record, before it is stored. The guest's counter stands at `now`.
 pub fn settle(system: &mut SystemRegisters, now: u64) {
     *system.cntv_ctl_el0 = Timer::virtual_timer(system).control_value(now);
     *system.cntp_ctl_el0 = Timer::physical_timer(system).control_value(now);

@@ -1,9 +1,8 @@
-//! What a guest sees of its CPU, and whether a host can give it.
+//! What a guest sees of its CPU, and whether a host can provide it.
 //!
-//! A guest is shown what every board's CPU has, which is Armv8.0-A, so that it can go on anywhere:
-//! [`made`] leaves only the fields of [`FIELDS`], and those no higher than written there. Everything
-//! else reads as 0: what newer CPUs add, and all whose state is not saved (SVE, SME, MTE, pointer authentication, RAS,
-//! the PMU, trace, profiling). EL2 and EL3 are absent, as on QEMU's `virt`.
+//! A guest is shown what every board's CPU has, which is Armv8.0-A, so that it can go on anywhere. [`made`] leaves only the fields of [`FIELDS`],
+//! none of them higher than the value there. Everything else reads as 0: what newer CPUs add, and all features whose state is not saved (SVE, SME,
+//! MTE, pointer authentication, RAS, the PMU, trace, profiling). EL2 and EL3 are absent, as on QEMU's `virt`.
 
 mod granule;
 
@@ -13,27 +12,27 @@ pub use self::granule::{Granule, NoSuchGranule, made};
 use super::aarch32;
 use crate::psci;
 
-/// What a resumed guest and its host must have in common in a field.
+/// The rule for a field between a resumed guest and its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
-    /// The host has as much or more.
+    /// The host has the same value or a higher one.
     AtLeast,
-    /// The host has the same.
+    /// The host has the same value.
     Same,
-    /// Nothing: the guest can't tell, or it is advice.
+    /// The host may have any value: the guest can't tell, or the field is advice.
     Nothing,
 }
 
-/// How a field's values are ordered (D24.1.3).
+/// The highest value of a field that is shown, and the order of its values (D24.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Most {
-    /// Up to this, as unsigned.
+    /// Unsigned values up to this one.
     Unsigned(u8),
-    /// Up to this, as signed: 0xf is less than 0 and says that something is absent.
+    /// Signed values up to this one: 0xf is less than 0, and means that something is absent.
     Signed(i8),
 }
 
-/// A field that a guest is shown.
+/// A field of an ID register that a guest is shown.
 struct Field {
     register: u16,
     name: &'static str,
@@ -61,20 +60,20 @@ const AIDR: u16 = sysreg(3, 1, 0, 0, 7);
 const CTR: u16 = sysreg(3, 3, 0, 0, 1);
 const DCZID: u16 = sysreg(3, 3, 0, 0, 7);
 
-/// The ID registers' fields that a guest is shown. The others read as 0.
+/// The fields of the ID registers that a guest is shown. All others read as 0.
 #[rustfmt::skip]
 const FIELDS: &[Field] = &[
-    // AArch32 at EL0, not at EL1.
+    // AArch32 is shown at EL0, and not at EL1.
     field(PFR0, "ID_AA64PFR0_EL1.EL0", 0, Most::Unsigned(2), Need::AtLeast),
     field(PFR0, "ID_AA64PFR0_EL1.EL1", 4, Most::Unsigned(1), Need::AtLeast),
     field(PFR0, "ID_AA64PFR0_EL1.FP", 16, Most::Signed(0), Need::AtLeast),
     field(PFR0, "ID_AA64PFR0_EL1.AdvSIMD", 20, Most::Signed(0), Need::AtLeast),
-    // Whether speculation is safe on this board, or the guest has to defend itself. A guest that goes on elsewhere
-    // keeps what it was told.
+    // These fields say whether speculation is safe on this board, or the guest has to defend itself. A guest that goes on elsewhere keeps what it was
+    // told.
     field(PFR0, "ID_AA64PFR0_EL1.CSV2", 56, Most::Unsigned(1), Need::Nothing),
     field(PFR0, "ID_AA64PFR0_EL1.CSV3", 60, Most::Unsigned(1), Need::Nothing),
     field(DFR0, "ID_AA64DFR0_EL1.DebugVer", 0, Most::Unsigned(6), Need::AtLeast),
-    // The last CTX_CMPs + 1 breakpoints are those that know contexts, so that their number matters.
+    // The last CTX_CMPs + 1 breakpoints know contexts, so the number of breakpoints must be the same.
     field(DFR0, "ID_AA64DFR0_EL1.BRPs", 12, Most::Unsigned(15), Need::Same),
     field(DFR0, "ID_AA64DFR0_EL1.WRPs", 20, Most::Unsigned(15), Need::AtLeast),
     field(DFR0, "ID_AA64DFR0_EL1.CTX_CMPs", 28, Most::Unsigned(15), Need::Same),
@@ -82,20 +81,20 @@ const FIELDS: &[Field] = &[
     field(ISAR0, "ID_AA64ISAR0_EL1.SHA1", 8, Most::Unsigned(1), Need::AtLeast),
     field(ISAR0, "ID_AA64ISAR0_EL1.SHA2", 12, Most::Unsigned(1), Need::AtLeast),
     field(ISAR0, "ID_AA64ISAR0_EL1.CRC32", 16, Most::Unsigned(1), Need::AtLeast),
-    // 40 bits: as many as a Cortex-A53 has.
+    // At most 40 bits, as many as a Cortex-A53 has.
     field(MMFR0, "ID_AA64MMFR0_EL1.PARange", 0, Most::Unsigned(2), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.ASIDBits", 4, Most::Unsigned(2), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.BigEnd", 8, Most::Unsigned(1), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.SNSMem", 12, Most::Unsigned(1), Need::Nothing),
-    // Of a new guest only where its kernel asks for it: [`made`].
+    // A new guest is shown it only if its kernel asks for it: [`made`].
     field(MMFR0, "ID_AA64MMFR0_EL1.TGran16", granule::TGRAN16, Most::Unsigned(1), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.TGran64", granule::TGRAN64, Most::Signed(0), Need::AtLeast),
     field(MMFR0, "ID_AA64MMFR0_EL1.TGran4", granule::TGRAN4, Most::Signed(0), Need::AtLeast),
-    // The layout of CCSIDR_EL1, which does not trap.
+    // CCIDX is the layout of CCSIDR_EL1, which does not trap.
     field(MMFR2, "ID_AA64MMFR2_EL1.CCIDX", 20, Most::Unsigned(1), Need::Same),
 ];
 
-/// Part of CTR_EL0 or DCZID_EL0 (D24.2.34, D24.2.35).
+/// A field of CTR_EL0 or DCZID_EL0 (D24.2.34, D24.2.35).
 struct CacheField {
     name: &'static str,
     shift: u32,
@@ -128,23 +127,23 @@ impl CacheField {
 const INSTRUCTION_LINE: CacheField = CacheField::new("CTR_EL0.IminLine", 0, 4);
 const INSTRUCTION_POLICY: CacheField = CacheField::new("CTR_EL0.L1Ip", 14, 2);
 const DATA_LINE: CacheField = CacheField::new("CTR_EL0.DminLine", 16, 4);
-/// Caches that need no cleaning, or no invalidation, for instructions that are written as data.
+/// IDC and DIC: the caches need no cleaning, or no invalidation, for instructions that are written as data.
 const DATA_COHERENT: CacheField = CacheField::new("CTR_EL0.IDC", 28, 1);
 const INSTRUCTION_COHERENT: CacheField = CacheField::new("CTR_EL0.DIC", 29, 1);
-/// MTE's.
+/// Line of MTE's tags.
 const TAG_LINE: CacheField = CacheField::new("CTR_EL0.TminLine", 32, 6);
 const ZERO_BLOCK: CacheField = CacheField::new("DCZID_EL0.BS", 0, 4);
 const ZERO_PROHIBITED: CacheField = CacheField::new("DCZID_EL0.DZP", 4, 1);
 
-/// CTR_EL0.L1Ip: indexed by virtual addresses, with physical tags.
+/// Value of CTR_EL0.L1Ip: indexed by virtual addresses, with physical tags.
 const VIPT: u8 = 0b10;
-/// Indexed by physical addresses, with physical tags: less maintenance is needed.
+/// Value of CTR_EL0.L1Ip: indexed by physical addresses, with physical tags, which needs less maintenance.
 const PIPT: u8 = 0b11;
-/// Lines of 64 bytes, as the exponent of their words.
+/// Lines of 64 bytes, as the binary logarithm of their number of words.
 const LINE_OF_64: u8 = 4;
 
-/// What a guest is shown of a CTR_EL0: what it must do for its caches is enough on every board. A smaller line, and more
-/// maintenance than is needed, do no harm.
+/// Returns the CTR_EL0 that a guest is shown on a CPU with the CTR_EL0 `raw`. The maintenance that it demands is enough on every board: a smaller
+/// line, and more maintenance than is needed, do no harm.
 fn shown_ctr(raw: u64) -> u64 {
     let smallest = |field: &CacheField| field.value(raw).min(LINE_OF_64);
     let policy = match INSTRUCTION_POLICY.value(raw) {
@@ -159,7 +158,7 @@ fn shown_ctr(raw: u64) -> u64 {
         .fold(shown, |shown, field| field.with(shown, 0))
 }
 
-/// Whether what a guest does for its caches, and how it zeroes memory, is right on a host with these registers.
+/// Checks that a guest's maintenance of its caches, and its way to zero memory, are right on a host whose registers are `raw`.
 fn check_caches(saved: &Identity, raw: &Identity) -> Result<(), IdentityError> {
     let (ctr, host) = (*saved.ctr_el0, *raw.ctr_el0);
     for at_most in [INSTRUCTION_LINE, DATA_LINE, DATA_COHERENT, INSTRUCTION_COHERENT] {
@@ -173,38 +172,38 @@ fn check_caches(saved: &Identity, raw: &Identity) -> Result<(), IdentityError> {
     Ok(())
 }
 
-/// Why a guest can't go on here.
+/// The error of [`check`]: why a guest can't go on here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// It was promised something of its CPU that this one has not.
+    /// The guest was shown something that this host's CPU does not have.
     #[error("the guest's {field} is {found}, and this machine's is {available}")]
     Missing {
-        /// Which field of which register.
+        /// Name of the register and its field.
         field: &'static str,
-        /// What the guest was shown.
+        /// Value that the guest was shown.
         found: u8,
-        /// What this host can show.
+        /// Value that this host can show.
         available: u8,
     },
-    /// It was shown something that no version of Stasis up to this one shows.
+    /// The guest was shown something that no version of Stasis up to this one shows.
     #[error("the guest's {register} is {found:#x}: it has features that can't be given here")]
     Unsupported {
-        /// The register.
+        /// Name of the register.
         register: &'static str,
-        /// What the guest was shown.
+        /// Value that the guest was shown.
         found: u64,
     },
-    /// Its vCPUs have another numbering.
+    /// The guest's vCPUs have another numbering.
     #[error("the guest's MPIDR_EL1 is {found:#x} where it should be {expected:#x}")]
     Affinity {
-        /// What the guest was shown.
+        /// MPIDR_EL1 that the guest was shown.
         found: u64,
-        /// [`psci::mpidr`].
+        /// MPIDR_EL1 that the vCPU must have: [`psci::mpidr`].
         expected: u64,
     },
 }
 
-/// All that a guest's vCPU `index` can be shown on a CPU whose registers are `raw`; [`made`] is what a new one is shown.
+/// Returns all that vCPU `index` of a guest can be shown on a CPU whose registers are `raw`. [`made`] returns what a new guest is shown.
 pub fn present(raw: &Identity, index: usize) -> Identity {
     let mut shown = Identity::default();
     for field in FIELDS {
@@ -221,9 +220,12 @@ pub fn present(raw: &Identity, index: usize) -> Identity {
     shown
 }
 
-/// Whether vCPU `index` of a guest that was shown `saved` can go on on a CPU whose registers are `raw`.
+/// Checks that vCPU `index` of a guest that was shown `saved` can go on on a CPU whose registers are `raw`. MIDR_EL1 may differ: the guest keeps its
+/// own.
 ///
-/// MIDR_EL1 may differ: the guest keeps its own.
+/// # Errors
+///
+/// [`IdentityError`] with the first field or register that does not fit.
 pub fn check(saved: &Identity, raw: &Identity, index: usize) -> Result<(), IdentityError> {
     if *saved.mpidr_el1 != psci::mpidr(index) {
         return Err(IdentityError::Affinity {
@@ -255,7 +257,7 @@ pub fn check(saved: &Identity, raw: &Identity, index: usize) -> Result<(), Ident
     Ok(())
 }
 
-/// The registers of which only [`FIELDS`] are shown.
+/// The registers of which only [`FIELDS`] are shown, with their names.
 const LIMITED: [(u16, &str); 8] = [
     (PFR0, "ID_AA64PFR0_EL1"),
     (PFR1, "ID_AA64PFR1_EL1"),
@@ -272,8 +274,8 @@ fn shown_bits(register: u16) -> u64 {
     fields.fold(0, |bits, field| bits | 0xf << field.shift)
 }
 
-/// An ID register as the guest reads it: None if `encoding` is not that of one. Those that the
-/// architecture reserves among them read as 0 (D22.3.1).
+/// Returns the ID register with this encoding, as the guest reads it. None if there is none. Encodings that the architecture reserves among the
+/// ID registers read as 0 (D22.3.1).
 #[inline]
 pub fn read(identity: &Identity, encoding: u16) -> Option<u64> {
     if let Some(value) = get(identity, encoding) {
@@ -296,7 +298,7 @@ impl Field {
         (register >> self.shift) as u8 & 0xf
     }
 
-    /// The host's value, no higher than what is shown.
+    /// Returns the field's value in the host's `register`, or the highest that is shown if that is lower.
     fn limited(&self, register: u64) -> u8 {
         let value = self.value(register);
         match self.most {
@@ -316,12 +318,12 @@ impl Field {
     }
 }
 
-/// A four-bit field as a signed number.
+/// Returns a four-bit value as a signed number.
 fn signed(value: u8) -> i8 {
     ((value << 4) as i8) >> 4
 }
 
-/// The register of that encoding in an [`Identity`], by shared or by exclusive reference.
+/// Evaluates to the register of an encoding in an [`Identity`], by value or by exclusive reference.
 macro_rules! by_encoding {
     ($identity:ident, $encoding:ident, $($reference:tt)+) => {
         Some(match $encoding {

@@ -1,10 +1,9 @@
 //! Trapped system registers and instructions.
 //!
-//! What traps, and so has an answer here: the ID registers (HCR_EL2.TID1 and TID3; TID2 where the guest is shown
-//! another CTR_EL0 than the core's), ACTLR_EL1 (TACR), the
-//! physical timer (CNTHCTL_EL2), the PMU (MDCR_EL2.TPM), the OS lock and the OS double lock (TDOSA), and implementation
-//! defined registers (TIDCP). Cache maintenance by set and way (TSW) has one for hosts that trap it. Features that
-//! [`identity`] hides are UNDEFINED, as they are on a CPU without them.
+//! These trap, and so have an answer here: the ID registers (HCR_EL2.TID1 and TID3; TID2 if the guest is shown another CTR_EL0 than the core's),
+//! ACTLR_EL1 (TACR), the physical timer (CNTHCTL_EL2), the PMU (MDCR_EL2.TPM), the OS lock and the OS double lock (TDOSA), and implementation
+//! defined registers (TIDCP). Cache maintenance by set and way (TSW) has an answer for hosts that trap it. Features that [`identity`] hides are
+//! UNDEFINED, as on a CPU without them.
 
 pub mod aarch32;
 mod debug;
@@ -21,47 +20,47 @@ use stasis_devices::machine::GICD_BASE;
 
 use debug::{DebugRegister, while_locked};
 
-/// The state of a vCPU that trapped registers are about.
+/// The parts of a vCPU's state that trapped registers read and change.
 pub struct Vcpu<'a> {
-    /// Its general registers.
+    /// General registers of the vCPU.
     pub core: &'a mut Core,
-    /// Its record of system registers, of which only those are used that are not in the hardware
-    /// while it is loaded: ACTLR_EL1 and the physical timer.
+    /// Record of the vCPU's system registers. Only those are used that are not in the hardware while the vCPU is loaded: ACTLR_EL1 and the physical
+    /// timer.
     pub system: &'a mut SystemRegisters,
-    /// Its debug registers: the OS lock, and the others as long as that is locked.
+    /// Debug registers of the vCPU: the OS lock, and the others while it is locked.
     pub debug: &'a mut Debug,
-    /// What it sees of its CPU.
+    /// ID registers that the vCPU is shown.
     pub identity: &'a Identity,
-    /// Its CNTVCT, which is its CNTPCT.
+    /// CNTVCT of the guest, in ticks, which is its CNTPCT, too.
     pub now: u64,
 }
 
-/// What came of a trapped register.
+/// The result of a trapped access, with what the caller must do. After all but [`Outcome::Undefined`] it calls [`crate::exit::skip_instruction`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is done: [`crate::exit::skip_instruction`].
+    /// The access is done.
     Done,
-    /// It is done, and the physical timer's line and deadline may be others now.
+    /// The access is done, and the physical timer's line and deadline may have changed.
     TimerChanged,
-    /// A data cache is to be cleaned and invalidated by set and way: all of the guest's memory is. Then it is done.
+    /// The guest cleans or invalidates a data cache by set and way. A host that traps this cleans and invalidates all of the guest's memory.
     CleanAll,
-    /// The OS lock was written: whoever has lent the vCPU its debug registers takes them back, or lends them. Then it is done.
+    /// The OS lock was written. The caller takes back the debug registers that it has lent the vCPU, or lends them.
     OsLock,
-    /// One of the core's own: it is read into X`rt`, or `written`. Then it is done.
+    /// The register is one of the core's own. The caller reads it into the instruction's register, or writes `written`.
     Cache {
-        /// Which one.
+        /// The core's register.
         register: CacheRegister,
-        /// The value, if it is a write.
+        /// Value that the guest writes. None: the guest reads.
         written: Option<u64>,
     },
-    /// [`crate::inject::undefined`].
+    /// The access is UNDEFINED. The caller calls [`crate::inject::undefined`].
     Undefined {
-        /// The register is of a feature the guest was told is absent. If not, it is worth a line in the log.
+        /// Whether the register belongs to a feature that the guest was told is absent. If not, the log gets a line.
         hidden: bool,
     },
 }
 
-/// What describes the core's caches. Whoever maintains a cache by set and way needs the geometry of this core's.
+/// A register that describes the core's caches. Maintenance by set and way needs the geometry of this core's caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheRegister {
     /// CLIDR_EL1.
@@ -72,7 +71,7 @@ pub enum CacheRegister {
     Selection,
 }
 
-/// A trapped register by what answers it.
+/// A trapped register, by the way in which it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Register {
     Constant(u64),
@@ -87,11 +86,11 @@ enum Register {
     Unknown,
 }
 
-/// OSLSR_EL1: OSLM is 0b10, an OS lock is implemented; OSLK is bit 1.
+/// Bits of OSLSR_EL1: OSLM is 0b10, an OS lock is implemented; OSLK is bit 1.
 const OSLSR_IMPLEMENTED: u64 = 1 << 3;
 const OSLSR_LOCKED: u64 = 1 << 1;
 
-/// Carries out a trapped access.
+/// Carries out a trapped access, and returns what the caller must do.
 #[inline]
 pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
     let register = classify(access.encoding, vcpu);
@@ -126,14 +125,14 @@ pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
             return Outcome::Cache { register, written: Some(written) };
         }
         (Register::Unknown, _) => return Outcome::Undefined { hidden: false },
-        // Read-only, write-only, or hidden.
+        // The register is read-only, write-only, or hidden.
         _ => return Outcome::Undefined { hidden: true },
     };
     set_general(vcpu.core, access.rt, value);
     Outcome::Done
 }
 
-/// DDI 0487, D17 and the tables of D22.3. Encodings read op0, op1, CRn, CRm, op2.
+/// Returns how the register of an encoding is answered: DDI 0487, D17 and the tables of D22.3. Encodings are written as op0, op1, CRn, CRm, op2.
 #[inline]
 fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
     if let Some(value) = identity::read(vcpu.identity, encoding) {
@@ -151,7 +150,7 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
         // DC ISW, CSW, CISW.
         (1, 0, 7, 6 | 10 | 14, 2) => Register::SetWay,
 
-        // OSLAR_EL1, OSLSR_EL1; OSDLR_EL1 and DBGPRCR_EL1 do nothing on a core that stays powered.
+        // OSLAR_EL1, OSLSR_EL1. OSDLR_EL1 and DBGPRCR_EL1 have no effect on a core that stays powered.
         (2, 0, 1, 0, 4) => Register::OsLockAccess,
         (2, 0, 1, 1, 4) => Register::OsLockStatus,
         (2, 0, 1, 3 | 4, 4) => Register::Constant(0),
@@ -160,7 +159,7 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
         // Trace.
         (2, 1, ..) => Register::Hidden,
 
-        // ACTLR_EL1: whatever it does on this board, it would do something else on another.
+        // ACTLR_EL1 reads as its record, and ignores writes: what a bit does on this board, it does not do on another.
         (3, 0, 1, 0, 1) => Register::Constant(*vcpu.system.actlr_el1),
         // RGSR_EL1 and GCR_EL1 (MTE), ZCR_EL1 to SMCR_EL1 (SVE, trace, SME).
         (3, 0, 1, 0, 5 | 6) | (3, 0, 1, 2, _) => Register::Hidden,
@@ -203,7 +202,7 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
     }
 }
 
-/// The parts that [`sysreg`] packs.
+/// Returns op0, op1, CRn, CRm and op2, which [`sysreg`] packs.
 const fn split(encoding: u16) -> (u16, u16, u16, u16, u16) {
     (encoding >> 14, encoding >> 11 & 7, encoding >> 7 & 0xf, encoding >> 3 & 0xf, encoding & 7)
 }

@@ -1,14 +1,14 @@
-//! The sizes of pages in which a guest's kernel translates, and what its CPU must be shown for it.
+//! The sizes of the pages that a guest's kernel uses, and what its CPU must show for them.
 //!
-//! An arm64 `Image` says in its header which pages it was built for, and looks for them in ID_AA64MMFR0_EL1 before it can print
-//! anything: without them it stops in silence. Pages of 16 KiB are what not every board's CPU has (a Cortex-A53 or A72 has not). So
-//! only a guest whose kernel asks for them is shown them, and needs them where it is resumed; all others can go anywhere.
+//! An arm64 `Image` says in its header which pages it was built for. It looks for them in ID_AA64MMFR0_EL1 before it can print anything, and stops
+//! in silence if they are absent. Not every board's CPU has pages of 16 KiB (a Cortex-A53 or A72 has not). So only a guest whose kernel asks for them
+//! is shown them, and needs them where it is resumed; all other guests can go anywhere.
 
 use stasis_state::vcpu::Identity;
 
 use super::{FIELDS, Field, MMFR0, get, present, slot};
 
-/// The size of the pages that a kernel translates in.
+/// The size of a kernel's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Granule {
     /// 4 KiB.
@@ -19,7 +19,7 @@ pub enum Granule {
     Kib64,
 }
 
-/// The bits of ID_AA64MMFR0_EL1 where TGran16, TGran64 and TGran4 begin (D24.2.80).
+/// Lowest bits of TGran16, TGran64 and TGran4 in ID_AA64MMFR0_EL1 (D24.2.80).
 pub(super) const TGRAN16: u32 = 20;
 pub(super) const TGRAN64: u32 = 24;
 pub(super) const TGRAN4: u32 = 28;
@@ -33,7 +33,7 @@ impl Granule {
         }
     }
 
-    /// Whether a CPU with this ID_AA64MMFR0_EL1 has it. For two of them 0 says so, and for TGran16 it says the contrary.
+    /// Returns whether a CPU with this ID_AA64MMFR0_EL1 has the granule. In TGran4 and TGran64 a 0 means that it has, in TGran16 that it has not.
     fn is_in(self, mmfr0: u64) -> bool {
         let value = |shift: u32| mmfr0 >> shift & 0xf;
         match self {
@@ -44,20 +44,20 @@ impl Granule {
     }
 }
 
-/// A kernel's pages are none that the CPU has.
+/// The error of [`made`]: the CPU does not have the pages that a kernel needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "its kernel has pages of {} KiB, which this machine's CPU does not have; take one with pages of {}",
     .wanted.kibibytes(), Offered(*.offered)
 )]
 pub struct NoSuchGranule {
-    /// What the kernel was built for.
+    /// Granule that the kernel was built for.
     pub wanted: Granule,
-    /// The CPU's ID_AA64MMFR0_EL1.
+    /// ID_AA64MMFR0_EL1 of the CPU.
     pub offered: u64,
 }
 
-/// The granules of an ID_AA64MMFR0_EL1, in words.
+/// The granules that an ID_AA64MMFR0_EL1 offers, shown in words.
 struct Offered(u64);
 
 impl core::fmt::Display for Offered {
@@ -70,7 +70,12 @@ impl core::fmt::Display for Offered {
     }
 }
 
-/// What vCPU `index` of a new guest is shown on a CPU whose registers are `raw`, if its kernel asks for pages of this size.
+/// Returns what vCPU `index` of a new guest is shown on a CPU whose registers are `raw`. `granule` has the pages that its kernel asks for, if it
+/// does.
+///
+/// # Errors
+///
+/// [`NoSuchGranule`] if the CPU does not have these pages.
 pub fn made(
     raw: &Identity,
     index: usize,
@@ -89,7 +94,7 @@ pub fn made(
     Ok(shown)
 }
 
-// What `made` takes away is a field that a file may have.
+// The field that `made` takes away is one of `FIELDS`, so a file may have it.
 const _: () = {
     let mut n = 0;
     let mut found = false;
