@@ -68,7 +68,7 @@ impl Device for SharedMemory {
         })
     }
 
-    /// Returns [`Outside::Ring`] for a write of a number to [`offset::RING`]. A number that no guest has is ignored.
+    /// Returns [`Outside::Ring`] if the number of a guest is written to RING. A number that no guest has is ignored.
     fn write(&mut self, access: Access, value: u64, _: &impl Context) -> Effects {
         let n = usize::from(access.n);
         let mut rung = None;
@@ -105,6 +105,10 @@ impl Device for SharedMemory {
 }
 
 /// Notes that guests have rung the doorbell of the `n`th region. `by` has one bit for each guest; bits of guests that do not exist are ignored.
+///
+/// # Panics
+///
+/// If `n` is not below [`MAX_SHARED`].
 pub fn rung(shared: &mut SharedMemory, n: usize, by: u32) {
     shared.status[n] |= by & ((1 << shared.peers[n]) - 1);
 }

@@ -1,7 +1,6 @@
-//! PSCI 1.1 (DEN 0022) and the calls that discover it (SMCCC 1.1, DEN 0028), by HVC and by SMC.
+//! PSCI 1.1 (DEN 0022), and the calls that discover it (SMCCC 1.1, DEN 0028), by HVC and by SMC.
 //!
-//! [`call`] answers in X0 and in the vCPUs' [`Power`] records, and leaves to its caller what it
-//! can't do there: an [`Action`].
+//! [`call`] answers in X0 and in the vCPUs' [`Power`] records. What it can't do there it returns to its caller as an [`Action`].
 
 use stasis_state::{
     register::Record,
@@ -10,7 +9,7 @@ use stasis_state::{
 
 use crate::register::pstate;
 
-/// The function identifiers. Those with the bit [`SMC64`] take 64-bit arguments.
+/// The function identifiers. Functions with the bit [`SMC64`] take 64-bit arguments.
 mod function {
     pub const SMC64: u32 = 1 << 30;
 
@@ -33,19 +32,18 @@ mod function {
     pub const SYSTEM_RESET2_64: u32 = SYSTEM_RESET2 | SMC64;
 }
 
-/// What PSCI_VERSION answers: 1.1.
+/// Answer to PSCI_VERSION: 1.1.
 const PSCI_1_1: i64 = 0x1_0001;
-/// What SMCCC_VERSION answers: 1.1.
+/// Answer to SMCCC_VERSION: 1.1.
 const SMCCC_1_1: i64 = 0x1_0001;
-/// MIGRATE_INFO_TYPE: there is no trusted OS that would have to be migrated.
+/// Answer to MIGRATE_INFO_TYPE: there is no trusted OS that would have to be migrated.
 const NO_MIGRATION: i64 = 2;
-/// MPIDR_EL1 bit 31 is RES1; callers pass an MPIDR with it and without it.
+/// Bit 31 of MPIDR_EL1, which is RES1. Callers pass an MPIDR with this bit and without it.
 const MPIDR_RES1: u64 = 1 << 31;
-/// What CPU_SUSPEND's power_state may have: the type and the platform's own state id (5.4.2). There are no power
-/// levels above the core's.
+/// Bits that CPU_SUSPEND's power_state may have: the type and the platform's own state id (5.4.2). There are no power levels above the core's.
 const POWER_STATE: u64 = 0x1_ffff;
 
-/// 5.2.2, and what SMCCC answers to a function that there isn't.
+/// Error codes of PSCI (5.2.2), and the one with which SMCCC answers an unknown function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i64)]
 enum Error {
@@ -55,31 +53,31 @@ enum Error {
     OnPending = -5,
 }
 
-/// What is left to do for the caller of [`call`].
+/// What the caller of [`call`] must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Go on.
+    /// The vCPU goes on.
     Resume,
-    /// Wait as for WFI, then go on: the state that was asked for is never deeper than standby.
+    /// The vCPU waits as for WFI, then goes on: the state that it asks for is never deeper than standby.
     Suspend,
-    /// This vCPU is off; it does not go on.
+    /// The vCPU is off, and does not go on.
     Off,
-    /// Another vCPU is to be entered ([`enter`]); then go on.
+    /// Another vCPU was switched on, and must be started ([`enter`]). The calling vCPU goes on.
     StartCpu {
-        /// Its index.
+        /// Index of the other vCPU.
         index: usize,
     },
-    /// The guest has turned its machine off.
+    /// The guest has switched its machine off.
     SystemOff,
     /// The guest has reset its machine.
     SystemReset,
 }
 
-/// The power records of a guest's vCPUs, wherever they are kept.
+/// The power records of a guest's vCPUs.
 pub trait Cpus {
-    /// Number of vCPUs.
+    /// Returns the number of vCPUs.
     fn count(&self) -> usize;
-    /// The record of vCPU `index`, which is below [`Cpus::count`].
+    /// Returns the record of vCPU `index`, which is below [`Cpus::count`].
     fn power(&mut self, index: usize) -> &mut Power;
 }
 
@@ -93,10 +91,14 @@ impl Cpus for [Power] {
     }
 }
 
-/// Answers an HVC or SMC of vCPU `this` with the instruction's immediate.
+/// Answers an HVC or SMC of vCPU `this`, whose instruction has the immediate `imm`. Returns what the caller must do.
 ///
-/// `core` is the caller's; only X0 of it changes. After an SMC the PC is still at the
-/// instruction: [`crate::exit::skip_instruction`], whatever the action.
+/// `core` has the calling vCPU's registers, of which only X0 changes. After an SMC the PC is still at the instruction: whatever the action, the
+/// caller moves it on with [`crate::exit::skip_instruction`].
+///
+/// # Panics
+///
+/// If the guest has no vCPU `this` and the call is CPU_OFF.
 pub fn call<C: Cpus + ?Sized>(core: &mut Core, imm: u16, this: usize, cpus: &mut C) -> Action {
     let (answer, action) = if imm == 0 {
         dispatch(&core.x, this, cpus)
@@ -109,7 +111,7 @@ pub fn call<C: Cpus + ?Sized>(core: &mut Core, imm: u16, this: usize, cpus: &mut
     action
 }
 
-/// Answers a call that asks for a version, as [`call`] would. `false`: it is another one, and nothing was done.
+/// Answers a call that asks for a version, as [`call`] would. Returns `false` if it is another call: then nothing was done.
 #[inline]
 pub fn ask(core: &mut Core, imm: u16) -> bool {
     match version(core.x[0] as u32) {
@@ -133,7 +135,7 @@ fn dispatch<C: Cpus + ?Sized>(
     this: usize,
     cpus: &mut C,
 ) -> Result<(i64, Action), Error> {
-    // The function identifier is W0, and a 32-bit function's arguments are W1 to W3.
+    // W0 is the function identifier. A 32-bit function's arguments are W1 to W3.
     let id = x[0] as u32;
     let argument = |index: usize| match id & function::SMC64 {
         0 => x[index] & u64::from(u32::MAX),
@@ -167,13 +169,13 @@ fn dispatch<C: Cpus + ?Sized>(
                 let index = find(cpus, argument(1))?;
                 answer(affinity_info(*cpus.power(index).state))
             }
-            // This vCPU is in whatever group is asked about, and on.
+            // Each of these groups contains this vCPU, which is on.
             1..=3 => answer(0),
             _ => Err(Error::InvalidParameters),
         },
         function::SYSTEM_OFF => Ok((0, Action::SystemOff)),
         function::SYSTEM_RESET => Ok((0, Action::SystemReset)),
-        // Only the architectural warm reset.
+        // Only the architectural warm reset is implemented.
         function::SYSTEM_RESET2 | function::SYSTEM_RESET2_64 => match argument(1) as u32 {
             0 => Ok((0, Action::SystemReset)),
             _ => Err(Error::InvalidParameters),
@@ -182,8 +184,8 @@ fn dispatch<C: Cpus + ?Sized>(
     }
 }
 
-/// SMCCC_ARCH_FEATURES. Nothing is said about the workarounds for speculation: a guest must not be
-/// told that it needs none, as it may go on on another board.
+/// Answers SMCCC_ARCH_FEATURES. It says nothing about the workarounds for speculation: a guest must not be told that it needs none, as it may go on
+/// on another board.
 fn arch_features(id: u32) -> Result<(i64, Action), Error> {
     match id {
         function::SMCCC_VERSION | function::SMCCC_ARCH_FEATURES => Ok((0, Action::Resume)),
@@ -212,7 +214,7 @@ fn features(id: u32) -> Result<(i64, Action), Error> {
     }
 }
 
-/// The MPIDR_EL1 of a vCPU: Aff0 is its index, as on QEMU's `virt` with a GICv2.
+/// Returns the MPIDR_EL1 of vCPU `index`: Aff0 is the index, as on QEMU's `virt` with a GICv2.
 pub const fn mpidr(index: usize) -> u64 {
     MPIDR_RES1 | index as u64
 }
@@ -231,7 +233,7 @@ fn cpu_on(power: &mut Power, entry: u64, context_id: u64) -> Result<(), Error> {
     if *power.state != PowerState::Off as u8 {
         return Err(Error::AlreadyOn);
     }
-    // No instruction is there. QEMU says it so too; INVALID_ADDRESS is for ranges that are not available.
+    // An instruction can't be at this address. QEMU answers so, too; INVALID_ADDRESS is for ranges that are not available.
     if entry & 3 != 0 {
         return Err(Error::InvalidParameters);
     }
@@ -251,7 +253,7 @@ fn affinity_info(state: u8) -> i64 {
     } else if state == PowerState::OnPending as u8 {
         ON_PENDING
     } else {
-        // A suspended one too (5.7.2).
+        // A suspended vCPU counts as on (5.7.2).
         ON
     }
 }
@@ -260,9 +262,9 @@ fn set_state(power: &mut Power, state: PowerState) {
     *power.state = state as u8;
 }
 
-/// Puts a vCPU that CPU_ON or CPU_SUSPEND left an entry address for at that address: true if it did.
+/// Starts a vCPU for which CPU_ON or CPU_SUSPEND has left an entry address. Returns whether there was one; if not, nothing was done.
 ///
-/// Everything is as at reset (6.4), but for PC and X0. FP and debug registers are the caller's.
+/// The registers are as at reset (6.4), except PC and X0. The caller resets FP and debug registers.
 pub fn enter(power: &mut Power, core: &mut Core, system: &mut SystemRegisters) -> bool {
     let state = *power.state;
     if state != PowerState::OnPending as u8 && state != PowerState::Suspended as u8 {

@@ -1,8 +1,8 @@
-//! Memory that guests share, as each of them has it: where it is, and what of it is in its state.
+//! Memory that guests share, as each guest has it: its address, and the part of it in the guest's state.
 //!
-//! A guest's regions have fixed places, in the order of the configuration ([`SharedRegion`]); their doorbells are
-//! [`stasis_devices::doorbell`]. A checkpoint holds what was in them. [`check`] says whether it can be resumed here, and
-//! [`keeper`] whether that content is put back, or stays as the others have it.
+//! A guest's regions have fixed addresses, in the order of the configuration ([`SharedRegion`]). Their doorbells are [`stasis_devices::doorbell`].
+//! A checkpoint holds the content of the regions. [`check`] decides whether a checkpoint fits the regions that are configured here, and [`keeper`]
+//! whether its content is put back, or stays as the other guests have it.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,7 +11,7 @@ use stasis_state::device::{MAX_SHARED, SharedMemory};
 
 pub use stasis_devices::equipment::{Connection, SharedRegion, shared_address as address};
 
-/// What `guest` shares with others.
+/// Returns the regions that `guest` shares with others, in the order of the configuration; at most [`MAX_SHARED`].
 pub fn connections<'a>(regions: &'a [SharedRegion], guest: &str) -> Vec<Connection<'a>> {
     let place = |region: &'a SharedRegion| {
         let index = region.guests.iter().position(|name| name == guest)?;
@@ -20,63 +20,63 @@ pub fn connections<'a>(regions: &'a [SharedRegion], guest: &str) -> Vec<Connecti
     regions.iter().filter_map(place).take(MAX_SHARED).collect()
 }
 
-/// Why a guest can't be resumed with what it shared.
+/// The error of [`check`]: why a guest can't be resumed with the memory that it shared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// It shared what there is not, at least not with it.
+    /// The guest shared a region that does not exist here, or that it does not share here.
     #[error(
         "the checkpoint shares memory \"{region}\", and guest \"{guest}\" is none of those that do here"
     )]
     NotHere {
-        /// The region's name.
+        /// Name of the region.
         region: String,
-        /// The guest that would be resumed.
+        /// Name of the guest that would be resumed.
         guest: String,
     },
-    /// It did not share what it is configured to.
+    /// The guest did not share a region that it is configured to share here.
     #[error(
         "guest \"{guest}\" is configured to share memory \"{region}\", and the checkpoint does not"
     )]
     NotThere {
-        /// The region's name.
+        /// Name of the region.
         region: String,
-        /// The guest that would be resumed.
+        /// Name of the guest that would be resumed.
         guest: String,
     },
-    /// It is another region under the same name.
+    /// The region here differs from the one of the same name in the checkpoint.
     #[error(
         "shared memory \"{region}\" has {here}, of {here_size} bytes; the checkpoint has it with {there}, of {there_size} bytes"
     )]
     Other {
-        /// The region's name.
+        /// Name of the region.
         region: String,
-        /// Who shares it here.
+        /// The guest's place among those that share the region here.
         here: Share,
-        /// Its bytes.
+        /// Bytes of the region here.
         here_size: u64,
-        /// Who shared it there.
+        /// The guest's place among those that shared the region in the checkpoint.
         there: Share,
-        /// Its bytes.
+        /// Bytes of the region in the checkpoint.
         there_size: u64,
     },
 }
 
-/// A region that is configured, and that the machine had no memory for.
+/// A region is configured, but the machine had no memory for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no shared memory \"{region}\"")]
 pub struct NotMade {
-    /// The region's name.
+    /// Name of the region.
     pub region: String,
 }
 
 /// A guest's place among those that share a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// In which order the guest has it among its regions.
+    /// Index of the region among the guest's regions.
     pub place: usize,
-    /// The guest's number.
+    /// Number of the guest among those that share the region.
     pub index: u8,
-    /// How many there are.
+    /// Number of guests that share the region.
     pub peers: u8,
 }
 
@@ -87,7 +87,12 @@ impl core::fmt::Display for Share {
     }
 }
 
-/// Checks that `guest` would find here what it shared when it was stored.
+/// Checks that `guest` would find here the regions that it shared when it was stored. `stored` is its record in the checkpoint, `here` what it
+/// shares here.
+///
+/// # Errors
+///
+/// [`Mismatch`] with the first region that differs.
 pub fn check(
     stored: Option<&SharedMemory>,
     here: &[Connection<'_>],
@@ -119,8 +124,8 @@ pub fn check(
     Ok(())
 }
 
-/// Because of whom a region's content is not put back when guests are resumed: one that is `alive`, shares it, and is
-/// none of the `resumed`. What it has done to it since must not be undone behind its back.
+/// Returns the guest because of which a region's content is not put back when guests are resumed: one that shares the region, is `alive`, and is
+/// none of the `resumed`. What this guest has changed in the region must not be undone behind its back. None: the content is put back.
 pub fn keeper(
     region: &SharedRegion,
     resumed: impl Fn(&str) -> bool,

@@ -1,7 +1,9 @@
-//! What a vCPU has had and done since it came to be: time on its core, exits by reason, interrupts, switches.
+//! The counters of a vCPU since it was made: time on its core, exits by reason, interrupts, switches.
 //!
-//! [`Stats`] is written by the core that has the vCPU, and read by any other at any time, without a lock: the console's
-//! `top` must not stop whom it measures. None of it is part of a checkpoint.
+//! [`Stats`] is written by the core that has the vCPU, and read by any other at any time, without a lock: the console's `top` must not stop the
+//! guests that it measures. The counters are not part of a checkpoint.
+//!
+//! All accesses are relaxed: each counter is one word that stands for itself, and no other data depends on it.
 
 use core::array;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -11,26 +13,26 @@ use crate::exit::{Exit, Wfx};
 /// Why a vCPU has left its guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// A physical interrupt, of its own or to be told something.
+    /// A physical interrupt of any kind, EL2's timer and kicks included.
     Interrupt,
-    /// An access to an emulated device, or where nothing is.
+    /// An access to an emulated device, or to an address where nothing is.
     Mmio,
-    /// A system register.
+    /// A trapped system register.
     Register,
     /// HVC or SMC.
     Call,
-    /// It waits.
+    /// A trapped WFI, WFE, WFIT or WFET.
     Wait,
-    /// Anything else: jumps and accesses that can't be carried out, errors.
+    /// Anything else: jumps and accesses that can't be carried out, cache maintenance where nothing is, errors.
     Fault,
 }
 
 impl Reason {
-    /// All of them, in the order of the counters.
+    /// All reasons, in the order of the counters.
     pub const ALL: [Self; 6] =
         [Self::Interrupt, Self::Mmio, Self::Register, Self::Call, Self::Wait, Self::Fault];
 
-    /// As the console's table has it.
+    /// Returns the reason's name in the console's table.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Interrupt => "irq",
@@ -42,7 +44,7 @@ impl Reason {
         }
     }
 
-    /// The reason of a synchronous exit.
+    /// Returns the reason of a synchronous exit.
     #[inline]
     pub const fn of(exit: &Exit) -> Self {
         match exit {
@@ -64,58 +66,59 @@ const ON_CORE: u64 = 1 << 63;
 /// A vCPU's counters.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Ticks that it has had; while it is [`ON_CORE`], what the counter was when it would have begun had it never
-    /// left. One word, so that it is never read half changed.
+    /// Ticks that the vCPU has had on its core. While it is [`ON_CORE`]: the value that the counter had when the vCPU would have begun had it never
+    /// left. Both are in one word, so that no reader sees a half of a change.
     time: AtomicU64,
     switches: AtomicU64,
     exits: [AtomicU64; Reason::ALL.len()],
 }
 
-/// Counters of a vCPU at one instant, or how they differ between two.
+/// The counters of a vCPU at one instant, or the difference between two instants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What the counter was; of a difference, the ticks that lie between.
+    /// Value of the machine's counter; in a difference, the ticks between the two instants.
     pub at: u64,
-    /// Ticks of the counter that it was on its core.
+    /// Ticks of the machine's counter for which the vCPU was on its core.
     pub ticks: u64,
-    /// How often it was put there.
+    /// Number of times that the vCPU was put on its core.
     pub switches: u64,
-    /// Interrupts that it has acknowledged.
+    /// Number of interrupts that the vCPU has acknowledged.
     pub interrupts: u64,
-    /// How often it has left its guest, in the order of [`Reason::ALL`].
+    /// Number of times that the vCPU has left its guest, in the order of [`Reason::ALL`].
     pub exits: [u64; Reason::ALL.len()],
 }
 
 impl Stats {
-    /// Nothing yet.
+    /// Returns counters that are all 0.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// It is put on its core, with the counter at `now`.
+    /// Notes that the vCPU is put on its core, when the machine's counter is `now`.
     pub fn begin(&self, now: u64) {
         self.go_on(now);
         add_one(&self.switches);
     }
 
-    /// It has waited there, which counts for nobody, and goes on.
+    /// Notes that the vCPU goes on after a wait on its core, when the machine's counter is `now`. The time of the wait does not count.
     pub fn go_on(&self, now: u64) {
         let had = self.time.load(Ordering::Relaxed) & !ON_CORE;
         self.time.store(now.wrapping_sub(had) | ON_CORE, Ordering::Relaxed);
     }
 
-    /// It is taken off its core, or waits there.
+    /// Notes that the vCPU is taken off its core, or waits there, when the machine's counter is `now`.
     pub fn end(&self, now: u64) {
         self.time.store(ticks(self.time.load(Ordering::Relaxed), now), Ordering::Relaxed);
     }
 
-    /// It has left its guest.
+    /// Notes that the vCPU has left its guest.
     #[inline]
     pub fn left(&self, reason: Reason) {
         add_one(&self.exits[reason as usize]);
     }
 
-    /// What they are. The `counter` is read after the time, so that it is not behind; its GIC counts `interrupts`.
+    /// Returns the counters. `interrupts` is the number that the vCPU's GIC has counted. `counter` reads the machine's counter; it is called after
+    /// the time is read, so that it is not behind.
     pub fn snapshot(&self, interrupts: u64, counter: impl FnOnce() -> u64) -> Snapshot {
         let time = self.time.load(Ordering::Relaxed);
         let at = counter();
@@ -129,27 +132,27 @@ impl Stats {
     }
 }
 
-/// What a vCPU has had whose [`Stats::time`] is `time`, with the counter at `now`.
+/// Returns the ticks that a vCPU has had whose [`Stats::time`] is `time`, when the machine's counter is `now`.
 fn ticks(time: u64, now: u64) -> u64 {
     if time & ON_CORE != 0 { now.wrapping_sub(time) & !ON_CORE } else { time }
 }
 
 impl Snapshot {
-    /// What came since `earlier`.
+    /// Returns the difference between `earlier` and this.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             at: self.at.saturating_sub(earlier.at),
             ticks: self.ticks.saturating_sub(earlier.ticks),
             switches: self.switches.saturating_sub(earlier.switches),
-            // Another guest in its place begins at 0.
+            // If another guest has come to this place, its counter began at 0.
             interrupts: self.interrupts.saturating_sub(earlier.interrupts),
             exits: array::from_fn(|index| self.exits[index].saturating_sub(earlier.exits[index])),
         }
     }
 }
 
-/// One core writes at a time, so no exclusive access is needed.
+/// Adds 1 to a counter. Only one core writes at a time, so no exclusive access is needed.
 #[inline]
 fn add_one(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);

@@ -4,26 +4,26 @@ use core::fmt;
 
 use stasis_devices::device::Verdict;
 
-/// How a guest has stopped.
+/// The way in which a guest has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// It has switched its machine off. Nothing is done about it.
+    /// The guest has switched its machine off. Stasis does nothing about it.
     Off,
-    /// It has reset its machine.
+    /// The guest has reset its machine.
     Reset,
-    /// It can't go on.
+    /// The guest can't go on.
     Crash(Crash),
 }
 
-/// Why a guest can't go on.
+/// The reason why a guest can't go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crash {
-    /// The first instruction of its exception handler takes that very exception.
+    /// The first instruction of the guest's exception handler takes that same exception.
     ExceptionLoop {
-        /// Where it is.
+        /// Virtual address of the handler.
         pc: u64,
     },
-    /// One of its devices says so, for this reason.
+    /// One of the guest's devices says so, for this reason.
     Device(Verdict),
 }
 
