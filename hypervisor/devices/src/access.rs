@@ -16,16 +16,19 @@ pub enum Width {
 
 impl Width {
     /// Returns the number of bytes.
+    #[inline]
     pub const fn bytes(self) -> u64 {
         self as u64
     }
 
     /// Returns whether an access of this width to `address` is aligned.
+    #[inline]
     pub const fn is_aligned(self, address: u64) -> bool {
         address & (self.bytes() - 1) == 0
     }
 
     /// Returns the low bits of `value`, as many as this width has; the bits above are 0.
+    #[inline]
     pub const fn truncate(self, value: u64) -> u64 {
         value & (u64::MAX >> (64 - 8 * self as u32))
     }
@@ -45,6 +48,7 @@ impl Width {
 /// Reads with any width from a device whose registers are words. `word` gets an offset in bytes and returns that register.
 ///
 /// A narrow read returns the low part of the register that its own offset selects; a doubleword reads two registers.
+#[inline]
 pub fn read_words(offset: u64, width: Width, mut word: impl FnMut(u64) -> u32) -> u64 {
     let low = u64::from(word(offset));
     match width {
@@ -56,6 +60,7 @@ pub fn read_words(offset: u64, width: Width, mut word: impl FnMut(u64) -> u32) -
 /// Writes with any width to a device whose registers are words. `word` gets an offset in bytes and the value for that register.
 ///
 /// A narrow write passes its value with zeros above; a doubleword writes two registers, the lower one first.
+#[inline]
 pub fn write_words(offset: u64, width: Width, value: u64, mut word: impl FnMut(u64, u32)) {
     word(offset, width.truncate(value) as u32);
     if width == Width::Doubleword {

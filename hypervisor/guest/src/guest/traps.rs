@@ -82,10 +82,11 @@ impl Guest {
         host: &mut impl Host,
     ) -> Result<Next, VcpuMask> {
         match *exit {
-            Exit::DataAbort { ipa, virtual_address, access } => match lookup(ipa, access.width) {
+            Exit::DataAbort { ipa, virtual_address, ref access } => match lookup(ipa, access.width)
+            {
                 Some(target) if self.devices.has(target) => {
                     let next = self.access(index, vcpu, target, access, held, host)?;
-                    if let Some(writeback) = access.writeback {
+                    if let Some(writeback) = &access.writeback {
                         writeback.apply(&mut vcpu.core);
                     }
                     exit::skip_instruction(&mut vcpu.core, esr);
@@ -131,7 +132,7 @@ impl Guest {
         index: usize,
         vcpu: &mut Vcpu,
         target: Target,
-        access: Access,
+        access: &Access,
         held: VcpuMask,
         host: &mut impl Host,
     ) -> Result<Next, VcpuMask> {
