@@ -10,8 +10,12 @@ use crate::{
     register::{Descriptor, Record, RegHeader, VALUE_OFFSET, padding},
 };
 
-/// Sets the registers of `record` that are in `body`; those that are absent keep their value. Returns how many were skipped, as they
-/// allow: they are unknown, and not 0.
+/// Sets the registers of `record` that `body` contains; the others keep their value. Returns how many registers were skipped: those that are
+/// unknown, not 0, and marked as optional.
+///
+/// # Errors
+///
+/// The first rule of the format that the body breaks.
 pub(crate) fn decode<R: Record>(
     record: &mut R,
     place: RecordPlace,
@@ -20,7 +24,7 @@ pub(crate) fn decode<R: Record>(
     decode_into(record.as_mut_bytes(), R::REGISTERS, place, body)
 }
 
-/// Does the work of [`decode`] for every kind of record: `record` is the bytes of one, and `registers` its table.
+/// Does the work of [`decode`] for every kind of record. `record` is the bytes of one, and `registers` the table of its kind.
 pub(crate) fn decode_into(
     record: &mut [u8],
     registers: &'static [Descriptor],
@@ -31,7 +35,7 @@ pub(crate) fn decode_into(
     let mut skipped = 0;
     let mut unknown = Vec::new();
     let mut rest = body;
-    // Files hold registers in the table's order, nearly always.
+    // Nearly all files hold the registers in the order of the table, so the next one is tried first.
     let mut expected = 0;
     while !rest.is_empty() {
         let at = body.len() - rest.len();
@@ -72,7 +76,7 @@ pub(crate) fn decode_into(
     Ok(skipped)
 }
 
-/// What any register's header must be, known or not.
+/// Checks the header of a register, known or unknown: width, flags and count.
 fn check_header(place: RecordPlace, header: &RegHeader) -> Result<(), Error> {
     let &RegHeader { id, width, flags, .. } = header;
     if !matches!(width, 1 | 2 | 4 | 8 | 16) {
@@ -100,7 +104,11 @@ fn find(
     registers.iter().enumerate().find(|(_, register)| register.id == id)
 }
 
-/// Where in the record the elements go that the header announces.
+/// Returns the offset in the record to which the elements go that the header announces.
+///
+/// # Errors
+///
+/// [`Error::WrongWidth`] or [`Error::WrongCount`] if the register has no such elements.
 fn target(
     place: RecordPlace,
     register: &'static Descriptor,

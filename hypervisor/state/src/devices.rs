@@ -1,8 +1,8 @@
 //! The emulated devices of a guest that have a record, in one table: [`devices!`].
 //!
-//! From a line of the table come the record's type ([`crate::RecordType`]) with its number and name, the fields of [`Devices`] and
-//! [`DeviceRecords`], what the reader fills, what the writer writes and in which order, and the file's version. What is in a record
-//! is declared in [`crate::device`], and what must be true of it is its [`DeviceRecord`], in [`crate::invariants`].
+//! Each line of the table is the source of the record's type ([`crate::RecordType`]) with its number and name, of the fields of [`Devices`]
+//! and [`DeviceRecords`], of what the reader fills and the writer writes, and in which order, and of the file's version.
+//! [`crate::device`] declares the registers of the records. [`crate::invariants`] implements [`DeviceRecord`] for each: what must be true of it.
 
 use zerocopy::IntoBytes;
 
@@ -14,9 +14,9 @@ use crate::{
     register::{Descriptor, Record},
 };
 
-/// Hands the table to `$macro`, behind `$before`. A line is `field: Record = TYPE number, "name", scope, since minor`.
+/// Passes the table to `$macro`, behind `$before`. A line is `field: Record = TYPE number, "name", scope, since minor`.
 ///
-/// The order is that of the records in a file. A released line never changes; a new one takes the next number, and the next minor.
+/// The order of the lines is that of the records in a file. A released line never changes. A new line takes the next number and the next minor.
 macro_rules! devices {
     ($macro:ident! { $($before:tt)* }) => {
         $macro! { $($before)*
@@ -33,32 +33,43 @@ macro_rules! devices {
 }
 pub(crate) use devices;
 
-/// A device's record: its registers, and what is true of them in every state that a guest can bring about.
+/// The record of a device: its registers, and the rules for every state that a guest can bring about.
 pub trait DeviceRecord: Record {
-    /// Checks the record of the device of `guest`, but for names, whose rule is younger than the format. A value that it cannot have
-    /// is an error.
+    /// Checks the record of a device of `guest`, except for names: the rule for them is younger than the format.
+    ///
+    /// # Errors
+    ///
+    /// The first value that the device cannot have.
     fn check(&self, guest: &Guest) -> Result<(), Violation>;
 
-    /// Checks the names in the record, by the rule of [`crate::name`].
+    /// Checks the names in the record by the rule of [`crate::name`].
+    ///
+    /// # Errors
+    ///
+    /// The first name that breaks the rule.
     fn check_names(&self) -> Result<(), Violation> {
         Ok(())
     }
 }
 
-/// Is shown the records of a guest's devices, one after the other.
+/// A visitor of the records of a guest's devices, which gets one record after the other.
 pub trait Visitor<'a> {
-    /// Why it wants to see no more of them.
+    /// Why the visitor wants no further record.
     type Error;
 
-    /// Sees a record.
+    /// Visits one record.
+    ///
+    /// # Errors
+    ///
+    /// Ends the visit.
     fn record<R: DeviceRecord>(&mut self, record: &'a R) -> Result<(), Self::Error>;
 }
 
-/// A field of [`Devices`]: a record that every guest has, or one that a guest may have.
+/// A field of [`Devices`]: a record that every guest has, or an `Option` of one that only some guests have.
 trait Field {
     type Record: DeviceRecord;
 
-    /// Returns the record, to be changed. A guest that has none gets one, at reset.
+    /// Returns the record, to be changed. Creates it in its reset state if the guest has none.
     fn get_or_reset(&mut self) -> &mut Self::Record;
 }
 
@@ -83,20 +94,20 @@ macro_rules! structs {
         $(#[$doc:meta])*
         $field:ident: $Record:ident = $Type:ident $number:literal, $name:literal, $Scope:ident, since $minor:literal;
     )*) => {
-        /// The records of a guest's devices, as they were read.
+        /// The records of a guest's devices, as the reader has read them.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Devices {
             $( $(#[$doc])* pub $field: owned!($Scope $Record), )*
         }
 
-        /// The records of a guest's devices, to be written: the working state itself.
+        /// References to the records of a guest's devices, for the writer: the state that the devices themselves work on.
         #[derive(Clone, Copy, Debug)]
         pub struct DeviceRecords<'a> {
             $( $(#[$doc])* pub $field: borrowed!('a $Scope $Record), )*
         }
 
         impl Devices {
-            /// Returns the devices of a guest that has every one that there is, at reset.
+            /// Returns the records of a guest that has every device, at reset.
             pub fn every() -> Self {
                 let mut devices = Self::default();
                 $( devices.$field.get_or_reset(); )*
@@ -108,7 +119,7 @@ macro_rules! structs {
                 DeviceRecords { $( $field: borrow!(self.$field, $Scope), )* }
             }
 
-            /// Returns the bytes of the record of this type, to be read into, and its table; None if it is no device's.
+            /// Returns the bytes of the record of this type, into which the reader reads, and its table; `None` if the type is no device's.
             pub(crate) fn body(
                 &mut self,
                 kind: RecordType,
@@ -124,13 +135,17 @@ macro_rules! structs {
         }
 
         impl<'a> DeviceRecords<'a> {
-            /// Shows `visitor` the records that there are, in the order of the file, until it returns an error.
+            /// Passes each record that the guest has to `visitor`, in the order of the file, until the visitor returns an error.
+            ///
+            /// # Errors
+            ///
+            /// The error of the visitor.
             pub fn visit<V: Visitor<'a>>(&self, visitor: &mut V) -> Result<(), V::Error> {
                 $( each!(self.$field, $Scope, visitor); )*
                 Ok(())
             }
 
-            /// Returns copies.
+            /// Returns copies of the records.
             pub fn to_owned(&self) -> Devices {
                 Devices { $( $field: copied!(self.$field, $Scope), )* }
             }

@@ -1,4 +1,4 @@
-//! The header of the file: fixed, only ever appended to, and readable without any codec.
+//! The header of the file. Its layout is fixed, new fields are only appended, and it can be read without a codec.
 
 use core::fmt;
 
@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::Error;
 
-/// The first bytes of every checkpoint. The last two show a transfer that mangled line ends.
+/// The first bytes of every checkpoint. A transfer that converts line ends changes the last two.
 pub const MAGIC: [u8; 8] = *b"STASIS\r\n";
 
 /// The newest version that this crate reads and writes.
@@ -18,9 +18,9 @@ pub const KNOWN_INCOMPATIBLE: u64 = 0;
 /// A version of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// A reader reads no other major than those it knows.
+    /// Major number. A reader refuses a file with a major number that it does not know.
     pub major: u16,
-    /// Grows with each register, record or feature bit that is added.
+    /// Minor number, which grows with each register, record or feature bit that is added.
     pub minor: u16,
 }
 
@@ -30,21 +30,21 @@ impl fmt::Display for Version {
     }
 }
 
-/// The file's header. All numbers are little-endian.
+/// The header at the beginning of a file. All numbers are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Header {
-    /// [`MAGIC`].
+    /// The value of [`MAGIC`].
     pub magic: [u8; 8],
-    /// Of [`Version`].
+    /// Major number of the file's [`Version`].
     pub major: u16,
-    /// Of [`Version`].
+    /// Minor number of the file's [`Version`].
     pub minor: u16,
-    /// Bytes of the header; the first record follows.
+    /// Bytes of the header. The first record follows right behind it.
     pub header_len: u32,
-    /// Features that a reader must know to read the file.
+    /// Bits of the features that a reader must know to read the file.
     pub incompatible: u64,
-    /// Features that a reader may ignore.
+    /// Bits of the features that a reader may ignore.
     pub compatible: u64,
     /// Bytes of the whole file.
     pub total_len: u64,
@@ -57,14 +57,14 @@ pub struct Header {
 const _: () = assert!(size_of::<Header>() == Header::LEN);
 
 impl Header {
-    /// Bytes of the header of version 1.0. A later one may be longer, never shorter.
+    /// Bytes of the header of version 1.0. The header of a later version may be longer, never shorter.
     pub const LEN: usize = 48;
-    /// The longest header that is read.
+    /// Bytes of the longest header that is read.
     pub const MAX_LEN: usize = 4096;
-    /// Where `crc` stands.
+    /// Offset of the field `crc` in bytes.
     pub const CRC_OFFSET: usize = 44;
 
-    /// The header of a file of this version and length.
+    /// Returns the header of a file of this version and of `total_len` bytes.
     pub fn new(version: Version, total_len: u64, crc32c: fn(u32, &[u8]) -> u32) -> Self {
         let mut header = Self {
             magic: MAGIC,
@@ -81,12 +81,12 @@ impl Header {
         header
     }
 
-    /// The version that the file was written by.
+    /// Returns the version of the format that the file was written in.
     pub const fn version(&self) -> Version {
         Version { major: self.major, minor: self.minor }
     }
 
-    /// Whether the bytes that there are of a header cut short are those of one of ours.
+    /// Checks the first `present` bytes of a header that the end of the file cuts short: they must be those of [`MAGIC`].
     pub(crate) fn check_beginning(&self, present: usize) -> Result<(), Error> {
         let present = present.min(MAGIC.len());
         if self.magic[..present] != MAGIC[..present] {
@@ -95,7 +95,7 @@ impl Header {
         Ok(())
     }
 
-    /// Whether the fixed part can be one of ours, before its CRC is known.
+    /// Checks the fields that say whether this is a header at all and how long it is, before its CRC can be computed.
     pub(crate) fn check_shape(&self) -> Result<(), Error> {
         if self.magic != MAGIC {
             return Err(Error::NotACheckpoint);
@@ -107,7 +107,7 @@ impl Header {
         Ok(())
     }
 
-    /// Whether this version can read the file, and whether there is as much of it as there should be.
+    /// Checks that this version can read the file, and that the file has as many bytes as its header says.
     pub(crate) fn check_content(&self, file_len: u64) -> Result<(), Error> {
         if self.major != VERSION.major {
             return Err(Error::Version { found: self.version() });

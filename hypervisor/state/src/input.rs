@@ -1,24 +1,32 @@
-//! Reads a source in order, through a buffer for what is small and past it for what is large.
+//! The bytes that a reader reads: [`Source`], and a position in one. Small reads go through a buffer, large ones past it.
 
 use alloc::{vec, vec::Vec};
 
 use crate::routines::PAGE_SIZE;
 
-/// A checkpoint's bytes, wherever they are.
+/// The bytes of a checkpoint, wherever they are kept: a partition, a file, memory.
 pub trait Source {
-    /// Why it could not be read.
+    /// Why the source could not be read.
     type Error;
 
-    /// Bytes of the file.
+    /// Returns the length of the file in bytes.
     fn len(&self) -> u64;
 
-    /// Fills `buf` with the bytes from `offset` on. They are all below [`Source::len`].
+    /// Fills `buf` with the bytes from `offset` on. The caller asks only for bytes below [`Source::len`].
+    ///
+    /// # Errors
+    ///
+    /// Whatever the source fails with.
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
 
-    /// Hands the `len` bytes from `offset` on to `take` in pieces, in their order. They are all below [`Source::len`].
+    /// Passes the `len` bytes from `offset` on to `take` in pieces, in their order. The caller asks only for bytes below [`Source::len`].
     ///
-    /// A guest's memory is read so, for it is no slice. A source with a buffer of its own hands out that one, so that the bytes are copied
-    /// once; this one goes through a buffer of a page.
+    /// The reader fills a guest's memory through this function, because nobody can have a slice of that memory. A source with a buffer of its own
+    /// passes on pieces of that buffer, so that the bytes are copied once. The default goes through a buffer of one page.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the source fails with; `take` may have had some pieces by then.
     fn read_with(
         &mut self,
         offset: u64,
@@ -34,21 +42,21 @@ pub trait Source {
         Ok(())
     }
 
-    /// Lets others have the core. Called between two pieces of long work, at least once for each record.
+    /// Lets others have the core. The reader calls this between two pieces of long work, at least once for each record.
     fn pause(&mut self) {}
 
-    /// Returns whether there is nothing.
+    /// Returns whether the file has no bytes at all.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A position in a source. Never asks it for anything beyond `end`.
+/// A position in a source, which never asks the source for anything at `end` or beyond.
 pub(crate) struct Input<'s, S> {
     source: &'s mut S,
     end: u64,
     at: u64,
-    /// Holds the bytes from `at - consumed` on.
+    /// The bytes of the source from `at - consumed` on, of which the first `filled` count.
     buffer: Vec<u8>,
     consumed: usize,
     filled: usize,
@@ -66,22 +74,22 @@ impl<'s, S: Source> Input<'s, S> {
         }
     }
 
-    /// Lets others have the core: see [`Source::pause`].
+    /// Lets others have the core, as [`Source::pause`] says.
     pub(crate) fn pause(&mut self) {
         self.source.pause();
     }
 
-    /// Bytes that are left.
+    /// Returns how many bytes lie between the position and the end.
     pub(crate) fn left(&self) -> u64 {
         self.end - self.at
     }
 
-    /// Where the next byte stands.
+    /// Returns the position: the offset of the next byte in the source.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }
 
-    /// At most `most` of the next bytes, and at least one, if there are any. Consumes them.
+    /// Returns at most `most` of the next bytes, and at least one if there are any, and moves the position behind them.
     pub(crate) fn chunk(&mut self, most: u64) -> Result<&[u8], S::Error> {
         if self.consumed == self.filled {
             let len = self.left().min(self.buffer.len() as u64) as usize;
@@ -97,7 +105,7 @@ impl<'s, S: Source> Input<'s, S> {
         Ok(chunk)
     }
 
-    /// The next bytes; the caller knows that there are as many.
+    /// Fills `out` with the next bytes. The caller has checked that as many are left.
     pub(crate) fn read(&mut self, mut out: &mut [u8]) -> Result<(), S::Error> {
         while !out.is_empty() {
             if self.consumed == self.filled && out.len() >= self.buffer.len() {
@@ -113,7 +121,7 @@ impl<'s, S: Source> Input<'s, S> {
         Ok(())
     }
 
-    /// Hands the next `len` bytes to `take` in pieces; the caller knows that there are as many.
+    /// Passes the next `len` bytes to `take` in pieces. The caller has checked that as many are left.
     pub(crate) fn read_with(
         &mut self,
         len: usize,
@@ -130,7 +138,7 @@ impl<'s, S: Source> Input<'s, S> {
         Ok(())
     }
 
-    /// Passes over bytes; the caller knows that there are as many.
+    /// Moves the position `len` bytes on without reading them. The caller has checked that as many are left.
     pub(crate) fn skip(&mut self, len: u64) {
         let buffered = len.min((self.filled - self.consumed) as u64);
         self.consumed += buffered as usize;

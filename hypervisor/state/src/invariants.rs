@@ -1,7 +1,7 @@
-//! What is true of every state that a guest can bring about; checked at save and at load.
+//! The invariants: what is true of every state that a guest can bring about. They are checked when a guest is saved and when it is loaded.
 //!
-//! The hypervisor relies on these, so a file that breaks one is refused. What a correct guest state
-//! mostly, but not always, is, is in [`crate::warnings`].
+//! The hypervisor relies on the invariants, so a file that breaks one is refused. [`crate::warnings`] has what is true of most states, but
+//! not of all.
 
 mod device;
 mod guest;
@@ -20,63 +20,71 @@ use crate::{
     register::Record,
 };
 
-/// The first minor whose names obey [`crate::name`].
+/// The first minor version of the format in which names obey [`crate::name`].
 const NAMES_SINCE: u16 = 3;
 
-/// What is wrong in a record.
+/// The rule that a record breaks.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
     /// A register has a value that it cannot have.
     #[error("{register} is {found:#x}, which it cannot be: {why}")]
     Value {
-        /// Its name in the table.
+        /// The register's name in the table of its record.
         register: &'static str,
         /// The value in question.
         found: u64,
-        /// The rule.
+        /// The rule that the value breaks.
         why: &'static str,
     },
     /// An element of an array has a value that it cannot have.
     #[error("{register}[{index}] is {found:#x}, which it cannot be: {why}")]
     Element {
-        /// Its name in the table.
+        /// The register's name in the table of its record.
         register: &'static str,
-        /// Of the element.
+        /// Index of the element.
         index: usize,
         /// The value in question.
         found: u64,
-        /// The rule.
+        /// The rule that the value breaks.
         why: &'static str,
     },
-    /// A name is none.
+    /// A register that must hold a name holds something else.
     #[error("{register} is {found}, which it cannot be: {why}")]
     Name {
-        /// Its name in the table.
+        /// The register's name in the table of its record.
         register: &'static str,
-        /// What stands there.
+        /// The bytes in the register.
         found: Shown,
-        /// The rule.
+        /// The rule that they break.
         why: BadName,
     },
-    /// A live record's headers are not those of its table.
+    /// A record in memory has other register headers than its table says.
     #[error("the headers of its registers are damaged")]
     Damaged,
 }
 
-/// Checks everything that holds of a file of this version, in the order of the file: before 1.3 a name was anything in
-/// UTF-8.
+/// Checks all invariants of a file of this version, in the order of the file. Before version 1.3, a name was any text in UTF-8,
+/// so names in such files are not checked.
+///
+/// # Errors
+///
+/// [`Error::Invariant`] with the first rule that is broken.
 pub fn check_file(records: &Records<'_>, version: Version) -> Result<(), Error> {
     check_all_but_names(records)?;
     if version.minor < NAMES_SINCE { Ok(()) } else { check_names(records) }
 }
 
-/// Checks everything, in the order of the file.
+/// Checks all invariants of the newest version, in the order of the file.
+///
+/// # Errors
+///
+/// [`Error::Invariant`] with the first rule that is broken.
 pub fn check(records: &Records<'_>) -> Result<(), Error> {
     check_all_but_names(records)?;
     check_names(records)
 }
 
-/// Checks the number of vCPUs alone: it says which records there are.
+/// Checks the number of vCPUs alone, which decides what records there must be.
 pub(crate) fn check_nr_vcpus(guest: &Guest) -> Result<(), Error> {
     in_record(name(guest, 0), guest::nr_vcpus(guest))
 }
@@ -122,7 +130,7 @@ fn name<R: Record>(_: &R, instance: u16) -> Name {
     Name(R::TYPE, instance)
 }
 
-/// `Ok` if the rule holds for the register.
+/// Returns `Ok` if the rule `holds`, else the violation with the value that was `found`.
 fn rule(
     holds: bool,
     register: &'static str,
@@ -135,7 +143,7 @@ fn rule(
     Err(Violation::Value { register, found: found.into(), why })
 }
 
-/// `Ok` if the rule holds for each element; it is given the index.
+/// Returns `Ok` if the rule holds for each element, else the violation of the first that breaks it. `holds` gets an index and its element.
 fn each<T: Copy + Into<u64>>(
     register: &'static str,
     elements: &[T],

@@ -1,4 +1,4 @@
-//! Guest memory in the file: extents of pages that are zero or stored as they are.
+//! Guest memory in the file: extents of pages, which are zero or stored as they are.
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -15,7 +15,8 @@ use crate::{
     written::BLOCK_SIZE,
 };
 
-/// Returns the CRC-32C of a sequence that goes on with `bytes`. Calls `pause` after each piece of [`PIECE`] bytes.
+/// Returns the CRC-32C of a sequence that continues with `bytes` of `ram`, from the CRC of the bytes before them. Calls `pause` after each
+/// piece of [`PIECE`] bytes.
 pub(crate) fn crc32c(
     ram: &dyn ReadRam,
     crc: u32,
@@ -29,7 +30,7 @@ pub(crate) fn crc32c(
     })
 }
 
-/// What begins the body of a memory record.
+/// The beginning of the body of a MEMORY record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Extent {
@@ -37,38 +38,38 @@ pub struct Extent {
     pub address: u64,
     /// Number of pages, at least 1.
     pub pages: u32,
-    /// A [`Kind`].
+    /// The number of a [`Kind`].
     pub kind: u32,
 }
 
-/// What an extent's pages contain, and what follows it in its record.
+/// The content of an extent's pages, and what follows the extent in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
-    /// All bytes are 0; nothing follows.
+    /// All bytes are 0. Nothing follows.
     Zero = 0,
-    /// The pages follow.
+    /// The pages follow as they are.
     Raw = 1,
 }
 
 impl Extent {
     /// Bytes of an extent without its pages.
     pub const LEN: usize = size_of::<Self>();
-    /// The most pages in a raw extent: 1 MiB, so that one CRC covers a bounded piece.
+    /// The greatest number of pages in a raw extent: 1 MiB, so that one CRC covers a bounded piece.
     pub const MAX_RAW_PAGES: u32 = 256;
 
-    /// Bytes of the record's body.
+    /// Returns the bytes of the record's body.
     pub const fn body_len(&self) -> u64 {
         let pages = if self.kind == Kind::Raw as u32 { self.pages as u64 } else { 0 };
         Self::LEN as u64 + pages * PAGE_SIZE as u64
     }
 
-    /// Bytes of guest memory.
+    /// Returns the bytes of guest memory that the extent covers.
     pub const fn memory_len(&self) -> u64 {
         self.pages as u64 * PAGE_SIZE as u64
     }
 
-    /// Checks the extent against its own record.
+    /// Checks the extent against the rules of the format and the length of its record's body, and returns the kind of its pages.
     pub(crate) fn check(&self, place: RecordPlace, body_len: u32) -> Result<Kind, Error> {
         let kind = match self.kind {
             0 => Kind::Zero,
@@ -91,16 +92,16 @@ impl Extent {
     }
 }
 
-/// Which pages of a guest's memory are zero: what one look at each page finds.
+/// A map of a guest's memory that says which pages are zero: the result of one look at each page.
 #[derive(Clone, Debug)]
 pub(crate) struct PageMap {
-    /// A bit per page, set if it has content.
+    /// One bit for each page, set if the page has content.
     raw: Vec<u64>,
     pages: usize,
 }
 
 impl PageMap {
-    /// Looks at every page of `ram`, which is a whole number of them, that may have content. Calls `pause` after each piece of
+    /// Looks at every page of `ram` that may have content. `ram` must be a whole number of pages. Calls `pause` after each piece of
     /// [`PIECE`] bytes.
     pub(crate) fn scan(ram: &dyn ReadRam, pause: &mut dyn FnMut()) -> Result<Self, OutOfRange> {
         const PAGES: usize = PIECE / PAGE_SIZE;
@@ -119,17 +120,18 @@ impl PageMap {
         Ok(Self { raw, pages })
     }
 
-    /// Pages that have content.
+    /// Returns the number of pages that have content.
     pub(crate) fn raw_pages(&self) -> u64 {
         self.raw.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// Pages in all.
+    /// Returns the number of all pages.
     pub(crate) fn pages(&self) -> u64 {
         self.pages as u64
     }
 
-    /// The pages as extents, ascending from this address, each with the bytes it starts at.
+    /// Returns the pages as extents in ascending order, of memory that begins at the guest-physical address `base`. Each comes with the offset of
+    /// its first byte in that memory.
     pub(crate) fn extents(&self, base: u64) -> impl Iterator<Item = (usize, Extent)> {
         let mut page = 0;
         core::iter::from_fn(move || {
@@ -156,7 +158,7 @@ impl PageMap {
         self.raw[page / 64] >> (page % 64) & 1 != 0
     }
 
-    /// How many pages from `first` on are alike, `most` at most; a word of the map at a time.
+    /// Returns how many pages from `first` on are alike, at most `most`. Looks at a word of the map at a time.
     fn run(&self, first: usize, raw: bool, most: usize) -> usize {
         let mut run = 0;
         while run < most {
@@ -174,17 +176,17 @@ impl PageMap {
     }
 }
 
-/// The most pieces that a guest's memory has: its RAM, and what it shares.
+/// The greatest number of pieces that a guest's memory has: its RAM, and the regions that it shares.
 const MAX_PIECES: usize = 1 + MAX_SHARED;
 
-/// What the extents of a file cover. They ascend; those without a gap between them are one range.
+/// The ranges of addresses that the extents of a file cover, in ascending order. Ranges without a gap between them are one.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
     ranges: Vec<Range<u64>>,
 }
 
 impl Coverage {
-    /// Adds an extent, which must not begin before the one before it ended.
+    /// Adds an extent, which must not begin below the end of the one before it.
     pub(crate) fn add(&mut self, place: RecordPlace, extent: &Extent) -> Result<(), Error> {
         let (start, len) = (extent.address, extent.memory_len());
         let pieces = self.ranges.len();
@@ -193,7 +195,7 @@ impl Coverage {
                 return Err(Error::PageTwice { place, address: start });
             }
             Some(last) if start == last.end => last.end += len,
-            // More gaps than any guest's memory has.
+            // The file has more gaps than the memory of any guest.
             Some(last) if pieces == MAX_PIECES => {
                 return Err(Error::PageMissing { address: last.end });
             }
@@ -202,13 +204,13 @@ impl Coverage {
         Ok(())
     }
 
-    /// Whether it is exactly the guest's memory: these ranges, which ascend with gaps between them.
+    /// Checks that the file covers exactly the guest's memory: these ranges, which ascend with gaps between them.
     pub(crate) fn check(&self, memory: &[Range<u64>]) -> Result<(), Error> {
         const NONE: &Range<u64> = &(u64::MAX..u64::MAX);
         for n in 0..self.ranges.len().max(memory.len()) {
             let found = self.ranges.get(n).unwrap_or(NONE);
             let expected = memory.get(n).unwrap_or(NONE);
-            // Where one begins earlier than the other, or goes on for longer, it has what the other lacks.
+            // The range that begins earlier, or ends later, covers addresses that the other lacks.
             if found.start < expected.start {
                 return Err(Error::PageOutside { address: found.start });
             }
@@ -226,7 +228,7 @@ impl Coverage {
     }
 }
 
-// A word of a `PageMap` lies in one block.
+// All pages of one word of a `PageMap` lie in one block, so `scan` asks only once for each word.
 const _: () = assert!(BLOCK_SIZE.is_multiple_of(64 * PAGE_SIZE));
 const _: () = assert!((64 * PAGE_SIZE).is_multiple_of(PIECE) && PIECE.is_multiple_of(PAGE_SIZE));
 const _: () = assert!((RecordHeader::LEN + Extent::LEN).is_multiple_of(8));

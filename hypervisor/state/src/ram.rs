@@ -1,9 +1,9 @@
 //! A guest's memory as the reader and the writer need it: [`ReadRam`] and [`WriteRam`].
 //!
-//! Nobody has a reference into a guest's memory: its vCPUs write it, and what a reference promises, that nobody else does, would be
-//! wrong. So whoever wants bytes of it says where they go or come from, and whoever wants all of it looked at
-//! (for its CRC, for pages of zeros) has the memory's owner look. The hypervisor's owner is `stasis_memory`'s `GuestRam`. A [`Vec<u8>`] is
-//! memory, too, of which the borrow checker knows that nobody else writes it: for tests and tools.
+//! Nobody has a reference into a guest's memory: the guest's vCPUs write it, and a reference promises that nobody else does. So a caller
+//! that wants bytes of it passes a buffer to copy to or from, and a caller that wants all of it examined, for its CRC or for pages of zeros,
+//! asks the owner of the memory. In the hypervisor that owner is `stasis_memory`'s `GuestRam`. For tests and tools, a [`Vec<u8>`] is such
+//! memory, too: the borrow checker knows that nobody else writes it.
 
 use alloc::vec::Vec;
 use core::fmt::Debug;
@@ -11,26 +11,34 @@ use core::ops::Range;
 
 use crate::routines::{PAGE_SIZE, Page, crc32c, with_content};
 
-/// Bytes of memory that were asked for, and are not all there.
+/// Error of an access to bytes that do not all lie in a memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bytes {start:#x} to {end:#x} are not all in a memory of {size:#x} bytes")]
 pub struct OutOfRange {
-    /// Offset of the first byte.
+    /// Offset of the first byte of the access.
     pub start: usize,
-    /// Offset behind the last byte.
+    /// Offset behind the last byte of the access.
     pub end: usize,
-    /// Bytes that the memory has.
+    /// Bytes of the memory.
     pub size: usize,
 }
 
 impl OutOfRange {
-    /// Checks that `bytes` lie in a memory of `size` bytes, and returns how many they are.
+    /// Checks that `bytes` lie in a memory of `size` bytes, and returns how many bytes they are.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if they do not, or if the range ends before it begins.
     pub const fn check(bytes: &Range<usize>, size: usize) -> Result<usize, Self> {
         let Range { start, end } = *bytes;
         if start <= end && end <= size { Ok(end - start) } else { Err(Self { start, end, size }) }
     }
 
     /// Checks that `len` bytes from `start` on lie in a memory of `size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if they do not.
     pub const fn check_len(start: usize, len: usize, size: usize) -> Result<(), Self> {
         if start <= size && len <= size - start {
             Ok(())
@@ -40,58 +48,58 @@ impl OutOfRange {
     }
 }
 
-/// Memory that can be read. Positions are offsets from its start, in bytes.
+/// Memory that can be read. Positions are offsets from the start of the memory, in bytes.
 ///
-/// What is read while others write it is of no one instant. A checkpoint is right because its guest stands still.
+/// Bytes that are read while others write them are not those of one instant. A checkpoint is consistent because its guest is parked.
 pub trait ReadRam: Debug {
-    /// Returns its bytes.
+    /// Returns the size of the memory in bytes.
     fn len(&self) -> usize;
 
-    /// Returns whether it has no bytes at all.
+    /// Returns whether the memory has no bytes at all.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns whether the byte at `offset` may be anything but zero, without a look at it.
+    /// Returns whether the byte at `offset` may be anything but zero. Does not read the byte.
     fn may_have_content(&self, offset: usize) -> bool;
 
     /// Fills `into` with the bytes at `offset`.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if they are not all there; nothing is read then.
+    /// [`OutOfRange`] if the memory does not have them all; nothing is read then.
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange>;
 
-    /// Returns the CRC-32C of a sequence that goes on with `bytes`, from the CRC of what came before, which is 0 at first.
+    /// Returns the CRC-32C of a sequence that continues with `bytes`, from the CRC of the bytes before them, which is 0 at first.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if they are not all there.
+    /// [`OutOfRange`] if the memory does not have them all.
     fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange>;
 
-    /// Returns which of `count` pages, at most 64, from the one at `offset` on have a byte that is not 0: a bit for each, the lowest for the
-    /// first.
+    /// Returns which of the `count` pages from the one at `offset` on have a byte that is not 0: one bit for each, the lowest for the first.
+    /// `count` is at most 64.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if they are not all there.
+    /// [`OutOfRange`] if the memory does not have them all.
     fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange>;
 }
 
-/// Memory that can be written, too. Positions are offsets from its start, in bytes.
+/// Memory that can also be written. Positions are offsets from the start of the memory, in bytes.
 pub trait WriteRam: ReadRam {
-    /// Makes the bytes from `offset` on these.
+    /// Copies `bytes` to the memory from `offset` on.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if there are not as many; nothing is written then.
+    /// [`OutOfRange`] if the memory ends before they do; nothing is written then.
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange>;
 
-    /// Makes every one of `bytes` 0. What [can have no content](ReadRam::may_have_content) need not be touched.
+    /// Sets each of `bytes` to 0. An implementation may leave out what [can have no content](ReadRam::may_have_content).
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if they are not all there; nothing is written then.
+    /// [`OutOfRange`] if the memory does not have them all; nothing is written then.
     fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange>;
 }
 

@@ -1,7 +1,7 @@
-//! Reads a checkpoint: first all of it, to check it, then the memory into its place.
+//! Reads a checkpoint in two passes: [`read`] checks all of it, [`read_memory`] then copies the guest's memory to its place.
 //!
-//! Neither pass needs more memory than a buffer and the registers. Until [`read`] has returned, nothing
-//! of the guest needs to exist; so a file that is refused has changed nothing.
+//! Neither pass needs more memory than a buffer and the registers. Nothing of the guest needs to exist before [`read`] has returned, so a
+//! file that is refused has changed nothing.
 
 use alloc::{vec, vec::Vec};
 use core::fmt;
@@ -32,39 +32,39 @@ type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
 const BUFFER: usize = 128 * 1024;
 /// Bytes read at once between the pages in the second pass.
 const SMALL_BUFFER: usize = 4 * 1024;
-/// The longest body of a record of registers.
+/// Bytes of the longest body that a record of registers may have.
 pub(crate) const MAX_REGISTERS_LEN: u32 = 64 * 1024;
 
-/// A checkpoint that is whole and sound, apart from its memory's content, which stays in the file.
+/// A checkpoint that [`read`] has found whole and sound. The content of the guest's memory stays in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The file's header.
     pub header: Header,
     /// The guest's registers.
     pub state: GuestState,
-    /// Pages that are stored in the file, and those that are zero.
+    /// The number of pages that are stored in the file, the number of those that are zero, and the file's length.
     pub stats: crate::Stats,
-    /// What this version did not know, and skipped as it allows.
+    /// What this version of the reader did not know, and skipped because the file allows that.
     pub skipped: Skipped,
 }
 
-/// What a reader did not know, and skipped as it allows: a guest that goes on is without it.
+/// What the reader did not know, and skipped because the file allows that. A guest that is resumed from the file continues without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Records.
+    /// Number of unknown records.
     pub records: u32,
-    /// Registers of records that it knows. Those that are 0 do not count: nothing is lost with them.
+    /// Number of unknown registers in known records. A register whose value is 0 does not count: nothing is lost with it.
     pub registers: u32,
 }
 
 impl Skipped {
-    /// Whether nothing was skipped.
+    /// Returns whether nothing was skipped.
     pub const fn is_empty(&self) -> bool {
         self.records == 0 && self.registers == 0
     }
 }
 
-/// As in `2 records and 1 register that this version does not know`.
+/// Writes, for example, `2 records and 1 register that this version does not know`.
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { records, registers } = *self;
@@ -82,7 +82,11 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// Reads and checks the whole file. `progress` hears of the bytes read so far, and of all there are.
+/// Reads and checks the whole file, and returns what is in it. Calls `progress` with the bytes read so far, and the length of the file.
+///
+/// # Errors
+///
+/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file breaks a rule of the format or an invariant.
 pub fn read<S: Source>(
     source: &mut S,
     routines: Routines,
@@ -91,10 +95,16 @@ pub fn read<S: Source>(
     read_if(source, routines, &mut |_| Ok(()), progress)
 }
 
-/// Reads and checks the whole file, unless `admits` refuses its guest. It is asked before the memory is read, if the file has that behind
-/// the registers. So it is shown a guest that has passed no check of the format yet but that of each register's shape, and may still lack the
-/// records that not every guest has. `progress` hears of the bytes read so far, and of all there are.
-// A function of its own, which `cargo xtask bench` finds in the image.
+/// Reads and checks the whole file, unless `admits` refuses its guest. Calls `progress` with the bytes read so far, and the length of the file.
+///
+/// `admits` is called once, before the first record of memory that comes behind every record that each guest must have. If there is no such
+/// record of memory, it is not called. The invariants of the state that it gets are not checked yet, except for the number of vCPUs, and the
+/// state may still lack the records that not every guest has.
+///
+/// # Errors
+///
+/// The errors of [`read`], and [`LoadError::Refused`] with the error of `admits`.
+// This is not inlined: `cargo xtask bench` finds it in the image by its name.
 #[inline(never)]
 pub fn read_if<S: Source>(
     source: &mut S,
@@ -118,7 +128,7 @@ pub fn read_if<S: Source>(
     Ok(draft.finish(header)?)
 }
 
-/// What has been read so far.
+/// What was read of a checkpoint so far.
 #[derive(Default)]
 struct Draft {
     state: GuestState,
@@ -149,7 +159,7 @@ impl Draft {
         }
         let length = open.length;
         if length > MAX_REGISTERS_LEN {
-            // A bit that flipped in the length is better called that.
+            // Check the CRC first: a bit that flipped in the length is reported as a wrong CRC.
             walk.digest(&mut open)?;
             walk.finish(&open)?;
             return Err(Error::RecordTooLong { place, length, limit: MAX_REGISTERS_LEN }.into());
@@ -215,7 +225,7 @@ impl Draft {
                     _ => Err(Error::RecordTooLong { place, length: body.len() as u32, limit: 0 }),
                 }
             }
-            // The devices' are read above, and memory elsewhere.
+            // The records of devices are read above. MEMORY records never come here.
             _ => Ok(0),
         };
         self.skipped.registers += skipped?;
@@ -249,7 +259,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The first record of registers that each guest has, and this one lacks so far.
+    /// Returns the first record of registers that every guest must have and that was not read yet, or `None` if there is no such record.
     fn missing(&self) -> Option<Name> {
         let seen = |kind, instance| self.seen.contains(&(kind, instance));
         if !seen(RecordType::Guest, 0) {
@@ -295,17 +305,17 @@ impl Draft {
     }
 }
 
-/// Where the memory of a file goes.
+/// The memory into which [`read_memory`] copies the content of the file.
 #[derive(Debug)]
 pub struct Target<'a> {
-    /// As large as the guest's RAM.
+    /// The guest's RAM, of exactly the size that the file says.
     pub ram: &'a mut dyn WriteRam,
-    /// As large as each region that it shares; a file's content of those that are absent here goes nowhere.
+    /// The regions that the guest shares, in the order of the file, each of the size that the file says. The content of a `None` is not copied.
     pub shared: Vec<Option<&'a mut dyn WriteRam>>,
 }
 
 impl<'a> Target<'a> {
-    /// Returns the piece of memory that `address` is in, of those that `guest` has, and the offset there; none if it is not wanted.
+    /// Returns the piece of memory of `guest` in which `address` lies, and the offset of the address in that piece; `None` if nobody wants it.
     fn at(
         &mut self,
         guest: &GuestState,
@@ -321,7 +331,7 @@ impl<'a> Target<'a> {
         Some((region.as_deref_mut()?, (address - range.start) as usize))
     }
 
-    /// Checks that all of it is as large as `guest` has it.
+    /// Checks that the RAM and each region are as large as `guest` says.
     fn check(&self, guest: &GuestState) -> core::result::Result<(), Error> {
         let ram = (*guest.guest.ram_size, Some(self.ram.len()));
         let regions = guest.devices.shared.iter().flat_map(SharedMemory::ranges).zip(&self.shared);
@@ -337,10 +347,10 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Bytes that are made zeros between two pauses.
+/// Bytes that [`zero`] clears between two pauses.
 const ZEROED_PIECE: usize = 256 << 10;
 
-/// Makes bytes of memory zeros, whatever they are: to look whether they are zeros would take longer. Calls `pause` after each piece.
+/// Clears bytes of memory without looking at them first, which would take longer. Calls `pause` after each piece.
 fn zero(
     ram: &mut dyn WriteRam,
     bytes: Range<usize>,
@@ -353,11 +363,15 @@ fn zero(
     })
 }
 
-/// Fills `target` from a file that [`read`] has checked.
+/// Fills `target` from a file that [`read`] has checked. Calls `progress` with the bytes read so far, and the length of the file.
 ///
-/// The CRCs are checked again: storage may answer differently the second time. After an error, `target` has
-/// lost its content. `progress` hears of the bytes read so far, and of all there are.
-// A function of its own, which `cargo xtask bench` finds in the image.
+/// The CRCs are checked again, because storage may answer differently the second time.
+///
+/// # Errors
+///
+/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file is not the one that was checked any more, or if `target` has
+/// another size. `target` may have lost its content then.
+// This is not inlined: `cargo xtask bench` finds it in the image by its name.
 #[inline(never)]
 pub fn read_memory<S: Source>(
     source: &mut S,

@@ -1,4 +1,4 @@
-//! A guest's records together: borrowed, to be written, and owned, as they were read.
+//! All records of a guest together: [`Records`] borrows them for the writer, [`GuestState`] owns those that the reader has read.
 
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::{convert::Infallible, ops::Range};
@@ -14,7 +14,7 @@ use crate::{
 };
 use zerocopy::IntoBytes;
 
-/// What the writer is given: the working state itself.
+/// References to all records of a guest, for the writer: the state that the hypervisor itself works on.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct Records<'a> {
@@ -22,12 +22,12 @@ pub struct Records<'a> {
     pub clock: &'a Clock,
     pub power: Option<&'a GuestPower>,
     pub distributor: &'a Distributor,
-    /// By index.
+    /// The records of each vCPU, by its index.
     pub vcpus: Vec<VcpuRecords<'a>>,
     pub devices: DeviceRecords<'a>,
 }
 
-/// The records of one vCPU.
+/// References to the records of one vCPU.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
 pub struct VcpuRecords<'a> {
@@ -40,21 +40,21 @@ pub struct VcpuRecords<'a> {
     pub cpu_interface: &'a CpuInterface,
 }
 
-/// What the reader returns.
+/// All records of a guest, as the reader has read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct GuestState {
     pub guest: Guest,
     pub clock: Clock,
     pub power: Option<GuestPower>,
-    /// The largest record by far, so that the state can be handed on.
+    /// By far the largest record, in a box so that the state is cheap to move.
     pub distributor: Box<Distributor>,
-    /// By index.
+    /// The records of each vCPU, by its index.
     pub vcpus: Vec<VcpuState>,
     pub devices: Devices,
 }
 
-/// What the reader returns of one vCPU.
+/// The records of one vCPU, as the reader has read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct VcpuState {
@@ -68,7 +68,7 @@ pub struct VcpuState {
 }
 
 impl GuestState {
-    /// A guest at reset, with this many vCPUs.
+    /// Returns the state at reset of a guest with this many vCPUs.
     pub fn reset(nr_vcpus: u8) -> Self {
         let mut state = Self::default();
         state.vcpus.resize_with(usize::from(nr_vcpus), VcpuState::default);
@@ -77,7 +77,7 @@ impl GuestState {
         state
     }
 
-    /// Returns whether the guest's machine is on. With all of its vCPUs off it is off: none could switch another one on.
+    /// Returns the power state of the guest's machine. A machine whose vCPUs are all off is off: no vCPU could switch another one on.
     pub fn power_state(&self) -> GuestPowerState {
         let is_off = |vcpu: &VcpuState| *vcpu.power.state == PowerState::Off as u8;
         match self.power.as_ref().map(|power| *power.state) {
@@ -88,7 +88,7 @@ impl GuestState {
         }
     }
 
-    /// The records, to be written or checked.
+    /// Returns references to the records, to write or check them.
     pub fn records(&self) -> Records<'_> {
         Records {
             guest: &self.guest,
@@ -102,7 +102,7 @@ impl GuestState {
 }
 
 impl VcpuState {
-    /// The records, to be written or checked.
+    /// Returns references to the records, to write or check them.
     pub fn records(&self) -> VcpuRecords<'_> {
         VcpuRecords {
             core: &self.core,
@@ -116,7 +116,7 @@ impl VcpuState {
     }
 }
 
-/// A record as the writer sees it.
+/// A record as the writer needs it.
 #[derive(Clone, Copy)]
 pub(crate) struct Body<'a> {
     pub kind: crate::RecordType,
@@ -130,7 +130,7 @@ impl<'a> Body<'a> {
         Self { kind: R::TYPE, instance, bytes: record.as_bytes(), registers: R::REGISTERS }
     }
 
-    /// Whether each register's header is the one of its table.
+    /// Returns whether the header of each register is the one in the record's table.
     pub(crate) fn is_intact(&self) -> bool {
         self.registers
             .iter()
@@ -139,24 +139,24 @@ impl<'a> Body<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The lowest version that can express them.
+    /// Returns the lowest version of the format that has all of these records.
     pub(crate) fn version(&self) -> Version {
         let minor = self.bodies().iter().map(|body| body.kind.since()).max().unwrap_or(0);
         Version { minor, ..VERSION }
     }
 
-    /// The guest-physical addresses that MEMORY records cover, in ascending order: the RAM and what is shared.
+    /// Returns the ranges of guest-physical addresses that MEMORY records cover, in ascending order: the RAM and the shared regions.
     pub(crate) fn memory(&self) -> Vec<Range<u64>> {
         let (base, size) = (*self.guest.ram_base, *self.guest.ram_size);
         let mut ranges: Vec<_> =
             self.devices.shared.into_iter().flat_map(SharedMemory::ranges).collect();
-        // What is shared ascends, by the invariants; so its place is all that the RAM lacks.
+        // The shared regions ascend, by the invariants, so only the place of the RAM among them must be found.
         let place = ranges.iter().take_while(|range| range.start < base).count();
         ranges.insert(place, base..base.saturating_add(size));
         ranges
     }
 
-    /// Every record but the memory's, in the order in which they are written.
+    /// Returns every record except those of memory, in the order in which they are written.
     pub(crate) fn bodies(&self) -> Vec<Body<'a>> {
         let mut bodies = vec![Body::of(0, self.guest), Body::of(0, self.clock)];
         bodies.extend(self.power.map(|power| Body::of(0, power)));

@@ -1,45 +1,44 @@
-//! A register of the saved state, as it stands in memory and, byte for byte, in the file.
+//! A register of the saved state. Its form in memory is byte for byte its form in the file.
 //!
-//! A record's body is a sequence of registers, each a [`RegHeader`] followed by its value, padded to
-//! eight bytes. [`record!`](crate::record) declares such a body as a `#[repr(C)]` struct whose headers
-//! are part of it. So the struct that the hypervisor works on *is* the body of the record: a
-//! checkpoint writes [`zerocopy::IntoBytes::as_bytes`] of it, and there is no second representation
-//! that could forget a field. `docs/format.md` specifies the encoding.
+//! A record's body is a sequence of registers. Each is a [`RegHeader`] and its value, padded to eight bytes.
+//! [`record!`](crate::record) declares such a body as a `#[repr(C)]` struct that contains the headers. So the struct that the
+//! hypervisor works on *is* the body of the record: a checkpoint writes [`zerocopy::IntoBytes::as_bytes`] of it, and there is no
+//! second representation that could lack a field. `docs/format.md` specifies the encoding.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What precedes every register's value in a record's body.
+/// The header before each register's value in a record's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct RegHeader {
-    /// Which register this is, within its kind of record. A shipped id never changes its meaning.
+    /// The register's id, unique among the records of one kind. An id that was released never changes its meaning.
     pub id: u16,
     /// Bytes of one element: 1, 2, 4, 8 or 16.
     pub width: u8,
     /// [`RegHeader::OPTIONAL`] or 0; the other bits are reserved and 0.
     pub flags: u8,
-    /// Index of the first element that follows; an array may be stored in part.
+    /// Index of the first element that follows. An array may be stored in part.
     pub first: u16,
     /// Number of elements that follow.
     pub count: u16,
 }
 
 impl RegHeader {
-    /// Flag: a reader that does not know this id may skip it whatever its value is.
+    /// Flag in [`RegHeader::flags`]: a reader that does not know the id may skip the register, whatever its value is.
     pub const OPTIONAL: u8 = 1;
 
-    /// The header of a register stored whole.
+    /// Returns the header of a register that is stored whole.
     pub const fn new(id: u16, shape: Shape) -> Self {
         Self { id, width: shape.width, flags: 0, first: 0, count: shape.count }
     }
 
-    /// Bytes of the value that follows, without its padding.
+    /// Returns the bytes of the value that follows, without its padding.
     pub const fn value_len(&self) -> usize {
         self.width as usize * self.count as usize
     }
 }
 
-/// Element width in bytes, and number of elements.
+/// The size of a register's value: the width of an element and the number of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Bytes of one element.
@@ -50,7 +49,7 @@ pub struct Shape {
 
 /// A type that can be a register's value.
 pub trait Value {
-    /// The shape that stands in the register's header.
+    /// The width and the number of elements that the register's header states.
     const SHAPE: Shape;
 }
 
@@ -73,22 +72,22 @@ impl<const N: usize> Value for [Vector; N] {
     const SHAPE: Shape = Shape { width: 16, count: N as u16 };
 }
 
-/// What a record's table says of one of its registers.
+/// One line of a record's table: what is known of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// The id in the register's header.
     pub id: u16,
-    /// Its name in `docs/format.md`, in lower case.
+    /// The register's name in `docs/format.md`, in lower case.
     pub name: &'static str,
-    /// Width and count of the whole register.
+    /// Width and number of elements of the whole register.
     pub shape: Shape,
-    /// Where the register's header stands in the record's body, in bytes.
+    /// Offset of the register's header in the record's body, in bytes.
     pub offset: usize,
     /// Where the register is while its vCPU is loaded on a core.
     pub home: Home,
 }
 
-/// Where a register of a guest is while its vCPU is loaded on a core. At all other times it is in its record.
+/// The place of a guest's register while its vCPU is loaded on a core. While the vCPU is not loaded, the register is in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
     /// In its record: EL2 emulates it, or works on the record.
@@ -101,16 +100,16 @@ pub enum Home {
     Switch,
     /// In the system register of its name, which says how EL1's stage 1 translates. The world switch loads it when all others are loaded.
     Regime,
-    /// In the generic timer, which stops when it is saved.
+    /// In the generic timer, which the world switch stops when it saves the register.
     Timer,
     /// In the FP and SIMD registers.
     Fp,
-    /// In the debug registers, as long as these are lent to the guest; else in its record.
+    /// In the debug registers while these are lent to the guest, otherwise in its record.
     Lent,
 }
 
 impl Descriptor {
-    /// The register's header.
+    /// Returns the register's header, as it stands in every record of this kind in memory.
     pub const fn header(&self) -> RegHeader {
         RegHeader::new(self.id, self.shape)
     }
@@ -118,16 +117,16 @@ impl Descriptor {
 
 /// A kind of record whose body is a table of registers.
 pub trait Record: FromBytes + IntoBytes + KnownLayout + Immutable + Clone {
-    /// The type in the record's header.
+    /// The kind of the record, as its header in the file states it.
     const TYPE: crate::RecordType;
-    /// Every register of the body, in the order in which they are written.
+    /// Every register of the body, in the order of the body.
     const REGISTERS: &'static [Descriptor];
 
-    /// The body at reset; also what a register has that is absent from a file.
+    /// Returns the body at reset. A register that is absent from a file has this value.
     fn reset() -> Self;
 }
 
-/// Writes the header of each of a record's registers, by its table: less code than each record's own.
+/// Writes the header of each register of a record, from its table. That is less code than a function for each kind of record.
 pub(crate) fn write_headers(record: &mut (impl IntoBytes + FromBytes), registers: &[Descriptor]) {
     let bytes = record.as_mut_bytes();
     for register in registers {
@@ -135,16 +134,16 @@ pub(crate) fn write_headers(record: &mut (impl IntoBytes + FromBytes), registers
     }
 }
 
-/// Bytes that fill a value of `len` bytes up to a multiple of eight.
+/// Returns the number of bytes that pad a value of `len` bytes to a multiple of eight.
 pub const fn padding(len: usize) -> usize {
     len.next_multiple_of(8) - len
 }
 
-/// Declares a record: its registers as a `#[repr(C)]` struct and as a table.
+/// Declares a record: a `#[repr(C)]` struct of its registers, and the table of them.
 ///
 /// Each line is `name: type = id` with an optional `, reset value` and an optional `, home where`, a [`Home`](crate::register::Home) in
-/// lower case. The registers of `Foo` read as `*foo.name` (or `foo.name[i]`) and are written the same way. The value stands
-/// [`VALUE_OFFSET`](crate::register::VALUE_OFFSET) bytes behind the field's own offset, for assembly.
+/// lower case. Code reads and writes the registers of a `Foo` as `*foo.name` (or `foo.name[i]`). Assembly finds the value
+/// [`VALUE_OFFSET`](crate::register::VALUE_OFFSET) bytes behind the field's own offset.
 #[macro_export]
 macro_rules! record {
     (
@@ -163,13 +162,13 @@ macro_rules! record {
                     use super::super::*;
                     use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-                    /// The register with its header, as it stands in the record.
+                    /// The register with its header, as in the record.
                     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
                     #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
                     #[repr(C)]
                     pub struct Reg {
                         header: $crate::RegHeader,
-                        /// The value alone.
+                        /// The register's value.
                         pub value: $ty,
                         padding: [u8; $crate::register::padding(size_of::<$ty>())],
                     }
@@ -219,7 +218,7 @@ macro_rules! record {
             )* ];
 
             fn reset() -> Self {
-                // The reader has a bit for each.
+                // The reader keeps one bit of a u64 for each register that it has seen.
                 const { assert!($Record::REGISTERS.len() <= u64::BITS as usize) };
                 let mut record: Self = zerocopy::FromZeros::new_zeroed();
                 $crate::register::write_headers(&mut record, Self::REGISTERS);
@@ -228,7 +227,7 @@ macro_rules! record {
             }
         }
 
-        // As bytes: registers one by one would be much code.
+        // Copies the bytes as a whole: to copy register by register would be much code.
         impl Clone for $Record {
             fn clone(&self) -> Self {
                 let mut copy: Self = zerocopy::FromZeros::new_zeroed();
@@ -276,5 +275,5 @@ macro_rules! home {
     };
 }
 
-/// Where a register's value stands, in bytes from the register's own offset in its record.
+/// Offset of a register's value from the register's own offset in its record, in bytes.
 pub const VALUE_OFFSET: usize = size_of::<RegHeader>();

@@ -1,23 +1,23 @@
 //! The inner loops: CRC-32C, as a function that can be replaced, and the search for zero pages.
 //!
-//! This crate has portable ones. A caller with a CRC instruction at hand passes its own for what stands around the memory; the memory's owner
-//! has its own for that ([`crate::ram`]). The bytes of the file are the same.
+//! This crate has portable versions of both. A caller that can use a CRC instruction passes its own [`Routines`] for the headers and the
+//! registers; for the guest's memory, the owner of that memory has its own ([`crate::ram`]). The bytes of the file are the same.
 //!
-//! Going over a whole guest takes long. So its bytes are gone over in pieces, and whoever reads or writes may pause between them.
+//! To read a whole guest takes long. So its bytes are read in pieces, and the reader or the writer may pause between two.
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 use zerocopy::FromBytes;
 
-/// Bytes of a page. Memory is stored in pages of this size whatever the guest's own granule is.
+/// Bytes of a page: 4096. A checkpoint stores memory in pages of this size, whatever granule the guest itself uses.
 pub const PAGE_SIZE: usize = 4096;
 
 /// A page of guest memory.
 pub type Page = [u8; PAGE_SIZE];
 
-/// How to do what is done to every byte of a file.
+/// The functions that are applied to every byte of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Routines {
-    /// The CRC-32C of a sequence that goes on with these bytes, from the CRC of what came before.
+    /// Returns the CRC-32C of a sequence that continues with these bytes, from the CRC of the bytes before them.
     ///
     /// The CRC of nothing is 0: `crc32c(crc32c(0, a), b)` is the CRC of `a` followed by `b`.
     pub crc32c: fn(u32, &[u8]) -> u32,
@@ -29,12 +29,13 @@ impl Default for Routines {
     }
 }
 
-/// Bytes that are looked at between two pauses.
+/// Bytes of guest memory that are looked at between two pauses.
 pub(crate) const PIECE: usize = 32 << 10;
 
 static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
-/// CRC-32C (Castagnoli) by table.
+/// Returns the CRC-32C (Castagnoli) of a sequence that continues with `bytes`, from the CRC of the bytes before them, which is 0 at first.
+/// Looks it up in a table.
 pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     // The crate wants the register's start value unreflected, before the final inversion.
     let mut digest = CRC32C.digest_with_initial((!crc).reverse_bits());
@@ -42,17 +43,17 @@ pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// Returns which of these pages, 64 at the most, are not zero, without vector registers: a bit for each, the lowest for the first.
+/// Returns which of these pages, 64 at most, have a byte that is not 0: one bit for each, the lowest for the first. Uses no vector registers.
 pub fn with_content(pages: &[Page]) -> u64 {
     pages.iter().zip(0..).fold(0, |map, (page, bit)| map | u64::from(!is_zero(page)) << bit)
 }
 
 /// Returns whether every byte of the page is 0.
 ///
-/// Words are loaded as such where the page is aligned, as guest memory is: for a target that may not
-/// load unaligned, the compiler would take bytes otherwise.
+/// An aligned page, which guest memory always is, is read word by word. The compiler would read single bytes of any other page on a target
+/// that may not load unaligned words.
 fn is_zero(page: &Page) -> bool {
-    /// Words between two tests: a page that is not zero mostly shows it in the first.
+    /// Words between two tests. A page that is not zero mostly shows it in the first block.
     const BLOCK: usize = 32;
     match <[[u64; BLOCK]; PAGE_SIZE / 8 / BLOCK]>::ref_from_bytes(page) {
         Ok(blocks) => blocks.iter().all(|block| block.iter().fold(0, |all, word| all | word) == 0),

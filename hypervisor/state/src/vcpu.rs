@@ -1,12 +1,12 @@
-//! The registers of a vCPU outside its GIC.
+//! The registers of a vCPU, except for those of its GIC.
 //!
-//! The world switch's assembly loads and stores these very structs; their field offsets are its
-//! contract. System registers carry the encoding of their MSR and MRS instructions as their id.
+//! The world switch's assembly loads and stores these very structs and relies on the offsets of their fields. The id of a system register is
+//! the encoding of its MSR and MRS instructions.
 //!
 //! The four records that a world switch moves ([`Core`], [`FpSimd`], [`SystemRegisters`], [`Debug`]) are tables that exist once, as macros:
-//! `vcpu_core!`, `vcpu_fp!`, `vcpu_system!` and `vcpu_debug!` each pass their lines to the macro that they are given. Here that is
-//! [`record!`](crate::record); in `stasis-arch` it is what makes the switch; in the tests' guests, what tries it. So each register has a
-//! [`Home`](crate::register::Home), or nothing builds.
+//! `vcpu_core!`, `vcpu_fp!`, `vcpu_system!` and `vcpu_debug!` each pass their lines to the macro that they are given. In this module that
+//! macro is [`record!`](crate::record); in `stasis-arch` it generates the world switch; in the tests' guests it generates what tries the
+//! switch. So each register has a [`Home`](crate::register::Home), or nothing builds.
 
 use crate::{record, register::Vector};
 
@@ -15,7 +15,7 @@ use crate::{record, register::Vector};
 macro_rules! vcpu_core {
     ($with:ident) => {
         $with! {
-            /// The general registers, and where the vCPU goes on.
+            /// The general registers, PC and PSTATE.
             pub struct Core in core_regs: VcpuCore {
                 /// X0 to X30.
                 x: [u64; 31] = 0x01, home entry;
@@ -34,7 +34,7 @@ vcpu_core!(record);
 macro_rules! vcpu_fp {
     ($with:ident) => {
         $with! {
-            /// FP and SIMD.
+            /// The registers of FP and SIMD.
             pub struct FpSimd in fp_simd: VcpuFp {
                 /// V0 to V31.
                 v: [Vector; 32] = 0x01, home fp;
@@ -48,7 +48,7 @@ macro_rules! vcpu_fp {
 }
 vcpu_fp!(record);
 
-/// The id of a system register: the encoding of its MSR and MRS instructions, op0 to op2.
+/// Returns the id of a system register: the encoding op0, op1, CRn, CRm, op2 of its MSR and MRS instructions.
 pub const fn sysreg(op0: u16, op1: u16, crn: u16, crm: u16, op2: u16) -> u16 {
     op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 }
@@ -58,7 +58,7 @@ pub const fn sysreg(op0: u16, op1: u16, crn: u16, crm: u16, op2: u16) -> u16 {
 macro_rules! vcpu_system {
     ($with:ident) => {
         $with! {
-            /// The system registers of EL1 and EL0, and the special registers behind them.
+            /// The system registers of EL1 and EL0, and the special registers after them.
             pub struct SystemRegisters in system: VcpuSystem {
                 /// SP_EL0.
                 sp_el0: u64 = sysreg(3, 0, 4, 1, 0), home switch;
@@ -68,7 +68,7 @@ macro_rules! vcpu_system {
                 elr_el1: u64 = sysreg(3, 0, 4, 0, 1), home switch;
                 /// SPSR_EL1.
                 spsr_el1: u64 = sysreg(3, 0, 4, 0, 0), home switch;
-                /// SPSR_irq, of AArch32 at EL0, as the three that follow.
+                /// SPSR_irq. This and the next three belong to AArch32 at EL1.
                 spsr_irq: u64 = sysreg(3, 4, 4, 3, 0), home kept("of AArch32 at EL1, which no guest has");
                 /// SPSR_abt.
                 spsr_abt: u64 = sysreg(3, 4, 4, 3, 1), home kept("of AArch32 at EL1, which no guest has");
@@ -122,13 +122,13 @@ macro_rules! vcpu_system {
                 fpexc32_el2: u64 = sysreg(3, 4, 5, 3, 0), reset 0x700, home kept("of AArch32 at EL1, which no guest has");
                 /// CNTKCTL_EL1.
                 cntkctl_el1: u64 = sysreg(3, 0, 14, 1, 0), home timer;
-                /// CNTV_CTL_EL0; ISTATUS as it was when it was saved.
+                /// CNTV_CTL_EL0. ISTATUS is that of the instant at which the register was saved.
                 cntv_ctl_el0: u64 = sysreg(3, 3, 14, 3, 1), home timer;
                 /// CNTV_CVAL_EL0.
                 cntv_cval_el0: u64 = sysreg(3, 3, 14, 3, 2), home timer;
-                /// CNTP_CTL_EL0; ISTATUS as it was when it was saved.
+                /// CNTP_CTL_EL0. ISTATUS is that of the instant at which the register was saved.
                 cntp_ctl_el0: u64 = sysreg(3, 3, 14, 2, 1), home kept("its accesses trap: EL2 emulates the physical timer");
-                /// CNTP_CVAL_EL0, in the guest's physical time, which is its virtual time.
+                /// CNTP_CVAL_EL0, in ticks of the guest's physical time, which is its virtual time.
                 cntp_cval_el0: u64 = sysreg(3, 3, 14, 2, 2), home kept("its accesses trap: EL2 emulates the physical timer");
             }
         }
@@ -136,7 +136,7 @@ macro_rules! vcpu_system {
 }
 vcpu_system!(record);
 
-/// Breakpoints, and watchpoints, that the architecture has room for.
+/// Number of breakpoints for which the architecture has registers, and of watchpoints.
 pub const DEBUG_PAIRS: usize = 16;
 
 /// Passes the table of [`Debug`](crate::vcpu::Debug) to the macro `$with`.
@@ -144,7 +144,7 @@ pub const DEBUG_PAIRS: usize = 16;
 macro_rules! vcpu_debug {
     ($with:ident) => {
         $with! {
-            /// Self-hosted debug. Elements beyond what the CPU implements are 0.
+            /// The registers of self-hosted debug. Elements for breakpoints and watchpoints that the CPU does not implement are 0.
             pub struct Debug in debug: VcpuDebug {
                 /// MDSCR_EL1.
                 mdscr_el1: u64 = sysreg(2, 0, 0, 2, 2), home lent;
@@ -152,13 +152,13 @@ macro_rules! vcpu_debug {
                 mdccint_el1: u64 = sysreg(2, 0, 0, 2, 0), home lent;
                 /// OSLSR_EL1.OSLK: 1 while the OS lock is locked, as it is at reset.
                 os_lock: u64 = sysreg(2, 0, 1, 1, 4), reset 1, home kept("its accesses trap: no guest locks the hardware's");
-                /// DBGBVR0_EL1 and on.
+                /// `DBGBVR<n>_EL1`, n from 0 on.
                 dbgbvr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 4), home lent;
-                /// DBGBCR0_EL1 and on.
+                /// `DBGBCR<n>_EL1`, n from 0 on.
                 dbgbcr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 5), home lent;
-                /// DBGWVR0_EL1 and on.
+                /// `DBGWVR<n>_EL1`, n from 0 on.
                 dbgwvr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 6), home lent;
-                /// DBGWCR0_EL1 and on.
+                /// `DBGWCR<n>_EL1`, n from 0 on.
                 dbgwcr: [u64; DEBUG_PAIRS] = sysreg(2, 0, 0, 0, 7), home lent;
             }
         }
@@ -170,10 +170,10 @@ vcpu_debug!(record);
 pub const PSTATE_AARCH64: u64 = 0xf3f0_3fdf;
 /// The bits of [`Core::pstate`] that mean something in AArch32.
 pub const PSTATE_AARCH32: u64 = 0xffff_ffff;
-/// [`Core::pstate`]: the state is AArch32, M[4].
+/// M[4], the bit of [`Core::pstate`] that says that the state is AArch32.
 pub const PSTATE_IS_AARCH32: u64 = 1 << 4;
 
-/// Returns the bits of a PSTATE that mean something in its state.
+/// Returns the bits of a PSTATE that are defined in its execution state, AArch64 or AArch32.
 pub const fn defined_pstate(pstate: u64) -> u64 {
     match pstate & PSTATE_IS_AARCH32 {
         0 => pstate & PSTATE_AARCH64,
@@ -182,17 +182,17 @@ pub const fn defined_pstate(pstate: u64) -> u64 {
 }
 
 record! {
-    /// Whether the vCPU runs, as PSCI has it (DEN 0022, AFFINITY_INFO), and a pending virtual SError.
+    /// The power state of the vCPU in the words of PSCI (DEN 0022, AFFINITY_INFO), and its pending virtual SError.
     pub struct Power in power_regs: VcpuPower {
-        /// A [`PowerState`].
+        /// The vCPU's [`PowerState`].
         state: u8 = 0x01;
-        /// [`PowerState::OnPending`] and [`PowerState::Suspended`]: where it will be entered.
+        /// Address at which the vCPU will be entered, in [`PowerState::OnPending`] and [`PowerState::Suspended`].
         entry: u64 = 0x02;
-        /// What it will find in X0 there.
+        /// Value of X0 at that entry.
         context_id: u64 = 0x03;
         /// HCR_EL2.VSE: 1 while a virtual SError is pending.
         serror_pending: u8 = 0x04;
-        /// VSESR_EL2: its syndrome.
+        /// VSESR_EL2: the syndrome of the pending virtual SError.
         serror_syndrome: u64 = 0x05;
     }
 }
@@ -201,18 +201,18 @@ record! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PowerState {
-    /// It runs, or waits in WFI.
+    /// The vCPU runs, or waits in WFI.
     On = 0,
-    /// It waits for CPU_ON.
+    /// The vCPU is off until CPU_ON is called for it.
     Off = 1,
-    /// CPU_ON was called; it has not yet been entered.
+    /// CPU_ON was called for the vCPU, which has not been entered since.
     OnPending = 2,
-    /// CPU_SUSPEND was called to a power-down state.
+    /// The vCPU has called CPU_SUSPEND for a power-down state.
     Suspended = 3,
 }
 
 record! {
-    /// What the guest sees of its CPU. A host that cannot present the same refuses the checkpoint.
+    /// The ID registers as the guest sees them. A host that cannot show the guest the same values refuses the checkpoint.
     pub struct Identity in identity: VcpuIdentity {
         /// MIDR_EL1.
         midr_el1: u64 = sysreg(3, 0, 0, 0, 0);

@@ -1,27 +1,26 @@
-//! The state of a virtual GICv2 (IHI 0048B.b), as registers that only store.
+//! The state of a virtual GICv2 (IHI 0048B.b), as registers that only store. Numbers of sections in this module are those of that manual.
 //!
-//! What is kept is what the architecture defines for the guest: which interrupts are pending, why, and
-//! who holds the active ones. Nothing here knows of list registers: they are folded into this state
-//! at every world switch. Registers marked † have no counterpart in the manual; they hold state that
-//! the hardware has but does not show.
+//! The records hold what the architecture defines for the guest: which interrupts are pending, why, and which vCPU holds each
+//! active one. Nothing in this crate knows of list registers: the virtual GIC folds them into these records. A register marked †
+//! has no counterpart in the manual. It holds state that the hardware has but does not show.
 
 use crate::record;
 
-/// vCPUs that a GICv2 can serve.
+/// Number of vCPUs that a GICv2 can serve.
 pub const MAX_VCPUS: usize = 8;
 /// INTIDs below this are private to a vCPU: 16 SGIs and 16 PPIs.
 pub const PRIVATE_INTIDS: usize = 32;
-/// One more than the greatest INTID that a distributor can have an array element for.
+/// Number of INTIDs that the records have room for; the greatest INTID is one less.
 pub const MAX_INTIDS: usize = 1024;
-/// Elements of a per-SPI register array.
+/// Number of elements of an array with one element for each SPI.
 pub const SPIS: usize = MAX_INTIDS - PRIVATE_INTIDS;
-/// Words of a bit-per-SPI register.
+/// Number of words of an array with one bit for each SPI.
 pub const SPI_WORDS: usize = SPIS / 32;
-/// [`Distributor::spi_active_cpu`]: no vCPU holds the interrupt.
+/// Value of [`Distributor::spi_active_cpu`]: no vCPU holds the interrupt.
 pub const NO_CPU: u8 = 0xff;
 
 record! {
-    /// The distributor: what a guest has once. Index 0 of an SPI array is INTID 32.
+    /// The distributor's registers that the guest has once. Index 0 of an SPI array is INTID 32.
     pub struct Distributor in distributor: VgicDistributor {
         /// Number of INTIDs, 64 to 1020: a multiple of 32, or 1020.
         nr_irqs: u16 = 0x01;
@@ -41,7 +40,7 @@ record! {
         spi_group: [u32; SPI_WORDS] = 0x11;
         /// GICD_ISENABLER, 4.3.5.
         spi_enable: [u32; SPI_WORDS] = 0x12;
-        /// † The pending latch: an edge that was seen, or a write to GICD_ISPENDR; without the line.
+        /// † The pending latch: set by an edge or by a write to GICD_ISPENDR. Does not include the level of the line.
         spi_latch: [u32; SPI_WORDS] = 0x13;
         /// † The last level of the input line.
         spi_level: [u32; SPI_WORDS] = 0x14;
@@ -59,7 +58,7 @@ record! {
 }
 
 record! {
-    /// What a vCPU has of its own: the banked part of the distributor, and its CPU interface.
+    /// The registers that each vCPU has: the banked part of the distributor, and the CPU interface.
     pub struct CpuInterface in cpu_interface: VgicCpu {
         /// GICD_IGROUPR0, 4.3.4.
         priv_group: u32 = 0x01;
@@ -75,9 +74,9 @@ record! {
         priv_edge: u32 = 0x06, reset 0xffff;
         /// GICD_IPRIORITYR0 to 7, 4.3.11.
         priv_prio: [u8; PRIVATE_INTIDS] = 0x07;
-        /// GICD_SPENDSGIR, 4.3.17: per SGI the mask of the vCPUs that sent it. Pending if not 0.
+        /// GICD_SPENDSGIR, 4.3.17: for each SGI the mask of the vCPUs that sent it. The SGI is pending if the mask is not 0.
         sgi_src: [u8; 16] = 0x08;
-        /// † Per SGI the vCPU that sent the one that is active; 0 while inactive.
+        /// † For each active SGI the index of the vCPU that sent it; 0 while the SGI is inactive.
         sgi_active_src: [u8; 16] = 0x09;
         /// GICC_CTLR, 4.4.1, bits 0x21f.
         cc_ctlr: u32 = 0x10;

@@ -1,9 +1,9 @@
-//! What is rarely true of a state, and is worth a word, but which a guest may bring about.
+//! Warnings: what is odd about a state and worth a line, although a guest may bring it about.
 //!
-//! With GICC_CTLR.EOImode 0, an interrupt is active while its priority is, and the reverse (IHI 0048B.b
-//! 3.2.1). That ends to be so where a guest writes GICD_ISACTIVER or ICACTIVER, changes the priority, the
-//! group, the binary point or EOImode while an interrupt is active, or ends interrupts out of order. All of
-//! these it may do, so such a state is saved and resumed as it is.
+//! With GICC_CTLR.EOImode 0, an interrupt is active exactly while its priority is (IHI 0048B.b 3.2.1). That is no longer true
+//! after the guest has written GICD_ISACTIVER or ICACTIVER, has changed the priority, the group, the binary point or EOImode
+//! while an interrupt was active, or has ended interrupts out of order. A guest may do all of these, so such a state is saved
+//! and resumed as it is.
 
 use alloc::vec::Vec;
 
@@ -14,30 +14,30 @@ use crate::{
     vgic::{CpuInterface, Distributor, PRIVATE_INTIDS},
 };
 
-/// Something odd.
+/// One oddity of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Warning {
-    /// The CPU interface takes nothing of this priority or below until an EOI that may never come.
+    /// A priority is active without an interrupt. The CPU interface takes nothing of this priority or below until an EOI that may never come.
     #[error("vCPU {vcpu}: priority {priority:#04x} is active, but no interrupt of it is")]
     PriorityWithoutInterrupt {
-        /// Its index.
+        /// Index of the vCPU.
         vcpu: u16,
-        /// That of the GICC_APR bit.
+        /// The priority of the bit in GICC_APR.
         priority: u8,
     },
-    /// The interrupt does not hold back others, and no EOI is due for it.
+    /// An interrupt is active without its priority. The interrupt does not hold back others, and no EOI is due for it.
     #[error("vCPU {vcpu}: interrupt {intid} is active, but its priority {priority:#04x} is not")]
     InterruptWithoutPriority {
-        /// Its index.
+        /// Index of the vCPU.
         vcpu: u16,
-        /// Of the interrupt.
+        /// INTID of the interrupt.
         intid: u16,
-        /// Its group priority.
+        /// Group priority of the interrupt.
         priority: u8,
     },
 }
 
-/// Everything odd about a state that has passed [`crate::invariants::check`].
+/// Returns every oddity of a state that has passed [`crate::invariants::check`].
 pub fn warnings(records: &Records<'_>) -> Vec<Warning> {
     let mut found = Vec::new();
     for (index, vcpu) in (0..).zip(&records.vcpus) {
@@ -46,7 +46,7 @@ pub fn warnings(records: &Records<'_>) -> Vec<Warning> {
     found
 }
 
-/// GICC_CTLR.EOImode as a guest without the security extensions sees it, 4.4.1.
+/// GICC_CTLR.EOImode as a guest without the security extensions sees it, IHI 0048B.b 4.4.1.
 const EOI_MODE: u32 = 1 << 9;
 /// GICC_CTLR.CBPR: the binary point of group 0 serves both groups.
 const CBPR: u32 = 1 << 4;
@@ -69,13 +69,13 @@ fn active_priorities(found: &mut Vec<Warning>, vcpu: u16, cpu: &CpuInterface, di
             found.push(Warning::PriorityWithoutInterrupt { vcpu, priority });
         }
     }
-    // With EOImode 1, an interrupt stays active when its priority has dropped.
+    // With EOImode 1, the priority of an interrupt drops before the interrupt becomes inactive.
     if *cpu.cc_ctlr & EOI_MODE == 0 {
         found.append(&mut without_priority);
     }
 }
 
-/// The interrupts that this vCPU holds active: INTID, priority, and whether it is of group 1.
+/// Returns the interrupts that this vCPU holds active: the INTID, the priority, and whether the interrupt is in group 1.
 fn active(
     vcpu: u16,
     cpu: &CpuInterface,
@@ -93,12 +93,12 @@ fn active(
     private.chain(shared)
 }
 
-/// The part of a priority that decides on preemption, 3.3.3.
+/// Returns the part of a priority that decides on preemption, IHI 0048B.b 3.3.3.
 fn group_priority(cpu: &CpuInterface, priority: u8, group1: bool) -> u8 {
     let common = *cpu.cc_ctlr & CBPR != 0;
     let subpriority_bits = match group1 {
         true if common => u32::from(*cpu.cc_bpr) + 1,
-        // GICC_ABPR counts from one more.
+        // GICC_ABPR counts from 1, where GICC_BPR counts from 0.
         true => u32::from(*cpu.cc_abpr),
         false => u32::from(*cpu.cc_bpr) + 1,
     };

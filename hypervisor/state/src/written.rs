@@ -1,32 +1,32 @@
-//! Where a guest's RAM may hold anything but zeros.
+//! [`Written`]: which parts of a guest's RAM may hold anything but zeros.
 //!
-//! RAM is zeros when a guest gets it. Whoever keeps track of what is written from then on knows most of the zero pages without
-//! a look at them.
+//! A guest's RAM is all zeros at first. Whoever records what is written from then on knows most of the zero pages without
+//! reading them.
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
-/// Bytes of a block, all of which counts as written once a byte of it is: what one entry of a level 2 table maps.
+/// Bytes of a block: what one entry of a level 2 translation table maps. A block counts as written as soon as one of its bytes is.
 pub const BLOCK_SIZE: usize = 2 << 20;
 
-/// Which blocks of a guest's RAM may hold anything but zeros. Addresses are offsets from the start of RAM.
+/// The blocks of a guest's RAM that may hold anything but zeros. Addresses are offsets from the start of RAM, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     blocks: Vec<bool>,
 }
 
 impl Written {
-    /// Returns the record of `len` bytes of RAM of which none was written.
+    /// Returns the record of `len` bytes of RAM, none of which was written.
     pub fn nowhere(len: usize) -> Self {
         Self { blocks: vec![false; len.div_ceil(BLOCK_SIZE)] }
     }
 
-    /// Returns the record of `len` bytes of RAM each of which may have been written.
+    /// Returns the record of `len` bytes of RAM, each of which may have been written.
     pub fn everywhere(len: usize) -> Self {
         Self { blocks: vec![true; len.div_ceil(BLOCK_SIZE)] }
     }
 
-    /// Marks bytes as written. What is no RAM is left out.
+    /// Marks bytes as written. Ignores bytes that lie outside the RAM.
     pub fn mark(&mut self, bytes: Range<usize>) {
         if bytes.is_empty() {
             return;
@@ -37,12 +37,12 @@ impl Written {
         touched.for_each(|block| *block = true);
     }
 
-    /// Returns whether the byte at an offset may have been written.
+    /// Returns whether the byte at `offset` may have been written.
     pub fn contains(&self, offset: usize) -> bool {
         self.blocks.get(offset / BLOCK_SIZE).is_some_and(|block| *block)
     }
 
-    /// Returns the offsets of the blocks that may have been written, ascending.
+    /// Returns the offsets of the blocks that may have been written, in ascending order.
     pub fn blocks(&self) -> impl Iterator<Item = usize> {
         let written = self.blocks.iter().enumerate().filter(|(_, block)| **block);
         written.map(|(number, _)| number * BLOCK_SIZE)

@@ -1,4 +1,4 @@
-//! The devices: what is true of the record of each.
+//! The invariants of the records of devices.
 
 use crate::{
     device::{PL011_FIFO, Pl011, Pl031, SharedMemory, Watchdog},
@@ -11,9 +11,9 @@ use super::{Violation, each, in_record, name, rule, shared};
 
 type Result<E = Violation> = core::result::Result<(), E>;
 
-/// Checks each record it is shown, but for the names.
+/// A visitor that checks each record, except for the names in it.
 pub(super) struct Check<'a> {
-    /// Whose devices they are.
+    /// The guest that has the devices.
     pub guest: &'a Guest,
 }
 
@@ -25,7 +25,7 @@ impl Visitor<'_> for Check<'_> {
     }
 }
 
-/// Checks the names in each record it is shown.
+/// A visitor that checks the names in each record.
 pub(super) struct Names;
 
 impl Visitor<'_> for Names {
@@ -47,7 +47,7 @@ impl DeviceRecord for Pl011 {
 }
 
 impl DeviceRecord for Pl031 {
-    /// Every value is one that a guest can bring about.
+    /// Checks nothing: a guest can bring about every value of this record.
     fn check(&self, _: &Guest) -> Result {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The guest, its clock and its vCPUs.
+//! The invariants of the records of the guest, of its clock and of its vCPUs.
 
 use crate::{
     guest::{Clock, Guest, GuestPower, GuestPowerState},
@@ -12,7 +12,7 @@ use super::{Violation, each, rule};
 
 type Result = core::result::Result<(), Violation>;
 
-/// Checks the guest's name, by the rule since 1.3.
+/// Checks the guest's name by the rule that holds since version 1.3.
 pub(super) fn name(guest: &Guest) -> Result {
     let violation = |why| Violation::Name { register: "name", found: guest.shown_name(), why };
     guest.checked_name().map(|_| ()).map_err(violation)
@@ -61,10 +61,10 @@ pub(super) fn guest_power(power: &GuestPower) -> Result {
     rule(*power.state <= last, "state", *power.state, "there are states 0 to 2")
 }
 
-/// The modes that a guest can be in: EL0t, EL1t, EL1h, and AArch32's User mode.
+/// The values of PSTATE.M that a guest can have: EL0t, EL1t, EL1h, and User mode of AArch32.
 const GUEST_MODES: [u64; 4] = [0b0_0000, 0b0_0100, 0b0_0101, 0b1_0000];
 
-/// Checks what decides how EL2 returns to the guest: an illegal return would be EL2's own exception.
+/// Checks what decides how EL2 returns to the guest: an illegal exception return would be an exception of EL2 itself.
 pub(super) fn core(core: &Core, identity: &Identity) -> Result {
     let pstate = *core.pstate;
     let holds = |holds, why| rule(holds, "pstate", pstate, why);

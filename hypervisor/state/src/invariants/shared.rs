@@ -1,4 +1,4 @@
-//! The memory that a guest shares with others.
+//! The invariants of the memory that a guest shares with others.
 
 use crate::{
     device::{MAX_PEERS, MAX_SHARED, SharedMemory},
@@ -10,7 +10,7 @@ use super::{Violation, each};
 
 type Result = core::result::Result<(), Violation>;
 
-/// Checks the regions' names, by the rule since 1.3.
+/// Checks the names of the regions by the rule that holds since version 1.3.
 pub(super) fn names(shared: &SharedMemory) -> Result {
     (0..MAX_SHARED).filter(|n| shared.has(*n)).try_for_each(|n| {
         let violation =

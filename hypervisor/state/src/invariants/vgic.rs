@@ -1,4 +1,4 @@
-//! The virtual GIC.
+//! The invariants of the virtual GIC.
 
 use crate::vgic::{CpuInterface, Distributor, MAX_VCPUS, NO_CPU, PRIVATE_INTIDS};
 
@@ -6,7 +6,7 @@ use super::{Violation, each, rule};
 
 type Result = core::result::Result<(), Violation>;
 
-/// Bits that a guest's GICC_CTLR has, 4.4.1.
+/// The bits that GICC_CTLR of a guest has, IHI 0048B.b 4.4.1.
 const CTLR_BITS: u32 = 0x21f;
 
 pub(super) fn distributor(dist: &Distributor, nr_vcpus: u8) -> Result {
@@ -82,12 +82,12 @@ pub(super) fn cpu_interface(cpu: &CpuInterface, dist: &Distributor) -> Result {
     each("cc_apr", &cpu.cc_apr[..], why, |_, word| word & !levels(prio_bits) == 0)
 }
 
-/// Bits of a priority that are not implemented.
+/// Returns the bits of a priority that are not implemented.
 const fn unimplemented(prio_bits: u8) -> u8 {
     ((1u16 << (8 - prio_bits)) - 1) as u8
 }
 
-/// Bits of a word of the 128-level GICC_APR that priorities of so many bits can set.
+/// Returns the bits of a word of the 128-level GICC_APR that priorities of `prio_bits` bits can set.
 fn levels(prio_bits: u8) -> u32 {
     let step = 1 << (7 - prio_bits.min(7));
     (0..32).step_by(step).fold(0, |bits, level| bits | 1 << level)
