@@ -1,44 +1,44 @@
-//! Ranges of physical memory, and the pool that guests' RAM is taken from.
+//! Ranges of physical memory, and the [`Pool`] from which guests get their RAM.
 
 use arrayvec::ArrayVec;
 use core::fmt;
 
-/// `start..end`, in bytes.
+/// The addresses `start..end` of physical memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Range {
     /// The first address.
     pub start: u64,
-    /// The first address past it.
+    /// The first address behind the range.
     pub end: u64,
 }
 
 impl Range {
-    /// `len` bytes at `start`; what would lie beyond the address space is cut off.
+    /// Returns the range of `len` bytes at `start`. What would lie beyond the address space is cut off.
     pub const fn new(start: u64, len: u64) -> Self {
         Self { start, end: start.saturating_add(len) }
     }
 
-    /// Bytes.
+    /// Returns the length of the range in bytes. `end` must not be below `start`.
     pub const fn len(self) -> u64 {
         self.end - self.start
     }
 
-    /// Whether nothing lies in it.
+    /// Returns whether no address lies in the range.
     pub const fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
-    /// Whether `address` lies in it.
+    /// Returns whether `address` lies in the range.
     pub const fn contains(self, address: u64) -> bool {
         self.start <= address && address < self.end
     }
 
-    /// Whether some address lies in both.
+    /// Returns whether some address lies in both ranges.
     pub const fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }
 
-    /// The smallest range of whole blocks of `block` bytes, a power of two, that contains it.
+    /// Returns the smallest range of whole blocks that contains this one. A block has `block` bytes, a power of two.
     pub const fn outward(self, block: u64) -> Self {
         let end = match self.end.checked_next_multiple_of(block) {
             Some(end) => end,
@@ -47,7 +47,7 @@ impl Range {
         Self { start: self.start & !(block - 1), end }
     }
 
-    /// The largest range of whole blocks of `block` bytes, a power of two, that lies in it.
+    /// Returns the largest range of whole blocks that lies in this one. A block has `block` bytes, a power of two.
     pub const fn inward(self, block: u64) -> Self {
         let start = match self.start.checked_next_multiple_of(block) {
             Some(start) => start,
@@ -70,10 +70,10 @@ pub enum NoRam {
     /// The machine's RAM is not known.
     #[error("there is no RAM yet")]
     Unknown,
-    /// Memory at this address can't be told from none.
+    /// A pointer to RAM at address 0 could not be told from a null pointer.
     #[error("there is no RAM at address 0")]
     AtZero,
-    /// No piece is that large.
+    /// No free piece is large enough.
     #[error(
         "it needs {} MiB of RAM; {} MiB are free, {} MiB of them in one piece{}",
         .wanted >> 20, .free >> 20, .largest >> 20, AtOrAbove(*.lowest)
@@ -81,16 +81,16 @@ pub enum NoRam {
     NoPiece {
         /// Bytes that were asked for.
         wanted: u64,
-        /// The lowest address that they could have.
+        /// The lowest address at which the guest's RAM may begin.
         lowest: u64,
-        /// Bytes that are free, wherever.
+        /// Bytes of free RAM at any address.
         free: u64,
-        /// Bytes of the largest piece at that address or above.
+        /// Bytes of the largest free piece at `lowest` or above.
         largest: u64,
     },
 }
 
-/// An address from which memory was looked for; 0 goes without saying.
+/// The lowest address at which memory was looked for, as a part of a message. The address 0 is not mentioned.
 struct AtOrAbove(u64);
 
 impl fmt::Display for AtOrAbove {
@@ -102,33 +102,33 @@ impl fmt::Display for AtOrAbove {
     }
 }
 
-/// Pieces that a pool can be in.
+/// The greatest number of pieces that a pool keeps track of.
 const MAX_PIECES: usize = 64;
 
-/// Free memory. Pieces that would be too many to keep track of are lost to it, never handed out twice.
+/// The free physical memory. If it falls into more pieces than the pool can keep track of, some are lost, but none is ever given out twice.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    /// In ascending order; none touches the next.
+    /// The free pieces in ascending order. No piece touches the next.
     free: ArrayVec<Range, MAX_PIECES>,
 }
 
 impl Pool {
-    /// A pool of nothing.
+    /// Returns a pool without memory.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The free ranges, in ascending order.
+    /// Returns the free ranges, in ascending order.
     pub fn free(&self) -> &[Range] {
         &self.free
     }
 
-    /// Bytes that are free.
+    /// Returns how many bytes are free.
     pub fn free_bytes(&self) -> u64 {
         self.free.iter().map(|range| range.len()).sum()
     }
 
-    /// Gives `range` to the pool. What of it is free already stays so.
+    /// Adds `range` to the pool. What of it is free already stays free.
     pub fn add(&mut self, range: Range) {
         let mut range = range;
         self.free.retain(|piece| {
@@ -145,7 +145,7 @@ impl Pool {
         }
     }
 
-    /// Takes `range`, or what of it is free, out of the pool.
+    /// Removes from the pool what of `range` is free.
     pub fn remove(&mut self, range: Range) {
         if range.is_empty() {
             return;
@@ -161,8 +161,8 @@ impl Pool {
         }
     }
 
-    /// Takes `len` bytes at a multiple of `align`, a power of two, at `lowest` or above, from the lowest piece that has
-    /// them there.
+    /// Takes `len` bytes out of the pool and returns their range; `None` if no piece has them. The range begins at `lowest` or above, at a multiple
+    /// of `align`, a power of two, and lies in the lowest piece that has room for it.
     pub fn allocate(&mut self, lowest: u64, len: u64, align: u64) -> Option<Range> {
         let range = self.free.iter().find_map(|piece| {
             let start = piece.start.max(lowest).checked_next_multiple_of(align)?;
@@ -173,11 +173,11 @@ impl Pool {
         Some(range)
     }
 
-    /// Takes a range as [`Self::allocate`] does.
+    /// Takes `len` bytes out of the pool, as [`Self::allocate`] does, and returns their range.
     ///
     /// # Errors
     ///
-    /// [`NoRam::NoPiece`], with what there is instead.
+    /// [`NoRam::NoPiece`] with the sizes of what is free.
     pub fn take(&mut self, lowest: u64, len: u64, align: u64) -> Result<Range, NoRam> {
         self.allocate(lowest, len, align).ok_or_else(|| {
             let above = |piece: &Range| piece.end.saturating_sub(piece.start.max(lowest));

@@ -1,31 +1,36 @@
-//! Whether a host can go on with a guest. Which CPUs and which counters a guest can move between are
-//! policies of the host's, and not here.
+//! Whether a host has what a guest needs to be resumed. Which CPUs and which counters a guest can move between is the host's policy, and not
+//! decided here.
 
 use core::ops::Range;
 
 use crate::{error::Error, records::GuestState};
 
-/// What a guest would find on this host.
+/// What a host could give to a guest.
 #[derive(Clone, Debug)]
 pub struct HostFacts {
-    /// vCPUs that it could be given.
+    /// The greatest number of vCPUs that the guest could get.
     pub vcpus: u8,
-    /// Bytes of RAM that it could be given.
+    /// Bytes of RAM that the guest could get.
     pub memory: u64,
-    /// Priority bits of the virtual CPU interface.
+    /// Number of priority bits of the virtual CPU interface.
     pub prio_bits: u8,
-    /// Where its RAM may be.
+    /// Guest-physical addresses at which the guest's RAM may be.
     pub ram: Range<u64>,
-    /// What its RAM's address and size must be multiples of: what the host gives it more would be somebody else's.
+    /// Bytes of which the address and the size of the guest's RAM must be multiples. The host gives RAM in such units, so a guest whose RAM ends
+    /// within one would also get memory of somebody else.
     pub ram_unit: u64,
-    /// Where it would find GICD.
+    /// Guest-physical address of GICD.
     pub dist_base: u64,
-    /// Where it would find GICC.
+    /// Guest-physical address of GICC.
     pub cpu_base: u64,
 }
 
 impl HostFacts {
-    /// Checks that the guest would find the machine that it was checkpointed on.
+    /// Checks that the guest would find the same machine on this host as on the one where it was stored.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that differs.
     pub fn check(&self, guest: &GuestState) -> Result<(), Error> {
         let (config, dist) = (&guest.guest, &guest.distributor);
         if let Err(why) = config.checked_name() {

@@ -1,4 +1,4 @@
-//! The state of the emulated devices. Their interrupt lines are recomputed from it.
+//! The records of the emulated devices. The levels of their interrupt lines are not saved, but computed from the records.
 
 use core::ops::Range;
 
@@ -7,19 +7,19 @@ use crate::{
     record,
 };
 
-/// Depth of a PL011's receive FIFO.
+/// Entries of a PL011's receive FIFO.
 pub const PL011_FIFO: usize = 16;
-/// The most regions of memory that a guest shares with others.
+/// The greatest number of memory regions that a guest shares with others.
 pub const MAX_SHARED: usize = 4;
-/// The most guests that share a region.
+/// The greatest number of guests that share a region.
 pub const MAX_PEERS: usize = 8;
 
 record! {
-    /// A PL011 UART (ARM DDI 0183G). What was written to it has been sent: there is no transmit FIFO.
+    /// A PL011 UART (ARM DDI 0183G). There is no transmit FIFO: what the guest has written is sent.
     pub struct Pl011 in pl011: DevicePl011 {
         /// The receive FIFO, oldest first; bits [11:8] are the error flags of UARTDR.
         rx_fifo: [u16; PL011_FIFO] = 0x01;
-        /// Entries of `rx_fifo` that are in use.
+        /// Number of entries of `rx_fifo` that are in use.
         rx_count: u8 = 0x02;
         /// UARTRSR.
         rsr: u32 = 0x03;
@@ -45,13 +45,13 @@ record! {
 }
 
 record! {
-    /// A generic watchdog (Arm Base System Architecture, appendix A), of the guests that have one.
+    /// A generic watchdog (Arm Base System Architecture, appendix A). Only some guests have one.
     pub struct Watchdog in watchdog: DeviceWatchdog {
-        /// WCS: bit 0 it runs, bit 1 WS0, bit 2 WS1.
+        /// WCS: bit 0 is set while the watchdog runs, bit 1 is WS0, bit 2 is WS1.
         wcs: u32 = 0x01;
-        /// WOR: ticks from a refresh to WS0, and from there to WS1.
+        /// WOR, in ticks: the time from a refresh to WS0, and from WS0 to WS1.
         wor: u32 = 0x02;
-        /// WCV: when the next of the two is raised, as CNTVCT_EL0.
+        /// WCV, as a value of CNTVCT_EL0: when WS0 or WS1 is raised next.
         wcv: u64 = 0x03;
     }
 }
@@ -59,7 +59,7 @@ record! {
 record! {
     /// A PL031 real-time clock (ARM DDI 0224B).
     pub struct Pl031 in pl031: DevicePl031 {
-        /// RTCDR less the host's wall time, in seconds: what the guest has set it apart by.
+        /// RTCDR minus the host's wall time, in seconds: how far ahead the guest has set its clock.
         offset: u32 = 0x01;
         /// RTCMR.
         mr: u32 = 0x02;
@@ -73,50 +73,70 @@ record! {
 }
 
 record! {
-    /// The regions of memory that a guest shares with others, each with a doorbell. What is in them are MEMORY records.
+    /// The regions of memory that a guest shares with others, each with a doorbell. MEMORY records hold their content.
     pub struct SharedMemory in shared_memory: DeviceSharedMemory {
-        /// The regions' names, 32 bytes each, by the rule of a guest's.
+        /// The regions' names, 32 bytes each. The rule is that of a guest's name.
         name: [u8; MAX_SHARED * NAME_LEN] = 0x01;
-        /// Guest-physical address of each.
+        /// Guest-physical address of each region.
         base: [u64; MAX_SHARED] = 0x02;
-        /// Bytes of each: a multiple of 4096; 0 where there is no region.
+        /// Bytes of each region: a multiple of 4096, or 0 if the guest does not have the region.
         size: [u64; MAX_SHARED] = 0x03;
-        /// The guest's own number among those that share it.
+        /// The guest's own number among the guests that share the region.
         index: [u8; MAX_SHARED] = 0x04;
-        /// How many guests share it.
+        /// Number of guests that share the region.
         peers: [u8; MAX_SHARED] = 0x05;
-        /// STATUS of the doorbell: a bit for each guest that has rung.
+        /// STATUS of the region's doorbell: one bit for each guest that has rung.
         status: [u32; MAX_SHARED] = 0x06;
     }
 }
 
 impl SharedMemory {
-    /// Whether the guest has region `n`.
+    /// Returns whether the guest has region `n`.
     pub fn has(&self, n: usize) -> bool {
         self.size.get(n).is_some_and(|size| *size != 0)
     }
 
-    /// A region's name without the padding; `?` where that is none, which it can be in files before 1.3 alone.
+    /// Returns the name of region `n` without the padding, or `?` if the register holds no name. Only files before version 1.3 have such names.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not below [`MAX_SHARED`].
     pub fn name_text(&self, n: usize) -> &str {
         self.checked_name(n).unwrap_or("?")
     }
 
-    /// A region's name without the padding, or why it is none.
+    /// Returns the name of region `n` without the padding.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the content of the register breaks.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not below [`MAX_SHARED`].
     pub fn checked_name(&self, n: usize) -> Result<&str, BadName> {
         name::stored(self.name_bytes(n))
     }
 
-    /// What stands in place of a region's name, for messages.
+    /// Returns the content of the register of region `n`'s name in a form that can be printed, whatever it is.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not below [`MAX_SHARED`].
     pub fn shown_name(&self, n: usize) -> Shown {
         Shown::new(self.name_bytes(n))
     }
 
-    /// A region's name with the padding.
+    /// Returns the name of region `n` with the padding.
     pub(crate) fn name_bytes(&self, n: usize) -> &[u8] {
         &self.name[n * NAME_LEN..][..NAME_LEN]
     }
 
-    /// Gives region `n` a name, of which [`NAME_LEN`] bytes are kept.
+    /// Sets the name of region `n` to the first [`NAME_LEN`] bytes of `name`.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not below [`MAX_SHARED`].
     pub fn set_name(&mut self, n: usize, name: &str) {
         let kept = &name.as_bytes()[..name.len().min(NAME_LEN)];
         let place = &mut self.name[n * NAME_LEN..][..NAME_LEN];
@@ -124,7 +144,7 @@ impl SharedMemory {
         place[..kept.len()].copy_from_slice(kept);
     }
 
-    /// The guest-physical addresses of each region that there is.
+    /// Returns the range of guest-physical addresses of each region that the guest has.
     pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
         let regions = self.base.iter().zip(self.size.iter()).filter(|(_, size)| **size != 0);
         regions.map(|(base, size)| *base..base.saturating_add(*size))

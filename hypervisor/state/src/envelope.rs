@@ -1,4 +1,4 @@
-//! The header that precedes every record's body, and the kinds of records.
+//! The header before every record's body, and the kinds of records.
 
 use core::fmt;
 
@@ -13,7 +13,7 @@ macro_rules! record_types {
             since $device_minor:literal;
         )*
     ) => {
-        /// The kinds of records, by the number in their header.
+        /// The kinds of records. The value of a variant is the number in the record's header.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u16)]
         pub enum RecordType {
@@ -34,7 +34,7 @@ macro_rules! record_types {
                 }
             }
 
-            /// Returns its name in `docs/format.md`.
+            /// Returns the kind's name in `docs/format.md`.
             pub const fn name(self) -> &'static str {
                 match self {
                     $( Self::$Name => $name, )*
@@ -42,7 +42,7 @@ macro_rules! record_types {
                 }
             }
 
-            /// Returns what there is one such record of.
+            /// Returns what has one record of this kind.
             pub const fn scope(self) -> Scope {
                 match self {
                     $( Self::$Name => Scope::$Scope, )*
@@ -50,7 +50,7 @@ macro_rules! record_types {
                 }
             }
 
-            /// Returns the first minor of the format that has it.
+            /// Returns the first minor version of the format that has this kind.
             pub const fn since(self) -> u16 {
                 match self {
                     $( Self::$Name => $minor, )*
@@ -84,38 +84,38 @@ crate::devices::devices!(record_types! { [
     VcpuPower = 0x24, "VCPU_POWER", Vcpu, since 0;
     /// [`crate::vcpu::Identity`].
     VcpuIdentity = 0x25, "VCPU_IDENTITY", Vcpu, since 0;
-    /// [`crate::memory::Extent`], and its pages.
+    /// [`crate::memory::Extent`] and its pages.
     Memory = 0x40, "MEMORY", Any, since 0;
-    /// Nothing follows.
+    /// The last record of the file, without a body.
     End = 0x7fff, "END", Guest, since 0;
 ] });
 
-/// What there is one record of a kind of, and so what its instance means.
+/// What has one record of a kind, and so what the record's instance means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The guest; the instance is 0.
+    /// The guest, which must have the record. The instance is 0.
     Guest,
-    /// The guest, if it has any; the instance is 0.
+    /// The guest, which may have the record. The instance is 0.
     AtMostOne,
-    /// Each vCPU; the instance is its index.
+    /// Each vCPU. The instance is the index of the vCPU.
     Vcpu,
-    /// There may be any number; the instance is 0.
+    /// No particular thing: there may be any number of records. The instance is 0.
     Any,
 }
 
-/// What precedes a record's body. All numbers are little-endian.
+/// The header before a record's body. All numbers are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct RecordHeader {
-    /// The number of a [`RecordType`]; with [`RecordHeader::OPTIONAL`], a reader may skip it.
+    /// The number of a [`RecordType`], with the bit [`RecordHeader::OPTIONAL`] if a reader may skip the record.
     pub kind: u16,
-    /// By the type's [`Scope`].
+    /// What the record belongs to, as the [`Scope`] of its type says.
     pub instance: u16,
     /// Bytes of the body, without the padding to eight.
     pub length: u32,
     /// Reserved, 0.
     pub reserved: u32,
-    /// CRC-32C of this header up to here, the body and its padding.
+    /// CRC-32C of this header up to this field, of the body and of its padding.
     pub crc: u32,
 }
 
@@ -129,35 +129,35 @@ impl RecordHeader {
     /// Bit of `kind`: a reader that does not know this type may skip the record.
     pub const OPTIONAL: u16 = 0x8000;
 
-    /// A header, its CRC still missing.
+    /// Returns a header whose CRC is still 0.
     pub const fn new(kind: RecordType, instance: u16, length: u32) -> Self {
         Self { kind: kind as u16, instance, length, reserved: 0, crc: 0 }
     }
 
-    /// Bytes of the body with its padding.
+    /// Returns the bytes of the body with its padding.
     pub const fn padded_len(&self) -> u64 {
         (self.length as u64).next_multiple_of(8)
     }
 }
 
-/// Which record of a file an error speaks of.
+/// The record of a file that an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordPlace {
-    /// The record's number in the file, from 0.
+    /// Number of the record in the file, from 0.
     pub index: u32,
-    /// `kind` of its header.
+    /// The field `kind` of the record's header.
     pub kind: u16,
-    /// `instance` of its header.
+    /// The field `instance` of the record's header.
     pub instance: u16,
 }
 
 impl RecordPlace {
-    /// Whether a reader that does not know the type may skip the record.
+    /// Returns whether a reader that does not know the type may skip the record.
     pub const fn is_optional(&self) -> bool {
         self.kind & RecordHeader::OPTIONAL != 0
     }
 
-    /// The type, if this version knows it.
+    /// Returns the type, or `None` if this version does not know it.
     pub const fn record_type(&self) -> Option<RecordType> {
         RecordType::from_number(self.kind & !RecordHeader::OPTIONAL)
     }
@@ -174,7 +174,7 @@ impl fmt::Display for RecordPlace {
     }
 }
 
-/// A record by its type and instance, as people read it.
+/// The type and the instance of a record, written as people read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name(pub RecordType, pub u16);
 

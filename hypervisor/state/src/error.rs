@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint, each in one line that a person understands.
+//! The errors of the format. The message of each is one line that a person understands.
 
 use thiserror::Error;
 
@@ -11,7 +11,7 @@ use crate::{
     name::{BadName, Shown},
 };
 
-/// Why a file is not a checkpoint that this version can resume.
+/// The rule of the format that a file or a state breaks, or what a host lacks for its guest. The messages explain the variants.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs)]
 pub enum Error {
@@ -124,7 +124,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the file may be whole and sound: it uses something that this version does not know, as newer ones do.
+    /// Returns whether the file may still be whole and sound: it uses something that this version does not know, as newer versions do.
     pub const fn is_of_newer(&self) -> bool {
         matches!(
             self,
@@ -144,10 +144,10 @@ pub enum LoadError<E> {
     /// The source failed.
     #[error("reading failed: {0}")]
     Source(E),
-    /// What it holds is wrong.
+    /// The file breaks a rule of the format, or does not fit.
     #[error("{0}")]
     Format(#[from] Error),
-    /// Whoever wanted it read has refused the guest.
+    /// The caller has refused the guest.
     #[error("{0}")]
     Refused(E),
 }
@@ -158,7 +158,7 @@ pub enum SaveError<E> {
     /// The sink failed.
     #[error("writing failed: {0}")]
     Sink(E),
-    /// The memory has got smaller since the plan was made.
+    /// The memory has become smaller since the plan was made.
     #[error("the memory can't be read: {0}")]
     Ram(OutOfRange),
 }

@@ -1,4 +1,4 @@
-//! What a guest is, whether its machine is on, and its clock.
+//! The records of the guest as a whole: its configuration, the power state of its machine, and its clock.
 
 use crate::{
     name::{self, BadName, Shown},
@@ -10,9 +10,9 @@ pub use crate::name::NAME_LEN;
 record! {
     /// The guest's configuration: what a host must have to resume it.
     pub struct Guest in guest_regs: Guest {
-        /// Its name, padded with 0: a letter, then letters, digits, `-`, `_`, `.`; not `all`.
+        /// The guest's name, padded with 0: a letter, then letters, digits, `-`, `_`, `.`; not `all`.
         name: [u8; NAME_LEN] = 0x01;
-        /// Guest-physical address of its RAM.
+        /// Guest-physical address of the RAM.
         ram_base: u64 = 0x02;
         /// Bytes of RAM: a multiple of 4096.
         ram_size: u64 = 0x03;
@@ -22,22 +22,26 @@ record! {
 }
 
 impl Guest {
-    /// Its name without the padding; `?` where that is none, which it can be in files before 1.3 alone.
+    /// Returns the guest's name without the padding, or `?` if the register holds no name. Only files before version 1.3 have such guests.
     pub fn name_text(&self) -> &str {
         self.checked_name().unwrap_or("?")
     }
 
-    /// Its name without the padding, or why it is none.
+    /// Returns the guest's name without the padding.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the content of the register breaks.
     pub fn checked_name(&self) -> Result<&str, BadName> {
         name::stored(&self.name[..])
     }
 
-    /// What stands in place of its name, for messages.
+    /// Returns the content of the name's register in a form that can be printed, whatever it is.
     pub fn shown_name(&self) -> Shown {
         Shown::new(&self.name[..])
     }
 
-    /// Gives it a name, of which [`NAME_LEN`] bytes are kept.
+    /// Sets the guest's name to the first [`NAME_LEN`] bytes of `name`.
     pub fn set_name(&mut self, name: &str) {
         let kept = &name.as_bytes()[..name.len().min(NAME_LEN)];
         *self.name = [0; NAME_LEN];
@@ -46,9 +50,9 @@ impl Guest {
 }
 
 record! {
-    /// Whether the guest's machine is on, of the guests whose machine may not be: SYSTEM_OFF and SYSTEM_RESET of PSCI (DEN 0022).
+    /// The power state of a machine that may not be on: after SYSTEM_OFF or SYSTEM_RESET of PSCI (DEN 0022).
     pub struct GuestPower in guest_power: GuestPower {
-        /// A [`GuestPowerState`].
+        /// The machine's [`GuestPowerState`].
         state: u8 = 0x01;
     }
 }
@@ -57,16 +61,16 @@ record! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum GuestPowerState {
-    /// Its vCPUs go on as their own records say.
+    /// The machine is on. The records of the vCPUs say which of them go on.
     On = 0,
-    /// The guest has switched its machine off. No vCPU goes on from where its registers are.
+    /// The guest has switched its machine off. No vCPU goes on at its saved registers.
     Off = 1,
-    /// The guest has reset its machine, and has not started again. No vCPU goes on from where its registers are.
+    /// The guest has reset its machine, and was not started again since. No vCPU goes on at its saved registers.
     Reset = 2,
 }
 
 impl GuestPower {
-    /// Returns the record of a guest in this state; none of one that is on, which older readers understand.
+    /// Returns the record of a guest in this state; `None` for a guest that is on, so that older readers understand the file.
     pub fn of(state: GuestPowerState) -> Option<Self> {
         let mut power = Self::default();
         *power.state = state as u8;
@@ -75,9 +79,9 @@ impl GuestPower {
 }
 
 record! {
-    /// The guest's time at the instant of the checkpoint. Never CNTVOFF, which is the host's.
+    /// The guest's time at the instant of the checkpoint. CNTVOFF is not here, because it belongs to the host.
     pub struct Clock in clock: Clock {
-        /// CNTVCT_EL0: ticks of `cntfrq`.
+        /// CNTVCT_EL0, in ticks of `cntfrq`.
         cntvct: u64 = 0x01;
         /// CNTFRQ_EL0, in Hz.
         cntfrq: u64 = 0x02;

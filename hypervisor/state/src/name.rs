@@ -1,45 +1,48 @@
-//! What a guest, and a region of memory that guests share, can be called: the one rule, for files, configurations and
-//! commands.
+//! The rule for names of guests, and of memory regions that guests share. Files, configurations and commands all use this rule.
 //!
-//! A name is typed at the console, printed in lines that programs read, and stored in [`NAME_LEN`] bytes. So it has no
-//! character that a terminal obeys or a line ends with, and is no number, list or word of the console's.
+//! A name is typed at the console, printed in lines that programs read, and stored in [`NAME_LEN`] bytes. So it has no character that
+//! controls a terminal or ends a line, and it is no number, no list and no word of the console's.
 
 use core::fmt;
 
 use thiserror::Error;
 
-/// Bytes of a name in a record, padded with 0.
+/// Bytes of a name in a record. A shorter name is padded with 0.
 pub const NAME_LEN: usize = 32;
 
-/// What the console calls all guests, and so none.
+/// The word for all guests at the console, and so the name of none.
 const ALL: &str = "all";
 
-/// Why something is no name.
+/// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BadName {
-    /// Nothing is there.
+    /// The text is empty.
     #[error("the name is empty")]
     Empty,
-    /// A record has no room for it.
+    /// The text has more bytes than a record has room for.
     #[error("the name has {len} bytes, {NAME_LEN} at most are possible")]
     TooLong {
-        /// Its length.
+        /// Bytes of the text.
         len: usize,
     },
-    /// The name could not be typed or told apart at the console.
+    /// The text has a character that could not be typed, or told apart, at the console.
     #[error(
         "the name has the character {0:?}; letters, digits, '-', '_' and '.' are possible, and a letter first"
     )]
     Character(char),
-    /// The console means something else by it.
+    /// The text is a word with another meaning at the console.
     #[error("\"{ALL}\" is what the console calls all guests")]
     Word,
-    /// In a record, something follows the 0 that ends it.
+    /// A byte that is not 0 follows the 0 that ends the name in a record.
     #[error("the name is not padded with 0")]
     Padding,
 }
 
-/// Checks a name.
+/// Checks that `name` can be a name.
+///
+/// # Errors
+///
+/// The rule that it breaks.
 pub fn check(name: &str) -> Result<(), BadName> {
     let Some(first) = name.chars().next() else {
         return Err(BadName::Empty);
@@ -59,6 +62,10 @@ pub fn check(name: &str) -> Result<(), BadName> {
 }
 
 /// Returns the name that stands in a register of [`NAME_LEN`] bytes.
+///
+/// # Errors
+///
+/// The rule that the content of the register breaks.
 pub fn stored(register: &[u8]) -> Result<&str, BadName> {
     let len = register.iter().position(|&byte| byte == 0).unwrap_or(register.len());
     let (name, padding) = register.split_at(len);
@@ -71,13 +78,13 @@ pub fn stored(register: &[u8]) -> Result<&str, BadName> {
     }
 }
 
-/// What stands in a register that should hold a name, as it can be printed: without the zeros at its end, and with
-/// escapes for all that is no ASCII character with a shape, as in a string of Rust's.
+/// The content of a register that should hold a name, in a form that can be printed: without the zeros at its end, and with escapes, as in a
+/// string of Rust's, for every byte that is no printable ASCII character.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Shown([u8; NAME_LEN]);
 
 impl Shown {
-    /// Shows the first [`NAME_LEN`] bytes of `register`.
+    /// Returns the form of the first [`NAME_LEN`] bytes of `register`.
     pub fn new(register: &[u8]) -> Self {
         let mut bytes = [0; NAME_LEN];
         let len = register.len().min(NAME_LEN);

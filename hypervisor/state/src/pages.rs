@@ -1,4 +1,4 @@
-//! A checkpoint's memory for tools: the extents one after the other, never more than one in memory.
+//! The memory of a checkpoint, for tools: [`Extents`] reads one extent after the other, and holds only one at a time.
 
 use alloc::{vec, vec::Vec};
 
@@ -14,12 +14,12 @@ use crate::{
     walk::Walk,
 };
 
-/// Bytes read at once between the pages.
+/// Bytes that are read at once between the pages.
 const BUFFER: usize = 64 * 1024;
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
 
-/// The extents of a checkpoint that [`crate::read`] has checked, by ascending address.
+/// The extents of a checkpoint that [`crate::read`] has checked, in ascending order of their addresses.
 pub struct Extents<'s, S> {
     walk: Walk<'s, S>,
     record_at: u64,
@@ -27,7 +27,11 @@ pub struct Extents<'s, S> {
 }
 
 impl<'s, S: Source> Extents<'s, S> {
-    /// Begins before the first extent. Fails if the source is not the checkpoint's any more.
+    /// Returns the extents of the checkpoint in `source`, none of them read yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`] if the file in `source` has another header than the checkpoint; the error of the source if reading fails.
     pub fn new(source: &'s mut S, checkpoint: &Checkpoint, routines: Routines) -> Result<Self, S> {
         let walk = Walk::new(source, routines.crc32c, BUFFER)?;
         if walk.header() != checkpoint.header {
@@ -36,7 +40,11 @@ impl<'s, S: Source> Extents<'s, S> {
         Ok(Self { walk, record_at: 0, pages: vec![] })
     }
 
-    /// Reads the next extent, if there is one, and returns it. Its CRC is checked again.
+    /// Reads the next extent and returns it; `None` after the last one. The CRC of its record is checked again.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file is damaged now.
     pub fn read_next(&mut self) -> Result<Option<Extent>, S> {
         self.pages.clear();
         while let Some(mut open) = self.walk.next()? {
@@ -61,12 +69,12 @@ impl<'s, S: Source> Extents<'s, S> {
         Ok(None)
     }
 
-    /// Returns the pages of the extent that was read last: none where all of them are zero.
+    /// Returns the pages of the extent that was read last; an empty slice if all of them are zero.
     pub fn pages(&self) -> &[Page] {
         self.pages.as_chunks().0
     }
 
-    /// Returns where the record of the extent that was read last begins in the file.
+    /// Returns the offset in the file at which the record of the extent that was read last begins.
     pub fn record_at(&self) -> u64 {
         self.record_at
     }

@@ -1,4 +1,4 @@
-//! Tells whose checkpoint a file is, without reading all of it.
+//! Finds the name of a checkpoint's guest without reading all of the file.
 
 use alloc::string::String;
 use alloc::vec;
@@ -15,10 +15,14 @@ use crate::{
     walk::Walk,
 };
 
-/// Bytes read at once: the record that is looked for is mostly the first.
+/// Bytes that are read at once. The record with the name is mostly the first.
 const BUFFER: usize = 512;
 
-/// The name of a checkpoint's guest. Nothing is checked but the record that it stands in, and what comes before.
+/// Returns the name of a checkpoint's guest, or `?` if its record holds no name. Checks only the file's header and the record with the name.
+///
+/// # Errors
+///
+/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file is no checkpoint or has no such record.
 pub fn read_name<S: Source>(
     source: &mut S,
     routines: Routines,

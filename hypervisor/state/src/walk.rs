@@ -1,4 +1,4 @@
-//! Walks over the records of a file, checking what is common to all of them: lengths and CRCs.
+//! Walks over the records of a file, and checks what is common to all of them: lengths and CRCs.
 
 use core::ops::Range;
 
@@ -24,11 +24,11 @@ pub(crate) struct Walk<'s, S> {
     index: u32,
 }
 
-/// A record that has been begun.
+/// A record whose header was read.
 pub(crate) struct Open {
     pub(crate) place: RecordPlace,
     pub(crate) length: u32,
-    /// Bytes of the body, with padding, that have not been read.
+    /// Bytes of the body, with its padding, that were not read yet.
     left: u64,
     reserved: u32,
     crc: u32,
@@ -36,14 +36,14 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// Bytes of the body with its padding.
+    /// Returns the bytes of the body with its padding.
     pub(crate) fn padded_len(&self) -> usize {
         self.length.next_multiple_of(8) as usize
     }
 }
 
 impl<'s, S: Source> Walk<'s, S> {
-    /// Reads the header.
+    /// Reads and checks the file's header, and returns a walk that stands before the first record.
     pub(crate) fn new(
         source: &'s mut S,
         crc32c: fn(u32, &[u8]) -> u32,
@@ -84,22 +84,22 @@ impl<'s, S: Source> Walk<'s, S> {
         self.header
     }
 
-    /// Bytes that are left of the file.
+    /// Returns how many bytes of the file are left.
     pub(crate) fn left(&self) -> u64 {
         self.input.left()
     }
 
-    /// Bytes passed so far.
+    /// Returns how many bytes of the file were passed so far.
     pub(crate) fn at(&self) -> u64 {
         self.input.at()
     }
 
-    /// Lets others have the core: see [`Source::pause`].
+    /// Lets others have the core, as [`Source::pause`] says.
     pub(crate) fn pause(&mut self) {
         self.input.pause();
     }
 
-    /// The next record, unless the file ends here.
+    /// Reads the header of the next record and returns it; `None` at the end of the file.
     pub(crate) fn next(&mut self) -> Result<Option<Open>, S> {
         self.pause();
         let left = self.input.left();
@@ -131,7 +131,7 @@ impl<'s, S: Source> Walk<'s, S> {
         }))
     }
 
-    /// The next bytes of the body, which has as many.
+    /// Fills `out` with the next bytes of the body. The caller has checked that as many are left.
     pub(crate) fn read(&mut self, open: &mut Open, out: &mut [u8]) -> Result<(), S> {
         debug_assert!(out.len() as u64 <= open.left);
         self.input.read(out).map_err(LoadError::Source)?;
@@ -140,7 +140,8 @@ impl<'s, S: Source> Walk<'s, S> {
         Ok(())
     }
 
-    /// Puts the next bytes of the body, which has as many, into `bytes` of a guest's memory, and takes their CRC of what is there then.
+    /// Copies the next bytes of the body to `bytes` of a guest's memory. The caller has checked that as many are left. The CRC is that of what is
+    /// in the memory then.
     pub(crate) fn read_memory(
         &mut self,
         open: &mut Open,
@@ -161,7 +162,7 @@ impl<'s, S: Source> Walk<'s, S> {
         Ok(())
     }
 
-    /// Reads what is left of the body for its CRC alone.
+    /// Reads what is left of the body, for its CRC alone.
     pub(crate) fn digest(&mut self, open: &mut Open) -> Result<(), S> {
         while open.left > 0 {
             let chunk = self.input.chunk(open.left.min(PIECE as u64)).map_err(LoadError::Source)?;
@@ -172,12 +173,12 @@ impl<'s, S: Source> Walk<'s, S> {
         Ok(())
     }
 
-    /// Passes over the body unread.
+    /// Passes the rest of the body without reading it.
     pub(crate) fn skip(&mut self, open: Open) {
         self.input.skip(open.left);
     }
 
-    /// Ends a record whose body has been read to its end.
+    /// Ends a record whose body has been read to its end: checks its CRC and its reserved field.
     pub(crate) fn finish(&self, open: &Open) -> Result<(), S> {
         debug_assert_eq!(open.left, 0);
         let Open { place, crc, .. } = *open;

@@ -1,7 +1,7 @@
-//! Writes a checkpoint, in one stream, without copying the state first.
+//! Writes a checkpoint as one stream, without copying the state first.
 //!
-//! The header comes first and holds the file's length. So a [`Plan`] looks at the guest's memory once,
-//! and what it found there is then written.
+//! The header comes first and states the file's length. So a [`Plan`] looks at the guest's memory once to know what will be in the file,
+//! and [`Plan::write`] then writes that.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -19,21 +19,29 @@ use crate::{
     routines::{PAGE_SIZE, Routines},
 };
 
-/// Takes the bytes of a checkpoint, in order.
+/// The place to which the bytes of a checkpoint go, in order.
 pub trait Sink {
-    /// Why it could not.
+    /// Why the sink could not take the bytes.
     type Error;
 
-    /// Takes the next bytes, all of them.
+    /// Takes all of the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the sink fails with.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Lets others have the core. Called between two pieces of long work, at least once for each record.
+    /// Lets others have the core. The writer calls this between two pieces of long work, at least once for each record.
     fn pause(&mut self) {}
 
-    /// Takes the next `len` bytes, which `fill` puts into the pieces that it is given, in their order.
+    /// Takes the next `len` bytes, which `fill` copies into the pieces that it gets, in their order.
     ///
-    /// A guest's memory comes so, for it is no slice. A sink with a buffer of its own hands out that one, so that the bytes are copied once;
-    /// this one goes through a buffer of a page.
+    /// The writer writes a guest's memory through this function, because nobody can have a slice of that memory. A sink with a buffer of its own
+    /// passes pieces of that buffer to `fill`, so that the bytes are copied once. The default goes through a buffer of one page.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the sink fails with.
     fn write_with(
         &mut self,
         len: usize,
@@ -49,31 +57,31 @@ pub trait Sink {
     }
 }
 
-/// What a checkpoint consists of.
+/// The size of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Pages whose content is in the file.
+    /// Number of pages whose content is in the file.
     pub pages_stored: u64,
-    /// Pages that are zero.
+    /// Number of pages that are zero.
     pub pages_zero: u64,
     /// Bytes of the file.
     pub bytes: u64,
 }
 
-/// A checkpoint that is ready to be written. The guest stands still for as long as it lives.
+/// A checkpoint that is ready to be written. The guest must stand still while the plan lives.
 #[derive(Debug)]
 pub struct Plan<'a> {
     records: Records<'a>,
-    /// In the order of their addresses.
+    /// The pieces of the guest's memory, in the order of their addresses.
     pieces: Vec<Piece<'a>>,
     stats: Stats,
     routines: Routines,
 }
 
-/// A piece of the guest's memory.
+/// A piece of the guest's memory: its RAM, or a region that it shares.
 #[derive(Debug)]
 struct Piece<'a> {
-    /// Its guest-physical address.
+    /// Guest-physical address of the piece.
     base: u64,
     ram: &'a dyn ReadRam,
     map: PageMap,
@@ -86,13 +94,13 @@ impl Piece<'_> {
 }
 
 impl<'a> Plan<'a> {
-    /// Checks the state and looks at the pages of `ram`, which is the guest's whole RAM, and of `shared`, the regions that it shares with
-    /// others, where they may have content. Calls `pause` between the pieces of them.
+    /// Returns the plan of a checkpoint of these records. Checks their invariants, and looks at every page of `ram` and `shared` that may have
+    /// content. `ram` is the guest's whole RAM; `shared` has the regions that the guest shares, in ascending order. Calls `pause` after each piece.
     ///
     /// # Errors
     ///
-    /// An invariant that the state breaks, or memory that is not as large as the state says.
-    // A function of its own, which `cargo xtask bench` finds in the image.
+    /// [`Error::Invariant`] if the records break an invariant, [`Error::RamSize`] if memory is not as large as the records say.
+    // This is not inlined: `cargo xtask bench` finds it in the image by its name.
     #[inline(never)]
     pub fn new(
         records: Records<'a>,
@@ -130,13 +138,17 @@ impl<'a> Plan<'a> {
         Ok(Self { records, pieces, stats, routines })
     }
 
-    /// What it will be.
+    /// Returns the size that the checkpoint will have.
     pub fn stats(&self) -> Stats {
         self.stats
     }
 
-    /// Writes it. `progress` hears of the bytes written so far, and of all there are.
-    // A function of its own, which `cargo xtask bench` finds in the image.
+    /// Writes the checkpoint to `sink`, and returns its size. Calls `progress` with the bytes written so far, and the length of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::Sink`] if the sink fails, [`SaveError::Ram`] if the memory has become smaller than the plan says.
+    // This is not inlined: `cargo xtask bench` finds it in the image by its name.
     #[inline(never)]
     pub fn write<S: Sink>(
         &self,
@@ -162,7 +174,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Bytes of a record with a body of this length.
+/// Returns the bytes of a record whose body has `body` bytes, with its header and its padding.
 const fn record_len(body: u64) -> u64 {
     RecordHeader::LEN as u64 + body.next_multiple_of(8)
 }
@@ -182,7 +194,7 @@ impl<S: Sink> Output<'_, S> {
         Ok(())
     }
 
-    /// Writes a record with this body.
+    /// Writes a record with this body, its header and its padding.
     fn record(
         &mut self,
         kind: RecordType,
@@ -200,7 +212,7 @@ impl<S: Sink> Output<'_, S> {
         Ok(())
     }
 
-    /// Writes the record of an extent with these bytes of memory, none or whole pages.
+    /// Writes the record of an extent, with these bytes of `ram`: whole pages, or none.
     fn memory(
         &mut self,
         extent: &Extent,
@@ -230,6 +242,6 @@ impl<S: Sink> Output<'_, S> {
     }
 }
 
-// A record of memory needs no padding.
+// A record of memory needs no padding, and its length fits in the header.
 const _: () = assert!(Extent::LEN.is_multiple_of(8) && PAGE_SIZE.is_multiple_of(8));
 const _: () = assert!(Extent::MAX_RAW_PAGES as u64 * (PAGE_SIZE as u64) < u32::MAX as u64);
