@@ -1,29 +1,29 @@
-//! Lines that come while a command is under way. They wait until its answer is complete: an answer is one piece.
+//! Log lines that come while a command is under way. They wait until its answer is complete, so that the answer stays in one piece.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use crate::terminal::{Terminal, Text, say};
 
-/// The most bytes that wait.
+/// Bytes of the lines that can wait.
 pub const CAPACITY: usize = 16 << 10;
 
-/// Waiting lines, the oldest first, as the terminal gets them. Of those that find no room, their number is kept.
+/// Waiting lines, the oldest first, as the bytes that the terminal gets. Lines that find no room are only counted.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     bytes: Vec<u8>,
-    /// How many of the bytes were shown.
+    /// Number of bytes, from the first on, that were sent.
     shown: usize,
-    /// Lines that found no room.
+    /// Number of lines that found no room.
     lost: usize,
 }
 
 impl Backlog {
-    /// Keeps a line. The first one that finds no room is lost, and so are all behind it until everything was shown.
+    /// Adds a line. If it finds no room, it is lost, and so is every further line until all bytes were sent.
     pub(super) fn push(&mut self, line: fmt::Arguments<'_>) {
         if self.lost == 0 {
             let before = self.bytes.len();
-            // Once and for all, so that a flood of lines allocates no more.
+            // Allocate the whole buffer at once, so that a flood of lines allocates no more.
             self.bytes.reserve_exact(CAPACITY.saturating_sub(before));
             // Writing to a vector does not fail.
             let _ = writeln!(Text(&mut self.bytes), "{line}");
@@ -35,7 +35,7 @@ impl Backlog {
         self.lost += 1;
     }
 
-    /// Sends the next bytes, at most `most`, and behind the last ones how many lines were lost. Returns whether more wait.
+    /// Sends the next bytes, at most `most`. Behind the last byte, says how many lines were lost. Returns whether more bytes wait.
     pub(super) fn show(&mut self, most: usize, terminal: &mut impl Terminal) -> bool {
         let rest = &self.bytes[self.shown..];
         let piece = &rest[..rest.len().min(most)];

@@ -1,5 +1,5 @@
-//! The console's commands: what a line means. [`spec`] has the table of words, arguments and help, [`complete`] what the
-//! Tab key makes of a beginning.
+//! The console's commands: what a line means. [`spec`] has the table of the commands' words, arguments and help, [`complete`] completes the
+//! beginning of a line for the Tab key.
 
 mod complete;
 mod spec;
@@ -14,163 +14,163 @@ use crate::suggest::suggest;
 use crate::table::GuestRow;
 use crate::text::quoted;
 
-/// Stands for all guests, where a command takes several.
+/// The word for all guests, for a command that takes several.
 pub const ALL: &str = "all";
-/// What lies between the names of several guests.
+/// The character between the names of several guests.
 pub const SEPARATOR: char = ',';
-/// Tables as JSON, one object in a line.
+/// The option for tables as JSON, one object in each line.
 const JSON: &str = "--json";
-/// A guest's clock may go at another speed than it was made with.
+/// The option that lets the clock of a resumed guest go at another speed than before.
 const ANY_SPEED: &str = "--any-speed";
 
-/// A command. A guest is its name or number; a checkpoint too, or a set's name with a `/`.
+/// A command. A guest is given by name or number, a checkpoint by name or number, a set by its name with a `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// Lists the commands, or explains one.
     Help(Option<&'a str>),
     /// Lists the guests.
     Guests {
-        /// As JSON.
+        /// Whether the list is written as JSON.
         json: bool,
     },
-    /// Shows what the vCPUs have had and done.
+    /// Shows how busy the cores and the guests are.
     Top {
-        /// Over so many seconds from now on; since Stasis was started, where it is left out.
+        /// The seconds from now that a table is about; `None`: one table about the time since Stasis was started.
         seconds: Option<u64>,
-        /// How often.
+        /// How many tables are shown.
         times: u64,
-        /// As JSON.
+        /// Whether the tables are written as JSON.
         json: bool,
     },
-    /// Stops a guest's time.
+    /// Stops a guest's time and its vCPUs.
     Pause(&'a str),
-    /// Lets it go on.
+    /// Lets a paused guest go on.
     Unpause(&'a str),
     /// Switches a guest off.
     Stop(&'a str),
-    /// Starts a guest that is off, or was never there.
+    /// Starts a guest that is off, or that the configuration has and the machine does not.
     Start(&'a str),
-    /// Starts a guest again, whatever it is doing.
+    /// Starts a guest anew, whatever it is doing.
     Restart(&'a str),
-    /// Has a guest that does not run be gone.
+    /// Removes a guest that does not run from the machine.
     Remove(&'a str),
-    /// Stores guests at one instant.
+    /// Stores guests as they are at one instant.
     Checkpoint {
-        /// The guests; none named: all.
+        /// The guests; all of them if the list is empty.
         guests: Vec<&'a str>,
-        /// The checkpoint's name, or the set's.
+        /// The name of the checkpoint, or of the set.
         name: Option<&'a str>,
     },
-    /// Resumes a guest from a checkpoint, or those of a set.
+    /// Resumes a guest from a checkpoint, or the guests of a set.
     Resume {
         /// The checkpoint or the set.
         which: &'a str,
         /// The name of a new guest, beside the one that was stored.
         copy: Option<&'a str>,
-        /// Also where the guest's clock then goes at another speed.
+        /// Whether the guest's clock may go at another speed than before.
         any_speed: bool,
     },
-    /// Deletes a checkpoint, or those of a set.
+    /// Deletes a checkpoint, or the checkpoints of a set.
     Delete(&'a str),
     /// Connects the terminal to a guest.
     Attach(&'a str),
     /// Sends a guest's UART a break.
     SendBreak(&'a str),
-    /// Shows what a guest has sent last.
+    /// Shows the last lines that a guest has sent.
     Log {
         /// The guest.
         guest: &'a str,
-        /// Lines.
+        /// How many lines are shown.
         lines: usize,
     },
     /// Lists the checkpoints.
     Store {
-        /// As JSON.
+        /// Whether the list is written as JSON.
         json: bool,
     },
     /// Shows a guest's interrupt controller.
     Gic(&'a str),
-    /// Gives up the command that was under way when it was typed.
+    /// Gives up the command that was under way when this one was typed.
     Cancel,
     /// Switches the machine off.
     Quit,
 }
 
-/// What can be wrong with a command line.
+/// Why a command line is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// Nothing was typed.
+    /// The line is empty.
     #[error("no command")]
     Empty,
-    /// No such command.
+    /// The first word of the line is no command.
     #[error("no command {}{} (\"help\" lists them)", quoted(.word), DidYouMean(*.suggestion))]
     Unknown {
-        /// What was typed.
+        /// The word that was typed.
         word: String,
-        /// What it may have meant.
+        /// The command that was probably meant.
         suggestion: Option<&'static str>,
     },
-    /// An argument is not there.
+    /// An argument that the command needs is missing.
     #[error("{argument} is missing; usage: {usage}")]
     Missing {
-        /// Which one.
+        /// The missing argument, as the help shows it.
         argument: &'static str,
-        /// How the command goes.
+        /// The usage of the command.
         usage: Usage,
     },
-    /// More arguments than the command takes.
+    /// There are more arguments than the command takes.
     #[error("{} is one argument too many; usage: {usage}", quoted(.word))]
     Surplus {
-        /// The first of them.
+        /// The first argument that is too many.
         word: String,
-        /// How the command goes.
+        /// The usage of the command.
         usage: Usage,
     },
-    /// Another word stands where there is only one that may.
+    /// Only one word may stand in this place, and another one was typed.
     #[error("{} stands where only \"{expected}\" can; usage: {usage}", quoted(.word))]
     NotTheWord {
-        /// What was typed.
+        /// The word that was typed.
         word: String,
-        /// What may stand there.
+        /// The word that may stand there.
         expected: &'static str,
-        /// How the command goes.
+        /// The usage of the command.
         usage: Usage,
     },
-    /// An option that the command does not have.
+    /// The command does not have this option.
     #[error("{} is no option of it; usage: {usage}", quoted(.word))]
     NoSuchOption {
-        /// What was typed.
+        /// The word that was typed.
         word: String,
-        /// How the command goes.
+        /// The usage of the command.
         usage: Usage,
     },
-    /// No number, or none that makes sense.
+    /// An argument is no number, or one that is not allowed.
     #[error("{} is no number from 1 to {most}; usage: {usage}", quoted(.word))]
     NotANumber {
-        /// What was typed.
+        /// The word that was typed.
         word: String,
-        /// The largest.
+        /// The largest number that is allowed.
         most: u64,
-        /// How the command goes.
+        /// The usage of the command.
         usage: Usage,
     },
-    /// A list of guests with an empty place or one of them twice.
+    /// A list of guests has an empty place, or one guest twice.
     #[error("{} names {problem}", quoted(.list))]
     GuestList {
-        /// What was typed.
+        /// The list that was typed.
         list: String,
-        /// What is wrong with it.
+        /// What the list names wrongly.
         problem: &'static str,
     },
-    /// No such guest.
+    /// There is no such guest.
     #[error("no guest {}; {there_are}", quoted(.guest))]
     NoSuchGuest {
-        /// What was typed.
+        /// The name or number that was typed.
         guest: String,
-        /// Which there are.
+        /// Which guests there are, in words.
         there_are: String,
     },
-    /// All guests are meant, and there is none.
+    /// The command is for all guests, and there is none.
     #[error("there is no guest")]
     NoGuests,
     /// A guest is named twice, by its name or its number.
@@ -192,7 +192,7 @@ impl fmt::Display for DidYouMean {
     }
 }
 
-/// How a command goes: its word, its arguments and its options.
+/// The usage of a command, written as its word, its arguments and its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage(&'static str);
 
@@ -207,7 +207,11 @@ impl fmt::Display for Usage {
     }
 }
 
-/// Understands a command line.
+/// Returns the command that `line` means.
+///
+/// # Errors
+///
+/// What is wrong with the line. Whether the guests and checkpoints exist is not checked.
 pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
     let mut words = line.split_ascii_whitespace();
     let spec = find(words.next().ok_or(CommandError::Empty)?)?;
@@ -219,10 +223,10 @@ pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
     Ok(command)
 }
 
-/// Stands for `help`.
+/// The short form of the word `help`.
 const QUESTION_MARK: &str = "?";
 
-/// What other programs call a command, and what it is called here. It is only suggested: `quit` switches the machine off.
+/// Words of other programs, and the commands that do the same here. They are only suggested, not carried out: `quit` switches the machine off.
 const ELSEWHERE: [(&str, &str); 8] = [
     ("exit", "quit"),
     ("poweroff", "quit"),
@@ -243,7 +247,7 @@ fn find(word: &str) -> Result<&'static Spec, CommandError> {
     })
 }
 
-/// Writes the help: of all commands, or of the one that `topic` names.
+/// Writes the help to `out`: the list of all commands, or the help of the command that `topic` names.
 pub fn write_help(out: &mut dyn fmt::Write, topic: Option<&str>) -> fmt::Result {
     if let Some(spec) = TABLE.iter().find(|spec| Some(spec.word) == topic) {
         writeln!(out, "{}: {}", Usage(spec.word), spec.summary)?;
@@ -257,7 +261,11 @@ pub fn write_help(out: &mut dyn fmt::Write, topic: Option<&str>) -> fmt::Result 
     Ok(())
 }
 
-/// Finds the guest that `word` names or numbers, and returns its place in `guests`.
+/// Returns the index in `guests` of the guest that `word` names or numbers.
+///
+/// # Errors
+///
+/// [`CommandError::NoSuchGuest`].
 pub fn find_guest(guests: &[GuestRow<'_>], word: &str) -> Result<usize, CommandError> {
     let number = word.parse().ok();
     let named = |guest: &GuestRow<'_>| guest.name == word || number == Some(guest.number);
@@ -272,7 +280,11 @@ pub fn find_guest(guests: &[GuestRow<'_>], word: &str) -> Result<usize, CommandE
     })
 }
 
-/// Finds the guests that `words` name or number, and returns their places in `guests`, in the order of the words. No words: all.
+/// Returns the indices in `guests` of the guests that `words` name or number, in the order of the words; of all guests if there are no words.
+///
+/// # Errors
+///
+/// [`CommandError::NoGuests`], [`CommandError::NoSuchGuest`] or [`CommandError::NamedTwice`].
 pub fn find_guests(guests: &[GuestRow<'_>], words: &[&str]) -> Result<Vec<usize>, CommandError> {
     if words.is_empty() {
         return match guests.len() {

@@ -1,11 +1,11 @@
 //! The console on the machine's UART: commands for a person, or a guest's terminal.
 //!
-//! [`Console`] takes the bytes that arrive and says what they are: a command line, or input for the attached guest. It
-//! also takes what the guests send, shows that of the attached one and keeps the last of each. Every command is answered by
-//! any number of lines and then one line, `ok` or `error: <what is wrong>`.
+//! [`Console`] takes the bytes that are typed and returns what they are: a command line, or input for the attached guest. It also takes what
+//! the guests send, shows the output of the attached guest, and keeps the last bytes of each. A command is answered by any number of lines
+//! and then one last line, `ok` or `error: <what is wrong>`.
 //!
-//! All that is said goes through here, from an answer to the log: there is one terminal, and an answer is one piece.
-//! Lines that no command asked for wait until it is complete.
+//! Everything that Stasis says, from an answer to the log, goes through the console: there is one terminal, and an answer stays in one piece.
+//! Lines that no command asked for wait until the answer is complete.
 
 use alloc::string::{String, ToString};
 use core::fmt::{self, Write};
@@ -22,29 +22,29 @@ use crate::terminal::{Echo, Terminal, say};
 use crate::text::Harmless;
 use stasis_devices::pl011::Character;
 
-/// What the console prints when it waits for a command.
+/// The prompt: what the console prints when it waits for a command.
 pub const PROMPT: &str = "stasis> ";
-/// Ctrl-], which detaches from a guest.
+/// The key Ctrl-], which detaches the terminal from a guest.
 pub const DETACH: u8 = 0x1d;
-/// This key, right behind [`DETACH`], attaches the guest again and sends it a break.
+/// The key that, right behind [`DETACH`], attaches the guest again and sends it a break.
 const SEND_BREAK: u8 = b'b';
 /// The Tab key.
 const TAB: u8 = b'\t';
 
-/// What an input byte turned out to be.
+/// What the console makes of a byte that was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Nothing to be done.
+    /// The caller has nothing to do.
     Nothing,
-    /// The line is to be completed with [`Console::complete`].
+    /// The Tab key: the caller must call [`Console::complete`].
     Complete,
-    /// A command line to be carried out, then to be answered with [`Console::answer`].
+    /// A command line. The caller must carry it out and then call [`Console::answer`].
     Line(String),
-    /// A byte or a break for the attached guest's UART. [`Console::show`] comes next.
+    /// Input for the UART of the attached guest. The caller must pass it on and then call [`Console::show`].
     Guest {
-        /// The guest, as it was attached.
+        /// The number of the guest, as the caller of [`Console::attach`] gave it.
         guest: usize,
-        /// What was typed.
+        /// The byte that was typed, or a break.
         character: Character,
     },
 }
@@ -52,26 +52,26 @@ pub enum Input {
 /// What the terminal shows at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Screen {
-    /// The log alone: the console was not opened yet.
+    /// The log alone, as long as the console is not open.
     Log,
-    /// A command's output. Lines that it did not ask for wait.
+    /// The output of a command. Lines that the command did not ask for wait.
     Command,
-    /// The lines that have waited, behind a command's answer.
+    /// The lines that have waited for the end of a command's answer.
     Waiting,
-    /// The prompt, and what has been typed.
+    /// The prompt, and what was typed behind it.
     Prompt,
-    /// A guest.
+    /// The output of the attached guest.
     Guest,
 }
 
-/// The console. Guests are known to it by a number that the caller gives out.
+/// The console. It knows guests by numbers, which the caller gives out.
 #[derive(Debug)]
 pub struct Console {
     editor: Editor,
     mux: Mux,
     screen: Screen,
     backlog: Backlog,
-    /// The guest that the last byte has detached from, and its name.
+    /// The number and the name of a guest, if the last byte has detached from it.
     left: Option<(usize, String)>,
 }
 
@@ -82,7 +82,7 @@ impl Default for Console {
 }
 
 impl Console {
-    /// A console that shows nothing yet: [`Self::prompt`] opens it.
+    /// Returns a console that shows only the log; [`Self::prompt`] opens it.
     pub fn new() -> Self {
         Self {
             editor: Editor::new(),
@@ -99,7 +99,7 @@ impl Console {
         self.screen = Screen::Prompt;
     }
 
-    /// Takes what was typed: a byte, or a break, which is for the attached guest alone.
+    /// Takes what was typed, a byte or a break, and returns what the caller must do with it. A break is only for the attached guest.
     pub fn input(
         &mut self,
         character: impl Into<Character>,
@@ -136,7 +136,7 @@ impl Console {
         Input::Nothing
     }
 
-    /// Attaches the guest again that was just left, and sends it a break.
+    /// Attaches again the guest that the last byte has detached from, and returns a break for it.
     fn go_back(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) -> Input {
         self.mux.attach(guest, name);
         say(terminal, format_args!("\n[break sent to \"{name}\"]\n"));
@@ -144,7 +144,7 @@ impl Console {
         Input::Guest { guest, character: Character::BREAK }
     }
 
-    /// Completes what was typed, as far as it is clear, or shows what it could become.
+    /// Completes what was typed as far as it is unambiguous, or shows the words that it could become.
     pub fn complete(&mut self, names: &Names, terminal: &mut impl Terminal) {
         if self.screen != Screen::Prompt || !self.editor.is_sound() {
             return;
@@ -159,8 +159,8 @@ impl Console {
         self.editor.append(&completion.append, &mut Echo(terminal));
     }
 
-    /// Ends a command: says how it went. [`Self::show`] shows what has waited for that, and then the prompt, or the guest that
-    /// the command has attached.
+    /// Ends a command: writes the last line of its answer. After that, [`Self::show`] shows the lines that have waited, and then the prompt or
+    /// the output of the guest that the command has attached.
     pub fn answer<E: fmt::Display>(&mut self, result: Result<(), E>, terminal: &mut impl Terminal) {
         match result {
             Ok(()) => say(terminal, format_args!("ok\n")),
@@ -169,8 +169,8 @@ impl Console {
         self.screen = Screen::Waiting;
     }
 
-    /// Shows a piece of what has come while it could not be shown: lines during a command, or what the attached guest has sent.
-    /// Returns whether there is more of it: a UART is slow, and who calls this has others to let run.
+    /// Shows the next piece of what could not be shown when it came: lines during a command, or output of the attached guest. Returns whether
+    /// there is more. It shows only a piece, because a UART is slow, and the caller has others that want to run.
     pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
         match self.screen {
             Screen::Log | Screen::Command | Screen::Prompt => false,
@@ -189,30 +189,30 @@ impl Console {
         }
     }
 
-    /// Gives up to show all that the attached guest has sent: it sends more than the terminal takes.
+    /// Leaves out the output of the attached guest that was not shown yet, and says how much that is: the guest sends more than the terminal takes.
     pub fn skip(&mut self, terminal: &mut impl Terminal) {
         if self.screen == Screen::Guest {
             self.mux.skip(terminal);
         }
     }
 
-    /// Shows all lines that wait, in the midst of an answer: the machine is about to end, and nobody would see them.
+    /// Shows all lines that wait, even within an answer. For a machine that is about to end, so that the lines are not lost.
     pub fn show_waiting(&mut self, terminal: &mut impl Terminal) {
         while self.backlog.show(PIECE, terminal) {}
     }
 
-    /// Attaches the terminal to a guest, as part of a command: after its [answer](Self::answer), [`Self::show`] shows what it has sent meanwhile.
+    /// Attaches the terminal to a guest, as part of a command. After the [answer](Self::answer), [`Self::show`] shows the guest's output so far.
     pub fn attach(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) {
         self.mux.attach(guest, name);
         say(terminal, format_args!("attached to \"{name}\"; Ctrl-] detaches\n"));
     }
 
-    /// The guest that the terminal is attached to.
+    /// Returns the number of the guest that the terminal is attached to.
     pub fn attached(&self) -> Option<usize> {
         self.mux.attached().map(|(guest, _)| guest)
     }
 
-    /// Takes what a guest has sent.
+    /// Takes bytes that a guest has sent: shows them if the terminal shows that guest, and keeps them.
     pub fn output(&mut self, guest: usize, bytes: &[u8], terminal: &mut impl Terminal) {
         let shows = self.screen == Screen::Guest && self.attached() == Some(guest);
         if shows && !self.mux.has_unseen(guest) {
@@ -223,13 +223,13 @@ impl Console {
         }
     }
 
-    /// Writes the last lines that a guest has sent, each behind a bar: none is taken for one of ours.
+    /// Writes to `out` the last lines that a guest has sent. A bar before each tells them from lines of Stasis.
     pub fn write_log(&self, guest: usize, lines: usize, out: &mut dyn Write) -> fmt::Result {
         let lines = self.mux.last_lines(guest, lines);
         lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }
 
-    /// Tells that a guest has stopped for good, and why, in words such as `powered off`. Detaches from it.
+    /// Says that a guest has stopped for good, and why, in words such as `powered off`. Detaches the terminal from it.
     pub fn halted(
         &mut self,
         guest: usize,
@@ -249,19 +249,19 @@ impl Console {
         self.notice(format_args!("guest \"{name}\": {why}"), terminal);
     }
 
-    /// Forgets what a guest has sent: another one gets its number.
+    /// Forgets what a guest has sent, because another guest will get its number.
     pub fn forget(&mut self, guest: usize) {
         self.mux.forget(guest);
         self.left = None;
     }
 
-    /// Tells what became of a guest, in brackets.
+    /// Says in brackets what has become of a guest.
     pub fn notice(&mut self, what: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
         self.log(format_args!("[{what}]"), terminal);
     }
 
-    /// Shows a line that no command asked for, as soon as no answer is under way; and what stood there again, so that it is whole
-    /// behind the line: what was typed, or the line that the attached guest has begun.
+    /// Shows a line that no command asked for; it waits while a command is answered. Shows again behind it what stood on the screen's last line:
+    /// the prompt with what was typed, or the line that the attached guest has begun.
     pub fn log(&mut self, line: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
         let line = Harmless(line);
         match self.screen {

@@ -1,16 +1,16 @@
 //! The line editor: bytes from a terminal become lines, with an echo.
 //!
-//! It knows backspace, Ctrl-U (start again), Ctrl-C (give up), and a history behind the arrows up and down. A line that
-//! was not received whole and clean is refused, never carried out in part.
+//! The editor knows backspace, Ctrl-U (start again), Ctrl-C (give up), and a history behind the arrows up and down. A line that was not
+//! received whole and clean is refused, never carried out in part.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use core::fmt::Write;
 use core::mem;
 
-/// The longest line.
+/// Characters of the longest line.
 pub const MAX_LINE: usize = 256;
-/// Lines remembered.
+/// Number of lines that the history keeps.
 const HISTORY: usize = 16;
 
 const CTRL_C: u8 = 0x03;
@@ -18,17 +18,17 @@ const BACKSPACE: u8 = 0x08;
 const CTRL_U: u8 = 0x15;
 const ESCAPE: u8 = 0x1b;
 const DELETE: u8 = 0x7f;
-/// Takes one character off the screen.
+/// The bytes that remove the last character from the screen.
 const RUB_OUT: &str = "\x08 \x08";
 const BELL: &str = "\x07";
 
 /// Why a line was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// More characters than [`MAX_LINE`].
+    /// The line has more than [`MAX_LINE`] characters.
     #[error("the line is longer than {MAX_LINE} characters")]
     TooLong,
-    /// A byte that is not ASCII.
+    /// The line has this byte, which is not ASCII.
     #[error("the line has a character that is not ASCII (byte {0:#04x})")]
     NotAscii(u8),
 }
@@ -37,26 +37,26 @@ pub enum LineError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sequence {
     None,
-    /// Behind ESC.
+    /// The last byte was ESC.
     Introduced,
-    /// Behind ESC [.
+    /// The input is behind ESC [.
     Control,
-    /// Behind ESC O.
+    /// The last bytes were ESC O.
     SingleShift,
 }
 
-/// A line in the making.
+/// The editor of one line after the other, with a history.
 #[derive(Debug)]
 pub struct Editor {
     line: String,
     fault: Option<LineError>,
-    /// The last byte ended a line as CR: an LF right behind it belongs to it.
+    /// Whether the last byte was a CR that ended a line. An LF right behind it belongs to that CR.
     after_return: bool,
     sequence: Sequence,
     history: VecDeque<String>,
-    /// Which line of the history is shown; its length stands for the new one.
+    /// Index of the line of the history that is shown; the length of the history if the new line is shown.
     shown: usize,
-    /// The new line, while one of the history is shown.
+    /// The new line, while a line of the history is shown.
     draft: String,
 }
 
@@ -67,7 +67,7 @@ impl Default for Editor {
 }
 
 impl Editor {
-    /// An empty line, and no history.
+    /// Returns an editor with an empty line and no history.
     pub fn new() -> Self {
         Self {
             line: String::with_capacity(MAX_LINE),
@@ -80,22 +80,26 @@ impl Editor {
         }
     }
 
-    /// Takes text as if it was typed.
+    /// Takes text as if it were typed.
     pub fn append(&mut self, text: &str, echo: &mut impl Write) {
         text.bytes().for_each(|byte| self.insert(byte, echo));
     }
 
-    /// Whether nothing is wrong with the line so far.
+    /// Returns whether nothing is wrong with the line so far.
     pub fn is_sound(&self) -> bool {
         self.fault.is_none()
     }
 
-    /// What has been typed so far.
+    /// Returns the line as far as it was typed.
     pub fn typed(&self) -> &str {
         &self.line
     }
 
-    /// Takes a byte and echoes it. Returns the line that it completes: an empty one where it was given up.
+    /// Takes a byte and echoes it. Returns the line that the byte completes: an empty one if the line was given up.
+    ///
+    /// # Errors
+    ///
+    /// Why the line that the byte completes is refused.
     pub fn input(&mut self, byte: u8, echo: &mut impl Write) -> Option<Result<String, LineError>> {
         let after_return = mem::replace(&mut self.after_return, byte == b'\r');
         let sequence = mem::replace(&mut self.sequence, Sequence::None);
@@ -123,7 +127,7 @@ impl Editor {
                 self.sequence = Sequence::Introduced;
                 None
             }
-            // No other control character means anything, nor harms.
+            // No other control character has a meaning; they are ignored.
             0..b' ' => None,
             _ if sequence != Sequence::None => {
                 self.continue_sequence(sequence, byte, echo);
@@ -149,7 +153,7 @@ impl Editor {
         }
     }
 
-    /// The line will not be carried out any more, whatever follows.
+    /// Notes that the line must be refused when it ends. Ctrl-U and Ctrl-C start a new one.
     fn refuse(&mut self, fault: LineError, echo: &mut impl Write) {
         self.fault.get_or_insert(fault);
         print(echo, BELL);
@@ -177,7 +181,7 @@ impl Editor {
             (Sequence::Introduced, _) => {}
             (_, b'A') => self.recall(self.shown.checked_sub(1), echo),
             (_, b'B') => self.recall(self.shown.checked_add(1), echo),
-            // Parameters and intermediate bytes; anything else ends the sequence.
+            // Parameter bytes and intermediate bytes belong to the sequence; any other byte ends it.
             (Sequence::Control, b' '..=b'?') => self.sequence = Sequence::Control,
             _ => {}
         }
@@ -207,7 +211,7 @@ impl Editor {
     }
 }
 
-/// An echo that fails has nobody to be told.
+/// Echoes text. Nobody could be told that an echo fails, so errors are ignored.
 fn print(echo: &mut impl Write, text: &str) {
     let _ = echo.write_str(text);
 }

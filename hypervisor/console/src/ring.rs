@@ -1,4 +1,4 @@
-//! Keeps the last bytes that a guest has sent, and which of them nobody has seen.
+//! [`Ring`]: the last bytes that a guest has sent, and which of them were not shown yet.
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
@@ -7,24 +7,24 @@ use alloc::vec::Vec;
 use crate::terminal::Terminal;
 use crate::text::Harmless;
 
-/// Bytes kept of each guest.
+/// Bytes that are kept of each guest.
 pub const CAPACITY: usize = 16 << 10;
 
 /// The most bytes of a begun line that are shown again behind a line of the log.
 const LONGEST_BEGUN: usize = 256;
 
-/// The last [`CAPACITY`] bytes.
+/// The last [`CAPACITY`] bytes that a guest has sent.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     bytes: VecDeque<u8>,
-    /// How many of the last ones have not been shown.
+    /// Number of bytes, the last ones, that were not shown.
     unseen: usize,
-    /// How many before them were lost without having been shown.
+    /// Number of bytes before them that were lost without having been shown.
     lost: u64,
 }
 
 impl Ring {
-    /// Keeps what was sent while nobody looked.
+    /// Keeps bytes that were not shown.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.keep(bytes);
         let unseen = self.unseen + bytes.len();
@@ -32,14 +32,14 @@ impl Ring {
         self.lost = self.lost.saturating_add((unseen - self.unseen) as u64);
     }
 
-    /// Keeps what was shown as it came.
+    /// Keeps bytes that were shown when they came.
     pub(super) fn push_seen(&mut self, bytes: &[u8]) {
         self.keep(bytes);
     }
 
     fn keep(&mut self, bytes: &[u8]) {
         if self.bytes.capacity() < CAPACITY {
-            // Once and for all, so that a guest's output allocates no more.
+            // Allocate the whole buffer at once, so that a guest's output allocates no more.
             self.bytes.reserve_exact(CAPACITY - self.bytes.len());
         }
         let kept = &bytes[bytes.len().saturating_sub(CAPACITY)..];
@@ -52,7 +52,7 @@ impl Ring {
         }
     }
 
-    /// Sends a piece of what has not been shown, of at most so many bytes. It has been, from then on.
+    /// Sends the next bytes that were not shown, at most `most`. They count as shown from then on.
     pub(super) fn show(&mut self, most: usize, terminal: &mut impl Terminal) {
         let seen = self.bytes.len() - self.unseen;
         let (first, second) = self.bytes.as_slices();
@@ -64,7 +64,7 @@ impl Ring {
         self.lost = 0;
     }
 
-    /// The bytes behind the last line feed, of those that were shown: at most [`LONGEST_BEGUN`] of them.
+    /// Returns the bytes behind the last line feed, of those that were shown: at most [`LONGEST_BEGUN`] bytes.
     pub(super) fn begun(&self) -> Vec<u8> {
         let shown = self.bytes.range(..self.bytes.len() - self.unseen).rev();
         let begun = shown.take_while(|byte| **byte != b'\n').take(LONGEST_BEGUN);
@@ -73,22 +73,22 @@ impl Ring {
         begun
     }
 
-    /// Whether there is anything that has not been shown.
+    /// Returns whether there are bytes that were not shown.
     pub(super) fn has_unseen(&self) -> bool {
         self.unseen > 0
     }
 
-    /// Passes over what was not shown. Returns how many bytes are lost by that, with those that were before.
+    /// Marks all bytes as shown. Returns how many were not shown, with those that were lost before.
     pub(super) fn skip(&mut self) -> u64 {
         core::mem::take(&mut self.lost).saturating_add(core::mem::take(&mut self.unseen) as u64)
     }
 
-    /// How many bytes before those of [`Self::show`] were lost.
+    /// Returns how many bytes were lost before those that [`Self::show`] sends next.
     pub(super) fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// The last `count` lines, as text.
+    /// Returns the last `count` lines as text.
     pub(super) fn last_lines(&self, count: usize) -> Vec<String> {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
@@ -98,7 +98,7 @@ impl Ring {
     }
 }
 
-/// A line with nothing in it that a terminal would obey.
+/// Returns a line without anything in it that controls a terminal.
 fn shown(line: &str) -> String {
     Harmless(line.trim_end_matches('\r').replace('\t', " ")).to_string()
 }

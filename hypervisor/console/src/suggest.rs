@@ -1,11 +1,11 @@
 //! What a mistyped word may have meant.
 
-/// At most so many letters wrong.
+/// The greatest number of mistakes in a word that still gets a suggestion.
 const MAX_DISTANCE: usize = 2;
-/// Longer words are not typing mistakes of one of ours.
+/// Letters of the longest word that gets a suggestion. A longer word is no mistyped command.
 const MAX_WORD: usize = 24;
 
-/// The candidate that is closest to `word`, or that `word` begins.
+/// Returns the candidate that is closest to `word`, or that `word` begins; `None` if none is close.
 pub(super) fn suggest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
@@ -22,14 +22,14 @@ pub(super) fn suggest<'a>(
     };
     candidates
         .map(|candidate| (distance(candidate), candidate))
-        // A word of three letters with two of them wrong resembles everything.
+        // A word of three letters with two mistakes would resemble everything.
         .filter(|&(distance, candidate)| distance <= MAX_DISTANCE.min(candidate.len() / 3))
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// How many insertions, deletions, replacements and exchanges of neighbours lie between two words (optimal string
-/// alignment).
+/// Returns how many insertions, deletions, replacements and exchanges of neighbours lie between two words (optimal string
+/// alignment distance).
 fn distance(a: &[u8], b: &[u8]) -> usize {
     let mut before_previous = [0; MAX_WORD + 1];
     let mut previous: [usize; MAX_WORD + 1] = core::array::from_fn(|column| column);

@@ -1,7 +1,7 @@
-//! The console's lists, for a person and for a program: of the guests, of the checkpoints.
+//! The console's lists of guests and of checkpoints, for a person and for a program.
 //!
-//! A [`Table`] has columns and typed cells. Written as text, it has columns that line up, and numbers that a person likes;
-//! as JSON, each row is a line with an object, and nothing is rounded.
+//! A [`Table`] has columns and typed cells. As text, its columns line up, and its numbers are rounded for a person. As JSON, each row is a
+//! line with an object, and nothing is rounded.
 
 mod cell;
 
@@ -14,12 +14,12 @@ use core::fmt::{self, Write};
 pub use self::cell::Cell;
 use self::cell::json_text;
 
-/// A guest in the list.
+/// A row of the list of guests.
 #[derive(Clone, Debug)]
 pub struct GuestRow<'a> {
-    /// Its number.
+    /// The guest's number.
     pub number: usize,
-    /// Its name.
+    /// The guest's name.
     pub name: &'a str,
     /// `running`, `paused`, `off` or `crashed`.
     pub state: &'a str,
@@ -27,28 +27,28 @@ pub struct GuestRow<'a> {
     pub vcpus: u8,
     /// Bytes of RAM.
     pub memory: u64,
-    /// The physical cores of its vCPUs.
+    /// The numbers of the physical cores on which the vCPUs run.
     pub cores: &'a [u32],
 }
 
-/// A checkpoint in the list.
+/// A row of the list of checkpoints.
 #[derive(Clone, Debug)]
 pub struct StoreRow<'a> {
-    /// Its number.
+    /// The checkpoint's number.
     pub number: u64,
-    /// Its name.
+    /// The checkpoint's name.
     pub name: &'a str,
-    /// Bytes of its file.
+    /// Bytes of the checkpoint's file.
     pub size: u64,
-    /// Pages of memory in it, where that is known.
+    /// Number of pages of memory in the file; `None` if it is not known.
     pub pages: Option<u64>,
-    /// When it was made: seconds since 1970, or 0 where the host has no clock.
+    /// The time at which the checkpoint was made, in seconds since 1970, or 0 if the host had no clock.
     pub when: u64,
-    /// Which member of its set it is, from 0, and how many that had; none, if it is in no set.
+    /// Index of the checkpoint in its set, from 0, and the number of checkpoints that the set had at first; `None` if it is in no set.
     pub member: Option<(u8, u8)>,
 }
 
-/// The list of guests.
+/// Returns the list of guests as a table.
 pub fn guests(guests: &[GuestRow<'_>]) -> Table {
     const COLUMNS: &[Column] = &[
         Column::number("number"),
@@ -71,7 +71,7 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table {
     Table { columns: COLUMNS, rows: rows.collect(), nothing: "no guests" }
 }
 
-/// The list of checkpoints.
+/// Returns the list of checkpoints as a table.
 pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
     const COLUMNS: &[Column] = &[
         Column::number("number"),
@@ -96,7 +96,7 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
     Table { columns: COLUMNS, rows: rows.collect(), nothing: "no checkpoints" }
 }
 
-/// What stands in a column.
+/// The title of a column, its name in JSON, and how its cells are aligned.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     title: &'static str,
@@ -105,17 +105,17 @@ pub struct Column {
 }
 
 impl Column {
-    /// A column of text.
+    /// Returns a column of text.
     pub const fn text(title: &'static str) -> Self {
         Self { title, key: title, right: false }
     }
 
-    /// A column of numbers.
+    /// Returns a column of numbers.
     pub const fn number(title: &'static str) -> Self {
         Self { title, key: title, right: true }
     }
 
-    /// The same, with another name for programs.
+    /// Returns this column with `key` as its name in JSON.
     #[must_use]
     pub const fn key(self, key: &'static str) -> Self {
         Self { key, ..self }
@@ -125,16 +125,16 @@ impl Column {
 /// Rows of cells under titles.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// What stands in each column.
+    /// The columns, from the left.
     pub columns: &'static [Column],
-    /// The rows, each with a cell for each column.
+    /// The rows. Each has a cell for each column.
     pub rows: Vec<Vec<Cell>>,
-    /// What a person reads where there are no rows.
+    /// The sentence that a person reads if there are no rows.
     pub nothing: &'static str,
 }
 
 impl Table {
-    /// Writes it as columns for a person, or as `json`.
+    /// Writes the table to `out`: as text for a person, or as JSON if `json` is true.
     pub fn write(&self, out: &mut dyn Write, json: bool) -> fmt::Result {
         if json { self.write_json(out) } else { self.write_columns(out) }
     }

@@ -1,11 +1,11 @@
-//! Where all that is said goes: a [`Terminal`], by [`Text`] if it may hold what came from outside.
+//! The destination of everything that Stasis says: a [`Terminal`], through [`Text`] if the text may contain words from outside.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use crate::text::Escape;
 
-/// Where bytes go: the UART.
+/// The destination of bytes: the UART.
 pub trait Terminal {
     /// Sends all of `bytes`.
     fn send(&mut self, bytes: &[u8]);
@@ -17,8 +17,8 @@ impl Terminal for Vec<u8> {
     }
 }
 
-/// Lines for a [`Terminal`]: the one way for all that Stasis says. What a terminal would obey is [escaped](Escape), whoever
-/// it came from, but for the line feed, which becomes a carriage return and a line feed.
+/// Writes lines to a [`Terminal`]: everything that Stasis says goes this way. Each character that would control the terminal is
+/// [escaped](Escape), wherever it came from. Only the line feed is not: it becomes a carriage return and a line feed.
 #[derive(Debug)]
 pub struct Text<'a, T: ?Sized>(pub &'a mut T);
 
@@ -28,7 +28,7 @@ impl<T: Terminal + ?Sized> Write for Text<'_, T> {
     }
 }
 
-/// What the line editor says to a [`Terminal`], which obeys it.
+/// Writes the line editor's echo to a [`Terminal`], with the characters that control it.
 pub(crate) struct Echo<'a, T: ?Sized>(pub(crate) &'a mut T);
 
 impl<T: Terminal + ?Sized> Write for Echo<'_, T> {
@@ -43,8 +43,8 @@ impl<T: Terminal + ?Sized> Write for Echo<'_, T> {
     }
 }
 
-/// Says something to a terminal.
+/// Writes text to a terminal.
 pub(crate) fn say(terminal: &mut impl Terminal, what: fmt::Arguments<'_>) {
-    // Text never fails; a Display that does has nothing more to say.
+    // `Text` never fails. If a `Display` fails, it has nothing more to say.
     let _ = Text(terminal).write_fmt(what);
 }

@@ -1,12 +1,13 @@
 //! Text for people: words that came from outside, and sizes.
 //!
-//! [`Harmless`] and [`is_harmless`] keep what a terminal would obey out of all lines. Words are in quotes, and cut short. [`Size`] is how the machine and the host's tool say bytes.
+//! [`Harmless`] and [`is_harmless`] keep out of all lines what would control a terminal. [`quoted`] puts a word into quotes and cuts it short.
+//! [`Size`] is how the machine and the host's tool write a number of bytes.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
 
-/// Tells whether a terminal shows the character, and does nothing else: no control character, and none that changes the direction in
-/// which others are shown (Unicode Standard Annex 9), or that nobody sees.
+/// Returns whether a terminal only shows the character. That is false for a control character, for one that changes the direction in which
+/// others are shown (Unicode Standard Annex 9), and for one that nobody sees.
 pub fn is_harmless(character: char) -> bool {
     let obeyed = matches!(
         character,
@@ -15,7 +16,7 @@ pub fn is_harmless(character: char) -> bool {
     !character.is_control() && !obeyed
 }
 
-/// Text with an escape in the place of each character that is not [harmless](is_harmless): one line, whatever is in it.
+/// Text that is written with an escape in the place of each character that is not [harmless](is_harmless), so that it is always one line.
 #[derive(Clone, Copy, Debug)]
 pub struct Harmless<T>(pub T);
 
@@ -25,11 +26,11 @@ impl<T: fmt::Display> fmt::Display for Harmless<T> {
     }
 }
 
-/// Writes to `out`, with escapes for what is not harmless, `but` for this character.
+/// Writes to `out`, with an escape in the place of each character that is not harmless, except for `but`.
 pub struct Escape<'a, W: ?Sized> {
-    /// Where it goes.
+    /// The destination.
     pub out: &'a mut W,
-    /// Goes as it is.
+    /// The character that is written as it is.
     pub but: Option<char>,
 }
 
@@ -49,10 +50,10 @@ impl<W: Write + ?Sized> Write for Escape<'_, W> {
     }
 }
 
-/// Longer words are cut.
+/// Number of characters of a word that are shown; longer words are cut.
 const SHOWN: usize = 40;
 
-/// `word` for an error line.
+/// Returns `word` in quotes, as it stands in an error line.
 pub fn quoted(word: &str) -> String {
     let mut shown = String::from("\"");
     shown.extend(word.chars().take(SHOWN).flat_map(char::escape_debug));
@@ -63,7 +64,7 @@ pub fn quoted(word: &str) -> String {
     shown
 }
 
-/// Bytes as people say them, `1.5 KiB`, with one decimal that is rounded down: of what is free there is never less than is said.
+/// A number of bytes, written for people as in `1.5 KiB`. The one decimal is rounded down, so that free memory is never less than is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
@@ -71,12 +72,12 @@ impl fmt::Display for Size {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
         let bytes = self.0;
-        // The exponent of 1024 that leaves a number below 1024, as far as there are units.
+        // The exponent of 1024 that leaves a number below 1024, unless there is no greater unit.
         let power = (bytes.max(1).ilog2() / 10).min(UNITS.len() as u32);
         let Some(name) = power.checked_sub(1).and_then(|n| UNITS.get(n as usize)) else {
             return write!(out, "{bytes} bytes");
         };
-        // Without floating point, which EL2 does not use.
+        // EL2 does not use floating point, so this is done with integers.
         let unit = 1 << (10 * power);
         write!(out, "{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
     }

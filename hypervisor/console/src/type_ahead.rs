@@ -1,45 +1,45 @@
-//! What is typed while a command is under way: it waits for its turn, but for the wish to give the command up.
+//! [`TypeAhead`] keeps what is typed while a command is under way until its turn comes. Only the wish to give the command up has effect at once.
 //!
-//! Ctrl-C is that of a person, and as on other terminals what was typed ahead of it is dropped. A line with the word
-//! [`CANCEL`] is that of a program. It stays in its place, and is answered as a command in its turn: so each line has one answer.
+//! A person types Ctrl-C for that; as on other terminals, it also drops what was typed before it. A program sends a line with the word
+//! [`CANCEL`]. That line stays in its place and is answered as a command in its turn, so that each line has one answer.
 
 use alloc::collections::VecDeque;
 
 use crate::line::MAX_LINE;
 use stasis_devices::pl011::Character;
 
-/// The command that gives up the one that is under way.
+/// The word of the command that gives up the command under way.
 pub const CANCEL: &str = "cancel";
-/// The most bytes that wait: some lines.
+/// Number of bytes that can wait: some lines.
 const CAPACITY: usize = 4 * MAX_LINE;
 const CTRL_C: u8 = 0x03;
 
-/// Bytes that wait, and whether the command that is under way is to be given up.
+/// Bytes that wait, and whether the command that is under way must be given up.
 #[derive(Debug, Default)]
 pub struct TypeAhead {
     typed: VecDeque<Character>,
-    /// Bytes that found no room.
+    /// Number of bytes that found no room.
     lost: usize,
-    /// Where among the waiting bytes the last line begins.
+    /// Index among the waiting bytes at which the last line begins.
     line: usize,
     under_way: bool,
     given_up: bool,
-    /// What is done at the moment is no part of the command.
+    /// Whether the work at the moment is no part of the command.
     away: bool,
-    /// The command knows that it is to be given up.
+    /// Whether the command has asked, and knows that it must be given up.
     noticed: bool,
-    /// What is done at the moment gives way to any line,
+    /// Whether the work at the moment gives way to any line.
     yields: bool,
-    /// and has done so.
+    /// Whether that work has asked, and has given way.
     has_yielded: bool,
-    /// Waiting lines that have given up the command that is under way.
+    /// Number of waiting lines that have given up the command under way.
     wishes: usize,
-    /// Waiting lines that have given up an earlier command.
+    /// Number of waiting lines that have given up an earlier command.
     granted: usize,
 }
 
 impl TypeAhead {
-    /// Nothing waits.
+    /// Returns a queue in which nothing waits.
     pub const fn new() -> Self {
         Self {
             typed: VecDeque::new(),
@@ -62,7 +62,7 @@ impl TypeAhead {
         (self.given_up, self.noticed) = (false, false);
     }
 
-    /// Ends a command. If it was too late to give it up, nobody's wish was granted.
+    /// Ends a command. The lines that wanted to give it up are granted that only if the command has noticed.
     pub fn end(&mut self) {
         (self.under_way, self.given_up) = (false, false);
         let wishes = core::mem::take(&mut self.wishes);
@@ -71,7 +71,7 @@ impl TypeAhead {
         }
     }
 
-    /// Keeps a byte that was typed, or a break.
+    /// Keeps a byte that was typed, or a break; a Ctrl-C instead gives up the command that is under way.
     pub fn push(&mut self, character: impl Into<Character>) {
         let character = character.into();
         let byte = character.byte();
@@ -97,24 +97,24 @@ impl TypeAhead {
         }
     }
 
-    /// Takes what was typed first.
+    /// Takes the oldest byte that waits.
     pub fn pop(&mut self) -> Option<Character> {
         let character = self.typed.pop_front();
         self.line = self.line.saturating_sub(1);
         character
     }
 
-    /// Begins work that is no part of the command that is under way, and is not given up with it.
+    /// Begins work that is no part of the command under way, and is not given up with it.
     pub fn leave(&mut self) {
         self.away = true;
     }
 
-    /// Ends such work.
+    /// Ends the work that [`Self::leave`] began.
     pub fn come_back(&mut self) {
         self.away = false;
     }
 
-    /// Tells the command that is under way whether it is to be given up. One that asks gives up.
+    /// Returns whether the work at the moment must be given up. The caller must give it up then: that it has asked is noted.
     pub fn is_given_up(&mut self) -> bool {
         let given_up = self.given_up && !self.away;
         self.noticed |= given_up;
@@ -123,18 +123,18 @@ impl TypeAhead {
         given_up || yields
     }
 
-    /// Begins work that nobody has asked for: a line that is typed meanwhile, or waits already, gives it up.
+    /// Begins work that nobody has asked for. A line that is typed meanwhile, or waits already, gives it up.
     pub fn begin_giving_way(&mut self) {
         (self.yields, self.has_yielded) = (true, false);
     }
 
-    /// Ends such work. Returns whether it knows that it is to be given up.
+    /// Ends the work that [`Self::begin_giving_way`] began. Returns whether that work has given way.
     pub fn end_giving_way(&mut self) -> bool {
         self.yields = false;
         self.has_yielded
     }
 
-    /// Takes a key that ends a command that any key ends. What may yet become the word [`CANCEL`] is none so far.
+    /// Takes a key, for a command that any key ends, and returns whether there was one. Bytes that may yet become the word [`CANCEL`] do not count.
     pub fn key(&mut self) -> bool {
         if self.is_given_up() {
             return true;
@@ -146,14 +146,14 @@ impl TypeAhead {
         self.pop().is_some()
     }
 
-    /// Answers the command [`CANCEL`]: whether it has given up another one.
+    /// Returns the answer to the command [`CANCEL`]: whether it has given up another command.
     pub fn was_granted(&mut self) -> bool {
         let was = self.granted > 0;
         self.granted = self.granted.saturating_sub(1);
         was
     }
 
-    /// Takes the number of bytes that were lost.
+    /// Returns how many bytes were lost since the last call.
     pub fn take_lost(&mut self) -> usize {
         core::mem::take(&mut self.lost)
     }

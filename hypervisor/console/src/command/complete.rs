@@ -1,4 +1,4 @@
-//! What the Tab key makes of a beginning.
+//! Completes the beginning of a command line, for the Tab key.
 
 use alloc::collections::BinaryHeap;
 use alloc::string::{String, ToString};
@@ -7,27 +7,27 @@ use alloc::vec::Vec;
 use super::spec::{Kind, TABLE};
 use super::{ALL, SEPARATOR};
 
-/// What there is to be named.
+/// The names that a command line can contain.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// Guests on the machine.
+    /// Names of the guests on the machine.
     pub guests: Vec<String>,
-    /// Guests that the configuration has.
+    /// Names of the guests in the configuration.
     pub configured: Vec<String>,
-    /// Checkpoints.
+    /// Names of the checkpoints in the store.
     pub checkpoints: Vec<String>,
 }
 
-/// What Tab does.
+/// The effect of the Tab key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// To be appended to what was typed.
+    /// The text that is appended to what was typed.
     pub append: String,
-    /// What it could become, where that is not clear.
+    /// The words that it could become, if there is more than one.
     pub choices: Vec<String>,
 }
 
-/// Completes the last word of `line`, the beginning of a command.
+/// Returns the completion of the last word of `line`, which is the beginning of a command line.
 pub fn complete(line: &str, names: &Names) -> Completion {
     let begin = line.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1);
     let (before, word) = line.split_at(begin);
@@ -36,7 +36,7 @@ pub fn complete(line: &str, names: &Names) -> Completion {
         .iter()
         .map(String::as_str)
         .filter(|candidate| candidate.starts_with(typed))
-        // The editor takes nothing else.
+        // The editor takes no other characters.
         .filter(|candidate| candidate.bytes().all(|byte| byte.is_ascii_graphic()));
     let mut fitting = BinaryHeap::from_iter(fitting).into_sorted_vec();
     fitting.dedup();
@@ -46,7 +46,7 @@ pub fn complete(line: &str, names: &Names) -> Completion {
     let common = rest.iter().fold(first.len(), |len, other| common_len(&first[..len], other));
     let mut append = first[typed.len()..common].to_string();
     if rest.is_empty() {
-        // A set's name may go on with that of a guest.
+        // A set's name may continue with the name of a guest.
         if !first.ends_with('/') {
             append.push(' ');
         }
@@ -63,7 +63,7 @@ fn common_len(a: &str, b: &str) -> usize {
     a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }
 
-/// What could stand in the place of `word`, and what of it counts as typed.
+/// Returns the words that could stand in the place of `word`, and the part of it that counts as typed.
 fn candidates<'w>(before: &str, word: &'w str, names: &Names) -> (Vec<String>, &'w str) {
     let mut earlier = before.split_ascii_whitespace();
     let Some(command) = earlier.next() else {
@@ -98,7 +98,7 @@ fn words() -> Vec<String> {
     TABLE.iter().map(|spec| spec.word.to_string()).collect()
 }
 
-/// Checkpoints and sets; those of a set once its name is typed, as a shell does with folders.
+/// Returns the names of checkpoints and sets; those in a set only if its name was typed, as a shell does with folders.
 fn checkpoints(typed: &str, names: &[String]) -> Vec<String> {
     let shown = |name: &String| match name[..].find('/') {
         Some(at) if at >= typed.len() => name[..=at].to_string(),

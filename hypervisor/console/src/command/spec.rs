@@ -1,4 +1,4 @@
-//! The table of commands: their words, what they take, and their help.
+//! The table of commands: their words, their arguments and options, and their help.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -7,31 +7,31 @@ use crate::type_ahead::CANCEL;
 
 use super::{ALL, ANY_SPEED, Command, CommandError, JSON, SEPARATOR, Usage};
 
-/// Lines that `log` shows if it is not told how many.
+/// Number of lines that `log` shows if the line does not say how many.
 const LOG_LINES: u64 = 24;
-/// More lines are not kept.
+/// The greatest number of lines that `log` can show. More are not kept.
 const MAX_LOG_LINES: u64 = 16 << 10;
-/// The longest time that `top` looks at.
+/// The greatest number of seconds of one table of `top`.
 const MAX_SECONDS: u64 = 3600;
-/// More often, `top` is typed again.
+/// The greatest number of tables of one `top`.
 const MAX_TIMES: u64 = 1_000_000;
 
-/// A command's entry in the table.
+/// The entry of a command in the table.
 pub(super) struct Spec {
     pub(super) word: &'static str,
     pub(super) parameters: &'static [Parameter],
-    /// They begin with `--`, and may stand anywhere behind the command.
+    /// The options. They begin with `--`, and may stand anywhere behind the command's word.
     pub(super) options: &'static [&'static str],
-    /// One line.
+    /// What the command does, in one line.
     pub(super) summary: &'static str,
-    /// What else there is to know, in lines that a terminal has room for.
+    /// The rest of the help, in lines that fit on a terminal.
     pub(super) details: &'static [&'static str],
     pub(super) build: for<'a> fn(&Arguments<'a>) -> Result<Command<'a>, CommandError>,
 }
 
-/// What stands behind a command.
+/// A parameter: what can stand behind a command's word.
 pub(super) struct Parameter {
-    /// As the help shows it.
+    /// The parameter's name in the help.
     pub(super) shown: &'static str,
     pub(super) kind: Kind,
     pub(super) required: bool,
@@ -42,17 +42,17 @@ pub(super) struct Parameter {
 pub(super) enum Kind {
     /// A guest.
     Guest,
-    /// A guest that there is, or that the configuration has.
+    /// A guest that the machine or the configuration has.
     Startable,
-    /// Several guests, or all.
+    /// Several guests, or all of them.
     Guests,
-    /// A checkpoint, or a set of them.
+    /// A checkpoint, or a set of checkpoints.
     Checkpoint,
-    /// A command.
+    /// The word of a command.
     Topic,
-    /// This word; what follows it is then required.
+    /// This word. The parameter behind it is then required.
     Word(&'static str),
-    /// Whatever a person thinks of.
+    /// Any word, such as a new name.
     Free,
 }
 
@@ -67,7 +67,7 @@ const fn optional(shown: &'static str, kind: Kind) -> Parameter {
 const GUEST: Parameter = required("<guest>", Kind::Guest);
 const CHECKPOINT: Parameter = required("<number|name|set/>", Kind::Checkpoint);
 
-/// What was typed behind a command.
+/// The words that were typed behind a command.
 pub(super) struct Arguments<'a> {
     usage: Usage,
     words: Vec<&'a str>,
@@ -75,7 +75,7 @@ pub(super) struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    /// The words, if they are as many and of those kinds as the command takes.
+    /// Returns the words as arguments, if their number and their kinds are those that the command takes.
     pub(super) fn of(
         spec: &'static Spec,
         words: impl Iterator<Item = &'a str>,
@@ -106,7 +106,7 @@ impl<'a> Arguments<'a> {
         Ok(Self { usage, words, options })
     }
 
-    /// A required one, which [`Self::of`] has seen to be there.
+    /// Returns an argument that is required. [`Self::of`] has checked that it is there.
     fn required(&self, index: usize) -> &'a str {
         self.optional(index).unwrap_or_default()
     }
@@ -129,7 +129,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Several guests; none: all.
+    /// Returns the names in a list of guests; an empty list means all guests.
     fn guests(&self, index: usize) -> Result<Vec<&'a str>, CommandError> {
         let list = self.required(index);
         if list == ALL {

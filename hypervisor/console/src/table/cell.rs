@@ -1,4 +1,4 @@
-//! What stands in a table, as a person and as a program reads it.
+//! A cell of a table, as a person and as a program reads it.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -8,34 +8,34 @@ use crate::text::Size;
 
 const MIB: u64 = 1 << 20;
 
-/// A cell.
+/// The content of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// Words.
+    /// Text.
     Text(String),
     /// A number.
     Number(u64),
-    /// Several.
+    /// Several numbers.
     List(Vec<u32>),
-    /// Bytes, shown with a unit that fits.
+    /// A number of bytes, shown with a unit that fits.
     Size(u64),
-    /// Bytes, shown as MiB.
+    /// A number of bytes, shown in whole MiB.
     WholeMib(u64),
-    /// Seconds since 1970, shown as a date in UTC.
+    /// A time in seconds since 1970, shown as a date in UTC.
     When(u64),
-    /// Thousandths, shown as a percentage.
+    /// A share in thousandths, shown as a percentage.
     Share(u64),
-    /// Nobody knows.
+    /// A value that is not known.
     Unknown,
 }
 
 impl Cell {
-    /// Words.
+    /// Returns a cell with text.
     pub fn text(text: &str) -> Self {
         Self::Text(text.to_string())
     }
 
-    /// As a program reads it.
+    /// Writes the cell as a value of JSON.
     pub(super) fn write_json(&self, out: &mut dyn Write) -> fmt::Result {
         match self {
             Self::Text(text) => out.write_str(&json_text(text)),
@@ -54,7 +54,7 @@ impl Cell {
     }
 }
 
-/// As a person reads it.
+/// Writes the cell for a person.
 impl fmt::Display for Cell {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -75,7 +75,7 @@ fn commas(numbers: &[u32]) -> String {
     numbers.join(",")
 }
 
-/// A string of JSON's (RFC 8259, section 7).
+/// Returns `text` as a string of JSON (RFC 8259, section 7).
 pub(super) fn json_text(text: &str) -> String {
     let mut json = String::from("\"");
     for character in text.chars() {
@@ -97,8 +97,8 @@ fn write_date(out: &mut dyn Write, since_1970: u64) -> fmt::Result {
     write!(out, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// The Gregorian date, so many days behind 1970-01-01. Years begin in March here, so that the leap day is the last;
-/// after Howard Hinnant's "chrono-compatible low-level date algorithms".
+/// Returns year, month and day of the Gregorian date that is `days` days after 1970-01-01. Years begin in March here, so that the leap day is the
+/// last; after Howard Hinnant's "chrono-compatible low-level date algorithms".
 fn date(days: u64) -> (u64, u64, u64) {
     const DAYS_OF_400_YEARS: u64 = 146_097;
     let days = days + 719_468;
