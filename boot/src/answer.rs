@@ -1,6 +1,6 @@
-//! What a command answers: written into memory first, and then sent in pieces, between which others run.
+//! [`Answer`]: the lines that answer a command. They are first written into memory, and then sent in pieces, between which others run.
 //!
-//! Whoever formats an answer may hold locks, and a UART is slow: so formatting and sending are apart.
+//! Whoever formats an answer may hold locks, and a UART is slow: so an answer is formatted first and sent later.
 
 use crate::output;
 use alloc::vec::Vec;
@@ -8,10 +8,10 @@ use core::fmt;
 use stasis_console::{PIECE, Text};
 use stasis_run::turns::Task;
 
-/// An answer as far as it is written and not sent.
+/// The part of an answer that is written and not sent yet.
 pub struct Answer {
     bytes: Vec<u8>,
-    /// Somebody has asked.
+    /// Whether anybody has asked. If not, what is written is dropped.
     is_wanted: bool,
 }
 
@@ -21,12 +21,12 @@ impl Answer {
         Self { bytes: Vec::new(), is_wanted: true }
     }
 
-    /// Returns the answer to what nobody has asked for: what is written there is not shown.
+    /// Returns an answer that nobody has asked for: what is written into it is dropped.
     pub const fn to_nobody() -> Self {
         Self { bytes: Vec::new(), is_wanted: false }
     }
 
-    /// Sends what was written. It may be much: others run meanwhile.
+    /// Sends what was written. That may be much, so the task yields before each piece.
     pub fn send(&mut self, task: &mut Task) {
         for piece in self.bytes.chunks(PIECE) {
             task.yield_now();
@@ -35,7 +35,7 @@ impl Answer {
         self.bytes.clear();
     }
 
-    /// Sends what was written, which is a line or two, at once.
+    /// Sends what was written at once, without yielding: it must be only a line or two.
     pub fn send_lines(&mut self) {
         output::write_bytes(&self.bytes);
         self.bytes.clear();

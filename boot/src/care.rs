@@ -1,7 +1,7 @@
-//! What is done about guests without a command: those that have stopped, and checkpoints that are due. On the console's core, and
-//! in its turn: each thing takes as long as a command, and the console is looked after before the next.
+//! What is done for guests without a command: about those that have stopped by themselves, and for checkpoints that are due. It runs on the
+//! console's core, in the turn of the console's task. Each duty takes as long as a command, and the console is served before the next one.
 //!
-//! [`stasis_host::care`] decides; this carries it out.
+//! [`stasis_host::care`] decides what is done; this module does it.
 
 use crate::answer::Answer;
 use crate::checkpoint::{self, Keep};
@@ -22,26 +22,26 @@ use stasis_host::task::TaskLock;
 use stasis_run::slot::Slot;
 use stasis_run::{clock, turns};
 
-/// What is remembered of all guests. Other cores note here that one has stopped.
+/// What is remembered of each guest. Other cores write here that a guest has stopped.
 static CARE: TaskLock<Care<Slot, String>> = TaskLock::new(Care::new());
 
-/// Notes that the console is used: checkpoints that are due wait for it.
+/// Notes that the console is used, so that checkpoints that are due wait for it.
 pub fn console_is_used() {
     CARE.lock_without_task().console_is_used(clock::now_us());
 }
 
-/// Begins to care for a guest that was made in this state.
+/// Begins the care for a guest that was made in this state.
 pub fn begin(slot: &Slot, config: Option<&GuestConfig>, state: RunState) {
     CARE.lock_without_task().begin(slot.number, config, state, clock::now_us());
     turns::wake_console();
 }
 
-/// Notes that a guest runs from now on, whoever has started it.
+/// Notes that a guest runs from now on, because of a command or without one.
 pub fn runs(slot: &Slot) {
     CARE.lock_without_task().runs(slot.number, clock::now_us());
 }
 
-/// Notes that a guest starts anew.
+/// Notes that a guest was started anew.
 pub fn starts(slot: &Slot) {
     CARE.lock_without_task().starts(slot.number, clock::now_us());
 }
@@ -51,26 +51,25 @@ pub fn rests(slot: &Slot) {
     CARE.lock_without_task().rests(slot.number);
 }
 
-/// Notes that a guest was resumed from this checkpoint, by whomever, and whether it is on then.
+/// Notes that a guest was resumed from this checkpoint, and whether the guest is on.
 pub fn resumed(name: &str, checkpoint: u64, is_on: bool) {
     if let Some(slot) = guests::all().iter().find(|slot| slot.name == name) {
         CARE.lock_without_task().resumed(slot.number, checkpoint, is_on, clock::now_us());
     }
 }
 
-/// Ends to care for a guest that is removed: nothing is remembered of it.
+/// Ends the care for a guest that is removed: nothing is remembered of it.
 pub fn end(slot: &Slot) {
     CARE.lock_without_task().end(slot.number);
 }
 
-/// Notes that a guest has stopped by itself. It is for [`serve`], for what is to be done may take long, and the core has other
-/// vCPUs.
+/// Notes that a guest has stopped by itself. [`serve`] does the rest, because that may take long, and the calling core has other vCPUs to run.
 pub fn stopped(slot: Arc<Slot>, how: Stopped) {
     CARE.lock_without_task().stopped(slot.number, slot, how);
     turns::wake_console();
 }
 
-/// Does one of the things that are to be done. Returns whether there was one, in which time other things may have come.
+/// Does one duty that is due. Returns whether there was one; others may have become due meanwhile.
 pub fn serve(work: &mut Work) -> bool {
     let guests = guests::all().into_iter().map(|slot| (slot.number, slot));
     let duty = CARE.lock(work.task).next(guests, clock::now_us());
@@ -82,14 +81,14 @@ pub fn serve(work: &mut Work) -> bool {
     true
 }
 
-/// Returns when [`serve`] has something to do, as the counter.
+/// Returns the value of the counter at which [`serve`] has something to do next; `None` if nothing is planned.
 pub fn next_due() -> Option<u64> {
     let now_us = clock::now_us();
     let due_us = CARE.lock_without_task().next_us(now_us)?;
     Some(if due_us <= now_us { timer::counter() } else { clock::counter_at(due_us) })
 }
 
-/// Does what is configured about a guest that has stopped, unless a command was faster.
+/// Does what the configuration says about a guest that has stopped, unless a command has changed its state before.
 fn treat(work: &mut Work, slot: &Slot, how: Stopped) {
     let mut parked = slot.park();
     if !parked.state.needs_care() {
@@ -107,7 +106,7 @@ fn treat(work: &mut Work, slot: &Slot, how: Stopped) {
     CARE.lock(work.task).done(slot.number, remedy, clock::now_us());
 }
 
-/// What can be done with a guest.
+/// The ways to help one guest.
 struct Helper<'w, 't> {
     work: &'w mut Work<'t>,
     slot: &'w Slot,
@@ -135,8 +134,8 @@ impl Means for Helper<'_, '_> {
     }
 }
 
-/// Makes a guest's periodic checkpoint, if it runs; a command that is typed meanwhile comes before it. What fails, or takes too long, is
-/// said in the log; the guest goes on.
+/// Makes a guest's periodic checkpoint if the guest runs. A command that is typed meanwhile gives the checkpoint up, if the timetable allows
+/// that. The log says what has failed or has taken too long; the guest goes on.
 fn store(work: &mut Work, slot: &Slot, table: Timetable) {
     let (name, number, began_us) = (&slot.name, slot.number, clock::now_us());
     if slot.look().state != RunState::Running {
@@ -160,7 +159,7 @@ fn store(work: &mut Work, slot: &Slot, table: Timetable) {
     }
 }
 
-/// Makes a guest's periodic checkpoint, in the place of those that are too many then.
+/// Makes a guest's periodic checkpoint, which replaces the oldest ones if there are more than `keep` then.
 fn store_and_replace_surplus(work: &mut Work, slot: &Slot, keep: u8) -> Result<(), String> {
     let newest = checkpoint::newest(work)?;
     let spared = CARE.lock(work.task).spared(slot.number, newest, clock::now_us());

@@ -1,4 +1,4 @@
-//! Checkpoints: a guest to the store, and back.
+//! Checkpoints: storing guests, resuming them, and the commands about what is stored.
 
 mod progress;
 mod routines;
@@ -25,8 +25,12 @@ use stasis_state::{Checkpoint, GuestState, Plan, ReadRam};
 use stasis_store::{Store, Usage};
 use stream::{StreamError, ToStore, open, why_not_read, why_not_written};
 
-/// Stores guests as they are at one instant; their time stands still meanwhile. One is stored under `name`; several are
-/// a set, each under `name/` and its own name, and all of it is in the store or nothing. With `keep`, older ones go with it.
+/// Stores guests as they are at one instant; their time stands still while they are stored. One guest is stored under `name`. Several are a
+/// set, each under `name/` and its own name, and the store gets either all of them or none. `keep` says which older checkpoints are deleted.
+///
+/// # Errors
+///
+/// Why nothing was stored, in one line.
 pub fn store(
     work: &mut Work,
     slots: &[&Slot],
@@ -43,11 +47,11 @@ pub fn store(
     }
     let others = shared::others(slots);
     let others: Vec<Parked> = others.iter().map(|slot| slot.park()).collect();
-    // After all were parked: they have seen every earlier instant.
+    // Take the instant after all guests were parked: they have seen every earlier one.
     let instant = Instant { counter: timer::counter(), wall_time: clock::date() };
     for parked in &mut parked {
         parked.guest.clock.stop(instant.counter);
-        // What one has rung the other is in the state of both.
+        // A doorbell that one guest has rung is then in the state of the guest that hears it.
         parked.listen();
     }
     shared::copy(slots.iter().copied(), &mut || work.task.yield_now());
@@ -69,28 +73,28 @@ pub fn store(
     result
 }
 
-/// When guests are stored.
+/// The instant at which guests are stored.
 struct Instant {
     counter: u64,
-    /// Seconds since 1970; 0 where nobody knows.
+    /// The host's wall time, in seconds since 1970; 0 if the host has no clock.
     wall_time: u64,
 }
 
-/// Milliseconds since the counter read `start`.
+/// Returns the milliseconds since the counter read `start`.
 fn millis_since(start: u64) -> u64 {
     (timer::counter() - start) * 1000 / timer::frequency()
 }
 
-/// How many of the checkpoints of a name stay when another one is made.
+/// Which checkpoints of a name stay when another one is made.
 #[derive(Clone, Copy)]
 pub struct Keep {
-    /// The newest so many, the new one among them.
+    /// How many of the newest stay, including the new one.
     pub newest: u8,
-    /// Also those up to this number.
+    /// The number up to which all checkpoints stay.
     pub spared: u64,
 }
 
-/// Writes guests, commits them, and only then says which numbers they have.
+/// Writes the guests, commits them, and says which numbers the checkpoints have got. Numbers are known only after the commit.
 fn store_all<'g, 'p: 'g>(
     store: &mut Store<Disk>,
     names: &[String],
@@ -117,7 +121,7 @@ fn store_all<'g, 'p: 'g>(
         last = number;
         lines.push(line);
     }
-    // The numbers of a set follow each other.
+    // The numbers of a set are consecutive.
     let first = (last + 1).saturating_sub(lines.len() as u64);
     for (number, line) in (first..).zip(lines) {
         let _ = writeln!(out, "checkpoint {number} {line}");
@@ -125,8 +129,8 @@ fn store_all<'g, 'p: 'g>(
     Ok(())
 }
 
-/// Writes one guest with what it shares; with `commit`, it and all those before it are in the store then. Returns its number, which it has not
-/// before that, and what there is to say of it.
+/// Writes one guest and the regions that it shares. With `commit`, this checkpoint and all that were staged before it are in the store then.
+/// Returns the number of the checkpoint, which is 0 before the commit, and the line that describes it.
 fn store_one(
     store: &mut Store<Disk>,
     parked: &mut Parked,
@@ -165,8 +169,8 @@ fn store_one(
     Ok((number.map_err(|error| error.to_string())?, line))
 }
 
-/// Deletes the oldest checkpoints with this name when another one is committed, so that no more are kept. Those that are too many
-/// already, for they were spared for some time, go at once: a new one may find no room beside them.
+/// Marks the oldest checkpoints with this name to be deleted when the new one is committed, so that no more stay than `keep` says. Those that
+/// are surplus already, because they were spared until now, are deleted at once: the new one may find no room beside them.
 fn replace_surplus(store: &mut Store<Disk>, name: &str, keep: Keep) -> Result<(), String> {
     let surplus = |store: &Store<Disk>, new: Option<u64>| {
         let all = store.list().iter().map(|one| (one.number, one.name.as_str()));
@@ -177,14 +181,17 @@ fn replace_surplus(store: &mut Store<Disk>, name: &str, keep: Keep) -> Result<()
     if !overdue.is_empty() {
         store.delete_all(&overdue).map_err(|error| error.to_string())?;
     }
-    // The new one counts.
+    // Count the new one, too.
     let replaced = surplus(store, Some(store.next_number()));
     store.replace(&replaced).map_err(|error| error.to_string())
 }
 
-/// Resumes a guest, as `copy` beside the one that it was if that is given; or all guests of a set. Nothing is touched
-/// before every checkpoint has been read and found good, and the machine has what they need; with `any_speed`, a
-/// counter of any frequency.
+/// Resumes a guest, beside the stored one under the name `copy` if that is given, or all guests of a set. Nothing is changed before every
+/// checkpoint was read and found good, and the machine has what the guests need. With `any_speed`, their counter may have any frequency.
+///
+/// # Errors
+///
+/// Why no guest was resumed, in one line.
 pub fn resume(
     work: &mut Work,
     which: &str,
@@ -203,7 +210,7 @@ pub fn resume(
         for number in store.meant_whole(which).map_err(|error| error.to_string())? {
             let mut source = open(store, number)?;
             let mut progress = Progress::new("checked", out);
-            // What the machine can't have is refused before much is read.
+            // Refuse early a guest that the machine can't take, before its memory is read.
             let admits = &mut |state: &GuestState| {
                 let mut state = state.clone();
                 if let Some(name) = copy {
@@ -263,7 +270,7 @@ pub fn resume(
     })
 }
 
-/// Deletes a checkpoint, or those of a set. If a set loses a member by it, that is said.
+/// Deletes a checkpoint, or the checkpoints of a set. Says so if a set loses some of its members.
 pub fn delete(work: &mut Work, which: &str, out: &mut Answer) -> Result<(), String> {
     work.with_store(|store| {
         let numbers = store.meant(which).map_err(|error| error.to_string())?;
@@ -283,7 +290,7 @@ pub fn delete(work: &mut Work, which: &str, out: &mut Answer) -> Result<(), Stri
     })
 }
 
-/// The numbers of a guest's checkpoints, the newest first.
+/// Returns the numbers of the checkpoints of a guest, the newest first.
 pub fn of_guest(work: &mut Work, name: &str) -> Result<Vec<u64>, String> {
     work.with_store(|store| {
         let mut numbers: Vec<u64> = store.list().iter().rev().map(|one| one.number).collect();
@@ -297,12 +304,12 @@ pub fn of_guest(work: &mut Work, name: &str) -> Result<Vec<u64>, String> {
     })
 }
 
-/// Returns the highest number of a checkpoint; 0: there is none.
+/// Returns the highest number of a checkpoint; 0 if there is none.
 pub fn newest(work: &mut Work) -> Result<u64, String> {
     work.with_store(|store| Ok(store.list().iter().map(|one| one.number).max().unwrap_or(0)))
 }
 
-/// The names of all checkpoints, as far as there are any.
+/// Returns the names of all checkpoints; none if there is no store.
 pub fn names_in_store(work: &mut Work) -> Vec<String> {
     let names = |store: &mut Store<Disk>| {
         Ok(store.list().iter().map(|checkpoint| checkpoint.name.to_string()).collect())

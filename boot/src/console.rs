@@ -1,5 +1,5 @@
-//! The console on the machine's UART: its bytes, which become [`commands`] or a guest's. On the first core, where it takes
-//! turns with vCPUs: see [`turns`].
+//! The console on the machine's UART: its bytes become [`commands`], or input for a guest. It runs on the first core, where it takes turns with
+//! vCPUs, as [`turns`] says.
 
 mod commands;
 mod top;
@@ -14,10 +14,10 @@ use stasis_run::interrupts;
 use stasis_run::slot::Slot;
 use stasis_run::turns::{self, Task};
 
-/// What all that is said goes through: of the task, and of cores that run vCPUs.
+/// The console. Both the task and the cores that run vCPUs say everything through it.
 static CONSOLE: LazyLock<TaskLock<Console>> = LazyLock::new(|| TaskLock::new(Console::new()));
 
-/// The UART as the console wants it.
+/// The console's UART as a terminal.
 struct Uart;
 
 impl Terminal for Uart {
@@ -26,7 +26,7 @@ impl Terminal for Uart {
     }
 }
 
-/// The UART as a panic has it: its lock may be lost.
+/// The console's UART as a terminal for a panic, in which the UART's lock may be lost.
 struct PanicUart;
 
 impl Terminal for PanicUart {
@@ -35,17 +35,17 @@ impl Terminal for PanicUart {
     }
 }
 
-/// Opens the console on this core, whose interrupt is `intid`.
+/// Opens the console on the calling core. `intid` is the interrupt of its UART.
 pub fn init(intid: u32) {
     interrupts::open_console(intid);
     CONSOLE.lock_without_task().prompt(&mut Uart);
-    // What was typed before is due now.
+    // Bytes that were typed before must be handled now.
     turns::wake_console();
 }
 
-/// Handles what was received, up to the end of the first command. Returns whether more may be there.
+/// Handles what was received, up to the end of the first command. Returns whether there may be more.
 pub fn serve(work: &mut Work) -> bool {
-    /// A guest that is sent more than this at once waits for its rest.
+    /// Bytes for a guest that are handled at once; the rest waits for the next call.
     const MOST: usize = 1024;
     for _ in 0..MOST {
         let Some(character) = typed::next() else {
@@ -63,7 +63,7 @@ pub fn serve(work: &mut Work) -> bool {
                 if let Some(slot) = guests::all().iter().find(|slot| slot.number == guest) {
                     slot.type_in(character);
                 }
-                // The guest may just have been attached again, and have sent something before.
+                // The guest may have been attached again just now, and may have sent something before.
                 show_rest(work.task);
             }
             Input::Line(line) => {
@@ -84,10 +84,10 @@ pub fn serve(work: &mut Work) -> bool {
     true
 }
 
-/// Shows what has waited for an answer's end: lines, and what the guest has sent that was just attached. At 115,200 bits/s that takes
-/// up to 2.8 s, in which others want this core, and the console for what they say.
+/// Shows what has waited for the end of an answer: lines, and output of the guest that was just attached. That takes up to 2.8 s at
+/// 115,200 bits/s, in which others need this core and the console, so the task yields between the pieces.
 fn show_rest(task: &mut Task) {
-    /// Twice as many as it can be when it begins.
+    /// The number of pieces after which the rest is skipped: twice as many as there can be at first.
     const MOST: usize = 2 * (CAPACITY + WAITING) / PIECE;
     for _ in 0..MOST {
         if !CONSOLE.lock(task).show(&mut Uart) {
@@ -95,21 +95,21 @@ fn show_rest(task: &mut Task) {
         }
         task.yield_now();
     }
-    // More comes than the UART can send. To send it all would keep this core, and whoever wants to say something.
+    // The guest sends more than the UART can take. To show all of it would keep the core and the console from others.
     CONSOLE.lock(task).skip(&mut Uart);
 }
 
-/// Says a line of the log. Not while [`CONSOLE`] is locked.
+/// Says a line of the log. The caller must not hold the lock of [`CONSOLE`].
 pub fn log(line: fmt::Arguments) {
     CONSOLE.lock_without_task().log(line, &mut Uart);
 }
 
-/// Says what waits for an answer's end: the machine is about to end.
+/// Says the lines that wait for the end of an answer, because the machine is about to end.
 fn show_waiting() {
     CONSOLE.lock_without_task().show_waiting(&mut Uart);
 }
 
-/// Says in a panic what waits for an answer's end, unless the console is lost: another core, or the caller, may have died with it.
+/// Says in a panic the lines that wait for the end of an answer, unless the console's lock is lost: its holder may be what has panicked.
 pub fn show_waiting_in_panic() {
     const PATIENCE: usize = 10_000_000;
     if let Some(mut console) = (0..PATIENCE).find_map(|_| CONSOLE.try_lock()) {
@@ -117,33 +117,33 @@ pub fn show_waiting_in_panic() {
     }
 }
 
-/// Takes what a guest sends.
+/// Takes a byte that a guest has sent.
 pub fn guest_output(slot: &Slot, byte: u8) {
     CONSOLE.lock_without_task().output(slot.number, &[byte], &mut Uart);
 }
 
-/// Forgets what the guest that was in this place has sent.
+/// Forgets what the guest in this slot has sent.
 pub fn forget(slot: &Slot) {
     CONSOLE.lock_without_task().forget(slot.number);
 }
 
-/// Tells what has become of a guest that runs.
+/// Says what has become of a guest that runs.
 pub fn notice(slot: &Slot, what: &str) {
     CONSOLE.lock_without_task().notice(format_args!("guest \"{}\" {what}", slot.name), &mut Uart);
 }
 
-/// Tells that a guest has stopped by itself.
+/// Says that a guest has stopped by itself, and why.
 pub fn halted(slot: &Slot, why: &str) {
     CONSOLE.lock_without_task().halted(slot.number, &slot.name, why, &mut Uart);
 }
 
-/// Leaves the core to others, as part of a command, until an instant or until something happens.
+/// Leaves the core to others, as part of a command, until the counter reads `counter` or something happens.
 fn rest_until(task: &mut Task, counter: u64) {
     interrupts::listen_to_console();
     task.rest_until(counter);
 }
 
-/// What Tab can complete.
+/// Returns the names that the Tab key can complete.
 fn names(work: &mut Work) -> Names {
     Names {
         guests: guests::all().iter().map(|slot| slot.name.clone()).collect(),

@@ -1,4 +1,4 @@
-//! Giving guests the machine's devices, of which [`stasis_host::board`] says what can be given.
+//! Gives guests the machine's devices. [`stasis_host::board`] decides which devices can be given.
 
 use crate::guests;
 use crate::machine::Machine;
@@ -12,35 +12,39 @@ use stasis_host::board::own::Own;
 use stasis_host::config::GuestConfig;
 use stasis_memory::range::Range;
 
-/// Why a guest is not given its devices.
+/// Why a guest does not get the devices of its configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum DevicesError {
-    /// The machine was not looked at.
+    /// The machine's device tree was not read yet.
     #[error("the machine is not known yet")]
     Unknown,
-    /// Its device tree is damaged.
+    /// The machine's device tree is damaged.
     #[error(transparent)]
     DeviceTree(#[from] FdtParseError),
-    /// A rule speaks against it.
+    /// A rule of [`stasis_host::board`] forbids it.
     #[error(transparent)]
     Give(#[from] GiveError),
 }
 
-/// The machine's device tree, and what of it is Stasis's own.
+/// Where the machine's device tree is, and what of the machine Stasis itself uses.
 static MACHINE: Once<(Range, Own)> = Once::new();
 
-/// Notes what no guest can be given: memory, and the devices that Stasis uses, one of them `disk`.
+/// Notes what no guest can get: Stasis's memory, and the devices that it uses. `disk` is one of them.
 pub fn init(machine: &Machine, disk: Option<Range>) {
     MACHINE.call_once(|| (machine.device_tree, machine.own(image(), disk)));
 }
 
-/// Returns what a guest is given by its configuration, and says what a person should know of it.
+/// Returns the devices that a guest gets by its configuration. Logs what a person should know about them.
+///
+/// # Errors
+///
+/// The first device that the guest can't get.
 pub fn give(config: &GuestConfig) -> Result<Given, DevicesError> {
     if config.devices.is_empty() {
         return Ok(Given::default());
     }
     let (tree, own) = MACHINE.get().ok_or(DevicesError::Unknown)?;
-    // SAFETY: the firmware put it there, and `free_ram` leaves it out, so nobody writes it.
+    // SAFETY: the firmware has put the device tree there. It stays readable, and nobody writes it, because `free_ram` leaves it out.
     let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
     let guests = guests::all();
     let others = guests.iter().map(|slot| (slot.name.as_str(), slot.given()));

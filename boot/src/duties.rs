@@ -1,4 +1,4 @@
-//! What the crate that runs guests asks of this one.
+//! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
 
 use crate::work::Work;
 use crate::{care, console};
@@ -8,7 +8,7 @@ use stasis_guest::stop::Stopped;
 use stasis_run::above::Above;
 use stasis_run::slot::Slot;
 
-/// What comes from the cores that run vCPUs.
+/// Takes what the cores that run vCPUs report.
 pub struct Duties;
 
 impl Above for Duties {
@@ -21,10 +21,10 @@ impl Above for Duties {
     }
 }
 
-/// Does in the task's turn what is due, and what was typed. Returns what the counter reads when something is due again.
+/// Does what is due in the task's turn, and what was typed. Returns the value of the counter at which something is due again.
 pub fn serve(work: &mut Work) -> Option<u64> {
-    // One command, and one thing that nobody has asked for: both may take long, and neither waits for all of the others.
+    // Do one command and one duty in each turn: both may take long, and neither must wait for all of the other kind.
     let more_is_typed = console::serve(work);
-    // What is typed meanwhile is kept, with the UART's interrupt off: whoever did something looks at it again before it sleeps.
+    // What is typed during a duty is kept, with the UART's interrupt off. So after a duty the task looks at it again before it sleeps.
     if care::serve(work) || more_is_typed { Some(timer::counter()) } else { care::next_due() }
 }

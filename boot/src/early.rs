@@ -1,7 +1,7 @@
-//! A console for a boot that ends before the device tree has told of one, so that no boot is silent.
+//! A console for a boot that ends before the device tree has named one, so that no boot ends in silence.
 //!
-//! The boards' PL011s are looked for at their known addresses ([`stasis_host::board::early`]). On a machine that is none of them there may be
-//! nothing at such an address, and the look may end in an abort: then nobody hears of it, as before.
+//! The boards' PL011s are looked for at their known addresses ([`stasis_host::board::early`]). Another machine may have nothing at such an
+//! address, and the look may end in an abort. Then nothing is printed.
 
 use crate::memory;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -11,19 +11,19 @@ use stasis_hw::mmio::Frame;
 use stasis_hw::pl011::Pl011;
 use stasis_hw::serial::Serial;
 
-/// Finds a UART, once: what goes wrong on the way ends here again, and is not to look once more. To be called when the boot goes no
-/// further; of what is mapped only the image stays.
+/// Returns a UART, or `None` if none is found. Looks only once, because what goes wrong here ends here again. The caller must be at the end of
+/// the boot: only the image and the UARTs stay mapped.
 pub fn find() -> Option<Serial> {
     static LOOKED: AtomicBool = AtomicBool::new(false);
     if LOOKED.swap(true, Ordering::Relaxed) {
         return None;
     }
     let translation = memory::map_early(&PL011S).ok()?;
-    // SAFETY: 1. It is a translation of 39 bits with 4 KiB pages that maps the image one to one, as the linker laid it out, and this
-    // program uses nothing else any more: the boot has come to its end. 2. Its tables are never freed.
+    // SAFETY: 1. This is a 39-bit translation with 4 KiB pages that maps the image one to one, as the linker laid it out. The boot has come to its
+    // end, so this program uses nothing else any more. 2. Its tables are never freed. 3. The translation before it is one to one, too.
     unsafe { mmu::install(translation.root()) };
     PL011S.iter().find_map(|range| {
-        // SAFETY: the range was just mapped as a device, and nothing but this core runs.
+        // SAFETY: 1. The range was mapped one to one as a device just now. 2. Only this core runs, and a UART changes no memory.
         let uart = Pl011::new(unsafe { Frame::new(range.start as usize) });
         is_pl011(uart.identification()).then_some(Serial::Pl011(uart))
     })

@@ -1,5 +1,5 @@
-//! What the firmware, or the board, does for us: starting cores, switching the machine off. By PSCI
-//! (DEN 0022), or on a Raspberry Pi 4 without.
+//! What the firmware or the board does for Stasis: it starts cores and switches the machine off. That is PSCI (DEN 0022), or on a Raspberry Pi 4
+//! without PSCI a spin table and a watchdog.
 
 use crate::machine::Machine;
 use smccc::psci;
@@ -10,7 +10,7 @@ use stasis_host::board::{Conduit, Core, Start};
 use stasis_hw::mmio::Frame;
 use stasis_hw::watchdog::Watchdog;
 
-/// Why the firmware did not do what it was asked for.
+/// Why the firmware has not done what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("the device tree tells no way to start it")]
@@ -26,23 +26,28 @@ pub enum Error {
 static CONDUIT: Once<Option<Conduit>> = Once::new();
 static WATCHDOG: Once<Option<Watchdog>> = Once::new();
 
-/// Notes what there is.
+/// Notes which ways to the firmware the machine has.
 pub fn init(machine: &Machine) {
     CONDUIT.call_once(|| machine.psci);
     WATCHDOG.call_once(|| {
         let device = machine.watchdog?;
-        // SAFETY: the device tree's frame, mapped as a device; only this driver uses it.
+        // SAFETY: 1. The device tree says that the frame is the watchdog's; the final translation maps it as a device. 2. Only this driver uses it,
+        // and a watchdog changes no memory.
         let frame = unsafe { Frame::new(device.frame.start as usize) };
         Some(Watchdog::new(frame))
     });
 }
 
 /// Starts `core` at `entry`, a physical address.
+///
+/// # Errors
+///
+/// Why the firmware has not started it.
 pub fn start_core(core: &Core, entry: u64) -> Result<(), Error> {
     match (core.start, CONDUIT.get().copied().flatten()) {
         (Start::SpinTable(release), _) => {
-            // SAFETY: the device tree says that this is where the core looks, in memory that
-            // `Machine::mappable_ram` has mapped and `Machine::free_ram` gives to nobody.
+            // SAFETY: the device tree says that the core reads its entry from this address. `Machine::mappable_ram` has mapped that memory, and
+            // `Machine::free_ram` gives it to nobody.
             unsafe { (release as *mut u64).write_volatile(entry) };
             cache::clean_and_invalidate_to_poc(release as usize, size_of::<u64>());
             cpu::send_event();
@@ -54,9 +59,9 @@ pub fn start_core(core: &Core, entry: u64) -> Result<(), Error> {
     }
 }
 
-/// Switches the machine off; returns only if it can't be.
+/// Switches the machine off. Returns only if that has failed, and then why.
 pub fn system_off() -> Error {
-    /// How long a watchdog may take, in milliseconds.
+    /// Milliseconds that a watchdog may take to reset the machine.
     const PATIENCE_MS: u64 = 500;
     let refused = match CONDUIT.get().copied().flatten() {
         None => Error::NoWayOff,

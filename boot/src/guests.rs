@@ -1,4 +1,4 @@
-//! The guests of this machine: made from the boot archive, or [resumed](crate::resume) from checkpoints.
+//! The guests of this machine. They are made from the boot archive, or [resumed](crate::resume) from checkpoints.
 
 use crate::devices::DevicesError;
 use crate::machine::Machine;
@@ -33,28 +33,28 @@ use stasis_run::turns::{self, Task};
 use stasis_run::{device_interrupts, roster};
 use stasis_state::vcpu::Identity;
 
-/// Why the machine does not have a guest, or does not start it.
+/// Why the machine can't have a guest, or can't start it.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
-    /// It has no such core.
+    /// The machine lacks a core that the guest needs.
     #[error(transparent)]
     Core(#[from] NoSuchCore),
-    /// It has no memory for what the guest shares.
+    /// The machine lacks memory for a region that the guest shares.
     #[error(transparent)]
     Shared(#[from] NotMade),
-    /// It does not give the guest its devices.
+    /// The guest can't get the devices of its configuration.
     #[error(transparent)]
     Devices(#[from] DevicesError),
-    /// It has no RAM for the guest.
+    /// The machine lacks RAM for the guest.
     #[error(transparent)]
     Ram(#[from] NoRam),
-    /// The guest can't be made as it is configured.
+    /// The guest can't be made as its configuration says.
     #[error(transparent)]
     Creation(#[from] CreationError),
-    /// The boot archive does not say how.
+    /// The boot archive does not describe the guest.
     #[error(transparent)]
     NotStartable(#[from] NotStartable),
-    /// It can't have one more guest, or none of that name.
+    /// The machine can't have one more guest, or not one of that name.
     #[error(transparent)]
     Rejected(#[from] Rejected),
     /// EL2's heap has no room for the guest's translation.
@@ -62,21 +62,20 @@ pub enum GuestError {
     Unmapped(MapError),
 }
 
-/// All guests, and the translations that stay with the numbers of those that were removed: cores may have their roots active.
+/// All guests, and the translations of removed guests. A translation stays with its number, because cores may still have its root active.
 static GUESTS: SpinMutex<Registry<Slot, Translation>> =
     SpinMutex::new(Registry::new(slot::MAX_SLOTS));
-/// What the machine was started with.
+/// The boot archive that the machine was started with.
 static BOOT: Once<BootArchive> = Once::new();
-/// The physical GICV.
+/// The physical addresses of GICV.
 static GICV: Once<Range> = Once::new();
 
-/// Returns all guests, by number.
+/// Returns all guests, in the order of their numbers.
 pub fn all() -> Vec<Arc<Slot>> {
     GUESTS.lock().all()
 }
 
-/// Makes the guests that the boot archive describes. What is wrong with one is said, and the others
-/// are made.
+/// Makes the guests that the boot archive describes. Logs why one of them can't be made, and makes the others.
 pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
     GICV.call_once(|| gicv);
     if let Err(error) = load_archive(machine, work) {
@@ -86,7 +85,7 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
 
 fn load_archive(machine: &Machine, work: &mut Work) -> Result<(), String> {
     let range = machine.initrd.ok_or("no guests: the machine was started without an initrd")?;
-    // SAFETY: the firmware put the initrd there; `memory::free_ram` leaves it out, so nobody writes it.
+    // SAFETY: the firmware has put the initrd there. It is mapped, and nobody writes it, because `memory::free_ram` leaves it out.
     let bytes =
         unsafe { core::slice::from_raw_parts(range.start as *const u8, range.len() as usize) };
     let archive = Archive::open(bytes).map_err(|e| e.to_string())?;
@@ -109,7 +108,7 @@ fn load_archive(machine: &Machine, work: &mut Work) -> Result<(), String> {
     Ok(())
 }
 
-/// Says which guests will have none of the checkpoints that they are configured to have.
+/// Warns of guests whose configuration asks for checkpoints, if there is no store.
 fn warn_of_no_store(configuration: &Configuration, work: &mut Work) {
     let in_need = config::in_need_of_a_store(configuration);
     if in_need.is_empty() {
@@ -122,14 +121,14 @@ fn warn_of_no_store(configuration: &Configuration, work: &mut Work) {
     }
 }
 
-/// The boot archive, with the guests that it describes.
+/// The boot archive with the configuration of its guests.
 struct BootArchive {
     archive: Archive<'static>,
     configuration: Configuration,
 }
 
 impl BootArchive {
-    /// Makes a guest from its configuration.
+    /// Makes a guest from its configuration, and adds it to those of the machine.
     fn create(&self, task: &mut Task, config: &GuestConfig) -> Result<(), GuestError> {
         let cores = choose_cores(&config.cores, config.vcpus.into())?;
         shared::connect(configured_shared(), &config.name)?;
@@ -144,7 +143,7 @@ impl BootArchive {
         add(placement, guest, vcpus, ram, given, state).map(drop)
     }
 
-    /// Loads a guest's image into its RAM, which is all zeros and at `base` for the guest, and makes what starts there.
+    /// Loads a guest's image into its RAM and returns the guest with its vCPUs. The RAM must be all zeros; `base` is its address for the guest.
     fn load(
         &self,
         config: &GuestConfig,
@@ -169,39 +168,39 @@ impl BootArchive {
     }
 }
 
-/// Returns what the boot archive says of guests.
+/// Returns the configurations of the guests in the boot archive.
 pub fn configured_guests() -> &'static [GuestConfig] {
     BOOT.get().map_or(&[], |boot| &boot.configuration.guests)
 }
 
-/// What the boot archive says of a guest.
+/// Returns the configuration of a guest in the boot archive.
 pub fn configured(name: &str) -> Option<&'static GuestConfig> {
     configured_guests().iter().find(|config| config.name == name)
 }
 
-/// The memory that the boot archive's guests share.
+/// Returns the regions that the guests of the boot archive share.
 pub fn configured_shared() -> &'static [SharedRegion] {
     BOOT.get().map_or(&[], |boot| &boot.configuration.shared)
 }
 
-/// The names of the guests that the boot archive describes.
+/// Returns the names of the guests in the boot archive.
 pub fn configured_names() -> Vec<String> {
     configured_guests().iter().map(|config| config.name.clone()).collect()
 }
 
-/// The boot archive, and what it says of a guest.
+/// Returns the boot archive, and the configuration of a guest in it.
 fn configuration(name: &str) -> Result<(&'static BootArchive, &'static GuestConfig), NotStartable> {
     let boot = BOOT.get().ok_or(NotStartable::NoArchive)?;
     Ok((boot, configured(name).ok_or(NotStartable::NotInArchive)?))
 }
 
-/// Makes and starts a guest that the boot archive describes, and the machine does not have.
+/// Makes and starts a guest that the boot archive describes and the machine does not have.
 pub fn start(task: &mut Task, name: &str) -> Result<(), GuestError> {
     let (boot, config) = configuration(name)?;
     boot.create(task, &GuestConfig { autostart: true, ..config.clone() })
 }
 
-/// Starts a guest again, from the boot archive, whatever it is doing.
+/// Starts a guest again from the boot archive, whatever it is doing.
 pub fn restart(task: &mut Task, slot: &Slot) -> Result<(), GuestError> {
     let (boot, config) = configuration(&slot.name)?;
     let mut parked = slot.park();
@@ -211,14 +210,14 @@ pub fn restart(task: &mut Task, slot: &Slot) -> Result<(), GuestError> {
     ram.zero_all(&mut || task.yield_now());
     let (guest, vcpus) = boot.load(config, slot.given(), there.start, ram)?;
     ram.finish_writing(&mut || task.yield_now());
-    // What was rung before is over, as on a reset.
+    // Doorbells that were rung before are no longer heard, as after a reset.
     slot.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus, RunState::Running);
     care::starts(slot);
     Ok(())
 }
 
-/// Adds a guest to those of the machine.
+/// Adds a guest to those of the machine, and returns its slot.
 pub fn add(
     placement: Placement,
     guest: Box<Guest>,
@@ -258,7 +257,7 @@ pub fn add(
     Ok(slot)
 }
 
-/// Removes a guest that does not run: its memory, its number and its name are free.
+/// Removes a guest that does not run. Its memory, its number and its name are free then.
 pub fn remove(task: &mut Task, slot: &Arc<Slot>) -> Result<(), Misfit> {
     let mut parked = slot.park();
     parked.state.check_remove(&slot.name)?;
@@ -275,7 +274,7 @@ pub fn remove(task: &mut Task, slot: &Arc<Slot>) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// The cores for a guest's vCPUs: those that it wants, or those that have the fewest.
+/// Returns the cores for a guest's vCPUs: those that the guest wants, or else those with the fewest vCPUs.
 pub fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, NoSuchCore> {
     let loads: Vec<Option<usize>> = (0..MAX_CORES)
         .map(|core| smp::is_present(core).then(|| roster::of(core).vcpu_count()))
@@ -283,7 +282,7 @@ pub fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, NoSuchCo
     sched::choose_cores(wanted, vcpus, &loads)
 }
 
-/// Numbers with commas between them.
+/// Numbers that are written with commas between them.
 struct List<'a>(&'a [usize]);
 
 impl core::fmt::Display for List<'_> {
@@ -295,7 +294,7 @@ impl core::fmt::Display for List<'_> {
     }
 }
 
-/// What this core's ID registers are.
+/// Returns the ID registers of the calling core.
 pub fn host_identity() -> Identity {
     let raw = IdRegisters::read();
     let mut identity = Identity::default();

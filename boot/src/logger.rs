@@ -1,4 +1,4 @@
-//! The log: each line with the time and how grave it is, by way of the console.
+//! The log. Each line has the time since the start and the level, and goes through the console.
 
 use crate::console;
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -28,12 +28,12 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Starts logging: as much as `log=<level>` in the boot arguments asks for, else what is of interest.
+/// Starts the log, at the level of `log=<level>` in the boot arguments, or else at `info`.
 pub fn init(bootargs: &str) {
     let asked = bootargs.split_whitespace().find_map(|word| word.strip_prefix("log="));
     let level = asked.map_or(Some(LevelFilter::Info), |name| name.parse().ok());
     log::set_max_level(level.unwrap_or(LevelFilter::Info));
-    // Setting a logger fails only if there is one already, and this one is the only one.
+    // Setting a logger fails only if there is one already. This is the only one.
     let _ = log::set_logger(&Logger);
     if let (None, Some(name)) = (level, asked) {
         log::warn!(

@@ -1,7 +1,7 @@
-//! The Stasis hypervisor: bringing up the machine, and wiring the pure crates to the hardware.
+//! The Stasis hypervisor: brings up the machine, and connects the crates that know no hardware to the hardware.
 //!
-//! [`machine`] and [`memory`] find and map it; [`smp`] brings up the other cores; [`guests`] makes the guests that they
-//! [run](stasis_run); [`console`], [`logger`] and [`panic`] say what happens.
+//! [`machine`] finds the machine, and [`memory`] maps it. [`smp`] starts the other cores. [`guests`] makes the guests, which
+//! [`stasis_run`] runs. [`console`], [`logger`] and [`panic`] say what happens.
 
 #![no_std]
 #![no_main]
@@ -41,24 +41,23 @@ use stasis_run::{clock, gic, pool};
 use storage::Storage;
 use work::Work;
 
-/// The first core arrives here from the entry code, with an early translation that maps the image and
-/// the device tree only.
+/// Boots the machine on its first core, and then serves the console and vCPUs for ever. The entry code jumps here, with an early translation
+/// that maps only the image and the device tree.
 #[unsafe(no_mangle)]
 extern "C" fn stasis_primary(device_tree: u64) -> ! {
-    // SAFETY: this is the first thing that happens, and happens once.
+    // SAFETY: nothing was allocated yet, and this function runs once.
     unsafe { memory::init_heap() };
-    // SAFETY: the boot protocol hands over the device tree; the entry code has mapped it; it is never
-    // written.
+    // SAFETY: the boot protocol passes the address of the device tree; the entry code has mapped it; nobody writes it.
     let machine = unsafe { machine::find(device_tree) };
     let machine = machine.unwrap_or_else(|error| panic::give_up(&error));
     let translation = memory::map(&machine);
     let translation =
         translation.unwrap_or_else(|error| panic!("cannot map the machine: {error:?}"));
-    // SAFETY: it maps the image as the linker laid it out, all RAM and the devices, one to one; its
-    // tables are never freed.
+    // SAFETY: 1. This is a 39-bit translation with 4 KiB pages that maps one to one the image as the linker laid it out, all RAM and the devices.
+    // 2. Its tables are never freed. 3. The early translation is one to one, too.
     unsafe { mmu::install(translation.root()) };
 
-    // SAFETY: the frame is the UART's, mapped as a device, and only this driver uses it.
+    // SAFETY: the device tree says that the frame is the UART's. It is mapped as a device, and only this driver uses it.
     output::init(unsafe { serial(machine.uart) });
     clock::init_counter(&machine).unwrap_or_else(|error| panic::give_up(&error));
     logger::init(machine.bootargs);
@@ -68,10 +67,10 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     }
     firmware::init(&machine);
     let rtc = machine.rtc.map(|device| {
-        // SAFETY: the frame is a PL031's by the device tree, which the final translation maps as a device; the driver only reads it.
+        // SAFETY: 1. The device tree says that the frame is a PL031's; the final translation maps it as a device. 2. The driver only reads it.
         Pl031::new(unsafe { Frame::new(device.frame.start as usize) })
     });
-    // SAFETY: no guest is there yet.
+    // SAFETY: there is no guest yet, so none is loaded on this core.
     let timer_fires = unsafe { timer::fires_across_zero() };
     clock::init(rtc, !timer_fires);
     let gic = machine.gic.unwrap_or_else(|error| panic::give_up(&error));
@@ -89,8 +88,8 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let (mut storage, disk) = Storage::find(&machine, &mut task);
     devices::init(&machine, disk);
     stasis_run::above::init(&duties::Duties);
-    // SAFETY: 1. The translation that was installed maps all RAM one to one as data, for ever; `free_ram` leaves out whole pages. 2. It leaves
-    // out the image, with the heap and the stacks, and what the firmware has put somewhere; nobody has taken any of the rest.
+    // SAFETY: 1. The translation that was installed maps all RAM one to one as data, for ever; `free_ram` leaves out parts of pages. 2. `free_ram`
+    // leaves out the image with its heap and stacks, and what the firmware has put into RAM. Nobody has taken any of the rest.
     unsafe { pool::init(free) };
     let mut work = Work { task: &mut task, storage: &mut storage };
     guests::init(&machine, gic.gicv, &mut work);
@@ -99,14 +98,14 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     turns::serve_console(ready, task, work)
 }
 
-/// The driver of the console's UART.
+/// Returns the driver of the console's UART.
 ///
 /// # Safety
 ///
-/// Its frame is mapped as a device, and nothing else uses it.
+/// The frame of the UART is mapped one to one as a device, and nothing else uses it.
 unsafe fn serial(uart: Uart) -> Serial {
     let base = uart.device.frame.start as usize;
-    // SAFETY: the caller's.
+    // SAFETY: 1. The caller says that the frame is mapped one to one as a device. 2. Nothing else uses the UART, which changes no memory.
     unsafe {
         match uart.kind {
             UartKind::Pl011 => Serial::Pl011(Pl011::new(Frame::new(base))),

@@ -1,4 +1,4 @@
-//! EL2's own memory: the heap, the final page tables, and the pool that guests' RAM comes from.
+//! EL2's own memory: its heap, and its translations.
 
 use crate::machine::Machine;
 use buddy_system_allocator::Heap;
@@ -11,7 +11,7 @@ use stasis_hw::paging::{Attributes, MapError, PAGE_SIZE, Translation};
 use stasis_memory::range::Range;
 use stasis_run::tables::HeapTables;
 
-/// Blocks of up to 2^(this - 1) bytes.
+/// The order of the heap: it has blocks of up to 2^(`HEAP_ORDER` - 1) bytes.
 const HEAP_ORDER: usize = 24;
 
 struct LockedHeap(SpinMutex<Heap<HEAP_ORDER>>);
@@ -19,8 +19,8 @@ struct LockedHeap(SpinMutex<Heap<HEAP_ORDER>>);
 #[global_allocator]
 static HEAP: LockedHeap = LockedHeap(SpinMutex::new(Heap::empty()));
 
-// SAFETY: the heap hands out disjoint blocks of the size and alignment asked for; the lock makes its
-// methods exclusive. Interrupts are masked at EL2, so the lock's holder is never interrupted.
+// SAFETY: the heap returns disjoint blocks of the size and the alignment that were asked for, and the lock makes its methods exclusive.
+// Interrupts are masked at EL2, so the holder of the lock is never interrupted.
 unsafe impl GlobalAlloc for LockedHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.0.lock().alloc(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -28,7 +28,7 @@ unsafe impl GlobalAlloc for LockedHeap {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
-            // SAFETY: the caller's: the block came from `alloc` with this layout.
+            // SAFETY: the caller of `dealloc` says that the block came from `alloc` with this layout.
             unsafe { self.0.lock().dealloc(block, layout) };
         }
     }
@@ -38,20 +38,20 @@ unsafe impl GlobalAlloc for LockedHeap {
 ///
 /// # Safety
 ///
-/// Once, before anything is allocated.
+/// This is called once, before anything is allocated.
 pub unsafe fn init_heap() {
     let heap = &regions().heap;
-    // SAFETY: the linker script keeps this range for the heap alone.
+    // SAFETY: the linker script keeps this range for the heap alone, and the caller calls this once.
     unsafe { HEAP.0.lock().init(heap.start as usize, (heap.end - heap.start) as usize) };
 }
 
-/// All of the image, with its memory.
+/// Returns the physical addresses of the image, with its heap and stacks.
 pub fn image() -> Range {
     let Region { start, end } = regions().image;
     Range { start, end }
 }
 
-/// A translation of the image's regions alone, with W^X, and nothing where a stack ends.
+/// Returns a translation of the image's regions alone. Nothing is both writable and executable, and nothing is mapped where a stack ends.
 fn map_image() -> Result<Translation, MapError> {
     let mut map = Translation::new(&mut HeapTables)?;
     let regions = regions();
@@ -76,7 +76,7 @@ fn one_to_one(map: &mut Translation, range: Range, attributes: Attributes) -> Re
     map.map(&mut HeapTables, range.start, range.start, range.len(), attributes)
 }
 
-/// A translation of the image, and of these devices, for a boot that knows no more of the machine.
+/// Returns a translation of the image and of these devices, for a boot that knows nothing else of the machine.
 pub fn map_early(devices: &[Range]) -> Result<Translation, MapError> {
     let mut map = map_image()?;
     for device in devices {
@@ -85,8 +85,8 @@ pub fn map_early(devices: &[Range]) -> Result<Translation, MapError> {
     Ok(map)
 }
 
-/// EL2's final translation: the image's regions with W^X, all other RAM as data, the devices, and
-/// nothing where a stack ends.
+/// Returns EL2's final translation: the image's regions, all other RAM as data, and the devices. Nothing is both writable and executable, and
+/// nothing is mapped where a stack ends.
 pub fn map(machine: &Machine) -> Result<Translation, MapError> {
     let mut map = map_image()?;
     let mut ram = machine.mappable_ram();

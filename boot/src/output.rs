@@ -1,4 +1,4 @@
-//! The console's UART behind a lock. What goes there is the [console](crate::console)'s to say, and a [panic](crate::panic)'s.
+//! The console's UART behind a lock. Only the [console](crate::console) and a [panic](crate::panic) write to it.
 
 use crate::early;
 use core::fmt::{self, Write};
@@ -9,13 +9,13 @@ use stasis_hw::serial::Serial;
 
 static UART: Once<SpinMutex<Serial>> = Once::new();
 
-/// Gives the output its UART. Until then, nothing can be said.
+/// Sets the UART. Before that, what is written is dropped.
 pub fn init(uart: Serial) {
     uart.init();
     UART.call_once(|| SpinMutex::new(uart));
 }
 
-/// The UART as a [`fmt::Write`]: a line feed goes out as CR LF.
+/// The UART as a [`fmt::Write`] that sends CR LF for each line feed.
 struct Lines(Serial);
 
 impl Write for Lines {
@@ -30,7 +30,7 @@ impl Write for Lines {
     }
 }
 
-/// Writes bytes as they are.
+/// Writes bytes as they are. Takes the lock of the UART.
 pub fn write_bytes(bytes: &[u8]) {
     if let Some(uart) = UART.get() {
         let uart = uart.lock();
@@ -38,34 +38,34 @@ pub fn write_bytes(bytes: &[u8]) {
     }
 }
 
-/// Writes text even if another core died with the lock.
+/// Writes text, even if a core has died with the lock of the UART.
 pub fn write_in_panic(arguments: fmt::Arguments) {
     in_panic(|uart| {
         let _ = Lines(uart).write_fmt(arguments);
     });
 }
 
-/// Writes bytes as they are, even if another core died with the lock.
+/// Writes bytes as they are, even if a core has died with the lock of the UART.
 pub fn write_bytes_in_panic(bytes: &[u8]) {
     in_panic(|uart| bytes.iter().for_each(|byte| uart.write(*byte)));
 }
 
-/// Uses the UART when its lock is free, or does not become so.
+/// Uses the UART under its lock, or without the lock if that does not become free in time.
 fn in_panic(action: impl FnOnce(Serial)) {
     const PATIENCE: usize = 10_000_000;
     let Some(uart) = UART.get().or_else(early) else { return };
     let _guard = (0..PATIENCE).find_map(|_| uart.try_lock());
-    // SAFETY: the driver is an address; at worst, two cores' output is mixed.
+    // SAFETY: the driver is only an address, which is never changed. At worst, the output of two cores is mixed.
     action(unsafe { *uart.as_mut_ptr() });
 }
 
-/// The UART of a boot that has come to its end before it had one.
+/// Returns the UART that is found by its address, for a boot that has come to its end before it knew the UART.
 fn early() -> Option<&'static SpinMutex<Serial>> {
     init(early::find()?);
     UART.get()
 }
 
-/// What was received first, if anything was.
+/// Returns the oldest byte that the UART has received and nobody has read yet, if there is one. Takes the lock of the UART.
 pub fn read() -> Option<Character> {
     UART.get()?.lock().read().map(Character::from_data_register)
 }

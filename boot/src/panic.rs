@@ -1,4 +1,4 @@
-//! The end: a panic, or an exception at EL2. Both say where and what, and stop this core.
+//! The end of Stasis: a panic, or an exception at EL2. The core reports what happened and where, and stops.
 
 use crate::{console, output};
 use core::panic::PanicInfo;
@@ -8,18 +8,18 @@ use stasis_arch::vectors::FatalFrame;
 use stasis_guest::exit;
 use stasis_host::board::MachineError;
 
-/// Prints even where the lock of the output is lost.
+/// Prints a line, even if the lock of the output is lost.
 macro_rules! say {
     ($($argument:tt)*) => {
         output::write_in_panic(format_args!("{}\n", format_args!($($argument)*)))
     };
 }
 
-/// Set by the first core that ends; the others end silently, so that its report stays whole.
+/// Whether a core has ended. The first one sets this and reports; the others stop silently, so that the report stays whole.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Says why Stasis can't run on this machine, and stops: nothing is wrong with Stasis, so there is no report. Before other cores are
-/// started.
+/// Says why Stasis can't run on this machine, and stops. Nothing is wrong with Stasis itself, so there is no report. Must be called before
+/// other cores are started.
 pub fn give_up(why: &MachineError) -> ! {
     say!("error: Stasis can't run on this machine: {why}");
     stop()
@@ -41,7 +41,7 @@ fn panic(info: &PanicInfo) -> ! {
     stop()
 }
 
-/// An exception at EL2 itself, from the vector table; on the emergency stack.
+/// Reports an exception that EL2 itself has taken, and stops. The vector table jumps here, on the emergency stack.
 #[unsafe(no_mangle)]
 extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
     const VECTORS: [&str; 4] = ["synchronous exception", "IRQ", "FIQ", "SError"];
@@ -64,7 +64,7 @@ extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
     stop()
 }
 
-/// An address as an offset in the image, which is what its ELF file's symbols are.
+/// An address, written as its offset in the image, because the symbols of the image's ELF file are such offsets.
 struct ImageOffset {
     address: u64,
     image: stasis_memory::range::Range,

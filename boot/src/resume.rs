@@ -1,7 +1,7 @@
 //! Resuming guests, each in the place of the guest of its name or beside the others.
 //!
-//! First every guest is [admitted](admit): all that can be checked is checked, and what it needs is taken. Only then is
-//! memory overwritten, and when all of it is loaded, they run.
+//! First, every guest is [admitted](admit): everything that can be checked is checked, and what the guest needs is taken. Only then is memory
+//! overwritten. The guests run when the memory of all of them is loaded.
 
 use crate::guests::GuestError;
 use crate::storage::Disk;
@@ -26,28 +26,28 @@ use stasis_state::vcpu::Identity;
 use stasis_state::{GuestState, Target};
 use stasis_store::Store;
 
-/// A guest that is about to be resumed.
+/// A guest that was admitted and will be resumed.
 struct Incoming<'a> {
     admitted: Admitted,
     seat: Seat<'a>,
     shared: Vec<Connected>,
 }
 
-/// Where a guest is resumed.
+/// The place in which a guest is resumed.
 enum Seat<'a> {
-    /// In the place of the guest of its name, which stands still.
+    /// The slot of the guest of the same name, which is parked.
     Existing(&'a Slot, Parked<'a>),
-    /// In a new place.
+    /// A new slot, with this RAM.
     New(Ram),
 }
 
 /// Why no guest was resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError<E: Display> {
-    /// A guest is refused. Nothing was touched.
+    /// A guest was refused. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The machine lacks memory or cores for a guest, or can't take one more.
+    /// The machine lacks memory or cores for a guest, or can't have one more guest.
     #[error(transparent)]
     NoRoom(#[from] GuestError),
     /// A checkpoint was not read to its end.
@@ -55,10 +55,16 @@ pub enum ResumeError<E: Display> {
     Load(LoadFailed<E>),
 }
 
-/// Resumes guests, each in the place of the guest of its name, which ends thereby, or in a new one. `load` fills from the `store` the
-/// RAM of one of them, by its index, and is told whether it may still give up: nobody's memory has been overwritten. If it fails, none is resumed, and those are lost whose memory was overwritten by
-/// then; everything that can be checked is checked before that. With `any_speed`, their clocks may go at another speed
-/// than they were made with. Returns what is to be said of memory that they share with others.
+/// Resumes guests, each in the slot of the guest of its name, which ends thereby, or in a new slot. Returns what must be said about regions that
+/// they share with others and that keep their content.
+///
+/// `load` fills the memory of the guest with the given index from the `store`. Its last argument says whether it may still give up, because no
+/// guest's memory was overwritten so far. With `any_speed`, the guests' clocks may go at another speed than before.
+///
+/// # Errors
+///
+/// Why no guest was resumed. Everything that can be checked is checked before any memory is overwritten; but if `load` fails after that, the
+/// guests are lost whose memory was overwritten by then.
 pub fn resume<E: Display>(
     store: &mut Store<Disk>,
     states: &[&GuestState],
@@ -106,7 +112,7 @@ pub fn resume<E: Display>(
     Ok(kept)
 }
 
-/// Checks a guest that is to be resumed, and takes what it needs.
+/// Checks a guest that will be resumed, and takes the memory that it needs.
 fn admit<'a, E: Display>(
     task: &mut Task,
     state: &GuestState,
@@ -125,7 +131,7 @@ fn admit<'a, E: Display>(
         }
         None => {
             let admitted = terms.admit(state, None)?;
-            // At its addresses in the guest's map; nothing of the machine's needs them there.
+            // The RAM keeps its address in the guest's map. It may be anywhere on the machine: the guest has none of the machine's devices.
             let ram = Ram::take(0, admitted.guest.ram_size(), &mut || task.yield_now())
                 .map_err(GuestError::from)?;
             (admitted, Seat::New(ram))
@@ -135,7 +141,7 @@ fn admit<'a, E: Display>(
     Ok(Incoming { admitted, seat, shared })
 }
 
-/// Checks of a guest that is about to be read what its registers tell: see [`Terms::look`].
+/// Checks what the registers tell of a guest whose memory was not read yet, as [`Terms::look`] says.
 pub fn look(state: &GuestState, any_speed: bool) -> Result<(), Refusal> {
     let identity = guests::host_identity();
     let terms = terms(&identity, any_speed);
@@ -146,7 +152,7 @@ pub fn look(state: &GuestState, any_speed: bool) -> Result<(), Refusal> {
     }
 }
 
-/// Returns the terms on which guests are resumed now.
+/// Returns the terms on which guests can be resumed now.
 fn terms(identity: &Identity, any_speed: bool) -> Terms<'_> {
     Terms {
         identity,
@@ -158,12 +164,12 @@ fn terms(identity: &Identity, any_speed: bool) -> Terms<'_> {
     }
 }
 
-/// Returns what counts of a guest whose place another one is to take.
+/// Returns what the terms need to know of a guest whose slot another guest will take.
 fn occupant(slot: &Slot, ram: Range) -> Occupant<'_> {
     Occupant { name: &slot.name, vcpus: slot.cores().count(), ram }
 }
 
-/// Makes all guests run, but for those that are off, when the last one is ready for it.
+/// Makes the guests run that are not off, when the last one is ready.
 fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
     let mut fresh = Vec::new();
     let mut parked_ones = Vec::new();
@@ -185,7 +191,7 @@ fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
         }
     }
     fresh.iter().for_each(|(slot, then)| slot.park().set_state(*then));
-    // Those that were there run when their locks are dropped: here.
+    // Guests in slots that existed before run when their locks are dropped, which is here.
     drop(parked_ones);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Starting the machine's cores, and which of them there are.
+//! Starts the machine's cores, and tells which of them there are.
 
 use crate::firmware;
 use crate::machine::Machine;
@@ -8,27 +8,27 @@ use stasis_arch::cpu::{self, Ready};
 use stasis_arch::{boot, timer};
 use stasis_run::{gic, turns};
 
-/// Cores that have arrived, one bit each.
+/// Cores that have arrived, one bit for each. A core sets its bit when it is set up.
 static PRESENT: AtomicU32 = AtomicU32::new(0);
 
-/// How long a core may take to arrive, in milliseconds.
+/// Milliseconds that a core may take to arrive.
 const PATIENCE_MS: u64 = 1000;
 
-/// Whether there is such a core.
+/// Returns whether the core of this number has arrived.
 pub fn is_present(core: usize) -> bool {
     core < MAX_CORES && PRESENT.load(Ordering::Acquire) & 1 << core != 0
 }
 
-/// The numbers of the cores that have arrived.
+/// Returns the numbers of the cores that have arrived.
 pub fn present() -> impl Iterator<Item = usize> {
     (0..MAX_CORES).filter(|core| is_present(*core))
 }
 
-/// Sets up this core, which is the first, and starts every other one.
+/// Sets up the calling core, which is the first one, and starts all others.
 pub fn start(machine: &Machine) -> Ready {
     let ready = init_this_core(0);
     let others = || machine.cores.iter().filter(|core| core.mpidr != cpu::mpidr());
-    // SAFETY: the final tables are installed, and only this core runs.
+    // SAFETY: `main` has installed the final tables, and no other core was started yet.
     let entry = unsafe { boot::prepare_secondaries(others().map(|core| core.mpidr)) };
     for (number, core) in (1..MAX_CORES).zip(others()) {
         let mpidr = core.mpidr;
@@ -52,15 +52,15 @@ fn arrives(number: usize) -> bool {
     true
 }
 
-/// The other cores arrive here, under the final translation.
+/// Sets up a secondary core, which then serves vCPUs for ever. The entry code jumps here, under the final translation.
 #[unsafe(no_mangle)]
 extern "C" fn stasis_secondary(number: usize) -> ! {
     turns::serve(init_this_core(number))
 }
 
-/// Sets up the calling core, whose number this is: what every core does first.
+/// Sets up the calling core, whose number is `number`. Every core does this first.
 fn init_this_core(number: usize) -> Ready {
-    // SAFETY: it is what the core does first, before it serves: it has loaded no vCPU, and has set no deadline.
+    // SAFETY: the core does this before it serves, so it has activated no stage 2, has loaded no vCPU, and has set no deadline.
     let ready = unsafe { cpu::init() };
     gic::init_this_core();
     PRESENT.fetch_or(1 << number, Ordering::Release);

@@ -1,10 +1,11 @@
-//! The store of checkpoints, on whatever disk the machine has.
+//! The store of checkpoints, on the disk that the machine has.
 //!
-//! A card can be pulled, put back and exchanged. So before each command it is asked whether it is still the
-//! one that was set up; if it is not, or there was none, the slots are looked into again, and the store
-//! is opened anew: as after a loss of power, every committed checkpoint is there.
+//! A card can be pulled, put back and exchanged. So before each command Stasis asks the card whether it is still the one that was set up. If it
+//! is not, or if there was none, Stasis looks into the slots again and opens the store anew. As after a loss of power, every committed
+//! checkpoint is there.
 //!
-//! A store is kept on a [`Driver`], which can't be used. Whoever uses it lends it the task, which waits for the disk: that is a [`Disk`].
+//! While nobody uses the store, it is kept on a [`Driver`], which can't read or write. A user of the store lends it the task, which waits for
+//! the disk; that makes the driver a [`Disk`].
 
 mod disk;
 
@@ -21,15 +22,15 @@ use stasis_run::turns::Task;
 use stasis_store::Store;
 use stasis_store::partition::Partition;
 
-/// Where checkpoints are kept.
+/// The place where checkpoints are kept.
 pub struct Storage {
-    /// The store, or why there is none.
+    /// The store, or the reason why there is none.
     store: Result<Store<Driver>, String>,
-    /// Where a card may turn up; nowhere, if the disk is none.
+    /// The slots in which a card may appear; none if the disk is no card.
     slots: Vec<Sdhci>,
 }
 
-/// Opens the store in a disk's partition.
+/// Opens the store in a partition of a disk, and logs how full it is.
 fn open(
     (driver, partition): (Driver, Partition),
     task: &mut Task,
@@ -52,8 +53,8 @@ fn open(
 }
 
 impl Storage {
-    /// Finds the disk, its partition and the store. What is missing is said when somebody wants it. Returns also the registers of the disk,
-    /// if it is a virtio one; others of that kind are left alone.
+    /// Finds the disk, its partition and the store. If one of them is missing, that is logged, and said again to whoever wants the store. Returns
+    /// also the registers of the disk, if it is a virtio disk that is used.
     pub fn find(machine: &Machine, task: &mut Task) -> (Self, Option<Range>) {
         for host in &machine.sd_hosts {
             log::debug!("SD host: {} at {}", host.compatible, host.device.frame);
@@ -74,7 +75,11 @@ impl Storage {
         (Self { store, slots }, frame)
     }
 
-    /// Does something with the store, or returns why there is none.
+    /// Calls `action` with the store, and returns its result.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no store, or the error of `action`.
     pub fn with_store<T>(
         &mut self,
         task: &mut Task,
@@ -87,13 +92,13 @@ impl Storage {
         result
     }
 
-    /// Takes the store for somebody who uses it, or returns why there is none.
+    /// Takes the store out and lends it the task, or returns why there is no store.
     #[inline(never)]
     fn lend<'t>(&mut self, task: &'t mut Task) -> Result<Store<Disk<'t>>, String> {
         Ok(self.take(task)?.map_device(|driver| driver.lend(task)))
     }
 
-    /// Keeps the store again, which had version `older` when it was lent.
+    /// Puts the store back. `older` is the version that it had when it was lent.
     #[inline(never)]
     fn keep(&mut self, store: Store<Disk>, older: u32) {
         let version = store.version();
@@ -103,7 +108,7 @@ impl Storage {
         }
     }
 
-    /// Takes the store, if its disk is fit for use, or returns why there is none.
+    /// Takes the store out if its disk is fit for use, or returns why there is none. Looks for a card again if there are slots.
     fn take(&mut self, task: &mut Task) -> Result<Store<Driver>, String> {
         let none = Err("the store is in use".to_string());
         let mut store = core::mem::replace(&mut self.store, none).and_then(|store| {

@@ -1,6 +1,6 @@
-//! What is typed: read from the UART also while a command is under way, so that it can be given up.
+//! What is typed at the console. It is read from the UART even while a command is under way, so that the command can be given up.
 //!
-//! Long work asks [`given_up`] where it can end without a loss, and then returns an error of its own. On the console's core.
+//! Long work calls [`given_up`] where it can end without a loss, and then returns an error of its own. All of this runs on the console's core.
 
 use crate::output;
 use spin::mutex::SpinMutex;
@@ -9,7 +9,7 @@ use stasis_devices::pl011::Character;
 
 static TYPED: SpinMutex<TypeAhead> = SpinMutex::new(TypeAhead::new());
 
-/// Takes the next byte that was typed, or a break.
+/// Returns the oldest byte that was typed, or a break, and takes it.
 pub fn next() -> Option<Character> {
     TYPED.lock().pop().or_else(output::read)
 }
@@ -26,12 +26,12 @@ pub fn end() -> usize {
     typed.take_lost()
 }
 
-/// Tells whether the command that is under way is to be given up: whoever asks gives up then. Never, if none is under way.
+/// Returns whether the command under way must be given up; the caller must do so then. Returns `false` if no command is under way.
 pub fn given_up() -> bool {
     look(TypeAhead::is_given_up)
 }
 
-/// Does what is no part of the command that is under way, and so is not given up with it.
+/// Calls `work`, which is no part of the command under way and so is not given up with it. Returns its result.
 pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     TYPED.lock().leave();
     let result = work();
@@ -39,24 +39,24 @@ pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Does what nobody has asked for, and gives it up when a line is typed. Returns also whether it was told to.
+/// Calls `work`, which nobody has asked for and which is given up when a line is typed. Returns its result, and whether it was given up.
 pub fn giving_way<T>(work: impl FnOnce() -> T) -> (T, bool) {
     TYPED.lock().begin_giving_way();
     let result = work();
     (result, TYPED.lock().end_giving_way())
 }
 
-/// Tells whether a key was pressed, and takes it.
+/// Returns whether a key was pressed, and takes it.
 pub fn key() -> bool {
     look(TypeAhead::key)
 }
 
-/// Tells whether the command `cancel`, which is under way, has given up another one.
+/// Returns whether the command `cancel`, which is under way, has given up another command.
 pub fn has_cancelled() -> bool {
     TYPED.lock().was_granted()
 }
 
-/// Reads what was typed until now, and then looks at it.
+/// Reads what was typed until now, and then calls `at` with all that waits.
 fn look<T>(at: impl FnOnce(&mut TypeAhead) -> T) -> T {
     let mut typed = TYPED.lock();
     while let Some(character) = output::read() {

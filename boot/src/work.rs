@@ -1,20 +1,24 @@
-//! What the console's task works with: handed down to all that it does.
+//! [`Work`]: what the console's task works with. It is passed down to everything that the task does.
 
 use crate::storage::{Disk, Storage};
 use alloc::string::String;
 use stasis_run::turns::Task;
 use stasis_store::Store;
 
-/// The capability to let others run, and what belongs to the task alone. There is one of each, so none of it needs a lock.
+/// The capability to let others run, and what belongs to the task alone. There is one of each, so no lock is needed.
 pub struct Work<'a> {
     /// The task.
     pub task: &'a mut Task,
-    /// Where checkpoints are kept.
+    /// The place where checkpoints are kept.
     pub storage: &'a mut Storage,
 }
 
 impl Work<'_> {
-    /// Does something with the store, or returns why there is none. The disk has the task meanwhile: see [`Disk::task`].
+    /// Calls `action` with the store, and returns its result. The disk has the task meanwhile: see [`Disk::task`].
+    ///
+    /// # Errors
+    ///
+    /// Why there is no store, or the error of `action`.
     pub fn with_store<T>(
         &mut self,
         action: impl FnOnce(&mut Store<Disk>) -> Result<T, String>,

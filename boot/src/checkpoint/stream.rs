@@ -1,4 +1,4 @@
-//! A checkpoint in the store as the format wants it: something to write to, and to read from.
+//! A checkpoint in the store, as a [`Sink`] to write to and a [`Source`] to read from.
 
 use crate::storage::Disk;
 use crate::typed;
@@ -11,19 +11,19 @@ use stasis_store::{Store, reader, writer};
 pub enum StreamError {
     #[error("{0}")]
     Other(String),
-    /// A person or a program wants it so.
+    /// A person or a program has given the command up.
     #[error("given up; nothing has changed")]
     GivenUp,
 }
 
 impl StreamError {
-    /// An error if the command is to be given up.
+    /// Returns an error if the command under way must be given up.
     pub fn if_given_up() -> Result<(), Self> {
         if typed::given_up() { Err(Self::GivenUp) } else { Ok(()) }
     }
 }
 
-/// What is wrong, in a line.
+/// Returns the line that says why a checkpoint was not read.
 pub fn why_not_read(error: LoadError<StreamError>) -> String {
     match error {
         LoadError::Source(given_up @ StreamError::GivenUp) => given_up.to_string(),
@@ -31,7 +31,7 @@ pub fn why_not_read(error: LoadError<StreamError>) -> String {
     }
 }
 
-/// What is wrong, in a line.
+/// Returns the line that says why a checkpoint was not written.
 pub fn why_not_written(error: SaveError<StreamError>) -> String {
     match error {
         SaveError::Sink(given_up @ StreamError::GivenUp) => given_up.to_string(),
@@ -39,7 +39,7 @@ pub fn why_not_written(error: SaveError<StreamError>) -> String {
     }
 }
 
-/// A store's writer as the format wants it.
+/// The writer of the store, as a sink of the format.
 pub struct ToStore<'s, 't>(pub writer::Writer<'s, Disk<'t>>);
 
 impl Sink for ToStore<'_, '_> {
@@ -64,15 +64,15 @@ impl Sink for ToStore<'_, '_> {
     }
 }
 
-/// A store's reader as the format wants it.
+/// The reader of the store, as a source of the format.
 pub struct FromStore<'s, 't> {
     reader: reader::Reader<'s, Disk<'t>>,
-    /// Nothing is lost if the command is given up.
+    /// Whether reading fails when the command is given up: nothing is lost then.
     can_give_up: bool,
 }
 
 impl FromStore<'_, '_> {
-    /// Says whether the next reads may fail because the command is to be given up.
+    /// Sets whether the next reads fail if the command is given up.
     pub fn allow_giving_up(&mut self, can_give_up: bool) {
         self.can_give_up = can_give_up;
     }
@@ -110,7 +110,7 @@ impl Source for FromStore<'_, '_> {
     }
 }
 
-/// A checkpoint, to be read.
+/// Opens a checkpoint to read it.
 pub fn open<'s, 't>(
     store: &'s mut Store<Disk<'t>>,
     number: u64,

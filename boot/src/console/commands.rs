@@ -1,4 +1,4 @@
-//! What the console's commands do.
+//! Carries out the console's commands.
 
 use super::{CONSOLE, Uart, top};
 use crate::answer::Answer;
@@ -16,7 +16,11 @@ use stasis_hw::gic::write_filled;
 use stasis_run::slot::{Look, Slot};
 use stasis_run::turns::Task;
 
-/// Carries out a command line; what is wrong is for the answer's last line.
+/// Carries out a command line, and sends its answer except for the last line.
+///
+/// # Errors
+///
+/// What is wrong, for the last line of the answer.
 pub fn execute(work: &mut Work, line: &str) -> Result<(), String> {
     let command = command::parse(line).map_err(|error| error.to_string())?;
     let mut answer = Answer::to_console();
@@ -73,12 +77,12 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
     }
 }
 
-/// Makes an error the last line of an answer.
+/// Turns an error into the text for the last line of an answer.
 fn said<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
 
-/// The UART takes everything; what can't be shown says so itself.
+/// Turns an error of writing an answer into the text for its last line.
 pub(super) fn written(result: fmt::Result) -> Result<(), String> {
     result.map_err(|error| error.to_string())
 }
@@ -90,19 +94,19 @@ fn find(word: &str) -> Result<Arc<Slot>, String> {
     Ok(slots[place].clone())
 }
 
-/// Returns the guests that a command names; none named: all.
+/// Returns the guests that a command names; all guests if it names none.
 fn find_all(words: &[&str]) -> Result<Vec<Arc<Slot>>, String> {
     let slots = guests::all();
     let places = said(command::find_guests(&rows(&slots), words))?;
     Ok(places.into_iter().map(|place| slots[place].clone()).collect())
 }
 
-/// Returns what never changes of guests.
+/// Returns rows with only what never changes of guests: number and name.
 fn rows(slots: &[Arc<Slot>]) -> Vec<GuestRow<'_>> {
     slots.iter().map(|slot| row(slot, None, &[])).collect()
 }
 
-/// Returns a guest in a list; without a `look`, only what never changes.
+/// Returns a guest's row. Without a `look`, only its number and its name are right.
 fn row<'a>(slot: &'a Slot, look: Option<Look>, cores: &'a [u32]) -> GuestRow<'a> {
     GuestRow {
         number: slot.number,
@@ -135,7 +139,11 @@ fn stop(slot: &Slot) -> Result<(), String> {
     changed(slot, RunState::stopped).map(|()| care::rests(slot))
 }
 
-/// Makes a guest do what a command says, if that fits what it is doing.
+/// Gives a guest the state that a command makes of its present one.
+///
+/// # Errors
+///
+/// Why the command does not fit the guest's present state.
 fn changed(
     slot: &Slot,
     command: fn(RunState, &str) -> Result<RunState, Misfit>,
@@ -146,7 +154,7 @@ fn changed(
     Ok(())
 }
 
-/// Starts a guest that is off; or one that the configuration has, and the machine does not.
+/// Starts a guest that is off, or one that the configuration has and the machine does not.
 fn start(task: &mut Task, word: &str) -> Result<(), String> {
     let slot = match find(word) {
         Ok(slot) => slot,

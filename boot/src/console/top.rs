@@ -1,4 +1,4 @@
-//! `top`: what the cores and the guests do.
+//! The command `top`, which shows how busy the cores and the guests are.
 
 use super::commands::written;
 use crate::answer::Answer;
@@ -12,7 +12,7 @@ use stasis_guest::stats::Snapshot;
 use stasis_host::top::{Top, VcpuRow};
 use stasis_run::slot::Slot;
 
-/// What all guests have had and done until an instant.
+/// The counters of all guests at one instant.
 #[derive(Default)]
 struct Reading {
     counter: u64,
@@ -25,7 +25,7 @@ impl Reading {
             let counters = slot.counters();
             (slot, counters)
         });
-        // Behind the counters, so that nobody has had more than all.
+        // Read the counter after the guests' counters, so that no vCPU has run longer than the machine.
         Self { guests: guests.collect(), counter: timer::counter() }
     }
 
@@ -34,7 +34,7 @@ impl Reading {
         of.map_or(&[], |(_, counters)| counters)
     }
 
-    /// What came between two readings.
+    /// Returns what happened between two readings.
     fn since<'a>(&'a self, earlier: &Self) -> Top<'a> {
         let vcpus = self.guests.iter().flat_map(|(slot, counters)| {
             let before = earlier.of(slot);
@@ -54,7 +54,7 @@ impl Reading {
     }
 }
 
-/// Shows what came since the machine was switched on, or `times` times what came within `seconds`.
+/// Shows what happened since the machine was switched on; with `seconds`, shows `times` times what happened within that time.
 pub fn show(
     work: &mut Work,
     seconds: Option<u64>,
@@ -79,8 +79,8 @@ pub fn show(
     Ok(())
 }
 
-/// Waits for an instant, and does meanwhile what is due without a command; `false`: a key was pressed before. That counts also
-/// where the instant is over: what is shown may take longer than from one time to the next.
+/// Waits until the counter reads `counter`, and meanwhile does what is due without a command. Returns `false` if a key was pressed. A key
+/// counts even if the instant has passed, because to show a table may take longer than the time between two.
 fn wait_until(work: &mut Work, counter: u64) -> bool {
     loop {
         if typed::key() {

@@ -1,4 +1,4 @@
-//! The disk that the store is on: virtio-blk where there is one, else an SD card.
+//! The disk that has the store: virtio-blk if the machine has one, else an SD card.
 
 use crate::machine::Machine;
 use alloc::string::{String, ToString};
@@ -18,26 +18,26 @@ use stasis_store::partition::{self, Partition};
 /// Milliseconds that a virtio disk may take for one request.
 const PATIENCE_MS: u64 = 10_000;
 
-/// Bytes that go to a card at once, of those that come in pieces: so many that the cost of a command does not matter.
+/// Bytes of a piece for a card, of data that comes in pieces: large enough that the cost of a command does not matter.
 const CARD_PIECE: usize = 128 << 10;
 
-/// What a virtio disk shares with its driver, for ever.
+/// The memory that a virtio disk shares with its driver, for ever.
 static DMA: Mutex<DmaMemory> = Mutex::new(DmaMemory::new());
 
-/// A disk's driver while nobody uses it.
+/// The driver of a disk that nobody uses at the moment.
 pub enum Driver {
     Virtio(VirtioBlk),
-    /// A card, and a buffer for what comes or goes in pieces.
+    /// An SD card, and a buffer for data that comes or goes in pieces.
     Card(Card<Sdhci>, Vec<u8>),
 }
 
-/// A disk as the store wants it: a driver with the task that waits for the disk, and lets others run meanwhile.
+/// A disk that the store can use: a driver, and the task that waits for the disk and lets others run meanwhile.
 pub enum Disk<'t> {
     Virtio(VirtioBlk, &'t mut Task),
     Card(Card<Sdhci<&'t mut Task>>, Vec<u8>),
 }
 
-/// What can go wrong with a disk.
+/// Why an access to a disk has failed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum DiskError {
     #[error(transparent)]
@@ -47,7 +47,7 @@ pub enum DiskError {
 }
 
 impl Driver {
-    /// Lends the driver the task, so that it can be used.
+    /// Returns the disk with this driver, which uses the task until [`Disk::keep`].
     pub fn lend(self, task: &mut Task) -> Disk<'_> {
         match self {
             Self::Virtio(disk) => Disk::Virtio(disk, task),
@@ -55,7 +55,7 @@ impl Driver {
         }
     }
 
-    /// Returns the disk's registers, if it has its own.
+    /// Returns the addresses of the disk's registers, if it is a virtio disk.
     pub fn frame(&self) -> Option<Range> {
         match self {
             Self::Virtio(disk) => {
@@ -68,8 +68,10 @@ impl Driver {
 }
 
 impl<'t> Disk<'t> {
-    /// Finds the machine's virtio disk: the first one with a partition for checkpoints, and that. If there are only others, returns what is wrong
-    /// with the first of them; nothing, if there is none at all. To be called once.
+    /// Returns the machine's first virtio disk with a partition for checkpoints, and that partition. If no disk has such a partition, returns what is
+    /// wrong with the first one; `None` if the machine has no virtio disk.
+    ///
+    /// Must be called only once, because the disk keeps the memory `DMA`.
     pub fn virtio(
         machine: &Machine,
         task: &mut Task,
@@ -81,8 +83,8 @@ impl<'t> Disk<'t> {
         let mut memory = MutexGuard::leak(DMA.lock());
         let mut failure = None;
         loop {
-            // SAFETY: 1. The slots are the device tree's, mapped as devices; only this driver uses them: no guest has one yet.
-            // 2. The memory is mapped one to one.
+            // SAFETY: 1. The slots are in the device tree and stay mapped as devices. Only this driver uses them: no guest has one yet.
+            // 2. The final translation maps all memory one to one.
             let disk = match unsafe { VirtioBlk::find(&mut slots, memory, PATIENCE_MS) } {
                 Ok(disk) => disk,
                 Err(virtio_blk::Error::NoDisk { .. }) => return failure.map(Err),
@@ -98,7 +100,7 @@ impl<'t> Disk<'t> {
         }
     }
 
-    /// Finds the card in the first slot that has one, and its partition for checkpoints.
+    /// Returns the card in the first slot that has one, and its partition for checkpoints.
     pub fn card(slots: &[Sdhci], task: &mut Task) -> Result<(Driver, Partition), String> {
         let mut failure = None;
         for slot in slots {
@@ -115,7 +117,7 @@ impl<'t> Disk<'t> {
         Err(failure.unwrap_or(sd::Error::NoCard).to_string())
     }
 
-    /// Returns the driver, to be kept, and the task to its owner.
+    /// Returns the driver, to keep it, and gives the task back.
     pub fn keep(self) -> Driver {
         match self {
             Self::Virtio(disk, _) => Driver::Virtio(disk),
@@ -123,7 +125,7 @@ impl<'t> Disk<'t> {
         }
     }
 
-    /// Returns the task, for whoever uses the disk.
+    /// Returns the task that waits for the disk, so that a user of the disk can yield.
     pub fn task(&mut self) -> &mut Task {
         match self {
             Self::Virtio(_, task) => task,
@@ -131,7 +133,7 @@ impl<'t> Disk<'t> {
         }
     }
 
-    /// Checks whether it is still the disk that it was. This sees what went wrong while nobody used it.
+    /// Checks that the disk is still the one that was set up. Finds out what went wrong while nobody used it.
     pub fn check(&mut self) -> Result<(), DiskError> {
         match self {
             Self::Virtio(disk, _) => Ok(disk.check()?),
@@ -143,7 +145,8 @@ impl<'t> Disk<'t> {
 /// Returns the machine's slots for SD cards.
 pub fn card_slots(machine: &Machine) -> Vec<Sdhci> {
     let frames = machine.sd_hosts.iter().map(|host| host.device.frame.start as usize);
-    // SAFETY: the frames are the device tree's, mapped as devices; only this driver uses them.
+    // SAFETY: 1. The frames are in the device tree, which says that they are SD hosts; they are mapped as devices. 2. Only this driver uses them,
+    // and moves data by registers alone.
     frames.map(|start| Sdhci::new(unsafe { Frame::new(start) })).collect()
 }
 
@@ -210,8 +213,7 @@ impl BlockDevice for Disk<'_> {
     fn flush(&mut self) -> Result<(), DiskError> {
         match self {
             Self::Virtio(disk, task) => Ok(disk.flush(*task)?),
-            // A card that has said that it is ready again has written all. Its cache (version 6.00) is
-            // never switched on.
+            // A card that has said that it is ready again has written everything. Its cache (SD specification 6.00) is never switched on.
             Self::Card(card, _) => Ok(card.check()?),
         }
     }
