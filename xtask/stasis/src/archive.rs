@@ -15,13 +15,13 @@ use crate::cpio::Cpio;
 use crate::files::read;
 use crate::report;
 
-/// An archive of this configuration and these files.
+/// Returns the archive of this configuration and these files, each with its name.
 pub fn pack(configuration: &Configuration, files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     let configuration = host::compile(configuration).map_err(anyhow::Error::new)?;
     pack_raw(&configuration, files)
 }
 
-/// An archive with this for its configuration, which may be anything: for tests of bad input.
+/// Returns the archive of these bytes as the configuration, and of these files. The bytes are not checked: this is for tests of bad input.
 pub fn pack_raw(configuration: &[u8], files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     let mut cpio = Cpio::new();
     cpio.file(host::FILE_NAME, 0o644, configuration)?;
@@ -31,20 +31,19 @@ pub fn pack_raw(configuration: &[u8], files: &[(&str, &[u8])]) -> Result<Vec<u8>
     Ok(cpio.finish())
 }
 
-/// The archive that the configuration in `path` describes. What it needs is made.
+/// Returns the archive that the configuration in `path` describes. Makes the files that a checkout makes.
 pub fn from_file(checkout: &dyn Checkout, path: &Path) -> Result<Vec<u8>> {
     from_config(checkout, &Config::read(checkout, path)?)
 }
 
-/// The archive for a configuration. What it needs is made. A guest that could not start is refused, as Stasis would.
+/// Returns the archive of a configuration. Makes the files that a checkout makes. Fails if a guest could not start with its files, as Stasis would.
 pub fn from_config(checkout: &dyn Checkout, config: &Config) -> Result<Vec<u8>> {
     let files = files(checkout, config)?;
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, data)| (*name, &data[..])).collect();
     pack(&config.configuration, &files)
 }
 
-/// Returns the files of a configuration, each with its name in the archive. A guest that could not start with them is refused, as Stasis
-/// would.
+/// Returns the files of a configuration, each with its name in the archive. Fails if a guest could not start with them, as Stasis would.
 pub fn files<'c>(checkout: &dyn Checkout, config: &'c Config) -> Result<Vec<(&'c str, Vec<u8>)>> {
     let mut files = Vec::new();
     for (name, source) in &config.files {
@@ -61,7 +60,7 @@ pub fn files<'c>(checkout: &dyn Checkout, config: &'c Config) -> Result<Vec<(&'c
     Ok(files)
 }
 
-/// Whether Stasis can load a guest's files, as far as that can be told without the machine.
+/// Checks that Stasis can load a guest's files, as far as that can be known without the machine. Returns a warning if there is one.
 fn check_guest(
     guest: &GuestConfig,
     configuration: &Configuration,
@@ -95,7 +94,7 @@ fn check_guest(
     }
 }
 
-/// A file's contents, made if need be.
+/// Returns the contents of a file; makes it if a checkout makes it.
 pub fn fetch(checkout: &dyn Checkout, source: &Source) -> Result<Vec<u8>> {
     match source {
         Source::Path(path) => read(path),

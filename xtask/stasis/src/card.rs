@@ -1,7 +1,6 @@
-//! `stasis card`: a card for a Raspberry Pi, as it is written to one: a boot partition with Stasis and its
-//! guests, and a partition for checkpoints.
+//! `stasis card`: the image of a card for a Raspberry Pi, with a boot partition for Stasis and its guests, and a partition for checkpoints.
 //!
-//! [`boot`] is what stands in the boot partition, [`fat`] its file system.
+//! [`boot`] has the files of the boot partition, [`fat`] its file system.
 
 pub mod boot;
 pub mod fat;
@@ -22,16 +21,16 @@ use crate::files::read;
 use crate::output::{self, Output};
 use crate::{archive, report};
 
-/// Where partitions begin by custom, and to what they are rounded.
+/// Bytes of which the beginning and the size of a partition are multiples, as is the custom.
 const ALIGNMENT: u64 = 1 << 20;
-/// Room in the boot partition for what a person adds: firmware, overlays, another archive.
+/// Bytes that the boot partition has free for what a person adds: firmware, overlays, another archive.
 const SPARE: u64 = 64 << 20;
-/// The least that is left for checkpoints.
+/// Bytes that must be left for checkpoints.
 const LEAST_STORE: u64 = 16 << 20;
 /// The type byte of a FAT32 partition with addresses of sectors.
 const FAT32_TYPE: u8 = 0x0c;
 
-/// What a person reads about it.
+/// The text behind the command's help.
 pub const DETAILS: &str = "\
 The image goes to a card as it is, with any program that writes card images. It has a boot partition, with config.txt,
 Stasis as kernel8.img, the boot archive and Linux's device tree of the board; and an empty store for checkpoints. What
@@ -65,7 +64,7 @@ pub struct Arguments {
     firmware: Option<PathBuf>,
 }
 
-/// The boards that start from a card.
+/// The boards that can start from a card.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Board {
     Raspi4,
@@ -92,7 +91,7 @@ pub fn main(checkout: &dyn Checkout, arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The files of the boot partition: those that were given, and what a checkout makes in the place of others.
+/// Returns the files of the boot partition: those that were given, and those that the checkout makes in the place of others.
 fn boot_files(checkout: &dyn Checkout, arguments: &Arguments) -> Result<Vec<BootFile>> {
     let config = Config::read(checkout, &checkout.configuration(&arguments.guest)?)?;
     let firmware = arguments.firmware.as_deref().map(boot::firmware).transpose()?;
@@ -109,7 +108,7 @@ fn boot_files(checkout: &dyn Checkout, arguments: &Arguments) -> Result<Vec<Boot
     boot::files(&image, archive, firmware, || checkout.device_tree())
 }
 
-/// Makes a card of `size` bytes with these files in its boot partition, and an empty store.
+/// Makes the image of a card of `size` bytes, with these files in its boot partition and with an empty store.
 pub fn create(path: &std::path::Path, size: u64, files: &[BootFile]) -> Result<()> {
     let contents: u64 = files.iter().map(|file| file.data.len() as u64).sum();
     let boot = (contents + SPARE).next_multiple_of(ALIGNMENT);
@@ -149,7 +148,7 @@ pub fn create(path: &std::path::Path, size: u64, files: &[BootFile]) -> Result<(
     output.finish()
 }
 
-/// Writes what is not zero: the file was made of zeros.
+/// Writes the parts of `data` that are not zero. The rest of the file must be zeros.
 fn write_sparsely(file: &std::fs::File, offset: u64, data: &[u8]) -> std::io::Result<()> {
     const PIECE: usize = 1 << 16;
     for (number, piece) in data.chunks(PIECE).enumerate() {

@@ -1,31 +1,31 @@
-//! What some commands take from a checkout of Stasis, where there is one.
+//! [`Checkout`]: what some commands take from a checkout of Stasis.
 //!
-//! `cargo xtask` builds the image and the guests, and fetches Linux. The tool alone can do neither: [`NoCheckout`] says what to give
-//! it in their place.
+//! `cargo xtask` is in a checkout: it builds the image and the guests, and fetches Linux. The installed tool can do neither, so its
+//! [`NoCheckout`] says what to give it instead.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-/// Makes what a checkout of Stasis has the sources of.
+/// A checkout of Stasis, which makes files from its sources.
 pub trait Checkout {
-    /// Returns the names of all that [`make`](Self::make) makes, as they stand behind `@` in a configuration.
+    /// Returns the names of all files that [`make`](Self::make) makes. In a configuration, `@` stands before such a name.
     fn made(&self) -> Result<Vec<String>>;
 
-    /// Returns the contents of the file that has this name behind its `@`, made if need be.
+    /// Returns the contents of the file of this name. Makes it if it is not there.
     fn make(&self, name: &str) -> Result<Vec<u8>>;
 
-    /// Returns Stasis's image, an arm64 `Image`, built if need be.
+    /// Returns Stasis's image, an arm64 `Image`. Builds it if it is not there.
     fn image(&self) -> Result<Vec<u8>>;
 
-    /// Returns Linux's device tree of the Raspberry Pi 4, fetched if need be.
+    /// Returns Linux's device tree of the Raspberry Pi 4. Fetches it if it is not there.
     fn device_tree(&self) -> Result<Vec<u8>>;
 
-    /// Returns the configuration that a person means by `guest`: an example of the checkout, or a file.
+    /// Returns the path of the configuration that a person means by `guest`: an example of the checkout, or a file.
     fn configuration(&self, guest: &str) -> Result<PathBuf>;
 }
 
-/// No checkout: the tool as it was installed.
+/// The absence of a checkout: the tool was installed.
 #[derive(Clone, Copy, Debug)]
 pub struct NoCheckout;
 

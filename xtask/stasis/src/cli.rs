@@ -1,4 +1,4 @@
-//! The commands: what they are called, what they take, and what a person reads about them.
+//! The commands of `stasis`: their names, their arguments and their help.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,7 +81,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command.
+    /// Carries out the command.
     pub fn run(self, checkout: &dyn Checkout) -> Result<()> {
         match self {
             Self::Checkpoint(action) => action.run(),
@@ -110,12 +110,12 @@ impl Command {
     }
 }
 
-/// Reads the command line. What is wrong with it ends the process, with the likeliest of what may have been meant.
+/// Returns the command line that was typed. If it is wrong, ends the process with an error and a hint at what was probably meant.
 pub fn parse<L: Parser>() -> L {
     L::try_parse().unwrap_or_else(|error| likeliest(error).exit())
 }
 
-/// Keeps the likeliest of the commands that may have been meant, which is the last.
+/// Keeps only the likeliest of the suggested commands, which is the last one.
 fn likeliest(mut error: Error) -> Error {
     if let Some(ContextValue::Strings(names)) = error.get(ContextKind::SuggestedSubcommand)
         && let Some(name) = names.last().cloned()
@@ -125,7 +125,7 @@ fn likeliest(mut error: Error) -> Error {
     error
 }
 
-/// `stasis`.
+/// Runs `stasis`, and returns the exit code of its process.
 pub fn main() -> ExitCode {
     report::exit(match parse::<Tool>().command {
         Own::Shared(command) => command.run(&NoCheckout),

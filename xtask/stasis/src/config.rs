@@ -1,7 +1,7 @@
-//! Reads the configuration that a person writes, a TOML file; its errors name the file, the line and the key.
+//! Reads the configuration that a person writes, a TOML file. Errors name the file, the line and the key.
 //!
-//! It becomes the device tree that `stasis_host::config` defines. An image's name is a path, relative to the file,
-//! or `@` and the name of something that a [`Checkout`] makes.
+//! The configuration becomes the device tree that `stasis_host::config` defines. An image is a path relative to the file, or `@` and the
+//! name of a file that a [`Checkout`] makes.
 
 mod hint;
 mod raw;
@@ -24,26 +24,26 @@ use self::raw::{RawCore, RawFile, RawGuest};
 use crate::checkout::Checkout;
 use crate::report;
 
-/// A configuration, and the files that the archive must have for them.
+/// A configuration, and the files that its archive must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What Stasis is told, checked.
+    /// The configuration for Stasis, checked.
     pub configuration: Configuration,
-    /// Each file's name in the archive and where it comes from.
+    /// The name of each file in the archive, and where the file comes from.
     pub files: Vec<(String, Source)>,
 }
 
-/// Where a file comes from.
+/// The origin of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// From this path.
+    /// The file at this path.
     Path(PathBuf),
-    /// A checkout makes it under this name.
+    /// The file that a checkout makes under this name.
     Made(String),
 }
 
 impl Config {
-    /// Reads the configuration in `path`.
+    /// Reads the configuration in the file `path`.
     pub fn read(checkout: &dyn Checkout, path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
@@ -52,7 +52,7 @@ impl Config {
         Self::parse(&text, folder, &made).map_err(|error| anyhow!("{}: {error:#}", path.display()))
     }
 
-    /// Reads a configuration whose relative paths start at `folder`. `made` are the names of all that a checkout makes.
+    /// Reads a configuration. Its relative paths start at `folder`; `made` are the names of all files that a checkout makes.
     pub fn parse(text: &str, folder: &Path, made: &[String]) -> Result<Self> {
         let file: RawFile =
             toml::from_str(text).map_err(|error| anyhow!(hint::explain(text, &error)))?;
@@ -122,7 +122,7 @@ impl Config {
         Ok(())
     }
 
-    /// Notes a file that the archive must have and returns its name there.
+    /// Notes a file that the archive must have. Returns the file's name in the archive.
     fn file(&mut self, name: &str, folder: &Path, made: &[String]) -> Result<String> {
         let (name, source) = match name.strip_prefix('@') {
             Some(known) if made.iter().any(|name| name == known) => {
@@ -155,7 +155,7 @@ impl Config {
     }
 }
 
-/// Reads what is said of checkpoints that are made from time to time.
+/// Reads the keys about periodic checkpoints.
 fn periodic(place: &Origin<'_>, raw: &RawGuest) -> Result<Option<Periodic>> {
     let (keep, run_share) = (&raw.checkpoint_keep, &raw.checkpoint_run_share);
     let Some(every) = &raw.checkpoint_every else {
@@ -174,7 +174,7 @@ fn periodic(place: &Origin<'_>, raw: &RawGuest) -> Result<Option<Periodic>> {
     }))
 }
 
-/// Reads what is said of a core.
+/// Reads the configuration of a core.
 fn core(place: &Origin<'_>, raw: &RawCore) -> Result<CoreConfig> {
     let windows = raw.windows.get_ref().iter().map(Spanned::get_ref).map(|window| {
         Ok(WindowConfig {
@@ -190,7 +190,7 @@ fn core(place: &Origin<'_>, raw: &RawCore) -> Result<CoreConfig> {
     })
 }
 
-/// Where a configuration stands: its text, the folder of its files, and the names of all that a checkout makes.
+/// The context of a configuration: its text, the folder of its files, and the names of all files that a checkout makes.
 struct Origin<'a> {
     text: &'a str,
     folder: &'a Path,
@@ -198,12 +198,12 @@ struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// A place in the text, as an error has it.
+    /// Returns the line and the key of a place in the text, as an error says them.
     fn at(&self, span: Range<usize>, key: &str) -> String {
         format!("line {}: {key}", line_number(self.text, span.start))
     }
 
-    /// Bytes.
+    /// Reads a size, in bytes.
     fn size(&self, value: &Spanned<String>, key: &str) -> Result<u64> {
         let found = value.get_ref();
         report::parse_size(found).with_context(|| {
@@ -211,7 +211,7 @@ impl Origin<'_> {
         })
     }
 
-    /// Microseconds.
+    /// Reads a time, in microseconds.
     fn duration(&self, value: &Spanned<String>, key: &str) -> Result<u64> {
         let found = value.get_ref();
         report::parse_microseconds(found).with_context(|| {
@@ -238,7 +238,7 @@ impl Origin<'_> {
         })
     }
 
-    /// Whether a guest is trusted with devices that access memory by themselves.
+    /// Reads whether a guest is trusted with devices that access memory by themselves.
     fn dma(&self, value: &Option<Spanned<String>>) -> Result<bool> {
         let Some(value) = value else { return Ok(false) };
         let problem = Problem::Dma(value.get_ref().clone());
@@ -246,7 +246,7 @@ impl Origin<'_> {
         Ok(true)
     }
 
-    /// What breaks a rule, with its line and key.
+    /// Returns the error of a rule that the configuration breaks, with its line and key.
     fn complaint(&self, file: &RawFile, error: ConfigError) -> anyhow::Error {
         match &error {
             ConfigError::NoGuests => anyhow!("there is no [[guest]]"),

@@ -1,4 +1,4 @@
-//! `stasis convert`: the virtual GIC of a checkpoint to KVM and QEMU, and QEMU's to people.
+//! `stasis convert`: converts the virtual GIC of a checkpoint for KVM and QEMU, and shows that of QEMU.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::checkpoint::Loaded;
 use crate::output::Output;
 use crate::report;
 
-/// What a person reads about it.
+/// The text behind the command's help.
 pub const DETAILS: &str = "\
 What is lost on the way is said. docs/conversion.md tells more.";
 
@@ -52,7 +52,7 @@ pub enum Action {
     },
 }
 
-/// The accelerators of QEMU, of which each has a GIC of its own.
+/// The accelerators of QEMU. Each has a GIC of its own.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum StreamBackend {
     /// QEMU itself.
@@ -71,7 +71,7 @@ impl From<StreamBackend> for Backend {
 }
 
 impl Action {
-    /// Does it.
+    /// Carries out the command.
     pub fn run(self) -> Result<()> {
         match self {
             Self::Qemu { file, stream, out, backend } => {
@@ -95,7 +95,7 @@ fn to_kvm(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is to be done with KVM's device. All that is no number begins with `#`.
+/// Returns the accesses to KVM's device as text. Every line that is no access begins with `#`.
 fn attributes(written: &kvm::Written) -> Result<String, fmt::Error> {
     let mut text =
         String::from("# not fit for use: docs/conversion.md says what a KVM does wrong with it\n");
@@ -128,18 +128,18 @@ fn to_qemu(file: &Path, stream: &Path, out: &Path, backend: Backend) -> Result<(
     Ok(())
 }
 
-/// What the end of a migration stream has. RAM comes before all devices, and is not looked at.
+/// The end of a migration stream, which has the devices. RAM comes before all devices, and is not read.
 struct StreamEnd {
     file: File,
     len: u64,
-    /// The stream's magic, and behind it its last bytes: all of it, if it is short.
+    /// The stream's magic, and behind it the last bytes of the stream; the whole stream if it is short.
     bytes: Vec<u8>,
 }
 
 impl StreamEnd {
     /// Bytes of a stream's magic.
     const MAGIC_LEN: u64 = 8;
-    /// Bytes that are read: the devices of a machine `virt` take some hundred KiB.
+    /// Bytes that are read. The devices of a machine `virt` take some hundred KiB.
     const MOST: u64 = 32 << 20;
 
     fn read(path: &Path) -> Result<Self> {
@@ -154,7 +154,7 @@ impl StreamEnd {
         Ok(Self { file, len, bytes })
     }
 
-    /// Writes the stream, with what `bytes` has in the place of its end.
+    /// Writes the stream to `out`, with `bytes` in the place of its end.
     fn copy_to(&self, out: &mut Output) -> io::Result<()> {
         let tail = &self.bytes[self.len.min(Self::MAGIC_LEN) as usize..];
         io::copy(&mut (&self.file).take(self.len - tail.len() as u64), out.file())?;
@@ -169,7 +169,7 @@ fn from_qemu(stream: &Path, backend: Backend) -> Result<()> {
     let section = located.section(&bytes).with_context(what)?;
     let cpus = u8::try_from(located.cpus).ok().filter(|cpus| (1..=8).contains(cpus));
     let cpus = cpus.with_context(|| format!("a GICv2 has no {} CPUs", located.cpus))?;
-    // All bits that QEMU's own has are shown.
+    // Show all bits that QEMU's own GIC has.
     let machine = Machine { prio_bits: 8, ..Machine::virt(cpus) };
     let decoded = qemu::decode(&section, machine, backend).with_context(what)?;
     print!("{}", show(&decoded.vgic)?);
@@ -186,7 +186,7 @@ fn from_qemu(stream: &Path, backend: Backend) -> Result<()> {
 const HEADER: &str =
     "INTID VCPU  ENABLED  LATCHED  LINE   EDGE  ACTIVE ON PRIORITY  GROUP  TARGETS  SOURCES\n";
 
-/// A virtual GIC, with those of its interrupts that are enabled, pending or active.
+/// Returns a virtual GIC as text, with its interrupts that are enabled, pending or active.
 fn show(vgic: &Vgic) -> Result<String, fmt::Error> {
     let mut text = String::new();
     writeln!(
@@ -213,7 +213,7 @@ fn show(vgic: &Vgic) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// Whether the guest has anything to do with it.
+/// Returns whether the guest uses the interrupt in any way.
 fn in_use(vgic: &Vgic, interrupt: Interrupt) -> bool {
     let sgi_sent = match interrupt {
         Interrupt::Private { vcpu, intid } => {

@@ -1,6 +1,6 @@
 //! Writes cpio archives in the "new ASCII" format (`070701`): the boot initrd, and the Linux guest's initramfs.
 //!
-//! Format: cpio(5), "New ASCII Format".
+//! cpio(5), "New ASCII Format", describes the format.
 
 use anyhow::{Context, Result, ensure};
 
@@ -17,7 +17,7 @@ pub struct Cpio {
 }
 
 impl Cpio {
-    /// An empty archive.
+    /// Returns an empty archive.
     pub fn new() -> Self {
         Self::default()
     }
@@ -42,10 +42,10 @@ impl Cpio {
         self.entry(name, CHARACTER_DEVICE | 0o600, (major, minor), &[])
     }
 
-    /// The finished archive.
+    /// Returns the finished archive.
     pub fn finish(mut self) -> Vec<u8> {
         self.put(0, "TRAILER!!!", 0, (0, 0), &[]);
-        // As cpio(1) does: loaders like whole blocks.
+        // Pad as cpio(1) does, because loaders like whole blocks.
         self.bytes.resize(self.bytes.len().next_multiple_of(512), 0);
         self.bytes
     }

@@ -1,6 +1,6 @@
-//! Disk images with a partition for checkpoints, and the store in one, also on a card in the reader.
+//! Disk images with a partition for checkpoints, and the store in one. A card in a reader works as well.
 //!
-//! [`lock`] keeps a disk from being written by two at once.
+//! [`lock`] keeps two programs from writing to a disk at the same time.
 
 pub mod lock;
 
@@ -16,28 +16,28 @@ use stasis_store::{BlockDevice, Error, Partition, SECTOR, Store, partition};
 use self::lock::Access;
 use crate::output::Output;
 
-/// The size of an image where nobody says.
+/// Bytes of an image for which nobody gives a size.
 pub const DEFAULT_SIZE: u64 = 512 << 20;
 
-/// A disk image, or a disk. Nobody else writes to it while it is open.
+/// A disk image, or a disk. Nobody else can write to it while it is open.
 pub struct FileDisk {
     file: File,
     sectors: u64,
 }
 
 impl FileDisk {
-    /// Opens an image or a disk. Fails if a machine or another host tool has it: see [`lock`].
+    /// Opens an image or a disk. Fails if a machine or another tool has it open, as [`lock`] says.
     pub fn open(path: &Path, writable: bool) -> Result<Self> {
         Self::of(lock::open(path, if writable { Access::Exclusive } else { Access::Shared })?)
     }
 
-    /// Opens an image to read it while a machine has it. The caller knows that it is not written meanwhile.
+    /// Opens an image to read it while a machine has it open. The caller must know that nobody writes to it meanwhile.
     pub fn open_unlocked(path: &Path) -> Result<Self> {
         Self::of(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
     }
 
     fn of(mut file: File) -> Result<Self> {
-        // A block device has no length of a file, but an end.
+        // A block device has no length in its metadata, but it has an end.
         let bytes = file.seek(SeekFrom::End(0))?;
         Ok(Self { file, sectors: bytes / SECTOR as u64 })
     }
@@ -63,7 +63,7 @@ impl BlockDevice for FileDisk {
     }
 }
 
-/// Makes a sparse image of `size` bytes with a GPT and an empty store in its only partition. An older image is replaced.
+/// Makes a sparse image of `size` bytes, with a GPT and an empty store in its only partition. Replaces an older image.
 pub fn create(path: &Path, size: u64) -> Result<()> {
     let mut output = Output::create(path)?;
     give_size(output.file(), path, size)?;
@@ -75,13 +75,13 @@ pub fn create(path: &Path, size: u64) -> Result<()> {
     output.finish()
 }
 
-/// Makes a sparse image of zeros: a disk that nobody has partitioned.
+/// Makes a sparse image of zeros, like a disk without partitions.
 pub fn create_empty(path: &Path, size: u64) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
     give_size(&file, path, size)
 }
 
-/// Makes a new file as long as a disk of `size` bytes. `path` is for the error.
+/// Gives a new file the size of a disk of `size` bytes. `path` is only for the error.
 pub(crate) fn give_size(file: &File, path: &Path, size: u64) -> Result<()> {
     ensure!(
         size.is_multiple_of(SECTOR as u64),
@@ -96,8 +96,8 @@ pub fn store(path: &Path, writable: bool) -> Result<Store<FileDisk>> {
     Store::open(disk, partition).with_context(|| format!("in {}", path.display()))
 }
 
-/// The Stasis partition of an image or a disk. A device that is itself a partition has no partition table: it must
-/// have a store, unless it is said to be `blank`.
+/// Returns the Stasis partition of an image or a disk. A device that is itself a partition has no partition table; unless `blank` is true, it must
+/// have a store.
 pub fn stasis_partition(path: &Path, writable: bool, blank: bool) -> Result<(FileDisk, Partition)> {
     let mut disk = FileDisk::open(path, writable)?;
     let whole = Partition::whole(&disk);
@@ -109,7 +109,7 @@ pub fn stasis_partition(path: &Path, writable: bool, blank: bool) -> Result<(Fil
     Ok((disk, partition))
 }
 
-/// A GUID of version 4 (RFC 9562, 5.4).
+/// Returns a random GUID of version 4 (RFC 9562, 5.4).
 fn random_guid() -> Result<Guid> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")

@@ -1,15 +1,15 @@
-//! Whole files, with errors that name them.
+//! Reads and writes whole files. Errors name the file.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Writes a file. The error names it.
+/// Writes a file. An error names the file.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Reads a file. The error names it.
+/// Returns the contents of a file. An error names the file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! The users' tool of Stasis, `stasis`: all that is done to its files on a host.
+//! The users' tool of Stasis, `stasis`: everything that is done on a host to the files of Stasis.
 //!
 //! - [`cli`]: the commands; [`checkout`]: what some of them take from a checkout of Stasis, where there is one.
 //! - [`checkpoint`]: checkpoints in files and on disks; [`convert`]: to and from QEMU and KVM.
@@ -7,7 +7,7 @@
 //! - [`files`], [`output`]: files that are read, and files that are there whole or not at all.
 //! - [`report`], [`suggest`]: what a person sees.
 //!
-//! `cargo xtask` takes these commands, too, and does by this library what its own need.
+//! `cargo xtask` has these commands, too, and uses this library for its own tasks.
 
 pub mod archive;
 pub mod card;

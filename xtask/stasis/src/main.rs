@@ -1,4 +1,4 @@
-//! `stasis`.
+//! The program `stasis`.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! Files that are there whole or not at all: [`Output`] writes beside the place, syncs, and renames at the end.
+//! [`Output`]: a file that is there whole or not at all. It is written beside its place, synced, and renamed at the end.
 //!
-//! An older file of the name stays as it is until the new one is on the medium. Whatever fails, and wherever the host loses its
-//! power, the name stands for one of the two, and nothing else is left behind by a command that could say that it failed.
+//! An older file of the name stays as it is until the new one is on the medium. Whatever fails, and whenever the host loses its
+//! power, the name stands for one of the two files. A command that fails and can say so leaves nothing else behind.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -11,18 +11,18 @@ use anyhow::{Context, Result, ensure};
 
 use crate::report;
 
-/// A file that is being made. Dropped without [`finish`](Self::finish), it was never there.
+/// A file that is being made. If it is dropped without [`finish`](Self::finish), nothing is left of it.
 #[derive(Debug)]
 pub struct Output {
     file: File,
-    /// Where the file goes in the end. Of a symbolic link, what it points to.
+    /// The path that the file will have. If that is a symbolic link, the path to which it points.
     path: PathBuf,
-    /// Where it stands until then. None for what is no regular file, such as a pipe: that is written as it is.
+    /// The path that the file has until then; `None` for what is no regular file, such as a pipe, which is written directly.
     beside: Option<PathBuf>,
 }
 
 impl Output {
-    /// Begins a file that will stand at `path`.
+    /// Begins a file that will have the path `path`.
     pub fn create(path: &Path) -> Result<Self> {
         Self::begin(path).with_context(|| format!("cannot write {}", path.display()))
     }
@@ -49,23 +49,23 @@ impl Output {
         Ok(output)
     }
 
-    /// Returns the file to write to. For what must be opened by its name there is [`path`](Self::path).
+    /// Returns the file to write to. [`path`](Self::path) is for what must open it by its name.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// Returns the path under which the file stands until [`finish`](Self::finish).
+    /// Returns the path that the file has until [`finish`](Self::finish).
     pub fn path(&self) -> &Path {
         self.beside.as_deref().unwrap_or(&self.path)
     }
 
-    /// Gives the file its name, when all of it is on the medium. An older file of the name is replaced.
+    /// Syncs the file and gives it its name. An older file of the name is replaced.
     pub fn finish(self) -> Result<()> {
         let path = self.path.clone();
         self.rename().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Finishes a file that a person has named, and says so if an older one is replaced.
+    /// Finishes a file that a person has named, and says so if it replaces an older one.
     pub fn finish_and_tell(self) -> Result<()> {
         let path = self.path.clone();
         let is_older = self.beside.is_some() && path.exists();
@@ -81,7 +81,7 @@ impl Output {
         self.file.sync_all()?;
         std::fs::rename(beside, &self.path)?;
         self.beside = None;
-        // The name stands in the folder, which is synced by itself.
+        // The folder has the name, so it is synced, too.
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
@@ -111,14 +111,14 @@ impl Drop for Output {
     }
 }
 
-/// Writes a whole file that a person has named, as [`Output`] does. The error names it.
+/// Writes a whole file that a person has named, through [`Output`]. An error names the file.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut output = Output::create(path)?;
     output.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
     output.finish_and_tell()
 }
 
-/// Fails if there is a file of the name. So it is with disks and cards, which may have checkpoints.
+/// Returns an error if there is a file of the name. For disks and cards, which may have checkpoints.
 pub fn must_be_new(path: &Path) -> Result<()> {
     ensure!(!path.exists(), "{} is there already; remove it first if it may go", path.display());
     Ok(())

@@ -1,4 +1,4 @@
-//! What a person sees while something goes on: one line for each step, on standard error.
+//! Messages for a person while a command runs: one line for each step, on the standard error.
 
 use std::fmt::{Display, Write};
 use std::io::IsTerminal;
@@ -9,17 +9,17 @@ use anyhow::Result;
 
 use stasis_console::text::{Escape, Size};
 
-/// Says what is done now.
+/// Says what is being done.
 pub fn step(what: impl Display) {
     line("==>", "1;32", what);
 }
 
-/// Says something about the step.
+/// Says a detail of the step.
 pub fn note(what: impl Display) {
     line("   ", "0", what);
 }
 
-/// Says something that a person should know though the work goes on.
+/// Says something that a person should know, although the work goes on.
 pub fn warn(what: impl Display) {
     line("warning:", "1;33", what);
 }
@@ -29,7 +29,7 @@ pub fn error(what: impl Display) {
     line("error:", "1;31", what);
 }
 
-/// Says why a command has failed, if it has, and returns what its process ends with.
+/// Returns the exit code of the process for the result of a command. Says why the command has failed, if it has.
 pub fn exit(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,7 +51,7 @@ fn line(label: &str, colour: &str, what: impl Display) {
     }
 }
 
-/// Lines with escapes for what a terminal would obey: it may come from a file, a disk or a machine's console.
+/// Returns lines with escapes for what would control a terminal: a text may come from a file, a disk or a machine's console.
 fn harmless(what: impl Display) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -63,17 +63,17 @@ fn harmless(what: impl Display) -> String {
     text
 }
 
-/// A time as people say it.
+/// Returns a time as people say it.
 pub fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// A size as people say it, and as a machine's console does.
+/// Returns a size as people say it, and as a machine's console does.
 pub fn size(bytes: u64) -> String {
     Size(bytes).to_string()
 }
 
-/// Seconds since 1970 as people say a date, in UTC; 0 is no date.
+/// Returns the date of a time in seconds since 1970, in UTC. 0 is no date.
 pub fn date(seconds: u64) -> String {
     if seconds == 0 {
         return "unknown".to_owned();
@@ -93,7 +93,7 @@ pub fn date(seconds: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Reads a size as people write it: `512M`, `1G`, `4096`.
+/// Returns the bytes of a size as people write it: `512M`, `1G`, `4096`.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -108,7 +108,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// Reads a size from the command line. A small number without a unit is hardly meant as bytes.
+/// Returns the bytes of a size on the command line. Fails for a small number without a unit, which is hardly meant as bytes.
 pub fn size_from(text: &str) -> Result<u64, String> {
     const LEAST_BYTES: u64 = 1 << 20;
     let has_unit = !text.trim().ends_with(|c: char| c.is_ascii_digit());
@@ -119,7 +119,7 @@ pub fn size_from(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Reads a time as people write it, `10ms`, `2 s` or `500us`, in microseconds.
+/// Returns the microseconds of a time as people write it: `10ms`, `2 s`, `500us`.
 pub fn parse_microseconds(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();

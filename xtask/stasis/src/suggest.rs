@@ -1,9 +1,9 @@
-//! What was meant by a mistyped word.
+//! Suggests the word that was meant by a mistyped one.
 
-/// How alike two words must be, from 0 to 1, for one to be meant by the other.
+/// The least likeness, from 0 to 1, of a word that is suggested.
 const LIKELY: f64 = 0.7;
 
-/// Returns a hint at the likeliest of the names, as the middle of a sentence; nothing if none is likely.
+/// Returns a hint at the likeliest of the names, as a part of a sentence; an empty text if none is likely.
 pub fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let rated = names.into_iter().map(|name| (strsim::jaro_winkler(typed, name), name));
     match rated.max_by(|(a, _), (b, _)| a.total_cmp(b)) {

@@ -1,4 +1,4 @@
-//! What stands in the boot partition: Stasis, its guests, and what tells the firmware to start them.
+//! The files of the boot partition: Stasis, its guests, and what tells the firmware to start them.
 
 use std::path::Path;
 
@@ -6,19 +6,19 @@ use anyhow::{Context, Result, ensure};
 
 use crate::files::read;
 
-/// What Stasis is called. The firmware looks for this name by itself, too.
+/// The name of Stasis's image. The firmware also looks for this name by itself.
 pub const KERNEL: &str = "kernel8.img";
-/// What the boot archive is called.
+/// The name of the boot archive.
 pub const ARCHIVE: &str = "stasis.cpio";
-/// The device tree of the Raspberry Pi 4, as Linux and the firmware call it.
+/// The name of the Raspberry Pi 4's device tree in Linux and in the firmware.
 pub const RASPI4_DEVICE_TREE: &str = "bcm2711-rpi-4-b.dtb";
-/// The firmware of a Raspberry Pi 4. That of a Raspberry Pi 5 is in a chip of its own.
+/// The names of the Raspberry Pi 4's firmware. A Raspberry Pi 5 has its firmware in a chip.
 const FIRMWARE: [&str; 2] = ["start4.elf", "fixup4.dat"];
-/// What is taken from a folder with firmware besides, where it is there: device trees, and the overlay that
-/// gives the PL011 to the header's pins.
+/// The names of further files that are taken from a folder with firmware if it has them: device trees, and the overlay that connects the PL011
+/// to the pins of the header.
 const OPTIONAL: [&str; 3] = [RASPI4_DEVICE_TREE, "bcm2712-rpi-5-b.dtb", "overlays/disable-bt.dtbo"];
 
-/// See the firmware's documentation, "config.txt".
+/// The firmware's configuration, as its documentation describes "config.txt".
 const CONFIG: &str = "\
 # Stasis on a Raspberry Pi: docs/raspberry-pi.md tells more.
 
@@ -44,26 +44,26 @@ dtoverlay=disable-bt
 # The kernel is none that the firmware knows.
 os_check=0
 ";
-/// The firmware puts in the place of `serial0` what Linux calls the UART that it has set up.
+/// The command line. The firmware replaces `serial0` by Linux's name of the UART that it has set up.
 const CMDLINE: &str = "console=serial0,115200\n";
 
 /// A file of the boot partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootFile {
-    /// Its name, with its folder.
+    /// The file's name, with its folder.
     pub name: String,
-    /// Its contents.
+    /// The file's contents.
     pub data: Vec<u8>,
 }
 
 impl BootFile {
-    /// A file of this name with these contents.
+    /// Returns the file of this name with these contents.
     pub fn new(name: &str, data: impl Into<Vec<u8>>) -> Self {
         Self { name: name.to_owned(), data: data.into() }
     }
 }
 
-/// Returns all files of the boot partition. `device_tree` is asked for one where `firmware` has none.
+/// Returns all files of the boot partition. `device_tree` is called if `firmware` has no device tree.
 pub fn files(
     image: &[u8],
     archive: Vec<u8>,
@@ -83,8 +83,8 @@ pub fn files(
     Ok(files)
 }
 
-/// The image with all of its memory behind it. "followkernel" puts the archive behind the file, and what the image
-/// has in memory is longer: its stacks and its heap would lie on the archive.
+/// Returns the image with zeros behind it for all of its memory. "followkernel" loads the archive right behind the file, and the image has more
+/// memory than its file has bytes: its stacks and its heap would lie on the archive.
 fn padded(image: &[u8]) -> Result<Vec<u8>> {
     const IMAGE_SIZE: usize = 16;
     let size = image.get(IMAGE_SIZE..IMAGE_SIZE + 8).context("the image has no header")?;
@@ -95,7 +95,7 @@ fn padded(image: &[u8]) -> Result<Vec<u8>> {
     Ok(padded)
 }
 
-/// The firmware's files in a folder.
+/// Returns the firmware's files in a folder.
 pub fn firmware(folder: &Path) -> Result<Vec<BootFile>> {
     let mut files = Vec::new();
     for name in FIRMWARE {
@@ -112,7 +112,7 @@ pub fn firmware(folder: &Path) -> Result<Vec<BootFile>> {
     Ok(files)
 }
 
-/// The firmware's files that are not among these.
+/// Returns the names of the firmware's files that are not among these.
 pub fn lacking(files: &[BootFile]) -> Vec<&'static str> {
     FIRMWARE.into_iter().filter(|name| !files.iter().any(|file| file.name == *name)).collect()
 }

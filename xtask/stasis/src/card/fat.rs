@@ -10,13 +10,13 @@ use stasis_store::SECTOR;
 
 use super::boot::BootFile;
 
-/// A volume of `size` bytes with these files, which lies behind `hidden` sectors of the card.
+/// Returns a volume of `size` bytes with these files, which lies behind `hidden` sectors of the card.
 pub fn volume(size: u64, hidden: u64, files: &[BootFile]) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(size)?];
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).volume_label(*b"STASIS     ");
     fatfs::format_volume(Cursor::new(&mut bytes[..]), options)
         .context("cannot make the file system")?;
-    // The formatter does not know what lies before its volume (BPB_HiddSec, FAT specification 1.03, 3.1).
+    // The formatter does not know how many sectors lie before its volume (BPB_HiddSec, FAT specification 1.03, 3.1).
     const HIDDEN_SECTORS: usize = 28;
     const BACKUP: usize = 6 * SECTOR;
     for boot_sector in [0, BACKUP] {
@@ -42,7 +42,7 @@ fn add<T: fatfs::ReadWriteSeek>(root: &fatfs::Dir<'_, T>, file: &BootFile) -> Re
     Ok(place.flush()?)
 }
 
-/// The contents of a file in the boot partition of a card, which is its first partition.
+/// Returns the contents of a file in the boot partition of a card, which is its first partition.
 pub fn read(card: &Path, name: &str) -> Result<Vec<u8>> {
     const FIRST_ENTRY: usize = 446;
     let file =

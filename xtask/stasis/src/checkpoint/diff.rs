@@ -1,4 +1,4 @@
-//! What differs between two checkpoints: registers by name, interrupts, memory by page.
+//! The differences between two checkpoints: registers by name, interrupts, memory by page.
 
 use std::io::{self, Write};
 
@@ -12,28 +12,28 @@ use super::show::{interrupt_row, manual_name};
 use super::source::Loaded;
 use crate::report;
 
-/// All that differs.
+/// Everything that differs between two checkpoints.
 #[derive(Clone, Debug, Default)]
 pub struct Difference {
-    /// Registers, but for those of which [`Difference::interrupts`] tells.
+    /// The registers that differ, except for those that are in [`Difference::interrupts`].
     pub registers: Vec<Change>,
-    /// Interrupts.
+    /// The interrupts that differ.
     pub interrupts: Vec<InterruptChange>,
-    /// Pages.
+    /// The pages that differ.
     pub memory: PageSet,
 }
 
-/// A register, or an element of an array, that differs.
+/// A register that differs, or an element of one that is an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Change {
     pub kind: RecordType,
     pub instance: usize,
-    /// In `docs/format.md`.
+    /// The register's name in `docs/format.md`.
     pub name: String,
-    /// The element of an array.
+    /// Index of the element, if the register is an array.
     pub index: Option<usize>,
-    /// None where there is no such vCPU.
+    /// The old value; `None` if the old checkpoint does not have the vCPU.
     pub old: Option<String>,
     pub new: Option<String>,
 }
@@ -42,13 +42,13 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct InterruptChange {
-    /// None where there is no such interrupt.
+    /// The old state; `None` if the old checkpoint does not have the interrupt.
     pub old: Option<Row>,
     pub new: Option<Row>,
 }
 
 impl Difference {
-    /// Between two checkpoints, whose memory is read.
+    /// Returns what differs between two checkpoints. Reads the memory of both.
     pub fn between(old: &mut Loaded, new: &mut Loaded) -> Result<Self> {
         let memory = pages::differences(old, new)?;
         let states = [&old.checkpoint.state, &new.checkpoint.state];
@@ -59,12 +59,12 @@ impl Difference {
         })
     }
 
-    /// Whether nothing does.
+    /// Returns whether nothing differs.
     pub fn is_empty(&self) -> bool {
         self.registers.is_empty() && self.interrupts.is_empty() && self.memory.is_empty()
     }
 
-    /// Writes it in words.
+    /// Writes the differences for a person.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.is_empty() {
             writeln!(out, "no difference")?;
@@ -116,12 +116,12 @@ impl Difference {
     }
 }
 
-/// Which element of which register.
+/// The place of an element of a register, by which elements are sorted.
 type Key = (u16, usize, usize, usize);
-/// It with its names and value.
+/// An element of a register with its names and its value.
 type Element = (Key, RecordType, String, Option<usize>, String);
 
-/// Every element of every register that is not in the table of interrupts.
+/// Returns every element of every register that is not in the table of interrupts.
 fn elements(state: &stasis_state::GuestState) -> Vec<Element> {
     let mut elements = Vec::new();
     for record in registers::all(state) {
@@ -161,7 +161,7 @@ fn interrupt_changes([mut old, mut new]: [Vec<Row>; 2]) -> Vec<InterruptChange> 
         .collect()
 }
 
-/// Two sorted lists side by side, by their keys.
+/// Returns the items of two lists, which are sorted by their keys, side by side: items with the same key together.
 fn merge<T, K: Ord>(
     old: Vec<T>,
     new: Vec<T>,

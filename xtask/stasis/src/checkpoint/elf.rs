@@ -1,42 +1,42 @@
-//! What all ELF files have, and how they are written (elf(5)).
+//! The parts that all ELF files have in common, to write them (elf(5)).
 
 /// Bytes of the file's header.
 pub const HEADER_LEN: usize = 64;
 /// Bytes of a section's header.
 pub const SECTION_LEN: usize = 64;
-/// e_ident: ELFCLASS64, ELFDATA2LSB, EV_CURRENT, ELFOSABI_NONE.
+/// The value of e_ident: ELFCLASS64, ELFDATA2LSB, EV_CURRENT, ELFOSABI_NONE.
 pub const LITTLE_ENDIAN_64: &[u8; 16] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0";
-/// e_machine.
+/// The value of e_machine for AArch64.
 pub const EM_AARCH64: u16 = 183;
 
-/// Little-endian numbers, one after the other.
+/// A buffer for little-endian numbers, one after the other.
 #[derive(Default)]
 pub struct Bytes(pub Vec<u8>);
 
 impl Bytes {
-    /// Adds bytes.
+    /// Appends bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    /// Adds bytes that are 0.
+    /// Appends `len` bytes that are 0.
     pub fn zero(&mut self, len: usize) -> &mut Self {
         self.0.resize(self.0.len() + len, 0);
         self
     }
 
-    /// Adds a number.
+    /// Appends a number of two bytes.
     pub fn u16(&mut self, number: u16) -> &mut Self {
         self.bytes(&number.to_le_bytes())
     }
 
-    /// Adds a number.
+    /// Appends a number of four bytes.
     pub fn u32(&mut self, number: u32) -> &mut Self {
         self.bytes(&number.to_le_bytes())
     }
 
-    /// Adds a number.
+    /// Appends a number of eight bytes.
     pub fn u64(&mut self, number: u64) -> &mut Self {
         self.bytes(&number.to_le_bytes())
     }

@@ -1,9 +1,9 @@
-//! A checkpoint as an ELF core file, for debuggers: a thread for each vCPU, and memory at the addresses at which the
+//! Writes a checkpoint as an ELF core file for debuggers: a thread for each vCPU, and memory at the addresses at which the
 //! guest sees it.
 //!
-//! The guest's RAM is in the file once, with holes where it is zero. It is there at its physical addresses, and,
-//! where the guest has its MMU on, at those of its page tables; both kinds of segments point to the same bytes.
-//! Layouts are those of Linux on arm64: `struct elf_prstatus`, `user_fpsimd_state` (asm/ptrace.h), and notes as in elf(5).
+//! The file has the guest's RAM once, with holes where it is zero. Segments show the RAM at its physical addresses and, if the guest has its
+//! MMU on, also at the addresses in its page tables. Both kinds of segments point to the same bytes.
+//! The layouts are those of Linux on arm64: `struct elf_prstatus`, `user_fpsimd_state` (asm/ptrace.h), and notes as in elf(5).
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -29,20 +29,20 @@ const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 const NT_PRSTATUS: u32 = 1;
 const NT_FPREGSET: u32 = 2;
-/// Read, write, execute: who may do what is not looked up.
+/// The flags of a segment: read, write, execute. What the page tables allow is not looked up.
 const ALL_RIGHTS: u32 = 7;
-/// e_phnum where the number is in the first section header's sh_info.
+/// The value of e_phnum if the number of segments is in sh_info of the first section's header instead.
 const PN_XNUM: usize = 0xffff;
 
-/// What was written.
+/// What [`write()`] has written.
 pub struct Written {
-    /// What is in it, in words.
+    /// What is in the file, in words for a person.
     pub summary: String,
-    /// The file with the symbols of a guest that has some.
+    /// The path of the file with the guest's symbols, if it has any.
     pub symbols: Option<PathBuf>,
 }
 
-/// Writes the core file. The page tables are those of `vcpu`.
+/// Writes the core file to `path`. The page tables are those of the vCPU `vcpu`.
 pub fn write(loaded: &mut Loaded, vcpu: usize, path: &Path) -> Result<Written> {
     let (mut opened, checkpoint) = loaded.open()?;
     let vcpus = &checkpoint.state.vcpus;
@@ -59,7 +59,7 @@ pub fn write(loaded: &mut Loaded, vcpu: usize, path: &Path) -> Result<Written> {
     let mut symbols = None;
     if let Some(notes) = notes {
         let translate = |page| tables.translate(&memory, page);
-        // First: gdb warns of a program that is newer than the core file.
+        // Write the symbols first: gdb warns of a program that is newer than the core file.
         symbols = symbol_file::write(vcpus, &notes, &Virtual::new(&memory, &translate), path)?;
     }
     let plan = Plan::new(vcpus, memory.ram.clone(), |each| tables.each(&memory, each));
@@ -75,7 +75,7 @@ pub fn write(loaded: &mut Loaded, vcpu: usize, path: &Path) -> Result<Written> {
     Ok(Written { summary, symbols })
 }
 
-/// Writes the RAM to the file, where it begins at `start`, with holes where it is zero.
+/// Writes the RAM to the file at the offset `start`, with holes where it is zero.
 fn write_ram(
     mut opened: Opened<'_>,
     checkpoint: &Checkpoint,
@@ -96,15 +96,15 @@ fn write_ram(
     Ok(())
 }
 
-/// What stands before the RAM.
+/// What stands in the file before the RAM.
 struct Plan<F> {
     ram: Range<u64>,
-    /// Hands what the guest sees to its argument, by ascending address.
+    /// Passes the guest's mappings to its argument, in ascending order of addresses.
     mapped: F,
     notes: Vec<u8>,
-    /// Of [`segments`].
+    /// Number of segments that [`segments`] passes on.
     segments: u32,
-    /// Runs of what the guest sees, and the bytes in them.
+    /// Number of runs in the guest's mappings, and of bytes in them.
     runs: u64,
     mapped_len: u64,
 }
@@ -132,7 +132,7 @@ impl<F: Fn(&mut dyn FnMut(Mapping))> Plan<F> {
         }
     }
 
-    /// Writes the headers and the notes, and returns where the RAM begins in the file: at a whole number of pages.
+    /// Writes the headers and the notes. Returns the offset in the file at which the RAM begins, which is a multiple of the page size.
     fn write_head(&self, out: impl Write) -> std::io::Result<u64> {
         let count = self.segments as usize + 1;
         let is_long = count >= PN_XNUM;
@@ -144,13 +144,13 @@ impl<F: Fn(&mut dyn FnMut(Mapping))> Plan<F> {
         let mut head = Bytes::default();
         head.bytes(LITTLE_ENDIAN_64);
         head.u16(ET_CORE).u16(EM_AARCH64).u32(1);
-        // Entry, segments' and sections' place, flags.
+        // Entry point, offsets of the segments' and the sections' headers, flags.
         head.u64(0).u64((HEADER_LEN + sections * SECTION_LEN) as u64);
         head.u64(if is_long { HEADER_LEN as u64 } else { 0 }).u32(0);
         head.u16(HEADER_LEN as u16).u16(SEGMENT_LEN as u16).u16(count.min(PN_XNUM) as u16);
         head.u16(if is_long { SECTION_LEN as u16 } else { 0 }).u16(sections as u16).u16(0);
         if is_long {
-            // sh_info has the number of segments.
+            // sh_info is the number of segments.
             head.zero(44).u32(count as u32).zero(16);
         }
         head.u32(PT_NOTE).u32(0).u64(notes_at as u64).u64(0).u64(0);
@@ -171,7 +171,7 @@ impl<F: Fn(&mut dyn FnMut(Mapping))> Plan<F> {
         Ok(start as u64)
     }
 
-    /// A program header for what is in RAM, which begins in the file at `start`.
+    /// Returns the program header of a segment of the RAM, which begins in the file at the offset `start`.
     fn segment(&self, start: u64, segment: Mapping) -> Bytes {
         let Mapping { address, physical, len } = segment;
         let mut header = Bytes::default();
@@ -181,7 +181,7 @@ impl<F: Fn(&mut dyn FnMut(Mapping))> Plan<F> {
     }
 }
 
-/// Hands what the guest sees, and its RAM at its physical addresses as far as nothing else is there, to `each`, by ascending address.
+/// Passes to `each`, in ascending order of addresses, the guest's mappings, and its RAM at physical addresses at which it has no mapping.
 fn segments(
     ram: &Range<u64>,
     mapped: impl Fn(&mut dyn FnMut(Mapping)),
@@ -203,18 +203,18 @@ fn segments(
     }
 }
 
-/// A vCPU's notes.
+/// Returns the notes of a vCPU.
 fn thread(id: u32, vcpu: &VcpuState) -> Vec<u8> {
     let mut status = Bytes::default();
-    // Signal, then its masks.
+    // The signal, then the masks of signals.
     status.zero(12).u16(0).zero(2).u64(0).u64(0);
-    // Process, and its parent, group and session; then four times.
+    // The ids of the process, its parent, its group and its session, then four times.
     status.u32(id).u32(0).u32(0).u32(0).zero(4 * 16);
     for x in *vcpu.core.x {
         status.u64(x);
     }
     status.u64(stack_pointer(vcpu)).u64(*vcpu.core.pc).u64(*vcpu.core.pstate);
-    // There are FP registers.
+    // 1: there are FP registers.
     status.u32(1).zero(4);
 
     let mut fp = Bytes::default();
@@ -230,7 +230,7 @@ fn thread(id: u32, vcpu: &VcpuState) -> Vec<u8> {
     notes.0
 }
 
-/// By PSTATE's exception level and SP.
+/// Returns the stack pointer that PSTATE's exception level and SP select.
 fn stack_pointer(vcpu: &VcpuState) -> u64 {
     const EL1H: u64 = 5;
     match *vcpu.core.pstate & 0x1f {

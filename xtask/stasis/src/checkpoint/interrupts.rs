@@ -1,47 +1,47 @@
-//! The interrupts of a state one by one, with what the architecture says of each.
+//! The interrupts of a guest's state one by one, each with its state in terms of the architecture (IHI 0048B.b).
 
 use stasis_convert::{Bits, Interrupt, Vgic};
 use stasis_state::GuestState;
 
-/// An interrupt: of a private one, that of one vCPU.
+/// The state of an interrupt: of a shared one, or of a private one of one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its number.
+    /// The interrupt's INTID.
     pub intid: usize,
-    /// Whose, of a private one.
+    /// The vCPU that has the interrupt, if it is private.
     pub vcpu: Option<usize>,
-    /// GICD_ISENABLER.
+    /// Whether the interrupt is enabled, as in GICD_ISENABLER.
     pub enabled: bool,
-    /// GICD_ISPENDR: by its latch, its line, or its sources.
+    /// Whether the interrupt is pending, as in GICD_ISPENDR: by its latch, its line, or its sources.
     pub pending: bool,
-    /// GICD_ISACTIVER.
+    /// Whether the interrupt is active, as in GICD_ISACTIVER.
     pub active: bool,
-    /// The vCPU that has it active.
+    /// The vCPU that holds the active interrupt.
     pub holder: Option<usize>,
-    /// The input line.
+    /// The level of the input line.
     pub level: bool,
-    /// GICD_ICFGR.
+    /// Whether the interrupt is edge-triggered, as in GICD_ICFGR.
     pub edge: bool,
-    /// GICD_IPRIORITYR.
+    /// The priority, as in GICD_IPRIORITYR.
     pub priority: u8,
-    /// GICD_IGROUPR.
+    /// The group, as in GICD_IGROUPR.
     pub group: u8,
-    /// GICD_ITARGETSR, as a mask.
+    /// The mask of the target vCPUs, as in GICD_ITARGETSR.
     pub targets: u8,
-    /// GICD_SPENDSGIR, as a mask.
+    /// The mask of the vCPUs that have sent the SGI, as in GICD_SPENDSGIR.
     pub sources: u8,
-    /// The vCPU that sent the SGI that is active.
+    /// The vCPU that has sent the active SGI.
     pub active_source: Option<usize>,
 }
 
 impl Row {
-    /// Whether it is more than an interrupt that never comes. SGIs are always enabled.
+    /// Returns whether the interrupt is more than one that can never come. SGIs are always enabled, so that alone does not count.
     pub fn is_in_use(&self) -> bool {
         self.enabled && self.intid >= 16 || self.pending || self.active || self.level
     }
 }
 
-/// All interrupts: the private ones vCPU by vCPU, then the shared ones.
+/// Returns all interrupts: the private ones of one vCPU after the other, then the shared ones.
 pub fn all(state: &GuestState) -> Vec<Row> {
     let vgic = Vgic::from(state);
     vgic.interrupts().map(|interrupt| row(&vgic, interrupt)).collect()
@@ -85,7 +85,7 @@ fn row(vgic: &Vgic, interrupt: Interrupt) -> Row {
     row
 }
 
-/// The vCPUs of a mask.
+/// Returns the vCPUs in a mask.
 pub fn mask(mask: u8) -> Vec<usize> {
     (0..8).filter(|vcpu| mask >> vcpu & 1 != 0).collect()
 }

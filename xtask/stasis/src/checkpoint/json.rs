@@ -1,5 +1,4 @@
-//! Checkpoints for programs. Registers are strings with all their digits: not every program's numbers have
-//! 64 bits.
+//! Checkpoints as JSON, for programs. Registers are strings with all their digits, because not every program has numbers of 64 bits.
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -11,7 +10,7 @@ use super::pages::{PageSet, count};
 use super::registers::{self, Registers};
 use super::source::Loaded;
 
-/// A checkpoint whose pages have this hash.
+/// Returns a checkpoint as JSON. `sha256` is the hash of its pages.
 pub fn show(loaded: &Loaded, sha256: &str) -> Value {
     let checkpoint = &loaded.checkpoint;
     let (state, ram) = (&checkpoint.state, ram(checkpoint));
@@ -33,7 +32,7 @@ pub fn show(loaded: &Loaded, sha256: &str) -> Value {
     })
 }
 
-/// What differs between two. The fields are in the order of their names, as those of a [`Value`] are.
+/// The differences between two checkpoints. The fields are in the order of their names, as the fields of a [`Value`] are.
 #[derive(Serialize)]
 pub struct Diff<'d> {
     interrupts: Vec<Value>,
@@ -68,7 +67,7 @@ impl<'d> From<&'d Difference> for Diff<'d> {
     }
 }
 
-/// There may be very many.
+/// Serializes pages as ranges one after the other, because there may be very many.
 fn ranges<S: Serializer>(pages: &PageSet, out: S) -> Result<S::Ok, S::Error> {
     out.collect_seq(
         pages.ranges().map(|range| json!({ "address": hex(range.start), "pages": count(&range) })),

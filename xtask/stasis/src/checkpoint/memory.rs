@@ -1,6 +1,6 @@
-//! A guest's memory at any address: read from its checkpoint where it is asked for, a page at a time.
+//! [`Memory`]: a guest's memory at any address, read from its checkpoint a page at a time when it is asked for.
 //!
-//! An [`Index`] tells where to look. Page tables and symbols are read so, which lie anywhere.
+//! An [`Index`] says where in the file a page is. Page tables and symbols are read this way, because they may lie anywhere.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,34 +15,34 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::source::{Opened, anyhow_of, routines};
 
-/// The most pages that are kept: 4 MiB.
+/// The greatest number of pages that are kept: 4 MiB.
 const MAX_KEPT: usize = 1024;
 
-/// A guest's memory.
+/// The memory of a guest.
 pub struct Memory<'m> {
-    /// The addresses that are RAM.
+    /// The addresses of the RAM.
     pub ram: Range<u64>,
     read: RefCell<Box<Read<'m>>>,
     kept: RefCell<HashMap<u64, Rc<Page>>>,
     failed: RefCell<Option<Error>>,
 }
 
-/// Reads the page at an address.
+/// A function that reads the page at an address.
 type Read<'m> = dyn FnMut(u64) -> Result<Page> + 'm;
 
 impl<'m> Memory<'m> {
-    /// The memory of a checkpoint.
+    /// Returns the memory of a checkpoint.
     pub fn new(mut opened: Opened<'m>, checkpoint: &Checkpoint, index: Index) -> Self {
         Self::of(ram(checkpoint), move |address| index.read(&mut opened, address))
     }
 
-    /// Memory whose pages `read` has.
+    /// Returns memory whose pages `read` reads.
     pub fn of(ram: Range<u64>, read: impl FnMut(u64) -> Result<Page> + 'm) -> Self {
         let read: Box<Read<'m>> = Box::new(read);
         Self { ram, read: RefCell::new(read), kept: RefCell::default(), failed: RefCell::default() }
     }
 
-    /// Returns the page at this address, none outside of RAM. What cannot be read is zero, and [`finish`](Self::finish) tells of it.
+    /// Returns the page at this address; `None` outside of the RAM. A page that cannot be read is zero, and [`finish`](Self::finish) fails.
     pub fn page(&self, address: u64) -> Option<Rc<Page>> {
         if !self.ram.contains(&address) {
             return None;
@@ -63,41 +63,41 @@ impl<'m> Memory<'m> {
         Some(page)
     }
 
-    /// Returns the eight bytes at this address, a multiple of 8, as a number: none outside of RAM.
+    /// Returns the number in the eight bytes at this address, a multiple of 8; `None` outside of the RAM.
     pub fn word(&self, address: u64) -> Option<u64> {
         let offset = address % PAGE_SIZE as u64;
         self.page(address - offset).map(|page| word(&page, offset as usize))
     }
 
-    /// Fails if a page could not be read.
+    /// Returns an error if a page could not be read.
     pub fn finish(self) -> Result<()> {
         self.failed.into_inner().map_or(Ok(()), Err)
     }
 }
 
-/// Returns the eight bytes of a page at this offset, a multiple of 8, as a number.
+/// Returns the number in the eight bytes of a page at this offset, a multiple of 8.
 pub fn word(page: &Page, offset: usize) -> u64 {
     u64::from_le_bytes(page.as_chunks().0[offset / 8])
 }
 
-/// Returns the addresses that are RAM.
+/// Returns the addresses of a guest's RAM.
 pub fn ram(checkpoint: &Checkpoint) -> Range<u64> {
     let guest = &checkpoint.state.guest;
     *guest.ram_base..*guest.ram_base + *guest.ram_size
 }
 
-/// Where in a checkpoint's file its pages are: a mark for every MiB or more, from which the records are followed.
+/// The places of pages in a checkpoint's file: a mark at least every MiB of memory, from which the records are followed.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// An extent's first address, and where its record begins; ascending.
+    /// The first address of an extent, and the offset of its record; in ascending order.
     marks: Vec<(u64, u64)>,
 }
 
 impl Index {
-    /// Bytes of memory from one mark to the next, at least.
+    /// Bytes of memory between two marks, at least.
     const STEP: u64 = 1 << 20;
 
-    /// Goes through the memory, and shows all stored pages to `look`.
+    /// Returns the index of a checkpoint. Reads its memory and passes each stored page to `look`.
     pub fn new(
         opened: &mut Opened<'_>,
         checkpoint: &Checkpoint,
@@ -114,7 +114,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Reads the page at this address. It was checked when the index was made.
+    /// Reads the page at this address, which was checked when the index was made.
     fn read(&self, source: &mut impl Source<Error = Error>, address: u64) -> Result<Page> {
         let mut page = [0; PAGE_SIZE];
         let after = self.marks.partition_point(|mark| mark.0 <= address);

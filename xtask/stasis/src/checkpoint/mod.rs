@@ -37,7 +37,7 @@ pub use source::Loaded;
 use source::{Opened, is_checkpoint, only, open};
 use verdict::{Tally, Verdict};
 
-/// What a person reads about it.
+/// The text behind the command's help.
 pub const DETAILS: &str = "\
 DISK is a disk image, or the device of a card or of its partition. WHICH is a checkpoint's number, or the name of the
 newest one. CHECKPOINT is DISK WHICH, or a file that `get` has written. SET/ is the name of a set, with a slash behind it.";
@@ -128,7 +128,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Does it.
+    /// Carries out the command.
     pub fn run(self) -> Result<()> {
         match self {
             Self::List { disk, json } => on_disk::list(&disk, json),
@@ -157,7 +157,7 @@ fn show(words: &[String], json: bool) -> Result<()> {
 fn diff(words: &[String], json: bool) -> Result<()> {
     let (path, mut old, rest) = Loaded::take(words)?;
     let mut new = match rest {
-        // `diff DISK 1 2`.
+        // This is `diff DISK 1 2`.
         [which] if words.len() == 3 && !Path::new(which).exists() => {
             Loaded::from_disk(path, which)?
         }
@@ -212,7 +212,7 @@ fn verify(path: &Path, which: Option<&str>) -> Result<()> {
 }
 
 fn format(path: &Path, force: bool) -> Result<()> {
-    // Opened once: nobody puts a checkpoint there between the look and the deed.
+    // The disk is opened only once, so that nobody puts a checkpoint there between the check and the formatting.
     let (mut disk, partition) = disk::stasis_partition(path, true, force)?;
     let count = Store::open(&mut disk, partition).map_or(0, |store| store.list().len());
     if count > 0 && !force {
@@ -234,7 +234,7 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     })
 }
 
-/// Prints; that nobody reads to the end is no error.
+/// Prints to the standard output. It is no error if the reader does not read to the end.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {

@@ -1,7 +1,7 @@
 //! `list`, `get`, `put` and `delete`: the checkpoints of a disk, and the sets among them.
 //!
-//! That a checkpoint is a member of a set is said in the store's catalog, not in its file. So a member that is moved alone loses it, which is
-//! said; a set that is moved as a whole keeps it.
+//! The store's catalog, not the checkpoint's file, says that a checkpoint is a member of a set. So a member that is moved alone is no longer a
+//! member, and a person is told so. A set that is moved as a whole stays a set.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use crate::disk::{self, FileDisk};
 use crate::output::Output;
 use crate::report;
 
-/// What follows a guest's name in a folder with the members of a set.
+/// The extension of the file of a member of a set, behind its guest's name.
 const EXTENSION: &str = "stasis";
 
-/// Lists the checkpoints of a disk.
+/// Prints the list of a disk's checkpoints.
 pub fn list(disk: &Path, json: bool) -> Result<()> {
     let store = disk::store(disk, false)?;
     let usage = store.usage();
@@ -75,7 +75,7 @@ pub fn get(disk: &Path, which: &str, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the bytes of a checkpoint to a file, unchecked.
+/// Copies the bytes of a checkpoint to a file, without checking them.
 fn get_one(store: &mut Store<FileDisk>, number: u64, to: &Path) -> Result<()> {
     let mut opened = Opened::Disk(store.open_checkpoint(number)?);
     let mut output = Output::create(to)?;
@@ -85,7 +85,7 @@ fn get_one(store: &mut Store<FileDisk>, number: u64, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes each member of a set to a folder, under its guest's name.
+/// Writes each member of a set to a file in a folder, under its guest's name.
 fn get_set(store: &mut Store<FileDisk>, name: &str, folder: &Path) -> Result<()> {
     let set = store.find_set(name)?;
     if !set.is_complete() {
@@ -99,14 +99,14 @@ fn get_set(store: &mut Store<FileDisk>, name: &str, folder: &Path) -> Result<()>
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     for (number, guest) in members {
-        // A name on a disk may be anything that can be typed.
+        // The name in a store may be anything that can be typed.
         ensure!(!guest.contains('/'), "checkpoint {number} is called as no guest is: \"{guest}\"");
         get_one(store, number, &folder.join(format!("{guest}.{EXTENSION}")))?;
     }
     Ok(())
 }
 
-/// Adds the checkpoint in a file to a disk, or several as a set.
+/// Adds the checkpoint in a file to a disk, or those in several files as a set.
 pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str) -> Result<()> {
     let set = name.strip_suffix(SET_MARK);
     let files = match (&files[..], set) {
@@ -139,7 +139,7 @@ pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The files of a set that `get` has written to a folder.
+/// Returns the files in a folder into which `get` has written a set.
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let name = || format!("cannot read {}", folder.display());
     let entries = std::fs::read_dir(folder).with_context(name)?;
@@ -152,7 +152,7 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// What the members of a set are called, if they can be one.
+/// Returns the names of the members of a set. Fails if these checkpoints can be no set.
 fn members(set: &str, loaded: &[Loaded]) -> Result<Vec<String>> {
     ensure!(!set.contains(SET_MARK), "a set's name has no \"{SET_MARK}\"");
     ensure!(loaded.len() > 1, "a set has two checkpoints at least, not {}", loaded.len());
@@ -169,7 +169,7 @@ fn members(set: &str, loaded: &[Loaded]) -> Result<Vec<String>> {
     Ok(loaded.iter().map(|one| format!("{set}{SET_MARK}{}", one.guest())).collect())
 }
 
-/// Adds all, or none. Returns the number of the last; the others have those before it. They are checked again on the way.
+/// Adds all checkpoints or none, and checks them again while copying. Returns the number of the last one; the numbers before it are the others'.
 fn put_all(store: &mut Store<FileDisk>, names: &[String], loaded: &mut [Loaded]) -> Result<u64> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |time| time.as_secs());
@@ -188,7 +188,7 @@ fn put_all(store: &mut Store<FileDisk>, names: &[String], loaded: &mut [Loaded])
     bail!("there is nothing to put")
 }
 
-/// Deletes a checkpoint, or a set, for good.
+/// Deletes a checkpoint, or the checkpoints of a set, for good.
 pub fn delete(disk: &Path, which: &str) -> Result<()> {
     let mut store = disk::store(disk, true)?;
     let version = store.version();
@@ -217,7 +217,7 @@ fn warn_of_loss(set: &Set) {
     ));
 }
 
-/// Says that a command has changed the version of the store.
+/// Warns if a command has changed the version of the store.
 fn warn_of_version(store: &Store<FileDisk>, before: u32) {
     let version = store.version();
     if version != before {

@@ -1,4 +1,4 @@
-//! A checkpoint's memory page by page, in order: its hash, and what differs from another's.
+//! The memory of checkpoints page by page, in order: its hash, and the differences between two.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use stasis_state::{Checkpoint, Extents, PAGE_SIZE};
 
 use super::source::{Loaded, Opened, anyhow_of, routines};
 
-/// Returns SHA-256 over the stored pages, each after its address in eight bytes, little-endian.
+/// Returns the SHA-256 of the stored pages, each behind its address in eight bytes, little-endian.
 pub fn sha256(loaded: &mut Loaded) -> Result<String> {
     let (mut opened, checkpoint) = loaded.open()?;
     let mut extents = Extents::new(&mut opened, checkpoint, routines()).map_err(anyhow_of)?;
@@ -24,18 +24,18 @@ pub fn sha256(loaded: &mut Loaded) -> Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Pages by their addresses, a bit for each: added in ascending order.
+/// A set of pages, one bit for each. Pages are added in ascending order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageSet {
-    /// What has any page: 64 pages by the address of the first, ascending.
+    /// The words that are not 0, each for 64 pages, with the address of its first page; in ascending order.
     words: Vec<(u64, u64)>,
 }
 
 impl PageSet {
-    /// Bytes of memory that a word stands for.
+    /// Bytes of memory for which a word stands.
     const WORD_LEN: u64 = 64 * PAGE_SIZE as u64;
 
-    /// Adds the page at this address, which is not below the last one.
+    /// Adds the page at this address, which must not be below the last one.
     fn add(&mut self, address: u64) {
         let (word, bit) = (address / Self::WORD_LEN, address % Self::WORD_LEN / PAGE_SIZE as u64);
         let start = word * Self::WORD_LEN;
@@ -45,17 +45,17 @@ impl PageSet {
         }
     }
 
-    /// Returns how many pages there are.
+    /// Returns the number of pages.
     pub fn len(&self) -> u64 {
         self.words.iter().map(|(_, bits)| u64::from(bits.count_ones())).sum()
     }
 
-    /// Tells whether there is none.
+    /// Returns whether there is no page.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 
-    /// Returns the pages as ranges of addresses, ascending, with gaps between them.
+    /// Returns the pages as ranges of addresses, in ascending order and with gaps between them.
     pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
         let bits = |&(start, bits): &(u64, u64)| {
             let set = (0..64).filter(move |bit| bits >> bit & 1 != 0);
@@ -81,12 +81,12 @@ impl FromIterator<u64> for PageSet {
     }
 }
 
-/// Returns how many pages there are in a range.
+/// Returns the number of pages in a range.
 pub fn count(range: &Range<u64>) -> u64 {
     (range.end - range.start) / PAGE_SIZE as u64
 }
 
-/// Returns the pages that differ. What one of the two does not have is zero.
+/// Returns the pages that differ between two checkpoints. A page that only one of them has is compared with zeros.
 pub fn differences(old: &mut Loaded, new: &mut Loaded) -> Result<PageSet> {
     let ((mut old, of_old), (mut new, of_new)) = (old.open()?, new.open()?);
     compare(Side::new(&mut old, of_old)?, Side::new(&mut new, of_new)?)
@@ -110,10 +110,10 @@ fn compare(mut old: Side<'_, '_>, mut new: Side<'_, '_>) -> Result<PageSet> {
     }
 }
 
-/// One of two checkpoints that are gone through side by side.
+/// One of two checkpoints whose memory is read side by side.
 struct Side<'s, 'o> {
     extents: Extents<'s, Opened<'o>>,
-    /// The one that was read last.
+    /// The extent that was read last.
     extent: Option<Extent>,
 }
 
@@ -130,7 +130,7 @@ impl<'s, 'o> Side<'s, 'o> {
         Ok(())
     }
 
-    /// Leaves the extent that ends at `at`.
+    /// Reads extents until one ends behind `at`.
     fn advance(&mut self, at: u64) -> Result<()> {
         while self.extent.is_some_and(|extent| end(&extent) <= at) {
             self.read()?;
@@ -138,12 +138,12 @@ impl<'s, 'o> Side<'s, 'o> {
         Ok(())
     }
 
-    /// Returns where the extent at `at` ends, or the gap before the next; none behind the last.
+    /// Returns the end of the extent at `at`, or of the gap before the next extent; `None` behind the last extent.
     fn end_of_the_same(&self, at: u64) -> Option<u64> {
         self.extent.map(|extent| if at < extent.address { extent.address } else { end(&extent) })
     }
 
-    /// Tells whether pages are stored at `at`.
+    /// Returns whether pages are stored at `at`.
     fn has_content(&self, at: u64) -> bool {
         self.extent.is_some_and(|extent| extent.address <= at) && !self.extents.pages().is_empty()
     }

@@ -1,4 +1,4 @@
-//! A state's registers as names and numbers: what is shown, compared and printed for programs.
+//! The registers of a state as names and numbers, to show them, compare them, and print them for programs.
 
 use std::convert::Infallible;
 
@@ -6,43 +6,43 @@ use stasis_state::devices::{DeviceRecord, Visitor};
 use stasis_state::register::{Descriptor, Record, VALUE_OFFSET};
 use stasis_state::{GuestState, RecordType};
 
-/// A record's registers.
+/// The registers of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registers {
-    /// Which record.
+    /// The kind of the record.
     pub kind: RecordType,
-    /// The vCPU's index in a record per vCPU.
+    /// Index of the vCPU, if the record belongs to one.
     pub instance: usize,
-    /// All of them, in the order of `docs/format.md`.
+    /// All registers, in the order of `docs/format.md`.
     pub registers: Vec<Register>,
 }
 
 /// A register with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Register {
-    /// Its name in `docs/format.md`, in lower case.
+    /// The register's name in `docs/format.md`, in lower case.
     pub name: &'static str,
     /// Bytes of an element.
     pub width: usize,
-    /// Its elements; one unless it is an array.
+    /// The values of its elements; a single one if it is no array.
     pub values: Vec<u128>,
-    /// The same at reset.
+    /// The values of its elements at reset.
     pub reset: Vec<u128>,
 }
 
 impl Register {
-    /// Its name in `docs/format.md`.
+    /// Returns the register's name as `docs/format.md` has it.
     pub fn title(&self) -> String {
         self.name.to_uppercase()
     }
 
-    /// An element's value with all its digits.
+    /// Returns the value of an element with all its digits.
     pub fn digits(&self, value: u128) -> String {
         format!("{value:#0width$x}", width = 2 + 2 * self.width)
     }
 }
 
-/// Every record of registers, in the order in which they are written.
+/// Returns the registers of every record, in the order in which records are written.
 pub fn all(state: &GuestState) -> Vec<Registers> {
     let mut records = vec![of(0, &state.guest), of(0, &state.clock)];
     records.extend(state.power.iter().map(|power| of(0, power)));
@@ -62,7 +62,7 @@ pub fn all(state: &GuestState) -> Vec<Registers> {
     records
 }
 
-/// Adds the registers of each record it is shown.
+/// A visitor that adds the registers of each record.
 struct Add<'a>(&'a mut Vec<Registers>);
 
 impl Visitor<'_> for Add<'_> {
@@ -74,7 +74,7 @@ impl Visitor<'_> for Add<'_> {
     }
 }
 
-/// A record's registers.
+/// Returns the registers of a record.
 pub fn of<R: Record>(instance: usize, record: &R) -> Registers {
     let reset = R::reset();
     let registers = R::REGISTERS.iter().map(|register| Register {

@@ -1,4 +1,4 @@
-//! A checkpoint in words: registers by the names of the manuals, interrupts as a table.
+//! A checkpoint in words for a person: registers by the names of the manuals, interrupts as a table.
 
 use std::fmt::{self, Write};
 
@@ -11,7 +11,7 @@ use super::registers::{self, Register, Registers};
 use super::source::Loaded;
 use crate::report;
 
-/// All that a checkpoint holds, but for the memory's content.
+/// Returns everything that a checkpoint holds, except for the content of the memory.
 pub fn show(loaded: &Loaded) -> Result<String, fmt::Error> {
     let checkpoint = &loaded.checkpoint;
     let (state, stats) = (&checkpoint.state, checkpoint.stats);
@@ -44,7 +44,7 @@ pub fn show(loaded: &Loaded) -> Result<String, fmt::Error> {
     let (stored, zero) = (stats.pages_stored, stats.pages_zero);
     writeln!(out, "         {stored} pages of {PAGE_SIZE} bytes stored, {zero} zero")?;
     let (ticks, frequency) = (*state.clock.cntvct, *state.clock.cntfrq);
-    // Whole milliseconds: they are for people.
+    // People read this, so whole milliseconds are enough.
     let milliseconds = u128::from(ticks) * 1000 / u128::from(frequency.max(1));
     writeln!(
         out,
@@ -84,7 +84,7 @@ pub fn show(loaded: &Loaded) -> Result<String, fmt::Error> {
     Ok(out)
 }
 
-/// What the PSCI state of a vCPU is called.
+/// Returns the name of a vCPU's PSCI state.
 fn power(state: u8) -> &'static str {
     match state {
         0 => "on",
@@ -94,7 +94,7 @@ fn power(state: u8) -> &'static str {
     }
 }
 
-/// PSTATE, as SPSR_EL2 has it (DDI 0487, C5.2.19).
+/// Returns a PSTATE in words; its layout is that of SPSR_EL2 (DDI 0487, C5.2.19).
 fn pstate(value: u64) -> String {
     let mode = match value & 0x1f {
         0x0 => "EL0t",
@@ -112,7 +112,7 @@ fn pstate(value: u64) -> String {
     format!("{mode}, masked {}, flags {}", or_none(masked), or_none(set))
 }
 
-/// The manual's name of a register, where the format has one of its own.
+/// Returns the manual's name of a register, for which the format may have a name of its own.
 pub fn manual_name(kind: RecordType, name: &str) -> String {
     let name = name.to_uppercase();
     match (kind, name.as_str()) {
@@ -127,7 +127,7 @@ pub fn manual_name(kind: RecordType, name: &str) -> String {
     }
 }
 
-/// Whether the table of interrupts has all of the register.
+/// Returns whether the table of interrupts shows all of the register.
 pub fn is_in_table(kind: RecordType, name: &str) -> bool {
     let prefixes: &[&str] = match kind {
         RecordType::VgicDistributor => &["spi_"],
@@ -144,7 +144,7 @@ fn show_record(out: &mut String, record: &Registers) -> fmt::Result {
     Ok(())
 }
 
-/// A register's value; of an array, the elements that are not as at reset.
+/// Writes the value of a register; of an array, only the elements that differ from reset.
 fn show_register(out: &mut String, name: &str, register: &Register) -> fmt::Result {
     if let [value] = register.values[..] {
         return writeln!(out, "    {name:<20} {}", register.digits(value));
@@ -162,7 +162,7 @@ fn show_register(out: &mut String, name: &str, register: &Register) -> fmt::Resu
     if changed.is_empty() {
         return writeln!(out, "    {name:<20} {} elements as at reset", register.values.len());
     }
-    // Lines of about a hundred characters.
+    // A line has about a hundred characters.
     let per_line = (96 / (9 + 2 * register.width)).max(1);
     for line in changed.chunks(per_line) {
         writeln!(out, "    {}", line.join("  "))?;
@@ -170,7 +170,7 @@ fn show_register(out: &mut String, name: &str, register: &Register) -> fmt::Resu
     Ok(())
 }
 
-/// The head of [`interrupt_row`].
+/// The heads of the columns of [`interrupt_row`].
 pub const INTERRUPT_COLUMNS: &str =
     "INTID  VCPU  ENABLED  PENDING  ACTIVE  LEVEL  TRIGGER  PRIORITY  GROUP  TARGET   SOURCE";
 
@@ -192,7 +192,7 @@ fn show_interrupts(out: &mut String, state: &GuestState) -> fmt::Result {
     Ok(())
 }
 
-/// An interrupt as a line.
+/// Returns the line of an interrupt in the table.
 pub fn interrupt_row(row: &Row) -> String {
     let yes = |is: bool| if is { "yes" } else { "-" };
     let cpus = |mask: u8| {

@@ -1,7 +1,7 @@
-//! Where a checkpoint is: in a file of its own, or on a disk image, a card or a partition.
+//! The place of a checkpoint: a file of its own, or a disk image, a card or a partition.
 //!
-//! [`Loaded`] is one whose registers were read; its memory stays where it is, and is read again by whoever wants it. [`Opened`] is what
-//! both kinds are read through, a piece at a time: no file is ever in memory as a whole.
+//! [`Loaded`] is a checkpoint whose registers were read. Its memory stays where it is, and is read again when it is wanted. [`Opened`] reads
+//! the bytes of either place a piece at a time, so that no file is ever in memory as a whole.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ const PIECE: usize = 1 << 20;
 /// A checkpoint that was read to its end and is sound.
 pub struct Loaded {
     place: Place,
-    /// What is in it, but for the memory.
+    /// The content of the checkpoint, except for its memory.
     pub checkpoint: Checkpoint,
 }
 
@@ -32,14 +32,14 @@ enum Place {
 
 /// The bytes of a checkpoint.
 pub enum Opened<'p> {
-    /// Of a file, with its length.
+    /// The bytes of a file, and its length.
     File(&'p File, u64),
-    /// Of a disk.
+    /// The bytes of a checkpoint on a disk.
     Disk(Reader<'p, FileDisk>),
 }
 
 impl Loaded {
-    /// Takes a checkpoint from the front of the words: `FILE`, or `DISK WHICH`. Returns the first word and what follows, too.
+    /// Reads the checkpoint that the first words name: `FILE`, or `DISK WHICH`. Returns also the first word, and the words behind the name.
     pub fn take(words: &[String]) -> Result<(&str, Self, &[String])> {
         let [path, rest @ ..] = words else { bail!("a checkpoint is lacking") };
         if is_checkpoint(Path::new(path))? {
@@ -51,7 +51,7 @@ impl Loaded {
         Ok((path, Self::from_disk(path, which)?, rest))
     }
 
-    /// Reads a checkpoint in a file of its own.
+    /// Reads the checkpoint in a file of its own.
     pub fn from_file(path: &Path) -> Result<Self> {
         let mut place = Place::File(open(path)?);
         let checked = check(&mut place.open()?).map_err(anyhow_of);
@@ -60,7 +60,7 @@ impl Loaded {
         Ok(Self { place, checkpoint })
     }
 
-    /// Reads a checkpoint of a disk.
+    /// Reads the checkpoint `which` of a disk.
     pub fn from_disk(disk: &str, which: &str) -> Result<Self> {
         let store = disk::store(Path::new(disk), false)?;
         let number = store.find(which)?.number;
@@ -75,12 +75,12 @@ impl Loaded {
         Ok(Self { place, checkpoint })
     }
 
-    /// Opens the bytes once more. Returns what was in them, too.
+    /// Opens the bytes again. Returns also what was in them when they were read first.
     pub fn open(&mut self) -> Result<(Opened<'_>, &Checkpoint)> {
         Ok((self.place.open()?, &self.checkpoint))
     }
 
-    /// Returns the guest's name; in quotes and with escapes where that is none, as it can be in files before 1.3.
+    /// Returns the guest's name. What is no name, as in files before version 1.3, is in quotes and with escapes.
     pub fn guest(&self) -> String {
         let guest = &self.checkpoint.state.guest;
         guest.checked_name().map_or_else(|_| guest.shown_name().to_string(), str::to_owned)
@@ -97,12 +97,12 @@ impl Place {
 }
 
 impl<'p> Opened<'p> {
-    /// The bytes of a file.
+    /// Opens the bytes of a file.
     pub fn of(file: &'p File) -> Result<Self> {
         Ok(Self::File(file, file.metadata()?.len()))
     }
 
-    /// Copies all bytes, unchecked.
+    /// Copies all bytes to `out`, without checking them.
     pub fn copy_to(&mut self, out: &mut impl Write) -> Result<()> {
         let mut piece = vec![0; PIECE];
         let mut at = 0;
@@ -134,13 +134,13 @@ impl Source for Opened<'_> {
     }
 }
 
-/// A source whose bytes go to `out` as they are read, which is in order: what is checked is what is written.
+/// A source that copies its bytes to `out` as they are read, which is in order. So exactly what is checked is written.
 pub struct Copied<'c, S, W> {
-    /// What is read.
+    /// The source that is read.
     pub source: S,
-    /// Where that goes.
+    /// The destination of its bytes.
     pub out: &'c mut W,
-    /// Bytes so far.
+    /// Number of bytes that were copied so far.
     pub done: u64,
 }
 
@@ -159,7 +159,7 @@ impl<S: Source<Error = Error>, W: FnMut(&[u8]) -> Result<()>> Source for Copied<
     }
 }
 
-/// Returns the checkpoint that all of the words stand for.
+/// Returns the checkpoint that the words name. All of the words must belong to the name.
 pub fn only(words: &[String]) -> Result<Loaded> {
     let (_, loaded, rest) = Loaded::take(words)?;
     match rest {
@@ -168,7 +168,7 @@ pub fn only(words: &[String]) -> Result<Loaded> {
     }
 }
 
-/// Tells whether a file begins as a checkpoint does.
+/// Returns whether a file begins as a checkpoint does.
 pub fn is_checkpoint(path: &Path) -> Result<bool> {
     let mut beginning = Vec::new();
     open(path)?
@@ -178,22 +178,22 @@ pub fn is_checkpoint(path: &Path) -> Result<bool> {
     Ok(beginning == MAGIC)
 }
 
-/// Opens a file to read it. The error names it.
+/// Opens a file to read it. An error names the file.
 pub fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// The format's inner loop, CRC-32C, by the processor's own instruction where it has one.
+/// Returns the inner loop of the format, CRC-32C, made of the processor's own instruction if it has one.
 pub fn routines() -> Routines {
     Routines { crc32c: crc32c::crc32c_append }
 }
 
-/// Reads a checkpoint to its end, by every rule of the format.
+/// Reads a checkpoint to its end, and checks every rule of the format.
 pub fn check(source: &mut impl Source<Error = Error>) -> Result<Checkpoint, LoadError<Error>> {
     stasis_state::read(source, routines(), &mut |_, _| ())
 }
 
-/// The error as a person reads it.
+/// Returns the error for a person.
 pub fn anyhow_of(error: LoadError<Error>) -> Error {
     match error {
         LoadError::Format(error) => error.into(),

@@ -1,8 +1,8 @@
-//! The kernel's functions as a file beside the core file: what a debugger takes for the program.
+//! Writes a Linux kernel's functions to a file beside the core file, which a debugger takes for the program.
 //!
-//! It has names, and how to get from a frame to its caller's (DWARF 4, 6.4): the kernel is compiled with frame
-//! pointers, so that X29 leads from each frame record to the next. Only a function that has not made its record, as
-//! the one with the WFI never does, is left through X30.
+//! The file has the functions' names, and how to get from a frame to its caller's (DWARF 4, 6.4). The kernel is compiled with frame
+//! pointers, so X29 leads from each frame record to the next. Only a function that has not made its record is left through X30, such as the
+//! one with the WFI, which never makes one.
 
 use std::path::{Path, PathBuf};
 
@@ -21,10 +21,10 @@ const SHT_STRTAB: u32 = 3;
 const SHT_NOBITS: u32 = 8;
 const SHF_ALLOC_EXECINSTR: u64 = 6;
 const SYMBOL_LEN: usize = 24;
-/// STB_GLOBAL, STT_FUNC.
+/// The value of st_info: STB_GLOBAL, STT_FUNC.
 const GLOBAL_FUNCTION: u8 = 0x12;
 
-/// Writes the file beside the core file, if the guest is a Linux that has symbols. `notes` are what it keeps for crash dumps.
+/// Writes the file beside the core file if the guest is a Linux with symbols. `notes` are the page that Linux keeps for crash dumps.
 pub fn write(
     vcpus: &[VcpuState],
     notes: &Page,
@@ -63,7 +63,7 @@ fn file(symbols: &[Symbol], text: &Range, frames: &[u8]) -> Vec<u8> {
     out.u64(text.start).u64(0).u64(HEADER_LEN as u64).u32(0);
     out.u16(HEADER_LEN as u16).u16(0).u16(0).u16(SECTION_LEN as u16).u16(count).u16(count - 1);
     out.zero(SECTION_LEN);
-    // Name, type, flags, address, place, length, link, info, alignment, length of an entry.
+    // Name, type, flags, address, offset, length, link, info, alignment, length of an entry.
     out.u32(1).u32(SHT_NOBITS).u64(SHF_ALLOC_EXECINSTR).u64(text.start).u64(at as u64);
     out.u64(text.end - text.start).u32(0).u32(0).u64(4).u64(0);
     let kinds = [
@@ -83,33 +83,33 @@ fn file(symbols: &[Symbol], text: &Range, frames: &[u8]) -> Vec<u8> {
     out.0
 }
 
-/// Where a function ends: where the next begins.
+/// Returns the end of a function: the beginning of the next one.
 fn end(symbols: &[Symbol], index: usize, text: &Range) -> u64 {
     let start = symbols[index].address;
     let next = symbols[index..].iter().map(|symbol| symbol.address).find(|next| *next > start);
     next.unwrap_or(text.end)
 }
 
-/// The section .debug_frame.
+/// Returns the section .debug_frame.
 fn frames(
     symbols: &[Symbol],
     text: &Range,
     vcpus: &[VcpuState],
     memory: &Virtual<'_, '_>,
 ) -> Vec<u8> {
-    // DWARF's numbers of X29 and SP; X30 is the return address.
+    // FP and SP are DWARF's numbers of X29 and SP. X30 is the return address.
     const FP: u8 = 29;
     const SP: u8 = 31;
     const LR: u8 = 30;
     const DEF_CFA: u8 = 0x0c;
     const OFFSET: u8 = 0x80;
     const SAME_VALUE: u8 = 0x08;
-    // A caller's X29 and X30 lie where X29 points to; offsets count in units of -8.
+    // The caller's X29 and X30 lie where X29 points to. Offsets count in units of -8.
     let by_record = [DEF_CFA, FP, 16, OFFSET | FP, 2, OFFSET | LR, 1];
     let by_register = [DEF_CFA, SP, 0, SAME_VALUE, FP, SAME_VALUE, LR];
 
     let mut out = Bytes::default();
-    // Version 1, no augmentation, factors 1 and -8.
+    // Version 1, no augmentation, the factors 1 and -8.
     entry(&mut out, &u32::MAX.to_le_bytes(), &[1, 0, 1, 0x78, LR]);
     let mut from = text.start;
     let mut describe = |to: u64, rules: &[u8]| {
@@ -128,12 +128,12 @@ fn frames(
 }
 
 fn entry(out: &mut Bytes, head: &[u8], rest: &[u8]) {
-    // DW_CFA_nop is 0.
+    // Zeros fill the entry up: DW_CFA_nop is 0.
     let len = (4 + head.len() + rest.len()).next_multiple_of(8) - 4;
     out.u32(len as u32).bytes(head).bytes(rest).zero(len - head.len() - rest.len());
 }
 
-/// The functions that a vCPU is in and that have not made their frame record yet; ascending.
+/// Returns the functions that a vCPU is in and that have not made their frame record, in ascending order.
 fn frameless(
     symbols: &[Symbol],
     text: &Range,

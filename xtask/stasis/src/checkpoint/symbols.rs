@@ -1,28 +1,28 @@
-//! A Linux guest's symbols, out of its own memory: the table behind /proc/kallsyms (kernel/kallsyms.c).
+//! The symbols of a Linux guest, read from its own memory: the table behind /proc/kallsyms (kernel/kallsyms.c).
 //!
-//! Linux keeps the addresses of that table in the page that it fills for crash dumps (vmcoreinfo), since
-//! version 6.0. So a debugger can name functions without a file of the kernel's, wherever the kernel was put.
+//! Since version 6.0, Linux keeps the addresses of that table in the page that it fills for crash dumps (vmcoreinfo). So a debugger
+//! can name functions without a file of the kernel, wherever the kernel lies in memory.
 
 use stasis_state::routines::Page;
 
 use super::translation::Virtual;
 
-/// A function of the kernel's.
+/// A function of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
-    /// Its virtual address.
+    /// The function's virtual address.
     pub address: u64,
-    /// Its name.
+    /// The function's name.
     pub name: String,
 }
 
-/// The most that are read; Debian's kernels have about 150000. All of their functions are in memory at once.
+/// The greatest number of symbols that are read; Debian's kernels have about 150000. All of their functions are in memory at once.
 const MAX_SYMBOLS: u32 = 400_000;
 
-/// How the page begins that Linux fills for crash dumps.
+/// The beginning of the page that Linux fills for crash dumps.
 pub const CRASH_NOTES: &[u8] = b"OSRELEASE=";
 
-/// Returns the kernel's functions, ascending; none if the notes tell of none, or of what is not in memory.
+/// Returns the kernel's functions in ascending order; none if the notes name no table, or one that is not in memory.
 pub fn linux(notes: &Page, memory: &Virtual<'_, '_>) -> Vec<Symbol> {
     let mut symbols = Kallsyms { virtual_: memory }.read(notes).unwrap_or_default();
     symbols.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
@@ -57,7 +57,7 @@ impl Kallsyms<'_, '_> {
             for _ in 0..self.length(&mut at)? {
                 name.extend_from_slice(&tokens[usize::from(self.next(&mut at)?)]);
             }
-            // The type comes first; the functions are in the text.
+            // The first byte of a name is its type. Functions are in the text.
             if let [b't' | b'T' | b'w' | b'W', name @ ..] = &name[..] {
                 let offset = self.virtual_.u32(offsets.checked_add(index * 4)?)?;
                 let name = String::from_utf8(name.to_vec()).ok()?;
@@ -67,7 +67,7 @@ impl Kallsyms<'_, '_> {
         Some(symbols)
     }
 
-    /// The 256 pieces of names.
+    /// Returns the 256 tokens of which names are made.
     fn tokens(&self, table: u64, index: u64) -> Option<Vec<Vec<u8>>> {
         let token = |number: u64| {
             let at = index.checked_add(2 * number)?;
@@ -86,7 +86,7 @@ impl Kallsyms<'_, '_> {
         (0..256).map(token).collect()
     }
 
-    /// The number of tokens of a name: a byte, or two where bit 7 says so.
+    /// Returns the number of tokens of a name: one byte, or two if bit 7 of the first is set.
     fn length(&self, at: &mut u64) -> Option<u32> {
         let first = u32::from(self.next(at)?);
         match first & 0x80 {

@@ -1,4 +1,4 @@
-//! Where a guest's own page tables have its memory (DDI 0487, D8.2): stage 1 of EL1 and EL0, any granule.
+//! The translation by a guest's own page tables (DDI 0487, D8.2): stage 1 of EL1 and EL0, with any granule.
 
 use std::cell::Cell;
 use std::ops::RangeInclusive;
@@ -7,36 +7,36 @@ use stasis_state::vcpu::SystemRegisters;
 
 use super::memory::{self, Memory};
 
-/// A run of virtual addresses that is a run of RAM, too.
+/// A range of virtual addresses that is mapped to one range of RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// Its first virtual address.
+    /// The first virtual address.
     pub address: u64,
-    /// Where that is in RAM.
+    /// The physical address to which it is mapped.
     pub physical: u64,
-    /// Bytes.
+    /// Bytes of the range.
     pub len: u64,
 }
 
-/// Memory by its virtual addresses.
+/// A guest's memory at its virtual addresses.
 pub struct Virtual<'a, 'm> {
     memory: &'a Memory<'m>,
-    /// Where a virtual address is in RAM.
+    /// The function that returns the physical address of a virtual page.
     translate: &'a dyn Fn(u64) -> Option<u64>,
-    /// The virtual page that was translated last, and what it is.
+    /// The virtual page that was translated last, and its physical address.
     last: Cell<Option<(u64, Option<u64>)>>,
 }
 
-/// Bits of an address within a page of the smallest granule.
+/// The bits of an address within a page of the smallest granule.
 const SMALLEST_PAGE: u64 = 0xfff;
 
 impl<'a, 'm> Virtual<'a, 'm> {
-    /// Memory that `translate` translates.
+    /// Returns memory whose virtual addresses `translate` translates.
     pub fn new(memory: &'a Memory<'m>, translate: &'a dyn Fn(u64) -> Option<u64>) -> Self {
         Self { memory, translate, last: Cell::new(None) }
     }
 
-    /// Returns the byte at this address.
+    /// Returns the byte at this address; `None` if it is not mapped to RAM.
     pub fn u8(&self, address: u64) -> Option<u8> {
         let virtual_page = address & !SMALLEST_PAGE;
         let page = match self.last.get() {
@@ -52,14 +52,14 @@ impl<'a, 'm> Virtual<'a, 'm> {
         Some(word.to_le_bytes()[(physical & 7) as usize])
     }
 
-    /// Returns the four bytes at this address, as a number.
+    /// Returns the number in the four bytes at this address; `None` if one of them is not mapped to RAM.
     pub fn u32(&self, address: u64) -> Option<u32> {
         let byte = |offset| Some(u32::from(self.u8(address.checked_add(offset)?)?));
         Some(byte(0)? | byte(1)? << 8 | byte(2)? << 16 | byte(3)? << 24)
     }
 }
 
-/// The two trees of tables of a vCPU; none where its MMU is off.
+/// The two trees of translation tables of a vCPU; there is none while its MMU is off.
 #[derive(Debug, Default)]
 pub struct Tables {
     low: Option<Tree>,
@@ -67,7 +67,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Those that TTBR0 and TTBR1 have.
+    /// Returns the trees that TTBR0_EL1 and TTBR1_EL1 point to.
     pub fn of(system: &SystemRegisters) -> Self {
         /// SCTLR_EL1.M.
         const MMU: u64 = 1;
@@ -77,12 +77,12 @@ impl Tables {
         }
     }
 
-    /// Hands all mappings to RAM to `each`, ascending; those that follow each other, here and there, as one.
+    /// Passes all mappings to RAM to `each`, in ascending order. Mappings that are adjacent in both kinds of addresses are passed as one.
     pub fn each(&self, memory: &Memory<'_>, each: &mut dyn FnMut(Mapping)) {
         self.within(0..=u64::MAX, memory, each);
     }
 
-    /// Returns where the page at this virtual address is in RAM.
+    /// Returns the physical address of a virtual page; `None` if it is not mapped to RAM.
     pub fn translate(&self, memory: &Memory<'_>, page: u64) -> Option<u64> {
         let mut found = None;
         self.within(page..=page | SMALLEST_PAGE, memory, &mut |mapping| {
@@ -92,7 +92,7 @@ impl Tables {
         found
     }
 
-    /// Hands the mappings that have some of these virtual addresses to `each`.
+    /// Passes the mappings of any of these virtual addresses to `each`.
     fn within(
         &self,
         wanted: RangeInclusive<u64>,
@@ -108,20 +108,20 @@ impl Tables {
     }
 }
 
-/// One of the two trees of tables.
+/// One of the two trees of translation tables.
 #[derive(Debug)]
 struct Tree {
-    /// The first address that it translates.
+    /// The first address that the tree translates.
     base: u64,
-    /// Bits of an address that it translates.
+    /// Number of address bits that the tree translates.
     bits: u32,
-    /// Bits of an address within a page.
+    /// Number of address bits within a page.
     page_bits: u32,
-    /// The first table.
+    /// Physical address of the first table.
     table: u64,
 }
 
-/// TTBR0_EL1 by TCR_EL1's T0SZ, EPD0 and TG0.
+/// Returns the tree of TTBR0_EL1, by T0SZ, EPD0 and TG0 of TCR_EL1.
 fn low(system: &SystemRegisters) -> Option<Tree> {
     let tcr = *system.tcr_el1;
     let page_bits = match tcr >> 14 & 3 {
@@ -133,7 +133,7 @@ fn low(system: &SystemRegisters) -> Option<Tree> {
     Tree::new(0, *system.ttbr0_el1, tcr & 0x3f, tcr >> 7 & 1, page_bits)
 }
 
-/// TTBR1_EL1 by TCR_EL1's T1SZ, EPD1 and TG1.
+/// Returns the tree of TTBR1_EL1, by T1SZ, EPD1 and TG1 of TCR_EL1.
 fn high(system: &SystemRegisters) -> Option<Tree> {
     let tcr = *system.tcr_el1;
     let page_bits = match tcr >> 30 & 3 {
@@ -148,14 +148,14 @@ fn high(system: &SystemRegisters) -> Option<Tree> {
 
 impl Tree {
     fn new(base: u64, ttbr: u64, size: u64, disabled: u64, page_bits: u32) -> Option<Self> {
-        // An address has 25 to 48 bits where there are neither FEAT_TTST nor FEAT_LVA.
+        // Without FEAT_TTST and FEAT_LVA, an address has 25 to 48 bits.
         let bits = u32::try_from(64 - size).ok().filter(|bits| (25..=48).contains(bits))?;
-        // TTBR.BADDR, without the ASID and CnP.
+        // This is TTBR.BADDR, without the ASID and CnP.
         let table = ttbr & 0xffff_ffff_fffe;
         (disabled == 0).then_some(Self { base, bits, page_bits, table })
     }
 
-    /// Bits of an address that a table of one level translates.
+    /// Returns the number of address bits that a table of one level translates.
     fn level_bits(&self) -> u32 {
         self.page_bits - 3
     }
@@ -165,7 +165,7 @@ impl Tree {
         self.table(walk, self.table, self.base, levels, self.bits);
     }
 
-    /// `levels` are left, this one included; together they translate `bits` bits.
+    /// Walks a table. `levels` levels are left, including this one; together they translate `bits` bits.
     fn table(&self, walk: &mut Walk<'_, '_>, table: u64, base: u64, levels: u32, bits: u32) {
         if walk.tables_left == 0 {
             return;
@@ -195,21 +195,21 @@ impl Tree {
     }
 }
 
-/// Tables of 4 KiB that map 128 GiB by pages. Only tables that lie in themselves need more.
+/// The greatest number of tables: enough to map 128 GiB by pages of 4 KiB. Only tables that contain themselves need more.
 const MAX_TABLES: usize = 65_536;
 
 struct Walk<'a, 'm> {
     memory: &'a Memory<'m>,
-    /// The virtual addresses that are of interest.
+    /// The virtual addresses whose mappings are wanted.
     wanted: RangeInclusive<u64>,
     each: &'a mut dyn FnMut(Mapping),
-    /// What was found last: it may go on.
+    /// The mapping that was found last, to which the next one may be adjacent.
     last: Option<Mapping>,
     tables_left: usize,
 }
 
 impl Walk<'_, '_> {
-    /// Adds what lies in RAM of a page or block, to the mapping before if it goes on there.
+    /// Adds the part of a page or block that lies in RAM. If it is adjacent to the last mapping, it becomes part of that.
     fn add(&mut self, address: u64, physical: u64, bits: u32) {
         let ram = &self.memory.ram;
         let start = physical.max(ram.start);
@@ -231,7 +231,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Hands over what was found last.
+    /// Passes on the mapping that was found last.
     fn finish(&mut self) {
         self.last.take().into_iter().for_each(&mut *self.each);
     }

@@ -1,4 +1,4 @@
-//! What is to be said of a checkpoint that was read to its end, or could not be: good, damaged, or only too new.
+//! [`Verdict`]: what is said of a checkpoint after a look at every byte of it: good, damaged, or only too new.
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use stasis_state::reader::Skipped;
 
 use super::source::{Opened, check};
 
-/// What a look at every byte of a checkpoint has found.
+/// The result of a look at every byte of a checkpoint.
 pub enum Verdict {
-    /// It is whole, but for what this version has skipped, if anything.
+    /// The checkpoint is whole, except for what this version has skipped.
     Good(Skipped),
-    /// It may be whole, and is of a newer format.
+    /// The checkpoint is of a newer format, and may be whole.
     TooNew(stasis_state::Error),
-    /// It breaks a rule of the format.
+    /// The checkpoint breaks a rule of the format.
     Damaged(stasis_state::Error),
-    /// It could not be read.
+    /// The checkpoint could not be read.
     Unreadable(Error),
 }
 
 impl Verdict {
-    /// Looks at every byte of a checkpoint, if it could be opened.
+    /// Reads every byte of a checkpoint that was opened, and returns the verdict.
     pub fn of(opened: Result<Opened<'_>>) -> Self {
         let checked = opened.map_err(LoadError::Source).and_then(|mut opened| check(&mut opened));
         match checked {
@@ -32,7 +32,11 @@ impl Verdict {
         }
     }
 
-    /// Returns an error that blames `subject`, unless it is good.
+    /// Returns what was skipped of a good checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with any other one, with `subject` as its name.
     pub fn blame(self, subject: impl fmt::Display) -> Result<Skipped> {
         match self {
             Self::Good(skipped) => Ok(skipped),
@@ -53,7 +57,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Counts verdicts, for the last line.
+/// A count of verdicts, for the last line.
 #[derive(Default)]
 pub struct Tally {
     all: usize,
@@ -62,7 +66,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one.
+    /// Counts a verdict.
     pub fn add(&mut self, verdict: &Verdict) {
         self.all += 1;
         match verdict {
@@ -72,7 +76,7 @@ impl Tally {
         }
     }
 
-    /// Returns an error unless all were good.
+    /// Returns an error unless all verdicts were good.
     pub fn result(self) -> Result<()> {
         let Self { all, too_new, bad } = self;
         let newer =

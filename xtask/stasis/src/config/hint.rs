@@ -1,16 +1,16 @@
-//! What to type where a configuration was written wrong: the errors of the TOML parser, in the words of this configuration.
+//! Hints for a configuration that was written wrong: the errors of the TOML parser in the words of this configuration.
 
 use std::ops::Range;
 
 use crate::suggest::nearest;
 
-/// Keys whose value is a time; the others that are texts with a number are sizes.
+/// Keys whose value is a time. The other keys whose value is a text with a number are sizes.
 const TIMES: [&str; 6] = ["watchdog", "checkpoint-every", "frame", "at", "length", "well-after"];
 
-/// What there can be several of.
+/// Tables of which there can be several.
 const TABLES: [&str; 3] = ["guest", "core", "shared"];
 
-/// The line of an error, by its number and what is written there, and what to do, in one line.
+/// Returns the line of an error, its number and its text, and what to do, all in one line.
 pub fn explain(text: &str, error: &toml::de::Error) -> String {
     let number = error.span().map_or(1, |span: Range<usize>| line_number(text, span.start));
     let line = text.lines().nth(number - 1).unwrap_or_default();
@@ -24,12 +24,12 @@ pub fn explain(text: &str, error: &toml::de::Error) -> String {
     format!("line {number}{place}: {advice}")
 }
 
-/// The number of the line that `offset` is in.
+/// Returns the number of the line that has the byte at `offset`.
 pub fn line_number(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
 }
 
-/// `[guest]`, where there can be several: whatever the parser says of it.
+/// Returns the hint for `[guest]` in the place of `[[guest]]`, whatever the parser says of it.
 fn single_table(line: &str) -> Option<String> {
     let name = line.trim().strip_prefix('[')?.strip_suffix(']')?.trim();
     TABLES
@@ -37,7 +37,7 @@ fn single_table(line: &str) -> Option<String> {
         .then(|| format!("write [[{name}]] in place of [{name}]: there can be several"))
 }
 
-/// A key that nobody knows, such as `checkpoint_every`: its message lists all keys in backquotes, the wrong one first.
+/// Returns the hint for an unknown key, such as `checkpoint_every`. The message lists keys in backquotes, the wrong one first.
 fn unknown_key(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field `")?;
     let (wrong, known) = rest.split_once('`')?;
@@ -46,7 +46,7 @@ fn unknown_key(message: &str) -> Option<String> {
     Some(format!("unknown field `{wrong}`{near}; {known}"))
 }
 
-/// A number where a text with a unit is needed, such as `memory = 64`.
+/// Returns the hint for a number in the place of a text with a unit, such as `memory = 64`.
 fn number_for_text(key: &str, message: &str) -> Option<String> {
     let (number, _) = message.strip_prefix("invalid type: integer `")?.split_once('`')?;
     message.ends_with("expected a string").then_some(())?;

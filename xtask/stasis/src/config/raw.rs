@@ -1,4 +1,4 @@
-//! The configuration as it is written, and where each key of it stands.
+//! The configuration as it is written, and the place of each key in the text.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub struct RawFile {
     pub shared: Vec<Spanned<RawShared>>,
 }
 
-/// `[[shared]]`.
+/// A table `[[shared]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawShared {
@@ -27,7 +27,7 @@ pub struct RawShared {
 }
 
 impl RawShared {
-    /// Where the value of a key stands.
+    /// Returns the place of a key's value in the text.
     pub fn span(&self, key: &str) -> Range<usize> {
         match key {
             "size" => self.size.span(),
@@ -37,7 +37,7 @@ impl RawShared {
     }
 }
 
-/// `[[guest]]`.
+/// A table `[[guest]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawGuest {
@@ -73,7 +73,7 @@ pub struct RawGuest {
 }
 
 impl RawGuest {
-    /// Where the value of a key stands, if it was said.
+    /// Returns the place of a key's value in the text, if the key is there.
     pub fn span(&self, key: &str) -> Option<Range<usize>> {
         match key {
             "name" => Some(self.name.span()),
@@ -101,7 +101,7 @@ impl RawGuest {
     }
 }
 
-/// `[[core]]`.
+/// A table `[[core]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawCore {
@@ -111,7 +111,7 @@ pub struct RawCore {
 }
 
 impl RawCore {
-    /// Where the value of a key stands, of the core's own or of a window's.
+    /// Returns the place of a key's value in the text. The key is the core's own, or that of a window.
     pub fn span(&self, window: Option<usize>, key: &str) -> Range<usize> {
         let window = window.and_then(|window| self.windows.get_ref().get(window));
         match (window.map(Spanned::get_ref), key) {

@@ -1,11 +1,11 @@
-//! The lock on a disk image that QEMU takes and honours: a running machine and a host tool, or two host tools, never write to one image.
+//! The lock on a disk image. QEMU takes and honours it, too, so that a machine and a tool, or two tools, never write to one image.
 //!
-//! QEMU locks single bytes of an image (block/file-posix.c, `raw_apply_lock_bytes`), by locks that belong to the open file and not to the
-//! process (fcntl(2), "Open file description locks"). Byte 100 + N says "I use permission N", byte 200 + N "nobody else may use permission N". All
-//! of them are shared locks: everybody first says what it does, and then looks whether anybody else has said the contrary.
+//! QEMU locks single bytes of an image (block/file-posix.c, `raw_apply_lock_bytes`). The locks belong to the open file and not to the
+//! process (fcntl(2), "Open file description locks"). Byte 100 + N says "I use permission N", and byte 200 + N says "nobody else may use
+//! permission N". All locks are shared: everybody first locks its own bytes, and then looks whether anybody else has locked a contrary one.
 //!
-//! What QEMU 10.0.2 locks, by /proc/locks: a virtio disk 100, 101 and 201; a read-only one 100 and 201; an SD card 100 and 101.
-//! On a block device there is O_EXCL in addition, which a mounted file system has, too.
+//! QEMU 10.0.2 locks, by /proc/locks: for a virtio disk 100, 101 and 201; for a read-only one 100 and 201; for an SD card 100 and 101.
+//! A block device is also opened with O_EXCL, which a mounted file system has, too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind};
@@ -17,22 +17,22 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{F_RDLCK, F_UNLCK, F_WRLCK, O_EXCL, SEEK_SET, flock};
 
-/// "I read", and "I write".
+/// The bytes for "I read" and "I write".
 const USES: [i64; 2] = [100, 101];
-/// "Nobody else may read", and "nobody else may write".
+/// The bytes for "nobody else may read" and "nobody else may write".
 const REFUSES: [i64; 2] = [200, 201];
 
-/// What is done with a disk.
+/// The use of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It is read, as others may do at the same time.
+    /// The disk is only read, and others may read it at the same time.
     Shared,
-    /// It is read and written, and nobody else has it meanwhile.
+    /// The disk is read and written, and nobody else may have it open.
     Exclusive,
 }
 
 impl Access {
-    /// The bytes that are locked.
+    /// Returns the bytes that this use locks.
     fn own(self) -> &'static [i64] {
         match self {
             Access::Shared => &[USES[0], REFUSES[1]],
@@ -40,7 +40,7 @@ impl Access {
         }
     }
 
-    /// The bytes that nobody else may have locked.
+    /// Returns the bytes that nobody else may have locked.
     fn contrary(self) -> &'static [i64] {
         match self {
             Access::Shared => &[REFUSES[0], USES[1]],
@@ -49,7 +49,7 @@ impl Access {
     }
 }
 
-/// Opens a disk image, or a block device, and locks it until it is closed. Fails at once if somebody else has it.
+/// Opens a disk image or a block device, and locks it until it is closed. Fails at once if somebody else has it open.
 pub fn open(path: &Path, access: Access) -> Result<File> {
     let exclusive = access == Access::Exclusive;
     let is_device = path.metadata().is_ok_and(|found| found.file_type().is_block_device());
@@ -72,17 +72,17 @@ pub fn open(path: &Path, access: Access) -> Result<File> {
     Ok(file)
 }
 
-/// Says what we do with the file, and returns whether nobody has said the contrary.
+/// Locks the bytes of this use, and returns whether nobody else has locked a contrary one.
 fn lock(file: &File, access: Access) -> nix::Result<bool> {
     for &byte in access.own() {
         match fcntl(file, FcntlArg::F_OFD_SETLK(&single(byte, F_RDLCK))) {
-            // Some program, not QEMU, has the byte for itself.
+            // A program that is not QEMU has locked the byte for itself.
             Err(Errno::EAGAIN | Errno::EACCES) => return Ok(false),
             locked => locked?,
         };
     }
     for &byte in access.contrary() {
-        // It becomes a lock that is in the way of this one, or F_UNLCK. Our own are not.
+        // The call changes `probe` into a lock that is in its way, or into F_UNLCK. Locks of this open file are never in its way.
         let mut probe = single(byte, F_WRLCK);
         fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe))?;
         if i32::from(probe.l_type) != F_UNLCK {
@@ -92,13 +92,13 @@ fn lock(file: &File, access: Access) -> nix::Result<bool> {
     Ok(true)
 }
 
-/// A lock of one byte.
+/// Returns a lock of one byte.
 fn single(byte: i64, kind: i32) -> flock {
-    // The constants are small, whatever C's types of the fields are.
+    // The constants are small, so the types of the fields in C do not matter.
     flock { l_type: kind as _, l_whence: SEEK_SET as _, l_start: byte, l_len: 1, l_pid: 0 }
 }
 
-/// Says who has the file, as far as one can tell, and what to do.
+/// Returns who has the file open, as far as that can be found out, and what to do.
 fn in_use(path: &Path, file: &File, access: Access) -> String {
     let holders = match &holders(file).unwrap_or_default()[..] {
         [] => "another program, likely a QEMU whose machine runs, has it open".to_owned(),
@@ -112,7 +112,7 @@ fn in_use(path: &Path, file: &File, access: Access) -> String {
     format!("{} is in use: {holders}, and {advice}; end that first", path.display())
 }
 
-/// The other processes that have this file open, of those that we may look into.
+/// Returns the other processes that have this file open, as far as this process may look into them.
 fn holders(file: &File) -> Result<Vec<String>, Error> {
     let ours = file.metadata()?;
     let same = |path: &Path| {
