@@ -1,4 +1,4 @@
-//! The boards that QEMU has for us.
+//! The boards that QEMU can emulate for Stasis.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use stasis_tool::suggest::nearest;
 use crate::workspace::Workspace;
 use crate::{report, setup};
 
-/// A board under QEMU.
+/// A board that QEMU emulates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Board {
     /// QEMU's own `virt`, with any number of cores and a virtio disk.
@@ -16,16 +16,16 @@ pub enum Board {
     Virt,
     /// The Raspberry Pi 4, with four cores, 2 GiB and an SD card.
     Raspi4 {
-        /// It is not QEMU that makes its device tree.
+        /// The path of the board's device tree, which QEMU does not make itself.
         device_tree: PathBuf,
     },
 }
 
-/// What a person calls them.
+/// The names of the boards on the command line.
 pub const NAMES: [&str; 2] = ["virt", "raspi4"];
 
 impl Board {
-    /// The board of this name, `virt` where nobody says. What it needs is fetched.
+    /// Returns the board of this name, or `virt` if there is none. Fetches what the board needs.
     pub fn find(workspace: &Workspace, name: Option<&str>) -> Result<Self> {
         match name {
             None | Some("virt") => Ok(Self::Virt),
@@ -37,22 +37,22 @@ impl Board {
         }
     }
 
-    /// The Raspberry Pi 4. Its device tree is fetched.
+    /// Returns the Raspberry Pi 4. Fetches its device tree.
     pub fn raspi4(workspace: &Workspace) -> Result<Self> {
         Ok(Self::Raspi4 { device_tree: setup::boards::raspi4_device_tree(workspace)? })
     }
 
-    /// Whether this is no `virt`, whose cores and memory a person may choose.
+    /// Returns whether the board has a fixed number of cores and a fixed memory; a person may choose those of `virt`.
     pub fn is_fixed(&self) -> bool {
         *self != Self::Virt
     }
 
-    /// Whether it knows what time it is.
+    /// Returns whether the board has a clock with the wall time.
     pub fn has_clock(&self) -> bool {
         *self == Self::Virt
     }
 
-    /// Whether a disk image can serve as the board's disk.
+    /// Checks that a disk image can be the board's disk.
     pub fn check_disk(&self, disk: &Path) -> Result<()> {
         let Ok(file) = std::fs::metadata(disk) else {
             bail!("there is no disk {}; `cargo xtask disk` makes one", disk.display());

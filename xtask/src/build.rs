@@ -1,4 +1,4 @@
-//! Builds the hypervisor's image and the guests. Never both in one run of cargo: features would mix.
+//! Builds the hypervisor's image and the guests. One run of cargo never builds both, because their features would mix.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use crate::setup::rust::{GUESTS, HYPERVISOR};
 use crate::workspace::{Workspace, cargo, read, write};
 use crate::{elf, report, setup};
 
-/// What was built of the hypervisor.
+/// The files of a built hypervisor.
 #[derive(Clone, Debug)]
 pub struct Hypervisor {
-    /// The flat arm64 `Image`.
+    /// Path of the flat arm64 `Image`.
     pub image: PathBuf,
-    /// The same with symbols.
+    /// Path of the ELF file with the symbols.
     pub elf: PathBuf,
 }
 
-/// Its code reaches each of its variables by one instruction: all but the stacks and the heap are within 1 MiB. Not in cargo's
-/// configuration, where it would count for the ArceOS guest, too.
+/// The code model in which code reaches each variable by one instruction: everything but the stacks and the heap is within 1 MiB. It is not in
+/// cargo's configuration, where it would also apply to the ArceOS guest.
 const TINY: &str = "-Ccode-model=tiny";
 
-/// Builds the hypervisor.
+/// Builds the hypervisor, and returns its files.
 pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
     setup::rust::ensure(workspace)?;
     report::step("building the hypervisor");
@@ -44,10 +44,10 @@ pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
     Ok(Hypervisor { image, elf })
 }
 
-/// The feature of the guests' package without which there is only its library.
+/// The feature of the guests' package that its programs need; without it there is only its library.
 pub const BARE_METAL: &str = "bare-metal";
 
-/// Builds the bare-metal guests and returns the folder that has them.
+/// Builds the bare-metal guests, and returns the folder with their files.
 pub fn guests(workspace: &Workspace) -> Result<PathBuf> {
     setup::rust::ensure(workspace)?;
     report::step("building the bare-metal guests");
@@ -59,12 +59,12 @@ pub fn guests(workspace: &Workspace) -> Result<PathBuf> {
     Ok(target.join(GUESTS).join("release"))
 }
 
-/// Builds the application on ArceOS and returns it as an arm64 `Image`. As an ELF file it has virtual addresses only.
+/// Builds the application on ArceOS, and returns it as an arm64 `Image`, because its ELF file has only virtual addresses.
 pub fn arceos(workspace: &Workspace) -> Result<Vec<u8>> {
     setup::rust::ensure(workspace)?;
     report::step("building the guest on ArceOS");
     let shell = Shell::new()?;
-    // There its configuration of cargo is found.
+    // Cargo finds its configuration in this folder.
     shell.change_dir(workspace.root().join("tests/arceos"));
     let (cargo, target) = (cargo(), workspace.folder("arceos")?);
     cmd!(shell, "{cargo} build --release --locked --target {HYPERVISOR} --target-dir {target}")
@@ -76,7 +76,7 @@ pub fn arceos(workspace: &Workspace) -> Result<Vec<u8>> {
     Ok(flat)
 }
 
-/// The names of the bare-metal guests.
+/// Returns the names of the bare-metal guests.
 pub fn guest_names(workspace: &Workspace) -> Result<Vec<String>> {
     let folder = workspace.root().join("tests/guests/src/bin");
     let files = std::fs::read_dir(&folder)
@@ -90,7 +90,7 @@ pub fn guest_names(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A shell in the checkout.
+/// Returns a shell in the checkout.
 pub fn shell(workspace: &Workspace) -> Result<Shell> {
     let shell = Shell::new()?;
     shell.change_dir(workspace.root());

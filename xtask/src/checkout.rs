@@ -1,4 +1,4 @@
-//! What this checkout makes for the users' commands.
+//! The files that this checkout makes for the commands of `stasis`.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use stasis_tool::checkout::Checkout;
 use crate::workspace::{Workspace, read};
 use crate::{build, initramfs, run, setup};
 
-/// How a file is made.
+/// A function that makes a file and returns its contents.
 type Make = fn(&Workspace) -> Result<Vec<u8>>;
 
-/// What is made besides the bare-metal guests of `tests/guests`, by its name.
+/// What is made besides the bare-metal guests of `tests/guests`: the name, and the function that makes it.
 const MADE: [(&str, Make); 4] = [
     // Debian's kernel, and a busybox to go with it.
     ("linux", |workspace| read(&setup::guests::ensure(workspace)?.kernel)),

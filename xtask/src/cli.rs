@@ -1,4 +1,4 @@
-//! The developers' tasks, beside the commands of the users' tool.
+//! The command line of `cargo xtask`: the developers' tasks, beside the commands of `stasis`.
 
 use std::process::ExitCode;
 
@@ -72,7 +72,7 @@ impl Task {
     }
 }
 
-/// `cargo xtask`.
+/// Runs `cargo xtask`, and returns the exit code of its process.
 pub fn main() -> ExitCode {
     let Line { task } = stasis_tool::cli::parse();
     report::exit(Workspace::find().and_then(|workspace| task.run(&workspace)))

@@ -1,7 +1,7 @@
-//! A conversation over a serial line: everything that comes is kept, and can be waited for.
+//! A conversation over a serial line: everything that is received is kept, and can be waited for.
 //!
 //! [`Console::command`] speaks the protocol of Stasis's console: any number of lines, then `ok` or `error: <why>`.
-//! A thread reads; nothing here is asynchronous.
+//! A thread reads the line; nothing here is asynchronous.
 
 mod text;
 mod transcript;
@@ -13,23 +13,23 @@ use text::{clean, find};
 pub use transcript::ConsoleError;
 pub(crate) use transcript::Transcript;
 
-/// What Stasis prints when it waits for a command.
+/// The prompt: what Stasis prints when it waits for a command.
 pub const PROMPT: &str = "stasis> ";
-/// The key that detaches from a guest: Ctrl-].
+/// The key Ctrl-], which detaches from a guest.
 pub const DETACH: u8 = 0x1d;
-/// How long [`Console::command`] waits for the last line of an answer.
+/// The time that [`Console::command`] waits for the last line of an answer.
 pub const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// One end of a serial line.
 pub struct Console {
     transcript: Transcript,
     input: Box<dyn Write + Send>,
-    /// What lies before it has been looked at.
+    /// Offset in the transcript up to which everything was looked at.
     cursor: usize,
 }
 
 impl Console {
-    /// A conversation over `output` and `input`. With `mirror`, every line that comes is shown to the person as well.
+    /// Begins a conversation: reads from `output`, and writes to `input`. With `mirror`, every line that is received is also shown to the person.
     pub fn new(
         output: impl Read + Send + 'static,
         input: impl Write + Send + 'static,
@@ -48,7 +48,7 @@ impl Console {
         self.transcript.clone()
     }
 
-    /// Waits for `text` and returns everything up to its end.
+    /// Waits for `text`. Returns what was received and not looked at before, up to the end of `text`.
     pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Result<String, ConsoleError> {
         let cursor = self.cursor;
         let end = self.transcript.wait(&format!("{text:?}"), timeout, |bytes| {
@@ -57,7 +57,7 @@ impl Console {
         Ok(self.take_to(end))
     }
 
-    /// Waits for the end of a line and returns the line, without control sequences and prompts.
+    /// Waits for the end of a line, and returns the line without control sequences and prompts.
     pub fn next_line(&mut self, timeout: Duration) -> Result<String, ConsoleError> {
         self.line("a line", timeout).map(|line| clean(&line))
     }
@@ -70,7 +70,7 @@ impl Console {
         Ok(self.take_to(end))
     }
 
-    /// Looks at line after line until `wanted` finds in one what it looks for.
+    /// Waits until `wanted` finds something in a line, and returns that. Each line is without control sequences and prompts.
     pub fn find_line<T>(
         &mut self,
         expected: &str,
@@ -80,7 +80,7 @@ impl Console {
         self.find_raw_line(expected, timeout, |line| wanted(&clean(line)))
     }
 
-    /// The same, with the lines as they come.
+    /// Does the work of [`find_line`](Self::find_line), with lines as they are received.
     fn find_raw_line<T>(
         &mut self,
         expected: &str,
@@ -96,23 +96,23 @@ impl Console {
         }
     }
 
-    /// Types `bytes`.
+    /// Sends `bytes`, as if they were typed.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), ConsoleError> {
         self.input.write_all(bytes)?;
         Ok(self.input.flush()?)
     }
 
-    /// Types a line and the return key.
+    /// Sends a line and the return key.
     pub fn send_line(&mut self, line: &str) -> Result<(), ConsoleError> {
         self.send(format!("{line}\r").as_bytes())
     }
 
-    /// Gives Stasis a command and returns the lines of its answer, without the `ok`.
+    /// Gives Stasis a command, and returns the lines of its answer without the `ok`.
     pub fn command(&mut self, command: &str) -> Result<Vec<String>, ConsoleError> {
         self.command_within(command, ANSWER_TIME, |_| ())
     }
 
-    /// The same, with another time limit, and every line shown to `watch` as it comes.
+    /// Does the work of [`command`](Self::command) within another time limit, and passes every line to `watch` as it is received.
     pub fn command_within(
         &mut self,
         command: &str,
@@ -123,7 +123,7 @@ impl Console {
         let expected = format!("the answer to \"{command}\"");
         let mut lines = Vec::new();
         let answer = self.find_raw_line(&expected, timeout, |raw| {
-            // The echo is no part of the answer, nor is what came while it was under way: the log, after which it begins anew.
+            // The echo is no part of the answer. Nor are lines of the log that came during the echo, which then begins anew.
             if raw.starts_with(PROMPT) {
                 lines.clear();
                 return None;
@@ -147,18 +147,18 @@ impl Console {
         }
     }
 
-    /// Leaves the guest that Stasis's console is attached to.
+    /// Detaches from the guest that Stasis's console is attached to.
     pub fn detach(&mut self) -> Result<String, ConsoleError> {
         self.send(&[DETACH])?;
         self.wait_for(PROMPT, ANSWER_TIME)
     }
 
-    /// Looks at nothing that has come until now.
+    /// Passes over everything that was received until now.
     pub fn skip(&mut self) {
         self.cursor = self.transcript.len();
     }
 
-    /// Everything that has come so far, and what was complained of behind it.
+    /// Returns everything that was received so far, and behind it QEMU's own messages.
     pub fn transcript(&self) -> String {
         self.transcript.all()
     }
@@ -181,7 +181,7 @@ impl Console {
 fn receive(mut output: impl Read, transcript: &Transcript, mirror: bool) {
     let mut buffer = [0; 4096];
     let mut line = Vec::new();
-    // A line that was cut off by the machine's end is an end like any other.
+    // A line that the machine's end has cut off is an end like any other.
     while let Ok(count @ 1..) = output.read(&mut buffer) {
         let bytes = &buffer[..count];
         transcript.append(bytes);

@@ -1,7 +1,7 @@
 //! The Linux guest's initramfs: busybox, and an init that leaves a shell on the console.
 //!
-//! In it, `loop` counts: each step appends its hash to a file in memory, and the next hash is that of the whole file.
-//! A byte of the file that was lost would change every hash from then on. [`Loop`] foretells them.
+//! Its program `loop` counts: each step appends its hash to a file in memory, and the next hash is that of the whole file. If a byte of the file
+//! were lost, every later hash would be wrong. [`Loop`] computes the hashes on the host.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::cpio::Cpio;
 use crate::setup;
 use crate::workspace::{Workspace, read};
 
-/// The shell's prompt.
+/// The prompt of the shell.
 pub const PROMPT: &str = "guest# ";
 
-/// The folder of drivers.
+/// The name of the folder with the drivers.
 const DRIVERS: &str = "drivers";
 
 const INIT: &str = r#"#!/bin/busybox sh
@@ -48,14 +48,14 @@ while :; do
 done
 "#;
 
-/// The initramfs, with the kernel's drivers for the watchdog and shared memory, which its init loads.
+/// Returns the initramfs. Its init loads the kernel's drivers for the watchdog and for shared memory, which are in it.
 pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
     contents(workspace, setup::guests::drivers(workspace)?)
 }
 
-/// The same, with the kernel's drivers for virtio disks, too.
+/// Returns the initramfs of [`make`] with the kernel's drivers for virtio disks in addition.
 pub fn make_for_disks(workspace: &Workspace) -> Result<Vec<u8>> {
-    // All may be fetched anew, and are of one version then.
+    // Get the disk drivers first: all files may be fetched anew by that, and are of one version then.
     let disk_drivers = setup::guests::disk_drivers(workspace)?;
     let mut drivers = setup::guests::drivers(workspace)?;
     drivers.extend(disk_drivers);
@@ -68,20 +68,20 @@ fn contents(workspace: &Workspace, drivers: Vec<PathBuf>) -> Result<Vec<u8>> {
     for folder in ["bin", "dev", "proc", "sys", "tmp"] {
         cpio.folder(folder)?;
     }
-    // The kernel opens it for init, before init can mount anything.
+    // The kernel opens this device for init, before init can mount anything.
     cpio.device("dev/console", 5, 1)?;
     cpio.file("bin/busybox", 0o755, &busybox)?;
     cpio.file("bin/loop", 0o755, LOOP.as_bytes())?;
     cpio.file("init", 0o755, INIT.as_bytes())?;
     cpio.folder(DRIVERS)?;
     for (number, path) in drivers.iter().enumerate() {
-        // By their names they are in the order in which they are to be loaded.
+        // The names are in the order in which the drivers must be loaded.
         cpio.file(&format!("{DRIVERS}/{number:02}.ko"), 0o644, &read(path)?)?;
     }
     Ok(cpio.finish())
 }
 
-/// The hashes of `loop`, as they must be.
+/// The hashes that `loop` must print.
 #[derive(Default)]
 pub struct Loop {
     file: Sha256,
@@ -89,12 +89,12 @@ pub struct Loop {
 }
 
 impl Loop {
-    /// The loop before its first step.
+    /// Returns the loop before its first step.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The hash that `loop` prints in step `step`, which must be later than those asked for before.
+    /// Returns the hash that `loop` must print in step `step`, which must be later than those that were asked for before.
     pub fn hash_at(&mut self, step: u64) -> Option<String> {
         let mut hash = None;
         while self.step < step {
@@ -108,7 +108,7 @@ impl Loop {
     }
 }
 
-/// Step and hash of a line of `loop`. A person's typing may stand before it.
+/// Returns the step and the hash in a line of `loop`. Something that a person has typed may stand before it.
 pub fn parse(line: &str) -> Option<(u64, &str)> {
     let (_, rest) = line.rsplit_once("loop ")?;
     let (step, hash) = rest.split_once(" hash ")?;

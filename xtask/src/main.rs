@@ -1,4 +1,4 @@
-//! `cargo xtask`.
+//! The program `cargo xtask`.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! `cargo xtask miri`: the tests of pure crates under Miri, which sees undefined behaviour, also in what they depend on.
+//! `cargo xtask miri`: runs the tests of pure crates under Miri, which finds undefined behaviour in them and in what they depend on.
 //!
-//! It takes a nightly compiler and many minutes, so it is no part of `cargo xtask test`.
+//! That needs a nightly compiler and takes many minutes, so it is not part of `cargo xtask test`.
 
 use std::process::Command;
 
@@ -9,25 +9,25 @@ use anyhow::{Context, Result, ensure};
 use crate::report;
 use crate::workspace::Workspace;
 
-/// Packages, and what of their tests: the random histories take Miri too long.
+/// Packages, and the filters of their tests: random histories would take Miri too long.
 const TESTS: [(&str, &[&str]); 4] = [
     ("stasis-hw", &["--lib", "paging"]),
     ("stasis-memory", &["--lib", "concurrent"]),
     ("stasis-state", &["--test", "golden"]),
     ("stasis-vgic", &["--lib", "--", "rule_", "records_that_break"]),
 ];
-/// Tests read documents and golden files; a page table's entry holds an address, which becomes a pointer; a translation's root is
-/// kept for ever.
+/// Miri's flags, and why they are needed: tests read documents and golden files; an entry of a page table holds an address, which becomes a
+/// pointer; the root of a translation is kept for ever.
 const FLAGS: &str = "-Zmiri-disable-isolation -Zmiri-permissive-provenance -Zmiri-ignore-leaks";
-/// Random cases, of the tests that have some.
+/// Number of random cases, for the tests that have some.
 const CASES: &str = "2";
 
-/// Runs them.
+/// Runs the tests.
 pub fn main(workspace: &Workspace) -> Result<()> {
     let rustup = |arguments: &[&str]| {
         let mut command = Command::new("rustup");
         command.args(arguments).current_dir(workspace.root());
-        // Those of the cargo that runs us are another toolchain's.
+        // The variables of the cargo that runs this program name another toolchain.
         for variable in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
             command.env_remove(variable);
         }

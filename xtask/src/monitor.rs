@@ -1,4 +1,4 @@
-//! QEMU's monitor, to look into a machine from outside, or to pull its card.
+//! QEMU's monitor, through which a test looks into a machine from outside, or pulls its card.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,15 +10,15 @@ use tempfile::TempDir;
 
 use crate::workspace::read;
 
-/// For all that is asked of a QEMU.
+/// Time that QEMU may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a machine has its monitor. Not in the lab: a socket's path has to be shorter than 108 bytes, wherever the
-/// project stands.
+/// The socket of a machine's monitor. It is not in the machine's folder: a socket's path must be shorter than 108 bytes, wherever the
+/// project lies.
 pub struct Socket(TempDir);
 
 impl Socket {
-    /// A place for a socket.
+    /// Returns a path for a socket.
     pub fn new() -> Result<Self> {
         Ok(Self(tempfile::tempdir().context("there is no place for a monitor")?))
     }
@@ -27,12 +27,12 @@ impl Socket {
         self.0.path().join("monitor")
     }
 
-    /// What QEMU's option `-qmp` is given for it.
+    /// Returns the value of QEMU's option `-qmp` for this socket.
     pub fn option(&self) -> String {
         format!("unix:{},server=on,wait=off", self.path().display())
     }
 
-    /// The monitor of the machine that was started with this socket.
+    /// Returns the monitor of the machine that was started with this socket.
     pub fn connect(&self) -> Result<Monitor> {
         let stream = UnixStream::connect(self.path()).context("QEMU has no monitor")?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -47,7 +47,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// The one that reads `input` and writes `output`.
+    /// Returns the monitor that reads `input` and writes `output`.
     pub fn new(
         input: impl Write + Send + 'static,
         output: impl Read + Send + 'static,
@@ -65,7 +65,7 @@ impl Monitor {
         Ok(line)
     }
 
-    /// The answer to a command.
+    /// Sends a command, and returns the answer.
     pub fn ask(&mut self, command: &str) -> Result<String> {
         self.input.write_all(command.as_bytes())?;
         loop {
@@ -79,14 +79,14 @@ impl Monitor {
         }
     }
 
-    /// The answer to a command as a person types it.
+    /// Sends a command in the form in which a person types it, and returns the answer.
     fn typed(&mut self, command: &str) -> Result<String> {
         self.ask(&format!(
             r#"{{"execute": "human-monitor-command", "arguments": {{"command-line": "{command}"}}}}"#
         ))
     }
 
-    /// The word at a physical address, which may be a device's.
+    /// Returns the word at a physical address, which may be that of a device.
     pub fn word(&mut self, address: u64) -> Result<u32> {
         let answer = self.typed(&format!("xp /1wx {address:#x}"))?;
         let word = answer.split_once(": 0x").and_then(|(_, word)| word.get(..8));
@@ -94,14 +94,14 @@ impl Monitor {
         word.with_context(|| format!("QEMU says {answer} of the word at {address:#x}"))
     }
 
-    /// A command as a person types it, which answers nothing if all is well.
+    /// Sends a command in the form in which a person types it. Fails if it is answered, because then something is wrong.
     pub fn type_in(&mut self, command: &str) -> Result<()> {
         let answer = self.typed(command)?;
         ensure!(answer.contains(r#""return": """#), "QEMU answers {command} with {answer}");
         Ok(())
     }
 
-    /// The machine at this instant, which then goes on.
+    /// Returns the state of the machine at this instant. The machine goes on.
     pub fn snapshot(&mut self, path: &Path) -> Result<Vec<u8>> {
         self.ask(r#"{"execute": "stop"}"#)?;
         let uri = format!("file:{}", path.display());

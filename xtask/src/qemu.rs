@@ -1,6 +1,6 @@
-//! A machine under QEMU: how it is put together ([`Machine`]), and one that runs ([`Qemu`]).
+//! A machine under QEMU: [`Machine`] says what it consists of, and [`Qemu`] is one that runs.
 //!
-//! A [`Qemu`] always ends: when it is dropped, or when its time limit is reached.
+//! A [`Qemu`] always ends, at the latest when it is dropped or when its time limit is reached.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -15,14 +15,14 @@ use anyhow::{Context, Result, bail};
 use crate::board::Board;
 use crate::console::{Console, Transcript};
 
-/// The program.
+/// The name of QEMU's program.
 pub const PROGRAM: &str = "qemu-system-aarch64";
 
-/// What a `-drive` needs, so that the machine is told of the host's errors. At first QEMU stops the machine without a word where
-/// the host's file system is full.
+/// The options of a `-drive` that make QEMU report errors of the host to the machine. Without them, QEMU stops the machine silently if the host's
+/// file system is full.
 pub const ON_ERROR: &str = "werror=report,rerror=report";
 
-/// What a machine is made of.
+/// The parts and the settings of a machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
     board: Board,
@@ -40,7 +40,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that starts the hypervisor's `image` at EL2, with an archive of guests.
+    /// Returns a machine that starts the hypervisor's `image` at EL2, with an archive of guests.
     pub fn stasis(image: impl Into<PathBuf>, archive: Option<&Path>) -> Self {
         Self {
             board: Board::Virt,
@@ -58,7 +58,7 @@ impl Machine {
         }
     }
 
-    /// A machine that starts a guest's kernel at EL1, without Stasis: the oracle.
+    /// Returns a machine that starts a guest's kernel at EL1, without Stasis: the oracle.
     pub fn plain(kernel: impl Into<PathBuf>, initrd: Option<&Path>) -> Self {
         Self {
             virtualization: false,
@@ -68,61 +68,61 @@ impl Machine {
         }
     }
 
-    /// The board. What of cores, CPU and memory it has is its own.
+    /// Sets the board. If the board has cores, a CPU and memory of its own, those that are set here do not count.
     pub fn board(mut self, board: Board) -> Self {
         self.board = board;
         self
     }
 
-    /// The kernel's command line.
+    /// Sets the kernel's command line.
     pub fn cmdline(mut self, cmdline: impl Into<String>) -> Self {
         self.cmdline = cmdline.into();
         self
     }
 
-    /// The CPU's model.
+    /// Sets the model of the CPU.
     pub fn cpu(mut self, cpu: impl Into<String>) -> Self {
         self.cpu = cpu.into();
         self
     }
 
-    /// The number of cores.
+    /// Sets the number of cores.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// The memory, as QEMU reads it: `512M`.
+    /// Sets the memory, in the form in which QEMU reads it: `512M`.
     pub fn memory(mut self, memory: impl Into<String>) -> Self {
         self.memory = memory.into();
         self
     }
 
-    /// Adds a disk with a raw image: a virtio-blk one, or a card.
+    /// Adds a disk with a raw image: a virtio-blk disk, or a card.
     pub fn disk(mut self, image: impl Into<PathBuf>) -> Self {
         self.disks.push(image.into());
         self
     }
 
-    /// Adds an argument of QEMU's.
+    /// Adds an argument for QEMU.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.extra.push(argument.into());
         self
     }
 
-    /// Ends QEMU after this time, whatever happens. At first it is ten minutes.
+    /// Sets the time after which QEMU is ended, whatever happens. The default is ten minutes.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
         self
     }
 
-    /// Shows the person every line that the machine prints.
+    /// Sets whether every line that the machine prints is shown to the person.
     pub fn mirror(mut self, mirror: bool) -> Self {
         self.mirror = mirror;
         self
     }
 
-    /// QEMU's command line, but for what serves as the serial port.
+    /// Returns QEMU's command line, without the option for the serial port.
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         let cmdline = match &self.board {
@@ -140,7 +140,7 @@ impl Machine {
             }
             Board::Raspi4 { device_tree } => {
                 command.args(["-M", "raspi4b", "-m", "2G", "-dtb"]).arg(device_tree);
-                // The device tree prefers the mini UART, and QEMU gives the first serial port to the PL011.
+                // The device tree names the mini UART, but QEMU connects the first serial port to the PL011.
                 format!("console=ttyAMA0 {}", self.cmdline).trim_end().to_owned()
             }
         };
@@ -161,7 +161,7 @@ impl Machine {
     fn attach(&self, command: &mut Command, number: usize, disk: &Path) {
         let interface = match self.board {
             Board::Virt => format!("none,id=disk{number},{ON_ERROR}"),
-            // QEMU refuses the options for a card, and stops for none of its errors.
+            // QEMU refuses these options for a card, and never stops the machine for an error of one.
             Board::Raspi4 { .. } => "sd".to_owned(),
         };
         let mut drive = OsString::from(format!("if={interface},format=raw,file="));
@@ -172,7 +172,7 @@ impl Machine {
         }
     }
 
-    /// QEMU's command line for a person at its terminal, where Ctrl-A X ends it. All that the machine prints is also in the file `log`.
+    /// Returns QEMU's command line for a person at a terminal, where Ctrl-A X ends QEMU. The file `log` gets everything that the machine prints.
     pub fn at_a_terminal(&self, log: &Path) -> Command {
         let mut command = self.command();
         let mut line = OsString::from("stdio,id=line,mux=on,signal=off,logfile=");
@@ -182,7 +182,7 @@ impl Machine {
         command
     }
 
-    /// Starts it.
+    /// Starts the machine.
     pub fn start(&self) -> Result<Qemu> {
         let mut child = self
             .command()
@@ -209,7 +209,7 @@ impl Machine {
         std::thread::spawn(move || {
             if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 transcript.append(format!("\n[no end after {limit:?}: killed]\n").as_bytes());
-                // It may have ended by itself this very moment.
+                // QEMU may have ended by itself at this very moment.
                 let _ = lock(&watched).kill();
             }
         });
@@ -217,12 +217,12 @@ impl Machine {
     }
 }
 
-/// A path as the value of an option, where a comma is doubled.
+/// Returns a path as the value of an option, with each comma doubled.
 fn in_option(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 
-/// QEMU's own complaints go behind the transcript: they explain much, and belong into no line of the machine's.
+/// Puts QEMU's own messages behind the transcript: they explain much, but belong to no line of the machine.
 fn complain(mut errors: impl Read, transcript: &Transcript) {
     let mut buffer = [0; 1024];
     while let Ok(count @ 1..) = errors.read(&mut buffer) {
@@ -234,17 +234,17 @@ fn lock(child: &Mutex<Child>) -> std::sync::MutexGuard<'_, Child> {
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A machine that runs. It is killed when it is dropped.
+/// A machine that runs. QEMU is killed when this is dropped.
 pub struct Qemu {
-    /// Its serial port.
+    /// The conversation over the machine's serial port.
     pub console: Console,
     child: Arc<Mutex<Child>>,
-    /// The watchdog ends with it.
+    /// The thread that watches the time limit ends when this is dropped.
     _alive: Sender<()>,
 }
 
 impl Qemu {
-    /// Pulls the plug.
+    /// Kills QEMU at once, as if the machine lost its power.
     pub fn kill(&mut self) -> Result<()> {
         let mut child = lock(&self.child);
         child.kill().context("cannot kill QEMU")?;
@@ -252,7 +252,7 @@ impl Qemu {
         Ok(())
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until QEMU has ended by itself.
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -266,7 +266,7 @@ impl Qemu {
         }
     }
 
-    /// Its process.
+    /// Returns the id of QEMU's process.
     pub fn id(&self) -> u32 {
         lock(&self.child).id()
     }
@@ -274,7 +274,7 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        // Where it has ended already there is nothing to kill.
+        // If QEMU has ended already, there is nothing to kill.
         let _ = self.kill();
     }
 }

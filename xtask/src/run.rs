@@ -1,4 +1,4 @@
-//! `cargo xtask run`: leaves a person at the console.
+//! `cargo xtask run`: boots Stasis with guests, and leaves a person at its console.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
 use crate::{archive, build, disk, report, setup};
 
-/// What a person reads about it.
+/// The text behind the command's help.
 pub const DETAILS: &str = "\
 The console is Stasis's: `help` tells its commands, `attach <guest>` leads to a guest, Ctrl-] back from it.
 Ctrl-A X ends QEMU. Both boards take the disk, virt as its disk and raspi4 as its card; raspi4 has four cores and 2G.";
@@ -64,7 +64,7 @@ pub fn main(workspace: &Workspace, options: Arguments) -> Result<()> {
     }
 }
 
-/// The machine that the options ask for. What it needs is made.
+/// Returns the machine that the options describe. Makes what it needs.
 pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
     let config = config_path(workspace, &options.guest)?;
     setup::qemu::ensure(workspace)?;
@@ -80,7 +80,7 @@ pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
         write(&path, &archive)?;
         let disk = open_disk(workspace, options.disk)?;
         board.check_disk(&disk)?;
-        // QEMU would refuse one that is in use, too, and not say who has it.
+        // QEMU would refuse a disk that is in use, too, but without saying who uses it.
         drop(lock::open(&disk, Access::Exclusive)?);
         Machine::stasis(image, Some(&path)).disk(disk).board(board)
     };
@@ -94,8 +94,8 @@ pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
     })
 }
 
-/// Fails if a line of the boot says that a guest was not made. `log` is all that the machine has printed; a person may have seen the line
-/// pass by, and a program sees how this ends.
+/// Fails if a line of the boot says that a guest was not made. `log` is everything that the machine has printed. A person may have seen the
+/// line pass, but a program sees only the exit code.
 pub fn check_guests(log: &str) -> Result<()> {
     let boot = log.lines().take_while(|line| !line.starts_with(PROMPT.trim_end()));
     let errors: Vec<&str> = boot
@@ -106,7 +106,7 @@ pub fn check_guests(log: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the options go together.
+/// Checks that the options fit each other.
 fn check(options: &Arguments, board: &Board) -> Result<()> {
     for (option, given) in [
         ("--smp", options.smp.is_some()),
@@ -118,7 +118,7 @@ fn check(options: &Arguments, board: &Board) -> Result<()> {
     Ok(())
 }
 
-/// The configuration that a person means: one of `examples/` by its name, or a file.
+/// Returns the path of the configuration that a person means: one of `examples/` by its name, or a file.
 pub fn config_path(workspace: &Workspace, guest: &str) -> Result<PathBuf> {
     let example = workspace.root().join("examples").join(guest).with_extension("toml");
     if !guest.contains(['/', '.']) && example.exists() {
@@ -136,7 +136,7 @@ pub fn config_path(workspace: &Workspace, guest: &str) -> Result<PathBuf> {
     )
 }
 
-/// The names of the configurations in `examples/`.
+/// Returns the names of the configurations in `examples/`.
 pub fn examples(workspace: &Workspace) -> Result<Vec<String>> {
     let folder = workspace.root().join("examples");
     let files = std::fs::read_dir(&folder)
@@ -161,7 +161,7 @@ fn open_disk(workspace: &Workspace, disk: Option<PathBuf>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The first guest on a machine without Stasis.
+/// Returns a machine without Stasis that starts the first guest.
 fn plain(workspace: &Workspace, config: &Config) -> Result<Machine> {
     let folder = workspace.folder("stasis/plain")?;
     let place = |name: &str| -> Result<PathBuf> {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold, and one line in the end.
+//! `cargo xtask test`: checks everything that must hold, and prints one line at the end.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -11,12 +11,12 @@ use crate::setup::rust::{GUESTS, HYPERVISOR};
 use crate::workspace::{Workspace, cargo};
 use crate::{build, report, setup};
 
-/// The package with the tests that boot QEMU.
+/// The package of the tests that boot QEMU.
 const QEMU_TESTS: &str = "stasis-qemu-tests";
-/// Packages that only their own target can build.
+/// Packages that can be built only for the hypervisor's target.
 const BARE: [&str; 3] = ["stasis", "stasis-arch", "stasis-run"];
 
-/// Runs all tests, or of those that boot QEMU the ones with `name` in their name.
+/// Runs all tests; with `name`, only the tests that boot QEMU and have it in their name.
 pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     if let Some(name) = name {
         check_name(workspace, name)?;
@@ -27,7 +27,7 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
         let bare = BARE.map(|package| ["--exclude", package]).concat();
         let qemu = ["--exclude", QEMU_TESTS];
         suite.run("formatting", &[&["fmt", "--all", "--check"]]);
-        // A crate that fails does not keep the others from being tested.
+        // If one crate fails, the others are tested nevertheless.
         let host = ["test", "--quiet", "--workspace", "--no-fail-fast"];
         suite.run("tests on the host", &[&host, &bare, &qemu]);
         suite.run(
@@ -49,7 +49,7 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
             suite.run(what, &[&clippy, package, &["--", "-D", "warnings"]]);
         }
     }
-    // The tests build what they boot, too; here a failure has a name of its own.
+    // The tests build what they boot, too. A failure to build has a line of its own here.
     suite.note("building the hypervisor", build::hypervisor(workspace).map(drop));
     suite.note("building the guests", build::guests(workspace).map(drop));
     let filter: Vec<&str> = name.into_iter().collect();
@@ -57,7 +57,7 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     suite.finish()
 }
 
-/// Makes sure that there is a test to run, before all that tests need is built.
+/// Checks that some test has this name, before everything that tests need is built.
 fn check_name(workspace: &Workspace, name: &str) -> Result<()> {
     report::step(format_args!("looking for tests with \"{name}\" in their name"));
     let output = Command::new(cargo())
@@ -75,7 +75,7 @@ fn check_name(workspace: &Workspace, name: &str) -> Result<()> {
     }
 }
 
-/// What is wrong with a name, if no line of the harness's list, such as `disks::no_disk: test`, has it.
+/// Returns what is wrong with a name that is in no line of the harness's list, such as `disks::no_disk: test`.
 fn unknown_name(name: &str, list: &str) -> Option<String> {
     let names = || list.lines().filter_map(|line| line.strip_suffix(": test"));
     if names().any(|known| known.contains(name)) {
@@ -96,7 +96,7 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Runs cargo and counts the tests that it tells of; what is no test counts for one.
+    /// Runs cargo, and counts the tests that it reports. A run without tests counts as one.
     fn run(&mut self, what: &'static str, arguments: &[&[&str]]) {
         report::step(what);
         match cargo_counting(self.workspace, &arguments.concat()) {
@@ -105,7 +105,7 @@ impl Suite<'_> {
             }
             Ok(Outcome { success, passed, failed }) => {
                 self.passed += passed;
-                // Cargo may fail before, or after, all of its tests have passed.
+                // Cargo may fail although all of its tests have passed, or before it has run any.
                 self.failed += failed.max(u32::from(!success));
                 if !success {
                     self.complaints.push(what);
@@ -164,7 +164,7 @@ fn cargo_counting(workspace: &Workspace, arguments: &[&str]) -> Result<Outcome> 
     Ok(Outcome { success: child.wait()?.success(), passed, failed })
 }
 
-/// The numbers of a line such as `test result: ok. 24 passed; 1 failed; 0 ignored; ...`.
+/// Returns how many tests have passed and failed by a line such as `test result: ok. 24 passed; 1 failed; 0 ignored; ...`.
 fn counts(line: &str) -> Option<(u32, u32)> {
     let rest = line.trim_start().strip_prefix("test result: ")?;
     let number = |unit: &str| {

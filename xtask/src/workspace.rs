@@ -1,4 +1,4 @@
-//! Where things lie: the workspace, its target folder, and the folders that xtask keeps in it.
+//! [`Workspace`]: the paths of the checkout, of its target folder, and of the folders that xtask keeps in it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,14 +7,14 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 pub use stasis_tool::files::{read, write};
 
-/// The project's checkout, and the folder for everything that is made from it.
+/// The checkout of the project, and the folder for everything that is made from it.
 #[derive(Clone, Debug)]
 pub struct Workspace {
     root: PathBuf,
     target: PathBuf,
 }
 
-/// What matters here of `cargo metadata`.
+/// The fields of the output of `cargo metadata` that are used.
 #[derive(Deserialize)]
 struct Metadata {
     workspace_root: PathBuf,
@@ -22,7 +22,7 @@ struct Metadata {
 }
 
 impl Workspace {
-    /// Asks cargo, which knows `CARGO_TARGET_DIR` and every configuration file.
+    /// Returns the workspace that cargo names. Cargo knows `CARGO_TARGET_DIR` and all configuration files.
     pub fn find() -> Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         let output = Command::new(cargo())
@@ -38,17 +38,17 @@ impl Workspace {
         Ok(Self { root: metadata.workspace_root, target: metadata.target_directory })
     }
 
-    /// The checkout.
+    /// Returns the path of the checkout.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Cargo's target folder.
+    /// Returns the path of cargo's target folder.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// A folder in the target folder, made if it is not there.
+    /// Returns the path of a folder in the target folder. Makes the folder if it is not there.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.target.join(name);
         std::fs::create_dir_all(&folder)
@@ -56,13 +56,13 @@ impl Workspace {
         Ok(folder)
     }
 
-    /// A path as a person would type it in the checkout.
+    /// Returns a path in the form in which a person would type it in the checkout.
     pub fn show<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
 }
 
-/// The cargo that runs us, or the one in `PATH`.
+/// Returns the path of the cargo that runs this program, or of the one in `PATH`.
 pub fn cargo() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }

@@ -1,13 +1,13 @@
-//! Bytes of a terminal as text.
+//! Turns the bytes of a terminal into text.
 
 use super::PROMPT;
 
-/// Where `wanted` begins.
+/// Returns the offset at which `wanted` begins.
 pub(super) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// A line as a person sees it on a terminal: without control sequences, what was overwritten, and our prompt.
+/// Returns a line as a person sees it on a terminal: without control sequences, overwritten characters, and our prompt.
 pub(super) fn clean(line: &str) -> String {
     let line = line.trim_end_matches(['\r', '\n']);
     let mut visible = String::new();
@@ -15,7 +15,7 @@ pub(super) fn clean(line: &str) -> String {
     while let Some(character) = characters.next() {
         match character {
             '\x1b' => {
-                // CSI sequences end with a letter; the others have one character.
+                // A CSI sequence ends with a letter; any other sequence has one character.
                 if characters.next() == Some('[') {
                     characters.find(char::is_ascii_alphabetic);
                 }

@@ -1,4 +1,4 @@
-//! All that has come over the line, and waiting for more.
+//! [`Transcript`]: everything that was received over the line, and waiting for more.
 
 use std::io;
 use std::ops::Range;
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 use super::text::clean;
 
-/// How many lines of the transcript an error shows.
+/// Number of lines of the transcript that an error shows.
 const TAIL_LINES: usize = 30;
 
-/// What can go wrong in a conversation.
+/// Why a conversation has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsoleError {
-    /// What was waited for has not come.
+    /// What was waited for was not received in time.
     #[error("waited {} s in vain for {expected}; the last lines were:\n{tail}", waited.as_secs_f32())]
     Timeout {
-        /// What it was.
+        /// What was waited for.
         expected: String,
-        /// How long.
+        /// How long it was waited for.
         waited: Duration,
         /// The end of the transcript.
         tail: String,
     },
-    /// The machine ended meanwhile.
+    /// The machine has ended while something was waited for.
     #[error("the machine ended while we waited for {expected}; the last lines were:\n{tail}")]
     Ended {
         /// What was waited for.
@@ -31,20 +31,20 @@ pub enum ConsoleError {
         /// The end of the transcript.
         tail: String,
     },
-    /// A command was answered with `error: `.
+    /// The answer to a command was `error: `.
     #[error("\"{command}\" was answered with: error: {reason}")]
     Refused {
         /// The command.
         command: String,
-        /// What followed `error: `.
+        /// The text behind `error: `.
         reason: String,
     },
-    /// The machine takes no input any more.
+    /// The machine takes no more input.
     #[error("cannot send to the machine: {0}")]
     Send(#[from] io::Error),
 }
 
-/// All that has come, shared with the threads that read.
+/// Everything that was received. The threads that read share it.
 #[derive(Clone, Default)]
 pub(crate) struct Transcript {
     shared: Arc<(Mutex<Received>, Condvar)>,
@@ -53,13 +53,13 @@ pub(crate) struct Transcript {
 #[derive(Default)]
 struct Received {
     bytes: Vec<u8>,
-    /// What the machine's program says itself, apart from the line: it comes at any time, in the midst of words too.
+    /// What QEMU itself has said, apart from the line: it may come at any time, even within a word of the line.
     complaints: Vec<u8>,
     ended: bool,
 }
 
 impl Received {
-    /// The line, and what was complained of behind it.
+    /// Returns the bytes of the line, and behind them what QEMU has said.
     fn all(&self) -> Vec<u8> {
         let mut all = self.bytes.clone();
         if !self.complaints.is_empty() && !matches!(all.last(), None | Some(b'\n')) {
@@ -72,7 +72,7 @@ impl Received {
 
 impl Transcript {
     fn lock(&self) -> MutexGuard<'_, Received> {
-        // A thread that panicked while it appended bytes has left nothing half done.
+        // A thread that has panicked while it appended bytes has left nothing half done.
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -81,7 +81,7 @@ impl Transcript {
         self.shared.1.notify_all();
     }
 
-    /// Keeps what nobody waits for, and errors show.
+    /// Keeps bytes that nobody waits for, and that errors show.
     pub(crate) fn complain(&self, bytes: &[u8]) {
         self.lock().complaints.extend_from_slice(bytes);
     }
@@ -91,22 +91,22 @@ impl Transcript {
         self.shared.1.notify_all();
     }
 
-    /// How many bytes have come.
+    /// Returns the number of bytes that were received.
     pub(super) fn len(&self) -> usize {
         self.lock().bytes.len()
     }
 
-    /// Some of them as text.
+    /// Returns some of the bytes as text.
     pub(super) fn text(&self, range: Range<usize>) -> String {
         String::from_utf8_lossy(&self.lock().bytes[range]).into_owned()
     }
 
-    /// All of them as text, and what was complained of behind it.
+    /// Returns all of the bytes as text, and behind them what QEMU has said.
     pub(super) fn all(&self) -> String {
         String::from_utf8_lossy(&self.lock().all()).into_owned()
     }
 
-    /// Waits until `look` finds something in the bytes, for at most `timeout`.
+    /// Waits at most `timeout` until `look` finds something in the bytes, and returns that.
     pub(super) fn wait<T>(
         &self,
         expected: &str,
@@ -145,7 +145,7 @@ impl Transcript {
     }
 }
 
-/// Time limits are for a fast machine; `STASIS_TIME_FACTOR` stretches them on a slow one.
+/// Returns a time limit for this machine. Limits are made for a fast one; `STASIS_TIME_FACTOR` stretches them.
 fn scaled(timeout: Duration) -> Duration {
     let factor = std::env::var("STASIS_TIME_FACTOR").ok().and_then(|factor| factor.parse().ok());
     timeout.mul_f32(factor.unwrap_or(1.0))

@@ -1,4 +1,4 @@
-//! The bare-metal guest: a counter driven by its timer, and a hash over memory that it keeps changing.
+//! The bare-metal guest of the demo: a counter that its timer drives, and a hash over memory that the guest keeps changing.
 
 use anyhow::Result;
 use stasis_guests::workload::{Model, TICKS_PER_HASH, parse};
@@ -39,7 +39,7 @@ impl Workload for Counter {
     }
 
     fn after(&mut self, _: &mut Console) -> Result<Vec<(&'static str, String)>> {
-        // It looks after its registers and its time itself, and says FAULT.
+        // The guest checks its registers and its time itself, and prints FAULT if they are wrong.
         Ok(vec![(
             "the guest's own checks",
             "registers, interrupts and time as they were".to_owned(),

@@ -1,4 +1,4 @@
-//! The Linux guest: in the midst of a shell loop.
+//! The Linux guest of the demo, which runs a loop in its shell.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,15 +9,15 @@ use crate::console::Console;
 use crate::initramfs::{self, Loop};
 use crate::report;
 
-/// How long the kernel may take to its shell.
+/// Time that the kernel may take until its shell runs.
 const BOOT_TIME: Duration = Duration::from_secs(180);
-/// What a kernel says that is not well.
+/// Messages of a kernel with which something is wrong.
 const COMPLAINTS: &str = "warning:|bug:|oops|stall|lockup|unstable|call trace|hung task|time jump";
 
 pub struct Linux {
     steps: Loop,
     before: Option<Clocks>,
-    /// The board knows what time it is.
+    /// Whether the board has a clock with the wall time.
     board_has_clock: bool,
 }
 
@@ -97,7 +97,7 @@ fn clocks(console: &mut Console) -> Result<Clocks> {
     clocks.with_context(|| format!("the guest's clocks are unreadable: {answer}"))
 }
 
-/// Types `command; echo <name>=<what>` and returns what the guest's shell makes of it.
+/// Types `command; echo <name>=<what>`, and returns the value that the guest's shell prints.
 fn ask(console: &mut Console, command: &str, name: &str, what: &str) -> Result<String> {
     let separator = if command.is_empty() { "" } else { "; " };
     // The quotes keep the line that is echoed from being taken for the answer.

@@ -1,7 +1,7 @@
-//! `cargo xtask demo`: a guest is checkpointed, QEMU ended, a new one started, the guest resumed; and it is shown that
-//! the guest goes on as if nothing had happened.
+//! `cargo xtask demo`: stores a guest, ends QEMU, starts a new one, resumes the guest, and shows that the guest goes on as if nothing
+//! had happened.
 //!
-//! A [`Workload`] prints steps, each with a hash that the host can foretell: [`counter`] and [`linux`].
+//! A [`Workload`] prints steps, each with a hash that the host can compute beforehand: [`counter`] and [`linux`].
 
 mod counter;
 mod linux;
@@ -21,45 +21,45 @@ use crate::qemu::{Machine, Qemu};
 use crate::workspace::{Workspace, write};
 use crate::{archive, build, disk, report, run, setup};
 
-/// How long a machine may take to its first prompt.
+/// Time that a machine may take until its first prompt.
 const BOOT_TIME: Duration = Duration::from_secs(60);
-/// How long a guest may take from one step to the next.
+/// Time that a guest may take for one step.
 const STEP_TIME: Duration = Duration::from_secs(60);
-/// How long a checkpoint, or a resume, may take: a card is slow under QEMU.
+/// Time that a checkpoint or a resume may take; a card is slow under QEMU.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(600);
-/// No machine of the demo lives longer.
+/// Time after which a machine of the demo is ended.
 const TIME_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Steps that are looked at before the checkpoint.
+/// Number of steps that are checked before the checkpoint.
 const STEPS_BEFORE: usize = 10;
-/// Steps that are looked at after it: of the guest that goes on, and of the one that is resumed.
+/// Number of steps that are checked after it: of the guest that goes on, and of the resumed one.
 const STEPS_AFTER: usize = 20;
 
-/// What a step is: its number and its hash.
+/// The number and the hash of a step.
 type Step = (u64, String);
 
-/// What the guest does.
+/// What the guest of the demo does.
 trait Workload {
-    /// Brings a guest that was just started, and whose terminal we have, to work.
+    /// Starts the work of a guest that has just booted and whose terminal is attached.
     fn begin(&mut self, console: &mut Console) -> Result<()>;
 
-    /// The step that a line tells of.
+    /// Returns the step that a line reports, if it does.
     fn step(&self, line: &str) -> Option<Step>;
 
-    /// From one step's number to the next.
+    /// Returns the difference between the numbers of two steps that follow each other.
     fn stride(&self) -> u64;
 
-    /// The hash that belongs to a step, which is later than the ones asked for before.
+    /// Returns the hash that a step must have. The step must be later than those that were asked for before.
     fn expected(&mut self, step: u64) -> String;
 
-    /// Looks at the guest just before the checkpoint.
+    /// Looks at the guest right before the checkpoint.
     fn before(&mut self, console: &mut Console) -> Result<()>;
 
-    /// Looks at the guest after it was resumed, and says what there is to say.
+    /// Looks at the guest after it was resumed. Returns what the summary says about it, as names and values.
     fn after(&mut self, console: &mut Console) -> Result<Vec<(&'static str, String)>>;
 }
 
-/// What a person reads about it.
+/// The text behind the command's help.
 pub const DETAILS: &str = "\
 Shows that the guest goes on as if nothing had happened, and what it took. Both guests print numbered steps, each with
 a hash over memory that they keep changing: counter with its timer's interrupts, linux in a shell loop.
@@ -100,9 +100,9 @@ struct Demo {
     guest: String,
     memory: u64,
     image: PathBuf,
-    /// The guest starts by itself.
+    /// The archive whose guest starts by itself.
     first: PathBuf,
-    /// The guest waits.
+    /// The archive whose guest waits.
     second: PathBuf,
     disk: PathBuf,
 }
@@ -178,7 +178,7 @@ impl Demo {
             first > *last && first <= last + workload.stride() * (STEPS_AFTER as u64 * 10),
             "the guest was at step {last} before its checkpoint, and at {first} when it was resumed"
         );
-        // The host foretells the steps in their order.
+        // The host computes the hashes in the order of the steps.
         let earlier = reference.iter().take_while(|(step, _)| *step < first).cloned();
         check(workload, &earlier.collect::<Vec<_>>(), None)?;
         let (from, to) = check(workload, &resumed, Some(&reference))?;
@@ -210,12 +210,12 @@ impl Demo {
     }
 }
 
-/// Shows a line of the machine's.
+/// Shows a line of the machine.
 fn show(line: &str) {
     report::note(format_args!("| {line}"));
 }
 
-/// Looks at the guest's terminal until it has printed `count` steps, and shows some of them.
+/// Reads the guest's terminal until `count` steps were printed, shows some of them, and returns all.
 fn watch(console: &mut Console, workload: &dyn Workload, count: usize) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     while steps.len() < count {
@@ -236,7 +236,7 @@ fn watch(console: &mut Console, workload: &dyn Workload, count: usize) -> Result
     Ok(steps)
 }
 
-/// Checks that the steps have no gap, and the hashes that the host foretells and that `reference` has.
+/// Checks that no step is missing, and that the hashes are those that the host computes and those of `reference`.
 fn check(
     workload: &mut dyn Workload,
     steps: &[Step],

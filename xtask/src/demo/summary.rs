@@ -1,4 +1,4 @@
-//! What the demo says in the end.
+//! [`Summary`]: what the demo says at the end.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::Step;
 use crate::{disk, report};
 
-/// Names and values, in the order in which they came up.
+/// Names and values, in the order in which they were added.
 pub struct Summary {
     lines: Vec<(&'static str, String)>,
 }
@@ -24,8 +24,8 @@ impl Summary {
         self.lines.push((what, value));
     }
 
-    /// From Stasis's own account, such as `checkpoint 3 "linux": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms`,
-    /// and, for the size, from what the host finds on the disk.
+    /// Adds the checkpoint: what Stasis says of it, such as `checkpoint 3 "linux": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms`,
+    /// and the size that the host finds on the disk.
     pub fn checkpointed(&mut self, answer: &[String], took: Duration, image: &Path) -> Result<()> {
         let number = |unit: &str| answer.iter().rev().find_map(|line| number_before(line, unit));
         if let (Some(stored), Some(zero)) = (number(" pages stored"), number(" zero")) {
@@ -73,7 +73,7 @@ fn time(own: Option<u64>, took: Duration) -> String {
     }
 }
 
-/// The number that stands before `unit` in `line`.
+/// Returns the number before `unit` in `line`.
 fn number_before(line: &str, unit: &str) -> Option<u64> {
     let before = &line[..line.find(unit)?];
     let start = before.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);

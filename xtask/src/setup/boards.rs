@@ -1,4 +1,4 @@
-//! What boards need that QEMU does not bring: the device tree of the Raspberry Pi 4, out of Debian's arm64 kernel.
+//! What boards need and QEMU does not bring: the device tree of the Raspberry Pi 4, from Debian's arm64 kernel.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use super::guests::ARCHITECTURE;
 use crate::report;
 use crate::workspace::Workspace;
 
-/// It depends on the package with the newest kernel for real boards; the one for clouds has no device trees.
+/// The package that depends on the newest kernel for real boards. The kernel for clouds has no device trees.
 const KERNEL: &str = "linux-image-arm64";
 
-/// The Raspberry Pi 4's device tree, fetched unless it is there already.
+/// Returns the path of the Raspberry Pi 4's device tree. Fetches it if it is not there.
 pub fn raspi4_device_tree(workspace: &Workspace) -> Result<PathBuf> {
     let path = workspace.folder("boards")?.join(RASPI4_DEVICE_TREE);
     if !path.exists() {

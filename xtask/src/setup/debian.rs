@@ -1,6 +1,6 @@
-//! Debian's packages, fetched into a folder of ours: no root, no change to the system's lists or architectures.
+//! Debian's packages, fetched into a folder of the checkout: without root, and without a change to the system's lists or architectures.
 //!
-//! The mirror is the one that this system uses; apt checks all that comes with Debian's own keys.
+//! The mirror is the one that this system uses. Apt checks everything that it gets with Debian's keys.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use crate::workspace::{Workspace, write};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// This Debian: its release and where it gets its packages.
+/// The Debian of this system: its release, and its mirror.
 #[derive(Clone, Debug)]
 pub struct Debian {
-    /// The release's name.
+    /// The name of the release.
     pub codename: String,
-    /// The mirror's address.
+    /// The address of the mirror.
     mirror: String,
 }
 
 impl Debian {
-    /// Finds out. The error says why this is none, as the end of a sentence.
+    /// Returns the Debian of this system. The error says why it is none, as the end of a sentence.
     pub fn find(workspace: &Workspace) -> Result<Self> {
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
         let field = |name: &str| {
@@ -36,7 +36,7 @@ impl Debian {
             "{KEYRING} is missing (package debian-archive-keyring)"
         );
 
-        // What `apt-get update` would fetch tells the mirror, also where it was never run.
+        // What `apt-get update` would fetch names the mirror, even if it was never run.
         let empty = workspace.folder("setup/nothing/partial")?;
         let lists = empty.parent().unwrap_or(&empty);
         let uris = output(
@@ -53,12 +53,12 @@ impl Debian {
         Ok(Self { codename, mirror: mirror.to_owned() })
     }
 
-    /// The line of a sources list for `suite`.
+    /// Returns the line of a sources list for `suite`.
     pub fn source(&self, suite: &str) -> String {
         format!("deb [signed-by={KEYRING}] {} {suite} main\n", self.mirror)
     }
 
-    /// The packages of `suite` for `architecture`, with lists that are fetched now.
+    /// Returns the packages of `suite` for `architecture`. Fetches their lists now.
     pub fn packages(
         &self,
         workspace: &Workspace,
@@ -73,7 +73,7 @@ impl Debian {
         }
         write(&folder.join("sources.list"), self.source(suite).as_bytes())?;
         let packages = Packages { folder, architecture: architecture.to_owned() };
-        // Its last lines are its complaints.
+        // The last lines that apt-get prints say what is wrong.
         output(packages.apt("apt-get").args(["--quiet", "update"]))
             .with_context(|| format!("cannot fetch the package list of {suite}"))?;
         Ok(packages)
@@ -87,14 +87,14 @@ pub struct Packages {
 }
 
 impl Packages {
-    /// The versions of a package that there are, the newest first.
+    /// Returns the versions that a package has, the newest first.
     pub fn versions(&self, package: &str) -> Result<Vec<String>> {
         let table = output(self.apt("apt-cache").args(["madison", package]))?;
         let version = |line: &str| Some(line.split('|').nth(1)?.trim().to_owned());
         Ok(table.lines().filter_map(version).collect())
     }
 
-    /// The kernel's package that `package` depends on, to always be the newest.
+    /// Returns the package of the newest kernel, on which `package` depends.
     pub fn kernel(&self, package: &str) -> Result<String> {
         let list = output(self.apt("apt-cache").args(["depends", package]))?;
         let name = |line: &str| Some(line.trim().strip_prefix("Depends: ")?.to_owned());
@@ -103,10 +103,10 @@ impl Packages {
         kernel.with_context(|| format!("{package} depends on no kernel"))
     }
 
-    /// Downloads a package, `name` or `name=version`, and unpacks it into `into`.
+    /// Downloads a package, given as `name` or `name=version`, and unpacks it into `into`.
     pub fn unpack(&self, package: &str, into: &Path) -> Result<()> {
         let download = self.folder.join("download");
-        // What an interrupted download left.
+        // Remove what an interrupted download has left.
         let _ = std::fs::remove_dir_all(&download);
         std::fs::create_dir_all(&download)
             .with_context(|| format!("cannot make the folder {}", download.display()))?;
@@ -148,7 +148,7 @@ impl Packages {
     }
 }
 
-/// Copies a file so that a whole one is there, or none.
+/// Copies a file. `to` is there whole or not at all.
 pub(super) fn take(from: &Path, to: &Path) -> Result<()> {
     let part = to.with_extension("part");
     std::fs::copy(from, &part).with_context(|| format!("cannot copy {}", from.display()))?;
@@ -161,7 +161,7 @@ pub(super) fn option(name: &str, value: &Path) -> OsString {
     option
 }
 
-/// Runs a program and returns what it prints; its complaints are the error.
+/// Runs a program, and returns what it prints. The error has what it prints to its standard error.
 pub(super) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command

@@ -1,4 +1,4 @@
-//! The Linux guest's packages: Debian's arm64 cloud kernel, with those of its drivers that a guest needs, and a static busybox, unmodified.
+//! The Linux guest's packages, unmodified: Debian's arm64 cloud kernel with the drivers that a guest needs, and a static busybox.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,13 @@ use crate::report;
 use crate::workspace::Workspace;
 
 pub(super) const ARCHITECTURE: &str = "arm64";
-/// It depends on the package with the newest kernel, whose name has the version in it.
+/// The package that depends on the newest kernel, whose name has its version in it.
 const KERNEL: &str = "linux-image-cloud-arm64";
 const BUSYBOX: &str = "busybox-static";
-/// The kernel's drivers for what every guest may have, the watchdog and shared memory, which are modules: each after those that it needs.
+/// The kernel's modules for what every guest may have, the watchdog and shared memory; each behind those that it needs.
 const DRIVERS: [&str; 3] =
     ["drivers/watchdog/watchdog.ko", "drivers/watchdog/sbsa_gwdt.ko", "drivers/uio/uio.ko"];
-/// The same for virtio-blk over virtio-mmio, a disk of the machine's.
+/// The kernel's modules for virtio-blk over virtio-mmio, a disk of the machine; each behind those that it needs.
 const DISK_DRIVERS: [&str; 4] = [
     "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_ring.ko",
@@ -23,16 +23,16 @@ const DISK_DRIVERS: [&str; 4] = [
     "drivers/block/virtio_blk.ko",
 ];
 
-/// Where the guest's files lie.
+/// The paths of the guest's files.
 #[derive(Clone, Debug)]
 pub struct Files {
     /// The kernel: an arm64 `Image`.
     pub kernel: PathBuf,
     /// Busybox for arm64, static.
     pub busybox: PathBuf,
-    /// Drivers of the kernel's, in the order in which they are to be loaded.
+    /// The kernel's drivers for what every guest may have, in the order in which they must be loaded.
     drivers: Vec<PathBuf>,
-    /// The same for virtio disks.
+    /// The kernel's drivers for virtio disks, in the order in which they must be loaded.
     disk_drivers: Vec<PathBuf>,
 }
 
@@ -50,19 +50,19 @@ impl Files {
         }
     }
 
-    /// Whether there is enough to boot: a kernel that a person has put there has no drivers beside it.
+    /// Returns whether a guest can boot with these files. A kernel that a person has put there has no drivers beside it.
     fn can_boot(&self) -> bool {
         self.kernel.exists() && self.busybox.exists()
     }
 
-    /// Whether something is lacking of what was fetched, as an older version of this program fetched less.
+    /// Returns whether some of what was fetched is missing, because an older version of this program has fetched less.
     fn is_incomplete(&self) -> bool {
         let was_fetched = self.disk_drivers.iter().any(|driver| driver.exists());
         was_fetched && !self.drivers.iter().all(|driver| driver.exists())
     }
 }
 
-/// Fetches the packages unless they are there already.
+/// Returns the guest's files. Fetches the packages if they are not there.
 pub fn ensure(workspace: &Workspace) -> Result<Files> {
     let files = Files::in_folder(&workspace.folder("guests")?);
     if files.can_boot() && !files.is_incomplete() {
@@ -85,15 +85,16 @@ pub fn ensure(workspace: &Workspace) -> Result<Files> {
     Ok(files)
 }
 
-/// The kernel's drivers for what every guest may have, in the order in which they are to be loaded; none beside a kernel that a person has put there.
+/// Returns the kernel's drivers for what every guest may have, in the order in which they must be loaded. A kernel that a person has put there
+/// has none.
 pub fn drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     let mut drivers = ensure(workspace)?.drivers;
     drivers.retain(|driver| driver.exists());
     Ok(drivers)
 }
 
-/// The kernel's drivers for virtio disks, in the order in which they are to be loaded. Fetches all packages again if they are not
-/// there, so that kernel and drivers are of one version.
+/// Returns the kernel's drivers for virtio disks, in the order in which they must be loaded. If they are not there, fetches all packages again,
+/// so that kernel and drivers are of one version.
 pub fn disk_drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     let files = Files::in_folder(&workspace.folder("guests")?);
     if !files.disk_drivers.iter().all(|driver| driver.exists()) {

@@ -1,7 +1,7 @@
-//! Installs what is lacking. Every part looks first, says what it does, and does nothing where nothing is to be done.
+//! Installs what is missing. Every part looks first, says what it does, and does nothing if nothing is missing.
 //!
 //! - [`rust`]: the Rust targets; [`qemu`]: a QEMU that has the boards; [`guests`]: the Linux guest's packages.
-//! - [`tools`]: what only tests run.
+//! - [`tools`]: programs that only tests run.
 //! - [`debian`]: Debian's packages, without a change to the system's own package lists.
 
 pub mod boards;
@@ -16,12 +16,12 @@ use anyhow::Result;
 use crate::report;
 use crate::workspace::Workspace;
 
-/// What a person reads about it.
+/// The text behind the command's help.
 pub const DETAILS: &str = "\
 Rust's targets for AArch64 (with STASIS_NO_RUSTUP=1 built from Debian's rust-src), a QEMU that has the board raspi4b,
 and the Linux guest's packages, which go to target/guests and not into the system.";
 
-/// Everything that any command needs.
+/// Installs everything that any command needs.
 pub fn all(workspace: &Workspace) -> Result<()> {
     rust::ensure(workspace)?;
     qemu::ensure(workspace)?;

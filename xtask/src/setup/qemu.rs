@@ -1,4 +1,4 @@
-//! A QEMU with all the boards: `raspi4b` came with version 9.
+//! A QEMU that has all the boards: `raspi4b` is in version 9 and later.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use crate::workspace::{Workspace, write};
 const BOARD: &str = "raspi4b";
 const PACKAGE: &str = "qemu-system-arm";
 
-/// Installs QEMU unless a good one is there.
+/// Installs QEMU if there is no suitable one.
 pub fn ensure(workspace: &Workspace) -> Result<()> {
     let Some(lack) = lack() else {
         return Ok(());
@@ -28,7 +28,7 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
     }
 }
 
-/// What is wrong with the QEMU there is, if anything.
+/// Returns what is wrong with the present QEMU, if anything.
 fn lack() -> Option<String> {
     match output(Command::new(PROGRAM).args(["-machine", "help"])) {
         Err(_) => Some(format!("{PROGRAM} is missing")),
@@ -41,7 +41,7 @@ fn has_board(boards: &str) -> bool {
     boards.lines().any(|line| line.split_whitespace().next() == Some(BOARD))
 }
 
-/// What a person can type where we cannot.
+/// Returns what a person can type if this program cannot install QEMU.
 fn advice() -> String {
     let manager = |name: &str| Path::new("/usr/bin").join(name).exists();
     if manager("apt-get") {
@@ -57,7 +57,7 @@ fn advice() -> String {
     }
 }
 
-/// From this release, or its backports. The sources are the release's and ours together, in a list of our own.
+/// Installs QEMU from this release or its backports. A list of our own has the sources of the release together with those of the backports.
 fn install(workspace: &Workspace) -> Result<()> {
     let user = output(Command::new("id").arg("-u"))?;
     ensure!(user.trim() == "0", "only root can install packages");

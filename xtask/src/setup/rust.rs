@@ -1,7 +1,7 @@
-//! The Rust targets: the hypervisor's without SIMD registers, and the guests'.
+//! The Rust targets: the hypervisor's, without SIMD registers, and the guests'.
 //!
-//! Where rustup cannot bring them, the core library is built from Debian's `rust-src` of the same version and
-//! put beside the compiler: from then on the target is an ordinary one. `STASIS_NO_RUSTUP=1` goes this way at once.
+//! Where rustup cannot install a target, the core library is built from Debian's `rust-src` of the same version and
+//! put beside the compiler. From then on the target is an ordinary one. `STASIS_NO_RUSTUP=1` does not try rustup.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,15 +12,15 @@ use super::debian::{Debian, output};
 use crate::report;
 use crate::workspace::{Workspace, cargo, write};
 
-/// The hypervisor's target: code for it does not touch the guest's SIMD registers.
+/// The hypervisor's target. Its code does not touch the guest's SIMD registers.
 pub const HYPERVISOR: &str = "aarch64-unknown-none-softfloat";
 /// The guests' target.
 pub const GUESTS: &str = "aarch64-unknown-none";
 
-/// The libraries that a target without an operating system has.
+/// The libraries of a target without an operating system.
 const LIBRARIES: [&str; 3] = ["core", "alloc", "compiler_builtins"];
 
-/// Installs the targets that are lacking.
+/// Installs the targets that are missing.
 pub fn ensure(workspace: &Workspace) -> Result<()> {
     let compiler = Compiler::find()?;
     let lacking: Vec<&str> =
@@ -98,7 +98,7 @@ fn build(workspace: &Workspace, compiler: &Compiler, targets: &[&str]) -> Result
     let source = Source::provide(workspace, compiler)?;
     let scratch = workspace.folder("setup/core")?;
     std::fs::create_dir_all(scratch.join("src"))?;
-    // A workspace of its own: it does not belong to ours, though it lies within.
+    // This makes it a workspace of its own. It lies within the project's, but does not belong to it.
     let manifest = "[package]\nname = \"empty\"\nedition = \"2024\"\n\n[workspace]\n";
     write(&scratch.join("Cargo.toml"), manifest.as_bytes())?;
     write(&scratch.join("src/lib.rs"), b"#![no_std]\n")?;
@@ -114,7 +114,7 @@ fn build(workspace: &Workspace, compiler: &Compiler, targets: &[&str]) -> Result
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            // Without bitcode in the libraries, link-time optimisation of what uses them is impossible.
+            // Without bitcode in the libraries, a program that uses them can't have link-time optimisation.
             .env("RUSTFLAGS", "-Cembed-bitcode=yes")
             .status()
             .context("cannot start cargo")?;
@@ -140,8 +140,8 @@ fn install(built: &Path, libraries: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The standard library's source, where cargo looks for it. What was put there is taken away again, so that
-/// rustup finds its folders as it left them.
+/// The standard library's source at the place where cargo looks for it. It is removed in the end, so that rustup finds its folders as it
+/// has left them.
 struct Source {
     borrowed: Option<PathBuf>,
 }
@@ -153,7 +153,7 @@ impl Source {
             return Ok(Self { borrowed: None });
         }
         let source = fetch(workspace, &compiler.version)?;
-        // A link to nowhere, of a compiler that was packaged without its source.
+        // A compiler that was packaged without its source may have a link to nowhere here.
         let _ = std::fs::remove_file(&place);
         if let Some(parent) = place.parent() {
             std::fs::create_dir_all(parent)
@@ -168,13 +168,13 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         if let Some(place) = &self.borrowed {
-            // Whatever keeps us from it, the targets are built.
+            // If it can't be removed, the targets are built nevertheless.
             let _ = std::fs::remove_file(place);
         }
     }
 }
 
-/// Fetches Debian's package of the source, of this very version.
+/// Fetches Debian's package of the source of exactly this version, and returns the path of the source.
 fn fetch(workspace: &Workspace, version: &str) -> Result<PathBuf> {
     let unpacked = workspace.folder("setup/rust-src")?;
     let source = unpacked.join(format!("usr/src/rustc-{version}"));
@@ -184,7 +184,7 @@ fn fetch(workspace: &Workspace, version: &str) -> Result<PathBuf> {
     let debian = Debian::find(workspace)?;
     let backports = format!("{}-backports", debian.codename);
     let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-    // Any release's source will do: it is the same on all of them.
+    // The source is the same in all releases, so any of them will do.
     for suite in [&debian.codename, &backports, "trixie-backports", "forky", "sid"] {
         report::note(format_args!("looking for rust-src {version} in Debian {suite}"));
         let Ok(packages) = debian.packages(workspace, suite, architecture.trim()) else {
@@ -200,7 +200,7 @@ fn fetch(workspace: &Workspace, version: &str) -> Result<PathBuf> {
     bail!("no Debian release has rust-src {version}")
 }
 
-/// Whether Debian's version of a package is this one of upstream's.
+/// Returns whether Debian's version of a package is this version of the project.
 fn is_version(debian: &str, upstream: &str) -> bool {
     debian.strip_prefix(upstream).is_some_and(|rest| rest.starts_with('+') || rest.starts_with('-'))
 }

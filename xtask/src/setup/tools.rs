@@ -1,14 +1,14 @@
-//! Programs that only tests run: gdb-multiarch, which opens core files, and Python, for the reader of the format.
+//! Programs that only tests run: gdb-multiarch, which opens core files, and Python, which runs a reader of the format.
 
 use std::process::{Command, Stdio};
 
 use super::debian::output;
 use crate::report;
 
-/// Program and package.
+/// The names of each program and of its package.
 const TOOLS: [(&str, &str); 2] = [("gdb-multiarch", "gdb-multiarch"), ("python3", "python3")];
 
-/// Installs what is lacking, where that is possible. Where not, the tests that need it say so.
+/// Installs the programs that are missing, if that is possible. If not, the tests that need them say so.
 pub fn ensure() {
     for (program, package) in TOOLS {
         if output(Command::new(program).arg("--version")).is_err() {
@@ -22,7 +22,7 @@ pub fn ensure() {
     }
 }
 
-/// Whether it worked. The package lists may be old, or none.
+/// Installs a package, and returns whether that has worked. The package lists may be old or missing.
 fn install(package: &str) -> bool {
     let apt = |arguments: &[&str]| {
         let status = Command::new("apt-get")
