@@ -1,5 +1,5 @@
-//! The accesses to the virtual interface's control registers (GICH) in each round of an operation: on hardware each of them
-//! is as dear as dozens of instructions. QEMU logs them by its trace events.
+//! The accesses to the control registers of the virtual interface (GICH) in each round of an operation. On hardware, each of them
+//! costs as much as dozens of instructions. QEMU logs them as trace events.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 use super::Cost;
 use super::meter::ROUNDS;
 
-/// QEMU's trace events that [`Log::parse`] reads.
+/// The trace events of QEMU that [`Log::parse`] reads.
 pub const EVENTS: [&str; 4] =
     ["gic_hyp_read", "gic_hyp_write", "gic_cpu_read", "arm_gt_cntvoff_write"];
 
-/// What an operation reads and writes there.
+/// Number of accesses of an operation to GICH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accesses {
-    /// Reads of a round.
+    /// Reads in a round.
     pub reads: Cost,
-    /// Writes of a round.
+    /// Writes in a round.
     pub writes: Cost,
 }
 
-/// What the log of a run tells.
+/// What the log of a run has.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// Reads and writes of each round, in the order of the rounds.
     rounds: Vec<(u64, u64)>,
-    /// The machine's count when that of the guest, which was measured, was 0: what was last written to CNTVOFF_EL2 before
+    /// The machine's count at which the count of the guest that was measured was 0: the last value that was written to CNTVOFF_EL2 before
     /// the first round.
     pub guest_begins: u64,
 }
 
 impl Log {
-    /// Reads what QEMU has logged. A guest reads GICC_IIDR where a round begins and where it ends, and nowhere else.
+    /// Returns what QEMU has logged. A guest reads GICC_IIDR only at the beginning and at the end of a round.
     pub fn parse(text: &str) -> Self {
         let mut log = Self::default();
         let mut round = None;
@@ -53,7 +53,11 @@ impl Log {
         log
     }
 
-    /// What each of `count` operations takes.
+    /// Returns the accesses of each of `count` operations.
+    ///
+    /// # Errors
+    ///
+    /// If the log does not have [`ROUNDS`] rounds of each.
     pub fn by_operation(&self, count: usize) -> Result<Vec<Accesses>> {
         let rounds = ROUNDS as usize;
         ensure!(
@@ -69,12 +73,13 @@ impl Log {
     }
 }
 
-/// `vcpu 1 iface read at 0x000000fc: 0x0002043b`: GICC_IIDR, IHI 0048B.b 4.4.15, of a virtual CPU interface.
+/// Returns whether a logged read, such as `vcpu 1 iface read at 0x000000fc: 0x0002043b`, is of GICC_IIDR (IHI 0048B.b 4.4.15) of a virtual CPU
+/// interface.
 fn is_edge(read: &str) -> bool {
     read.starts_with("vcpu") && read.contains("at 0x000000fc:")
 }
 
-/// The last word as a hexadecimal number.
+/// Returns the last word of a line, a hexadecimal number.
 fn hex(line: &str) -> Option<u64> {
     u64::from_str_radix(line.split_whitespace().last()?.strip_prefix("0x")?, 16).ok()
 }

@@ -1,13 +1,13 @@
-//! The boot, from the reset to the guest: in which steps its instructions are spent.
+//! The boot, from the reset to the guest: how many instructions each of its steps takes.
 
-/// What Stasis's log says at the end of a step, and what the step is called.
+/// The line of Stasis's log at the end of each step, and the name of the step.
 const STEPS: [(&str, &str); 3] = [
     ("] Stasis ", "to the first line of the log"),
     ("cores, ", "the machine and its cores"),
     ("] guest \"", "the guest's memory and image"),
 ];
 
-/// What each step took: the log tells microseconds, each of which is 1000 instructions.
+/// Returns the name of each step and its instructions. The log has microseconds, and each of them is 1000 instructions.
 pub fn steps(transcript: &str) -> Vec<(String, u64)> {
     let mut lines = transcript.lines();
     let mut begin = 0;
@@ -19,7 +19,7 @@ pub fn steps(transcript: &str) -> Vec<(String, u64)> {
     steps.collect()
 }
 
-/// `[    0.001735] ...`.
+/// Returns the time in a line such as `[    0.001735] ...`.
 fn microseconds(line: &str) -> Option<u64> {
     let (time, _) = line.split_once('[')?.1.split_once(']')?;
     let (seconds, rest) = time.trim().split_once('.')?;

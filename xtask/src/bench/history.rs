@@ -1,4 +1,4 @@
-//! What has changed from one run's numbers to another's.
+//! The differences between the numbers of two runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::accesses::Accesses;
 use super::{Cost, Numbers, pages, switch};
 
-/// What has changed, line by line.
+/// Returns what has changed from one run to another, line by line.
 pub fn changes(old: &Numbers, new: &Numbers) -> String {
     let mut text = String::new();
     let (before, after) = (flat(old), flat(new));

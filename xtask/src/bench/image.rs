@@ -1,4 +1,4 @@
-//! The weight of the hypervisor's image: its sections, and its code by crate.
+//! The size of the hypervisor's image: its sections, and its code by crate.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use object::read::elf::{FileHeader, SectionHeader, Sym};
 
 type Elf = FileHeader64<Endianness>;
 
-/// Bytes in memory of each section that is loaded or reserved there.
+/// Returns the bytes in memory of each section that is loaded, or for which memory is reserved.
 pub fn sections(elf: &[u8]) -> Result<BTreeMap<String, u64>> {
     let header = Elf::parse(elf)?;
     let endian = header.endian()?;
@@ -24,7 +24,7 @@ pub fn sections(elf: &[u8]) -> Result<BTreeMap<String, u64>> {
     Ok(sizes)
 }
 
-/// Bytes of `.text` by the crate that each function's name begins with. What was inlined counts where it ended up.
+/// Returns the bytes of `.text` of each crate, by the functions' names. Inlined code counts for the function in which it is.
 pub fn crates(elf: &[u8]) -> Result<BTreeMap<String, u64>> {
     let header = Elf::parse(elf)?;
     let endian = header.endian()?;
@@ -32,7 +32,7 @@ pub fn crates(elf: &[u8]) -> Result<BTreeMap<String, u64>> {
     let text = sections.section_by_name(endian, b".text").context("the image has no .text")?;
     let text = text.1.sh_size(endian);
     let symbols = sections.symbols(endian, elf, object::elf::SHT_SYMTAB)?;
-    // Functions that were found to be equal share an address.
+    // Functions that are equal may share an address.
     let mut functions = BTreeMap::new();
     for symbol in symbols.iter().filter(|symbol| symbol.st_type() == STT_FUNC) {
         let name = symbol.name(endian, symbols.strings())?;
@@ -48,7 +48,7 @@ pub fn crates(elf: &[u8]) -> Result<BTreeMap<String, u64>> {
     Ok(sizes)
 }
 
-/// The crate in a mangled name: where the function is, or the first type or trait of an `impl` that says.
+/// Returns the crate in a mangled name: that of the function, or of the first type or trait of an `impl`.
 fn crate_of(symbol: &str) -> Option<&str> {
     if let Some(path) = symbol.strip_prefix("_ZN") {
         let (length, rest) = split_number(path)?;
@@ -56,12 +56,12 @@ fn crate_of(symbol: &str) -> Option<&str> {
         if !first.contains('$') {
             return Some(first);
         }
-        // `<T as a::b::Trait>`: what stands before the first `..` is a crate.
+        // In `<T as a::b::Trait>`, the crate stands before the first `..`.
         let before = &first[..first.find("..")?];
         let start = before.rfind('$').map_or(0, |at| at + 1);
         return Some(&before[start..]);
     }
-    // Rust's newer mangling: `C`, a disambiguator `s<base 62>_`, then the name with its length.
+    // Rust's newer mangling has `C`, a disambiguator `s<base 62>_`, then the length of the name and the name.
     let path = symbol.strip_prefix("_R")?;
     let (_, after) = path.split_once("Cs")?;
     let (length, rest) = split_number(after.split_once('_')?.1)?;

@@ -1,4 +1,4 @@
-//! A picture of the history, as SVG: for each operation and world switch a line over all saved runs, each on a scale of its own.
+//! Draws the history as SVG: a line over all saved runs for each operation and each world switch, each with a scale of its own.
 
 use std::fmt::Write;
 
@@ -6,19 +6,19 @@ use super::plot::costs;
 use super::runs::Run;
 use super::svg::{self, text};
 
-/// Of the picture, in pixels.
+/// Width of the picture, in pixels.
 const WIDTH: f64 = 1000.0;
 const LABELS: f64 = 240.0;
-/// Behind the last run, for the numbers.
+/// Room for the numbers behind the last run, in pixels.
 const NUMBERS: f64 = 200.0;
 const HEAD: f64 = 60.0;
 const ROW: f64 = 34.0;
-/// Of a row, what its line has.
+/// The part of a row that its line fills, in pixels.
 const LINE: f64 = 22.0;
-/// A run's name is shown up to here, where there are many.
+/// Number of letters of a run's name that are shown if there are many runs.
 const NAME: usize = 12;
 
-/// Draws what has become of everything that the last run has, from the first run to it.
+/// Returns the picture of everything that the last run has measured, from the first run to the last.
 pub fn draw(runs: &[Run]) -> String {
     let each: Vec<_> = runs.iter().map(|run| costs(&run.numbers)).collect();
     let names = each.last().map(|last| last.iter().map(|(name, _)| name)).into_iter().flatten();
@@ -47,7 +47,7 @@ pub fn draw(runs: &[Run]) -> String {
     svg::end(svg)
 }
 
-/// One row: a line through what was measured, a dot for each run, and the numbers of the first and the last one.
+/// Draws one row: a line through the points, a dot for each run, and the numbers of the first and the last run.
 fn line(svg: &mut String, bottom: f64, points: &[(usize, u64)], runs: usize) {
     let (Some((_, first)), Some((_, last))) = (points.first(), points.last()) else { return };
     let most = points.iter().map(|(_, cost)| *cost).max().unwrap_or(1).max(1);
@@ -68,7 +68,7 @@ fn line(svg: &mut String, bottom: f64, points: &[(usize, u64)], runs: usize) {
     text(svg, WIDTH - NUMBERS + 16.0, bottom, &said);
 }
 
-/// Where a run's dots are.
+/// Returns the horizontal position of a run's dots.
 fn x(index: usize, runs: usize) -> f64 {
     let room = WIDTH - LABELS - NUMBERS;
     LABELS + room * index as f64 / runs.saturating_sub(1).max(1) as f64

@@ -1,4 +1,4 @@
-//! Runs of the guest `bench` on machines that count instructions.
+//! [`Meter`]: runs of the guest `bench` on machines that count instructions.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,34 +14,34 @@ use crate::console::Console;
 use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
 
-/// A machine runs for a second or two.
+/// Time after which a machine is ended. It needs a second or two.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// The device of the machine's whose interrupts the guest measures where it was given it, and by which name.
+/// The device of the machine whose interrupts the guest measures if it has the device.
 const DEVICE: &str = "/pl031@9010000";
 const OF_DEVICE: &str = "device-interrupt";
 
-/// How often the guest does each operation.
+/// Number of times that the guest does each operation.
 pub const ROUNDS: u64 = 64;
 
-/// What the guest measured, in its order.
+/// The names and the costs of the operations, in the order in which the guest measures them.
 pub type Results = Vec<(String, Cost)>;
 
-/// What is found out by a run.
+/// The results of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Run {
-    /// What the guest measured.
+    /// What the guest has measured.
     pub results: Results,
-    /// For each operation, the accesses to GICH; nothing without Stasis.
+    /// The accesses to GICH of each operation; none without Stasis.
     pub accesses: Vec<Accesses>,
-    /// From the reset to the guest's `main`.
+    /// Instructions from the reset to the guest's `main`.
     pub boot: u64,
-    /// What Stasis's steps took on the way to the guest.
+    /// Stasis's steps of the boot, with the instructions of each.
     pub steps: Vec<(String, u64)>,
 }
 
 impl Run {
-    /// With what another run has of an operation.
+    /// Returns this run with the cost and the accesses that another run has of `operation`.
     fn with(mut self, operation: &str, other: Self) -> Result<Self> {
         let place = |run: &Self| run.results.iter().position(|(name, _)| name == operation);
         let places = place(&self).zip(place(&other));
@@ -52,17 +52,17 @@ impl Run {
     }
 }
 
-/// The machines.
+/// The files of the machines that are measured.
 pub struct Meter {
     image: PathBuf,
     guest: PathBuf,
     archive: PathBuf,
-    /// With the guest that was given the device: what is so for a guest that has one is not to be in the other results.
+    /// The archive with the guest that has the device. The other results must come from a guest without one.
     with_device: PathBuf,
 }
 
 impl Meter {
-    /// Packs the guest.
+    /// Packs the guest into archives.
     pub fn new(workspace: &Workspace, image: PathBuf, guest: PathBuf) -> Result<Self> {
         let folder = workspace.folder("stasis")?;
         let packed = |name: &str, devices| {
@@ -78,25 +78,25 @@ impl Meter {
         Ok(Self { image, guest, archive, with_device })
     }
 
-    /// Two runs, which must give the same.
+    /// Returns the results of two runs, which must be the same.
     pub fn twice(&self, run: impl Fn(&Self) -> Result<Run>) -> Result<Run> {
         same(timed("first run", || run(self))?, timed("second run", || run(self))?)
     }
 
-    /// A run on plain QEMU.
+    /// Runs the guest on plain QEMU.
     pub fn alone(&self) -> Result<Run> {
         let mut machine = counting(Machine::plain(&self.guest, None)).memory("64M").start()?;
         let (boot, results) = results(&mut machine.console)?;
         Ok(Run { results, accesses: Vec::new(), boot, steps: Vec::new() })
     }
 
-    /// The machine under Stasis, for a run of which this operation is traced.
+    /// Returns the machine under Stasis on which `operation` can be traced.
     pub fn traced(&self, operation: &str) -> Machine {
         let archive = if operation == OF_DEVICE { &self.with_device } else { &self.archive };
         counting(Machine::stasis(&self.image, Some(archive)))
     }
 
-    /// A run under Stasis, and of another one what the guest measured of its device.
+    /// Runs the guest under Stasis, once without the device and once with it. Only the cost of the device's interrupt is of the second run.
     pub fn under_stasis(&self) -> Result<Run> {
         self.run(&self.archive)?.with(OF_DEVICE, self.run(&self.with_device)?)
     }
@@ -110,7 +110,7 @@ impl Meter {
         }
         let mut machine = machine.arg("-D").arg(&log).start()?;
         let console = &mut machine.console;
-        // What is typed comes at no certain instruction; so nothing is before the guest is done.
+        // What is typed is received at no certain instruction, so nothing is typed before the guest has finished.
         console.wait_for("[guest \"bench\": is off]", TIME_LIMIT)?;
         let steps = boot::steps(&console.transcript());
         console.send_line("attach bench")?;
@@ -122,7 +122,7 @@ impl Meter {
     }
 }
 
-/// What two runs have both found out.
+/// Returns the results of two runs. Fails if they are not the same.
 fn same(first: Run, second: Run) -> Result<Run> {
     let (ours, theirs) = (first.results.len(), second.results.len());
     ensure!(ours == theirs, "the guest has measured {ours} operations, and then {theirs}");
@@ -134,7 +134,7 @@ fn same(first: Run, second: Run) -> Result<Run> {
     Ok(first)
 }
 
-/// A machine whose counter has a tick for each instruction, and on which nothing is left to chance.
+/// Returns a machine whose counter has a tick for each instruction, and on which nothing depends on chance.
 pub fn counting(machine: Machine) -> Machine {
     machine
         .cpu("cortex-a57,cntfrq=1000000000")
@@ -148,7 +148,7 @@ pub fn counting(machine: Machine) -> Machine {
         .arg("base=2026-01-01,clock=vm")
 }
 
-/// The guest's count at its beginning, and what it measured.
+/// Returns the guest's count at its beginning, and what it has measured.
 fn results(console: &mut Console) -> Result<(u64, Results)> {
     let (mut begun, mut results) = (0, Results::new());
     loop {
@@ -168,7 +168,7 @@ fn results(console: &mut Console) -> Result<(u64, Results)> {
     }
 }
 
-/// `bench <name> min <ticks> median <ticks>`.
+/// Returns the name and the cost in a line `bench <name> min <ticks> median <ticks>`.
 fn parse(line: &str) -> Option<(String, Cost)> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let ["bench", name, "min", min, "median", median] = words[..] else { return None };

@@ -1,7 +1,9 @@
-//! `cargo xtask bench`: what everything costs, in instructions, on every machine the same.
+//! `cargo xtask bench`: what everything costs, in instructions, which are the same on every host.
 //!
-//! The guest `bench` measures; [`meter`] boots it with and without Stasis, [`accesses`] and [`boot`] read what these runs tell
-//! besides, [`switch`] counts world switches, [`pages`] checkpoints, [`image`] weighs the image, [`table`] prints it all, [`runs`] keeps it, [`history`] compares, [`plot`] draws the comparison and [`lines`] all runs, and [`profile`] shows where the instructions go. `docs/bench.md` has the results and what they mean.
+//! The guest `bench` measures its operations. [`meter`] boots it with and without Stasis; [`accesses`] and [`boot`] read what else these runs
+//! tell. [`switch`] counts world switches, [`pages`] checkpoints, and [`image`] the bytes of the image. [`table`] prints everything, [`runs`]
+//! keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws all runs. [`profile`] shows where instructions are spent.
+//! `docs/bench.md` has the results and what they mean.
 
 mod accesses;
 mod boot;
@@ -34,13 +36,13 @@ use pages::{Page, Pages};
 use runs::{Run, Runs};
 use switch::{Pair, Switch};
 
-/// What a person reads about it.
+/// The text behind the command's help.
 pub const DETAILS: &str = "\
 Runs a guest that measures its own operations on plain QEMU and under Stasis, each twice, and fails if the two differ: QEMU
 counts instructions, so every machine gives the same numbers. Then it weighs the hypervisor's image.
 docs/bench.md has the results and what they mean.";
 
-/// What an operation takes, over all of its rounds.
+/// The cost of an operation over all of its rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Cost {
     min: u64,
@@ -48,7 +50,7 @@ struct Cost {
 }
 
 impl Cost {
-    /// Of what each round took; of no round, nothing.
+    /// Returns the cost of these rounds; 0 if there are none.
     fn of(rounds: impl Iterator<Item = u64>) -> Self {
         let mut rounds: Vec<u64> = rounds.collect();
         rounds.sort_unstable();
@@ -57,26 +59,26 @@ impl Cost {
     }
 }
 
-/// An operation, without and with Stasis.
+/// The cost of an operation, without and with Stasis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Operation {
     name: String,
     alone: Cost,
     stasis: Cost,
-    /// Stasis's accesses to GICH.
+    /// Stasis's accesses to GICH in the operation.
     gich: Accesses,
 }
 
-/// The boot: instructions from the reset to the guest's `main`.
+/// The cost of the boot: instructions from the reset to the guest's `main`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Boot {
     alone: u64,
     stasis: u64,
-    /// Stasis's steps on the way, in their order; what is left is up to the guest's `main`.
+    /// Stasis's steps in their order. The rest is the way from the last step to the guest's `main`.
     steps: Vec<(String, u64)>,
 }
 
-/// All that is measured.
+/// Everything that is measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Numbers {
     operations: Vec<Operation>,
@@ -85,7 +87,7 @@ struct Numbers {
     boot: Boot,
     /// Bytes of the image's sections in memory.
     sections: BTreeMap<String, u64>,
-    /// Bytes of code by crate.
+    /// Bytes of code of each crate.
     crates: BTreeMap<String, u64>,
 }
 
@@ -128,7 +130,7 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     if let Some(operation) = profile {
         return self::profile(workspace, &operation);
     }
-    // A file that can't be read is told before the work, not after it.
+    // Read the file before the work, so that a file that can't be read is reported early.
     let saved = save.as_deref().map(Runs::load_or_new).transpose()?;
     let old = compare.map(|file| -> Result<_> {
         let runs = Runs::load(&file)?;
@@ -167,7 +169,7 @@ fn draw(file: &Path, svg: &str) -> Result<()> {
     Ok(())
 }
 
-/// Builds all that a machine needs.
+/// Builds everything that a machine needs.
 fn prepare(workspace: &Workspace) -> Result<(Meter, Built)> {
     setup::qemu::ensure(workspace)?;
     let hypervisor = build::hypervisor(workspace)?;
@@ -176,7 +178,7 @@ fn prepare(workspace: &Workspace) -> Result<(Meter, Built)> {
     Ok((meter, Built { image: hypervisor.image, elf: hypervisor.elf, guests }))
 }
 
-/// The hypervisor's files, and the folder of the guests.
+/// The hypervisor's files, and the folder with the guests.
 struct Built {
     image: PathBuf,
     elf: PathBuf,
@@ -226,14 +228,14 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
     })
 }
 
-/// What a run finds out, and another one, too.
+/// Returns the result of two runs, which must be the same.
 fn twice<T: PartialEq + Debug>(what: &str, run: impl Fn() -> Result<T>) -> Result<T> {
     let (first, second) = (timed("first run", &run)?, timed("second run", &run)?);
     ensure!(first == second, "{what} are not the same twice: {first:?}, then {second:?}");
     Ok(first)
 }
 
-/// Runs something that takes minutes, and says when it is done.
+/// Runs something that takes minutes, and says how long it took.
 fn timed<T>(what: &str, run: impl Fn() -> Result<T>) -> Result<T> {
     let began = Instant::now();
     let found = run()?;
@@ -241,7 +243,7 @@ fn timed<T>(what: &str, run: impl Fn() -> Result<T>) -> Result<T> {
     Ok(found)
 }
 
-/// Puts what the guest measured alone beside what it measured under Stasis.
+/// Returns the operations with their costs on plain QEMU and under Stasis.
 fn operations(alone: Results, stasis: Results, accesses: Vec<Accesses>) -> Result<Vec<Operation>> {
     let (ours, theirs) = (alone.len(), stasis.len());
     ensure!(

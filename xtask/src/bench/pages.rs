@@ -1,7 +1,7 @@
-//! Checkpoint and resume: what each page of a guest's memory takes, by what it holds.
+//! Checkpoint and resume: what each page of a guest's memory costs, by its content.
 //!
-//! The guest `pages` has more of another kind of page from one checkpoint to the next; so the difference is theirs. QEMU logs every
-//! instruction of Stasis's while a command is carried out. What counts is in one of the [`STEPS`], and in none of the
+//! From one checkpoint to the next, the guest `pages` has more pages of one kind, so the difference is their cost. QEMU logs every
+//! instruction of Stasis while a command is carried out. An instruction counts if it is in one of the [`STEPS`] and in none of the
 //! [`PAUSES`].
 
 use std::fs::File;
@@ -23,55 +23,55 @@ use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
 use crate::{archive, disk};
 
-/// The core of the console's commands, and of the guest.
+/// The core of the console's commands and of the guest.
 const CORE: usize = 0;
-/// Pages of a block, all of which are looked at when one was written.
+/// Pages of a block. If one of them was written, all of them are looked at.
 const BLOCK_PAGES: u64 = 512;
-/// Pages that the guest fills; it knows it, too.
+/// Number of pages that the guest fills. The guest has the same constant.
 const FILLED_PAGES: u64 = 128;
-/// Pages of a MiB.
+/// Pages in a MiB.
 const MIB_PAGES: u64 = 256;
-/// With the log, a command takes QEMU seconds.
+/// Time that a command may take. With the log, QEMU needs seconds for one.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The steps of both commands, and the functions that they are.
+/// The steps of both commands: the name of each, and its function.
 const STEPS: [(&str, &str); 4] = [
     ("look", "stasis_state::writer::Plan::new"),
     ("store", "stasis_state::writer::Plan::write"),
     ("check", "stasis_state::reader::read_if"),
     ("load", "stasis_state::reader::read_memory"),
 ];
-/// What a step begins or ends with, outside of its function.
+/// The function with which a step begins or ends, outside of the step's own function.
 const MAINTENANCE: &str = "stasis_arch::cache::clean_and_invalidate_to_poc";
-/// What waits for the disk, and what lets others have the core: how often it has to, and how, the host's disk decides.
+/// The functions that wait for the disk or let others have the core. How often they run depends on the host's disk.
 const PAUSES: [&str; 2] =
     ["stasis_hw::virtio_blk::VirtioBlk::perform", "stasis_run::turns::Task::yield_now"];
 
-/// Instructions of each of the [`STEPS`].
+/// Number of instructions of each of the [`STEPS`].
 type Steps = [u64; STEPS.len()];
 
-/// What a page of some kind takes.
+/// The cost of a page of some kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
-    /// What it holds.
+    /// What the page holds.
     pub name: String,
-    /// Instructions for 256 pages of it, which are a MiB, in the order of [`step_names`].
+    /// Instructions for a MiB of such pages, in the order of [`step_names`].
     pub mib: Steps,
 }
 
 impl Page {
-    /// Instructions for one page, to the nearest.
+    /// Returns the instructions for one page, rounded.
     pub fn one(&self) -> Steps {
         self.mib.map(|mib| (mib + MIB_PAGES / 2) / MIB_PAGES)
     }
 }
 
-/// The names of the steps.
+/// Returns the names of the steps.
 pub fn step_names() -> impl Iterator<Item = &'static str> {
     STEPS.iter().map(|(name, _)| *name)
 }
 
-/// The machine with the guest.
+/// The measurement on a machine with the guest.
 pub struct Pages<'a> {
     workspace: &'a Workspace,
     image: PathBuf,
@@ -80,7 +80,7 @@ pub struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    /// Of the hypervisor's files and the guests' folder.
+    /// Returns the measurement with the hypervisor's files and the folder of the guests.
     pub fn new(
         workspace: &'a Workspace,
         image: &Path,
@@ -91,7 +91,7 @@ impl<'a> Pages<'a> {
         Ok(Self { workspace, image: image.to_owned(), guest: folder.join("pages"), functions })
     }
 
-    /// Measures twice, which must give the same.
+    /// Measures twice, and returns the result, which must be the same both times.
     pub fn measure(&self) -> Result<Vec<Page>> {
         twice("pages", || self.run())
     }
@@ -117,7 +117,7 @@ impl<'a> Pages<'a> {
         Ok(kinds.map(page).into())
     }
 
-    /// What the steps of both commands take in each of the guest's phases.
+    /// Returns the instructions of the steps of both commands in each phase of the guest.
     fn phases(&self, memory: u64, phases: &[&str]) -> Result<Vec<Steps>> {
         let config =
             GuestConfig { cores: vec![CORE as u32], ..GuestConfig::new("pages", "pages", memory) };
@@ -129,7 +129,7 @@ impl<'a> Pages<'a> {
         write(&archive, &archive::pack(&configuration, &[("pages", &read(&self.guest)?)])?)?;
         let (socket, text) = (Socket::new()?, self.functions.range());
         let machine = counting(Machine::stasis(&self.image, Some(&archive)).disk(&image));
-        // One core alone: QEMU executes several in turns, which are long, and a command waits for the guest's.
+        // The machine has only one core. QEMU executes several cores in long turns, and a command waits for the guest's core.
         let mut machine = machine
             .cpus(1)
             .arg("-accel")
@@ -174,14 +174,14 @@ struct Logged<'f, 'e> {
 }
 
 impl Logged<'_, '_> {
-    /// Gives Stasis a command, and counts its steps.
+    /// Gives Stasis a command, and returns the instructions of its steps.
     fn command(&mut self, console: &mut Console, command: &str) -> Result<Steps> {
         let before = std::fs::metadata(&self.log).map_or(0, |log| log.len());
         self.monitor.type_in("log exec,nochain")?;
         console.command_within(command, PATIENCE, |_| ())?;
         self.monitor.type_in("log none")?;
         let mut log = File::open(&self.log).context("QEMU has written no log")?;
-        // Where QEMU begins a new file it is shorter.
+        // The log is shorter than before if QEMU has begun a new file.
         let length = log.metadata()?.len();
         log.seek(SeekFrom::Start(if before < length { before } else { 0 }))?;
         let mut counter = StepCounter::new(self.functions)?;
@@ -194,22 +194,22 @@ impl Logged<'_, '_> {
     }
 }
 
-/// Counts what is executed between the first instruction of a step's function and its return. [`MAINTENANCE`] counts for the step before it;
-/// before the first one it is that one's.
+/// Counts the instructions between the first one of a step's function and its return. [`MAINTENANCE`] counts for the step before it, or for
+/// the first step if there is none before it.
 struct StepCounter {
     entries: Steps,
     maintenance: u64,
     pauses: [u64; PAUSES.len()],
     /// The last step that has begun.
     latest: usize,
-    /// The step that is under way, and where it returns to.
+    /// The step that is under way, and the address to which it returns.
     step: Option<(usize, u64)>,
-    /// Where the pause returns to.
+    /// The address to which the pause returns.
     pause: Option<u64>,
     last: u64,
-    /// Where the calls that are under way return to. What is jumped to instead, as the last thing of a function, returns where that does.
+    /// The addresses to which the calls under way return. A function that is reached by a jump, at the end of another one, returns where that does.
     calls: Vec<u64>,
-    /// The last instruction was a call.
+    /// Whether the last instruction was a call.
     called: bool,
     counts: Steps,
 }
@@ -233,7 +233,7 @@ impl StepCounter {
         Ok(Self::of(entries, maintenance, pauses))
     }
 
-    /// Of the functions' first instructions.
+    /// Returns a counter for functions with these first instructions.
     fn of(entries: Steps, maintenance: u64, pauses: [u64; PAUSES.len()]) -> Self {
         Self {
             entries,
@@ -249,7 +249,7 @@ impl StepCounter {
         }
     }
 
-    /// Takes the next instruction, which is at `pc`, and a call or none.
+    /// Counts the next instruction, which is at `pc`.
     fn step(&mut self, pc: u64, is_call: bool) {
         if self.called {
             self.calls.push(self.last.wrapping_add(4));
@@ -282,7 +282,7 @@ impl StepCounter {
     }
 }
 
-/// What the pages that one has more than the other take per MiB.
+/// Returns the instructions per MiB of the `pages` that the second measurement has more than the first.
 fn per_mib(with_less: &Steps, with_more: &Steps, pages: u64) -> [i64; STEPS.len()] {
     std::array::from_fn(|step| {
         let more = with_more[step] as i64 - with_less[step] as i64;

@@ -1,14 +1,14 @@
-//! A picture of what a change did, as SVG: for each operation a bar of before and one of after, on a logarithmic scale.
+//! Draws what a change has done, as SVG: for each operation a bar of before and one of after, on a logarithmic scale.
 
 use std::fmt::Write;
 
 use super::Numbers;
 use super::svg::{self, text};
 
-/// Of the picture, in pixels.
+/// Width of the picture, in pixels.
 const WIDTH: f64 = 1000.0;
 const LABELS: f64 = 240.0;
-/// Behind the longest bar, for the numbers.
+/// Room for the numbers behind the longest bar, in pixels.
 const NUMBERS: f64 = 150.0;
 const HEAD: f64 = 50.0;
 const BAR: f64 = 9.0;
@@ -18,7 +18,7 @@ const BEFORE: &str = "#b8b8b8";
 const BETTER: &str = "#4c9a5b";
 const WORSE: &str = "#c8553d";
 
-/// Draws what has become of each operation and each world switch.
+/// Returns the picture of what has become of each operation and each world switch.
 pub fn draw(old: &Numbers, new: &Numbers) -> String {
     let (before, after) = (costs(old), costs(new));
     let most = before.iter().chain(&after).map(|(_, cost)| *cost).max().unwrap_or(1);
@@ -45,7 +45,7 @@ pub fn draw(old: &Numbers, new: &Numbers) -> String {
     svg::end(svg)
 }
 
-/// What each operation and each world switch takes under Stasis.
+/// Returns the name of each operation and each world switch, and what it costs under Stasis.
 pub fn costs(numbers: &Numbers) -> Vec<(String, u64)> {
     let operations = numbers.operations.iter();
     let operations = operations.map(|operation| (operation.name.clone(), operation.stasis.min));
@@ -65,7 +65,7 @@ fn change(was: Option<u64>, cost: u64) -> String {
     }
 }
 
-/// Pixels of a bar; one instruction is none.
+/// Returns the length of a bar, in pixels; 0 for one instruction.
 fn length(cost: u64, most: u64) -> f64 {
     let room = WIDTH - LABELS - NUMBERS;
     room * (cost.max(1) as f64).log10() / (most.max(10) as f64).log10()

@@ -1,4 +1,4 @@
-//! Files of saved runs: each with its name, the commit it was made of and that commit's date, the oldest first.
+//! Files of saved runs, the oldest first: each with its name, the commit that was measured, and the date of that commit.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,23 +13,23 @@ use super::Numbers;
 use crate::output::Output;
 use crate::workspace::{Workspace, read};
 
-/// The files' version. Version 1 had the numbers of one run, and no version in it.
+/// Version of the files. Version 1 had the numbers of only one run, and did not state its version.
 const VERSION: u64 = 2;
 
-/// One run.
+/// A saved run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// What it is asked for by. No other run of its file has it.
+    /// The run's name, which no other run of the file has.
     pub name: String,
-    /// The checkout's commit, in short; with a `+` if files had changed since.
+    /// The short name of the checkout's commit, with a `+` if files had changed since the commit.
     pub commit: String,
-    /// The commit's day.
+    /// The date of the commit.
     pub date: String,
     /// What was measured.
     pub numbers: Numbers,
 }
 
-/// A file's runs.
+/// All runs of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runs {
     version: u64,
@@ -37,12 +37,12 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Reads a file.
+    /// Reads a file of runs.
     pub fn load(file: &Path) -> Result<Self> {
         Self::parse(&read(file)?).with_context(|| format!("in {}", file.display()))
     }
 
-    /// Reads a file, or begins one where there is none.
+    /// Reads a file of runs, or begins one if there is no such file.
     pub fn load_or_new(file: &Path) -> Result<Self> {
         match file.try_exists() {
             Ok(false) => Ok(Self { version: VERSION, runs: Vec::new() }),
@@ -84,22 +84,22 @@ impl Runs {
         json.push(b'\n');
         let mut output = Output::create(file)?;
         output.write_all(&json).with_context(|| format!("cannot write {}", file.display()))?;
-        // Nothing is lost of the older one: it was read, and all of its runs are in this one.
+        // The older file was read, and all of its runs are in this one, so replacing it loses nothing.
         output.finish()
     }
 
-    /// Adds a run behind the others. One that has its name is replaced.
+    /// Adds a run behind the others, and removes an older one of the same name.
     pub fn add(&mut self, run: Run) {
         self.runs.retain(|other| other.name != run.name);
         self.runs.push(run);
     }
 
-    /// All of them, the oldest first.
+    /// Returns all runs, the oldest first.
     pub fn all(&self) -> &[Run] {
         &self.runs
     }
 
-    /// The run of a name; without one, the last.
+    /// Returns the run of this name, or the last one if there is no name.
     pub fn find(&self, name: Option<&str>) -> Result<&Run> {
         let Some(name) = name else { return self.runs.last().context("there is no run in it") };
         self.runs.iter().find(|run| run.name == name).with_context(|| {
@@ -108,7 +108,7 @@ impl Runs {
         })
     }
 
-    /// The table that a person reads.
+    /// Returns the table of the runs for a person.
     pub fn table(&self) -> String {
         let mut text = format!("{:<24}{:<14}{:<12}{:>10}\n", "run", "commit", "date", "hypercall");
         for Run { name, commit, date, numbers } in &self.runs {
@@ -122,7 +122,7 @@ impl Runs {
 }
 
 impl Run {
-    /// What was measured in this checkout; without a name, the commit's is it.
+    /// Returns the run of what was measured in this checkout. Without a name, it gets the name of the commit.
     pub fn here(workspace: &Workspace, name: Option<String>, numbers: Numbers) -> Result<Self> {
         let shown = git(workspace, &["log", "-1", "--format=%h %cs"])?;
         let (commit, date) = shown.split_once(' ').context("git tells no commit")?;

@@ -1,7 +1,7 @@
-//! World switches: from the last instruction of one guest to the first one of the next, on one core.
+//! Counts world switches: the instructions from the last one of a guest to the first one of the next guest on the same core.
 //!
-//! The guests `switch` and `rival` have core 1 in turns, by windows. QEMU logs every instruction of Stasis's there, and its
-//! accesses to GICH. What it executes from an exit to the next entry is a switch if it loads FP registers.
+//! The guests `switch` and `rival` have core 1 in turns, by windows. QEMU logs every instruction of Stasis there, and its
+//! accesses to GICH. What Stasis executes from an exit to the next entry is a switch if it loads FP registers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,17 +22,17 @@ use crate::archive;
 use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
 
-/// What a world switch is called where it can be profiled like an operation.
+/// The name by which a world switch can be profiled like an operation.
 pub const NAME: &str = "switch";
 
-/// The core that the guests share. The console has the other one.
+/// The core that the two guests share. The console has the other one.
 const CORE: usize = 1;
-/// How long each of them has it at a time.
+/// Microseconds of each guest's window.
 const WINDOW_US: u64 = 100;
-/// How many interrupts are pending in the guest `switch`, one after the other; it knows them, too.
+/// The numbers of interrupts that are pending in the guest `switch`, one after the other. The guest has the same constant.
 const PENDING: [u32; 6] = [0, 1, 2, 3, 4, 8];
 
-/// The parts of a switch, by names of the functions that they are in: the first one that fits counts.
+/// The parts of a switch, with names of functions that are in them. The first part that fits counts.
 const PARTS: [(&str, &[&str]); 5] = [
     ("FP", &["stasis_fp_save", "stasis_fp_load"]),
     ("registers", &["stasis_arch::world::", "guest_exit", "stasis_enter_guest"]),
@@ -41,35 +41,35 @@ const PARTS: [(&str, &[&str]); 5] = [
     ("rest", &[""]),
 ];
 
-/// Switches from or to a guest with some number of interrupts pending.
+/// The cost of a switch from or to a guest with some number of pending interrupts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
-    /// Such as `from the guest with 4 pending`.
+    /// The name of the switch, such as `from the guest with 4 pending`.
     pub name: String,
-    /// Instructions.
+    /// Number of instructions.
     pub cost: Cost,
-    /// Accesses to GICH.
+    /// Number of accesses to GICH.
     pub gich: Accesses,
-    /// What the parts take of the fastest one, in the order of [`part_names`].
+    /// Instructions of each part in the fastest switch, in the order of [`part_names`].
     pub parts: Vec<u64>,
 }
 
-/// The names of a switch's parts.
+/// Returns the names of a switch's parts.
 pub fn part_names() -> impl Iterator<Item = &'static str> {
     PARTS.iter().map(|(name, _)| *name)
 }
 
-/// The pair of guests, ready to run.
+/// The measurement with the pair of guests.
 pub struct Pair {
     image: PathBuf,
     archive: PathBuf,
     elf: Vec<u8>,
-    /// Where the guest `switch` calls itself ready.
+    /// The address at which the guest `switch` reports that it is ready.
     mark: u64,
 }
 
 impl Pair {
-    /// Packs the guests of `folder` for the hypervisor.
+    /// Packs the guests in `folder` for the hypervisor.
     pub fn new(workspace: &Workspace, image: &Path, elf: &Path, folder: &Path) -> Result<Self> {
         let guests = ["switch", "rival"];
         let images = [read(&folder.join(guests[0]))?, read(&folder.join(guests[1]))?];
@@ -99,13 +99,13 @@ impl Pair {
         Ok(Self { image: image.to_owned(), archive, elf: read(elf)?, mark })
     }
 
-    /// Measures twice, which must give the same.
+    /// Measures twice, and returns the result, which must be the same both times.
     pub fn measure(&self) -> Result<Vec<Switch>> {
         let functions = Functions::new(&self.elf)?;
         twice("switches", || self.run(&functions))
     }
 
-    /// The instructions of the fastest switch from the guest `switch`, with nothing pending in it.
+    /// Returns the profile of the fastest switch from the guest `switch`, with nothing pending in it.
     pub fn profile(&self) -> Result<Profile> {
         let functions = Functions::new(&self.elf)?;
         let phases = self.phases(&functions)?;
@@ -117,7 +117,7 @@ impl Pair {
     fn run(&self, functions: &Functions) -> Result<Vec<Switch>> {
         let mut switches = Vec::new();
         for (pending, phase) in PENDING.iter().zip(&self.phases(functions)?) {
-            // The guest ran when it called itself ready; so the first switch is one away from it.
+            // The guest was running when it reported that it was ready, so the first switch is one from it.
             for (first, direction) in ["from", "to"].into_iter().enumerate() {
                 let stays: Vec<&Stay> = phase.iter().skip(first).step_by(2).collect();
                 let name = format!("{direction} a guest with {pending} pending");
@@ -127,10 +127,10 @@ impl Pair {
         Ok(switches)
     }
 
-    /// The switches while each number of interrupts is pending.
+    /// Returns the switches in each phase, by the number of pending interrupts.
     fn phases(&self, functions: &Functions) -> Result<Vec<Vec<Stay>>> {
         let text = functions.range();
-        // Of the guests only the mark is logged.
+        // Of the guests, only the mark is logged.
         let ranges = format!("{:#x}..{:#x},{:#x}+4", text.start, text.end - 1, self.mark);
         let machine = counting(Machine::stasis(&self.image, Some(&self.archive)));
         let machine = machine.arg("-dfilter").arg(ranges);
@@ -151,7 +151,7 @@ impl Pair {
     }
 }
 
-/// What Stasis executed from an exit to the next entry.
+/// What Stasis has executed from an exit to the next entry.
 #[derive(Clone, Debug, Default)]
 struct Stay {
     instructions: Vec<u64>,
@@ -167,21 +167,21 @@ impl Stay {
     }
 }
 
-/// Takes the log to pieces.
+/// Splits the log into phases and switches.
 struct Splitter {
     mark: u64,
-    /// The entries of the vector table for exceptions of guests begin here.
+    /// Address of the first entry of the vector table for exceptions of guests.
     exits: u64,
-    /// What only a switch executes.
+    /// Address of an instruction that only a switch executes.
     load: u64,
-    /// The switches from each call of the mark to the next.
+    /// The switches of each phase, which goes from one call of the mark to the next.
     phases: Vec<Vec<Stay>>,
-    /// The one that goes on; none before the first exit after a mark.
+    /// The stay that is under way; `None` before the first exit behind a mark.
     stay: Option<Stay>,
 }
 
 impl Splitter {
-    /// Bytes of an entry of the vector table, and of all those for exceptions of guests.
+    /// Bytes of one entry of the vector table. The next constant is the bytes of all entries for exceptions of guests.
     const VECTOR: u64 = 0x80;
     const VECTORS: u64 = 0x400;
 
@@ -222,7 +222,7 @@ fn summary(name: String, stays: &[&Stay], functions: &Functions) -> Result<Switc
     let fastest = stays.iter().copied().min_by_key(length);
     let fastest = fastest.with_context(|| format!("there was no switch {name}"))?;
     let profile = fastest.profile(functions);
-    // A function that was moved must not end up in the rest unseen.
+    // A function that was renamed must not be counted for the rest without anybody noticing.
     for name in PARTS.iter().flat_map(|(_, names)| *names) {
         let is_there = profile.stacks().any(|(stack, _)| contains(stack, name));
         ensure!(

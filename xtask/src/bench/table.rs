@@ -1,4 +1,4 @@
-//! The tables that a person reads.
+//! The tables for a person.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -7,8 +7,8 @@ use super::pages::{self, Page};
 use super::switch::{self, Switch};
 use super::{Boot, Cost, Numbers};
 
-/// What this guest's operations take under Bao (of July 2026, gcc 12.2) on the same meter, measured once; `docs/bench.md` says more. Bao
-/// passes the UART and CNTPCT through. The guest's others are not there: Bao lacks what they need.
+/// The costs of this guest's operations under Bao (of July 2026, gcc 12.2) on the same meter, measured once; `docs/bench.md` says more. Bao
+/// passes the UART and CNTPCT through. Operations for which Bao lacks something are missing.
 const BAO: &[(&str, u64)] = &[
     ("hypercall", 191),
     ("gicd-read-isenabler0", 1292),
@@ -25,7 +25,7 @@ const BAO: &[(&str, u64)] = &[
     ("sgi-to-other", 918),
 ];
 
-/// All tables.
+/// Returns all tables.
 pub fn all(numbers: &Numbers) -> String {
     let mut text =
         String::from("Instructions, the minimum of 64 rounds (the median, where it differs)\n\n");

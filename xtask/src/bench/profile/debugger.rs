@@ -1,5 +1,4 @@
-//! A machine that is stopped at an address of its guest's, by QEMU's remote protocol for gdb, to have it log what it executes
-//! from one stop to the next.
+//! Stops a machine at an address of its guest, by QEMU's remote protocol for gdb, and lets it log what it executes from one stop to the next.
 
 use std::io::{BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,11 +11,11 @@ use anyhow::{Context, Result, bail, ensure};
 use super::log::{Event, Events};
 use crate::qemu::{Machine, PROGRAM};
 
-/// QEMU has its socket there in no time.
+/// Time that QEMU may take to open its socket.
 const START_TIME: Duration = Duration::from_secs(30);
 
-/// Runs `machine` to its guest's call of `mark` number `number`, from 0, and hands what happens from there to the call
-/// `count` calls later to `step`.
+/// Runs `machine` to its guest's call of `mark` with the number `number`, counted from 0. Passes to `step` what happens from there to the call
+/// `count` calls later.
 pub fn trace(
     machine: Machine,
     mark: u64,
@@ -24,7 +23,7 @@ pub fn trace(
     count: usize,
     mut step: impl FnMut(Event),
 ) -> Result<()> {
-    // Not in the checkout: a socket's path has to be shorter than 108 bytes.
+    // The socket is not in the checkout: its path must be shorter than 108 bytes.
     let room = tempfile::tempdir()?;
     let socket = room.path().join("gdb");
     let mut command = machine
@@ -63,12 +62,12 @@ pub fn trace(
     debugger.join().unwrap_or_else(|_| bail!("the debugger has panicked"))
 }
 
-/// A process that ends when it is dropped.
+/// A process that is killed when this is dropped.
 struct Ends(Child);
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        // Where it has ended already there is nothing to end.
+        // If the process has ended already, there is nothing to kill.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -76,7 +75,7 @@ impl Drop for Ends {
 
 struct Debugger {
     stream: UnixStream,
-    /// The machine stands at the breakpoint, which would stop it again.
+    /// Whether the machine stands at the breakpoint, which would stop it again.
     stopped: bool,
 }
 
@@ -95,7 +94,7 @@ impl Debugger {
         Ok(Self { stream, stopped: false })
     }
 
-    /// Goes on to the breakpoint at `mark`: the one where it stands is stepped over.
+    /// Continues to the breakpoint at `mark`. If the machine stands there, first executes that instruction alone.
     fn run_to(&mut self, mark: u64) -> Result<()> {
         if self.stopped {
             self.ask(&format!("z1,{mark:x},4"))?;
@@ -110,7 +109,7 @@ impl Debugger {
         Ok(())
     }
 
-    /// Has QEMU's monitor do something.
+    /// Gives QEMU's monitor a command.
     fn monitor(&mut self, command: &str) -> Result<()> {
         let hex: String = command.bytes().map(|byte| format!("{byte:02x}")).collect();
         self.ask(&format!("qRcmd,{hex}"))
@@ -127,7 +126,7 @@ impl Debugger {
         Ok(write!(self.stream, "${packet}#{:02x}", checksum(packet))?)
     }
 
-    /// The next packet, acknowledged; what stands between packets is left out.
+    /// Returns the next packet, and acknowledges it. Bytes between packets are left out.
     fn answer(&mut self) -> Result<String> {
         let mut byte = || -> Result<u8> {
             let mut byte = [0];

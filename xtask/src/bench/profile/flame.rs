@@ -1,4 +1,4 @@
-//! A flame graph, as SVG: each function is as wide as its instructions, above the one that calls it.
+//! Draws a flame graph, as SVG: each function is as wide as its instructions, and stands above the one that calls it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,16 +6,16 @@ use std::fmt::Write;
 use super::Profile;
 use crate::bench::svg::{self, escape};
 
-/// Of the picture, in pixels.
+/// Width of the picture, in pixels.
 const WIDTH: f64 = 1200.0;
 const LINE: f64 = 17.0;
 const HEAD: f64 = 28.0;
-/// Of a letter, about.
+/// Width of a letter, roughly, in pixels.
 const LETTER: f64 = 6.6;
-/// What is narrower is left out.
+/// Width of the narrowest function that is drawn, in pixels.
 const NARROWEST: f64 = 0.3;
 
-/// A function where it is called.
+/// A function at one place in the tree of calls.
 #[derive(Default)]
 struct Node<'a> {
     instructions: u64,
@@ -35,7 +35,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Draws that of so many rounds.
+/// Returns the flame graph of a profile of `rounds` rounds.
 pub fn draw(profile: &Profile, rounds: u64, title: &str) -> String {
     let mut root = Node::default();
     for (stack, count) in &profile.stacks {
@@ -53,7 +53,7 @@ pub fn draw(profile: &Profile, rounds: u64, title: &str) -> String {
 
 struct Picture<'a> {
     svg: &'a mut String,
-    /// Pixels of an instruction.
+    /// Pixels for each instruction.
     scale: f64,
     height: f64,
     rounds: f64,
@@ -90,7 +90,7 @@ impl Picture<'_> {
     }
 }
 
-/// As much of the end of a name as fits.
+/// Returns as much of the end of a name as fits.
 fn fitting(name: &str, width: f64) -> String {
     let room = ((width - 4.0) / LETTER) as usize;
     let letters: Vec<char> = name.chars().collect();
@@ -103,7 +103,7 @@ fn fitting(name: &str, width: f64) -> String {
     format!("..{}", letters[letters.len() - (room - 2)..].iter().collect::<String>())
 }
 
-/// One for each crate, as far as they go.
+/// Returns the color of a function's crate. There may be more crates than colors.
 fn color(name: &str) -> &'static str {
     const COLORS: [&str; 8] =
         ["#f2a65a", "#e8c547", "#9ac26b", "#6fb7b7", "#8fa8d6", "#c39bd3", "#e59999", "#bfae94"];

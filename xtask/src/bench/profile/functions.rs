@@ -1,4 +1,4 @@
-//! Addresses of the hypervisor's image as the functions that they are in, from its symbols and its debugging information.
+//! [`Functions`]: the functions that addresses of the hypervisor's image are in, by its symbols and its debugging information.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,12 +8,12 @@ use addr2line::gimli::{self, EndianSlice, RunTimeEndian};
 use anyhow::{Context as _, Result};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
-/// Where QEMU's `virt` puts an arm64 Image: 2 MiB behind the start of RAM. The image is linked at 0.
+/// The address to which QEMU's `virt` loads an arm64 Image: 2 MiB behind the start of RAM. The image is linked at 0.
 pub const LOADED_AT: u64 = 0x4020_0000;
 
 type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
 
-/// The image's code, with its names.
+/// The code of the image, with the names of its functions.
 pub struct Functions<'a> {
     text: Cow<'a, [u8]>,
     text_at: u64,
@@ -22,14 +22,14 @@ pub struct Functions<'a> {
 }
 
 impl<'a> Functions<'a> {
-    /// Of the hypervisor's ELF file.
+    /// Returns the functions of the hypervisor's ELF file.
     pub fn new(elf: &'a [u8]) -> Result<Self> {
         let file = object::File::parse(elf)?;
         let text = file.section_by_name(".text").context("the image has no .text")?;
         let names = file
             .symbols()
             .filter(|symbol| symbol.is_definition() && symbol.kind() != SymbolKind::Section);
-        // Mapping symbols say where code is, and not what.
+        // Mapping symbols say where code is, but not which function it is.
         let names = names.filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?)));
         let names = names.filter(|(_, name)| !name.starts_with('$') && !name.is_empty());
         let section = |id: gimli::SectionId| -> Result<Slice<'a>, gimli::Error> {
@@ -44,13 +44,13 @@ impl<'a> Functions<'a> {
         })
     }
 
-    /// The addresses that the code has.
+    /// Returns the addresses of the code.
     pub fn range(&self) -> Range<u64> {
         let start = LOADED_AT + self.text_at;
         start..start + self.text.len() as u64
     }
 
-    /// Where the function of a name begins, if it was not inlined wherever it is called.
+    /// Returns the address of the function of this name. Fails if it was inlined wherever it is called.
     pub fn entry(&self, name: &str) -> Result<u64> {
         let (address, _) = self
             .symbols
@@ -60,14 +60,14 @@ impl<'a> Functions<'a> {
         Ok(LOADED_AT + address)
     }
 
-    /// The instruction at an address; none if it is not the hypervisor's.
+    /// Returns the instruction at an address; `None` outside of the hypervisor's code.
     pub fn instruction(&self, pc: u64) -> Option<u32> {
         let at = usize::try_from(pc.checked_sub(LOADED_AT + self.text_at)?).ok()?;
         let bytes = self.text.get(at..at + 4)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 
-    /// The functions that an address is in: the outermost first, then those that are inlined into it.
+    /// Returns the functions that an address is in: the outermost first, then those that are inlined into it.
     pub fn at(&self, pc: u64) -> Vec<String> {
         let address = pc.wrapping_sub(LOADED_AT);
         let mut names = Vec::new();
@@ -85,14 +85,14 @@ impl<'a> Functions<'a> {
     }
 }
 
-/// The address of a symbol.
+/// Returns the address of a symbol in an ELF file.
 pub fn address_of(elf: &[u8], name: &str) -> Result<u64> {
     let file = object::File::parse(elf)?;
     let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name));
     Ok(symbol.with_context(|| format!("there is no symbol {name}"))?.address())
 }
 
-/// A name without its hash, and an `impl`'s type and trait without their paths.
+/// Returns a name without its hash; the type and the trait of an `impl` are without their paths.
 fn short(name: &str) -> String {
     let name = format!("{:#}", rustc_demangle::demangle(name));
     let mut text = String::new();

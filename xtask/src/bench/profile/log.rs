@@ -1,11 +1,11 @@
-//! QEMU's log of what it executes, one instruction a line, and of its accesses to GICH.
+//! Reads QEMU's log of the instructions that it executes, one in each line, and of its accesses to GICH.
 
 use std::io::{BufRead, Lines, Result};
 
-/// What the log tells.
+/// An event in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A core, by its number, has executed the instruction at an address.
+    /// The core of this number has executed the instruction at this address.
     Instruction(usize, u64),
     /// GICH was read.
     Read,
@@ -13,18 +13,17 @@ pub enum Event {
     Write,
 }
 
-/// A line of it.
+/// A line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
     Event(Event),
-    /// The instruction at this address, which the line before has told, was not executed: QEMU was to do something else first, and
-    /// tells it again later.
+    /// The instruction at this address, which was in the line before, was not executed. QEMU had to do something else first, and logs it again later.
     Undone(u64),
 }
 
 impl Line {
-    /// `Trace <core>: <block> [<cs_base>/<pc>/<flags>/<cflags>] <symbol>`, `Stopped execution of TB chain before <block> [<pc>] <symbol>`, or
-    /// a trace event.
+    /// Returns what a line says: `Trace <core>: <block> [<cs_base>/<pc>/<flags>/<cflags>] <symbol>`, `Stopped execution of TB chain before <block>
+    /// [<pc>] <symbol>`, or a trace event.
     fn parse(line: &str) -> Option<Self> {
         let address = |digits| u64::from_str_radix(digits, 16).ok();
         match line.split_once(' ')? {
@@ -44,15 +43,15 @@ impl Line {
     }
 }
 
-/// All that a log tells.
+/// An iterator over all events of a log.
 pub struct Events<R> {
     lines: Lines<R>,
-    /// What the next line may undo.
+    /// The event that the next line may undo.
     last: Option<Event>,
 }
 
 impl<R: BufRead> Events<R> {
-    /// Of a log from where it stands.
+    /// Returns the events of a log from its present position on.
     pub fn new(log: R) -> Self {
         Self { lines: log.lines(), last: None }
     }

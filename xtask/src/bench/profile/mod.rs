@@ -1,8 +1,8 @@
-//! `cargo xtask bench --profile NAME`: where the instructions of an operation go.
+//! `cargo xtask bench --profile NAME`: shows where an operation spends its instructions.
 //!
-//! QEMU has every instruction of the operation's rounds in its [`log`], between two stops of [`debugger`]. Each one is at an
-//! address that [`functions`] knows by name, together with those that it was inlined into; calls and returns in
-//! the [`trace`] give the rest of its stack. [`Profile`] adds them up, and [`flame`] draws them.
+//! QEMU writes every instruction of the operation's rounds to its [`log`], between two stops of [`debugger`]. [`functions`] knows for each address
+//! the function that it is in, together with those that it was inlined into. Calls and returns in the [`trace`] give the rest of the stack.
+//! [`Profile`] adds the instructions up, and [`flame`] draws them.
 
 pub mod debugger;
 pub mod flame;
@@ -21,17 +21,17 @@ use crate::workspace::{read, write};
 use functions::Functions;
 use log::Event;
 
-/// How many lines of functions are printed.
+/// Number of functions that are printed.
 const LINES: usize = 40;
 
-/// Instructions by the functions that they are in: the outermost first, the innermost last.
+/// The number of instructions by the stack of functions that they are in: the outermost first, the innermost last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
     stacks: BTreeMap<Vec<String>, u64>,
 }
 
 impl Profile {
-    /// Each stack, with its instructions.
+    /// Returns each stack with the number of its instructions.
     pub fn stacks(&self) -> impl Iterator<Item = (&[String], u64)> {
         self.stacks.iter().map(|(stack, count)| (&stack[..], *count))
     }
@@ -40,7 +40,7 @@ impl Profile {
         self.stacks.values().sum()
     }
 
-    /// Instructions of each function: alone, and with all that it calls.
+    /// Returns for each function the number of its own instructions, and the number with those of everything that it calls.
     fn by_function(&self) -> Vec<(&str, u64, u64)> {
         let mut functions = BTreeMap::<&str, (u64, u64)>::new();
         for (stack, count) in &self.stacks {
@@ -48,7 +48,7 @@ impl Profile {
                 if depth + 1 == stack.len() {
                     functions.entry(name).or_default().0 += count;
                 }
-                // One that calls itself counts once.
+                // A function that calls itself counts only once.
                 if !stack[..depth].contains(name) {
                     functions.entry(name).or_default().1 += count;
                 }
@@ -60,7 +60,7 @@ impl Profile {
         list
     }
 
-    /// The table that a person reads: instructions of one of so many rounds.
+    /// Returns the table for a person: the instructions of one of `rounds` rounds.
     fn table(&self, rounds: u64) -> String {
         let round = |count: u64| count as f64 / rounds as f64;
         let mut text = format!(
@@ -79,14 +79,14 @@ impl Profile {
         text
     }
 
-    /// Prints the table of so many rounds, and draws the flame graph of `name` into `svg`.
+    /// Prints the table of `rounds` rounds, and draws the flame graph of `name` into the file `svg`.
     pub fn show(&self, rounds: u64, name: &str, svg: &Path) -> Result<()> {
         print!("{}", self.table(rounds));
         write(svg, flame::draw(self, rounds, name).as_bytes())
     }
 }
 
-/// Profiles `operation`, prints the table and draws the flame graph into `svg`.
+/// Profiles `operation`, prints the table, and draws the flame graph into the file `svg`.
 pub fn main(meter: &Meter, elf: &Path, guest: &Path, operation: &str, svg: &Path) -> Result<()> {
     let names: Vec<_> = meter.alone()?.results.into_iter().map(|(name, _)| name).collect();
     let number = names.iter().position(|name| name == operation).with_context(|| {

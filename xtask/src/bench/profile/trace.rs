@@ -1,32 +1,32 @@
-//! From a trace of instructions to stacks of functions: calls and returns are seen in the instructions themselves.
+//! [`Calls`]: makes stacks of functions from a trace of instructions. The instructions themselves show calls and returns.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::Profile;
 use super::functions::Functions;
 
-/// What the guest executes.
+/// The name for everything that the guest executes.
 const GUEST: &str = "the guest";
 
-/// The calls that each core is in, and the instructions that were counted there.
+/// The calls under way on each core, and the instructions that were counted in each stack of calls.
 pub struct Calls<'f, 'e> {
     functions: &'f Functions<'e>,
     cores: HashMap<usize, Core>,
-    /// By the addresses of the calls, and of the instruction.
+    /// Number of instructions by the addresses of the calls that they are in, and their own address.
     counts: HashMap<Vec<u64>, u64>,
     guest: u64,
 }
 
-/// One core.
+/// The state of one core.
 #[derive(Default)]
 struct Core {
-    /// The addresses of the calls that have not returned. Those that were made before the trace are not known.
+    /// The addresses of the calls that have not returned. Calls that were made before the trace are not known.
     calls: Vec<u64>,
-    /// A call, by its address, that the next instruction is the first of.
+    /// The address of a call, if the next instruction is the first one behind it.
     calling: Option<u64>,
 }
 
-/// Instructions that matter here (DDI 0487, C6.2).
+/// The kinds of instructions that matter here (DDI 0487, C6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Call,
@@ -49,12 +49,12 @@ impl Kind {
 }
 
 impl<'f, 'e> Calls<'f, 'e> {
-    /// No instruction yet.
+    /// Returns a trace without instructions.
     pub fn new(functions: &'f Functions<'e>) -> Self {
         Self { functions, cores: HashMap::new(), counts: HashMap::new(), guest: 0 }
     }
 
-    /// A core has executed the instruction at `pc`.
+    /// Counts the instruction at `pc`, which a core has executed.
     pub fn step(&mut self, core: usize, pc: u64) {
         let Some(instruction) = self.functions.instruction(pc) else {
             self.guest += 1;
@@ -71,7 +71,7 @@ impl<'f, 'e> Calls<'f, 'e> {
         }
     }
 
-    /// All that was counted.
+    /// Returns everything that was counted.
     pub fn profile(&self) -> Profile {
         let mut names = HashMap::<u64, Vec<String>>::new();
         let mut stacks = BTreeMap::from([(vec![GUEST.to_owned()], self.guest)]);
