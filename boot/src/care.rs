@@ -1,7 +1,8 @@
-//! What is done for guests without a command: about those that have stopped by themselves, and for checkpoints that are due. It runs on the
+//! The care for guests without a command: for guests that have stopped by themselves, and for checkpoints that are due. It runs on the
 //! console's core, in the turn of the console's task. Each duty takes as long as a command, and the console is served before the next one.
 //!
-//! [`stasis_host::care`] decides what is done; this module does it.
+//! [`stasis_host::care`] decides what is done; this module does it. All public functions take the lock of [`CARE`] for a short time, so their
+//! callers must not hold it.
 
 use crate::answer::Answer;
 use crate::checkpoint::{self, Keep};
@@ -22,7 +23,7 @@ use stasis_host::task::TaskLock;
 use stasis_run::slot::Slot;
 use stasis_run::{clock, turns};
 
-/// What is remembered of each guest. Other cores write here that a guest has stopped.
+/// The memory of each guest's care. Other cores write here that a guest has stopped.
 static CARE: TaskLock<Care<Slot, String>> = TaskLock::new(Care::new());
 
 /// Notes that the console is used, so that checkpoints that are due wait for it.

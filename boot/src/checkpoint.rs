@@ -85,10 +85,10 @@ fn millis_since(start: u64) -> u64 {
     (timer::counter() - start) * 1000 / timer::frequency()
 }
 
-/// Which checkpoints of a name stay when another one is made.
+/// The checkpoints of a name that stay when another one is made.
 #[derive(Clone, Copy)]
 pub struct Keep {
-    /// How many of the newest stay, including the new one.
+    /// Number of the newest checkpoints that stay, including the new one.
     pub newest: u8,
     /// The number up to which all checkpoints stay.
     pub spared: u64,

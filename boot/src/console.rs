@@ -1,5 +1,7 @@
 //! The console on the machine's UART: its bytes become [`commands`], or input for a guest. It runs on the first core, where it takes turns with
 //! vCPUs, as [`turns`] says.
+//!
+//! The public functions take the lock of [`CONSOLE`], so their callers must not hold it.
 
 mod commands;
 mod top;
@@ -99,7 +101,7 @@ fn show_rest(task: &mut Task) {
     CONSOLE.lock(task).skip(&mut Uart);
 }
 
-/// Says a line of the log. The caller must not hold the lock of [`CONSOLE`].
+/// Says a line of the log.
 pub fn log(line: fmt::Arguments) {
     CONSOLE.lock_without_task().log(line, &mut Uart);
 }

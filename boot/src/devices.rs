@@ -26,7 +26,7 @@ pub enum DevicesError {
     Give(#[from] GiveError),
 }
 
-/// Where the machine's device tree is, and what of the machine Stasis itself uses.
+/// The addresses of the machine's device tree, and the parts of the machine that Stasis itself uses.
 static MACHINE: Once<(Range, Own)> = Once::new();
 
 /// Notes what no guest can get: Stasis's memory, and the devices that it uses. `disk` is one of them.
@@ -44,7 +44,8 @@ pub fn give(config: &GuestConfig) -> Result<Given, DevicesError> {
         return Ok(Given::default());
     }
     let (tree, own) = MACHINE.get().ok_or(DevicesError::Unknown)?;
-    // SAFETY: the firmware has put the device tree there. It stays readable, and nobody writes it, because `free_ram` leaves it out.
+    // SAFETY: 1. A valid device tree stands there: `init` got the machine that it describes. 2. It stays mapped, and nobody writes it, because
+    // `free_ram` leaves it out.
     let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
     let guests = guests::all();
     let others = guests.iter().map(|slot| (slot.name.as_str(), slot.given()));

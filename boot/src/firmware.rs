@@ -1,5 +1,5 @@
-//! What the firmware or the board does for Stasis: it starts cores and switches the machine off. That is PSCI (DEN 0022), or on a Raspberry Pi 4
-//! without PSCI a spin table and a watchdog.
+//! Starts cores and switches the machine off, through the firmware or the board: by PSCI (DEN 0022), or on a Raspberry Pi 4 without PSCI by a
+//! spin table and a watchdog.
 
 use crate::machine::Machine;
 use smccc::psci;

@@ -85,7 +85,7 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
 
 fn load_archive(machine: &Machine, work: &mut Work) -> Result<(), String> {
     let range = machine.initrd.ok_or("no guests: the machine was started without an initrd")?;
-    // SAFETY: the firmware has put the initrd there. It is mapped, and nobody writes it, because `memory::free_ram` leaves it out.
+    // SAFETY: 1. The firmware has put the initrd there, in RAM that stays mapped. 2. Nobody writes it, because `free_ram` leaves it out.
     let bytes =
         unsafe { core::slice::from_raw_parts(range.start as *const u8, range.len() as usize) };
     let archive = Archive::open(bytes).map_err(|e| e.to_string())?;

@@ -98,7 +98,7 @@ impl Storage {
         Ok(self.take(task)?.map_device(|driver| driver.lend(task)))
     }
 
-    /// Puts the store back. `older` is the version that it had when it was lent.
+    /// Puts the store back. `older` is the version that the store had when it was lent.
     #[inline(never)]
     fn keep(&mut self, store: Store<Disk>, older: u32) {
         let version = store.version();

@@ -37,7 +37,7 @@ pub enum Command<'a> {
     Top {
         /// The seconds from now that a table is about; `None`: one table about the time since Stasis was started.
         seconds: Option<u64>,
-        /// How many tables are shown.
+        /// Number of tables that are shown.
         times: u64,
         /// Whether the tables are written as JSON.
         json: bool,
@@ -80,7 +80,7 @@ pub enum Command<'a> {
     Log {
         /// The guest.
         guest: &'a str,
-        /// How many lines are shown.
+        /// Number of lines that are shown.
         lines: usize,
     },
     /// Lists the checkpoints.
@@ -159,7 +159,7 @@ pub enum CommandError {
     GuestList {
         /// The list that was typed.
         list: String,
-        /// What the list names wrongly.
+        /// The wrong thing that the list names, such as a guest twice.
         problem: &'static str,
     },
     /// There is no such guest.
@@ -167,7 +167,7 @@ pub enum CommandError {
     NoSuchGuest {
         /// The name or number that was typed.
         guest: String,
-        /// Which guests there are, in words.
+        /// The guests that there are, in words.
         there_are: String,
     },
     /// The command is for all guests, and there is none.

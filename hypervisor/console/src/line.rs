@@ -33,7 +33,7 @@ pub enum LineError {
     NotAscii(u8),
 }
 
-/// How far into a key's escape sequence the input is (ECMA-48 5.4; the arrows: XTerm's "Cursor Keys").
+/// The position of the input within a key's escape sequence (ECMA-48 5.4; the arrows: XTerm's "Cursor Keys").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sequence {
     None,

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use crate::{error::Error, records::GuestState};
 
-/// What a host could give to a guest.
+/// The facts about a host that decide whether it can have a guest.
 #[derive(Clone, Debug)]
 pub struct HostFacts {
     /// The greatest number of vCPUs that the guest could get.

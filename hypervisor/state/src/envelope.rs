@@ -90,7 +90,7 @@ crate::devices::devices!(record_types! { [
     End = 0x7fff, "END", Guest, since 0;
 ] });
 
-/// What has one record of a kind, and so what the record's instance means.
+/// The thing that has one record of a kind. It says what the record's instance means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The guest, which must have the record. The instance is 0.
@@ -109,7 +109,7 @@ pub enum Scope {
 pub struct RecordHeader {
     /// The number of a [`RecordType`], with the bit [`RecordHeader::OPTIONAL`] if a reader may skip the record.
     pub kind: u16,
-    /// What the record belongs to, as the [`Scope`] of its type says.
+    /// The index of the vCPU to which the record belongs, or 0, as the [`Scope`] of its type says.
     pub instance: u16,
     /// Bytes of the body, without the padding to eight.
     pub length: u32,

@@ -128,7 +128,7 @@ pub fn read_if<S: Source>(
     Ok(draft.finish(header)?)
 }
 
-/// What was read of a checkpoint so far.
+/// The part of a checkpoint that was read so far.
 #[derive(Default)]
 struct Draft {
     state: GuestState,

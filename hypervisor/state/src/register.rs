@@ -83,28 +83,28 @@ pub struct Descriptor {
     pub shape: Shape,
     /// Offset of the register's header in the record's body, in bytes.
     pub offset: usize,
-    /// Where the register is while its vCPU is loaded on a core.
+    /// The place of the register while its vCPU is loaded on a core.
     pub home: Home,
 }
 
 /// The place of a guest's register while its vCPU is loaded on a core. While the vCPU is not loaded, the register is in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
-    /// In its record: EL2 emulates it, or works on the record.
+    /// The register is in its record: EL2 emulates it, or works on the record.
     Record,
-    /// In its record, although the CPU has a register of that name, for the reason given.
+    /// The register is in its record for this reason, although the CPU has a register of that name.
     Kept(&'static str),
-    /// In the general registers and SPSR_EL2 and ELR_EL2 while the guest runs: each exit saves it, and each entry loads it.
+    /// The register is in a general register, SPSR_EL2 or ELR_EL2 while the guest runs. Each exit saves it, and each entry loads it.
     Entry,
-    /// In the system register of its name. The world switch saves and loads it.
+    /// The register is in the system register of its name. The world switch saves and loads it.
     Switch,
-    /// In the system register of its name, which says how EL1's stage 1 translates. The world switch loads it when all others are loaded.
+    /// The register is in the system register of its name, which says how EL1's stage 1 translates. The world switch loads it after all others.
     Regime,
-    /// In the generic timer, which the world switch stops when it saves the register.
+    /// The register is in the generic timer, which stops when the register is saved.
     Timer,
-    /// In the FP and SIMD registers.
+    /// The register is in the FP and SIMD registers.
     Fp,
-    /// In the debug registers while these are lent to the guest, otherwise in its record.
+    /// The register is in the debug registers while these are lent to the guest, otherwise in its record.
     Lent,
 }
 

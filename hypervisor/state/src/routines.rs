@@ -29,7 +29,7 @@ impl Default for Routines {
     }
 }
 
-/// Bytes of guest memory that are looked at between two pauses.
+/// Bytes that are read between two pauses.
 pub(crate) const PIECE: usize = 32 << 10;
 
 static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
@@ -50,8 +50,8 @@ pub fn with_content(pages: &[Page]) -> u64 {
 
 /// Returns whether every byte of the page is 0.
 ///
-/// An aligned page, which guest memory always is, is read word by word. The compiler would read single bytes of any other page on a target
-/// that may not load unaligned words.
+/// An aligned page, which guest memory always is, is read through a reference to words. For a target that may not load unaligned words, the
+/// compiler would otherwise read single bytes.
 fn is_zero(page: &Page) -> bool {
     /// Words between two tests. A page that is not zero mostly shows it in the first block.
     const BLOCK: usize = 32;

@@ -98,7 +98,7 @@ fn build(workspace: &Workspace, compiler: &Compiler, targets: &[&str]) -> Result
     let source = Source::provide(workspace, compiler)?;
     let scratch = workspace.folder("setup/core")?;
     std::fs::create_dir_all(scratch.join("src"))?;
-    // This makes it a workspace of its own. It lies within the project's, but does not belong to it.
+    // The package is a workspace of its own: it lies within the project's, but does not belong to it.
     let manifest = "[package]\nname = \"empty\"\nedition = \"2024\"\n\n[workspace]\n";
     write(&scratch.join("Cargo.toml"), manifest.as_bytes())?;
     write(&scratch.join("src/lib.rs"), b"#![no_std]\n")?;
