@@ -51,7 +51,7 @@ pub enum GuestError {
     /// The guest can't be made as its configuration says.
     #[error(transparent)]
     Creation(#[from] CreationError),
-    /// The boot archive does not describe the guest.
+    /// The boot archive does not describe this guest.
     #[error(transparent)]
     NotStartable(#[from] NotStartable),
     /// The machine can't have one more guest, or not one of that name.
