@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use stasis_console::command::{self, Command};
 use stasis_console::table::{self, GuestRow};
+use stasis_devices::list::interrupt_name;
 use stasis_devices::pl011::Character;
 use stasis_host::run_state::{Misfit, RunState};
 use stasis_hw::gic::write_filled;
@@ -56,7 +57,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Gic(guest) => {
             let slot = find(guest)?;
             let parked = slot.park();
-            written(write!(out, "{}", parked.guest.vgic.table(write_filled)))
+            written(write!(out, "{}", parked.guest.vgic.table(write_filled, interrupt_name)))
         }
         Command::Checkpoint { guests, name } => {
             let slots = find_all(&guests)?;

@@ -10,16 +10,20 @@ use crate::vgic::{Filled, Vgic, VirtualCpu};
 /// Writes what the virtual interface of a vCPU's core was filled with, in the encoding of the machine's GIC.
 pub type WriteFilled = fn(Filled<'_>, &mut fmt::Formatter<'_>) -> fmt::Result;
 
+/// Returns the name, for people, of what raises the interrupt with an INTID, if it is known.
+pub type NameOf = fn(u16) -> Option<&'static str>;
+
 /// The table of a GIC's records, and of what the virtual interfaces of its vCPUs' cores were last filled with.
 pub struct Table<'a> {
     vgic: &'a Vgic,
     write_filled: WriteFilled,
+    name_of: NameOf,
 }
 
 impl fmt::Display for Table<'_> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.vgic.write_table(f, Some(self.write_filled))
+        self.vgic.write_table(f, Some(self.write_filled), self.name_of)
     }
 }
 
@@ -27,15 +31,15 @@ impl fmt::Display for Table<'_> {
 impl fmt::Display for Vgic {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_table(f, None)
+        self.write_table(f, None, |_| None)
     }
 }
 
 impl Vgic {
-    /// Returns the table of the records and of the virtual interfaces, which `write_filled` writes.
+    /// Returns the table of the records, with the names of the interrupts, and of the virtual interfaces, which `write_filled` writes.
     #[inline]
-    pub fn table(&self, write_filled: WriteFilled) -> Table<'_> {
-        Table { vgic: self, write_filled }
+    pub fn table(&self, write_filled: WriteFilled, name_of: NameOf) -> Table<'_> {
+        Table { vgic: self, write_filled, name_of }
     }
 
     /// Writes the table, and the virtual interfaces if `write_filled` can write them.
@@ -44,6 +48,7 @@ impl Vgic {
         &self,
         f: &mut fmt::Formatter<'_>,
         write_filled: Option<WriteFilled>,
+        name_of: NameOf,
     ) -> fmt::Result {
         let (ctlr, intids, cpus) = (*self.dist.ctlr, self.nr_irqs(), self.cpus.len());
         writeln!(f, "GICD_CTLR {ctlr:#x}, {intids} INTIDs, {cpus} CPU interfaces")?;
@@ -58,18 +63,27 @@ impl Vgic {
                 writeln!(f)?;
             }
         }
-        writeln!(f, "INTID vCPU group enabled pending    active     priority targets trigger")?;
+        writeln!(
+            f,
+            "INTID vCPU group enabled pending    active     priority targets trigger source"
+        )?;
         for vcpu in 0..cpus {
             for intid in 0..FIRST_SPI {
-                self.write_line(f, vcpu, intid)?;
+                self.write_line(f, vcpu, intid, name_of)?;
             }
         }
-        (FIRST_SPI..intids).try_for_each(|intid| self.write_line(f, 0, intid))
+        (FIRST_SPI..intids).try_for_each(|intid| self.write_line(f, 0, intid, name_of))
     }
 
     /// Writes the line of an interrupt, unless it is as at reset.
     #[inline]
-    fn write_line(&self, f: &mut fmt::Formatter<'_>, vcpu: usize, intid: u16) -> fmt::Result {
+    fn write_line(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        vcpu: usize,
+        intid: u16,
+        name_of: NameOf,
+    ) -> fmt::Result {
         let bit = |bits| self.bit(bits, vcpu, intid);
         let enabled = bit(Bits::Enable);
         let uses_it = enabled && intid >= SGIS || bit(Bits::Latch) || bit(Bits::Level);
@@ -109,7 +123,11 @@ impl Vgic {
             Some(spi) => write!(f, "{:#04x}    ", self.dist.spi_targets[usize::from(spi)])?,
             None => write!(f, "self    ")?,
         }
-        writeln!(f, "{}", if bit(Bits::Edge) { "edge" } else { "level" })
+        let trigger = if bit(Bits::Edge) { "edge" } else { "level" };
+        match name_of(intid) {
+            Some(name) => writeln!(f, "{trigger:7} {name}"),
+            None => writeln!(f, "{trigger}"),
+        }
     }
 }
 

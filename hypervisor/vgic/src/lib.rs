@@ -52,7 +52,7 @@ mod tests;
 
 pub use check::Error;
 pub use distributor::Access;
-pub use dump::{Table, WriteFilled};
+pub use dump::{NameOf, Table, WriteFilled};
 pub use hardware::{VirtualInterface, reset_hardware};
 pub use interface::{ActivePriorities, CTLR_MASK, Control, MachineControl};
 pub use links::VIRTUAL_TIMER;
