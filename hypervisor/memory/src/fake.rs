@@ -30,8 +30,8 @@ impl FakeRam {
         assert!(len.is_multiple_of(PAGE_SIZE), "{len} bytes are not whole pages");
         let pages = vec![Page([0; PAGE_SIZE]); len / PAGE_SIZE].into_boxed_slice();
         let pages = NonNull::from(Box::leak(pages));
-        // SAFETY: 1. The pages were leaked, so they are there until `drop` takes them back, when this is over. 2. The reference to them is
-        // gone, and `pages` is not used before. 3. Nobody else knows of them.
+        // SAFETY: 1. The pages were leaked, so they live until `drop` takes them back, after it has dropped the `GuestRam`; nobody else knows of
+        // them. 2. The reference to them became a pointer, which nobody uses before. 3. Nobody but the `GuestRam` accesses them.
         let ram = unsafe { GuestRam::new(pages.cast(), len, &mut || ()) };
         Self { ram, pages }
     }
@@ -40,7 +40,8 @@ impl FakeRam {
 impl Drop for FakeRam {
     fn drop(&mut self) {
         self.ram = GuestRam::none();
-        // SAFETY: 1. It came from a box that was leaked, once. 2. Who accessed it has ended in the line before.
+        // SAFETY: 1. The pointer came from a box that `new` leaked, and it becomes a box again here alone, once. 2. The `GuestRam` that accessed the
+        // pages was dropped in the line before.
         drop(unsafe { Box::from_raw(self.pages.as_ptr()) });
     }
 }

@@ -90,18 +90,20 @@ fn each(start: *const u8, len: usize, mut word: impl FnMut(usize), mut byte: imp
     }
 }
 
-// SAFETY: each method makes shared accesses by `word_at` and `byte_at` alone, at offsets below the `len` that it is told of.
+// SAFETY: each method accesses shared memory by `word_at` and `byte_at` alone, which are atomic, at offsets below the `len` or within the pages that
+// its caller names. The only references that it makes to shared memory are to atomics.
 unsafe impl Machine for Portable {
     unsafe fn load(shared: *const u8, into: *mut u8, len: usize) {
         let word = |at| {
-            // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, which are the caller's to access. 2. `into` has as many bytes,
-            // and the pointer to it need not be aligned.
+            // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, and the caller lets us access those bytes of `shared`. 2. Nobody
+            // has a reference to them, by the caller. 3. `into` has `len` bytes of the caller's, and its pointer need not be aligned.
             unsafe {
                 into.add(at).cast::<u64>().write_unaligned(word_at(shared, at).load(RELAXED))
             };
         };
         let byte = |at| {
-            // SAFETY: likewise, of bytes.
+            // SAFETY: 1. `each` gives offsets below `len`, and the caller lets us access those bytes of `shared`. 2. Nobody has a reference to them,
+            // by the caller. 3. `into` has `len` bytes of the caller's.
             unsafe { into.add(at).write(byte_at(shared, at).load(RELAXED)) };
         };
         each(shared, len, word, byte);
@@ -109,14 +111,15 @@ unsafe impl Machine for Portable {
 
     unsafe fn store(from: *const u8, shared: *mut u8, len: usize) {
         let word = |at| {
-            // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, which are the caller's to access. 2. `from` has as many bytes,
-            // and the pointer to it need not be aligned.
+            // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, and the caller lets us access those bytes of `shared`. 2. Nobody
+            // has a reference to them, by the caller. 3. `from` has `len` bytes of the caller's, and its pointer need not be aligned.
             unsafe {
                 word_at(shared, at).store(from.add(at).cast::<u64>().read_unaligned(), RELAXED)
             };
         };
         let byte = |at| {
-            // SAFETY: likewise, of bytes.
+            // SAFETY: 1. `each` gives offsets below `len`, and the caller lets us access those bytes of `shared`. 2. Nobody has a reference to them,
+            // by the caller. 3. `from` has `len` bytes of the caller's.
             unsafe { byte_at(shared, at).store(from.add(at).read(), RELAXED) };
         };
         each(shared, len, word, byte);
@@ -124,11 +127,13 @@ unsafe impl Machine for Portable {
 
     unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
         let word = |at| {
-            // SAFETY: `each` gives offsets of whole words below `len`; `from` and `to` are aligned, so both of them have the word aligned.
+            // SAFETY: 1. `each` gives offsets of whole aligned words of `from` below `len`; `to` is aligned as `from` is, so the words there are
+            // aligned, too. The caller lets us access both. 2. Nobody has a reference to them, by the caller.
             unsafe { word_at(to, at).store(word_at(from, at).load(RELAXED), RELAXED) };
         };
         let byte = |at| {
-            // SAFETY: `each` gives offsets below `len`.
+            // SAFETY: 1. `each` gives offsets below `len`, and the caller lets us access those bytes of both. 2. Nobody has a reference to them, by
+            // the caller.
             unsafe { byte_at(to, at).store(byte_at(from, at).load(RELAXED), RELAXED) };
         };
         each(from, len, word, byte);
@@ -136,11 +141,12 @@ unsafe impl Machine for Portable {
 
     unsafe fn zero(shared: *mut u8, len: usize) {
         let word = |at| {
-            // SAFETY: `each` gives offsets of whole aligned words below `len`, which are the caller's to access.
+            // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, which the caller lets us access. 2. Nobody has a reference to them,
+            // by the caller.
             unsafe { word_at(shared, at).store(0, RELAXED) };
         };
         let byte = |at| {
-            // SAFETY: `each` gives offsets below `len`.
+            // SAFETY: 1. `each` gives offsets below `len`, which the caller lets us access. 2. Nobody has a reference to them, by the caller.
             unsafe { byte_at(shared, at).store(0, RELAXED) };
         };
         each(shared, len, word, byte);
@@ -150,7 +156,8 @@ unsafe impl Machine for Portable {
         let mut page = [0; PAGE_SIZE];
         for start in (0..len).step_by(PAGE_SIZE) {
             let piece = &mut page[..PAGE_SIZE.min(len - start)];
-            // SAFETY: 1. The piece lies in the `len` bytes, which are the caller's to access. 2. The buffer is as long, and ours.
+            // SAFETY: 1. The piece lies in the `len` bytes, which are mapped, by the caller. 2. Nobody has a reference to them, by the caller. 3. The
+            // buffer is this function's own, and as long as the piece.
             unsafe { Self::load(shared.add(start), piece.as_mut_ptr(), piece.len()) };
             crc = routines::crc32c(crc, piece);
         }
@@ -160,7 +167,8 @@ unsafe impl Machine for Portable {
     unsafe fn pages_with_content(shared: *const u8, count: usize) -> u64 {
         (0..count).fold(0, |map, page| {
             let mut words = (0..PAGE_SIZE).step_by(WORD).map(|at| page * PAGE_SIZE + at);
-            // SAFETY: the offsets are those of aligned words of `count` pages, which are the caller's to access.
+            // SAFETY: 1. The offsets are those of whole words of `count` pages, which the caller lets us access, and which begin at a multiple of 8.
+            // 2. Nobody has a reference to them, by the caller.
             let content = words.any(|at| unsafe { word_at(shared, at).load(RELAXED) } != 0);
             map | u64::from(content) << page
         })
@@ -178,9 +186,10 @@ const RELAXED: Ordering = Ordering::Relaxed;
 ///
 /// # Safety
 ///
-/// 1. It is there, aligned, and mapped. 2. No Rust reference to it exists but to atomics.
+/// 1. The word is there, aligned, and mapped. 2. No Rust reference to it exists but to atomics.
 unsafe fn word_at<'a>(shared: *const u8, at: usize) -> &'a AtomicU64 {
-    // SAFETY: 1. By our condition 1. 2. A guest's accesses count as atomic ones, and by our condition 2 there are no others.
+    // SAFETY: 1. The word is there, aligned and mapped, by condition 1. 2. What a guest does to it counts as atomic accesses, and there is no
+    // reference to it but to atomics, by condition 2.
     unsafe { &*shared.add(at).cast::<AtomicU64>() }
 }
 
@@ -188,8 +197,9 @@ unsafe fn word_at<'a>(shared: *const u8, at: usize) -> &'a AtomicU64 {
 ///
 /// # Safety
 ///
-/// 1. It is there, and mapped. 2. No Rust reference to it exists but to atomics.
+/// 1. The byte is there, and mapped. 2. No Rust reference to it exists but to atomics.
 unsafe fn byte_at<'a>(shared: *const u8, at: usize) -> &'a AtomicU8 {
-    // SAFETY: 1. By our condition 1. 2. A guest's accesses count as atomic ones, and by our condition 2 there are no others.
+    // SAFETY: 1. The byte is there and mapped, by condition 1. 2. What a guest does to it counts as atomic accesses, and there is no reference to it
+    // but to atomics, by condition 2.
     unsafe { &*shared.add(at).cast::<AtomicU8>() }
 }

@@ -63,7 +63,8 @@ impl<M: Machine> GuestRam<M> {
     /// If `start` or `len` is no multiple of a page.
     #[allow(unsafe_code, reason = "whose memory it is, the caller knows")]
     pub unsafe fn new(start: NonNull<u8>, len: usize, pause: &mut dyn FnMut()) -> Self {
-        // SAFETY: by our own conditions, which are the same.
+        // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
+        // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
         let mut raw = unsafe { Raw::new(start, len) };
         for piece in pieces(0..len) {
             let cleared = raw.zero(piece);

@@ -17,9 +17,9 @@ pub struct Raw<M> {
     machine: PhantomData<fn() -> M>,
 }
 
-// SAFETY: 1. It owns its memory, whichever core it is on. 2. Its methods need no core of their own.
+// SAFETY: `Raw` owns its memory, which is mapped on every core, and its methods depend on no state of one core.
 unsafe impl<M> Send for Raw<M> {}
-// SAFETY: every access of its methods is volatile, atomic, or by assembly, so two cores may make them at once.
+// SAFETY: methods that take `&self` access the memory by volatile or atomic accesses or by assembly alone, so two cores may call them at once.
 unsafe impl<M> Sync for Raw<M> {}
 
 impl<M> Raw<M> {
@@ -67,8 +67,9 @@ impl<M: Machine> Raw<M> {
     /// Fills `into` with the bytes at `offset`.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
         OutOfRange::check_len(offset, into.len(), self.len)?;
-        // SAFETY: 1. The bytes were checked to be ours, which `new`'s caller vouches for. 2. There are no references to them, by the same. 3. The
-        // others are a unique reference's.
+        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
+        // caller promised that nobody has a reference to them. 3. The bytes that are not shared are borrowed by this method's caller, so they are
+        // apart from the shared ones.
         unsafe { M::load(self.start.as_ptr().add(offset), into.as_mut_ptr(), into.len()) };
         Ok(())
     }
@@ -76,8 +77,9 @@ impl<M: Machine> Raw<M> {
     /// Makes the bytes from `offset` on these.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         OutOfRange::check_len(offset, bytes.len(), self.len)?;
-        // SAFETY: 1. The bytes were checked to be ours, which `new`'s caller vouches for. 2. There are no references to them, by the same. 3. The
-        // others are a reference's, and so apart from ours.
+        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
+        // caller promised that nobody has a reference to them. 3. The bytes that are not shared are borrowed by this method's caller, so they are
+        // apart from the shared ones.
         unsafe { M::store(bytes.as_ptr(), self.start.as_ptr().add(offset), bytes.len()) };
         Ok(())
     }
@@ -91,8 +93,9 @@ impl<M: Machine> Raw<M> {
         let len = OutOfRange::check(&bytes, self.len.min(from.len))?;
         assert!(bytes.start.is_multiple_of(8));
         let (from, to) = (from.start.as_ptr(), self.start.as_ptr());
-        // SAFETY: 1. The bytes were checked to be in both, which the callers of `new` vouch for; they begin at a multiple of 8. 2. There are no
-        // references to them, by the same. 3. Each memory has one owner, so the two are apart.
+        // SAFETY: 1. The bytes lie within both memories, as was just checked, and the callers of `new` promised all of those mapped as normal memory.
+        // They begin at a multiple of 8, as was asserted: each start is a page's. 2. The callers of `new` promised that nobody has a reference to
+        // them. 3. Each memory has one owner, so the two do not overlap.
         unsafe { M::copy(from.add(bytes.start), to.add(bytes.start), len) };
         Ok(())
     }
@@ -100,7 +103,8 @@ impl<M: Machine> Raw<M> {
     /// Makes `bytes` 0.
     pub fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
         let len = OutOfRange::check(&bytes, self.len)?;
-        // SAFETY: 1. The bytes were checked to be ours, which `new`'s caller vouches for. 2. There are no references to them, by the same.
+        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
+        // caller promised that nobody has a reference to them. 3. No other bytes are accessed.
         unsafe { M::zero(self.start.as_ptr().add(bytes.start), len) };
         Ok(())
     }
@@ -108,7 +112,8 @@ impl<M: Machine> Raw<M> {
     /// Returns the CRC-32C of a sequence that goes on with `bytes`.
     pub fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
         let len = OutOfRange::check(&bytes, self.len)?;
-        // SAFETY: 1. The bytes were checked to be ours, which `new`'s caller vouches for. 2. There are no references to them, by the same.
+        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
+        // caller promised that nobody has a reference to them. 3. No other bytes are accessed.
         Ok(unsafe { M::crc32c(crc, self.start.as_ptr().add(bytes.start), len) })
     }
 
@@ -117,8 +122,8 @@ impl<M: Machine> Raw<M> {
         let start = offset - offset % PAGE_SIZE;
         let count = count.min(u64::BITS as usize);
         OutOfRange::check_len(start, count * PAGE_SIZE, self.len)?;
-        // SAFETY: 1. The pages were checked to be ours, which `new`'s caller vouches for; they begin at a page. 2. There are no references to
-        // them, by the same.
+        // SAFETY: 1. The pages lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. They begin at
+        // a page, so at a multiple of 8. 2. `new`'s caller promised that nobody has a reference to them. 3. No other bytes are accessed.
         Ok(unsafe { M::pages_with_content(self.start.as_ptr().add(start), count) })
     }
 
@@ -139,8 +144,9 @@ macro_rules! accesses {
             /// Returns the little-endian number at `offset`, by one access.
             pub fn $load(&self, offset: usize) -> Result<$number, AccessError> {
                 let place = self.aligned(offset, size_of::<$number>())?;
-                // SAFETY: 1. The bytes were checked to be ours and aligned, which `new`'s caller vouches for. 2. There are no references to
-                // them, by the same; and this one does not leave.
+                // SAFETY: 1. `aligned` checked that the bytes lie within `len` and are aligned; `new`'s caller promised all of those mapped. 2. The
+                // reference to the atomic does not leave this function, and `self` outlives that. 3. `new`'s caller promised that nobody has another
+                // reference, and that others access the bytes atomically.
                 let place = unsafe { <$atomic>::from_ptr(place.cast()) };
                 Ok(<$number>::from_le(place.load(Ordering::SeqCst)))
             }
@@ -148,8 +154,9 @@ macro_rules! accesses {
             /// Makes `value` the little-endian number at `offset`, by one access.
             pub fn $store(&mut self, offset: usize, value: $number) -> Result<(), AccessError> {
                 let place = self.aligned(offset, size_of::<$number>())?;
-                // SAFETY: 1. The bytes were checked to be ours and aligned, which `new`'s caller vouches for. 2. There are no references to
-                // them, by the same; and this one does not leave.
+                // SAFETY: 1. `aligned` checked that the bytes lie within `len` and are aligned; `new`'s caller promised all of those mapped. 2. The
+                // reference to the atomic does not leave this function, and `self` outlives that. 3. `new`'s caller promised that nobody has another
+                // reference, and that others access the bytes atomically.
                 let place = unsafe { <$atomic>::from_ptr(place.cast()) };
                 place.store(value.to_le(), Ordering::SeqCst);
                 Ok(())

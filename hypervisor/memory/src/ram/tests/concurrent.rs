@@ -18,7 +18,8 @@ fn shared() -> (GuestRam<Portable>, &'static Memory) {
     let memory: &'static Memory =
         Box::leak(Box::new(Memory([const { AtomicU64::new(0xa5a5) }; 2 * WORDS])));
     let start = NonNull::from(memory).cast();
-    // SAFETY: 1. It lives for ever. 2. There is a reference to atomics alone. 3. The guests' accesses are these atomics'.
+    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The one reference to it is to atomics. 3. The
+    // guests of these tests access it by these atomics alone.
     let ram = unsafe { GuestRam::new(start, size_of::<Memory>(), &mut || ()) };
     (ram, memory)
 }
