@@ -1,21 +1,19 @@
 //! From the firmware's entry to Rust.
 //!
-//! The image is an arm64 Linux `Image` (Documentation/arch/arm64/booting.rst) that runs wherever it is
-//! loaded: it is linked as a position-independent executable at address 0, and EL2 is mapped one to
-//! one. Before any Rust runs, the image and the device tree are mapped with 2 MiB blocks, the MMU and
-//! the caches are on, .bss is clear and the relocations are applied. The boot crate then builds the
-//! final tables, with W^X and guard pages, and installs them by [`crate::mmu::install`].
+//! The image is an arm64 Linux `Image` (Documentation/arch/arm64/booting.rst) that runs wherever it is loaded: it is linked as a position-independent
+//! executable at address 0, and EL2 is mapped one to one. Before any Rust runs, the image and the device tree are mapped with 2 MiB blocks, the MMU
+//! and the caches are on, .bss is clear and the relocations are applied. The boot crate then builds the final tables, with W^X and guard pages, and
+//! installs them by [`crate::mmu::install`].
 
 use crate::cache;
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
-/// Cores that there is room for.
+/// Most cores that Stasis uses.
 pub const MAX_CORES: usize = 8;
-/// Bytes from one core's stack to the next; the lowest page of each is its guard. The deepest path is the start of a guest anew, by a
-/// command: some 35 KiB of core 0's stack, of which the largest frame, `Guest::restored`'s, has 16. A guest that runs while a command waits
-/// takes less than 8 more.
+/// Bytes from one core's stack to the next; the lowest page of each is its guard. The deepest path is a command that starts a guest anew: some 35 KiB
+/// of core 0's stack, 16 of them in the largest frame, `Guest::restored`'s. A guest that runs while a command waits takes less than 8 KiB more.
 pub const STACK_STRIDE: usize = 0x2_0000;
 /// Bytes of a core's stack for fatal exceptions.
 pub const EMERGENCY_STACK_SIZE: usize = 0x2000;
@@ -33,9 +31,9 @@ pub(crate) const TCR: u64 = 1 << 31 | 1 << 23 | 0b11 << 12 | 0b01 << 10 | 0b01 <
 /// A 2 MiB block of normal memory: valid, AP[1] (RES1 at EL2), inner shareable, AF.
 const EARLY_BLOCK: u64 = 0b01 | 1 << 6 | 0b11 << 8 | 1 << 10;
 
-/// The same at EL1, where AP[1] would take the right to execute away.
+/// A 2 MiB block of normal memory at EL1, where AP[1] would take the right to execute away.
 const EARLY_BLOCK_EL1: u64 = EARLY_BLOCK & !(1 << 6);
-/// The same for a device, which nothing executes.
+/// A block of a device's registers at EL1, never executable.
 const EARLY_DEVICE_EL1: u64 = 0b01 | 1 << 2 | 1 << 10 | 0b11 << 53;
 /// TCR_EL1 without IPS, of the same meaning as [`TCR`]; there is no TTBR1.
 const TCR_EL1: u64 = 1 << 23 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | (64 - 39);
@@ -44,12 +42,11 @@ const SCTLR_EL1: u64 = SCTLR_EL1_OFF | 1 | 1 << 2 | 1 << 3 | 1 << 12;
 /// SCTLR_EL1: RES1 bits only, MMU and caches off.
 pub(crate) const SCTLR_EL1_OFF: u64 = 0x30d0_0800;
 
-/// Maps the device at `address`, where the image was started at EL1 and the early translation is all that
-/// there is.
+/// Maps the device at physical address `address`, one to one. For an image that was started at EL1, where there is no translation but the early one.
 ///
 /// # Safety
 ///
-/// This is the boot crate's `stasis_at_el1`, on the only core that runs.
+/// The caller is the boot crate's `stasis_at_el1`, on the only core that runs.
 pub unsafe fn map_device_at_el1(address: u64) {
     const GIB: u64 = 1 << 30;
     const MIB: u64 = 1 << 20;
@@ -57,8 +54,8 @@ pub unsafe fn map_device_at_el1(address: u64) {
         static __early_tables_start: u8;
     }
     let root = (&raw const __early_tables_start).cast::<u64>().cast_mut();
-    // SAFETY: 1. The tables are the entry code's, mapped one to one, and used by this core alone. 2. An index
-    // into a table is less than 512. 3. Only an entry that maps nothing is written.
+    // SAFETY: 1. The tables are the entry code's, mapped one to one, and used by this core alone, by the caller. 2. An index into a table is less
+    // than 512. 3. Only an entry that maps nothing is written, so no access of the program changes its meaning.
     unsafe {
         let mut entry = root.add((address / GIB) as usize % 512);
         let mut block = address & !(GIB - 1);
@@ -74,20 +71,20 @@ pub unsafe fn map_device_at_el1(address: u64) {
     }
 }
 
-/// What a secondary core finds in memory while its MMU is still off.
+/// Values that a secondary core reads while its MMU is still off.
 #[repr(C, align(64))]
 struct SecondaryBoot {
     ttbr0: UnsafeCell<u64>,
     tcr: UnsafeCell<u64>,
-    /// MPIDR_EL1 of each core, by number. A core that is not among them does not join.
+    /// MPIDR_EL1 of each core, by number. A core whose own is not in the list does not join.
     mpidrs: UnsafeCell<[u64; MAX_CORES]>,
 }
 
 const _: () = assert!(offset_of!(SecondaryBoot, mpidrs) == 16);
-/// No core's MPIDR_EL1.
+/// Value that is no core's MPIDR_EL1.
 const NO_CORE: u64 = u64::MAX;
 
-// SAFETY: written by `prepare_secondaries` before another core runs, and only read after that.
+// SAFETY: `prepare_secondaries` alone writes the cells, before another core runs. After that they are only read.
 unsafe impl Sync for SecondaryBoot {}
 
 static SECONDARY_BOOT: SecondaryBoot = SecondaryBoot {
@@ -96,19 +93,18 @@ static SECONDARY_BOOT: SecondaryBoot = SecondaryBoot {
     mpidrs: UnsafeCell::new([NO_CORE; MAX_CORES]),
 };
 
-/// Readies what secondary cores need to join, and returns the physical address at which PSCI CPU_ON, or
-/// a spin table, lets them in. `mpidrs` are theirs, from core 1 on: a spin table hands nothing over
-/// that would tell a core its number. Each then arrives in the boot crate's `stasis_secondary`, with the
-/// tables of this core.
+/// Writes what secondary cores need to join, and returns the physical address at which PSCI CPU_ON, or a spin table, lets them in. `mpidrs` are the
+/// cores' MPIDR_EL1, from core 1 on: a spin table passes nothing on that would tell a core its number. Each core then arrives in the boot crate's
+/// `stasis_secondary`, with the tables of this core.
 ///
 /// # Safety
 ///
-/// The final tables are installed, and no secondary core runs yet.
+/// 1. The final tables are installed. 2. No secondary core runs yet.
 pub unsafe fn prepare_secondaries(mpidrs: impl Iterator<Item = u64>) -> u64 {
     let (ttbr0, tcr) = (mrs!("ttbr0_el2"), mrs!("tcr_el2"));
     let mut numbered = [NO_CORE; MAX_CORES];
     numbered.iter_mut().skip(1).zip(mpidrs).for_each(|(place, mpidr)| *place = mpidr);
-    // SAFETY: no other core runs, so nothing else accesses these cells.
+    // SAFETY: no other core runs, by condition 2, so nothing else accesses these cells.
     unsafe {
         *SECONDARY_BOOT.ttbr0.get() = ttbr0;
         *SECONDARY_BOOT.tcr.get() = tcr;

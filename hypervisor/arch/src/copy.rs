@@ -1,8 +1,8 @@
-//! `memcpy` and `memset`, which the compiler calls for what is copied and set: those of its own library go 8 bytes at a time.
+//! `memcpy` and `memset`, which the compiler calls to copy and set memory. Those of its own library move 8 bytes at a time.
 //!
-//! What is large, such as a page of a guest's, is moved by the vector registers (DDI 0487, C7.2, LD1 and ST1 of four registers). They may
-//! be a guest's that is loaded on this core, so those that are used are put back. All accesses are to normal memory, where
-//! they may be unaligned: EL2 has no other translation while Rust runs, and leaves devices to single loads and stores.
+//! Large pieces, such as a guest's page, are moved by the vector registers (DDI 0487, C7.2, LD1 and ST1 of four registers). These may hold the state
+//! of the guest that is loaded on this core, so those that are used are restored. All accesses are to normal memory, where they may be unaligned: EL2
+//! has the MMU on while Rust runs, and accesses devices by single loads and stores alone.
 
 use core::arch::global_asm;
 
@@ -11,29 +11,32 @@ unsafe extern "C" {
     fn stasis_set(to: *mut u8, byte: i32, len: usize) -> *mut u8;
 }
 
-/// Copies `len` bytes. Either may be memory that others write meanwhile. The compiler knows of `memcpy` what it does, and may assume
-/// that nobody else writes; of this it knows nothing.
+/// Copies `len` bytes. Others may write either memory meanwhile. The compiler knows what `memcpy` does, and may assume that nobody else writes. It
+/// knows nothing of this function.
 ///
 /// # Safety
 ///
-/// 1. Both are mapped as normal memory, and apart from each other. 2. What is written is nobody's whom that would surprise.
+/// 1. The `len` bytes at `from` and those at `to` are mapped as normal memory, and do not overlap.
+/// 2. The bytes at `to` are the caller's, or memory that has no Rust reference to it.
 pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: 1. The assembly reads and writes so many bytes, which our conditions allow. 2. It keeps to the C ABI, and restores the vector
-    // registers.
+    // SAFETY: 1. The assembly reads and writes these `len` bytes alone, which are mapped and do not overlap, by condition 1. 2. The caller may write
+    // them, by condition 2. 3. The assembly keeps to the C ABI, and restores the vector registers.
     unsafe { stasis_copy(to, from, len) };
 }
 
-/// Makes `len` bytes 0, which may be memory that others write meanwhile.
+/// Makes `len` bytes 0. Others may write them meanwhile.
 ///
 /// # Safety
 ///
-/// 1. They are mapped as normal memory. 2. They are nobody's whom that would surprise.
+/// 1. The `len` bytes at `to` are mapped as normal memory.
+/// 2. They are the caller's, or memory that has no Rust reference to it.
 pub unsafe fn zero(to: *mut u8, len: usize) {
-    // SAFETY: 1. The assembly writes so many bytes, which our conditions allow. 2. It keeps to the C ABI, and restores the vector registers.
+    // SAFETY: 1. The assembly writes these `len` bytes alone, which are mapped, by condition 1. 2. The caller may write them, by condition 2. 3. The
+    // assembly keeps to the C ABI, and restores the vector registers.
     unsafe { stasis_set(to, 0, len) };
 }
 
-/// From here on, what is saved by the vector registers is worth saving them.
+/// Bytes from which on the vector registers are faster, though they must be saved and restored.
 const LARGE: usize = 256;
 
 global_asm!(
@@ -108,7 +111,7 @@ stasis_copy:
 9:  ret
     .size   memcpy, . - memcpy
 
-    // x0: to, w1: the byte, x2: bytes. Returns x0. Likewise.
+    // x0: to, w1: the byte, x2: bytes. Returns x0. What does not fill a step to its end is set as the last bytes of all, again.
     .global memset
     .type   memset, %function
     .global stasis_set

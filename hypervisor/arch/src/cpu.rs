@@ -1,57 +1,57 @@
-//! This core: its number, waiting, and what traps to EL2 while a guest runs.
+//! The calling core: its number, how it waits, and what traps to EL2 while a guest runs.
 
 use crate::{debug, mmu, timer};
 use aarch64_cpu::asm;
 use aarch64_cpu::registers::{HCR_EL2, Readable};
 use core::marker::PhantomData;
 
-/// The core's number, 0 for the one that booted; it stands in TPIDR_EL2.
+/// Returns the calling core's number, 0 for the one that booted. TPIDR_EL2 has it.
 #[inline(always)]
 pub fn number() -> usize {
     mrs!("tpidr_el2") as usize
 }
 
-/// MPIDR_EL1: Aff3, Aff2, Aff1, Aff0.
+/// Returns the affinity fields of the calling core's MPIDR_EL1: Aff3, Aff2, Aff1, Aff0, in their places there.
 pub fn mpidr() -> u64 {
     mrs!("mpidr_el1") & 0xff_00ff_ffff
 }
 
 /// Waits for an interrupt. Interrupts are masked at EL2; one that is pending ends the wait.
 pub fn wait_for_interrupt() {
-    // All that another core is to see before it wakes this one has been written, and the timer that is to do so is set.
+    // Another core may wake this one, or a timer: first complete all writes that the core must see, and the timer's setting.
     dsb();
     asm::barrier::isb(asm::barrier::SY);
     asm::wfi();
 }
 
-/// Wakes the cores that wait for an event, after all that was written before.
+/// Wakes the cores that wait for an event, after all earlier writes are complete: SEV.
 pub fn send_event() {
     dsb();
     asm::sev();
 }
 
-/// Everything written before is seen by every observer before anything that follows.
+/// Completes all earlier accesses, for every observer, before anything that follows: DSB SY.
 #[inline(always)]
 pub fn dsb() {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no register and no memory.
     unsafe { core::arch::asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
-/// What was read before, of a device too, was read before anything that is read after.
+/// Orders all earlier reads, those of devices too, before later accesses: DMB ISHLD.
 #[inline(always)]
 pub fn dmb_reads() {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no register and no memory.
     unsafe { core::arch::asm!("dmb ishld", options(nostack, preserves_flags)) };
 }
 
-/// System registers are as they were written, for what follows.
+/// Makes earlier writes to system registers take effect for what follows: ISB.
 #[inline(always)]
 pub(crate) fn isb() {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no register and no memory.
     unsafe { core::arch::asm!("isb", options(nostack, preserves_flags)) };
 }
 
-/// HCR_EL2 while a guest may run, but for [`set_guest_controls`]: constant, for TLBs' sake.
+/// Value of HCR_EL2 while a guest may run, but for what [`set_guest_controls`] adds. Constant, for TLBs may keep fields of it.
 ///
 /// VM: stage 2. SWIO: set/way invalidation is clean-and-invalidate. PTW: no table walks in device
 /// memory. FMO, IMO, AMO: interrupts and SErrors come to EL2, virtual ones go to the guest. FB, BSU:
@@ -94,24 +94,24 @@ const HCR_RW: u64 = 1 << 31;
 const HCR_TLOR: u64 = 1 << 35;
 const HCR_TERR: u64 = 1 << 36;
 
-/// This core is set up for guests: what they may not do traps. It can't be sent to another core.
+/// Proof that the calling core is set up for guests: what they may not do traps. It can't be sent to another core.
 #[derive(Clone, Copy)]
 pub struct Ready {
-    /// Not [`Send`].
+    /// Makes the type not [`Send`].
     this_core: PhantomData<*mut ()>,
 }
 
-/// Sets up this core for guests: stops its timers, of which the architecture does not say that a reset does, and sets all traps that are the
-/// same for every guest.
+/// Sets up this core for guests: stops its timers, which the architecture does not promise of a reset, and sets all traps that are the same for every
+/// guest.
 ///
-/// Floating point is the guest's own, and so are the debug registers once it uses them: see [`debug`]. Its physical timer, the
-/// PMU, profiling, trace, SVE and AMU are not.
+/// The guest uses the hardware's floating point, and its debug registers once it accesses them: see [`debug`]. Its physical timer, the PMU,
+/// profiling, trace, SVE and AMU trap.
 ///
 /// # Safety
 ///
 /// No [`Stage2Active`](mmu::Stage2Active) and no [`Loaded`](crate::world::Loaded) of this core is alive, and EL2 has set no deadline.
 pub unsafe fn init() -> Ready {
-    // SAFETY: no guest is loaded, and EL2 waits for no deadline, by the caller.
+    // SAFETY: no guest is loaded on this core, and EL2 has set no deadline, by the caller.
     unsafe { timer::stop_all() };
     init_traps();
     mmu::init_stage2();
@@ -129,12 +129,13 @@ fn init_traps() {
     const MDCR_TDRA: u64 = 1 << 11;
     const MDCR_TPMS: u64 = 1 << 14;
     const MDCR_TTRF: u64 = 1 << 19;
-    // ID_AA64DFR0_EL1.PMUVer: 0 is none, 0xf one of its maker's own.
+    // ID_AA64DFR0_EL1.PMUVer: 0 is no PMU, 0xf one that is implementation defined.
     let counters = match mrs!("id_aa64dfr0_el1") >> 8 & 0xf {
         0 | 0xf => 0,
         _ => mrs!("pmcr_el0") >> 11 & 0x1f,
     };
-    // SAFETY: these registers decide what traps from EL1 and EL0 alone. EL2's own use of FP, which CPTR_EL2 decides, stays allowed.
+    // SAFETY: 1. These registers decide what traps from EL1 and EL0, where nothing runs yet, and what a guest sees. 2. EL2's own use of the vector
+    // registers, which CPTR_EL2 decides, stays allowed. 3. VSESR_EL2 is written only where the CPU has it.
     unsafe {
         msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);
         let profiling = MDCR_TPM | MDCR_TPMCR | MDCR_TPMS;
@@ -144,29 +145,30 @@ fn init_traps() {
         msr!("cnthctl_el2", 0);
         msr!("hcr_el2", GUEST_HCR);
         if has_ras() {
-            // VSESR_EL2: what a virtual SError says of itself.
+            // VSESR_EL2: the syndrome of a virtual SError.
             msr!("S3_4_C5_C2_3", 0);
         }
         core::arch::asm!("isb", options(nostack, preserves_flags));
     }
 }
 
-/// Whether the core has the RAS extension: ID_AA64PFR0_EL1.RAS.
+/// Returns whether the core has the RAS extension: ID_AA64PFR0_EL1.RAS.
 #[inline]
 fn has_ras() -> bool {
     mrs!("id_aa64pfr0_el1") >> 28 & 0xf != 0
 }
 
-/// Clears VDISR_EL2, which is the guest's DISR_EL1 where the core has RAS: no guest is shown that it has, but the register does not trap.
+/// Clears VDISR_EL2, which the guest reads as DISR_EL1 where the core has RAS. No guest is shown that the core has RAS, but the register does not
+/// trap.
 #[inline]
 pub(crate) fn clear_deferred_serror() {
     if has_ras() {
-        // SAFETY: only the guest sees it.
+        // SAFETY: 1. The register exists: the core has RAS. 2. Only the guest sees it.
         unsafe { msr!("S3_4_C12_C1_1", 0) };
     }
 }
 
-/// Whether a virtual SError is pending for the guest that is loaded: HCR_EL2.VSE.
+/// Returns whether a virtual SError is pending for the guest that is loaded: HCR_EL2.VSE.
 #[inline]
 pub(crate) fn virtual_serror() -> bool {
     HCR_EL2.get() & HCR_VSE != 0
@@ -174,51 +176,50 @@ pub(crate) fn virtual_serror() -> bool {
 
 /// Makes a virtual SError pending for the guest that is loaded.
 pub(crate) fn set_virtual_serror() {
-    // SAFETY: VSE only concerns the guest.
+    // SAFETY: VSE acts on the guest alone, and the other bits stay.
     unsafe { msr!("hcr_el2", HCR_EL2.get() | HCR_VSE) };
 }
 
-/// Sets what HCR_EL2 has for the guest that is loaded: whether its WFI is trapped, whether a virtual SError
-/// is pending for it, and whether CTR_EL0 traps, with the registers of cache geometry: where it is shown another than
-/// this core's.
+/// Writes HCR_EL2 for the guest that is loaded: whether its WFI traps, whether a virtual SError is pending for it, and whether CTR_EL0 traps, with
+/// the registers of cache geometry. These trap if the guest is shown another CTR_EL0 than this core's.
 #[inline]
 pub(crate) fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_ctr: u64) {
     let waits = if trap_waits { HCR_TWI } else { 0 };
     let serror = if serror_pending { HCR_VSE } else { 0 };
     let caches = if shown_ctr != mrs!("ctr_el0") { HCR_TID2 } else { 0 };
-    // SAFETY: these only concern the guest; the rest stays as `init_traps` set it.
+    // SAFETY: TWI, VSE and TID2 act on the guest alone. All other bits stay as `init_traps` set them.
     unsafe { msr!("hcr_el2", GUEST_HCR | waits | serror | caches) };
 }
 
-/// Sets what MIDR_EL1 and MPIDR_EL1 read as in the guest.
+/// Sets what MIDR_EL1 and MPIDR_EL1 read as in the guest: VPIDR_EL2 and VMPIDR_EL2.
 #[inline]
 pub(crate) fn set_guest_identity(midr: u64, mpidr: u64) {
-    // SAFETY: only the guest sees them.
+    // SAFETY: only reads at EL1 see these values.
     unsafe {
         msr!("vpidr_el2", midr);
         msr!("vmpidr_el2", mpidr);
     }
 }
 
-/// CLIDR_EL1.
+/// Returns CLIDR_EL1.
 pub fn cache_levels() -> u64 {
     mrs!("clidr_el1")
 }
 
-/// CCSIDR_EL1, of the cache that CSSELR_EL1 selects.
+/// Returns CCSIDR_EL1, of the cache that CSSELR_EL1 selects.
 pub fn cache_size() -> u64 {
-    // SAFETY: a barrier, for CSSELR_EL1 may just have been written.
+    // SAFETY: a barrier changes no register and no memory. It is there because CSSELR_EL1 may just have been written.
     unsafe { core::arch::asm!("isb", options(nostack, preserves_flags)) };
     mrs!("ccsidr_el1")
 }
 
-/// ESR_EL2, FAR_EL2 and HPFAR_EL2 of the exit that was just taken.
+/// Returns ESR_EL2, FAR_EL2 and HPFAR_EL2 of the exit that was just taken.
 #[inline(always)]
 pub fn syndrome() -> Syndrome {
     Syndrome { esr: mrs!("esr_el2"), far: mrs!("far_el2"), hpfar: mrs!("hpfar_el2") }
 }
 
-/// What the CPU says of an exit.
+/// Syndrome of an exit, as the CPU reports it.
 #[derive(Clone, Copy, Debug)]
 pub struct Syndrome {
     /// ESR_EL2.
@@ -231,12 +232,12 @@ pub struct Syndrome {
 
 macro_rules! id_registers {
     ($($(#[$doc:meta])* $field:ident $name:literal;)*) => {
-        /// The ID registers of this core, as they are.
+        /// Values of the ID registers of a core, unchanged.
         #[derive(Clone, Copy, Debug)]
         pub struct IdRegisters { $($(#[$doc])* pub $field: u64,)* }
 
         impl IdRegisters {
-            /// Reads them.
+            /// Returns the values that the calling core has.
             pub fn read() -> Self {
                 Self { $($field: mrs!($name),)* }
             }

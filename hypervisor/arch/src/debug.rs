@@ -1,30 +1,32 @@
 //! Self-hosted debug (DDI 0487, D2): breakpoints, watchpoints, the OS lock. EL2 takes no debug exceptions.
 //!
-//! They are many, and few guests use them. So they are [lent](crate::world::Loaded::lend_debug) to the guest that is loaded when it touches one, or
-//! when it is loaded with any of them in use; till then its accesses trap. While they are not lent, nothing is enabled in them, whatever
-//! the last guest has left there.
+//! The debug registers are many, and few guests use them. So they are [lent](crate::world::Loaded::lend_debug) to the loaded guest when it accesses
+//! one, or when it is loaded with any of them in use. Until then its accesses trap. While the registers are not lent, nothing is enabled in them,
+//! whatever the last guest has left there.
 //!
-//! The OS lock is emulated, and the hardware's is never locked for a guest: with it, fields of MDSCR_EL1 can be written that are an external debugger's
-//! (HDE, INTdis: DDI 0487, D24.3), by which a guest could halt a core, or take EL2's interrupts from it. So the debug registers are lent only to
-//! a guest whose own lock is unlocked; of one that is locked, accesses are answered from its record, and no event is enabled.
+//! The OS lock is emulated, and the hardware's is never locked for a guest. While it is locked, fields of MDSCR_EL1 can be written that are an
+//! external debugger's (HDE, INTdis: DDI 0487, D24.3), by which a guest could halt a core, or take EL2's interrupts from it. So the debug registers
+//! are lent only to a guest whose own lock is unlocked. The accesses of a guest whose lock is locked are answered from its record, and no event is
+//! enabled.
 
 use core::arch::asm;
 use stasis_state::vcpu::Debug;
 
 /// MDCR_EL2.TDA: accesses to the debug registers trap.
 const TRAPS: u64 = 1 << 9;
-/// MDCR_EL2.TDOSA: so do those to the OS lock, the OS double lock and DBGPRCR_EL1, always. The double lock would have
-/// no guest on this core have debug exceptions, and nothing saves it.
+/// MDCR_EL2.TDOSA, always set: accesses to the OS lock, the OS double lock and DBGPRCR_EL1 trap. A guest that set the double lock would take debug
+/// exceptions from every guest on this core, and nothing saves it.
 pub(crate) const TDOSA: u64 = 1 << 10;
 /// DBGCLAIMCLR_EL1: all eight tags.
 const CLAIM_TAGS: u64 = 0xff;
 /// MDSCR_EL1.SS, KDE and MDE: without them no debug event becomes an exception.
 const EVENTS: u64 = 1 | 1 << 13 | 1 << 15;
 
-/// Opens the OS lock and the OS double lock, whatever a firmware has left there, and has the registers not be lent: once, before a guest runs on
-/// this core.
+/// Opens the OS lock and the OS double lock, whatever a firmware has left there, and makes the guest's accesses to the debug registers trap. Called
+/// once, before a guest runs on this core.
 pub(crate) fn init() {
-    // SAFETY: without a debug event that is enabled, neither lock makes a difference. Locked, all of MDSCR_EL1 can be cleared.
+    // SAFETY: no guest runs on this core yet, and EL2 takes no debug exceptions, so the locks act on nobody. The OS lock is locked while MDSCR_EL1 is
+    // cleared, because only then all of its fields can be written.
     unsafe {
         msr!("osdlr_el1", 0);
         msr!("oslar_el1", 1);
@@ -36,9 +38,9 @@ pub(crate) fn init() {
     keep();
 }
 
-/// Keeps the debug registers from the guest: nothing is enabled in them, and its accesses trap.
+/// Disables everything in the debug registers, and makes the guest's accesses to them trap.
 pub(crate) fn keep() {
-    // SAFETY: nothing is enabled by it.
+    // SAFETY: 1. The writes disable all debug events, and enable nothing. 2. `set_traps`: the traps are set.
     unsafe {
         msr!("mdccint_el1", 0);
         msr!("mdscr_el1", 0);
@@ -48,10 +50,10 @@ pub(crate) fn keep() {
 
 /// # Safety
 ///
-/// Without traps, the debug registers are those of the guest that is loaded.
+/// If `traps` is not [`TRAPS`], the debug registers are those of the guest that is loaded.
 unsafe fn set_traps(traps: u64) {
     let others = mrs!("mdcr_el2") & !TRAPS;
-    // SAFETY: it concerns EL1 and EL0 alone.
+    // SAFETY: MDCR_EL2.TDA decides what traps from EL1 and EL0 alone, and the guest finds there what is its own, by the caller.
     unsafe { msr!("mdcr_el2", others | traps) };
 }
 
@@ -61,7 +63,7 @@ pub(crate) fn are_used(registers: &Debug) -> bool {
     *registers.os_lock == 0 && *registers.mdscr_el1 & EVENTS | *registers.mdccint_el1 != 0
 }
 
-/// ID_AA64DFR0_EL1.BRPs and WRPs: one less than the number of breakpoints and watchpoints.
+/// Returns the number of breakpoints and of watchpoints: ID_AA64DFR0_EL1.BRPs and WRPs, which are one less.
 fn pairs() -> (u64, u64) {
     let dfr0 = mrs!("id_aa64dfr0_el1");
     ((dfr0 >> 12 & 0xf) + 1, (dfr0 >> 20 & 0xf) + 1)
@@ -97,8 +99,8 @@ macro_rules! lent {
         /// The debug registers are those of the guest that is loaded from here on.
         unsafe fn load_all(registers: &$Record) {
             let (breakpoints, watchpoints) = pairs();
-            // SAFETY: debug exceptions are not taken at EL2 (MDCR_EL2.TDE is clear, KDE concerns EL1), so these registers act in the
-            // guest alone, whose they are. MDSCR_EL1 comes last: it is what enables the others.
+            // SAFETY: debug exceptions are not taken at EL2 (MDCR_EL2.TDE is clear, KDE acts at EL1), so these registers act in the guest alone, and
+            // have its own values, by the caller. MDSCR_EL1 comes last: it enables the others.
             unsafe {
                 $( load!($home $name, registers, breakpoints, watchpoints); )*
                 msr!("mdscr_el1", *registers.mdscr_el1);
@@ -150,20 +152,21 @@ macro_rules! load {
 
 stasis_state::vcpu_debug!(lent);
 
-/// Takes back what was lent, and saves it.
+/// Saves the debug registers into `registers`, and takes them back from the guest that is loaded.
 #[cold]
 pub(crate) fn take_back(registers: &mut Debug) {
     save_all(registers);
     keep();
 }
 
-/// Lends the debug registers to the guest that is loaded.
+/// Lends the debug registers to the loaded guest, whose record `registers` is and whose OS lock is unlocked.
 #[cold]
 pub(crate) fn lend(registers: &Debug) {
     debug_assert!(*registers.os_lock == 0, "the registers of a guest whose OS lock is locked");
-    // SAFETY: 1. `load_all`: they are the guest's, as its record has them. 2. `set_traps`: so no access of the guest need trap.
+    // SAFETY: 1. `load_all`: from here on, the registers are those of the loaded guest, as its record has them. 2. `set_traps`: so no access of the
+    // guest needs to trap. 3. The claim tags act on nothing.
     unsafe {
-        // No guest finds what another has claimed.
+        // Clear the claim tags, so that no guest finds what another has claimed.
         msr!("dbgclaimclr_el1", CLAIM_TAGS);
         load_all(registers);
         set_traps(0);

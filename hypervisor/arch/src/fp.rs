@@ -1,5 +1,5 @@
-//! The guest's FP and SIMD registers. The code at EL2 is built without them, so they stay the guest's
-//! from its entry to the next world switch.
+//! The guest's FP and SIMD registers. EL2's Rust code is built without them, and the assembly that uses some of them puts them back. So they stay the
+//! guest's from its loading to its unloading.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -11,15 +11,17 @@ unsafe extern "C" {
     fn stasis_fp_load(from: *const FpSimd);
 }
 
-/// Saves V0 to V31, FPSR and FPCR.
+/// Saves V0 to V31, FPSR and FPCR into `registers`.
 pub(crate) fn save(registers: &mut FpSimd) {
-    // SAFETY: the offsets that the assembly stores at are those of this struct's fields, which is borrowed mutably.
+    // SAFETY: 1. The assembly stores at the offsets of fields of `FpSimd`, which is borrowed mutably. 2. It clobbers X1 and X2 alone, which the C ABI
+    // lets it.
     unsafe { stasis_fp_save(registers) };
 }
 
-/// Loads V0 to V31, FPSR and FPCR.
+/// Loads V0 to V31, FPSR and FPCR from `registers`.
 pub(crate) fn load(registers: &FpSimd) {
-    // SAFETY: 1. The offsets that the assembly loads from are those of this struct's fields. 2. The registers hold nothing of EL2's.
+    // SAFETY: 1. The assembly loads from the offsets of fields of `FpSimd`, which is borrowed. 2. EL2 is built without these registers, so they hold
+    // nothing of its own. 3. The assembly clobbers X1 and X2 besides, which the C ABI lets it.
     unsafe { stasis_fp_load(registers) };
 }
 

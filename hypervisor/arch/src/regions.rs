@@ -1,7 +1,7 @@
-//! Where the image's regions are in memory: what the linker script says of them, as a table.
+//! The addresses of the image's regions: the symbols of the linker script, as a table.
 //!
-//! The table is read and not part of the code, since the image is built for the tiny code model: its code reaches 1 MiB in either
-//! direction, which is enough for all but the stacks and the heap.
+//! The addresses stand in a table in memory, not in the code: the image is built for the tiny code model, whose code reaches 1 MiB in either
+//! direction. That is enough for all but the stacks and the heap.
 
 use core::arch::global_asm;
 
@@ -9,16 +9,16 @@ use core::arch::global_asm;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Region {
-    /// The first address.
+    /// First address of the region.
     pub start: u64,
-    /// The first address past it.
+    /// First address past the region.
     pub end: u64,
 }
 
-/// The regions, in the table's order.
+/// Regions of the image, in the order of the assembly's table.
 #[repr(C)]
 pub struct Regions {
-    /// All of them, and the rest of the image.
+    /// The whole image: the regions below, and what else it has.
     pub image: Region,
     /// The code.
     pub text: Region,
@@ -28,9 +28,9 @@ pub struct Regions {
     pub data: Region,
     /// The cores' stacks, [`crate::boot::STACK_STRIDE`] bytes each.
     pub stacks: Region,
-    /// Their stacks for fatal exceptions.
+    /// The cores' stacks for fatal exceptions, [`crate::boot::EMERGENCY_STACK_SIZE`] bytes each.
     pub emergency_stacks: Region,
-    /// What the allocator hands out.
+    /// Memory of the allocator.
     pub heap: Region,
 }
 
@@ -52,11 +52,12 @@ stasis_regions:
     "#
 );
 
-/// The image's regions.
+/// Returns the image's regions.
 pub fn regions() -> &'static Regions {
     unsafe extern "C" {
         static stasis_regions: Regions;
     }
-    // SAFETY: the table above has the layout of `Regions`, and nothing writes it after the relocations.
+    // SAFETY: 1. The assembly's table has the layout of `Regions`: seven pairs of words, as is asserted above. 2. It is initialised: the relocations
+    // are applied before Rust runs. 3. Nothing writes it after them.
     unsafe { &stasis_regions }
 }

@@ -6,10 +6,10 @@ use stasis_state::vcpu::SystemRegisters;
 
 const ENABLE: u64 = 1;
 
-/// The counter's frequency in Hz where CNTFRQ_EL0 does not tell it.
+/// Frequency of the counter in Hz, for a machine whose CNTFRQ_EL0 is 0. Core 0 writes it at boot; relaxed, for no other data depend on it.
 static FREQUENCY: AtomicU64 = AtomicU64::new(0);
 
-/// The counter's frequency in Hz: CNTFRQ_EL0, unless the firmware left it 0.
+/// Returns the counter's frequency in Hz: CNTFRQ_EL0, or what [`set_frequency`] was given if the firmware left that 0.
 pub fn frequency() -> u64 {
     match mrs!("cntfrq_el0") {
         0 => FREQUENCY.load(Ordering::Relaxed),
@@ -17,12 +17,12 @@ pub fn frequency() -> u64 {
     }
 }
 
-/// Tells the counter's frequency in Hz, for firmware that left CNTFRQ_EL0 0: only EL3 could set it.
+/// Sets the counter's frequency in Hz, for firmware that left CNTFRQ_EL0 0: only EL3 could write that.
 pub fn set_frequency(hz: u64) {
     FREQUENCY.store(hz, Ordering::Relaxed);
 }
 
-/// Waits for this many ticks of the counter.
+/// Waits for `ticks` ticks of the counter.
 pub fn wait(ticks: u64) {
     let start = counter();
     while counter() - start < ticks {
@@ -30,10 +30,10 @@ pub fn wait(ticks: u64) {
     }
 }
 
-/// CNTPCT_EL0: the physical counter, in ticks. Not read ahead of what stands before.
+/// Returns CNTPCT_EL0, the physical counter, in ticks. A barrier keeps it from being read ahead of what stands before.
 #[inline(always)]
 pub fn counter() -> u64 {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no register and no memory.
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
     mrs!("cntpct_el0")
 }
@@ -44,7 +44,7 @@ pub fn counter() -> u64 {
 ///
 /// No guest is loaded on this core, and EL2 has set no deadline.
 pub(crate) unsafe fn stop_all() {
-    // SAFETY: nobody waits for the timers, by the caller.
+    // SAFETY: the timers act by their interrupts alone, and nobody waits for those: no guest is loaded and EL2 has set no deadline, by the caller.
     unsafe {
         msr!("cntv_ctl_el0", 0);
         msr!("cntp_ctl_el0", 0);
@@ -61,10 +61,10 @@ macro_rules! moves {
 }
 pub(crate) use moves;
 
-/// Loads a guest's virtual timer: first the offset, then the comparator, then the control. It is so for the guest, and for EL2 after
-/// the next barrier.
+/// Loads a guest's virtual timer: first CNTVOFF_EL2, `offset` ticks; then the comparator; then the control. The guest sees them from its entry on,
+/// EL2 after the next barrier.
 pub(crate) fn load_virtual(offset: u64, registers: &SystemRegisters) {
-    // SAFETY: the virtual timer is the guest's.
+    // SAFETY: these registers make the virtual timer and what EL1 and EL0 may access of it, which are the guest's. EL2 does not use them.
     unsafe {
         msr!("cntvoff_el2", offset);
         msr!("cntv_cval_el0", *registers.cntv_cval_el0);
@@ -74,38 +74,38 @@ pub(crate) fn load_virtual(offset: u64, registers: &SystemRegisters) {
     }
 }
 
-/// Sets CNTVOFF_EL2 for the guest that is loaded. Its virtual timer may fire by that.
+/// Writes CNTVOFF_EL2 for the guest that is loaded: `offset` ticks. Its virtual timer may fire at once.
 pub(crate) fn set_virtual_offset(offset: u64) {
-    // SAFETY: it is the guest's counter alone that this moves.
+    // SAFETY: the offset moves the guest's virtual counter alone. EL2 reads the physical one.
     unsafe {
         msr!("cntvoff_el2", offset);
         asm!("isb", options(nostack, preserves_flags));
     }
 }
 
-/// Saves the guest's virtual timer, and stops it.
+/// Saves the guest's virtual timer into `registers`, and stops it.
 pub(crate) fn save_virtual(registers: &mut SystemRegisters) {
     *registers.cntv_ctl_el0 = mrs!("cntv_ctl_el0");
     *registers.cntv_cval_el0 = mrs!("cntv_cval_el0");
     *registers.cntkctl_el1 = mrs!("cntkctl_el1");
-    // SAFETY: it is saved.
+    // SAFETY: the guest's CNTV_CTL_EL0 was saved, and EL2 does not use the virtual timer.
     unsafe {
         msr!("cntv_ctl_el0", 0);
         asm!("isb", options(nostack, preserves_flags));
     }
 }
 
-/// Whether the virtual timer fires where CNTVOFF_EL2 is ahead of the counter, as it is for a guest that
-/// has seen more time than this machine since its power-on.
+/// Returns whether the virtual timer fires where CNTVOFF_EL2 is ahead of the counter, as it is for a guest that has seen more time than this machine
+/// since its power-on. Waits for some 10 ms.
 ///
-/// The architecture computes modulo 2^64. QEMU (10.0, `gt_recalc_timer`) takes the overflow of CVAL +
-/// offset for "never", and such a timer needs to be [nudged](crate::world::Loaded::nudge_timer). Found out by trying.
+/// The architecture computes modulo 2^64. QEMU (10.0, `gt_recalc_timer`) takes the overflow of CVAL + offset for "never". There, such a timer must be
+/// [nudged](crate::world::Loaded::nudge_timer). The answer is found by a trial.
 ///
 /// # Safety
 ///
-/// No [`Loaded`](crate::world::Loaded) of this core is alive: the virtual timer would be its.
+/// No [`Loaded`](crate::world::Loaded) of this core is alive: its virtual timer would be lost.
 pub unsafe fn fires_across_zero() -> bool {
-    /// Longer than it takes to arm the timer, even under an emulator.
+    /// Milliseconds until the trial timer is due: longer than it takes to arm the timer, even under an emulator.
     const MILLISECONDS: u64 = 5;
     const AHEAD: u64 = 1 << 40;
     const IMASK: u64 = 2;
@@ -123,11 +123,11 @@ pub unsafe fn fires_across_zero() -> bool {
     *trial.cntv_ctl_el0 & ISTATUS != 0
 }
 
-/// Has the virtual timer see that its time has come, where it does not by itself.
+/// Makes the virtual timer compare again, where it does not notice by itself that its time has come.
 pub(crate) fn nudge_virtual() {
     let control = mrs!("cntv_ctl_el0");
     if control & ENABLE != 0 {
-        // SAFETY: the guest's own value comes back at once.
+        // SAFETY: the timer is off for one instruction alone. Then it has the value that the guest gave it.
         unsafe {
             msr!("cntv_ctl_el0", control & !ENABLE);
             msr!("cntv_ctl_el0", control);
@@ -136,23 +136,23 @@ pub(crate) fn nudge_virtual() {
     }
 }
 
-/// Stops EL2's physical timer: its line falls.
+/// Stops EL2's physical timer. Its interrupt line falls.
 #[inline(always)]
 pub fn stop_deadline() {
-    // SAFETY: the timer is EL2's.
+    // SAFETY: EL2's physical timer acts by its interrupt alone, which EL2 expects at any time.
     unsafe {
         msr!("cnthp_ctl_el2", 0);
         asm!("isb", options(nostack, preserves_flags));
     }
 }
 
-/// Has EL2's physical timer, INTID 26, fire when the counter reaches `deadline`; `u64::MAX` stops it. It is so from the
-/// entry of a guest on, or the next barrier.
+/// Makes EL2's physical timer, INTID 26, fire when the counter reaches `deadline`, in ticks; `u64::MAX` stops it. The timer is set from the entry of
+/// a guest on, or from the next barrier on.
 #[inline(always)]
 pub fn set_deadline(deadline: u64) {
-    // One that is stopped must be off: an emulator that skips idle time would go to the end of time for it.
+    // A timer that never fires must be off: an emulator that skips idle time would go to the end of time for it.
     let control = if deadline == u64::MAX { 0 } else { ENABLE };
-    // SAFETY: the timer is EL2's.
+    // SAFETY: EL2's physical timer acts by its interrupt alone, which EL2 expects at any time.
     unsafe {
         msr!("cnthp_cval_el2", deadline);
         msr!("cnthp_ctl_el2", control);

@@ -1,9 +1,8 @@
 //! The EL2 vector table.
 //!
-//! An exception from a lower EL is a guest's exit: it returns from [`Loaded::enter`](crate::world::Loaded::enter). One from
-//! EL2 itself is a fault of ours: interrupts are always masked here, so it is never expected. It moves
-//! to the core's emergency stack (its own may be what overflowed) and ends in the boot crate's
-//! `stasis_fatal_exception`.
+//! An exception from a lower EL is a guest's exit: it returns from [`Loaded::enter`](crate::world::Loaded::enter). An exception from EL2 itself is a
+//! bug of ours: interrupts are always masked here, so none is expected. It moves to the core's emergency stack, for its own may be what overflowed,
+//! and ends in the boot crate's `stasis_fatal_exception`.
 
 use crate::boot::EMERGENCY_STACK_SIZE;
 use core::arch::global_asm;
@@ -11,7 +10,7 @@ use core::mem::offset_of;
 use stasis_state::register::VALUE_OFFSET;
 use stasis_state::vcpu::Core;
 
-/// The registers at a fatal exception.
+/// Registers at a fatal exception. The assembly below stores them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct FatalFrame {
@@ -27,8 +26,7 @@ pub struct FatalFrame {
     pub esr: u64,
     /// FAR_EL2.
     pub far: u64,
-    /// Which entry of the vector table was taken, 0 to 7: sync, IRQ, FIQ, SError with SP_EL0, then
-    /// with SP_EL2.
+    /// Number of the entry of the vector table that was taken, 0 to 7: synchronous, IRQ, FIQ, SError with SP_EL0, then the same with SP_EL2.
     pub vector: u64,
     reserved: u64,
 }
@@ -36,7 +34,7 @@ pub struct FatalFrame {
 const _: () = assert!(size_of::<FatalFrame>().is_multiple_of(16), "SP stays aligned");
 const _: () = assert!(EMERGENCY_STACK_SIZE.is_power_of_two(), "found by a shift");
 
-/// Where a register's value stands in [`Core`].
+/// Gives the offset of a register's value in [`Core`].
 macro_rules! core_offset {
     ($field:ident) => {
         offset_of!(Core, $field) + VALUE_OFFSET

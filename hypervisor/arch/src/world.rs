@@ -1,6 +1,6 @@
-//! A vCPU on this core: loading it, entering it, and what can be done to it meanwhile.
+//! A vCPU on this core: its loading, its entries, and what can be done to it while it is loaded.
 //!
-//! Three steps, each of which takes what the one before gave:
+//! There are three steps. Each takes what the one before returned:
 //!
 //! | step | gives | what is true from then on |
 //! |---|---|---|
@@ -19,10 +19,10 @@ use crate::{cpu, debug, fp, timer};
 use core::marker::PhantomData;
 use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, SystemRegisters};
 
-/// Why a guest came back to EL2.
+/// Reason why a guest came back to EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitKind {
-    /// A synchronous exception: see [`crate::cpu::syndrome`].
+    /// A synchronous exception, described by [`crate::cpu::syndrome`].
     Synchronous,
     /// A physical interrupt, which is still pending.
     Interrupt,
@@ -30,9 +30,9 @@ pub enum ExitKind {
     SError,
 }
 
-/// The records that a vCPU is loaded from. Its general registers are loaded at each entry.
+/// Records that a vCPU is loaded from. Its general registers are not among them: each entry loads those.
 pub struct Registers<'a> {
-    /// What MIDR_EL1 and MPIDR_EL1 read as, and whether CTR_EL0 must trap.
+    /// Values that MIDR_EL1 and MPIDR_EL1 read as, and the CTR_EL0 that the guest is shown, which traps if the core's is another.
     pub identity: &'a Identity,
     /// The system registers, and the virtual timer.
     pub system: &'a SystemRegisters,
@@ -42,37 +42,38 @@ pub struct Registers<'a> {
     pub debug: &'a Debug,
 }
 
-/// What a vCPU is loaded with besides its records.
+/// State that a vCPU is loaded with besides its records.
 pub struct Surroundings {
-    /// CNTVOFF_EL2: what the guest's counter is behind the machine's, in ticks.
+    /// CNTVOFF_EL2: how many ticks the guest's counter is behind the machine's.
     pub counter_offset: u64,
-    /// Its WFI traps, since others want the core.
+    /// Whether the vCPU's WFI traps, since others want the core: HCR_EL2.TWI.
     pub traps_waits: bool,
-    /// A virtual SError is pending for it.
+    /// Whether a virtual SError is pending for the vCPU: HCR_EL2.VSE.
     pub serror_pending: bool,
 }
 
 /// A vCPU that is loaded on this core: the only way to enter it.
 ///
-/// There is one at a time on a core, and it can't be sent to another. Whoever drops it without [`unload`](Self::unload) loses what the vCPU did,
-/// and no other vCPU has anything of it.
+/// A core has at most one at a time, and it can't be sent to another core. Dropping it without [`unload`](Self::unload) loses what the vCPU did; no
+/// other vCPU gets any of that.
 #[must_use]
 pub struct Loaded {
-    /// The debug registers are the vCPU's, and its accesses to them do not trap: see [`debug`].
+    /// Whether the debug registers are the vCPU's, so that its accesses to them do not trap: see [`debug`].
     debug_is_lent: bool,
-    /// Not [`Send`].
+    /// Makes the type not [`Send`].
     this_core: PhantomData<*mut ()>,
 }
 
 impl Stage2Active {
-    /// Loads a vCPU of the guest whose memory is active on this core. Its GIC is not loaded by it.
+    /// Loads a vCPU of the guest whose memory is active on this core. Loading the vCPU's GIC is up to the caller.
     #[inline]
     pub fn load(self, vcpu: Registers<'_>, surroundings: Surroundings) -> Loaded {
         let Surroundings { counter_offset, traps_waits, serror_pending } = surroundings;
         cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
         cpu::set_guest_controls(traps_waits, serror_pending, *vcpu.identity.ctr_el0);
         cpu::clear_deferred_serror();
-        // SAFETY: `self` says that the guest's stage 2 is active, and that nothing was loaded since that would let stage 1 walk.
+        // SAFETY: 1. `self` is proof that the guest's stage 2 is active: `activate_stage2` made it, for a vCPU of this guest. 2. Nothing was loaded
+        // since that would let stage 1 walk: the calls above write EL2's registers alone, and `self` is used up.
         unsafe { switch::load_system(vcpu.system) };
         fp::load(vcpu.fp);
         timer::load_virtual(counter_offset, vcpu.system);
@@ -83,11 +84,10 @@ impl Stage2Active {
 }
 
 impl Loaded {
-    /// Runs the vCPU until its next exit, and returns why it left. `core` has its general registers, its PC and its PSTATE before
-    /// and after.
+    /// Runs the vCPU until its next exit, and returns why it left. `core` has the vCPU's general registers, its PC and its PSTATE before and after.
     ///
-    /// A PSTATE that is no guest's never runs at EL2: its M\[3\] is cleared, and what then is still illegal ends in EL2's fatal exception
-    /// (DDI 0487, D1.4.4).
+    /// A PSTATE that is not a guest's never runs at EL2: its M\[3\] is cleared. If it is illegal even then, the result is EL2's fatal exception (DDI
+    /// 0487, D1.4.4).
     #[inline(always)]
     pub fn enter(&mut self, core: &mut Core) -> ExitKind {
         debug_assert!(
@@ -96,10 +96,10 @@ impl Loaded {
             *core.pstate
         );
         let kind: u64;
-        // SAFETY: 1. What the assembly does not restore is named, and so kept by the compiler, which knows what of it is in use. 2. It
-        // loads and stores at the offsets of `Core`'s fields, which is borrowed mutably for as long. 3. The guest reaches no memory
-        // but its own: `self` came from `activate_stage2`, whose caller answers for stage 2 and for the traps of `cpu::init`.
-        // 4. EL2 is built without FP, so it has no FP state that the guest could change.
+        // SAFETY: 1. All registers that the assembly does not restore are named as outputs or clobbers, so the compiler keeps nothing in them. 2. It
+        // loads and stores at the offsets of `Core`'s fields, and `core` is borrowed mutably for as long. 3. The guest reaches no memory but its own:
+        // `self` came from `activate_stage2`, whose caller proves that of stage 2 and of the traps of `cpu::init`. 4. EL2 is built without FP, so it
+        // has no FP state that the guest could change.
         unsafe {
             core::arch::asm!("bl stasis_enter_guest", inlateout("x0") core as *mut Core => kind,
                 out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
@@ -112,7 +112,7 @@ impl Loaded {
         }
     }
 
-    /// Saves what was loaded, stops the guest's virtual timer, and takes the debug registers back.
+    /// Saves the vCPU's system, FP and debug registers, stops the guest's virtual timer, and takes the debug registers back if they were lent.
     #[inline]
     pub fn unload(mut self, system: &mut SystemRegisters, fp: &mut FpSimd, debug: &mut Debug) {
         switch::save_system(system);
@@ -121,7 +121,7 @@ impl Loaded {
         self.take_back_debug(debug);
     }
 
-    /// Lends the vCPU its debug registers, if its record says that they do something in it: at its loading, or when it has opened its OS
+    /// Lends the vCPU its debug registers, if its record says that they do something in it. Called at its loading, and when it has opened its OS
     /// lock.
     #[inline]
     pub fn lend_debug_if_used(&mut self, registers: &Debug) {
@@ -130,8 +130,8 @@ impl Loaded {
         }
     }
 
-    /// Lends the vCPU its debug registers: its accesses to them do not trap any more. Returns whether that changed anything: not if it
-    /// has them already, or its OS lock is locked.
+    /// Lends the vCPU its debug registers: its accesses to them do not trap any more. Returns whether that changed anything. It does not if the vCPU
+    /// has them already, or if its OS lock is locked.
     #[inline]
     pub fn lend_debug(&mut self, registers: &Debug) -> bool {
         let lends = !self.debug_is_lent && *registers.os_lock == 0;
@@ -142,7 +142,7 @@ impl Loaded {
         lends
     }
 
-    /// Takes the debug registers back, if the vCPU has them, and saves them. Its accesses to them trap from then on.
+    /// Saves the debug registers and takes them back, if the vCPU has them. Its accesses to them trap from then on.
     #[inline]
     pub fn take_back_debug(&mut self, registers: &mut Debug) {
         if core::mem::take(&mut self.debug_is_lent) {

@@ -1,33 +1,33 @@
-//! Which pages are zero, by the vector registers (DDI 0487, C7.2, LD1 of four registers).
+//! Search for pages that are not zero, by the vector registers (DDI 0487, C7.2, LD1 of four registers).
 //!
-//! They may be a guest's that is loaded on this core, so those that are used are put back.
+//! The vector registers may hold the state of the guest that is loaded on this core, so those that are used are restored.
 
 use core::arch::global_asm;
 
 /// Bytes of a page.
 const PAGE_SIZE: usize = 4096;
 
-/// Bytes that are looked at first: a page that is not zero mostly shows it there.
+/// Bytes of the first test: most pages that are not zero show it there.
 const FIRST: usize = 256;
 /// Bytes between two further tests.
 const BLOCK: usize = (PAGE_SIZE - FIRST) / 2;
 
-/// Pages that there is a bit for.
+/// Most pages of one call: the bits of its result.
 const MOST: usize = u64::BITS as usize;
 
 unsafe extern "C" {
     fn stasis_with_content(pages: *const u8, count: usize) -> u64;
 }
 
-/// Returns which of the `count` pages at `pages` are not zero: a bit for each, the lowest for the first; of 64 at the most. Others may write
-/// them meanwhile: each byte is loaded once at the most.
+/// Returns which of the `count` pages at `pages` are not zero: one bit for each page, the lowest for the first. Looks at the first 64 pages alone.
+/// Others may write the pages meanwhile: each byte is loaded once at the most.
 ///
 /// # Safety
 ///
-/// The pages are mapped as normal memory.
+/// The `count` pages are mapped as normal memory.
 pub unsafe fn with_content(pages: *const u8, count: usize) -> u64 {
-    // SAFETY: the assembly reads the bytes of so many pages, and restores all registers that the C ABI of a target without
-    // vector registers does not give it.
+    // SAFETY: 1. The assembly reads bytes of these pages alone, which are mapped, by the caller. 2. It clobbers X0 to X5, which the C ABI lets it,
+    // and restores the vector registers that it uses.
     unsafe { stasis_with_content(pages, count.min(MOST)) }
 }
 

@@ -1,11 +1,11 @@
-//! What is in the hardware of the vCPU that is loaded: its registers, its counter, and its memory as it sees it.
+//! State of the loaded vCPU that is in the hardware: its registers, its counter, and its memory as the vCPU sees it.
 
 use super::Loaded;
 use crate::{cpu, mmu, timer};
 
 macro_rules! live_registers {
     (reads { $($get:ident: $read:literal;)* } writes { $($set:ident: $write:literal;)* }) => {
-        /// The system registers that an exit is answered by.
+        /// Accesses to the system registers that answers to exits need.
         impl Loaded {
             $(
                 #[doc = concat!("Returns the vCPU's ", $read, ".")]
@@ -18,7 +18,7 @@ macro_rules! live_registers {
                 #[doc = concat!("Writes the vCPU's ", $write, ".")]
                 #[inline(always)]
                 pub fn $set(&mut self, value: u64) {
-                    // SAFETY: the register acts at EL1 and EL0 alone, and there it is the vCPU's own, for `self` is loaded.
+                    // SAFETY: the register acts at EL1 and EL0 alone, and is the vCPU's own there: `self` is proof that it is loaded.
                     unsafe { msr!($write; value) };
                 }
             )*
@@ -44,13 +44,13 @@ live_registers! {
 }
 
 impl Loaded {
-    /// Writes CNTVOFF_EL2: the guest's counter, in ticks behind the machine's. Its virtual timer may fire by that.
+    /// Writes CNTVOFF_EL2: how many ticks the guest's counter is behind the machine's. The guest's virtual timer may fire at once.
     #[inline]
     pub fn set_counter_offset(&mut self, offset: u64) {
         timer::set_virtual_offset(offset);
     }
 
-    /// Makes the virtual timer see that its time has come, where it does not by itself: see [`timer::fires_across_zero`].
+    /// Makes the virtual timer compare again, where it does not notice by itself that its time has come: see [`timer::fires_across_zero`].
     pub fn nudge_timer(&mut self) {
         timer::nudge_virtual();
     }
@@ -66,13 +66,13 @@ impl Loaded {
         cpu::set_virtual_serror();
     }
 
-    /// Returns the physical address behind a virtual one, as the vCPU would read it at EL1. None: it would fault.
+    /// Returns the physical address of a virtual one, as the vCPU would read it at EL1; `None` if that read would fault.
     pub fn physical_address(&self, virtual_address: u64) -> Option<u64> {
         mmu::guest_address(virtual_address)
     }
 
-    /// Makes this core drop what it has kept of the guest's stage 2 for the block or page that the intermediate physical address `ipa` lies in,
-    /// whose entry allows more than before.
+    /// Drops this core's copies of the guest's stage 2 for the block or page of the intermediate physical address `ipa`. To be called after its entry
+    /// was made to allow more than before.
     pub fn forget_block(&mut self, ipa: u64) {
         mmu::forget_block(ipa);
     }
