@@ -1,13 +1,13 @@
-//! Drivers, thin over the hardware: they carry out, and decide nothing.
+//! Thin drivers of the hardware: they carry out what others decide. The protocol of SD cards alone is decided here.
 //!
 //! - [`mmio`]: a device's registers without references to device memory.
 //! - [`gic`]: the physical GICv2: GICD, GICC, GICH.
 //! - [`serial`]: the console's UART, which is a [`pl011`] or a [`mini_uart`].
-//! - [`pl031`], [`watchdog`]: the real-time clock; what switches a Raspberry Pi off.
+//! - [`pl031`], [`watchdog`]: the real-time clock; the watchdog by which a Raspberry Pi is switched off.
 //! - [`virtio_blk`]: the disk of QEMU's `virt`.
-//! - [`virtio_mmio`]: a device of its kind that a guest drives.
-//! - [`sd`]: SD cards; [`sdhci`]: the host controller that they are in.
-//! - [`time`]: how long a driver may wait.
+//! - [`virtio_mmio`]: a virtio device that a guest drives, and that is stopped here.
+//! - [`sd`]: SD cards; [`sdhci`]: the host controller that they are connected to.
+//! - [`time`]: the clock and the pauses of a driver that waits.
 //! - [`paging`]: page tables of EL2's stage 1 and of the guests' stage 2.
 
 #![cfg_attr(not(test), no_std)]

@@ -1,9 +1,8 @@
 //! The MMIO cell: a device's register as an address, never as a reference.
 //!
-//! A reference to device memory lets the compiler read it whenever it likes; so [`Register`] holds an
-//! address, and each access is one `ldr` or `str` (`machine`). Volatile accesses will not do: the compiler may
-//! choose forms with writeback for them, which a hypervisor below us could not emulate.
-//! tock-registers' field accessors work on it through [`Readable`] and [`Writeable`].
+//! A reference to device memory lets the compiler read the memory whenever it likes. So [`Register`] holds an address, and each access is one `ldr`
+//! or `str` (`machine`). Volatile accesses do not suffice: the compiler may choose forms with writeback for them, which a hypervisor below us could
+//! not emulate. The field accessors of tock-registers work on [`Register`] through [`Readable`] and [`Writeable`].
 //!
 //! In tests the accesses go to a bus with models of devices (`fake`).
 
@@ -21,10 +20,9 @@ use core::marker::PhantomData;
 use tock_registers::RegisterLongName;
 use tock_registers::interfaces::{Readable, Writeable};
 
-/// The frame of a device: `LEN` bytes of device memory. The compiler knows how many, so that it can check the bounds of
-/// a register whose offset it knows.
+/// Frame of a device: `LEN` bytes of device memory. `LEN` is a constant, so that the compiler can check the bounds of a register whose offset is one.
 ///
-/// A frame is an address. So it is [`Send`] and [`Sync`]: what a core may do with it is up to the driver.
+/// A frame is an address, so it is [`Send`] and [`Sync`]. The driver says which core may do what with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<const LEN: usize> {
     base: usize,
@@ -52,7 +50,7 @@ impl<const LEN: usize> Frame<LEN> {
     ///
     /// # Panics
     ///
-    /// If it does not lie within the frame, or is not aligned.
+    /// If the register does not lie within the frame, or is not aligned.
     #[inline(always)]
     pub fn at<T, R: RegisterLongName>(self, offset: Offset<T, R>) -> Register<T, R> {
         assert!(
@@ -62,19 +60,19 @@ impl<const LEN: usize> Frame<LEN> {
     }
 }
 
-/// Where in its frame a register stands, and of what width and layout it is.
+/// Offset of a register in its frame, with the register's width `T` and layout `R`.
 pub struct Offset<T, R: RegisterLongName = ()> {
     bytes: usize,
     kind: PhantomData<(T, R)>,
 }
 
 impl<T, R: RegisterLongName> Offset<T, R> {
-    /// Returns the place of the register `bytes` behind the start of its frame.
+    /// Returns the offset of the register `bytes` behind the start of its frame.
     pub const fn new(bytes: usize) -> Self {
         Self { bytes, kind: PhantomData }
     }
 
-    /// Returns the place of element `index` of an array of registers that starts here.
+    /// Returns the offset of element `index` of an array of registers that starts here.
     #[inline(always)]
     pub const fn index(self, index: usize) -> Self {
         Self::new(self.bytes + index * size_of::<T>())
@@ -95,9 +93,9 @@ macro_rules! access {
 
             #[inline(always)]
             fn get(&self) -> $t {
-                // SAFETY: 1. The register lies within its frame and is aligned, as `Frame::at` has seen, which alone makes registers; the
-                // frame is mapped as device memory, as the caller of `Frame::new` says. 2. What the read does changes no memory, by the
-                // same caller.
+                // SAFETY: 1. `Frame::at` made the register, as nothing else does, and asserted that it is aligned and lies within its frame, which is
+                // mapped as device memory, by the caller of `Frame::new`. 2. What the driver's read does changes no memory that the program uses, by
+                // the caller of `Frame::new`.
                 unsafe { load::$t(self.address) }
             }
         }
@@ -108,9 +106,9 @@ macro_rules! access {
 
             #[inline(always)]
             fn set(&self, value: $t) {
-                // SAFETY: 1. The register lies within its frame and is aligned, as `Frame::at` has seen, which alone makes registers; the
-                // frame is mapped as device memory, as the caller of `Frame::new` says. 2. What the write does changes no memory that
-                // the program uses, by the same caller.
+                // SAFETY: 1. `Frame::at` made the register, as nothing else does, and asserted that it is aligned and lies within its frame, which is
+                // mapped as device memory, by the caller of `Frame::new`. 2. What the driver's write does changes no memory that the program uses, by
+                // the caller of `Frame::new`.
                 unsafe { store::$t(self.address, value) };
             }
         }

@@ -1,13 +1,12 @@
 //! Page tables of VMSAv8-64 with the 4 KiB granule and 39-bit addresses: the EL2 stage 1, and the
 //! guests' stage 2 (DDI 0487, D8). Both start at level 1, so one walker serves them.
 //!
-//! A table is only ever added to: where a range leads never changes while it is in use, which would
-//! take break-before-make; but writes to it may become [allowed](Translation::allow_writes). A guest
-//! that is removed has its whole translation [cleared](Translation::clear), which is not in use any
-//! more. Tables lie in memory that is mapped one to one.
+//! Entries are only added to a table while it is in use, and none that maps something is changed: that would take break-before-make. Writes to what
+//! an entry maps may become [allowed](Translation::allow_writes). When a guest is removed, its whole translation is [cleared](Translation::clear),
+//! which is not in use any more. Tables lie in memory that is mapped one to one.
 //!
-//! The table walker of any core reads a table that is in use at any moment. So an entry is an atomic, written by one store of one
-//! doubleword (DDI 0487, D8.2.4), and nobody holds an exclusive reference to a table:
+//! The table walkers of all cores may read a table in use at any moment. So an entry is an atomic, written by one store of one doubleword (DDI 0487,
+//! D8.2.4), and nobody holds an exclusive reference to a table:
 //!
 //! | atomic | who writes | who reads | ordering |
 //! |---|---|---|---|
@@ -25,32 +24,32 @@ pub use table::{Table, TableSource};
 
 /// Bytes of a page.
 pub const PAGE_SIZE: u64 = 4096;
-/// Bits of an address that a table translates.
+/// Bits of an address that a translation translates.
 pub const ADDRESS_BITS: u32 = 39;
 
-/// Why a range could not be mapped.
+/// Reason why a range could not be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
     /// An address or the length is no multiple of 4096.
     Unaligned {
-        /// The address in the translation.
+        /// Address in the translation.
         input: u64,
-        /// The physical address.
+        /// Physical address.
         output: u64,
-        /// Bytes.
+        /// Length of the range in bytes.
         len: u64,
     },
-    /// The range ends beyond [`ADDRESS_BITS`].
+    /// The range ends beyond the addresses of [`ADDRESS_BITS`] bits.
     OutOfRange {
-        /// The first address past it.
+        /// First address past the range.
         end: u64,
     },
-    /// Something is mapped there already.
+    /// An address of the range is mapped already.
     Mapped {
-        /// The address that is.
+        /// Address in the translation that is mapped already.
         input: u64,
     },
-    /// No memory for a table.
+    /// There is no memory for a table.
     OutOfMemory,
 }
 
@@ -60,8 +59,7 @@ pub struct Translation {
     root: NonNull<Table>,
 }
 
-// SAFETY: the tables belong to the translation alone, and are not tied to a core: their entries are atomics, which the walkers of
-// all cores read.
+// SAFETY: the translation owns its tables, which are mapped on every core, and whose entries are atomics. So it may move to another core.
 unsafe impl Send for Translation {}
 
 impl Translation {
@@ -79,11 +77,11 @@ impl Translation {
         address_of(self.root)
     }
 
-    /// Maps `input..input + len` to `output`, in the largest blocks that the alignment allows.
+    /// Maps `input..input + len` to the physical addresses from `output` on, in the largest blocks that the alignment allows.
     ///
     /// # Errors
     ///
-    /// [`MapError`]; a part of the range may then be mapped.
+    /// A [`MapError`] says why not all of the range could be mapped. A part of it may then be mapped.
     pub fn map(
         &mut self,
         tables: &mut impl TableSource,
@@ -132,15 +130,15 @@ impl Translation {
         }
     }
 
-    /// Makes the translation map nothing again. `forget` makes all cores forget what they have kept of it, by its [root](Self::root);
-    /// after that nobody can find a table but the root, and all others go back.
+    /// Makes the translation map nothing again. `forget` is called with its [root](Self::root) once all entries of that are invalid, and must make
+    /// all cores drop their copies of the translation. After that no core can find a table but the root, and all others are given back to `tables`.
     pub fn clear(&mut self, tables: &mut impl TableSource, forget: impl FnOnce(u64)) {
         let entries = || self.first_level().entries();
         entries().for_each(|entry| entry.invalidate());
         forget(self.root());
         for entry in entries() {
-            // SAFETY: 1. The entry is this translation's. 2. It was made invalid and all cores have forgotten it, so nobody finds what
-            // is below; the entry is 0 from here on, so that is given back once.
+            // SAFETY: 1. The entry is the root's of this translation, whose tables came from such a source. 2. The entry was made invalid and all
+            // cores have dropped their copies, so no core finds what is below. `take` leaves 0 in the entry, so the tables below are given back once.
             unsafe { release_below(tables, entry.take(), ROOT_LEVEL) };
         }
     }
@@ -151,15 +149,15 @@ impl Translation {
         Some((leaf.load() & OUTPUT_ADDRESS) + (input & (leaf.size() - 1)))
     }
 
-    /// Allows a guest's writes to the block or page of RAM that `input` lies in, if one is mapped there. A core that has kept the
-    /// entry as it was makes the guest fault once more, and must forget the entry then.
+    /// Allows a guest's writes to the block or page of RAM that `input` lies in, if one is mapped there. A core that still has a copy of the old
+    /// entry takes one more fault, and must drop the copy then.
     pub fn allow_writes(&mut self, input: u64) {
         if let Some(leaf) = self.leaf(input) {
             leaf.allow_writes();
         }
     }
 
-    /// Returns the entry that maps `input`.
+    /// Returns the entry that maps `input`, if one does.
     fn leaf(&self, input: u64) -> Option<Entry<'_>> {
         let mut level = self.first_level();
         loop {
@@ -172,7 +170,7 @@ impl Translation {
     }
 
     fn first_level(&self) -> Level<'_> {
-        // SAFETY: the root came from `allocate`, and is never released. This module writes its entries through `Entry` alone.
+        // SAFETY: 1. The root came from `allocate`, and is never released. 2. This module writes its entries through `Entry` alone.
         unsafe { Level::first(self.root) }
     }
 }

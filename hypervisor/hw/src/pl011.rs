@@ -7,7 +7,7 @@ use tock_registers::register_bitfields;
 register_bitfields! { u32,
     /// 3.3.1.
     UARTDR [
-        /// The error flags, and the byte.
+        /// The error flags and the byte.
         RECEIVED OFFSET(0) NUMBITS(12) [],
         DATA OFFSET(0) NUMBITS(8) []
     ],
@@ -40,31 +40,31 @@ const ID0: Offset<u32> = Offset::new(0xfe0);
 /// Bytes of the frame.
 const LEN: usize = 0x1000;
 
-/// A PL011. Its speed and format are left as they were found.
+/// A PL011. The driver leaves the speed and the format as they were.
 #[derive(Clone, Copy, Debug)]
 pub struct Pl011 {
     frame: Frame<LEN>,
 }
 
 impl Pl011 {
-    /// The UART in `frame`.
+    /// Returns the driver of the UART in `frame`.
     pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
-    /// Reads UARTPeriphID0 to 3 and UARTPCellID0 to 3.
+    /// Returns UARTPeriphID0 to 3 and UARTPCellID0 to 3 (3.3.15).
     pub fn identification(&self) -> [u32; 8] {
         core::array::from_fn(|n| self.frame.at(ID0.index(n)).get())
     }
 
-    /// Switches it on, with an interrupt for what is received.
+    /// Switches the UART on, with an interrupt for received bytes.
     pub fn init(&self) {
         self.frame.at(CR).write(UARTCR::UARTEN::SET + UARTCR::TXE::SET + UARTCR::RXE::SET);
         self.frame.at(ICR).set(0x7ff);
         self.frame.at(IMSC).write(UARTIMSC::RXIM::SET + UARTIMSC::RTIM::SET);
     }
 
-    /// Sends one byte; waits while the FIFO is full.
+    /// Sends one byte. Waits while the FIFO is full.
     pub fn write(&self, byte: u8) {
         while self.frame.at(FR).is_set(UARTFR::TXFF) {
             core::hint::spin_loop();
@@ -72,7 +72,7 @@ impl Pl011 {
         self.frame.at(DR).write(UARTDR::DATA.val(byte.into()));
     }
 
-    /// Takes what was received first, if anything was: bits \[11:0\] of UARTDR.
+    /// Takes what was received first: bits \[11:0\] of UARTDR, the byte and its error flags. Returns `None` if there is nothing.
     pub fn read(&self) -> Option<u32> {
         if self.frame.at(FR).is_set(UARTFR::RXFE) {
             return None;

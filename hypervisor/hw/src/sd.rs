@@ -2,11 +2,11 @@
 //! and SDXC, from power-on to reading and writing blocks.
 //!
 //! - [`Card`]: a card in use.
-//! - [`Command`] and [`Response`]: what is said to it, and what it answers.
+//! - [`Command`] and [`Response`]: what the card is told, and what it answers.
 //! - [`Bus`]: the seam to the host controller, which is [`sdhci`](crate::sdhci).
-//! - [`Error`]: what can go wrong, each with the command's name.
+//! - [`Error`]: what can go wrong, with the name of the command.
 //!
-//! Nothing here touches hardware: tests have a card of their own behind the bus.
+//! Nothing here touches hardware: tests have a model of a card behind the bus.
 
 mod bus;
 mod card;
@@ -25,5 +25,5 @@ pub use command::{Answer, Command};
 pub use error::{Error, Fault};
 pub use response::{Response, StatusErrors};
 
-/// Bytes of a block. Cards of standard capacity know others too; they are not used.
+/// Bytes of a block. Cards of standard capacity can use other sizes too; this driver does not.
 pub const BLOCK: usize = 512;

@@ -1,13 +1,11 @@
-//! The host controller of SD cards: SDHCI (SD Host Controller Simplified Specification 4.20), as in the Raspberry
-//! Pi 4, where it is called EMMC2, and in QEMU's `raspi4b`. [`sd`](crate::sd) has the cards' protocol.
+//! The host controller of SD cards: SDHCI (SD Host Controller Simplified Specification 4.20), as in the Raspberry Pi 4, where it is called EMMC2, and
+//! in QEMU's `raspi4b`. [`sd`](crate::sd) has the cards' protocol.
 //!
-//! Data go through the buffer port, a word at a time, and nothing is told any address in memory: a
-//! controller that goes wrong can write nowhere. It polls, with limits, and takes no interrupts; how it waits meanwhile is its caller's
-//! [`Wait`].
+//! Data go through the buffer port, a word at a time, and the controller is told no address in memory: one that goes wrong can write nowhere. The
+//! driver polls, with limits, and takes no interrupts. It waits by its caller's [`Wait`].
 //!
-//! Broadcom's controllers want accesses of 32 bits, and lose a write that comes within a few of the card's clock
-//! cycles after another; the buffer port excepted. So each write is followed by a wait. Whether there
-//! is a card is asked of the card: these boards have no wire for it.
+//! Broadcom's controllers take accesses of 32 bits only, and lose a write that comes within a few cycles of the card's clock after another one; the
+//! buffer port is excepted. So each write is followed by a wait. Whether there is a card, only the card can tell: these boards have no wire for it.
 
 mod divider;
 mod registers;
@@ -22,34 +20,34 @@ use tock_registers::fields::FieldValue;
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::{LocalRegisterCopy, RegisterLongName};
 
-/// Hz while a card is identified, at most (4.2.1 of the cards' specification).
+/// Most Hz while a card is identified (4.2.1 of the cards' specification).
 const IDENTIFICATION_CLOCK: u32 = 400_000;
-/// Hz after that: the default speed (6.6.6).
+/// Most Hz after the identification: the default speed (6.6.6 of the cards' specification).
 const FULL_CLOCK: u32 = 25_000_000;
-/// The base clock in Hz where the controller does not tell: the fastest of these boards'. Where it
-/// is slower, the card only gets a slower clock than it could have.
+/// Base clock in Hz of a controller that does not tell it: the fastest of these boards'. If the base clock is slower, the card only gets a slower
+/// clock than it could have.
 const ASSUMED_BASE_CLOCK: u32 = 250_000_000;
-/// How long a write to a register takes, in cycles of the card's clock.
+/// Cycles of the card's clock that a write to a register takes.
 const WRITE_CYCLES: u64 = 4;
 
-/// Milliseconds for what the controller does by itself: a reset, a clock, a command without data.
+/// Milliseconds that the controller may take for a reset, a clock, or a command without data.
 const CONTROLLER_MS: u64 = 100;
-/// Milliseconds for the supply to rise, and for the card to wake up (6.4.1).
+/// Milliseconds that the supply takes to rise, and the card to wake up (6.4.1 of the cards' specification).
 const POWER_MS: u64 = 5;
 
 /// Bytes of the frame.
 const LEN: usize = 0x100;
 
-/// A controller with its slot, which waits as `W` does. Without a [`Wait`] it is kept until somebody uses it.
+/// A controller with its slot, whose driver waits by `W`. Without a [`Wait`] it can only be kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Sdhci<W = ()> {
     registers: Registers,
-    /// Nanoseconds after each write.
+    /// Nanoseconds to wait after each write to a register.
     write_nanos: u64,
     wait: W,
 }
 
-/// The controller's registers, to be read.
+/// Registers of the controller, for reading.
 #[derive(Clone, Copy, Debug)]
 struct Registers(Frame<LEN>);
 
@@ -60,19 +58,19 @@ impl Registers {
 }
 
 impl Sdhci {
-    /// Returns the controller in `frame`. Nothing is done to it before [`Bus::restart`].
+    /// Returns the driver of the controller in `frame`, which it does not touch before [`Bus::restart`].
     pub const fn new(frame: Frame<LEN>) -> Self {
         Self { registers: Registers(frame), write_nanos: 0, wait: () }
     }
 }
 
 impl<W> Sdhci<W> {
-    /// Returns the same controller, which waits as `wait` does from now on.
+    /// Returns the same controller, whose driver waits by `wait` from now on.
     pub fn with<V>(self, wait: V) -> Sdhci<V> {
         Sdhci { registers: self.registers, write_nanos: self.write_nanos, wait }
     }
 
-    /// Returns what the controller waits with.
+    /// Returns the [`Wait`] of the driver.
     pub fn wait_mut(&mut self) -> &mut W {
         &mut self.wait
     }
@@ -84,7 +82,7 @@ impl<W: Wait> Sdhci<W> {
         self.wait.wait_nanos(self.write_nanos);
     }
 
-    /// Changes fields, and leaves the others as they are.
+    /// Writes `fields` of a register, and leaves the others as they are.
     fn modify<R: RegisterLongName>(&mut self, offset: Offset<u32, R>, fields: FieldValue<u32, R>) {
         let register = self.registers.0.at(offset);
         let mut value = LocalRegisterCopy::new(register.get());
@@ -93,7 +91,7 @@ impl<W: Wait> Sdhci<W> {
         self.wait.wait_nanos(self.write_nanos);
     }
 
-    /// Waits until something is so.
+    /// Waits until `is_so`. `what` describes the state until then, for the error.
     fn wait(
         &mut self,
         limit_ms: u64,
@@ -105,14 +103,14 @@ impl<W: Wait> Sdhci<W> {
         so.ok_or(Fault::Controller { what, ms: limit_ms })
     }
 
-    /// Resets what `part` says.
+    /// Resets the part of the controller that `part` selects.
     fn reset(&mut self, part: FieldValue<u32, CLOCK::Register>) -> Result<(), Fault> {
         self.modify(CLOCK, part);
         let done = |registers: Registers| registers.read(CLOCK).get() & part.value == 0;
         self.wait(CONTROLLER_MS, "it is in reset", done)
     }
 
-    /// Gives the card another clock (3.2.1 to 3.2.3).
+    /// Sets the card's clock to `wanted` Hz or somewhat less (3.2.1 to 3.2.3).
     fn set_clock(&mut self, wanted: u32) -> Result<(), Fault> {
         let base = match self.registers.read(CAPABILITIES).read(CAPABILITIES::BASE_CLOCK_MHZ) {
             0 => ASSUMED_BASE_CLOCK,
@@ -125,7 +123,7 @@ impl<W: Wait> Sdhci<W> {
             None => Kind::Even,
         };
         let divider = Divider::new(kind, base, wanted);
-        // The slower one of before and after.
+        // Wait by the slowest clock that the card may have until the new one is set.
         let slow = divider.apply(base).min(IDENTIFICATION_CLOCK);
         self.write_nanos = nanos(WRITE_CYCLES, slow);
         self.modify(CLOCK, CLOCK::TO_CARD::CLEAR);
@@ -144,7 +142,7 @@ impl<W: Wait> Sdhci<W> {
 
 impl<W: Wait> Bus for Sdhci<W> {
     fn restart(&mut self) -> Result<(), Fault> {
-        // Whatever clock was left behind, it may be the slow one.
+        // The clock that was left behind is unknown: it may be the slow one.
         self.write_nanos = nanos(WRITE_CYCLES, IDENTIFICATION_CLOCK);
         self.reset(CLOCK::RESET_ALL::SET)?;
         self.write(SIGNAL_ENABLE, 0);
@@ -177,8 +175,8 @@ impl<W: Wait> Bus for Sdhci<W> {
         mut data: Data<'_>,
     ) -> Result<Response, Fault> {
         self.send(command, argument, &mut data).inspect_err(|_| {
-            // Both, and one after the other: QEMU does not know them together. A reset that does not
-            // end shows at the next command, which the controller then does not take.
+            // Two resets, one after the other: QEMU does not know them together. A reset that does not end shows at the next command, which the
+            // controller then does not take.
             let _ = self.reset(CLOCK::RESET_COMMAND::SET);
             let _ = self.reset(CLOCK::RESET_DATA::SET);
         })
@@ -189,7 +187,7 @@ impl<W: Wait> Bus for Sdhci<W> {
     }
 }
 
-/// Nanoseconds of so many cycles.
+/// Returns the nanoseconds of `cycles` cycles at `hz`.
 fn nanos(cycles: u64, hz: u32) -> u64 {
     (cycles * 1_000_000_000).div_ceil(u64::from(hz.max(1)))
 }

@@ -3,17 +3,17 @@
 use crate::mini_uart::MiniUart;
 use crate::pl011::Pl011;
 
-/// A UART.
+/// A UART of the machine, which is the console.
 #[derive(Clone, Copy, Debug)]
 pub enum Serial {
-    /// Arm's.
+    /// Arm's PL011.
     Pl011(Pl011),
-    /// The Raspberry Pi's second.
+    /// The Raspberry Pi's mini UART.
     Mini(MiniUart),
 }
 
 impl Serial {
-    /// Switches it on, with an interrupt for what is received.
+    /// Switches the UART on, with an interrupt for received bytes.
     pub fn init(&self) {
         match self {
             Self::Pl011(uart) => uart.init(),
@@ -21,7 +21,7 @@ impl Serial {
         }
     }
 
-    /// Sends one byte; waits while the FIFO is full.
+    /// Sends one byte. Waits while the FIFO is full.
     pub fn write(&self, byte: u8) {
         match self {
             Self::Pl011(uart) => uart.write(byte),
@@ -29,7 +29,7 @@ impl Serial {
         }
     }
 
-    /// Takes what was received first, if anything was: a byte and its error flags, as in bits \[11:0\] of a PL011's UARTDR.
+    /// Takes what was received first: a byte and its error flags, as in bits \[11:0\] of a PL011's UARTDR. Returns `None` if there is nothing.
     pub fn read(&self) -> Option<u32> {
         match self {
             Self::Pl011(uart) => uart.read(),

@@ -1,25 +1,25 @@
 //! Time for drivers that wait for a device, and must not wait for ever: [`Wait`].
 //!
-//! A driver that waits is no end in itself: whoever has called it may let others have the core meanwhile. So a driver has no clock of its own. It is
-//! given the [`Wait`] of its caller, and its signatures say that others may run before it returns.
+//! A driver's caller may let others have the core while the driver waits. So a driver has no clock of its own: it is given the [`Wait`] of its
+//! caller, and its signatures say that others may run before it returns.
 
-/// How a driver's caller waits, and what time is for it.
+/// Clock and pauses of a driver's caller.
 pub trait Wait {
-    /// Returns what the caller's clock reads, in ticks. The time that others have had in [`pause`](Self::pause) does not count.
+    /// Returns the time on the caller's clock, in ticks. Time that others get in [`pause`](Self::pause) does not count.
     fn now(&self) -> u64;
 
-    /// Returns the ticks of a second.
+    /// Returns the ticks per second.
     fn frequency(&self) -> u64;
 
     /// Lets others run, if it is their turn.
     fn pause(&mut self);
 
-    /// Returns milliseconds, from some instant on.
+    /// Returns the milliseconds since some fixed instant.
     fn millis(&self) -> u64 {
         self.now() / (self.frequency() / 1000).max(1)
     }
 
-    /// Waits at least this many nanoseconds.
+    /// Waits at least `nanos` nanoseconds.
     fn wait_nanos(&mut self, nanos: u64) {
         let ticks = (nanos * self.frequency()).div_ceil(1_000_000_000);
         let start = self.now();
@@ -29,8 +29,8 @@ pub trait Wait {
         }
     }
 
-    /// Asks until there is an answer, and pauses before each question: a device that always answers at once lets others run, too. Returns `None` if
-    /// there was no answer in `limit` ticks.
+    /// Calls `ask` until it answers, and returns the answer; `None` if there was none in `limit` ticks. Pauses before each question: with a device that
+    /// always answers at once, others run, too.
     fn poll<T>(&mut self, limit: u64, mut ask: impl FnMut() -> Option<T>) -> Option<T>
     where
         Self: Sized,
@@ -38,7 +38,7 @@ pub trait Wait {
         self.pause();
         let start = self.now();
         loop {
-            // Looked at before the question: whoever was kept from asking asks once more.
+            // Look at the clock before the question: a caller that was kept from asking until it was late asks once more.
             let late = self.now().wrapping_sub(start) > limit;
             match ask() {
                 None if late => return None,
@@ -49,7 +49,7 @@ pub trait Wait {
         }
     }
 
-    /// Asks until there is an answer. None: there was none in `limit_ms` milliseconds.
+    /// Calls `ask` until it answers, and returns the answer; `None` if there was none in `limit_ms` milliseconds.
     fn poll_ms<T>(&mut self, limit_ms: u64, ask: impl FnMut() -> Option<T>) -> Option<T>
     where
         Self: Sized,

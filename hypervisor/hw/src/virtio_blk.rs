@@ -1,11 +1,10 @@
 //! The disk of QEMU's `virt`: virtio-blk over virtio-mmio, legacy and modern (virtio 1.2, 4.2 and 5.2).
 //!
-//! The queue and the transport are `virtio-drivers`'; its own block driver is not used, for it polls
-//! without a limit. Here one request is under way at a time, and a device that does not answer in
-//! time is reset and not used again.
+//! The queue and the transport are those of `virtio-drivers`. Its block driver is not used, for it polls without a limit. Here one request is under
+//! way at a time, and a device that does not answer in time is reset and not used again.
 //!
-//! The device is never told of any memory but [`DmaMemory`]: data passes through a buffer there. So a
-//! device that goes on writing after it was given up can't hurt anything.
+//! The device is never told of any memory but [`DmaMemory`]: data pass through a buffer there. So a device that goes on writing after it was given up
+//! can't hurt anything.
 
 mod dma;
 mod request;
@@ -23,25 +22,25 @@ use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 
 /// Bytes of a sector, whatever the device's own blocks are (5.2.6).
 pub const SECTOR: usize = 512;
-/// Bytes that one request transfers at most; more takes several.
+/// Most bytes that one request transfers. More take several requests.
 pub const MAX_TRANSFER: usize = 128 * 1024;
 
-/// The only queue (5.2.2).
+/// Number of the only queue (5.2.2).
 const QUEUE: u16 = 0;
-/// Its length: a power of two, and room for the three descriptors of a request.
+/// Length of the queue: a power of two, with room for the three descriptors of a request.
 const QUEUE_LEN: usize = 4;
 
 /// Feature bits (5.2.3 and 6).
 mod feature {
     /// The device can't be written to.
     pub const RO: u64 = 1 << 5;
-    /// It says how large its blocks are.
+    /// The device tells the size of its blocks.
     pub const BLK_SIZE: u64 = 1 << 6;
-    /// It has a cache that must be flushed.
+    /// The device has a cache that must be flushed.
     pub const FLUSH: u64 = 1 << 9;
-    /// It is not a legacy device.
+    /// The device is not a legacy device.
     pub const VERSION_1: u64 = 1 << 32;
-    /// What this driver accepts.
+    /// Features that this driver accepts.
     pub const WANTED: u64 = RO | BLK_SIZE | FLUSH | VERSION_1;
 }
 
@@ -55,9 +54,9 @@ mod config {
 /// A virtio-mmio slot of the device tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
-    /// Address of its registers.
+    /// Address of the slot's registers.
     pub address: usize,
-    /// Bytes of its registers.
+    /// Bytes of the slot's registers.
     pub size: usize,
 }
 
@@ -68,7 +67,7 @@ pub struct VirtioBlk {
     queue: VirtQueue<Identity, QUEUE_LEN>,
     memory: NonNull<DmaMemory>,
     shared: NonNull<Shared>,
-    /// How many milliseconds a request may take.
+    /// Milliseconds that a request may take.
     patience_ms: u64,
     capacity: u64,
     read_only: bool,
@@ -76,11 +75,13 @@ pub struct VirtioBlk {
     given_up: Option<Request>,
 }
 
-// SAFETY: `memory` and `shared` point to memory that nobody but this driver and its device uses.
+// SAFETY: 1. `memory` and `shared` point to memory that nobody but this driver and its device uses, and that is mapped on every core. 2. The
+// transport and the queue depend on no state of one core.
 unsafe impl Send for VirtioBlk {}
 
 impl VirtioBlk {
-    /// Sets up the first disk in the slots, which may take `patience_ms` milliseconds for a request. A slot without one is left as it is.
+    /// Sets up the first disk in the slots, whose requests may take `patience_ms` milliseconds, and returns its driver. A slot without a disk is left
+    /// as it is.
     ///
     /// # Safety
     ///
@@ -98,20 +99,20 @@ impl VirtioBlk {
             let Some(header) = NonNull::new(slot.address as *mut _) else {
                 continue;
             };
-            // SAFETY: `header` points to a device's registers of that size, by our condition 1.
+            // SAFETY: `header` points to the registers of a virtio-mmio device, `slot.size` bytes of device memory that stay mapped, by condition 1.
             let Ok(transport) = (unsafe { MmioTransport::new(header, slot.size) }) else {
                 continue;
             };
             if transport.device_type() == DeviceType::Block {
                 return Self::new(slot, transport, memory, patience_ms);
             }
-            // Dropped, it would reset a device that is not ours.
+            // Do not drop the transport: that would reset a device that is not ours.
             core::mem::forget(transport);
         }
         Err(Error::NoDisk { slots: seen })
     }
 
-    /// Device initialization, 3.1.1.
+    /// Initializes the device (3.1.1), and returns its driver.
     fn new(
         slot: Slot,
         mut transport: MmioTransport<'static>,
@@ -145,7 +146,7 @@ impl VirtioBlk {
         let capacity = read_capacity(&transport).map_err(setup)?;
         let (memory, shared) = memory.hand_over();
         let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false).map_err(setup)?;
-        // Completion is polled for.
+        // The driver polls for completion.
         queue.set_dev_notify(false);
         transport.set_status(status | DeviceStatus::DRIVER_OK);
         Ok(Self {
@@ -162,36 +163,37 @@ impl VirtioBlk {
         })
     }
 
-    /// Gives the disk up: the memory, for another one.
+    /// Resets the disk, and returns the memory for another one.
     pub fn release(self) -> &'static mut DmaMemory {
         let mut memory = self.memory;
         // The transport resets the device, which ends its use of the memory.
         drop(self);
-        // SAFETY: it was handed over for ever, and neither the device nor the driver uses it any more.
+        // SAFETY: 1. The pointer is that of the `&'static mut` that was handed over, so it is valid for ever. 2. The driver was dropped, which has
+        // reset the device, so neither uses the memory any more.
         unsafe { memory.as_mut() }
     }
 
-    /// Where it is.
+    /// Returns the slot that the disk is in.
     pub fn slot(&self) -> Slot {
         self.slot
     }
 
-    /// Number of sectors.
+    /// Returns the number of sectors.
     pub fn capacity(&self) -> u64 {
         self.capacity
     }
 
-    /// Whether every write will be refused.
+    /// Returns whether every write will be refused.
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
 
-    /// Whether it is still in use.
+    /// Checks that the disk was not given up.
     pub fn check(&self) -> Result<(), Error> {
         self.given_up.map_or(Ok(()), |since| Err(Error::GivenUp { since }))
     }
 
-    /// Reads whole sectors, and waits for the disk as `wait` does.
+    /// Reads whole sectors, from number `sector` on, into `buf`. Waits for the disk by `wait`.
     pub fn read(
         &mut self,
         wait: &mut dyn Wait,
@@ -205,7 +207,7 @@ impl VirtioBlk {
         })
     }
 
-    /// Reads `len` bytes, whole sectors, and hands them to `take` in pieces of the driver's buffer, in their order.
+    /// Reads `len` bytes, whole sectors, and passes them to `take` in pieces of the driver's buffer, in their order.
     pub fn read_with(
         &mut self,
         wait: &mut dyn Wait,
@@ -216,13 +218,14 @@ impl VirtioBlk {
         self.check_range(Request::Read(sector, len / SECTOR), sector, len)?;
         for (first, len) in transfers(sector, len) {
             self.perform(wait, Request::Read(first, len / SECTOR))?;
-            // SAFETY: the request was completed, so the device is through with the buffer.
+            // SAFETY: 1. `self.shared` came from `hand_over`. 2. The request was completed, so the device does not use the buffer. 3. The reference
+            // ends with this statement, and there is no other one.
             take(unsafe { Shared::data(self.shared, len) });
         }
         Ok(())
     }
 
-    /// Writes whole sectors, and waits for the disk as `wait` does. They last after [`flush`](Self::flush).
+    /// Writes whole sectors, from number `sector` on. Waits for the disk by `wait`. What was written lasts after [`flush`](Self::flush).
     pub fn write(
         &mut self,
         wait: &mut dyn Wait,
@@ -251,14 +254,15 @@ impl VirtioBlk {
         }
         self.check_range(request, sector, len)?;
         for (first, len) in transfers(sector, len) {
-            // SAFETY: no request is under way, so the device does not use the buffer.
+            // SAFETY: 1. `self.shared` came from `hand_over`. 2. No request is under way, so the device does not use the buffer. 3. The reference
+            // ends with this statement, and there is no other one.
             fill(unsafe { Shared::data(self.shared, len) });
             self.perform(wait, Request::Write(first, len / SECTOR))?;
         }
         Ok(())
     }
 
-    /// Makes what was written last. A device that does not offer it has no cache.
+    /// Makes what was written last. A device that does not offer a flush has no cache.
     pub fn flush(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
         if self.has_cache && !self.read_only {
             self.perform(wait, Request::Flush)?;
@@ -276,11 +280,11 @@ impl VirtioBlk {
         }
     }
 
-    /// Has the device carry out a request on the shared buffer, and waits for it.
+    /// Makes the device carry out a request on the shared buffer, and waits for its end.
     fn perform(&mut self, mut wait: &mut dyn Wait, request: Request) -> Result<(), Error> {
         self.check()?;
-        // SAFETY: no request is under way, so the device does not use the memory; and from here to the
-        // end of this function nothing does but the queue.
+        // SAFETY: 1. `self.shared` came from `hand_over`. 2. No request is under way, so the device does not use the memory. 3. There is no other
+        // reference, and from here to the end of this function nothing but the queue uses these.
         let (header, status, data) = unsafe { Shared::parts(self.shared) };
         *header = request.header();
         *status = [0xff];
@@ -292,24 +296,24 @@ impl VirtioBlk {
             Request::Write(_, sectors) => (&[header, &data[..sectors * SECTOR]], &mut [status]),
             Request::Flush => (&[header], &mut [status]),
         };
-        // SAFETY: the buffers are those of `DmaMemory`, which lives for ever. They are not accessed again
-        // until the request was popped; if that never comes, `given_up` keeps them from ever being so.
+        // SAFETY: the buffers are those of `DmaMemory`, which lives for ever. They are not accessed again until the request was popped. If that never
+        // comes, `given_up` makes every later access fail before it happens.
         let token = unsafe { self.queue.add(inputs, outputs) }.map_err(confused)?;
-        // What the device is to find in memory comes before the word to look.
+        // The device must see the request in memory before it is notified.
         fence(Ordering::SeqCst);
         self.transport.notify(QUEUE);
 
         let is_done = || (self.queue.peek_used() == Some(token)).then_some(());
         if Wait::poll_ms(&mut wait, self.patience_ms, is_done).is_none() {
             self.given_up = Some(request);
-            // Resets the device, which ends its use of the memory.
+            // Reset the device, which ends its use of the memory.
             self.transport.set_status(DeviceStatus::empty());
             return Err(Error::TimedOut { request, ms: self.patience_ms });
         }
-        // SAFETY: these are the buffers that were added under this token.
+        // SAFETY: these are the buffers that were added under this token, and they were not popped before.
         unsafe { self.queue.pop_used(token, inputs, outputs) }.map_err(confused)?;
         self.transport.ack_interrupt();
-        // SAFETY: the device is through with the request.
+        // SAFETY: 1. `self.shared` came from `hand_over`. 2. The request was popped, so the device does not use the status any more.
         match unsafe { Shared::status(self.shared) } {
             0 => Ok(()),
             status => Err(Error::Failed { request, status }),
@@ -323,11 +327,11 @@ fn transfers(sector: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
     offsets.map(move |offset| (sector + (offset / SECTOR) as u64, MAX_TRANSFER.min(len - offset)))
 }
 
-/// The capacity in sectors: two halves, which may change between one read and the next.
+/// Returns the capacity in sectors. It is read in two halves, which may change between one read and the next.
 fn read_capacity(transport: &MmioTransport<'_>) -> Result<u64, virtio_drivers::Error> {
     let half = |offset| transport.read_config_space::<u32>(offset);
     let mut high = half(config::CAPACITY_HIGH)?;
-    // A device that changes it without end is not waited for.
+    // Do not wait for a device that changes its capacity without end.
     for _ in 0..8 {
         let low = half(config::CAPACITY_LOW)?;
         let before = core::mem::replace(&mut high, half(config::CAPACITY_HIGH)?);

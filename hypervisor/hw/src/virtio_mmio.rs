@@ -1,11 +1,11 @@
-//! A virtio-mmio device that a guest drives (virtio 1.2, 4.2): all that is done to it here is to stop it.
+//! A virtio-mmio device that a guest drives (virtio 1.2, 4.2). The driver can only stop it.
 
 use crate::mmio::{Frame, Offset};
 use tock_registers::interfaces::{Readable, Writeable};
 
-/// Status: 0, written, resets the device; it reads as 0 when the device is through with it (4.2.2.1).
+/// Status: writing 0 resets the device, and 0 is read once the reset is complete (4.2.2.1).
 const STATUS: Offset<u32> = Offset::new(0x70);
-/// A device that takes longer than so many reads is not waited for.
+/// Most reads of the status that a reset may take.
 const READS: usize = 1_000_000;
 
 /// Bytes of the registers that every device has.
@@ -18,12 +18,12 @@ pub struct VirtioMmio {
 }
 
 impl VirtioMmio {
-    /// The device in `frame`.
+    /// Returns the driver of the device in `frame`.
     pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
-    /// Resets it: it accesses no memory any more. `false` if it does not say so.
+    /// Resets the device, so that it accesses no memory any more. Returns whether the device says that the reset is complete.
     pub fn reset(&self) -> bool {
         let status = self.frame.at(STATUS);
         status.set(0);

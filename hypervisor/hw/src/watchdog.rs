@@ -1,19 +1,18 @@
-//! The Raspberry Pi's watchdog, in its power management: it resets the SoC. Whether the board then starts again or
-//! stays off is told the firmware in a register that survives the reset (Linux, drivers/watchdog/bcm2835_wdt.c;
-//! there is no manual).
+//! The Raspberry Pi's watchdog, in its power management: it resets the SoC. A register that survives the reset tells the firmware whether the board
+//! then starts again or stays off (Linux, drivers/watchdog/bcm2835_wdt.c; there is no manual).
 
 use crate::mmio::{Frame, Offset};
 use tock_registers::interfaces::{ReadWriteable, Writeable};
 use tock_registers::register_bitfields;
 
-// Writes without the password count for nothing.
+// The hardware ignores writes without the password.
 register_bitfields! { u32,
-    /// What happens when the time is over.
+    /// Action when the time is over.
     RSTC [
         PASSWORD OFFSET(24) NUMBITS(8) [ Password = 0x5a ],
         WRCFG OFFSET(4) NUMBITS(2) [ FullReset = 0b10 ]
     ],
-    /// Why there was a reset, and in every second one of its lower bits, the partition to start from.
+    /// Reason of the reset. Every second one of the lower bits is a bit of the partition to start from.
     RSTS [
         PASSWORD OFFSET(24) NUMBITS(8) [ Password = 0x5a ],
         PARTITION OFFSET(0) NUMBITS(12) [
@@ -21,7 +20,7 @@ register_bitfields! { u32,
             Halt = 0x555
         ]
     ],
-    /// The time that is left, in units of about 15 microseconds.
+    /// Time that is left, in units of about 15 microseconds.
     WDOG [
         PASSWORD OFFSET(24) NUMBITS(8) [ Password = 0x5a ],
         TIME OFFSET(0) NUMBITS(20) []
@@ -35,21 +34,21 @@ const WDOG: Offset<u32, WDOG::Register> = Offset::new(0x24);
 /// Bytes of the frame.
 const LEN: usize = 0x28;
 
-/// The watchdog.
+/// The watchdog of a Raspberry Pi.
 #[derive(Clone, Copy, Debug)]
 pub struct Watchdog {
     frame: Frame<LEN>,
 }
 
 impl Watchdog {
-    /// Returns the watchdog in `frame`.
+    /// Returns the driver of the watchdog in `frame`.
     pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
-    /// Switches the board off. It takes a moment; this returns before.
+    /// Switches the board off, a moment after the function has returned.
     pub fn power_off(&self) {
-        /// Long enough for the last write to arrive.
+        /// Units of the time until the reset: long enough for the last write to arrive.
         const TIME: u32 = 10;
         self.frame.at(RSTS).modify(RSTS::PASSWORD::Password + RSTS::PARTITION::Halt);
         self.frame.at(WDOG).write(WDOG::PASSWORD::Password + WDOG::TIME.val(TIME));

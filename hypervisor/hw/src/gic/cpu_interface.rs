@@ -1,6 +1,5 @@
-//! GICC, IHI 0048B.b section 4.4, with EOImode 1: EOIR drops the priority, DIR deactivates. So an
-//! interrupt that belongs to a guest stays active here until the guest's own EOI, through its
-//! hardware-linked list register, deactivates it.
+//! GICC, IHI 0048B.b section 4.4, with EOImode 1: EOIR drops the priority, DIR deactivates. So an interrupt that belongs to a guest stays active here
+//! until the guest's own EOI deactivates it, through its list register with HW = 1.
 
 use super::SPURIOUS;
 use crate::mmio::{Frame, Offset};
@@ -28,7 +27,7 @@ const EOIR: Offset<u32> = Offset::new(0x0010);
 const APR: Offset<u32> = Offset::new(0x00d0);
 const DIR: Offset<u32> = Offset::new(0x1000);
 
-/// An acknowledged interrupt; it must reach [`CpuInterface::drop_priority`].
+/// Value of GICC_IAR for an acknowledged interrupt. It must reach [`CpuInterface::drop_priority`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Acknowledged {
@@ -36,28 +35,28 @@ pub struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// The interrupt's number.
+    /// Returns the interrupt's INTID.
     pub const fn intid(self) -> u32 {
         self.iar & 0x3ff
     }
 }
 
-/// Bytes of the frame: GICC_DIR stands in the second page.
+/// Bytes of the frame: GICC_DIR is in the second page.
 const LEN: usize = 0x2000;
 
-/// The CPU interface of the core that uses it.
+/// CPU interface of the calling core: GICC is banked.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuInterface {
     frame: Frame<LEN>,
 }
 
 impl CpuInterface {
-    /// The CPU interface in `frame`.
+    /// Returns the driver of the CPU interface in `frame`.
     pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
-    /// Drops what a firmware may have left, lets every priority through, and starts signalling.
+    /// Clears the active priorities that a firmware may have left, lets every priority through, and starts signalling to the calling core.
     pub fn init_this_cpu(&self) {
         self.frame.at(CTLR).set(0);
         for word in 0..4 {
@@ -69,7 +68,7 @@ impl CpuInterface {
         );
     }
 
-    /// Acknowledges the highest pending interrupt, which becomes active.
+    /// Acknowledges the pending interrupt of the highest priority, which becomes active: GICC_IAR. Returns `None` if none is pending.
     #[inline(always)]
     pub fn acknowledge(&self) -> Option<Acknowledged> {
         let iar = self.frame.at(IAR).get();
@@ -77,13 +76,13 @@ impl CpuInterface {
         (acknowledged.intid() < SPURIOUS - 3).then_some(acknowledged)
     }
 
-    /// Lets interrupts of this one's priority through again. It stays active.
+    /// Drops the running priority of `interrupt`, so that others of its priority are signalled again: GICC_EOIR. The interrupt stays active.
     #[inline(always)]
     pub fn drop_priority(&self, interrupt: Acknowledged) {
         self.frame.at(EOIR).set(interrupt.iar);
     }
 
-    /// Deactivates an interrupt whose priority was dropped.
+    /// Deactivates an interrupt whose priority was dropped: GICC_DIR.
     #[inline(always)]
     pub fn deactivate(&self, interrupt: Acknowledged) {
         self.frame.at(DIR).set(interrupt.iar);

@@ -12,9 +12,9 @@ register_bitfields! { u32,
     ],
     /// 4.3.2.
     GICD_TYPER [
-        /// 32 * (this + 1) INTIDs are implemented.
+        /// Implemented INTIDs, in blocks of 32, less one.
         ITLinesNumber OFFSET(0) NUMBITS(5) [],
-        /// One less than the number of CPU interfaces.
+        /// Number of CPU interfaces, less one.
         CPUNumber OFFSET(5) NUMBITS(3) []
     ],
     /// 4.3.15.
@@ -40,17 +40,17 @@ const ICACTIVER: Offset<u32> = Offset::new(0x380);
 const IPRIORITYR: Offset<u8> = Offset::new(0x400);
 const ITARGETSR: Offset<u8> = Offset::new(0x800);
 const ICFGR: Offset<u32> = Offset::new(0xc00);
-/// Four bytes a word, one for each SGI: 4.3.16.
+/// One byte for each SGI, four in a word: 4.3.16.
 const CPENDSGIR: Offset<u32> = Offset::new(0xf10);
 const SGIR: Offset<u32, GICD_SGIR::Register> = Offset::new(0xf00);
 
-/// The priority of every physical interrupt. All go to EL2, where none preempts another.
+/// Priority of every physical interrupt. All go to EL2, where none preempts another.
 const PRIORITY: u8 = 0xa0;
 
-/// To whom an SGI goes, 4.3.15.
+/// Cores that an SGI is sent to, 4.3.15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SgiTarget {
-    /// CPU interfaces by the GIC's own numbers, one bit each.
+    /// CPU interfaces, one bit each, by the GIC's own numbers.
     List(u8),
     /// Every CPU interface but the sender's.
     AllOthers,
@@ -59,24 +59,24 @@ pub enum SgiTarget {
 /// Bytes of the frame.
 const LEN: usize = 0x1000;
 
-/// The distributor of the machine.
+/// The machine's distributor.
 #[derive(Clone, Copy, Debug)]
 pub struct Distributor {
     frame: Frame<LEN>,
 }
 
 impl Distributor {
-    /// The distributor in `frame`.
+    /// Returns the driver of the distributor in `frame`.
     pub const fn new(frame: Frame<LEN>) -> Self {
         Self { frame }
     }
 
-    /// Number of INTIDs, at most 1020 of which can be real.
+    /// Returns the number of INTIDs, a multiple of 32. INTIDs from 1020 on are not real.
     pub fn intid_count(&self) -> u32 {
         32 * (self.frame.at(TYPER).read(GICD_TYPER::ITLinesNumber) + 1)
     }
 
-    /// Disables and clears every SPI, and starts forwarding. Once, by the first core.
+    /// Disables every SPI, makes it inactive and not pending, and starts forwarding. Called once, by the first core.
     pub fn init(&self) {
         self.frame.at(CTLR).set(0);
         for word in 1..self.intid_count() as usize / 32 {
@@ -88,10 +88,10 @@ impl Distributor {
         self.frame.at(CTLR).write(GICD_CTLR::EnableGrp0::SET + GICD_CTLR::EnableGrp1::SET);
     }
 
-    /// Disables and clears the SGIs and PPIs of this core, then enables the SGIs.
+    /// Disables the SGIs and PPIs of the calling core, makes them inactive and not pending, and then enables the SGIs.
     pub fn init_this_cpu(&self) {
         self.clear_word(0);
-        // GICD_ICPENDR does not do it for SGIs.
+        // GICD_ICPENDR does not clear the pending state of SGIs.
         for word in 0..4 {
             self.frame.at(CPENDSGIR.index(word)).set(!0);
         }
@@ -107,8 +107,8 @@ impl Distributor {
         self.frame.at(ICACTIVER.index(word)).set(!0);
     }
 
-    /// The GIC's number of this core, as a mask of one bit; it is not the core's logical number.
-    /// Read from the banked GICD_ITARGETSR of an SGI, 4.3.12; a uniprocessor GIC reads as 0.
+    /// Returns the GIC's number of the calling core, as a mask of one bit. It is not the core's logical number. The banked GICD_ITARGETSR of an SGI
+    /// tells it, 4.3.12; with one core it reads as 0.
     pub fn this_cpu_mask(&self) -> u8 {
         match self.frame.at(ITARGETSR).get() {
             0 => 1,
@@ -116,58 +116,58 @@ impl Distributor {
         }
     }
 
-    /// Lets `intid` be forwarded.
+    /// Enables `intid`: it is forwarded.
     pub fn enable(&self, intid: u32) {
         let (word, bit) = place(intid);
         self.frame.at(ISENABLER.index(word)).set(bit);
     }
 
-    /// Keeps `intid` from being forwarded.
+    /// Disables `intid`: it is not forwarded.
     pub fn disable(&self, intid: u32) {
         let (word, bit) = place(intid);
         self.frame.at(ICENABLER.index(word)).set(bit);
     }
 
-    /// Routes the SPI `intid` to the CPU interfaces in `mask`.
+    /// Routes the SPI `intid` to the CPU interfaces in `mask`, by the GIC's own numbers.
     pub fn set_targets(&self, intid: u32, mask: u8) {
         self.frame.at(ITARGETSR.index(intid as usize)).set(mask);
     }
 
-    /// Says how the SPI `intid` is triggered. While it is disabled.
+    /// Makes the SPI `intid` edge-triggered, or level-sensitive. The SPI must be disabled.
     pub fn set_edge(&self, intid: u32, edge: bool) {
         let register = self.frame.at(ICFGR.index(intid as usize / 16));
         let bit = 0b10 << (intid % 16 * 2);
         register.set(if edge { register.get() | bit } else { register.get() & !bit });
     }
 
-    /// Sets or clears the active state of `intid`: while it is active, it is not signalled again.
+    /// Makes `intid` active or inactive. While it is active, it is not signalled again.
     pub fn set_active(&self, intid: u32, active: bool) {
         let (word, bit) = place(intid);
         let register = if active { ISACTIVER } else { ICACTIVER };
         self.frame.at(register.index(word)).set(bit);
     }
 
-    /// Forgets that the edge-triggered `intid` has come.
+    /// Clears the pending state of the edge-triggered `intid`.
     pub fn clear_pending(&self, intid: u32) {
         let (word, bit) = place(intid);
         self.frame.at(ICPENDR.index(word)).set(bit);
     }
 
-    /// Whether `intid` is pending: of a level-sensitive interrupt, whether its line is asserted.
+    /// Returns whether `intid` is pending. A level-sensitive interrupt is while its line is asserted.
     pub fn is_pending(&self, intid: u32) -> bool {
         let (word, bit) = place(intid);
         self.frame.at(ISPENDR.index(word)).get() & bit != 0
     }
 
-    /// Whether `intid` is active.
+    /// Returns whether `intid` is active.
     #[inline]
     pub fn is_active(&self, intid: u32) -> bool {
         let (word, bit) = place(intid);
         self.frame.at(ISACTIVER.index(word)).get() & bit != 0
     }
 
-    /// Sends SGI `intid`, 0 to 15. What was written to memory before is seen by who takes it:
-    /// the caller has a DSB in front.
+    /// Sends SGI `intid`, 0 to 15, to `target`. The caller executes a DSB before, so that the core that takes the SGI sees what was written to
+    /// memory.
     #[inline]
     pub fn send_sgi(&self, intid: u32, target: SgiTarget) {
         let target = match target {
@@ -180,7 +180,7 @@ impl Distributor {
     }
 }
 
-/// The word and the bit of `intid` in a bit-per-interrupt register.
+/// Returns the word and the bit of `intid` in a register with one bit per interrupt.
 const fn place(intid: u32) -> (usize, u32) {
     (intid as usize / 32, 1 << (intid % 32))
 }

@@ -10,9 +10,9 @@ register_bitfields! { u32,
     /// Hypervisor Control Register.
     pub(super) GICH_HCR [
         En OFFSET(0) NUMBITS(1) [],
-        /// An EOI for an interrupt that is in no list register.
+        /// Maintenance interrupt at an EOI for an interrupt that is in no list register.
         LRENPIE OFFSET(2) NUMBITS(1) [],
-        /// No list register is pending.
+        /// Maintenance interrupt while no list register is pending.
         NPIE OFFSET(3) NUMBITS(1) [],
         EOICount OFFSET(27) NUMBITS(5) []
     ],
@@ -37,10 +37,10 @@ register_bitfields! { u32,
     ]
 }
 
-/// In GICH_LR<n>.PhysicalID with HW = 0: ask for a maintenance interrupt at the deactivation.
+/// Bit of GICH_LR<n>.PhysicalID with HW = 0: maintenance interrupt at the deactivation.
 const EOI: u32 = 1 << 9;
 
-/// Returns GICH_LR<n> that holds `value`.
+/// Returns the value of GICH_LR<n> that encodes `value`.
 #[inline(always)]
 pub(super) fn list_register(value: ListRegister) -> FieldValue<u32, GICH_LR::Register> {
     let (is_hardware, physical_id) = match value.origin {
@@ -57,13 +57,13 @@ pub(super) fn list_register(value: ListRegister) -> FieldValue<u32, GICH_LR::Reg
         + GICH_LR::HW.val(is_hardware)
 }
 
-/// Returns the state of the interrupt in a list register from GICH_LR<n>.State.
+/// Returns the state that GICH_LR<n>.State encodes.
 #[inline(always)]
 pub(super) const fn state(field: u32) -> State {
     State::from_bits(field)
 }
 
-/// Returns GICH_HCR for `control`, with EOICount 0.
+/// Returns the value of GICH_HCR that encodes `control`, with EOICount 0.
 #[inline(always)]
 pub(super) fn hcr(control: Control) -> FieldValue<u32, GICH_HCR::Register> {
     GICH_HCR::En.val(control.is_on().into())
@@ -72,7 +72,7 @@ pub(super) fn hcr(control: Control) -> FieldValue<u32, GICH_HCR::Register> {
         + GICH_HCR::EOICount.val(0)
 }
 
-/// Returns GICH_VMCR for `control`.
+/// Returns the value of GICH_VMCR that encodes `control`.
 #[inline(always)]
 pub(super) fn vmcr(control: MachineControl) -> FieldValue<u32, GICH_VMCR::Register> {
     GICH_VMCR::VMCtlr.val(control.ctlr)
@@ -81,7 +81,7 @@ pub(super) fn vmcr(control: MachineControl) -> FieldValue<u32, GICH_VMCR::Regist
         + GICH_VMCR::VMABP.val(control.group1_binary_point.into())
 }
 
-/// Returns what GICH_VMCR says.
+/// Returns what a value of GICH_VMCR encodes.
 #[inline(always)]
 pub(super) fn machine_control(vmcr: u32) -> MachineControl {
     MachineControl {
@@ -92,7 +92,7 @@ pub(super) fn machine_control(vmcr: u32) -> MachineControl {
     }
 }
 
-/// Writes what GICH was filled with, for people: GICH_HCR and each GICH_LR<n>, in hexadecimal.
+/// Writes GICH_HCR and each GICH_LR<n> of `filled` in hexadecimal, for people.
 pub fn write_filled(filled: Filled<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "GICH_HCR {:#04x}, LR", hcr(filled.control).value)?;
     filled.list_registers().try_for_each(|value| write!(f, " {:08x}", list_register(value).value))

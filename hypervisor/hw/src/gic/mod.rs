@@ -1,6 +1,6 @@
 //! The physical GICv2 (IHI 0048B.b): distributor, CPU interface, virtual interface control.
 //!
-//! These drivers carry out; what the guests' interrupts are is decided by the vGIC's model, whose values `encoding.rs` encodes.
+//! These drivers carry out. What happens to the guests' interrupts is decided by the vGIC's model, whose values `encoding.rs` encodes.
 
 mod cpu_interface;
 mod distributor;
@@ -16,5 +16,5 @@ pub use distributor::{Distributor, SgiTarget};
 pub use encoding::write_filled;
 pub use virtual_interface::VirtualInterfaceControl;
 
-/// INTIDs 1020 to 1023 are special; 1023 says that nothing is pending. Section 3.2.5.
+/// INTID that says that nothing is pending. INTIDs 1020 to 1023 are special: IHI 0048B.b 3.2.5.
 pub const SPURIOUS: u32 = 1023;

@@ -1,7 +1,7 @@
 //! GICH, IHI 0048B.b section 5.3: the virtual interface control registers of the core that uses it.
 //!
-//! What is written and read are the values of the vGIC's seam, which `encoding.rs` encodes. Only the registers at the frame's start are
-//! used: the per-CPU aliases behind them stand elsewhere on some machines.
+//! The functions write and read the values of the vGIC's seam, which `encoding.rs` encodes. Only the registers at the frame's start are used: the
+//! per-CPU aliases behind them stand elsewhere on some machines.
 
 use stasis_vgic::{ActivePriorities, Control, ListRegister, MachineControl, State};
 use tock_registers::interfaces::{Readable, Writeable};
@@ -27,7 +27,7 @@ const LR: Offset<u32, GICH_LR::Register> = Offset::new(0x100);
 /// Bytes of the frame.
 const LEN: usize = 0x1000;
 
-/// The virtual interface control block.
+/// Virtual interface control registers of the calling core: GICH is banked.
 #[derive(Clone, Copy, Debug)]
 pub struct VirtualInterfaceControl {
     frame: Frame<LEN>,
@@ -35,19 +35,19 @@ pub struct VirtualInterfaceControl {
 }
 
 impl VirtualInterfaceControl {
-    /// Returns the driver of the block in `frame`; reads how many list registers there are.
+    /// Returns the driver of the registers in `frame`, and reads their number of list registers: GICH_VTR.
     pub fn new(frame: Frame<LEN>) -> Self {
         let list_registers = frame.at(VTR).read(GICH_VTR::ListRegs) as usize + 1;
         Self { frame, list_registers }
     }
 
-    /// Returns the number of list registers, 1 to 64. Those beyond must not be touched.
+    /// Returns the number of list registers, 1 to 64. Those beyond are never accessed.
     #[inline(always)]
     pub const fn list_registers(&self) -> usize {
         self.list_registers
     }
 
-    /// Fills list register `n`: GICH_LR<n>.
+    /// Writes `value` to list register `n`: GICH_LR<n>.
     ///
     /// # Panics
     ///
@@ -57,7 +57,7 @@ impl VirtualInterfaceControl {
         self.list_register(n).write(encoding::list_register(value));
     }
 
-    /// Returns what has become of the interrupt in list register `n`: GICH_LR<n>.State.
+    /// Returns the state of the interrupt in list register `n`: GICH_LR<n>.State.
     ///
     /// # Panics
     ///
@@ -73,7 +73,7 @@ impl VirtualInterfaceControl {
         self.frame.at(LR.index(n))
     }
 
-    /// Switches the virtual interface, and clears the count of unlisted ends: GICH_HCR.
+    /// Writes GICH_HCR: `control`, and 0 as the count of unlisted ends.
     #[inline(always)]
     pub fn write_control(&self, control: Control) {
         self.frame.at(HCR).write(encoding::hcr(control));

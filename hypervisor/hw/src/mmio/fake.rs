@@ -50,7 +50,8 @@ impl Bus {
 
 /// Returns the frame at `base` on the bus.
 pub fn frame<const LEN: usize>(base: usize) -> Frame<LEN> {
-    // SAFETY: 1. In tests an address is looked up on the bus, and is no memory. 2. So no access changes any.
+    // SAFETY: 1. No frame is device memory in tests: loads and stores look the address up on the bus. 2. What a model does at an access changes its
+    // own fields alone.
     unsafe { Frame::new(base) }
 }
 

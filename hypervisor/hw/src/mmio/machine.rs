@@ -2,13 +2,13 @@
 
 macro_rules! accesses {
     ($($t:ident $load:literal $store:literal;)*) => {
-        /// One load for each width.
+        /// Loads, one function for each width.
         pub mod load { $(
             #[doc = concat!("Returns what `", stringify!($t), "` a device has at `address`.")]
             ///
             /// # Safety
             ///
-            /// 1. It is an aligned address in device memory.
+            /// 1. `address` is aligned, and an address in mapped device memory.
             /// 2. What the device does at the read changes no memory that the program uses.
             #[inline(always)]
             pub unsafe fn $t(address: usize) -> $t {
@@ -27,13 +27,13 @@ macro_rules! accesses {
             }
         )* }
 
-        /// One store for each width.
+        /// Stores, one function for each width.
         pub mod store { $(
             #[doc = concat!("Writes what `", stringify!($t), "` a device has at `address`.")]
             ///
             /// # Safety
             ///
-            /// 1. It is an aligned address in device memory.
+            /// 1. `address` is aligned, and an address in mapped device memory.
             /// 2. What the device does at the write changes no memory that the program uses.
             #[inline(always)]
             pub unsafe fn $t(address: usize, value: $t) {
@@ -50,7 +50,7 @@ macro_rules! accesses {
     };
 }
 
-/// A host has no device memory; its tests have models on a bus of their own.
+/// Panics: a host has no device memory. Tests use models of devices on a bus of their own.
 #[cfg(not(target_arch = "aarch64"))]
 fn no_device(address: usize) -> ! {
     panic!("there is no device at {address:#x}: this is not the machine");

@@ -1,11 +1,11 @@
-//! What a range of memory is, and what may be done with it, as descriptors say it.
+//! Memory types and access permissions of a mapping, as descriptors encode them (DDI 0487, D8.3).
 
 use tock_registers::fields::FieldValue;
 use tock_registers::{RegisterLongName, register_bitfields};
 
-/// [`Attributes::normal`] is this attribute of MAIR_EL2.
+/// Index in MAIR_EL2 of normal memory, which `Attributes::normal` uses.
 pub const MAIR_NORMAL: u64 = 0;
-/// [`Attributes::device`] is this attribute of MAIR_EL2.
+/// Index in MAIR_EL2 of device memory, which [`Attributes::device`] uses.
 pub const MAIR_DEVICE: u64 = 1;
 
 register_bitfields! { u64,
@@ -41,12 +41,12 @@ register_bitfields! { u64,
     ]
 }
 
-/// What a range of memory is, and what may be done with it.
+/// Memory type and access permissions of a mapping: the attribute bits of its descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes(u64);
 
 impl Attributes {
-    /// As a descriptor has them.
+    /// Returns the bits as a descriptor has them.
     pub(super) const fn bits(self) -> u64 {
         self.0
     }
@@ -55,17 +55,17 @@ impl Attributes {
         Self(fields.value)
     }
 
-    /// EL2's code.
+    /// Returns the attributes of EL2's code: stage 1, read-only, executable.
     pub fn code() -> Self {
         Self::normal(STAGE1::AP::ReadOnly + STAGE1::XN::CLEAR)
     }
 
-    /// EL2's constants.
+    /// Returns the attributes of EL2's constants: stage 1, read-only, not executable.
     pub fn read_only() -> Self {
         Self::normal(STAGE1::AP::ReadOnly + STAGE1::XN::SET)
     }
 
-    /// EL2's data.
+    /// Returns the attributes of EL2's data: stage 1, writable, not executable.
     pub fn data() -> Self {
         Self::normal(STAGE1::AP::ReadWrite + STAGE1::XN::SET)
     }
@@ -79,7 +79,7 @@ impl Attributes {
         )
     }
 
-    /// A device of EL2's.
+    /// Returns the attributes of a device that EL2 drives: stage 1, writable, not executable.
     pub fn device() -> Self {
         Self::of(
             STAGE1::AttrIndx.val(MAIR_DEVICE)
@@ -89,12 +89,13 @@ impl Attributes {
         )
     }
 
-    /// A guest's RAM.
+    /// Returns the attributes of a guest's RAM: stage 2, writable, executable.
     pub fn guest_ram() -> Self {
         Self::ram(STAGE2::S2AP::ReadWrite)
     }
 
-    /// A guest's RAM whose writes are not [allowed](super::Translation::allow_writes) yet.
+    /// Returns the attributes of a guest's RAM to which writes are not [allowed](super::Translation::allow_writes) yet: stage 2, read-only,
+    /// executable.
     pub fn guest_ram_unwritten() -> Self {
         Self::ram(STAGE2::S2AP::ReadOnly)
     }
@@ -108,12 +109,12 @@ impl Attributes {
         )
     }
 
-    /// Memory that a guest shares with others, and executes nothing of.
+    /// Returns the attributes of memory that a guest shares with others: stage 2, writable, not executable.
     pub fn guest_shared() -> Self {
         Self(Self::guest_ram().0 | STAGE2::XN::SET.value)
     }
 
-    /// A device that a guest reaches itself.
+    /// Returns the attributes of a device that a guest accesses itself: stage 2, writable, not executable.
     pub fn guest_device() -> Self {
         Self::of(
             STAGE2::MemAttr::DeviceNGnRE

@@ -1,4 +1,4 @@
-//! One table of a translation, its entries, and where tables come from.
+//! One table of a translation, its entries, and the source of tables.
 
 use super::attributes::STAGE2;
 use super::{Attributes, MapError, PAGE_SIZE};
@@ -12,7 +12,7 @@ pub(super) const LAST_LEVEL: u32 = 3;
 pub(super) const OUTPUT_ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 register_bitfields! { u64,
-    /// What all descriptors share, D8.3.
+    /// Fields that all descriptors share, D8.3.
     pub(super) DESCRIPTOR [
         VALID OFFSET(0) NUMBITS(1) [],
         /// Levels 1 and 2: a table; level 3: a page.
@@ -20,7 +20,7 @@ register_bitfields! { u64,
     ]
 }
 
-/// One table of descriptors. The walker reads it, so that its entries are atomics.
+/// One table of descriptors. The entries are atomics, since the walkers of cores read them at any moment.
 #[derive(Debug)]
 #[repr(C, align(4096))]
 pub struct Table(pub(super) [AtomicU64; ENTRIES]);
@@ -34,14 +34,14 @@ impl Table {
     }
 }
 
-/// Where tables come from.
+/// Source of memory for tables.
 ///
 /// # Safety
 ///
-/// `allocate` must return an [empty table](Table::empty) that nothing else uses, at a physical address equal to
-/// its virtual one, and that stays valid until it is released.
+/// `allocate` returns an [empty table](Table::empty) that nothing else uses, at a physical address equal to its virtual one, and that stays valid
+/// until it is released.
 pub unsafe trait TableSource {
-    /// Returns a fresh table, or nothing when memory is out.
+    /// Returns a fresh table, or `None` when there is no memory.
     fn allocate(&mut self) -> Option<NonNull<Table>>;
 
     /// Takes a table back.
@@ -53,7 +53,7 @@ pub unsafe trait TableSource {
     unsafe fn release(&mut self, table: NonNull<Table>);
 }
 
-/// A table in a [`Translation`], which is borrowed for as long, and its level.
+/// A table and its level. The [`Translation`](super::Translation) that owns it is borrowed for 't.
 pub(super) struct Level<'t> {
     table: &'t Table,
     level: u32,
@@ -64,9 +64,10 @@ impl<'t> Level<'t> {
     ///
     /// # Safety
     ///
-    /// `root` came from `allocate`, is not released for 't, and its entries were written through [`Entry`] alone.
+    /// 1. `root` came from `allocate`, and is not released for 't. 2. Its entries were written through [`Entry`] alone.
     pub(super) unsafe fn first(root: NonNull<Table>) -> Self {
-        // SAFETY: 1. `root` is a table for 't, by the caller. 2. Its entries are atomics, and nobody has an exclusive reference to it.
+        // SAFETY: 1. `root` is an initialised table, one to one, for 't, by condition 1. 2. All of it are atomics, and nobody has an exclusive
+        // reference to it.
         Self { table: unsafe { root.as_ref() }, level: ROOT_LEVEL }
     }
 
@@ -82,7 +83,7 @@ impl<'t> Level<'t> {
     }
 }
 
-/// An entry of a table of this level in a [`Translation`], which is borrowed for as long.
+/// An entry and the level of its table. The [`Translation`](super::Translation) that owns it is borrowed for 't.
 pub(super) struct Entry<'t> {
     descriptor: &'t AtomicU64,
     level: u32,
@@ -94,7 +95,7 @@ impl<'t> Entry<'t> {
         self.descriptor.load(Ordering::Relaxed)
     }
 
-    /// Returns how many bytes the entry covers.
+    /// Returns the number of bytes that the entry covers.
     pub(super) fn size(&self) -> u64 {
         block_size(self.level)
     }
@@ -102,9 +103,9 @@ impl<'t> Entry<'t> {
     /// Returns the table that the entry refers to. None: it maps a block or a page, or nothing.
     pub(super) fn next(&self) -> Option<Level<'t>> {
         let table = next_table(self.load(), self.level)?;
-        // SAFETY: 1. Only `link` writes a table descriptor, and its table came from `allocate`, one to one. 2. The table stays until
-        // `clear` takes its descriptor out of the tree, which borrows the translation mutably; it is borrowed for 't here. 3. Its
-        // entries are atomics, and nobody has an exclusive reference to it.
+        // SAFETY: 1. Only `link` writes a table descriptor, and its table came from `allocate`, initialised and one to one. 2. The table stays until
+        // `clear` takes its descriptor out of the tree. `clear` borrows the translation mutably, which is borrowed for 't here. 3. All of the table
+        // are atomics, and nobody has an exclusive reference to it.
         Some(Level { table: unsafe { table.as_ref() }, level: self.level + 1 })
     }
 
@@ -124,22 +125,24 @@ impl<'t> Entry<'t> {
         self.descriptor.fetch_or(STAGE2::S2AP::ReadWrite.value, Ordering::Relaxed);
     }
 
-    /// Makes the entry invalid. What it refers to stays known: see [`take`](Self::take).
+    /// Makes the entry invalid for walkers. Its other bits stay, for [`take`](Self::take).
     pub(super) fn invalidate(&self) {
         self.descriptor.fetch_and(!DESCRIPTOR::VALID::SET.value, Ordering::Relaxed);
     }
 
-    /// Makes the entry map nothing, and returns what was in it.
+    /// Makes the entry map nothing, and returns the descriptor that it had.
     pub(super) fn take(&self) -> u64 {
         self.descriptor.swap(0, Ordering::Relaxed)
     }
 
-    /// Makes the entry, which is no page's, refer to a fresh table, and returns that.
+    /// Makes the entry, which is not of the last level, refer to a fresh table, and returns that table.
     pub(super) fn link(&self, tables: &mut impl TableSource) -> Result<Level<'t>, MapError> {
         let table = tables.allocate().ok_or(MapError::OutOfMemory)?;
         let kind = DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::VALID::SET;
         self.descriptor.store(address_of(table) | kind.value, Ordering::Release);
-        // SAFETY: as `next` proves for each table descriptor that was written here.
+        // SAFETY: 1. The table came from `allocate`, initialised and one to one. 2. It stays until `clear` takes its descriptor out of the tree.
+        // `clear` borrows the translation mutably, which is borrowed for 't here. 3. All of the table are atomics, and nobody has an exclusive
+        // reference to it.
         Ok(Level { table: unsafe { table.as_ref() }, level: self.level + 1 })
     }
 }
@@ -153,7 +156,7 @@ fn next_table(descriptor: u64, level: u32) -> Option<NonNull<Table>> {
     NonNull::new(core::ptr::with_exposed_provenance_mut(address))
 }
 
-/// Gives back the tables below an entry of a table of `level`, by its descriptor.
+/// Gives back the tables below an entry of a table of `level` that had `descriptor`.
 ///
 /// # Safety
 ///
@@ -164,13 +167,15 @@ pub(super) unsafe fn release_below(tables: &mut impl TableSource, descriptor: u6
         return;
     };
     for index in 0..ENTRIES {
-        // SAFETY: the table was not released yet: that comes below, and nobody else does it, by condition 2. The reference ends with
-        // this statement.
+        // SAFETY: 1. The table came from `allocate`, by condition 1, so it is initialised and one to one. 2. It was not released yet: that happens
+        // below, and nobody else does it, by condition 2. The reference ends with this statement.
         let below = unsafe { table.as_ref() }.0[index].load(Ordering::Relaxed);
-        // SAFETY: 1. It is an entry of the same translation. 2. Only this table referred to what is below it.
+        // SAFETY: 1. `below` was an entry of a table of the same translation. 2. Only that table referred to what is below, and no other table or
+        // core refers to that table any more, by condition 2; it is given back below, once.
         unsafe { release_below(tables, below, level + 1) };
     }
-    // SAFETY: 1. The table came from `allocate`, by condition 1. 2. Nobody uses it, by condition 2.
+    // SAFETY: 1. The table came from `allocate`, by condition 1, and is released once, by condition 2. 2. No table refers to it, and no core
+    // remembers that one did, by condition 2.
     unsafe { tables.release(table) };
 }
 
@@ -179,7 +184,7 @@ pub(super) fn address_of(table: NonNull<Table>) -> u64 {
     table.as_ptr().expose_provenance() as u64
 }
 
-/// Returns the bytes that one entry covers: 1 GiB, 2 MiB, 4 KiB.
+/// Returns the bytes that one entry of a table of `level` covers: 1 GiB, 2 MiB or 4 KiB.
 pub(super) const fn block_size(level: u32) -> u64 {
     PAGE_SIZE << (9 * (LAST_LEVEL - level))
 }

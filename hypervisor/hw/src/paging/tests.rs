@@ -11,7 +11,8 @@ struct Heap {
     left: usize,
 }
 
-// SAFETY: a box is used by nothing else until it is released; on a host "physical" is virtual.
+// SAFETY: `allocate` returns an empty table in a box of its own, which nothing else uses until it is released. On the host, "physical" addresses are
+// virtual ones.
 unsafe impl TableSource for Heap {
     fn allocate(&mut self) -> Option<NonNull<Table>> {
         self.left = self.left.checked_sub(1)?;
@@ -20,7 +21,8 @@ unsafe impl TableSource for Heap {
 
     unsafe fn release(&mut self, table: NonNull<Table>) {
         self.left += 1;
-        // SAFETY: it was a box, by the caller's conditions, and nobody uses it. Who does all the same is seen by Miri.
+        // SAFETY: 1. The table was a box, which `allocate` leaked, and was not released since, by the caller. 2. Nobody uses it any more, by the
+        // caller; Miri would see an access.
         drop(unsafe { Box::from_raw(table.as_ptr()) });
     }
 }
@@ -87,7 +89,7 @@ fn walk(root: usize, input: u64) -> Option<u64> {
     let mut table = root;
     for level in ROOT_LEVEL..=LAST_LEVEL {
         let table_pointer: *const Table = core::ptr::with_exposed_provenance(table);
-        // SAFETY: a root, or what a table descriptor refers to, is a table as long as the test that walks it.
+        // SAFETY: a root, or what a table descriptor refers to, is a table for as long as the test walks it, and all of it are atomics.
         let descriptor = unsafe { &*table_pointer }.0[index(input, level)].load(Ordering::Acquire);
         if !DESCRIPTOR::VALID.is_set(descriptor) {
             return None;
@@ -132,7 +134,7 @@ fn a_translation_is_invalid_before_cores_forget_it_and_its_tables_stay_until_the
     let below = map.first_level().entry(0).load() & OUTPUT_ADDRESS;
     map.clear(&mut tables, |_| {
         assert_eq!((walk(root, GIB - 4096), walk(root, GIB)), (None, None));
-        // SAFETY: the table is released after the cores have forgotten it, which is now.
+        // SAFETY: the table is released only after this function, which says that the cores have forgotten it; and all of it are atomics.
         let table: &Table = unsafe { &*core::ptr::with_exposed_provenance(below as usize) };
         let last = table.0[ENTRIES - 1].load(Ordering::Relaxed);
         assert!(DESCRIPTOR::VALID.is_set(last), "what a core still walks is as it was");

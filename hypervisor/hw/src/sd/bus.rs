@@ -4,38 +4,37 @@ use super::command::Command;
 use super::error::Fault;
 use super::response::Response;
 
-/// What a command moves on the data lines, always whole blocks.
+/// Data that a command moves on the data lines: always whole blocks.
 #[derive(Debug)]
 pub enum Data<'a> {
-    /// Nothing.
+    /// No data.
     None,
-    /// From the card.
+    /// Data from the card.
     Read(&'a mut [u8]),
-    /// From the card, and it must be this; otherwise it is [`Fault::Differs`].
+    /// Data from the card, which must equal these; otherwise the command fails with [`Fault::Differs`].
     Compare(&'a [u8]),
-    /// To the card.
+    /// Data to the card.
     Write(&'a [u8]),
 }
 
-/// A host controller with a slot.
+/// A host controller with a slot for a card.
 ///
 /// Each call returns within a few seconds, whatever the card does.
 pub trait Bus {
-    /// Begins anew: power, one data line, a clock of at most 400 kHz (4.2.1), and time for the card to
-    /// wake up.
+    /// Restarts the slot: power, one data line, a clock of at most 400 kHz (4.2.1), and time for the card to wake up.
     fn restart(&mut self) -> Result<(), Fault>;
 
-    /// Goes to 25 MHz, the default speed that every card has (6.6.6).
+    /// Sets the clock to 25 MHz, the default speed that every card has (6.6.6).
     fn full_speed(&mut self) -> Result<(), Fault>;
 
-    /// Goes to four data lines.
+    /// Switches the controller to four data lines.
     fn four_lines(&mut self);
 
-    /// Sends a command, takes the answer, moves the data, waits while the card is busy.
+    /// Sends a command, takes the answer, moves the data, and waits while the card is busy. Returns the answer.
     ///
-    /// A command with data is answered with the card's status; one with errors in it is [`Fault::Status`], and
-    /// then no data move. More blocks than one take a [`Command::STOP_TRANSMISSION`] in the end, which the bus
-    /// sends by itself. What failed is forgotten: the bus is ready for the next command.
+    /// A command with data is answered with the card's status. If that has errors, the command fails with [`Fault::Status`], and no data move. A
+    /// command for more than one block takes a [`Command::STOP_TRANSMISSION`] in the end, which the bus sends by itself. After a failure the bus is
+    /// ready for the next command.
     fn execute(
         &mut self,
         command: Command,
@@ -43,6 +42,6 @@ pub trait Bus {
         data: Data<'_>,
     ) -> Result<Response, Fault>;
 
-    /// A clock, in milliseconds.
+    /// Returns the milliseconds since some fixed instant.
     fn millis(&self) -> u64;
 }

@@ -1,12 +1,11 @@
 //! A card in use: [`Card`]. Setting it up is chapter 4.2, moving data 4.3.
 //!
-//! What failed is tried again, a few times. In between the card must come to itself: it has to answer, under the
-//! address that it was given, that it is ready for the next command. A card that does not is *lost*:
-//! it was pulled, or has lost its power, or hangs. It may even be another card by now. So a lost card
-//! is not set up again behind the back of whoever uses it: every call fails, until [`Card::start`] makes a new [`Card`].
+//! What failed is tried again, a few times. Before each new try the card must recover: it has to answer, under the address that it was given, that it
+//! is ready for the next command. A card that does not is *lost*: it was pulled, or has lost its power, or hangs. It may even be another card by now.
+//! So a lost card is not set up again without its user's knowledge: every call fails, until [`Card::start`] makes a new [`Card`].
 //!
-//! What is written is read again and compared. Cards that are worn out are known to acknowledge
-//! writes and drop them, and so does QEMU when its image fails.
+//! What is written is read again and compared. Cards that are worn out are known to acknowledge writes and drop them, and so does QEMU when its image
+//! fails.
 
 use super::BLOCK;
 use super::bus::{Bus, Data};
@@ -15,19 +14,18 @@ use super::error::{Error, Fault};
 use super::response::{Description, OCR, Response, STATUS, Status, StatusErrors};
 use tock_registers::LocalRegisterCopy;
 
-/// Blocks that one command moves at most; more take several.
+/// Most blocks that one command moves. More take several commands.
 pub const MAX_BLOCKS: usize = 2048;
-/// How often something is tried.
+/// Number of tries of each operation.
 const TRIES: u32 = 3;
-/// Milliseconds in which a card powers up (4.2.3).
+/// Milliseconds that a card may take to power up (4.2.3).
 const POWER_UP_MS: u64 = 1000;
-/// Milliseconds in which a card has written what it was sent. The specification allows 500 (4.6.2.2); cards
-/// that tidy up take longer.
+/// Milliseconds that a card may take to write what it was sent. The specification allows 500 (4.6.2.2), but cards that tidy up take longer.
 const BUSY_MS: u64 = 3000;
 
-/// SEND_IF_COND: 2.7 to 3.6 V, and a pattern to send back (4.3.13).
+/// Argument of SEND_IF_COND: 2.7 to 3.6 V, and a pattern that the card sends back (4.3.13).
 const INTERFACE_CONDITION: u32 = 0x1aa;
-/// SET_BUS_WIDTH: four lines.
+/// Argument of SET_BUS_WIDTH: four lines.
 const FOUR_LINES: u32 = 0b10;
 
 /// A card that was set up.
@@ -35,29 +33,29 @@ const FOUR_LINES: u32 = 0b10;
 pub struct Card<B> {
     bus: B,
     identity: Identity,
-    /// What it was lost with.
+    /// Error with which the card was lost.
     lost: Option<Error>,
 }
 
-/// What a card said of itself.
+/// Data that a card tells while it is set up.
 #[derive(Clone, Copy, Debug)]
 struct Identity {
-    /// Its address, as commands want it: in bits 31 to 16.
+    /// Relative card address in bits 31 to 16, as commands take it.
     address: u32,
     description: Description,
-    /// What one block adds to a command's argument: cards of standard capacity count in bytes.
+    /// Units of a command's argument for one block: cards of standard capacity count in bytes, others in blocks.
     unit: u64,
 }
 
 impl<B> Card<B> {
-    /// Returns the same card, behind what `map` makes of its bus: another way to the same slot.
+    /// Returns the same card with the bus that `map` makes of its bus: another way to the same slot.
     pub fn map_bus<C>(self, map: impl FnOnce(B) -> C) -> Card<C> {
         Card { bus: map(self.bus), identity: self.identity, lost: self.lost }
     }
 }
 
 impl<B: Bus> Card<B> {
-    /// Sets up the card in the slot, whatever state it is in.
+    /// Sets up the card in the slot, whatever state it is in, and returns it.
     pub fn start(mut bus: B) -> Result<Self, Error> {
         let mut tries = 0;
         let identity = loop {
@@ -80,17 +78,17 @@ impl<B: Bus> Card<B> {
         &mut self.bus
     }
 
-    /// Number of blocks.
+    /// Returns the number of blocks.
     pub fn capacity(&self) -> u64 {
         self.identity.description.blocks
     }
 
-    /// Whether every write will be refused.
+    /// Returns whether every write will be refused.
     pub fn is_write_protected(&self) -> bool {
         self.identity.description.write_protected
     }
 
-    /// Asks whether the card is still the one that was set up: a new one does not know its address.
+    /// Checks that the card is still the one that was set up: another one does not know the address.
     pub fn check(&mut self) -> Result<(), Error> {
         if let Some(lost) = self.lost {
             return Err(lost);
@@ -99,7 +97,7 @@ impl<B: Bus> Card<B> {
         self.recover(Command::SEND_STATUS, fault)
     }
 
-    /// Reads whole blocks.
+    /// Reads whole blocks, from number `block` on, into `buf`.
     pub fn read(&mut self, block: u64, buf: &mut [u8]) -> Result<(), Error> {
         self.check_range(block, buf.len())?;
         let firsts = (block..).step_by(MAX_BLOCKS);
@@ -113,7 +111,7 @@ impl<B: Bus> Card<B> {
         Ok(())
     }
 
-    /// Writes whole blocks, and looks whether they are there. Then they last.
+    /// Writes whole blocks, from number `block` on, and checks that the card has them. After that they last.
     pub fn write(&mut self, block: u64, data: &[u8]) -> Result<(), Error> {
         if self.is_write_protected() {
             return Err(Error::WriteProtected);
@@ -127,7 +125,7 @@ impl<B: Bus> Card<B> {
                 written.map_err(|fault| (command, fault))?;
                 let compared = card.transfer(reading(part.len()), first, Data::Compare(part));
                 compared.map_err(|fault| match fault {
-                    // It was the writing that failed.
+                    // The write failed, not the read that found out.
                     Fault::Differs => (command, fault),
                     _ => (reading(part.len()), fault),
                 })
@@ -147,7 +145,7 @@ impl<B: Bus> Card<B> {
         }
     }
 
-    /// Tries something until it succeeds, but not for ever.
+    /// Calls `attempt` until it succeeds, [`TRIES`] times at the most.
     fn persist(
         &mut self,
         mut attempt: impl FnMut(&mut Self) -> Result<(), (Command, Fault)>,
@@ -166,15 +164,15 @@ impl<B: Bus> Card<B> {
         }
     }
 
-    /// Moves blocks, and hears from the card that all is well.
+    /// Moves blocks, and waits until the card says that it has finished without an error.
     fn transfer(&mut self, command: Command, first: u64, data: Data<'_>) -> Result<(), Fault> {
-        // Within the card, whose end can be addressed.
+        // This fits: `first` is within the card, and `identify` has checked that its end can be addressed.
         let argument = (first * self.identity.unit) as u32;
         self.bus.execute(command, argument, data)?;
         self.wait_until_ready()
     }
 
-    /// Waits until the card has written all and takes another command.
+    /// Waits until the card has written everything and takes another command.
     fn wait_until_ready(&mut self) -> Result<(), Fault> {
         let start = self.bus.millis();
         loop {
@@ -192,12 +190,12 @@ impl<B: Bus> Card<B> {
         }
     }
 
-    /// Has the card come to itself after a command that failed.
+    /// Brings the card back to the transfer state after a command that failed. A card that does not get there is lost.
     fn recover(&mut self, command: Command, fault: Fault) -> Result<(), Error> {
         for _ in 0..TRIES {
-            // Where there is nothing to stop, the command is illegal, and has no answer.
+            // If there is nothing to stop, the command is illegal, and has no answer.
             let _ = self.bus.execute(Command::STOP_TRANSMISSION, 0, Data::None);
-            // The first answer may still have the errors in it; telling them clears them.
+            // The first answer may still have the errors in it. Sending them clears them.
             let _ = self.bus.execute(Command::SEND_STATUS, self.identity.address, Data::None);
             if self.wait_until_ready().is_ok() {
                 return Ok(());
@@ -209,35 +207,35 @@ impl<B: Bus> Card<B> {
     }
 }
 
-/// The command that reads `len` bytes.
+/// Returns the command that reads `len` bytes.
 fn reading(len: usize) -> Command {
     if len == BLOCK { Command::READ_SINGLE_BLOCK } else { Command::READ_MULTIPLE_BLOCK }
 }
 
-/// The command that writes `len` bytes.
+/// Returns the command that writes `len` bytes.
 fn writing(len: usize) -> Command {
     if len == BLOCK { Command::WRITE_BLOCK } else { Command::WRITE_MULTIPLE_BLOCK }
 }
 
-/// Whether the status in an answer has no errors in it.
+/// Checks that the status in an answer has no errors.
 fn sound(answer: Response) -> Result<(), Fault> {
     StatusErrors::of(answer.short()).map_or(Ok(()), |errors| Err(Fault::Status(errors)))
 }
 
-/// Sends a command without data, on the way of setting a card up.
+/// Sends a command without data while the card is set up, and returns its answer.
 fn ask(bus: &mut impl Bus, command: Command, argument: u32) -> Result<Response, Error> {
     let failed = |fault| Error::Start { command, fault, tries: 1 };
     bus.execute(command, argument, Data::None).map_err(failed)
 }
 
-/// The same, of a command that is answered with the card's status.
+/// Sends a command without data that is answered with the card's status, and checks that the status has no errors.
 fn order(bus: &mut impl Bus, command: Command, argument: u32) -> Result<Response, Error> {
     let answer = ask(bus, command, argument)?;
     sound(answer).map_err(|fault| Error::Start { command, fault, tries: 1 })?;
     Ok(answer)
 }
 
-/// Card identification mode and the way to data transfer mode, 4.2 and figure 4-13.
+/// Takes the card through card identification mode to data transfer mode, 4.2 and figure 4-13.
 fn identify(bus: &mut impl Bus) -> Result<Identity, Error> {
     ask(bus, Command::GO_IDLE_STATE, 0)?;
     let version_2 = offer_voltage(bus)?;
@@ -260,7 +258,7 @@ fn identify(bus: &mut impl Bus) -> Result<Identity, Error> {
     Ok(Identity { address, description, unit })
 }
 
-/// Whether the card is of version 2.00 or later: earlier ones do not answer.
+/// Returns whether the card is of version 2.00 or later. Earlier ones do not answer SEND_IF_COND.
 fn offer_voltage(bus: &mut impl Bus) -> Result<bool, Error> {
     let command = Command::SEND_IF_COND;
     match ask(bus, command, INTERFACE_CONDITION) {
@@ -271,7 +269,7 @@ fn offer_voltage(bus: &mut impl Bus) -> Result<bool, Error> {
     }
 }
 
-/// Waits until the card has powered up: whether it is of high capacity, and so addressed by blocks.
+/// Waits until the card has powered up. Returns whether it is of high capacity, and so addressed by blocks.
 fn power_up(bus: &mut impl Bus, version_2: bool) -> Result<bool, Error> {
     let command = Command::SD_SEND_OP_COND;
     let mut offer = OCR::VOLTAGES::All;

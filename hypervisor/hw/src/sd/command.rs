@@ -2,29 +2,29 @@
 
 use core::fmt;
 
-/// How a card answers a command (4.9).
+/// Kind of the answer to a command (4.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Not at all.
+    /// No answer.
     None,
     /// R1, R6 or R7: 48 bits, with the command's index and a CRC.
     Short,
-    /// R1b: the same, and then the card may be busy.
+    /// R1b: 48 bits, with the command's index and a CRC. Then the card may be busy.
     ShortBusy,
     /// R2: 136 bits, with a CRC.
     Long,
-    /// R3: 48 bits, with neither.
+    /// R3: 48 bits, without index or CRC.
     Bare,
 }
 
-/// A command.
+/// A command to a card.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Command {
-    /// Its number.
+    /// Number of the command.
     pub index: u8,
-    /// Whether it follows an [`APP_CMD`](Self::APP_CMD).
+    /// Whether the command must follow an [`APP_CMD`](Self::APP_CMD).
     pub application: bool,
-    /// How it is answered.
+    /// Kind of the card's answer.
     pub answer: Answer,
     name: &'static str,
 }
@@ -44,29 +44,29 @@ impl Command {
     pub const ALL_SEND_CID: Self = Self::new(2, "ALL_SEND_CID", Answer::Long);
     /// Asks for the address that the card will have.
     pub const SEND_RELATIVE_ADDR: Self = Self::new(3, "SEND_RELATIVE_ADDR", Answer::Short);
-    /// Has it use four data lines, or one.
+    /// Makes the card use four data lines, or one.
     pub const SET_BUS_WIDTH: Self = Self::application(6, "SET_BUS_WIDTH", Answer::Short);
-    /// Chooses the card that is talked to.
+    /// Selects the card that takes the commands that follow.
     pub const SELECT_CARD: Self = Self::new(7, "SELECT_CARD", Answer::ShortBusy);
     /// Offers a voltage; cards before version 2.00 do not know it.
     pub const SEND_IF_COND: Self = Self::new(8, "SEND_IF_COND", Answer::Short);
-    /// Asks what the card is.
+    /// Asks for the card-specific data: its capacity and more.
     pub const SEND_CSD: Self = Self::new(9, "SEND_CSD", Answer::Long);
     /// Ends a transfer.
     pub const STOP_TRANSMISSION: Self = Self::new(12, "STOP_TRANSMISSION", Answer::ShortBusy);
-    /// Asks how the card does.
+    /// Asks for the card's status.
     pub const SEND_STATUS: Self = Self::new(13, "SEND_STATUS", Answer::Short);
     /// Sets the length of a block.
     pub const SET_BLOCKLEN: Self = Self::new(16, "SET_BLOCKLEN", Answer::Short);
     /// Reads a block.
     pub const READ_SINGLE_BLOCK: Self = Self::new(17, "READ_SINGLE_BLOCK", Answer::Short);
-    /// Reads blocks until it is stopped.
+    /// Reads blocks until [`STOP_TRANSMISSION`](Self::STOP_TRANSMISSION).
     pub const READ_MULTIPLE_BLOCK: Self = Self::new(18, "READ_MULTIPLE_BLOCK", Answer::Short);
     /// Writes a block.
     pub const WRITE_BLOCK: Self = Self::new(24, "WRITE_BLOCK", Answer::Short);
-    /// Writes blocks until it is stopped.
+    /// Writes blocks until [`STOP_TRANSMISSION`](Self::STOP_TRANSMISSION).
     pub const WRITE_MULTIPLE_BLOCK: Self = Self::new(25, "WRITE_MULTIPLE_BLOCK", Answer::Short);
-    /// Says which voltages the host has, and asks whether the card has powered up.
+    /// Tells the voltages that the host has, and asks whether the card has powered up.
     pub const SD_SEND_OP_COND: Self = Self::application(41, "SD_SEND_OP_COND", Answer::Bare);
     /// Announces an application command.
     pub const APP_CMD: Self = Self::new(55, "APP_CMD", Answer::Short);

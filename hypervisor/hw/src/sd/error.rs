@@ -1,9 +1,9 @@
-//! What can go wrong with a card. Each error names the command.
+//! Errors of a card and of its controller. Each error of a card names the command.
 
 use super::command::Command;
 use super::response::StatusErrors;
 
-/// Why a command did not do what it should.
+/// Reason why a command failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The card did not answer.
@@ -12,56 +12,56 @@ pub enum Fault {
     /// The answer arrived damaged.
     #[error("the answer arrived damaged")]
     AnswerDamaged,
-    /// No data came, or none was taken.
+    /// No data came, or none were taken.
     #[error("no data moved for {ms} ms")]
     DataTimeout {
-        /// How long was waited; 0: as long as the controller waits.
+        /// Milliseconds of the wait; 0: as long as the controller waits.
         ms: u64,
     },
-    /// Data arrived damaged, here or there.
+    /// Data arrived damaged, at the host or at the card.
     #[error("data arrived damaged")]
     DataDamaged,
-    /// The card has not finished.
+    /// The card has not finished in time.
     #[error("the card was still busy after {ms} ms")]
     Busy {
-        /// How long was waited.
+        /// Limit of the wait, in milliseconds.
         ms: u64,
     },
-    /// The card says that something went wrong.
+    /// The card's status has errors.
     #[error("the card reports {0}")]
     Status(StatusErrors),
-    /// What was written is not what is there.
+    /// The card has other data than were written.
     #[error("the card took the data, but has something else there")]
     Differs,
     /// The transfer could not be ended.
     #[error("the end of the transfer (CMD12) failed, status {status:#06x}")]
     Stop {
-        /// The controller's Auto CMD Error Status.
+        /// Auto CMD Error Status of the controller.
         status: u16,
     },
-    /// The controller does not do what it must.
+    /// The controller did not do in time what it must.
     #[error("the controller does not get ready: {what} for {ms} ms")]
     Controller {
-        /// What it does instead.
+        /// State that it stays in.
         what: &'static str,
-        /// How long was waited.
+        /// Limit of the wait, in milliseconds.
         ms: u64,
     },
-    /// The controller reports something else.
+    /// The controller reports an error that is none of the above.
     #[error("the controller reports error status {status:#06x}")]
     Other {
-        /// Its Error Interrupt Status.
+        /// Error Interrupt Status of the controller.
         status: u16,
     },
 }
 
-/// Why a card can't be used, or did not do what it was asked.
+/// Reason why a card can't be used, or did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nothing answers.
+    /// No card answers.
     #[error("there is no SD card")]
     NoCard,
-    /// The controller can't be brought up.
+    /// The controller can't be set up.
     #[error("the SD controller can't be set up: {0}")]
     Controller(Fault),
     /// A command failed while the card was set up.
@@ -71,15 +71,15 @@ pub enum Error {
         command: Command,
         /// What was wrong with it.
         fault: Fault,
-        /// How often the whole was tried.
+        /// Number of tries to set the card up.
         tries: u32,
     },
     /// The card is not one that can be used here.
     #[error("the SD card can't be used: {command}: {why}")]
     Unusable {
-        /// The command that told.
+        /// The command whose answer says so.
         command: Command,
-        /// What it told.
+        /// Reason, for people.
         why: &'static str,
     },
     /// Blocks could not be read or written.
@@ -89,10 +89,10 @@ pub enum Error {
         command: Command,
         /// What was wrong with it the last time.
         fault: Fault,
-        /// How often it was tried.
+        /// Number of tries.
         tries: u32,
     },
-    /// A command failed, and the card did not come to itself.
+    /// A command failed, and the card did not recover.
     #[error("{command}: {fault}; since then the SD card does not answer")]
     Lost {
         /// The command.
@@ -106,17 +106,17 @@ pub enum Error {
     /// A request beyond the card.
     #[error("{count} blocks from {block} go beyond the SD card's {capacity}")]
     BeyondEnd {
-        /// The first block.
+        /// Number of the first block.
         block: u64,
-        /// The number of blocks.
+        /// Number of blocks.
         count: usize,
-        /// Blocks of the card.
+        /// Number of blocks of the card.
         capacity: u64,
     },
     /// A buffer that is not a whole number of blocks.
     #[error("{len} bytes are not a whole number of blocks")]
     Length {
-        /// Its length.
+        /// Length of the buffer in bytes.
         len: usize,
     },
 }

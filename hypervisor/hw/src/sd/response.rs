@@ -1,23 +1,23 @@
-//! What a card answers: its status (4.10.1), its operating conditions (5.1) and its CSD (5.3).
+//! Answers of a card: its status (4.10.1), its operating conditions (5.1) and its CSD (5.3).
 
 use super::BLOCK;
 use core::fmt;
 use tock_registers::{LocalRegisterCopy, register_bitfields};
 
-/// The payload of an answer, without the command's index and the CRC.
+/// Payload of an answer, without the command's index and the CRC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Response {
-    /// The answer's bits 127 to 8 in bits 119 to 0; of a short one, bits 39 to 8 in bits 31 to 0.
+    /// Bits 127 to 8 of a long answer in bits 119 to 0; bits 39 to 8 of a short one in bits 31 to 0.
     pub payload: u128,
 }
 
 impl Response {
-    /// The 32 bits of a short answer.
+    /// Returns the 32 bits of a short answer.
     pub fn short(self) -> u32 {
         self.payload as u32
     }
 
-    /// A long answer, its bits numbered as in the specification. The CRC in bits 7 to 0 is 0.
+    /// Returns a long answer, its bits numbered as in the specification. Bits 7 to 0, where the CRC was, are 0.
     pub fn long(self) -> u128 {
         self.payload << 8
     }
@@ -41,13 +41,13 @@ register_bitfields! { u32,
     ],
     /// The operating conditions register, 5.1.
     pub OCR [
-        /// The card has powered up. While it has not, no other bit counts.
+        /// Set once the card has powered up. While it is clear, no other bit counts.
         POWERED_UP OFFSET(31) NUMBITS(1) [],
-        /// CCS in an answer, HCS in what the host says: blocks are addressed by number.
+        /// CCS in an answer, HCS in the host's argument: blocks are addressed by number.
         HIGH_CAPACITY OFFSET(30) NUMBITS(1) [],
-        /// From 2.7 V on in steps of 0.1 V.
+        /// Voltages from 2.7 V on, in steps of 0.1 V.
         VOLTAGES OFFSET(15) NUMBITS(9) [All = 0x1ff],
-        /// 3.2 to 3.4 V.
+        /// Voltages of 3.2 to 3.4 V.
         AT_3V3 OFFSET(20) NUMBITS(2) []
     ]
 }
@@ -59,7 +59,7 @@ register_bitfields! { u128,
             Standard = 0,
             High = 1
         ],
-        /// The logarithm of the size of the blocks that C_SIZE counts; standard capacity only.
+        /// Binary logarithm of the size of the blocks that C_SIZE counts; standard capacity only.
         READ_BL_LEN OFFSET(80) NUMBITS(4) [],
         C_SIZE_STANDARD OFFSET(62) NUMBITS(12) [],
         C_SIZE_MULT OFFSET(47) NUMBITS(3) [],
@@ -69,11 +69,11 @@ register_bitfields! { u128,
     ]
 }
 
-/// The card's status.
+/// Status of a card.
 pub type Status = LocalRegisterCopy<u32, STATUS::Register>;
 
-/// The bits of a status that say that something went wrong. COM_CRC_ERROR and ILLEGAL_COMMAND are none of
-/// them: they are about the command before, which then had no answer.
+/// Error bits of a status, with their names. COM_CRC_ERROR and ILLEGAL_COMMAND are not among them: they are about the command before, which then had
+/// no answer.
 const ERRORS: [(u32, &str); 12] = [
     (31, "OUT_OF_RANGE"),
     (30, "ADDRESS_ERROR"),
@@ -89,12 +89,12 @@ const ERRORS: [(u32, &str); 12] = [
     (16, "CSD_OVERWRITE"),
 ];
 
-/// The errors of a status: at least one.
+/// Errors of a status: at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusErrors(u32);
 
 impl StatusErrors {
-    /// Those of `status`, if there are any.
+    /// Returns the errors of `status`, if it has any.
     pub fn of(status: u32) -> Option<Self> {
         let errors = ERRORS.iter().fold(0, |bits, (bit, _)| bits | status & 1 << bit);
         (errors != 0).then_some(Self(errors))
@@ -111,17 +111,17 @@ impl fmt::Display for StatusErrors {
     }
 }
 
-/// What a CSD says of the card.
+/// Description of a card by its CSD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// Its number of blocks.
+    /// Number of blocks.
     pub blocks: u64,
-    /// Whether it was made so that it can't be written to.
+    /// Whether the card is write-protected, for ever or for now: PERM_WRITE_PROTECT, TMP_WRITE_PROTECT.
     pub write_protected: bool,
 }
 
 impl Description {
-    /// Reads a CSD. None: it is of a kind that this driver does not know (SDUC, and what is to come).
+    /// Returns the description in a CSD; `None` if that is of a kind that this driver does not know (SDUC, and what is to come).
     pub fn of(csd: u128) -> Option<Self> {
         let csd = LocalRegisterCopy::<u128, CSD::Register>::new(csd);
         let blocks = match csd.read_as_enum(CSD::STRUCTURE)? {

@@ -1,6 +1,6 @@
 //! The divider between a controller's base clock and the card's (2.2.14).
 
-/// How a controller divides.
+/// Divisors that a controller has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Versions 1.00 and 2.00: by 2, 4, and so on to 256.
@@ -9,12 +9,12 @@ pub(super) enum Kind {
     Even,
 }
 
-/// Half of the divisor; 0 stands for 1.
+/// Half of a divisor; 0 stands for the divisor 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Divider(pub(super) u16);
 
 impl Divider {
-    /// The smallest one that makes of `base` at most `wanted`, or the largest that there is.
+    /// Returns the smallest divider that makes at most `wanted` Hz of `base` Hz, or the largest that there is.
     pub(super) fn new(kind: Kind, base: u32, wanted: u32) -> Self {
         if base <= wanted {
             return Self(0);
@@ -26,7 +26,7 @@ impl Divider {
         } as u16)
     }
 
-    /// What it makes of `base`.
+    /// Returns the Hz that the divider makes of `base` Hz.
     pub(super) fn apply(self, base: u32) -> u32 {
         base / (2 * u32::from(self.0)).max(1)
     }

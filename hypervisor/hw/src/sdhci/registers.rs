@@ -1,7 +1,6 @@
 //! The registers of an SDHCI controller (SD Host Controller Simplified Specification 4.20, chapter 2), as words.
 //!
-//! Many are of 8 or 16 bits; but Broadcom's controllers take accesses of 32 bits only. So neighbours are
-//! one register here.
+//! Many registers have 8 or 16 bits, but Broadcom's controllers take accesses of 32 bits only. So neighbours are one register here.
 
 use crate::mmio::Offset;
 use tock_registers::register_bitfields;
@@ -34,7 +33,7 @@ register_bitfields! { u32,
     pub(super) PRESENT [
         COMMAND_INHIBIT OFFSET(0) NUMBITS(1) [],
         DATA_INHIBIT OFFSET(1) NUMBITS(1) [],
-        /// The level of the line by which a card says that it is busy: low.
+        /// Level of data line 0: low while the card is busy.
         DATA_0 OFFSET(20) NUMBITS(1) []
     ],
     /// Host Control 1, 2.2.10, and Power Control, 2.2.11.
@@ -50,7 +49,7 @@ register_bitfields! { u32,
         TO_CARD OFFSET(2) NUMBITS(1) [],
         DIVIDER_HIGH OFFSET(6) NUMBITS(2) [],
         DIVIDER OFFSET(8) NUMBITS(8) [],
-        /// 2^(13 + this) cycles of the clock for time-outs.
+        /// Binary logarithm of the cycles of the time-out clock, less 13.
         TIMEOUT OFFSET(16) NUMBITS(4) [Longest = 0b1110],
         RESET_ALL OFFSET(24) NUMBITS(1) [],
         RESET_COMMAND OFFSET(25) NUMBITS(1) [],
@@ -71,7 +70,7 @@ register_bitfields! { u32,
         DATA_CRC OFFSET(21) NUMBITS(1) [],
         DATA_END_BIT OFFSET(22) NUMBITS(1) [],
         AUTO_COMMAND OFFSET(24) NUMBITS(1) [],
-        /// All that say that something went wrong, but for those of DMA.
+        /// All error bits but for those of DMA.
         ERRORS OFFSET(16) NUMBITS(9) [All = 0x1ff]
     ],
     /// Auto CMD Error Status, 2.2.23.
@@ -80,7 +79,7 @@ register_bitfields! { u32,
     ],
     /// Capabilities, 2.2.26.
     pub(super) CAPABILITIES [
-        /// 0: to be learnt otherwise.
+        /// Base clock in MHz; 0: the controller does not tell.
         BASE_CLOCK_MHZ OFFSET(8) NUMBITS(8) []
     ],
     /// Host Controller Version, 2.2.41, in the upper half.

@@ -8,13 +8,13 @@ use tock_registers::LocalRegisterCopy;
 use tock_registers::fields::FieldValue;
 use tock_registers::interfaces::{Readable, Writeable};
 
-/// Milliseconds until a block comes, or is wanted.
+/// Milliseconds that a block may take to come, or to be wanted.
 const DATA_MS: u64 = 1000;
-/// Milliseconds for a card to finish what it was sent.
+/// Milliseconds that a card may take to finish what it was sent.
 const BUSY_MS: u64 = 3000;
 
 impl<W: Wait> Sdhci<W> {
-    /// Sends a command, up to its end.
+    /// Sends a command, moves its data, waits for its end, and returns the answer.
     pub(super) fn send(
         &mut self,
         command: Command,
@@ -38,7 +38,7 @@ impl<W: Wait> Sdhci<W> {
         self.write(STATUS, u32::MAX);
         self.write(ARGUMENT, argument);
         self.write(COMMAND, command_word(command, data, bytes / BLOCK));
-        // A controller that does not even say that there was no answer has lost its card.
+        // If the controller does not even say that there was no answer, it has lost its card.
         self.expect(STATUS::COMMAND_COMPLETE::SET, begun, CONTROLLER_MS, |_| Fault::NoAnswer)?;
         let response = self.response();
         if bytes > 0 {
@@ -53,7 +53,7 @@ impl<W: Wait> Sdhci<W> {
         Ok(response)
     }
 
-    /// Waits until the card is not busy. Not every controller has an interrupt for this.
+    /// Waits until the card is not busy. The state of the lines is polled: not every controller has an interrupt for this.
     fn wait_until_free(&mut self) -> Result<(), Fault> {
         let free = PRESENT::DATA_INHIBIT::CLEAR + PRESENT::DATA_0::SET;
         let registers = self.registers;
@@ -61,7 +61,8 @@ impl<W: Wait> Sdhci<W> {
         self.wait.poll_ms(BUSY_MS, is_free).ok_or(Fault::Busy { ms: BUSY_MS })
     }
 
-    /// Waits for a bit of the status, and clears it. An error ends the wait.
+    /// Waits for a bit of the status, and clears it. An error bit ends the wait. After `limit_ms` milliseconds the error is `late`'s. `begun` is when
+    /// the command was begun, on the clock of [`Wait::millis`].
     fn expect(
         &mut self,
         bit: FieldValue<u32, STATUS::Register>,
@@ -96,7 +97,7 @@ impl<W: Wait> Sdhci<W> {
         Response { payload: word(0) | word(1) << 32 | word(2) << 64 | word(3) << 96 }
     }
 
-    /// Moves the blocks through the buffer port: whether those that are compared are equal.
+    /// Moves the blocks through the buffer port. Returns whether those that are compared are equal.
     fn move_blocks(&mut self, data: &mut Data<'_>, begun: u64) -> Result<bool, Fault> {
         let frame = self.registers.0;
         let port = frame.at(BUFFER);
@@ -133,7 +134,7 @@ impl<W: Wait> Sdhci<W> {
     }
 }
 
-/// What is written to send a command that moves so many blocks.
+/// Returns the word that sends `command` for `blocks` blocks: Transfer Mode and Command.
 fn command_word(command: Command, data: &Data<'_>, blocks: usize) -> u32 {
     let answer = match command.answer {
         Answer::None => COMMAND::RESPONSE::None,
@@ -163,7 +164,7 @@ fn command_word(command: Command, data: &Data<'_>, blocks: usize) -> u32 {
     word.value
 }
 
-/// What the error bits of the status say, `ms` after the command was begun.
+/// Returns the fault that the error bits of the status mean, `ms` milliseconds after the command was begun.
 fn fault(status: LocalRegisterCopy<u32, STATUS::Register>, auto_command: u16, ms: u64) -> Fault {
     let damaged =
         STATUS::COMMAND_CRC::SET + STATUS::COMMAND_END_BIT::SET + STATUS::COMMAND_INDEX::SET;

@@ -1,4 +1,4 @@
-//! What the disk is asked for, and why it was not done.
+//! Requests to the disk, and the errors of the disk.
 
 use core::fmt;
 
@@ -24,7 +24,7 @@ impl fmt::Display for Request {
 }
 
 impl Request {
-    /// The header that the device reads (5.2.6): type, reserved, sector.
+    /// Returns the header that the device reads (5.2.6): type, reserved, sector.
     pub(super) fn header(self) -> [u8; 16] {
         let (kind, sector) = match self {
             Self::Read(sector, _) => (0u32, sector),
@@ -38,7 +38,7 @@ impl Request {
     }
 }
 
-/// Why the disk can't be used, or did not do what it was asked.
+/// Reason why the disk can't be used, or did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// None of the slots holds a block device.
@@ -50,25 +50,25 @@ pub enum Error {
     /// The device did not agree to what the driver accepts.
     #[error("the disk at {address:#x} does not accept features {features:#x}")]
     Features {
-        /// Where it is.
+        /// Address of the device's registers.
         address: usize,
-        /// What it was asked for.
+        /// Features that the driver accepts.
         features: u64,
     },
-    /// The device has blocks that are no sectors.
+    /// The device's blocks are not of 512 bytes.
     #[error("the disk at {address:#x} has blocks of {found} bytes; only 512 are supported")]
     BlockSize {
-        /// Where it is.
+        /// Address of the device's registers.
         address: usize,
-        /// Its block size.
+        /// Size of the device's blocks in bytes.
         found: u32,
     },
     /// The queue or the configuration space is not as it must be.
     #[error("the disk at {address:#x} can't be set up: {error}")]
     Setup {
-        /// Where it is.
+        /// Address of the device's registers.
         address: usize,
-        /// What `virtio-drivers` says.
+        /// Error of `virtio-drivers`.
         error: virtio_drivers::Error,
     },
     /// A write to a read-only device.
@@ -79,21 +79,21 @@ pub enum Error {
     BeyondEnd {
         /// The request.
         request: Request,
-        /// Sectors of the disk.
+        /// Number of sectors of the disk.
         capacity: u64,
     },
     /// A buffer that is not a whole number of sectors.
     #[error("{len} bytes are not a whole number of sectors")]
     Length {
-        /// Its length.
+        /// Length of the buffer in bytes.
         len: usize,
     },
-    /// The device says that it failed.
+    /// The device says that the request failed.
     #[error("the disk failed a {request} (status {status})")]
     Failed {
         /// The request.
         request: Request,
-        /// VIRTIO_BLK_S_IOERR is 1, VIRTIO_BLK_S_UNSUPP is 2.
+        /// Status of the request: VIRTIO_BLK_S_IOERR is 1, VIRTIO_BLK_S_UNSUPP is 2.
         status: u8,
     },
     /// The device did not answer in time.
@@ -101,21 +101,21 @@ pub enum Error {
     TimedOut {
         /// The request.
         request: Request,
-        /// The limit.
+        /// Limit in milliseconds.
         ms: u64,
     },
-    /// The device answered something else than it was asked.
+    /// The device answered something else than it was asked for.
     #[error("the disk confused a {request}: {error}")]
     Confused {
         /// The request.
         request: Request,
-        /// What `virtio-drivers` says.
+        /// Error of `virtio-drivers`.
         error: virtio_drivers::Error,
     },
     /// The device was given up.
     #[error("the disk is out of use since it did not answer a {since}")]
     GivenUp {
-        /// The request that it did not answer.
+        /// The request that the device did not answer.
         since: Request,
     },
 }
