@@ -1,26 +1,26 @@
-//! Having a vCPU stand still, out of its guest, with its list registers folded into the records.
+//! Holding a vCPU: it stands still, out of its guest, with its list registers folded into the records.
 //!
-//! A guest's access to its distributor may be about an interrupt that is in the list registers of another vCPU, which only that one's
-//! core can read. So the core that answers the access wants the other vCPU held, interrupts its core, waits until it stands still,
-//! makes the access, and releases it. One vCPU of a guest does so at a time; meanwhile it counts as standing still itself, so two
-//! that want each other held do not wait for ever.
+//! A guest's access to its distributor may be about an interrupt that is in the list registers of another vCPU, which only that vCPU's core can read.
+//! So the core that answers the access wants the other vCPU held, interrupts its core, waits until it stands still, makes the access, and releases
+//! it. One vCPU of a guest does so at a time. While a vCPU waits for that, it counts as standing still itself, so two that want each other held do
+//! not wait for ever.
 //!
-//! Another vCPU may be wanted, or want this one, again and again. So none of these waits is longer than the turn of the vCPU that waits: when
-//! its core is to decide, it gives up. The access was not made then, and traps again when the guest goes on; a vCPU that gives up standing
-//! still does so with its list registers folded, and stands still before its next entry.
+//! A vCPU may be wanted, and want others, again and again. So none of these waits is longer than the turn of the vCPU that waits: when its core must
+//! decide, it gives up. Then the access was not made, and traps again when the guest goes on. A vCPU that gives up standing still does so with its
+//! list registers folded, and stands still before its next entry.
 //!
-//! Who wants writes `wanted` and then reads `running`; who runs writes `running` and then reads `wanted`. Between the two each has a
-//! sequentially consistent fence: so one of them sees what the other one has written.
+//! The holder writes `wanted` and then reads `running`. The held vCPU's core writes `running` and then reads `wanted`. Between the two each has a
+//! sequentially consistent fence. So at least one of them sees what the other one has written.
 
 use crate::sync::{AtomicBool, Lock, LockGuard, Ordering, fence, spin_loop};
 use stasis_vgic::VcpuMask;
 
-/// A vCPU that others may make stand still.
+/// Part of a vCPU in the protocol: whether others want it held, and whether it stands still.
 #[derive(Debug)]
 pub struct Hold {
-    /// Somebody wants it to stand still.
+    /// Whether somebody wants the vCPU to stand still.
     wanted: AtomicBool,
-    /// Its list registers may hold what its records do not. Not while it is unloaded or stands still.
+    /// Whether the vCPU's list registers may have what its records do not. False while the vCPU is unloaded or stands still.
     running: AtomicBool,
 }
 
@@ -31,12 +31,12 @@ impl Default for Hold {
 }
 
 impl Hold {
-    /// Returns what belongs to a vCPU that is not loaded, and that nobody wants held.
+    /// Returns the part of a vCPU that is not loaded, and that nobody wants held.
     pub fn new() -> Self {
         Self { wanted: AtomicBool::new(false), running: AtomicBool::new(false) }
     }
 
-    /// Allows the vCPU's core to fill list registers, once [`Self::is_wanted`] then says that nobody wants it held.
+    /// Says that the vCPU's core may fill list registers. The core must then ask [`Self::is_wanted`], and fill none if the vCPU is wanted.
     #[inline]
     pub fn begin_running(&self) {
         self.running.store(true, Ordering::Relaxed);
@@ -49,13 +49,14 @@ impl Hold {
         self.running.store(false, Ordering::Release);
     }
 
-    /// Returns whether the vCPU's core is to fold its list registers and call [`Self::stand_still`].
+    /// Returns whether somebody wants the vCPU held. Its core then folds the list registers and calls [`Self::stand_still`].
     #[inline]
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire)
     }
 
-    /// Waits, folded, until the vCPU is released, or its turn `is_over`. In both cases the caller asks again before it fills a list register.
+    /// Waits until the vCPU is released, or its turn `is_over`. The list registers are folded. In both cases the caller asks [`Self::is_wanted`]
+    /// again before it fills one.
     pub fn stand_still(&self, is_over: impl Fn() -> bool) {
         self.end_running();
         while self.is_wanted() && !is_over() {
@@ -69,7 +70,7 @@ impl Hold {
         fence(Ordering::SeqCst);
     }
 
-    /// Waits until the vCPU stands still. Returns `false` if the turn of the vCPU that waits `is_over` before.
+    /// Waits until the vCPU stands still. Returns `false` if the turn of the vCPU that waits `is_over` first.
     fn wait(&self, is_over: impl Fn() -> bool) -> bool {
         while self.running.load(Ordering::Acquire) {
             if is_over() {
@@ -85,7 +86,7 @@ impl Hold {
     }
 }
 
-/// Whose turn it is to make others stand still: one vCPU of a guest at a time.
+/// Turn to make others stand still, which one vCPU of a guest has at a time.
 #[derive(Debug)]
 pub struct Turns(Lock<()>);
 
@@ -96,12 +97,12 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Returns those of a guest none of whose vCPUs makes others stand still.
+    /// Returns the turn of a guest none of whose vCPUs makes others stand still.
     pub fn new() -> Self {
         Self(Lock::new(()))
     }
 
-    /// Waits until nobody else makes others stand still. None: the turn of the vCPU that waits `is_over`.
+    /// Takes the turn, once nobody else makes others stand still. Returns `None` if the turn of the vCPU that waits `is_over` first.
     fn take(&self, is_over: impl Fn() -> bool) -> Option<LockGuard<'_, ()>> {
         loop {
             match self.0.try_lock() {
@@ -113,44 +114,44 @@ impl Turns {
     }
 }
 
-/// The vCPUs of a guest.
+/// The vCPUs of a guest, for this protocol.
 pub trait Vcpus {
-    /// Returns whose turn it is to make others stand still.
+    /// Returns the guest's turn to make others stand still.
     fn turns(&self) -> &Turns;
-    /// Returns a vCPU's part in it. Panics if there is no such vCPU.
+    /// Returns a vCPU's part in the protocol. Panics if there is no such vCPU.
     fn hold(&self, index: usize) -> &Hold;
-    /// Interrupts the core of a vCPU, if it runs the vCPU or is about to.
+    /// Interrupts the core of a vCPU, if that core runs the vCPU or is about to.
     fn call(&self, index: usize);
 }
 
 /// The vCPUs of a guest that stand still for one of them, until this is dropped.
 pub struct Held<'a, V: Vcpus> {
     guest: &'a V,
-    /// For whom.
+    /// The vCPU that the others stand still for.
     index: usize,
     vcpus: VcpuMask,
-    /// None as long as nobody is held.
+    /// The turn to make others stand still; `None` as long as nobody is held.
     turn: Option<LockGuard<'a, ()>>,
 }
 
 impl<'a, V: Vcpus> Held<'a, V> {
-    /// Returns that nobody is held yet for vCPU `index`.
+    /// Returns an empty set of vCPUs that are held for vCPU `index`.
     pub fn nobody(guest: &'a V, index: usize) -> Self {
         Self { guest, index, vcpus: VcpuMask::NONE, turn: None }
     }
 
-    /// Returns who stands still.
+    /// Returns the vCPUs that stand still, or were made to.
     pub fn vcpus(&self) -> VcpuMask {
         self.vcpus
     }
 
-    /// Makes these vCPUs stand still, too. The caller's own vCPU is out of its guest and folded, and the caller holds no lock. Returns `false` if
-    /// the turn of the caller's vCPU `is_over`, and not all of them do.
+    /// Makes these vCPUs stand still, too. The caller's own vCPU is out of its guest and folded, and the caller holds no lock. Returns `false` if the
+    /// turn of the caller's vCPU `is_over` before all of them stand still.
     #[must_use]
     pub fn add(&mut self, missing: VcpuMask, is_over: impl Fn() -> bool) -> bool {
         let guest = self.guest;
         if self.turn.is_none() {
-            // While this one waits for its turn, it counts as standing still itself.
+            // While the caller's vCPU waits for its turn, it counts as standing still itself.
             let own = guest.hold(self.index);
             own.end_running();
             self.turn = guest.turns().take(&is_over);
@@ -163,7 +164,7 @@ impl<'a, V: Vcpus> Held<'a, V> {
             guest.hold(other).want();
             guest.call(other);
         }
-        // The missing ones are released with the others, whether they are waited for to the end or not.
+        // The missing ones are released with the others, whether they stand still by then or not.
         self.vcpus.0 |= missing.0;
         missing.iter().all(|other| guest.hold(other).wait(&is_over))
     }

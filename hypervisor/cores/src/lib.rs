@@ -1,15 +1,15 @@
-//! What the machine's cores say to each other, apart from the machine.
+//! The protocols between the machine's cores, without the machine.
 //!
 //! - [`hold`]: a vCPU makes others of its guest stand still for one access.
-//! - [`gate`]: nobody enters a guest that somebody wants whole, or that does not run.
-//! - [`agenda`]: what a core has to decide, and whether it must decide anew.
-//! - [`news`]: what has come for a guest from outside, and waits for a core of the guest's to come by.
-//! - [`sync`]: the atomics and the locks that they are made of.
+//! - [`gate`]: no core enters a guest that somebody wants whole, or that does not run.
+//! - [`agenda`]: a core's tasks, and whether the core must decide anew which of them has it.
+//! - [`news`]: what has come for a guest from outside, until one of the guest's cores takes it.
+//! - [`sync`]: the atomics and the locks that the protocols are made of.
 //!
-//! The crate `run` wires them to the machine. What they need of it is passed to them: "interrupt that core", "is my turn over". One
-//! thing must be true of that: whoever interrupts a core makes its writes visible first, and who was interrupted reads after it
-//! (`gic::kick` and `interrupts::take` in `run` have the barriers). A core that is at EL2 has no interrupt taken from it, and finds it pending
-//! when it enters a guest or waits.
+//! The crate `run` wires the protocols to the machine. It passes functions to them for what they need of it, such as "interrupt that core" and "is my
+//! turn over". One thing must be true of an interrupt: the core that sends it makes its writes visible first, and the core that takes it reads after
+//! it (`gic::kick` and `interrupts::take` in `run` have the barriers). A core that is at EL2 takes no interrupt. The interrupt stays pending, and the
+//! core finds it when it enters a guest or waits.
 //!
 //! # Who writes, who reads, in which order, and why
 //!

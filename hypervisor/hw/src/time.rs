@@ -29,8 +29,8 @@ pub trait Wait {
         }
     }
 
-    /// Calls `ask` until it answers, and returns the answer; `None` if there was none in `limit` ticks. Pauses before each question: with a device that
-    /// always answers at once, others run, too.
+    /// Calls `ask` until it answers, and returns the answer; `None` if there was none in `limit` ticks. Pauses before each question, so that others
+    /// run even if the device always answers at once.
     fn poll<T>(&mut self, limit: u64, mut ask: impl FnMut() -> Option<T>) -> Option<T>
     where
         Self: Sized,

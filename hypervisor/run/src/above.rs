@@ -1,27 +1,27 @@
-//! Who runs guests: what is above this crate.
+//! The seam to the crate above this one, which makes guests and looks after them: [`Above`].
 
 use crate::slot::Slot;
 use alloc::sync::Arc;
 use spin::Once;
 use stasis_guest::stop::Stopped;
 
-/// What is done without an exit of a guest, and what a guest does that concerns people.
+/// The crate above: what is done when a guest has stopped, and with what a guest says.
 pub trait Above: Sync {
-    /// A guest has stopped.
+    /// Called when the guest in `slot` has stopped, as `how` says, and the calling core has unloaded its vCPU.
     fn stopped(&self, slot: Arc<Slot>, how: Stopped);
 
-    /// A guest has sent a byte by its UART.
+    /// Called when the guest in `slot` has sent a byte by its UART.
     fn transmit(&self, slot: &Slot, byte: u8);
 }
 
 static ABOVE: Once<&'static dyn Above> = Once::new();
 
-/// Says who that is, before any guest runs.
+/// Registers the crate above, once, before any guest runs.
 pub fn init(above: &'static dyn Above) {
     ABOVE.call_once(|| above);
 }
 
-/// Who it is.
+/// Returns the crate above, which [`init`] registered.
 ///
 /// # Panics
 ///

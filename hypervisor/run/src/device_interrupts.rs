@@ -1,8 +1,8 @@
-//! The interrupts of the machine's devices that guests were given, on their way to them.
+//! The interrupts of the machine's devices that guests were given, on their way to the guests.
 //!
-//! Such an interrupt comes to the core of the guest's first vCPU, whoever runs there. EL2 drops its priority, leaves it active and
-//! notes it in the guest's slot; the guest's own deactivation ends it, through a list register ([`stasis_vgic`], `link.rs`). When the
-//! guest stops, its interrupts are disabled and made inactive ([`release`]).
+//! Such an interrupt comes to the core of the guest's first vCPU, whoever runs there. EL2 drops its priority, leaves it active and notes it in the
+//! guest's slot. The guest's own deactivation ends it, through a list register ([`stasis_vgic`], `link.rs`). When the guest stops, its interrupts are
+//! disabled and made inactive ([`release`]).
 
 use crate::gic::{self, ThisCore};
 use crate::slot::Slot;
@@ -15,10 +15,10 @@ use stasis_hw::mmio::Frame;
 use stasis_hw::virtio_mmio::VirtioMmio;
 use stasis_vgic::VirtualInterface;
 
-/// Whose each interrupt is, and which of its interrupts.
+/// INTID of each interrupt, its number among the interrupts of its guest, and the guest's slot.
 static OWNERS: SpinMutex<Vec<(u32, usize, Arc<Slot>)>> = SpinMutex::new(Vec::new());
 
-/// The guest is there: its devices' interrupts are its own.
+/// Registers a new guest as the owner of its devices' interrupts, and routes them to the core of its first vCPU. They stay disabled.
 pub fn enter(slot: &Arc<Slot>) {
     let core = slot.cores().next().unwrap_or(0);
     for (n, (interrupt, _)) in slot.given().interrupts.iter().enumerate() {
@@ -27,17 +27,18 @@ pub fn enter(slot: &Arc<Slot>) {
     }
 }
 
-/// The guest is not there any more.
+/// Ends the ownership of a guest that was removed.
 pub fn leave(slot: &Slot) {
     OWNERS.lock().retain(|(_, _, owner)| owner.number != slot.number);
 }
 
-/// The guest runs: its devices' interrupts may come.
+/// Enables the interrupts of the devices of a guest that runs from now on.
 pub fn engage(slot: &Slot) {
     slot.given().interrupts.iter().for_each(|(interrupt, _)| gic::enable(interrupt.intid));
 }
 
-/// The guest has stopped: its devices access no memory, their interrupts don't come, and none is active. Its vCPUs are not loaded.
+/// Stops the devices of a guest that has stopped: they access no memory any more, their interrupts are disabled, and none is active. The caller holds
+/// the lock of what the guest's vCPUs share, and none of them is loaded.
 pub fn release(slot: &Slot, guest: &mut Guest) {
     if slot.given().devices.is_empty() {
         return;
@@ -47,7 +48,7 @@ pub fn release(slot: &Slot, guest: &mut Guest) {
         gic::disable(interrupt.intid);
         gic::forget(interrupt.intid);
     }
-    // Nobody is to be kicked: the guest does not run.
+    // Kick nobody: the guest does not run.
     let _ = guest.vgic.release_physical(&mut ThisCore::here());
     slot.forget_interrupts();
     for (interrupt, _) in &slot.given().interrupts {
@@ -55,10 +56,11 @@ pub fn release(slot: &Slot, guest: &mut Guest) {
     }
 }
 
-/// Has a device that accesses memory by itself do so no more: the memory may be another guest's next.
+/// Resets a device that accesses memory by itself, so that it stops: the memory may be another guest's next.
 fn stop(device: &Device) {
     for frame in &device.grant.frames {
-        // SAFETY: such a device is a virtio-mmio slot, all of which are mapped as devices; its guest does not run.
+        // SAFETY: 1. Such a device is a virtio-mmio slot, all of which are mapped one to one as device memory for ever, at the aligned addresses that
+        // the device tree gives. 2. The driver resets the device, which changes no memory, and ends the device's own accesses.
         let frame = unsafe { Frame::new(frame.start as usize) };
         if !VirtioMmio::new(frame).reset() {
             log::error!("device \"{}\" can't be stopped", device.grant.path);
@@ -66,7 +68,8 @@ fn stop(device: &Device) {
     }
 }
 
-/// Takes a physical interrupt that is some guest's device's. It stays active until the guest has seen to it.
+/// Notes a physical interrupt in its guest's slot, if a guest was given its device. Returns whether one was. The interrupt stays active until the
+/// guest has handled it.
 pub fn take(intid: u32) -> bool {
     let owner = OWNERS.lock().iter().find(|(owned, _, _)| *owned == intid).cloned();
     match owner {

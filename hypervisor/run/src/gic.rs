@@ -1,4 +1,4 @@
-//! The machine's GIC: the drivers of its frames, and this core's GICH as the vGIC's model wants it.
+//! The machine's GIC: the drivers of its frames, and the calling core's GICH as the vGIC's [`VirtualInterface`].
 
 use core::sync::atomic::{AtomicU8, Ordering};
 use spin::Once;
@@ -12,11 +12,11 @@ use stasis_vgic::{
     ActivePriorities, Control, ListRegister, MachineControl, State, VirtualInterface,
 };
 
-/// The SGI that has a core look at what it is asked to do.
+/// INTID of the kick: the SGI that makes a core look at what it is asked to do.
 pub const KICK: u32 = 0;
-/// EL2's physical timer.
+/// INTID of EL2's physical timer.
 pub const EL2_TIMER: u32 = 26;
-/// The guest's virtual timer.
+/// INTID of the virtual timer, which is the guest's.
 pub const VIRTUAL_TIMER: u32 = stasis_vgic::VIRTUAL_TIMER as u32;
 
 struct Gic {
@@ -27,17 +27,19 @@ struct Gic {
 }
 
 static GIC: Once<Gic> = Once::new();
-/// The GIC's own number of each core, as a mask.
+/// The GIC's own number of each core, as a mask of one bit. Each core stores its own (Release) before it is known to the others; who sends to it
+/// loads it (Acquire).
 static CPU_MASKS: [AtomicU8; MAX_CORES] = [const { AtomicU8::new(0) }; MAX_CORES];
 
 fn gic() -> &'static Gic {
     GIC.get().expect("the GIC is found before a guest or another core runs")
 }
 
-/// Sets the distributor up. Once.
+/// Sets the distributor up. Called once, by core 0.
 pub fn init(frames: &GicFrames) {
     let start = |frame: Range| frame.start as usize;
-    // SAFETY: the device tree's frames, mapped as devices; only these drivers use them.
+    // SAFETY: 1. The addresses are those that the device tree gives for the GIC's frames: aligned, and mapped one to one as device memory for ever.
+    // 2. What the drivers do to the GIC changes no memory.
     let (distributor, cpu, virtual_interface) = unsafe {
         (
             Distributor::new(Frame::new(start(frames.gicd))),
@@ -50,7 +52,7 @@ pub fn init(frames: &GicFrames) {
     gic().distributor.init();
 }
 
-/// Sets this core's interfaces up, and the interrupts that every core takes.
+/// Sets up the calling core's interfaces, and enables the interrupts that every core takes.
 pub fn init_this_core() {
     let gic = gic();
     gic.distributor.init_this_cpu();
@@ -62,57 +64,57 @@ pub fn init_this_core() {
     }
 }
 
-/// Number of list registers.
+/// Returns the number of list registers.
 pub fn list_registers() -> usize {
     gic().virtual_interface.list_registers()
 }
 
-/// Has SPI `intid` come to this core.
+/// Routes SPI `intid` to the calling core, and enables it.
 pub fn route_here(intid: u32) {
     let gic = gic();
     gic.distributor.set_targets(intid, gic.distributor.this_cpu_mask());
     gic.distributor.enable(intid);
 }
 
-/// Has SPI `intid`, which is disabled, come to `core`.
+/// Routes SPI `intid`, which is disabled, to `core`, and makes it edge-triggered or level-sensitive.
 pub fn route_to(intid: u32, core: usize, edge: bool) {
     let gic = gic();
     gic.distributor.set_edge(intid, edge);
     gic.distributor.set_targets(intid, CPU_MASKS[core].load(Ordering::Acquire));
 }
 
-/// Lets an interrupt come.
+/// Enables an interrupt.
 pub fn enable(intid: u32) {
     gic().distributor.enable(intid);
 }
 
-/// Has `core` look at what it is asked to do.
+/// Makes `core` look at what it is asked to do. The barrier makes visible what the caller has written before.
 pub fn kick(core: usize) {
     cpu::dsb();
     let mask = CPU_MASKS[core].load(Ordering::Acquire);
     gic().distributor.send_sgi(KICK, SgiTarget::List(mask));
 }
 
-/// Keeps an interrupt from coming.
+/// Disables an interrupt.
 pub fn disable(intid: u32) {
     gic().distributor.disable(intid);
 }
 
-/// Forgets that an edge-triggered interrupt has come.
+/// Clears the pending state of an edge-triggered interrupt.
 pub fn forget(intid: u32) {
     gic().distributor.clear_pending(intid);
 }
 
-/// This core's GICH and GICD.
+/// GICC, GICH and GICD as the calling core sees them.
 pub struct ThisCore(&'static Gic);
 
 impl ThisCore {
-    /// The core that this is called on, and used on.
+    /// Returns the calling core, which must be the one that uses the result.
     pub fn here() -> Self {
         Self(gic())
     }
 
-    /// The interrupt that this core is to take, now active, its priority dropped.
+    /// Acknowledges the most urgent pending interrupt, drops its priority, and returns it. It is active. Returns `None` if none is pending.
     #[inline(always)]
     pub fn take(&self) -> Option<Acknowledged> {
         let interrupt = self.0.cpu.acknowledge()?;
@@ -120,19 +122,19 @@ impl ThisCore {
         Some(interrupt)
     }
 
-    /// Ends an interrupt that no guest's EOI will end.
+    /// Deactivates an interrupt that no guest's EOI will deactivate.
     #[inline(always)]
     pub fn end(&self, interrupt: Acknowledged) {
         self.0.cpu.deactivate(interrupt);
     }
 
-    /// Whether the virtual timer's interrupt is with a guest on this core.
+    /// Returns whether the virtual timer's interrupt is active on this core: a guest has it.
     #[inline(always)]
     pub fn timer_is_active(&self) -> bool {
         self.0.distributor.is_active(VIRTUAL_TIMER)
     }
 
-    /// Whether it is the GIC's maintenance interrupt.
+    /// Returns whether `interrupt` is the GIC's maintenance interrupt.
     #[inline(always)]
     pub fn is_maintenance(&self, interrupt: Acknowledged) -> bool {
         interrupt.intid() == self.0.maintenance

@@ -7,27 +7,26 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::{cpu, timer};
 use stasis_hw::gic::Acknowledged;
 
-/// The interrupt of the console's UART; none before [`open_console`].
+/// INTID of the console's UART; `u32::MAX` before [`open_console`]. Core 0 writes it once; relaxed, for the interrupt comes only after that.
 static CONSOLE: AtomicU32 = AtomicU32::new(u32::MAX);
 
-/// What [`take`] has found.
+/// Interrupt that [`take`] has found.
 pub enum Taken {
-    /// None, or the one that has this core look at what it is asked to do, as it does after every exit. It is ended.
+    /// No interrupt, or the kick that makes this core look at what it is asked to do, as it does after every exit. The kick is ended.
     Own,
-    /// EL2's timer has fired, and is off: a deadline of the guest's is over, or a turn. It is ended.
+    /// EL2's timer has fired, and is off: a deadline of the guest's is over, or a turn. The interrupt is ended.
     Timer,
-    /// Another one, whose priority was dropped, is active.
+    /// Another interrupt, which is active, and whose priority was dropped.
     Other(Acknowledged),
 }
 
-/// Takes the interrupt that is pending on this core. Of several the most urgent one: the others end the guest's next stay at once, or
-/// the next WFI.
+/// Takes the most urgent interrupt that is pending on this core, if one is. Further ones end the guest's next stay, or the next WFI, at once.
 #[inline]
 pub fn take(roster: &Roster, this_core: &ThisCore) -> Taken {
     let Some(interrupt) = this_core.take() else { return Taken::Own };
     match interrupt.intid() {
         gic::KICK => {
-            // What the sender has written is read after its interrupt, which comes no second time.
+            // Read what the sender has written after its interrupt, which does not come a second time.
             cpu::dmb_reads();
             this_core.end(interrupt);
             Taken::Own
@@ -42,15 +41,15 @@ pub fn take(roster: &Roster, this_core: &ThisCore) -> Taken {
     }
 }
 
-/// Sees to an interrupt that is not for the guest that is loaded, if any is.
+/// Handles an interrupt that [`take`] has returned, and that is not for the guest that is loaded, if any is. The caller holds no lock but a vCPU's.
 pub fn pass(this_core: &ThisCore, interrupt: Acknowledged) {
     match interrupt.intid() {
-        // Its owner ends it.
+        // The guest that owns the device ends the interrupt.
         intid if device_interrupts::take(intid) => return,
-        // Of a vCPU that is not loaded any more, or a cause that is gone.
+        // The vCPU is not loaded any more, or the cause is gone: end the interrupt.
         gic::VIRTUAL_TIMER => {}
         _ if this_core.is_maintenance(interrupt) => {}
-        // What was received is taken from the UART there: until then the interrupt is kept off.
+        // The console's task takes what was received from the UART. Until then the interrupt is disabled.
         intid if intid == CONSOLE.load(Ordering::Relaxed) => {
             gic::disable(intid);
             turns::wake_console();
@@ -63,13 +62,13 @@ pub fn pass(this_core: &ThisCore, interrupt: Acknowledged) {
     this_core.end(interrupt);
 }
 
-/// Says what the interrupt of the console's UART is, and lets it come.
+/// Registers the INTID of the console's UART, and enables it on the calling core.
 pub fn open_console(intid: u32) {
     CONSOLE.store(intid, Ordering::Relaxed);
     listen_to_console();
 }
 
-/// Lets the interrupt of the console's UART come, to this core: then there is something for the console.
+/// Enables the interrupt of the console's UART, on the calling core. It wakes the console's task.
 pub fn listen_to_console() {
     gic::route_here(CONSOLE.load(Ordering::Relaxed));
 }

@@ -1,13 +1,13 @@
-//! Guests on the machine's cores: all that happens between two exits.
+//! Guests on the machine's cores: all that happens from an exit to the next entry.
 //!
-//! - [`roster`]: who has each core, and for how long; [`turns`]: the cores' loops that carry it out.
+//! - [`roster`]: who has each core, and for how long; [`turns`]: the cores' loops that carry this out.
 //! - [`slot`]: a guest with its memory and its vCPUs, which are loaded, entered and unloaded there.
-//! - [`interrupts`]: the interrupts that a core takes; [`device_interrupts`]: those of them that are guests'.
-//! - [`gic`]: the machine's GIC; [`clock`]: its time.
-//! - [`shared`]: memory that guests share; [`pool`], [`tables`]: where memory comes from.
-//! - [`above`]: who makes guests and looks after them.
+//! - [`interrupts`]: the interrupts that a core takes; [`device_interrupts`]: those of devices that guests were given.
+//! - [`gic`]: the machine's GIC; [`clock`]: wall time; [`el2`]: EL2's accesses to memory that guests write.
+//! - [`shared`]: memory that guests share; [`pool`]: free RAM; [`tables`]: page tables on the heap.
+//! - [`above`]: the seam to the crate that makes guests and looks after them.
 //!
-//! A crate of its own since it is built for speed: `boot`, which no exit passes through, is built for size.
+//! These modules are a crate of their own because they are built for speed. `boot`, which no exit passes through, is built for size.
 
 #![no_std]
 

@@ -1,4 +1,4 @@
-//! The RAM that no guest has.
+//! The pool of RAM that no guest has.
 
 use crate::el2::GuestRam;
 use core::ptr::{self, NonNull};
@@ -7,47 +7,47 @@ use stasis_devices::machine::RAM_UNIT;
 use stasis_memory::ReadRam;
 use stasis_memory::range::{NoRam, Pool, Range};
 
-/// None before the machine's RAM is known.
+/// The pool; `None` before the machine's RAM is known.
 static FREE: SpinMutex<Option<Pool>> = SpinMutex::new(None);
 
-/// Hands over the machine's free RAM, once.
+/// Puts the machine's free RAM into the pool, once.
 ///
 /// # Safety
 ///
-/// 1. It is normal memory, mapped one to one for reading and writing for as long as the machine is on, in whole pages.
-/// 2. Nobody has a reference to it, or uses it without having taken it from here.
+/// 1. The RAM is normal memory, mapped one to one for reading and writing for as long as the machine is on, in whole pages.
+/// 2. Nobody has a reference to the RAM, or uses it without having taken it from here.
 pub unsafe fn init(free: Pool) {
     *FREE.lock() = Some(free);
 }
 
-/// Returns how much there is, in bytes.
+/// Returns the bytes that are free.
 pub fn free_bytes() -> u64 {
     FREE.lock().as_ref().map_or(0, Pool::free_bytes)
 }
 
-/// Takes `len` bytes at `lowest` or above, which are zeros then. Calls `pause` between pieces of their clearing.
+/// Takes `len` bytes at `lowest` or above, and makes them zeros. Calls `pause` between pieces of the clearing.
 ///
 /// # Errors
 ///
-/// [`NoRam`], with what there is instead.
+/// [`NoRam`] says what there is instead.
 pub fn take(lowest: u64, len: u64, pause: &mut dyn FnMut()) -> Result<GuestRam, NoRam> {
     let range = take_range(lowest, len)?;
     let start = ptr::with_exposed_provenance_mut(range.start as usize);
     let start = NonNull::new(start).ok_or(NoRam::AtZero)?;
-    // SAFETY: 1. `init` was told that it is mapped, and whole pages, as `RAM_UNIT` is. The pool has handed it out to nobody else, and gets it back
-    // from its owner alone. 2. By the same, nobody has a reference to it. 3. A guest, and a device of a guest's, access memory by what the
-    // architecture calls single-copy atomic accesses.
+    // SAFETY: 1. `init`'s caller promised that the pool's RAM is mapped as normal memory for ever. The pool has handed this range out to nobody else,
+    // and gets it back from its owner alone. Its length is whole pages, as `RAM_UNIT` is. 2. `init`'s caller promised that nobody has a reference to
+    // the RAM or uses it otherwise. 3. A guest, and a device of a guest's, access memory by what the architecture calls single-copy atomic accesses.
     Ok(unsafe { GuestRam::new(start, range.len() as usize, pause) })
 }
 
-/// Takes a range of `len` bytes at `lowest` or above, or says what there is instead.
+/// Takes a range of `len` bytes at `lowest` or above; an error says what there is instead.
 fn take_range(lowest: u64, len: u64) -> Result<Range, NoRam> {
     let mut pool = FREE.lock();
     let pool = pool.as_mut().ok_or(NoRam::Unknown)?;
     pool.take(lowest, len, RAM_UNIT)
 }
 
-/// Takes memory back from its owner.
+/// Puts memory back into the pool.
 pub fn give_back(memory: GuestRam) {
     if let Some(pool) = FREE.lock().as_mut()
         && !memory.is_empty()
