@@ -1,7 +1,7 @@
-//! Who has each core, and for how long: what [`stasis_host::sched`] decides, with the vCPUs behind its tasks.
+//! Who has each core, and for how long: the decisions of [`stasis_host::sched`], with the vCPUs behind its tasks.
 //!
-//! Each core has a [`Roster`] with a lock of its own, which is the last one that is taken. Whoever wakes a vCPU ([`Roster::kick`])
-//! tells its core, if that makes a difference to it; the core itself [decides](Roster::decide).
+//! Each core has a [`Roster`] with a lock of its own, which is taken after all other locks. Whoever wakes a vCPU ([`Roster::kick`]) interrupts its
+//! core, if that changes anything there. The core itself [decides](Roster::decide).
 
 use crate::gic;
 use crate::slot::Slot;
@@ -16,64 +16,65 @@ use stasis_cores::sync::LockGuard;
 use stasis_host::config::{self, CoreConfig, DEFAULT_WEIGHT};
 use stasis_host::sched::{self, Scheduler, TaskId};
 
-/// The core that the console's commands run on.
+/// Number of the core that the console's task runs on.
 const CONSOLE_CORE: usize = config::CONSOLE_CORE as usize;
-/// The console's commands are that core's first task. They have no guest's name, and so no window.
+/// The console's task: the first one of its core. It has no guest's name, and so no window.
 pub const CONSOLE: TaskId = 0;
 
-/// Who a task is.
+/// Owner of a task.
 #[derive(Clone)]
 pub enum Who {
-    /// The console's commands.
+    /// The console's task.
     Console,
     /// A guest's vCPU.
     Vcpu {
         /// The guest.
         slot: Arc<Slot>,
-        /// The vCPU's index in it.
+        /// The vCPU's index in the guest.
         index: usize,
     },
-    /// A guest that is being made, or was removed.
+    /// No owner: a guest that is being made, or was removed.
     Vacant(TaskId),
     /// No task: the core is idle.
     Nobody,
 }
 
-/// Who has a core from now on.
+/// Decision who has a core from now on.
 pub struct Turn {
-    /// Who.
+    /// Owner of the core.
     pub who: Who,
-    /// Until when at the latest, as the counter.
+    /// End of the turn at the latest, as the counter's value.
     pub until: u64,
 }
 
-/// Whose turn it is on a core.
+/// Tasks of a core, and the decisions whose turn it is.
 pub struct Roster {
     core: usize,
     agenda: Agenda<Tasks>,
-    /// What [`Self::is_shared`] says. Who is added later makes no difference to the vCPU that has the core before the next decision.
+    /// Result of [`Self::is_shared`]. Written under the lock of the tasks, and read without it, relaxed: a task that is added makes no difference to
+    /// the vCPU that has the core before the next decision.
     is_shared: AtomicBool,
 }
 
 struct Tasks {
     scheduler: Scheduler,
-    /// By task.
+    /// Owner of each task.
     who: Vec<Who>,
 }
 
 static ROSTERS: LazyLock<[Roster; MAX_CORES]> = LazyLock::new(|| core::array::from_fn(Roster::new));
 
-/// That of a core.
+/// Returns the roster of core number `core`.
 pub fn of(core: usize) -> &'static Roster {
     &ROSTERS[core]
 }
 
-/// That of this core.
+/// Returns the roster of the calling core.
 pub fn here() -> &'static Roster {
     of(cpu::number())
 }
 
-/// That of the core that the console's commands run on.
+/// Returns the roster of the core that the console's task runs on.
 pub fn of_console() -> &'static Roster {
     of(CONSOLE_CORE)
 }
@@ -88,23 +89,23 @@ impl Roster {
         Self { core, agenda: Agenda::new(tasks), is_shared: AtomicBool::new(false) }
     }
 
-    /// The core's number.
+    /// Returns the core's number.
     pub fn core(&self) -> usize {
         self.core
     }
 
-    /// Whether it is that of the core that the console's commands run on.
+    /// Returns whether the console's task runs on this core.
     pub fn has_console(&self) -> bool {
         self.core == CONSOLE_CORE
     }
 
-    /// Divides the core's time by a frame. Before it has a vCPU.
+    /// Divides the core's time by the frame and the windows of `plan`. Called before the core has a vCPU.
     pub fn divide(&self, plan: &CoreConfig) {
         let windows = plan.windows.iter();
         let windows = windows.map(|window| (window.guest.as_str(), window.at_us, window.length_us));
         // All cores' frames begin with the counter, and so together.
         self.agenda.lock().scheduler.divide(plan.frame_us, windows, timer::frequency(), 0);
-        // It may sleep already, by a decision that knows of no window and would wait for ever.
+        // The core may wait already, by a decision that knows of no window and would wait for ever.
         self.decide_anew();
     }
 
@@ -112,7 +113,7 @@ impl Roster {
     pub fn add(&self, guest: &str, weight: u16) -> TaskId {
         let mut tasks = self.agenda.lock();
         let task = tasks.scheduler.add(guest, weight);
-        // The number may have been another one's.
+        // The number may be that of a task that was removed.
         if task == tasks.who.len() {
             tasks.who.push(Who::Vacant(task));
         }
@@ -120,13 +121,13 @@ impl Roster {
         task
     }
 
-    /// Says whose a task is that was added, and has it run.
+    /// Gives a task that was added to vCPU `index` of the guest in `slot`, and wakes it.
     pub fn assign(&self, task: TaskId, slot: &Arc<Slot>, index: usize) {
         self.agenda.lock().who[task] = Who::Vcpu { slot: slot.clone(), index };
         self.kick(task);
     }
 
-    /// Ends a task of a guest that is parked and does not run. `false`: the core has it, and gives it up soon.
+    /// Removes a task of a guest that is parked and does not run. Returns `false` if the task has the core, which it gives up soon.
     pub fn retire(&self, task: TaskId) -> bool {
         let mut tasks = self.agenda.lock();
         if tasks.scheduler.remove(task) {
@@ -135,18 +136,18 @@ impl Roster {
             return true;
         }
         drop(tasks);
-        // It finds that the task is not to run, and has it sleep.
+        // The core finds that the task must not run, and makes it sleep.
         self.interrupt();
         false
     }
 
-    /// How many vCPUs the core has.
+    /// Returns the number of vCPUs that the core has.
     pub fn vcpu_count(&self) -> usize {
         let tasks = self.agenda.lock().scheduler.task_count();
         if self.has_console() { tasks - 1 } else { tasks }
     }
 
-    /// Whether anybody but the core's only vCPU may want it.
+    /// Returns whether the core has more than one task, so that another one may want it.
     pub fn is_shared(&self) -> bool {
         self.is_shared.load(Ordering::Relaxed)
     }
@@ -155,12 +156,12 @@ impl Roster {
         self.is_shared.store(tasks.scheduler.task_count() > 1, Ordering::Relaxed);
     }
 
-    /// Wakes a task, or has it look at what it is asked to do.
+    /// Wakes a task, or makes its core look at what the task is asked to do.
     pub fn kick(&self, task: TaskId) {
         self.agenda.kick(task, timer::counter, || self.interrupt());
     }
 
-    /// Has a task's core look at what it is asked to do, if the task has the core or may still be loaded there.
+    /// Makes a task's core look at what the task is asked to do, if the task has the core or may still be loaded there.
     pub fn call(&self, task: TaskId) {
         self.agenda.call(task, || self.interrupt());
     }
@@ -170,7 +171,7 @@ impl Roster {
         self.interrupt();
     }
 
-    /// This core needs none: it is at EL2, and will look.
+    /// Interrupts the core, if it is not the calling one. That one is at EL2, and looks before it enters a guest.
     fn interrupt(&self) {
         if self.core != cpu::number() {
             gic::kick(self.core);
@@ -178,26 +179,30 @@ impl Roster {
     }
 }
 
-/// What the core itself does.
+/// Functions that the core itself calls.
 impl Roster {
-    /// EL2's timer has fired, or would: the core is to decide anew.
+    /// Makes the core decide anew, since EL2's timer has fired, or would.
     pub fn timer_fired(&self) {
         self.agenda.spoil();
     }
 
-    /// Whether the core is to decide anew.
+    /// Returns whether the core must decide anew.
     #[inline(always)]
     pub fn must_decide(&self) -> bool {
         self.agenda.must_decide()
     }
 
-    /// Who has the core from now on.
+    /// Decides, and returns who has the core from now on.
     pub fn decide(&self) -> Turn {
         let (tasks, turn) = self.begin_turn();
         tasks.turn(turn)
     }
 
-    /// Whether a task goes on that has the core, or has slept there: until then. An error is another's turn.
+    /// Decides, and returns until when the task goes on that has the core, or has slept there.
+    ///
+    /// # Errors
+    ///
+    /// The turn of another task, which has the core from now on.
     pub fn keep(&self, task: TaskId) -> Result<u64, Turn> {
         let (tasks, turn) = self.begin_turn();
         if turn.task == Some(task) { Ok(turn.until) } else { Err(tasks.turn(turn)) }
@@ -210,14 +215,15 @@ impl Roster {
         (tasks, turn)
     }
 
-    /// Has a task go on that sleeps, if it was woken, and nobody else, since the core is idle. Returns until when; none: the core is
-    /// to [decide](Self::decide).
+    /// Lets a sleeping task go on if it was woken, and nobody else, since the core is idle. Returns the end of its turn; `None` if the core must
+    /// [decide](Self::decide).
     pub fn resume(&self, task: TaskId) -> Option<u64> {
-        // If somebody says only now that a wake-up which this look has seen makes a decision due, one is made that changes nothing.
+        // Somebody may announce only now a wake-up that this look has seen already. Then the core decides once more, which changes nothing.
         self.agenda.begin().scheduler.resume(task, timer::counter())
     }
 
-    /// Has the current task sleep until it is kicked, or it is `until`. `false`: it was kicked since it got the core.
+    /// Makes the current task sleep until it is kicked, or the counter reads `until`. Returns `false`, and it does not sleep, if it was kicked since
+    /// it got the core.
     pub fn sleep(&self, task: TaskId, until: u64) -> bool {
         self.agenda.lock().scheduler.sleep(task, until, timer::counter())
     }

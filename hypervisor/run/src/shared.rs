@@ -1,8 +1,8 @@
-//! The memory that guests share, and their doorbells.
+//! Memory that guests share, and their doorbells.
 //!
-//! A region has its memory for as long as the machine is on, and beside it as much again, for what a checkpoint holds of it: the
-//! guests that share it, and are not stored themselves, stand still only while it is copied there. What one guest rings another
-//! waits in the region until a core of the other's comes by ([`Connected::take_rung`]): so nobody takes the lock of another guest.
+//! A region has its memory for as long as the machine is on, and as much again for a copy, which checkpoints are stored from. So the guests that
+//! share the region, and are not stored themselves, stand still only while it is copied. A bell that one guest rings for another waits in the region
+//! until a core of the other's takes it ([`Connected::take_rung`]). So nobody takes the lock of another guest.
 
 use crate::slot::{Ram, Slot};
 use alloc::sync::Arc;
@@ -19,20 +19,21 @@ use stasis_state::device::MAX_PEERS;
 /// A region that this machine has memory for.
 pub struct Region {
     config: &'static SharedRegion,
-    /// Where its memory is.
+    /// Physical addresses of the memory.
     range: Range,
-    /// Guests write it, and nobody watches where. Held while it is copied or overwritten.
+    /// Memory of the region. Guests write it at any moment. Locked while it is copied or overwritten.
     memory: SpinMutex<Ram>,
     copy: SpinMutex<Ram>,
-    /// For each guest, who has rung it since it was told last.
+    /// For each guest, the peers that have rung it since it was told last.
     rung: [Bits; MAX_PEERS],
-    /// The guests that are there.
+    /// Guests that share the region and are on this machine, each by its number in the region.
     guests: [SpinMutex<Option<Arc<Slot>>>; MAX_PEERS],
 }
 
 static REGIONS: Once<Vec<Region>> = Once::new();
 
-/// Makes the regions. One that there is no memory for is said, and the others are made. Calls `pause` between pieces of their clearing.
+/// Makes the regions, once. If there is no memory for one, a line of the log says so, and the others are made. Calls `pause` between pieces of the
+/// clearing.
 pub fn init(configs: &'static [SharedRegion], pause: &mut dyn FnMut()) {
     REGIONS.call_once(|| {
         let made = configs.iter().filter_map(|config| {
@@ -54,7 +55,7 @@ impl Region {
         let mut memory = Ram::take(0, config.size, pause)?;
         let copy = Ram::take(0, config.size, pause)?;
         memory.finish_writing(pause);
-        // Stage 2 lets guests write it all from the beginning.
+        // Stage 2 lets guests write all of it from the beginning.
         memory.mark_written(0..config.size as usize);
         Ok(Self {
             config,
@@ -66,13 +67,13 @@ impl Region {
         })
     }
 
-    /// Who shares it, and is on this machine.
+    /// Returns the guests that share the region and are on this machine.
     pub fn guests(&self) -> Vec<Arc<Slot>> {
         self.guests.iter().filter_map(|guest| guest.lock().clone()).collect()
     }
 }
 
-/// A region as a guest has it.
+/// A region, and a guest's number in it.
 #[derive(Clone, Copy)]
 pub struct Connected {
     /// The region.
@@ -80,7 +81,11 @@ pub struct Connected {
     index: usize,
 }
 
-/// What a guest is to share by the configuration; an error if this machine does not have it.
+/// Returns the regions that `guest` shares by the configuration, with its number in each.
+///
+/// # Errors
+///
+/// [`NotMade`] if this machine does not have one of them.
 pub fn connect(
     configured: &'static [SharedRegion],
     guest: &str,
@@ -94,49 +99,49 @@ pub fn connect(
 }
 
 impl Connected {
-    /// Returns the physical addresses of its memory.
+    /// Returns the physical addresses of the region's memory.
     pub fn range(&self) -> Range {
         self.region.range
     }
 
-    /// Returns its memory, locked, to be overwritten while nobody who shares it runs.
+    /// Returns the region's memory, locked, for overwriting. No guest that shares it may run until that is finished.
     pub fn overwrite(&self) -> Overwritten {
         Overwritten { region: self.region, memory: self.region.memory.lock() }
     }
 
-    /// The guest is there, and can be rung.
+    /// Registers the guest in `slot` with the region: it can be rung from now on.
     pub fn enter(&self, slot: &Arc<Slot>) {
         *self.region.guests[self.index].lock() = Some(slot.clone());
     }
 
-    /// The guest is not there any more.
+    /// Removes the guest from the region, with the bells that were rung for it.
     pub fn leave(&self) {
         *self.region.guests[self.index].lock() = None;
         self.silence();
     }
 
-    /// Rings the guest with the number `peer`.
+    /// Rings the guest with the number `peer`: its vCPUs are kicked. The caller holds no lock of a guest's but its own vCPU's.
     pub fn ring(&self, peer: u8) {
         let peer = usize::from(peer);
         self.region.rung[peer].set(self.index);
-        // Cloned, for the lock is not to be held while other locks are taken.
+        // Clone the guest: the lock must not be held while other locks are taken.
         let guest = self.region.guests[peer].lock().clone();
         if let Some(guest) = guest {
             guest.tell();
         }
     }
 
-    /// Who has rung since this was asked last: a bit for each.
+    /// Returns the peers that have rung the guest since the last call: one bit for each.
     pub fn take_rung(&self) -> u32 {
         self.region.rung[self.index].take()
     }
 
-    /// Forgets who has rung.
+    /// Drops the bells that were rung for the guest.
     pub fn silence(&self) {
         self.take_rung();
     }
 
-    /// Because of whom the content is not put back when the guests with these names are resumed.
+    /// Returns the guest because of which the region's content is not put back when the guests named in `resumed` are; `None` if it is put back.
     pub fn keeper(&self, resumed: &[&str]) -> Option<&'static str> {
         let guests = self.region.guests();
         let alive = |name: &str| {
@@ -145,26 +150,26 @@ impl Connected {
         stasis_guest::shared::keeper(self.region.config, |name| resumed.contains(&name), alive)
     }
 
-    /// The region's name.
+    /// Returns the region's name.
     pub fn name(&self) -> &'static str {
         &self.region.config.name
     }
 }
 
-/// The memory of a region that a checkpoint's content goes to.
+/// Memory of a region, locked, into which a checkpoint's content is loaded.
 pub struct Overwritten {
     region: &'static Region,
     memory: SpinMutexGuard<'static, Ram>,
 }
 
 impl Overwritten {
-    /// Returns the memory, to be written.
+    /// Returns the memory, for writing.
     pub fn as_writable(&mut self) -> &mut dyn WriteRam {
         &mut **self.memory
     }
 
-    /// Ends it: guests see what was written, and what was rung before is over. Nobody who shares the region has run since before that. Calls
-    /// `pause` between pieces of its leaving the caches.
+    /// Makes guests see what was written, and drops the bells that were rung before. No guest that shares the region has run since
+    /// [`Connected::overwrite`]. Calls `pause` between pieces of the cache maintenance.
     pub fn finish(mut self, pause: &mut dyn FnMut()) {
         self.memory.finish_writing(pause);
         for rung in &self.region.rung {
@@ -173,7 +178,7 @@ impl Overwritten {
     }
 }
 
-/// Copies what is in the regions that these guests share. Whoever shares them stands still. Calls `pause` between pieces.
+/// Copies the content of the regions that these guests share. All guests that share them stand still. Calls `pause` between pieces.
 pub fn copy<'a>(slots: impl Iterator<Item = &'a Slot>, pause: &mut dyn FnMut()) {
     let mut copied: Vec<&Region> = Vec::new();
     for Connected { region, .. } in slots.flat_map(Slot::shared) {
@@ -187,7 +192,7 @@ pub fn copy<'a>(slots: impl Iterator<Item = &'a Slot>, pause: &mut dyn FnMut()) 
     }
 }
 
-/// Lends the copies of what a guest shares to `action`, and returns what that returns.
+/// Calls `action` with the copies of the regions that a guest shares, and returns its result.
 pub fn with_copies<T>(slot: &Slot, action: impl FnOnce(&[&dyn ReadRam]) -> T) -> T {
     let copies: Vec<_> = slot.shared().iter().map(|one| one.region.copy.lock()).collect();
     let copies: Vec<&dyn ReadRam> =
@@ -195,7 +200,7 @@ pub fn with_copies<T>(slot: &Slot, action: impl FnOnce(&[&dyn ReadRam]) -> T) ->
     action(&copies)
 }
 
-/// Those that share memory with these guests, and are none of them.
+/// Returns the guests that share memory with these guests and are not among them.
 pub fn others(slots: &[&Slot]) -> Vec<Arc<Slot>> {
     let mut others: Vec<Arc<Slot>> = Vec::new();
     let peers = slots.iter().flat_map(|slot| slot.shared()).flat_map(|one| one.region.guests());

@@ -1,10 +1,9 @@
 //! A guest on the machine: its state, its RAM and its stage 2, and the cores of its vCPUs.
 //!
-//! A core that runs a vCPU ([`run`]) holds the lock of that vCPU from [`Slot::run`] to its unloading, and the lock
-//! of what the vCPUs share ([`Resident`]) only to answer an exit and to prepare an entry. Whoever else
-//! wants the guest [parks](Slot::park) it: then all of its state is in its records, and all locks are
-//! the caller's. Locks are taken in this order: vCPUs by index, then what they share; then, as everywhere,
-//! a core's [`Roster`].
+//! A core that runs a vCPU ([`run`]) holds the lock of that vCPU from [`Slot::run`] to its unloading, and the lock of what the vCPUs share
+//! ([`Resident`]) only to answer an exit and to prepare an entry. Anybody else who wants the whole guest [parks](Slot::park) it: then all of its
+//! state is in its records, and the caller has all of its locks. Locks are taken in this order: vCPUs by index, then what they share; then, as
+//! everywhere, a core's [`Roster`].
 
 mod errands;
 mod fetch;
@@ -54,94 +53,95 @@ use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::range::Range;
 use stasis_vgic::VcpuMask;
 
-/// Of [`Slot::last_on`]: no vCPU.
+/// Value of [`Slot::last_on`]: no vCPU.
 const NOBODY: u8 = u8::MAX;
 
-/// The most bytes and breaks that wait for room in a guest's UART.
+/// Most bytes and breaks that wait for room in a guest's UART.
 const MAX_INPUT: usize = 4096;
 
-/// Each slot has a VMID of its own, of eight bits.
+/// Most slots: each has a VMID of its own, of eight bits, and VMID 0 is none's.
 pub const MAX_SLOTS: usize = u8::MAX as usize;
 
-/// The VMID of the slot with this number.
+/// Returns the VMID of the slot with this number.
 fn vmid(number: usize) -> u8 {
     number as u8 + 1
 }
 
-/// What a guest's vCPUs share, and belongs to whoever holds its lock.
+/// State that a guest's vCPUs share. It belongs to whoever holds its lock.
 pub struct Resident {
     /// The guest.
     pub guest: Guest,
-    /// What it is doing.
+    /// What the guest is doing.
     pub state: RunState,
     ram: Ram,
-    /// None once it was removed.
+    /// Translation of the guest; `None` once the guest was removed.
     stage2: Option<Translation>,
 }
 
-/// A vCPU and its core, for its life.
+/// A vCPU and its core, which is the same for the vCPU's life.
 struct VcpuPlace {
-    /// Its core's.
+    /// Roster of the vCPU's core.
     roster: &'static Roster,
-    /// What the core knows it by.
+    /// Task of the vCPU on that core.
     task: TaskId,
     vcpu: SpinMutex<Vcpu>,
     hold: Hold,
-    /// It is to have the devices' deadlines looked at, as another one has left.
+    /// Notice to look at the devices' deadlines, left when another vCPU, which looked at them, has left.
     takes_over: Notice,
     stats: Stats,
 }
 
-/// Where a guest's vCPUs run.
+/// Cores that a guest's vCPUs run on.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement<'a> {
-    /// The core of each vCPU.
+    /// Number of each vCPU's core.
     pub cores: &'a [usize],
-    /// The weight that each of them has there.
+    /// Weight of each vCPU on its core.
     pub weight: u16,
 }
 
-/// What a guest's stage 2 maps.
+/// Memory and devices that a guest's stage 2 maps.
 pub struct Memory {
-    /// Its RAM.
+    /// The guest's RAM.
     pub ram: Ram,
-    /// What it shares with others.
+    /// Regions that the guest shares with others.
     pub shared: Vec<Connected>,
-    /// The machine's devices that it was given.
+    /// Devices of the machine that the guest was given.
     pub given: Given,
-    /// The physical GICV, its GICC.
+    /// Frame of the physical GICV, which is the guest's GICC.
     pub gicv: Range,
-    /// Which maps nothing yet.
+    /// Translation of the guest, which maps nothing yet.
     pub stage2: Translation,
 }
 
-/// A guest's place on the machine.
+/// A guest on the machine.
 pub struct Slot {
-    /// Its number on the console.
+    /// The guest's number on the console.
     pub number: usize,
-    /// Its name, which no other guest has.
+    /// The guest's name, which no other guest has.
     pub name: String,
     vcpus: Vec<VcpuPlace>,
-    /// Whether its vCPUs may be entered. It does not run unless its state is [`RunState::Running`].
+    /// Gate of the guest's vCPUs. Closed unless the guest's state is [`RunState::Running`].
     gate: Gate,
     resident: Lock<Resident>,
-    /// Which vCPU each core has run last, whose translations it may still have.
+    /// Index of the guest's vCPU that each core has run last, and whose translations it may still have. Accessed by that core, and by who has the
+    /// guest parked; relaxed, for the vCPUs' locks order the two.
     last_on: [AtomicU8; MAX_CORES],
-    /// Which vCPU makes others stand still.
+    /// Turn of the vCPUs to make others stand still.
     turns: Turns,
     /// The memory that it shares with others.
     shared: Vec<Connected>,
-    /// The machine's devices that it was given.
+    /// Devices of the machine that the guest was given.
     given: Given,
-    /// Which of their interrupts have come, and it was not told yet.
+    /// Interrupts of these devices that have come, and that the guest was not told of yet.
     raised: Bits,
     input: SpinMutex<VecDeque<Character>>,
-    /// Something was typed for it, it was rung, or an interrupt of its devices has come.
+    /// Announcement that something was typed for the guest, a bell was rung for it, or an interrupt of its devices has come.
     news: News,
 }
 
 impl Memory {
-    /// Maps all of it for its guest, which has its RAM at `ram_base`.
+    /// Maps all of it in stage 2 of its guest, whose RAM is at `ram_base` in its own address space.
     fn map(&mut self, ram_base: u64) -> Result<(), MapError> {
         let Self { ram, shared, given, gicv, stage2 } = self;
         let tables = &mut HeapTables;
@@ -158,23 +158,23 @@ impl Memory {
     }
 }
 
-/// Makes the translation of guest `number`, none of whose vCPUs is loaded, map nothing, and all cores forget what they have kept of it.
+/// Makes the translation of guest `number` map nothing, and makes all cores drop their copies of it. None of the guest's vCPUs is loaded.
 fn forget(stage2: &mut Translation, number: usize) {
-    // SAFETY: 1. The caller is a command, which runs while no guest is loaded on its core. 2. The root stays with this number, and so with its
-    // VMID.
+    // SAFETY: 1. The caller is a command, which runs while no vCPU is loaded on its core. 2. `clear` keeps the root, which stays with this number,
+    // and so with its VMID, for ever.
     stage2.clear(&mut HeapTables, |root| unsafe { mmu::forget_guest(root, vmid(number)) });
 }
 
 impl Slot {
-    /// Puts a guest with its RAM on its cores. Its vCPUs run once they are [assigned](crate::turns::assign).
+    /// Returns the slot of a guest, whose vCPUs have tasks on their cores. They run once they are [assigned](crate::turns::assign).
     ///
     /// # Errors
     ///
-    /// What its translation has no room for, and the translation, which maps nothing then and stays with the number.
+    /// A [`MapError`], if its translation has no room for all of it, and the translation, which maps nothing then and stays with the number.
     ///
     /// # Panics
     ///
-    /// If what was written to its RAM is [not finished](stasis_memory::GuestRam::finish_writing).
+    /// If what was written to the guest's RAM is [not finished](stasis_memory::GuestRam::finish_writing).
     pub fn new(
         number: usize,
         placement: Placement,
@@ -185,7 +185,7 @@ impl Slot {
     ) -> Result<Arc<Self>, (MapError, Translation)> {
         assert!(memory.ram.is_finished(), "the guest would not see all of its RAM");
         if let Err(why) = memory.map(guest.ram_base()) {
-            // Before the RAM goes back: nothing may find it any more.
+            // Do this before the RAM goes back: nothing may find it any more.
             forget(&mut memory.stage2, number);
             return Err((why, memory.stage2));
         }
@@ -220,12 +220,12 @@ impl Slot {
         }))
     }
 
-    /// The cores of its vCPUs.
+    /// Returns the cores of the guest's vCPUs.
     pub fn cores(&self) -> impl Iterator<Item = usize> {
         self.vcpus.iter().map(|place| place.roster.core())
     }
 
-    /// Each vCPU's core, and what that knows it by.
+    /// Returns the roster of each vCPU's core, and the vCPU's task there.
     pub fn tasks(&self) -> impl Iterator<Item = (&'static Roster, TaskId)> {
         self.vcpus.iter().map(|place| (place.roster, place.task))
     }
@@ -235,32 +235,32 @@ impl Slot {
         &self.shared
     }
 
-    /// The machine's devices that it was given.
+    /// Devices of the machine that the guest was given.
     pub fn given(&self) -> &Given {
         &self.given
     }
 
-    /// The `n`th interrupt of its devices has come.
+    /// Notes that the `n`th interrupt of the guest's devices has come, and kicks the vCPUs.
     pub fn interrupt(&self, n: usize) {
         self.raised.set(n);
         self.tell();
     }
 
-    /// Forgets which interrupts of its devices have come.
+    /// Drops the interrupts of the guest's devices that have come.
     pub fn forget_interrupts(&self) {
         self.raised.take();
     }
 
-    /// Wakes all vCPUs, or has them look at what they are asked to do, and at the devices' deadlines.
+    /// Kicks all vCPUs, so that they look at what they were sent, and at the devices' deadlines.
     fn kick_all(&self) {
         self.vcpus.iter().for_each(|place| place.takes_over.leave());
         self.tasks().for_each(|(roster, task)| roster.kick(task));
     }
 
-    /// Does so with these vCPUs.
+    /// Kicks these vCPUs, so that they look at what they were sent.
     #[inline]
     pub fn kick(&self, vcpus: VcpuMask) {
-        // Almost always: every entry and exit asks.
+        // Almost always there is none: every entry and exit asks.
         if vcpus.is_empty() {
             return;
         }
@@ -269,7 +269,7 @@ impl Slot {
         }
     }
 
-    /// Takes a byte or a break for the guest's UART; one too many is lost, as on a wire.
+    /// Puts a byte or a break into the input of the guest's UART. If there is no room, it is lost, as on a wire.
     pub fn type_in(&self, character: Character) {
         let mut input = self.input.lock();
         if input.len() < MAX_INPUT {
@@ -280,7 +280,7 @@ impl Slot {
         self.kick(VcpuMask::only(0));
     }
 
-    /// Has one of its vCPUs, whichever is on, see to what was rung.
+    /// Makes one of the guest's vCPUs, whichever is on, take the bells and the interrupts of devices that have come.
     pub fn tell(&self) {
         self.news.announce();
         self.kick_all();

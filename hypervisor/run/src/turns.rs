@@ -1,7 +1,7 @@
-//! The cores' loops: each lets those run whose turn it is by its [roster](crate::roster).
+//! The cores' loops: each runs the vCPUs whose turn it is by its core's [roster](crate::roster).
 //!
-//! Core 0 also has the console's task, which [`serve_console`] gives its turns. Work that takes long is done in pieces: whoever does it was given
-//! the [`Task`], and lets the vCPUs of the core run between two pieces ([`Task::yield_now`]).
+//! Core 0 also has the console's task, which [`serve_console`] gives its turns. Work that takes long is done in pieces: its function is given the
+//! [`Task`], and lets the core's vCPUs run between two pieces ([`Task::yield_now`]).
 
 use crate::above;
 use crate::gic::ThisCore;
@@ -17,40 +17,40 @@ use stasis_guest::clock::NEVER;
 use stasis_host::task::Yield;
 use stasis_hw::time::Wait;
 
-/// The console's task on core 0: the one thing that runs at EL2 for longer than an exit takes, and the capability to let others run.
+/// The console's task on core 0: the only code that runs at EL2 for longer than an exit takes, and the capability to let others run.
 ///
-/// There is one, which is handed down by `&mut` to all that takes long. A function that is not given it lets nobody run. What others could want is
-/// behind a [`TaskLock`](stasis_host::task::TaskLock), which is not held while it lets others run.
+/// There is one task, which is handed down by `&mut` to all that takes long. A function that is not given it lets nobody run. What others could want
+/// is behind a [`TaskLock`](stasis_host::task::TaskLock), which is not held while the task lets others run.
 #[derive(Debug)]
 pub struct Task {
-    /// What the counter reads when the task's turn is over.
+    /// End of the task's turn, as the counter's value.
     until: u64,
-    /// Ticks that others had in the task's pauses.
+    /// Ticks that others have had the core while the task yielded.
     away: u64,
-    /// Guests run: not before [`serve_console`].
+    /// Whether guests run: not before [`serve_console`].
     serves: bool,
-    /// It stays on its core.
+    /// Makes the type not [`Send`]: the task stays on its core.
     _not_send: PhantomData<*mut ()>,
 }
 
-/// [`Task::make`] was called.
+/// Whether [`Task::make`] was called. Relaxed: the swap alone decides.
 static TASK_MADE: AtomicBool = AtomicBool::new(false);
 
 impl Task {
-    /// Makes the task. Until [`serve_console`], nobody runs when it yields.
+    /// Returns the task. Until [`serve_console`], nobody runs when it yields.
     ///
     /// # Panics
     ///
-    /// The second time, and on another core than the console's.
+    /// If it was called before, or on another core than the console's.
     pub fn make() -> Self {
         let is_first = !TASK_MADE.swap(true, Ordering::Relaxed);
         assert!(is_first && roster::here().has_console(), "the console's core has one task");
         Self { until: u64::MAX, away: 0, serves: false, _not_send: PhantomData }
     }
 
-    /// Lets the vCPUs of this core run whose turn it is. They run on the task's stack, and take the locks of their own guests, which are none that
-    /// the task has [parked](Slot::park); those that the task could hold it can't hold here.
-    // A function of its own, which `cargo xtask bench` finds in the image.
+    /// Lets the vCPUs of this core run whose turn it is. They run on the task's stack, and take the locks of their own guests. Of these the task
+    /// holds none: those of a guest that it has [parked](Slot::park) are not wanted by a running vCPU, and all others that it could hold borrow it.
+    // Not inlined: `cargo xtask bench` finds the function in the image.
     #[inline(never)]
     pub fn yield_now(&mut self) {
         let roster = roster::of_console();
@@ -62,7 +62,7 @@ impl Task {
         self.away += timer::counter() - left;
     }
 
-    /// Sleeps until the counter reads `counter`, or until something happens for the console.
+    /// Makes the task sleep until the counter reads `counter`, or until something happens for the console. Others run meanwhile.
     pub fn rest_until(&mut self, counter: u64) {
         let roster = roster::of_console();
         roster.sleep(CONSOLE, counter);
@@ -72,8 +72,9 @@ impl Task {
     /// Runs this core's vCPUs until it is the task's turn.
     fn run_others(&mut self) {
         assert!(self.serves, "the core may not be ready yet");
-        // SAFETY: 1. `serve_console` has set `serves`, and was given that this core is `Ready`: the task is no `Send`, and so stays here. 2. No vCPU is
-        // loaded: whoever calls has the only task by `&mut`, and nobody has it who is called while one is.
+        // SAFETY: 1. `serve_console` has set `serves`, as is asserted, and was given proof that this core is `Ready`. The task is not `Send`, so it
+        // has stayed on this core. 2. No vCPU is loaded: the caller has the only task by `&mut`, and no code that runs while a vCPU is loaded is
+        // given it.
         self.until = unsafe { run_vcpus(roster::of_console()) };
     }
 }
@@ -84,7 +85,7 @@ impl Yield for Task {
     }
 }
 
-/// A driver waits for its device as part of the task: the disk's time goes on only while the task has the core.
+/// A driver waits for its device as part of the task: its time goes on only while the task has the core.
 impl Wait for Task {
     fn now(&self) -> u64 {
         timer::counter() - self.away
@@ -99,14 +100,14 @@ impl Wait for Task {
     }
 }
 
-/// Gives a guest's vCPUs their turns, each on its core.
+/// Assigns a guest's vCPUs to their tasks, each on its core, and wakes them.
 pub fn assign(slot: &Arc<Slot>) {
     for (index, (roster, task)) in slot.tasks().enumerate() {
         roster.assign(task, slot, index);
     }
 }
 
-/// Ends the turns of a guest that is parked and does not run. Each core that has one of its vCPUs gives it up first.
+/// Removes the tasks of a guest that is parked and does not run. Yields until each core has given up a vCPU of the guest that has it.
 pub fn retire(task: &mut Task, slot: &Slot) {
     for (roster, vcpu) in slot.tasks() {
         while !roster.retire(vcpu) {
@@ -115,24 +116,24 @@ pub fn retire(task: &mut Task, slot: &Slot) {
     }
 }
 
-/// Makes the console's turn come soon.
+/// Wakes the console's task.
 pub fn wake_console() {
     roster::of_console().kick(CONSOLE);
 }
 
-/// Runs the vCPUs of this core, which is not the console's, for ever. Being [`Ready`], the core is set up for guests.
+/// Runs the vCPUs of this core, which is not the console's, for ever. [`Ready`] proves that the core is set up for guests.
 pub fn serve(_: Ready) -> ! {
     loop {
-        // SAFETY: 1. The core is `Ready`. 2. No vCPU is loaded: this loop is the first to load one; a `serve` within another one would never
-        // return, so what that has loaded would never be entered again.
+        // SAFETY: 1. The core is `Ready`: that type can't be sent to another core. 2. No vCPU is loaded: this loop is the first code that loads one.
+        // A `serve` within another one would never return, so what that has loaded would never be entered again.
         //
-        // It returns for the console's task alone, which this core does not have.
+        // The function returns for the console's task alone, which this core does not have.
         unsafe { run_vcpus(roster::here()) };
     }
 }
 
-/// Runs the vCPUs of this core, which is the console's, for ever, and does `work` in the turns of its task. `work` returns what the counter reads when
-/// something is due again. Being [`Ready`], the core is set up for guests.
+/// Runs the vCPUs of this core, which is the console's, for ever, and calls `work` in the turns of its task. `work` returns the counter's value at
+/// which something is due again, if anything is. [`Ready`] proves that the core is set up for guests.
 pub fn serve_console(
     _: Ready,
     mut task: Task,
@@ -147,8 +148,8 @@ pub fn serve_console(
     }
 }
 
-/// Runs this core's vCPUs until it is the turn of the console's task, and returns what the counter reads when that turn is over. On other cores than
-/// the console's, it does so for ever.
+/// Runs this core's vCPUs until it is the turn of the console's task, and returns the counter's value at which that turn is over. On other cores than
+/// the console's, it never returns.
 ///
 /// # Safety
 ///
@@ -156,7 +157,7 @@ pub fn serve_console(
 /// 2. No vCPU is loaded on it.
 unsafe fn run_vcpus(roster: &Roster) -> u64 {
     let this_core = ThisCore::here();
-    // What was decided already, while the vCPU before was leaving.
+    // Decision that was made already, while the vCPU before was leaving.
     let mut decided = None;
     loop {
         let Turn { who, until } = decided.take().unwrap_or_else(|| {
@@ -166,7 +167,7 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
             roster.decide()
         });
         match who {
-            // SAFETY: 1. The core is set up, by the caller. 2. None is loaded, by the caller, and each `run` unloads the one that it has
+            // SAFETY: 1. The core is set up, by condition 1. 2. No vCPU is loaded, by condition 2, and each `run` unloads the vCPU that it has
             // loaded.
             Who::Vcpu { slot, index } => match unsafe { slot.run(index, until) } {
                 After::Turn(turn) => decided = Some(turn),
@@ -174,11 +175,11 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
                 After::Stopped(how) => above::get().stopped(slot, how),
             },
             Who::Console => {
-                // It looks at the time by itself.
+                // The task looks at the time by itself.
                 timer::set_deadline(NEVER);
                 return until;
             }
-            // Nobody wakes it before it is somebody's.
+            // Nobody wakes the task before it is assigned.
             Who::Vacant(task) => {
                 roster.sleep(task, NEVER);
             }

@@ -1,4 +1,4 @@
-//! What is left to be done outside of a guest when the lock of what its vCPUs share is released.
+//! What is left to do outside of a guest when the lock of what its vCPUs share is released.
 
 use super::Slot;
 use crate::gic::ThisCore;
@@ -6,30 +6,30 @@ use crate::{above, interrupts};
 use stasis_guest::outbox::{Errand, Outbox, Report};
 use stasis_hw::gic::Acknowledged;
 
-/// What one exit, or one interrupt, of a vCPU's leaves to be done outside of its guest.
+/// What one exit, or one interrupt, of a vCPU leaves to do outside of its guest.
 pub struct Errands<'a> {
     slot: &'a Slot,
-    /// What the guest's logic leaves.
+    /// What the guest's logic leaves to do.
     pub outbox: Outbox,
-    /// An interrupt that was taken and is not this guest's.
+    /// Interrupt that was taken and is not this guest's.
     others: Option<Acknowledged>,
 }
 
 impl<'a> Errands<'a> {
-    /// Returns that there is nothing to be done for the guest in `slot`.
+    /// Returns errands of the guest in `slot`, with nothing to do.
     pub fn none(slot: &'a Slot) -> Self {
         Self { slot, outbox: Outbox::EMPTY, others: None }
     }
 
-    /// Puts aside an interrupt that was taken and is not this guest's.
+    /// Keeps an interrupt that was taken and is not this guest's, for [`Self::carry_out`].
     pub fn put_aside(&mut self, interrupt: Acknowledged) {
         self.others = Some(interrupt);
     }
 
-    /// Kicks, sends, rings and logs what is left to be done. The caller holds no lock of the guest's but its vCPU's. Returns whether there was
-    /// anything: then a task of this core may have been woken, which interrupts nobody.
+    /// Carries out what is left to do: kicks, sends, rings, logs, and passes on an interrupt. The caller holds no lock of the guest but its vCPU's.
+    /// Returns whether there was anything: then a task of this core may have been woken, which interrupts nobody.
     ///
-    /// It comes before each entry into the guest, before each wait, and when the vCPU leaves: there is room for what one exit entails.
+    /// Called before each entry into the guest, before each wait, and when the vCPU leaves. So there is room for what one exit entails.
     #[inline]
     pub fn carry_out(&mut self) -> bool {
         let is_any = !self.outbox.is_empty() || self.others.is_some();
@@ -45,7 +45,7 @@ impl<'a> Errands<'a> {
         if let Some(interrupt) = self.others.take() {
             interrupts::pass(&ThisCore::here(), interrupt);
         }
-        // A byte is what comes often: the rest of an errand, which is larger, is not moved for it.
+        // Most errands are a byte. The rest of an errand, which is larger, is not moved for it.
         match self.outbox.errand {
             None => {}
             Some(Errand::Send(byte)) => {

@@ -1,4 +1,4 @@
-//! Reading the instruction that a guest was at, where the hardware does not say what it did.
+//! Reading the instruction at which a guest left, where the hardware does not describe the access.
 
 use super::Resident;
 use stasis_arch::world::Loaded;
@@ -6,10 +6,10 @@ use stasis_guest::exit::Exit;
 use stasis_state::vcpu::Core;
 
 impl Resident {
-    /// Makes the exit say what the vCPU that is loaded did, by its instruction if the syndrome does not tell.
+    /// Completes `exit` by the instruction of the loaded vCPU, if the syndrome does not describe what it did.
     #[inline]
     pub(super) fn describe(&self, exit: &mut Exit, core: &Core, loaded: &Loaded) {
-        // In place: almost all are left as they are.
+        // Changed in place: almost all exits are left as they are.
         if exit.wants_instruction(core)
             && let Some(instruction) = self.instruction(*core.pc, loaded)
         {
@@ -17,11 +17,11 @@ impl Resident {
         }
     }
 
-    /// Returns the instruction at a virtual address of the vCPU that is loaded, if it lies in its guest's RAM.
+    /// Returns the instruction at a virtual address of the loaded vCPU, if it lies in the guest's RAM.
     fn instruction(&self, address: u64, loaded: &Loaded) -> Option<u32> {
         let physical = loaded.physical_address(address)?;
         let offset = physical.checked_sub(self.ram.range().start)?;
-        // It may have written it past its caches, and other vCPUs may write it at the same time: whatever it is, it is an instruction's bits.
+        // The guest may have written the instruction past its caches, and other vCPUs may write it now: whatever is read, it is 32 bits.
         self.ram.load_u32_past_caches(offset as usize).ok()
     }
 }

@@ -1,7 +1,7 @@
 //! The first write to each block of a guest's RAM.
 //!
-//! A block that was never written since its guest got it is zeros. Stage 2 has it read-only until then, so a checkpoint knows
-//! without a look at it.
+//! A block that was never written since its guest got it is zeros. Stage 2 maps the block read-only until its first write, so a checkpoint knows such
+//! blocks without reading them.
 
 use super::Resident;
 use crate::el2::GuestRam;
@@ -12,7 +12,7 @@ use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::ReadRam;
 use stasis_state::written::BLOCK_SIZE;
 
-/// Maps RAM to `base`, each block by itself.
+/// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself.
 pub(super) fn map(
     stage2: &mut Translation,
     tables: &mut HeapTables,
@@ -32,7 +32,7 @@ pub(super) fn map(
 }
 
 impl Resident {
-    /// Allows writes to all that was written meanwhile, while the guest does not run.
+    /// Allows writes to the blocks that EL2 has written while the guest did not run.
     pub(super) fn allow_writes(&mut self) {
         let base = self.guest.ram_base();
         let Some(stage2) = &mut self.stage2 else { return };
@@ -41,7 +41,8 @@ impl Resident {
         }
     }
 
-    /// Returns whether the vCPU that is loaded left for its guest's first write to a block, which it must make again.
+    /// Returns whether the loaded vCPU has left for its guest's first write to a block. Then writes to the block are allowed, and the vCPU makes the
+    /// write again.
     #[inline]
     pub(super) fn is_first_write(&mut self, exit: &Exit, loaded: &mut Loaded) -> bool {
         exit.forbidden_write().is_some_and(|fault| self.allow_write(fault, loaded))
@@ -56,7 +57,7 @@ impl Resident {
             None => loaded.physical_address(fault.virtual_address),
         };
         let Some(physical) = physical else {
-            // Another vCPU has changed its tables since: the guest's own fault comes next.
+            // Another vCPU has changed the guest's tables since: the guest's own fault comes next.
             return true;
         };
         let range = self.ram.range();

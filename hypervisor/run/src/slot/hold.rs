@@ -22,7 +22,8 @@ impl Vcpus for Slot {
 }
 
 impl Slot {
-    /// Makes other vCPUs stand still, too, after this one is folded itself. Returns `false` if its core is to decide first, and not all of them do.
+    /// Makes other vCPUs stand still, too, after this one's list registers are folded. Returns `false` if this core must decide before all of them
+    /// stand still.
     #[cold]
     #[must_use]
     pub(super) fn make_stand_still(

@@ -1,6 +1,6 @@
-//! Looks at a guest, which stop nobody: its vCPUs run on meanwhile.
+//! Looks at a guest, while its vCPUs run on.
 //!
-//! What is looked at is copied while the lock of what the vCPUs share is held, which is no longer than an exit holds it. Whoever needs more than a look
+//! A look copies what it shows while it holds the lock of what the vCPUs share, for no longer than an exit holds it. Whoever needs more than a look
 //! [parks](Slot::park) the guest.
 
 use super::Slot;
@@ -11,24 +11,24 @@ use stasis_host::run_state::RunState;
 use stasis_memory::range::Range;
 use stasis_state::vgic::MAX_VCPUS;
 
-/// What there is to see of a guest at a glance.
+/// State of a guest at one instant.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// What it is doing.
+    /// What the guest is doing.
     pub state: RunState,
-    /// Where its RAM is in its own map.
+    /// Guest-physical addresses of its RAM.
     pub ram: Range,
 }
 
 impl Slot {
-    /// Looks at the guest. Not for who has it parked, and so has the lock that this takes.
+    /// Returns what the guest is doing, and where its RAM is. A caller that has the guest parked must not call this: it has the lock that this takes.
     pub fn look(&self) -> Look {
         let resident = self.resident.lock();
         let ram = Range::new(resident.guest.ram_base(), resident.guest.ram_size());
         Look { state: resident.state, ram }
     }
 
-    /// Returns what each of its vCPUs has had and done. Not for who has it parked.
+    /// Returns the counters of each of its vCPUs. A caller that has the guest parked must not call this: it has the lock that this takes.
     pub fn counters(&self) -> Vec<Snapshot> {
         let mut taken = [0; MAX_VCPUS];
         for (taken, cpu) in taken.iter_mut().zip(self.resident.lock().guest.vgic.cpus()) {

@@ -9,13 +9,13 @@ use stasis_hw::gic::Acknowledged;
 use stasis_vgic::VcpuMask;
 
 impl Slot {
-    /// Takes the physical interrupt that is pending, if one is. What it entails outside of the guest is left in `host`.
+    /// Takes the physical interrupt that is pending, if one is. What it leaves to do outside of the guest is kept in `host`.
     #[inline(always)]
     pub(super) fn take_interrupt(&self, guest: &mut Guest, vcpu: &mut Vcpu, host: &mut RunningOn) {
         let VcpuPlace { roster, takes_over, .. } = host.place;
         match interrupts::take(roster, &host.gic) {
             Taken::Own => {}
-            // Where it has fired because the turn is over, the decision that follows sets it again.
+            // If the timer has fired because the turn is over, the decision that follows sets it again.
             Taken::Timer if !host.tick_is_due() => {}
             Taken::Timer => host.tick(guest, vcpu),
             Taken::Other(interrupt) => self.pass_interrupt(interrupt, guest, host),
@@ -25,8 +25,8 @@ impl Slot {
         }
     }
 
-    /// Sees to a physical interrupt that was taken: it is the guest's that is loaded, of its timer or a device of its, that GIC's, or
-    /// somebody else's.
+    /// Handles a physical interrupt that was taken: of the loaded guest's timer, of one of its devices, the GIC's maintenance interrupt, or somebody
+    /// else's, which is kept in `host`.
     #[inline(never)]
     fn pass_interrupt(&self, interrupt: Acknowledged, guest: &mut Guest, host: &mut RunningOn) {
         let index = host.index;
@@ -45,7 +45,8 @@ impl Slot {
         }
     }
 
-    /// Passes on to the guest all that came since the last call: rung bells, interrupts of its devices, typed bytes. Returns whom to kick.
+    /// Passes on to the guest all that came since the last call: rung bells, interrupts of its devices, typed bytes. Returns the vCPUs to kick. The
+    /// caller holds the lock of what the vCPUs share.
     pub(super) fn pass_news(&self, guest: &mut Guest) -> VcpuMask {
         self.news.take();
         let mut kick = self.pass_bells(guest);
@@ -61,7 +62,7 @@ impl Slot {
         kick
     }
 
-    /// Passes on to the guest the interrupts of its devices. Returns whom to kick.
+    /// Passes on to the guest the interrupts of its devices. Returns the vCPUs to kick.
     fn pass_interrupts(&self, guest: &mut Guest) -> VcpuMask {
         let mut kick = VcpuMask::NONE;
         let raised = self.raised.take();
@@ -76,7 +77,7 @@ impl Slot {
         kick
     }
 
-    /// Lets the guest hear what was rung. Returns whom to kick.
+    /// Passes on to the guest the bells that were rung. Returns the vCPUs to kick.
     pub(super) fn pass_bells(&self, guest: &mut Guest) -> VcpuMask {
         let mut kick = VcpuMask::NONE;
         for (n, connected) in self.shared.iter().enumerate() {

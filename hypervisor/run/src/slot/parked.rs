@@ -1,4 +1,4 @@
-//! A guest that stands still, for whoever stores, overwrites or removes it.
+//! A parked guest, for a caller that stores, overwrites or removes it.
 
 use super::{NOBODY, Ram, Resident, Slot, forget};
 use crate::device_interrupts;
@@ -15,18 +15,18 @@ use stasis_state::Records;
 
 /// A guest that does not run for as long as this lives.
 ///
-/// It may be kept while the console's [task](crate::turns::Task) yields: the locks in it are the guest's own, and nobody who runs then wants them. Its vCPUs are
-/// barred before the locks are taken, and a core that looks at one whose lock is taken leaves it ([`Slot::run`]); other guests reach it without them, by what it is
-/// [told](Slot::tell) and what is typed for it ([`Slot::type_in`]).
+/// It may be kept while the console's [task](crate::turns::Task) yields: its locks are the guest's own, and nobody who runs then waits for them. The
+/// gate of its vCPUs is closed before the locks are taken, and a core that finds a vCPU's lock taken leaves that vCPU alone ([`Slot::run`]). Other
+/// guests and the console reach the guest without its locks, by [`Slot::tell`] and [`Slot::type_in`].
 pub struct Parked<'a> {
     slot: &'a Slot,
-    // In this order they are dropped, too.
+    // The fields are dropped in this order, too.
     resident: LockGuard<'a, Resident>,
     vcpus: Vec<SpinMutexGuard<'a, Vcpu>>,
     _wakes: Wakes<'a>,
 }
 
-/// Lets a guest run again when it is dropped, after the locks.
+/// Opens the guest's gate and kicks its vCPUs when it is dropped, after the locks.
 struct Wakes<'a>(&'a Slot);
 
 impl Drop for Wakes<'_> {
@@ -51,43 +51,43 @@ impl core::ops::DerefMut for Parked<'_> {
 }
 
 impl Parked<'_> {
-    /// Makes the guest be lost until [`Self::replace`], and returns its RAM, to be written and
-    /// [finished](stasis_memory::GuestRam::finish_writing).
+    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and returns its RAM, which the caller writes and
+    /// [finishes](stasis_memory::GuestRam::finish_writing).
     pub fn overwrite(&mut self) -> &mut GuestRam {
         self.set_state(RunState::Lost);
         &mut self.resident.ram
     }
 
-    /// Makes EL2 read of its RAM what the guest has stored, even past its caches. Calls `pause` between pieces.
+    /// Makes EL2 read from the guest's RAM what the guest has stored, even past its caches. Calls `pause` between pieces.
     pub fn begin_reading(&self, pause: &mut dyn FnMut()) {
         self.resident.ram.leave_caches(pause);
     }
 
-    /// Makes the guest find in its caches nothing that EL2 has read, once it turns them on. Calls `pause` between pieces.
+    /// Drops from the caches what EL2 has read, so that the guest finds none of it once it turns them on. Calls `pause` between pieces.
     pub fn end_reading(&self, pause: &mut dyn FnMut()) {
         if self.resident.guest.may_turn_caches_on(self.vcpus.iter().map(|vcpu| &**vcpu)) {
             self.resident.ram.leave_caches(pause);
         }
     }
 
-    /// Returns the guest as it is stored, and its RAM. `counter` and `wall_time` are the host's.
+    /// Returns the guest's records for a checkpoint, and its RAM. `counter` (ticks) and `wall_time` (seconds) are the host's.
     pub fn records_and_ram(&mut self, counter: u64, wall_time: u64) -> (Records<'_>, &GuestRam) {
         let Resident { guest, ram, .. } = &mut *self.resident;
         let vcpus = self.vcpus.iter_mut().map(|vcpu| &mut **vcpu);
         (guest.records(vcpus, counter, wall_time), ram)
     }
 
-    /// Has the guest hear what was rung so far.
+    /// Passes on to the guest the bells that were rung so far.
     pub fn listen(&mut self) {
-        // All vCPUs are kicked when this is dropped.
+        // Nobody needs a kick: all vCPUs are kicked when the `Parked` is dropped.
         self.slot.pass_bells(&mut self.resident.guest);
     }
 
-    /// Puts another guest in this one's place, with as many vCPUs, which is in `state` from then on; its RAM is written.
+    /// Replaces the guest by another one with as many vCPUs, which is in `state` from then on, and whose RAM was written already.
     ///
     /// # Panics
     ///
-    /// If what was written to its RAM is not finished.
+    /// If what was written to the guest's RAM is not finished.
     pub fn replace(&mut self, guest: Box<Guest>, vcpus: Vec<Vcpu>, state: RunState) {
         assert!(self.resident.ram.is_finished(), "the guest would not see all of its RAM");
         self.resident.allow_writes();
@@ -102,11 +102,11 @@ impl Parked<'_> {
         self.set_state(state);
     }
 
-    /// Takes its memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more.
+    /// Takes the memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more.
     ///
     /// # Panics
     ///
-    /// If it was taken before.
+    /// If the memory was taken before.
     pub fn take_memory(&mut self) -> (Ram, Translation) {
         self.set_state(RunState::Removed);
         let ram = core::mem::replace(&mut self.resident.ram, Ram::none());
@@ -115,7 +115,7 @@ impl Parked<'_> {
         (ram, stage2)
     }
 
-    /// Has the guest run, stand still, or be off from now on.
+    /// Changes the guest's state to `state`. If it is not alive then, its devices are stopped.
     pub fn set_state(&mut self, state: RunState) {
         if !state.is_alive() {
             self.release_devices();
@@ -123,14 +123,15 @@ impl Parked<'_> {
         self.slot.set_state(&mut self.resident, state);
     }
 
-    /// The guest has stopped: no interrupt of its devices comes, and none is active.
+    /// Stops the guest's devices: they access no memory, and none of their interrupts is enabled or active.
     pub fn release_devices(&mut self) {
         device_interrupts::release(self.slot, &mut self.resident.guest);
     }
 }
 
 impl Slot {
-    /// Stops the guest for as long as the result lives, with all of its state in its records.
+    /// Parks the guest for as long as the result lives: all of its state is in its records. Waits until each core has left it. The caller holds none
+    /// of its locks.
     pub fn park(&self) -> Parked<'_> {
         self.gate.keep_out();
         self.tasks().for_each(|(roster, task)| roster.call(task));

@@ -1,18 +1,18 @@
-//! GuestRam of the pool's, for as long as somebody has it: [`Ram`].
+//! Memory of the pool, for as long as somebody has it: [`Ram`].
 
 use crate::el2::GuestRam;
 use crate::pool;
 use core::ops::{Deref, DerefMut};
 use stasis_memory::range::NoRam;
 
-/// A guest's RAM, or what guests share. It goes back to the pool when it is dropped.
+/// RAM of a guest, or memory that guests share. It goes back to the pool when it is dropped.
 ///
-/// Before that, whoever mapped it for a guest has to unmap it: no vCPU may have it afterwards.
+/// Whoever mapped the memory for a guest unmaps it before that: no vCPU may reach it afterwards.
 #[derive(Debug)]
 pub struct Ram(GuestRam);
 
 impl Ram {
-    /// Takes `len` bytes at `lowest` or above from the pool. They are zeros, and marked as never written. Calls `pause` between pieces of their
+    /// Takes `len` bytes at `lowest` or above from the pool. They are zeros, and marked as never written. Calls `pause` between pieces of the
     /// clearing.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Changing what a guest is doing.
+//! Changes of what a guest is doing.
 
 use super::{Resident, Slot};
 use crate::device_interrupts;
@@ -6,7 +6,8 @@ use stasis_arch::timer;
 use stasis_host::run_state::RunState;
 
 impl Slot {
-    /// Makes the guest do something else from now on. Its vCPUs are not loaded, or stop being so before the lock is free.
+    /// Changes the guest's state to `state`, with its clock, its gate and its devices' interrupts. The guest's vCPUs are not loaded, or are unloaded
+    /// before the lock is free.
     pub(super) fn set_state(&self, resident: &mut Resident, state: RunState) {
         if state != RunState::Running {
             resident.guest.clock.stop(timer::counter());

@@ -8,7 +8,7 @@ use stasis_cores::sync::LockGuard;
 use stasis_vgic::VcpuMask;
 
 impl Slot {
-    /// Steps the guest's clock if it is time.
+    /// Steps the guest's clock if a step is due, and returns what the vCPUs share, locked.
     #[inline]
     pub(super) fn step_clock(&self, host: &mut RunningOn) -> LockGuard<'_, Resident> {
         let resident = self.resident.lock();
@@ -19,8 +19,7 @@ impl Slot {
         resident
     }
 
-    /// Steps the clock if it is time. All vCPUs of the guest stand still then, or one would see the new time, and
-    /// then another the old one.
+    /// Steps the clock if a step is due. All vCPUs of the guest stand still then: otherwise one would see the new time, and then another the old one.
     #[cold]
     fn step_stepped_clock(&self, host: &mut RunningOn) -> LockGuard<'_, Resident> {
         let others = VcpuMask::first(self.vcpus.len()).without(host.index);
@@ -28,7 +27,7 @@ impl Slot {
         loop {
             let mut resident = self.resident.lock();
             let now = timer::counter();
-            // Another vCPU may be faster.
+            // Another vCPU may have stepped the clock first.
             if !resident.guest.clock.step_is_due(now) {
                 return resident;
             }
@@ -38,7 +37,7 @@ impl Slot {
                 return resident;
             }
             if !self.make_stand_still(&mut held, missing, resident, host) {
-                // The step stays due, and so EL2's timer does.
+                // The step stays due, and EL2's timer with it.
                 drop(held);
                 return self.resident.lock();
             }

@@ -1,6 +1,6 @@
-//! A vCPU that waits for an interrupt, and whether it keeps its core.
+//! The wait of a vCPU for an interrupt.
 //!
-//! It stays loaded for as long as nobody else wants the core: then nothing has to be saved, nor to be loaded again.
+//! A vCPU that waits stays loaded for as long as nobody else wants the core: then nothing must be saved and loaded again.
 
 use super::host::RunningOn;
 use super::turn::Leaves;
@@ -12,7 +12,7 @@ use stasis_guest::timer::Timer;
 use stasis_guest::{Vcpu, Wait};
 
 impl Slot {
-    /// Has the vCPU wait for an interrupt. An error says why it leaves its core.
+    /// Makes the vCPU wait for an interrupt. An error says why it leaves its core. Takes and returns what the vCPUs share, locked.
     pub(super) fn wait<'a>(
         &'a self,
         mut resident: LockGuard<'a, Resident>,
@@ -27,7 +27,7 @@ impl Slot {
             Timer { ctl: host.loaded.cntv_ctl_el0(), cval: host.loaded.cntv_cval_el0() };
         let deadline = host.pass_time(guest, vcpu);
         if !host.errands.outbox.is_empty() {
-            // Who sleeps does nothing for others.
+            // Before the vCPU sleeps, carry out what it has left to do for others.
             drop(resident);
             host.carry_out();
             resident = self.resident.lock();
@@ -41,7 +41,7 @@ impl Slot {
             return (Ok(()), resident);
         }
         host.look_by(until);
-        // Its list registers are folded.
+        // The vCPU's list registers are folded.
         place.hold.end_running();
         place.stats.end(timer::counter());
         while let Err(turn) = host.keep_core() {
@@ -57,11 +57,11 @@ impl Slot {
             cpu::wait_for_interrupt();
             resident = self.resident.lock();
             self.take_interrupt(&mut resident.guest, vcpu, host);
-            // Who wants the guest, or has ended it, may have sent the interrupt that was taken, and sends no other one.
+            // Whoever wants the guest, or has ended it, may have sent the interrupt that was taken, and sends no other one.
             if self.must_leave() {
                 return (Err(Leaves::Asleep), resident);
             }
-            // Mostly it was woken, and nobody else.
+            // Mostly this vCPU was woken, and nobody else.
             if let Some(until) = place.roster.resume(place.task) {
                 host.extend_turn(until);
                 break;
