@@ -1,4 +1,4 @@
-//! The core that a vCPU is loaded on, as the guest's logic wants it.
+//! The core that a vCPU is loaded on, as the [`Host`] of the guest's logic.
 
 use super::errands::Errands;
 use super::{Resident, Slot, VcpuPlace};
@@ -16,7 +16,7 @@ use stasis_guest::sysreg::CacheRegister;
 use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
 
-/// The core that a slot's guest is loaded on.
+/// The core that a vCPU of a slot's guest is loaded on, during one turn.
 pub struct RunningOn<'a> {
     slot: &'a Slot,
     /// The vCPU's index in its guest.
@@ -25,24 +25,24 @@ pub struct RunningOn<'a> {
     pub gic: ThisCore,
     /// The vCPU in the core's registers.
     pub loaded: Loaded,
-    /// CNTVOFF_EL2.
+    /// CNTVOFF_EL2, in ticks.
     offset: u64,
     /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
     watched: Option<u64>,
-    /// When the guest is to be told how time has passed.
+    /// Counter's value at which the guest must be told the time again.
     deadline: u64,
-    /// When its virtual timer is to be looked at.
+    /// Counter's value at which EL2 must look at the guest's virtual timer.
     look_at: u64,
-    /// When the vCPU's turn on this core is over.
+    /// Counter's value at which the vCPU's turn on this core is over.
     turn_ends: u64,
-    /// What is left to be done outside of the guest.
+    /// What is left to do outside of the guest.
     pub errands: Errands<'a>,
-    /// What the guest's vCPUs share, if it stays locked from an exit's first look to its answer.
+    /// What the guest's vCPUs share, while it stays locked from an exit's first look to its answer.
     locked: Option<LockGuard<'a, Resident>>,
 }
 
 impl<'a> RunningOn<'a> {
-    /// Returns this core for a turn of vCPU `index` of the guest in `slot`, which is loaded, until `turn_ends`.
+    /// Returns the calling core for a turn of vCPU `index` of the guest in `slot`, which is loaded. The turn ends when the counter reads `turn_ends`.
     #[inline]
     pub fn new(
         slot: &'a Slot,
@@ -67,10 +67,10 @@ impl<'a> RunningOn<'a> {
         }
     }
 
-    /// Loads the GIC and the timers of the vCPU, of which all else is loaded.
+    /// Loads the GIC of the vCPU, and sets EL2's timer for it. All else of the vCPU is loaded.
     #[inline]
     pub fn begin(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
-        // Before anything is in the list registers: whoever has wanted it to stand still may be in the midst of an access.
+        // Do this before anything is in the list registers: a vCPU that wants this one to stand still may be in the midst of an access.
         self.place.hold.begin_running();
         guest.vgic.load(self.index, &mut self.gic);
         self.tick(guest, vcpu);
@@ -80,18 +80,18 @@ impl<'a> RunningOn<'a> {
     #[inline]
     pub fn note_offset(&mut self, offset: u64, guest: &Guest) {
         self.offset = offset;
-        // A step does the same.
+        // The steps of a stepped clock serve as the watch.
         let watched = clock::must_watch(offset) && !guest.clock.is_stepped();
         self.watched = watched.then_some(offset);
     }
 
-    /// Lends the vCPU its debug registers, if an exit was for want of them. Then it must try again.
+    /// Lends the vCPU its debug registers, if it has left because it lacks them. Returns whether it did; then the vCPU makes the access again.
     #[inline]
     pub fn lend_debug(&mut self, vcpu: &Vcpu, syndrome: Syndrome) -> bool {
         exit::may_be_of_debug(syndrome) && self.loaded.lend_debug(&vcpu.debug)
     }
 
-    /// Has the guest's counter follow a step of its clock.
+    /// Writes CNTVOFF_EL2, if the guest's clock was stepped.
     #[inline]
     pub fn follow(&mut self, guest: &Guest) {
         if let Some(offset) = guest.clock.offset().filter(|offset| *offset != self.offset) {
@@ -100,7 +100,7 @@ impl<'a> RunningOn<'a> {
         }
     }
 
-    /// Has the core decide. An error is another's turn.
+    /// Makes the core decide. An error is the turn of another task.
     #[inline]
     pub fn keep_core(&mut self) -> Result<(), Turn> {
         let until = self.place.roster.keep(self.place.task)?;
@@ -108,7 +108,7 @@ impl<'a> RunningOn<'a> {
         Ok(())
     }
 
-    /// Whether the core is to decide, as [`Roster::must_decide`](crate::roster::Roster::must_decide) then says: for those that wait at EL2, where
+    /// Returns whether the core must decide, as [`Roster::must_decide`](crate::roster::Roster::must_decide) then says, too. For waits at EL2, where
     /// the timer interrupts nobody.
     pub fn turn_is_over(&self) -> bool {
         let roster = self.place.roster;
@@ -119,7 +119,7 @@ impl<'a> RunningOn<'a> {
         true
     }
 
-    /// Gives the vCPU another turn.
+    /// Lets the vCPU's turn go on until the counter reads `turn_ends`.
     pub fn extend_turn(&mut self, turn_ends: u64) {
         self.turn_ends = turn_ends;
         self.set_timer();
@@ -130,20 +130,20 @@ impl<'a> RunningOn<'a> {
         timer::set_deadline(self.deadline.min(self.look_at).min(self.turn_ends));
     }
 
-    /// Whether EL2's timer has fired for the guest, and not only because the turn is over.
+    /// Returns whether EL2's timer has fired for the guest, and not only because the turn is over.
     #[inline]
     pub fn tick_is_due(&self) -> bool {
         timer::counter() >= self.deadline.min(self.look_at)
     }
 
-    /// Lets time have passed for the guest. Returns when it is to be told again, which EL2's timer does not know yet.
+    /// Tells the guest the time. Returns the counter's value at which it must be told again, for which EL2's timer is not set yet.
     #[inline]
     pub fn pass_time(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) -> u64 {
         self.deadline = guest.tick(self.index, vcpu, self);
         self.deadline
     }
 
-    /// Locks what the guest's vCPUs share, unless it was [kept locked](Self::keep_locked).
+    /// Returns what the guest's vCPUs share, locked. It may have been [kept locked](Self::keep_locked).
     #[inline]
     pub fn lock(&mut self) -> LockGuard<'a, Resident> {
         match self.locked.take() {
@@ -152,32 +152,32 @@ impl<'a> RunningOn<'a> {
         }
     }
 
-    /// Keeps what the guest's vCPUs share locked until [`Self::lock`], which comes before the guest is entered again.
+    /// Keeps what the guest's vCPUs share locked until [`Self::lock`], which is called before the guest is entered again.
     pub fn keep_locked(&mut self, resident: LockGuard<'a, Resident>) {
         self.locked = Some(resident);
     }
 
-    /// Carries out what is left to be done outside of the guest, as [`Errands::carry_out`] says.
+    /// Carries out what is left to do outside of the guest: see [`Errands::carry_out`].
     #[inline]
     pub fn carry_out(&mut self) -> bool {
         self.errands.carry_out()
     }
 
-    /// Lets time have passed for the guest, and has EL2's timer fire when it is to be told again.
+    /// Tells the guest the time, and makes EL2's timer fire when it must be told again.
     #[inline]
     pub fn tick(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
         self.pass_time(guest, vcpu);
         self.watch_timer(guest);
     }
 
-    /// Has EL2's timer fire when the guest's virtual timer is to be looked at, where that does not always come by itself.
+    /// Makes EL2's timer fire when EL2 must look at the guest's virtual timer, where that does not always fire by itself.
     #[inline]
     pub fn watch_timer(&mut self, guest: &Guest) {
         self.look_at = if clock::timer_forgets() { self.next_look(guest) } else { NEVER };
         self.set_timer();
     }
 
-    /// Has the guest's virtual timer be looked at by `until`, if it must be watched.
+    /// Makes EL2 look at the guest's virtual timer by `until`, if the timer must be watched.
     pub fn look_by(&mut self, until: u64) {
         if self.watched.is_some() {
             self.look_at = self.look_at.min(until);
@@ -193,8 +193,8 @@ impl<'a> RunningOn<'a> {
             let latest = clock::next_watch();
             look_at = if (now..latest).contains(&due) { due } else { latest };
         }
-        // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI
-        // makes it inactive, until another one comes: have EL2's timer come then.
+        // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI makes it inactive, until another one comes:
+        // make EL2's timer fire then.
         if guest.vgic.has_active_physical(self.index) && self.gic.timer_is_active() {
             look_at = look_at.min(clock::next_watch());
         }
@@ -245,7 +245,7 @@ impl Host for RunningOn<'_> {
     }
 }
 
-/// The EL1 registers in the hardware.
+/// EL1 registers of the loaded vCPU, in the hardware.
 impl El1Registers for RunningOn<'_> {
     fn vbar_el1(&self) -> u64 {
         self.loaded.vbar_el1()

@@ -1,4 +1,4 @@
-//! The loop of a vCPU that is loaded: entries into its guest, and exits.
+//! The loop of a loaded vCPU: entries into its guest, and exits.
 
 use super::host::RunningOn;
 use super::turn::Leaves;
@@ -12,18 +12,18 @@ use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
 use stasis_guest::{Next, Vcpu, is_in_distributor};
 
-/// Why a vCPU has left its guest.
+/// Reason why a vCPU has left its guest.
 enum Left {
     /// An exit that is not answered at once.
     Exit(Syndrome),
     /// A physical interrupt is pending.
     Interrupt,
-    /// Nothing is left of the exit, but its list registers are to be filled, or this core is to decide anew.
+    /// The exit was answered. Either the vCPU's list registers must be filled, or this core must decide anew.
     Answered,
 }
 
 impl Slot {
-    /// The loop of exits and entries.
+    /// Enters and answers exits until the vCPU leaves its core. Returns why it does, and what the vCPUs share, locked.
     #[inline(always)]
     pub(super) fn enter_until_it_leaves<'a>(
         &'a self,
@@ -33,7 +33,7 @@ impl Slot {
     ) -> (Leaves, LockGuard<'a, Resident>) {
         loop {
             let roster = host.place.roster;
-            // Before the list registers are filled, which who is to leave does not need.
+            // Decide first: a vCPU that is about to leave needs no list registers.
             if roster.must_decide()
                 && let Err(turn) = host.keep_core()
             {
@@ -42,7 +42,7 @@ impl Slot {
             resident = self.prepare_entry(resident, vcpu, host);
             drop(resident);
             host.carry_out();
-            // That may have woken another vCPU of this core, which interrupts nobody.
+            // The errands may have woken another vCPU of this core, which interrupts nobody.
             if roster.must_decide() {
                 resident = self.resident.lock();
                 continue;
@@ -88,7 +88,8 @@ impl Slot {
         }
     }
 
-    /// Fills the list registers; folds them as long as this vCPU is to stand still, and leaves them so if its core is to decide.
+    /// Fills the list registers. While somebody wants this vCPU held, folds them instead and stands still; leaves them folded if the core must
+    /// decide.
     #[inline]
     fn prepare_entry<'a>(
         &'a self,
@@ -121,9 +122,9 @@ impl Slot {
         }
     }
 
-    /// Runs the guest until it does something that may leave more to be done than to enter it again.
+    /// Runs the guest until an exit after which more may be left to do than to enter it again.
     ///
-    /// What others want of this vCPU meanwhile does not wait: they kick its core, so the next entry ends at once.
+    /// What others want of this vCPU meanwhile is not delayed: they kick its core, so the next entry ends at once.
     #[inline]
     fn enter<'a>(&'a self, vcpu: &mut Vcpu, host: &mut RunningOn<'a>) -> Left {
         let stats = &host.place.stats;
@@ -136,7 +137,7 @@ impl Slot {
                         stats.left(Reason::Call);
                     } else if let Some(is_dirty) = self.answer_at_once(vcpu, syndrome, host) {
                         stats.left(Reason::Mmio);
-                        // What was sent may be for another vCPU of this core, which interrupts nobody.
+                        // An interrupt that was sent may be for another vCPU of this core, which interrupts nobody.
                         if is_dirty || host.place.roster.must_decide() {
                             return Left::Answered;
                         }
@@ -150,7 +151,7 @@ impl Slot {
                     stats.left(Reason::Interrupt);
                     return Left::Interrupt;
                 }
-                // Whatever it was that failed, the guest's access was the last one made.
+                // The cause of the SError is unknown, but the last access was the guest's.
                 ExitKind::SError => {
                     stats.left(Reason::Fault);
                     host.loaded.set_virtual_serror();
@@ -159,8 +160,9 @@ impl Slot {
         }
     }
 
-    /// Answers an access to a word of the distributor that is about the records alone. Returns whether this vCPU's list registers are to be filled;
-    /// none: it is another exit. In both cases what the vCPUs share may stay locked for what follows ([`RunningOn::lock`]).
+    /// Answers an access to a word of the distributor that is about the records alone. Returns whether this vCPU's list registers must be filled
+    /// then; `None` if the exit is another one. What the vCPUs share may stay locked for what follows ([`RunningOn::lock`]), unless it returns
+    /// `Some(false)`.
     #[inline]
     fn answer_at_once<'a>(
         &'a self,
@@ -210,7 +212,7 @@ impl Slot {
             let answer = guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host);
             let missing = match answer {
                 Ok(next) => return (next, resident),
-                // The interrupt is in another core's list registers.
+                // The access is about interrupts in other cores' list registers.
                 Err(missing) => missing,
             };
             let all_stand_still = self.make_stand_still(&mut held, missing, resident, host);

@@ -1,4 +1,4 @@
-//! A vCPU's turn on its core: loading it, running it, unloading it.
+//! A vCPU's turn on its core: it is loaded, runs, and is unloaded.
 
 use super::errands::Errands;
 use super::host::RunningOn;
@@ -13,50 +13,50 @@ use stasis_guest::stop::Stopped;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
 
-/// What comes after a vCPU's turn.
+/// What a core does after a vCPU's turn.
 pub enum After {
-    /// This one, as is decided already.
+    /// The core begins this turn, as is decided already.
     Turn(Turn),
-    /// Whatever the core decides.
+    /// The core decides.
     Anything,
-    /// Its guest has stopped.
+    /// The vCPU's guest has stopped, and the core decides.
     Stopped(Stopped),
 }
 
-/// Why a vCPU leaves its core.
+/// Reason why a vCPU leaves its core.
 pub(super) enum Leaves {
-    /// This is whose turn it is.
+    /// It is another task's turn, which this is.
     ForOthers(Turn),
-    /// Nobody may run it.
+    /// No core may run the vCPU now.
     Unwanted,
-    /// It waits, and nobody may run it.
+    /// The vCPU sleeps already, and no core may run it now.
     Asleep,
-    /// It is off.
+    /// The vCPU is off.
     VcpuOff,
     /// The guest has stopped.
     Stopped(Stopped),
 }
 
 impl Slot {
-    /// Whether no vCPU is to be entered.
+    /// Returns whether no vCPU may be entered, and one that was must leave.
     pub(super) fn must_leave(&self) -> bool {
         self.gate.is_closed()
     }
 
-    /// Runs vCPU `index` on this core until its turn is over: at `until`, or when somebody wants the guest, it waits for
-    /// something, or stops. If it can't run, it sleeps until it is kicked.
+    /// Runs vCPU `index` on this core until its turn is over: when the counter reads `until`, or when somebody wants the guest, or the vCPU waits or
+    /// stops. Returns what the core does then. A vCPU that can't run sleeps until it is kicked.
     ///
     /// # Safety
     ///
     /// 1. This core was [set up](stasis_arch::cpu::init) for guests.
-    /// 2. No vCPU is loaded on it: this is not called by what `run` itself calls.
+    /// 2. No vCPU is loaded on this core: nothing that `run` itself calls calls it.
     #[inline(always)]
     pub(crate) unsafe fn run(&self, index: usize, until: u64) -> After {
         let place = &self.vcpus[index];
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
                 let now = timer::counter();
-                // SAFETY: the conditions are the caller's: 1. The core is set up. 2. No vCPU is loaded on it.
+                // SAFETY: 1. The core is set up for guests, by condition 1. 2. No vCPU is loaded on it, by condition 2.
                 match unsafe { self.load(index, place, &mut vcpu, now) } {
                     Some((loaded, offset, mut resident)) => {
                         let mut host = RunningOn::new(self, index, place, loaded, until);
@@ -66,7 +66,7 @@ impl Slot {
                         let (leaves, mut resident) =
                             self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
                         Self::unload_gic(&mut resident.guest, &mut host);
-                        // Here, for what is given to a function is moved, and `host` is large.
+                        // Unload here, not in a function: an argument is moved, and `host` is large.
                         let Vcpu { system, fp, debug, .. } = &mut *vcpu;
                         host.loaded.unload(system, fp, debug);
                         self.end_turn(resident, place, &mut host.errands, &leaves);
@@ -75,7 +75,7 @@ impl Slot {
                     None => Leaves::VcpuOff,
                 }
             }
-            // Whoever has it parked kicks it afterwards.
+            // Whoever has the guest parked kicks the vCPU afterwards.
             _ => Leaves::Unwanted,
         };
         let after = match leaves {
@@ -88,11 +88,12 @@ impl Slot {
         after
     }
 
-    /// Loads the vCPU on this core, `now`, and returns it with its CNTVOFF_EL2. None: it is off, or its guest does not run.
+    /// Loads the vCPU on this core when the counter reads `now`. Returns it with its CNTVOFF_EL2 and what the vCPUs share, locked; `None` if the vCPU
+    /// is off, or its guest does not run.
     ///
     /// # Safety
     ///
-    /// As of [`run`](Self::run).
+    /// 1. This core was [set up](stasis_arch::cpu::init) for guests. 2. No vCPU is loaded on it.
     #[inline]
     unsafe fn load<'a>(
         &'a self,
@@ -113,9 +114,10 @@ impl Slot {
             }
             _ => false,
         };
-        // SAFETY: 1. The slot's stage 2 maps what `Slot::new`'s caller says is the guest's own. Its tables stay until the guest is removed,
-        // which takes the lock that is held here, and the lock of each vCPU that is loaded; its root stays for ever. 2. Each slot has
-        // a VMID of its own, which its translation alone is used under. 3. and 4. are the caller's conditions.
+        // SAFETY: 1. The slot's stage 2 is a 39-bit translation, which maps what `Slot::new`'s caller says is the guest's own. Its tables stay until
+        // the guest is removed, which takes the lock that is held here, and the lock of each vCPU that is loaded; its root stays for ever. 2. Each
+        // slot has a VMID of its own, which its translation alone is used under. 3. The core was set up for guests, by condition 1. 4. No vCPU is
+        // loaded on this core, by condition 2, and this is the only `Stage2Active` that is made of it.
         let mut active = unsafe { mmu::activate_stage2(stage2.root(), vmid(self.number)) };
         let last_on = &self.last_on[roster.core()];
         if last_on.load(Ordering::Relaxed) != index as u8 {
@@ -130,7 +132,7 @@ impl Slot {
         Some((loaded, counter_offset, guard))
     }
 
-    /// Takes the vCPU out of the GIC of this core, of which all else is still loaded.
+    /// Unloads the vCPU's GIC, and notes a pending virtual SError. All else of the vCPU is still loaded.
     #[inline]
     fn unload_gic(guest: &mut Guest, host: &mut RunningOn) {
         let effects = guest.vgic.save(host.index, &mut host.gic);
@@ -140,7 +142,7 @@ impl Slot {
         }
     }
 
-    /// Notes that the vCPU is unloaded, and carries out what it has left.
+    /// Notes that the vCPU is unloaded, and carries out its errands.
     #[inline]
     fn end_turn(
         &self,
@@ -157,7 +159,7 @@ impl Slot {
         place.hold.end_running();
         errands.carry_out();
         if matches!(leaves, Leaves::Stopped(_) | Leaves::VcpuOff) {
-            // The others see that the guest is off, or take over the devices' deadlines.
+            // The other vCPUs see that the guest is off, or take over the devices' deadlines.
             self.kick_all();
         }
     }
