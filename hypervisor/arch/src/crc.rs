@@ -48,6 +48,8 @@ const WORD: usize = size_of::<u64>();
 /// Words between two branches.
 const BLOCK: usize = 64;
 
+/// Returns the CRC register after `blocks` blocks of [`BLOCK`] words at `from`.
+///
 /// # Safety
 ///
 /// `blocks` blocks of [`BLOCK`] words at `from` are mapped as normal memory, and aligned.
@@ -80,6 +82,8 @@ unsafe fn of_blocks(mut register: u32, from: *const u64, blocks: usize) -> u32 {
     register
 }
 
+/// Returns the CRC register after `count` words at `from`.
+///
 /// # Safety
 ///
 /// `count` words at `from` are mapped as normal memory, and aligned.
@@ -96,6 +100,8 @@ unsafe fn of_words(mut register: u32, from: *const u64, count: usize) -> u32 {
     register
 }
 
+/// Returns the CRC register after `count` bytes at `from`.
+///
 /// # Safety
 ///
 /// `count` bytes at `from` are mapped as normal memory.

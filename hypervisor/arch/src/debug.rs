@@ -48,6 +48,8 @@ pub(crate) fn keep() {
     }
 }
 
+/// Writes MDCR_EL2.TDA: `traps` is [`TRAPS`] or 0.
+///
 /// # Safety
 ///
 /// If `traps` is not [`TRAPS`], the debug registers are those of the guest that is loaded.
@@ -94,6 +96,8 @@ macro_rules! lent {
             $( save!($home $name, registers, breakpoints, watchpoints); )*
         }
 
+        /// Loads the debug registers that the CPU has.
+        ///
         /// # Safety
         ///
         /// The debug registers are those of the guest that is loaded from here on.

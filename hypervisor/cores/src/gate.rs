@@ -1,4 +1,4 @@
-//! Whether a guest's vCPUs may be entered.
+//! The gate of a guest, which says whether its vCPUs may be entered.
 //!
 //! Whoever wants a guest whole [keeps its cores out](Gate::keep_out), calls them, and then takes the locks of its vCPUs. A core that has entered a
 //! vCPU holds that vCPU's lock, and looks at the gate after each interrupt. Afterwards the locks are given back, the gate is [opened](Gate::let_in),

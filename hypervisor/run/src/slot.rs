@@ -59,7 +59,7 @@ const NOBODY: u8 = u8::MAX;
 /// Most bytes and breaks that wait for room in a guest's UART.
 const MAX_INPUT: usize = 4096;
 
-/// Most slots: each has a VMID of its own, of eight bits, and VMID 0 is none's.
+/// Most slots. Each has a VMID of its own, of eight bits; VMID 0 is not used.
 pub const MAX_SLOTS: usize = u8::MAX as usize;
 
 /// Returns the VMID of the slot with this number.
@@ -129,7 +129,7 @@ pub struct Slot {
     last_on: [AtomicU8; MAX_CORES],
     /// Turn of the vCPUs to make others stand still.
     turns: Turns,
-    /// The memory that it shares with others.
+    /// Regions that the guest shares with others.
     shared: Vec<Connected>,
     /// Devices of the machine that the guest was given.
     given: Given,
@@ -141,7 +141,7 @@ pub struct Slot {
 }
 
 impl Memory {
-    /// Maps all of it in stage 2 of its guest, whose RAM is at `ram_base` in its own address space.
+    /// Maps the memory and the devices in stage 2 of its guest, whose RAM is at `ram_base` in its own address space.
     fn map(&mut self, ram_base: u64) -> Result<(), MapError> {
         let Self { ram, shared, given, gicv, stage2 } = self;
         let tables = &mut HeapTables;
@@ -230,12 +230,12 @@ impl Slot {
         self.vcpus.iter().map(|place| (place.roster, place.task))
     }
 
-    /// The memory that it shares with others.
+    /// Returns the regions that the guest shares with others.
     pub fn shared(&self) -> &[Connected] {
         &self.shared
     }
 
-    /// Devices of the machine that the guest was given.
+    /// Returns the devices of the machine that the guest was given.
     pub fn given(&self) -> &Given {
         &self.given
     }
@@ -260,7 +260,7 @@ impl Slot {
     /// Kicks these vCPUs, so that they look at what they were sent.
     #[inline]
     pub fn kick(&self, vcpus: VcpuMask) {
-        // Almost always there is none: every entry and exit asks.
+        // Almost always the set is empty: every entry and exit calls this.
         if vcpus.is_empty() {
             return;
         }

@@ -16,10 +16,13 @@ macro_rules! switch {
                 $(, reset $reset:expr)?, home $home:ident $(($why:literal))?; )*
         }
     ) => {
+        /// Saves the system registers whose homes are `Switch` and `Regime`.
         pub(super) fn save_system(registers: &mut $Record) {
             $( save!($home $name, registers); )*
         }
 
+        /// Loads the system registers whose homes are `Switch` and `Regime`, the latter last.
+        ///
         /// # Safety
         ///
         /// 1. The stage 2 that is active on this core is that of the vCPU whose record this is.

@@ -1,4 +1,4 @@
-//! How GICv2 encodes the values that pass the vGIC's seam: the registers of GICH, IHI 0048B.b 5.3. Nothing is decided here.
+//! GICv2's encoding of the values that pass the vGIC's seam: the registers of GICH, IHI 0048B.b 5.3. Nothing is decided here.
 
 use core::fmt;
 

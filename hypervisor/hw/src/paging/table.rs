@@ -100,7 +100,7 @@ impl<'t> Entry<'t> {
         block_size(self.level)
     }
 
-    /// Returns the table that the entry refers to. None: it maps a block or a page, or nothing.
+    /// Returns the table that the entry refers to; `None` if it maps a block or a page, or nothing.
     pub(super) fn next(&self) -> Option<Level<'t>> {
         let table = next_table(self.load(), self.level)?;
         // SAFETY: 1. Only `link` writes a table descriptor, and its table came from `allocate`, initialised and one to one. 2. The table stays until
@@ -147,7 +147,7 @@ impl<'t> Entry<'t> {
     }
 }
 
-/// Returns the table that a descriptor of a table of `level` refers to. None: it maps a block or a page, or nothing.
+/// Returns the table that a descriptor of a table of `level` refers to; `None` if it maps a block or a page, or nothing.
 fn next_table(descriptor: u64, level: u32) -> Option<NonNull<Table>> {
     if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(descriptor) {
         return None;
@@ -189,6 +189,7 @@ pub(super) const fn block_size(level: u32) -> u64 {
     PAGE_SIZE << (9 * (LAST_LEVEL - level))
 }
 
+/// Returns the number of the entry that `input` is looked up in, in a table of `level`.
 pub(super) const fn index(input: u64, level: u32) -> usize {
     (input / block_size(level)) as usize % ENTRIES
 }

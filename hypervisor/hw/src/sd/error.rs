@@ -47,7 +47,7 @@ pub enum Fault {
         /// Limit of the wait, in milliseconds.
         ms: u64,
     },
-    /// The controller reports an error that is none of the above.
+    /// The controller reports an error for which there is no other fault here.
     #[error("the controller reports error status {status:#06x}")]
     Other {
         /// Error Interrupt Status of the controller.
@@ -69,7 +69,7 @@ pub enum Error {
     Start {
         /// The command.
         command: Command,
-        /// What was wrong with it.
+        /// Reason why it failed.
         fault: Fault,
         /// Number of tries to set the card up.
         tries: u32,
@@ -87,7 +87,7 @@ pub enum Error {
     Failed {
         /// The command.
         command: Command,
-        /// What was wrong with it the last time.
+        /// Reason why it failed the last time.
         fault: Fault,
         /// Number of tries.
         tries: u32,
@@ -97,7 +97,7 @@ pub enum Error {
     Lost {
         /// The command.
         command: Command,
-        /// What was wrong with it.
+        /// Reason why it failed.
         fault: Fault,
     },
     /// A write to a card that is write-protected.

@@ -15,9 +15,9 @@ use stasis_state::Records;
 
 /// A guest that does not run for as long as this lives.
 ///
-/// It may be kept while the console's [task](crate::turns::Task) yields: its locks are the guest's own, and nobody who runs then waits for them. The
-/// gate of its vCPUs is closed before the locks are taken, and a core that finds a vCPU's lock taken leaves that vCPU alone ([`Slot::run`]). Other
-/// guests and the console reach the guest without its locks, by [`Slot::tell`] and [`Slot::type_in`].
+/// A caller may keep it while the console's [task](crate::turns::Task) yields: its locks are the guest's own, and nobody who runs then waits for
+/// them. The gate of its vCPUs is closed before the locks are taken, and a core that finds a vCPU's lock taken leaves that vCPU alone
+/// ([`Slot::run`]). Other guests and the console reach the guest without its locks, by [`Slot::tell`] and [`Slot::type_in`].
 pub struct Parked<'a> {
     slot: &'a Slot,
     // The fields are dropped in this order, too.

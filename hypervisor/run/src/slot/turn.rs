@@ -25,7 +25,7 @@ pub enum After {
 
 /// Reason why a vCPU leaves its core.
 pub(super) enum Leaves {
-    /// It is another task's turn, which this is.
+    /// The core has decided: this turn of another task, or of nobody, comes next.
     ForOthers(Turn),
     /// No core may run the vCPU now.
     Unwanted,
