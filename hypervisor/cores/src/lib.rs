@@ -15,22 +15,22 @@
 //!
 //! | atomic | written by | read by | order | why |
 //! |---|---|---|---|---|
-//! | `Hold::wanted` | the holder | the held vCPU's core | store `true`: Relaxed, then a SeqCst fence; store `false`: Release; load: Acquire | the fence: of `wanted` and `running`, written by two cores, one is seen by the other one. Release and Acquire: what the holder's access changed is there when the vCPU goes on |
-//! | `Hold::running` | the held vCPU's core | the holder | store `true`: Relaxed, then a SeqCst fence; store `false`: Release; load: Acquire | the fence: that of `wanted`. Release and Acquire: what was folded is there when the holder reads it |
-//! | `Gate::reasons` | who wants or stops the guest | the cores of its vCPUs | Relaxed | the scheduler's lock, the vCPU's lock or the interrupt comes between the writer and each reader for whom it matters |
-//! | `Agenda::is_stale` | whoever wakes a task; the core itself | the core itself | Relaxed | all writes of others are after they had the lock of the tasks, those of the core before it has it; the interrupt makes the core look |
-//! | `News::has_come` | whoever brings something; the core that takes it | each core of the guest's | swap `true`: Release; swap `false`: Acquire; look: Relaxed | who takes the flag finds what all had brought before they set it. The look decides on nothing but whether to take |
+//! | `Hold::wanted` | the holder | the held vCPU's core | store `true`: Relaxed, then a SeqCst fence; store `false`: Release; load: Acquire | the fence: of the two cores that write `wanted` and `running`, at least one sees what the other has written. Release and Acquire: the vCPU finds what the holder's access has changed when it goes on |
+//! | `Hold::running` | the held vCPU's core | the holder | store `true`: Relaxed, then a SeqCst fence; store `false`: Release; load: Acquire | the fence: see `Hold::wanted`. Release and Acquire: the holder finds what was folded |
+//! | `Gate::reasons` | the core that wants or stops the guest | the cores of its vCPUs | Relaxed | the scheduler's lock, the vCPU's lock or the interrupt comes between the writer and each reader that must see the change |
+//! | `Agenda::is_stale` | whoever wakes a task; the core itself | the core itself | Relaxed | others write after they had the lock of the tasks, the core before it takes that lock; the interrupt makes the core look |
+//! | `News::has_come` | whoever brings something; the core that takes it | each core of the guest | swap `true`: Release; swap `false`: Acquire; look: Relaxed | the core that takes the flag finds what all have brought before they set it. The look decides nothing but whether to take |
 //! | `Bits` | whoever rings | the core that takes them | `fetch_or`: Release; look: Relaxed; swap: Acquire | a bell may be taken by the flag of another one: then the bit alone carries what the ringing guest has written to shared memory before |
-//! | `Notice` | who leaves it | the one core that takes it | Relaxed | what it is about is behind a lock that the writer had before, and the reader has at the time |
+//! | `Notice` | the core that leaves it | the one core that takes it | Relaxed | the data that it is about is behind a lock, which the writer had before, and which the reader holds |
 //!
-//! Each of these was weakened once, and each step left out: the commit that brought this crate lists them, with what loom said. loom takes a SeqCst access
-//! for a weaker one, so where two cores each write one flag and read the other one's, there are fences.
+//! As a test, each of these orderings was weakened once, and each step left out: the commit that brought this crate lists them, with loom's answers. loom
+//! takes a SeqCst access for a weaker one. So there are fences where two cores each write one flag and read the other one's.
 //!
 //! | lock | protects | taken |
 //! |---|---|---|
 //! | [`Lock`](sync::Lock) of what a guest's vCPUs share | the guest | after the locks of its vCPUs |
-//! | [`Lock`](sync::Lock) in [`hold::Turns`] | nothing: who has it is the guest's holder | with no other lock |
-//! | [`Lock`](sync::Lock) in [`agenda::Agenda`] | a core's tasks | as the last one |
+//! | [`Lock`](sync::Lock) in [`hold::Turns`] | nothing: the vCPU that has it is the guest's holder | with no other lock |
+//! | [`Lock`](sync::Lock) in [`agenda::Agenda`] | a core's tasks | after all other locks |
 
 #![no_std]
 #![forbid(unsafe_code)]

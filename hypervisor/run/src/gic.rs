@@ -27,7 +27,7 @@ struct Gic {
 }
 
 static GIC: Once<Gic> = Once::new();
-/// The GIC's own number of each core, as a mask of one bit. Each core stores its own (Release) before it is known to the others; who sends to it
+/// The GIC's own number of each core, as a mask of one bit. Each core stores its own (Release) before the others know of it; a core that sends to it
 /// loads it (Acquire).
 static CPU_MASKS: [AtomicU8; MAX_CORES] = [const { AtomicU8::new(0) }; MAX_CORES];
 

@@ -124,8 +124,8 @@ pub struct Slot {
     /// Gate of the guest's vCPUs. Closed unless the guest's state is [`RunState::Running`].
     gate: Gate,
     resident: Lock<Resident>,
-    /// Index of the guest's vCPU that each core has run last, and whose translations it may still have. Accessed by that core, and by who has the
-    /// guest parked; relaxed, for the vCPUs' locks order the two.
+    /// Index of the guest's vCPU that each core has run last, and whose translations it may still have. Accessed by that core, and by the
+    /// core that has the guest parked; relaxed, for the vCPUs' locks order the two.
     last_on: [AtomicU8; MAX_CORES],
     /// Turn of the vCPUs to make others stand still.
     turns: Turns,
@@ -160,8 +160,8 @@ impl Memory {
 
 /// Makes the translation of guest `number` map nothing, and makes all cores drop their copies of it. None of the guest's vCPUs is loaded.
 fn forget(stage2: &mut Translation, number: usize) {
-    // SAFETY: 1. The caller is a command, which runs while no vCPU is loaded on its core. 2. `clear` keeps the root, which stays with this number,
-    // and so with its VMID, for ever.
+    // SAFETY: 1. The callers are the boot and commands, which run while no vCPU is loaded on their core. 2. `clear` keeps the root, which stays with
+    // this number, and so with its VMID, for ever.
     stage2.clear(&mut HeapTables, |root| unsafe { mmu::forget_guest(root, vmid(number)) });
 }
 
