@@ -43,7 +43,7 @@ impl Checkout for Workspace {
         read(&setup::boards::raspi4_device_tree(self)?)
     }
 
-    fn configuration(&self, guest: &str) -> Result<PathBuf> {
-        run::config_path(self, guest)
+    fn configuration(&self, guest: Option<&str>) -> Result<PathBuf> {
+        run::config_path(self, guest.unwrap_or("linux"))
     }
 }

@@ -46,9 +46,9 @@ pub struct Arguments {
     /// For which board
     #[arg(long, value_enum, default_value_t = Board::Raspi4)]
     board: Board,
-    /// The guests' configuration; in a checkout also an example's name
-    #[arg(long, default_value = "linux", value_name = "FILE.toml")]
-    guest: String,
+    /// The guests' configuration; in a checkout also an example's name, and "linux" by default
+    #[arg(long, value_name = "FILE.toml")]
+    guest: Option<String>,
     /// How large the card is
     // Room for some checkpoints of the examples, and a power of two, which QEMU wants.
     #[arg(long, default_value = "1G", value_parser = report::size_from)]
@@ -93,7 +93,7 @@ pub fn main(checkout: &dyn Checkout, arguments: Arguments) -> Result<()> {
 
 /// Returns the files of the boot partition: those that were given, and those that the checkout makes in the place of others.
 fn boot_files(checkout: &dyn Checkout, arguments: &Arguments) -> Result<Vec<BootFile>> {
-    let config = Config::read(checkout, &checkout.configuration(&arguments.guest)?)?;
+    let config = Config::read(checkout, &checkout.configuration(arguments.guest.as_deref())?)?;
     let firmware = arguments.firmware.as_deref().map(boot::firmware).transpose()?;
     let mut firmware = firmware.unwrap_or_default();
     if let Some(path) = &arguments.device_tree {

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// A checkout of Stasis, which makes files from its sources.
 pub trait Checkout {
@@ -21,8 +21,9 @@ pub trait Checkout {
     /// Returns Linux's device tree of the Raspberry Pi 4. Fetches it if it is not there.
     fn device_tree(&self) -> Result<Vec<u8>>;
 
-    /// Returns the path of the configuration that a person means by `guest`: an example of the checkout, or a file.
-    fn configuration(&self, guest: &str) -> Result<PathBuf>;
+    /// Returns the path of the configuration that a person means by `guest`: an example of the checkout, or a file. None stands for the
+    /// checkout's default.
+    fn configuration(&self, guest: Option<&str>) -> Result<PathBuf>;
 }
 
 /// The absence of a checkout: the tool was installed.
@@ -50,7 +51,9 @@ impl Checkout for NoCheckout {
         )
     }
 
-    fn configuration(&self, guest: &str) -> Result<PathBuf> {
+    fn configuration(&self, guest: Option<&str>) -> Result<PathBuf> {
+        let guest =
+            guest.context("the guests' configuration is lacking: give it by --guest FILE.toml")?;
         Ok(PathBuf::from(guest))
     }
 }

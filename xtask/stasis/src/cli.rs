@@ -110,8 +110,14 @@ impl Command {
     }
 }
 
-/// Returns the command line that was typed. If it is wrong, ends the process with an error and a hint at what was probably meant.
+/// Returns the command line that was typed. If it is wrong, ends the process with an error and a hint at what was probably meant. If it is
+/// nothing but the program's name, prints the help and ends the process with status 0.
 pub fn parse<L: Parser>() -> L {
+    if std::env::args_os().len() <= 1 {
+        // A reader who does not read to the end is no error.
+        let _ = L::command().print_help();
+        std::process::exit(0);
+    }
     L::try_parse().unwrap_or_else(|error| likeliest(error).exit())
 }
 
@@ -130,8 +136,9 @@ pub fn main() -> ExitCode {
     report::exit(match parse::<Tool>().command {
         Own::Shared(command) => command.run(&NoCheckout),
         Own::Completions { shell } => {
-            clap_complete::generate(shell, &mut Tool::command(), "stasis", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Tool::command(), "stasis", &mut script);
+            report::print(|out| out.write_all(&script))
         }
     })
 }

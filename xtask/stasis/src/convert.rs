@@ -91,8 +91,8 @@ fn to_kvm(file: &Path) -> Result<()> {
     report::warn(
         "a KVM does not go on right from this list; docs/conversion.md says what is wrong",
     );
-    print!("{}", attributes(&kvm::write(&checkpoint(file)?))?);
-    Ok(())
+    let text = attributes(&kvm::write(&checkpoint(file)?))?;
+    report::print(|out| out.write_all(text.as_bytes()))
 }
 
 /// Returns the accesses to KVM's device as text. Every line that is no access begins with `#`.
@@ -121,9 +121,7 @@ fn to_qemu(file: &Path, stream: &Path, out: &Path, backend: Backend) -> Result<(
     let mut output = Output::create(out)?;
     stream_end.copy_to(&mut output).with_context(|| format!("cannot write {}", out.display()))?;
     output.finish_and_tell()?;
-    for loss in &losses {
-        println!("lost: {loss}");
-    }
+    report::print(|out| losses.iter().try_for_each(|loss| writeln!(out, "lost: {loss}")))?;
     report::step(format_args!("{}: {}", out.display(), report::size(stream_end.len)));
     Ok(())
 }
@@ -172,14 +170,14 @@ fn from_qemu(stream: &Path, backend: Backend) -> Result<()> {
     // Show all bits that QEMU's own GIC has.
     let machine = Machine { prio_bits: 8, ..Machine::virt(cpus) };
     let decoded = qemu::decode(&section, machine, backend).with_context(what)?;
-    print!("{}", show(&decoded.vgic)?);
+    let mut text = show(&decoded.vgic)?;
     if let Some(virt) = located.virt_state(&bytes) {
-        print!("{}", show_gich(&virt, cpus.into())?);
+        text += &show_gich(&virt, cpus.into())?;
     }
     for unknown in &decoded.unknowns {
-        println!("not said: {unknown}");
+        writeln!(text, "not said: {unknown}")?;
     }
-    Ok(())
+    report::print(|out| out.write_all(text.as_bytes()))
 }
 
 /// The columns of [`row`].

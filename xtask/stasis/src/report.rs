@@ -1,13 +1,27 @@
-//! Messages for a person while a command runs: one line for each step, on the standard error.
+//! Messages for a person while a command runs: one line for each step, on the standard error. [`print`] writes a command's results, to
+//! the standard output.
+//!
+//! Nothing else in this crate writes to either: the standard library's macros panic where nobody reads to the end, as in `| head`.
 
 use std::fmt::{Display, Write};
-use std::io::IsTerminal;
+use std::io::{self, BufWriter, IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use stasis_console::text::{Escape, Size};
+
+/// Prints a command's results to the standard output. It is no error if the reader does not read to the end, as in `| head`.
+pub fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot print it")
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Says what is being done.
 pub fn step(what: impl Display) {
@@ -44,11 +58,13 @@ fn line(label: &str, colour: &str, what: impl Display) {
     let what = harmless(what);
     // https://no-color.org: set, and not empty.
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if std::io::stderr().is_terminal() && !plain {
-        eprintln!("\x1b[{colour}m{label}\x1b[0m {what}");
+    let mut out = io::stderr();
+    // A command goes on where nobody hears what it says.
+    let _ = if out.is_terminal() && !plain {
+        writeln!(out, "\x1b[{colour}m{label}\x1b[0m {what}")
     } else {
-        eprintln!("{label} {what}");
-    }
+        writeln!(out, "{label} {what}")
+    };
 }
 
 /// Returns lines with escapes for what would control a terminal: a text may come from a file, a disk or a machine's console.

@@ -22,10 +22,9 @@ mod symbols;
 mod translation;
 mod verdict;
 
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Subcommand;
 use serde::Serialize;
 use stasis_store::Store;
@@ -85,19 +84,19 @@ pub enum Action {
     /// Print what differs between two: registers, interrupts, pages; `diff DISK 1 2` on one disk
     Diff {
         /// Two of FILE or DISK WHICH, or DISK WHICH WHICH
-        #[arg(num_args = 2..=4, required = true, value_name = "CHECKPOINT")]
+        #[arg(required = true, value_name = "CHECKPOINT")]
         checkpoints: Vec<String>,
         /// For programs
         #[arg(long)]
         json: bool,
     },
     /// Write an ELF core file, for gdb-multiarch; of a Linux also its functions, FILE.symbols
+    #[command(override_usage = "checkpoint core [OPTIONS] <CHECKPOINT> <FILE>")]
     Core {
-        /// FILE, or DISK WHICH
-        #[arg(num_args = 1..=2, required = true)]
-        checkpoint: Vec<String>,
-        /// The core file
-        file: PathBuf,
+        /// A checkpoint, which is FILE or DISK WHICH, and behind it the core file
+        // One list: clap ends a list with a least length at an option in its midst.
+        #[arg(required = true, value_name = "CHECKPOINT FILE")]
+        words: Vec<String>,
         /// The vCPU whose page tables tell where the guest has its memory
         #[arg(long, default_value_t = 0, value_name = "N")]
         vcpu: usize,
@@ -136,7 +135,7 @@ impl Action {
             Self::Put { disk, files, name } => on_disk::put(&disk, files, &name),
             Self::Show { checkpoint, json } => show(&checkpoint, json),
             Self::Diff { checkpoints, json } => diff(&checkpoints, json),
-            Self::Core { checkpoint, file, vcpu } => core(&checkpoint, &file, vcpu),
+            Self::Core { words, vcpu } => core(&words, vcpu),
             Self::Verify { path, which } => verify(&path, which.as_deref()),
             Self::Delete { disk, which } => on_disk::delete(&disk, &which),
             Self::Format { disk, force } => format(&disk, force),
@@ -151,10 +150,14 @@ fn show(words: &[String], json: bool) -> Result<()> {
         return print_json(&json::show(&loaded, &sha256));
     }
     let text = show::show(&loaded)?;
-    print(|out| out.write_all(text.as_bytes()))
+    report::print(|out| out.write_all(text.as_bytes()))
 }
 
 fn diff(words: &[String], json: bool) -> Result<()> {
+    ensure!(
+        (2..=4).contains(&words.len()),
+        "two checkpoints are compared, of which each is FILE or DISK WHICH"
+    );
     let (path, mut old, rest) = Loaded::take(words)?;
     let mut new = match rest {
         // This is `diff DISK 1 2`.
@@ -166,13 +169,16 @@ fn diff(words: &[String], json: bool) -> Result<()> {
     let difference = Difference::between(&mut old, &mut new)?;
     match json {
         true => print_json(&json::Diff::from(&difference)),
-        false => print(|out| difference.write(out)),
+        false => report::print(|out| difference.write(out)),
     }
 }
 
-fn core(words: &[String], file: &Path, vcpu: usize) -> Result<()> {
-    let elf_core::Written { summary, symbols } = elf_core::write(&mut only(words)?, vcpu, file)?;
-    let file = file.display();
+fn core(words: &[String], vcpu: usize) -> Result<()> {
+    let [checkpoint @ .., file] = words else { bail!("a checkpoint is lacking") };
+    ensure!(!checkpoint.is_empty(), "the core file is lacking: say its name behind the checkpoint");
+    let mut loaded = only(checkpoint)?;
+    let elf_core::Written { summary, symbols } =
+        elf_core::write(&mut loaded, vcpu, Path::new(file))?;
     report::step(format_args!("{file}: {summary}"));
     let mut program = String::new();
     if let Some(symbols) = symbols {
@@ -191,7 +197,7 @@ fn verify(path: &Path, which: Option<&str>) -> Result<()> {
             bail!("{} is a checkpoint, and has no \"{which}\"", path.display());
         }
         let verdict = Verdict::of(Opened::of(&open(path)?));
-        println!("{}  {verdict}", path.display());
+        report::print(|out| writeln!(out, "{}  {verdict}", path.display()))?;
         verdict.blame(path.display())?;
         return Ok(());
     }
@@ -205,7 +211,7 @@ fn verify(path: &Path, which: Option<&str>) -> Result<()> {
         let name = store.find(number)?.name;
         let opened = store.open_checkpoint(number).map(Opened::Disk).map_err(Into::into);
         let verdict = Verdict::of(opened);
-        println!("{number:>6}  {name:<32}  {verdict}");
+        report::print(|out| writeln!(out, "{number:>6}  {name:<32}  {verdict}"))?;
         tally.add(&verdict);
     }
     tally.result()
@@ -228,19 +234,8 @@ fn format(path: &Path, force: bool) -> Result<()> {
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {
-    print(|out| {
+    report::print(|out| {
         serde_json::to_writer_pretty(&mut *out, value)?;
         out.write_all(b"\n")
     })
-}
-
-/// Prints to the standard output. It is no error if the reader does not read to the end.
-fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    match write(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot print it")
-        }
-        _ => Ok(()),
-    }
 }

@@ -4,6 +4,7 @@
 //! member, and a person is told so. A set that is moved as a whole stays a set.
 
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -25,8 +26,8 @@ const EXTENSION: &str = "stasis";
 /// Prints the list of a disk's checkpoints.
 pub fn list(disk: &Path, json: bool) -> Result<()> {
     let store = disk::store(disk, false)?;
-    let usage = store.usage();
     if json {
+        let usage = store.usage();
         return print_json(&json!({
             "checkpoints": store.list().iter().map(as_json).collect::<Value>(),
             "free": usage.free,
@@ -35,20 +36,26 @@ pub fn list(disk: &Path, json: bool) -> Result<()> {
         }));
     }
     warn_of_alignment(&store);
-    println!("{:>6}  {:<32}  {:>12}  {:<23}  OF SET", "NUMBER", "NAME", "SIZE", "CREATED");
+    report::print(|out| print_list(&store, out))
+}
+
+/// Prints a line for each checkpoint, and what is free.
+fn print_list(store: &Store<FileDisk>, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{:>6}  {:<32}  {:>12}  {:<23}  OF SET", "NUMBER", "NAME", "SIZE", "CREATED")?;
     for checkpoint in store.list() {
         let Checkpoint { number, name, length, created, member, .. } = checkpoint;
         let member = member.map_or("-".to_owned(), |member| {
             format!("{} of {}", u16::from(member.index) + 1, member.count)
         });
-        println!(
+        writeln!(
+            out,
             "{number:>6}  {name:<32}  {:>12}  {:<23}  {member}",
             report::size(*length),
             report::date(*created)
-        );
+        )?;
     }
-    println!("{} of {} free", report::size(usage.free), report::size(usage.capacity));
-    Ok(())
+    let usage = store.usage();
+    writeln!(out, "{} of {} free", report::size(usage.free), report::size(usage.capacity))
 }
 
 fn as_json(checkpoint: &Checkpoint) -> Value {
@@ -145,7 +152,7 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(name)?;
     let mut files = entries
         .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()
+        .collect::<io::Result<Vec<_>>>()
         .with_context(name)?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
     files.sort();
