@@ -2,11 +2,11 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Subcommand, ValueEnum};
 use stasis_convert::qemu::{self, Backend, Machine};
 use stasis_convert::{Bits, Interrupt, Vgic, kvm};
@@ -119,7 +119,7 @@ fn to_qemu(file: &Path, stream: &Path, out: &Path, backend: Backend) -> Result<(
     let losses = qemu::replace(&mut stream_end.bytes, &vgic, backend)
         .with_context(|| format!("{} can't take it", stream.display()))?;
     let mut output = Output::create(out)?;
-    stream_end.copy_to(&mut output).with_context(|| format!("cannot write {}", out.display()))?;
+    stream_end.copy_to(&mut output).with_context(|| format!("cannot copy {}", stream.display()))?;
     output.finish_and_tell()?;
     report::print(|out| losses.iter().try_for_each(|loss| writeln!(out, "lost: {loss}")))?;
     report::step(format_args!("{}: {}", out.display(), report::size(stream_end.len)));
@@ -142,7 +142,14 @@ impl StreamEnd {
 
     fn read(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let len = file.metadata()?.len();
+        let metadata =
+            file.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(
+            metadata.is_file(),
+            "{} is no regular file, of which the end is read first; write the stream to a file, and name that",
+            path.display()
+        );
+        let len = metadata.len();
         let magic = len.min(Self::MAGIC_LEN);
         let mut bytes = vec![0; len.min(Self::MOST) as usize];
         let (head, tail) = bytes.split_at_mut(magic as usize);
@@ -153,10 +160,12 @@ impl StreamEnd {
     }
 
     /// Writes the stream to `out`, with `bytes` in the place of its end.
-    fn copy_to(&self, out: &mut Output) -> io::Result<()> {
+    fn copy_to(&self, out: &mut Output) -> Result<()> {
         let tail = &self.bytes[self.len.min(Self::MAGIC_LEN) as usize..];
-        io::copy(&mut (&self.file).take(self.len - tail.len() as u64), out.file())?;
-        out.write_all(tail)
+        let before = self.len - tail.len() as u64;
+        let copied = io::copy(&mut (&self.file).take(before), out.file())?;
+        ensure!(copied == before, "it has become shorter meanwhile: {copied} of {before} bytes");
+        out.put(tail)
     }
 }
 
@@ -268,6 +277,26 @@ fn show_gich(virt: &qemu::VirtState, cpus: usize) -> Result<String, fmt::Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_that_becomes_shorter_while_it_is_copied_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stream");
+        File::create(&path).unwrap().set_len(StreamEnd::MOST + 4096).unwrap();
+        let end = StreamEnd::read(&path).unwrap();
+        let mut output = Output::create(&folder.path().join("out")).unwrap();
+        end.copy_to(&mut output).unwrap();
+        let end = StreamEnd::read(&path).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();
+        let error = end.copy_to(&mut output).unwrap_err().to_string();
+        assert_eq!(error, "it has become shorter meanwhile: 100 of 4104 bytes");
+    }
+
+    #[test]
+    fn a_stream_that_is_no_file_is_refused_by_name() {
+        let error = StreamEnd::read(Path::new("/dev/null")).err().unwrap().to_string();
+        assert!(error.starts_with("/dev/null is no regular file"), "{error}");
+    }
 
     #[test]
     fn only_interrupts_that_are_in_use_are_shown() {

@@ -24,7 +24,7 @@ pub struct Output {
 impl Output {
     /// Begins a file that will have the path `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        Self::begin(path).with_context(|| format!("cannot write {}", path.display()))
+        Self::begin(path).with_context(|| cannot_write(path))
     }
 
     fn begin(path: &Path) -> io::Result<Self> {
@@ -59,26 +59,29 @@ impl Output {
         self.beside.as_deref().unwrap_or(&self.path)
     }
 
+    /// Writes bytes behind those that were written. The error names the file.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write_all(bytes).with_context(|| cannot_write(&self.path))
+    }
+
     /// Syncs the file and gives it its name. An older file of the name is replaced.
     pub fn finish(self) -> Result<()> {
-        let path = self.path.clone();
-        self.rename().with_context(|| format!("cannot write {}", path.display()))
+        finish_together([self])
     }
 
     /// Finishes a file that a person has named, and says so if it replaces an older one.
     pub fn finish_and_tell(self) -> Result<()> {
-        let path = self.path.clone();
-        let is_older = self.beside.is_some() && path.exists();
-        self.finish()?;
-        if is_older {
-            report::note(format_args!("{}: an older file was replaced", path.display()));
-        }
-        Ok(())
+        finish_together_and_tell([self])
     }
 
-    fn rename(mut self) -> io::Result<()> {
-        let Some(beside) = &self.beside else { return self.file.flush() };
-        self.file.sync_all()?;
+    /// Waits until all of the file is on the medium.
+    fn sync(&mut self) -> io::Result<()> {
+        if self.beside.is_some() { self.file.sync_all() } else { self.file.flush() }
+    }
+
+    /// Gives the file its name.
+    fn rename(&mut self) -> io::Result<()> {
+        let Some(beside) = &self.beside else { return Ok(()) };
         std::fs::rename(beside, &self.path)?;
         self.beside = None;
         // The folder has the name, so it is synced, too.
@@ -111,11 +114,41 @@ impl Drop for Output {
     }
 }
 
+/// Syncs all files, and then gives them their names in this order. So no file is there if another could not be written. An error names
+/// its file.
+pub fn finish_together(outputs: impl IntoIterator<Item = Output>) -> Result<()> {
+    let mut outputs: Vec<Output> = outputs.into_iter().collect();
+    for output in &mut outputs {
+        output.sync().with_context(|| cannot_write(&output.path))?;
+    }
+    for output in &mut outputs {
+        output.rename().with_context(|| cannot_write(&output.path))?;
+    }
+    Ok(())
+}
+
+/// Finishes files that a person has named, as [`finish_together`] does. Says of each whether an older file was replaced.
+pub fn finish_together_and_tell(outputs: impl IntoIterator<Item = Output>) -> Result<()> {
+    let outputs: Vec<Output> = outputs.into_iter().collect();
+    let is_older = |output: &&Output| output.beside.is_some() && output.path.exists();
+    let older: Vec<PathBuf> =
+        outputs.iter().filter(is_older).map(|output| output.path.clone()).collect();
+    finish_together(outputs)?;
+    for path in older {
+        report::note(format_args!("{}: an older file was replaced", path.display()));
+    }
+    Ok(())
+}
+
 /// Writes a whole file that a person has named, through [`Output`]. An error names the file.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut output = Output::create(path)?;
-    output.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    output.put(bytes)?;
     output.finish_and_tell()
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 /// Returns an error if there is a file of the name. For disks and cards, which may have checkpoints.

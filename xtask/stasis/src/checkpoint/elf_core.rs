@@ -20,7 +20,7 @@ use super::source::{Loaded, Opened, anyhow_of, routines};
 use super::symbol_file;
 use super::symbols::CRASH_NOTES;
 use super::translation::{Mapping, Tables, Virtual};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::report;
 
 const SEGMENT_LEN: usize = 56;
@@ -44,6 +44,8 @@ pub struct Written {
 
 /// Writes the core file to `path`. The page tables are those of the vCPU `vcpu`.
 pub fn write(loaded: &mut Loaded, vcpu: usize, path: &Path) -> Result<Written> {
+    let name = loaded.name.clone();
+    let cannot_read = || format!("cannot read {name}");
     let (mut opened, checkpoint) = loaded.open()?;
     let vcpus = &checkpoint.state.vcpus;
     let of_vcpu = vcpus.get(vcpu);
@@ -53,7 +55,8 @@ pub fn write(loaded: &mut Loaded, vcpu: usize, path: &Path) -> Result<Written> {
         if notes.is_none() && page.starts_with(CRASH_NOTES) {
             notes = Some(Box::new(*page));
         }
-    })?;
+    })
+    .with_context(cannot_read)?;
     let memory = Memory::new(opened, checkpoint, index);
     let tables = Tables::of(&of_vcpu.system);
     let mut symbols = None;
@@ -65,35 +68,55 @@ pub fn write(loaded: &mut Loaded, vcpu: usize, path: &Path) -> Result<Written> {
     let plan = Plan::new(vcpus, memory.ram.clone(), |each| tables.each(&memory, each));
 
     let mut output = Output::create(path)?;
-    let cannot = || format!("cannot write {}", path.display());
-    let start = plan.write_head(output.file()).with_context(cannot)?;
+    let start = plan
+        .write_head(output.file())
+        .with_context(|| format!("cannot write {}", path.display()))?;
     let summary = plan.summary(vcpu);
-    memory.finish()?;
+    memory.finish().with_context(cannot_read)?;
     let (opened, checkpoint) = loaded.open()?;
-    write_ram(opened, checkpoint, output.file(), start).with_context(cannot)?;
-    output.finish_and_tell()?;
+    let ram = Ram { file: output.file(), path, start };
+    ram.write(opened, checkpoint, cannot_read)?;
+    let (symbols, symbols_output) = symbols.unzip();
+    output::finish_together_and_tell(symbols_output.into_iter().chain([output]))?;
     Ok(Written { summary, symbols })
 }
 
-/// Writes the RAM to the file at the offset `start`, with holes where it is zero.
-fn write_ram(
-    mut opened: Opened<'_>,
-    checkpoint: &Checkpoint,
-    file: &File,
+/// Place in the core file for the RAM.
+struct Ram<'f> {
+    file: &'f File,
+    /// The file's name, for errors.
+    path: &'f Path,
+    /// The offset of the RAM's first byte.
     start: u64,
-) -> Result<()> {
-    let ram = ram(checkpoint);
-    let len =
-        start.checked_add(ram.end - ram.start).context("so much RAM is too much for a file")?;
-    file.set_len(len)?;
-    let mut extents = Extents::new(&mut opened, checkpoint, routines()).map_err(anyhow_of)?;
-    while let Some(extent) = extents.read_next().map_err(anyhow_of)? {
-        if ram.contains(&extent.address) {
-            let at = start + (extent.address - ram.start);
-            file.write_all_at(extents.pages().as_flattened(), at)?;
+}
+
+impl Ram<'_> {
+    /// Writes the RAM, with holes where it is zero. Errors say which of the two files cannot be read or written.
+    fn write(
+        &self,
+        mut opened: Opened<'_>,
+        checkpoint: &Checkpoint,
+        cannot_read: impl Fn() -> String,
+    ) -> Result<()> {
+        let cannot_write = || format!("cannot write {}", self.path.display());
+        let ram = ram(checkpoint);
+        let len = self.start.checked_add(ram.end - ram.start);
+        let len = len.context("so much RAM is too much for a file")?;
+        self.file.set_len(len).with_context(cannot_write)?;
+        let mut extents = Extents::new(&mut opened, checkpoint, routines())
+            .map_err(anyhow_of)
+            .with_context(&cannot_read)?;
+        while let Some(extent) =
+            extents.read_next().map_err(anyhow_of).with_context(&cannot_read)?
+        {
+            if ram.contains(&extent.address) {
+                let at = self.start + (extent.address - ram.start);
+                let written = self.file.write_all_at(extents.pages().as_flattened(), at);
+                written.with_context(cannot_write)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// What stands in the file before the RAM.
@@ -242,6 +265,41 @@ fn stack_pointer(vcpu: &VcpuState) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::source::tests::loaded;
+    use crate::checkpoint::symbols::tests::{NOTES, tables};
+
+    /// A guest with its notes for crash dumps, its symbols, and its translation table, in its four pages of RAM.
+    fn guest_with_symbols(path: &Path) -> Loaded {
+        let mut ram = vec![0; 4 * PAGE_SIZE];
+        let notes = NOTES.replace("ffff800008000", "40001");
+        ram[..notes.len()].copy_from_slice(notes.as_bytes());
+        ram[PAGE_SIZE..][..PAGE_SIZE].copy_from_slice(&*tables(2));
+        // A block of 1 GiB at 0x4000_0000, by the second entry of a table of level 1.
+        let block = 0x4000_0000u64 | 1 << 10 | 1;
+        ram[3 * PAGE_SIZE + 8..][..8].copy_from_slice(&block.to_le_bytes());
+        loaded(path, &ram, |state| {
+            let system = &mut state.vcpus[0].system;
+            *system.sctlr_el1 |= 1;
+            // 39 bits, pages of 4 KiB.
+            *system.tcr_el1 = 25 | 25 << 16 | 2 << 30;
+            *system.ttbr0_el1 = 0x4000_3000;
+            *system.ttbr1_el1 = 0x4000_2000;
+        })
+    }
+
+    #[test]
+    fn a_core_file_that_cannot_be_written_leaves_no_symbols_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut loaded = guest_with_symbols(&path("it.stasis"));
+        std::fs::create_dir(path("folder")).unwrap();
+        assert!(write(&mut loaded, 0, &path("folder")).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        let written = write(&mut loaded, 0, &path("core")).unwrap();
+        assert_eq!(written.symbols, Some(path("core.symbols")));
+        assert!(path("core").is_file() && path("core.symbols").is_file());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
+    }
 
     #[test]
     fn the_notes_have_the_lengths_that_linux_gives_them() {

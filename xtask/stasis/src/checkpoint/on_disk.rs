@@ -86,7 +86,9 @@ pub fn get(disk: &Path, which: &str, to: &Path) -> Result<()> {
 fn get_one(store: &mut Store<FileDisk>, number: u64, to: &Path) -> Result<()> {
     let mut opened = Opened::Disk(store.open_checkpoint(number)?);
     let mut output = Output::create(to)?;
-    opened.copy_to(&mut output).with_context(|| format!("cannot write {}", to.display()))?;
+    opened
+        .copy_to(&mut |bytes| output.put(bytes))
+        .with_context(|| format!("cannot get checkpoint {number}"))?;
     output.finish_and_tell()?;
     report::step(format_args!("{}: {}", to.display(), report::size(opened.len())));
     Ok(())
@@ -182,11 +184,13 @@ fn put_all(store: &mut Store<FileDisk>, names: &[String], loaded: &mut [Loaded])
     let now = now.map_or(0, |time| time.as_secs());
     store.check_room_for(names.len())?;
     for (place, (name, loaded)) in names.iter().zip(loaded).enumerate() {
+        let file = loaded.name.clone();
         let (source, checkpoint) = loaded.open()?;
         let mut writer = store.begin(name, checkpoint.stats.bytes, now)?;
-        let mut out = |bytes: &[u8]| Ok(writer.write(bytes)?);
-        let again = check(&mut Copied { source, out: &mut out, done: 0 }).map_err(anyhow_of)?;
-        ensure!(again == *checkpoint, "the file of \"{name}\" has changed meanwhile");
+        let mut out = |bytes: &[u8]| writer.write(bytes).context("the disk cannot be written");
+        let again = check(&mut Copied { source, out: &mut out, done: 0 }).map_err(anyhow_of);
+        let again = again.with_context(|| format!("cannot put {file}"))?;
+        ensure!(again == *checkpoint, "{file} has changed meanwhile");
         if place + 1 == names.len() {
             return Ok(writer.commit()?.number);
         }

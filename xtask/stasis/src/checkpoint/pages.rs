@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use stasis_state::memory::Extent;
 use stasis_state::routines::Page;
@@ -12,14 +12,17 @@ use super::source::{Loaded, Opened, anyhow_of, routines};
 
 /// Returns the SHA-256 of the stored pages, each behind its address in eight bytes, little-endian.
 pub fn sha256(loaded: &mut Loaded) -> Result<String> {
+    let name = loaded.name.clone();
     let (mut opened, checkpoint) = loaded.open()?;
-    let mut extents = Extents::new(&mut opened, checkpoint, routines()).map_err(anyhow_of)?;
+    let mut side = Side::new(&mut opened, checkpoint, name)?;
     let mut hash = Sha256::new();
-    while let Some(extent) = extents.read_next().map_err(anyhow_of)? {
+    while let Some(extent) = side.extent {
+        let extents = &side.extents;
         for (address, page) in (extent.address..).step_by(PAGE_SIZE).zip(extents.pages()) {
             hash.update(address.to_le_bytes());
             hash.update(page);
         }
+        side.read()?;
     }
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -88,8 +91,9 @@ pub fn count(range: &Range<u64>) -> u64 {
 
 /// Returns the pages that differ between two checkpoints. A page that only one of them has is compared with zeros.
 pub fn differences(old: &mut Loaded, new: &mut Loaded) -> Result<PageSet> {
+    let names = (old.name.clone(), new.name.clone());
     let ((mut old, of_old), (mut new, of_new)) = (old.open()?, new.open()?);
-    compare(Side::new(&mut old, of_old)?, Side::new(&mut new, of_new)?)
+    compare(Side::new(&mut old, of_old, names.0)?, Side::new(&mut new, of_new, names.1)?)
 }
 
 fn compare(mut old: Side<'_, '_>, mut new: Side<'_, '_>) -> Result<PageSet> {
@@ -110,23 +114,27 @@ fn compare(mut old: Side<'_, '_>, mut new: Side<'_, '_>) -> Result<PageSet> {
     }
 }
 
-/// One of two checkpoints whose memory is read side by side.
+/// A checkpoint whose memory is read extent by extent, alone or side by side with another's.
 struct Side<'s, 'o> {
     extents: Extents<'s, Opened<'o>>,
     /// The extent that was read last.
     extent: Option<Extent>,
+    /// Name of the checkpoint, for errors.
+    name: String,
 }
 
 impl<'s, 'o> Side<'s, 'o> {
-    fn new(opened: &'s mut Opened<'o>, checkpoint: &Checkpoint) -> Result<Self> {
-        let extents = Extents::new(opened, checkpoint, routines()).map_err(anyhow_of)?;
-        let mut side = Self { extents, extent: None };
+    fn new(opened: &'s mut Opened<'o>, checkpoint: &Checkpoint, name: String) -> Result<Self> {
+        let extents = Extents::new(opened, checkpoint, routines()).map_err(anyhow_of);
+        let extents = extents.with_context(|| format!("cannot read {name}"))?;
+        let mut side = Self { extents, extent: None, name };
         side.read()?;
         Ok(side)
     }
 
     fn read(&mut self) -> Result<()> {
-        self.extent = self.extents.read_next().map_err(anyhow_of)?;
+        let extent = self.extents.read_next().map_err(anyhow_of);
+        self.extent = extent.with_context(|| format!("cannot read {}", self.name))?;
         Ok(())
     }
 
@@ -168,6 +176,36 @@ fn end(extent: &Extent) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::source::tests::loaded;
+
+    /// Four pages, each full of a letter, or of zeros where that is `.`.
+    fn ram(letters: &str) -> Vec<u8> {
+        let byte = |letter| if letter == b'.' { 0 } else { letter };
+        letters.bytes().flat_map(|letter| [byte(letter); PAGE_SIZE]).collect()
+    }
+
+    /// The files have an extent for each run of pages with content, and for each of zeros.
+    #[test]
+    fn pages_are_compared_where_the_extents_of_the_two_begin_and_end_elsewhere() {
+        const BASE: u64 = 0x4000_0000;
+        let folder = tempfile::tempdir().unwrap();
+        for (old, new, differ) in [
+            ("abcd", "abcd", &[][..]),
+            ("abcd", "a..d", &[1, 2]),
+            ("a..d", "abcd", &[1, 2]),
+            (".bc.", "ab..", &[0, 2]),
+            ("ab..", "..cd", &[0, 1, 2, 3]),
+            ("....", "...d", &[3]),
+            (".b.d", "abcx", &[0, 2, 3]),
+        ] {
+            let file =
+                |name: &str, letters| loaded(&folder.path().join(name), &ram(letters), |_| ());
+            let found = differences(&mut file("old", old), &mut file("new", new)).unwrap();
+            let expected: PageSet =
+                differ.iter().map(|page| BASE + page * PAGE_SIZE as u64).collect();
+            assert_eq!(found, expected, "{old} {new}");
+        }
+    }
 
     #[test]
     fn pages_that_follow_each_other_are_one_range() {

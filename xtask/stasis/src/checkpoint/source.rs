@@ -4,7 +4,7 @@
 //! the bytes of either place a piece at a time, so that no file is ever in memory as a whole.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -21,6 +21,8 @@ const PIECE: usize = 1 << 20;
 /// A checkpoint that was read to its end and is sound.
 pub struct Loaded {
     place: Place,
+    /// Name for messages: that of the file, or `checkpoint WHICH of DISK`.
+    pub name: String,
     /// The content of the checkpoint, except for its memory.
     pub checkpoint: Checkpoint,
 }
@@ -57,7 +59,7 @@ impl Loaded {
         let checked = check(&mut place.open()?).map_err(anyhow_of);
         let checkpoint =
             checked.with_context(|| format!("{} is no good checkpoint", path.display()))?;
-        Ok(Self { place, checkpoint })
+        Ok(Self { place, name: path.display().to_string(), checkpoint })
     }
 
     /// Reads the checkpoint `which` of a disk.
@@ -65,19 +67,21 @@ impl Loaded {
         let store = disk::store(Path::new(disk), false)?;
         let number = store.find(which)?.number;
         let mut place = Place::Disk { store: Box::new(store), number };
+        let name = format!("checkpoint {which} of {disk}");
         let checkpoint = check(&mut place.open()?).map_err(|error| match error {
             LoadError::Format(error) => {
                 let how = if error.is_of_newer() { "too new, not damaged" } else { "damaged" };
-                anyhow!("checkpoint {which} of {disk} is {how}: {error}")
+                anyhow!("{name} is {how}: {error}")
             }
-            error => anyhow_of(error),
+            error => anyhow_of(error).context(format!("cannot read {name}")),
         })?;
-        Ok(Self { place, checkpoint })
+        Ok(Self { place, name, checkpoint })
     }
 
     /// Opens the bytes again. Returns also what was in them when they were read first.
     pub fn open(&mut self) -> Result<(Opened<'_>, &Checkpoint)> {
-        Ok((self.place.open()?, &self.checkpoint))
+        let opened = self.place.open().with_context(|| format!("cannot read {}", self.name))?;
+        Ok((opened, &self.checkpoint))
     }
 
     /// Returns the guest's name. What is no name, as in files before version 1.3, is in quotes and with escapes.
@@ -102,14 +106,14 @@ impl<'p> Opened<'p> {
         Ok(Self::File(file, file.metadata()?.len()))
     }
 
-    /// Copies all bytes to `out`, without checking them.
-    pub fn copy_to(&mut self, out: &mut impl Write) -> Result<()> {
+    /// Passes all bytes to `out`, without checking them. An error of `out` is returned as it is.
+    pub fn copy_to(&mut self, out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut piece = vec![0; PIECE];
         let mut at = 0;
         while at < self.len() {
             let len = (self.len() - at).min(PIECE as u64) as usize;
-            self.read_at(at, &mut piece[..len])?;
-            out.write_all(&piece[..len])?;
+            self.read_at(at, &mut piece[..len]).context("it cannot be read")?;
+            out(&piece[..len])?;
             at += len as u64;
         }
         Ok(())
@@ -198,5 +202,38 @@ pub fn anyhow_of(error: LoadError<Error>) -> Error {
     match error {
         LoadError::Format(error) => error.into(),
         LoadError::Source(error) | LoadError::Refused(error) => error,
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::convert::Infallible;
+
+    use stasis_state::{GuestState, Plan, Sink};
+
+    use super::*;
+
+    struct Bytes(Vec<u8>);
+
+    impl Sink for Bytes {
+        type Error = Infallible;
+
+        fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    /// A checkpoint of the golden guest with one vCPU, after `edit`, with this RAM of four pages, in a new file.
+    pub fn loaded(path: &Path, ram: &Vec<u8>, edit: impl FnOnce(&mut GuestState)) -> Loaded {
+        let golden =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/1.0/one-vcpu.stasis");
+        let mut state = Loaded::from_file(&golden).unwrap().checkpoint.state;
+        edit(&mut state);
+        let mut bytes = Bytes(Vec::new());
+        let plan = Plan::new(state.records(), ram, &[], routines(), &mut || ()).unwrap();
+        plan.write(&mut bytes, &mut |_, _| ()).unwrap();
+        std::fs::write(path, bytes.0).unwrap();
+        Loaded::from_file(path).unwrap()
     }
 }

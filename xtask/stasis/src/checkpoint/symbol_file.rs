@@ -13,6 +13,8 @@ use stasis_state::routines::Page;
 use super::elf::{Bytes, EM_AARCH64, HEADER_LEN, LITTLE_ENDIAN_64, SECTION_LEN};
 use super::symbols::{self, Symbol};
 use super::translation::Virtual;
+use crate::output::Output;
+use crate::report;
 
 const ET_EXEC: u16 = 2;
 const SHT_PROGBITS: u32 = 1;
@@ -25,21 +27,29 @@ const SYMBOL_LEN: usize = 24;
 const GLOBAL_FUNCTION: u8 = 0x12;
 
 /// Writes the file beside the core file if the guest is a Linux with symbols. `notes` are the page that Linux keeps for crash dumps.
+/// Returns the file's name, and the file, which the caller finishes.
 pub fn write(
     vcpus: &[VcpuState],
     notes: &Page,
     memory: &Virtual<'_, '_>,
     core: &Path,
-) -> Result<Option<PathBuf>> {
-    let symbols = symbols::linux(notes, memory);
+) -> Result<Option<(PathBuf, Output)>> {
+    let symbols = match symbols::linux(notes, memory) {
+        Ok(symbols) => symbols,
+        Err(too_many) => {
+            report::warn(format_args!("there are no names of functions: {too_many}"));
+            return Ok(None);
+        }
+    };
     let (Some(first), Some(last)) = (symbols.first(), symbols.last()) else { return Ok(None) };
     let text = first.address..last.address.saturating_add(4);
     let frames = frames(&symbols, &text, vcpus, memory);
     let mut path = core.as_os_str().to_owned();
     path.push(".symbols");
     let path = PathBuf::from(path);
-    crate::output::write(&path, &file(&symbols, &text, &frames))?;
-    Ok(Some(path))
+    let mut output = Output::create(&path)?;
+    output.put(&file(&symbols, &text, &frames))?;
+    Ok(Some((path, output)))
 }
 
 type Range = std::ops::Range<u64>;

@@ -3,6 +3,8 @@
 //! Since version 6.0, Linux keeps the addresses of that table in the page that it fills for crash dumps (vmcoreinfo). So a debugger
 //! can name functions without a file of the kernel, wherever the kernel lies in memory.
 
+use std::fmt;
+
 use stasis_state::routines::Page;
 
 use super::translation::Virtual;
@@ -22,11 +24,25 @@ const MAX_SYMBOLS: u32 = 400_000;
 /// The beginning of the page that Linux fills for crash dumps.
 pub const CRASH_NOTES: &[u8] = b"OSRELEASE=";
 
+/// Number of a kernel's symbols that is more than are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany(u32);
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the kernel has {} symbols, and {MAX_SYMBOLS} are read at most", self.0)
+    }
+}
+
 /// Returns the kernel's functions in ascending order; none if the notes name no table, or one that is not in memory.
-pub fn linux(notes: &Page, memory: &Virtual<'_, '_>) -> Vec<Symbol> {
-    let mut symbols = Kallsyms { virtual_: memory }.read(notes).unwrap_or_default();
+///
+/// # Errors
+///
+/// The number of symbols of a kernel with too many.
+pub fn linux(notes: &Page, memory: &Virtual<'_, '_>) -> Result<Vec<Symbol>, TooMany> {
+    let mut symbols = Kallsyms { virtual_: memory }.read(notes).unwrap_or(Ok(Vec::new()))?;
     symbols.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
-    symbols
+    Ok(symbols)
 }
 
 struct Kallsyms<'a, 'm> {
@@ -34,7 +50,7 @@ struct Kallsyms<'a, 'm> {
 }
 
 impl Kallsyms<'_, '_> {
-    fn read(&self, notes: &Page) -> Option<Vec<Symbol>> {
+    fn read(&self, notes: &Page) -> Option<Result<Vec<Symbol>, TooMany>> {
         let notes = String::from_utf8_lossy(notes.split(|byte| *byte == 0).next()?);
         let find = |name: &str| {
             let key = format!("SYMBOL({name})=");
@@ -43,7 +59,7 @@ impl Kallsyms<'_, '_> {
         };
         let count = self.virtual_.u32(find("kallsyms_num_syms")?)?;
         if count > MAX_SYMBOLS {
-            return None;
+            return Some(Err(TooMany(count)));
         }
         let base_at = find("kallsyms_relative_base")?;
         let base = u64::from(self.virtual_.u32(base_at)?)
@@ -64,7 +80,7 @@ impl Kallsyms<'_, '_> {
                 symbols.push(Symbol { address: base.wrapping_add(offset.into()), name });
             }
         }
-        Some(symbols)
+        Some(Ok(symbols))
     }
 
     /// Returns the 256 tokens of which names are made.
@@ -103,7 +119,7 @@ impl Kallsyms<'_, '_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::checkpoint::memory::tests::memory;
     use stasis_state::PAGE_SIZE;
@@ -119,7 +135,7 @@ mod tests {
     }
 
     /// Two symbols: a function whose name is of two tokens, and data.
-    fn tables() -> Box<Page> {
+    pub fn tables(count: u32) -> Box<Page> {
         let index: Vec<u8> = (0..=255u16)
             .flat_map(|n| {
                 match n {
@@ -131,7 +147,7 @@ mod tests {
             })
             .collect();
         page(&[
-            (0x000, &2u32.to_le_bytes()),
+            (0x000, &count.to_le_bytes()),
             (0x008, &HIGH.to_le_bytes()),
             (0x010, &[0x40, 0, 0, 0, 0x80, 0, 0, 0]),
             (0x020, &[2, 1, 2, 1, 3]),
@@ -140,14 +156,20 @@ mod tests {
         ])
     }
 
-    /// The symbols of a guest that has these notes.
-    fn symbols(notes: &str) -> Vec<Symbol> {
-        let memory = memory(0x4000_0000..0x4010_0000, [(0x4000_6000, tables())]);
+    /// The symbols of a guest that has these notes, and says that it has so many.
+    fn counted(notes: &str, count: u32) -> Result<Vec<Symbol>, TooMany> {
+        let memory = memory(0x4000_0000..0x4010_0000, [(0x4000_6000, tables(count))]);
         let translate = |address| (address == HIGH).then_some(0x4000_6000);
         linux(&page(&[(0, notes.as_bytes())]), &Virtual::new(&memory, &translate))
     }
 
-    const NOTES: &str = "OSRELEASE=6.1.0\nSYMBOL(kallsyms_num_syms)=ffff800008000000
+    /// The symbols of a guest that has these notes.
+    fn symbols(notes: &str) -> Vec<Symbol> {
+        counted(notes, 2).unwrap()
+    }
+
+    /// What the guest keeps for crash dumps, if the tables are at `HIGH`.
+    pub const NOTES: &str = "OSRELEASE=6.1.0\nSYMBOL(kallsyms_num_syms)=ffff800008000000
 SYMBOL(kallsyms_relative_base)=ffff800008000008\nSYMBOL(kallsyms_offsets)=ffff800008000010
 SYMBOL(kallsyms_names)=ffff800008000020\nSYMBOL(kallsyms_token_table)=ffff800008000040
 SYMBOL(kallsyms_token_index)=ffff800008000100\n";
@@ -155,6 +177,12 @@ SYMBOL(kallsyms_token_index)=ffff800008000100\n";
     #[test]
     fn functions_are_found_by_what_linux_keeps_for_crash_dumps() {
         assert_eq!(symbols(NOTES), [Symbol { address: HIGH + 0x40, name: "do_it".to_owned() }]);
+    }
+
+    #[test]
+    fn more_symbols_than_are_read_are_said() {
+        let said = counted(NOTES, 400_001).unwrap_err().to_string();
+        assert_eq!(said, "the kernel has 400001 symbols, and 400000 are read at most");
     }
 
     #[test]
