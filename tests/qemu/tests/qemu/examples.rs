@@ -23,8 +23,9 @@ fn comes_up(lab: &Lab, name: &str) -> Result<()> {
     let path = run::config_path(workspace, name)?;
     let text = std::fs::read_to_string(&path)?;
     let first = text.lines().next().unwrap_or_default();
-    let words = first.strip_prefix("# cargo xtask ");
-    let words = words.with_context(|| format!("its first line is no command: {first}"))?;
+    // The parser takes the first word for the program's name, whatever it is.
+    let words = first.strip_prefix("# cargo xtask ").filter(|words| words.starts_with("run "));
+    let words = words.with_context(|| format!("its first line is no `run`: {first}"))?;
     let mut options = run::Arguments::try_parse_from(words.split_whitespace())?;
     ensure!(options.guest == name, "the command is for another: {first}");
     // The one in `target/` is a person's.
