@@ -1,7 +1,7 @@
 //! The Stasis hypervisor: brings up the machine, and connects the crates that know no hardware to the hardware.
 //!
 //! [`machine`] finds the machine, and [`memory`] maps it. [`smp`] starts the other cores. [`guests`] makes the guests, which
-//! [`stasis_run`] runs. [`console`], [`logger`] and [`panic`] say what happens.
+//! [`stasis_run`] runs. [`console`], [`logger`] and [`mod@panic`] say what happens.
 
 #![no_std]
 #![no_main]

@@ -1,7 +1,7 @@
 //! What is done about guests without a command: those that have stopped by themselves, and checkpoints that are due.
 //!
 //! [`Care`] remembers what it must of each guest, and says what comes [next](Care::next) and when. [`recovery`](crate::recovery) decides what
-//! helps a guest that has stopped, and [`remedy`] carries that out by [`Means`], which `boot` has. [`periodic`](crate::periodic) has the
+//! helps a guest that has stopped, and [`remedy`] carries that out by [`Means`](remedy::Means), which `boot` has. [`crate::periodic`] has the
 //! timetables of checkpoints. Times are in microseconds since the machine was switched on.
 
 mod news;

@@ -2,7 +2,7 @@
 //!
 //! It travels as `stasis.dtb` in the boot archive: a device tree whose root is compatible with `stasis,config-1`, and has
 //! a child `guest@<n>` for each guest, `core@<n>` for each core that has a plan and `shared@<n>` for memory that guests share; `property.rs` has the names of their properties.
-//! The host tool writes it ([`compile`]) and the hypervisor reads it ([`parse`]), under the same rules ([`check`]).
+//! The host tool writes it ([`compile`]) and the hypervisor reads it ([`parse`]), under the same rules ([`check()`]).
 
 mod check;
 mod core_plan;
@@ -125,7 +125,7 @@ impl GuestConfig {
     }
 }
 
-/// Returns all the names that a [`check`]ed configuration needs the archive to have.
+/// Returns all the names that a [checked](check()) configuration needs the archive to have.
 pub fn files(configuration: &Configuration) -> Vec<&str> {
     let mut files: Vec<&str> = Vec::new();
     let guests = configuration.guests.iter();

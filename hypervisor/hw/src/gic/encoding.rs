@@ -37,10 +37,10 @@ register_bitfields! { u32,
     ]
 }
 
-/// Bit of GICH_LR<n>.PhysicalID with HW = 0: maintenance interrupt at the deactivation.
+/// Bit of `GICH_LR<n>.PhysicalID` with HW = 0: maintenance interrupt at the deactivation.
 const EOI: u32 = 1 << 9;
 
-/// Returns the value of GICH_LR<n> that encodes `value`.
+/// Returns the value of `GICH_LR<n>` that encodes `value`.
 #[inline(always)]
 pub(super) fn list_register(value: ListRegister) -> FieldValue<u32, GICH_LR::Register> {
     let (is_hardware, physical_id) = match value.origin {
@@ -57,7 +57,7 @@ pub(super) fn list_register(value: ListRegister) -> FieldValue<u32, GICH_LR::Reg
         + GICH_LR::HW.val(is_hardware)
 }
 
-/// Returns the state that GICH_LR<n>.State encodes.
+/// Returns the state that `GICH_LR<n>.State` encodes.
 #[inline(always)]
 pub(super) const fn state(field: u32) -> State {
     State::from_bits(field)
@@ -92,7 +92,7 @@ pub(super) fn machine_control(vmcr: u32) -> MachineControl {
     }
 }
 
-/// Writes GICH_HCR and each GICH_LR<n> of `filled` in hexadecimal, for people.
+/// Writes GICH_HCR and each `GICH_LR<n>` of `filled` in hexadecimal, for people.
 pub fn write_filled(filled: Filled<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "GICH_HCR {:#04x}, LR", hcr(filled.control).value)?;
     filled.list_registers().try_for_each(|value| write!(f, " {:08x}", list_register(value).value))
@@ -102,10 +102,10 @@ pub fn write_filled(filled: Filled<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Resu
 mod tests {
     use super::*;
 
-    /// The bits of GICH_LR<n> that are not reserved.
+    /// The bits of `GICH_LR<n>` that are not reserved.
     const IMPLEMENTED: u32 = 0xff8f_ffff;
 
-    /// Decodes GICH_LR<n> by the numbers of its bits.
+    /// Decodes `GICH_LR<n>` by the numbers of its bits.
     fn decoded(lr: u32) -> ListRegister {
         let bits = |first: u32, count: u32| lr >> first & ((1 << count) - 1);
         let origin = match bits(31, 1) {

@@ -47,7 +47,7 @@ impl VirtualInterfaceControl {
         self.list_registers
     }
 
-    /// Writes `value` to list register `n`: GICH_LR<n>.
+    /// Writes `value` to list register `n`: `GICH_LR<n>`.
     ///
     /// # Panics
     ///
@@ -57,7 +57,7 @@ impl VirtualInterfaceControl {
         self.list_register(n).write(encoding::list_register(value));
     }
 
-    /// Returns the state of the interrupt in list register `n`: GICH_LR<n>.State.
+    /// Returns the state of the interrupt in list register `n`: `GICH_LR<n>.State`.
     ///
     /// # Panics
     ///
