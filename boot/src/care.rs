@@ -20,11 +20,11 @@ use stasis_host::config::GuestConfig;
 use stasis_host::periodic::{self, Timetable};
 use stasis_host::run_state::RunState;
 use stasis_host::task::TaskLock;
-use stasis_run::slot::Slot;
+use stasis_run::domain::Domain;
 use stasis_run::{clock, turns};
 
 /// The memory of each guest's care. Other cores write here that a guest has stopped.
-static CARE: TaskLock<Care<Slot, String>> = TaskLock::new(Care::new());
+static CARE: TaskLock<Care<Domain, String>> = TaskLock::new(Care::new());
 
 /// Notes that the console is used, so that checkpoints that are due wait for it.
 pub fn console_is_used() {
@@ -32,52 +32,52 @@ pub fn console_is_used() {
 }
 
 /// Begins the care for a guest that was made in this state.
-pub fn begin(slot: &Slot, config: Option<&GuestConfig>, state: RunState) {
-    CARE.lock_without_task().begin(slot.number, config, state, clock::now_us());
+pub fn begin(domain: &Domain, config: Option<&GuestConfig>, state: RunState) {
+    CARE.lock_without_task().begin(domain.number, config, state, clock::now_us());
     turns::wake_console();
 }
 
 /// Notes that a guest runs from now on, because of a command or without one.
-pub fn runs(slot: &Slot) {
-    CARE.lock_without_task().runs(slot.number, clock::now_us());
+pub fn runs(domain: &Domain) {
+    CARE.lock_without_task().runs(domain.number, clock::now_us());
 }
 
 /// Notes that a guest was started anew.
-pub fn starts(slot: &Slot) {
-    CARE.lock_without_task().starts(slot.number, clock::now_us());
+pub fn starts(domain: &Domain) {
+    CARE.lock_without_task().starts(domain.number, clock::now_us());
 }
 
 /// Notes that a guest does not run from now on.
-pub fn rests(slot: &Slot) {
-    CARE.lock_without_task().rests(slot.number);
+pub fn rests(domain: &Domain) {
+    CARE.lock_without_task().rests(domain.number);
 }
 
 /// Notes that a guest was resumed from this checkpoint, and whether the guest is on.
 pub fn resumed(name: &str, checkpoint: u64, is_on: bool) {
-    if let Some(slot) = guests::all().iter().find(|slot| slot.name == name) {
-        CARE.lock_without_task().resumed(slot.number, checkpoint, is_on, clock::now_us());
+    if let Some(domain) = guests::all().iter().find(|domain| domain.name == name) {
+        CARE.lock_without_task().resumed(domain.number, checkpoint, is_on, clock::now_us());
     }
 }
 
 /// Ends the care for a guest that is removed: nothing is remembered of it.
-pub fn end(slot: &Slot) {
-    CARE.lock_without_task().end(slot.number);
+pub fn end(domain: &Domain) {
+    CARE.lock_without_task().end(domain.number);
 }
 
 /// Notes that a guest has stopped by itself. [`serve`] does the rest, because that may take long, and the calling core has other vCPUs to run.
-pub fn stopped(slot: Arc<Slot>, how: Stopped) {
-    CARE.lock_without_task().stopped(slot.number, slot, how);
+pub fn stopped(domain: Arc<Domain>, how: Stopped) {
+    CARE.lock_without_task().stopped(domain.number, domain, how);
     turns::wake_console();
 }
 
 /// Does one duty that is due. Returns whether there was one; others may have become due meanwhile.
 pub fn serve(work: &mut Work) -> bool {
-    let guests = guests::all().into_iter().map(|slot| (slot.number, slot));
+    let guests = guests::all().into_iter().map(|domain| (domain.number, domain));
     let duty = CARE.lock(work.task).next(guests, clock::now_us());
     match duty {
         None => return false,
-        Some(Duty::Treat(slot, how)) => treat(work, &slot, how),
-        Some(Duty::Store(slot, table)) => store(work, &slot, table),
+        Some(Duty::Treat(domain, how)) => treat(work, &domain, how),
+        Some(Duty::Store(domain, table)) => store(work, &domain, table),
     }
     true
 }
@@ -90,60 +90,60 @@ pub fn next_due() -> Option<u64> {
 }
 
 /// Does what the configuration says about a guest that has stopped, unless a command has changed its state before.
-fn treat(work: &mut Work, slot: &Slot, how: Stopped) {
-    let mut parked = slot.park();
+fn treat(work: &mut Work, domain: &Domain, how: Stopped) {
+    let mut parked = domain.park();
     if !parked.state.needs_care() {
         return;
     }
     parked.release_devices();
     drop(parked);
-    let config = guests::configured(&slot.name);
-    let remedy = CARE.lock(work.task).decide(slot.number, how, config, clock::now_us());
-    let report = help(remedy, how, &mut Helper { work, slot });
+    let config = guests::configured(&domain.name);
+    let remedy = CARE.lock(work.task).decide(domain.number, how, config, clock::now_us());
+    let report = help(remedy, how, &mut Helper { work, domain });
     match report.runs() {
-        true => console::notice(slot, &report.to_string()),
-        false => console::halted(slot, &report.to_string()),
+        true => console::notice(domain, &report.to_string()),
+        false => console::halted(domain, &report.to_string()),
     }
-    CARE.lock(work.task).done(slot.number, remedy, clock::now_us());
+    CARE.lock(work.task).done(domain.number, remedy, clock::now_us());
 }
 
 /// The ways to help one guest.
 struct Helper<'w, 't> {
     work: &'w mut Work<'t>,
-    slot: &'w Slot,
+    domain: &'w Domain,
 }
 
 impl Means for Helper<'_, '_> {
     type Error = String;
 
     fn restart(&mut self) -> Result<(), String> {
-        guests::restart(self.work.task, self.slot).map_err(|error| error.to_string())
+        guests::restart(self.work.task, self.domain).map_err(|error| error.to_string())
     }
 
     fn checkpoints(&mut self) -> Result<Vec<u64>, String> {
-        checkpoint::of_guest(self.work, &self.slot.name)
+        checkpoint::of_guest(self.work, &self.domain.name)
     }
 
     fn resume(&mut self, number: u64) -> Result<bool, String> {
         let nobody = &mut Answer::to_nobody();
         checkpoint::resume(self.work, &number.to_string(), None, false, nobody)?;
-        Ok(self.slot.look().state.is_alive())
+        Ok(self.domain.look().state.is_alive())
     }
 
     fn warn(&mut self, setback: Setback<'_, String>) {
-        log::warn!("guest \"{}\" {setback}", self.slot.name);
+        log::warn!("guest \"{}\" {setback}", self.domain.name);
     }
 }
 
 /// Makes a guest's periodic checkpoint if the guest runs. A command that is typed meanwhile gives the checkpoint up, if the timetable allows
 /// that. The log says what has failed or has taken too long; the guest goes on.
-fn store(work: &mut Work, slot: &Slot, table: Timetable) {
-    let (name, number, began_us) = (&slot.name, slot.number, clock::now_us());
-    if slot.look().state != RunState::Running {
+fn store(work: &mut Work, domain: &Domain, table: Timetable) {
+    let (name, number, began_us) = (&domain.name, domain.number, clock::now_us());
+    if domain.look().state != RunState::Running {
         CARE.lock(work.task).skip(number, began_us);
         return;
     }
-    let mut make = || store_and_replace_surplus(work, slot, table.periodic().keep).err();
+    let mut make = || store_and_replace_surplus(work, domain, table.periodic().keep).err();
     let (failure, was_told) = match table.may_be_given_up() {
         true => typed::giving_way(make),
         false => (make(), false),
@@ -161,11 +161,11 @@ fn store(work: &mut Work, slot: &Slot, table: Timetable) {
 }
 
 /// Makes a guest's periodic checkpoint, which replaces the oldest ones if there are more than `keep` then.
-fn store_and_replace_surplus(work: &mut Work, slot: &Slot, keep: u8) -> Result<(), String> {
+fn store_and_replace_surplus(work: &mut Work, domain: &Domain, keep: u8) -> Result<(), String> {
     let newest = checkpoint::newest(work)?;
-    let spared = CARE.lock(work.task).spared(slot.number, newest, clock::now_us());
-    let name = periodic::name(&slot.name);
+    let spared = CARE.lock(work.task).spared(domain.number, newest, clock::now_us());
+    let name = periodic::name(&domain.name);
     let keep = Keep { newest: keep, spared };
     let nobody = &mut Answer::to_nobody();
-    checkpoint::store(work, &[slot], Some(&name), Some(keep), nobody)
+    checkpoint::store(work, &[domain], Some(&name), Some(keep), nobody)
 }

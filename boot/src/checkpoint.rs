@@ -18,7 +18,7 @@ use stasis_arch::timer;
 use stasis_console::table::{self, StoreRow};
 use stasis_console::text::Size;
 use stasis_host::{periodic, sets};
-use stasis_run::slot::{Parked, Slot};
+use stasis_run::domain::{Domain, Parked};
 use stasis_run::{clock, shared};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{Checkpoint, GuestState, Plan, ReadRam};
@@ -33,20 +33,20 @@ use stream::{StreamError, ToStore, open, why_not_read, why_not_written};
 /// Why nothing was stored, in one line.
 pub fn store(
     work: &mut Work,
-    slots: &[&Slot],
+    domains: &[&Domain],
     name: Option<&str>,
     keep: Option<Keep>,
     out: &mut Answer,
 ) -> Result<(), String> {
-    for slot in slots {
-        slot.given().check_storable(&slot.name).map_err(|error| error.to_string())?;
+    for domain in domains {
+        domain.given().check_storable(&domain.name).map_err(|error| error.to_string())?;
     }
-    let mut parked: Vec<Parked> = slots.iter().map(|slot| slot.park()).collect();
-    for (slot, parked) in slots.iter().zip(&parked) {
-        parked.state.check_store(&slot.name).map_err(|misfit| misfit.to_string())?;
+    let mut parked: Vec<Parked> = domains.iter().map(|domain| domain.park()).collect();
+    for (domain, parked) in domains.iter().zip(&parked) {
+        parked.state.check_store(&domain.name).map_err(|misfit| misfit.to_string())?;
     }
-    let others = shared::others(slots);
-    let others: Vec<Parked> = others.iter().map(|slot| slot.park()).collect();
+    let others = shared::others(domains);
+    let others: Vec<Parked> = others.iter().map(|domain| domain.park()).collect();
     // Take the instant after all guests were parked: they have seen every earlier one.
     let instant = Instant { counter: timer::counter(), wall_time: clock::date() };
     for parked in &mut parked {
@@ -54,15 +54,15 @@ pub fn store(
         // A doorbell that one guest has rung is then in the state of the guest that hears it.
         parked.listen();
     }
-    shared::copy(slots.iter().copied(), &mut || work.task.yield_now());
+    shared::copy(domains.iter().copied(), &mut || work.task.yield_now());
     drop(others);
     parked.iter().for_each(|parked| parked.begin_reading(&mut || work.task.yield_now()));
     let result = work.with_store(|store| {
-        let guests: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
+        let guests: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
         let is_taken = |set: &str| store.find_set(set).is_ok();
         let names = sets::names(&guests, name, store.next_number(), is_taken)
             .map_err(|error| error.to_string())?;
-        let guests = slots.iter().copied().zip(&mut parked);
+        let guests = domains.iter().copied().zip(&mut parked);
         let result = store_all(store, &names, guests, keep, &instant, out);
         if result.is_err() {
             store.discard_staged();
@@ -98,7 +98,7 @@ pub struct Keep {
 fn store_all<'g, 'p: 'g>(
     store: &mut Store<Disk>,
     names: &[String],
-    guests: impl Iterator<Item = (&'g Slot, &'g mut Parked<'p>)>,
+    guests: impl Iterator<Item = (&'g Domain, &'g mut Parked<'p>)>,
     keep: Option<Keep>,
     instant: &Instant,
     out: &mut Answer,
@@ -109,14 +109,14 @@ fn store_all<'g, 'p: 'g>(
     store.check_room_for(names.len()).map_err(|error| error.to_string())?;
     let mut lines = Vec::new();
     let mut last = 0;
-    for (name, (slot, parked)) in names.iter().zip(guests) {
+    for (name, (domain, parked)) in names.iter().zip(guests) {
         let commit = lines.len() + 1 == names.len();
-        let (number, line) = shared::with_copies(slot, |shared| {
+        let (number, line) = shared::with_copies(domain, |shared| {
             store_one(store, parked, shared, name, instant, commit, out)
         })
         .map_err(|error| match names {
             [_] => error,
-            _ => format!("guest \"{}\": {error}", slot.name),
+            _ => format!("guest \"{}\": {error}", domain.name),
         })?;
         last = number;
         lines.push(line);
@@ -202,7 +202,7 @@ pub fn resume(
     let start = timer::counter();
     if let Some(name) = copy {
         let guests = guests::all();
-        let guests = guests.iter().map(|slot| slot.name.as_str());
+        let guests = guests.iter().map(|domain| domain.name.as_str());
         sets::check_copy(which, name, guests).map_err(|error| error.to_string())?;
     }
     work.with_store(|store| {

@@ -12,8 +12,8 @@ use core::fmt;
 use spin::LazyLock;
 use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Terminal, WAITING};
 use stasis_host::task::TaskLock;
+use stasis_run::domain::Domain;
 use stasis_run::interrupts;
-use stasis_run::slot::Slot;
 use stasis_run::turns::{self, Task};
 
 /// The console. Both the task and the cores that run vCPUs say everything through it.
@@ -62,8 +62,8 @@ pub fn serve(work: &mut Work) -> bool {
                 CONSOLE.lock(work.task).complete(&names, &mut Uart);
             }
             Input::Guest { guest, character } => {
-                if let Some(slot) = guests::all().iter().find(|slot| slot.number == guest) {
-                    slot.type_in(character);
+                if let Some(domain) = guests::all().iter().find(|domain| domain.number == guest) {
+                    domain.type_in(character);
                 }
                 // The guest may have been attached again just now, and may have sent something before.
                 show_rest(work.task);
@@ -120,23 +120,23 @@ pub fn show_waiting_in_panic() {
 }
 
 /// Takes a byte that a guest has sent.
-pub fn guest_output(slot: &Slot, byte: u8) {
-    CONSOLE.lock_without_task().output(slot.number, &[byte], &mut Uart);
+pub fn guest_output(domain: &Domain, byte: u8) {
+    CONSOLE.lock_without_task().output(domain.number, &[byte], &mut Uart);
 }
 
-/// Forgets what the guest in this slot has sent.
-pub fn forget(slot: &Slot) {
-    CONSOLE.lock_without_task().forget(slot.number);
+/// Forgets what the guest in this domain has sent.
+pub fn forget(domain: &Domain) {
+    CONSOLE.lock_without_task().forget(domain.number);
 }
 
 /// Says what has become of a guest that runs.
-pub fn notice(slot: &Slot, what: &str) {
-    CONSOLE.lock_without_task().notice(format_args!("guest \"{}\" {what}", slot.name), &mut Uart);
+pub fn notice(domain: &Domain, what: &str) {
+    CONSOLE.lock_without_task().notice(format_args!("guest \"{}\" {what}", domain.name), &mut Uart);
 }
 
 /// Says that a guest has stopped by itself, and why.
-pub fn halted(slot: &Slot, why: &str) {
-    CONSOLE.lock_without_task().halted(slot.number, &slot.name, why, &mut Uart);
+pub fn halted(domain: &Domain, why: &str) {
+    CONSOLE.lock_without_task().halted(domain.number, &domain.name, why, &mut Uart);
 }
 
 /// Leaves the core to others, as part of a command, until the counter reads `counter` or something happens.
@@ -148,7 +148,7 @@ fn rest_until(task: &mut Task, counter: u64) {
 /// Returns the names that the Tab key can complete.
 fn names(work: &mut Work) -> Names {
     Names {
-        guests: guests::all().iter().map(|slot| slot.name.clone()).collect(),
+        guests: guests::all().iter().map(|domain| domain.name.clone()).collect(),
         configured: guests::configured_names(),
         checkpoints: crate::checkpoint::names_in_store(work),
     }

@@ -48,7 +48,7 @@ pub fn give(config: &GuestConfig) -> Result<Given, DevicesError> {
     // `free_ram` leaves it out.
     let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
     let guests = guests::all();
-    let others = guests.iter().map(|slot| (slot.name.as_str(), slot.given()));
+    let others = guests.iter().map(|domain| (domain.name.as_str(), domain.given()));
     let given = give::give(fdt, config, own, others)?;
     for remark in remarks(&given) {
         match remark {

@@ -6,18 +6,18 @@ use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
 use stasis_run::above::Above;
-use stasis_run::slot::Slot;
+use stasis_run::domain::Domain;
 
 /// Takes what the cores that run vCPUs report.
 pub struct Duties;
 
 impl Above for Duties {
-    fn stopped(&self, slot: Arc<Slot>, how: Stopped) {
-        care::stopped(slot, how);
+    fn stopped(&self, domain: Arc<Domain>, how: Stopped) {
+        care::stopped(domain, how);
     }
 
-    fn transmit(&self, slot: &Slot, byte: u8) {
-        console::guest_output(slot, byte);
+    fn transmit(&self, domain: &Domain, byte: u8) {
+        console::guest_output(domain, byte);
     }
 }
 

@@ -25,9 +25,9 @@ use stasis_host::run_state::{Misfit, RunState};
 use stasis_host::sched::{self, NoSuchCore};
 use stasis_hw::paging::{MapError, Translation};
 use stasis_memory::range::{NoRam, Range};
+use stasis_run::domain::{self, Domain, Memory, Placement, Ram};
 use stasis_run::el2::GuestRam;
 use stasis_run::shared::{self, Connected};
-use stasis_run::slot::{self, Memory, Placement, Ram, Slot};
 use stasis_run::tables::HeapTables;
 use stasis_run::turns::{self, Task};
 use stasis_run::{device_interrupts, roster};
@@ -63,15 +63,15 @@ pub enum GuestError {
 }
 
 /// All guests, and the translations of removed guests. A translation stays with its number, because cores may still have its root active.
-static GUESTS: SpinMutex<Registry<Slot, Translation>> =
-    SpinMutex::new(Registry::new(slot::MAX_SLOTS));
+static GUESTS: SpinMutex<Registry<Domain, Translation>> =
+    SpinMutex::new(Registry::new(domain::MAX_DOMAINS));
 /// The boot archive that the machine was started with.
 static BOOT: Once<BootArchive> = Once::new();
 /// The physical addresses of GICV.
 static GICV: Once<Range> = Once::new();
 
 /// Returns all guests, in the order of their numbers.
-pub fn all() -> Vec<Arc<Slot>> {
+pub fn all() -> Vec<Arc<Domain>> {
     GUESTS.lock().all()
 }
 
@@ -201,23 +201,23 @@ pub fn start(task: &mut Task, name: &str) -> Result<(), GuestError> {
 }
 
 /// Starts a guest again from the boot archive, whatever it is doing.
-pub fn restart(task: &mut Task, slot: &Slot) -> Result<(), GuestError> {
-    let (boot, config) = configuration(&slot.name)?;
-    let mut parked = slot.park();
+pub fn restart(task: &mut Task, domain: &Domain) -> Result<(), GuestError> {
+    let (boot, config) = configuration(&domain.name)?;
+    let mut parked = domain.park();
     let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
-    check_restart(config, slot.cores().count(), there)?;
+    check_restart(config, domain.cores().count(), there)?;
     let ram = parked.overwrite();
     ram.zero_all(&mut || task.yield_now());
-    let (guest, vcpus) = boot.load(config, slot.given(), there.start, ram)?;
+    let (guest, vcpus) = boot.load(config, domain.given(), there.start, ram)?;
     ram.finish_writing(&mut || task.yield_now());
     // Doorbells that were rung before are no longer heard, as after a reset.
-    slot.shared().iter().for_each(Connected::silence);
+    domain.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus, RunState::Running);
-    care::starts(slot);
+    care::starts(domain);
     Ok(())
 }
 
-/// Adds a guest to those of the machine, and returns its slot.
+/// Adds a guest to those of the machine, and returns its domain.
 pub fn add(
     placement: Placement,
     guest: Box<Guest>,
@@ -225,7 +225,7 @@ pub fn add(
     ram: Ram,
     given: Given,
     state: RunState,
-) -> Result<Arc<Slot>, GuestError> {
+) -> Result<Arc<Domain>, GuestError> {
     let shared = shared::connect(configured_shared(), guest.name())?;
     let claim = GUESTS.lock().claim(guest.name())?;
     let number = claim.number;
@@ -238,39 +238,39 @@ pub fn add(
         }
     };
     let memory = Memory { ram, shared, given, gicv, stage2 };
-    let slot = match Slot::new(number, placement, guest, vcpus, memory, state) {
-        Ok(slot) => slot,
+    let domain = match Domain::new(number, placement, guest, vcpus, memory, state) {
+        Ok(domain) => domain,
         Err((why, stage2)) => {
             GUESTS.lock().give_back(number, stage2);
             return Err(GuestError::Unmapped(why));
         }
     };
-    log::info!("guest \"{}\": on core {}", slot.name, List(placement.cores));
-    slot.shared().iter().for_each(|one| one.enter(&slot));
-    device_interrupts::enter(&slot);
+    log::info!("guest \"{}\": on core {}", domain.name, List(placement.cores));
+    domain.shared().iter().for_each(|one| one.enter(&domain));
+    device_interrupts::enter(&domain);
     if state == RunState::Running {
-        device_interrupts::engage(&slot);
+        device_interrupts::engage(&domain);
     }
-    care::begin(&slot, configured(&slot.name), state);
-    turns::assign(&slot);
-    GUESTS.lock().enter(number, &slot.name, slot.clone());
-    Ok(slot)
+    care::begin(&domain, configured(&domain.name), state);
+    turns::assign(&domain);
+    GUESTS.lock().enter(number, &domain.name, domain.clone());
+    Ok(domain)
 }
 
 /// Removes a guest that does not run. Its memory, its number and its name are free then.
-pub fn remove(task: &mut Task, slot: &Arc<Slot>) -> Result<(), Misfit> {
-    let mut parked = slot.park();
-    parked.state.check_remove(&slot.name)?;
-    GUESTS.lock().leave(slot);
-    slot.shared().iter().for_each(Connected::leave);
+pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
+    let mut parked = domain.park();
+    parked.state.check_remove(&domain.name)?;
+    GUESTS.lock().leave(domain);
+    domain.shared().iter().for_each(Connected::leave);
     parked.release_devices();
-    device_interrupts::leave(slot);
-    care::end(slot);
-    console::forget(slot);
-    turns::retire(task, slot);
+    device_interrupts::leave(domain);
+    care::end(domain);
+    console::forget(domain);
+    turns::retire(task, domain);
     let (ram, stage2) = parked.take_memory();
     drop(ram);
-    GUESTS.lock().give_back(slot.number, stage2);
+    GUESTS.lock().give_back(domain.number, stage2);
     Ok(())
 }
 

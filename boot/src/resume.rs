@@ -17,10 +17,10 @@ use stasis_host::admission::{
 use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_host::run_state::RunState;
 use stasis_memory::range::Range;
+use stasis_run::domain::{Domain, Parked, Placement, Ram};
 use stasis_run::el2::GuestRam;
 use stasis_run::pool;
 use stasis_run::shared::{self, Connected};
-use stasis_run::slot::{Parked, Placement, Ram, Slot};
 use stasis_run::turns::Task;
 use stasis_state::vcpu::Identity;
 use stasis_state::{GuestState, Target};
@@ -35,9 +35,9 @@ struct Incoming<'a> {
 
 /// The place in which a guest is resumed.
 enum Seat<'a> {
-    /// The slot of the guest of the same name, which is parked.
-    Existing(&'a Slot, Parked<'a>),
-    /// A new slot, with this RAM.
+    /// The domain of the guest of the same name, which is parked.
+    Existing(&'a Domain, Parked<'a>),
+    /// A new domain, with this RAM.
     New(Ram),
 }
 
@@ -55,7 +55,7 @@ pub enum ResumeError<E: Display> {
     Load(LoadFailed<E>),
 }
 
-/// Resumes guests, each in the slot of the guest of its name, which ends thereby, or in a new slot. Returns what must be said about regions that
+/// Resumes guests, each in the domain of the guest of its name, which ends thereby, or in a new domain. Returns what must be said about regions that
 /// they share with others and that keep their content.
 ///
 /// `load` fills the memory of the guest with the given index from the `store`. Its last argument says whether it may still give up, because no
@@ -117,17 +117,17 @@ fn admit<'a, E: Display>(
     task: &mut Task,
     state: &GuestState,
     any_speed: bool,
-    existing: &'a [Arc<Slot>],
+    existing: &'a [Arc<Domain>],
 ) -> Result<Incoming<'a>, ResumeError<E>> {
     let identity = guests::host_identity();
     let terms = terms(&identity, any_speed);
     let name = state.guest.name_text();
-    let (admitted, seat) = match existing.iter().find(|slot| slot.name == name) {
-        Some(slot) => {
-            let ram = slot.look().ram;
-            let parked = slot.park();
-            let admitted = terms.admit(state, Some(occupant(slot, ram)))?;
-            (admitted, Seat::Existing(slot, parked))
+    let (admitted, seat) = match existing.iter().find(|domain| domain.name == name) {
+        Some(domain) => {
+            let ram = domain.look().ram;
+            let parked = domain.park();
+            let admitted = terms.admit(state, Some(occupant(domain, ram)))?;
+            (admitted, Seat::Existing(domain, parked))
         }
         None => {
             let admitted = terms.admit(state, None)?;
@@ -146,9 +146,9 @@ pub fn look(state: &GuestState, any_speed: bool) -> Result<(), Refusal> {
     let identity = guests::host_identity();
     let terms = terms(&identity, any_speed);
     let existing = guests::all();
-    match existing.iter().find(|slot| slot.name == state.guest.name_text()) {
+    match existing.iter().find(|domain| domain.name == state.guest.name_text()) {
         None => terms.look(state, None),
-        Some(slot) => terms.look(state, Some(occupant(slot, slot.look().ram))),
+        Some(domain) => terms.look(state, Some(occupant(domain, domain.look().ram))),
     }
 }
 
@@ -164,9 +164,9 @@ fn terms(identity: &Identity, any_speed: bool) -> Terms<'_> {
     }
 }
 
-/// Returns what the terms need to know of a guest whose slot another guest will take.
-fn occupant(slot: &Slot, ram: Range) -> Occupant<'_> {
-    Occupant { name: &slot.name, vcpus: slot.cores().count(), ram }
+/// Returns what the terms need to know of a guest whose domain another guest will take.
+fn occupant(domain: &Domain, ram: Range) -> Occupant<'_> {
+    Occupant { name: &domain.name, vcpus: domain.cores().count(), ram }
 }
 
 /// Makes the guests run that are not off, when the last one is ready.
@@ -180,18 +180,18 @@ fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
                 let cores = guests::choose_cores(&[], vcpus.len())?;
                 let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
                 let given = Given::default();
-                let slot = guests::add(placement, guest, vcpus, ram, given, RunState::Paused)?;
-                fresh.push((slot, then));
+                let domain = guests::add(placement, guest, vcpus, ram, given, RunState::Paused)?;
+                fresh.push((domain, then));
             }
-            Seat::Existing(slot, mut parked) => {
+            Seat::Existing(domain, mut parked) => {
                 parked.replace(guest, vcpus, then);
-                console::forget(slot);
+                console::forget(domain);
                 parked_ones.push(parked);
             }
         }
     }
-    fresh.iter().for_each(|(slot, then)| slot.park().set_state(*then));
-    // Guests in slots that existed before run when their locks are dropped, which is here.
+    fresh.iter().for_each(|(domain, then)| domain.park().set_state(*then));
+    // Guests in domains that existed before run when their locks are dropped, which is here.
     drop(parked_ones);
     Ok(())
 }

@@ -14,7 +14,7 @@ use stasis_devices::list::interrupt_name;
 use stasis_devices::pl011::Character;
 use stasis_host::run_state::{Misfit, RunState};
 use stasis_hw::gic::write_filled;
-use stasis_run::slot::{Look, Slot};
+use stasis_run::domain::{Domain, Look};
 use stasis_run::turns::Task;
 
 /// Carries out a command line, and sends its answer except for the last line.
@@ -42,8 +42,8 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Restart(guest) => said(guests::restart(work.task, &*find(guest)?)),
         Command::Remove(guest) => said(guests::remove(work.task, &find(guest)?)),
         Command::Attach(guest) => {
-            let slot = find(guest)?;
-            CONSOLE.lock(work.task).attach(slot.number, &slot.name, &mut Uart);
+            let domain = find(guest)?;
+            CONSOLE.lock(work.task).attach(domain.number, &domain.name, &mut Uart);
             Ok(())
         }
         Command::SendBreak(guest) => {
@@ -51,18 +51,18 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             Ok(())
         }
         Command::Log { guest, lines } => {
-            let slot = find(guest)?;
-            written(CONSOLE.lock(work.task).write_log(slot.number, lines, out))
+            let domain = find(guest)?;
+            written(CONSOLE.lock(work.task).write_log(domain.number, lines, out))
         }
         Command::Gic(guest) => {
-            let slot = find(guest)?;
-            let parked = slot.park();
+            let domain = find(guest)?;
+            let parked = domain.park();
             written(write!(out, "{}", parked.guest.vgic.table(write_filled, interrupt_name)))
         }
         Command::Checkpoint { guests, name } => {
-            let slots = find_all(&guests)?;
-            let slots: Vec<&Slot> = slots.iter().map(|slot| &**slot).collect();
-            checkpoint::store(work, &slots, name, None, out)
+            let domains = find_all(&guests)?;
+            let domains: Vec<&Domain> = domains.iter().map(|domain| &**domain).collect();
+            checkpoint::store(work, &domains, name, None, out)
         }
         Command::Resume { which, copy, any_speed } => {
             checkpoint::resume(work, which, copy, any_speed, out)
@@ -89,29 +89,29 @@ pub(super) fn written(result: fmt::Result) -> Result<(), String> {
 }
 
 /// Returns the guest that a command names, by name or number.
-fn find(word: &str) -> Result<Arc<Slot>, String> {
-    let slots = guests::all();
-    let place = said(command::find_guest(&rows(&slots), word))?;
-    Ok(slots[place].clone())
+fn find(word: &str) -> Result<Arc<Domain>, String> {
+    let domains = guests::all();
+    let place = said(command::find_guest(&rows(&domains), word))?;
+    Ok(domains[place].clone())
 }
 
 /// Returns the guests that a command names; all guests if it names none.
-fn find_all(words: &[&str]) -> Result<Vec<Arc<Slot>>, String> {
-    let slots = guests::all();
-    let places = said(command::find_guests(&rows(&slots), words))?;
-    Ok(places.into_iter().map(|place| slots[place].clone()).collect())
+fn find_all(words: &[&str]) -> Result<Vec<Arc<Domain>>, String> {
+    let domains = guests::all();
+    let places = said(command::find_guests(&rows(&domains), words))?;
+    Ok(places.into_iter().map(|place| domains[place].clone()).collect())
 }
 
 /// Returns rows with only what never changes of guests: number and name.
-fn rows(slots: &[Arc<Slot>]) -> Vec<GuestRow<'_>> {
-    slots.iter().map(|slot| row(slot, None, &[])).collect()
+fn rows(domains: &[Arc<Domain>]) -> Vec<GuestRow<'_>> {
+    domains.iter().map(|domain| row(domain, None, &[])).collect()
 }
 
 /// Returns a guest's row. Without a `look`, only its number and its name are right.
-fn row<'a>(slot: &'a Slot, look: Option<Look>, cores: &'a [u32]) -> GuestRow<'a> {
+fn row<'a>(domain: &'a Domain, look: Option<Look>, cores: &'a [u32]) -> GuestRow<'a> {
     GuestRow {
-        number: slot.number,
-        name: &slot.name,
+        number: domain.number,
+        name: &domain.name,
         state: look.map_or("", |look| look.state.name()),
         vcpus: cores.len() as u8,
         memory: look.map_or(0, |look| look.ram.len()),
@@ -120,24 +120,27 @@ fn row<'a>(slot: &'a Slot, look: Option<Look>, cores: &'a [u32]) -> GuestRow<'a>
 }
 
 fn list_guests(json: bool, out: &mut Answer) -> Result<(), String> {
-    let slots = guests::all();
+    let domains = guests::all();
     let cores: Vec<Vec<u32>> =
-        slots.iter().map(|slot| slot.cores().map(|core| core as u32).collect()).collect();
-    let rows: Vec<GuestRow> =
-        slots.iter().zip(&cores).map(|(slot, cores)| row(slot, Some(slot.look()), cores)).collect();
+        domains.iter().map(|domain| domain.cores().map(|core| core as u32).collect()).collect();
+    let rows: Vec<GuestRow> = domains
+        .iter()
+        .zip(&cores)
+        .map(|(domain, cores)| row(domain, Some(domain.look()), cores))
+        .collect();
     written(table::guests(&rows).write(out, json))
 }
 
-fn pause(slot: &Slot) -> Result<(), String> {
-    changed(slot, RunState::paused).map(|()| care::rests(slot))
+fn pause(domain: &Domain) -> Result<(), String> {
+    changed(domain, RunState::paused).map(|()| care::rests(domain))
 }
 
-fn unpause(slot: &Slot) -> Result<(), String> {
-    changed(slot, RunState::unpaused).map(|()| care::runs(slot))
+fn unpause(domain: &Domain) -> Result<(), String> {
+    changed(domain, RunState::unpaused).map(|()| care::runs(domain))
 }
 
-fn stop(slot: &Slot) -> Result<(), String> {
-    changed(slot, RunState::stopped).map(|()| care::rests(slot))
+fn stop(domain: &Domain) -> Result<(), String> {
+    changed(domain, RunState::stopped).map(|()| care::rests(domain))
 }
 
 /// Gives a guest the state that a command makes of its present one.
@@ -146,24 +149,24 @@ fn stop(slot: &Slot) -> Result<(), String> {
 ///
 /// Why the command does not fit the guest's present state.
 fn changed(
-    slot: &Slot,
+    domain: &Domain,
     command: fn(RunState, &str) -> Result<RunState, Misfit>,
 ) -> Result<(), String> {
-    let mut parked = slot.park();
-    let state = command(parked.state, &slot.name).map_err(|misfit| misfit.to_string())?;
+    let mut parked = domain.park();
+    let state = command(parked.state, &domain.name).map_err(|misfit| misfit.to_string())?;
     parked.set_state(state);
     Ok(())
 }
 
 /// Starts a guest that is off, or one that the configuration has and the machine does not.
 fn start(task: &mut Task, word: &str) -> Result<(), String> {
-    let slot = match find(word) {
-        Ok(slot) => slot,
+    let domain = match find(word) {
+        Ok(domain) => domain,
         Err(_) if guests::configured(word).is_some() => {
             return said(guests::start(task, word));
         }
         Err(error) => return Err(error),
     };
-    said(slot.look().state.check_start(&slot.name))?;
-    said(guests::restart(task, &slot))
+    said(domain.look().state.check_start(&domain.name))?;
+    said(guests::restart(task, &domain))
 }

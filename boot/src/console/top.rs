@@ -10,39 +10,41 @@ use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_guest::stats::Snapshot;
 use stasis_host::top::{Top, VcpuRow};
-use stasis_run::slot::Slot;
+use stasis_run::domain::Domain;
 
 /// The counters of all guests at one instant.
 #[derive(Default)]
 struct Reading {
     counter: u64,
-    guests: Vec<(Arc<Slot>, Vec<Snapshot>)>,
+    guests: Vec<(Arc<Domain>, Vec<Snapshot>)>,
 }
 
 impl Reading {
     fn take() -> Self {
-        let guests = guests::all().into_iter().map(|slot| {
-            let counters = slot.counters();
-            (slot, counters)
+        let guests = guests::all().into_iter().map(|domain| {
+            let counters = domain.counters();
+            (domain, counters)
         });
         // Read the counter after the guests' counters, so that no vCPU has run longer than the machine.
         Self { guests: guests.collect(), counter: timer::counter() }
     }
 
-    fn of(&self, slot: &Arc<Slot>) -> &[Snapshot] {
-        let of = self.guests.iter().find(|(other, _)| Arc::ptr_eq(other, slot));
+    fn of(&self, domain: &Arc<Domain>) -> &[Snapshot] {
+        let of = self.guests.iter().find(|(other, _)| Arc::ptr_eq(other, domain));
         of.map_or(&[], |(_, counters)| counters)
     }
 
     /// Returns what happened between two readings.
     fn since<'a>(&'a self, earlier: &Self) -> Top<'a> {
-        let vcpus = self.guests.iter().flat_map(|(slot, counters)| {
-            let before = earlier.of(slot);
-            counters.iter().zip(slot.cores()).enumerate().map(|(vcpu, (counters, core))| VcpuRow {
-                guest: &slot.name,
-                vcpu,
-                core: core as u32,
-                counters: counters.since(&before.get(vcpu).copied().unwrap_or_default()),
+        let vcpus = self.guests.iter().flat_map(|(domain, counters)| {
+            let before = earlier.of(domain);
+            counters.iter().zip(domain.cores()).enumerate().map(|(vcpu, (counters, core))| {
+                VcpuRow {
+                    guest: &domain.name,
+                    vcpu,
+                    core: core as u32,
+                    counters: counters.since(&before.get(vcpu).copied().unwrap_or_default()),
+                }
             })
         });
         Top {

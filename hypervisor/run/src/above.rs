@@ -1,17 +1,17 @@
 //! The seam to the crate above this one, which makes guests and looks after them: [`Above`].
 
-use crate::slot::Slot;
+use crate::domain::Domain;
 use alloc::sync::Arc;
 use spin::Once;
 use stasis_guest::stop::Stopped;
 
 /// The crate above: what is done when a guest has stopped, and with what a guest says.
 pub trait Above: Sync {
-    /// Called when the guest in `slot` has stopped, as `how` says, and the calling core has unloaded its vCPU.
-    fn stopped(&self, slot: Arc<Slot>, how: Stopped);
+    /// Called when the guest in `domain` has stopped, as `how` says, and the calling core has unloaded its vCPU.
+    fn stopped(&self, domain: Arc<Domain>, how: Stopped);
 
-    /// Called when the guest in `slot` has sent a byte by its UART.
-    fn transmit(&self, slot: &Slot, byte: u8);
+    /// Called when the guest in `domain` has sent a byte by its UART.
+    fn transmit(&self, domain: &Domain, byte: u8);
 }
 
 static ABOVE: Once<&'static dyn Above> = Once::new();

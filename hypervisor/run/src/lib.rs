@@ -1,7 +1,7 @@
 //! Guests on the machine's cores: all that happens from an exit to the next entry.
 //!
 //! - [`roster`]: who has each core, and for how long; [`turns`]: the cores' loops that carry this out.
-//! - [`slot`]: a guest with its memory and its vCPUs, which are loaded, entered and unloaded there.
+//! - [`domain`]: a guest with its memory and its vCPUs, which are loaded, entered and unloaded there.
 //! - [`interrupts`]: the interrupts that a core takes; [`device_interrupts`]: those of devices that guests were given.
 //! - [`gic`]: the machine's GIC; [`clock`]: wall time; [`el2`]: EL2's accesses to memory that guests write.
 //! - [`shared`]: memory that guests share; [`pool`]: free RAM; [`tables`]: page tables on the heap.
@@ -16,12 +16,12 @@ extern crate alloc;
 pub mod above;
 pub mod clock;
 pub mod device_interrupts;
+pub mod domain;
 pub mod el2;
 pub mod gic;
 pub mod interrupts;
 pub mod pool;
 pub mod roster;
 pub mod shared;
-pub mod slot;
 pub mod tables;
 pub mod turns;

@@ -3,8 +3,8 @@
 //! Each core has a [`Roster`] with a lock of its own, which is taken after all other locks. Whoever wakes a vCPU ([`Roster::kick`]) interrupts its
 //! core, if that changes anything there. The core itself [decides](Roster::decide).
 
+use crate::domain::Domain;
 use crate::gic;
-use crate::slot::Slot;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ pub enum Who {
     /// A guest's vCPU.
     Vcpu {
         /// The guest.
-        slot: Arc<Slot>,
+        domain: Arc<Domain>,
         /// The vCPU's index in the guest.
         index: usize,
     },
@@ -121,9 +121,9 @@ impl Roster {
         task
     }
 
-    /// Gives a task that was added to vCPU `index` of the guest in `slot`, and wakes it.
-    pub fn assign(&self, task: TaskId, slot: &Arc<Slot>, index: usize) {
-        self.agenda.lock().who[task] = Who::Vcpu { slot: slot.clone(), index };
+    /// Gives a task that was added to vCPU `index` of the guest in `domain`, and wakes it.
+    pub fn assign(&self, task: TaskId, domain: &Arc<Domain>, index: usize) {
+        self.agenda.lock().who[task] = Who::Vcpu { domain: domain.clone(), index };
         self.kick(task);
     }
 

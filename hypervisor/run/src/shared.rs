@@ -4,7 +4,7 @@
 //! share the region, and are not stored themselves, stand still only while it is copied. A bell that one guest rings for another waits in the region
 //! until a core of the other's takes it ([`Connected::take_rung`]). So nobody takes the lock of another guest.
 
-use crate::slot::{Ram, Slot};
+use crate::domain::{Domain, Ram};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::Once;
@@ -27,7 +27,7 @@ pub struct Region {
     /// For each guest, the peers that have rung it since it was told last.
     rung: [Bits; MAX_PEERS],
     /// Guests that share the region and are on this machine, each by its number in the region.
-    guests: [SpinMutex<Option<Arc<Slot>>>; MAX_PEERS],
+    guests: [SpinMutex<Option<Arc<Domain>>>; MAX_PEERS],
 }
 
 static REGIONS: Once<Vec<Region>> = Once::new();
@@ -68,7 +68,7 @@ impl Region {
     }
 
     /// Returns the guests that share the region and are on this machine.
-    pub fn guests(&self) -> Vec<Arc<Slot>> {
+    pub fn guests(&self) -> Vec<Arc<Domain>> {
         self.guests.iter().filter_map(|guest| guest.lock().clone()).collect()
     }
 }
@@ -109,9 +109,9 @@ impl Connected {
         Overwritten { region: self.region, memory: self.region.memory.lock() }
     }
 
-    /// Registers the guest in `slot` with the region: it can be rung from now on.
-    pub fn enter(&self, slot: &Arc<Slot>) {
-        *self.region.guests[self.index].lock() = Some(slot.clone());
+    /// Registers the guest in `domain` with the region: it can be rung from now on.
+    pub fn enter(&self, domain: &Arc<Domain>) {
+        *self.region.guests[self.index].lock() = Some(domain.clone());
     }
 
     /// Removes the guest from the region, with the bells that were rung for it.
@@ -145,7 +145,7 @@ impl Connected {
     pub fn keeper(&self, resumed: &[&str]) -> Option<&'static str> {
         let guests = self.region.guests();
         let alive = |name: &str| {
-            guests.iter().any(|slot| slot.name == name && slot.look().state.is_alive())
+            guests.iter().any(|domain| domain.name == name && domain.look().state.is_alive())
         };
         stasis_guest::shared::keeper(self.region.config, |name| resumed.contains(&name), alive)
     }
@@ -179,9 +179,9 @@ impl Overwritten {
 }
 
 /// Copies the content of the regions that these guests share. All guests that share them stand still. Calls `pause` between pieces.
-pub fn copy<'a>(slots: impl Iterator<Item = &'a Slot>, pause: &mut dyn FnMut()) {
+pub fn copy<'a>(domains: impl Iterator<Item = &'a Domain>, pause: &mut dyn FnMut()) {
     let mut copied: Vec<&Region> = Vec::new();
-    for Connected { region, .. } in slots.flat_map(Slot::shared) {
+    for Connected { region, .. } in domains.flat_map(Domain::shared) {
         if !copied.iter().any(|other| core::ptr::eq(*other, *region)) {
             let memory = region.memory.lock();
             memory.leave_caches(pause);
@@ -193,19 +193,21 @@ pub fn copy<'a>(slots: impl Iterator<Item = &'a Slot>, pause: &mut dyn FnMut()) 
 }
 
 /// Calls `action` with the copies of the regions that a guest shares, and returns its result.
-pub fn with_copies<T>(slot: &Slot, action: impl FnOnce(&[&dyn ReadRam]) -> T) -> T {
-    let copies: Vec<_> = slot.shared().iter().map(|one| one.region.copy.lock()).collect();
+pub fn with_copies<T>(domain: &Domain, action: impl FnOnce(&[&dyn ReadRam]) -> T) -> T {
+    let copies: Vec<_> = domain.shared().iter().map(|one| one.region.copy.lock()).collect();
     let copies: Vec<&dyn ReadRam> =
         copies.iter().map(|copy| -> &dyn ReadRam { &***copy }).collect();
     action(&copies)
 }
 
 /// Returns the guests that share memory with these guests and are not among them.
-pub fn others(slots: &[&Slot]) -> Vec<Arc<Slot>> {
-    let mut others: Vec<Arc<Slot>> = Vec::new();
-    let peers = slots.iter().flat_map(|slot| slot.shared()).flat_map(|one| one.region.guests());
+pub fn others(domains: &[&Domain]) -> Vec<Arc<Domain>> {
+    let mut others: Vec<Arc<Domain>> = Vec::new();
+    let peers =
+        domains.iter().flat_map(|domain| domain.shared()).flat_map(|one| one.region.guests());
     for peer in peers {
-        let known = slots.iter().map(|slot| slot.number).chain(others.iter().map(|o| o.number));
+        let known =
+            domains.iter().map(|domain| domain.number).chain(others.iter().map(|o| o.number));
         if !known.into_iter().any(|number| number == peer.number) {
             others.push(peer);
         }

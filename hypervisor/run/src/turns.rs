@@ -4,10 +4,10 @@
 //! [`Task`], and lets the core's vCPUs run between two pieces ([`Task::yield_now`]).
 
 use crate::above;
+use crate::domain::{After, Domain};
 use crate::gic::ThisCore;
 use crate::interrupts::{self, Taken};
 use crate::roster::{self, CONSOLE, Roster, Turn, Who};
-use crate::slot::{After, Slot};
 use alloc::sync::Arc;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,7 @@ impl Task {
     }
 
     /// Lets the vCPUs of this core run whose turn it is. They run on the task's stack, and take the locks of their own guests. Of these the task
-    /// holds none: those of a guest that it has [parked](Slot::park) are not wanted by a running vCPU, and all others that it could hold borrow it.
+    /// holds none: those of a guest that it has [parked](Domain::park) are not wanted by a running vCPU, and all others that it could hold borrow it.
     // Not inlined: `cargo xtask bench` finds the function in the image.
     #[inline(never)]
     pub fn yield_now(&mut self) {
@@ -101,15 +101,15 @@ impl Wait for Task {
 }
 
 /// Assigns a guest's vCPUs to their tasks, each on its core, and wakes them.
-pub fn assign(slot: &Arc<Slot>) {
-    for (index, (roster, task)) in slot.tasks().enumerate() {
-        roster.assign(task, slot, index);
+pub fn assign(domain: &Arc<Domain>) {
+    for (index, (roster, task)) in domain.tasks().enumerate() {
+        roster.assign(task, domain, index);
     }
 }
 
 /// Removes the tasks of a guest that is parked and does not run. Yields until each core has given up a vCPU of the guest that has it.
-pub fn retire(task: &mut Task, slot: &Slot) {
-    for (roster, vcpu) in slot.tasks() {
+pub fn retire(task: &mut Task, domain: &Domain) {
+    for (roster, vcpu) in domain.tasks() {
         while !roster.retire(vcpu) {
             task.yield_now();
         }
@@ -169,10 +169,10 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
         match who {
             // SAFETY: 1. The core is set up, by condition 1. 2. No vCPU is loaded, by condition 2, and each `run` unloads the vCPU that it has
             // loaded.
-            Who::Vcpu { slot, index } => match unsafe { slot.run(index, until) } {
+            Who::Vcpu { domain, index } => match unsafe { domain.run(index, until) } {
                 After::Turn(turn) => decided = Some(turn),
                 After::Anything => {}
-                After::Stopped(how) => above::get().stopped(slot, how),
+                After::Stopped(how) => above::get().stopped(domain, how),
             },
             Who::Console => {
                 // The task looks at the time by itself.

@@ -289,7 +289,7 @@ mod tests {
         let stack = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let name = |names: &[&str]| PARTS[part_of(&stack(names))].0;
         assert_eq!(
-            name(&["stasis_run::slot::run", "stasis_arch::world::load", "stasis_fp_load"]),
+            name(&["stasis_run::domain::run", "stasis_arch::world::load", "stasis_fp_load"]),
             "FP"
         );
         assert_eq!(name(&["stasis_vgic::fill::<impl Vgic>::load", "core::cmp::min"]), "vGIC");
@@ -298,6 +298,6 @@ mod tests {
             "decision"
         );
         // Who loops over the turns calls everything.
-        assert_eq!(name(&["stasis_run::turns::run_vcpus", "stasis_run::slot::run"]), "rest");
+        assert_eq!(name(&["stasis_run::turns::run_vcpus", "stasis_run::domain::run"]), "rest");
     }
 }

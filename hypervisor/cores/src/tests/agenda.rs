@@ -65,7 +65,7 @@ fn a_task_that_sleeps_loaded_goes_on_without_a_decision_or_with_one() {
         while core.decide().is_none() {
             core.line.wait();
         }
-        // `Slot::wait`.
+        // `Domain::wait`.
         while !machine.has_all(0, 2) {
             if !core.sleep(0) {
                 continue;

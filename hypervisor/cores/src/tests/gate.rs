@@ -52,7 +52,7 @@ impl Guest {
         }
     }
 
-    /// `Slot::run`: a turn of the vCPU; if it can't run, it sleeps until it is kicked. Returns whether the guest has ended.
+    /// `Domain::run`: a turn of the vCPU; if it can't run, it sleeps until it is kicked. Returns whether the guest has ended.
     fn run(&self, task: usize) -> bool {
         let has_ended = match self.vcpu.try_lock() {
             Some(_vcpu) if !self.gate.is_closed() => self.enter(task),
@@ -83,7 +83,7 @@ impl Guest {
         }
     }
 
-    /// `Slot::wait`: the vCPU sleeps, and stays loaded. None: somebody wants the guest.
+    /// `Domain::wait`: the vCPU sleeps, and stays loaded. None: somebody wants the guest.
     fn wait(&self, task: usize) -> Option<()> {
         if self.core.sleep(task) {
             while self.core.decide().is_none() {
@@ -99,7 +99,7 @@ impl Guest {
         Some(())
     }
 
-    /// `Slot::park`, and what ends it.
+    /// `Domain::park`, and what ends it.
     fn park(&self, then: impl FnOnce()) {
         self.gate.keep_out();
         self.core.call(TASK);

@@ -40,7 +40,7 @@ impl Guest {
         self.core.kick(0);
     }
 
-    /// `Slot::pass_news` before an entry.
+    /// `Domain::pass_news` before an entry.
     fn pass(&self) -> u32 {
         let mut heard = self.heard.lock();
         if self.news.is_there() {

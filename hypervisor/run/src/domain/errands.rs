@@ -1,6 +1,6 @@
 //! What is left to do outside of a guest when the lock of what its vCPUs share is released.
 
-use super::Slot;
+use super::Domain;
 use crate::gic::ThisCore;
 use crate::{above, interrupts};
 use stasis_guest::outbox::{Errand, Outbox, Report};
@@ -8,7 +8,7 @@ use stasis_hw::gic::Acknowledged;
 
 /// What one exit, or one interrupt, of a vCPU leaves to do outside of its guest.
 pub struct Errands<'a> {
-    slot: &'a Slot,
+    domain: &'a Domain,
     /// What the guest's logic leaves to do.
     pub outbox: Outbox,
     /// Interrupt that was taken and is not this guest's.
@@ -16,9 +16,9 @@ pub struct Errands<'a> {
 }
 
 impl<'a> Errands<'a> {
-    /// Returns errands of the guest in `slot`, with nothing to do.
-    pub fn none(slot: &'a Slot) -> Self {
-        Self { slot, outbox: Outbox::EMPTY, others: None }
+    /// Returns errands of the guest in `domain`, with nothing to do.
+    pub fn none(domain: &'a Domain) -> Self {
+        Self { domain, outbox: Outbox::EMPTY, others: None }
     }
 
     /// Keeps an interrupt that was taken and is not this guest's, for [`Self::carry_out`].
@@ -41,7 +41,7 @@ impl<'a> Errands<'a> {
 
     #[inline(never)]
     fn carry_out_some(&mut self) {
-        self.slot.kick(core::mem::take(&mut self.outbox.kick));
+        self.domain.kick(core::mem::take(&mut self.outbox.kick));
         if let Some(interrupt) = self.others.take() {
             interrupts::pass(&ThisCore::here(), interrupt);
         }
@@ -50,11 +50,11 @@ impl<'a> Errands<'a> {
             None => {}
             Some(Errand::Send(byte)) => {
                 self.outbox.errand = None;
-                above::get().transmit(self.slot, byte);
+                above::get().transmit(self.domain, byte);
             }
             Some(Errand::Ring { region, peer }) => {
                 self.outbox.errand = None;
-                if let Some(connected) = self.slot.shared().get(usize::from(region)) {
+                if let Some(connected) = self.domain.shared().get(usize::from(region)) {
                     connected.ring(peer);
                 }
             }
@@ -68,6 +68,6 @@ impl<'a> Errands<'a> {
     /// Writes a line of the log.
     #[cold]
     fn report(&self, report: Report) {
-        log::warn!("guest \"{}\": {report}", self.slot.name);
+        log::warn!("guest \"{}\": {report}", self.domain.name);
     }
 }

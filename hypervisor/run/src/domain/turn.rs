@@ -2,7 +2,7 @@
 
 use super::errands::Errands;
 use super::host::RunningOn;
-use super::{Resident, Slot, VcpuPlace, vmid};
+use super::{Domain, Resident, VcpuPlace, vmid};
 use crate::roster::Turn;
 use core::sync::atomic::Ordering;
 use stasis_arch::world::{Loaded, Registers, Surroundings};
@@ -37,7 +37,7 @@ pub(super) enum Leaves {
     Stopped(Stopped),
 }
 
-impl Slot {
+impl Domain {
     /// Returns whether no vCPU may be entered, and one that was must leave.
     pub(super) fn must_leave(&self) -> bool {
         self.gate.is_closed()
@@ -114,9 +114,9 @@ impl Slot {
             }
             _ => false,
         };
-        // SAFETY: 1. The slot's stage 2 is a 39-bit translation, which maps what `Slot::new`'s caller says is the guest's own. Its tables stay until
+        // SAFETY: 1. The domain's stage 2 is a 39-bit translation, which maps what `Domain::new`'s caller says is the guest's own. Its tables stay until
         // the guest is removed, which takes the lock that is held here, and the lock of each vCPU that is loaded; its root stays for ever. 2. Each
-        // slot has a VMID of its own, which its translation alone is used under. 3. The core was set up for guests, by condition 1. 4. No vCPU is
+        // domain has a VMID of its own, which its translation alone is used under. 3. The core was set up for guests, by condition 1. 4. No vCPU is
         // loaded on this core, by condition 2, and this is the only `Stage2Active` that is made of it.
         let mut active = unsafe { mmu::activate_stage2(stage2.root(), vmid(self.number)) };
         let last_on = &self.last_on[roster.core()];

@@ -1,7 +1,7 @@
 //! A guest on the machine: its state, its RAM and its stage 2, and the cores of its vCPUs.
 //!
-//! A core that runs a vCPU ([`run`]) holds the lock of that vCPU from [`Slot::run`] to its unloading, and the lock of what the vCPUs share
-//! ([`Resident`]) only to answer an exit and to prepare an entry. Anybody else who wants the whole guest [parks](Slot::park) it: then all of its
+//! A core that runs a vCPU ([`run`]) holds the lock of that vCPU from [`Domain::run`] to its unloading, and the lock of what the vCPUs share
+//! ([`Resident`]) only to answer an exit and to prepare an entry. Anybody else who wants the whole guest [parks](Domain::park) it: then all of its
 //! state is in its records, and the caller has all of its locks. Locks are taken in this order: vCPUs by index, then what they share; then, as
 //! everywhere, a core's [`Roster`].
 
@@ -53,16 +53,16 @@ use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::range::Range;
 use stasis_vgic::VcpuMask;
 
-/// Value of [`Slot::last_on`]: no vCPU.
+/// Value of [`Domain::last_on`]: no vCPU.
 const NOBODY: u8 = u8::MAX;
 
 /// Most bytes and breaks that wait for room in a guest's UART.
 const MAX_INPUT: usize = 4096;
 
-/// Most slots. Each has a VMID of its own, of eight bits; VMID 0 is not used.
-pub const MAX_SLOTS: usize = u8::MAX as usize;
+/// Most domains. Each has a VMID of its own, of eight bits; VMID 0 is not used.
+pub const MAX_DOMAINS: usize = u8::MAX as usize;
 
-/// Returns the VMID of the slot with this number.
+/// Returns the VMID of the domain with this number.
 fn vmid(number: usize) -> u8 {
     number as u8 + 1
 }
@@ -115,7 +115,7 @@ pub struct Memory {
 }
 
 /// A guest on the machine.
-pub struct Slot {
+pub struct Domain {
     /// The guest's number on the console.
     pub number: usize,
     /// The guest's name, which no other guest has.
@@ -165,8 +165,8 @@ fn forget(stage2: &mut Translation, number: usize) {
     stage2.clear(&mut HeapTables, |root| unsafe { mmu::forget_guest(root, vmid(number)) });
 }
 
-impl Slot {
-    /// Returns the slot of a guest, whose vCPUs have tasks on their cores. They run once they are [assigned](crate::turns::assign).
+impl Domain {
+    /// Returns the domain of a guest, whose vCPUs have tasks on their cores. They run once they are [assigned](crate::turns::assign).
     ///
     /// # Errors
     ///

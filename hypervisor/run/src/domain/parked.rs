@@ -1,6 +1,6 @@
 //! A parked guest, for a caller that stores, overwrites or removes it.
 
-use super::{NOBODY, Ram, Resident, Slot, forget};
+use super::{Domain, NOBODY, Ram, Resident, forget};
 use crate::device_interrupts;
 use crate::el2::GuestRam;
 use alloc::boxed::Box;
@@ -17,9 +17,9 @@ use stasis_state::Records;
 ///
 /// A caller may keep it while the console's [task](crate::turns::Task) yields: its locks are the guest's own, and nobody who runs then waits for
 /// them. The gate of its vCPUs is closed before the locks are taken, and a core that finds a vCPU's lock taken leaves that vCPU alone
-/// ([`Slot::run`]). Other guests and the console reach the guest without its locks, by [`Slot::tell`] and [`Slot::type_in`].
+/// ([`Domain::run`]). Other guests and the console reach the guest without its locks, by [`Domain::tell`] and [`Domain::type_in`].
 pub struct Parked<'a> {
-    slot: &'a Slot,
+    domain: &'a Domain,
     // The fields are dropped in this order, too.
     resident: LockGuard<'a, Resident>,
     vcpus: Vec<SpinMutexGuard<'a, Vcpu>>,
@@ -27,7 +27,7 @@ pub struct Parked<'a> {
 }
 
 /// Opens the guest's gate and kicks its vCPUs when it is dropped, after the locks.
-struct Wakes<'a>(&'a Slot);
+struct Wakes<'a>(&'a Domain);
 
 impl Drop for Wakes<'_> {
     fn drop(&mut self) {
@@ -80,7 +80,7 @@ impl Parked<'_> {
     /// Passes on to the guest the bells that were rung so far.
     pub fn listen(&mut self) {
         // Nobody needs a kick: all vCPUs are kicked when the `Parked` is dropped.
-        self.slot.pass_bells(&mut self.resident.guest);
+        self.domain.pass_bells(&mut self.resident.guest);
     }
 
     /// Replaces the guest by another one with as many vCPUs, which is in `state` from then on, and whose RAM was written already.
@@ -96,7 +96,7 @@ impl Parked<'_> {
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
             **place = vcpu;
         }
-        for last in &self.slot.last_on {
+        for last in &self.domain.last_on {
             last.store(NOBODY, Ordering::Relaxed);
         }
         self.set_state(state);
@@ -111,7 +111,7 @@ impl Parked<'_> {
         self.set_state(RunState::Removed);
         let ram = core::mem::replace(&mut self.resident.ram, Ram::none());
         let mut stage2 = self.resident.stage2.take().expect("it is taken once");
-        forget(&mut stage2, self.slot.number);
+        forget(&mut stage2, self.domain.number);
         (ram, stage2)
     }
 
@@ -120,16 +120,16 @@ impl Parked<'_> {
         if !state.is_alive() {
             self.release_devices();
         }
-        self.slot.set_state(&mut self.resident, state);
+        self.domain.set_state(&mut self.resident, state);
     }
 
     /// Stops the guest's devices: they access no memory, and none of their interrupts is enabled or active.
     pub fn release_devices(&mut self) {
-        device_interrupts::release(self.slot, &mut self.resident.guest);
+        device_interrupts::release(self.domain, &mut self.resident.guest);
     }
 }
 
-impl Slot {
+impl Domain {
     /// Parks the guest for as long as the result lives: all of its state is in its records. Waits until each core has left it. The caller holds none
     /// of its locks.
     pub fn park(&self) -> Parked<'_> {
@@ -138,7 +138,7 @@ impl Slot {
         Parked {
             vcpus: self.vcpus.iter().map(|place| place.vcpu.lock()).collect(),
             resident: self.resident.lock(),
-            slot: self,
+            domain: self,
             _wakes: Wakes(self),
         }
     }

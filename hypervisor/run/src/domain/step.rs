@@ -1,13 +1,13 @@
 //! Steps of a guest's clock, which all of its vCPUs see at the same instant.
 
 use super::host::RunningOn;
-use super::{Resident, Slot};
+use super::{Domain, Resident};
 use stasis_arch::timer;
 use stasis_cores::hold::Held;
 use stasis_cores::sync::LockGuard;
 use stasis_vgic::VcpuMask;
 
-impl Slot {
+impl Domain {
     /// Steps the guest's clock if a step is due, and returns what the vCPUs share, locked.
     #[inline]
     pub(super) fn step_clock(&self, host: &mut RunningOn) -> LockGuard<'_, Resident> {

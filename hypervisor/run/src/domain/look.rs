@@ -1,9 +1,9 @@
 //! Looks at a guest, while its vCPUs run on.
 //!
 //! A look copies what it shows while it holds the lock of what the vCPUs share, for no longer than an exit holds it. Whoever needs more than a look
-//! [parks](Slot::park) the guest.
+//! [parks](Domain::park) the guest.
 
-use super::Slot;
+use super::Domain;
 use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_guest::stats::Snapshot;
@@ -20,7 +20,7 @@ pub struct Look {
     pub ram: Range,
 }
 
-impl Slot {
+impl Domain {
     /// Returns what the guest is doing, and where its RAM is. A caller that has the guest parked must not call this: it has the lock that this takes.
     pub fn look(&self) -> Look {
         let resident = self.resident.lock();

@@ -4,14 +4,14 @@
 
 use super::host::RunningOn;
 use super::turn::Leaves;
-use super::{Resident, Slot};
+use super::{Domain, Resident};
 use crate::roster::Who;
 use stasis_arch::{cpu, timer};
 use stasis_cores::sync::LockGuard;
 use stasis_guest::timer::Timer;
 use stasis_guest::{Vcpu, Wait};
 
-impl Slot {
+impl Domain {
     /// Makes the vCPU wait for an interrupt. An error says why it leaves its core. Takes and returns what the vCPUs share, locked.
     pub(super) fn wait<'a>(
         &'a self,

@@ -1,12 +1,12 @@
 //! Making other vCPUs of a guest stand still, by [`stasis_cores::hold`].
 
 use super::host::RunningOn;
-use super::{Resident, Slot};
+use super::{Domain, Resident};
 use stasis_cores::hold::{Held, Hold, Turns, Vcpus};
 use stasis_cores::sync::LockGuard;
 use stasis_vgic::VcpuMask;
 
-impl Vcpus for Slot {
+impl Vcpus for Domain {
     fn turns(&self) -> &Turns {
         &self.turns
     }
@@ -21,7 +21,7 @@ impl Vcpus for Slot {
     }
 }
 
-impl Slot {
+impl Domain {
     /// Makes other vCPUs stand still, too, after this one's list registers are folded. Returns `false` if this core must decide before all of them
     /// stand still.
     #[cold]

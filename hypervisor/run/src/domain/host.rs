@@ -1,7 +1,7 @@
 //! The core that a vCPU is loaded on, as the [`Host`] of the guest's logic.
 
 use super::errands::Errands;
-use super::{Resident, Slot, VcpuPlace};
+use super::{Domain, Resident, VcpuPlace};
 use crate::clock;
 use crate::gic::ThisCore;
 use crate::roster::Turn;
@@ -16,9 +16,9 @@ use stasis_guest::sysreg::CacheRegister;
 use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
 
-/// The core that a vCPU of a slot's guest is loaded on, during one turn.
+/// The core that a vCPU of a domain's guest is loaded on, during one turn.
 pub struct RunningOn<'a> {
-    slot: &'a Slot,
+    domain: &'a Domain,
     /// The vCPU's index in its guest.
     pub index: usize,
     pub place: &'a VcpuPlace,
@@ -42,17 +42,17 @@ pub struct RunningOn<'a> {
 }
 
 impl<'a> RunningOn<'a> {
-    /// Returns the calling core for a turn of vCPU `index` of the guest in `slot`, which is loaded. The turn ends when the counter reads `turn_ends`.
+    /// Returns the calling core for a turn of vCPU `index` of the guest in `domain`, which is loaded. The turn ends when the counter reads `turn_ends`.
     #[inline]
     pub fn new(
-        slot: &'a Slot,
+        domain: &'a Domain,
         index: usize,
         place: &'a VcpuPlace,
         loaded: Loaded,
         turn_ends: u64,
     ) -> Self {
         Self {
-            slot,
+            domain,
             index,
             place,
             gic: ThisCore::here(),
@@ -62,7 +62,7 @@ impl<'a> RunningOn<'a> {
             deadline: NEVER,
             look_at: NEVER,
             turn_ends,
-            errands: Errands::none(slot),
+            errands: Errands::none(domain),
             locked: None,
         }
     }
@@ -148,7 +148,7 @@ impl<'a> RunningOn<'a> {
     pub fn lock(&mut self) -> LockGuard<'a, Resident> {
         match self.locked.take() {
             Some(resident) => resident,
-            None => self.slot.resident.lock(),
+            None => self.domain.resident.lock(),
         }
     }
 

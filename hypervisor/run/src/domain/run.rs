@@ -2,7 +2,7 @@
 
 use super::host::RunningOn;
 use super::turn::Leaves;
-use super::{Resident, Slot};
+use super::{Domain, Resident};
 use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
@@ -22,7 +22,7 @@ enum Left {
     Answered,
 }
 
-impl Slot {
+impl Domain {
     /// Enters and answers exits until the vCPU leaves its core. Returns why it does, and what the vCPUs share, locked.
     #[inline(always)]
     pub(super) fn enter_until_it_leaves<'a>(

@@ -1,14 +1,14 @@
 //! What reaches a guest from outside: physical interrupts, typed bytes, rung bells.
 
 use super::host::RunningOn;
-use super::{Slot, VcpuPlace};
+use super::{Domain, VcpuPlace};
 use crate::interrupts::{self, Taken};
 use crate::{clock, gic};
 use stasis_guest::{Guest, Vcpu};
 use stasis_hw::gic::Acknowledged;
 use stasis_vgic::VcpuMask;
 
-impl Slot {
+impl Domain {
     /// Takes the physical interrupt that is pending, if one is. What it leaves to do outside of the guest is kept in `host`.
     #[inline(always)]
     pub(super) fn take_interrupt(&self, guest: &mut Guest, vcpu: &mut Vcpu, host: &mut RunningOn) {

@@ -1,11 +1,11 @@
 //! Changes of what a guest is doing.
 
-use super::{Resident, Slot};
+use super::{Domain, Resident};
 use crate::device_interrupts;
 use stasis_arch::timer;
 use stasis_host::run_state::RunState;
 
-impl Slot {
+impl Domain {
     /// Changes the guest's state to `state`, with its clock, its gate and its devices' interrupts. The guest's vCPUs are not loaded, or are unloaded
     /// before the lock is free.
     pub(super) fn set_state(&self, resident: &mut Resident, state: RunState) {
