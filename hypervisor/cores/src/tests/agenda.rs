@@ -27,17 +27,24 @@ impl Machine {
     }
 }
 
+/// Starts another core, which sends something to each of `tasks` in turn.
+fn sender(machine: &Arc<Machine>, tasks: [usize; 2]) -> thread::JoinHandle<()> {
+    let machine = machine.clone();
+    thread::spawn(move || tasks.into_iter().for_each(|task| machine.send(task)))
+}
+
+/// Waits on `core` until a task has its turn.
+fn wait_for_turn(core: &Core) {
+    while core.decide().is_none() {
+        core.line.wait();
+    }
+}
+
 #[test]
 fn a_task_that_is_woken_while_it_goes_to_sleep_goes_on() {
     check(|| {
         let machine = Machine::new(1);
-        let sender = {
-            let machine = machine.clone();
-            thread::spawn(move || {
-                machine.send(0);
-                machine.send(0);
-            })
-        };
+        let sender = sender(&machine, [0, 0]);
         let core = &machine.core;
         loop {
             match core.decide() {
@@ -54,17 +61,9 @@ fn a_task_that_is_woken_while_it_goes_to_sleep_goes_on() {
 fn a_task_that_sleeps_loaded_goes_on_without_a_decision_or_with_one() {
     check(|| {
         let machine = Machine::new(1);
-        let sender = {
-            let machine = machine.clone();
-            thread::spawn(move || {
-                machine.send(0);
-                machine.send(0);
-            })
-        };
+        let sender = sender(&machine, [0, 0]);
         let core = &machine.core;
-        while core.decide().is_none() {
-            core.line.wait();
-        }
+        wait_for_turn(core);
         // `Domain::wait`.
         while !machine.has_all(0, 2) {
             if !core.sleep(0) {
@@ -85,17 +84,9 @@ fn a_task_that_sleeps_loaded_goes_on_without_a_decision_or_with_one() {
 fn a_task_that_is_in_its_guest_is_interrupted_by_what_is_sent_to_it() {
     check(|| {
         let machine = Machine::new(1);
-        let sender = {
-            let machine = machine.clone();
-            thread::spawn(move || {
-                machine.send(0);
-                machine.send(0);
-            })
-        };
+        let sender = sender(&machine, [0, 0]);
         let core = &machine.core;
-        while core.decide().is_none() {
-            core.line.wait();
-        }
+        wait_for_turn(core);
         while !machine.has_all(0, 2) {
             core.line.wait();
         }
@@ -107,13 +98,7 @@ fn a_task_that_is_in_its_guest_is_interrupted_by_what_is_sent_to_it() {
 fn a_task_that_is_woken_has_its_turn_though_another_one_never_waits() {
     check(|| {
         let machine = Machine::new(2);
-        let sender = {
-            let machine = machine.clone();
-            thread::spawn(move || {
-                machine.send(0);
-                machine.send(1);
-            })
-        };
+        let sender = sender(&machine, [0, 1]);
         let core = &machine.core;
         let mut had_turn = [false; 2];
         loop {
@@ -126,7 +111,7 @@ fn a_task_that_is_woken_has_its_turn_though_another_one_never_waits() {
             if had_turn == [true; 2] {
                 break;
             }
-            // It leaves its guest when it is interrupted, and enters it again unless its core must decide.
+            // The vCPU leaves its guest when it is interrupted, and enters it again unless its core must decide.
             while !has_end && !core.agenda.must_decide() {
                 core.line.wait();
             }

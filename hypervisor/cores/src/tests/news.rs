@@ -15,7 +15,7 @@ struct Guest {
     bells: Bits,
     /// What each peer writes to the memory that they share before it rings.
     memory: [UnsafeCell<u32>; 2],
-    /// Who has rung, as the guest has heard.
+    /// One bit for each guest that has rung, as far as this guest has heard.
     heard: Lock<u32>,
 }
 
