@@ -147,7 +147,7 @@ pub enum NotStartable {
     /// The machine was started without one.
     #[error("there is no boot archive")]
     NoArchive,
-    /// It is a guest of a checkpoint alone.
+    /// The guest came from a checkpoint, and the boot archive has no image of it.
     #[error("the boot archive does not have it")]
     NotInArchive,
     /// The guest that has the name now has other memory, or another number of vCPUs.

@@ -45,7 +45,7 @@ pub enum Remedy {
     Stop,
     /// Nothing: it has been helped too often.
     GiveUp(Limit),
-    /// It starts again.
+    /// The guest starts again.
     Restart,
     /// It goes on from its last checkpoint that is good.
     Resume {

@@ -14,7 +14,7 @@ use stasis_state::guest::GuestPowerState;
 pub enum RunState {
     /// Its vCPUs have their turns.
     Running,
-    /// It stands still until a person lets it go on.
+    /// The guest stands still until a person lets it go on.
     Paused,
     /// It has switched its machine off, or a person has stopped it.
     Off,

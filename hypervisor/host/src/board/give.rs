@@ -17,7 +17,7 @@ pub enum GiveError {
     /// One of them can't be given at all.
     #[error(transparent)]
     Grant(#[from] GrantError),
-    /// They don't fit into the guest's map.
+    /// The devices do not fit into the guest's map.
     #[error(transparent)]
     TooMuch(#[from] TooMuch),
     /// Another guest has one of them.

@@ -30,9 +30,9 @@ pub struct News<E> {
 /// How periodic checkpoints end from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<E> {
-    /// They fail.
+    /// The periodic checkpoints fail.
     Fails(E),
-    /// They succeed, which the last one did not.
+    /// The periodic checkpoints succeed again: the last one failed.
     SucceedsAgain,
 }
 

@@ -78,15 +78,15 @@ impl<E: Display> Display for Setback<'_, E> {
 /// What has become of a guest that had stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending<E> {
-    /// It stays off, as is configured.
+    /// The guest stays off, as its configuration says.
     StaysOff,
-    /// It stays off, as it was helped too often.
+    /// The guest stays off: it was helped too often.
     GivenUp(Limit),
-    /// It stays off, as it can't be started again.
+    /// The guest stays off: it can't be started again.
     NotRestarted(E),
-    /// It starts again.
+    /// The guest starts again.
     Restarted,
-    /// It goes on from the checkpoint with this number.
+    /// The guest goes on from the checkpoint with this number.
     Resumed(u64),
 }
 
