@@ -62,6 +62,33 @@ pub trait BlockDevice {
         Ok(())
     }
 
+    /// Begins to write `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts into the pieces that it is given, in their order.
+    ///
+    /// Returns when `fill` has made the last piece, so that the device writes while the caller makes what comes next. The device has a bounded
+    /// number of such writes under way, in any order, and waits where it has too many. Until [`end_writes`](Self::end_writes), nobody may read or write
+    /// these sectors, and no flush covers them. A device that writes one thing at a time writes here.
+    ///
+    /// # Errors
+    ///
+    /// What this write fails with, or one that was begun before it and has not been ended.
+    fn begin_write_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Self::Error> {
+        self.write_with(lba, len, fill)
+    }
+
+    /// Waits for all writes that were [begun](Self::begin_write_with), and forgets their errors.
+    ///
+    /// # Errors
+    ///
+    /// What the first of them that failed has failed with. None of the others is under way then, either.
+    fn end_writes(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Returns when everything written before survives a loss of power.
     fn flush(&mut self) -> Result<(), Self::Error>;
 }
@@ -104,6 +131,19 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), D::Error> {
         (**self).write_with(lba, len, fill)
+    }
+
+    fn begin_write_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), D::Error> {
+        (**self).begin_write_with(lba, len, fill)
+    }
+
+    fn end_writes(&mut self) -> Result<(), D::Error> {
+        (**self).end_writes()
     }
 
     fn flush(&mut self) -> Result<(), D::Error> {

@@ -15,7 +15,8 @@
 //!    catalogs, both of them whole once: the older one, which does not count, and the one under way. Without this,
 //!    what two interrupted writes leave could add up to a catalog that nobody has committed.
 //! 2. Data is written only to blocks that [`Store::begin`] found free in both slots. Where only blocks will do that
-//!    the other slot still refers to, the current catalog is written there first.
+//!    the other slot still refers to, the current catalog is written there first. A [`Writer`] has ended all of its writes when it is gone, so none
+//!    comes late to a block that is another checkpoint's by then.
 //! 3. A slot is written by `write_catalog` alone. It flushes before, so that all data that the new
 //!    catalog refers to, and the slot that a torn write would leave us with, are on the medium; and
 //!    after, so that what is called committed is there, too.
@@ -358,16 +359,23 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Writes `len` bytes of blocks that `fill` makes, piece by piece.
-    pub(crate) fn write_blocks_with(
+    /// Begins to write `len` bytes of blocks that `fill` makes, piece by piece.
+    pub(crate) fn begin_blocks_with(
         &mut self,
         block: u32,
         len: usize,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), D> {
         let lba = self.partition.first() + u64::from(block) * BLOCK_SECTORS;
-        let written = self.device.write_with(lba, len, fill);
-        written.map_err(|error| Error::Device { doing: "writing", lba, error })
+        let begun = self.device.begin_write_with(lba, len, fill);
+        begun.map_err(|error| Error::Device { doing: "writing", lba, error })
+    }
+
+    /// Waits for all blocks whose writes were begun.
+    pub(crate) fn end_blocks(&mut self) -> Result<(), D> {
+        let lba = self.partition.first();
+        let ended = self.device.end_writes();
+        ended.map_err(|error| Error::Device { doing: "writing", lba, error })
     }
 
     pub(crate) fn write_sectors(&mut self, sector: u64, data: &[u8]) -> Result<(), D> {

@@ -14,13 +14,16 @@ use core::num::NonZeroU32;
 pub const CHUNK: usize = 128 * 1024;
 
 /// A checkpoint under way. Dropped without [`commit`](Self::commit), it was never there.
+///
+/// The device writes while the caller makes what comes next, so an error may come later than with the bytes that it is about, but not later than
+/// with [`commit`](Self::commit) or [`stage`](Self::stage). Dropping a writer waits for what is under way.
 #[derive(Debug)]
 pub struct Writer<'s, D: BlockDevice> {
     store: &'s mut Store<D>,
     checkpoint: Checkpoint,
     reserved: u64,
-    /// Blocks that are on the device.
-    flushed_blocks: u64,
+    /// Blocks that the device was given.
+    begun_blocks: u64,
     /// What comes after them: the first `filled` bytes of [`CHUNK`].
     pending: Vec<u8>,
     /// Less than [`CHUNK`].
@@ -35,15 +38,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         reserved: u64,
     ) -> Result<Self, D> {
         let pending = buffer(CHUNK)?;
-        Ok(Self {
-            store,
-            checkpoint,
-            reserved,
-            flushed_blocks: 0,
-            pending,
-            filled: 0,
-            failed: false,
-        })
+        Ok(Self { store, checkpoint, reserved, begun_blocks: 0, pending, filled: 0, failed: false })
     }
 
     /// Says how many pages of memory it has, for those who list it.
@@ -58,7 +53,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
 
     /// Returns the number of bytes written so far.
     pub fn written(&self) -> u64 {
-        self.flushed_blocks * BLOCK as u64 + self.filled as u64
+        self.begun_blocks * BLOCK as u64 + self.filled as u64
     }
 
     /// Appends bytes.
@@ -119,14 +114,14 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     fn write_out(&mut self, mut len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), D> {
         while len > 0 {
             // `write_with` let no more through than was reserved, so the block exists.
-            let run = locate(&self.checkpoint.extents, self.flushed_blocks);
+            let run = locate(&self.checkpoint.extents, self.begun_blocks);
             let run = run.ok_or(Error::WriterFailed)?;
             let now = len.min(run.blocks as usize * BLOCK);
-            if let Err(error) = self.store.write_blocks_with(run.first, now, fill) {
+            if let Err(error) = self.store.begin_blocks_with(run.first, now, fill) {
                 self.failed = true;
                 return Err(error);
             }
-            self.flushed_blocks += (now / BLOCK) as u64;
+            self.begun_blocks += (now / BLOCK) as u64;
             len -= now;
         }
         Ok(())
@@ -137,21 +132,21 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     ///
     /// Only now it has a number: the next one, or, if there are staged ones, the last of as many; they have those before it, in
     /// their order.
-    pub fn commit(self) -> Result<Checkpoint, D> {
-        let (store, checkpoint) = self.finish()?;
-        store.commit(checkpoint)
+    pub fn commit(mut self) -> Result<Checkpoint, D> {
+        let checkpoint = self.finish()?;
+        self.store.commit(checkpoint)
     }
 
     /// Leaves the checkpoint, which is whole, to be committed with the next one: both are there then, or none.
     /// [`Store::discard_staged`] gives it up.
-    pub fn stage(self) -> Result<(), D> {
-        let (store, checkpoint) = self.finish()?;
-        store.stage(checkpoint);
+    pub fn stage(mut self) -> Result<(), D> {
+        let checkpoint = self.finish()?;
+        self.store.stage(checkpoint);
         Ok(())
     }
 
-    /// Writes the rest.
-    fn finish(mut self) -> Result<(&'s mut Store<D>, Checkpoint), D> {
+    /// Writes the rest, waits for all that was written, and returns the checkpoint.
+    fn finish(&mut self) -> Result<Checkpoint, D> {
         if self.failed {
             return Err(Error::WriterFailed);
         }
@@ -160,7 +155,15 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         let padded = self.filled.next_multiple_of(BLOCK);
         self.pending[self.filled..padded].fill(0);
         self.write_gathered(padded)?;
-        self.checkpoint.extents = truncate(&self.checkpoint.extents, self.flushed_blocks);
-        Ok((self.store, self.checkpoint))
+        self.store.end_blocks()?;
+        self.checkpoint.extents = truncate(&self.checkpoint.extents, self.begun_blocks);
+        Ok(self.checkpoint.clone())
+    }
+}
+
+impl<D: BlockDevice> Drop for Writer<'_, D> {
+    fn drop(&mut self) {
+        // After a commit, nothing is under way. Of a checkpoint that was given up, no write may come later, and none is missed.
+        let _ = self.store.end_blocks();
     }
 }

@@ -144,10 +144,20 @@ fn script<D: BlockDevice>(model: &mut Model, store: &mut Store<D>) {
 
 #[test]
 fn power_lost_at_any_operation_leaves_every_committed_checkpoint_whole() {
+    power_lost_at_any_operation(0, 12);
+}
+
+#[test]
+fn power_lost_with_writes_under_way_leaves_every_committed_checkpoint_whole() {
+    power_lost_at_any_operation(3, 4);
+}
+
+/// Cuts the power at each operation of a disk that has `depth` writes under way, with this many outcomes, and goes on from each.
+fn power_lost_at_any_operation(depth: usize, outcomes: u64) {
     let fresh = formatted(40);
     let mut crashes = 0;
     for at in 0.. {
-        let mut disk = FaultyDisk::new(fresh.clone());
+        let mut disk = FaultyDisk::new(fresh.clone()).with_depth(depth);
         // Opening it takes one flush.
         disk.power_fails_at = Some(at + 1);
         let mut model = Model::new();
@@ -156,8 +166,8 @@ fn power_lost_at_any_operation_leaves_every_committed_checkpoint_whole() {
         if !disk.power_failed() {
             break;
         }
-        for seed in 0..12 {
-            let mut survivor = FaultyDisk::new(disk.some_outcome(seed));
+        for seed in 0..outcomes {
+            let mut survivor = FaultyDisk::new(disk.some_outcome(seed)).with_depth(depth);
             let mut model = Model { possible: model.possible.clone(), ..Model::new() };
             let mut store = open(&mut survivor);
             model.reopened(&mut store);
@@ -170,7 +180,7 @@ fn power_lost_at_any_operation_leaves_every_committed_checkpoint_whole() {
             crashes += 1;
         }
     }
-    assert!(crashes > 300, "only {crashes} crashes simulated");
+    assert!(crashes > 25 * outcomes, "only {crashes} crashes simulated");
 }
 
 /// Where a superblock's checksum ends, and its version begins.
@@ -359,6 +369,28 @@ fn space_freed_by_a_delete_is_not_written_before_the_older_catalog_forgot_it() {
     }
 }
 
+#[test]
+fn a_write_that_fails_late_fails_its_own_checkpoint_and_no_other() {
+    let data = contents(1, 200_000);
+    // Opening the store takes one flush; eight writes are what is gathered at once.
+    for nth in 0..8 {
+        let mut disk = FaultyDisk::new(formatted(200)).with_depth(4);
+        disk.fails_at = vec![1 + nth];
+        let mut store = open(disk);
+        let mut writer = store.begin("given-up", 200_000, 0).unwrap();
+        let _ = writer.write(&data);
+        drop(writer);
+        let second = add(&mut store, "second", &data).unwrap();
+        assert!(read(&mut store, second) == data, "write {nth} came late");
+
+        let failing = store.device_mut();
+        failing.fails_at = vec![failing.operations + nth];
+        assert!(add(&mut store, "third", &data).is_err(), "write {nth} has failed");
+        let fourth = add(&mut store, "fourth", &data).unwrap();
+        assert!(read(&mut store, fourth) == data);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Add { reserved: usize, len: usize },
@@ -388,8 +420,9 @@ proptest! {
         ops in prop::collection::vec(op(), 1..30),
         fails_at in prop::collection::vec(0usize..120, 0..12),
         seed in 0u64..1000,
+        depth in 0usize..5,
     ) {
-        let mut disk = FaultyDisk::new(formatted(60));
+        let mut disk = FaultyDisk::new(formatted(60)).with_depth(depth);
         disk.fails_at = fails_at.iter().map(|at| at + 1).collect();
         let mut model = Model::new();
         let mut store = open(disk);
@@ -413,7 +446,7 @@ proptest! {
                 }
                 Op::PowerLoss { seed } => {
                     let outcome: RamDisk = store.into_device().some_outcome(seed);
-                    let mut disk = FaultyDisk::new(outcome);
+                    let mut disk = FaultyDisk::new(outcome).with_depth(depth);
                     // Opening it, which takes one flush, goes well.
                     disk.fails_at = fails_at.iter().map(|at| at + 1).collect();
                     store = open(disk);

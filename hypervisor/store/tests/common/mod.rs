@@ -1,6 +1,7 @@
 //! A disk whose power fails, and the contents that tests write.
 #![allow(dead_code)]
 
+use stasis_store::block::pieces;
 use stasis_store::{BlockDevice, Partition, RamDisk, SECTOR, Store};
 
 /// Random numbers that a seed repeats (xorshift64*).
@@ -39,7 +40,8 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// A disk with a volatile cache, whose power fails at a chosen operation, and which fails others.
+/// A disk with a volatile cache, whose power fails at a chosen operation, and which fails others. What was only begun to be written is carried out
+/// late and in any order.
 #[derive(Clone, Debug)]
 pub struct FaultyDisk {
     durable: Vec<u8>,
@@ -54,7 +56,16 @@ pub struct FaultyDisk {
     pub fails_at: Vec<usize>,
     /// Lengths of the writes.
     pub writes: Vec<usize>,
+    /// Number of writes that are begun at once; with 0, they are carried out when they are begun.
+    pub depth: usize,
+    /// Writes that were begun, and not carried out yet.
+    begun: Vec<(u64, Vec<u8>)>,
+    /// Whether one of them has failed.
+    has_failed: bool,
 }
+
+/// Bytes of each write that a [`FaultyDisk`] begins beside others.
+const PIECE: usize = 16 << 10;
 
 impl FaultyDisk {
     pub fn new(disk: RamDisk) -> Self {
@@ -66,6 +77,23 @@ impl FaultyDisk {
             power_fails_at: None,
             fails_at: Vec::new(),
             writes: Vec::new(),
+            depth: 0,
+            begun: Vec::new(),
+            has_failed: false,
+        }
+    }
+
+    /// Returns the disk as one that has `depth` writes under way.
+    pub fn with_depth(self, depth: usize) -> Self {
+        Self { depth, ..self }
+    }
+
+    /// Carries out begun writes, in any order, until only `most` are left.
+    fn carry_out(&mut self, most: usize) {
+        while self.begun.len() > most {
+            let nth = Random::new(self.operations as u64).below(self.begun.len() as u64);
+            let (lba, data) = self.begun.swap_remove(nth as usize);
+            self.has_failed |= self.write(lba, &data).is_err();
         }
     }
 
@@ -160,6 +188,27 @@ impl BlockDevice for FaultyDisk {
             self.unflushed.push((at, sector.to_vec()));
         }
         failed.map_or(Ok(()), |_| Err(Fault))
+    }
+
+    fn begin_write_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Fault> {
+        let most = if self.depth == 0 { len } else { PIECE };
+        for (lba, len) in pieces(lba, len, most.max(1)) {
+            let mut data = vec![0; len];
+            fill(&mut data);
+            self.begun.push((lba, data));
+            self.carry_out(self.depth);
+        }
+        if self.has_failed { Err(Fault) } else { Ok(()) }
+    }
+
+    fn end_writes(&mut self) -> Result<(), Fault> {
+        self.carry_out(0);
+        if core::mem::take(&mut self.has_failed) { Err(Fault) } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
