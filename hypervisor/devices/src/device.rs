@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use stasis_memory::GuestMemory;
+
 use crate::access::Width;
 use crate::equipment::Equipment;
 use crate::tree::Writer;
@@ -35,18 +37,18 @@ pub trait Device: Sized {
     }
 
     /// Reads a register, and changes what a read changes. Returns the value in the low bits; the bits above the access's width are 0.
-    fn read(&mut self, access: Access, context: &impl Context) -> u64;
+    fn read(&mut self, access: Access, context: &mut impl Context) -> u64;
 
     /// Writes `value` to a register. The bits of `value` above the access's width are ignored. Returns what the caller must do.
-    fn write(&mut self, access: Access, value: u64, context: &impl Context) -> Effects;
+    fn write(&mut self, access: Access, value: u64, context: &mut impl Context) -> Effects;
 
     /// Returns the level of the interrupt of the device's `n`th window: whether it is high.
     fn line(&self, _n: u8) -> bool {
         false
     }
 
-    /// Brings the device's state up to the time of `context`.
-    fn tick(&mut self, _context: &impl Context) {}
+    /// Brings the device's state up to the time of `clocks`.
+    fn tick(&mut self, _clocks: &impl Clocks) {}
 
     /// Returns when [`Device::tick`] must be called next.
     fn due(&self) -> Due {
@@ -94,12 +96,27 @@ pub struct Access {
 }
 
 /// The clocks that a device can read. A device reads them only when it needs them: the clocks' registers are slow.
-pub trait Context {
+pub trait Clocks {
     /// Returns the guest's CNTVCT_EL0, in ticks of its counter.
     fn guest_time(&self) -> u64;
 
     /// Returns the machine's time in seconds since 1970.
     fn wall_time(&self) -> u64;
+}
+
+/// What a device reaches while a vCPU accesses its registers: the clocks, and the guest's RAM.
+pub trait Context: Clocks {
+    /// Returns the guest's RAM.
+    fn memory(&mut self) -> Memory<'_>;
+}
+
+/// A guest's RAM, as a device that transfers data by itself reaches it.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    /// Guest-physical address of the first byte.
+    pub base: u64,
+    /// The bytes, by their offset from the first. What is written to them is marked as written.
+    pub ram: &'a mut dyn GuestMemory,
 }
 
 /// What a write to a device entails, besides the level of its interrupt.
@@ -183,15 +200,19 @@ pub enum Deadline {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
+    use stasis_memory::{FakeRam, PAGE_SIZE};
 
-    /// A moment: CNTVCT_EL0, and seconds since 1970.
+    use super::*;
+    use crate::machine::RAM_BASE;
+
+    /// A moment: CNTVCT_EL0, and seconds since 1970; and a page of RAM at [`RAM_BASE`].
     pub struct Moment {
         pub guest_time: u64,
         pub wall_time: u64,
+        pub ram: FakeRam,
     }
 
-    impl Context for Moment {
+    impl Clocks for Moment {
         fn guest_time(&self) -> u64 {
             self.guest_time
         }
@@ -201,13 +222,68 @@ pub(crate) mod tests {
         }
     }
 
-    /// Returns the moment at which both clocks read `now`.
+    impl Context for Moment {
+        fn memory(&mut self) -> Memory<'_> {
+            Memory { base: RAM_BASE, ram: &mut *self.ram }
+        }
+    }
+
+    /// Returns the moment at which both clocks read `now`, beside a page of zeros.
     pub fn at(now: u64) -> Moment {
-        Moment { guest_time: now, wall_time: now }
+        Moment { guest_time: now, wall_time: now, ram: FakeRam::new(PAGE_SIZE as usize) }
     }
 
     /// Returns an access to the first window.
     pub fn access(offset: u64, width: Width) -> Access {
         Access { n: 0, offset, width }
+    }
+
+    /// A device that transfers data by itself: it adds 1 to the word at the guest-physical address that is written to it. What it could not reach, it
+    /// counts.
+    #[derive(Default)]
+    struct Adder {
+        failures: u32,
+    }
+
+    impl Device for Adder {
+        const WINDOW: Window = Window { base: 0, size: 8, count: 1, spi: None };
+        type Record = ();
+
+        fn fitted(_: &Equipment<'_>) -> Option<()> {
+            Some(())
+        }
+
+        fn restored(_: (), _: u64) -> Self {
+            Self::default()
+        }
+
+        fn record(&self) -> &() {
+            &()
+        }
+
+        fn read(&mut self, _: Access, _: &mut impl Context) -> u64 {
+            self.failures.into()
+        }
+
+        fn write(&mut self, _: Access, value: u64, context: &mut impl Context) -> Effects {
+            let Memory { base, ram } = context.memory();
+            let offset = value.wrapping_sub(base) as usize;
+            let added = ram.load_u32(offset).and_then(|word| ram.store_u32(offset, word + 1));
+            self.failures += u32::from(added.is_err());
+            Effects::NONE
+        }
+
+        fn describe(_: &Equipment<'_>, _: &mut Writer) {}
+    }
+
+    #[test]
+    fn a_device_reads_and_writes_its_guests_ram_and_nothing_beside_it() {
+        let (mut adder, mut moment) = (Adder::default(), at(0));
+        let last = RAM_BASE + PAGE_SIZE - 4;
+        for address in [last, RAM_BASE - 4, 0, last + 2, last + 4, u64::MAX, last] {
+            adder.write(access(0, Width::Doubleword), address, &mut moment);
+        }
+        assert_eq!(adder.read(access(0, Width::Word), &mut moment), 5);
+        assert_eq!(moment.ram.load_u32(PAGE_SIZE as usize - 4), Ok(2));
     }
 }

@@ -58,7 +58,7 @@ impl Device for SharedMemory {
         Self::has(self, n.into())
     }
 
-    fn read(&mut self, access: Access, _: &impl Context) -> u64 {
+    fn read(&mut self, access: Access, _: &mut impl Context) -> u64 {
         let n = usize::from(access.n);
         read_words(access.offset, access.width, |offset| match offset {
             offset::INDEX => self.index[n].into(),
@@ -69,7 +69,7 @@ impl Device for SharedMemory {
     }
 
     /// Returns [`Outside::Ring`] if the number of a guest is written to RING. A number that no guest has is ignored.
-    fn write(&mut self, access: Access, value: u64, _: &impl Context) -> Effects {
+    fn write(&mut self, access: Access, value: u64, _: &mut impl Context) -> Effects {
         let n = usize::from(access.n);
         let mut rung = None;
         write_words(access.offset, access.width, value, |offset, word| match offset {
@@ -127,14 +127,14 @@ mod tests {
 
     fn write_word(shared: &mut SharedMemory, offset: u64, value: u64) -> Option<u8> {
         let access = Access { n: 1, offset, width: Width::Word };
-        match shared.write(access, value, &at(0)).outside {
+        match shared.write(access, value, &mut at(0)).outside {
             Some(Outside::Ring(peer)) => Some(peer),
             _ => None,
         }
     }
 
     fn read(shared: &SharedMemory, n: u8, offset: u64, width: Width) -> u64 {
-        shared.clone().read(Access { n, offset, width }, &at(0))
+        shared.clone().read(Access { n, offset, width }, &mut at(0))
     }
 
     #[test]

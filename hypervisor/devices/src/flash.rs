@@ -25,11 +25,11 @@ impl Device for EmptyFlash {
         &()
     }
 
-    fn read(&mut self, _: Access, _: &impl Context) -> u64 {
+    fn read(&mut self, _: Access, _: &mut impl Context) -> u64 {
         0
     }
 
-    fn write(&mut self, _: Access, _: u64, _: &impl Context) -> Effects {
+    fn write(&mut self, _: Access, _: u64, _: &mut impl Context) -> Effects {
         Effects::NONE
     }
 

@@ -8,7 +8,7 @@
 use stasis_state::devices::{DeviceRecords, Devices as Stored};
 
 use crate::access::Width;
-use crate::device::{Access, Context, Deadline, Device, Due, Effects, Verdict, Window};
+use crate::device::{Access, Clocks, Context, Deadline, Device, Due, Effects, Verdict, Window};
 use crate::equipment::Equipment;
 use crate::machine::{
     FIRST_SPI, GICC_BASE, GICC_MAPPED, GICC_SIZE, GICD_BASE, GICD_REGISTERS, PHYSICAL_TIMER,
@@ -220,7 +220,7 @@ macro_rules! devices {
 
             /// Reads from the device of `target`. Returns the value, and the device's interrupt with its level. For the GIC it does nothing.
             #[inline]
-            pub fn read(&mut self, target: Target, context: &impl Context) -> (u64, Option<Line>) {
+            pub fn read(&mut self, target: Target, context: &mut impl Context) -> (u64, Option<Line>) {
                 let access = target.access;
                 match target.kind {
                     Kind::Gicd | Kind::GiccDir => (0, None),
@@ -238,7 +238,7 @@ macro_rules! devices {
                 &mut self,
                 target: Target,
                 value: u64,
-                context: &impl Context,
+                context: &mut impl Context,
             ) -> (Effects, Option<Line>) {
                 let access = target.access;
                 match target.kind {
@@ -260,12 +260,12 @@ macro_rules! devices {
                 }, ()); )*
             }
 
-            /// Brings all devices with a clock up to the time of `context`. Calls `set` with each interrupt whose level may have changed.
+            /// Brings all devices with a clock up to the time of `clocks`. Calls `set` with each interrupt whose level may have changed.
             #[inline]
-            pub fn tick(&mut self, context: &impl Context, mut set: impl FnMut(Line)) {
+            pub fn tick(&mut self, clocks: &impl Clocks, mut set: impl FnMut(Line)) {
                 $( if const { <$Device as Device>::HAS_CLOCK } {
                     with!($presence, &mut self.$field, |device| {
-                        device.tick(context);
+                        device.tick(clocks);
                         Line::of(device, 0).map(&mut set);
                     }, ());
                 } )*

@@ -158,12 +158,12 @@ impl Device for Pl011 {
     }
 
     #[inline]
-    fn read(&mut self, access: Access, _: &impl Context) -> u64 {
+    fn read(&mut self, access: Access, _: &mut impl Context) -> u64 {
         read_words(access.offset, access.width, |offset| read_word(self, offset))
     }
 
     #[inline]
-    fn write(&mut self, access: Access, value: u64, _: &impl Context) -> Effects {
+    fn write(&mut self, access: Access, value: u64, _: &mut impl Context) -> Effects {
         let mut sent = None;
         write_words(access.offset, access.width, value, |offset, word| {
             // At most one of the words is UARTDR.

@@ -6,7 +6,7 @@
 use stasis_state::device::Pl031;
 
 use crate::access::{read_words, write_words};
-use crate::device::{Access, Context, Deadline, Device, Due, Effects, Window};
+use crate::device::{Access, Clocks, Context, Deadline, Device, Due, Effects, Window};
 use crate::equipment::Equipment;
 use crate::tree::Writer;
 
@@ -60,12 +60,12 @@ impl Device for Rtc {
         &self.state
     }
 
-    fn read(&mut self, access: Access, context: &impl Context) -> u64 {
+    fn read(&mut self, access: Access, context: &mut impl Context) -> u64 {
         let now = context.wall_time();
         read_words(access.offset, access.width, |offset| self.read_word(offset, now))
     }
 
-    fn write(&mut self, access: Access, value: u64, context: &impl Context) -> Effects {
+    fn write(&mut self, access: Access, value: u64, context: &mut impl Context) -> Effects {
         let now = context.wall_time();
         write_words(access.offset, access.width, value, |offset, word| {
             self.write_word(offset, word, now);
@@ -80,8 +80,8 @@ impl Device for Rtc {
     }
 
     #[inline]
-    fn tick(&mut self, context: &impl Context) {
-        self.pass(context.wall_time());
+    fn tick(&mut self, clocks: &impl Clocks) {
+        self.pass(clocks.wall_time());
     }
 
     #[inline]

@@ -35,7 +35,7 @@ impl Device for EmptySlots {
         &()
     }
 
-    fn read(&mut self, access: Access, _: &impl Context) -> u64 {
+    fn read(&mut self, access: Access, _: &mut impl Context) -> u64 {
         // DeviceID 0 says that the slot is empty.
         read_words(access.offset, access.width, |offset| match offset {
             0x000 => MAGIC,
@@ -45,7 +45,7 @@ impl Device for EmptySlots {
         })
     }
 
-    fn write(&mut self, _: Access, _: u64, _: &impl Context) -> Effects {
+    fn write(&mut self, _: Access, _: u64, _: &mut impl Context) -> Effects {
         Effects::NONE
     }
 
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn an_empty_slot_has_the_magic_value_and_no_device() {
-        let read = |offset| EmptySlots.read(access(offset, Width::Word), &at(0)) as u32;
+        let read = |offset| EmptySlots.read(access(offset, Width::Word), &mut at(0)) as u32;
         assert_eq!(&read(0).to_le_bytes(), b"virt");
         assert_eq!(read(8), 0);
         assert_eq!(read(0x100), 0);

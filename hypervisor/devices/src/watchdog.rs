@@ -9,7 +9,7 @@ use alloc::format;
 use stasis_state::device::Watchdog;
 
 use crate::access::{read_words, write_words};
-use crate::device::{Access, Context, Deadline, Device, Due, Effects, Verdict, Window};
+use crate::device::{Access, Clocks, Context, Deadline, Device, Due, Effects, Verdict, Window};
 use crate::equipment::Equipment;
 use crate::tree::{LEVEL_HIGH, Writer};
 
@@ -52,7 +52,7 @@ impl Device for Watchdog {
         self
     }
 
-    fn read(&mut self, access: Access, _: &impl Context) -> u64 {
+    fn read(&mut self, access: Access, _: &mut impl Context) -> u64 {
         // W_IIDR is 0, too: version 0, whose WOR has 32 bits.
         read_words(access.offset, access.width, |offset| match offset {
             offset::WCS => *self.wcs,
@@ -63,7 +63,7 @@ impl Device for Watchdog {
         })
     }
 
-    fn write(&mut self, access: Access, value: u64, context: &impl Context) -> Effects {
+    fn write(&mut self, access: Access, value: u64, context: &mut impl Context) -> Effects {
         let now = context.guest_time();
         write_words(access.offset, access.width, value, |offset, word| match offset {
             offset::WCS => {
@@ -88,8 +88,8 @@ impl Device for Watchdog {
     }
 
     #[inline]
-    fn tick(&mut self, context: &impl Context) {
-        pass(self, context.guest_time());
+    fn tick(&mut self, clocks: &impl Clocks) {
+        pass(self, clocks.guest_time());
     }
 
     /// Returns the time of the next change. A watchdog that was not fed stays due until somebody acts.
@@ -165,11 +165,11 @@ mod tests {
     use crate::device::tests::{access, at};
 
     fn read(watchdog: &Watchdog, offset: u64, width: Width) -> u64 {
-        watchdog.clone().read(access(offset, width), &at(0))
+        watchdog.clone().read(access(offset, width), &mut at(0))
     }
 
     fn write(watchdog: &mut Watchdog, offset: u64, width: Width, value: u64, now: u64) {
-        let effects = watchdog.write(access(offset, width), value, &at(now));
+        let effects = watchdog.write(access(offset, width), value, &mut at(now));
         assert_eq!(effects, Effects::DUE_CHANGED);
     }
 

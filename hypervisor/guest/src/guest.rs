@@ -1,10 +1,10 @@
 //! A guest: its records and devices, and the answers to what the hardware does not do for it.
 //!
-//! [`Guest::exit`] answers a trap ([`traps`]). [`Guest::device_interrupt`], [`Guest::timer_interrupt`], [`Guest::receive`] and [`Guest::tick`] bring
+//! [`Whole::exit`] answers a trap ([`traps`]). [`Guest::device_interrupt`], [`Guest::timer_interrupt`], [`Guest::receive`] and [`Guest::tick`] bring
 //! what happens outside ([`outside`]).
 //!
 //! All of the guest's state but its RAM is here, in the records of `stasis-state`: what the vCPUs share is in [`Guest`], what each vCPU has for
-//! itself is in [`Vcpu`]. While a vCPU is loaded on a core, its [`Vcpu`] belongs to that core, and its system registers and list registers are in
+//! itself is in [`Vcpu`]. Whoever has both the guest and its RAM is a [`Whole`]: only devices need the RAM. While a vCPU is loaded on a core, its [`Vcpu`] belongs to that core, and its system registers and list registers are in
 //! the hardware behind [`Host`]. Unloading the vCPU puts them back into the records.
 
 mod outside;
@@ -12,7 +12,7 @@ mod outside;
 mod tests;
 mod traps;
 
-pub use self::traps::is_in_distributor;
+pub use self::traps::{Whole, is_in_distributor};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

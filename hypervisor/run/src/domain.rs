@@ -25,6 +25,7 @@ pub use parked::Parked;
 pub use ram::Ram;
 pub use turn::After;
 
+use crate::el2::GuestRam;
 use crate::roster::{self, Roster};
 use crate::shared::Connected;
 use crate::tables::HeapTables;
@@ -46,7 +47,7 @@ use stasis_devices::pl011::Character;
 use stasis_guest::given::Given;
 use stasis_guest::shared::address;
 use stasis_guest::stats::Stats;
-use stasis_guest::{Guest, Vcpu};
+use stasis_guest::{Guest, Vcpu, Whole};
 use stasis_host::run_state::RunState;
 use stasis_host::sched::TaskId;
 use stasis_hw::paging::{Attributes, MapError, Translation};
@@ -76,6 +77,15 @@ pub struct Resident {
     ram: Ram,
     /// Translation of the guest; `None` once the guest was removed.
     stage2: Option<Translation>,
+}
+
+impl Whole for Resident {
+    type Ram = GuestRam;
+
+    #[inline(always)]
+    fn parts(&mut self) -> (&mut Guest, &mut GuestRam) {
+        (&mut self.guest, &mut self.ram)
+    }
 }
 
 /// A vCPU and its core, which is the same for the vCPU's life.

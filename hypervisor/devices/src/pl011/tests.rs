@@ -12,12 +12,12 @@ const FIFO_ENABLED: u64 = 0x70;
 const LOOPBACK: u64 = 0x380;
 
 fn read(uart: &mut Pl011, offset: u64, width: Width) -> u64 {
-    uart.read(access(offset, width), &at(0))
+    uart.read(access(offset, width), &mut at(0))
 }
 
 /// Writes, and returns the byte that is sent so.
 fn write(uart: &mut Pl011, offset: u64, width: Width, value: u64) -> Option<u8> {
-    match uart.write(access(offset, width), value, &at(0)).outside {
+    match uart.write(access(offset, width), value, &mut at(0)).outside {
         Some(Outside::Transmit(byte)) => Some(byte),
         _ => None,
     }

@@ -8,11 +8,11 @@ use crate::device::tests::{access, at};
 const NOW: u64 = 1_767_225_600;
 
 fn get(rtc: &Rtc, offset: u64, now: u64) -> u64 {
-    rtc.clone().read(access(offset, Width::Word), &at(now))
+    rtc.clone().read(access(offset, Width::Word), &mut at(now))
 }
 
 fn set(rtc: &mut Rtc, offset: u64, value: u64, now: u64) {
-    rtc.write(access(offset, Width::Word), value, &at(now));
+    rtc.write(access(offset, Width::Word), value, &mut at(now));
 }
 
 /// Returns a clock at reset, in wall time `now`.
@@ -180,9 +180,9 @@ proptest! {
             let width = [Width::Byte, Width::Halfword, Width::Word, Width::Doubleword][width];
             rtc.tick(&at(now));
             if is_write {
-                rtc.write(access(offset, width), value, &at(now));
+                rtc.write(access(offset, width), value, &mut at(now));
             } else {
-                rtc.read(access(offset, width), &at(now));
+                rtc.read(access(offset, width), &mut at(now));
             }
             deadline(&rtc);
         }

@@ -7,8 +7,10 @@ use super::{DevicesDue, FIRST_SPI, Guest, Host, Line, PHYSICAL_TIMER, VIRTUAL_TI
 use crate::clock::{GuestClock, NEVER};
 use crate::psci;
 use crate::timer::Timer;
-use stasis_devices::device::{Context, Deadline};
+use stasis_devices::device::{Clocks, Context, Deadline, Memory};
 use stasis_devices::{doorbell, pl011};
+use stasis_memory::GuestMemory;
+use stasis_state::guest;
 
 /// A moment, on both clocks that devices read.
 struct Now {
@@ -16,7 +18,7 @@ struct Now {
     wall_time: u64,
 }
 
-impl Context for Now {
+impl Clocks for Now {
     fn guest_time(&self) -> u64 {
         self.guest_time
     }
@@ -26,13 +28,22 @@ impl Context for Now {
     }
 }
 
-/// The clocks that a device reads while a vCPU of its guest is loaded on `host`.
-pub(super) struct Around<'a, H> {
+/// What a device reaches while a vCPU of its guest is loaded on `host`. It is put together of references that the caller has anyway, so that the
+/// devices that need no RAM cost nothing for those that do.
+pub(super) struct Around<'a, H, M> {
+    pub record: &'a guest::Guest,
     pub clock: &'a GuestClock,
     pub host: &'a H,
+    pub ram: &'a mut M,
 }
 
-impl<H: Host> Context for Around<'_, H> {
+impl<H: Host, M: GuestMemory> Context for Around<'_, H, M> {
+    fn memory(&mut self) -> Memory<'_> {
+        Memory { base: *self.record.ram_base, ram: self.ram }
+    }
+}
+
+impl<H: Host, M> Clocks for Around<'_, H, M> {
     fn guest_time(&self) -> u64 {
         self.clock.now(self.host.counter())
     }

@@ -17,7 +17,8 @@ use crate::shared::SharedRegion;
 use crate::timer::Timer;
 use crate::{psci, shared};
 use stasis_devices::access::Width;
-use stasis_devices::device::Verdict;
+use stasis_devices::device::{Context, Memory, Verdict};
+use stasis_memory::{FakeRam, GuestMemory, GuestRam, Portable, ReadRam};
 
 const FREQUENCY: u64 = 1_000_000;
 const PACE: Pace = Pace::of_machine(FREQUENCY);
@@ -145,9 +146,33 @@ fn abort(ipa: u64, width: Width, write: bool) -> Exit {
     Exit::DataAbort { ipa, virtual_address: ipa, access }
 }
 
+/// A guest with RAM of its own.
+struct WithRam<'a>(&'a mut Guest, FakeRam);
+
+impl Whole for WithRam<'_> {
+    type Ram = GuestRam<Portable>;
+
+    fn parts(&mut self) -> (&mut Guest, &mut GuestRam<Portable>) {
+        (self.0, &mut self.1)
+    }
+}
+
+/// The answer to an exit of a guest whose RAM is zeros.
+fn answer(
+    guest: &mut Guest,
+    index: usize,
+    vcpu: &mut Vcpu,
+    exit: &Exit,
+    held: VcpuMask,
+    core: &mut Core,
+) -> Result<Next, VcpuMask> {
+    let ram = FakeRam::new(RAM.len() as usize);
+    WithRam(guest, ram).exit(index, vcpu, exit, ESR, held, core)
+}
+
 /// The answer to an exit that needs no other vCPU held.
 fn exit(guest: &mut Guest, index: usize, vcpu: &mut Vcpu, exit: Exit, core: &mut Core) -> Next {
-    guest.exit(index, vcpu, &exit, ESR, VcpuMask::NONE, core).unwrap()
+    answer(guest, index, vcpu, &exit, VcpuMask::NONE, core).unwrap()
 }
 
 fn call(core: &mut Core, guest: &mut Guest, vcpu: &mut Vcpu, arguments: [u64; 4]) -> Next {
@@ -163,6 +188,20 @@ fn what_a_guest_sends_reaches_the_outside() {
     let next = exit(&mut guest, 0, &mut vcpus[0], abort(0x0900_0000, Width::Word, true), &mut core);
     assert_eq!((next, core.outbox.take().errand), (Next::Enter, Some(Errand::Send(b'!'))));
     assert_eq!(*vcpus[0].core.pc, pc + 4, "the store is behind it");
+}
+
+#[test]
+fn a_device_reaches_the_ram_of_its_guest_and_marks_what_it_writes() {
+    let (guest, _, core) = guest(1);
+    let mut ram = FakeRam::new(RAM.len() as usize);
+    assert!(!ram.may_have_content(0));
+    let mut around =
+        outside::Around { record: &guest.record, clock: &guest.clock, host: &core, ram: &mut *ram };
+    let Memory { base, ram: reached } = around.memory();
+    assert_eq!(base, RAM.start);
+    reached.store_u32(0x10, 0xcafe_f00d).unwrap();
+    assert_eq!(ram.load_u32(0x10), Ok(0xcafe_f00d));
+    assert!(ram.may_have_content(0), "a checkpoint looks at it");
 }
 
 #[test]
@@ -285,10 +324,10 @@ fn an_access_waits_for_the_vcpu_whose_list_registers_have_the_answer() {
     let _ = guest.vgic.set_spi_level(UART_INTID, true);
     let _ = guest.vgic.enter(1, &mut other);
     let (pc, read) = (*vcpus[0].core.pc, abort(ISPENDR1, Width::Word, false));
-    let needed = guest.exit(0, &mut vcpus[0], &read, ESR, VcpuMask::NONE, &mut core);
+    let needed = answer(&mut guest, 0, &mut vcpus[0], &read, VcpuMask::NONE, &mut core);
     assert_eq!((needed, *vcpus[0].core.pc), (Err(VcpuMask::only(1)), pc), "nothing was done");
     let _ = guest.vgic.sync(1, &mut other);
-    let next = guest.exit(0, &mut vcpus[0], &read, ESR, VcpuMask::only(1), &mut core);
+    let next = answer(&mut guest, 0, &mut vcpus[0], &read, VcpuMask::only(1), &mut core);
     assert_eq!((next, vcpus[0].core.x[1], *vcpus[0].core.pc), (Ok(Next::Enter), 2, pc + 4));
 }
 

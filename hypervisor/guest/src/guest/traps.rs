@@ -17,13 +17,14 @@ use stasis_devices::access::Width;
 use stasis_devices::device::{Effects, Outside};
 use stasis_devices::list::{Kind, Target, lookup};
 use stasis_devices::machine::{GICD_BASE, GICD_REGISTERS};
+use stasis_memory::GuestMemory;
 
 /// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
 
 impl Vcpu {
     /// Answers an exit that is about this vCPU's own registers alone, and leaves nothing to do before the next entry. So it needs no lock of what the
-    /// vCPUs share. Returns `false` if the exit is another one: then nothing was done, and [`Guest::exit`] must answer.
+    /// vCPUs share. Returns `false` if the exit is another one: then nothing was done, and [`Whole::exit`] must answer.
     #[inline]
     pub fn exit_alone(&mut self, syndrome: Syndrome) -> bool {
         exit::hypervisor_call(syndrome).is_some_and(|imm| psci::ask(&mut self.core, imm))
@@ -36,12 +37,62 @@ pub fn is_in_distributor(word: WordAccess) -> bool {
     word.ipa.wrapping_sub(GICD_BASE) < GICD_REGISTERS
 }
 
+/// A guest and its RAM, for whoever holds the lock of both.
+pub trait Whole {
+    /// The guest's RAM.
+    type Ram: GuestMemory;
+
+    /// Returns the state that the guest's vCPUs share, and its RAM.
+    fn parts(&mut self) -> (&mut Guest, &mut Self::Ram);
+
+    /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`. The vCPUs of `held` stand still with their list registers folded.
+    /// Returns what comes next. What must be done outside of the guest is in the host's outbox.
+    ///
+    /// # Errors
+    ///
+    /// The vCPUs that must be held, too: then nothing was done yet, and the caller repeats the call while they are held.
+    fn exit(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        exit: &Exit,
+        esr: u64,
+        held: VcpuMask,
+        host: &mut impl Host,
+    ) -> Result<Next, VcpuMask> {
+        let (guest, ram) = self.parts();
+        let Some((target, access)) = guest.target(exit) else {
+            return Ok(guest.exit_of_cpu(index, vcpu, exit, esr, host));
+        };
+        let next = match target.kind {
+            Kind::Gicd | Kind::GiccDir => {
+                guest.gic_access(index, vcpu, target, access, held, host)?;
+                Next::Enter
+            }
+            _ => guest.device_access(index, vcpu, target, access, host, ram),
+        };
+        if let Some(writeback) = &access.writeback {
+            writeback.apply(&mut vcpu.core);
+        }
+        exit::skip_instruction(&mut vcpu.core, esr);
+        Ok(next)
+    }
+}
+
 impl Guest {
+    /// Returns the device or the part of the GIC that an exit reaches, and the access. None if it reaches nothing, or is no access.
+    #[inline]
+    fn target<'a>(&self, exit: &'a Exit) -> Option<(Target, &'a Access)> {
+        let Exit::DataAbort { ipa, ref access, .. } = *exit else { return None };
+        let target = lookup(ipa, access.width).filter(|target| self.devices.has(*target))?;
+        Some((target, access))
+    }
+
     /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers. Returns the vCPUs whose
     /// offered interrupts may have changed by a store: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be
     /// kicked.
     ///
-    /// Returns None if the access is another one: then nothing was done, and [`Guest::exit`] must answer.
+    /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`] must answer.
     pub fn answer_at_once(
         &mut self,
         index: usize,
@@ -66,49 +117,32 @@ impl Guest {
         Some(kick)
     }
 
-    /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`. The vCPUs of `held` stand still with their list registers folded.
-    /// Returns what comes next. What must be done outside of the guest is in the host's outbox.
-    ///
-    /// # Errors
-    ///
-    /// The vCPUs that must be held, too: then nothing was done yet, and the caller repeats the call while they are held.
-    pub fn exit(
+    /// Answers an exit that reaches neither a device nor the GIC. The vCPU `index` is loaded on `host`.
+    fn exit_of_cpu(
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
         exit: &Exit,
         esr: u64,
-        held: VcpuMask,
         host: &mut impl Host,
-    ) -> Result<Next, VcpuMask> {
+    ) -> Next {
         match *exit {
-            Exit::DataAbort { ipa, virtual_address, ref access } => match lookup(ipa, access.width)
-            {
-                Some(target) if self.devices.has(target) => {
-                    let next = self.access(index, vcpu, target, access, held, host)?;
-                    if let Some(writeback) = &access.writeback {
-                        writeback.apply(&mut vcpu.core);
-                    }
-                    exit::skip_instruction(&mut vcpu.core, esr);
-                    return Ok(next);
-                }
-                _ => {
-                    let fault = Fault::nothing_at(ipa, virtual_address, access.write);
-                    return Ok(self.nothing_there(vcpu, &fault, host));
-                }
-            },
-            Exit::Hvc { imm } => return Ok(self.firmware_call(index, vcpu, imm, host)),
+            Exit::Hvc { imm } => return self.firmware_call(index, vcpu, imm, host),
             Exit::Smc { imm } => {
                 exit::skip_instruction(&mut vcpu.core, esr);
-                return Ok(self.firmware_call(index, vcpu, imm, host));
+                return self.firmware_call(index, vcpu, imm, host);
             }
             Exit::SystemRegister(access) => self.system_register(index, vcpu, access, esr, host),
+            Exit::DataAbort { ipa, virtual_address, ref access } => {
+                let fault = Fault::nothing_at(ipa, virtual_address, access.write);
+                return self.nothing_there(vcpu, &fault, host);
+            }
             Exit::DataAbortUnemulatable(fault) | Exit::InstructionAbort(fault) => {
-                return Ok(self.nothing_there(vcpu, &fault, host));
+                return self.nothing_there(vcpu, &fault, host);
             }
             Exit::Wfx(Wfx::Wfi) => {
                 exit::skip_instruction(&mut vcpu.core, esr);
-                return Ok(Next::Wait);
+                return Next::Wait;
             }
             // Nothing is behind the address, so nothing must be maintained. WFE may end at once, and so may WFIT and WFET, which the guest's CPU does
             // not have.
@@ -123,11 +157,11 @@ impl Guest {
                 inject::undefined(&mut vcpu.core, host.el1());
             }
         }
-        Ok(Next::Enter)
+        Next::Enter
     }
 
-    /// Answers a load or store that reaches a device or the GIC. An error has the vCPUs that must be held first; then nothing was done.
-    fn access(
+    /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held first; then nothing was done.
+    fn gic_access(
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
@@ -135,26 +169,37 @@ impl Guest {
         access: &Access,
         held: VcpuMask,
         host: &mut impl Host,
-    ) -> Result<Next, VcpuMask> {
+    ) -> Result<(), VcpuMask> {
         let sctlr = host.el1().sctlr_el1();
         if access.write {
             let value = access.in_device_order(&vcpu.core, sctlr, access.stored(&vcpu.core));
-            match target.kind {
-                Kind::Gicd | Kind::GiccDir => {
-                    self.gic_write(index, target, value, held, host)?;
-                    Ok(Next::Enter)
-                }
-                _ => Ok(self.device_write(index, vcpu, target, value, host)),
-            }
-        } else {
-            let value = match target.kind {
-                Kind::Gicd | Kind::GiccDir => self.gic_read(index, target, held, host)?,
-                _ => self.device_read(index, target, host),
-            };
-            let value = access.in_device_order(&vcpu.core, sctlr, value);
-            access.load(&mut vcpu.core, value);
-            Ok(Next::Enter)
+            return self.gic_write(index, target, value, held, host);
         }
+        let value = self.gic_read(index, target, held, host)?;
+        let value = access.in_device_order(&vcpu.core, sctlr, value);
+        access.load(&mut vcpu.core, value);
+        Ok(())
+    }
+
+    /// Answers a load or store that reaches a device, which may access the guest's `ram`.
+    fn device_access(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        target: Target,
+        access: &Access,
+        host: &mut impl Host,
+        ram: &mut impl GuestMemory,
+    ) -> Next {
+        let sctlr = host.el1().sctlr_el1();
+        if access.write {
+            let value = access.in_device_order(&vcpu.core, sctlr, access.stored(&vcpu.core));
+            return self.device_write(index, vcpu, target, value, host, ram);
+        }
+        let value = self.device_read(index, target, host, ram);
+        let value = access.in_device_order(&vcpu.core, sctlr, value);
+        access.load(&mut vcpu.core, value);
+        Next::Enter
     }
 
     /// Reads from the distributor. GICC_DIR reads as 0. An error has the vCPUs that must be held first.
@@ -202,9 +247,15 @@ impl Guest {
         Ok(())
     }
 
-    fn device_read(&mut self, index: usize, target: Target, host: &mut impl Host) -> u64 {
-        let around = Around { clock: &self.clock, host };
-        let (value, line) = self.devices.read(target, &around);
+    fn device_read(
+        &mut self,
+        index: usize,
+        target: Target,
+        host: &mut impl Host,
+        ram: &mut impl GuestMemory,
+    ) -> u64 {
+        let mut around = Around { record: &self.record, clock: &self.clock, host, ram };
+        let (value, line) = self.devices.read(target, &mut around);
         let kick = self.update_line(line);
         host.outbox().kick(kick.without(index));
         value
@@ -217,9 +268,11 @@ impl Guest {
         target: Target,
         value: u64,
         host: &mut impl Host,
+        ram: &mut impl GuestMemory,
     ) -> Next {
-        let around = Around { clock: &self.clock, host };
-        let (Effects { outside, due_changed }, line) = self.devices.write(target, value, &around);
+        let mut around = Around { record: &self.record, clock: &self.clock, host, ram };
+        let (Effects { outside, due_changed }, line) =
+            self.devices.write(target, value, &mut around);
         vcpu.deadline_changed |= due_changed;
         let kick = self.update_line(line);
         let outbox = host.outbox();

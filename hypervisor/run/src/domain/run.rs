@@ -10,7 +10,7 @@ use stasis_cores::sync::LockGuard;
 use stasis_guest::exit::{self, Syndrome, WordAccess};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
-use stasis_guest::{Next, Vcpu, is_in_distributor};
+use stasis_guest::{Next, Vcpu, Whole, is_in_distributor};
 
 /// Reason why a vCPU has left its guest.
 enum Left {
@@ -208,8 +208,7 @@ impl Domain {
                 return (Next::Enter, resident);
             }
             resident.describe(&mut exit, &vcpu.core, &host.loaded);
-            let guest = &mut resident.guest;
-            let answer = guest.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host);
+            let answer = resident.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host);
             let missing = match answer {
                 Ok(next) => return (next, resident),
                 // The access is about interrupts in other cores' list registers.

@@ -88,7 +88,7 @@ fn runs_and_is_stored(state: GuestState) {
         let loads = devices.iter().flat_map(|base| (0..0x24).step_by(4).map(move |at| base + at));
         for ipa in loads.chain((0..0x1000).step_by(0x104).map(|at| GICD_BASE + at)) {
             let load = abort(ipa, Width::Word, false);
-            let _ = guest.exit(index, vcpu, &load, ESR, held, &mut core);
+            let _ = answer(&mut guest, index, vcpu, &load, held, &mut core);
         }
         let _ = guest.vgic.save(index, &mut core);
     }
