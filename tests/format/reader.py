@@ -351,7 +351,7 @@ def record_order(checkpoint):
     ]
     yield from ((name, 0) for name in first if checkpoint.has(name))
     yield from ((name, vcpu) for vcpu in range(checkpoint.vcpus) for name in per_vcpu)
-    devices = ("DEVICE_PL011", "DEVICE_PL031", "DEVICE_WATCHDOG", "DEVICE_SHARED_MEMORY")
+    devices = [kind.name for kind in TYPES.values() if kind.name.startswith("DEVICE_")]
     yield from ((name, 0) for name in devices if checkpoint.has(name))
 
 

@@ -147,10 +147,12 @@ macro_rules! devices {
             $( $sfield: $SDevice, )*
         }
 
-        /// Where each device is, in the order of the list.
+        /// Each device, its name and where it is, in the order of the list.
         #[cfg(test)]
-        const WINDOWS: &[Window] =
-            &[ $( <$Device as Device>::WINDOW, )* $( <$SDevice as Device>::WINDOW, )* ];
+        const PLACES: &[(Kind, &str, Window)] = &[
+            $( (Kind::$Kind, $name, <$Device as Device>::WINDOW), )*
+            $( (Kind::$SKind, $sname, <$SDevice as Device>::WINDOW), )*
+        ];
 
         #[inline]
         fn lookup_device(ipa: u64, width: Width) -> Option<Target> {

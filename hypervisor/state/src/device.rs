@@ -1,11 +1,18 @@
-//! The records of the emulated devices. The levels of their interrupt lines are not saved, but computed from the records.
+//! The records of the emulated devices, each with the rules for its values. The levels of their interrupt lines are not saved, but computed
+//! from the records. The rules of [`SharedMemory`] are more, and have a file of their own.
 
 use core::ops::Range;
 
 use crate::{
+    devices::DeviceRecord,
+    guest::Guest,
+    invariants::{Violation, each, rule},
     name::{self, BadName, NAME_LEN, Shown},
     record,
 };
+
+/// The result of checking a record's rules.
+type Rule = Result<(), Violation>;
 
 /// Entries of a PL011's receive FIFO.
 pub const PL011_FIFO: usize = 16;
@@ -44,6 +51,16 @@ record! {
     }
 }
 
+impl DeviceRecord for Pl011 {
+    fn check(&self, _: &Guest) -> Rule {
+        let count = *self.rx_count;
+        let fits = usize::from(count) <= PL011_FIFO;
+        rule(fits, "rx_count", count, "the FIFO has 16 entries")?;
+        let why = "it has a byte and four flags";
+        each("rx_fifo", &self.rx_fifo[..], why, |_, entry| entry <= 0xfff)
+    }
+}
+
 record! {
     /// A generic watchdog (Arm Base System Architecture, appendix A). Only some guests have one.
     pub struct Watchdog in watchdog: DeviceWatchdog {
@@ -53,6 +70,13 @@ record! {
         wor: u32 = 0x02;
         /// WCV, as a value of CNTVCT_EL0: when WS0 or WS1 is raised next.
         wcv: u64 = 0x03;
+    }
+}
+
+impl DeviceRecord for Watchdog {
+    fn check(&self, _: &Guest) -> Rule {
+        let wcs = *self.wcs;
+        rule(wcs & !0b111 == 0, "wcs", wcs, "it has three bits")
     }
 }
 
@@ -69,6 +93,13 @@ record! {
         imsc: u32 = 0x04;
         /// RTCRIS.
         ris: u32 = 0x05;
+    }
+}
+
+impl DeviceRecord for Pl031 {
+    /// Checks nothing: a guest can bring about every value of this record.
+    fn check(&self, _: &Guest) -> Rule {
+        Ok(())
     }
 }
 

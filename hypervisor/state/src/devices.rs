@@ -2,7 +2,7 @@
 //!
 //! Each line of the table is the source of the record's type ([`crate::RecordType`]) with its number and name, of the fields of [`Devices`]
 //! and [`DeviceRecords`], of what the reader fills and the writer writes, and in which order, and of the file's version.
-//! [`crate::device`] declares the registers of the records. [`crate::invariants`] implements [`DeviceRecord`] for each: what must be true of it.
+//! [`crate::device`] declares the registers of the records, and implements [`DeviceRecord`] for each: what must be true of it.
 
 use zerocopy::IntoBytes;
 
@@ -17,6 +17,8 @@ use crate::{
 /// Passes the table to `$macro`, behind `$before`. A line is `field: Record = TYPE number, "name", scope, since minor`.
 ///
 /// The order of the lines is that of the records in a file. A released line never changes. A new line takes the next number and the next minor.
+/// The scope is `Guest` if every guest has the device, and `AtMostOne` if only some have it. A record of `Guest` that came with a later minor
+/// than 0 is [absent at reset](RecordType::is_absent_at_reset): every guest that was stored before has it in that state.
 macro_rules! devices {
     ($macro:ident! { $($before:tt)* }) => {
         $macro! { $($before)*

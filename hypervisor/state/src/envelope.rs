@@ -50,6 +50,14 @@ macro_rules! record_types {
                 }
             }
 
+            /// Returns whether this is the record of an emulated device.
+            pub const fn is_device(self) -> bool {
+                match self {
+                    $( Self::$Name => false, )*
+                    $( Self::$Device => true, )*
+                }
+            }
+
             /// Returns the first minor version of the format that has this kind.
             pub const fn since(self) -> u16 {
                 match self {
@@ -90,10 +98,31 @@ crate::devices::devices!(record_types! { [
     End = 0x7fff, "END", Guest, since 0;
 ] });
 
+impl RecordType {
+    /// Returns the newest minor version of the format that has a kind of its own.
+    pub(crate) const fn newest_minor() -> u16 {
+        let (mut newest, mut n) = (0, 0);
+        while n < Self::ALL.len() {
+            if Self::ALL[n].since() > newest {
+                newest = Self::ALL[n].since();
+            }
+            n += 1;
+        }
+        newest
+    }
+
+    /// Returns whether a record of this kind that a file lacks is at reset: the guest has it, and older files do not. A file has such a record
+    /// only if its state is another one, so that the file is of the lowest minor that can express it.
+    pub const fn is_absent_at_reset(self) -> bool {
+        matches!(self.scope(), Scope::Guest) && self.since() > 0
+    }
+}
+
 /// The thing that has one record of a kind. It says what the record's instance means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The guest, which must have the record. The instance is 0.
+    /// The guest, which has the record. The instance is 0. A file must have the record, unless [it is absent at
+    /// reset](RecordType::is_absent_at_reset).
     Guest,
     /// The guest, which may have the record. The instance is 0.
     AtMostOne,

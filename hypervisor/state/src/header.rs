@@ -4,13 +4,13 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::error::Error;
+use crate::{RecordType, error::Error};
 
 /// The first bytes of every checkpoint. A transfer that converts line ends changes the last two.
 pub const MAGIC: [u8; 8] = *b"STASIS\r\n";
 
 /// The newest version that this crate reads and writes.
-pub const VERSION: Version = Version { major: 1, minor: 3 };
+pub const VERSION: Version = Version { major: 1, minor: RecordType::newest_minor() };
 
 /// Bits of [`Header::incompatible`] that this crate understands.
 pub const KNOWN_INCOMPATIBLE: u64 = 0;

@@ -131,7 +131,7 @@ fn name<R: Record>(_: &R, instance: u16) -> Name {
 }
 
 /// Returns `Ok` if the rule `holds`, else the violation with the value that was `found`.
-fn rule(
+pub(crate) fn rule(
     holds: bool,
     register: &'static str,
     found: impl Into<u64>,
@@ -144,7 +144,7 @@ fn rule(
 }
 
 /// Returns `Ok` if the rule holds for each element, else the violation of the first that breaks it. `holds` gets an index and its element.
-fn each<T: Copy + Into<u64>>(
+pub(crate) fn each<T: Copy + Into<u64>>(
     register: &'static str,
     elements: &[T],
     why: &'static str,

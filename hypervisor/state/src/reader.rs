@@ -268,7 +268,7 @@ impl Draft {
         let nr_vcpus = u16::from(*self.state.guest.nr_vcpus).min(MAX_VCPUS as u16);
         let mut needed = RecordType::ALL.iter().flat_map(|&kind| {
             let instances = match kind.scope() {
-                Scope::Guest if kind != RecordType::End => 1,
+                Scope::Guest if kind != RecordType::End && !kind.is_absent_at_reset() => 1,
                 Scope::Vcpu => nr_vcpus,
                 Scope::Guest | Scope::AtMostOne | Scope::Any => 0,
             };

@@ -156,7 +156,7 @@ impl<'a> Records<'a> {
         ranges
     }
 
-    /// Returns every record except those of memory, in the order in which they are written.
+    /// Returns every record that a file has, except those of memory, in the order in which they are written.
     pub(crate) fn bodies(&self) -> Vec<Body<'a>> {
         let mut bodies = vec![Body::of(0, self.guest), Body::of(0, self.clock)];
         bodies.extend(self.power.map(|power| Body::of(0, power)));
@@ -181,7 +181,9 @@ impl<'a> Visitor<'a> for Vec<Body<'a>> {
     type Error = Infallible;
 
     fn record<R: DeviceRecord>(&mut self, record: &'a R) -> Result<(), Infallible> {
-        self.push(Body::of(0, record));
+        if !record.is_absent() {
+            self.push(Body::of(0, record));
+        }
         Ok(())
     }
 }

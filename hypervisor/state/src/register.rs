@@ -124,6 +124,11 @@ pub trait Record: FromBytes + IntoBytes + KnownLayout + Immutable + Clone {
 
     /// Returns the body at reset. A register that is absent from a file has this value.
     fn reset() -> Self;
+
+    /// Returns whether a file lacks the record, because it is [absent at reset](crate::RecordType::is_absent_at_reset), and at reset.
+    fn is_absent(&self) -> bool {
+        Self::TYPE.is_absent_at_reset() && self.as_bytes() == Self::reset().as_bytes()
+    }
 }
 
 /// Writes the header of each register of a record, from its table. That is less code than a function for each kind of record.

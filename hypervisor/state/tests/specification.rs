@@ -56,6 +56,7 @@ fn title(kind: RecordType) -> String {
     let scope = match kind.scope() {
         Scope::Vcpu => "one per vCPU",
         Scope::AtMostOne => "one or none",
+        Scope::Guest if kind.is_absent_at_reset() => "one or none",
         Scope::Guest | Scope::Any => "one",
     };
     format!("### {} ({:#06x}), {scope}\n", kind.name(), kind as u16)

@@ -2,6 +2,7 @@
 
 use crate::{
     device::{MAX_PEERS, MAX_SHARED, SharedMemory},
+    devices::DeviceRecord,
     guest::{Guest, NAME_LEN},
     routines::PAGE_SIZE,
 };
@@ -10,8 +11,18 @@ use super::{Violation, each};
 
 type Result = core::result::Result<(), Violation>;
 
+impl DeviceRecord for SharedMemory {
+    fn check(&self, guest: &Guest) -> Result {
+        shared(self, guest)
+    }
+
+    fn check_names(&self) -> Result {
+        names(self)
+    }
+}
+
 /// Checks the names of the regions by the rule that holds since version 1.3.
-pub(super) fn names(shared: &SharedMemory) -> Result {
+fn names(shared: &SharedMemory) -> Result {
     (0..MAX_SHARED).filter(|n| shared.has(*n)).try_for_each(|n| {
         let violation =
             |why| Violation::Name { register: "name", found: shared.shown_name(n), why };
@@ -19,7 +30,7 @@ pub(super) fn names(shared: &SharedMemory) -> Result {
     })
 }
 
-pub(super) fn shared(shared: &SharedMemory, guest: &Guest) -> Result {
+fn shared(shared: &SharedMemory, guest: &Guest) -> Result {
     let why = "there is a region, and those that there are come first";
     let sizes = &shared.size;
     let none_from = |n: usize| sizes[n..].iter().all(|size| *size == 0);

@@ -42,7 +42,7 @@ impl Register {
     }
 }
 
-/// Returns the registers of every record, in the order in which records are written.
+/// Returns the registers of every record that a file has, in the order in which records are written.
 pub fn all(state: &GuestState) -> Vec<Registers> {
     let mut records = vec![of(0, &state.guest), of(0, &state.clock)];
     records.extend(state.power.iter().map(|power| of(0, power)));
@@ -69,7 +69,9 @@ impl Visitor<'_> for Add<'_> {
     type Error = Infallible;
 
     fn record<R: DeviceRecord>(&mut self, record: &R) -> Result<(), Infallible> {
-        self.0.push(of(0, record));
+        if !record.is_absent() {
+            self.0.push(of(0, record));
+        }
         Ok(())
     }
 }

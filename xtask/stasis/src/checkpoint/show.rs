@@ -72,11 +72,7 @@ pub fn show(loaded: &Loaded) -> Result<String, fmt::Error> {
     }
     writeln!(out)?;
     for record in &records {
-        let of_the_guest = matches!(
-            record.kind,
-            RecordType::VgicDistributor | RecordType::DevicePl011 | RecordType::DevicePl031
-        );
-        if of_the_guest {
+        if record.kind == RecordType::VgicDistributor || record.kind.is_device() {
             show_record(&mut out, record)?;
         }
     }
