@@ -5,10 +5,12 @@
 //! callers must not hold it.
 
 use crate::answer::Answer;
-use crate::checkpoint::{self, Keep};
-use crate::console;
+use crate::checkpoint::{self, CheckpointError};
+use crate::guests::GuestError;
+use crate::resume::ResumeError;
+use crate::storage::NoStore;
 use crate::work::Work;
-use crate::{guests, typed};
+use crate::{catalog, console, guests, resume, typed};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -19,11 +21,13 @@ use stasis_host::care::{Attempt, Care, Duty, News, Outcome};
 use stasis_host::config::GuestConfig;
 use stasis_host::periodic::{self, Timetable};
 use stasis_host::run_state::RunState;
+use stasis_host::stored::Keep;
 use stasis_host::task::TaskLock;
 use stasis_run::domain::Domain;
 use stasis_run::{clock, turns};
 
-/// The memory of each guest's care. Other cores write here that a guest has stopped.
+/// The memory of each guest's care, with the line that was last said of a periodic checkpoint that failed. Other cores write here that a guest
+/// has stopped.
 static CARE: TaskLock<Care<Domain, String>> = TaskLock::new(Care::new());
 
 /// Notes that the console is used, so that checkpoints that are due wait for it.
@@ -113,24 +117,38 @@ struct Helper<'w, 't> {
     domain: &'w Domain,
 }
 
+/// Why a guest that has stopped was not helped.
+#[derive(Debug, thiserror::Error)]
+enum HelpError {
+    /// The guest was not started again.
+    #[error(transparent)]
+    Restart(#[from] GuestError),
+    /// There is no store.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The guest was not resumed.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+}
+
 impl Means for Helper<'_, '_> {
-    type Error = String;
+    type Error = HelpError;
 
-    fn restart(&mut self) -> Result<(), String> {
-        guests::restart(self.work.task, self.domain).map_err(|error| error.to_string())
+    fn restart(&mut self) -> Result<(), HelpError> {
+        Ok(guests::restart(self.work.task, self.domain)?)
     }
 
-    fn checkpoints(&mut self) -> Result<Vec<u64>, String> {
-        checkpoint::of_guest(self.work, &self.domain.name)
+    fn checkpoints(&mut self) -> Result<Vec<u64>, HelpError> {
+        Ok(catalog::of_guest(self.work, &self.domain.name)?)
     }
 
-    fn resume(&mut self, number: u64) -> Result<bool, String> {
+    fn resume(&mut self, number: u64) -> Result<bool, HelpError> {
         let nobody = &mut Answer::to_nobody();
-        checkpoint::resume(self.work, &number.to_string(), None, false, nobody)?;
+        resume::resume(self.work, &number.to_string(), None, false, nobody)?;
         Ok(self.domain.look().state.is_alive())
     }
 
-    fn warn(&mut self, setback: Setback<'_, String>) {
+    fn warn(&mut self, setback: Setback<'_, HelpError>) {
         log::warn!("guest \"{}\" {setback}", self.domain.name);
     }
 }
@@ -143,7 +161,10 @@ fn store(work: &mut Work, domain: &Domain, table: Timetable) {
         CARE.lock(work.task).skip(number, began_us);
         return;
     }
-    let mut make = || store_and_replace_surplus(work, domain, table.periodic().keep).err();
+    let mut make = || {
+        let made = store_and_replace_surplus(work, domain, table.periodic().keep);
+        made.err().map(|error| error.to_string())
+    };
     let (failure, was_told) = match table.may_be_given_up() {
         true => typed::giving_way(make),
         false => (make(), false),
@@ -161,8 +182,12 @@ fn store(work: &mut Work, domain: &Domain, table: Timetable) {
 }
 
 /// Makes a guest's periodic checkpoint, which replaces the oldest ones if there are more than `keep` then.
-fn store_and_replace_surplus(work: &mut Work, domain: &Domain, keep: u8) -> Result<(), String> {
-    let newest = checkpoint::newest(work)?;
+fn store_and_replace_surplus(
+    work: &mut Work,
+    domain: &Domain,
+    keep: u8,
+) -> Result<(), CheckpointError> {
+    let newest = catalog::newest(work)?;
     let spared = CARE.lock(work.task).spared(domain.number, newest, clock::now_us());
     let name = periodic::name(&domain.name);
     let keep = Keep { newest: keep, spared };

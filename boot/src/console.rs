@@ -150,6 +150,6 @@ fn names(work: &mut Work) -> Names {
     Names {
         guests: guests::all().iter().map(|domain| domain.name.clone()).collect(),
         configured: guests::configured_names(),
-        checkpoints: crate::checkpoint::names_in_store(work),
+        checkpoints: crate::catalog::names(work),
     }
 }

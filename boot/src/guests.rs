@@ -2,6 +2,7 @@
 
 use crate::devices::DevicesError;
 use crate::machine::Machine;
+use crate::storage::NoStore;
 use crate::work::Work;
 use crate::{care, console, devices, smp};
 use alloc::boxed::Box;
@@ -114,7 +115,7 @@ fn warn_of_no_store(configuration: &Configuration, work: &mut Work) {
     if in_need.is_empty() {
         return;
     }
-    if let Err(why) = work.with_store(|_| Ok(())) {
+    if let Err(why) = work.with_store(|_| Ok::<_, NoStore>(())) {
         for (guest, key) in in_need {
             log::warn!("guest \"{}\": {key} comes to nothing: {why}", guest.name);
         }

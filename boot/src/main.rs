@@ -11,6 +11,7 @@ extern crate alloc;
 mod answer;
 mod at_el1;
 mod care;
+mod catalog;
 mod checkpoint;
 mod console;
 mod devices;
@@ -26,6 +27,7 @@ mod panic;
 mod resume;
 mod smp;
 mod storage;
+mod stream;
 mod typed;
 mod work;
 

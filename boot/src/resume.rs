@@ -1,197 +1,171 @@
-//! Resuming guests, each in the place of the guest of its name or beside the others.
+//! Resuming guests from checkpoints, each in the place of the guest of its name or beside the others.
 //!
-//! First, every guest is [admitted](admit): everything that can be checked is checked, and what the guest needs is taken. Only then is memory
-//! overwritten. The guests run when the memory of all of them is loaded.
+//! First, every checkpoint is read and checked. Then [`incoming`] takes what the guests need, loads their memory, and makes them run.
 
-use crate::guests::GuestError;
-use crate::storage::Disk;
-use crate::{console, guests};
-use alloc::sync::Arc;
+mod incoming;
+
+use crate::answer::Answer;
+use crate::care;
+use crate::guests::{self, GuestError};
+use crate::storage::{Disk, DiskError, NoStore};
+use crate::stream::{Progress, StreamError, open, routines};
+use crate::typed::GivenUp;
+use crate::work::Work;
 use alloc::vec::Vec;
-use core::fmt::Display;
+use core::fmt::Write;
 use stasis_arch::timer;
-use stasis_guest::given::Given;
-use stasis_host::admission::{
-    Admitted, LoadFailed, Losses, Occupant, Refusal, Stays, Terms, check_distinct,
-};
-use stasis_host::config::DEFAULT_WEIGHT;
-use stasis_host::run_state::RunState;
-use stasis_memory::range::Range;
-use stasis_run::domain::{Domain, Parked, Placement, Ram};
-use stasis_run::el2::GuestRam;
-use stasis_run::pool;
-use stasis_run::shared::{self, Connected};
-use stasis_run::turns::Task;
-use stasis_state::vcpu::Identity;
-use stasis_state::{GuestState, Target};
-use stasis_store::Store;
-
-/// A guest that was admitted and will be resumed.
-struct Incoming<'a> {
-    admitted: Admitted,
-    seat: Seat<'a>,
-    shared: Vec<Connected>,
-}
-
-/// The place in which a guest is resumed.
-enum Seat<'a> {
-    /// The domain of the guest of the same name, which is parked.
-    Existing(&'a Domain, Parked<'a>),
-    /// A new domain, with this RAM.
-    New(Ram),
-}
+use stasis_host::admission::{LoadFailed, Refusal};
+use stasis_host::sets::{self, CopyError};
+use stasis_run::clock;
+use stasis_state::guest::GuestPowerState;
+use stasis_state::{Checkpoint, GuestState, LoadError};
+use stasis_store::{Error, Store};
 
 /// Why no guest was resumed.
 #[derive(Debug, thiserror::Error)]
-pub enum ResumeError<E: Display> {
+pub enum ResumeError {
+    /// The guest can't be resumed under another name.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// There is no store.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The store has failed, or has no such checkpoint.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// A checkpoint is not good. Nothing was changed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A guest was refused. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The machine lacks memory or cores for a guest, or can't have one more guest.
     #[error(transparent)]
     NoRoom(#[from] GuestError),
-    /// A checkpoint was not read to its end.
+    /// The memory of a guest was not loaded to its end.
     #[error("{0}")]
-    Load(LoadFailed<E>),
+    Load(LoadFailed<ReadError>),
 }
 
-/// Resumes guests, each in the domain of the guest of its name, which ends thereby, or in a new domain. Returns what must be said about regions that
-/// they share with others and that keep their content.
-///
-/// `load` fills the memory of the guest with the given index from the `store`. Its last argument says whether it may still give up, because no
-/// guest's memory was overwritten so far. With `any_speed`, the guests' clocks may go at another speed than before.
+/// Why a checkpoint was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// The command was given up.
+    #[error(transparent)]
+    GivenUp(GivenUp),
+    /// The checkpoint was not read, or breaks a rule of the format.
+    #[error(transparent)]
+    Load(LoadError<StreamError>),
+}
+
+impl From<LoadError<StreamError>> for ReadError {
+    fn from(error: LoadError<StreamError>) -> Self {
+        match error {
+            LoadError::Source(StreamError::GivenUp(given_up)) => Self::GivenUp(given_up),
+            other => Self::Load(other),
+        }
+    }
+}
+
+/// Resumes a guest, beside the stored one under the name `copy` if that is given, or all guests of a set. Nothing is changed before every
+/// checkpoint was read and found good, and the machine has what the guests need. With `any_speed`, their counter may have any frequency.
 ///
 /// # Errors
 ///
-/// Why no guest was resumed. Everything that can be checked is checked before any memory is overwritten; but if `load` fails after that, the
-/// guests are lost whose memory was overwritten by then.
-pub fn resume<E: Display>(
+/// Why no guest was resumed.
+pub fn resume(
+    work: &mut Work,
+    which: &str,
+    copy: Option<&str>,
+    any_speed: bool,
+    out: &mut Answer,
+) -> Result<(), ResumeError> {
+    let start = timer::counter();
+    if let Some(name) = copy {
+        let guests = guests::all();
+        let guests = guests.iter().map(|domain| domain.name.as_str());
+        sets::check_copy(which, name, guests)?;
+    }
+    work.with_store(|store| {
+        let mut checkpoints = Vec::new();
+        for number in store.meant_whole(which)? {
+            checkpoints.push((number, read(store, number, copy, any_speed, out)?));
+        }
+        let states: Vec<&GuestState> =
+            checkpoints.iter().map(|(_, checkpoint)| &checkpoint.state).collect();
+        let kept =
+            incoming::resume(store, &states, any_speed, |store, index, target, can_give_up| {
+                let (number, checkpoint) = &checkpoints[index];
+                let mut source = open(store, *number)?;
+                source.allow_giving_up(can_give_up);
+                let mut progress = Progress::new("loaded", out);
+                let report = &mut |done, total| progress.report(done, total);
+                stasis_state::read_memory(&mut source, checkpoint, target, routines(), report)?;
+                Ok(())
+            })?;
+        for line in kept {
+            let _ = writeln!(out, "{line}");
+        }
+        for (number, checkpoint) in &checkpoints {
+            note(*number, checkpoint, start, out);
+        }
+        Ok(())
+    })
+}
+
+/// Reads a whole checkpoint and checks it. Gives its guest the name `copy` if there is one.
+///
+/// # Errors
+///
+/// What is wrong with the checkpoint, or why the machine can't have its guest, which is known before the guest's memory is read.
+fn read(
     store: &mut Store<Disk>,
-    states: &[&GuestState],
+    number: u64,
+    copy: Option<&str>,
     any_speed: bool,
-    mut load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), E>,
-) -> Result<Vec<Stays<'static>>, ResumeError<E>> {
-    check_distinct(states)?;
-    let existing = guests::all();
-    let mut incoming = Vec::new();
-    for state in states {
-        let task = store.device_mut().task();
-        task.yield_now();
-        incoming.push(admit(task, state, any_speed, &existing)?);
-    }
-    let resumed: Vec<&str> = states.iter().map(|state| state.guest.name_text()).collect();
-    let mut kept = Vec::new();
-    let mut losses = Losses::default();
-    for (index, Incoming { admitted, seat, shared }) in incoming.iter_mut().enumerate() {
-        let mut regions = Vec::new();
-        for one in &*shared {
-            let keeper = one.keeper(&resumed);
-            kept.extend(keeper.map(|keeper| Stays { region: one.name(), keeper }));
-            regions.push(keeper.is_none().then(|| one.overwrite()));
+    out: &mut Answer,
+) -> Result<Checkpoint, ResumeError> {
+    let mut source = open(store, number)?;
+    let mut progress = Progress::new("checked", out);
+    let admits = &mut |state: &GuestState| {
+        let mut state = state.clone();
+        if let Some(name) = copy {
+            state.guest.set_name(name);
         }
-        let in_place = matches!(seat, Seat::Existing(..));
-        let can_give_up =
-            losses.begin(admitted.guest.name(), in_place, regions.iter().any(Option::is_some));
-        let ram: &mut GuestRam = match seat {
-            Seat::Existing(_, parked) => parked.overwrite(),
-            Seat::New(ram) => ram,
-        };
-        let shared_memory = regions.iter_mut().map(|region| Some(region.as_mut()?.as_writable()));
-        let target = Target { ram, shared: shared_memory.collect() };
-        let loaded = load(store, index, target, can_give_up);
-        let pause = &mut || store.device_mut().task().yield_now();
-        // Also what a load that failed has written there leaves the caches: the next guest that shares it may run with caches off.
-        regions.into_iter().flatten().for_each(|region| region.finish(pause));
-        if let Err(why) = loaded {
-            return Err(ResumeError::Load(losses.after(why)));
-        }
-        ram.finish_writing(pause);
-    }
-    run(store.device_mut().task(), incoming)?;
-    kept.dedup();
-    Ok(kept)
-}
-
-/// Checks a guest that will be resumed, and takes the memory that it needs.
-fn admit<'a, E: Display>(
-    task: &mut Task,
-    state: &GuestState,
-    any_speed: bool,
-    existing: &'a [Arc<Domain>],
-) -> Result<Incoming<'a>, ResumeError<E>> {
-    let identity = guests::host_identity();
-    let terms = terms(&identity, any_speed);
-    let name = state.guest.name_text();
-    let (admitted, seat) = match existing.iter().find(|domain| domain.name == name) {
-        Some(domain) => {
-            let ram = domain.look().ram;
-            let parked = domain.park();
-            let admitted = terms.admit(state, Some(occupant(domain, ram)))?;
-            (admitted, Seat::Existing(domain, parked))
-        }
-        None => {
-            let admitted = terms.admit(state, None)?;
-            // The RAM keeps its address in the guest's map. It may be anywhere on the machine: the guest has none of the machine's devices.
-            let ram = Ram::take(0, admitted.guest.ram_size(), &mut || task.yield_now())
-                .map_err(GuestError::from)?;
-            (admitted, Seat::New(ram))
-        }
+        Ok(incoming::look(&state, any_speed)?)
     };
-    let shared = shared::connect(guests::configured_shared(), name).map_err(GuestError::from)?;
-    Ok(Incoming { admitted, seat, shared })
-}
-
-/// Checks what the registers tell of a guest whose memory was not read yet, as [`Terms::look`] says.
-pub fn look(state: &GuestState, any_speed: bool) -> Result<(), Refusal> {
-    let identity = guests::host_identity();
-    let terms = terms(&identity, any_speed);
-    let existing = guests::all();
-    match existing.iter().find(|domain| domain.name == state.guest.name_text()) {
-        None => terms.look(state, None),
-        Some(domain) => terms.look(state, Some(occupant(domain, domain.look().ram))),
+    let report = &mut |done, total| progress.report(done, total);
+    let mut checkpoint =
+        stasis_state::read_if(&mut source, routines(), admits, report).map_err(ReadError::from)?;
+    if !checkpoint.skipped.is_empty() {
+        let _ = writeln!(
+            out,
+            "checkpoint {number} has {}: the guest goes on without",
+            checkpoint.skipped
+        );
     }
-}
-
-/// Returns the terms on which guests can be resumed now.
-fn terms(identity: &Identity, any_speed: bool) -> Terms<'_> {
-    Terms {
-        identity,
-        counter_hz: timer::frequency(),
-        any_speed,
-        free_memory: pool::free_bytes(),
-        guests: guests::configured_guests(),
-        regions: guests::configured_shared(),
+    if let Some(name) = copy {
+        checkpoint.state.guest.set_name(name);
     }
+    Ok(checkpoint)
 }
 
-/// Returns what the terms need to know of a guest whose domain another guest will take.
-fn occupant(domain: &Domain, ram: Range) -> Occupant<'_> {
-    Occupant { name: &domain.name, vcpus: domain.cores().count(), ram }
-}
-
-/// Makes the guests run that are not off, when the last one is ready.
-fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
-    let mut fresh = Vec::new();
-    let mut parked_ones = Vec::new();
-    for Incoming { admitted: Admitted { guest, vcpus, then }, seat, .. } in incoming {
-        task.yield_now();
-        match seat {
-            Seat::New(ram) => {
-                let cores = guests::choose_cores(&[], vcpus.len())?;
-                let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
-                let given = Given::default();
-                let domain = guests::add(placement, guest, vcpus, ram, given, RunState::Paused)?;
-                fresh.push((domain, then));
-            }
-            Seat::Existing(domain, mut parked) => {
-                parked.replace(guest, vcpus, then);
-                console::forget(domain);
-                parked_ones.push(parked);
-            }
-        }
-    }
-    fresh.iter().for_each(|(domain, then)| domain.park().set_state(*then));
-    // Guests in domains that existed before run when their locks are dropped, which is here.
-    drop(parked_ones);
-    Ok(())
+/// Notes that a guest was resumed, and says so. `start` is what the counter read when the command began.
+fn note(number: u64, checkpoint: &Checkpoint, start: u64, out: &mut Answer) {
+    let Checkpoint { state, stats, .. } = checkpoint;
+    let name = state.guest.name_text();
+    let is_on = state.power_state() == GuestPowerState::On;
+    care::resumed(name, number, is_on);
+    let (pages, bytes, millis) = (stats.pages_stored, stats.bytes, clock::millis_since(start));
+    let (does, then) = match is_on {
+        true => ("goes on", ""),
+        false => ("is off, as it was when it was stored", "; start starts it"),
+    };
+    let _ = writeln!(
+        out,
+        "guest \"{name}\" {does}: {pages} pages loaded, {bytes} bytes, {millis} ms{then}"
+    );
 }

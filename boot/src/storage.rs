@@ -10,22 +10,47 @@
 mod disk;
 
 use crate::machine::Machine;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-pub use disk::Disk;
 use disk::Driver;
+pub use disk::{Disk, DiskError};
 use stasis_console::text::Size;
 use stasis_hw::sdhci::Sdhci;
-use stasis_hw::virtio_blk;
+use stasis_hw::{sd, virtio_blk};
 use stasis_memory::range::Range;
 use stasis_run::turns::Task;
-use stasis_store::Store;
 use stasis_store::partition::Partition;
+use stasis_store::{Error, Store};
+
+/// Why there is no store.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NoStore {
+    /// The machine has no disk, or the disk does not work.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The disk has no partition with a store that can be used.
+    #[error(transparent)]
+    Unusable(#[from] Error<DiskError>),
+    /// Somebody has the store already.
+    #[error("the store is in use")]
+    InUse,
+}
+
+impl From<virtio_blk::Error> for NoStore {
+    fn from(error: virtio_blk::Error) -> Self {
+        Self::Disk(error.into())
+    }
+}
+
+impl From<sd::Error> for NoStore {
+    fn from(error: sd::Error) -> Self {
+        Self::Disk(error.into())
+    }
+}
 
 /// The place where checkpoints are kept.
 pub struct Storage {
     /// The store, or the reason why there is none.
-    store: Result<Store<Driver>, String>,
+    store: Result<Store<Driver>, NoStore>,
     /// The slots in which a card may appear; none if the disk is no card.
     slots: Vec<Sdhci>,
 }
@@ -34,8 +59,8 @@ pub struct Storage {
 fn open(
     (driver, partition): (Driver, Partition),
     task: &mut Task,
-) -> Result<Store<Driver>, String> {
-    let store = Store::open(driver.lend(task), partition).map_err(|error| error.to_string())?;
+) -> Result<Store<Driver>, NoStore> {
+    let store = Store::open(driver.lend(task), partition)?;
     let usage = store.usage();
     if !store.partition().is_aligned() {
         log::warn!(
@@ -63,7 +88,7 @@ impl Storage {
             (None, slots) if !slots.is_empty() => (Disk::card(&slots, task), slots),
             (None, _) => {
                 let slots = machine.virtio.len();
-                (Err(virtio_blk::Error::NoDisk { slots }.to_string()), Vec::new())
+                (Err(virtio_blk::Error::NoDisk { slots }.into()), Vec::new())
             }
             (Some(disk), _) => (disk, Vec::new()),
         };
@@ -80,11 +105,11 @@ impl Storage {
     /// # Errors
     ///
     /// Why there is no store, or the error of `action`.
-    pub fn with_store<T>(
+    pub fn with_store<T, E: From<NoStore>>(
         &mut self,
         task: &mut Task,
-        action: impl FnOnce(&mut Store<Disk>) -> Result<T, String>,
-    ) -> Result<T, String> {
+        action: impl FnOnce(&mut Store<Disk>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut store = self.lend(task)?;
         let older = store.version();
         let result = action(&mut store);
@@ -94,7 +119,7 @@ impl Storage {
 
     /// Takes the store out and lends it the task, or returns why there is no store.
     #[inline(never)]
-    fn lend<'t>(&mut self, task: &'t mut Task) -> Result<Store<Disk<'t>>, String> {
+    fn lend<'t>(&mut self, task: &'t mut Task) -> Result<Store<Disk<'t>>, NoStore> {
         Ok(self.take(task)?.map_device(|driver| driver.lend(task)))
     }
 
@@ -109,12 +134,12 @@ impl Storage {
     }
 
     /// Takes the store out if its disk is fit for use, or returns why there is none. Looks for a card again if there are slots.
-    fn take(&mut self, task: &mut Task) -> Result<Store<Driver>, String> {
-        let none = Err("the store is in use".to_string());
-        let mut store = core::mem::replace(&mut self.store, none).and_then(|store| {
+    fn take(&mut self, task: &mut Task) -> Result<Store<Driver>, NoStore> {
+        let taken = core::mem::replace(&mut self.store, Err(NoStore::InUse));
+        let mut store = taken.and_then(|store| {
             let mut store = store.map_device(|driver| driver.lend(task));
-            let checked = store.device_mut().check().map_err(|error| error.to_string());
-            checked.map(|()| store.map_device(Disk::keep))
+            store.device_mut().check()?;
+            Ok(store.map_device(Disk::keep))
         });
         if store.is_err() && !self.slots.is_empty() {
             store = Disk::card(&self.slots, task).and_then(|disk| open(disk, task));

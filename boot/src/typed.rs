@@ -1,11 +1,16 @@
 //! What is typed at the console. It is read from the UART even while a command is under way, so that the command can be given up.
 //!
-//! Long work calls [`given_up`] where it can end without a loss, and then returns an error of its own. All of this runs on the console's core.
+//! Long work calls [`check_given_up`] where it can end without a loss, and returns its error. All of this runs on the console's core.
 
 use crate::output;
 use spin::mutex::SpinMutex;
 use stasis_console::type_ahead::TypeAhead;
 use stasis_devices::pl011::Character;
+
+/// The error of work that a person or a program has given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("given up; nothing has changed")]
+pub struct GivenUp;
 
 static TYPED: SpinMutex<TypeAhead> = SpinMutex::new(TypeAhead::new());
 
@@ -26,9 +31,9 @@ pub fn end() -> usize {
     typed.take_lost()
 }
 
-/// Returns whether the command under way must be given up; the caller must do so then. Returns `false` if no command is under way.
-pub fn given_up() -> bool {
-    look(TypeAhead::is_given_up)
+/// Returns an error if the command under way must be given up. Returns none if no command is under way.
+pub fn check_given_up() -> Result<(), GivenUp> {
+    if look(TypeAhead::is_given_up) { Err(GivenUp) } else { Ok(()) }
 }
 
 /// Calls `work`, which is no part of the command under way and so is not given up with it. Returns its result.

@@ -1,7 +1,6 @@
 //! [`Work`]: what the console's task works with. It is passed down to everything that the task does.
 
-use crate::storage::{Disk, Storage};
-use alloc::string::String;
+use crate::storage::{Disk, NoStore, Storage};
 use stasis_run::turns::Task;
 use stasis_store::Store;
 
@@ -19,10 +18,10 @@ impl Work<'_> {
     /// # Errors
     ///
     /// Why there is no store, or the error of `action`.
-    pub fn with_store<T>(
+    pub fn with_store<T, E: From<NoStore>>(
         &mut self,
-        action: impl FnOnce(&mut Store<Disk>) -> Result<T, String>,
-    ) -> Result<T, String> {
+        action: impl FnOnce(&mut Store<Disk>) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.storage.with_store(self.task, action)
     }
 }

@@ -3,7 +3,7 @@
 use super::{CONSOLE, Uart, top};
 use crate::answer::Answer;
 use crate::work::Work;
-use crate::{care, checkpoint, firmware, guests, typed};
+use crate::{care, catalog, checkpoint, firmware, guests, resume, typed};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -62,13 +62,13 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Checkpoint { guests, name } => {
             let domains = find_all(&guests)?;
             let domains: Vec<&Domain> = domains.iter().map(|domain| &**domain).collect();
-            checkpoint::store(work, &domains, name, None, out)
+            said(checkpoint::store(work, &domains, name, None, out))
         }
         Command::Resume { which, copy, any_speed } => {
-            checkpoint::resume(work, which, copy, any_speed, out)
+            said(resume::resume(work, which, copy, any_speed, out))
         }
-        Command::Delete(which) => checkpoint::delete(work, which, out),
-        Command::Store { json } => checkpoint::list(work, json, out),
+        Command::Delete(which) => said(catalog::delete(work, which, out)),
+        Command::Store { json } => said(catalog::list(work, json, out)),
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
         Command::Quit => {

@@ -1,7 +1,7 @@
 //! The disk that has the store: virtio-blk if the machine has one, else an SD card.
 
+use super::NoStore;
 use crate::machine::Machine;
-use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
@@ -40,8 +40,10 @@ pub enum Disk<'t> {
 /// Why an access to a disk has failed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum DiskError {
+    /// A virtio disk.
     #[error(transparent)]
     Virtio(#[from] virtio_blk::Error),
+    /// An SD card.
     #[error(transparent)]
     Card(#[from] sd::Error),
 }
@@ -75,7 +77,7 @@ impl<'t> Disk<'t> {
     pub fn virtio(
         machine: &Machine,
         task: &mut Task,
-    ) -> Option<Result<(Driver, Partition), String>> {
+    ) -> Option<Result<(Driver, Partition), NoStore>> {
         let mut slots = machine.virtio.iter().map(|device| Slot {
             address: device.frame.start as usize,
             size: device.frame.len() as usize,
@@ -88,12 +90,12 @@ impl<'t> Disk<'t> {
             let disk = match unsafe { VirtioBlk::find(&mut slots, memory, PATIENCE_MS) } {
                 Ok(disk) => disk,
                 Err(virtio_blk::Error::NoDisk { .. }) => return failure.map(Err),
-                Err(error) => return Some(Err(failure.unwrap_or(error.to_string()))),
+                Err(error) => return Some(Err(failure.unwrap_or(error.into()))),
             };
             let mut disk = Disk::Virtio(disk, task);
             match partition::find(&mut disk) {
                 Ok(partition) => return Some(Ok((disk.keep(), partition))),
-                Err(error) => failure = failure.or(Some(error.to_string())),
+                Err(error) => failure = failure.or(Some(error.into())),
             }
             let Driver::Virtio(disk) = disk.keep() else { unreachable!("it was made one") };
             memory = disk.release();
@@ -101,20 +103,20 @@ impl<'t> Disk<'t> {
     }
 
     /// Returns the card in the first slot that has one, and its partition for checkpoints.
-    pub fn card(slots: &[Sdhci], task: &mut Task) -> Result<(Driver, Partition), String> {
+    pub fn card(slots: &[Sdhci], task: &mut Task) -> Result<(Driver, Partition), NoStore> {
         let mut failure = None;
         for slot in slots {
             match Card::start(slot.with(&mut *task)) {
                 Ok(card) => {
                     let mut disk = Disk::Card(card, vec![0; CARD_PIECE]);
-                    let partition = partition::find(&mut disk).map_err(|e| e.to_string())?;
+                    let partition = partition::find(&mut disk)?;
                     return Ok((disk.keep(), partition));
                 }
                 Err(sd::Error::NoCard) => {}
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Err(failure.unwrap_or(sd::Error::NoCard).to_string())
+        Err(failure.unwrap_or(sd::Error::NoCard).into())
     }
 
     /// Returns the driver, to keep it, and gives the task back.

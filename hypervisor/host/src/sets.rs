@@ -6,6 +6,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use stasis_state::name::BadName;
 use stasis_store::set::SET_MARK;
@@ -65,6 +66,12 @@ pub fn names(
     Ok(guests.iter().map(|guest| format!("{set}{SET_MARK}{guest}")).collect())
 }
 
+/// Returns the numbers that the checkpoints of a set have got, which are `count` that follow each other, up to `last`. Numbers are known only
+/// after the commit, which gives them out.
+pub const fn numbers(last: u64, count: usize) -> RangeInclusive<u64> {
+    (last + 1).saturating_sub(count as u64)..=last
+}
+
 /// Checks that the guest of the checkpoint that a person means by `which` can be resumed as `name` beside the `guests` of the machine.
 pub fn check_copy<'a>(
     which: &str,
@@ -118,6 +125,12 @@ mod tests {
             "a set's name has no \"/\""
         );
         assert!(names(&["linux"], Some("evening"), 7, taken).is_ok(), "one guest is no set");
+    }
+
+    #[test]
+    fn the_checkpoints_of_a_set_have_numbers_that_follow_each_other() {
+        assert!(numbers(7, 1).eq([7]));
+        assert!(numbers(7, 3).eq([5, 6, 7]));
     }
 
     #[test]

@@ -70,6 +70,11 @@ pub fn now_us() -> u64 {
     (u128::from(timer::counter()) * 1_000_000 / u128::from(timer::frequency())) as u64
 }
 
+/// Returns the milliseconds since the counter read `start`.
+pub fn millis_since(start: u64) -> u64 {
+    (timer::counter() - start) * 1000 / timer::frequency()
+}
+
 /// Returns the counter's value at instant `us` of [`now_us`], rounded up.
 pub fn counter_at(us: u64) -> u64 {
     let ticks = (u128::from(us) * u128::from(timer::frequency())).div_ceil(1_000_000);

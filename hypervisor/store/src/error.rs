@@ -6,7 +6,7 @@ use alloc::string::String;
 use core::fmt::{Debug, Display};
 
 /// Why a store, or something in it, can't be used. `E` is the device's own error.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E: Display + Debug> {
     /// The device failed.

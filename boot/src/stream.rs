@@ -1,42 +1,28 @@
 //! A checkpoint in the store, as a [`Sink`] to write to and a [`Source`] to read from.
 
-use crate::storage::Disk;
-use crate::typed;
-use alloc::string::{String, ToString};
-use stasis_state::{LoadError, SaveError, Sink, Source};
-use stasis_store::{Store, reader, writer};
+mod progress;
+mod routines;
+
+use crate::storage::{Disk, DiskError};
+use crate::typed::{self, GivenUp};
+pub use progress::Progress;
+pub use routines::routines;
+use stasis_host::admission::Refusal;
+use stasis_state::{Sink, Source};
+use stasis_store::{Error, Store, reader, writer};
 
 /// Why a checkpoint was not written or read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    #[error("{0}")]
-    Other(String),
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// The machine can't have the guest of the checkpoint.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// A person or a program has given the command up.
-    #[error("given up; nothing has changed")]
-    GivenUp,
-}
-
-impl StreamError {
-    /// Returns an error if the command under way must be given up.
-    pub fn if_given_up() -> Result<(), Self> {
-        if typed::given_up() { Err(Self::GivenUp) } else { Ok(()) }
-    }
-}
-
-/// Returns the line that says why a checkpoint was not read.
-pub fn why_not_read(error: LoadError<StreamError>) -> String {
-    match error {
-        LoadError::Source(given_up @ StreamError::GivenUp) => given_up.to_string(),
-        other => other.to_string(),
-    }
-}
-
-/// Returns the line that says why a checkpoint was not written.
-pub fn why_not_written(error: SaveError<StreamError>) -> String {
-    match error {
-        SaveError::Sink(given_up @ StreamError::GivenUp) => given_up.to_string(),
-        other => other.to_string(),
-    }
+    #[error(transparent)]
+    GivenUp(#[from] GivenUp),
 }
 
 /// The writer of the store, as a sink of the format.
@@ -46,8 +32,8 @@ impl Sink for ToStore<'_, '_> {
     type Error = StreamError;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
-        StreamError::if_given_up()?;
-        self.0.write(bytes).map_err(|error| StreamError::Other(error.to_string()))
+        typed::check_given_up()?;
+        Ok(self.0.write(bytes)?)
     }
 
     fn write_with(
@@ -55,8 +41,8 @@ impl Sink for ToStore<'_, '_> {
         len: usize,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), StreamError> {
-        StreamError::if_given_up()?;
-        self.0.write_with(len, fill).map_err(|error| StreamError::Other(error.to_string()))
+        typed::check_given_up()?;
+        Ok(self.0.write_with(len, fill)?)
     }
 
     fn pause(&mut self) {
@@ -87,9 +73,9 @@ impl Source for FromStore<'_, '_> {
 
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), StreamError> {
         if self.can_give_up {
-            StreamError::if_given_up()?;
+            typed::check_given_up()?;
         }
-        self.reader.read_at(offset, buf).map_err(|error| StreamError::Other(error.to_string()))
+        Ok(self.reader.read_at(offset, buf)?)
     }
 
     fn read_with(
@@ -99,10 +85,9 @@ impl Source for FromStore<'_, '_> {
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), StreamError> {
         if self.can_give_up {
-            StreamError::if_given_up()?;
+            typed::check_given_up()?;
         }
-        let read = self.reader.read_with(offset, len, take);
-        read.map_err(|error| StreamError::Other(error.to_string()))
+        Ok(self.reader.read_with(offset, len, take)?)
     }
 
     fn pause(&mut self) {
@@ -114,7 +99,6 @@ impl Source for FromStore<'_, '_> {
 pub fn open<'s, 't>(
     store: &'s mut Store<Disk<'t>>,
     number: u64,
-) -> Result<FromStore<'s, 't>, String> {
-    let reader = store.open_checkpoint(number).map_err(|error| error.to_string())?;
-    Ok(FromStore { reader, can_give_up: true })
+) -> Result<FromStore<'s, 't>, Error<DiskError>> {
+    Ok(FromStore { reader: store.open_checkpoint(number)?, can_give_up: true })
 }

@@ -1,0 +1,85 @@
+//! The commands about the checkpoints that the store has, and what others ask of its catalog. [`stasis_host::stored`] decides which
+//! checkpoints are deleted, and which belong to a guest.
+
+use crate::answer::Answer;
+use crate::storage::{Disk, DiskError, NoStore};
+use crate::stream::{open, routines};
+use crate::work::Work;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use stasis_console::table::{self, StoreRow};
+use stasis_console::text::Size;
+use stasis_host::stored;
+use stasis_store::{Error, Store, Usage};
+
+/// Why a command about the store's checkpoints was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// There is no store.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The store has failed, or has no such checkpoint.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// The answer was not written.
+    #[error(transparent)]
+    Answer(#[from] fmt::Error),
+}
+
+/// Deletes a checkpoint, or the checkpoints of a set. Says so if a set loses some of its members.
+pub fn delete(work: &mut Work, which: &str, out: &mut Answer) -> Result<(), CatalogError> {
+    work.with_store(|store| {
+        if let Some(remnant) = stored::delete(store, which)? {
+            writeln!(out, "{remnant}")?;
+        }
+        Ok(())
+    })
+}
+
+/// Returns the numbers of the checkpoints of a guest, the newest first.
+pub fn of_guest(work: &mut Work, name: &str) -> Result<Vec<u64>, NoStore> {
+    work.with_store(|store| {
+        Ok(stored::of_guest(store, name, |store, number| {
+            stasis_state::read_name(&mut open(store, number).ok()?, routines()).ok()
+        }))
+    })
+}
+
+/// Returns the highest number of a checkpoint; 0 if there is none.
+pub fn newest(work: &mut Work) -> Result<u64, NoStore> {
+    work.with_store(|store| Ok(stored::newest(store)))
+}
+
+/// Returns the names of all checkpoints; none if there is no store.
+pub fn names(work: &mut Work) -> Vec<String> {
+    let names = |store: &mut Store<Disk>| {
+        Ok::<_, NoStore>(store.list().iter().map(|one| one.name.to_string()).collect())
+    };
+    work.with_store(names).unwrap_or_default()
+}
+
+/// Lists the checkpoints.
+pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), CatalogError> {
+    work.with_store(|store| {
+        let rows: Vec<StoreRow> = store
+            .list()
+            .iter()
+            .map(|checkpoint| StoreRow {
+                number: checkpoint.number,
+                name: &checkpoint.name,
+                size: checkpoint.length,
+                pages: checkpoint.pages.map(|pages| pages.get().into()),
+                when: checkpoint.created,
+                member: checkpoint.member.map(|member| (member.index, member.count)),
+            })
+            .collect();
+        table::store(&rows).write(out, json)?;
+        let Usage { free, capacity, .. } = store.usage();
+        match json {
+            true => writeln!(out, "{{\"free\":{free},\"capacity\":{capacity}}}"),
+            false => writeln!(out, "{} of {} free", Size(free), Size(capacity)),
+        }?;
+        Ok(())
+    })
+}
