@@ -23,7 +23,7 @@ const END: u32 = 9;
 
 /// Handle of the GIC in a guest's device tree.
 pub const PHANDLE_GIC: u32 = 1;
-/// Handle of the clock of the PrimeCells.
+/// Handle of the clock of the PrimeCells. The devices' own handles come behind it ([`Writer::phandle`]).
 pub const PHANDLE_CLOCK: u32 = 2;
 
 /// First cell of a GIC interrupt: an SPI, whose number is its INTID less 32.
@@ -41,6 +41,8 @@ pub struct Writer {
     structure: Vec<u8>,
     /// The properties' names, each followed by a NUL.
     strings: Vec<u8>,
+    /// The greatest handle that [`Writer::phandle`] has given, or that has a constant.
+    last_phandle: u32,
 }
 
 impl Default for Writer {
@@ -52,7 +54,8 @@ impl Default for Writer {
 impl Writer {
     /// Returns a tree whose root node is open.
     pub fn new() -> Self {
-        let mut writer = Self { structure: Vec::new(), strings: Vec::new() };
+        let mut writer =
+            Self { structure: Vec::new(), strings: Vec::new(), last_phandle: PHANDLE_CLOCK };
         writer.begin("");
         writer
     }
@@ -133,13 +136,31 @@ impl Writer {
 
     /// Writes the node of a PrimeCell with one window, as QEMU has it. All its clocks are that of [`PHANDLE_CLOCK`].
     pub fn primecell(&mut self, name: &str, compatible: &str, window: &Window, clocks: &[&str]) {
+        self.begin_primecell(name, compatible, window, clocks);
+        self.end();
+    }
+
+    /// Begins the node that [`Writer::primecell`] writes, for a device with more properties.
+    pub fn begin_primecell(
+        &mut self,
+        name: &str,
+        compatible: &str,
+        window: &Window,
+        clocks: &[&str],
+    ) {
         self.begin(name);
         self.strings("compatible", &[compatible, "arm,primecell"]);
         self.reg(&[(window.base, window.size)]);
         self.interrupt(window, 0, LEVEL_HIGH);
         self.cells("clocks", &alloc::vec![PHANDLE_CLOCK; clocks.len()]);
         self.strings("clock-names", clocks);
-        self.end();
+    }
+
+    /// Gives the open node a handle that no other node has, and returns it.
+    pub fn phandle(&mut self) -> u32 {
+        self.last_phandle += 1;
+        self.cell("phandle", self.last_phandle);
+        self.last_phandle
     }
 
     /// Ends the root node, and returns the bytes of the tree. Only the root may be open.
