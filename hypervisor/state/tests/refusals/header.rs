@@ -4,7 +4,10 @@ use crate::{
     common::{edit::sign, load, load_ram, ram},
     refused, small,
 };
-use stasis_state::{Error, header::Header};
+use stasis_state::{
+    Error,
+    header::{Header, VERSION},
+};
 
 #[test]
 fn what_is_no_checkpoint_is_called_so() {
@@ -19,13 +22,15 @@ fn what_is_no_checkpoint_is_called_so() {
 fn a_newer_version_is_refused_by_its_number() {
     let mut file = small();
     sign(&mut file, |header| header.major = 2);
-    refused(&file, "written by format 2.0; this reads up to 1.3");
+    refused(&file, &format!("written by format 2.0; this reads up to {VERSION}"));
     let mut file = small();
     sign(&mut file, |header| {
-        header.minor = 4;
+        header.minor = VERSION.minor + 1;
         header.incompatible = 4;
     });
-    refused(&file, "needs features 0x4 of format 1.4; this reads up to 1.3");
+    let newer = VERSION.minor + 1;
+    let line = format!("needs features 0x4 of format 1.{newer}; this reads up to {VERSION}");
+    refused(&file, &line);
 }
 
 #[test]

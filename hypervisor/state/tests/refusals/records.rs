@@ -4,7 +4,7 @@ use crate::{
     common::{edit::Edited, load, load_ram, ram},
     edited, refused, small,
 };
-use stasis_state::{Error, RecordHeader, RecordType};
+use stasis_state::{Error, RecordHeader, RecordType, header::VERSION};
 
 #[test]
 fn a_record_that_is_missing_is_named() {
@@ -55,8 +55,10 @@ fn records_may_come_in_another_order() {
 #[test]
 fn an_unknown_record_is_skipped_only_if_it_is_optional() {
     let unknown = |kind| edited(|file| file.insert(3, kind, 9, &[1, 2, 3]));
-    let line = "record 3 (type 0x0055) is unknown: written by format 1.0; this reads up to 1.3";
-    refused(&unknown(0x55), line);
+    let line = format!(
+        "record 3 (type 0x0055) is unknown: written by format 1.0; this reads up to {VERSION}"
+    );
+    refused(&unknown(0x55), &line);
     let file = unknown(0x55 | RecordHeader::OPTIONAL);
     let checkpoint = load(&file).unwrap();
     assert_eq!(checkpoint.skipped.to_string(), "1 record that this version does not know");
