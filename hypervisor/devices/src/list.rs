@@ -16,7 +16,7 @@ use crate::machine::{
 };
 use crate::tree::Writer;
 use crate::{flash, pl031, virtio};
-use stasis_state::device::{Pl011, SharedMemory, Watchdog};
+use stasis_state::device::{Pl011, Pl061, SharedMemory, Watchdog};
 
 /// The device and register that a load or store reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,6 +316,8 @@ devices! {
         pl011: Uart "PL011" = Pl011, always;
         /// The real-time clock.
         pl031: Rtc "PL031" = pl031::Rtc, always;
+        /// The GPIO controller with the power key.
+        pl061: Gpio "PL061" = Pl061, always;
         /// The watchdog.
         watchdog: Watchdog "watchdog" = Watchdog, optional;
         /// The doorbells of the memory that the guest shares with others: one window for each region.

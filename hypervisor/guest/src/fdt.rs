@@ -1,6 +1,6 @@
 //! The device tree of a guest: QEMU's for `virt`, without what is not provided.
 //!
-//! Deliberately absent are `kaslr-seed` and `rng-seed`, so that a boot repeats to the instruction; and the PMU, GICv2m, PCI, flash, fw_cfg and GPIO,
+//! Deliberately absent are `kaslr-seed` and `rng-seed`, so that a boot repeats to the instruction; and the PMU, GICv2m, PCI, flash and fw_cfg,
 //! which a guest's machine does not have or does not show. The bindings are in the kernel's Documentation/devicetree/bindings.
 
 use alloc::format;

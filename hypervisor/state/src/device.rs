@@ -104,6 +104,37 @@ impl DeviceRecord for Pl031 {
 }
 
 record! {
+    /// A PL061 GPIO controller (ARM DDI 0190B) with a power key at line 3.
+    pub struct Pl061 in pl061: DevicePl061 {
+        /// GPIODATA of the lines that are outputs.
+        data: u8 = 0x01;
+        /// GPIODIR.
+        dir: u8 = 0x02;
+        /// GPIOIS.
+        is: u8 = 0x03;
+        /// GPIOIBE.
+        ibe: u8 = 0x04;
+        /// GPIOIEV.
+        iev: u8 = 0x05;
+        /// GPIOIE.
+        ie: u8 = 0x06;
+        /// GPIORIS without the lines that are level-sensitive: the edges that were not cleared.
+        edges: u8 = 0x07;
+        /// GPIOAFSEL.
+        afsel: u8 = 0x08;
+        /// The power key is down until CNTVCT_EL0 reads this; 0 if it is up.
+        key_until: u64 = 0x09;
+    }
+}
+
+impl DeviceRecord for Pl061 {
+    /// Checks nothing: no value of this record does more than another.
+    fn check(&self, _: &Guest) -> Rule {
+        Ok(())
+    }
+}
+
+record! {
     /// The regions of memory that a guest shares with others, each with a doorbell. MEMORY records hold their content.
     pub struct SharedMemory in shared_memory: DeviceSharedMemory {
         /// The regions' names, 32 bytes each. The rule is that of a guest's name.

@@ -7,7 +7,7 @@
 use zerocopy::IntoBytes;
 
 use crate::{
-    device::{Pl011, Pl031, SharedMemory, Watchdog},
+    device::{Pl011, Pl031, Pl061, SharedMemory, Watchdog},
     envelope::RecordType,
     guest::Guest,
     invariants::Violation,
@@ -30,6 +30,8 @@ macro_rules! devices {
             watchdog: Watchdog = DeviceWatchdog 0x32, "DEVICE_WATCHDOG", AtMostOne, since 1;
             /// [`crate::device::SharedMemory`].
             shared: SharedMemory = DeviceSharedMemory 0x33, "DEVICE_SHARED_MEMORY", AtMostOne, since 2;
+            /// [`crate::device::Pl061`].
+            pl061: Pl061 = DevicePl061 0x34, "DEVICE_PL061", Guest, since 4;
         }
     };
 }

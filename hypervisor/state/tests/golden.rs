@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
-use common::{load, load_all, ram, save_all, shared, state, watchdog};
+use common::{load, load_all, pl061, ram, save_all, shared, state, watchdog};
 use stasis_state::{
     GuestState, WriteRam,
     guest::{GuestPower, GuestPowerState},
@@ -103,6 +103,13 @@ fn a_guest_of_a_file_of_1_3_is_off() {
     }
 }
 
+#[test]
+fn the_power_key_of_a_guest_of_a_file_of_1_4_is_down() {
+    for state in golden("1.4") {
+        assert_eq!(state.devices.pl061, pl061());
+    }
+}
+
 /// Never again for a version that was released: its files are the promise.
 #[test]
 #[ignore = "writes the golden files of a new minor"]
@@ -116,6 +123,7 @@ fn write_golden_files() {
         state.power = GuestPower::of(GuestPowerState::Off);
         state.devices.watchdog = Some(watchdog());
         state.devices.shared = Some(shared());
+        state.devices.pl061 = pl061();
         let (file, _) = save_all(&state, &memory, &[&ram(".s"), &ram("h")]);
         assert!(!path.exists(), "{} is there already", path.display());
         fs::write(path, file.0).unwrap();

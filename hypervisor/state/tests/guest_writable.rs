@@ -6,7 +6,7 @@
 
 use stasis_state::{
     Record, RecordType,
-    device::{Pl011, Pl031},
+    device::{Pl011, Pl031, Pl061},
     register::Descriptor,
     vcpu::{Core, Debug, FpSimd, Power, SystemRegisters, sysreg},
     vgic::{CpuInterface, Distributor},
@@ -23,7 +23,8 @@ enum Kept {
 }
 use Kept::{In, Nowhere, There};
 use RecordType::{
-    DevicePl011, DevicePl031, VcpuCore, VcpuDebug, VcpuFp, VcpuSystem, VgicCpu, VgicDistributor,
+    DevicePl011, DevicePl031, DevicePl061, VcpuCore, VcpuDebug, VcpuFp, VcpuSystem, VgicCpu,
+    VgicDistributor,
 };
 
 // Each of these is held to by `sweep` of the tests that boot QEMU, with all encodings.
@@ -106,7 +107,7 @@ const OTHERS: &[(&str, &[(RecordType, &str)])] = &[
     ("V0 to V31", &[(VcpuFp, "v")]),
 ];
 
-/// IHI 0048B.b, 4.3 and 4.4; ARM DDI 0183G, 3.2; ARM DDI 0224B, 3.2.
+/// IHI 0048B.b, 4.3 and 4.4; ARM DDI 0183G, 3.2; ARM DDI 0224B, 3.2; ARM DDI 0190B, 3.2.
 #[rustfmt::skip]
 const DEVICES: &[(&str, Kept)] = &[
     ("GICD_CTLR", In(&[(VgicDistributor, "ctlr")])),
@@ -147,6 +148,14 @@ const DEVICES: &[(&str, Kept)] = &[
     ("RTCCR", Nowhere("the clock can't be stopped: it reads as 1")),
     ("RTCIMSC", In(&[(DevicePl031, "imsc")])),
     ("RTCICR", In(&[(DevicePl031, "ris")])),
+    ("GPIODATA", In(&[(DevicePl061, "data")])),
+    ("GPIODIR", In(&[(DevicePl061, "dir")])),
+    ("GPIOIS", In(&[(DevicePl061, "is")])),
+    ("GPIOIBE", In(&[(DevicePl061, "ibe")])),
+    ("GPIOIEV", In(&[(DevicePl061, "iev")])),
+    ("GPIOIE", In(&[(DevicePl061, "ie")])),
+    ("GPIOIC", In(&[(DevicePl061, "edges")])),
+    ("GPIOAFSEL", In(&[(DevicePl061, "afsel")])),
 ];
 
 /// What is saved although a guest can't write it itself.
@@ -157,6 +166,8 @@ const MORE: &[(RecordType, &str)] = &[
     (VgicDistributor, "prio_bits"), (VgicDistributor, "iidr"), (VgicDistributor, "dist_base"), (VgicDistributor, "cpu_base"),
     // What has arrived at the UART.
     (DevicePl011, "rx_fifo"), (DevicePl011, "rx_count"),
+    // Whether somebody presses the power key.
+    (DevicePl061, "key_until"),
     // Of AArch32 at EL0; MSR and MRS reach them from EL2 alone.
     (VcpuSystem, "spsr_irq"), (VcpuSystem, "spsr_abt"), (VcpuSystem, "spsr_und"), (VcpuSystem, "spsr_fiq"),
     (VcpuSystem, "dacr32_el2"), (VcpuSystem, "ifsr32_el2"), (VcpuSystem, "fpexc32_el2"),
@@ -179,6 +190,7 @@ fn tables() -> Vec<(RecordType, &'static [Descriptor])> {
         table::<CpuInterface>(),
         table::<Pl011>(),
         table::<Pl031>(),
+        table::<Pl061>(),
     ]
 }
 

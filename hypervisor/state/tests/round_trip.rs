@@ -50,6 +50,10 @@ fn a_guest_is_written_in_the_lowest_version_that_can_express_it() {
     assert_eq!(version(&saved), "1.3");
     saved.power = GuestPower::of(GuestPowerState::On);
     assert_eq!(version(&saved), "1.0");
+    saved.devices.pl061 = common::pl061();
+    assert_eq!(version(&saved), "1.4");
+    saved.devices.pl061 = Default::default();
+    assert_eq!(version(&saved), "1.0", "a device at reset is not written");
 }
 
 #[test]
@@ -302,6 +306,7 @@ fn scramble(state: &mut GuestState, next: &mut impl FnMut() -> u8) {
         dist.spi_edge[word] = u32::from_le_bytes([(); 4].map(|()| next()));
     }
     fill(&mut state.devices.pl031, next);
+    fill(&mut state.devices.pl061, next);
     fill(&mut state.devices.pl011, next);
     *state.devices.pl011.rx_count %= 17;
     state.devices.pl011.rx_fifo.iter_mut().for_each(|entry| *entry &= 0xfff);

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use stasis_state::{
     Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, Plan, ReadRam, Routines, Sink, Source,
     Stats, Target, WriteRam,
-    device::{SharedMemory, Watchdog},
+    device::{Pl061, SharedMemory, Watchdog},
 };
 
 /// A file in memory.
@@ -169,6 +169,15 @@ pub fn watchdog() -> Watchdog {
     *watchdog.wor = 0x0bad_cafe;
     *watchdog.wcv = 987_654_321;
     watchdog
+}
+
+/// A GPIO controller whose registers all differ, with the power key down.
+pub fn pl061() -> Pl061 {
+    let mut gpio = Pl061::default();
+    (*gpio.data, *gpio.dir, *gpio.is, *gpio.ibe) = (0x10, 0x30, 0x04, 0x08);
+    (*gpio.iev, *gpio.ie, *gpio.edges, *gpio.afsel) = (0x0c, 0x0e, 0x09, 0x80);
+    *gpio.key_until = 129_706_789;
+    gpio
 }
 
 /// Two regions, of two pages and of one. Somebody has rung in the second.

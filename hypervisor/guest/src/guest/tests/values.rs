@@ -84,7 +84,7 @@ fn runs_and_is_stored(state: GuestState) {
         }
         let _ = guest.receive(b'x');
         let held = VcpuMask(u8::MAX);
-        let devices = [0x0900_0000, 0x0901_0000, 0x0910_0000, 0x0910_1000];
+        let devices = [0x0900_0000, 0x0901_0000, 0x0903_0400, 0x0910_0000, 0x0910_1000];
         let loads = devices.iter().flat_map(|base| (0..0x24).step_by(4).map(move |at| base + at));
         for ipa in loads.chain((0..0x1000).step_by(0x104).map(|at| GICD_BASE + at)) {
             let load = abort(ipa, Width::Word, false);
@@ -150,6 +150,7 @@ fn a_guest_with_any_value_in_a_register_is_refused_or_runs() {
     assert!(sweep(|state| &mut *state.distributor) > 0);
     assert!(sweep(|state| &mut state.devices.pl011) > 0);
     assert!(sweep(|state| &mut state.devices.pl031) > 0);
+    assert!(sweep(|state| &mut state.devices.pl061) > 0);
     assert!(sweep(|state| state.devices.watchdog.as_mut().unwrap()) > 0);
     assert!(sweep(|state| &mut state.vcpus[1].cpu_interface) > 0);
     assert!(sweep(|state| &mut state.vcpus[0].core) > 0);
