@@ -4,21 +4,22 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use stasis_tool::checkout::Checkout;
+use stasis_tool::content::Content;
 
-use crate::workspace::{Workspace, read};
+use crate::workspace::Workspace;
 use crate::{build, initramfs, run, setup};
 
 /// A function that makes a file and returns its contents.
-type Make = fn(&Workspace) -> Result<Vec<u8>>;
+type Make = fn(&Workspace) -> Result<Content>;
 
 /// What is made besides the bare-metal guests of `tests/guests`: the name, and the function that makes it.
 const MADE: [(&str, Make); 4] = [
     // Debian's kernel, and a busybox to go with it.
-    ("linux", |workspace| read(&setup::guests::ensure(workspace)?.kernel)),
-    ("initramfs", initramfs::make),
-    ("initramfs-disks", initramfs::make_for_disks),
+    ("linux", |workspace| Content::open(&setup::guests::ensure(workspace)?.kernel)),
+    ("initramfs", |workspace| Ok(initramfs::make(workspace)?.into())),
+    ("initramfs-disks", |workspace| Ok(initramfs::make_for_disks(workspace)?.into())),
     // The application of `tests/arceos`.
-    ("arceos", build::arceos),
+    ("arceos", |workspace| Ok(build::arceos(workspace)?.into())),
 ];
 
 impl Checkout for Workspace {
@@ -28,19 +29,19 @@ impl Checkout for Workspace {
         Ok(names)
     }
 
-    fn make(&self, name: &str) -> Result<Vec<u8>> {
+    fn make(&self, name: &str) -> Result<Content> {
         match MADE.iter().find(|(known, _)| *known == name) {
             Some((_, make)) => make(self),
-            None => read(&build::guests(self)?.join(name)),
+            None => Content::open(&build::guests(self)?.join(name)),
         }
     }
 
-    fn image(&self) -> Result<Vec<u8>> {
-        read(&build::hypervisor(self)?.image)
+    fn image(&self) -> Result<Content> {
+        Content::open(&build::hypervisor(self)?.image)
     }
 
-    fn device_tree(&self) -> Result<Vec<u8>> {
-        read(&setup::boards::raspi4_device_tree(self)?)
+    fn device_tree(&self) -> Result<Content> {
+        Content::open(&setup::boards::raspi4_device_tree(self)?)
     }
 
     fn configuration(&self, guest: Option<&str>) -> Result<PathBuf> {

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sha2::{Digest, Sha256};
+use stasis_tool::content::Content;
 
 use crate::cpio::Cpio;
 use crate::setup;
-use crate::workspace::{Workspace, read};
+use crate::workspace::Workspace;
 
 /// The prompt of the shell.
 pub const PROMPT: &str = "guest# ";
@@ -63,22 +64,22 @@ pub fn make_for_disks(workspace: &Workspace) -> Result<Vec<u8>> {
 }
 
 fn contents(workspace: &Workspace, drivers: Vec<PathBuf>) -> Result<Vec<u8>> {
-    let busybox = read(&setup::guests::ensure(workspace)?.busybox)?;
+    let busybox = Content::open(&setup::guests::ensure(workspace)?.busybox)?;
     let mut cpio = Cpio::new();
     for folder in ["bin", "dev", "proc", "sys", "tmp"] {
         cpio.folder(folder)?;
     }
     // The kernel opens this device for init, before init can mount anything.
     cpio.device("dev/console", 5, 1)?;
-    cpio.file("bin/busybox", 0o755, &busybox)?;
-    cpio.file("bin/loop", 0o755, LOOP.as_bytes())?;
-    cpio.file("init", 0o755, INIT.as_bytes())?;
+    cpio.file("bin/busybox", 0o755, busybox)?;
+    cpio.file("bin/loop", 0o755, LOOP)?;
+    cpio.file("init", 0o755, INIT)?;
     cpio.folder(DRIVERS)?;
     for (number, path) in drivers.iter().enumerate() {
         // The names are in the order in which the drivers must be loaded.
-        cpio.file(&format!("{DRIVERS}/{number:02}.ko"), 0o644, &read(path)?)?;
+        cpio.file(&format!("{DRIVERS}/{number:02}.ko"), 0o644, Content::open(path)?)?;
     }
-    Ok(cpio.finish())
+    cpio.finish().to_bytes()
 }
 
 /// The hashes that `loop` must print.

@@ -26,4 +26,4 @@ pub mod test;
 pub mod workspace;
 
 // What the tasks and the tests that boot QEMU take from the users' tool.
-pub use stasis_tool::{archive, card, config, cpio, disk, output, report};
+pub use stasis_tool::{archive, card, config, content, cpio, disk, output, report};

@@ -11,7 +11,7 @@ use crate::config::{Config, Source};
 use crate::console::PROMPT;
 use crate::disk::lock::{self, Access};
 use crate::qemu::Machine;
-use crate::workspace::{Workspace, read, write};
+use crate::workspace::{Workspace, read};
 use crate::{archive, build, disk, report, setup};
 
 /// The text behind the command's help.
@@ -77,7 +77,7 @@ pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
         let image = build::hypervisor(workspace)?.image;
         let archive = archive::from_config(workspace, &config)?;
         let path = workspace.folder("stasis")?.join("run.cpio");
-        write(&path, &archive)?;
+        archive.save(&path)?;
         let disk = open_disk(workspace, options.disk)?;
         board.check_disk(&disk)?;
         // QEMU would refuse a disk that is in use, too, but without saying who uses it.
@@ -170,7 +170,7 @@ fn plain(workspace: &Workspace, config: &Config) -> Result<Machine> {
             Some((_, Source::Path(path))) => Ok(path.clone()),
             Some((_, source)) => {
                 let path = folder.join(name);
-                write(&path, &archive::fetch(workspace, source)?)?;
+                archive::fetch(workspace, source)?.save(&path)?;
                 Ok(path)
             }
             None => bail!("the configuration has no file \"{name}\""),

@@ -269,6 +269,12 @@ impl Parts<'_> {
     }
 }
 
+/// Returns the place of the table of segments in an image that begins with these bytes, if it is an ELF file with its header among them.
+/// Beside these and the image's length, [`check`] looks at the first KiB only.
+pub fn table_of_segments(beginning: &[u8]) -> Option<Range<usize>> {
+    elf::is_elf(beginning).then(|| elf::table(beginning)).flatten()
+}
+
 /// Checks, without the RAM, that [`load`] can load a guest into `ram_size` bytes of RAM. Returns what is possible but likely not meant.
 ///
 /// # Errors

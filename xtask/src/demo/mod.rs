@@ -18,7 +18,7 @@ use crate::board::{self, Board};
 use crate::config::Config;
 use crate::console::{Console, PROMPT};
 use crate::qemu::{Machine, Qemu};
-use crate::workspace::{Workspace, write};
+use crate::workspace::Workspace;
 use crate::{archive, build, disk, report, run, setup};
 
 /// Time that a machine may take until its first prompt.
@@ -115,11 +115,11 @@ impl Demo {
         let file = |name: &str| folder.join(format!("{guest}-{name}"));
 
         let (first, second) = (file("first.cpio"), file("second.cpio"));
-        write(&first, &archive::from_config(workspace, &config)?)?;
+        archive::from_config(workspace, &config)?.save(&first)?;
         for guest in &mut config.configuration.guests {
             guest.autostart = false;
         }
-        write(&second, &archive::from_config(workspace, &config)?)?;
+        archive::from_config(workspace, &config)?.save(&second)?;
 
         let disk = file("disk.img");
         report::step(format_args!(

@@ -11,18 +11,29 @@ use stasis_host::config::{self as host, Configuration, GuestConfig, MemoryMap};
 
 use crate::checkout::Checkout;
 use crate::config::{Config, Source};
+use crate::content::Content;
 use crate::cpio::Cpio;
-use crate::files::read;
 use crate::report;
+
+/// The files of an archive, each with its name.
+pub type Files<'n> = Vec<(&'n str, Content)>;
 
 /// Returns the archive of this configuration and these files, each with its name.
 pub fn pack(configuration: &Configuration, files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
-    let configuration = host::compile(configuration).map_err(anyhow::Error::new)?;
-    pack_raw(&configuration, files)
+    pack_raw(&compile(configuration)?, files)
 }
 
 /// Returns the archive of these bytes as the configuration, and of these files. The bytes are not checked: this is for tests of bad input.
 pub fn pack_raw(configuration: &[u8], files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
+    archive(configuration, files.iter().map(|(name, data)| (*name, (*data).into())).collect())?
+        .to_bytes()
+}
+
+fn compile(configuration: &Configuration) -> Result<Vec<u8>> {
+    host::compile(configuration).map_err(anyhow::Error::new)
+}
+
+fn archive(configuration: &[u8], files: Files<'_>) -> Result<Content> {
     let mut cpio = Cpio::new();
     cpio.file(host::FILE_NAME, 0o644, configuration)?;
     for (name, data) in files {
@@ -32,32 +43,49 @@ pub fn pack_raw(configuration: &[u8], files: &[(&str, &[u8])]) -> Result<Vec<u8>
 }
 
 /// Returns the archive that the configuration in `path` describes. Makes the files that a checkout makes.
-pub fn from_file(checkout: &dyn Checkout, path: &Path) -> Result<Vec<u8>> {
+pub fn from_file(checkout: &dyn Checkout, path: &Path) -> Result<Content> {
     from_config(checkout, &Config::read(checkout, path)?)
 }
 
 /// Returns the archive of a configuration. Makes the files that a checkout makes. Fails if a guest could not start with its files, as Stasis would.
-pub fn from_config(checkout: &dyn Checkout, config: &Config) -> Result<Vec<u8>> {
-    let files = files(checkout, config)?;
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, data)| (*name, &data[..])).collect();
-    pack(&config.configuration, &files)
+pub fn from_config(checkout: &dyn Checkout, config: &Config) -> Result<Content> {
+    archive(&compile(&config.configuration)?, files(checkout, config)?)
 }
 
 /// Returns the files of a configuration, each with its name in the archive. Fails if a guest could not start with them, as Stasis would.
-pub fn files<'c>(checkout: &dyn Checkout, config: &'c Config) -> Result<Vec<(&'c str, Vec<u8>)>> {
-    let mut files = Vec::new();
+pub fn files<'c>(checkout: &dyn Checkout, config: &'c Config) -> Result<Files<'c>> {
+    let (mut files, mut looked_at) = (Vec::new(), Vec::new());
     for (name, source) in &config.files {
-        let data = fetch(checkout, source).with_context(|| format!("file \"{name}\""))?;
+        let context = || format!("file \"{name}\"");
+        let data = fetch(checkout, source).with_context(context)?;
+        looked_at.push((name.as_str(), with_headers(&data).with_context(context)?));
         files.push((name.as_str(), data));
     }
     for guest in &config.configuration.guests {
-        let warning = check_guest(guest, &config.configuration, &files)
+        let warning = check_guest(guest, &config.configuration, &looked_at)
             .with_context(|| format!("guest \"{}\": image \"{}\"", guest.name, guest.image))?;
         if let Some(warning) = warning {
             report::warn(format_args!("guest \"{}\": {warning}", guest.name));
         }
     }
     Ok(files)
+}
+
+/// Returns bytes of the length of a file, of which its headers are the file's: they are all that [`image::check`] looks at. The others are
+/// zeros, for which Linux gives no memory before they are written.
+fn with_headers(file: &Content) -> Result<Vec<u8>> {
+    const BEGINNING: u64 = 1 << 16;
+    let len = u32::try_from(file.len()).ok().context("it is too large for a cpio archive")?;
+    let mut bytes = vec![0; len as usize];
+    let beginning = file.len().min(BEGINNING) as usize;
+    file.read_at(0, &mut bytes[..beginning])?;
+    // A table that is not in the file is complained of by the check.
+    if let Some(table) = image::table_of_segments(&bytes[..beginning])
+        && let Some(place) = bytes.get_mut(table.clone())
+    {
+        file.read_at(table.start as u64, place)?;
+    }
+    Ok(bytes)
 }
 
 /// Checks that Stasis can load a guest's files, as far as that can be known without the machine. Returns a warning if there is one.
@@ -95,9 +123,9 @@ fn check_guest(
 }
 
 /// Returns the contents of a file; makes it if a checkout makes it.
-pub fn fetch(checkout: &dyn Checkout, source: &Source) -> Result<Vec<u8>> {
+pub fn fetch(checkout: &dyn Checkout, source: &Source) -> Result<Content> {
     match source {
-        Source::Path(path) => read(path),
+        Source::Path(path) => Content::open(path),
         Source::Made(name) => checkout.make(name),
     }
 }

@@ -1,11 +1,11 @@
 //! `stasis card`: the image of a card for a Raspberry Pi, with a boot partition for Stasis and its guests, and a partition for checkpoints.
 //!
-//! [`boot`] has the files of the boot partition, [`fat`] its file system.
+//! [`boot`] has the files of the boot partition, [`fat`] its file system, and `volume` the bytes that it lies in.
 
 pub mod boot;
 pub mod fat;
+mod volume;
 
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,8 +16,8 @@ use stasis_store::{BlockDevice, SECTOR, Store, mbr, partition};
 use self::boot::{BootFile, RASPI4_DEVICE_TREE};
 use crate::checkout::Checkout;
 use crate::config::Config;
+use crate::content::Content;
 use crate::disk::{self, FileDisk};
-use crate::files::read;
 use crate::output::{self, Output};
 use crate::{archive, report};
 
@@ -78,7 +78,7 @@ pub fn main(checkout: &dyn Checkout, arguments: Arguments) -> Result<()> {
     create(path, *size, &files)?;
     report::step(format_args!("{}: a card of {}", path.display(), report::size(*size)));
     for file in &files {
-        report::note(format_args!("{:>12}  {}", report::size(file.data.len() as u64), file.name));
+        report::note(format_args!("{:>12}  {}", report::size(file.data.len()), file.name));
     }
     for name in boot::lacking(&files) {
         report::warn(format_args!(
@@ -98,19 +98,19 @@ fn boot_files(checkout: &dyn Checkout, arguments: &Arguments) -> Result<Vec<Boot
     let mut firmware = firmware.unwrap_or_default();
     if let Some(path) = &arguments.device_tree {
         firmware.retain(|file| file.name != RASPI4_DEVICE_TREE);
-        firmware.push(BootFile::new(RASPI4_DEVICE_TREE, read(path)?));
+        firmware.push(BootFile::new(RASPI4_DEVICE_TREE, Content::open(path)?));
     }
     let image = match &arguments.image {
-        Some(path) => read(path)?,
+        Some(path) => Content::open(path)?,
         None => checkout.image()?,
     };
     let archive = archive::from_config(checkout, &config)?;
-    boot::files(&image, archive, firmware, || checkout.device_tree())
+    boot::files(image, archive, firmware, || checkout.device_tree())
 }
 
 /// Makes the image of a card of `size` bytes, with these files in its boot partition and with an empty store.
 pub fn create(path: &std::path::Path, size: u64, files: &[BootFile]) -> Result<()> {
-    let contents: u64 = files.iter().map(|file| file.data.len() as u64).sum();
+    let contents: u64 = files.iter().map(|file| file.data.len()).sum();
     let boot = (contents + SPARE).next_multiple_of(ALIGNMENT);
     let store = ALIGNMENT + boot;
     ensure!(
@@ -135,11 +135,7 @@ pub fn create(path: &std::path::Path, size: u64, files: &[BootFile]) -> Result<(
             (mbr::STASIS_TYPE, store_first, store_sectors),
         ]);
         card.write(0, &table.to_bytes())?;
-        write_sparsely(
-            output.file(),
-            ALIGNMENT,
-            &fat::volume(boot, ALIGNMENT / SECTOR as u64, files)?,
-        )?;
+        fat::make(output.file(), ALIGNMENT..store, files)?;
         let partition = partition::find(&mut card)?;
         Store::format(&mut card, partition)?;
         anyhow::Ok(())
@@ -148,23 +144,12 @@ pub fn create(path: &std::path::Path, size: u64, files: &[BootFile]) -> Result<(
     output.finish()
 }
 
-/// Writes the parts of `data` that are not zero. The rest of the file must be zeros.
-fn write_sparsely(file: &std::fs::File, offset: u64, data: &[u8]) -> std::io::Result<()> {
-    const PIECE: usize = 1 << 16;
-    for (number, piece) in data.chunks(PIECE).enumerate() {
-        if piece.iter().any(|byte| *byte != 0) {
-            file.write_all_at(piece, offset + (number * PIECE) as u64)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn file(name: &str, len: usize) -> BootFile {
-        BootFile { name: name.to_owned(), data: (0..len).map(|n| n as u8).collect() }
+        BootFile::new(name, (0..len).map(|n| n as u8).collect::<Vec<u8>>())
     }
 
     #[test]
@@ -173,7 +158,8 @@ mod tests {
         let files = [file("kernel8.img", 3_000_000), file("overlays/x.dtbo", 10), file("a", 0)];
         create(&path, 128 << 20, &files).unwrap();
         for wanted in &files {
-            assert!(fat::read(&path, &wanted.name).unwrap() == wanted.data, "{}", wanted.name);
+            let data = wanted.data.to_bytes().unwrap();
+            assert!(fat::read(&path, &wanted.name).unwrap() == data, "{}", wanted.name);
         }
         assert!(fat::read(&path, "none").is_err());
         let store = disk::store(&path, false).unwrap();

@@ -7,19 +7,21 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use crate::content::Content;
+
 /// A checkout of Stasis, which makes files from its sources.
 pub trait Checkout {
     /// Returns the names of all files that [`make`](Self::make) makes. In a configuration, `@` stands before such a name.
     fn made(&self) -> Result<Vec<String>>;
 
     /// Returns the contents of the file of this name. Makes it if it is not there.
-    fn make(&self, name: &str) -> Result<Vec<u8>>;
+    fn make(&self, name: &str) -> Result<Content>;
 
     /// Returns Stasis's image, an arm64 `Image`. Builds it if it is not there.
-    fn image(&self) -> Result<Vec<u8>>;
+    fn image(&self) -> Result<Content>;
 
     /// Returns Linux's device tree of the Raspberry Pi 4. Fetches it if it is not there.
-    fn device_tree(&self) -> Result<Vec<u8>>;
+    fn device_tree(&self) -> Result<Content>;
 
     /// Returns the path of the configuration that a person means by `guest`: an example of the checkout, or a file. None stands for the
     /// checkout's default.
@@ -35,17 +37,17 @@ impl Checkout for NoCheckout {
         Ok(Vec::new())
     }
 
-    fn make(&self, name: &str) -> Result<Vec<u8>> {
+    fn make(&self, name: &str) -> Result<Content> {
         bail!("@{name} is made in a checkout of Stasis alone; name a file in its place")
     }
 
-    fn image(&self) -> Result<Vec<u8>> {
+    fn image(&self) -> Result<Content> {
         bail!(
             "Stasis's image is lacking: give it by --image FILE; `cargo xtask build` in a checkout makes it"
         )
     }
 
-    fn device_tree(&self) -> Result<Vec<u8>> {
+    fn device_tree(&self) -> Result<Content> {
         bail!(
             "the board's device tree is lacking: give it by --device-tree FILE, or by --firmware a folder that has it"
         )

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use crate::checkout::{Checkout, NoCheckout};
 use crate::config::Config;
+use crate::output::Output;
 use crate::{archive, card, checkpoint, convert, disk, output, report};
 
 /// `stasis` itself.
@@ -88,8 +89,10 @@ impl Command {
             Self::Convert(action) => action.run(),
             Self::Pack { config, out } => {
                 let archive = archive::from_file(checkout, &config)?;
-                output::write(&out, &archive)?;
-                let size = report::size(archive.len() as u64);
+                let mut output = Output::create(&out)?;
+                output.put_content(&archive)?;
+                output.finish_and_tell()?;
+                let size = report::size(archive.len());
                 report::step(format_args!("{}: {size}", out.display()));
                 Ok(())
             }

@@ -4,6 +4,8 @@
 
 use anyhow::{Context, Result, ensure};
 
+use crate::content::Content;
+
 const REGULAR: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
@@ -12,7 +14,7 @@ const CHARACTER_DEVICE: u32 = 0o020_000;
 /// An archive that is being written.
 #[derive(Default)]
 pub struct Cpio {
-    bytes: Vec<u8>,
+    content: Content,
     entries: u32,
 }
 
@@ -23,31 +25,36 @@ impl Cpio {
     }
 
     /// Adds a file.
-    pub fn file(&mut self, name: &str, permissions: u32, data: &[u8]) -> Result<&mut Self> {
-        self.entry(name, REGULAR | permissions, (0, 0), data)
+    pub fn file(
+        &mut self,
+        name: &str,
+        permissions: u32,
+        data: impl Into<Content>,
+    ) -> Result<&mut Self> {
+        self.entry(name, REGULAR | permissions, (0, 0), data.into())
     }
 
     /// Adds a folder.
     pub fn folder(&mut self, name: &str) -> Result<&mut Self> {
-        self.entry(name, FOLDER | 0o755, (0, 0), &[])
+        self.entry(name, FOLDER | 0o755, (0, 0), Content::default())
     }
 
     /// Adds a symbolic link.
     pub fn link(&mut self, name: &str, to: &str) -> Result<&mut Self> {
-        self.entry(name, LINK | 0o777, (0, 0), to.as_bytes())
+        self.entry(name, LINK | 0o777, (0, 0), to.into())
     }
 
     /// Adds a character device.
     pub fn device(&mut self, name: &str, major: u32, minor: u32) -> Result<&mut Self> {
-        self.entry(name, CHARACTER_DEVICE | 0o600, (major, minor), &[])
+        self.entry(name, CHARACTER_DEVICE | 0o600, (major, minor), Content::default())
     }
 
     /// Returns the finished archive.
-    pub fn finish(mut self) -> Vec<u8> {
-        self.put(0, "TRAILER!!!", 0, (0, 0), &[]);
+    pub fn finish(mut self) -> Content {
+        self.put(0, "TRAILER!!!", 0, (0, 0), Content::default());
         // Pad as cpio(1) does, because loaders like whole blocks.
-        self.bytes.resize(self.bytes.len().next_multiple_of(512), 0);
-        self.bytes
+        self.pad(512);
+        self.content
     }
 
     fn entry(
@@ -55,7 +62,7 @@ impl Cpio {
         name: &str,
         mode: u32,
         device: (u32, u32),
-        data: &[u8],
+        data: Content,
     ) -> Result<&mut Self> {
         ensure!(!name.is_empty() && !name.contains('\0'), "\"{name}\" is no name for a file");
         u32::try_from(data.len())
@@ -66,7 +73,7 @@ impl Cpio {
         Ok(self)
     }
 
-    fn put(&mut self, inode: u32, name: &str, mode: u32, device: (u32, u32), data: &[u8]) {
+    fn put(&mut self, inode: u32, name: &str, mode: u32, device: (u32, u32), data: Content) {
         let (links, no_time, no_owner) = (1, 0, 0);
         let fields = [
             inode,
@@ -83,19 +90,16 @@ impl Cpio {
             name.len() as u32 + 1,
             0,
         ];
-        self.bytes.extend_from_slice(b"070701");
-        for field in fields {
-            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
-        }
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.push(0);
-        self.pad();
-        self.bytes.extend_from_slice(data);
-        self.pad();
+        let fields: String = fields.iter().map(|field| format!("{field:08x}")).collect();
+        self.content.append_bytes(format!("070701{fields}{name}\0").as_bytes());
+        self.pad(4);
+        self.content.append(data);
+        self.pad(4);
     }
 
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    /// Adds zeros until the archive's length is a multiple of `bytes`.
+    fn pad(&mut self, bytes: u64) {
+        self.content.pad_to(self.content.len().next_multiple_of(bytes));
     }
 }
 
@@ -107,10 +111,10 @@ mod tests {
     #[test]
     fn the_hypervisor_reads_what_is_written() {
         let mut cpio = Cpio::new();
-        cpio.file("odd", 0o644, b"12345").unwrap();
+        cpio.file("odd", 0o644, "12345").unwrap();
         cpio.folder("folder").unwrap();
-        cpio.file("empty", 0o644, b"").unwrap();
-        let bytes = cpio.finish();
+        cpio.file("empty", 0o644, "").unwrap();
+        let bytes = cpio.finish().to_bytes().unwrap();
         let archive = Archive::open(&bytes).unwrap();
         assert_eq!(archive.file("odd").unwrap(), b"12345");
         assert_eq!(archive.file("empty").unwrap(), b"");
@@ -119,6 +123,6 @@ mod tests {
 
     #[test]
     fn a_file_without_a_name_is_refused() {
-        assert!(Cpio::new().file("", 0o644, b"").is_err());
+        assert!(Cpio::new().file("", 0o644, "").is_err());
     }
 }

@@ -4,7 +4,7 @@
 //! - [`checkpoint`]: checkpoints in files and on disks; [`convert`]: to and from QEMU and KVM.
 //! - [`config`], [`archive`], [`cpio`]: what goes into the boot initrd.
 //! - [`disk`], [`card`]: disk images and cards with a partition for checkpoints.
-//! - [`files`], [`output`]: files that are read, and files that are there whole or not at all.
+//! - [`files`], [`content`], [`output`]: files that are read, what is made of them piece by piece, and files that are there whole or not at all.
 //! - [`report`], [`suggest`]: what a person sees.
 //!
 //! `cargo xtask` has these commands, too, and uses this library for its own tasks.
@@ -18,6 +18,7 @@ pub mod checkout;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod content;
 pub mod convert;
 pub mod cpio;
 pub mod disk;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::content::Content;
 use crate::report;
 
 /// A file that is being made. If it is dropped without [`finish`](Self::finish), nothing is left of it.
@@ -62,6 +63,11 @@ impl Output {
     /// Writes bytes behind those that were written. The error names the file.
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.write_all(bytes).with_context(|| cannot_write(&self.path))
+    }
+
+    /// Writes a content behind what was written. The error names the file.
+    pub fn put_content(&mut self, content: &Content) -> Result<()> {
+        content.write_to(self).with_context(|| cannot_write(&self.path))
     }
 
     /// Syncs the file and gives it its name. An older file of the name is replaced.

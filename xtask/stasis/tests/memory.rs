@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -126,6 +127,31 @@ fn stream(path: &Path, len: u64) {
     file.write_all(&tail).unwrap();
 }
 
+/// An arm64 `Image` with an initramfs, and an ELF file whose table of segments is behind its segment, each of `len` bytes; and the
+/// configuration of guests with them.
+fn guests(folder: &Path, len: u64) {
+    let put = |name: &str, at: u64, bytes: &[u8]| {
+        let mut file = File::options();
+        let file = file.create(true).truncate(false).write(true).open(folder.join(name));
+        file.unwrap().write_all_at(bytes, at).unwrap();
+    };
+    put("Image", 56, b"ARM\x64");
+    put("Image", 16, &len.to_le_bytes());
+    put("Image", len - 1, &[1]);
+    put("initramfs", len - 1, &[1]);
+    let (header, address) = (64u64, 0x4008_0000u64);
+    put("elf", 0, b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0\x01\0\0\0");
+    put("elf", 24, [address, len].map(u64::to_le_bytes).as_flattened());
+    put("elf", 52, [header as u16, 56, 1, 0, 0, 0].map(u16::to_le_bytes).as_flattened());
+    let size = len - header;
+    let segment = [1 | 7 << 32, header, address, address, size, size, 1 << 12];
+    put("elf", len, segment.map(u64::to_le_bytes).as_flattened());
+    let guest =
+        |name: &str, files: &str| format!("[[guest]]\nname = {name:?}\nmemory = \"1G\"\n{files}\n");
+    let config = guest("linux", "image = \"Image\"\ninitrd = \"initramfs\"");
+    std::fs::write(folder.join("guests.toml"), config + &guest("elf", "image = \"elf\"")).unwrap();
+}
+
 /// The most that a child of this process has had in memory at once, of those that have ended: VmHWM in bytes. Linux counts what the parent
 /// had when it made the child, too, so this process is to stay small.
 fn peak() -> u64 {
@@ -139,6 +165,8 @@ fn no_command_takes_more_memory_for_a_larger_file() {
     checkpoint(&path("old.stasis"), RAM, 1);
     checkpoint(&path("new.stasis"), RAM, 2);
     stream(&path("stream"), RAM / 2);
+    guests(folder.path(), RAM / 2);
+    std::fs::write(path("kernel8"), [&[0; 16][..], &[0, 0, 4, 0, 0, 0, 0, 0]].concat()).unwrap();
     let stasis = |line: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_stasis"))
             .args(line.split_whitespace())
@@ -163,6 +191,9 @@ fn no_command_takes_more_memory_for_a_larger_file() {
         "checkpoint core disk.img it core",
         "convert qemu old.stasis --stream stream --out converted",
         "convert from-qemu converted",
+        "check guests.toml",
+        "pack guests.toml guests.cpio",
+        "card card.img --guest guests.toml --image kernel8 --device-tree kernel8",
     ] {
         stasis(line);
     }
@@ -171,6 +202,8 @@ fn no_command_takes_more_memory_for_a_larger_file() {
     assert!(diff.contains(&format!("memory: {} pages differ", pages.count())), "{diff:.1000}");
     let diff = stasis("checkpoint diff old.stasis new.stasis --json");
     assert!(diff.len() > stored as usize, "{diff:.1000}");
+    let archive = path("guests.cpio").metadata().unwrap().len();
+    assert!((3 * RAM / 2..3 * RAM / 2 + 4096).contains(&archive), "{archive}");
     let core = File::open(path("core")).unwrap().metadata().unwrap().len();
     assert!(core > RAM, "{core}");
 }

@@ -20,6 +20,14 @@ pub(super) fn is_elf(file: &[u8]) -> bool {
     file.starts_with(&elf::ELFMAG)
 }
 
+/// Returns the place of the table of segments in an ELF file that begins with these bytes, if its header is among them.
+pub(super) fn table(beginning: &[u8]) -> Option<Range<usize>> {
+    let header = header(beginning).ok()?;
+    let start = usize::try_from(header.e_phoff(LittleEndian)).ok()?;
+    let entries = usize::from(header.e_phnum(LittleEndian));
+    Some(start..start.checked_add(entries * size_of::<Segment>())?)
+}
+
 /// Returns the place of the segments and the entry point of a file that [`is_elf`]; nothing is written.
 pub(super) fn place(ram_size: usize, ram_start: u64, file: &[u8]) -> Result<Loaded, ImageError> {
     let (header, segments) = loadable(file)?;

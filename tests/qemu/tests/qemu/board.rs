@@ -15,6 +15,7 @@ use stasis_qemu_tests::tamper::{self, File};
 use stasis_state::guest::Clock;
 use xtask::board::Board;
 use xtask::card::{self, boot, fat};
+use xtask::content::Content;
 use xtask::disk;
 use xtask::initramfs::{self, Loop};
 use xtask::qemu::Machine;
@@ -139,7 +140,9 @@ pub fn a_card_image_boots_and_keeps_checkpoints(lab: &Lab) -> Result<()> {
     let guests = Configuration { guests: vec![guest("idle", 4)], ..Default::default() };
     let archive = xtask::archive::pack(&guests, &[("idle", &lab.guest("idle")?)])?;
     let Board::Raspi4 { device_tree } = raspi4()? else { unreachable!("it was asked for") };
-    let files = boot::files(&read(&built.image)?, archive, Vec::new(), || read(&device_tree))?;
+    let files = boot::files(Content::open(&built.image)?, archive.into(), Vec::new(), || {
+        Content::open(&device_tree)
+    })?;
     let path = lab.path("card.img");
     card::create(&path, CARD, &files)?;
 

@@ -200,8 +200,8 @@ pub fn an_archive_that_is_none_is_named(lab: &Lab) -> Result<()> {
     says(lab.machine().archive(good[..good.len() / 2].to_vec()), &["archive"])?;
     says(lab.machine().compiled(b"no device tree".to_vec()), &["stasis.dtb"])?;
     let mut nothing = xtask::cpio::Cpio::new();
-    nothing.file("readme", 0o644, b"nothing else")?;
-    let nothing = nothing.finish();
+    nothing.file("readme", 0o644, "nothing else")?;
+    let nothing = nothing.finish().to_bytes()?;
     ensure!(!nothing.is_empty());
     says(lab.machine().archive(nothing), &["stasis.dtb"])
 }

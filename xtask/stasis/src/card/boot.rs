@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::files::read;
+use crate::content::Content;
 
 /// The name of Stasis's image. The firmware also looks for this name by itself.
 pub const KERNEL: &str = "kernel8.img";
@@ -48,27 +48,27 @@ os_check=0
 const CMDLINE: &str = "console=serial0,115200\n";
 
 /// A file of the boot partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct BootFile {
     /// The file's name, with its folder.
     pub name: String,
     /// The file's contents.
-    pub data: Vec<u8>,
+    pub data: Content,
 }
 
 impl BootFile {
     /// Returns the file of this name with these contents.
-    pub fn new(name: &str, data: impl Into<Vec<u8>>) -> Self {
+    pub fn new(name: &str, data: impl Into<Content>) -> Self {
         Self { name: name.to_owned(), data: data.into() }
     }
 }
 
 /// Returns all files of the boot partition. `device_tree` is called if `firmware` has no device tree.
 pub fn files(
-    image: &[u8],
-    archive: Vec<u8>,
+    image: Content,
+    archive: Content,
     firmware: Vec<BootFile>,
-    device_tree: impl FnOnce() -> Result<Vec<u8>>,
+    device_tree: impl FnOnce() -> Result<Content>,
 ) -> Result<Vec<BootFile>> {
     let mut files = vec![
         BootFile::new("config.txt", CONFIG),
@@ -85,28 +85,28 @@ pub fn files(
 
 /// Returns the image with zeros behind it for all of its memory. "followkernel" loads the archive right behind the file, and the image has more
 /// memory than its file has bytes: its stacks and its heap would lie on the archive.
-fn padded(image: &[u8]) -> Result<Vec<u8>> {
-    const IMAGE_SIZE: usize = 16;
-    let size = image.get(IMAGE_SIZE..IMAGE_SIZE + 8).context("the image has no header")?;
-    let size = usize::try_from(u64::from_le_bytes(size.try_into()?))?;
+fn padded(mut image: Content) -> Result<Content> {
+    const IMAGE_SIZE: u64 = 16;
+    let mut size = [0; 8];
+    image.read_at(IMAGE_SIZE, &mut size).context("the image has no header")?;
+    let size = u64::from_le_bytes(size);
     ensure!(size >= image.len() && size < 64 << 20, "the image's header says {size} bytes");
-    let mut padded = image.to_vec();
-    padded.resize(size, 0);
-    Ok(padded)
+    image.pad_to(size);
+    Ok(image)
 }
 
 /// Returns the firmware's files in a folder.
 pub fn firmware(folder: &Path) -> Result<Vec<BootFile>> {
     let mut files = Vec::new();
     for name in FIRMWARE {
-        let data = read(&folder.join(name)).with_context(|| {
+        let data = Content::open(&folder.join(name)).with_context(|| {
             format!("{} is no folder with the Raspberry Pi's firmware", folder.display())
         })?;
         files.push(BootFile::new(name, data));
     }
     for name in OPTIONAL {
         if folder.join(name).exists() {
-            files.push(BootFile::new(name, read(&folder.join(name))?));
+            files.push(BootFile::new(name, Content::open(&folder.join(name))?));
         }
     }
     Ok(files)
@@ -121,21 +121,21 @@ pub fn lacking(files: &[BootFile]) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn image(size: u64) -> Vec<u8> {
+    fn image(size: u64) -> Content {
         let mut image = vec![1; 100];
         image[16..24].copy_from_slice(&size.to_le_bytes());
-        image
+        image.into()
     }
 
     #[test]
     fn the_archive_lies_behind_all_of_the_images_memory() {
-        let files = files(&image(4096), vec![2], vec![], || Ok(vec![3])).unwrap();
+        let files = files(image(4096), "2".into(), vec![], || Ok("3".into())).unwrap();
         let kernel = files.iter().find(|file| file.name == KERNEL).unwrap();
-        assert_eq!(kernel.data.len(), 4096);
-        assert_eq!(&kernel.data[..100], &image(4096)[..]);
-        assert!(kernel.data[100..].iter().all(|byte| *byte == 0));
-        assert!(padded(&image(50)).is_err() && padded(&image(1 << 40)).is_err());
-        assert!(padded(&[0; 10]).is_err());
+        let mut expected = image(4096).to_bytes().unwrap();
+        expected.resize(4096, 0);
+        assert_eq!(kernel.data.to_bytes().unwrap(), expected);
+        assert!(padded(image(50)).is_err() && padded(image(1 << 40)).is_err());
+        assert!(padded(vec![0; 10].into()).is_err());
     }
 
     #[test]
@@ -148,11 +148,15 @@ mod tests {
             std::fs::write(folder.join(name), "theirs").unwrap();
         }
         let with =
-            files(&image(100), vec![], firmware(&folder).unwrap(), || unreachable!()).unwrap();
-        let trees: Vec<_> = with.iter().filter(|file| file.name == RASPI4_DEVICE_TREE).collect();
-        assert_eq!(trees, [&BootFile::new(RASPI4_DEVICE_TREE, "theirs")]);
+            files(image(100), "".into(), firmware(&folder).unwrap(), || unreachable!()).unwrap();
+        let trees: Vec<_> = with
+            .iter()
+            .filter(|file| file.name == RASPI4_DEVICE_TREE)
+            .map(|file| file.data.to_bytes().unwrap())
+            .collect();
+        assert_eq!(trees, [b"theirs"]);
         assert!(lacking(&with).is_empty());
-        let without = files(&image(100), vec![], vec![], || Ok(vec![3])).unwrap();
+        let without = files(image(100), "".into(), vec![], || Ok("3".into())).unwrap();
         assert_eq!(lacking(&without), ["start4.elf", "fixup4.dat"]);
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -1,6 +1,8 @@
 //! The boot partition's file system: FAT32, which the Raspberry Pi's firmware reads.
 
-use std::io::{Cursor, Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -9,28 +11,28 @@ use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use stasis_store::SECTOR;
 
 use super::boot::BootFile;
+use super::volume::Volume;
 
-/// Returns a volume of `size` bytes with these files, which lies behind `hidden` sectors of the card.
-pub fn volume(size: u64, hidden: u64, files: &[BootFile]) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(size)?];
+/// Makes a volume with these files in a part of a card. The part must be zeros.
+pub fn make(card: &File, part: Range<u64>, files: &[BootFile]) -> Result<()> {
+    let hidden = u32::try_from(part.start / SECTOR as u64)?;
+    let mut volume = Volume::new(card, part);
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).volume_label(*b"STASIS     ");
-    fatfs::format_volume(Cursor::new(&mut bytes[..]), options)
-        .context("cannot make the file system")?;
+    fatfs::format_volume(&mut volume, options).context("cannot make the file system")?;
     // The formatter does not know how many sectors lie before its volume (BPB_HiddSec, FAT specification 1.03, 3.1).
-    const HIDDEN_SECTORS: usize = 28;
-    const BACKUP: usize = 6 * SECTOR;
+    const HIDDEN_SECTORS: u64 = 28;
+    const BACKUP: u64 = 6 * SECTOR as u64;
     for boot_sector in [0, BACKUP] {
-        let place = boot_sector + HIDDEN_SECTORS;
-        bytes[place..place + 4].copy_from_slice(&u32::try_from(hidden)?.to_le_bytes());
+        volume.seek(SeekFrom::Start(boot_sector + HIDDEN_SECTORS))?;
+        volume.write_all(&hidden.to_le_bytes())?;
     }
-    {
-        let volume = FileSystem::new(Cursor::new(&mut bytes[..]), FsOptions::new())?;
-        for file in files {
-            add(&volume.root_dir(), file).with_context(|| format!("cannot add {}", file.name))?;
-        }
-        volume.unmount()?;
+    volume.rewind()?;
+    let system = FileSystem::new(&mut volume, FsOptions::new())?;
+    for file in files {
+        add(&system.root_dir(), file).with_context(|| format!("cannot add {}", file.name))?;
     }
-    Ok(bytes)
+    system.unmount()?;
+    Ok(volume.finish()?)
 }
 
 fn add<T: fatfs::ReadWriteSeek>(root: &fatfs::Dir<'_, T>, file: &BootFile) -> Result<()> {
@@ -38,15 +40,14 @@ fn add<T: fatfs::ReadWriteSeek>(root: &fatfs::Dir<'_, T>, file: &BootFile) -> Re
         root.create_dir(folder)?;
     }
     let mut place = root.create_file(&file.name)?;
-    place.write_all(&file.data)?;
+    file.data.write_to(&mut place)?;
     Ok(place.flush()?)
 }
 
 /// Returns the contents of a file in the boot partition of a card, which is its first partition.
 pub fn read(card: &Path, name: &str) -> Result<Vec<u8>> {
     const FIRST_ENTRY: usize = 446;
-    let file =
-        std::fs::File::open(card).with_context(|| format!("cannot open {}", card.display()))?;
+    let file = File::open(card).with_context(|| format!("cannot open {}", card.display()))?;
     let mut table = [0; SECTOR];
     file.read_exact_at(&mut table, 0)?;
     let word = |at: usize| {
@@ -54,9 +55,8 @@ pub fn read(card: &Path, name: &str) -> Result<Vec<u8>> {
     };
     let (first, sectors) = (word(FIRST_ENTRY + 8), word(FIRST_ENTRY + 12));
     ensure!(first != 0, "{} has no first partition", card.display());
-    let mut bytes = vec![0; usize::try_from(sectors)? * SECTOR];
-    file.read_exact_at(&mut bytes, first * SECTOR as u64)?;
-    let volume = FileSystem::new(Cursor::new(&mut bytes[..]), FsOptions::new())?;
+    let part = first * SECTOR as u64..(first + sectors) * SECTOR as u64;
+    let volume = FileSystem::new(Volume::open(&file, part), FsOptions::new())?;
     let mut contents = Vec::new();
     volume
         .root_dir()
