@@ -13,6 +13,8 @@ use text::{clean, find};
 pub use transcript::ConsoleError;
 pub(crate) use transcript::Transcript;
 
+use crate::report;
+
 /// The prompt: what Stasis prints when it waits for a command.
 pub const PROMPT: &str = "stasis> ";
 /// The key Ctrl-], which detaches from a guest.
@@ -189,7 +191,7 @@ fn receive(mut output: impl Read, transcript: &Transcript, mirror: bool) {
             line.extend_from_slice(bytes);
             while let Some(end) = find(&line, b"\n") {
                 let rest = line.split_off(end + 1);
-                eprintln!("    | {}", clean(&String::from_utf8_lossy(&line)));
+                report::note(format_args!("| {}", clean(&String::from_utf8_lossy(&line))));
                 line = rest;
             }
         }

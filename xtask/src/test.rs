@@ -1,6 +1,6 @@
 //! `cargo xtask test`: checks everything that must hold, and prints one line at the end.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -127,7 +127,7 @@ impl Suite<'_> {
     }
 
     fn finish(self) -> Result<()> {
-        println!("{} passed, {} failed", self.passed, self.failed);
+        report::print(|out| writeln!(out, "{} passed, {} failed", self.passed, self.failed))?;
         match &self.complaints[..] {
             [] => Ok(()),
             complaints => bail!("not all is well: {}", complaints.join(", ")),
@@ -151,11 +151,12 @@ fn cargo_counting(workspace: &Workspace, arguments: &[&str]) -> Result<Outcome> 
         .context("cannot start cargo")?;
     let output = child.stdout.take().context("cargo was started without a pipe")?;
     let (mut passed, mut failed) = (0, 0);
-    let mut screen = std::io::stdout();
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
-        screen.write_all(&line)?;
-        screen.write_all(b"\n")?;
+        report::print(|out| {
+            out.write_all(&line)?;
+            out.write_all(b"\n")
+        })?;
         if let Some(counts) = counts(&String::from_utf8_lossy(&line)) {
             passed += counts.0;
             failed += counts.1;

@@ -124,8 +124,8 @@ pub struct Arguments {
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     let Arguments { save, name, compare, with, plot, plot_history, runs, profile } = arguments;
     if let Some(file) = runs {
-        print!("{}", Runs::load(&file)?.table());
-        return Ok(());
+        let table = Runs::load(&file)?.table();
+        return report::print(|out| write!(out, "{table}"));
     }
     if let Some(operation) = profile {
         return self::profile(workspace, &operation);
@@ -142,9 +142,9 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
 
     report::step("measuring everything twice, which takes five minutes or more");
     let numbers = measure(workspace)?;
-    print!("{}", table::all(&numbers));
+    report::print(|out| write!(out, "{}", table::all(&numbers)))?;
     if let Some((mut runs, old)) = old {
-        print!("\n{}", history::changes(&old, &numbers));
+        report::print(|out| write!(out, "\n{}", history::changes(&old, &numbers)))?;
         if let Some(file) = plot {
             draw(&file, &plot::draw(&old, &numbers))?;
         }

@@ -91,8 +91,7 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     let demo = Demo::prepare(workspace, board, &guest)?;
     let summary = demo.play(&mut *workload)?;
     report::step("done: the guest went on as if nothing had happened");
-    print!("{summary}");
-    Ok(())
+    report::print(|out| write!(out, "{summary}"))
 }
 
 struct Demo {

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::checkout::{Checkout, NoCheckout};
 use crate::config::Config;
 use crate::output::Output;
-use crate::{archive, card, checkpoint, convert, disk, output, report};
+use crate::{archive, card, checkpoint, console, convert, disk, output, report};
 
 /// `stasis` itself.
 #[derive(Debug, Parser)]
@@ -79,6 +79,9 @@ pub enum Command {
     /// Make a card image for a Raspberry Pi 4, with Stasis, guests and a store
     #[command(alias = "image", after_help = card::DETAILS)]
     Card(card::Arguments),
+    /// Stay at a machine's console: through a socket of QEMU's or a serial device
+    #[command(after_help = console::DETAILS)]
+    Console(console::Arguments),
 }
 
 impl Command {
@@ -109,6 +112,7 @@ impl Command {
                 Ok(())
             }
             Self::Card(arguments) => card::main(checkout, arguments),
+            Self::Console(arguments) => console::main(arguments),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! - [`cli`]: the commands; [`checkout`]: what some of them take from a checkout of Stasis, where there is one.
 //! - [`checkpoint`]: checkpoints in files and on disks; [`convert`]: to and from QEMU and KVM.
 //! - [`config`], [`archive`], [`cpio`]: what goes into the boot initrd.
+//! - [`console`]: a terminal on a machine's console.
 //! - [`disk`], [`card`]: disk images and cards with a partition for checkpoints.
 //! - [`files`], [`content`], [`output`]: files that are read, what is made of them piece by piece, and files that are there whole or not at all.
 //! - [`report`], [`suggest`]: what a person sees.
@@ -18,6 +19,7 @@ pub mod checkout;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod content;
 pub mod convert;
 pub mod cpio;

@@ -1,15 +1,18 @@
 //! The console: every input gets an answer.
 
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use stasis_guests::workload::Model;
-use stasis_host::config::GuestConfig;
+use stasis_host::config::{Configuration, GuestConfig};
 use stasis_qemu_tests::guests::{SILENCE, ticks};
-use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Stasis, guest};
-use xtask::console::PROMPT;
+use xtask::console::{Console, PROMPT};
+use xtask::qemu::Machine;
+use xtask::workspace::write;
 
 pub fn mistyped_input_gets_an_answer(lab: &Lab) -> Result<()> {
     let mut stasis = lab.machine().guest("counter")?.disk(&lab.disk()?).boot()?;
@@ -361,4 +364,57 @@ pub fn what_takes_long_can_be_given_up_and_changes_nothing(lab: &Lab) -> Result<
     stasis.detach()?;
     stasis.resume(good)?;
     stasis.quit()
+}
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn a_tool_at_a_socket_of_qemus_is_a_terminal_of_stasis(lab: &Lab) -> Result<()> {
+    let counter = Configuration { guests: vec![guest("counter", 64)], ..Default::default() };
+    let archive = lab.path("counter.cpio");
+    write(&archive, &xtask::archive::pack(&counter, &[("counter", &lab.guest("counter")?)])?)?;
+    // A socket's path must be shorter than 108 bytes, wherever the project lies.
+    let socket = std::env::temp_dir().join(format!("stasis-serial-{}", std::process::id()));
+    let mut qemu = Machine::stasis(&Built::get()?.image, Some(&archive)).command();
+    qemu.args(["-display", "none", "-monitor", "none", "-serial"])
+        .arg(format!("unix:{},server=on,wait=on", socket.display()))
+        .stderr(Stdio::null());
+    let mut qemu = Process(qemu.spawn().context("cannot start QEMU")?);
+    let end = Instant::now() + SILENCE;
+    while !socket.exists() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut tool = Command::new(std::env::current_exe()?)
+        .env(crate::AS_TOOL, "1")
+        .arg("console")
+        .arg(format!("unix:{}", socket.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot start the tool")?;
+    let (output, input) = (tool.stdout.take(), tool.stdin.take());
+    let mut tool = Process(tool);
+    let (output, input) = output.zip(input).context("the tool has no pipes")?;
+    let mut console = Console::new(output, input, false);
+    console.wait_for(PROMPT, SILENCE)?;
+    let guests = console.command("guests")?;
+    ensure!(guests.iter().any(|line| line.contains("counter")), "{guests:?}");
+    console.send_line("attach counter")?;
+    ticks(&mut console, &mut Model::new(), 3)?;
+    console.detach()?;
+    console.send_line("quit")?;
+    ensure!(qemu.0.wait()?.success(), "QEMU has failed");
+    // The machine has ended, and not the person.
+    let status = tool.0.wait()?;
+    ensure!(status.code() == Some(1), "the tool ends with {status}");
+    Ok(())
 }

@@ -45,6 +45,9 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 use stasis_qemu_tests::lab::{Built, Lab};
 
+/// The variable that makes this program `stasis`.
+const AS_TOOL: &str = "STASIS_TEST_AS_TOOL";
+
 /// The tests of each module, by name.
 macro_rules! trials {
     ($($module:ident: $($test:ident),+;)+) => {
@@ -57,6 +60,10 @@ macro_rules! trials {
 }
 
 fn main() -> ExitCode {
+    // A test starts this program as the users' tool.
+    if std::env::var_os(AS_TOOL).is_some() {
+        return stasis_tool::cli::main();
+    }
     let mut arguments = Arguments::from_args();
     // A machine has two busy cores of its own.
     let machines = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
@@ -88,7 +95,8 @@ fn main() -> ExitCode {
             a_guest_is_stopped_and_started_again,
             the_tables_are_there_for_programs,
             an_answer_is_one_piece_whatever_the_log_says_meanwhile,
-            what_takes_long_can_be_given_up_and_changes_nothing;
+            what_takes_long_can_be_given_up_and_changes_nothing,
+            a_tool_at_a_socket_of_qemus_is_a_terminal_of_stasis;
         sets:
             three_guests_are_stored_at_one_instant_and_resumed,
             a_set_comes_to_a_machine_that_has_none_of_it,

@@ -17,6 +17,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::meter::{Meter, ROUNDS};
+use crate::report;
 use crate::workspace::{read, write};
 use functions::Functions;
 use log::Event;
@@ -81,7 +82,7 @@ impl Profile {
 
     /// Prints the table of `rounds` rounds, and draws the flame graph of `name` into the file `svg`.
     pub fn show(&self, rounds: u64, name: &str, svg: &Path) -> Result<()> {
-        print!("{}", self.table(rounds));
+        report::print(|out| write!(out, "{}", self.table(rounds)))?;
         write(svg, flame::draw(self, rounds, name).as_bytes())
     }
 }
