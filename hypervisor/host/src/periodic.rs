@@ -12,10 +12,14 @@ use crate::config::Periodic;
 /// What follows the guest's name.
 const SUFFIX: &str = ".auto";
 
-/// Returns the name of a guest's periodic checkpoints. Where it would be too long, the guest's name is cut.
+/// Most bytes of the guest's name in the name of its periodic checkpoints.
+pub const GUEST_PART: usize = NAME_LEN - SUFFIX.len();
+
+/// Returns the name of a guest's periodic checkpoints. A guest's name of more than [`GUEST_PART`] bytes is cut; a configuration in which two
+/// guests would have the same one is refused.
 pub fn name(guest: &str) -> String {
-    let room = NAME_LEN - SUFFIX.len();
-    let cut = guest.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= room);
+    let cut =
+        guest.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= GUEST_PART);
     format!("{}{SUFFIX}", &guest[..cut.last().unwrap_or(0)])
 }
 

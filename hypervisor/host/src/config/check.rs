@@ -9,6 +9,7 @@ use super::error::{ConfigError, Problem};
 use super::memory_map::MemoryMap;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy, RUN_SHARES, WELL_AFTER_US};
 use super::{Configuration, GuestConfig, core_plan, shared};
+use crate::periodic;
 use stasis_console::text::quoted;
 use stasis_devices::machine;
 
@@ -29,13 +30,11 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
         ConfigError::Guest { index, guest, problem }
     };
     for (index, guest) in guests.iter().enumerate() {
-        let twin = guests[..index].iter().any(|other| other.name == guest.name);
-        let before = guests[..index].iter().flat_map(|other| &other.devices);
-        let checked = check_guest(guest).and(check_devices(guest, before)).and(if twin {
-            Err(Problem::Duplicate)
-        } else {
-            Ok(())
-        });
+        let before = &guests[..index];
+        let devices = before.iter().flat_map(|other| &other.devices);
+        let checked = check_guest(guest)
+            .and_then(|()| check_devices(guest, devices))
+            .and_then(|()| check_names(guest, before));
         checked.map_err(|problem| wrong(index, problem))?;
     }
     for (index, plan) in configuration.cores.iter().enumerate() {
@@ -54,6 +53,21 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
         check_windows(guest, configuration).map_err(|problem| wrong(index, problem))?;
     }
     Ok(())
+}
+
+/// Checks that a guest and its periodic checkpoints are called otherwise than those of the guests `before`: guests with the same name for them
+/// would delete each other's.
+fn check_names(guest: &GuestConfig, before: &[GuestConfig]) -> Result<(), Problem> {
+    if before.iter().any(|other| other.name == guest.name) {
+        return Err(Problem::Duplicate);
+    }
+    let Some(_) = guest.periodic else { return Ok(()) };
+    let name = periodic::name(&guest.name);
+    let mut others = before.iter().filter(|other| other.periodic.is_some());
+    match others.find(|other| periodic::name(&other.name) == name) {
+        Some(other) => Err(Problem::SameCheckpoints { name, other: other.name.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Checks what can be told of a guest's devices without the machine; `before` are those of others.

@@ -11,6 +11,7 @@ use super::property::PropertyProblem;
 use super::shared::SharedProblem;
 use super::time::Time;
 use super::{COMPATIBLE, FILE_NAME};
+use crate::periodic::GUEST_PART;
 use stasis_console::text::quoted;
 
 /// What can be wrong with a configuration.
@@ -75,6 +76,18 @@ pub enum Problem {
     /// Two guests have the same name.
     #[error("another guest has the same name")]
     Duplicate,
+    /// Two guests have the same name for their periodic checkpoints, which is cut where the guest's is long.
+    #[error(
+        "its periodic checkpoints would be called {}, as those of {} are: let the names differ in their first {GUEST_PART} bytes",
+        quoted(.name),
+        quoted(.other)
+    )]
+    SameCheckpoints {
+        /// Name of the checkpoints.
+        name: String,
+        /// Name of the other guest.
+        other: String,
+    },
     /// A string holds a character that ends strings.
     #[error("{0} has a NUL character in it")]
     Nul(&'static str),
@@ -167,7 +180,7 @@ impl Problem {
         match self {
             Self::Property(_) => "name",
             Self::Empty(key) | Self::Nul(key) => key,
-            Self::Name(_) | Self::Duplicate => "name",
+            Self::Name(_) | Self::Duplicate | Self::SameCheckpoints { .. } => "name",
             Self::Kind(_) => "kind",
             Self::Memory(_) => "memory",
             Self::MemoryMap(_) => "memory-map",

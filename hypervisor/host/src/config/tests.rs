@@ -206,6 +206,31 @@ fn names_obey_the_rule_of_the_checkpoint_format() {
 }
 
 #[test]
+fn two_guests_with_one_name_for_their_periodic_checkpoints_are_refused() {
+    let common = "a-name-of-27-bytes-in-total";
+    let guest = |name: &str| GuestConfig { name: name.to_string(), ..linux() };
+    let check = |guests: [GuestConfig; 2]| {
+        let guests = guests.map(|guest| GuestConfig { cores: vec![], ..guest }).to_vec();
+        check(&Configuration { guests, ..Configuration::default() })
+    };
+    let both = |first: &str, second: &str| check([guest(first), guest(second)]);
+    for (first, second) in [("", "-b"), ("-b", ""), ("-a", "-b")] {
+        let (first, second) = (format!("{common}{first}"), format!("{common}{second}"));
+        assert_eq!(
+            both(&first, &second).unwrap_err().to_string(),
+            format!(
+                "stasis.dtb: guest \"{second}\": its periodic checkpoints would be called \"{common}.auto\", as those of \"{first}\" are: let the names differ in their first 27 bytes"
+            )
+        );
+        // One of them has none.
+        let quiet = GuestConfig { periodic: None, ..guest(&second) };
+        assert_eq!(check([guest(&first), quiet.clone()]), Ok(()));
+        assert_eq!(check([quiet, guest(&first)]), Ok(()));
+    }
+    assert_eq!(both("linux", common), Ok(()));
+}
+
+#[test]
 fn two_guests_of_one_name_are_refused() {
     assert_eq!(
         complaint(|guest| guest.name = "linux".to_string()),
