@@ -111,14 +111,24 @@ pub fn call<C: Cpus + ?Sized>(core: &mut Core, imm: u16, this: usize, cpus: &mut
     action
 }
 
-/// Answers a call that asks for a version, as [`call`] would. Returns `false` if it is another call: then nothing was done.
+/// Answers a call that asks for a version, or for a function far from all that there are, as [`call`] would. Returns `false` if it is another call:
+/// then nothing was done.
 #[inline]
 pub fn ask(core: &mut Core, imm: u16) -> bool {
-    match version(core.x[0] as u32) {
-        Some(version) if imm == 0 => core.x[0] = version as u64,
+    let id = core.x[0] as u32;
+    let answer = match version(id) {
+        Some(version) if imm == 0 => version,
+        None if imm == 0 && is_far(id) => Error::NotSupported as i64,
         _ => return false,
-    }
+    };
+    core.x[0] = answer as u64;
     true
+}
+
+/// Returns whether `id` is neither one of the first 32 functions of PSCI, with arguments of 32 or 64 bits, nor one of the first two of SMCCC.
+#[inline]
+fn is_far(id: u32) -> bool {
+    id & !(function::SMC64 | 0x1f) != function::PSCI_VERSION && id & !1 != function::SMCCC_VERSION
 }
 
 #[inline]

@@ -81,8 +81,6 @@ impl Timer {
 /// A register of the physical timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PhysicalRegister {
-    /// CNTPCT_EL0.
-    Count,
     /// CNTP_CTL_EL0.
     Control,
     /// CNTP_CVAL_EL0.
@@ -95,7 +93,6 @@ pub enum PhysicalRegister {
 pub fn read_physical(system: &SystemRegisters, register: PhysicalRegister, now: u64) -> u64 {
     let timer = Timer::physical_timer(system);
     match register {
-        PhysicalRegister::Count => now,
         PhysicalRegister::Control => timer.control_value(now),
         PhysicalRegister::CompareValue => timer.cval,
         PhysicalRegister::TimerValue => timer.timer_value(now),
@@ -110,8 +107,6 @@ pub fn write_physical(
     now: u64,
 ) {
     match register {
-        // CNTPCT_EL0 is read-only: MSR to it is UNDEFINED, and does not get here.
-        PhysicalRegister::Count => {}
         PhysicalRegister::Control => {
             let writable = CNT_CTL::ENABLE::SET + CNT_CTL::IMASK::SET;
             *system.cntp_ctl_el0 = value & writable.value;

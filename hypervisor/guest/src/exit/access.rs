@@ -52,16 +52,17 @@ impl Access {
     /// Finishes a load: puts the device's `value` into the register.
     pub fn load(&self, core: &mut Core, value: u64) {
         let value = if self.sign_extend {
-            self.width.sign_extend(value)
+            let register = if self.sixty_four { Width::Doubleword } else { Width::Word };
+            register.truncate(self.width.sign_extend(value))
         } else {
             self.width.truncate(value)
         };
-        let register = if self.sixty_four { Width::Doubleword } else { Width::Word };
-        set_general(core, self.register, register.truncate(value));
+        set_general(core, self.register, value);
     }
 
     /// Converts `value` between the order of bytes of the guest, which may be big-endian, and that of devices, which is little-endian. The function
     /// is its own inverse.
+    #[inline]
     pub fn in_device_order(&self, core: &Core, sctlr_el1: u64, value: u64) -> u64 {
         if is_big_endian(core, sctlr_el1) { self.width.swap_bytes(value) } else { value }
     }

@@ -3,10 +3,10 @@
 use core::fmt;
 
 use super::{
-    FaultKind,
+    FaultKind, SystemAccess,
     access::Access,
     syndrome::{AbortIss, ESR, Esr, ISS_CALL, ISS_DATA_ABORT},
-    system_access, wfx,
+    wfx,
 };
 
 /// Returns an ESR, of any exception level, in words.
@@ -36,7 +36,7 @@ impl fmt::Display for Description {
             | Class::WatchpointLower
             | Class::WatchpointSame => write_abort(f, AbortIss::new(iss), class),
             Class::SystemRegister => {
-                let access = system_access(iss);
+                let access = SystemAccess::decode(iss);
                 let verb = if access.is_read { "read" } else { "write" };
                 write!(f, ": {verb} of {} with x{}", EncodingName(access.encoding), access.rt)
             }

@@ -122,6 +122,13 @@ impl Fault {
         let kind = FaultKind::Translation;
         Self { cause, virtual_address, ipa: Some(ipa), kind, on_walk: false }
     }
+
+    /// Returns whether this is a write to memory that the guest may only read. Cache maintenance and the guest's table walks may make such writes,
+    /// too.
+    pub fn is_forbidden_write(&self) -> bool {
+        let writes = self.on_walk || matches!(self.cause, Cause::Store | Cause::Maintenance);
+        writes && self.kind == FaultKind::Permission
+    }
 }
 
 /// A trapped MSR, MRS or system instruction.
@@ -135,14 +142,38 @@ pub struct SystemAccess {
     pub is_read: bool,
 }
 
+impl SystemAccess {
+    /// Returns the access that an exception stands for. None if the exception is anything else.
+    #[inline]
+    pub fn of(syndrome: Syndrome) -> Option<Self> {
+        let esr = Esr::new(syndrome.esr);
+        esr.matches_all(ESR::EC::SystemRegister).then(|| Self::decode(syndrome.esr))
+    }
+
+    #[inline]
+    fn decode(iss: u64) -> Self {
+        Self {
+            encoding: sysreg(
+                ISS_SYSTEM::Op0.read(iss) as u16,
+                ISS_SYSTEM::Op1.read(iss) as u16,
+                ISS_SYSTEM::CRn.read(iss) as u16,
+                ISS_SYSTEM::CRm.read(iss) as u16,
+                ISS_SYSTEM::Op2.read(iss) as u16,
+            ),
+            rt: ISS_SYSTEM::Rt.read(iss) as u8,
+            is_read: ISS_SYSTEM::Direction.is_set(iss),
+        }
+    }
+}
+
 impl Exit {
-    /// Returns the fault of a write to memory that the guest may only read. Cache maintenance and the guest's table walks may make such writes, too.
-    pub fn forbidden_write(&self) -> Option<&Fault> {
-        let (Self::DataAbortUnemulatable(fault) | Self::InstructionAbort(fault)) = self else {
-            return None;
-        };
-        let writes = fault.on_walk || matches!(fault.cause, Cause::Store | Cause::Maintenance);
-        (writes && fault.kind == FaultKind::Permission).then_some(fault)
+    /// Returns the fault of an exit that no device answers as the syndrome describes it. None of all other exits.
+    #[inline]
+    pub fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::DataAbortUnemulatable(fault) | Self::InstructionAbort(fault) => Some(fault),
+            _ => None,
+        }
     }
 }
 
@@ -150,15 +181,16 @@ impl Exit {
 /// an op0 of 2, or AArch32's coprocessor 14. Registers with a CRn of 1, the locks among them, always trap, and are left out.
 #[inline]
 pub fn may_be_of_debug(syndrome: Syndrome) -> bool {
+    const SYSTEM: u64 = ESR::EC::Value::SystemRegister as u64;
     /// A set of exception classes: one bit for each class.
-    const COPROCESSOR_14: u64 = 1 << ESR::EC::Value::Cp14Mcr as u64
+    const CLASSES: u64 = 1 << SYSTEM
+        | 1 << ESR::EC::Value::Cp14Mcr as u64
         | 1 << ESR::EC::Value::Cp14Ldc as u64
         | 1 << ESR::EC::Value::Cp14Mrrc as u64;
-    const SYSTEM: u64 = 1 << ESR::EC::Value::SystemRegister as u64;
-    let class = 1 << Esr::new(syndrome.esr).read(ESR::EC);
+    let class = Esr::new(syndrome.esr).read(ESR::EC);
     let iss = syndrome.esr;
-    class & COPROCESSOR_14 != 0
-        || class == SYSTEM && ISS_SYSTEM::Op0.read(iss) == 2 && ISS_SYSTEM::CRn.read(iss) != 1
+    CLASSES >> class & 1 != 0
+        && (class != SYSTEM || ISS_SYSTEM::Op0.read(iss) == 2 && ISS_SYSTEM::CRn.read(iss) != 1)
 }
 
 /// Returns the immediate of an HVC. None if the exception is no HVC.
@@ -182,7 +214,7 @@ pub fn decode(syndrome: Syndrome) -> Exit {
         // EL1 is AArch64 here, and EL0 has neither HVC nor SMC.
         Some(ESR::EC::Value::Hvc64) => Exit::Hvc { imm: ISS_CALL::Imm16.read(iss) as u16 },
         Some(ESR::EC::Value::Smc64) => Exit::Smc { imm: ISS_CALL::Imm16.read(iss) as u16 },
-        Some(ESR::EC::Value::SystemRegister) => Exit::SystemRegister(system_access(iss)),
+        Some(ESR::EC::Value::SystemRegister) => Exit::SystemRegister(SystemAccess::decode(iss)),
         Some(ESR::EC::Value::InstructionAbortLower) => {
             Exit::InstructionAbort(fault(syndrome, AbortIss::new(iss), Cause::Fetch))
         }
@@ -196,21 +228,6 @@ fn wfx(iss: u64) -> Wfx {
         Some(ISS_WFX::TI::Value::Wfit) => Wfx::Wfit,
         Some(ISS_WFX::TI::Value::Wfet) => Wfx::Wfet,
         Some(ISS_WFX::TI::Value::Wfi) | None => Wfx::Wfi,
-    }
-}
-
-#[inline]
-fn system_access(iss: u64) -> SystemAccess {
-    SystemAccess {
-        encoding: sysreg(
-            ISS_SYSTEM::Op0.read(iss) as u16,
-            ISS_SYSTEM::Op1.read(iss) as u16,
-            ISS_SYSTEM::CRn.read(iss) as u16,
-            ISS_SYSTEM::CRm.read(iss) as u16,
-            ISS_SYSTEM::Op2.read(iss) as u16,
-        ),
-        rt: ISS_SYSTEM::Rt.read(iss) as u8,
-        is_read: ISS_SYSTEM::Direction.is_set(iss),
     }
 }
 

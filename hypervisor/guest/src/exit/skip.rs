@@ -11,17 +11,20 @@ use crate::register::pstate;
 /// returns behind the instruction (DDI 0487, D1.3.1). `esr` is the ESR_EL2 of the trap.
 #[inline]
 pub fn skip_instruction(core: &mut Core, esr: u64) {
-    let aarch32 = *core.pstate & pstate::AARCH32 != 0;
-    let short = aarch32 && !Esr::new(esr).is_set(ESR::IL);
-    *core.pc = core.pc.wrapping_add(if short { 2 } else { 4 });
-    if aarch32 {
-        *core.pc &= u64::from(u32::MAX);
-        *core.pstate = advance_if_then(*core.pstate);
-    } else {
-        *core.pstate &= !pstate::BTYPE;
+    if *core.pstate & pstate::AARCH32 != 0 {
+        return skip_aarch32(core, esr);
     }
+    *core.pc = core.pc.wrapping_add(4);
     // The software step of a debugger in the guest is now complete.
-    *core.pstate &= !pstate::SS;
+    *core.pstate &= !(pstate::BTYPE | pstate::SS);
+}
+
+/// Moves the PC of a vCPU in AArch32, which has instructions of two bytes.
+#[cold]
+fn skip_aarch32(core: &mut Core, esr: u64) {
+    let len = if Esr::new(esr).is_set(ESR::IL) { 4 } else { 2 };
+    *core.pc = core.pc.wrapping_add(len) & u64::from(u32::MAX);
+    *core.pstate = advance_if_then(*core.pstate) & !pstate::SS;
 }
 
 /// Returns the SPSR with the state of its IT block advanced, as the manual's ITAdvance() does. IT[7:2] is in bits [15:10], IT[1:0] in bits [26:25].

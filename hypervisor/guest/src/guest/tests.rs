@@ -11,7 +11,7 @@ use stasis_vgic::{
 
 use super::*;
 use crate::clock::NEVER;
-use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, WordAccess};
+use crate::exit::{Access, Cause, Exit, Fault, Syndrome, SystemAccess, WordAccess};
 use crate::outbox::{Errand, Report};
 use crate::shared::SharedRegion;
 use crate::timer::Timer;
@@ -533,6 +533,33 @@ fn a_load_that_is_answered_at_once_gives_what_any_exit_gives() {
         exit(&mut guest, 0, vcpu, abort(word.ipa, Width::Word, false), &mut core);
         assert_eq!(vcpu.core.x[1], found, "{offset:#x}");
     }
+}
+
+#[test]
+fn a_register_that_needs_no_lock_reads_as_by_any_exit() {
+    let (mut guest, mut vcpus, mut core) = guest(2);
+    let vcpu = &mut vcpus[1];
+    core.counter = 1234;
+    let mut found = Vec::new();
+    for encoding in 0..=u16::MAX {
+        let fields = encoding as u64;
+        // Op0, Op2, Op1, CRn, Rt, CRm, and the direction of MRS.
+        let iss = fields >> 14 << 20 | (fields & 7) << 17 | (fields >> 11 & 7) << 14;
+        let iss = iss | (fields >> 7 & 0xf) << 10 | 1 << 5 | (fields >> 3 & 0xf) << 1;
+        let syndrome = |read| Syndrome { esr: 0x18 << 26 | ESR | iss | read, far: 0, hpfar: 0 };
+        let mut alone = vcpu.core.clone();
+        core::mem::swap(&mut alone, &mut vcpu.core);
+        let is_answered = vcpu.read_alone(syndrome(1), || 1234);
+        core::mem::swap(&mut alone, &mut vcpu.core);
+        if is_answered {
+            exit(&mut guest, 1, vcpu, crate::exit::decode(syndrome(1)), &mut core);
+            assert!(vcpu.core == alone, "{encoding:#x}");
+            found.push(encoding);
+        }
+        assert!(!vcpu.read_alone(syndrome(0), || 1234), "a write of {encoding:#x}");
+    }
+    assert!(found.contains(&sysreg(3, 3, 14, 0, 1)) && found.contains(&sysreg(3, 0, 0, 0, 5)));
+    assert!(!found.contains(&sysreg(3, 3, 14, 2, 1)) && !found.contains(&sysreg(2, 0, 1, 1, 4)));
 }
 
 #[test]

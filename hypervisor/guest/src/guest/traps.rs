@@ -6,7 +6,7 @@ use stasis_vgic::VcpuMask;
 
 use super::outside::Around;
 use super::{Guest, Host, Next, Vcpu};
-use crate::exit::{self, Access, Exit, Fault, Syndrome, Wfx, WordAccess};
+use crate::exit::{self, Access, Exit, Fault, Syndrome, SystemAccess, Wfx, WordAccess};
 use crate::inject::{self, El1Registers};
 use crate::outbox::{Errand, Report};
 use crate::psci::{self, Action};
@@ -23,11 +23,26 @@ use stasis_memory::GuestMemory;
 const GICC_DIR: u64 = 0;
 
 impl Vcpu {
-    /// Answers an exit that is about this vCPU's own registers alone, and leaves nothing to do before the next entry. So it needs no lock of what the
+    /// Answers a call that is about this vCPU's own registers alone, and leaves nothing to do before the next entry. So it needs no lock of what the
     /// vCPUs share. Returns `false` if the exit is another one: then nothing was done, and [`Whole::exit`] must answer.
     #[inline]
-    pub fn exit_alone(&mut self, syndrome: Syndrome) -> bool {
+    pub fn call_alone(&mut self, syndrome: Syndrome) -> bool {
         exit::hypervisor_call(syndrome).is_some_and(|imm| psci::ask(&mut self.core, imm))
+    }
+
+    /// Answers a read of a register that depends on this vCPU and the time alone, as [`Self::call_alone`] does a call. `now` returns CNTVCT of the
+    /// guest, in ticks.
+    #[inline]
+    pub fn read_alone(&mut self, syndrome: Syndrome, now: impl FnOnce() -> u64) -> bool {
+        let Some(access) = SystemAccess::of(syndrome).filter(|access| access.is_read) else {
+            return false;
+        };
+        let Some(value) = sysreg::read_alone(access.encoding, &self.identity, now) else {
+            return false;
+        };
+        set_general(&mut self.core, access.rt, value);
+        exit::skip_instruction(&mut self.core, syndrome.esr);
+        true
     }
 }
 
@@ -340,7 +355,7 @@ impl Guest {
         &mut self,
         index: usize,
         vcpu: &mut Vcpu,
-        access: exit::SystemAccess,
+        access: SystemAccess,
         esr: u64,
         host: &mut impl Host,
     ) {

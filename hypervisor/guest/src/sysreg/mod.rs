@@ -86,6 +86,9 @@ enum Register {
     Unknown,
 }
 
+/// CNTPCT_EL0.
+const CNTPCT: u16 = sysreg(3, 3, 14, 0, 1);
+
 /// Bits of OSLSR_EL1: OSLM is 0b10, an OS lock is implemented; OSLK is bit 1.
 const OSLSR_IMPLEMENTED: u64 = 1 << 3;
 const OSLSR_LOCKED: u64 = 1 << 1;
@@ -100,7 +103,7 @@ pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
         (Register::Constant(_), false) => return Outcome::Done,
 
         (Register::Timer(timer), true) => read_physical(vcpu.system, timer, vcpu.now),
-        (Register::Timer(timer), false) if timer != PhysicalRegister::Count => {
+        (Register::Timer(timer), false) => {
             write_physical(vcpu.system, timer, written, vcpu.now);
             return Outcome::TimerChanged;
         }
@@ -132,10 +135,20 @@ pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
     Outcome::Done
 }
 
+/// Returns what the register of an encoding reads, if that depends on the vCPU's ID registers and the time alone: an ID register, or CNTPCT_EL0.
+/// None if it is another register. `now` returns CNTVCT of the guest, in ticks, which is its CNTPCT, too.
+#[inline]
+pub fn read_alone(encoding: u16, identity: &Identity, now: impl FnOnce() -> u64) -> Option<u64> {
+    match encoding {
+        CNTPCT => Some(now()),
+        _ => identity::read(identity, encoding),
+    }
+}
+
 /// Returns how the register of an encoding is answered: DDI 0487, D17 and the tables of D22.3. Encodings are written as op0, op1, CRn, CRm, op2.
 #[inline]
 fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
-    if let Some(value) = identity::read(vcpu.identity, encoding) {
+    if let Some(value) = read_alone(encoding, vcpu.identity, || vcpu.now) {
         return Register::ReadOnly(value);
     }
     const DEBUG: u16 = 2;
@@ -186,7 +199,6 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
         // CCSIDR2_EL1.
         (3, 1, 0, 0, 2) => Register::Hidden,
 
-        (3, 3, 14, 0, 1) => Register::Timer(PhysicalRegister::Count),
         // CNTPCTSS_EL0 and CNTVCTSS_EL0.
         (3, 3, 14, 0, 5 | 6) => Register::Hidden,
         (3, 3, 14, 2, 0) => Register::Timer(PhysicalRegister::TimerValue),

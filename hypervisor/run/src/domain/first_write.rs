@@ -7,7 +7,7 @@ use super::Resident;
 use crate::el2::GuestRam;
 use crate::tables::HeapTables;
 use stasis_arch::world::Loaded;
-use stasis_guest::exit::{Exit, Fault};
+use stasis_guest::exit::Fault;
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::ReadRam;
 use stasis_state::written::BLOCK_SIZE;
@@ -43,12 +43,10 @@ impl Resident {
 
     /// Returns whether the loaded vCPU has left for its guest's first write to a block. Then writes to the block are allowed, and the vCPU makes the
     /// write again.
-    #[inline]
-    pub(super) fn is_first_write(&mut self, exit: &Exit, loaded: &mut Loaded) -> bool {
-        exit.forbidden_write().is_some_and(|fault| self.allow_write(fault, loaded))
+    pub(super) fn is_first_write(&mut self, fault: &Fault, loaded: &mut Loaded) -> bool {
+        fault.is_forbidden_write() && self.allow_write(fault, loaded)
     }
 
-    #[cold]
     fn allow_write(&mut self, fault: &Fault, loaded: &mut Loaded) -> bool {
         let base = self.guest.ram_base();
         let Some(stage2) = &mut self.stage2 else { return false };

@@ -100,6 +100,12 @@ impl<'a> RunningOn<'a> {
         }
     }
 
+    /// Returns CNTVCT as the loaded vCPU sees it, in ticks.
+    #[inline]
+    pub fn guest_time(&self) -> u64 {
+        timer::counter().wrapping_sub(self.offset)
+    }
+
     /// Makes the core decide. An error is the turn of another task.
     #[inline]
     pub fn keep_core(&mut self) -> Result<(), Turn> {

@@ -133,7 +133,7 @@ impl Domain {
                 ExitKind::Synchronous => {
                     let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
                     let syndrome = Syndrome { esr, far, hpfar };
-                    if vcpu.exit_alone(syndrome) {
+                    if vcpu.call_alone(syndrome) {
                         stats.left(Reason::Call);
                     } else if let Some(is_dirty) = self.answer_at_once(vcpu, syndrome, host) {
                         stats.left(Reason::Mmio);
@@ -141,7 +141,9 @@ impl Domain {
                         if is_dirty || host.place.roster.must_decide() {
                             return Left::Answered;
                         }
-                    } else if host.lend_debug(vcpu, syndrome) {
+                    } else if vcpu.read_alone(syndrome, || host.guest_time())
+                        || host.lend_debug(vcpu, syndrome)
+                    {
                         stats.left(Reason::Register);
                     } else {
                         return Left::Exit(syndrome);
@@ -204,10 +206,12 @@ impl Domain {
         let mut held = Held::nobody(self, index);
         let mut resident = host.lock();
         loop {
-            if resident.is_first_write(&exit, &mut host.loaded) {
-                return (Next::Enter, resident);
+            if let Some(fault) = exit.fault() {
+                if resident.is_first_write(fault, &mut host.loaded) {
+                    return (Next::Enter, resident);
+                }
+                resident.describe(&mut exit, &vcpu.core, &host.loaded);
             }
-            resident.describe(&mut exit, &vcpu.core, &host.loaded);
             let answer = resident.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host);
             let missing = match answer {
                 Ok(next) => return (next, resident),
