@@ -7,6 +7,7 @@ use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
 use stasis_guest::given::Given;
+use stasis_host::board::Device;
 use stasis_host::board::give::{self, GiveError, Remark, remarks};
 use stasis_host::board::own::Own;
 use stasis_host::config::GuestConfig;
@@ -30,7 +31,7 @@ pub enum DevicesError {
 static MACHINE: Once<(Range, Own)> = Once::new();
 
 /// Notes what no guest can get: Stasis's memory, and the devices that it uses. `disk` is one of them.
-pub fn init(machine: &Machine, disk: Option<Range>) {
+pub fn init(machine: &Machine, disk: Option<Device>) {
     MACHINE.call_once(|| (machine.device_tree, machine.own(image(), disk)));
 }
 
@@ -44,8 +45,8 @@ pub fn give(config: &GuestConfig) -> Result<Given, DevicesError> {
         return Ok(Given::default());
     }
     let (tree, own) = MACHINE.get().ok_or(DevicesError::Unknown)?;
-    // SAFETY: 1. A valid device tree stands there: `init` got the machine that it describes. 2. It stays mapped, and nobody writes it, because
-    // `free_ram` leaves it out.
+    // SAFETY: 1. A valid device tree stands there: `init` got the `Machine` that it describes. 2. It lies in RAM, which `Machine` is proof is mapped for
+    // ever, and nobody writes it, because `free_ram` leaves it out.
     let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
     let guests = guests::all();
     let others = guests.iter().map(|domain| (domain.name.as_str(), domain.given()));

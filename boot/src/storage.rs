@@ -14,9 +14,10 @@ use alloc::vec::Vec;
 use disk::Driver;
 pub use disk::{Disk, DiskError};
 use stasis_console::text::Size;
+use stasis_host::board::Device;
 use stasis_hw::sdhci::Sdhci;
 use stasis_hw::{sd, virtio_blk};
-use stasis_memory::range::Range;
+use stasis_run::interrupts;
 use stasis_run::turns::Task;
 use stasis_store::partition::Partition;
 use stasis_store::{Error, Store};
@@ -79,8 +80,8 @@ fn open(
 
 impl Storage {
     /// Finds the disk, its partition and the store. If one of them is missing, that is logged, and said again to whoever wants the store. Returns
-    /// also the registers of the disk, if it is a virtio disk that is used.
-    pub fn find(machine: &Machine, task: &mut Task) -> (Self, Option<Range>) {
+    /// also the registers and the interrupt of the disk, if it is a virtio disk that is used; the interrupt wakes the task from now on.
+    pub fn find(machine: &Machine, task: &mut Task) -> (Self, Option<Device>) {
         for host in &machine.sd_hosts {
             log::debug!("SD host: {} at {}", host.compatible, host.device.frame);
         }
@@ -92,12 +93,15 @@ impl Storage {
             }
             (Some(disk), _) => (disk, Vec::new()),
         };
-        let frame = disk.as_ref().ok().and_then(|(driver, _)| driver.frame());
+        let device = disk.as_ref().ok().and_then(|(driver, _)| driver.device(machine));
+        if let Some(Device { intid: intid @ 1.., .. }) = device {
+            interrupts::open_disk(intid);
+        }
         let store = disk.and_then(|disk| open(disk, task));
         if let Err(error) = &store {
             log::warn!("no store: {error}");
         }
-        (Self { store, slots }, frame)
+        (Self { store, slots }, device)
     }
 
     /// Calls `action` with the store, and returns its result.

@@ -2,14 +2,15 @@
 
 use super::NoStore;
 use crate::machine::Machine;
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
+use stasis_host::board::Device;
 use stasis_hw::mmio::Frame;
 use stasis_hw::sd::{self, Card};
 use stasis_hw::sdhci::Sdhci;
 use stasis_hw::virtio_blk::{self, DmaMemory, Slot, VirtioBlk};
-use stasis_memory::range::Range;
 use stasis_run::turns::Task;
 use stasis_store::BlockDevice;
 use stasis_store::block::pieces;
@@ -26,14 +27,14 @@ static DMA: Mutex<DmaMemory> = Mutex::new(DmaMemory::new());
 
 /// The driver of a disk that nobody uses at the moment.
 pub enum Driver {
-    Virtio(VirtioBlk),
+    Virtio(Box<VirtioBlk>),
     /// An SD card, and a buffer for data that comes or goes in pieces.
     Card(Card<Sdhci>, Vec<u8>),
 }
 
 /// A disk that the store can use: a driver, and the task that waits for the disk and lets others run meanwhile.
 pub enum Disk<'t> {
-    Virtio(VirtioBlk, &'t mut Task),
+    Virtio(Box<VirtioBlk>, &'t mut Task),
     Card(Card<Sdhci<&'t mut Task>>, Vec<u8>),
 }
 
@@ -57,12 +58,13 @@ impl Driver {
         }
     }
 
-    /// Returns the addresses of the disk's registers, if it is a virtio disk.
-    pub fn frame(&self) -> Option<Range> {
+    /// Returns the disk's registers and interrupt, if it is a virtio disk.
+    pub fn device(&self, machine: &Machine) -> Option<Device> {
         match self {
             Self::Virtio(disk) => {
-                let Slot { address, size } = disk.slot();
-                Some(Range::new(address as u64, size as u64))
+                let is_the_disk =
+                    |device: &&Device| device.frame.start == disk.slot().address as u64;
+                machine.virtio.iter().find(is_the_disk).copied()
             }
             Self::Card(..) => None,
         }
@@ -85,14 +87,14 @@ impl<'t> Disk<'t> {
         let mut memory = MutexGuard::leak(DMA.lock());
         let mut failure = None;
         loop {
-            // SAFETY: 1. The slots are in the device tree and stay mapped as devices. Only this driver uses them: no guest has one yet.
-            // 2. The final translation maps all memory one to one.
+            // SAFETY: 1. `Machine` is proof that these are virtio slots, mapped as devices for ever. Only this driver uses them: no guest has one yet.
+            // 2. `DMA` is part of the image, which the final translation maps one to one.
             let disk = match unsafe { VirtioBlk::find(&mut slots, memory, PATIENCE_MS) } {
                 Ok(disk) => disk,
                 Err(virtio_blk::Error::NoDisk { .. }) => return failure.map(Err),
                 Err(error) => return Some(Err(failure.unwrap_or(error.into()))),
             };
-            let mut disk = Disk::Virtio(disk, task);
+            let mut disk = Disk::Virtio(Box::new(disk), task);
             match partition::find(&mut disk) {
                 Ok(partition) => return Some(Ok((disk.keep(), partition))),
                 Err(error) => failure = failure.or(Some(error.into())),
@@ -147,7 +149,7 @@ impl<'t> Disk<'t> {
 /// Returns the machine's slots for SD cards.
 pub fn card_slots(machine: &Machine) -> Vec<Sdhci> {
     let frames = machine.sd_hosts.iter().map(|host| host.device.frame.start as usize);
-    // SAFETY: 1. The frames are in the device tree, which says that they are SD hosts; they are mapped as devices. 2. Only this driver uses them,
+    // SAFETY: 1. `Machine` is proof that these are SD hosts, and mapped as devices for ever. 2. Only this driver uses them,
     // and moves data by registers alone.
     frames.map(|start| Sdhci::new(unsafe { Frame::new(start) })).collect()
 }
@@ -209,6 +211,25 @@ impl BlockDevice for Disk<'_> {
                 }
                 Ok(())
             }
+        }
+    }
+
+    fn begin_write_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), DiskError> {
+        match self {
+            Self::Virtio(disk, task) => Ok(disk.begin_write_with(*task, lba, len, fill)?),
+            Self::Card(..) => self.write_with(lba, len, fill),
+        }
+    }
+
+    fn end_writes(&mut self) -> Result<(), DiskError> {
+        match self {
+            Self::Virtio(disk, task) => Ok(disk.end_writes(*task)?),
+            Self::Card(..) => Ok(()),
         }
     }
 

@@ -14,6 +14,13 @@ pub trait Wait {
     /// Lets others run, if it is their turn.
     fn pause(&mut self);
 
+    /// Gives the core to others until the device interrupts, or until the clock reads `until`, or for a shorter time. A caller that no device interrupts
+    /// [pauses](Self::pause).
+    fn sleep(&mut self, _until: u64) {
+        core::hint::spin_loop();
+        self.pause();
+    }
+
     /// Returns the milliseconds since some fixed instant.
     fn millis(&self) -> u64 {
         self.now() / (self.frequency() / 1000).max(1)
@@ -69,6 +76,10 @@ impl<W: Wait + ?Sized> Wait for &mut W {
 
     fn pause(&mut self) {
         (**self).pause();
+    }
+
+    fn sleep(&mut self, until: u64) {
+        (**self).sleep(until);
     }
 }
 

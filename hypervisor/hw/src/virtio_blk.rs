@@ -1,34 +1,35 @@
 //! The disk of QEMU's `virt`: virtio-blk over virtio-mmio, legacy and modern (virtio 1.2, 4.2 and 5.2).
 //!
-//! The queue and the transport are those of `virtio-drivers`. Its block driver is not used, for it polls without a limit. Here one request is under
-//! way at a time, and a device that does not answer in time is reset and not used again.
+//! The queue and the transport are those of `virtio-drivers`. Its block driver is not used, for it polls without a limit. Here the device has up to
+//! [`DEPTH`] requests at a time (`requests.rs`), so that the next piece is copied while it writes the ones before, and the piece before is used while it
+//! reads. A device that ends none of them in time, or one that it does not have, is reset and not used again.
 //!
-//! The device is never told of any memory but [`DmaMemory`]: data pass through a buffer there. So a device that goes on writing after it was given up
+//! The device is never told of any memory but [`DmaMemory`]: data pass through buffers there. So a device that goes on writing after it was given up
 //! can't hurt anything.
 
 mod dma;
+#[cfg(test)]
+mod fake;
 mod request;
+mod requests;
+#[cfg(test)]
+mod tests;
 
 use crate::time::Wait;
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{Ordering, fence};
 pub use dma::DmaMemory;
-use dma::{Identity, Shared};
 pub use request::{Error, Request};
-use virtio_drivers::queue::VirtQueue;
+use requests::Requests;
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 
 /// Bytes of a sector, whatever the device's own blocks are (5.2.6).
 pub const SECTOR: usize = 512;
-/// Most bytes that one request transfers. More take several requests.
-pub const MAX_TRANSFER: usize = 128 * 1024;
-
-/// Number of the only queue (5.2.2).
-const QUEUE: u16 = 0;
-/// Length of the queue: a power of two, with room for the three descriptors of a request.
-const QUEUE_LEN: usize = 4;
+/// Most bytes that one request transfers. More take several requests. Miri takes too long for many.
+pub const MAX_TRANSFER: usize = if cfg!(miri) { 8 * SECTOR } else { 64 * 1024 };
+/// Most requests that the device has at a time.
+pub const DEPTH: usize = 4;
 
 /// Feature bits (5.2.3 and 6).
 mod feature {
@@ -61,23 +62,18 @@ pub struct Slot {
 }
 
 /// A virtio disk.
-pub struct VirtioBlk {
+pub struct VirtioBlk<T: Transport = MmioTransport<'static>> {
     slot: Slot,
-    transport: MmioTransport<'static>,
-    queue: VirtQueue<Identity, QUEUE_LEN>,
-    memory: NonNull<DmaMemory>,
-    shared: NonNull<Shared>,
-    /// Milliseconds that a request may take.
+    requests: Requests<T>,
+    /// Milliseconds in which the device must end a request, whenever it has some.
     patience_ms: u64,
     capacity: u64,
     read_only: bool,
     has_cache: bool,
+    /// What the first request has failed with that was begun and has not been ended.
+    failed: Option<Error>,
     given_up: Option<Request>,
 }
-
-// SAFETY: 1. `memory` and `shared` point to memory that nobody but this driver and its device uses, and that is mapped on every core. 2. The
-// transport and the queue depend on no state of one core.
-unsafe impl Send for VirtioBlk {}
 
 impl VirtioBlk {
     /// Sets up the first disk in the slots, whose requests may take `patience_ms` milliseconds, and returns its driver. A slot without a disk is left
@@ -111,11 +107,13 @@ impl VirtioBlk {
         }
         Err(Error::NoDisk { slots: seen })
     }
+}
 
+impl<T: Transport> VirtioBlk<T> {
     /// Initializes the device (3.1.1), and returns its driver.
     fn new(
         slot: Slot,
-        mut transport: MmioTransport<'static>,
+        mut transport: T,
         memory: &'static mut DmaMemory,
         patience_ms: u64,
     ) -> Result<Self, Error> {
@@ -144,33 +142,23 @@ impl VirtioBlk {
             }
         }
         let capacity = read_capacity(&transport).map_err(setup)?;
-        let (memory, shared) = memory.hand_over();
-        let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false).map_err(setup)?;
-        // The driver polls for completion.
-        queue.set_dev_notify(false);
-        transport.set_status(status | DeviceStatus::DRIVER_OK);
+        let mut requests = Requests::new(transport, memory).map_err(setup)?;
+        requests.transport().set_status(status | DeviceStatus::DRIVER_OK);
         Ok(Self {
             slot,
-            transport,
-            queue,
-            memory,
-            shared,
+            requests,
             patience_ms,
             capacity,
             read_only: features & feature::RO != 0,
             has_cache: features & feature::FLUSH != 0,
+            failed: None,
             given_up: None,
         })
     }
 
     /// Resets the disk, and returns the memory for another one.
     pub fn release(self) -> &'static mut DmaMemory {
-        let mut memory = self.memory;
-        // The transport resets the device, which ends its use of the memory.
-        drop(self);
-        // SAFETY: 1. The pointer is that of the `&'static mut` that was handed over, so it is valid for ever. 2. The driver was dropped, which has
-        // reset the device, so neither uses the memory any more.
-        unsafe { memory.as_mut() }
+        self.requests.release()
     }
 
     /// Returns the slot that the disk is in.
@@ -207,7 +195,7 @@ impl VirtioBlk {
         })
     }
 
-    /// Reads `len` bytes, whole sectors, and passes them to `take` in pieces of the driver's buffer, in their order.
+    /// Reads `len` bytes, whole sectors, and passes them to `take` in pieces of the driver's buffers, in their order.
     pub fn read_with(
         &mut self,
         wait: &mut dyn Wait,
@@ -216,11 +204,35 @@ impl VirtioBlk {
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Error> {
         self.check_range(Request::Read(sector, len / SECTOR), sector, len)?;
-        for (first, len) in transfers(sector, len) {
-            self.perform(wait, Request::Read(first, len / SECTOR))?;
-            // SAFETY: 1. `self.shared` came from `hand_over`. 2. The request was completed, so the device does not use the buffer. 3. The reference
-            // ends with this statement, and there is no other one.
-            take(unsafe { Shared::data(self.shared, len) });
+        self.settle(wait)?;
+        let done = self.read_pieces(wait, sector, len, take);
+        // After a failure, the device may have further requests.
+        let ended = self.end_writes(wait);
+        done.and(ended)
+    }
+
+    /// Reads pieces, each of them in the buffer behind that of the piece before, and passes them to `take`. All buffers are the driver's.
+    fn read_pieces(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let buffers = || (0..DEPTH).cycle();
+        let mut ahead = transfers(sector, len).zip(buffers());
+        for ((first, len), n) in ahead.by_ref().take(DEPTH) {
+            self.submit(wait, n, Request::Read(first, len / SECTOR))?;
+        }
+        for ((_, len), n) in transfers(sector, len).zip(buffers()) {
+            while !self.requests.is_free(n) {
+                self.end_one(wait)?;
+            }
+            self.failed.map_or(Ok(()), Err)?;
+            take(self.requests.data(n, len));
+            if let Some(((first, len), n)) = ahead.next() {
+                self.submit(wait, n, Request::Read(first, len / SECTOR))?;
+            }
         }
         Ok(())
     }
@@ -239,9 +251,28 @@ impl VirtioBlk {
         })
     }
 
-    /// Writes `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffer, in their order. They last after
+    /// Writes `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order. They last after
     /// [`flush`](Self::flush).
     pub fn write_with(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Error> {
+        self.settle(wait)?;
+        let begun = self.begin_write_with(wait, sector, len, fill);
+        let ended = self.end_writes(wait);
+        begun.and(ended)
+    }
+
+    /// Begins to write `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order. They are written when
+    /// [`end_writes`](Self::end_writes) has returned. Waits only while the device has [`DEPTH`] requests.
+    ///
+    /// # Errors
+    ///
+    /// Also that of a write which was begun before, until [`end_writes`](Self::end_writes) has returned it.
+    pub fn begin_write_with(
         &mut self,
         wait: &mut dyn Wait,
         sector: u64,
@@ -254,18 +285,36 @@ impl VirtioBlk {
         }
         self.check_range(request, sector, len)?;
         for (first, len) in transfers(sector, len) {
-            // SAFETY: 1. `self.shared` came from `hand_over`. 2. No request is under way, so the device does not use the buffer. 3. The reference
-            // ends with this statement, and there is no other one.
-            fill(unsafe { Shared::data(self.shared, len) });
-            self.perform(wait, Request::Write(first, len / SECTOR))?;
+            let n = loop {
+                match self.requests.free() {
+                    Some(n) => break n,
+                    None => self.end_one(wait)?,
+                }
+            };
+            self.failed.map_or(Ok(()), Err)?;
+            fill(self.requests.data(n, len));
+            self.submit(wait, n, Request::Write(first, len / SECTOR))?;
         }
         Ok(())
     }
 
+    /// Waits for all writes that were begun, and forgets their errors.
+    ///
+    /// # Errors
+    ///
+    /// What the first of them that failed has failed with; that the disk was given up.
+    pub fn end_writes(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
+        let settled = self.settle(wait);
+        self.failed = None;
+        settled
+    }
+
     /// Makes what was written last. A device that does not offer a flush has no cache.
     pub fn flush(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
+        self.settle(wait)?;
         if self.has_cache && !self.read_only {
-            self.perform(wait, Request::Flush)?;
+            self.submit(wait, 0, Request::Flush)?;
+            self.end_writes(wait)?;
         }
         Ok(())
     }
@@ -280,44 +329,69 @@ impl VirtioBlk {
         }
     }
 
-    /// Makes the device carry out a request on the shared buffer, and waits for its end.
-    fn perform(&mut self, mut wait: &mut dyn Wait, request: Request) -> Result<(), Error> {
+    /// Gives the device a request on buffer `n`, which is the driver's. Lets others run before, also if the device is always faster than the driver.
+    // Neither this nor `end_one` is inlined: `cargo xtask bench` finds them in the image by their names.
+    #[inline(never)]
+    fn submit(&mut self, wait: &mut dyn Wait, n: usize, request: Request) -> Result<(), Error> {
         self.check()?;
-        // SAFETY: 1. `self.shared` came from `hand_over`. 2. No request is under way, so the device does not use the memory. 3. There is no other
-        // reference, and from here to the end of this function nothing but the queue uses these.
-        let (header, status, data) = unsafe { Shared::parts(self.shared) };
-        *header = request.header();
-        *status = [0xff];
-        let confused = |error| Error::Confused { request, error };
+        wait.pause();
+        self.requests.submit(n, request).map_err(|error| Error::Confused { request, error })
+    }
 
-        type Buffers<'a> = (&'a [&'a [u8]], &'a mut [&'a mut [u8]]);
-        let (inputs, outputs): Buffers<'_> = match request {
-            Request::Read(_, sectors) => (&[header], &mut [&mut data[..sectors * SECTOR], status]),
-            Request::Write(_, sectors) => (&[header, &data[..sectors * SECTOR]], &mut [status]),
-            Request::Flush => (&[header], &mut [status]),
-        };
-        // SAFETY: the buffers are those of `DmaMemory`, which lives for ever. They are not accessed again until the request was popped. If that never
-        // comes, `given_up` makes every later access fail before it happens.
-        let token = unsafe { self.queue.add(inputs, outputs) }.map_err(confused)?;
-        // The device must see the request in memory before it is notified.
-        fence(Ordering::SeqCst);
-        self.transport.notify(QUEUE);
+    /// Waits until the device has no request any more.
+    ///
+    /// # Errors
+    ///
+    /// What a request has failed with, also an earlier one that was begun and not ended.
+    fn settle(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
+        while self.requests.any().is_some() {
+            self.end_one(wait)?;
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
 
-        let is_done = || (self.queue.peek_used() == Some(token)).then_some(());
-        if Wait::poll_ms(&mut wait, self.patience_ms, is_done).is_none() {
-            self.given_up = Some(request);
-            // Reset the device, which ends its use of the memory.
-            self.transport.set_status(DeviceStatus::empty());
-            return Err(Error::TimedOut { request, ms: self.patience_ms });
+    /// Waits until the device has ended one of the requests that it has.
+    #[inline(never)]
+    fn end_one(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
+        self.check()?;
+        let (start, limit) = (wait.now(), self.patience_ms * wait.frequency() / 1000);
+        let mut is_late = false;
+        while !self.take_back()? {
+            if is_late {
+                return Err(self.give_up(|request, ms| Error::TimedOut { request, ms }));
+            }
+            if self.requests.prepare_to_sleep() {
+                wait.sleep(start.wrapping_add(limit));
+            }
+            // A driver that was kept from asking until it was late asks once more.
+            is_late = wait.now().wrapping_sub(start) > limit;
         }
-        // SAFETY: these are the buffers that were added under this token, and they were not popped before.
-        unsafe { self.queue.pop_used(token, inputs, outputs) }.map_err(confused)?;
-        self.transport.ack_interrupt();
-        // SAFETY: 1. `self.shared` came from `hand_over`. 2. The request was popped, so the device does not use the status any more.
-        match unsafe { Shared::status(self.shared) } {
-            0 => Ok(()),
-            status => Err(Error::Failed { request, status }),
+        self.requests.stay_awake();
+        Ok(())
+    }
+
+    /// Takes back a request that the device has ended. Returns whether there was one.
+    fn take_back(&mut self) -> Result<bool, Error> {
+        match self.requests.poll() {
+            Ok(None) => Ok(false),
+            Ok(Some((request, status))) => {
+                if status != 0 {
+                    self.failed.get_or_insert(Error::Failed { request, status });
+                }
+                Ok(true)
+            }
+            Err(error) => Err(self.give_up(|request, _| Error::Confused { request, error })),
         }
+    }
+
+    /// Resets the disk, which is not used again, and returns what `error` makes of a request that it had and of the patience with it.
+    #[cold]
+    fn give_up(&mut self, error: impl FnOnce(Request, u64) -> Error) -> Error {
+        // It is asked only while it has requests.
+        let request = self.requests.any().unwrap_or(Request::Flush);
+        self.given_up = Some(request);
+        self.requests.reset();
+        error(request, self.patience_ms)
     }
 }
 
@@ -328,7 +402,7 @@ fn transfers(sector: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
 }
 
 /// Returns the capacity in sectors. It is read in two halves, which may change between one read and the next.
-fn read_capacity(transport: &MmioTransport<'_>) -> Result<u64, virtio_drivers::Error> {
+fn read_capacity(transport: &impl Transport) -> Result<u64, virtio_drivers::Error> {
     let half = |offset| transport.read_config_space::<u32>(offset);
     let mut high = half(config::CAPACITY_HIGH)?;
     // Do not wait for a device that changes its capacity without end.
@@ -342,7 +416,7 @@ fn read_capacity(transport: &MmioTransport<'_>) -> Result<u64, virtio_drivers::E
     Err(virtio_drivers::Error::NotReady)
 }
 
-impl fmt::Debug for VirtioBlk {
+impl<T: Transport> fmt::Debug for VirtioBlk<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VirtioBlk")
             .field("capacity", &self.capacity)

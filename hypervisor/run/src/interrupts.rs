@@ -10,6 +10,9 @@ use stasis_hw::gic::Acknowledged;
 /// INTID of the console's UART; `u32::MAX` before [`open_console`]. Core 0 writes it once; relaxed, for the interrupt comes only after that.
 static CONSOLE: AtomicU32 = AtomicU32::new(u32::MAX);
 
+/// INTID of the disk; `u32::MAX` before [`open_disk`], and if the disk has none. Core 0 writes it once; relaxed, for the interrupt comes only after that.
+static DISK: AtomicU32 = AtomicU32::new(u32::MAX);
+
 /// Interrupt that [`take`] has found.
 pub enum Taken {
     /// No interrupt, or the kick that makes this core look at what it is asked to do, as it does after every exit. The kick is ended.
@@ -49,8 +52,8 @@ pub fn pass(this_core: &ThisCore, interrupt: Acknowledged) {
         // The vCPU is not loaded any more, or the cause is gone: end the interrupt.
         gic::VIRTUAL_TIMER => {}
         _ if this_core.is_maintenance(interrupt) => {}
-        // The console's task takes what was received from the UART. Until then the interrupt is disabled.
-        intid if intid == CONSOLE.load(Ordering::Relaxed) => {
+        // The console's task takes what was received from the UART, or what the disk has ended. Until then the interrupt is disabled.
+        intid if [&CONSOLE, &DISK].iter().any(|own| intid == own.load(Ordering::Relaxed)) => {
             gic::disable(intid);
             turns::wake_console();
         }
@@ -71,4 +74,20 @@ pub fn open_console(intid: u32) {
 /// Enables the interrupt of the console's UART, on the calling core. It wakes the console's task.
 pub fn listen_to_console() {
     gic::route_here(CONSOLE.load(Ordering::Relaxed));
+}
+
+/// Registers the INTID of the disk that the console's task uses, and routes it to the calling core.
+pub fn open_disk(intid: u32) {
+    DISK.store(intid, Ordering::Relaxed);
+    gic::route_here(intid);
+}
+
+/// Enables the interrupt of the disk, which wakes the console's task once. Returns whether the disk has one.
+pub fn listen_to_disk() -> bool {
+    let intid = DISK.load(Ordering::Relaxed);
+    let has_one = intid != u32::MAX;
+    if has_one {
+        gic::enable(intid);
+    }
+    has_one
 }

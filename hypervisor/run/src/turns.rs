@@ -98,6 +98,15 @@ impl Wait for Task {
     fn pause(&mut self) {
         self.yield_now();
     }
+
+    /// Sleeps until the disk interrupts, and lets others run meanwhile. That time is the disk's, too, so it is not deducted.
+    fn sleep(&mut self, until: u64) {
+        if self.serves && interrupts::listen_to_disk() {
+            self.rest_until(until.saturating_add(self.away));
+        } else {
+            self.yield_now();
+        }
+    }
 }
 
 /// Assigns a guest's vCPUs to their tasks, each on its core, and wakes them.

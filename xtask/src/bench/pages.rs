@@ -43,9 +43,12 @@ const STEPS: [(&str, &str); 4] = [
 ];
 /// The function with which a step begins or ends, outside of the step's own function.
 const MAINTENANCE: &str = "stasis_arch::cache::clean_and_invalidate_to_poc";
-/// The functions that wait for the disk or let others have the core. How often they run depends on the host's disk.
-const PAUSES: [&str; 2] =
-    ["stasis_hw::virtio_blk::VirtioBlk::perform", "stasis_run::turns::Task::yield_now"];
+/// The functions that give the disk a request, wait for it, or let others have the core. How often they run depends on the host's disk.
+const PAUSES: [&str; 3] = [
+    "stasis_hw::virtio_blk::VirtioBlk<T>::submit",
+    "stasis_hw::virtio_blk::VirtioBlk<T>::end_one",
+    "stasis_run::turns::Task::yield_now",
+];
 
 /// Number of instructions of each of the [`STEPS`].
 type Steps = [u64; STEPS.len()];
@@ -302,7 +305,7 @@ mod tests {
     fn counted(pcs: &[u64]) -> Result<Steps> {
         // All that is entered is called, but for what 0x2f00 jumps to.
         let entries = [0x1000, 0x2000, 0x3000, 0x4000];
-        let mut counter = StepCounter::of(entries, 0x8000, [0x9000, 0xa000]);
+        let mut counter = StepCounter::of(entries, 0x8000, [0x9000, 0xa000, 0xc000]);
         let calls =
             |pc: u64, next: u64| next != pc + 4 && next.is_multiple_of(0x1000) && pc != 0x2f00;
         for (n, pc) in pcs.iter().enumerate() {
@@ -315,7 +318,7 @@ mod tests {
     fn a_step_ends_where_it_was_called_and_pauses_are_none() {
         let call_and_return = [0x100, 0x1000, 0x1004, 0x500, 0x1008, 0x104, 0x108];
         assert_eq!(counted(&call_and_return).unwrap(), [4, 0, 0, 0]);
-        for pause in [0x9000, 0xa000] {
+        for pause in [0x9000, 0xa000, 0xc000] {
             let step = [0x100, 0x2000, pause, pause + 4, 0x2004, 0x104, pause, pause + 4];
             assert_eq!(counted(&step).unwrap(), [0, 2, 0, 0]);
         }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::Machine;
+use super::{Device, Machine};
 use stasis_memory::PAGE_SIZE;
 use stasis_memory::range::{Pool, Range};
 
@@ -17,10 +17,10 @@ pub struct Own {
 
 impl Machine<'_> {
     /// Returns what no guest can be given: the image, all memory, and the devices that Stasis uses, one of them `disk` if it is a virtio one.
-    pub fn own(&self, image: Range, disk: Option<Range>) -> Own {
+    pub fn own(&self, image: Range, disk: Option<Device>) -> Own {
         let mut frames = Vec::from([image, self.uart.device.frame]);
         frames.extend_from_slice(&self.memory);
-        frames.extend(disk);
+        frames.extend(disk.map(|device| device.frame));
         frames.extend(self.watchdog.map(|device| device.frame));
         frames.extend(self.reserved.iter().map(|reserved| reserved.range));
         if let Ok(gic) = &self.gic {
@@ -28,7 +28,8 @@ impl Machine<'_> {
         }
         frames.extend(self.sd_hosts.iter().map(|host| host.device.frame));
         // The other devices are polled.
-        Own { frames, interrupts: Vec::from([self.uart.device.intid]) }
+        let interrupts = [self.uart.device].into_iter().chain(disk).map(|device| device.intid);
+        Own { frames, interrupts: interrupts.collect() }
     }
 
     /// Returns the registers that EL2 maps, by whole pages: of what it drives itself, and of every virtio-mmio slot, for the device of a

@@ -344,7 +344,7 @@ fn a_gic_without_frames_for_guests_is_named() {
 fn what_stasis_uses_itself_is_no_guests() {
     with(&tree(&[]), |machine| {
         let (image, disk) = (Range::new(0x20_0000, 0x10_0000), Range::new(0xa00_0000, 0x200));
-        let own = machine.own(image, Some(disk));
+        let own = machine.own(image, Some(Device { frame: disk, intid: 79 }));
         let gic = machine.gic.unwrap();
         let rest = [
             ("its image", image),
@@ -360,7 +360,7 @@ fn what_stasis_uses_itself_is_no_guests() {
         for (what, frame) in rest {
             assert!(own.frames.contains(&frame), "{what}");
         }
-        assert_eq!(own.interrupts, [machine.uart.device.intid]);
+        assert_eq!(own.interrupts, [machine.uart.device.intid, 79]);
     });
 }
 

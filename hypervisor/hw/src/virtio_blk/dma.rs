@@ -1,7 +1,7 @@
 //! The memory that the driver shares with its device: [`DmaMemory`].
 
-use super::MAX_TRANSFER;
-use core::ptr::{NonNull, addr_of, addr_of_mut};
+use super::{DEPTH, MAX_TRANSFER};
+use core::ptr::{NonNull, addr_of_mut};
 use spin::Mutex;
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
@@ -13,7 +13,7 @@ const QUEUE_PAGES: usize = 2;
 #[repr(C)]
 pub struct DmaMemory {
     queue: [Page; QUEUE_PAGES],
-    shared: Shared,
+    buffers: [Buffer; DEPTH],
 }
 
 #[derive(Clone, Copy)]
@@ -22,12 +22,12 @@ struct Page([u8; PAGE_SIZE]);
 
 const _: () = assert!(align_of::<Page>() == PAGE_SIZE);
 
-/// Buffers of the one request that is under way.
+/// What one request needs.
 #[repr(C, align(64))]
-pub(super) struct Shared {
-    data: [u8; MAX_TRANSFER],
-    header: [u8; 16],
-    status: [u8; 1],
+pub(super) struct Buffer {
+    pub(super) data: [u8; MAX_TRANSFER],
+    pub(super) header: [u8; 16],
+    pub(super) status: [u8; 1],
 }
 
 impl DmaMemory {
@@ -35,23 +35,21 @@ impl DmaMemory {
     pub const fn new() -> Self {
         Self {
             queue: [Page([0; PAGE_SIZE]); QUEUE_PAGES],
-            shared: Shared { data: [0; MAX_TRANSFER], header: [0; 16], status: [0; 1] },
+            buffers: [const { Buffer { data: [0; MAX_TRANSFER], header: [0; 16], status: [0; 1] } };
+                DEPTH],
         }
     }
 
-    /// Gives the queue's pages to [`Identity`], and returns pointers to all of the memory, for [`VirtioBlk::release`](super::VirtioBlk::release), and
-    /// to the buffers, for the driver.
-    pub(super) fn hand_over(&'static mut self) -> (NonNull<Self>, NonNull<Shared>) {
+    /// Gives the queue's pages to [`Identity`], and returns a pointer to all of the memory, for [`Buffer::of`] and to make a reference of it again.
+    pub(super) fn hand_over(&'static mut self) -> NonNull<Self> {
         self.queue = [Page([0; PAGE_SIZE]); QUEUE_PAGES];
         let all = NonNull::from(self);
-        // SAFETY: the pointers stay within the memory that `all` points to, which lives for ever.
-        let (queue, shared) =
-            unsafe { (addr_of_mut!((*all.as_ptr()).queue), addr_of_mut!((*all.as_ptr()).shared)) };
+        // SAFETY: the pointer stays within the memory that `all` points to, which lives for ever.
+        let queue = unsafe { addr_of_mut!((*all.as_ptr()).queue) };
         // SAFETY: 1. The pages are valid, aligned and initialised, and live for ever. 2. Nobody else has a reference to them: `self` became a
-        // pointer, and `shared` does not overlap them. Whoever makes a reference of `all` again has ended the driver before, and the queue with it.
+        // pointer, and the buffers do not overlap them. Whoever makes a reference of `all` again has ended the driver before, and the queue with it.
         *FREE_PAGES.lock() = unsafe { &mut *queue };
-        // SAFETY: the pointer points to a field of what a reference referred to, so it is not null.
-        (all, unsafe { NonNull::new_unchecked(shared) })
+        all
     }
 }
 
@@ -61,47 +59,36 @@ impl Default for DmaMemory {
     }
 }
 
-impl Shared {
-    /// Returns the first `len` bytes of the data.
+impl Buffer {
+    /// Returns buffer `n`. Panics if there is none of this number.
     ///
     /// # Safety
     ///
-    /// `this` came from [`DmaMemory::hand_over`], and neither the device nor another reference uses
-    /// its data as long as the returned one lives.
-    pub(super) unsafe fn data<'a>(this: NonNull<Self>, len: usize) -> &'a mut [u8] {
-        // SAFETY: `this` came from `hand_over`, by the caller, so the pointer stays within memory that lives for ever.
-        let data = unsafe { addr_of_mut!((*this.as_ptr()).data) };
-        // SAFETY: 1. `this` came from `hand_over`, by the caller, so the memory is valid, aligned and initialised for ever. 2. Neither the device nor
-        // another reference uses it as long as the returned references live, by the caller.
-        let data: &'a mut [u8; MAX_TRANSFER] = unsafe { &mut *data };
-        &mut data[..len]
+    /// 1. `memory` came from [`DmaMemory::hand_over`].
+    /// 2. The device does not use the buffer as long as the reference lives.
+    /// 3. There is no other reference to it as long.
+    pub(super) unsafe fn of<'a>(memory: NonNull<DmaMemory>, n: usize) -> &'a mut Self {
+        assert!(n < DEPTH);
+        // SAFETY: 1. `memory` came from `hand_over`, by condition 1, so the pointer stays within memory that is valid, aligned and initialised for ever:
+        // `n` was checked. 2. Neither the device nor another reference uses it as long as the reference lives, by conditions 2 and 3.
+        unsafe { &mut *addr_of_mut!((*memory.as_ptr()).buffers).cast::<Self>().add(n) }
     }
 
-    /// Returns header, status and data.
+    /// Returns the status that the device answered in buffer `n`. The read is volatile: the compiler knows only of what the driver wrote there. Panics if
+    /// there is no buffer of this number.
     ///
     /// # Safety
     ///
-    /// `this` came from [`DmaMemory::hand_over`], and neither the device nor another reference uses header, status or data as long as the returned
-    /// references live.
-    pub(super) unsafe fn parts<'a>(
-        this: NonNull<Self>,
-    ) -> (&'a mut [u8; 16], &'a mut [u8; 1], &'a mut [u8]) {
-        // SAFETY: 1. `this` came from `hand_over`, by the caller, so the memory is valid, aligned and initialised for ever. 2. Neither the device nor
-        // another reference uses it as long as the returned references live, by the caller.
-        let this: &'a mut Self = unsafe { &mut *this.as_ptr() };
-        (&mut this.header, &mut this.status, &mut this.data)
-    }
-
-    /// Returns the status that the device answered. The read is volatile: the compiler knows only of what the driver wrote there.
-    ///
-    /// # Safety
-    ///
-    /// `this` came from [`DmaMemory::hand_over`], and the device is through with it.
-    pub(super) unsafe fn status(this: NonNull<Self>) -> u8 {
-        // SAFETY: `this` came from `hand_over`, by the caller, so the pointer stays within memory that lives for ever.
-        let status = unsafe { addr_of!((*this.as_ptr()).status) };
-        // SAFETY: the status is valid and initialised, and nobody writes to it now: the device is through with it, by the caller.
-        unsafe { status.cast::<u8>().read_volatile() }
+    /// 1. `memory` came from [`DmaMemory::hand_over`].
+    /// 2. The device has given the buffer back.
+    pub(super) unsafe fn status(memory: NonNull<DmaMemory>, n: usize) -> u8 {
+        assert!(n < DEPTH);
+        // SAFETY: 1. `memory` came from `hand_over`, by condition 1, so the status is valid and initialised: `n` was checked. 2. Nobody writes to it now:
+        // the device has given the buffer back, by condition 2.
+        unsafe {
+            let this = addr_of_mut!((*memory.as_ptr()).buffers).cast::<Self>().add(n);
+            addr_of_mut!((*this).status).cast::<u8>().read_volatile()
+        }
     }
 }
 
@@ -132,7 +119,7 @@ unsafe impl Hal for Identity {
     }
 
     unsafe fn dma_dealloc(_: PhysAddr, _: NonNull<u8>, _: usize) -> i32 {
-        // `VirtioBlk::release` gives all pages back at once.
+        // `Requests::release` gives all pages back at once.
         0
     }
 
