@@ -8,8 +8,12 @@ const COMPLAINT: &str = "error: Stasis was started at EL1, and it must be at EL2
 
 /// Prints why Stasis does not run. The entry code calls this with a translation that maps the image and the device tree only, and stops
 /// the core when this returns. If the device tree names no UART, nothing is printed.
+///
+/// # Safety
+///
+/// The entry code alone calls this, at EL1, with the address of the device tree that the boot protocol has passed.
 #[unsafe(no_mangle)]
-extern "C" fn stasis_at_el1(device_tree: u64) {
+unsafe extern "C" fn stasis_at_el1(device_tree: u64) {
     // SAFETY: the boot protocol passes the address of the device tree; the entry code has mapped it; nobody writes it.
     let Ok(machine) = (unsafe { machine::find(device_tree) }) else { return };
     // SAFETY: this is `stasis_at_el1`, and no other core was started.

@@ -31,7 +31,7 @@ pub fn init(machine: &Machine) {
     CONDUIT.call_once(|| machine.psci);
     WATCHDOG.call_once(|| {
         let device = machine.watchdog?;
-        // SAFETY: 1. The device tree says that the frame is the watchdog's; the final translation maps it as a device. 2. Only this driver uses it,
+        // SAFETY: 1. `Machine` is proof that the frame is the watchdog's, and that it is mapped as a device for ever. 2. Only this driver uses it,
         // and a watchdog changes no memory.
         let frame = unsafe { Frame::new(device.frame.start as usize) };
         Some(Watchdog::new(frame))
@@ -43,11 +43,16 @@ pub fn init(machine: &Machine) {
 /// # Errors
 ///
 /// Why the firmware has not started it.
-pub fn start_core(core: &Core, entry: u64) -> Result<(), Error> {
+///
+/// # Safety
+///
+/// 1. `entry` is that of code which lets the core in, with its MMU off.
+/// 2. `core` is of a [`Machine`].
+pub unsafe fn start_core(core: &Core, entry: u64) -> Result<(), Error> {
     match (core.start, CONDUIT.get().copied().flatten()) {
         (Start::SpinTable(release), _) => {
-            // SAFETY: the device tree says that the core reads its entry from this address. `Machine::mappable_ram` has mapped that memory, and
-            // `Machine::free_ram` gives it to nobody.
+            // SAFETY: 1. The device tree says that the core reads its entry from this address, by condition 2. 2. `Machine::mappable_ram` has that memory,
+            // so it is mapped, and `Machine::free_ram` gives it to nobody. 3. The core begins at code that lets it in, by condition 1.
             unsafe { (release as *mut u64).write_volatile(entry) };
             cache::clean_and_invalidate_to_poc(release as usize, size_of::<u64>());
             cpu::send_event();

@@ -86,7 +86,7 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
 
 fn load_archive(machine: &Machine, work: &mut Work) -> Result<(), String> {
     let range = machine.initrd.ok_or("no guests: the machine was started without an initrd")?;
-    // SAFETY: 1. The firmware has put the initrd there, in RAM that stays mapped. 2. Nobody writes it, because `free_ram` leaves it out.
+    // SAFETY: 1. `Machine` is proof that the firmware has put the initrd there, and that RAM is mapped for ever. 2. Nobody writes it, because `free_ram` leaves it out.
     let bytes =
         unsafe { core::slice::from_raw_parts(range.start as *const u8, range.len() as usize) };
     let archive = Archive::open(bytes).map_err(|e| e.to_string())?;
@@ -239,7 +239,10 @@ pub fn add(
         }
     };
     let memory = Memory { ram, shared, given, gicv, stage2 };
-    let domain = match Domain::new(number, placement, guest, vcpus, memory, state) {
+    // SAFETY: 1. `GUESTS` gives a number to one guest at a time, and keeps its translation for the next one; a new one has mapped nothing yet. 2.
+    // `GICV` is the frame of the machine's GIC; `give` has found that nobody else uses the devices in `given`. 3. This is the boot or a command, which run
+    // while no vCPU is loaded on their core.
+    let domain = match unsafe { Domain::new(number, placement, guest, vcpus, memory, state) } {
         Ok(domain) => domain,
         Err((why, stage2)) => {
             GUESTS.lock().give_back(number, stage2);
@@ -269,7 +272,7 @@ pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
     care::end(domain);
     console::forget(domain);
     turns::retire(task, domain);
-    let (ram, stage2) = parked.take_memory();
+    let (ram, stage2) = parked.take_memory(task);
     drop(ram);
     GUESTS.lock().give_back(domain.number, stage2);
     Ok(())

@@ -31,6 +31,7 @@ mod stream;
 mod typed;
 mod work;
 
+use machine::Machine;
 use stasis_arch::{mmu, timer};
 use stasis_host::board::{Uart, UartKind};
 use stasis_hw::mini_uart::MiniUart;
@@ -45,19 +46,25 @@ use work::Work;
 
 /// Boots the machine on its first core, and then serves the console and vCPUs for ever. The entry code jumps here, with an early translation
 /// that maps only the image and the device tree.
+///
+/// # Safety
+///
+/// The entry code alone calls this, once, on the first core, with the address of the device tree that the boot protocol has passed.
 #[unsafe(no_mangle)]
-extern "C" fn stasis_primary(device_tree: u64) -> ! {
+unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     // SAFETY: nothing was allocated yet, and this function runs once.
     unsafe { memory::init_heap() };
     // SAFETY: the boot protocol passes the address of the device tree; the entry code has mapped it; nobody writes it.
-    let machine = unsafe { machine::find(device_tree) };
-    let machine = machine.unwrap_or_else(|error| panic::give_up(&error));
+    let described = unsafe { machine::find(device_tree) };
+    let machine = described.unwrap_or_else(|error| panic::give_up(&error));
     let translation = memory::map(&machine);
     let translation =
         translation.unwrap_or_else(|error| panic!("cannot map the machine: {error:?}"));
     // SAFETY: 1. This is a 39-bit translation with 4 KiB pages that maps one to one the image as the linker laid it out, all RAM and the devices.
     // 2. Its tables are never freed. 3. The early translation is one to one, too.
     unsafe { mmu::install(translation.root()) };
+    // SAFETY: 1. `machine::find` has returned it. 2. `memory::map` maps all of both so, and the translation stays for ever. `smp` starts other cores with it.
+    let machine = unsafe { Machine::reached(machine) };
 
     // SAFETY: the device tree says that the frame is the UART's. It is mapped as a device, and only this driver uses it.
     output::init(unsafe { serial(machine.uart) });
@@ -76,8 +83,12 @@ extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let timer_fires = unsafe { timer::fires_across_zero() };
     clock::init(rtc, !timer_fires);
     let gic = machine.gic.unwrap_or_else(|error| panic::give_up(&error));
-    gic::init(&gic);
-    let ready = smp::start(&machine);
+    // SAFETY: 1. `Machine` is proof that the device tree says this of the GIC's frames, and that they are mapped as devices for ever. 2. Only this
+    // driver uses them.
+    unsafe { gic::init(&gic) };
+    // SAFETY: 1. The final tables are installed. 2. This is the first core, which has started no other one. 3. No vCPU is loaded, and EL2 has set no
+    // deadline.
+    let ready = unsafe { smp::start(&machine) };
     let free = machine.free_ram(memory::image());
     log::info!(
         "{} cores, {} MiB of RAM free, {} list registers, a counter of {} Hz",

@@ -1,12 +1,12 @@
 //! EL2's own memory: its heap, and its translations.
 
-use crate::machine::Machine;
 use buddy_system_allocator::Heap;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use spin::mutex::SpinMutex;
 use stasis_arch::boot::{MAX_CORES, STACK_STRIDE};
 use stasis_arch::regions::{Region, regions};
+use stasis_host::board::Machine;
 use stasis_hw::paging::{Attributes, MapError, PAGE_SIZE, Translation};
 use stasis_memory::range::Range;
 use stasis_run::tables::HeapTables;

@@ -53,16 +53,22 @@ pub fn write_bytes_in_panic(bytes: &[u8]) {
 /// Uses the UART under its lock, or without the lock if that does not become free in time.
 fn in_panic(action: impl FnOnce(Serial)) {
     const PATIENCE: usize = 10_000_000;
-    let Some(uart) = UART.get().or_else(early) else { return };
+    let Some(uart) = UART.get() else { return };
     let _guard = (0..PATIENCE).find_map(|_| uart.try_lock());
     // SAFETY: the driver is only an address, which is never changed. At worst, the output of two cores is mixed.
     action(unsafe { *uart.as_mut_ptr() });
 }
 
-/// Returns the UART that is found by its address, for a boot that has come to its end before it knew the UART.
-fn early() -> Option<&'static SpinMutex<Serial>> {
-    init(early::find()?);
-    UART.get()
+/// Sets the UART that is found by its address, if none was set: for a boot that has come to its end before it knew the UART.
+///
+/// # Safety
+///
+/// This program is about to stop. If no UART was set, only this core runs, and the program uses nothing but the image from now on.
+pub unsafe fn find_in_panic() {
+    if UART.get().is_none() {
+        // SAFETY: no UART was set, so only this core runs and uses nothing but the image, by the caller.
+        unsafe { early::find() }.into_iter().for_each(init);
+    }
 }
 
 /// Returns the oldest byte that the UART has received and nobody has read yet, if there is one. Takes the lock of the UART.

@@ -21,8 +21,16 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 /// Says why Stasis can't run on this machine, and stops. Nothing is wrong with Stasis itself, so there is no report. Must be called before
 /// other cores are started.
 pub fn give_up(why: &MachineError) -> ! {
+    find_uart();
     say!("error: Stasis can't run on this machine: {why}");
     stop()
+}
+
+/// Looks for a UART, if the boot had not come to the line that sets one.
+fn find_uart() {
+    // SAFETY: 1. All callers stop the program next. 2. The UART is set before other cores are started, so only this core runs if none is, and what it says
+    // lies in the image.
+    unsafe { output::find_in_panic() };
 }
 
 fn stop() -> ! {
@@ -34,6 +42,7 @@ fn stop() -> ! {
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
     if !ENDING.swap(true, Ordering::Relaxed) {
+        find_uart();
         console::show_waiting_in_panic();
         say!("\n*** Stasis panicked on core {}", cpu::number());
         say!("{info}");
@@ -48,6 +57,7 @@ extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
     if ENDING.swap(true, Ordering::Relaxed) {
         stop();
     }
+    find_uart();
     console::show_waiting_in_panic();
     let image = crate::memory::image();
     say!("\n*** {} at EL2 on core {}", VECTORS[frame.vector as usize % 4], cpu::number());

@@ -25,14 +25,22 @@ pub fn present() -> impl Iterator<Item = usize> {
 }
 
 /// Sets up the calling core, which is the first one, and starts all others.
-pub fn start(machine: &Machine) -> Ready {
-    let ready = init_this_core(0);
+///
+/// # Safety
+///
+/// 1. The final tables are installed.
+/// 2. No other core was started yet.
+/// 3. No vCPU is loaded on this core, and EL2 has set no deadline.
+pub unsafe fn start(machine: &Machine) -> Ready {
+    // SAFETY: no vCPU is loaded and no deadline is set, by condition 3.
+    let ready = unsafe { init_this_core(0) };
     let others = || machine.cores.iter().filter(|core| core.mpidr != cpu::mpidr());
-    // SAFETY: `main` has installed the final tables, and no other core was started yet.
+    // SAFETY: 1. The final tables are installed, by condition 1. 2. No other core was started yet, by condition 2.
     let entry = unsafe { boot::prepare_secondaries(others().map(|core| core.mpidr)) };
     for (number, core) in (1..MAX_CORES).zip(others()) {
         let mpidr = core.mpidr;
-        match firmware::start_core(core, entry) {
+        // SAFETY: 1. `entry` is where `prepare_secondaries` lets cores in. 2. The core is one of the machine's, of whose cores `Machine` is proof.
+        match unsafe { firmware::start_core(core, entry) } {
             Ok(()) if arrives(number) => {}
             Ok(()) => log::warn!("core {number} (MPIDR {mpidr:#x}) was started but did not arrive"),
             Err(error) => log::warn!("core {number} (MPIDR {mpidr:#x}) was not started: {error}"),
@@ -53,14 +61,23 @@ fn arrives(number: usize) -> bool {
 }
 
 /// Sets up a secondary core, which then serves vCPUs for ever. The entry code jumps here, under the final translation.
+///
+/// # Safety
+///
+/// The entry code alone calls this, once on each core but the first one, with the core's number.
 #[unsafe(no_mangle)]
-extern "C" fn stasis_secondary(number: usize) -> ! {
-    turns::serve(init_this_core(number))
+unsafe extern "C" fn stasis_secondary(number: usize) -> ! {
+    // SAFETY: the core has just started, by the caller, so it has loaded no vCPU and has set no deadline.
+    turns::serve(unsafe { init_this_core(number) })
 }
 
 /// Sets up the calling core, whose number is `number`. Every core does this first.
-fn init_this_core(number: usize) -> Ready {
-    // SAFETY: the core does this before it serves, so it has activated no stage 2, has loaded no vCPU, and has set no deadline.
+///
+/// # Safety
+///
+/// No vCPU is loaded on this core, and EL2 has set no deadline.
+unsafe fn init_this_core(number: usize) -> Ready {
+    // SAFETY: 1. No vCPU is loaded on this core, so it has activated no stage 2 for one, by the caller. 2. EL2 has set no deadline, by the caller.
     let ready = unsafe { cpu::init() };
     gic::init_this_core();
     PRESENT.fetch_or(1 << number, Ordering::Release);

@@ -111,15 +111,22 @@ pub struct Ready {
 ///
 /// No [`Stage2Active`](mmu::Stage2Active) and no [`Loaded`](crate::world::Loaded) of this core is alive, and EL2 has set no deadline.
 pub unsafe fn init() -> Ready {
-    // SAFETY: no guest is loaded on this core, and EL2 has set no deadline, by the caller.
-    unsafe { timer::stop_all() };
-    init_traps();
-    mmu::init_stage2();
-    debug::init();
+    // SAFETY: 1. No guest is loaded on this core, by the caller. 2. EL2 has set no deadline, by the caller.
+    unsafe {
+        timer::stop_all();
+        init_traps();
+        mmu::init_stage2();
+        debug::init();
+    }
     Ready { this_core: PhantomData }
 }
 
-fn init_traps() {
+/// Sets the traps that are the same for every guest.
+///
+/// # Safety
+///
+/// No [`Stage2Active`](mmu::Stage2Active) and no [`Loaded`](crate::world::Loaded) of this core is alive.
+unsafe fn init_traps() {
     const CPTR_RES1: u64 = 0x32ff;
     const CPTR_TZ: u64 = 1 << 8;
     const CPTR_TTA: u64 = 1 << 20;
@@ -134,7 +141,7 @@ fn init_traps() {
         0 | 0xf => 0,
         _ => mrs!("pmcr_el0") >> 11 & 0x1f,
     };
-    // SAFETY: 1. These registers decide what traps from EL1 and EL0, where nothing runs yet, and what a guest sees. 2. EL2's own use of the vector
+    // SAFETY: 1. These registers decide what traps from EL1 and EL0, where nothing is loaded, by the caller, and what a guest sees. 2. EL2's own use of the vector
     // registers, which CPTR_EL2 decides, stays allowed. 3. VSESR_EL2 is written only where the CPU has it.
     unsafe {
         msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);

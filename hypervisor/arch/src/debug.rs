@@ -24,8 +24,12 @@ const EVENTS: u64 = 1 | 1 << 13 | 1 << 15;
 
 /// Opens the OS lock and the OS double lock, whatever a firmware has left there, and makes the guest's accesses to the debug registers trap. Called
 /// once, before a guest runs on this core.
-pub(crate) fn init() {
-    // SAFETY: no guest runs on this core yet, and EL2 takes no debug exceptions, so the locks act on nobody. The OS lock is locked while MDSCR_EL1 is
+///
+/// # Safety
+///
+/// No [`Loaded`](crate::world::Loaded) of this core is alive.
+pub(crate) unsafe fn init() {
+    // SAFETY: no guest is loaded on this core, by the caller, and EL2 takes no debug exceptions, so the locks act on nobody. The OS lock is locked while MDSCR_EL1 is
     // cleared, because only then all of its fields can be written.
     unsafe {
         msr!("osdlr_el1", 0);
@@ -163,11 +167,15 @@ pub(crate) fn take_back(registers: &mut Debug) {
     keep();
 }
 
-/// Lends the debug registers to the loaded guest, whose record `registers` is and whose OS lock is unlocked.
+/// Lends the debug registers to the loaded guest, whose OS lock is unlocked.
+///
+/// # Safety
+///
+/// A vCPU is loaded on this core.
 #[cold]
-pub(crate) fn lend(registers: &Debug) {
+pub(crate) unsafe fn lend(registers: &Debug) {
     debug_assert!(*registers.os_lock == 0, "the registers of a guest whose OS lock is locked");
-    // SAFETY: 1. `load_all`: from here on, the registers are those of the loaded guest, as its record has them. 2. `set_traps`: so no access of the
+    // SAFETY: 1. `load_all`: from here on, the registers are those of the loaded guest, by the caller. 2. `set_traps`: so no access of the
     // guest needs to trap. 3. The claim tags act on nothing.
     unsafe {
         // Clear the claim tags, so that no guest finds what another has claimed.

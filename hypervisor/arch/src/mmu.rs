@@ -37,13 +37,16 @@ pub unsafe fn install(root: u64) {
 
 /// Writes VTCR_EL2 of this core, once: 39-bit guest-physical addresses from level 1, 4 KiB granule, write-back inner-shareable walks, 8-bit VMIDs;
 /// physical addresses as long as EL2's own.
-pub(crate) fn init_stage2() {
+///
+/// # Safety
+///
+/// No [`Stage2Active`] and no [`Loaded`](crate::world::Loaded) of this core is alive.
+pub(crate) unsafe fn init_stage2() {
     const RES1: u64 = 1 << 31;
     const SL0_LEVEL1: u64 = 0b01 << 6;
     const WALKS: u64 = 0b11 << 12 | 0b01 << 10 | 0b01 << 8;
     let physical_size = mrs!("tcr_el2") >> 16 & 0b111;
-    // SAFETY: the register acts on stage 2, which translates for EL1 and EL0 alone. Nothing runs there yet: `cpu::init` calls this before a guest is
-    // loaded.
+    // SAFETY: the register acts on stage 2, which translates for EL1 and EL0 alone, where nothing is loaded, by the caller.
     unsafe { msr!("vtcr_el2", RES1 | physical_size << 16 | WALKS | SL0_LEVEL1 | (64 - 39)) };
 }
 

@@ -136,7 +136,8 @@ impl Loaded {
     pub fn lend_debug(&mut self, registers: &Debug) -> bool {
         let lends = !self.debug_is_lent && *registers.os_lock == 0;
         if lends {
-            debug::lend(registers);
+            // SAFETY: `self` is proof that a vCPU is loaded on this core.
+            unsafe { debug::lend(registers) };
             self.debug_is_lent = true;
         }
         lends

@@ -132,13 +132,20 @@ impl Translation {
 
     /// Makes the translation map nothing again. `forget` is called with its [root](Self::root) once all entries of that are invalid, and must make
     /// all cores drop their copies of the translation. After that no core can find a table but the root, and all others are given back to `tables`.
-    pub fn clear(&mut self, tables: &mut impl TableSource, forget: impl FnOnce(u64)) {
+    ///
+    /// # Safety
+    ///
+    /// 1. Every table of the translation came from `tables`: it was passed to [`new`](Self::new) and to each [`map`](Self::map).
+    /// 2. When `forget` returns, no core has a copy of any of the translation's entries, in a TLB or in a walk that is under way, until something is
+    ///    mapped again.
+    /// 3. No core needs what the translation maps.
+    pub unsafe fn clear(&mut self, tables: &mut impl TableSource, forget: impl FnOnce(u64)) {
         let entries = || self.first_level().entries();
         entries().for_each(|entry| entry.invalidate());
         forget(self.root());
         for entry in entries() {
-            // SAFETY: 1. The entry is the root's of this translation, whose tables came from such a source. 2. The entry was made invalid and all
-            // cores have dropped their copies, so no core finds what is below. `take` leaves 0 in the entry, so the tables below are given back once.
+            // SAFETY: 1. The entry is the root's of this translation, whose tables came from `tables`, by condition 1. 2. The entry was made invalid, and
+            // no core has a copy of it or of what is below, by condition 2. `take` leaves 0 in the entry, so the tables below are given back once.
             unsafe { release_below(tables, entry.take(), ROOT_LEVEL) };
         }
     }

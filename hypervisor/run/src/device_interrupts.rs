@@ -59,8 +59,7 @@ pub fn release(domain: &Domain, guest: &mut Guest) {
 /// Resets a device that accesses memory by itself, so that it stops: the memory may be another guest's next.
 fn stop(device: &Device) {
     for frame in &device.grant.frames {
-        // SAFETY: 1. Such a device is a virtio-mmio slot, all of which are mapped one to one as device memory for ever, at the aligned addresses that
-        // the device tree gives. 2. The driver resets the device, which changes no memory, and ends the device's own accesses.
+        // SAFETY: 1. Such a device is a virtio-mmio slot, which is mapped one to one as device memory for ever, by condition 2 of `Domain::new`. 2. The driver resets the device, which changes no memory, and ends the device's own accesses.
         let frame = unsafe { Frame::new(frame.start as usize) };
         if !VirtioMmio::new(frame).reset() {
             log::error!("device \"{}\" can't be stopped", device.grant.path);

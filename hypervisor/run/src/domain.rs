@@ -168,11 +168,19 @@ impl Memory {
     }
 }
 
-/// Makes the translation of guest `number` map nothing, and makes all cores drop their copies of it. None of the guest's vCPUs is loaded.
-fn forget(stage2: &mut Translation, number: usize) {
-    // SAFETY: 1. The callers are the boot and commands, which run while no vCPU is loaded on their core. 2. `clear` keeps the root, which stays with
-    // this number, and so with its VMID, for ever.
-    stage2.clear(&mut HeapTables, |root| unsafe { mmu::forget_guest(root, vmid(number)) });
+/// Makes the translation of guest `number` map nothing, and makes all cores drop their copies of it.
+///
+/// # Safety
+///
+/// 1. No vCPU is loaded on this core, and none of the guest's on another one.
+/// 2. The translation is that of the guest, whose tables all came from [`HeapTables`], and stays with its number for ever.
+unsafe fn forget(stage2: &mut Translation, number: usize) {
+    // SAFETY: 1. No vCPU is loaded on this core, by condition 1. 2. `clear` keeps the root, which stays with this number, and so with its VMID, for ever,
+    // by condition 2.
+    let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
+    // SAFETY: 1. The tables came from `HeapTables`, by condition 2. 2. `forget_guest` makes all cores drop their copies, which were under this VMID, and
+    // waits for walks that are under way. 3. None of the guest's vCPUs is loaded, by condition 1.
+    unsafe { stage2.clear(&mut HeapTables, forget) };
 }
 
 impl Domain {
@@ -185,7 +193,15 @@ impl Domain {
     /// # Panics
     ///
     /// If what was written to the guest's RAM is [not finished](stasis_memory::GuestRam::finish_writing).
-    pub fn new(
+    ///
+    /// # Safety
+    ///
+    /// 1. No other domain has this number. `memory.stage2` maps nothing, its tables all came from [`HeapTables`], and it was never used under another
+    ///    number, nor another translation under this one.
+    /// 2. `memory.gicv` is the frame of the machine's GICV. Nobody else uses the devices in `memory.given`; those that access memory by themselves are
+    ///    virtio-mmio slots, which EL2 has mapped one to one as device memory.
+    /// 3. No vCPU is loaded on this core.
+    pub unsafe fn new(
         number: usize,
         placement: Placement,
         guest: Box<Guest>,
@@ -196,7 +212,9 @@ impl Domain {
         assert!(memory.ram.is_finished(), "the guest would not see all of its RAM");
         if let Err(why) = memory.map(guest.ram_base()) {
             // Do this before the RAM goes back: nothing may find it any more.
-            forget(&mut memory.stage2, number);
+            // SAFETY: 1. No vCPU is loaded on this core, by condition 3, and the guest has none yet, by condition 1. 2. The translation is the guest's and
+            // its tables came from `HeapTables`, by condition 1; the caller keeps it with the number.
+            unsafe { forget(&mut memory.stage2, number) };
             return Err((why, memory.stage2));
         }
         let Memory { ram, shared, given, stage2, .. } = memory;

@@ -36,10 +36,15 @@ fn gic() -> &'static Gic {
 }
 
 /// Sets the distributor up. Called once, by core 0.
-pub fn init(frames: &GicFrames) {
+///
+/// # Safety
+///
+/// 1. The frames are those of the machine's GICv2, mapped one to one as device memory for ever, at multiples of 8.
+/// 2. Nothing else uses them.
+pub unsafe fn init(frames: &GicFrames) {
     let start = |frame: Range| frame.start as usize;
-    // SAFETY: 1. The addresses are those that the device tree gives for the GIC's frames: aligned, and mapped one to one as device memory for ever.
-    // 2. What the drivers do to the GIC changes no memory.
+    // SAFETY: 1. The frames are mapped one to one as device memory for ever, and aligned, by condition 1. 2. They are the GIC's, by condition 1, and what
+    // the drivers do to a GIC changes no memory.
     let (distributor, cpu, virtual_interface) = unsafe {
         (
             Distributor::new(Frame::new(start(frames.gicd))),

@@ -3,6 +3,7 @@
 use super::{Domain, NOBODY, Ram, Resident, forget};
 use crate::device_interrupts;
 use crate::el2::GuestRam;
+use crate::turns::Task;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -102,16 +103,19 @@ impl Parked<'_> {
         self.set_state(state);
     }
 
-    /// Takes the memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more.
+    /// Takes the memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more, and stays with the guest's
+    /// number. The task proves that no vCPU is loaded on this core.
     ///
     /// # Panics
     ///
     /// If the memory was taken before.
-    pub fn take_memory(&mut self) -> (Ram, Translation) {
+    pub fn take_memory(&mut self, _: &mut Task) -> (Ram, Translation) {
         self.set_state(RunState::Removed);
         let ram = core::mem::replace(&mut self.resident.ram, Ram::none());
         let mut stage2 = self.resident.stage2.take().expect("it is taken once");
-        forget(&mut stage2, self.domain.number);
+        // SAFETY: 1. No vCPU is loaded on this core: no code that runs while one is loaded is given the task. Of this guest none is loaded anywhere: it is
+        // parked. 2. `Domain::new`'s caller has said so of the translation.
+        unsafe { forget(&mut stage2, self.domain.number) };
         (ram, stage2)
     }
 

@@ -114,7 +114,7 @@ impl Domain {
             }
             _ => false,
         };
-        // SAFETY: 1. The domain's stage 2 is a 39-bit translation, which maps what `Domain::new`'s caller says is the guest's own. Its tables stay until
+        // SAFETY: 1. The domain's stage 2 is a 39-bit translation, which maps the guest's RAM and what `Domain::new`'s caller says is the guest's own. Its tables stay until
         // the guest is removed, which takes the lock that is held here, and the lock of each vCPU that is loaded; its root stays for ever. 2. Each
         // domain has a VMID of its own, which its translation alone is used under. 3. The core was set up for guests, by condition 1. 4. No vCPU is
         // loaded on this core, by condition 2, and this is the only `Stage2Active` that is made of it.
