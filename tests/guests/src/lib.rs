@@ -13,7 +13,7 @@
 //! - `sysreg`: system registers by name.
 //! - `code`: instructions that are not known before the guest runs.
 //! - `second`: another CPU that does what it is asked to.
-//! - `uart`, `gic`, `timer`, `rtc`, `psci`: the machine's devices and its firmware.
+//! - `uart`, `gic`, `timer`, `rtc`, `gpio`, `psci`: the machine's devices and its firmware.
 
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -29,6 +29,8 @@ pub mod code;
 pub mod exception;
 #[cfg(target_os = "none")]
 pub mod gic;
+#[cfg(target_os = "none")]
+pub mod gpio;
 #[cfg(target_os = "none")]
 pub mod mmio;
 #[cfg(target_os = "none")]

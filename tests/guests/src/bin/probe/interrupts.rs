@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use stasis_guests::mmio::{read32, write32};
 use stasis_guests::sysreg::{mask_irqs, unmask_irqs, wfi};
-use stasis_guests::{gic, msr, rtc, timer, uart};
+use stasis_guests::{gic, gpio, msr, rtc, timer, uart};
 
 /// What IAR said of the interrupts that were taken, round and round.
 static TAKEN: [AtomicU32; 8] = [const { AtomicU32::new(gic::SPURIOUS) }; 8];
@@ -24,6 +24,8 @@ pub fn irq() {
         // The bytes stay in the FIFO.
         UART => write32(uart::IMSC, 0),
         rtc::INTID => write32(rtc::ICR, 1),
+        // The level stays.
+        gpio::INTID => write32(gpio::IE, 0),
         _ => {}
     }
     let count = COUNT.fetch_add(1, Relaxed) as usize;

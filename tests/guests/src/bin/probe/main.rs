@@ -22,6 +22,7 @@
 mod cpu;
 mod distributor;
 mod firmware;
+mod gpio;
 mod interrupts;
 mod serial;
 mod stray;
@@ -38,4 +39,5 @@ fn run() {
     timers::probe();
     serial::probe();
     wall_clock::probe();
+    gpio::probe();
 }
