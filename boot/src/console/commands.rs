@@ -8,6 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use stasis_arch::timer;
 use stasis_console::command::{self, Command};
 use stasis_console::table::{self, GuestRow};
 use stasis_devices::list::interrupt_name;
@@ -37,6 +38,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Top { seconds, times, json } => top::show(work, seconds, times, json, out),
         Command::Pause(guest) => pause(&*find(guest)?),
         Command::Unpause(guest) => unpause(&*find(guest)?),
+        Command::Shutdown(guest) => shutdown(&*find(guest)?),
         Command::Stop(guest) => stop(&*find(guest)?),
         Command::Start(guest) => start(work.task, guest),
         Command::Restart(guest) => said(guests::restart(work.task, &*find(guest)?)),
@@ -137,6 +139,14 @@ fn pause(domain: &Domain) -> Result<(), String> {
 
 fn unpause(domain: &Domain) -> Result<(), String> {
     changed(domain, RunState::unpaused).map(|()| care::runs(domain))
+}
+
+fn shutdown(domain: &Domain) -> Result<(), String> {
+    let mut parked = domain.park();
+    let hears = parked.guest.hears_power_key();
+    said(parked.state.check_shutdown(&domain.name, hears))?;
+    parked.guest.press_power_key(timer::counter());
+    Ok(())
 }
 
 fn stop(domain: &Domain) -> Result<(), String> {

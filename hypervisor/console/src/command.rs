@@ -46,6 +46,8 @@ pub enum Command<'a> {
     Pause(&'a str),
     /// Lets a paused guest go on.
     Unpause(&'a str),
+    /// Presses a guest's power key.
+    Shutdown(&'a str),
     /// Switches a guest off.
     Stop(&'a str),
     /// Starts a guest that is off, or that the configuration has and the machine does not.
@@ -230,7 +232,7 @@ const QUESTION_MARK: &str = "?";
 const ELSEWHERE: [(&str, &str); 8] = [
     ("exit", "quit"),
     ("poweroff", "quit"),
-    ("shutdown", "quit"),
+    ("system_powerdown", "shutdown"),
     ("list", "guests"),
     ("ls", "guests"),
     ("save", "checkpoint"),

@@ -31,7 +31,7 @@ pub enum RunState {
 /// Why a command does not fit what a guest is doing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
-    /// `pause` of a guest that does not run.
+    /// `pause` or `shutdown` of a guest that does not run.
     #[error("guest \"{guest}\" is {}", .state.name())]
     NotRunning {
         /// The guest's name.
@@ -66,6 +66,14 @@ pub enum Misfit {
     /// `remove` of a guest that runs.
     #[error("guest \"{guest}\" is running; stop it first")]
     Running {
+        /// The guest's name.
+        guest: String,
+    },
+    /// `shutdown` of a guest that does not hear of its power key.
+    #[error(
+        "guest \"{guest}\" has no driver for its power key: line 3 of its PL061 can't interrupt; stop switches it off without asking"
+    )]
+    DoesNotHear {
         /// The guest's name.
         guest: String,
     },
@@ -143,6 +151,15 @@ impl RunState {
         match self {
             Self::Paused => Ok(Self::Running),
             state => Err(Misfit::NotPaused { guest: guest.into(), state }),
+        }
+    }
+
+    /// Checks that `shutdown` may press the power key of the guest, which hears of it or not.
+    pub fn check_shutdown(self, guest: &str, hears: bool) -> Result<(), Misfit> {
+        match self {
+            Self::Running if hears => Ok(()),
+            Self::Running => Err(Misfit::DoesNotHear { guest: guest.into() }),
+            state => Err(Misfit::NotRunning { guest: guest.into(), state }),
         }
     }
 

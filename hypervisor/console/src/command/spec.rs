@@ -148,7 +148,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-pub(super) static TABLE: [Spec; 19] = [
+pub(super) static TABLE: [Spec; 20] = [
     Spec {
         word: "help",
         parameters: &[optional("[command]", Kind::Topic)],
@@ -204,6 +204,17 @@ pub(super) static TABLE: [Spec; 19] = [
         summary: "let a paused guest go on",
         details: &["It does not see that it was paused, but by a clock on the wall."],
         build: |arguments| Ok(Command::Unpause(arguments.required(0))),
+    },
+    Spec {
+        word: "shutdown",
+        parameters: &[GUEST],
+        options: &[],
+        summary: "press a guest's power key",
+        details: &[
+            "It is asked to switch itself off, as by QEMU's system_powerdown: a Linux with gpio-keys and a program that",
+            "listens for the key, such as systemd, shuts down. Whether it does is up to it; stop does not ask.",
+        ],
+        build: |arguments| Ok(Command::Shutdown(arguments.required(0))),
     },
     Spec {
         word: "stop",

@@ -186,6 +186,7 @@ fn each_command_is_understood() {
         ("top --json 2 10", Command::Top { seconds: Some(2), times: 10, json: true }),
         ("pause linux", Command::Pause("linux")),
         ("unpause 1", Command::Unpause("1")),
+        ("shutdown linux", Command::Shutdown("linux")),
         ("stop linux", Command::Stop("linux")),
         ("start linux", Command::Start("linux")),
         ("restart linux", Command::Restart("linux")),
@@ -264,7 +265,7 @@ fn mistyped_input_gets_an_answer() {
 fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
-    assert_eq!(help.lines().count(), 19);
+    assert_eq!(help.lines().count(), 20);
     assert!(
         help.contains(
             "  pause <guest>                                            stop a guest's time\n"

@@ -8,7 +8,7 @@ use crate::clock::{GuestClock, NEVER};
 use crate::psci;
 use crate::timer::Timer;
 use stasis_devices::device::{Clocks, Context, Deadline, Memory};
-use stasis_devices::{doorbell, pl011};
+use stasis_devices::{doorbell, pl011, pl061};
 use stasis_memory::GuestMemory;
 use stasis_state::guest;
 
@@ -79,6 +79,20 @@ impl Guest {
     pub fn receive(&mut self, character: impl Into<pl011::Character>) -> VcpuMask {
         let _ = pl011::receive(&mut self.devices.pl011, character);
         self.update_line(Line::of(&self.devices.pl011, 0))
+    }
+
+    /// Returns whether the guest hears of its power key: a driver has enabled the interrupt of the key's line.
+    pub fn hears_power_key(&self) -> bool {
+        pl061::hears_key(&self.devices.pl061)
+    }
+
+    /// Presses the guest's power key, which comes up by itself. No vCPU is loaded, and all are kicked then. `counter` is the host's CNTPCT.
+    pub fn press_power_key(&mut self, counter: u64) {
+        let now = self.clock.now(counter);
+        pl061::press(&mut self.devices.pl061, now, *self.clock_record.cntfrq);
+        let _ = self.update_line(Line::of(&self.devices.pl061, 0));
+        // The next tick finds when the key comes up.
+        self.due = DevicesDue::default();
     }
 
     /// Notes that guests have rung the doorbell of the `n`th region that this guest shares: `by` has one bit for each guest. Returns the vCPUs

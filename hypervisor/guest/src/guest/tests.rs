@@ -393,6 +393,56 @@ fn a_typed_byte_is_read_by_the_guest() {
 }
 
 #[test]
+fn a_pressed_power_key_interrupts_and_comes_up_by_itself_also_after_a_resume() {
+    const GPIO: u64 = 0x0903_0000;
+    const GPIO_INTID: u16 = 39;
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let mut set = |guest: &mut Guest, offset, value| {
+        vcpus[0].core.x[1] = value;
+        exit(guest, 0, &mut vcpus[0], abort(GPIO + offset, Width::Byte, true), &mut core);
+    };
+    let level = |guest: &Guest| guest.vgic.distributor().spi_level[0] >> (GPIO_INTID - 32) & 1;
+    assert!(!guest.hears_power_key());
+    set(&mut guest, 0x40c, 8);
+    set(&mut guest, 0x410, 8);
+    assert!(guest.hears_power_key());
+    // The release counts as well.
+    set(&mut guest, 0x408, 8);
+    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), NEVER);
+    guest.press_power_key(0);
+    assert_eq!(level(&guest), 1, "the edge");
+    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), FREQUENCY / 10);
+
+    vcpus[0].core.x[1] = 8;
+    exit(&mut guest, 0, &mut vcpus[0], abort(GPIO + 0x41c, Width::Byte, true), &mut core);
+    assert_eq!(level(&guest), 0, "it was cleared");
+
+    let stored = owned(&guest.records(vcpus.iter_mut(), 0, WALL_TIME));
+    let (mut resumed, mut vcpus) = Guest::restored(stored, PACE).unwrap();
+    let mut core = Core::default();
+    resumed.clock.start(0);
+    assert_eq!(resumed.tick(0, &mut vcpus[0], &mut core), FREQUENCY / 10);
+    assert_eq!(level(&resumed), 0);
+    core.counter = FREQUENCY / 10;
+    assert_eq!(resumed.tick(0, &mut vcpus[0], &mut core), NEVER);
+    assert_eq!(level(&resumed), 1, "the key came up");
+    let stored = owned(&resumed.records(vcpus.iter_mut(), core.counter, WALL_TIME));
+    let (resumed, _) = Guest::restored(stored, PACE).unwrap();
+    assert_eq!(level(&resumed), 1, "an interrupt that is pending stays");
+}
+
+#[test]
+fn a_guest_that_was_stored_without_a_gpio_controller_has_one_at_reset_and_a_low_line() {
+    let (mut guest, mut vcpus, _) = guest(1);
+    let mut stored = owned(&guest.records(vcpus.iter_mut(), 0, WALL_TIME));
+    // Nothing drove this line there.
+    stored.distributor.spi_level[0] = u32::MAX;
+    let (resumed, _) = Guest::restored(stored, PACE).unwrap();
+    assert_eq!(resumed.vgic.distributor().spi_level[0] >> (39 - 32) & 1, 0);
+    assert!(!resumed.hears_power_key());
+}
+
+#[test]
 fn cpu_on_starts_the_other_vcpu_and_nobody_else() {
     const CPU_ON_64: u64 = 0xc400_0003;
     let (mut guest, mut vcpus, mut core) = guest(3);

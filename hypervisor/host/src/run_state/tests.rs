@@ -48,6 +48,24 @@ fn a_guest_that_is_paused_can_go_on_and_no_other() {
 }
 
 #[test]
+fn a_guest_that_runs_and_hears_its_power_key_can_be_asked_to_shut_down() {
+    assert_eq!(Running.check_shutdown("rt", true), Ok(()));
+    let deaf = "guest \"rt\" has no driver for its power key: line 3 of its PL061 can't interrupt; stop switches it off without asking";
+    for (hears, expected) in [(true, None), (false, Some((Running, deaf)))] {
+        let mut refused = vec![
+            (Paused, "guest \"rt\" is paused"),
+            (Off, "guest \"rt\" is off"),
+            (Reset, "guest \"rt\" is off"),
+            (Crashed, "guest \"rt\" is crashed"),
+            (Lost, "guest \"rt\" is lost"),
+            (Removed, "guest \"rt\" is removed"),
+        ];
+        refused.extend(expected);
+        refuses(|state| state.check_shutdown("rt", hears), &refused);
+    }
+}
+
+#[test]
 fn a_guest_that_is_alive_can_be_stopped_and_no_other() {
     assert_eq!(Running.stopped("rt"), Ok(Off));
     assert_eq!(Paused.stopped("rt"), Ok(Off));

@@ -164,6 +164,59 @@ pub fn linux_that_resets_its_machine_starts_again(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
+pub fn a_pressed_power_key_shuts_linux_down_also_after_a_resume(lab: &Lab) -> Result<()> {
+    // Debian's cloud kernel has the driver of the PL061 and not the one of its keys: its GPIO files stand for that.
+    const LISTEN: &str = "cd /sys/class/gpio; n=$(($(cat gpiochip*/base) + 3)); echo $n > export; echo both > gpio$n/edge; cd /";
+    const POWER_OFF: &str = "of() { awk '/gpiolib/ { print $2 }' /proc/interrupts; }; was=$(of); while [ $(of) = $was ]; do sleep 0.1; done; poweroff -f";
+    let disk = lab.disk()?;
+    let mut stasis = machine(lab, 1)?.disk(&disk).boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    let chip = shell(&mut stasis, "cat /sys/class/gpio/gpiochip*/label")?;
+    ensure!(chip.iter().any(|line| line == "9030000.pl061"), "the chip is {chip:?}");
+    stasis.detach()?;
+    stasis.refused_for("shutdown linux", &["no driver for its power key"])?;
+    stasis.attach("linux")?;
+    shell(&mut stasis, LISTEN)?;
+    ensure!(edges(&mut stasis)? == 0, "nobody has pressed the key");
+    press(&mut stasis)?;
+    ensure!(edges(&mut stasis)? == 2, "a press and its end");
+    look_at_dmesg(&mut stasis)?;
+
+    // Stored with the key down, or its interrupts pending, or with all of that over.
+    stasis.detach()?;
+    stasis.command("shutdown linux")?;
+    let number = stasis.checkpoint("linux", "pressed")?;
+    stasis.kill()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    stasis.resume(number)?;
+    stasis.attach("linux")?;
+    shell(&mut stasis, "sleep 0.3")?;
+    ensure!(edges(&mut stasis)? == 4, "the press that was stored has its end");
+    dmesg_is_silent(&mut stasis)?;
+    shell(&mut stasis, &format!("({POWER_OFF}) & true"))?;
+    stasis.detach()?;
+    stasis.command("shutdown linux")?;
+    stasis.qemu.console.wait_for("guest \"linux\" is off", SHELL_TIME)?;
+    stasis.refused_for("shutdown linux", &["guest \"linux\" is off"])?;
+    stasis.quit()
+}
+
+/// Presses the guest's power key, and waits until it must have come up.
+fn press(stasis: &mut Stasis) -> Result<()> {
+    stasis.detach()?;
+    stasis.command("shutdown linux")?;
+    stasis.attach("linux")?;
+    shell(stasis, "sleep 0.3").map(drop)
+}
+
+/// The interrupts of the power key that Linux has counted.
+fn edges(stasis: &mut Stasis) -> Result<u64> {
+    let lines = shell(stasis, "cat /proc/interrupts")?;
+    let row = lines.iter().find(|line| line.ends_with("gpiolib")).context("no row of the key")?;
+    row.split_whitespace().nth(1).context("no column")?.parse().context("no number")
+}
+
 pub fn a_break_on_the_console_is_a_sysrq_of_linux(lab: &Lab) -> Result<()> {
     const BREAK_KEY: &[u8] = b"\x1db";
     let socket = Socket::new()?;

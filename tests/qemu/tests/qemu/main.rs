@@ -237,6 +237,7 @@ fn main() -> ExitCode {
             linux_goes_on_in_another_machine,
             linux_that_resets_its_machine_starts_again,
             linux_feeds_its_watchdog_until_it_can_not,
+            a_pressed_power_key_shuts_linux_down_also_after_a_resume,
             a_break_on_the_console_is_a_sysrq_of_linux;
         ipi:
             two_cpus_see_what_they_see_on_plain_qemu;
