@@ -23,8 +23,8 @@ const DEFAULT_BAUD: u32 = 115_200;
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
-QEMU listens with -serial unix:PATH,server=on,wait=off or -serial tcp:HOST:PORT,server=on,wait=off. A DEVICE, such
-as /dev/ttyUSB0, has 8 bits, no parity, one stop bit and no flow control.
+QEMU listens with -display none -serial unix:PATH,server=on,wait=off, or tcp:HOST:PORT in the place of unix:PATH. A
+DEVICE, such as /dev/ttyUSB0, has 8 bits, no parity, one stop bit and no flow control.
 
 All keys go to the machine, but for those behind Ctrl-A, as in QEMU:
   Ctrl-A X       ends this command; the machine goes on
