@@ -10,6 +10,7 @@ mod fetch;
 mod first_write;
 mod hold;
 mod host;
+mod lock;
 mod look;
 mod outside;
 mod parked;

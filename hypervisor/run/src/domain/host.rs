@@ -1,13 +1,13 @@
 //! The core that a vCPU is loaded on, as the [`Host`] of the guest's logic.
 
 use super::errands::Errands;
-use super::{Domain, Resident, VcpuPlace};
+use super::lock::Unlocked;
+use super::{Domain, VcpuPlace};
 use crate::clock;
 use crate::gic::ThisCore;
 use crate::roster::Turn;
 use stasis_arch::world::Loaded;
 use stasis_arch::{cpu, timer};
-use stasis_cores::sync::LockGuard;
 use stasis_guest::clock::NEVER;
 use stasis_guest::exit::{self, Syndrome};
 use stasis_guest::inject::El1Registers;
@@ -18,7 +18,6 @@ use stasis_state::vcpu::Debug;
 
 /// The core that a vCPU of a domain's guest is loaded on, during one turn.
 pub struct RunningOn<'a> {
-    domain: &'a Domain,
     /// The vCPU's index in its guest.
     pub index: usize,
     pub place: &'a VcpuPlace,
@@ -35,10 +34,10 @@ pub struct RunningOn<'a> {
     look_at: u64,
     /// Counter's value at which the vCPU's turn on this core is over.
     turn_ends: u64,
+    /// Whether EL2's timer must be set, since one of these times has changed.
+    timer_is_stale: bool,
     /// What is left to do outside of the guest.
     pub errands: Errands<'a>,
-    /// What the guest's vCPUs share, while it stays locked from an exit's first look to its answer.
-    locked: Option<LockGuard<'a, Resident>>,
 }
 
 impl<'a> RunningOn<'a> {
@@ -52,7 +51,6 @@ impl<'a> RunningOn<'a> {
         turn_ends: u64,
     ) -> Self {
         Self {
-            domain,
             index,
             place,
             gic: ThisCore::here(),
@@ -62,12 +60,12 @@ impl<'a> RunningOn<'a> {
             deadline: NEVER,
             look_at: NEVER,
             turn_ends,
+            timer_is_stale: true,
             errands: Errands::none(domain),
-            locked: None,
         }
     }
 
-    /// Loads the GIC of the vCPU, and sets EL2's timer for it. All else of the vCPU is loaded.
+    /// Loads the GIC of the vCPU, and finds out when the guest must be told the time. All else of the vCPU is loaded.
     #[inline]
     pub fn begin(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
         // Do this before anything is in the list registers: a vCPU that wants this one to stand still may be in the midst of an access.
@@ -128,12 +126,7 @@ impl<'a> RunningOn<'a> {
     /// Lets the vCPU's turn go on until the counter reads `turn_ends`.
     pub fn extend_turn(&mut self, turn_ends: u64) {
         self.turn_ends = turn_ends;
-        self.set_timer();
-    }
-
-    #[inline]
-    fn set_timer(&self) {
-        timer::set_deadline(self.deadline.min(self.look_at).min(self.turn_ends));
+        self.timer_is_stale = true;
     }
 
     /// Returns whether EL2's timer has fired for the guest, and not only because the turn is over.
@@ -149,27 +142,21 @@ impl<'a> RunningOn<'a> {
         self.deadline
     }
 
-    /// Returns what the guest's vCPUs share, locked. It may have been [kept locked](Self::keep_locked).
+    /// Carries out what was decided under the lock: sets EL2's timer, and does what is left to do outside of the guest. Returns whether there was any
+    /// of the latter: see [`Errands::carry_out`].
+    ///
+    /// QEMU that runs one core at a time goes on with another core after EL2's timer is set. If that core wants the lock, it spins in vain until its
+    /// slice is over. So the lock is not held here.
     #[inline]
-    pub fn lock(&mut self) -> LockGuard<'a, Resident> {
-        match self.locked.take() {
-            Some(resident) => resident,
-            None => self.domain.resident.lock(),
+    pub fn carry_out(&mut self, unlocked: &Unlocked) -> bool {
+        if self.timer_is_stale {
+            self.timer_is_stale = false;
+            timer::set_deadline(self.deadline.min(self.look_at).min(self.turn_ends));
         }
+        self.errands.carry_out(unlocked)
     }
 
-    /// Keeps what the guest's vCPUs share locked until [`Self::lock`], which is called before the guest is entered again.
-    pub fn keep_locked(&mut self, resident: LockGuard<'a, Resident>) {
-        self.locked = Some(resident);
-    }
-
-    /// Carries out what is left to do outside of the guest: see [`Errands::carry_out`].
-    #[inline]
-    pub fn carry_out(&mut self) -> bool {
-        self.errands.carry_out()
-    }
-
-    /// Tells the guest the time, and makes EL2's timer fire when it must be told again.
+    /// Tells the guest the time, and makes EL2's timer fire when it must be told again, from the next [`Self::carry_out`] on.
     #[inline]
     pub fn tick(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
         self.pass_time(guest, vcpu);
@@ -180,7 +167,7 @@ impl<'a> RunningOn<'a> {
     #[inline]
     pub fn watch_timer(&mut self, guest: &Guest) {
         self.look_at = if clock::timer_forgets() { self.next_look(guest) } else { NEVER };
-        self.set_timer();
+        self.timer_is_stale = true;
     }
 
     /// Makes EL2 look at the guest's virtual timer by `until`, if the timer must be watched.

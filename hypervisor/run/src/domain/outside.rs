@@ -2,18 +2,24 @@
 
 use super::host::RunningOn;
 use super::{Domain, VcpuPlace};
-use crate::interrupts::{self, Taken};
+use crate::interrupts::Taken;
 use crate::{clock, gic};
 use stasis_guest::{Guest, Vcpu};
 use stasis_hw::gic::Acknowledged;
 use stasis_vgic::VcpuMask;
 
 impl Domain {
-    /// Takes the physical interrupt that is pending, if one is. What it leaves to do outside of the guest is kept in `host`.
+    /// Does for the guest what a physical interrupt entails that this core has taken. What that leaves to do outside of the guest is kept in `host`.
     #[inline(always)]
-    pub(super) fn take_interrupt(&self, guest: &mut Guest, vcpu: &mut Vcpu, host: &mut RunningOn) {
-        let VcpuPlace { roster, takes_over, .. } = host.place;
-        match interrupts::take(roster, &host.gic) {
+    pub(super) fn pass_taken(
+        &self,
+        taken: Taken,
+        guest: &mut Guest,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+    ) {
+        let VcpuPlace { takes_over, .. } = host.place;
+        match taken {
             Taken::Own => {}
             // If the timer has fired because the turn is over, the decision that follows sets it again.
             Taken::Timer if !host.tick_is_due() => {}

@@ -1,25 +1,36 @@
 //! The loop of a loaded vCPU: entries into its guest, and exits.
 
+use super::Domain;
 use super::host::RunningOn;
+use super::lock::{Locked, MaybeLocked, Unlocked};
 use super::turn::Leaves;
-use super::{Domain, Resident};
+use crate::interrupts;
 use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
-use stasis_cores::sync::LockGuard;
 use stasis_guest::exit::{self, Syndrome, WordAccess};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
 use stasis_guest::{Next, Vcpu, Whole, is_in_distributor};
 
 /// Reason why a vCPU has left its guest.
-enum Left {
+enum Left<'a> {
     /// An exit that is not answered at once.
-    Exit(Syndrome),
+    Exit(Syndrome, MaybeLocked<'a>),
     /// A physical interrupt is pending.
-    Interrupt,
+    Interrupt(Unlocked),
     /// The exit was answered. Either the vCPU's list registers must be filled, or this core must decide anew.
-    Answered,
+    Answered(Locked<'a>),
+}
+
+/// What became of an exit at the first look.
+enum AtOnce<'a> {
+    /// The exit was answered.
+    Done(Unlocked),
+    /// The exit was answered, and the vCPU's list registers must be filled.
+    Dirty(Locked<'a>),
+    /// Nothing was done.
+    NotAnswered(MaybeLocked<'a>),
 }
 
 impl Domain {
@@ -27,10 +38,10 @@ impl Domain {
     #[inline(always)]
     pub(super) fn enter_until_it_leaves<'a>(
         &'a self,
-        mut resident: LockGuard<'a, Resident>,
+        mut resident: Locked<'a>,
         vcpu: &mut Vcpu,
         host: &mut RunningOn<'a>,
-    ) -> (Leaves, LockGuard<'a, Resident>) {
+    ) -> (Leaves, Locked<'a>) {
         loop {
             let roster = host.place.roster;
             // Decide first: a vCPU that is about to leave needs no list registers.
@@ -40,17 +51,17 @@ impl Domain {
                 return (Leaves::ForOthers(turn), resident);
             }
             resident = self.prepare_entry(resident, vcpu, host);
-            drop(resident);
-            host.carry_out();
+            let unlocked = resident.unlock();
+            host.carry_out(&unlocked);
             // The errands may have woken another vCPU of this core, which interrupts nobody.
             if roster.must_decide() {
-                resident = self.resident.lock();
+                resident = self.lock(unlocked);
                 continue;
             }
-            let leaves = match self.enter(vcpu, host) {
-                Left::Exit(syndrome) => {
+            let leaves = match self.enter(unlocked, vcpu, host) {
+                Left::Exit(syndrome, lock) => {
                     let next;
-                    (next, resident) = self.answer_exit(vcpu, syndrome, host);
+                    (next, resident) = self.answer_exit(lock, vcpu, syndrome, host);
                     match next {
                         Next::Enter => continue,
                         Next::Wait => {
@@ -68,13 +79,14 @@ impl Domain {
                         Next::Crashed(crash) => Leaves::Stopped(Stopped::Crash(crash)),
                     }
                 }
-                Left::Answered => {
-                    resident = host.lock();
+                Left::Answered(locked) => {
+                    resident = locked;
                     continue;
                 }
-                Left::Interrupt => {
-                    resident = self.step_clock(host);
-                    self.take_interrupt(&mut resident.guest, vcpu, host);
+                Left::Interrupt(unlocked) => {
+                    let taken = interrupts::take(roster, &host.gic);
+                    resident = self.step_clock(unlocked, host);
+                    self.pass_taken(taken, &mut resident.guest, vcpu, host);
                     if let Some(crash) = resident.guest.crash() {
                         Leaves::Stopped(Stopped::Crash(crash))
                     } else if self.must_leave() {
@@ -93,10 +105,10 @@ impl Domain {
     #[inline]
     fn prepare_entry<'a>(
         &'a self,
-        mut resident: LockGuard<'a, Resident>,
+        mut resident: Locked<'a>,
         vcpu: &mut Vcpu,
         host: &mut RunningOn,
-    ) -> LockGuard<'a, Resident> {
+    ) -> Locked<'a> {
         let (index, hold) = (host.index, &host.place.hold);
         loop {
             let guest = &mut resident.guest;
@@ -112,10 +124,10 @@ impl Domain {
                 return resident;
             }
             host.errands.outbox.kick(guest.vgic.sync(index, &mut host.gic).kick);
-            drop(resident);
-            host.carry_out();
+            let unlocked = resident.unlock();
+            host.carry_out(&unlocked);
             hold.stand_still(|| host.turn_is_over());
-            resident = self.resident.lock();
+            resident = self.lock(unlocked);
             if host.place.roster.must_decide() {
                 return resident;
             }
@@ -126,7 +138,12 @@ impl Domain {
     ///
     /// What others want of this vCPU meanwhile is not delayed: they kick its core, so the next entry ends at once.
     #[inline]
-    fn enter<'a>(&'a self, vcpu: &mut Vcpu, host: &mut RunningOn<'a>) -> Left {
+    fn enter<'a>(
+        &'a self,
+        mut unlocked: Unlocked,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn<'a>,
+    ) -> Left<'a> {
         let stats = &host.place.stats;
         loop {
             match host.loaded.enter(&mut vcpu.core) {
@@ -135,23 +152,34 @@ impl Domain {
                     let syndrome = Syndrome { esr, far, hpfar };
                     if vcpu.call_alone(syndrome) {
                         stats.left(Reason::Call);
-                    } else if let Some(is_dirty) = self.answer_at_once(vcpu, syndrome, host) {
-                        stats.left(Reason::Mmio);
-                        // An interrupt that was sent may be for another vCPU of this core, which interrupts nobody.
-                        if is_dirty || host.place.roster.must_decide() {
-                            return Left::Answered;
+                        continue;
+                    }
+                    unlocked = match self.answer_at_once(unlocked, vcpu, syndrome, host) {
+                        AtOnce::Done(unlocked) => {
+                            stats.left(Reason::Mmio);
+                            // An interrupt that was sent may be for another vCPU of this core, which interrupts nobody.
+                            if host.place.roster.must_decide() {
+                                return Left::Answered(self.lock(unlocked));
+                            }
+                            unlocked
                         }
-                    } else if vcpu.read_alone(syndrome, || host.guest_time())
-                        || host.lend_debug(vcpu, syndrome)
-                    {
-                        stats.left(Reason::Register);
-                    } else {
-                        return Left::Exit(syndrome);
+                        AtOnce::Dirty(resident) => {
+                            stats.left(Reason::Mmio);
+                            return Left::Answered(resident);
+                        }
+                        AtOnce::NotAnswered(MaybeLocked::Unlocked(unlocked))
+                            if vcpu.read_alone(syndrome, || host.guest_time())
+                                || host.lend_debug(vcpu, syndrome) =>
+                        {
+                            stats.left(Reason::Register);
+                            unlocked
+                        }
+                        AtOnce::NotAnswered(lock) => return Left::Exit(syndrome, lock),
                     }
                 }
                 ExitKind::Interrupt => {
                     stats.left(Reason::Interrupt);
-                    return Left::Interrupt;
+                    return Left::Interrupt(unlocked);
                 }
                 // The cause of the SError is unknown, but the last access was the guest's.
                 ExitKind::SError => {
@@ -162,49 +190,51 @@ impl Domain {
         }
     }
 
-    /// Answers an access to a word of the distributor that is about the records alone. Returns whether this vCPU's list registers must be filled
-    /// then; `None` if the exit is another one. What the vCPUs share may stay locked for what follows ([`RunningOn::lock`]), unless it returns
-    /// `Some(false)`.
-    #[inline]
-    fn answer_at_once<'a>(
-        &'a self,
+    /// Answers an access to a word of the distributor that is about the records alone. Other exits need another look, for which what the vCPUs share
+    /// may stay locked.
+    #[inline(always)]
+    fn answer_at_once(
+        &self,
+        unlocked: Unlocked,
         vcpu: &mut Vcpu,
         syndrome: Syndrome,
-        host: &mut RunningOn<'a>,
-    ) -> Option<bool> {
-        let word = WordAccess::of(syndrome).filter(|word| is_in_distributor(*word))?;
+        host: &mut RunningOn,
+    ) -> AtOnce<'_> {
+        let word = WordAccess::of(syndrome).filter(|word| is_in_distributor(*word));
+        let Some(word) = word else {
+            return AtOnce::NotAnswered(MaybeLocked::Unlocked(unlocked));
+        };
         let sctlr = host.loaded.sctlr_el1();
         let index = host.index;
-        let mut resident = self.resident.lock();
+        let mut resident = self.lock(unlocked);
         let guest = &mut resident.guest;
         let answer = guest.answer_at_once(index, &mut vcpu.core, word, syndrome.esr, sctlr);
         let Some(kick) = answer else {
-            host.keep_locked(resident);
-            return None;
+            return AtOnce::NotAnswered(MaybeLocked::Locked(resident));
         };
         let kick = kick.without(index);
         if guest.vgic.cpus()[index].is_dirty() {
             host.errands.outbox.kick(kick);
-            host.keep_locked(resident);
-            return Some(true);
+            return AtOnce::Dirty(resident);
         }
-        drop(resident);
+        let unlocked = resident.unlock();
         self.kick(kick);
-        Some(false)
+        AtOnce::Done(unlocked)
     }
 
     #[inline]
     fn answer_exit<'a>(
         &'a self,
+        lock: MaybeLocked<'a>,
         vcpu: &mut Vcpu,
         syndrome: Syndrome,
         host: &mut RunningOn<'a>,
-    ) -> (Next, LockGuard<'a, Resident>) {
+    ) -> (Next, Locked<'a>) {
         let index = host.index;
         let mut exit = exit::decode(syndrome);
         host.place.stats.left(Reason::of(&exit));
         let mut held = Held::nobody(self, index);
-        let mut resident = host.lock();
+        let mut resident = lock.lock(self);
         loop {
             if let Some(fault) = exit.fault() {
                 if resident.is_first_write(fault, &mut host.loaded) {
@@ -218,12 +248,13 @@ impl Domain {
                 // The access is about interrupts in other cores' list registers.
                 Err(missing) => missing,
             };
-            let all_stand_still = self.make_stand_still(&mut held, missing, resident, host);
+            let (all_stand_still, unlocked) =
+                self.make_stand_still(&mut held, missing, resident, host);
             if !all_stand_still {
                 drop(held);
-                return (Next::Enter, self.resident.lock());
+                return (Next::Enter, self.lock(unlocked));
             }
-            resident = self.resident.lock();
+            resident = self.lock(unlocked);
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use super::errands::Errands;
 use super::host::RunningOn;
+use super::lock::{Locked, Unlocked};
 use super::{Domain, Resident, VcpuPlace, vmid};
 use crate::roster::Turn;
 use core::sync::atomic::Ordering;
 use stasis_arch::world::{Loaded, Registers, Surroundings};
 use stasis_arch::{mmu, timer};
-use stasis_cores::sync::LockGuard;
+use stasis_guest::Vcpu;
 use stasis_guest::clock::NEVER;
 use stasis_guest::stop::Stopped;
-use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
 
 /// What a core does after a vCPU's turn.
@@ -63,13 +63,13 @@ impl Domain {
                         host.note_offset(offset, &resident.guest);
                         host.begin(&mut resident.guest, &mut vcpu);
                         place.stats.begin(now);
-                        let (leaves, mut resident) =
+                        let (leaves, resident) =
                             self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
-                        Self::unload_gic(&mut resident.guest, &mut host);
+                        let unlocked = self.unload_gic(resident, &mut host, &leaves);
                         // Unload here, not in a function: an argument is moved, and `host` is large.
                         let Vcpu { system, fp, debug, .. } = &mut *vcpu;
                         host.loaded.unload(system, fp, debug);
-                        self.end_turn(resident, place, &mut host.errands, &leaves);
+                        self.end_turn(unlocked, place, &mut host.errands, &leaves);
                         leaves
                     }
                     None => Leaves::VcpuOff,
@@ -101,9 +101,9 @@ impl Domain {
         place: &VcpuPlace,
         vcpu: &mut Vcpu,
         now: u64,
-    ) -> Option<(Loaded, u64, LockGuard<'a, Resident>)> {
+    ) -> Option<(Loaded, u64, Locked<'a>)> {
         let roster = place.roster;
-        let mut guard = self.resident.lock();
+        let mut guard = self.lock(Unlocked::at_begin_of_turn());
         let resident = &mut *guard;
         let Resident { guest, state, stage2, .. } = resident;
         let stage2 = stage2.as_ref().filter(|_| *state == RunState::Running)?;
@@ -132,32 +132,34 @@ impl Domain {
         Some((loaded, counter_offset, guard))
     }
 
-    /// Unloads the vCPU's GIC, and notes a pending virtual SError. All else of the vCPU is still loaded.
+    /// Unloads the vCPU's GIC, notes a pending virtual SError and that the guest has stopped, and gives the lock back. All else of the vCPU is still
+    /// loaded. So whoever parks the guest waits for its lock.
     #[inline]
-    fn unload_gic(guest: &mut Guest, host: &mut RunningOn) {
+    fn unload_gic(&self, mut resident: Locked, host: &mut RunningOn, leaves: &Leaves) -> Unlocked {
+        let guest = &mut resident.guest;
         let effects = guest.vgic.save(host.index, &mut host.gic);
         host.errands.outbox.kick(effects.kick);
         if host.loaded.virtual_serror() {
             *guest.powers[host.index].serror_pending = 1;
         }
+        if let Leaves::Stopped(how) = *leaves {
+            self.set_state(&mut resident, RunState::stopped_by_itself(how));
+        }
+        resident.unlock()
     }
 
     /// Notes that the vCPU is unloaded, and carries out its errands.
     #[inline]
     fn end_turn(
         &self,
-        mut resident: LockGuard<Resident>,
+        unlocked: Unlocked,
         place: &VcpuPlace,
         errands: &mut Errands,
         leaves: &Leaves,
     ) {
-        if let Leaves::Stopped(how) = *leaves {
-            self.set_state(&mut resident, RunState::stopped_by_itself(how));
-        }
-        drop(resident);
         place.stats.end(timer::counter());
         place.hold.end_running();
-        errands.carry_out();
+        errands.carry_out(&unlocked);
         if matches!(leaves, Leaves::Stopped(_) | Leaves::VcpuOff) {
             // The other vCPUs see that the guest is off, or take over the devices' deadlines.
             self.kick_all();

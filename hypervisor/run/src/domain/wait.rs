@@ -2,12 +2,13 @@
 //!
 //! A vCPU that waits stays loaded for as long as nobody else wants the core: then nothing must be saved and loaded again.
 
+use super::Domain;
 use super::host::RunningOn;
+use super::lock::Locked;
 use super::turn::Leaves;
-use super::{Domain, Resident};
+use crate::interrupts;
 use crate::roster::Who;
 use stasis_arch::{cpu, timer};
-use stasis_cores::sync::LockGuard;
 use stasis_guest::timer::Timer;
 use stasis_guest::{Vcpu, Wait};
 
@@ -15,10 +16,10 @@ impl Domain {
     /// Makes the vCPU wait for an interrupt. An error says why it leaves its core. Takes and returns what the vCPUs share, locked.
     pub(super) fn wait<'a>(
         &'a self,
-        mut resident: LockGuard<'a, Resident>,
+        mut resident: Locked<'a>,
         vcpu: &mut Vcpu,
         host: &mut RunningOn<'a>,
-    ) -> (Result<(), Leaves>, LockGuard<'a, Resident>) {
+    ) -> (Result<(), Leaves>, Locked<'a>) {
         let (index, place) = (host.index, host.place);
         let guest = &mut resident.guest;
         host.errands.outbox.kick(self.pass_news(guest));
@@ -28,9 +29,9 @@ impl Domain {
         let deadline = host.pass_time(guest, vcpu);
         if !host.errands.outbox.is_empty() {
             // Before the vCPU sleeps, carry out what it has left to do for others.
-            drop(resident);
-            host.carry_out();
-            resident = self.resident.lock();
+            let unlocked = resident.unlock();
+            host.carry_out(&unlocked);
+            resident = self.lock(unlocked);
         }
         let guest = &resident.guest;
         let Wait::Until(until) = guest.wait(index, virtual_timer, deadline, timer::counter())
@@ -48,15 +49,16 @@ impl Domain {
             if !matches!(turn.who, Who::Nobody) {
                 return (Err(Leaves::ForOthers(turn)), resident);
             }
-            drop(resident);
-            if host.carry_out() {
-                resident = self.resident.lock();
+            let unlocked = resident.unlock();
+            if host.carry_out(&unlocked) {
+                resident = self.lock(unlocked);
                 continue;
             }
             timer::set_deadline(turn.until);
             cpu::wait_for_interrupt();
-            resident = self.resident.lock();
-            self.take_interrupt(&mut resident.guest, vcpu, host);
+            let taken = interrupts::take(place.roster, &host.gic);
+            resident = self.lock(unlocked);
+            self.pass_taken(taken, &mut resident.guest, vcpu, host);
             // Whoever wants the guest, or has ended it, may have sent the interrupt that was taken, and sends no other one.
             if self.must_leave() {
                 return (Err(Leaves::Asleep), resident);

@@ -14,7 +14,7 @@
 #![no_main]
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use stasis_guests::exception::catch;
 use stasis_guests::mmio::{read32, write8, write32};
 use stasis_guests::second::{Second, this_cpu};
@@ -27,6 +27,8 @@ stasis_guests::entry!(main, irq);
 const ROUNDS: usize = 64;
 const PRIORITY: u8 = 0xa0;
 const SGI: u32 = 5;
+/// The SGI that the second CPU answers by [`SGI`].
+const PING: u32 = 6;
 /// As many are pending at once at the most.
 const SGIS: u32 = 8;
 /// An SPI without a device behind it.
@@ -48,6 +50,8 @@ static TAKEN_AT: AtomicU64 = AtomicU64::new(0);
 static CLOCK: AtomicUsize = AtomicUsize::new(0);
 static CLOCK_INTID: AtomicU32 = AtomicU32::new(gic::SPURIOUS);
 static SECOND_READY: AtomicU32 = AtomicU32::new(0);
+/// Whether the second CPU spins instead of sleeping in WFI.
+static SECOND_SPINS: AtomicBool = AtomicBool::new(false);
 
 /// An operation's name, and one round of it: its ticks.
 type Operation = (&'static str, fn() -> u64);
@@ -241,18 +245,43 @@ fn device_interrupt() -> u64 {
     until_taken(|| let_clock_interrupt(true))
 }
 
-/// From before the sending to the acknowledgement in the handler of the second CPU, which sleeps. This one yields meanwhile, for QEMU
-/// runs one CPU at a time when it counts instructions.
-fn sgi_to_other() -> u64 {
+/// Operations with the second CPU, which sleeps in the first one and spins in the others.
+const WITH_SECOND: [Operation; 3] = [
+    ("sgi-to-other", || until_another_took(SGI)),
+    ("sgi-to-awake", || until_another_took(SGI)),
+    // The second CPU's handler sends an SGI back, and this one takes it.
+    ("sgi-and-answer", || until_another_took(PING)),
+];
+
+/// From before the sending of an SGI to the second CPU to the acknowledgement of the last SGI that comes of it. This CPU yields meanwhile,
+/// for QEMU runs one CPU at a time when it counts instructions.
+fn until_another_took(sgi: u32) -> u64 {
     let taken = TAKEN.load(SeqCst);
     edge_of_round();
     let start = now();
-    write32(gic::GICD_SGIR, 1 << (16 + Second::MPIDR) | SGI);
+    send(Second::MPIDR, sgi);
     while TAKEN.load(SeqCst) == taken {
         let_others_run();
     }
     edge_of_round();
     TAKEN_AT.load(SeqCst) - start
+}
+
+fn send(cpu: u64, sgi: u32) {
+    write32(gic::GICD_SGIR, 1 << (16 + cpu) | sgi);
+}
+
+/// Measures an operation with the second CPU, which sleeps in the first one and spins from then on.
+fn measure_with_second((_, round): Operation) -> Result {
+    let result = measure(round);
+    if !SECOND_SPINS.swap(true, SeqCst) {
+        let taken = TAKEN.load(SeqCst);
+        send(Second::MPIDR, SGI);
+        while TAKEN.load(SeqCst) == taken {
+            let_others_run();
+        }
+    }
+    result
 }
 
 fn let_others_run() {
@@ -268,6 +297,10 @@ fn irq() {
         PHYSICAL => msr!("CNTP_CTL_EL0", 0),
         UART => write32(uart::IMSC, 0),
         SGI | SPI => {}
+        PING if this_cpu() as u64 == Second::MPIDR => {
+            send(0, SGI);
+            return write32(gic::GICC_EOIR, iar);
+        }
         other => silence_clock(other),
     }
     write32(gic::GICC_EOIR, iar);
@@ -278,11 +311,11 @@ fn irq() {
 /// What the second CPU does: it takes interrupts for ever.
 fn receive(_: u64) -> u64 {
     gic::init();
-    gic::enable(SGI, PRIORITY);
+    [SGI, PING].into_iter().for_each(|sgi| gic::enable(sgi, PRIORITY));
     unmask_irqs();
     SECOND_READY.store(1, SeqCst);
     loop {
-        wfi();
+        if SECOND_SPINS.load(SeqCst) { let_others_run() } else { wfi() }
     }
 }
 
@@ -311,13 +344,14 @@ fn main() {
     unmask_irqs();
     let results = OPERATIONS.map(|(_, round)| measure(round));
     let of_device = start_clock().then(|| measure(device_interrupt));
-    let to_other = start_second().then(|| measure(sgi_to_other));
+    let with_second = start_second().then(|| WITH_SECOND.map(measure_with_second));
     bench_mark();
     println!("\nbegun {begun}");
     let named = OPERATIONS.iter().map(|(name, _)| *name).zip(&results);
     let of_device = of_device.iter().map(|result| ("device-interrupt", result));
-    let to_other = to_other.iter().map(|result| ("sgi-to-other", result));
-    for (name, Result { min, median }) in named.chain(of_device).chain(to_other) {
+    let with_second = with_second.iter().flatten();
+    let with_second = WITH_SECOND.iter().map(|(name, _)| *name).zip(with_second);
+    for (name, Result { min, median }) in named.chain(of_device).chain(with_second) {
         println!("bench {name} min {min} median {median}");
     }
 }
