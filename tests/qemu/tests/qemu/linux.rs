@@ -198,7 +198,7 @@ pub fn a_pressed_power_key_shuts_linux_down_also_after_a_resume(lab: &Lab) -> Re
     shell(&mut stasis, POWER_OFF)?;
     stasis.detach()?;
     stasis.command("shutdown linux")?;
-    stasis.qemu.console.wait_for("guest \"linux\" is off", SHELL_TIME)?;
+    stasis.qemu.console.wait_for("\"linux\": is off", SHELL_TIME)?;
     stasis.refused_for("shutdown linux", &["guest \"linux\" is off"])?;
     stasis.quit()
 }
