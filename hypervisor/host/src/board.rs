@@ -11,6 +11,7 @@ pub mod give;
 pub mod grant;
 mod lookup;
 pub mod own;
+mod reach;
 mod search;
 mod serial;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use arrayvec::ArrayVec;
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 use lookup::Lookup;
+pub use reach::Reach;
 use stasis_memory::PAGE_SIZE;
 use stasis_memory::range::{Pool, Range};
 
@@ -122,6 +124,8 @@ pub struct SdHost<'a> {
     pub compatible: &'a str,
     /// What is connected is soldered on: rarely a card, but on QEMU's `raspi4b` it is one.
     pub fixed: bool,
+    /// The memory that it reaches by DMA.
+    pub reach: Reach,
 }
 
 /// How the firmware takes PSCI calls.

@@ -1,68 +1,96 @@
-//! Where the addresses of a bus's devices are, seen from the CPU (Devicetree Specification, 2.3.8).
+//! Where the addresses of a bus's devices are, seen from the CPU, and where its devices find memory (Devicetree Specification, 2.3.8 and 2.3.9).
 
 use super::Device;
 use super::lookup::Lookup;
+use super::reach::Reach;
 use arrayvec::ArrayVec;
 use dtoolkit::Node;
 use dtoolkit::fdt::FdtNode;
+use dtoolkit::standard::Range as Entry;
 use stasis_memory::range::Range;
 
 /// Windows of one bus. More than any board has are left out, and what lies behind them is not found.
 const MAX_WINDOWS: usize = 16;
 
-/// One entry of `ranges`, translated.
-#[derive(Clone, Copy, Debug)]
-struct Window {
+/// One entry of `ranges` or `dma-ranges`, translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
     /// Its start on the bus.
-    start: u64,
+    pub start: u64,
     /// Its start for the CPU.
-    cpu: u64,
+    pub cpu: u64,
     /// Bytes.
-    len: u64,
+    pub len: u64,
+}
+
+impl Window {
+    /// The window of a bus whose addresses are the CPU's.
+    pub const EVERYTHING: Self = Self { start: 0, cpu: 0, len: u64::MAX };
+
+    /// Returns the CPU's address for one on the bus, if it lies in the window.
+    pub fn translate(&self, address: u64) -> Option<u64> {
+        let offset = address.checked_sub(self.start)?;
+        if offset < self.len { self.cpu.checked_add(offset) } else { None }
+    }
+}
+
+/// Returns the windows that the entries of `ranges` or `dma-ranges` make; `None` if there are no entries. `translate` returns the CPU's address for one
+/// on the bus above.
+pub fn windows(
+    entries: &mut dyn Iterator<Item = Entry<'_>>,
+    translate: &dyn Fn(u64) -> Option<u64>,
+) -> Option<ArrayVec<Window, MAX_WINDOWS>> {
+    let mut windows = None;
+    for entry in entries {
+        let windows = windows.get_or_insert(ArrayVec::new());
+        let window = || {
+            let cpu = translate(entry.parent_bus_address().ok()?)?;
+            let start = entry.child_bus_address().ok()?;
+            Some(Window { start, cpu, len: entry.length().ok()? })
+        };
+        let _ = window().map(|window| windows.try_push(window));
+    }
+    windows
 }
 
 /// The bus that a node's children are on.
 #[derive(Clone, Debug)]
 pub struct Bus {
     windows: ArrayVec<Window, MAX_WINDOWS>,
+    reach: Reach,
 }
 
 impl Bus {
     /// Returns the bus that the root node's children are on: its addresses are the CPU's.
     pub fn root() -> Self {
-        let everything = Window { start: 0, cpu: 0, len: u64::MAX };
-        Self { windows: ArrayVec::from_iter([everything]) }
+        Self { windows: ArrayVec::from_iter([Window::EVERYTHING]), reach: Reach::EVERYTHING }
     }
 
     /// Returns the bus that the children of `node`, which is on this one, are on.
     pub fn below(&self, node: FdtNode) -> Self {
-        match node.property("ranges") {
+        let windows = match node.property("ranges") {
             // Its children's addresses are none of the CPU's: those of chips on an I2C bus, say.
-            None => Self { windows: ArrayVec::new() },
+            None => ArrayVec::new(),
             Some(_) => self.through(node),
-        }
+        };
+        Self { windows, reach: self.reach.below(node) }
     }
 
-    /// The same, where `node` has `ranges`. If that is empty, both are one bus.
-    fn through(&self, node: FdtNode) -> Self {
-        let mut ranges = node.ranges().ok().flatten().into_iter().flatten().peekable();
-        if ranges.peek().is_none() {
-            return self.clone();
-        }
-        let windows = ranges.filter_map(|range| {
-            let cpu = self.translate(range.parent_bus_address().ok()?)?;
-            let start = range.child_bus_address().ok()?;
-            Some(Window { start, cpu, len: range.length().ok()? })
-        });
-        Self { windows: windows.take(MAX_WINDOWS).collect() }
+    /// Returns the memory that the bus's devices reach.
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Returns the windows below `node`, which has `ranges`. If that is empty, both are one bus.
+    fn through(&self, node: FdtNode) -> ArrayVec<Window, MAX_WINDOWS> {
+        let mut entries = node.ranges().ok().flatten().into_iter().flatten();
+        let windows = windows(&mut entries, &|address| self.translate(address));
+        windows.unwrap_or_else(|| self.windows.clone())
     }
 
     /// Returns the CPU's address for one on this bus, if the CPU can reach it.
     pub fn translate(&self, address: u64) -> Option<u64> {
-        self.windows.iter().find_map(|window| {
-            let offset = address.checked_sub(window.start)?;
-            if offset < window.len { window.cpu.checked_add(offset) } else { None }
-        })
+        self.windows.iter().find_map(|window| window.translate(address))
     }
 
     /// Returns the ranges of `node`'s `reg` that the CPU can reach.

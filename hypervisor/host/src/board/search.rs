@@ -120,7 +120,7 @@ fn push<T, const N: usize>(list: &mut ArrayVec<T, N>, item: T) {
 fn sd_host<'a>(node: FdtNode<'a>, bus: &Bus) -> Option<SdHost<'a>> {
     let compatible = node.compatible_with(&SD_HOSTS)?;
     let fixed = node.property("non-removable").is_some();
-    Some(SdHost { device: device(node, bus)?, compatible, fixed })
+    Some(SdHost { device: device(node, bus)?, compatible, fixed, reach: bus.reach() })
 }
 
 fn gic_frames(node: FdtNode, bus: &Bus) -> Result<GicFrames, MachineError> {
