@@ -5,25 +5,32 @@ use crate::machine::Machine;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use spin::mutex::SpinMutex;
 use spin::{Mutex, MutexGuard};
-use stasis_host::board::Device;
+use stasis_arch::cache::clean_and_invalidate_to_poc;
+use stasis_console::text::Size;
+use stasis_host::board::{Device, SdHost};
 use stasis_hw::mmio::Frame;
 use stasis_hw::sd::{self, Card};
-use stasis_hw::sdhci::Sdhci;
+use stasis_hw::sdhci::{self, Dma, Sdhci};
 use stasis_hw::virtio_blk::{self, DmaMemory, Slot, VirtioBlk};
+use stasis_memory::range::Range;
 use stasis_run::turns::Task;
 use stasis_store::BlockDevice;
-use stasis_store::block::pieces;
+use stasis_store::block::{SECTOR, pieces};
 use stasis_store::partition::{self, Partition};
 
 /// Milliseconds that a virtio disk may take for one request.
 const PATIENCE_MS: u64 = 10_000;
 
-/// Bytes of a piece for a card, of data that comes in pieces: large enough that the cost of a command does not matter.
-const CARD_PIECE: usize = 128 << 10;
+/// Bytes of a piece for a card, of data that comes in pieces: those of its largest command.
+const CARD_PIECE: usize = sd::MAX_BLOCKS * sd::BLOCK;
 
 /// The memory that a virtio disk shares with its driver, for ever.
 static DMA: Mutex<DmaMemory> = Mutex::new(DmaMemory::new());
+
+/// The memory that SD hosts move data to and from.
+static CARD_DMA: SpinMutex<sdhci::DmaMemory> = SpinMutex::new(sdhci::DmaMemory::new());
 
 /// The driver of a disk that nobody uses at the moment.
 pub enum Driver {
@@ -51,6 +58,7 @@ pub enum DiskError {
 
 impl Driver {
     /// Returns the disk with this driver, which uses the task until [`Disk::keep`].
+    #[inline(never)]
     pub fn lend(self, task: &mut Task) -> Disk<'_> {
         match self {
             Self::Virtio(disk) => Disk::Virtio(disk, task),
@@ -109,7 +117,11 @@ impl<'t> Disk<'t> {
         let mut failure = None;
         for slot in slots {
             match Card::start(slot.with(&mut *task)) {
-                Ok(card) => {
+                Ok(mut card) => {
+                    let engine = card.bus_mut().engine();
+                    let size = Size(card.capacity() * SECTOR as u64);
+                    let mhz = card.speed().hertz() / 1_000_000;
+                    log::info!("SD card: {size}, at {mhz} MHz, {engine}");
                     let mut disk = Disk::Card(card, vec![0; CARD_PIECE]);
                     let partition = partition::find(&mut disk)?;
                     return Ok((disk.keep(), partition));
@@ -122,6 +134,7 @@ impl<'t> Disk<'t> {
     }
 
     /// Returns the driver, to keep it, and gives the task back.
+    #[inline(never)]
     pub fn keep(self) -> Driver {
         match self {
             Self::Virtio(disk, _) => Driver::Virtio(disk),
@@ -148,10 +161,15 @@ impl<'t> Disk<'t> {
 
 /// Returns the machine's slots for SD cards.
 pub fn card_slots(machine: &Machine) -> Vec<Sdhci> {
-    let frames = machine.sd_hosts.iter().map(|host| host.device.frame.start as usize);
-    // SAFETY: 1. `Machine` is proof that these are SD hosts, and mapped as devices for ever. 2. Only this driver uses them,
-    // and moves data by registers alone.
-    frames.map(|start| Sdhci::new(unsafe { Frame::new(start) })).collect()
+    let slot = |host: &SdHost| {
+        let to_bus = |start, len| host.reach.to_bus(Range::new(start as u64, len as u64));
+        // SAFETY: 1. `Machine` is proof of what the device tree says: where the host's bus has memory; and the final translation maps all memory one to one. 2. The function does.
+        let dma = unsafe { Dma::new(&CARD_DMA, to_bus, clean_and_invalidate_to_poc) };
+        // SAFETY: 1. `Machine` is proof that the frame is an SD host's, and mapped as a device for ever. 2. Only this driver uses it, and
+        // of the program's memory the host writes what `dma` leads to alone.
+        Sdhci::new(unsafe { Frame::new(host.device.frame.start as usize) }, dma)
+    };
+    machine.sd_hosts.iter().map(slot).collect()
 }
 
 impl BlockDevice for Disk<'_> {

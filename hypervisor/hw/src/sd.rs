@@ -13,13 +13,14 @@ mod card;
 mod command;
 mod error;
 mod response;
+mod switch;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use bus::{Bus, Data};
+pub use bus::{Bus, Data, Speed};
 pub use card::{Card, MAX_BLOCKS};
 pub use command::{Answer, Command};
 pub use error::{Error, Fault};

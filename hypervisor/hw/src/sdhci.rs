@@ -1,20 +1,29 @@
 //! The host controller of SD cards: SDHCI (SD Host Controller Simplified Specification 4.20), as in the Raspberry Pi 4, where it is called EMMC2, and
 //! in QEMU's `raspi4b`. [`sd`](crate::sd) has the cards' protocol.
 //!
-//! Data go through the buffer port, a word at a time, and the controller is told no address in memory: one that goes wrong can write nowhere. The
-//! driver polls, with limits, and takes no interrupts. It waits by its caller's [`Wait`].
+//! Data move by DMA where the controller has it and reaches the [memory](DmaMemory) for it: ADMA2, else SDMA. Else they go through the buffer port, a
+//! word at a time. The driver polls, with limits, and takes no interrupts. It waits by its caller's [`Wait`].
 //!
 //! Broadcom's controllers take accesses of 32 bits only, and lose a write that comes within a few cycles of the card's clock after another one; the
 //! buffer port is excepted. So each write is followed by a wait. Whether there is a card, only the card can tell: these boards have no wire for it.
 
 mod divider;
+mod dma;
 mod registers;
 mod transfer;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
 use crate::mmio::{Frame, Offset};
-use crate::sd::{Bus, Command, Data, Fault, Response};
+use crate::sd::{Bus, Command, Data, Fault, Response, Speed};
 use crate::time::Wait;
+use core::fmt;
 use divider::{Divider, Kind};
+use dma::Transfer;
+pub use dma::{Dma, DmaMemory};
 use registers::*;
 use tock_registers::fields::FieldValue;
 use tock_registers::interfaces::{Readable, Writeable};
@@ -22,8 +31,6 @@ use tock_registers::{LocalRegisterCopy, RegisterLongName};
 
 /// Most Hz while a card is identified (4.2.1 of the cards' specification).
 const IDENTIFICATION_CLOCK: u32 = 400_000;
-/// Most Hz after the identification: the default speed (6.6.6 of the cards' specification).
-const FULL_CLOCK: u32 = 25_000_000;
 /// Base clock in Hz of a controller that does not tell it: the fastest of these boards'. If the base clock is slower, the card only gets a slower
 /// clock than it could have.
 const ASSUMED_BASE_CLOCK: u32 = 250_000_000;
@@ -44,7 +51,31 @@ pub struct Sdhci<W = ()> {
     registers: Registers,
     /// Nanoseconds to wait after each write to a register.
     write_nanos: u64,
+    /// The way to memory, if the controller has one.
+    dma: Option<Dma>,
+    engine: Engine,
     wait: W,
+}
+
+/// What moves the data of a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The driver, through the buffer port.
+    Port,
+    /// The controller, between it and a piece of memory (1.12).
+    Sdma,
+    /// The controller, by a table of descriptors (1.13).
+    Adma2,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Port => "without DMA",
+            Self::Sdma => "by DMA (SDMA)",
+            Self::Adma2 => "by DMA (ADMA2)",
+        })
+    }
 }
 
 /// Registers of the controller, for reading.
@@ -58,16 +89,22 @@ impl Registers {
 }
 
 impl Sdhci {
-    /// Returns the driver of the controller in `frame`, which it does not touch before [`Bus::restart`].
-    pub const fn new(frame: Frame<LEN>) -> Self {
-        Self { registers: Registers(frame), write_nanos: 0, wait: () }
+    /// Returns the driver of the controller in `frame`, which it does not touch before [`Bus::restart`]. `dma` is the controller's way to memory.
+    pub const fn new(frame: Frame<LEN>, dma: Option<Dma>) -> Self {
+        Self { registers: Registers(frame), write_nanos: 0, dma, engine: Engine::Port, wait: () }
     }
 }
 
 impl<W> Sdhci<W> {
     /// Returns the same controller, whose driver waits by `wait` from now on.
     pub fn with<V>(self, wait: V) -> Sdhci<V> {
-        Sdhci { registers: self.registers, write_nanos: self.write_nanos, wait }
+        let Self { registers, write_nanos, dma, engine, .. } = self;
+        Sdhci { registers, write_nanos, dma, engine, wait }
+    }
+
+    /// Returns what moves the data, since [`Bus::restart`].
+    pub fn engine(&self) -> Engine {
+        self.engine
     }
 
     /// Returns the [`Wait`] of the driver.
@@ -103,11 +140,42 @@ impl<W: Wait> Sdhci<W> {
         so.ok_or(Fault::Controller { what, ms: limit_ms })
     }
 
+    /// Returns the best engine that the controller has and that reaches the memory.
+    fn best_engine(&self) -> Engine {
+        let capabilities = self.registers.read(CAPABILITIES);
+        match self.dma {
+            Some(_) if capabilities.is_set(CAPABILITIES::ADMA2) => Engine::Adma2,
+            Some(_) if capabilities.is_set(CAPABILITIES::SDMA) => Engine::Sdma,
+            _ => Engine::Port,
+        }
+    }
+
+    /// Takes the memory for `data`, if they are moved by DMA.
+    fn begin_dma(&self, data: &Data<'_>) -> Option<Transfer> {
+        let dma = self.dma.filter(|_| self.engine != Engine::Port && data.len() > 0)?;
+        dma.begin(data)
+    }
+
     /// Resets the part of the controller that `part` selects.
     fn reset(&mut self, part: FieldValue<u32, CLOCK::Register>) -> Result<(), Fault> {
         self.modify(CLOCK, part);
         let done = |registers: Registers| registers.read(CLOCK).get() & part.value == 0;
         self.wait(CONTROLLER_MS, "it is in reset", done)
+    }
+
+    /// Makes the controller ready for the next command after one has failed.
+    fn recover(&mut self, fault: Fault, transfer: Option<Transfer>) {
+        // Two resets, one after the other: QEMU does not know them together. A reset that does not end shows at the next command, which the
+        // controller then does not take.
+        let _ = self.reset(CLOCK::RESET_COMMAND::SET);
+        // This one also ends DMA (2.2.16).
+        if self.reset(CLOCK::RESET_DATA::SET).is_err() {
+            transfer.into_iter().for_each(Transfer::lose);
+        }
+        if let Fault::Dma { .. } = fault {
+            // It may be the memory, or the table. The next try does without.
+            self.engine = Engine::Port;
+        }
     }
 
     /// Sets the card's clock to `wanted` Hz or somewhat less (3.2.1 to 3.2.3).
@@ -145,9 +213,11 @@ impl<W: Wait> Bus for Sdhci<W> {
         // The clock that was left behind is unknown: it may be the slow one.
         self.write_nanos = nanos(WRITE_CYCLES, IDENTIFICATION_CLOCK);
         self.reset(CLOCK::RESET_ALL::SET)?;
+        self.engine = self.best_engine();
         self.write(SIGNAL_ENABLE, 0);
         let watched = STATUS::COMMAND_COMPLETE::SET
             + STATUS::TRANSFER_COMPLETE::SET
+            + STATUS::DMA_INTERRUPT::SET
             + STATUS::WRITE_READY::SET
             + STATUS::READ_READY::SET
             + STATUS::ERRORS::All;
@@ -160,8 +230,15 @@ impl<W: Wait> Bus for Sdhci<W> {
         Ok(())
     }
 
-    fn full_speed(&mut self) -> Result<(), Fault> {
-        self.set_clock(FULL_CLOCK)
+    fn has_high_speed(&self) -> bool {
+        self.registers.read(CAPABILITIES).is_set(CAPABILITIES::HIGH_SPEED)
+    }
+
+    fn set_speed(&mut self, speed: Speed) -> Result<(), Fault> {
+        // With high speed, the controller sends at the other edge of the clock, which must not change meanwhile (2.2.10).
+        self.modify(CLOCK, CLOCK::TO_CARD::CLEAR);
+        self.modify(CONTROL, CONTROL::HIGH_SPEED.val(u32::from(speed == Speed::High)));
+        self.set_clock(speed.hertz())
     }
 
     fn four_lines(&mut self) {
@@ -174,12 +251,17 @@ impl<W: Wait> Bus for Sdhci<W> {
         argument: u32,
         mut data: Data<'_>,
     ) -> Result<Response, Fault> {
-        self.send(command, argument, &mut data).inspect_err(|_| {
-            // Two resets, one after the other: QEMU does not know them together. A reset that does not end shows at the next command, which the
-            // controller then does not take.
-            let _ = self.reset(CLOCK::RESET_COMMAND::SET);
-            let _ = self.reset(CLOCK::RESET_DATA::SET);
-        })
+        let transfer = self.begin_dma(&data);
+        match self.send(command, argument, &mut data, transfer.as_ref()) {
+            Ok(answer) => {
+                let same = transfer.is_none_or(|transfer| transfer.end(&mut data));
+                if same { Ok(answer) } else { Err(Fault::Differs) }
+            }
+            Err(fault) => {
+                self.recover(fault, transfer);
+                Err(fault)
+            }
+        }
     }
 
     fn millis(&self) -> u64 {

@@ -4,7 +4,26 @@ use super::command::Command;
 use super::error::Fault;
 use super::response::Response;
 
-/// Data that a command moves on the data lines: always whole blocks.
+/// Speed of the data lines at 3.3 V.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speed {
+    /// At most 25 MHz, which every card has (6.6.6).
+    Default,
+    /// At most 50 MHz (6.6.7).
+    High,
+}
+
+impl Speed {
+    /// Returns the most Hz of the clock.
+    pub const fn hertz(self) -> u32 {
+        match self {
+            Self::Default => 25_000_000,
+            Self::High => 50_000_000,
+        }
+    }
+}
+
+/// Data that a command moves on the data lines: whole blocks, or one shorter one.
 #[derive(Debug)]
 pub enum Data<'a> {
     /// No data.
@@ -17,6 +36,18 @@ pub enum Data<'a> {
     Write(&'a [u8]),
 }
 
+impl Data<'_> {
+    /// Returns the number of bytes.
+    #[allow(clippy::len_without_is_empty, reason = "data without bytes are Data::None")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Read(buf) => buf.len(),
+            Self::Compare(buf) | Self::Write(buf) => buf.len(),
+        }
+    }
+}
+
 /// A host controller with a slot for a card.
 ///
 /// Each call returns within a few seconds, whatever the card does.
@@ -24,8 +55,11 @@ pub trait Bus {
     /// Restarts the slot: power, one data line, a clock of at most 400 kHz (4.2.1), and time for the card to wake up.
     fn restart(&mut self) -> Result<(), Fault>;
 
-    /// Sets the clock to 25 MHz, the default speed that every card has (6.6.6).
-    fn full_speed(&mut self) -> Result<(), Fault>;
+    /// Returns whether the controller has [`Speed::High`].
+    fn has_high_speed(&self) -> bool;
+
+    /// Sets the clock of a card that was told of it.
+    fn set_speed(&mut self, speed: Speed) -> Result<(), Fault>;
 
     /// Switches the controller to four data lines.
     fn four_lines(&mut self);

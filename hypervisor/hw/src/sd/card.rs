@@ -8,14 +8,16 @@
 //! fails.
 
 use super::BLOCK;
-use super::bus::{Bus, Data};
+use super::bus::{Bus, Data, Speed};
 use super::command::Command;
 use super::error::{Error, Fault};
 use super::response::{Description, OCR, Response, STATUS, Status, StatusErrors};
+use super::switch::speed_up;
 use tock_registers::LocalRegisterCopy;
 
-/// Most blocks that one command moves. More take several commands.
-pub const MAX_BLOCKS: usize = 2048;
+/// Most blocks that one command moves, 128 KiB: as many as a controller's buffer for DMA holds, and enough that the cost of a command does not
+/// matter. More take several commands.
+pub const MAX_BLOCKS: usize = 256;
 /// Number of tries of each operation.
 const TRIES: u32 = 3;
 /// Milliseconds that a card may take to power up (4.2.3).
@@ -45,6 +47,7 @@ struct Identity {
     description: Description,
     /// Units of a command's argument for one block: cards of standard capacity count in bytes, others in blocks.
     unit: u64,
+    speed: Speed,
 }
 
 impl<B> Card<B> {
@@ -61,7 +64,8 @@ impl<B: Bus> Card<B> {
         let identity = loop {
             tries += 1;
             bus.restart().map_err(Error::Controller)?;
-            match identify(&mut bus) {
+            // The last try does without what not every card and board has.
+            match identify(&mut bus, tries < TRIES) {
                 Ok(identity) => break identity,
                 Err(Error::Start { .. } | Error::NoCard) if tries < TRIES => {}
                 Err(Error::Start { command, fault, .. }) => {
@@ -83,6 +87,11 @@ impl<B: Bus> Card<B> {
         self.identity.description.blocks
     }
 
+    /// Returns the speed of the data lines.
+    pub fn speed(&self) -> Speed {
+        self.identity.speed
+    }
+
     /// Returns whether every write will be refused.
     pub fn is_write_protected(&self) -> bool {
         self.identity.description.write_protected
@@ -102,7 +111,7 @@ impl<B: Bus> Card<B> {
         self.check_range(block, buf.len())?;
         let firsts = (block..).step_by(MAX_BLOCKS);
         for (first, part) in firsts.zip(buf.chunks_mut(MAX_BLOCKS * BLOCK)) {
-            self.persist(|card| {
+            self.persist(&mut |card| {
                 let command = reading(part.len());
                 let read = card.transfer(command, first, Data::Read(&mut *part));
                 read.map_err(|fault| (command, fault))
@@ -119,7 +128,7 @@ impl<B: Bus> Card<B> {
         self.check_range(block, data.len())?;
         let firsts = (block..).step_by(MAX_BLOCKS);
         for (first, part) in firsts.zip(data.chunks(MAX_BLOCKS * BLOCK)) {
-            self.persist(|card| {
+            self.persist(&mut |card| {
                 let command = writing(part.len());
                 let written = card.transfer(command, first, Data::Write(part));
                 written.map_err(|fault| (command, fault))?;
@@ -148,7 +157,7 @@ impl<B: Bus> Card<B> {
     /// Calls `attempt` until it succeeds, [`TRIES`] times at the most.
     fn persist(
         &mut self,
-        mut attempt: impl FnMut(&mut Self) -> Result<(), (Command, Fault)>,
+        attempt: &mut dyn FnMut(&mut Self) -> Result<(), (Command, Fault)>,
     ) -> Result<(), Error> {
         if let Some(lost) = self.lost {
             return Err(lost);
@@ -235,8 +244,8 @@ fn order(bus: &mut impl Bus, command: Command, argument: u32) -> Result<Response
     Ok(answer)
 }
 
-/// Takes the card through card identification mode to data transfer mode, 4.2 and figure 4-13.
-fn identify(bus: &mut impl Bus) -> Result<Identity, Error> {
+/// Takes the card through card identification mode to data transfer mode, 4.2 and figure 4-13, and to high speed if that is wanted and possible.
+fn identify(bus: &mut impl Bus, fast: bool) -> Result<Identity, Error> {
     ask(bus, Command::GO_IDLE_STATE, 0)?;
     let version_2 = offer_voltage(bus)?;
     let high_capacity = power_up(bus, version_2)?;
@@ -249,13 +258,15 @@ fn identify(bus: &mut impl Bus) -> Result<Identity, Error> {
     if description.blocks * unit > 1 << 32 {
         return Err(unusable("its blocks can't be addressed in the way that it wants"));
     }
-    bus.full_speed().map_err(Error::Controller)?;
+    bus.set_speed(Speed::Default).map_err(Error::Controller)?;
     order(bus, Command::SELECT_CARD, address)?;
     order(bus, Command::APP_CMD, address)?;
     order(bus, Command::SET_BUS_WIDTH, FOUR_LINES)?;
     bus.four_lines();
     order(bus, Command::SET_BLOCKLEN, BLOCK as u32)?;
-    Ok(Identity { address, description, unit })
+    let can_switch = fast && description.has_functions;
+    let speed = if can_switch { speed_up(bus)? } else { Speed::Default };
+    Ok(Identity { address, description, unit, speed })
 }
 
 /// Returns whether the card is of version 2.00 or later. Earlier ones do not answer SEND_IF_COND.

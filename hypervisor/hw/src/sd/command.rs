@@ -46,6 +46,8 @@ impl Command {
     pub const SEND_RELATIVE_ADDR: Self = Self::new(3, "SEND_RELATIVE_ADDR", Answer::Short);
     /// Makes the card use four data lines, or one.
     pub const SET_BUS_WIDTH: Self = Self::application(6, "SET_BUS_WIDTH", Answer::Short);
+    /// Asks which functions the card has, or switches them.
+    pub const SWITCH_FUNC: Self = Self::new(6, "SWITCH_FUNC", Answer::Short);
     /// Selects the card that takes the commands that follow.
     pub const SELECT_CARD: Self = Self::new(7, "SELECT_CARD", Answer::ShortBusy);
     /// Offers a voltage; cards before version 2.00 do not know it.
@@ -70,6 +72,34 @@ impl Command {
     pub const SD_SEND_OP_COND: Self = Self::application(41, "SD_SEND_OP_COND", Answer::Bare);
     /// Announces an application command.
     pub const APP_CMD: Self = Self::new(55, "APP_CMD", Answer::Short);
+}
+
+#[cfg(test)]
+impl Command {
+    /// Returns the command that a card of tests was sent.
+    pub fn find(index: u8, application: bool) -> Self {
+        let all = [
+            Self::GO_IDLE_STATE,
+            Self::ALL_SEND_CID,
+            Self::SEND_RELATIVE_ADDR,
+            Self::SET_BUS_WIDTH,
+            Self::SWITCH_FUNC,
+            Self::SELECT_CARD,
+            Self::SEND_IF_COND,
+            Self::SEND_CSD,
+            Self::STOP_TRANSMISSION,
+            Self::SEND_STATUS,
+            Self::SET_BLOCKLEN,
+            Self::READ_SINGLE_BLOCK,
+            Self::READ_MULTIPLE_BLOCK,
+            Self::WRITE_BLOCK,
+            Self::WRITE_MULTIPLE_BLOCK,
+            Self::SD_SEND_OP_COND,
+            Self::APP_CMD,
+        ];
+        let known = |command: &Self| (command.index, command.application) == (index, application);
+        all.into_iter().find(known).expect("nobody sends this command")
+    }
 }
 
 impl fmt::Display for Command {

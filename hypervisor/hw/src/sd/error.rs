@@ -47,6 +47,12 @@ pub enum Fault {
         /// Limit of the wait, in milliseconds.
         ms: u64,
     },
+    /// The controller could not follow its descriptors in memory.
+    #[error("the controller's DMA failed, status {status:#04x}")]
+    Dma {
+        /// ADMA Error Status of the controller.
+        status: u8,
+    },
     /// The controller reports an error for which there is no other fault here.
     #[error("the controller reports error status {status:#06x}")]
     Other {

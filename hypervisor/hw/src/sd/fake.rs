@@ -1,7 +1,7 @@
 //! A card for tests, behind the bus: it keeps the rules of the specification, and goes wrong as it is told.
 
 use super::BLOCK;
-use super::bus::{Bus, Data};
+use super::bus::{Bus, Data, Speed};
 use super::command::{Answer, Command};
 use super::error::Fault;
 use super::response::{Response, StatusErrors};
@@ -17,6 +17,18 @@ pub enum Kind {
     Standard,
     /// SDHC or SDXC, addressed in blocks.
     High,
+}
+
+/// High speed of a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HighSpeed {
+    Works,
+    /// The card says that it does not have it.
+    Lacks,
+    /// The card has it, and does not switch.
+    Refuses,
+    /// The card switches, and what it then sends arrives damaged.
+    Fails,
 }
 
 /// The states of 4.8 that are used here.
@@ -54,6 +66,8 @@ pub struct FakeCard {
     pub busy_for: usize,
     /// So many questions until it has powered up.
     pub powers_up_after: usize,
+    /// What is with high speed; `None`: the card is too old to be asked.
+    pub high_speed: Option<HighSpeed>,
     /// Bits of the CSD besides the capacity.
     pub csd: u128,
     /// Bits of the OCR.
@@ -65,7 +79,9 @@ pub struct FakeCard {
     state: State,
     application: bool,
     lines: u32,
-    fast: bool,
+    speed: Option<Speed>,
+    /// The card's own speed.
+    pub switched: Speed,
     busy: usize,
     clock: core::cell::Cell<u64>,
 }
@@ -94,7 +110,9 @@ impl FakeCard {
             state: State::Idle,
             application: false,
             lines: 1,
-            fast: false,
+            speed: None,
+            switched: Speed::Default,
+            high_speed: Some(HighSpeed::Works),
             busy: 0,
             clock: 0.into(),
         }
@@ -103,6 +121,7 @@ impl FakeCard {
     fn csd(&self) -> u128 {
         let blocks = (self.memory.len() / BLOCK) as u128;
         self.csd
+            | u128::from(self.high_speed.is_some()) << 94
             | match self.kind {
                 Kind::High => 1 << 126 | (blocks / 1024 - 1) << 48,
                 // Units of 4 blocks.
@@ -210,9 +229,13 @@ impl FakeCard {
             }
             (9, State::StandBy) if ours => return Ok(Some(self.csd() >> 8)),
             (7, State::StandBy) if ours => {
-                assert!(self.fast);
+                assert!(self.speed.is_some());
                 self.state = State::Transfer;
                 status
+            }
+            (6, State::Transfer) if !command.application => {
+                let errors = self.take_errors(command);
+                return self.switch(argument, data).map(|()| Some((status | errors).into()));
             }
             (6, State::Transfer) => {
                 assert_eq!(argument, 2);
@@ -245,6 +268,26 @@ impl FakeCard {
         Ok(Some((answer | self.take_errors(command)).into()))
     }
 
+    /// Answers SWITCH_FUNC with the status of the functions.
+    fn switch(&mut self, argument: u32, data: Data<'_>) -> Result<(), Fault> {
+        let high_speed = self.high_speed.expect("the card does not know the command");
+        assert_eq!(argument & 0x7fff_ffff, 0x00ff_fff1, "only the access mode is switched");
+        let Data::Read(status) = data else { panic!("the status of functions is read") };
+        let has = high_speed != HighSpeed::Lacks;
+        if argument >> 31 == 1 && has && high_speed != HighSpeed::Refuses {
+            self.switched = Speed::High;
+        }
+        if high_speed == HighSpeed::Fails && self.speed == Some(Speed::High) {
+            return Err(Fault::DataDamaged);
+        }
+        status[13] = 1 | u8::from(has) << 1;
+        // A question is answered with what would be.
+        let chosen =
+            if argument >> 31 == 0 && has || self.switched == Speed::High { 1 } else { 0xf };
+        status[16] = chosen;
+        Ok(())
+    }
+
     fn take_errors(&mut self, command: Command) -> u32 {
         let found = self.errors.iter().position(|(index, _)| *index == command.index);
         found.map_or(0, |at| self.errors.remove(at).1)
@@ -253,13 +296,18 @@ impl FakeCard {
 
 impl Bus for FakeCard {
     fn restart(&mut self) -> Result<(), Fault> {
-        (self.lines, self.fast) = (1, false);
+        (self.lines, self.speed, self.switched) = (1, None, Speed::Default);
         self.restarts += 1;
         Ok(())
     }
 
-    fn full_speed(&mut self) -> Result<(), Fault> {
-        self.fast = true;
+    fn has_high_speed(&self) -> bool {
+        true
+    }
+
+    fn set_speed(&mut self, speed: Speed) -> Result<(), Fault> {
+        assert_eq!(speed, self.switched, "the card was not told");
+        self.speed = Some(speed);
         Ok(())
     }
 

@@ -59,6 +59,8 @@ register_bitfields! { u128,
             Standard = 0,
             High = 1
         ],
+        /// Command class 10: SWITCH_FUNC, which cards have since version 1.10.
+        CLASS_SWITCH OFFSET(94) NUMBITS(1) [],
         /// Binary logarithm of the size of the blocks that C_SIZE counts; standard capacity only.
         READ_BL_LEN OFFSET(80) NUMBITS(4) [],
         C_SIZE_STANDARD OFFSET(62) NUMBITS(12) [],
@@ -118,6 +120,8 @@ pub struct Description {
     pub blocks: u64,
     /// Whether the card is write-protected, for ever or for now: PERM_WRITE_PROTECT, TMP_WRITE_PROTECT.
     pub write_protected: bool,
+    /// Whether the card takes SWITCH_FUNC.
+    pub has_functions: bool,
 }
 
 impl Description {
@@ -134,7 +138,8 @@ impl Description {
         };
         let write_protected =
             csd.is_set(CSD::PERM_WRITE_PROTECT) || csd.is_set(CSD::TMP_WRITE_PROTECT);
-        Some(Self { blocks, write_protected })
+        let has_functions = csd.is_set(CSD::CLASS_SWITCH);
+        Some(Self { blocks, write_protected, has_functions })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The protocol, on a card that goes wrong as it is told.
 
 use super::error::{Error, Fault};
-use super::fake::{FakeCard, Kind};
-use super::{BLOCK, Bus, Card, Command, Data, MAX_BLOCKS};
+use super::fake::{FakeCard, HighSpeed, Kind};
+use super::{BLOCK, Bus, Card, Command, Data, MAX_BLOCKS, Speed};
 use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
@@ -16,8 +16,12 @@ impl Bus for &mut FakeCard {
         (**self).restart()
     }
 
-    fn full_speed(&mut self) -> Result<(), Fault> {
-        (**self).full_speed()
+    fn has_high_speed(&self) -> bool {
+        (**self).has_high_speed()
+    }
+
+    fn set_speed(&mut self, speed: Speed) -> Result<(), Fault> {
+        (**self).set_speed(speed)
     }
 
     fn four_lines(&mut self) {
@@ -96,6 +100,27 @@ fn every_command_of_the_setting_up_may_be_lost_once() {
             assert!(Card::start(&mut fake).is_ok(), "CMD{command}: {fault}");
             assert_eq!(fake.restarts, 2, "CMD{command}: {fault}");
         }
+    }
+}
+
+#[test]
+fn a_card_is_fast_if_it_can() {
+    let cases = [
+        (Some(HighSpeed::Works), Speed::High, 1),
+        (Some(HighSpeed::Lacks), Speed::Default, 1),
+        (Some(HighSpeed::Refuses), Speed::Default, 1),
+        // What it sends arrives damaged, twice. The last try does without.
+        (Some(HighSpeed::Fails), Speed::Default, 3),
+        (None, Speed::Default, 1),
+    ];
+    for (high_speed, speed, restarts) in cases {
+        let mut fake = high();
+        fake.high_speed = high_speed;
+        let mut card = started(&mut fake, |_| ());
+        assert_eq!(card.speed(), speed, "{high_speed:?}");
+        card.write(5, &pattern(8)).unwrap();
+        assert!(fake.memory[5 * BLOCK..13 * BLOCK] == pattern(8));
+        assert_eq!((fake.switched, fake.restarts), (speed, restarts), "{high_speed:?}");
     }
 }
 

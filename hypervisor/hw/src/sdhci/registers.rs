@@ -9,10 +9,13 @@ register_bitfields! { u32,
     /// Block Size, 2.2.2, and 16-bit Block Count, 2.2.3.
     pub(super) BLOCKS [
         SIZE OFFSET(0) NUMBITS(12) [],
+        /// Bytes of memory at whose multiples SDMA stops and waits for an address.
+        SDMA_BOUNDARY OFFSET(12) NUMBITS(3) [KiB512 = 7],
         COUNT OFFSET(16) NUMBITS(16) []
     ],
     /// Transfer Mode, 2.2.5, and Command, 2.2.6. Writing it sends the command.
     pub(super) COMMAND [
+        DMA_ENABLE OFFSET(0) NUMBITS(1) [],
         BLOCK_COUNT_ENABLE OFFSET(1) NUMBITS(1) [],
         AUTO_COMMAND OFFSET(2) NUMBITS(2) [Cmd12 = 1],
         READ OFFSET(4) NUMBITS(1) [],
@@ -39,6 +42,8 @@ register_bitfields! { u32,
     /// Host Control 1, 2.2.10, and Power Control, 2.2.11.
     pub(super) CONTROL [
         FOUR_LINES OFFSET(1) NUMBITS(1) [],
+        HIGH_SPEED OFFSET(2) NUMBITS(1) [],
+        DMA_SELECT OFFSET(3) NUMBITS(2) [Sdma = 0, Adma2 = 2],
         POWER OFFSET(8) NUMBITS(1) [],
         VOLTAGE OFFSET(9) NUMBITS(3) [V3_3 = 7]
     ],
@@ -60,6 +65,8 @@ register_bitfields! { u32,
     pub(super) STATUS [
         COMMAND_COMPLETE OFFSET(0) NUMBITS(1) [],
         TRANSFER_COMPLETE OFFSET(1) NUMBITS(1) [],
+        /// SDMA has come to a boundary, and waits for an address.
+        DMA_INTERRUPT OFFSET(3) NUMBITS(1) [],
         WRITE_READY OFFSET(4) NUMBITS(1) [],
         READ_READY OFFSET(5) NUMBITS(1) [],
         COMMAND_TIMEOUT OFFSET(16) NUMBITS(1) [],
@@ -70,8 +77,9 @@ register_bitfields! { u32,
         DATA_CRC OFFSET(21) NUMBITS(1) [],
         DATA_END_BIT OFFSET(22) NUMBITS(1) [],
         AUTO_COMMAND OFFSET(24) NUMBITS(1) [],
-        /// All error bits but for those of DMA.
-        ERRORS OFFSET(16) NUMBITS(9) [All = 0x1ff]
+        ADMA OFFSET(25) NUMBITS(1) [],
+        /// All error bits.
+        ERRORS OFFSET(16) NUMBITS(10) [All = 0x3ff]
     ],
     /// Auto CMD Error Status, 2.2.23.
     pub(super) AUTO_COMMAND [
@@ -80,7 +88,14 @@ register_bitfields! { u32,
     /// Capabilities, 2.2.26.
     pub(super) CAPABILITIES [
         /// Base clock in MHz; 0: the controller does not tell.
-        BASE_CLOCK_MHZ OFFSET(8) NUMBITS(8) []
+        BASE_CLOCK_MHZ OFFSET(8) NUMBITS(8) [],
+        ADMA2 OFFSET(19) NUMBITS(1) [],
+        HIGH_SPEED OFFSET(21) NUMBITS(1) [],
+        SDMA OFFSET(22) NUMBITS(1) []
+    ],
+    /// ADMA Error Status, 2.2.30.
+    pub(super) ADMA_ERROR [
+        STATUS OFFSET(0) NUMBITS(3) []
     ],
     /// Host Controller Version, 2.2.41, in the upper half.
     pub(super) VERSION [
@@ -88,6 +103,8 @@ register_bitfields! { u32,
     ]
 }
 
+/// SDMA System Address, 2.2.1.
+pub(super) const SDMA_ADDRESS: Offset<u32> = Offset::new(0x00);
 pub(super) const BLOCKS: Offset<u32, BLOCKS::Register> = Offset::new(0x04);
 pub(super) const ARGUMENT: Offset<u32> = Offset::new(0x08);
 pub(super) const COMMAND: Offset<u32, COMMAND::Register> = Offset::new(0x0c);
@@ -101,4 +118,7 @@ pub(super) const STATUS_ENABLE: Offset<u32, STATUS::Register> = Offset::new(0x34
 pub(super) const SIGNAL_ENABLE: Offset<u32, STATUS::Register> = Offset::new(0x38);
 pub(super) const AUTO_COMMAND: Offset<u32, AUTO_COMMAND::Register> = Offset::new(0x3c);
 pub(super) const CAPABILITIES: Offset<u32, CAPABILITIES::Register> = Offset::new(0x40);
+pub(super) const ADMA_ERROR: Offset<u32, ADMA_ERROR::Register> = Offset::new(0x54);
+/// Lower half of ADMA System Address, 2.2.31: where the table of descriptors is.
+pub(super) const ADMA_ADDRESS: Offset<u32> = Offset::new(0x58);
 pub(super) const VERSION: Offset<u32, VERSION::Register> = Offset::new(0xfc);

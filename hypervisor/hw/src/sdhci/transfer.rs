@@ -1,7 +1,8 @@
-//! One command on the controller: its answer, and its blocks through the buffer port (3.7.1 and 3.7.2).
+//! One command on the controller (3.7.1 and 3.7.2): its answer, and its blocks, by DMA or through the buffer port.
 
+use super::dma::Transfer;
 use super::registers::*;
-use super::{CONTROLLER_MS, Registers, Sdhci};
+use super::{CONTROLLER_MS, Engine, Registers, Sdhci};
 use crate::sd::{Answer, BLOCK, Command, Data, Fault, Response, StatusErrors};
 use crate::time::Wait;
 use tock_registers::LocalRegisterCopy;
@@ -12,38 +13,49 @@ use tock_registers::interfaces::{Readable, Writeable};
 const DATA_MS: u64 = 1000;
 /// Milliseconds that a card may take to finish what it was sent.
 const BUSY_MS: u64 = 3000;
+/// Milliseconds that all blocks of a command may take by DMA. The controller's own limit, for each block, is shorter.
+const DMA_MS: u64 = DATA_MS + BUSY_MS;
+/// Bytes between two boundaries at which SDMA stops.
+const SDMA_BOUNDARY: u32 = 512 * 1024;
 
 impl<W: Wait> Sdhci<W> {
-    /// Sends a command, moves its data, waits for its end, and returns the answer.
+    /// Sends a command, moves its data, waits for its end, and returns the answer. With a `transfer` the data move by DMA, to and from its memory.
     pub(super) fn send(
         &mut self,
         command: Command,
         argument: u32,
         data: &mut Data<'_>,
+        transfer: Option<&Transfer>,
     ) -> Result<Response, Fault> {
         let begun = self.wait.millis();
-        let bytes = match data {
-            Data::None => 0,
-            Data::Read(buf) => buf.len(),
-            Data::Compare(buf) | Data::Write(buf) => buf.len(),
-        };
         let takes_one =
             |registers: Registers| !registers.read(PRESENT).is_set(PRESENT::COMMAND_INHIBIT);
         self.wait(CONTROLLER_MS, "it does not take a command", takes_one)?;
+        let bytes = data.len();
         if bytes > 0 {
             self.wait_until_free()?;
-            let blocks = BLOCKS::SIZE.val(BLOCK as u32) + BLOCKS::COUNT.val((bytes / BLOCK) as u32);
+            let blocks = BLOCKS::SIZE.val(bytes.min(BLOCK) as u32)
+                + BLOCKS::SDMA_BOUNDARY::KiB512
+                + BLOCKS::COUNT.val(bytes.div_ceil(BLOCK) as u32);
             self.write(BLOCKS, blocks.value);
+        }
+        let mut word = command_word(command, data, bytes / BLOCK);
+        if let Some(transfer) = transfer {
+            self.aim(transfer);
+            word += COMMAND::DMA_ENABLE::SET.value;
         }
         self.write(STATUS, u32::MAX);
         self.write(ARGUMENT, argument);
-        self.write(COMMAND, command_word(command, data, bytes / BLOCK));
+        self.write(COMMAND, word);
         // If the controller does not even say that there was no answer, it has lost its card.
         self.expect(STATUS::COMMAND_COMPLETE::SET, begun, CONTROLLER_MS, |_| Fault::NoAnswer)?;
         let response = self.response();
         if bytes > 0 {
             StatusErrors::of(response.short()).map_or(Ok(()), |e| Err(Fault::Status(e)))?;
-            let same = self.move_blocks(data, begun)?;
+            let same = match transfer {
+                Some(transfer) => self.wait_for_dma(transfer, begun).map(|()| true)?,
+                None => self.move_blocks(data, begun)?,
+            };
             self.expect(STATUS::TRANSFER_COMPLETE::SET, begun, BUSY_MS, |ms| Fault::Busy { ms })?;
             return if same { Ok(response) } else { Err(Fault::Differs) };
         }
@@ -51,6 +63,34 @@ impl<W: Wait> Sdhci<W> {
             self.wait_until_free()?;
         }
         Ok(response)
+    }
+
+    /// Tells the controller where the memory of `transfer` is (3.7.2.1 and 3.7.2.3).
+    fn aim(&mut self, transfer: &Transfer) {
+        if self.engine == Engine::Adma2 {
+            self.write(ADMA_ADDRESS, transfer.table_address());
+            self.modify(CONTROL, CONTROL::DMA_SELECT::Adma2);
+        } else {
+            self.write(SDMA_ADDRESS, transfer.data_address());
+            self.modify(CONTROL, CONTROL::DMA_SELECT::Sdma);
+        }
+    }
+
+    /// Waits until the controller has moved all blocks by DMA, or has failed. SDMA stops at each boundary until it is told where to go on, which is
+    /// there.
+    fn wait_for_dma(&mut self, transfer: &Transfer, begun: u64) -> Result<(), Fault> {
+        let mut next = transfer.data_address();
+        loop {
+            let moved = STATUS::TRANSFER_COMPLETE::SET + STATUS::DMA_INTERRUPT::SET;
+            let late = |ms| Fault::DataTimeout { ms };
+            let status = self.expect_any(moved, begun, DMA_MS, late)?;
+            if status.is_set(STATUS::TRANSFER_COMPLETE) {
+                return Ok(());
+            }
+            self.write(STATUS, STATUS::DMA_INTERRUPT::SET.value);
+            next = (next | SDMA_BOUNDARY - 1) + 1;
+            self.write(SDMA_ADDRESS, next);
+        }
     }
 
     /// Waits until the card is not busy. The state of the lines is polled: not every controller has an interrupt for this.
@@ -70,26 +110,31 @@ impl<W: Wait> Sdhci<W> {
         limit_ms: u64,
         late: impl Fn(u64) -> Fault,
     ) -> Result<(), Fault> {
+        self.expect_any(bit, begun, limit_ms, late)?;
+        self.write(STATUS, bit.value);
+        Ok(())
+    }
+
+    /// Waits as [`expect`](Self::expect) does for one of some bits of the status, and returns the status.
+    fn expect_any(
+        &mut self,
+        bits: FieldValue<u32, STATUS::Register>,
+        begun: u64,
+        limit_ms: u64,
+        late: impl Fn(u64) -> Fault,
+    ) -> Result<LocalRegisterCopy<u32, STATUS::Register>, Fault> {
         let registers = self.registers;
         let end = self.wait.poll_ms(limit_ms, || {
             let status = registers.read(STATUS);
-            if status.read(STATUS::ERRORS) != 0 {
-                return Some(Err(status));
-            }
-            status.matches_all(bit).then_some(Ok(()))
+            let ended = status.read(STATUS::ERRORS) != 0 || status.any_matching_bits_set(bits);
+            ended.then_some(status)
         });
-        match end {
-            Some(Ok(())) => {
-                self.write(STATUS, bit.value);
-                Ok(())
-            }
-            Some(Err(status)) => {
-                let auto_command = registers.read(AUTO_COMMAND);
-                let auto_command = auto_command.read(AUTO_COMMAND::ERRORS) as u16;
-                Err(fault(status, auto_command, self.wait.millis().saturating_sub(begun)))
-            }
-            None => Err(late(limit_ms)),
+        let status = end.ok_or_else(|| late(limit_ms))?;
+        if status.read(STATUS::ERRORS) == 0 {
+            return Ok(status);
         }
+        let ms = self.wait.millis().saturating_sub(begun);
+        Err(fault(status, registers, ms))
     }
 
     fn response(&self) -> Response {
@@ -99,38 +144,57 @@ impl<W: Wait> Sdhci<W> {
 
     /// Moves the blocks through the buffer port. Returns whether those that are compared are equal.
     fn move_blocks(&mut self, data: &mut Data<'_>, begun: u64) -> Result<bool, Fault> {
-        let frame = self.registers.0;
-        let port = frame.at(BUFFER);
+        let registers = self.registers;
         let mut ready = |bit| self.expect(bit, begun, DATA_MS, |ms| Fault::DataTimeout { ms });
         let mut same = true;
         match data {
             Data::None => {}
             Data::Read(buf) => {
-                for block in buf.chunks_exact_mut(BLOCK) {
+                for block in buf.chunks_mut(BLOCK) {
                     ready(STATUS::READ_READY::SET)?;
-                    for word in block.as_chunks_mut().0 {
-                        *word = port.get().to_le_bytes();
-                    }
+                    registers.take_block(block);
                 }
             }
             Data::Compare(buf) => {
-                for block in buf.chunks_exact(BLOCK) {
+                for block in buf.chunks(BLOCK) {
                     ready(STATUS::READ_READY::SET)?;
-                    for word in block.as_chunks().0 {
-                        same &= *word == port.get().to_le_bytes();
-                    }
+                    same &= registers.compare_block(block);
                 }
             }
             Data::Write(buf) => {
-                for block in buf.chunks_exact(BLOCK) {
+                for block in buf.chunks(BLOCK) {
                     ready(STATUS::WRITE_READY::SET)?;
-                    for word in block.as_chunks().0 {
-                        port.set(u32::from_le_bytes(*word));
-                    }
+                    registers.put_block(block);
                 }
             }
         }
         Ok(same)
+    }
+}
+
+/// A block through the buffer port. Not generic, so that these loops are built for speed as this crate is.
+impl Registers {
+    /// Reads a block into `block`.
+    fn take_block(self, block: &mut [u8]) {
+        let port = self.0.at(BUFFER);
+        for word in block.as_chunks_mut().0 {
+            *word = port.get().to_le_bytes();
+        }
+    }
+
+    /// Reads a block, and returns whether it is equal to `block`.
+    fn compare_block(self, block: &[u8]) -> bool {
+        let port = self.0.at(BUFFER);
+        let words = block.as_chunks().0.iter();
+        words.fold(true, |same, word| same & (*word == port.get().to_le_bytes()))
+    }
+
+    /// Writes `block`.
+    fn put_block(self, block: &[u8]) {
+        let port = self.0.at(BUFFER);
+        for word in block.as_chunks().0 {
+            port.set(u32::from_le_bytes(*word));
+        }
     }
 }
 
@@ -165,7 +229,7 @@ fn command_word(command: Command, data: &Data<'_>, blocks: usize) -> u32 {
 }
 
 /// Returns the fault that the error bits of the status mean, `ms` milliseconds after the command was begun.
-fn fault(status: LocalRegisterCopy<u32, STATUS::Register>, auto_command: u16, ms: u64) -> Fault {
+fn fault(status: LocalRegisterCopy<u32, STATUS::Register>, registers: Registers, ms: u64) -> Fault {
     let damaged =
         STATUS::COMMAND_CRC::SET + STATUS::COMMAND_END_BIT::SET + STATUS::COMMAND_INDEX::SET;
     if status.any_matching_bits_set(damaged) {
@@ -176,8 +240,11 @@ fn fault(status: LocalRegisterCopy<u32, STATUS::Register>, auto_command: u16, ms
         Fault::DataDamaged
     } else if status.is_set(STATUS::DATA_TIMEOUT) {
         Fault::DataTimeout { ms }
+    } else if status.is_set(STATUS::ADMA) {
+        Fault::Dma { status: registers.read(ADMA_ERROR).read(ADMA_ERROR::STATUS) as u8 }
     } else if status.is_set(STATUS::AUTO_COMMAND) {
-        Fault::Stop { status: auto_command }
+        let status = registers.read(AUTO_COMMAND).read(AUTO_COMMAND::ERRORS) as u16;
+        Fault::Stop { status }
     } else {
         Fault::Other { status: status.read(STATUS::ERRORS) as u16 }
     }
@@ -185,7 +252,10 @@ fn fault(status: LocalRegisterCopy<u32, STATUS::Register>, auto_command: u16, ms
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::{FRAME, FakeController};
     use super::*;
+    use crate::mmio::fake::frame;
+    use crate::sd::fake::{FakeCard, Kind};
 
     #[test]
     fn a_command_is_sent_with_what_its_answer_needs() {
@@ -202,7 +272,11 @@ mod tests {
 
     #[test]
     fn the_controllers_errors_are_told_apart() {
-        let fault = |bits: u32| fault(LocalRegisterCopy::new(bits), 0x12, 7);
+        let controller = FakeController::attach(0, FakeCard::new(Kind::High, 1024));
+        controller.borrow_mut().auto_command_error = 0x12;
+        controller.borrow_mut().adma_error = 0b101;
+        let registers = Registers(frame(FRAME));
+        let fault = |bits: u32| fault(LocalRegisterCopy::new(bits), registers, 7);
         // Both together: somebody else was on the line.
         assert_eq!(fault(1 << 16 | 1 << 17), Fault::AnswerDamaged);
         assert_eq!(fault(1 << 16 | 1), Fault::NoAnswer);
@@ -210,6 +284,7 @@ mod tests {
         assert_eq!(fault(1 << 20 | 1 << 1), Fault::DataTimeout { ms: 7 });
         assert_eq!(fault(1 << 21), Fault::DataDamaged);
         assert_eq!(fault(1 << 24), Fault::Stop { status: 0x12 });
+        assert_eq!(fault(1 << 25), Fault::Dma { status: 0b101 });
         assert_eq!(fault(1 << 23), Fault::Other { status: 0x80 });
     }
 }
