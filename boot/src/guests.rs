@@ -93,6 +93,7 @@ fn load_archive(machine: &Machine, work: &mut Work) -> Result<(), String> {
     let blob = archive.file(config::FILE_NAME).map_err(|e| e.to_string())?;
     let configuration = config::parse(blob).map_err(|e| e.to_string())?;
     let boot = BOOT.call_once(|| BootArchive { archive, configuration });
+    work.storage.verify_writes(boot.configuration.store.verify_writes);
     for plan in &boot.configuration.cores {
         match smp::is_present(plan.number as usize) {
             true => roster::of(plan.number as usize).divide(plan),

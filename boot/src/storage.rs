@@ -54,6 +54,8 @@ pub struct Storage {
     store: Result<Store<Driver>, NoStore>,
     /// The slots in which a card may appear; none if the disk is no card.
     slots: Vec<Sdhci>,
+    /// Whether what is written to a card is read again and compared.
+    verify_writes: bool,
 }
 
 /// Opens the store in a partition of a disk, and logs how full it is.
@@ -101,7 +103,17 @@ impl Storage {
         if let Err(error) = &store {
             log::warn!("no store: {error}");
         }
-        (Self { store, slots }, device)
+        (Self { store, slots, verify_writes: true }, device)
+    }
+
+    /// Sets whether what is written to a card is read again and compared. At first it is.
+    pub fn verify_writes(&mut self, verify: bool) {
+        self.verify_writes = verify;
+        if !verify && !self.slots.is_empty() {
+            log::warn!(
+                "what is written to the SD card is not read again, as verify-writes = false wants it"
+            );
+        }
     }
 
     /// Calls `action` with the store, and returns its result.
@@ -124,7 +136,9 @@ impl Storage {
     /// Takes the store out and lends it the task, or returns why there is no store.
     #[inline(never)]
     fn lend<'t>(&mut self, task: &'t mut Task) -> Result<Store<Disk<'t>>, NoStore> {
-        Ok(self.take(task)?.map_device(|driver| driver.lend(task)))
+        let mut store = self.take(task)?.map_device(|driver| driver.lend(task));
+        store.device_mut().verify_writes(self.verify_writes);
+        Ok(store)
     }
 
     /// Puts the store back. `older` is the version that the store had when it was lent.

@@ -150,6 +150,13 @@ impl<'t> Disk<'t> {
         }
     }
 
+    /// Sets whether what is written is read again and compared. Virtio disks never do that.
+    pub fn verify_writes(&mut self, verify: bool) {
+        if let Self::Card(card, _) = self {
+            card.verify(verify);
+        }
+    }
+
     /// Checks that the disk is still the one that was set up. Finds out what went wrong while nobody used it.
     pub fn check(&mut self) -> Result<(), DiskError> {
         match self {

@@ -1,7 +1,7 @@
 //! What a person says about the machine's guests: which image, how much memory, how many vCPUs, which cores and when.
 //!
 //! It travels as `stasis.dtb` in the boot archive: a device tree whose root is compatible with `stasis,config-1`, and has
-//! a child `guest@<n>` for each guest, `core@<n>` for each core that has a plan and `shared@<n>` for memory that guests share; `property.rs` has the names of their properties.
+//! a child `guest@<n>` for each guest, `core@<n>` for each core that has a plan, `shared@<n>` for memory that guests share and `store` for the store; `property.rs` has the names of their properties.
 //! The host tool writes it ([`compile`]) and the hypervisor reads it ([`parse`]), under the same rules ([`check()`]).
 
 mod check;
@@ -47,6 +47,21 @@ pub struct Configuration {
     pub cores: Vec<CoreConfig>,
     /// The memory that guests share.
     pub shared: Vec<SharedRegion>,
+    /// The store of checkpoints.
+    pub store: StoreConfig,
+}
+
+/// What a person says about the store of checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Whether what was written to an SD card is read again and compared.
+    pub verify_writes: bool,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { verify_writes: true }
+    }
 }
 
 /// One guest's configuration.

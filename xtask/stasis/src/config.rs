@@ -72,6 +72,9 @@ impl Config {
                 guests: raw.guests.get_ref().clone(),
             });
         }
+        if let Some(verify_writes) = file.store.verify_writes {
+            config.configuration.store.verify_writes = verify_writes;
+        }
         host::check(&config.configuration).map_err(|error| place.complaint(&file, error))?;
         Ok(config)
     }

@@ -194,7 +194,12 @@ fn reading_an_archive_or_its_configuration_never_panics() {
     let core = CoreConfig { number: 1, frame_us: 2000, windows: vec![window] };
     let guests = vec!["counter".into(), "other".into()];
     let shared = vec![SharedRegion { name: "ring".into(), size: 1 << 20, guests }];
-    let configuration = Configuration { guests: vec![guest, other], cores: vec![core], shared };
+    let configuration = Configuration {
+        guests: vec![guest, other],
+        cores: vec![core],
+        shared,
+        ..Default::default()
+    };
     let configuration = config::compile(&configuration).unwrap();
     let files = [("stasis.dtb", &configuration[..]), ("counter", &[1; 300]), ("initrd", b"x")];
     let archive = stasis_tool::archive::pack_raw(&configuration, &files[1..]).unwrap();

@@ -24,7 +24,9 @@ pub enum ConfigError {
     #[error("{FILE_NAME}: its root is not compatible with \"{COMPATIBLE}\"")]
     NotAConfiguration,
     /// A child of the root is nothing known.
-    #[error("{FILE_NAME}: node \"{0}\" is not known; there are guest@<n>, core@<n> and shared@<n>")]
+    #[error(
+        "{FILE_NAME}: node \"{0}\" is not known; there are guest@<n>, core@<n>, shared@<n> and store"
+    )]
     UnknownNode(String),
     /// There is no guest in it.
     #[error("{FILE_NAME}: no guest is configured")]
@@ -49,6 +51,9 @@ pub enum ConfigError {
         /// The rule.
         problem: SharedProblem,
     },
+    /// What is said of the store breaks a rule.
+    #[error("{FILE_NAME}: store: {0}")]
+    Store(PropertyProblem),
     /// A core's plan breaks a rule.
     #[error("{FILE_NAME}: core {core}: {problem}")]
     Core {

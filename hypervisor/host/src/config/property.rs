@@ -89,6 +89,10 @@ pub const REGION: &str = "region-name";
 /// Those of memory that guests share.
 pub const SHARED: [&str; 4] = [REG, REGION, SIZE, GUESTS];
 
+pub const UNVERIFIED_WRITES: &str = "unverified-writes";
+/// Those of the store.
+pub const STORE: [&str; 1] = [UNVERIFIED_WRITES];
+
 pub const TEXT: &str = "a string";
 pub const TEXTS: &str = "a list of strings";
 pub const WORD: &str = "a 32-bit number";

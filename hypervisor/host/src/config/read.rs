@@ -14,7 +14,7 @@ use super::property::{
     self, DOUBLEWORD, PropertyProblem, TEXT, TEXTS, WORD, WORDS, needed, only, value,
 };
 use super::shared::SharedProblem;
-use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, check};
+use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, StoreConfig, check};
 use stasis_console::text::quoted;
 use stasis_guest::image::Kind;
 use stasis_guest::shared::SharedRegion;
@@ -48,6 +48,7 @@ pub fn parse(dtb: &[u8]) -> Result<Configuration, ConfigError> {
                 let shared = name.map_or_else(|| node.name().to_string(), quoted);
                 ConfigError::Shared { index: configuration.shared.len(), shared, problem }
             })?),
+            "store" => configuration.store = store(&node).map_err(ConfigError::Store)?,
             _ => return Err(ConfigError::UnknownNode(node.name().to_string())),
         }
     }
@@ -140,6 +141,11 @@ fn shared(node: &FdtNode<'_>) -> Result<SharedRegion, SharedProblem> {
         size: needed(node, property::SIZE, DOUBLEWORD)?,
         guests: guests.map(ToString::to_string).collect(),
     })
+}
+
+fn store(node: &FdtNode<'_>) -> Result<StoreConfig, PropertyProblem> {
+    only(node, &property::STORE)?;
+    Ok(StoreConfig { verify_writes: node.property(property::UNVERIFIED_WRITES).is_none() })
 }
 
 fn core(node: &FdtNode<'_>) -> Result<CoreConfig, CoreProblem> {

@@ -46,7 +46,8 @@ fn divided() -> Configuration {
     let windows = vec![window("counter", 0, 2000), window("linux", 2000, 8000)];
     let cores = vec![CoreConfig { number: 1, frame_us: 10_000, windows }];
     let guests = vec![linux(), GuestConfig { cores: vec![1], ..bare() }];
-    Configuration { guests, cores, shared: vec![ring()] }
+    let store = StoreConfig { verify_writes: false };
+    Configuration { guests, cores, shared: vec![ring()], store }
 }
 
 /// Memory that both share.
@@ -505,7 +506,7 @@ fn another_device_tree_is_no_configuration() {
     tree.root.add_child(DeviceTreeNode::new("gast@1").unwrap());
     assert_eq!(
         parse(&tree.to_dtb()).unwrap_err().to_string(),
-        "stasis.dtb: node \"gast@1\" is not known; there are guest@<n>, core@<n> and shared@<n>"
+        "stasis.dtb: node \"gast@1\" is not known; there are guest@<n>, core@<n>, shared@<n> and store"
     );
 }
 
@@ -555,4 +556,19 @@ proptest! {
         let configuration = only(&[guest]);
         prop_assert_eq!(parse(&compile(&configuration).unwrap()).unwrap(), configuration);
     }
+}
+
+#[test]
+fn what_is_said_of_the_store_is_read_and_nothing_else() {
+    let guests = only(&[linux()]);
+    assert!(parse(&compile(&guests).unwrap()).unwrap().store.verify_writes);
+    let store = StoreConfig { verify_writes: false };
+    let compiled = compile(&Configuration { store, ..guests }).unwrap();
+    assert_eq!(parse(&compiled).unwrap().store, store);
+    let text = "unverified-writes";
+    let mut misspelt = compiled.clone();
+    let at = misspelt.windows(text.len()).position(|found| found == text.as_bytes()).unwrap();
+    misspelt[at] = b'U';
+    let error = parse(&misspelt).unwrap_err().to_string();
+    assert_eq!(error, "stasis.dtb: store: property \"Unverified-writes\" is not known");
 }

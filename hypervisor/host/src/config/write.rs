@@ -8,7 +8,7 @@ use super::core_plan::CoreConfig;
 use super::error::ConfigError;
 use super::memory_map::{MemoryMap, TRUSTED};
 use super::policy::{DEFAULT_WELL_AFTER_US, Periodic};
-use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, check, property};
+use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, StoreConfig, check, property};
 use stasis_guest::fdt::Writer;
 use stasis_guest::shared::SharedRegion;
 
@@ -27,6 +27,7 @@ pub fn compile(configuration: &Configuration) -> Result<Vec<u8>, ConfigError> {
     for (number, config) in (0u32..).zip(&configuration.shared) {
         shared(&mut tree, number, config);
     }
+    store(&mut tree, configuration.store);
     Ok(tree.finish())
 }
 
@@ -104,6 +105,15 @@ fn shared(tree: &mut Writer, number: u32, shared: &SharedRegion) {
     tree.number(property::SIZE, shared.size);
     list(tree, property::GUESTS, &shared.guests);
     tree.end();
+}
+
+/// Writes what is not as it is without a word.
+fn store(tree: &mut Writer, store: StoreConfig) {
+    if !store.verify_writes {
+        tree.begin("store");
+        tree.empty(property::UNVERIFIED_WRITES);
+        tree.end();
+    }
 }
 
 fn list(tree: &mut Writer, property: &str, strings: &[String]) {

@@ -4,8 +4,8 @@
 //! is ready for the next command. A card that does not is *lost*: it was pulled, or has lost its power, or hangs. It may even be another card by now.
 //! So a lost card is not set up again without its user's knowledge: every call fails, until [`Card::start`] makes a new [`Card`].
 //!
-//! What is written is read again and compared. Cards that are worn out are known to acknowledge writes and drop them, and so does QEMU when its image
-//! fails.
+//! What is written is read again and compared, unless the user has switched that off. Cards that are worn out are known to acknowledge writes and drop
+//! them, and so does QEMU when its image fails.
 
 use super::BLOCK;
 use super::bus::{Bus, Data, Speed};
@@ -35,6 +35,8 @@ const FOUR_LINES: u32 = 0b10;
 pub struct Card<B> {
     bus: B,
     identity: Identity,
+    /// Whether what is written is read again and compared.
+    verify: bool,
     /// Error with which the card was lost.
     lost: Option<Error>,
 }
@@ -53,7 +55,8 @@ struct Identity {
 impl<B> Card<B> {
     /// Returns the same card with the bus that `map` makes of its bus: another way to the same slot.
     pub fn map_bus<C>(self, map: impl FnOnce(B) -> C) -> Card<C> {
-        Card { bus: map(self.bus), identity: self.identity, lost: self.lost }
+        let Self { bus, identity, verify, lost } = self;
+        Card { bus: map(bus), identity, verify, lost }
     }
 }
 
@@ -74,12 +77,17 @@ impl<B: Bus> Card<B> {
                 Err(error) => return Err(error),
             }
         };
-        Ok(Self { bus, identity, lost: None })
+        Ok(Self { bus, identity, verify: true, lost: None })
     }
 
     /// Returns the bus to the card's slot.
     pub fn bus_mut(&mut self) -> &mut B {
         &mut self.bus
+    }
+
+    /// Sets whether what is written is read again and compared. At first it is.
+    pub fn verify(&mut self, verify: bool) {
+        self.verify = verify;
     }
 
     /// Returns the number of blocks.
@@ -120,7 +128,7 @@ impl<B: Bus> Card<B> {
         Ok(())
     }
 
-    /// Writes whole blocks, from number `block` on, and checks that the card has them. After that they last.
+    /// Writes whole blocks, from number `block` on, and checks that the card has them, unless [`verify`](Self::verify) is off. After that they last.
     pub fn write(&mut self, block: u64, data: &[u8]) -> Result<(), Error> {
         if self.is_write_protected() {
             return Err(Error::WriteProtected);
@@ -132,6 +140,9 @@ impl<B: Bus> Card<B> {
                 let command = writing(part.len());
                 let written = card.transfer(command, first, Data::Write(part));
                 written.map_err(|fault| (command, fault))?;
+                if !card.verify {
+                    return Ok(());
+                }
                 let compared = card.transfer(reading(part.len()), first, Data::Compare(part));
                 compared.map_err(|fault| match fault {
                     // The write failed, not the read that found out.

@@ -274,6 +274,23 @@ fn a_write_that_the_card_drops_is_noticed() {
 }
 
 #[test]
+fn a_write_that_need_not_be_verified_is_not_read_again() {
+    let mut fake = high();
+    let mut card = started(&mut fake, |fake| fake.log.clear());
+    card.verify(false);
+    card.write(5, &pattern(2)).unwrap();
+    let data: Vec<u8> = card.bus_mut().log.iter().copied().filter(|index| *index != 13).collect();
+    assert_eq!(data, [25]);
+    // What the card says itself still counts.
+    card.bus_mut().errors = vec![(25, 1 << 19); 3];
+    let error = card.write(5, &pattern(2)).unwrap_err().to_string();
+    assert!(error.contains("the card reports ERROR"), "{error}");
+    card.bus_mut().drops = 1;
+    card.write(500, &pattern(2)).unwrap();
+    assert!(fake.memory[500 * BLOCK..502 * BLOCK] != pattern(2));
+}
+
+#[test]
 fn what_can_not_be_is_refused_without_a_command() {
     let mut fake = high();
     fake.csd = 1 << 13;

@@ -18,6 +18,7 @@ pub fn explain(text: &str, error: &toml::de::Error) -> String {
     let place = key.map(|key| format!(": {key}")).unwrap_or_default();
     let message = error.message();
     let advice = single_table(line)
+        .or_else(|| several_tables(line))
         .or_else(|| unknown_key(message))
         .or_else(|| number_for_text(key?, message))
         .unwrap_or_else(|| message.to_owned());
@@ -35,6 +36,11 @@ fn single_table(line: &str) -> Option<String> {
     TABLES
         .contains(&name)
         .then(|| format!("write [[{name}]] in place of [{name}]: there can be several"))
+}
+
+/// Returns the hint for `[[store]]` in the place of `[store]`.
+fn several_tables(line: &str) -> Option<String> {
+    (line.trim() == "[[store]]").then(|| "write [store] in place of [[store]]: there is one".into())
 }
 
 /// Returns the hint for an unknown key, such as `checkpoint_every`. The message lists keys in backquotes, the wrong one first.

@@ -15,6 +15,16 @@ pub struct RawFile {
     pub cores: Vec<Spanned<RawCore>>,
     #[serde(default)]
     pub shared: Vec<Spanned<RawShared>>,
+    #[serde(default)]
+    pub store: RawStore,
+}
+
+/// The table `[store]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawStore {
+    #[serde(rename = "verify-writes")]
+    pub verify_writes: Option<bool>,
 }
 
 /// A table `[[shared]]`.

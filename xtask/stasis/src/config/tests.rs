@@ -226,6 +226,28 @@ fn what_is_wrong_with_shared_memory_is_named_with_its_line_and_key() {
 }
 
 #[test]
+fn writes_to_the_store_are_verified_unless_the_user_says_otherwise() {
+    let with = |line: &str| format!("{SHARED}[store]\n{line}\n");
+    for (line, verify) in
+        [("", true), ("verify-writes = true", true), ("verify-writes = false", false)]
+    {
+        assert_eq!(parse(&with(line)).unwrap().configuration.store.verify_writes, verify);
+    }
+    for (line, expected) in [
+        (
+            "verify-writes = 0",
+            "line 14: verify-writes: invalid type: integer `0`, expected a boolean",
+        ),
+        ("verify = false", "line 14: verify: unknown field `verify`"),
+    ] {
+        let error = error(&with(line));
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let several = error(&format!("{SHARED}[[store]]\nverify-writes = false\n"));
+    assert_eq!(several, "line 13: write [store] in place of [[store]]: there is one");
+}
+
+#[test]
 fn what_is_wrong_with_devices_is_named_with_its_line_and_key() {
     let guest = "[[guest]]\nname = \"a\"\nimage = \"@counter\"\nmemory = \"64M\"\n";
     let with = |line: &str| format!("{guest}devices = [\"/pl031@9010000\"]\n{line}\n");
