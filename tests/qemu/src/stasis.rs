@@ -124,6 +124,12 @@ impl<'l> Setup<'l> {
         self
     }
 
+    /// Says whether what is written to a card is read again.
+    pub fn verify_writes(mut self, verify: bool) -> Self {
+        self.configuration.store.verify_writes = verify;
+        self
+    }
+
     /// Takes this for the compiled configuration, whatever it is.
     pub fn compiled(mut self, bytes: Vec<u8>) -> Self {
         self.compiled = Some(bytes);
