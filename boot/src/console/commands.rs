@@ -57,9 +57,8 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             written(CONSOLE.lock(work.task).write_log(domain.number, lines, out))
         }
         Command::Gic(guest) => {
-            let domain = find(guest)?;
-            let parked = domain.park();
-            written(write!(out, "{}", parked.guest.vgic.table(write_filled, interrupt_name)))
+            let gic = find(guest)?.gic();
+            written(write!(out, "{}", gic.table(write_filled, interrupt_name)))
         }
         Command::Checkpoint { guests, name } => {
             let domains = find_all(&guests)?;

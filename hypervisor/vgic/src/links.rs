@@ -32,7 +32,7 @@ impl Link {
 }
 
 /// The links of a guest.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Links {
     pub(crate) all: ArrayVec<Link, MAX_LINKS>,
     /// The vCPUs for which any link's physical interrupt is active. Mostly none is, and then nothing needs to be searched.

@@ -12,7 +12,7 @@ pub(crate) fn level(priority: u8) -> u8 {
 }
 
 /// A set of interrupts, in the order in which a GIC offers them.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Queue {
     /// The levels that are not empty: bit n is level n.
     levels: u32,

@@ -26,7 +26,7 @@ pub(crate) struct Resident {
 }
 
 /// The part of the virtual GIC that is one vCPU's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct VirtualCpu {
     /// The record, which is complete unless the vCPU is loaded and not synced.
     pub state: CpuInterface,
@@ -127,7 +127,7 @@ impl VirtualCpu {
 }
 
 /// The GICv2 of a guest: the records, and what is derived from them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Vgic {
     pub(crate) dist: Distributor,
     pub(crate) cpus: Vec<VirtualCpu>,

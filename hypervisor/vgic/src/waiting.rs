@@ -18,7 +18,7 @@ pub(crate) enum Kind {
 }
 
 /// The queues of a vCPU. Where a function says "pending", it means the interrupts alone whose group is forwarded.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
     /// The queues by their [`Kind`].
     queues: [Queue; 3],

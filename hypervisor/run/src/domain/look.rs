@@ -1,7 +1,7 @@
 //! Looks at a guest, while its vCPUs run on.
 //!
-//! A look copies what it shows while it holds the lock of what the vCPUs share, for no longer than an exit holds it. Whoever needs more than a look
-//! [parks](Domain::park) the guest.
+//! A look copies what it shows while it holds the lock of what the vCPUs share, for about as long as an exit holds it, and formats the copy later.
+//! Whoever needs more than a look [parks](Domain::park) the guest.
 
 use super::Domain;
 use alloc::vec::Vec;
@@ -10,6 +10,7 @@ use stasis_guest::stats::Snapshot;
 use stasis_host::run_state::RunState;
 use stasis_memory::range::Range;
 use stasis_state::vgic::MAX_VCPUS;
+use stasis_vgic::Vgic;
 
 /// State of a guest at one instant.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,12 @@ impl Domain {
         let resident = self.resident.lock();
         let ram = Range::new(resident.guest.ram_base(), resident.guest.ram_size());
         Look { state: resident.state, ram }
+    }
+
+    /// Returns a copy of the guest's GIC. The records of a vCPU that is loaded may be behind its list registers, which only its core can read: then
+    /// the copy says so. A caller that has the guest parked must not call this: it has the lock that this takes.
+    pub fn gic(&self) -> Vgic {
+        self.resident.lock().guest.vgic.clone()
     }
 
     /// Returns the counters of each of its vCPUs. A caller that has the guest parked must not call this: it has the lock that this takes.

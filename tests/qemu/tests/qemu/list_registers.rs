@@ -33,9 +33,11 @@ impl Gich {
         })
     }
 
-    /// As Stasis has it.
+    /// Returns the virtual interface as Stasis has it. The guest stands still meanwhile, so that its records are complete.
     fn believed(stasis: &mut Stasis) -> Result<Self> {
+        stasis.command("pause handler")?;
         let lines = stasis.command("gic handler")?;
+        stasis.command("unpause handler")?;
         let after = |mark: &str| -> Result<String> {
             let rest = lines.iter().find_map(|line| line.split_once(mark).map(|(_, rest)| rest));
             Ok(rest.with_context(|| format!("no \"{mark}\" in {lines:#?}"))?.to_owned())
