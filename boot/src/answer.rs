@@ -3,6 +3,7 @@
 //! Whoever formats an answer may hold locks, and a UART is slow: so an answer is formatted first and sent later.
 
 use crate::output;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use stasis_console::{PIECE, Text};
@@ -49,4 +50,9 @@ impl fmt::Write for Answer {
             false => Ok(()),
         }
     }
+}
+
+/// Turns an error of writing an answer into the text for its last line.
+pub fn written(result: fmt::Result) -> Result<(), String> {
+    result.map_err(|error| error.to_string())
 }

@@ -1,82 +1,30 @@
 //! The care for guests without a command: for guests that have stopped by themselves, and for checkpoints that are due. It runs on the
 //! console's core, in the turn of the console's task. Each duty takes as long as a command, and the console is served before the next one.
 //!
-//! [`stasis_host::care`] decides what is done; this module does it. All public functions take the lock of [`CARE`] for a short time, so their
-//! callers must not hold it.
+//! [`stasis_host::care`] decides what is done, from the [`notes`](crate::notes) that others make; this module does it.
 
 use crate::answer::Answer;
 use crate::checkpoint::{self, CheckpointError};
-use crate::guests::GuestError;
+use crate::guests::{self, GuestError};
+use crate::notes::CARE;
 use crate::resume::ResumeError;
 use crate::storage::NoStore;
 use crate::work::Work;
-use crate::{catalog, console, guests, resume, typed};
-use alloc::string::{String, ToString};
-use alloc::sync::Arc;
+use crate::{archive, catalog, registry, resume, terminal, typed};
+use alloc::string::ToString;
 use alloc::vec::Vec;
-use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
 use stasis_host::care::remedy::{Means, Setback, help};
-use stasis_host::care::{Attempt, Care, Duty, News, Outcome};
-use stasis_host::config::GuestConfig;
+use stasis_host::care::{Attempt, Duty, News, Outcome};
 use stasis_host::periodic::{self, Timetable};
 use stasis_host::run_state::RunState;
 use stasis_host::stored::Keep;
-use stasis_host::task::TaskLock;
+use stasis_run::clock;
 use stasis_run::domain::Domain;
-use stasis_run::{clock, turns};
-
-/// The memory of each guest's care, with the line that was last said of a periodic checkpoint that failed. Other cores write here that a guest
-/// has stopped.
-static CARE: TaskLock<Care<Domain, String>> = TaskLock::new(Care::new());
-
-/// Notes that the console is used, so that checkpoints that are due wait for it.
-pub fn console_is_used() {
-    CARE.lock_without_task().console_is_used(clock::now_us());
-}
-
-/// Begins the care for a guest that was made in this state.
-pub fn begin(domain: &Domain, config: Option<&GuestConfig>, state: RunState) {
-    CARE.lock_without_task().begin(domain.number, config, state, clock::now_us());
-    turns::wake_console();
-}
-
-/// Notes that a guest runs from now on, because of a command or without one.
-pub fn runs(domain: &Domain) {
-    CARE.lock_without_task().runs(domain.number, clock::now_us());
-}
-
-/// Notes that a guest was started anew.
-pub fn starts(domain: &Domain) {
-    CARE.lock_without_task().starts(domain.number, clock::now_us());
-}
-
-/// Notes that a guest does not run from now on.
-pub fn rests(domain: &Domain) {
-    CARE.lock_without_task().rests(domain.number);
-}
-
-/// Notes that a guest was resumed from this checkpoint, and whether the guest is on.
-pub fn resumed(name: &str, checkpoint: u64, is_on: bool) {
-    if let Some(domain) = guests::all().iter().find(|domain| domain.name == name) {
-        CARE.lock_without_task().resumed(domain.number, checkpoint, is_on, clock::now_us());
-    }
-}
-
-/// Ends the care for a guest that is removed: nothing is remembered of it.
-pub fn end(domain: &Domain) {
-    CARE.lock_without_task().end(domain.number);
-}
-
-/// Notes that a guest has stopped by itself. [`serve`] does the rest, because that may take long, and the calling core has other vCPUs to run.
-pub fn stopped(domain: Arc<Domain>, how: Stopped) {
-    CARE.lock_without_task().stopped(domain.number, domain, how);
-    turns::wake_console();
-}
 
 /// Does one duty that is due. Returns whether there was one; others may have become due meanwhile.
 pub fn serve(work: &mut Work) -> bool {
-    let guests = guests::all().into_iter().map(|domain| (domain.number, domain));
+    let guests = registry::all().into_iter().map(|domain| (domain.number, domain));
     let duty = CARE.lock(work.task).next(guests, clock::now_us());
     match duty {
         None => return false,
@@ -84,13 +32,6 @@ pub fn serve(work: &mut Work) -> bool {
         Some(Duty::Store(domain, table)) => store(work, &domain, table),
     }
     true
-}
-
-/// Returns the value of the counter at which [`serve`] has something to do next; `None` if nothing is planned.
-pub fn next_due() -> Option<u64> {
-    let now_us = clock::now_us();
-    let due_us = CARE.lock_without_task().next_us(now_us)?;
-    Some(if due_us <= now_us { timer::counter() } else { clock::counter_at(due_us) })
 }
 
 /// Does what the configuration says about a guest that has stopped, unless a command has changed its state before.
@@ -101,12 +42,12 @@ fn treat(work: &mut Work, domain: &Domain, how: Stopped) {
     }
     parked.release_devices();
     drop(parked);
-    let config = guests::configured(&domain.name);
+    let config = archive::guest(&domain.name);
     let remedy = CARE.lock(work.task).decide(domain.number, how, config, clock::now_us());
     let report = help(remedy, how, &mut Helper { work, domain });
     match report.runs() {
-        true => console::notice(domain, &report.to_string()),
-        false => console::halted(domain, &report.to_string()),
+        true => terminal::notice(domain, &report.to_string()),
+        false => terminal::halted(domain, &report.to_string()),
     }
     CARE.lock(work.task).done(domain.number, remedy, clock::now_us());
 }

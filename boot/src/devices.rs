@@ -1,8 +1,8 @@
 //! Gives guests the machine's devices. [`stasis_host::board`] decides which devices can be given.
 
-use crate::guests;
 use crate::machine::Machine;
 use crate::memory::image;
+use crate::registry;
 use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
@@ -48,7 +48,7 @@ pub fn give(config: &GuestConfig) -> Result<Given, DevicesError> {
     // SAFETY: 1. A valid device tree stands there: `init` got the `Machine` that it describes. 2. It lies in RAM, which `Machine` is proof is mapped for
     // ever, and nobody writes it, because `free_ram` leaves it out.
     let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
-    let guests = guests::all();
+    let guests = registry::all();
     let others = guests.iter().map(|domain| (domain.name.as_str(), domain.given()));
     let given = give::give(fdt, config, own, others)?;
     for remark in remarks(&given) {

@@ -1,7 +1,7 @@
 //! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
 
 use crate::work::Work;
-use crate::{care, console};
+use crate::{care, console, notes, terminal};
 use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
@@ -13,11 +13,11 @@ pub struct Duties;
 
 impl Above for Duties {
     fn stopped(&self, domain: Arc<Domain>, how: Stopped) {
-        care::stopped(domain, how);
+        notes::stopped(domain, how);
     }
 
     fn transmit(&self, domain: &Domain, byte: u8) {
-        console::guest_output(domain, byte);
+        terminal::guest_output(domain, byte);
     }
 }
 
@@ -26,5 +26,5 @@ pub fn serve(work: &mut Work) -> Option<u64> {
     // Do one command and one duty in each turn: both may take long, and neither must wait for all of the other kind.
     let more_is_typed = console::serve(work);
     // What is typed during a duty is kept, with the UART's interrupt off. So after a duty the task looks at it again before it sleeps.
-    if care::serve(work) || more_is_typed { Some(timer::counter()) } else { care::next_due() }
+    if care::serve(work) || more_is_typed { Some(timer::counter()) } else { notes::next_due() }
 }

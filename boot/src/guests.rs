@@ -1,32 +1,32 @@
-//! The guests of this machine. They are made from the boot archive, or [resumed](crate::resume) from checkpoints.
+//! Making guests from the boot archive, starting them again, and removing them. [`crate::resume`] makes guests from checkpoints;
+//! [`crate::registry`] knows which there are.
 
-use crate::devices::DevicesError;
+use crate::archive::{self, BootArchive};
+use crate::devices::{self, DevicesError};
 use crate::machine::Machine;
+use crate::registry::GUESTS;
 use crate::storage::NoStore;
 use crate::work::Work;
-use crate::{care, console, devices, smp};
+use crate::{notes, smp, terminal};
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::Once;
-use spin::mutex::SpinMutex;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::cpu::IdRegisters;
 use stasis_arch::timer;
 use stasis_guest::given::Given;
 use stasis_guest::image;
-use stasis_guest::shared::{NotMade, SharedRegion};
+use stasis_guest::shared::NotMade;
 use stasis_guest::{Guest, Vcpu};
-use stasis_host::archive::Archive;
 use stasis_host::config::{self, Configuration, GuestConfig};
 use stasis_host::creation::{Blueprint, CreationError, Here, NotStartable, check_restart};
-use stasis_host::registry::{Registry, Rejected};
+use stasis_host::registry::Rejected;
 use stasis_host::run_state::{Misfit, RunState};
 use stasis_host::sched::{self, NoSuchCore};
 use stasis_hw::paging::{MapError, Translation};
 use stasis_memory::range::{NoRam, Range};
-use stasis_run::domain::{self, Domain, Memory, Placement, Ram};
+use stasis_run::domain::{Domain, Memory, Placement, Ram};
 use stasis_run::el2::GuestRam;
 use stasis_run::shared::{self, Connected};
 use stasis_run::tables::HeapTables;
@@ -63,36 +63,19 @@ pub enum GuestError {
     Unmapped(MapError),
 }
 
-/// All guests, and the translations of removed guests. A translation stays with its number, because cores may still have its root active.
-static GUESTS: SpinMutex<Registry<Domain, Translation>> =
-    SpinMutex::new(Registry::new(domain::MAX_DOMAINS));
-/// The boot archive that the machine was started with.
-static BOOT: Once<BootArchive> = Once::new();
 /// The physical addresses of GICV.
 static GICV: Once<Range> = Once::new();
-
-/// Returns all guests, in the order of their numbers.
-pub fn all() -> Vec<Arc<Domain>> {
-    GUESTS.lock().all()
-}
 
 /// Makes the guests that the boot archive describes. Logs why one of them can't be made, and makes the others.
 pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
     GICV.call_once(|| gicv);
-    if let Err(error) = load_archive(machine, work) {
-        log::error!("{error}");
-    }
-}
-
-fn load_archive(machine: &Machine, work: &mut Work) -> Result<(), String> {
-    let range = machine.initrd.ok_or("no guests: the machine was started without an initrd")?;
-    // SAFETY: 1. `Machine` is proof that the firmware has put the initrd there, and that RAM is mapped for ever. 2. Nobody writes it, because `free_ram` leaves it out.
-    let bytes =
-        unsafe { core::slice::from_raw_parts(range.start as *const u8, range.len() as usize) };
-    let archive = Archive::open(bytes).map_err(|e| e.to_string())?;
-    let blob = archive.file(config::FILE_NAME).map_err(|e| e.to_string())?;
-    let configuration = config::parse(blob).map_err(|e| e.to_string())?;
-    let boot = BOOT.call_once(|| BootArchive { archive, configuration });
+    let boot = match archive::open(machine) {
+        Ok(boot) => boot,
+        Err(error) => {
+            log::error!("{error}");
+            return;
+        }
+    };
     work.storage.verify_writes(boot.configuration.store.verify_writes);
     for plan in &boot.configuration.cores {
         match smp::is_present(plan.number as usize) {
@@ -102,12 +85,11 @@ fn load_archive(machine: &Machine, work: &mut Work) -> Result<(), String> {
     }
     shared::init(&boot.configuration.shared, &mut || work.task.yield_now());
     for guest in &boot.configuration.guests {
-        if let Err(error) = boot.create(work.task, guest) {
+        if let Err(error) = create(boot, work.task, guest) {
             log::error!("guest \"{}\": {error}", guest.name);
         }
     }
     warn_of_no_store(&boot.configuration, work);
-    Ok(())
 }
 
 /// Warns of guests whose configuration asks for checkpoints, if there is no store.
@@ -123,99 +105,65 @@ fn warn_of_no_store(configuration: &Configuration, work: &mut Work) {
     }
 }
 
-/// The boot archive with the configuration of its guests.
-struct BootArchive {
-    archive: Archive<'static>,
-    configuration: Configuration,
+/// Makes a guest as the boot archive configures it, and adds it to those of the machine.
+fn create(boot: &BootArchive, task: &mut Task, config: &GuestConfig) -> Result<(), GuestError> {
+    let cores = choose_cores(&config.cores, config.vcpus.into())?;
+    shared::connect(archive::shared(), &config.name)?;
+    let given = devices::give(config)?;
+    let pause = &mut || task.yield_now();
+    let mut ram = Ram::take(config.memory_map.lowest(), config.memory, pause)?;
+    let base = config.memory_map.ram_base(ram.range().start);
+    let (guest, vcpus) = load(boot, config, &given, base, &mut ram)?;
+    ram.finish_writing(pause);
+    let state = RunState::made(config.autostart);
+    let placement = Placement { cores: &cores, weight: config.weight };
+    add(placement, guest, vcpus, ram, given, state).map(drop)
 }
 
-impl BootArchive {
-    /// Makes a guest from its configuration, and adds it to those of the machine.
-    fn create(&self, task: &mut Task, config: &GuestConfig) -> Result<(), GuestError> {
-        let cores = choose_cores(&config.cores, config.vcpus.into())?;
-        shared::connect(configured_shared(), &config.name)?;
-        let given = devices::give(config)?;
-        let pause = &mut || task.yield_now();
-        let mut ram = Ram::take(config.memory_map.lowest(), config.memory, pause)?;
-        let base = config.memory_map.ram_base(ram.range().start);
-        let (guest, vcpus) = self.load(config, &given, base, &mut ram)?;
-        ram.finish_writing(pause);
-        let state = RunState::made(config.autostart);
-        let placement = Placement { cores: &cores, weight: config.weight };
-        add(placement, guest, vcpus, ram, given, state).map(drop)
+/// Loads a guest's image into its RAM and returns the guest with its vCPUs. The RAM must be all zeros; `base` is its address for the guest.
+fn load(
+    boot: &BootArchive,
+    config: &GuestConfig,
+    given: &Given,
+    base: u64,
+    ram: &mut GuestRam,
+) -> Result<(Box<Guest>, Vec<Vcpu>), CreationError> {
+    let blueprint = Blueprint::new(config, &boot.configuration.shared, given, base);
+    let loaded = image::load(ram, &blueprint.parts(&boot.files)?)?;
+    if let Some(warning) = loaded.warning {
+        log::warn!("guest \"{}\": {warning}", config.name);
     }
-
-    /// Loads a guest's image into its RAM and returns the guest with its vCPUs. The RAM must be all zeros; `base` is its address for the guest.
-    fn load(
-        &self,
-        config: &GuestConfig,
-        given: &Given,
-        base: u64,
-        ram: &mut GuestRam,
-    ) -> Result<(Box<Guest>, Vec<Vcpu>), CreationError> {
-        let blueprint = Blueprint::new(config, &self.configuration.shared, given, base);
-        let loaded = image::load(ram, &blueprint.parts(&self.archive)?)?;
-        if let Some(warning) = loaded.warning {
-            log::warn!("guest \"{}\": {warning}", config.name);
-        }
-        if blueprint.is_written_unseen() {
-            ram.mark_written(0..config.memory as usize);
-        }
-        let here = Here {
-            identity: &host_identity(),
-            counter_hz: timer::frequency(),
-            wall_time: stasis_run::clock::wall_time(),
-        };
-        blueprint.build(&loaded, here)
+    if blueprint.is_written_unseen() {
+        ram.mark_written(0..config.memory as usize);
     }
-}
-
-/// Returns the configurations of the guests in the boot archive.
-pub fn configured_guests() -> &'static [GuestConfig] {
-    BOOT.get().map_or(&[], |boot| &boot.configuration.guests)
-}
-
-/// Returns the configuration of a guest in the boot archive.
-pub fn configured(name: &str) -> Option<&'static GuestConfig> {
-    configured_guests().iter().find(|config| config.name == name)
-}
-
-/// Returns the regions that the guests of the boot archive share.
-pub fn configured_shared() -> &'static [SharedRegion] {
-    BOOT.get().map_or(&[], |boot| &boot.configuration.shared)
-}
-
-/// Returns the names of the guests in the boot archive.
-pub fn configured_names() -> Vec<String> {
-    configured_guests().iter().map(|config| config.name.clone()).collect()
-}
-
-/// Returns the boot archive, and the configuration of a guest in it.
-fn configuration(name: &str) -> Result<(&'static BootArchive, &'static GuestConfig), NotStartable> {
-    let boot = BOOT.get().ok_or(NotStartable::NoArchive)?;
-    Ok((boot, configured(name).ok_or(NotStartable::NotInArchive)?))
+    let here = Here {
+        identity: &host_identity(),
+        counter_hz: timer::frequency(),
+        wall_time: stasis_run::clock::wall_time(),
+    };
+    blueprint.build(&loaded, here)
 }
 
 /// Makes and starts a guest that the boot archive describes and the machine does not have.
 pub fn start(task: &mut Task, name: &str) -> Result<(), GuestError> {
-    let (boot, config) = configuration(name)?;
-    boot.create(task, &GuestConfig { autostart: true, ..config.clone() })
+    let (boot, config) = archive::of_guest(name)?;
+    create(boot, task, &GuestConfig { autostart: true, ..config.clone() })
 }
 
 /// Starts a guest again from the boot archive, whatever it is doing.
 pub fn restart(task: &mut Task, domain: &Domain) -> Result<(), GuestError> {
-    let (boot, config) = configuration(&domain.name)?;
+    let (boot, config) = archive::of_guest(&domain.name)?;
     let mut parked = domain.park();
     let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
     check_restart(config, domain.cores().count(), there)?;
     let ram = parked.overwrite();
     ram.zero_all(&mut || task.yield_now());
-    let (guest, vcpus) = boot.load(config, domain.given(), there.start, ram)?;
+    let (guest, vcpus) = load(boot, config, domain.given(), there.start, ram)?;
     ram.finish_writing(&mut || task.yield_now());
     // Doorbells that were rung before are no longer heard, as after a reset.
     domain.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus, RunState::Running);
-    care::starts(domain);
+    notes::starts(domain);
     Ok(())
 }
 
@@ -228,7 +176,7 @@ pub fn add(
     given: Given,
     state: RunState,
 ) -> Result<Arc<Domain>, GuestError> {
-    let shared = shared::connect(configured_shared(), guest.name())?;
+    let shared = shared::connect(archive::shared(), guest.name())?;
     let claim = GUESTS.lock().claim(guest.name())?;
     let number = claim.number;
     let gicv = *GICV.get().expect("it is known before any guest");
@@ -256,7 +204,7 @@ pub fn add(
     if state == RunState::Running {
         device_interrupts::engage(&domain);
     }
-    care::begin(&domain, configured(&domain.name), state);
+    notes::begin(&domain, archive::guest(&domain.name), state);
     turns::assign(&domain);
     GUESTS.lock().enter(number, &domain.name, domain.clone());
     Ok(domain)
@@ -270,8 +218,8 @@ pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
     domain.shared().iter().for_each(Connected::leave);
     parked.release_devices();
     device_interrupts::leave(domain);
-    care::end(domain);
-    console::forget(domain);
+    notes::end(domain);
+    terminal::forget(domain);
     turns::retire(task, domain);
     let (ram, stage2) = parked.take_memory(task);
     drop(ram);

@@ -1,6 +1,6 @@
 //! The log. Each line has the time since the start and the level, and goes through the console.
 
-use crate::console;
+use crate::terminal;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use stasis_run::clock;
 
@@ -21,7 +21,7 @@ impl Log for Logger {
                 Level::Info | Level::Debug | Level::Trace => "",
             };
             let what = record.args();
-            console::log(format_args!("[{seconds:5}.{micros:06}] {level}{what}"));
+            terminal::log(format_args!("[{seconds:5}.{micros:06}] {level}{what}"));
         }
     }
 

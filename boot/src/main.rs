@@ -1,7 +1,7 @@
 //! The Stasis hypervisor: brings up the machine, and connects the crates that know no hardware to the hardware.
 //!
 //! [`machine`] finds the machine, and [`memory`] maps it. [`smp`] starts the other cores. [`guests`] makes the guests, which
-//! [`stasis_run`] runs. [`console`], [`logger`] and [`mod@panic`] say what happens.
+//! [`stasis_run`] runs. [`terminal`], [`logger`] and [`mod@panic`] say what happens, and [`console`] does what is asked.
 
 #![no_std]
 #![no_main]
@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod answer;
+mod archive;
 mod at_el1;
 mod care;
 mod catalog;
@@ -22,12 +23,15 @@ mod guests;
 mod logger;
 mod machine;
 mod memory;
+mod notes;
 mod output;
 mod panic;
+mod registry;
 mod resume;
 mod smp;
 mod storage;
 mod stream;
+mod terminal;
 mod typed;
 mod work;
 

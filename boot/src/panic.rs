@@ -1,6 +1,6 @@
 //! The end of Stasis: a panic, or an exception at EL2. The core reports what happened and where, and stops.
 
-use crate::{console, output};
+use crate::{output, terminal};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_arch::cpu;
@@ -43,7 +43,7 @@ fn stop() -> ! {
 fn panic(info: &PanicInfo) -> ! {
     if !ENDING.swap(true, Ordering::Relaxed) {
         find_uart();
-        console::show_waiting_in_panic();
+        terminal::show_waiting_in_panic();
         say!("\n*** Stasis panicked on core {}", cpu::number());
         say!("{info}");
     }
@@ -58,7 +58,7 @@ extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
         stop();
     }
     find_uart();
-    console::show_waiting_in_panic();
+    terminal::show_waiting_in_panic();
     let image = crate::memory::image();
     say!("\n*** {} at EL2 on core {}", VECTORS[frame.vector as usize % 4], cpu::number());
     say!("ESR  {:#018x}  {}", frame.esr, exit::describe(frame.esr));

@@ -5,12 +5,12 @@
 mod incoming;
 
 use crate::answer::Answer;
-use crate::care;
-use crate::guests::{self, GuestError};
+use crate::guests::GuestError;
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError, open, routines};
 use crate::typed::GivenUp;
 use crate::work::Work;
+use crate::{notes, registry};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::timer;
@@ -85,7 +85,7 @@ pub fn resume(
 ) -> Result<(), ResumeError> {
     let start = timer::counter();
     if let Some(name) = copy {
-        let guests = guests::all();
+        let guests = registry::all();
         let guests = guests.iter().map(|domain| domain.name.as_str());
         sets::check_copy(which, name, guests)?;
     }
@@ -158,7 +158,9 @@ fn note(number: u64, checkpoint: &Checkpoint, start: u64, out: &mut Answer) {
     let Checkpoint { state, stats, .. } = checkpoint;
     let name = state.guest.name_text();
     let is_on = state.power_state() == GuestPowerState::On;
-    care::resumed(name, number, is_on);
+    if let Some(domain) = registry::named(name) {
+        notes::resumed(&domain, number, is_on);
+    }
     let (pages, bytes, millis) = (stats.pages_stored, stats.bytes, clock::millis_since(start));
     let (does, then) = match is_on {
         true => ("goes on", ""),

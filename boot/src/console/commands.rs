@@ -1,9 +1,11 @@
 //! Carries out the console's commands.
 
-use super::{CONSOLE, Uart, top};
-use crate::answer::Answer;
+use super::top;
+use crate::answer::{Answer, written};
 use crate::work::Work;
-use crate::{care, catalog, checkpoint, firmware, guests, resume, typed};
+use crate::{
+    archive, catalog, checkpoint, firmware, guests, notes, registry, resume, terminal, typed,
+};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -44,8 +46,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Restart(guest) => said(guests::restart(work.task, &*find(guest)?)),
         Command::Remove(guest) => said(guests::remove(work.task, &find(guest)?)),
         Command::Attach(guest) => {
-            let domain = find(guest)?;
-            CONSOLE.lock(work.task).attach(domain.number, &domain.name, &mut Uart);
+            terminal::attach(work.task, &*find(guest)?);
             Ok(())
         }
         Command::SendBreak(guest) => {
@@ -53,8 +54,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             Ok(())
         }
         Command::Log { guest, lines } => {
-            let domain = find(guest)?;
-            written(CONSOLE.lock(work.task).write_log(domain.number, lines, out))
+            written(terminal::write_log(work.task, &*find(guest)?, lines, out))
         }
         Command::Gic(guest) => {
             let gic = find(guest)?.gic();
@@ -73,7 +73,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
         Command::Quit => {
-            super::show_waiting();
+            terminal::show_waiting();
             Err(firmware::system_off().to_string())
         }
     }
@@ -84,21 +84,16 @@ fn said<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
 
-/// Turns an error of writing an answer into the text for its last line.
-pub(super) fn written(result: fmt::Result) -> Result<(), String> {
-    result.map_err(|error| error.to_string())
-}
-
 /// Returns the guest that a command names, by name or number.
 fn find(word: &str) -> Result<Arc<Domain>, String> {
-    let domains = guests::all();
+    let domains = registry::all();
     let place = said(command::find_guest(&rows(&domains), word))?;
     Ok(domains[place].clone())
 }
 
 /// Returns the guests that a command names; all guests if it names none.
 fn find_all(words: &[&str]) -> Result<Vec<Arc<Domain>>, String> {
-    let domains = guests::all();
+    let domains = registry::all();
     let places = said(command::find_guests(&rows(&domains), words))?;
     Ok(places.into_iter().map(|place| domains[place].clone()).collect())
 }
@@ -121,7 +116,7 @@ fn row<'a>(domain: &'a Domain, look: Option<Look>, cores: &'a [u32]) -> GuestRow
 }
 
 fn list_guests(json: bool, out: &mut Answer) -> Result<(), String> {
-    let domains = guests::all();
+    let domains = registry::all();
     let cores: Vec<Vec<u32>> =
         domains.iter().map(|domain| domain.cores().map(|core| core as u32).collect()).collect();
     let rows: Vec<GuestRow> = domains
@@ -133,11 +128,11 @@ fn list_guests(json: bool, out: &mut Answer) -> Result<(), String> {
 }
 
 fn pause(domain: &Domain) -> Result<(), String> {
-    changed(domain, RunState::paused).map(|()| care::rests(domain))
+    changed(domain, RunState::paused).map(|()| notes::rests(domain))
 }
 
 fn unpause(domain: &Domain) -> Result<(), String> {
-    changed(domain, RunState::unpaused).map(|()| care::runs(domain))
+    changed(domain, RunState::unpaused).map(|()| notes::runs(domain))
 }
 
 fn shutdown(domain: &Domain) -> Result<(), String> {
@@ -149,7 +144,7 @@ fn shutdown(domain: &Domain) -> Result<(), String> {
 }
 
 fn stop(domain: &Domain) -> Result<(), String> {
-    changed(domain, RunState::stopped).map(|()| care::rests(domain))
+    changed(domain, RunState::stopped).map(|()| notes::rests(domain))
 }
 
 /// Gives a guest the state that a command makes of its present one.
@@ -171,7 +166,7 @@ fn changed(
 fn start(task: &mut Task, word: &str) -> Result<(), String> {
     let domain = match find(word) {
         Ok(domain) => domain,
-        Err(_) if guests::configured(word).is_some() => {
+        Err(_) if archive::guest(word).is_some() => {
             return said(guests::start(task, word));
         }
         Err(error) => return Err(error),

@@ -1,9 +1,8 @@
 //! The command `top`, which shows how busy the cores and the guests are.
 
-use super::commands::written;
-use crate::answer::Answer;
+use crate::answer::{Answer, written};
 use crate::work::Work;
-use crate::{care, guests, smp, typed};
+use crate::{care, notes, registry, smp, typed};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -21,7 +20,7 @@ struct Reading {
 
 impl Reading {
     fn take() -> Self {
-        let guests = guests::all().into_iter().map(|domain| {
+        let guests = registry::all().into_iter().map(|domain| {
             let counters = domain.counters();
             (domain, counters)
         });
@@ -94,6 +93,6 @@ fn wait_until(work: &mut Work, counter: u64) -> bool {
         if typed::undisturbed(|| care::serve(work)) {
             continue;
         }
-        super::rest_until(work.task, care::next_due().map_or(counter, |due| due.min(counter)));
+        super::rest_until(work.task, notes::next_due().map_or(counter, |due| due.min(counter)));
     }
 }

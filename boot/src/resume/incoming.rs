@@ -4,9 +4,9 @@
 //! overwritten. The guests run when the memory of all of them is loaded.
 
 use super::{ReadError, ResumeError};
-use crate::guests::GuestError;
+use crate::guests::{self, GuestError};
 use crate::storage::Disk;
-use crate::{console, guests};
+use crate::{archive, registry, terminal};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
@@ -56,7 +56,7 @@ pub fn resume(
     mut load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), ReadError>,
 ) -> Result<Vec<Stays<'static>>, ResumeError> {
     check_distinct(states)?;
-    let existing = guests::all();
+    let existing = registry::all();
     let mut incoming = Vec::new();
     for state in states {
         let task = store.device_mut().task();
@@ -121,7 +121,7 @@ fn admit<'a>(
             (admitted, Seat::New(ram))
         }
     };
-    let shared = shared::connect(guests::configured_shared(), name).map_err(GuestError::from)?;
+    let shared = shared::connect(archive::shared(), name).map_err(GuestError::from)?;
     Ok(Incoming { admitted, seat, shared })
 }
 
@@ -129,7 +129,7 @@ fn admit<'a>(
 pub fn look(state: &GuestState, any_speed: bool) -> Result<(), Refusal> {
     let identity = guests::host_identity();
     let terms = terms(&identity, any_speed);
-    let existing = guests::all();
+    let existing = registry::all();
     match existing.iter().find(|domain| domain.name == state.guest.name_text()) {
         None => terms.look(state, None),
         Some(domain) => terms.look(state, Some(occupant(domain, domain.look().ram))),
@@ -143,8 +143,8 @@ fn terms(identity: &Identity, any_speed: bool) -> Terms<'_> {
         counter_hz: timer::frequency(),
         any_speed,
         free_memory: pool::free_bytes(),
-        guests: guests::configured_guests(),
-        regions: guests::configured_shared(),
+        guests: archive::guests(),
+        regions: archive::shared(),
     }
 }
 
@@ -169,7 +169,7 @@ fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
             }
             Seat::Existing(domain, mut parked) => {
                 parked.replace(guest, vcpus, then);
-                console::forget(domain);
+                terminal::forget(domain);
                 parked_ones.push(parked);
             }
         }

@@ -1,0 +1,123 @@
+//! All that is said: answers, the log, and what guests send go through one [`Console`], which knows what the UART's terminal shows.
+//!
+//! The public functions take the lock of [`CONSOLE`], so their callers must not hold it. [`crate::console`] reads what is typed.
+
+use crate::output;
+use alloc::string::String;
+use core::fmt;
+use spin::LazyLock;
+use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Terminal, WAITING};
+use stasis_devices::pl011::Character;
+use stasis_host::task::TaskLock;
+use stasis_run::domain::Domain;
+use stasis_run::turns::Task;
+
+/// The console. Both the task and the cores that run vCPUs say everything through it.
+static CONSOLE: LazyLock<TaskLock<Console>> = LazyLock::new(|| TaskLock::new(Console::new()));
+
+/// The console's UART as a terminal.
+struct Uart;
+
+impl Terminal for Uart {
+    fn send(&mut self, bytes: &[u8]) {
+        output::write_bytes(bytes);
+    }
+}
+
+/// The console's UART as a terminal for a panic, in which the UART's lock may be lost.
+struct PanicUart;
+
+impl Terminal for PanicUart {
+    fn send(&mut self, bytes: &[u8]) {
+        output::write_bytes_in_panic(bytes);
+    }
+}
+
+/// Shows the first prompt.
+pub fn prompt() {
+    CONSOLE.lock_without_task().prompt(&mut Uart);
+}
+
+/// Takes a byte or a break that was typed, and returns what it is for.
+pub fn input(task: &mut Task, character: Character) -> Input {
+    CONSOLE.lock(task).input(character, &mut Uart)
+}
+
+/// Completes the word that is typed, as the Tab key asks.
+pub fn complete(task: &mut Task, names: &Names) {
+    CONSOLE.lock(task).complete(names, &mut Uart);
+}
+
+/// Ends the answer to a command with its last line, and shows what has waited for that.
+pub fn answer(task: &mut Task, result: Result<(), String>) {
+    CONSOLE.lock(task).answer(result, &mut Uart);
+    show_rest(task);
+}
+
+/// Attaches the terminal to a guest.
+pub fn attach(task: &mut Task, domain: &Domain) {
+    CONSOLE.lock(task).attach(domain.number, &domain.name, &mut Uart);
+}
+
+/// Writes the last `lines` lines that a guest has sent.
+pub fn write_log(
+    task: &mut Task,
+    domain: &Domain,
+    lines: usize,
+    out: &mut impl fmt::Write,
+) -> fmt::Result {
+    CONSOLE.lock(task).write_log(domain.number, lines, out)
+}
+
+/// Shows what has waited for the end of an answer: lines, and output of the guest that was just attached. That takes up to 2.8 s at
+/// 115,200 bits/s, in which others need this core and the console, so the task yields between the pieces.
+pub fn show_rest(task: &mut Task) {
+    /// The number of pieces after which the rest is skipped: twice as many as there can be at first.
+    const MOST: usize = 2 * (CAPACITY + WAITING) / PIECE;
+    for _ in 0..MOST {
+        if !CONSOLE.lock(task).show(&mut Uart) {
+            return;
+        }
+        task.yield_now();
+    }
+    // The guest sends more than the UART can take. To show all of it would keep the core and the console from others.
+    CONSOLE.lock(task).skip(&mut Uart);
+}
+
+/// Says a line of the log.
+pub fn log(line: fmt::Arguments) {
+    CONSOLE.lock_without_task().log(line, &mut Uart);
+}
+
+/// Says the lines that wait for the end of an answer, because the machine is about to end.
+pub fn show_waiting() {
+    CONSOLE.lock_without_task().show_waiting(&mut Uart);
+}
+
+/// Says in a panic the lines that wait for the end of an answer, unless the console's lock is lost: its holder may be what has panicked.
+pub fn show_waiting_in_panic() {
+    const PATIENCE: usize = 10_000_000;
+    if let Some(mut console) = (0..PATIENCE).find_map(|_| CONSOLE.try_lock()) {
+        console.show_waiting(&mut PanicUart);
+    }
+}
+
+/// Takes a byte that a guest has sent.
+pub fn guest_output(domain: &Domain, byte: u8) {
+    CONSOLE.lock_without_task().output(domain.number, &[byte], &mut Uart);
+}
+
+/// Forgets what the guest in this domain has sent.
+pub fn forget(domain: &Domain) {
+    CONSOLE.lock_without_task().forget(domain.number);
+}
+
+/// Says what has become of a guest that runs.
+pub fn notice(domain: &Domain, what: &str) {
+    CONSOLE.lock_without_task().notice(format_args!("guest \"{}\" {what}", domain.name), &mut Uart);
+}
+
+/// Says that a guest has stopped by itself, and why.
+pub fn halted(domain: &Domain, why: &str) {
+    CONSOLE.lock_without_task().halted(domain.number, &domain.name, why, &mut Uart);
+}
