@@ -1,5 +1,5 @@
 //! The console on the machine's UART: its bytes become [`commands`], or input for a guest. It runs on the first core, where it takes turns with
-//! vCPUs, as [`turns`] says. What is said goes through [`terminal`].
+//! vCPUs, as [`stasis_run::turns`] says. What is said goes through [`terminal`].
 
 mod commands;
 mod top;
@@ -7,15 +7,15 @@ mod top;
 use crate::work::Work;
 use crate::{archive, catalog, notes, registry, terminal, typed};
 use stasis_console::{Input, Names};
-use stasis_run::interrupts;
-use stasis_run::turns::{self, Task};
+use stasis_run::turns::Task;
+use stasis_run::{interrupts, roster};
 
 /// Opens the console on the calling core. `intid` is the interrupt of its UART.
 pub fn init(intid: u32) {
     interrupts::open_console(intid);
     terminal::prompt();
     // Bytes that were typed before must be handled now.
-    turns::wake_console();
+    roster::wake_console();
 }
 
 /// Handles what was received, up to the end of the first command. Returns whether there may be more.

@@ -11,7 +11,7 @@ use stasis_host::config::GuestConfig;
 use stasis_host::run_state::RunState;
 use stasis_host::task::TaskLock;
 use stasis_run::domain::Domain;
-use stasis_run::{clock, turns};
+use stasis_run::{clock, roster};
 
 /// The memory of each guest's care, with the line that was last said of a periodic checkpoint that failed. Other cores write here that a guest
 /// has stopped.
@@ -25,7 +25,7 @@ pub fn console_is_used() {
 /// Begins the care for a guest that was made in this state.
 pub fn begin(domain: &Domain, config: Option<&GuestConfig>, state: RunState) {
     CARE.lock_without_task().begin(domain.number, config, state, clock::now_us());
-    turns::wake_console();
+    roster::wake_console();
 }
 
 /// Notes that a guest runs from now on, because of a command or without one.
@@ -56,7 +56,7 @@ pub fn end(domain: &Domain) {
 /// Notes that a guest has stopped by itself. [`crate::care`] does the rest, because that may take long, and the calling core has other vCPUs to run.
 pub fn stopped(domain: Arc<Domain>, how: Stopped) {
     CARE.lock_without_task().stopped(domain.number, domain, how);
-    turns::wake_console();
+    roster::wake_console();
 }
 
 /// Returns the value of the counter at which a guest must be cared for next; `None` if nothing is planned.

@@ -12,6 +12,8 @@ use crate::access::Width;
 use crate::equipment::Equipment;
 use crate::tree::Writer;
 
+pub use crate::window::Window;
+
 /// An emulated device. All methods are called while the caller holds the lock of what the vCPUs of the guest share.
 pub trait Device: Sized {
     /// The guest-physical addresses of the device, and its interrupts.
@@ -62,26 +64,6 @@ pub trait Device: Sized {
 
     /// Writes the device's nodes into the device tree of a guest with this `equipment`. The root node of `tree` is open.
     fn describe(equipment: &Equipment<'_>, tree: &mut Writer);
-}
-
-/// The addresses of a device: `count` windows, one behind the other, each with a shared peripheral interrupt (SPI) of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Guest-physical address of the first window.
-    pub base: u64,
-    /// Bytes of each window.
-    pub size: u64,
-    /// Number of windows.
-    pub count: u8,
-    /// Number of the first window's SPI: its INTID less 32. The windows behind it have the numbers that follow. None if the device has no interrupt.
-    pub spi: Option<u16>,
-}
-
-impl Window {
-    /// Returns the first address behind the last window.
-    pub const fn end(&self) -> u64 {
-        self.base + self.size * self.count as u64
-    }
 }
 
 /// An aligned load or store that reaches a device.

@@ -5,7 +5,7 @@
 //! - [`list`]: the list of all devices. Lookup, reads and writes, lines, deadlines, records and device tree come from it.
 //! - [`pl011`], [`pl031`], [`pl061`], [`watchdog`], [`doorbell`], [`virtio`], [`flash`]: the devices.
 //! - [`machine`]: the addresses and interrupts of the rest of the guest's machine; [`equipment`]: what differs from guest to guest.
-//! - [`access`]: the width of an access; [`tree`]: the writer of device trees.
+//! - [`access`]: the width of an access; [`window`]: where a device is; [`tree`]: the writer of device trees.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -24,3 +24,4 @@ pub mod pl061;
 pub mod tree;
 pub mod virtio;
 pub mod watchdog;
+pub mod window;

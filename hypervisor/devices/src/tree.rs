@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use crate::device::Window;
+use crate::window::Window;
 
 /// `FDT_MAGIC`, 5.2.
 const MAGIC: u32 = 0xd00d_feed;

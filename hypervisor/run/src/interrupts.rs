@@ -1,8 +1,8 @@
 //! The interrupts that a core takes.
 
+use crate::device_interrupts;
 use crate::gic::{self, ThisCore};
-use crate::roster::Roster;
-use crate::{device_interrupts, turns};
+use crate::roster::{self, Roster};
 use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::{cpu, timer};
 use stasis_hw::gic::Acknowledged;
@@ -55,7 +55,7 @@ pub fn pass(this_core: &ThisCore, interrupt: Acknowledged) {
         // The console's task takes what was received from the UART, or what the disk has ended. Until then the interrupt is disabled.
         intid if [&CONSOLE, &DISK].iter().any(|own| intid == own.load(Ordering::Relaxed)) => {
             gic::disable(intid);
-            turns::wake_console();
+            roster::wake_console();
         }
         intid => {
             log::warn!("interrupt {intid} was not expected, and is disabled");

@@ -79,6 +79,11 @@ pub fn of_console() -> &'static Roster {
     of(CONSOLE_CORE)
 }
 
+/// Wakes the console's task.
+pub fn wake_console() {
+    of_console().kick(CONSOLE);
+}
+
 impl Roster {
     fn new(core: usize) -> Self {
         let mut tasks = Tasks { scheduler: Scheduler::new(timer::frequency()), who: Vec::new() };

@@ -125,11 +125,6 @@ pub fn retire(task: &mut Task, domain: &Domain) {
     }
 }
 
-/// Wakes the console's task.
-pub fn wake_console() {
-    roster::of_console().kick(CONSOLE);
-}
-
 /// Runs the vCPUs of this core, which is not the console's, for ever. [`Ready`] proves that the core is set up for guests.
 pub fn serve(_: Ready) -> ! {
     loop {

@@ -8,8 +8,6 @@ use anyhow::{Context, Result, anyhow};
 use xtask::workspace::{Workspace, read};
 use xtask::{build, disk, setup};
 
-use crate::stasis::Setup;
-
 /// Lines of each transcript that a failure shows.
 const TAIL_LINES: usize = 60;
 /// Bytes of a disk, where a test does not care.
@@ -102,11 +100,6 @@ impl Lab {
         let path = self.path("disk.img");
         disk::create(&path, size)?;
         Ok(path)
-    }
-
-    /// A machine with Stasis, to be given guests.
-    pub fn machine(&self) -> Setup<'_> {
-        Setup::new(self)
     }
 
     /// The ends of all that was said.

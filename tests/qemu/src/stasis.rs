@@ -56,8 +56,15 @@ pub fn guest(name: &str, memory_mib: u64) -> GuestConfig {
     GuestConfig::new(name, name, memory_mib << 20)
 }
 
+impl Lab {
+    /// Returns a machine in the making, with Stasis and without a guest.
+    pub fn machine(&self) -> Setup<'_> {
+        Setup::new(self)
+    }
+}
+
 impl<'l> Setup<'l> {
-    pub(crate) fn new(lab: &'l Lab) -> Self {
+    fn new(lab: &'l Lab) -> Self {
         Self {
             lab,
             configuration: Configuration::default(),
