@@ -13,7 +13,7 @@ use crate::sample::{Shape, state};
 use crate::vgic::{Bits, Interrupt, Vgic};
 use crate::{Loss, qemu::Backend};
 
-/// Any state that the format allows, of a machine with up to so many INTIDs.
+/// Returns any state that the format allows, of a machine with 64 to 1020 INTIDs.
 fn any_state() -> impl Strategy<Value = Vgic> {
     let nr_irqs = prop_oneof![Just(64u16), Just(288), Just(992), Just(1020)];
     (nr_irqs, 1..=8usize, 4..=8u8, vec(any::<u8>(), 0..6000)).prop_map(
@@ -21,7 +21,7 @@ fn any_state() -> impl Strategy<Value = Vgic> {
     )
 }
 
-/// Whether a checkpoint may have this GIC.
+/// Checks that a checkpoint may have this GIC.
 fn check(vgic: &Vgic) {
     let mut guest = GuestState::reset(vgic.cpus.len() as u8);
     guest.guest.name[..5].copy_from_slice(b"guest");
@@ -34,7 +34,7 @@ fn check(vgic: &Vgic) {
     invariants::check(&guest.records()).unwrap();
 }
 
-/// What a state is after the losses; each of them must be one.
+/// Returns what a state is after the losses; each of them must be one.
 fn after(state: &Vgic, losses: &[Loss]) -> Vgic {
     let mut after = state.clone();
     for loss in losses {
@@ -47,14 +47,14 @@ fn after(state: &Vgic, losses: &[Loss]) -> Vgic {
     after
 }
 
-/// A guest of Stasis, with 4 vCPUs at reset.
+/// Returns a guest of Stasis, with 4 vCPUs at reset.
 fn machine() -> Vgic {
     state(Shape { nr_irqs: 288, nr_cpus: 4, prio_bits: 5 }, &[])
 }
 
 const BACKENDS: [Backend; 2] = [Backend::Tcg, Backend::Kvm];
 
-/// GICC_APR with this priority active.
+/// Returns GICC_APR with this priority active.
 fn apr(priority: u8) -> [u32; 4] {
     let level = usize::from(priority >> 1);
     let mut apr = [0; 4];

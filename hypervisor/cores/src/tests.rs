@@ -12,7 +12,7 @@ mod news;
 
 use loom::model::Builder;
 
-/// How many times in one order a core may be interrupted between two steps that it could have done in one go. All known faults of such protocols
+/// The number of times in one order that a core may be interrupted between two steps that it could have done in one go. All known faults of such protocols
 /// show with two; each more multiplies the time.
 const PREEMPTIONS: usize = 3;
 
@@ -21,7 +21,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     check_within(PREEMPTIONS, model);
 }
 
-/// Checks a model in all orders with no more than so many preemptions.
+/// Checks a model in all orders with at most `preemptions` preemptions.
 fn check_within(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(preemptions);

@@ -10,7 +10,7 @@ use stasis_state::vcpu::Identity;
 
 const SIZES: [u64; 3] = [4096, (128 << 20) - 4096, 128 << 20];
 
-/// Whether the records of a guest that has this memory can be written.
+/// Returns whether the records of a guest that has this memory can be written.
 fn can_be_stored(configuration: &Configuration) -> bool {
     let mut identity = Identity::default();
     *identity.mpidr_el1 = psci::mpidr(0);

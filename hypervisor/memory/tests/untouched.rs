@@ -64,7 +64,7 @@ impl ReadRam for Watched<'_> {
     }
 }
 
-/// Three blocks, with a byte in the middle one.
+/// Returns three blocks, with a byte in the middle one.
 fn ram() -> FakeRam {
     let mut ram = FakeRam::new(3 * BLOCK_SIZE);
     ram.write(BLOCK_SIZE + 5 * PAGE_SIZE, &[1]).unwrap();
@@ -77,7 +77,7 @@ fn bytes(ram: &FakeRam) -> Vec<u8> {
     bytes
 }
 
-/// A guest with as much memory.
+/// Returns a guest with as much memory.
 fn state(ram_size: usize) -> GuestState {
     let mut state = GuestState::reset(1);
     state.guest.set_name("quiet");

@@ -17,7 +17,7 @@ fn folder(version: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(version)
 }
 
-/// The golden files: the version, the number of vCPUs, and the bytes of each.
+/// Returns the golden files: the version, the number of vCPUs, and the bytes of each.
 fn files() -> Vec<(String, u8, Vec<u8>)> {
     let mut files = Vec::new();
     for minor in 0..=stasis_state::header::VERSION.minor {

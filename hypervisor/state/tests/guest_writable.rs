@@ -12,11 +12,11 @@ use stasis_state::{
     vgic::{CpuInterface, Distributor},
 };
 
-/// Where what a guest writes to a register is kept.
+/// The place in which a checkpoint keeps what a guest writes to a register.
 enum Kept {
-    /// In the register whose id is the encoding.
+    /// The register whose id is the encoding.
     There,
-    /// In other registers.
+    /// Other registers.
     In(&'static [(RecordType, &'static str)]),
     /// Nowhere, for this reason.
     Nowhere(&'static str),
@@ -194,7 +194,7 @@ fn tables() -> Vec<(RecordType, &'static [Descriptor])> {
     ]
 }
 
-/// The names of all registers that are saved.
+/// Returns the names of all registers that are saved.
 fn saved() -> Vec<(RecordType, &'static str)> {
     let tables = tables().into_iter();
     tables

@@ -16,7 +16,7 @@ fn specification() -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The table of a record as the specification has it, without the meanings.
+/// Returns the table of a record as the specification has it, without the meanings.
 fn table<R: Record>() -> String {
     let mut table = title(R::TYPE);
     let reset = R::reset();
@@ -131,7 +131,7 @@ fn the_specification_names_the_version_that_is_written() {
     assert!(specification().starts_with(&title));
 }
 
-/// Each home of the registers that a world switch moves, and what is there, in the order of the tables.
+/// Returns each home of the registers that a world switch moves, and what is there, in the order of the tables.
 fn homes() -> Vec<(Home, Vec<String>)> {
     let tables = [
         vcpu::Core::REGISTERS,

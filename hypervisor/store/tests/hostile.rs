@@ -18,7 +18,7 @@ fn open_error(disk: RamDisk) -> Error<stasis_store::block::BeyondEnd> {
     Store::open(disk, partition).unwrap_err()
 }
 
-/// A disk with three checkpoints of two blocks; its newest catalog is in slot 1.
+/// Returns a disk with three checkpoints of two blocks; its newest catalog is in slot 1.
 fn with_three() -> RamDisk {
     let mut store = open(formatted(20));
     for n in 1..=3 {

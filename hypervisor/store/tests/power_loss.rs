@@ -15,7 +15,7 @@ type State = BTreeMap<u64, Vec<u8>>;
 struct Model {
     /// What the open store says that it holds.
     current: State,
-    /// What it may hold after a loss of power: `current`, and what commits that failed had tried.
+    /// What the store may hold after a loss of power: `current`, and what commits that failed had tried.
     possible: Vec<State>,
     highest_number: u64,
 }
@@ -25,7 +25,7 @@ impl Model {
         Self { current: State::new(), possible: vec![State::new()], highest_number: 0 }
     }
 
-    /// A store that was opened, and holds this.
+    /// Returns a store that was opened, and holds this.
     fn holding(current: State) -> Self {
         let highest_number = current.keys().last().copied().unwrap_or(0);
         Self { possible: vec![current.clone()], current, highest_number }
@@ -103,7 +103,7 @@ impl Model {
         self.attempted(state, succeeded);
     }
 
-    /// What was found must be possible, and is what the store holds from now on.
+    /// Checks that what was found is possible, and notes it as what the store holds from now on.
     fn reopened<D: BlockDevice>(&mut self, store: &mut Store<D>) {
         let found = state(store);
         assert!(self.possible.contains(&found), "found {:?}", found.keys());
@@ -183,10 +183,10 @@ fn power_lost_at_any_operation(depth: usize, outcomes: u64) {
     assert!(crashes > 25 * outcomes, "only {crashes} crashes simulated");
 }
 
-/// Where a superblock's checksum ends, and its version begins.
+/// The byte at which a superblock's checksum ends and its version begins.
 const SUPERBLOCK_CRC_END: usize = 12;
 
-/// What becomes of the writes to superblock and catalog that were not flushed: for each a digit, kept, lost or torn. What is beyond the catalog
+/// Returns what becomes of the writes to superblock and catalog that were not flushed: for each a digit, kept, lost or torn. What is beyond the catalog
 /// is kept.
 fn outcome(disk: &FaultyDisk, mut digits: usize) -> RamDisk {
     disk.after_power_loss_at(|at| {
@@ -263,7 +263,7 @@ fn power_lost_three_times_in_a_row_never_makes_a_catalog_that_nobody_wrote() {
     assert!(crashes > 2_000, "only {crashes} crashes simulated");
 }
 
-/// The stores that the first version of this code has made: one at rest, and one whose last delete was torn.
+/// Returns the stores that the first version of this code has made: one at rest, and one whose last delete was torn.
 fn older_stores() -> [(RamDisk, State); 2] {
     ["1", "1-torn"].map(|name| {
         let disk = golden(name);

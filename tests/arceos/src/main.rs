@@ -30,10 +30,10 @@ const PERIOD: Duration = Duration::from_millis(20);
 const BEATS_PER_LINE: u64 = 10;
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
-/// How often each of the other threads has been around.
+/// The number of rounds of each of the other threads.
 static ROUNDS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// The guest's time since it was switched on, in nanoseconds.
+/// Returns the guest's time since it was switched on, in nanoseconds.
 fn now() -> u64 {
     ax_monotonic_time().as_nanos() as u64
 }

@@ -10,7 +10,7 @@ use stasis_host::config;
 /// A guest's RAM, as small as one may be.
 const RAM: usize = 2 << 20;
 
-/// As an archive: every file that it lists can be had by its name.
+/// Takes the bytes as an archive: every file that it lists can be had by its name.
 pub fn archive(data: &[u8]) {
     let Ok(archive) = Archive::open(data) else { return };
     for file in archive.files() {
@@ -18,14 +18,14 @@ pub fn archive(data: &[u8]) {
     }
 }
 
-/// As a compiled configuration: what is accepted can be compiled, and then says the same.
+/// Takes the bytes as a compiled configuration: what is accepted can be compiled, and then says the same.
 pub fn configuration(data: &[u8]) {
     let Ok(configuration) = config::parse(data) else { return };
     let compiled = config::compile(&configuration).expect("it was accepted");
     assert_eq!(config::parse(&compiled).as_ref(), Ok(&configuration));
 }
 
-/// As an image of each kind: it is loaded into the guest's RAM, or refused.
+/// Takes the bytes as an image of each kind, which is loaded into the guest's RAM, or refused.
 pub fn image(data: &[u8]) {
     let mut ram = vec![0; RAM];
     for kind in [None, Some(Kind::Linux), Some(Kind::Elf), Some(Kind::Raw)] {

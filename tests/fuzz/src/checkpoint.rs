@@ -53,7 +53,7 @@ pub fn read(data: &[u8]) -> Option<u64> {
     Some(size)
 }
 
-/// The same with its memory, where that is small.
+/// Reads a checkpoint with its memory, where that is small.
 pub fn read_with_memory(data: &[u8]) {
     let (mut file, routines) = (Bytes(data), Routines::default());
     let Ok(checkpoint) = stasis_state::read(&mut file, routines, &mut |_, _| ()) else { return };
@@ -66,7 +66,7 @@ pub fn read_with_memory(data: &[u8]) {
     }
 }
 
-/// The bytes with a header that fits them, and checksums that are right as far as there are records.
+/// Returns the bytes with a header that fits them, and checksums that are right as far as there are records.
 pub fn sign(data: &[u8]) -> Vec<u8> {
     let mut file = data.to_vec();
     let len = file.len();

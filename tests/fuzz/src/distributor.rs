@@ -160,7 +160,7 @@ impl Machine {
         }
     }
 
-    /// Has others fold, makes the access, and lets all go on.
+    /// Makes others fold, makes the access, and lets all go on.
     fn access(&mut self, vcpu: usize, offset: u64, width: u8, value: Option<u32>) {
         let Ok(access) = Access::checked(offset, width) else { return };
         let others = self.vgic.needs_sync(vcpu, access, value.is_some());

@@ -35,7 +35,7 @@ fn disk(data: &[u8]) -> RamDisk {
     disk
 }
 
-/// A disk with a GPT, as [`run`] takes it.
+/// Returns a disk with a GPT, as [`run`] takes it.
 pub fn seed() -> Vec<u8> {
     let mut disk = RamDisk::new(SECTORS as u64);
     let stasis = NewPartition::stasis(Guid([7; 16]), Some(40), SECTORS as u64);

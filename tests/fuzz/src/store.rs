@@ -40,7 +40,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(again.list(), list);
 }
 
-/// The disk that [`run`] makes of the bytes.
+/// Returns the disk that [`run`] makes of the bytes.
 pub fn disk(data: &[u8]) -> RamDisk {
     let mut disk = RamDisk::new(SECTORS);
     let (superblock, catalogs) = data.split_at(data.len().min(SECTOR));
@@ -59,13 +59,13 @@ pub fn disk(data: &[u8]) -> RamDisk {
     disk
 }
 
-/// What [`run`] takes, of a store that begins a disk.
+/// Returns what [`run`] takes, of a store that begins a disk.
 pub fn seed(disk: &RamDisk) -> Vec<u8> {
     let catalog = |slot: usize| &disk.bytes[SLOT_OFFSET[slot] as usize..][..ENTRY * 4];
     [&disk.bytes[..SECTOR], catalog(0), catalog(1)].concat()
 }
 
-/// A disk with a store of three checkpoints, one of them deleted.
+/// Returns a disk with a store of three checkpoints, one of them deleted.
 pub fn sound_disk() -> RamDisk {
     let mut disk = RamDisk::new(SECTORS);
     let partition = Partition::whole(&disk);

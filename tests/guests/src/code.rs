@@ -87,12 +87,12 @@ pub unsafe fn execute_at_el0(instruction: u32, x0: u64) -> Result<u64, Fault> {
     }
 }
 
-/// The encoding of `mrs x0, S<op0>_<op1>_C<crn>_C<crm>_<op2>`.
+/// Returns the encoding of `mrs x0, S<op0>_<op1>_C<crn>_C<crm>_<op2>`.
 pub const fn mrs_x0(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
     0xd520_0000 | op0 << 19 | op1 << 16 | crn << 12 | crm << 8 | op2 << 5
 }
 
-/// The encoding of `msr S<op0>_<op1>_C<crn>_C<crm>_<op2>, x0`; with an `op0` of 1, of `sys`.
+/// Returns the encoding of `msr S<op0>_<op1>_C<crn>_C<crm>_<op2>, x0`; with an `op0` of 1, of `sys`.
 pub const fn msr_x0(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
     0xd500_0000 | op0 << 19 | op1 << 16 | crn << 12 | crm << 8 | op2 << 5
 }

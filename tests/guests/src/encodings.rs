@@ -6,7 +6,7 @@ pub type Encoding = (u32, u32, u32, u32, u32);
 /// How many there are: op0 2 and 3.
 pub const COUNT: usize = 1 << 15;
 
-/// All of them, by number.
+/// Returns all encodings, by number.
 pub fn all() -> impl Iterator<Item = Encoding> {
     (0..COUNT as u32).map(|n| (2 + (n >> 14), n >> 11 & 7, n >> 7 & 15, n >> 3 & 15, n & 7))
 }
@@ -53,7 +53,7 @@ pub const NOT_COMPARED: &[(&str, Encoding, &str)] = &[
     ("NZCV", (3, 3, 4, 2, 0), FLAGS),
 ];
 
-/// Whether a table has an encoding.
+/// Returns whether a table has an encoding.
 pub fn has(table: &[(&str, Encoding, &str)], encoding: Encoding) -> bool {
     table.iter().any(|(_, listed, _)| *listed == encoding)
 }

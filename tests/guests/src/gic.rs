@@ -83,7 +83,7 @@ pub fn set_priority(intid: u32, priority: u8) {
     write8(GICD_IPRIORITYR + intid as usize, priority);
 }
 
-/// An interrupt's priority.
+/// Returns an interrupt's priority.
 pub fn priority(intid: u32) -> u8 {
     read8(GICD_IPRIORITYR + intid as usize)
 }
@@ -110,7 +110,7 @@ pub fn send_to_self(sgi: u32) {
     write32(GICD_SGIR, TO_SELF | sgi);
 }
 
-/// The priorities that are active, as one bit for every eighth. GICC has a level for every second priority,
+/// Returns the priorities that are active, as one bit for every eighth. GICC has a level for every second priority,
 /// GICV for every eighth; the least binary point that can be set tells which of the two this is.
 pub fn active_priorities() -> u32 {
     let binary_point = read32(GICC_BPR);

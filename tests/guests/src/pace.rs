@@ -22,12 +22,12 @@ impl Pace {
         Self { start, period, number: 0, latest: 0, worst: 0, lost: 0 }
     }
 
-    /// The next deadline.
+    /// Returns the next deadline.
     pub const fn deadline(&self) -> u64 {
         self.start + (self.number + 1) * self.period
     }
 
-    /// The guest has come to its deadline, and it is `now`. Deadlines that are over as well are lost: there is one
+    /// Notes that the guest has come to its deadline at `now`. Deadlines that are over as well are lost: there is one
     /// beat for all of them. Returns the number of the last.
     pub fn beat(&mut self, now: u64) -> u64 {
         let late = now.saturating_sub(self.deadline());
@@ -39,7 +39,7 @@ impl Pace {
         self.number
     }
 
-    /// What is to be told `now`, with the hash of what the guest keeps in its memory; `per_second` are the clock's units in a
+    /// Returns the line to print at `now`, with the hash of what the guest keeps in its memory; `per_second` are the clock's units in a
     /// second. From here on [`Beat::late_us`] is about what comes.
     pub fn tell(&mut self, now: u64, per_second: u64, hash: u64) -> Beat {
         let us =
@@ -68,7 +68,7 @@ pub struct Beat {
     pub late_us: u64,
     /// The most ever.
     pub worst_us: u64,
-    /// How many deadlines were over when the next was, ever.
+    /// The number of deadlines that were over when the next one was, ever.
     pub lost: u64,
     /// The hash of what the guest keeps in its memory after that many beats.
     pub hash: u64,

@@ -1,10 +1,10 @@
 //! Numbers without a pattern, the same in every run (xorshift64, Marsaglia 2003).
 
-/// Where they are; not 0.
+/// Random numbers; the field is the last number, which is never 0.
 pub struct Random(pub u64);
 
 impl Random {
-    /// The next one.
+    /// Returns the next number.
     #[allow(clippy::should_implement_trait, reason = "there is always a next one")]
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;

@@ -2,10 +2,10 @@
 
 /// Words of the table that they fill, round after round.
 pub const TABLE_WORDS: u32 = 1024;
-/// How many rounds come between two that are told of.
+/// The number of rounds from one that is told of to the next.
 pub const TELL_EVERY: u32 = 64;
 
-/// The hash behind a round, from the one before it.
+/// Returns the hash behind a round, from the one before it.
 pub const fn next(hash: u32, round: u32) -> u32 {
     (hash ^ round).wrapping_mul(0x0100_0193).rotate_left(13)
 }
@@ -18,7 +18,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// The hash before `round`, which must not be before the one asked for last.
+    /// Returns the hash before `round`, which must not be before the one asked for last.
     pub fn hash_before(&mut self, round: u32) -> Option<u32> {
         while self.round < round {
             self.hash = next(self.hash, self.round);

@@ -33,10 +33,10 @@ static mut GUEST_TABLE: Table = {
     Table(table)
 };
 
-/// Where EL0 finds the first GiB of RAM, once it is mapped.
+/// The address at which EL0 finds the first GiB of RAM, once that is mapped.
 pub const EL0_ALIAS: usize = 511 << 30;
 
-/// Has EL0 find the first GiB of RAM at [`EL0_ALIAS`].
+/// Maps the first GiB of RAM for EL0 at [`EL0_ALIAS`].
 pub fn map_for_el0() {
     /// AP[1]: EL0 may access it; and so EL1 does not execute it.
     const EL0: u64 = 1 << 6;
@@ -233,7 +233,7 @@ unsafe extern "Rust" {
     safe fn guest_main();
 }
 
-/// What X0 held at the entry.
+/// The value of X0 at the entry.
 static X0: AtomicU64 = AtomicU64::new(0);
 
 /// Returns what X0 held at the entry: where the device tree is, if the guest was loaded like a kernel.

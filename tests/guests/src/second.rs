@@ -41,7 +41,7 @@ static START: Shared<Start> = Shared(UnsafeCell::new(Start {
 }));
 static STACK: Shared<[u8; STACK_SIZE]> = Shared(UnsafeCell::new([0; STACK_SIZE]));
 
-/// What the second CPU is to call; 0: nothing.
+/// The address of the function that the second CPU must call; 0 if there is none.
 static FUNCTION: AtomicUsize = AtomicUsize::new(0);
 static ARGUMENT: AtomicU64 = AtomicU64::new(0);
 static RESULT: AtomicU64 = AtomicU64::new(0);
@@ -87,7 +87,7 @@ unsafe extern "C" {
 pub struct Second;
 
 impl Second {
-    /// Its MPIDR_EL1.
+    /// MPIDR_EL1 of the second CPU.
     pub const MPIDR: u64 = 1;
 
     /// CPU_ON: what the firmware answers. The second CPU remembers the context.
@@ -111,7 +111,7 @@ impl Second {
         psci::hvc(u64::from(psci::CPU_ON), [Self::MPIDR, entry, START.0.get() as u64]) as i32
     }
 
-    /// The context with which it was last started, once it is there.
+    /// Returns the context with which the second CPU was last started, once it runs.
     pub fn context() -> u64 {
         loop {
             match CONTEXT.swap(u64::MAX, SeqCst) {
@@ -121,13 +121,13 @@ impl Second {
         }
     }
 
-    /// Has it call `function`; [`Self::answer`] is due.
+    /// Makes the second CPU call `function`; [`Self::answer`] returns the result.
     pub fn begin(function: fn(u64) -> u64, argument: u64) {
         ARGUMENT.store(argument, SeqCst);
         FUNCTION.store(function as usize, SeqCst);
     }
 
-    /// What the function has returned, once it has.
+    /// Returns what the function has returned, once it has.
     pub fn answer() -> u64 {
         while FUNCTION.load(SeqCst) != 0 {
             core::hint::spin_loop();
@@ -135,13 +135,13 @@ impl Second {
         RESULT.load(SeqCst)
     }
 
-    /// Has it call `function`, and waits.
+    /// Makes the second CPU call `function`, waits, and returns the result.
     pub fn ask(function: fn(u64) -> u64, argument: u64) -> u64 {
         Self::begin(function, argument);
         Self::answer()
     }
 
-    /// Has it switch itself off.
+    /// Makes the second CPU switch itself off.
     pub fn off() {
         Self::begin(
             |_| {
@@ -153,7 +153,7 @@ impl Second {
     }
 }
 
-/// Which CPU this is: 0 or 1.
+/// Returns the number of the calling CPU: 0 or 1.
 pub fn this_cpu() -> usize {
     (mrs!("MPIDR_EL1") & 0xff) as usize
 }

@@ -12,12 +12,12 @@ pub const IMASK: u64 = 2;
 /// CNTx_CTL.ISTATUS.
 pub const ISTATUS: u64 = 4;
 
-/// The virtual count.
+/// Returns the virtual count.
 pub fn now() -> u64 {
     mrs!("CNTVCT_EL0")
 }
 
-/// Ticks of the count per second.
+/// Returns ticks of the count per second.
 pub fn frequency() -> u64 {
     mrs!("CNTFRQ_EL0")
 }

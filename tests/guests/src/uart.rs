@@ -66,7 +66,7 @@ pub fn get() -> u8 {
     read32(DR) as u8
 }
 
-/// Where `println!` goes.
+/// The UART as the target of `println!`.
 pub struct Console;
 
 impl fmt::Write for Console {

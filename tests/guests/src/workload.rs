@@ -31,7 +31,7 @@ pub fn fill(words: &mut [u64]) {
     }
 }
 
-/// What tick `n` (the first is 1) does to a working set that all ticks before have been done to.
+/// Does tick `n` (the first is 1) to a working set to which all ticks before were done.
 pub fn tick(words: &mut [u64], n: u64) {
     for change in 0..CHANGES {
         let random = mix(n * CHANGES + change);
@@ -40,7 +40,7 @@ pub fn tick(words: &mut [u64], n: u64) {
     }
 }
 
-/// A hash over all words and their places.
+/// Returns a hash over all words and their places.
 pub fn hash(words: &[u64]) -> u64 {
     words.iter().fold(words.len() as u64, |hash, word| {
         (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
@@ -57,19 +57,19 @@ pub struct Model {
 
 #[cfg(not(target_os = "none"))]
 impl Model {
-    /// The working set of `counter` before the first tick.
+    /// Returns the working set of `counter` before the first tick.
     pub fn new() -> Self {
         Self::of(WORDS)
     }
 
-    /// A working set of this many words before the first tick.
+    /// Returns a working set of this many words before the first tick.
     pub fn of(words: usize) -> Self {
         let mut words = vec![0; words];
         fill(&mut words);
         Self { words, tick: 0 }
     }
 
-    /// The hash that the guest prints at `tick`.
+    /// Returns the hash that the guest prints at `tick`.
     pub fn hash_at(&mut self, tick: u64) -> u64 {
         if tick < self.tick {
             *self = Self::of(self.words.len());
@@ -81,7 +81,7 @@ impl Model {
         hash(&self.words)
     }
 
-    /// What a line of `counter` says, if it is a `tick` line: the tick, the hash, and whether that hash is right.
+    /// Returns what a line of `counter` says, if it is a `tick` line: the tick, the hash, and whether that hash is right.
     pub fn check(&mut self, line: &str) -> Option<(u64, u64, bool)> {
         let (tick, printed) = parse(line)?;
         Some((tick, printed, self.hash_at(tick) == printed))

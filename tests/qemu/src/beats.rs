@@ -10,7 +10,7 @@ use crate::sequence::Sequence;
 /// A deadline that is missed by more means that the guest's time ran while the guest did not. A host with much else to
 /// do keeps a machine waiting, and the machine's time runs; but not for so long.
 const LATE_US: u64 = 5_000_000;
-/// The same for a guest in windows, of which a host that is busy lets only some be there: a window of 1 ms in 5 made 1.5 s
+/// The most that a guest in windows may be late, of which a host that is busy lets only some be there: a window of 1 ms in 5 made 1.5 s
 /// of it, on a host with seven for each of its cores.
 const WINDOW_LATE_US: u64 = 60_000_000;
 
@@ -23,17 +23,17 @@ pub struct Beats {
     latest_us: u64,
     /// No deadline may be missed by more than this.
     limit_us: u64,
-    /// None may be lost: over when the next was.
+    /// Whether no deadline may be lost, that is, over when the next one was.
     all_met: bool,
 }
 
 impl Beats {
-    /// Those of `pulse`.
+    /// Returns the beats of `pulse`.
     pub fn of_pulse() -> Self {
         Self::new(20)
     }
 
-    /// Those of the application on ArceOS.
+    /// Returns the beats of the application on ArceOS.
     pub fn of_arceos() -> Self {
         Self::new(10)
     }
@@ -43,12 +43,12 @@ impl Beats {
         Self { model, sequence, last: None, latest_us: 0, limit_us: LATE_US, all_met: false }
     }
 
-    /// Each deadline must be met within this time: for a machine whose time is its own.
+    /// Demands that each deadline is met within this time: for a machine whose time is its own.
     pub fn within(self, limit_us: u64) -> Self {
         Self { limit_us, all_met: true, ..self }
     }
 
-    /// The guest has windows, or shares a core, on a machine whose time is the host's.
+    /// Allows what a guest may lose that has windows, or shares a core, on a machine whose time is the host's.
     pub fn now_and_then(self) -> Self {
         Self { limit_us: WINDOW_LATE_US, all_met: false, ..self }
     }
@@ -68,17 +68,17 @@ impl Beats {
         Ok(())
     }
 
-    /// The numbers of the beats.
+    /// Returns the numbers of the beats.
     pub fn sequence(&mut self) -> &mut Sequence {
         &mut self.sequence
     }
 
-    /// The last line.
+    /// Returns the last line.
     pub fn last(&self) -> Result<Beat> {
         self.last.context("the guest has not told of a beat yet")
     }
 
-    /// The most that a deadline was missed by in all lines, in microseconds.
+    /// Returns the most that a deadline was missed by in all lines, in microseconds.
     pub fn latest_us(&self) -> u64 {
         self.latest_us
     }

@@ -12,7 +12,7 @@ pub const SILENCE: Duration = Duration::from_secs(30);
 /// What `counter` prints with a hash: tick and hash.
 pub type Ticks = Vec<(u64, u64)>;
 
-/// The next `count` of `counter`'s lines with hashes. Each must be right, they must be in order, and none may say that anything is wrong.
+/// Returns the next `count` of `counter`'s lines with hashes. Each must be right, they must be in order, and none may say that anything is wrong.
 pub fn ticks(console: &mut Console, model: &mut Model, count: usize) -> Result<Ticks> {
     let mut ticks = Ticks::new();
     while ticks.len() < count {
@@ -33,13 +33,13 @@ pub fn ticks(console: &mut Console, model: &mut Model, count: usize) -> Result<T
     Ok(ticks)
 }
 
-/// The numbers in a line.
+/// Returns the numbers in a line.
 pub fn numbers(line: &str) -> Vec<u64> {
     let words = line.split(|c: char| !c.is_ascii_digit());
     words.filter_map(|word| word.parse().ok()).collect()
 }
 
-/// Whether a guest is content with its machine.
+/// Checks that a guest is content with its machine.
 pub fn sound(line: &str) -> Result<()> {
     for word in ["FAULT", "PANIC", "EXCEPTION"] {
         ensure!(!line.contains(word), "the guest says \"{line}\"");
@@ -47,7 +47,7 @@ pub fn sound(line: &str) -> Result<()> {
     Ok(())
 }
 
-/// A guest's lines up to `done`; `answer` says what to type when a line has come.
+/// Returns a guest's lines up to `done`; `answer` says what to type when a line has come.
 pub fn transcript(
     console: &mut Console,
     mut answer: impl FnMut(&str) -> Option<Vec<u8>>,
@@ -72,13 +72,13 @@ pub fn transcript(
     bail!("the guest goes on and on")
 }
 
-/// Whether a line is one of Stasis's own, or a kernel's: `[    1.234567] warning: ...`. A shell's `[1]+  Terminated` is not.
+/// Returns whether a line is one of Stasis's own, or a kernel's: `[    1.234567] warning: ...`. A shell's `[1]+  Terminated` is not.
 pub fn is_log(line: &str) -> bool {
     let time = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     time.is_some_and(|(time, _)| time.contains('.') && time.trim().parse::<f64>().is_ok())
 }
 
-/// Whether `handler` waits for a byte.
+/// Returns whether `handler` waits for a byte.
 pub fn waits(line: &str) -> bool {
     line.starts_with("in handler ") || line.starts_with("in main ")
 }

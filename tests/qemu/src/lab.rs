@@ -19,7 +19,7 @@ pub struct Built {
     pub workspace: Workspace,
     /// The hypervisor.
     pub image: PathBuf,
-    /// The same with symbols.
+    /// The ELF file of the image, which has symbols.
     pub elf: PathBuf,
     /// The folder with the bare-metal guests.
     pub guests: PathBuf,
@@ -74,35 +74,35 @@ impl Lab {
         Ok(Self { folder })
     }
 
-    /// A file in the test's folder.
+    /// Returns a file in the test's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// A name that no transcript has yet.
+    /// Returns the path of a transcript that is not there yet.
     pub fn next_transcript(&self) -> PathBuf {
         let number = (1..).find(|n| !self.path(&format!("{n}.log")).exists());
         self.path(&format!("{}.log", number.unwrap_or(0)))
     }
 
-    /// A bare-metal guest: its ELF file.
+    /// Returns the ELF file of a bare-metal guest.
     pub fn guest(&self, name: &str) -> Result<Vec<u8>> {
         read(&Built::get()?.guests.join(name))
     }
 
-    /// A disk with an empty store.
+    /// Returns a disk with an empty store.
     pub fn disk(&self) -> Result<PathBuf> {
         self.disk_of(DISK_SIZE)
     }
 
-    /// The same, of this many bytes.
+    /// Returns a disk of `size` bytes with an empty store.
     pub fn disk_of(&self, size: u64) -> Result<PathBuf> {
         let path = self.path("disk.img");
         disk::create(&path, size)?;
         Ok(path)
     }
 
-    /// The ends of all that was said.
+    /// Returns the ends of all that was said.
     fn transcripts(&self) -> String {
         let mut text = format!("(kept in {})\n", self.folder.display());
         for number in 1.. {

@@ -11,12 +11,12 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Numbers that grow by `step`, from `step` on.
+    /// Returns numbers that grow by `step`, from `step` on.
     pub fn new(step: u64) -> Self {
         Self { step, last: 0, back_behind: None }
     }
 
-    /// The last number.
+    /// Returns the last number.
     pub fn last(&self) -> u64 {
         self.last
     }
@@ -27,7 +27,7 @@ impl Sequence {
         self.back_behind = Some(number);
     }
 
-    /// Whether nothing was heard of it since it was resumed.
+    /// Returns whether no number was heard since the guest was resumed.
     pub fn is_to_go_back(&self) -> bool {
         self.back_behind.is_some()
     }

@@ -17,14 +17,14 @@ use xtask::workspace::write;
 use crate::lab::{Built, Lab};
 use xtask::monitor::Socket;
 
-/// Until the first prompt.
+/// The longest time until the first prompt.
 pub const BOOT_TIME: Duration = Duration::from_secs(60);
-/// Until a checkpoint is stored or resumed.
+/// The longest time until a checkpoint is stored or resumed.
 const STORE_TIME: Duration = Duration::from_secs(600);
-/// No machine runs longer, unless its test says so.
+/// The longest time that a machine runs, unless its test says so.
 const LIFE_TIME: Duration = Duration::from_secs(600);
 
-/// From one turn of QEMU's to the next, where its cores have [short ones](Setup::in_short_turns).
+/// Microseconds from one turn of a QEMU core to the next, where cores have [short turns](Setup::in_short_turns).
 pub const TURN_US: u64 = 200;
 
 /// A machine in the making.
@@ -51,7 +51,7 @@ enum Archive {
     None,
 }
 
-/// A guest's configuration with everything that need not be said.
+/// Returns a guest's configuration with everything that need not be said.
 pub fn guest(name: &str, memory_mib: u64) -> GuestConfig {
     GuestConfig::new(name, name, memory_mib << 20)
 }
@@ -90,7 +90,7 @@ impl<'l> Setup<'l> {
         Ok(self.configured(guest(name, memory), Some(image)))
     }
 
-    /// Adds a guest, and its image if it is to be there.
+    /// Adds a guest, with its image if there is one.
     pub fn configured(mut self, guest: GuestConfig, image: Option<Vec<u8>>) -> Self {
         if let Some(image) = image {
             self = self.file(&guest.image, image);
@@ -105,7 +105,7 @@ impl<'l> Setup<'l> {
         self
     }
 
-    /// Says how all guests' images are to be loaded.
+    /// Says as what kind all guests' images are loaded.
     pub fn kind(mut self, kind: Kind) -> Self {
         for guest in &mut self.configuration.guests {
             guest.kind = Some(kind);
@@ -125,7 +125,7 @@ impl<'l> Setup<'l> {
         self
     }
 
-    /// Has guests share memory.
+    /// Makes guests share memory.
     pub fn shared(mut self, region: SharedRegion) -> Self {
         self.configuration.shared.push(region);
         self
@@ -167,19 +167,19 @@ impl<'l> Setup<'l> {
         self
     }
 
-    /// The machine's memory.
+    /// Gives the machine this much memory.
     pub fn memory(mut self, memory: &str) -> Self {
         self.memory = memory.to_owned();
         self
     }
 
-    /// The number of cores.
+    /// Gives the machine this many cores.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// The CPU's model.
+    /// Gives the machine cores of this model.
     pub fn cpu(mut self, cpu: &str) -> Self {
         self.cpu = cpu.to_owned();
         self
@@ -221,13 +221,13 @@ impl<'l> Setup<'l> {
         self.argument("-drive").argument(drive).argument("-device").argument(device)
     }
 
-    /// Has QEMU count instructions, each of which takes 2^`shift` ns: then how long something takes does not depend on
+    /// Makes QEMU count instructions, each of which takes 2^`shift` ns: then how long something takes does not depend on
     /// what else the host does. Time in which all cores wait is skipped.
     pub fn counting_instructions(self, shift: u32) -> Self {
         self.argument("-icount").argument(format!("shift={shift},sleep=off"))
     }
 
-    /// Has the cores of a machine that [counts](Self::counting_instructions) take short turns. QEMU executes one after the
+    /// Gives the cores of a machine that [counts](Self::counting_instructions) take short turns. QEMU executes one after the
     /// other, each until half way to the next event that QEMU itself waits for. So here is one that comes each
     /// [`TURN_US`]: that of a filter on a network without members.
     pub fn in_short_turns(self) -> Self {
@@ -237,7 +237,7 @@ impl<'l> Setup<'l> {
             .argument(format!("filter-buffer,id=turns,netdev=nobody,interval={TURN_US}"))
     }
 
-    /// The machine's life, where the usual one is too short.
+    /// Limits the machine's life, where the usual limit is too short.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
         self
@@ -301,12 +301,12 @@ pub struct Stasis {
 }
 
 impl Stasis {
-    /// A command that must succeed: its lines.
+    /// Returns the lines that answer a command, which must succeed.
     pub fn command(&mut self, command: &str) -> Result<Vec<String>> {
         Ok(self.qemu.console.command_within(command, STORE_TIME, |_| ())?)
     }
 
-    /// A command that must be refused: why it was.
+    /// Returns why a command was refused, which it must be.
     pub fn refused(&mut self, command: &str) -> Result<String> {
         match self.qemu.console.command_within(command, STORE_TIME, |_| ()) {
             Ok(lines) => bail!("\"{command}\" should have been refused; it said {lines:?}"),
@@ -318,7 +318,7 @@ impl Stasis {
         }
     }
 
-    /// The same; the answer must mention each of these words.
+    /// Returns why a command was refused, which must mention each of these words.
     pub fn refused_for(&mut self, command: &str, words: &[&str]) -> Result<String> {
         let reason = self.refused(command)?;
         for word in words {
@@ -330,7 +330,7 @@ impl Stasis {
         Ok(reason)
     }
 
-    /// The line before the first prompt that names what is wrong with `guest`, or with all of them.
+    /// Returns the line before the first prompt that names what is wrong with `guest`, or with all of them.
     pub fn complaint(&self, words: &[&str]) -> Result<&str> {
         let fits = |line: &&String| {
             let line = line.to_lowercase();
@@ -366,7 +366,7 @@ impl Stasis {
         }
     }
 
-    /// Checkpoints a guest: the number of the checkpoint.
+    /// Checkpoints a guest, and returns the number of the checkpoint.
     pub fn checkpoint(&mut self, guest: &str, name: &str) -> Result<u64> {
         let lines = self.command(&format!("checkpoint {guest} {name}"))?;
         let number = lines.iter().rev().find_map(|line| checkpoint_number(line, name));
@@ -388,7 +388,7 @@ impl Stasis {
         Ok(self.qemu.console.detach()?)
     }
 
-    /// Whether Stasis still answers.
+    /// Checks that Stasis still answers.
     pub fn is_alive(&mut self) -> Result<()> {
         self.command("guests").context("Stasis does not answer any more").map(drop)
     }
@@ -414,7 +414,7 @@ impl Drop for Stasis {
     }
 }
 
-/// The number in `checkpoint 3 "name": ...`.
+/// Returns the number in `checkpoint 3 "name": ...`.
 fn checkpoint_number(line: &str, name: &str) -> Option<u64> {
     let (number, rest) = line.strip_prefix("checkpoint ")?.split_once(' ')?;
     rest.strip_prefix(&format!("\"{name}\": "))?;

@@ -9,7 +9,7 @@ use crate::sequence::Sequence;
 /// The steps of the loop, from the first on. They must all be there, each once, each with the right hash, and the kernel must be silent.
 pub struct Steps {
     hashes: Loop,
-    /// Of each step, from 1 on.
+    /// The hash of each step, from 1 on.
     known: Vec<String>,
     sequence: Sequence,
 }
@@ -33,7 +33,7 @@ impl Steps {
         Ok(())
     }
 
-    /// A resume may take the loop back, and its hashes can be computed forwards only.
+    /// Returns the hash of a step, of which all before are kept: a resume may take the loop back, and hashes can be computed forwards only.
     fn hash_of(&mut self, step: u64) -> Result<&str> {
         let index = usize::try_from(step)?.checked_sub(1).context("there is no step 0")?;
         while self.known.len() <= index {
@@ -43,12 +43,12 @@ impl Steps {
         Ok(&self.known[index])
     }
 
-    /// The last step.
+    /// Returns the last step.
     pub fn last(&self) -> u64 {
         self.sequence.last()
     }
 
-    /// The numbers of the steps.
+    /// Returns the numbers of the steps.
     pub fn sequence(&mut self) -> &mut Sequence {
         &mut self.sequence
     }

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// The bytes of a checkpoint on a disk, also of a machine that does not write at the moment.
+/// Returns the bytes of a checkpoint on a disk, also of a machine that does not write at the moment.
 pub fn get(disk: &Path, number: u64) -> Result<Vec<u8>> {
     let mut store = store(disk)?;
     let mut reader = store.open_checkpoint(number)?;
@@ -51,14 +51,14 @@ impl Source for Bytes<'_> {
     }
 }
 
-/// The registers of a good checkpoint.
+/// Returns the registers of a good checkpoint.
 pub fn state(bytes: &[u8]) -> Result<GuestState> {
     let checkpoint = stasis_state::read(&mut Bytes(bytes), Routines::default(), &mut |_, _| ())
         .map_err(|error| anyhow!("{error:?}"))?;
     Ok(checkpoint.state)
 }
 
-/// The numbers and names of the checkpoints on a disk.
+/// Returns the numbers and names of the checkpoints on a disk.
 pub fn list(disk: &Path) -> Result<Vec<(u64, String)>> {
     let store = store(disk)?;
     Ok(store
@@ -68,7 +68,7 @@ pub fn list(disk: &Path) -> Result<Vec<(u64, String)>> {
         .collect())
 }
 
-/// The store of a disk that a machine may have open.
+/// Returns the store of a disk that a machine may have open.
 fn store(disk: &Path) -> Result<Store<FileDisk>> {
     let mut file = FileDisk::open_unlocked(disk)?;
     let partition = partition::find(&mut file)?;
@@ -78,9 +78,9 @@ fn store(disk: &Path) -> Result<Store<FileDisk>> {
 /// A checkpoint, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Its header; lengths and checksum are made right in the end.
+    /// The file's header; lengths and checksum are made right in the end.
     pub header: Header,
-    /// Its records.
+    /// The file's records.
     pub records: Vec<Record>,
 }
 
@@ -91,12 +91,12 @@ pub struct Record {
     pub kind: u16,
     /// Which one of that type.
     pub instance: u16,
-    /// Its body, without padding.
+    /// The record's body, without padding.
     pub body: Vec<u8>,
 }
 
 impl Record {
-    /// Whether it is of this type.
+    /// Returns whether the record is of this type.
     pub fn is(&self, kind: RecordType) -> bool {
         self.kind == kind as u16
     }
@@ -160,7 +160,7 @@ impl File {
         bytes
     }
 
-    /// The value of a register of the record `R`.
+    /// Returns the value of a register of the record `R`.
     pub fn register<R: stasis_state::Record>(
         &mut self,
         instance: u16,
@@ -204,7 +204,7 @@ impl File {
         Ok(())
     }
 
-    /// All records but those of these types.
+    /// Returns all records but those of these types.
     pub fn without(&self, kinds: &[RecordType]) -> Vec<&Record> {
         self.records.iter().filter(|record| !kinds.iter().any(|kind| record.is(*kind))).collect()
     }

@@ -11,7 +11,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Every golden file.
+/// Returns every golden file.
 fn golden_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for folder in std::fs::read_dir(root().join("tests/golden")).unwrap() {
@@ -66,7 +66,7 @@ fn refused(arguments: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// A program that the tests need and that may be absent.
+/// Returns a program that the tests need and that may be absent.
 fn output_of(program: &str, package: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).current_dir(root()).output();
     output.unwrap_or_else(|error| {
@@ -156,7 +156,7 @@ fn an_older_file_is_whole_when_get_is_killed() {
     std::fs::remove_dir_all(&folder.0).unwrap();
 }
 
-/// The golden handler, and the same as another guest, stored at the same time.
+/// Returns the golden handler, and the same as another guest, stored at the same time.
 fn two_guests(folder: &Path) -> [PathBuf; 2] {
     let path = |name: &str| folder.join(format!("{name}.stasis"));
     let handler = std::fs::read(running()).unwrap();
@@ -165,7 +165,7 @@ fn two_guests(folder: &Path) -> [PathBuf; 2] {
     [path("another"), path("handler")]
 }
 
-/// The checkpoint of the golden handler, of a guest with another name that is not longer.
+/// Returns the checkpoint of the golden handler, of a guest with another name that is not longer.
 fn renamed(bytes: &[u8], name: &str) -> Vec<u8> {
     const OLD: &[u8] = b"handler\0";
     let mut bytes = bytes.to_vec();

@@ -29,7 +29,7 @@ fn printed(folder: &Path, words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A pipe whose reader is gone, as in `| true`.
+/// Returns a pipe whose reader is gone, as in `| true`.
 fn cut_off() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

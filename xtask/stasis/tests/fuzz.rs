@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most that was allocated at once while `work` ran, beyond what there was before.
+/// Returns the most that was allocated at once while `work` ran, beyond what there was before.
 fn peak(work: impl FnOnce()) -> usize {
     let before = NOW.get();
     PEAK.set(before);
@@ -68,7 +68,7 @@ impl Random {
         (0..len).map(|_| self.next() as u8).collect()
     }
 
-    /// A few things wrong with good bytes.
+    /// Returns good bytes with a few things wrong.
     fn mutated(&mut self, good: &[u8]) -> Vec<u8> {
         const EDGES: [u32; 8] =
             [0, 1, 8, 0x7fff_ffff, 0x8000_0000, u32::MAX - 7, u32::MAX, 0x1_0000];

@@ -57,7 +57,7 @@ fn put(out: &mut impl Write, mut record: RecordHeader, body: &[u8]) {
     out.write_all(body).unwrap();
 }
 
-/// The body of GUEST with another RAM_SIZE.
+/// Returns the body of GUEST with another RAM_SIZE.
 fn with_ram(body: &[u8], ram: u64) -> Vec<u8> {
     const GOLDEN_RAM: u64 = 16 << 10;
     let mut body = body.to_vec();
@@ -152,8 +152,8 @@ fn guests(folder: &Path, len: u64) {
     std::fs::write(folder.join("guests.toml"), config + &guest("elf", "image = \"elf\"")).unwrap();
 }
 
-/// The most that a child of this process has had in memory at once, of those that have ended: VmHWM in bytes. Linux counts what the parent
-/// had when it made the child, too, so this process is to stay small.
+/// Returns the most bytes that a child of this process has had in memory at once, of those that have ended: VmHWM. Linux counts what the parent
+/// had when it made the child, too, so this process must stay small.
 fn peak() -> u64 {
     getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as u64 * 1024
 }

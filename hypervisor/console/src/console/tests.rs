@@ -82,7 +82,7 @@ impl Bench {
         self.console.output(guest, bytes, &mut self.terminal);
     }
 
-    /// What was shown since the last call.
+    /// Returns what was shown since the last call.
     fn shown(&mut self) -> String {
         String::from_utf8_lossy(&core::mem::take(&mut self.terminal)).into_owned()
     }

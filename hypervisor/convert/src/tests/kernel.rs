@@ -41,7 +41,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A new device of a machine with so many vCPUs.
+    /// Returns a new device of a machine with `nr_cpus` vCPUs.
     pub fn new(nr_cpus: usize) -> Self {
         let sgi = Irq { enabled: true, edge: true, ..Irq::default() };
         let mut bank = vec![sgi; 16];
@@ -71,7 +71,7 @@ impl Kernel {
         0x4b00_043b | self.iidr_revision << 12
     }
 
-    /// KVM_SET_DEVICE_ATTR. What KVM refuses is a bug of the test's caller.
+    /// Sets an attribute, as KVM_SET_DEVICE_ATTR does. Panics where KVM refuses: that is a bug of the caller.
     pub fn set(&mut self, attribute: Attribute) {
         let Attribute { group, attr, value } = attribute;
         let (vcpu, offset) = ((attr >> 32) as usize, (attr & 0xffff_ffff) as usize);
@@ -153,7 +153,7 @@ impl Kernel {
         }
     }
 
-    /// KVM_IRQ_LINE.
+    /// Raises a line, as KVM_IRQ_LINE does.
     pub fn raise(&mut self, Line(interrupt): Line) {
         let vcpu = if let Interrupt::Private { vcpu, .. } = interrupt { vcpu } else { 0 };
         let irq = self.irq(vcpu, interrupt.intid());
@@ -161,7 +161,7 @@ impl Kernel {
         irq.latch |= irq.edge;
     }
 
-    /// KVM_GET_DEVICE_ATTR.
+    /// Returns an attribute, as KVM_GET_DEVICE_ATTR does.
     pub fn get(&mut self, (group, attr): (u32, u64)) -> Attribute {
         let (vcpu, offset) = ((attr >> 32) as usize, (attr & 0xffff_ffff) as usize);
         let value = match (group, offset) {

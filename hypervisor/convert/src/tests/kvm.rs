@@ -5,7 +5,7 @@ use super::*;
 use crate::kvm::{Attribute, Line, Written, read, readable, write};
 use crate::{Error, Unknown};
 
-/// What a kernel says after it was given this.
+/// Returns what a kernel says after it was given this.
 fn through_kvm(written: &Written, nr_cpus: usize) -> Vec<Attribute> {
     let mut kernel = Kernel::new(nr_cpus);
     written.attributes.iter().for_each(|&attribute| kernel.set(attribute));

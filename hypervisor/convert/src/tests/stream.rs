@@ -7,7 +7,7 @@ use crate::Error;
 use crate::qemu::section::{ArmGic, VirtState};
 use crate::qemu::{encode, stream::locate};
 
-/// A description's field list, as QEMU writes it.
+/// Returns a description's field list, as QEMU writes it.
 fn fields(fields: &[(&str, usize)]) -> String {
     let fields: Vec<_> = fields
         .iter()

@@ -14,12 +14,12 @@ struct Guest {
     core: Core,
     gate: Gate,
     vcpu: Lock<()>,
-    /// All that whoever has the guest whole reads and writes.
+    /// The state that whoever has the guest whole reads and writes.
     state: UnsafeCell<u32>,
-    /// How many have had it whole; the guest ends by itself when it goes on after so many.
+    /// The number of times that somebody has had the guest whole; the guest ends by itself when this comes to `ends_after`.
     parked: AtomicU32,
     ends_after: u32,
-    /// The guest waits for an interrupt in WFI first, where its core knows that it sleeps.
+    /// Whether the guest first waits for an interrupt in WFI, where its core knows that it sleeps.
     sleeps: bool,
 }
 
@@ -40,7 +40,7 @@ impl Guest {
         Arc::new(guest)
     }
 
-    /// `turns::run_vcpus`: what the core does until the guest has ended.
+    /// Runs the guest until it has ended, as `turns::run_vcpus` does.
     fn serve(&self) {
         loop {
             self.core.line.take();
@@ -52,7 +52,7 @@ impl Guest {
         }
     }
 
-    /// `Domain::run`: a turn of the vCPU; if it can't run, it sleeps until it is kicked. Returns whether the guest has ended.
+    /// Runs a turn of the vCPU, as `Domain::run` does; if the vCPU can't run, it sleeps until it is kicked. Returns whether the guest has ended.
     fn run(&self, task: usize) -> bool {
         let has_ended = match self.vcpu.try_lock() {
             Some(_vcpu) if !self.gate.is_closed() => self.enter(task),
@@ -64,7 +64,7 @@ impl Guest {
         has_ended == Some(true)
     }
 
-    /// The guest, until it has ended or somebody wants it. None: it sleeps already.
+    /// Runs the guest until it has ended, and returns `true`, or until somebody wants it. Returns `None` if the guest was wanted while it slept.
     fn enter(&self, task: usize) -> Option<bool> {
         let mut sleeps = self.sleeps;
         loop {
@@ -83,7 +83,7 @@ impl Guest {
         }
     }
 
-    /// `Domain::wait`: the vCPU sleeps, and stays loaded. None: somebody wants the guest.
+    /// Lets the vCPU sleep and stay loaded, as `Domain::wait` does. Returns `None` if somebody wants the guest.
     fn wait(&self, task: usize) -> Option<()> {
         if self.core.sleep(task) {
             while self.core.decide().is_none() {
@@ -99,7 +99,7 @@ impl Guest {
         Some(())
     }
 
-    /// `Domain::park`, and what ends it.
+    /// Parks the guest, as `Domain::park` does, calls `then`, and lets the guest go on.
     fn park(&self, then: impl FnOnce()) {
         self.gate.keep_out();
         self.core.call(TASK);

@@ -19,7 +19,7 @@ struct Guest {
 struct Vcpu {
     hold: Hold,
     line: Line,
-    /// What is in its list registers, which whoever holds it may look at.
+    /// The list registers of the vCPU, which whoever holds the vCPU may look at.
     registers: UnsafeCell<u32>,
 }
 
@@ -44,7 +44,7 @@ impl Guest {
         Arc::new(Self { turns: Turns::new(), vcpus, is_over: AtomicBool::new(false) })
     }
 
-    /// What comes before an entry: the list registers are filled, if nobody wants the vCPU held.
+    /// Fills the list registers before an entry, if nobody wants the vCPU held.
     fn prepare(&self, index: usize) {
         let Vcpu { hold, registers, .. } = &self.vcpus[index];
         while hold.is_wanted() {
@@ -53,14 +53,14 @@ impl Guest {
         registers.with_mut(|_| ());
     }
 
-    /// An access of one vCPU that is about what others have in their list registers.
+    /// Makes an access of one vCPU that is about what others have in their list registers.
     fn access(&self, index: usize, others: VcpuMask) {
         let mut held = Held::nobody(self, index);
         assert!(held.add(others, || false));
         others.iter().for_each(|other| self.vcpus[other].registers.with(|_| ()));
     }
 
-    /// A vCPU that is loaded, makes one access, and is unloaded.
+    /// Loads a vCPU, makes one access, and unloads the vCPU.
     fn run(&self, index: usize, others: VcpuMask) {
         self.vcpus[index].hold.begin_running();
         self.prepare(index);
@@ -69,7 +69,7 @@ impl Guest {
         self.vcpus[index].hold.end_running();
     }
 
-    /// A vCPU that is in its guest until it is interrupted, until all is over.
+    /// Keeps a vCPU in its guest, where it is interrupted, until all is over.
     fn stay(&self, index: usize) {
         let Vcpu { hold, line, .. } = &self.vcpus[index];
         hold.begin_running();

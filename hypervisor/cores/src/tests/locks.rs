@@ -13,12 +13,12 @@ impl<T> Lock<T> {
         Self(Mutex::new(value))
     }
 
-    /// Waits until nobody has it.
+    /// Waits until nobody has the lock, and takes it.
     pub fn lock(&self) -> LockGuard<'_, T> {
         self.0.lock().expect("nobody panics with a lock")
     }
 
-    /// Locks it, if nobody has it.
+    /// Takes the lock if nobody has it.
     pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
         self.0.try_lock().ok()
     }

@@ -25,14 +25,14 @@ impl Line {
         self.wakes.notify();
     }
 
-    /// Waits until it is pending, in WFI or in a guest, and takes it.
+    /// Waits until the interrupt is pending, in WFI or in a guest, and takes it.
     pub fn wait(&self) {
         while !self.take() {
             self.wakes.wait();
         }
     }
 
-    /// Takes it, if it is pending.
+    /// Takes the interrupt if it is pending, and returns whether it was.
     pub fn take(&self) -> bool {
         self.is_pending.swap(false, Ordering::Acquire)
     }
@@ -64,7 +64,7 @@ impl Schedule for Tasks {
 const HZ: u64 = 1000;
 
 impl Core {
-    /// A core with so many tasks, which sleep.
+    /// Returns a core with `tasks` tasks, which sleep.
     pub fn new(tasks: usize) -> Self {
         let mut scheduler = Scheduler::new(HZ);
         let ids: Vec<_> = (0..tasks).map(|_| scheduler.add("", 100)).collect();
@@ -72,22 +72,22 @@ impl Core {
         Self { agenda: Agenda::new(Tasks { scheduler, now: 0 }), line: Line::new() }
     }
 
-    /// `Roster::kick` by another core.
+    /// Kicks a task from another core, as `Roster::kick` does.
     pub fn kick(&self, task: usize) {
         self.agenda.kick(task, || 0, || self.line.raise());
     }
 
-    /// `Roster::call` by another core.
+    /// Calls a task from another core, as `Roster::call` does.
     pub fn call(&self, task: usize) {
         self.agenda.call(task, || self.line.raise());
     }
 
-    /// `Roster::decide`.
+    /// Decides whose turn comes, as `Roster::decide` does.
     pub fn decide(&self) -> Option<usize> {
         self.decide_until().0
     }
 
-    /// `Roster::decide`, and whether EL2's timer ends the turn that was decided.
+    /// Decides whose turn comes, and whether EL2's timer ends that turn.
     pub fn decide_until(&self) -> (Option<usize>, bool) {
         let mut tasks = self.agenda.begin();
         tasks.now += SLICE_MS;
@@ -96,14 +96,14 @@ impl Core {
         (turn.task, turn.until != NEVER)
     }
 
-    /// `Roster::resume`.
+    /// Resumes a task without a decision if that is possible, as `Roster::resume` does, and returns whether it was.
     pub fn resume(&self, task: usize) -> bool {
         let mut tasks = self.agenda.begin();
         let now = tasks.now;
         tasks.scheduler.resume(task, now).is_some()
     }
 
-    /// `Roster::sleep`, until the task is kicked.
+    /// Lets a task sleep until it is kicked, as `Roster::sleep` does. Returns whether it sleeps.
     pub fn sleep(&self, task: usize) -> bool {
         let mut tasks = self.agenda.lock();
         let now = tasks.now;

@@ -32,7 +32,7 @@ impl Guest {
         Arc::new(guest)
     }
 
-    /// `Connected::ring`, by a core of the peer's.
+    /// Rings the guest from a core of the peer's, as `Connected::ring` does.
     fn ring(&self, peer: usize) {
         self.memory[peer].with_mut(|_| ());
         self.bells.set(peer);
@@ -40,7 +40,7 @@ impl Guest {
         self.core.kick(0);
     }
 
-    /// `Domain::pass_news` before an entry.
+    /// Passes on what has come, before an entry, as `Domain::pass_news` does. Returns all that was heard.
     fn pass(&self) -> u32 {
         let mut heard = self.heard.lock();
         if self.news.is_there() {
@@ -54,7 +54,7 @@ impl Guest {
         *heard
     }
 
-    /// A vCPU that waits for bells until all of these were heard.
+    /// Waits for bells, as a vCPU does, until all of these were heard.
     fn wait_for(&self, all: u32) {
         loop {
             match self.core.decide() {

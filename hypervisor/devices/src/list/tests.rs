@@ -32,7 +32,7 @@ fn every_device_is_found_at_both_ends_of_each_of_its_windows() {
     }
 }
 
-/// The rows of a table of `docs/guest-machine.md`, of which `head` is the beginning of the first.
+/// Returns the rows of a table of `docs/guest-machine.md`, of which `head` is the beginning of the first.
 fn rows(head: &str) -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guest-machine.md");
     let text = std::fs::read_to_string(path).unwrap();
@@ -87,7 +87,7 @@ fn an_access_that_is_not_aligned_finds_nothing() {
     assert_eq!(found(0x0900_0004, Width::Doubleword), None);
 }
 
-/// Every address at which a device begins or ends.
+/// Returns every address at which a device begins or ends.
 fn windows() -> Vec<Window> {
     let mut windows = vec![
         Window { base: GICD_BASE, size: GICD_REGISTERS, count: 1, spi: None },

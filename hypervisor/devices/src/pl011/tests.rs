@@ -285,7 +285,7 @@ fn width() -> impl Strategy<Value = Width> {
     prop::sample::select(vec![Width::Byte, Width::Halfword, Width::Word, Width::Doubleword])
 }
 
-/// Offsets mostly of registers.
+/// Returns offsets mostly of registers.
 fn offsets() -> impl Strategy<Value = u64> {
     prop_oneof![(0_u64..0x13).prop_map(|n| n * 4), 0_u64..0x1000]
 }

@@ -28,7 +28,7 @@ fn deadline(rtc: &Rtc) -> Option<u64> {
     }
 }
 
-/// A clock whose interrupt is enabled, with an alarm in `seconds`.
+/// Returns a clock whose interrupt is enabled, with an alarm in `seconds`.
 fn with_alarm(seconds: u64) -> Rtc {
     let mut rtc = new(NOW);
     set(&mut rtc, offset::IMSC, 1, NOW);

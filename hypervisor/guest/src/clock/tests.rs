@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// QEMU's counter, and that of a Raspberry Pi 4.
+/// Frequency of QEMU's counter, and of a Raspberry Pi 4's, in Hz.
 const QEMU: u64 = 62_500_000;
 const BOARD: u64 = 54_000_000;
 
@@ -12,7 +12,7 @@ fn native() -> GuestClock {
     GuestClock::new(Pace::of_machine(QEMU))
 }
 
-/// A guest that was made under QEMU, on the board.
+/// Returns a guest that was made under QEMU, on the board.
 fn stepped() -> GuestClock {
     GuestClock::new(Pace::resumed(QEMU, BOARD, false).unwrap())
 }
@@ -133,7 +133,7 @@ fn a_guest_is_made_with_the_frequency_that_was_asked_for_or_the_machines() {
     assert!(!GuestClock::new(Pace::configured(Some(QEMU), QEMU).unwrap()).is_stepped());
 }
 
-/// A guest whose counter reads `guest` where the host's reads `host`.
+/// Returns a guest whose counter reads `guest` where the host's reads `host`.
 fn running(pace: Pace, guest: u64, host: u64) -> GuestClock {
     let mut record = Clock::default();
     *record.cntvct = guest;

@@ -120,7 +120,7 @@ fn with_watchdog(us: u64) -> Equipment<'static> {
 
 const RAM: Range = Range::new(0x4000_0000, 4096);
 
-/// A guest of `vcpus` vCPUs, of which the first is loaded on a core.
+/// Returns a guest of `vcpus` vCPUs, of which the first is loaded on a core.
 fn guest(vcpus: usize) -> (Box<Guest>, Vec<Vcpu>, Core) {
     let identities: Vec<Identity> = (0..vcpus)
         .map(|index| {
@@ -139,7 +139,7 @@ fn guest(vcpus: usize) -> (Box<Guest>, Vec<Vcpu>, Core) {
     (guest, vcpus, core)
 }
 
-/// A load of `width` into X1, or a store of X1.
+/// Returns a load of `width` into X1, or a store of X1.
 fn abort(ipa: u64, width: Width, write: bool) -> Exit {
     let access =
         Access { write, width, register: 1, sign_extend: false, sixty_four: true, writeback: None };
@@ -157,7 +157,7 @@ impl Whole for WithRam<'_> {
     }
 }
 
-/// The answer to an exit of a guest whose RAM is zeros.
+/// Returns the answer to an exit of a guest whose RAM is zeros.
 fn answer(
     guest: &mut Guest,
     index: usize,
@@ -170,7 +170,7 @@ fn answer(
     WithRam(guest, ram).exit(index, vcpu, exit, ESR, held, core)
 }
 
-/// The answer to an exit that needs no other vCPU held.
+/// Returns the answer to an exit that needs no other vCPU held.
 fn exit(guest: &mut Guest, index: usize, vcpu: &mut Vcpu, exit: Exit, core: &mut Core) -> Next {
     answer(guest, index, vcpu, &exit, VcpuMask::NONE, core).unwrap()
 }

@@ -30,7 +30,7 @@ fn error(ram: usize, parts: &Parts<'_>) -> String {
     load(&mut vec![0; ram], parts).expect_err("a guest that cannot be loaded").to_string()
 }
 
-/// An arm64 Image of `file` bytes.
+/// Returns an arm64 Image of `file` bytes.
 fn linux_image(text_offset: u64, image_size: u64, flags: u64, file: usize) -> Vec<u8> {
     let mut image = vec![0x5a; file.max(64)];
     image[8..16].copy_from_slice(&text_offset.to_le_bytes());
@@ -301,7 +301,7 @@ fn kinds() -> impl Strategy<Value = Option<Kind>> {
     prop::option::of(prop::sample::select(&Kind::ALL[..]))
 }
 
-/// Whatever is loaded lies in RAM, and nothing over anything else.
+/// Checks that all that is loaded lies in RAM, and nothing over anything else.
 fn check_layout(ram: usize, boot: &Boot) {
     let end = RAM_BASE + ram as u64;
     let (initrd, copy) = (boot.initrd.clone(), boot.dtb_copy.clone());

@@ -7,7 +7,7 @@ const INVALID_PARAMETERS: u64 = -2_i64 as u64;
 const ALREADY_ON: u64 = -4_i64 as u64;
 const ON_PENDING: u64 = -5_i64 as u64;
 
-/// vCPU 0 is on, the others are off.
+/// Returns the power states of vCPUs of which number 0 is on and the others are off.
 fn powers(count: usize) -> Vec<Power> {
     let mut powers = vec![Power::default(); count];
     for power in &mut powers[1..] {

@@ -20,7 +20,7 @@ fn cpu() -> Identity {
     identity
 }
 
-/// A guest with two vCPUs that was made on this machine and stored.
+/// Returns a guest with two vCPUs that was made on this machine and stored.
 fn stored(name: &str) -> GuestState {
     let identities: Vec<Identity> = (0..2).map(|index| identity::present(&cpu(), index)).collect();
     let pace = Pace::of_machine(COUNTER_HZ);
@@ -73,7 +73,7 @@ impl Machine {
         }
     }
 
-    /// Why a guest is refused at the first look, and at the second one.
+    /// Returns why a guest is refused at the first look, and at the second one.
     fn refusals(&self, state: &GuestState, occupant: Option<Occupant>) -> [Option<String>; 2] {
         let look = self.terms().look(state, occupant).err();
         let admit = self.terms().admit(state, occupant).err();

@@ -7,7 +7,7 @@ use super::*;
 
 const REGULAR: u32 = 0o100_644;
 
-/// An entry as `cpio -H newc` writes it.
+/// Returns an entry as `cpio -H newc` writes it.
 fn entry(name: &str, mode: u32, data: &[u8]) -> Vec<u8> {
     let (size, name_size) = (data.len(), name.len() + 1);
     let mut bytes = format!(
@@ -57,7 +57,7 @@ fn what_find_and_cpio_write_is_read() {
     assert_eq!(names, ["dir/file"]);
 }
 
-/// The same for one of a file's `links` names.
+/// Returns an entry for one of a file's `links` names.
 fn link(name: &str, inode: u32, links: u32, data: &[u8]) -> Vec<u8> {
     let mut bytes = entry(name, REGULAR, data);
     bytes[INODE].copy_from_slice(format!("{inode:08x}").as_bytes());

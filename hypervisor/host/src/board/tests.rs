@@ -6,12 +6,12 @@ use std::vec::Vec;
 
 const GIB: u64 = 1 << 30;
 
-/// A property of cells.
+/// Returns a property of cells.
 fn cells(values: &[u32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_be_bytes()).collect()
 }
 
-/// A property of strings.
+/// Returns a property of strings.
 fn strings(values: &[&str]) -> Vec<u8> {
     values.iter().flat_map(|value| [value.as_bytes(), b"\0"].concat()).collect()
 }
@@ -53,7 +53,7 @@ fn spin_table(release: u64) -> [(&'static str, Vec<u8>); 2] {
     [("enable-method", strings(&["spin-table"])), ("cpu-release-addr", address)]
 }
 
-/// A board that is made like a Raspberry Pi 4: two cells for an address, one for a size, and a bus whose
+/// Returns the tree of a board that is made like a Raspberry Pi 4: two cells for an address, one for a size, and a bus whose
 /// windows lie elsewhere for the CPU.
 fn tree(chosen: &[(&str, Vec<u8>)]) -> DeviceTree {
     let mut tree = DeviceTree::new();

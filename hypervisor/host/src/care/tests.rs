@@ -24,7 +24,7 @@ fn care() -> Care<&'static str, &'static str> {
     Care::new()
 }
 
-/// Which guest is treated or stored next.
+/// Returns which guest is treated or stored next.
 fn next(care: &mut Care<&'static str, &'static str>, now: u64) -> Option<(&'static str, bool)> {
     Some(match care.next(guests().into_iter(), now)? {
         Duty::Treat(guest, _) => (*guest, true),

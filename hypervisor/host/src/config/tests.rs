@@ -39,7 +39,7 @@ fn bare() -> GuestConfig {
     GuestConfig { autostart: false, memory_map, devices, dma_trusted: true, ..bare }
 }
 
-/// A plan of core 1 for `linux()` and `bare()`, the latter on that core, too.
+/// Returns a plan of core 1 for `linux()` and `bare()`, the latter on that core, too.
 fn divided() -> Configuration {
     let window =
         |guest: &str, at_us, length_us| WindowConfig { guest: guest.to_string(), at_us, length_us };
@@ -66,7 +66,7 @@ fn complaint(change: impl FnOnce(&mut GuestConfig)) -> String {
     compile(&configuration).expect_err("a broken rule").to_string()
 }
 
-/// What `parse` says of a configuration that was changed behind the compiler's back.
+/// Returns what `parse` says of a configuration that was changed behind the compiler's back.
 fn parse_complaint(change: impl FnOnce(&mut DeviceTreeNode)) -> String {
     let dtb = compile(&only(&[linux()])).unwrap();
     let mut tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());

@@ -6,7 +6,7 @@ use stasis_guest::image::Kind;
 
 const MIB: u64 = 1 << 20;
 
-/// An archive, as `cpio -H newc` writes it, with the image of a guest.
+/// Returns an archive, as `cpio -H newc` writes it, with the image of a guest.
 fn archive() -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, mode, data) in [("Image", 0o100_644, &b"\0\0\0\x14"[..]), ("TRAILER!!!", 0, b"")] {

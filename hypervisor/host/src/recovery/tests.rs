@@ -33,7 +33,7 @@ impl Patient {
     }
 }
 
-/// Has a guest that is started again be reset, and returns what is done.
+/// Resets a guest that was started again, and returns what is done about it.
 fn reset(recovery: &mut Recovery, second: u64) -> Remedy {
     let now = second * SECOND;
     let remedy = recovery.decide(Stopped::Reset, Policy::Restart, Policy::Stop, now);

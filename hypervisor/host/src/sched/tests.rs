@@ -13,11 +13,11 @@ const SECOND: u64 = FREQUENCY;
 /// What a simulated task does for ever.
 #[derive(Clone, Copy, Debug)]
 enum Habit {
-    /// It computes.
+    /// The task computes.
     Runs,
-    /// It computes for so many ticks, then sleeps for so many.
+    /// The task computes for the first number of ticks, then sleeps for the second.
     Naps(u64, u64),
-    /// It sleeps.
+    /// The task sleeps.
     Sleeps,
 }
 
@@ -27,7 +27,7 @@ struct Core {
     /// What is left to do before the next nap.
     left: Vec<u64>,
     now: u64,
-    /// Who ran, from when to when.
+    /// The tasks that ran, each with the ticks from when to when; `None` for nobody.
     history: Vec<(Option<TaskId>, u64, u64)>,
 }
 
@@ -85,13 +85,13 @@ impl Core {
         turns.map(|(_, begin, end)| end - begin).sum()
     }
 
-    /// For how long nobody had the core.
+    /// Returns the ticks in which nobody had the core.
     fn idle(&self) -> u64 {
         let idle = self.history.iter().filter(|(who, ..)| who.is_none());
         idle.map(|(_, begin, end)| end - begin).sum()
     }
 
-    /// The longest time that passed without `task` having the core.
+    /// Returns the longest time that passed without `task` having the core.
     fn longest_wait(&self, task: TaskId) -> u64 {
         let mut last = 0;
         let mut longest = 0;

@@ -12,7 +12,7 @@ pub const GICD: usize = 0x800_0000;
 pub const GICC: usize = 0x801_0000;
 pub const GICH: usize = 0x803_0000;
 
-/// What is signalled when nothing is pending (3.2.5).
+/// INTID that is signalled when nothing is pending (3.2.5).
 const SPURIOUS: u32 = 1023;
 /// The priority of a core that handles nothing.
 const IDLE: u8 = 0xff;
@@ -29,7 +29,7 @@ pub struct Interrupt {
     pub priority: u8,
     /// CPU interfaces, of an SPI.
     pub targets: u8,
-    /// Who has sent an SGI that is pending, a bit each.
+    /// The CPUs that have sent an SGI that is pending, a bit each.
     pub senders: u8,
 }
 

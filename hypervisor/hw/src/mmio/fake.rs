@@ -12,9 +12,9 @@ use std::vec::Vec;
 
 /// A model of a device.
 pub trait Device {
-    /// Returns what the register of so many `bytes` at `offset` reads as, and does what that does.
+    /// Returns what the register of `bytes` bytes at `offset` reads as, and does what the read entails.
     fn read(&mut self, offset: usize, bytes: usize) -> u64;
-    /// Does what a write to the register of so many `bytes` at `offset` does.
+    /// Writes the register of `bytes` bytes at `offset`, and does what the write entails.
     fn write(&mut self, offset: usize, bytes: usize, value: u64);
 }
 

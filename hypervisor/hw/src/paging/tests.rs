@@ -85,7 +85,7 @@ fn writes_are_allowed_block_by_block() {
     assert_eq!((map.translate(3 * MIB), map.translate(4 * MIB)), (Some(3 * MIB), None));
 }
 
-/// What the hardware does with a root: it looks `input` up, at any moment, knowing nothing of the owner's borrows.
+/// Returns what the hardware does with a root: it looks `input` up, at any moment, knowing nothing of the owner's borrows.
 fn walk(root: usize, input: u64) -> Option<u64> {
     let mut table = root;
     for level in ROOT_LEVEL..=LAST_LEVEL {

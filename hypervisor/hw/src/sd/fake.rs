@@ -52,19 +52,19 @@ const ADDRESS: u32 = 0x4567 << 16;
 pub struct FakeCard {
     pub kind: Kind,
     pub memory: Vec<u8>,
-    /// Whether it is in the slot.
+    /// Whether the card is in the slot.
     pub inserted: bool,
     /// These fail, in this order, each when its command comes: number of the command, and how.
     pub faults: Vec<(u8, Fault)>,
     /// Status bits of the answers to a command: its number, the bits.
     pub errors: Vec<(u8, u32)>,
-    /// It is pulled after so many blocks were written.
+    /// The number of written blocks after which the card is pulled.
     pub pulled_after: Option<usize>,
-    /// It acknowledges so many writes and drops them.
+    /// The number of writes that the card acknowledges and drops.
     pub drops: usize,
-    /// It stays busy for so many questions after a write.
+    /// The number of questions for which the card stays busy after a write.
     pub busy_for: usize,
-    /// So many questions until it has powered up.
+    /// The number of questions until the card has powered up.
     pub powers_up_after: usize,
     /// What is with high speed; `None`: the card is too old to be asked.
     pub high_speed: Option<HighSpeed>,
@@ -74,7 +74,7 @@ pub struct FakeCard {
     pub voltages: u32,
     /// The commands that came, in their order.
     pub log: Vec<u8>,
-    /// How often the controller was reset.
+    /// The number of times that the controller was reset.
     pub restarts: usize,
     state: State,
     application: bool,
@@ -87,7 +87,7 @@ pub struct FakeCard {
 }
 
 impl FakeCard {
-    /// A card of this many blocks, which do not hold zeros.
+    /// Returns a card of this many blocks, which do not hold zeros.
     pub fn new(kind: Kind, blocks: usize) -> Self {
         let mut memory = vec![0; blocks * BLOCK];
         for (number, block) in memory.chunks_mut(BLOCK).enumerate() {
@@ -134,7 +134,7 @@ impl FakeCard {
         (self.state as u32) << 9 | ready
     }
 
-    /// The bytes that a command is about.
+    /// Returns the bytes that a command is about.
     fn range(&self, argument: u32, len: usize) -> Option<core::ops::Range<usize>> {
         let unit = if self.kind == Kind::High { BLOCK } else { 1 };
         let start = argument as usize * unit;
@@ -185,7 +185,7 @@ impl FakeCard {
         Ok(status)
     }
 
-    /// The answer of a card that is in the state that the command is for; None: it says nothing.
+    /// Returns the answer of a card that is in the state that the command is for; `None` if the card says nothing.
     fn answer(
         &mut self,
         command: Command,

@@ -78,7 +78,7 @@ fn bytes(ram: &GuestRam<Counting>) -> Vec<u8> {
     bytes
 }
 
-/// The bytes that were cleaned since this was asked last.
+/// Returns how many bytes were cleaned since the last call.
 fn cleaned() -> usize {
     CLEANED.take().iter().map(Range::len).sum()
 }

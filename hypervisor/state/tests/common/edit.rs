@@ -29,7 +29,7 @@ impl Edited {
         Self { header, records }
     }
 
-    /// The file, with lengths and CRCs that are right.
+    /// Returns the file, with lengths and CRCs that are right.
     pub fn to_file(&self) -> Vec<u8> {
         let mut bytes = self.header.as_bytes().to_vec();
         for record in &self.records {
@@ -78,7 +78,7 @@ pub fn sign(file: &mut [u8], change: impl FnOnce(&mut Header)) {
     Header::mut_from_prefix(file).unwrap().0.crc = crc;
 }
 
-/// A register as it stands in a body.
+/// Returns a register as it stands in a body.
 pub fn register(header: RegHeader, value: &[u8]) -> Vec<u8> {
     let mut bytes = header.as_bytes().to_vec();
     bytes.extend_from_slice(value);
@@ -86,7 +86,7 @@ pub fn register(header: RegHeader, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The header of a scalar.
+/// Returns the header of a scalar.
 pub fn scalar(id: u16, width: u8) -> RegHeader {
     RegHeader { id, width, flags: 0, first: 0, count: 1 }
 }

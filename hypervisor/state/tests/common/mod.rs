@@ -42,7 +42,7 @@ pub fn save(state: &GuestState, ram: &[u8]) -> (File, Stats) {
     save_all(state, ram, &[])
 }
 
-/// The same of a guest that shares memory.
+/// Returns the state of a guest that shares memory.
 pub fn save_all(state: &GuestState, ram: &[u8], shared: &[&[u8]]) -> (File, Stats) {
     let ram = ram.to_vec();
     let shared: Vec<Vec<u8>> = shared.iter().map(|region| region.to_vec()).collect();
@@ -68,7 +68,7 @@ pub fn load_ram(file: &[u8], checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> 
     load_all(file, checkpoint, Vec::new())
 }
 
-/// The same, with the content of what is shared, as far as it is wanted.
+/// Returns the RAM of the guest of a file, and the content of what is shared, as far as that is wanted.
 pub fn load_all(
     file: &[u8],
     checkpoint: &Checkpoint,
@@ -91,7 +91,7 @@ pub fn ram(pages: &str) -> Vec<u8> {
     pages.bytes().flat_map(|letter| [if letter == b'.' { 0 } else { letter }; PAGE_SIZE]).collect()
 }
 
-/// A sound state of which no two registers are alike.
+/// Returns a sound state of which no two registers are alike.
 pub fn state(nr_vcpus: u8, ram_size: usize) -> GuestState {
     let mut state = GuestState::reset(nr_vcpus);
     state.guest.name[..6].copy_from_slice(b"golden");
@@ -162,7 +162,7 @@ pub fn state(nr_vcpus: u8, ram_size: usize) -> GuestState {
     state
 }
 
-/// A watchdog that has barked.
+/// Returns a watchdog that has barked.
 pub fn watchdog() -> Watchdog {
     let mut watchdog = Watchdog::default();
     *watchdog.wcs = 0b11;
@@ -171,7 +171,7 @@ pub fn watchdog() -> Watchdog {
     watchdog
 }
 
-/// A GPIO controller whose registers all differ, with the power key down.
+/// Returns a GPIO controller whose registers all differ, with the power key down.
 pub fn pl061() -> Pl061 {
     let mut gpio = Pl061::default();
     (*gpio.data, *gpio.dir, *gpio.is, *gpio.ibe) = (0x10, 0x30, 0x04, 0x08);
@@ -180,7 +180,7 @@ pub fn pl061() -> Pl061 {
     gpio
 }
 
-/// Two regions, of two pages and of one. Somebody has rung in the second.
+/// Returns two regions, of two pages and of one. Somebody has rung in the second.
 pub fn shared() -> SharedMemory {
     let mut shared = SharedMemory::default();
     for (n, name, base, pages) in [(0, "ring", 0x1000_0000, 2), (1, "log", 0x1800_0000, 1)] {

@@ -15,7 +15,7 @@ mod registers;
 use common::{edit::Edited, load, ram, save, state};
 use stasis_state::HostFacts;
 
-/// A host that can have the guest of [`small`].
+/// Returns a host that can have the guest of [`small`].
 fn host() -> HostFacts {
     HostFacts {
         vcpus: 1,

@@ -7,7 +7,7 @@ use crate::{
 use stasis_state::{Error, PAGE_SIZE, RecordHeader, RecordType, Routines, Target, memory::Extent};
 use zerocopy::IntoBytes;
 
-/// The small file, its memory replaced by these extents; raw ones are filled up with 1.
+/// Returns the small file, its memory replaced by these extents; raw ones are filled up with 1.
 fn with_extents(extents: &[(u64, u32, u32)]) -> Vec<u8> {
     edited(|file| {
         file.records.retain(|r| r.header.kind != RecordType::Memory as u16);

@@ -20,7 +20,7 @@ const ODD: [(&[u8], &str); 9] = [
     (b"", r#""""#),
 ];
 
-/// The small file, of a guest with this name and of this minor.
+/// Returns the small file, of a guest with this name and of this minor.
 fn called(name: &[u8], minor: u16) -> Vec<u8> {
     let mut guest: Guest = state(1, 4 * 4096).guest;
     *guest.name = [0; 32];

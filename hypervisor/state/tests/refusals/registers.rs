@@ -10,12 +10,12 @@ use crate::{
 use stasis_state::{Error, RecordType, RegHeader};
 use zerocopy::IntoBytes;
 
-/// The small file with bytes appended to the body of CLOCK.
+/// Returns the small file with bytes appended to the body of CLOCK.
 fn with_clock(bytes: &[u8]) -> Vec<u8> {
     edited(|file| file.record(RecordType::Clock, 0).body.extend_from_slice(bytes))
 }
 
-/// The small file with one register as the whole body of PL011.
+/// Returns the small file with one register as the whole body of PL011.
 fn with_pl011(header: RegHeader, value: &[u8]) -> Vec<u8> {
     edited(|file| file.record(RecordType::DevicePl011, 0).body = register(header, value))
 }

@@ -25,9 +25,9 @@ impl Random {
 pub enum Fate {
     Kept,
     Lost,
-    /// Only its first half is written.
+    /// The first half of the sector alone is written.
     Torn,
-    /// Only so many bytes at its beginning are written.
+    /// This many bytes at the beginning of the sector are written.
     Cut(usize),
 }
 
@@ -60,7 +60,7 @@ pub struct FaultyDisk {
     pub depth: usize,
     /// Writes that were begun, and not carried out yet.
     begun: Vec<(u64, Vec<u8>)>,
-    /// Whether one of them has failed.
+    /// Whether an operation has failed.
     has_failed: bool,
 }
 
@@ -101,13 +101,13 @@ impl FaultyDisk {
         self.power_fails_at.is_some_and(|at| self.operations > at)
     }
 
-    /// What is on the medium when power comes back. Keeping any subset of the writes in their order
+    /// Returns what is on the medium when power comes back. Keeping any subset of the writes in their order
     /// amounts to any reordering of them, as far as each sector is concerned.
     pub fn after_power_loss(&self, mut fate: impl FnMut() -> Fate) -> RamDisk {
         self.after_power_loss_at(|_| fate())
     }
 
-    /// The same, where the fate depends on the byte at which the sector stands.
+    /// Returns what is on the medium when power comes back, where a sector's fate depends on the byte at which it stands.
     pub fn after_power_loss_at(&self, mut fate: impl FnMut(usize) -> Fate) -> RamDisk {
         let mut bytes = self.durable.clone();
         for (at, sector) in &self.unflushed {
@@ -122,12 +122,12 @@ impl FaultyDisk {
         RamDisk { bytes }
     }
 
-    /// Sectors before a block that were written since the last flush.
+    /// Returns sectors before a block that were written since the last flush.
     pub fn unflushed_below(&self, block: u32) -> usize {
         self.unflushed.iter().filter(|(at, _)| *at < block as usize * 4096).count()
     }
 
-    /// Some outcome of a power loss: seed 0 loses everything unflushed, 1 keeps it, others mix.
+    /// Returns an outcome of a loss of power: seed 0 loses everything that was not flushed, 1 keeps it, others mix.
     pub fn some_outcome(&self, seed: u64) -> RamDisk {
         let mut random = Random::new(seed);
         self.after_power_loss(|| match seed {
@@ -146,7 +146,7 @@ impl FaultyDisk {
         })
     }
 
-    /// Whether this operation fails, and how many of `sectors` it does first.
+    /// Returns whether this operation fails, and how many of `sectors` it does first.
     fn next_operation(&mut self, sectors: usize) -> Option<usize> {
         let operation = self.operations;
         self.operations += 1;
@@ -221,14 +221,14 @@ impl BlockDevice for FaultyDisk {
     }
 }
 
-/// The contents of a checkpoint that no other one has.
+/// Returns the contents of a checkpoint that no other one has.
 pub fn contents(seed: u64, len: usize) -> Vec<u8> {
     let mut random = Random::new(seed + 1);
     let words = (0..len.div_ceil(64)).flat_map(|_| [random.below(1 << 32) as u8; 64]);
     words.take(len).collect()
 }
 
-/// A disk that is a store with room for `blocks` blocks of data.
+/// Returns a disk that is a store with room for `blocks` blocks of data.
 pub fn formatted(blocks: u32) -> RamDisk {
     let sectors = u64::from(stasis_store::layout::FIRST_DATA_BLOCK + blocks) * 8;
     let mut disk = RamDisk::new(sectors);
@@ -264,7 +264,7 @@ pub fn read<D: BlockDevice>(store: &mut Store<D>, number: u64) -> Vec<u8> {
     data
 }
 
-/// A disk with a store that an older version of this code has made: `tests/golden/store`. The file has the number of sectors, and of each that
+/// Returns a disk with a store that an older version of this code has made: `tests/golden/store`. The file has the number of sectors, and of each that
 /// is not zero its number and its bytes.
 pub fn golden(name: &str) -> RamDisk {
     let path = format!("{}/../../tests/golden/store/{name}.sectors", env!("CARGO_MANIFEST_DIR"));

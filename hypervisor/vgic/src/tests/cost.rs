@@ -102,7 +102,7 @@ pub fn look() {
     LOOKS.set(LOOKS.get() + 1);
 }
 
-/// A guest with 8 vCPUs whose interrupts are all pending and enabled, after a `change`.
+/// Returns a guest with 8 vCPUs whose interrupts are all pending and enabled, after a `change`.
 fn crowd(change: impl Fn(&mut Distributor, &mut CpuInterface)) -> (Distributor, CpuInterface) {
     let (mut dist, mut cpu) = (Distributor::default(), CpuInterface::default());
     (*dist.nr_irqs, *dist.nr_cpus, *dist.ctlr) = (288, 8, 3);
@@ -116,7 +116,7 @@ fn crowd(change: impl Fn(&mut Distributor, &mut CpuInterface)) -> (Distributor, 
     (dist, cpu)
 }
 
-/// How many interrupts vCPU 7 has the hypervisor look at, from one entry to the next: it makes an access between them.
+/// Returns the number of interrupts that the hypervisor looks at for one access of vCPU 7, from one entry to the next.
 fn looks(dist: &Distributor, cpu: &CpuInterface, access: Access, write: Option<u64>) -> usize {
     let cpus = iter::repeat_n(cpu, 8).cloned();
     let mut vgic = Vgic::from_state(dist.clone().into(), cpus).unwrap();

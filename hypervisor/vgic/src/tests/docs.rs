@@ -6,7 +6,7 @@ use std::path::Path;
 const DOCUMENT: &str = include_str!("../../../../docs/vgic.md");
 const RULES: usize = 20;
 
-/// The names of all tests, those that boot QEMU with their module.
+/// Returns the names of all tests, those that boot QEMU with their module.
 fn tests() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut names = BTreeSet::new();
@@ -29,7 +29,7 @@ fn tests() -> BTreeSet<String> {
     names
 }
 
-/// What stands between backquotes in a line's last column.
+/// Returns what stands between backquotes in a line's last column.
 fn named(line: &str) -> impl Iterator<Item = &str> {
     let cells = line.trim_end_matches('|').rsplit('|').next().unwrap_or("");
     cells.split('`').skip(1).step_by(2)

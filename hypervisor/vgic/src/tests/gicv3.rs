@@ -23,9 +23,9 @@ register_bitfields! { u64,
         INTID OFFSET(0) NUMBITS(10) [],
         /// Bits 12:10 of vINTID, for a guest with a memory-mapped CPU interface: the source of an SGI.
         Source OFFSET(10) NUMBITS(3) [],
-        /// With HW = 1.
+        /// The physical INTID, with HW = 1.
         PINTID OFFSET(32) NUMBITS(13) [],
-        /// With HW = 0.
+        /// The request for a maintenance interrupt, with HW = 0.
         EOI OFFSET(41) NUMBITS(1) [],
         Priority OFFSET(48) NUMBITS(8) [],
         Group OFFSET(60) NUMBITS(1) [],

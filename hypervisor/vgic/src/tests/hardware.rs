@@ -8,7 +8,7 @@ use crate::{
     VirtualInterface,
 };
 
-/// How often the hypervisor touched what.
+/// The number of times that the hypervisor touched each register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accesses {
     pub reads: usize,
@@ -20,13 +20,13 @@ pub struct Accesses {
 pub struct Core {
     pub list_registers: Vec<ListRegister>,
     pub control: Control,
-    /// How often the guest has ended what is in no list register, modulo 32.
+    /// The number of times, modulo 32, that the guest has ended what is in no list register.
     pub unlisted_ends: u32,
     pub interface: Interface,
     /// The physical timer interrupt: its line, and its active state.
     pub line: bool,
     pub active: bool,
-    /// How often the hypervisor made it inactive.
+    /// The number of times that the hypervisor made the interrupt inactive.
     pub deactivated: usize,
     pub accesses: Accesses,
     /// EOI of an SGI names its source.
@@ -48,7 +48,7 @@ impl Core {
         }
     }
 
-    /// The list registers that hold an interrupt.
+    /// Returns the list registers that hold an interrupt.
     pub fn residents(&self) -> impl Iterator<Item = &ListRegister> {
         self.list_registers.iter().filter(|lr| lr.state != State::Inactive)
     }
@@ -79,7 +79,7 @@ impl Core {
         })
     }
 
-    /// The first list register of the best priority, as QEMU has it.
+    /// Returns the first list register of the best priority, as QEMU has it.
     fn best(&self) -> Option<(usize, Offer)> {
         self.offers().min_by_key(|(n, offer)| (offer.priority, *n))
     }
@@ -161,14 +161,14 @@ impl Core {
             | u32::from(self.control.tells_none_pending() && none_pending) << 3
     }
 
-    /// The physical interrupt is signalled; the hypervisor acknowledges it and drops its priority.
+    /// Acknowledges the physical interrupt and drops its priority, as the hypervisor does. Returns whether the interrupt was signalled.
     pub fn take_physical(&mut self) -> bool {
         let fires = self.line && !self.active;
         self.active |= fires;
         fires
     }
 
-    /// Nothing of a vCPU is left.
+    /// Checks that nothing of a vCPU is left.
     pub fn assert_empty(&self) {
         assert_eq!((self.control, self.interface.apr), (Control::OFF, 0));
         assert!(self.residents().next().is_none() && !self.asks());

@@ -44,7 +44,7 @@ impl Interface {
         }
     }
 
-    /// Whether the best pending interrupt would be signalled.
+    /// Returns whether the best pending interrupt would be signalled.
     pub fn signals(&self, offer: Offer) -> bool {
         self.ctlr & (1 << u32::from(offer.group1)) != 0
             && offer.priority < self.pmr
@@ -61,7 +61,7 @@ impl Interface {
         Ok(offer)
     }
 
-    /// The priority drop of GICC_EOIR. Whether there was one to drop.
+    /// Drops a priority, as GICC_EOIR does. Returns whether there was one to drop.
     pub fn drop_priority(&mut self) -> bool {
         let any = self.apr != 0;
         self.apr &= self.apr.wrapping_sub(1);

@@ -31,7 +31,7 @@ pub const CPENDSGIR: u64 = 0xf10;
 pub const SPENDSGIR: u64 = 0xf20;
 
 impl Machine {
-    /// At reset, all vCPUs loaded.
+    /// Returns a machine at reset, with all vCPUs loaded.
     pub fn at_reset(cpus: u8, list_registers: usize) -> Self {
         let mut machine = Self {
             vgic: Vgic::new(64, cpus).unwrap(),
@@ -45,7 +45,7 @@ impl Machine {
         machine
     }
 
-    /// As a guest sets it up: everything is enabled, of priority 0xa0, and SPIs go to vCPU 0.
+    /// Returns a machine as a guest sets it up: everything is enabled, of priority 0xa0, and SPIs go to vCPU 0.
     pub fn new(cpus: u8, list_registers: usize) -> Self {
         let mut machine = Self::at_reset(cpus, list_registers);
         machine.write(0, CTLR, 4, 3);
@@ -131,7 +131,7 @@ impl Machine {
         }
     }
 
-    /// The guest on `vcpu` reads GICC_IAR.
+    /// Reads GICC_IAR as the guest on `vcpu` does, and returns the value.
     pub fn iar(&mut self, vcpu: usize) -> u32 {
         let value = self.cores[vcpu].iar();
         self.settle(vcpu);
@@ -193,7 +193,7 @@ impl Machine {
         let _ = self.vgic.enter(vcpu, core);
     }
 
-    /// What a core does when it is interrupted, and no more.
+    /// Does what a core does when it is interrupted, and no more.
     pub fn exit_and_enter(&mut self, vcpu: usize) {
         let core = &mut self.cores[vcpu];
         if core.misr() != 0 {

@@ -262,7 +262,7 @@ impl Twins {
         }
     }
 
-    /// In the end all of them are enabled, acknowledged and ended, and all registers are compared.
+    /// Enables, acknowledges and ends all interrupts at the end, and compares all registers.
     fn finish(&mut self) {
         for cpu in 0..self.running.len() {
             self.run(Op::Enter(cpu));

@@ -10,7 +10,7 @@ use super::machine::{ISPENDR, Machine};
 use crate::{Access, Error, Vgic};
 
 impl Vgic {
-    /// What is derived is the same; both are on no core.
+    /// Checks that what is derived is the same in both, which are on no core.
     pub fn assert_same_derived(&self, other: &Self) {
         assert_eq!(self.spi_places, other.spi_places);
         for (one, other) in self.cpus.iter().zip(&other.cpus) {

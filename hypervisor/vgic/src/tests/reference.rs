@@ -11,7 +11,7 @@ pub struct Irq {
     pub edge: bool,
     pub latch: bool,
     pub line: bool,
-    /// Of an SGI, who sent it.
+    /// The vCPUs that have sent an SGI, a bit each.
     pub sources: u8,
     pub active: Option<usize>,
     pub active_source: u8,
@@ -57,7 +57,7 @@ impl Reference {
         irq.sources != 0 || irq.latch || irq.line && !irq.edge
     }
 
-    /// The best that is offered to a CPU.
+    /// Returns the best that is offered to a CPU.
     pub fn best(&self, cpu: usize) -> Option<Offer> {
         let offered = (0..64).filter(|&intid| {
             let irq = self.get(cpu, intid);

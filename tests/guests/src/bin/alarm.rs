@@ -21,7 +21,7 @@ const DR: usize = DEVICE;
 const MR: usize = DEVICE + 0x04;
 const IMSC: usize = DEVICE + 0x10;
 const ICR: usize = DEVICE + 0x1c;
-/// There is nothing.
+/// An address at which there is nothing.
 const NOWHERE: u64 = 0x0b00_0000;
 
 const PRIORITY: u8 = 0xa0;

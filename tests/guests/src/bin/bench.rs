@@ -29,7 +29,7 @@ const PRIORITY: u8 = 0xa0;
 const SGI: u32 = 5;
 /// The SGI that the second CPU answers by [`SGI`].
 const PING: u32 = 6;
-/// As many are pending at once at the most.
+/// The most SGIs that are pending at once.
 const SGIS: u32 = 8;
 /// An SPI without a device behind it.
 const SPI: u32 = 64;
@@ -86,7 +86,7 @@ struct Result {
     median: u64,
 }
 
-/// Where `cargo xtask bench --profile` stops the machine: before each operation, and after the last.
+/// Marks where `cargo xtask bench --profile` stops the machine: before each operation, and after the last.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bench_mark() {
@@ -165,7 +165,7 @@ fn fold_and_fill<const PENDING: u32>() -> u64 {
     ticks
 }
 
-/// From before `send` to the acknowledgement in the handler of what it sends.
+/// Returns the ticks from before `send` to the acknowledgement, in the handler, of what `send` sends.
 #[inline(always)]
 fn until_taken(send: impl FnOnce()) -> u64 {
     let taken = TAKEN.load(SeqCst);
@@ -177,7 +177,7 @@ fn until_taken(send: impl FnOnce()) -> u64 {
     TAKEN_AT.load(SeqCst) - start
 }
 
-/// From its expiry, while the guest runs, to the acknowledgement in the handler.
+/// Returns the ticks from the expiry of the virtual timer, while the guest runs, to the acknowledgement in the handler.
 fn virtual_timer() -> u64 {
     let due = now() + AHEAD;
     msr!("CNTV_CVAL_EL0", due);
@@ -185,7 +185,7 @@ fn virtual_timer() -> u64 {
     since_due(due)
 }
 
-/// The same of the physical timer. Under Stasis CNTPCT is CNTVCT; plain QEMU has no offset between them at EL1 either.
+/// Returns the ticks from the expiry of the physical timer to the acknowledgement in the handler. Under Stasis CNTPCT is CNTVCT; plain QEMU has no offset between them at EL1 either.
 fn physical_timer() -> u64 {
     let due = now() + AHEAD;
     msr!("CNTP_CVAL_EL0", due);
@@ -230,7 +230,7 @@ fn let_clock_interrupt(may: bool) {
     write32(CLOCK.load(SeqCst) + rtc::IMSC - rtc::RTC, u32::from(may));
 }
 
-/// What the handler does about the clock's interrupt; apart from it, as it is to begin at once.
+/// Silences the clock's interrupt, for the handler. This is a function of its own, so that the handler begins at once.
 #[inline(never)]
 fn silence_clock(intid: u32) {
     if intid == CLOCK_INTID.load(SeqCst) {
@@ -240,7 +240,7 @@ fn silence_clock(intid: u32) {
     }
 }
 
-/// From before the machine's clock is let interrupt to the acknowledgement in the handler.
+/// Returns the ticks from before the machine's clock may interrupt to the acknowledgement in the handler.
 fn device_interrupt() -> u64 {
     until_taken(|| let_clock_interrupt(true))
 }
@@ -308,7 +308,7 @@ fn irq() {
     TAKEN.fetch_add(1, SeqCst);
 }
 
-/// What the second CPU does: it takes interrupts for ever.
+/// Takes interrupts for ever, on the second CPU.
 fn receive(_: u64) -> u64 {
     gic::init();
     [SGI, PING].into_iter().for_each(|sgi| gic::enable(sgi, PRIORITY));

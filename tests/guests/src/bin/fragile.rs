@@ -19,9 +19,9 @@ use stasis_guests::{println, runtime, timer, uart};
 /// The watchdog's control frame (Arm Base System Architecture, appendix A).
 const WCS: usize = 0x0910_0000;
 const WOR: usize = WCS + 0x8;
-/// Its refresh frame.
+/// The watchdog's refresh frame.
 const WRR: usize = WCS + 0x1000;
-/// There is nothing.
+/// An address at which there is nothing.
 const NOWHERE: u64 = 0x0b00_0000;
 /// Pages of it that are read.
 const STRAYS: usize = 16;

@@ -34,7 +34,7 @@ enum Scene {
     Crowd,
     /// The virtual timer's interrupt, active while its line is still up.
     Timer,
-    /// The same with EOImode 1, deactivated late.
+    /// The timer's interrupt with EOImode 1, deactivated late.
     TimerSplit,
     /// The physical timer's.
     PhysicalTimer,
@@ -52,7 +52,7 @@ fn play(scene: Scene, name: &str) {
     SCENE.store(scene as u32, Relaxed);
 }
 
-/// Whether this was not asked before in the scene.
+/// Returns whether this is the first call in the scene.
 fn first_time() -> bool {
     !AGAIN.swap(true, Relaxed)
 }

@@ -40,7 +40,7 @@ const MARGIN: usize = 64;
 /// What they hold.
 const UNTOUCHED: u8 = 0x5a;
 
-/// Bytes of which each differs from its neighbours, and from those that are a power of two away.
+/// Returns bytes of which each differs from its neighbours, and from those that are a power of two away.
 fn pattern(n: usize) -> u8 {
     (n * 167 + n / 256 * 13 + 1) as u8
 }
@@ -62,7 +62,7 @@ fn expect(place: *const u8, len: usize, what: &str, byte: impl Fn(usize) -> u8) 
     }
 }
 
-/// Whether `change` makes `len` bytes what `byte` says, this far from an aligned address, and changes no others.
+/// Returns whether `change` makes `len` bytes what `byte` says, this far from an aligned address, and changes no others.
 fn check(
     len: usize,
     shift: usize,
@@ -78,7 +78,7 @@ fn check(
     expect(to.wrapping_add(len), MARGIN, what, |_| UNTOUCHED);
 }
 
-/// All small lengths, those around a step of the large ones, and some pages.
+/// Returns all small lengths, those around a step of the large ones, and some pages.
 fn lengths() -> impl Iterator<Item = usize> {
     let around = [64, 256, 320, 512, 576, 640, 1024, PAGE];
     (0..70).chain(around.into_iter().flat_map(|n| n - 2..n + 3)).chain([3 * PAGE + 77])
@@ -120,7 +120,7 @@ fn check_sets() {
     }
 }
 
-/// The CRC-32C by its definition, a bit at a time.
+/// Returns the CRC-32C by its definition, a bit at a time.
 fn plain_crc(crc: u32, bytes: &[u8]) -> u32 {
     let register = bytes.iter().fold(!crc, |register, byte| {
         (0..8).fold(register ^ u32::from(*byte), |register, _| {

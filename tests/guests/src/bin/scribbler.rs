@@ -66,7 +66,7 @@ fn scribble(random: &mut Random) {
     }
 }
 
-/// The address of one of the words of a range.
+/// Returns the address of one of the words of a range.
 fn word(random: &mut Random, start: usize, size: usize) -> usize {
     start + random.next() as usize % (size / 4) * 4
 }

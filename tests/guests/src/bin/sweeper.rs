@@ -74,7 +74,7 @@ fn instruction((op0, op1, crn, crm, op2): Encoding) -> u32 {
     msr_x0(op0, op1, crn, crm, op2)
 }
 
-/// How many were written without a fault.
+/// Returns how many were written without a fault.
 fn write_all(value: u64, mut write: impl FnMut(u32, u64) -> Result<u64, Fault>) -> usize {
     let all = all().filter(|encoding| written(*encoding));
     all.filter(|encoding| write(instruction(*encoding), value).is_ok()).count()

@@ -73,7 +73,7 @@ fn watch() {
     println!("ran {ran}, away {away}");
 }
 
-/// What the counter was before its next leap after `last`, and behind it.
+/// Returns what the counter was before its next leap after `last`, and behind it.
 fn next_leap(mut last: u64, leap: u64) -> (u64, u64) {
     loop {
         let now = timer::now();

@@ -67,7 +67,7 @@ fn runs_what_was_written(value: u64) -> bool {
     result.is_ok_and(|result| result == value & 0xffff)
 }
 
-/// The geometry of the first-level caches, which is the core's own: reading it must not fault.
+/// Returns the geometry of the first-level caches, which is the core's own: reading it must not fault.
 fn caches() -> [u64; 3] {
     let select = |cache| {
         msr!("CSSELR_EL1", cache);

@@ -83,7 +83,7 @@ pub fn started_at_el1_it_says_so(_: &Lab) -> Result<()> {
     qemu.kill()
 }
 
-/// What Stasis says where it can't run, in one line.
+/// Checks that Stasis says in one line why it can't run on a machine.
 fn gives_up(machine: Machine, line: &str) -> Result<()> {
     let mut qemu = machine.time_limit(PATIENCE).start()?;
     let what = format!("error: Stasis can't run on this machine: {line}");
@@ -164,7 +164,7 @@ pub fn a_card_image_boots_and_keeps_checkpoints(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// The date of a checkpoint, in seconds since 1970.
+/// Returns the date of a checkpoint, in seconds since 1970.
 fn date(disk: &Path, number: u64) -> Result<u64> {
     let mut file = File::parse(&tamper::get(disk, number)?)?;
     Ok(u64::from_le_bytes(file.register::<Clock>(0, "wall_time")?.try_into()?))

@@ -189,7 +189,7 @@ pub fn a_guests_log_can_be_seen_attached_or_not(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// The lines of a table for programs.
+/// Returns the lines of a table for programs.
 fn table(stasis: &mut Stasis, command: &str) -> Result<Vec<Value>> {
     let lines = stasis.command(command)?;
     let parse = |line: &String| {

@@ -30,7 +30,7 @@ fn beside_windows(lab: &Lab) -> Result<Setup<'_>> {
     beside_windows_of(lab, 1, &[0])
 }
 
-/// A machine of so many cores; those of the hostile guest, and core 0 for the one with the windows.
+/// Returns a machine of `cpus` cores, with the hostile guest on `cores` and the guest with the windows on core 0.
 fn beside_windows_of<'l>(lab: &'l Lab, cpus: u32, cores: &[u32]) -> Result<Setup<'l>> {
     let windows =
         vec![WindowConfig { guest: "ticker".to_owned(), at_us: 3000, length_us: WINDOW_NS / 1000 }];
@@ -48,7 +48,7 @@ fn beside_windows_of<'l>(lab: &'l Lab, cpus: u32, cores: &[u32]) -> Result<Setup
         .core(CoreConfig { number: 0, frame_us: FRAME_NS / 1000, windows }))
 }
 
-/// Has the guest make an attack, which it is to survive: its lines.
+/// Makes the guest attack, which it must survive, and returns its lines.
 fn attack(stasis: &mut Stasis, name: &str) -> Result<Vec<String>> {
     stasis.attach("hostile")?;
     stasis.qemu.console.wait_for("which attack?", SILENCE)?;
@@ -70,7 +70,7 @@ fn attack(stasis: &mut Stasis, name: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Whether the real-time guest had its windows, whole and in time, while its neighbour did that.
+/// Checks that the real-time guest has its windows, whole and in time, while its neighbour makes an attack.
 fn contained(lab: &Lab, name: &str) -> Result<()> {
     let mut stasis = beside_windows(lab)?.boot()?;
     stasis.attach("ticker")?;

@@ -17,7 +17,7 @@ use stasis_qemu_tests::lab::Lab;
 use xtask::monitor::Monitor;
 use xtask::workspace::{read, write};
 
-/// For all that is asked of a QEMU whose machine stands still.
+/// The longest time for an answer of a QEMU whose machine stands still.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// An SPI that nothing is wired to.
 const FREE_SPI: usize = 287;
@@ -82,7 +82,7 @@ impl Stopped {
         self.wait_for(status, &["\"prelaunch\"", "\"paused\""]).map(drop)
     }
 
-    /// Has the GIC look at everything anew: a line goes up and down.
+    /// Makes the GIC look at everything anew: a line goes up and down.
     fn stir(&mut self) -> Result<()> {
         let list = r#"{"execute": "qom-list", "arguments": {"path": "/machine/unattached"}}"#;
         let devices = self.monitor.ask(list)?;
@@ -147,7 +147,7 @@ fn kill(child: &Mutex<Child>) {
 
 const BOARD: &str = "virt,gic-version=2";
 
-/// What QEMU saves after it has loaded the stream, and looked at it.
+/// Returns what QEMU saves after it has loaded the stream, and looked at it.
 fn through_qemu(lab: &Lab, stream: &[u8]) -> Result<Vec<u8>> {
     let incoming = lab.path("incoming");
     write(&incoming, stream)?;
@@ -157,7 +157,7 @@ fn through_qemu(lab: &Lab, stream: &[u8]) -> Result<Vec<u8>> {
     machine.save(&lab.path("outgoing"))
 }
 
-/// The GIC of a guest of Stasis with 4 vCPUs, made of these bytes.
+/// Returns the GIC of a guest of Stasis with 4 vCPUs, made of these bytes.
 fn sample(bytes: &[u8]) -> Vgic {
     let mut vgic = state(Shape { nr_irqs: 288, nr_cpus: 4, prio_bits: 5 }, bytes);
     // Its line goes up and down without a trace.
@@ -193,7 +193,7 @@ fn vectors() -> Vgic {
     vgic
 }
 
-/// Bytes that look random (splitmix64).
+/// Returns bytes that look random (splitmix64).
 fn bytes(seed: u64) -> Vec<u8> {
     let mut state = seed;
     let next = || {

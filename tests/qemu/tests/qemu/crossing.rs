@@ -14,7 +14,7 @@ const FAST: u64 = 62_500_000;
 /// A Raspberry Pi 4's.
 const SLOW: u64 = 54_000_000;
 
-/// A machine with that CPU, whose counter has that frequency.
+/// Returns a machine with that CPU, whose counter has that frequency.
 fn board<'l>(lab: &'l Lab, cpu: &str, cntfrq: u64) -> Setup<'l> {
     lab.machine().cpu(&format!("{cpu},cntfrq={cntfrq}"))
 }
@@ -27,7 +27,7 @@ fn traveller<'l>(lab: &Lab, board: Setup<'l>, frequency: Option<u32>) -> Result<
     Ok(board.configured(config, Some(lab.guest("traveller")?)))
 }
 
-/// The next second that the guest tells: its real-time clock, and its count. Nothing may be wrong meanwhile.
+/// Returns the next second that the guest tells, by its real-time clock, and its count. Nothing may be wrong meanwhile.
 fn second(stasis: &mut Stasis) -> Result<(u64, u64)> {
     loop {
         let line = stasis.qemu.console.next_line(SILENCE)?;
@@ -69,14 +69,14 @@ fn runs_at(stasis: &mut Stasis, hz: u64) -> Result<u64> {
     anyhow::bail!("the counter should run at {hz} Hz, and ran at {found:?}")
 }
 
-/// Checkpoints the guest and pulls the plug.
+/// Checkpoints the guest, pulls the plug, and returns the number of the checkpoint.
 fn leave(mut stasis: Stasis, name: &str) -> Result<u64> {
     let number = stasis.checkpoint("traveller", name)?;
     stasis.kill()?;
     Ok(number)
 }
 
-/// Whether a count follows that of the machine before, after no more than some seconds.
+/// Checks that a count follows that of the machine before, after no more than some seconds.
 fn follows(before: u64, after: u64) -> Result<()> {
     ensure!(after > before && after - before < 100 * FAST, "count {after} follows {before}");
     Ok(())

@@ -20,7 +20,7 @@ const CLOCK: &str = "/pl031@9010000";
 /// An alarm goes off in it, by the host's clock.
 const A_WHILE: Duration = Duration::from_millis(2500);
 
-/// The guest that drives it, on core 1.
+/// Returns the guest that drives a device, on core 1.
 fn alarm(device: &str) -> GuestConfig {
     let devices = vec![device.to_owned()];
     let on_crash = Policy::Restart;
@@ -109,7 +109,7 @@ pub fn a_device_that_cannot_be_given_is_named(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// How many interrupts a CPU of Linux's has had of its first device of the machine's, by how they are triggered.
+/// Returns how many interrupts a CPU of Linux's has had of its first device of the machine's, by how they are triggered.
 fn interrupts(stasis: &mut Stasis, trigger: &str, cpu: usize) -> Result<u64> {
     let lines = linux::shell(stasis, &format!("grep -E ' 144 +{trigger} ' /proc/interrupts"))?;
     lines.iter().try_for_each(|line| sound(line))?;
@@ -139,32 +139,32 @@ pub fn linux_drives_the_machines_clock(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// The virtio-mmio slots that have a page of registers in common with `first`.
+/// Returns the virtio-mmio slots that have a page of registers in common with `first`.
 fn page_of_slots(first: u32) -> Vec<String> {
     (first..first + 8).map(|slot| format!("/virtio_mmio@{:x}", 0xa00_0000 + slot * 0x200)).collect()
 }
 
 /// The slot of the guest's disk.
 const SLOT: u32 = 8;
-/// Its Status register (virtio 1.2, 4.2.2), and what that has while a driver uses the disk.
+/// The disk's Status register (virtio 1.2, 4.2.2), and its value while a driver uses the disk.
 const STATUS: u64 = 0x0a00_0000 + 0x200 * SLOT as u64 + 0x70;
 const DRIVER_OK: u32 = 4;
 
-/// Has a guest be trusted with the disk in [`SLOT`].
+/// Trusts a guest with the disk in [`SLOT`].
 fn trust_with_disk(config: &mut GuestConfig) {
     config.devices = page_of_slots(SLOT);
     config.memory_map = MemoryMap::Identity;
     config.dma_trusted = true;
 }
 
-/// A machine whose Linux has two CPUs, and drivers for disks.
+/// Returns a machine whose Linux has two CPUs, and drivers for disks.
 fn linux_for_disks(lab: &Lab) -> Result<Setup<'_>> {
     let drivers = initramfs::make_for_disks(&Built::get()?.workspace)?;
     let machine = linux::machine(lab, 2)?.file("with-drivers", drivers);
     Ok(machine.change("linux", |config| config.initrd = Some("with-drivers".to_owned())))
 }
 
-/// What the host has written to the guest's disk, and where.
+/// The bytes that the host has written to the guest's disk.
 const GREETING: &[u8] = b"from the host";
 const GREETING_AT: usize = 12 << 20;
 /// What the guest writes to its start: this line, again and again.

@@ -105,7 +105,7 @@ pub fn a_full_store(lab: &Lab) -> Result<()> {
     full_store(lab, |lab| Ok(lab.machine()))
 }
 
-/// A store that is full, on some kind of machine.
+/// Returns a store that is full, on some kind of machine.
 pub fn full_store<'l>(lab: &'l Lab, machine: impl Fn(&'l Lab) -> Result<Setup<'l>>) -> Result<()> {
     // Room for a guest that has next to nothing in its memory, not for one with 8 MiB.
     let path = lab.disk_of(8 << 20)?;
@@ -137,7 +137,7 @@ pub fn a_disk_that_fails_during_a_checkpoint(lab: &Lab) -> Result<()> {
     failing_disk(lab, |lab| Ok(lab.machine()), &["failed writing", "status 1"])
 }
 
-/// A disk with a bad place, on some kind of machine: the checkpoint that needs it fails with these words, and
+/// Checks, on a machine whose disk has a bad place, that the checkpoint that needs the place fails with these words, and that
 /// neither the guest nor an older checkpoint suffers.
 pub fn failing_disk<'l>(
     lab: &'l Lab,

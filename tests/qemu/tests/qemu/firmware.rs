@@ -9,14 +9,14 @@ use xtask::workspace::{read, write};
 
 use crate::same_machine;
 
-/// Where Stasis begins behind the code before it: an image begins at a multiple of 2 MiB.
+/// The offset of Stasis behind the code before it: an image begins at a multiple of 2 MiB.
 const BEHIND: usize = 2 << 20;
 /// The header of an arm64 Linux `Image`, and in it the first instruction and the image's size.
 const HEADER: usize = 64;
 const CODE: usize = 0;
 const SIZE: usize = 16;
 
-/// Has the stack pointer, the byte order and the layout of EL2's registers be what they are rarely.
+/// Code that leaves the stack pointer, the byte order and the layout of EL2's registers as they rarely are.
 const LEAVES_BEHIND: [u32; 7] = [
     0xd53c_1009, // mrs x9, sctlr_el2
     0xb267_0129, // orr x9, x9, #(1 << 25): EE, big-endian
@@ -27,12 +27,12 @@ const LEAVES_BEHIND: [u32; 7] = [
     0xd503_3fdf, // isb
 ];
 
-/// `b` to so many bytes further on.
+/// Returns the instruction `b` to `bytes` bytes further on.
 fn branch(bytes: usize) -> u32 {
     0x1400_0000 | (bytes / 4) as u32
 }
 
-/// An image that does that first, and then is the one that is given.
+/// Returns an image that executes `code` first, and then is `image`.
 fn after(code: &[u32], image: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = image.get(..HEADER).context("the image has no header")?.to_vec();
     let size: [u8; 8] = bytes[SIZE..SIZE + 8].try_into()?;

@@ -6,7 +6,7 @@ use stasis_qemu_tests::lab::Lab;
 use std::time::Duration;
 use xtask::qemu::Machine;
 
-/// Where `handler` waits, it gets a byte.
+/// Returns the byte that `handler` gets where it waits for one.
 fn answer(line: &str) -> Option<Vec<u8>> {
     waits(line).then(|| b"x".to_vec())
 }

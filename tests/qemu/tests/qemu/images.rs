@@ -127,7 +127,7 @@ pub fn an_image_that_does_not_fit_its_memory_is_named(lab: &Lab) -> Result<()> {
     .quit()
 }
 
-/// An arm64 `Image` that says it has pages of 16 KiB, and does nothing.
+/// Returns an arm64 `Image` that says it has pages of 16 KiB, and does nothing.
 fn kernel_with_pages_of_16_kib() -> Vec<u8> {
     let mut image = vec![0; 4096];
     // b .

@@ -16,7 +16,7 @@ const OURS: [&str; 5] = [
     "~ by word:  CPU 0 ISPENDR0 0x0 SPENDSGIR1 0x0 CPU 1 ISPENDR0 0x20 SPENDSGIR1 0x100",
     "~ both targets: by the other 1023",
 ];
-/// The same, of an SPI that is moved while it is active.
+/// What is right where plain QEMU is wrong about an SPI that is moved while it is active.
 const MOVED: [&str; 2] =
     ["~ moved: active and pending, taken 1023 1023", "~ moved: ended, taken SPI: active, 1023"];
 

@@ -12,12 +12,12 @@ use xtask::monitor::Socket;
 use xtask::setup;
 use xtask::workspace::read;
 
-/// Until the shell's prompt. A Raspberry Pi's four cores on a host that does other things, too, take minutes.
+/// The longest time until the shell's prompt. A Raspberry Pi's four cores on a host that does other things, too, take minutes.
 pub const BOOT_TIME: Duration = Duration::from_secs(600);
-/// Until a command's output.
+/// The longest time until a command's output.
 const SHELL_TIME: Duration = Duration::from_secs(120);
 
-/// A machine whose guest is Linux with so many vCPUs.
+/// Returns a machine whose guest is Linux with this many vCPUs.
 pub fn machine<'l>(lab: &'l Lab, vcpus: u8) -> Result<Setup<'l>> {
     let workspace = &Built::get()?.workspace;
     let mut config = guest("linux", 256);
@@ -48,7 +48,7 @@ pub fn shell(stasis: &mut Stasis, command: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// What `loop` prints, `count` times: the last step.
+/// Returns what `loop` prints, `count` times: the last step.
 pub fn watch(stasis: &mut Stasis, hashes: &mut Loop, after: u64, count: u64) -> Result<u64> {
     let mut last = after;
     for _ in 0..count {

@@ -23,7 +23,7 @@ struct Gich {
 }
 
 impl Gich {
-    /// The real one.
+    /// Returns the virtual interface that QEMU's migration stream has.
     fn real(stream: &[u8]) -> Result<Self> {
         let virt = locate(stream)?.virt_state(stream).context("there is no GICH")?;
         Ok(Self {
@@ -59,7 +59,7 @@ impl Gich {
     }
 }
 
-/// A list register; 0 if its state is invalid and it asks for no maintenance: then nothing else in it counts.
+/// Returns a list register; 0 if its state is invalid and it asks for no maintenance: then nothing else in it counts.
 fn significant(lr: u32) -> u32 {
     const STATE: u32 = 3 << 28;
     const HW: u32 = 1 << 31;

@@ -7,7 +7,7 @@ use stasis_qemu_tests::stasis::Stasis;
 
 use crate::recovery::{grieve, machine, neighbour_is_well, step};
 
-/// What the console calls the state of `fragile`.
+/// Returns what the console calls the state of `fragile`.
 fn state(stasis: &mut Stasis) -> Result<String> {
     let guests = stasis.command("guests --json")?;
     let line = guests.into_iter().find(|line| line.contains("\"fragile\"")).unwrap_or_default();

@@ -9,7 +9,7 @@ use xtask::initramfs::{self, Loop};
 
 use crate::linux;
 
-/// Where Linux says that its memory begins.
+/// Returns where Linux says that its memory begins.
 pub fn ram_base(stasis: &mut Stasis) -> Result<u64> {
     let lines = linux::shell(stasis, "grep 'System RAM' /proc/iomem")?;
     let first = lines.iter().find_map(|line| line.split_once('-'));

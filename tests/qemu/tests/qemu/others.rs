@@ -51,7 +51,7 @@ pub fn u_boot_reaches_its_prompt(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// The next lines of ArceOS up to the `count`th that tells of a beat: those that stand before the first.
+/// Reads the next lines of ArceOS, up to the `count`th that tells of a beat. Returns those that stand before the first.
 fn arceos_beats(console: &mut Console, beats: &mut Beats, count: usize) -> Result<Vec<String>> {
     let (mut before, mut seen) = (Vec::new(), 0);
     while seen < count {
@@ -67,7 +67,7 @@ fn arceos_beats(console: &mut Console, beats: &mut Beats, count: usize) -> Resul
     Ok(before)
 }
 
-/// What ArceOS has said that nobody has looked at.
+/// Looks at what ArceOS has said and nobody has looked at.
 fn unseen(stasis: &mut Stasis, beats: &mut Beats) -> Result<()> {
     stasis.attach("arceos")?;
     stasis.detach()?.lines().try_for_each(|line| beats.look_at(line))

@@ -13,15 +13,15 @@ use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 
 use crate::recovery::{grieve, machine, neighbour_is_well, step};
 
-/// Until checkpoints have been made. A loaded host may be slow.
+/// The longest time until checkpoints are made. A loaded host may be slow.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Checkpoints as often as they can be configured.
+/// Returns the plan of checkpoints that come as often as can be configured.
 pub fn every_second(keep: u8) -> Periodic {
     Periodic { every_us: 1_000_000, keep, run_share: Periodic::DEFAULT_RUN_SHARE }
 }
 
-/// The numbers of the checkpoints of a guest that nobody has asked for.
+/// Returns the numbers of the checkpoints of a guest that nobody has asked for.
 pub fn periodic_ones(stasis: &mut Stasis, guest: &str) -> Result<Vec<u64>> {
     let lines = stasis.command("store")?;
     let name = periodic::name(guest);
@@ -83,12 +83,12 @@ pub fn a_periodic_checkpoint_that_fails_is_said_once(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// What a slow disk writes in a second, in bytes: `counter`, with a working set of 8 MiB, takes longer than the time between two.
+/// Bytes that a slow disk writes in a second: `counter`, with a working set of 8 MiB, takes longer than the time between two.
 const SLOW: u32 = 3 << 20;
-/// The same of a very slow one.
+/// Bytes that a very slow disk writes in a second.
 const VERY_SLOW: u32 = 1 << 20;
 
-/// A machine with a disk that writes so much in a second, and `counter` under these names, and once more as `free`, of which no checkpoints are made.
+/// Returns a machine with a disk that writes `speed` bytes in a second, and `counter` under these names, and once more as `free`, of which no checkpoints are made.
 fn slow_machine<'l>(lab: &'l Lab, disk: &Path, speed: u32, names: &[&str]) -> Result<Setup<'l>> {
     let image = lab.guest("counter")?;
     let mut setup = lab.machine().cpus(3).file("counter", image);
@@ -106,7 +106,7 @@ fn slow_machine<'l>(lab: &'l Lab, disk: &Path, speed: u32, names: &[&str]) -> Re
         .argument("virtio-blk-device,drive=slow"))
 }
 
-/// The last tick of a `counter`.
+/// Returns the last tick of a `counter`.
 fn last_tick(stasis: &mut Stasis, name: &str) -> Result<u64> {
     let lines = stasis.command(&format!("log {name} 3"))?;
     let tick = lines.iter().rev().find_map(|line| parse(line.trim_start_matches("| ")));
@@ -126,7 +126,7 @@ fn wait_for_number(stasis: &mut Stasis, number: u64) -> Result<u64> {
     }
 }
 
-/// The highest number in the store.
+/// Returns the highest number in the store.
 fn newest(stasis: &mut Stasis) -> Result<u64> {
     let lines = stasis.command("store")?;
     let periodic = lines.iter().filter(|line| line.contains(".auto"));

@@ -13,7 +13,7 @@ pub fn qemu_killed_during_a_checkpoint_loses_nothing_older(lab: &Lab) -> Result<
     killed(lab, |lab| Ok(lab.machine()), 24)
 }
 
-/// Pulls the plug so many times, on some kind of machine.
+/// Pulls the plug again and again, on some kind of machine.
 pub fn killed<'l>(
     lab: &'l Lab,
     machine: impl Fn(&'l Lab) -> Result<Setup<'l>>,

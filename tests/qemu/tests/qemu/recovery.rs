@@ -12,7 +12,7 @@ use stasis_qemu_tests::tamper;
 
 use crate::periodic::{PATIENCE, every_second, periodic_ones};
 
-/// A machine with `fragile`, configured by `change`, and a neighbour.
+/// Returns a machine with `fragile`, configured by `change`, and a neighbour.
 pub fn machine<'l>(lab: &'l Lab, change: impl FnOnce(&mut GuestConfig)) -> Result<Setup<'l>> {
     let mut config = guest("fragile", 32);
     change(&mut config);
@@ -20,7 +20,7 @@ pub fn machine<'l>(lab: &'l Lab, change: impl FnOnce(&mut GuestConfig)) -> Resul
     Ok(lab.machine().cpus(3).guest("counter")?.configured(config, Some(image)))
 }
 
-/// The next step that `fragile` prints.
+/// Returns the next step that `fragile` prints.
 pub fn step(stasis: &mut Stasis) -> Result<u64> {
     loop {
         let line = stasis.qemu.console.next_line(SILENCE)?;
@@ -30,13 +30,13 @@ pub fn step(stasis: &mut Stasis) -> Result<u64> {
     }
 }
 
-/// Has `fragile`, which the terminal is attached to, come to grief, and waits for Stasis to say so.
+/// Makes `fragile`, which the terminal is attached to, come to grief, and waits for Stasis to say so.
 pub fn grieve(stasis: &mut Stasis, how: u8, said: &str) -> Result<()> {
     stasis.qemu.console.send(&[how])?;
     stasis.qemu.console.wait_for(said, SILENCE).map(drop).map_err(Into::into)
 }
 
-/// Whether the neighbour has noticed nothing.
+/// Checks that the neighbour has noticed nothing.
 pub fn neighbour_is_well(stasis: &mut Stasis) -> Result<()> {
     stasis.attach("counter")?;
     ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
@@ -100,7 +100,7 @@ pub fn a_checkpoint_that_does_not_help_or_is_damaged_is_passed_over(lab: &Lab) -
     stasis.quit()
 }
 
-/// The number of the checkpoint that `fragile`, which the terminal is attached to, goes on from when it crashes.
+/// Returns the number of the checkpoint that `fragile`, which the terminal is attached to, goes on from when it crashes.
 fn crash(stasis: &mut Stasis) -> Result<u64> {
     grieve(stasis, b'x', "for ever; it goes on from checkpoint ")?;
     let line = stasis.qemu.console.next_line(SILENCE)?;

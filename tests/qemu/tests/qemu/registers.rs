@@ -22,7 +22,7 @@ const UNTOLD: [(&str, &str); 4] = [
 /// What QEMU reads as zero, too. Stasis answers it from the record of the vCPU whose OS lock is locked.
 const UNTOLD_ON_QEMU: &str = "mdccint_el1";
 
-/// The next `count` rounds of both vCPUs. Returns the registers that hold the same on both, where the guest tells of them.
+/// Reads the next `count` rounds of both vCPUs. Returns the registers that hold the same on both, where the guest tells of them.
 fn rounds(console: &mut Console, count: usize) -> Result<Vec<String>> {
     let (mut rounds, mut others, mut untold) = (0, None, Vec::new());
     loop {

@@ -7,7 +7,7 @@ use stasis_qemu_tests::guests::{same, transcript};
 use stasis_qemu_tests::lab::{Built, Lab};
 use xtask::qemu::Machine;
 
-/// What `probe` is to be sent after a line of its.
+/// Returns the bytes that `probe` asks for by a line.
 pub fn answer(line: &str) -> Option<Vec<u8>> {
     let count: usize = line.strip_prefix("send ")?.parse().ok()?;
     Some(b"abcdefgh"[..count].to_vec())
@@ -31,7 +31,7 @@ pub fn probe_sees_what_it_sees_on_plain_qemu(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// On plain QEMU there is no SMC; here it answers what an HVC does.
+/// Checks that an SMC answers what an HVC does. On plain QEMU there is no SMC.
 fn smc_is_like_hvc(lines: &[String]) -> Result<()> {
     let by = |conduit: &str| -> Vec<&str> {
         lines.iter().filter_map(|line| line.strip_prefix(conduit)).collect()

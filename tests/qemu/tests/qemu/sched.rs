@@ -13,15 +13,15 @@ use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 
 /// Instructions of a unit of `spinner`'s work.
 const UNIT: u64 = 10_000;
-/// At this time of its own, in milliseconds, a spinner is looked at.
+/// The time of a spinner, in milliseconds of its own, at which it is looked at.
 const LATER_MS: u64 = 600;
 
 /// What a window may lose to the switch at its beginning, in nanoseconds, which are instructions.
 const SWITCH_NS: u64 = 5_000;
-/// The same where the console has the core before: its commands run in pieces that are not interrupted.
+/// What a window may lose, in nanoseconds, where the console has the core before: its commands run in pieces that are not interrupted.
 const PIECE_NS: u64 = 1_000_000;
 
-/// A machine of one core that counts instructions.
+/// Returns a machine of one core that counts instructions.
 fn counting(lab: &Lab) -> Setup<'_> {
     lab.machine().cpus(1).cpu("cortex-a57,cntfrq=1000000000").counting_instructions(0)
 }
@@ -44,7 +44,7 @@ fn with_ticker<'l>(
         .core(CoreConfig { number: 0, frame_us: 10_000, windows }))
 }
 
-/// The next line of a guest that begins with `start`; only what the guest says itself counts.
+/// Returns the next line of a guest that begins with `start`; only what the guest says itself counts.
 fn line_of(stasis: &mut Stasis, guest: &str, start: &str) -> Result<String> {
     stasis.attach(guest)?;
     let line = loop {
@@ -57,7 +57,7 @@ fn line_of(stasis: &mut Stasis, guest: &str, start: &str) -> Result<String> {
     Ok(line)
 }
 
-/// How much a spinner has done by [`LATER_MS`], in milliseconds of a core that it had for itself.
+/// Returns how much a spinner has done by [`LATER_MS`], in milliseconds of a core that it had for itself.
 fn work(stasis: &mut Stasis, guest: &str) -> Result<u64> {
     let line = line_of(stasis, guest, &format!("at {LATER_MS} ms: "))?;
     let [_, units] = numbers(&line)[..] else { anyhow::bail!("{line}") };

@@ -12,7 +12,7 @@ use xtask::monitor::Socket;
 use crate::disks::{failing_disk, full_store, goes_on, no_checkpoints};
 use crate::power::killed;
 
-/// How often the plug is pulled.
+/// The number of times that the plug is pulled.
 const KILLS: u32 = 5;
 
 fn raspi4(lab: &Lab) -> Result<Setup<'_>> {

@@ -19,7 +19,7 @@ fn three(lab: &Lab) -> Result<Stasis> {
     machine.boot()
 }
 
-/// Three ticks of a counter that nobody has seen: the first of them.
+/// Returns the first of three ticks of a counter that nobody has seen.
 fn tick(stasis: &mut Stasis, name: &str) -> Result<u64> {
     stasis.attach(name)?;
     let ticks = ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
@@ -27,7 +27,7 @@ fn tick(stasis: &mut Stasis, name: &str) -> Result<u64> {
     Ok(ticks[0].0)
 }
 
-/// The last tick that a guest has told.
+/// Returns the last tick that a guest has told.
 fn last_tick(stasis: &mut Stasis, name: &str) -> Result<u64> {
     let log = stasis.command(&format!("log {name}"))?;
     let last = log.iter().rev().find_map(|line| parse(line.strip_prefix("| ")?));

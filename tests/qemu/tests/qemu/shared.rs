@@ -10,7 +10,7 @@ use xtask::initramfs;
 
 use crate::linux;
 
-/// Players of `ring`, each on a core of its own.
+/// Returns players of `ring`, each on a core of its own.
 fn players<'l>(lab: &'l Lab, names: &[&str]) -> Result<Setup<'l>> {
     let mut machine = lab.machine().cpus(names.len() as u32 + 1);
     for (core, name) in (1..).zip(names) {
@@ -23,7 +23,7 @@ fn players<'l>(lab: &'l Lab, names: &[&str]) -> Result<Setup<'l>> {
     Ok(machine.shared(region(names)))
 }
 
-/// A region of the size that `ring` expects.
+/// Returns a region of the size that `ring` expects.
 fn region(names: &[&str]) -> SharedRegion {
     let guests = names.iter().map(|name| (*name).to_owned()).collect();
     SharedRegion { name: "table".to_owned(), size: 1 << 20, guests }
@@ -48,7 +48,7 @@ fn rounds(stasis: &mut Stasis, name: &str, count: usize) -> Result<u32> {
     last.context("no round was asked for")
 }
 
-/// The next round that a player tells of, behind a line. The bell for it may have gone to the guest that it has replaced.
+/// Returns the next round that a player tells of, behind a line. The bell for it may have gone to the guest that it has replaced.
 fn next_round(stasis: &mut Stasis, name: &str, behind: Option<&str>) -> Result<u32> {
     stasis.attach(name)?;
     if let Some(line) = behind {
@@ -62,7 +62,7 @@ fn next_round(stasis: &mut Stasis, name: &str, behind: Option<&str>) -> Result<u
     Ok(round)
 }
 
-/// The last round that a player has told of.
+/// Returns the last round that a player has told of.
 fn last_round(stasis: &mut Stasis, name: &str) -> Result<u32> {
     let log = stasis.command(&format!("log {name} 100"))?;
     let round = log.iter().rev().find_map(|line| parse(line.strip_prefix("| ")?));
@@ -185,7 +185,7 @@ pub fn linux_asks_a_guest_through_shared_memory(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// Has Linux ask `rt`, and wait for its ring.
+/// Makes Linux ask `rt`, and wait for its ring.
 fn ask(stasis: &mut Stasis, number: u32) -> Result<()> {
     let steps = [
         format!("devmem 0x10000080 32 {number}"),

@@ -13,9 +13,9 @@ use crate::linux::{BOOT_TIME, dmesg_is_silent, look_at_dmesg, machine, shell};
 use crate::soak::cycles;
 
 const VCPUS: usize = 4;
-/// How often, unless the environment says otherwise.
+/// The number of cycles, unless the environment says otherwise.
 const CYCLES: u32 = 8;
-/// What a cycle may take on a slow machine.
+/// The longest time of a cycle on a slow machine.
 const CYCLE_TIME: Duration = Duration::from_secs(30);
 
 /// What `/proc/interrupts` counts on each CPU.
@@ -50,7 +50,7 @@ impl Interrupts {
         Ok(found)
     }
 
-    /// All four have gone on since.
+    /// Returns whether all four counts have grown since.
     fn grown_since(&self, before: &Self) -> bool {
         let grown = |now: &[u64; VCPUS], before: &[u64; VCPUS]| {
             now.iter().zip(before).all(|(now, before)| now > before)
@@ -79,7 +79,7 @@ impl Said {
         Ok(())
     }
 
-    /// The last step of the loop. Its steps are all there, each once, and right.
+    /// Returns the last step of the loop. Its steps are all there, each once, and right.
     fn last_step(&self) -> Result<u64> {
         let mut hashes = Loop::new();
         let mut last = 0;

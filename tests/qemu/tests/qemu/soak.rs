@@ -13,7 +13,7 @@ use stasis_qemu_tests::stasis::Stasis;
 use crate::linux::{dmesg_is_silent, shell};
 use guests::{Soaked, boot};
 
-/// How often, unless the environment says otherwise.
+/// The number of cycles, unless the environment says otherwise.
 const CYCLES: u32 = 8;
 /// Who is stored and resumed in a cycle, and in the next: all at once, or these one by one. It begins again where it ends.
 const PARTS: [Part; 8] = [
@@ -26,21 +26,21 @@ const PARTS: [Part; 8] = [
     Part::Apart(&["pulse"]),
     Part::Apart(&["arceos", "pulse"]),
 ];
-/// From one line of progress to the next.
+/// The number of cycles from one line of progress to the next.
 const CYCLES_PER_LINE: u32 = 10;
-/// From one copy to the next.
+/// The number of cycles from one copy to the next.
 const CYCLES_PER_COPY: u32 = 100;
-/// What a cycle may take on a slow machine.
+/// The longest time of a cycle on a slow machine.
 const CYCLE_TIME: Duration = Duration::from_secs(180);
 
-/// Whom a cycle is about.
+/// The guests that a cycle is about.
 #[derive(Clone, Copy)]
 enum Part {
     Together,
     Apart(&'static [&'static str]),
 }
 
-/// How many cycles a test does that can do any number.
+/// Returns how many cycles a test does that can do any number.
 pub fn cycles(unless_said: u32) -> u32 {
     let wanted = std::env::var("STASIS_SOAK_CYCLES").ok().and_then(|count| count.parse().ok());
     wanted.unwrap_or(unless_said)
@@ -99,7 +99,7 @@ fn soak(lab: &Lab, time: Time) -> Result<()> {
     stasis.quit()
 }
 
-/// Stores guests one after the other, each at a moment that is known, and has each go on from there.
+/// Stores guests one after the other, each at a moment that is known, and resumes each from there.
 fn apart(stasis: &mut Stasis, guests: &mut [Soaked], names: &[&str]) -> Result<()> {
     for guest in guests.iter_mut().filter(|guest| names.contains(&guest.name)) {
         let name = guest.name;
@@ -133,7 +133,7 @@ fn together(stasis: &mut Stasis, guests: &mut [Soaked]) -> Result<()> {
     all_go_on(stasis, guests)
 }
 
-/// Has a second `pulse` go on beside the first, from where that was, and switches it off again.
+/// Resumes a second `pulse` beside the first, from where the first was, and switches it off again.
 fn copy(stasis: &mut Stasis, guests: &mut [Soaked], number: u32) -> Result<()> {
     let Some(pulse) = guests.iter_mut().find(|guest| guest.name == "pulse") else { return Ok(()) };
     stasis.command("pause pulse")?;

@@ -14,7 +14,7 @@ fn on_core_0(name: &str) -> GuestConfig {
     GuestConfig { cores: vec![0], ..guest(name, 4) }
 }
 
-/// The number in the next line that begins so; none may tell of a fault.
+/// Returns the number in the next line that begins so; none may tell of a fault.
 fn number_of(stasis: &mut Stasis, guest: &str, start: &str) -> Result<u64> {
     loop {
         let line = stasis.qemu.console.next_line(SILENCE)?;
@@ -25,7 +25,7 @@ fn number_of(stasis: &mut Stasis, guest: &str, start: &str) -> Result<u64> {
     }
 }
 
-/// Both neighbours have gone on for more than a round, and have found nothing.
+/// Checks that both neighbours have gone on for more than a round, and have found nothing.
 fn neighbours_are_well(stasis: &mut Stasis) -> Result<()> {
     for guest in ["reader", "watcher"] {
         stasis.attach(guest)?;

@@ -12,7 +12,7 @@ use xtask::qemu::Machine;
 /// The counters with which the guest is resumed: far ahead of the machine's, which makes CNTVOFF negative.
 const AHEAD: [u64; 2] = [1 << 40, 1 << 62];
 
-/// A round of the guest's lines.
+/// Returns a round of the guest's lines.
 fn round(console: &mut Console) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     loop {

@@ -26,7 +26,7 @@ const PATTERNS: [u64; 3] = [u64::MAX, 0xaaaa_aaaa_aaaa_aaaa, 0x9e37_79b9_7f4a_7c
 const COMPARED: [&str; 2] = ["dist_base", "cpu_base"];
 /// PSTATE with all bits that it can have: EL1h, EL0t, and AArch32 at EL0.
 const STATES: [u64; 3] = [0xf3f0_3fc5, 0xf3f0_3fc0, 0xffff_fff0];
-/// Where QEMU's `virt` has its memory, and how much the machine with a neighbour gets.
+/// The address of memory on QEMU's `virt`, and the bytes of it that the machine with a neighbour gets.
 const MEMORY: (u64, usize) = (0x4000_0000, 256 << 20);
 /// The RAM of `idle`.
 const VICTIM: usize = 4 << 20;
@@ -38,7 +38,7 @@ const COUNTER: u64 = 62_500_000;
 const CPUS: [&str; 7] =
     ["cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "neoverse-n1", "a64fx", "max"];
 
-/// A checkpoint of `idle`.
+/// Returns a checkpoint of `idle`.
 fn good(lab: &Lab, disk: &Path) -> Result<Vec<u8>> {
     let mut stasis = lab.machine().guest("idle")?.disk(disk).boot()?;
     stasis.attach("idle")?;
@@ -57,7 +57,7 @@ fn set(record: &mut impl Record, register: &Descriptor, element: usize, pattern:
     record.as_mut_bytes()[start..][..width].copy_from_slice(&bytes[..width]);
 }
 
-/// The file with `pattern` in each element of a record's registers that may have it.
+/// Returns the file with `pattern` in each element of a record's registers that may have it.
 fn with<R: Record>(
     bytes: &[u8],
     good: &GuestState,
@@ -80,7 +80,7 @@ fn with<R: Record>(
     Ok(file.to_bytes())
 }
 
-/// Files that a machine takes, each with the name of what is odd in it.
+/// Returns files that a machine takes, each with the name of what is odd in it.
 fn odd(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
     let good = tamper::state(bytes)?;
     let mut files = Vec::new();
@@ -105,7 +105,7 @@ fn odd(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// The file of a guest with this much RAM, all zeros.
+/// Returns the file of a guest with this much RAM, all zeros.
 fn with_ram(bytes: &[u8], size: u64) -> Result<Vec<u8>> {
     let mut file = File::parse(bytes)?;
     file.set::<Guest>(0, "ram_size", size)?;
@@ -125,7 +125,7 @@ fn remove(stasis: &mut Stasis, guest: &str) -> Result<()> {
     stasis.command(&format!("remove {guest}")).map(drop)
 }
 
-/// All of the machine's memory.
+/// Returns all of the machine's memory.
 fn memory(lab: &Lab, monitor: &mut Monitor) -> Result<Vec<u8>> {
     let path = lab.path("memory");
     let (start, len) = MEMORY;
@@ -136,7 +136,7 @@ fn memory(lab: &Lab, monitor: &mut Monitor) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Where Stasis's image is in memory, how much of it is code and constants, and how much it is with all its variables.
+/// Returns where Stasis's image is in memory, how much of it is code and constants, and how much it is with all its variables.
 fn image(memory: &[u8]) -> Result<(usize, usize, usize)> {
     let built = Built::get()?;
     let flat = read(&built.image)?;
@@ -211,7 +211,7 @@ pub fn any_value_in_a_register_leaves_all_others_as_they_were(lab: &Lab) -> Resu
 /// Checkpoints made of a golden one, for CPUs whose DC ZVA zeroes blocks of this size.
 struct Files {
     portable: Vec<u64>,
-    /// With a word of the refusal.
+    /// Files that are refused, each with a word of the refusal.
     malformed: Vec<(u64, &'static str)>,
 }
 

@@ -22,7 +22,7 @@ const PATTERNS: [u64; 10] = [
     0x2545_f491_4f6c_dd1d,
 ];
 
-/// A machine's Cortex-A72.
+/// Returns a machine's Cortex-A72.
 fn host_identity() -> Identity {
     let mut raw = Identity::default();
     *raw.midr_el1 = 0x410f_d083;
@@ -35,7 +35,7 @@ fn host_identity() -> Identity {
     raw
 }
 
-/// A guest of two vCPUs with a watchdog.
+/// Returns a guest of two vCPUs with a watchdog.
 fn stored() -> GuestState {
     let identities: Vec<Identity> =
         (0..2).map(|index| identity::present(&host_identity(), index)).collect();
@@ -46,7 +46,7 @@ fn stored() -> GuestState {
     owned(&guest.records(vcpus.iter_mut(), 0, WALL_TIME))
 }
 
-/// Whether a machine takes the guest, as a resume decides it.
+/// Returns whether a machine takes the guest, as a resume decides it.
 fn is_taken(state: &GuestState) -> bool {
     let facts = HostFacts {
         vcpus: 8,
@@ -97,7 +97,7 @@ fn runs_and_is_stored(state: GuestState) {
     invariants::check(&records).expect("what runs can be stored");
 }
 
-/// What the hardware and EL2 rely on, whatever the file has said.
+/// Returns whether a guest has what the hardware and EL2 rely on, whatever the file has said.
 fn is_harmless(state: &GuestState) -> bool {
     let sound = |vcpu: &VcpuState| {
         let pstate = *vcpu.core.pstate;

@@ -3,7 +3,7 @@ use stasis_state::register::Record;
 
 use super::*;
 
-/// QEMU's Cortex-A72, with EL2 and EL3 and a PMU.
+/// Returns QEMU's Cortex-A72, with EL2 and EL3 and a PMU.
 fn cortex_a72() -> Identity {
     let mut raw = Identity::default();
     *raw.midr_el1 = 0x410f_d083;
@@ -17,7 +17,7 @@ fn cortex_a72() -> Identity {
     raw
 }
 
-/// A Cortex-A53: 40 address bits, 2^6 bytes in its lines too.
+/// Returns a Cortex-A53, with 40 address bits and 2^6 bytes in its lines, too.
 fn cortex_a53() -> Identity {
     let mut raw = cortex_a72();
     *raw.midr_el1 = 0x410f_d034;
@@ -26,7 +26,7 @@ fn cortex_a53() -> Identity {
     raw
 }
 
-/// Something new: about what QEMU's `max` shows.
+/// Returns a new CPU: about what QEMU's `max` shows.
 fn newer() -> Identity {
     let mut raw = cortex_a72();
     *raw.midr_el1 = 0x000f_0510;

@@ -13,7 +13,7 @@ const ROUNDS: u64 = if cfg!(miri) { 2 } else { 500 };
 #[repr(align(4096))]
 struct Memory([AtomicU64; 2 * WORDS]);
 
-/// Two pages, as EL2 has them, and as their guests do.
+/// Returns two pages, as EL2 has them, and as their guests do.
 fn shared() -> (GuestRam<Portable>, &'static Memory) {
     let memory: &'static Memory =
         Box::leak(Box::new(Memory([const { AtomicU64::new(0xa5a5) }; 2 * WORDS])));

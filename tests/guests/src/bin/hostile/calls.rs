@@ -6,7 +6,7 @@ use stasis_guests::println;
 use stasis_guests::psci::*;
 use stasis_guests::random::Random;
 
-/// Those that would end the guest, as they may.
+/// The functions that would end the guest, as they may.
 const FINAL: [u32; 9] = [
     CPU_OFF,
     SYSTEM_OFF,

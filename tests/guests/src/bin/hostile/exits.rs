@@ -8,9 +8,9 @@ use stasis_guests::second::Second;
 use stasis_guests::sysreg::wfi;
 use stasis_guests::{gic, mrs, msr, timer, uart};
 
-/// How many of a kind come in a row.
+/// The number of exits of a kind that come in a row.
 const ROW: usize = 500;
-/// How often the second CPU is switched on.
+/// The number of times that the second CPU is switched on.
 const STARTS: u64 = 20;
 
 /// Each exits at least once.

@@ -15,7 +15,7 @@ const INTERRUPTS: usize = 288;
 /// The SPI of the first CPU; the next one is the second's.
 const FIRST: u32 = 40;
 
-/// Whether the second CPU has made all of its own.
+/// Whether the second CPU has made all of its accesses.
 static DONE: AtomicBool = AtomicBool::new(false);
 
 /// Does it.
@@ -66,7 +66,7 @@ fn spi(cpu: usize) -> u32 {
     FIRST + cpu as u32
 }
 
-/// Has this CPU's interrupt be active.
+/// Makes this CPU's interrupt active.
 fn take() {
     let (cpu, spi) = (this_cpu(), spi(this_cpu()));
     write8(gic::GICD_ITARGETSR + spi as usize, 1 << cpu);

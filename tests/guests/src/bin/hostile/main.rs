@@ -66,7 +66,7 @@ fn run() {
     println!("survived");
 }
 
-/// What is typed up to a carriage return, or as much of it as there is room for.
+/// Returns what is typed up to a carriage return, or as much of it as there is room for.
 fn read_line(line: &mut [u8]) -> &[u8] {
     let mut length = 0;
     loop {

@@ -6,7 +6,7 @@ use stasis_guests::println;
 
 /// The end of what `runtime` maps, one to one, in bytes.
 const MAPPED: usize = 512 << 30;
-/// From one address that is tried to the next: odd enough to hit other pages in each GiB.
+/// Bytes from one address that is tried to the next: odd enough to hit other pages in each GiB.
 const STEP: usize = (64 << 20) + 0x1_3008;
 
 /// Does it.

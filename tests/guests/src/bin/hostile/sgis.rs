@@ -11,7 +11,7 @@ use stasis_guests::{gic, println};
 /// SGIs that each of the two sends to whom it likes, in each part.
 const COUNT: usize = 10_000;
 
-/// Whether the second CPU has sent all of its own.
+/// Whether the second CPU has sent all of its SGIs.
 static FLOODED: AtomicBool = AtomicBool::new(false);
 
 /// Does it.
@@ -52,7 +52,7 @@ fn on_second(taken: u64) -> u64 {
     0
 }
 
-/// To the listed CPUs, absent ones among them, to all others, to itself, and with a reserved filter; what comes meanwhile
+/// Sends SGIs to the listed CPUs, absent ones among them, to all others, to itself, and with a reserved filter; what comes meanwhile
 /// is `taken`, or stays pending.
 fn flood(seed: u64, taken: bool) {
     let mut random = Random(seed);

@@ -61,7 +61,7 @@ pub fn attack() {
     garbage_to_gicc();
 }
 
-/// What [`garbage_to_gicc`] acknowledged and never ended would keep every interrupt of another round away.
+/// Makes all interrupts inactive: what [`garbage_to_gicc`] acknowledged and never ended would keep every interrupt of another round away.
 fn forget_what_is_active() {
     write32(gic::GICC_APR, 0);
     for register in 0..INTERRUPTS / 32 {

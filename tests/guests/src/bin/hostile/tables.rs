@@ -6,7 +6,7 @@ use stasis_guests::exception::catch;
 use stasis_guests::random::Random;
 use stasis_guests::{println, runtime};
 
-/// What TTBR1 translates.
+/// The first address that TTBR1 translates.
 const HIGH: u64 = 0xffff_ff80_0000_0000;
 /// TCR_EL1: 39 bits through TTBR1, of pages of 4 KiB, walked through the caches.
 const TTBR1_WALKS: u64 = 25 << 16 | 1 << 24 | 1 << 26 | 3 << 28 | 2 << 30;

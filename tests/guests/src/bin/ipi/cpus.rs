@@ -20,12 +20,12 @@ pub enum Cpu {
 }
 
 impl Cpu {
-    /// Its bit in a mask of CPUs.
+    /// Returns the bit of the CPU in a mask of CPUs.
     pub fn mask(self) -> u32 {
         1 << self as u32
     }
 
-    /// The other one.
+    /// Returns the other CPU.
     pub fn other(self) -> Self {
         match self {
             Self::First => Self::Second,
@@ -90,7 +90,7 @@ impl Cpu {
         self.call(acknowledge, ms) as u32
     }
 
-    /// What is the highest pending there, once it is `expected`.
+    /// Returns the highest pending interrupt of the CPU, once that is `expected`.
     pub fn highest(self, expected: u32) -> u32 {
         self.call(
             |expected| {
@@ -124,7 +124,7 @@ fn acknowledge(ms: u64) -> u64 {
     }
 }
 
-/// The targets of an SPI.
+/// Returns the targets of an SPI.
 pub fn targets(intid: u32) -> u8 {
     read8(gic::GICD_ITARGETSR + intid as usize)
 }

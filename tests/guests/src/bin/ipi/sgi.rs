@@ -38,7 +38,7 @@ pub fn probe() {
     by_bytes();
 }
 
-/// What both see of the SGI.
+/// Returns what both see of the SGI.
 fn pending() -> impl core::fmt::Display {
     struct Pending([(u32, u32); 2]);
     impl core::fmt::Display for Pending {

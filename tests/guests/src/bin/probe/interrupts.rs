@@ -44,12 +44,12 @@ pub fn wait() -> u32 {
     taken(before)
 }
 
-/// What IAR said of the `n`th interrupt that was taken, of the last eight.
+/// Returns what IAR said of the `n`th interrupt that was taken, of the last eight.
 pub fn taken(n: u32) -> u32 {
     TAKEN[n as usize % TAKEN.len()].load(Relaxed)
 }
 
-/// How many interrupts have been taken.
+/// Returns how many interrupts have been taken.
 pub fn count() -> u32 {
     COUNT.load(Relaxed)
 }

@@ -55,7 +55,7 @@ fn decode(id: u16) -> Encoding {
     (id >> 14, id >> 11 & 7, id >> 7 & 15, id >> 3 & 15, id & 7)
 }
 
-/// How many of an array the CPU has: ID_AA64DFR0_EL1.BRPs and WRPs are one less.
+/// Returns how many registers of an array the CPU has: ID_AA64DFR0_EL1.BRPs and WRPs are one less.
 fn elements(register: &Descriptor) -> u32 {
     let dfr0 = mrs!("ID_AA64DFR0_EL1");
     match register.name {

@@ -17,15 +17,15 @@ use super::Time;
 use crate::linux::{BOOT_TIME, look_at_dmesg, shell};
 
 const CORES: u32 = 2;
-/// The one with the windows. The console is on the other one.
+/// The core with the windows. The console is on the other core.
 const RT_CORE: u32 = 1;
 /// An instruction takes 4 ns, where instructions are counted.
 const NS_SHIFT: u32 = 2;
-/// The frame of that core.
+/// Microseconds of the frame of that core.
 const FRAME_US: u64 = 5000;
-/// Each of the two windows.
+/// Microseconds of each of the two windows.
 const WINDOW_US: u64 = 1000;
-/// From the beginning of a window to the guest's look at the counter: two switches, at most, and QEMU's turns.
+/// Microseconds from the beginning of a window to the guest's look at the counter: two switches, at most, and QEMU's turns.
 const SWITCH_US: u64 = 2 * TURN_US;
 /// A guest that was stopped while it waited for its window waits for another one when it goes on.
 const PULSE_LATE_US: u64 = 2 * (FRAME_US - WINDOW_US + SWITCH_US);
@@ -42,9 +42,9 @@ enum Witness {
 pub struct Soaked {
     pub name: &'static str,
     witness: Witness,
-    /// The line that it is in the midst of.
+    /// The line that the guest is in the midst of.
     begun: String,
-    /// What it had said when it was last seen to go on.
+    /// The last number that the guest had said when it was last seen to go on.
     before: u64,
 }
 
@@ -53,7 +53,7 @@ impl Soaked {
         Self { name, witness, begun: String::new(), before: 0 }
     }
 
-    /// The numbers that it counts up.
+    /// Returns the numbers that the guest counts up.
     pub fn sequence(&mut self) -> &mut Sequence {
         match &mut self.witness {
             Witness::Steps(steps) => steps.sequence(),
@@ -61,7 +61,7 @@ impl Soaked {
         }
     }
 
-    /// Looks at all that it has said.
+    /// Looks at all that the guest has said.
     pub fn look(&mut self, stasis: &mut Stasis) -> Result<()> {
         stasis.attach(self.name)?;
         let text = stasis.detach()?;
@@ -80,14 +80,14 @@ impl Soaked {
         Ok(())
     }
 
-    /// It goes on from a checkpoint that was made after it had said `number`.
+    /// Notes that the guest goes on from a checkpoint that was made after it had said `number`.
     pub fn resumed_behind(&mut self, number: u64) {
         self.begun.clear();
         self.sequence().resumed_behind(number);
         self.before = number;
     }
 
-    /// Whether it has said more than when this last was so.
+    /// Returns whether the guest has said more than when this function last returned `true`.
     pub fn has_gone_on(&mut self, stasis: &mut Stasis) -> Result<bool> {
         self.look(stasis)?;
         let last = self.sequence().last();
@@ -98,7 +98,7 @@ impl Soaked {
         Ok(on)
     }
 
-    /// A second one, whose windows nobody knows of.
+    /// Returns a copy of the guest, without windows, as `name`.
     pub fn copy(&self, name: &'static str) -> Self {
         let Witness::Beats(beats) = &self.witness else {
             panic!("only real-time guests are copied")
@@ -137,7 +137,7 @@ fn linux(name: &str, cores: &[u32]) -> GuestConfig {
     }
 }
 
-/// A machine with all of them, each at work.
+/// Returns a machine with all guests, each at work.
 pub fn boot(lab: &Lab, time: Time, limit: Duration) -> Result<(Stasis, Vec<Soaked>)> {
     let workspace = &Built::get()?.workspace;
     let disk = lab.disk_of(512 << 20)?;
