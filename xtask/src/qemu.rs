@@ -15,8 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::board::Board;
 use crate::console::{Console, Transcript};
 
-/// The name of QEMU's program.
-pub const PROGRAM: &str = "qemu-system-aarch64";
+pub use crate::setup::qemu::PROGRAM;
 
 /// The options of a `-drive` that make QEMU report errors of the host to the machine. Without them, QEMU stops the machine silently if the host's
 /// file system is full.

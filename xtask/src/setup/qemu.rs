@@ -6,9 +6,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::debian::{Debian, option, output};
-use crate::qemu::PROGRAM;
 use crate::report;
 use crate::workspace::{Workspace, write};
+
+/// The name of QEMU's program.
+pub const PROGRAM: &str = "qemu-system-aarch64";
 
 const BOARD: &str = "raspi4b";
 const PACKAGE: &str = "qemu-system-arm";

@@ -208,7 +208,7 @@ pub fn present(raw: &Identity, index: usize) -> Identity {
     let mut shown = Identity::default();
     for field in FIELDS {
         let from = get(raw, field.register);
-        if let (Some(from), Some(to)) = (from, slot(&mut shown, field.register)) {
+        if let (Some(from), Some(to)) = (from, value_mut(&mut shown, field.register)) {
             *to |= u64::from(field.limited(from)) << field.shift;
         }
     }
@@ -350,7 +350,7 @@ fn get(identity: &Identity, encoding: u16) -> Option<u64> {
     by_encoding!(identity, encoding, *)
 }
 
-fn slot(identity: &mut Identity, encoding: u16) -> Option<&mut u64> {
+fn value_mut(identity: &mut Identity, encoding: u16) -> Option<&mut u64> {
     by_encoding!(identity, encoding, &mut)
 }
 

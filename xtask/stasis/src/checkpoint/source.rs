@@ -20,14 +20,14 @@ const PIECE: usize = 1 << 20;
 
 /// A checkpoint that was read to its end and is sound.
 pub struct Loaded {
-    place: Place,
+    origin: Origin,
     /// Name for messages: that of the file, or `checkpoint WHICH of DISK`.
     pub name: String,
     /// The content of the checkpoint, except for its memory.
     pub checkpoint: Checkpoint,
 }
 
-enum Place {
+enum Origin {
     File(File),
     Disk { store: Box<Store<FileDisk>>, number: u64 },
 }
@@ -55,32 +55,32 @@ impl Loaded {
 
     /// Reads the checkpoint in a file of its own.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let mut place = Place::File(open(path)?);
-        let checked = check(&mut place.open()?).map_err(anyhow_of);
+        let mut origin = Origin::File(open(path)?);
+        let checked = check(&mut origin.open()?).map_err(anyhow_of);
         let checkpoint =
             checked.with_context(|| format!("{} is no good checkpoint", path.display()))?;
-        Ok(Self { place, name: path.display().to_string(), checkpoint })
+        Ok(Self { origin, name: path.display().to_string(), checkpoint })
     }
 
     /// Reads the checkpoint `which` of a disk.
     pub fn from_disk(disk: &str, which: &str) -> Result<Self> {
         let store = disk::store(Path::new(disk), false)?;
         let number = store.find(which)?.number;
-        let mut place = Place::Disk { store: Box::new(store), number };
+        let mut origin = Origin::Disk { store: Box::new(store), number };
         let name = format!("checkpoint {which} of {disk}");
-        let checkpoint = check(&mut place.open()?).map_err(|error| match error {
+        let checkpoint = check(&mut origin.open()?).map_err(|error| match error {
             LoadError::Format(error) => {
                 let how = if error.is_of_newer() { "too new, not damaged" } else { "damaged" };
                 anyhow!("{name} is {how}: {error}")
             }
             error => anyhow_of(error).context(format!("cannot read {name}")),
         })?;
-        Ok(Self { place, name, checkpoint })
+        Ok(Self { origin, name, checkpoint })
     }
 
     /// Opens the bytes again. Returns also what was in them when they were read first.
     pub fn open(&mut self) -> Result<(Opened<'_>, &Checkpoint)> {
-        let opened = self.place.open().with_context(|| format!("cannot read {}", self.name))?;
+        let opened = self.origin.open().with_context(|| format!("cannot read {}", self.name))?;
         Ok((opened, &self.checkpoint))
     }
 
@@ -91,7 +91,7 @@ impl Loaded {
     }
 }
 
-impl Place {
+impl Origin {
     fn open(&mut self) -> Result<Opened<'_>> {
         match self {
             Self::File(file) => Opened::of(file),

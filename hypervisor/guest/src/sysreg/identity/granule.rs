@@ -6,7 +6,7 @@
 
 use stasis_state::vcpu::Identity;
 
-use super::{FIELDS, Field, MMFR0, get, present, slot};
+use super::{FIELDS, Field, MMFR0, get, present, value_mut};
 
 /// The size of a kernel's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub fn made(
         return Err(NoSuchGranule { wanted, offered });
     }
     if granule != Some(Granule::Kib16)
-        && let Some(mmfr0) = slot(&mut shown, MMFR0)
+        && let Some(mmfr0) = value_mut(&mut shown, MMFR0)
     {
         *mmfr0 &= !(0xf << TGRAN16);
     }

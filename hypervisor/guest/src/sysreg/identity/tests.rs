@@ -235,7 +235,7 @@ proptest! {
     fn what_a_host_shows_it_accepts_again(words in prop::array::uniform13(any::<u64>()), index in 0_usize..8) {
         let mut raw = Identity::default();
         for (register, word) in Identity::REGISTERS.iter().zip(words) {
-            *slot(&mut raw, register.id).unwrap() = word;
+            *value_mut(&mut raw, register.id).unwrap() = word;
         }
         let shown = present(&raw, index);
         prop_assert_eq!(check(&shown, &raw, index), Ok(()));
