@@ -5,6 +5,7 @@ use crate::{care, console, notes, terminal};
 use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
+use stasis_host::chores::{self, Chores};
 use stasis_run::above::Above;
 use stasis_run::domain::Domain;
 
@@ -21,10 +22,24 @@ impl Above for Duties {
     }
 }
 
+/// The chores of the console's task.
+struct Console<'w, 't>(&'w mut Work<'t>);
+
+impl Chores for Console<'_, '_> {
+    fn command(&mut self) -> bool {
+        console::serve(self.0)
+    }
+
+    fn duty(&mut self) -> bool {
+        care::serve(self.0)
+    }
+
+    fn next_due(&mut self) -> Option<u64> {
+        notes::next_due()
+    }
+}
+
 /// Does what is due in the task's turn, and what was typed. Returns the value of the counter at which something is due again.
 pub fn serve(work: &mut Work) -> Option<u64> {
-    // Do one command and one duty in each turn: both may take long, and neither must wait for all of the other kind.
-    let more_is_typed = console::serve(work);
-    // What is typed during a duty is kept, with the UART's interrupt off. So after a duty the task looks at it again before it sleeps.
-    if care::serve(work) || more_is_typed { Some(timer::counter()) } else { notes::next_due() }
+    chores::turn(&mut Console(work), timer::counter)
 }

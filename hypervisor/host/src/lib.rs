@@ -3,7 +3,7 @@
 //! The machine: [`board`] reads its device tree, [`archive`] and [`config`] what a person wants of it, [`sched`] says who runs on which core.
 //! Its guests: [`creation`] makes one from its configuration, [`admission`] from a checkpoint; [`registry`] knows which there are, and
 //! [`run_state`] what each is doing. What happens without a command: [`care`], of stops by [`recovery`] and of checkpoints by [`periodic`].
-//! [`sets`] says what checkpoints are called, [`stored`] which of them go, and [`top`] what everybody has done. [`task`] has the rule for what takes long.
+//! [`sets`] says what checkpoints are called, [`stored`] which of them go, and [`top`] what everybody has done. [`task`] has the rule for what takes long, and [`chores`] what the console's task does in a turn.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ pub mod admission;
 pub mod archive;
 pub mod board;
 pub mod care;
+pub mod chores;
 pub mod config;
 pub mod creation;
 pub mod periodic;

@@ -347,8 +347,7 @@ pub(super) static TABLE: [Spec; 20] = [
         options: &[],
         summary: "show a guest's interrupt controller",
         details: &[
-            "Its records, and what the list registers of each vCPU were last filled with. The guest runs on meanwhile, so the",
-            "records of a vCPU that runs may be behind. Those of a paused guest are what a checkpoint would hold.",
+            "Its records: all that a checkpoint holds, if the guest is paused. Those of a vCPU that runs may be behind.",
         ],
         build: |arguments| Ok(Command::Gic(arguments.required(0))),
     },

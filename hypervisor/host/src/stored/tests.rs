@@ -1,5 +1,3 @@
-use alloc::vec;
-
 use stasis_store::{Partition, RamDisk};
 
 use super::*;
@@ -91,7 +89,7 @@ fn the_checkpoints_of_a_guest_are_told_by_what_is_in_them() {
     for name in ["linux", "evening", "linux", "broken"] {
         commit(&mut store, name);
     }
-    let guests = vec![Some("linux"), Some("linux"), Some("rt"), None];
+    let guests = [Some("linux"), Some("linux"), Some("rt"), None];
     let guest_of = |_: &mut Store<RamDisk>, number| guests[number as usize - 1].map(Into::into);
     assert_eq!(of_guest(&mut store, "linux", guest_of), [2, 1]);
     assert_eq!(of_guest(&mut store, "rt", guest_of), [3]);
