@@ -262,13 +262,14 @@ macro_rules! devices {
                 }, ()); )*
             }
 
-            /// Brings all devices with a clock up to the time of `clocks`. Calls `set` with each interrupt whose level may have changed.
+            /// Brings all devices with a clock up to the time of `clocks`. Calls `set` with each interrupt whose level has changed.
             #[inline]
             pub fn tick(&mut self, clocks: &impl Clocks, mut set: impl FnMut(Line)) {
                 $( if const { <$Device as Device>::HAS_CLOCK } {
                     with!($presence, &mut self.$field, |device| {
+                        let before = Line::of(device, 0);
                         device.tick(clocks);
-                        Line::of(device, 0).map(&mut set);
+                        Line::of(device, 0).filter(|line| Some(*line) != before).map(&mut set);
                     }, ());
                 } )*
             }
