@@ -1,9 +1,9 @@
 //! Page tables of VMSAv8-64 with the 4 KiB granule and 39-bit addresses: the EL2 stage 1, and the
 //! guests' stage 2 (DDI 0487, D8). Both start at level 1, so one walker serves them.
 //!
-//! Entries are only added to a table while it is in use, and none that maps something is changed: that would take break-before-make. Writes to what
-//! an entry maps may become [allowed](Translation::allow_writes). When a guest is removed, its whole translation is [cleared](Translation::clear),
-//! which is not in use any more. Tables lie in memory that is mapped one to one.
+//! While a table is in use, entries are added to it, and writes to what an entry maps may become [allowed](Translation::allow_writes). What goes
+//! further takes break-before-make, and is in `protect`: writes are forbidden again, blocks become pages, and pages a block. When a guest is removed,
+//! its whole translation is [cleared](Translation::clear), which is not in use any more. Tables lie in memory that is mapped one to one.
 //!
 //! The table walkers of all cores may read a table in use at any moment. So an entry is an atomic, written by one store of one doubleword (DDI 0487,
 //! D8.2.4), and nobody holds an exclusive reference to a table:
@@ -13,13 +13,15 @@
 //! | an entry | the owner of the [`Translation`], which it borrows mutably | walkers; the owner | a store that links a new table is a Release: whoever finds the table finds it empty. All others are Relaxed, for the caller's barrier (`dsb`) makes them seen before they are relied upon |
 
 mod attributes;
+mod protect;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use attributes::{Attributes, MAIR_DEVICE, MAIR_NORMAL};
 use core::ptr::NonNull;
-use table::{Entry, Level, OUTPUT_ADDRESS, ROOT_LEVEL, address_of, release_below};
+pub use protect::Forget;
+use table::{Entry, Level, OUTPUT_ADDRESS, ROOT_LEVEL, Spares, address_of, release_below};
 pub use table::{Table, TableSource};
 
 /// Bytes of a page.
@@ -57,6 +59,8 @@ pub enum MapError {
 #[derive(Debug)]
 pub struct Translation {
     root: NonNull<Table>,
+    /// Tables of blocks that were split and are blocks again.
+    spares: Spares,
 }
 
 // SAFETY: the translation owns its tables, which are mapped on every core, and whose entries are atomics. So it may move to another core.
@@ -69,7 +73,8 @@ impl Translation {
     ///
     /// [`MapError::OutOfMemory`] if there is no table for its root.
     pub fn new(tables: &mut impl TableSource) -> Result<Self, MapError> {
-        Ok(Self { root: tables.allocate().ok_or(MapError::OutOfMemory)? })
+        let root = tables.allocate().ok_or(MapError::OutOfMemory)?;
+        Ok(Self { root, spares: Spares::default() })
     }
 
     /// Returns the physical address of the first table, for TTBR0_EL2 or VTTBR_EL2.
@@ -147,6 +152,10 @@ impl Translation {
             // SAFETY: 1. The entry is the root's of this translation, whose tables came from `tables`, by condition 1. 2. The entry was made invalid, and
             // no core has a copy of it or of what is below, by condition 2. `take` leaves 0 in the entry, so the tables below are given back once.
             unsafe { release_below(tables, entry.take(), ROOT_LEVEL) };
+        }
+        while let Some(pages) = self.spares.pop() {
+            // SAFETY: the tables of this translation came from such a source.
+            unsafe { pages.release(tables) };
         }
     }
 

@@ -1,4 +1,4 @@
-//! One table of a translation, its entries, and the source of tables.
+//! One table of a translation, its entries, the source of tables, and tables that are kept for later.
 
 use super::attributes::STAGE2;
 use super::{Attributes, MapError, PAGE_SIZE};
@@ -125,6 +125,45 @@ impl<'t> Entry<'t> {
         self.descriptor.fetch_or(STAGE2::S2AP::ReadWrite.value, Ordering::Relaxed);
     }
 
+    /// Forbids writes to the RAM of a guest that the entry maps.
+    pub(super) fn forbid_writes(&self) {
+        let write = STAGE2::S2AP::ReadWrite.value & !STAGE2::S2AP::ReadOnly.value;
+        self.descriptor.fetch_and(!write, Ordering::Relaxed);
+    }
+
+    /// Fills `pages` with pages that map what the entry, a block of level 2, maps, with its attributes.
+    pub(super) fn fill(&self, pages: &Pages) {
+        let mut descriptor = self.load() | DESCRIPTOR::TABLE_OR_PAGE::SET.value;
+        for entry in pages.entries() {
+            entry.store(descriptor, Ordering::Relaxed);
+            descriptor += PAGE_SIZE;
+        }
+    }
+
+    /// Makes the entry, which is invalid, refer to a table of pages.
+    pub(super) fn refer_to(&self, pages: Pages) {
+        let kind = DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::VALID::SET;
+        self.descriptor.store(address_of(pages.0) | kind.value, Ordering::Release);
+    }
+
+    /// Makes the entry, which referred to a table that was [filled](Self::fill) and is invalid for walkers, the block of which these pages are.
+    /// Returns the table.
+    ///
+    /// # Safety
+    ///
+    /// No core has a copy of what the entry was before it became invalid.
+    pub(super) unsafe fn join(&self, allow_writes: bool) -> Option<Pages> {
+        let pages = next_table(self.load(), self.level)?;
+        // SAFETY: 1. Only `link` and `refer_to` write a table descriptor, and both write that of an initialised table, one to one. 2. The table is
+        // released or filled again only by who owns the result. 3. All of it are atomics. The reference ends with this statement.
+        let first = unsafe { pages.as_ref() }.0[0].load(Ordering::Relaxed);
+        let access = if allow_writes { STAGE2::S2AP::ReadWrite } else { STAGE2::S2AP::ReadOnly };
+        let page = DESCRIPTOR::TABLE_OR_PAGE::SET.value | STAGE2::S2AP::ReadWrite.value;
+        // One store: a core may look the entry up at once, and keep what it finds.
+        self.descriptor.store(first & !page | access.value, Ordering::Relaxed);
+        Some(Pages(pages))
+    }
+
     /// Makes the entry invalid for walkers. Its other bits stay, for [`take`](Self::take).
     pub(super) fn invalidate(&self) {
         self.descriptor.fetch_and(!DESCRIPTOR::VALID::SET.value, Ordering::Relaxed);
@@ -144,6 +183,55 @@ impl<'t> Entry<'t> {
         // `clear` borrows the translation mutably, which is borrowed for 't here. 3. All of the table are atomics, and nobody has an exclusive
         // reference to it.
         Ok(Level { table: unsafe { table.as_ref() }, level: self.level + 1 })
+    }
+}
+
+/// A table of the last level that no other table refers to, and no core remembers. Whoever has it owns the table.
+pub(super) struct Pages(NonNull<Table>);
+
+impl Pages {
+    /// Returns a fresh table; `None` if there is no memory.
+    pub(super) fn allocate(tables: &mut impl TableSource) -> Option<Self> {
+        tables.allocate().map(Self)
+    }
+
+    /// Gives the table back.
+    ///
+    /// # Safety
+    ///
+    /// The table came from `tables`.
+    pub(super) unsafe fn release(self, tables: &mut impl TableSource) {
+        // SAFETY: 1. The table came from `tables`, by the condition, and was not released: then there would be no `Pages`. 2. No table refers to it
+        // and no core remembers it, as the type says.
+        unsafe { tables.release(self.0) };
+    }
+
+    fn entries(&self) -> &[AtomicU64; ENTRIES] {
+        // SAFETY: 1. The table came from `allocate`, initialised and one to one, and is released by whoever gives `self` away. 2. All of it are
+        // atomics, and nobody has an exclusive reference to it.
+        unsafe { &self.0.as_ref().0 }
+    }
+}
+
+/// Tables of the last level that are kept for the next block that is split. Each has the address of the next one in its first entry, so they take no
+/// memory besides.
+#[derive(Debug, Default)]
+pub(super) struct Spares(Option<NonNull<Table>>);
+
+impl Spares {
+    /// Adds a table.
+    pub(super) fn push(&mut self, pages: Pages) {
+        let next = self.0.map_or(0, address_of);
+        pages.entries()[0].store(next, Ordering::Relaxed);
+        self.0 = Some(pages.0);
+    }
+
+    /// Takes a table out; `None` if there is none.
+    pub(super) fn pop(&mut self) -> Option<Pages> {
+        let pages = Pages(self.0?);
+        let next = pages.entries()[0].load(Ordering::Relaxed) as usize;
+        self.0 = NonNull::new(core::ptr::with_exposed_provenance_mut(next));
+        Some(pages)
     }
 }
 

@@ -1,5 +1,8 @@
 //! What is mapped where, and what is refused.
 
+mod protect;
+mod tlb;
+
 use super::attributes::{STAGE1, STAGE2};
 use super::table::{DESCRIPTOR, ENTRIES, LAST_LEVEL, block_size, index};
 use super::*;
@@ -85,8 +88,15 @@ fn writes_are_allowed_block_by_block() {
     assert_eq!((map.translate(3 * MIB), map.translate(4 * MIB)), (Some(3 * MIB), None));
 }
 
-/// Returns what the hardware does with a root: it looks `input` up, at any moment, knowing nothing of the owner's borrows.
+/// Returns the physical address that the hardware finds for `input`.
 fn walk(root: usize, input: u64) -> Option<u64> {
+    let (descriptor, size) = look_up(root, input)?;
+    Some((descriptor & OUTPUT_ADDRESS) + (input & (size - 1)))
+}
+
+/// Returns the descriptor that maps `input`, and the bytes that this maps, as the hardware does with a root: it looks `input` up, at any moment,
+/// knowing nothing of the owner's borrows.
+fn look_up(root: usize, input: u64) -> Option<(u64, u64)> {
     let mut table = root;
     for level in ROOT_LEVEL..=LAST_LEVEL {
         let table_pointer: *const Table = core::ptr::with_exposed_provenance(table);
@@ -96,7 +106,7 @@ fn walk(root: usize, input: u64) -> Option<u64> {
             return None;
         }
         if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(descriptor) {
-            return Some((descriptor & OUTPUT_ADDRESS) + (input & (block_size(level) - 1)));
+            return Some((descriptor, block_size(level)));
         }
         table = (descriptor & OUTPUT_ADDRESS) as usize;
     }

@@ -1,0 +1,108 @@
+//! Forbidding a guest to write its memory, and allowing it again page by page, while the guest's other vCPUs use the translation.
+//!
+//! A checkpoint [forbids](Translation::forbid_writes) all writes while no vCPU runs. The first write to a block then [splits](Translation::split) the
+//! block into pages, of which one is writable; the next ones [allow](Translation::allow_writes) one more page each. When the checkpoint is over, the
+//! next write makes the pages [a block again](Translation::join), and so does the next checkpoint.
+//!
+//! An entry that allows writes may become one that does not, but a core may go on with its copy of the old one until it is told to drop it. A block may become
+//! a table, or a table a block, by break-before-make alone: the entry is made invalid, all cores drop their copies, and then the entry gets
+//! its new value (DDI 0487, D8.16.1). A core that looks the address up meanwhile takes a translation fault, and tries again.
+
+use super::table::{Entry, Pages, TableSource};
+use super::{MapError, Translation};
+
+/// What all cores must drop their copies of, before the translation goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget {
+    /// Whatever maps this guest-physical address.
+    Address(u64),
+    /// All of the guest's translation.
+    All,
+}
+
+impl Translation {
+    /// Forbids writes to blocks of 2 MiB, and makes pages into which they were split one block again. `blocks` returns the guest-physical address of
+    /// each, always in the same order. `forget` is called once with the [root](Self::root), and must make all cores drop their copies of the
+    /// translation. After that nobody writes to the blocks.
+    ///
+    /// A core may write until then. So the caller makes all vCPUs of the guest stand still, if it wants to know what was written before.
+    pub fn forbid_writes<B: Iterator<Item = u64>>(
+        &mut self,
+        blocks: impl Fn() -> B,
+        forget: impl FnOnce(u64),
+    ) {
+        let mut is_any_split = false;
+        for entry in blocks().filter_map(|input| self.block(input)) {
+            if entry.next().is_some() {
+                entry.invalidate();
+                is_any_split = true;
+            } else {
+                entry.forbid_writes();
+            }
+        }
+        forget(self.root());
+        if !is_any_split {
+            return;
+        }
+        for input in blocks() {
+            // SAFETY: an entry that refers to a table was made invalid in the loop above, and `forget` made all cores drop their copies of it.
+            let pages = self.block(input).and_then(|entry| unsafe { entry.join(false) });
+            if let Some(pages) = pages {
+                self.spares.push(pages);
+            }
+        }
+    }
+
+    /// Returns whether `input` lies in a block of 2 MiB that was split into pages.
+    pub fn is_split(&self, input: u64) -> bool {
+        self.block(input).is_some_and(|entry| entry.next().is_some())
+    }
+
+    /// Splits the block of 2 MiB in which `input` lies into pages, unless it was split already, and allows writes to the page of `input`. Other cores
+    /// may use the translation meanwhile. `forget` is called at most once, and must make all cores drop their copies of what it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfMemory`] if there is no table for the pages. Nothing was changed then.
+    pub fn split(
+        &mut self,
+        tables: &mut impl TableSource,
+        input: u64,
+        forget: impl FnOnce(Forget),
+    ) -> Result<(), MapError> {
+        if self.block(input).is_some_and(|entry| entry.next().is_none()) {
+            let spare = self.spares.pop().or_else(|| Pages::allocate(tables));
+            let pages = spare.ok_or(MapError::OutOfMemory)?;
+            if let Some(entry) = self.block(input) {
+                entry.fill(&pages);
+                entry.invalidate();
+                forget(Forget::Address(input));
+                entry.refer_to(pages);
+            }
+        }
+        self.allow_writes(input);
+        Ok(())
+    }
+
+    /// Allows writes to all of the block of 2 MiB in which `input` lies. If the block was split, it is one block again. Other cores may use the
+    /// translation meanwhile. `forget` is called at most once, and must make all cores drop their copies of what it is given.
+    pub fn join(&mut self, input: u64, forget: impl FnOnce(Forget)) {
+        let Some(entry) = self.block(input) else { return };
+        if entry.next().is_none() {
+            return entry.allow_writes();
+        }
+        entry.invalidate();
+        // A core may have a copy of each page.
+        forget(Forget::All);
+        // SAFETY: the entry was made invalid, and `forget` made all cores drop their copies of it.
+        if let Some(pages) = unsafe { entry.join(true) } {
+            self.spares.push(pages);
+        }
+    }
+
+    /// Returns the entry for `input` in a table of level 2, if it maps a block or refers to a table of pages.
+    fn block(&self, input: u64) -> Option<Entry<'_>> {
+        let entry = self.first_level().entry(input).next()?.entry(input);
+        (entry.load() != 0).then_some(entry)
+    }
+}
