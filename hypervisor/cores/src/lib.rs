@@ -4,6 +4,7 @@
 //! - [`gate`]: no core enters a guest that somebody wants whole, or that does not run.
 //! - [`agenda`]: a core's tasks, and whether the core must decide anew which of them has it.
 //! - [`news`]: what has come for a guest from outside, until one of the guest's cores takes it.
+//! - [`copies`]: memory as it was at an instant, while cores write it.
 //! - [`sync`]: the atomics and the locks that the protocols are made of.
 //!
 //! The crate `run` wires the protocols to the machine. It passes functions to them for what they need of it, such as "interrupt that core" and "is my
@@ -31,14 +32,20 @@
 //! | [`Lock`](sync::Lock) of what a guest's vCPUs share | the guest | after the locks of its vCPUs |
 //! | [`Lock`](sync::Lock) in [`hold::Turns`] | nothing: the vCPU that has it is the guest's holder | with no other lock |
 //! | [`Lock`](sync::Lock) in [`agenda::Agenda`] | a core's tasks | after all other locks |
+//! | [`Lock`](sync::Lock) in [`copies::Copies`] | which pages were copied, and the copies while they are made | after that of what a guest's vCPUs share |
+//!
+//! Pages themselves are read and written past the lock of [`copies::Copies`]. The reader has it after it has read a page, and the writer before it writes
+//! the page: if the writer comes later, what was read is older than what it writes; and if it came before, the reader finds the copy.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 pub mod agenda;
+pub mod copies;
 pub mod gate;
 pub mod hold;
 pub mod news;

@@ -4,6 +4,7 @@
 //! that must be one after the other is an access to a cell of loom's, which says "concurrent". Schedulers are the real one.
 
 mod agenda;
+mod copies;
 mod gate;
 mod hold;
 pub mod locks;

@@ -1,0 +1,119 @@
+//! What the reader reads is the memory of the instant, whatever is written meanwhile.
+
+use super::check;
+use crate::copies::{Copies, NoFrame};
+use core::array::from_fn;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU32, Ordering, fence};
+use loom::thread;
+
+/// The number of the first page; the second one is in another block.
+const PAGES: [usize; 2] = [0, 512];
+/// What the memory has at the instant.
+const OLD: u32 = 7;
+
+/// Two pages of one word each, and frames.
+struct Memory {
+    pages: [AtomicU32; 2],
+    frames: [AtomicU32; 2],
+    copies: Copies,
+}
+
+impl Memory {
+    fn new(frames: usize) -> Arc<Self> {
+        let word = |_| AtomicU32::new(OLD);
+        let frames_of_it = from_fn(|_| AtomicU32::new(0));
+        Arc::new(Self {
+            pages: from_fn(word),
+            frames: frames_of_it,
+            copies: Copies::new(1024, frames),
+        })
+    }
+
+    /// A vCPU's first write to a page: the fault, and the write when that is answered.
+    fn write(&self, page: usize, value: u32) -> Result<(), NoFrame> {
+        // Not read from the page: of the accesses before a store, loom tries other orders with the last one alone, and that must be the reader's.
+        self.copies.keep(PAGES[page], |frame| self.frames[frame].store(OLD, Ordering::Relaxed))?;
+        // The barriers around the change of the page table.
+        fence(Ordering::SeqCst);
+        self.pages[page].store(value, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn read(&self, page: usize) -> u32 {
+        let number = PAGES[page];
+        let read = || self.pages[page].load(Ordering::Relaxed);
+        self.copies.unwritten(number..number + 1, read).unwrap_or_else(|| {
+            let frame = self.copies.frame_of(number).expect("a copy stays until it is released");
+            self.frames[frame].load(Ordering::Relaxed)
+        })
+    }
+}
+
+#[test]
+fn what_is_read_is_of_the_instant() {
+    check(|| {
+        let memory = Memory::new(2);
+        let vcpu = {
+            let memory = memory.clone();
+            thread::spawn(move || memory.write(0, 8).unwrap())
+        };
+        for _ in 0..2 {
+            assert_eq!(memory.read(0), OLD);
+        }
+        let _ = memory.copies.release(1);
+        vcpu.join().unwrap();
+        assert_eq!(memory.pages[0].load(Ordering::Relaxed), 8);
+    });
+}
+
+#[test]
+fn two_vcpus_that_write_a_page_at_a_time_copy_it_once() {
+    check(|| {
+        let memory = Memory::new(1);
+        let vcpus = [8, 9].map(|value| {
+            let memory = memory.clone();
+            thread::spawn(move || memory.write(0, value).unwrap())
+        });
+        assert_eq!(memory.read(0), OLD);
+        vcpus.into_iter().for_each(|vcpu| vcpu.join().unwrap());
+        assert_eq!(memory.read(0), OLD);
+    });
+}
+
+#[test]
+fn who_finds_no_frame_is_told_of_the_next_release() {
+    check(|| {
+        let memory = Memory::new(0);
+        let vcpu = {
+            let memory = memory.clone();
+            thread::spawn(move || memory.write(0, 8).is_err())
+        };
+        assert_eq!(memory.read(0), OLD);
+        let is_told = memory.copies.release(1);
+        let waits = vcpu.join().unwrap();
+        assert!(!waits || is_told || memory.copies.release(1), "it would sleep for ever");
+        assert_eq!(memory.write(0, 9), Ok(()), "a released page needs no frame");
+    });
+}
+
+#[test]
+fn frames_are_used_again_once_their_pages_are_released() {
+    check(|| {
+        let memory = Memory::new(1);
+        let vcpu = {
+            let memory = memory.clone();
+            thread::spawn(move || {
+                memory.write(0, 8).unwrap();
+                memory.write(1, 8)
+            })
+        };
+        assert_eq!(memory.read(0), OLD);
+        let _ = memory.copies.release(512);
+        assert_eq!(memory.read(1), OLD);
+        let _ = vcpu.join().unwrap();
+        assert_eq!(memory.write(1, 9), Ok(()));
+        assert_eq!(memory.read(1), OLD);
+        assert!(memory.copies.is_released(512) && !memory.copies.is_released(513));
+    });
+}
