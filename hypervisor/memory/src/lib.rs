@@ -1,6 +1,7 @@
 //! Guest memory, and the ranges and the pool that it is taken from.
 //!
 //! - [`ram`]: [`GuestRam`], the owner of a guest's memory, and the only way to it.
+//! - [`snapshot`]: [`Snapshot`], the memory as it was at an instant, which a checkpoint reads while the guest writes.
 //! - [`access`]: [`GuestMemory`], what devices and loaders get of it.
 //! - [`machine`]: [`Machine`], the seam to the instructions and the caches of a core, and [`Portable`], the host's.
 //! - `raw`: the memory itself, by its address, behind methods that check what they are asked for.
@@ -20,11 +21,13 @@ pub mod ram;
 pub mod range;
 #[allow(unsafe_code, reason = "memory that guests write can't be a slice")]
 mod raw;
+pub mod snapshot;
 
 pub use access::{AccessError, GuestMemory};
 pub use fake::FakeRam;
 pub use machine::{Machine, Portable};
 pub use ram::GuestRam;
+pub use snapshot::Snapshot;
 pub use stasis_state::{OutOfRange, ReadRam, WriteRam};
 
 /// Bytes of a page: what stage 2 maps at least, and what a checkpoint stores at once.

@@ -10,7 +10,13 @@
 //! (DDI 0487, B2.8). So what EL2 has written leaves the caches before such a guest runs ([`GuestRam::finish_writing`]), and what
 //! they have leaves them before EL2 reads what such a guest has written, and after it ([`GuestRam::leave_caches`]). A guest with caches on sees what EL2 writes at once,
 //! as every core does.
+//!
+//! # Snapshots
+//!
+//! A checkpoint reads a [`Snapshot`] of the memory while the guest goes on. What the owner itself writes meanwhile is copied before, as what the guest
+//! writes is.
 
+use alloc::sync::Arc;
 use core::ops::Range;
 use core::ptr::NonNull;
 use stasis_state::written::{BLOCK_SIZE, Written};
@@ -20,12 +26,13 @@ use crate::access::{AccessError, GuestMemory};
 use crate::machine::Machine;
 use crate::range;
 use crate::raw::Raw;
+use crate::snapshot::{Room, Snapshot};
 
 /// Bytes that are cleared, copied or cleaned without a break.
 const PIECE: usize = 256 << 10;
 
-/// Returns pieces of [`PIECE`] bytes that `bytes` consist of.
-fn pieces(bytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+/// Returns the pieces of at most [`PIECE`] bytes of which `bytes` consist.
+pub(crate) fn pieces(bytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = bytes.end;
     bytes.step_by(PIECE).map(move |start| start..end.min(start + PIECE))
 }
@@ -35,19 +42,21 @@ fn pieces(bytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 /// Long work calls `pause` between two pieces of 256 KiB, so that others can have the core.
 #[derive(Debug)]
 pub struct GuestRam<M> {
-    raw: Raw<M>,
+    pub(crate) raw: Arc<Raw<M>>,
     /// Where it may hold anything but zeros.
     written: Written,
     /// Zeros may still be in the caches everywhere, since it was made.
     is_fresh: bool,
     /// Nothing was written since [`GuestRam::finish_writing`].
     is_finished: bool,
+    /// What is read of it as it was at an instant.
+    snapshot: Option<Arc<Snapshot<M>>>,
 }
 
 impl<M: Machine> GuestRam<M> {
     /// Returns memory without a byte.
     pub fn none() -> Self {
-        Self { raw: Raw::none(), written: Written::nowhere(0), is_fresh: false, is_finished: true }
+        Self::of(Raw::none(), false)
     }
 
     /// Takes `len` bytes at `start`, and makes them zeros. They are marked as never written.
@@ -65,13 +74,53 @@ impl<M: Machine> GuestRam<M> {
     pub unsafe fn new(start: NonNull<u8>, len: usize, pause: &mut dyn FnMut()) -> Self {
         // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
         // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
-        let mut raw = unsafe { Raw::new(start, len) };
+        let raw = unsafe { Raw::new(start, len) };
         for piece in pieces(0..len) {
             let cleared = raw.zero(piece);
             debug_assert!(cleared.is_ok());
             pause();
         }
-        Self { raw, written: Written::nowhere(len), is_fresh: true, is_finished: false }
+        Self::of(raw, true)
+    }
+
+    /// Returns the owner of memory that is all zeros, which may still be in the caches if it is fresh.
+    fn of(raw: Raw<M>, is_fresh: bool) -> Self {
+        let written = Written::nowhere(raw.len());
+        Self { raw: Arc::new(raw), written, is_fresh, is_finished: !is_fresh, snapshot: None }
+    }
+
+    /// Gives the memory up, and returns its addresses; `None` if a snapshot may still read it.
+    pub fn into_range(self) -> Option<range::Range> {
+        let range = self.range();
+        let Self { raw, snapshot, .. } = self;
+        drop(snapshot);
+        Arc::into_inner(raw).map(|_| range)
+    }
+
+    /// Returns a snapshot of the memory as it is now, and keeps it up to [`end_snapshot`](Self::end_snapshot). From now on the guest does not write a
+    /// page before the snapshot has [kept](Snapshot::keep) it. With `drops_caches`, what the snapshot has read leaves the caches before it is written.
+    pub fn begin_snapshot(&mut self, room: Room<M>, drops_caches: bool) -> Arc<Snapshot<M>> {
+        let snapshot = Snapshot::new(self.raw.clone(), self.written.clone(), room, drops_caches);
+        let snapshot = Arc::new(snapshot);
+        self.snapshot = Some(snapshot.clone());
+        snapshot
+    }
+
+    /// Ends the snapshot: the guest may write all that is marked as written.
+    pub fn end_snapshot(&mut self) {
+        self.snapshot = None;
+    }
+
+    /// Returns the snapshot that was begun and did not end yet.
+    pub fn snapshot(&self) -> Option<&Snapshot<M>> {
+        self.snapshot.as_deref()
+    }
+
+    /// Makes a snapshot keep bytes that the hypervisor will write.
+    fn keep(&self, bytes: Range<usize>) {
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.keep_all(bytes);
+        }
     }
 
     /// Returns the addresses that it has.
@@ -98,6 +147,7 @@ impl<M: Machine> GuestRam<M> {
     /// Makes all of it zeros. What was written stays marked, for stage 2 allows to write it.
     pub fn zero_all(&mut self, pause: &mut dyn FnMut()) {
         self.is_finished = false;
+        self.keep(0..self.raw.len());
         let Self { raw, written, .. } = self;
         let len = raw.len();
         for piece in written.blocks().flat_map(|start| pieces(start..len.min(start + BLOCK_SIZE))) {
@@ -113,9 +163,10 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// [`OutOfRange`] if `from` is smaller; what it has is copied.
     pub fn copy_from(&mut self, from: &Self, pause: &mut dyn FnMut()) -> Result<(), OutOfRange> {
+        self.keep(0..self.raw.len());
         self.note(0..self.raw.len());
         pieces(0..self.raw.len()).try_for_each(|piece| {
-            self.raw.copy(&from.raw, piece)?;
+            self.raw.copy(piece.start, &from.raw, piece.start, piece.len())?;
             pause();
             Ok(())
         })
@@ -189,6 +240,7 @@ impl<M: Machine> ReadRam for GuestRam<M> {
 
 impl<M: Machine> WriteRam for GuestRam<M> {
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
+        self.keep(offset..offset.saturating_add(bytes.len()));
         self.raw.write(offset, bytes)?;
         self.note(offset..offset + bytes.len());
         Ok(())
@@ -200,6 +252,7 @@ impl<M: Machine> WriteRam for GuestRam<M> {
         while at < bytes.end {
             let end = bytes.end.min((at + 1).next_multiple_of(BLOCK_SIZE));
             if self.written.contains(at) {
+                self.keep(at..end);
                 self.raw.zero(at..end)?;
                 self.is_finished = false;
             }
@@ -218,6 +271,7 @@ macro_rules! accesses {
             }
 
             fn $store(&mut self, offset: usize, value: $number) -> Result<(), AccessError> {
+                self.keep(offset..offset.saturating_add(size_of::<$number>()));
                 self.raw.$store(offset, value)?;
                 self.note(offset..offset + size_of::<$number>());
                 Ok(())

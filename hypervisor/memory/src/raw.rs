@@ -10,7 +10,8 @@ use stasis_state::{OutOfRange, PAGE_SIZE};
 use crate::access::AccessError;
 use crate::machine::Machine;
 
-/// Memory that its owner shares with guests, and nobody else of the hypervisor has. It is whole pages, and never a reference.
+/// Memory that its owner shares with guests. It is whole pages, and never a reference. Of the hypervisor, its owner alone writes it, and a snapshot
+/// may read it.
 pub struct Raw<M> {
     start: NonNull<u8>,
     len: usize,
@@ -75,7 +76,7 @@ impl<M: Machine> Raw<M> {
     }
 
     /// Makes the bytes from `offset` on these.
-    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         OutOfRange::check_len(offset, bytes.len(), self.len)?;
         // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
         // caller promised that nobody has a reference to them. 3. The bytes that are not shared are borrowed by this method's caller, so they are
@@ -84,24 +85,31 @@ impl<M: Machine> Raw<M> {
         Ok(())
     }
 
-    /// Makes `bytes`, which begin at a multiple of 8, those that `from` has there.
+    /// Makes the `len` bytes from `at` on those that `from`, which is other memory, has from `from_at` on. Both begin at a multiple of 8.
     ///
     /// # Panics
     ///
-    /// If they begin elsewhere.
-    pub fn copy(&mut self, from: &Self, bytes: Range<usize>) -> Result<(), OutOfRange> {
-        let len = OutOfRange::check(&bytes, self.len.min(from.len))?;
-        assert!(bytes.start.is_multiple_of(8));
+    /// If they begin elsewhere, or `from` is this memory.
+    pub fn copy(
+        &self,
+        at: usize,
+        from: &Self,
+        from_at: usize,
+        len: usize,
+    ) -> Result<(), OutOfRange> {
+        OutOfRange::check_len(at, len, self.len)?;
+        OutOfRange::check_len(from_at, len, from.len)?;
+        assert!((at | from_at).is_multiple_of(8) && (len == 0 || self.start != from.start));
         let (from, to) = (from.start.as_ptr(), self.start.as_ptr());
         // SAFETY: 1. The bytes lie within both memories, as was just checked, and the callers of `new` promised all of those mapped as normal memory.
         // They begin at a multiple of 8, as was asserted: each start is a page's. 2. The callers of `new` promised that nobody has a reference to
-        // them. 3. Each memory has one owner, so the two do not overlap.
-        unsafe { M::copy(from.add(bytes.start), to.add(bytes.start), len) };
+        // them. 3. Each memory has one owner, and these are two, as was asserted; so they do not overlap.
+        unsafe { M::copy(from.add(from_at), to.add(at), len) };
         Ok(())
     }
 
     /// Makes `bytes` 0.
-    pub fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+    pub fn zero(&self, bytes: Range<usize>) -> Result<(), OutOfRange> {
         let len = OutOfRange::check(&bytes, self.len)?;
         // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
         // caller promised that nobody has a reference to them. 3. No other bytes are accessed.
@@ -152,7 +160,7 @@ macro_rules! accesses {
             }
 
             /// Makes `value` the little-endian number at `offset`, by one access.
-            pub fn $store(&mut self, offset: usize, value: $number) -> Result<(), AccessError> {
+            pub fn $store(&self, offset: usize, value: $number) -> Result<(), AccessError> {
                 let place = self.aligned(offset, size_of::<$number>())?;
                 // SAFETY: 1. `aligned` checked that the bytes lie within `len` and are aligned; `new`'s caller promised all of those mapped. 2. The
                 // reference to the atomic does not leave this function, and `self` outlives that. 3. `new`'s caller promised that nobody has another

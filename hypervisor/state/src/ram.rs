@@ -50,7 +50,7 @@ impl OutOfRange {
 
 /// Memory that can be read. Positions are offsets from the start of the memory, in bytes.
 ///
-/// Bytes that are read while others write them are not those of one instant. A checkpoint is consistent because its guest is parked.
+/// Bytes that are read while others write them are not those of one instant. A checkpoint reads memory that nobody writes, or a snapshot of it.
 pub trait ReadRam: Debug {
     /// Returns the size of the memory in bytes.
     fn len(&self) -> usize;
@@ -84,6 +84,11 @@ pub trait ReadRam: Debug {
     ///
     /// [`OutOfRange`] if the memory does not have them all.
     fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange>;
+
+    /// Says that these bytes, and all before them, were read for the last time. A snapshot then keeps them no longer. May call `pause` between pieces.
+    fn release(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) {
+        let _ = (bytes, pause);
+    }
 }
 
 /// Memory that can also be written. Positions are offsets from the start of the memory, in bytes.

@@ -68,7 +68,8 @@ pub struct Stats {
     pub bytes: u64,
 }
 
-/// A checkpoint that is ready to be written. The guest must stand still while the plan lives.
+/// A checkpoint that is ready to be written. Neither the records nor the memory may change while the plan lives: the guest stands still, or the memory
+/// is a snapshot. What was written is [released](ReadRam::release).
 #[derive(Debug)]
 pub struct Plan<'a> {
     records: Records<'a>,
@@ -165,6 +166,8 @@ impl<'a> Plan<'a> {
         for (piece, (offset, extent)) in extents {
             let len = extent.body_len() as usize - Extent::LEN;
             out.memory(&extent, piece.ram, offset..offset + len)?;
+            let memory_len = extent.memory_len() as usize;
+            piece.ram.release(offset..offset + memory_len, &mut || out.sink.pause());
             progress(out.done, self.stats.bytes);
         }
         out.record(RecordType::End, 0, &[])?;

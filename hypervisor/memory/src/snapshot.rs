@@ -1,0 +1,249 @@
+//! A guest's memory as it was at an instant: [`Snapshot`].
+//!
+//! A checkpoint begins a snapshot while the guest stands still ([`GuestRam::begin_snapshot`]), and reads it while the guest goes on. Until the reader
+//! has released a page, whoever wants to write the page makes the snapshot [keep](Snapshot::keep) it first, in one of a limited number of frames. The reader
+//! finds what the page was in either place, and waits for nobody: [`stasis_cores::copies`] says how.
+//!
+//! # Caches
+//!
+//! What a guest has stored past the caches is read after [`Snapshot::begin_reading`] only, or by [`Snapshot::keep`], which see to it. If the guest
+//! may turn its caches on, what was read leaves them before anybody writes the page: no line may be left that is older than what is written past it.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
+use stasis_cores::copies::Copies;
+pub use stasis_cores::copies::NoFrame;
+use stasis_state::written::{BLOCK_SIZE, Written};
+use stasis_state::{OutOfRange, PAGE_SIZE, ReadRam};
+
+use crate::machine::Machine;
+use crate::ram::{GuestRam, pieces};
+use crate::raw::Raw;
+
+/// What a snapshot needs besides the memory: frames for copies. It is made before the guest stands still, for that takes longer.
+#[derive(Debug)]
+pub struct Room<M> {
+    frames: GuestRam<M>,
+    copies: Copies,
+}
+
+/// Most frames that a snapshot can have.
+pub const MAX_FRAMES: usize = 1 << 15;
+
+impl<M: Machine> Room<M> {
+    /// Returns room for a snapshot of `len` bytes. Of the memory `frames`, which has none if all who write must wait, each page takes a copy of one.
+    ///
+    /// # Panics
+    ///
+    /// If there are more frames than [`MAX_FRAMES`].
+    pub fn new(len: usize, frames: GuestRam<M>) -> Self {
+        let count = frames.len() / PAGE_SIZE;
+        assert!(count <= MAX_FRAMES, "{count} frames");
+        Self { copies: Copies::new(len / PAGE_SIZE, count), frames }
+    }
+}
+
+/// A guest's memory as it was at an instant. Memory that was never written until then has no content, whatever is written there later.
+#[derive(Debug)]
+pub struct Snapshot<M> {
+    ram: Arc<Raw<M>>,
+    /// What may have had content at the instant.
+    written: Written,
+    copies: Copies,
+    frames: GuestRam<M>,
+    /// Whether what was read leaves the caches before it is written.
+    drops_caches: bool,
+    /// Whether the hypervisor has written a page that could not be kept. Relaxed: the lock of `copies` orders it.
+    is_spoiled: AtomicBool,
+}
+
+/// Returns the bytes of a page.
+fn bytes_of(page: usize) -> Range<usize> {
+    page * PAGE_SIZE..(page + 1) * PAGE_SIZE
+}
+
+/// Returns the pages in which `bytes` lie.
+fn pages_of(bytes: &Range<usize>) -> Range<usize> {
+    bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE)
+}
+
+impl<M: Machine> Snapshot<M> {
+    /// Returns the snapshot of memory that nobody writes now.
+    pub(crate) fn new(
+        ram: Arc<Raw<M>>,
+        written: Written,
+        room: Room<M>,
+        drops_caches: bool,
+    ) -> Self {
+        let Room { frames, copies } = room;
+        let is_spoiled = AtomicBool::new(false);
+        Self { ram, written, copies, frames, drops_caches, is_spoiled }
+    }
+
+    /// Returns the memory of the frames, when nobody keeps or reads any more.
+    pub fn into_frames(self) -> GuestRam<M> {
+        self.frames
+    }
+
+    /// Makes sure that the page at `offset` is found as it was, whatever is written to it once this has returned. The caller lets nobody write the page
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// [`NoFrame`]: the page must not be written yet. The next [`release`](Self::release) says that somebody waits.
+    pub fn keep(&self, offset: usize) -> Result<(), NoFrame> {
+        if !self.written.contains(offset) {
+            return Ok(());
+        }
+        let page = offset / PAGE_SIZE;
+        let at = page * PAGE_SIZE;
+        self.copies.keep(page, |frame| {
+            self.ram.clean_and_invalidate(bytes_of(page));
+            let copied = self.frames.raw.copy(frame * PAGE_SIZE, &self.ram, at, PAGE_SIZE);
+            debug_assert!(copied.is_ok());
+            self.drop_caches(bytes_of(page));
+        })
+    }
+
+    /// Makes sure of that for bytes that the hypervisor will write. If a page can't be kept, the snapshot is spoiled.
+    pub(crate) fn keep_all(&self, bytes: Range<usize>) {
+        let bytes = bytes.start..bytes.end.min(self.ram.len());
+        if pages_of(&bytes).any(|page| self.keep(page * PAGE_SIZE).is_err()) {
+            self.is_spoiled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether the hypervisor has written a page that could not be kept: what is read is not the memory of the instant.
+    pub fn is_spoiled(&self) -> bool {
+        self.is_spoiled.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the block of [`BLOCK_SIZE`] bytes at `offset` need not be kept any more, as all of it was released, or had no content.
+    pub fn is_done_with(&self, offset: usize) -> bool {
+        let end = (offset / BLOCK_SIZE + 1) * BLOCK_SIZE;
+        !self.written.contains(offset) || self.copies.is_released(end / PAGE_SIZE)
+    }
+
+    /// Makes the reader find what the guest has stored, even past its caches. Calls `pause` between pieces.
+    pub fn begin_reading(&self, pause: &mut dyn FnMut()) {
+        for start in self.written.blocks() {
+            for piece in pieces(start..self.ram.len().min(start + BLOCK_SIZE)) {
+                self.ram.clean_and_invalidate(piece);
+                pause();
+            }
+        }
+    }
+
+    /// Releases `bytes` and all before them, which were read for the last time. Returns whether somebody waits for that. Calls `pause` between
+    /// pieces.
+    #[must_use = "who was refused a frame waits"]
+    pub fn release_and_ask(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) -> bool {
+        let mut at = bytes.start;
+        while self.drops_caches && at < bytes.end {
+            let end = bytes.end.min((at + 1).next_multiple_of(BLOCK_SIZE));
+            if self.written.contains(at) {
+                for piece in pieces(at..end) {
+                    self.ram.clean_and_invalidate(piece);
+                    pause();
+                }
+            }
+            at = end;
+        }
+        self.copies.release(bytes.end / PAGE_SIZE)
+    }
+
+    fn drop_caches(&self, bytes: Range<usize>) {
+        if self.drops_caches {
+            self.ram.clean_and_invalidate(bytes);
+        }
+    }
+
+    /// Returns what `read` reads of `bytes`, in one memory or the other, page by page: it is given the memory, the offset in it, and the bytes.
+    fn by_page(
+        &self,
+        bytes: Range<usize>,
+        mut read: impl FnMut(&Raw<M>, usize, Range<usize>) -> Result<(), OutOfRange>,
+    ) -> Result<(), OutOfRange> {
+        for page in pages_of(&bytes) {
+            let part = bytes.start.max(page * PAGE_SIZE)..bytes.end.min((page + 1) * PAGE_SIZE);
+            let mut itself = || read(&self.ram, part.start, part.clone());
+            if self.copies.unwritten(page..page + 1, &mut itself).transpose()?.is_some() {
+                continue;
+            }
+            self.drop_caches(bytes_of(page));
+            match self.copies.frame_of(page) {
+                Some(frame) => {
+                    let at = frame * PAGE_SIZE + part.start % PAGE_SIZE;
+                    read(&self.frames.raw, at, part)?;
+                }
+                // The page was released: nobody asks what it was.
+                None => itself()?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine> ReadRam for Snapshot<M> {
+    fn len(&self) -> usize {
+        self.ram.len()
+    }
+
+    fn may_have_content(&self, offset: usize) -> bool {
+        self.written.contains(offset)
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        OutOfRange::check_len(offset, into.len(), self.ram.len())?;
+        let bytes = offset..offset + into.len();
+        let whole = self.copies.unwritten(pages_of(&bytes), || self.ram.read(offset, into));
+        whole.unwrap_or_else(|| {
+            self.by_page(bytes, |ram, at, part| {
+                ram.read(at, &mut into[part.start - offset..part.end - offset])
+            })
+        })
+    }
+
+    fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        OutOfRange::check(&bytes, self.ram.len())?;
+        let itself = || self.ram.crc32c(crc, bytes.clone());
+        self.copies.unwritten(pages_of(&bytes), itself).unwrap_or_else(|| {
+            let mut all = crc;
+            let mut before = (usize::MAX, crc);
+            self.by_page(bytes, |ram, at, part| {
+                // A page that was written meanwhile is read twice.
+                if before.0 != part.start {
+                    before = (part.start, all);
+                }
+                all = ram.crc32c(before.1, at..at + part.len())?;
+                Ok(())
+            })?;
+            Ok(all)
+        })
+    }
+
+    fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
+        let first = offset / PAGE_SIZE;
+        let count = count.min(u64::BITS as usize);
+        OutOfRange::check_len(first * PAGE_SIZE, count * PAGE_SIZE, self.ram.len())?;
+        let itself = || self.ram.pages_with_content(offset, count);
+        self.copies.unwritten(first..first + count, itself).unwrap_or_else(|| {
+            let mut map = 0;
+            self.by_page(first * PAGE_SIZE..(first + count) * PAGE_SIZE, |ram, at, part| {
+                let bit = part.start / PAGE_SIZE - first;
+                map = map & !(1 << bit) | ram.pages_with_content(at, 1)? << bit;
+                Ok(())
+            })?;
+            Ok(map)
+        })
+    }
+
+    fn release(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) {
+        let _ = self.release_and_ask(bytes, pause);
+    }
+}
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "tests own the memory that they hand over")]
+mod tests;
