@@ -32,6 +32,11 @@ pub struct Room<M> {
 pub const MAX_FRAMES: usize = 1 << 15;
 
 impl<M: Machine> Room<M> {
+    /// Returns the memory of the frames.
+    pub fn into_frames(self) -> GuestRam<M> {
+        self.frames
+    }
+
     /// Returns room for a snapshot of `len` bytes. Of the memory `frames`, which has none if all who write must wait, each page takes a copy of one.
     ///
     /// # Panics
@@ -57,6 +62,9 @@ pub struct Snapshot<M> {
     /// Whether the hypervisor has written a page that could not be kept. Relaxed: the lock of `copies` orders it.
     is_spoiled: AtomicBool,
 }
+
+/// What reads a part of a page: from a memory, at an offset in it, bytes that the snapshot has at other offsets.
+type ReadPart<'r, M> = &'r mut dyn FnMut(&Raw<M>, usize, Range<usize>) -> Result<(), OutOfRange>;
 
 /// Returns the bytes of a page.
 fn bytes_of(page: usize) -> Range<usize> {
@@ -104,6 +112,11 @@ impl<M: Machine> Snapshot<M> {
             debug_assert!(copied.is_ok());
             self.drop_caches(bytes_of(page));
         })
+    }
+
+    /// Notes that somebody waits for the next release for another reason than a frame.
+    pub fn wait_for_release(&self) {
+        self.copies.wait_for_release();
     }
 
     /// Makes sure of that for bytes that the hypervisor will write. If a page can't be kept, the snapshot is spoiled.
@@ -160,11 +173,9 @@ impl<M: Machine> Snapshot<M> {
     }
 
     /// Returns what `read` reads of `bytes`, in one memory or the other, page by page: it is given the memory, the offset in it, and the bytes.
-    fn by_page(
-        &self,
-        bytes: Range<usize>,
-        mut read: impl FnMut(&Raw<M>, usize, Range<usize>) -> Result<(), OutOfRange>,
-    ) -> Result<(), OutOfRange> {
+    #[cold]
+    #[inline(never)]
+    fn by_page(&self, bytes: Range<usize>, read: ReadPart<'_, M>) -> Result<(), OutOfRange> {
         for page in pages_of(&bytes) {
             let part = bytes.start.max(page * PAGE_SIZE)..bytes.end.min((page + 1) * PAGE_SIZE);
             let mut itself = || read(&self.ram, part.start, part.clone());
@@ -199,7 +210,7 @@ impl<M: Machine> ReadRam for Snapshot<M> {
         let bytes = offset..offset + into.len();
         let whole = self.copies.unwritten(pages_of(&bytes), || self.ram.read(offset, into));
         whole.unwrap_or_else(|| {
-            self.by_page(bytes, |ram, at, part| {
+            self.by_page(bytes, &mut |ram, at, part| {
                 ram.read(at, &mut into[part.start - offset..part.end - offset])
             })
         })
@@ -211,7 +222,7 @@ impl<M: Machine> ReadRam for Snapshot<M> {
         self.copies.unwritten(pages_of(&bytes), itself).unwrap_or_else(|| {
             let mut all = crc;
             let mut before = (usize::MAX, crc);
-            self.by_page(bytes, |ram, at, part| {
+            self.by_page(bytes, &mut |ram, at, part| {
                 // A page that was written meanwhile is read twice.
                 if before.0 != part.start {
                     before = (part.start, all);
@@ -230,7 +241,8 @@ impl<M: Machine> ReadRam for Snapshot<M> {
         let itself = || self.ram.pages_with_content(offset, count);
         self.copies.unwritten(first..first + count, itself).unwrap_or_else(|| {
             let mut map = 0;
-            self.by_page(first * PAGE_SIZE..(first + count) * PAGE_SIZE, |ram, at, part| {
+            let pages = first * PAGE_SIZE..(first + count) * PAGE_SIZE;
+            self.by_page(pages, &mut |ram, at, part| {
                 let bit = part.start / PAGE_SIZE - first;
                 map = map & !(1 << bit) | ram.pages_with_content(at, 1)? << bit;
                 Ok(())

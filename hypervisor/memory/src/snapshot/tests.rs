@@ -1,5 +1,7 @@
 //! What a [`Snapshot`] reads is the memory of its instant, on a machine with caches; and a guest that writes meanwhile, for Miri.
 
+mod caches;
+
 use super::*;
 use crate::fake::FakeRam;
 use crate::machine::Portable;
