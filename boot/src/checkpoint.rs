@@ -2,6 +2,7 @@
 //! what is stored.
 
 use crate::answer::Answer;
+use crate::instant::{self, Instant, Taken};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError, ToStore, routines};
 use crate::typed::{self, GivenUp};
@@ -16,9 +17,9 @@ use stasis_guest::given::Unstorable;
 use stasis_host::run_state::Misfit;
 use stasis_host::sets::{self, SetNameError};
 use stasis_host::stored::{self, Keep};
-use stasis_run::domain::{Domain, Parked};
+use stasis_run::domain::Domain;
 use stasis_run::{clock, shared};
-use stasis_state::{Plan, ReadRam, SaveError};
+use stasis_state::{Plan, SaveError};
 use stasis_store::{Error, Store};
 
 /// Why no guest was stored.
@@ -48,6 +49,9 @@ pub enum CheckpointError {
     /// The command was given up.
     #[error(transparent)]
     GivenUp(#[from] GivenUp),
+    /// Stasis itself has written to the guest's memory after the instant, and could not keep what it was.
+    #[error("its memory was changed while it was stored")]
+    Overwritten,
     /// One guest of several was not stored.
     #[error("guest \"{guest}\": {error}")]
     Member {
@@ -67,8 +71,9 @@ impl From<SaveError<StreamError>> for CheckpointError {
     }
 }
 
-/// Stores guests as they are at one instant; their time stands still while they are stored. One guest is stored under `name`. Several are a
-/// set, each under `name/` and its own name, and the store gets either all of them or none. `keep` says which older checkpoints are deleted.
+/// Stores guests as they are at one instant. They stand still for that instant alone, and go on while they are written. One guest is stored under
+/// `name`. Several are a set, each under `name/` and its own name, and the store gets either all of them or none. `keep` says which older checkpoints
+/// are deleted.
 ///
 /// # Errors
 ///
@@ -83,49 +88,24 @@ pub fn store(
     for domain in domains {
         domain.given().check_storable(&domain.name)?;
     }
-    let mut parked: Vec<Parked> = domains.iter().map(|domain| domain.park()).collect();
-    for (domain, parked) in domains.iter().zip(&parked) {
-        parked.state.check_store(&domain.name)?;
-    }
-    let others = shared::others(domains);
-    let others: Vec<Parked> = others.iter().map(|domain| domain.park()).collect();
-    // Take the instant after all guests were parked: they have seen every earlier one.
-    let instant = Instant { counter: timer::counter(), wall_time: clock::date() };
-    for parked in &mut parked {
-        parked.guest.clock.stop(instant.counter);
-        // A doorbell that one guest has rung is then in the state of the guest that hears it.
-        parked.listen();
-    }
-    shared::copy(domains.iter().copied(), &mut || work.task.yield_now());
-    drop(others);
-    parked.iter().for_each(|parked| parked.begin_reading(&mut || work.task.yield_now()));
-    let result = work.with_store(|store| {
+    work.with_store(|store| {
         let guests: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
         let is_taken = |set: &str| store.find_set(set).is_ok();
         let names = sets::names(&guests, name, store.next_number(), is_taken)?;
-        let guests = domains.iter().copied().zip(&mut parked);
+        let (guests, instant) = instant::take(store.device_mut().task(), domains)?;
         let result = store_all(store, &names, guests, keep, &instant, out);
         if result.is_err() {
             store.discard_staged();
         }
         result
-    });
-    parked.iter().for_each(|parked| parked.end_reading(&mut || work.task.yield_now()));
-    result
-}
-
-/// The instant at which guests are stored.
-struct Instant {
-    counter: u64,
-    /// The host's wall time, in seconds since 1970; 0 if the host has no clock.
-    wall_time: u64,
+    })
 }
 
 /// Writes the guests, commits them, and says which numbers the checkpoints have got. Numbers are known only after the commit.
-fn store_all<'g, 'p: 'g>(
+fn store_all(
     store: &mut Store<Disk>,
     names: &[String],
-    guests: impl Iterator<Item = (&'g Domain, &'g mut Parked<'p>)>,
+    guests: Vec<Taken>,
     keep: Option<Keep>,
     instant: &Instant,
     out: &mut Answer,
@@ -136,15 +116,14 @@ fn store_all<'g, 'p: 'g>(
     store.check_room_for(names.len())?;
     let mut lines = Vec::new();
     let mut last = 0;
-    for (name, (domain, parked)) in names.iter().zip(guests) {
+    for (name, guest) in names.iter().zip(guests) {
         let commit = lines.len() + 1 == names.len();
-        let (number, line) = shared::with_copies(domain, |shared| {
-            store_one(store, parked, shared, name, instant, commit, out)
-        })
-        .map_err(|error| match names {
-            [_] => error,
-            _ => CheckpointError::Member { guest: domain.name.clone(), error: Box::new(error) },
-        })?;
+        let domain = guest.domain;
+        let (number, line) =
+            store_one(store, guest, name, instant, commit, out).map_err(|error| match names {
+                [_] => error,
+                _ => CheckpointError::Member { guest: domain.name.clone(), error: Box::new(error) },
+            })?;
         last = number;
         lines.push(line);
     }
@@ -158,36 +137,42 @@ fn store_all<'g, 'p: 'g>(
 /// Returns the number of the checkpoint, which is 0 before the commit, and the line that describes it.
 fn store_one(
     store: &mut Store<Disk>,
-    parked: &mut Parked,
-    shared: &[&dyn ReadRam],
+    guest: Taken,
     name: &str,
     instant: &Instant,
     commit: bool,
     out: &mut Answer,
 ) -> Result<(u64, String), CheckpointError> {
     let start = timer::counter();
-    let (records, ram) = parked.records_and_ram(instant.counter, instant.wall_time);
-    let pause = &mut || store.device_mut().task().yield_now();
-    let plan = Plan::new(records, ram, shared, routines(), pause)?;
-    let stats = plan.stats();
-    typed::check_given_up()?;
-    let mut writer = store.begin(name, stats.bytes, instant.wall_time)?;
-    writer.set_pages(stats.pages_stored);
-    let mut sink = ToStore(writer);
-    let mut progress = Progress::new("stored", out);
-    plan.write(&mut sink, &mut |done, total| progress.report(done, total))?;
-    let number = if commit {
-        sink.0.commit()?.number
-    } else {
-        sink.0.stage()?;
-        0
-    };
-    let line = format!(
-        "\"{name}\": {} pages stored, {} zero, {} bytes, {} ms",
-        stats.pages_stored,
-        stats.pages_zero,
-        stats.bytes,
-        clock::millis_since(start)
-    );
-    Ok((number, line))
+    let Taken { domain, state, ram } = guest;
+    shared::with_copies(domain, |shared| {
+        let pause = &mut || store.device_mut().task().yield_now();
+        ram.begin_reading(pause);
+        let plan = Plan::new(state.records(), &ram, shared, routines(), pause)?;
+        let stats = plan.stats();
+        typed::check_given_up()?;
+        let mut writer = store.begin(name, stats.bytes, instant.wall_time)?;
+        writer.set_pages(stats.pages_stored);
+        let mut sink = ToStore(writer);
+        let mut progress = Progress::new("stored", out);
+        plan.write(&mut sink, &mut |done, total| progress.report(done, total))?;
+        if !ram.is_true() {
+            return Err(CheckpointError::Overwritten);
+        }
+        let number = if commit {
+            sink.0.commit()?.number
+        } else {
+            sink.0.stage()?;
+            0
+        };
+        let line = format!(
+            "\"{name}\": {} pages stored, {} zero, {} bytes, {} ms; guest stood still {} us",
+            stats.pages_stored,
+            stats.pages_zero,
+            stats.bytes,
+            clock::millis_since(start),
+            instant.pause_micros
+        );
+        Ok((number, line))
+    })
 }

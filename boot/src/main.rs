@@ -20,6 +20,7 @@ mod duties;
 mod early;
 mod firmware;
 mod guests;
+mod instant;
 mod logger;
 mod machine;
 mod memory;

@@ -151,8 +151,36 @@ pub(crate) fn forget_block(ipa: u64) {
     }
 }
 
-/// Drops all cores' copies of the translation at `root`, which was used under `vmid`, and whose entries are invalid. The translation stays active on
-/// this core until another one is.
+/// Drops all cores' copies of stage 2 of the loaded guest, for the block or page of the intermediate physical address `ipa`.
+pub(crate) fn forget_block_everywhere(ipa: u64) {
+    // SAFETY: the instructions change no memory and no register. Cores look translations up again. Entries that combine both stages are not found
+    // by `ipa`, so all of stage 1 is dropped with it (DDI 0487, D8.14.5). The first barrier orders the table's write before the invalidation, and the
+    // others complete it on all cores before what follows.
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi ipas2e1is, {page}",
+            "dsb ish",
+            "tlbi vmalle1is",
+            "dsb ish",
+            "isb",
+            page = in(reg) ipa >> 12,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Drops all cores' copies of both stages of the loaded guest.
+pub(crate) fn forget_all_everywhere() {
+    // SAFETY: the instructions change no memory and no register. Cores look translations up again. The barriers order the tables' writes before the
+    // invalidation, and complete it on all cores before what follows.
+    unsafe {
+        asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags));
+    }
+}
+
+/// Drops all cores' copies of the translation at `root`, which was used under `vmid`, and whose entries are invalid or allow less than before. The
+/// translation stays active on this core until another one is.
 ///
 /// # Safety
 ///

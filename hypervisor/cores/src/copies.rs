@@ -81,6 +81,11 @@ impl Copies {
         }
     }
 
+    /// Notes that somebody waits for the next release for another reason than a frame.
+    pub fn wait_for_release(&self) {
+        self.kept.lock().is_wanted = true;
+    }
+
     /// Returns the frame with the copy of a page that was not released, if there is one.
     pub fn frame_of(&self, page: usize) -> Option<usize> {
         self.kept.lock().frame_of(page)

@@ -75,6 +75,11 @@ pub fn millis_since(start: u64) -> u64 {
     (timer::counter() - start) * 1000 / timer::frequency()
 }
 
+/// Returns the microseconds since the counter read `start`.
+pub fn micros_since(start: u64) -> u64 {
+    (timer::counter() - start) * 1_000_000 / timer::frequency()
+}
+
 /// Returns the counter's value at instant `us` of [`now_us`], rounded up.
 pub fn counter_at(us: u64) -> u64 {
     let ticks = (u128::from(us) * u128::from(timer::frequency())).div_ceil(1_000_000);

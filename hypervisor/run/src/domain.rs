@@ -8,6 +8,7 @@
 mod errands;
 mod fetch;
 mod first_write;
+mod frozen;
 mod hold;
 mod host;
 mod lock;
@@ -21,6 +22,7 @@ mod step;
 mod turn;
 mod wait;
 
+pub use frozen::{Frozen, Prepared};
 pub use look::Look;
 pub use parked::Parked;
 pub use ram::Ram;

@@ -4,7 +4,6 @@ use crate::el2::GuestRam;
 use core::ptr::{self, NonNull};
 use spin::mutex::SpinMutex;
 use stasis_devices::machine::RAM_UNIT;
-use stasis_memory::ReadRam;
 use stasis_memory::range::{NoRam, Pool, Range};
 
 /// The pool; `None` before the machine's RAM is known.
@@ -47,11 +46,13 @@ fn take_range(lowest: u64, len: u64) -> Result<Range, NoRam> {
     pool.take(lowest, len, RAM_UNIT)
 }
 
-/// Puts memory back into the pool.
+/// Puts memory back into the pool. Memory that a snapshot may still read is lost instead.
 pub fn give_back(memory: GuestRam) {
+    let range = memory.into_range();
+    debug_assert!(range.is_some(), "a snapshot ends before its memory goes");
     if let Some(pool) = FREE.lock().as_mut()
-        && !memory.is_empty()
+        && let Some(range) = range.filter(|range| !range.is_empty())
     {
-        pool.add(memory.range());
+        pool.add(range);
     }
 }

@@ -101,6 +101,35 @@ impl GuestState {
     }
 }
 
+impl Records<'_> {
+    /// Returns copies of the records.
+    pub fn to_owned(&self) -> GuestState {
+        GuestState {
+            guest: self.guest.clone(),
+            clock: self.clock.clone(),
+            power: self.power.cloned(),
+            distributor: Box::new(self.distributor.clone()),
+            vcpus: self.vcpus.iter().map(VcpuRecords::to_owned).collect(),
+            devices: self.devices.to_owned(),
+        }
+    }
+}
+
+impl VcpuRecords<'_> {
+    /// Returns copies of the records.
+    pub fn to_owned(&self) -> VcpuState {
+        VcpuState {
+            core: self.core.clone(),
+            system: self.system.clone(),
+            fp: self.fp.clone(),
+            debug: self.debug.clone(),
+            power: self.power.clone(),
+            identity: self.identity.clone(),
+            cpu_interface: self.cpu_interface.clone(),
+        }
+    }
+}
+
 impl VcpuState {
     /// Returns references to the records, to write or check them.
     pub fn records(&self) -> VcpuRecords<'_> {

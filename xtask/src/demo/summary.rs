@@ -24,8 +24,8 @@ impl Summary {
         self.lines.push((what, value));
     }
 
-    /// Adds the checkpoint: what Stasis says of it, such as `checkpoint 3 "linux": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms`,
-    /// and the size that the host finds on the disk.
+    /// Adds the checkpoint: what Stasis says of it, such as `checkpoint 3 "linux": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms;
+    /// guest stood still 87 us`, and the size that the host finds on the disk.
     pub fn checkpointed(&mut self, answer: &[String], took: Duration, image: &Path) -> Result<()> {
         let number = |unit: &str| answer.iter().rev().find_map(|line| number_before(line, unit));
         if let (Some(stored), Some(zero)) = (number(" pages stored"), number(" zero")) {
@@ -35,6 +35,9 @@ impl Summary {
         let length = store.list().last().context("the disk has no checkpoint")?.length;
         self.add("size of the file", format!("{} ({length} bytes)", report::size(length)));
         self.add("time to checkpoint", time(number(" ms"), took));
+        if let Some(pause) = number(" us") {
+            self.add("it stood still for", format!("{pause} us"));
+        }
         Ok(())
     }
 
@@ -86,10 +89,11 @@ mod tests {
 
     #[test]
     fn numbers_are_found_before_their_units() {
-        let line = "checkpoint 3 \"linux\": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms";
+        let line = "checkpoint 3 \"linux\": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms; guest stood still 87 us";
         assert_eq!(number_before(line, " pages stored"), Some(5120));
         assert_eq!(number_before(line, " zero"), Some(60416));
         assert_eq!(number_before(line, " ms"), Some(1234));
+        assert_eq!(number_before(line, " us"), Some(87));
         assert_eq!(number_before(line, " kings"), None);
     }
 }

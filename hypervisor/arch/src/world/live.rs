@@ -76,4 +76,15 @@ impl Loaded {
     pub fn forget_block(&mut self, ipa: u64) {
         mmu::forget_block(ipa);
     }
+
+    /// Drops all cores' copies of the guest's stage 2 for the block or page of the intermediate physical address `ipa`. To be called after its entry
+    /// was made invalid, and before it gets its new value.
+    pub fn forget_block_everywhere(&mut self, ipa: u64) {
+        mmu::forget_block_everywhere(ipa);
+    }
+
+    /// Drops all cores' copies of all of the guest's stage 2, at the same time.
+    pub fn forget_all_everywhere(&mut self) {
+        mmu::forget_all_everywhere();
+    }
 }

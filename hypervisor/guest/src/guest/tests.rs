@@ -233,6 +233,26 @@ fn an_access_to_nothing_is_an_abort_in_the_guest() {
 }
 
 #[test]
+fn an_access_to_ram_whose_mapping_changes_is_made_again() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let before = vcpus[0].core.clone();
+    let last = guest.ram_base() + guest.ram_size() - 4;
+    let fault = Fault::nothing_at(last, 0x1234_5000, true);
+    let on_walk = Fault { on_walk: true, cause: Cause::Load, ..fault };
+    for exit_by in [
+        abort(last, Width::Word, true),
+        Exit::DataAbortUnemulatable(fault),
+        Exit::DataAbortUnemulatable(on_walk),
+        Exit::InstructionAbort(Fault { cause: Cause::Fetch, ..fault }),
+        Exit::CacheMaintenance(Fault { cause: Cause::Maintenance, ..fault }),
+    ] {
+        let next = exit(&mut guest, 0, &mut vcpus[0], exit_by, &mut core);
+        assert_eq!(next, Next::Enter);
+        assert_eq!(vcpus[0].core, before, "{exit_by:?}");
+    }
+}
+
+#[test]
 fn a_handler_that_cannot_be_fetched_is_a_crash_and_not_an_endless_loop() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     *core.el1.vbar_el1 = 0x0b00_0000;

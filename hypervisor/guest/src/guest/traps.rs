@@ -6,7 +6,7 @@ use stasis_vgic::VcpuMask;
 
 use super::outside::Around;
 use super::{Guest, Host, Next, Vcpu};
-use crate::exit::{self, Access, Exit, Fault, Syndrome, SystemAccess, Wfx, WordAccess};
+use crate::exit::{self, Access, Exit, Fault, FaultKind, Syndrome, SystemAccess, Wfx, WordAccess};
 use crate::inject::{self, El1Registers};
 use crate::outbox::{Errand, Report};
 use crate::psci::{self, Action};
@@ -159,6 +159,7 @@ impl Guest {
                 exit::skip_instruction(&mut vcpu.core, esr);
                 return Next::Wait;
             }
+            Exit::CacheMaintenance(fault) if self.is_ram_in_change(&fault) => {}
             // Nothing is behind the address, so nothing must be maintained. WFE may end at once, and so may WFIT and WFET, which the guest's CPU does
             // not have.
             Exit::CacheMaintenance(_) | Exit::Wfx(Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => {
@@ -303,7 +304,17 @@ impl Guest {
         Next::Enter
     }
 
+    /// Returns whether a vCPU has found no RAM where there is some: another vCPU's first write was changing the entry of stage 2. Then the access is made
+    /// again.
+    fn is_ram_in_change(&self, fault: &Fault) -> bool {
+        let is_ram = |ipa: u64| ipa.wrapping_sub(self.ram_base()) < self.ram_size();
+        fault.kind == FaultKind::Translation && fault.ipa.is_some_and(is_ram)
+    }
+
     fn nothing_there(&mut self, vcpu: &mut Vcpu, fault: &Fault, host: &mut impl Host) -> Next {
+        if self.is_ram_in_change(fault) {
+            return Next::Enter;
+        }
         let address = fault.ipa.unwrap_or(fault.virtual_address);
         if self.unclaimed.report(address) {
             let (cause, pc) = (fault.cause, *vcpu.core.pc);

@@ -1,14 +1,15 @@
-//! The first write to each block of a guest's RAM.
+//! The first write to each block of a guest's RAM, and to each page while a checkpoint is made.
 //!
 //! A block that was never written since its guest got it is zeros. Stage 2 maps the block read-only until its first write, so a checkpoint knows such
-//! blocks without reading them.
+//! blocks without reading them. A checkpoint makes all blocks read-only ([`frozen`](super::frozen)): the first write to a page then keeps what the page was,
+//! and makes that page writable. Once the checkpoint has read a block, or is over, the block is writable again as a whole.
 
 use super::Resident;
+use super::host::RunningOn;
 use crate::el2::GuestRam;
 use crate::tables::HeapTables;
-use stasis_arch::world::Loaded;
 use stasis_guest::exit::Fault;
-use stasis_hw::paging::{Attributes, MapError, Translation};
+use stasis_hw::paging::{Attributes, Forget, MapError, Translation};
 use stasis_memory::ReadRam;
 use stasis_state::written::BLOCK_SIZE;
 
@@ -41,31 +42,51 @@ impl Resident {
         }
     }
 
-    /// Returns whether the loaded vCPU has left for its guest's first write to a block. Then writes to the block are allowed, and the vCPU makes the
-    /// write again.
-    pub(super) fn is_first_write(&mut self, fault: &Fault, loaded: &mut Loaded) -> bool {
-        fault.is_forbidden_write() && self.allow_write(fault, loaded)
+    /// Returns whether the loaded vCPU has left for a write to RAM that stage 2 forbids. Then the write is allowed, and the vCPU makes it again; or the
+    /// vCPU sleeps, and makes it again when there is a frame for what the page was.
+    pub(super) fn is_first_write(&mut self, fault: &Fault, host: &mut RunningOn) -> bool {
+        fault.is_forbidden_write() && self.allow_write(fault, host)
     }
 
-    fn allow_write(&mut self, fault: &Fault, loaded: &mut Loaded) -> bool {
-        let base = self.guest.ram_base();
-        let Some(stage2) = &mut self.stage2 else { return false };
+    fn allow_write(&mut self, fault: &Fault, host: &mut RunningOn) -> bool {
+        let Self { guest, ram, stage2: Some(stage2), .. } = self else { return false };
         let physical = match fault.ipa {
             Some(ipa) => stage2.translate(ipa),
-            None => loaded.physical_address(fault.virtual_address),
+            None => host.loaded.physical_address(fault.virtual_address),
         };
         let Some(physical) = physical else {
             // Another vCPU has changed the guest's tables since: the guest's own fault comes next.
             return true;
         };
-        let range = self.ram.range();
+        let range = ram.range();
         if !range.contains(physical) {
             return false;
         }
-        let offset = physical - range.start;
-        self.ram.mark_written(offset as usize..offset as usize + 1);
-        stage2.allow_writes(base + offset);
-        loaded.forget_block(base + offset);
+        let offset = (physical - range.start) as usize;
+        let address = guest.ram_base() + offset as u64;
+        let loaded = &mut host.loaded;
+        let forget = |what| match what {
+            Forget::Address(ipa) => loaded.forget_block_everywhere(ipa),
+            Forget::All => loaded.forget_all_everywhere(),
+        };
+        match ram.snapshot().filter(|snapshot| !snapshot.is_done_with(offset)) {
+            None => {
+                ram.mark_written(offset..offset + 1);
+                stage2.join(address, forget);
+            }
+            Some(snapshot) => {
+                if snapshot.keep(offset).is_err() {
+                    host.sleep_until_kicked();
+                    return true;
+                }
+                if stage2.split(&mut HeapTables, address, forget).is_err() {
+                    snapshot.wait_for_release();
+                    host.sleep_until_kicked();
+                    return true;
+                }
+            }
+        }
+        host.loaded.forget_block(address);
         true
     }
 }

@@ -112,6 +112,14 @@ impl<'a> RunningOn<'a> {
         Ok(())
     }
 
+    /// Makes the vCPU sleep until it is kicked, unless that has happened since it got the core. The core decides next.
+    #[cold]
+    pub fn sleep_until_kicked(&mut self) {
+        let VcpuPlace { roster, task, .. } = self.place;
+        roster.sleep(*task, NEVER);
+        roster.timer_fired();
+    }
+
     /// Returns whether the core must decide, as [`Roster::must_decide`](crate::roster::Roster::must_decide) then says, too. For waits at EL2, where
     /// the timer interrupts nobody.
     pub fn turn_is_over(&self) -> bool {

@@ -1,18 +1,21 @@
 //! A parked guest, for a caller that stores, overwrites or removes it.
 
-use super::{Domain, NOBODY, Ram, Resident, forget};
+use super::{Domain, NOBODY, Ram, Resident, forget, vmid};
 use crate::device_interrupts;
-use crate::el2::GuestRam;
+use crate::el2::{El2, GuestRam};
 use crate::turns::Task;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
+use stasis_arch::mmu;
 use stasis_cores::sync::LockGuard;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
 use stasis_hw::paging::Translation;
-use stasis_state::Records;
+use stasis_memory::snapshot::{Room, Snapshot};
+use stasis_state::GuestState;
 
 /// A guest that does not run for as long as this lives.
 ///
@@ -20,7 +23,7 @@ use stasis_state::Records;
 /// them. The gate of its vCPUs is closed before the locks are taken, and a core that finds a vCPU's lock taken leaves that vCPU alone
 /// ([`Domain::run`]). Other guests and the console reach the guest without its locks, by [`Domain::tell`] and [`Domain::type_in`].
 pub struct Parked<'a> {
-    domain: &'a Domain,
+    pub(super) domain: &'a Domain,
     // The fields are dropped in this order, too.
     resident: LockGuard<'a, Resident>,
     vcpus: Vec<SpinMutexGuard<'a, Vcpu>>,
@@ -59,23 +62,28 @@ impl Parked<'_> {
         &mut self.resident.ram
     }
 
-    /// Makes EL2 read from the guest's RAM what the guest has stored, even past its caches. Calls `pause` between pieces.
-    pub fn begin_reading(&self, pause: &mut dyn FnMut()) {
-        self.resident.ram.leave_caches(pause);
-    }
-
-    /// Drops from the caches what EL2 has read, so that the guest finds none of it once it turns them on. Calls `pause` between pieces.
-    pub fn end_reading(&self, pause: &mut dyn FnMut()) {
-        if self.resident.guest.may_turn_caches_on(self.vcpus.iter().map(|vcpu| &**vcpu)) {
-            self.resident.ram.leave_caches(pause);
-        }
-    }
-
-    /// Returns the guest's records for a checkpoint, and its RAM. `counter` (ticks) and `wall_time` (seconds) are the host's.
-    pub fn records_and_ram(&mut self, counter: u64, wall_time: u64) -> (Records<'_>, &GuestRam) {
-        let Resident { guest, ram, .. } = &mut *self.resident;
+    /// Returns the guest's state for a checkpoint. `counter` (ticks) and `wall_time` (seconds) are the host's.
+    pub fn state_at(&mut self, counter: u64, wall_time: u64) -> GuestState {
         let vcpus = self.vcpus.iter_mut().map(|vcpu| &mut **vcpu);
-        (guest.records(vcpus, counter, wall_time), ram)
+        self.resident.guest.records(vcpus, counter, wall_time).to_owned()
+    }
+
+    /// Begins a snapshot of the guest's RAM, which the guest may not write from now on: see [`frozen`](super::frozen).
+    pub(super) fn begin_snapshot(&mut self, room: Room<El2>, _: &mut Task) -> Arc<Snapshot<El2>> {
+        let vcpus = self.vcpus.iter().map(|vcpu| &**vcpu);
+        let drops_caches = self.resident.guest.may_turn_caches_on(vcpus);
+        let number = self.domain.number;
+        let Resident { guest, ram, stage2, .. } = &mut *self.resident;
+        if let Some(stage2) = stage2 {
+            let base = guest.ram_base();
+            stage2.forbid_writes(
+                || ram.written_blocks().map(|offset| base + offset as u64),
+                // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID,
+                // for ever.
+                |root| unsafe { mmu::forget_guest(root, vmid(number)) },
+            );
+        }
+        ram.begin_snapshot(room, drops_caches)
     }
 
     /// Passes on to the guest the bells that were rung so far.

@@ -237,7 +237,7 @@ impl Domain {
         let mut resident = lock.lock(self);
         loop {
             if let Some(fault) = exit.fault() {
-                if resident.is_first_write(fault, &mut host.loaded) {
+                if resident.is_first_write(fault, host) {
                     return (Next::Enter, resident);
                 }
                 resident.describe(&mut exit, &vcpu.core, &host.loaded);

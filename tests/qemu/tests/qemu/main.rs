@@ -19,6 +19,7 @@ mod images;
 mod ipi;
 mod linux;
 mod list_registers;
+mod live;
 mod off;
 mod one_to_one;
 mod others;
@@ -83,6 +84,9 @@ fn main() -> ExitCode {
             what_it_leaves_in_el2s_registers_makes_no_difference,
             a_cpu_may_have_more_than_a_cortex_a72,
             what_newer_cpus_add_is_undefined_in_a_guest;
+        live:
+            a_guest_that_writes_meanwhile_is_stored_as_it_was,
+            a_guest_stands_still_for_its_registers_and_not_for_its_memory;
         console:
             mistyped_input_gets_an_answer,
             help_knows_every_command,

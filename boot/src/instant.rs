@@ -1,0 +1,68 @@
+//! The instant of a checkpoint: what guests are then is taken while they stand still, and written while they go on.
+
+use crate::checkpoint::CheckpointError;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use stasis_arch::timer;
+use stasis_run::domain::{Domain, Frozen, Parked, Prepared};
+use stasis_run::turns::Task;
+use stasis_run::{clock, shared};
+use stasis_state::GuestState;
+
+/// A guest as it was at an instant. It runs meanwhile.
+pub struct Taken<'a> {
+    /// The guest.
+    pub domain: &'a Domain,
+    /// Its registers.
+    pub state: GuestState,
+    /// Its RAM.
+    pub ram: Frozen<'a>,
+}
+
+/// The instant at which guests were taken.
+pub struct Instant {
+    /// The host's wall time, in seconds since 1970; 0 if the host has no clock.
+    pub wall_time: u64,
+    /// How long the guests stood still, in microseconds.
+    pub pause_micros: u64,
+}
+
+/// Takes guests as they are at one instant, with the memory that they share. They stand still meanwhile, and so do the guests that share memory with
+/// them.
+///
+/// # Errors
+///
+/// [`CheckpointError::Misfit`], if a guest is in a state in which none is stored.
+pub fn take<'a>(
+    task: &mut Task,
+    domains: &[&'a Domain],
+) -> Result<(Vec<Taken<'a>>, Instant), CheckpointError> {
+    let pause = &mut || task.yield_now();
+    let prepared = domains.iter().map(|domain| Prepared::new(domain, pause));
+    let prepared: Vec<Prepared> = prepared.collect();
+    let others: Vec<Arc<Domain>> = shared::others(domains);
+    let begin = timer::counter();
+    let mut parked: Vec<Parked> = domains.iter().map(|domain| domain.park()).collect();
+    for (domain, parked) in domains.iter().zip(&parked) {
+        parked.state.check_store(&domain.name)?;
+    }
+    let others: Vec<Parked> = others.iter().map(|domain| domain.park()).collect();
+    // Take the instant after all guests were parked: they have seen every earlier one.
+    let (counter, wall_time) = (timer::counter(), clock::date());
+    for parked in &mut parked {
+        parked.guest.clock.stop(counter);
+        // A doorbell that one guest has rung is then in the state of the guest that hears it.
+        parked.listen();
+    }
+    shared::copy(domains.iter().copied(), &mut || task.yield_now());
+    drop(others);
+    let taken =
+        domains.iter().zip(&mut parked).zip(prepared).map(|((domain, parked), prepared)| {
+            let state = parked.state_at(counter, wall_time);
+            Taken { domain, state, ram: parked.freeze(prepared, task) }
+        });
+    let taken = taken.collect();
+    drop(parked);
+    let pause_micros = clock::micros_since(begin);
+    Ok((taken, Instant { wall_time, pause_micros }))
+}

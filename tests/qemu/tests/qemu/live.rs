@@ -1,0 +1,99 @@
+//! Checkpoints of a guest that writes all the while: each is the guest of one instant.
+
+use anyhow::{Context, Result, ensure};
+use stasis_host::config::GuestConfig;
+use stasis_qemu_tests::guests::{SILENCE, numbers, sound};
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::{Stasis, guest};
+
+const GUEST: &str = "waves";
+/// Checkpoints of the same guest.
+const CHECKPOINTS: usize = 4;
+/// Waves of each CPU that follow what is resumed: the guest finds each of its cells once, and writes it in each way.
+const WAVES: u64 = 100;
+/// Longest time that the guest stands still, in microseconds: it is not that of its memory. A loaded host may stop the machine at any time.
+const PAUSE: u64 = 1_000_000;
+/// Most instructions for which a guest stands still.
+const INSTRUCTIONS: u64 = 30_000;
+
+/// Returns the next numbers of waves that the guest prints: of its first CPU, and of the second one.
+fn waves(stasis: &mut Stasis) -> Result<(u64, u64)> {
+    loop {
+        let line = stasis.qemu.console.next_line(SILENCE)?;
+        sound(&line)?;
+        if let (true, &[first, second]) = (line.starts_with("waves "), &*numbers(&line)) {
+            return Ok((first, second));
+        }
+    }
+}
+
+/// Makes sure that the guest has gone on for some waves, with both CPUs, and that it has found nothing wrong.
+fn goes_on(stasis: &mut Stasis) -> Result<u64> {
+    stasis.attach(GUEST)?;
+    let begin = waves(stasis)?;
+    let end = loop {
+        let now = waves(stasis)?;
+        if now.0 >= begin.0 + WAVES && now.1 >= begin.1 + WAVES {
+            break now;
+        }
+    };
+    stasis.detach()?;
+    Ok(end.0)
+}
+
+/// Makes a checkpoint, and returns its number. The guest must not have stood still for as long as `limit`, in microseconds.
+fn checkpoint(stasis: &mut Stasis, guest: &str, limit: u64) -> Result<u64> {
+    let lines = stasis.command(&format!("checkpoint {guest} {guest}"))?;
+    let line = lines.iter().find(|line| line.starts_with("checkpoint ")).context("no line")?;
+    let all = numbers(line);
+    let (number, pause) = (all.first().context("no number")?, all.last().context("no pause")?);
+    ensure!(line.ends_with(" us") && *pause <= limit, "{line}");
+    println!("{line}");
+    Ok(*number)
+}
+
+/// Where each instruction takes a nanosecond, a pause says how many there were.
+pub fn a_guest_stands_still_for_its_registers_and_not_for_its_memory(lab: &Lab) -> Result<()> {
+    for memory in [32, 512] {
+        let config = guest("counter", memory);
+        let machine = lab.machine().configured(config, Some(lab.guest("counter")?));
+        let disk = lab.disk()?;
+        let mut stasis = machine.disk(&disk).cpus(1).counting_instructions(0).boot()?;
+        for _ in 0..2 {
+            stasis.attach("counter")?;
+            stasis.qemu.console.wait_for("tick ", SILENCE)?;
+            stasis.detach()?;
+            checkpoint(&mut stasis, "counter", INSTRUCTIONS / 1000)?;
+        }
+        stasis.kill()?;
+    }
+    Ok(())
+}
+
+pub fn a_guest_that_writes_meanwhile_is_stored_as_it_was(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let config = GuestConfig { vcpus: 2, ..guest(GUEST, 32) };
+    let machine = lab.machine().configured(config, Some(lab.guest(GUEST)?)).disk(&disk);
+    let mut stasis = machine.boot()?;
+    goes_on(&mut stasis)?;
+    let mut stored = Vec::new();
+    for _ in 0..CHECKPOINTS {
+        stored.push(checkpoint(&mut stasis, GUEST, PAUSE)?);
+        goes_on(&mut stasis)?;
+    }
+    for number in &stored {
+        stasis.resume(number)?;
+        goes_on(&mut stasis)?;
+    }
+    // What was resumed can be stored again, by the same stage 2.
+    stored.push(checkpoint(&mut stasis, GUEST, PAUSE)?);
+    goes_on(&mut stasis)?;
+    stasis.quit()?;
+
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    for number in [stored[CHECKPOINTS], stored[0]] {
+        stasis.resume(number)?;
+        goes_on(&mut stasis)?;
+    }
+    stasis.quit()
+}
