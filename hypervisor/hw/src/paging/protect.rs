@@ -26,7 +26,11 @@ impl Translation {
     /// translation. After that nobody writes to the blocks.
     ///
     /// A core may write until then. So the caller makes all vCPUs of the guest stand still, if it wants to know what was written before.
-    pub fn forbid_writes<B: Iterator<Item = u64>>(
+    ///
+    /// # Safety
+    ///
+    /// When `forget` returns, no core has a copy of what the translation was before, in a TLB or in a walk that is under way.
+    pub unsafe fn forbid_writes<B: Iterator<Item = u64>>(
         &mut self,
         blocks: impl Fn() -> B,
         forget: impl FnOnce(u64),
@@ -45,7 +49,7 @@ impl Translation {
             return;
         }
         for input in blocks() {
-            // SAFETY: an entry that refers to a table was made invalid in the loop above, and `forget` made all cores drop their copies of it.
+            // SAFETY: an entry that refers to a table was made invalid in the loop above, and no core has a copy of what it was, by the condition.
             let pages = self.block(input).and_then(|entry| unsafe { entry.join(false) });
             if let Some(pages) = pages {
                 self.spares.push(pages);
@@ -64,7 +68,12 @@ impl Translation {
     /// # Errors
     ///
     /// [`MapError::OutOfMemory`] if there is no table for the pages. Nothing was changed then.
-    pub fn split(
+    ///
+    /// # Safety
+    ///
+    /// 1. Every table of the translation came from `tables`. 2. When `forget` returns, no core has a copy of what it was given, as it was before, in a
+    /// TLB or in a walk that is under way.
+    pub unsafe fn split(
         &mut self,
         tables: &mut impl TableSource,
         input: u64,
@@ -86,7 +95,11 @@ impl Translation {
 
     /// Allows writes to all of the block of 2 MiB in which `input` lies. If the block was split, it is one block again. Other cores may use the
     /// translation meanwhile. `forget` is called at most once, and must make all cores drop their copies of what it is given.
-    pub fn join(&mut self, input: u64, forget: impl FnOnce(Forget)) {
+    ///
+    /// # Safety
+    ///
+    /// When `forget` returns, no core has a copy of what it was given, as it was before, in a TLB or in a walk that is under way.
+    pub unsafe fn join(&mut self, input: u64, forget: impl FnOnce(Forget)) {
         let Some(entry) = self.block(input) else { return };
         if entry.next().is_none() {
             return entry.allow_writes();
@@ -94,7 +107,7 @@ impl Translation {
         entry.invalidate();
         // A core may have a copy of each page.
         forget(Forget::All);
-        // SAFETY: the entry was made invalid, and `forget` made all cores drop their copies of it.
+        // SAFETY: the entry was made invalid, and no core has a copy of what it was, by the condition.
         if let Some(pages) = unsafe { entry.join(true) } {
             self.spares.push(pages);
         }

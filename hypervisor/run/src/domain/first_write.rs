@@ -72,14 +72,18 @@ impl Resident {
         match ram.snapshot().filter(|snapshot| !snapshot.is_done_with(offset)) {
             None => {
                 ram.mark_written(offset..offset + 1);
-                stage2.join(address, forget);
+                // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation, and completes that.
+                unsafe { stage2.join(address, forget) };
             }
             Some(snapshot) => {
                 if snapshot.keep(offset).is_err() {
                     host.sleep_until_kicked();
                     return true;
                 }
-                if stage2.split(&mut HeapTables, address, forget).is_err() {
+                // SAFETY: 1. All tables of guests come from there. 2. The guest is loaded, so `forget` drops all cores' copies of its translation for
+                // the address, and completes that.
+                let split = unsafe { stage2.split(&mut HeapTables, address, forget) };
+                if split.is_err() {
                     snapshot.wait_for_release();
                     host.sleep_until_kicked();
                     return true;

@@ -76,12 +76,11 @@ impl Parked<'_> {
         let Resident { guest, ram, stage2, .. } = &mut *self.resident;
         if let Some(stage2) = stage2 {
             let base = guest.ram_base();
-            stage2.forbid_writes(
-                || ram.written_blocks().map(|offset| base + offset as u64),
-                // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID,
-                // for ever.
-                |root| unsafe { mmu::forget_guest(root, vmid(number)) },
-            );
+            let blocks = || ram.written_blocks().map(|offset| base + offset as u64);
+            // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+            let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
+            // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
+            unsafe { stage2.forbid_writes(blocks, forget) };
         }
         ram.begin_snapshot(room, drops_caches)
     }

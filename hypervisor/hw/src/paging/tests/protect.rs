@@ -53,16 +53,16 @@ impl Guest {
 
     fn forbid(&mut self) {
         let tlbs = &self.tlbs;
-        self.map.forbid_writes(
-            || BLOCKS.into_iter(),
-            |_| tlbs.borrow_mut().iter_mut().for_each(|tlb| tlb.forget(Forget::All)),
-        );
+        let forget = |_| tlbs.borrow_mut().iter_mut().for_each(|tlb| tlb.forget(Forget::All));
+        // SAFETY: the two TLBs are all that walks the translation, and both forget.
+        unsafe { self.map.forbid_writes(|| BLOCKS.into_iter(), forget) };
     }
 
     /// Makes a vCPU of core 0 write to a page, as the fault path does, and the other core use the block meanwhile.
     fn write(&mut self, input: u64) -> Result<(), MapError> {
         let tlbs = &self.tlbs;
-        self.map.split(&mut self.tables, input, |what| forget(tlbs, input, what))?;
+        // SAFETY: 1. This is the only source of tables here. 2. The two TLBs are all that walks the translation, and both forget.
+        unsafe { self.map.split(&mut self.tables, input, |what| forget(tlbs, input, what))? };
         look_ahead(tlbs);
         self.take_faults(input);
         Ok(())
@@ -70,7 +70,8 @@ impl Guest {
 
     fn join(&mut self, input: u64) {
         let tlbs = &self.tlbs;
-        self.map.join(input, |what| forget(tlbs, input, what));
+        // SAFETY: the two TLBs are all that walks the translation, and both forget.
+        unsafe { self.map.join(input, |what| forget(tlbs, input, what)) };
         look_ahead(tlbs);
     }
 
@@ -171,7 +172,8 @@ fn tables_of_pages_are_given_back_with_the_others() {
     guest.write(BLOCKS[1]).unwrap();
     guest.join(BLOCKS[1]);
     assert_eq!(guest.tables.left, 0);
-    guest.map.clear(&mut guest.tables, |_| ());
+    // SAFETY: 1. This is the only source of tables here. 2. and 3. No core walks the translation.
+    unsafe { guest.map.clear(&mut guest.tables, |_| ()) };
     assert_eq!(guest.tables.left, 3, "all but the root");
 }
 
@@ -181,7 +183,8 @@ fn what_is_not_mapped_stays_so() {
     assert!(!guest.map.is_split(5 * GIB));
     assert_eq!(guest.write(GIB + 4 * MIB), Ok(()));
     guest.join(5 * GIB);
-    guest.map.forbid_writes(|| [0, 5 * GIB].into_iter(), |_| ());
+    // SAFETY: nothing is mapped there, so no core has a copy of it.
+    unsafe { guest.map.forbid_writes(|| [0, 5 * GIB].into_iter(), |_| ()) };
     assert_eq!(guest.access(0, GIB + 4 * MIB, false), Access::Translation);
     assert_eq!(guest.tables.left, 1);
 }
@@ -202,9 +205,13 @@ fn a_walker_finds_the_same_page_or_nothing_while_blocks_are_split_and_joined() {
         });
         let Guest { tables, map, .. } = &mut guest;
         for page in PAGES.iter().cycle().take(if cfg!(miri) { 4 } else { 100 }) {
-            map.split(tables, *page, |_| ()).unwrap();
-            map.join(*page, |_| ());
-            map.forbid_writes(|| BLOCKS.into_iter(), |_| ());
+            // SAFETY: 1. This is the only source of tables here. 2. The walker keeps no copies. It may be in the midst of a walk: then it reads a table
+            // that is kept for later, and is not released while the walker runs.
+            unsafe {
+                map.split(tables, *page, |_| ()).unwrap();
+                map.join(*page, |_| ());
+                map.forbid_writes(|| BLOCKS.into_iter(), |_| ());
+            }
         }
         done.store(true, core::sync::atomic::Ordering::Relaxed);
     });
