@@ -71,8 +71,8 @@ impl Translation {
     ///
     /// # Safety
     ///
-    /// 1. Every table of the translation came from `tables`. 2. When `forget` returns, no core has a copy of what it was given, as it was before, in a
-    /// TLB or in a walk that is under way.
+    /// 1. Every table of the translation came from `tables`.
+    /// 2. When `forget` returns, no core has a copy of what it was given, as it was before, in a TLB or in a walk that is under way.
     pub unsafe fn split(
         &mut self,
         tables: &mut impl TableSource,
