@@ -30,6 +30,9 @@ const INTERFACE_CONDITION: u32 = 0x1aa;
 /// Argument of SET_BUS_WIDTH: four lines.
 const FOUR_LINES: u32 = 0b10;
 
+/// What came of a try: nothing, or the command that failed and why.
+type Attempt = Result<(), (Command, Fault)>;
+
 /// A card that was set up.
 #[derive(Debug)]
 pub struct Card<B> {
@@ -166,10 +169,7 @@ impl<B: Bus> Card<B> {
     }
 
     /// Calls `attempt` until it succeeds, [`TRIES`] times at the most.
-    fn persist(
-        &mut self,
-        attempt: &mut dyn FnMut(&mut Self) -> Result<(), (Command, Fault)>,
-    ) -> Result<(), Error> {
+    fn persist(&mut self, attempt: &mut dyn FnMut(&mut Self) -> Attempt) -> Result<(), Error> {
         if let Some(lost) = self.lost {
             return Err(lost);
         }

@@ -88,7 +88,7 @@ impl<W: Wait> Sdhci<W> {
                 return Ok(());
             }
             self.write(STATUS, STATUS::DMA_INTERRUPT::SET.value);
-            next = (next | SDMA_BOUNDARY - 1) + 1;
+            next = (next | (SDMA_BOUNDARY - 1)).wrapping_add(1);
             self.write(SDMA_ADDRESS, next);
         }
     }
