@@ -9,7 +9,7 @@
 # Source: the SD Physical Layer Simplified Specification, 4.3.4, and the SD Host Controller Simplified Specification, 1.13: a
 # multiple block write is one command, and one DMA.
 #
-# Needs qemu-system-aarch64 and python3 on the PATH.
+# Needs qemu-system-aarch64 (seen with 10.0.2) and python3 on the PATH.
 set -eu
 
 WORK=$(mktemp -d)
@@ -18,7 +18,7 @@ cd "$WORK"
 truncate -s 64M card.img log.img
 cat > drive.py <<'PYTHON'
 """Drives QEMU's sdhci-pci by qtest, with the CPU stopped: the card is set up as 4.2 of its specification has it."""
-import socket, struct, subprocess, time
+import atexit, signal, socket, struct, subprocess, sys, time
 
 qemu = subprocess.Popen(
     ["qemu-system-aarch64", "-M", "virt,highmem=off", "-m", "64M", "-nic", "none", "-display", "none", "-monitor", "none",
@@ -26,6 +26,8 @@ qemu = subprocess.Popen(
      "-drive", "if=none,id=card,driver=blklogwrites,file.driver=file,file.filename=card.img,"
      "log.driver=file,log.filename=log.img,log-super-update-interval=1",
      "-device", "sdhci-pci,addr=1", "-device", "sd-card,drive=card"])
+atexit.register(qemu.kill)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # timeout's
 
 
 def connect(path):
@@ -57,8 +59,8 @@ def requests():
 
 
 FUNCTION = 0x3F000000 + (1 << 15)  # device 1 in the ECAM
-BASE = 0x10000000
-TABLE, BUFFER, PIECE = 0x40100000, 0x40200000, 65536
+BASE = 0x10000000  # the window of PCI's memory
+TABLE, BUFFER, PIECE = 0x40100000, 0x40200000, 65536  # RAM begins at 0x40000000
 
 
 def write(offset, value):
@@ -100,7 +102,6 @@ write(0x04, 512 << 16 | 512)
 command(25, 0, 0x3A, 0x27)  # WRITE_MULTIPLE_BLOCK, DMA, Auto CMD12
 assert read(0x30) & 0xFFFF0002 == 2, "the transfer is not complete"
 print(requests() - before)
-qemu.kill()
 PYTHON
 FOUND=$(timeout 120 python3 drive.py)
 
