@@ -170,7 +170,8 @@ impl<'t> Disk<'t> {
 pub fn card_slots(machine: &Machine) -> Vec<Sdhci> {
     let slot = |host: &SdHost| {
         let to_bus = |start, len| host.reach.to_bus(Range::new(start as u64, len as u64));
-        // SAFETY: 1. `Machine` is proof of what the device tree says: where the host's bus has memory; and the final translation maps all memory one to one. 2. The function does.
+        // SAFETY: 1. `Machine` is proof of what the device tree says: where the host's bus has memory; and the final translation maps all memory one to one. 2. `clean_and_invalidate_to_poc` writes the lines back to
+        // the point of coherency, and drops them.
         let dma = unsafe { Dma::new(&CARD_DMA, to_bus, clean_and_invalidate_to_poc) };
         // SAFETY: 1. `Machine` is proof that the frame is an SD host's, and mapped as a device for ever. 2. Only this driver uses it, and
         // of the program's memory the host writes what `dma` leads to alone.
@@ -253,7 +254,7 @@ impl BlockDevice for Disk<'_> {
 
     fn end_writes(&mut self) -> Result<(), DiskError> {
         match self {
-            Self::Virtio(disk, task) => Ok(disk.end_writes(*task)?),
+            Self::Virtio(disk, task) => Ok(disk.end_requests(*task)?),
             Self::Card(..) => Ok(()),
         }
     }

@@ -70,7 +70,7 @@ pub struct VirtioBlk<T: Transport = MmioTransport<'static>> {
     capacity: u64,
     read_only: bool,
     has_cache: bool,
-    /// What the first request has failed with that was begun and has not been ended.
+    /// Error of the first request that failed since the last [`end_requests`](VirtioBlk::end_requests).
     failed: Option<Error>,
     given_up: Option<Request>,
 }
@@ -78,6 +78,10 @@ pub struct VirtioBlk<T: Transport = MmioTransport<'static>> {
 impl VirtioBlk {
     /// Sets up the first disk in the slots, whose requests may take `patience_ms` milliseconds, and returns its driver. A slot without a disk is left
     /// as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoDisk`] if no slot has a disk; what is wrong with the first disk, if it can't be used.
     ///
     /// # Safety
     ///
@@ -177,11 +181,19 @@ impl<T: Transport> VirtioBlk<T> {
     }
 
     /// Checks that the disk was not given up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::GivenUp`], with the request that the disk had then.
     pub fn check(&self) -> Result<(), Error> {
         self.given_up.map_or(Ok(()), |since| Err(Error::GivenUp { since }))
     }
 
     /// Reads whole sectors, from number `sector` on, into `buf`. Waits for the disk by `wait`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_with`](Self::read_with).
     pub fn read(
         &mut self,
         wait: &mut dyn Wait,
@@ -196,6 +208,11 @@ impl<T: Transport> VirtioBlk<T> {
     }
 
     /// Reads `len` bytes, whole sectors, and passes them to `take` in pieces of the driver's buffers, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request that failed has failed with,
+    /// also one of a write that was begun before.
     pub fn read_with(
         &mut self,
         wait: &mut dyn Wait,
@@ -207,7 +224,7 @@ impl<T: Transport> VirtioBlk<T> {
         self.settle(wait)?;
         let done = self.read_pieces(wait, sector, len, take);
         // After a failure, the device may have further requests.
-        let ended = self.end_writes(wait);
+        let ended = self.end_requests(wait);
         done.and(ended)
     }
 
@@ -238,6 +255,10 @@ impl<T: Transport> VirtioBlk<T> {
     }
 
     /// Writes whole sectors, from number `sector` on. Waits for the disk by `wait`. What was written lasts after [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write_with`](Self::write_with).
     pub fn write(
         &mut self,
         wait: &mut dyn Wait,
@@ -253,6 +274,11 @@ impl<T: Transport> VirtioBlk<T> {
 
     /// Writes `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order. They last after
     /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`], [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request that failed has failed with,
+    /// also one of a write that was begun before.
     pub fn write_with(
         &mut self,
         wait: &mut dyn Wait,
@@ -262,16 +288,16 @@ impl<T: Transport> VirtioBlk<T> {
     ) -> Result<(), Error> {
         self.settle(wait)?;
         let begun = self.begin_write_with(wait, sector, len, fill);
-        let ended = self.end_writes(wait);
+        let ended = self.end_requests(wait);
         begun.and(ended)
     }
 
     /// Begins to write `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order. They are written when
-    /// [`end_writes`](Self::end_writes) has returned. Waits only while the device has [`DEPTH`] requests.
+    /// [`end_requests`](Self::end_requests) has returned. Waits only while the device has [`DEPTH`] requests.
     ///
     /// # Errors
     ///
-    /// Also that of a write which was begun before, until [`end_writes`](Self::end_writes) has returned it.
+    /// Also that of a write which was begun before, until [`end_requests`](Self::end_requests) has returned it.
     pub fn begin_write_with(
         &mut self,
         wait: &mut dyn Wait,
@@ -298,23 +324,27 @@ impl<T: Transport> VirtioBlk<T> {
         Ok(())
     }
 
-    /// Waits for all writes that were begun, and forgets their errors.
+    /// Waits for all requests that were begun, and forgets their errors.
     ///
     /// # Errors
     ///
     /// What the first of them that failed has failed with; that the disk was given up.
-    pub fn end_writes(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
+    pub fn end_requests(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
         let settled = self.settle(wait);
         self.failed = None;
         settled
     }
 
     /// Makes what was written last. A device that does not offer a flush has no cache.
+    ///
+    /// # Errors
+    ///
+    /// What the flush has failed with, or a write that was begun before.
     pub fn flush(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
         self.settle(wait)?;
         if self.has_cache && !self.read_only {
             self.submit(wait, 0, Request::Flush)?;
-            self.end_writes(wait)?;
+            self.end_requests(wait)?;
         }
         Ok(())
     }
@@ -387,7 +417,7 @@ impl<T: Transport> VirtioBlk<T> {
     /// Resets the disk, which is not used again, and returns what `error` makes of a request that it had and of the patience with it.
     #[cold]
     fn give_up(&mut self, error: impl FnOnce(Request, u64) -> Error) -> Error {
-        // It is asked only while it has requests.
+        // This is called only while the device has a request.
         let request = self.requests.any().unwrap_or(Request::Flush);
         self.given_up = Some(request);
         self.requests.reset();

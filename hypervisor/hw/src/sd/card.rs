@@ -65,6 +65,11 @@ impl<B> Card<B> {
 
 impl<B: Bus> Card<B> {
     /// Sets up the card in the slot, whatever state it is in, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCard`] if the slot is empty; what the controller or the last try has failed with; [`Error::Unusable`] if the card
+    /// is of a kind that is not supported.
     pub fn start(mut bus: B) -> Result<Self, Error> {
         let mut tries = 0;
         let identity = loop {
@@ -109,6 +114,10 @@ impl<B: Bus> Card<B> {
     }
 
     /// Checks that the card is still the one that was set up: another one does not know the address.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] if the card does not answer as it should, or was lost before.
     pub fn check(&mut self) -> Result<(), Error> {
         if let Some(lost) = self.lost {
             return Err(lost);
@@ -118,6 +127,10 @@ impl<B: Bus> Card<B> {
     }
 
     /// Reads whole blocks, from number `block` on, into `buf`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] and [`Error::BeyondEnd`], before the card is asked; [`Error::Failed`] after the last try; [`Error::Lost`] if the card is lost.
     pub fn read(&mut self, block: u64, buf: &mut [u8]) -> Result<(), Error> {
         self.check_range(block, buf.len())?;
         let firsts = (block..).step_by(MAX_BLOCKS);
@@ -132,6 +145,11 @@ impl<B: Bus> Card<B> {
     }
 
     /// Writes whole blocks, from number `block` on, and checks that the card has them, unless [`verify`](Self::verify) is off. After that they last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WriteProtected`], [`Error::Length`] and [`Error::BeyondEnd`], before the card is asked; [`Error::Failed`] after the last try;
+    /// [`Error::Lost`] if the card is lost.
     pub fn write(&mut self, block: u64, data: &[u8]) -> Result<(), Error> {
         if self.is_write_protected() {
             return Err(Error::WriteProtected);

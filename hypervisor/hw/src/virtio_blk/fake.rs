@@ -38,11 +38,11 @@ pub enum Manner {
 /// What a device does to its used ring beside what it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attack {
-    /// It names a request that it does not have.
+    /// The device names a request that it does not have.
     Token(u32),
-    /// It says that it has ended so many requests more.
+    /// The device says that it has ended so many requests more.
     Ahead(u16),
-    /// It ends each request twice.
+    /// The device ends each request twice.
     Twice,
 }
 

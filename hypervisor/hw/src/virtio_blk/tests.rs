@@ -89,7 +89,7 @@ fn a_write_that_was_begun_is_under_way_until_it_is_ended() {
     assert_eq!(clock.device.borrow().log, [], "nobody has waited");
     begin(&mut disk, &mut clock, (DEPTH * WHOLE) as u64, WHOLE).unwrap();
     assert_eq!(clock.device.borrow().log.len(), 1, "only until one has ended");
-    disk.end_writes(&mut clock).unwrap();
+    disk.end_requests(&mut clock).unwrap();
     assert_eq!(clock.device.borrow().log.len(), DEPTH + 1);
     disk.flush(&mut clock).unwrap();
     assert!(clock.device.borrow().medium.starts_with(&data(DEPTH * WHOLE)));
@@ -143,9 +143,9 @@ fn a_write_that_fails_late_is_reported_until_it_is_ended_and_then_no_more() {
     assert_eq!(disk.flush(&mut clock), failure, "it would not cover the write");
     assert_eq!(disk.read(&mut clock, 0, &mut [0; SECTOR]), failure);
     assert_eq!(begin(&mut disk, &mut clock, 200, WHOLE), failure);
-    assert_eq!(disk.end_writes(&mut clock), failure);
+    assert_eq!(disk.end_requests(&mut clock), failure);
     assert_eq!(clock.device.borrow().log, [(1, 0)], "nothing was sent behind it");
-    assert_eq!(disk.end_writes(&mut clock), Ok(()));
+    assert_eq!(disk.end_requests(&mut clock), Ok(()));
     disk.write(&mut clock, 0, &data(LONG)).unwrap();
 }
 
@@ -154,7 +154,7 @@ fn of_several_failures_the_first_is_reported() {
     let device = Device { manner: Manner::AnyOrder, fails: vec![1, 2], ..Device::new(SECTORS) };
     let (mut disk, mut clock) = started(device);
     begin(&mut disk, &mut clock, 0, DEPTH * WHOLE).unwrap();
-    let error = disk.end_writes(&mut clock).unwrap_err();
+    let error = disk.end_requests(&mut clock).unwrap_err();
     let device = clock.device.borrow();
     assert_eq!(device.log.len(), DEPTH, "all have ended");
     let request = Request::Write(device.log[1].1, WHOLE);
@@ -166,7 +166,7 @@ fn a_disk_that_does_not_answer_is_reset_and_not_used_again() {
     let (mut disk, mut clock) = started(Device { manner: Manner::Never, ..Device::new(SECTORS) });
     begin(&mut disk, &mut clock, 8, 2 * WHOLE).unwrap();
     let request = Request::Write(8, WHOLE);
-    assert_eq!(disk.end_writes(&mut clock), Err(Error::TimedOut { request, ms: PATIENCE_MS }));
+    assert_eq!(disk.end_requests(&mut clock), Err(Error::TimedOut { request, ms: PATIENCE_MS }));
     assert!(clock.device.borrow().status.is_empty(), "it can't write to memory any more");
     let late = clock.now.get();
     let given_up = Err(Error::GivenUp { since: request });
@@ -174,7 +174,7 @@ fn a_disk_that_does_not_answer_is_reset_and_not_used_again() {
     assert_eq!(disk.write(&mut clock, 0, &[0; SECTOR]), given_up);
     assert_eq!(begin(&mut disk, &mut clock, 0, LONG), given_up);
     assert_eq!(disk.flush(&mut clock), given_up);
-    assert_eq!(disk.end_writes(&mut clock), given_up);
+    assert_eq!(disk.end_requests(&mut clock), given_up);
     assert_eq!(disk.check(), given_up);
     assert_eq!(clock.now.get(), late, "nobody waits for it again");
 }
