@@ -71,7 +71,7 @@ impl From<SaveError<StreamError>> for CheckpointError {
     }
 }
 
-/// Stores guests as they are at one instant. They stand still for that instant alone, and go on while they are written. One guest is stored under
+/// Stores guests as they are at one instant. The guests stand still for that instant, and run while their checkpoints are written. One guest is stored under
 /// `name`. Several are a set, each under `name/` and its own name, and the store gets either all of them or none. `keep` says which older checkpoints
 /// are deleted.
 ///

@@ -27,8 +27,8 @@ pub struct Instant {
     pub pause_micros: u64,
 }
 
-/// Takes guests as they are at one instant, with the memory that they share. They stand still meanwhile, and so do the guests that share memory with
-/// them.
+/// Takes guests as they are at one instant, with the memory that they share. The guests stand still meanwhile, and so do those that share memory
+/// with them.
 ///
 /// # Errors
 ///

@@ -173,7 +173,7 @@ impl<W: Wait> Sdhci<W> {
             transfer.into_iter().for_each(Transfer::lose);
         }
         if let Fault::Dma { .. } = fault {
-            // It may be the memory, or the table. The next try does without.
+            // The fault may lie in the memory or the table. The next try does without DMA.
             self.engine = Engine::Port;
         }
     }

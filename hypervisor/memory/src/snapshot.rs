@@ -119,7 +119,7 @@ impl<M: Machine> Snapshot<M> {
         self.copies.wait_for_release();
     }
 
-    /// Makes sure of that for bytes that the hypervisor will write. If a page can't be kept, the snapshot is spoiled.
+    /// Keeps all pages of bytes that the hypervisor will write. If one can't be kept, the snapshot is spoiled.
     pub(crate) fn keep_all(&self, bytes: Range<usize>) {
         let bytes = bytes.start..bytes.end.min(self.ram.len());
         if pages_of(&bytes).any(|page| self.keep(page * PAGE_SIZE).is_err()) {

@@ -1,7 +1,7 @@
 //! Memory that guests share, and their doorbells.
 //!
-//! A region has its memory for as long as the machine is on, and as much again for a copy, which checkpoints are stored from. So the guests that
-//! share the region, and are not stored themselves, stand still only while it is copied. A bell that one guest rings for another waits in the region
+//! A region has its memory for as long as the machine is on, and as much again for a copy, which checkpoints are stored from. So all guests
+//! that share the region stand still only while it is copied. A bell that one guest rings for another waits in the region
 //! until a core of the other's takes it ([`Connected::take_rung`]). So nobody takes the lock of another guest.
 
 use crate::domain::{Domain, Ram};

@@ -260,7 +260,7 @@ pub(super) static TABLE: [Spec; 20] = [
             "Of one guest: the checkpoint gets a number, and the guest's name if none is given.",
             "Of several, \"a,b,c\" or \"all\": they are stored as they are at one instant, each as \"name/guest\", and",
             "are a set, which resume and delete take as \"name/\". Either all of a set is there or nothing.",
-            "The guests stand still meanwhile, and then go on if they ran.",
+            "The guests stand still for an instant, and run while they are stored.",
         ],
         build: |arguments| {
             Ok(Command::Checkpoint { guests: arguments.guests(0)?, name: arguments.optional(1) })

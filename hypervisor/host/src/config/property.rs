@@ -48,7 +48,7 @@ pub const CHECKPOINT_EVERY_US: &str = "checkpoint-every-us";
 pub const CHECKPOINT_KEEP: &str = "checkpoint-keep";
 pub const CHECKPOINT_RUN_SHARE: &str = "checkpoint-run-share";
 pub const WELL_AFTER_US: &str = "well-after-us";
-/// Those of a guest.
+/// Properties of a guest.
 pub const GUEST: &[&str] = &[
     NAME,
     REG,
@@ -75,22 +75,22 @@ pub const GUEST: &[&str] = &[
 ];
 
 pub const FRAME_US: &str = "frame-us";
-/// Those of a core, whose `reg` is its number; the last two say how its windows are counted.
+/// Properties of a core, whose `reg` is its number; the last two say how its windows are counted.
 pub const CORE: [&str; 4] = [REG, FRAME_US, "#address-cells", "#size-cells"];
 
 pub const AT_US: &str = "at-us";
 pub const LENGTH_US: &str = "length-us";
-/// Those of a window.
+/// Properties of a window.
 pub const WINDOW: [&str; 4] = [REG, NAME, AT_US, LENGTH_US];
 
 pub const SIZE: &str = "size";
 pub const GUESTS: &str = "guests";
 pub const REGION: &str = "region-name";
-/// Those of memory that guests share.
+/// Properties of memory that guests share.
 pub const SHARED: [&str; 4] = [REG, REGION, SIZE, GUESTS];
 
 pub const UNVERIFIED_WRITES: &str = "unverified-writes";
-/// Those of the store.
+/// Properties of the store.
 pub const STORE: [&str; 1] = [UNVERIFIED_WRITES];
 
 pub const TEXT: &str = "a string";

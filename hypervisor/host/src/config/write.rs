@@ -107,7 +107,7 @@ fn shared(tree: &mut Writer, number: u32, shared: &SharedRegion) {
     tree.end();
 }
 
-/// Writes what is not as it is without a word.
+/// Writes the node `store`, if something in it differs from its default.
 fn store(tree: &mut Writer, store: StoreConfig) {
     if !store.verify_writes {
         tree.begin("store");

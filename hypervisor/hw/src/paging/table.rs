@@ -66,8 +66,8 @@ impl<'t> Level<'t> {
     ///
     /// 1. `root` came from `allocate`, and is not released for 't. 2. Its entries were written through [`Entry`] alone.
     pub(super) unsafe fn first(root: NonNull<Table>) -> Self {
-        // SAFETY: 1. `root` is an initialised table, one to one, for 't, by condition 1. 2. All of it are atomics, and nobody has an exclusive
-        // reference to it.
+        // SAFETY: 1. `root` is an initialised table, one to one, for 't, by condition 1. 2. All its entries are atomics, and nobody has an
+        // exclusive reference to it.
         Self { table: unsafe { root.as_ref() }, level: ROOT_LEVEL }
     }
 
@@ -155,7 +155,7 @@ impl<'t> Entry<'t> {
     pub(super) unsafe fn join(&self, allow_writes: bool) -> Option<Pages> {
         let pages = next_table(self.load(), self.level)?;
         // SAFETY: 1. Only `link` and `refer_to` write a table descriptor, and both write that of an initialised table, one to one. 2. The table is
-        // released or filled again only by who owns the result. 3. All of it are atomics. The reference ends with this statement.
+        // released or filled again only by who owns the result. 3. All its entries are atomics. The reference ends with this statement.
         let first = unsafe { pages.as_ref() }.0[0].load(Ordering::Relaxed);
         let access = if allow_writes { STAGE2::S2AP::ReadWrite } else { STAGE2::S2AP::ReadOnly };
         let page = DESCRIPTOR::TABLE_OR_PAGE::SET.value | STAGE2::S2AP::ReadWrite.value;
@@ -207,8 +207,8 @@ impl Pages {
     }
 
     fn entries(&self) -> &[AtomicU64; ENTRIES] {
-        // SAFETY: 1. The table came from `allocate`, initialised and one to one, and is released by whoever gives `self` away. 2. All of it are
-        // atomics, and nobody has an exclusive reference to it.
+        // SAFETY: 1. The table came from `allocate`, initialised and one to one, and is released by whoever gives `self` away. 2. All its
+        // entries are atomics, and nobody has an exclusive reference to it.
         unsafe { &self.0.as_ref().0 }
     }
 }

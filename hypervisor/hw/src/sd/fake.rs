@@ -66,7 +66,7 @@ pub struct FakeCard {
     pub busy_for: usize,
     /// The number of questions until the card has powered up.
     pub powers_up_after: usize,
-    /// What is with high speed; `None`: the card is too old to be asked.
+    /// How the card behaves when asked for high speed; `None`: the card is too old to be asked.
     pub high_speed: Option<HighSpeed>,
     /// Bits of the CSD besides the capacity.
     pub csd: u128,

@@ -2,7 +2,7 @@
 //!
 //! A block that was never written since its guest got it is zeros. Stage 2 maps the block read-only until its first write, so a checkpoint knows such
 //! blocks without reading them. A checkpoint makes all blocks read-only ([`frozen`](super::frozen)): the first write to a page then keeps what the page was,
-//! and makes that page writable. Once the checkpoint has read a block, or is over, the block is writable again as a whole.
+//! and makes that page writable. Once the checkpoint has read a block, or is over, the next write to the block makes it writable as a whole.
 
 use super::Resident;
 use super::host::RunningOn;

@@ -1,7 +1,7 @@
 //! A guest's RAM as it was at an instant, which a checkpoint reads while the guest runs.
 //!
 //! Before the guest is parked, [`Prepared`] takes what a snapshot needs. While it is parked, [`Parked::freeze`] forbids all writes in stage 2, which
-//! is a store for each block of 2 MiB. From then on the [first write](super::first_write) to a page keeps what the page was. A vCPU for which there
+//! is one write to a page table for each block of 2 MiB. From then on the [first write](super::first_write) to a page keeps what the page was. A vCPU for which there
 //! is no frame sleeps until the checkpoint has written some pages.
 
 use super::{Domain, Parked};

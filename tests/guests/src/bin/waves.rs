@@ -15,9 +15,11 @@ use stasis_guests::second::Second;
 
 stasis_guests::entry!(main, no_irq);
 
-/// It begins in the midst of a block of stage 2.
+/// First address of the pages: in the midst of a block of stage 2.
 const START: usize = 0x4110_0000;
 const PAGE: usize = 4096;
+/// Bits of an address that say where in the RAM it is, which begins at a multiple of 1 GiB, as does its alias.
+const IN_RAM: usize = 0x3fff_ffff;
 /// Pages of both CPUs: they write in the same blocks at the same time.
 const PAGES: usize = 1536;
 /// Offsets of a page's cells: its first word, one in the midst, and its last.
@@ -128,7 +130,7 @@ fn stores(wave: &Wave) {
     wave.each(|cell| unsafe { (cell as *mut u64).write_volatile(wave.number) });
 }
 
-/// The cell and its neighbour, which is none.
+/// Stores the cell and the word beside it, which is no cell.
 fn pairs(wave: &Wave) {
     wave.each(|cell| {
         let cell = cell & !15;
@@ -158,7 +160,7 @@ fn exclusives(wave: &Wave) {
 /// Stores with the rights of EL0.
 fn as_el0(wave: &Wave) {
     wave.each(|cell| {
-        let alias = EL0_ALIAS + (cell & 0x3fff_ffff);
+        let alias = EL0_ALIAS + (cell & IN_RAM);
         // SAFETY: the alias is the cell.
         unsafe {
             asm!("sttr {}, [{}]", in(reg) wave.number, in(reg) alias, options(nostack, preserves_flags));

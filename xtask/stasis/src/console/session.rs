@@ -30,7 +30,7 @@ pub(super) enum End {
     Left,
     /// Nobody reads what is printed.
     Unheard,
-    /// This process was told to end.
+    /// A signal told this process to end.
     Signal(Signal),
     /// The machine has closed the connection.
     Closed,

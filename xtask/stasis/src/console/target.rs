@@ -197,7 +197,7 @@ fn line_settings(settings: &mut Termios, rate: BaudRate) {
     settings.control_flags -= ControlFlags::CSTOPB | ControlFlags::CRTSCTS;
     // There is no modem whose carrier counts.
     settings.control_flags |= ControlFlags::CLOCAL | ControlFlags::CREAD;
-    // It fails for what is no rate alone.
+    // `cfsetspeed` fails only for what is no rate.
     let _ = termios::cfsetspeed(settings, rate);
 }
 

@@ -28,14 +28,14 @@ impl Found {
     }
 }
 
-/// What an access came to.
+/// Result of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// The access was made at this physical address.
     Made(u64),
     /// The address is not mapped.
     Translation,
-    /// It was a write, and writes are forbidden.
+    /// Writes are forbidden there.
     Permission,
 }
 
