@@ -41,8 +41,8 @@ pub fn surplus<'a>(
 
 /// When a guest's next checkpoint is due.
 ///
-/// It is due a whole time after the last one ended, and later if the guest would not run for the part of its time that its configuration
-/// says: it stands still while one is made.
+/// It is due a whole time after the last one ended, and later if the guest would not be undisturbed for the part of its time that its configuration
+/// says. The guest runs while one is made, but its first write to each page takes longer, or waits for the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Timetable {
     periodic: Periodic,
@@ -58,11 +58,11 @@ pub struct Timetable {
 /// Why checkpoints can't be made as often as is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
-    /// The guest would not run for its part of the time.
+    /// The guest would not be undisturbed for its part of the time.
     Share {
         /// How long one takes, in microseconds.
         took_us: u64,
-        /// How long the guest runs from one to the next, in microseconds.
+        /// How long the guest is undisturbed from one to the next, in microseconds.
         rest_us: u64,
     },
     /// Commands, or the checkpoints of others, have come before, again and again.
@@ -77,7 +77,7 @@ impl fmt::Display for Behind {
         match self {
             Self::Share { took_us, rest_us } => write!(
                 out,
-                "a periodic checkpoint takes {}, so the next one is made {} later: the guest has its checkpoint-run-share of the time",
+                "a periodic checkpoint takes {}, so the next one is made {} later: the guest has its checkpoint-run-share of the time undisturbed",
                 Seconds(*took_us),
                 Seconds(*rest_us)
             ),
@@ -115,8 +115,8 @@ impl Timetable {
         self.next_us
     }
 
-    /// Notes that one was made, or was tried: the guest stood still from `began_us` to `ended_us`. Returns what keeps the timetable from what is configured, the
-    /// first time that something does.
+    /// Notes that one was made, or was tried, from `began_us` to `ended_us`. Returns what keeps the timetable from what is configured, the first time that
+    /// something does.
     pub fn made(&mut self, began_us: u64, ended_us: u64) -> Option<Behind> {
         let every_us = self.periodic.every_us;
         let late_us = began_us.saturating_sub(self.next_us);
@@ -141,17 +141,17 @@ impl Timetable {
         !self.was_given_up
     }
 
-    /// Notes that one was given up for a command. It is due again when the guest has run for its share.
+    /// Notes that one was given up for a command. It is due again when the guest has had its share.
     pub fn given_up(&mut self, began_us: u64, ended_us: u64) {
         self.was_given_up = true;
         self.next_us = ended_us.saturating_add(self.rest_us(ended_us.saturating_sub(began_us)));
     }
 
-    /// How long the guest must run after it stood still for `took_us`, in microseconds.
+    /// Returns how long the guest must be undisturbed after a checkpoint that took `took_us`, both in microseconds.
     fn rest_us(&self, took_us: u64) -> u64 {
         let run_share = u64::from(self.periodic.run_share);
-        let stands_still = 100_u64.saturating_sub(run_share).max(1);
-        took_us.saturating_mul(run_share).div_ceil(stands_still)
+        let checkpoint_share = 100_u64.saturating_sub(run_share).max(1);
+        took_us.saturating_mul(run_share).div_ceil(checkpoint_share)
     }
 
     /// Notes that none is made this time, as the guest does not run.
@@ -271,22 +271,22 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_runs_for_its_share_whatever_its_checkpoints_take() {
+    fn a_guest_has_its_share_undisturbed_whatever_its_checkpoints_take() {
         for run_share in 1..=99 {
             for took in [0, 1, 9, 10, 11, 1000, 123_456] {
                 let mut table = Timetable::new(Periodic { run_share, ..PERIODIC }, 0);
-                let (began, mut ran, mut stood) = (table.next_us(), 0, 0);
+                let (began, mut undisturbed, mut disturbed) = (table.next_us(), 0, 0);
                 let mut now = began;
                 for _ in 0..20 {
                     table.made(now, now + took);
                     now += took;
-                    stood += took;
-                    ran += table.next_us() - now;
+                    disturbed += took;
+                    undisturbed += table.next_us() - now;
                     now = table.next_us();
                 }
-                let share = ran * 100 / (ran + stood);
+                let share = undisturbed * 100 / (undisturbed + disturbed);
                 assert!(share >= run_share.into(), "{share} % of {run_share} %, each takes {took}");
-                assert!(ran >= 20 * EVERY, "more often than is configured");
+                assert!(undisturbed >= 20 * EVERY, "more often than is configured");
             }
         }
     }

@@ -8,9 +8,9 @@ use crate::periodic::Behind;
 /// An attempt at a guest's periodic checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<E> {
-    /// When the guest stood still, in microseconds.
+    /// When it began, in microseconds.
     pub began_us: u64,
-    /// When the guest went on, in microseconds.
+    /// When it ended, in microseconds.
     pub ended_us: u64,
     /// Why there is no checkpoint, if there is none.
     pub failure: Option<E>,

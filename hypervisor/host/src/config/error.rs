@@ -142,7 +142,7 @@ pub enum Problem {
     /// Keeping no checkpoint, or too many.
     #[error("keeping {0} checkpoints is not possible; 1 to 255 are")]
     Keep(u32),
-    /// A guest that never runs, or never stands still.
+    /// A guest that is never undisturbed by checkpoints, or always.
     #[error("a run share of {} % is not possible; {} to {} are", .0, RUN_SHARES.start(), RUN_SHARES.end())]
     RunShare(u32),
     /// A guest that is not well for longer than anybody looks.

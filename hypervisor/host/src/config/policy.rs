@@ -51,7 +51,7 @@ pub struct Periodic {
     pub every_us: u64,
     /// How many are kept; older ones are deleted.
     pub keep: u8,
-    /// The part of its time that the guest runs for at least, in percent: it stands still while one is made.
+    /// The part of its time, in percent, in which none is made, at least: the guest is slower while one is.
     pub run_share: u8,
 }
 
