@@ -11,10 +11,11 @@ const GUEST: &str = "waves";
 const CHECKPOINTS: usize = 4;
 /// Waves of each CPU that follow what is resumed: the guest finds each of its cells once, and writes it in each way.
 const WAVES: u64 = 100;
-/// Longest time that the guest stands still, in microseconds: it is not that of its memory. A loaded host may stop the machine at any time.
-const PAUSE: u64 = 1_000_000;
 /// Most instructions for which a guest stands still.
 const INSTRUCTIONS: u64 = 30_000;
+/// Sizes of RAM that have room for copies of all pages that [`GUEST`] writes. If it had to wait for the disk, nothing would run, and a machine that
+/// counts instructions would skip the time that the disk has for its answer.
+const ROOMY: [u64; 2] = [128, 512];
 
 /// Returns the next numbers of waves that the guest prints: of its first CPU, and of the second one.
 fn waves(stasis: &mut Stasis) -> Result<(u64, u64)> {
@@ -41,29 +42,30 @@ fn goes_on(stasis: &mut Stasis) -> Result<u64> {
     Ok(end.0)
 }
 
-/// Makes a checkpoint, and returns its number. The guest must not have stood still for as long as `limit`, in microseconds.
-fn checkpoint(stasis: &mut Stasis, guest: &str, limit: u64) -> Result<u64> {
-    let lines = stasis.command(&format!("checkpoint {guest} {guest}"))?;
+/// Makes a checkpoint. Returns its number, and for how long the guest stood still, in microseconds: on a host that is loaded, as long as the host likes,
+/// unless the machine counts instructions.
+fn checkpoint(stasis: &mut Stasis) -> Result<(u64, u64)> {
+    let lines = stasis.command(&format!("checkpoint {GUEST} {GUEST}"))?;
     let line = lines.iter().find(|line| line.starts_with("checkpoint ")).context("no line")?;
     let all = numbers(line);
     let (number, pause) = (all.first().context("no number")?, all.last().context("no pause")?);
-    ensure!(line.ends_with(" us") && *pause <= limit, "{line}");
+    ensure!(line.ends_with(" us"), "{line}");
     println!("{line}");
-    Ok(*number)
+    Ok((*number, *pause))
 }
 
 /// Where each instruction takes a nanosecond, a pause says how many there were.
 pub fn a_guest_stands_still_for_its_registers_and_not_for_its_memory(lab: &Lab) -> Result<()> {
-    for memory in [32, 512] {
-        let config = guest("counter", memory);
-        let machine = lab.machine().configured(config, Some(lab.guest("counter")?));
+    for memory in ROOMY {
+        let machine = lab.machine().configured(guest(GUEST, memory), Some(lab.guest(GUEST)?));
         let disk = lab.disk()?;
         let mut stasis = machine.disk(&disk).cpus(1).counting_instructions(0).boot()?;
         for _ in 0..2 {
-            stasis.attach("counter")?;
-            stasis.qemu.console.wait_for("tick ", SILENCE)?;
+            stasis.attach(GUEST)?;
+            waves(&mut stasis)?;
             stasis.detach()?;
-            checkpoint(&mut stasis, "counter", INSTRUCTIONS / 1000)?;
+            let (_, pause) = checkpoint(&mut stasis)?;
+            ensure!(pause <= INSTRUCTIONS / 1000, "{memory} MiB: {pause} us");
         }
         stasis.kill()?;
     }
@@ -78,7 +80,7 @@ pub fn a_guest_that_writes_meanwhile_is_stored_as_it_was(lab: &Lab) -> Result<()
     goes_on(&mut stasis)?;
     let mut stored = Vec::new();
     for _ in 0..CHECKPOINTS {
-        stored.push(checkpoint(&mut stasis, GUEST, PAUSE)?);
+        stored.push(checkpoint(&mut stasis)?.0);
         goes_on(&mut stasis)?;
     }
     for number in &stored {
@@ -86,7 +88,7 @@ pub fn a_guest_that_writes_meanwhile_is_stored_as_it_was(lab: &Lab) -> Result<()
         goes_on(&mut stasis)?;
     }
     // What was resumed can be stored again, by the same stage 2.
-    stored.push(checkpoint(&mut stasis, GUEST, PAUSE)?);
+    stored.push(checkpoint(&mut stasis)?.0);
     goes_on(&mut stasis)?;
     stasis.quit()?;
 
