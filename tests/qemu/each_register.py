@@ -75,7 +75,7 @@ def assembly(home, name):
     """Returns the lines that load a register: for an array, those of its pairs."""
     text = (ROOT / ASSEMBLY[home]).read_text()
     patterns = {
-        "x": r"^    ld[pr] +x\d+.*\[x0, #\{x\} \+ .*$",
+        "x": r"^    ld[pr] +x\d+.*\[x0, #\{x\}.*$",
         "pc": r"^    msr +elr_el2, x2$",
         "pstate": r"^    msr +spsr_el2, x3$",
         "v": r"^    \\instruction +q.*$",

@@ -11,7 +11,7 @@ use xtask::console::Console;
 use xtask::qemu::Machine;
 
 /// Rounds that are looked at before a checkpoint, and after the resume.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 8;
 /// What holds the same on both vCPUs of a Cortex-A72 of QEMU's, whatever is written, and why: these are not proven to be switched.
 const UNTOLD: [(&str, &str); 4] = [
     ("actlr_el1", "no bit of it is implemented, and EL2 keeps it"),

@@ -99,9 +99,13 @@ impl Tried {
     pub fn value(&self, old: u64, cpu: usize, round: u64) -> u64 {
         let (op0, op1, crn, crm, op2) = self.read;
         let encoding = op0 << 16 | op1 << 12 | crn << 8 | crm << 4 | op2;
-        // The lowest bit is the vCPU's number: so the two differ at all times, however few bits there are.
+        // The lowest bit is the vCPU's number: so the two differ at all times, however few bits there are. The OS lock has all four combinations within
+        // eight rounds, for EL2 lends the debug registers to a vCPU whose OS lock is unlocked.
         let lowest = self.free & self.free.wrapping_neg();
-        let number = [0, lowest][cpu];
+        let number = match self.name {
+            "os_lock" => !(round >> (1 + cpu)) & 1,
+            _ => [0, lowest][cpu],
+        };
         let own = word(u64::from(encoding) << 32 | round << 1 | cpu as u64) & !lowest | number;
         old & !self.free | own & self.free | self.ones
     }
