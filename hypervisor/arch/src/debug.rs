@@ -75,14 +75,22 @@ fn pairs() -> (u64, u64) {
     ((dfr0 >> 12 & 0xf) + 1, (dfr0 >> 20 & 0xf) + 1)
 }
 
-/// Calls `$one!(index, "index")` for each of the sixteen pairs that is below `$count`.
+/// Calls `$one!(index, "index")` for each of the sixteen pairs that is below `$count`. Whoever does for both registers of a pair what must be done
+/// needs one check for both.
 macro_rules! each_pair {
     ($count:expr, $one:ident) => {
         each_pair!(@ $count, $one, 0 "0", 1 "1", 2 "2", 3 "3", 4 "4", 5 "5", 6 "6", 7 "7",
             8 "8", 9 "9", 10 "10", 11 "11", 12 "12", 13 "13", 14 "14", 15 "15")
     };
     (@ $count:expr, $one:ident, $($n:literal $name:literal),*) => {
-        $( if $n < $count { $one!($n, $name); } )*
+        'pairs: {
+            $(
+                if $n == $count {
+                    break 'pairs;
+                }
+                $one!($n, $name);
+            )*
+        }
     };
 }
 
@@ -117,17 +125,18 @@ macro_rules! lent {
     };
 }
 
-/// Saves a debug register, or those of the sixteen of its name that the CPU has.
+/// Saves a debug register, or, with the first of two arrays, all pairs that the CPU has.
 macro_rules! save {
     (kept $name:ident, $to:ident, $b:ident, $w:ident) => {};
-    (lent dbgbvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgbvr, $to, $b) };
-    (lent dbgbcr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgbcr, $to, $b) };
-    (lent dbgwvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgwvr, $to, $w) };
-    (lent dbgwcr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgwcr, $to, $w) };
-    (@ each $name:ident, $to:ident, $count:ident) => {
+    (lent dbgbvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgbvr dbgbcr, $to, $b) };
+    (lent dbgbcr, $to:ident, $b:ident, $w:ident) => {};
+    (lent dbgwvr, $to:ident, $b:ident, $w:ident) => { save!(@ each dbgwvr dbgwcr, $to, $w) };
+    (lent dbgwcr, $to:ident, $b:ident, $w:ident) => {};
+    (@ each $value:ident $control:ident, $to:ident, $count:ident) => {
         macro_rules! one {
             ($n:literal, $index:literal) => {
-                $to.$name[$n] = mrs!(stringify!($name), $index, "_el1");
+                $to.$value[$n] = mrs!(stringify!($value), $index, "_el1");
+                $to.$control[$n] = mrs!(stringify!($control), $index, "_el1");
             };
         }
         each_pair!($count, one);
@@ -137,18 +146,19 @@ macro_rules! save {
     };
 }
 
-/// Loads a debug register, or those of the sixteen of its name that the CPU has.
+/// Loads a debug register, or, with the first of two arrays, all pairs that the CPU has.
 macro_rules! load {
     (kept $name:ident, $from:ident, $b:ident, $w:ident) => {};
     (lent mdscr_el1, $from:ident, $b:ident, $w:ident) => {};
-    (lent dbgbvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgbvr, $from, $b) };
-    (lent dbgbcr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgbcr, $from, $b) };
-    (lent dbgwvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgwvr, $from, $w) };
-    (lent dbgwcr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgwcr, $from, $w) };
-    (@ each $name:ident, $from:ident, $count:ident) => {
+    (lent dbgbvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgbvr dbgbcr, $from, $b) };
+    (lent dbgbcr, $from:ident, $b:ident, $w:ident) => {};
+    (lent dbgwvr, $from:ident, $b:ident, $w:ident) => { load!(@ each dbgwvr dbgwcr, $from, $w) };
+    (lent dbgwcr, $from:ident, $b:ident, $w:ident) => {};
+    (@ each $value:ident $control:ident, $from:ident, $count:ident) => {
         macro_rules! one {
             ($n:literal, $index:literal) => {
-                msr!(stringify!($name), $index, "_el1"; $from.$name[$n]);
+                msr!(stringify!($value), $index, "_el1"; $from.$value[$n]);
+                msr!(stringify!($control), $index, "_el1"; $from.$control[$n]);
             };
         }
         each_pair!($count, one);
