@@ -133,6 +133,11 @@ impl<M: Machine> GuestRam<M> {
         self.written.mark(bytes);
     }
 
+    /// Returns whether the byte at `offset` may be anything but zero. Does not read the byte.
+    pub fn may_have_content(&self, offset: usize) -> bool {
+        self.written.contains(offset)
+    }
+
     /// Returns the offsets of the blocks of [`BLOCK_SIZE`] bytes that may have been written, ascending.
     pub fn written_blocks(&self) -> impl Iterator<Item = usize> {
         self.written.blocks()
@@ -221,8 +226,8 @@ impl<M: Machine> ReadRam for GuestRam<M> {
         self.raw.len()
     }
 
-    fn may_have_content(&self, offset: usize) -> bool {
-        self.written.contains(offset)
+    fn next_content(&self, offset: usize) -> Option<usize> {
+        self.written.next(offset)
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

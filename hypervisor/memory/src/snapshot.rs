@@ -201,8 +201,8 @@ impl<M: Machine> ReadRam for Snapshot<M> {
         self.ram.len()
     }
 
-    fn may_have_content(&self, offset: usize) -> bool {
-        self.written.contains(offset)
+    fn next_content(&self, offset: usize) -> Option<usize> {
+        self.written.next(offset)
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

@@ -46,8 +46,8 @@ impl ReadRam for Watched<'_> {
         self.ram.len()
     }
 
-    fn may_have_content(&self, offset: usize) -> bool {
-        self.ram.may_have_content(offset)
+    fn next_content(&self, offset: usize) -> Option<usize> {
+        self.ram.next_content(offset)
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

@@ -12,7 +12,6 @@ use crate::{
     error::Error,
     ram::{OutOfRange, ReadRam},
     routines::{PAGE_SIZE, PIECE},
-    written::BLOCK_SIZE,
 };
 
 /// Returns the CRC-32C of a sequence that continues with `bytes` of `ram`, from the CRC of the bytes before them. Calls `pause` after each
@@ -107,15 +106,14 @@ impl PageMap {
         const PAGES: usize = PIECE / PAGE_SIZE;
         let pages = ram.len() / PAGE_SIZE;
         let mut raw = vec![0; pages.div_ceil(64)];
-        for (word, first) in raw.iter_mut().zip((0..).step_by(64)) {
-            if !ram.may_have_content(first * PAGE_SIZE) {
-                continue;
-            }
-            for at in (0..64.min(pages - first)).step_by(PAGES) {
-                let count = PAGES.min(pages - first - at);
-                *word |= ram.pages_with_content((first + at) * PAGE_SIZE, count)? << at;
-                pause();
-            }
+        let mut page = 0;
+        while let Some(offset) = ram.next_content(page * PAGE_SIZE) {
+            let first = offset / PAGE_SIZE;
+            // Pieces begin at a multiple of their length, so that each lies in one word.
+            page = pages.min((first + 1).next_multiple_of(PAGES));
+            let content = ram.pages_with_content(first * PAGE_SIZE, page - first)?;
+            raw[first / 64] |= content << (first % 64);
+            pause();
         }
         Ok(Self { raw, pages })
     }
@@ -228,7 +226,5 @@ impl Coverage {
     }
 }
 
-// All pages of one word of a `PageMap` lie in one block, so `scan` asks only once for each word.
-const _: () = assert!(BLOCK_SIZE.is_multiple_of(64 * PAGE_SIZE));
 const _: () = assert!((64 * PAGE_SIZE).is_multiple_of(PIECE) && PIECE.is_multiple_of(PAGE_SIZE));
 const _: () = assert!((RecordHeader::LEN + Extent::LEN).is_multiple_of(8));

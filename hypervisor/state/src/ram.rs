@@ -60,8 +60,8 @@ pub trait ReadRam: Debug {
         self.len() == 0
     }
 
-    /// Returns whether the byte at `offset` may be anything but zero. Does not read the byte.
-    fn may_have_content(&self, offset: usize) -> bool;
+    /// Returns the offset of the first byte from `offset` on that may be anything but zero; `None` if there is none. Reads no byte.
+    fn next_content(&self, offset: usize) -> Option<usize>;
 
     /// Fills `into` with the bytes at `offset`.
     ///
@@ -100,7 +100,7 @@ pub trait WriteRam: ReadRam {
     /// [`OutOfRange`] if the memory ends before they do; nothing is written then.
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange>;
 
-    /// Sets each of `bytes` to 0. An implementation may leave out what [can have no content](ReadRam::may_have_content).
+    /// Sets each of `bytes` to 0. An implementation may leave out what [can have no content](ReadRam::next_content).
     ///
     /// # Errors
     ///
@@ -113,8 +113,8 @@ impl ReadRam for Vec<u8> {
         self.as_slice().len()
     }
 
-    fn may_have_content(&self, _: usize) -> bool {
-        true
+    fn next_content(&self, offset: usize) -> Option<usize> {
+        (offset < self.as_slice().len()).then_some(offset)
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

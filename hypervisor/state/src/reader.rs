@@ -350,17 +350,20 @@ impl<'a> Target<'a> {
 /// Bytes that [`zero`] clears between two pauses.
 const ZEROED_PIECE: usize = 256 << 10;
 
-/// Clears bytes of memory without looking at them first, which would take longer. Calls `pause` after each piece.
+/// Clears the bytes that may have content, without looking at them first, which would take longer. Calls `pause` after each piece.
 fn zero(
     ram: &mut dyn WriteRam,
     bytes: Range<usize>,
     pause: &mut dyn FnMut(),
 ) -> core::result::Result<(), OutOfRange> {
-    bytes.clone().step_by(ZEROED_PIECE).try_for_each(|start| {
-        let zeroed = ram.zero(start..bytes.end.min(start + ZEROED_PIECE));
+    OutOfRange::check(&bytes, ram.len())?;
+    let mut at = bytes.start;
+    while let Some(start) = ram.next_content(at).filter(|start| *start < bytes.end) {
+        at = bytes.end.min(start + ZEROED_PIECE);
+        ram.zero(start..at)?;
         pause();
-        zeroed
-    })
+    }
+    Ok(())
 }
 
 /// Fills `target` from a file that [`read`] has checked. Calls `progress` with the bytes read so far, and the length of the file.

@@ -42,6 +42,13 @@ impl Written {
         self.blocks.get(offset / BLOCK_SIZE).is_some_and(|block| *block)
     }
 
+    /// Returns the offset of the first byte from `offset` on that may have been written; `None` if there is none.
+    pub fn next(&self, offset: usize) -> Option<usize> {
+        let first = offset / BLOCK_SIZE;
+        let skipped = self.blocks.get(first..)?.iter().position(|block| *block)?;
+        Some(offset.max((first + skipped) * BLOCK_SIZE))
+    }
+
     /// Returns the offsets of the blocks that may have been written, in ascending order.
     pub fn blocks(&self) -> impl Iterator<Item = usize> {
         let written = self.blocks.iter().enumerate().filter(|(_, block)| **block);
@@ -67,6 +74,16 @@ mod tests {
         assert_eq!(marked(BLOCK_SIZE - 1..BLOCK_SIZE + 1), [0, BLOCK_SIZE]);
         assert_eq!(marked(BLOCK_SIZE..2 * BLOCK_SIZE), [BLOCK_SIZE]);
         assert_eq!(marked(0..SIZE).len(), 3);
+    }
+
+    #[test]
+    fn the_next_byte_is_in_a_block_that_was_written() {
+        let mut written = Written::nowhere(SIZE);
+        written.mark(BLOCK_SIZE..BLOCK_SIZE + 1);
+        assert_eq!(written.next(0), Some(BLOCK_SIZE));
+        assert_eq!(written.next(BLOCK_SIZE + 5), Some(BLOCK_SIZE + 5));
+        assert_eq!(written.next(2 * BLOCK_SIZE), None);
+        assert_eq!(written.next(SIZE), None);
     }
 
     #[test]

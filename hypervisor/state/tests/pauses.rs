@@ -55,8 +55,8 @@ impl ReadRam for Counting {
         self.0.len()
     }
 
-    fn may_have_content(&self, offset: usize) -> bool {
-        self.0.may_have_content(offset)
+    fn next_content(&self, offset: usize) -> Option<usize> {
+        self.0.next_content(offset)
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

@@ -10,7 +10,6 @@ use crate::el2::GuestRam;
 use crate::tables::HeapTables;
 use stasis_guest::exit::Fault;
 use stasis_hw::paging::{Attributes, Forget, MapError, Translation};
-use stasis_memory::ReadRam;
 use stasis_state::written::BLOCK_SIZE;
 
 /// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself.

@@ -85,8 +85,8 @@ impl ReadRam for Frozen<'_> {
         self.snapshot().len()
     }
 
-    fn may_have_content(&self, offset: usize) -> bool {
-        self.snapshot().may_have_content(offset)
+    fn next_content(&self, offset: usize) -> Option<usize> {
+        self.snapshot().next_content(offset)
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
