@@ -18,7 +18,7 @@ use crate::timer::Timer;
 use crate::{psci, shared};
 use stasis_devices::access::Width;
 use stasis_devices::device::{Context, Memory, Verdict};
-use stasis_memory::{FakeRam, GuestMemory, GuestRam, Portable, ReadRam};
+use stasis_memory::{FakeRam, GuestMemory, GuestRam, Portable};
 
 const FREQUENCY: u64 = 1_000_000;
 const PACE: Pace = Pace::of_machine(FREQUENCY);
