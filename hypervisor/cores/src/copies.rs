@@ -35,6 +35,17 @@ struct Kept {
     released: usize,
     /// Whether somebody was refused a frame since the last release.
     is_wanted: bool,
+    /// Whether a page was written that was neither kept nor released.
+    is_spoiled: bool,
+}
+
+/// What somebody does who wants to write a page that can't be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Waits until something is released.
+    Waits,
+    /// Writes the page: the memory of the instant is lost.
+    Writes,
 }
 
 /// No page was kept: there is no frame, or no memory to note it. There may be after the next release.
@@ -54,6 +65,7 @@ impl Copies {
             frames: vec![Vec::new(); pages.div_ceil(BLOCK)],
             released: 0,
             is_wanted: false,
+            is_spoiled: false,
         };
         Self { kept: Lock::new(kept) }
     }
@@ -63,8 +75,14 @@ impl Copies {
     ///
     /// # Errors
     ///
-    /// [`NoFrame`]: the page must not be written yet. The next [`release`](Self::release) says that somebody waits.
-    pub fn keep(&self, page: usize, copy: impl FnOnce(usize)) -> Result<(), NoFrame> {
+    /// [`NoFrame`]: if the caller [waits](Refused::Waits), the page must not be written yet, and the next [`release`](Self::release) says that somebody
+    /// waits; if the caller [writes](Refused::Writes), the copies [are spoiled](Self::is_spoiled).
+    pub fn keep(
+        &self,
+        page: usize,
+        refused: Refused,
+        copy: impl FnOnce(usize),
+    ) -> Result<(), NoFrame> {
         let mut kept = self.kept.lock();
         if page < kept.released || kept.frame_of(page).is_some() {
             return Ok(());
@@ -75,7 +93,10 @@ impl Copies {
                 Ok(())
             }
             None => {
-                kept.is_wanted = true;
+                match refused {
+                    Refused::Waits => kept.is_wanted = true,
+                    Refused::Writes => kept.is_spoiled = true,
+                }
                 Err(NoFrame)
             }
         }
@@ -84,6 +105,13 @@ impl Copies {
     /// Notes that somebody waits for the next release for another reason than a frame.
     pub fn wait_for_release(&self) {
         self.kept.lock().is_wanted = true;
+    }
+
+    /// Returns whether a page was written that was neither kept nor released. Asked after the last read, it tells whether all that was read is of the
+    /// instant.
+    pub fn is_spoiled(&self) -> bool {
+        // Whoever spoils the copies after this look writes after all that was read: the lock's release comes in between.
+        self.kept.lock().is_spoiled
     }
 
     /// Returns the frame with the copy of a page that was not released, if there is one.

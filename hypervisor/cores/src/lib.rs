@@ -32,10 +32,11 @@
 //! | [`Lock`](sync::Lock) of what a guest's vCPUs share | the guest | after the locks of its vCPUs |
 //! | [`Lock`](sync::Lock) in [`hold::Turns`] | nothing: the vCPU that has it is the guest's holder | with no other lock |
 //! | [`Lock`](sync::Lock) in [`agenda::Agenda`] | a core's tasks | after all other locks |
-//! | [`Lock`](sync::Lock) in [`copies::Copies`] | which pages were copied, and the copies while they are made | after that of what a guest's vCPUs share |
+//! | [`Lock`](sync::Lock) in [`copies::Copies`] | which pages were copied, whether one was written without, and the copies while they are made | after that of what a guest's vCPUs share |
 //!
 //! Pages themselves are read and written past the lock of [`copies::Copies`]. The reader has it after it has read a page, and the writer before it writes
-//! the page: if the writer comes later, what was read is older than what it writes; and if it came before, the reader finds the copy.
+//! the page: if the writer comes later, what was read is older than what it writes; and if it came before, the reader finds the copy. A writer that
+//! has no frame and does not wait says so under the lock, before it writes: the reader looks for that after its last read.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -11,9 +11,8 @@
 
 use alloc::sync::Arc;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, Ordering};
-use stasis_cores::copies::Copies;
 pub use stasis_cores::copies::NoFrame;
+use stasis_cores::copies::{Copies, Refused};
 use stasis_state::written::{BLOCK_SIZE, Written};
 use stasis_state::{OutOfRange, PAGE_SIZE, ReadRam};
 
@@ -59,8 +58,6 @@ pub struct Snapshot<M> {
     frames: GuestRam<M>,
     /// Whether what was read leaves the caches before it is written.
     drops_caches: bool,
-    /// Whether the hypervisor has written a page that could not be kept. Relaxed: the lock of `copies` orders it.
-    is_spoiled: AtomicBool,
 }
 
 /// What reads a part of a page: from a memory, at an offset in it, bytes that the snapshot has at other offsets.
@@ -85,8 +82,7 @@ impl<M: Machine> Snapshot<M> {
         drops_caches: bool,
     ) -> Self {
         let Room { frames, copies } = room;
-        let is_spoiled = AtomicBool::new(false);
-        Self { ram, written, copies, frames, drops_caches, is_spoiled }
+        Self { ram, written, copies, frames, drops_caches }
     }
 
     /// Returns the memory of the frames, when nobody keeps or reads any more.
@@ -101,12 +97,16 @@ impl<M: Machine> Snapshot<M> {
     ///
     /// [`NoFrame`]: the page must not be written yet. The next [`release`](Self::release) says that somebody waits.
     pub fn keep(&self, offset: usize) -> Result<(), NoFrame> {
+        self.keep_or(Refused::Waits, offset)
+    }
+
+    fn keep_or(&self, refused: Refused, offset: usize) -> Result<(), NoFrame> {
         if !self.written.contains(offset) {
             return Ok(());
         }
         let page = offset / PAGE_SIZE;
         let at = page * PAGE_SIZE;
-        self.copies.keep(page, |frame| {
+        self.copies.keep(page, refused, |frame| {
             self.ram.clean_and_invalidate(bytes_of(page));
             let copied = self.frames.raw.copy(frame * PAGE_SIZE, &self.ram, at, PAGE_SIZE);
             debug_assert!(copied.is_ok());
@@ -122,14 +122,14 @@ impl<M: Machine> Snapshot<M> {
     /// Keeps all pages of bytes that the hypervisor will write. If one can't be kept, the snapshot is spoiled.
     pub(crate) fn keep_all(&self, bytes: Range<usize>) {
         let bytes = bytes.start..bytes.end.min(self.ram.len());
-        if pages_of(&bytes).any(|page| self.keep(page * PAGE_SIZE).is_err()) {
-            self.is_spoiled.store(true, Ordering::Relaxed);
-        }
+        // Once the snapshot is spoiled, the other pages need not be kept.
+        let _ =
+            pages_of(&bytes).try_for_each(|page| self.keep_or(Refused::Writes, page * PAGE_SIZE));
     }
 
     /// Returns whether the hypervisor has written a page that could not be kept: what is read is not the memory of the instant.
     pub fn is_spoiled(&self) -> bool {
-        self.is_spoiled.load(Ordering::Relaxed)
+        self.copies.is_spoiled()
     }
 
     /// Returns whether the block of [`BLOCK_SIZE`] bytes at `offset` need not be kept any more, as all of it was released, or had no content.

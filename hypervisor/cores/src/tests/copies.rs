@@ -1,7 +1,7 @@
 //! What the reader reads is the memory of the instant, whatever is written meanwhile.
 
 use super::check;
-use crate::copies::{Copies, NoFrame};
+use crate::copies::{Copies, NoFrame, Refused};
 use core::array::from_fn;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering, fence};
@@ -33,11 +33,22 @@ impl Memory {
     /// A vCPU's first write to a page: the fault, and the write when that is answered.
     fn write(&self, page: usize, value: u32) -> Result<(), NoFrame> {
         // Not read from the page: of the accesses before a store, loom tries other orders with the last one alone, and that must be the reader's.
-        self.copies.keep(PAGES[page], |frame| self.frames[frame].store(OLD, Ordering::Relaxed))?;
+        self.keep(page, Refused::Waits)?;
         // The barriers around the change of the page table.
         fence(Ordering::SeqCst);
         self.pages[page].store(value, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// A write of the hypervisor's, which does not wait and changes no page table.
+    fn write_at_once(&self, page: usize, value: u32) {
+        let _ = self.keep(page, Refused::Writes);
+        self.pages[page].store(value, Ordering::Relaxed);
+    }
+
+    fn keep(&self, page: usize, refused: Refused) -> Result<(), NoFrame> {
+        let copy = |frame: usize| self.frames[frame].store(OLD, Ordering::Relaxed);
+        self.copies.keep(PAGES[page], refused, copy)
     }
 
     fn read(&self, page: usize) -> u32 {
@@ -115,5 +126,23 @@ fn frames_are_used_again_once_their_pages_are_released() {
         assert_eq!(memory.write(1, 9), Ok(()));
         assert_eq!(memory.read(1), OLD);
         assert!(memory.copies.is_released(512) && !memory.copies.is_released(513));
+    });
+}
+
+#[test]
+fn a_write_that_finds_no_frame_and_does_not_wait_is_known_to_who_has_read_it() {
+    check(|| {
+        let memory = Memory::new(0);
+        let hypervisor = {
+            let memory = memory.clone();
+            thread::spawn(move || memory.write_at_once(0, 8))
+        };
+        let read = memory.read(0);
+        assert!(
+            read == OLD || memory.copies.is_spoiled(),
+            "the checkpoint would be taken for true"
+        );
+        hypervisor.join().unwrap();
+        assert!(memory.copies.is_spoiled());
     });
 }
