@@ -13,7 +13,7 @@ use stasis_host::board::{Device, SdHost};
 use stasis_hw::mmio::Frame;
 use stasis_hw::sd::{self, Card};
 use stasis_hw::sdhci::{self, Dma, Sdhci};
-use stasis_hw::virtio_blk::{self, DmaMemory, Slot, VirtioBlk};
+use stasis_hw::virtio_blk::{self, DiskMemory, Slot, VirtioBlk};
 use stasis_memory::range::Range;
 use stasis_run::turns::Task;
 use stasis_store::BlockDevice;
@@ -27,10 +27,10 @@ const PATIENCE_MS: u64 = 10_000;
 const CARD_PIECE: usize = sd::MAX_BLOCKS * sd::BLOCK;
 
 /// The memory that a virtio disk shares with its driver, for ever.
-static DMA: Mutex<DmaMemory> = Mutex::new(DmaMemory::new());
+static DMA: Mutex<DiskMemory> = Mutex::new(DiskMemory::new());
 
 /// The memory that SD hosts move data to and from.
-static CARD_DMA: SpinMutex<sdhci::DmaMemory> = SpinMutex::new(sdhci::DmaMemory::new());
+static CARD_DMA: SpinMutex<sdhci::CardMemory> = SpinMutex::new(sdhci::CardMemory::new());
 
 /// The driver of a disk that nobody uses at the moment.
 pub enum Driver {

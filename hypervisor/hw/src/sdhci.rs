@@ -1,7 +1,7 @@
 //! The host controller of SD cards: SDHCI (SD Host Controller Simplified Specification 4.20), as in the Raspberry Pi 4, where it is called EMMC2, and
 //! in QEMU's `raspi4b`. [`sd`](crate::sd) has the cards' protocol.
 //!
-//! Data move by DMA where the controller has it and reaches the [memory](DmaMemory) for it: ADMA2, else SDMA. Else they go through the buffer port, a
+//! Data move by DMA where the controller has it and reaches the [memory](CardMemory) for it: ADMA2, else SDMA. Else they go through the buffer port, a
 //! word at a time. The driver polls, with limits, and takes no interrupts. It waits by its caller's [`Wait`].
 //!
 //! Broadcom's controllers take accesses of 32 bits only, and lose a write that comes within a few cycles of the card's clock after another one; the
@@ -23,7 +23,7 @@ use crate::time::Wait;
 use core::fmt;
 use divider::{Divider, Kind};
 use dma::Transfer;
-pub use dma::{Dma, DmaMemory};
+pub use dma::{CardMemory, Dma};
 use registers::*;
 use tock_registers::fields::FieldValue;
 use tock_registers::interfaces::{Readable, Writeable};

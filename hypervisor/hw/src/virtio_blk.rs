@@ -4,7 +4,7 @@
 //! [`DEPTH`] requests at a time (`requests.rs`), so that the next piece is copied while it writes the ones before, and the piece before is used while it
 //! reads. A device that ends none of them in time, or one that it does not have, is reset and not used again.
 //!
-//! The device is never told of any memory but [`DmaMemory`]: data pass through buffers there. So a device that goes on writing after it was given up
+//! The device is never told of any memory but [`DiskMemory`]: data pass through buffers there. So a device that goes on writing after it was given up
 //! can't hurt anything.
 
 mod dma;
@@ -18,7 +18,7 @@ mod tests;
 use crate::time::Wait;
 use core::fmt;
 use core::ptr::NonNull;
-pub use dma::DmaMemory;
+pub use dma::DiskMemory;
 pub use request::{Error, Request};
 use requests::Requests;
 use virtio_drivers::transport::mmio::MmioTransport;
@@ -90,7 +90,7 @@ impl VirtioBlk {
     /// 2. The MMU maps `memory` at its physical address.
     pub unsafe fn find(
         slots: impl IntoIterator<Item = Slot>,
-        memory: &'static mut DmaMemory,
+        memory: &'static mut DiskMemory,
         patience_ms: u64,
     ) -> Result<Self, Error> {
         let mut seen = 0;
@@ -118,7 +118,7 @@ impl<T: Transport> VirtioBlk<T> {
     fn new(
         slot: Slot,
         mut transport: T,
-        memory: &'static mut DmaMemory,
+        memory: &'static mut DiskMemory,
         patience_ms: u64,
     ) -> Result<Self, Error> {
         let address = slot.address;
@@ -161,7 +161,7 @@ impl<T: Transport> VirtioBlk<T> {
     }
 
     /// Resets the disk, and returns the memory for another one.
-    pub fn release(self) -> &'static mut DmaMemory {
+    pub fn release(self) -> &'static mut DiskMemory {
         self.requests.release()
     }
 

@@ -1,4 +1,4 @@
-//! The memory that a controller reads and writes by itself: [`DmaMemory`], and the way there, [`Dma`].
+//! The memory that a controller reads and writes by itself: [`CardMemory`], and the way there, [`Dma`].
 //!
 //! A controller is told of no other memory: what a caller reads or writes is copied through the buffer there. So whoever calls may have its bytes
 //! anywhere, in memory that the controller does not reach too, and a controller that goes wrong hurts nobody.
@@ -38,7 +38,7 @@ impl Descriptor {
 
 /// All memory that controllers may use, for one transfer at a time.
 #[repr(C, align(64))]
-pub struct DmaMemory {
+pub struct CardMemory {
     data: [u8; BUFFER],
     table: Table,
 }
@@ -46,18 +46,18 @@ pub struct DmaMemory {
 /// Descriptors for the whole buffer.
 type Table = [Descriptor; BUFFER / PIECE];
 
-const _: () = assert!(align_of::<DmaMemory>() == LINE && size_of::<Descriptor>() == 8);
-const _: () = assert!(offset_of!(DmaMemory, table).is_multiple_of(LINE));
+const _: () = assert!(align_of::<CardMemory>() == LINE && size_of::<Descriptor>() == 8);
+const _: () = assert!(offset_of!(CardMemory, table).is_multiple_of(LINE));
 const _: () = assert!(PIECE <= u16::MAX as usize && BUFFER.is_multiple_of(PIECE));
 
-impl DmaMemory {
+impl CardMemory {
     /// Returns zeroed memory.
     pub const fn new() -> Self {
         Self { data: [0; BUFFER], table: [Descriptor::NONE; BUFFER / PIECE] }
     }
 }
 
-impl Default for DmaMemory {
+impl Default for CardMemory {
     fn default() -> Self {
         Self::new()
     }
@@ -67,7 +67,7 @@ impl Default for DmaMemory {
 /// begin meanwhile has none.
 #[derive(Clone, Copy)]
 pub struct Dma {
-    memory: &'static SpinMutex<DmaMemory>,
+    memory: &'static SpinMutex<CardMemory>,
     /// Address of the memory on the controller's bus.
     address: u32,
     flush_caches: fn(usize, usize),
@@ -83,14 +83,14 @@ impl Dma {
     /// 1. What the controller reads and writes at the address that `to_bus` returns is `memory`, which the MMU maps at its physical address.
     /// 2. `flush_caches` does what is said above.
     pub unsafe fn new(
-        memory: &'static SpinMutex<DmaMemory>,
+        memory: &'static SpinMutex<CardMemory>,
         to_bus: impl FnOnce(usize, usize) -> Option<u64>,
         flush_caches: fn(usize, usize),
     ) -> Option<Self> {
         let start = memory.as_mut_ptr().expose_provenance();
-        let address = to_bus(start, size_of::<DmaMemory>())?;
+        let address = to_bus(start, size_of::<CardMemory>())?;
         // Controllers are told addresses of 32 bits, and of words (1.13.4).
-        let end = u32::try_from(address.checked_add(size_of::<DmaMemory>() as u64 - 1)?);
+        let end = u32::try_from(address.checked_add(size_of::<CardMemory>() as u64 - 1)?);
         let address = end.ok().and(u32::try_from(address).ok()).filter(|at| at.is_multiple_of(4));
         Some(Self { memory, address: address?, flush_caches })
     }
@@ -104,7 +104,7 @@ impl Dma {
         self.describe(&mut memory.table, data.len());
         let transfer = Transfer { memory, dma: self };
         transfer.flush(0, data.len());
-        transfer.flush(offset_of!(DmaMemory, table), size_of::<Table>());
+        transfer.flush(offset_of!(CardMemory, table), size_of::<Table>());
         Some(transfer)
     }
 
@@ -133,7 +133,7 @@ impl fmt::Debug for Dma {
 ///
 /// From [`Dma::begin`] to [`end`](Self::end) or [`lose`](Self::lose) nobody refers to the buffer or the table: the controller may be using them.
 pub(super) struct Transfer {
-    memory: SpinMutexGuard<'static, DmaMemory>,
+    memory: SpinMutexGuard<'static, CardMemory>,
     dma: Dma,
 }
 
@@ -145,7 +145,7 @@ impl Transfer {
 
     /// Returns the address of the table of descriptors on the controller's bus.
     pub(super) fn table_address(&self) -> u32 {
-        self.dma.address + offset_of!(DmaMemory, table) as u32
+        self.dma.address + offset_of!(CardMemory, table) as u32
     }
 
     /// Takes what the controller has read into `data`, after the controller has finished. Returns whether the bytes that are compared are equal.

@@ -1,4 +1,4 @@
-//! The memory that the driver shares with its device: [`DmaMemory`].
+//! The memory that the driver shares with its device: [`DiskMemory`].
 
 use super::{DEPTH, MAX_TRANSFER};
 use core::ptr::{NonNull, addr_of_mut};
@@ -8,10 +8,10 @@ use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 /// Pages that the queue takes: two at once for a legacy device, one twice for a modern one.
 const QUEUE_PAGES: usize = 2;
 
-/// All memory that the device may use. Boot keeps it in a `static DMA: spin::Mutex<DmaMemory>`, and hands it over for ever by
+/// All memory that the device may use. Boot keeps it in a `static DMA: spin::Mutex<DiskMemory>`, and hands it over for ever by
 /// `MutexGuard::leak(DMA.lock())`, without unsafe code.
 #[repr(C)]
-pub struct DmaMemory {
+pub struct DiskMemory {
     queue: [Page; QUEUE_PAGES],
     buffers: [Buffer; DEPTH],
 }
@@ -30,7 +30,7 @@ pub(super) struct Buffer {
     pub(super) status: [u8; 1],
 }
 
-impl DmaMemory {
+impl DiskMemory {
     /// Returns zeroed memory for a disk.
     pub const fn new() -> Self {
         Self {
@@ -53,7 +53,7 @@ impl DmaMemory {
     }
 }
 
-impl Default for DmaMemory {
+impl Default for DiskMemory {
     fn default() -> Self {
         Self::new()
     }
@@ -64,10 +64,10 @@ impl Buffer {
     ///
     /// # Safety
     ///
-    /// 1. `memory` came from [`DmaMemory::hand_over`].
+    /// 1. `memory` came from [`DiskMemory::hand_over`].
     /// 2. The device does not use the buffer as long as the reference lives.
     /// 3. There is no other reference to it as long.
-    pub(super) unsafe fn of<'a>(memory: NonNull<DmaMemory>, n: usize) -> &'a mut Self {
+    pub(super) unsafe fn of<'a>(memory: NonNull<DiskMemory>, n: usize) -> &'a mut Self {
         assert!(n < DEPTH);
         // SAFETY: 1. `memory` came from `hand_over`, by condition 1, so the pointer stays within memory that is valid, aligned and initialised for ever:
         // `n` was checked. 2. Neither the device nor another reference uses it as long as the reference lives, by conditions 2 and 3.
@@ -79,9 +79,9 @@ impl Buffer {
     ///
     /// # Safety
     ///
-    /// 1. `memory` came from [`DmaMemory::hand_over`].
+    /// 1. `memory` came from [`DiskMemory::hand_over`].
     /// 2. The device has given the buffer back.
-    pub(super) unsafe fn status(memory: NonNull<DmaMemory>, n: usize) -> u8 {
+    pub(super) unsafe fn status(memory: NonNull<DiskMemory>, n: usize) -> u8 {
         assert!(n < DEPTH);
         // SAFETY: 1. `memory` came from `hand_over`, by condition 1, so the status is valid and initialised: `n` was checked. 2. Nobody writes to it now:
         // the device has given the buffer back, by condition 2.
@@ -100,7 +100,7 @@ pub(super) enum Identity {}
 
 // SAFETY: each method keeps its conditions:
 // - `dma_alloc` hands out pages that it takes from a `&'static mut`, so they are valid and aligned, and
-//   no one else has them. They are zero, for `DmaMemory::hand_over` made them so and they are never given back here.
+//   no one else has them. They are zero, for `DiskMemory::hand_over` made them so and they are never given back here.
 // - `mmio_phys_to_virt` is not called by the MMIO transport.
 // - `share` and `unshare` have nothing to do: the caller of `VirtioBlk::find` vouches for physical
 //   addresses being virtual ones, and the device is coherent with the caches.

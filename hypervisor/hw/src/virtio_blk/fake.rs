@@ -3,7 +3,7 @@
 //! The device reads descriptors, headers and data at the addresses that the driver wrote into its queue, and writes data, status and used ring there. It
 //! keeps to itself when, in which order and how well ([`Manner`]).
 
-use super::{DmaMemory, SECTOR, Slot, VirtioBlk, feature};
+use super::{DiskMemory, SECTOR, Slot, VirtioBlk, feature};
 use crate::time::Wait;
 use std::boxed::Box;
 use std::cell::{Cell, RefCell};
@@ -438,11 +438,11 @@ pub const PATIENCE_MS: u64 = 100;
 
 /// Returns the driver of a device on the memory, or why there is none.
 pub fn start_on(
-    memory: &'static mut DmaMemory,
+    memory: &'static mut DiskMemory,
     device: &Rc<RefCell<Device>>,
 ) -> Result<VirtioBlk<Registers>, super::Error> {
     let start = (&raw mut *memory).expose_provenance() as u64;
-    device.borrow_mut().own.memory = start..start + size_of::<DmaMemory>() as u64;
+    device.borrow_mut().own.memory = start..start + size_of::<DiskMemory>() as u64;
     let slot = Slot { address: 0xa00_0000, size: 0x200 };
     let _one_at_a_time = SETUP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     VirtioBlk::new(slot, Registers(device.clone()), memory, PATIENCE_MS)
@@ -451,6 +451,6 @@ pub fn start_on(
 /// Returns the driver of a device on memory of its own, and its clock.
 pub fn start(device: Device) -> Result<(VirtioBlk<Registers>, Clock), super::Error> {
     let device = Rc::new(RefCell::new(device));
-    let disk = start_on(Box::leak(Box::new(DmaMemory::new())), &device)?;
+    let disk = start_on(Box::leak(Box::new(DiskMemory::new())), &device)?;
     Ok((disk, Clock { device, now: Cell::new(0), pauses: 0 }))
 }

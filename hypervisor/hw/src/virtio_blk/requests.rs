@@ -3,7 +3,7 @@
 //! Each request has one of [`DEPTH`] buffers, which is the device's from [`submit`](Requests::submit) until [`poll`](Requests::poll) has found the request
 //! among what the device gives back, in any order, or until the device was reset. The driver touches no buffer meanwhile, so all of this is safe to use.
 
-use super::dma::{Buffer, DmaMemory, Identity};
+use super::dma::{Buffer, DiskMemory, Identity};
 use super::request::Request;
 use super::{DEPTH, SECTOR};
 use core::ptr::NonNull;
@@ -33,7 +33,7 @@ struct UnderWay {
 pub(super) struct Requests<T: Transport> {
     transport: T,
     queue: VirtQueue<Identity, QUEUE_LEN>,
-    memory: NonNull<DmaMemory>,
+    memory: NonNull<DiskMemory>,
     /// The request in each buffer; `None`: the buffer is the driver's.
     under_way: [Option<UnderWay>; DEPTH],
 }
@@ -69,7 +69,7 @@ impl<T: Transport> Requests<T> {
     /// What the queue of the device lacks.
     pub(super) fn new(
         mut transport: T,
-        memory: &'static mut DmaMemory,
+        memory: &'static mut DiskMemory,
     ) -> Result<Self, virtio_drivers::Error> {
         let memory = memory.hand_over();
         let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false)?;
@@ -130,7 +130,7 @@ impl<T: Transport> Requests<T> {
         buffer.header = request.header();
         buffer.status = [NO_STATUS];
         let token = with_parts(buffer, request, |inputs, outputs| {
-            // SAFETY: 1. The buffer lies in `DmaMemory`, which lives for ever. 2. From now on it is `under_way`, and not accessed before `poll` has popped
+            // SAFETY: 1. The buffer lies in `DiskMemory`, which lives for ever. 2. From now on it is `under_way`, and not accessed before `poll` has popped
             // the token; if that never comes, it is never accessed again.
             unsafe { self.queue.add(inputs, outputs) }
         })?;
@@ -192,7 +192,7 @@ impl<T: Transport> Requests<T> {
     }
 
     /// Resets the device, and returns the memory.
-    pub(super) fn release(self) -> &'static mut DmaMemory {
+    pub(super) fn release(self) -> &'static mut DiskMemory {
         let mut memory = self.memory;
         drop(self);
         // SAFETY: 1. The pointer is that of the `&'static mut` that was handed over, so it is valid for ever. 2. The driver was dropped, which has reset the

@@ -1,7 +1,7 @@
 //! The driver on a device that carries out its requests ([`fake`](super::fake)).
 
 use super::fake::{Attack, Clock, Device, Manner, PATIENCE_MS, Registers, filled, start, start_on};
-use super::{DEPTH, DmaMemory, Error, MAX_TRANSFER, Request, SECTOR, Slot, VirtioBlk, feature};
+use super::{DEPTH, DiskMemory, Error, MAX_TRANSFER, Request, SECTOR, Slot, VirtioBlk, feature};
 use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
@@ -293,7 +293,7 @@ fn slots_without_a_disk_are_left_as_they_are() {
     let before = slots.each_ref().map(|slot| **slot);
     let addresses = slots.map(|slot| (&raw mut *slot).expose_provenance());
     let found = addresses.into_iter().chain([0]).map(|address| Slot { address, size: 0x200 });
-    let memory = Box::leak(Box::new(DmaMemory::new()));
+    let memory = Box::leak(Box::new(DiskMemory::new()));
     // SAFETY: 1. These are registers, as far as the driver looks at them, and live for ever. 2. Addresses are physical ones here.
     let disk = unsafe { VirtioBlk::find(found, memory, PATIENCE_MS) };
     assert_eq!(disk.unwrap_err(), Error::NoDisk { slots: 4 });

@@ -3,7 +3,7 @@
 //! What the driver writes is in the caches until they are flushed, or until they write it back by themselves, over what the controller has put there
 //! meanwhile. What the controller writes stays hidden from the driver until the caches are flushed.
 
-use crate::sdhci::dma::{Dma, DmaMemory};
+use crate::sdhci::dma::{CardMemory, Dma};
 use spin::mutex::SpinMutex;
 use std::boxed::Box;
 use std::cell::RefCell;
@@ -35,7 +35,7 @@ impl Memory {
         for start in (bytes.start / LINE * LINE..bytes.end).step_by(LINE) {
             let line = start..(start + LINE).min(self.behind.len());
             let ours = core::ptr::with_exposed_provenance_mut::<u8>(self.base + line.start);
-            // SAFETY: 1. The line lies in the `DmaMemory` that was leaked in `attach_memory`, whose address was exposed by `Dma::new`. 2. The driver
+            // SAFETY: 1. The line lies in the `CardMemory` that was leaked in `attach_memory`, whose address was exposed by `Dma::new`. 2. The driver
             // has no reference to it while it calls the caches or the controller.
             let ours = unsafe { core::slice::from_raw_parts_mut(ours, line.len()) };
             action(ours, &mut self.behind[line.clone()], &mut self.cached[line]);
@@ -85,9 +85,9 @@ fn flush(start: usize, len: usize) {
 
 /// Returns the way to new memory, which controllers have at `bus`.
 pub fn attach_memory(bus: u64) -> Option<Dma> {
-    let memory: &'static SpinMutex<DmaMemory> =
-        Box::leak(Box::new(SpinMutex::new(DmaMemory::new())));
-    let len = size_of::<DmaMemory>();
+    let memory: &'static SpinMutex<CardMemory> =
+        Box::leak(Box::new(SpinMutex::new(CardMemory::new())));
+    let len = size_of::<CardMemory>();
     MEMORY.set(Some(Memory {
         base: memory.as_mut_ptr().addr(),
         bus: bus as u32,
