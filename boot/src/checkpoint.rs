@@ -2,7 +2,7 @@
 //! what is stored.
 
 use crate::answer::Answer;
-use crate::instant::{self, Instant, Taken};
+use crate::instant::{self, Instant, Stored};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError, ToStore, routines};
 use crate::typed::{self, GivenUp};
@@ -50,7 +50,9 @@ pub enum CheckpointError {
     #[error(transparent)]
     GivenUp(#[from] GivenUp),
     /// Stasis itself has written to the guest's memory after the instant, and could not keep what it was.
-    #[error("its memory was changed while it was stored")]
+    #[error(
+        "Stasis wrote to the guest's memory while it was stored, and had no room to keep what was there; try again"
+    )]
     Overwritten,
     /// One guest of several was not stored.
     #[error("guest \"{guest}\": {error}")]
@@ -105,7 +107,7 @@ pub fn store(
 fn store_all(
     store: &mut Store<Disk>,
     names: &[String],
-    guests: Vec<Taken>,
+    guests: Vec<Stored>,
     keep: Option<Keep>,
     instant: &Instant,
     out: &mut Answer,
@@ -137,14 +139,14 @@ fn store_all(
 /// Returns the number of the checkpoint, which is 0 before the commit, and the line that describes it.
 fn store_one(
     store: &mut Store<Disk>,
-    guest: Taken,
+    guest: Stored,
     name: &str,
     instant: &Instant,
     commit: bool,
     out: &mut Answer,
 ) -> Result<(u64, String), CheckpointError> {
     let start = timer::counter();
-    let Taken { domain, state, ram } = guest;
+    let Stored { domain, ran, state, ram } = guest;
     shared::with_copies(domain, |shared| {
         let pause = &mut || store.device_mut().task().yield_now();
         ram.begin_reading(pause);
@@ -165,14 +167,16 @@ fn store_one(
             sink.0.stage()?;
             0
         };
-        let line = format!(
-            "\"{name}\": {} pages stored, {} zero, {} bytes, {} ms; guest stood still {} us",
+        let mut line = format!(
+            "\"{name}\": {} pages stored, {} zero, {} bytes, {} ms",
             stats.pages_stored,
             stats.pages_zero,
             stats.bytes,
-            clock::millis_since(start),
-            instant.pause_micros
+            clock::millis_since(start)
         );
+        if ran {
+            let _ = write!(line, "; guest stood still {} us", instant.pause_micros);
+        }
         Ok((number, line))
     })
 }

@@ -1,18 +1,20 @@
 //! The instant of a checkpoint: what guests are then is taken while they stand still, and written while they go on.
 
-use crate::checkpoint::CheckpointError;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
+use stasis_host::run_state::{Misfit, RunState};
 use stasis_run::domain::{Domain, Frozen, Parked, Prepared};
 use stasis_run::turns::Task;
 use stasis_run::{clock, shared};
 use stasis_state::GuestState;
 
-/// A guest as it was at an instant. It runs meanwhile.
-pub struct Taken<'a> {
+/// A guest as it was at an instant, which is stored while it runs.
+pub struct Stored<'a> {
     /// The guest.
     pub domain: &'a Domain,
+    /// Whether the guest ran until then.
+    pub ran: bool,
     /// Its registers.
     pub state: GuestState,
     /// Its RAM.
@@ -32,11 +34,11 @@ pub struct Instant {
 ///
 /// # Errors
 ///
-/// [`CheckpointError::Misfit`], if a guest is in a state in which none is stored.
+/// What the first guest is doing that is in a state in which none is stored.
 pub fn take<'a>(
     task: &mut Task,
     domains: &[&'a Domain],
-) -> Result<(Vec<Taken<'a>>, Instant), CheckpointError> {
+) -> Result<(Vec<Stored<'a>>, Instant), Misfit> {
     let pause = &mut || task.yield_now();
     let prepared = domains.iter().map(|domain| Prepared::new(domain, pause));
     let prepared: Vec<Prepared> = prepared.collect();
@@ -59,7 +61,8 @@ pub fn take<'a>(
     let taken =
         domains.iter().zip(&mut parked).zip(prepared).map(|((domain, parked), prepared)| {
             let state = parked.state_at(counter, wall_time);
-            Taken { domain, state, ram: parked.freeze(prepared, task) }
+            let ran = parked.state == RunState::Running;
+            Stored { domain, ran, state, ram: parked.freeze(prepared, task) }
         });
     let taken = taken.collect();
     drop(parked);
