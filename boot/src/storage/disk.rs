@@ -118,6 +118,8 @@ impl<'t> Disk<'t> {
         for slot in slots {
             match Card::start(slot.with(&mut *task)) {
                 Ok(mut card) => {
+                    // The slot knows only after a read whether DMA reaches its memory. What fails here fails again when the partition is looked for.
+                    let _ = card.read(0, &mut vec![0; SECTOR]);
                     let engine = card.bus_mut().engine();
                     let size = Size(card.capacity() * SECTOR as u64);
                     let mhz = card.speed().hertz() / 1_000_000;

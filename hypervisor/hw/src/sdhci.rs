@@ -54,6 +54,8 @@ pub struct Sdhci<W = ()> {
     /// The way to memory, if the controller has one.
     dma: Option<Dma>,
     engine: Engine,
+    /// Whether a read since [`Bus::restart`] has shown that DMA reaches the memory.
+    reaches: bool,
     wait: W,
 }
 
@@ -91,20 +93,28 @@ impl Registers {
 impl Sdhci {
     /// Returns the driver of the controller in `frame`, which it does not touch before [`Bus::restart`]. `dma` is the controller's way to memory.
     pub const fn new(frame: Frame<LEN>, dma: Option<Dma>) -> Self {
-        Self { registers: Registers(frame), write_nanos: 0, dma, engine: Engine::Port, wait: () }
+        Self {
+            registers: Registers(frame),
+            write_nanos: 0,
+            dma,
+            engine: Engine::Port,
+            reaches: false,
+            wait: (),
+        }
     }
 }
 
 impl<W> Sdhci<W> {
     /// Returns the same controller, whose driver waits by `wait` from now on.
     pub fn with<V>(self, wait: V) -> Sdhci<V> {
-        let Self { registers, write_nanos, dma, engine, .. } = self;
-        Sdhci { registers, write_nanos, dma, engine, wait }
+        let Self { registers, write_nanos, dma, engine, reaches, .. } = self;
+        Sdhci { registers, write_nanos, dma, engine, reaches, wait }
     }
 
-    /// Returns what moves the data, since [`Bus::restart`].
+    /// Returns what moves the data, since [`Bus::restart`]: the port also if the memory for DMA is in use at the moment, or lost. Whether DMA reaches
+    /// the memory is known only after the first read.
     pub fn engine(&self) -> Engine {
-        self.engine
+        if self.dma.is_some_and(Dma::is_free) { self.engine } else { Engine::Port }
     }
 
     /// Returns the [`Wait`] of the driver.
@@ -150,10 +160,25 @@ impl<W: Wait> Sdhci<W> {
         }
     }
 
-    /// Takes the memory for `data`, if they are moved by DMA.
+    /// Takes the memory for `data`, if they are moved by DMA. Before a read has shown that DMA reaches the memory, only reads are.
     fn begin_dma(&self, data: &Data<'_>) -> Option<Transfer> {
-        let dma = self.dma.filter(|_| self.engine != Engine::Port && data.len() > 0)?;
-        dma.begin(data)
+        let may = self.reaches || matches!(data, Data::Read(_));
+        let dma = self.dma.filter(|_| may && self.engine != Engine::Port && data.len() > 0)?;
+        let mut transfer = dma.begin(data)?;
+        if !self.reaches {
+            transfer.mark(data.len());
+        }
+        Some(transfer)
+    }
+
+    /// Returns whether `transfer`, a read that has ended, has reached the memory. A controller whose DMA does not is not asked for DMA again before the
+    /// next [`Bus::restart`].
+    fn prove(&mut self, transfer: &Transfer, len: usize) -> bool {
+        self.reaches = self.reaches || transfer.is_reached(len);
+        if !self.reaches {
+            self.engine = Engine::Port;
+        }
+        self.reaches
     }
 
     /// Resets the part of the controller that `part` selects.
@@ -214,6 +239,7 @@ impl<W: Wait> Bus for Sdhci<W> {
         self.write_nanos = nanos(WRITE_CYCLES, IDENTIFICATION_CLOCK);
         self.reset(CLOCK::RESET_ALL::SET)?;
         self.engine = self.best_engine();
+        self.reaches = false;
         self.write(SIGNAL_ENABLE, 0);
         let watched = STATUS::COMMAND_COMPLETE::SET
             + STATUS::TRANSFER_COMPLETE::SET
@@ -253,6 +279,11 @@ impl<W: Wait> Bus for Sdhci<W> {
     ) -> Result<Response, Fault> {
         let transfer = self.begin_dma(&data);
         match self.send(command, argument, &mut data, transfer.as_ref()) {
+            // The command goes again, by the port: it only reads.
+            Ok(_) if transfer.as_ref().is_some_and(|it| !self.prove(it, data.len())) => {
+                drop(transfer);
+                self.execute(command, argument, data)
+            }
             Ok(answer) => {
                 let same = transfer.is_none_or(|transfer| transfer.end(&mut data));
                 if same { Ok(answer) } else { Err(Fault::Differs) }

@@ -4,7 +4,9 @@
 //! anywhere, in memory that the controller does not reach too, and a controller that goes wrong hurts nobody.
 //!
 //! Controllers know memory under addresses of their bus, and by their own way, past the caches. So each transfer begins and ends with the caches
-//! written back and emptied, for the lines of the buffer. Memory that a controller may still be using after a failure is not used again.
+//! written back and emptied, for the lines of the buffer. Where a device tree is wrong about that way, a controller moves data elsewhere and reports
+//! success. So the first read after a start must [reach](Transfer::is_reached) the buffer, and what is compared with the card's data must have come from
+//! the card. Memory that a controller may still be using after a failure is not used again.
 
 use crate::sd::{BLOCK, Data, MAX_BLOCKS};
 use core::fmt;
@@ -35,6 +37,11 @@ impl Descriptor {
     const END: u16 = 0b10;
     const NONE: Self = Self { attributes: 0, length: 0, address: 0 };
 }
+
+/// Each byte of the buffer before a read that must show that DMA reaches it.
+const MARK: u8 = 0x5a;
+/// Bytes at either end of a read that must not all stay [`MARK`].
+const MARKED: usize = 8;
 
 /// All memory that controllers may use, for one transfer at a time.
 #[repr(C, align(64))]
@@ -95,11 +102,23 @@ impl Dma {
         Some(Self { memory, address: address?, flush_caches })
     }
 
+    /// Returns whether a transfer could begin now: no other one has the memory, and none has [lost](Transfer::lose) it.
+    pub(super) fn is_free(self) -> bool {
+        !self.memory.is_locked()
+    }
+
     /// Takes the memory for a transfer of `data`, and prepares it. Returns `None` if it is in use, or lost.
+    ///
+    /// Before data come from the card, the buffer has other bytes than are expected: bytes that stayed from before must not pass for the card's.
     pub(super) fn begin(self, data: &Data<'_>) -> Option<Transfer> {
         let mut memory = self.memory.try_lock()?;
-        if let Data::Write(bytes) = data {
-            memory.data[..bytes.len()].copy_from_slice(bytes);
+        let buffer = &mut memory.data[..data.len()];
+        match data {
+            Data::Write(bytes) => buffer.copy_from_slice(bytes),
+            Data::Compare(expected) => {
+                buffer.iter_mut().zip(*expected).for_each(|(there, byte)| *there = !byte);
+            }
+            Data::Read(_) | Data::None => {}
         }
         self.describe(&mut memory.table, data.len());
         let transfer = Transfer { memory, dma: self };
@@ -146,6 +165,22 @@ impl Transfer {
     /// Returns the address of the table of descriptors on the controller's bus.
     pub(super) fn table_address(&self) -> u32 {
         self.dma.address + offset_of!(CardMemory, table) as u32
+    }
+
+    /// Marks the buffer for a read of `len` bytes, so that [`is_reached`](Self::is_reached) can tell. The controller must not have been started yet.
+    pub(super) fn mark(&mut self, len: usize) {
+        self.memory.data[..len].fill(MARK);
+        self.flush(0, len);
+    }
+
+    /// Returns whether the controller has written to both ends of the first `len` bytes of the buffer, which were [marked](Self::mark), after it has
+    /// finished. A controller that has really read these bytes from the card passes for one that has not: none is likely there.
+    pub(super) fn is_reached(&self, len: usize) -> bool {
+        self.flush(0, len);
+        let found = &self.memory.data[..len];
+        let is_marked = |end: &[u8]| end.iter().all(|byte| *byte == MARK);
+        let most = MARKED.min(len);
+        !is_marked(&found[..most]) && !is_marked(&found[len - most..])
     }
 
     /// Takes what the controller has read into `data`, after the controller has finished. Returns whether the bytes that are compared are equal.

@@ -5,8 +5,7 @@
 
 mod memory;
 
-pub use self::memory::attach_memory;
-use self::memory::with_memory;
+pub use self::memory::{Memory, attach_memory, with_memory};
 use crate::mmio::fake::{Bus, Device};
 use crate::sd::fake::FakeCard;
 use crate::sd::{BLOCK, Bus as _, Command, Data, Fault, Response, Speed};

@@ -1,6 +1,8 @@
 //! The driver on a controller that really moves what it is told to, with a card behind it.
 
-use super::fake::{ADMA2, FRAME, FakeController, HIGH_SPEED, SDMA, attach_memory};
+use super::fake::{
+    ADMA2, FRAME, FakeController, HIGH_SPEED, Memory, SDMA, attach_memory, with_memory,
+};
 use super::{Dma, Engine, Sdhci};
 use crate::mmio::fake::frame;
 use crate::sd::fake::{FakeCard, Kind};
@@ -45,9 +47,13 @@ fn driver(dma: Option<Dma>) -> Driver {
     Card::start(Sdhci::new(frame(FRAME), dma).with(Clock::default())).expect("it can't be set up")
 }
 
+/// Returns a controller, and its driver, which has found that DMA reaches the memory.
 fn started(capabilities: u32, bus: u64) -> (Controller, Driver) {
     let controller = FakeController::attach(capabilities, FakeCard::new(Kind::High, BLOCKS));
-    (controller, driver(attach_memory(bus)))
+    let mut card = driver(attach_memory(bus));
+    card.read(0, &mut [0; BLOCK]).unwrap();
+    controller.borrow_mut().moved_by.clear();
+    (controller, card)
 }
 
 fn pattern(blocks: usize) -> Vec<u8> {
@@ -118,6 +124,41 @@ fn memory_out_of_reach_is_not_used() {
 }
 
 #[test]
+fn dma_that_leads_elsewhere_is_found_by_the_first_read() {
+    for capabilities in [ADMA2, SDMA, SDMA | HIGH_SPEED, ADMA2 | HIGH_SPEED] {
+        let controller = FakeController::attach(capabilities, FakeCard::new(Kind::High, BLOCKS));
+        let dma = attach_memory(BUS);
+        with_memory(Memory::lead_elsewhere);
+        let mut card = driver(dma);
+        let before = controller.borrow().card.memory.clone();
+        let mut found = vec![0; 5 * BLOCK];
+        card.read(17, &mut found).unwrap();
+        assert!(found == before[17 * BLOCK..][..found.len()], "{capabilities:#x}");
+        assert_eq!(card.bus_mut().engine(), Engine::Port, "{capabilities:#x}");
+        card.write(7, &pattern(8)).unwrap();
+        assert!(controller.borrow().card.memory[7 * BLOCK..15 * BLOCK] == pattern(8));
+    }
+}
+
+#[test]
+fn nothing_is_written_by_dma_before_a_read_has_shown_that_it_reaches_the_memory() {
+    let controller = FakeController::attach(SDMA, FakeCard::new(Kind::High, BLOCKS));
+    let mut card = driver(attach_memory(BUS));
+    card.write(7, &pattern(8)).unwrap();
+    card.read(7, &mut [0; BLOCK]).unwrap();
+    card.write(7, &pattern(8)).unwrap();
+    assert_eq!(controller.borrow().moved_by, ["pio", "pio", "sdma", "sdma", "sdma"]);
+}
+
+#[test]
+fn a_write_is_compared_with_what_came_from_the_card_and_not_with_what_was_sent() {
+    let (_controller, mut card) = started(SDMA, BUS);
+    with_memory(Memory::lead_elsewhere);
+    let error = card.write(7, &pattern(8)).unwrap_err();
+    assert!(matches!(error, Error::Failed { fault: Fault::Differs, .. }), "{error}");
+}
+
+#[test]
 fn a_transfer_that_fails_in_the_midst_is_tried_again() {
     for capabilities in [ADMA2, SDMA] {
         for bits in [DATA_CRC, DATA_TIMEOUT, DATA_CRC | DATA_TIMEOUT, 1 << 22, 1 << 24] {
@@ -180,12 +221,16 @@ fn memory_that_a_controller_does_not_let_go_of_is_not_used_again() {
     let controller = FakeController::attach(ADMA2, FakeCard::new(Kind::High, BLOCKS));
     let dma = attach_memory(BUS);
     let mut card = driver(dma);
+    card.read(7, &mut [0; BLOCK]).unwrap();
+    assert_eq!(card.bus_mut().engine(), Engine::Adma2);
     controller.borrow_mut().fails = vec![(3, DATA_TIMEOUT)];
     controller.borrow_mut().stuck = true;
     assert!(card.write(7, &pattern(8)).is_err());
+    assert_eq!(card.bus_mut().engine(), Engine::Port);
     // Another controller that has the same memory moves its data without it.
     let other = FakeController::attach(ADMA2, FakeCard::new(Kind::High, BLOCKS));
     let mut card = driver(dma);
     card.write(7, &pattern(8)).unwrap();
     assert_eq!(other.borrow().moved_by, ["pio", "pio"]);
+    assert_eq!(card.bus_mut().engine(), Engine::Port);
 }

@@ -20,6 +20,8 @@ pub struct Memory {
     behind: Vec<u8>,
     /// What the caches have loaded, or have written back: what differs in the driver's memory from this is dirty.
     cached: Vec<u8>,
+    /// What the controller finds instead, at whatever address: the driver is wrong about the bus.
+    elsewhere: Option<Vec<u8>>,
 }
 
 std::thread_local! {
@@ -63,8 +65,16 @@ impl Memory {
         });
     }
 
+    /// Makes the controller's addresses lead to other memory from now on.
+    pub fn lead_elsewhere(&mut self) {
+        self.elsewhere = Some(vec![0; self.behind.len()]);
+    }
+
     /// Returns what the controller finds at `address`.
     pub fn at(&mut self, address: u32, len: usize) -> &mut [u8] {
+        if let Some(elsewhere) = &mut self.elsewhere {
+            return &mut elsewhere[..len];
+        }
         let start = address.checked_sub(self.bus).expect("DMA below the memory") as usize;
         self.behind.get_mut(start..start + len).expect("DMA beyond the memory")
     }
@@ -94,6 +104,7 @@ pub fn attach_memory(bus: u64) -> Option<Dma> {
         // What was there before is anything, and the caches know it.
         behind: vec![0; len],
         cached: vec![0; len],
+        elsewhere: None,
     }));
     // SAFETY: 1. The model's controller finds the memory there. 2. Its caches are flushed by `flush`.
     unsafe { Dma::new(memory, |_, size| (size == len).then_some(bus), flush) }
