@@ -108,7 +108,16 @@ impl<'t> Disk<'t> {
                 Err(error) => failure = failure.or(Some(error.into())),
             }
             let Driver::Virtio(disk) = disk.keep() else { unreachable!("it was made one") };
-            memory = disk.release();
+            let address = disk.slot().address;
+            match disk.release() {
+                Some(released) => memory = released,
+                None => {
+                    log::warn!(
+                        "the disk at {address:#x} does not end its reset, and may be using its memory: no further disk is looked for"
+                    );
+                    return failure.map(Err);
+                }
+            }
         }
     }
 

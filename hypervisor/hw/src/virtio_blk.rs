@@ -160,8 +160,8 @@ impl<T: Transport> VirtioBlk<T> {
         })
     }
 
-    /// Resets the disk, and returns the memory for another one.
-    pub fn release(self) -> &'static mut DiskMemory {
+    /// Resets the disk, and returns the memory for another one; `None` if the disk does not say that it was reset: it may be using the memory for ever.
+    pub fn release(self) -> Option<&'static mut DiskMemory> {
         self.requests.release()
     }
 
@@ -420,7 +420,8 @@ impl<T: Transport> VirtioBlk<T> {
         // This is called only while the device has a request.
         let request = self.requests.any().unwrap_or(Request::Flush);
         self.given_up = Some(request);
-        self.requests.reset();
+        // A disk that does not end its reset keeps the memory, as this one does in any case: `release` asks again.
+        let _ = self.requests.reset();
         error(request, self.patience_ms)
     }
 }

@@ -69,6 +69,8 @@ pub struct Device {
     pub restless: bool,
     pub queue_max: u32,
     pub refuses_features: bool,
+    /// The device never ends a reset: it goes on as before.
+    pub ignores_reset: bool,
     pub manner: Manner,
     pub attack: Option<Attack>,
     /// The requests that fail with status 1, by their numbers in the order in which they are carried out.
@@ -130,6 +132,7 @@ impl Device {
             restless: false,
             queue_max: 256,
             refuses_features: false,
+            ignores_reset: false,
             manner: Manner::AtOnce,
             attack: None,
             fails: Vec::new(),
@@ -318,6 +321,9 @@ impl Transport for Registers {
 
     fn set_status(&mut self, status: DeviceStatus) {
         let device = &mut *self.0.borrow_mut();
+        if status.is_empty() && device.ignores_reset {
+            return;
+        }
         device.status = status;
         if device.refuses_features {
             device.status.remove(DeviceStatus::FEATURES_OK);

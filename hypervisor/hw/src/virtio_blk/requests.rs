@@ -15,8 +15,8 @@ use virtio_drivers::transport::{DeviceStatus, Transport};
 const QUEUE: u16 = 0;
 /// Length of the queue: a power of two, with room for the three descriptors of each request.
 const QUEUE_LEN: usize = (3 * DEPTH).next_power_of_two();
-/// Most reads of the status that a reset may take (4.2.2.1).
-const RESET_READS: usize = 1_000_000;
+/// Most reads of the status that a reset may take (4.2.2.1). Miri takes too long for many.
+const RESET_READS: usize = if cfg!(miri) { 100 } else { 1_000_000 };
 
 /// Status of a request that the device has not ended: it writes 0, 1 or 2 (5.2.6).
 const NO_STATUS: u8 = 0xff;
@@ -184,25 +184,27 @@ impl<T: Transport> Requests<T> {
         self.queue.set_dev_notify(false);
     }
 
-    /// Resets the device, which ends its use of the memory, and waits until it says so, or for a while. What it has of the
-    /// memory stays its own.
-    pub(super) fn reset(&mut self) {
+    /// Resets the device, which ends its use of the memory, and waits until it says so, or for a while. Returns whether it has said so: the device may
+    /// be using the memory until then. What it has of the memory stays its own.
+    pub(super) fn reset(&mut self) -> bool {
         self.transport.set_status(DeviceStatus::empty());
-        (0..RESET_READS).any(|_| self.transport.get_status().is_empty());
+        (0..RESET_READS).any(|_| self.transport.get_status().is_empty())
     }
 
-    /// Resets the device, and returns the memory.
-    pub(super) fn release(self) -> &'static mut DiskMemory {
+    /// Resets the device, and returns the memory; `None` if the device does not say that it was reset: the memory is not used again then.
+    pub(super) fn release(mut self) -> Option<&'static mut DiskMemory> {
         let mut memory = self.memory;
+        let was_reset = self.reset();
         drop(self);
-        // SAFETY: 1. The pointer is that of the `&'static mut` that was handed over, so it is valid for ever. 2. The driver was dropped, which has reset the
-        // device, so neither uses the memory any more.
-        unsafe { memory.as_mut() }
+        // SAFETY: 1. The pointer is that of the `&'static mut` that was handed over, so it is valid for ever. 2. The driver was dropped, and the device has
+        // said that it was reset (4.2.2.1) and was not set up again since, so neither uses the memory any more.
+        was_reset.then(|| unsafe { memory.as_mut() })
     }
 }
 
 impl<T: Transport> Drop for Requests<T> {
     fn drop(&mut self) {
-        self.reset();
+        // The memory stays the device's if it does not end the reset: only `release` makes a reference to it again.
+        let _ = self.reset();
     }
 }

@@ -247,13 +247,23 @@ fn what_is_under_way_when_the_disk_is_released_is_not_carried_out_later() {
     let (mut disk, mut clock) =
         started(Device { manner: Manner::AnyOrder, ..Device::new(SECTORS) });
     begin(&mut disk, &mut clock, 0, DEPTH * WHOLE).unwrap();
-    let memory = disk.release();
+    let memory = disk.release().unwrap();
     assert!(clock.device.borrow().status.is_empty());
     let mut disk = start_on(memory, &clock.device).unwrap();
     let mut read = vec![0; LONG * SECTOR];
     disk.read(&mut clock, 0, &mut read).unwrap();
     assert!(read.starts_with(&[0; SECTOR]) && read.ends_with(&[(LONG - 1) as u8; SECTOR]));
     assert!(clock.device.borrow().log.iter().all(|(kind, _)| *kind == 0));
+}
+
+#[test]
+fn the_memory_of_a_disk_that_does_not_end_its_reset_is_not_used_again() {
+    let device = Device { manner: Manner::Never, ignores_reset: true, ..Device::new(SECTORS) };
+    let (mut disk, mut clock) = started(device);
+    begin(&mut disk, &mut clock, 0, WHOLE).unwrap();
+    assert!(matches!(disk.end_requests(&mut clock), Err(Error::TimedOut { .. })));
+    assert!(!clock.device.borrow().status.is_empty(), "it may write to memory at any time");
+    assert!(disk.release().is_none());
 }
 
 #[test]
