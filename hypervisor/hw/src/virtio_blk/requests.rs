@@ -196,9 +196,12 @@ impl<T: Transport> Requests<T> {
         let mut memory = self.memory;
         let was_reset = self.reset();
         drop(self);
+        if !was_reset {
+            return None;
+        }
         // SAFETY: 1. The pointer is that of the `&'static mut` that was handed over, so it is valid for ever. 2. The driver was dropped, and the device has
         // said that it was reset (4.2.2.1) and was not set up again since, so neither uses the memory any more.
-        was_reset.then(|| unsafe { memory.as_mut() })
+        Some(unsafe { memory.as_mut() })
     }
 }
 
