@@ -7,7 +7,7 @@
 use super::Resident;
 use super::host::RunningOn;
 use crate::el2::GuestRam;
-use crate::tables::HeapTables;
+use crate::tables::{HeapTables, SparingTables};
 use stasis_guest::exit::Fault;
 use stasis_hw::paging::{Attributes, Forget, MapError, Translation};
 use stasis_state::written::BLOCK_SIZE;
@@ -79,9 +79,9 @@ impl Resident {
                     host.sleep_until_kicked();
                     return true;
                 }
-                // SAFETY: 1. All tables of guests come from there. 2. The guest is loaded, so `forget` drops all cores' copies of its translation for
+                // SAFETY: 1. All tables of guests come from the heap. 2. The guest is loaded, so `forget` drops all cores' copies of its translation for
                 // the address, and completes that.
-                let split = unsafe { stage2.split(&mut HeapTables, address, forget) };
+                let split = unsafe { stage2.split(&mut SparingTables, address, forget) };
                 if split.is_err() {
                     snapshot.wait_for_release();
                     host.sleep_until_kicked();
