@@ -44,9 +44,6 @@ use stasis_memory::range::Range;
 pub const NR_IRQS: u16 = 288;
 const _: () = assert!(stasis_devices::machine::VIRTUAL_TIMER == VIRTUAL_TIMER);
 
-/// SCTLR_EL1.M and SCTLR_EL1.C: with both set, loads and stores go through the caches.
-const SCTLR_CACHED: u64 = 1 | 1 << 2;
-
 /// The core on which a vCPU is loaded, and the world outside of the guest.
 pub trait Host {
     /// The core's virtual interface, and its view of the physical interrupts.
@@ -258,14 +255,6 @@ impl Guest {
     /// Returns the bytes of the RAM.
     pub fn ram_size(&self) -> u64 {
         *self.record.ram_size
-    }
-
-    /// Returns whether a vCPU stores past its caches, or will do so when it is switched on. When such a vCPU turns its caches on, it must find
-    /// nothing in them that others have loaded.
-    pub fn may_turn_caches_on<'a>(&self, mut vcpus: impl Iterator<Item = &'a Vcpu>) -> bool {
-        let is_off = |power: &Power| *power.state != PowerState::On as u8;
-        self.powers.iter().any(is_off)
-            || vcpus.any(|vcpu| *vcpu.system.sctlr_el1 & SCTLR_CACHED != SCTLR_CACHED)
     }
 
     /// Returns the guest's records, as they are stored. No vCPU may be loaded. `counter` is the host's CNTPCT, `wall_time` is in seconds since 1970.

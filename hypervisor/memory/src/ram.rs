@@ -98,10 +98,9 @@ impl<M: Machine> GuestRam<M> {
     }
 
     /// Returns a snapshot of the memory as it is now, and keeps it up to [`end_snapshot`](Self::end_snapshot). From now on the guest does not write a
-    /// page before the snapshot has [kept](Snapshot::keep) it. With `drops_caches`, what the snapshot has read leaves the caches before it is written.
-    pub fn begin_snapshot(&mut self, room: Room<M>, drops_caches: bool) -> Arc<Snapshot<M>> {
-        let snapshot = Snapshot::new(self.raw.clone(), self.written.clone(), room, drops_caches);
-        let snapshot = Arc::new(snapshot);
+    /// page before the snapshot has [kept](Snapshot::keep) it.
+    pub fn begin_snapshot(&mut self, room: Room<M>) -> Arc<Snapshot<M>> {
+        let snapshot = Arc::new(Snapshot::new(self.raw.clone(), self.written.clone(), room));
         self.snapshot = Some(snapshot.clone());
         snapshot
     }

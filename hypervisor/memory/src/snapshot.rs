@@ -6,8 +6,9 @@
 //!
 //! # Caches
 //!
-//! What a guest has stored past the caches is read after [`Snapshot::begin_reading`] only, or by [`Snapshot::keep`], which see to it. If the guest
-//! may turn its caches on, what was read leaves them before anybody writes the page: no line may be left that is older than what is written past it.
+//! What a guest has stored past the caches is read after [`Snapshot::begin_reading`] only, or by [`Snapshot::keep`], which see to it. What was read
+//! leaves the caches again before the page is released, for the guest may turn its caches off meanwhile, write past them, and turn them on: it must not
+//! find a line that is older. A reader who is in the midst of a page that is kept loads lines of it once more, and drops them when it looks again.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -56,8 +57,6 @@ pub struct Snapshot<M> {
     written: Written,
     copies: Copies,
     frames: GuestRam<M>,
-    /// Whether what was read leaves the caches before it is written.
-    drops_caches: bool,
 }
 
 /// What reads a part of a page: from a memory, at an offset in it, bytes that the snapshot has at other offsets.
@@ -75,14 +74,9 @@ fn pages_of(bytes: &Range<usize>) -> Range<usize> {
 
 impl<M: Machine> Snapshot<M> {
     /// Returns the snapshot of memory that nobody writes now.
-    pub(crate) fn new(
-        ram: Arc<Raw<M>>,
-        written: Written,
-        room: Room<M>,
-        drops_caches: bool,
-    ) -> Self {
+    pub(crate) fn new(ram: Arc<Raw<M>>, written: Written, room: Room<M>) -> Self {
         let Room { frames, copies } = room;
-        Self { ram, written, copies, frames, drops_caches }
+        Self { ram, written, copies, frames }
     }
 
     /// Returns the memory of the frames, when nobody keeps or reads any more.
@@ -110,7 +104,7 @@ impl<M: Machine> Snapshot<M> {
             self.ram.clean_and_invalidate(bytes_of(page));
             let copied = self.frames.raw.copy(frame * PAGE_SIZE, &self.ram, at, PAGE_SIZE);
             debug_assert!(copied.is_ok());
-            self.drop_caches(bytes_of(page));
+            self.ram.clean_and_invalidate(bytes_of(page));
         })
     }
 
@@ -153,7 +147,7 @@ impl<M: Machine> Snapshot<M> {
     #[must_use = "who was refused a frame waits"]
     pub fn release_and_ask(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) -> bool {
         let mut at = bytes.start;
-        while self.drops_caches && at < bytes.end {
+        while at < bytes.end {
             let end = bytes.end.min((at + 1).next_multiple_of(BLOCK_SIZE));
             if self.written.contains(at) {
                 for piece in pieces(at..end) {
@@ -166,12 +160,6 @@ impl<M: Machine> Snapshot<M> {
         self.copies.release(bytes.end / PAGE_SIZE)
     }
 
-    fn drop_caches(&self, bytes: Range<usize>) {
-        if self.drops_caches {
-            self.ram.clean_and_invalidate(bytes);
-        }
-    }
-
     /// Returns what `read` reads of `bytes`, in one memory or the other, page by page: it is given the memory, the offset in it, and the bytes.
     #[cold]
     #[inline(never)]
@@ -182,7 +170,7 @@ impl<M: Machine> Snapshot<M> {
             if self.copies.unwritten(page..page + 1, &mut itself).transpose()?.is_some() {
                 continue;
             }
-            self.drop_caches(bytes_of(page));
+            self.ram.clean_and_invalidate(bytes_of(page));
             match self.copies.frame_of(page) {
                 Some(frame) => {
                     let at = frame * PAGE_SIZE + part.start % PAGE_SIZE;

@@ -205,21 +205,6 @@ fn a_device_reaches_the_ram_of_its_guest_and_marks_what_it_writes() {
 }
 
 #[test]
-fn caches_may_be_turned_on_by_a_vcpu_that_has_them_off_or_is_off() {
-    let (mut guest, mut vcpus, _) = guest(2);
-    let may = |guest: &Guest, vcpus: &[Vcpu]| guest.may_turn_caches_on(vcpus.iter());
-    vcpus.iter_mut().for_each(|vcpu| *vcpu.system.sctlr_el1 |= 0b101);
-    assert!(may(&guest, &vcpus), "the second vCPU is off");
-    *guest.powers[1].state = PowerState::On as u8;
-    assert!(!may(&guest, &vcpus));
-    for bit in [0, 2] {
-        *vcpus[1].system.sctlr_el1 ^= 1 << bit;
-        assert!(may(&guest, &vcpus), "bit {bit} of its SCTLR_EL1 is 0");
-        *vcpus[1].system.sctlr_el1 ^= 1 << bit;
-    }
-}
-
-#[test]
 fn an_access_to_nothing_is_an_abort_in_the_guest() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     let pc = *vcpus[0].core.pc;

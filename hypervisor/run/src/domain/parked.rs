@@ -70,8 +70,6 @@ impl Parked<'_> {
 
     /// Begins a snapshot of the guest's RAM, which the guest may not write from now on: see [`frozen`](super::frozen).
     pub(super) fn begin_snapshot(&mut self, room: Room<El2>, _: &mut Task) -> Arc<Snapshot<El2>> {
-        let vcpus = self.vcpus.iter().map(|vcpu| &**vcpu);
-        let drops_caches = self.resident.guest.may_turn_caches_on(vcpus);
         let number = self.domain.number;
         let Resident { guest, ram, stage2, .. } = &mut *self.resident;
         if let Some(stage2) = stage2 {
@@ -82,7 +80,7 @@ impl Parked<'_> {
             // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
             unsafe { stage2.forbid_writes(blocks, forget) };
         }
-        ram.begin_snapshot(room, drops_caches)
+        ram.begin_snapshot(room)
     }
 
     /// Passes on to the guest the bells that were rung so far.
