@@ -59,12 +59,32 @@ pub struct Stage2Active {
     this_core: PhantomData<*mut ()>,
 }
 
-/// Makes the translation at `root`, under `vmid`, the stage 2 of this core: EL1 and EL0 reach what it maps, and no other memory. Stage 1 walks
-/// nothing from here on, until a vCPU is [loaded](Stage2Active::load).
+/// Makes every walk of stage 1 of this core fail at its beginning, until a vCPU is [loaded](Stage2Active::load).
 ///
 /// A Cortex-A57 or A72 may carry out an AT instruction ahead of time, on a path that is not taken, while some registers are one guest's and some
-/// another's, and keep the result (errata 1319537 and 1319367; 1165522 of the first Cortex-A76). So while the registers are mixed, a walk must fail
-/// at its beginning: first the walks are disabled, then stage 1 is enabled. Linux's KVM does the same.
+/// another's, and keep the result (errata 1319537 and 1319367; 1165522 of the first Cortex-A76). So before the registers are mixed, first the walks
+/// are disabled, then stage 1 is enabled. Linux's KVM does the same.
+///
+/// # Safety
+///
+/// No [`Loaded`](crate::world::Loaded) of this core is alive.
+#[inline]
+unsafe fn stop_walks() {
+    /// TCR_EL1.EPD1 and EPD0, with a granule of 4 KiB and 48-bit addresses.
+    const NO_WALKS: u64 = 1 << 23 | 1 << 7 | 0b10 << 30 | 16 << 16 | 16;
+    // SAFETY: the registers act at EL1 and EL0 alone, and no vCPU is loaded that owns them, by the caller. The first barrier completes the tables'
+    // writes and the walks that the last guest has begun (DDI 0487, D8.1.5).
+    unsafe {
+        asm!("dsb ish", options(nostack, preserves_flags));
+        msr!("tcr_el1", NO_WALKS);
+        asm!("isb", options(nostack, preserves_flags));
+        msr!("sctlr_el1", boot::SCTLR_EL1_OFF | 1);
+        asm!("isb", options(nostack, preserves_flags));
+    }
+}
+
+/// Makes the translation at `root`, under `vmid`, the stage 2 of this core: EL1 and EL0 reach what it maps, and no other memory. Stage 1 walks
+/// nothing from here on, until a vCPU is [loaded](Stage2Active::load).
 ///
 /// # Safety
 ///
@@ -75,18 +95,11 @@ pub struct Stage2Active {
 /// 4. No [`Stage2Active`] and no [`Loaded`](crate::world::Loaded) of this core is alive.
 #[inline]
 pub unsafe fn activate_stage2(root: u64, vmid: u8) -> Stage2Active {
-    /// TCR_EL1.EPD1 and EPD0, with a granule of 4 KiB and 48-bit addresses.
-    const NO_WALKS: u64 = 1 << 23 | 1 << 7 | 0b10 << 30 | 16 << 16 | 16;
-    // SAFETY: 1. The registers act at EL1 and EL0 alone, and no vCPU is loaded that owns them, by condition 4. 2. Stage 2 is the guest's own, by
-    // condition 1, and the TLBs have no other translation under its VMID, by condition 2. 3. What the guest may not do traps, by condition 3. The
-    // first barrier completes the tables' writes and the walks that the last guest has begun (DDI 0487, D8.1.5); the exception return orders
-    // VTTBR_EL2 before the guest.
+    // SAFETY: 1. VTTBR_EL2 acts at EL1 and EL0 alone, and no vCPU is loaded, by condition 4, which `stop_walks` asks for, too. 2. Stage 2 is the guest's
+    // own, by condition 1, and the TLBs have no other translation under its VMID, by condition 2. 3. What the guest may not do traps, by condition 3.
+    // The exception return orders VTTBR_EL2 before the guest.
     unsafe {
-        asm!("dsb ish", options(nostack, preserves_flags));
-        msr!("tcr_el1", NO_WALKS);
-        asm!("isb", options(nostack, preserves_flags));
-        msr!("sctlr_el1", boot::SCTLR_EL1_OFF | 1);
-        asm!("isb", options(nostack, preserves_flags));
+        stop_walks();
         msr!("vttbr_el2", u64::from(vmid) << 48 | root);
     }
     Stage2Active { this_core: PhantomData }
@@ -187,10 +200,11 @@ pub(crate) fn forget_all_everywhere() {
 /// 1. No [`Stage2Active`] and no [`Loaded`](crate::world::Loaded) of this core is alive.
 /// 2. `root` stays a table for ever, and is never used under another VMID.
 pub unsafe fn forget_guest(root: u64, vmid: u8) {
-    // SAFETY: 1. No vCPU of this core uses the translation, by condition 1, and a core that walks it nonetheless finds a table, by condition 2. 2.
-    // The barriers order the tables' writes before the invalidation, and complete it on all cores before what follows.
+    // SAFETY: 1. No vCPU of this core uses the translation, by condition 1, which `stop_walks` asks for, and a core that walks it nonetheless finds a
+    // table, by condition 2. 2. The barriers, the first of which is in `stop_walks`, order the tables' writes before the invalidation, and complete it
+    // on all cores before what follows.
     unsafe {
-        asm!("dsb ish", options(nostack, preserves_flags));
+        stop_walks();
         msr!("vttbr_el2", u64::from(vmid) << 48 | root);
         asm!("isb", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags));
     }
