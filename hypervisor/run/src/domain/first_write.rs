@@ -76,7 +76,7 @@ impl Resident {
             }
             Some(snapshot) => {
                 if snapshot.keep(offset).is_err() {
-                    host.sleep_until_kicked();
+                    host.nap();
                     return true;
                 }
                 // SAFETY: 1. All tables of guests come from the heap. 2. The guest is loaded, so `forget` drops all cores' copies of its translation for
@@ -84,7 +84,7 @@ impl Resident {
                 let split = unsafe { stage2.split(&mut SparingTables, address, forget) };
                 if split.is_err() {
                     snapshot.wait_for_release();
-                    host.sleep_until_kicked();
+                    host.nap();
                     return true;
                 }
             }

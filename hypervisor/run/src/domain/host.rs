@@ -112,11 +112,12 @@ impl<'a> RunningOn<'a> {
         Ok(())
     }
 
-    /// Makes the vCPU sleep until it is kicked, unless that has happened since it got the core. The core decides next.
+    /// Makes the vCPU sleep until it is kicked, for a millisecond at the most, unless that has happened since it got the core. The core decides next.
+    /// A vCPU that waits for memory to be stored looks again then, and takes an interrupt of its timers or devices that has come meanwhile.
     #[cold]
-    pub fn sleep_until_kicked(&mut self) {
+    pub fn nap(&mut self) {
         let VcpuPlace { roster, task, .. } = self.place;
-        roster.sleep(*task, NEVER);
+        roster.sleep(*task, timer::counter() + timer::frequency() / 1000);
         roster.timer_fired();
     }
 
