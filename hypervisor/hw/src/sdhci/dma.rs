@@ -48,10 +48,13 @@ const MARKED: usize = 8;
 pub struct CardMemory {
     data: [u8; BUFFER],
     table: Table,
+    /// Fills the table's last line, so that no byte of the memory is without a value.
+    _rest: [u8; REST],
 }
 
 /// Descriptors for the whole buffer.
 type Table = [Descriptor; BUFFER / PIECE];
+const REST: usize = size_of::<Table>().next_multiple_of(LINE) - size_of::<Table>();
 
 const _: () = assert!(align_of::<CardMemory>() == LINE && size_of::<Descriptor>() == 8);
 const _: () = assert!(offset_of!(CardMemory, table).is_multiple_of(LINE));
@@ -60,7 +63,7 @@ const _: () = assert!(PIECE <= u16::MAX as usize && BUFFER.is_multiple_of(PIECE)
 impl CardMemory {
     /// Returns zeroed memory.
     pub const fn new() -> Self {
-        Self { data: [0; BUFFER], table: [Descriptor::NONE; BUFFER / PIECE] }
+        Self { data: [0; BUFFER], table: [Descriptor::NONE; BUFFER / PIECE], _rest: [0; REST] }
     }
 }
 
