@@ -120,7 +120,7 @@ const _: () = assert!(size_of::<CatalogHeader>() == 128);
 const _: () = assert!(size_of::<Entry>() == 128);
 const _: () = assert!(MAX_CHECKPOINTS == 511);
 
-static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+static CRC32C: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 
 /// Returns the CRC-32C of what follows the `crc` field, which superblock and catalog have at the same place.
 pub fn checksum(bytes: &[u8]) -> u32 {
