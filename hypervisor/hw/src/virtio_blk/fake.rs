@@ -29,6 +29,8 @@ pub enum Manner {
     AtOnce,
     /// One request whenever the driver sleeps, any of those that it has.
     AnyOrder,
+    /// One request at a pause of the driver's, and none while it sleeps.
+    WhilePolled,
     /// One request, the newest, after the driver has asked for an interrupt and before it has acknowledged the earlier ones.
     WorstMoment,
     /// Never.
@@ -423,6 +425,10 @@ impl Wait for Clock {
 
     fn pause(&mut self) {
         self.pauses += 1;
+        let device = &mut *self.device.borrow_mut();
+        if device.manner == Manner::WhilePolled {
+            device.work();
+        }
     }
 
     fn sleep(&mut self, until: u64) {

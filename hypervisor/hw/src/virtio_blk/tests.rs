@@ -180,6 +180,15 @@ fn a_disk_that_does_not_answer_is_reset_and_not_used_again() {
 }
 
 #[test]
+fn a_disk_that_works_only_while_a_core_is_awake_is_polled() {
+    let device = Device { manner: Manner::WhilePolled, ..Device::new(SECTORS) };
+    let (mut disk, mut clock) = started(device);
+    disk.write(&mut clock, 0, &data(LONG)).unwrap();
+    disk.flush(&mut clock).unwrap();
+    assert!(clock.device.borrow().medium.starts_with(&data(LONG)));
+}
+
+#[test]
 fn an_interrupt_that_comes_before_the_driver_sleeps_is_not_slept_through() {
     let device = Device { manner: Manner::WorstMoment, ..Device::new(SECTORS) };
     let (mut disk, mut clock) = started(device);
