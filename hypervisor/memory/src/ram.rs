@@ -226,7 +226,8 @@ impl<M: Machine> ReadRam for GuestRam<M> {
     }
 
     fn next_content(&self, offset: usize) -> Option<usize> {
-        self.written.next(offset)
+        // The last block may reach beyond the memory.
+        self.written.next(offset).filter(|next| *next < self.raw.len())
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

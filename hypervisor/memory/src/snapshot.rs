@@ -190,7 +190,8 @@ impl<M: Machine> ReadRam for Snapshot<M> {
     }
 
     fn next_content(&self, offset: usize) -> Option<usize> {
-        self.written.next(offset)
+        // The last block may reach beyond the memory.
+        self.written.next(offset).filter(|next| *next < self.ram.len())
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

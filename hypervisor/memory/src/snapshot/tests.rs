@@ -113,6 +113,15 @@ fn what_was_never_written_stays_without_content() {
 }
 
 #[test]
+fn memory_that_ends_in_the_midst_of_a_block_has_no_content_behind_its_end() {
+    let mut ram = memory();
+    assert_eq!(ram.next_content(SIZE), None);
+    let snapshot = ram.begin_snapshot(room(SIZE, 0));
+    assert_eq!(snapshot.next_content(SIZE - 1), Some(SIZE - 1));
+    assert_eq!(snapshot.next_content(SIZE), None);
+}
+
+#[test]
 fn memory_that_a_snapshot_may_read_is_not_given_to_another() {
     let mut ram = FakeRam::new(SIZE);
     let snapshot = ram.begin_snapshot(room(SIZE, 1));
