@@ -8,7 +8,7 @@
 //! - [`qemu`], [`console`], [`monitor`]: a machine, and conversations with it and with QEMU.
 //! - [`run`], [`demo`], [`test`], [`miri`], [`bench`]: the tasks that are more than one of the above.
 
-// They panic where nobody reads to the end; report prints.
+// The macros that print panic where nobody reads to the end; report prints.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;

@@ -41,7 +41,7 @@ pub fn surplus<'a>(
 
 /// When a guest's next checkpoint is due.
 ///
-/// It is due a whole time after the last one ended, and later if the guest would not be undisturbed for the part of its time that its configuration
+/// The next checkpoint is due a whole time after the last one ended, and later if the guest would not be undisturbed for the part of its time that its configuration
 /// says. The guest runs while one is made, but its first write to each page takes longer, or waits for the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Timetable {

@@ -102,7 +102,7 @@ impl<M: Machine> Raw<M> {
         assert!((at | from_at).is_multiple_of(8) && (len == 0 || self.start != from.start));
         let (from, to) = (from.start.as_ptr(), self.start.as_ptr());
         // SAFETY: 1. The bytes lie within both memories, as was just checked, and the callers of `new` promised all of those mapped as normal memory.
-        // They begin at a multiple of 8, as was asserted: each start is a page's. 2. The callers of `new` promised that nobody has a reference to
+        // The pages begin at a multiple of 8, as was asserted: each start is a page's. 2. The callers of `new` promised that nobody has a reference to
         // them. 3. Each memory has one owner, and these are two, as was asserted; so they do not overlap.
         unsafe { M::copy(from.add(from_at), to.add(at), len) };
         Ok(())

@@ -1,4 +1,4 @@
-//! Who has each core, and for how long: the decisions of [`stasis_host::sched`], with the vCPUs behind its tasks.
+//! Roster of a core, which says who has it, and for how long: the decisions of [`stasis_host::sched`], with the vCPUs behind its tasks.
 //!
 //! Each core has a [`Roster`] with a lock of its own, which is taken after all other locks. Whoever wakes a vCPU ([`Roster::kick`]) interrupts its
 //! core, if that changes anything there. The core itself [decides](Roster::decide).

@@ -25,7 +25,7 @@ pub struct Content {
 #[derive(Debug)]
 enum Piece {
     Bytes(Vec<u8>),
-    /// So many zeros.
+    /// Zeros, so many bytes.
     Zeros(u64),
     /// The first `len` bytes of a file of the host.
     File {

@@ -10,7 +10,7 @@
 //!
 //! `cargo xtask` has these commands, too, and uses this library for its own tasks.
 
-// They panic where nobody reads to the end; report prints.
+// The macros that print panic where nobody reads to the end; report prints.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod archive;

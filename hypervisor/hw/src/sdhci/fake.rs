@@ -1,6 +1,6 @@
 //! A controller for tests, with a card in its slot: its registers, its DMA, and memory behind caches that are not coherent with it.
 //!
-//! It keeps the rules of the specification, and panics where a driver breaks one: where real hardware would do anything. DMA goes on by a piece with
+//! The fake keeps the rules of the specification, and panics where a driver breaks one: where real hardware would do anything. DMA goes on by a piece with
 //! each look at the status, in [`memory`].
 
 mod memory;

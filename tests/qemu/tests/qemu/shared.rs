@@ -75,7 +75,7 @@ pub fn three_guests_ring_each_other_and_are_resumed_as_a_set(lab: &Lab) -> Resul
     for name in names {
         rounds(&mut stasis, name, 2)?;
     }
-    // They go on while they are written: the instant lies between the two.
+    // The guests go on while they are written: the instant lies between the two.
     let before = last_round(&mut stasis, "one")?;
     stasis.command("checkpoint all evening")?;
     let stored = last_round(&mut stasis, "one")?;
