@@ -45,6 +45,9 @@ static TURNS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
 /// What the second vCPU has found changed: 1 + the number of the register, what was written, what was read.
 static CHANGED: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+/// Rounds of the first vCPU after which it tells of the registers that have held the same on both vCPUs all the time: the OS locks, of one bit each,
+/// have all four combinations within them, at whatever rounds of their own the two vCPUs are.
+const UNTIL_TOLD: u64 = 8;
 /// What a register holds while its vCPU tries it, to find those that hold the same on both.
 static HELD: [[AtomicU64; MAX]; 2] = [const { [const { AtomicU64::new(0) }; MAX] }; 2];
 
@@ -84,12 +87,15 @@ fn try_for_ever() -> ! {
 struct Registers {
     all: [Option<Tried>; MAX],
     count: usize,
+    /// Which have held different values on the two vCPUs in some round.
+    told: [bool; MAX],
     code: Code,
 }
 
 impl Registers {
     fn new() -> Self {
-        let mut registers = Self { all: [None; MAX], count: 0, code: Code::new() };
+        let mut registers =
+            Self { all: [None; MAX], count: 0, told: [false; MAX], code: Code::new() };
         for register in SystemRegisters::REGISTERS.iter().chain(Debug::REGISTERS) {
             for tried in values::tried(register) {
                 registers.all[registers.count] = Some(tried);
@@ -149,17 +155,20 @@ impl Registers {
     }
 
     /// Tells of a round of the first vCPU, of what the second one has done since, and once of what can't be told apart.
-    fn report(&self, round: u64) {
+    fn report(&mut self, round: u64) {
+        let rounds_of_the_other = ROUNDS.load(SeqCst);
         match CHANGED[0].swap(0, SeqCst) {
-            0 => println!("round {round}: all as they were; {} of the other", ROUNDS.load(SeqCst)),
+            0 => println!("round {round}: all as they were; {rounds_of_the_other} of the other"),
             number => {
                 let (held, found) = (CHANGED[1].load(SeqCst), CHANGED[2].load(SeqCst));
                 self.changed(1, number as usize - 1, held, found);
             }
         }
-        if round == 2 {
-            let held = HELD[0].iter().zip(&HELD[1]).enumerate().take(self.count);
-            for (number, _) in held.filter(|(_, (a, b))| a.load(SeqCst) == b.load(SeqCst)) {
+        for (told, (first, second)) in self.told.iter_mut().zip(HELD[0].iter().zip(&HELD[1])) {
+            *told |= rounds_of_the_other > 0 && first.load(SeqCst) != second.load(SeqCst);
+        }
+        if round == UNTIL_TOLD {
+            for number in (0..self.count).filter(|&number| !self.told[number]) {
                 println!("untold: {}", self.get(number));
             }
         }
