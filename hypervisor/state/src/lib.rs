@@ -9,7 +9,7 @@
 //! - [`pages`]: [`Extents`] goes over a checkpoint's memory without the room for all of it.
 //! - [`peek`]: [`read_name`] tells whose a checkpoint is.
 //! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
-//! - [`written`]: where RAM may hold anything but zeros.
+//! - [`written`]: where RAM may hold anything but zeros; [`change`]: what of it has changed since an earlier checkpoint.
 //! - [`ram`]: a guest's memory, as the reader and the writer need it.
 //! - [`routines`]: CRC-32C, replaceable by a faster one, and the search for zero pages.
 
@@ -18,6 +18,7 @@
 
 extern crate alloc;
 
+pub mod change;
 pub mod compatible;
 mod decode;
 pub mod device;
@@ -44,6 +45,7 @@ pub mod warnings;
 pub mod writer;
 pub mod written;
 
+pub use change::{Baseline, BlockChange, PageBits};
 pub use compatible::HostFacts;
 pub use envelope::{RecordHeader, RecordType};
 pub use error::{Error, LoadError, SaveError};

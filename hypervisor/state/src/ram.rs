@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 use core::fmt::Debug;
 use core::ops::Range;
 
+use crate::change::{Baseline, BlockChange, PageBits};
 use crate::routines::{PAGE_SIZE, Page, crc32c, with_content};
+use crate::written::BLOCK_SIZE;
 
 /// Error of an access to bytes that do not all lie in a memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +86,23 @@ pub trait ReadRam: Debug {
     ///
     /// [`OutOfRange`] if the memory does not have them all.
     fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange>;
+
+    /// Returns the checkpoint that [`block_change`](Self::block_change) counts from; `None` if there is none, and all content counts as changed.
+    fn baseline(&self) -> Option<Baseline> {
+        None
+    }
+
+    /// Returns what became of the block of [`BLOCK_SIZE`] bytes in which `offset` lies since the [`baseline`](Self::baseline). Reads no byte.
+    fn block_change(&self, offset: usize) -> BlockChange {
+        let start = offset - offset % BLOCK_SIZE;
+        let end = self.len().min(start + BLOCK_SIZE);
+        match self.next_content(start) {
+            Some(next) if next < end => {
+                BlockChange::Pages(PageBits::of(0..(end - start) / PAGE_SIZE))
+            }
+            _ => BlockChange::Empty,
+        }
+    }
 
     /// Says that these bytes, and all before them, were read for the last time. A snapshot then keeps them no longer. May call `pause` between pieces.
     fn release(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) {
@@ -168,6 +187,15 @@ mod tests {
         assert_eq!(ram.pages_with_content(PAGE_SIZE, 2), Err(beyond(PAGE_SIZE, 3 * PAGE_SIZE)));
         assert!(ram.iter().all(|&byte| byte == 7));
         assert_eq!(ram.read(size, &mut []), Ok(()), "nothing is everywhere");
+    }
+
+    #[test]
+    fn without_a_baseline_all_pages_that_are_there_count_as_changed() {
+        let ram = vec![7; BLOCK_SIZE + 3 * PAGE_SIZE];
+        assert_eq!(ram.baseline(), None);
+        assert_eq!(ram.block_change(BLOCK_SIZE - 1), BlockChange::Pages(PageBits::ALL));
+        assert_eq!(ram.block_change(BLOCK_SIZE), BlockChange::Pages(PageBits::of(0..3)));
+        assert_eq!(ram.block_change(2 * BLOCK_SIZE), BlockChange::Empty);
     }
 
     #[test]
