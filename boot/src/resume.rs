@@ -61,6 +61,12 @@ pub enum ReadError {
     Load(LoadError<StreamError>),
 }
 
+impl From<LoadFailed<ReadError>> for ResumeError {
+    fn from(failed: LoadFailed<ReadError>) -> Self {
+        Self::Load(failed)
+    }
+}
+
 impl From<LoadError<StreamError>> for ReadError {
     fn from(error: LoadError<StreamError>) -> Self {
         match error {

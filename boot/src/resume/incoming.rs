@@ -1,7 +1,7 @@
 //! The guests that are resumed, each in the place of the guest of its name or beside the others.
 //!
-//! First, every guest is [admitted](admit): everything that can be checked is checked, and what the guest needs is taken. Only then is memory
-//! overwritten. The guests run when the memory of all of them is loaded.
+//! [`steps::resume`] says what is done in which order, and [`Machine`] does it: it [admits](admit) a guest and takes what that needs, overwrites
+//! memory, and makes the guests run.
 
 use super::{ReadError, ResumeError};
 use crate::guests::{self, GuestError};
@@ -11,14 +11,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_guest::given::Given;
-use stasis_host::admission::{Admitted, Losses, Occupant, Refusal, Stays, Terms, check_distinct};
+use stasis_host::admission::steps::{self, Shared, Steps};
+use stasis_host::admission::{Admitted, Occupant, Refusal, Stays, Terms};
 use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_host::run_state::RunState;
 use stasis_memory::range::Range;
 use stasis_run::domain::{Domain, Parked, Placement, Ram};
 use stasis_run::el2::GuestRam;
 use stasis_run::pool;
-use stasis_run::shared::{self, Connected};
+use stasis_run::shared::{self, Connected, Overwritten};
 use stasis_run::turns::Task;
 use stasis_state::vcpu::Identity;
 use stasis_state::{GuestState, Target};
@@ -47,53 +48,77 @@ enum Seat<'a> {
 ///
 /// # Errors
 ///
-/// Why no guest was resumed. Everything that can be checked is checked before any memory is overwritten; but if `load` fails after that, the
-/// guests are lost whose memory was overwritten by then.
+/// Why no guest was resumed, as [`steps::resume`] says.
 pub fn resume(
     store: &mut Store<Disk>,
     states: &[&GuestState],
     any_speed: bool,
-    mut load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), ReadError>,
+    load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), ReadError>,
 ) -> Result<Vec<Stays<'static>>, ResumeError> {
-    check_distinct(states)?;
     let existing = registry::all();
-    let mut incoming = Vec::new();
-    for state in states {
-        let task = store.device_mut().task();
+    steps::resume(&mut Machine { store, existing: &existing, any_speed, load }, states)
+}
+
+/// What the steps of a resume are carried out with.
+struct Machine<'a, 'disk, F> {
+    store: &'a mut Store<Disk<'disk>>,
+    /// The guests that are on the machine.
+    existing: &'a [Arc<Domain>],
+    any_speed: bool,
+    load: F,
+}
+
+impl<'a, F> Steps for Machine<'a, '_, F>
+where
+    F: FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), ReadError>,
+{
+    type Guest = Incoming<'a>;
+    type Error = ResumeError;
+    type LoadError = ReadError;
+
+    fn admit(&mut self, state: &GuestState) -> Result<Incoming<'a>, ResumeError> {
+        let task = self.store.device_mut().task();
         task.yield_now();
-        incoming.push(admit(task, state, any_speed, &existing)?);
+        admit(task, state, self.any_speed, self.existing)
     }
-    let resumed: Vec<&str> = states.iter().map(|state| state.guest.name_text()).collect();
-    let mut kept = Vec::new();
-    let mut losses = Losses::default();
-    for (index, Incoming { admitted, seat, shared }) in incoming.iter_mut().enumerate() {
-        let mut regions = Vec::new();
-        for one in &*shared {
-            let keeper = one.keeper(&resumed);
-            kept.extend(keeper.map(|keeper| Stays { region: one.name(), keeper }));
-            regions.push(keeper.is_none().then(|| one.overwrite()));
-        }
-        let in_place = matches!(seat, Seat::Existing(..));
-        let can_give_up =
-            losses.begin(admitted.guest.name(), in_place, regions.iter().any(Option::is_some));
-        let ram: &mut GuestRam = match seat {
+
+    fn is_in_place(&self, guest: &Incoming) -> bool {
+        matches!(guest.seat, Seat::Existing(..))
+    }
+
+    fn regions(&self, guest: &Incoming, resumed: &[&str]) -> Vec<Shared> {
+        let shared = guest.shared.iter();
+        shared.map(|one| Shared { region: one.name(), keeper: one.keeper(resumed) }).collect()
+    }
+
+    fn load(
+        &mut self,
+        index: usize,
+        guest: &mut Incoming<'a>,
+        puts_back: &[bool],
+        can_give_up: bool,
+    ) -> Result<(), ReadError> {
+        let ram: &mut GuestRam = match &mut guest.seat {
             Seat::Existing(_, parked) => parked.overwrite(),
             Seat::New(ram) => ram,
         };
-        let shared_memory = regions.iter_mut().map(|region| Some(region.as_mut()?.as_writable()));
-        let target = Target { ram, shared: shared_memory.collect() };
-        let loaded = load(store, index, target, can_give_up);
-        let pause = &mut || store.device_mut().task().yield_now();
+        let regions = guest.shared.iter().zip(puts_back);
+        let mut regions: Vec<Option<Overwritten>> =
+            regions.map(|(one, puts_back)| puts_back.then(|| one.overwrite())).collect();
+        let shared = regions.iter_mut().map(|region| Some(region.as_mut()?.as_writable()));
+        let target = Target { ram, shared: shared.collect() };
+        let loaded = (self.load)(self.store, index, target, can_give_up);
+        let pause = &mut || self.store.device_mut().task().yield_now();
         // Also what a load that failed has written there leaves the caches: the next guest that shares it may run with caches off.
         regions.into_iter().flatten().for_each(|region| region.finish(pause));
-        if let Err(why) = loaded {
-            return Err(ResumeError::Load(losses.after(why)));
-        }
+        loaded?;
         ram.finish_writing(pause);
+        Ok(())
     }
-    run(store.device_mut().task(), incoming)?;
-    kept.dedup();
-    Ok(kept)
+
+    fn run(&mut self, guests: Vec<Incoming>) -> Result<(), ResumeError> {
+        Ok(run(self.store.device_mut().task(), guests)?)
+    }
 }
 
 /// Checks a guest that will be resumed, and takes the memory that it needs.

@@ -2,10 +2,11 @@
 //!
 //! A checkpoint is looked at twice. [`Terms::look`] sees a guest's registers alone, before its memory is read: a checkpoint that the machine
 //! can't have is refused at once. [`Terms::admit`] sees a checkpoint that was read whole and found good, and makes the [`Admitted`] guest of it.
-//! [`Losses`] counts what is overwritten while several guests are loaded. `boot` takes the memory and the cores. What the format asks of a
-//! host is [`HostFacts`], what a CPU must have [`identity::check`], and what guests share [`stasis_guest::shared`].
+//! [`steps`] has the order in which several guests are admitted, loaded and run, and [`Losses`] counts what is overwritten meanwhile. `boot`
+//! takes the memory and the cores. What the format asks of a host is [`HostFacts`], what a CPU must have [`identity::check`], and what guests share [`stasis_guest::shared`].
 
 mod losses;
+pub mod steps;
 
 use alloc::boxed::Box;
 use alloc::string::String;

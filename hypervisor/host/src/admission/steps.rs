@@ -1,0 +1,104 @@
+//! The steps of a resume in their order: all guests are admitted, then the memory of all is loaded, then all run.
+//!
+//! [`resume`] decides what comes when, which shared memory is put back, and until when the command may be given up. [`Steps`] carries that
+//! out: `boot` with the machine's memory and cores, the tests with a list of what was done. [`Losses`] counts what a failure costs.
+
+use alloc::vec::Vec;
+
+use stasis_state::GuestState;
+
+use super::{LoadFailed, Losses, Refusal, Stays, check_distinct};
+
+/// What is done in a resume, one step at a time. [`resume`] calls it.
+pub trait Steps {
+    /// A guest that was admitted, with its place on the machine.
+    type Guest;
+    /// Why no guest was resumed.
+    type Error: From<Refusal> + From<LoadFailed<Self::LoadError>>;
+    /// Why the memory of a guest was not loaded.
+    type LoadError;
+
+    /// Checks a guest, and takes what it needs. No memory in use is overwritten.
+    fn admit(&mut self, state: &GuestState) -> Result<Self::Guest, Self::Error>;
+
+    /// Returns whether the guest takes the place of another one, whose memory it overwrites.
+    fn is_in_place(&self, guest: &Self::Guest) -> bool;
+
+    /// Returns the regions that the guest shares with others, in its order, while the guests named in `resumed` are resumed.
+    fn regions(&self, guest: &Self::Guest, resumed: &[&str]) -> Vec<Shared>;
+
+    /// Loads the memory of the guest that was admitted as number `index`, and of its regions those for which `puts_back` says so, in the order
+    /// of [`Steps::regions`]. A person may give that up if `can_give_up`.
+    fn load(
+        &mut self,
+        index: usize,
+        guest: &mut Self::Guest,
+        puts_back: &[bool],
+        can_give_up: bool,
+    ) -> Result<(), Self::LoadError>;
+
+    /// Makes the guests run that are not off. Their memory is loaded.
+    fn run(&mut self, guests: Vec<Self::Guest>) -> Result<(), Self::Error>;
+}
+
+/// A region of memory that a guest shares with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// Its name.
+    pub region: &'static str,
+    /// The guest that uses it and is not resumed, so that its content stays; `None` if the checkpoint's content is put back.
+    pub keeper: Option<&'static str>,
+}
+
+/// Resumes guests, and returns which regions that they share with others keep their content, each once.
+///
+/// # Errors
+///
+/// Why no guest was resumed. Every guest was admitted before any memory is overwritten; but if a guest's memory is not loaded to its end, the
+/// guests are lost whose memory was overwritten by then.
+pub fn resume<S: Steps>(
+    steps: &mut S,
+    states: &[&GuestState],
+) -> Result<Vec<Stays<'static>>, S::Error> {
+    check_distinct(states)?;
+    let mut guests = Vec::new();
+    for state in states {
+        guests.push(steps.admit(state)?);
+    }
+    let resumed: Vec<&str> = states.iter().map(|state| state.guest.name_text()).collect();
+    let mut stay = Vec::new();
+    let mut losses = Losses::default();
+    for (index, guest) in guests.iter_mut().enumerate() {
+        let regions = steps.regions(guest, &resumed);
+        stay.extend(regions.iter().filter_map(Shared::stays));
+        let puts_back: Vec<bool> = regions.iter().map(|one| one.keeper.is_none()).collect();
+        let in_place = steps.is_in_place(guest);
+        let can_give_up = losses.begin(resumed[index], in_place, puts_back.contains(&true));
+        if let Err(why) = steps.load(index, guest, &puts_back, can_give_up) {
+            return Err(losses.after(why).into());
+        }
+    }
+    steps.run(guests)?;
+    Ok(each_once(stay))
+}
+
+impl Shared {
+    /// Returns what a person must know of a region whose content stays.
+    fn stays(&self) -> Option<Stays<'static>> {
+        Some(Stays { region: self.region, keeper: self.keeper? })
+    }
+}
+
+/// Returns the same without what came before. Guests that are resumed together may share the same regions.
+fn each_once(all: Vec<Stays<'static>>) -> Vec<Stays<'static>> {
+    let mut once = Vec::new();
+    for one in all {
+        if !once.contains(&one) {
+            once.push(one);
+        }
+    }
+    once
+}
+
+#[cfg(test)]
+mod tests;
