@@ -3,6 +3,7 @@
 //! [`Console::command`] speaks the protocol of Stasis's console: any number of lines, then `ok` or `error: <why>`.
 //! A thread reads the line; nothing here is asynchronous.
 
+mod last_words;
 mod text;
 mod transcript;
 
@@ -21,6 +22,8 @@ pub const PROMPT: &str = "stasis> ";
 pub const DETACH: u8 = 0x1d;
 /// The time that [`Console::command`] waits for the last line of an answer.
 pub const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// The time until the end of a machine that takes no input any more is known.
+const END_TIME: Duration = Duration::from_secs(1);
 
 /// One end of a serial line.
 pub struct Console {
@@ -39,6 +42,7 @@ impl Console {
     ) -> Self {
         let transcript = Transcript::default();
         let copy = transcript.clone();
+        copy.begin();
         std::thread::spawn(move || {
             receive(output, &copy, mirror);
             copy.end();
@@ -95,13 +99,30 @@ impl Console {
             if let Some(found) = wanted(&self.line(expected, left)?) {
                 return Ok(found);
             }
+            // Guests on other cores may go on to say lines when Stasis has panicked on one.
+            self.transcript.check_stop(expected)?;
         }
     }
 
     /// Sends `bytes`, as if they were typed.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), ConsoleError> {
-        self.input.write_all(bytes)?;
-        Ok(self.input.flush()?)
+        let Err(error) = self.input.write_all(bytes).and_then(|()| self.input.flush()) else {
+            return Ok(());
+        };
+        // A machine that takes nothing has ended, mostly: then its last lines say why.
+        match self.transcript.wait("the machine to take its input", END_TIME, |_| None::<()>) {
+            Err(ConsoleError::Timeout { .. }) | Ok(()) => Err(error.into()),
+            Err(ended) => Err(ended),
+        }
+    }
+
+    /// Checks that Stasis has not stopped for ever, while we wait for something else than its words.
+    ///
+    /// # Errors
+    ///
+    /// [`ConsoleError::Stopped`], with what was `expected`.
+    pub fn check_stop(&self, expected: &str) -> Result<(), ConsoleError> {
+        self.transcript.check_stop(expected)
     }
 
     /// Sends a line and the return key.
@@ -264,10 +285,51 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_ends_each_wait_with_its_report() {
+        let (mut console, mut machine) = pair();
+        let report = b"\r\n*** Stasis panicked on core 1\r\npanicked at boot/src/main.rs:7:1:\r\n";
+        machine.write_all(b"stasis> ").unwrap();
+        machine.write_all(report).unwrap();
+        console.wait_for("panicked on core", SOON).expect("its words can be waited for");
+        let start = Instant::now();
+        let error = console.wait_for("never", 6 * SOON).unwrap_err();
+        let wanted =
+            "for \"never\"; it said:\n    | *** Stasis panicked on core 1\n    | panicked at boot";
+        assert!(error.to_string().contains(wanted), "{error}");
+        let error = console.command_within("guests", 6 * SOON, |_| ()).unwrap_err();
+        assert!(matches!(error, ConsoleError::Stopped { .. }), "{error}");
+        assert!(console.check_stop("the end").is_err());
+        assert!(start.elapsed() < 4 * SOON, "that took {:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_panic_ends_the_wait_also_if_guests_go_on_to_say_lines() {
+        let (mut console, mut machine) = pair();
+        std::thread::spawn(move || {
+            machine.write_all(b"*** SError at EL2 on core 0\r\nESR  0\r\n").unwrap();
+            while machine.write_all(b"tick\r\n").is_ok() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let error = console.find_line("a tock", 6 * SOON, |line| (line == "tock").then_some(()));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("    | *** SError at EL2 on core 0\n    | ESR  0\n"), "{error}");
+    }
+
+    #[test]
     fn the_machines_end_ends_the_wait() {
         let (mut console, machine) = pair();
         drop(machine);
         assert!(matches!(console.next_line(SOON), Err(ConsoleError::Ended { .. })));
         console.wait_for_end(SOON).unwrap();
+    }
+
+    #[test]
+    fn what_is_sent_to_a_machine_that_has_ended_fails_with_its_last_lines() {
+        let (mut console, mut machine) = pair();
+        machine.write_all(b"qemu: no such device\r\n").unwrap();
+        drop(machine);
+        let error = console.send_line("guests").unwrap_err().to_string();
+        assert!(error.contains("the machine ended") && error.contains("no such device"), "{error}");
     }
 }

@@ -200,7 +200,11 @@ impl Machine {
         let console = Console::new(output, input, self.mirror);
         let transcript = console.shared_transcript();
         let complaints = transcript.clone();
-        std::thread::spawn(move || complain(errors, &complaints));
+        complaints.begin();
+        std::thread::spawn(move || {
+            complain(errors, &complaints);
+            complaints.end();
+        });
 
         let child = Arc::new(Mutex::new(child));
         let (alive, ended) = mpsc::channel();
@@ -258,6 +262,7 @@ impl Qemu {
             if let Some(status) = lock(&self.child).try_wait().context("cannot wait for QEMU")? {
                 return Ok(status);
             }
+            self.console.check_stop("QEMU's end")?;
             if Instant::now() >= deadline {
                 bail!("QEMU has not ended after {timeout:?}");
             }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::last_words::LastWords;
 use super::text::clean;
 
 /// Number of lines of the transcript that an error shows.
@@ -31,6 +32,14 @@ pub enum ConsoleError {
         /// The end of the transcript.
         tail: String,
     },
+    /// Stasis has panicked, or said otherwise that it will do nothing any more.
+    #[error("Stasis has stopped for ever, so we wait in vain for {expected}; it said:\n{report}")]
+    Stopped {
+        /// What was waited for.
+        expected: String,
+        /// What Stasis has said of it.
+        report: String,
+    },
     /// The answer to a command was `error: `.
     #[error("\"{command}\" was answered with: error: {reason}")]
     Refused {
@@ -55,7 +64,9 @@ struct Received {
     bytes: Vec<u8>,
     /// What QEMU itself has said, apart from the line: it may come at any time, even within a word of the line.
     complaints: Vec<u8>,
-    ended: bool,
+    last_words: Option<LastWords>,
+    /// Number of threads that read what the machine and QEMU say.
+    readers: usize,
 }
 
 impl Received {
@@ -68,6 +79,22 @@ impl Received {
         all.extend_from_slice(&self.complaints);
         all
     }
+
+    /// Checks that Stasis has not stopped, or that its report of that is still under way.
+    ///
+    /// # Errors
+    ///
+    /// [`ConsoleError::Stopped`], with what was `expected`.
+    fn check_stop(&self, expected: &str) -> Result<(), ConsoleError> {
+        let has_all = |words: &LastWords| self.readers == 0 || words.time_left().is_zero();
+        match self.last_words.filter(has_all) {
+            Some(words) => Err(ConsoleError::Stopped {
+                expected: expected.to_owned(),
+                report: words.report(&self.bytes),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Transcript {
@@ -77,7 +104,12 @@ impl Transcript {
     }
 
     pub(crate) fn append(&self, bytes: &[u8]) {
-        self.lock().bytes.extend_from_slice(bytes);
+        let mut received = self.lock();
+        let old = received.bytes.len();
+        received.bytes.extend_from_slice(bytes);
+        if received.last_words.is_none() {
+            received.last_words = LastWords::find(&received.bytes, old);
+        }
         self.shared.1.notify_all();
     }
 
@@ -86,9 +118,24 @@ impl Transcript {
         self.lock().complaints.extend_from_slice(bytes);
     }
 
+    /// Counts a thread that reads what the machine or QEMU says. The thread calls [`end`](Self::end).
+    pub(crate) fn begin(&self) {
+        self.lock().readers += 1;
+    }
+
+    /// Notes that a thread has read all that it could. Nothing more comes when all of them have.
     pub(crate) fn end(&self) {
-        self.lock().ended = true;
+        self.lock().readers -= 1;
         self.shared.1.notify_all();
+    }
+
+    /// Checks that Stasis has not stopped, or that its report of that is still under way.
+    ///
+    /// # Errors
+    ///
+    /// [`ConsoleError::Stopped`], with what was `expected`.
+    pub(super) fn check_stop(&self, expected: &str) -> Result<(), ConsoleError> {
+        self.lock().check_stop(expected)
     }
 
     /// Returns the number of bytes that were received.
@@ -120,20 +167,23 @@ impl Transcript {
             if let Some(found) = look(&received.bytes) {
                 return Ok(found);
             }
-            let expected = || expected.to_owned();
-            if received.ended {
+            received.check_stop(expected)?;
+            if received.readers == 0 {
                 return Err(ConsoleError::Ended {
-                    expected: expected(),
+                    expected: expected.to_owned(),
                     tail: tail(&received.all()),
                 });
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let mut left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(ConsoleError::Timeout {
-                    expected: expected(),
+                    expected: expected.to_owned(),
                     waited: timeout,
                     tail: tail(&received.all()),
                 });
+            }
+            if let Some(words) = received.last_words {
+                left = left.min(words.time_left());
             }
             received = self
                 .shared
@@ -146,7 +196,7 @@ impl Transcript {
 }
 
 /// Returns a time limit for this machine. Limits are made for a fast one; `STASIS_TIME_FACTOR` stretches them.
-fn scaled(timeout: Duration) -> Duration {
+pub(super) fn scaled(timeout: Duration) -> Duration {
     let factor = std::env::var("STASIS_TIME_FACTOR").ok().and_then(|factor| factor.parse().ok());
     timeout.mul_f32(factor.unwrap_or(1.0))
 }
