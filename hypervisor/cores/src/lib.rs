@@ -5,6 +5,7 @@
 //! - [`agenda`]: a core's tasks, and whether the core must decide anew which of them has it.
 //! - [`news`]: what has come for a guest from outside, until one of the guest's cores takes it.
 //! - [`copies`]: memory as it was at an instant, while cores write it.
+//! - [`absent`]: memory that is still elsewhere, while cores want it.
 //! - [`sync`]: the atomics and the locks that the protocols are made of.
 //!
 //! The crate `run` wires the protocols to the machine. It passes functions to them for what they need of it, such as "interrupt that core" and "is my
@@ -33,10 +34,14 @@
 //! | [`Lock`](sync::Lock) in [`hold::Turns`] | nothing: the vCPU that has it is the guest's holder | with no other lock |
 //! | [`Lock`](sync::Lock) in [`agenda::Agenda`] | a core's tasks | after all other locks |
 //! | [`Lock`](sync::Lock) in [`copies::Copies`] | which pages were copied, whether one was written without, and the copies while they are made | after that of what a guest's vCPUs share |
+//! | [`Lock`](sync::Lock) in [`absent::Absent`] | which units are there, and which were asked for | after that of what a guest's vCPUs share |
 //!
 //! Pages themselves are read and written past the lock of [`copies::Copies`]. The reader has it after it has read a page, and the writer before it writes
 //! the page: if the writer comes later, what was read is older than what it writes; and if it came before, the reader finds the copy. A writer that
 //! has no frame and does not wait says so under the lock, before it writes: the reader looks for that after its last read.
+//!
+//! A unit that is absent is written past the lock of [`absent::Absent`], by its loader alone. Others have had the lock after the loader, or have found the
+//! entry of a translation that the loader has written behind a barrier.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -45,6 +50,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod absent;
 pub mod agenda;
 pub mod copies;
 pub mod gate;

@@ -3,6 +3,7 @@
 //! An interrupt that nobody sends, or a wake-up that is lost, leaves a core waiting for ever: loom says "deadlock". What two cores do at a time
 //! that must be one after the other is an access to a cell of loom's, which says "concurrent". Schedulers are the real one.
 
+mod absent;
 mod agenda;
 mod copies;
 mod gate;

@@ -1,7 +1,7 @@
 //! What the machine decides, in pure code that is tested on the host. `boot` and `run` carry it out.
 //!
 //! The machine: [`board`] reads its device tree, [`archive`] and [`config`] what a person wants of it, [`sched`] says who runs on which core.
-//! Its guests: [`creation`] makes one from its configuration, [`admission`] from a checkpoint; [`registry`] knows which there are, and
+//! Its guests: [`creation`] makes one from its configuration, [`admission`] from a checkpoint, whose memory [`loading`] brings while it runs; [`registry`] knows which there are, and
 //! [`run_state`] what each is doing. What happens without a command: [`care`], of stops by [`recovery`] and of checkpoints by [`periodic`].
 //! [`sets`] says what checkpoints are called, [`stored`] which of them go, and [`top`] what everybody has done. [`task`] has the rule for what takes long, and [`chores`] what the console's task does in a turn.
 #![cfg_attr(not(test), no_std)]
@@ -16,6 +16,7 @@ pub mod care;
 pub mod chores;
 pub mod config;
 pub mod creation;
+pub mod loading;
 pub mod periodic;
 pub mod recovery;
 pub mod registry;

@@ -3,7 +3,7 @@
 //!
 //! While a table is in use, entries are added to it, and writes to what an entry maps may become [allowed](Translation::allow_writes). What goes
 //! further takes break-before-make, and is in `protect`: writes are forbidden again, blocks become pages, and pages a block. When a guest is removed,
-//! its whole translation is [cleared](Translation::clear), which is not in use any more. Tables lie in memory that is mapped one to one.
+//! its whole translation is [cleared](Translation::clear), which is not in use any more. RAM that is loaded while its guest runs is in `arrive`. Tables lie in memory that is mapped one to one.
 //!
 //! The table walkers of all cores may read a table in use at any moment. So an entry is an atomic, written by one store of one doubleword (DDI 0487,
 //! D8.2.4), and nobody holds an exclusive reference to a table:
@@ -12,6 +12,7 @@
 //! |---|---|---|---|
 //! | an entry | the owner of the [`Translation`], which it borrows mutably | walkers; the owner | a store that links a new table is a Release: whoever finds the table finds it empty. All others are Relaxed, for the caller's barrier (`dsb`) makes them seen before they are relied upon |
 
+mod arrive;
 mod attributes;
 mod protect;
 mod table;

@@ -2,6 +2,7 @@
 //!
 //! - [`ram`]: [`GuestRam`], the owner of a guest's memory, and the only way to it.
 //! - [`snapshot`]: [`Snapshot`], the memory as it was at an instant, which a checkpoint reads while the guest writes.
+//! - [`missing`]: [`Missing`], what is not there yet of the memory of a guest that runs already.
 //! - [`access`]: [`GuestMemory`], what devices and loaders get of it.
 //! - [`machine`]: [`Machine`], the seam to the instructions and the caches of a core, and [`Portable`], the host's.
 //! - `raw`: the memory itself, by its address, behind methods that check what they are asked for.
@@ -17,6 +18,7 @@ pub mod access;
 pub mod fake;
 #[allow(unsafe_code, reason = "its methods are told where memory is")]
 pub mod machine;
+pub mod missing;
 pub mod ram;
 pub mod range;
 #[allow(unsafe_code, reason = "memory that guests write can't be a slice")]
@@ -26,6 +28,7 @@ pub mod snapshot;
 pub use access::{AccessError, GuestMemory};
 pub use fake::FakeRam;
 pub use machine::{Machine, Portable};
+pub use missing::Missing;
 pub use ram::GuestRam;
 pub use snapshot::Snapshot;
 pub use stasis_state::{OutOfRange, ReadRam, WriteRam};

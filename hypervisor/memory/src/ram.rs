@@ -15,15 +15,22 @@
 //!
 //! A checkpoint reads a [`Snapshot`] of the memory while the guest goes on. What the owner itself writes meanwhile is copied before, as what the guest
 //! writes is.
+//!
+//! # Loading
+//!
+//! A guest that is resumed on demand runs while units of its memory are [`Missing`]. The owner refuses those, as if the memory had no such bytes.
+
+mod loading;
 
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::ptr::NonNull;
 use stasis_state::written::{BLOCK_SIZE, Written};
-use stasis_state::{OutOfRange, ReadRam, WriteRam};
+use stasis_state::{OutOfRange, PAGE_SIZE, ReadRam, WriteRam};
 
 use crate::access::{AccessError, GuestMemory};
 use crate::machine::Machine;
+use crate::missing::Missing;
 use crate::range;
 use crate::raw::Raw;
 use crate::snapshot::{Room, Snapshot};
@@ -51,6 +58,8 @@ pub struct GuestRam<M> {
     is_finished: bool,
     /// What is read of it as it was at an instant.
     snapshot: Option<Arc<Snapshot<M>>>,
+    /// What is still to be brought.
+    missing: Option<Arc<Missing<M>>>,
 }
 
 impl<M: Machine> GuestRam<M> {
@@ -83,23 +92,47 @@ impl<M: Machine> GuestRam<M> {
         Self::of(raw, true)
     }
 
+    /// Takes `len` bytes at `start` as they are. They are marked as written: whoever has this makes them zeros ([`Self::zero_all`]), or what a
+    /// checkpoint has ([`Self::begin_loading`]), before a guest may see them.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Self::new`].
+    ///
+    /// # Panics
+    ///
+    /// If `start` or `len` is no multiple of a page.
+    #[allow(unsafe_code, reason = "whose memory it is, the caller knows")]
+    pub unsafe fn uncleared(start: NonNull<u8>, len: usize) -> Self {
+        // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
+        // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
+        let raw = unsafe { Raw::new(start, len) };
+        Self { written: Written::everywhere(len), ..Self::of(raw, true) }
+    }
+
     /// Returns the owner of memory that is all zeros, which may still be in the caches if it is fresh.
     fn of(raw: Raw<M>, is_fresh: bool) -> Self {
         let written = Written::nowhere(raw.len());
-        Self { raw: Arc::new(raw), written, is_fresh, is_finished: !is_fresh, snapshot: None }
+        let is_finished = !is_fresh;
+        Self { raw: Arc::new(raw), written, is_fresh, is_finished, snapshot: None, missing: None }
     }
 
-    /// Gives the memory up, and returns its addresses; `None` if a snapshot may still read it.
+    /// Gives the memory up, and returns its addresses; `None` if a snapshot may still read it, or a loader write it.
     pub fn into_range(self) -> Option<range::Range> {
         let range = self.range();
-        let Self { raw, snapshot, .. } = self;
-        drop(snapshot);
+        let Self { raw, snapshot, missing, .. } = self;
+        drop((snapshot, missing));
         Arc::into_inner(raw).map(|_| range)
     }
 
     /// Returns a snapshot of the memory as it is now, and keeps it up to [`end_snapshot`](Self::end_snapshot). From now on the guest does not write a
     /// page before the snapshot has [kept](Snapshot::keep) it.
+    ///
+    /// # Panics
+    ///
+    /// If something of it is missing.
     pub fn begin_snapshot(&mut self, room: Room<M>) -> Arc<Snapshot<M>> {
+        assert!(self.missing.is_none(), "a snapshot would have what is not brought yet");
         let snapshot = Arc::new(Snapshot::new(self.raw.clone(), self.written.clone(), room));
         self.snapshot = Some(snapshot.clone());
         snapshot
@@ -148,8 +181,9 @@ impl<M: Machine> GuestRam<M> {
         self.written.blocks().map(move |start| start..len.min(start + BLOCK_SIZE))
     }
 
-    /// Makes all of it zeros. What was written stays marked, for stage 2 allows to write it.
+    /// Makes all of it zeros, also what is missing. What was written stays marked, for stage 2 allows to write it.
     pub fn zero_all(&mut self, pause: &mut dyn FnMut()) {
+        self.abandon_loading();
         self.is_finished = false;
         self.keep(0..self.raw.len());
         let Self { raw, written, .. } = self;
@@ -215,6 +249,7 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// As of [`GuestMemory::load_u32`].
     pub fn load_u32_past_caches(&self, offset: usize) -> Result<u32, AccessError> {
+        self.check_there(offset..offset.saturating_add(4))?;
         self.raw.clean_and_invalidate(offset..offset.saturating_add(4));
         self.raw.load_u32(offset)
     }
@@ -231,20 +266,24 @@ impl<M: Machine> ReadRam for GuestRam<M> {
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        self.check_there(offset..offset.saturating_add(into.len()))?;
         self.raw.read(offset, into)
     }
 
     fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        self.check_there(bytes.clone())?;
         self.raw.crc32c(crc, bytes)
     }
 
     fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
+        self.check_there(offset..offset.saturating_add(count.saturating_mul(PAGE_SIZE)))?;
         self.raw.pages_with_content(offset, count)
     }
 }
 
 impl<M: Machine> WriteRam for GuestRam<M> {
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
+        self.check_there(offset..offset.saturating_add(bytes.len()))?;
         self.keep(offset..offset.saturating_add(bytes.len()));
         self.raw.write(offset, bytes)?;
         self.note(offset..offset + bytes.len());
@@ -253,6 +292,7 @@ impl<M: Machine> WriteRam for GuestRam<M> {
 
     fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
         OutOfRange::check(&bytes, self.raw.len())?;
+        self.check_there(bytes.clone())?;
         let mut at = bytes.start;
         while at < bytes.end {
             let end = bytes.end.min((at + 1).next_multiple_of(BLOCK_SIZE));
@@ -272,10 +312,12 @@ macro_rules! accesses {
     ($($load:ident, $store:ident: $number:ty;)*) => {
         impl<M: Machine> GuestMemory for GuestRam<M> {$(
             fn $load(&self, offset: usize) -> Result<$number, AccessError> {
+                self.check_there(offset..offset.saturating_add(size_of::<$number>()))?;
                 self.raw.$load(offset)
             }
 
             fn $store(&mut self, offset: usize, value: $number) -> Result<(), AccessError> {
+                self.check_there(offset..offset.saturating_add(size_of::<$number>()))?;
                 self.keep(offset..offset.saturating_add(size_of::<$number>()));
                 self.raw.$store(offset, value)?;
                 self.note(offset..offset + size_of::<$number>());

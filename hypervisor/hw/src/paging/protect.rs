@@ -114,7 +114,7 @@ impl Translation {
     }
 
     /// Returns the entry for `input` in a table of level 2, if it maps a block or refers to a table of pages.
-    fn block(&self, input: u64) -> Option<Entry<'_>> {
+    pub(super) fn block(&self, input: u64) -> Option<Entry<'_>> {
         let entry = self.first_level().entry(input).next()?.entry(input);
         (entry.load() != 0).then_some(entry)
     }

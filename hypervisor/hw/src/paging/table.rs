@@ -164,6 +164,16 @@ impl<'t> Entry<'t> {
         Some(Pages(pages))
     }
 
+    /// Makes the entry, which is invalid for walkers, map nothing. Returns the table of pages that it referred to, if it did.
+    ///
+    /// # Safety
+    ///
+    /// No core has a copy of what the entry was before it became invalid.
+    pub(super) unsafe fn take_pages(&self) -> Option<Pages> {
+        // The table is released or filled again only by who owns the result: the entry does not refer to it any more.
+        next_table(self.take(), self.level).map(Pages)
+    }
+
     /// Makes the entry invalid for walkers. Its other bits stay, for [`take`](Self::take).
     pub(super) fn invalidate(&self) {
         self.descriptor.fetch_and(!DESCRIPTOR::VALID::SET.value, Ordering::Relaxed);
@@ -204,6 +214,11 @@ impl Pages {
         // SAFETY: 1. The table came from `tables`, by the condition, and was not released: then there would be no `Pages`. 2. No table refers to it
         // and no core remembers it, as the type says.
         unsafe { tables.release(self.0) };
+    }
+
+    /// Makes the table map nothing.
+    pub(super) fn clear(&self) {
+        self.entries().iter().for_each(|entry| entry.store(0, Ordering::Relaxed));
     }
 
     fn entries(&self) -> &[AtomicU64; ENTRIES] {

@@ -1,5 +1,6 @@
 //! What is mapped where, and what is refused.
 
+mod arrive;
 mod protect;
 mod tlb;
 

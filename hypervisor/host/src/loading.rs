@@ -1,0 +1,182 @@
+//! Loading of a guest's memory while the guest runs: what becomes of one unit that is [missing](stasis_memory::missing).
+//!
+//! A [`PageSource`] says what each page of the unit is, and has the bytes of those that are stored. [`fill`] writes them to the guest's memory, where nobody reaches
+//! them yet, and checks there what was written. So nothing that is wrong is ever shown to the guest: a unit that is not what its checkpoint says is never
+//! mapped, and the guest stops, by name of the page's address ([`NotLoaded`]).
+
+use core::fmt::{self, Debug, Display};
+use core::ops::Range;
+
+use stasis_memory::Machine;
+use stasis_memory::missing::{Filling, UNIT_PAGES};
+use stasis_state::PAGE_SIZE;
+
+/// What a page of a checkpoint is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Page {
+    /// All bytes are 0.
+    #[default]
+    Zero,
+    /// A little-endian word over and over.
+    Word(u64),
+    /// The bytes in the checkpoint's file from this offset on.
+    Stored {
+        /// Offset in the file.
+        offset: u64,
+        /// CRC-32C of the bytes.
+        crc: u32,
+    },
+}
+
+/// Where the pages of a guest come from: its checkpoint.
+pub trait PageSource {
+    /// Why it was not read.
+    type Error;
+
+    /// Says what each of the pages from the guest-physical `address` on is, which lie in one block.
+    ///
+    /// # Errors
+    ///
+    /// Why that is not known: the source fails, or what it says of the pages breaks a rule.
+    fn describe(&mut self, address: u64, pages: &mut [Page]) -> Result<(), Self::Error>;
+
+    /// Passes the `len` bytes from `offset` of the file on to `take` in pieces, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the source fails with; `take` may have had some pieces by then.
+    fn read_with(
+        &mut self,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Self::Error>;
+}
+
+/// Why a guest's memory was not loaded to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotLoaded<E> {
+    /// Guest-physical address of the page, or of the unit, that is not there.
+    pub address: u64,
+    /// What is wrong with it.
+    pub why: Why<E>,
+}
+
+/// What is wrong with a page that was not loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why<E> {
+    /// It was not read.
+    Source(E),
+    /// Its bytes are not those that were stored.
+    Damaged {
+        /// CRC-32C that the checkpoint says.
+        found: u32,
+        /// CRC-32C of the bytes.
+        computed: u32,
+    },
+    /// The source has passed on more or fewer bytes than it was asked for.
+    Length,
+}
+
+impl<E: Display> Display for NotLoaded<E> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "its memory at {:#x} was not loaded: ", self.address)?;
+        match &self.why {
+            Why::Source(why) => why.fmt(out),
+            Why::Damaged { found, computed } => {
+                write!(out, "the page has CRC {computed:#010x} and should have {found:#010x}")
+            }
+            Why::Length => out.write_str("the store has passed on another number of bytes"),
+        }
+    }
+}
+
+/// Makes a unit of memory, which begins at the guest-physical `address`, what the source says, and checks that. Returns whether it has any content: if not, all of it is
+/// zeros. The unit has left the caches then, and may be mapped.
+///
+/// # Errors
+///
+/// [`NotLoaded`]: the unit is not what it should be, and must not be mapped.
+pub fn fill<S: PageSource, M: Machine>(
+    source: &mut S,
+    mut filling: Filling<'_, M>,
+    address: u64,
+) -> Result<bool, NotLoaded<S::Error>> {
+    let unit = filling.unit();
+    let mut pages = [Page::Zero; UNIT_PAGES];
+    let pages = &mut pages[..unit.len() / PAGE_SIZE];
+    let failed = |page: usize, why| NotLoaded { address: address + (page * PAGE_SIZE) as u64, why };
+    source.describe(address, pages).map_err(|why| failed(0, Why::Source(why)))?;
+    let mut page = 0;
+    while page < pages.len() {
+        let run = run(&pages[page..]);
+        let bytes = unit.start + page * PAGE_SIZE..unit.start + (page + run) * PAGE_SIZE;
+        match pages[page] {
+            Page::Zero => zero(&mut filling, bytes),
+            Page::Word(word) => repeat(&mut filling, bytes, word),
+            Page::Stored { offset, .. } => read(source, &mut filling, offset, bytes),
+        }
+        .map_err(|why| failed(page, why))?;
+        page += run;
+    }
+    // Look at the memory itself, not at what was written to it.
+    for (page, content) in pages.iter().enumerate() {
+        let Page::Stored { crc: found, .. } = *content else { continue };
+        let start = unit.start + page * PAGE_SIZE;
+        let computed =
+            filling.crc32c(start..start + PAGE_SIZE).map_err(|_| failed(page, Why::Length))?;
+        if computed != found {
+            return Err(failed(page, Why::Damaged { found, computed }));
+        }
+    }
+    filling.finish();
+    Ok(pages.iter().any(|page| *page != Page::Zero))
+}
+
+/// Returns how many of the first pages are written in one go: zeros, the same word, or what follows each other in the file.
+fn run(pages: &[Page]) -> usize {
+    let follows = |pair: &&[Page]| match (pair[0], pair[1]) {
+        (Page::Stored { offset, .. }, Page::Stored { offset: next, .. }) => {
+            offset.checked_add(PAGE_SIZE as u64) == Some(next)
+        }
+        (one, other) => one == other,
+    };
+    1 + pages.windows(2).take_while(follows).count()
+}
+
+fn zero<E, M: Machine>(filling: &mut Filling<'_, M>, bytes: Range<usize>) -> Result<(), Why<E>> {
+    filling.zero(bytes).map_err(|_| Why::Length)
+}
+
+/// Makes the bytes a word over and over.
+fn repeat<E, M: Machine>(
+    filling: &mut Filling<'_, M>,
+    bytes: Range<usize>,
+    word: u64,
+) -> Result<(), Why<E>> {
+    const PIECE: usize = 512;
+    let mut piece = [0; PIECE];
+    piece
+        .chunks_exact_mut(size_of::<u64>())
+        .for_each(|place| place.copy_from_slice(&word.to_le_bytes()));
+    bytes.step_by(PIECE).try_for_each(|at| filling.write(at, &piece)).map_err(|_| Why::Length)
+}
+
+/// Makes the bytes what the file has from `offset` on.
+fn read<S: PageSource, M: Machine>(
+    source: &mut S,
+    filling: &mut Filling<'_, M>,
+    offset: u64,
+    bytes: Range<usize>,
+) -> Result<(), Why<S::Error>> {
+    let (mut at, mut written) = (bytes.start, Ok(()));
+    let take = &mut |piece: &[u8]| {
+        written = written.and_then(|()| filling.write(at, piece));
+        at = at.saturating_add(piece.len());
+    };
+    source.read_with(offset, bytes.len(), take).map_err(Why::Source)?;
+    if written.is_ok() && at == bytes.end { Ok(()) } else { Err(Why::Length) }
+}
+
+#[cfg(test)]
+mod tests;

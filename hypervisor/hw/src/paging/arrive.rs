@@ -1,0 +1,81 @@
+//! RAM of a guest that stage 2 does not map yet, while the guest runs: what is [withdrawn](Translation::withdraw) [arrives](Translation::arrive) part by part.
+//!
+//! An entry that is invalid may become valid without break-before-make, for no core keeps an invalid one (DDI 0487, D8.16.1). So pages arrive in a
+//! table of their block of 2 MiB, one after another. When all of the block are there, [`Translation::settle`] makes them one block.
+
+use super::protect::Forget;
+use super::table::{Pages, TableSource};
+use super::{Attributes, MapError, Translation};
+
+impl Translation {
+    /// Makes blocks of 2 MiB map nothing, also those that are mapped in part. `blocks` returns the guest-physical address of each, always in the same
+    /// order. `forget` is called once with the [root](Self::root), and must make all cores drop their copies of the translation.
+    ///
+    /// # Safety
+    ///
+    /// 1. When `forget` returns, no core has a copy of what the translation was before, in a TLB or in a walk that is under way.
+    /// 2. No core needs what the blocks map.
+    pub unsafe fn withdraw<B: Iterator<Item = u64>>(
+        &mut self,
+        blocks: impl Fn() -> B,
+        forget: impl FnOnce(u64),
+    ) {
+        blocks().filter_map(|input| self.block(input)).for_each(|entry| entry.invalidate());
+        forget(self.root());
+        for input in blocks() {
+            // SAFETY: an entry that refers to a table was made invalid above, and no core has a copy of what it was, by condition 1.
+            let pages = self.block(input).and_then(|entry| unsafe { entry.take_pages() });
+            if let Some(pages) = pages {
+                self.spares.push(pages);
+            }
+        }
+    }
+
+    /// Maps `len` bytes of one block of 2 MiB, none of which is mapped: the block as one, if they are all of it, and else pages. Cores may use the translation meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfMemory`] if there is no table. No page was mapped then. Other [`MapError`]s as of [`Self::map`].
+    pub fn arrive(
+        &mut self,
+        tables: &mut impl TableSource,
+        input: u64,
+        output: u64,
+        len: u64,
+        attributes: Attributes,
+    ) -> Result<(), MapError> {
+        let first = self.first_level().entry(input);
+        let second = match first.next() {
+            Some(level) => level,
+            None => first.link(tables)?,
+        };
+        let entry = second.entry(input);
+        if len < entry.size() && entry.load() == 0 {
+            let spare = self.spares.pop().or_else(|| Pages::allocate(tables));
+            let pages = spare.ok_or(MapError::OutOfMemory)?;
+            pages.clear();
+            if let Some(level) = self.first_level().entry(input).next() {
+                level.entry(input).refer_to(pages);
+            }
+        }
+        self.map(tables, input, output, len, attributes)
+    }
+
+    /// Makes the block of 2 MiB in which `input` lies one block, if all of it has arrived in pages. Writes are allowed to all of it, or to nothing. Cores may use
+    /// the translation meanwhile. `forget` is called at most once, and must make all cores drop their copies of what it is given.
+    ///
+    /// # Safety
+    ///
+    /// 1. All pages of the block have arrived.
+    /// 2. When `forget` returns, no core has a copy of what it was given, as it was before, in a TLB or in a walk that is under way.
+    pub unsafe fn settle(&mut self, input: u64, writable: bool, forget: impl FnOnce(Forget)) {
+        let Some(entry) = self.block(input).filter(|entry| entry.next().is_some()) else { return };
+        entry.invalidate();
+        // A core may have a copy of each page.
+        forget(Forget::All);
+        // SAFETY: the entry was made invalid, and no core has a copy of what it was, by condition 2.
+        if let Some(pages) = unsafe { entry.join(writable) } {
+            self.spares.push(pages);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Memory of a guest that runs before all of it is there: [`Missing`].
+//!
+//! A guest that is resumed on demand has the content of its memory in a checkpoint. A unit of [`UNIT_SIZE`] bytes is brought when the guest, or the
+//! hypervisor, wants it, and all others in the background. Nobody reaches a unit before it is there: stage 2 has no entry for it, and the
+//! [`GuestRam`](crate::GuestRam) refuses it. [`stasis_cores::absent`] says who waits, and in which order units are brought.
+//!
+//! A loader takes the [next](Missing::next) unit and [fills](Missing::fill) it. Then it [cleans](Filling::finish) it out of the caches, maps it in stage 2,
+//! and notes that it is [there](Missing::arrived).
+//!
+//! # Caches
+//!
+//! What is filled has left the caches before the guest finds it, as what is written before the guest starts: it may run with its caches off. No instruction cache has
+//! anything of a unit that is missing, for nobody could fetch from there since [`GuestRam::begin_loading`](crate::GuestRam::begin_loading).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use stasis_cores::absent::Absent;
+pub use stasis_cores::absent::{Arrived, Asked, UNITS};
+use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{OutOfRange, PAGE_SIZE};
+
+use crate::machine::Machine;
+use crate::raw::Raw;
+
+/// Bytes of a unit, which is brought at once.
+pub const UNIT_SIZE: usize = BLOCK_SIZE / UNITS;
+
+/// Pages of a unit.
+pub const UNIT_PAGES: usize = UNIT_SIZE / PAGE_SIZE;
+
+/// What a guest's memory still lacks, for whoever wants it and for whoever brings it.
+#[derive(Debug)]
+pub struct Missing<M> {
+    ram: Arc<Raw<M>>,
+    absent: Absent,
+}
+
+impl<M: Machine> Missing<M> {
+    /// Returns what `ram` lacks of which these blocks are missing, in ascending order: each by the offset of its first byte.
+    pub(crate) fn new(ram: Arc<Raw<M>>, blocks: impl Iterator<Item = usize>) -> Self {
+        let mut absent = Vec::new();
+        absent.resize(ram.len().div_ceil(BLOCK_SIZE), 0);
+        for offset in blocks {
+            // The last block may end before its last unit does.
+            let units = (ram.len() - offset).div_ceil(UNIT_SIZE).min(UNITS);
+            absent[offset / BLOCK_SIZE] = u32::MAX >> (UNITS - units);
+        }
+        Self { ram, absent: Absent::new(absent) }
+    }
+
+    /// Asks for the byte at `offset`. What is not in the memory is there.
+    pub fn ask(&self, offset: usize) -> Asked {
+        self.absent.ask(offset / UNIT_SIZE)
+    }
+
+    /// Returns whether all of `bytes` are there.
+    pub fn is_there(&self, bytes: Range<usize>) -> bool {
+        (bytes.start / UNIT_SIZE..bytes.end.div_ceil(UNIT_SIZE))
+            .all(|unit| self.absent.is_there(unit))
+    }
+
+    /// Returns whether all of the block with the byte at `offset` is there.
+    pub fn is_block_there(&self, offset: usize) -> bool {
+        self.absent.is_block_whole(offset / BLOCK_SIZE)
+    }
+
+    /// Returns the number of bytes that are missing.
+    pub fn left(&self) -> u64 {
+        self.absent.left() as u64 * UNIT_SIZE as u64
+    }
+
+    /// Returns whether somebody waits for something that was not brought yet.
+    pub fn is_wanted(&self) -> bool {
+        self.absent.is_wanted()
+    }
+
+    /// Returns the unit that is brought next; `None` if nothing is missing. There is one loader, which brings the unit before it calls again.
+    pub fn next(&self) -> Option<Range<usize>> {
+        self.absent.next().map(|unit| {
+            let start = unit * UNIT_SIZE;
+            start..self.ram.len().min(start + UNIT_SIZE)
+        })
+    }
+
+    /// Returns the bytes of the block with the byte at `offset`.
+    pub fn block(&self, offset: usize) -> Range<usize> {
+        let start = offset - offset % BLOCK_SIZE;
+        start..self.ram.len().min(start + BLOCK_SIZE)
+    }
+
+    /// Returns the units of which `bytes` consist.
+    pub fn units(&self, bytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let end = bytes.end;
+        bytes.step_by(UNIT_SIZE).map(move |start| start..end.min(start + UNIT_SIZE))
+    }
+
+    /// Returns the right to write a unit that is missing; `None` if the bytes are not those of one.
+    pub fn fill(&self, unit: Range<usize>) -> Option<Filling<'_, M>> {
+        let is_one = unit.start.is_multiple_of(UNIT_SIZE)
+            && unit.end == self.ram.len().min(unit.start + UNIT_SIZE)
+            && !self.absent.is_there(unit.start / UNIT_SIZE);
+        is_one.then_some(Filling { ram: &self.ram, unit })
+    }
+
+    /// Notes that the unit with the byte at `offset` is there, which was filled, and which stage 2 maps.
+    ///
+    /// # Panics
+    ///
+    /// If it was there already.
+    #[must_use = "who has asked in vain sleeps"]
+    pub fn arrived(&self, offset: usize) -> Arrived {
+        self.absent.arrived(offset / UNIT_SIZE)
+    }
+}
+
+/// A unit that is missing, for the loader to write. Nobody else reaches it. Offsets are those in the guest's memory.
+#[derive(Debug)]
+pub struct Filling<'m, M> {
+    ram: &'m Raw<M>,
+    unit: Range<usize>,
+}
+
+impl<M: Machine> Filling<'_, M> {
+    /// Returns the bytes of the unit.
+    pub fn unit(&self) -> Range<usize> {
+        self.unit.clone()
+    }
+
+    /// Checks that bytes lie in the unit.
+    fn check(&self, bytes: &Range<usize>) -> Result<(), OutOfRange> {
+        let Range { start, end } = *bytes;
+        let is_inside = self.unit.start <= start && start <= end && end <= self.unit.end;
+        if is_inside { Ok(()) } else { Err(OutOfRange { start, end, size: self.unit.end }) }
+    }
+
+    /// Makes the bytes from `offset` on these.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if they are not all in the unit; nothing is written then.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
+        self.check(&(offset..offset.saturating_add(bytes.len())))?;
+        self.ram.write(offset, bytes)
+    }
+
+    /// Makes `bytes` 0.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::write`].
+    pub fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        self.check(&bytes)?;
+        self.ram.zero(bytes)
+    }
+
+    /// Returns the CRC-32C of `bytes` as they are in the memory.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::write`].
+    pub fn crc32c(&self, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        self.check(&bytes)?;
+        self.ram.crc32c(0, bytes)
+    }
+
+    /// Makes what was written leave the caches. Then the unit may be mapped.
+    pub fn finish(self) {
+        self.ram.clean_and_invalidate(self.unit);
+    }
+}
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "tests own the memory that they hand over")]
+mod tests;

@@ -1,0 +1,145 @@
+//! What is [missing](Missing) is reached by nobody but its loader, until it is there.
+
+use super::*;
+use crate::fake::FakeRam;
+use crate::machine::Portable;
+use crate::{GuestMemory, GuestRam, ReadRam, WriteRam};
+use core::ptr::NonNull;
+use stasis_state::routines;
+use std::vec;
+
+const SIZE: usize = 2 * BLOCK_SIZE + 3 * UNIT_SIZE;
+/// A unit in the last block, which is shorter.
+const LAST: Range<usize> = SIZE - UNIT_SIZE..SIZE;
+
+/// Memory whose first block was written, and of whose last one content is to come.
+fn ram() -> FakeRam {
+    let mut ram = FakeRam::new(SIZE);
+    ram.finish_writing(&mut || ());
+    ram.write(5, &[0xaa; 7]).unwrap();
+    ram.begin_loading(|offset| offset == 2 * BLOCK_SIZE);
+    ram
+}
+
+/// Brings all that is missing, each unit with its number in all bytes.
+fn bring_all(ram: &mut GuestRam<Portable>) {
+    let missing = ram.missing().unwrap().clone();
+    while let Some(unit) = missing.next() {
+        let mut filling = missing.fill(unit.clone()).unwrap();
+        filling.write(unit.start, &vec![(unit.start / UNIT_SIZE) as u8; unit.len()]).unwrap();
+        filling.finish();
+        ram.mark_written(unit.clone());
+        let _ = missing.arrived(unit.start);
+    }
+}
+
+#[test]
+fn what_was_never_written_and_has_no_content_is_not_missing() {
+    let ram = ram();
+    let missing = ram.missing().unwrap();
+    assert_eq!(missing.left(), (BLOCK_SIZE + 3 * UNIT_SIZE) as u64);
+    assert!(!missing.is_there(0..1) && !missing.is_there(LAST));
+    assert!(missing.is_block_there(BLOCK_SIZE) && missing.is_there(BLOCK_SIZE..2 * BLOCK_SIZE));
+    assert!(ram.is_finished() && !ram.may_have_content(0), "the guest may run");
+    assert_eq!(missing.ask(SIZE), Asked::There, "nothing is brought that is not in the memory");
+}
+
+#[test]
+fn the_hypervisor_is_refused_what_is_missing() {
+    let mut ram = ram();
+    let before = ram.missing().unwrap().left();
+    assert!(ram.read(3, &mut [0; 2]).is_err() && ram.write(0, &[1]).is_err());
+    assert!(ram.read(BLOCK_SIZE - 1, &mut [0; 2]).is_err(), "a byte of it is");
+    assert!(ram.crc32c(0, LAST).is_err() && ram.pages_with_content(LAST.start, 1).is_err());
+    assert!(ram.zero(0..8).is_err());
+    assert!(ram.load_u64(0).is_err() && ram.store_u16(0, 1).is_err());
+    assert!(ram.load_u32_past_caches(LAST.start).is_err());
+    assert_eq!(ram.load_u64(BLOCK_SIZE), Ok(0));
+    assert_eq!(ram.write(BLOCK_SIZE, &[1]), Ok(()));
+    assert_eq!(ram.read(3, &mut []), Ok(()), "nothing is everywhere");
+    assert_eq!(ram.missing().unwrap().left(), before);
+}
+
+#[test]
+fn what_has_arrived_is_what_was_brought() {
+    let mut ram = ram();
+    bring_all(&mut ram);
+    ram.end_loading();
+    let mut bytes = vec![0; SIZE];
+    ram.read(0, &mut bytes).unwrap();
+    for (number, unit) in bytes.chunks(UNIT_SIZE).enumerate() {
+        let expected = if (UNITS..2 * UNITS).contains(&number) { 0 } else { number as u8 };
+        assert!(unit.iter().all(|byte| *byte == expected), "unit {number}");
+    }
+    assert!(ram.missing().is_none() && ram.is_finished());
+    assert_eq!(ram.written_blocks().collect::<Vec<_>>(), [0, 2 * BLOCK_SIZE]);
+}
+
+#[test]
+fn only_a_unit_that_is_missing_is_filled() {
+    let ram = ram();
+    let missing = ram.missing().unwrap();
+    assert!(missing.fill(BLOCK_SIZE..BLOCK_SIZE + UNIT_SIZE).is_none(), "it is there");
+    assert!(missing.fill(0..UNIT_SIZE - 1).is_none() && missing.fill(8..UNIT_SIZE).is_none());
+    assert!(missing.fill(0..2 * UNIT_SIZE).is_none() && missing.fill(SIZE..SIZE).is_none());
+    let mut filling = missing.fill(LAST).unwrap();
+    assert_eq!(filling.unit(), LAST);
+    assert!(filling.write(LAST.start - 1, &[1]).is_err() && filling.write(SIZE, &[1]).is_err());
+    assert!(filling.zero(0..8).is_err() && filling.crc32c(LAST.start - 8..LAST.end).is_err());
+    filling.zero(LAST).unwrap();
+    filling.write(LAST.start, &[7; 8]).unwrap();
+    assert_eq!(filling.crc32c(LAST.start..LAST.start + 8), Ok(routines::crc32c(0, &[7; 8])));
+}
+
+#[test]
+fn the_units_of_the_last_block_end_with_the_memory() {
+    let ram = ram();
+    let missing = ram.missing().unwrap();
+    let block = missing.block(SIZE - 1);
+    assert_eq!(block, 2 * BLOCK_SIZE..SIZE);
+    assert_eq!(missing.units(block).last(), Some(LAST));
+    assert_eq!(missing.units(missing.block(7)).count(), UNITS);
+    assert!(!missing.arrived(LAST.start).is_block_whole && missing.is_there(LAST));
+}
+
+#[test]
+fn what_is_given_up_counts_as_written_and_not_as_finished() {
+    let mut ram = ram();
+    ram.abandon_loading();
+    assert!(!ram.is_finished() && ram.missing().is_none());
+    assert_eq!(ram.written_blocks().collect::<Vec<_>>(), [0, 2 * BLOCK_SIZE]);
+    ram.zero_all(&mut || ());
+    let mut bytes = vec![1; SIZE];
+    ram.read(0, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 0), "something is left of what was before");
+}
+
+#[test]
+fn memory_that_was_not_cleared_is_missing_as_a_whole() {
+    #[repr(align(4096))]
+    struct Old(
+        #[allow(dead_code, reason = "it is looked at through memory alone")] [u8; UNIT_SIZE],
+    );
+    let start = NonNull::from(Box::leak(Box::new(Old([0x55; UNIT_SIZE])))).cast();
+    // SAFETY: 1. The bytes were leaked, so they live for ever, and one `GuestRam` is made of them. 2. The reference to them became a pointer, and is
+    // not used again. 3. Nobody but the `GuestRam` accesses them.
+    let mut ram: GuestRam<Portable> = unsafe { GuestRam::uncleared(start, UNIT_SIZE) };
+    assert!(!ram.is_finished() && ram.may_have_content(0));
+    ram.begin_loading(|_| false);
+    assert_eq!(ram.missing().unwrap().left(), UNIT_SIZE as u64);
+    bring_all(&mut ram);
+    ram.end_loading();
+    assert_eq!(ram.load_u64(8), Ok(0));
+}
+
+#[test]
+#[should_panic(expected = "bytes are missing")]
+fn loading_does_not_end_before_all_is_there() {
+    ram().end_loading();
+}
+
+#[test]
+#[should_panic(expected = "a snapshot would have what is not brought yet")]
+fn there_is_no_snapshot_of_what_is_missing() {
+    ram().begin_snapshot(crate::snapshot::Room::new(SIZE, GuestRam::none()));
+}

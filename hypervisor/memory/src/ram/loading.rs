@@ -1,0 +1,70 @@
+//! Memory that is loaded while its guest runs: what of it is [`Missing`], from [`GuestRam::begin_loading`] until all has arrived, or is given up.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+use stasis_state::OutOfRange;
+use stasis_state::written::{BLOCK_SIZE, Written};
+
+use super::GuestRam;
+use crate::machine::Machine;
+use crate::missing::Missing;
+
+impl<M: Machine> GuestRam<M> {
+    /// Makes it missing, but for blocks that are zeros and will be: those that were never written, and of which `has_content` denies that anything
+    /// will be brought. It is given the offset of each block. No vCPU reaches a block that is missing by then, nor fetches from it. What arrives is
+    /// [marked](Self::mark_written) by whoever brings it, unless it is zeros.
+    pub fn begin_loading(&mut self, has_content: impl Fn(usize) -> bool) {
+        let is_missing = |offset: &usize| {
+            self.is_fresh || self.written.contains(*offset) || has_content(*offset)
+        };
+        let blocks = (0..self.raw.len()).step_by(BLOCK_SIZE).filter(is_missing);
+        self.missing = Some(Arc::new(Missing::new(self.raw.clone(), blocks)));
+        self.written = Written::nowhere(self.raw.len());
+        M::invalidate_instructions();
+        self.is_fresh = false;
+        // What is missing is finished by whoever brings it.
+        self.is_finished = true;
+    }
+
+    /// Returns what is missing; `None` if all is there.
+    pub fn missing(&self) -> Option<&Arc<Missing<M>>> {
+        self.missing.as_ref()
+    }
+
+    /// Notes that all has arrived.
+    ///
+    /// # Panics
+    ///
+    /// If something is missing.
+    pub fn end_loading(&mut self) {
+        let left = self.missing.take().map_or(0, |missing| missing.left());
+        assert_eq!(left, 0, "bytes are missing");
+    }
+
+    /// Gives up what is missing: it is what it was before, and marked as written, as after [`Self::uncleared`].
+    pub fn abandon_loading(&mut self) {
+        let Some(missing) = self.missing.take() else { return };
+        let len = self.raw.len();
+        let blocks = (0..len).step_by(BLOCK_SIZE);
+        for offset in blocks.filter(|offset| !missing.is_block_there(*offset)) {
+            self.written.mark(offset..len.min(offset + BLOCK_SIZE));
+        }
+        self.is_finished &= missing.left() == 0;
+    }
+
+    /// Returns whether all of the block with the byte at `offset` is there.
+    pub fn is_block_there(&self, offset: usize) -> bool {
+        self.missing.as_ref().is_none_or(|missing| missing.is_block_there(offset))
+    }
+
+    /// Checks that none of these bytes is missing. Whether the memory has them is checked elsewhere.
+    pub(super) fn check_there(&self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        let Range { start, end } = bytes;
+        match &self.missing {
+            Some(missing) if start < end && end <= self.raw.len() && !missing.is_there(bytes) => {
+                Err(OutOfRange { start, end, size: self.raw.len() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
