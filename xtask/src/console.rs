@@ -305,15 +305,21 @@ mod tests {
     #[test]
     fn a_panic_ends_the_wait_also_if_guests_go_on_to_say_lines() {
         let (mut console, mut machine) = pair();
-        std::thread::spawn(move || {
-            machine.write_all(b"*** SError at EL2 on core 0\r\nESR  0\r\n").unwrap();
-            while machine.write_all(b"tick\r\n").is_ok() {
-                std::thread::sleep(Duration::from_millis(10));
-            }
+        machine.write_all(b"*** SError at EL2 on core 0\r\nESR  0\r\n").unwrap();
+        console.wait_for("ESR  0\r\n", SOON).unwrap();
+        console.wait_for("the rest of the report", SOON).unwrap_err();
+        machine.write_all(&b"tick\r\n".repeat(50)).unwrap();
+        while console.transcript().matches("tick").count() < 50 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut seen = 0;
+        let error = console.find_line("a tock", SOON, |line| {
+            seen += 1;
+            (line == "tock").then_some(())
         });
-        let error = console.find_line("a tock", 6 * SOON, |line| (line == "tock").then_some(()));
         let error = error.unwrap_err().to_string();
         assert!(error.contains("    | *** SError at EL2 on core 0\n    | ESR  0\n"), "{error}");
+        assert_eq!(seen, 1, "{seen} lines were waited for");
     }
 
     #[test]
