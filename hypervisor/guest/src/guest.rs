@@ -12,7 +12,7 @@ mod outside;
 mod tests;
 mod traps;
 
-pub use self::traps::{Whole, is_in_distributor};
+pub use self::traps::{Exited, Whole, is_in_distributor};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -109,6 +109,15 @@ pub struct Vcpu {
     timer_due: u64,
 }
 
+/// Where the first vCPU of a guest begins. Its other registers are 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Guest-physical address of the first instruction.
+    pub entry: u64,
+    /// X0: the address of the device tree.
+    pub x0: u64,
+}
+
 /// The times at which a guest's devices are due, as the host's CNTPCT. [`Guest::tick`] computes them when it looks at the devices.
 #[derive(Clone, Copy, Debug, Default)]
 struct DevicesDue {
@@ -144,8 +153,8 @@ pub struct Guest {
 impl Guest {
     /// Returns a guest at reset, and its vCPUs.
     ///
-    /// `ram` is the range of its RAM in its map. Its first vCPU is on and will start at `entry` with `x0` in X0; the others are off. `identities` has
-    /// what each vCPU sees of its CPU. `wall_time` is in seconds since 1970.
+    /// `ram` is the range of its RAM in its map. Its first vCPU is on and will begin at `start`; the others are off. `identities` has what each
+    /// vCPU sees of its CPU. `wall_time` is in seconds since 1970.
     ///
     /// # Errors
     ///
@@ -154,8 +163,7 @@ impl Guest {
         name: &str,
         ram: Range,
         identities: &[Identity],
-        entry: u64,
-        x0: u64,
+        start: Start,
         pace: Pace,
         wall_time: u64,
     ) -> Result<(Box<Self>, Vec<Vcpu>), stasis_vgic::Error> {
@@ -175,8 +183,8 @@ impl Guest {
         }
         if let Some(first) = state.vcpus.first_mut() {
             *first.power.state = PowerState::On as u8;
-            *first.core.pc = entry;
-            first.core.x[0] = x0;
+            *first.core.pc = start.entry;
+            first.core.x[0] = start.x0;
         }
         Self::restored(state, pace)
     }

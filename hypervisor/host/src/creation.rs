@@ -14,7 +14,7 @@ use stasis_guest::given::Given;
 use stasis_guest::image::{Boot, ImageError, Parts};
 use stasis_guest::shared::{Connection, SharedRegion, connections};
 use stasis_guest::sysreg::identity::{self, NoSuchGranule};
-use stasis_guest::{Guest, Vcpu};
+use stasis_guest::{Guest, Start, Vcpu};
 use stasis_memory::range::Range;
 use stasis_state::vcpu::Identity;
 
@@ -130,8 +130,7 @@ impl<'a> Blueprint<'a> {
             &config.name,
             self.ram,
             &identities,
-            loaded.entry,
-            loaded.x0,
+            Start { entry: loaded.entry, x0: loaded.x0 },
             pace,
             here.wall_time,
         )?;

@@ -3,7 +3,7 @@
 use stasis_devices::equipment::Equipment;
 use stasis_guest::clock::Pace;
 use stasis_guest::shared::{self, SharedRegion};
-use stasis_guest::{Guest, psci};
+use stasis_guest::{Guest, Start, psci};
 use stasis_host::config::{self, Configuration, GuestConfig};
 use stasis_memory::range::Range;
 use stasis_state::vcpu::Identity;
@@ -16,8 +16,8 @@ fn can_be_stored(configuration: &Configuration) -> bool {
     *identity.mpidr_el1 = psci::mpidr(0);
     let ram = Range::new(0x4000_0000, 2 << 20);
     let pace = Pace::of_machine(1_000_000);
-    let (mut guest, mut vcpus) =
-        Guest::new("g", ram, &[identity], 0x4008_0000, 0x4000_0000, pace, 0).unwrap();
+    let start = Start { entry: 0x4008_0000, x0: 0x4000_0000 };
+    let (mut guest, mut vcpus) = Guest::new("g", ram, &[identity], start, pace, 0).unwrap();
     let shared = &shared::connections(&configuration.shared, "g")[..];
     guest.equip(&Equipment { shared, ..Equipment::default() });
     stasis_state::invariants::check(&guest.records(vcpus.iter_mut(), 0, 0)).is_ok()

@@ -118,6 +118,7 @@ fn with_watchdog(us: u64) -> Equipment<'static> {
     Equipment { watchdog_us: Some(us), ..Equipment::default() }
 }
 
+const START: Start = Start { entry: 0x4008_0000, x0: 0x4000_0000 };
 const RAM: Range = Range::new(0x4000_0000, 4096);
 
 /// Returns a guest of `vcpus` vCPUs, of which the first is loaded on a core.
@@ -129,8 +130,7 @@ fn guest(vcpus: usize) -> (Box<Guest>, Vec<Vcpu>, Core) {
             identity
         })
         .collect();
-    let (mut guest, mut vcpus) =
-        Guest::new("g", RAM, &identities, 0x4008_0000, 0x4000_0000, PACE, WALL_TIME).unwrap();
+    let (mut guest, mut vcpus) = Guest::new("g", RAM, &identities, START, PACE, WALL_TIME).unwrap();
     let mut core = Core::default();
     assert!(guest.power_on(0, &mut vcpus[0]).is_some());
     guest.clock.start(0);
@@ -167,7 +167,8 @@ fn answer(
     core: &mut Core,
 ) -> Result<Next, VcpuMask> {
     let ram = FakeRam::new(RAM.len() as usize);
-    WithRam(guest, ram).exit(index, vcpu, exit, ESR, held, core)
+    let exited = &mut Exited { index, vcpu, host: core, esr: ESR };
+    WithRam(guest, ram).exit(exited, exit, held)
 }
 
 /// Returns the answer to an exit that needs no other vCPU held.

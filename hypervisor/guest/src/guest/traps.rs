@@ -1,26 +1,23 @@
-//! The answers to a guest's exits: what the hardware does not do for it.
+//! The answers to a guest's exits: what the hardware does not do for it. Loads and stores are in [`accesses`].
+
+mod accesses;
+
+pub use accesses::is_in_distributor;
 
 use stasis_state::guest::{GuestPower, GuestPowerState};
-use stasis_state::vcpu::{Core, PowerState};
+use stasis_state::vcpu::PowerState;
 use stasis_vgic::VcpuMask;
 
-use super::outside::Around;
 use super::{Guest, Host, Next, Vcpu};
-use crate::exit::{self, Access, Exit, Fault, FaultKind, Syndrome, SystemAccess, Wfx, WordAccess};
-use crate::inject::{self, El1Registers};
+use crate::exit::{self, Access, Exit, Fault, FaultKind, Syndrome, SystemAccess, Wfx};
+use crate::inject;
 use crate::outbox::{Errand, Report};
 use crate::psci::{self, Action};
-use crate::register::{general, is_big_endian, set_general};
+use crate::register::set_general;
 use crate::stop::Crash;
 use crate::sysreg;
-use stasis_devices::access::Width;
-use stasis_devices::device::{Effects, Outside};
 use stasis_devices::list::{Kind, Target, lookup};
-use stasis_devices::machine::{GICD_BASE, GICD_REGISTERS};
 use stasis_memory::GuestMemory;
-
-/// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
-const GICC_DIR: u64 = 0;
 
 impl Vcpu {
     /// Answers a call that is about this vCPU's own registers alone, and leaves nothing to do before the next entry. So it needs no lock of what the
@@ -46,10 +43,24 @@ impl Vcpu {
     }
 }
 
-/// Returns whether a word is in the distributor. Only then can [`Guest::answer_at_once`] answer the access. No lock is needed.
-#[inline(always)]
-pub fn is_in_distributor(word: WordAccess) -> bool {
-    word.ipa.wrapping_sub(GICD_BASE) < GICD_REGISTERS
+/// A vCPU that has left its guest by a synchronous exception, and the core that it stays loaded on.
+pub struct Exited<'a, H> {
+    /// Number of the vCPU among those of its guest.
+    pub index: usize,
+    /// The vCPU's own state.
+    pub vcpu: &'a mut Vcpu,
+    /// The core.
+    pub host: &'a mut H,
+    /// ESR_EL2 of the exception.
+    pub esr: u64,
+}
+
+impl<H> Exited<'_, H> {
+    /// Moves the vCPU's PC behind the instruction that was trapped.
+    #[inline]
+    fn skip_instruction(&mut self) {
+        exit::skip_instruction(&mut self.vcpu.core, self.esr);
+    }
 }
 
 /// A guest and its RAM, for whoever holds the lock of both.
@@ -60,36 +71,33 @@ pub trait Whole {
     /// Returns the state that the guest's vCPUs share, and its RAM.
     fn parts(&mut self) -> (&mut Guest, &mut Self::Ram);
 
-    /// Answers a synchronous exception of vCPU `index`, which is loaded on `host`. The vCPUs of `held` stand still with their list registers folded.
-    /// Returns what comes next. What must be done outside of the guest is in the host's outbox.
+    /// Answers a vCPU's `exit`. The vCPUs of `held` stand still with their list registers folded. Returns what comes next. What must be done outside
+    /// of the guest is in the host's outbox.
     ///
     /// # Errors
     ///
     /// The vCPUs that must be held, too: then nothing was done yet, and the caller repeats the call while they are held.
     fn exit(
         &mut self,
-        index: usize,
-        vcpu: &mut Vcpu,
+        exited: &mut Exited<'_, impl Host>,
         exit: &Exit,
-        esr: u64,
         held: VcpuMask,
-        host: &mut impl Host,
     ) -> Result<Next, VcpuMask> {
         let (guest, ram) = self.parts();
         let Some((target, access)) = guest.target(exit) else {
-            return Ok(guest.exit_of_cpu(index, vcpu, exit, esr, host));
+            return Ok(guest.exit_of_cpu(exited, exit));
         };
         let next = match target.kind {
             Kind::Gicd | Kind::GiccDir => {
-                guest.gic_access(index, vcpu, target, access, held, host)?;
+                guest.gic_access(exited, target, access, held)?;
                 Next::Enter
             }
-            _ => guest.device_access(index, vcpu, target, access, host, ram),
+            _ => guest.device_access(exited, target, access, ram),
         };
         if let Some(writeback) = &access.writeback {
-            writeback.apply(&mut vcpu.core);
+            writeback.apply(&mut exited.vcpu.core);
         }
-        exit::skip_instruction(&mut vcpu.core, esr);
+        exited.skip_instruction();
         Ok(next)
     }
 }
@@ -103,203 +111,40 @@ impl Guest {
         Some((target, access))
     }
 
-    /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers. Returns the vCPUs whose
-    /// offered interrupts may have changed by a store: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be
-    /// kicked.
-    ///
-    /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`] must answer.
-    pub fn answer_at_once(
-        &mut self,
-        index: usize,
-        core: &mut Core,
-        word: WordAccess,
-        esr: u64,
-        sctlr_el1: u64,
-    ) -> Option<VcpuMask> {
-        let offset = word.ipa.wrapping_sub(GICD_BASE);
-        let access = gicd_access(offset, Width::Word).ok()?;
-        if is_big_endian(core, sctlr_el1) {
-            return None;
-        }
-        let mut kick = VcpuMask::NONE;
-        if word.write {
-            let value = general(core, word.register) as u32;
-            kick = self.vgic.record(index, access, value)?.kick;
-        } else {
-            set_general(core, word.register, self.vgic.recorded(index, access)?);
-        }
-        exit::skip_instruction(core, esr);
-        Some(kick)
-    }
-
-    /// Answers an exit that reaches neither a device nor the GIC. The vCPU `index` is loaded on `host`.
-    fn exit_of_cpu(
-        &mut self,
-        index: usize,
-        vcpu: &mut Vcpu,
-        exit: &Exit,
-        esr: u64,
-        host: &mut impl Host,
-    ) -> Next {
+    /// Answers an exit that reaches neither a device nor the GIC.
+    fn exit_of_cpu(&mut self, exited: &mut Exited<'_, impl Host>, exit: &Exit) -> Next {
         match *exit {
-            Exit::Hvc { imm } => return self.firmware_call(index, vcpu, imm, host),
+            Exit::Hvc { imm } => return self.firmware_call(exited, imm),
             Exit::Smc { imm } => {
-                exit::skip_instruction(&mut vcpu.core, esr);
-                return self.firmware_call(index, vcpu, imm, host);
+                exited.skip_instruction();
+                return self.firmware_call(exited, imm);
             }
-            Exit::SystemRegister(access) => self.system_register(index, vcpu, access, esr, host),
+            Exit::SystemRegister(access) => self.system_register(exited, access),
             Exit::DataAbort { ipa, virtual_address, ref access } => {
                 let fault = Fault::nothing_at(ipa, virtual_address, access.write);
-                return self.nothing_there(vcpu, &fault, host);
+                return self.nothing_there(exited, &fault);
             }
             Exit::DataAbortUnemulatable(fault) | Exit::InstructionAbort(fault) => {
-                return self.nothing_there(vcpu, &fault, host);
+                return self.nothing_there(exited, &fault);
             }
             Exit::Wfx(Wfx::Wfi) => {
-                exit::skip_instruction(&mut vcpu.core, esr);
+                exited.skip_instruction();
                 return Next::Wait;
             }
             Exit::CacheMaintenance(fault) if self.is_ram_in_change(&fault) => {}
             // Nothing is behind the address, so nothing must be maintained. WFE may end at once, and so may WFIT and WFET, which the guest's CPU does
             // not have.
             Exit::CacheMaintenance(_) | Exit::Wfx(Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => {
-                exit::skip_instruction(&mut vcpu.core, esr);
+                exited.skip_instruction();
             }
             Exit::Unknown { class } => {
+                let Exited { vcpu, host, esr, .. } = exited;
                 if self.unknown_exits.is_first(class.into()) {
-                    let pc = *vcpu.core.pc;
+                    let (esr, pc) = (*esr, *vcpu.core.pc);
                     host.outbox().errand = Some(Errand::Report(Report::Undefined { esr, pc }));
                 }
                 inject::undefined(&mut vcpu.core, host.el1());
             }
-        }
-        Next::Enter
-    }
-
-    /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held first; then nothing was done.
-    fn gic_access(
-        &mut self,
-        index: usize,
-        vcpu: &mut Vcpu,
-        target: Target,
-        access: &Access,
-        held: VcpuMask,
-        host: &mut impl Host,
-    ) -> Result<(), VcpuMask> {
-        let sctlr = host.el1().sctlr_el1();
-        if access.write {
-            let value = access.in_device_order(&vcpu.core, sctlr, access.stored(&vcpu.core));
-            return self.gic_write(index, target, value, held, host);
-        }
-        let value = self.gic_read(index, target, held, host)?;
-        let value = access.in_device_order(&vcpu.core, sctlr, value);
-        access.load(&mut vcpu.core, value);
-        Ok(())
-    }
-
-    /// Answers a load or store that reaches a device, which may access the guest's `ram`.
-    fn device_access(
-        &mut self,
-        index: usize,
-        vcpu: &mut Vcpu,
-        target: Target,
-        access: &Access,
-        host: &mut impl Host,
-        ram: &mut impl GuestMemory,
-    ) -> Next {
-        let sctlr = host.el1().sctlr_el1();
-        if access.write {
-            let value = access.in_device_order(&vcpu.core, sctlr, access.stored(&vcpu.core));
-            return self.device_write(index, vcpu, target, value, host, ram);
-        }
-        let value = self.device_read(index, target, host, ram);
-        let value = access.in_device_order(&vcpu.core, sctlr, value);
-        access.load(&mut vcpu.core, value);
-        Next::Enter
-    }
-
-    /// Reads from the distributor. GICC_DIR reads as 0. An error has the vCPUs that must be held first.
-    fn gic_read(
-        &mut self,
-        index: usize,
-        target: Target,
-        held: VcpuMask,
-        host: &mut impl Host,
-    ) -> Result<u64, VcpuMask> {
-        let (Kind::Gicd, Ok(gicd)) =
-            (target.kind, gicd_access(target.access.offset, target.access.width))
-        else {
-            return Ok(0);
-        };
-        all_held(self.vgic.needs_sync(index, gicd, false), held)?;
-        let (value, effects) = self.vgic.distributor_read(index, gicd, host.gic());
-        host.outbox().kick(effects.kick.without(index));
-        Ok(value)
-    }
-
-    /// Writes to the distributor, or to GICC_DIR, which is alone in its page. An error has the vCPUs that must be held first.
-    fn gic_write(
-        &mut self,
-        index: usize,
-        target: Target,
-        value: u64,
-        held: VcpuMask,
-        host: &mut impl Host,
-    ) -> Result<(), VcpuMask> {
-        let (offset, width) = (target.access.offset, target.access.width);
-        let effects = match target.kind {
-            Kind::Gicd => {
-                let Ok(gicd) = gicd_access(offset, width) else { return Ok(()) };
-                all_held(self.vgic.needs_sync(index, gicd, true), held)?;
-                self.vgic.distributor_write(index, gicd, value, host.gic())
-            }
-            _ if offset == GICC_DIR => {
-                all_held(self.vgic.deactivate_needs_sync(index, value as u32), held)?;
-                self.vgic.deactivate(index, value as u32, host.gic())
-            }
-            _ => return Ok(()),
-        };
-        host.outbox().kick(effects.kick.without(index));
-        Ok(())
-    }
-
-    fn device_read(
-        &mut self,
-        index: usize,
-        target: Target,
-        host: &mut impl Host,
-        ram: &mut impl GuestMemory,
-    ) -> u64 {
-        let mut around = Around { record: &self.record, clock: &self.clock, host, ram };
-        let (value, line) = self.devices.read(target, &mut around);
-        let kick = self.update_line(line);
-        host.outbox().kick(kick.without(index));
-        value
-    }
-
-    fn device_write(
-        &mut self,
-        index: usize,
-        vcpu: &mut Vcpu,
-        target: Target,
-        value: u64,
-        host: &mut impl Host,
-        ram: &mut impl GuestMemory,
-    ) -> Next {
-        let mut around = Around { record: &self.record, clock: &self.clock, host, ram };
-        let (Effects { outside, due_changed }, line) =
-            self.devices.write(target, value, &mut around);
-        vcpu.deadline_changed |= due_changed;
-        let kick = self.update_line(line);
-        let outbox = host.outbox();
-        outbox.kick(kick.without(index));
-        match outside {
-            None => {}
-            Some(Outside::Transmit(byte)) => outbox.errand = Some(Errand::Send(byte)),
-            Some(Outside::Ring(peer)) => {
-                outbox.errand = Some(Errand::Ring { region: target.access.n, peer });
-            }
-            Some(Outside::Crash(why)) => return Next::Crashed(Crash::Device(why)),
         }
         Next::Enter
     }
@@ -311,10 +156,12 @@ impl Guest {
         fault.kind == FaultKind::Translation && fault.ipa.is_some_and(is_ram)
     }
 
-    fn nothing_there(&mut self, vcpu: &mut Vcpu, fault: &Fault, host: &mut impl Host) -> Next {
+    /// Answers an access to an address at which the guest has nothing.
+    fn nothing_there(&mut self, exited: &mut Exited<'_, impl Host>, fault: &Fault) -> Next {
         if self.is_ram_in_change(fault) {
             return Next::Enter;
         }
+        let Exited { vcpu, host, .. } = exited;
         let address = fault.ipa.unwrap_or(fault.virtual_address);
         if self.unclaimed.report(address) {
             let (cause, pc) = (fault.cause, *vcpu.core.pc);
@@ -330,14 +177,10 @@ impl Guest {
         }
     }
 
-    fn firmware_call(
-        &mut self,
-        index: usize,
-        vcpu: &mut Vcpu,
-        imm: u16,
-        host: &mut impl Host,
-    ) -> Next {
-        match psci::call(&mut vcpu.core, imm, index, &mut self.powers[..]) {
+    /// Answers a call of the firmware (PSCI, SMCCC).
+    fn firmware_call(&mut self, exited: &mut Exited<'_, impl Host>, imm: u16) -> Next {
+        let Exited { index, vcpu, host, .. } = exited;
+        match psci::call(&mut vcpu.core, imm, *index, &mut self.powers[..]) {
             Action::Resume => Next::Enter,
             Action::Suspend => Next::Wait,
             Action::StartCpu { index } => {
@@ -362,16 +205,11 @@ impl Guest {
         }
     }
 
-    fn system_register(
-        &mut self,
-        index: usize,
-        vcpu: &mut Vcpu,
-        access: SystemAccess,
-        esr: u64,
-        host: &mut impl Host,
-    ) {
+    /// Answers an access to a system register that traps.
+    fn system_register(&mut self, exited: &mut Exited<'_, impl Host>, access: SystemAccess) {
+        let Exited { index, vcpu, host, .. } = exited;
         let now = self.clock.now(host.counter());
-        let Vcpu { core, system, debug, identity, .. } = vcpu;
+        let Vcpu { core, system, debug, identity, .. } = &mut **vcpu;
         match sysreg::handle(access, &mut sysreg::Vcpu { core, system, debug, identity, now }) {
             // Maintenance by set and way acts on this core's caches alone, as on any machine. A vCPU stays on its core for its life, so nothing more
             // is needed.
@@ -384,7 +222,7 @@ impl Guest {
                 }
             }
             sysreg::Outcome::TimerChanged => {
-                self.update_physical_timer(index, vcpu, now);
+                self.update_physical_timer(*index, vcpu, now);
                 vcpu.deadline_changed = true;
             }
             sysreg::Outcome::Undefined { hidden } => {
@@ -396,17 +234,6 @@ impl Guest {
                 return inject::undefined(&mut vcpu.core, host.el1());
             }
         }
-        exit::skip_instruction(&mut vcpu.core, esr);
+        exited.skip_instruction();
     }
-}
-
-/// Returns an error with those of `needed` that are not held yet, if there are any.
-fn all_held(needed: VcpuMask, held: VcpuMask) -> Result<(), VcpuMask> {
-    let missing = VcpuMask(needed.0 & !held.0);
-    if missing.is_empty() { Ok(()) } else { Err(missing) }
-}
-
-#[inline]
-fn gicd_access(offset: u64, width: Width) -> Result<stasis_vgic::Access, stasis_vgic::Error> {
-    stasis_vgic::Access::checked(offset, width as u8)
 }

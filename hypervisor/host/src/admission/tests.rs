@@ -3,10 +3,12 @@
 use super::*;
 use alloc::string::ToString;
 use alloc::vec;
+use stasis_guest::Start;
 use stasis_state::guest::{GuestPower, GuestPowerState};
 
 const MIB: u64 = 1 << 20;
 const COUNTER_HZ: u64 = 62_500_000;
+const START: Start = Start { entry: RAM_BASE, x0: 0 };
 const RAM: Range = Range { start: RAM_BASE, end: RAM_BASE + 4 * MIB };
 
 /// ID registers of a core like QEMU's Cortex-A72, as far as guests are shown any.
@@ -24,7 +26,7 @@ fn cpu() -> Identity {
 fn stored(name: &str) -> GuestState {
     let identities: Vec<Identity> = (0..2).map(|index| identity::present(&cpu(), index)).collect();
     let pace = Pace::of_machine(COUNTER_HZ);
-    let (mut guest, mut vcpus) = Guest::new(name, RAM, &identities, RAM_BASE, 0, pace, 0).unwrap();
+    let (mut guest, mut vcpus) = Guest::new(name, RAM, &identities, START, pace, 0).unwrap();
     let mut state = GuestState::reset(2);
     let records = guest.records(vcpus.iter_mut(), 0, 0);
     state.guest = records.guest.clone();

@@ -11,7 +11,7 @@ use stasis_cores::hold::Held;
 use stasis_guest::exit::{self, Syndrome, WordAccess};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
-use stasis_guest::{Next, Vcpu, Whole, is_in_distributor};
+use stasis_guest::{Exited, Next, Vcpu, Whole, is_in_distributor};
 
 /// Reason why a vCPU has left its guest.
 enum Left<'a> {
@@ -242,7 +242,8 @@ impl Domain {
                 }
                 resident.describe(&mut exit, &vcpu.core, &host.loaded);
             }
-            let answer = resident.exit(index, vcpu, &exit, syndrome.esr, held.vcpus(), host);
+            let exited = &mut Exited { index, vcpu, host, esr: syndrome.esr };
+            let answer = resident.exit(exited, &exit, held.vcpus());
             let missing = match answer {
                 Ok(next) => return (next, resident),
                 // The access is about interrupts in other cores' list registers.

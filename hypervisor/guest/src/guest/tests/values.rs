@@ -40,8 +40,7 @@ fn stored() -> GuestState {
     let identities: Vec<Identity> =
         (0..2).map(|index| identity::present(&host_identity(), index)).collect();
     let ram = Range::new(RAM_BASE, 2 * RAM_UNIT);
-    let (mut guest, mut vcpus) =
-        Guest::new("g", ram, &identities, 0x4008_0000, RAM_BASE, PACE, WALL_TIME).unwrap();
+    let (mut guest, mut vcpus) = Guest::new("g", ram, &identities, START, PACE, WALL_TIME).unwrap();
     guest.equip(&with_watchdog(1_000_000));
     owned(&guest.records(vcpus.iter_mut(), 0, WALL_TIME))
 }

@@ -1,0 +1,199 @@
+//! The loads and stores that reach the GIC or a device.
+
+use super::{Exited, Host, Next};
+use crate::exit::{self, Access, WordAccess};
+use crate::guest::Guest;
+use crate::guest::outside::Around;
+use crate::inject::El1Registers;
+use crate::outbox::Errand;
+use crate::register::{general, is_big_endian, set_general};
+use crate::stop::Crash;
+use stasis_devices::access::Width;
+use stasis_devices::device::{Effects, Outside};
+use stasis_devices::list::{Kind, Target};
+use stasis_devices::machine::{GICD_BASE, GICD_REGISTERS};
+use stasis_memory::GuestMemory;
+use stasis_state::vcpu::Core;
+use stasis_vgic::VcpuMask;
+
+/// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
+const GICC_DIR: u64 = 0;
+
+/// Returns whether a word is in the distributor. Only then can [`Guest::answer_at_once`] answer the access. No lock is needed.
+#[inline(always)]
+pub fn is_in_distributor(word: WordAccess) -> bool {
+    word.ipa.wrapping_sub(GICD_BASE) < GICD_REGISTERS
+}
+
+impl Guest {
+    /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers. Returns the vCPUs whose
+    /// offered interrupts may have changed by a store: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be
+    /// kicked.
+    ///
+    /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`] must answer.
+    pub fn answer_at_once(
+        &mut self,
+        index: usize,
+        core: &mut Core,
+        word: WordAccess,
+        esr: u64,
+        sctlr_el1: u64,
+    ) -> Option<VcpuMask> {
+        let offset = word.ipa.wrapping_sub(GICD_BASE);
+        let access = gicd_access(offset, Width::Word).ok()?;
+        if is_big_endian(core, sctlr_el1) {
+            return None;
+        }
+        let mut kick = VcpuMask::NONE;
+        if word.write {
+            let value = general(core, word.register) as u32;
+            kick = self.vgic.record(index, access, value)?.kick;
+        } else {
+            set_general(core, word.register, self.vgic.recorded(index, access)?);
+        }
+        exit::skip_instruction(core, esr);
+        Some(kick)
+    }
+
+    /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held first; then nothing was done.
+    pub(super) fn gic_access(
+        &mut self,
+        exited: &mut Exited<'_, impl Host>,
+        target: Target,
+        access: &Access,
+        held: VcpuMask,
+    ) -> Result<(), VcpuMask> {
+        let sctlr = exited.host.el1().sctlr_el1();
+        let core = &exited.vcpu.core;
+        if access.write {
+            let value = access.in_device_order(core, sctlr, access.stored(core));
+            return self.gic_write(exited, target, value, held);
+        }
+        let value = self.gic_read(exited, target, held)?;
+        let core = &mut exited.vcpu.core;
+        let value = access.in_device_order(core, sctlr, value);
+        access.load(core, value);
+        Ok(())
+    }
+
+    /// Answers a load or store that reaches a device, which may access the guest's `ram`.
+    pub(super) fn device_access(
+        &mut self,
+        exited: &mut Exited<'_, impl Host>,
+        target: Target,
+        access: &Access,
+        ram: &mut impl GuestMemory,
+    ) -> Next {
+        let sctlr = exited.host.el1().sctlr_el1();
+        let core = &exited.vcpu.core;
+        if access.write {
+            let value = access.in_device_order(core, sctlr, access.stored(core));
+            return self.device_write(exited, target, value, ram);
+        }
+        let value = self.device_read(exited, target, ram);
+        let core = &mut exited.vcpu.core;
+        let value = access.in_device_order(core, sctlr, value);
+        access.load(core, value);
+        Next::Enter
+    }
+
+    /// Reads from the distributor. GICC_DIR reads as 0. An error has the vCPUs that must be held first.
+    fn gic_read(
+        &mut self,
+        exited: &mut Exited<'_, impl Host>,
+        target: Target,
+        held: VcpuMask,
+    ) -> Result<u64, VcpuMask> {
+        let Exited { index, ref mut host, .. } = *exited;
+        let (Kind::Gicd, Ok(gicd)) =
+            (target.kind, gicd_access(target.access.offset, target.access.width))
+        else {
+            return Ok(0);
+        };
+        all_held(self.vgic.needs_sync(index, gicd, false), held)?;
+        let (value, effects) = self.vgic.distributor_read(index, gicd, host.gic());
+        host.outbox().kick(effects.kick.without(index));
+        Ok(value)
+    }
+
+    /// Writes to the distributor, or to GICC_DIR, which is alone in its page. An error has the vCPUs that must be held first.
+    fn gic_write(
+        &mut self,
+        exited: &mut Exited<'_, impl Host>,
+        target: Target,
+        value: u64,
+        held: VcpuMask,
+    ) -> Result<(), VcpuMask> {
+        let Exited { index, ref mut host, .. } = *exited;
+        let (offset, width) = (target.access.offset, target.access.width);
+        let effects = match target.kind {
+            Kind::Gicd => {
+                let Ok(gicd) = gicd_access(offset, width) else { return Ok(()) };
+                all_held(self.vgic.needs_sync(index, gicd, true), held)?;
+                self.vgic.distributor_write(index, gicd, value, host.gic())
+            }
+            _ if offset == GICC_DIR => {
+                all_held(self.vgic.deactivate_needs_sync(index, value as u32), held)?;
+                self.vgic.deactivate(index, value as u32, host.gic())
+            }
+            _ => return Ok(()),
+        };
+        host.outbox().kick(effects.kick.without(index));
+        Ok(())
+    }
+
+    /// Reads from a device.
+    fn device_read(
+        &mut self,
+        exited: &mut Exited<'_, impl Host>,
+        target: Target,
+        ram: &mut impl GuestMemory,
+    ) -> u64 {
+        let Exited { index, ref mut host, .. } = *exited;
+        let host = &mut **host;
+        let mut around = Around { record: &self.record, clock: &self.clock, host, ram };
+        let (value, line) = self.devices.read(target, &mut around);
+        let kick = self.update_line(line);
+        host.outbox().kick(kick.without(index));
+        value
+    }
+
+    /// Writes to a device, and notes what that entails outside of the guest.
+    fn device_write(
+        &mut self,
+        exited: &mut Exited<'_, impl Host>,
+        target: Target,
+        value: u64,
+        ram: &mut impl GuestMemory,
+    ) -> Next {
+        let Exited { index, ref mut vcpu, ref mut host, .. } = *exited;
+        let host = &mut **host;
+        let mut around = Around { record: &self.record, clock: &self.clock, host, ram };
+        let (Effects { outside, due_changed }, line) =
+            self.devices.write(target, value, &mut around);
+        vcpu.deadline_changed |= due_changed;
+        let kick = self.update_line(line);
+        let outbox = host.outbox();
+        outbox.kick(kick.without(index));
+        match outside {
+            None => {}
+            Some(Outside::Transmit(byte)) => outbox.errand = Some(Errand::Send(byte)),
+            Some(Outside::Ring(peer)) => {
+                outbox.errand = Some(Errand::Ring { region: target.access.n, peer });
+            }
+            Some(Outside::Crash(why)) => return Next::Crashed(Crash::Device(why)),
+        }
+        Next::Enter
+    }
+}
+
+/// Returns an error with those of `needed` that are not held yet, if there are any.
+fn all_held(needed: VcpuMask, held: VcpuMask) -> Result<(), VcpuMask> {
+    let missing = VcpuMask(needed.0 & !held.0);
+    if missing.is_empty() { Ok(()) } else { Err(missing) }
+}
+
+#[inline]
+fn gicd_access(offset: u64, width: Width) -> Result<stasis_vgic::Access, stasis_vgic::Error> {
+    stasis_vgic::Access::checked(offset, width as u8)
+}
