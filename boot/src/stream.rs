@@ -45,6 +45,11 @@ impl Sink for ToStore<'_, '_> {
         Ok(self.0.write_with(len, fill)?)
     }
 
+    fn rewrite(&mut self, _: &[u8]) -> Result<(), StreamError> {
+        // `Plan` writes the header first.
+        Ok(())
+    }
+
     fn pause(&mut self) {
         self.0.device_mut().task().yield_now();
     }

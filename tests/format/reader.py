@@ -17,6 +17,8 @@ import sys
 PAGE = 4096
 MAGIC = b"STASIS\r\n"
 MEMORY, END = 0x0040, 0x7FFF
+RAM_BLOCK, RAM_PAGES, RAM_DIRECTORY, PAD = 0x0041, 0x0042, 0x0043, 0x0044
+BLOCK = 2 << 20
 SPECIFICATION = pathlib.Path(__file__).resolve().parents[2] / "docs" / "format.md"
 
 
@@ -113,7 +115,9 @@ def read_header(data):
     need(incompatible == 0, f"unknown features {incompatible:#x}")
     need(reserved == 0, "reserved bytes of the header are not 0")
     need(total == len(data), f"the file has {len(data)} bytes instead of {total}")
-    return f"{major}.{minor}", length
+    directory, reserved = struct.unpack_from("<QQ", data, 48) if minor >= 5 and length >= 64 else (0, 0)
+    need(reserved == 0, "reserved bytes of the header are not 0")
+    return f"{major}.{minor}", length, directory
 
 
 def read_records(data, at):
@@ -125,11 +129,12 @@ def read_records(data, at):
         padded = (length + 7) // 8 * 8
         need(len(data) - at - 16 >= padded, f"record {kind:#x} is cut short")
         body = data[at + 16 : at + 16 + padded]
-        need(crc32c(data[at : at + 12] + body) == crc, f"record {kind:#x}: the CRC is wrong")
+        covered = b"" if kind & 0x7FFF == RAM_PAGES else body
+        need(crc32c(data[at : at + 12] + covered) == crc, f"record {kind:#x}: the CRC is wrong")
         need(reserved == 0, f"record {kind:#x}: reserved bytes are not 0")
-        known = kind & 0x7FFF in (*TYPES, MEMORY, END)
+        known = kind & 0x7FFF in (*TYPES, MEMORY, RAM_BLOCK, RAM_PAGES, RAM_DIRECTORY, PAD, END)
         need(not (known and any(body[length:])), f"record {kind:#x}: padding is not 0")
-        yield kind, instance, body[:length]
+        yield at, kind, instance, body[:length]
         ended = kind == END
         at += 16 + padded
     need(ended, "the END record is missing")
@@ -178,20 +183,36 @@ class Checkpoint:
         self.pages = []
         self.stored = self.zero = 0
         self.covered = []
-        self.version, at = read_header(data)
+        self.words = 0
+        self.pieces, self.block, self.directory = [], None, None
+        self.version, at, self.directory_at = read_header(data)
         self.minor = int(self.version.split(".")[1])
-        for kind, instance, body in read_records(data, at):
-            self.record(kind, instance, body)
+        for at, kind, instance, body in read_records(data, at):
+            self.record(at, kind, instance, body)
         self.check()
 
-    def record(self, kind, instance, body):
+    def record(self, at, kind, instance, body):
         number = kind & 0x7FFF
-        if number == MEMORY:
+        need(self.block is None or number == RAM_PAGES, "RAM_PAGES does not follow RAM_BLOCK")
+        if number in (RAM_BLOCK, RAM_PAGES, RAM_DIRECTORY, PAD):
+            need(instance == 0, f"record {number:#x} of instance {instance}")
+        if number == RAM_BLOCK:
+            self.ram_block(at, body)
+        elif number == RAM_PAGES:
+            self.ram_pages(body)
+        elif number == RAM_DIRECTORY:
+            need(self.directory is None, "RAM_DIRECTORY is there twice")
+            need(at == self.directory_at, "the header says that RAM_DIRECTORY is elsewhere")
+            self.directory = body
+        elif number == PAD:
+            need(len(body) <= PAGE and not any(body), "PAD is long, or not 0")
+        elif number == MEMORY:
             need(instance == 0, f"MEMORY of instance {instance}")
             self.memory(body)
         elif number == END:
             need(instance == 0 and not body, "the END record is not empty")
         elif number in TYPES:
+            need(not self.pieces and self.directory is None, f"record {number:#x} is behind the memory")
             known = TYPES[number]
             need(instance < (8 if known.per_vcpu else 1), f"{known.name} of instance {instance}")
             need((number, instance) not in self.registers, f"{known.name} is there twice")
@@ -200,6 +221,68 @@ class Checkpoint:
         else:
             need(kind & 0x8000, f"unknown record {kind:#x}")
             self.skipped += 1
+
+    def ram_block(self, at, body):
+        need(at % PAGE == 0, f"RAM_BLOCK at byte {at}")
+        need(len(body) in (4064, 8160), f"RAM_BLOCK of {len(body)} bytes")
+        address, count, reserved = struct.unpack_from("<QII", body)
+        where = f"RAM_BLOCK at {address:#x}"
+        need(reserved == 0, f"{where}: reserved bytes are not 0")
+        need(1 <= count <= 512, f"{where}: {count} pages")
+        need(not self.pieces or self.pieces[-1][0] < address, f"{where} is there twice, or out of order")
+        kinds = body[16 : 16 + count]
+        need(not any(body[16 + count : 528]), f"{where}: kinds behind the last page are not 0")
+        need(all(kind <= 2 for kind in kinds), f"{where}: a kind is unknown")
+        raw, words = kinds.count(1), kinds.count(2)
+        words_at = (528 + 4 * raw + 7) // 8 * 8
+        end = words_at + 8 * words
+        need(len(body) == (4064 if end <= 4064 else 8160), f"{where}: {len(body)} bytes")
+        need(not any(body[528 + 4 * raw : words_at]) and not any(body[end:]), f"{where}: padding is not 0")
+        crcs = struct.unpack_from(f"<{raw}I", body, 528)
+        words = struct.unpack_from(f"<{words}Q", body, words_at)
+        need(0 not in words, f"{where}: a word is 0")
+        self.block = address, kinds, iter(crcs), iter(words)
+        self.pieces.append((address, count, at // PAGE, (len(body) + 32) // PAGE + raw))
+
+    def ram_pages(self, body):
+        need(self.block is not None, "RAM_PAGES without RAM_BLOCK")
+        address, kinds, crcs, words = self.block
+        self.block = None
+        need(len(body) == kinds.count(1) * PAGE, f"RAM_PAGES of {address:#x}: {len(body)} bytes")
+        at = 0
+        for index, kind in enumerate(kinds):
+            page_at = address + index * PAGE
+            if kind == 1:
+                page = body[at : at + PAGE]
+                need(crc32c(page) == next(crcs), f"the page at {page_at:#x}: the CRC is wrong")
+                self.pages.append((page_at, page))
+                at += PAGE
+            elif kind == 2:
+                self.pages.append((page_at, next(words).to_bytes(8, "little") * (PAGE // 8)))
+        self.stored += kinds.count(1)
+        self.words += kinds.count(2)
+
+    def check_blocks(self, memory):
+        """The blocks are those of the memory, and the directory says what the file has."""
+        need(not self.covered, "the memory is in MEMORY and in blocks")
+        need(self.directory is not None, "RAM_DIRECTORY is missing")
+        for address, count, _, _ in self.pieces:
+            base, end = next(((b, e) for b, e in memory if b <= address < e), (0, 0))
+            first = max(base, address // BLOCK * BLOCK)
+            last = min(end, address // BLOCK * BLOCK + BLOCK)
+            need((address, address + count * PAGE) == (first, last), f"RAM_BLOCK at {address:#x} is no block")
+        body = self.directory
+        need(len(body) >= 24, "RAM_DIRECTORY is cut short")
+        blocks, touched, raw, words = struct.unpack_from("<IIQQ", body)
+        need(touched <= 4096 and len(body) == 24 + 16 * blocks + 8 * touched, "RAM_DIRECTORY: its length")
+        need((raw, words) == (self.stored, self.words), "RAM_DIRECTORY: its numbers of pages")
+        entries = list(struct.iter_unpack("<QII", body[24 : 24 + 16 * blocks]))
+        pieces = [(address, start, length) for address, _, start, length in self.pieces]
+        need(entries == pieces, "RAM_DIRECTORY does not say what the file has")
+        for (run,) in struct.iter_unpack("<Q", body[24 + 16 * blocks :]):
+            first, end = run & ~0xFFF, (run & ~0xFFF) + ((run & 0xFFF) + 1) * PAGE
+            need(any(b <= first and end <= e for b, e in memory), f"touched pages at {first:#x}")
+        self.zero = sum(e - b for b, e in memory) // PAGE - raw - words
 
     def memory(self, body):
         need(len(body) >= 16, "MEMORY is cut short")
@@ -242,7 +325,10 @@ class Checkpoint:
         need(self.registers.keys() | spare == expected, "records are missing, or of vCPUs that are not there")
         self.base, self.size = guest["RAM_BASE"], guest["RAM_SIZE"]
         memory = sorted([(self.base, self.base + self.size), *self.shared()])
-        need(self.covered == memory, "MEMORY is not the guest's memory")
+        if self.pieces or self.directory is not None:
+            self.check_blocks(memory)
+        else:
+            need(self.covered == memory, "MEMORY is not the guest's memory")
         name = bytes(self.of("GUEST")["NAME"])
         self.name, _, rest = name.partition(b"\0")
         need(not any(rest), "the name is not padded with 0")
@@ -380,6 +466,7 @@ def show(checkpoint):
             "base": f"{checkpoint.base:#x}",
             "size": f"{checkpoint.size:#x}",
             "pages_stored": checkpoint.stored,
+            "pages_word": checkpoint.words,
             "pages_zero": checkpoint.zero,
             "sha256": memory_hash(checkpoint.pages),
         },

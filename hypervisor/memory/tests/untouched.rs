@@ -6,11 +6,11 @@ use std::ops::Range;
 
 use stasis_memory::{FakeRam, OutOfRange, ReadRam, WriteRam};
 use stasis_state::written::BLOCK_SIZE;
-use stasis_state::{GuestState, PAGE_SIZE, Plan, Routines, Sink, Source, Target};
+use stasis_state::{Capture, GuestState, PAGE_SIZE, Routines, Sink, Source, Target};
 
-/// A checkpoint in memory.
+/// A checkpoint in memory, and the number of pauses while it was written.
 #[derive(Default)]
-struct File(Vec<u8>);
+struct File(Vec<u8>, usize);
 
 impl Sink for File {
     type Error = Infallible;
@@ -18,6 +18,15 @@ impl Sink for File {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
         self.0.extend_from_slice(bytes);
         Ok(())
+    }
+
+    fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.0[..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn pause(&mut self) {
+        self.1 += 1;
     }
 }
 
@@ -92,10 +101,10 @@ fn state(ram_size: usize) -> GuestState {
 
 fn save(ram: &dyn ReadRam) -> File {
     let state = state(ram.len());
-    let mut pauses = 0;
-    let plan = Plan::new(state.records(), ram, &[], Routines::default(), &mut || pauses += 1);
+    let capture = Capture::new(state.records(), ram, &[], Routines::default());
     let mut file = File::default();
-    plan.unwrap().write(&mut file, &mut |_, _| ()).unwrap();
+    capture.unwrap().write(&mut file, &mut |_, _| ()).unwrap();
+    let pauses = file.1;
     assert!(pauses >= BLOCK_SIZE / (32 << 10), "the look at a block has {pauses} breaks");
     file
 }

@@ -94,6 +94,14 @@ crate::devices::devices!(record_types! { [
     VcpuIdentity = 0x25, "VCPU_IDENTITY", Vcpu, since 0;
     /// [`crate::memory::Extent`] and its pages.
     Memory = 0x40, "MEMORY", Any, since 0;
+    /// [`crate::block::Block`]: the metadata of a block of memory.
+    RamBlock = 0x41, "RAM_BLOCK", Any, since 5;
+    /// The raw pages of the RAM_BLOCK before it. Its CRC covers its header alone.
+    RamPages = 0x42, "RAM_PAGES", Any, since 5;
+    /// [`crate::directory::DirectoryHead`]: where the blocks are.
+    RamDirectory = 0x43, "RAM_DIRECTORY", AtMostOne, since 5;
+    /// Zeros, so that what follows begins at a multiple of 4096. It is written with [`RecordHeader::OPTIONAL`].
+    Pad = 0x44, "PAD", Any, since 5;
     /// The last record of the file, without a body.
     End = 0x7fff, "END", Guest, since 0;
 ] });
@@ -109,6 +117,19 @@ impl RecordType {
             n += 1;
         }
         newest
+    }
+
+    /// Returns whether the body of a record of this kind is a sequence of registers.
+    pub const fn has_registers(self) -> bool {
+        !matches!(
+            self,
+            Self::Memory
+                | Self::RamBlock
+                | Self::RamPages
+                | Self::RamDirectory
+                | Self::Pad
+                | Self::End
+        )
     }
 
     /// Returns whether a record of this kind that a file lacks is at reset: the guest has it, and older files do not. A file has such a record

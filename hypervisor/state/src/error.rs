@@ -93,6 +93,45 @@ pub enum Error {
     #[error("the page at {address:#x} is outside the guest's memory")]
     PageOutside { address: u64 },
 
+    #[error("{place} is {length} bytes long, which no block is")]
+    BlockCut { place: RecordPlace, length: u32 },
+    #[error("{place} begins at byte {at}, which is no multiple of 4096")]
+    BlockAt { place: RecordPlace, at: u64 },
+    #[error("{place}: {pages} pages at {address:#x} are no block of the guest's memory")]
+    BlockRange { place: RecordPlace, address: u64, pages: u32 },
+    #[error("{place} is {found} bytes long, but its pages make it {expected}")]
+    BlockLength { place: RecordPlace, found: u32, expected: u64 },
+    #[error(
+        "{place}: the page at {address:#x} is of kind {kind}, which this version does not know"
+    )]
+    PageKind { place: RecordPlace, address: u64, kind: u8 },
+    #[error("{place}: the page at {address:#x} is the word 0 over and over, which is kind 0")]
+    PageWord { place: RecordPlace, address: u64 },
+    #[error("{place} does not follow its RAM_BLOCK")]
+    PagesAlone { place: RecordPlace },
+    #[error("the pages of the block at {address:#x} do not follow it")]
+    PagesMissing { address: u64 },
+    #[error("the page at {address:#x}: CRC is {found:#010x} but should be {computed:#010x}")]
+    PageCrc { address: u64, found: u32, computed: u32 },
+    #[error("{place}: the memory is in MEMORY records and in blocks")]
+    MemoryTwice { place: RecordPlace },
+    #[error("{place} stands behind the guest's memory")]
+    RecordLate { place: RecordPlace },
+    #[error("{place}: {found} bytes are no directory")]
+    DirectoryLength { place: RecordPlace, found: u32 },
+    #[error("{place}: what it says of the block at {address:#x} can't be")]
+    DirectoryEntry { place: RecordPlace, address: u64 },
+    #[error("{place} does not have what the file has")]
+    DirectoryDiffers { place: RecordPlace },
+    #[error("{place}: {pages} touched pages at {address:#x} are not the guest's memory")]
+    Touched { place: RecordPlace, address: u64, pages: u64 },
+    #[error("there is no sound block where RAM_DIRECTORY says that the one at {address:#x} is")]
+    NoBlock { address: u64 },
+    #[error("the header says that RAM_DIRECTORY is at byte {found}; it is not")]
+    HeaderDirectory { found: u64 },
+    #[error("the file has no RAM_DIRECTORY, as those before format 1.5: it must be read whole")]
+    NoDirectory,
+
     #[error("{name}: {violation}")]
     Invariant { name: Name, violation: Violation },
 
@@ -134,6 +173,7 @@ impl Error {
                 | Self::UnknownRegister { .. }
                 | Self::RegisterFlags { .. }
                 | Self::ExtentKind { .. }
+                | Self::PageKind { .. }
         )
     }
 }

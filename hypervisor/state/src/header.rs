@@ -56,6 +56,25 @@ pub struct Header {
 
 const _: () = assert!(size_of::<Header>() == Header::LEN);
 
+/// What follows the [`Header`] in files of minor 5 and later whose `header_len` has room for it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub struct HeaderTail {
+    /// Offset of the record RAM_DIRECTORY in the file; 0 if there is none.
+    pub directory: u64,
+    /// Reserved, 0.
+    pub reserved: u64,
+}
+
+impl HeaderTail {
+    /// Bytes of the header and its tail.
+    pub const END: usize = Header::LEN + size_of::<Self>();
+    /// The first minor whose files may have a tail.
+    pub const SINCE: u16 = RecordType::RamDirectory.since();
+}
+
 impl Header {
     /// Bytes of the header of version 1.0. The header of a later version may be longer, never shorter.
     pub const LEN: usize = 48;
@@ -79,6 +98,36 @@ impl Header {
         };
         header.crc = crc32c(0, header.as_bytes());
         header
+    }
+
+    /// Returns the bytes of the header of a file of this version and of `total_len` bytes, with this tail.
+    pub fn encode(
+        version: Version,
+        total_len: u64,
+        tail: HeaderTail,
+        crc32c: fn(u32, &[u8]) -> u32,
+    ) -> [u8; HeaderTail::END] {
+        let mut header = Self {
+            magic: MAGIC,
+            major: version.major,
+            minor: version.minor,
+            header_len: HeaderTail::END as u32,
+            incompatible: 0,
+            compatible: 0,
+            total_len,
+            reserved: 0,
+            crc: 0,
+        };
+        header.crc = crc32c(crc32c(0, header.as_bytes()), tail.as_bytes());
+        let mut bytes = [0; HeaderTail::END];
+        bytes[..Self::LEN].copy_from_slice(header.as_bytes());
+        bytes[Self::LEN..].copy_from_slice(tail.as_bytes());
+        bytes
+    }
+
+    /// Returns whether a [`HeaderTail`] follows.
+    pub(crate) const fn has_tail(&self) -> bool {
+        self.minor >= HeaderTail::SINCE && self.header_len as usize >= HeaderTail::END
     }
 
     /// Returns the version of the format that the file was written in.

@@ -4,6 +4,8 @@
 //! - [`vgic`], [`vcpu`], [`guest`], [`device`]: the records; [`devices`]: which devices there are; [`records`]: a guest's together.
 //! - [`name`]: what guests and what they share can be called.
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
+//! - [`block`], [`directory`], [`index`]: a guest's memory in the file, by blocks, and how one page is found.
+//! - [`capture`]: [`Capture`] writes a checkpoint in one pass.
 //! - [`writer`]: [`Plan`] writes a checkpoint onto a [`Sink`].
 //! - [`reader`]: [`read`], [`read_if`] and [`read_memory`] read one from a [`Source`].
 //! - [`pages`]: [`Extents`] goes over a checkpoint's memory without the room for all of it.
@@ -18,15 +20,19 @@
 
 extern crate alloc;
 
+pub mod block;
+pub mod capture;
 pub mod change;
 pub mod compatible;
 mod decode;
 pub mod device;
 pub mod devices;
+pub mod directory;
 pub mod envelope;
 pub mod error;
 pub mod guest;
 pub mod header;
+pub mod index;
 mod input;
 pub mod invariants;
 pub mod memory;
@@ -45,10 +51,13 @@ pub mod warnings;
 pub mod writer;
 pub mod written;
 
+pub use block::{Block, Content};
+pub use capture::Capture;
 pub use change::{Baseline, BlockChange, PageBits};
 pub use compatible::HostFacts;
 pub use envelope::{RecordHeader, RecordType};
 pub use error::{Error, LoadError, SaveError};
+pub use index::{Index, Piece, Place};
 pub use input::Source;
 pub use pages::Extents;
 pub use peek::read_name;

@@ -184,6 +184,11 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
+    /// Returns whether no extent was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// Adds an extent, which must not begin below the end of the one before it.
     pub(crate) fn add(&mut self, place: RecordPlace, extent: &Extent) -> Result<(), Error> {
         let (start, len) = (extent.address, extent.memory_len());

@@ -3,35 +3,39 @@
 //! Neither pass needs more memory than a buffer and the registers. Nothing of the guest needs to exist before [`read`] has returned, so a
 //! file that is refused has changed nothing.
 
+mod load;
+pub(crate) mod pieces;
+
 use alloc::{vec, vec::Vec};
 use core::fmt;
-use core::ops::Range;
 
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
-    RecordType,
+    RecordHeader, RecordType,
     decode::{decode, decode_into},
-    device::SharedMemory,
+    directory::Directory,
     envelope::{Name, RecordPlace, Scope},
     error::{Error, LoadError},
     header::Header,
     input::Source,
     invariants,
     memory::{Coverage, Extent, Kind},
-    ram::{OutOfRange, WriteRam},
     records::{GuestState, VcpuState},
-    routines::Routines,
+    routines::{PAGE_SIZE, Routines},
     vgic::MAX_VCPUS,
     walk::{Open, Walk},
 };
+
+pub use load::{Target, read_memory};
+use pieces::Pieces;
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
 
 /// Bytes read at once in the first pass.
 const BUFFER: usize = 128 * 1024;
-/// Bytes read at once between the pages in the second pass.
-const SMALL_BUFFER: usize = 4 * 1024;
+/// Bytes of the longest body of a PAD record: one that has no room before the next multiple of 4096 reaches up to the one behind it.
+const MAX_PAD: usize = PAGE_SIZE;
 /// Bytes of the longest body that a record of registers may have.
 pub(crate) const MAX_REGISTERS_LEN: u32 = 64 * 1024;
 
@@ -117,7 +121,7 @@ pub fn read_if<S: Source>(
     let mut draft = Draft::default();
     let mut asked = false;
     while let Some(open) = walk.next()? {
-        let is_memory = open.place.record_type() == Some(RecordType::Memory);
+        let is_memory = open.place.record_type().is_some_and(is_of_memory);
         if is_memory && !asked && draft.missing().is_none() {
             admits(&draft.state).map_err(LoadError::Refused)?;
             asked = true;
@@ -125,15 +129,23 @@ pub fn read_if<S: Source>(
         draft.record(&mut walk, open)?;
         progress(walk.at(), header.total_len);
     }
-    Ok(draft.finish(header)?)
+    Ok(draft.finish(header)?.0)
+}
+
+/// Returns whether a record of this kind holds memory, or says where it is.
+const fn is_of_memory(kind: RecordType) -> bool {
+    use RecordType::{Memory, RamBlock, RamDirectory, RamPages};
+    matches!(kind, Memory | RamBlock | RamPages | RamDirectory)
 }
 
 /// The part of a checkpoint that was read so far.
 #[derive(Default)]
-struct Draft {
+pub(crate) struct Draft {
     state: GuestState,
     seen: Vec<(RecordType, u16)>,
     coverage: Coverage,
+    /// The memory in blocks, from the first record of such memory on.
+    pieces: Option<Pieces>,
     pages_stored: u64,
     pages_zero: u64,
     skipped: Skipped,
@@ -142,8 +154,18 @@ struct Draft {
 }
 
 impl Draft {
-    fn record<S: Source>(&mut self, walk: &mut Walk<'_, S>, mut open: Open) -> Result<(), S> {
+    /// Reads a record whose header was read, and checks it.
+    pub(crate) fn record<S: Source>(
+        &mut self,
+        walk: &mut Walk<'_, S>,
+        mut open: Open,
+    ) -> Result<(), S> {
         let place = open.place;
+        if place.record_type() != Some(RecordType::RamPages)
+            && let Some(pieces) = &self.pieces
+        {
+            pieces.check_closed()?;
+        }
         let Some(kind) = place.record_type() else {
             walk.digest(&mut open)?;
             walk.finish(&open)?;
@@ -154,8 +176,15 @@ impl Draft {
             self.skipped.records += 1;
             return Ok(());
         };
-        if kind == RecordType::Memory {
-            return self.memory(walk, open);
+        match kind {
+            RecordType::Memory => return self.memory(walk, open),
+            RecordType::RamBlock => return self.pieces(walk, place)?.block(walk, open),
+            RecordType::RamPages => return self.pieces(walk, place)?.pages(walk, open),
+            RecordType::RamDirectory => return self.pieces(walk, place)?.directory(walk, open),
+            RecordType::Pad => return pad(walk, open),
+            RecordType::End => {}
+            _ if self.pieces.is_some() => return Err(Error::RecordLate { place }.into()),
+            _ => {}
         }
         let length = open.length;
         if length > MAX_REGISTERS_LEN {
@@ -225,7 +254,7 @@ impl Draft {
                     _ => Err(Error::RecordTooLong { place, length: body.len() as u32, limit: 0 }),
                 }
             }
-            // The records of devices are read above. MEMORY records never come here.
+            // The records of devices are read above. Those of memory never come here.
             _ => Ok(0),
         };
         self.skipped.registers += skipped?;
@@ -249,6 +278,9 @@ impl Draft {
         walk.finish(&open)?;
         if place.instance != 0 {
             return Err(Error::Instance { place }.into());
+        }
+        if self.pieces.is_some() {
+            return Err(Error::MemoryTwice { place }.into());
         }
         let kind = extent.check(place, open.length)?;
         self.coverage.add(place, &extent)?;
@@ -277,10 +309,28 @@ impl Draft {
         needed.find(|name| !seen(name.0, name.1))
     }
 
-    fn finish(self, header: Header) -> core::result::Result<Checkpoint, Error> {
-        if !self.ended {
-            return Err(Error::NoEnd);
+    /// Returns the pieces of the file, of which the record at `place` is one, or the directory. All records of registers must have been read.
+    pub(crate) fn pieces<S: Source>(
+        &mut self,
+        walk: &Walk<'_, S>,
+        place: RecordPlace,
+    ) -> core::result::Result<&mut Pieces, Error> {
+        if !self.coverage.is_empty() {
+            return Err(Error::MemoryTwice { place });
         }
+        if self.pieces.is_none() {
+            self.check(walk.header())?;
+            self.pieces = Some(Pieces::new(
+                self.state.records().memory(),
+                walk.at() - RecordHeader::LEN as u64,
+            ));
+        }
+        // It was made just now if there was none.
+        self.pieces.as_mut().ok_or(Error::NoDirectory)
+    }
+
+    /// Checks that all records of registers are there, and their invariants.
+    fn check(&self, header: Header) -> core::result::Result<(), Error> {
         if let Some(name) = self.missing() {
             return Err(Error::RecordMissing(name));
         }
@@ -290,133 +340,56 @@ impl Draft {
         {
             return Err(Error::RecordOfNoVcpu { place, nr_vcpus });
         }
-        invariants::check_file(&self.state.records(), header.version())?;
-        self.coverage.check(&self.state.records().memory())?;
-        Ok(Checkpoint {
-            header,
-            state: self.state,
-            stats: crate::Stats {
-                pages_stored: self.pages_stored,
-                pages_zero: self.pages_zero,
-                bytes: header.total_len,
-            },
-            skipped: self.skipped,
-        })
+        invariants::check_file(&self.state.records(), header.version())
     }
-}
 
-/// The memory into which [`read_memory`] copies the content of the file.
-#[derive(Debug)]
-pub struct Target<'a> {
-    /// The guest's RAM, of exactly the size that the file says.
-    pub ram: &'a mut dyn WriteRam,
-    /// The regions that the guest shares, in the order of the file, each of the size that the file says. The content of a `None` is not copied.
-    pub shared: Vec<Option<&'a mut dyn WriteRam>>,
-}
-
-impl<'a> Target<'a> {
-    /// Returns the piece of memory of `guest` in which `address` lies, and the offset of the address in that piece; `None` if nobody wants it.
-    fn at(
-        &mut self,
-        guest: &GuestState,
-        address: u64,
-    ) -> Option<(&mut (dyn WriteRam + 'a), usize)> {
-        let ram_base = *guest.guest.ram_base;
-        if (ram_base..ram_base + *guest.guest.ram_size).contains(&address) {
-            return Some((self.ram, (address - ram_base) as usize));
+    /// Returns the checkpoint, and its directory if it has one.
+    pub(crate) fn finish(
+        self,
+        header: Header,
+    ) -> core::result::Result<(Checkpoint, Directory), Error> {
+        if !self.ended {
+            return Err(Error::NoEnd);
         }
-        let mut regions =
-            guest.devices.shared.iter().flat_map(SharedMemory::ranges).zip(&mut self.shared);
-        let (range, region) = regions.find(|(range, _)| range.contains(&address))?;
-        Some((region.as_deref_mut()?, (address - range.start) as usize))
-    }
-
-    /// Checks that the RAM and each region are as large as `guest` says.
-    fn check(&self, guest: &GuestState) -> core::result::Result<(), Error> {
-        let ram = (*guest.guest.ram_size, Some(self.ram.len()));
-        let regions = guest.devices.shared.iter().flat_map(SharedMemory::ranges).zip(&self.shared);
-        let regions = regions.map(|(range, region)| {
-            (range.end - range.start, region.as_ref().map(|region| region.len()))
-        });
-        for (found, given) in [ram].into_iter().chain(regions) {
-            if let Some(given) = given.map(|len| len as u64).filter(|len| *len != found) {
-                return Err(Error::RamSize { found, given });
-            }
+        self.check(header)?;
+        let mut stats = crate::Stats {
+            pages_stored: self.pages_stored,
+            pages_zero: self.pages_zero,
+            pages_word: 0,
+            bytes: header.total_len,
+        };
+        let mut directory = Directory::default();
+        if let Some(pieces) = self.pieces {
+            let name = Name(RecordType::RamDirectory, 0);
+            let (memory, found) = pieces.finish().ok_or(Error::RecordMissing(name))?;
+            let all = memory.iter().map(|range| (range.end - range.start) / PAGE_SIZE as u64);
+            (stats.pages_stored, stats.pages_word) = (found.raw_pages, found.word_pages);
+            let content = found.raw_pages.saturating_add(found.word_pages);
+            stats.pages_zero = all.sum::<u64>().saturating_sub(content);
+            directory = found;
+        } else {
+            self.coverage.check(&self.state.records().memory())?;
         }
-        Ok(())
+        Ok((Checkpoint { header, state: self.state, stats, skipped: self.skipped }, directory))
     }
 }
 
-/// Bytes that [`zero`] clears between two pauses.
-const ZEROED_PIECE: usize = 256 << 10;
-
-/// Clears the bytes that may have content, without looking at them first, which would take longer. Calls `pause` after each piece.
-fn zero(
-    ram: &mut dyn WriteRam,
-    bytes: Range<usize>,
-    pause: &mut dyn FnMut(),
-) -> core::result::Result<(), OutOfRange> {
-    OutOfRange::check(&bytes, ram.len())?;
-    let mut at = bytes.start;
-    while let Some(start) = ram.next_content(at).filter(|start| *start < bytes.end) {
-        at = bytes.end.min(start + ZEROED_PIECE);
-        ram.zero(start..at)?;
-        pause();
+/// Reads a PAD record: zeros.
+fn pad<S: Source>(walk: &mut Walk<'_, S>, mut open: Open) -> Result<(), S> {
+    let (place, length) = (open.place, open.length);
+    if length as usize > MAX_PAD {
+        walk.digest(&mut open)?;
+        walk.finish(&open)?;
+        return Err(Error::RecordTooLong { place, length, limit: MAX_PAD as u32 }.into());
+    }
+    let mut body = vec![0; open.padded_len()];
+    walk.read(&mut open, &mut body)?;
+    walk.finish(&open)?;
+    if place.instance != 0 {
+        return Err(Error::Instance { place }.into());
+    }
+    if body.iter().any(|&byte| byte != 0) {
+        return Err(Error::RecordReserved { place }.into());
     }
     Ok(())
-}
-
-/// Fills `target` from a file that [`read`] has checked. Calls `progress` with the bytes read so far, and the length of the file.
-///
-/// The CRCs are checked again, because storage may answer differently the second time.
-///
-/// # Errors
-///
-/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file is not the one that was checked any more, or if `target` has
-/// another size. `target` may have lost its content then.
-// This is not inlined: `cargo xtask bench` finds it in the image by its name.
-#[inline(never)]
-pub fn read_memory<S: Source>(
-    source: &mut S,
-    checkpoint: &Checkpoint,
-    mut target: Target<'_>,
-    routines: Routines,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), S> {
-    let guest = &checkpoint.state;
-    target.check(guest)?;
-    let mut walk = Walk::new(source, routines.crc32c, SMALL_BUFFER)?;
-    if walk.header() != checkpoint.header {
-        return Err(Error::Changed.into());
-    }
-    let total = checkpoint.header.total_len;
-    let mut coverage = Coverage::default();
-    while let Some(mut open) = walk.next()? {
-        let place = open.place;
-        if place.record_type() != Some(RecordType::Memory) {
-            walk.skip(open);
-            continue;
-        }
-        let mut extent = Extent::new_zeroed();
-        if open.length < Extent::LEN as u32 {
-            return Err(Error::Changed.into());
-        }
-        walk.read(&mut open, extent.as_mut_bytes())?;
-        let kind = extent.check(place, open.length).map_err(|_| Error::Changed)?;
-        coverage.add(place, &extent).map_err(|_| Error::Changed)?;
-        let len = extent.memory_len() as usize;
-        match (target.at(guest, extent.address), kind) {
-            (Some((ram, offset)), Kind::Raw) => {
-                walk.read_memory(&mut open, ram, offset..offset + len)?;
-            }
-            (Some((ram, offset)), Kind::Zero) => {
-                zero(ram, offset..offset + len, &mut || walk.pause())
-                    .map_err(|_| Error::Changed)?;
-            }
-            (None, _) => walk.digest(&mut open)?,
-        }
-        walk.finish(&open)?;
-        progress(walk.at(), total);
-    }
-    coverage.check(&guest.records().memory()).map_err(|_| Error::Changed.into())
 }

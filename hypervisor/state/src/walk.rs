@@ -8,11 +8,11 @@ use crate::{
     RecordHeader,
     envelope::RecordPlace,
     error::{Error, LoadError},
-    header::Header,
+    header::{Header, HeaderTail},
     input::{Input, Source},
     memory,
     ram::WriteRam,
-    routines::PIECE,
+    routines::{PAGE_SIZE, PIECE},
 };
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
@@ -21,6 +21,7 @@ pub(crate) struct Walk<'s, S> {
     input: Input<'s, S>,
     crc32c: fn(u32, &[u8]) -> u32,
     header: Header,
+    tail: HeaderTail,
     index: u32,
 }
 
@@ -67,6 +68,12 @@ impl<'s, S: Source> Walk<'s, S> {
         unsigned.crc = 0;
         let mut computed = crc32c(0, unsigned.as_bytes());
         let mut left = header_len - Header::LEN as u64;
+        let mut tail = HeaderTail::default();
+        if header.has_tail() {
+            input.read(tail.as_mut_bytes()).map_err(LoadError::Source)?;
+            computed = crc32c(computed, tail.as_bytes());
+            left -= size_of::<HeaderTail>() as u64;
+        }
         while left > 0 {
             let chunk = input.chunk(left).map_err(LoadError::Source)?;
             computed = crc32c(computed, chunk);
@@ -77,7 +84,26 @@ impl<'s, S: Source> Walk<'s, S> {
             return Err(Error::HeaderCrc { found, computed }.into());
         }
         header.check_content(file_len)?;
-        Ok(Self { input, crc32c, header, index: 0 })
+        if tail.reserved != 0 {
+            return Err(Error::HeaderReserved { found: tail.reserved as u32 }.into());
+        }
+        Ok(Self { input, crc32c, header, tail, index: 0 })
+    }
+
+    /// Returns the offset of the record RAM_DIRECTORY that the header states; 0 if it states none.
+    pub(crate) fn directory(&self) -> u64 {
+        self.tail.directory
+    }
+
+    /// Goes on at `offset`, which lies behind what was read, without reading what is before it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HeaderDirectory`] if `offset` does not lie there.
+    pub(crate) fn jump(&mut self, offset: u64) -> Result<(), S> {
+        let far = offset.checked_sub(self.at()).filter(|far| *far <= self.left());
+        self.input.skip(far.ok_or(Error::HeaderDirectory { found: offset })?);
+        Ok(())
     }
 
     pub(crate) fn header(&self) -> Header {
@@ -148,6 +174,19 @@ impl<'s, S: Source> Walk<'s, S> {
         ram: &mut dyn WriteRam,
         bytes: Range<usize>,
     ) -> Result<(), S> {
+        self.copy_to(open, ram, bytes.clone())?;
+        let crc = memory::crc32c(ram, open.crc, bytes, &mut || self.input.pause());
+        open.crc = crc.map_err(|_| Error::Changed)?;
+        Ok(())
+    }
+
+    /// Copies the next bytes of the body to `bytes` of a guest's memory, without their CRC. The caller has checked that as many are left.
+    pub(crate) fn copy_to(
+        &mut self,
+        open: &mut Open,
+        ram: &mut dyn WriteRam,
+        bytes: Range<usize>,
+    ) -> Result<(), S> {
         debug_assert!(bytes.len() as u64 <= open.left);
         let (mut at, mut written) = (bytes.start, Ok(()));
         let take = &mut |piece: &[u8]| {
@@ -157,9 +196,28 @@ impl<'s, S: Source> Walk<'s, S> {
         self.input.read_with(bytes.len(), take).map_err(LoadError::Source)?;
         written.map_err(|_| Error::Changed)?;
         open.left -= bytes.len() as u64;
-        let crc = memory::crc32c(ram, open.crc, bytes, &mut || self.input.pause());
-        open.crc = crc.map_err(|_| Error::Changed)?;
         Ok(())
+    }
+
+    /// Returns the CRC of the next page of the body alone. The caller has checked that it is left.
+    pub(crate) fn page_crc(&mut self, open: &mut Open) -> Result<u32, S> {
+        debug_assert!(PAGE_SIZE as u64 <= open.left);
+        let (mut crc, mut left) = (0, PAGE_SIZE as u64);
+        while left > 0 {
+            let chunk = self.input.chunk(left).map_err(LoadError::Source)?;
+            crc = (self.crc32c)(crc, chunk);
+            left -= chunk.len() as u64;
+        }
+        open.left -= PAGE_SIZE as u64;
+        Ok(crc)
+    }
+
+    /// Fills `page` with the next page of the body, and returns its CRC alone. The caller has checked that it is left.
+    pub(crate) fn read_page(&mut self, open: &mut Open, page: &mut [u8]) -> Result<u32, S> {
+        debug_assert!(page.len() as u64 <= open.left);
+        self.input.read(page).map_err(LoadError::Source)?;
+        open.left -= page.len() as u64;
+        Ok((self.crc32c)(0, page))
     }
 
     /// Reads what is left of the body, for its CRC alone.
@@ -181,6 +239,11 @@ impl<'s, S: Source> Walk<'s, S> {
     /// Ends a record whose body has been read to its end: checks its CRC and its reserved field.
     pub(crate) fn finish(&self, open: &Open) -> Result<(), S> {
         debug_assert_eq!(open.left, 0);
+        self.check_head(open)
+    }
+
+    /// Checks the CRC of what was read of a record, and its reserved field. Before the body is read, that is the header's.
+    pub(crate) fn check_head(&self, open: &Open) -> Result<(), S> {
         let Open { place, crc, .. } = *open;
         if crc != open.stored_crc {
             return Err(Error::RecordCrc { place, found: open.stored_crc, computed: crc }.into());

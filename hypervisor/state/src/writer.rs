@@ -31,6 +31,13 @@ pub trait Sink {
     /// Whatever the sink fails with.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
 
+    /// Replaces the first bytes of all that was written, which were as many zeros. The writer calls this once, at the end.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the sink fails with.
+    fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
+
     /// Lets others have the core. The writer calls this between two pieces of long work, at least once for each record.
     fn pause(&mut self) {}
 
@@ -64,6 +71,8 @@ pub struct Stats {
     pub pages_stored: u64,
     /// Number of pages that are zero.
     pub pages_zero: u64,
+    /// Number of pages that are one 64-bit word over and over, of which the file has the word alone.
+    pub pages_word: u64,
     /// Bytes of the file.
     pub bytes: u64,
 }
@@ -134,6 +143,7 @@ impl<'a> Plan<'a> {
         let stats = Stats {
             pages_stored,
             pages_zero: pages - pages_stored,
+            pages_word: 0,
             bytes: Header::LEN as u64 + registers + memory + record_len(0),
         };
         Ok(Self { records, pieces, stats, routines })

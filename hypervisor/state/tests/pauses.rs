@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use common::{File, save, state};
 use stasis_state::{
-    OutOfRange, PAGE_SIZE, Plan, ReadRam, Routines, Sink, Source, Target, WriteRam, routines,
+    Capture, OutOfRange, PAGE_SIZE, ReadRam, Routines, Sink, Source, Target, WriteRam, routines,
 };
 
 const MIB: usize = 1 << 20;
@@ -91,6 +91,10 @@ struct Pausing(File);
 impl Sink for Pausing {
     type Error = Infallible;
 
+    fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.0.rewrite(bytes)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
         Sink::write(&mut self.0, bytes)
     }
@@ -119,15 +123,15 @@ impl Source for Pausing {
 /// RAM with 2 MiB of content, and as much without.
 fn ram() -> Vec<u8> {
     let mut ram = vec![0; 4 * MIB];
-    ram[..2 * MIB].fill(7);
+    ram[..2 * MIB].iter_mut().zip(0u64..).for_each(|(byte, n)| *byte = (n % 251) as u8);
     ram
 }
 
 #[test]
 fn a_writer_pauses_after_each_piece() {
     let (state, ram) = (state(1, 4 * MIB), Counting(ram()));
-    let plan = Plan::new(state.records(), &ram, &[], counting(), &mut pause).unwrap();
-    plan.write(&mut Pausing(File::default()), &mut |_, _| ()).unwrap();
+    let capture = Capture::new(state.records(), &ram, &[], counting()).unwrap();
+    capture.write(&mut Pausing(File::default()), &mut |_, _| ()).unwrap();
     let (_, most) = READ.get();
     assert!((32 << 10..=MOST_READ).contains(&most), "{most} bytes without a pause");
 }

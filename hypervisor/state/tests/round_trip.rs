@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{File, load, load_all, load_ram, ram, save, save_all, state};
+use common::{File, edit::Edited, load, load_all, load_ram, ram, save, save_all, state};
 use proptest::prelude::*;
 use stasis_state::{
-    Error, GuestState, LoadError, PAGE_SIZE, Plan, Record, Routines, SaveError, Sink, Source,
+    Capture, Error, GuestState, LoadError, PAGE_SIZE, Record, Routines, SaveError, Sink, Source,
     Target, VcpuState, WriteRam,
     guest::{GuestPower, GuestPowerState},
     register::VALUE_OFFSET,
@@ -16,10 +16,10 @@ use stasis_state::{
 #[test]
 fn a_loaded_state_is_the_saved_one_and_saves_to_the_same_bytes() {
     for nr_vcpus in [1, 2, 8] {
-        let memory = ram("a..bc.d.");
+        let memory = ram("A..Bc.D.");
         let saved = state(nr_vcpus, memory.len());
         let (file, stats) = save(&saved, &memory);
-        assert_eq!((stats.pages_stored, stats.pages_zero), (4, 4));
+        assert_eq!((stats.pages_stored, stats.pages_word, stats.pages_zero), (3, 1, 4));
         let checkpoint = load(&file.0).unwrap();
         assert_eq!(checkpoint.stats, stats);
         assert_eq!(checkpoint.state, saved);
@@ -30,30 +30,24 @@ fn a_loaded_state_is_the_saved_one_and_saves_to_the_same_bytes() {
 }
 
 #[test]
-fn a_guest_is_written_in_the_lowest_version_that_can_express_it() {
+fn a_guest_is_written_in_the_version_that_has_blocks() {
     let memory = ram("a");
     let mut saved = state(1, memory.len());
-    let version = |saved: &GuestState| {
-        let checkpoint = load(&save(saved, &memory).0.0).unwrap();
-        assert_eq!(checkpoint.state, *saved);
-        checkpoint.header.version().to_string()
-    };
-    assert_eq!(version(&saved), "1.0");
-    saved.devices.watchdog = Some(common::watchdog());
-    assert_eq!(version(&saved), "1.1");
-    saved.devices.shared = Some(common::shared());
-    let regions = [ram(".x"), ram("y")];
-    let (file, _) = save_all(&saved, &memory, &[&regions[0], &regions[1]]);
-    assert_eq!(load(&file.0).unwrap().header.version().to_string(), "1.2");
-    let mut saved = state(1, memory.len());
-    saved.power = GuestPower::of(GuestPowerState::Off);
-    assert_eq!(version(&saved), "1.3");
-    saved.power = GuestPower::of(GuestPowerState::On);
-    assert_eq!(version(&saved), "1.0");
-    saved.devices.pl061 = common::pl061();
-    assert_eq!(version(&saved), "1.4");
-    saved.devices.pl061 = Default::default();
-    assert_eq!(version(&saved), "1.0", "a device at reset is not written");
+    for minor in 0..5 {
+        let (file, _) = save(&saved, &memory);
+        let older = Edited::from_file(&file.0).to_older_file(minor, &[(0x4000_0000, &memory)]);
+        for (file, version) in [(&file.0, "1.5".to_owned()), (&older, format!("1.{minor}"))] {
+            let checkpoint = load(file).unwrap();
+            assert_eq!(checkpoint.state, saved);
+            assert_eq!(checkpoint.header.version().to_string(), version);
+        }
+        match minor {
+            0 => saved.devices.watchdog = Some(common::watchdog()),
+            2 => saved.power = GuestPower::of(GuestPowerState::Off),
+            3 => saved.devices.pl061 = common::pl061(),
+            _ => {}
+        }
+    }
 }
 
 #[test]
@@ -76,11 +70,11 @@ fn a_guest_that_is_off_or_has_reset_its_machine_is_so_when_it_is_loaded() {
 
 #[test]
 fn what_is_shared_is_saved_and_loaded_as_far_as_it_is_wanted() {
-    let memory = ram("a.b");
+    let memory = ram("A.b");
     let mut saved = state(1, memory.len());
     saved.devices.shared = Some(common::shared());
-    let (file, stats) = save_all(&saved, &memory, &[&ram(".x"), &ram("y")]);
-    assert_eq!((stats.pages_stored, stats.pages_zero), (4, 2));
+    let (file, stats) = save_all(&saved, &memory, &[&ram(".X"), &ram("y")]);
+    assert_eq!((stats.pages_stored, stats.pages_word, stats.pages_zero), (2, 2, 2));
     let checkpoint = load(&file.0).unwrap();
     assert_eq!(checkpoint.stats, stats);
     assert_eq!(checkpoint.state, saved);
@@ -91,11 +85,11 @@ fn what_is_shared_is_saved_and_loaded_as_far_as_it_is_wanted() {
     assert!(load_ram(&file.0, &checkpoint).unwrap() == memory, "none of it is wanted");
     let wanted = vec![Some(&mut ring as &mut dyn WriteRam), None];
     load_all(&file.0, &checkpoint, wanted).unwrap();
-    assert!(ring == ram(".x"));
+    assert!(ring == ram(".X"));
     let error = load_all(&file.0, &checkpoint, vec![Some(&mut log)]).unwrap_err();
     assert_eq!(error, Error::RamSize { found: 8192, given: 4096 });
-    let plan = Plan::new(saved.records(), &memory, &[&ring], Routines::default(), &mut || ());
-    assert_eq!(plan.unwrap_err(), Error::RamSize { found: 4096, given: 0 });
+    let capture = Capture::new(saved.records(), &memory, &[&ring], Routines::default());
+    assert_eq!(capture.unwrap_err(), Error::RamSize { found: 4096, given: 0 });
 }
 
 #[test]
@@ -120,22 +114,25 @@ fn memory_longer_than_an_extent_and_the_buffers_survives() {
     }
     let saved = state(1, memory.len());
     let (file, stats) = save(&saved, &memory);
-    assert_eq!((stats.pages_stored, stats.pages_zero), (301, 130));
+    assert_eq!((stats.pages_stored, stats.pages_word, stats.pages_zero), (300, 1, 130));
     let checkpoint = load(&file.0).unwrap();
     assert!(load_ram(&file.0, &checkpoint).unwrap() == memory);
 }
 
 #[test]
-fn progress_ascends_to_the_length_of_the_file() {
-    let memory = ram("a.b.c.");
+fn progress_ascends_to_the_end() {
+    let memory = vec![7; 3 << 20];
     let saved = state(1, memory.len());
-    let plan = Plan::new(saved.records(), &memory, &[], Routines::default(), &mut || ()).unwrap();
+    let capture = Capture::new(saved.records(), &memory, &[], Routines::default()).unwrap();
     let (mut file, mut seen) = (File::default(), vec![]);
-    plan.write(&mut file, &mut |done, total| seen.push((done, total))).unwrap();
+    capture.write(&mut file, &mut |done, total| seen.push((done, total))).unwrap();
+    assert_eq!(seen, [(2 << 20, 3 << 20), (3 << 20, 3 << 20)]);
+    let total = file.0.len() as u64;
     let mut read = vec![];
     let routines = Routines::default();
     let checkpoint =
         stasis_state::read(&mut file, routines, &mut |d, t| read.push((d, t))).unwrap();
+    assert_eq!(read.last(), Some(&(total, total)));
     let mut loaded = vec![];
     let mut target = vec![0; memory.len()];
     let target = Target { ram: &mut target, shared: vec![] };
@@ -143,10 +140,8 @@ fn progress_ascends_to_the_length_of_the_file() {
         loaded.push((d, t))
     })
     .unwrap();
-    let total = file.0.len() as u64;
-    assert_eq!(read.last(), Some(&(total, total)));
-    for seen in [seen, read, loaded] {
-        assert!(seen.is_sorted() && seen.len() > 2);
+    for seen in [read, loaded] {
+        assert!(seen.is_sorted() && seen.len() >= 2);
         assert!(seen.iter().all(|&(done, all)| done <= total && all == total));
     }
 }
@@ -184,17 +179,17 @@ fn an_unsound_state_is_not_saved() {
     let routines = Routines::default();
     let mut unsound = state(1, memory.len());
     *unsound.vcpus[0].core.pstate = 0x3c9;
-    let error = Plan::new(unsound.records(), &memory, &[], routines, &mut || ()).unwrap_err();
+    let error = Capture::new(unsound.records(), &memory, &[], routines).unwrap_err();
     assert_eq!(
         error.to_string(),
         "VCPU_CORE, vCPU 0: pstate is 0x3c9, which it cannot be: the guest runs at EL1 or EL0"
     );
     let mut damaged = state(1, memory.len());
     damaged.devices.pl031 = zerocopy::FromZeros::new_zeroed();
-    let error = Plan::new(damaged.records(), &memory, &[], routines, &mut || ()).unwrap_err();
+    let error = Capture::new(damaged.records(), &memory, &[], routines).unwrap_err();
     assert_eq!(error.to_string(), "DEVICE_PL031: the headers of its registers are damaged");
     let other = state(1, 2 * PAGE_SIZE);
-    let error = Plan::new(other.records(), &memory, &[], routines, &mut || ()).unwrap_err();
+    let error = Capture::new(other.records(), &memory, &[], routines).unwrap_err();
     assert_eq!(error, Error::RamSize { found: 8192, given: 4096 });
 }
 
@@ -220,6 +215,11 @@ impl Source for Failing<File> {
 impl Sink for Failing<File> {
     type Error = &'static str;
 
+    fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        let Ok(()) = self.0.rewrite(bytes);
+        Ok(())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
         if self.0.len() >= self.1 {
             return Err("the disk is gone");
@@ -231,15 +231,15 @@ impl Sink for Failing<File> {
 
 #[test]
 fn a_failure_of_the_storage_is_reported_as_such() {
-    let memory = ram("abc");
+    let memory = ram("ABC");
     let saved = state(1, memory.len());
-    let plan = Plan::new(saved.records(), &memory, &[], Routines::default(), &mut || ()).unwrap();
-    let mut sink = Failing(File::default(), 9000);
-    let error = plan.write(&mut sink, &mut |_, _| ()).unwrap_err();
+    let capture = Capture::new(saved.records(), &memory, &[], Routines::default()).unwrap();
+    let mut sink = Failing(File::default(), 20000);
+    let error = capture.write(&mut sink, &mut |_, _| ()).unwrap_err();
     assert_eq!(error, SaveError::Sink("the disk is gone"));
 
     let file = save(&saved, &memory).0;
-    let mut source = Failing(file, 9000);
+    let mut source = Failing(file, 20000);
     let error = stasis_state::read(&mut source, Routines::default(), &mut |_, _| ()).unwrap_err();
     assert_eq!(error, LoadError::Source("the disk is gone"));
     assert_eq!(error.to_string(), "reading failed: the disk is gone");
@@ -319,7 +319,7 @@ proptest! {
     fn any_registers_and_any_zero_pages_survive(
         nr_vcpus in 1u8..=8,
         seed in any::<u64>(),
-        pages in proptest::collection::vec(prop_oneof![Just('.'), Just('a'), Just('b')], 1..200),
+        pages in proptest::collection::vec(prop_oneof![Just('.'), Just('a'), Just('B')], 1..200),
     ) {
         let mut random = seed | 1;
         let mut next = || {

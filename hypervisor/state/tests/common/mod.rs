@@ -6,7 +6,7 @@ pub mod edit;
 use std::convert::Infallible;
 
 use stasis_state::{
-    Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, Plan, ReadRam, Routines, Sink, Source,
+    Capture, Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, ReadRam, Routines, Sink, Source,
     Stats, Target, WriteRam,
     device::{Pl061, SharedMemory, Watchdog},
 };
@@ -20,6 +20,11 @@ impl Sink for File {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
         self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.0[..bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 }
@@ -47,10 +52,9 @@ pub fn save_all(state: &GuestState, ram: &[u8], shared: &[&[u8]]) -> (File, Stat
     let ram = ram.to_vec();
     let shared: Vec<Vec<u8>> = shared.iter().map(|region| region.to_vec()).collect();
     let shared: Vec<&dyn ReadRam> = shared.iter().map(|region| region as _).collect();
-    let plan = Plan::new(state.records(), &ram, &shared, Routines::default(), &mut || ())
-        .expect("a sound state");
+    let capture = Capture::new(state.records(), &ram, &shared, Routines::default());
     let mut file = File::default();
-    let stats = plan.write(&mut file, &mut |_, _| ()).unwrap();
+    let stats = capture.expect("a sound state").write(&mut file, &mut |_, _| ()).unwrap();
     assert_eq!(stats.bytes, file.0.len() as u64);
     (file, stats)
 }
@@ -86,9 +90,18 @@ pub fn load_all(
     }
 }
 
-/// RAM of which the pages with a letter are filled with it, and the others are zero.
+/// RAM of which the pages with a letter are filled with it, and the others are zero. Pages with a capital letter begin with another byte, so that they
+/// are no word over and over.
 pub fn ram(pages: &str) -> Vec<u8> {
-    pages.bytes().flat_map(|letter| [if letter == b'.' { 0 } else { letter }; PAGE_SIZE]).collect()
+    pages.bytes().flat_map(page).collect()
+}
+
+fn page(letter: u8) -> [u8; PAGE_SIZE] {
+    let mut page = [if letter == b'.' { 0 } else { letter }; PAGE_SIZE];
+    if letter.is_ascii_uppercase() {
+        page[0] = 1;
+    }
+    page
 }
 
 /// Returns a sound state of which no two registers are alike.

@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     common::{edit::Edited, save, state},
-    host,
+    host, refused as is_refused, small,
 };
 
 /// Counts the bytes that are read.
@@ -56,7 +56,8 @@ fn a_guest_that_the_host_can_not_have_is_refused_before_its_memory_is_read() {
 fn a_ram_of_more_extents_than_the_host_has_pages_is_refused_before_they_are_read() {
     const EXTENTS: u32 = 1 << 19;
     let memory = vec![0; PAGE_SIZE];
-    let mut file = Edited::from_file(&save(&state(1, memory.len()), &memory).0.0);
+    let file = Edited::from_file(&save(&state(1, memory.len()), &memory).0.0);
+    let mut file = Edited::from_file(&file.to_older_file(0, &[(0x4000_0000, &memory)]));
     let ram_size = u64::from(EXTENTS) * PAGE_SIZE as u64;
     let guest = &mut file.record(RecordType::Guest, 0).body;
     let at = guest.windows(8).position(|bytes| bytes == (PAGE_SIZE as u64).to_le_bytes()).unwrap();
@@ -78,7 +79,9 @@ fn a_ram_of_more_extents_than_the_host_has_pages_is_refused_before_they_are_read
 
 #[test]
 fn memory_in_front_of_the_registers_is_read_before_anybody_is_asked() {
-    let mut file = Edited::from_file(&save(&state(1, PAGE_SIZE), &[1; PAGE_SIZE]).0.0);
+    let page = [1; PAGE_SIZE];
+    let file = Edited::from_file(&save(&state(1, PAGE_SIZE), &page).0.0);
+    let mut file = Edited::from_file(&file.to_older_file(0, &[(0x4000_0000, &page)]));
     let memory = file.position(RecordType::Memory, 0);
     file.records[..=memory].rotate_right(1);
     let file = file.to_file();
@@ -94,4 +97,16 @@ fn a_refusal_is_not_taken_for_a_fault_of_the_file() {
     let admits = &mut |_: &GuestState| Err("not here");
     let error = read_if(&mut source, Routines::default(), admits, &mut |_, _| ()).unwrap_err();
     assert_eq!(error, LoadError::Refused("not here"));
+}
+
+#[test]
+fn blocks_in_front_of_the_registers_are_refused() {
+    let mut file = Edited::from_file(&small());
+    let pad = file.position(RecordType::Pad, 0);
+    let (first, memory) = (file.position(RecordType::VcpuCore, 0), file.records.len() - 1);
+    file.records[first..memory].rotate_left(pad - first);
+    is_refused(&file.to_file(), "there is no record VGIC_CPU, vCPU 0");
+    let mut file = Edited::from_file(&small());
+    file.insert(memory, RecordType::GuestPower as u16, 0, &[]);
+    is_refused(&file.to_file(), "record 16 (GUEST_POWER) stands behind the guest's memory");
 }

@@ -1,8 +1,11 @@
 //! Headers that are not ours, or of another version.
 
 use crate::{
-    common::{edit::sign, load, load_ram, ram},
-    refused, small,
+    common::{
+        edit::{sign, sign_tail},
+        load, load_ram, ram,
+    },
+    refused, small, small_of_1_0,
 };
 use stasis_state::{
     Error,
@@ -21,7 +24,7 @@ fn what_is_no_checkpoint_is_called_so() {
 #[test]
 fn a_newer_version_is_refused_by_its_number() {
     let mut file = small();
-    sign(&mut file, |header| header.major = 2);
+    sign(&mut file, |header| (header.major, header.minor) = (2, 0));
     refused(&file, &format!("written by format 2.0; this reads up to {VERSION}"));
     let mut file = small();
     sign(&mut file, |header| {
@@ -47,7 +50,7 @@ fn what_newer_versions_have_is_told_from_damage() {
 
 #[test]
 fn a_newer_minor_is_read_if_it_needs_nothing_that_is_unknown() {
-    let mut file = small();
+    let mut file = small_of_1_0();
     sign(&mut file, |header| {
         header.minor = 3;
         header.compatible = 4;
@@ -57,7 +60,7 @@ fn a_newer_minor_is_read_if_it_needs_nothing_that_is_unknown() {
 
 #[test]
 fn a_longer_header_is_read() {
-    let mut file = small();
+    let mut file = small_of_1_0();
     file.splice(Header::LEN..Header::LEN, [7; 32]);
     let total_len = file.len() as u64;
     sign(&mut file, |header| {
@@ -81,4 +84,11 @@ fn a_header_that_none_can_be_is_refused() {
     let mut file = small();
     file[32] ^= 1;
     assert!(matches!(load(&file), Err(Error::HeaderCrc { .. })));
+}
+
+#[test]
+fn the_reserved_part_of_the_tail_is_0() {
+    let mut file = small();
+    sign_tail(&mut file, |tail| tail.reserved = 3);
+    assert_eq!(load(&file), Err(Error::HeaderReserved { found: 3 }));
 }

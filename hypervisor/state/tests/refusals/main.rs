@@ -1,5 +1,6 @@
 //! Everything that can be wrong with a file, each with its one line.
 
+mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;
@@ -29,12 +30,26 @@ fn host() -> HostFacts {
 }
 
 fn small() -> Vec<u8> {
-    let memory = ram("a.b.");
+    let memory = ram("A.bC");
     save(&state(1, memory.len()), &memory).0.0
+}
+
+/// Returns a file of 1.0, whose memory is in MEMORY records.
+fn small_of_1_0() -> Vec<u8> {
+    let memory = ram("a.b.");
+    let (file, _) = save(&state(1, memory.len()), &memory);
+    Edited::from_file(&file.0).to_older_file(0, &[(0x4000_0000, &memory)])
 }
 
 fn edited(change: impl FnOnce(&mut Edited)) -> Vec<u8> {
     let mut file = Edited::from_file(&small());
+    change(&mut file);
+    file.to_file()
+}
+
+/// Returns the file of 1.0, changed.
+fn edited_1_0(change: impl FnOnce(&mut Edited)) -> Vec<u8> {
+    let mut file = Edited::from_file(&small_of_1_0());
     change(&mut file);
     file.to_file()
 }

@@ -2,15 +2,15 @@
 
 use crate::{
     common::{File, load, load_ram, ram, save, state},
-    edited, refused, small,
+    edited_1_0, refused, small_of_1_0,
 };
 use stasis_state::{Error, PAGE_SIZE, RecordHeader, RecordType, Routines, Target, memory::Extent};
 use zerocopy::IntoBytes;
 
 /// Returns the small file, its memory replaced by these extents; raw ones are filled up with 1.
 fn with_extents(extents: &[(u64, u32, u32)]) -> Vec<u8> {
-    edited(|file| {
-        file.records.retain(|r| r.header.kind != RecordType::Memory as u16);
+    edited_1_0(|file| {
+        file.records.retain(|record| !record.is(RecordType::Memory));
         for &(address, pages, kind) in extents {
             let mut body = Extent { address, pages, kind }.as_bytes().to_vec();
             if kind == 1 {
@@ -60,20 +60,20 @@ fn an_extent_that_none_can_be_is_refused() {
         line(&with_extents(&[(base, 4, 2)])),
         "record 12 (MEMORY): the extent's kind is 2, which this version does not know"
     );
-    let longer = edited(|file| file.record(RecordType::Memory, 0).body.extend([0; 8]));
+    let longer = edited_1_0(|file| file.record(RecordType::Memory, 0).body.extend([0; 8]));
     assert_eq!(
         line(&longer),
         "record 12 (MEMORY) is 4120 bytes long, but its extent makes it 4112"
     );
-    let shorter = edited(|file| file.record(RecordType::Memory, 0).body.truncate(15));
+    let shorter = edited_1_0(|file| file.record(RecordType::Memory, 0).body.truncate(15));
     assert_eq!(line(&shorter), "record 12 (MEMORY): 15 bytes are too few for an extent");
 }
 
 #[test]
 fn memory_is_not_loaded_from_another_file() {
     let memory = ram("a.b.");
-    let checkpoint = load(&small()).unwrap();
-    let mut other = small();
+    let checkpoint = load(&small_of_1_0()).unwrap();
+    let mut other = small_of_1_0();
     let at = other.len() - RecordHeader::LEN - 8192;
     other[at] ^= 1;
     assert!(matches!(load_ram(&other, &checkpoint), Err(Error::RecordCrc { .. })));
@@ -86,7 +86,7 @@ fn memory_is_not_loaded_from_another_file() {
 
     let mut larger = vec![0; memory.len() + 4096];
     let target = Target { ram: &mut larger, shared: vec![] };
-    let mut file = File(small());
+    let mut file = File(small_of_1_0());
     let routines = Routines::default();
     let error = stasis_state::read_memory(&mut file, &checkpoint, target, routines, &mut |_, _| ());
     let line = "the guest has 16384 bytes of RAM, but 20480 were given";

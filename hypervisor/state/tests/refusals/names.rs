@@ -2,7 +2,7 @@
 
 use crate::{
     common::{edit::Edited, edit::sign, load, save, shared, state},
-    small,
+    small_of_1_0,
 };
 use stasis_state::{Error, RecordType, guest::Guest, invariants};
 use zerocopy::IntoBytes;
@@ -25,7 +25,7 @@ fn called(name: &[u8], minor: u16) -> Vec<u8> {
     let mut guest: Guest = state(1, 4 * 4096).guest;
     *guest.name = [0; 32];
     guest.name[..name.len()].copy_from_slice(name);
-    let mut file = Edited::from_file(&small());
+    let mut file = Edited::from_file(&small_of_1_0());
     file.record(RecordType::Guest, 0).body = guest.as_bytes().to_vec();
     let mut file = file.to_file();
     sign(&mut file, |header| header.minor = minor);

@@ -24,6 +24,7 @@ pub fn show(loaded: &Loaded, sha256: &str) -> Value {
             "base": hex(ram.start),
             "size": hex(ram.end - ram.start),
             "pages_stored": checkpoint.stats.pages_stored,
+            "pages_word": checkpoint.stats.pages_word,
             "pages_zero": checkpoint.stats.pages_zero,
             "sha256": sha256,
         },

@@ -7,10 +7,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 use stasis_state::memory::{Extent, Kind};
 use stasis_state::routines::Page;
-use stasis_state::{Checkpoint, Extents, PAGE_SIZE, RecordHeader, RecordType, Source};
+use stasis_state::{
+    Checkpoint, Error as FormatError, Extents, LoadError, PAGE_SIZE, Place, RecordHeader,
+    RecordType, Source,
+};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::source::{Opened, anyhow_of, routines};
@@ -86,35 +89,79 @@ pub fn ram(checkpoint: &Checkpoint) -> Range<u64> {
     *guest.ram_base..*guest.ram_base + *guest.ram_size
 }
 
-/// The places of pages in a checkpoint's file: a mark at least every MiB of memory, from which the records are followed.
+/// The places of pages in a checkpoint's file.
+#[derive(Debug)]
+pub enum Index {
+    /// The directory of a file whose memory is in blocks.
+    Blocks(stasis_state::Index),
+    /// Of a file whose memory is in extents, as before format 1.5.
+    Extents(Marks),
+}
+
+/// A mark at least every MiB of memory, from which the records are followed.
 #[derive(Debug, Default)]
-pub struct Index {
+pub struct Marks {
     /// The first address of an extent, and the offset of its record; in ascending order.
     marks: Vec<(u64, u64)>,
 }
 
-impl Index {
+impl Marks {
     /// Bytes of memory between two marks, at least.
     const STEP: u64 = 1 << 20;
 
+    /// Adds an extent, whose record is at an offset, if it is far enough from the last one.
+    fn add(&mut self, extent: &Extent, record_at: u64) {
+        if self.marks.last().is_none_or(|mark| extent.address - mark.0 >= Self::STEP) {
+            self.marks.push((extent.address, record_at));
+        }
+    }
+}
+
+impl Index {
     /// Returns the index of a checkpoint. Reads its memory and passes each stored page to `look`.
     pub fn new(
         opened: &mut Opened<'_>,
         checkpoint: &Checkpoint,
         mut look: impl FnMut(&Page),
     ) -> Result<Self> {
-        let mut index = Self::default();
+        let mut marks = Marks::default();
         let mut extents = Extents::new(opened, checkpoint, routines()).map_err(anyhow_of)?;
         while let Some(extent) = extents.read_next().map_err(anyhow_of)? {
             extents.pages().iter().for_each(&mut look);
-            if index.marks.last().is_none_or(|mark| extent.address - mark.0 >= Self::STEP) {
-                index.marks.push((extent.address, extents.record_at()));
-            }
+            marks.add(&extent, extents.record_at());
         }
-        Ok(index)
+        match stasis_state::Index::open(opened, routines()) {
+            Ok((_, index)) => Ok(Self::Blocks(index)),
+            Err(LoadError::Format(FormatError::NoDirectory)) => Ok(Self::Extents(marks)),
+            Err(error) => Err(anyhow_of(error)),
+        }
     }
 
     /// Reads the page at this address, which was checked when the index was made.
+    fn read(&self, source: &mut impl Source<Error = Error>, address: u64) -> Result<Page> {
+        let index = match self {
+            Self::Extents(marks) => return marks.read(source, address),
+            Self::Blocks(index) => index,
+        };
+        let mut page = [0; PAGE_SIZE];
+        let piece = index.piece(source, address).map_err(anyhow_of)?;
+        match piece.map_or(Place::Zero, |piece| piece.page(address)) {
+            Place::Zero => {}
+            Place::Word(word) => page.as_chunks_mut().0.fill(word.to_le_bytes()),
+            Place::Raw { offset, crc } => {
+                source.read_at(offset, &mut page)?;
+                ensure!(
+                    (routines().crc32c)(0, &page) == crc,
+                    "the page at {address:#x} is damaged"
+                );
+            }
+        }
+        Ok(page)
+    }
+}
+
+impl Marks {
+    /// Reads the page at this address.
     fn read(&self, source: &mut impl Source<Error = Error>, address: u64) -> Result<Page> {
         let mut page = [0; PAGE_SIZE];
         let after = self.marks.partition_point(|mark| mark.0 <= address);

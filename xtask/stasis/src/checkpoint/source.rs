@@ -209,7 +209,7 @@ pub fn anyhow_of(error: LoadError<Error>) -> Error {
 pub mod tests {
     use std::convert::Infallible;
 
-    use stasis_state::{GuestState, Plan, Sink};
+    use stasis_state::{Capture, GuestState, Sink};
 
     use super::*;
 
@@ -222,6 +222,11 @@ pub mod tests {
             self.0.extend_from_slice(bytes);
             Ok(())
         }
+
+        fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+            self.0[..bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
     }
 
     /// A checkpoint of the golden guest with one vCPU, after `edit`, with this RAM of four pages, in a new file.
@@ -231,8 +236,8 @@ pub mod tests {
         let mut state = Loaded::from_file(&golden).unwrap().checkpoint.state;
         edit(&mut state);
         let mut bytes = Bytes(Vec::new());
-        let plan = Plan::new(state.records(), ram, &[], routines(), &mut || ()).unwrap();
-        plan.write(&mut bytes, &mut |_, _| ()).unwrap();
+        let capture = Capture::new(state.records(), ram, &[], routines()).unwrap();
+        capture.write(&mut bytes, &mut |_, _| ()).unwrap();
         std::fs::write(path, bytes.0).unwrap();
         Loaded::from_file(path).unwrap()
     }

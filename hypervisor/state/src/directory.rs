@@ -1,0 +1,160 @@
+//! The record RAM_DIRECTORY: where in the file each RAM block is, and in which order pages were touched.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{block::block_of, envelope::RecordPlace, error::Error, routines::PAGE_SIZE};
+
+/// The beginning of the body of a RAM_DIRECTORY record. The [`Entry`]s follow, then the [`Touched`] runs.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub struct DirectoryHead {
+    /// Number of entries.
+    pub blocks: u32,
+    /// Number of runs of touched pages.
+    pub touched: u32,
+    /// Number of raw pages in the file.
+    pub raw_pages: u64,
+    /// Number of word pages in the file.
+    pub word_pages: u64,
+}
+
+/// Where a RAM block is in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Entry {
+    /// Guest-physical address of the block's first page.
+    pub address: u64,
+    /// Offset of the piece in the file, in units of 4096 bytes.
+    pub start: u32,
+    /// Length of the piece, in units of 4096 bytes.
+    pub len: u32,
+}
+
+impl Entry {
+    /// Returns the piece's bytes in the file.
+    pub const fn bytes(&self) -> Range<u64> {
+        let start = self.start as u64 * PAGE_SIZE as u64;
+        start..start + self.len as u64 * PAGE_SIZE as u64
+    }
+}
+
+/// A run of pages that the guest touched one after the other: the address of the first, with the number of pages less one in bits \[11:0\].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(transparent)]
+pub struct Touched(pub u64);
+
+impl Touched {
+    /// The greatest number of runs in a file.
+    pub const MAX_RUNS: usize = 4096;
+    /// The greatest number of pages in a run.
+    pub const MAX_PAGES: u64 = PAGE_SIZE as u64;
+
+    /// Returns the run of these pages: 1 to [`Touched::MAX_PAGES`] from a multiple of 4096 on.
+    pub const fn new(address: u64, pages: u64) -> Self {
+        Self(address & !(PAGE_SIZE as u64 - 1) | (pages - 1) & (PAGE_SIZE as u64 - 1))
+    }
+
+    /// Returns the guest-physical address of the first page, and the number of pages.
+    pub const fn pages(self) -> (u64, u64) {
+        (self.0 & !(PAGE_SIZE as u64 - 1), self.0 % PAGE_SIZE as u64 + 1)
+    }
+}
+
+/// What a RAM_DIRECTORY record says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Directory {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) touched: Vec<Touched>,
+    pub(crate) raw_pages: u64,
+    pub(crate) word_pages: u64,
+}
+
+impl Directory {
+    /// Returns the body of the record.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let head = DirectoryHead {
+            blocks: self.entries.len() as u32,
+            touched: self.touched.len() as u32,
+            raw_pages: self.raw_pages,
+            word_pages: self.word_pages,
+        };
+        [head.as_bytes(), self.entries.as_bytes(), self.touched.as_bytes()].concat()
+    }
+
+    /// Returns the bytes of the longest body that the directory of this memory can have.
+    pub(crate) fn max_len(memory: &[Range<u64>]) -> u64 {
+        // At both ends, a range may have a block that is smaller.
+        let blocks = memory.iter().map(|range| (range.end - range.start) / (2 << 20) + 2);
+        let entries = blocks.sum::<u64>().saturating_mul(size_of::<Entry>() as u64);
+        let touched = Touched::MAX_RUNS * size_of::<Touched>();
+        entries.saturating_add((size_of::<DirectoryHead>() + touched) as u64)
+    }
+
+    /// Returns what the body of a record says. The blocks are blocks of `memory`, and ascend; their pieces ascend and lie in the bytes `pieces` of the
+    /// file; the touched pages are pages of `memory`.
+    ///
+    /// # Errors
+    ///
+    /// The first rule of the format that the body breaks.
+    pub(crate) fn decode(
+        place: RecordPlace,
+        body: &[u8],
+        memory: &[Range<u64>],
+        pieces: &Range<u64>,
+    ) -> Result<Self, Error> {
+        let length = Error::DirectoryLength { place, found: body.len() as u32 };
+        let Ok((head, rest)) = DirectoryHead::read_from_prefix(body) else { return Err(length) };
+        let entries = u64::from(head.blocks) * size_of::<Entry>() as u64;
+        let touched = u64::from(head.touched) * size_of::<Touched>() as u64;
+        if entries + touched != rest.len() as u64 || head.touched as usize > Touched::MAX_RUNS {
+            return Err(length);
+        }
+        let (entries, touched) = rest.split_at(entries as usize);
+        let words = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+        let entries = entries.as_chunks::<{ size_of::<Entry>() }>().0.iter();
+        let entries = entries.map(|bytes| zerocopy::transmute!(*bytes));
+        let touched = touched.chunks_exact(size_of::<Touched>());
+        let directory = Self {
+            entries: entries.collect(),
+            touched: touched.map(|bytes| Touched(words(bytes))).collect(),
+            raw_pages: head.raw_pages,
+            word_pages: head.word_pages,
+        };
+        directory.check(place, memory, pieces)?;
+        Ok(directory)
+    }
+
+    fn check(
+        &self,
+        place: RecordPlace,
+        memory: &[Range<u64>],
+        pieces: &Range<u64>,
+    ) -> Result<(), Error> {
+        let (mut address, mut at) = (None, pieces.start);
+        for entry in &self.entries {
+            let bytes = entry.bytes();
+            let block = block_of(memory, entry.address);
+            let is_block = block.is_some_and(|block| block.start == entry.address);
+            let ascends = address < Some(entry.address) && at <= bytes.start;
+            if !is_block || !ascends || bytes.is_empty() || pieces.end < bytes.end {
+                return Err(Error::DirectoryEntry { place, address: entry.address });
+            }
+            (address, at) = (Some(entry.address), bytes.end);
+        }
+        let is_memory = |first: u64, pages: u64| {
+            let end = first.checked_add(pages * PAGE_SIZE as u64);
+            end.is_some_and(|end| memory.iter().any(|all| all.start <= first && end <= all.end))
+        };
+        match self.touched.iter().map(|run| run.pages()).find(|run| !is_memory(run.0, run.1)) {
+            Some((address, pages)) => Err(Error::Touched { place, address, pages }),
+            None => Ok(()),
+        }
+    }
+}
+
+const _: () = assert!(size_of::<DirectoryHead>() == 24 && size_of::<Entry>() == 16);

@@ -1,0 +1,199 @@
+//! The first pass over the pieces of a file's memory: RAM_BLOCK, RAM_PAGES and RAM_DIRECTORY.
+
+use alloc::{vec, vec::Vec};
+use core::ops::Range;
+
+use crate::{
+    RecordHeader,
+    block::{Block, Content},
+    directory::{Directory, Entry},
+    envelope::RecordPlace,
+    error::{Error, LoadError},
+    input::Source,
+    routines::{PAGE_SIZE, PIECE},
+    walk::{Open, Walk},
+};
+
+type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
+
+/// What was read of a file's pieces so far.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    /// The guest's memory.
+    memory: Vec<Range<u64>>,
+    /// What the directory must say; not its entries, if the pieces were not read.
+    found: Directory,
+    /// Whether the pieces were not read, so that the directory is believed.
+    is_skipped: bool,
+    /// The offset behind the records of registers.
+    start: u64,
+    /// A block whose pages must follow.
+    open: Option<Block>,
+    directory: Option<Directory>,
+}
+
+impl Pieces {
+    /// Returns the pieces of a file with this memory, none of which was read yet. The records of registers end at `start`.
+    pub(crate) fn new(memory: Vec<Range<u64>>, start: u64) -> Self {
+        let found = Directory::default();
+        Self { memory, found, is_skipped: false, start, open: None, directory: None }
+    }
+
+    /// Says that the pieces are not read.
+    pub(crate) fn skip(&mut self) {
+        self.is_skipped = true;
+    }
+
+    /// Returns an error if the record that comes next should have been the pages of a block.
+    pub(crate) fn check_closed(&self) -> core::result::Result<(), Error> {
+        match &self.open {
+            Some(block) => Err(Error::PagesMissing { address: block.address() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a RAM_BLOCK record.
+    pub(crate) fn block<S: Source>(&mut self, walk: &mut Walk<'_, S>, open: Open) -> Result<(), S> {
+        self.check_closed()?;
+        let (place, at) = (open.place, walk.at() - RecordHeader::LEN as u64);
+        let block = read_block(walk, open, &self.memory)?;
+        if !at.is_multiple_of(PAGE_SIZE as u64) {
+            return Err(Error::BlockAt { place, at }.into());
+        }
+        let address = block.address();
+        if self.found.entries.last().is_some_and(|last| address <= last.address) {
+            return Err(Error::PageTwice { place, address }.into());
+        }
+        let (raw, words) = block.counts();
+        self.found.raw_pages += raw as u64;
+        self.found.word_pages += words as u64;
+        let unit = |bytes: u64| u32::try_from(bytes / PAGE_SIZE as u64);
+        let len = block.meta_len() / PAGE_SIZE + raw;
+        let start = unit(at).map_err(|_| Error::BlockAt { place, at })?;
+        self.found.entries.push(Entry { address, start, len: len as u32 });
+        self.open = Some(block);
+        Ok(())
+    }
+
+    /// Reads a RAM_PAGES record.
+    pub(crate) fn pages<S: Source>(
+        &mut self,
+        walk: &mut Walk<'_, S>,
+        mut open: Open,
+    ) -> Result<(), S> {
+        let place = open.place;
+        walk.check_head(&open)?;
+        let Some(block) = self.open.take() else {
+            return Err(Error::PagesAlone { place }.into());
+        };
+        check_pages(&open, &block)?;
+        let mut since_pause = 0;
+        for (page, content) in block.contents().iter().enumerate() {
+            let Content::Raw(found) = *content else { continue };
+            let computed = walk.page_crc(&mut open)?;
+            if found != computed {
+                let address = block.address() + (page * PAGE_SIZE) as u64;
+                return Err(Error::PageCrc { address, found, computed }.into());
+            }
+            since_pause += PAGE_SIZE;
+            if since_pause == PIECE {
+                since_pause = 0;
+                walk.pause();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a RAM_DIRECTORY record.
+    pub(crate) fn directory<S: Source>(
+        &mut self,
+        walk: &mut Walk<'_, S>,
+        mut open: Open,
+    ) -> Result<(), S> {
+        self.check_closed()?;
+        let (place, at) = (open.place, walk.at() - RecordHeader::LEN as u64);
+        if u64::from(open.length) > Directory::max_len(&self.memory) {
+            walk.digest(&mut open)?;
+            walk.finish(&open)?;
+            let found = open.length;
+            return Err(Error::DirectoryLength { place, found }.into());
+        }
+        let body = read_body(walk, &mut open)?;
+        if place.instance != 0 {
+            return Err(Error::Instance { place }.into());
+        }
+        if self.directory.is_some() {
+            return Err(Error::RecordTwice { place }.into());
+        }
+        if walk.directory() != at {
+            return Err(Error::HeaderDirectory { found: walk.directory() }.into());
+        }
+        let directory = Directory::decode(place, &body, &self.memory, &(self.start..at))?;
+        let Directory { entries, raw_pages, word_pages, .. } = &self.found;
+        let is_true = *entries == directory.entries
+            && (*raw_pages, *word_pages) == (directory.raw_pages, directory.word_pages);
+        if !is_true && !self.is_skipped {
+            return Err(Error::DirectoryDiffers { place }.into());
+        }
+        self.directory = Some(directory);
+        Ok(())
+    }
+
+    /// Returns the guest's memory and the directory, at the end of the file; `None` if the file had no directory.
+    pub(crate) fn finish(self) -> Option<(Vec<Range<u64>>, Directory)> {
+        self.directory.map(|directory| (self.memory, directory))
+    }
+}
+
+/// Reads the body of a record that has no padding, and ends the record.
+fn read_body<S: Source>(walk: &mut Walk<'_, S>, open: &mut Open) -> Result<Vec<u8>, S> {
+    let mut body = vec![0; open.padded_len()];
+    walk.read(open, &mut body)?;
+    walk.finish(open)?;
+    let padding = body.split_off(open.length as usize);
+    if padding.iter().any(|&byte| byte != 0) {
+        return Err(Error::RecordReserved { place: open.place }.into());
+    }
+    Ok(body)
+}
+
+/// Reads the rest of a RAM_BLOCK record, and returns the block.
+pub(crate) fn read_block<S: Source>(
+    walk: &mut Walk<'_, S>,
+    mut open: Open,
+    memory: &[Range<u64>],
+) -> Result<Block, S> {
+    let (place, length) = (open.place, open.length);
+    if !Block::can_be_body(length) {
+        walk.digest(&mut open)?;
+        walk.finish(&open)?;
+        return Err(Error::BlockCut { place, length }.into());
+    }
+    let body = read_body(walk, &mut open)?;
+    if place.instance != 0 {
+        return Err(Error::Instance { place }.into());
+    }
+    Ok(Block::decode(place, &body, memory)?)
+}
+
+/// Checks that a RAM_PAGES record whose header was read is that of a block.
+pub(crate) fn check_pages(open: &Open, block: &Block) -> core::result::Result<(), Error> {
+    let (place, found) = (open.place, open.length);
+    check_pages_header(place, found, block)
+}
+
+/// Checks that the header of a RAM_PAGES record with this length is that of a block.
+pub(crate) fn check_pages_header(
+    place: RecordPlace,
+    found: u32,
+    block: &Block,
+) -> core::result::Result<(), Error> {
+    if place.instance != 0 {
+        return Err(Error::Instance { place });
+    }
+    let expected = (block.counts().0 * PAGE_SIZE) as u64;
+    if u64::from(found) != expected {
+        return Err(Error::BlockLength { place, found, expected });
+    }
+    Ok(())
+}
