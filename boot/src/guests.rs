@@ -156,7 +156,7 @@ pub fn restart(task: &mut Task, domain: &Domain) -> Result<(), GuestError> {
     let mut parked = domain.park();
     let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
     check_restart(config, domain.cores().count(), there)?;
-    let ram = parked.overwrite();
+    let ram = parked.overwrite(task);
     ram.zero_all(&mut || task.yield_now());
     let (guest, vcpus) = load(boot, config, domain.given(), there.start, ram)?;
     ram.finish_writing(&mut || task.yield_now());

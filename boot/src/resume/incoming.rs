@@ -99,7 +99,7 @@ where
         can_give_up: bool,
     ) -> Result<(), ReadError> {
         let ram: &mut GuestRam = match &mut guest.seat {
-            Seat::Existing(_, parked) => parked.overwrite(),
+            Seat::Existing(_, parked) => parked.overwrite(self.store.device_mut().task()),
             Seat::New(ram) => ram,
         };
         let regions = guest.shared.iter().zip(puts_back);

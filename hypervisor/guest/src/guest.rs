@@ -75,6 +75,11 @@ pub enum Next {
     Enter,
     /// The vCPU waits for an interrupt: [`Guest::wait`] says how long.
     Wait,
+    /// The vCPU has found nothing where the guest has RAM: it is not there yet, or another core changes stage 2. The vCPU makes its access again.
+    NoRam {
+        /// Guest-physical address, in RAM; of a table walk, that of the page.
+        address: u64,
+    },
     /// This vCPU is off; other vCPUs of the guest are not.
     VcpuOff,
     /// The guest has switched off its machine, or its last vCPU.

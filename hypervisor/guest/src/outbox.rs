@@ -31,6 +31,8 @@ pub enum Errand {
         /// Number of the guest that is rung, among those that share the region.
         peer: u8,
     },
+    /// A vCPU waits for memory that is still to be loaded: the loader must look.
+    Load,
     /// The guest did something that a person should know.
     Report(Report),
 }

@@ -11,6 +11,7 @@ mod first_write;
 mod frozen;
 mod hold;
 mod host;
+mod loading;
 mod lock;
 mod look;
 mod outside;
@@ -23,6 +24,7 @@ mod turn;
 mod wait;
 
 pub use frozen::{Frozen, Prepared};
+pub use loading::{Lacking, NoTable};
 pub use look::Look;
 pub use parked::Parked;
 pub use ram::Ram;

@@ -219,7 +219,7 @@ fn an_access_to_nothing_is_an_abort_in_the_guest() {
 }
 
 #[test]
-fn an_access_to_ram_whose_mapping_changes_is_made_again() {
+fn an_access_to_ram_that_is_not_found_says_where_and_is_made_again() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     let before = vcpus[0].core.clone();
     let last = guest.ram_base() + guest.ram_size() - 4;
@@ -233,7 +233,7 @@ fn an_access_to_ram_whose_mapping_changes_is_made_again() {
         Exit::CacheMaintenance(Fault { cause: Cause::Maintenance, ..fault }),
     ] {
         let next = exit(&mut guest, 0, &mut vcpus[0], exit_by, &mut core);
-        assert_eq!(next, Next::Enter);
+        assert_eq!(next, Next::NoRam { address: last });
         assert_eq!(vcpus[0].core, before, "{exit_by:?}");
     }
 }

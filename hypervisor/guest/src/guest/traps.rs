@@ -131,10 +131,13 @@ impl Guest {
                 exited.skip_instruction();
                 return Next::Wait;
             }
-            Exit::CacheMaintenance(fault) if self.is_ram_in_change(&fault) => {}
-            // Nothing is behind the address, so nothing must be maintained. WFE may end at once, and so may WFIT and WFET, which the guest's CPU does
-            // not have.
-            Exit::CacheMaintenance(_) | Exit::Wfx(Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => {
+            Exit::CacheMaintenance(fault) => match self.ram_not_found(&fault) {
+                Some(address) => return Next::NoRam { address },
+                // Nothing is behind the address, so nothing must be maintained.
+                None => exited.skip_instruction(),
+            },
+            // WFE may end at once, and so may WFIT and WFET, which the guest's CPU does not have.
+            Exit::Wfx(Wfx::Wfe | Wfx::Wfit | Wfx::Wfet) => {
                 exited.skip_instruction();
             }
             Exit::Unknown { class } => {
@@ -149,17 +152,16 @@ impl Guest {
         Next::Enter
     }
 
-    /// Returns whether a vCPU has found no RAM where there is some: another vCPU's first write was changing the entry of stage 2. Then the access is made
-    /// again.
-    fn is_ram_in_change(&self, fault: &Fault) -> bool {
-        let is_ram = |ipa: u64| ipa.wrapping_sub(self.ram_base()) < self.ram_size();
-        fault.kind == FaultKind::Translation && fault.ipa.is_some_and(is_ram)
+    /// Returns the guest-physical address of RAM at which a vCPU has found nothing: [`Next::NoRam`] says why that may be.
+    fn ram_not_found(&self, fault: &Fault) -> Option<u64> {
+        let is_ram = |ipa: &u64| ipa.wrapping_sub(self.ram_base()) < self.ram_size();
+        fault.ipa.filter(is_ram).filter(|_| fault.kind == FaultKind::Translation)
     }
 
     /// Answers an access to an address at which the guest has nothing.
     fn nothing_there(&mut self, exited: &mut Exited<'_, impl Host>, fault: &Fault) -> Next {
-        if self.is_ram_in_change(fault) {
-            return Next::Enter;
+        if let Some(address) = self.ram_not_found(fault) {
+            return Next::NoRam { address };
         }
         let Exited { vcpu, host, .. } = exited;
         let address = fault.ipa.unwrap_or(fault.virtual_address);

@@ -3,7 +3,7 @@
 use super::Domain;
 use super::lock::Unlocked;
 use crate::gic::ThisCore;
-use crate::{above, interrupts};
+use crate::{above, interrupts, roster};
 use stasis_guest::outbox::{Errand, Outbox, Report};
 use stasis_hw::gic::Acknowledged;
 
@@ -58,6 +58,10 @@ impl<'a> Errands<'a> {
                 if let Some(connected) = self.domain.shared().get(usize::from(region)) {
                     connected.ring(peer);
                 }
+            }
+            Some(Errand::Load) => {
+                self.outbox.errand = None;
+                roster::wake_console();
             }
             Some(Errand::Report(report)) => {
                 self.outbox.errand = None;

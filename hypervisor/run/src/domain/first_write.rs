@@ -12,7 +12,7 @@ use stasis_guest::exit::Fault;
 use stasis_hw::paging::{Attributes, Forget, MapError, Translation};
 use stasis_state::written::BLOCK_SIZE;
 
-/// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself.
+/// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself, but for blocks of which something is missing.
 pub(super) fn map(
     stage2: &mut Translation,
     tables: &mut HeapTables,
@@ -20,7 +20,8 @@ pub(super) fn map(
     ram: &GuestRam,
 ) -> Result<(), MapError> {
     let range = ram.range();
-    for offset in (0..range.len()).step_by(BLOCK_SIZE) {
+    let is_there = |offset: &u64| ram.is_block_there(*offset as usize);
+    for offset in (0..range.len()).step_by(BLOCK_SIZE).filter(is_there) {
         let attributes = match ram.may_have_content(offset as usize) {
             true => Attributes::guest_ram(),
             false => Attributes::guest_ram_unwritten(),
@@ -71,8 +72,12 @@ impl Resident {
         match ram.snapshot().filter(|snapshot| !snapshot.is_done_with(offset)) {
             None => {
                 ram.mark_written(offset..offset + 1);
-                // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation, and completes that.
-                unsafe { stage2.join(address, forget) };
+                match ram.is_block_there(offset) {
+                    // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation, and completes that.
+                    true => unsafe { stage2.join(address, forget) },
+                    // The pages that are missing must stay unmapped.
+                    false => stage2.allow_writes(address),
+                }
             }
             Some(snapshot) => {
                 if snapshot.keep(offset).is_err() {

@@ -19,6 +19,8 @@ pub struct Look {
     pub state: RunState,
     /// Guest-physical addresses of its RAM.
     pub ram: Range,
+    /// Bytes of its RAM that are still to be loaded.
+    pub missing: u64,
 }
 
 impl Domain {
@@ -26,7 +28,8 @@ impl Domain {
     pub fn look(&self) -> Look {
         let resident = self.resident.lock();
         let ram = Range::new(resident.guest.ram_base(), resident.guest.ram_size());
-        Look { state: resident.state, ram }
+        let missing = resident.ram.missing().map_or(0, |missing| missing.left());
+        Look { state: resident.state, ram, missing }
     }
 
     /// Returns a copy of the guest's GIC. The records of a vCPU that is loaded may be behind its list registers, which only its core can read: then

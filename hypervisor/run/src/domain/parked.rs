@@ -25,7 +25,7 @@ use stasis_state::GuestState;
 pub struct Parked<'a> {
     pub(super) domain: &'a Domain,
     // The fields are dropped in this order, too.
-    resident: LockGuard<'a, Resident>,
+    pub(super) resident: LockGuard<'a, Resident>,
     vcpus: Vec<SpinMutexGuard<'a, Vcpu>>,
     _wakes: Wakes<'a>,
 }
@@ -56,9 +56,10 @@ impl core::ops::DerefMut for Parked<'_> {
 
 impl Parked<'_> {
     /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and returns its RAM, which the caller writes and
-    /// [finishes](stasis_memory::GuestRam::finish_writing).
-    pub fn overwrite(&mut self) -> &mut GuestRam {
+    /// [finishes](stasis_memory::GuestRam::finish_writing). What was to be loaded is given up.
+    pub fn overwrite(&mut self, task: &mut Task) -> &mut GuestRam {
         self.set_state(RunState::Lost);
+        self.abandon_loading(task);
         &mut self.resident.ram
     }
 

@@ -22,6 +22,15 @@ impl Ram {
         Ok(Self(pool::take(lowest, len, pause)?))
     }
 
+    /// Takes `len` bytes at `lowest` or above from the pool, as they are: see [`GuestRam::uncleared`](stasis_memory::GuestRam::uncleared).
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::take`].
+    pub fn take_uncleared(lowest: u64, len: u64) -> Result<Self, NoRam> {
+        Ok(Self(pool::take_uncleared(lowest, len)?))
+    }
+
     /// Returns memory without a byte, for the place of memory that was taken.
     pub fn none() -> Self {
         Self(GuestRam::none())

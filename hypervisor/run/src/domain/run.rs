@@ -73,6 +73,10 @@ impl Domain {
                                 (Err(leaves), _) => leaves,
                             }
                         }
+                        Next::NoRam { address } => {
+                            resident.await_ram(address, host);
+                            continue;
+                        }
                         Next::VcpuOff => Leaves::VcpuOff,
                         Next::Off => Leaves::Stopped(Stopped::Off),
                         Next::Reset => Leaves::Stopped(Stopped::Reset),

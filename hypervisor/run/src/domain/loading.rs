@@ -1,0 +1,159 @@
+//! A guest's RAM that is loaded while the guest runs.
+//!
+//! What is missing has no entry in stage 2. A vCPU that wants it faults ([`Resident::await_ram`]), asks for it, and sleeps until something has arrived. The
+//! console's task fills one unit after another, and maps each ([`Domain::arrive`]): then it wakes the vCPUs.
+
+use super::host::RunningOn;
+use super::{Domain, Parked, Resident, first_write, vmid};
+use crate::el2::El2;
+use crate::tables::{HeapTables, SparingTables};
+use crate::turns::Task;
+use alloc::sync::Arc;
+use core::ops::Range;
+use stasis_arch::mmu;
+use stasis_guest::outbox::Errand;
+use stasis_hw::paging::{Attributes, MapError};
+use stasis_memory::ReadRam;
+use stasis_memory::missing::{Asked, Missing};
+use stasis_state::written::BLOCK_SIZE;
+
+/// What a guest's memory lacks on this machine.
+pub type Lacking = Missing<El2>;
+
+/// There is no table for a part of a block: the block can only arrive as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoTable;
+
+impl Resident {
+    /// Makes the loaded vCPU, which has found nothing at a guest-physical address of RAM, sleep until it may be there. If it is there already, another
+    /// core has changed stage 2 meanwhile, and the vCPU makes its access again at once.
+    pub(super) fn await_ram(&mut self, address: u64, host: &mut RunningOn) {
+        let Some(missing) = self.ram.missing() else { return };
+        let offset = address.wrapping_sub(self.guest.ram_base()) as usize;
+        if let Asked::Absent { is_first } = missing.ask(offset) {
+            if is_first {
+                host.errands.outbox.errand = Some(Errand::Load);
+            }
+            host.nap();
+        }
+    }
+
+    /// Maps a unit that was filled, or a block whose missing units were all filled.
+    fn map_arrived(&mut self, bytes: &Range<usize>) -> Result<(), NoTable> {
+        let Self { guest, ram, stage2: Some(stage2), .. } = self else { return Ok(()) };
+        let attributes = match ram.may_have_content(bytes.start) {
+            true => Attributes::guest_ram(),
+            false => Attributes::guest_ram_unwritten(),
+        };
+        let (input, output) =
+            (guest.ram_base() + bytes.start as u64, ram.range().start + bytes.start as u64);
+        let mapped =
+            stage2.arrive(&mut SparingTables, input, output, bytes.len() as u64, attributes);
+        match mapped {
+            Ok(()) => Ok(()),
+            Err(MapError::OutOfMemory) => Err(NoTable),
+            Err(other) => unreachable!("nothing that is missing is mapped: {other:?}"),
+        }
+    }
+}
+
+impl Domain {
+    /// Returns what the guest's RAM lacks; `None` if all of it is there. A caller that has the guest parked must not call this: it has the lock that
+    /// this takes.
+    pub fn missing(&self) -> Option<Arc<Lacking>> {
+        self.resident.lock().ram.missing().cloned()
+    }
+
+    /// Makes the guest find bytes that were missing and are filled: a unit, or all units that were missing of a block of which nothing is there. `has_content` is false
+    /// if they are zeros. Wakes the vCPUs that wait. A caller that has the guest parked must not call this: it has the lock that this takes.
+    ///
+    /// # Errors
+    ///
+    /// [`NoTable`], if only the whole block can be mapped. Nothing has changed then.
+    ///
+    /// # Panics
+    ///
+    /// If a unit of them is there.
+    pub fn arrive(
+        &self,
+        bytes: Range<usize>,
+        has_content: bool,
+        _: &mut Task,
+    ) -> Result<(), NoTable> {
+        let mut resident = self.resident.lock();
+        let Some(missing) = resident.ram.missing().cloned() else { return Ok(()) };
+        if has_content {
+            resident.ram.mark_written(bytes.clone());
+        }
+        resident.map_arrived(&bytes)?;
+        let mut is_waited_for = false;
+        for unit in missing.units(bytes.clone()) {
+            let arrived = missing.arrived(unit.start);
+            is_waited_for |= arrived.is_waited_for;
+            if arrived.is_block_whole {
+                resident.settle(bytes.start, self.number);
+            }
+            if arrived.left == 0 {
+                resident.ram.end_loading();
+            }
+        }
+        drop(resident);
+        if is_waited_for {
+            self.kick_all();
+        }
+        Ok(())
+    }
+}
+
+impl Resident {
+    /// Makes the block with the byte at `offset`, all of which is there, one in stage 2. The caller has the task, and `number` is that of the domain.
+    fn settle(&mut self, offset: usize, number: usize) {
+        let Self { guest, ram, stage2: Some(stage2), .. } = self else { return };
+        let address = guest.ram_base() + offset as u64;
+        let root = stage2.root();
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        let forget = |_| unsafe { mmu::forget_guest(root, vmid(number)) };
+        // SAFETY: 1. All pages of the block were mapped, each before it was noted as there. 2. `forget_guest` drops all cores' copies of the
+        // translation, and completes that.
+        unsafe { stage2.settle(address, ram.may_have_content(offset), forget) };
+    }
+}
+
+impl Parked<'_> {
+    /// Makes the guest's RAM missing, but for what is zeros and will be: `has_content` denies that of other blocks, by their offset. The guest that is to
+    /// have it takes the place of this one by [`Self::replace`].
+    pub fn begin_loading(&mut self, has_content: impl Fn(usize) -> bool, task: &mut Task) {
+        self.withdraw_ram(task);
+        self.resident.ram.begin_loading(has_content);
+        self.map_ram();
+    }
+
+    /// Gives up loading, if something is missing: the guest is lost. All of its RAM is mapped, and marked as written where anything was missing.
+    pub(super) fn abandon_loading(&mut self, task: &mut Task) {
+        if self.resident.ram.missing().is_some() {
+            self.withdraw_ram(task);
+            self.resident.ram.abandon_loading();
+            self.map_ram();
+        }
+    }
+
+    /// Makes stage 2 map nothing of the RAM.
+    fn withdraw_ram(&mut self, _: &mut Task) {
+        let number = self.domain.number;
+        let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
+        let base = guest.ram_base();
+        let blocks = || (0..ram.len()).step_by(BLOCK_SIZE).map(|offset| base + offset as u64);
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
+        // SAFETY: 1. `forget_guest` drops all cores' copies of the translation, and completes that. 2. The guest is parked.
+        unsafe { stage2.withdraw(blocks, forget) };
+    }
+
+    /// Maps what is there of the RAM, of which nothing is mapped.
+    fn map_ram(&mut self) {
+        let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
+        let mapped = first_write::map(stage2, &mut HeapTables, guest.ram_base(), ram);
+        // It was mapped before, in blocks, so there are tables for it.
+        debug_assert!(mapped.is_ok());
+    }
+}
