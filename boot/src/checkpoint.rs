@@ -2,7 +2,7 @@
 //! what is stored.
 
 use crate::answer::Answer;
-use crate::instant::{self, Instant, Stored};
+use crate::instant::{self, Instant, InstantError, Stored};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError, ToStore, routines};
 use crate::typed::{self, GivenUp};
@@ -14,7 +14,6 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::timer;
 use stasis_guest::given::Unstorable;
-use stasis_host::run_state::Misfit;
 use stasis_host::sets::{self, SetNameError};
 use stasis_host::stored::{self, Keep};
 use stasis_run::domain::Domain;
@@ -28,9 +27,9 @@ pub enum CheckpointError {
     /// A guest has a device of the machine, whose state can't be stored.
     #[error(transparent)]
     Unstorable(#[from] Unstorable),
-    /// A guest is in a state in which none is stored.
+    /// The guests could not be taken as they are.
     #[error(transparent)]
-    Misfit(#[from] Misfit),
+    Instant(#[from] InstantError),
     /// There is no store.
     #[error(transparent)]
     NoStore(#[from] NoStore),

@@ -29,7 +29,7 @@ use stasis_memory::range::{NoRam, Range};
 use stasis_run::domain::{Domain, Memory, Placement, Ram};
 use stasis_run::el2::GuestRam;
 use stasis_run::shared::{self, Connected};
-use stasis_run::tables::HeapTables;
+use stasis_run::tables::GuestTables;
 use stasis_run::turns::{self, Task};
 use stasis_run::{device_interrupts, roster};
 use stasis_state::vcpu::Identity;
@@ -180,7 +180,7 @@ pub fn add(
     let claim = GUESTS.lock().claim(guest.name())?;
     let number = claim.number;
     let gicv = *GICV.get().expect("it is known before any guest");
-    let stage2 = match claim.left.map_or_else(|| Translation::new(&mut HeapTables), Ok) {
+    let stage2 = match claim.left.map_or_else(|| Translation::new(&mut GuestTables::OfHeap), Ok) {
         Ok(translation) => translation,
         Err(why) => {
             GUESTS.lock().disclaim(number);

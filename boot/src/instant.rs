@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_host::run_state::{Misfit, RunState};
+use stasis_memory::range::NoRam;
 use stasis_run::domain::{Domain, Frozen, Parked, Prepared};
 use stasis_run::turns::Task;
 use stasis_run::{clock, shared};
@@ -29,19 +30,30 @@ pub struct Instant {
     pub pause_micros: u64,
 }
 
+/// Why guests were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum InstantError {
+    /// A guest is in a state in which none is stored.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// There is no memory for what a guest writes while it is stored.
+    #[error("no room to keep what the guest overwrites while it is stored: {0}")]
+    NoRoom(#[from] NoRam),
+}
+
 /// Takes guests as they are at one instant, with the memory that they share. The guests stand still meanwhile, and so do those that share memory
 /// with them.
 ///
 /// # Errors
 ///
-/// What the first guest is doing that is in a state in which none is stored.
+/// [`InstantError`] says why none was taken. All go on.
 pub fn take<'a>(
     task: &mut Task,
     domains: &[&'a Domain],
-) -> Result<(Vec<Stored<'a>>, Instant), Misfit> {
+) -> Result<(Vec<Stored<'a>>, Instant), InstantError> {
     let pause = &mut || task.yield_now();
     let prepared = domains.iter().map(|domain| Prepared::new(domain, pause));
-    let prepared: Vec<Prepared> = prepared.collect();
+    let prepared: Vec<Prepared> = prepared.collect::<Result<_, _>>()?;
     let others: Vec<Arc<Domain>> = shared::others(domains);
     let begin = timer::counter();
     let mut parked: Vec<Parked> = domains.iter().map(|domain| domain.park()).collect();

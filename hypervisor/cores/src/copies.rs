@@ -14,23 +14,43 @@ use core::ops::Range;
 
 use crate::sync::Lock;
 
-/// Pages of a block: those that one table of pages maps. Blocks without a copy cost one word each.
+/// Pages of a block. A block without a copy is known by one number.
 const BLOCK: usize = 512;
-/// No frame.
-const NONE: u16 = u16::MAX;
+/// Numbers of 16 bits in a word of the notes.
+const LANES: usize = 4;
+/// Bits of such a number.
+const LANE_BITS: usize = 16;
 
-/// The copies of pages, each in a frame with a number.
+/// Memory for the notes of [`Copies`]: words, which are 0 at first, and which nobody else uses.
+pub trait Notes {
+    /// Returns the word with this index, below [`Copies::words`].
+    fn load(&self, index: usize) -> u64;
+
+    /// Sets the word with this index, below [`Copies::words`].
+    fn store(&mut self, index: usize, word: u64);
+}
+
+/// The copies of pages, each in a frame with a number. What is where is noted in `N`, which has room for all that can be.
 #[derive(Debug)]
-pub struct Copies {
-    kept: Lock<Kept>,
+pub struct Copies<N> {
+    kept: Lock<Kept<N>>,
 }
 
 #[derive(Debug)]
-struct Kept {
-    /// Frames without a copy.
-    free: Vec<u16>,
-    /// For each block, the frame of each of its pages, or [`NONE`]. Empty for a block without a copy.
-    frames: Vec<Vec<u16>>,
+struct Kept<N> {
+    /// Numbers of 16 bits. First one for each page: the number of its frame and 1, or 0 without a copy. Then the frames that were given back, the last one
+    /// last.
+    notes: N,
+    /// Pages of the memory.
+    pages: usize,
+    /// For each block, how many of its pages have a copy.
+    counts: Vec<u16>,
+    /// Number of the first frame that was never used; all above it were not either.
+    fresh: usize,
+    /// Number of frames.
+    frames: usize,
+    /// How many frames were given back, and are free.
+    returned: usize,
     /// Pages below this one were released.
     released: usize,
     /// Whether somebody was refused a frame since the last release.
@@ -48,21 +68,33 @@ pub enum Refused {
     Writes,
 }
 
-/// No page was kept: there is no frame, or no memory to note it. There may be after the next release.
+/// No page was kept, for there is no frame. There may be after the next release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoFrame;
 
-impl Copies {
-    /// Returns the copies of `pages` pages, of which there are none yet. Frames have numbers below `frames`.
+impl<N> Copies<N> {
+    /// Returns how many words the notes of this many pages and frames take.
+    pub const fn words(pages: usize, frames: usize) -> usize {
+        (pages + frames).div_ceil(LANES)
+    }
+}
+
+impl<N: Notes> Copies<N> {
+    /// Returns the copies of `pages` pages, of which there are none yet. Frames have numbers below `frames`. `notes` has as many [words](Self::words) as
+    /// that takes.
     ///
     /// # Panics
     ///
     /// If there are 65,535 frames or more.
-    pub fn new(pages: usize, frames: usize) -> Self {
-        assert!(frames < usize::from(NONE), "a frame's number has 16 bits");
+    pub fn new(pages: usize, frames: usize, notes: N) -> Self {
+        assert!(frames < usize::from(u16::MAX), "a frame's number has 16 bits");
         let kept = Kept {
-            free: (0..frames as u16).rev().collect(),
-            frames: vec![Vec::new(); pages.div_ceil(BLOCK)],
+            notes,
+            pages,
+            counts: vec![0; pages.div_ceil(BLOCK)],
+            fresh: 0,
+            frames,
+            returned: 0,
             released: 0,
             is_wanted: false,
             is_spoiled: false,
@@ -100,11 +132,6 @@ impl Copies {
                 Err(NoFrame)
             }
         }
-    }
-
-    /// Notes that somebody waits for the next release for another reason than a frame.
-    pub fn wait_for_release(&self) {
-        self.kept.lock().is_wanted = true;
     }
 
     /// Returns whether a page was written that was neither kept nor released. Asked after the last read, it tells whether all that was read is of the
@@ -149,53 +176,96 @@ impl Copies {
     }
 }
 
-/// Returns the pages of `pages` by block: the block's number, and the numbers of the pages in it.
+/// Returns `pages` by block: the block's number, and those of the pages that are in it.
 fn by_block(pages: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
     (pages.start / BLOCK..pages.end.div_ceil(BLOCK)).map(move |block| {
         let first = block * BLOCK;
-        (block, pages.start.max(first) - first..pages.end.min(first + BLOCK) - first)
+        (block, pages.start.max(first)..pages.end.min(first + BLOCK))
     })
 }
 
-impl Kept {
+/// Returns the words of the notes in which these numbers are: the index of each, and which of its bits are theirs.
+fn words_of(numbers: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    (numbers.start / LANES..numbers.end.div_ceil(LANES)).map(move |index| {
+        let first = index * LANES;
+        let start = numbers.start.max(first) - first;
+        let end = numbers.end.min(first + LANES) - first;
+        (index, u64::MAX << (start * LANE_BITS) & u64::MAX >> ((LANES - end) * LANE_BITS))
+    })
+}
+
+/// Returns the numbers that a word of the notes has.
+fn lanes(word: u64) -> impl Iterator<Item = u16> {
+    (0..LANES).map(move |lane| (word >> (lane * LANE_BITS)) as u16)
+}
+
+impl<N: Notes> Kept<N> {
+    /// Returns the number with this index.
+    fn number(&self, index: usize) -> u16 {
+        (self.notes.load(index / LANES) >> (index % LANES * LANE_BITS)) as u16
+    }
+
+    /// Sets the number with this index.
+    fn set_number(&mut self, index: usize, number: u16) {
+        let shift = index % LANES * LANE_BITS;
+        let others = self.notes.load(index / LANES) & !(u64::from(u16::MAX) << shift);
+        self.notes.store(index / LANES, others | u64::from(number) << shift);
+    }
+
     fn frame_of(&self, page: usize) -> Option<usize> {
-        let frame = *self.frames.get(page / BLOCK)?.get(page % BLOCK)?;
-        (frame != NONE).then_some(frame.into())
+        if *self.counts.get(page / BLOCK)? == 0 {
+            return None;
+        }
+        usize::from(self.number(page)).checked_sub(1)
     }
 
     fn has_any(&self, pages: Range<usize>) -> bool {
         by_block(pages).any(|(block, pages)| {
-            let frames = self.frames.get(block).and_then(|frames| frames.get(pages));
-            frames.is_some_and(|frames| frames.iter().any(|frame| *frame != NONE))
+            self.counts.get(block).is_some_and(|count| *count != 0)
+                && words_of(pages).any(|(index, mask)| self.notes.load(index) & mask != 0)
         })
     }
 
-    /// Takes a frame for the copy of a page; `None` if there is no frame, or no memory to note it.
+    /// Takes a frame for the copy of a page; `None` if there is no frame.
     fn take_frame(&mut self, page: usize) -> Option<usize> {
-        let frames = self.frames.get_mut(page / BLOCK)?;
-        if frames.is_empty() {
-            frames.try_reserve_exact(BLOCK).ok()?;
-        }
-        let frame = self.free.pop()?;
-        if frames.is_empty() {
-            frames.resize(BLOCK, NONE);
-        }
-        frames[page % BLOCK] = frame;
+        let count = self.counts.get_mut(page / BLOCK)?;
+        let frame = match self.returned.checked_sub(1) {
+            Some(last) => {
+                *count += 1;
+                self.returned = last;
+                self.number(self.pages + last)
+            }
+            None if self.fresh < self.frames => {
+                *count += 1;
+                self.fresh += 1;
+                (self.fresh - 1) as u16
+            }
+            None => return None,
+        };
+        self.set_number(page, frame + 1);
         Some(frame.into())
     }
 
     /// Frees the frames of pages.
     fn free(&mut self, pages: Range<usize>) {
         for (block, pages) in by_block(pages) {
-            let Some(frames) = self.frames.get_mut(block) else { return };
-            let is_last = pages.end == BLOCK;
-            let freed = frames.get_mut(pages).into_iter().flatten();
-            // There is room: each of them was in the list before.
-            self.free.extend(
-                freed.map(|frame| core::mem::replace(frame, NONE)).filter(|frame| *frame != NONE),
-            );
-            if is_last {
-                *frames = Vec::new();
+            match self.counts.get(block) {
+                None => return,
+                Some(0) => continue,
+                Some(_) => {}
+            }
+            for (index, mask) in words_of(pages) {
+                let word = self.notes.load(index);
+                if word & mask == 0 {
+                    continue;
+                }
+                self.notes.store(index, word & !mask);
+                for frame in lanes(word & mask).filter_map(|number| number.checked_sub(1)) {
+                    // There is room: a frame was given back, or is in use.
+                    self.set_number(self.pages + self.returned, frame);
+                    self.returned += 1;
+                    self.counts[block] -= 1;
+                }
             }
         }
     }

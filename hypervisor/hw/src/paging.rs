@@ -22,8 +22,8 @@ mod tests;
 pub use attributes::{Attributes, MAIR_DEVICE, MAIR_NORMAL};
 use core::ptr::NonNull;
 pub use protect::Forget;
-use table::{Entry, Level, OUTPUT_ADDRESS, ROOT_LEVEL, Spares, address_of, release_below};
-pub use table::{Table, TableSource};
+use table::{Entry, Level, OUTPUT_ADDRESS, ROOT_LEVEL, address_of, release_below};
+pub use table::{Spares, Table, TableSource};
 
 /// Bytes of a page.
 pub const PAGE_SIZE: u64 = 4096;
@@ -60,8 +60,10 @@ pub enum MapError {
 #[derive(Debug)]
 pub struct Translation {
     root: NonNull<Table>,
-    /// Tables of blocks that were split and are blocks again.
+    /// Tables for blocks that will be split.
     spares: Spares,
+    /// Blocks that are split now.
+    split: usize,
 }
 
 // SAFETY: the translation owns its tables, which are mapped on every core, and whose entries are atomics. So it may move to another core.
@@ -75,7 +77,7 @@ impl Translation {
     /// [`MapError::OutOfMemory`] if there is no table for its root.
     pub fn new(tables: &mut impl TableSource) -> Result<Self, MapError> {
         let root = tables.allocate().ok_or(MapError::OutOfMemory)?;
-        Ok(Self { root, spares: Spares::default() })
+        Ok(Self { root, spares: Spares::default(), split: 0 })
     }
 
     /// Returns the physical address of the first table, for TTBR0_EL2 or VTTBR_EL2.
@@ -141,7 +143,8 @@ impl Translation {
     ///
     /// # Safety
     ///
-    /// 1. Every table of the translation came from `tables`: it was passed to [`new`](Self::new) and to each [`map`](Self::map).
+    /// 1. Every table of the translation came from `tables`: it was passed to [`new`](Self::new) and to each [`map`](Self::map), or what
+    ///    was [stocked](Self::stock) came from it.
     /// 2. When `forget` returns, no core has a copy of any of the translation's entries, in a TLB or in a walk that is under way, until something is
     ///    mapped again.
     /// 3. No core needs what the translation maps.
@@ -154,10 +157,9 @@ impl Translation {
             // no core has a copy of it or of what is below, by condition 2. `take` leaves 0 in the entry, so the tables below are given back once.
             unsafe { release_below(tables, entry.take(), ROOT_LEVEL) };
         }
-        while let Some(pages) = self.spares.pop() {
-            // SAFETY: the tables of this translation came from such a source.
-            unsafe { pages.release(tables) };
-        }
+        self.split = 0;
+        // SAFETY: the tables of this translation came from such a source, by condition 1.
+        unsafe { core::mem::take(&mut self.spares).release(tables) };
     }
 
     /// Returns the physical address behind `input`, if it is mapped.

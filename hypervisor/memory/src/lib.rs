@@ -7,7 +7,7 @@
 //! - [`machine`]: [`Machine`], the seam to the instructions and the caches of a core, and [`Portable`], the host's.
 //! - `raw`: the memory itself, by its address, behind methods that check what they are asked for.
 //! - [`fake`]: [`FakeRam`], memory for tests.
-//! - [`range`]: ranges of physical memory, and the pool of what is free.
+//! - [`range`]: ranges of physical memory, and the pool of what is free; [`stock`]: single pages of it.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
@@ -24,6 +24,7 @@ pub mod range;
 #[allow(unsafe_code, reason = "memory that guests write can't be a slice")]
 mod raw;
 pub mod snapshot;
+pub mod stock;
 
 pub use access::{AccessError, GuestMemory};
 pub use fake::FakeRam;

@@ -73,6 +73,9 @@ pub enum NoRam {
     /// A pointer to RAM at address 0 could not be told from a null pointer.
     #[error("there is no RAM at address 0")]
     AtZero,
+    /// EL2's heap has no memory to note what was taken.
+    #[error("Stasis has no memory of its own left")]
+    Unnoted,
     /// No free piece is large enough.
     #[error(
         "it needs {} MiB of RAM; {} MiB are free, {} MiB of them in one piece{}",

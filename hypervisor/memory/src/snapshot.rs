@@ -13,7 +13,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 pub use stasis_cores::copies::NoFrame;
-use stasis_cores::copies::{Copies, Refused};
+use stasis_cores::copies::{Copies, Notes, Refused};
 use stasis_state::written::{BLOCK_SIZE, Written};
 use stasis_state::{OutOfRange, PAGE_SIZE, ReadRam};
 
@@ -21,31 +21,71 @@ use crate::machine::Machine;
 use crate::ram::{GuestRam, pieces};
 use crate::raw::Raw;
 
-/// What a snapshot needs besides the memory: frames for copies. It is made before the guest stands still, for that takes longer.
+/// What a snapshot needs besides the memory: frames for copies, and memory for notes of what is in them. It is made before the guest stands still, for
+/// that takes longer, and may find that there is no memory.
 #[derive(Debug)]
 pub struct Room<M> {
+    /// The frames, and behind them the notes.
     frames: GuestRam<M>,
-    copies: Copies,
+    copies: Copies<Noted<M>>,
 }
 
 /// Most frames that a snapshot can have.
 pub const MAX_FRAMES: usize = 1 << 15;
 
+/// Returns the bytes that the notes of this many pages and frames take: whole pages.
+const fn notes_len(pages: usize, frames: usize) -> usize {
+    (Copies::<()>::words(pages, frames) * size_of::<u64>()).next_multiple_of(PAGE_SIZE)
+}
+
 impl<M: Machine> Room<M> {
-    /// Returns the memory of the frames.
-    pub fn into_frames(self) -> GuestRam<M> {
-        self.frames
+    /// Returns the bytes of memory that a room with `frames` frames takes, for a snapshot of `len` bytes.
+    pub const fn bytes(len: usize, frames: usize) -> usize {
+        frames * PAGE_SIZE + notes_len(len / PAGE_SIZE, frames)
     }
 
-    /// Returns room for a snapshot of `len` bytes. Of the memory `frames`, which has none if all who write must wait, each page takes a copy of one.
+    /// Returns the memory that the room is made of.
+    pub fn into_memory(self) -> GuestRam<M> {
+        let Self { frames, copies } = self;
+        drop(copies);
+        frames
+    }
+
+    /// Returns room for a snapshot of `len` bytes, with as many frames as `memory` has room for. It is zeros.
     ///
     /// # Panics
     ///
-    /// If there are more frames than [`MAX_FRAMES`].
-    pub fn new(len: usize, frames: GuestRam<M>) -> Self {
-        let count = frames.len() / PAGE_SIZE;
-        assert!(count <= MAX_FRAMES, "{count} frames");
-        Self { copies: Copies::new(len / PAGE_SIZE, count), frames }
+    /// If `memory` is smaller than [`Self::bytes`] are without a frame.
+    pub fn new(len: usize, memory: GuestRam<M>) -> Self {
+        let pages = len / PAGE_SIZE;
+        let most = (memory.len() / PAGE_SIZE).min(MAX_FRAMES);
+        let left = memory.len().checked_sub(notes_len(pages, most));
+        let count = most.min(left.expect("the notes need room") / PAGE_SIZE);
+        let notes = Noted { raw: memory.raw.clone(), start: count * PAGE_SIZE };
+        Self { copies: Copies::new(pages, count, notes), frames: memory }
+    }
+}
+
+/// Notes of what was copied where, in the memory of a [`Room`].
+#[derive(Debug)]
+struct Noted<M> {
+    raw: Arc<Raw<M>>,
+    /// Offset of the first word.
+    start: usize,
+}
+
+impl<M: Machine> Notes for Noted<M> {
+    #[inline]
+    fn load(&self, index: usize) -> u64 {
+        let word = self.raw.load_u64(self.start + index * size_of::<u64>());
+        debug_assert!(word.is_ok(), "there is room for all notes");
+        word.unwrap_or(0)
+    }
+
+    #[inline]
+    fn store(&mut self, index: usize, word: u64) {
+        let stored = self.raw.store_u64(self.start + index * size_of::<u64>(), word);
+        debug_assert!(stored.is_ok(), "there is room for all notes");
     }
 }
 
@@ -55,7 +95,7 @@ pub struct Snapshot<M> {
     ram: Arc<Raw<M>>,
     /// What may have had content at the instant.
     written: Written,
-    copies: Copies,
+    copies: Copies<Noted<M>>,
     frames: GuestRam<M>,
 }
 
@@ -79,9 +119,10 @@ impl<M: Machine> Snapshot<M> {
         Self { ram, written, copies, frames }
     }
 
-    /// Returns the memory of the frames, when nobody keeps or reads any more.
-    pub fn into_frames(self) -> GuestRam<M> {
-        self.frames
+    /// Returns the memory of its [`Room`], when nobody keeps or reads any more.
+    pub fn into_memory(self) -> GuestRam<M> {
+        let Self { frames, copies, .. } = self;
+        Room { frames, copies }.into_memory()
     }
 
     /// Makes sure that the page at `offset` is found as it was, whatever is written to it once this has returned. The caller lets nobody write the page
@@ -106,11 +147,6 @@ impl<M: Machine> Snapshot<M> {
             debug_assert!(copied.is_ok());
             self.ram.clean_and_invalidate(bytes_of(page));
         })
-    }
-
-    /// Notes that somebody waits for the next release for another reason than a frame.
-    pub fn wait_for_release(&self) {
-        self.copies.wait_for_release();
     }
 
     /// Keeps all pages of bytes that the hypervisor will write. If one can't be kept, the snapshot is spoiled.

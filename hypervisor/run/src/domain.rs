@@ -33,7 +33,7 @@ pub use turn::After;
 use crate::el2::GuestRam;
 use crate::roster::{self, Roster};
 use crate::shared::Connected;
-use crate::tables::HeapTables;
+use crate::tables::GuestTables;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
@@ -159,7 +159,7 @@ impl Memory {
     /// Maps the memory and the devices in stage 2 of its guest, whose RAM is at `ram_base` in its own address space.
     fn map(&mut self, ram_base: u64) -> Result<(), MapError> {
         let Self { ram, shared, given, gicv, stage2 } = self;
-        let tables = &mut HeapTables;
+        let tables = &mut GuestTables::OfHeap;
         first_write::map(stage2, tables, ram_base, ram)?;
         for (n, memory) in shared.iter().map(Connected::range).enumerate() {
             let attributes = Attributes::guest_shared();
@@ -178,14 +178,14 @@ impl Memory {
 /// # Safety
 ///
 /// 1. No vCPU is loaded on this core, and none of the guest's on another one.
-/// 2. The translation is that of the guest, whose tables all came from [`HeapTables`], and stays with its number for ever.
+/// 2. The translation is that of the guest, whose tables all came from [`GuestTables`], and stays with its number for ever.
 unsafe fn forget(stage2: &mut Translation, number: usize) {
     // SAFETY: 1. No vCPU is loaded on this core, by condition 1. 2. `clear` keeps the root, which stays with this number, and so with its VMID, for ever,
     // by condition 2.
     let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
-    // SAFETY: 1. The tables came from `HeapTables`, by condition 2. 2. `forget_guest` makes all cores drop their copies, which were under this VMID, and
+    // SAFETY: 1. The tables came from `GuestTables`, by condition 2. 2. `forget_guest` makes all cores drop their copies, which were under this VMID, and
     // waits for walks that are under way. 3. None of the guest's vCPUs is loaded, by condition 1.
-    unsafe { stage2.clear(&mut HeapTables, forget) };
+    unsafe { stage2.clear(&mut GuestTables::OfHeap, forget) };
 }
 
 impl Domain {
@@ -201,7 +201,7 @@ impl Domain {
     ///
     /// # Safety
     ///
-    /// 1. No other domain has this number. `memory.stage2` maps nothing, its tables all came from [`HeapTables`], and it was never used under another
+    /// 1. No other domain has this number. `memory.stage2` maps nothing, its tables all came from [`GuestTables`], and it was never used under another
     ///    number, nor another translation under this one.
     /// 2. `memory.gicv` is the frame of the machine's GICV. Nobody else uses the devices in `memory.given`; those that access memory by themselves are
     ///    virtio-mmio slots, which EL2 has mapped one to one as device memory.
@@ -218,7 +218,7 @@ impl Domain {
         if let Err(why) = memory.map(guest.ram_base()) {
             // Do this before the RAM goes back: nothing may find it any more.
             // SAFETY: 1. No vCPU is loaded on this core, by condition 3, and the guest has none yet, by condition 1. 2. The translation is the guest's and
-            // its tables came from `HeapTables`, by condition 1; the caller keeps it with the number.
+            // its tables came from `GuestTables`, by condition 1; the caller keeps it with the number.
             unsafe { forget(&mut memory.stage2, number) };
             return Err((why, memory.stage2));
         }

@@ -58,13 +58,27 @@ fn take_range(lowest: u64, len: u64) -> Result<(NonNull<u8>, usize), NoRam> {
     Ok((NonNull::new(start).ok_or(NoRam::AtZero)?, range.len() as usize))
 }
 
+/// Takes a block of 2 MiB, as it is.
+///
+/// # Errors
+///
+/// [`NoRam`] says what there is instead.
+pub(crate) fn take_block() -> Result<Range, NoRam> {
+    take_range(0, RAM_UNIT)
+}
+
+/// Puts a range back that was taken, and that nobody uses any more.
+pub(crate) fn give_back_range(range: Range) {
+    if let Some(pool) = FREE.lock().as_mut() {
+        pool.add(range);
+    }
+}
+
 /// Puts memory back into the pool. Memory that a snapshot may still read is lost instead.
 pub fn give_back(memory: GuestRam) {
     let range = memory.into_range();
     debug_assert!(range.is_some(), "a snapshot ends before its memory goes");
-    if let Some(pool) = FREE.lock().as_mut()
-        && let Some(range) = range.filter(|range| !range.is_empty())
-    {
-        pool.add(range);
+    if let Some(range) = range.filter(|range| !range.is_empty()) {
+        give_back_range(range);
     }
 }

@@ -57,6 +57,20 @@ impl PageBits {
         self.0.get(page / WORD).is_some_and(|word| word >> (page % WORD) & 1 != 0)
     }
 
+    /// Adds the page with this number, below [`BLOCK_PAGES`].
+    pub fn insert(&mut self, page: usize) {
+        if let Some(word) = self.0.get_mut(page / WORD) {
+            *word |= 1 << (page % WORD);
+        }
+    }
+
+    /// Removes the page with this number.
+    pub fn remove(&mut self, page: usize) {
+        if let Some(word) = self.0.get_mut(page / WORD) {
+            *word &= !(1 << (page % WORD));
+        }
+    }
+
     /// Returns how many pages they are.
     pub fn count(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()

@@ -1,33 +1,48 @@
 //! What the reader reads is the memory of the instant, whatever is written meanwhile.
 
 use super::check;
-use crate::copies::{Copies, NoFrame, Refused};
+use crate::copies::{Copies, NoFrame, Notes, Refused};
 use core::array::from_fn;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering, fence};
 use loom::thread;
+use std::vec;
+use std::vec::Vec;
 
 /// The number of the first page; the second one is in another block.
 const PAGES: [usize; 2] = [0, 512];
 /// What the memory has at the instant.
 const OLD: u32 = 7;
 
+/// Notes on the heap.
+struct Words(Vec<u64>);
+
+impl Notes for Words {
+    fn load(&self, index: usize) -> u64 {
+        self.0[index]
+    }
+
+    fn store(&mut self, index: usize, word: u64) {
+        self.0[index] = word;
+    }
+}
+
+fn copies(pages: usize, frames: usize) -> Copies<Words> {
+    Copies::new(pages, frames, Words(vec![0; Copies::<Words>::words(pages, frames)]))
+}
+
 /// Two pages of one word each, and frames.
 struct Memory {
     pages: [AtomicU32; 2],
     frames: [AtomicU32; 2],
-    copies: Copies,
+    copies: Copies<Words>,
 }
 
 impl Memory {
     fn new(frames: usize) -> Arc<Self> {
         let word = |_| AtomicU32::new(OLD);
         let frames_of_it = from_fn(|_| AtomicU32::new(0));
-        Arc::new(Self {
-            pages: from_fn(word),
-            frames: frames_of_it,
-            copies: Copies::new(1024, frames),
-        })
+        Arc::new(Self { pages: from_fn(word), frames: frames_of_it, copies: copies(1024, frames) })
     }
 
     /// A vCPU's first write to a page: the fault, and the write when that is answered.
@@ -144,5 +159,37 @@ fn a_write_that_finds_no_frame_and_does_not_wait_is_known_to_who_has_read_it() {
         );
         hypervisor.join().unwrap();
         assert!(memory.copies.is_spoiled());
+    });
+}
+
+/// What is noted is what a list of pages and their frames would say, with pages at the edges of words and blocks, and frames that are used again.
+#[test]
+fn each_page_has_the_frame_that_it_was_given_until_it_is_released() {
+    check(|| {
+        let copies = copies(1030, 7);
+        let keep = |page| {
+            let mut frame = None;
+            let kept = copies.keep(page, Refused::Waits, |taken| frame = Some(taken));
+            kept.map(|()| frame)
+        };
+        let pages = [0, 3, 4, 511, 512, 1028, 1029];
+        for (n, page) in pages.into_iter().enumerate() {
+            assert_eq!(keep(page), Ok(Some(n)), "a frame that nobody has");
+            assert_eq!(keep(page), Ok(None), "it is kept already");
+        }
+        assert_eq!(keep(513), Err(NoFrame));
+        let frames = |pages: &[usize]| pages.iter().map(|page| copies.frame_of(*page)).collect();
+        let found: Vec<_> = frames(&pages);
+        assert_eq!(found, (0..7).map(Some).collect::<Vec<_>>());
+        let is_known = |pages| copies.unwritten(pages, || ()).is_none();
+        assert!(is_known(0..1) && is_known(3..4) && is_known(508..512) && is_known(1029..1030));
+        assert!(!is_known(1..3) && !is_known(5..511) && !is_known(513..1028));
+        assert!(copies.release(512), "somebody waits");
+        let found: Vec<_> = frames(&pages);
+        assert_eq!(found, [None, None, None, None, Some(4), Some(5), Some(6)]);
+        let mut again: Vec<_> = (514..518).map(|page| keep(page).unwrap().unwrap()).collect();
+        again.sort_unstable();
+        assert_eq!(again, [0, 1, 2, 3]);
+        assert_eq!(keep(518), Err(NoFrame));
     });
 }

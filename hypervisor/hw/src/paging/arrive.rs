@@ -26,7 +26,7 @@ impl Translation {
             // SAFETY: an entry that refers to a table was made invalid above, and no core has a copy of what it was, by condition 1.
             let pages = self.block(input).and_then(|entry| unsafe { entry.take_pages() });
             if let Some(pages) = pages {
-                self.spares.push(pages);
+                self.put_away(pages);
             }
         }
     }
@@ -57,6 +57,7 @@ impl Translation {
             if let Some(level) = self.first_level().entry(input).next() {
                 level.entry(input).refer_to(pages);
             }
+            self.split += 1;
         }
         self.map(tables, input, output, len, attributes)
     }
@@ -75,7 +76,7 @@ impl Translation {
         forget(Forget::All);
         // SAFETY: the entry was made invalid, and no core has a copy of what it was, by condition 2.
         if let Some(pages) = unsafe { entry.join(writable) } {
-            self.spares.push(pages);
+            self.put_away(pages);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! a table, or a table a block, by break-before-make alone: the entry is made invalid, all cores drop their copies, and then the entry gets
 //! its new value (DDI 0487, D8.16.1). A core that looks the address up meanwhile takes a translation fault, and tries again.
 
-use super::table::{Entry, Pages, TableSource};
+use super::table::{Entry, Pages, Spares};
 use super::{MapError, Translation};
 
 /// What all cores must drop their copies of, before the translation goes on.
@@ -52,9 +52,19 @@ impl Translation {
             // SAFETY: an entry that refers to a table was made invalid in the loop above, and no core has a copy of what it was, by the condition.
             let pages = self.block(input).and_then(|entry| unsafe { entry.join(false) });
             if let Some(pages) = pages {
-                self.spares.push(pages);
+                self.put_away(pages);
             }
         }
+    }
+
+    /// Returns how many tables of pages the translation has: those of blocks that were [split](Self::split), and those for more of them.
+    pub fn page_tables(&self) -> usize {
+        self.split + self.spares.count()
+    }
+
+    /// Adds tables for blocks that will be split. They come from such a source as those of the translation.
+    pub fn stock(&mut self, spares: Spares) {
+        self.spares.append(spares);
     }
 
     /// Returns whether `input` lies in a block of 2 MiB that was split into pages.
@@ -67,27 +77,25 @@ impl Translation {
     ///
     /// # Errors
     ///
-    /// [`MapError::OutOfMemory`] if there is no table for the pages. Nothing was changed then.
+    /// [`MapError::OutOfMemory`] if there is no table for the pages in [stock](Self::stock). Nothing was changed then.
     ///
     /// # Safety
     ///
-    /// 1. Every table of the translation came from `tables`.
-    /// 2. When `forget` returns, no core has a copy of what it was given, as it was before, in a TLB or in a walk that is under way.
+    /// When `forget` returns, no core has a copy of what it was given, as it was before, in a TLB or in a walk that is under way.
     pub unsafe fn split(
         &mut self,
-        tables: &mut impl TableSource,
         input: u64,
         forget: impl FnOnce(Forget),
     ) -> Result<(), MapError> {
         if self.block(input).is_some_and(|entry| entry.next().is_none()) {
-            let spare = self.spares.pop().or_else(|| Pages::allocate(tables));
-            let pages = spare.ok_or(MapError::OutOfMemory)?;
+            let pages = self.spares.pop().ok_or(MapError::OutOfMemory)?;
             if let Some(entry) = self.block(input) {
                 entry.fill(&pages);
                 entry.invalidate();
                 forget(Forget::Address(input));
                 entry.refer_to(pages);
             }
+            self.split += 1;
         }
         self.allow_writes(input);
         Ok(())
@@ -109,8 +117,14 @@ impl Translation {
         forget(Forget::All);
         // SAFETY: the entry was made invalid, and no core has a copy of what it was, by the condition.
         if let Some(pages) = unsafe { entry.join(true) } {
-            self.spares.push(pages);
+            self.put_away(pages);
         }
+    }
+
+    /// Keeps a table whose block is not split any more for the next one that will be.
+    pub(super) fn put_away(&mut self, pages: Pages) {
+        self.spares.push(pages);
+        self.split -= 1;
     }
 
     /// Returns the entry for `input` in a table of level 2, if it maps a block or refers to a table of pages.

@@ -205,47 +205,81 @@ impl Pages {
         tables.allocate().map(Self)
     }
 
-    /// Gives the table back.
-    ///
-    /// # Safety
-    ///
-    /// The table came from `tables`.
-    pub(super) unsafe fn release(self, tables: &mut impl TableSource) {
-        // SAFETY: 1. The table came from `tables`, by the condition, and was not released: then there would be no `Pages`. 2. No table refers to it
-        // and no core remembers it, as the type says.
-        unsafe { tables.release(self.0) };
-    }
-
     /// Makes the table map nothing.
     pub(super) fn clear(&self) {
         self.entries().iter().for_each(|entry| entry.store(0, Ordering::Relaxed));
     }
 
     fn entries(&self) -> &[AtomicU64; ENTRIES] {
-        // SAFETY: 1. The table came from `allocate`, initialised and one to one, and is released by whoever gives `self` away. 2. All its
+        // SAFETY: 1. The table came from `allocate`, initialised and one to one, and is released by whoever takes `self` apart. 2. All its
         // entries are atomics, and nobody has an exclusive reference to it.
         unsafe { &self.0.as_ref().0 }
     }
 }
 
-/// Tables of the last level that are kept for the next block that is split. Each has the address of the next one in its first entry, so they take no
-/// memory besides.
+/// Tables for blocks that will be split into pages. Each has the address of the next one in its first entry, so they take no memory besides.
+///
+/// They are lost if this is dropped: whoever has them [gives them to a translation](super::Translation::stock), or [releases](Self::release) them.
 #[derive(Debug, Default)]
-pub(super) struct Spares(Option<NonNull<Table>>);
+pub struct Spares {
+    first: Option<NonNull<Table>>,
+    count: usize,
+}
 
 impl Spares {
+    /// Returns how many tables these are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Adds a fresh table.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfMemory`] if `tables` has none.
+    pub fn add(&mut self, tables: &mut impl TableSource) -> Result<(), MapError> {
+        self.push(Pages::allocate(tables).ok_or(MapError::OutOfMemory)?);
+        Ok(())
+    }
+
+    /// Adds the tables of `others`.
+    pub(super) fn append(&mut self, mut others: Self) {
+        if self.first.is_none() {
+            *self = others;
+            return;
+        }
+        while let Some(pages) = others.pop() {
+            self.push(pages);
+        }
+    }
+
+    /// Gives all tables back.
+    ///
+    /// # Safety
+    ///
+    /// The tables came from such a source as `tables`.
+    pub unsafe fn release(mut self, tables: &mut impl TableSource) {
+        while let Some(pages) = self.pop() {
+            // SAFETY: 1. The table came from such a source, by the condition, and was not released: then there would be no `Pages`. 2. No table refers
+            // to it and no core remembers it, as `Pages` says.
+            unsafe { tables.release(pages.0) };
+        }
+    }
+
     /// Adds a table.
     pub(super) fn push(&mut self, pages: Pages) {
-        let next = self.0.map_or(0, address_of);
+        let next = self.first.map_or(0, address_of);
         pages.entries()[0].store(next, Ordering::Relaxed);
-        self.0 = Some(pages.0);
+        self.first = Some(pages.0);
+        self.count += 1;
     }
 
     /// Takes a table out; `None` if there is none.
     pub(super) fn pop(&mut self) -> Option<Pages> {
-        let pages = Pages(self.0?);
+        let pages = Pages(self.first?);
         let next = pages.entries()[0].load(Ordering::Relaxed) as usize;
-        self.0 = NonNull::new(core::ptr::with_exposed_provenance_mut(next));
+        self.first = NonNull::new(core::ptr::with_exposed_provenance_mut(next));
+        self.count -= 1;
         Some(pages)
     }
 }

@@ -28,17 +28,18 @@ fn bytes(ram: &dyn ReadRam) -> Vec<u8> {
     bytes
 }
 
-/// Frames on the host's heap, which are never freed.
+/// Memory on the host's heap, which is never freed.
 #[repr(align(4096))]
-struct Frames(#[allow(dead_code, reason = "it is looked at through memory alone")] [u8; SIZE]);
+struct Frames(#[allow(dead_code, reason = "it is looked at through memory alone")] [u8; 2 * SIZE]);
 
 fn room(len: usize, frames: usize) -> Room<Portable> {
-    let memory = Box::leak(Box::new(Frames([0xee; SIZE])));
+    let bytes = Room::<Portable>::bytes(len, frames);
+    let memory = Box::leak(Box::new(Frames([0xee; 2 * SIZE])));
     let start = core::ptr::NonNull::from(memory).cast();
-    // SAFETY: 1. The frames were leaked, so they live for ever, and one `GuestRam` is made of them. 2. The reference to them became a pointer, and is
-    // not used again. 3. Nobody but the `GuestRam` accesses them.
-    let frames = unsafe { GuestRam::new(start, frames * PAGE_SIZE, &mut || ()) };
-    Room::new(len, frames)
+    assert!(bytes <= 2 * SIZE);
+    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The reference to it became a pointer, and is
+    // not used again. 3. Nobody but the `GuestRam` accesses it.
+    Room::new(len, unsafe { GuestRam::new(start, bytes, &mut || ()) })
 }
 
 /// Checks that all ways to read the snapshot find these bytes.

@@ -7,7 +7,7 @@
 use super::Resident;
 use super::host::RunningOn;
 use crate::el2::GuestRam;
-use crate::tables::{HeapTables, SparingTables};
+use crate::tables::GuestTables;
 use stasis_guest::exit::Fault;
 use stasis_hw::paging::{Attributes, Forget, MapError, Translation};
 use stasis_state::written::BLOCK_SIZE;
@@ -15,7 +15,7 @@ use stasis_state::written::BLOCK_SIZE;
 /// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself, but for blocks of which something is missing.
 pub(super) fn map(
     stage2: &mut Translation,
-    tables: &mut HeapTables,
+    tables: &mut GuestTables,
     base: u64,
     ram: &GuestRam,
 ) -> Result<(), MapError> {
@@ -84,11 +84,10 @@ impl Resident {
                     host.nap();
                     return true;
                 }
-                // SAFETY: 1. All tables of guests come from the heap. 2. The guest is loaded, so `forget` drops all cores' copies of its translation for
-                // the address, and completes that.
-                let split = unsafe { stage2.split(&mut SparingTables, address, forget) };
+                // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
+                let split = unsafe { stage2.split(address, forget) };
+                debug_assert!(split.is_ok(), "a table for each block was reserved");
                 if split.is_err() {
-                    snapshot.wait_for_release();
                     host.nap();
                     return true;
                 }

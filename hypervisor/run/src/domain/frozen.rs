@@ -4,16 +4,19 @@
 //! is one write to a page table for each block of 2 MiB. From then on the [first write](super::first_write) to a page keeps what the page was. A vCPU for which there
 //! is no frame sleeps until the checkpoint has written some pages.
 
-use super::{Domain, Parked};
+use super::{Domain, Parked, Resident};
 use crate::el2::El2;
-use crate::pool;
 use crate::turns::Task;
+use crate::{pool, tables};
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
 use stasis_devices::machine::RAM_UNIT;
+use stasis_hw::paging::{Spares, Translation};
+use stasis_memory::range::NoRam;
 use stasis_memory::snapshot::{MAX_FRAMES, Room, Snapshot};
-use stasis_memory::{GuestRam, OutOfRange, PAGE_SIZE, ReadRam};
+use stasis_memory::{OutOfRange, PAGE_SIZE, ReadRam};
+use stasis_state::written::BLOCK_SIZE;
 
 /// Of a guest's RAM, this part may be copied at a time: one byte in so many.
 const PART: u64 = 16;
@@ -23,23 +26,48 @@ const MOST: u64 = 16 << 20;
 const _: () = assert!(MOST / PAGE_SIZE <= MAX_FRAMES as u64);
 
 /// What a snapshot needs besides a guest's RAM. It goes back to the pool if it is not used.
-pub struct Prepared(Option<Room<El2>>);
+pub struct Prepared {
+    /// Frames for copies; `None` once they are used.
+    room: Option<Room<El2>>,
+    /// Tables that the guest's translation lacks, if all blocks of its RAM are split.
+    tables: Spares,
+}
 
 impl Prepared {
-    /// Takes frames from the pool for a snapshot of `domain`; none, if the pool has none: then vCPUs that write must wait. Calls `pause` between pieces.
-    pub fn new(domain: &Domain, pause: &mut dyn FnMut()) -> Self {
-        let len = domain.look().ram.len();
-        let wanted = (len / PART).clamp(RAM_UNIT, MOST).next_multiple_of(RAM_UNIT);
-        let frames = pool::take(0, wanted, pause).or_else(|_| pool::take(0, RAM_UNIT, pause));
-        Self(Some(Room::new(len as usize, frames.unwrap_or_else(|_| GuestRam::none()))))
+    /// Takes from the pool what a snapshot of `domain` needs. Calls `pause` between pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRam`] if the pool does not have it.
+    pub fn new(domain: &Domain, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
+        let (len, lacking) = domain.resident.lock().lacking_tables();
+        let tables = tables::reserve(lacking, pause)?;
+        let bytes = |frames| (Room::<El2>::bytes(len, frames) as u64).next_multiple_of(RAM_UNIT);
+        let wanted = (len as u64 / PART).clamp(RAM_UNIT, MOST) / PAGE_SIZE;
+        let memory = pool::take(0, bytes(wanted as usize), pause);
+        let memory = memory.or_else(|_| pool::take(0, bytes(1), pause));
+        // From here on, dropping gives the tables back.
+        let mut prepared = Self { room: None, tables };
+        prepared.room = Some(Room::new(len, memory?));
+        Ok(prepared)
     }
 }
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        if let Some(room) = self.0.take() {
-            pool::give_back(room.into_frames());
+        tables::release(core::mem::take(&mut self.tables));
+        if let Some(room) = self.room.take() {
+            pool::give_back(room.into_memory());
         }
+    }
+}
+
+impl Resident {
+    /// Returns the size of the guest's RAM, and how many tables its translation lacks for all blocks of that being split.
+    fn lacking_tables(&self) -> (usize, usize) {
+        let len = self.ram.range().len() as usize;
+        let has = self.stage2.as_ref().map_or(usize::MAX, Translation::page_tables);
+        (len, len.div_ceil(BLOCK_SIZE).saturating_sub(has))
     }
 }
 
@@ -53,7 +81,8 @@ pub struct Frozen<'a> {
 impl<'a> Parked<'a> {
     /// Returns the guest's RAM as it is now. The guest goes on when `self` is dropped.
     pub fn freeze(&mut self, mut prepared: Prepared, task: &mut Task) -> Frozen<'a> {
-        let snapshot = prepared.0.take().map(|room| self.begin_snapshot(room, task));
+        let tables = core::mem::take(&mut prepared.tables);
+        let snapshot = prepared.room.take().map(|room| self.begin_snapshot(room, tables, task));
         Frozen { domain: self.domain, snapshot }
     }
 }
@@ -115,7 +144,7 @@ impl Drop for Frozen<'_> {
         self.domain.resident.lock().ram.end_snapshot();
         // Nobody has it any more, for the guest's vCPUs look at it under that lock.
         if let Some(snapshot) = self.snapshot.take().and_then(Arc::into_inner) {
-            pool::give_back(snapshot.into_frames());
+            pool::give_back(snapshot.into_memory());
         }
         self.domain.kick_all();
     }

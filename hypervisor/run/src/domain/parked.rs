@@ -13,7 +13,7 @@ use stasis_arch::mmu;
 use stasis_cores::sync::LockGuard;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
-use stasis_hw::paging::Translation;
+use stasis_hw::paging::{Spares, Translation};
 use stasis_memory::snapshot::{Room, Snapshot};
 use stasis_state::GuestState;
 
@@ -69,11 +69,18 @@ impl Parked<'_> {
         self.resident.guest.records(vcpus, counter, wall_time).to_owned()
     }
 
-    /// Begins a snapshot of the guest's RAM, which the guest may not write from now on: see [`frozen`](super::frozen).
-    pub(super) fn begin_snapshot(&mut self, room: Room<El2>, _: &mut Task) -> Arc<Snapshot<El2>> {
+    /// Begins a snapshot of the guest's RAM, which the guest may not write from now on: see [`frozen`](super::frozen). `tables` are those that its
+    /// translation lacks.
+    pub(super) fn begin_snapshot(
+        &mut self,
+        room: Room<El2>,
+        tables: Spares,
+        _: &mut Task,
+    ) -> Arc<Snapshot<El2>> {
         let number = self.domain.number;
         let Resident { guest, ram, stage2, .. } = &mut *self.resident;
         if let Some(stage2) = stage2 {
+            stage2.stock(tables);
             let base = guest.ram_base();
             let blocks = || ram.written_blocks().map(|offset| base + offset as u64);
             // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.

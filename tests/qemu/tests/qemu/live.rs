@@ -1,10 +1,10 @@
 //! Checkpoints of a guest that writes all the while: each is the guest of one instant.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::{SILENCE, numbers, sound};
 use stasis_qemu_tests::lab::Lab;
-use stasis_qemu_tests::stasis::{Stasis, guest};
+use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 
 const GUEST: &str = "waves";
 /// Checkpoints of the same guest.
@@ -97,5 +97,61 @@ pub fn a_guest_that_writes_meanwhile_is_stored_as_it_was(lab: &Lab) -> Result<()
         stasis.resume(number)?;
         goes_on(&mut stasis)?;
     }
+    stasis.quit()
+}
+
+/// Returns the sizes of guests that leave the machine no RAM in pieces that a guest could have. Stasis says what is left when it has no room for one.
+fn fillers<'l>(lab: &'l Lab, setup: impl Fn() -> Result<Setup<'l>>) -> Result<Vec<u64>> {
+    let mut sizes = Vec::new();
+    loop {
+        let too_large = guest("too-large", 4096);
+        let machine =
+            with_fillers(lab, setup()?, &sizes)?.configured(too_large, Some(lab.guest("idle")?));
+        let stasis = machine.boot()?;
+        let said = stasis.complaint(&["it needs 4096 MiB"])?;
+        let &[.., largest] = &*numbers(said) else { bail!("{said}") };
+        stasis.kill()?;
+        match largest / 2 * 2 {
+            0 => return Ok(sizes),
+            size => sizes.push(size),
+        }
+    }
+}
+
+fn with_fillers<'l>(lab: &Lab, mut setup: Setup<'l>, sizes: &[u64]) -> Result<Setup<'l>> {
+    for (n, size) in sizes.iter().enumerate() {
+        setup = setup.configured(guest(&format!("filler{n}"), *size), Some(lab.guest("idle")?));
+    }
+    Ok(setup)
+}
+
+pub fn a_machine_without_room_for_what_a_guest_overwrites_says_so_and_has_it_back(
+    lab: &Lab,
+) -> Result<()> {
+    let disk = lab.disk()?;
+    let machine = || {
+        let config = GuestConfig { vcpus: 2, ..guest(GUEST, 32) };
+        let machine = lab.machine().configured(config, Some(lab.guest(GUEST)?));
+        Ok(machine.memory("128M").disk(&disk))
+    };
+    let sizes = fillers(lab, machine)?;
+    let mut stasis = with_fillers(lab, machine()?, &sizes)?.boot()?;
+    stasis.refused_for(&format!("checkpoint {GUEST}"), &["no room to keep", "it needs"])?;
+    goes_on(&mut stasis)?;
+    for command in ["stop filler0", "remove filler0"] {
+        stasis.command(command)?;
+    }
+    for _ in 0..2 {
+        checkpoint(&mut stasis)?;
+        goes_on(&mut stasis)?;
+    }
+    for command in [format!("stop {GUEST}"), format!("remove {GUEST}")] {
+        stasis.command(&command)?;
+    }
+    // All that the first guest had is free again, and what its checkpoints took.
+    for command in ["start filler0".into(), format!("start {GUEST}")] {
+        stasis.command(&command)?;
+    }
+    goes_on(&mut stasis)?;
     stasis.quit()
 }

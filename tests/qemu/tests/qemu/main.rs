@@ -86,7 +86,8 @@ fn main() -> ExitCode {
             what_newer_cpus_add_is_undefined_in_a_guest;
         live:
             a_guest_that_writes_meanwhile_is_stored_as_it_was,
-            a_guest_stands_still_for_its_registers_and_not_for_its_memory;
+            a_guest_stands_still_for_its_registers_and_not_for_its_memory,
+            a_machine_without_room_for_what_a_guest_overwrites_says_so_and_has_it_back;
         console:
             mistyped_input_gets_an_answer,
             help_knows_every_command,

@@ -1,6 +1,6 @@
 //! Writes are forbidden and allowed again, while other cores use what their TLBs have kept.
 
-use super::super::{Attributes, Forget, MapError, Translation};
+use super::super::{Attributes, Forget, MapError, Spares, Translation};
 use super::tlb::{Access, Tlb};
 use super::{GIB, Heap, MIB, walk};
 use core::cell::RefCell;
@@ -29,6 +29,17 @@ impl Guest {
         let guest = Self { tables, map, tlbs: RefCell::new(tlbs) };
         PAGES.iter().for_each(|page| guest.writes(*page));
         guest.writes(BLOCKS[1]);
+        guest
+    }
+
+    /// Returns the guest as [`new`](Self::new) does, and all spare tables are for blocks that will be split.
+    fn stocked(spare: usize) -> Self {
+        let mut guest = Self::new(spare);
+        let mut spares = Spares::default();
+        (0..spare).for_each(|_| spares.add(&mut guest.tables).unwrap());
+        assert_eq!(spares.add(&mut guest.tables), Err(MapError::OutOfMemory));
+        guest.map.stock(spares);
+        assert_eq!(guest.map.page_tables(), spare);
         guest
     }
 
@@ -61,8 +72,8 @@ impl Guest {
     /// Makes a vCPU of core 0 write to a page, as the fault path does, and the other core use the block meanwhile.
     fn write(&mut self, input: u64) -> Result<(), MapError> {
         let tlbs = &self.tlbs;
-        // SAFETY: 1. This is the only source of tables here. 2. The two TLBs are all that walks the translation, and both forget.
-        unsafe { self.map.split(&mut self.tables, input, |what| forget(tlbs, input, what))? };
+        // SAFETY: the two TLBs are all that walks the translation, and both forget.
+        unsafe { self.map.split(input, |what| forget(tlbs, input, what))? };
         look_ahead(tlbs);
         self.take_faults(input);
         Ok(())
@@ -114,7 +125,7 @@ fn no_core_writes_once_writes_are_forbidden() {
 
 #[test]
 fn the_first_write_to_a_block_makes_one_page_writable() {
-    let mut guest = Guest::new(1);
+    let mut guest = Guest::stocked(1);
     guest.forbid();
     guest.write(PAGES[2]).unwrap();
     guest.writes(PAGES[2]);
@@ -123,12 +134,13 @@ fn the_first_write_to_a_block_makes_one_page_writable() {
     guest.writes(PAGES[0]);
     guest.writes(PAGES[2]);
     guest.only_reads(PAGES[1]);
-    assert_eq!(guest.tables.left, 0, "the second page needs no other table");
+    assert_eq!(guest.write(BLOCKS[1]), Err(MapError::OutOfMemory), "there was one table");
+    guest.only_reads(BLOCKS[1]);
 }
 
 #[test]
 fn pages_are_one_block_again_when_writes_are_forbidden_again() {
-    let mut guest = Guest::new(1);
+    let mut guest = Guest::stocked(1);
     for _ in 0..3 {
         guest.forbid();
         assert!(!guest.map.is_split(GIB));
@@ -143,7 +155,7 @@ fn pages_are_one_block_again_when_writes_are_forbidden_again() {
 
 #[test]
 fn pages_are_one_writable_block_again_when_the_checkpoint_is_over() {
-    let mut guest = Guest::new(1);
+    let mut guest = Guest::stocked(1);
     guest.forbid();
     guest.write(PAGES[2]).unwrap();
     PAGES.iter().for_each(|page| assert_ne!(guest.access(1, *page, false), Access::Translation));
@@ -166,33 +178,63 @@ fn a_block_stays_as_it_is_without_memory_for_its_pages() {
 
 #[test]
 fn tables_of_pages_are_given_back_with_the_others() {
-    let mut guest = Guest::new(2);
+    let mut guest = Guest::stocked(2);
     guest.forbid();
     guest.write(BLOCKS[0]).unwrap();
     guest.write(BLOCKS[1]).unwrap();
     guest.join(BLOCKS[1]);
-    assert_eq!(guest.tables.left, 0);
+    guest.map.stock(Spares::default());
+    assert_eq!((guest.tables.left, guest.map.page_tables()), (0, 2));
     // SAFETY: 1. This is the only source of tables here. 2. and 3. No core walks the translation.
     unsafe { guest.map.clear(&mut guest.tables, |_| ()) };
-    assert_eq!(guest.tables.left, 3, "all but the root");
+    assert_eq!((guest.tables.left, guest.map.page_tables()), (3, 0), "all but the root");
 }
 
 #[test]
 fn what_is_not_mapped_stays_so() {
-    let mut guest = Guest::new(1);
+    let mut guest = Guest::stocked(1);
     assert!(!guest.map.is_split(5 * GIB));
     assert_eq!(guest.write(GIB + 4 * MIB), Ok(()));
     guest.join(5 * GIB);
     // SAFETY: nothing is mapped there, so no core has a copy of it.
     unsafe { guest.map.forbid_writes(|| [0, 5 * GIB].into_iter(), |_| ()) };
     assert_eq!(guest.access(0, GIB + 4 * MIB, false), Access::Translation);
-    assert_eq!(guest.tables.left, 1);
+    assert_eq!(guest.map.page_tables(), 1);
+}
+
+#[test]
+fn tables_that_were_not_used_are_given_back_by_who_has_them() {
+    let mut tables = Heap { left: 3 };
+    let mut spares = Spares::default();
+    (0..3).for_each(|_| spares.add(&mut tables).unwrap());
+    assert_eq!((tables.left, spares.count()), (0, 3));
+    // SAFETY: this is the only source of tables here.
+    unsafe { spares.release(&mut tables) };
+    assert_eq!(tables.left, 3);
+}
+
+#[test]
+fn a_translation_is_stocked_again_with_what_it_lacks() {
+    let mut guest = Guest::stocked(1);
+    guest.forbid();
+    guest.write(BLOCKS[0]).unwrap();
+    guest.tables.left = 2;
+    let mut spares = Spares::default();
+    (0..2).for_each(|_| spares.add(&mut guest.tables).unwrap());
+    guest.join(BLOCKS[0]);
+    guest.map.stock(spares);
+    assert_eq!(guest.map.page_tables(), 3);
+    guest.forbid();
+    BLOCKS.iter().for_each(|block| guest.write(*block).unwrap());
+    // SAFETY: 1. This is the only source of tables here. 2. and 3. No core walks the translation.
+    unsafe { guest.map.clear(&mut guest.tables, |_| ()) };
+    assert_eq!(guest.tables.left, 4, "three of pages, and one above them");
 }
 
 /// A walker of another core knows nothing of the order in which a test does things: it finds the right page, or nothing.
 #[test]
 fn a_walker_finds_the_same_page_or_nothing_while_blocks_are_split_and_joined() {
-    let mut guest = Guest::new(1);
+    let mut guest = Guest::stocked(1);
     let root = guest.map.root() as usize;
     let done = core::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -203,12 +245,12 @@ fn a_walker_finds_the_same_page_or_nothing_while_blocks_are_split_and_joined() {
                 }
             }
         });
-        let Guest { tables, map, .. } = &mut guest;
+        let Guest { map, .. } = &mut guest;
         for page in PAGES.iter().cycle().take(if cfg!(miri) { 4 } else { 100 }) {
-            // SAFETY: 1. This is the only source of tables here. 2. The walker keeps no copies. It may be in the midst of a walk: then it reads a table
-            // that is kept for later, and is not released while the walker runs.
+            // SAFETY: the walker keeps no copies. It may be in the midst of a walk: then it reads a table that is kept for later, and is not released
+            // while the walker runs.
             unsafe {
-                map.split(tables, *page, |_| ()).unwrap();
+                map.split(*page, |_| ()).unwrap();
                 map.join(*page, |_| ());
                 map.forbid_writes(|| BLOCKS.into_iter(), |_| ());
             }

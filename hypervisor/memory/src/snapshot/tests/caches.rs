@@ -139,7 +139,7 @@ impl Guest {
     }
 
     fn snapshot(&mut self) -> Arc<Snapshot<Cached>> {
-        let (frames, _) = leaked::<PAGE_SIZE>();
+        let (frames, _) = leaked::<{ 2 * PAGE_SIZE }>();
         self.ram.begin_snapshot(Room::new(2 * PAGE_SIZE, frames))
     }
 }
