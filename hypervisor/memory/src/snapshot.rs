@@ -51,17 +51,23 @@ impl<M: Machine> Room<M> {
         frames
     }
 
-    /// Returns room for a snapshot of `len` bytes, with as many frames as `memory` has room for. It is zeros.
+    /// Returns room for a snapshot of `len` bytes, with as many frames as `memory` has room for, whatever it has. Calls `pause` between pieces of what is
+    /// cleared for the notes.
     ///
     /// # Panics
     ///
     /// If `memory` is smaller than [`Self::bytes`] are without a frame.
-    pub fn new(len: usize, memory: GuestRam<M>) -> Self {
+    pub fn new(len: usize, memory: GuestRam<M>, pause: &mut dyn FnMut()) -> Self {
         let pages = len / PAGE_SIZE;
         let most = (memory.len() / PAGE_SIZE).min(MAX_FRAMES);
         let left = memory.len().checked_sub(notes_len(pages, most));
         let count = most.min(left.expect("the notes need room") / PAGE_SIZE);
         let notes = Noted { raw: memory.raw.clone(), start: count * PAGE_SIZE };
+        for piece in pieces(notes.start..notes.start + notes_len(pages, count)) {
+            let cleared = memory.raw.zero(piece);
+            debug_assert!(cleared.is_ok());
+            pause();
+        }
         Self { copies: Copies::new(pages, count, notes), frames: memory }
     }
 }

@@ -4,7 +4,7 @@ use crate::el2::GuestRam;
 use core::ptr::{self, NonNull};
 use spin::mutex::SpinMutex;
 use stasis_devices::machine::RAM_UNIT;
-use stasis_memory::range::{NoRam, Pool};
+use stasis_memory::range::{NoRam, Pool, Range};
 
 /// The pool; `None` before the machine's RAM is known.
 static FREE: SpinMutex<Option<Pool>> = SpinMutex::new(None);
@@ -30,7 +30,8 @@ pub fn free_bytes() -> u64 {
 ///
 /// [`NoRam`] says what there is instead.
 pub fn take(lowest: u64, len: u64, pause: &mut dyn FnMut()) -> Result<GuestRam, NoRam> {
-    let (start, len) = take_range(lowest, len)?;
+    let range = take_range(lowest, len)?;
+    let (start, len) = at(range)?;
     // SAFETY: 1. `init`'s caller promised that the pool's RAM is mapped as normal memory for ever. The pool has handed this range out to nobody else,
     // and gets it back from its owner alone. Its length is whole pages, as `RAM_UNIT` is. 2. `init`'s caller promised that nobody has a reference to
     // the RAM or uses it otherwise. 3. A guest, and a device of a guest's, access memory by what the architecture calls single-copy atomic accesses.
@@ -43,17 +44,21 @@ pub fn take(lowest: u64, len: u64, pause: &mut dyn FnMut()) -> Result<GuestRam, 
 ///
 /// [`NoRam`] says what there is instead.
 pub fn take_uncleared(lowest: u64, len: u64) -> Result<GuestRam, NoRam> {
-    let (start, len) = take_range(lowest, len)?;
+    let range = take_range(lowest, len)?;
+    let (start, len) = at(range)?;
     // SAFETY: 1. `init`'s caller promised that the pool's RAM is mapped as normal memory for ever. The pool has handed this range out to nobody else,
     // and gets it back from its owner alone. Its length is whole pages, as `RAM_UNIT` is. 2. `init`'s caller promised that nobody has a reference to
     // the RAM or uses it otherwise. 3. A guest, and a device of a guest's, access memory by what the architecture calls single-copy atomic accesses.
     Ok(unsafe { GuestRam::uncleared(start, len) })
 }
 
-/// Takes a range of `len` bytes at `lowest` or above, and returns its first byte and its length; an error says what there is instead.
-fn take_range(lowest: u64, len: u64) -> Result<(NonNull<u8>, usize), NoRam> {
-    let mut pool = FREE.lock();
-    let range = pool.as_mut().ok_or(NoRam::Unknown)?.take(lowest, len, RAM_UNIT)?;
+/// Takes a range of `len` bytes at `lowest` or above; an error says what there is instead.
+fn take_range(lowest: u64, len: u64) -> Result<Range, NoRam> {
+    FREE.lock().as_mut().ok_or(NoRam::Unknown)?.take(lowest, len, RAM_UNIT)
+}
+
+/// Returns the first byte of a range, and its length.
+fn at(range: Range) -> Result<(NonNull<u8>, usize), NoRam> {
     let start = ptr::with_exposed_provenance_mut(range.start as usize);
     Ok((NonNull::new(start).ok_or(NoRam::AtZero)?, range.len() as usize))
 }

@@ -39,7 +39,7 @@ fn room(len: usize, frames: usize) -> Room<Portable> {
     assert!(bytes <= 2 * SIZE);
     // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The reference to it became a pointer, and is
     // not used again. 3. Nobody but the `GuestRam` accesses it.
-    Room::new(len, unsafe { GuestRam::new(start, bytes, &mut || ()) })
+    Room::new(len, unsafe { GuestRam::uncleared(start, bytes) }, &mut || ())
 }
 
 /// Checks that all ways to read the snapshot find these bytes.

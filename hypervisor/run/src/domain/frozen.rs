@@ -44,11 +44,11 @@ impl Prepared {
         let tables = tables::reserve(lacking, pause)?;
         let bytes = |frames| (Room::<El2>::bytes(len, frames) as u64).next_multiple_of(RAM_UNIT);
         let wanted = (len as u64 / PART).clamp(RAM_UNIT, MOST) / PAGE_SIZE;
-        let memory = pool::take(0, bytes(wanted as usize), pause);
-        let memory = memory.or_else(|_| pool::take(0, bytes(1), pause));
+        let memory = pool::take_uncleared(0, bytes(wanted as usize));
+        let memory = memory.or_else(|_| pool::take_uncleared(0, bytes(1)));
         // From here on, dropping gives the tables back.
         let mut prepared = Self { room: None, tables };
-        prepared.room = Some(Room::new(len, memory?));
+        prepared.room = Some(Room::new(len, memory?, pause));
         Ok(prepared)
     }
 }

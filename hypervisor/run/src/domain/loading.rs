@@ -6,7 +6,7 @@
 use super::host::RunningOn;
 use super::{Domain, Parked, Resident, first_write, vmid};
 use crate::el2::El2;
-use crate::tables::{HeapTables, SparingTables};
+use crate::tables::GuestTables;
 use crate::turns::Task;
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -47,8 +47,8 @@ impl Resident {
         };
         let (input, output) =
             (guest.ram_base() + bytes.start as u64, ram.range().start + bytes.start as u64);
-        let mapped =
-            stage2.arrive(&mut SparingTables, input, output, bytes.len() as u64, attributes);
+        let tables = &mut GuestTables::OfPool(Ok(()));
+        let mapped = stage2.arrive(tables, input, output, bytes.len() as u64, attributes);
         match mapped {
             Ok(()) => Ok(()),
             Err(MapError::OutOfMemory) => Err(NoTable),
@@ -152,7 +152,7 @@ impl Parked<'_> {
     /// Maps what is there of the RAM, of which nothing is mapped.
     fn map_ram(&mut self) {
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
-        let mapped = first_write::map(stage2, &mut HeapTables, guest.ram_base(), ram);
+        let mapped = first_write::map(stage2, &mut GuestTables::OfHeap, guest.ram_base(), ram);
         // It was mapped before, in blocks, so there are tables for it.
         debug_assert!(mapped.is_ok());
     }

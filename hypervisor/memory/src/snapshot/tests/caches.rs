@@ -140,7 +140,7 @@ impl Guest {
 
     fn snapshot(&mut self) -> Arc<Snapshot<Cached>> {
         let (frames, _) = leaked::<{ 2 * PAGE_SIZE }>();
-        self.ram.begin_snapshot(Room::new(2 * PAGE_SIZE, frames))
+        self.ram.begin_snapshot(Room::new(2 * PAGE_SIZE, frames, &mut || ()))
     }
 }
 
