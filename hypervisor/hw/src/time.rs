@@ -84,34 +84,17 @@ impl<W: Wait + ?Sized> Wait for &mut W {
 }
 
 #[cfg(test)]
+pub(crate) mod fake;
+
+#[cfg(test)]
 mod tests {
+    use super::fake::Ticks;
     use super::*;
     use core::cell::Cell;
 
-    /// Each look at it takes a microsecond.
-    #[derive(Default)]
-    struct Ticks {
-        now: Cell<u64>,
-        pauses: u64,
-    }
-
-    impl Wait for Ticks {
-        fn now(&self) -> u64 {
-            self.now.replace(self.now.get() + 1)
-        }
-
-        fn frequency(&self) -> u64 {
-            1_000_000
-        }
-
-        fn pause(&mut self) {
-            self.pauses += 1;
-        }
-    }
-
     #[test]
     fn polling_ends_with_the_answer_or_with_the_limit() {
-        let mut wait = Ticks::default();
+        let mut wait = Ticks::per_second(1_000_000);
         let mut asked = 0;
         let answer = wait.poll_ms(1, || {
             asked += 1;
@@ -146,7 +129,7 @@ mod tests {
 
     #[test]
     fn waiting_takes_at_least_as_long_as_was_said_and_lets_others_run() {
-        let mut wait = Ticks::default();
+        let mut wait = Ticks::per_second(1_000_000);
         wait.wait_nanos(1500);
         assert!(wait.now.get() >= 3 && wait.pauses > 0);
     }

@@ -7,8 +7,8 @@ use super::{Dma, Engine, Sdhci};
 use crate::mmio::fake::frame;
 use crate::sd::fake::{FakeCard, Kind};
 use crate::sd::{BLOCK, Card, Error, Fault, MAX_BLOCKS, Speed};
-use crate::time::Wait;
-use std::cell::{Cell, RefCell};
+use crate::time::fake::Ticks;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::string::ToString;
 use std::vec;
@@ -24,27 +24,12 @@ const DATA_TIMEOUT: u32 = 1 << 20;
 const DATA_CRC: u32 = 1 << 21;
 const ADMA: u32 = 1 << 25;
 
-/// A clock that goes on by a millisecond with each look.
-#[derive(Clone, Default)]
-struct Clock(Cell<u64>);
-
-impl Wait for Clock {
-    fn now(&self) -> u64 {
-        self.0.replace(self.0.get() + 1)
-    }
-
-    fn frequency(&self) -> u64 {
-        1000
-    }
-
-    fn pause(&mut self) {}
-}
-
-type Driver = Card<Sdhci<Clock>>;
+type Driver = Card<Sdhci<Ticks>>;
 type Controller = Rc<RefCell<FakeController>>;
 
 fn driver(dma: Option<Dma>) -> Driver {
-    Card::start(Sdhci::new(frame(FRAME), dma).with(Clock::default())).expect("it can't be set up")
+    Card::start(Sdhci::new(frame(FRAME), dma).with(Ticks::per_second(1000)))
+        .expect("it can't be set up")
 }
 
 /// Returns a controller, and its driver, which has found that DMA reaches the memory.

@@ -1,12 +1,17 @@
-//! A virtio disk for tests: a device that carries out what it finds in memory (virtio 1.2, 2.7 and 5.2.6), its transport, and its driver's clock.
+//! A virtio disk for tests: a device that carries out what it finds in memory (virtio 1.2, 2.7 and 5.2.6), and its driver's clock. [`Registers`] are its transport.
 //!
 //! The device reads descriptors, headers and data at the addresses that the driver wrote into its queue, and writes data, status and used ring there. It
 //! keeps to itself when, in which order and how well ([`Manner`]).
 
+mod registers;
+
+pub use registers::Registers;
+
 use super::{DiskMemory, SECTOR, Slot, VirtioBlk, feature};
 use crate::time::Wait;
+use crate::time::fake::Ticks;
 use std::boxed::Box;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
@@ -14,9 +19,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::vec;
 use std::vec::Vec;
-use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
-use virtio_drivers::{Error, PhysAddr};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use virtio_drivers::transport::DeviceStatus;
 
 /// Flags of a descriptor: another one follows; the device writes there.
 const NEXT: u16 = 1;
@@ -286,145 +289,24 @@ impl Device {
     }
 }
 
-/// The device's registers.
-pub struct Registers(pub Rc<RefCell<Device>>);
-
-impl Transport for Registers {
-    fn device_type(&self) -> DeviceType {
-        DeviceType::Block
-    }
-
-    fn read_device_features(&mut self) -> u64 {
-        self.0.borrow().features
-    }
-
-    fn write_driver_features(&mut self, features: u64) {
-        assert_eq!(features & !self.0.borrow().features, 0, "only what was offered is accepted");
-    }
-
-    fn max_queue_size(&mut self, queue: u16) -> u32 {
-        assert_eq!(queue, 0);
-        self.0.borrow().queue_max
-    }
-
-    fn notify(&mut self, queue: u16) {
-        assert_eq!(queue, 0);
-        let device = &mut *self.0.borrow_mut();
-        assert!(device.status.contains(DeviceStatus::DRIVER_OK), "3.1.1: not before DRIVER_OK");
-        device.fetch();
-        while device.manner == Manner::AtOnce && !device.own.has.is_empty() {
-            device.work();
-        }
-    }
-
-    fn get_status(&self) -> DeviceStatus {
-        self.0.borrow().status
-    }
-
-    fn set_status(&mut self, status: DeviceStatus) {
-        let device = &mut *self.0.borrow_mut();
-        if status.is_empty() && device.ignores_reset {
-            return;
-        }
-        device.status = status;
-        if device.refuses_features {
-            device.status.remove(DeviceStatus::FEATURES_OK);
-        }
-        if status.is_empty() {
-            device.reset();
-        }
-    }
-
-    fn set_guest_page_size(&mut self, bytes: u32) {
-        assert_eq!(bytes, 4096);
-    }
-
-    fn requires_legacy_layout(&self) -> bool {
-        self.0.borrow().legacy
-    }
-
-    fn queue_set(
-        &mut self,
-        _: u16,
-        len: u32,
-        descriptors: PhysAddr,
-        available: PhysAddr,
-        used: PhysAddr,
-    ) {
-        let device = &mut *self.0.borrow_mut();
-        if device.legacy {
-            let behind = |end: u64| end.next_multiple_of(4096);
-            let available_end = descriptors + u64::from(len) * 18 + 6;
-            assert_eq!(available, descriptors + u64::from(len) * 16);
-            assert_eq!(used, behind(available_end), "2.7.2: the legacy layout");
-        }
-        device.own.queue = Some(Queue { len: len as u16, descriptors, available, used });
-    }
-
-    fn queue_unset(&mut self, _: u16) {
-        self.0.borrow_mut().own.queue = None;
-    }
-
-    fn queue_used(&mut self, _: u16) -> bool {
-        self.0.borrow().own.queue.is_some()
-    }
-
-    fn ack_interrupt(&mut self) -> InterruptStatus {
-        let device = &mut *self.0.borrow_mut();
-        if device.manner == Manner::WorstMoment {
-            device.work();
-        }
-        device.own.interrupt = false;
-        InterruptStatus::empty()
-    }
-
-    fn read_config_generation(&self) -> u32 {
-        0
-    }
-
-    fn read_config_space<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, Error> {
-        let device = &mut *self.0.borrow_mut();
-        if device.restless {
-            device.capacity = device.capacity.wrapping_add(1 << 32);
-        }
-        let value = match offset {
-            0 => device.capacity as u32,
-            4 => (device.capacity >> 32) as u32,
-            0x14 => device.block_size,
-            _ => panic!("the configuration space at {offset:#x}"),
-        };
-        Ok(T::read_from_bytes(value.as_bytes()).expect("these fields are words"))
-    }
-
-    fn write_config_space<T: IntoBytes + Immutable>(
-        &mut self,
-        _: usize,
-        _: T,
-    ) -> Result<(), Error> {
-        panic!("the driver configures nothing");
-    }
-}
-
 /// The clock of the device's driver: a microsecond for each look at it. While the driver sleeps, the device works; a sleep that nothing interrupts lasts
 /// as long as it may.
 pub struct Clock {
     pub device: Rc<RefCell<Device>>,
-    pub now: Cell<u64>,
-    /// Number of times that others could run.
-    pub pauses: usize,
+    pub ticks: Ticks,
 }
 
 impl Wait for Clock {
     fn now(&self) -> u64 {
-        self.now.replace(self.now.get() + 1)
+        self.ticks.now()
     }
 
     fn frequency(&self) -> u64 {
-        1_000_000
+        self.ticks.frequency()
     }
 
     fn pause(&mut self) {
-        self.pauses += 1;
+        self.ticks.pause();
         let device = &mut *self.device.borrow_mut();
         if device.manner == Manner::WhilePolled {
             device.work();
@@ -437,7 +319,7 @@ impl Wait for Clock {
             device.work();
         }
         if !device.own.interrupt {
-            self.now.set(self.now.get().max(until));
+            self.ticks.now.set(self.ticks.now.get().max(until));
         }
     }
 }
@@ -464,5 +346,5 @@ pub fn start_on(
 pub fn start(device: Device) -> Result<(VirtioBlk<Registers>, Clock), super::Error> {
     let device = Rc::new(RefCell::new(device));
     let disk = start_on(Box::leak(Box::new(DiskMemory::new())), &device)?;
-    Ok((disk, Clock { device, now: Cell::new(0), pauses: 0 }))
+    Ok((disk, Clock { device, ticks: Ticks::per_second(1_000_000) }))
 }

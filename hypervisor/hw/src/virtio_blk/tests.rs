@@ -66,8 +66,8 @@ fn a_long_transfer_is_several_requests_that_end_in_any_order() {
     let device = clock.device.borrow();
     assert_eq!(device.most, DEPTH, "so many requests are under way at a time");
     assert_eq!(device.log.len(), 2 * (DEPTH + 2));
-    assert!(clock.now.get() < PATIENCE_MS * 1000, "nobody has slept through an interrupt");
-    assert!(clock.pauses >= 2 * (DEPTH + 2), "others can run with each request");
+    assert!(clock.ticks.now.get() < PATIENCE_MS * 1000, "nobody has slept through an interrupt");
+    assert!(clock.ticks.pauses >= 2 * (DEPTH + 2), "others can run with each request");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_disk_that_does_not_answer_is_reset_and_not_used_again() {
     let request = Request::Write(8, WHOLE);
     assert_eq!(disk.end_requests(&mut clock), Err(Error::TimedOut { request, ms: PATIENCE_MS }));
     assert!(clock.device.borrow().status.is_empty(), "it can't write to memory any more");
-    let late = clock.now.get();
+    let late = clock.ticks.now.get();
     let given_up = Err(Error::GivenUp { since: request });
     assert_eq!(disk.read(&mut clock, 0, &mut [0; SECTOR]), given_up);
     assert_eq!(disk.write(&mut clock, 0, &[0; SECTOR]), given_up);
@@ -176,7 +176,7 @@ fn a_disk_that_does_not_answer_is_reset_and_not_used_again() {
     assert_eq!(disk.flush(&mut clock), given_up);
     assert_eq!(disk.end_requests(&mut clock), given_up);
     assert_eq!(disk.check(), given_up);
-    assert_eq!(clock.now.get(), late, "nobody waits for it again");
+    assert_eq!(clock.ticks.now.get(), late, "nobody waits for it again");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn an_interrupt_that_comes_before_the_driver_sleeps_is_not_slept_through() {
     disk.write(&mut clock, 0, &data(LONG)).unwrap();
     disk.flush(&mut clock).unwrap();
     assert!(clock.device.borrow().medium.starts_with(&data(LONG)));
-    assert!(clock.now.get() < 1000, "it slept for {} us", clock.now.get());
+    assert!(clock.ticks.now.get() < 1000, "it slept for {} us", clock.ticks.now.get());
 }
 
 #[test]

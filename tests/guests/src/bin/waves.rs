@@ -68,7 +68,7 @@ impl Wave {
     /// Writes with the data cache off: by registers alone, for a stack in the cache would not be found.
     fn past_the_caches(&self) {
         for page in self.pages() {
-            for line in (page..page + PAGE).step_by(64) {
+            for line in lines(page) {
                 // SAFETY: what is in the cache gets to memory.
                 unsafe { asm!("dc civac, {}", in(reg) line, options(nostack, preserves_flags)) };
             }
@@ -168,12 +168,17 @@ fn as_el0(wave: &Wave) {
     });
 }
 
+/// Returns the addresses of a page's cache lines, which are also the blocks of DC ZVA on these CPUs.
+fn lines(page: usize) -> impl Iterator<Item = usize> {
+    (page..page + PAGE).step_by(64)
+}
+
 /// Zeroes each page by DC ZVA first.
 fn zeroed_before(wave: &Wave) {
     for page in wave.pages() {
         CELLS.iter().for_each(|offset| wave.look(page + offset));
-        for line in (page..page + PAGE).step_by(64) {
-            // SAFETY: a block of DC ZVA has 64 bytes on these CPUs, and this one is memory that nothing else is in.
+        for line in lines(page) {
+            // SAFETY: this block is memory that nothing else is in.
             unsafe { asm!("dc zva, {}", in(reg) line, options(nostack, preserves_flags)) };
         }
         for offset in CELLS {

@@ -1,0 +1,183 @@
+//! Reads, writes and flushes of any length, as requests of at most [`MAX_TRANSFER`] bytes, up to [`DEPTH`] at a time.
+
+use super::{DEPTH, Error, MAX_TRANSFER, Request, SECTOR, VirtioBlk};
+use crate::time::Wait;
+use virtio_drivers::transport::Transport;
+
+impl<T: Transport> VirtioBlk<T> {
+    /// Reads whole sectors, from number `sector` on, into `buf`. Waits for the disk by `wait`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_with`](Self::read_with).
+    pub fn read(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        mut buf: &mut [u8],
+    ) -> Result<(), Error> {
+        self.read_with(wait, sector, buf.len(), &mut |piece| {
+            let (now, later) = core::mem::take(&mut buf).split_at_mut(piece.len());
+            now.copy_from_slice(piece);
+            buf = later;
+        })
+    }
+
+    /// Reads `len` bytes, whole sectors, and passes them to `take` in pieces of the driver's buffers, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request that failed has failed with,
+    /// also one of a write that was begun before.
+    pub fn read_with(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        self.check_range(Request::Read(sector, len / SECTOR), sector, len)?;
+        self.settle(wait)?;
+        let done = self.read_pieces(wait, sector, len, take);
+        // After a failure, the device may have further requests.
+        let ended = self.end_requests(wait);
+        done.and(ended)
+    }
+
+    /// Reads pieces, each of them in the buffer behind that of the piece before, and passes them to `take`. All buffers are the driver's.
+    fn read_pieces(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let buffers = || (0..DEPTH).cycle();
+        let mut ahead = transfers(sector, len).zip(buffers());
+        for ((first, len), n) in ahead.by_ref().take(DEPTH) {
+            self.submit(wait, n, Request::Read(first, len / SECTOR))?;
+        }
+        for ((_, len), n) in transfers(sector, len).zip(buffers()) {
+            while !self.requests.is_free(n) {
+                self.end_one(wait)?;
+            }
+            self.failed.map_or(Ok(()), Err)?;
+            take(self.requests.data(n, len));
+            if let Some(((first, len), n)) = ahead.next() {
+                self.submit(wait, n, Request::Read(first, len / SECTOR))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes whole sectors, from number `sector` on. Waits for the disk by `wait`. What was written lasts after [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write_with`](Self::write_with).
+    pub fn write(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        mut data: &[u8],
+    ) -> Result<(), Error> {
+        self.write_with(wait, sector, data.len(), &mut |piece| {
+            let (now, later) = data.split_at(piece.len());
+            piece.copy_from_slice(now);
+            data = later;
+        })
+    }
+
+    /// Writes `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order. They last after
+    /// [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`], [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request that failed has failed with,
+    /// also one of a write that was begun before.
+    pub fn write_with(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Error> {
+        self.settle(wait)?;
+        let begun = self.begin_write_with(wait, sector, len, fill);
+        let ended = self.end_requests(wait);
+        begun.and(ended)
+    }
+
+    /// Begins to write `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order. They are written when
+    /// [`end_requests`](Self::end_requests) has returned. Waits only while the device has [`DEPTH`] requests.
+    ///
+    /// # Errors
+    ///
+    /// Also that of a write which was begun before, until [`end_requests`](Self::end_requests) has returned it.
+    pub fn begin_write_with(
+        &mut self,
+        wait: &mut dyn Wait,
+        sector: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Error> {
+        let request = Request::Write(sector, len / SECTOR);
+        if self.read_only {
+            return Err(Error::ReadOnly(request));
+        }
+        self.check_range(request, sector, len)?;
+        for (first, len) in transfers(sector, len) {
+            let n = loop {
+                match self.requests.free() {
+                    Some(n) => break n,
+                    None => self.end_one(wait)?,
+                }
+            };
+            self.failed.map_or(Ok(()), Err)?;
+            fill(self.requests.data(n, len));
+            self.submit(wait, n, Request::Write(first, len / SECTOR))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all requests that were begun, and forgets their errors.
+    ///
+    /// # Errors
+    ///
+    /// What the first of them that failed has failed with; that the disk was given up.
+    pub fn end_requests(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
+        let settled = self.settle(wait);
+        self.failed = None;
+        settled
+    }
+
+    /// Makes what was written last. A device that does not offer a flush has no cache.
+    ///
+    /// # Errors
+    ///
+    /// What the flush has failed with, or a write that was begun before.
+    pub fn flush(&mut self, wait: &mut dyn Wait) -> Result<(), Error> {
+        self.settle(wait)?;
+        if self.has_cache && !self.read_only {
+            self.submit(wait, 0, Request::Flush)?;
+            self.end_requests(wait)?;
+        }
+        Ok(())
+    }
+
+    fn check_range(&self, request: Request, sector: u64, len: usize) -> Result<(), Error> {
+        if !len.is_multiple_of(SECTOR) {
+            return Err(Error::Length { len });
+        }
+        match sector.checked_add((len / SECTOR) as u64) {
+            Some(end) if end <= self.capacity => Ok(()),
+            _ => Err(Error::BeyondEnd { request, capacity: self.capacity }),
+        }
+    }
+}
+
+/// Returns the requests that `len` bytes from `sector` on take: the first sector of each, and its bytes.
+fn transfers(sector: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
+    let offsets = (0..len).step_by(MAX_TRANSFER);
+    offsets.map(move |offset| (sector + (offset / SECTOR) as u64, MAX_TRANSFER.min(len - offset)))
+}
