@@ -4,8 +4,7 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::Cost;
-use super::meter::ROUNDS;
+use super::{Cost, ROUNDS};
 
 /// The trace events of QEMU that [`Log::parse`] reads.
 pub const EVENTS: [&str; 4] =

@@ -21,9 +21,6 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 const DEVICE: &str = "/pl031@9010000";
 const OF_DEVICE: &str = "device-interrupt";
 
-/// Number of times that the guest does each operation.
-pub const ROUNDS: u64 = 64;
-
 /// The names and the costs of the operations, in the order in which the guest measures them.
 pub type Results = Vec<(String, Cost)>;
 

@@ -42,6 +42,9 @@ Runs a guest that measures its own operations on plain QEMU and under Stasis, ea
 counts instructions, so every machine gives the same numbers. Then it weighs the hypervisor's image.
 docs/bench.md has the results and what they mean.";
 
+/// Number of times that the guest does each operation.
+const ROUNDS: u64 = 64;
+
 /// The cost of an operation over all of its rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Cost {

@@ -116,7 +116,7 @@ fn color(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::meter::ROUNDS;
+    use crate::bench::ROUNDS;
 
     #[test]
     fn a_function_is_drawn_once_for_all_that_it_does() {

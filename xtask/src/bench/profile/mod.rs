@@ -16,7 +16,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::meter::{Meter, ROUNDS};
+use super::ROUNDS;
+use super::meter::Meter;
 use crate::report;
 use crate::workspace::{read, write};
 use functions::Functions;
