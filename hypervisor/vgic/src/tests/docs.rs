@@ -11,7 +11,9 @@ fn tests() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut names = BTreeSet::new();
     let qemu = "../../tests/qemu/tests/qemu";
-    for (folder, with_module) in [("src/tests", false), ("tests", false), (qemu, true)] {
+    let folders =
+        [("src/tests", false), ("src/tests/rules", false), ("tests", false), (qemu, true)];
+    for (folder, with_module) in folders {
         for file in std::fs::read_dir(root.join(folder)).unwrap() {
             let path = file.unwrap().path();
             if path.is_dir() {

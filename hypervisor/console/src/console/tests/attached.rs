@@ -1,0 +1,183 @@
+//! What guests send and get, attached and not.
+
+use super::*;
+
+#[test]
+fn a_break_on_the_line_is_the_attached_guests_and_nobodys_else() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.console.input(Character::BREAK, &mut bench.terminal), Input::Nothing);
+    assert_eq!(bench.lines(b"attach linux\r"), ["attach linux"]);
+    let character = Character::BREAK;
+    let input = bench.console.input(character, &mut bench.terminal);
+    assert_eq!(input, Input::Guest { guest: 1, character });
+}
+
+#[test]
+fn the_key_for_a_break_goes_back_to_the_guest_that_was_just_left() {
+    let sent = [Input::Guest { guest: 1, character: Character::BREAK }];
+    let mut bench = Bench::new();
+    bench.type_in(b"attach linux\r");
+    bench.shown();
+    assert_eq!(bench.type_in(b"\x1db"), sent);
+    assert!(bench.shown().ends_with("\r\n[break sent to \"linux\"]\r\n"));
+    assert_eq!(bench.console.attached(), Some(1));
+    // Right behind the other key alone: any other byte begins a command, as before.
+    assert_eq!(bench.lines(b"\x1db"[..1].as_ref()), [""; 0]);
+    assert_eq!(bench.lines(b"log b\r"), ["log b"]);
+    assert_eq!(bench.lines(b"bogus\r"), ["bogus"]);
+    assert_eq!(bench.console.attached(), None);
+    // Nor does it go back to a guest that is gone.
+    bench.type_in(b"attach linux\r\x1d");
+    bench.console.forget(1);
+    assert_eq!(bench.type_in(b"b"), []);
+}
+
+#[test]
+fn a_guest_that_sends_more_than_the_terminal_takes_is_passed_over_with_a_word() {
+    let mut bench = Bench::new();
+    bench.output(1, &[b'x'; 1000]);
+    for byte in *b"attach linux\r" {
+        bench.console.input(byte, &mut bench.terminal);
+    }
+    bench.console.attach(1, "linux", &mut bench.terminal);
+    bench.console.answer(Ok::<(), String>(()), &mut bench.terminal);
+    bench.shown();
+    while !bench.terminal.contains(&b'x') {
+        bench.console.show(&mut bench.terminal);
+    }
+    let seen = bench.shown().matches('x').count();
+    bench.console.skip(&mut bench.terminal);
+    let said = format!("[{} bytes are lost]", 1000 - seen);
+    assert!(seen < 1000 && bench.shown().contains(&said), "{seen} were seen");
+    bench.output(1, b"new");
+    assert_eq!(bench.shown(), "new", "what comes then is shown at once");
+}
+
+#[test]
+fn the_last_lines_are_shown_again_whether_they_were_seen_or_not() {
+    let mut bench = Bench::new();
+    bench.output(1, b"one\r\ntwo\r\n");
+    bench.type_in(b"attach linux\r");
+    bench.output(1, b"three\r\nfo\x1b[2J\xffur\r\nok");
+    bench.type_in(b"\x1d");
+    bench.output(1, b"\r\nfive\tsix\rok\n");
+    let log = |bench: &Bench, lines| written(|out| bench.console.write_log(1, lines, out));
+    let all = "| one\n| two\n| three\n| fo\\u{1b}[2J\u{fffd}ur\n| ok\n| five six\\rok\n";
+    assert_eq!(log(&bench, 100), all);
+    assert_eq!(log(&bench, 1), "| five six\\rok\n");
+    assert_eq!(written(|out| bench.console.write_log(2, 9, out)), "");
+    bench.shown();
+    bench.type_in(b"attach linux\r");
+    assert!(bench.shown().ends_with("ok\r\n\r\nfive\tsix\rok\n"), "what nobody has seen, once");
+}
+
+#[test]
+fn a_detached_guest_is_kept_and_shown_at_the_next_attach() {
+    let mut bench = Bench::new();
+    bench.output(1, b"booting\r\n");
+    bench.output(2, b"another\r\n");
+    assert_eq!(bench.shown(), "stasis> ");
+    bench.type_in(b"attach linux\r");
+    assert_eq!(
+        bench.shown(),
+        "attach linux\r\nattached to \"linux\"; Ctrl-] detaches\r\nok\r\nbooting\r\n"
+    );
+    bench.output(1, b"\xff raw\n");
+    bench.output(2, b"hidden");
+    assert_eq!(core::mem::take(&mut bench.terminal), b"\xff raw\n", "byte for byte");
+    bench.type_in(b"\x1d");
+    assert_eq!(bench.shown(), "\r\n[detached from \"linux\"]\r\nstasis> ");
+    bench.type_in(b"attach linux\r");
+    assert!(bench.shown().ends_with("ok\r\n"), "nothing is shown twice");
+}
+
+#[test]
+fn all_input_goes_to_the_attached_guest_but_ctrl_bracket() {
+    let mut bench = Bench::new();
+    bench.type_in(b"attach linux\r");
+    let inputs = bench.type_in(b"\x03q\r\xc3\x1dstore\r");
+    let bytes =
+        [0x03, b'q', b'\r', 0xc3].map(|byte| Input::Guest { guest: 1, character: byte.into() });
+    assert_eq!(inputs[..4], bytes);
+    assert_eq!(inputs[4], Input::Line("store".to_string()));
+}
+
+#[test]
+fn the_last_16_kib_are_kept_and_the_loss_is_told() {
+    let mut bench = Bench::new();
+    for _ in 0..1024 {
+        bench.output(1, b"0123456789abcdef\n");
+    }
+    bench.type_in(b"attach linux\r");
+    let shown = bench.shown();
+    let (_, kept) = shown.split_once("[1024 bytes before this are lost]\r\n").unwrap();
+    assert_eq!(kept.len(), 16 << 10);
+    assert!(kept.ends_with("0123456789abcdef\n"));
+    bench.type_in(b"\x1d");
+    bench.output(1, &[b'x'; 20_000]);
+    bench.type_in(b"attach linux\r");
+    assert!(bench.shown().contains("[3616 bytes before this are lost]\r\nxxx"));
+}
+
+#[test]
+fn a_halted_guest_is_told_and_detached() {
+    let mut bench = Bench::new();
+    bench.type_in(b"attach linux\r");
+    bench.shown();
+    bench.console.halted(2, "other", "crashed", &mut bench.terminal);
+    assert_eq!(bench.shown(), "[guest \"other\": crashed]\r\n");
+    bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
+    assert_eq!(bench.shown(), "\r\n[guest \"linux\": powered off]\r\nstasis> ");
+    assert_eq!(bench.console.attached(), None);
+    assert_eq!(bench.lines(b"store\r"), ["store"]);
+}
+
+#[test]
+fn a_guest_that_halts_while_it_is_being_attached_leaves_the_prompt() {
+    let mut bench = Bench::new();
+    bench.begin("attach linux");
+    bench.console.attach(1, "linux", &mut bench.terminal);
+    bench.shown();
+    bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
+    bench.answer(Ok(()));
+    assert_eq!(bench.shown(), "ok\r\n[guest \"linux\": powered off]\r\nstasis> ");
+}
+
+#[test]
+fn what_comes_while_a_guest_is_being_shown_stays_behind_what_was_kept() {
+    let kept = [b'k'; 2 * PIECE + 1];
+    let mut bench = Bench::new();
+    bench.output(1, &kept);
+    bench.console.attach(1, "linux", &mut bench.terminal);
+    bench.console.answer(Ok::<(), CommandError>(()), &mut bench.terminal);
+    assert!(bench.console.show(&mut bench.terminal), "nothing has waited");
+    bench.shown();
+    assert!(bench.console.show(&mut bench.terminal));
+    bench.output(1, b"later");
+    assert_eq!(bench.shown(), "k".repeat(PIECE), "a piece, and not what came");
+    while bench.console.show(&mut bench.terminal) {}
+    bench.output(1, b" live");
+    assert_eq!(bench.shown(), "k".repeat(PIECE + 1) + "later live");
+}
+
+#[test]
+fn a_guest_that_halts_while_it_is_being_shown_is_shown_to_its_end() {
+    let mut bench = Bench::new();
+    bench.output(1, &[b'k'; 2 * PIECE]);
+    bench.console.attach(1, "linux", &mut bench.terminal);
+    bench.console.answer(Ok::<(), CommandError>(()), &mut bench.terminal);
+    assert!(bench.console.show(&mut bench.terminal), "nothing has waited");
+    bench.shown();
+    bench.console.halted(1, "linux", "powered off", &mut bench.terminal);
+    let shown = bench.shown();
+    assert!(shown.starts_with(&("k".repeat(2 * PIECE) + "\r\n[guest")), "{shown}");
+}
+
+#[test]
+fn what_was_kept_is_forgotten_for_a_new_guest() {
+    let mut bench = Bench::new();
+    bench.output(1, b"old");
+    bench.console.forget(1);
+    bench.type_in(b"attach linux\r");
+    assert!(bench.shown().ends_with("ok\r\n"));
+}

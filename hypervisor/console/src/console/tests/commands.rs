@@ -1,0 +1,144 @@
+//! What a line means: commands, help, and guests by name.
+
+use super::*;
+
+#[test]
+fn each_command_is_understood() {
+    let of = |guests: &[&'static str], name| Command::Checkpoint { guests: guests.to_vec(), name };
+    let cases = [
+        ("help", Command::Help(None)),
+        ("help resume", Command::Help(Some("resume"))),
+        ("guests", Command::Guests { json: false }),
+        ("guests --json", Command::Guests { json: true }),
+        ("top", Command::Top { seconds: None, times: 1, json: false }),
+        ("top 2", Command::Top { seconds: Some(2), times: 1, json: false }),
+        ("top --json 2 10", Command::Top { seconds: Some(2), times: 10, json: true }),
+        ("pause linux", Command::Pause("linux")),
+        ("unpause 1", Command::Unpause("1")),
+        ("shutdown linux", Command::Shutdown("linux")),
+        ("stop linux", Command::Stop("linux")),
+        ("start linux", Command::Start("linux")),
+        ("restart linux", Command::Restart("linux")),
+        ("remove linux", Command::Remove("linux")),
+        ("checkpoint linux", of(&["linux"], None)),
+        ("  checkpoint\t1 before ", of(&["1"], Some("before"))),
+        ("checkpoint linux,1 before ", of(&["linux", "1"], Some("before"))),
+        ("checkpoint all", of(&[], None)),
+        ("resume 3", Command::Resume { which: "3", copy: None, any_speed: false }),
+        (
+            "resume 3 --any-speed as twin",
+            Command::Resume { which: "3", copy: Some("twin"), any_speed: true },
+        ),
+        ("resume set-1/", Command::Resume { which: "set-1/", copy: None, any_speed: false }),
+        ("delete before", Command::Delete("before")),
+        ("attach linux", Command::Attach("linux")),
+        ("log linux", Command::Log { guest: "linux", lines: 24 }),
+        ("log linux 3", Command::Log { guest: "linux", lines: 3 }),
+        ("store", Command::Store { json: false }),
+        ("gic linux", Command::Gic("linux")),
+        ("cancel", Command::Cancel),
+        ("quit", Command::Quit),
+    ];
+    for (line, command) in cases {
+        assert_eq!(parse(line), Ok(command), "{line}");
+    }
+}
+
+#[test]
+fn a_question_mark_asks_for_help() {
+    assert_eq!(parse("?"), Ok(Command::Help(None)));
+    assert_eq!(parse("? top"), Ok(Command::Help(Some("top"))));
+    assert!(parse("help ?").is_ok());
+}
+
+#[test]
+fn mistyped_input_gets_an_answer() {
+    let cases = [
+        ("", "no command"),
+        (
+            "chekpoint 1",
+            "no command \"chekpoint\"; did you mean \"checkpoint\"? (\"help\" lists them)",
+        ),
+        ("exit", "no command \"exit\"; did you mean \"quit\"? (\"help\" lists them)"),
+        ("reboot", "no command \"reboot\" (\"help\" lists them)"),
+        ("help puase", "no command \"puase\"; did you mean \"pause\"? (\"help\" lists them)"),
+        ("pause", "<guest> is missing; usage: pause <guest>"),
+        ("checkpoint", "<guests> is missing; usage: checkpoint <guests> [name]"),
+        (
+            "resume",
+            "<number|name|set/> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed]",
+        ),
+        (
+            "resume 1 as",
+            "<new name> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed]",
+        ),
+        (
+            "resume 1 is twin",
+            "\"is\" stands where only \"as\" can; usage: resume <number|name|set/> [as <new name>] [--any-speed]",
+        ),
+        ("guests all", "\"all\" is one argument too many; usage: guests [--json]"),
+        ("guests --jsno", "\"--jsno\" is no option of it; usage: guests [--json]"),
+        ("checkpoint 1 a b c", "\"b\" is one argument too many; usage: checkpoint <guests> [name]"),
+        ("checkpoint a,,b", "\"a,,b\" names a guest without a name"),
+        ("checkpoint a,b,a", "\"a,b,a\" names a guest twice"),
+        ("top 0", "\"0\" is no number from 1 to 3600; usage: top [seconds] [times] [--json]"),
+        ("log linux x", "\"x\" is no number from 1 to 16384; usage: log <guest> [lines]"),
+        ("\x1b[2J", "no command \"\\u{1b}[2J\" (\"help\" lists them)"),
+    ];
+    for (line, message) in cases {
+        assert_eq!(parse(line).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn help_has_a_line_for_every_command_and_explains_each() {
+    let mut help = String::new();
+    write_help(&mut help, None).unwrap();
+    assert_eq!(help.lines().count(), 20);
+    assert!(
+        help.contains(
+            "  pause <guest>                                            stop a guest's time\n"
+        ),
+        "{help}"
+    );
+    for line in help.lines() {
+        let word = line.split_ascii_whitespace().next().unwrap();
+        let mut one = String::new();
+        write_help(&mut one, Some(word)).unwrap();
+        assert!(one.starts_with(word) && one.lines().count() > 1, "{one}");
+        assert!(one.lines().all(|line| line.len() <= 110), "{one}");
+    }
+    let mut one = String::new();
+    write_help(&mut one, Some("attach")).unwrap();
+    assert!(one.starts_with("attach <guest>: connect this terminal to a guest's\n"));
+}
+
+#[test]
+fn no_command_begins_with_the_key_for_a_break() {
+    let mut help = String::new();
+    write_help(&mut help, None).unwrap();
+    assert!(help.contains("send-break") && help.lines().all(|line| !line.trim().starts_with('b')));
+}
+
+#[test]
+fn a_guest_is_found_by_name_and_number() {
+    assert_eq!(find_guest(&GUESTS, "counter"), Ok(1));
+    assert_eq!(find_guest(&GUESTS, "12"), Ok(1));
+    assert_eq!(
+        find_guest(&GUESTS, "2").unwrap_err().to_string(),
+        "no guest \"2\"; there are: 1 linux, 12 counter"
+    );
+    assert_eq!(find_guest(&[], "2").unwrap_err().to_string(), "no guest \"2\"; there is none");
+}
+
+#[test]
+fn several_guests_are_found_in_the_order_of_the_words_and_all_if_none_is_named() {
+    assert_eq!(find_guests(&GUESTS, &["counter", "1"]), Ok(vec![1, 0]));
+    assert_eq!(find_guests(&GUESTS, &[]), Ok(vec![0, 1]));
+    let why = |guests: &[GuestRow<'_>], words: &[&str]| {
+        find_guests(guests, words).unwrap_err().to_string()
+    };
+    assert_eq!(why(&[], &[]), "there is no guest");
+    assert_eq!(why(&GUESTS, &["counter", "12"]), "guest \"counter\" is named twice");
+    assert!(why(&GUESTS, &["linux", "nobody"]).starts_with("no guest \"nobody\""));
+}

@@ -1,0 +1,58 @@
+//! How guests and checkpoints are listed.
+
+use super::*;
+
+#[test]
+fn the_guests_are_listed_in_columns() {
+    assert_eq!(
+        written(|out| table::guests(&GUESTS).write(out, false)),
+        "  number  name     state    vCPUs   memory  core\n\
+        \x20      1  linux    running      2  256 MiB  1,2\n\
+        \x20     12  counter  off          1   16 MiB  -\n"
+    );
+    assert_eq!(written(|out| table::guests(&[]).write(out, false)), "no guests\n");
+}
+
+#[test]
+fn the_guests_are_listed_for_a_program() {
+    assert_eq!(
+        written(|out| table::guests(&GUESTS).write(out, true)),
+        "{\"number\":1,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":2,\"memory\":268435456,\"cores\":[1,2]}\n\
+         {\"number\":12,\"name\":\"counter\",\"state\":\"off\",\"vcpus\":1,\"memory\":16777216,\"cores\":[]}\n"
+    );
+    assert_eq!(written(|out| table::guests(&[]).write(out, true)), "");
+}
+
+#[test]
+fn the_checkpoints_are_listed_with_size_and_time() {
+    let row = |number, size, pages, when| StoreRow {
+        number,
+        name: "linux",
+        size,
+        pages,
+        when,
+        member: None,
+    };
+    let rows = [
+        row(1, 999, None, 0),
+        row(2, 1536, Some(5120), 951_782_399),
+        StoreRow { member: Some((1, 3)), ..row(3, 20_987_456, Some(5120), 1_795_361_445) },
+        row(4, u64::MAX, Some(u64::MAX), 4_107_542_400),
+    ];
+    let listed = |rows: &[StoreRow<'_>]| written(|out| table::store(rows).write(out, false));
+    assert_eq!(
+        listed(&rows[..3]),
+        "  number  name        size  pages  when (UTC)           of set\n\
+        \x20      1  linux  999 bytes      -  -                    -\n\
+        \x20      2  linux    1.5 KiB   5120  2000-02-28 23:59:59  -\n\
+        \x20      3  linux   20.0 MiB   5120  2026-11-22 15:30:45  2 of 3\n"
+    );
+    assert!(listed(&rows[3..]).contains("2100-03-01 00:00:00"));
+    listed(&[row(u64::MAX, 0, None, u64::MAX)]);
+    assert_eq!(listed(&[]), "no checkpoints\n");
+    let odd = StoreRow { name: "a\"b\\", ..row(7, 999, None, 0) };
+    assert_eq!(
+        written(|out| table::store(&[odd]).write(out, true)),
+        "{\"number\":7,\"name\":\"a\\\"b\\\\\",\"size\":999,\"pages\":null,\"when\":null,\"member\":null}\n"
+    );
+}

@@ -1,0 +1,192 @@
+//! What a guest loads and stores, and which answers need no lock.
+
+use super::*;
+
+#[test]
+fn an_access_to_nothing_is_an_abort_in_the_guest() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let pc = *vcpus[0].core.pc;
+    *core.el1.vbar_el1 = 0x4000_0800;
+    let next =
+        exit(&mut guest, 0, &mut vcpus[0], abort(0x0b00_0000, Width::Word, false), &mut core);
+    assert_eq!(next, Next::Enter);
+    assert_eq!((*core.el1.elr_el1, *core.el1.far_el1), (pc, 0x0b00_0000));
+    assert_eq!(*core.el1.esr_el1, 0x9600_0010, "a synchronous external abort, from EL1");
+    assert_eq!(*vcpus[0].core.pc, 0x4000_0800 + 0x200);
+}
+
+#[test]
+fn an_access_to_ram_that_is_not_found_says_where_and_is_made_again() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let before = vcpus[0].core.clone();
+    let last = guest.ram_base() + guest.ram_size() - 4;
+    let fault = Fault::nothing_at(last, 0x1234_5000, true);
+    let on_walk = Fault { on_walk: true, cause: Cause::Load, ..fault };
+    for exit_by in [
+        abort(last, Width::Word, true),
+        Exit::DataAbortUnemulatable(fault),
+        Exit::DataAbortUnemulatable(on_walk),
+        Exit::InstructionAbort(Fault { cause: Cause::Fetch, ..fault }),
+        Exit::CacheMaintenance(Fault { cause: Cause::Maintenance, ..fault }),
+    ] {
+        let next = exit(&mut guest, 0, &mut vcpus[0], exit_by, &mut core);
+        assert_eq!(next, Next::NoRam { address: last });
+        assert_eq!(vcpus[0].core, before, "{exit_by:?}");
+    }
+}
+
+#[test]
+fn a_handler_that_cannot_be_fetched_is_a_crash_and_not_an_endless_loop() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    *core.el1.vbar_el1 = 0x0b00_0000;
+    let fault = Fault::nothing_at(0x0b00_0000, 0x0b00_0000, false);
+    let fetch = Exit::InstructionAbort(Fault { cause: Cause::Fetch, ..fault });
+    // The way into the handler, and then the handler's own first instruction.
+    let next = exit(&mut guest, 0, &mut vcpus[0], fetch, &mut core);
+    assert_eq!(next, Next::Enter);
+    let pc = *vcpus[0].core.pc;
+    let next = exit(&mut guest, 0, &mut vcpus[0], fetch, &mut core);
+    assert_eq!(next, Next::Crashed(Crash::ExceptionLoop { pc }));
+}
+
+#[test]
+fn behind_the_distributors_registers_is_nothing() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    exit(&mut guest, 0, &mut vcpus[0], abort(0x0800_1000, Width::Word, false), &mut core);
+    assert_eq!(*core.el1.far_el1, 0x0800_1000);
+}
+
+#[test]
+fn an_access_waits_for_the_vcpu_whose_list_registers_have_the_answer() {
+    const ISPENDR1: u64 = 0x0800_0204;
+    let (mut guest, mut vcpus, mut core) = guest(2);
+    let mut other = Core::default();
+    for (register, value) in [(0x0800_0000, 1), (0x0800_0104, 2), (0x0800_0820, 0x0200)] {
+        vcpus[0].core.x[1] = value;
+        exit(&mut guest, 0, &mut vcpus[0], abort(register, Width::Word, true), &mut core);
+    }
+    // The UART's interrupt goes into a list register of vCPU 1.
+    guest.vgic.load(1, &mut other);
+    let _ = guest.vgic.enter(1, &mut other);
+    let _ = guest.vgic.set_spi_level(UART_INTID, true);
+    let _ = guest.vgic.enter(1, &mut other);
+    let (pc, read) = (*vcpus[0].core.pc, abort(ISPENDR1, Width::Word, false));
+    let needed = answer(&mut guest, 0, &mut vcpus[0], &read, VcpuMask::NONE, &mut core);
+    assert_eq!((needed, *vcpus[0].core.pc), (Err(VcpuMask::only(1)), pc), "nothing was done");
+    let _ = guest.vgic.sync(1, &mut other);
+    let next = answer(&mut guest, 0, &mut vcpus[0], &read, VcpuMask::only(1), &mut core);
+    assert_eq!((next, vcpus[0].core.x[1], *vcpus[0].core.pc), (Ok(Next::Enter), 2, pc + 4));
+}
+
+#[test]
+fn an_access_to_nothing_is_reported_once_for_its_page() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let mut access = |address| {
+        *vcpus[0].core.pc = 0x4008_0000;
+        exit(&mut guest, 0, &mut vcpus[0], abort(address, Width::Word, true), &mut core);
+        match core.outbox.take().errand {
+            Some(Errand::Report(report)) => Some(report),
+            _ => None,
+        }
+    };
+    let report = access(0x0b00_0010).unwrap();
+    let (cause, address, pc) = (Cause::Store, 0x0b00_0010, 0x4008_0000);
+    assert_eq!(report, Report::NothingThere { cause, address, pc });
+    assert_eq!(
+        report.to_string(),
+        "Store at 0xb000010, which nothing there can answer, from PC 0x40080000"
+    );
+    assert_eq!(access(0x0b00_0020), None);
+    assert!(access(0x0b00_1000).is_some());
+}
+
+#[test]
+fn a_load_that_is_answered_at_once_gives_what_any_exit_gives() {
+    let (mut guest, mut vcpus, mut core) = guest(2);
+    let vcpu = &mut vcpus[0];
+    for offset in [0x000, 0x004, 0x008, 0x100, 0x104, 0x404, 0x820, 0xc04, 0xfe0] {
+        let word = WordAccess { write: false, ipa: GICD_BASE + offset, register: 1 };
+        let before = *vcpu.core.pc;
+        vcpu.core.x[1] = u64::MAX;
+        let kick = guest.answer_at_once(0, &mut vcpu.core, word, ESR, 0);
+        assert_eq!(kick, Some(VcpuMask::NONE), "{offset:#x}");
+        let found = vcpu.core.x[1];
+        assert_eq!(*vcpu.core.pc, before + 4);
+        exit(&mut guest, 0, vcpu, abort(word.ipa, Width::Word, false), &mut core);
+        assert_eq!(vcpu.core.x[1], found, "{offset:#x}");
+    }
+}
+
+#[test]
+fn a_register_that_needs_no_lock_reads_as_by_any_exit() {
+    let (mut guest, mut vcpus, mut core) = guest(2);
+    let vcpu = &mut vcpus[1];
+    core.counter = 1234;
+    let mut found = Vec::new();
+    for encoding in 0..=u16::MAX {
+        let fields = encoding as u64;
+        // Op0, Op2, Op1, CRn, Rt, CRm, and the direction of MRS.
+        let iss = fields >> 14 << 20 | (fields & 7) << 17 | (fields >> 11 & 7) << 14;
+        let iss = iss | (fields >> 7 & 0xf) << 10 | 1 << 5 | (fields >> 3 & 0xf) << 1;
+        let syndrome = |read| Syndrome { esr: 0x18 << 26 | ESR | iss | read, far: 0, hpfar: 0 };
+        let mut alone = vcpu.core.clone();
+        core::mem::swap(&mut alone, &mut vcpu.core);
+        let is_answered = vcpu.read_alone(syndrome(1), || 1234);
+        core::mem::swap(&mut alone, &mut vcpu.core);
+        if is_answered {
+            exit(&mut guest, 1, vcpu, crate::exit::decode(syndrome(1)), &mut core);
+            assert!(vcpu.core == alone, "{encoding:#x}");
+            found.push(encoding);
+        }
+        assert!(!vcpu.read_alone(syndrome(0), || 1234), "a write of {encoding:#x}");
+    }
+    assert!(found.contains(&sysreg(3, 3, 14, 0, 1)) && found.contains(&sysreg(3, 0, 0, 0, 5)));
+    assert!(!found.contains(&sysreg(3, 3, 14, 2, 1)) && !found.contains(&sysreg(2, 0, 1, 1, 4)));
+}
+
+#[test]
+fn an_sgi_is_sent_at_once_and_its_vcpus_are_to_be_kicked() {
+    let (mut guest, mut vcpus, _) = guest(3);
+    let vcpu = &mut vcpus[0].core;
+    let mut store = |guest: &mut Guest, offset: u64, value: u64| {
+        vcpu.x[1] = value;
+        let word = WordAccess { write: true, ipa: GICD_BASE + offset, register: 1 };
+        guest.answer_at_once(0, vcpu, word, ESR, 0)
+    };
+    const CTLR: u64 = 0;
+    const SGIR: u64 = 0xf00;
+    // From the start SGIs are enabled; the distributor is not yet.
+    assert_eq!(store(&mut guest, SGIR, 0b010 << 16 | 3), Some(VcpuMask::NONE));
+    assert_eq!(store(&mut guest, CTLR, 1), Some(VcpuMask(0b111)));
+    assert_eq!(store(&mut guest, SGIR, 0b101 << 16 | 3), Some(VcpuMask(0b101)));
+    assert_eq!(store(&mut guest, SGIR, 2 << 24 | 3), Some(VcpuMask::NONE));
+    assert_eq!(store(&mut guest, SGIR, 1 << 24 | 4), Some(VcpuMask(0b110)));
+    let sources = [0, 1, 2].map(|vcpu| {
+        let interface = &guest.vgic.cpus()[vcpu].state;
+        (interface.sgi_src[3], interface.sgi_src[4])
+    });
+    assert_eq!(sources, [(1, 0), (1, 1), (1, 1)]);
+}
+
+#[test]
+fn other_accesses_are_not_answered_at_once() {
+    const EE: u64 = 1 << 25;
+    let (mut guest, mut vcpus, _) = guest(2);
+    let vcpu = &mut vcpus[0].core;
+    // What list registers know, what is beside the distributor, what is not aligned, and what is to be turned round.
+    for (write, ipa, sctlr) in [
+        (false, GICD_BASE + 0x200, 0),
+        (false, GICD_BASE + 0x1000, 0),
+        (false, GICD_BASE - 4, 0),
+        (false, GICD_BASE + 2, 0),
+        (false, GICD_BASE, EE),
+        (true, GICD_BASE + 0xf00, EE),
+        (true, GICD_BASE + 0x280, 0),
+        (true, GICD_BASE + 0x300, 0),
+    ] {
+        let word = WordAccess { write, ipa, register: 1 };
+        let before = (*vcpu.pc, vcpu.x[1]);
+        assert_eq!(guest.answer_at_once(0, vcpu, word, ESR, sctlr), None, "{ipa:#x}");
+        assert_eq!((*vcpu.pc, vcpu.x[1]), before);
+    }
+}
