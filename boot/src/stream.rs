@@ -45,6 +45,14 @@ impl Sink for ToStore<'_, '_> {
         Ok(self.0.write_with(len, fill)?)
     }
 
+    fn share(&mut self, _: core::ops::Range<u64>) -> Result<(), StreamError> {
+        unreachable!("there is nothing to share with")
+    }
+
+    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<(), StreamError> {
+        unreachable!("there is nothing to share with")
+    }
+
     fn rewrite(&mut self, _: &[u8]) -> Result<(), StreamError> {
         // `Plan` writes the header first.
         Ok(())

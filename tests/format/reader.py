@@ -242,7 +242,7 @@ class Checkpoint:
         words = struct.unpack_from(f"<{words}Q", body, words_at)
         need(0 not in words, f"{where}: a word is 0")
         self.block = address, kinds, iter(crcs), iter(words)
-        self.pieces.append((address, count, at // PAGE, (len(body) + 32) // PAGE + raw))
+        self.pieces.append((address, count, at // PAGE, raw, kinds.count(2)))
 
     def ram_pages(self, body):
         need(self.block is not None, "RAM_PAGES without RAM_BLOCK")
@@ -266,23 +266,23 @@ class Checkpoint:
         """The blocks are those of the memory, and the directory says what the file has."""
         need(not self.covered, "the memory is in MEMORY and in blocks")
         need(self.directory is not None, "RAM_DIRECTORY is missing")
-        for address, count, _, _ in self.pieces:
+        for address, count, *_ in self.pieces:
             base, end = next(((b, e) for b, e in memory if b <= address < e), (0, 0))
             first = max(base, address // BLOCK * BLOCK)
             last = min(end, address // BLOCK * BLOCK + BLOCK)
             need((address, address + count * PAGE) == (first, last), f"RAM_BLOCK at {address:#x} is no block")
         body = self.directory
-        need(len(body) >= 24, "RAM_DIRECTORY is cut short")
-        blocks, touched, raw, words = struct.unpack_from("<IIQQ", body)
-        need(touched <= 4096 and len(body) == 24 + 16 * blocks + 8 * touched, "RAM_DIRECTORY: its length")
-        need((raw, words) == (self.stored, self.words), "RAM_DIRECTORY: its numbers of pages")
-        entries = list(struct.iter_unpack("<QII", body[24 : 24 + 16 * blocks]))
-        pieces = [(address, start, length) for address, _, start, length in self.pieces]
+        need(len(body) >= 8, "RAM_DIRECTORY is cut short")
+        blocks, touched = struct.unpack_from("<II", body)
+        need(touched <= 4096 and len(body) == 8 + 16 * blocks + 8 * touched, "RAM_DIRECTORY: its length")
+        entries = list(struct.iter_unpack("<QIHH", body[8 : 8 + 16 * blocks]))
+        pieces = [(address, *rest) for address, _, *rest in self.pieces]
         need(entries == pieces, "RAM_DIRECTORY does not say what the file has")
-        for (run,) in struct.iter_unpack("<Q", body[24 + 16 * blocks :]):
+        need(all(raw + words for _, _, raw, words in entries), "RAM_DIRECTORY: a block without content")
+        for (run,) in struct.iter_unpack("<Q", body[8 + 16 * blocks :]):
             first, end = run & ~0xFFF, (run & ~0xFFF) + ((run & 0xFFF) + 1) * PAGE
             need(any(b <= first and end <= e for b, e in memory), f"touched pages at {first:#x}")
-        self.zero = sum(e - b for b, e in memory) // PAGE - raw - words
+        self.zero = sum(e - b for b, e in memory) // PAGE - self.stored - self.words
 
     def memory(self, body):
         need(len(body) >= 16, "MEMORY is cut short")

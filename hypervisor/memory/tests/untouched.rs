@@ -20,6 +20,14 @@ impl Sink for File {
         Ok(())
     }
 
+    fn share(&mut self, _: std::ops::Range<u64>) -> Result<(), Infallible> {
+        unreachable!("there is nothing to share with")
+    }
+
+    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<(), Infallible> {
+        unreachable!("there is nothing to share with")
+    }
+
     fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
         self.0[..bytes.len()].copy_from_slice(bytes);
         Ok(())

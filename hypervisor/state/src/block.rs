@@ -59,7 +59,7 @@ pub const CRCS_AT: usize = KINDS_AT + BLOCK_PAGES;
 const HEADERS: usize = 2 * RecordHeader::LEN;
 
 /// Returns the bytes of a piece's metadata, up to its first raw page: a multiple of 4096.
-const fn meta_len(raw: usize, words: usize) -> usize {
+pub(crate) const fn meta_len(raw: usize, words: usize) -> usize {
     (HEADERS + CRCS_AT + (4 * raw).next_multiple_of(8) + 8 * words).next_multiple_of(PAGE_SIZE)
 }
 

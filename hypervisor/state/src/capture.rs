@@ -2,7 +2,11 @@
 //!
 //! Block by block, the writer looks at the guest's pages, writes what they are and those that must be stored as they are, and releases them. So the
 //! length of the file and the place of its directory are known at the end only: the header is written last, over the zeros that were in its place.
+//!
+//! Of a memory that knows what has [changed](crate::change) since a checkpoint, nothing else is looked at: pieces, and pages in them, that did not change are
+//! [shared](Sink::share) with that checkpoint.
 
+mod base;
 mod output;
 mod pages;
 
@@ -10,8 +14,9 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::{
-    RecordType,
+    Index, RecordType,
     block::block_of,
+    change::{Baseline, BlockChange, PageBits},
     directory::{Directory, Entry},
     error::{Error, SaveError},
     header::{Header, HeaderTail, Version},
@@ -20,6 +25,7 @@ use crate::{
     records::Records,
     routines::{PAGE_SIZE, Routines},
     writer::{Sink, Stats},
+    written::BLOCK_SIZE,
 };
 use output::Output;
 use pages::Pages;
@@ -31,7 +37,15 @@ pub struct Capture<'a> {
     records: Records<'a>,
     /// The guest's RAM and the regions that it shares, in the order of their addresses.
     memory: Vec<Part<'a>>,
+    base: Option<Base<'a>>,
     routines: Routines,
+}
+
+/// The checkpoint that a capture shares with.
+#[derive(Clone, Copy, Debug)]
+struct Base<'a> {
+    baseline: Baseline,
+    index: &'a Index,
 }
 
 /// A part of the guest's memory: its RAM, or a region that it shares.
@@ -69,14 +83,22 @@ impl<'a> Capture<'a> {
             }
             memory.push(Part { addresses, ram });
         }
-        Ok(Self { records, memory, routines })
+        Ok(Self { records, memory, base: None, routines })
+    }
+
+    /// Makes the capture share with the checkpoint `baseline` what did not change since, as far as the memory says so. `index` is the checkpoint's.
+    #[must_use]
+    pub fn since(mut self, baseline: Baseline, index: &'a Index) -> Self {
+        self.base = Some(Base { baseline, index });
+        self
     }
 
     /// Writes the checkpoint to `sink`, and returns its size. Calls `progress` with the bytes of memory that were done, and the bytes of all.
     ///
     /// # Errors
     ///
-    /// [`SaveError::Sink`] if the sink fails, [`SaveError::Ram`] if the memory has become smaller.
+    /// [`SaveError::Sink`] if the sink fails, [`SaveError::Ram`] if the memory has become smaller; [`SaveError::Base`] if the checkpoint to share with is
+    /// damaged, or the memory counts its changes from another one.
     // This is not inlined: `cargo xtask bench` finds it in the image by its name.
     #[inline(never)]
     pub fn write<S: Sink>(
@@ -97,9 +119,9 @@ impl<'a> Capture<'a> {
         out.record(RecordType::End as u16, 0, &[])?;
         let bytes = out.done();
         out.rewrite(&Header::encode(self.version(), bytes, tail, crc32c))?;
-        let (pages_stored, pages_word) = (directory.raw_pages, directory.word_pages);
+        let (pages_stored, pages_word) = directory.counts();
         let pages_zero = self.len() / PAGE_SIZE as u64 - pages_stored - pages_word;
-        Ok(Stats { pages_stored, pages_zero, pages_word, bytes })
+        Ok(Stats { pages_stored, pages_zero, pages_word, bytes, bytes_shared: out.shared() })
     }
 
     /// Writes the pieces of the memory, and returns the directory of them.
@@ -112,27 +134,37 @@ impl<'a> Capture<'a> {
         let mut pages = Pages::default();
         out.pause();
         let (mut done, all) = (0, self.len());
-        for Part { addresses, ram } in &self.memory {
-            let mut at = addresses.start;
-            while let Some(block) = block_of(core::slice::from_ref(addresses), at) {
+        for part in &self.memory {
+            let base = self.base_of(part).map_err(SaveError::Base)?;
+            let mut at = part.addresses.start;
+            while let Some(block) = block_of(core::slice::from_ref(&part.addresses), at) {
                 at = block.end;
-                let offset = (block.start - addresses.start) as usize;
-                let bytes = offset..(block.end - addresses.start) as usize;
-                if ram.next_content(bytes.start).is_some_and(|content| content < bytes.end) {
-                    let start = out.done();
-                    let (raw, words) = pages.write(out, *ram, bytes.clone(), block.clone())?;
-                    directory.raw_pages += raw;
-                    directory.word_pages += words;
-                    if start < out.done() {
-                        directory.entries.push(entry(block.start, start, out.done()));
-                    }
-                }
-                ram.release(bytes.clone(), &mut || out.pause());
-                done += bytes.len() as u64;
+                let start = (block.start - part.addresses.start) as usize;
+                let bytes = start..start + (block.end - block.start) as usize;
+                let place = Place { ram: part.ram, bytes: bytes.clone(), addresses: block };
+                let piece = match part.change(start) {
+                    BlockChange::Empty => None,
+                    BlockChange::Unchanged => share(out, base, &place)?,
+                    BlockChange::Pages(changed) => pages.write(out, base, &place, &changed)?,
+                };
+                directory.entries.extend(piece);
+                part.ram.release(bytes, &mut || out.pause());
+                done += place.bytes.len() as u64;
                 progress(done, all);
             }
         }
         Ok(directory)
+    }
+
+    /// Returns the index of the checkpoint that a part's changes count from; `None` if all of it counts as changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBase`] if that is another checkpoint than the one that the capture shares with.
+    fn base_of(&self, part: &Part<'a>) -> Result<Option<&'a Index>, Error> {
+        let Some(baseline) = part.ram.baseline() else { return Ok(None) };
+        let base = self.base.filter(|base| base.baseline == baseline && part.is_aligned());
+        base.map(|base| Some(base.index)).ok_or(Error::NoBase)
     }
 
     /// Returns the lowest version of the format that can express the checkpoint.
@@ -147,8 +179,39 @@ impl<'a> Capture<'a> {
     }
 }
 
-/// Returns the entry of the block at `address`, whose piece is between these offsets in the file.
-fn entry(address: u64, start: u64, end: u64) -> Entry {
-    let unit = PAGE_SIZE as u64;
-    Entry { address, start: (start / unit) as u32, len: ((end - start) / unit) as u32 }
+impl Part<'_> {
+    /// Returns whether the blocks of the memory are those of the file.
+    fn is_aligned(&self) -> bool {
+        self.addresses.start.is_multiple_of(BLOCK_SIZE as u64)
+    }
+
+    /// Returns what became of the block at `offset`.
+    fn change(&self, offset: usize) -> BlockChange {
+        // A block of the file may be parts of two of the memory: all of it counts as changed.
+        if self.is_aligned() {
+            self.ram.block_change(offset)
+        } else {
+            BlockChange::Pages(PageBits::ALL)
+        }
+    }
+}
+
+/// Where a block is: `bytes` of `ram`.
+struct Place<'a> {
+    ram: &'a dyn ReadRam,
+    bytes: Range<usize>,
+    addresses: Range<u64>,
+}
+
+/// Shares the piece of a block that did not change, and returns its entry; `None` if it has no content.
+fn share<S: Sink>(
+    out: &mut Output<'_, S>,
+    base: Option<&Index>,
+    place: &Place<'_>,
+) -> Result<Option<Entry>, SaveError<S::Error>> {
+    let index = base.ok_or(SaveError::Base(Error::NoBase))?;
+    let Some(entry) = index.entry(place.addresses.start) else { return Ok(None) };
+    let start = (out.done() / PAGE_SIZE as u64) as u32;
+    out.share(entry.units())?;
+    Ok(Some(Entry { start, ..entry }))
 }

@@ -5,7 +5,12 @@ use core::ops::Range;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{block::block_of, envelope::RecordPlace, error::Error, routines::PAGE_SIZE};
+use crate::{
+    block::{block_of, meta_len},
+    envelope::RecordPlace,
+    error::Error,
+    routines::PAGE_SIZE,
+};
 
 /// The beginning of the body of a RAM_DIRECTORY record. The [`Entry`]s follow, then the [`Touched`] runs.
 #[derive(
@@ -17,10 +22,6 @@ pub struct DirectoryHead {
     pub blocks: u32,
     /// Number of runs of touched pages.
     pub touched: u32,
-    /// Number of raw pages in the file.
-    pub raw_pages: u64,
-    /// Number of word pages in the file.
-    pub word_pages: u64,
 }
 
 /// Where a RAM block is in the file.
@@ -31,15 +32,32 @@ pub struct Entry {
     pub address: u64,
     /// Offset of the piece in the file, in units of 4096 bytes.
     pub start: u32,
-    /// Length of the piece, in units of 4096 bytes.
-    pub len: u32,
+    /// Number of the block's raw pages.
+    pub raw: u16,
+    /// Number of the block's word pages.
+    pub words: u16,
 }
 
 impl Entry {
+    /// Returns the length of the piece, in units of 4096 bytes.
+    pub const fn len(&self) -> u64 {
+        (meta_len(self.raw as usize, self.words as usize) / PAGE_SIZE) as u64 + self.raw as u64
+    }
+
+    /// Returns whether the block has no content, as none that has an entry.
+    pub const fn is_empty(&self) -> bool {
+        self.raw == 0 && self.words == 0
+    }
+
+    /// Returns the units of 4096 bytes of the file in which the piece is.
+    pub const fn units(&self) -> Range<u64> {
+        self.start as u64..self.start as u64 + self.len()
+    }
+
     /// Returns the piece's bytes in the file.
     pub const fn bytes(&self) -> Range<u64> {
-        let start = self.start as u64 * PAGE_SIZE as u64;
-        start..start + self.len as u64 * PAGE_SIZE as u64
+        let Range { start, end } = self.units();
+        start * PAGE_SIZE as u64..end * PAGE_SIZE as u64
     }
 }
 
@@ -70,20 +88,21 @@ impl Touched {
 pub(crate) struct Directory {
     pub(crate) entries: Vec<Entry>,
     pub(crate) touched: Vec<Touched>,
-    pub(crate) raw_pages: u64,
-    pub(crate) word_pages: u64,
 }
 
 impl Directory {
     /// Returns the body of the record.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let head = DirectoryHead {
-            blocks: self.entries.len() as u32,
-            touched: self.touched.len() as u32,
-            raw_pages: self.raw_pages,
-            word_pages: self.word_pages,
-        };
+        let head =
+            DirectoryHead { blocks: self.entries.len() as u32, touched: self.touched.len() as u32 };
         [head.as_bytes(), self.entries.as_bytes(), self.touched.as_bytes()].concat()
+    }
+
+    /// Returns the number of raw pages in the file, and that of word pages.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        self.entries.iter().fold((0, 0), |(raw, words), entry| {
+            (raw + u64::from(entry.raw), words + u64::from(entry.words))
+        })
     }
 
     /// Returns the bytes of the longest body that the directory of this memory can have.
@@ -122,8 +141,6 @@ impl Directory {
         let directory = Self {
             entries: entries.collect(),
             touched: touched.map(|bytes| Touched(words(bytes))).collect(),
-            raw_pages: head.raw_pages,
-            word_pages: head.word_pages,
         };
         directory.check(place, memory, pieces)?;
         Ok(directory)
@@ -139,9 +156,13 @@ impl Directory {
         for entry in &self.entries {
             let bytes = entry.bytes();
             let block = block_of(memory, entry.address);
-            let is_block = block.is_some_and(|block| block.start == entry.address);
+            let pages = u64::from(entry.raw) + u64::from(entry.words);
+            let is_block = block.is_some_and(|block| {
+                let has = (block.end - block.start) / PAGE_SIZE as u64;
+                block.start == entry.address && (1..=has).contains(&pages)
+            });
             let ascends = address < Some(entry.address) && at <= bytes.start;
-            if !is_block || !ascends || bytes.is_empty() || pieces.end < bytes.end {
+            if !is_block || !ascends || pieces.end < bytes.end {
                 return Err(Error::DirectoryEntry { place, address: entry.address });
             }
             (address, at) = (Some(entry.address), bytes.end);
@@ -157,4 +178,4 @@ impl Directory {
     }
 }
 
-const _: () = assert!(size_of::<DirectoryHead>() == 24 && size_of::<Entry>() == 16);
+const _: () = assert!(size_of::<DirectoryHead>() == 8 && size_of::<Entry>() == 16);

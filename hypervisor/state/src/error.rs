@@ -137,6 +137,8 @@ pub enum Error {
 
     #[error("the guest has {found} bytes of RAM, but {given} were given")]
     RamSize { found: u64, given: u64 },
+    #[error("the memory can't be written without the checkpoint that it has changed since")]
+    NoBase,
     #[error("the memory that was given is too small: {0}")]
     Ram(#[from] OutOfRange),
     #[error("the file changed while it was read")]
@@ -201,4 +203,7 @@ pub enum SaveError<E> {
     /// The memory has become smaller since the plan was made.
     #[error("the memory can't be read: {0}")]
     Ram(OutOfRange),
+    /// The checkpoint that this one should have shared with is damaged.
+    #[error("the checkpoint that it shares with is damaged: {0}")]
+    Base(Error),
 }

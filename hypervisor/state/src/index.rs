@@ -10,7 +10,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
     RecordHeader, RecordType,
-    block::{Block, Content, block_of},
+    block::{Block, Content, block_of, meta_len},
     directory::{Directory, Entry, Touched},
     envelope::RecordPlace,
     error::{Error, LoadError},
@@ -31,6 +31,8 @@ pub struct Index {
     /// The guest's memory.
     memory: Vec<Range<u64>>,
     directory: Directory,
+    /// Bytes of the file.
+    len: u64,
     crc32c: fn(u32, &[u8]) -> u32,
 }
 
@@ -87,7 +89,13 @@ impl Index {
         }
         let (checkpoint, directory) = draft.finish(header)?;
         let memory = checkpoint.state.records().memory();
-        Ok((checkpoint, Self { memory, directory, crc32c: routines.crc32c }))
+        let (len, crc32c) = (header.total_len, routines.crc32c);
+        Ok((checkpoint, Self { memory, directory, len, crc32c }))
+    }
+
+    /// Returns the bytes of the file.
+    pub fn file_len(&self) -> u64 {
+        self.len
     }
 
     /// Returns the entries of the directory, in ascending order of addresses: the blocks with any content.
@@ -132,7 +140,10 @@ impl Index {
         let place = RecordPlace { index: 0, kind: header.kind, instance: header.instance };
         let (is_block, length) = (place.record_type() == Some(RecordType::RamBlock), header.length);
         let len = length as usize + 2 * RecordHeader::LEN;
-        if !is_block || !Block::can_be_body(length) || entry.len < (len / PAGE_SIZE) as u32 {
+        if !is_block
+            || !Block::can_be_body(length)
+            || meta_len(entry.raw.into(), entry.words.into()) != len
+        {
             return Err(Error::NoBlock { address: entry.address }.into());
         }
         if len > PAGE_SIZE {
@@ -160,8 +171,8 @@ impl Index {
             return Err(Error::PagesMissing { address: block.address() });
         }
         check_pages_header(place, pages.length, &block)?;
-        let len = (block.meta_len() / PAGE_SIZE + block.counts().0) as u32;
-        if (block.address(), len) != (entry.address, entry.len) {
+        let counts = (entry.raw.into(), entry.words.into());
+        if (block.address(), block.counts()) != (entry.address, counts) {
             return Err(Error::NoBlock { address: entry.address });
         }
         Ok(block)

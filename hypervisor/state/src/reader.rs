@@ -357,15 +357,16 @@ impl Draft {
             pages_zero: self.pages_zero,
             pages_word: 0,
             bytes: header.total_len,
+            bytes_shared: 0,
         };
         let mut directory = Directory::default();
         if let Some(pieces) = self.pieces {
             let name = Name(RecordType::RamDirectory, 0);
             let (memory, found) = pieces.finish().ok_or(Error::RecordMissing(name))?;
             let all = memory.iter().map(|range| (range.end - range.start) / PAGE_SIZE as u64);
-            (stats.pages_stored, stats.pages_word) = (found.raw_pages, found.word_pages);
-            let content = found.raw_pages.saturating_add(found.word_pages);
-            stats.pages_zero = all.sum::<u64>().saturating_sub(content);
+            (stats.pages_stored, stats.pages_word) = found.counts();
+            stats.pages_zero =
+                all.sum::<u64>().saturating_sub(stats.pages_stored + stats.pages_word);
             directory = found;
         } else {
             self.coverage.check(&self.state.records().memory())?;

@@ -38,6 +38,22 @@ pub trait Sink {
     /// Whatever the sink fails with.
     fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
 
+    /// Appends blocks of 4096 bytes of the checkpoint that this one is written [since](crate::Capture::since), without a copy of them: what was written is
+    /// whole blocks so far. The writer calls this only if there is such a checkpoint, and so only of sinks that can.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the sink fails with.
+    fn share(&mut self, blocks: Range<u64>) -> Result<(), Self::Error>;
+
+    /// Fills `buf` with the bytes at `offset` of the checkpoint that this one is written [since](crate::Capture::since). The writer calls this only if there
+    /// is such a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the sink fails with.
+    fn read_base(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
+
     /// Lets others have the core. The writer calls this between two pieces of long work, at least once for each record.
     fn pause(&mut self) {}
 
@@ -75,6 +91,8 @@ pub struct Stats {
     pub pages_word: u64,
     /// Bytes of the file.
     pub bytes: u64,
+    /// Bytes of the file that another checkpoint has, too, and that were not written; 0 of a file that was read.
+    pub bytes_shared: u64,
 }
 
 /// A checkpoint that is ready to be written. Neither the records nor the memory may change while the plan lives: the guest stands still, or the memory
@@ -145,6 +163,7 @@ impl<'a> Plan<'a> {
             pages_zero: pages - pages_stored,
             pages_word: 0,
             bytes: Header::LEN as u64 + registers + memory + record_len(0),
+            bytes_shared: 0,
         };
         Ok(Self { records, pieces, stats, routines })
     }

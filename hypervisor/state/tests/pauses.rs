@@ -91,6 +91,14 @@ struct Pausing(File);
 impl Sink for Pausing {
     type Error = Infallible;
 
+    fn share(&mut self, _: Range<u64>) -> Result<(), Infallible> {
+        unreachable!("there is nothing to share with")
+    }
+
+    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<(), Infallible> {
+        unreachable!("there is nothing to share with")
+    }
+
     fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
         self.0.rewrite(bytes)
     }

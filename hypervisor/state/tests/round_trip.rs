@@ -215,6 +215,14 @@ impl Source for Failing<File> {
 impl Sink for Failing<File> {
     type Error = &'static str;
 
+    fn share(&mut self, _: std::ops::Range<u64>) -> Result<(), Self::Error> {
+        unreachable!("there is nothing to share with")
+    }
+
+    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<(), Self::Error> {
+        unreachable!("there is nothing to share with")
+    }
+
     fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
         let Ok(()) = self.0.rewrite(bytes);
         Ok(())

@@ -169,11 +169,11 @@ fn the_layouts_of_the_specification_are_those_of_the_code() {
     block.push((KINDS_AT, BLOCK_PAGES.to_string(), "kinds".to_owned()));
     block.push((CRCS_AT, "4 * raw".to_owned(), "crcs".to_owned()));
     assert_eq!(layout("The body of RAM_BLOCK (0x0041):"), block);
-    let mut directory = fields!(DirectoryHead: blocks, touched, raw_pages, word_pages);
+    let mut directory = fields!(DirectoryHead: blocks, touched);
     let entries = format!("{} * blocks", size_of::<Entry>());
     directory.push((size_of::<DirectoryHead>(), entries, "entries".to_owned()));
     assert_eq!(layout("RAM_DIRECTORY (0x0043), one, says"), directory);
-    assert_eq!(layout("\nAn entry:\n"), fields!(Entry: address, start, len));
+    assert_eq!(layout("\nAn entry:\n"), fields!(Entry: address, start, raw, words));
     assert_eq!(layout("(0x0040) is an extent:"), fields!(Extent: address, pages, kind));
     for kind in
         [RecordType::RamBlock, RecordType::RamPages, RecordType::RamDirectory, RecordType::Pad]

@@ -12,16 +12,36 @@ pub(super) struct Output<'a, S> {
     sink: &'a mut S,
     crc32c: fn(u32, &[u8]) -> u32,
     done: u64,
+    shared: u64,
 }
 
 impl<'a, S: Sink> Output<'a, S> {
     pub(super) fn new(sink: &'a mut S, crc32c: fn(u32, &[u8]) -> u32) -> Self {
-        Self { sink, crc32c, done: 0 }
+        Self { sink, crc32c, done: 0, shared: 0 }
     }
 
-    /// Returns the number of bytes that were written.
+    /// Returns the number of bytes of the file so far.
     pub(super) fn done(&self) -> u64 {
         self.done
+    }
+
+    /// Returns how many of them are shared.
+    pub(super) fn shared(&self) -> u64 {
+        self.shared
+    }
+
+    /// Appends blocks of the checkpoint that this one is written since.
+    pub(super) fn share(&mut self, blocks: Range<u64>) -> Result<(), SaveError<S::Error>> {
+        let len = (blocks.end - blocks.start) * PAGE_SIZE as u64;
+        self.sink.share(blocks).map_err(SaveError::Sink)?;
+        self.done += len;
+        self.shared += len;
+        Ok(())
+    }
+
+    /// Returns the sink, to read the checkpoint that this one is written since.
+    pub(super) fn sink(&mut self) -> &mut S {
+        self.sink
     }
 
     pub(super) fn crc32c(&self) -> fn(u32, &[u8]) -> u32 {

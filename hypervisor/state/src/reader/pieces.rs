@@ -65,12 +65,9 @@ impl Pieces {
             return Err(Error::PageTwice { place, address }.into());
         }
         let (raw, words) = block.counts();
-        self.found.raw_pages += raw as u64;
-        self.found.word_pages += words as u64;
-        let unit = |bytes: u64| u32::try_from(bytes / PAGE_SIZE as u64);
-        let len = block.meta_len() / PAGE_SIZE + raw;
-        let start = unit(at).map_err(|_| Error::BlockAt { place, at })?;
-        self.found.entries.push(Entry { address, start, len: len as u32 });
+        let start = u32::try_from(at / PAGE_SIZE as u64);
+        let start = start.map_err(|_| Error::BlockAt { place, at })?;
+        self.found.entries.push(Entry { address, start, raw: raw as u16, words: words as u16 });
         self.open = Some(block);
         Ok(())
     }
@@ -129,10 +126,7 @@ impl Pieces {
             return Err(Error::HeaderDirectory { found: walk.directory() }.into());
         }
         let directory = Directory::decode(place, &body, &self.memory, &(self.start..at))?;
-        let Directory { entries, raw_pages, word_pages, .. } = &self.found;
-        let is_true = *entries == directory.entries
-            && (*raw_pages, *word_pages) == (directory.raw_pages, directory.word_pages);
-        if !is_true && !self.is_skipped {
+        if !self.is_skipped && self.found.entries != directory.entries {
             return Err(Error::DirectoryDiffers { place }.into());
         }
         self.directory = Some(directory);

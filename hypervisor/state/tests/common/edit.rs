@@ -16,7 +16,7 @@ pub struct Edited {
     pub tail: Vec<u8>,
     pub records: Vec<EditedRecord>,
     /// The unit of 4096 bytes at which the first block began.
-    first_block: u32,
+    pub first_block: u32,
     /// Whether the places in the header, in PAD and in RAM_DIRECTORY are made right.
     pub is_laid_out: bool,
 }

@@ -172,8 +172,8 @@ fn the_directory_is_where_the_header_says() {
 #[test]
 fn the_directory_says_what_the_file_has() {
     let differs = "record 15 (RAM_DIRECTORY) does not have what the file has";
-    for at in [8, 16] {
-        refused(&directory(|body| body[at] ^= 1), differs);
+    for at in [12, 14] {
+        refused(&directory(|body| body[HEAD + at] ^= 3), differs);
     }
     let none = directory(|body| {
         body[0] = 0;
@@ -181,16 +181,18 @@ fn the_directory_says_what_the_file_has() {
     });
     refused(&none, differs);
     let cannot = "record 15 (RAM_DIRECTORY): what it says of the block at 0x40000000 can't be";
-    // Somewhere in front of the first block, behind the last one, too long, or nothing.
-    for (start, len) in [(0, 3), (5, 3), (1 << 20, 3), (4, 1000), (4, 0)] {
+    // Somewhere in front of the first block, behind the last one, too many pages, or none.
+    for (start, raw, words) in
+        [(0, 2, 1), (5, 2, 1), (1 << 20, 2, 1), (4, 4, 1), (4, 1, 600), (4, 0, 0)]
+    {
         let file = edited(|file| {
             file.is_laid_out = false;
             let body = &mut file.record(RecordType::RamDirectory, 0).body;
-            let entry = Entry { address: 0x4000_0000, start, len };
+            let entry = Entry { address: 0x4000_0000, start, raw, words };
             body[HEAD..][..16].copy_from_slice(entry.as_bytes());
         });
         let line = load(&file).unwrap_err().to_string();
-        assert!(line == cannot || line == differs, "{start} {len}: {line}");
+        assert!(line == cannot || line == differs, "{start} {raw} {words}: {line}");
     }
     let file = directory(|body| body[HEAD..][..8].copy_from_slice(&0x4020_0000u64.to_le_bytes()));
     refused(&file, "record 15 (RAM_DIRECTORY): what it says of the block at 0x40200000 can't be");
