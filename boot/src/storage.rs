@@ -63,7 +63,7 @@ fn open(
     (driver, partition): (Driver, Partition),
     task: &mut Task,
 ) -> Result<Store<Driver>, NoStore> {
-    let store = Store::open(driver.lend(task), partition)?;
+    let mut store = Store::open(driver.lend(task), partition)?;
     let usage = store.usage();
     if !store.partition().is_aligned() {
         log::warn!(

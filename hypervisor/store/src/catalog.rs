@@ -3,11 +3,13 @@
 //! What stands in a slot is an allegation: [`Catalog::check`] believes none of it before every rule
 //! of `docs/store.md` was seen to hold, and its work is bounded by the size of a slot.
 
+use crate::entry;
 use crate::error::Error;
 use crate::layout::{
-    BLOCK, CatalogHeader, Entry, EntryExtent, MAX_CHECKPOINTS, MAX_EXTENTS, NAME_LEN, SETS_BY_NAME,
-    SETS_IN_ENTRIES, checksum,
+    BLOCK, CatalogHeader, Entry, MAPS_IN_ENTRIES, MAX_CHECKPOINTS, MAX_EXTENTS, NAME_LEN,
+    SETS_BY_NAME, SETS_IN_ENTRIES, VERSION_OF_MAPS, checksum,
 };
+use crate::map::NodeRef;
 use crate::set::{Member, SET_MARK, members_by_name};
 use crate::slots::Image;
 use crate::space::{Extent, Extents};
@@ -20,7 +22,7 @@ use arrayvec::ArrayString;
 use core::fmt::{Debug, Display};
 use core::num::NonZeroU32;
 use core::ops::Range;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// A checkpoint in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +39,42 @@ pub struct Checkpoint {
     pub pages: Option<NonZeroU32>,
     /// Which member of a set it is, if it is one.
     pub member: Option<Member>,
+    /// What its writer has called it by; 0: nothing.
+    pub identity: Identity,
+    /// The identity of the checkpoint that it was made after; 0: of none.
+    pub parent: Identity,
     /// Where it stands.
-    pub(crate) extents: Extents,
+    pub(crate) place: Place,
+}
+
+/// What a checkpoint is called by for ever, on whatever disk it is: random bytes. 0 is nobody.
+pub type Identity = [u8; 16];
+
+/// Where the contents of a checkpoint stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In these runs of blocks, and no other checkpoint does. Up to version 2.
+    Extents(Extents),
+    /// Where the map with this root says; `None` if there are no contents. Since version 3.
+    Map(Option<NodeRef>),
+}
+
+impl Place {
+    /// Returns the runs of blocks of a checkpoint that has no map.
+    pub fn extents(&self) -> &[Extent] {
+        match self {
+            Self::Extents(extents) => extents,
+            Self::Map(_) => &[],
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Returns how many blocks its contents have.
+    pub(crate) fn blocks(&self) -> u32 {
+        // Checked when it was read, and when it was written.
+        self.length.div_ceil(BLOCK as u64) as u32
+    }
 }
 
 /// What a person calls a checkpoint.
@@ -108,9 +144,9 @@ impl Catalog {
         Self { generation: 1, next_number: 1, checkpoints: Vec::new() }
     }
 
-    /// Returns every extent in use.
+    /// Returns every extent in use, of checkpoints that have no maps.
     pub fn extents(&self) -> impl Iterator<Item = Extent> {
-        self.checkpoints.iter().flat_map(|checkpoint| checkpoint.extents.iter().copied())
+        self.checkpoints.iter().flat_map(|checkpoint| checkpoint.place.extents().iter().copied())
     }
 
     /// Returns the checkpoint that `which` means.
@@ -135,7 +171,11 @@ impl Catalog {
     pub fn encode(&self, version: u32, before: Option<&Image>) -> Image {
         let used = size_of::<CatalogHeader>() + self.checkpoints.len() * size_of::<Entry>();
         let mut bytes = vec![0; used.next_multiple_of(crate::block::SECTOR)];
-        let sets = if version >= 2 { SETS_IN_ENTRIES } else { SETS_BY_NAME };
+        let sets = match version {
+            ..2 => SETS_BY_NAME,
+            2 => SETS_IN_ENTRIES,
+            3.. => MAPS_IN_ENTRIES,
+        };
         let mut header = CatalogHeader {
             magic: CatalogHeader::MAGIC,
             crc: 0.into(),
@@ -149,7 +189,7 @@ impl Catalog {
         head.copy_from_slice(header.as_bytes());
         let checkpoints = self.placed(before.map_or(&[], Image::entries));
         for (bytes, checkpoint) in entries.chunks_exact_mut(size_of::<Entry>()).zip(checkpoints) {
-            bytes.copy_from_slice(encode_entry(checkpoint, sets).as_bytes());
+            bytes.copy_from_slice(entry::encode(checkpoint, sets).as_bytes());
         }
         header.crc = checksum(&bytes[..used]).into();
         bytes[..size_of::<CatalogHeader>()].copy_from_slice(header.as_bytes());
@@ -172,24 +212,6 @@ impl Catalog {
         let fill = |place: Option<_>| place.or_else(|| others.next().map(|(other, _)| other));
         places.into_iter().filter_map(fill).collect()
     }
-}
-
-fn encode_entry(checkpoint: &Checkpoint, sets: u32) -> Entry {
-    let mut entry = Entry::new_zeroed();
-    entry.number = checkpoint.number.into();
-    entry.length = checkpoint.length.into();
-    entry.created = checkpoint.created.into();
-    entry.pages = checkpoint.pages.map_or(0, NonZeroU32::get).into();
-    // At most MAX_EXTENTS.
-    entry.extent_count = checkpoint.extents.len() as u8;
-    if let (SETS_IN_ENTRIES, Some(member)) = (sets, checkpoint.member) {
-        (entry.set_index, entry.set_count) = (member.index, member.count);
-    }
-    entry.name[..checkpoint.name.len()].copy_from_slice(checkpoint.name.as_bytes());
-    for (stored, extent) in entry.extents.iter_mut().zip(&checkpoint.extents) {
-        *stored = EntryExtent { first: extent.first.into(), blocks: extent.blocks.into() };
-    }
-    entry
 }
 
 /// A slot whose checksum is right: written whole, but not yet believed.
@@ -246,11 +268,12 @@ impl<'a> IntactSlot<'a> {
         let sets = match (version, self.header.sets.get()) {
             (1, _) | (_, SETS_BY_NAME) => SETS_BY_NAME,
             (_, SETS_IN_ENTRIES) => SETS_IN_ENTRIES,
+            (VERSION_OF_MAPS, MAPS_IN_ENTRIES) => MAPS_IN_ENTRIES,
             (_, found) => return Err(Error::UnknownSets { found }),
         };
         let mut checkpoints: Vec<Checkpoint> = Vec::with_capacity(self.entries.len());
         for entry in self.entries {
-            let checkpoint = check_entry(entry, sets, next_number, &data)?;
+            let checkpoint = entry::decode(entry, sets, next_number, &data)?;
             let number = checkpoint.number;
             match checkpoints.binary_search_by_key(&number, |other| other.number) {
                 Ok(_) => return Err(Error::DuplicateNumber { number }),
@@ -266,84 +289,6 @@ impl<'a> IntactSlot<'a> {
         }
         Ok(Catalog { generation: self.generation(), next_number, checkpoints })
     }
-}
-
-fn check_entry<E: Display + Debug>(
-    entry: &Entry,
-    sets: u32,
-    next: u64,
-    data: &Range<u32>,
-) -> Result<Checkpoint, Error<E>> {
-    let number = entry.number.get();
-    if number == 0 || number >= next {
-        return Err(Error::NumberNotIssued { number, next });
-    }
-    let name = stored_name(&entry.name).ok_or(Error::StoredNameInvalid { number })?;
-    let member = check_member(entry, sets, next)?;
-    let (extents, blocks) = check_extents(entry, data)?;
-    let length = entry.length.get();
-    if length.div_ceil(BLOCK as u64) != blocks {
-        return Err(Error::LengthMismatch { number, length, blocks });
-    }
-    let (created, pages) = (entry.created.get(), NonZeroU32::new(entry.pages.get()));
-    Ok(Checkpoint { number, name, length, created, pages, member, extents })
-}
-
-/// What an entry says of a set. `next` is the number that was not given out yet.
-fn check_member<E: Display + Debug>(
-    entry: &Entry,
-    sets: u32,
-    next: u64,
-) -> Result<Option<Member>, Error<E>> {
-    let number = entry.number.get();
-    let Entry { extent_count, set_index: index, set_count: count, reserved, .. } = *entry;
-    if sets == SETS_BY_NAME && (index, count, reserved) != (0, 0, 0) {
-        // There the number of extents has four bytes.
-        let found = u32::from_le_bytes([extent_count, index, count, reserved]);
-        return Err(Error::TooManyExtents { number, found });
-    }
-    if (index, count, reserved) == (0, 0, 0) {
-        return Ok(None);
-    }
-    let first = number.checked_sub(index.into()).filter(|first| *first > 0);
-    let all_given_out = first.is_some_and(|first| first.saturating_add(count.into()) <= next);
-    if reserved != 0 || count < 2 || index >= count || !all_given_out {
-        return Err(Error::MemberInvalid { number, index, count });
-    }
-    Ok(Some(Member { index, count }))
-}
-
-/// The extents of an entry, and their blocks together.
-fn check_extents<E: Display + Debug>(
-    entry: &Entry,
-    data: &Range<u32>,
-) -> Result<(Extents, u64), Error<E>> {
-    let number = entry.number.get();
-    let found = entry.extent_count.into();
-    let stored =
-        entry.extents.get(..found as usize).ok_or(Error::TooManyExtents { number, found })?;
-    let unused = entry.extents.iter().skip(found as usize);
-    if unused.into_iter().any(|extent| extent.first.get() != 0 || extent.blocks.get() != 0) {
-        return Err(Error::UnusedExtent { number, found });
-    }
-    let mut extents = Extents::new();
-    let mut blocks = 0u64;
-    for extent in stored {
-        let extent = Extent { first: extent.first.get(), blocks: extent.blocks.get() };
-        let end = extent.first.checked_add(extent.blocks);
-        if extent.blocks == 0 || extent.first < data.start || end.is_none_or(|end| end > data.end) {
-            return Err(Error::ExtentOutside {
-                number,
-                first: extent.first,
-                blocks: extent.blocks,
-                from: data.start,
-                to: data.end,
-            });
-        }
-        blocks += u64::from(extent.blocks);
-        extents.push(extent);
-    }
-    Ok((extents, blocks))
 }
 
 /// The members of a set must agree about it, and two sets can't share a number. `checkpoints` are in the order of their numbers.
@@ -371,18 +316,9 @@ fn check_sets<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), Erro
     Ok(())
 }
 
-fn stored_name(bytes: &[u8; NAME_LEN]) -> Option<ArrayString<NAME_LEN>> {
-    let len = bytes.iter().position(|&b| b == 0).unwrap_or(NAME_LEN);
-    let (name, padding) = bytes.split_at(len);
-    if padding.iter().any(|&b| b != 0) {
-        return None;
-    }
-    valid_name(core::str::from_utf8(name).ok()?)
-}
-
 fn check_overlaps<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), Error<E>> {
     let claims = checkpoints.iter().flat_map(|checkpoint| {
-        checkpoint.extents.iter().map(|&extent| (extent, checkpoint.number))
+        checkpoint.place.extents().iter().map(|&extent| (extent, checkpoint.number))
     });
     // A heap's sorting is a tenth of the code of a slice's.
     for pair in BinaryHeap::from_iter(claims).into_sorted_vec().windows(2) {

@@ -207,6 +207,89 @@ pub enum Error<E: Display + Debug> {
         block: u32,
     },
 
+    /// A root of a block map that can't be.
+    #[error(
+        "checkpoint {number} claims {length} bytes, and block {block} as the root of its block map, of level {level} with {count} entries"
+    )]
+    RootInvalid {
+        /// The checkpoint's number.
+        number: u64,
+        /// The length that it states.
+        length: u64,
+        /// The root's block.
+        block: u32,
+        /// The root's level.
+        level: u8,
+        /// The root's entries.
+        count: u32,
+    },
+    /// A block of a map that is not what it was, or breaks a rule.
+    #[error(
+        "the block map of checkpoint {number} is damaged: block {block} is not as it was written"
+    )]
+    MapDamaged {
+        /// The checkpoint's number; 0 while it is being written.
+        number: u64,
+        /// The block, counted from the start of the partition.
+        block: u32,
+    },
+    /// More blocks than a block number can count.
+    #[error("a checkpoint of {blocks} blocks of {BLOCK} bytes is too long")]
+    TooLong {
+        /// Blocks that it would have.
+        blocks: u64,
+    },
+    /// Blocks were to be shared in a store whose version has no way to say so.
+    #[error(
+        "a store of version {version} can't share blocks between checkpoints: `store upgrade` makes it one of version {VERSION}"
+    )]
+    NoSharing {
+        /// The store's version.
+        version: u32,
+    },
+    /// Blocks were to be shared that are not there, or at a place that is no beginning of a block.
+    #[error(
+        "blocks {start}..{end} of checkpoint {number} can't be shared: it has {blocks} whole ones, and {written} bytes are before them"
+    )]
+    BadShare {
+        /// The number of the checkpoint whose blocks they are.
+        number: u64,
+        /// The first of them.
+        start: u64,
+        /// The end of them.
+        end: u64,
+        /// Whole blocks that the checkpoint has.
+        blocks: u64,
+        /// Bytes of the new checkpoint before them.
+        written: u64,
+    },
+    /// What was to be written again does not stand in the first run of blocks, or was not written.
+    #[error("bytes {offset}+{len} can't be written again: only the first {possible} can")]
+    BadRewrite {
+        /// The first byte.
+        offset: u64,
+        /// Bytes to be written.
+        len: usize,
+        /// Bytes that can be written again.
+        possible: u64,
+    },
+    /// A checkpoint that somebody reads, or will.
+    #[error("checkpoint {number} can't be deleted now: {user}")]
+    InUse {
+        /// Its number.
+        number: u64,
+        /// Who uses it, and for what.
+        user: String,
+    },
+    /// The disk got full in the midst of a checkpoint.
+    #[error(
+        "the store is full: {written} bytes of the checkpoint were written, and there is no room for more"
+    )]
+    NoRoom {
+        /// Bytes that were written.
+        written: u64,
+    },
+
     /// Not enough room.
     #[error("the store is full: {needed} bytes needed, {free} free; at most {largest} would fit")]
     Full {

@@ -2,11 +2,13 @@
 
 use crate::block::SECTOR;
 use crc::{CRC_32_ISCSI, Crc, Table};
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The newest version of the layout, which a new store has. Stores of version 1 are read and written, too.
-pub const VERSION: u32 = 2;
+/// The newest version of the layout, which a new store has. Stores of versions 1 and 2 are read and written, too.
+pub const VERSION: u32 = 3;
+/// The first version whose checkpoints have block maps, and share blocks.
+pub const VERSION_OF_MAPS: u32 = 3;
 /// Bytes of a block, the unit in which space is given out.
 pub const BLOCK: usize = 4096;
 /// Sectors of a block.
@@ -19,7 +21,7 @@ pub const SLOT_OFFSET: [u64; 2] = [0x1_0000, 0x2_0000];
 pub const SLOT_LEN: usize = 0x1_0000;
 /// The first block that holds data.
 pub const FIRST_DATA_BLOCK: u32 = 0x3_0000 / BLOCK as u32;
-/// Extents of a checkpoint, at most.
+/// Extents of a checkpoint without a block map, at most.
 pub const MAX_EXTENTS: usize = 8;
 /// Bytes of a name, at most.
 pub const NAME_LEN: usize = 32;
@@ -63,7 +65,7 @@ pub struct CatalogHeader {
     pub generation: U64,
     /// The number that the next checkpoint will get.
     pub next_number: U64,
-    /// [`SETS_BY_NAME`] or [`SETS_IN_ENTRIES`]; in a store of version 1 zero, and ignored.
+    /// [`SETS_BY_NAME`], [`SETS_IN_ENTRIES`] or [`MAPS_IN_ENTRIES`]; in a store of version 1 zero, and ignored.
     pub sets: U32,
     /// Zero; ignored.
     pub reserved: [u8; 92],
@@ -73,13 +75,15 @@ pub struct CatalogHeader {
 pub const SETS_BY_NAME: u32 = 0;
 /// Each entry says whether it is a member of a set, and which.
 pub const SETS_IN_ENTRIES: u32 = 1;
+/// Each entry is a [`MapEntry`]. Since version 3.
+pub const MAPS_IN_ENTRIES: u32 = 2;
 
 impl CatalogHeader {
     /// What a catalog slot begins with.
     pub const MAGIC: [u8; 8] = *b"STASISCT";
 }
 
-/// A checkpoint in the catalog.
+/// A checkpoint in the catalog of a store that has no block maps.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Entry {
@@ -105,6 +109,96 @@ pub struct Entry {
     pub extents: [EntryExtent; MAX_EXTENTS],
 }
 
+/// A checkpoint in the catalog of a store whose checkpoints have block maps. Up to its name it is an [`Entry`].
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct MapEntry {
+    /// Its number, given out once and never again; from 1.
+    pub number: U64,
+    /// Bytes of its contents.
+    pub length: U64,
+    /// When it was begun: seconds since 1970, or 0 where the host has no clock.
+    pub created: U64,
+    /// Level of its map's root: how many levels of nodes are below it.
+    pub root_level: u8,
+    /// Which member of its set it is, from 0.
+    pub set_index: u8,
+    /// How many members the set had when it was stored; 0: it is no member of one.
+    pub set_count: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Pages of memory that are stored in it; 0: its writer has not said.
+    pub pages: U32,
+    /// Its name, UTF-8, padded with 0.
+    pub name: [u8; NAME_LEN],
+    /// What its writer calls it by; 0: nothing.
+    pub identity: [u8; 16],
+    /// The identity of the checkpoint that it was made after; 0: of none.
+    pub parent: [u8; 16],
+    /// The block of its map's root; 0 if it has no bytes.
+    pub root: U32,
+    /// CRC-32C of that block.
+    pub root_crc: U32,
+    /// Entries of the root.
+    pub root_count: U32,
+    /// Zero; ignored.
+    pub reserved_end: [u8; 20],
+}
+
+/// What a block of a map begins with; its entries follow, and then zeros.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct NodeHeader {
+    /// [`NodeHeader::MAGIC`].
+    pub magic: [u8; 4],
+    /// Levels of nodes below it; 0: its entries are [`RunEntry`], else [`ChildEntry`].
+    pub level: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Number of entries, 1 at least.
+    pub count: U16,
+    /// Blocks of contents that it maps.
+    pub blocks: U32,
+    /// Zero.
+    pub reserved_end: U32,
+}
+
+impl NodeHeader {
+    /// What a block of a map begins with.
+    pub const MAGIC: [u8; 4] = *b"SMAP";
+}
+
+/// A run of blocks in a map. It goes on to where the next one begins.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct RunEntry {
+    /// Blocks of contents in the node before it.
+    pub at: U32,
+    /// Where its first block stands, counted from the start of the partition.
+    pub block: U32,
+}
+
+/// A node below another one.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct ChildEntry {
+    /// Blocks of contents in the parent before it.
+    pub at: U32,
+    /// Its block, counted from the start of the partition.
+    pub block: U32,
+    /// CRC-32C of all 4096 bytes of the block.
+    pub crc: U32,
+    /// The child's number of entries.
+    pub count: U32,
+}
+
+/// Entries of a node of level 0, at most.
+pub const MAX_RUNS: usize = (BLOCK - size_of::<NodeHeader>()) / size_of::<RunEntry>();
+/// Entries of any other node, at most.
+pub const MAX_CHILDREN: usize = (BLOCK - size_of::<NodeHeader>()) / size_of::<ChildEntry>();
+/// The highest level of a node: with it, a map has room for more runs than there are blocks.
+pub const MAX_LEVEL: u8 = 3;
+
 /// A run of blocks.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -118,7 +212,9 @@ pub struct EntryExtent {
 const _: () = assert!(size_of::<Superblock>() == SECTOR);
 const _: () = assert!(size_of::<CatalogHeader>() == 128);
 const _: () = assert!(size_of::<Entry>() == 128);
+const _: () = assert!(size_of::<MapEntry>() == size_of::<Entry>());
 const _: () = assert!(MAX_CHECKPOINTS == 511);
+const _: () = assert!(MAX_RUNS == 510 && MAX_CHILDREN == 255);
 
 static CRC32C: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 
@@ -126,5 +222,10 @@ static CRC32C: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 pub fn checksum(bytes: &[u8]) -> u32 {
     const { assert!(core::mem::offset_of!(Superblock, crc) == 8) };
     const { assert!(core::mem::offset_of!(CatalogHeader, crc) == 8) };
-    CRC32C.checksum(bytes.get(12..).unwrap_or_default())
+    crc32c(bytes.get(12..).unwrap_or_default())
+}
+
+/// Returns the CRC-32C of bytes.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    CRC32C.checksum(bytes)
 }

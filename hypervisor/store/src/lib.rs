@@ -4,8 +4,9 @@
 //! - [`partition`]: finds the store's partition, in a [`gpt`] or an [`mbr`].
 //! - [`store`]: formats, opens, lists, deletes; [`Writer`] adds a checkpoint, [`Reader`] reads one.
 //! - [`catalog`]: which checkpoints there are and where; [`layout`]: how all that stands on the disk.
-//! - [`set`]: checkpoints of several guests at one instant; [`space`]: which blocks are free.
-//! - `slots`, `superblock`: what stands in the catalog's slots, and how the store gets from one version to the next.
+//! - [`set`]: checkpoints of several guests at one instant; [`space`]: runs of blocks.
+//! - `map`: which blocks a checkpoint has, some of them shared with others; `free`, over `blockset`: which blocks nobody has; `shares`: which one alone has.
+//! - `entry`, `slots`, `superblock`, `upgrade`: what stands in the catalog's slots, and how the store gets from one version to the next.
 //!
 //! `docs/store.md` specifies the layout for whoever wants to write a reader of their own.
 
@@ -15,22 +16,28 @@
 extern crate alloc;
 
 pub mod block;
+mod blockset;
 pub mod catalog;
+mod entry;
 pub mod error;
+mod free;
 pub mod gpt;
 pub mod layout;
+mod map;
 pub mod mbr;
 pub mod partition;
 pub mod reader;
 pub mod set;
+mod shares;
 mod slots;
 pub mod space;
 pub mod store;
 mod superblock;
+mod upgrade;
 pub mod writer;
 
 pub use block::{BlockDevice, RamDisk, SECTOR};
-pub use catalog::{Checkpoint, Which};
+pub use catalog::{Checkpoint, Identity, Which};
 pub use error::Error;
 pub use partition::Partition;
 pub use reader::Reader;

@@ -4,25 +4,31 @@ use crate::block::{BlockDevice, SECTOR};
 use crate::catalog::Checkpoint;
 use crate::error::Error;
 use crate::layout::{BLOCK, BLOCK_SECTORS};
-use crate::space::locate;
+use crate::map::BlockMap;
 use crate::store::{Result, Store, buffer};
 use crate::writer::CHUNK;
 use alloc::vec::Vec;
 
-/// An open checkpoint. Small reads that follow each other cost one request per [`CHUNK`].
+/// An open checkpoint. Small reads that follow each other cost one request per [`CHUNK`]; one that does not follow the last one costs no more than the blocks
+/// that it is about.
 #[derive(Debug)]
 pub struct Reader<'s, D> {
     store: &'s mut Store<D>,
     checkpoint: Checkpoint,
-    /// The last chunk read.
+    map: BlockMap,
+    /// What was read last: `kept` bytes, of which the first stands at `kept_from`, a multiple of [`BLOCK`].
     chunk: Vec<u8>,
-    /// Its index, if there was one.
-    chunk_index: Option<u64>,
+    kept_from: u64,
+    kept: usize,
+    /// Where the last read has ended.
+    expected: u64,
 }
 
 impl<'s, D: BlockDevice> Reader<'s, D> {
     pub(crate) fn new(store: &'s mut Store<D>, checkpoint: Checkpoint) -> Result<Self, D> {
-        Ok(Self { store, checkpoint, chunk: buffer(CHUNK)?, chunk_index: None })
+        let map = BlockMap::new(&checkpoint);
+        let chunk = buffer(CHUNK)?;
+        Ok(Self { store, checkpoint, map, chunk, kept_from: 0, kept: 0, expected: 0 })
     }
 
     /// Returns the checkpoint that is being read.
@@ -73,26 +79,28 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
             };
             len -= now;
             offset += now as u64;
+            self.expected = offset;
         }
         Ok(())
     }
 
-    /// Returns what the chunk at `offset` has of the `len` bytes there.
+    /// Returns what is kept of the `len` bytes at `offset`, at least one, and reads blocks if nothing is.
     fn cached(&mut self, offset: u64, len: usize) -> Result<&[u8], D> {
-        let index = offset / CHUNK as u64;
-        if self.chunk_index != Some(index) {
-            self.fill_chunk(index)?;
+        if !(self.kept_from..self.kept_from + self.kept as u64).contains(&offset) {
+            let start = offset - offset % BLOCK as u64;
+            let stored = self.checkpoint.length.next_multiple_of(BLOCK as u64);
+            let wanted = (offset - start) as usize + len.min(CHUNK);
+            let wanted =
+                if offset == self.expected { CHUNK } else { wanted.next_multiple_of(BLOCK) };
+            self.keep(start, wanted.min(CHUNK).min((stored - start) as usize))?;
         }
-        let from = (offset % CHUNK as u64) as usize;
-        Ok(&self.chunk[from..][..len.min(CHUNK - from)])
+        let from = (offset - self.kept_from) as usize;
+        Ok(&self.chunk[from..][..len.min(self.kept - from)])
     }
 
-    /// Reads the chunk with this index.
-    fn fill_chunk(&mut self, index: u64) -> Result<(), D> {
-        self.chunk_index = None;
-        let start = index * CHUNK as u64;
-        let stored = self.checkpoint.length.next_multiple_of(BLOCK as u64);
-        let len = (stored - start).min(CHUNK as u64) as usize;
+    /// Reads `len` bytes, whole blocks, and keeps them.
+    fn keep(&mut self, start: u64, len: usize) -> Result<(), D> {
+        self.kept = 0;
         let mut chunk = core::mem::take(&mut self.chunk);
         let mut rest = &mut chunk[..len];
         let result = self.read_sectors(start / SECTOR as u64, len, &mut |piece| {
@@ -102,7 +110,7 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
         });
         self.chunk = chunk;
         result?;
-        self.chunk_index = Some(index);
+        (self.kept_from, self.kept) = (start, len);
         Ok(())
     }
 
@@ -114,9 +122,9 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), D> {
         while len > 0 {
-            // The catalog was checked: every byte of the length has a block.
-            let (block, within) = (sector / BLOCK_SECTORS, sector % BLOCK_SECTORS);
-            let run = locate(&self.checkpoint.extents, block).ok_or(Error::ReadBeyondEnd {
+            // Every byte of the length has a block, whose number has 32 bits.
+            let (block, within) = ((sector / BLOCK_SECTORS) as u32, sector % BLOCK_SECTORS);
+            let run = self.map.locate(self.store, block)?.ok_or(Error::ReadBeyondEnd {
                 offset: sector * SECTOR as u64,
                 len,
                 length: self.checkpoint.length,

@@ -5,8 +5,8 @@
 //! known, only the blocks are written that change; for that an entry keeps its place in the slot, wherever its number would sort it.
 
 use crate::block::SECTOR;
+use crate::catalog::Checkpoint;
 use crate::layout::{BLOCK, CatalogHeader, Entry};
-use crate::space::Extent;
 use alloc::vec::Vec;
 use core::ops::Range;
 use zerocopy::FromBytes;
@@ -21,20 +21,23 @@ pub(crate) enum Content {
     Unknown,
     /// No catalog, for sure and for good.
     Destroyed,
-    /// This one.
-    Catalog(Image),
+    /// A catalog: its bytes, and the checkpoints in it.
+    Catalog(Image, Vec<Checkpoint>),
 }
 
 impl Content {
-    /// Returns the blocks that a catalog in the slot refers to. Of [`Content::Unknown`] nobody knows them.
-    pub fn extents(&self) -> impl Iterator<Item = Extent> {
-        self.image().into_iter().flat_map(Image::extents)
+    /// Returns the checkpoints that a catalog in the slot refers to. Of [`Content::Unknown`] nobody knows them.
+    pub fn checkpoints(&self) -> &[Checkpoint] {
+        match self {
+            Self::Catalog(_, checkpoints) => checkpoints,
+            Self::Unknown | Self::Destroyed => &[],
+        }
     }
 
     /// Returns the catalog in the slot, if it is known.
     pub fn image(&self) -> Option<&Image> {
         match self {
-            Self::Catalog(image) => Some(image),
+            Self::Catalog(image, _) => Some(image),
             Self::Unknown | Self::Destroyed => None,
         }
     }
@@ -63,12 +66,6 @@ impl Image {
                 <[Entry]>::ref_from_prefix_with_elems(rest, header.count.get() as usize).ok()
             })
             .map_or(&[], |(entries, _)| entries)
-    }
-
-    fn extents(&self) -> impl Iterator<Item = Extent> {
-        let stored = self.entries().iter().flat_map(|entry| &entry.extents);
-        let extents = stored.map(|one| Extent { first: one.first.get(), blocks: one.blocks.get() });
-        extents.filter(|extent| extent.blocks > 0)
     }
 
     /// Returns the runs of bytes, in whole blocks as far as it has them, that differ from `before`.

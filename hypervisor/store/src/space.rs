@@ -1,4 +1,4 @@
-//! Which blocks are free, and which of them a new checkpoint gets.
+//! Runs of blocks, and which of them a new checkpoint gets in a store without block maps.
 
 use crate::layout::MAX_EXTENTS;
 use alloc::collections::BinaryHeap;
@@ -13,6 +13,32 @@ pub struct Extent {
     pub first: u32,
     /// Its number of blocks.
     pub blocks: u32,
+}
+
+impl Extent {
+    /// Returns the run that is this block alone.
+    pub const fn one(block: u32) -> Self {
+        Self { first: block, blocks: 1 }
+    }
+
+    /// Returns whether the run has a block, and lies within `data`.
+    pub fn is_within(&self, data: &Range<u32>) -> bool {
+        let end = self.first.checked_add(self.blocks);
+        self.blocks > 0 && self.first >= data.start && end.is_some_and(|end| end <= data.end)
+    }
+
+    /// Returns the run without its first `blocks` blocks, which it has.
+    #[must_use]
+    pub const fn skip(self, blocks: u32) -> Self {
+        Self { first: self.first + blocks, blocks: self.blocks - blocks }
+    }
+
+    /// Returns the first `blocks` blocks of the run, or all if it has fewer.
+    #[must_use]
+    pub fn at_most(self, blocks: u64) -> Self {
+        // No more than `self.blocks`.
+        Self { first: self.first, blocks: blocks.min(self.blocks.into()) as u32 }
+    }
 }
 
 /// The extents of one checkpoint, in the order of its bytes.
@@ -110,10 +136,7 @@ pub fn locate(extents: &Extents, index: u64) -> Option<Extent> {
     for extent in extents {
         let blocks = u64::from(extent.blocks);
         if skipped < blocks {
-            return Some(Extent {
-                first: extent.first + skipped as u32,
-                blocks: extent.blocks - skipped as u32,
-            });
+            return Some(extent.skip(skipped as u32));
         }
         skipped -= blocks;
     }

@@ -14,8 +14,9 @@
 //!    `settle` destroys its header, and flushes, before anything else is written. So a slot that is torn by a write holds at most parts of two
 //!    catalogs, both of them whole once: the older one, which does not count, and the one under way. Without this,
 //!    what two interrupted writes leave could add up to a catalog that nobody has committed.
-//! 2. Data is written only to blocks that [`Store::begin`] found free in both slots. Where only blocks will do that
-//!    the other slot still refers to, the current catalog is written there first. A [`Writer`] has ended all of its writes when it is gone, so none
+//! 2. Contents and maps are written only to blocks that were found free in both slots: when a checkpoint is begun, or, in a store with
+//!    block maps, when a block is needed. What is free there is derived from the maps of both (`free.rs`); blocks of a committed checkpoint may be referred to, and are not written. Where
+//!    only blocks will do that the other slot still refers to, the current catalog is written there first. A [`Writer`] has ended all of its writes when it is gone, so none
 //!    comes late to a block that is another checkpoint's by then.
 //! 3. A slot is written by `write_catalog` alone. It flushes before, so that all data that the new
 //!    catalog refers to, and the slot that a torn write would leave us with, are on the medium; and
@@ -26,20 +27,23 @@
 
 use crate::block::{BlockDevice, SECTOR};
 use crate::catalog::{
-    Catalog, Checkpoint, IntactSlot, Which, claimed_generation, shown, valid_new_name,
+    Catalog, Checkpoint, IntactSlot, Place, Which, claimed_generation, shown, valid_new_name,
 };
 use crate::error::Error;
+use crate::free::Space;
 use crate::layout::{
     BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, SLOT_LEN, SLOT_OFFSET, VERSION,
+    VERSION_OF_MAPS,
 };
+use crate::map::Builder;
 use crate::partition::Partition;
 use crate::reader::Reader;
 use crate::set::{MAX_MEMBERS, Member, set_name};
 use crate::slots::{Content, DESTROYED};
-use crate::space::{Extent, Free};
+use crate::space::{Extent, Extents, Free};
 use crate::superblock::Found;
-use crate::writer::Writer;
-use alloc::string::ToString;
+use crate::writer::{Blocks, Writer};
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
@@ -50,9 +54,9 @@ use core::ops::Range;
 pub struct Store<D> {
     pub(crate) device: D,
     partition: Partition,
-    data: Range<u32>,
+    pub(crate) data: Range<u32>,
     pub(crate) superblock: Found,
-    catalog: Catalog,
+    pub(crate) catalog: Catalog,
     /// The largest generation that may stand anywhere, also in a catalog that was never whole.
     last_generation: u64,
     /// The slot that holds `catalog`; the other one is written next.
@@ -60,9 +64,15 @@ pub struct Store<D> {
     /// What stands in the slots.
     contents: [Content; 2],
     /// Checkpoints that are written and become part of the catalog with the next one.
-    staged: Vec<Checkpoint>,
+    pub(crate) staged: Vec<Checkpoint>,
     /// Checkpoints that go when the next one is committed.
     replaced: Vec<u64>,
+    /// Checkpoints that can't be deleted, each with who uses it.
+    in_use: Vec<(u64, String)>,
+    /// What can be given out, in a store with block maps; `None` if nobody has looked.
+    pub(crate) space: Option<Space>,
+    /// Checkpoints whose maps were found damaged.
+    pub(crate) damaged: Vec<u64>,
 }
 
 /// How far a generation may be ahead of the current one and still be believed, of a slot that is not whole.
@@ -97,6 +107,9 @@ impl<D> Store<D> {
             contents: self.contents,
             staged: self.staged,
             replaced: self.replaced,
+            in_use: self.in_use,
+            space: self.space,
+            damaged: self.damaged,
         }
     }
 }
@@ -104,6 +117,14 @@ impl<D> Store<D> {
 impl<D: BlockDevice> Store<D> {
     /// Makes an empty store of a partition, whatever was in it.
     pub fn format(device: D, partition: Partition) -> Result<Self, D> {
+        Self::format_as(device, partition, VERSION)
+    }
+
+    /// Makes an empty store of version 2 or a later one, for a Stasis that knows no newer one.
+    pub fn format_as(device: D, partition: Partition, version: u32) -> Result<Self, D> {
+        if !(2..=VERSION).contains(&version) {
+            return Err(Error::UnsupportedVersion { found: version });
+        }
         let blocks = partition.sectors() / BLOCK_SECTORS;
         if blocks <= u64::from(FIRST_DATA_BLOCK) {
             return Err(too_small(blocks));
@@ -113,18 +134,18 @@ impl<D: BlockDevice> Store<D> {
         }
         let mut store = Self::new(device, partition);
         let blocks = blocks.min(u64::from(u32::MAX));
-        store.superblock = Found { blocks, version: VERSION, copy_holds: false };
+        store.superblock = Found { blocks, version, copy_holds: false };
         store.data = FIRST_DATA_BLOCK..store.superblock.usable_blocks();
         // First there is no store, then both slots are those of the new one, then there is that.
         store.write_sectors(0, &[0; SECTOR])?;
         store.flush()?;
         for (slot, offset) in SLOT_OFFSET.into_iter().enumerate() {
-            let image = store.catalog.encode(VERSION, None);
+            let image = store.catalog.encode(version, None);
             store.write_sectors(offset / SECTOR as u64, image.bytes())?;
-            store.contents[slot] = Content::Catalog(image);
+            store.contents[slot] = Content::Catalog(image, Vec::new());
         }
         // This flushes before it writes sector 0.
-        store.write_superblock()?;
+        store.write_superblock(version)?;
         Ok(store)
     }
 
@@ -145,13 +166,14 @@ impl<D: BlockDevice> Store<D> {
         store.slot = usize::from(generation(1) > generation(0));
         let newest = slots[store.slot].as_ref().ok_or(Error::CatalogDamaged)?;
         store.catalog = newest.check(store.superblock.version, store.data.clone())?;
-        store.contents[store.slot] = Content::Catalog(newest.image());
+        store.contents[store.slot] =
+            Content::Catalog(newest.image(), store.catalog.checkpoints.clone());
 
         let other = 1 - store.slot;
         store.contents[other] = match &slots[other] {
             Some(slot) => {
                 match slot.check::<D::Error>(store.superblock.version, store.data.clone()) {
-                    Ok(_) => Content::Catalog(slot.image()),
+                    Ok(catalog) => Content::Catalog(slot.image(), catalog.checkpoints),
                     Err(_) => Content::Unknown,
                 }
             }
@@ -179,6 +201,9 @@ impl<D: BlockDevice> Store<D> {
             contents: [Content::Unknown, Content::Unknown],
             staged: Vec::new(),
             replaced: Vec::new(),
+            in_use: Vec::new(),
+            space: None,
+            damaged: Vec::new(),
         }
     }
 
@@ -208,19 +233,31 @@ impl<D: BlockDevice> Store<D> {
         self.catalog.find(which.into())
     }
 
-    /// Returns how full the store is.
-    pub fn usage(&self) -> Usage {
-        let free = self.free();
+    /// Returns how full the store is. Where checkpoints have block maps, this reads all of them.
+    pub fn usage(&mut self) -> Usage {
+        let (free, largest) = if self.has_maps() {
+            let free = self.free_blocks();
+            // A map takes a block.
+            (free, free.saturating_sub(1))
+        } else {
+            let free = self.free();
+            (free.blocks(), free.largest())
+        };
         Usage {
             capacity: self.data.len() as u64 * BLOCK as u64,
-            free: free.blocks() * BLOCK as u64,
-            largest: free.largest() * BLOCK as u64,
+            free: free * BLOCK as u64,
+            largest: largest * BLOCK as u64,
         }
     }
 
-    /// What is free in the current catalog, and not taken by `others`.
+    /// Returns whether checkpoints of this store have block maps, so that they can [share](Writer::share) blocks.
+    pub fn has_maps(&self) -> bool {
+        self.superblock.version >= VERSION_OF_MAPS
+    }
+
+    /// What is free in the current catalog, and not taken by `others`. Of a store without block maps.
     fn free_but_for(&self, others: impl Iterator<Item = Extent>) -> Free {
-        let staged = self.staged.iter().flat_map(|checkpoint| checkpoint.extents.iter().copied());
+        let staged = self.staged.iter().flat_map(|one| one.place.extents().iter().copied());
         Free::new(self.data.clone(), self.catalog.extents().chain(staged).chain(others))
     }
 
@@ -228,29 +265,77 @@ impl<D: BlockDevice> Store<D> {
         self.free_but_for(core::iter::empty())
     }
 
-    /// Begins a checkpoint of at most `length` bytes. Nothing changes until it is committed.
+    /// Begins a checkpoint of at most `length` bytes, for which there is room. Nothing changes until it is committed.
     ///
     /// `created` is the time in seconds since 1970, or 0 where nobody knows it.
     pub fn begin(&mut self, name: &str, length: u64, created: u64) -> Result<Writer<'_, D>, D> {
+        self.begin_with(name, Some(length), created)
+    }
+
+    /// Begins a checkpoint of which nobody knows yet how long it gets. It takes room as it grows; where there is none, that is an error then. Otherwise it
+    /// is what [`begin`](Self::begin) is.
+    pub fn begin_open(&mut self, name: &str, created: u64) -> Result<Writer<'_, D>, D> {
+        self.begin_with(name, None, created)
+    }
+
+    fn begin_with(
+        &mut self,
+        name: &str,
+        limit: Option<u64>,
+        created: u64,
+    ) -> Result<Writer<'_, D>, D> {
         let name = valid_new_name(name).ok_or_else(|| Error::NameInvalid { name: shown(name) })?;
         self.check_room_for(1)?;
-        let (blocks, free) = (length.div_ceil(BLOCK as u64), self.free());
-        let mut extents = free.allocate(blocks).ok_or(Error::Full {
-            needed: length,
+        let (place, blocks) = if self.has_maps() {
+            self.settle()?;
+            self.finish_upgrade()?;
+            let blocks = limit.map(|length| length.div_ceil(BLOCK as u64));
+            self.prepare_space(blocks, limit.unwrap_or(0))?;
+            (Place::Map(None), Blocks::Mapped(Builder::default()))
+        } else {
+            let extents = self.reserve(limit)?;
+            (Place::Extents(Extents::new()), Blocks::Reserved(extents, 0))
+        };
+        let checkpoint = Checkpoint {
+            number: 0,
+            name,
+            length: 0,
+            created,
+            pages: None,
+            member: None,
+            identity: [0; 16],
+            parent: [0; 16],
+            place,
+        };
+        Writer::new(self, checkpoint, limit, blocks)
+    }
+
+    /// Chooses the blocks of a new checkpoint, in a store without block maps: as many as a checkpoint can have, if nobody knows how many it needs.
+    fn reserve(&mut self, length: Option<u64>) -> Result<Extents, D> {
+        let free = self.free();
+        let blocks = length.map_or(free.largest(), |length| length.div_ceil(BLOCK as u64));
+        let extents = free.allocate(blocks).ok_or(Error::Full {
+            needed: length.unwrap_or(0),
             free: free.blocks() * BLOCK as u64,
             largest: free.largest() * BLOCK as u64,
         })?;
         self.settle()?;
-        let in_both = self.free_but_for(self.contents[1 - self.slot].extents());
+        let other = self.contents[1 - self.slot].checkpoints();
+        let other = other.iter().flat_map(|one| one.place.extents().iter().copied());
+        let in_both = self.free_but_for(other);
         match in_both.allocate(blocks) {
-            Some(unused) if in_both.has_gap(blocks) => extents = unused,
+            Some(unused) if in_both.has_gap(blocks) => Ok(unused),
             // Only what the other slot refers to will do, so it must forget it. (Pieces would do, too; but they stay pieces.)
-            _ => self.write_catalog(self.catalog.clone())?,
+            _ => {
+                self.write_catalog(self.catalog.clone())?;
+                Ok(extents)
+            }
         }
-        let member = None;
-        let checkpoint =
-            Checkpoint { number: 0, name, length: 0, created, pages: None, member, extents };
-        Writer::new(self, checkpoint, length)
+    }
+
+    /// Returns the checkpoints in the slot that does not hold.
+    pub(crate) fn other_slot_checkpoints(&self) -> Vec<Checkpoint> {
+        self.contents[1 - self.slot].checkpoints().to_vec()
     }
 
     /// Checks that the catalog has room for `count` checkpoints more than there are and are staged.
@@ -291,12 +376,13 @@ impl<D: BlockDevice> Store<D> {
     pub fn discard_staged(&mut self) {
         self.staged.clear();
         self.replaced.clear();
+        self.space_is_stale();
     }
 
     /// Deletes these checkpoints when the next one is committed: in the same catalog, so it costs nothing, and none of them is gone before
     /// the new one is there.
     pub fn replace(&mut self, numbers: &[u64]) -> Result<(), D> {
-        numbers.iter().try_for_each(|number| self.find(*number).map(drop))?;
+        self.check_deletable(numbers)?;
         self.replaced = numbers.to_vec();
         Ok(())
     }
@@ -308,10 +394,40 @@ impl<D: BlockDevice> Store<D> {
 
     /// Deletes the checkpoints with these numbers, all or none.
     pub fn delete_all(&mut self, numbers: &[u64]) -> Result<(), D> {
-        numbers.iter().try_for_each(|number| self.find(*number).map(drop))?;
+        self.check_deletable(numbers)?;
         let mut catalog = self.catalog.clone();
         catalog.checkpoints.retain(|c| !numbers.contains(&c.number));
         self.write_catalog(catalog)
+    }
+
+    /// Marks a checkpoint as one that `user` needs: "guest \"linux\" still loads its memory from it". It can't be deleted before it is
+    /// [released](Self::release). The disk knows nothing of it.
+    pub fn hold(&mut self, number: u64, user: &str) -> Result<(), D> {
+        self.find(number)?;
+        self.in_use.push((number, user.to_string()));
+        Ok(())
+    }
+
+    /// Ends what one [`hold`](Self::hold) has begun.
+    pub fn release(&mut self, number: u64, user: &str) {
+        let held = self.in_use.iter().position(|(held, by)| *held == number && by == user);
+        held.map(|at| self.in_use.swap_remove(at));
+    }
+
+    /// Returns whether somebody [holds](Self::hold) a checkpoint.
+    pub fn is_held(&self, number: u64) -> bool {
+        self.in_use.iter().any(|(held, _)| *held == number)
+    }
+
+    /// Checks that these checkpoints are there, and nobody uses them.
+    fn check_deletable(&self, numbers: &[u64]) -> Result<(), D> {
+        for &number in numbers {
+            self.find(number)?;
+            if let Some((_, user)) = self.in_use.iter().find(|(held, _)| *held == number) {
+                return Err(Error::InUse { number, user: user.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// Opens a checkpoint for reading.
@@ -321,9 +437,9 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Puts right what interrupted writes have left, before anything else is written.
-    fn settle(&mut self) -> Result<(), D> {
-        if self.superblock.copy_holds && self.superblock.version == VERSION {
-            self.write_superblock()?;
+    pub(crate) fn settle(&mut self) -> Result<(), D> {
+        if self.superblock.copy_holds {
+            self.write_superblock(self.superblock.version)?;
         }
         let other = 1 - self.slot;
         if matches!(self.contents[other], Content::Unknown) {
@@ -335,10 +451,13 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Makes `catalog` the current one, atomically: in the other slot, with a generation of its own.
-    fn write_catalog(&mut self, mut catalog: Catalog) -> Result<(), D> {
+    pub(crate) fn write_catalog(&mut self, mut catalog: Catalog) -> Result<(), D> {
         self.settle()?;
-        if self.superblock.version < VERSION && !catalog.fits_version_1() {
-            self.write_superblock()?;
+        if self.superblock.version == 1 && !catalog.fits_version_1() {
+            self.write_superblock(2)?;
+        }
+        if self.has_maps() {
+            self.give_maps(&mut catalog)?;
         }
         // Also counted when it fails, so that no two different catalogs ever have the same.
         let next = self.last_generation.checked_add(1);
@@ -353,7 +472,8 @@ impl<D: BlockDevice> Store<D> {
             self.write_sectors(sector, &image.bytes()[run])?;
         }
         self.flush()?;
-        self.contents[other] = Content::Catalog(image);
+        self.contents[other] = Content::Catalog(image, catalog.checkpoints.clone());
+        self.space_is_stale();
         self.slot = other;
         self.catalog = catalog;
         Ok(())
@@ -369,6 +489,20 @@ impl<D: BlockDevice> Store<D> {
         let lba = self.partition.first() + u64::from(block) * BLOCK_SECTORS;
         let begun = self.device.begin_write_with(lba, len, fill);
         begun.map_err(|error| Error::Device { doing: "writing", lba, error })
+    }
+
+    /// Begins to write a block.
+    pub(crate) fn begin_block(&mut self, block: u32, mut bytes: &[u8]) -> Result<(), D> {
+        self.begin_blocks_with(block, BLOCK, &mut |piece| {
+            let (now, later) = bytes.split_at(piece.len());
+            piece.copy_from_slice(now);
+            bytes = later;
+        })
+    }
+
+    /// Reads a block.
+    pub(crate) fn read_block(&mut self, block: u32, bytes: &mut [u8]) -> Result<(), D> {
+        self.read_sectors(u64::from(block) * BLOCK_SECTORS, bytes)
     }
 
     /// Waits for all blocks whose writes were begun.

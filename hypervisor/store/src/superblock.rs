@@ -1,6 +1,6 @@
-//! The superblock: reading it, and taking a store from version 1 to version 2 so that power may fail at any instant.
+//! The superblock: reading it, and taking a store from one version to the next so that power may fail at any instant.
 //!
-//! Version 2 has a copy of it in a block of its own. It is written, and flushed, before sector 0 is; so where sector 0 was torn, the copy
+//! Since version 2 there is a copy of it in a block of its own. The copy is written, and flushed, before sector 0 is; so where sector 0 was torn, the copy
 //! holds, and sector 0 is written again before anything else is.
 
 use crate::block::{BlockDevice, SECTOR};
@@ -82,13 +82,13 @@ impl<D: BlockDevice> Store<D> {
         Ok(parse(&sector).filter(|copy| copy.version.get() >= 2))
     }
 
-    /// Writes the superblock of the current version, first its copy and then itself, so that one of them is whole at any instant. If it
+    /// Writes the superblock with this version, first its copy and then itself, so that one of them is whole at any instant. If it
     /// fails, another call goes on from there.
-    pub(crate) fn write_superblock(&mut self) -> Result<(), D> {
+    pub(crate) fn write_superblock(&mut self, version: u32) -> Result<(), D> {
         let mut superblock = Superblock {
             magic: Superblock::MAGIC,
             crc: 0.into(),
-            version: VERSION.into(),
+            version: version.into(),
             blocks: self.superblock.blocks.into(),
             reserved: [0; 488],
         };
@@ -96,11 +96,11 @@ impl<D: BlockDevice> Store<D> {
         if !self.superblock.copy_holds {
             self.write_sectors(SUPERBLOCK_COPY, superblock.as_bytes())?;
             self.flush()?;
-            self.superblock.copy_holds = true;
+            self.superblock = Found { version, copy_holds: true, ..self.superblock };
         }
         self.write_sectors(0, superblock.as_bytes())?;
         self.flush()?;
-        self.superblock = Found { version: VERSION, copy_holds: false, ..self.superblock };
+        self.superblock.copy_holds = false;
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
-//! A store that somebody damaged or forged: each lie is named, and none does any harm.
+//! A store that somebody damaged or forged: each lie is named, and none does any harm. Block maps are in `maps.rs`.
 
 mod common;
 
-use common::{add, contents, formatted, open, read};
+use common::{add, contents, formatted, formatted_as, open, read};
 use proptest::prelude::*;
 use stasis_store::layout::{
     CatalogHeader, Entry, EntryExtent, FIRST_DATA_BLOCK, SETS_IN_ENTRIES, SLOT_OFFSET,
@@ -18,9 +18,9 @@ fn open_error(disk: RamDisk) -> Error<stasis_store::block::BeyondEnd> {
     Store::open(disk, partition).unwrap_err()
 }
 
-/// Returns a disk with three checkpoints of two blocks; its newest catalog is in slot 1.
+/// Returns a disk of version 2 with three checkpoints of two blocks; its newest catalog is in slot 1.
 fn with_three() -> RamDisk {
-    let mut store = open(formatted(20));
+    let mut store = open(formatted_as(20, 2));
     for n in 1..=3 {
         add(&mut store, "it", &contents(n, 8_000)).unwrap();
     }
@@ -71,13 +71,13 @@ fn an_unformatted_partition_says_what_to_type() {
 #[test]
 fn a_newer_version_is_refused_by_its_number() {
     let mut disk = formatted(10);
-    for version in [0, 3, 200] {
+    for version in [0, 4, 200] {
         disk.bytes[12] = version;
         seal_superblock(&mut disk);
         let before = disk.clone();
         assert_eq!(
             open_error(disk.clone()).to_string(),
-            format!("the store has version {version}; this Stasis knows versions 1 to 2")
+            format!("the store has version {version}; this Stasis knows versions 1 to 3")
         );
         assert!(disk == before);
     }
@@ -278,7 +278,7 @@ proptest! {
         entries in prop::collection::vec(any::<[u8; 128]>(), 0..20),
         numbers in any::<(u64, u64)>(),
     ) {
-        let mut disk = formatted(20);
+        let mut disk = formatted_as(20, 2);
         let bytes = slot(&mut disk, 1);
         let mut header = CatalogHeader::new_zeroed();
         header.magic = CatalogHeader::MAGIC;

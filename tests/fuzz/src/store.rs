@@ -2,7 +2,7 @@
 //! changed, and opened again.
 
 use stasis_store::layout::{BLOCK, FIRST_DATA_BLOCK, SLOT_LEN, SLOT_OFFSET, checksum};
-use stasis_store::{BlockDevice, Partition, RamDisk, SECTOR, Store};
+use stasis_store::{BlockDevice, Error, Partition, RamDisk, SECTOR, Store};
 
 /// Bytes of a catalog's header, and of an entry.
 const ENTRY: usize = 128;
@@ -21,7 +21,11 @@ pub fn run(data: &[u8]) {
         let len = reader.length().min(buf.len() as u64);
         let end = reader.length() - len;
         for at in [0, end] {
-            reader.read_at(at, &mut buf[..len as usize]).expect("it lies on the disk");
+            match reader.read_at(at, &mut buf[..len as usize]) {
+                // The checksum of a map's root is in the catalog.
+                Ok(()) | Err(Error::MapDamaged { .. }) => {}
+                Err(error) => panic!("{error}: it lies on the disk"),
+            }
         }
         assert!(reader.read_at(end, &mut [0; 701]).is_err() || len == 700 && end > 0);
     }

@@ -162,7 +162,7 @@ mod tests {
             assert!(fat::read(&path, &wanted.name).unwrap() == data, "{}", wanted.name);
         }
         assert!(fat::read(&path, "none").is_err());
-        let store = disk::store(&path, false).unwrap();
+        let mut store = disk::store(&path, false).unwrap();
         assert!(store.list().is_empty() && store.usage().free > 40 << 20);
         // The store does not begin before the boot partition ends.
         drop(store);

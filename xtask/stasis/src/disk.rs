@@ -129,7 +129,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let path = std::env::temp_dir().join(format!("stasis-disk-{}.img", std::process::id()));
         create(&path, 64 << 20).unwrap();
-        let store = store(&path, false).unwrap();
+        let mut store = store(&path, false).unwrap();
         assert!(store.list().is_empty());
         assert!(store.usage().free > 60 << 20);
         assert!(std::fs::metadata(&path).unwrap().blocks() * 512 < 1 << 20);

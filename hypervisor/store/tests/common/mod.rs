@@ -228,14 +228,19 @@ pub fn contents(seed: u64, len: usize) -> Vec<u8> {
     words.take(len).collect()
 }
 
-/// Returns a disk that is a store with room for `blocks` blocks of data.
+/// Returns a disk that is a store with room for `blocks` blocks of data and maps.
 pub fn formatted(blocks: u32) -> RamDisk {
+    formatted_as(blocks, stasis_store::layout::VERSION)
+}
+
+/// Returns a disk that is a store of this version, with room for `blocks` blocks.
+pub fn formatted_as(blocks: u32, version: u32) -> RamDisk {
     let sectors = u64::from(stasis_store::layout::FIRST_DATA_BLOCK + blocks) * 8;
     let mut disk = RamDisk::new(sectors);
     // What stood there before must not matter.
     disk.bytes.fill(0xa5);
     let partition = Partition::whole(&disk);
-    Store::format(&mut disk, partition).unwrap();
+    Store::format_as(&mut disk, partition, version).unwrap();
     disk
 }
 

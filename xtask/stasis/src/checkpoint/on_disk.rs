@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use stasis_state::Source;
 use stasis_store::set::SET_MARK;
-use stasis_store::{Checkpoint, Set, Store};
+use stasis_store::{Checkpoint, Set, Store, Usage};
 
 use super::print_json;
 use super::source::{Copied, Loaded, Opened, anyhow_of, check};
@@ -25,9 +25,9 @@ const EXTENSION: &str = "stasis";
 
 /// Prints the list of a disk's checkpoints.
 pub fn list(disk: &Path, json: bool) -> Result<()> {
-    let store = disk::store(disk, false)?;
+    let mut store = disk::store(disk, false)?;
+    let usage = store.usage();
     if json {
-        let usage = store.usage();
         return print_json(&json!({
             "checkpoints": store.list().iter().map(as_json).collect::<Value>(),
             "free": usage.free,
@@ -36,11 +36,11 @@ pub fn list(disk: &Path, json: bool) -> Result<()> {
         }));
     }
     warn_of_alignment(&store);
-    report::print(|out| print_list(&store, out))
+    report::print(|out| print_list(&store, usage, out))
 }
 
 /// Prints a line for each checkpoint, and what is free.
-fn print_list(store: &Store<FileDisk>, out: &mut dyn Write) -> io::Result<()> {
+fn print_list(store: &Store<FileDisk>, usage: Usage, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{:>6}  {:<32}  {:>12}  {:<23}  OF SET", "NUMBER", "NAME", "SIZE", "CREATED")?;
     for checkpoint in store.list() {
         let Checkpoint { number, name, length, created, member, .. } = checkpoint;
@@ -54,7 +54,6 @@ fn print_list(store: &Store<FileDisk>, out: &mut dyn Write) -> io::Result<()> {
             report::date(*created)
         )?;
     }
-    let usage = store.usage();
     writeln!(out, "{} of {} free", report::size(usage.free), report::size(usage.capacity))
 }
 

@@ -1,0 +1,274 @@
+//! Which blocks of a store with block maps are free: derived from all maps, when somebody needs to know it.
+//!
+//! [`Space`] knows at any time which blocks nobody may be given: those that a catalog refers to, and those that were given out since. What becomes free, because a
+//! checkpoint was deleted or a writer dropped, it does not hear of; [`Store::sweep`] finds that by looking at all maps again. A sweep happens when there
+//! is no room otherwise, when a person asks how much is free, and when so much was given out since the last one that its cost does not matter. So nothing is
+//! counted on the disk, nothing is reserved, and no deletion has to find out who else has a block.
+
+use crate::block::BlockDevice;
+use crate::blockset::BlockSet;
+use crate::catalog::{Checkpoint, Place};
+use crate::error::Error;
+use crate::layout::BLOCK;
+use crate::map::{Builder, NodeRef, Visitor};
+use crate::space::Extent;
+use crate::store::{Result, Store};
+use alloc::vec::Vec;
+
+/// Blocks that a gap should have where nobody says how much is to be written: 1 MiB.
+const USUAL: u32 = 256;
+/// Blocks that a gap should have, for requests to the device that are worth their cost.
+const FAIR: u32 = 32;
+/// Blocks that are given out, at least, before a sweep is made only because one may help.
+const SWEEP_AFTER: u64 = 4096;
+/// Damaged nodes that a sweep keeps in mind.
+const MAX_FAULTS: usize = 1024;
+
+/// The blocks of a store that can be given out.
+#[derive(Debug)]
+pub(crate) struct Space {
+    taken: BlockSet,
+    end: u32,
+    /// Where the next block is looked for first.
+    cursor: u32,
+    /// The smallest length of which no gap was found.
+    no_gap_of: u32,
+    /// Blocks given out since the sweep.
+    given: u64,
+    /// Nodes that the sweep has read.
+    nodes: u64,
+    /// What was free beside the current catalog, and what is staged, when the sweep was made.
+    free: u64,
+    /// Whether something may be free that is taken here.
+    stale: bool,
+}
+
+impl Space {
+    /// Gives out `want` blocks that follow each other, or fewer: right behind the last ones if those are free.
+    fn take(&mut self, want: u32) -> Option<Extent> {
+        let found = match self.taken.free_from(self.cursor, want) {
+            Some(next) => next,
+            None => self
+                .find(want.clamp(FAIR, USUAL))
+                .or_else(|| self.find(FAIR))
+                .or_else(|| self.find(1))?,
+        };
+        let found = found.at_most(want.into());
+        self.taken.insert(found);
+        self.given += u64::from(found.blocks);
+        self.cursor = found.first + found.blocks;
+        Some(found)
+    }
+
+    /// Finds a gap of at least this many blocks, behind the last one.
+    fn find(&mut self, least: u32) -> Option<Extent> {
+        if least >= self.no_gap_of {
+            return None;
+        }
+        let gap = self.taken.gap(self.cursor, self.end, least, u32::MAX);
+        let gap = gap.or_else(|| self.taken.gap(0, self.end, least, u32::MAX));
+        if gap.is_none() {
+            self.no_gap_of = least;
+        }
+        gap
+    }
+
+    /// Goes to a gap of this many blocks, so that what comes stands in one piece. Stays where it is if there is none.
+    fn seek(&mut self, blocks: u32) {
+        let here = self.taken.free_from(self.cursor, blocks);
+        if here.is_none_or(|here| here.blocks < blocks)
+            && let Some(gap) = self.find(blocks)
+        {
+            self.cursor = gap.first;
+        }
+    }
+}
+
+/// Marks all that a map has.
+struct Marking {
+    taken: BlockSet,
+    /// Blocks of nodes that are damaged: whoever refers to one of them is damaged, too.
+    faults: Vec<u32>,
+    nodes: u64,
+}
+
+impl Visitor for Marking {
+    fn node(&mut self, node: &NodeRef) -> bool {
+        self.nodes += 1;
+        // What is below a node that was seen before was seen, too.
+        self.taken.insert(Extent::one(node.block)) > 0 || self.faults.contains(&node.block)
+    }
+
+    fn run(&mut self, run: Extent) {
+        self.taken.insert(run);
+    }
+
+    fn fault(&mut self, node: &NodeRef) {
+        if self.faults.len() < MAX_FAULTS && !self.faults.contains(&node.block) {
+            self.faults.push(node.block);
+        }
+    }
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Finds out from all maps what is free. `under_way` is the map of a checkpoint that is being written.
+    ///
+    /// A checkpoint whose map is damaged keeps the blocks that what is left of the map refers to.
+    ///
+    /// # Errors
+    ///
+    /// What the device says where a map can't be read: nothing is given out then, for the blocks may be somebody's.
+    pub(crate) fn sweep(&mut self, under_way: Option<&Builder>) -> Result<(), D> {
+        let mut marking =
+            Marking { taken: BlockSet::new(self.data.clone()), faults: Vec::new(), nodes: 0 };
+        self.space = None;
+        self.damaged.clear();
+        let mut result = Ok(());
+        for checkpoint in self.catalog.checkpoints.clone() {
+            match self.mark(&checkpoint, &mut marking) {
+                Err(Error::MapDamaged { .. }) => self.damaged.push(checkpoint.number),
+                marked => result = result.and(marked),
+            }
+        }
+        for checkpoint in self.staged.clone() {
+            self.mark(&checkpoint, &mut marking)?;
+        }
+        if let Some(builder) = under_way {
+            builder.visit(self, &mut marking)?;
+        }
+        let free = marking.taken.free();
+        for checkpoint in self.only_in_other_slot() {
+            // Nobody misses what is damaged there.
+            let marked = self.mark(&checkpoint, &mut marking);
+            result = result.and(marked.or_else(|error| match error {
+                Error::MapDamaged { .. } => Ok(()),
+                other => Err(other),
+            }));
+        }
+        let Marking { taken, nodes, .. } = marking;
+        self.space = Some(Space {
+            taken,
+            end: self.data.end,
+            cursor: self.data.start,
+            no_gap_of: u32::MAX,
+            given: 0,
+            nodes,
+            free,
+            stale: false,
+        });
+        result.inspect_err(|_| self.space = None)
+    }
+
+    fn mark(&mut self, checkpoint: &Checkpoint, marking: &mut Marking) -> Result<(), D> {
+        match &checkpoint.place {
+            Place::Extents(extents) => {
+                extents.iter().for_each(|extent| marking.run(*extent));
+                Ok(())
+            }
+            Place::Map(None) => Ok(()),
+            Place::Map(Some(root)) => {
+                self.visit(checkpoint.number, *root, checkpoint.blocks(), marking)
+            }
+        }
+    }
+
+    /// Checkpoints that the slot which does not hold refers to, and the current catalog does not.
+    fn only_in_other_slot(&self) -> Vec<Checkpoint> {
+        let all = self.other_slot_checkpoints();
+        let is_here = |one: &Checkpoint| {
+            let found = self.list().binary_search_by_key(&one.number, |here| here.number);
+            found.is_ok_and(|at| self.list()[at].place == one.place)
+        };
+        all.into_iter().filter(|one| !is_here(one)).collect()
+    }
+
+    /// Notes that what is taken may have become free.
+    pub(crate) fn space_is_stale(&mut self) {
+        self.space.iter_mut().for_each(|space| space.stale = true);
+    }
+
+    /// Returns how many blocks are free beside the current catalog, and what is staged.
+    pub(crate) fn free_blocks(&mut self) -> u64 {
+        if self.space.as_ref().is_none_or(|space| space.stale || space.given > 0) {
+            // What can't be read is somebody's, and not free.
+            let _ = self.sweep(None);
+        }
+        self.space.as_ref().map_or(0, |space| space.free)
+    }
+
+    /// Looks for room for a new checkpoint, before it is begun: for `blocks` blocks, if anybody knows it.
+    pub(crate) fn prepare_space(&mut self, blocks: Option<u64>, length: u64) -> Result<(), D> {
+        let is_due = |space: &Space| space.stale && space.given >= SWEEP_AFTER.max(space.nodes * 8);
+        if self.space.as_ref().is_none_or(is_due) {
+            self.sweep(None)?;
+        }
+        if let Some(blocks) = blocks {
+            // Its map takes a block at least.
+            let needed = if blocks == 0 { 0 } else { blocks + 1 };
+            if !self.make_room(needed, None)? {
+                let free = self.free_blocks();
+                return Err(Error::Full {
+                    needed: length,
+                    free: free * BLOCK as u64,
+                    largest: free.saturating_sub(1) * BLOCK as u64,
+                });
+            }
+        }
+        let wanted = blocks.map_or(USUAL, |blocks| u32::try_from(blocks).unwrap_or(u32::MAX));
+        self.space.iter_mut().for_each(|space| space.seek(wanted.max(1)));
+        Ok(())
+    }
+
+    /// Finds room for this many blocks, if need be where the older catalog has some. Returns whether there is as much.
+    pub(crate) fn make_room(
+        &mut self,
+        blocks: u64,
+        under_way: Option<&Builder>,
+    ) -> Result<bool, D> {
+        let has_room =
+            |store: &Self| store.space.as_ref().is_some_and(|space| space.taken.free() >= blocks);
+        if has_room(self) {
+            return Ok(true);
+        }
+        self.end_blocks()?;
+        if self.space.as_ref().is_none_or(|space| space.stale) {
+            self.sweep(under_way)?;
+        }
+        let can_write = !self.has_maps() || self.without_maps() == 0;
+        if !has_room(self) && can_write && !self.only_in_other_slot().is_empty() {
+            // The older catalog must forget it.
+            self.write_catalog(self.catalog.clone())?;
+            self.sweep(under_way)?;
+        }
+        Ok(has_room(self))
+    }
+
+    /// Gives out `want` blocks that follow each other, or fewer, for the map `builder` and what it is about.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRoom`]; what the device says.
+    pub(crate) fn take_blocks(&mut self, want: u32, builder: &Builder) -> Result<Extent, D> {
+        let found = self.space.as_mut().and_then(|space| space.take(want));
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        self.make_room(1, Some(builder))?;
+        let found = self.space.as_mut().and_then(|space| space.take(want));
+        found.ok_or(Error::NoRoom { written: builder.blocks() * BLOCK as u64 })
+    }
+
+    /// Takes back blocks that were given out and not written.
+    pub(crate) fn give_back(&mut self, blocks: Extent) {
+        if let Some(space) = &mut self.space {
+            space.taken.remove(blocks);
+            space.cursor = blocks.first;
+        }
+    }
+
+    /// Returns the numbers of the checkpoints whose block maps are damaged, as far as it is known: they were looked at when the store last looked for
+    /// what is free, as [`usage`](Self::usage) does.
+    pub fn damaged(&self) -> &[u64] {
+        &self.damaged
+    }
+}

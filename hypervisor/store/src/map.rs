@@ -1,0 +1,16 @@
+//! Block maps: where the contents of a checkpoint stand. [`NodeRef`] names a block of a map, [`Node`] is what it says, [`BlockMap`] looks blocks up,
+//! and [`Builder`] makes the map of a new checkpoint.
+//!
+//! A map is a tree. A leaf has runs of blocks, in the order of the contents; each other node has the nodes below it. What a node says of its contents is
+//! relative to where it begins, so that a leaf can stand in the maps of several checkpoints, wherever the pages that it maps are in each of their files. Whoever
+//! refers to a node knows its checksum.
+
+mod builder;
+mod lookup;
+mod node;
+mod visit;
+
+pub(crate) use builder::Builder;
+pub(crate) use lookup::BlockMap;
+pub(crate) use node::{Node, NodeRef};
+pub(crate) use visit::Visitor;

@@ -1,0 +1,175 @@
+//! Makes the map of a new checkpoint: [`Builder`].
+
+use super::{Node, NodeRef, Visitor};
+use crate::block::BlockDevice;
+use crate::error::Error;
+use crate::layout::{ChildEntry, MAX_LEVEL, MAX_RUNS, crc32c};
+use crate::space::Extent;
+use crate::store::{Result, Store};
+use alloc::vec::Vec;
+
+/// Runs that a leaf has at least, to stand in a second map. The runs of a smaller one are copied, so that maps do not come to consist of small leaves: of two
+/// leaves beside each other, one at least has as many.
+pub(super) const MIN_SHARED_RUNS: u32 = 128;
+
+/// A map that grows at its end. Nodes that are full are written at once, so its memory is bounded: what it keeps is one node of each level.
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    levels: [Level; MAX_LEVEL as usize + 1],
+    /// Blocks that were taken for what will be added next.
+    pub spot: Option<Extent>,
+}
+
+/// The node of a level that is not full yet.
+#[derive(Debug, Default)]
+struct Level {
+    entries: Vec<ChildEntry>,
+    /// Blocks of contents that the entries are about.
+    blocks: u32,
+}
+
+impl Level {
+    /// Returns the number of blocks that an entry is about.
+    fn blocks_of(&self, nth: usize) -> u32 {
+        let end = self.entries.get(nth + 1).map_or(self.blocks, |next| next.at.get());
+        end - self.entries[nth].at.get()
+    }
+
+    fn push(&mut self, [block, crc, count]: [u32; 3], blocks: u32) {
+        let at = self.blocks.into();
+        self.entries.push(ChildEntry {
+            at,
+            block: block.into(),
+            crc: crc.into(),
+            count: count.into(),
+        });
+        self.blocks += blocks;
+    }
+
+    fn child(&self, nth: usize, level: u8) -> NodeRef {
+        let ChildEntry { block, crc, count, .. } = self.entries[nth];
+        NodeRef { block: block.get(), crc: crc.get(), count: count.get(), level: level - 1 }
+    }
+}
+
+impl Builder {
+    /// Returns how many blocks of contents the map has.
+    pub fn blocks(&self) -> u64 {
+        self.levels.iter().map(|level| u64::from(level.blocks)).sum()
+    }
+
+    /// Adds a run of blocks behind all others.
+    pub fn push_run<D: BlockDevice>(&mut self, store: &mut Store<D>, run: Extent) -> Result<(), D> {
+        self.check_length::<D>(run.blocks)?;
+        let leaf = &mut self.levels[0];
+        if let Some(last) = leaf.entries.last()
+            && last.block.get() + (leaf.blocks - last.at.get()) == run.first
+        {
+            leaf.blocks += run.blocks;
+            return Ok(());
+        }
+        leaf.push([run.first, 0, 0], run.blocks);
+        if leaf.entries.len() == MAX_RUNS { self.close(store, 0) } else { Ok(()) }
+    }
+
+    /// Returns whether a leaf with `count` runs of another map is to be [adopted](Self::adopt), rather than its runs copied.
+    pub fn should_adopt(&self, count: u32) -> bool {
+        let begun = self.levels[0].entries.len();
+        let is_large = |runs: usize| runs >= MIN_SHARED_RUNS as usize;
+        let fits = begun + count as usize <= MAX_RUNS;
+        is_large(count as usize) && (begun == 0 || is_large(begun) || !fits)
+    }
+
+    /// Adds a leaf of another map, with its `blocks` blocks of contents, behind all others.
+    pub fn adopt<D: BlockDevice>(
+        &mut self,
+        store: &mut Store<D>,
+        leaf: NodeRef,
+        blocks: u32,
+    ) -> Result<(), D> {
+        self.check_length::<D>(blocks)?;
+        if !self.levels[0].entries.is_empty() {
+            self.close(store, 0)?;
+        }
+        self.push_node(store, leaf, blocks)
+    }
+
+    /// Writes what is not written yet, and returns the root; `None` if the map has no blocks.
+    pub fn finish<D: BlockDevice>(&mut self, store: &mut Store<D>) -> Result<Option<NodeRef>, D> {
+        for level in 0..=MAX_LEVEL {
+            let (here, above) = self.levels[usize::from(level)..].split_at(1);
+            let is_top = above.iter().all(|level| level.entries.is_empty());
+            match here[0].entries.len() {
+                0 => continue,
+                1 if is_top && level > 0 => return Ok(Some(here[0].child(0, level))),
+                _ => {}
+            }
+            let (node, blocks) = self.write(store, level)?;
+            if is_top {
+                return Ok(Some(node));
+            }
+            self.push_node(store, node, blocks)?;
+        }
+        Ok(None)
+    }
+
+    /// Shows a visitor all that the map has so far, and what was taken for it. Nothing of it may be on its way to the device.
+    pub fn visit<D: BlockDevice>(
+        &self,
+        store: &mut Store<D>,
+        visitor: &mut dyn Visitor,
+    ) -> Result<(), D> {
+        self.spot.into_iter().for_each(|spot| visitor.run(spot));
+        for (level, here) in (0..).zip(&self.levels) {
+            for nth in 0..here.entries.len() {
+                let blocks = here.blocks_of(nth);
+                if level == 0 {
+                    visitor.run(Extent { first: here.entries[nth].block.get(), blocks });
+                } else {
+                    store.visit(0, here.child(nth, level), blocks, visitor)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_length<D: BlockDevice>(&self, more: u32) -> Result<(), D> {
+        let blocks = self.blocks() + u64::from(more);
+        if blocks > u32::MAX.into() { Err(Error::TooLong { blocks }) } else { Ok(()) }
+    }
+
+    /// Adds a node to the level above it.
+    fn push_node<D: BlockDevice>(
+        &mut self,
+        store: &mut Store<D>,
+        node: NodeRef,
+        blocks: u32,
+    ) -> Result<(), D> {
+        let above = node.level + 1;
+        let level = self.levels.get_mut(usize::from(above));
+        let level = level.ok_or(Error::TooLong { blocks: blocks.into() })?;
+        level.push([node.block, node.crc, node.count], blocks);
+        if level.entries.len() == Node::most(above) { self.close(store, above) } else { Ok(()) }
+    }
+
+    /// Writes the node of a level, and adds it to the level above.
+    fn close<D: BlockDevice>(&mut self, store: &mut Store<D>, level: u8) -> Result<(), D> {
+        let (node, blocks) = self.write(store, level)?;
+        self.push_node(store, node, blocks)
+    }
+
+    /// Writes the node of a level, which has none then.
+    fn write<D: BlockDevice>(
+        &mut self,
+        store: &mut Store<D>,
+        level: u8,
+    ) -> Result<(NodeRef, u32), D> {
+        // Whoever looks for room needs to see what the node has.
+        let block = store.take_blocks(1, self)?.first;
+        let Level { entries, blocks } = core::mem::take(&mut self.levels[usize::from(level)]);
+        let bytes = Node::encode(level, blocks, &entries);
+        let node = NodeRef { block, crc: crc32c(&bytes), count: entries.len() as u32, level };
+        store.begin_block(block, &bytes)?;
+        Ok((node, blocks))
+    }
+}

@@ -1,0 +1,116 @@
+//! Where a block of a checkpoint stands: [`BlockMap`].
+
+use super::{Node, NodeRef};
+use crate::block::BlockDevice;
+use crate::catalog::{Checkpoint, Place};
+use crate::error::Error;
+use crate::layout::BLOCK;
+use crate::space::{Extent, locate};
+use crate::store::{Result, Store, buffer};
+use alloc::vec::Vec;
+
+/// The map of a checkpoint. The nodes that were read last are kept: one of each level, whatever the map's size.
+#[derive(Debug)]
+pub(crate) struct BlockMap {
+    number: u64,
+    place: Place,
+    blocks: u32,
+    /// The root, and then a node of each level below it.
+    path: Vec<(NodeRef, Node)>,
+}
+
+/// A node, and the blocks of contents that it is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub node: NodeRef,
+    pub begin: u32,
+    pub blocks: u32,
+}
+
+impl BlockMap {
+    /// Returns the map of a checkpoint, of which nothing is read yet.
+    pub fn new(checkpoint: &Checkpoint) -> Self {
+        let (number, place) = (checkpoint.number, checkpoint.place.clone());
+        Self { number, place, blocks: checkpoint.blocks(), path: Vec::new() }
+    }
+
+    /// Returns where block `index` of the contents stands, and how many blocks follow it there without a break. `None` behind the end.
+    pub fn locate<D: BlockDevice>(
+        &mut self,
+        store: &mut Store<D>,
+        index: u32,
+    ) -> Result<Option<Extent>, D> {
+        if let Place::Extents(extents) = &self.place {
+            return Ok(locate(extents, index.into()));
+        }
+        let Some(leaf) = self.leaf(store, index)? else { return Ok(None) };
+        let depth = self.depth_of(&leaf.node);
+        let node = self.node(store, depth, &leaf)?;
+        let nth = node.index_of(index - leaf.begin);
+        let skipped = index - leaf.begin - node.span(nth).start;
+        Ok(Some(node.run(nth).skip(skipped)))
+    }
+
+    /// Returns the leaf that is about block `index` of the contents. `None` behind the end, and where the checkpoint has no map.
+    pub fn leaf<D: BlockDevice>(
+        &mut self,
+        store: &mut Store<D>,
+        index: u32,
+    ) -> Result<Option<Found>, D> {
+        let Place::Map(Some(root)) = self.place else { return Ok(None) };
+        if index >= self.blocks {
+            return Ok(None);
+        }
+        let mut found = Found { node: root, begin: 0, blocks: self.blocks };
+        while found.node.level > 0 {
+            let depth = self.depth_of(&found.node);
+            let node = self.node(store, depth, &found)?;
+            let nth = node.index_of(index - found.begin);
+            let span = node.span(nth);
+            found = Found {
+                node: node.child(nth),
+                begin: found.begin + span.start,
+                blocks: span.end - span.start,
+            };
+        }
+        Ok(Some(found))
+    }
+
+    /// How many nodes are above this one.
+    fn depth_of(&self, node: &NodeRef) -> usize {
+        let Place::Map(Some(root)) = self.place else { return 0 };
+        usize::from(root.level - node.level)
+    }
+
+    /// Reads a node, unless it is the last one that was read at this depth.
+    fn node<D: BlockDevice>(
+        &mut self,
+        store: &mut Store<D>,
+        depth: usize,
+        found: &Found,
+    ) -> Result<&Node, D> {
+        if self.path.get(depth).is_none_or(|(kept, _)| *kept != found.node) {
+            self.path.truncate(depth);
+            let node = store.read_node(self.number, &found.node, found.blocks)?;
+            self.path.push((found.node, node));
+        }
+        // It was pushed: nobody asks for a node before the one above it.
+        self.path
+            .get(depth)
+            .map(|(_, node)| node)
+            .ok_or(Error::MapDamaged { number: self.number, block: found.node.block })
+    }
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Reads a node of the map of checkpoint `number`.
+    pub(crate) fn read_node(&mut self, number: u64, of: &NodeRef, blocks: u32) -> Result<Node, D> {
+        let damaged = Error::MapDamaged { number, block: of.block };
+        if !Extent::one(of.block).is_within(&self.data) {
+            return Err(damaged);
+        }
+        let mut bytes = buffer(BLOCK)?;
+        self.read_block(of.block, &mut bytes)?;
+        Node::check(bytes, of, blocks, &self.data).ok_or(damaged)
+    }
+}

@@ -1,0 +1,50 @@
+//! All blocks of a map, one after the other: [`Visitor`].
+
+use super::NodeRef;
+use crate::block::BlockDevice;
+use crate::space::Extent;
+use crate::store::{Result, Store};
+
+/// Who looks at all nodes and runs of a map.
+pub(crate) trait Visitor {
+    /// Looks at a node, and returns whether what is below it is to be visited.
+    fn node(&mut self, node: &NodeRef) -> bool;
+
+    /// Looks at a run of a leaf.
+    fn run(&mut self, run: Extent);
+
+    /// Learns that a node can't be read, or breaks a rule.
+    fn fault(&mut self, _node: &NodeRef) {}
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Visits the map of checkpoint `number` from `node` on, which has `blocks` blocks of contents. What is below a damaged node is left out, and all else
+    /// is visited.
+    ///
+    /// # Errors
+    ///
+    /// That of the first node that could not be read, when all others were visited.
+    pub(crate) fn visit(
+        &mut self,
+        number: u64,
+        node: NodeRef,
+        blocks: u32,
+        visitor: &mut dyn Visitor,
+    ) -> Result<(), D> {
+        if !visitor.node(&node) {
+            return Ok(());
+        }
+        let read = self.read_node(number, &node, blocks).inspect_err(|_| visitor.fault(&node))?;
+        let mut result = Ok(());
+        for nth in 0..read.count() {
+            if node.level == 0 {
+                visitor.run(read.run(nth));
+            } else {
+                let below =
+                    self.visit(number, read.child(nth), read.span(nth).len() as u32, visitor);
+                result = result.and(below);
+            }
+        }
+        result
+    }
+}

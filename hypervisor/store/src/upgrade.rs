@@ -1,0 +1,70 @@
+//! Takes a store of an older version to version 3, so that power may fail at any instant: [`Store::upgrade`].
+//!
+//! The superblock goes first. From then on the store has version 3, and its catalog is one without block maps, which version 3 can read. Then every
+//! checkpoint gets a map of the blocks that it has, and a catalog is written that refers to the maps. Where power fails between the two, whoever writes
+//! to the store next does the second part. No block of contents is read or written.
+
+use crate::block::BlockDevice;
+use crate::catalog::{Catalog, Place};
+use crate::error::Error;
+use crate::layout::{BLOCK, VERSION};
+use crate::map::Builder;
+use crate::store::{Result, Store};
+
+impl<D: BlockDevice> Store<D> {
+    /// Takes the store to the newest version. Returns the version that it had. From then on, an older Stasis refuses it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] if there is no room for a block for each checkpoint; what the device says. In all cases every checkpoint is there.
+    pub fn upgrade(&mut self) -> Result<u32, D> {
+        let before = self.version();
+        self.settle()?;
+        if before != VERSION {
+            let needed = self.without_maps() as u64;
+            self.sweep(None)?;
+            if !self.make_room(needed, None)? {
+                let free = self.free_blocks() * BLOCK as u64;
+                let needed = needed * BLOCK as u64;
+                return Err(Error::Full { needed, free, largest: free });
+            }
+            self.write_superblock(VERSION)?;
+        }
+        self.finish_upgrade()?;
+        Ok(before)
+    }
+
+    /// Gives maps to all checkpoints, if an upgrade was interrupted before.
+    pub(crate) fn finish_upgrade(&mut self) -> Result<(), D> {
+        let is_map = |place: &Place| matches!(place, Place::Map(_));
+        if self.has_maps() && !self.list().iter().all(|one| is_map(&one.place)) {
+            self.write_catalog(self.catalog.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Returns how many checkpoints have contents and no map.
+    pub(crate) fn without_maps(&self) -> usize {
+        self.list().iter().filter(|one| !one.place.extents().is_empty()).count()
+    }
+
+    /// Writes maps for the checkpoints of a catalog that have none.
+    pub(crate) fn give_maps(&mut self, catalog: &mut Catalog) -> Result<(), D> {
+        let has_extents = |place: &Place| matches!(place, Place::Extents(_));
+        if !catalog.checkpoints.iter().any(|one| has_extents(&one.place)) {
+            return Ok(());
+        }
+        for checkpoint in &mut catalog.checkpoints {
+            let Place::Extents(extents) = &checkpoint.place else { continue };
+            if self.space.is_none() {
+                self.sweep(None)?;
+            }
+            let mut builder = Builder::default();
+            for extent in extents {
+                builder.push_run(self, *extent)?;
+            }
+            checkpoint.place = Place::Map(builder.finish(self)?);
+        }
+        self.end_blocks()
+    }
+}
