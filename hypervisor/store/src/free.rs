@@ -14,6 +14,7 @@ use crate::map::{Builder, NodeRef, Visitor};
 use crate::space::Extent;
 use crate::store::{Result, Store};
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Blocks that a gap should have where nobody says how much is to be written: 1 MiB.
 const USUAL: u32 = 256;
@@ -110,6 +111,12 @@ impl Visitor for Marking {
     }
 }
 
+impl Marking {
+    fn new(data: Range<u32>) -> Self {
+        Self { taken: BlockSet::new(data), faults: Vec::new(), nodes: 0 }
+    }
+}
+
 impl<D: BlockDevice> Store<D> {
     /// Finds out from all maps what is free. `under_way` is the map of a checkpoint that is being written.
     ///
@@ -119,8 +126,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// What the device says where a map can't be read: nothing is given out then, for the blocks may be somebody's.
     pub(crate) fn sweep(&mut self, under_way: Option<&Builder>) -> Result<(), D> {
-        let mut marking =
-            Marking { taken: BlockSet::new(self.data.clone()), faults: Vec::new(), nodes: 0 };
+        let mut marking = Marking::new(self.data.clone());
         self.space = None;
         self.damaged.clear();
         let mut result = Ok(());
@@ -264,6 +270,16 @@ impl<D: BlockDevice> Store<D> {
             space.taken.remove(blocks);
             space.cursor = blocks.first;
         }
+    }
+
+    /// Reads all of a checkpoint's map: whether its blocks can be [shared](crate::Writer::share), before a new checkpoint relies on it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchCheckpoint`], [`Error::MapDamaged`], and what the device says.
+    pub fn check_map(&mut self, number: u64) -> Result<(), D> {
+        let checkpoint = self.find(number)?.clone();
+        self.mark(&checkpoint, &mut Marking::new(self.data.clone()))
     }
 
     /// Returns the numbers of the checkpoints whose block maps are damaged, as far as it is known: they were looked at when the store last looked for

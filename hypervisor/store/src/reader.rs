@@ -117,6 +117,54 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
     /// Reads `len` bytes of whole sectors, wherever they stand.
     fn read_sectors(
         &mut self,
+        sector: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D> {
+        self.store.read_mapped(&mut self.map, sector, len, take)
+    }
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Hands the `len` bytes that stand at `offset` of a checkpoint to `take` in pieces, in their order, and reads no more than their sectors. For reads that do not
+    /// follow each other, of one checkpoint or of several: no buffer is needed, and the map that was used last is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchCheckpoint`], [`Error::ReadBeyondEnd`], [`Error::MapDamaged`], and what the device says.
+    pub fn read_of(
+        &mut self,
+        number: u64,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D> {
+        let checkpoint = self.find(number)?.clone();
+        let length = checkpoint.length;
+        if offset.checked_add(len as u64).is_none_or(|end| end > length) {
+            return Err(Error::ReadBeyondEnd { offset, len, length });
+        }
+        let mut map = match self.recent.take().filter(|map| map.is_of(&checkpoint)) {
+            Some(map) => map,
+            None => BlockMap::new(&checkpoint),
+        };
+        let (sector, mut skipped) = (offset / SECTOR as u64, offset as usize % SECTOR);
+        let mut left = len;
+        let sectors = (skipped + len).next_multiple_of(SECTOR);
+        let read = self.read_mapped(&mut map, sector, sectors, &mut |piece| {
+            let piece = &piece[skipped.min(piece.len())..];
+            let piece = &piece[..left.min(piece.len())];
+            (skipped, left) = (0, left - piece.len());
+            take(piece);
+        });
+        self.recent = Some(map);
+        read
+    }
+
+    /// Reads `len` bytes of whole sectors of the contents that `map` is about.
+    fn read_mapped(
+        &mut self,
+        map: &mut BlockMap,
         mut sector: u64,
         mut len: usize,
         take: &mut dyn FnMut(&[u8]),
@@ -124,15 +172,15 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
         while len > 0 {
             // Every byte of the length has a block, whose number has 32 bits.
             let (block, within) = ((sector / BLOCK_SECTORS) as u32, sector % BLOCK_SECTORS);
-            let run = self.map.locate(self.store, block)?.ok_or(Error::ReadBeyondEnd {
+            let run = map.locate(self, block)?.ok_or(Error::ReadBeyondEnd {
                 offset: sector * SECTOR as u64,
                 len,
-                length: self.checkpoint.length,
+                length: sector * SECTOR as u64,
             })?;
             let sectors = u64::from(run.blocks) * BLOCK_SECTORS - within;
             let now = (len as u64).min(sectors * SECTOR as u64) as usize;
             let first = u64::from(run.first) * BLOCK_SECTORS + within;
-            self.store.read_sectors_with(first, now, take)?;
+            self.read_sectors_with(first, now, take)?;
             len -= now;
             sector += (now / SECTOR) as u64;
         }

@@ -35,7 +35,7 @@ use crate::layout::{
     BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, SLOT_LEN, SLOT_OFFSET, VERSION,
     VERSION_OF_MAPS,
 };
-use crate::map::Builder;
+use crate::map::{BlockMap, Builder};
 use crate::partition::Partition;
 use crate::reader::Reader;
 use crate::set::{MAX_MEMBERS, Member, set_name};
@@ -73,6 +73,8 @@ pub struct Store<D> {
     pub(crate) space: Option<Space>,
     /// Checkpoints whose maps were found damaged.
     pub(crate) damaged: Vec<u64>,
+    /// The map that `read_of` has used last.
+    pub(crate) recent: Option<BlockMap>,
 }
 
 /// How far a generation may be ahead of the current one and still be believed, of a slot that is not whole.
@@ -110,6 +112,7 @@ impl<D> Store<D> {
             in_use: self.in_use,
             space: self.space,
             damaged: self.damaged,
+            recent: self.recent,
         }
     }
 }
@@ -204,6 +207,7 @@ impl<D: BlockDevice> Store<D> {
             in_use: Vec::new(),
             space: None,
             damaged: Vec::new(),
+            recent: None,
         }
     }
 

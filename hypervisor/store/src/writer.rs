@@ -96,6 +96,23 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         &mut self.store.device
     }
 
+    /// Reads bytes of a committed checkpoint, as [`Store::read_of`] does. The device first ends the writes that are under way.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::read_of`]. After an error of the device, nothing can be committed: it may be that of a write.
+    pub fn read_of(
+        &mut self,
+        number: u64,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D> {
+        let read = self.store.read_of(number, offset, len, take);
+        self.failed |= matches!(read, Err(Error::Device { .. }));
+        read
+    }
+
     /// Returns the number of bytes so far, written and shared.
     pub fn written(&self) -> u64 {
         self.written

@@ -234,11 +234,25 @@ fn a_map_of_many_runs_shares_its_leaves() {
     let mut store = open(store.into_device());
     check(&mut store, &model);
     let mut reader = store.open_checkpoint(three).unwrap();
-    for at in [0, 2_999, 1_500, 7, 1_501, 2_000] {
+    let expected = &model[&three];
+    let places = [0, 2_999, 1_500, 7, 1_501, 2_000];
+    for at in places {
         let mut block = [0; BLOCK];
         reader.read_at(at * BLOCK as u64, &mut block).unwrap();
-        assert!(block == model[&three][at as usize * BLOCK..][..BLOCK], "block {at}");
+        assert!(block == expected[at as usize * BLOCK..][..BLOCK], "block {at}");
     }
+    let mut writer = store.begin_open("four", 0).unwrap();
+    for (at, len) in places.into_iter().zip([0, 1, 511, 9_000, 513, 70_000]) {
+        let offset = at as usize * BLOCK + 300;
+        let mut found: Vec<u8> = Vec::new();
+        writer.write(&[1; 9_000]).unwrap();
+        writer.read_of(three, offset as u64, len, &mut |piece| found.extend(piece)).unwrap();
+        assert!(found == expected[offset..][..len], "{len} bytes at {offset}");
+    }
+    let beyond = writer.read_of(three, expected.len() as u64 - 1, 2, &mut |_| ()).unwrap_err();
+    assert!(matches!(beyond, Error::ReadBeyondEnd { .. }));
+    writer.commit().unwrap();
+    store.check_map(three).unwrap();
 }
 
 /// What a random history does next.

@@ -34,6 +34,11 @@ impl BlockMap {
         Self { number, place, blocks: checkpoint.blocks(), path: Vec::new() }
     }
 
+    /// Returns whether this is the map of that checkpoint.
+    pub fn is_of(&self, checkpoint: &Checkpoint) -> bool {
+        self.number == checkpoint.number && self.place == checkpoint.place
+    }
+
     /// Returns where block `index` of the contents stands, and how many blocks follow it there without a break. `None` behind the end.
     pub fn locate<D: BlockDevice>(
         &mut self,
