@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::loss::Loss;
 use crate::vgic::Vgic;
 
-/// Who is the GIC of a machine of QEMU's. The stream does not tell.
+/// The back end that is the GIC of a machine of QEMU's. The stream does not tell.
 ///
 /// With KVM the section has what KVM gives: GICC_PMR without its lower three bits, and 32 levels in
 /// GICC_APR. QEMU copies both raw, so a stream is only good for the back end that it was written by.

@@ -1,7 +1,7 @@
 //! A PL061 GPIO controller (ARM DDI 0190B) with a power key at line 3, as QEMU's `virt` has it.
 //!
 //! Nothing else is connected: lines that are inputs read as low, and what the guest drives to lines that are outputs, it can read back. A press of
-//! the key ([`press`]) raises line 3 for 100 ms of the guest's time. Linux takes that for KEY_POWER, and shuts down.
+//! the key ([`press`]) raises line 3 for 100 ms of the guest's time. A Linux with the driver `gpio-keys` takes that for KEY_POWER.
 //!
 //! Two things are as in the manual and not as in QEMU (10.0). The interrupt of a level-sensitive line ends with its level; in QEMU it stays until it
 //! is cleared in GPIOIC, which clears edges alone. And a line that was driven high is low when it becomes an input; in QEMU it stays high.

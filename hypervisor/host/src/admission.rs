@@ -49,11 +49,11 @@ pub struct Terms<'a> {
 /// The guest on this machine that has the name of the one that is to be resumed, and whose place that takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Occupant<'a> {
-    /// Its name.
+    /// The guest's name.
     pub name: &'a str,
-    /// How many vCPUs it has.
+    /// Number of the guest's vCPUs.
     pub vcpus: usize,
-    /// Where it has its RAM.
+    /// Where the guest has its RAM.
     pub ram: Range,
 }
 
@@ -62,9 +62,9 @@ pub struct Occupant<'a> {
 pub struct Admitted {
     /// The guest.
     pub guest: Box<Guest>,
-    /// Its vCPUs.
+    /// The guest's vCPUs.
     pub vcpus: Vec<Vcpu>,
-    /// What it does once it is resumed.
+    /// What the guest does once it is resumed.
     pub then: RunState,
 }
 

@@ -1,6 +1,6 @@
 //! Reads the archive that the boot loader hands over: the guests' images beside their configuration.
 //!
-//! It is a cpio in the "new ASCII" format (`070701`), as `cpio -H newc` writes it and Linux takes it for its
+//! The archive is a cpio in the "new ASCII" format (`070701`), as `cpio -H newc` writes it and Linux takes it for its
 //! initramfs. [`Archive::open`] walks the whole of it once, so that a damaged archive is known before the
 //! first guest starts. Format: cpio(5), "New ASCII Format".
 
@@ -11,7 +11,7 @@ use stasis_console::text::quoted;
 use stasis_guest::magic::{self, Found};
 
 const MAGIC: &[u8] = b"070701";
-/// The same with a checksum, which nothing writes today.
+/// Magic number of the format with a checksum, which nothing writes today.
 const MAGIC_CRC: &[u8] = b"070702";
 const HEADER_LEN: usize = 110;
 const TRAILER: &str = "TRAILER!!!";
@@ -61,7 +61,7 @@ pub enum ArchiveError {
     FileCutShort {
         /// The file, in quotes.
         name: String,
-        /// Its size, as its header has it.
+        /// The file's size, as its header has it.
         size: usize,
         /// How many of them are not there.
         missing: usize,
@@ -91,9 +91,9 @@ pub struct Archive<'a> {
 /// A regular file in an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File<'a> {
-    /// Its name, without a leading `./`.
+    /// The file's name, without a leading `./`.
     pub name: &'a str,
-    /// Its contents.
+    /// The file's contents.
     pub data: &'a [u8],
 }
 

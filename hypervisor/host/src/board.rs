@@ -52,7 +52,7 @@ pub enum MachineError {
         /// What it is.
         what: &'static str,
     },
-    /// It has another interrupt controller.
+    /// The machine has another interrupt controller.
     #[error(
         "the machine has a GICv3 and no GICv2, which is needed; QEMU's virt has one with -M gic-version=2"
     )]
@@ -109,16 +109,16 @@ pub enum UartKind {
 /// A UART.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uart {
-    /// Its kind.
+    /// The UART's kind.
     pub kind: UartKind,
-    /// Its registers and its interrupt.
+    /// The UART's registers and its interrupt.
     pub device: Device,
 }
 
 /// An SD host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SdHost<'a> {
-    /// Its registers and its interrupt.
+    /// The host's registers and its interrupt.
     pub device: Device,
     /// Which kind it is: one of its `compatible`s.
     pub compatible: &'a str,
@@ -142,7 +142,7 @@ pub enum Conduit {
 pub enum Start {
     /// By PSCI CPU_ON.
     Psci,
-    /// It waits for an address to be written to this one, in memory (Devicetree Specification, 3.8.1).
+    /// By an address that is written to this one, in memory (Devicetree Specification, 3.8.1).
     SpinTable(u64),
     /// By no way that is known here.
     Unknown,
@@ -160,9 +160,9 @@ pub struct Core {
 /// Memory that belongs to the firmware, or to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// Its addresses.
+    /// The addresses of the memory.
     pub range: Range,
-    /// `no-map`: it must not even be read ahead of time.
+    /// `no-map`: the memory must not even be read ahead of time.
     pub no_map: bool,
 }
 
@@ -193,7 +193,7 @@ pub struct Machine<'a> {
     pub rtc: Option<Device>,
     /// The virtio-mmio slots.
     pub virtio: ArrayVec<Device, MAX_DEVICES>,
-    /// Those for cards first.
+    /// The SD hosts, those for cards first.
     pub sd_hosts: ArrayVec<SdHost<'a>, MAX_SD_HOSTS>,
     /// The Raspberry Pi's power management, which can reset it.
     pub watchdog: Option<Device>,

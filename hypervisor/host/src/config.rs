@@ -1,6 +1,6 @@
 //! What a person says about the machine's guests: which image, how much memory, how many vCPUs, which cores and when.
 //!
-//! It travels as `stasis.dtb` in the boot archive: a device tree whose root is compatible with `stasis,config-1`, and has
+//! The configuration travels as `stasis.dtb` in the boot archive: a device tree whose root is compatible with `stasis,config-1`, and has
 //! a child `guest@<n>` for each guest, `core@<n>` for each core that has a plan, `shared@<n>` for memory that guests share and `store` for the store; `property.rs` has the names of their properties.
 //! The host tool writes it ([`compile`]) and the hypervisor reads it ([`parse`]), under the same rules ([`check()`]).
 
@@ -67,40 +67,40 @@ impl Default for StoreConfig {
 /// One guest's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestConfig {
-    /// Its name, by which the console knows it.
+    /// The guest's name, by which the console knows it.
     pub name: String,
-    /// Its image's name in the archive.
+    /// The name of the guest's image in the archive.
     pub image: String,
     /// How to load it; `None`: as it looks.
     pub kind: Option<Kind>,
-    /// Its initial RAM disk's name in the archive.
+    /// The name of the initial RAM disk in the archive.
     pub initrd: Option<String>,
     /// The kernel's command line; may be empty.
     pub cmdline: String,
     /// Bytes of RAM.
     pub memory: u64,
-    /// Where it has it.
+    /// Where the guest has its RAM.
     pub memory_map: MemoryMap,
     /// Number of vCPUs.
     pub vcpus: u8,
     /// The physical cores of its vCPUs, of which there may be fewer: see [`Self::core_of`]. None at all: whoever makes
     /// it chooses. Whether the machine has them, the caller knows.
     pub cores: Vec<u32>,
-    /// Its share of a core that it has together with others, relative to theirs.
+    /// The guest's share of a core that it has together with others, relative to theirs.
     pub weight: u16,
-    /// What its counter runs at, in Hz; `None`: as the machine's.
+    /// What the guest's counter runs at, in Hz; `None`: as the machine's.
     pub counter_frequency: Option<u32>,
-    /// Whether it starts by itself.
+    /// Whether the guest starts by itself.
     pub autostart: bool,
     /// What is done when it can't go on, or has not fed its watchdog.
     pub on_crash: Policy,
     /// What is done when it resets its machine.
     pub on_reset: Policy,
-    /// Its watchdog, if it has one: the microseconds within which it must be fed from its start, or 0: it has to start it.
+    /// The guest's watchdog, if it has one: the microseconds within which it must be fed from its start, or 0: it has to start it.
     pub watchdog_us: Option<u64>,
     /// The machine's devices that it is given: paths in the machine's device tree, or aliases there.
     pub devices: Vec<String>,
-    /// It is trusted with devices that access memory by themselves, all of the machine's.
+    /// Whether the guest is trusted with devices that access memory by themselves, all of the machine's.
     pub dma_trusted: bool,
     /// The checkpoints that are made of it without being asked for.
     pub periodic: Option<Periodic>,

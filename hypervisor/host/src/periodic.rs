@@ -49,7 +49,7 @@ pub struct Timetable {
     next_us: u64,
     /// How many in a row began more than a whole time after they were due.
     late: u8,
-    /// It was said that they can't be made as often as is configured.
+    /// Whether a person was told that checkpoints can't be made as often as is configured.
     is_known: bool,
     /// The last one was given up.
     was_given_up: bool,

@@ -43,11 +43,11 @@ impl fmt::Display for Limit {
 pub enum Remedy {
     /// Nothing.
     Stop,
-    /// Nothing: it has been helped too often.
+    /// Nothing: the guest has been helped too often.
     GiveUp(Limit),
     /// The guest starts again.
     Restart,
-    /// It goes on from its last checkpoint that is good.
+    /// The guest goes on from its last checkpoint that is good.
     Resume {
         /// Only checkpoints with a lower number count, if this is one: from this one it was resumed, and has stopped again.
         before: Option<u64>,

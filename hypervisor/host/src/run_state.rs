@@ -12,19 +12,19 @@ use stasis_state::guest::GuestPowerState;
 /// What a guest is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunState {
-    /// Its vCPUs have their turns.
+    /// The guest's vCPUs have their turns.
     Running,
     /// The guest stands still until a person lets it go on.
     Paused,
-    /// It has switched its machine off, or a person has stopped it.
+    /// The guest has switched its machine off, or a person has stopped it.
     Off,
-    /// It has reset its machine, and has not started again.
+    /// The guest has reset its machine, and has not started again.
     Reset,
-    /// It could not go on.
+    /// The guest could not go on.
     Crashed,
     /// A resume in its place failed while its RAM was written: its state is gone.
     Lost,
-    /// It was removed. Nobody finds it but who has looked for it before.
+    /// The guest was removed. Only who has looked it up before still finds it.
     Removed,
 }
 

@@ -1,4 +1,4 @@
-//! Who has a core, and for how long.
+//! The scheduler: who has a core, and for how long.
 //!
 //! A core's time is divided by a frame, if it has one: in a guest's window only that guest's tasks run, strictly; what
 //! they leave of it stays idle. All other time belongs to the tasks without a window. Among those that may run, the
@@ -39,9 +39,9 @@ const LONGEST: u64 = 1 << 43;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Runnable,
-    /// It is woken, or wakes up by itself at that time.
+    /// The task is woken, or wakes up by itself at that time.
     Asleep(u64),
-    /// It was removed; its number is free.
+    /// The task was removed; its number is free.
     Gone,
 }
 
@@ -66,13 +66,13 @@ impl Task {
 struct Group {
     /// The guest whose windows these are; of [`SHARED`] it is empty, which no guest's name is.
     name: String,
-    /// Those that are not gone.
+    /// The group's tasks that are not gone.
     tasks: Vec<TaskId>,
     /// The least that any of its runnable tasks has had, as of the last [`Scheduler::catch_up`]. It only grows.
     least: u128,
 }
 
-/// Who was woken since the last decision, of those whose time it is.
+/// The tasks that were woken since the last decision, of those whose time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Roused {
     Nobody,

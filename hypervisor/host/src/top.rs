@@ -10,9 +10,9 @@ use stasis_guest::stats::{Reason, Snapshot};
 /// A vCPU, and its counters over the time that is looked at.
 #[derive(Clone, Debug)]
 pub struct VcpuRow<'a> {
-    /// Its guest.
+    /// The vCPU's guest.
     pub guest: &'a str,
-    /// Its index there.
+    /// The vCPU's index in its guest.
     pub vcpu: usize,
     /// The physical core that it is on.
     pub core: u32,
@@ -21,8 +21,8 @@ pub struct VcpuRow<'a> {
 }
 
 impl VcpuRow<'_> {
-    /// Its share of its core, rounded to the nearest thousandth. Of the time between the two instants when it was looked
-    /// at: with others in the way, they are not the same for all.
+    /// Returns the vCPU's share of its core in thousandths, rounded to the nearest, of the time between the two looks at the vCPU. With others in
+    /// the way, these are not at the same instants for all vCPUs.
     fn thousandths(&self) -> u64 {
         let whole = u128::from(self.counters.at.max(1));
         let part = u128::from(self.counters.ticks.min(self.counters.at));

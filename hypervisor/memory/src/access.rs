@@ -9,10 +9,10 @@ use stasis_state::{OutOfRange, ReadRam, WriteRam};
 /// Why memory was not accessed. It was the guest that said where, so this is no fault of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
-    /// It lies outside of the memory.
+    /// The access lies outside of the memory.
     #[error(transparent)]
     OutOfRange(#[from] OutOfRange),
-    /// It is not at a multiple of its width.
+    /// The access is not at a multiple of its width.
     #[error("offset {offset:#x} is no multiple of {width}")]
     Misaligned {
         /// Offset from the start of the memory.

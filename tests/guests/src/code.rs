@@ -65,7 +65,7 @@ pub unsafe fn execute(instruction: u32, x0: u64) -> Result<u64, Fault> {
     }
 }
 
-/// Does so at EL0.
+/// Executes an instruction at EL0 with `x0` in X0, and returns what X0 has then, or the fault.
 ///
 /// # Safety
 /// The instruction must change no register but X0, and no memory or system register that Rust relies on.

@@ -18,7 +18,7 @@ use crate::vgic::{Bits, Interrupt, SGIS, Vgic, apr_to_128};
 pub struct Machine {
     pub nr_irqs: u16,
     pub nr_cpus: u8,
-    /// Those that the guest shall have from now on. QEMU's own GIC has 8, KVM's 5.
+    /// The priority bits that the guest shall have from now on. QEMU's own GIC has 8, KVM's 5.
     pub prio_bits: u8,
     pub dist_base: u64,
     pub cpu_base: u64,

@@ -44,7 +44,7 @@ pub trait Steps {
 /// A region of memory that a guest shares with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shared {
-    /// Its name.
+    /// The region's name.
     pub region: &'static str,
     /// The guest that uses it and is not resumed, so that its content stays; `None` if the checkpoint's content is put back.
     pub keeper: Option<&'static str>,

@@ -15,11 +15,11 @@ const MAX_WINDOWS: usize = 16;
 /// One entry of `ranges` or `dma-ranges`, translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Its start on the bus.
+    /// The window's start on the bus.
     pub start: u64,
-    /// Its start for the CPU.
+    /// The window's start for the CPU.
     pub cpu: u64,
-    /// Bytes.
+    /// The window's length in bytes.
     pub len: u64,
 }
 

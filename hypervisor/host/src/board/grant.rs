@@ -26,19 +26,19 @@ use stasis_memory::range::Range;
 /// Why a device can't be given away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
-    /// The machine has none such.
+    /// The machine has no such device.
     #[error("the machine has no device \"{0}\"")]
     NotThere(String),
-    /// Its node says that it is not in use.
+    /// The device's node says that it is not in use.
     #[error("device \"{0}\" is disabled in the machine's device tree")]
     Disabled(String),
-    /// There is nothing to map.
+    /// The device has no registers to map.
     #[error("device \"{0}\" has no registers that a CPU can reach")]
     NoRegisters(String),
-    /// It is Stasis's own.
+    /// The device is Stasis's own.
     #[error("device \"{0}\" is in use by Stasis itself, or shares a page with one that is")]
     Own(String),
-    /// Its interrupt is another device's, too, which is Stasis's own.
+    /// The device shares its interrupt with one of Stasis's own.
     #[error("device \"{path}\" shares interrupt {intid} with a device that Stasis itself uses")]
     OwnInterrupt {
         /// The device.
@@ -46,7 +46,7 @@ pub enum GrantError {
         /// The INTID.
         intid: u32,
     },
-    /// It would give away another one, too.
+    /// With the device another one would be given away, too.
     #[error(
         "device \"{path}\" shares a page of registers with \"{other}\", which is not given to this guest"
     )]
@@ -62,22 +62,22 @@ pub enum GrantError {
     /// A clock that may change, or that nobody knows.
     #[error("device \"{0}\" has a clock without a fixed frequency")]
     Clock(String),
-    /// It works on memory by itself, and goes on when its guest has ended.
+    /// The device works on memory by itself, and goes on when its guest has ended.
     #[error(
         "device \"{0}\" accesses memory by itself, and nothing here can stop it when the guest ends"
     )]
     AccessesMemory(String),
-    /// It would work on other memory than the guest means.
+    /// The device would work on other memory than the guest means.
     #[error(
         "device \"{0}\" accesses memory by itself, at the machine's addresses: the guest needs memory-map = \"identity\""
     )]
     Elsewhere(String),
-    /// Nobody has said that its guest may do everything.
+    /// The device could do everything, and nobody has said that its guest may.
     #[error(
         "device \"{0}\" accesses memory by itself, and could all of the machine's: the guest needs dma = \"trusted\""
     )]
     NotTrusted(String),
-    /// Its addresses are neither the guest's nor the machine's.
+    /// The device's addresses are neither the guest's nor the machine's.
     #[error(
         "device \"{0}\" accesses memory by itself, at addresses that its bus translates (dma-ranges)"
     )]

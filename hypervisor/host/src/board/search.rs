@@ -96,7 +96,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Those that a card can be pulled out of come first.
+    /// Notes an SD host. Hosts that a card can be pulled out of come first.
     fn note_sd_host(&mut self, host: SdHost<'a>) {
         let place = self.sd_hosts.partition_point(|other| other.fixed <= host.fixed);
         let _ = self.sd_hosts.try_insert(place, host);

@@ -92,7 +92,7 @@ pub enum CoreProblem {
     Short {
         /// The window.
         window: usize,
-        /// Its length.
+        /// The window's length.
         length_us: u64,
     },
     /// A window that the frame has no room for.
@@ -100,7 +100,7 @@ pub enum CoreProblem {
     Outside {
         /// The window.
         window: usize,
-        /// Its end.
+        /// The window's end.
         end_us: u64,
         /// The frame's end.
         frame_us: u64,
@@ -110,7 +110,7 @@ pub enum CoreProblem {
     Overlap {
         /// The later window.
         window: usize,
-        /// Its beginning.
+        /// The window's beginning.
         at_us: u64,
         /// The end of the one before it.
         end_us: u64,

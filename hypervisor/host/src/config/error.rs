@@ -17,10 +17,10 @@ use stasis_console::text::quoted;
 /// What can be wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// It is no device tree, or a damaged one.
+    /// The file is no device tree, or a damaged one.
     #[error("{FILE_NAME}: {0}")]
     DeviceTree(dtoolkit::error::FdtParseError),
-    /// It is another device tree, or one of a newer Stasis.
+    /// The file is another device tree, or one of a newer Stasis.
     #[error("{FILE_NAME}: its root is not compatible with \"{COMPATIBLE}\"")]
     NotAConfiguration,
     /// A child of the root is nothing known.

@@ -9,7 +9,7 @@ pub const MAX_WATCHDOG_US: u64 = 100_000_000;
 
 /// How long a guest can be configured to run until it counts as well, in microseconds: up to a year.
 pub const WELL_AFTER_US: RangeInclusive<u64> = 0..=31_536_000_000_000;
-/// The same, if nothing is said.
+/// How long a guest runs until it counts as well if nothing is said, in microseconds.
 pub const DEFAULT_WELL_AFTER_US: u64 = 60_000_000;
 /// The part of its time that a guest can be configured to run for, whatever its periodic checkpoints take, in percent.
 pub const RUN_SHARES: RangeInclusive<u8> = 1..=99;
@@ -17,11 +17,11 @@ pub const RUN_SHARES: RangeInclusive<u8> = 1..=99;
 /// What is done about a guest that has stopped by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// It stays off.
+    /// The guest stays off.
     Stop,
-    /// It starts again from its image.
+    /// The guest starts again from its image.
     Restart,
-    /// It goes on from its last checkpoint.
+    /// The guest goes on from its last checkpoint.
     Resume,
 }
 

@@ -21,7 +21,7 @@ pub enum SharedProblem {
     /// A property is missing, unknown or of another type.
     #[error(transparent)]
     Property(#[from] PropertyProblem),
-    /// Its name is none that a guest could have, either.
+    /// The region's name is none that a guest could have, either.
     #[error(transparent)]
     Name(BadName),
     /// Two regions have the same name.
@@ -39,7 +39,7 @@ pub enum SharedProblem {
     /// A guest has two numbers.
     #[error("guest {} is named twice", quoted(.0))]
     Twice(String),
-    /// It would begin where the one before it ends, which the checkpoint format does not allow.
+    /// The region would begin where the one before it ends, which the checkpoint format does not allow.
     #[error(
         "guest {} shares {} of 128 MiB before it, and so could never be stored; make that 4 KiB smaller, or its last", quoted(.guest), quoted(.region)
     )]

@@ -3,7 +3,7 @@
 use super::{Roused, SHARED, Scheduler, State, TaskId};
 use stasis_guest::clock::NEVER;
 
-/// Who runs on a core, and until when.
+/// The task that runs on a core, and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The task; none: the core is idle.
@@ -12,11 +12,11 @@ pub struct Turn {
     pub until: u64,
 }
 
-/// Who may have the core, of those whose time it is.
+/// The tasks that may have the core, of those whose time it is.
 struct Candidates {
     /// The runnable one that has had the least; of several the first.
     best: Option<TaskId>,
-    /// It is not the only one that is runnable.
+    /// Whether more than one of them is runnable.
     several: bool,
     /// When the first of the others wakes up by itself.
     wakes: u64,

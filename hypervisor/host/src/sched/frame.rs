@@ -12,10 +12,10 @@ const PARTS: u64 = 1_000_000;
 
 /// A frame, and where it was when it was last looked at.
 ///
-/// It is taken to begin with its first window: then no time without a window goes on from one frame to the next.
+/// A frame is taken to begin with its first window: then no time without a window goes on from one frame to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
-    /// Its length, in parts of a tick.
+    /// The frame's length, in parts of a tick.
     length: u64,
     /// All of it, in the order of time: the windows, and what lies between them.
     sections: Vec<Section>,

@@ -219,7 +219,7 @@ impl Pages {
 
 /// Tables for blocks that will be split into pages. Each has the address of the next one in its first entry, so they take no memory besides.
 ///
-/// They are lost if this is dropped: whoever has them [gives them to a translation](super::Translation::stock), or [releases](Self::release) them.
+/// The tables are lost if this is dropped: whoever has them [gives them to a translation](super::Translation::stock), or [releases](Self::release) them.
 #[derive(Debug, Default)]
 pub struct Spares {
     first: Option<NonNull<Table>>,

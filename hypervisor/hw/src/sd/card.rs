@@ -1,6 +1,6 @@
 //! A card in use: [`Card`]. Setting it up is chapter 4.2, moving data 4.3.
 //!
-//! What failed is tried again, a few times. Before each new try the card must recover: it has to answer, under the address that it was given, that it
+//! A command that failed is tried again, a few times. Before each new try the card must recover: it has to answer, under the address that it was given, that it
 //! is ready for the next command. A card that does not is *lost*: it was pulled, or has lost its power, or hangs. It may even be another card by now.
 //! So a lost card is not set up again without its user's knowledge: every call fails, until [`Card::start`] makes a new [`Card`].
 //!

@@ -54,7 +54,7 @@ pub struct FakeCard {
     pub memory: Vec<u8>,
     /// Whether the card is in the slot.
     pub inserted: bool,
-    /// These fail, in this order, each when its command comes: number of the command, and how.
+    /// Faults that come in this order, each with its command: the command's number, and the fault.
     pub faults: Vec<(u8, Fault)>,
     /// Status bits of the answers to a command: its number, the bits.
     pub errors: Vec<(u8, u32)>,

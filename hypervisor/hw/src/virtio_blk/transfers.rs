@@ -9,7 +9,7 @@ impl<T: Transport> VirtioBlk<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`read_with`](Self::read_with).
+    /// The errors of [`read_with`](Self::read_with).
     pub fn read(
         &mut self,
         wait: &mut dyn Wait,
@@ -74,7 +74,7 @@ impl<T: Transport> VirtioBlk<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`write_with`](Self::write_with).
+    /// The errors of [`write_with`](Self::write_with).
     pub fn write(
         &mut self,
         wait: &mut dyn Wait,

@@ -1,6 +1,6 @@
-//! Has memory of each kind that a checkpoint may find, for the bench: with each byte that is typed there is more of another kind.
+//! A guest that has memory of each kind that a checkpoint may find, for the bench: with each byte that is typed there is more of another kind.
 //!
-//! It prints `pages <kind>` when it is so: as it starts, most of its RAM was never written; `zero`, a block of 2 MiB more was, but
+//! The guest prints `pages <kind>` when it is so: as it starts, most of its RAM was never written; `zero`, a block of 2 MiB more was, but
 //! with zeros; `alike`, [`COUNT`] pages of that block hold a byte each, over and over; `random`, they hold what no program could
 //! write shorter.
 

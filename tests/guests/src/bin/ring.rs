@@ -34,7 +34,7 @@ const INDEX: usize = DOORBELL;
 const PEERS: usize = DOORBELL + 0x04;
 const RING: usize = DOORBELL + 0x08;
 const STATUS: usize = DOORBELL + 0x0c;
-/// Its interrupt.
+/// The device's interrupt.
 const BELL: u32 = 43;
 
 const PRIORITY: u8 = 0xa0;

@@ -1,7 +1,7 @@
 //! Compares what EL2 does to many bytes at once, by assembly of its own, with the same done byte by byte: [`copy`], [`crc`] and
 //! [`zero`] of the crate `arch`, which are built into this guest.
 //!
-//! It panics at the first difference.
+//! The guest panics at the first difference.
 
 #![no_std]
 #![no_main]
@@ -185,7 +185,7 @@ fn vectors_after(function: usize, arguments: [usize; 3]) -> [[u8; 16]; 8] {
     vectors
 }
 
-/// They may be a guest's.
+/// Checks that the routines leave the vector registers as they were: these may be a guest's.
 fn check_vectors() {
     unsafe extern "C" {
         fn stasis_with_content(pages: *const u8, count: usize) -> u64;

@@ -1,6 +1,6 @@
 //! Writes all system registers there can be, from EL1 and from EL0: whoever shares a core with it must find theirs as they were.
 //!
-//! It begins when something is typed. After each sweep it computes for longer than the turns of its neighbours last, with what it
+//! The guest begins when something is typed. After each sweep it computes for longer than the turns of its neighbours last, with what it
 //! wrote still in the registers. It prints `EL<n> <value>: <n> took it` after each sweep, and `swept` at the end.
 
 #![no_std]

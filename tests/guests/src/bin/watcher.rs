@@ -1,6 +1,6 @@
-//! Has a watchpoint on a word of its own, and uses every debug register that any CPU has.
+//! A guest that has a watchpoint on a word of its own, and uses every debug register that any CPU has.
 //!
-//! It sets them, computes for longer than a turn on its core lasts, and finds them as it left them, or prints `FAULT`. Then it writes
+//! The guest sets them, computes for longer than a turn on its core lasts, and finds them as it left them, or prints `FAULT`. Then it writes
 //! the word, and must be stopped. It prints `round <n>` after each round, unless there was a `FAULT` in any.
 
 #![no_std]

@@ -15,7 +15,7 @@ use guests::{Soaked, boot};
 
 /// The number of cycles, unless the environment says otherwise.
 const CYCLES: u32 = 8;
-/// Who is stored and resumed in a cycle, and in the next: all at once, or these one by one. It begins again where it ends.
+/// The guests that are stored and resumed in a cycle, and in the next: all at once, or these one by one. The list begins again where it ends.
 const PARTS: [Part; 8] = [
     Part::Together,
     Part::Apart(&["pulse", "arceos"]),

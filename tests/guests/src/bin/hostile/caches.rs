@@ -10,7 +10,7 @@ const GARBAGE: usize = 1000;
 /// Broadcasts in a row.
 const BROADCASTS: usize = 1000;
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     for level in 0..7 {
         // CLIDR_EL1.Ctype: data or unified caches are 2 and more.

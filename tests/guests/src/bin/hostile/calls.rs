@@ -21,7 +21,7 @@ const FINAL: [u32; 9] = [
     0xc400_0012,
 ];
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     println!("calls by hvc");
     by(hvc);

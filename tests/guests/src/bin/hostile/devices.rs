@@ -18,7 +18,7 @@ const PLACES: [(&str, usize, usize); 8] = [
     ("the end of the devices", 0x3fff_0000, 0x1_0000),
 ];
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     for (name, start, size) in PLACES {
         println!("flood {name}");

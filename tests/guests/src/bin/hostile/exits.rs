@@ -32,7 +32,7 @@ const EXITS: [fn(); 11] = [
 /// The answers don't matter.
 fn ignore<T>(_: T) {}
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     for exit in EXITS {
         for _ in 0..ROW {

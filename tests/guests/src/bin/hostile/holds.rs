@@ -18,7 +18,7 @@ const FIRST: u32 = 40;
 /// Whether the second CPU has made all of its accesses.
 static DONE: AtomicBool = AtomicBool::new(false);
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     gic::init();
     quiet(0..INTERRUPTS / 32);

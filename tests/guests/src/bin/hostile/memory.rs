@@ -9,7 +9,7 @@ const MAPPED: usize = 512 << 30;
 /// Bytes from one address that is tried to the next: odd enough to hit other pages in each GiB.
 const STEP: usize = (64 << 20) + 0x1_3008;
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     sweep();
     far_away();

@@ -14,7 +14,7 @@ const COUNT: usize = 10_000;
 /// Whether the second CPU has sent all of its SGIs.
 static FLOODED: AtomicBool = AtomicBool::new(false);
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     gic::init();
     let second = Second::on(0) == 0;

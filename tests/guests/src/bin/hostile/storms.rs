@@ -41,7 +41,7 @@ fn storm(name: &str, raise: impl Fn()) {
     msr!("CNTP_CTL_EL0", 0);
 }
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     gic::init();
     forget_what_is_active();

@@ -12,7 +12,7 @@ struct Page(UnsafeCell<[u8; 4096]>);
 unsafe impl Sync for Page {}
 static PAGE: Page = Page(UnsafeCell::new([0; 4096]));
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     println!("read all system registers: {} are undefined", read_all());
     println!("write to debug, PMU, EL2 and EL3 registers: {} are undefined", write_many());

@@ -20,7 +20,7 @@ struct Table(UnsafeCell<[u64; 512]>);
 unsafe impl Sync for Table {}
 static TABLE: Table = Table(UnsafeCell::new([0; 512]));
 
-/// Does it.
+/// Makes the attack.
 pub fn attack() {
     misplaced();
     malformed();
