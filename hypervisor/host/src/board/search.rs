@@ -2,10 +2,10 @@
 
 use super::bus::{Bus, device};
 use super::lookup::Lookup;
-use super::serial::{self, MAX_UARTS};
+use super::serial::MAX_UARTS;
 use super::{
     Conduit, Core, Device, GicFrames, MAX_CORES, MAX_DEVICES, MAX_RANGES, MAX_SD_HOSTS,
-    MachineError, Reservation, SdHost, Start, Uart,
+    MachineError, Reservation, SdHost, Start, Uart, UartKind,
 };
 use arrayvec::ArrayVec;
 use dtoolkit::Node;
@@ -54,33 +54,37 @@ impl<'a> Search<'a> {
             Some("cpu") => core(node).into_iter().for_each(|core| push(&mut self.cores, core)),
             _ => {}
         }
-        self.look_at(node, bus);
-        let below = bus.below(node);
+        // The first `compatible` is the most specific one.
+        let mut compatible = node.compatible().into_iter().flatten();
+        compatible.find(|compatible| self.note(compatible, node, bus));
         let reserved = node.name() == "reserved-memory";
+        let mut below = None;
         for child in node.children() {
+            let below = below.get_or_insert_with(|| bus.below(node));
             if reserved {
-                self.reserve(child, &below);
+                self.reserve(child, below);
             } else {
-                self.visit(child, &below);
+                self.visit(child, below);
             }
         }
     }
 
-    /// Notes what `node` is, if it is of use.
-    fn look_at(&mut self, node: FdtNode<'a>, bus: &Bus) {
-        let is = |names: &[&str]| node.compatible_with(names).is_some();
+    /// Notes `node` as a device that is `compatible`, and returns whether such devices are known.
+    fn note(&mut self, compatible: &'a str, node: FdtNode<'a>, bus: &Bus) -> bool {
+        let is = |names: &[&str]| names.contains(&compatible);
         if is(&GICS) {
             self.gic.get_or_insert_with(|| gic_frames(node, bus));
         } else if is(&OTHER_GICS) {
             self.gic.get_or_insert(Err(MachineError::OtherGic));
-        } else if let Some(uart) = serial::uart(node, bus) {
-            push(&mut self.uarts, uart);
+        } else if let Some(kind) = UartKind::of(compatible) {
+            let uart = device(node, bus).map(|device| Uart { kind, device });
+            uart.into_iter().for_each(|uart| push(&mut self.uarts, uart));
         } else if is(&["arm,pl031"]) {
             self.rtc = self.rtc.or(device(node, bus));
         } else if is(&["virtio,mmio"]) {
             device(node, bus).into_iter().for_each(|slot| push(&mut self.virtio, slot));
         } else if is(&SD_HOSTS) {
-            sd_host(node, bus).into_iter().for_each(|host| self.note_sd_host(host));
+            sd_host(compatible, node, bus).into_iter().for_each(|host| self.note_sd_host(host));
         } else if is(&WATCHDOGS) {
             self.watchdog = self.watchdog.or(device(node, bus));
         } else if is(&PSCI) {
@@ -93,7 +97,10 @@ impl<'a> Search<'a> {
             self.timer_frequency = node.integer("clock-frequency");
         } else if is(&["fixed-clock"]) && node.string("clock-output-names") == Some("osc") {
             self.oscillator = node.integer("clock-frequency");
+        } else {
+            return false;
         }
+        true
     }
 
     /// Notes an SD host. Hosts that a card can be pulled out of come first.
@@ -117,8 +124,7 @@ fn push<T, const N: usize>(list: &mut ArrayVec<T, N>, item: T) {
     let _ = list.try_push(item);
 }
 
-fn sd_host<'a>(node: FdtNode<'a>, bus: &Bus) -> Option<SdHost<'a>> {
-    let compatible = node.compatible_with(&SD_HOSTS)?;
+fn sd_host<'a>(compatible: &'a str, node: FdtNode<'a>, bus: &Bus) -> Option<SdHost<'a>> {
     let fixed = node.property("non-removable").is_some();
     Some(SdHost { device: device(node, bus)?, compatible, fixed, reach: bus.reach() })
 }

@@ -21,12 +21,20 @@ pub struct Console<'a> {
     pub lost: Option<&'a str>,
 }
 
+impl UartKind {
+    /// Returns the kind of a UART that is `compatible`; `None` if it is none that is known.
+    pub fn of(compatible: &str) -> Option<Self> {
+        match compatible {
+            "arm,pl011" => Some(Self::Pl011),
+            "brcm,bcm2835-aux-uart" => Some(Self::Mini),
+            _ => None,
+        }
+    }
+}
+
 /// Returns the UART that `node` is, if it is one that is known.
 pub fn uart(node: FdtNode, bus: &Bus) -> Option<Uart> {
-    let kind = match node.compatible_with(&["arm,pl011", "brcm,bcm2835-aux-uart"])? {
-        "arm,pl011" => UartKind::Pl011,
-        _ => UartKind::Mini,
-    };
+    let kind = node.compatible()?.find_map(UartKind::of)?;
     Some(Uart { kind, device: device(node, bus)? })
 }
 
