@@ -1,7 +1,7 @@
 //! A core's frame: windows at the same places in it, again and again.
 //!
-//! A place in the frame is kept in millionths of a tick, which is what a microsecond times the counter's
-//! frequency is. So a frame whose length is no whole number of ticks does not drift.
+//! A place in the frame is kept in ticks and millionths of a tick: a microsecond times the counter's frequency is a number of those. So a frame whose
+//! length is no whole number of ticks does not drift, and nothing is divided when a stretch begins.
 
 use alloc::vec::Vec;
 
@@ -10,13 +10,27 @@ use super::GroupId;
 /// Parts of a tick.
 const PARTS: u64 = 1_000_000;
 
+/// A distance from the beginning of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Offset {
+    ticks: u64,
+    /// Parts of the tick that follows, below [`PARTS`].
+    parts: u64,
+}
+
+impl Offset {
+    fn of(parts: u64) -> Self {
+        Self { ticks: parts / PARTS, parts: parts % PARTS }
+    }
+}
+
 /// A frame, and where it was when it was last looked at.
 ///
 /// A frame is taken to begin with its first window: then no time without a window goes on from one frame to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
-    /// The frame's length, in parts of a tick.
-    length: u64,
+    /// The frame's length.
+    length: Offset,
     /// All of it, in the order of time: the windows, and what lies between them.
     sections: Vec<Section>,
     /// The tick in which the frame has begun that the next one of `sections` is in.
@@ -33,8 +47,8 @@ pub(super) struct Frame {
 struct Section {
     /// Whose window it is.
     group: Option<GroupId>,
-    /// Where it ends: parts of a tick from the beginning of the frame.
-    end: u64,
+    /// Where it ends.
+    end: Offset,
 }
 
 /// A time that belongs to a window as a whole, or to none.
@@ -62,12 +76,14 @@ impl Frame {
         let mut first = None;
         for (group, at_us, window_us) in windows {
             let begin = *first.get_or_insert(place(at_us));
-            let (at, end) = (place(at_us) - begin, place(at_us.saturating_add(window_us)) - begin);
+            let after_begin = |us| Offset::of(place(us) - begin);
+            let (at, end) = (after_begin(at_us), after_begin(at_us.saturating_add(window_us)));
             if sections.last().is_some_and(|last| last.end < at) {
                 sections.push(Section { group: None, end: at });
             }
             sections.push(Section { group: Some(group), end });
         }
+        let length = Offset::of(length);
         if sections.last().is_none_or(|last| last.end < length) {
             sections.push(Section { group: None, end: length });
         }
@@ -94,19 +110,19 @@ impl Frame {
 
     /// The tick in which a place of the frame lies.
     #[inline]
-    fn tick(&self, place: u64) -> u64 {
-        self.begin + (place + self.rest) / PARTS
+    fn tick(&self, place: Offset) -> u64 {
+        self.begin + place.ticks + u64::from(place.parts + self.rest >= PARTS)
     }
 
     /// Goes to the frame that `now` lies in, which is a later one.
     #[inline]
     fn advance(&mut self, now: u64) {
         // Mostly it is the next one.
-        if now < self.tick(2 * self.length) {
-            let parts = self.length + self.rest;
-            self.begin += parts / PARTS;
-            self.rest = parts % PARTS;
-        } else {
+        let end = self.tick(self.length);
+        let rest = self.length.parts + self.rest;
+        self.rest = if rest >= PARTS { rest - PARTS } else { rest };
+        self.begin = end;
+        if now >= self.tick(self.length) {
             self.find(now);
         }
     }
@@ -115,8 +131,10 @@ impl Frame {
     #[cold]
     fn find(&mut self, now: u64) {
         let parts = (u128::from(now - self.begin) + 1) * u128::from(PARTS);
-        let frames = (parts - u128::from(self.rest) - 1) / u128::from(self.length);
-        let parts = frames * u128::from(self.length) + u128::from(self.rest);
+        let length =
+            u128::from(self.length.ticks) * u128::from(PARTS) + u128::from(self.length.parts);
+        let frames = (parts - u128::from(self.rest) - 1) / length;
+        let parts = frames * length + u128::from(self.rest);
         self.begin += (parts / u128::from(PARTS)) as u64;
         self.rest = (parts % u128::from(PARTS)) as u64;
     }
