@@ -29,6 +29,12 @@ impl Link {
     pub(crate) fn is_active_for(&self, vcpu: usize) -> bool {
         self.active_for.0 & Links::bank(vcpu, self.intid).0 != 0
     }
+
+    /// Returns the vCPUs for which the physical interrupt is active. An SPI has one state for all.
+    fn vcpus(&self) -> VcpuMask {
+        let all = self.intid >= FIRST_SPI && !self.active_for.is_empty();
+        if all { VcpuMask(u8::MAX) } else { self.active_for }
+    }
 }
 
 /// The links of a guest.
@@ -107,15 +113,12 @@ impl Links {
         if active {
             link.active_for.0 |= bank.0;
             link.fresh_for.0 |= bank.0;
+            self.active_for.0 |= link.vcpus().0;
         } else {
             link.active_for.0 &= !bank.0;
             link.fresh_for.0 &= !bank.0;
-        }
-        self.active_for = VcpuMask::NONE;
-        for link in &self.all {
-            // An SPI has one state for all vCPUs.
-            let all = link.intid >= FIRST_SPI && !link.active_for.is_empty();
-            self.active_for.0 |= if all { u8::MAX } else { link.active_for.0 };
+            let vcpus = self.all.iter().fold(0, |vcpus, link| vcpus | link.vcpus().0);
+            self.active_for = VcpuMask(vcpus);
         }
         true
     }
