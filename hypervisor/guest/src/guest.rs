@@ -124,12 +124,17 @@ pub struct Start {
 }
 
 /// The times at which a guest's devices are due, as the host's CNTPCT. [`Guest::tick`] computes them when it looks at the devices.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct DevicesDue {
     /// No device changes by itself before this time.
     change: u64,
     /// No line rises by itself before this time.
     line: u64,
+}
+
+impl DevicesDue {
+    /// The next [`Guest::tick`] looks at the devices.
+    const UNKNOWN: Self = Self { change: 0, line: 0 };
 }
 
 /// The state that a guest's vCPUs share. Once the guest can run, the caller of any method holds the lock of this state.
@@ -221,7 +226,7 @@ impl Guest {
             clock_record: state.clock,
             power: state.power,
             powers,
-            due: DevicesDue::default(),
+            due: DevicesDue::UNKNOWN,
             unclaimed: Unclaimed::default(),
             unknown_registers: Once::new(),
             unknown_exits: Once::new(),

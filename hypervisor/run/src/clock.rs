@@ -60,9 +60,10 @@ pub fn timer_forgets() -> bool {
     TIMER_FORGETS.load(Ordering::Relaxed)
 }
 
-/// Returns whether a guest with this CNTVOFF_EL2 needs its virtual timer watched by EL2's timer.
-pub fn must_watch(offset: u64) -> bool {
-    timer_forgets() && offset > timer::counter()
+/// Returns whether a guest with this CNTVOFF_EL2 needs its virtual timer watched by EL2's timer, when the counter reads `now`.
+#[inline]
+pub fn must_watch(offset: u64, now: u64) -> bool {
+    timer_forgets() && offset > now
 }
 
 /// Returns the microseconds since the counter was 0.

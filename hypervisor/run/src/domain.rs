@@ -28,7 +28,6 @@ pub use loading::{Lacking, NoTable};
 pub use look::Look;
 pub use parked::Parked;
 pub use ram::Ram;
-pub use turn::After;
 
 use crate::el2::GuestRam;
 use crate::roster::{self, Roster};
@@ -95,6 +94,8 @@ impl Whole for Resident {
 
 /// A vCPU and its core, which is the same for the vCPU's life.
 struct VcpuPlace {
+    /// Index of the vCPU in its guest.
+    index: usize,
     /// Roster of the vCPU's core.
     roster: &'static Roster,
     /// Task of the vCPU on that core.
@@ -223,9 +224,10 @@ impl Domain {
             return Err((why, memory.stage2));
         }
         let Memory { ram, shared, given, stage2, .. } = memory;
-        let places = placement.cores.iter().zip(vcpus).map(|(&core, vcpu)| {
+        let places = placement.cores.iter().zip(vcpus).enumerate().map(|(index, (&core, vcpu))| {
             let roster = roster::of(core);
             VcpuPlace {
+                index,
                 roster,
                 task: roster.add(guest.name(), placement.weight),
                 vcpu: SpinMutex::new(vcpu),

@@ -111,6 +111,7 @@ pub fn forget(intid: u32) {
 }
 
 /// GICC, GICH and GICD as the calling core sees them.
+#[derive(Clone)]
 pub struct ThisCore(&'static Gic);
 
 impl ThisCore {

@@ -198,6 +198,8 @@ impl Roster {
     }
 
     /// Decides, and returns who has the core from now on.
+    // Not inlined: the loop of turns would load the constants of a decision in each of its rounds.
+    #[inline(never)]
     pub fn decide(&self) -> Turn {
         let (tasks, turn) = self.begin_turn();
         tasks.turn(turn)

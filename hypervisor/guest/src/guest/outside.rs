@@ -92,7 +92,7 @@ impl Guest {
         pl061::press(&mut self.devices.pl061, now, *self.clock_record.cntfrq);
         let _ = self.update_line(Line::of(&self.devices.pl061, 0));
         // The next tick finds when the key comes up.
-        self.due = DevicesDue::default();
+        self.due = DevicesDue::UNKNOWN;
     }
 
     /// Notes that guests have rung the doorbell of the `n`th region that this guest shares: `by` has one bit for each guest. Returns the vCPUs
@@ -137,27 +137,40 @@ impl Guest {
         let _ = self.vgic.set_ppi_level(index, PHYSICAL_TIMER, line);
     }
 
-    /// Brings vCPU `index` and the devices up to the current time: raises the lines that rise by themselves. Returns the host's CNTPCT at which this
-    /// function must be called again.
+    /// Brings vCPU `index` and the devices up to the current time, when the host's CNTPCT is `counter`: raises the lines that rise by themselves. Returns
+    /// the host's CNTPCT at which this function must be called again.
     ///
-    /// A vCPU that writes to a device or to its timer makes the next call look at all of them. So nothing must be done before the times that the
-    /// last look has found. If a clock was stopped meanwhile, these times are too early, which does no harm.
+    /// A vCPU that writes to a device or to its timer makes the next call look at them. So nothing must be done before the times that the last look
+    /// has found. If a clock was stopped meanwhile, these times are too early, which does no harm.
     #[inline]
-    pub fn tick(&mut self, index: usize, vcpu: &mut Vcpu, host: &mut impl Host) -> u64 {
-        let counter = host.counter();
+    pub fn tick(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        counter: u64,
+        host: &mut impl Host,
+    ) -> u64 {
         if vcpu.deadline_changed || counter >= vcpu.timer_due.min(self.due.change) {
             self.look(index, vcpu, counter, host);
         }
         vcpu.timer_due.min(self.due.line)
     }
 
-    /// Updates vCPU `index`'s timer and the devices, and computes the times at which they are due.
+    /// Updates vCPU `index`'s timer, and computes the time at which it is due; and so the devices, if one of them may have changed.
     #[inline(never)]
     fn look(&mut self, index: usize, vcpu: &mut Vcpu, counter: u64, host: &mut impl Host) {
         let now = self.clock.now(counter);
         vcpu.deadline_changed = false;
         self.update_physical_timer(index, vcpu, now);
         vcpu.timer_due = self.deadline(Timer::physical_timer(&vcpu.system).deadline(now), counter);
+        if counter >= self.due.change {
+            self.look_at_devices(index, now, counter, host);
+        }
+    }
+
+    /// Updates the devices, and computes the times at which they are due. The guest's time is `now`, and the host's CNTPCT is `counter`.
+    #[inline(never)]
+    fn look_at_devices(&mut self, index: usize, now: u64, counter: u64, host: &mut impl Host) {
         let wall_time = host.wall_time();
         let Self { devices, vgic, .. } = self;
         devices.tick(&Now { guest_time: now, wall_time }, |Line { intid, level }| {

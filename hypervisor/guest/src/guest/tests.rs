@@ -237,11 +237,11 @@ fn the_physical_timer_fires_when_the_guests_time_has_come() {
     set(CNTP_CVAL, 500, &mut core);
     set(CNTP_CTL, 1, &mut core);
     assert!(vcpus[0].deadline_changed);
-    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), 500);
+    assert_eq!(guest.tick(0, &mut vcpus[0], core.counter, &mut core), 500);
     let level = |guest: &Guest| *guest.vgic.cpus()[0].state.priv_level >> PHYSICAL_TIMER & 1;
     assert_eq!(level(&guest), 0);
     core.counter = 500;
-    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), NEVER);
+    assert_eq!(guest.tick(0, &mut vcpus[0], core.counter, &mut core), NEVER);
     assert_eq!(level(&guest), 1);
 }
 
@@ -263,7 +263,7 @@ fn timers_and_a_watchdog_that_are_set_to_never_keep_nobody_busy() {
         *vcpus[0].system.cntp_ctl_el0 = 1;
         *vcpus[0].system.cntp_cval_el0 = NEVER_SET;
         vcpus[0].deadline_changed = true;
-        let due = guest.tick(0, &mut vcpus[0], &mut core);
+        let due = guest.tick(0, &mut vcpus[0], core.counter, &mut core);
         assert!(due > 1 << 63, "{due:#x}");
         assert_eq!(guest.crash(), None);
         // WFI does not end for its virtual timer.

@@ -2,6 +2,7 @@
 
 use super::errands::Errands;
 use super::lock::Unlocked;
+use super::turn::Leaves;
 use super::{Domain, VcpuPlace};
 use crate::clock;
 use crate::gic::ThisCore;
@@ -36,24 +37,28 @@ pub struct RunningOn<'a> {
     turn_ends: u64,
     /// Whether EL2's timer must be set, since one of these times has changed.
     timer_is_stale: bool,
+    /// Turn that was decided to come next on the core.
+    next: &'a mut Option<Turn>,
     /// What is left to do outside of the guest.
     pub errands: Errands<'a>,
 }
 
 impl<'a> RunningOn<'a> {
-    /// Returns the calling core for a turn of vCPU `index` of the guest in `domain`, which is loaded. The turn ends when the counter reads `turn_ends`.
+    /// Returns the calling core for a turn of the vCPU in `place` of the guest in `domain`, which is loaded. The turn ends when the counter reads
+    /// `turn_ends`.
     #[inline]
     pub fn new(
         domain: &'a Domain,
-        index: usize,
         place: &'a VcpuPlace,
         loaded: Loaded,
+        gic: ThisCore,
         turn_ends: u64,
+        next: &'a mut Option<Turn>,
     ) -> Self {
         Self {
-            index,
+            index: place.index,
             place,
-            gic: ThisCore::here(),
+            gic,
             loaded,
             offset: 0,
             watched: None,
@@ -61,25 +66,26 @@ impl<'a> RunningOn<'a> {
             look_at: NEVER,
             turn_ends,
             timer_is_stale: true,
+            next,
             errands: Errands::none(domain),
         }
     }
 
-    /// Loads the GIC of the vCPU, and finds out when the guest must be told the time. All else of the vCPU is loaded.
+    /// Loads the GIC of the vCPU, and finds out when the guest must be told the time, when the counter reads `now`. All else of the vCPU is loaded.
     #[inline]
-    pub fn begin(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
+    pub fn begin(&mut self, guest: &mut Guest, vcpu: &mut Vcpu, now: u64) {
         // Do this before anything is in the list registers: a vCPU that wants this one to stand still may be in the midst of an access.
         self.place.hold.begin_running();
         guest.vgic.load(self.index, &mut self.gic);
-        self.tick(guest, vcpu);
+        self.tick_at(guest, vcpu, now);
     }
 
-    /// Notes the CNTVOFF_EL2 that the vCPU was loaded with.
+    /// Notes the CNTVOFF_EL2 that the vCPU was loaded with, when the counter reads `now`.
     #[inline]
-    pub fn note_offset(&mut self, offset: u64, guest: &Guest) {
+    pub fn note_offset(&mut self, offset: u64, guest: &Guest, now: u64) {
         self.offset = offset;
         // The steps of a stepped clock serve as the watch.
-        let watched = clock::must_watch(offset) && !guest.clock.is_stepped();
+        let watched = clock::must_watch(offset, now) && !guest.clock.is_stepped();
         self.watched = watched.then_some(offset);
     }
 
@@ -92,7 +98,9 @@ impl<'a> RunningOn<'a> {
     /// Writes CNTVOFF_EL2, if the guest's clock was stepped.
     #[inline]
     pub fn follow(&mut self, guest: &Guest) {
-        if let Some(offset) = guest.clock.offset().filter(|offset| *offset != self.offset) {
+        if guest.clock.is_stepped()
+            && let Some(offset) = guest.clock.offset().filter(|offset| *offset != self.offset)
+        {
             self.offset = offset;
             self.loaded.set_counter_offset(offset);
         }
@@ -110,6 +118,13 @@ impl<'a> RunningOn<'a> {
         let until = self.place.roster.keep(self.place.task)?;
         self.extend_turn(until);
         Ok(())
+    }
+
+    /// Makes the core begin this turn next, and returns that the vCPU leaves for it.
+    #[inline]
+    pub fn leave_for(&mut self, turn: Turn) -> Leaves {
+        *self.next = Some(turn);
+        Leaves::ForOthers
     }
 
     /// Makes the vCPU sleep until it is kicked, for a millisecond at the most, unless that has happened since it got the core. The core decides next.
@@ -144,10 +159,11 @@ impl<'a> RunningOn<'a> {
         timer::counter() >= self.deadline.min(self.look_at)
     }
 
-    /// Tells the guest the time. Returns the counter's value at which it must be told again, for which EL2's timer is not set yet.
+    /// Tells the guest the time: the counter reads `now`. Returns the counter's value at which it must be told again, for which EL2's timer is not set
+    /// yet.
     #[inline]
-    pub fn pass_time(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) -> u64 {
-        self.deadline = guest.tick(self.index, vcpu, self);
+    pub fn pass_time(&mut self, guest: &mut Guest, vcpu: &mut Vcpu, now: u64) -> u64 {
+        self.deadline = guest.tick(self.index, vcpu, now, self);
         self.deadline
     }
 
@@ -166,14 +182,27 @@ impl<'a> RunningOn<'a> {
     }
 
     /// Tells the guest the time, and makes EL2's timer fire when it must be told again, from the next [`Self::carry_out`] on.
-    #[inline]
+    #[inline(never)]
     pub fn tick(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
-        self.pass_time(guest, vcpu);
-        self.watch_timer(guest);
+        self.tick_at(guest, vcpu, timer::counter());
+    }
+
+    /// Does as [`Self::tick`] says, when the counter reads `now`.
+    #[inline(always)]
+    fn tick_at(&mut self, guest: &mut Guest, vcpu: &mut Vcpu, now: u64) {
+        self.pass_time(guest, vcpu, now);
+        // Mostly the timer fires by itself, or is in none of these states.
+        if clock::timer_forgets()
+            && (self.watched.is_some() || guest.vgic.has_active_physical(self.index))
+        {
+            return self.watch_timer(guest);
+        }
+        self.look_at = NEVER;
+        self.timer_is_stale = true;
     }
 
     /// Makes EL2's timer fire when EL2 must look at the guest's virtual timer, where that does not always fire by itself.
-    #[inline]
+    #[inline(never)]
     pub fn watch_timer(&mut self, guest: &Guest) {
         self.look_at = if clock::timer_forgets() { self.next_look(guest) } else { NEVER };
         self.timer_is_stale = true;

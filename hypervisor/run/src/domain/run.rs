@@ -48,7 +48,7 @@ impl Domain {
             if roster.must_decide()
                 && let Err(turn) = host.keep_core()
             {
-                return (Leaves::ForOthers(turn), resident);
+                return (host.leave_for(turn), resident);
             }
             resident = self.prepare_entry(resident, vcpu, host);
             let unlocked = resident.unlock();

@@ -4,6 +4,7 @@ use super::errands::Errands;
 use super::host::RunningOn;
 use super::lock::{Locked, Unlocked};
 use super::{Domain, Resident, VcpuPlace, vmid};
+use crate::gic::ThisCore;
 use crate::roster::Turn;
 use core::sync::atomic::Ordering;
 use stasis_arch::world::{Loaded, Registers, Surroundings};
@@ -13,20 +14,10 @@ use stasis_guest::clock::NEVER;
 use stasis_guest::stop::Stopped;
 use stasis_host::run_state::RunState;
 
-/// What a core does after a vCPU's turn.
-pub enum After {
-    /// The core begins this turn, as is decided already.
-    Turn(Turn),
-    /// The core decides.
-    Anything,
-    /// The vCPU's guest has stopped, and the core decides.
-    Stopped(Stopped),
-}
-
 /// Reason why a vCPU leaves its core.
 pub(super) enum Leaves {
-    /// The core has decided: this turn of another task, or of nobody, comes next.
-    ForOthers(Turn),
+    /// The core has decided: [`RunningOn::next`] is the turn of another task, or of nobody.
+    ForOthers,
     /// No core may run the vCPU now.
     Unwanted,
     /// The vCPU sleeps already, and no core may run it now.
@@ -44,24 +35,32 @@ impl Domain {
     }
 
     /// Runs vCPU `index` on this core until its turn is over: when the counter reads `until`, or when somebody wants the guest, or the vCPU waits or
-    /// stops. Returns what the core does then. A vCPU that can't run sleeps until it is kicked.
+    /// stops. Returns how the guest has stopped, if it has. The core begins the turn in `next` then; if none is there, it decides. A vCPU that can't run
+    /// sleeps until it is kicked.
     ///
     /// # Safety
     ///
     /// 1. This core was [set up](stasis_arch::cpu::init) for guests.
     /// 2. No vCPU is loaded on this core: nothing that `run` itself calls calls it.
     #[inline(always)]
-    pub(crate) unsafe fn run(&self, index: usize, until: u64) -> After {
+    pub(crate) unsafe fn run(
+        &self,
+        index: usize,
+        until: u64,
+        this_core: &ThisCore,
+        next: &mut Option<Turn>,
+    ) -> Option<Stopped> {
         let place = &self.vcpus[index];
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
                 let now = timer::counter();
                 // SAFETY: 1. The core is set up for guests, by condition 1. 2. No vCPU is loaded on it, by condition 2.
-                match unsafe { self.load(index, place, &mut vcpu, now) } {
+                match unsafe { self.load(place, &mut vcpu, now) } {
                     Some((loaded, offset, mut resident)) => {
-                        let mut host = RunningOn::new(self, index, place, loaded, until);
-                        host.note_offset(offset, &resident.guest);
-                        host.begin(&mut resident.guest, &mut vcpu);
+                        let gic = this_core.clone();
+                        let mut host = RunningOn::new(self, place, loaded, gic, until, next);
+                        host.note_offset(offset, &resident.guest, now);
+                        host.begin(&mut resident.guest, &mut vcpu, now);
                         place.stats.begin(now);
                         let (leaves, resident) =
                             self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
@@ -78,14 +77,13 @@ impl Domain {
             // Whoever has the guest parked kicks the vCPU afterwards.
             _ => Leaves::Unwanted,
         };
-        let after = match leaves {
-            Leaves::ForOthers(turn) => return After::Turn(turn),
-            Leaves::Asleep => return After::Anything,
-            Leaves::Stopped(how) => After::Stopped(how),
-            Leaves::Unwanted | Leaves::VcpuOff => After::Anything,
+        let stopped = match leaves {
+            Leaves::ForOthers | Leaves::Asleep => return None,
+            Leaves::Unwanted | Leaves::VcpuOff => None,
+            Leaves::Stopped(how) => Some(how),
         };
         place.roster.sleep(place.task, NEVER);
-        after
+        stopped
     }
 
     /// Loads the vCPU on this core when the counter reads `now`. Returns it with its CNTVOFF_EL2 and what the vCPUs share, locked; `None` if the vCPU
@@ -97,12 +95,11 @@ impl Domain {
     #[inline]
     unsafe fn load<'a>(
         &'a self,
-        index: usize,
         place: &VcpuPlace,
         vcpu: &mut Vcpu,
         now: u64,
     ) -> Option<(Loaded, u64, Locked<'a>)> {
-        let roster = place.roster;
+        let VcpuPlace { index, roster, .. } = *place;
         let mut guard = self.lock(Unlocked::at_begin_of_turn());
         let resident = &mut *guard;
         let Resident { guest, state, stage2, .. } = resident;

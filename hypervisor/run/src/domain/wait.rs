@@ -26,7 +26,7 @@ impl Domain {
         host.errands.outbox.kick(guest.vgic.sync(index, &mut host.gic).kick);
         let virtual_timer =
             Timer { ctl: host.loaded.cntv_ctl_el0(), cval: host.loaded.cntv_cval_el0() };
-        let deadline = host.pass_time(guest, vcpu);
+        let deadline = host.pass_time(guest, vcpu, timer::counter());
         if !host.errands.outbox.is_empty() {
             // Before the vCPU sleeps, carry out what it has left to do for others.
             let unlocked = resident.unlock();
@@ -47,7 +47,7 @@ impl Domain {
         place.stats.end(timer::counter());
         while let Err(turn) = host.keep_core() {
             if !matches!(turn.who, Who::Nobody) {
-                return (Err(Leaves::ForOthers(turn)), resident);
+                return (Err(host.leave_for(turn)), resident);
             }
             let unlocked = resident.unlock();
             if host.carry_out(&unlocked) {

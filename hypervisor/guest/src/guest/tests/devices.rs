@@ -37,7 +37,7 @@ fn a_guest_that_does_not_feed_its_watchdog_is_told_and_then_ended() {
     guest.equip(&with_watchdog(1000));
     let mut tick = |guest: &mut Guest, counter| {
         core.counter = counter;
-        guest.tick(0, &mut vcpus[0], &mut core)
+        guest.tick(0, &mut vcpus[0], core.counter, &mut core)
     };
     assert_eq!(tick(&mut guest, 0), 500);
     assert_eq!(tick(&mut guest, 500), 1000);
@@ -58,7 +58,7 @@ fn a_watchdog_that_is_fed_stays_quiet() {
         let refresh = abort(0x0910_1000, Width::Word, true);
         assert_eq!(exit(&mut guest, 0, &mut vcpus[0], refresh, &mut core), Next::Enter);
         assert!(vcpus[0].deadline_changed);
-        assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), core.counter + 500);
+        assert_eq!(guest.tick(0, &mut vcpus[0], core.counter, &mut core), core.counter + 500);
     }
     assert_eq!(guest.crash(), None);
 }
@@ -68,17 +68,17 @@ fn every_vcpu_knows_what_another_one_has_found_of_the_devices() {
     let (mut guest, mut vcpus, mut core) = guest(2);
     guest.equip(&with_watchdog(1000));
     for (index, vcpu) in vcpus.iter_mut().enumerate() {
-        assert_eq!(guest.tick(index, vcpu, &mut core), 500);
+        assert_eq!(guest.tick(index, vcpu, core.counter, &mut core), 500);
     }
     core.counter = 400;
     exit(&mut guest, 0, &mut vcpus[0], abort(0x0910_1000, Width::Word, true), &mut core);
-    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), 900);
+    assert_eq!(guest.tick(0, &mut vcpus[0], core.counter, &mut core), 900);
     assert!(!vcpus[1].deadline_changed);
-    assert_eq!(guest.tick(1, &mut vcpus[1], &mut core), 900);
+    assert_eq!(guest.tick(1, &mut vcpus[1], core.counter, &mut core), 900);
     core.counter = 899;
-    assert_eq!(guest.tick(1, &mut vcpus[1], &mut core), 900);
+    assert_eq!(guest.tick(1, &mut vcpus[1], core.counter, &mut core), 900);
     core.counter = 900;
-    assert_eq!(guest.tick(1, &mut vcpus[1], &mut core), 1400);
+    assert_eq!(guest.tick(1, &mut vcpus[1], core.counter, &mut core), 1400);
     assert!(*guest.vgic.distributor().spi_level.first().unwrap() & 1 << (WATCHDOG_INTID - 32) != 0);
 }
 
@@ -137,10 +137,10 @@ fn a_pressed_power_key_interrupts_and_comes_up_by_itself_also_after_a_resume() {
     assert!(guest.hears_power_key());
     // The release counts as well.
     set(&mut guest, 0x408, 8);
-    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), NEVER);
+    assert_eq!(guest.tick(0, &mut vcpus[0], core.counter, &mut core), NEVER);
     guest.press_power_key(0);
     assert_eq!(level(&guest), 1, "the edge");
-    assert_eq!(guest.tick(0, &mut vcpus[0], &mut core), FREQUENCY / 10);
+    assert_eq!(guest.tick(0, &mut vcpus[0], core.counter, &mut core), FREQUENCY / 10);
 
     vcpus[0].core.x[1] = 8;
     exit(&mut guest, 0, &mut vcpus[0], abort(GPIO + 0x41c, Width::Byte, true), &mut core);
@@ -150,10 +150,10 @@ fn a_pressed_power_key_interrupts_and_comes_up_by_itself_also_after_a_resume() {
     let (mut resumed, mut vcpus) = Guest::restored(stored, PACE).unwrap();
     let mut core = Core::default();
     resumed.clock.start(0);
-    assert_eq!(resumed.tick(0, &mut vcpus[0], &mut core), FREQUENCY / 10);
+    assert_eq!(resumed.tick(0, &mut vcpus[0], core.counter, &mut core), FREQUENCY / 10);
     assert_eq!(level(&resumed), 0);
     core.counter = FREQUENCY / 10;
-    assert_eq!(resumed.tick(0, &mut vcpus[0], &mut core), NEVER);
+    assert_eq!(resumed.tick(0, &mut vcpus[0], core.counter, &mut core), NEVER);
     assert_eq!(level(&resumed), 1, "the key came up");
     let stored = owned(&resumed.records(vcpus.iter_mut(), core.counter, WALL_TIME));
     let (resumed, _) = Guest::restored(stored, PACE).unwrap();

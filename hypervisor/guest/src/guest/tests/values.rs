@@ -77,7 +77,7 @@ fn runs_and_is_stored(state: GuestState) {
         let _ = guest.clock.offset_or_start(core.counter);
         guest.vgic.load(index, &mut core);
         for _ in 0..3 {
-            let _ = guest.tick(index, vcpu, &mut core);
+            let _ = guest.tick(index, vcpu, core.counter, &mut core);
             let _ = guest.vgic.enter(index, &mut core);
             core.counter += 1_000_000;
         }

@@ -2,8 +2,8 @@
 
 use super::{Exited, Host, Next};
 use crate::exit::{self, Access, WordAccess};
-use crate::guest::Guest;
 use crate::guest::outside::Around;
+use crate::guest::{DevicesDue, Guest};
 use crate::inject::El1Registers;
 use crate::outbox::Errand;
 use crate::register::{general, is_big_endian, set_general};
@@ -171,7 +171,10 @@ impl Guest {
         let mut around = Around { record: &self.record, clock: &self.clock, host, ram };
         let (Effects { outside, due_changed }, line) =
             self.devices.write(target, value, &mut around);
-        vcpu.deadline_changed |= due_changed;
+        if due_changed {
+            vcpu.deadline_changed = true;
+            self.due = DevicesDue::UNKNOWN;
+        }
         let kick = self.update_line(line);
         let outbox = host.outbox();
         outbox.kick(kick.without(index));
