@@ -16,10 +16,14 @@ use stasis_arch::timer;
 use stasis_guest::given::Unstorable;
 use stasis_host::sets::{self, SetNameError};
 use stasis_host::stored::{self, Keep};
+use stasis_memory::ram::Since;
 use stasis_run::domain::Domain;
 use stasis_run::{clock, shared};
-use stasis_state::{Plan, SaveError};
+use stasis_state::{Baseline, Plan, SaveError};
 use stasis_store::{Error, Store};
+
+/// Identity of a checkpoint that has none: nothing is shared with it.
+const NO_IDENTITY: u128 = 0;
 
 /// Why no guest was stored.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +97,7 @@ pub fn store(
         let guests: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
         let is_taken = |set: &str| store.find_set(set).is_ok();
         let names = sets::names(&guests, name, store.next_number(), is_taken)?;
-        let (guests, instant) = instant::take(store.device_mut().task(), domains)?;
+        let (guests, instant) = instant::take(store.device_mut().task(), domains, Since::Ever)?;
         let result = store_all(store, &names, guests, keep, &instant, out);
         if result.is_err() {
             store.discard_staged();
@@ -106,7 +110,7 @@ pub fn store(
 fn store_all(
     store: &mut Store<Disk>,
     names: &[String],
-    guests: Vec<Stored>,
+    mut guests: Vec<Stored>,
     keep: Option<Keep>,
     instant: &Instant,
     out: &mut Answer,
@@ -117,7 +121,7 @@ fn store_all(
     store.check_room_for(names.len())?;
     let mut lines = Vec::new();
     let mut last = 0;
-    for (name, guest) in names.iter().zip(guests) {
+    for (name, guest) in names.iter().zip(&mut guests) {
         let commit = lines.len() + 1 == names.len();
         let domain = guest.domain;
         let (number, line) =
@@ -128,8 +132,9 @@ fn store_all(
         last = number;
         lines.push(line);
     }
-    for (number, line) in sets::numbers(last, lines.len()).zip(lines) {
+    for ((number, line), guest) in sets::numbers(last, lines.len()).zip(lines).zip(guests) {
         let _ = writeln!(out, "checkpoint {number} {line}");
+        guest.ram.committed(Baseline { number, identity: NO_IDENTITY }, store.device_mut().task());
     }
     Ok(())
 }
@@ -138,7 +143,7 @@ fn store_all(
 /// Returns the number of the checkpoint, which is 0 before the commit, and the line that describes it.
 fn store_one(
     store: &mut Store<Disk>,
-    guest: Stored,
+    guest: &mut Stored,
     name: &str,
     instant: &Instant,
     commit: bool,
@@ -146,10 +151,10 @@ fn store_one(
 ) -> Result<(u64, String), CheckpointError> {
     let start = timer::counter();
     let Stored { domain, ran, state, ram } = guest;
-    shared::with_copies(domain, |shared| {
+    let (number, mut line) = shared::with_copies(domain, |shared| {
         let pause = &mut || store.device_mut().task().yield_now();
         ram.begin_reading(pause);
-        let plan = Plan::new(state.records(), &ram, shared, routines(), pause)?;
+        let plan = Plan::new(state.records(), ram, shared, routines(), pause)?;
         let stats = plan.stats();
         typed::check_given_up()?;
         let mut writer = store.begin(name, stats.bytes, instant.wall_time)?;
@@ -166,16 +171,19 @@ fn store_one(
             sink.0.stage()?;
             0
         };
-        let mut line = format!(
+        let line = format!(
             "\"{name}\": {} pages stored, {} zero, {} bytes, {} ms",
             stats.pages_stored,
             stats.pages_zero,
             stats.bytes,
             clock::millis_since(start)
         );
-        if ran {
-            let _ = write!(line, "; guest stood still {} us", instant.pause_micros);
-        }
-        Ok((number, line))
-    })
+        Ok::<_, CheckpointError>((number, line))
+    })?;
+    // Whatever becomes of the other members: this guest may write all it likes without a copy.
+    ram.end_reading();
+    if *ran {
+        let _ = write!(line, "; guest stood still {} us", instant.pause_micros);
+    }
+    Ok((number, line))
 }

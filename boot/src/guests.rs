@@ -162,7 +162,7 @@ pub fn restart(task: &mut Task, domain: &Domain) -> Result<(), GuestError> {
     ram.finish_writing(&mut || task.yield_now());
     // Doorbells that were rung before are no longer heard, as after a reset.
     domain.shared().iter().for_each(Connected::silence);
-    parked.replace(guest, vcpus, RunState::Running);
+    parked.replace(guest, vcpus, RunState::Running, task);
     notes::starts(domain);
     Ok(())
 }

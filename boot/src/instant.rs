@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_host::run_state::{Misfit, RunState};
+use stasis_memory::ram::Since;
 use stasis_memory::range::NoRam;
 use stasis_run::domain::{Domain, Frozen, Parked, Prepared};
 use stasis_run::turns::Task;
@@ -42,7 +43,7 @@ pub enum InstantError {
 }
 
 /// Takes guests as they are at one instant, with the memory that they share. The guests stand still meanwhile, and so do those that share memory
-/// with them.
+/// with them. `since` says what is taken of their own memory.
 ///
 /// # Errors
 ///
@@ -50,9 +51,10 @@ pub enum InstantError {
 pub fn take<'a>(
     task: &mut Task,
     domains: &[&'a Domain],
+    since: Since,
 ) -> Result<(Vec<Stored<'a>>, Instant), InstantError> {
     let pause = &mut || task.yield_now();
-    let prepared = domains.iter().map(|domain| Prepared::new(domain, pause));
+    let prepared = domains.iter().map(|domain| Prepared::new(domain, since, pause));
     let prepared: Vec<Prepared> = prepared.collect::<Result<_, _>>()?;
     let others: Vec<Arc<Domain>> = shared::others(domains);
     let begin = timer::counter();

@@ -193,13 +193,17 @@ fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
                 fresh.push((domain, then));
             }
             Seat::Existing(domain, mut parked) => {
-                parked.replace(guest, vcpus, then);
+                parked.replace(guest, vcpus, then, task);
                 terminal::forget(domain);
                 parked_ones.push(parked);
             }
         }
     }
-    fresh.iter().for_each(|(domain, then)| domain.park().set_state(*then));
+    for (domain, then) in &fresh {
+        let mut parked = domain.park();
+        parked.fit_tables(task);
+        parked.set_state(*then);
+    }
     // Guests in domains that existed before run when their locks are dropped, which is here.
     drop(parked_ones);
     Ok(())

@@ -21,7 +21,7 @@ mod tests;
 
 pub use attributes::{Attributes, MAIR_DEVICE, MAIR_NORMAL};
 use core::ptr::NonNull;
-pub use protect::Forget;
+pub use protect::{Forget, Writable};
 use table::{Entry, Level, OUTPUT_ADDRESS, ROOT_LEVEL, address_of, release_below};
 pub use table::{Spares, Table, TableSource};
 

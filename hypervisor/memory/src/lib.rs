@@ -7,6 +7,7 @@
 //! - [`machine`]: [`Machine`], the seam to the instructions and the caches of a core, and [`Portable`], the host's.
 //! - `raw`: the memory itself, by its address, behind methods that check what they are asked for.
 //! - [`fake`]: [`FakeRam`], memory for tests.
+//! - [`pages`]: [`PageSet`](pages::PageSet), which pages of a memory are in a state.
 //! - [`range`]: ranges of physical memory, and the pool of what is free; [`stock`]: single pages of it.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
@@ -19,6 +20,7 @@ pub mod fake;
 #[allow(unsafe_code, reason = "its methods are told where memory is")]
 pub mod machine;
 pub mod missing;
+pub mod pages;
 pub mod ram;
 pub mod range;
 #[allow(unsafe_code, reason = "memory that guests write can't be a slice")]

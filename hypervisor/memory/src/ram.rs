@@ -14,26 +14,30 @@
 //! # Snapshots
 //!
 //! A checkpoint reads a [`Snapshot`] of the memory while the guest goes on. What the owner itself writes meanwhile is copied before, as what the guest
-//! writes is.
+//! writes is. A snapshot takes what has changed since the checkpoint before: `changes` says who marks it, and when the marks go.
 //!
 //! # Loading
 //!
 //! A guest that is resumed on demand runs while units of its memory are [`Missing`]. The owner refuses those, as if the memory had no such bytes.
 
+mod changes;
 mod loading;
+
+pub use changes::{Reach, Since};
 
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::ptr::NonNull;
 use stasis_state::written::{BLOCK_SIZE, Written};
-use stasis_state::{OutOfRange, PAGE_SIZE, ReadRam, WriteRam};
+use stasis_state::{Baseline, OutOfRange, PAGE_SIZE, ReadRam, WriteRam};
 
 use crate::access::{AccessError, GuestMemory};
 use crate::machine::Machine;
 use crate::missing::Missing;
+use crate::pages::PageSet;
 use crate::range;
 use crate::raw::Raw;
-use crate::snapshot::{Room, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// Bytes that are cleared, copied or cleaned without a break.
 const PIECE: usize = 256 << 10;
@@ -56,6 +60,12 @@ pub struct GuestRam<M> {
     is_fresh: bool,
     /// Nothing was written since [`GuestRam::finish_writing`].
     is_finished: bool,
+    /// What has changed since the baseline, or since the instant of a checkpoint that is under way.
+    changed: PageSet,
+    /// The checkpoint that has what has not changed.
+    baseline: Option<Baseline>,
+    /// A snapshot has taken what had changed, for a checkpoint that is not committed yet.
+    is_taken: bool,
     /// What is read of it as it was at an instant.
     snapshot: Option<Arc<Snapshot<M>>>,
     /// What is still to be brought.
@@ -107,14 +117,26 @@ impl<M: Machine> GuestRam<M> {
         // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
         // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
         let raw = unsafe { Raw::new(start, len) };
-        Self { written: Written::everywhere(len), ..Self::of(raw, true) }
+        let mut ram = Self { written: Written::everywhere(len), ..Self::of(raw, true) };
+        ram.forget_baseline();
+        ram
     }
 
     /// Returns the owner of memory that is all zeros, which may still be in the caches if it is fresh.
     fn of(raw: Raw<M>, is_fresh: bool) -> Self {
         let written = Written::nowhere(raw.len());
         let is_finished = !is_fresh;
-        Self { raw: Arc::new(raw), written, is_fresh, is_finished, snapshot: None, missing: None }
+        Self {
+            changed: PageSet::none(raw.len()),
+            raw: Arc::new(raw),
+            written,
+            baseline: None,
+            is_taken: false,
+            is_fresh,
+            is_finished,
+            snapshot: None,
+            missing: None,
+        }
     }
 
     /// Gives the memory up, and returns its addresses; `None` if a snapshot may still read it, or a loader write it.
@@ -123,24 +145,6 @@ impl<M: Machine> GuestRam<M> {
         let Self { raw, snapshot, missing, .. } = self;
         drop((snapshot, missing));
         Arc::into_inner(raw).map(|_| range)
-    }
-
-    /// Returns a snapshot of the memory as it is now, and keeps it up to [`end_snapshot`](Self::end_snapshot). From now on the guest does not write a
-    /// page before the snapshot has [kept](Snapshot::keep) it.
-    ///
-    /// # Panics
-    ///
-    /// If something of it is missing.
-    pub fn begin_snapshot(&mut self, room: Room<M>) -> Arc<Snapshot<M>> {
-        assert!(self.missing.is_none(), "a snapshot would have what is not brought yet");
-        let snapshot = Arc::new(Snapshot::new(self.raw.clone(), self.written.clone(), room));
-        self.snapshot = Some(snapshot.clone());
-        snapshot
-    }
-
-    /// Ends the snapshot: the guest may write all that is marked as written.
-    pub fn end_snapshot(&mut self) {
-        self.snapshot = None;
     }
 
     /// Returns the snapshot that was begun and did not end yet.
@@ -160,9 +164,9 @@ impl<M: Machine> GuestRam<M> {
         range::Range::new(self.raw.address() as u64, self.raw.len() as u64)
     }
 
-    /// Marks bytes as written by somebody else: by a vCPU that stage 2 lets write from now on, or by a device. What is not there is left out.
+    /// Marks bytes as written, and changed, by somebody else: by a device, or by whoever else does not ask its owner. What is not there is left out.
     pub fn mark_written(&mut self, bytes: Range<usize>) {
-        self.written.mark(bytes);
+        self.mark_changed(bytes);
     }
 
     /// Returns whether the byte at `offset` may be anything but zero. Does not read the byte.
@@ -186,6 +190,7 @@ impl<M: Machine> GuestRam<M> {
         self.abandon_loading();
         self.is_finished = false;
         self.keep(0..self.raw.len());
+        self.mark_all_changed();
         let Self { raw, written, .. } = self;
         let len = raw.len();
         for piece in written.blocks().flat_map(|start| pieces(start..len.min(start + BLOCK_SIZE))) {
@@ -227,7 +232,7 @@ impl<M: Machine> GuestRam<M> {
 
     /// Notes that the hypervisor has written bytes.
     fn note(&mut self, bytes: Range<usize>) {
-        self.written.mark(bytes);
+        self.mark_changed(bytes);
         self.is_finished = false;
     }
 
@@ -299,7 +304,7 @@ impl<M: Machine> WriteRam for GuestRam<M> {
             if self.written.contains(at) {
                 self.keep(at..end);
                 self.raw.zero(at..end)?;
-                self.is_finished = false;
+                self.note(at..end);
             }
             at = end;
         }

@@ -2,7 +2,8 @@
 //!
 //! A checkpoint begins a snapshot while the guest stands still ([`GuestRam::begin_snapshot`]), and reads it while the guest goes on. Until the reader
 //! has released a page, whoever wants to write the page makes the snapshot [keep](Snapshot::keep) it first, in one of a limited number of frames. The reader
-//! finds what the page was in either place, and waits for nobody: [`stasis_cores::copies`] says how.
+//! finds what the page was in either place, and waits for nobody: [`stasis_cores::copies`] says how. A snapshot keeps what had changed since the checkpoint
+//! before. All else is there, and must not be read here.
 //!
 //! # Caches
 //!
@@ -15,9 +16,10 @@ use core::ops::Range;
 pub use stasis_cores::copies::NoFrame;
 use stasis_cores::copies::{Copies, Notes, Refused};
 use stasis_state::written::{BLOCK_SIZE, Written};
-use stasis_state::{OutOfRange, PAGE_SIZE, ReadRam};
+use stasis_state::{Baseline, BlockChange, OutOfRange, PAGE_SIZE, PageBits, ReadRam};
 
 use crate::machine::Machine;
+use crate::pages::PageSet;
 use crate::ram::{GuestRam, pieces};
 use crate::raw::Raw;
 
@@ -28,6 +30,8 @@ pub struct Room<M> {
     /// The frames, and behind them the notes.
     frames: GuestRam<M>,
     copies: Copies<Noted<M>>,
+    /// Marks for what changes after the instant.
+    marks: PageSet,
 }
 
 /// Most frames that a snapshot can have.
@@ -46,9 +50,14 @@ impl<M: Machine> Room<M> {
 
     /// Returns the memory that the room is made of.
     pub fn into_memory(self) -> GuestRam<M> {
-        let Self { frames, copies } = self;
+        let Self { frames, copies, .. } = self;
         drop(copies);
         frames
+    }
+
+    /// Takes the marks for what changes after the instant, of which there are none yet.
+    pub(crate) fn take_marks(&mut self) -> PageSet {
+        core::mem::take(&mut self.marks)
     }
 
     /// Returns room for a snapshot of `len` bytes, with as many frames as `memory` has room for, whatever it has. Calls `pause` between pieces of what is
@@ -68,7 +77,8 @@ impl<M: Machine> Room<M> {
             debug_assert!(cleared.is_ok());
             pause();
         }
-        Self { copies: Copies::new(pages, count, notes), frames: memory }
+        let copies = Copies::new(pages, count, notes);
+        Self { copies, frames: memory, marks: PageSet::none(len) }
     }
 }
 
@@ -101,6 +111,9 @@ pub struct Snapshot<M> {
     ram: Arc<Raw<M>>,
     /// What may have had content at the instant.
     written: Written,
+    /// What had changed by then since `baseline`. No other page is kept.
+    taken: PageSet,
+    baseline: Option<Baseline>,
     copies: Copies<Noted<M>>,
     frames: GuestRam<M>,
 }
@@ -120,15 +133,21 @@ fn pages_of(bytes: &Range<usize>) -> Range<usize> {
 
 impl<M: Machine> Snapshot<M> {
     /// Returns the snapshot of memory that nobody writes now.
-    pub(crate) fn new(ram: Arc<Raw<M>>, written: Written, room: Room<M>) -> Self {
-        let Room { frames, copies } = room;
-        Self { ram, written, copies, frames }
+    pub(crate) fn new(
+        ram: Arc<Raw<M>>,
+        written: Written,
+        taken: PageSet,
+        baseline: Option<Baseline>,
+        room: Room<M>,
+    ) -> Self {
+        let Room { frames, copies, .. } = room;
+        Self { ram, written, taken, baseline, copies, frames }
     }
 
-    /// Returns the memory of its [`Room`], when nobody keeps or reads any more.
-    pub fn into_memory(self) -> GuestRam<M> {
-        let Self { frames, copies, .. } = self;
-        Room { frames, copies }.into_memory()
+    /// Returns the memory of its [`Room`], and what it has taken, when nobody keeps or reads any more.
+    pub fn into_parts(self) -> (GuestRam<M>, PageSet) {
+        let Self { frames, copies, taken, .. } = self;
+        (Room { frames, copies, marks: PageSet::default() }.into_memory(), taken)
     }
 
     /// Makes sure that the page at `offset` is found as it was, whatever is written to it once this has returned. The caller lets nobody write the page
@@ -142,7 +161,7 @@ impl<M: Machine> Snapshot<M> {
     }
 
     fn keep_or(&self, refused: Refused, offset: usize) -> Result<(), NoFrame> {
-        if !self.written.contains(offset) {
+        if !self.taken.contains(offset) {
             return Ok(());
         }
         let page = offset / PAGE_SIZE;
@@ -168,19 +187,23 @@ impl<M: Machine> Snapshot<M> {
         self.copies.is_spoiled()
     }
 
-    /// Returns whether the block of [`BLOCK_SIZE`] bytes at `offset` need not be kept any more, as all of it was released, or had no content.
+    /// Returns whether nothing of the block of [`BLOCK_SIZE`] bytes at `offset` need be kept any more, as all of it was released, or nothing taken.
     pub fn is_done_with(&self, offset: usize) -> bool {
         let end = (offset / BLOCK_SIZE + 1) * BLOCK_SIZE;
-        !self.written.contains(offset) || self.copies.is_released(end / PAGE_SIZE)
+        self.taken.is_block_without(offset) || self.copies.is_released(end / PAGE_SIZE)
+    }
+
+    /// Returns the bytes of what was taken that lie in `bytes`, in pieces.
+    fn taken_in(&self, bytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let runs = self.taken.runs(bytes.start..bytes.end.min(self.ram.len()));
+        runs.flat_map(pieces)
     }
 
     /// Makes the reader find what the guest has stored, even past its caches. Calls `pause` between pieces.
     pub fn begin_reading(&self, pause: &mut dyn FnMut()) {
-        for start in self.written.blocks() {
-            for piece in pieces(start..self.ram.len().min(start + BLOCK_SIZE)) {
-                self.ram.clean_and_invalidate(piece);
-                pause();
-            }
+        for piece in self.taken_in(0..self.ram.len()) {
+            self.ram.clean_and_invalidate(piece);
+            pause();
         }
     }
 
@@ -188,16 +211,9 @@ impl<M: Machine> Snapshot<M> {
     /// pieces.
     #[must_use = "who was refused a frame waits"]
     pub fn release_and_ask(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) -> bool {
-        let mut at = bytes.start;
-        while at < bytes.end {
-            let end = bytes.end.min((at + 1).next_multiple_of(BLOCK_SIZE));
-            if self.written.contains(at) {
-                for piece in pieces(at..end) {
-                    self.ram.clean_and_invalidate(piece);
-                    pause();
-                }
-            }
-            at = end;
+        for piece in self.taken_in(bytes.clone()) {
+            self.ram.clean_and_invalidate(piece);
+            pause();
         }
         self.copies.release(bytes.end / PAGE_SIZE)
     }
@@ -234,6 +250,18 @@ impl<M: Machine> ReadRam for Snapshot<M> {
     fn next_content(&self, offset: usize) -> Option<usize> {
         // The last block may reach beyond the memory.
         self.written.next(offset).filter(|next| *next < self.ram.len())
+    }
+
+    fn baseline(&self) -> Option<Baseline> {
+        self.baseline
+    }
+
+    fn block_change(&self, offset: usize) -> BlockChange {
+        match self.taken.of_block(offset) {
+            PageBits::NONE if !self.written.contains(offset) => BlockChange::Empty,
+            PageBits::NONE => BlockChange::Unchanged,
+            pages => BlockChange::Pages(pages),
+        }
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

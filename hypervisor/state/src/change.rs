@@ -76,6 +76,30 @@ impl PageBits {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Returns the number of the first page from `page` on that is one of them, or that is not.
+    fn first_from(&self, page: usize, is_one: bool) -> Option<usize> {
+        let mut mask = u64::MAX << (page % WORD);
+        for (n, word) in self.0.iter().enumerate().skip(page / WORD) {
+            let found = if is_one { *word } else { !*word } & mask;
+            if found != 0 {
+                return Some(n * WORD + found.trailing_zeros() as usize);
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+
+    /// Returns the numbers of the pages, ascending, neighbours together.
+    pub fn runs(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let bits = *self;
+        let mut end = 0;
+        core::iter::from_fn(move || {
+            let start = bits.first_from(end, true)?;
+            end = bits.first_from(start, false).unwrap_or(BLOCK_PAGES);
+            Some(start..end)
+        })
+    }
+
     /// Returns the numbers of the pages, ascending.
     pub fn pages(&self) -> impl Iterator<Item = usize> + use<> {
         self.0.into_iter().enumerate().flat_map(|(n, mut word)| {
@@ -118,6 +142,7 @@ mod tests {
             let bits = PageBits::of(range.clone());
             prop_assert_eq!(bits.pages().collect::<Vec<_>>(), range.clone().collect::<Vec<_>>());
             prop_assert_eq!(bits.count(), range.len());
+            prop_assert!(bits.runs().flatten().eq(range.clone()) && bits.runs().count() <= 1);
             let contained = (0..BLOCK_PAGES).filter(|page| bits.contains(*page));
             prop_assert_eq!(contained.collect::<Vec<_>>(), range.collect::<Vec<_>>());
         }

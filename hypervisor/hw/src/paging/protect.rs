@@ -1,8 +1,8 @@
 //! Forbidding a guest to write its memory, and allowing it again page by page, while the guest's other vCPUs use the translation.
 //!
 //! A checkpoint [forbids](Translation::forbid_writes) all writes while no vCPU runs. The first write to a block then [splits](Translation::split) the
-//! block into pages, of which one is writable; the next ones [allow](Translation::allow_writes) one more page each. When the checkpoint is over, the
-//! next write makes the pages [a block again](Translation::join), and so does the next checkpoint.
+//! block into pages, of which one is writable; the next ones [allow](Translation::allow_writes) one more page each. The next checkpoint forbids writes to these
+//! pages alone. When all pages of a block are writable, they are [a block again](Translation::join).
 //!
 //! An entry that allows writes may become one that does not, but a core may go on with its copy of the old one until it is told to drop it. A block may become
 //! a table, or a table a block, by break-before-make alone: the entry is made invalid, all cores drop their copies, and then the entry gets
@@ -20,35 +20,60 @@ pub enum Forget {
     All,
 }
 
+/// What of a block of 2 MiB may be writable, and nothing else of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writable {
+    /// Each page.
+    Block,
+    /// These pages: bit n of word n / 64 for page n.
+    Pages([u64; 8]),
+}
+
+/// Returns the numbers of the bits that are set.
+fn bits(words: [u64; 8]) -> impl Iterator<Item = usize> {
+    words.into_iter().enumerate().flat_map(|(n, mut word)| {
+        core::iter::from_fn(move || {
+            let bit = word.trailing_zeros() as usize;
+            word &= word.checked_sub(1)?;
+            Some(n * 64 + bit)
+        })
+    })
+}
+
 impl Translation {
-    /// Forbids writes to blocks of 2 MiB, and makes pages into which they were split one block again. `blocks` returns the guest-physical address of
-    /// each, always in the same order. `forget` is called once with the [root](Self::root), and must make all cores drop their copies of the
-    /// translation. After that nobody writes to the blocks.
+    /// Forbids writes to blocks of 2 MiB. `blocks` returns the guest-physical address of each, always in the same order, and what of it is writable at
+    /// the most: a block that is writable as a whole and was split is one block again. `forget` is called once with the [root](Self::root), and must make all
+    /// cores drop their copies of the translation. After that nobody writes to the blocks.
     ///
     /// A core may write until then. So the caller makes all vCPUs of the guest stand still, if it wants to know what was written before.
     ///
     /// # Safety
     ///
     /// When `forget` returns, no core has a copy of what the translation was before, in a TLB or in a walk that is under way.
-    pub unsafe fn forbid_writes<B: Iterator<Item = u64>>(
+    pub unsafe fn forbid_writes<B: Iterator<Item = (u64, Writable)>>(
         &mut self,
         blocks: impl Fn() -> B,
         forget: impl FnOnce(u64),
     ) {
-        let mut is_any_split = false;
-        for entry in blocks().filter_map(|input| self.block(input)) {
-            if entry.next().is_some() {
-                entry.invalidate();
-                is_any_split = true;
-            } else {
-                entry.forbid_writes();
+        let mut is_any_joined = false;
+        for (input, writable) in blocks() {
+            let Some(entry) = self.block(input) else { continue };
+            match (entry.next(), writable) {
+                (None, _) => entry.forbid_writes(),
+                (Some(_), Writable::Block) => {
+                    entry.invalidate();
+                    is_any_joined = true;
+                }
+                (Some(pages), Writable::Pages(words)) => {
+                    bits(words).for_each(|page| pages.nth(page).forbid_writes());
+                }
             }
         }
         forget(self.root());
-        if !is_any_split {
+        if !is_any_joined {
             return;
         }
-        for input in blocks() {
+        for (input, _) in blocks().filter(|(_, writable)| *writable == Writable::Block) {
             // SAFETY: an entry that refers to a table was made invalid in the loop above, and no core has a copy of what it was, by the condition.
             let pages = self.block(input).and_then(|entry| unsafe { entry.join(false) });
             if let Some(pages) = pages {
@@ -60,6 +85,11 @@ impl Translation {
     /// Returns how many tables of pages the translation has: those of blocks that were [split](Self::split), and those for more of them.
     pub fn page_tables(&self) -> usize {
         self.split + self.spares.count()
+    }
+
+    /// Takes the tables that no block needs now.
+    pub fn take_spares(&mut self) -> Spares {
+        core::mem::take(&mut self.spares)
     }
 
     /// Adds tables for blocks that will be split. They come from such a source as those of the translation.

@@ -76,6 +76,11 @@ impl<'t> Level<'t> {
         Entry { descriptor: &self.table.0[index(input, self.level)], level: self.level }
     }
 
+    /// Returns the entry with this number, below 512.
+    pub(super) fn nth(&self, number: usize) -> Entry<'t> {
+        Entry { descriptor: &self.table.0[number % ENTRIES], level: self.level }
+    }
+
     /// Returns all entries of the table.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'t>> + use<'t> {
         let level = self.level;
@@ -128,7 +133,8 @@ impl<'t> Entry<'t> {
     /// Forbids writes to the RAM of a guest that the entry maps.
     pub(super) fn forbid_writes(&self) {
         let write = STAGE2::S2AP::ReadWrite.value & !STAGE2::S2AP::ReadOnly.value;
-        self.descriptor.fetch_and(!write, Ordering::Relaxed);
+        // Nobody else writes the entry: walkers only read it.
+        self.descriptor.store(self.load() & !write, Ordering::Relaxed);
     }
 
     /// Fills `pages` with pages that map what the entry, a block of level 2, maps, with its attributes.

@@ -141,5 +141,8 @@ fn loading_does_not_end_before_all_is_there() {
 #[test]
 #[should_panic(expected = "a snapshot would have what is not brought yet")]
 fn there_is_no_snapshot_of_what_is_missing() {
-    ram().begin_snapshot(crate::snapshot::Room::new(0, GuestRam::none(), &mut || ()));
+    ram().begin_snapshot(
+        crate::snapshot::Room::new(0, GuestRam::none(), &mut || ()),
+        crate::ram::Since::Ever,
+    );
 }

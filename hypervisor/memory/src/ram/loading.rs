@@ -12,7 +12,8 @@ use crate::missing::Missing;
 impl<M: Machine> GuestRam<M> {
     /// Makes it missing, but for blocks that are zeros and will be: those that were never written, and of which `has_content` denies that anything
     /// will be brought. It is given the offset of each block. No vCPU reaches a block that is missing by then, nor fetches from it. What arrives is
-    /// [marked](Self::mark_written) by whoever brings it, unless it is zeros.
+    /// marked by whoever brings it, unless it is zeros: as [written](Self::mark_written), or, if the memory has got its [baseline](Self::set_baseline) since, as
+    /// [loaded](Self::mark_loaded).
     pub fn begin_loading(&mut self, has_content: impl Fn(usize) -> bool) {
         let is_missing = |offset: &usize| {
             self.is_fresh || self.written.contains(*offset) || has_content(*offset)
@@ -20,6 +21,8 @@ impl<M: Machine> GuestRam<M> {
         let blocks = (0..self.raw.len()).step_by(BLOCK_SIZE).filter(is_missing);
         self.missing = Some(Arc::new(Missing::new(self.raw.clone(), blocks)));
         self.written = Written::nowhere(self.raw.len());
+        self.changed.clear();
+        self.baseline = None;
         M::invalidate_instructions();
         self.is_fresh = false;
         // What is missing is finished by whoever brings it.
@@ -49,6 +52,7 @@ impl<M: Machine> GuestRam<M> {
         for offset in blocks.filter(|offset| !missing.is_block_there(*offset)) {
             self.written.mark(offset..len.min(offset + BLOCK_SIZE));
         }
+        self.forget_baseline();
         self.is_finished &= missing.left() == 0;
     }
 

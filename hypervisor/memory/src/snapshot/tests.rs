@@ -5,6 +5,7 @@ mod caches;
 use super::*;
 use crate::fake::FakeRam;
 use crate::machine::Portable;
+use crate::ram::Since;
 use crate::{GuestMemory, WriteRam};
 use stasis_state::routines;
 use std::vec;
@@ -64,7 +65,7 @@ fn assert_is(snapshot: &Snapshot<Portable>, expected: &[u8]) {
 fn what_was_written_since_is_not_read() {
     let mut ram = memory();
     let then = bytes(&*ram);
-    let snapshot = ram.begin_snapshot(room(SIZE, PAGES));
+    let snapshot = ram.begin_snapshot(room(SIZE, PAGES), Since::Ever);
     assert_is(&snapshot, &then);
     ram.write(PAGE_SIZE - 1, &[0xff; 2]).unwrap();
     ram.store_u64(SIZE - 8, u64::MAX).unwrap();
@@ -78,7 +79,7 @@ fn what_was_written_since_is_not_read() {
 fn a_released_page_is_not_copied_and_its_frame_serves_another() {
     let mut ram = memory();
     let then = bytes(&*ram);
-    let snapshot = ram.begin_snapshot(room(SIZE, 1));
+    let snapshot = ram.begin_snapshot(room(SIZE, 1), Since::Ever);
     ram.write(0, &[0xff]).unwrap();
     assert_eq!(snapshot.keep(PAGE_SIZE), Err(NoFrame), "there was one");
     assert!(snapshot.release_and_ask(0..PAGE_SIZE, &mut || ()), "somebody waits");
@@ -93,7 +94,7 @@ fn a_released_page_is_not_copied_and_its_frame_serves_another() {
 #[test]
 fn what_can_t_be_kept_spoils_the_snapshot() {
     let mut ram = memory();
-    let snapshot = ram.begin_snapshot(room(SIZE, 0));
+    let snapshot = ram.begin_snapshot(room(SIZE, 0), Since::Ever);
     assert!(!snapshot.is_spoiled());
     ram.write(0, &[0xff]).unwrap();
     assert!(snapshot.is_spoiled(), "a checkpoint of it would be wrong");
@@ -103,7 +104,7 @@ fn what_can_t_be_kept_spoils_the_snapshot() {
 fn what_was_never_written_stays_without_content() {
     let mut ram = FakeRam::new(2 * BLOCK_SIZE);
     ram.write(0, &[1]).unwrap();
-    let snapshot = ram.begin_snapshot(room(2 * BLOCK_SIZE, 0));
+    let snapshot = ram.begin_snapshot(room(2 * BLOCK_SIZE, 0), Since::Ever);
     ram.write(BLOCK_SIZE, &[1]).unwrap();
     assert_eq!(snapshot.next_content(0), Some(0));
     assert_eq!(snapshot.next_content(BLOCK_SIZE), None);
@@ -117,7 +118,7 @@ fn what_was_never_written_stays_without_content() {
 fn memory_that_ends_in_the_midst_of_a_block_has_no_content_behind_its_end() {
     let mut ram = memory();
     assert_eq!(ram.next_content(SIZE), None);
-    let snapshot = ram.begin_snapshot(room(SIZE, 0));
+    let snapshot = ram.begin_snapshot(room(SIZE, 0), Since::Ever);
     assert_eq!(snapshot.next_content(SIZE - 1), Some(SIZE - 1));
     assert_eq!(snapshot.next_content(SIZE), None);
 }
@@ -125,7 +126,7 @@ fn memory_that_ends_in_the_midst_of_a_block_has_no_content_behind_its_end() {
 #[test]
 fn memory_that_a_snapshot_may_read_is_not_given_to_another() {
     let mut ram = FakeRam::new(SIZE);
-    let snapshot = ram.begin_snapshot(room(SIZE, 1));
+    let snapshot = ram.begin_snapshot(room(SIZE, 1), Since::Ever);
     let owner = core::mem::replace(&mut *ram, GuestRam::none());
     assert_eq!(owner.into_range(), None);
     drop(snapshot);
@@ -134,7 +135,7 @@ fn memory_that_a_snapshot_may_read_is_not_given_to_another() {
 #[test]
 fn what_is_not_in_memory_is_not_read() {
     let mut ram = memory();
-    let snapshot = ram.begin_snapshot(room(SIZE, 1));
+    let snapshot = ram.begin_snapshot(room(SIZE, 1), Since::Ever);
     assert!(snapshot.read(SIZE - 1, &mut [0; 2]).is_err());
     assert!(snapshot.crc32c(0, 0..SIZE + 1).is_err());
     assert!(snapshot.pages_with_content(SIZE - PAGE_SIZE, 2).is_err());
@@ -149,7 +150,7 @@ fn a_guest_that_writes_as_fast_as_it_can_changes_nothing_that_is_read() {
         for page in 0..PAGES {
             ram.write(page * PAGE_SIZE, &then[page * PAGE_SIZE..][..PAGE_SIZE]).unwrap();
         }
-        let snapshot = ram.begin_snapshot(room(SIZE, frames));
+        let snapshot = ram.begin_snapshot(room(SIZE, frames), Since::Ever);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for page in (0..PAGES).rev() {
@@ -173,6 +174,6 @@ fn a_guest_that_writes_as_fast_as_it_can_changes_nothing_that_is_read() {
             }
         });
         assert!(bytes(&*ram).iter().all(|byte| *byte == 0xaa));
-        ram.end_snapshot();
+        ram.commit(Baseline { number: 1, identity: 1 });
     }
 }

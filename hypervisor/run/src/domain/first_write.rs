@@ -1,15 +1,18 @@
 //! The first write to each block of a guest's RAM, and to each page while a checkpoint is made.
 //!
 //! A block that was never written since its guest got it is zeros. Stage 2 maps the block read-only until its first write, so a checkpoint knows such
-//! blocks without reading them. A checkpoint makes all blocks read-only ([`frozen`](super::frozen)): the first write to a page then keeps what the page was,
-//! and makes that page writable. Once the checkpoint has read a block, or is over, the next write to the block makes it writable as a whole.
+//! blocks without reading them. A checkpoint makes all blocks read-only ([`frozen`](super::frozen)): the first write to a page then keeps what the page was, if
+//! the checkpoint takes it, and makes that page writable. So stage 2 tells which pages have changed since the last checkpoint: what is decided about a write is in
+//! [`GuestRam::first_write`](stasis_memory::GuestRam::first_write).
 
 use super::Resident;
 use super::host::RunningOn;
 use crate::el2::GuestRam;
 use crate::tables::GuestTables;
 use stasis_guest::exit::Fault;
-use stasis_hw::paging::{Attributes, Forget, MapError, Translation};
+use stasis_hw::paging::{Attributes, Forget, MapError, Translation, Writable};
+use stasis_memory::pages::Part;
+use stasis_memory::ram::Reach;
 use stasis_state::written::BLOCK_SIZE;
 
 /// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself, but for blocks of which something is missing.
@@ -22,7 +25,7 @@ pub(super) fn map(
     let range = ram.range();
     let is_there = |offset: &u64| ram.is_block_there(*offset as usize);
     for offset in (0..range.len()).step_by(BLOCK_SIZE).filter(is_there) {
-        let attributes = match ram.may_have_content(offset as usize) {
+        let attributes = match ram.is_block_changed(offset as usize) {
             true => Attributes::guest_ram(),
             false => Attributes::guest_ram_unwritten(),
         };
@@ -33,13 +36,27 @@ pub(super) fn map(
 }
 
 impl Resident {
-    /// Allows writes to the blocks that EL2 has written while the guest did not run.
+    /// Allows writes to the blocks that count as changed, each as a whole, while the guest does not run.
     pub(super) fn allow_writes(&mut self) {
         let base = self.guest.ram_base();
         let Some(stage2) = &mut self.stage2 else { return };
-        for offset in self.ram.written_blocks() {
+        for (offset, _) in self.ram.changed_blocks().filter(|(_, part)| *part == Part::All) {
             stage2.allow_writes(base + offset as u64);
         }
+    }
+
+    /// Returns the guest-physical address of each block of which the guest may write something, and what.
+    pub(super) fn writable_blocks(
+        base: u64,
+        ram: &GuestRam,
+    ) -> impl Iterator<Item = (u64, Writable)> {
+        ram.changed_blocks().map(move |(offset, part)| {
+            let writable = match part {
+                Part::All => Writable::Block,
+                Part::Pages(pages) => Writable::Pages(pages.0),
+            };
+            (base + offset as u64, writable)
+        })
     }
 
     /// Returns whether the loaded vCPU has left for a write to RAM that stage 2 forbids. Then the write is allowed, and the vCPU makes it again; or the
@@ -64,33 +81,33 @@ impl Resident {
         }
         let offset = (physical - range.start) as usize;
         let address = guest.ram_base() + offset as u64;
+        let Ok(mut reach) = ram.first_write(offset) else {
+            host.nap();
+            return true;
+        };
         let loaded = &mut host.loaded;
-        let forget = |what| match what {
+        let mut forget = |what| match what {
             Forget::Address(ipa) => loaded.forget_block_everywhere(ipa),
             Forget::All => loaded.forget_all_everywhere(),
         };
-        match ram.snapshot().filter(|snapshot| !snapshot.is_done_with(offset)) {
-            None => {
-                ram.mark_written(offset..offset + 1);
-                match ram.is_block_there(offset) {
-                    // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation, and completes that.
-                    true => unsafe { stage2.join(address, forget) },
-                    // The pages that are missing must stay unmapped.
-                    false => stage2.allow_writes(address),
+        if reach == Reach::Page {
+            // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
+            let split = unsafe { stage2.split(address, &mut forget) };
+            if split.is_err() {
+                // A checkpoint has reserved a table for each block, and a resume has if there was room.
+                if !ram.mark_block_changed(offset) {
+                    host.nap();
+                    return true;
                 }
+                reach = Reach::Block;
             }
-            Some(snapshot) => {
-                if snapshot.keep(offset).is_err() {
-                    host.nap();
-                    return true;
-                }
-                // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
-                let split = unsafe { stage2.split(address, forget) };
-                debug_assert!(split.is_ok(), "a table for each block was reserved");
-                if split.is_err() {
-                    host.nap();
-                    return true;
-                }
+        }
+        if reach == Reach::Block {
+            match ram.is_block_there(offset) {
+                // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation, and completes that.
+                true => unsafe { stage2.join(address, forget) },
+                // The pages that are missing must stay unmapped.
+                false => stage2.allow_writes(address),
             }
         }
         host.loaded.forget_block(address);

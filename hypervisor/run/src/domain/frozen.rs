@@ -4,24 +4,33 @@
 //! is one write to a page table for each block of 2 MiB. From then on the [first write](super::first_write) to a page keeps what the page was. A vCPU for which there
 //! is no frame sleeps until the checkpoint has written some pages.
 
-use super::{Domain, Parked, Resident};
+use super::{Domain, Parked, Resident, vmid};
 use crate::el2::El2;
 use crate::turns::Task;
 use crate::{pool, tables};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
+use stasis_arch::mmu;
 use stasis_devices::machine::RAM_UNIT;
-use stasis_hw::paging::{Spares, Translation};
+use stasis_hw::paging::{Spares, Translation, Writable};
+use stasis_memory::pages::PageSet;
+use stasis_memory::ram::Since;
 use stasis_memory::range::NoRam;
 use stasis_memory::snapshot::{MAX_FRAMES, Room, Snapshot};
 use stasis_memory::{OutOfRange, PAGE_SIZE, ReadRam};
 use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{Baseline, BlockChange};
 
 /// Of a guest's RAM, this part may be copied at a time: one byte in so many.
 const PART: u64 = 16;
 /// Most bytes of copies.
 const MOST: u64 = 16 << 20;
+/// Bytes of a page.
+const PAGE: usize = PAGE_SIZE as usize;
+/// Most blocks that are joined at once, while vCPUs may wait.
+const MOST_JOINED: usize = 64;
 
 const _: () = assert!(MOST / PAGE_SIZE <= MAX_FRAMES as u64);
 
@@ -31,23 +40,32 @@ pub struct Prepared {
     room: Option<Room<El2>>,
     /// Tables that the guest's translation lacks, if all blocks of its RAM are split.
     tables: Spares,
+    since: Since,
 }
 
 impl Prepared {
-    /// Takes from the pool what a snapshot of `domain` needs. Calls `pause` between pieces.
+    /// Takes from the pool what a snapshot of `domain` needs that takes what has changed `since`. Calls `pause` between pieces.
     ///
     /// # Errors
     ///
     /// [`NoRam`] if the pool does not have it.
-    pub fn new(domain: &Domain, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
-        let (len, lacking) = domain.resident.lock().lacking_tables();
+    pub fn new(domain: &Domain, since: Since, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
+        let (len, lacking, changed) = {
+            let resident = domain.resident.lock();
+            let is_whole = since == Since::Ever || resident.ram.baseline().is_none();
+            let len = resident.ram.len();
+            let pages = if is_whole { len } else { resident.ram.changed_pages() * PAGE };
+            (len, resident.lacking_tables(), pages as u64)
+        };
         let tables = tables::reserve(lacking, pause)?;
         let bytes = |frames| (Room::<El2>::bytes(len, frames) as u64).next_multiple_of(RAM_UNIT);
-        let wanted = (len as u64 / PART).clamp(RAM_UNIT, MOST) / PAGE_SIZE;
+        // A page that is not taken needs no frame.
+        let most = changed.next_multiple_of(RAM_UNIT).clamp(RAM_UNIT, MOST);
+        let wanted = (len as u64 / PART).clamp(RAM_UNIT, most) / PAGE_SIZE;
         let memory = pool::take_uncleared(0, bytes(wanted as usize));
         let memory = memory.or_else(|_| pool::take_uncleared(0, bytes(1)));
         // From here on, dropping gives the tables back.
-        let mut prepared = Self { room: None, tables };
+        let mut prepared = Self { room: None, tables, since };
         prepared.room = Some(Room::new(len, memory?, pause));
         Ok(prepared)
     }
@@ -63,27 +81,54 @@ impl Drop for Prepared {
 }
 
 impl Resident {
-    /// Returns the size of the guest's RAM, and how many tables its translation lacks for all blocks of that being split.
-    fn lacking_tables(&self) -> (usize, usize) {
-        let len = self.ram.range().len() as usize;
+    /// Returns how many tables the guest's translation lacks for all blocks of its RAM being split.
+    fn lacking_tables(&self) -> usize {
         let has = self.stage2.as_ref().map_or(usize::MAX, Translation::page_tables);
-        (len, len.div_ceil(BLOCK_SIZE).saturating_sub(has))
+        self.ram.len().div_ceil(BLOCK_SIZE).saturating_sub(has)
+    }
+
+    /// Takes from the pool the tables that the guest's translation lacks, so that it is known of each page whether it has changed. Calls `pause` between
+    /// tables.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRam`] if the pool does not have them.
+    pub(super) fn reserve_tables(&mut self, pause: &mut dyn FnMut()) -> Result<(), NoRam> {
+        let tables = tables::reserve(self.lacking_tables(), pause)?;
+        match &mut self.stage2 {
+            Some(stage2) => stage2.stock(tables),
+            None => tables::release(tables),
+        }
+        Ok(())
+    }
+
+    /// Gives the tables back that no block needs.
+    pub(super) fn release_tables(&mut self) {
+        if let Some(stage2) = &mut self.stage2 {
+            tables::release(stage2.take_spares());
+        }
     }
 }
 
 /// A guest's RAM as it was when this was made. The guest runs meanwhile. What is released is not read again.
+///
+/// What this has taken counts as changed again when it is dropped, unless it was [committed](Self::committed).
 pub struct Frozen<'a> {
     domain: &'a Domain,
-    /// The snapshot; `None` while this is dropped.
+    /// The snapshot, until reading has ended.
     snapshot: Option<Arc<Snapshot<El2>>>,
+    /// What the snapshot had taken, from then until it is in a checkpoint.
+    taken: Option<PageSet>,
 }
 
 impl<'a> Parked<'a> {
     /// Returns the guest's RAM as it is now. The guest goes on when `self` is dropped.
     pub fn freeze(&mut self, mut prepared: Prepared, task: &mut Task) -> Frozen<'a> {
         let tables = core::mem::take(&mut prepared.tables);
-        let snapshot = prepared.room.take().map(|room| self.begin_snapshot(room, tables, task));
-        Frozen { domain: self.domain, snapshot }
+        let since = prepared.since;
+        let begin = |room| self.begin_snapshot(room, tables, since, task);
+        let snapshot = prepared.room.take().map(begin);
+        Frozen { domain: self.domain, snapshot, taken: None }
     }
 }
 
@@ -95,7 +140,7 @@ impl fmt::Debug for Frozen<'_> {
 
 impl Frozen<'_> {
     fn snapshot(&self) -> &Snapshot<El2> {
-        self.snapshot.as_ref().expect("it is there until this is dropped")
+        self.snapshot.as_ref().expect("nobody reads after the end of reading")
     }
 
     /// Makes what follows find what the guest had stored, even past its caches. Calls `pause` between pieces.
@@ -118,6 +163,14 @@ impl ReadRam for Frozen<'_> {
         self.snapshot().next_content(offset)
     }
 
+    fn baseline(&self) -> Option<Baseline> {
+        self.snapshot().baseline()
+    }
+
+    fn block_change(&self, offset: usize) -> BlockChange {
+        self.snapshot().block_change(offset)
+    }
+
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
         self.snapshot().read(offset, into)
     }
@@ -138,14 +191,58 @@ impl ReadRam for Frozen<'_> {
     }
 }
 
-/// The guest may write all of its RAM again.
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
+impl Frozen<'_> {
+    /// Ends reading: nothing is kept any more, and the frames go back to the pool.
+    pub fn end_reading(&mut self) {
         self.domain.resident.lock().ram.end_snapshot();
         // Nobody has it any more, for the guest's vCPUs look at it under that lock.
         if let Some(snapshot) = self.snapshot.take().and_then(Arc::into_inner) {
-            pool::give_back(snapshot.into_memory());
+            let (memory, taken) = snapshot.into_parts();
+            self.taken = Some(taken);
+            pool::give_back(memory);
         }
         self.domain.kick_all();
+    }
+
+    /// Notes that the checkpoint was committed: the RAM as it was is in `baseline`. Blocks that were split, and of which nothing was written since the
+    /// checkpoint before, are one block again.
+    pub fn committed(mut self, baseline: Baseline, _: &mut Task) {
+        self.end_reading();
+        let Some(taken) = self.taken.take() else { return };
+        let mut resident = self.domain.resident.lock();
+        resident.ram.commit(baseline);
+        let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *resident else { return };
+        let base = guest.ram_base();
+        let is_idle = |offset: &usize| {
+            stage2.is_split(base + *offset as u64)
+                && taken.is_block_without(*offset)
+                && ram.is_block_unchanged(*offset)
+        };
+        let idle: Vec<u64> = ram
+            .written_blocks()
+            .filter(is_idle)
+            .map(|offset| base + offset as u64)
+            .take(MOST_JOINED)
+            .collect();
+        if idle.is_empty() {
+            return;
+        }
+        let blocks = || idle.iter().map(|address| (*address, Writable::Block));
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        let forget = |root| unsafe { mmu::forget_guest(root, vmid(self.domain.number)) };
+        // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
+        unsafe { stage2.forbid_writes(blocks, forget) };
+    }
+}
+
+/// What was taken has changed again, if no checkpoint has it.
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        if self.snapshot.is_some() {
+            self.end_reading();
+        }
+        if let Some(taken) = self.taken.take() {
+            self.domain.resident.lock().ram.put_back(&taken);
+        }
     }
 }

@@ -41,7 +41,7 @@ impl Resident {
     /// Maps a unit that was filled, or a block whose missing units were all filled.
     fn map_arrived(&mut self, bytes: &Range<usize>) -> Result<(), NoTable> {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return Ok(()) };
-        let attributes = match ram.may_have_content(bytes.start) {
+        let attributes = match ram.is_block_changed(bytes.start) {
             true => Attributes::guest_ram(),
             false => Attributes::guest_ram_unwritten(),
         };
@@ -83,7 +83,10 @@ impl Domain {
         let mut resident = self.resident.lock();
         let Some(missing) = resident.ram.missing().cloned() else { return Ok(()) };
         if has_content {
-            resident.ram.mark_written(bytes.clone());
+            match resident.ram.baseline() {
+                Some(_) => resident.ram.mark_loaded(bytes.clone()),
+                None => resident.ram.mark_written(bytes.clone()),
+            }
         }
         resident.map_arrived(&bytes)?;
         let mut is_waited_for = false;
@@ -115,7 +118,7 @@ impl Resident {
         let forget = |_| unsafe { mmu::forget_guest(root, vmid(number)) };
         // SAFETY: 1. All pages of the block were mapped, each before it was noted as there. 2. `forget_guest` drops all cores' copies of the
         // translation, and completes that.
-        unsafe { stage2.settle(address, ram.may_have_content(offset), forget) };
+        unsafe { stage2.settle(address, ram.is_block_changed(offset), forget) };
     }
 }
 

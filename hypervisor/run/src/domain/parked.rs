@@ -13,9 +13,12 @@ use stasis_arch::mmu;
 use stasis_cores::sync::LockGuard;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
-use stasis_hw::paging::{Spares, Translation};
+use stasis_hw::paging::{Spares, Translation, Writable};
+use stasis_memory::ReadRam;
+use stasis_memory::ram::Since;
 use stasis_memory::snapshot::{Room, Snapshot};
 use stasis_state::GuestState;
+use stasis_state::written::BLOCK_SIZE;
 
 /// A guest that does not run for as long as this lives.
 ///
@@ -55,6 +58,35 @@ impl core::ops::DerefMut for Parked<'_> {
 }
 
 impl Parked<'_> {
+    /// Makes stage 2 forbid all writes to RAM that does not count as changed. What was split is one block again.
+    fn protect(&mut self, _: &mut Task) {
+        let number = self.domain.number;
+        let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
+        let base = guest.ram_base();
+        let offsets = || (0..ram.len()).step_by(BLOCK_SIZE).filter(|at| ram.is_block_there(*at));
+        let blocks = || offsets().map(|offset| (base + offset as u64, Writable::Block));
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
+        // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
+        unsafe { stage2.forbid_writes(blocks, forget) };
+    }
+
+    /// Takes tables for all blocks of the guest's RAM, if it is known what of it has changed, so that this stays known by page. If there are none, it is known by
+    /// block. Otherwise, gives tables back that no block needs.
+    pub fn fit_tables(&mut self, task: &mut Task) {
+        match self.resident.ram.baseline() {
+            Some(_) => {
+                if let Err(why) = self.resident.reserve_tables(&mut || task.yield_now()) {
+                    log::warn!(
+                        "guest \"{}\": its next checkpoint is larger than need be: {why}",
+                        self.domain.name
+                    );
+                }
+            }
+            None => self.resident.release_tables(),
+        }
+    }
+
     /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and returns its RAM, which the caller writes and
     /// [finishes](stasis_memory::GuestRam::finish_writing). What was to be loaded is given up.
     pub fn overwrite(&mut self, task: &mut Task) -> &mut GuestRam {
@@ -75,6 +107,7 @@ impl Parked<'_> {
         &mut self,
         room: Room<El2>,
         tables: Spares,
+        since: Since,
         _: &mut Task,
     ) -> Arc<Snapshot<El2>> {
         let number = self.domain.number;
@@ -82,13 +115,13 @@ impl Parked<'_> {
         if let Some(stage2) = stage2 {
             stage2.stock(tables);
             let base = guest.ram_base();
-            let blocks = || ram.written_blocks().map(|offset| base + offset as u64);
+            let blocks = || Resident::writable_blocks(base, ram);
             // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
             let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
             // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
             unsafe { stage2.forbid_writes(blocks, forget) };
         }
-        ram.begin_snapshot(room)
+        ram.begin_snapshot(room, since)
     }
 
     /// Passes on to the guest the bells that were rung so far.
@@ -102,8 +135,16 @@ impl Parked<'_> {
     /// # Panics
     ///
     /// If what was written to the guest's RAM is not finished.
-    pub fn replace(&mut self, guest: Box<Guest>, vcpus: Vec<Vcpu>, state: RunState) {
+    pub fn replace(
+        &mut self,
+        guest: Box<Guest>,
+        vcpus: Vec<Vcpu>,
+        state: RunState,
+        task: &mut Task,
+    ) {
         assert!(self.resident.ram.is_finished(), "the guest would not see all of its RAM");
+        self.protect(task);
+        self.fit_tables(task);
         self.resident.allow_writes();
         self.release_devices();
         self.resident.guest = *guest;

@@ -1,6 +1,6 @@
 //! Writes are forbidden and allowed again, while other cores use what their TLBs have kept.
 
-use super::super::{Attributes, Forget, MapError, Spares, Translation};
+use super::super::{Attributes, Forget, MapError, Spares, Translation, Writable};
 use super::tlb::{Access, Tlb};
 use super::{GIB, Heap, MIB, walk};
 use core::cell::RefCell;
@@ -63,10 +63,19 @@ impl Guest {
     }
 
     fn forbid(&mut self) {
+        self.forbid_all_of(&BLOCKS.map(|block| (block, Writable::Block)));
+    }
+
+    /// Forbids writes. Both cores look everything up right before they forget it.
+    fn forbid_all_of(&mut self, blocks: &[(u64, Writable)]) {
         let tlbs = &self.tlbs;
-        let forget = |_| tlbs.borrow_mut().iter_mut().for_each(|tlb| tlb.forget(Forget::All));
+        let forget = |_| {
+            look_ahead(tlbs);
+            tlbs.borrow_mut().iter_mut().for_each(|tlb| tlb.forget(Forget::All));
+        };
         // SAFETY: the two TLBs are all that walks the translation, and both forget.
-        unsafe { self.map.forbid_writes(|| BLOCKS.into_iter(), forget) };
+        unsafe { self.map.forbid_writes(|| blocks.iter().copied(), forget) };
+        look_ahead(tlbs);
     }
 
     /// Makes a vCPU of core 0 write to a page, as the fault path does, and the other core use the block meanwhile.
@@ -154,6 +163,39 @@ fn pages_are_one_block_again_when_writes_are_forbidden_again() {
 }
 
 #[test]
+fn pages_that_were_written_are_forbidden_and_their_block_stays_split() {
+    let mut guest = Guest::stocked(1);
+    guest.forbid();
+    let written = |pages: &[usize]| {
+        let mut words = [0; 8];
+        pages.iter().for_each(|page| words[page / 64] |= 1 << (page % 64));
+        Writable::Pages(words)
+    };
+    for pages in [[0, 511], [1, 256]] {
+        let addresses = pages.map(|page| GIB + page as u64 * 4096);
+        addresses.iter().for_each(|page| guest.write(*page).unwrap());
+        addresses.iter().for_each(|page| guest.writes(*page));
+        guest.forbid_all_of(&[(GIB, written(&pages))]);
+        PAGES.iter().for_each(|page| guest.only_reads(*page));
+        assert!(guest.map.is_split(GIB));
+    }
+    guest.join(BLOCKS[1]);
+    guest.take_faults(BLOCKS[1]);
+    guest.writes(BLOCKS[1]);
+    guest.forbid_all_of(&[(BLOCKS[1], written(&[7]))]);
+    guest.only_reads(BLOCKS[1]);
+}
+
+#[test]
+fn a_core_that_does_not_forget_would_write_on() {
+    let mut guest = Guest::new(0);
+    let blocks = || BLOCKS.map(|block| (block, Writable::Block)).into_iter();
+    // SAFETY: it is not true that the cores forget: this is what the TLBs are asked about.
+    unsafe { guest.map.forbid_writes(blocks, |_| ()) };
+    guest.writes(BLOCKS[0]);
+}
+
+#[test]
 fn pages_are_one_writable_block_again_when_the_checkpoint_is_over() {
     let mut guest = Guest::stocked(1);
     guest.forbid();
@@ -197,7 +239,12 @@ fn what_is_not_mapped_stays_so() {
     assert_eq!(guest.write(GIB + 4 * MIB), Ok(()));
     guest.join(5 * GIB);
     // SAFETY: nothing is mapped there, so no core has a copy of it.
-    unsafe { guest.map.forbid_writes(|| [0, 5 * GIB].into_iter(), |_| ()) };
+    unsafe {
+        guest.map.forbid_writes(
+            || [0, 5 * GIB].map(|block| (block, Writable::Pages([1; 8]))).into_iter(),
+            |_| (),
+        )
+    };
     assert_eq!(guest.access(0, GIB + 4 * MIB, false), Access::Translation);
     assert_eq!(guest.map.page_tables(), 1);
 }
@@ -252,7 +299,10 @@ fn a_walker_finds_the_same_page_or_nothing_while_blocks_are_split_and_joined() {
             unsafe {
                 map.split(*page, |_| ()).unwrap();
                 map.join(*page, |_| ());
-                map.forbid_writes(|| BLOCKS.into_iter(), |_| ());
+                map.forbid_writes(
+                    || BLOCKS.map(|block| (block, Writable::Block)).into_iter(),
+                    |_| (),
+                );
             }
         }
         done.store(true, core::sync::atomic::Ordering::Relaxed);

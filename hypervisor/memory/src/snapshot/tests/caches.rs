@@ -140,7 +140,8 @@ impl Guest {
 
     fn snapshot(&mut self) -> Arc<Snapshot<Cached>> {
         let (frames, _) = leaked::<{ 2 * PAGE_SIZE }>();
-        self.ram.begin_snapshot(Room::new(2 * PAGE_SIZE, frames, &mut || ()))
+        self.ram
+            .begin_snapshot(Room::new(2 * PAGE_SIZE, frames, &mut || ()), crate::ram::Since::Ever)
     }
 }
 
