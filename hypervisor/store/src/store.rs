@@ -237,6 +237,13 @@ impl<D: BlockDevice> Store<D> {
         self.catalog.find(which.into())
     }
 
+    /// Returns the number of the checkpoint that this one was made after, if that is there.
+    pub fn parent_of(&self, checkpoint: &Checkpoint) -> Option<u64> {
+        let is_parent = |one: &&Checkpoint| one.identity == checkpoint.parent;
+        let parent = self.list().iter().find(is_parent);
+        parent.filter(|parent| parent.identity != [0; 16]).map(|parent| parent.number)
+    }
+
     /// Returns how full the store is. Where checkpoints have block maps, this reads all of them.
     pub fn usage(&mut self) -> Usage {
         let (free, largest) = if self.has_maps() {

@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Fate, FaultyDisk, Random, add, contents, formatted, golden, open, read};
+use common::{
+    Fate, FaultyDisk, Random, add, contents, formatted, formatted_as, golden, open, read,
+};
 use proptest::prelude::*;
 use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,10 +95,54 @@ impl Model {
         }
     }
 
-    fn delete<D: BlockDevice>(&mut self, store: &mut Store<D>, nth: usize) {
-        let Some(&number) = self.current.keys().nth(nth % self.current.len().max(1)) else {
-            return;
+    /// Adds a checkpoint that shares most of the `nth`, and has `len` bytes of its own; `replaced` goes for it.
+    fn add_later<D: BlockDevice>(
+        &mut self,
+        store: &mut Store<D>,
+        nth: usize,
+        len: usize,
+        replaced: Option<usize>,
+    ) {
+        let Some(of) = self.nth(nth).filter(|_| store.has_maps()) else { return };
+        let replaced = replaced.and_then(|nth| self.nth(nth));
+        let number = store.next_number();
+        store.replace(replaced.as_slice()).unwrap();
+        let Ok(mut writer) = store.begin_open("later", 0) else {
+            return store.discard_staged();
         };
+        self.possible = vec![self.current.clone()];
+        assert!(number > self.highest_number, "number {number} reused");
+        let (own, shared) = (contents(number, len), &self.current[&of]);
+        let whole = shared.len() / 4096;
+        let (from, to) = (whole / 4, whole - whole / 4);
+        let written = writer.write(&[1; 4096]).is_ok()
+            && writer.share(of, from as u64..to as u64).is_ok()
+            && writer.write(&own).is_ok()
+            && writer.rewrite(0, &[2; 64]).is_ok();
+        if !written {
+            assert!(writer.commit().is_err());
+            return store.discard_staged();
+        }
+        let mut state = self.current.clone();
+        let header = [[2; 64].as_slice(), &[1; 4032]].concat();
+        state.insert(number, [&header, &shared[from * 4096..to * 4096], &own].concat());
+        replaced.map(|number| state.remove(&number));
+        let succeeded = writer.commit().is_ok();
+        if !succeeded {
+            store.discard_staged();
+        }
+        if succeeded {
+            self.highest_number = number;
+        }
+        self.attempted(state, succeeded);
+    }
+
+    fn nth(&self, nth: usize) -> Option<u64> {
+        self.current.keys().nth(nth % self.current.len().max(1)).copied()
+    }
+
+    fn delete<D: BlockDevice>(&mut self, store: &mut Store<D>, nth: usize) {
+        let Some(number) = self.nth(nth) else { return };
         let mut state = self.current.clone();
         state.remove(&number);
         let succeeded = store.delete(number).is_ok();
@@ -140,21 +186,35 @@ fn script<D: BlockDevice>(model: &mut Model, store: &mut Store<D>) {
     // Does not fit as a whole.
     model.add_set(store, &[10_000, 200_000]);
     model.add_set(store, &[4_000, 4_000]);
+    script_of_later_ones(model, store);
+}
+
+/// Shares, replaces the oldest and one in the midst, and deletes what others share.
+fn script_of_later_ones<D: BlockDevice>(model: &mut Model, store: &mut Store<D>) {
+    model.delete(store, 0);
+    model.add(store, 40_960, 40_960);
+    model.add_later(store, 4, 5_000, None);
+    model.add_later(store, 5, 9_000, Some(0));
+    model.delete(store, 3);
+    model.add_later(store, 4, 100, Some(2));
+    model.delete(store, 0);
+    model.add(store, 60_000, 60_000);
 }
 
 #[test]
 fn power_lost_at_any_operation_leaves_every_committed_checkpoint_whole() {
-    power_lost_at_any_operation(0, 12);
+    power_lost_at_any_operation(3, 0, 8);
+    power_lost_at_any_operation(2, 0, 2);
 }
 
 #[test]
 fn power_lost_with_writes_under_way_leaves_every_committed_checkpoint_whole() {
-    power_lost_at_any_operation(3, 4);
+    power_lost_at_any_operation(3, 3, 4);
 }
 
-/// Cuts the power at each operation of a disk that has `depth` writes under way, with this many outcomes, and goes on from each.
-fn power_lost_at_any_operation(depth: usize, outcomes: u64) {
-    let fresh = formatted(40);
+/// Cuts the power at each operation of a disk with a store of this version that has `depth` writes under way, with this many outcomes, and goes on from each.
+fn power_lost_at_any_operation(version: u32, depth: usize, outcomes: u64) {
+    let fresh = formatted_as(40, version);
     let mut crashes = 0;
     for at in 0.. {
         let mut disk = FaultyDisk::new(fresh.clone()).with_depth(depth);
@@ -322,6 +382,109 @@ fn power_lost_while_a_store_of_version_1_goes_to_version_2_leaves_every_checkpoi
     }
 }
 
+/// Three checkpoints of which each shares most of the one before, in a store with little room.
+fn with_shared() -> (RamDisk, State) {
+    let mut model = Model::new();
+    let mut store = open(formatted(16));
+    model.add(&mut store, 20_480, 20_480);
+    model.add_later(&mut store, 0, 100, None);
+    model.add_later(&mut store, 1, 4_096, None);
+    (store.into_device(), model.current)
+}
+
+/// Every outcome of a commit that shares, of a deletion of the oldest and of one in the midst, and of replacing one: all blocks that were not flushed, contents and maps among them. What is left can
+/// be filled up, and nothing that was committed is hurt.
+#[test]
+fn every_outcome_of_a_change_to_what_is_shared_is_the_store_before_or_after_it() {
+    let (disk, before) = with_shared();
+    let mut crashes = 0;
+    for which in 0..6 {
+        for at in 0.. {
+            let mut faulty = FaultyDisk::new(disk.clone());
+            // Opening it takes one flush.
+            faulty.power_fails_at = Some(at + 1);
+            let mut model = Model::holding(before.clone());
+            let mut store = open(&mut faulty);
+            match which {
+                0..3 => model.add_later(&mut store, 2, 100, [None, Some(0), Some(1)][which]),
+                nth => model.delete(&mut store, nth - 3),
+            }
+            if !faulty.power_failed() {
+                break;
+            }
+            for survivor in faulty.every_outcome(5) {
+                let mut store = open(survivor);
+                let mut model = Model { possible: model.possible.clone(), ..Model::new() };
+                model.reopened(&mut store);
+                model.add_later(&mut store, 2, 6_000, None);
+                let free = store.usage().largest as usize;
+                model.add(&mut store, free, free);
+                model.reopened(&mut open(store.into_device()));
+                crashes += 1;
+            }
+        }
+    }
+    assert!(crashes > 200, "only {crashes} crashes simulated");
+}
+
+/// A store of version 1 or 2 is upgraded, and power fails: at any operation, with every outcome, and once more while it is put right.
+#[test]
+fn power_lost_while_a_store_goes_to_version_3_leaves_every_checkpoint() {
+    let mut store = open(formatted_as(14, 2));
+    let mut model = Model::new();
+    model.add(&mut store, 9_000, 9_000);
+    model.add_set(&mut store, &[5_000, 300]);
+    model.delete(&mut store, 0);
+    let small = (store.into_device(), model.current, 3);
+    let [(older, found), _] = older_stores();
+    let mut crashes = 0;
+    for (disk, found, most) in [small, (older, found, 1)] {
+        let mut survivors = vec![disk];
+        for round in 0..2 {
+            let mut next = BTreeMap::new();
+            for disk in &survivors {
+                for at in 0.. {
+                    let mut faulty = FaultyDisk::new(disk.clone());
+                    faulty.power_fails_at = Some(at + 1);
+                    let upgraded = open(&mut faulty).upgrade();
+                    assert_eq!(upgraded.is_ok(), !faulty.power_failed());
+                    if upgraded.is_ok() {
+                        break;
+                    }
+                    for survivor in faulty.every_outcome(most) {
+                        let mut store = open(survivor.clone());
+                        assert!(state(&mut store) == found, "round {round}, at {at}");
+                        store.upgrade().unwrap();
+                        let mut model = Model::holding(found.clone());
+                        model.add_later(&mut store, 0, 100, Some(1));
+                        let mut store = open(store.into_device());
+                        assert_eq!(store.version(), 3);
+                        model.reopened(&mut store);
+                        next.insert(survivor.bytes[..0x3_0000].to_vec(), survivor);
+                        crashes += 1;
+                    }
+                }
+            }
+            survivors = next.into_values().collect();
+        }
+    }
+    assert!(crashes > 200, "only {crashes} crashes simulated");
+}
+
+#[test]
+fn a_store_without_room_for_maps_is_not_upgraded() {
+    let mut store = open(formatted_as(5, 2));
+    add(&mut store, "first", &contents(1, 8_192)).unwrap();
+    add(&mut store, "second", &contents(2, 8_192)).unwrap();
+    let error = store.upgrade().unwrap_err();
+    assert_eq!(error, Error::Full { needed: 8192, free: 4096, largest: 4096 });
+    let mut store = open(store.into_device());
+    assert_eq!(store.version(), 2);
+    store.delete(1).unwrap();
+    assert_eq!((store.upgrade().unwrap(), store.version()), (2, 3));
+    assert_eq!(read(&mut store, 2), contents(2, 8_192));
+}
+
 #[test]
 fn power_lost_while_formatting_leaves_the_old_store_or_none_or_an_empty_one() {
     let mut old = formatted(40);
@@ -394,6 +557,7 @@ fn a_write_that_fails_late_fails_its_own_checkpoint_and_no_other() {
 #[derive(Clone, Debug)]
 enum Op {
     Add { reserved: usize, len: usize },
+    Later { of: usize, len: usize, replaced: Option<usize> },
     Begin { reserved: usize },
     Delete { nth: usize },
     Reopen,
@@ -404,6 +568,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (0usize..150_000, 0usize..150_000)
             .prop_map(|(reserved, len)| Op::Add { reserved, len }),
+        4 => (0usize..8, 0usize..30_000, prop::option::of(0usize..8))
+            .prop_map(|(of, len, replaced)| Op::Later { of, len, replaced }),
         1 => (0usize..150_000).prop_map(|reserved| Op::Begin { reserved }),
         4 => (0usize..8).prop_map(|nth| Op::Delete { nth }),
         1 => Just(Op::Reopen),
@@ -429,6 +595,9 @@ proptest! {
         for op in ops {
             match op {
                 Op::Add { reserved, len } => model.add(&mut store, reserved, len),
+                Op::Later { of, len, replaced } => {
+                    model.add_later(&mut store, of, len, replaced);
+                }
                 Op::Begin { reserved } => {
                     if let Ok(mut writer) = store.begin("dropped", reserved as u64, 0) {
                         let _ = writer.write(&contents(seed, reserved));
@@ -454,10 +623,6 @@ proptest! {
                 }
             }
             prop_assert_eq!(&state(&mut store), &model.current);
-            // Each of them has a map of one block, if it has contents.
-            let blocks = |length: u64| length.div_ceil(4096) + u64::from(length > 0);
-            let used: u64 = store.list().iter().map(|c| blocks(c.length) * 4096).sum();
-            prop_assert_eq!(store.usage().free + used, store.usage().capacity);
         }
         let mut store = open(store.into_device().some_outcome(seed));
         model.reopened(&mut store);

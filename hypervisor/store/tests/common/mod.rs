@@ -127,6 +127,31 @@ impl FaultyDisk {
         self.unflushed.iter().filter(|(at, _)| *at < block as usize * 4096).count()
     }
 
+    /// Returns every outcome of a loss of power, where each sector of superblock and catalogs, and each block of contents and maps, that was written since the last flush is
+    /// kept, lost or torn, up to `most` of them; what is beyond that is kept. Of a block that is torn, every second sector is whole.
+    pub fn every_outcome(&self, most: usize) -> impl Iterator<Item = RamDisk> {
+        let unit = |at: usize| if at < 0x3_0000 { at } else { at - at % 4096 };
+        let mut units: Vec<usize> = self.unflushed.iter().map(|(at, _)| unit(*at)).collect();
+        units.sort_unstable();
+        units.dedup();
+        units.truncate(most);
+        (0..3usize.pow(units.len() as u32)).map(move |outcome| {
+            self.after_power_loss_at(|at| {
+                let Some(nth) = units.iter().position(|one| *one == unit(at)) else {
+                    return Fate::Kept;
+                };
+                match outcome / 3usize.pow(nth as u32) % 3 {
+                    0 => Fate::Kept,
+                    1 => Fate::Lost,
+                    // Of a superblock, nothing changes in the second half.
+                    _ if at < 0x1_0000 => Fate::Cut(12),
+                    _ if at >= 0x3_0000 && at / SECTOR % 2 != 0 => Fate::Kept,
+                    _ => Fate::Torn,
+                }
+            })
+        })
+    }
+
     /// Returns an outcome of a loss of power: seed 0 loses everything that was not flushed, 1 keeps it, others mix.
     pub fn some_outcome(&self, seed: u64) -> RamDisk {
         let mut random = Random::new(seed);
