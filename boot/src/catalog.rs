@@ -62,24 +62,40 @@ pub fn names(work: &mut Work) -> Vec<String> {
 /// Lists the checkpoints.
 pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), CatalogError> {
     work.with_store(|store| {
+        let frees = store.freed_by_each();
+        let usage = store.usage();
         let rows: Vec<StoreRow> = store
             .list()
             .iter()
-            .map(|checkpoint| StoreRow {
+            .zip(frees)
+            .map(|(checkpoint, frees)| StoreRow {
                 number: checkpoint.number,
                 name: &checkpoint.name,
                 size: checkpoint.length,
+                frees,
+                parent: store.parent_of(checkpoint),
                 pages: checkpoint.pages.map(|pages| pages.get().into()),
                 when: checkpoint.created,
                 member: checkpoint.member.map(|member| (member.index, member.count)),
             })
             .collect();
         table::store(&rows).write(out, json)?;
-        let Usage { free, capacity, .. } = store.usage();
+        let Usage { free, capacity, .. } = usage;
         match json {
             true => writeln!(out, "{{\"free\":{free},\"capacity\":{capacity}}}"),
             false => writeln!(out, "{} of {} free", Size(free), Size(capacity)),
         }?;
+        Ok(())
+    })
+}
+
+/// Takes the store to the newest version, whose checkpoints can share what they have in common.
+pub fn upgrade(work: &mut Work, out: &mut Answer) -> Result<(), CatalogError> {
+    work.with_store(|store| {
+        let (before, version) = (store.upgrade()?, store.version());
+        if before == version {
+            writeln!(out, "the store has version {version} already")?;
+        }
         Ok(())
     })
 }

@@ -70,6 +70,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         }
         Command::Delete(which) => said(catalog::delete(work, which, out)),
         Command::Store { json } => said(catalog::list(work, json, out)),
+        Command::UpgradeStore => said(catalog::upgrade(work, out)),
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
         Command::Quit => {

@@ -90,6 +90,8 @@ pub enum Command<'a> {
         /// Whether the list is written as JSON.
         json: bool,
     },
+    /// Takes the store to the newest version.
+    UpgradeStore,
     /// Shows a guest's interrupt controller.
     Gic(&'a str),
     /// Gives up the command that was under way when this one was typed.

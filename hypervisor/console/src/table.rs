@@ -40,6 +40,10 @@ pub struct StoreRow<'a> {
     pub name: &'a str,
     /// Bytes of the checkpoint's file.
     pub size: u64,
+    /// Bytes of the disk that would be free without it.
+    pub frees: u64,
+    /// The number of the checkpoint that it was made after; `None` if there was none, or it is not there.
+    pub parent: Option<u64>,
     /// Number of pages of memory in the file; `None` if it is not known.
     pub pages: Option<u64>,
     /// The time at which the checkpoint was made, in seconds since 1970, or 0 if the host had no clock.
@@ -77,7 +81,9 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
         Column::number("number"),
         Column::text("name"),
         Column::number("size"),
+        Column::number("frees"),
         Column::number("pages"),
+        Column::number("parent"),
         Column::text("when (UTC)").key("when"),
         Column::text("of set").key("member"),
     ];
@@ -86,7 +92,9 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
             Cell::Number(checkpoint.number),
             Cell::text(checkpoint.name),
             Cell::Size(checkpoint.size),
+            Cell::Size(checkpoint.frees),
             checkpoint.pages.map_or(Cell::Unknown, Cell::Number),
+            checkpoint.parent.map_or(Cell::Unknown, Cell::Number),
             if checkpoint.when == 0 { Cell::Unknown } else { Cell::When(checkpoint.when) },
             checkpoint.member.map_or(Cell::Unknown, |(index, count)| {
                 Cell::text(&format!("{} of {count}", u16::from(index) + 1))

@@ -297,14 +297,20 @@ pub(super) static TABLE: [Spec; 20] = [
     },
     Spec {
         word: "store",
-        parameters: &[],
+        parameters: &[optional("[upgrade]", Kind::Word("upgrade"))],
         options: &[JSON],
-        summary: "list the checkpoints",
+        summary: "list the checkpoints, or upgrade the store",
         details: &[
-            "\"pages\" are those of 4 KiB that have anything but zeros, and so are stored.",
+            "\"pages\" are those of 4 KiB that have anything but zeros, and so are stored. \"frees\" is what would be free",
+            "without the checkpoint: what it shares with no other one. \"parent\" is the one that it was made after.",
             "With --json, each checkpoint is one line with an object, in bytes and seconds since 1970.",
+            "\"store upgrade\" is for a store that an older Stasis has made, whose checkpoints share nothing. From then on",
+            "that Stasis refuses it.",
         ],
-        build: |arguments| Ok(Command::Store { json: arguments.has(JSON) }),
+        build: |arguments| match arguments.optional(0) {
+            Some(_) => Ok(Command::UpgradeStore),
+            None => Ok(Command::Store { json: arguments.has(JSON) }),
+        },
     },
     Spec {
         word: "attach",

@@ -116,6 +116,14 @@ pub enum Action {
         /// WHICH, or SET/
         which: String,
     },
+    /// Make the store of a disk one of the newest version, whose checkpoints share what they have in common
+    #[command(
+        after_help = "An older Stasis refuses the disk from then on. Nothing is copied, and power may fail."
+    )]
+    Upgrade {
+        /// A disk image, or a device
+        disk: PathBuf,
+    },
     /// Make an empty store on a disk's Stasis partition, or on a partition
     Format {
         /// A disk image, or a device
@@ -138,6 +146,7 @@ impl Action {
             Self::Core { words, vcpu } => core(&words, vcpu),
             Self::Verify { path, which } => verify(&path, which.as_deref()),
             Self::Delete { disk, which } => on_disk::delete(&disk, &which),
+            Self::Upgrade { disk } => on_disk::upgrade(&disk),
             Self::Format { disk, force } => format(&disk, force),
         }
     }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use stasis_state::Source;
 use stasis_store::set::SET_MARK;
-use stasis_store::{Checkpoint, Set, Store, Usage};
+use stasis_store::{Checkpoint, Identity, Set, Store, Usage};
 
 use super::print_json;
 use super::source::{Copied, Loaded, Opened, anyhow_of, check};
@@ -26,43 +26,86 @@ const EXTENSION: &str = "stasis";
 /// Prints the list of a disk's checkpoints.
 pub fn list(disk: &Path, json: bool) -> Result<()> {
     let mut store = disk::store(disk, false)?;
-    let usage = store.usage();
+    let (usage, frees) = (store.usage(), store.freed_by_each());
+    let damaged = store.damaged().to_vec();
     if json {
+        let all = store.list().iter().zip(&frees);
         return print_json(&json!({
-            "checkpoints": store.list().iter().map(as_json).collect::<Value>(),
+            "checkpoints": all.map(|(one, frees)| as_json(&store, one, *frees)).collect::<Value>(),
+            "damaged": damaged,
             "free": usage.free,
             "capacity": usage.capacity,
             "version": store.version(),
         }));
     }
     warn_of_alignment(&store);
-    report::print(|out| print_list(&store, usage, out))
+    for number in damaged {
+        report::warn(format_args!(
+            "the block map of checkpoint {number} is damaged: some or all of it can't be read"
+        ));
+    }
+    report::print(|out| print_list(&store, usage, &frees, out))
 }
 
 /// Prints a line for each checkpoint, and what is free.
-fn print_list(store: &Store<FileDisk>, usage: Usage, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{:>6}  {:<32}  {:>12}  {:<23}  OF SET", "NUMBER", "NAME", "SIZE", "CREATED")?;
-    for checkpoint in store.list() {
+fn print_list(
+    store: &Store<FileDisk>,
+    usage: Usage,
+    frees: &[u64],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let head = ["NUMBER", "NAME", "SIZE", "FREES", "PARENT", "CREATED"];
+    let [number, name, size, freed, parent, created] = head;
+    writeln!(
+        out,
+        "{number:>6}  {name:<32}  {size:>12}  {freed:>12}  {parent:>6}  {created:<23}  OF SET"
+    )?;
+    for (checkpoint, freed) in store.list().iter().zip(frees) {
+        let parent = store.parent_of(checkpoint).map_or("-".to_owned(), |one| one.to_string());
         let Checkpoint { number, name, length, created, member, .. } = checkpoint;
         let member = member.map_or("-".to_owned(), |member| {
             format!("{} of {}", u16::from(member.index) + 1, member.count)
         });
         writeln!(
             out,
-            "{number:>6}  {name:<32}  {:>12}  {:<23}  {member}",
+            "{number:>6}  {name:<32}  {:>12}  {:>12}  {parent:>6}  {:<23}  {member}",
             report::size(*length),
+            report::size(*freed),
             report::date(*created)
         )?;
     }
     writeln!(out, "{} of {} free", report::size(usage.free), report::size(usage.capacity))
 }
 
-fn as_json(checkpoint: &Checkpoint) -> Value {
+fn as_json(store: &Store<FileDisk>, checkpoint: &Checkpoint, frees: u64) -> Value {
     let Checkpoint { number, name, length, created, member, .. } = checkpoint;
     let set = member.zip(checkpoint.set()).map(|(member, (name, first))| {
         json!({ "name": name, "first": first, "index": member.index, "count": member.count })
     });
-    json!({ "number": number, "name": name.to_string(), "bytes": length, "created": created, "set": set })
+    let parent = store.parent_of(checkpoint);
+    json!({
+        "number": number, "name": name.to_string(), "bytes": length, "frees": frees, "created": created,
+        "set": set, "parent": parent, "identity": hex(&checkpoint.identity),
+    })
+}
+
+/// Returns an identity as a program reads it; `None` if there is none.
+fn hex(identity: &Identity) -> Option<String> {
+    let text = || identity.iter().map(|byte| format!("{byte:02x}")).collect();
+    (*identity != [0; 16]).then(text)
+}
+
+/// Takes the store of a disk to the newest version.
+pub fn upgrade(disk: &Path) -> Result<()> {
+    let mut store = disk::store(disk, true)?;
+    let (before, version) = (store.upgrade()?, store.version());
+    if before == version {
+        report::step(format_args!("{}: the store has version {version} already", disk.display()));
+    } else {
+        report::step(format_args!("{}: the store had version {before}", disk.display()));
+    }
+    warn_of_version(&store, before);
+    Ok(())
 }
 
 /// Writes a checkpoint to a file, or a set to a folder.

@@ -35,6 +35,7 @@ fn each_command_is_understood() {
         ("log linux", Command::Log { guest: "linux", lines: 24 }),
         ("log linux 3", Command::Log { guest: "linux", lines: 3 }),
         ("store", Command::Store { json: false }),
+        ("store upgrade", Command::UpgradeStore),
         ("gic linux", Command::Gic("linux")),
         ("cancel", Command::Cancel),
         ("quit", Command::Quit),
