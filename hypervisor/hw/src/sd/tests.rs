@@ -1,7 +1,7 @@
 //! The protocol, on a card that goes wrong as it is told.
 
 use super::error::{Error, Fault};
-use super::fake::{FakeCard, HighSpeed, Kind};
+use super::fake::{FakeCard, HighSpeed, Kind, pattern};
 use super::{BLOCK, Bus, Card, Command, Data, MAX_BLOCKS, Speed};
 use std::string::ToString;
 use std::vec;
@@ -53,10 +53,6 @@ fn started(fake: &mut FakeCard, spoil: impl FnOnce(&mut FakeCard)) -> Card<&mut 
 
 fn high() -> FakeCard {
     FakeCard::new(Kind::High, BLOCKS)
-}
-
-fn pattern(blocks: usize) -> Vec<u8> {
-    (0..blocks * BLOCK).map(|n| (n * 31 / 7) as u8).collect()
 }
 
 #[test]

@@ -5,14 +5,13 @@ use super::fake::{
 };
 use super::{Dma, Engine, Sdhci};
 use crate::mmio::fake::frame;
-use crate::sd::fake::{FakeCard, Kind};
+use crate::sd::fake::{FakeCard, Kind, pattern};
 use crate::sd::{BLOCK, Card, Error, Fault, MAX_BLOCKS, Speed};
 use crate::time::fake::Ticks;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::string::ToString;
 use std::vec;
-use std::vec::Vec;
 
 const BLOCKS: usize = 4096;
 /// Where the controllers' bus has the memory, as on a Raspberry Pi 4.
@@ -39,10 +38,6 @@ fn started(capabilities: u32, bus: u64) -> (Controller, Driver) {
     card.read(0, &mut [0; BLOCK]).unwrap();
     controller.borrow_mut().moved_by.clear();
     (controller, card)
-}
-
-fn pattern(blocks: usize) -> Vec<u8> {
-    (0..blocks * BLOCK).map(|n| (n * 31 / 7) as u8).collect()
 }
 
 #[test]
