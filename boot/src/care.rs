@@ -7,7 +7,7 @@ use crate::answer::Answer;
 use crate::checkpoint::{self, CheckpointError};
 use crate::guests::{self, GuestError};
 use crate::notes::CARE;
-use crate::resume::ResumeError;
+use crate::resume::{ResumeError, Way};
 use crate::storage::NoStore;
 use crate::work::Work;
 use crate::{archive, catalog, registry, resume, terminal, typed};
@@ -85,7 +85,9 @@ impl Means for Helper<'_, '_> {
 
     fn resume(&mut self, number: u64) -> Result<bool, HelpError> {
         let nobody = &mut Answer::to_nobody();
-        resume::resume(self.work, &number.to_string(), None, false, nobody)?;
+        // Whole, for nobody waits for it: a checkpoint that is damaged is passed over before anything is lost.
+        let way = Way { any_speed: false, whole: true };
+        resume::resume(self.work, &number.to_string(), None, way, nobody)?;
         Ok(self.domain.look().state.is_alive())
     }
 

@@ -2,6 +2,7 @@
 //! checkpoints are deleted, and which belong to a guest.
 
 use crate::answer::Answer;
+use crate::loading::{self, InUse};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{open, routines};
 use crate::work::Work;
@@ -22,6 +23,9 @@ pub enum CatalogError {
     /// The store has failed, or has no such checkpoint.
     #[error(transparent)]
     Store(#[from] Error<DiskError>),
+    /// A guest's memory is still loaded from it.
+    #[error(transparent)]
+    InUse(#[from] InUse),
     /// The answer was not written.
     #[error(transparent)]
     Answer(#[from] fmt::Error),
@@ -30,6 +34,8 @@ pub enum CatalogError {
 /// Deletes a checkpoint, or the checkpoints of a set. Says so if a set loses some of its members.
 pub fn delete(work: &mut Work, which: &str, out: &mut Answer) -> Result<(), CatalogError> {
     work.with_store(|store| {
+        let meant = store.meant(which)?;
+        loading::check_unused(store, &meant)?;
         if let Some(remnant) = stored::delete(store, which)? {
             writeln!(out, "{remnant}")?;
         }

@@ -3,6 +3,7 @@
 
 use crate::answer::Answer;
 use crate::instant::{self, Instant, InstantError, Stored};
+use crate::loading::{self, Unfinished};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError, ToStore, routines};
 use crate::typed::{self, GivenUp};
@@ -57,6 +58,9 @@ pub enum CheckpointError {
         "Stasis wrote to the guest's memory while it was stored, and had no room to keep what was there; try again"
     )]
     Overwritten,
+    /// The rest of a guest's memory was not loaded.
+    #[error(transparent)]
+    Unfinished(#[from] Unfinished),
     /// One guest of several was not stored.
     #[error("guest \"{guest}\": {error}")]
     Member {
@@ -97,6 +101,9 @@ pub fn store(
         let guests: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
         let is_taken = |set: &str| store.find_set(set).is_ok();
         let names = sets::names(&guests, name, store.next_number(), is_taken)?;
+        for domain in domains {
+            loading::finish(store, domain, out)?;
+        }
         let (guests, instant) = instant::take(store.device_mut().task(), domains, Since::Ever)?;
         let result = store_all(store, &names, guests, keep, &instant, out);
         if result.is_err() {
@@ -116,6 +123,8 @@ fn store_all(
     out: &mut Answer,
 ) -> Result<(), CheckpointError> {
     if let (Some(keep), [name]) = (keep, names) {
+        let needed = loading::newest_needed(store.device_mut().task());
+        let keep = Keep { spared: keep.spared.max(needed), ..keep };
         stored::make_way(store, name, keep)?;
     }
     store.check_room_for(names.len())?;

@@ -1,7 +1,7 @@
 //! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
 
 use crate::work::Work;
-use crate::{care, console, notes, terminal};
+use crate::{care, console, loading, notes, terminal};
 use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
@@ -32,6 +32,10 @@ impl Chores for Console<'_, '_> {
 
     fn duty(&mut self) -> bool {
         care::serve(self.0)
+    }
+
+    fn load(&mut self) -> bool {
+        loading::serve(self.0)
     }
 
     fn next_due(&mut self) -> Option<u64> {

@@ -21,6 +21,7 @@ mod early;
 mod firmware;
 mod guests;
 mod instant;
+mod loading;
 mod logger;
 mod machine;
 mod memory;

@@ -1,18 +1,23 @@
 //! Resuming guests from checkpoints, each in the place of the guest of its name or beside the others.
 //!
-//! First, every checkpoint is read and checked. Then [`incoming`] takes what the guests need, loads their memory, and makes them run.
+//! First, every checkpoint is read and checked: all of it, or without the pages, which are [loaded](crate::loading) and checked while the guest runs. Then
+//! [`incoming`] takes what the guests need, loads the memory that must be there, and makes them run.
 
 mod incoming;
 
 use crate::answer::Answer;
 use crate::guests::GuestError;
+use crate::loading::{Origin, OriginError};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError, open, routines};
 use crate::typed::GivenUp;
 use crate::work::Work;
-use crate::{notes, registry};
+use crate::{loading, notes, registry};
+
+use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use incoming::Stored;
 use stasis_arch::timer;
 use stasis_host::admission::{LoadFailed, Refusal};
 use stasis_host::sets::{self, CopyError};
@@ -36,6 +41,9 @@ pub enum ResumeError {
     /// A checkpoint is not good. Nothing was changed.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A checkpoint is not good, or was not read. Nothing was changed.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// A guest was refused. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -76,8 +84,25 @@ impl From<LoadError<StreamError>> for ReadError {
     }
 }
 
+/// How guests are resumed.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// Whether their counter may have any frequency.
+    pub any_speed: bool,
+    /// Whether all of their memory is loaded and checked before they run.
+    pub whole: bool,
+}
+
+/// A checkpoint that was read and found good.
+struct Found {
+    number: u64,
+    checkpoint: Checkpoint,
+    /// Where its memory is, if the memory was not read.
+    origin: Option<Origin>,
+}
+
 /// Resumes a guest, beside the stored one under the name `copy` if that is given, or all guests of a set. Nothing is changed before every
-/// checkpoint was read and found good, and the machine has what the guests need. With `any_speed`, their counter may have any frequency.
+/// checkpoint was read and found good, and the machine has what the guests need.
 ///
 /// # Errors
 ///
@@ -86,7 +111,7 @@ pub fn resume(
     work: &mut Work,
     which: &str,
     copy: Option<&str>,
-    any_speed: bool,
+    way: Way,
     out: &mut Answer,
 ) -> Result<(), ResumeError> {
     let start = timer::counter();
@@ -96,15 +121,14 @@ pub fn resume(
         sets::check_copy(which, name, guests)?;
     }
     work.with_store(|store| {
-        let mut checkpoints = Vec::new();
+        let mut found = Vec::new();
         for number in store.meant_whole(which)? {
-            checkpoints.push((number, read(store, number, copy, any_speed, out)?));
+            found.push(find(store, number, copy, way, out)?);
         }
-        let states: Vec<&GuestState> =
-            checkpoints.iter().map(|(_, checkpoint)| &checkpoint.state).collect();
+        let stored: Vec<Stored> = found.iter().map(Found::stored).collect();
         let kept =
-            incoming::resume(store, &states, any_speed, |store, index, target, can_give_up| {
-                let (number, checkpoint) = &checkpoints[index];
+            incoming::resume(store, &stored, way.any_speed, |store, n, target, can_give_up| {
+                let Found { number, checkpoint, .. } = &found[n];
                 let mut source = open(store, *number)?;
                 source.allow_giving_up(can_give_up);
                 let mut progress = Progress::new("loaded", out);
@@ -115,14 +139,68 @@ pub fn resume(
         for line in kept {
             let _ = writeln!(out, "{line}");
         }
-        for (number, checkpoint) in &checkpoints {
-            note(*number, checkpoint, start, out);
+        for Found { number, checkpoint, origin } in found {
+            let domain = registry::named(checkpoint.state.guest.name_text());
+            if let (Some(domain), Some(origin)) = (domain, origin) {
+                loading::begin(store.device_mut().task(), domain, origin);
+            }
+            note(number, &checkpoint, start, out);
         }
         Ok(())
     })
 }
 
-/// Reads a whole checkpoint and checks it. Gives its guest the name `copy` if there is one.
+impl Found {
+    /// Returns what is needed of it to resume the guest.
+    fn stored(&self) -> Stored<'_> {
+        Stored { state: &self.checkpoint.state, index: self.origin.as_ref().map(Origin::index) }
+    }
+}
+
+/// Reads a checkpoint and checks it: without its memory, if the guest can do without that at first. Gives its guest the name `copy` if there is one.
+///
+/// # Errors
+///
+/// What is wrong with the checkpoint, or why the machine can't have its guest, if that is known before the guest's memory is read.
+fn find(
+    store: &mut Store<Disk>,
+    number: u64,
+    copy: Option<&str>,
+    way: Way,
+    out: &mut Answer,
+) -> Result<Found, ResumeError> {
+    let on_demand = if way.whole { None } else { look_up(store, number)? };
+    let (mut checkpoint, origin) = match on_demand {
+        Some((checkpoint, origin)) => (checkpoint, Some(origin)),
+        None => (read(store, number, copy, way.any_speed, out)?, None),
+    };
+    if !checkpoint.skipped.is_empty() {
+        let _ = writeln!(
+            out,
+            "checkpoint {number} has {}: the guest goes on without",
+            checkpoint.skipped
+        );
+    }
+    if let Some(name) = copy {
+        checkpoint.state.guest.set_name(name);
+    }
+    Ok(Found { number, checkpoint, origin })
+}
+
+/// Reads and checks a checkpoint without its memory; `None` if its memory can't be loaded while the guest runs: if the file has no directory, or if the guest
+/// shares memory with others, who could use that before it is there.
+fn look_up(
+    store: &mut Store<Disk>,
+    number: u64,
+) -> Result<Option<(Checkpoint, Origin)>, OriginError> {
+    match Origin::open(store, number) {
+        Ok((checkpoint, _)) if checkpoint.state.devices.shared.is_some() => Ok(None),
+        Err(OriginError::Read(LoadError::Format(stasis_state::Error::NoDirectory))) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// Reads a whole checkpoint and checks it. Its guest will be called `copy` if that is given.
 ///
 /// # Errors
 ///
@@ -144,19 +222,8 @@ fn read(
         Ok(incoming::look(&state, any_speed)?)
     };
     let report = &mut |done, total| progress.report(done, total);
-    let mut checkpoint =
-        stasis_state::read_if(&mut source, routines(), admits, report).map_err(ReadError::from)?;
-    if !checkpoint.skipped.is_empty() {
-        let _ = writeln!(
-            out,
-            "checkpoint {number} has {}: the guest goes on without",
-            checkpoint.skipped
-        );
-    }
-    if let Some(name) = copy {
-        checkpoint.state.guest.set_name(name);
-    }
-    Ok(checkpoint)
+    let read = stasis_state::read_if(&mut source, routines(), admits, report);
+    Ok(read.map_err(ReadError::from)?)
 }
 
 /// Notes that a guest was resumed, and says so. `start` is what the counter read when the command began.
@@ -164,16 +231,19 @@ fn note(number: u64, checkpoint: &Checkpoint, start: u64, out: &mut Answer) {
     let Checkpoint { state, stats, .. } = checkpoint;
     let name = state.guest.name_text();
     let is_on = state.power_state() == GuestPowerState::On;
+    let mut is_whole = true;
     if let Some(domain) = registry::named(name) {
         notes::resumed(&domain, number, is_on);
+        is_whole = domain.look().missing == 0;
     }
-    let (pages, bytes, millis) = (stats.pages_stored, stats.bytes, clock::millis_since(start));
+    let (pages, bytes) = (stats.pages_stored, stats.bytes);
     let (does, then) = match is_on {
         true => ("goes on", ""),
         false => ("is off, as it was when it was stored", "; start starts it"),
     };
-    let _ = writeln!(
-        out,
-        "guest \"{name}\" {does}: {pages} pages loaded, {bytes} bytes, {millis} ms{then}"
-    );
+    let loaded = match is_whole {
+        true => format!("pages loaded, {bytes} bytes, {} ms", clock::millis_since(start)),
+        false => format!("pages to load, {bytes} bytes, {} us", clock::micros_since(start)),
+    };
+    let _ = writeln!(out, "guest \"{name}\" {does}: {pages} {loaded}{then}");
 }

@@ -3,6 +3,7 @@
 mod progress;
 mod routines;
 
+use crate::loading;
 use crate::storage::{Disk, DiskError};
 use crate::typed::{self, GivenUp};
 pub use progress::Progress;
@@ -60,6 +61,7 @@ impl Sink for ToStore<'_, '_> {
 
     fn pause(&mut self) {
         self.0.device_mut().task().yield_now();
+        loading::serve_wanted(&mut self.0);
     }
 }
 
@@ -105,6 +107,7 @@ impl Source for FromStore<'_, '_> {
 
     fn pause(&mut self) {
         self.reader.device_mut().task().yield_now();
+        loading::serve_wanted(&mut self.reader);
     }
 }
 

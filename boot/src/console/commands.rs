@@ -2,6 +2,7 @@
 
 use super::top;
 use crate::answer::{Answer, written};
+use crate::resume::Way;
 use crate::work::Work;
 use crate::{
     archive, catalog, checkpoint, firmware, guests, notes, registry, resume, terminal, typed,
@@ -65,8 +66,8 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             let domains: Vec<&Domain> = domains.iter().map(|domain| &**domain).collect();
             said(checkpoint::store(work, &domains, name, None, out))
         }
-        Command::Resume { which, copy, any_speed } => {
-            said(resume::resume(work, which, copy, any_speed, out))
+        Command::Resume { which, copy, any_speed, whole } => {
+            said(resume::resume(work, which, copy, Way { any_speed, whole }, out))
         }
         Command::Delete(which) => said(catalog::delete(work, which, out)),
         Command::Store { json } => said(catalog::list(work, json, out)),
@@ -112,6 +113,7 @@ fn row<'a>(domain: &'a Domain, look: Option<Look>, cores: &'a [u32]) -> GuestRow
         state: look.map_or("", |look| look.state.name()),
         vcpus: cores.len() as u8,
         memory: look.map_or(0, |look| look.ram.len()),
+        to_load: look.map_or(0, |look| look.missing),
         cores,
     }
 }

@@ -22,7 +22,7 @@ use stasis_run::pool;
 use stasis_run::shared::{self, Connected, Overwritten};
 use stasis_run::turns::Task;
 use stasis_state::vcpu::Identity;
-use stasis_state::{GuestState, Target};
+use stasis_state::{GuestState, Index, Target};
 use stasis_store::Store;
 
 /// A guest that was admitted and will be resumed.
@@ -30,6 +30,15 @@ struct Incoming<'a> {
     admitted: Admitted,
     seat: Seat<'a>,
     shared: Vec<Connected>,
+}
+
+/// A guest that was stored, and is to be resumed.
+#[derive(Clone, Copy)]
+pub struct Stored<'a> {
+    /// Its registers.
+    pub state: &'a GuestState,
+    /// Where its memory is, if that is loaded while it runs.
+    pub index: Option<&'a Index>,
 }
 
 /// The place in which a guest is resumed.
@@ -43,7 +52,7 @@ enum Seat<'a> {
 /// Resumes guests, each in the domain of the guest of its name, which ends thereby, or in a new domain. Returns what must be said about regions that
 /// they share with others and that keep their content.
 ///
-/// `load` fills the memory of the guest with the given index from the `store`. Its last argument says whether it may still give up, because no
+/// `load` fills the memory of the guest with the given index from the `store`, if it must be there before the guest runs. Its last argument says whether it may still give up, because no
 /// guest's memory was overwritten so far. With `any_speed`, the guests' clocks may go at another speed than before.
 ///
 /// # Errors
@@ -51,17 +60,19 @@ enum Seat<'a> {
 /// Why no guest was resumed, as [`steps::resume`] says.
 pub fn resume(
     store: &mut Store<Disk>,
-    states: &[&GuestState],
+    stored: &[Stored],
     any_speed: bool,
     load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), ReadError>,
 ) -> Result<Vec<Stays<'static>>, ResumeError> {
     let existing = registry::all();
-    steps::resume(&mut Machine { store, existing: &existing, any_speed, load }, states)
+    let states: Vec<&GuestState> = stored.iter().map(|one| one.state).collect();
+    steps::resume(&mut Machine { store, stored, existing: &existing, any_speed, load }, &states)
 }
 
 /// What the steps of a resume are carried out with.
 struct Machine<'a, 'disk, F> {
     store: &'a mut Store<Disk<'disk>>,
+    stored: &'a [Stored<'a>],
     /// The guests that are on the machine.
     existing: &'a [Arc<Domain>],
     any_speed: bool,
@@ -79,7 +90,9 @@ where
     fn admit(&mut self, state: &GuestState) -> Result<Incoming<'a>, ResumeError> {
         let task = self.store.device_mut().task();
         task.yield_now();
-        admit(task, state, self.any_speed, self.existing)
+        let is_same = |one: &&Stored| core::ptr::eq(one.state, state);
+        let on_demand = self.stored.iter().find(is_same).is_some_and(|one| one.index.is_some());
+        admit(task, state, on_demand, self.any_speed, self.existing)
     }
 
     fn is_in_place(&self, guest: &Incoming) -> bool {
@@ -98,6 +111,10 @@ where
         puts_back: &[bool],
         can_give_up: bool,
     ) -> Result<(), ReadError> {
+        if let Some(index) = self.stored[index].index {
+            self.begin_loading(guest, index);
+            return Ok(());
+        }
         let ram: &mut GuestRam = match &mut guest.seat {
             Seat::Existing(_, parked) => parked.overwrite(self.store.device_mut().task()),
             Seat::New(ram) => ram,
@@ -121,10 +138,25 @@ where
     }
 }
 
-/// Checks a guest that will be resumed, and takes the memory that it needs.
+impl<F> Machine<'_, '_, F> {
+    /// Makes the memory of a guest missing: it will be loaded while the guest runs.
+    fn begin_loading(&mut self, guest: &mut Incoming, index: &Index) {
+        let base = guest.admitted.guest.ram_base();
+        let has_content = |offset: usize| index.entry(base + offset as u64).is_some();
+        match &mut guest.seat {
+            Seat::Existing(_, parked) => {
+                parked.begin_loading(has_content, self.store.device_mut().task());
+            }
+            Seat::New(ram) => ram.begin_loading(has_content),
+        }
+    }
+}
+
+/// Checks a guest that will be resumed, and takes the memory that it needs, which is not cleared if it is loaded `on_demand`.
 fn admit<'a>(
     task: &mut Task,
     state: &GuestState,
+    on_demand: bool,
     any_speed: bool,
     existing: &'a [Arc<Domain>],
 ) -> Result<Incoming<'a>, ResumeError> {
@@ -141,8 +173,12 @@ fn admit<'a>(
         None => {
             let admitted = terms.admit(state, None)?;
             // The RAM keeps its address in the guest's map. It may be anywhere on the machine: the guest has none of the machine's devices.
-            let ram = Ram::take(0, admitted.guest.ram_size(), &mut || task.yield_now())
-                .map_err(GuestError::from)?;
+            let len = admitted.guest.ram_size();
+            let ram = match on_demand {
+                true => Ram::take_uncleared(0, len),
+                false => Ram::take(0, len, &mut || task.yield_now()),
+            };
+            let ram = ram.map_err(GuestError::from)?;
             (admitted, Seat::New(ram))
         }
     };

@@ -22,6 +22,8 @@ pub const SEPARATOR: char = ',';
 const JSON: &str = "--json";
 /// The option that lets the clock of a resumed guest go at another speed than before.
 const ANY_SPEED: &str = "--any-speed";
+/// The option that has all of a guest's memory loaded before it goes on.
+const WHOLE: &str = "--whole";
 
 /// A command. A guest is given by name or number, a checkpoint by name or number, a set by its name with a `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub enum Command<'a> {
         copy: Option<&'a str>,
         /// Whether the guest's clock may go at another speed than before.
         any_speed: bool,
+        /// Whether all of the memory is loaded and checked before the guest goes on.
+        whole: bool,
     },
     /// Deletes a checkpoint, or the checkpoints of a set.
     Delete(&'a str),

@@ -27,6 +27,8 @@ pub struct GuestRow<'a> {
     pub vcpus: u8,
     /// Bytes of RAM.
     pub memory: u64,
+    /// Bytes of RAM that are still to be loaded from the guest's checkpoint.
+    pub to_load: u64,
     /// The numbers of the physical cores on which the vCPUs run.
     pub cores: &'a [u32],
 }
@@ -60,6 +62,7 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table {
         Column::text("state"),
         Column::number("vCPUs").key("vcpus"),
         Column::number("memory"),
+        Column::number("to load").key("to_load"),
         Column::text("core").key("cores"),
     ];
     let rows = guests.iter().map(|guest| {
@@ -69,6 +72,7 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table {
             Cell::text(guest.state),
             Cell::Number(guest.vcpus.into()),
             Cell::WholeMib(guest.memory),
+            Cell::Left(guest.to_load),
             Cell::List(guest.cores.to_vec()),
         ]
     });

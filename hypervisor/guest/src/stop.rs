@@ -25,6 +25,15 @@ pub enum Crash {
     },
     /// One of the guest's devices says so, for this reason.
     Device(Verdict),
+    /// Its memory was loaded while it ran, and a part of that can't be.
+    NotLoaded {
+        /// Guest-physical address of what it lacks.
+        address: u64,
+        /// Number of the checkpoint that has it.
+        checkpoint: u64,
+        /// Whether the checkpoint is damaged there. If not, it can't be read.
+        is_damaged: bool,
+    },
 }
 
 impl fmt::Display for Stopped {
@@ -33,6 +42,13 @@ impl fmt::Display for Stopped {
             Self::Off => out.write_str("is off"),
             Self::Reset => out.write_str("has reset its machine"),
             Self::Crash(Crash::Device(verdict)) => verdict.fmt(out),
+            Self::Crash(Crash::NotLoaded { address, checkpoint, is_damaged }) => {
+                let why = if *is_damaged { "is damaged there" } else { "can't be read" };
+                write!(
+                    out,
+                    "can't go on: its memory at {address:#x} is still to be loaded, and checkpoint {checkpoint} {why}"
+                )
+            }
             Self::Crash(Crash::ExceptionLoop { pc }) => {
                 write!(
                     out,

@@ -1,7 +1,7 @@
 //! What the console's task does in each of its turns, and when it is needed again.
 //!
-//! The task has two kinds of chores: commands that are typed, and duties that nobody has asked for ([`crate::care`]). `boot` does them, through
-//! [`Chores`]; [`turn`] decides in which order, and whether the task may sleep.
+//! The task has three kinds of chores: commands that are typed, duties that nobody has asked for ([`crate::care`]), and memory of guests that is loaded
+//! while they run ([`crate::loading`]). `boot` does them, through [`Chores`]; [`turn`] decides in which order, and whether the task may sleep.
 
 /// The chores of the console's task.
 pub trait Chores {
@@ -12,17 +12,21 @@ pub trait Chores {
     /// Does one duty that is due, and returns whether there was one. What is typed meanwhile is kept, and wakes nobody.
     fn duty(&mut self) -> bool;
 
+    /// Loads a part of a guest's memory that takes no longer than a few disk accesses. Returns whether there may be more.
+    fn load(&mut self) -> bool;
+
     /// Returns the value of the counter at which something is due if nothing happens before; `None` if nothing is planned.
     fn next_due(&mut self) -> Option<u64>;
 }
 
-/// Does the chores of one turn: a command and a duty, because both may take long, and neither must wait for all of the other kind. Returns the
+/// Does the chores of one turn: a command, a duty and a load, because none must wait for all of another kind. Returns the
 /// value of the counter at which the task is needed again, which is `now` if it must look once more before it sleeps; `None` if nothing is
 /// planned.
 pub fn turn(chores: &mut impl Chores, now: impl FnOnce() -> u64) -> Option<u64> {
     let more_is_typed = chores.command();
-    // What was typed during a duty woke nobody. So after a duty the task looks at it before it sleeps.
-    if chores.duty() || more_is_typed { Some(now()) } else { chores.next_due() }
+    // What was typed during a duty or a load woke nobody. So the task looks at it before it sleeps.
+    let was_busy = chores.duty() | chores.load();
+    if was_busy || more_is_typed { Some(now()) } else { chores.next_due() }
 }
 
 #[cfg(test)]
@@ -39,7 +43,9 @@ mod tests {
         typed: VecDeque<char>,
         /// What is typed while the next duties are done, by duty.
         duties: VecDeque<&'static str>,
-        /// What was done: the commands, and `+` for a duty.
+        /// What is typed during the next loads, by load.
+        loads: VecDeque<&'static str>,
+        /// What was done: the commands, `+` for a duty, and `.` for a load.
         done: String,
         /// Whether a byte would wake the task.
         listens: bool,
@@ -57,6 +63,14 @@ mod tests {
             self.typed.extend(typed.chars());
             self.listens &= typed.is_empty();
             self.done.push('+');
+            true
+        }
+
+        fn load(&mut self) -> bool {
+            let Some(typed) = self.loads.pop_front() else { return false };
+            self.typed.extend(typed.chars());
+            self.listens &= typed.is_empty();
+            self.done.push('.');
             true
         }
 
@@ -85,6 +99,14 @@ mod tests {
         let fake =
             Fake { typed: ['a', 'b', 'c'].into(), duties: ["", ""].into(), ..Fake::default() };
         assert_eq!(done_until_asleep(fake), "a+b+c");
+    }
+
+    #[test]
+    fn loads_wait_for_one_command_and_one_duty_and_are_not_slept_over() {
+        let fake = Fake { duties: ["", ""].into(), loads: ["", "a", ""].into(), ..Fake::default() };
+        assert_eq!(done_until_asleep(fake), "+.+.a.");
+        let fake = Fake { loads: ["a"].into(), ..Fake::default() };
+        assert_eq!(done_until_asleep(fake), ".a");
     }
 
     #[test]

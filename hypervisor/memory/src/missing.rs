@@ -13,7 +13,7 @@
 //! anything of a unit that is missing, for nobody could fetch from there since [`GuestRam::begin_loading`](crate::GuestRam::begin_loading).
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use alloc::vec;
 use core::ops::Range;
 use stasis_cores::absent::Absent;
 pub use stasis_cores::absent::{Arrived, Asked, UNITS};
@@ -39,8 +39,7 @@ pub struct Missing<M> {
 impl<M: Machine> Missing<M> {
     /// Returns what `ram` lacks of which these blocks are missing, in ascending order: each by the offset of its first byte.
     pub(crate) fn new(ram: Arc<Raw<M>>, blocks: impl Iterator<Item = usize>) -> Self {
-        let mut absent = Vec::new();
-        absent.resize(ram.len().div_ceil(BLOCK_SIZE), 0);
+        let mut absent = vec![0; ram.len().div_ceil(BLOCK_SIZE)];
         for offset in blocks {
             // The last block may end before its last unit does.
             let units = (ram.len() - offset).div_ceil(UNIT_SIZE).min(UNITS);

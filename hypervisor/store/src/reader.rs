@@ -41,6 +41,26 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
         &mut self.store.device
     }
 
+    /// Returns the store.
+    pub fn store(&self) -> &Store<D> {
+        self.store
+    }
+
+    /// Reads bytes of any checkpoint, as [`Store::read_of`] does. What is read next of this one is not affected.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::read_of`].
+    pub fn read_of(
+        &mut self,
+        number: u64,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D> {
+        self.store.read_of(number, offset, len, take)
+    }
+
     /// Returns how many bytes the checkpoint has.
     pub fn length(&self) -> u64 {
         self.checkpoint.length

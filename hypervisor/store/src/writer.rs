@@ -91,6 +91,11 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         }
     }
 
+    /// Returns the store.
+    pub fn store(&self) -> &Store<D> {
+        self.store
+    }
+
     /// Returns the device, to use what it waits with. Whoever writes to it breaks the store.
     pub fn device_mut(&mut self) -> &mut D {
         &mut self.store.device

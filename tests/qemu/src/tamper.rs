@@ -4,13 +4,16 @@
 //! it agrees with the format, not with itself.
 
 use std::convert::Infallible;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use crc::{CRC_32_ISCSI, Crc};
 use stasis_state::envelope::{RecordHeader, RecordType};
+use stasis_state::guest::{GuestPower, GuestPowerState};
 use stasis_state::header::Header;
-use stasis_state::{GuestState, RegHeader, Routines, Source};
+use stasis_state::{Capture, GuestState, Index, Place, RegHeader, Routines, Sink, Source, Target};
+use stasis_store::block::SECTOR;
 use stasis_store::{Store, partition};
 use xtask::disk::{self, FileDisk};
 use zerocopy::{FromBytes, IntoBytes};
@@ -56,6 +59,96 @@ pub fn state(bytes: &[u8]) -> Result<GuestState> {
     let checkpoint = stasis_state::read(&mut Bytes(bytes), Routines::default(), &mut |_, _| ())
         .map_err(|error| anyhow!("{error:?}"))?;
     Ok(checkpoint.state)
+}
+
+/// Returns the RAM of a good checkpoint of a guest that shares no memory.
+pub fn memory(bytes: &[u8]) -> Result<Vec<u8>> {
+    let (routines, source) = (Routines::default(), &mut Bytes(bytes));
+    let checkpoint = stasis_state::read(source, routines, &mut |_, _| ())
+        .map_err(|error| anyhow!("{error:?}"))?;
+    let mut ram = vec![0; usize::try_from(*checkpoint.state.guest.ram_size)?];
+    let target = Target { ram: &mut ram, shared: Vec::new() };
+    stasis_state::read_memory(source, &checkpoint, target, routines, &mut |_, _| ())
+        .map_err(|error| anyhow!("{error:?}"))?;
+    Ok(ram)
+}
+
+/// A checkpoint's bytes as the writer's sink.
+struct Written(Vec<u8>);
+
+impl Sink for Written {
+    type Error = Infallible;
+
+    fn write(&mut self, bytes: &[u8]) -> std::result::Result<(), Infallible> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn share(&mut self, _: std::ops::Range<u64>) -> std::result::Result<(), Infallible> {
+        unreachable!("a checkpoint since no other one shares nothing")
+    }
+
+    fn read_base(&mut self, _: u64, _: &mut [u8]) -> std::result::Result<(), Infallible> {
+        unreachable!("a checkpoint since no other one shares nothing")
+    }
+
+    fn rewrite(&mut self, bytes: &[u8]) -> std::result::Result<(), Infallible> {
+        self.0[..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Returns the number of a checkpoint with this one's guest whose memory is in blocks, so that it can be loaded while the guest runs: this one, or
+/// one that is put beside it.
+pub fn in_blocks(disk: &Path, number: u64) -> Result<u64> {
+    let bytes = get(disk, number)?;
+    if Index::open(&mut Bytes(&bytes), Routines::default()).is_ok() {
+        return Ok(number);
+    }
+    put(disk, "in-blocks", &captured(&state(&bytes)?, &memory(&bytes)?)?)
+}
+
+/// Returns the bytes of a checkpoint of this guest, whose memory is in blocks.
+fn captured(state: &GuestState, ram: &Vec<u8>) -> Result<Vec<u8>> {
+    let capture = Capture::new(state.records(), ram, &[], Routines::default())?;
+    let mut written = Written(Vec::new());
+    capture.write(&mut written, &mut |_, _| ()).map_err(|error| anyhow!("{error:?}"))?;
+    Ok(written.0)
+}
+
+/// Returns the number of a checkpoint with this one's guest, which is put beside it: in it the guest has switched its machine off, so it does not run when it
+/// is resumed.
+pub fn switched_off(disk: &Path, number: u64) -> Result<u64> {
+    let bytes = get(disk, number)?;
+    let (mut state, ram) = (state(&bytes)?, memory(&bytes)?);
+    state.power = GuestPower::of(GuestPowerState::Off);
+    put(disk, "switched-off", &captured(&state, &ram)?)
+}
+
+/// Returns where the bytes of a checkpoint have the page at a guest-physical address, whose memory is in blocks.
+pub fn page_at(bytes: &[u8], address: u64) -> Result<usize> {
+    let source = &mut Bytes(bytes);
+    let opened = Index::open(source, Routines::default());
+    let (_, index) = opened.map_err(|error| anyhow!("{error:?}"))?;
+    let piece = index.piece(source, address).map_err(|error| anyhow!("{error:?}"))?;
+    match piece.context("the block is zeros")?.page(address) {
+        Place::Raw { offset, .. } => Ok(usize::try_from(offset)?),
+        other => Err(anyhow!("the page at {address:#x} is {other:?}")),
+    }
+}
+
+/// Returns a sector of a disk's image from which on the image has this page.
+pub fn sector_of(disk: &Path, page: &[u8]) -> Result<usize> {
+    let mut image = BufReader::with_capacity(1 << 20, std::fs::File::open(disk)?);
+    let mut found = vec![0; page.len()];
+    let mut sector = 0;
+    while image.read_exact(&mut found).is_ok() {
+        if found == page {
+            return Ok(sector);
+        }
+        sector += page.len() / SECTOR;
+    }
+    bail!("the image does not have the page")
 }
 
 /// Returns the numbers and names of the checkpoints on a disk.

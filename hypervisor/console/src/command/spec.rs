@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::type_ahead::CANCEL;
 
-use super::{ALL, ANY_SPEED, Command, CommandError, JSON, SEPARATOR, Usage};
+use super::{ALL, ANY_SPEED, Command, CommandError, JSON, SEPARATOR, Usage, WHOLE};
 
 /// Number of lines that `log` shows if the line does not say how many.
 const LOG_LINES: u64 = 24;
@@ -273,10 +273,11 @@ pub(super) static TABLE: [Spec; 20] = [
             optional("[as", Kind::Word("as")),
             optional("<new name>]", Kind::Free),
         ],
-        options: &[ANY_SPEED],
+        options: &[ANY_SPEED, WHOLE],
         summary: "resume a guest from a checkpoint, or those of a set",
         details: &[
-            "Everything is checked before anything changes. A name that several have stands for the newest.",
+            "It goes on at once, and its memory is loaded while it runs. With --whole, all of it is loaded and",
+            "checked before anything changes. A name that several have stands for the newest.",
             "A guest takes the place of the one with its name, which ends. With \"as\" it gets another name, and goes on",
             "beside it: a second copy, with memory of its own.",
             "With --any-speed the guest's clock goes as fast as this machine's counter, whatever it was made with: its",
@@ -284,7 +285,8 @@ pub(super) static TABLE: [Spec; 20] = [
         ],
         build: |arguments| {
             let (which, copy) = (arguments.required(0), arguments.optional(2));
-            Ok(Command::Resume { which, copy, any_speed: arguments.has(ANY_SPEED) })
+            let (any_speed, whole) = (arguments.has(ANY_SPEED), arguments.has(WHOLE));
+            Ok(Command::Resume { which, copy, any_speed, whole })
         },
     },
     Spec {

@@ -103,9 +103,18 @@ const GUESTS: [GuestRow<'_>; 2] = [
         state: "running",
         vcpus: 2,
         memory: 256 << 20,
+        to_load: 3 << 19,
         cores: &[1, 2],
     },
-    GuestRow { number: 12, name: "counter", state: "off", vcpus: 1, memory: 16 << 20, cores: &[] },
+    GuestRow {
+        number: 12,
+        name: "counter",
+        state: "off",
+        vcpus: 1,
+        memory: 16 << 20,
+        to_load: 0,
+        cores: &[],
+    },
 ];
 
 fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {

@@ -21,6 +21,8 @@ pub enum Cell {
     Size(u64),
     /// A number of bytes, shown in whole MiB.
     WholeMib(u64),
+    /// A number of bytes that are still to come, shown with a unit that fits, or as nothing.
+    Left(u64),
     /// A time in seconds since 1970, shown as a date in UTC.
     When(u64),
     /// A share in thousandths, shown as a percentage.
@@ -41,6 +43,7 @@ impl Cell {
             Self::Text(text) => out.write_str(&json_text(text)),
             Self::Number(number)
             | Self::Size(number)
+            | Self::Left(number)
             | Self::WholeMib(number)
             | Self::When(number) => {
                 write!(out, "{number}")
@@ -61,7 +64,8 @@ impl fmt::Display for Cell {
             Self::Text(text) => out.write_str(text),
             Self::Number(number) => write!(out, "{number}"),
             Self::List(numbers) if !numbers.is_empty() => out.write_str(&commas(numbers)),
-            Self::Size(bytes) => Size(*bytes).fmt(out),
+            Self::Left(0) => out.write_str("-"),
+            Self::Size(bytes) | Self::Left(bytes) => Size(*bytes).fmt(out),
             Self::WholeMib(bytes) => write!(out, "{} MiB", bytes / MIB),
             Self::When(seconds) => write_date(out, *seconds),
             Self::Share(thousandths) => write!(out, "{}.{}%", thousandths / 10, thousandths % 10),

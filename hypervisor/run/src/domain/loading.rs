@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 use stasis_arch::mmu;
 use stasis_guest::outbox::Errand;
+use stasis_host::run_state::RunState;
 use stasis_hw::paging::{Attributes, MapError};
 use stasis_memory::ReadRam;
 use stasis_memory::missing::{Asked, Missing};
@@ -62,6 +63,11 @@ impl Domain {
     /// this takes.
     pub fn missing(&self) -> Option<Arc<Lacking>> {
         self.resident.lock().ram.missing().cloned()
+    }
+
+    /// Returns whether somebody has the guest parked, or has its lock for a moment.
+    pub fn is_parked(&self) -> bool {
+        self.resident.try_lock().is_none()
     }
 
     /// Makes the guest find bytes that were missing and are filled: a unit, or all units that were missing of a block of which nothing is there. `has_content` is false
@@ -123,9 +129,9 @@ impl Resident {
 }
 
 impl Parked<'_> {
-    /// Makes the guest's RAM missing, but for what is zeros and will be: `has_content` denies that of other blocks, by their offset. The guest that is to
-    /// have it takes the place of this one by [`Self::replace`].
+    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and its RAM missing, but for what is zeros and will be: `has_content` denies that of other blocks, by their offset.
     pub fn begin_loading(&mut self, has_content: impl Fn(usize) -> bool, task: &mut Task) {
+        self.set_state(RunState::Lost);
         self.withdraw_ram(task);
         self.resident.ram.begin_loading(has_content);
         self.map_ram();

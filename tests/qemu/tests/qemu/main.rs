@@ -21,6 +21,7 @@ mod linux;
 mod list_registers;
 mod live;
 mod off;
+mod on_demand;
 mod one_to_one;
 mod others;
 mod periodic;
@@ -88,6 +89,13 @@ fn main() -> ExitCode {
             a_guest_that_writes_meanwhile_is_stored_as_it_was,
             a_guest_stands_still_for_its_registers_and_not_for_its_memory,
             a_machine_without_room_for_what_a_guest_overwrites_says_so_and_has_it_back;
+        on_demand:
+            a_guest_goes_on_at_once_and_finds_all_of_its_memory,
+            what_was_loaded_is_bit_for_bit_what_was_stored,
+            a_damaged_page_stops_its_guest_by_name_and_no_other,
+            a_disk_that_fails_stops_the_guest_that_needs_it,
+            a_checkpoint_is_needed_until_all_of_it_is_loaded,
+            a_guest_goes_on_as_soon_whatever_its_memory;
         console:
             mistyped_input_gets_an_answer,
             help_knows_every_command,

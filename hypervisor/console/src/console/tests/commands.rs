@@ -24,12 +24,19 @@ fn each_command_is_understood() {
         ("  checkpoint\t1 before ", of(&["1"], Some("before"))),
         ("checkpoint linux,1 before ", of(&["linux", "1"], Some("before"))),
         ("checkpoint all", of(&[], None)),
-        ("resume 3", Command::Resume { which: "3", copy: None, any_speed: false }),
+        ("resume 3", Command::Resume { which: "3", copy: None, any_speed: false, whole: false }),
         (
             "resume 3 --any-speed as twin",
-            Command::Resume { which: "3", copy: Some("twin"), any_speed: true },
+            Command::Resume { which: "3", copy: Some("twin"), any_speed: true, whole: false },
         ),
-        ("resume set-1/", Command::Resume { which: "set-1/", copy: None, any_speed: false }),
+        (
+            "resume --whole 3",
+            Command::Resume { which: "3", copy: None, any_speed: false, whole: true },
+        ),
+        (
+            "resume set-1/",
+            Command::Resume { which: "set-1/", copy: None, any_speed: false, whole: false },
+        ),
         ("delete before", Command::Delete("before")),
         ("attach linux", Command::Attach("linux")),
         ("log linux", Command::Log { guest: "linux", lines: 24 }),
@@ -67,15 +74,15 @@ fn mistyped_input_gets_an_answer() {
         ("checkpoint", "<guests> is missing; usage: checkpoint <guests> [name]"),
         (
             "resume",
-            "<number|name|set/> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed]",
+            "<number|name|set/> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole]",
         ),
         (
             "resume 1 as",
-            "<new name> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed]",
+            "<new name> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole]",
         ),
         (
             "resume 1 is twin",
-            "\"is\" stands where only \"as\" can; usage: resume <number|name|set/> [as <new name>] [--any-speed]",
+            "\"is\" stands where only \"as\" can; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole]",
         ),
         ("guests all", "\"all\" is one argument too many; usage: guests [--json]"),
         ("guests --jsno", "\"--jsno\" is no option of it; usage: guests [--json]"),
@@ -98,7 +105,7 @@ fn help_has_a_line_for_every_command_and_explains_each() {
     assert_eq!(help.lines().count(), 20);
     assert!(
         help.contains(
-            "  pause <guest>                                            stop a guest's time\n"
+            "  pause <guest>                                                      stop a guest's time\n"
         ),
         "{help}"
     );

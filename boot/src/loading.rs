@@ -1,0 +1,270 @@
+//! Guests whose memory is loaded while they run, each from the checkpoint that it was resumed from.
+//!
+//! Everything here is done by the console's task: one unit in each of its turns ([`serve`]), and what a vCPU waits for in the midst of other work with the
+//! store, too ([`serve_wanted`]). [`stasis_host::loading`] makes a unit what the checkpoint says, [`Domain::arrive`] shows it to the guest. A guest whose memory can't be loaded is stopped,
+//! and cared for as one that has crashed.
+
+mod lent;
+mod origin;
+
+use crate::answer::Answer;
+use crate::storage::{Disk, DiskError, NoStore};
+use crate::stream::{Progress, StreamError};
+use crate::typed::GivenUp;
+use crate::work::Work;
+use crate::{notes, typed};
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use core::ops::Range;
+use lent::Lent;
+pub use origin::Origin;
+use stasis_console::text::Size;
+use stasis_guest::stop::{Crash, Stopped};
+use stasis_host::loading::{NotLoaded, Why, fill};
+use stasis_host::run_state::RunState;
+use stasis_host::task::TaskLock;
+use stasis_run::domain::{Domain, Lacking};
+use stasis_run::turns::Task;
+use stasis_state::LoadError;
+use stasis_store::{Error, Store};
+
+/// Why a checkpoint's memory was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    /// There is no store.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// The checkpoint was not read, or breaks a rule of the format.
+    #[error(transparent)]
+    Read(#[from] LoadError<StreamError>),
+    /// The store is another one, or was changed elsewhere.
+    #[error("checkpoint {0} is another one now")]
+    Exchanged(u64),
+}
+
+/// Why the rest of a guest's memory was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    /// It can't be. The guest is stopped.
+    #[error("{0}")]
+    NotLoaded(NotLoaded<OriginError>),
+    /// The command was given up.
+    #[error(transparent)]
+    GivenUp(#[from] GivenUp),
+}
+
+impl From<NotLoaded<OriginError>> for Unfinished {
+    fn from(error: NotLoaded<OriginError>) -> Self {
+        Self::NotLoaded(error)
+    }
+}
+
+impl OriginError {
+    /// Returns whether the checkpoint is not what it was, and was read.
+    fn is_damage(&self) -> bool {
+        matches!(self, Self::Exchanged(_) | Self::Read(LoadError::Format(_)))
+    }
+}
+
+/// A guest whose memory is loaded.
+struct Load {
+    domain: Arc<Domain>,
+    /// What is missing. It is gone when all has arrived, and when the guest was removed or overwritten.
+    missing: Weak<Lacking>,
+    /// Guest-physical address of the RAM.
+    base: u64,
+    origin: Origin,
+}
+
+/// What is loaded, the load that is next at the front. No load is in it while it is carried out.
+static LOADS: TaskLock<VecDeque<Load>> = TaskLock::new(VecDeque::new());
+
+/// Begins to load the memory of a guest, whose domain lacks what the checkpoint has. The guest may run already.
+pub fn begin(task: &Task, domain: Arc<Domain>, origin: Origin) {
+    let Some(missing) = domain.missing() else { return };
+    let missing = Arc::downgrade(&missing);
+    let base = domain.look().ram.start;
+    LOADS.lock(task).push_back(Load { domain, missing, base, origin });
+}
+
+/// Brings one unit of a guest's memory: one that a vCPU waits for, if there is one. Returns whether there is more to bring.
+pub fn serve(work: &mut Work) -> bool {
+    let next = take(work.task, Load::is_wanted).or_else(|| take(work.task, |_| true));
+    let Some(mut load) = next else { return false };
+    let brought = work.with_store(|store| Ok::<_, NoStore>(load.bring(store)));
+    let brought = brought.unwrap_or_else(|why| Err(load.not_read(why.into())));
+    // The guest has stopped if it was not loaded.
+    let _ = load.put_back(work.task, brought);
+    true
+}
+
+/// Loads the rest of a guest's memory, if anything is missing. `out` is told how far that is. Other guests get what their vCPUs wait for meanwhile.
+///
+/// # Errors
+///
+/// Why it was not loaded. Unless the command was given up, the guest is stopped then.
+pub fn finish(
+    store: &mut Store<Disk>,
+    domain: &Domain,
+    out: &mut Answer,
+) -> Result<(), Unfinished> {
+    let total = domain.look().missing;
+    let mut progress = Progress::new("loaded", out);
+    loop {
+        typed::check_given_up()?;
+        let task = store.device_mut().task();
+        task.yield_now();
+        let Some(mut load) = take(task, |load| load.domain.number == domain.number) else {
+            return Ok(());
+        };
+        let brought = load.bring(store);
+        let more = load.put_back(store.device_mut().task(), brought)?;
+        progress.report(total - domain.look().missing, total);
+        if !more {
+            return Ok(());
+        }
+        serve_wanted(store);
+    }
+}
+
+/// Brings one unit that a vCPU waits for, if there is one. A guest that is parked by the caller waits.
+pub fn serve_wanted(store: &mut dyn Lent) {
+    let is_it = |load: &Load| load.is_wanted() && !load.domain.is_parked();
+    if let Some(mut load) = take(store.task(), is_it) {
+        let brought = load.bring(store);
+        // The guest has stopped if it was not loaded, and whoever works with the store goes on.
+        let _ = load.put_back(store.task(), brought);
+    }
+}
+
+/// Takes out the first load for which `is_it` says so.
+fn take(task: &Task, is_it: impl Fn(&Load) -> bool) -> Option<Load> {
+    let mut loads = LOADS.lock(task);
+    loads.retain(|load| load.missing.strong_count() > 0);
+    let found = loads.iter().position(is_it)?;
+    loads.remove(found)
+}
+
+impl Load {
+    fn is_wanted(&self) -> bool {
+        self.missing.upgrade().is_some_and(|missing| missing.is_wanted())
+    }
+
+    /// Returns the error of a load that could not be begun.
+    fn not_read(&self, why: OriginError) -> NotLoaded<OriginError> {
+        NotLoaded { address: self.base, why: Why::Source(why) }
+    }
+
+    /// Brings one unit, or a block, if there is no table for a unit. Returns whether more is missing.
+    fn bring(&mut self, store: &mut dyn Lent) -> Result<bool, NotLoaded<OriginError>> {
+        let Some(missing) = self.missing.upgrade() else { return Ok(false) };
+        let Some(unit) = missing.next() else { return Ok(false) };
+        let has_content = self.fill(store, &missing, unit.clone())?;
+        let (name, address) = (&self.domain.name, self.base + unit.start as u64);
+        log::debug!("guest \"{name}\": {} at {address:#x} are loaded", Size(unit.len() as u64));
+        let task = store.task();
+        if self.domain.arrive(unit.clone(), has_content, task).is_err() {
+            self.bring_block(store, &missing, unit, has_content)?;
+        }
+        Ok(missing.left() > 0)
+    }
+
+    /// Brings the rest of the block of a unit that was filled, and makes all of it reachable.
+    fn bring_block(
+        &mut self,
+        store: &mut dyn Lent,
+        missing: &Lacking,
+        filled: Range<usize>,
+        mut has_content: bool,
+    ) -> Result<(), NotLoaded<OriginError>> {
+        let block = missing.block(filled.start);
+        for unit in missing.units(block.clone()).filter(|unit| *unit != filled) {
+            has_content |= self.fill(store, missing, unit)?;
+            store.task().yield_now();
+        }
+        let arrived = self.domain.arrive(block, has_content, store.task());
+        debug_assert!(arrived.is_ok(), "a block needs no table");
+        Ok(())
+    }
+
+    /// Makes a unit what the checkpoint says. Returns whether it has any content.
+    fn fill(
+        &mut self,
+        store: &mut dyn Lent,
+        missing: &Lacking,
+        unit: Range<usize>,
+    ) -> Result<bool, NotLoaded<OriginError>> {
+        let address = self.base + unit.start as u64;
+        match missing.fill(unit) {
+            Some(filling) => {
+                let pages = self.origin.of(store);
+                let pages =
+                    &mut pages.map_err(|why| NotLoaded { address, why: Why::Source(why) })?;
+                fill(pages, filling, address)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Puts the load back, if it goes on; stops the guest, if its memory was not loaded. Returns whether it goes on.
+    fn put_back(
+        self,
+        task: &Task,
+        brought: Result<bool, NotLoaded<OriginError>>,
+    ) -> Result<bool, NotLoaded<OriginError>> {
+        match &brought {
+            Ok(true) => LOADS.lock(task).push_back(self),
+            Ok(false) => {}
+            Err(error) => self.fail(error),
+        }
+        brought
+    }
+
+    /// Stops the guest, whose memory can't be loaded.
+    fn fail(self, error: &NotLoaded<OriginError>) {
+        let is_damaged = !matches!(&error.why, Why::Source(why) if !why.is_damage());
+        let (address, checkpoint) = (error.address, self.origin.number());
+        self.domain.park().set_state(RunState::Lost);
+        let crash = Crash::NotLoaded { address, checkpoint, is_damaged };
+        notes::stopped(self.domain, Stopped::Crash(crash));
+    }
+}
+
+/// A checkpoint that can't be deleted, for a guest's memory is still loaded from it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("checkpoint {number} is in use: {} of guest \"{guest}\" are still to be loaded from it", Size(*.left))]
+pub struct InUse {
+    /// The checkpoint's number.
+    pub number: u64,
+    /// The guest's name.
+    pub guest: String,
+    /// Bytes that are missing.
+    pub left: u64,
+}
+
+/// Checks that no guest's memory is loaded from one of these checkpoints.
+///
+/// # Errors
+///
+/// The first guest for which that is not so.
+pub fn check_unused(store: &mut Store<Disk>, numbers: &[u64]) -> Result<(), InUse> {
+    let loads = LOADS.lock(store.task());
+    for load in loads.iter().filter(|load| numbers.contains(&load.origin.number())) {
+        if let Some(missing) = load.missing.upgrade().filter(|missing| missing.left() > 0) {
+            let (number, guest) = (load.origin.number(), load.domain.name.clone());
+            return Err(InUse { number, guest, left: missing.left() });
+        }
+    }
+    Ok(())
+}
+
+/// Returns the highest number of a checkpoint from which a guest's memory is still loaded; 0 if there is none.
+pub fn newest_needed(task: &Task) -> u64 {
+    let loads = LOADS.lock(task);
+    let needed = loads.iter().filter(|load| load.missing.strong_count() > 0);
+    needed.map(|load| load.origin.number()).max().unwrap_or(0)
+}

@@ -1,0 +1,116 @@
+//! The store as it is lent to whoever works with it: [`Lent`], so that a page can be read also while a checkpoint is written or read.
+
+use crate::storage::{Disk, DiskError};
+use crate::stream::StreamError;
+use stasis_run::turns::Task;
+use stasis_state::Source;
+use stasis_store::catalog::Checkpoint;
+use stasis_store::reader::Reader;
+use stasis_store::writer::Writer;
+use stasis_store::{Error, Store};
+
+/// A store, or what somebody works with who has borrowed it.
+pub trait Lent {
+    /// Returns the task that waits for the disk.
+    fn task(&mut self) -> &mut Task;
+
+    /// Returns whether the store has this very checkpoint.
+    fn has(&self, checkpoint: &Checkpoint) -> bool;
+
+    /// Hands the `len` bytes at `offset` of the checkpoint with this number to `take` in pieces, in their order.
+    ///
+    /// # Errors
+    ///
+    /// The error of the store.
+    fn read_of(
+        &mut self,
+        number: u64,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error<DiskError>>;
+}
+
+impl Lent for Store<Disk<'_>> {
+    fn task(&mut self) -> &mut Task {
+        self.device_mut().task()
+    }
+
+    fn has(&self, checkpoint: &Checkpoint) -> bool {
+        let key = |one: &Checkpoint| (one.name, one.length, one.created, one.identity);
+        self.find(checkpoint.number).is_ok_and(|found| key(found) == key(checkpoint))
+    }
+
+    fn read_of(
+        &mut self,
+        number: u64,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error<DiskError>> {
+        Self::read_of(self, number, offset, len, take)
+    }
+}
+
+/// Makes those `Lent` who have borrowed the store. It can't be opened anew meanwhile, so what it had it has.
+macro_rules! borrowers {
+    ($($borrower:ident),*) => {$(
+        impl Lent for $borrower<'_, Disk<'_>> {
+            fn task(&mut self) -> &mut Task {
+                self.device_mut().task()
+            }
+
+            fn has(&self, checkpoint: &Checkpoint) -> bool {
+                self.store().has(checkpoint)
+            }
+
+            fn read_of(
+                &mut self,
+                number: u64,
+                offset: u64,
+                len: usize,
+                take: &mut dyn FnMut(&[u8]),
+            ) -> Result<(), Error<DiskError>> {
+                Self::read_of(self, number, offset, len, take)
+            }
+        }
+    )*};
+}
+
+borrowers!(Reader, Writer);
+
+/// A checkpoint as a source of the format, whose reads need no buffer and can't be given up.
+pub struct File<'l> {
+    pub lent: &'l mut dyn Lent,
+    pub number: u64,
+    pub length: u64,
+}
+
+impl Source for File<'_> {
+    type Error = StreamError;
+
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&mut self, offset: u64, mut buf: &mut [u8]) -> Result<(), StreamError> {
+        self.read_with(offset, buf.len(), &mut |piece| {
+            let (now, later) = core::mem::take(&mut buf).split_at_mut(piece.len());
+            now.copy_from_slice(piece);
+            buf = later;
+        })
+    }
+
+    fn read_with(
+        &mut self,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), StreamError> {
+        Ok(self.lent.read_of(self.number, offset, len, take)?)
+    }
+
+    fn pause(&mut self) {
+        self.lent.task().yield_now();
+    }
+}

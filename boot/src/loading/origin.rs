@@ -1,0 +1,120 @@
+//! The checkpoint that a guest's memory is loaded from: [`Origin`].
+//!
+//! Between two units, the store may have been opened anew, on another card. So each time the checkpoint must be the one that it was.
+
+use super::OriginError;
+use super::lent::{File, Lent};
+use crate::storage::Disk;
+use crate::stream::routines;
+use alloc::vec::Vec;
+use stasis_host::loading::{Page, PageSource};
+use stasis_state::{Checkpoint, Content, Index, PAGE_SIZE, Piece};
+use stasis_store::{Store, catalog};
+
+/// Blocks whose metadata is kept, for faults that go to and fro.
+const KEPT: usize = 4;
+
+/// A checkpoint in the store, and where it has a guest's memory.
+pub struct Origin {
+    entry: catalog::Checkpoint,
+    index: Index,
+    /// The metadata that was read last, the last one at the end.
+    pieces: Vec<Piece>,
+}
+
+impl Origin {
+    /// Reads the checkpoint with this number but for its pages, checks it, and returns it, with what it holds.
+    ///
+    /// # Errors
+    ///
+    /// The store has no such checkpoint, or it is not good, or has no directory.
+    pub fn open(store: &mut Store<Disk>, number: u64) -> Result<(Checkpoint, Self), OriginError> {
+        let entry = store.find(number)?.clone();
+        let file = &mut File { number, length: entry.length, lent: store };
+        let (checkpoint, index) = Index::open(file, routines())?;
+        Ok((checkpoint, Self { entry, index, pieces: Vec::new() }))
+    }
+
+    /// Returns where its memory is in the file.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Returns the checkpoint's number.
+    pub fn number(&self) -> u64 {
+        self.entry.number
+    }
+
+    /// Returns the pages of the checkpoint in the store, which is lent.
+    ///
+    /// # Errors
+    ///
+    /// [`OriginError::Exchanged`], if the store has another checkpoint, or none.
+    pub fn of<'o>(&'o mut self, lent: &'o mut dyn Lent) -> Result<Pages<'o>, OriginError> {
+        match lent.has(&self.entry) {
+            true => Ok(Pages { origin: self, lent }),
+            false => Err(OriginError::Exchanged(self.entry.number)),
+        }
+    }
+}
+
+/// The pages of a checkpoint in a store that is lent.
+pub struct Pages<'o> {
+    origin: &'o mut Origin,
+    lent: &'o mut dyn Lent,
+}
+
+impl Pages<'_> {
+    /// Returns the metadata of the block at this guest-physical address, which is read if it is not kept; `None` if the block is zeros.
+    fn piece(&mut self, address: u64) -> Result<Option<&Piece>, OriginError> {
+        let Origin { entry, index, pieces } = &mut *self.origin;
+        let Some(place) = index.entry(address) else { return Ok(None) };
+        let kept = pieces.iter().position(|piece| piece.entry == place);
+        if kept.is_none() {
+            let (number, length) = (entry.number, entry.length);
+            let file = &mut File { number, length, lent: &mut *self.lent };
+            let Some(piece) = index.piece(file, address)? else { return Ok(None) };
+            if pieces.len() == KEPT {
+                pieces.remove(0);
+            }
+            pieces.push(piece);
+        }
+        Ok(kept.map_or(pieces.last(), |kept| pieces.get(kept)))
+    }
+}
+
+impl PageSource for Pages<'_> {
+    type Error = OriginError;
+
+    fn describe(&mut self, address: u64, pages: &mut [Page]) -> Result<(), OriginError> {
+        pages.fill(Page::Zero);
+        let Some(piece) = self.piece(address)? else { return Ok(()) };
+        let first = ((address - piece.block.address()) / PAGE_SIZE as u64) as usize;
+        let (before, rest) = piece.block.contents().split_at(first);
+        let is_raw = |content: &&Content| matches!(content, Content::Raw(_));
+        let raw_before = before.iter().filter(is_raw).count();
+        let begin = piece.entry.bytes().start + piece.block.meta_len() as u64;
+        let mut offset = begin + (raw_before * PAGE_SIZE) as u64;
+        for (page, content) in pages.iter_mut().zip(rest) {
+            *page = match *content {
+                Content::Zero => Page::Zero,
+                Content::Word(word) => Page::Word(word),
+                Content::Raw(crc) => {
+                    let stored = Page::Stored { offset, crc };
+                    offset += PAGE_SIZE as u64;
+                    stored
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn read_with(
+        &mut self,
+        offset: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), OriginError> {
+        Ok(self.lent.read_of(self.origin.entry.number, offset, len, take)?)
+    }
+}

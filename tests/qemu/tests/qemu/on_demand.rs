@@ -1,0 +1,209 @@
+//! Guests that go on at once, and whose memory is loaded while they run.
+
+use anyhow::{Context, Result, ensure};
+use stasis_guests::workload::Model;
+use stasis_host::config::GuestConfig;
+use stasis_qemu_tests::guests::{SILENCE, numbers, sound, ticks};
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::{Stasis, guest};
+use stasis_qemu_tests::tamper;
+use std::path::Path;
+
+/// A guest that finds each of its pages wrong that is not of the instant of its registers.
+const GUEST: &str = "waves";
+/// Guest-physical address of a page that the guest looks at in each wave, and not at once.
+const LATE_PAGE: u64 = 0x4110_0000 + 1400 * 4096;
+/// Waves of each CPU in which the guest finds each of its cells once.
+const WAVES: u64 = 100;
+
+/// Returns the next numbers of waves that the guest prints, of either CPU, and makes sure that it has found nothing wrong.
+fn waves(stasis: &mut Stasis) -> Result<[u64; 2]> {
+    loop {
+        let line = stasis.qemu.console.next_line(SILENCE)?;
+        sound(&line)?;
+        if let (true, &[first, second]) = (line.starts_with("waves "), &*numbers(&line)) {
+            return Ok([first, second]);
+        }
+    }
+}
+
+/// Makes sure that the guest has gone on for some waves, with both CPUs, and that it has found nothing wrong.
+fn goes_on(stasis: &mut Stasis) -> Result<()> {
+    stasis.attach(GUEST)?;
+    let begin = waves(stasis)?;
+    loop {
+        let now = waves(stasis)?;
+        if (0..2).all(|cpu| now[cpu] >= begin[cpu] + WAVES) {
+            return stasis.detach().map(drop);
+        }
+    }
+}
+
+/// Returns the bytes of a guest's memory that are still to be loaded.
+fn to_load(stasis: &mut Stasis, guest: &str) -> Result<u64> {
+    let lines = stasis.command("guests --json")?;
+    let line = lines.iter().find(|line| line.contains(&format!("\"name\":\"{guest}\"")));
+    let line = line.with_context(|| format!("{guest} is not there: {lines:?}"))?;
+    let (_, rest) = line.split_once("\"to_load\":").context("the line does not say")?;
+    Ok(numbers(rest)[0])
+}
+
+/// Waits until all of a guest's memory is there.
+fn wait_until_loaded(stasis: &mut Stasis, guest: &str) -> Result<()> {
+    for _ in 0..1000 {
+        if to_load(stasis, guest)? == 0 {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{guest} is not loaded after a thousand looks")
+}
+
+/// Stores the guest, with `memory` MiB, after it has run for a while, and returns the checkpoint's number.
+fn store(lab: &Lab, disk: &Path, memory: u64) -> Result<u64> {
+    let config = GuestConfig { vcpus: 2, ..guest(GUEST, memory) };
+    let machine = lab.machine().configured(config, Some(lab.guest(GUEST)?)).disk(disk);
+    let mut stasis = machine.boot()?;
+    goes_on(&mut stasis)?;
+    let number = stasis.checkpoint(GUEST, GUEST)?;
+    stasis.quit()?;
+    tamper::in_blocks(disk, number)
+}
+
+pub fn a_guest_goes_on_at_once_and_finds_all_of_its_memory(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let number = store(lab, &disk, 32)?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    let lines = stasis.command(&format!("resume {number}"))?;
+    ensure!(lines.iter().any(|line| line.contains(" pages to load, ")), "{lines:?}");
+    goes_on(&mut stasis)?;
+    wait_until_loaded(&mut stasis, GUEST)?;
+    // In the place of itself, whose memory is another by now, again while it is loaded, and beside itself.
+    for _ in 0..3 {
+        stasis.resume(number)?;
+    }
+    goes_on(&mut stasis)?;
+    stasis.resume(format!("{number} as other"))?;
+    goes_on(&mut stasis)?;
+    // What is half loaded is stored whole, and what was loaded in this way can be stored again.
+    stasis.resume(number)?;
+    let again = stasis.checkpoint(GUEST, "again")?;
+    goes_on(&mut stasis)?;
+    stasis.resume(format!("{again} --whole"))?;
+    ensure!(to_load(&mut stasis, GUEST)? == 0, "--whole leaves something to load");
+    goes_on(&mut stasis)?;
+    stasis.quit()
+}
+
+pub fn what_was_loaded_is_bit_for_bit_what_was_stored(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let number = tamper::switched_off(&disk, store(lab, &disk, 32)?)?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    let mut stored = Vec::new();
+    // First into memory that was never used, then into that of the same guest.
+    for name in ["first", "second"] {
+        stasis.resume(number)?;
+        stored.push(stasis.checkpoint(GUEST, name)?);
+    }
+    stasis.quit()?;
+    let expected = tamper::memory(&tamper::get(&disk, number)?)?;
+    for number in stored {
+        let found = tamper::memory(&tamper::get(&disk, number)?)?;
+        ensure!(found.len() == expected.len());
+        let differs = (0..found.len()).find(|&at| found[at] != expected[at]);
+        ensure!(differs.is_none(), "checkpoint {number}: byte {differs:#x?} is another");
+    }
+    Ok(())
+}
+
+/// Checks that a guest is stopped by name of [`LATE_PAGE`], and that neither another guest nor Stasis suffers.
+fn stops_at_the_page(stasis: &mut Stasis, number: u64, why: &str) -> Result<()> {
+    stasis.resume(number)?;
+    let line = format!(
+        "[guest \"{GUEST}\": can't go on: its memory at {LATE_PAGE:#x} is still to be loaded, and checkpoint {number} {why}]"
+    );
+    stasis.qemu.console.wait_for(&line, SILENCE)?;
+    stasis.refused_for(&format!("checkpoint {GUEST} lost"), &["is lost"])?;
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
+    stasis.detach().map(drop)
+}
+
+pub fn a_damaged_page_stops_its_guest_by_name_and_no_other(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let number = store(lab, &disk, 32)?;
+    let mut bytes = tamper::get(&disk, number)?;
+    let at = tamper::page_at(&bytes, LATE_PAGE)?;
+    bytes[at + 100] ^= 4;
+    let bad = tamper::put(&disk, "bad", &bytes)?;
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    stops_at_the_page(&mut stasis, bad, "is damaged there")?;
+    // What is damaged can be deleted, and what is lost can be resumed from another checkpoint.
+    stasis.refused_for(&format!("resume {bad} --whole"), &["crc"])?;
+    stasis.command(&format!("delete {bad}"))?;
+    stasis.resume(number)?;
+    goes_on(&mut stasis)?;
+    stasis.quit()
+}
+
+pub fn a_disk_that_fails_stops_the_guest_that_needs_it(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let number = store(lab, &disk, 32)?;
+    let bytes = tamper::get(&disk, number)?;
+    let at = tamper::page_at(&bytes, LATE_PAGE)?;
+    let sector = tamper::sector_of(&disk, &bytes[at..at + 4096])?;
+    let rules = lab.path("bad-place-to-read");
+    let rule = "[inject-error]\nevent = \"read_aio\"\nerrno = \"5\"";
+    std::fs::write(&rules, format!("{rule}\nsector = \"{sector}\"\n"))?;
+    let bad = format!("blkdebug:{}:{}", rules.display(), disk.display());
+    let mut stasis = lab.machine().guest("counter")?.disk(bad.as_ref()).boot()?;
+    stasis.resume(number)?;
+    let line = stasis.qemu.console.wait_for("can't be read]", SILENCE)?;
+    ensure!(line.contains("can't go on: its memory at 0x4"), "{line}");
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
+    stasis.detach()?;
+    stasis.is_alive()?;
+    stasis.quit()
+}
+
+pub fn a_checkpoint_is_needed_until_all_of_it_is_loaded(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let number = store(lab, &disk, 512)?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    stasis.resume(number)?;
+    let words = &["is in use", "of guest \"waves\" are still to be loaded"];
+    stasis.refused_for(&format!("delete {number}"), words)?;
+    ensure!(to_load(&mut stasis, GUEST)? > 0, "it was loaded before anybody could ask");
+    // Power fails while it is loaded.
+    stasis.kill()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    stasis.resume(number)?;
+    goes_on(&mut stasis)?;
+    wait_until_loaded(&mut stasis, GUEST)?;
+    stasis.command(&format!("delete {number}"))?;
+    goes_on(&mut stasis)?;
+    stasis.quit()
+}
+
+/// Most instructions of a resume, before the guest's first fault.
+const INSTRUCTIONS: u64 = 400_000;
+
+/// Where each instruction takes a nanosecond, the answer says how many there were.
+pub fn a_guest_goes_on_as_soon_whatever_its_memory(lab: &Lab) -> Result<()> {
+    for memory in [64, 512] {
+        let disk = lab.disk()?;
+        let number = store(lab, &disk, memory)?;
+        let machine = lab.machine().no_archive().disk(&disk).cmdline("log=debug");
+        let mut stasis = machine.cpus(1).counting_instructions(0).boot()?;
+        let lines = stasis.command(&format!("resume {number}"))?;
+        let line = lines.iter().find(|line| line.ends_with(" us")).context("no time")?;
+        println!("{memory} MiB: {line}");
+        let micros = numbers(line).pop().context("no number")?;
+        ensure!(micros <= INSTRUCTIONS / 1000, "{memory} MiB: {line}");
+        stasis.attach(GUEST)?;
+        waves(&mut stasis)?;
+        stasis.detach()?;
+        stasis.quit()?;
+    }
+    Ok(())
+}
