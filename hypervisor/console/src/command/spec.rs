@@ -274,7 +274,7 @@ pub(super) static TABLE: [Spec; 20] = [
             optional("<new name>]", Kind::Free),
         ],
         options: &[ANY_SPEED, WHOLE],
-        summary: "resume a guest from a checkpoint, or those of a set",
+        summary: "resume a guest from a checkpoint, or a set",
         details: &[
             "It goes on at once, and its memory is loaded while it runs. With --whole, all of it is loaded and",
             "checked before anything changes. A name that several have stands for the newest.",
