@@ -184,26 +184,3 @@ pub fn a_checkpoint_is_needed_until_all_of_it_is_loaded(lab: &Lab) -> Result<()>
     goes_on(&mut stasis)?;
     stasis.quit()
 }
-
-/// Most instructions of a resume, before the guest's first fault.
-const INSTRUCTIONS: u64 = 400_000;
-
-/// Where each instruction takes a nanosecond, the answer says how many there were.
-pub fn a_guest_goes_on_as_soon_whatever_its_memory(lab: &Lab) -> Result<()> {
-    for memory in [64, 512] {
-        let disk = lab.disk()?;
-        let number = store(lab, &disk, memory)?;
-        let machine = lab.machine().no_archive().disk(&disk).cmdline("log=debug");
-        let mut stasis = machine.cpus(1).counting_instructions(0).boot()?;
-        let lines = stasis.command(&format!("resume {number}"))?;
-        let line = lines.iter().find(|line| line.ends_with(" us")).context("no time")?;
-        println!("{memory} MiB: {line}");
-        let micros = numbers(line).pop().context("no number")?;
-        ensure!(micros <= INSTRUCTIONS / 1000, "{memory} MiB: {line}");
-        stasis.attach(GUEST)?;
-        waves(&mut stasis)?;
-        stasis.detach()?;
-        stasis.quit()?;
-    }
-    Ok(())
-}
