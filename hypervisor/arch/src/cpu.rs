@@ -220,17 +220,21 @@ pub fn cache_size() -> u64 {
     mrs!("ccsidr_el1")
 }
 
-/// Returns ESR_EL2, FAR_EL2 and HPFAR_EL2 of the exit that was just taken.
+/// Returns ESR_EL2 of the exit that was just taken: its syndrome.
 #[inline(always)]
-pub fn syndrome() -> Syndrome {
-    Syndrome { esr: mrs!("esr_el2"), far: mrs!("far_el2"), hpfar: mrs!("hpfar_el2") }
+pub fn syndrome() -> u64 {
+    mrs!("esr_el2")
 }
 
-/// Syndrome of an exit, as the CPU reports it.
+/// Returns FAR_EL2 and HPFAR_EL2 of the exit that was just taken.
+#[inline(always)]
+pub fn fault_address() -> FaultAddress {
+    FaultAddress { far: mrs!("far_el2"), hpfar: mrs!("hpfar_el2") }
+}
+
+/// Address whose access was an exit, as the CPU reports it.
 #[derive(Clone, Copy, Debug)]
-pub struct Syndrome {
-    /// ESR_EL2.
-    pub esr: u64,
+pub struct FaultAddress {
     /// FAR_EL2: the guest's virtual address.
     pub far: u64,
     /// HPFAR_EL2: bits [43:12] of the guest-physical address, at [39:4].

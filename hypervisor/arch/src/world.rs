@@ -22,7 +22,7 @@ use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, SystemRegisters};
 /// Reason why a guest came back to EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitKind {
-    /// A synchronous exception, described by [`crate::cpu::syndrome`].
+    /// A synchronous exception, described by [`crate::cpu::syndrome`] and [`crate::cpu::fault_address`].
     Synchronous,
     /// A physical interrupt, which is still pending.
     Interrupt,

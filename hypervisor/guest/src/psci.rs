@@ -280,6 +280,12 @@ pub fn enter(power: &mut Power, core: &mut Core, system: &mut SystemRegisters) -
     if state != PowerState::OnPending as u8 && state != PowerState::Suspended as u8 {
         return false;
     }
+    start(power, core, system);
+    true
+}
+
+#[cold]
+fn start(power: &mut Power, core: &mut Core, system: &mut SystemRegisters) {
     *core = Core::reset();
     *system = SystemRegisters::reset();
     *core.pc = *power.entry;
@@ -288,7 +294,6 @@ pub fn enter(power: &mut Power, core: &mut Core, system: &mut SystemRegisters) -
     *power.entry = 0;
     *power.context_id = 0;
     set_state(power, PowerState::On);
-    true
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Wall time, from the machine's clock where it has one, else since power-on; and whether the virtual timer can be trusted. All values here are
 //! written once at boot, by core 0 and before another core reads them, so relaxed accesses suffice.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Once;
 use stasis_arch::timer;
 use stasis_host::board::{Machine, MachineError};
@@ -13,8 +13,9 @@ static EPOCH: Once<u64> = Once::new();
 /// Whether the machine has a clock that was set, so that [`wall_time`] is more than the time since power-on.
 static HAS_CLOCK: AtomicBool = AtomicBool::new(false);
 
-/// Whether the virtual timer does not fire where CNTVOFF_EL2 is ahead of the counter, as QEMU's does not.
-static TIMER_FORGETS: AtomicBool = AtomicBool::new(false);
+/// Ticks from one look to the next at a virtual timer that does not always fire by itself, where it is not known when it will be due; 0 if the virtual
+/// timer fires also where CNTVOFF_EL2 is ahead of the counter, as QEMU's does not.
+static WATCH_TICKS: AtomicU64 = AtomicU64::new(0);
 
 /// Finds out the counter's frequency.
 ///
@@ -35,8 +36,8 @@ pub fn init(clock: Option<Pl031>, timer_forgets: bool) {
     let seconds = clock.map_or(0, |clock| u64::from(clock.seconds()));
     // A clock that nobody has set counts from 0: it tells no date.
     HAS_CLOCK.store(seconds >= SET_SINCE, Ordering::Relaxed);
-    TIMER_FORGETS.store(timer_forgets, Ordering::Relaxed);
     if timer_forgets {
+        WATCH_TICKS.store((timer::frequency() / WATCH_HZ).max(1), Ordering::Relaxed);
         log::debug!(
             "the virtual timer does not fire where CNTVOFF is ahead of the counter: it is watched"
         );
@@ -49,15 +50,15 @@ pub fn init(clock: Option<Pl031>, timer_forgets: bool) {
 const WATCH_HZ: u64 = 1000;
 
 /// Returns the counter's value by which a timer that does not fire by itself must be looked at again.
-#[inline(never)]
+#[inline]
 pub fn next_watch() -> u64 {
-    timer::counter() + timer::frequency() / WATCH_HZ
+    timer::counter() + WATCH_TICKS.load(Ordering::Relaxed)
 }
 
 /// Returns whether the virtual timer does not always fire by itself, as QEMU's does not.
 #[inline]
 pub fn timer_forgets() -> bool {
-    TIMER_FORGETS.load(Ordering::Relaxed)
+    WATCH_TICKS.load(Ordering::Relaxed) != 0
 }
 
 /// Returns whether a guest with this CNTVOFF_EL2 needs its virtual timer watched by EL2's timer, when the counter reads `now`.

@@ -28,6 +28,7 @@ pub use loading::{Lacking, NoTable};
 pub use look::Look;
 pub use parked::Parked;
 pub use ram::Ram;
+pub use turn::After;
 
 use crate::el2::GuestRam;
 use crate::roster::{self, Roster};

@@ -47,6 +47,16 @@ pub struct Turn {
     pub until: u64,
 }
 
+/// Decision whether a task keeps its core.
+pub enum Kept {
+    /// The task goes on until the counter reads this, at the latest.
+    Until(u64),
+    /// Nobody has the core until the counter reads this, at the latest.
+    IdleUntil(u64),
+    /// Another task has the core.
+    Lost,
+}
+
 /// Tasks of a core, and the decisions whose turn it is.
 pub struct Roster {
     core: usize,
@@ -205,14 +215,21 @@ impl Roster {
         tasks.turn(turn)
     }
 
-    /// Decides, and returns until when the task goes on that has the core, or has slept there.
-    ///
-    /// # Errors
-    ///
-    /// The turn of another task, which has the core from now on.
-    pub fn keep(&self, task: TaskId) -> Result<u64, Turn> {
-        let (tasks, turn) = self.begin_turn();
-        if turn.task == Some(task) { Ok(turn.until) } else { Err(tasks.turn(turn)) }
+    /// Decides, and returns what that means for the task that has the core, or has slept there.
+    pub fn keep(&self, task: TaskId) -> Kept {
+        let (_, sched::Turn { task: next, until }) = self.begin_turn();
+        match next {
+            Some(next) if next == task => Kept::Until(until),
+            Some(_) => Kept::Lost,
+            None => Kept::IdleUntil(until),
+        }
+    }
+
+    /// Returns who has the core, and for how long, as was decided last.
+    #[inline(never)]
+    pub fn decided(&self) -> Turn {
+        let tasks = self.agenda.lock();
+        tasks.turn(tasks.scheduler.turn())
     }
 
     #[inline(always)]

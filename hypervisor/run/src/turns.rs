@@ -4,7 +4,7 @@
 //! [`Task`], and lets the core's vCPUs run between two pieces ([`Task::yield_now`]).
 
 use crate::above;
-use crate::domain::Domain;
+use crate::domain::{After, Domain};
 use crate::gic::ThisCore;
 use crate::interrupts::{self, Taken};
 use crate::roster::{self, CONSOLE, Roster, Turn, Who};
@@ -161,22 +161,25 @@ pub fn serve_console(
 /// 2. No vCPU is loaded on it.
 unsafe fn run_vcpus(roster: &Roster) -> u64 {
     let this_core = ThisCore::here();
-    // Decision that was made already, while the vCPU before was leaving.
-    let mut next = None;
+    // Whether the core has decided already, while the vCPU before was leaving.
+    let mut is_decided = false;
     loop {
-        let Turn { who, until } = next.take().unwrap_or_else(|| {
+        let Turn { who, until } = if core::mem::take(&mut is_decided) {
+            roster.decided()
+        } else {
             if let Taken::Other(interrupt) = interrupts::take(roster, &this_core) {
                 interrupts::pass(&this_core, interrupt);
             }
             roster.decide()
-        });
+        };
         match who {
             Who::Vcpu { domain, index } => {
                 // SAFETY: 1. The core is set up, by condition 1. 2. No vCPU is loaded, by condition 2, and each `run` unloads the vCPU that it has
                 // loaded.
-                let stopped = unsafe { domain.run(index, until, &this_core, &mut next) };
-                if let Some(how) = stopped {
-                    above::get().stopped(domain, how);
+                match unsafe { domain.run(index, until, &this_core) } {
+                    After::Decided => is_decided = true,
+                    After::Anything => {}
+                    After::Stopped(how) => above::get().stopped(domain, how),
                 }
             }
             Who::Console => {

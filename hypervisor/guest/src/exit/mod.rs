@@ -193,11 +193,10 @@ pub fn may_be_of_debug(syndrome: Syndrome) -> bool {
         && (class != SYSTEM || ISS_SYSTEM::Op0.read(iss) == 2 && ISS_SYSTEM::CRn.read(iss) != 1)
 }
 
-/// Returns the immediate of an HVC. None if the exception is no HVC.
+/// Returns the immediate of an HVC, from its ESR_EL2. None if the exception is no HVC.
 #[inline]
-pub fn hypervisor_call(syndrome: Syndrome) -> Option<u16> {
-    let esr = Esr::new(syndrome.esr);
-    esr.matches_all(ESR::EC::Hvc64).then(|| ISS_CALL::Imm16.read(syndrome.esr) as u16)
+pub fn hypervisor_call(esr: u64) -> Option<u16> {
+    Esr::new(esr).matches_all(ESR::EC::Hvc64).then(|| ISS_CALL::Imm16.read(esr) as u16)
 }
 
 /// Returns what a synchronous exception from the guest means.

@@ -21,10 +21,10 @@ use stasis_memory::GuestMemory;
 
 impl Vcpu {
     /// Answers a call that is about this vCPU's own registers alone, and leaves nothing to do before the next entry. So it needs no lock of what the
-    /// vCPUs share. Returns `false` if the exit is another one: then nothing was done, and [`Whole::exit`] must answer.
+    /// vCPUs share. Takes ESR_EL2 of the exit. Returns `false` if the exit is another one: then nothing was done, and [`Whole::exit`] must answer.
     #[inline]
-    pub fn call_alone(&mut self, syndrome: Syndrome) -> bool {
-        exit::hypervisor_call(syndrome).is_some_and(|imm| psci::ask(&mut self.core, imm))
+    pub fn call_alone(&mut self, esr: u64) -> bool {
+        exit::hypervisor_call(esr).is_some_and(|imm| psci::ask(&mut self.core, imm))
     }
 
     /// Answers a read of a register that depends on this vCPU and the time alone, as [`Self::call_alone`] does a call. `now` returns CNTVCT of the

@@ -76,6 +76,12 @@ impl Scheduler {
         Some(self.turn_end)
     }
 
+    /// Returns who runs as of the last decision.
+    #[inline]
+    pub fn turn(&self) -> Turn {
+        Turn { task: self.current, until: self.turn_end }
+    }
+
     /// Returns who runs from now on.
     #[inline(always)]
     pub fn decide(&mut self, now: u64) -> Turn {

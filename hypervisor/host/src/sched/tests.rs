@@ -56,6 +56,7 @@ impl Core {
     fn run_until(&mut self, end: u64) {
         while self.now < end {
             let turn = self.scheduler.decide(self.now);
+            assert_eq!(self.scheduler.turn(), turn);
             let limit = turn.until.min(end);
             assert!(limit > self.now, "a turn of no length at {}", self.now);
             let begin = self.now;
@@ -193,6 +194,15 @@ fn who_was_just_served_waits_for_the_slice_to_end() {
     let turn = scheduler.decide(2 * SLICE);
     assert_eq!(turn, Turn { task: Some(0), until: 3 * SLICE });
     assert!(!scheduler.wake(1, || unreachable!("it is awake")));
+}
+
+#[test]
+fn a_wake_up_changes_no_turn_that_was_decided() {
+    let mut core = Core::new().task("", 256, Habit::Runs).task("", 256, Habit::Sleeps);
+    let turn = core.scheduler.decide(0);
+    assert_eq!(turn.task, Some(0));
+    assert!(core.scheduler.wake(1, || 10), "the core decides anew, soon");
+    assert_eq!(core.scheduler.turn(), turn);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use stasis_state::vcpu::Core;
 
 impl Resident {
     /// Completes `exit` by the instruction of the loaded vCPU, if the syndrome does not describe what it did.
+    #[cold]
     pub(super) fn describe(&self, exit: &mut Exit, core: &Core, loaded: &Loaded) {
         if exit.wants_instruction(core)
             && let Some(instruction) = self.instruction(*core.pc, loaded)

@@ -65,6 +65,7 @@ impl Resident {
         fault.is_forbidden_write() && self.allow_write(fault, host)
     }
 
+    #[cold]
     fn allow_write(&mut self, fault: &Fault, host: &mut RunningOn) -> bool {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return false };
         let physical = match fault.ipa {

@@ -2,11 +2,10 @@
 
 use super::errands::Errands;
 use super::lock::Unlocked;
-use super::turn::Leaves;
 use super::{Domain, VcpuPlace};
 use crate::clock;
 use crate::gic::ThisCore;
-use crate::roster::Turn;
+use crate::roster::Kept;
 use stasis_arch::world::Loaded;
 use stasis_arch::{cpu, timer};
 use stasis_guest::clock::NEVER;
@@ -37,8 +36,6 @@ pub struct RunningOn<'a> {
     turn_ends: u64,
     /// Whether EL2's timer must be set, since one of these times has changed.
     timer_is_stale: bool,
-    /// Turn that was decided to come next on the core.
-    next: &'a mut Option<Turn>,
     /// What is left to do outside of the guest.
     pub errands: Errands<'a>,
 }
@@ -53,7 +50,6 @@ impl<'a> RunningOn<'a> {
         loaded: Loaded,
         gic: ThisCore,
         turn_ends: u64,
-        next: &'a mut Option<Turn>,
     ) -> Self {
         Self {
             index: place.index,
@@ -66,7 +62,6 @@ impl<'a> RunningOn<'a> {
             look_at: NEVER,
             turn_ends,
             timer_is_stale: true,
-            next,
             errands: Errands::none(domain),
         }
     }
@@ -112,19 +107,14 @@ impl<'a> RunningOn<'a> {
         timer::counter().wrapping_sub(self.offset)
     }
 
-    /// Makes the core decide. An error is the turn of another task.
+    /// Makes the core decide, and returns whether the vCPU keeps it.
     #[inline]
-    pub fn keep_core(&mut self) -> Result<(), Turn> {
-        let until = self.place.roster.keep(self.place.task)?;
-        self.extend_turn(until);
-        Ok(())
-    }
-
-    /// Makes the core begin this turn next, and returns that the vCPU leaves for it.
-    #[inline]
-    pub fn leave_for(&mut self, turn: Turn) -> Leaves {
-        *self.next = Some(turn);
-        Leaves::ForOthers
+    pub fn keep_core(&mut self) -> Kept {
+        let kept = self.place.roster.keep(self.place.task);
+        if let Kept::Until(until) = kept {
+            self.extend_turn(until);
+        }
+        kept
     }
 
     /// Makes the vCPU sleep until it is kicked, for a millisecond at the most, unless that has happened since it got the core. The core decides next.

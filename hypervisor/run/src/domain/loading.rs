@@ -28,6 +28,7 @@ pub struct NoTable;
 impl Resident {
     /// Makes the loaded vCPU, which has found nothing at a guest-physical address of RAM, sleep until it may be there. If it is there already, another
     /// core has changed stage 2 meanwhile, and the vCPU makes its access again at once.
+    #[cold]
     pub(super) fn await_ram(&mut self, address: u64, host: &mut RunningOn) {
         let Some(missing) = self.ram.missing() else { return };
         let offset = address.wrapping_sub(self.guest.ram_base()) as usize;

@@ -49,7 +49,13 @@ impl Domain {
     /// Returns what the guest's vCPUs share, locked.
     #[inline(always)]
     pub(super) fn lock(&self, _: Unlocked) -> Locked<'_> {
-        Locked(self.resident.lock())
+        // The wait is not part of the many functions that take the lock.
+        Locked(self.resident.try_lock().unwrap_or_else(|| self.wait_for_lock()))
+    }
+
+    #[cold]
+    fn wait_for_lock(&self) -> LockGuard<'_, Resident> {
+        self.resident.lock()
     }
 }
 

@@ -5,6 +5,7 @@ use super::host::RunningOn;
 use super::lock::{Locked, MaybeLocked, Unlocked};
 use super::turn::Leaves;
 use crate::interrupts;
+use crate::roster::Kept;
 use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
@@ -45,10 +46,8 @@ impl Domain {
         loop {
             let roster = host.place.roster;
             // Decide first: a vCPU that is about to leave needs no list registers.
-            if roster.must_decide()
-                && let Err(turn) = host.keep_core()
-            {
-                return (host.leave_for(turn), resident);
+            if roster.must_decide() && !matches!(host.keep_core(), Kept::Until(_)) {
+                return (Leaves::ForOthers, resident);
             }
             resident = self.prepare_entry(resident, vcpu, host);
             let unlocked = resident.unlock();
@@ -152,12 +151,13 @@ impl Domain {
         loop {
             match host.loaded.enter(&mut vcpu.core) {
                 ExitKind::Synchronous => {
-                    let cpu::Syndrome { esr, far, hpfar } = cpu::syndrome();
-                    let syndrome = Syndrome { esr, far, hpfar };
-                    if vcpu.call_alone(syndrome) {
+                    let esr = cpu::syndrome();
+                    if vcpu.call_alone(esr) {
                         stats.left(Reason::Call);
                         continue;
                     }
+                    let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
+                    let syndrome = Syndrome { esr, far, hpfar };
                     unlocked = match self.answer_at_once(unlocked, vcpu, syndrome, host) {
                         AtOnce::Done(unlocked) => {
                             stats.left(Reason::Mmio);

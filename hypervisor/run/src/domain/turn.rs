@@ -5,7 +5,6 @@ use super::host::RunningOn;
 use super::lock::{Locked, Unlocked};
 use super::{Domain, Resident, VcpuPlace, vmid};
 use crate::gic::ThisCore;
-use crate::roster::Turn;
 use core::sync::atomic::Ordering;
 use stasis_arch::world::{Loaded, Registers, Surroundings};
 use stasis_arch::{mmu, timer};
@@ -14,9 +13,19 @@ use stasis_guest::clock::NEVER;
 use stasis_guest::stop::Stopped;
 use stasis_host::run_state::RunState;
 
+/// What a core does after a vCPU's turn.
+pub enum After {
+    /// The core begins the turn that was [decided](crate::roster::Roster::decided).
+    Decided,
+    /// The core decides.
+    Anything,
+    /// The vCPU's guest has stopped, and the core decides.
+    Stopped(Stopped),
+}
+
 /// Reason why a vCPU leaves its core.
 pub(super) enum Leaves {
-    /// The core has decided: [`RunningOn::next`] is the turn of another task, or of nobody.
+    /// The core has decided: it is another task's, or nobody's.
     ForOthers,
     /// No core may run the vCPU now.
     Unwanted,
@@ -35,21 +44,14 @@ impl Domain {
     }
 
     /// Runs vCPU `index` on this core until its turn is over: when the counter reads `until`, or when somebody wants the guest, or the vCPU waits or
-    /// stops. Returns how the guest has stopped, if it has. The core begins the turn in `next` then; if none is there, it decides. A vCPU that can't run
-    /// sleeps until it is kicked.
+    /// stops. Returns what the core does then. A vCPU that can't run sleeps until it is kicked.
     ///
     /// # Safety
     ///
     /// 1. This core was [set up](stasis_arch::cpu::init) for guests.
     /// 2. No vCPU is loaded on this core: nothing that `run` itself calls calls it.
     #[inline(always)]
-    pub(crate) unsafe fn run(
-        &self,
-        index: usize,
-        until: u64,
-        this_core: &ThisCore,
-        next: &mut Option<Turn>,
-    ) -> Option<Stopped> {
+    pub(crate) unsafe fn run(&self, index: usize, until: u64, this_core: &ThisCore) -> After {
         let place = &self.vcpus[index];
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
@@ -58,7 +60,7 @@ impl Domain {
                 match unsafe { self.load(place, &mut vcpu, now) } {
                     Some((loaded, offset, mut resident)) => {
                         let gic = this_core.clone();
-                        let mut host = RunningOn::new(self, place, loaded, gic, until, next);
+                        let mut host = RunningOn::new(self, place, loaded, gic, until);
                         host.note_offset(offset, &resident.guest, now);
                         host.begin(&mut resident.guest, &mut vcpu, now);
                         place.stats.begin(now);
@@ -77,13 +79,14 @@ impl Domain {
             // Whoever has the guest parked kicks the vCPU afterwards.
             _ => Leaves::Unwanted,
         };
-        let stopped = match leaves {
-            Leaves::ForOthers | Leaves::Asleep => return None,
-            Leaves::Unwanted | Leaves::VcpuOff => None,
-            Leaves::Stopped(how) => Some(how),
+        let after = match leaves {
+            Leaves::ForOthers => return After::Decided,
+            Leaves::Asleep => return After::Anything,
+            Leaves::Unwanted | Leaves::VcpuOff => After::Anything,
+            Leaves::Stopped(how) => After::Stopped(how),
         };
         place.roster.sleep(place.task, NEVER);
-        stopped
+        after
     }
 
     /// Loads the vCPU on this core when the counter reads `now`. Returns it with its CNTVOFF_EL2 and what the vCPUs share, locked; `None` if the vCPU

@@ -7,7 +7,7 @@ use super::host::RunningOn;
 use super::lock::Locked;
 use super::turn::Leaves;
 use crate::interrupts;
-use crate::roster::Who;
+use crate::roster::Kept;
 use stasis_arch::{cpu, timer};
 use stasis_guest::timer::Timer;
 use stasis_guest::{Vcpu, Wait};
@@ -45,16 +45,18 @@ impl Domain {
         // The vCPU's list registers are folded.
         place.hold.end_running();
         place.stats.end(timer::counter());
-        while let Err(turn) = host.keep_core() {
-            if !matches!(turn.who, Who::Nobody) {
-                return (Err(host.leave_for(turn)), resident);
-            }
+        loop {
+            let idle_until = match host.keep_core() {
+                Kept::Until(_) => break,
+                Kept::IdleUntil(until) => until,
+                Kept::Lost => return (Err(Leaves::ForOthers), resident),
+            };
             let unlocked = resident.unlock();
             if host.carry_out(&unlocked) {
                 resident = self.lock(unlocked);
                 continue;
             }
-            timer::set_deadline(turn.until);
+            timer::set_deadline(idle_until);
             cpu::wait_for_interrupt();
             let taken = interrupts::take(place.roster, &host.gic);
             resident = self.lock(unlocked);
