@@ -2,7 +2,7 @@
 //! what is stored.
 
 use crate::answer::Answer;
-use crate::instant::{self, Instant, InstantError, Stored};
+use crate::instant::{self, Instant, InstantError, Stored, Taken};
 use crate::loading::{self, Unfinished};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError, ToStore, routines};
@@ -18,9 +18,9 @@ use stasis_guest::given::Unstorable;
 use stasis_host::sets::{self, SetNameError};
 use stasis_host::stored::{self, Keep};
 use stasis_memory::ram::Since;
+use stasis_run::clock;
 use stasis_run::domain::Domain;
-use stasis_run::{clock, shared};
-use stasis_state::{Baseline, Plan, SaveError};
+use stasis_state::{Baseline, Plan, ReadRam, SaveError};
 use stasis_store::{Error, Store};
 
 /// Identity of a checkpoint that has none: nothing is shared with it.
@@ -104,8 +104,8 @@ pub fn store(
         for domain in domains {
             loading::finish(store, domain, out)?;
         }
-        let (guests, instant) = instant::take(store.device_mut().task(), domains, Since::Ever)?;
-        let result = store_all(store, &names, guests, keep, &instant, out);
+        let taken = instant::take(store.device_mut().task(), domains, Since::Ever)?;
+        let result = store_all(store, &names, taken, keep, out);
         if result.is_err() {
             store.discard_staged();
         }
@@ -117,9 +117,8 @@ pub fn store(
 fn store_all(
     store: &mut Store<Disk>,
     names: &[String],
-    mut guests: Vec<Stored>,
+    taken: Taken,
     keep: Option<Keep>,
-    instant: &Instant,
     out: &mut Answer,
 ) -> Result<(), CheckpointError> {
     if let (Some(keep), [name]) = (keep, names) {
@@ -128,13 +127,17 @@ fn store_all(
         stored::make_way(store, name, keep)?;
     }
     store.check_room_for(names.len())?;
+    let Taken { mut guests, mut regions, instant } = taken;
+    regions.begin_reading(&mut || store.device_mut().task().yield_now());
     let mut lines = Vec::new();
     let mut last = 0;
     for (name, guest) in names.iter().zip(&mut guests) {
-        let commit = lines.len() + 1 == names.len();
         let domain = guest.domain;
+        let regions = regions.of(domain);
+        let shared: Vec<&dyn ReadRam> = regions.iter().map(|one| one as &dyn ReadRam).collect();
+        let member = Member { name, guest, is_last: lines.len() + 1 == names.len() };
         let (number, line) =
-            store_one(store, guest, name, instant, commit, out).map_err(|error| match names {
+            store_one(store, member, &shared, &instant, out).map_err(|error| match names {
                 [_] => error,
                 _ => CheckpointError::Member { guest: domain.name.clone(), error: Box::new(error) },
             })?;
@@ -148,47 +151,52 @@ fn store_all(
     Ok(())
 }
 
-/// Writes one guest and the regions that it shares. With `commit`, this checkpoint and all that were staged before it are in the store then.
+/// A guest that is written.
+struct Member<'m, 'd> {
+    name: &'m str,
+    guest: &'m mut Stored<'d>,
+    /// Whether it is the last one of those that are stored together.
+    is_last: bool,
+}
+
+/// Writes one guest and the regions that it shares. With the last one, this checkpoint and all that were staged before it are in the store then.
 /// Returns the number of the checkpoint, which is 0 before the commit, and the line that describes it.
 fn store_one(
     store: &mut Store<Disk>,
-    guest: &mut Stored,
-    name: &str,
+    member: Member,
+    shared: &[&dyn ReadRam],
     instant: &Instant,
-    commit: bool,
     out: &mut Answer,
 ) -> Result<(u64, String), CheckpointError> {
     let start = timer::counter();
-    let Stored { domain, ran, state, ram } = guest;
-    let (number, mut line) = shared::with_copies(domain, |shared| {
-        let pause = &mut || store.device_mut().task().yield_now();
-        ram.begin_reading(pause);
-        let plan = Plan::new(state.records(), ram, shared, routines(), pause)?;
-        let stats = plan.stats();
-        typed::check_given_up()?;
-        let mut writer = store.begin(name, stats.bytes, instant.wall_time)?;
-        writer.set_pages(stats.pages_stored);
-        let mut sink = ToStore(writer);
-        let mut progress = Progress::new("stored", out);
-        plan.write(&mut sink, &mut |done, total| progress.report(done, total))?;
-        if !ram.is_true() {
-            return Err(CheckpointError::Overwritten);
-        }
-        let number = if commit {
-            sink.0.commit()?.number
-        } else {
-            sink.0.stage()?;
-            0
-        };
-        let line = format!(
-            "\"{name}\": {} pages stored, {} zero, {} bytes, {} ms",
-            stats.pages_stored,
-            stats.pages_zero,
-            stats.bytes,
-            clock::millis_since(start)
-        );
-        Ok::<_, CheckpointError>((number, line))
-    })?;
+    let Stored { ran, state, ram, .. } = member.guest;
+    let pause = &mut || store.device_mut().task().yield_now();
+    ram.begin_reading(pause);
+    let plan = Plan::new(state.records(), ram, shared, routines(), pause)?;
+    let stats = plan.stats();
+    typed::check_given_up()?;
+    let mut writer = store.begin(member.name, stats.bytes, instant.wall_time)?;
+    writer.set_pages(stats.pages_stored);
+    let mut sink = ToStore(writer);
+    let mut progress = Progress::new("stored", out);
+    plan.write(&mut sink, &mut |done, total| progress.report(done, total))?;
+    if !ram.is_true() {
+        return Err(CheckpointError::Overwritten);
+    }
+    let number = if member.is_last {
+        sink.0.commit()?.number
+    } else {
+        sink.0.stage()?;
+        0
+    };
+    let mut line = format!(
+        "\"{}\": {} pages stored, {} zero, {} bytes, {} ms",
+        member.name,
+        stats.pages_stored,
+        stats.pages_zero,
+        stats.bytes,
+        clock::millis_since(start)
+    );
     // Whatever becomes of the other members: this guest may write all it likes without a copy.
     ram.end_reading();
     if *ran {

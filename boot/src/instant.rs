@@ -7,6 +7,7 @@ use stasis_host::run_state::{Misfit, RunState};
 use stasis_memory::ram::Since;
 use stasis_memory::range::NoRam;
 use stasis_run::domain::{Domain, Frozen, Parked, Prepared};
+use stasis_run::shared::{FrozenRegions, PreparedRegions};
 use stasis_run::turns::Task;
 use stasis_run::{clock, shared};
 use stasis_state::GuestState;
@@ -21,6 +22,16 @@ pub struct Stored<'a> {
     pub state: GuestState,
     /// Its RAM.
     pub ram: Frozen<'a>,
+}
+
+/// Guests as they were at one instant, and the memory that they share.
+pub struct Taken<'a> {
+    /// The guests.
+    pub guests: Vec<Stored<'a>>,
+    /// The memory that they share.
+    pub regions: FrozenRegions,
+    /// The instant.
+    pub instant: Instant,
 }
 
 /// The instant at which guests were taken.
@@ -52,17 +63,19 @@ pub fn take<'a>(
     task: &mut Task,
     domains: &[&'a Domain],
     since: Since,
-) -> Result<(Vec<Stored<'a>>, Instant), InstantError> {
+) -> Result<Taken<'a>, InstantError> {
     let pause = &mut || task.yield_now();
     let prepared = domains.iter().map(|domain| Prepared::new(domain, since, pause));
     let prepared: Vec<Prepared> = prepared.collect::<Result<_, _>>()?;
+    let regions = PreparedRegions::new(domains.iter().copied(), pause)?;
     let others: Vec<Arc<Domain>> = shared::others(domains);
+    others.iter().try_for_each(|domain| domain.reserve_tables(pause))?;
     let begin = timer::counter();
     let mut parked: Vec<Parked> = domains.iter().map(|domain| domain.park()).collect();
     for (domain, parked) in domains.iter().zip(&parked) {
         parked.state.check_store(&domain.name)?;
     }
-    let others: Vec<Parked> = others.iter().map(|domain| domain.park()).collect();
+    let mut others: Vec<Parked> = others.iter().map(|domain| domain.park()).collect();
     // Take the instant after all guests were parked: they have seen every earlier one.
     let (counter, wall_time) = (timer::counter(), clock::date());
     for parked in &mut parked {
@@ -70,7 +83,7 @@ pub fn take<'a>(
         // A doorbell that one guest has rung is then in the state of the guest that hears it.
         parked.listen();
     }
-    shared::copy(domains.iter().copied(), &mut || task.yield_now());
+    let regions = regions.freeze(&mut parked, &mut others, task);
     drop(others);
     let taken =
         domains.iter().zip(&mut parked).zip(prepared).map(|((domain, parked), prepared)| {
@@ -78,8 +91,8 @@ pub fn take<'a>(
             let ran = parked.state == RunState::Running;
             Stored { domain, ran, state, ram: parked.freeze(prepared, task) }
         });
-    let taken = taken.collect();
+    let guests = taken.collect();
     drop(parked);
     let pause_micros = clock::micros_since(begin);
-    Ok((taken, Instant { wall_time, pause_micros }))
+    Ok(Taken { guests, regions, instant: Instant { wall_time, pause_micros } })
 }

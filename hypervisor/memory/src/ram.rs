@@ -200,21 +200,6 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Makes it what `from` is, which is as large, and marks all of it as written.
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfRange`] if `from` is smaller; what it has is copied.
-    pub fn copy_from(&mut self, from: &Self, pause: &mut dyn FnMut()) -> Result<(), OutOfRange> {
-        self.keep(0..self.raw.len());
-        self.note(0..self.raw.len());
-        pieces(0..self.raw.len()).try_for_each(|piece| {
-            self.raw.copy(piece.start, &from.raw, piece.start, piece.len())?;
-            pause();
-            Ok(())
-        })
-    }
-
     /// Makes what was written what a guest sees, with its caches on or off, as data and as instructions.
     pub fn finish_writing(&mut self, pause: &mut dyn FnMut()) {
         match core::mem::take(&mut self.is_fresh) {

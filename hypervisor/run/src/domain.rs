@@ -23,11 +23,13 @@ mod step;
 mod turn;
 mod wait;
 
+pub(crate) use frozen::room_for;
 pub use frozen::{Frozen, Prepared};
 pub use loading::{Lacking, NoTable};
 pub use look::Look;
 pub use parked::Parked;
 pub use ram::Ram;
+pub(crate) use stasis_memory::snapshot::Room;
 pub use turn::After;
 
 use crate::el2::GuestRam;
@@ -288,7 +290,7 @@ impl Domain {
     }
 
     /// Kicks all vCPUs, so that they look at what they were sent, and at the devices' deadlines.
-    fn kick_all(&self) {
+    pub(crate) fn kick_all(&self) {
         self.vcpus.iter().for_each(|place| place.takes_over.leave());
         self.tasks().for_each(|(roster, task)| roster.kick(task));
     }

@@ -1,8 +1,12 @@
 //! Memory that guests share, and their doorbells.
 //!
-//! A region has its memory for as long as the machine is on, and as much again for a copy, which checkpoints are stored from. So all guests
-//! that share the region stand still only while it is copied. A bell that one guest rings for another waits in the region
+//! A region has its memory for as long as the machine is on. A checkpoint reads it as it was at an instant, while the guests that share it run
+//! ([`FrozenRegions`]). A bell that one guest rings for another waits in the region
 //! until a core of the other's takes it ([`Connected::take_rung`]). So nobody takes the lock of another guest.
+
+mod frozen;
+
+pub use frozen::{FrozenRegions, PreparedRegions, Reading};
 
 use crate::domain::{Domain, Ram};
 use alloc::sync::Arc;
@@ -12,8 +16,8 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use stasis_cores::news::Bits;
 use stasis_guest::shared::SharedRegion;
 use stasis_guest::shared::{Connection, NotMade, connections};
+use stasis_memory::WriteRam;
 use stasis_memory::range::{NoRam, Range};
-use stasis_memory::{ReadRam, WriteRam};
 use stasis_state::device::MAX_PEERS;
 
 /// A region that this machine has memory for.
@@ -21,9 +25,8 @@ pub struct Region {
     config: &'static SharedRegion,
     /// Physical addresses of the memory.
     range: Range,
-    /// Memory of the region. Guests write it at any moment. Locked while it is copied or overwritten.
+    /// Memory of the region. Guests write it at any moment. Locked while it is overwritten, and for the first write of a page while it is stored.
     memory: SpinMutex<Ram>,
-    copy: SpinMutex<Ram>,
     /// For each guest, the peers that have rung it since it was told last.
     rung: [Bits; MAX_PEERS],
     /// Guests that share the region and are on this machine, each by its number in the region.
@@ -53,7 +56,6 @@ fn regions() -> &'static [Region] {
 impl Region {
     fn new(config: &'static SharedRegion, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
         let mut memory = Ram::take(0, config.size, pause)?;
-        let copy = Ram::take(0, config.size, pause)?;
         memory.finish_writing(pause);
         // Stage 2 lets guests write all of it from the beginning.
         memory.mark_written(0..config.size as usize);
@@ -61,7 +63,6 @@ impl Region {
             config,
             range: memory.range(),
             memory: SpinMutex::new(memory),
-            copy: SpinMutex::new(copy),
             rung: core::array::from_fn(|_| Bits::new()),
             guests: [const { SpinMutex::new(None) }; MAX_PEERS],
         })
@@ -150,6 +151,11 @@ impl Connected {
         stasis_guest::shared::keeper(self.region.config, |name| resumed.contains(&name), alive)
     }
 
+    /// Returns the region's memory, locked.
+    pub(crate) fn memory(&self) -> SpinMutexGuard<'static, Ram> {
+        self.region.memory.lock()
+    }
+
     /// Returns the region's name.
     pub fn name(&self) -> &'static str {
         &self.region.config.name
@@ -176,28 +182,6 @@ impl Overwritten {
             rung.take();
         }
     }
-}
-
-/// Copies the content of the regions that these guests share. All guests that share them stand still. Calls `pause` between pieces.
-pub fn copy<'a>(domains: impl Iterator<Item = &'a Domain>, pause: &mut dyn FnMut()) {
-    let mut copied: Vec<&Region> = Vec::new();
-    for Connected { region, .. } in domains.flat_map(Domain::shared) {
-        if !copied.iter().any(|other| core::ptr::eq(*other, *region)) {
-            let memory = region.memory.lock();
-            memory.leave_caches(pause);
-            region.copy.lock().copy_from(&memory, pause).expect("both were made as large");
-            memory.leave_caches(pause);
-            copied.push(region);
-        }
-    }
-}
-
-/// Calls `action` with the copies of the regions that a guest shares, and returns its result.
-pub fn with_copies<T>(domain: &Domain, action: impl FnOnce(&[&dyn ReadRam]) -> T) -> T {
-    let copies: Vec<_> = domain.shared().iter().map(|one| one.region.copy.lock()).collect();
-    let copies: Vec<&dyn ReadRam> =
-        copies.iter().map(|copy| -> &dyn ReadRam { &***copy }).collect();
-    action(&copies)
 }
 
 /// Returns the guests that share memory with these guests and are not among them.

@@ -159,10 +159,6 @@ fn everything_that_is_written_is_marked() {
         assert_eq!(ram.written_blocks().count(), n + 1);
         assert!(ram.may_have_content(n * BLOCK_SIZE));
     }
-    let mut copy = self::ram(6 * BLOCK_SIZE, 0);
-    copy.copy_from(&ram, &mut || ()).unwrap();
-    assert_eq!(copy.written_blocks().count(), 6);
-    assert!(bytes(&copy) == bytes(&ram));
 }
 
 #[test]
@@ -198,15 +194,13 @@ fn what_is_written_leaves_the_caches_before_a_guest_sees_it() {
 
 #[test]
 fn long_work_pauses_after_each_piece() {
-    let (mut one, mut other) = (ram(BLOCK_SIZE, 0), ram(BLOCK_SIZE, 0));
+    let mut one = ram(BLOCK_SIZE, 0);
     one.mark_written(0..BLOCK_SIZE);
     type Work<'a> = &'a mut dyn FnMut(&mut dyn FnMut());
-    let work: [Work<'_>; 4] = [
-        &mut |pause| other.copy_from(&one, pause).unwrap(),
-        &mut |pause| one.leave_caches(pause),
-        &mut |pause| ram_with(pause),
-        &mut |pause| ram(BLOCK_SIZE, 0).finish_writing(pause),
-    ];
+    let work: [Work<'_>; 3] =
+        [&mut |pause| one.leave_caches(pause), &mut |pause| ram_with(pause), &mut |pause| {
+            ram(BLOCK_SIZE, 0).finish_writing(pause)
+        }];
     for (n, work) in work.into_iter().enumerate() {
         let mut pauses = 0;
         work(&mut || pauses += 1);

@@ -5,15 +5,19 @@
 //! the checkpoint takes it, and makes that page writable. So stage 2 tells which pages have changed since the last checkpoint: what is decided about a write is in
 //! [`GuestRam::first_write`](stasis_memory::GuestRam::first_write).
 
-use super::Resident;
 use super::host::RunningOn;
+use super::{Domain, Resident};
 use crate::el2::GuestRam;
 use crate::tables::GuestTables;
+use stasis_arch::world::Loaded;
 use stasis_guest::exit::Fault;
+use stasis_guest::shared::address;
 use stasis_hw::paging::{Attributes, Forget, MapError, Translation, Writable};
+use stasis_memory::ReadRam;
 use stasis_memory::pages::Part;
 use stasis_memory::ram::Reach;
 use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{PAGE_SIZE, PageBits};
 
 /// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself, but for blocks of which something is missing.
 pub(super) fn map(
@@ -52,41 +56,88 @@ impl Resident {
     ) -> impl Iterator<Item = (u64, Writable)> {
         ram.changed_blocks().map(move |(offset, part)| {
             let writable = match part {
-                Part::All => Writable::Block,
+                Part::All if offset + BLOCK_SIZE <= ram.len() => Writable::Block,
+                // The rest of the block is not of the memory.
+                Part::All => Writable::Pages(PageBits::of(0..(ram.len() - offset) / PAGE_SIZE).0),
                 Part::Pages(pages) => Writable::Pages(pages.0),
             };
             (base + offset as u64, writable)
         })
     }
+}
 
-    /// Returns whether the loaded vCPU has left for a write to RAM that stage 2 forbids. Then the write is allowed, and the vCPU makes it again; or the
+/// What became of a write that stage 2 forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// The vCPU makes the write again.
+    Again,
+    /// The vCPU makes the write again when something was released.
+    Later,
+}
+
+impl Domain {
+    /// Returns whether the loaded vCPU has left for a write to memory that stage 2 forbids. Then the write is allowed, and the vCPU makes it again; or the
     /// vCPU sleeps, and makes it again when there is a frame for what the page was.
-    pub(super) fn is_first_write(&mut self, fault: &Fault, host: &mut RunningOn) -> bool {
-        fault.is_forbidden_write() && self.allow_write(fault, host)
-    }
-
-    #[cold]
-    fn allow_write(&mut self, fault: &Fault, host: &mut RunningOn) -> bool {
-        let Self { guest, ram, stage2: Some(stage2), .. } = self else { return false };
-        let physical = match fault.ipa {
-            Some(ipa) => stage2.translate(ipa),
-            None => host.loaded.physical_address(fault.virtual_address),
-        };
-        let Some(physical) = physical else {
-            // Another vCPU has changed the guest's tables since: the guest's own fault comes next.
-            return true;
-        };
-        let range = ram.range();
-        if !range.contains(physical) {
+    pub(super) fn is_first_write(
+        &self,
+        resident: &mut Resident,
+        fault: &Fault,
+        host: &mut RunningOn,
+    ) -> bool {
+        if !fault.is_forbidden_write() {
             return false;
         }
-        let offset = (physical - range.start) as usize;
-        let address = guest.ram_base() + offset as u64;
-        let Ok(mut reach) = ram.first_write(offset) else {
-            host.nap();
-            return true;
+        match self.allow_write(resident, fault, &mut host.loaded) {
+            Some(Answer::Again) => true,
+            Some(Answer::Later) => {
+                host.nap();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Allows the write that has faulted, in the guest's RAM or in what it shares; `None` if it is to neither.
+    #[cold]
+    fn allow_write(
+        &self,
+        resident: &mut Resident,
+        fault: &Fault,
+        loaded: &mut Loaded,
+    ) -> Option<Answer> {
+        let Resident { guest, ram, stage2: Some(stage2), .. } = resident else { return None };
+        let physical = match fault.ipa {
+            Some(ipa) => stage2.translate(ipa),
+            None => loaded.physical_address(fault.virtual_address),
         };
-        let loaded = &mut host.loaded;
+        // Without an address, another vCPU has changed the guest's tables since: the guest's own fault comes next.
+        let Some(physical) = physical else { return Some(Answer::Again) };
+        if ram.range().contains(physical) {
+            return Some(Forbidden { stage2, base: guest.ram_base(), physical }.allow(ram, loaded));
+        }
+        let (n, shared) =
+            (0..).zip(self.shared()).find(|(_, one)| one.range().contains(physical))?;
+        let forbidden = Forbidden { stage2, base: address(n), physical };
+        Some(forbidden.allow(&mut shared.memory(), loaded))
+    }
+}
+
+/// A write that stage 2 forbids.
+struct Forbidden<'s> {
+    stage2: &'s mut Translation,
+    /// Guest-physical address of the memory that is written.
+    base: u64,
+    /// Physical address of the write.
+    physical: u64,
+}
+
+impl Forbidden<'_> {
+    /// Allows the write, which is to `ram`.
+    fn allow(self, ram: &mut GuestRam, loaded: &mut Loaded) -> Answer {
+        let Self { stage2, base, physical } = self;
+        let offset = (physical - ram.range().start) as usize;
+        let address = base + offset as u64;
+        let Ok(mut reach) = ram.first_write(offset) else { return Answer::Later };
         let mut forget = |what| match what {
             Forget::Address(ipa) => loaded.forget_block_everywhere(ipa),
             Forget::All => loaded.forget_all_everywhere(),
@@ -97,21 +148,21 @@ impl Resident {
             if split.is_err() {
                 // A checkpoint has reserved a table for each block, and a resume has if there was room.
                 if !ram.mark_block_changed(offset) {
-                    host.nap();
-                    return true;
+                    return Answer::Later;
                 }
                 reach = Reach::Block;
             }
         }
         if reach == Reach::Block {
-            match ram.is_block_there(offset) {
+            let end = offset - offset % BLOCK_SIZE + BLOCK_SIZE;
+            match end <= ram.len() && ram.is_block_there(offset) {
                 // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation, and completes that.
                 true => unsafe { stage2.join(address, forget) },
-                // The pages that are missing must stay unmapped.
+                // The pages that are missing, or not of the memory, must stay unmapped.
                 false => stage2.allow_writes(address),
             }
         }
-        host.loaded.forget_block(address);
-        true
+        loaded.forget_block(address);
+        Answer::Again
     }
 }

@@ -55,20 +55,33 @@ impl Prepared {
             let is_whole = since == Since::Ever || resident.ram.baseline().is_none();
             let len = resident.ram.len();
             let pages = if is_whole { len } else { resident.ram.changed_pages() * PAGE };
-            (len, resident.lacking_tables(), pages as u64)
+            (len, domain.lacking_tables(&resident), pages as u64)
         };
         let tables = tables::reserve(lacking, pause)?;
-        let bytes = |frames| (Room::<El2>::bytes(len, frames) as u64).next_multiple_of(RAM_UNIT);
-        // A page that is not taken needs no frame.
-        let most = changed.next_multiple_of(RAM_UNIT).clamp(RAM_UNIT, MOST);
-        let wanted = (len as u64 / PART).clamp(RAM_UNIT, most) / PAGE_SIZE;
-        let memory = pool::take_uncleared(0, bytes(wanted as usize));
-        let memory = memory.or_else(|_| pool::take_uncleared(0, bytes(1)));
         // From here on, dropping gives the tables back.
         let mut prepared = Self { room: None, tables, since };
-        prepared.room = Some(Room::new(len, memory?, pause));
+        prepared.room = Some(room_for(len, changed, pause)?);
         Ok(prepared)
     }
+}
+
+/// Takes from the pool what a snapshot of `len` bytes needs that takes `changed` bytes. Calls `pause` between pieces.
+///
+/// # Errors
+///
+/// [`NoRam`] if the pool does not have it.
+pub(crate) fn room_for(
+    len: usize,
+    changed: u64,
+    pause: &mut dyn FnMut(),
+) -> Result<Room<El2>, NoRam> {
+    let bytes = |frames| (Room::<El2>::bytes(len, frames) as u64).next_multiple_of(RAM_UNIT);
+    // A page that is not taken needs no frame.
+    let most = changed.next_multiple_of(RAM_UNIT).clamp(RAM_UNIT, MOST);
+    let wanted = (len as u64 / PART).clamp(RAM_UNIT, most) / PAGE_SIZE;
+    let memory = pool::take_uncleared(0, bytes(wanted as usize));
+    let memory = memory.or_else(|_| pool::take_uncleared(0, bytes(1)))?;
+    Ok(Room::new(len, memory, pause))
 }
 
 impl Drop for Prepared {
@@ -80,26 +93,35 @@ impl Drop for Prepared {
     }
 }
 
-impl Resident {
-    /// Returns how many tables the guest's translation lacks for all blocks of its RAM being split.
-    fn lacking_tables(&self) -> usize {
-        let has = self.stage2.as_ref().map_or(usize::MAX, Translation::page_tables);
-        self.ram.len().div_ceil(BLOCK_SIZE).saturating_sub(has)
+impl Domain {
+    /// Returns how many tables the guest's translation lacks for all blocks being split of its RAM, and of what it shares.
+    pub(super) fn lacking_tables(&self, resident: &Resident) -> usize {
+        let has = resident.stage2.as_ref().map_or(usize::MAX, Translation::page_tables);
+        let shared = self.shared().iter().map(|one| one.range().len() as usize / BLOCK_SIZE);
+        let wanted = resident.ram.len().div_ceil(BLOCK_SIZE) + shared.sum::<usize>();
+        wanted.saturating_sub(has)
     }
 
-    /// Takes from the pool the tables that the guest's translation lacks, so that it is known of each page whether it has changed. Calls `pause` between
-    /// tables.
+    /// Takes from the pool the tables that the guest's translation lacks. Calls `pause` between tables. The caller has none of the guest's locks.
     ///
     /// # Errors
     ///
     /// [`NoRam`] if the pool does not have them.
-    pub(super) fn reserve_tables(&mut self, pause: &mut dyn FnMut()) -> Result<(), NoRam> {
-        let tables = tables::reserve(self.lacking_tables(), pause)?;
+    pub fn reserve_tables(&self, pause: &mut dyn FnMut()) -> Result<(), NoRam> {
+        let lacking = self.lacking_tables(&self.resident.lock());
+        let tables = tables::reserve(lacking, pause)?;
+        self.resident.lock().stock(tables);
+        Ok(())
+    }
+}
+
+impl Resident {
+    /// Adds tables to those of the guest's translation.
+    pub(super) fn stock(&mut self, tables: Spares) {
         match &mut self.stage2 {
             Some(stage2) => stage2.stock(tables),
             None => tables::release(tables),
         }
-        Ok(())
     }
 
     /// Gives the tables back that no block needs.

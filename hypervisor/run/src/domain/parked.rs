@@ -3,6 +3,8 @@
 use super::{Domain, NOBODY, Ram, Resident, forget, vmid};
 use crate::device_interrupts;
 use crate::el2::{El2, GuestRam};
+use crate::shared::{Connected, Region};
+use crate::tables;
 use crate::turns::Task;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -11,6 +13,7 @@ use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutexGuard;
 use stasis_arch::mmu;
 use stasis_cores::sync::LockGuard;
+use stasis_guest::shared::address;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::run_state::RunState;
 use stasis_hw::paging::{Spares, Translation, Writable};
@@ -76,11 +79,13 @@ impl Parked<'_> {
     pub fn fit_tables(&mut self, task: &mut Task) {
         match self.resident.ram.baseline() {
             Some(_) => {
-                if let Err(why) = self.resident.reserve_tables(&mut || task.yield_now()) {
-                    log::warn!(
+                let lacking = self.domain.lacking_tables(&self.resident);
+                match tables::reserve(lacking, &mut || task.yield_now()) {
+                    Ok(tables) => self.resident.stock(tables),
+                    Err(why) => log::warn!(
                         "guest \"{}\": its next checkpoint is larger than need be: {why}",
                         self.domain.name
-                    );
+                    ),
                 }
             }
             None => self.resident.release_tables(),
@@ -122,6 +127,19 @@ impl Parked<'_> {
             unsafe { stage2.forbid_writes(blocks, forget) };
         }
         ram.begin_snapshot(room, since)
+    }
+
+    /// Makes stage 2 forbid all writes to a region, if the guest shares it.
+    pub(crate) fn forbid_shared_writes(&mut self, region: &Region, ram: &GuestRam, _: &mut Task) {
+        let number = self.domain.number;
+        let is_it = |one: &Connected| core::ptr::eq(one.region, region);
+        let Some(n) = self.domain.shared().iter().position(is_it) else { return };
+        let Some(stage2) = &mut self.resident.stage2 else { return };
+        let blocks = || Resident::writable_blocks(address(n), ram);
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
+        // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
+        unsafe { stage2.forbid_writes(blocks, forget) };
     }
 
     /// Passes on to the guest the bells that were rung so far.

@@ -241,7 +241,7 @@ impl Domain {
         let mut resident = lock.lock(self);
         loop {
             if let Some(fault) = exit.fault() {
-                if resident.is_first_write(fault, host) {
+                if self.is_first_write(&mut resident, fault, host) {
                     return (Next::Enter, resident);
                 }
                 resident.describe(&mut exit, &vcpu.core, &host.loaded);

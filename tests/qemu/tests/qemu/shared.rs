@@ -23,10 +23,11 @@ fn players<'l>(lab: &'l Lab, names: &[&str]) -> Result<Setup<'l>> {
     Ok(machine.shared(region(names)))
 }
 
-/// Returns a region of the size that `ring` expects.
+/// Returns a region of the size that `ring` expects, or, for more than two guests, of a block of stage 2 and a part of one.
 fn region(names: &[&str]) -> SharedRegion {
     let guests = names.iter().map(|name| (*name).to_owned()).collect();
-    SharedRegion { name: "table".to_owned(), size: 1 << 20, guests }
+    let size = if names.len() > 2 { 3 << 20 } else { 1 << 20 };
+    SharedRegion { name: "table".to_owned(), size, guests }
 }
 
 /// Watches a player tell of its next rounds, which must be right, and none come without a bell: the last of them.
