@@ -16,9 +16,9 @@ use stasis_hw::sdhci::{self, Dma, Sdhci};
 use stasis_hw::virtio_blk::{self, DiskMemory, Slot, VirtioBlk};
 use stasis_memory::range::Range;
 use stasis_run::turns::Task;
-use stasis_store::BlockDevice;
 use stasis_store::block::{SECTOR, pieces};
 use stasis_store::partition::{self, Partition};
+use stasis_store::{BlockDevice, Request};
 
 /// Milliseconds that a virtio disk may take for one request.
 const PATIENCE_MS: u64 = 10_000;
@@ -275,6 +275,15 @@ impl BlockDevice for Disk<'_> {
             Self::Virtio(disk, task) => Ok(disk.flush(*task)?),
             // A card that has said that it is ready again has written everything. Its cache (SD specification 6.00) is never switched on.
             Self::Card(card, _) => Ok(card.check()?),
+        }
+    }
+
+    fn request_of(&self, error: &DiskError) -> Option<Request> {
+        let DiskError::Virtio(error) = error else { return None };
+        match error.request()? {
+            virtio_blk::Request::Read(sector, _) => Some(Request::Read(sector)),
+            virtio_blk::Request::Write(sector, _) => Some(Request::Write(sector)),
+            virtio_blk::Request::Flush => None,
         }
     }
 }

@@ -91,6 +91,21 @@ pub trait BlockDevice {
 
     /// Returns when everything written before survives a loss of power.
     fn flush(&mut self) -> Result<(), Self::Error>;
+
+    /// Returns the request that has failed with this error, if the error says it. That may be one that was [begun](Self::begin_write_with) earlier, and not the one that was
+    /// asked for when the error was returned.
+    fn request_of(&self, _error: &Self::Error) -> Option<Request> {
+        None
+    }
+}
+
+/// What a disk was asked for, and from which sector on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// To read.
+    Read(u64),
+    /// To write.
+    Write(u64),
 }
 
 /// Returns the pieces of at most `most` bytes, a whole number of sectors, that `len` bytes from `lba` on consist of: where each begins, and
@@ -148,6 +163,10 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
 
     fn flush(&mut self) -> Result<(), D::Error> {
         (**self).flush()
+    }
+
+    fn request_of(&self, error: &D::Error) -> Option<Request> {
+        (**self).request_of(error)
     }
 }
 

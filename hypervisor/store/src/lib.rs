@@ -6,7 +6,7 @@
 //! - [`catalog`]: which checkpoints there are and where; [`layout`]: how all that stands on the disk.
 //! - [`set`]: checkpoints of several guests at one instant; [`space`]: runs of blocks.
 //! - `map`: which blocks a checkpoint has, some of them shared with others; `free`, over `blockset`: which blocks nobody has; `shares`: which one alone has.
-//! - `entry`, `slots`, `superblock`, `upgrade`: what stands in the catalog's slots, and how the store gets from one version to the next.
+//! - `io`: what is read and written on the device. `entry`, `slots`, `superblock`, `upgrade`: what stands in the catalog's slots, and how the store gets from one version to the next.
 //!
 //! `docs/store.md` specifies the layout for whoever wants to write a reader of their own.
 
@@ -22,6 +22,7 @@ mod entry;
 pub mod error;
 mod free;
 pub mod gpt;
+mod io;
 pub mod layout;
 mod map;
 pub mod mbr;
@@ -36,7 +37,7 @@ mod superblock;
 mod upgrade;
 pub mod writer;
 
-pub use block::{BlockDevice, RamDisk, SECTOR};
+pub use block::{BlockDevice, RamDisk, Request, SECTOR};
 pub use catalog::{Checkpoint, Identity, Which};
 pub use error::Error;
 pub use partition::Partition;

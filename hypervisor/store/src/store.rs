@@ -490,66 +490,6 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Begins to write `len` bytes of blocks that `fill` makes, piece by piece.
-    pub(crate) fn begin_blocks_with(
-        &mut self,
-        block: u32,
-        len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), D> {
-        let lba = self.partition.first() + u64::from(block) * BLOCK_SECTORS;
-        let begun = self.device.begin_write_with(lba, len, fill);
-        begun.map_err(|error| Error::Device { doing: "writing", lba, error })
-    }
-
-    /// Begins to write a block.
-    pub(crate) fn begin_block(&mut self, block: u32, mut bytes: &[u8]) -> Result<(), D> {
-        self.begin_blocks_with(block, BLOCK, &mut |piece| {
-            let (now, later) = bytes.split_at(piece.len());
-            piece.copy_from_slice(now);
-            bytes = later;
-        })
-    }
-
-    /// Reads a block.
-    pub(crate) fn read_block(&mut self, block: u32, bytes: &mut [u8]) -> Result<(), D> {
-        self.read_sectors(u64::from(block) * BLOCK_SECTORS, bytes)
-    }
-
-    /// Waits for all blocks whose writes were begun.
-    pub(crate) fn end_blocks(&mut self) -> Result<(), D> {
-        let lba = self.partition.first();
-        let ended = self.device.end_writes();
-        ended.map_err(|error| Error::Device { doing: "writing", lba, error })
-    }
-
-    pub(crate) fn write_sectors(&mut self, sector: u64, data: &[u8]) -> Result<(), D> {
-        let lba = self.partition.first() + sector;
-        self.device.write(lba, data).map_err(|error| Error::Device { doing: "writing", lba, error })
-    }
-
-    pub(crate) fn read_sectors(&mut self, sector: u64, buf: &mut [u8]) -> Result<(), D> {
-        let lba = self.partition.first() + sector;
-        self.device.read(lba, buf).map_err(|error| Error::Device { doing: "reading", lba, error })
-    }
-
-    /// Reads `len` bytes of sectors, and hands them to `take`, piece by piece.
-    pub(crate) fn read_sectors_with(
-        &mut self,
-        sector: u64,
-        len: usize,
-        take: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), D> {
-        let lba = self.partition.first() + sector;
-        let read = self.device.read_with(lba, len, take);
-        read.map_err(|error| Error::Device { doing: "reading", lba, error })
-    }
-
-    pub(crate) fn flush(&mut self) -> Result<(), D> {
-        let lba = self.partition.first();
-        self.device.flush().map_err(|error| Error::Device { doing: "flushing", lba, error })
-    }
-
     /// Returns the device, to ask how it does. Whoever writes to it breaks the store.
     pub fn device_mut(&mut self) -> &mut D {
         &mut self.device

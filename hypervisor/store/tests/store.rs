@@ -198,6 +198,25 @@ fn a_write_that_failed_can_not_be_committed() {
 }
 
 #[test]
+fn the_error_of_a_write_that_was_begun_earlier_names_its_own_sector() {
+    let first = u64::from(stasis_store::layout::FIRST_DATA_BLOCK) * 8;
+    // Each request of 128 KiB is eight pieces, of which the third fails. Three are under way: so it is the first request that fails, or waiting for the last.
+    for (blocks, nth) in [(64, 2), (34, 7)] {
+        let mut disk = FaultyDisk::new(formatted(300)).with_depth(3);
+        // Opening it takes one flush.
+        disk.fails_at = vec![1 + nth];
+        let mut store = open(disk);
+        let mut writer = store.begin_open("it", 0).unwrap();
+        let written =
+            contents(1, blocks * BLOCK).chunks(BLOCK).try_for_each(|one| writer.write(one));
+        let error = written.and_then(|()| writer.commit().map(drop)).unwrap_err();
+        let Error::Device { doing: "writing", lba, error } = error else { panic!("{error}") };
+        assert_eq!(Some(lba), error.write);
+        assert!(lba > first && lba < first + 34 * 8, "sector {lba}");
+    }
+}
+
+#[test]
 fn names_that_can_not_be_typed_or_printed_are_refused() {
     let mut store = open(formatted(10));
     for name in ["", "a b", "a\n", "\x1b[2J", "12", "a\0", &"x".repeat(33), "ö\u{a0}"] {

@@ -38,6 +38,18 @@ impl Request {
     }
 }
 
+impl Error {
+    /// Returns the request that has failed with this error, if it is that of a request that the disk had.
+    pub fn request(&self) -> Option<Request> {
+        match self {
+            Self::Failed { request, .. }
+            | Self::TimedOut { request, .. }
+            | Self::Confused { request, .. } => Some(*request),
+            _ => None,
+        }
+    }
+}
+
 /// Reason why the disk can't be used, or did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use stasis_store::block::pieces;
-use stasis_store::{BlockDevice, Partition, RamDisk, SECTOR, Store};
+use stasis_store::{BlockDevice, Partition, RamDisk, Request, SECTOR, Store};
 
 /// Random numbers that a seed repeats (xorshift64*).
 pub struct Random(u64);
@@ -32,7 +32,10 @@ pub enum Fate {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault;
+pub struct Fault {
+    /// The first sector of the write that has failed, if it was one.
+    pub write: Option<u64>,
+}
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,8 +63,8 @@ pub struct FaultyDisk {
     pub depth: usize,
     /// Writes that were begun, and not carried out yet.
     begun: Vec<(u64, Vec<u8>)>,
-    /// Whether an operation has failed.
-    has_failed: bool,
+    /// What the first write has failed with that was begun.
+    failed: Option<Fault>,
 }
 
 /// Bytes of each write that a [`FaultyDisk`] begins beside others.
@@ -79,7 +82,7 @@ impl FaultyDisk {
             writes: Vec::new(),
             depth: 0,
             begun: Vec::new(),
-            has_failed: false,
+            failed: None,
         }
     }
 
@@ -93,7 +96,7 @@ impl FaultyDisk {
         while self.begun.len() > most {
             let nth = Random::new(self.operations as u64).below(self.begun.len() as u64);
             let (lba, data) = self.begun.swap_remove(nth as usize);
-            self.has_failed |= self.write(lba, &data).is_err();
+            self.failed = self.failed.or(self.write(lba, &data).err());
         }
     }
 
@@ -195,7 +198,7 @@ impl BlockDevice for FaultyDisk {
 
     fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), Fault> {
         if self.power_failed() {
-            return Err(Fault);
+            return Err(Fault { write: None });
         }
         let at = lba as usize * SECTOR;
         buf.copy_from_slice(&self.cache[at..at + buf.len()]);
@@ -212,7 +215,7 @@ impl BlockDevice for FaultyDisk {
             self.cache[at..at + SECTOR].copy_from_slice(sector);
             self.unflushed.push((at, sector.to_vec()));
         }
-        failed.map_or(Ok(()), |_| Err(Fault))
+        failed.map_or(Ok(()), |_| Err(Fault { write: Some(lba) }))
     }
 
     fn begin_write_with(
@@ -228,21 +231,25 @@ impl BlockDevice for FaultyDisk {
             self.begun.push((lba, data));
             self.carry_out(self.depth);
         }
-        if self.has_failed { Err(Fault) } else { Ok(()) }
+        self.failed.map_or(Ok(()), Err)
     }
 
     fn end_writes(&mut self) -> Result<(), Fault> {
         self.carry_out(0);
-        if core::mem::take(&mut self.has_failed) { Err(Fault) } else { Ok(()) }
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
         if self.next_operation(0).is_some() {
-            return Err(Fault);
+            return Err(Fault { write: None });
         }
         self.unflushed.clear();
         self.durable.copy_from_slice(&self.cache);
         Ok(())
+    }
+
+    fn request_of(&self, error: &Fault) -> Option<Request> {
+        error.write.map(Request::Write)
     }
 }
 

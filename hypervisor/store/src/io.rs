@@ -1,0 +1,84 @@
+//! What a store reads and writes on its device: sectors and blocks of its partition, with errors that name the request which has failed.
+
+use crate::block::{BlockDevice, Request};
+use crate::error::Error;
+use crate::layout::{BLOCK, BLOCK_SECTORS};
+use crate::store::{Result, Store};
+
+impl<D: BlockDevice> Store<D> {
+    /// Begins to write `len` bytes of blocks that `fill` makes, piece by piece.
+    pub(crate) fn begin_blocks_with(
+        &mut self,
+        block: u32,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), D> {
+        let lba = self.lba(u64::from(block) * BLOCK_SECTORS);
+        let begun = self.device.begin_write_with(lba, len, fill);
+        begun.map_err(|error| self.failed("writing", lba, error))
+    }
+
+    /// Begins to write a block.
+    pub(crate) fn begin_block(&mut self, block: u32, mut bytes: &[u8]) -> Result<(), D> {
+        self.begin_blocks_with(block, BLOCK, &mut |piece| {
+            let (now, later) = bytes.split_at(piece.len());
+            piece.copy_from_slice(now);
+            bytes = later;
+        })
+    }
+
+    /// Waits for all blocks whose writes were begun.
+    pub(crate) fn end_blocks(&mut self) -> Result<(), D> {
+        let ended = self.device.end_writes();
+        ended.map_err(|error| self.failed("writing", self.lba(0), error))
+    }
+
+    pub(crate) fn write_sectors(&mut self, sector: u64, data: &[u8]) -> Result<(), D> {
+        let lba = self.lba(sector);
+        let written = self.device.write(lba, data);
+        written.map_err(|error| self.failed("writing", lba, error))
+    }
+
+    pub(crate) fn read_sectors(&mut self, sector: u64, buf: &mut [u8]) -> Result<(), D> {
+        let lba = self.lba(sector);
+        let read = self.device.read(lba, buf);
+        read.map_err(|error| self.failed("reading", lba, error))
+    }
+
+    /// Reads a block.
+    pub(crate) fn read_block(&mut self, block: u32, bytes: &mut [u8]) -> Result<(), D> {
+        self.read_sectors(u64::from(block) * BLOCK_SECTORS, bytes)
+    }
+
+    /// Reads `len` bytes of sectors, and hands them to `take`, piece by piece.
+    pub(crate) fn read_sectors_with(
+        &mut self,
+        sector: u64,
+        len: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D> {
+        let lba = self.lba(sector);
+        let read = self.device.read_with(lba, len, take);
+        read.map_err(|error| self.failed("reading", lba, error))
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), D> {
+        let flushed = self.device.flush();
+        flushed.map_err(|error| self.failed("flushing", self.lba(0), error))
+    }
+
+    /// Returns the device's number of a sector of the partition.
+    fn lba(&self, sector: u64) -> u64 {
+        self.partition().first() + sector
+    }
+
+    /// Returns the error of a device that was asked for something at `lba`, or has failed something that was begun earlier.
+    fn failed(&self, doing: &'static str, lba: u64, error: D::Error) -> Error<D::Error> {
+        let (doing, lba) = match self.device.request_of(&error) {
+            Some(Request::Read(lba)) => ("reading", lba),
+            Some(Request::Write(lba)) => ("writing", lba),
+            None => (doing, lba),
+        };
+        Error::Device { doing, lba, error }
+    }
+}
