@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, written};
 use crate::work::Work;
-use crate::{care, notes, registry, smp, typed};
+use crate::{care, loading, notes, registry, smp, typed};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -90,7 +90,7 @@ fn wait_until(work: &mut Work, counter: u64) -> bool {
         if timer::counter() >= counter {
             return true;
         }
-        if typed::undisturbed(|| care::serve(work)) {
+        if typed::undisturbed(|| care::serve(work)) || loading::serve(work) {
             continue;
         }
         super::rest_until(work.task, notes::next_due().map_or(counter, |due| due.min(counter)));
