@@ -20,7 +20,7 @@ impl Sink for File {
         Ok(())
     }
 
-    fn share(&mut self, _: std::ops::Range<u64>) -> Result<(), Infallible> {
+    fn share(&mut self, _: Range<u64>) -> Result<(), Infallible> {
         unreachable!("there is nothing to share with")
     }
 

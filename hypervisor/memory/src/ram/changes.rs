@@ -188,6 +188,7 @@ impl<M: Machine> GuestRam<M> {
     }
 }
 
-#[cfg(test)]
+// Miri would take minutes for memory of some blocks, and the unsafe code that this needs is tested elsewhere.
+#[cfg(all(test, not(miri)))]
 #[allow(unsafe_code, reason = "tests own the memory that they hand over")]
 mod tests;
