@@ -88,9 +88,18 @@ pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), Catalog
         table::store(&rows).write(out, json)?;
         let Usage { free, capacity, .. } = usage;
         match json {
-            true => writeln!(out, "{{\"free\":{free},\"capacity\":{capacity}}}"),
+            true => {
+                let damaged = store.damaged();
+                writeln!(out, "{{\"free\":{free},\"capacity\":{capacity},\"damaged\":{damaged:?}}}")
+            }
             false => writeln!(out, "{} of {} free", Size(free), Size(capacity)),
         }?;
+        for number in store.damaged().iter().filter(|_| !json) {
+            writeln!(
+                out,
+                "the block map of checkpoint {number} is damaged: some or all of it can't be read"
+            )?;
+        }
         Ok(())
     })
 }

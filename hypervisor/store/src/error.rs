@@ -283,7 +283,7 @@ pub enum Error<E: Display + Debug> {
     },
     /// The disk got full in the midst of a checkpoint.
     #[error(
-        "the store is full: {written} bytes of the checkpoint were written, and there is no room for more"
+        "the store is full: {written} bytes of the checkpoint were written, and nothing more is free"
     )]
     NoRoom {
         /// Bytes that were written.

@@ -182,6 +182,23 @@ fn a_full_disk_in_the_midst_loses_nothing_and_older_space_is_found() {
 }
 
 #[test]
+fn what_is_staged_is_not_given_out_while_room_is_looked_for() {
+    let mut store = open(formatted(100));
+    let one = add(&mut store, "one", &contents(1, 40 * BLOCK)).unwrap();
+    let two = add(&mut store, "two", &contents(2, 40 * BLOCK)).unwrap();
+    store.delete(one).unwrap();
+    let mut writer = store.begin_open("set/a", 0).unwrap();
+    writer.write(&contents(3, 15 * BLOCK)).unwrap();
+    writer.stage().unwrap();
+    let mut writer = store.begin_open("set/b", 0).unwrap();
+    writer.write(&contents(4, 41 * BLOCK)).unwrap();
+    let last = writer.commit().unwrap().number;
+    for (number, seed, blocks) in [(two, 2, 40), (last - 1, 3, 15), (last, 4, 41)] {
+        assert!(read(&mut store, number) == contents(seed, blocks * BLOCK), "checkpoint {number}");
+    }
+}
+
+#[test]
 fn a_checkpoint_that_is_in_use_is_not_deleted() {
     let mut store = open(formatted(40));
     let one = add(&mut store, "it", &contents(1, BLOCK)).unwrap();
