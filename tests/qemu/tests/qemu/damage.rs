@@ -104,7 +104,7 @@ pub fn one_bit_flipped(lab: &Lab) -> Result<()> {
     let mut stasis = good.boot(lab)?;
     for (place, number) in bad {
         stasis
-            .refused(&format!("resume {number}"))
+            .refused(&format!("resume {number} --whole"))
             .with_context(|| format!("byte {place} was changed"))?;
     }
     stasis.resume(good.number)?;
