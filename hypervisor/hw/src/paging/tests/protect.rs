@@ -66,12 +66,14 @@ impl Guest {
         self.forbid_all_of(&BLOCKS.map(|block| (block, Writable::Block)));
     }
 
-    /// Forbids writes. Both cores look everything up right before they forget it.
+    /// Forbids writes. Both cores look everything up right before they forget it, and right after.
     fn forbid_all_of(&mut self, blocks: &[(u64, Writable)]) {
         let tlbs = &self.tlbs;
         let forget = |_| {
             look_ahead(tlbs);
             tlbs.borrow_mut().iter_mut().for_each(|tlb| tlb.forget(Forget::All));
+            // They may look up again at once, whatever the caller has still to do.
+            look_ahead(tlbs);
         };
         // SAFETY: the two TLBs are all that walks the translation, and both forget.
         unsafe { self.map.forbid_writes(|| blocks.iter().copied(), forget) };
