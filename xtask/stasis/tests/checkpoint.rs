@@ -135,6 +135,45 @@ fn a_checkpoint_goes_onto_a_disk_and_comes_back() {
     assert!(refused(&["checkpoint", "get", disk.text(), "1", copy.text()]).contains('1'));
 }
 
+/// Returns the list of a disk's checkpoints, as a program reads it.
+fn listed(disk: &Scratch) -> serde_json::Value {
+    serde_json::from_str(&printed(&["checkpoint", "list", disk.text(), "--json"])).unwrap()
+}
+
+#[test]
+fn an_old_store_is_upgraded_with_all_that_is_in_it() {
+    let disk = Scratch::new("old.img");
+    // The number of sectors, and then of each that is not zero its number and its bytes.
+    let golden = std::fs::read(root().join("tests/golden/store/1.sectors")).unwrap();
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+    let mut bytes = vec![0; number(&golden) * 512];
+    for sector in golden[4..].chunks_exact(516) {
+        bytes[number(sector) * 512..][..512].copy_from_slice(&sector[4..]);
+    }
+    std::fs::write(&disk.0, bytes).unwrap();
+    let before = listed(&disk);
+    assert_eq!(before["version"], 1);
+    printed(&["checkpoint", "upgrade", disk.text()]);
+    let after = listed(&disk);
+    assert_eq!(after["version"], 3);
+    let names = |list: &serde_json::Value| {
+        let all = list["checkpoints"].as_array().unwrap().iter();
+        all.map(|one| {
+            [&one["number"], &one["name"], &one["bytes"], &one["set"]].map(ToString::to_string)
+        })
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&after), names(&before));
+    // Each has a map of one block now.
+    let freed = |list: &serde_json::Value| {
+        let all = list["checkpoints"].as_array().unwrap().iter();
+        all.map(|one| one["frees"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!(freed(&after) - freed(&before), names(&after).len() as u64 * 4096);
+    printed(&["checkpoint", "upgrade", disk.text()]);
+    assert_eq!(listed(&disk), after);
+}
+
 /// A limit on the size of files ends `get` in the midst of its writing.
 #[test]
 fn an_older_file_is_whole_when_get_is_killed() {
