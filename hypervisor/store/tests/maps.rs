@@ -259,10 +259,10 @@ proptest! {
             let mut all = vec![0; (reader.length() as usize).min(1 << 20)];
             let _ = reader.read_at(0, &mut all);
             store.freed_by_each();
-            if let Ok(mut writer) = store.begin_open("three", 0) {
-                if writer.share(2, 0..3).is_ok() {
-                    writer.commit().unwrap();
-                }
+            if let Ok(mut writer) = store.begin_open("three", 0)
+                && writer.share(2, 0..3).is_ok()
+            {
+                writer.commit().unwrap();
             }
             prop_assert!(read(&mut store, 1) == contents(1, 5 * BLOCK));
             store.delete(2).unwrap();

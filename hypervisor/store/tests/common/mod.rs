@@ -148,7 +148,7 @@ impl FaultyDisk {
                     1 => Fate::Lost,
                     // Of a superblock, nothing changes in the second half.
                     _ if at < 0x1_0000 => Fate::Cut(12),
-                    _ if at >= 0x3_0000 && at / SECTOR % 2 != 0 => Fate::Kept,
+                    _ if at >= 0x3_0000 && !(at / SECTOR).is_multiple_of(2) => Fate::Kept,
                     _ => Fate::Torn,
                 }
             })
