@@ -1,7 +1,10 @@
 //! Checkpoints: storing guests, alone or several at one instant. [`crate::resume`] brings them back, [`crate::catalog`] has the commands about
 //! what is stored.
 
+mod base;
+
 use crate::answer::Answer;
+use crate::identity;
 use crate::instant::{self, Instant, InstantError, Stored, Taken};
 use crate::loading::{self, Unfinished};
 use crate::storage::{Disk, DiskError, NoStore};
@@ -12,6 +15,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use base::{Base, Origin};
 use core::fmt::Write;
 use stasis_arch::timer;
 use stasis_guest::given::Unstorable;
@@ -20,11 +24,9 @@ use stasis_host::stored::{self, Keep};
 use stasis_memory::ram::Since;
 use stasis_run::clock;
 use stasis_run::domain::Domain;
-use stasis_state::{Baseline, Plan, ReadRam, SaveError};
+use stasis_state::guest::Lineage;
+use stasis_state::{Baseline, Capture, ReadRam, SaveError, Stats};
 use stasis_store::{Error, Store};
-
-/// Identity of a checkpoint that has none: nothing is shared with it.
-const NO_IDENTITY: u128 = 0;
 
 /// Why no guest was stored.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,20 @@ impl From<SaveError<StreamError>> for CheckpointError {
     }
 }
 
+impl CheckpointError {
+    /// Returns whether the checkpoint that this one should have shared with is not what it should be.
+    fn is_of_base(&self) -> bool {
+        let Self::Write(error) = self else { return false };
+        matches!(
+            error,
+            SaveError::Base(_)
+                | SaveError::Sink(StreamError::Store(
+                    Error::MapDamaged { .. } | Error::NoSuchCheckpoint { .. }
+                ))
+        )
+    }
+}
+
 /// Stores guests as they are at one instant. The guests stand still for that instant, and run while their checkpoints are written. One guest is stored under
 /// `name`. Several are a set, each under `name/` and its own name, and the store gets either all of them or none. `keep` says which older checkpoints
 /// are deleted.
@@ -104,8 +120,7 @@ pub fn store(
         for domain in domains {
             loading::finish(store, domain, out)?;
         }
-        let taken = instant::take(store.device_mut().task(), domains, Since::Ever)?;
-        let result = store_all(store, &names, taken, keep, out);
+        let result = store_all(store, domains, &names, keep, out);
         if result.is_err() {
             store.discard_staged();
         }
@@ -113,11 +128,11 @@ pub fn store(
     })
 }
 
-/// Writes the guests, commits them, and says which numbers the checkpoints have got. Numbers are known only after the commit.
+/// Takes the guests, writes them, commits them, and says which numbers the checkpoints have got. Numbers are known only after the commit.
 fn store_all(
     store: &mut Store<Disk>,
+    domains: &[&Domain],
     names: &[String],
-    taken: Taken,
     keep: Option<Keep>,
     out: &mut Answer,
 ) -> Result<(), CheckpointError> {
@@ -127,15 +142,22 @@ fn store_all(
         stored::make_way(store, name, keep)?;
     }
     store.check_room_for(names.len())?;
+    let origins: Vec<Origin> = domains.iter().map(|domain| Origin::of(store, domain)).collect();
+    let taken = instant::take(store.device_mut().task(), domains, Since::Baseline)?;
     let Taken { mut guests, mut regions, instant } = taken;
     regions.begin_reading(&mut || store.device_mut().task().yield_now());
     let mut lines = Vec::new();
+    let mut identities = Vec::new();
     let mut last = 0;
-    for (name, guest) in names.iter().zip(&mut guests) {
+    for ((name, guest), origin) in names.iter().zip(&mut guests).zip(origins) {
         let domain = guest.domain;
         let regions = regions.of(domain);
         let shared: Vec<&dyn ReadRam> = regions.iter().map(|one| one as &dyn ReadRam).collect();
-        let member = Member { name, guest, is_last: lines.len() + 1 == names.len() };
+        let lineage = Lineage::new(identity::make(), origin.parent, instant.set);
+        identities.push(lineage.identity());
+        guest.state.lineage = Some(lineage);
+        let is_last = lines.len() + 1 == names.len();
+        let member = Member { name, guest, base: origin.base, is_last };
         let (number, line) =
             store_one(store, member, &shared, &instant, out).map_err(|error| match names {
                 [_] => error,
@@ -144,9 +166,10 @@ fn store_all(
         last = number;
         lines.push(line);
     }
-    for ((number, line), guest) in sets::numbers(last, lines.len()).zip(lines).zip(guests) {
+    let stored = sets::numbers(last, lines.len()).zip(lines).zip(identities);
+    for (((number, line), identity), guest) in stored.zip(guests) {
         let _ = writeln!(out, "checkpoint {number} {line}");
-        guest.ram.committed(Baseline { number, identity: NO_IDENTITY }, store.device_mut().task());
+        guest.ram.committed(Baseline { number, identity }, store.device_mut().task());
     }
     Ok(())
 }
@@ -155,6 +178,8 @@ fn store_all(
 struct Member<'m, 'd> {
     name: &'m str,
     guest: &'m mut Stored<'d>,
+    /// What the checkpoint shares with; `None` if all of the memory counts as changed.
+    base: Option<Base>,
     /// Whether it is the last one of those that are stored together.
     is_last: bool,
 }
@@ -169,38 +194,55 @@ fn store_one(
     out: &mut Answer,
 ) -> Result<(u64, String), CheckpointError> {
     let start = timer::counter();
-    let Stored { ran, state, ram, .. } = member.guest;
-    let pause = &mut || store.device_mut().task().yield_now();
-    ram.begin_reading(pause);
-    let plan = Plan::new(state.records(), ram, shared, routines(), pause)?;
-    let stats = plan.stats();
-    typed::check_given_up()?;
-    let mut writer = store.begin(member.name, stats.bytes, instant.wall_time)?;
-    writer.set_pages(stats.pages_stored);
-    let mut sink = ToStore(writer);
-    let mut progress = Progress::new("stored", out);
-    plan.write(&mut sink, &mut |done, total| progress.report(done, total))?;
-    if !ram.is_true() {
-        return Err(CheckpointError::Overwritten);
-    }
-    let number = if member.is_last {
-        sink.0.commit()?.number
-    } else {
-        sink.0.stage()?;
-        0
-    };
-    let mut line = format!(
-        "\"{}\": {} pages stored, {} zero, {} bytes, {} ms",
-        member.name,
-        stats.pages_stored,
-        stats.pages_zero,
-        stats.bytes,
-        clock::millis_since(start)
-    );
+    let written = write(store, &member, shared, instant.wall_time, out);
+    let Member { name, guest: Stored { domain, ran, ram, .. }, base, .. } = member;
     // Whatever becomes of the other members: this guest may write all it likes without a copy.
     ram.end_reading();
+    if base.is_some() && matches!(&written, Err(error) if error.is_of_base()) {
+        domain.forget_baseline();
+    }
+    let (number, stats) = written?;
+    let (pages, zero) = (stats.pages_with_content(), stats.pages_zero);
+    let mut line = format!("\"{name}\": {pages} pages stored, {zero} zero, {} bytes", stats.bytes);
+    if stats.bytes_shared > 0 {
+        let _ = write!(line, ", {} of them shared", stats.bytes_shared);
+    }
+    let _ = write!(line, ", {} ms", clock::millis_since(start));
     if *ran {
         let _ = write!(line, "; guest stood still {} us", instant.pause_micros);
     }
     Ok((number, line))
+}
+
+/// Writes one guest to the store, and commits or stages it. Returns its number, which is 0 before the commit, and its size.
+fn write(
+    store: &mut Store<Disk>,
+    member: &Member,
+    shared: &[&dyn ReadRam],
+    wall_time: u64,
+    out: &mut Answer,
+) -> Result<(u64, Stats), CheckpointError> {
+    let Member { name, guest: Stored { state, ram, .. }, base, is_last } = member;
+    ram.begin_reading(&mut || store.device_mut().task().yield_now());
+    let mut capture = Capture::new(state.records(), ram, shared, routines())?;
+    if let Some(Base { baseline, index }) = base {
+        capture = capture.since(*baseline, index);
+    }
+    typed::check_given_up()?;
+    let mut writer = store.begin_open(name, wall_time)?;
+    if let Some(lineage) = &state.lineage {
+        writer.set_identity(*lineage.identity, *lineage.parent);
+    }
+    let mut sink = ToStore { writer, base: base.as_ref().map(|base| base.baseline.number) };
+    let mut progress = Progress::new("stored", out);
+    let stats = capture.write(&mut sink, &mut |done, total| progress.report(done, total))?;
+    sink.writer.set_pages(stats.pages_with_content());
+    if !ram.is_true() {
+        return Err(CheckpointError::Overwritten);
+    }
+    if *is_last {
+        return Ok((sink.writer.commit()?.number, stats));
+    }
+    sink.writer.stage()?;
+    Ok((0, stats))
 }

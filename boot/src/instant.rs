@@ -1,5 +1,6 @@
 //! The instant of a checkpoint: what guests are then is taken while they stand still, and written while they go on.
 
+use crate::identity;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
@@ -38,6 +39,8 @@ pub struct Taken<'a> {
 pub struct Instant {
     /// The host's wall time, in seconds since 1970; 0 if the host has no clock.
     pub wall_time: u64,
+    /// What the guests' checkpoints have in common, if they are several; else 0.
+    pub set: u128,
     /// How long the guests stood still, in microseconds.
     pub pause_micros: u64,
 }
@@ -94,5 +97,6 @@ pub fn take<'a>(
     let guests = taken.collect();
     drop(parked);
     let pause_micros = clock::micros_since(begin);
-    Ok(Taken { guests, regions, instant: Instant { wall_time, pause_micros } })
+    let set = if domains.len() > 1 { identity::make() } else { 0 };
+    Ok(Taken { guests, regions, instant: Instant { wall_time, set, pause_micros } })
 }

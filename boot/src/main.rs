@@ -20,6 +20,7 @@ mod duties;
 mod early;
 mod firmware;
 mod guests;
+mod identity;
 mod instant;
 mod loading;
 mod logger;
@@ -106,6 +107,7 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let mut task = Task::make();
     let (mut storage, disk) = Storage::find(&machine, &mut task);
     devices::init(&machine, disk);
+    identity::init(&machine);
     stasis_run::above::init(&duties::Duties);
     // SAFETY: 1. The translation that was installed maps all RAM one to one as data, for ever; `free_ram` leaves out parts of pages. 2. `free_ram`
     // leaves out the image with its heap and stacks, and what the firmware has put into RAM. Nobody has taken any of the rest.

@@ -23,7 +23,7 @@ use stasis_host::admission::{LoadFailed, Refusal};
 use stasis_host::sets::{self, CopyError};
 use stasis_run::clock;
 use stasis_state::guest::GuestPowerState;
-use stasis_state::{Checkpoint, GuestState, LoadError};
+use stasis_state::{Baseline, Checkpoint, GuestState, LoadError};
 use stasis_store::{Error, Store};
 
 /// Why no guest was resumed.
@@ -125,7 +125,7 @@ pub fn resume(
         for number in store.meant_whole(which)? {
             found.push(find(store, number, copy, way, out)?);
         }
-        let stored: Vec<Stored> = found.iter().map(Found::stored).collect();
+        let stored: Vec<Stored> = found.iter().map(|one| one.stored(store)).collect();
         let kept =
             incoming::resume(store, &stored, way.any_speed, |store, n, target, can_give_up| {
                 let Found { number, checkpoint, .. } = &found[n];
@@ -152,8 +152,10 @@ pub fn resume(
 
 impl Found {
     /// Returns what is needed of it to resume the guest.
-    fn stored(&self) -> Stored<'_> {
-        Stored { state: &self.checkpoint.state, index: self.origin.as_ref().map(Origin::index) }
+    fn stored(&self, store: &Store<Disk>) -> Stored<'_> {
+        let state = &self.checkpoint.state;
+        let index = self.origin.as_ref().map(Origin::index);
+        Stored { state, index, baseline: baseline(store, self.number, state) }
     }
 }
 
@@ -226,6 +228,12 @@ fn read(
     Ok(read.map_err(ReadError::from)?)
 }
 
+/// Returns what a guest that was loaded from a checkpoint counts its changes from; `None` if the next checkpoint can't share with that.
+fn baseline(store: &Store<Disk>, number: u64, state: &GuestState) -> Option<Baseline> {
+    let lineage = state.lineage.as_ref().filter(|_| store.has_maps())?;
+    Some(Baseline { number, identity: lineage.identity() })
+}
+
 /// Notes that a guest was resumed, and says so. `start` is what the counter read when the command began.
 fn note(number: u64, checkpoint: &Checkpoint, start: u64, out: &mut Answer) {
     let Checkpoint { state, stats, .. } = checkpoint;
@@ -236,7 +244,7 @@ fn note(number: u64, checkpoint: &Checkpoint, start: u64, out: &mut Answer) {
         notes::resumed(&domain, number, is_on);
         is_whole = domain.look().missing == 0;
     }
-    let (pages, bytes) = (stats.pages_stored, stats.bytes);
+    let (pages, bytes) = (stats.pages_with_content(), stats.bytes);
     let (does, then) = match is_on {
         true => ("goes on", ""),
         false => ("is off, as it was when it was stored", "; start starts it"),

@@ -3,6 +3,8 @@
 mod progress;
 mod routines;
 
+use core::ops::Range;
+
 use crate::loading;
 use crate::storage::{Disk, DiskError};
 use crate::typed::{self, GivenUp};
@@ -27,14 +29,26 @@ pub enum StreamError {
 }
 
 /// The writer of the store, as a sink of the format.
-pub struct ToStore<'s, 't>(pub writer::Writer<'s, Disk<'t>>);
+pub struct ToStore<'s, 't> {
+    /// The writer.
+    pub writer: writer::Writer<'s, Disk<'t>>,
+    /// The number of the checkpoint that blocks are shared with; `None` if none are.
+    pub base: Option<u64>,
+}
+
+impl ToStore<'_, '_> {
+    /// Returns the number of the checkpoint that blocks are shared with. No checkpoint has the number 0.
+    fn base(&self) -> u64 {
+        self.base.unwrap_or(0)
+    }
+}
 
 impl Sink for ToStore<'_, '_> {
     type Error = StreamError;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         typed::check_given_up()?;
-        Ok(self.0.write(bytes)?)
+        Ok(self.writer.write(bytes)?)
     }
 
     fn write_with(
@@ -43,25 +57,31 @@ impl Sink for ToStore<'_, '_> {
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), StreamError> {
         typed::check_given_up()?;
-        Ok(self.0.write_with(len, fill)?)
+        Ok(self.writer.write_with(len, fill)?)
     }
 
-    fn share(&mut self, _: core::ops::Range<u64>) -> Result<(), StreamError> {
-        unreachable!("there is nothing to share with")
+    fn rewrite(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        Ok(self.writer.rewrite(0, bytes)?)
     }
 
-    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<(), StreamError> {
-        unreachable!("there is nothing to share with")
+    fn share(&mut self, blocks: Range<u64>) -> Result<(), StreamError> {
+        typed::check_given_up()?;
+        Ok(self.writer.share(self.base(), blocks)?)
     }
 
-    fn rewrite(&mut self, _: &[u8]) -> Result<(), StreamError> {
-        // `Plan` writes the header first.
+    fn read_base(&mut self, offset: u64, mut buf: &mut [u8]) -> Result<(), StreamError> {
+        let number = self.base();
+        self.writer.read_of(number, offset, buf.len(), &mut |piece| {
+            let (now, later) = core::mem::take(&mut buf).split_at_mut(piece.len());
+            now.copy_from_slice(piece);
+            buf = later;
+        })?;
         Ok(())
     }
 
     fn pause(&mut self) {
-        self.0.device_mut().task().yield_now();
-        loading::serve_wanted(&mut self.0);
+        self.writer.device_mut().task().yield_now();
+        loading::serve_wanted(&mut self.writer);
     }
 }
 

@@ -347,6 +347,10 @@ class Checkpoint:
         if self.has("GUEST_POWER"):
             need(self.of("GUEST_POWER")["STATE"][0] <= 2, "GUEST_POWER.STATE is beyond 2")
 
+        if self.has("CHECKPOINT"):
+            identity, parent = (self.of("CHECKPOINT")[name] for name in ("IDENTITY", "PARENT"))
+            need(any(identity) and identity != parent, "CHECKPOINT: the identity is 0, or the parent's")
+
     def shared(self):
         """The addresses of what the guest shares with others."""
         if not self.has("DEVICE_SHARED_MEMORY"):
@@ -431,8 +435,8 @@ def memory_hash(pages):
 
 
 def record_order(checkpoint):
-    """GUEST, CLOCK, its power, distributor; each vCPU's; the devices."""
-    first, per_vcpu = ("GUEST", "CLOCK", "GUEST_POWER", "VGIC_DISTRIBUTOR"), [
+    """GUEST, CLOCK, its power, the checkpoint, distributor; each vCPU's; the devices."""
+    first, per_vcpu = ("GUEST", "CLOCK", "GUEST_POWER", "CHECKPOINT", "VGIC_DISTRIBUTOR"), [
         "VCPU_IDENTITY", "VCPU_POWER", "VCPU_CORE", "VCPU_SYSTEM", "VCPU_FP", "VCPU_DEBUG", "VGIC_CPU",
     ]
     yield from ((name, 0) for name in first if checkpoint.has(name))

@@ -22,7 +22,7 @@ use stasis_run::pool;
 use stasis_run::shared::{self, Connected, Overwritten};
 use stasis_run::turns::Task;
 use stasis_state::vcpu::Identity;
-use stasis_state::{GuestState, Index, Target};
+use stasis_state::{Baseline, GuestState, Index, Target};
 use stasis_store::Store;
 
 /// A guest that was admitted and will be resumed.
@@ -39,6 +39,8 @@ pub struct Stored<'a> {
     pub state: &'a GuestState,
     /// Where its memory is, if that is loaded while it runs.
     pub index: Option<&'a Index>,
+    /// The checkpoint that has its memory, if the next one can share with it.
+    pub baseline: Option<Baseline>,
 }
 
 /// The place in which a guest is resumed.
@@ -111,8 +113,9 @@ where
         puts_back: &[bool],
         can_give_up: bool,
     ) -> Result<(), ReadError> {
-        if let Some(index) = self.stored[index].index {
-            self.begin_loading(guest, index);
+        let Stored { index: on_demand, baseline, .. } = self.stored[index];
+        if let Some(on_demand) = on_demand {
+            self.begin_loading(guest, on_demand, baseline);
             return Ok(());
         }
         let ram: &mut GuestRam = match &mut guest.seat {
@@ -130,6 +133,10 @@ where
         regions.into_iter().flatten().for_each(|region| region.finish(pause));
         loaded?;
         ram.finish_writing(pause);
+        match baseline {
+            Some(baseline) => ram.set_baseline(baseline),
+            None => ram.forget_baseline(),
+        }
         Ok(())
     }
 
@@ -140,14 +147,19 @@ where
 
 impl<F> Machine<'_, '_, F> {
     /// Makes the memory of a guest missing: it will be loaded while the guest runs.
-    fn begin_loading(&mut self, guest: &mut Incoming, index: &Index) {
+    fn begin_loading(&mut self, guest: &mut Incoming, index: &Index, baseline: Option<Baseline>) {
         let base = guest.admitted.guest.ram_base();
         let has_content = |offset: usize| index.entry(base + offset as u64).is_some();
         match &mut guest.seat {
             Seat::Existing(_, parked) => {
-                parked.begin_loading(has_content, self.store.device_mut().task());
+                parked.begin_loading(has_content, baseline, self.store.device_mut().task());
             }
-            Seat::New(ram) => ram.begin_loading(has_content),
+            Seat::New(ram) => {
+                ram.begin_loading(has_content);
+                if let Some(baseline) = baseline {
+                    ram.set_baseline(baseline);
+                }
+            }
         }
     }
 }

@@ -304,6 +304,7 @@ impl Guest {
             guest: &self.record,
             clock: &self.clock_record,
             power: self.power.as_ref(),
+            lineage: None,
             distributor: self.vgic.distributor(),
             vcpus: vcpus.collect(),
             devices: self.devices.records(),

@@ -18,8 +18,8 @@ mod serial;
 mod tests;
 
 use arrayvec::ArrayVec;
-use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
+use dtoolkit::{Node, Property};
 use lookup::Lookup;
 pub use reach::Reach;
 use stasis_memory::PAGE_SIZE;
@@ -31,6 +31,8 @@ pub const MAX_CORES: usize = 8;
 const MAX_DEVICES: usize = 32;
 /// SD hosts that are looked at: a Raspberry Pi has two, one of them for its radio.
 const MAX_SD_HOSTS: usize = 4;
+/// Random bytes that are taken from the firmware.
+const MAX_SEED: usize = 64;
 /// Ranges of memory.
 const MAX_RANGES: usize = 16;
 /// Memory is used by whole pages.
@@ -175,6 +177,8 @@ pub struct Machine<'a> {
     boards: ArrayVec<&'a str, 4>,
     /// /chosen/bootargs.
     pub bootargs: &'a str,
+    /// Random bytes of the firmware's: /chosen/rng-seed, or else kaslr-seed; empty if there are none. Nobody else may use them.
+    pub seed: ArrayVec<u8, MAX_SEED>,
     /// All RAM.
     pub memory: ArrayVec<Range, MAX_RANGES>,
     /// What of it belongs to the firmware.
@@ -205,6 +209,14 @@ pub struct Machine<'a> {
     pub counter_frequency: Option<u64>,
 }
 
+/// Returns the random bytes that the firmware has put into the device tree.
+fn seed(fdt: Fdt<'_>) -> ArrayVec<u8, MAX_SEED> {
+    let chosen = fdt.find_node("/chosen");
+    let named = |name| chosen.and_then(|node| node.property(name));
+    let seed = named("rng-seed").or_else(|| named("kaslr-seed"));
+    seed.map(|seed| seed.value().iter().copied().take(MAX_SEED).collect()).unwrap_or_default()
+}
+
 impl<'a> Machine<'a> {
     /// Finds the machine in its device tree, which lies at physical address `address`.
     ///
@@ -228,6 +240,7 @@ impl<'a> Machine<'a> {
             model: root.string("model").or(root.string("compatible")).unwrap_or("unnamed"),
             boards: root.compatible().into_iter().flatten().take(4).collect(),
             bootargs,
+            seed: seed(fdt),
             memory: found.memory,
             reserved,
             initrd: chosen.and_then(|node| {

@@ -62,6 +62,8 @@ impl<'a> Capture<'a> {
     /// # Errors
     ///
     /// [`Error::Invariant`] if the records break an invariant, [`Error::RamSize`] if memory is not as large as the records say.
+    // This is not inlined: `cargo xtask bench` finds it in the image by its name.
+    #[inline(never)]
     pub fn new(
         records: Records<'a>,
         ram: &'a dyn ReadRam,
@@ -164,7 +166,8 @@ impl<'a> Capture<'a> {
     fn base_of(&self, part: &Part<'a>) -> Result<Option<&'a Index>, Error> {
         let Some(baseline) = part.ram.baseline() else { return Ok(None) };
         let base = self.base.filter(|base| base.baseline == baseline && part.is_aligned());
-        base.map(|base| Some(base.index)).ok_or(Error::NoBase)
+        let index = base.map(|base| base.index).filter(|index| index.is_of(&part.addresses));
+        index.map(Some).ok_or(Error::NoBase)
     }
 
     /// Returns the lowest version of the format that can express the checkpoint.

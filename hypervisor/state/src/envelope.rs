@@ -76,6 +76,8 @@ crate::devices::devices!(record_types! { [
     Clock = 0x02, "CLOCK", Guest, since 0;
     /// [`crate::guest::GuestPower`].
     GuestPower = 0x03, "GUEST_POWER", AtMostOne, since 3;
+    /// [`crate::guest::Lineage`].
+    Checkpoint = 0x04, "CHECKPOINT", AtMostOne, since 5;
     /// [`crate::vgic::Distributor`].
     VgicDistributor = 0x10, "VGIC_DISTRIBUTOR", Guest, since 0;
     /// [`crate::vgic::CpuInterface`].

@@ -79,6 +79,34 @@ impl GuestPower {
 }
 
 record! {
+    /// What a checkpoint is called by for ever, whatever its number and its name, and which it was made after.
+    pub struct Lineage in lineage: Checkpoint {
+        /// The identity of the checkpoint: 128 bits that no other one has.
+        identity: [u8; 16] = 0x01;
+        /// The identity of the checkpoint that the guest was resumed from, or that was made of it last; 0 if there is none.
+        parent: [u8; 16] = 0x02;
+        /// What the members of a set have in common, and no other checkpoint; 0 outside of a set.
+        set: [u8; 16] = 0x03;
+    }
+}
+
+impl Lineage {
+    /// Returns the record of a checkpoint with these identities, of which the last two may be 0.
+    pub fn new(identity: u128, parent: u128, set: u128) -> Self {
+        let mut lineage = Self::default();
+        *lineage.identity = identity.to_le_bytes();
+        *lineage.parent = parent.to_le_bytes();
+        *lineage.set = set.to_le_bytes();
+        lineage
+    }
+
+    /// Returns the identity of the checkpoint.
+    pub fn identity(&self) -> u128 {
+        u128::from_le_bytes(*self.identity)
+    }
+}
+
+record! {
     /// The guest's time at the instant of the checkpoint. CNTVOFF is not here, because it belongs to the host.
     pub struct Clock in clock: Clock {
         /// CNTVCT_EL0, in ticks of `cntfrq`.

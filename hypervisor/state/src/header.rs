@@ -83,23 +83,6 @@ impl Header {
     /// Offset of the field `crc` in bytes.
     pub const CRC_OFFSET: usize = 44;
 
-    /// Returns the header of a file of this version and of `total_len` bytes.
-    pub fn new(version: Version, total_len: u64, crc32c: fn(u32, &[u8]) -> u32) -> Self {
-        let mut header = Self {
-            magic: MAGIC,
-            major: version.major,
-            minor: version.minor,
-            header_len: Self::LEN as u32,
-            incompatible: 0,
-            compatible: 0,
-            total_len,
-            reserved: 0,
-            crc: 0,
-        };
-        header.crc = crc32c(0, header.as_bytes());
-        header
-    }
-
     /// Returns the bytes of the header of a file of this version and of `total_len` bytes, with this tail.
     pub fn encode(
         version: Version,

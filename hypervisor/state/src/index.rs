@@ -93,6 +93,11 @@ impl Index {
         Ok((checkpoint, Self { memory, directory, len, crc32c }))
     }
 
+    /// Returns whether these addresses are all of the guest's RAM, or of a region that it shares.
+    pub(crate) fn is_of(&self, memory: &Range<u64>) -> bool {
+        self.memory.contains(memory)
+    }
+
     /// Returns the bytes of the file.
     pub fn file_len(&self) -> u64 {
         self.len

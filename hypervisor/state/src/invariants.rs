@@ -110,6 +110,9 @@ fn check_all_but_names(records: &Records<'_>) -> Result<(), Error> {
     if let Some(power) = records.power {
         in_record(name(power, 0), guest::guest_power(power))?;
     }
+    if let Some(lineage) = records.lineage {
+        in_record(name(lineage, 0), guest::lineage(lineage))?;
+    }
     in_record(
         name(records.distributor, 0),
         vgic::distributor(records.distributor, *records.guest.nr_vcpus),

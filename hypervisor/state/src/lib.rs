@@ -6,7 +6,7 @@
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
 //! - [`block`], [`directory`], [`index`]: a guest's memory in the file, by blocks, and how one page is found.
 //! - [`capture`]: [`Capture`] writes a checkpoint in one pass.
-//! - [`writer`]: [`Plan`] writes a checkpoint onto a [`Sink`].
+//! - [`writer`]: [`Sink`], what it is written to.
 //! - [`reader`]: [`read`], [`read_if`] and [`read_memory`] read one from a [`Source`].
 //! - [`pages`]: [`Extents`] goes over a checkpoint's memory without the room for all of it.
 //! - [`peek`]: [`read_name`] tells whose a checkpoint is.
@@ -66,5 +66,5 @@ pub use reader::{Checkpoint, Skipped, Target, read, read_if, read_memory};
 pub use records::{GuestState, Records, VcpuRecords, VcpuState};
 pub use register::{Record, RegHeader};
 pub use routines::{PAGE_SIZE, Routines};
-pub use writer::{Plan, Sink, Stats};
+pub use writer::{Sink, Stats};
 pub use written::Written;

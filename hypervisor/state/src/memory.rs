@@ -1,6 +1,6 @@
 //! Guest memory in the file: extents of pages, which are zero or stored as they are.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -91,89 +91,6 @@ impl Extent {
     }
 }
 
-/// A map of a guest's memory that says which pages are zero: the result of one look at each page.
-#[derive(Clone, Debug)]
-pub(crate) struct PageMap {
-    /// One bit for each page, set if the page has content.
-    raw: Vec<u64>,
-    pages: usize,
-}
-
-impl PageMap {
-    /// Looks at every page of `ram` that may have content. `ram` must be a whole number of pages. Calls `pause` after each piece of
-    /// [`PIECE`] bytes.
-    pub(crate) fn scan(ram: &dyn ReadRam, pause: &mut dyn FnMut()) -> Result<Self, OutOfRange> {
-        const PAGES: usize = PIECE / PAGE_SIZE;
-        let pages = ram.len() / PAGE_SIZE;
-        let mut raw = vec![0; pages.div_ceil(64)];
-        let mut page = 0;
-        while let Some(offset) = ram.next_content(page * PAGE_SIZE) {
-            let first = offset / PAGE_SIZE;
-            // Pieces begin at a multiple of their length, so that each lies in one word.
-            page = pages.min((first + 1).next_multiple_of(PAGES));
-            let content = ram.pages_with_content(first * PAGE_SIZE, page - first)?;
-            raw[first / 64] |= content << (first % 64);
-            pause();
-        }
-        Ok(Self { raw, pages })
-    }
-
-    /// Returns the number of pages that have content.
-    pub(crate) fn raw_pages(&self) -> u64 {
-        self.raw.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-
-    /// Returns the number of all pages.
-    pub(crate) fn pages(&self) -> u64 {
-        self.pages as u64
-    }
-
-    /// Returns the pages as extents in ascending order, of memory that begins at the guest-physical address `base`. Each comes with the offset of
-    /// its first byte in that memory.
-    pub(crate) fn extents(&self, base: u64) -> impl Iterator<Item = (usize, Extent)> {
-        let mut page = 0;
-        core::iter::from_fn(move || {
-            if page == self.pages {
-                return None;
-            }
-            let first = page;
-            let raw = self.is_raw(first);
-            let limit = if raw { Extent::MAX_RAW_PAGES } else { u32::MAX } as usize;
-            let most = limit.min(self.pages - first);
-            let run = self.run(first, raw, most);
-            page += run;
-            let offset = first * PAGE_SIZE;
-            let extent = Extent {
-                address: base + offset as u64,
-                pages: run as u32,
-                kind: if raw { Kind::Raw } else { Kind::Zero } as u32,
-            };
-            Some((offset, extent))
-        })
-    }
-
-    fn is_raw(&self, page: usize) -> bool {
-        self.raw[page / 64] >> (page % 64) & 1 != 0
-    }
-
-    /// Returns how many pages from `first` on are alike, at most `most`. Looks at a word of the map at a time.
-    fn run(&self, first: usize, raw: bool, most: usize) -> usize {
-        let mut run = 0;
-        while run < most {
-            let page = first + run;
-            let word = self.raw[page / 64];
-            let different = if raw { !word } else { word } >> (page % 64);
-            let in_word = 64 - page % 64;
-            let alike = (different.trailing_zeros() as usize).min(in_word);
-            run += alike;
-            if alike < in_word {
-                break;
-            }
-        }
-        run.min(most)
-    }
-}
-
 /// The greatest number of pieces that a guest's memory has: its RAM, and the regions that it shares.
 const MAX_PIECES: usize = 1 + MAX_SHARED;
 
@@ -231,5 +148,5 @@ impl Coverage {
     }
 }
 
-const _: () = assert!((64 * PAGE_SIZE).is_multiple_of(PIECE) && PIECE.is_multiple_of(PAGE_SIZE));
+const _: () = assert!(PIECE.is_multiple_of(PAGE_SIZE));
 const _: () = assert!((RecordHeader::LEN + Extent::LEN).is_multiple_of(8));

@@ -239,6 +239,7 @@ impl Draft {
             RecordType::Guest => decode(&mut state.guest, place, body),
             RecordType::Clock => decode(&mut state.clock, place, body),
             RecordType::GuestPower => decode(state.power.get_or_insert_default(), place, body),
+            RecordType::Checkpoint => decode(state.lineage.get_or_insert_default(), place, body),
             RecordType::VgicDistributor => decode(&mut *state.distributor, place, body),
             RecordType::VgicCpu => decode(&mut state.vcpus[instance].cpu_interface, place, body),
             RecordType::VcpuCore => decode(&mut state.vcpus[instance].core, place, body),

@@ -6,7 +6,7 @@ use core::{convert::Infallible, ops::Range};
 use crate::{
     device::SharedMemory,
     devices::{DeviceRecord, DeviceRecords, Devices, Visitor},
-    guest::{Clock, Guest, GuestPower, GuestPowerState},
+    guest::{Clock, Guest, GuestPower, GuestPowerState, Lineage},
     header::{VERSION, Version},
     register::{Descriptor, Record},
     vcpu::{Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters},
@@ -21,6 +21,7 @@ pub struct Records<'a> {
     pub guest: &'a Guest,
     pub clock: &'a Clock,
     pub power: Option<&'a GuestPower>,
+    pub lineage: Option<&'a Lineage>,
     pub distributor: &'a Distributor,
     /// The records of each vCPU, by its index.
     pub vcpus: Vec<VcpuRecords<'a>>,
@@ -47,6 +48,7 @@ pub struct GuestState {
     pub guest: Guest,
     pub clock: Clock,
     pub power: Option<GuestPower>,
+    pub lineage: Option<Lineage>,
     /// By far the largest record, in a box so that the state is cheap to move.
     pub distributor: Box<Distributor>,
     /// The records of each vCPU, by its index.
@@ -94,6 +96,7 @@ impl GuestState {
             guest: &self.guest,
             clock: &self.clock,
             power: self.power.as_ref(),
+            lineage: self.lineage.as_ref(),
             distributor: &self.distributor,
             vcpus: self.vcpus.iter().map(VcpuState::records).collect(),
             devices: self.devices.records(),
@@ -108,6 +111,7 @@ impl Records<'_> {
             guest: self.guest.clone(),
             clock: self.clock.clone(),
             power: self.power.cloned(),
+            lineage: self.lineage.cloned(),
             distributor: Box::new(self.distributor.clone()),
             vcpus: self.vcpus.iter().map(VcpuRecords::to_owned).collect(),
             devices: self.devices.to_owned(),
@@ -189,6 +193,7 @@ impl<'a> Records<'a> {
     pub(crate) fn bodies(&self) -> Vec<Body<'a>> {
         let mut bodies = vec![Body::of(0, self.guest), Body::of(0, self.clock)];
         bodies.extend(self.power.map(|power| Body::of(0, power)));
+        bodies.extend(self.lineage.map(|lineage| Body::of(0, lineage)));
         bodies.push(Body::of(0, self.distributor));
         for (index, vcpu) in (0..).zip(&self.vcpus) {
             bodies.extend_from_slice(&[

@@ -8,7 +8,7 @@ use common::{edit::Edited, load, load_all, pl061, ram, save_all, shared, state, 
 use stasis_state::{
     GuestState, WriteRam,
     device::SharedMemory,
-    guest::{GuestPower, GuestPowerState},
+    guest::{GuestPower, GuestPowerState, Lineage},
 };
 
 /// The files of each version, and the number of vCPUs in each.
@@ -131,11 +131,18 @@ fn the_power_key_of_a_guest_of_a_file_of_1_4_is_down() {
 }
 
 #[test]
-fn the_memory_of_a_guest_of_a_file_of_1_5_is_in_blocks() {
+fn a_file_of_1_5_has_its_memory_in_blocks_and_an_identity() {
     for (_, _, file) in files().iter().filter(|(version, ..)| version == "1.5") {
         let stats = load(file).unwrap().stats;
         assert_eq!((stats.pages_stored, stats.pages_word, stats.pages_zero), (2, 4, 512));
     }
+    for state in golden("1.5") {
+        assert_eq!(state.lineage, Some(lineage()));
+    }
+}
+
+fn lineage() -> Lineage {
+    Lineage::new(0x0123_4567_89ab_cdef_0011_2233_4455_6677, 0x8899 << 96, 0xaabb)
 }
 
 /// Never again for a version that was released: its files are the promise.
@@ -152,6 +159,7 @@ fn write_golden_files() {
         state.devices.watchdog = Some(watchdog());
         state.devices.shared = Some(shared());
         state.devices.pl061 = pl061();
+        state.lineage = Some(lineage());
         let (file, _) = save_all(&state, &memory, &[&ram(".s"), &ram("h")]);
         assert!(!path.exists(), "{} is there already", path.display());
         fs::write(path, file.0).unwrap();

@@ -176,6 +176,8 @@ fn a_damaged_base_is_told_of_and_an_other_one_is_refused() {
     let mut sink = Sharing { file: File::default(), base: &base };
     let error = capture.since(other, &index).write(&mut sink, &mut |_, _| ()).unwrap_err();
     assert_eq!(error, SaveError::Base(Error::NoBase));
+    let larger = Changed::new(vec![0; 2 * BLOCK_SIZE], |_| false);
+    assert_eq!(save_since(&base, &larger).unwrap_err(), SaveError::Base(Error::NoBase));
 }
 
 proptest! {

@@ -73,6 +73,7 @@ fn the_tables_of_the_specification_are_those_of_the_code() {
         table::<guest::Guest>(),
         table::<guest::Clock>(),
         table::<guest::GuestPower>(),
+        table::<guest::Lineage>(),
         table::<vgic::Distributor>(),
         table::<vgic::CpuInterface>(),
         table::<vcpu::Core>(),

@@ -9,9 +9,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use crc::{CRC_32_ISCSI, Crc};
+use stasis_state::directory::{DirectoryHead, Entry};
 use stasis_state::envelope::{RecordHeader, RecordType};
 use stasis_state::guest::{GuestPower, GuestPowerState};
-use stasis_state::header::Header;
+use stasis_state::header::{Header, HeaderTail};
 use stasis_state::{Capture, GuestState, Index, Place, RegHeader, Routines, Sink, Source, Target};
 use stasis_store::block::SECTOR;
 use stasis_store::{Store, partition};
@@ -19,6 +20,9 @@ use xtask::disk::{self, FileDisk};
 use zerocopy::{FromBytes, IntoBytes};
 
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+
+/// Bytes of a page, and of the units in which places of blocks are stored.
+const PAGE: u64 = stasis_state::PAGE_SIZE as u64;
 
 /// Returns the bytes of a checkpoint on a disk, also of a machine that does not write at the moment.
 pub fn get(disk: &Path, number: u64) -> Result<Vec<u8>> {
@@ -173,6 +177,10 @@ fn store(disk: &Path) -> Result<Store<FileDisk>> {
 pub struct File {
     /// The file's header; lengths and checksum are made right in the end.
     pub header: Header,
+    /// Whether the header has a tail, with the offset of the directory.
+    has_tail: bool,
+    /// The offset in units of 4096 bytes at which the first block of memory was.
+    first_block: Option<u64>,
     /// The file's records.
     pub records: Vec<Record>,
 }
@@ -191,7 +199,7 @@ pub struct Record {
 impl Record {
     /// Returns whether the record is of this type.
     pub fn is(&self, kind: RecordType) -> bool {
-        self.kind == kind as u16
+        self.kind & !RecordHeader::OPTIONAL == kind as u16
     }
 }
 
@@ -205,9 +213,10 @@ impl File {
             bytes.len(),
             header.total_len
         );
-        ensure!(header.crc == header_crc(&header), "the header's checksum is wrong");
+        let tail = &bytes[size_of::<Header>()..header.header_len as usize];
+        ensure!(header.crc == header_crc(&header, tail), "the header's checksum is wrong");
         let mut rest = &bytes[header.header_len as usize..];
-        let mut records = Vec::new();
+        let (mut records, mut first_block) = (Vec::new(), None);
         while !rest.is_empty() {
             let (record, after) =
                 RecordHeader::read_from_prefix(rest).ok().context("no room for a record")?;
@@ -218,6 +227,10 @@ impl File {
                 "record {}: the checksum is wrong",
                 records.len()
             );
+            let at = (bytes.len() - rest.len()) as u64;
+            if record.kind == RecordType::RamBlock as u16 {
+                first_block.get_or_insert(at / PAGE);
+            }
             records.push(Record {
                 kind: record.kind,
                 instance: record.instance,
@@ -225,32 +238,61 @@ impl File {
             });
             rest = &after[padded..];
         }
-        Ok(Self { header, records })
+        Ok(Self { header, has_tail: !tail.is_empty(), first_block, records })
     }
 
-    /// Puts it together, with the lengths and checksums that it then needs.
+    /// Puts it together, with the lengths, checksums and places that it then needs.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0; size_of::<Header>()];
-        for record in &self.records {
+        let tail_len = if self.has_tail { size_of::<HeaderTail>() } else { 0 };
+        let head = size_of::<Header>() + tail_len;
+        let mut bytes = vec![0; head];
+        let (mut directory, mut moved) = (0, None);
+        for (index, record) in self.records.iter().enumerate() {
+            let mut body = record.body.clone();
+            let at = bytes.len() as u64;
+            let is_block = |record: &Record| record.is(RecordType::RamBlock);
+            if record.is(RecordType::Pad) && self.records.get(index + 1).is_some_and(is_block) {
+                let start = at + size_of::<RecordHeader>() as u64;
+                body = vec![0; (start.next_multiple_of(PAGE) - start) as usize];
+            } else if is_block(record) {
+                let first = self.first_block.unwrap_or(at / PAGE);
+                moved.get_or_insert((at / PAGE).wrapping_sub(first));
+            } else if record.is(RecordType::RamDirectory) {
+                directory = at;
+                shift(&mut body, moved.unwrap_or(0));
+            }
             let mut header = RecordHeader {
                 kind: record.kind,
                 instance: record.instance,
-                length: record.body.len() as u32,
+                length: body.len() as u32,
                 reserved: 0,
                 crc: 0,
             };
-            let mut body = record.body.clone();
             body.resize(body.len().next_multiple_of(8), 0);
             header.crc = record_crc(&header, &body);
             bytes.extend_from_slice(header.as_bytes());
             bytes.extend_from_slice(&body);
         }
+        let tail = HeaderTail { directory, reserved: 0 };
+        let tail = &tail.as_bytes()[..tail_len];
         let mut header = self.header;
-        header.header_len = size_of::<Header>() as u32;
+        header.header_len = head as u32;
         header.total_len = bytes.len() as u64;
-        header.crc = header_crc(&header);
-        bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+        header.crc = header_crc(&header, tail);
+        bytes[..head].copy_from_slice(&[header.as_bytes(), tail].concat());
         bytes
+    }
+
+    /// Makes all of the memory zeros.
+    pub fn clear_memory(&mut self) {
+        let is_page =
+            |record: &Record| record.is(RecordType::RamBlock) || record.is(RecordType::RamPages);
+        self.records.retain(|record| !is_page(record));
+        for record in &mut self.records {
+            if record.is(RecordType::RamDirectory) {
+                record.body = vec![0; size_of::<DirectoryHead>()];
+            }
+        }
     }
 
     /// Returns the value of a register of the record `R`.
@@ -303,13 +345,27 @@ impl File {
     }
 }
 
-fn header_crc(header: &Header) -> u32 {
-    CRC32C.checksum(Header { crc: 0, ..*header }.as_bytes())
+/// Moves what the entries of a directory say by so many units of 4096 bytes.
+fn shift(body: &mut [u8], moved: u64) {
+    let (head, rest) = body.split_at_mut(size_of::<DirectoryHead>());
+    let blocks = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    for entry in rest.chunks_exact_mut(size_of::<Entry>()).take(blocks) {
+        let start = u32::from_le_bytes([entry[8], entry[9], entry[10], entry[11]]);
+        entry[8..12].copy_from_slice(&start.wrapping_add(moved as u32).to_le_bytes());
+    }
 }
 
+fn header_crc(header: &Header, tail: &[u8]) -> u32 {
+    let header = Header { crc: 0, ..*header };
+    CRC32C.checksum(&[header.as_bytes(), tail].concat())
+}
+
+/// Returns the checksum of a record: of RAM_PAGES it covers the header alone.
 fn record_crc(header: &RecordHeader, padded: &[u8]) -> u32 {
     let mut digest = CRC32C.digest();
     digest.update(&header.as_bytes()[..RecordHeader::COVERED]);
-    digest.update(padded);
+    if header.kind != RecordType::RamPages as u16 {
+        digest.update(padded);
+    }
     digest.finalize()
 }

@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The steps of both commands: the name of each, and its function.
 const STEPS: [(&str, &str); 4] = [
-    ("look", "stasis_state::writer::Plan::new"),
-    ("store", "stasis_state::writer::Plan::write"),
+    ("look", "stasis_state::capture::Capture::new"),
+    ("store", "stasis_state::capture::Capture::write"),
     ("check", "stasis_state::reader::read_if"),
     ("load", "stasis_state::reader::read_memory"),
 ];
@@ -157,7 +157,7 @@ impl<'a> Pages<'a> {
             console.wait_for(&format!("pages {phase}"), PATIENCE)?;
             console.detach()?;
             let stored = logged.command(console, &format!("checkpoint pages {phase}"))?;
-            let resumed = logged.command(console, &format!("resume {phase}"))?;
+            let resumed = logged.command(console, &format!("resume {phase} --whole"))?;
             found.push(std::array::from_fn(|step| stored[step] + resumed[step]));
         }
         machine.kill()?;
@@ -331,7 +331,7 @@ mod tests {
         let after_a_step = [0x100, 0x2000, 0x104, 0x8000, 0x8004, 0x108];
         assert_eq!(counted(&after_a_step).unwrap(), [0, 3, 0, 0]);
         let error = counted(&[0x100, 0x1000]).unwrap_err().to_string();
-        assert_eq!(error, "stasis_state::writer::Plan::new was not seen to return");
+        assert_eq!(error, "stasis_state::capture::Capture::new was not seen to return");
     }
 
     #[test]

@@ -45,7 +45,9 @@ fn checkpoint(path: &Path, ram: u64, seed: u64) {
     put(&mut out, RecordHeader::new(RecordType::End, 0, 0), &[]);
     let len = out.stream_position().unwrap();
     out.seek(SeekFrom::Start(0)).unwrap();
-    out.write_all(Header::new(header.version(), len, crc32c_append).as_bytes()).unwrap();
+    let mut header = Header { total_len: len, crc: 0, ..header };
+    header.crc = crc32c_append(0, header.as_bytes());
+    out.write_all(header.as_bytes()).unwrap();
     out.flush().unwrap();
 }
 

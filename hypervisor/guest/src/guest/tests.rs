@@ -297,6 +297,7 @@ fn owned(records: &Records) -> GuestState {
         cpu_interface: vcpu.cpu_interface.clone(),
     };
     GuestState {
+        lineage: None,
         guest: records.guest.clone(),
         clock: records.clock.clone(),
         power: records.power.cloned(),

@@ -177,6 +177,14 @@ fn chosen(name: &'static str, value: &str) -> DeviceTree {
 }
 
 #[test]
+fn the_firmwares_random_bytes_are_taken_as_far_as_there_is_room() {
+    let seed = |chosen: &[(&str, Vec<u8>)]| with(&tree(chosen), |machine| machine.seed.to_vec());
+    assert_eq!(seed(&[]), []);
+    assert_eq!(seed(&[("kaslr-seed", vec![1; 8])]), [1; 8]);
+    assert_eq!(seed(&[("kaslr-seed", vec![1; 8]), ("rng-seed", vec![2; 100])]), [2; 64]);
+}
+
+#[test]
 fn a_device_is_where_the_bus_has_it_for_the_cpu() {
     with(&tree(&[]), |machine| {
         let gic = machine.gic.unwrap();

@@ -132,6 +132,18 @@ impl Resident {
     }
 }
 
+impl Domain {
+    /// Returns the checkpoint that the guest's RAM counts its changes from, if there is one.
+    pub fn baseline(&self) -> Option<Baseline> {
+        self.resident.lock().ram.baseline()
+    }
+
+    /// Makes all of the guest's RAM count as changed, for that checkpoint can't be shared with.
+    pub fn forget_baseline(&self) {
+        self.resident.lock().ram.forget_baseline();
+    }
+}
+
 /// A guest's RAM as it was when this was made. The guest runs meanwhile. What is released is not read again.
 ///
 /// What this has taken counts as changed again when it is dropped, unless it was [committed](Self::committed).

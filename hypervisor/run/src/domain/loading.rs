@@ -16,6 +16,7 @@ use stasis_host::run_state::RunState;
 use stasis_hw::paging::{Attributes, MapError};
 use stasis_memory::ReadRam;
 use stasis_memory::missing::{Asked, Missing};
+use stasis_state::Baseline;
 use stasis_state::written::BLOCK_SIZE;
 
 /// What a guest's memory lacks on this machine.
@@ -131,10 +132,19 @@ impl Resident {
 
 impl Parked<'_> {
     /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and its RAM missing, but for what is zeros and will be: `has_content` denies that of other blocks, by their offset.
-    pub fn begin_loading(&mut self, has_content: impl Fn(usize) -> bool, task: &mut Task) {
+    /// `baseline` has all of it, if the next checkpoint can share with that.
+    pub fn begin_loading(
+        &mut self,
+        has_content: impl Fn(usize) -> bool,
+        baseline: Option<Baseline>,
+        task: &mut Task,
+    ) {
         self.set_state(RunState::Lost);
         self.withdraw_ram(task);
         self.resident.ram.begin_loading(has_content);
+        if let Some(baseline) = baseline {
+            self.resident.ram.set_baseline(baseline);
+        }
         self.map_ram();
     }
 

@@ -1,7 +1,7 @@
 //! The invariants of the records of the guest, of its clock and of its vCPUs.
 
 use crate::{
-    guest::{Clock, Guest, GuestPower, GuestPowerState},
+    guest::{Clock, Guest, GuestPower, GuestPowerState, Lineage},
     records::Records,
     routines::PAGE_SIZE,
     vcpu::{Core, Debug, Identity, PSTATE_IS_AARCH32, Power, PowerState, defined_pstate},
@@ -54,6 +54,13 @@ pub(super) fn clock(clock: &Clock) -> Result {
     let frequency = *clock.cntfrq;
     let possible = frequency != 0 && u32::try_from(frequency).is_ok();
     rule(possible, "cntfrq", frequency, "it has 32 bits, and is not 0")
+}
+
+pub(super) fn lineage(lineage: &Lineage) -> Result {
+    let first = lineage.identity[0];
+    rule(lineage.identity() != 0, "identity", first, "it is not 0")?;
+    let other = *lineage.parent != *lineage.identity;
+    rule(other, "parent", first, "no checkpoint is its own parent")
 }
 
 pub(super) fn guest_power(power: &GuestPower) -> Result {

@@ -68,7 +68,7 @@ impl Edited {
     /// Returns the file, with lengths and CRCs that are right.
     pub fn to_file(&self) -> Vec<u8> {
         let mut bytes = [self.header.as_bytes(), &self.tail].concat();
-        let mut moved = 0;
+        let mut moved = None;
         for (record, next) in
             self.records.iter().zip(self.records.iter().skip(1).map(Some).chain([None]))
         {
@@ -80,15 +80,16 @@ impl Edited {
                     let body = bytes.len() + RecordHeader::LEN;
                     record.body = vec![0; body.next_multiple_of(PAGE_SIZE) - body];
                 }
-                if record.is(RecordType::RamBlock) && moved == 0 {
-                    moved = (bytes.len() / PAGE_SIZE) as i64 - i64::from(self.first_block);
+                if record.is(RecordType::RamBlock) {
+                    let at = (bytes.len() / PAGE_SIZE) as i64;
+                    moved.get_or_insert(at - i64::from(self.first_block));
                 }
                 if record.is(RecordType::RamDirectory) {
                     if self.tail.len() >= 8 {
                         let at = bytes.len() as u64;
                         bytes[Header::LEN..][..8].copy_from_slice(&at.to_le_bytes());
                     }
-                    shift(&mut record.body, moved);
+                    shift(&mut record.body, moved.unwrap_or(0));
                 }
             }
             bytes.extend_from_slice(&record.to_bytes());

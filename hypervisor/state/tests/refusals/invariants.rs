@@ -4,7 +4,12 @@ use crate::{
     common::{edit::scalar, load, shared, state},
     edited,
 };
-use stasis_state::{RecordType, device::SharedMemory, guest::GuestPower, invariants};
+use stasis_state::{
+    RecordType,
+    device::SharedMemory,
+    guest::{GuestPower, Lineage},
+    invariants,
+};
 use zerocopy::IntoBytes;
 
 #[test]
@@ -123,6 +128,19 @@ fn a_guest_is_on_off_or_in_a_reset() {
     state.power = Some(power);
     let line = invariants::check(&state.records()).unwrap_err().to_string();
     assert_eq!(line, "GUEST_POWER: state is 0x3, which it cannot be: there are states 0 to 2");
+}
+
+#[test]
+fn a_checkpoint_is_called_by_its_own_identity() {
+    let refused = |identity, parent| {
+        let mut state = state(1, 4096);
+        state.lineage = Some(Lineage::new(identity, parent, 0));
+        invariants::check(&state.records()).unwrap_err().to_string()
+    };
+    let line = "CHECKPOINT: identity is 0x0, which it cannot be: it is not 0";
+    assert_eq!(refused(0, 7), line);
+    let line = "CHECKPOINT: parent is 0x7, which it cannot be: no checkpoint is its own parent";
+    assert_eq!(refused(7, 7), line);
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod sched;
 mod sd;
 mod sets;
 mod shared;
+mod since;
 mod smp;
 mod soak;
 mod storable;
@@ -89,6 +90,9 @@ fn main() -> ExitCode {
             a_guest_that_writes_meanwhile_is_stored_as_it_was,
             a_guest_stands_still_for_its_registers_and_not_for_its_memory,
             a_machine_without_room_for_what_a_guest_overwrites_says_so_and_has_it_back;
+        since:
+            a_checkpoint_that_shares_is_bit_for_bit_a_whole_one,
+            the_first_one_is_deleted_and_the_second_one_is_resumed;
         on_demand:
             a_guest_goes_on_at_once_and_finds_all_of_its_memory,
             what_was_loaded_is_bit_for_bit_what_was_stored,

@@ -205,12 +205,14 @@ pub fn checkpoint_resume_checkpoint_in_a_handler_is_the_same(lab: &Lab) -> Resul
     same(&first, &second, &[RecordType::Clock, RecordType::VcpuCore])
 }
 
-fn file(disk: &Path, number: u64) -> Result<File> {
+pub fn file(disk: &Path, number: u64) -> Result<File> {
     File::parse(&tamper::get(disk, number)?)
 }
 
-fn same(first: &File, second: &File, but: &[RecordType]) -> Result<()> {
-    let (one, other) = (first.without(but), second.without(but));
+/// Makes sure that two checkpoints are of the same guest, but for these records, and their identities.
+pub fn same(first: &File, second: &File, but: &[RecordType]) -> Result<()> {
+    let but = [but, &[RecordType::Checkpoint]].concat();
+    let (one, other) = (first.without(&but), second.without(&but));
     ensure!(one.len() == other.len(), "{} records are now {}", one.len(), other.len());
     for (one, other) in one.into_iter().zip(other) {
         let Record { kind, instance, .. } = one;

@@ -74,7 +74,7 @@ pub fn three_guests_are_stored_at_one_instant_and_resumed(lab: &Lab) -> Result<(
     let lines = stasis.command("delete evening/second")?.join("\n");
     ensure!(lines.contains("\"evening/\" has 2 of 3"), "{lines}");
     stasis.refused_for("resume evening/", &["2 of 3", "evening/counter, evening/third"])?;
-    stasis.resume("evening/third")?;
+    stasis.command("resume evening/third --whole")?;
     stasis.command("delete evening/")?;
     stasis.resume("evening/late")?;
     stasis.refused_for("resume evening/", &["no set"])?;
@@ -122,7 +122,7 @@ pub fn a_set_that_does_not_fit_is_not_there_in_part(lab: &Lab) -> Result<()> {
     };
     let whose = |name| reason.starts_with(&format!("guest \"{name}\": "));
     let named = ["idle", "handler", "counter"].into_iter().any(whose);
-    ensure!(named && reason.contains("free"), "it was refused with \"{reason}\"");
+    ensure!(named && reason.contains("the store is full"), "it was refused with \"{reason}\"");
     // No number was said of what is not there.
     let announced = format!("\"n{cycle}/");
     ensure!(!stasis.qemu.console.transcript().contains(&announced), "{announced} was announced");

@@ -8,17 +8,14 @@ use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::Stasis;
-use stasis_qemu_tests::tamper::{self, File, Record as FileRecord};
-use stasis_state::envelope::RecordType;
+use stasis_qemu_tests::tamper::{self, File};
 use stasis_state::guest::Guest;
-use stasis_state::memory::{Extent, Kind};
 use stasis_state::register::{Descriptor, VALUE_OFFSET};
 use stasis_state::vcpu::{Core, Identity};
 use stasis_state::{GuestState, Record, invariants};
 use xtask::bench::image::sections;
 use xtask::monitor::{Monitor, Socket};
 use xtask::workspace::read;
-use zerocopy::IntoBytes;
 
 /// All ones, alternating bits, and some at random.
 const PATTERNS: [u64; 3] = [u64::MAX, 0xaaaa_aaaa_aaaa_aaaa, 0x9e37_79b9_7f4a_7c15];
@@ -109,12 +106,7 @@ fn odd(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
 fn with_ram(bytes: &[u8], size: u64) -> Result<Vec<u8>> {
     let mut file = File::parse(bytes)?;
     file.set::<Guest>(0, "ram_size", size)?;
-    let address = u64::from_le_bytes(file.register::<Guest>(0, "ram_base")?.try_into()?);
-    let extent = Extent { address, pages: (size / 4096) as u32, kind: Kind::Zero as u32 };
-    file.records.retain(|record| !record.is(RecordType::Memory));
-    let end = file.records.len() - 1;
-    let body = extent.as_bytes().to_vec();
-    file.records.insert(end, FileRecord { kind: RecordType::Memory as u16, instance: 0, body });
+    file.clear_memory();
     Ok(file.to_bytes())
 }
 

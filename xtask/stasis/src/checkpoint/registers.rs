@@ -46,6 +46,7 @@ impl Register {
 pub fn all(state: &GuestState) -> Vec<Registers> {
     let mut records = vec![of(0, &state.guest), of(0, &state.clock)];
     records.extend(state.power.iter().map(|power| of(0, power)));
+    records.extend(state.lineage.iter().map(|lineage| of(0, lineage)));
     records.push(of(0, &*state.distributor));
     for (index, vcpu) in state.vcpus.iter().enumerate() {
         records.extend([
@@ -108,6 +109,7 @@ mod tests {
     fn every_record_of_the_format_is_there() {
         let mut state = GuestState::reset(2);
         state.power = Some(Default::default());
+        state.lineage = Some(Default::default());
         state.devices = Devices::every();
         // At reset its record is absent.
         *state.devices.pl061.dir = 1;

@@ -41,8 +41,12 @@ pub fn show(loaded: &Loaded) -> Result<String, fmt::Error> {
         let size = report::size(range.end - range.start);
         writeln!(out, "         {size} at {:#x}, shared as {name}", range.start)?;
     }
-    let (stored, zero) = (stats.pages_stored, stats.pages_zero);
-    writeln!(out, "         {stored} pages of {PAGE_SIZE} bytes stored, {zero} zero")?;
+    let (stored, zero) = (stats.pages_with_content(), stats.pages_zero);
+    write!(out, "         {stored} pages of {PAGE_SIZE} bytes stored, {zero} zero")?;
+    match stats.pages_word {
+        0 => writeln!(out)?,
+        words => writeln!(out, "; {words} are one word over and over")?,
+    }
     let (ticks, frequency) = (*state.clock.cntvct, *state.clock.cntfrq);
     // People read this, so whole milliseconds are enough.
     let milliseconds = u128::from(ticks) * 1000 / u128::from(frequency.max(1));

@@ -1,0 +1,83 @@
+//! The checkpoint that a guest's next one shares with: [`Base`].
+//!
+//! A guest's memory knows what has changed since a committed checkpoint. What has not is shared with that, if it is still there, and still the one that
+//! it was. The identity tells: the number may be another checkpoint's, on another disk. Where anything is not surely right, the memory forgets the
+//! checkpoint, and all of it is stored.
+
+use crate::storage::{Disk, DiskError};
+use crate::stream::{self, StreamError, routines};
+use stasis_run::domain::Domain;
+use stasis_state::{Baseline, Index, LoadError};
+use stasis_store::{Error, Store};
+
+/// The checkpoint that a guest's memory counts its changes from.
+pub struct Base {
+    /// Its number and its identity.
+    pub baseline: Baseline,
+    /// Where its memory is.
+    pub index: Index,
+}
+
+/// Where a guest's next checkpoint comes from.
+pub struct Origin {
+    /// The identity of the checkpoint before; 0 if there is none.
+    pub parent: u128,
+    /// That checkpoint, if the next one can share with it.
+    pub base: Option<Base>,
+}
+
+impl Origin {
+    /// Returns where the next checkpoint of `domain` comes from. If it can't share with the one before, the memory forgets that.
+    pub fn of(store: &mut Store<Disk>, domain: &Domain) -> Self {
+        let parent = domain.baseline().map_or(0, |baseline| baseline.identity);
+        Self { parent, base: Base::of(store, domain) }
+    }
+}
+
+/// Why nothing can be shared with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("the store is of version {0}, which shares nothing")]
+    OldStore(u32),
+    #[error("checkpoint {0} is not there any more")]
+    Gone(u64),
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    #[error("checkpoint {0} can't be shared with: {1}")]
+    Damaged(u64, LoadError<StreamError>),
+}
+
+impl Base {
+    /// Returns the checkpoint that the memory of `domain` counts its changes from, if the next one can share with it. Otherwise the memory forgets it.
+    fn of(store: &mut Store<Disk>, domain: &Domain) -> Option<Self> {
+        let baseline = domain.baseline()?;
+        match find(store, baseline) {
+            Ok(index) => Some(Self { baseline, index }),
+            Err(why) => {
+                log::debug!("guest \"{}\" is stored whole: {why}", domain.name);
+                domain.forget_baseline();
+                None
+            }
+        }
+    }
+}
+
+/// Returns the index of a checkpoint whose blocks can be shared.
+fn find(store: &mut Store<Disk>, baseline: Baseline) -> Result<Index, Unfit> {
+    let Baseline { number, identity } = baseline;
+    if !store.has_maps() {
+        return Err(Unfit::OldStore(store.version()));
+    }
+    let found = store.list().iter().find(|one| one.number == number);
+    if found.is_none_or(|one| u128::from_le_bytes(one.identity) != identity) {
+        return Err(Unfit::Gone(number));
+    }
+    store.check_map(number)?;
+    let mut file = stream::open(store, number)?;
+    let (checkpoint, index) =
+        Index::open(&mut file, routines()).map_err(|error| Unfit::Damaged(number, error))?;
+    match checkpoint.state.lineage {
+        Some(lineage) if lineage.identity() == identity => Ok(index),
+        _ => Err(Unfit::Gone(number)),
+    }
+}
