@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     block::{block_of, meta_len},
@@ -22,6 +22,20 @@ pub struct DirectoryHead {
     pub blocks: u32,
     /// Number of runs of touched pages.
     pub touched: u32,
+}
+
+impl DirectoryHead {
+    /// The greatest number of entries that a reader takes: blocks of 1 TiB.
+    pub const MAX_BLOCKS: u32 = 1 << 19;
+    /// Bytes of the longest body of a RAM_DIRECTORY record.
+    pub(crate) const MAX_LEN: u32 =
+        Self { blocks: Self::MAX_BLOCKS, touched: Touched::MAX_RUNS as u32 }.body_len() as u32;
+
+    /// Returns the bytes of the body of the record.
+    pub(crate) const fn body_len(&self) -> u64 {
+        let entries = self.blocks as u64 * size_of::<Entry>() as u64;
+        size_of::<Self>() as u64 + entries + self.touched as u64 * size_of::<Touched>() as u64
+    }
 }
 
 /// Where a RAM block is in the file.
@@ -105,48 +119,29 @@ impl Directory {
         })
     }
 
-    /// Returns the bytes of the longest body that the directory of this memory can have.
-    pub(crate) fn max_len(memory: &[Range<u64>]) -> u64 {
-        // At both ends, a range may have a block that is smaller.
-        let blocks = memory.iter().map(|range| (range.end - range.start) / (2 << 20) + 2);
-        let entries = blocks.sum::<u64>().saturating_mul(size_of::<Entry>() as u64);
-        let touched = Touched::MAX_RUNS * size_of::<Touched>();
-        entries.saturating_add((size_of::<DirectoryHead>() + touched) as u64)
-    }
-
-    /// Returns what the body of a record says. The blocks are blocks of `memory`, and ascend; their pieces ascend and lie in the bytes `pieces` of the
-    /// file; the touched pages are pages of `memory`.
+    /// Returns a directory with as many entries and runs as the head says, all of them zero.
     ///
     /// # Errors
     ///
-    /// The first rule of the format that the body breaks.
-    pub(crate) fn decode(
-        place: RecordPlace,
-        body: &[u8],
-        memory: &[Range<u64>],
-        pieces: &Range<u64>,
-    ) -> Result<Self, Error> {
-        let length = Error::DirectoryLength { place, found: body.len() as u32 };
-        let Ok((head, rest)) = DirectoryHead::read_from_prefix(body) else { return Err(length) };
-        let entries = u64::from(head.blocks) * size_of::<Entry>() as u64;
-        let touched = u64::from(head.touched) * size_of::<Touched>() as u64;
-        if entries + touched != rest.len() as u64 || head.touched as usize > Touched::MAX_RUNS {
-            return Err(length);
-        }
-        let (entries, touched) = rest.split_at(entries as usize);
-        let words = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
-        let entries = entries.as_chunks::<{ size_of::<Entry>() }>().0.iter();
-        let entries = entries.map(|bytes| zerocopy::transmute!(*bytes));
-        let touched = touched.chunks_exact(size_of::<Touched>());
-        let directory = Self {
-            entries: entries.collect(),
-            touched: touched.map(|bytes| Touched(words(bytes))).collect(),
-        };
-        directory.check(place, memory, pieces)?;
+    /// [`Error::DirectoryRoom`] if there is no memory for them.
+    pub(crate) fn zeroed(place: RecordPlace, head: DirectoryHead) -> Result<Self, Error> {
+        let no_room = |_| Error::DirectoryRoom { place, blocks: head.blocks };
+        let mut directory = Self::default();
+        let Self { entries, touched } = &mut directory;
+        entries.try_reserve_exact(head.blocks as usize).map_err(no_room)?;
+        entries.resize(head.blocks as usize, Entry::new_zeroed());
+        touched.try_reserve_exact(head.touched as usize).map_err(no_room)?;
+        touched.resize(head.touched as usize, Touched(0));
         Ok(directory)
     }
 
-    fn check(
+    /// Checks that the blocks are blocks of `memory`, and ascend; that their pieces ascend and lie in the bytes `pieces` of the file; and that the touched
+    /// pages are pages of `memory`.
+    ///
+    /// # Errors
+    ///
+    /// The first of these rules that is broken.
+    pub(crate) fn check(
         &self,
         place: RecordPlace,
         memory: &[Range<u64>],
@@ -175,6 +170,22 @@ impl Directory {
             Some((address, pages)) => Err(Error::Touched { place, address, pages }),
             None => Ok(()),
         }
+    }
+
+    /// Checks that the pieces are all of the bytes `pieces` of the file, so that nothing lies between them that a reader of the directory does not see.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DirectoryGap`] with the first byte that is in no piece.
+    pub(crate) fn check_gaps(&self, place: RecordPlace, pieces: &Range<u64>) -> Result<(), Error> {
+        let mut at = pieces.start;
+        for bytes in self.entries.iter().map(Entry::bytes) {
+            if bytes.start != at {
+                return Err(Error::DirectoryGap { place, at });
+            }
+            at = bytes.end;
+        }
+        if at == pieces.end { Ok(()) } else { Err(Error::DirectoryGap { place, at }) }
     }
 }
 

@@ -117,10 +117,16 @@ pub enum Error {
     MemoryTwice { place: RecordPlace },
     #[error("{place} stands behind the guest's memory")]
     RecordLate { place: RecordPlace },
+    #[error("{place} stands behind RAM_DIRECTORY")]
+    BlockLate { place: RecordPlace },
     #[error("{place}: {found} bytes are no directory")]
     DirectoryLength { place: RecordPlace, found: u32 },
     #[error("{place}: what it says of the block at {address:#x} can't be")]
     DirectoryEntry { place: RecordPlace, address: u64 },
+    #[error("{place}: there is no room in memory for its {blocks} entries")]
+    DirectoryRoom { place: RecordPlace, blocks: u32 },
+    #[error("{place}: the bytes of the file from {at} on are in no piece")]
+    DirectoryGap { place: RecordPlace, at: u64 },
     #[error("{place} does not have what the file has")]
     DirectoryDiffers { place: RecordPlace },
     #[error("{place}: {pages} touched pages at {address:#x} are not the guest's memory")]

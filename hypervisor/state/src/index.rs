@@ -76,18 +76,16 @@ impl Index {
             return Err(Error::NoDirectory.into());
         }
         let mut draft = Draft::default();
-        let mut has_jumped = false;
         while let Some(open) = walk.next()? {
-            if !has_jumped && open.place.record_type() == Some(RecordType::RamBlock) {
+            if open.place.record_type() == Some(RecordType::RamBlock) && !draft.has_directory() {
                 draft.pieces(&walk, open.place)?.skip();
                 let directory = walk.directory();
                 walk.jump(directory)?;
-                has_jumped = true;
                 continue;
             }
             draft.record(&mut walk, open)?;
         }
-        let (checkpoint, directory) = draft.finish(header)?;
+        let (checkpoint, directory) = draft.finish(header, walk.directory())?;
         let memory = checkpoint.state.records().memory();
         let (len, crc32c) = (header.total_len, routines.crc32c);
         Ok((checkpoint, Self { memory, directory, len, crc32c }))

@@ -67,7 +67,8 @@ impl<'s, S: Source> Extents<'s, S> {
                 return self.next_of_block();
             }
             if place.record_type() != Some(RecordType::Memory) {
-                self.walk.skip(open);
+                self.walk.digest(&mut open)?;
+                self.walk.finish(&open)?;
                 continue;
             }
             self.record_at = self.walk.at() - RecordHeader::LEN as u64;

@@ -129,7 +129,7 @@ pub fn read_if<S: Source>(
         draft.record(&mut walk, open)?;
         progress(walk.at(), header.total_len);
     }
-    Ok(draft.finish(header)?.0)
+    Ok(draft.finish(header, walk.directory())?.0)
 }
 
 /// Returns whether a record of this kind holds memory, or says where it is.
@@ -344,10 +344,16 @@ impl Draft {
         invariants::check_file(&self.state.records(), header.version())
     }
 
-    /// Returns the checkpoint, and its directory if it has one.
+    /// Returns whether RAM_DIRECTORY was read.
+    pub(crate) fn has_directory(&self) -> bool {
+        self.pieces.as_ref().is_some_and(Pieces::has_directory)
+    }
+
+    /// Returns the checkpoint, and its directory if it has one. `directory_at` is where the header says that the directory is.
     pub(crate) fn finish(
         self,
         header: Header,
+        directory_at: u64,
     ) -> core::result::Result<(Checkpoint, Directory), Error> {
         if !self.ended {
             return Err(Error::NoEnd);
@@ -369,6 +375,8 @@ impl Draft {
             stats.pages_zero =
                 all.sum::<u64>().saturating_sub(stats.pages_stored + stats.pages_word);
             directory = found;
+        } else if directory_at != 0 {
+            return Err(Error::HeaderDirectory { found: directory_at });
         } else {
             self.coverage.check(&self.state.records().memory())?;
         }

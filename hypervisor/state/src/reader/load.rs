@@ -127,7 +127,7 @@ pub fn read_memory<S: Source>(
     }
     match walk.directory() {
         0 => extents(&mut walk, &checkpoint.state, &mut target, progress),
-        _ => blocks(&mut walk, &checkpoint.state, &mut target, progress),
+        _ => blocks(&mut walk, checkpoint, &mut target, progress),
     }
 }
 
@@ -143,7 +143,7 @@ fn extents<S: Source>(
     while let Some(mut open) = walk.next()? {
         let place = open.place;
         if place.record_type() != Some(RecordType::Memory) {
-            walk.skip(open);
+            pass(walk, open)?;
             continue;
         }
         let mut extent = Extent::new_zeroed();
@@ -170,20 +170,28 @@ fn extents<S: Source>(
     coverage.check(&guest.records().memory()).map_err(|_| Error::Changed.into())
 }
 
+/// Reads a record that has no memory. It has its CRC checked, for it would be one of memory if its type were another.
+fn pass<S: Source>(walk: &mut Walk<'_, S>, mut open: Open) -> Result<(), S> {
+    walk.digest(&mut open)?;
+    walk.finish(&open)
+}
+
 /// Loads memory that is in blocks.
 fn blocks<S: Source>(
     walk: &mut Walk<'_, S>,
-    guest: &GuestState,
+    checkpoint: &Checkpoint,
     target: &mut Target<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), S> {
     let total = walk.header().total_len;
+    let (guest, stats) = (&checkpoint.state, &checkpoint.stats);
     let memory = guest.records().memory();
+    let (mut stored, mut words) = (0, 0);
     // Everything below this address was loaded.
     let mut loaded = 0;
     while let Some(open) = walk.next()? {
         if open.place.record_type() != Some(RecordType::RamBlock) {
-            walk.skip(open);
+            pass(walk, open)?;
             continue;
         }
         let block = pieces::read_block(walk, open, &memory).map_err(as_changed)?;
@@ -197,7 +205,12 @@ fn blocks<S: Source>(
         target.zero(guest, &memory, gap, &mut || walk.pause()).map_err(|_| Error::Changed)?;
         load_block(walk, &block, pages, target.at(guest, block.address()))?;
         loaded = block.end();
+        let counts = block.counts();
+        (stored, words) = (stored + counts.0 as u64, words + counts.1 as u64);
         progress(walk.at(), total);
+    }
+    if (stored, words) != (stats.pages_stored, stats.pages_word) {
+        return Err(Error::Changed.into());
     }
     let gap = loaded..u64::MAX;
     target.zero(guest, &memory, gap, &mut || walk.pause()).map_err(|_| Error::Changed)?;

@@ -3,10 +3,12 @@
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
+use zerocopy::IntoBytes;
+
 use crate::{
     RecordHeader,
     block::{Block, Content},
-    directory::{Directory, Entry},
+    directory::{Directory, DirectoryHead, Entry, Touched},
     envelope::RecordPlace,
     error::{Error, LoadError},
     input::Source,
@@ -56,6 +58,9 @@ impl Pieces {
     pub(crate) fn block<S: Source>(&mut self, walk: &mut Walk<'_, S>, open: Open) -> Result<(), S> {
         self.check_closed()?;
         let (place, at) = (open.place, walk.at() - RecordHeader::LEN as u64);
+        if self.directory.is_some() {
+            return Err(Error::BlockLate { place }.into());
+        }
         let block = read_block(walk, open, &self.memory)?;
         if !at.is_multiple_of(PAGE_SIZE as u64) {
             return Err(Error::BlockAt { place, at }.into());
@@ -67,6 +72,9 @@ impl Pieces {
         let (raw, words) = block.counts();
         let start = u32::try_from(at / PAGE_SIZE as u64);
         let start = start.map_err(|_| Error::BlockAt { place, at })?;
+        let blocks = self.found.entries.len() as u32;
+        let no_room = |_| Error::DirectoryRoom { place, blocks };
+        self.found.entries.try_reserve(1).map_err(no_room)?;
         self.found.entries.push(Entry { address, start, raw: raw as u16, words: words as u16 });
         self.open = Some(block);
         Ok(())
@@ -109,13 +117,8 @@ impl Pieces {
     ) -> Result<(), S> {
         self.check_closed()?;
         let (place, at) = (open.place, walk.at() - RecordHeader::LEN as u64);
-        if u64::from(open.length) > Directory::max_len(&self.memory) {
-            walk.digest(&mut open)?;
-            walk.finish(&open)?;
-            let found = open.length;
-            return Err(Error::DirectoryLength { place, found }.into());
-        }
-        let body = read_body(walk, &mut open)?;
+        let pieces = self.start..at;
+        let directory = read_directory(walk, &mut open, &pieces)?;
         if place.instance != 0 {
             return Err(Error::Instance { place }.into());
         }
@@ -125,12 +128,18 @@ impl Pieces {
         if walk.directory() != at {
             return Err(Error::HeaderDirectory { found: walk.directory() }.into());
         }
-        let directory = Directory::decode(place, &body, &self.memory, &(self.start..at))?;
+        directory.check(place, &self.memory, &pieces)?;
         if !self.is_skipped && self.found.entries != directory.entries {
             return Err(Error::DirectoryDiffers { place }.into());
         }
+        directory.check_gaps(place, &pieces)?;
         self.directory = Some(directory);
         Ok(())
+    }
+
+    /// Returns whether RAM_DIRECTORY was read.
+    pub(crate) fn has_directory(&self) -> bool {
+        self.directory.is_some()
     }
 
     /// Returns the guest's memory and the directory, at the end of the file; `None` if the file had no directory.
@@ -149,6 +158,41 @@ fn read_body<S: Source>(walk: &mut Walk<'_, S>, open: &mut Open) -> Result<Vec<u
         return Err(Error::RecordReserved { place: open.place }.into());
     }
     Ok(body)
+}
+
+/// Reads the body of a RAM_DIRECTORY record, and ends the record. It has no more entries than there is room for pieces in the bytes `pieces` of the file:
+/// so its length is not believed before the file is as long.
+fn read_directory<S: Source>(
+    walk: &mut Walk<'_, S>,
+    open: &mut Open,
+    pieces: &Range<u64>,
+) -> Result<Directory, S> {
+    let (place, found) = (open.place, open.length);
+    let mut head = DirectoryHead::default();
+    let has_head = found as usize >= size_of::<DirectoryHead>();
+    if has_head {
+        walk.read(open, head.as_mut_bytes())?;
+    }
+    let most = (pieces.end - pieces.start) / PAGE_SIZE as u64;
+    let is_whole = has_head && head.body_len() == u64::from(found);
+    let is_possible = u64::from(head.blocks) <= most && head.touched as usize <= Touched::MAX_RUNS;
+    let is_long = head.blocks > DirectoryHead::MAX_BLOCKS;
+    if !is_whole || !is_possible || is_long {
+        // Check the CRC first: a bit that flipped in a length is reported as a wrong CRC.
+        walk.digest(open)?;
+        walk.finish(open)?;
+        let limit = DirectoryHead::MAX_LEN;
+        return Err(match is_whole && is_possible {
+            true => Error::RecordTooLong { place, length: found, limit },
+            false => Error::DirectoryLength { place, found },
+        }
+        .into());
+    }
+    let mut directory = Directory::zeroed(place, head)?;
+    walk.read(open, directory.entries.as_mut_bytes())?;
+    walk.read(open, directory.touched.as_mut_bytes())?;
+    walk.finish(open)?;
+    Ok(directory)
 }
 
 /// Reads the rest of a RAM_BLOCK record, and returns the block.
