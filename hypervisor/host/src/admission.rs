@@ -143,6 +143,10 @@ impl Terms<'_> {
     /// that by which it will be called.
     pub fn look(&self, state: &GuestState, occupant: Option<Occupant>) -> Result<(), Refusal> {
         self.pace(state)?;
+        // A guest without the record may share memory all the same, if the record comes behind its memory. The second look sees that.
+        if state.devices.shared.is_some() {
+            self.check_shared(state)?;
+        }
         self.check_place(state, occupant)
     }
 
@@ -155,14 +159,20 @@ impl Terms<'_> {
         let pace = self.pace(state)?;
         let then = RunState::resumed(state);
         let (guest, vcpus) = Guest::restored(state.clone(), pace)?;
+        self.check_shared(state)?;
         let name = guest.name();
-        shared::check(state.devices.shared.as_ref(), &connections(self.regions, name), name)?;
         let config = self.guests.iter().find(|config| config.name == name);
         if let Some(device) = config.and_then(|config| config.devices.first()) {
             return Err(Refusal::HasDevice { guest: name.into(), device: device.clone() });
         }
         self.check_place(state, occupant)?;
         Ok(Admitted { guest, vcpus, then })
+    }
+
+    /// Checks that the guest shares here what it shared there.
+    fn check_shared(&self, state: &GuestState) -> Result<(), Mismatch> {
+        let name = state.guest.name_text();
+        shared::check(state.devices.shared.as_ref(), &connections(self.regions, name), name)
     }
 
     /// Returns how fast the guest's counter goes on this machine.

@@ -4,6 +4,7 @@ use super::*;
 use alloc::string::ToString;
 use alloc::vec;
 use stasis_guest::Start;
+use stasis_state::device::SharedMemory;
 use stasis_state::guest::{GuestPower, GuestPowerState};
 
 const MIB: u64 = 1 << 20;
@@ -196,4 +197,16 @@ fn a_guest_that_shared_nothing_is_not_resumed_as_one_that_does() {
     let [look, admit] = machine.refusals(&stored("linux"), None);
     assert_eq!((look, admit.as_deref()), (None, Some(words)));
     assert_eq!(machine.refusals(&stored("other"), None), [None, None]);
+}
+
+#[test]
+fn a_guest_that_shared_what_is_not_here_is_refused_before_its_memory_is_read() {
+    let mut state = stored("linux");
+    let mut shared = SharedMemory::default();
+    shared.name[..4].copy_from_slice(b"ring");
+    (shared.base[0], shared.size[0], shared.peers[0]) = (0x1000_0000, 1 << 40, 1);
+    state.devices.shared = Some(shared);
+    let words =
+        "the checkpoint shares memory \"ring\", and guest \"linux\" is none of those that do here";
+    Machine::default().refuses(&state, None, words);
 }
