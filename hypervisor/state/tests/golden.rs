@@ -73,7 +73,7 @@ fn every_golden_file_is_read_and_written_again_byte_for_byte() {
                 let regions = [&ring[..], &log[..]];
                 parts.extend(shared.map(|range| range.start).zip(regions));
                 parts.sort_unstable_by_key(|(base, _)| *base);
-                Edited::from_file(&saved.0).to_older_file(minor, &parts)
+                Edited::from_file(&saved.0).into_older_file(minor, &parts)
             }
             _ => saved.0,
         };

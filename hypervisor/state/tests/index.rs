@@ -109,7 +109,7 @@ fn an_index_reads_the_registers_and_the_directory_alone() {
 #[test]
 fn a_file_of_an_older_minor_has_no_index() {
     let (file, _) = &*GUEST;
-    let older = common::edit::Edited::from_file(file).to_older_file(4, &[]);
+    let older = common::edit::Edited::from_file(file).into_older_file(4, &[]);
     assert_eq!(open(&older).unwrap_err(), Error::NoDirectory);
 }
 

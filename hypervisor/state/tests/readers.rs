@@ -80,7 +80,7 @@ fn both_readers_take_a_good_file() {
 #[test]
 fn a_directory_that_the_header_states_is_there() {
     let memory = memory();
-    let older = Edited::from_file(&good()).to_older_file(0, &[(0x4000_0000, &memory)]);
+    let older = Edited::from_file(&good()).into_older_file(0, &[(0x4000_0000, &memory)]);
     let with = |directory: u64| {
         let mut file = Edited::from_file(&older);
         (file.header.minor, file.header.header_len) = (5, HeaderTail::END as u32);

@@ -35,7 +35,7 @@ fn a_guest_is_written_in_the_version_that_has_blocks() {
     let mut saved = state(1, memory.len());
     for minor in 0..5 {
         let (file, _) = save(&saved, &memory);
-        let older = Edited::from_file(&file.0).to_older_file(minor, &[(0x4000_0000, &memory)]);
+        let older = Edited::from_file(&file.0).into_older_file(minor, &[(0x4000_0000, &memory)]);
         for (file, version) in [(&file.0, "1.5".to_owned()), (&older, format!("1.{minor}"))] {
             let checkpoint = load(file).unwrap();
             assert_eq!(checkpoint.state, saved);

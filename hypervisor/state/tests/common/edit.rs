@@ -100,7 +100,7 @@ impl Edited {
     }
 
     /// Returns the file as the writer of minors 0 to 4 wrote it: with the memory, the given ranges of which ascend, in MEMORY records.
-    pub fn to_older_file(mut self, minor: u16, memory: &[(u64, &[u8])]) -> Vec<u8> {
+    pub fn into_older_file(mut self, minor: u16, memory: &[(u64, &[u8])]) -> Vec<u8> {
         self.header.minor = minor;
         self.header.header_len = Header::LEN as u32;
         self.tail.clear();

@@ -63,7 +63,7 @@ fn a_file_cut_short_anywhere_is_refused() {
         let has = len as u64;
         let needs = match len {
             ..Header::LEN => Header::LEN,
-            ..HeaderTail::END => HeaderTail::END,
+            Header::LEN..HeaderTail::END => HeaderTail::END,
             _ => file.len(),
         } as u64;
         assert_eq!(error, Error::Truncated { has, needs });

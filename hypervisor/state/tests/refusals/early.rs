@@ -57,7 +57,7 @@ fn a_ram_of_more_extents_than_the_host_has_pages_is_refused_before_they_are_read
     const EXTENTS: u32 = 1 << 19;
     let memory = vec![0; PAGE_SIZE];
     let file = Edited::from_file(&save(&state(1, memory.len()), &memory).0.0);
-    let mut file = Edited::from_file(&file.to_older_file(0, &[(0x4000_0000, &memory)]));
+    let mut file = Edited::from_file(&file.into_older_file(0, &[(0x4000_0000, &memory)]));
     let ram_size = u64::from(EXTENTS) * PAGE_SIZE as u64;
     let guest = &mut file.record(RecordType::Guest, 0).body;
     let at = guest.windows(8).position(|bytes| bytes == (PAGE_SIZE as u64).to_le_bytes()).unwrap();
@@ -81,7 +81,7 @@ fn a_ram_of_more_extents_than_the_host_has_pages_is_refused_before_they_are_read
 fn memory_in_front_of_the_registers_is_read_before_anybody_is_asked() {
     let page = [1; PAGE_SIZE];
     let file = Edited::from_file(&save(&state(1, PAGE_SIZE), &page).0.0);
-    let mut file = Edited::from_file(&file.to_older_file(0, &[(0x4000_0000, &page)]));
+    let mut file = Edited::from_file(&file.into_older_file(0, &[(0x4000_0000, &page)]));
     let memory = file.position(RecordType::Memory, 0);
     file.records[..=memory].rotate_right(1);
     let file = file.to_file();

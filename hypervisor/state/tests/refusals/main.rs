@@ -38,7 +38,7 @@ fn small() -> Vec<u8> {
 fn small_of_1_0() -> Vec<u8> {
     let memory = ram("a.b.");
     let (file, _) = save(&state(1, memory.len()), &memory);
-    Edited::from_file(&file.0).to_older_file(0, &[(0x4000_0000, &memory)])
+    Edited::from_file(&file.0).into_older_file(0, &[(0x4000_0000, &memory)])
 }
 
 fn edited(change: impl FnOnce(&mut Edited)) -> Vec<u8> {
