@@ -50,10 +50,13 @@ impl<M: Machine> GuestRam<M> {
         self.baseline = Some(baseline);
     }
 
-    /// Notes that no checkpoint has anything of the memory: all that was written counts as changed.
+    /// Notes that no checkpoint that was committed has anything of the memory: all that was written counts as changed. While one is made, which has all of it or
+    /// becomes the baseline, that is so only if it is [put back](Self::put_back): the marks tell meanwhile which pages the snapshot keeps.
     pub fn forget_baseline(&mut self) {
         self.baseline = None;
-        self.mark_all_changed();
+        if !self.is_taken {
+            self.mark_all_changed();
+        }
     }
 
     /// Marks all that was written as changed.
@@ -184,7 +187,10 @@ impl<M: Machine> GuestRam<M> {
     pub fn put_back(&mut self, taken: &PageSet) {
         self.end_snapshot();
         self.is_taken = false;
-        self.changed.insert_all(taken);
+        match self.baseline {
+            Some(_) => self.changed.insert_all(taken),
+            None => self.mark_all_changed(),
+        }
     }
 }
 

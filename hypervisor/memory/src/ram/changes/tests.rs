@@ -290,6 +290,18 @@ fn what_a_checkpoint_that_failed_had_taken_has_changed_again() {
 }
 
 #[test]
+fn a_snapshot_keeps_pages_also_when_the_baseline_is_forgotten_meanwhile() {
+    use Step::*;
+    let begun = [Write(512), Begin(Since::Ever), Forget, Fill(1)];
+    let mut guest = history(&begun);
+    guest.take(Commit, 9);
+    assert_eq!(guest.committed[0][512..514], [1, 0]);
+    let mut guest = history(&begun);
+    guest.take(Fail, 9);
+    assert_eq!(changed(&guest), (512..1024).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_the_hypervisor_writes_itself_has_changed() {
     use Step::*;
     let guest = history(&[Fill(0), Begin(Since::Baseline), Commit, Own(3), OwnTwo(64), Zero(9)]);
