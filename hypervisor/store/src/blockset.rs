@@ -2,7 +2,7 @@
 //!
 //! The bitmap has a page of 4 KiB for each [`PAGE_BLOCKS`] blocks (128 MiB of the disk) of which some are taken and some are free. Where all or none are, it
 //! has none. If there is no memory for a page, or the set has [`MAX_PAGES`] already, all blocks that the page would be about count as taken: they
-//! are not given out, and nothing is lost.
+//! are not given out, and nothing is lost. So that a block is taken does not tell by whom, nor that anybody has looked at it.
 
 use crate::space::Extent;
 use alloc::vec::Vec;
@@ -65,11 +65,6 @@ impl BlockSet {
         let end = self.next(first, first.saturating_add(most).min(self.range.end), true);
         let is_free = self.range.contains(&first) && end > first;
         is_free.then(|| Extent { first, blocks: end - first })
-    }
-
-    /// Returns whether a block is in the set.
-    pub fn has(&self, block: u32) -> bool {
-        self.range.contains(&block) && self.free_from(block, 1).is_none()
     }
 
     /// Returns how many blocks of `extent` can be in the set and are not.

@@ -372,6 +372,11 @@ pub enum Error<E: Display + Debug> {
         /// Bytes of the checkpoint.
         length: u64,
     },
+    /// Maps with so many nodes that a look at all of them does not end.
+    #[error(
+        "the block maps of the store are too large to find out what is free: delete a checkpoint"
+    )]
+    MapsTooLarge,
     /// No memory for a buffer.
     #[error("no memory for a buffer of {bytes} bytes")]
     OutOfMemory {

@@ -10,10 +10,11 @@ use crate::blockset::BlockSet;
 use crate::catalog::{Checkpoint, Place};
 use crate::error::Error;
 use crate::layout::BLOCK;
-use crate::map::{Builder, NodeRef, Visitor};
+use crate::map::{Builder, NodeRef, SeenNodes, Visitor};
 use crate::space::Extent;
 use crate::store::{Result, Store};
 use alloc::vec::Vec;
+use core::fmt::{Debug, Display};
 use core::ops::Range;
 
 /// Blocks that a gap should have where nobody says how much is to be written: 1 MiB.
@@ -22,8 +23,6 @@ const USUAL: u32 = 256;
 const FAIR: u32 = 32;
 /// Blocks that are given out, at least, before a sweep is made only because one may help.
 const SWEEP_AFTER: u64 = 4096;
-/// Damaged nodes that a sweep keeps in mind.
-const MAX_FAULTS: usize = 1024;
 
 /// The blocks of a store that can be given out.
 #[derive(Debug)]
@@ -88,32 +87,40 @@ impl Space {
 /// Marks all that a map has.
 struct Marking {
     taken: BlockSet,
-    /// Blocks of nodes that are damaged: whoever refers to one of them is damaged, too.
-    faults: Vec<u32>,
+    /// Nodes that were read. A damaged one is none of them: whoever refers to it is damaged, too.
+    seen: SeenNodes,
     nodes: u64,
 }
 
 impl Visitor for Marking {
-    fn node(&mut self, node: &NodeRef) -> bool {
+    fn node(&mut self, node: &NodeRef, blocks: u32) -> bool {
         self.nodes += 1;
-        // What is below a node that was seen before was seen, too.
-        self.taken.insert(Extent::one(node.block)) > 0 || self.faults.contains(&node.block)
+        self.taken.insert(Extent::one(node.block));
+        // What is below a node that was seen before was seen, too. Whether its block was taken says nothing: all are where memory does not suffice.
+        !self.seen.has(node, blocks) && !self.seen.is_exhausted()
+    }
+
+    fn read(&mut self, node: &NodeRef, blocks: u32) {
+        self.seen.insert(node, blocks);
     }
 
     fn run(&mut self, run: Extent) {
         self.taken.insert(run);
     }
 
-    fn fault(&mut self, node: &NodeRef) {
-        if self.faults.len() < MAX_FAULTS && !self.faults.contains(&node.block) {
-            self.faults.push(node.block);
-        }
+    fn fault(&mut self) {
+        self.seen.note_repeated();
     }
 }
 
 impl Marking {
     fn new(data: Range<u32>) -> Self {
-        Self { taken: BlockSet::new(data), faults: Vec::new(), nodes: 0 }
+        Self { taken: BlockSet::new(data), seen: SeenNodes::default(), nodes: 0 }
+    }
+
+    /// Checks that nothing was left out.
+    fn check<E: Display + Debug>(&self) -> core::result::Result<(), Error<E>> {
+        if self.seen.is_exhausted() { Err(Error::MapsTooLarge) } else { Ok(()) }
     }
 }
 
@@ -124,7 +131,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// What the device says where a map can't be read: nothing is given out then, for the blocks may be somebody's.
+    /// What the device says where a map can't be read, and [`Error::MapsTooLarge`]: nothing is given out then, for the blocks may be somebody's.
     pub(crate) fn sweep(&mut self, under_way: Option<&Builder>) -> Result<(), D> {
         let mut marking = Marking::new(self.data.clone());
         self.space = None;
@@ -151,6 +158,7 @@ impl<D: BlockDevice> Store<D> {
                 other => Err(other),
             }));
         }
+        marking.check()?;
         let Marking { taken, nodes, .. } = marking;
         self.space = Some(Space {
             taken,
@@ -276,10 +284,12 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchCheckpoint`], [`Error::MapDamaged`], and what the device says.
+    /// [`Error::NoSuchCheckpoint`], [`Error::MapDamaged`], [`Error::MapsTooLarge`], and what the device says.
     pub fn check_map(&mut self, number: u64) -> Result<(), D> {
         let checkpoint = self.find(number)?.clone();
-        self.mark(&checkpoint, &mut Marking::new(self.data.clone()))
+        let mut marking = Marking::new(self.data.clone());
+        self.mark(&checkpoint, &mut marking)?;
+        marking.check()
     }
 
     /// Returns the numbers of the checkpoints whose block maps are damaged, as far as it is known: they were looked at when the store last looked for

@@ -8,9 +8,11 @@
 mod builder;
 mod lookup;
 mod node;
+mod seen;
 mod visit;
 
 pub(crate) use builder::Builder;
 pub(crate) use lookup::BlockMap;
 pub(crate) use node::{Node, NodeRef};
+pub(crate) use seen::SeenNodes;
 pub(crate) use visit::Visitor;

@@ -1,17 +1,18 @@
 //! What each checkpoint shares with others, and what deleting it would free: [`Store::freed_by_each`].
 //!
-//! Two looks at all maps: the first finds the blocks that are referred to more than once, the second counts what else a checkpoint has. Memory is bounded by
-//! looking at a part of the disk at a time.
+//! Two looks at all maps: the first finds the blocks, and the nodes, that are referred to more than once, the second counts what else a checkpoint has. Memory is bounded by
+//! looking at a window of the disk at a time.
 
 use crate::block::BlockDevice;
 use crate::blockset::{BlockSet, PAGE_BLOCKS};
 use crate::catalog::{Checkpoint, Place};
 use crate::layout::BLOCK;
-use crate::map::{NodeRef, Visitor};
+use crate::map::{NodeRef, SeenNodes, Visitor};
 use crate::space::Extent;
 use crate::store::Store;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Blocks of the disk that are looked at together: 8 GiB, for which the two sets take 512 KiB at most.
 const WINDOW: u32 = 64 * PAGE_BLOCKS;
@@ -20,14 +21,27 @@ const WINDOW: u32 = 64 * PAGE_BLOCKS;
 struct Finding {
     once: BlockSet,
     twice: BlockSet,
+    /// Nodes that were read, wherever they stand.
+    seen: SeenNodes,
+    /// Nodes that were read a second time.
+    seen_twice: SeenNodes,
 }
 
 impl Visitor for Finding {
-    fn node(&mut self, node: &NodeRef) -> bool {
-        let is_known = self.twice.has(node.block);
+    fn node(&mut self, node: &NodeRef, blocks: u32) -> bool {
         self.run(Extent::one(node.block));
         // The second time, all below it is found to be there twice. After that there is nothing to find.
-        !is_known
+        !self.seen_twice.has(node, blocks) && !self.is_exhausted()
+    }
+
+    fn read(&mut self, node: &NodeRef, blocks: u32) {
+        let is_second = self.seen.has(node, blocks);
+        let seen = if is_second { &mut self.seen_twice } else { &mut self.seen };
+        seen.insert(node, blocks);
+    }
+
+    fn fault(&mut self) {
+        self.seen.note_repeated();
     }
 
     fn run(&mut self, run: Extent) {
@@ -43,41 +57,61 @@ impl Visitor for Finding {
     }
 }
 
+impl Finding {
+    fn new(window: &Range<u32>) -> Self {
+        Self {
+            once: BlockSet::new(window.clone()),
+            twice: BlockSet::new(window.clone()),
+            seen: SeenNodes::default(),
+            seen_twice: SeenNodes::default(),
+        }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.seen.is_exhausted() || self.seen_twice.is_exhausted()
+    }
+}
+
 /// Counts the blocks of a window that only one checkpoint refers to.
 struct Counting<'a> {
-    twice: &'a BlockSet,
+    found: &'a Finding,
     count: u64,
 }
 
 impl Visitor for Counting<'_> {
-    fn node(&mut self, node: &NodeRef) -> bool {
+    fn node(&mut self, node: &NodeRef, blocks: u32) -> bool {
         self.run(Extent::one(node.block));
-        !self.twice.has(node.block)
+        !self.found.seen_twice.has(node, blocks)
     }
 
     fn run(&mut self, run: Extent) {
-        self.count += self.twice.free_within(run);
+        self.count += self.found.twice.free_within(run);
     }
+
+    fn read(&mut self, _node: &NodeRef, _blocks: u32) {}
+
+    fn fault(&mut self) {}
 }
 
 impl<D: BlockDevice> Store<D> {
     /// Returns for each checkpoint, in the order of [`list`](Self::list), how many bytes of the disk would be free if it alone were deleted: what it shares with no
     /// other one, and its map. Of a checkpoint with a damaged map, only what is known is counted; of a block that it has at two places, nothing.
+    /// Where maps are too large to tell, all is 0.
     ///
-    /// Where checkpoints have block maps, this reads all of them twice.
+    /// Where checkpoints have block maps, this reads all of them twice for each 8 GiB of the store.
     pub fn freed_by_each(&mut self) -> Vec<u64> {
         let all = self.list().to_vec();
         let mut freed = vec![0; all.len()];
         let mut start = self.data.start;
         while start < self.data.end {
             let window = start..self.data.end.min(start.saturating_add(WINDOW));
-            let mut finding = Finding {
-                once: BlockSet::new(window.clone()),
-                twice: BlockSet::new(window.clone()),
-            };
+            let mut finding = Finding::new(&window);
             all.iter().for_each(|one| self.show(one, &mut finding));
+            if finding.is_exhausted() {
+                return vec![0; all.len()];
+            }
             for (one, freed) in all.iter().zip(&mut freed) {
-                let mut counting = Counting { twice: &finding.twice, count: 0 };
+                let mut counting = Counting { found: &finding, count: 0 };
                 self.show(one, &mut counting);
                 *freed += counting.count * BLOCK as u64;
             }

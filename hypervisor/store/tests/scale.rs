@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Random;
+use common::{Random, add, contents, open, read};
 use stasis_store::block::BeyondEnd;
 use stasis_store::layout::{BLOCK, MAX_CHECKPOINTS, NodeHeader};
 use stasis_store::{BlockDevice, Partition, SECTOR, Store};
@@ -12,12 +12,17 @@ use std::collections::{BTreeSet, HashMap};
 #[derive(Default)]
 struct Sparse {
     sectors: u64,
+    /// Whether it keeps contents, too, but for what is written by [`LARGE`] bytes at once.
+    keeps_contents: bool,
     kept: HashMap<u64, Vec<u8>>,
     reads: u64,
     bytes_read: u64,
     /// Blocks of maps that were written.
     nodes: u64,
 }
+
+/// Bytes of a write whose contents no test reads.
+const LARGE: usize = 16 << 20;
 
 impl BlockDevice for Sparse {
     type Error = BeyondEnd;
@@ -41,11 +46,20 @@ impl BlockDevice for Sparse {
     fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), BeyondEnd> {
         let is_node = data.starts_with(&NodeHeader::MAGIC);
         self.nodes += u64::from(is_node);
-        if is_node || lba < 48 * 8 {
+        if is_node || self.keeps_contents || lba < 48 * 8 {
             let sectors = (lba..).zip(data.chunks(SECTOR));
             sectors.for_each(|(lba, bytes)| drop(self.kept.insert(lba, bytes.to_vec())));
         }
         Ok(())
+    }
+
+    fn begin_write_with(
+        &mut self,
+        lba: u64,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), BeyondEnd> {
+        if len >= LARGE { Ok(()) } else { self.write_with(lba, len, fill) }
     }
 
     fn flush(&mut self) -> Result<(), BeyondEnd> {
@@ -61,7 +75,12 @@ fn formatted(gib: u64) -> Store<Sparse> {
 
 fn whole(store: &mut Store<Sparse>, blocks: u64) -> u64 {
     let mut writer = store.begin_open("it", 0).unwrap();
-    writer.write_with(blocks as usize * BLOCK, &mut |_| ()).unwrap();
+    let mut left = blocks as usize * BLOCK;
+    while left > 0 {
+        let now = left.min(64 << 20);
+        writer.write_with(now, &mut |_| ()).unwrap();
+        left -= now;
+    }
     writer.commit().unwrap().number
 }
 
@@ -155,4 +174,36 @@ fn maps_stay_small_over_a_long_history_of_changes_anywhere() {
     let used = store.usage();
     let used = (used.capacity - used.free) / BLOCK as u64;
     assert!(used < blocks + KEPT as u64 * (changed as u64 + most), "{used} blocks");
+}
+
+/// A store of 48 GiB needs 384 pages of the bitmap of what is taken, and gets 256. In the parts without one all blocks are taken; what maps refer to there is somebody's nevertheless.
+#[test]
+fn a_map_in_a_part_of_the_disk_that_has_no_bitmap_keeps_what_it_refers_to() {
+    const SPAN: u64 = 16_384;
+    let mut store = formatted(48);
+    store.device_mut().keeps_contents = true;
+    let old = add(&mut store, "old", &contents(1, 64 * BLOCK)).unwrap();
+    let large = whole(&mut store, 640 * SPAN);
+    // A block of every 64 MiB: no part of the disk is wholly taken or free.
+    let mut writer = store.begin_open("scattered", 0).unwrap();
+    for nth in 0..640 {
+        let at = nth * SPAN + SPAN / 2;
+        writer.share(large, at..at + 1).unwrap();
+    }
+    writer.commit().unwrap();
+    let gap = whole(&mut store, 3 * SPAN);
+    // The first node in its part, which is taken as a whole then.
+    add(&mut store, "neighbour", &contents(2, BLOCK)).unwrap();
+    // Another node there, of the only checkpoint that has the old one's blocks, where writers look for room first.
+    let mut writer = store.begin_open("victim", 0).unwrap();
+    writer.share(old, 0..64).unwrap();
+    writer.write(&contents(3, BLOCK)).unwrap();
+    let victim = writer.commit().unwrap().number;
+    let expected = read(&mut store, victim);
+    store.delete_all(&[old, large, gap]).unwrap();
+    for seed in 4..7 {
+        store = open(store.into_device());
+        add(&mut store, "new", &contents(seed, 100 * BLOCK)).unwrap();
+        assert!(read(&mut store, victim) == expected, "a committed checkpoint was overwritten");
+    }
 }

@@ -87,14 +87,16 @@ impl BlockMap {
         usize::from(root.level - node.level)
     }
 
-    /// Reads a node, unless it is the last one that was read at this depth.
+    /// Reads a node, unless it is the last one that was read at this depth, and was as long: a forged map may say something else of it here.
     fn node<D: BlockDevice>(
         &mut self,
         store: &mut Store<D>,
         depth: usize,
         found: &Found,
     ) -> Result<&Node, D> {
-        if self.path.get(depth).is_none_or(|(kept, _)| *kept != found.node) {
+        let is_kept =
+            |(kept, node): &(NodeRef, Node)| *kept == found.node && node.blocks() == found.blocks;
+        if !self.path.get(depth).is_some_and(is_kept) {
             self.path.truncate(depth);
             let node = store.read_node(self.number, &found.node, found.blocks)?;
             self.path.push((found.node, node));

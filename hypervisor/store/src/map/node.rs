@@ -57,9 +57,19 @@ impl Node {
             let span = node.span(nth);
             // The first one begins at 0, each has a block at least, and the last one ends where the node does.
             let begins = nth > 0 || span.start == 0;
-            let stands =
-                if level == 0 { node.run(nth) } else { Extent::one(node.child(nth).block) };
-            if !begins || span.start != expected || span.is_empty() || !stands.is_within(data) {
+            let (stands, can_be) = if level == 0 {
+                (node.run(nth), true)
+            } else {
+                let child = node.child(nth);
+                let can_be = (1..=Self::most(child.level)).contains(&(child.count as usize));
+                (Extent::one(child.block), can_be)
+            };
+            if !can_be
+                || !begins
+                || span.start != expected
+                || span.is_empty()
+                || !stands.is_within(data)
+            {
                 return None;
             }
             expected = span.end;
@@ -95,6 +105,11 @@ impl Node {
     fn field(&self, nth: usize, field: usize) -> u32 {
         let at = size_of::<NodeHeader>() + nth * Self::entry_len(self.level) + field * 4;
         self.bytes[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    /// Returns the number of blocks of contents.
+    pub fn blocks(&self) -> u32 {
+        self.blocks
     }
 
     /// Returns the number of entries.

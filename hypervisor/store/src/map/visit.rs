@@ -7,14 +7,17 @@ use crate::store::{Result, Store};
 
 /// Who looks at all nodes and runs of a map.
 pub(crate) trait Visitor {
-    /// Looks at a node, and returns whether what is below it is to be visited.
-    fn node(&mut self, node: &NodeRef) -> bool;
+    /// Looks at a node of `blocks` blocks of contents, and returns whether it is to be read, and what is below it visited.
+    fn node(&mut self, node: &NodeRef, blocks: u32) -> bool;
+
+    /// Learns that a node was read, and breaks no rule. What is below it comes next.
+    fn read(&mut self, node: &NodeRef, blocks: u32);
 
     /// Looks at a run of a leaf.
     fn run(&mut self, run: Extent);
 
     /// Learns that a node can't be read, or breaks a rule.
-    fn fault(&mut self, _node: &NodeRef) {}
+    fn fault(&mut self);
 }
 
 impl<D: BlockDevice> Store<D> {
@@ -31,10 +34,11 @@ impl<D: BlockDevice> Store<D> {
         blocks: u32,
         visitor: &mut dyn Visitor,
     ) -> Result<(), D> {
-        if !visitor.node(&node) {
+        if !visitor.node(&node, blocks) {
             return Ok(());
         }
-        let read = self.read_node(number, &node, blocks).inspect_err(|_| visitor.fault(&node))?;
+        let read = self.read_node(number, &node, blocks).inspect_err(|_| visitor.fault())?;
+        visitor.read(&node, blocks);
         let mut result = Ok(());
         for nth in 0..read.count() {
             if node.level == 0 {
