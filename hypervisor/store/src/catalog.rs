@@ -266,8 +266,8 @@ impl<'a> IntactSlot<'a> {
             return Err(Error::NumberNotIssued { number: 0, next: 0 });
         }
         let sets = match (version, self.header.sets.get()) {
-            (1, _) | (_, SETS_BY_NAME) => SETS_BY_NAME,
-            (_, SETS_IN_ENTRIES) => SETS_IN_ENTRIES,
+            (_, SETS_BY_NAME) => SETS_BY_NAME,
+            (2.., SETS_IN_ENTRIES) => SETS_IN_ENTRIES,
             (VERSION_OF_MAPS, MAPS_IN_ENTRIES) => MAPS_IN_ENTRIES,
             (_, found) => return Err(Error::UnknownSets { found }),
         };

@@ -201,6 +201,11 @@ impl<D: BlockDevice> Store<D> {
         self.space.iter_mut().for_each(|space| space.stale = true);
     }
 
+    /// Returns whether only a sweep can tell what is free.
+    pub(crate) fn space_is_unknown(&self) -> bool {
+        self.space.as_ref().is_none_or(|space| space.stale)
+    }
+
     /// Returns how many blocks are free beside the current catalog, and what is staged.
     pub(crate) fn free_blocks(&mut self) -> u64 {
         if self.space.as_ref().is_none_or(|space| space.stale || space.given > 0) {
@@ -245,7 +250,7 @@ impl<D: BlockDevice> Store<D> {
             return Ok(true);
         }
         self.end_blocks()?;
-        if self.space.as_ref().is_none_or(|space| space.stale) {
+        if self.space_is_unknown() {
             self.sweep(under_way)?;
         }
         let can_write = !self.has_maps() || self.without_maps() == 0;

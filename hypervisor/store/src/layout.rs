@@ -65,7 +65,7 @@ pub struct CatalogHeader {
     pub generation: U64,
     /// The number that the next checkpoint will get.
     pub next_number: U64,
-    /// [`SETS_BY_NAME`], [`SETS_IN_ENTRIES`] or [`MAPS_IN_ENTRIES`]; in a store of version 1 zero, and ignored.
+    /// [`SETS_BY_NAME`], [`SETS_IN_ENTRIES`] or [`MAPS_IN_ENTRIES`]; in a store of version 1 zero.
     pub sets: U32,
     /// Zero; ignored.
     pub reserved: [u8; 92],

@@ -351,8 +351,9 @@ impl<D: BlockDevice> Store<D> {
 
     /// Checks that the catalog has room for `count` checkpoints more than there are and are staged.
     pub fn check_room_for(&self, count: usize) -> Result<(), D> {
-        let wanted = self.catalog.checkpoints.len() + self.staged.len() + count;
-        if wanted > MAX_CHECKPOINTS + self.replaced.len() {
+        let kept = self.list().iter().filter(|one| !self.replaced.contains(&one.number)).count();
+        let wanted = kept + self.staged.len() + count;
+        if wanted > MAX_CHECKPOINTS {
             return Err(Error::TooManyCheckpoints);
         }
         if self.catalog.next_number > u64::MAX - wanted as u64 {
@@ -463,6 +464,10 @@ impl<D: BlockDevice> Store<D> {
 
     /// Makes `catalog` the current one, atomically: in the other slot, with a generation of its own.
     pub(crate) fn write_catalog(&mut self, mut catalog: Catalog) -> Result<(), D> {
+        // More would be written beyond the slot.
+        if catalog.checkpoints.len() > MAX_CHECKPOINTS {
+            return Err(Error::TooManyCheckpoints);
+        }
         self.settle()?;
         if self.superblock.version == 1 && !catalog.fits_version_1() {
             self.write_superblock(2)?;

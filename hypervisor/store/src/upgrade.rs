@@ -54,11 +54,17 @@ impl<D: BlockDevice> Store<D> {
         if !catalog.checkpoints.iter().any(|one| has_extents(&one.place)) {
             return Ok(());
         }
+        // Once, and before the first one: a sweep knows nothing of the maps that are made here.
+        if self.space_is_unknown() {
+            self.sweep(None)?;
+        }
+        // Where this fails, what was given out for maps is nobody's.
+        self.write_maps(catalog).inspect_err(|_| self.space_is_stale())
+    }
+
+    fn write_maps(&mut self, catalog: &mut Catalog) -> Result<(), D> {
         for checkpoint in &mut catalog.checkpoints {
             let Place::Extents(extents) = &checkpoint.place else { continue };
-            if self.space.is_none() {
-                self.sweep(None)?;
-            }
             let mut builder = Builder::default();
             for extent in extents {
                 builder.push_run(self, *extent)?;

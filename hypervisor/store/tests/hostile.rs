@@ -119,6 +119,19 @@ fn of_two_catalogs_the_newer_holds_and_the_older_steps_in_for_it() {
     assert_eq!(error.to_string(), "both copies of the store's catalog are damaged");
 }
 
+/// Else an upgrade would make a store of it that nobody can open.
+#[test]
+fn a_store_of_version_1_whose_catalog_says_who_is_in_a_set_is_refused() {
+    for (sets, is_refused) in [(0, false), (1, true), (2, true), (7, true)] {
+        let mut disk = forged(|header, _| header.sets = sets.into());
+        Superblock::mut_from_bytes(&mut disk.bytes[..512]).unwrap().version = 1.into();
+        seal_superblock(&mut disk);
+        let partition = Partition::whole(&disk);
+        let opened = Store::open(disk, partition);
+        assert_eq!(opened.err(), is_refused.then_some(Error::UnknownSets { found: sets }));
+    }
+}
+
 #[test]
 fn a_number_that_was_not_given_out_is_refused() {
     let error = open_error(forged(|_, entries| entries[1].number = 4.into()));

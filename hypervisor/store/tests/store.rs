@@ -346,3 +346,19 @@ fn what_replaces_does_not_need_a_place_in_the_catalog() {
     // That was for one commit.
     assert_eq!(add(&mut store, "new", &[]).unwrap_err(), Error::TooManyCheckpoints);
 }
+
+#[test]
+fn what_replaces_has_no_place_where_there_is_nothing_to_replace() {
+    let mut store = open(formatted(10));
+    for _ in 0..MAX_CHECKPOINTS {
+        add(&mut store, "empty", &[]).unwrap();
+    }
+    store.replace(&[5, 5]).unwrap();
+    assert_eq!(store.check_room_for(2).unwrap_err(), Error::TooManyCheckpoints, "it is one");
+    store.delete(5).unwrap();
+    store.begin_open("set/a", 0).unwrap().stage().unwrap();
+    assert_eq!(add(&mut store, "set/b", &[]).unwrap_err(), Error::TooManyCheckpoints);
+    store.discard_staged();
+    let store = open(store.into_device());
+    assert_eq!(store.list().len(), MAX_CHECKPOINTS - 1);
+}
