@@ -273,14 +273,6 @@ pub enum Error<E: Display + Debug> {
         /// Bytes that can be written again.
         possible: u64,
     },
-    /// A checkpoint that somebody reads, or will.
-    #[error("checkpoint {number} can't be deleted now: {user}")]
-    InUse {
-        /// Its number.
-        number: u64,
-        /// Who uses it, and for what.
-        user: String,
-    },
     /// The disk got full in the midst of a checkpoint.
     #[error(
         "the store is full: {written} bytes of the checkpoint were written, and nothing more is free"

@@ -43,7 +43,7 @@ use crate::slots::{Content, DESTROYED};
 use crate::space::{Extent, Extents, Free};
 use crate::superblock::Found;
 use crate::writer::{Blocks, Writer};
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
@@ -67,8 +67,6 @@ pub struct Store<D> {
     pub(crate) staged: Vec<Checkpoint>,
     /// Checkpoints that go when the next one is committed.
     replaced: Vec<u64>,
-    /// Checkpoints that can't be deleted, each with who uses it.
-    in_use: Vec<(u64, String)>,
     /// What can be given out, in a store with block maps; `None` if nobody has looked.
     pub(crate) space: Option<Space>,
     /// Checkpoints whose maps were found damaged.
@@ -109,7 +107,6 @@ impl<D> Store<D> {
             contents: self.contents,
             staged: self.staged,
             replaced: self.replaced,
-            in_use: self.in_use,
             space: self.space,
             damaged: self.damaged,
             recent: self.recent,
@@ -204,7 +201,6 @@ impl<D: BlockDevice> Store<D> {
             contents: [Content::Unknown, Content::Unknown],
             staged: Vec::new(),
             replaced: Vec::new(),
-            in_use: Vec::new(),
             space: None,
             damaged: Vec::new(),
             recent: None,
@@ -394,7 +390,7 @@ impl<D: BlockDevice> Store<D> {
     /// Deletes these checkpoints when the next one is committed: in the same catalog, so it costs nothing, and none of them is gone before
     /// the new one is there.
     pub fn replace(&mut self, numbers: &[u64]) -> Result<(), D> {
-        self.check_deletable(numbers)?;
+        self.check_there(numbers)?;
         self.replaced = numbers.to_vec();
         Ok(())
     }
@@ -404,42 +400,17 @@ impl<D: BlockDevice> Store<D> {
         self.delete_all(&[number])
     }
 
-    /// Deletes the checkpoints with these numbers, all or none.
+    /// Deletes the checkpoints with these numbers, all or none. Whoever still reads one of them must see to it that nobody does this.
     pub fn delete_all(&mut self, numbers: &[u64]) -> Result<(), D> {
-        self.check_deletable(numbers)?;
+        self.check_there(numbers)?;
         let mut catalog = self.catalog.clone();
         catalog.checkpoints.retain(|c| !numbers.contains(&c.number));
         self.write_catalog(catalog)
     }
 
-    /// Marks a checkpoint as one that `user` needs: "guest \"linux\" still loads its memory from it". It can't be deleted before it is
-    /// [released](Self::release). The disk knows nothing of it.
-    pub fn hold(&mut self, number: u64, user: &str) -> Result<(), D> {
-        self.find(number)?;
-        self.in_use.push((number, user.to_string()));
-        Ok(())
-    }
-
-    /// Ends what one [`hold`](Self::hold) has begun.
-    pub fn release(&mut self, number: u64, user: &str) {
-        let held = self.in_use.iter().position(|(held, by)| *held == number && by == user);
-        held.map(|at| self.in_use.swap_remove(at));
-    }
-
-    /// Returns whether somebody [holds](Self::hold) a checkpoint.
-    pub fn is_held(&self, number: u64) -> bool {
-        self.in_use.iter().any(|(held, _)| *held == number)
-    }
-
-    /// Checks that these checkpoints are there, and nobody uses them.
-    fn check_deletable(&self, numbers: &[u64]) -> Result<(), D> {
-        for &number in numbers {
-            self.find(number)?;
-            if let Some((_, user)) = self.in_use.iter().find(|(held, _)| *held == number) {
-                return Err(Error::InUse { number, user: user.clone() });
-            }
-        }
-        Ok(())
+    /// Checks that these checkpoints are there.
+    fn check_there(&self, numbers: &[u64]) -> Result<(), D> {
+        numbers.iter().try_for_each(|number| self.find(*number).map(|_| ()))
     }
 
     /// Opens a checkpoint for reading.

@@ -198,25 +198,6 @@ fn what_is_staged_is_not_given_out_while_room_is_looked_for() {
     }
 }
 
-#[test]
-fn a_checkpoint_that_is_in_use_is_not_deleted() {
-    let mut store = open(formatted(40));
-    let one = add(&mut store, "it", &contents(1, BLOCK)).unwrap();
-    let two = add(&mut store, "it", &contents(2, BLOCK)).unwrap();
-    assert!(store.hold(9, "nobody").is_err());
-    for user in ["guest \"a\" loads its memory from it", "guest \"b\" loads its memory from it"] {
-        store.hold(one, user).unwrap();
-    }
-    let error = store.delete_all(&[two, one]).unwrap_err().to_string();
-    assert_eq!(error, "checkpoint 1 can't be deleted now: guest \"a\" loads its memory from it");
-    assert!(store.replace(&[one]).is_err());
-    store.release(one, "guest \"a\" loads its memory from it");
-    assert!(store.is_held(one) && store.delete(one).is_err());
-    store.release(one, "guest \"b\" loads its memory from it");
-    assert!(!store.is_held(one));
-    store.delete(one).unwrap();
-}
-
 /// Writes a checkpoint in which every second block stands elsewhere, so that its map has several leaves.
 fn scattered(store: &mut Store<RamDisk>, model: &mut BTreeMap<u64, Vec<u8>>, blocks: u64) -> u64 {
     let one = add_parts(store, model, &[Part::Bytes(contents(1, blocks as usize * BLOCK))]);
