@@ -218,7 +218,10 @@ fn verify(path: &Path, which: Option<&str>) -> Result<()> {
     let mut tally = Tally::default();
     for &number in &numbers {
         let name = store.find(number)?.name;
-        let opened = store.open_checkpoint(number).map(Opened::Disk).map_err(Into::into);
+        let opened = store
+            .open_checkpoint(number)
+            .map(|reader| Opened::Disk(Box::new(reader)))
+            .map_err(Into::into);
         let verdict = Verdict::of(opened);
         report::print(|out| writeln!(out, "{number:>6}  {name:<32}  {verdict}"))?;
         tally.add(&verdict);

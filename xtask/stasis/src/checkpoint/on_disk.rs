@@ -126,7 +126,7 @@ pub fn get(disk: &Path, which: &str, to: &Path) -> Result<()> {
 
 /// Copies the bytes of a checkpoint to a file, without checking them.
 fn get_one(store: &mut Store<FileDisk>, number: u64, to: &Path) -> Result<()> {
-    let mut opened = Opened::Disk(store.open_checkpoint(number)?);
+    let mut opened = Opened::Disk(Box::new(store.open_checkpoint(number)?));
     let mut output = Output::create(to)?;
     opened
         .copy_to(&mut |bytes| output.put(bytes))

@@ -37,7 +37,7 @@ pub enum Opened<'p> {
     /// The bytes of a file, and its length.
     File(&'p File, u64),
     /// The bytes of a checkpoint on a disk.
-    Disk(Reader<'p, FileDisk>),
+    Disk(Box<Reader<'p, FileDisk>>),
 }
 
 impl Loaded {
@@ -95,7 +95,9 @@ impl Origin {
     fn open(&mut self) -> Result<Opened<'_>> {
         match self {
             Self::File(file) => Opened::of(file),
-            Self::Disk { store, number } => Ok(Opened::Disk(store.open_checkpoint(*number)?)),
+            Self::Disk { store, number } => {
+                Ok(Opened::Disk(Box::new(store.open_checkpoint(*number)?)))
+            }
         }
     }
 }
