@@ -4,6 +4,7 @@ mod accesses;
 
 pub use accesses::is_in_distributor;
 
+use stasis_state::device::SharedMemory;
 use stasis_state::guest::{GuestPower, GuestPowerState};
 use stasis_state::vcpu::PowerState;
 use stasis_vgic::VcpuMask;
@@ -152,10 +153,18 @@ impl Guest {
         Next::Enter
     }
 
-    /// Returns the guest-physical address of RAM at which a vCPU has found nothing: [`Next::NoRam`] says why that may be.
+    /// Returns the guest-physical address of RAM, or of memory that the guest shares, at which a vCPU has found nothing: [`Next::NoRam`] says why that may
+    /// be.
     fn ram_not_found(&self, fault: &Fault) -> Option<u64> {
-        let is_ram = |ipa: &u64| ipa.wrapping_sub(self.ram_base()) < self.ram_size();
-        fault.ipa.filter(is_ram).filter(|_| fault.kind == FaultKind::Translation)
+        let is_memory = |ipa: &u64| {
+            let within = |base: u64, size: u64| ipa.wrapping_sub(base) < size;
+            let is_shared = |shared: &SharedMemory| {
+                shared.base.iter().zip(shared.size.iter()).any(|(base, size)| within(*base, *size))
+            };
+            within(self.ram_base(), self.ram_size())
+                || self.devices.shared.as_ref().is_some_and(is_shared)
+        };
+        fault.ipa.filter(|_| fault.kind == FaultKind::Translation).filter(is_memory)
     }
 
     /// Answers an access to an address at which the guest has nothing.

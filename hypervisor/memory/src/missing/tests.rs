@@ -131,8 +131,11 @@ fn memory_that_was_not_cleared_is_missing_as_a_whole() {
     // not used again. 3. Nobody but the `GuestRam` accesses them.
     let mut ram: GuestRam<Portable> = unsafe { GuestRam::uncleared(start, UNIT_SIZE) };
     assert!(!ram.is_finished() && ram.may_have_content(0));
-    ram.begin_loading(|_| false);
-    assert_eq!(ram.missing().unwrap().left(), UNIT_SIZE as u64);
+    // The second time another checkpoint is loaded, before anything of the first one has arrived.
+    for _ in 0..2 {
+        ram.begin_loading(|_| false);
+        assert_eq!(ram.missing().unwrap().left(), UNIT_SIZE as u64);
+    }
     bring_all(&mut ram);
     ram.end_loading();
     assert_eq!(ram.load_u64(8), Ok(0));

@@ -13,8 +13,9 @@ impl<M: Machine> GuestRam<M> {
     /// Makes it missing, but for blocks that are zeros and will be: those that were never written, and of which `has_content` denies that anything
     /// will be brought. It is given the offset of each block. No vCPU reaches a block that is missing by then, nor fetches from it. What arrives is
     /// marked by whoever brings it, unless it is zeros: as [written](Self::mark_written), or, if the memory has got its [baseline](Self::set_baseline) since, as
-    /// [loaded](Self::mark_loaded).
+    /// [loaded](Self::mark_loaded). What was missing before is [given up](Self::abandon_loading).
     pub fn begin_loading(&mut self, has_content: impl Fn(usize) -> bool) {
+        self.abandon_loading();
         let is_missing = |offset: &usize| {
             self.is_fresh || self.written.contains(*offset) || has_content(*offset)
         };

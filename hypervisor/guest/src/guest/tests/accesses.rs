@@ -36,6 +36,20 @@ fn an_access_to_ram_that_is_not_found_says_where_and_is_made_again() {
 }
 
 #[test]
+fn an_access_to_shared_memory_that_is_not_found_is_made_again_and_one_beside_it_aborts() {
+    let (mut guest, mut vcpus, mut core) = guest(1);
+    let ring =
+        SharedRegion { name: "ring".into(), size: 0x1000, guests: vec!["a".into(), "g".into()] };
+    let shared = &shared::connections(std::slice::from_ref(&ring), "g")[..];
+    guest.equip(&Equipment { shared, ..Equipment::default() });
+    let last = shared::address(0) + 0xffc;
+    let mut answer =
+        |ipa| exit(&mut guest, 0, &mut vcpus[0], abort(ipa, Width::Word, true), &mut core);
+    assert_eq!(answer(last), Next::NoRam { address: last });
+    assert_eq!(answer(last + 4), Next::Enter);
+}
+
+#[test]
 fn a_handler_that_cannot_be_fetched_is_a_crash_and_not_an_endless_loop() {
     let (mut guest, mut vcpus, mut core) = guest(1);
     *core.el1.vbar_el1 = 0x0b00_0000;
