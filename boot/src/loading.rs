@@ -224,13 +224,20 @@ impl Load {
         brought
     }
 
-    /// Stops the guest, whose memory can't be loaded.
+    /// Makes the guest lost, whose memory can't be loaded. One that runs is cared for as one that has crashed. One that a person has stopped or
+    /// paused is left alone, and the care for one that has stopped by itself is on its way.
     fn fail(self, error: &NotLoaded<OriginError>) {
         let is_damaged = !matches!(&error.why, Why::Source(why) if !why.is_damage());
         let (address, checkpoint) = (error.address, self.origin.number());
-        self.domain.park().set_state(RunState::Lost);
-        let crash = Crash::NotLoaded { address, checkpoint, is_damaged };
-        notes::stopped(self.domain, Stopped::Crash(crash));
+        let mut parked = self.domain.park();
+        let before = parked.state;
+        parked.set_state(RunState::Lost);
+        drop(parked);
+        let how = Stopped::Crash(Crash::NotLoaded { address, checkpoint, is_damaged });
+        match before {
+            RunState::Running => notes::stopped(self.domain, how),
+            _ => log::error!("guest \"{}\" {how}", self.domain.name),
+        }
     }
 }
 
