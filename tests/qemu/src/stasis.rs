@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use stasis_guest::image::Kind;
@@ -376,6 +376,21 @@ impl Stasis {
     /// Resumes a checkpoint.
     pub fn resume(&mut self, which: impl std::fmt::Display) -> Result<()> {
         self.command(&format!("resume {which}")).map(drop)
+    }
+
+    /// Deletes a checkpoint, or a set, as soon as no guest is loaded from it any more.
+    pub fn delete_when_loaded(&mut self, which: impl std::fmt::Display) -> Result<()> {
+        let (command, end) = (format!("delete {which}"), Instant::now() + STORE_TIME);
+        loop {
+            match self.qemu.console.command_within(&command, STORE_TIME, |_| ()) {
+                Err(ConsoleError::Refused { reason, .. })
+                    if reason.contains("is in use") && Instant::now() < end =>
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                deleted => return Ok(deleted.map(drop)?),
+            }
+        }
     }
 
     /// Attaches the terminal to a guest.

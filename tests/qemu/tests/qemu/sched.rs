@@ -124,7 +124,7 @@ pub fn a_window_is_kept_while_a_neighbour_is_stored_and_resumed(lab: &Lab) -> Re
     for _ in 0..10 {
         let number = stasis.checkpoint("hog", "aside")?;
         stasis.resume(number)?;
-        stasis.command(&format!("delete {number}"))?;
+        stasis.delete_when_loaded(number)?;
     }
     // What it has said meanwhile, and then once more.
     stasis.attach("ticker")?;

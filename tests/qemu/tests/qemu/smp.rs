@@ -129,7 +129,7 @@ pub fn linux_is_stored_and_resumed_under_load_many_times(lab: &Lab) -> Result<()
         said.watch(&mut stasis, Duration::ZERO)?;
         let number = stasis.checkpoint("linux", &format!("cycle-{cycle}"))?;
         stasis.resume(number)?;
-        stasis.command(&format!("delete {number}"))?;
+        stasis.delete_when_loaded(number)?;
         said.last_step().with_context(|| format!("in cycle {cycle}"))?;
     }
     said.watch(&mut stasis, Duration::from_secs(3))?;

@@ -107,7 +107,7 @@ fn apart(stasis: &mut Stasis, guests: &mut [Soaked], names: &[&str]) -> Result<(
         guest.look(stasis)?;
         let number = stasis.checkpoint(name, "apart")?;
         stasis.resume(number)?;
-        stasis.command(&format!("delete {number}"))?;
+        stasis.delete_when_loaded(number)?;
     }
     all_go_on(stasis, guests)
 }
@@ -129,7 +129,7 @@ fn together(stasis: &mut Stasis, guests: &mut [Soaked]) -> Result<()> {
     for (guest, before) in guests.iter_mut().zip(before) {
         guest.resumed_behind(before);
     }
-    stasis.command("delete together/")?;
+    stasis.delete_when_loaded("together/")?;
     all_go_on(stasis, guests)
 }
 
@@ -142,7 +142,7 @@ fn copy(stasis: &mut Stasis, guests: &mut [Soaked], number: u32) -> Result<()> {
     stasis.command("unpause pulse")?;
     let name = format!("copy-{number}");
     stasis.command(&format!("resume {checkpoint} as {name}"))?;
-    stasis.command(&format!("delete {checkpoint}"))?;
+    stasis.delete_when_loaded(checkpoint)?;
     let mut copy = pulse.copy(name.leak());
     all_go_on(stasis, std::slice::from_mut(&mut copy))?;
     stasis.command(&format!("stop {}", copy.name)).map(drop)
