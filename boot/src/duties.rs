@@ -39,8 +39,13 @@ impl Chores for Console<'_, '_> {
     }
 
     fn next_due(&mut self) -> Option<u64> {
-        notes::next_due()
+        next_due(self.0)
     }
+}
+
+/// Returns the value of the counter at which something is due without a command; `None` if nothing is planned.
+pub fn next_due(work: &Work) -> Option<u64> {
+    notes::next_due().into_iter().chain(loading::next_due(work.task)).min()
 }
 
 /// Does what is due in the task's turn, and what was typed. Returns the value of the counter at which something is due again.

@@ -1,8 +1,8 @@
 //! Guests whose memory is loaded while they run, each from the checkpoint that it was resumed from.
 //!
 //! Everything here is done by the console's task: one unit in each of its turns ([`serve`]), and what a vCPU waits for in the midst of other work with the
-//! store, too ([`serve_wanted`]). [`stasis_host::loading`] makes a unit what the checkpoint says, [`Domain::arrive`] shows it to the guest. A guest whose memory can't be loaded is stopped,
-//! and cared for as one that has crashed.
+//! store, too ([`serve_wanted`]). [`stasis_host::loading`] makes a unit what the checkpoint says, [`Domain::arrive`] shows it to the guest. While the disk can't be read, the guest
+//! waits. A guest whose memory is damaged is stopped, and cared for as one that has crashed.
 
 mod lent;
 mod origin;
@@ -19,9 +19,10 @@ use alloc::sync::{Arc, Weak};
 use core::ops::Range;
 use lent::Lent;
 pub use origin::Origin;
+use stasis_arch::timer;
 use stasis_console::text::Size;
 use stasis_guest::stop::{Crash, Stopped};
-use stasis_host::loading::{NotLoaded, Why, fill};
+use stasis_host::loading::{NotLoaded, Retry, Why, fill};
 use stasis_host::run_state::RunState;
 use stasis_host::task::TaskLock;
 use stasis_run::domain::{Domain, Lacking};
@@ -49,7 +50,7 @@ pub enum OriginError {
 /// Why the rest of a guest's memory was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfinished {
-    /// It can't be. The guest is stopped.
+    /// It can't be: for now, and the guest waits; or it never can, and the guest is stopped.
     #[error("{0}")]
     NotLoaded(NotLoaded<OriginError>),
     /// The command was given up.
@@ -68,6 +69,17 @@ impl OriginError {
     fn is_damage(&self) -> bool {
         matches!(self, Self::Exchanged(_) | Self::Read(LoadError::Format(_)))
     }
+
+    /// Returns whether the disk could not be read, which may pass: a card that was pulled is put back.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::NoStore(_) => true,
+            Self::Store(error) | Self::Read(LoadError::Source(StreamError::Store(error))) => {
+                matches!(error, Error::Device { .. })
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A guest whose memory is loaded.
@@ -78,7 +90,12 @@ struct Load {
     /// Guest-physical address of the RAM.
     base: u64,
     origin: Origin,
+    /// When the checkpoint is read again, if the disk has failed.
+    retry: Retry,
 }
+
+/// Seconds after which a disk that has failed is read again.
+const RETRY_SECONDS: u64 = 1;
 
 /// What is loaded, the load that is next at the front. No load is in it while it is carried out.
 static LOADS: TaskLock<VecDeque<Load>> = TaskLock::new(VecDeque::new());
@@ -88,25 +105,30 @@ pub fn begin(task: &Task, domain: Arc<Domain>, origin: Origin) {
     let Some(missing) = domain.missing() else { return };
     let missing = Arc::downgrade(&missing);
     let base = domain.look().ram.start;
-    LOADS.lock(task).push_back(Load { domain, missing, base, origin });
+    LOADS.lock(task).push_back(Load { domain, missing, base, origin, retry: Retry::default() });
 }
 
-/// Brings one unit of a guest's memory: one that a vCPU waits for, if there is one. Returns whether there is more to bring.
+/// Brings one unit of a guest's memory: one that a vCPU waits for, if there is one. Returns whether there may be more to bring before [`next_due`].
 pub fn serve(work: &mut Work) -> bool {
-    let next = take(work.task, Load::is_wanted).or_else(|| take(work.task, |_| true));
+    let next = take(work.task, Load::is_wanted).or_else(|| take(work.task, Load::is_due));
     let Some(mut load) = next else { return false };
     let brought = work.with_store(|store| Ok::<_, NoStore>(load.bring(store)));
     let brought = brought.unwrap_or_else(|why| Err(load.not_read(why.into())));
-    // The guest has stopped if it was not loaded.
+    // The guest waits or has stopped if it was not loaded.
     let _ = load.put_back(work.task, brought);
     true
+}
+
+/// Returns the value of the counter at which a disk that has failed is read again; `None` if none has.
+pub fn next_due(task: &Task) -> Option<u64> {
+    LOADS.lock(task).iter().filter_map(|load| load.retry.due()).min()
 }
 
 /// Loads the rest of a guest's memory, if anything is missing. `out` is told how far that is. Other guests get what their vCPUs wait for meanwhile.
 ///
 /// # Errors
 ///
-/// Why it was not loaded. Unless the command was given up, the guest is stopped then.
+/// Why it was not loaded. Unless the command was given up, the guest waits or is stopped then.
 pub fn finish(
     store: &mut Store<Disk>,
     domain: &Domain,
@@ -136,7 +158,7 @@ pub fn serve_wanted(store: &mut dyn Lent) {
     let is_it = |load: &Load| load.is_wanted() && !load.domain.is_parked();
     if let Some(mut load) = take(store.task(), is_it) {
         let brought = load.bring(store);
-        // The guest has stopped if it was not loaded, and whoever works with the store goes on.
+        // The guest waits or has stopped if it was not loaded, and whoever works with the store goes on.
         let _ = load.put_back(store.task(), brought);
     }
 }
@@ -150,8 +172,14 @@ fn take(task: &Task, is_it: impl Fn(&Load) -> bool) -> Option<Load> {
 }
 
 impl Load {
+    /// Returns whether a vCPU waits for a unit, and it is time to read it.
     fn is_wanted(&self) -> bool {
-        self.missing.upgrade().is_some_and(|missing| missing.is_wanted())
+        self.is_due() && self.missing.upgrade().is_some_and(|missing| missing.is_wanted())
+    }
+
+    /// Returns whether it is time to read a unit.
+    fn is_due(&self) -> bool {
+        self.retry.is_due(timer::counter())
     }
 
     /// Returns the error of a load that could not be begun.
@@ -210,18 +238,40 @@ impl Load {
         }
     }
 
-    /// Puts the load back, if it goes on; stops the guest, if its memory was not loaded. Returns whether it goes on.
+    /// Puts the load back, if it goes on, or will when the disk can be read again; otherwise stops the guest, if its memory was not loaded. Returns
+    /// whether it goes on.
     fn put_back(
-        self,
+        mut self,
         task: &Task,
         brought: Result<bool, NotLoaded<OriginError>>,
     ) -> Result<bool, NotLoaded<OriginError>> {
         match &brought {
-            Ok(true) => LOADS.lock(task).push_back(self),
-            Ok(false) => {}
+            Ok(more) => {
+                if self.retry.succeeded() {
+                    log::info!(
+                        "guest \"{}\" has got the memory that it waited for",
+                        self.domain.name
+                    );
+                }
+                if *more {
+                    LOADS.lock(task).push_back(self);
+                }
+            }
+            Err(NotLoaded { why: Why::Source(why), .. }) if why.may_pass() => {
+                self.wait(why);
+                LOADS.lock(task).push_back(self);
+            }
             Err(error) => self.fail(error),
         }
         brought
+    }
+
+    /// Makes the load wait for the disk, and says so if it did not before.
+    fn wait(&mut self, why: &OriginError) {
+        if self.retry.failed(timer::counter(), RETRY_SECONDS * timer::frequency()) {
+            let (name, number) = (&self.domain.name, self.origin.number());
+            log::warn!("guest \"{name}\" waits for memory that checkpoint {number} has: {why}");
+        }
     }
 
     /// Makes the guest lost, whose memory can't be loaded. One that runs is cared for as one that has crashed. One that a person has stopped or

@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, written};
 use crate::work::Work;
-use crate::{care, loading, notes, registry, smp, typed};
+use crate::{care, duties, loading, registry, smp, typed};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -93,6 +93,7 @@ fn wait_until(work: &mut Work, counter: u64) -> bool {
         if typed::undisturbed(|| care::serve(work)) || loading::serve(work) {
             continue;
         }
-        super::rest_until(work.task, notes::next_due().map_or(counter, |due| due.min(counter)));
+        let due = duties::next_due(work).map_or(counter, |due| due.min(counter));
+        super::rest_until(work.task, due);
     }
 }

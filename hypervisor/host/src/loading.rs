@@ -2,11 +2,15 @@
 //!
 //! A [`PageSource`] says what each page of the unit is, and has the bytes of those that are stored. [`fill`] writes them to the guest's memory, where nobody reaches
 //! them yet, and checks there what was written. So nothing that is wrong is ever shown to the guest: a unit that is not what its checkpoint says is never
-//! mapped, and the guest stops, by name of the page's address ([`NotLoaded`]).
+//! mapped, and the guest stops, by name of the page's address ([`NotLoaded`]). A source that
+//! fails for a while is tried again: [`Retry`] says when.
+
+mod retry;
 
 use core::fmt::{self, Debug, Display};
 use core::ops::Range;
 
+pub use retry::Retry;
 use stasis_memory::Machine;
 use stasis_memory::missing::{Filling, UNIT_PAGES};
 use stasis_state::PAGE_SIZE;

@@ -97,7 +97,7 @@ fn main() -> ExitCode {
             a_guest_goes_on_at_once_and_finds_all_of_its_memory,
             what_was_loaded_is_bit_for_bit_what_was_stored,
             a_damaged_page_stops_its_guest_by_name_and_no_other,
-            a_disk_that_fails_stops_the_guest_that_needs_it,
+            a_guest_waits_for_a_disk_that_fails,
             a_checkpoint_is_needed_until_all_of_it_is_loaded;
         console:
             mistyped_input_gets_an_answer,
