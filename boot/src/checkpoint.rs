@@ -83,15 +83,19 @@ impl From<SaveError<StreamError>> for CheckpointError {
 }
 
 impl CheckpointError {
-    /// Returns whether the checkpoint that this one should have shared with is not what it should be.
+    /// Returns whether the checkpoint that this one should have shared with is not what it should be, or was not read. The next one must not need it:
+    /// a sector that stays bad would stop them all.
     fn is_of_base(&self) -> bool {
         let Self::Write(error) = self else { return false };
         matches!(
             error,
             SaveError::Base(_)
-                | SaveError::Sink(StreamError::Store(
-                    Error::MapDamaged { .. } | Error::NoSuchCheckpoint { .. }
-                ))
+                | SaveError::Sink(
+                    StreamError::Base(_)
+                        | StreamError::Store(
+                            Error::MapDamaged { .. } | Error::NoSuchCheckpoint { .. }
+                        )
+                )
         )
     }
 }

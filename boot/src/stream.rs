@@ -3,6 +3,7 @@
 mod progress;
 mod routines;
 
+use alloc::boxed::Box;
 use core::ops::Range;
 
 use crate::loading;
@@ -20,6 +21,9 @@ pub enum StreamError {
     /// The store has failed.
     #[error(transparent)]
     Store(#[from] Error<DiskError>),
+    /// The checkpoint that blocks are shared with was not read.
+    #[error("the checkpoint before was not read: {0}")]
+    Base(Box<Error<DiskError>>),
     /// The machine can't have the guest of the checkpoint.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -71,12 +75,12 @@ impl Sink for ToStore<'_, '_> {
 
     fn read_base(&mut self, offset: u64, mut buf: &mut [u8]) -> Result<(), StreamError> {
         let number = self.base();
-        self.writer.read_of(number, offset, buf.len(), &mut |piece| {
+        let read = self.writer.read_of(number, offset, buf.len(), &mut |piece| {
             let (now, later) = core::mem::take(&mut buf).split_at_mut(piece.len());
             now.copy_from_slice(piece);
             buf = later;
-        })?;
-        Ok(())
+        });
+        read.map_err(|error| StreamError::Base(Box::new(error)))
     }
 
     fn pause(&mut self) {
