@@ -53,6 +53,9 @@ pub enum Unfinished {
     /// It can't be: for now, and the guest waits; or it never can, and the guest is stopped.
     #[error("{0}")]
     NotLoaded(NotLoaded<OriginError>),
+    /// The guest is lost, and nobody loads it.
+    #[error("the rest of its memory is not loaded, for it is lost: resume or restart it first")]
+    Lost,
     /// The command was given up.
     #[error(transparent)]
     GivenUp(#[from] GivenUp),
@@ -141,7 +144,7 @@ pub fn finish(
         let task = store.device_mut().task();
         task.yield_now();
         let Some(mut load) = take(task, |load| load.domain.number == domain.number) else {
-            return Ok(());
+            return if domain.look().missing == 0 { Ok(()) } else { Err(Unfinished::Lost) };
         };
         let brought = load.bring(store);
         let more = load.put_back(store.device_mut().task(), brought)?;

@@ -7,10 +7,12 @@ use super::{ReadError, ResumeError};
 use crate::guests::{self, GuestError};
 use crate::storage::Disk;
 use crate::{archive, registry, terminal};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_guest::given::Given;
+use stasis_guest::{Guest, Vcpu};
 use stasis_host::admission::steps::{self, Shared, Steps};
 use stasis_host::admission::{Admitted, Occupant, Refusal, Stays, Terms};
 use stasis_host::config::DEFAULT_WEIGHT;
@@ -226,20 +228,40 @@ fn occupant(domain: &Domain, ram: Range) -> Occupant<'_> {
     Occupant { name: &domain.name, vcpus: domain.cores().count(), ram }
 }
 
+/// Adds a guest, which is paused.
+fn add(guest: Box<Guest>, vcpus: Vec<Vcpu>, ram: Ram) -> Result<Arc<Domain>, GuestError> {
+    let cores = guests::choose_cores(&[], vcpus.len())?;
+    let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
+    guests::add(placement, guest, vcpus, ram, Given::default(), RunState::Paused)
+}
+
+/// Removes a guest that was added, and is paused.
+fn remove(task: &mut Task, domain: &Arc<Domain>) {
+    let removed = guests::remove(task, domain);
+    debug_assert!(removed.is_ok(), "it does not run");
+}
+
 /// Makes the guests run that are not off, when the last one is ready.
+///
+/// # Errors
+///
+/// Why one was not added. Those that were replaced are lost then, as all others whose memory was overwritten, and those that were added are removed.
 fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
     let mut fresh = Vec::new();
-    let mut parked_ones = Vec::new();
+    let mut parked_ones: Vec<Parked> = Vec::new();
     for Incoming { admitted: Admitted { guest, vcpus, then }, seat, .. } in incoming {
         task.yield_now();
         match seat {
-            Seat::New(ram) => {
-                let cores = guests::choose_cores(&[], vcpus.len())?;
-                let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
-                let given = Given::default();
-                let domain = guests::add(placement, guest, vcpus, ram, given, RunState::Paused)?;
-                fresh.push((domain, then));
-            }
+            Seat::New(ram) => match add(guest, vcpus, ram) {
+                Ok(domain) => fresh.push((domain, then)),
+                Err(why) => {
+                    // What was replaced may lack memory that nobody will load.
+                    parked_ones.iter_mut().for_each(|parked| parked.set_state(RunState::Lost));
+                    drop(parked_ones);
+                    fresh.iter().for_each(|(domain, _)| remove(task, domain));
+                    return Err(why);
+                }
+            },
             Seat::Existing(domain, mut parked) => {
                 parked.replace(guest, vcpus, then, task);
                 terminal::forget(domain);
