@@ -42,6 +42,9 @@ pub enum OriginError {
     /// The checkpoint was not read, or breaks a rule of the format.
     #[error(transparent)]
     Read(#[from] LoadError<StreamError>),
+    /// There is no page table for a block that was read.
+    #[error("there is no memory for the block's page table")]
+    NoTable,
     /// The store is another one, or was changed elsewhere.
     #[error("checkpoint {0} is another one now")]
     Exchanged(u64),
@@ -217,9 +220,9 @@ impl Load {
             has_content |= self.fill(store, missing, unit)?;
             store.task().yield_now();
         }
+        let address = self.base + block.start as u64;
         let arrived = self.domain.arrive(block, has_content, store.task());
-        debug_assert!(arrived.is_ok(), "a block needs no table");
-        Ok(())
+        arrived.map_err(|_| NotLoaded { address, why: Why::Source(OriginError::NoTable) })
     }
 
     /// Makes a unit what the checkpoint says. Returns whether it has any content.

@@ -31,11 +31,33 @@ impl Translation {
         }
     }
 
+    /// Takes the tables of the second level that the blocks of 2 MiB in `input..input + len` need, so that each can [arrive](Self::arrive) as one without any other table.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfMemory`] if there is one table too few.
+    pub fn prepare(
+        &mut self,
+        tables: &mut impl TableSource,
+        input: u64,
+        len: u64,
+    ) -> Result<(), MapError> {
+        let (mut at, end) = (input, input + len);
+        while at < end {
+            let entry = self.first_level().entry(at);
+            if entry.load() == 0 {
+                entry.link(tables)?;
+            }
+            at = (at / entry.size() + 1) * entry.size();
+        }
+        Ok(())
+    }
+
     /// Maps `len` bytes of one block of 2 MiB, none of which is mapped: the block as one, if they are all of it, and else pages. Cores may use the translation meanwhile.
     ///
     /// # Errors
     ///
-    /// [`MapError::OutOfMemory`] if there is no table. No page was mapped then. Other [`MapError`]s as of [`Self::map`].
+    /// [`MapError::OutOfMemory`] if there is no table. No page was mapped then. A whole block that was [prepared](Self::prepare) takes none. Other [`MapError`]s as of [`Self::map`].
     pub fn arrive(
         &mut self,
         tables: &mut impl TableSource,

@@ -19,7 +19,8 @@ use stasis_memory::ram::Reach;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{PAGE_SIZE, PageBits};
 
-/// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself, but for blocks of which something is missing.
+/// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself, but for blocks of which something is missing. Those
+/// have a table, so that each can arrive as a whole.
 pub(super) fn map(
     stage2: &mut Translation,
     tables: &mut GuestTables,
@@ -27,6 +28,7 @@ pub(super) fn map(
     ram: &GuestRam,
 ) -> Result<(), MapError> {
     let range = ram.range();
+    stage2.prepare(tables, base, range.len())?;
     let is_there = |offset: &u64| ram.is_block_there(*offset as usize);
     for offset in (0..range.len()).step_by(BLOCK_SIZE).filter(is_there) {
         let attributes = match ram.is_block_changed(offset as usize) {

@@ -111,6 +111,22 @@ fn a_block_that_arrives_as_one_needs_no_table() {
 }
 
 #[test]
+fn a_block_that_was_prepared_arrives_when_no_table_is_left() {
+    let mut guest = Guest::new(1);
+    for _ in 0..2 {
+        // It ends in the next GiB, whose blocks need a table of their own.
+        guest.map.prepare(&mut guest.tables, BLOCK + GIB - 2 * MIB, 4 * MIB).unwrap();
+        assert_eq!(guest.tables.left, 0, "there is one table for each GiB");
+    }
+    assert_eq!(guest.access(BLOCK, false), Access::Translation);
+    assert_eq!(guest.arrive(UNITS[1], UNIT, Attributes::guest_ram()), Err(MapError::OutOfMemory));
+    guest.arrive(BLOCK, 2 * MIB, Attributes::guest_ram()).unwrap();
+    guest.arrive(BLOCK + GIB, 2 * MIB, Attributes::guest_ram()).unwrap();
+    assert_eq!(guest.access(UNITS[3], true), Access::Made(UNITS[3] + 3 * GIB));
+    assert_eq!(guest.map.prepare(&mut guest.tables, 4 * GIB, MIB), Err(MapError::OutOfMemory));
+}
+
+#[test]
 fn what_was_withdrawn_in_part_leaves_nothing_in_the_table_that_is_used_again() {
     let mut guest = Guest::new(1);
     guest.arrive(UNITS[0], UNIT, Attributes::guest_ram()).unwrap();
