@@ -39,7 +39,7 @@ const STEPS: [(&str, &str); 4] = [
     ("look", "stasis_state::capture::Capture::new"),
     ("store", "stasis_state::capture::Capture::write"),
     ("check", "stasis_state::reader::read_if"),
-    ("load", "stasis_state::reader::read_memory"),
+    ("load", "stasis_state::reader::load::read_memory"),
 ];
 /// The function with which a step begins or ends, outside of the step's own function.
 const MAINTENANCE: &str = "stasis_arch::cache::clean_and_invalidate_to_poc";
