@@ -53,7 +53,7 @@ pub enum OriginError {
 /// Why the rest of a guest's memory was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfinished {
-    /// It can't be: for now, and the guest waits; or it never can, and the guest is stopped.
+    /// The unit can't be brought: for now, and the guest waits; or never, and the guest is stopped.
     #[error("{0}")]
     NotLoaded(NotLoaded<OriginError>),
     /// The guest is lost, and nobody loads it.

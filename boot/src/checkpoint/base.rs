@@ -12,7 +12,7 @@ use stasis_store::{Error, Store};
 
 /// The checkpoint that a guest's memory counts its changes from.
 pub struct Base {
-    /// Its number and its identity.
+    /// The checkpoint's number and identity.
     pub baseline: Baseline,
     /// Where its memory is.
     pub index: Index,
@@ -22,7 +22,7 @@ pub struct Base {
 pub struct Origin {
     /// The identity of the checkpoint before; 0 if there is none.
     pub parent: u128,
-    /// That checkpoint, if the next one can share with it.
+    /// The last committed checkpoint, if the next one can share with it.
     pub base: Option<Base>,
 }
 

@@ -25,7 +25,7 @@ pub enum Crash {
     },
     /// One of the guest's devices says so, for this reason.
     Device(Verdict),
-    /// Its memory was loaded while it ran, and a part of that can't be.
+    /// The guest's memory was loaded while it ran, and a part of that can't be.
     NotLoaded {
         /// Guest-physical address of what it lacks.
         address: u64,

@@ -69,9 +69,9 @@ pub struct NotLoaded<E> {
 /// What is wrong with a page that was not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why<E> {
-    /// It was not read.
+    /// The page was not read.
     Source(E),
-    /// Its bytes are not those that were stored.
+    /// The page's bytes are not those that were stored.
     Damaged {
         /// CRC-32C that the checkpoint says.
         found: u32,

@@ -31,7 +31,7 @@ pub struct NoNote;
 pub enum GivenBack {
     /// The stock has the page.
     Kept,
-    /// It was the last one of this block that was in use. The block is not the stock's any more.
+    /// The page was the last one of this block that was in use. The block is not the stock's any more.
     Whole(Range),
     /// The page is of no block of the stock's.
     Unknown,

@@ -326,7 +326,7 @@ impl Draft {
                 walk.at() - RecordHeader::LEN as u64,
             ));
         }
-        // It was made just now if there was none.
+        // The pieces were made just now if there were none.
         self.pieces.as_mut().ok_or(Error::NoDirectory)
     }
 

@@ -222,7 +222,7 @@ impl<D: BlockDevice> Store<D> {
             self.sweep(None)?;
         }
         if let Some(blocks) = blocks {
-            // Its map takes a block at least.
+            // A checkpoint's map takes a block at least.
             let needed = if blocks == 0 { 0 } else { blocks + 1 };
             if !self.make_room(needed, None)? {
                 let free = self.free_blocks();

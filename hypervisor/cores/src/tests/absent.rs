@@ -58,7 +58,7 @@ fn who_waits_for_a_unit_is_woken_when_it_is_there() {
                     false
                 }
                 Err(Asked::Absent { .. }) => true,
-                // It makes its access again, and finds the entry: it has had the lock after the loader.
+                // The vCPU makes its access again, and finds the entry: it has had the lock after the loader.
                 Err(Asked::There) => {
                     assert_eq!(memory.access(1), Ok(NEW));
                     false
@@ -102,7 +102,7 @@ fn two_vcpus_that_want_a_unit_wake_the_loader_once_and_have_it_brought_once() {
         });
         let woken = vcpus.into_iter().map(|vcpu| vcpu.join().unwrap());
         assert_eq!(woken.filter(|is_first| *is_first).count(), 1);
-        // It is brought first, though another one has a lower address.
+        // What is asked for is brought first, though another unit has a lower address.
         assert_eq!(memory.absent.next(), Some(UNITS));
         assert!(memory.absent.arrived(UNITS).is_waited_for);
         assert_eq!(memory.absent.next(), Some(0));

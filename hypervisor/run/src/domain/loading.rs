@@ -173,7 +173,7 @@ impl Parked<'_> {
     fn map_ram(&mut self) {
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
         let mapped = first_write::map(stage2, &mut GuestTables::OfHeap, guest.ram_base(), ram);
-        // It was mapped before, in blocks, so there are tables for it.
+        // The RAM was mapped before, in blocks, so there are tables for it.
         debug_assert!(mapped.is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Memory that guests share as it was at an instant, which checkpoints read while all guests run.
 //!
-//! It is protected as a guest's own RAM is ([`crate::domain::Frozen`]), in stage 2 of each guest that shares it: who writes a page first keeps what it was,
+//! The memory is protected as a guest's own RAM is ([`crate::domain::Frozen`]), in stage 2 of each guest that shares it: who writes a page first keeps what it was,
 //! for all of them. Several guests that are stored at one instant may share a region. Each one's checkpoint has all of it, and the last one releases it.
 
 use super::{Connected, Region};

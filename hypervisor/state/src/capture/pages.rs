@@ -84,7 +84,7 @@ fn share<S: Sink>(
     old: &Piece,
     pages: Range<usize>,
 ) -> Result<(), SaveError<S::Error>> {
-    // They did not change, so the old block has the first as a raw page.
+    // These pages did not change, so the old block has the first as a raw page.
     let offset = old.block.offset_of(pages.start).unwrap_or_default() / PAGE_SIZE as u64;
     let first = u64::from(old.entry.start) + offset;
     out.share(first..first + pages.len() as u64)

@@ -114,7 +114,7 @@ fn a_block_that_arrives_as_one_needs_no_table() {
 fn a_block_that_was_prepared_arrives_when_no_table_is_left() {
     let mut guest = Guest::new(1);
     for _ in 0..2 {
-        // It ends in the next GiB, whose blocks need a table of their own.
+        // The memory ends in the next GiB, whose blocks need a table of their own.
         guest.map.prepare(&mut guest.tables, BLOCK + GIB - 2 * MIB, 4 * MIB).unwrap();
         assert_eq!(guest.tables.left, 0, "there is one table for each GiB");
     }

@@ -72,7 +72,7 @@ impl Guest {
         let forget = |_| {
             look_ahead(tlbs);
             tlbs.borrow_mut().iter_mut().for_each(|tlb| tlb.forget(Forget::All));
-            // They may look up again at once, whatever the caller has still to do.
+            // Other cores may look up again at once, whatever the caller has still to do.
             look_ahead(tlbs);
         };
         // SAFETY: the two TLBs are all that walks the translation, and both forget.
