@@ -137,7 +137,7 @@ impl BlockDevice for Unreadable {
     }
 }
 
-/// It may be there again the next time.
+/// A map that can't be read now may be there again the next time.
 #[test]
 fn while_a_map_can_not_be_read_nothing_is_written_but_a_deletion() {
     let mut store = open(formatted(60));

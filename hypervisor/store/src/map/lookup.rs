@@ -101,7 +101,7 @@ impl BlockMap {
             let node = store.read_node(self.number, &found.node, found.blocks)?;
             self.path.push((found.node, node));
         }
-        // It was pushed: nobody asks for a node before the one above it.
+        // The node at this depth is there: nobody asks for one before the one above it.
         self.path
             .get(depth)
             .map(|(_, node)| node)

@@ -5,7 +5,7 @@ use crate::block::BlockDevice;
 use crate::space::Extent;
 use crate::store::{Result, Store};
 
-/// Who looks at all nodes and runs of a map.
+/// A caller of [`Store::visit`], which looks at all nodes and runs of a map.
 pub(crate) trait Visitor {
     /// Looks at a node of `blocks` blocks of contents, and returns whether it is to be read, and what is below it visited.
     fn node(&mut self, node: &NodeRef, blocks: u32) -> bool;
@@ -26,7 +26,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// That of the first node that could not be read, when all others were visited.
+    /// The error of the first node that could not be read, when all others were visited.
     pub(crate) fn visit(
         &mut self,
         number: u64,
