@@ -33,6 +33,7 @@ impl FakeRam {
         // SAFETY: 1. The pages were leaked, so they live until `drop` takes them back, after it has dropped the `GuestRam`; nobody else knows of
         // them. 2. The reference to them became a pointer, which nobody uses before. 3. Nobody but the `GuestRam` accesses them.
         let ram = unsafe { GuestRam::new(pages.cast(), len, &mut || ()) };
+        let ram = ram.expect("the heap has room for marks");
         Self { ram, pages }
     }
 }

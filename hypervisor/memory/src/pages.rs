@@ -3,12 +3,22 @@
 //! Guests write a few pages of most blocks, and all pages of some. So a block of [`BLOCK_SIZE`] bytes is in the set as a whole, not at all, or by
 //! page. What is in the set as a whole costs one step, whatever its size.
 
-use alloc::vec;
+use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::ops::Range;
 use stasis_state::change::BLOCK_PAGES;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{PAGE_SIZE, PageBits};
+
+/// The heap has no memory to note which parts of a memory are in a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
+
+impl From<TryReserveError> for NoMemory {
+    fn from(_: TryReserveError) -> Self {
+        Self
+    }
+}
 
 /// Pages of a memory of some size, known by their offsets in bytes. What lies outside the memory is never in the set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,10 +40,24 @@ enum Block {
 }
 
 impl PageSet {
-    /// Returns the set without a page, of a memory of `len` bytes.
-    pub fn none(len: usize) -> Self {
+    /// Returns the set without a page, of a memory of `len` bytes. The set takes 65 bytes of the heap for each block.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] if the heap does not have them.
+    pub fn none(len: usize) -> Result<Self, NoMemory> {
         let count = len.div_ceil(BLOCK_SIZE);
-        Self { len, blocks: vec![Block::None; count], bits: vec![PageBits::NONE; count] }
+        let (mut blocks, mut bits) = (Vec::new(), Vec::new());
+        bits.try_reserve_exact(count)?;
+        blocks.try_reserve_exact(count)?;
+        bits.resize(count, PageBits::NONE);
+        blocks.resize(count, Block::None);
+        Ok(Self { len, blocks, bits })
+    }
+
+    /// Returns the bytes of the memory.
+    pub const fn memory_len(&self) -> usize {
+        self.len
     }
 
     /// Adds the page at `offset`. Returns whether all pages of its block are in the set now.
@@ -191,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_last_page_of_a_memory_is_in_the_set_and_none_behind_it() {
-        let mut set = PageSet::none(LEN);
+        let mut set = PageSet::none(LEN).unwrap();
         assert!(!set.insert(LEN - 1));
         assert!(set.contains(LEN - PAGE_SIZE) && !set.contains(LEN - PAGE_SIZE - 1));
         assert!(!set.insert(LEN) && !set.contains(LEN));
@@ -200,6 +224,13 @@ mod tests {
         assert_eq!(set.of_block(BLOCK_SIZE), PageBits::of(0..450));
         assert!(set.contains_block(BLOCK_SIZE) && !set.contains_block(0));
         assert_eq!(set.count(), 450);
+    }
+
+    /// 2^48 bytes of bits are more than a process has addresses for.
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri ends where memory does")]
+    fn a_set_that_the_heap_has_no_room_for_is_refused() {
+        assert_eq!(PageSet::none(isize::MAX as usize), Err(NoMemory));
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -223,7 +254,7 @@ mod tests {
 
     /// Does the steps with a set of pages, and with a list of their numbers.
     fn both(steps: Vec<Step>) -> (PageSet, BTreeSet<usize>) {
-        let (mut set, mut list) = (PageSet::none(LEN), BTreeSet::new());
+        let (mut set, mut list) = (PageSet::none(LEN).unwrap(), BTreeSet::new());
         for step in steps {
             let pages = match step {
                 Step::Insert(at) => {

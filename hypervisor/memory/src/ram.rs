@@ -34,7 +34,7 @@ use stasis_state::{Baseline, OutOfRange, PAGE_SIZE, ReadRam, WriteRam};
 use crate::access::{AccessError, GuestMemory};
 use crate::machine::Machine;
 use crate::missing::Missing;
-use crate::pages::PageSet;
+use crate::pages::{NoMemory, PageSet};
 use crate::range;
 use crate::raw::Raw;
 use crate::snapshot::Snapshot;
@@ -75,10 +75,14 @@ pub struct GuestRam<M> {
 impl<M: Machine> GuestRam<M> {
     /// Returns memory without a byte.
     pub fn none() -> Self {
-        Self::of(Raw::none(), false)
+        Self::of(Raw::none(), false, PageSet::default(), Written::default())
     }
 
     /// Takes `len` bytes at `start`, and makes them zeros. They are marked as never written.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] if the heap has no room for the marks. The bytes are the caller's then.
     ///
     /// # Safety
     ///
@@ -90,7 +94,12 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// If `start` or `len` is no multiple of a page.
     #[allow(unsafe_code, reason = "whose memory it is, the caller knows")]
-    pub unsafe fn new(start: NonNull<u8>, len: usize, pause: &mut dyn FnMut()) -> Self {
+    pub unsafe fn new(
+        start: NonNull<u8>,
+        len: usize,
+        pause: &mut dyn FnMut(),
+    ) -> Result<Self, NoMemory> {
+        let (changed, written) = (PageSet::none(len)?, Written::nowhere(len)?);
         // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
         // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
         let raw = unsafe { Raw::new(start, len) };
@@ -99,11 +108,15 @@ impl<M: Machine> GuestRam<M> {
             debug_assert!(cleared.is_ok());
             pause();
         }
-        Self::of(raw, true)
+        Ok(Self::of(raw, true, changed, written))
     }
 
     /// Takes `len` bytes at `start` as they are. They are marked as written: whoever has this makes them zeros ([`Self::zero_all`]), or what a
     /// checkpoint has ([`Self::begin_loading`]), before a guest may see them.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::new`].
     ///
     /// # Safety
     ///
@@ -113,23 +126,24 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// If `start` or `len` is no multiple of a page.
     #[allow(unsafe_code, reason = "whose memory it is, the caller knows")]
-    pub unsafe fn uncleared(start: NonNull<u8>, len: usize) -> Self {
+    pub unsafe fn uncleared(start: NonNull<u8>, len: usize) -> Result<Self, NoMemory> {
+        let (changed, mut written) = (PageSet::none(len)?, Written::nowhere(len)?);
+        written.mark_all();
         // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
         // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
         let raw = unsafe { Raw::new(start, len) };
-        let mut ram = Self { written: Written::everywhere(len), ..Self::of(raw, true) };
+        let mut ram = Self::of(raw, true, changed, written);
         ram.forget_baseline();
-        ram
+        Ok(ram)
     }
 
-    /// Returns the owner of memory that is all zeros, which may still be in the caches if it is fresh.
-    fn of(raw: Raw<M>, is_fresh: bool) -> Self {
-        let written = Written::nowhere(raw.len());
+    /// Returns the owner of memory with these marks. What was not written is zeros, which may still be in the caches if it is fresh.
+    fn of(raw: Raw<M>, is_fresh: bool, changed: PageSet, written: Written) -> Self {
         let is_finished = !is_fresh;
         Self {
-            changed: PageSet::none(raw.len()),
             raw: Arc::new(raw),
             written,
+            changed,
             baseline: None,
             is_taken: false,
             is_fresh,

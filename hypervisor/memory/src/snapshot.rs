@@ -19,7 +19,7 @@ use stasis_state::written::{BLOCK_SIZE, Written};
 use stasis_state::{Baseline, BlockChange, OutOfRange, PAGE_SIZE, PageBits, ReadRam};
 
 use crate::machine::Machine;
-use crate::pages::PageSet;
+use crate::pages::{NoMemory, PageSet};
 use crate::ram::{GuestRam, pieces};
 use crate::raw::Raw;
 
@@ -30,8 +30,27 @@ pub struct Room<M> {
     /// The frames, and behind them the notes.
     frames: GuestRam<M>,
     copies: Copies<Noted<M>>,
-    /// Marks for what changes after the instant.
-    marks: PageSet,
+    marks: Marks,
+}
+
+/// Marks of a memory, in the heap: a snapshot takes the memory's own, and leaves it these.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// What changes after the instant: nothing yet.
+    pub(crate) changed: PageSet,
+    /// What was written until the instant, for the snapshot.
+    pub(crate) written: Written,
+}
+
+impl Marks {
+    /// Returns marks for a memory of `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] if the heap has no room for them.
+    pub fn new(len: usize) -> Result<Self, NoMemory> {
+        Ok(Self { changed: PageSet::none(len)?, written: Written::nowhere(len)? })
+    }
 }
 
 /// Most frames that a snapshot can have.
@@ -56,18 +75,18 @@ impl<M: Machine> Room<M> {
     }
 
     /// Takes the marks for what changes after the instant, of which there are none yet.
-    pub(crate) fn take_marks(&mut self) -> PageSet {
+    pub(crate) fn take_marks(&mut self) -> Marks {
         core::mem::take(&mut self.marks)
     }
 
-    /// Returns room for a snapshot of `len` bytes, with as many frames as `memory` has room for, whatever it has. Calls `pause` between pieces of what is
+    /// Returns room for a snapshot of the memory that `marks` were made for, with as many frames as `memory` has room for, whatever it has. Calls `pause` between pieces of what is
     /// cleared for the notes.
     ///
     /// # Panics
     ///
     /// If `memory` is smaller than [`Self::bytes`] are without a frame.
-    pub fn new(len: usize, memory: GuestRam<M>, pause: &mut dyn FnMut()) -> Self {
-        let pages = len / PAGE_SIZE;
+    pub fn new(marks: Marks, memory: GuestRam<M>, pause: &mut dyn FnMut()) -> Self {
+        let pages = marks.changed.memory_len() / PAGE_SIZE;
         let most = (memory.len() / PAGE_SIZE).min(MAX_FRAMES);
         let left = memory.len().checked_sub(notes_len(pages, most));
         let count = most.min(left.expect("the notes need room") / PAGE_SIZE);
@@ -78,7 +97,7 @@ impl<M: Machine> Room<M> {
             pause();
         }
         let copies = Copies::new(pages, count, notes);
-        Self { copies, frames: memory, marks: PageSet::none(len) }
+        Self { copies, frames: memory, marks }
     }
 }
 
@@ -147,7 +166,7 @@ impl<M: Machine> Snapshot<M> {
     /// Returns the memory of its [`Room`], and what it has taken, when nobody keeps or reads any more.
     pub fn into_parts(self) -> (GuestRam<M>, PageSet) {
         let Self { frames, copies, taken, .. } = self;
-        (Room { frames, copies, marks: PageSet::default() }.into_memory(), taken)
+        (Room { frames, copies, marks: Marks::default() }.into_memory(), taken)
     }
 
     /// Makes sure that the page at `offset` is found as it was, whatever is written to it once this has returned. The caller lets nobody write the page

@@ -4,6 +4,7 @@ use crate::el2::GuestRam;
 use core::ptr::{self, NonNull};
 use spin::mutex::SpinMutex;
 use stasis_devices::machine::RAM_UNIT;
+use stasis_memory::pages::NoMemory;
 use stasis_memory::range::{NoRam, Pool, Range};
 
 /// The pool; `None` before the machine's RAM is known.
@@ -35,7 +36,7 @@ pub fn take(lowest: u64, len: u64, pause: &mut dyn FnMut()) -> Result<GuestRam, 
     // SAFETY: 1. `init`'s caller promised that the pool's RAM is mapped as normal memory for ever. The pool has handed this range out to nobody else,
     // and gets it back from its owner alone. Its length is whole pages, as `RAM_UNIT` is. 2. `init`'s caller promised that nobody has a reference to
     // the RAM or uses it otherwise. 3. A guest, and a device of a guest's, access memory by what the architecture calls single-copy atomic accesses.
-    Ok(unsafe { GuestRam::new(start, len, pause) })
+    unsafe { GuestRam::new(start, len, pause) }.map_err(|NoMemory| unnoted(range))
 }
 
 /// Takes `len` bytes at `lowest` or above, as they are: see [`GuestRam::uncleared`].
@@ -49,12 +50,18 @@ pub fn take_uncleared(lowest: u64, len: u64) -> Result<GuestRam, NoRam> {
     // SAFETY: 1. `init`'s caller promised that the pool's RAM is mapped as normal memory for ever. The pool has handed this range out to nobody else,
     // and gets it back from its owner alone. Its length is whole pages, as `RAM_UNIT` is. 2. `init`'s caller promised that nobody has a reference to
     // the RAM or uses it otherwise. 3. A guest, and a device of a guest's, access memory by what the architecture calls single-copy atomic accesses.
-    Ok(unsafe { GuestRam::uncleared(start, len) })
+    unsafe { GuestRam::uncleared(start, len) }.map_err(|NoMemory| unnoted(range))
 }
 
 /// Takes a range of `len` bytes at `lowest` or above; an error says what there is instead.
 fn take_range(lowest: u64, len: u64) -> Result<Range, NoRam> {
     FREE.lock().as_mut().ok_or(NoRam::Unknown)?.take(lowest, len, RAM_UNIT)
+}
+
+/// Puts a range back, and says that EL2's heap has no room for its marks.
+fn unnoted(range: Range) -> NoRam {
+    give_back_range(range);
+    NoRam::Unnoted
 }
 
 /// Returns the first byte of a range, and its length.

@@ -3,7 +3,7 @@
 //! A guest's RAM is all zeros at first. Whoever records what is written from then on knows most of the zero pages without
 //! reading them.
 
-use alloc::{vec, vec::Vec};
+use alloc::{collections::TryReserveError, vec::Vec};
 use core::ops::Range;
 
 /// Bytes of a block: what one entry of a level 2 translation table maps. A block counts as written as soon as one of its bytes is.
@@ -16,14 +16,36 @@ pub struct Written {
 }
 
 impl Written {
-    /// Returns the record of `len` bytes of RAM, none of which was written.
-    pub fn nowhere(len: usize) -> Self {
-        Self { blocks: vec![false; len.div_ceil(BLOCK_SIZE)] }
+    /// Returns the record of `len` bytes of RAM, none of which was written. The record takes a byte of the heap for each block.
+    ///
+    /// # Errors
+    ///
+    /// [`TryReserveError`] if the heap does not have them.
+    pub fn nowhere(len: usize) -> Result<Self, TryReserveError> {
+        let count = len.div_ceil(BLOCK_SIZE);
+        let mut blocks = Vec::new();
+        blocks.try_reserve_exact(count)?;
+        blocks.resize(count, false);
+        Ok(Self { blocks })
     }
 
-    /// Returns the record of `len` bytes of RAM, each of which may have been written.
-    pub fn everywhere(len: usize) -> Self {
-        Self { blocks: vec![true; len.div_ceil(BLOCK_SIZE)] }
+    /// Makes it the record of RAM each byte of which may have been written.
+    pub fn mark_all(&mut self) {
+        self.blocks.fill(true);
+    }
+
+    /// Makes it the record of RAM of which nothing was written.
+    pub fn clear(&mut self) {
+        self.blocks.fill(false);
+    }
+
+    /// Makes it what `other` is, a record of as much RAM. Takes nothing of the heap.
+    ///
+    /// # Panics
+    ///
+    /// If the other is one of more or less RAM.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.blocks.copy_from_slice(&other.blocks);
     }
 
     /// Marks bytes as written. Ignores bytes that lie outside the RAM.
@@ -63,7 +85,7 @@ mod tests {
     const SIZE: usize = 3 * BLOCK_SIZE;
 
     fn marked(bytes: Range<usize>) -> Vec<usize> {
-        let mut written = Written::nowhere(SIZE);
+        let mut written = Written::nowhere(SIZE).unwrap();
         written.mark(bytes);
         written.blocks().collect()
     }
@@ -78,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_next_byte_is_in_a_block_that_was_written() {
-        let mut written = Written::nowhere(SIZE);
+        let mut written = Written::nowhere(SIZE).unwrap();
         written.mark(BLOCK_SIZE..BLOCK_SIZE + 1);
         assert_eq!(written.next(0), Some(BLOCK_SIZE));
         assert_eq!(written.next(BLOCK_SIZE + 5), Some(BLOCK_SIZE + 5));
@@ -95,9 +117,15 @@ mod tests {
 
     #[test]
     fn what_is_no_whole_number_of_blocks_ends_with_one() {
-        let mut written = Written::nowhere(BLOCK_SIZE + 4096);
+        let mut written = Written::nowhere(BLOCK_SIZE + 4096).unwrap();
         written.mark(BLOCK_SIZE + 4095..BLOCK_SIZE + 4096);
         assert!(written.contains(BLOCK_SIZE) && !written.contains(BLOCK_SIZE - 1));
-        assert!(Written::everywhere(BLOCK_SIZE + 4096).contains(BLOCK_SIZE));
+        let mut copy = Written::nowhere(BLOCK_SIZE + 4096).unwrap();
+        copy.copy_from(&written);
+        assert_eq!(copy, written);
+        copy.mark_all();
+        assert!(copy.contains(0) && copy.contains(BLOCK_SIZE));
+        copy.clear();
+        assert_eq!(copy.next(0), None);
     }
 }

@@ -129,7 +129,7 @@ fn memory_that_was_not_cleared_is_missing_as_a_whole() {
     let start = NonNull::from(Box::leak(Box::new(Old([0x55; UNIT_SIZE])))).cast();
     // SAFETY: 1. The bytes were leaked, so they live for ever, and one `GuestRam` is made of them. 2. The reference to them became a pointer, and is
     // not used again. 3. Nobody but the `GuestRam` accesses them.
-    let mut ram: GuestRam<Portable> = unsafe { GuestRam::uncleared(start, UNIT_SIZE) };
+    let mut ram: GuestRam<Portable> = unsafe { GuestRam::uncleared(start, UNIT_SIZE) }.unwrap();
     assert!(!ram.is_finished() && ram.may_have_content(0));
     // The second time another checkpoint is loaded, before anything of the first one has arrived.
     for _ in 0..2 {
@@ -152,8 +152,7 @@ fn loading_does_not_end_before_all_is_there() {
 #[test]
 #[should_panic(expected = "a snapshot would have what is not brought yet")]
 fn there_is_no_snapshot_of_what_is_missing() {
-    ram().begin_snapshot(
-        crate::snapshot::Room::new(0, GuestRam::none(), &mut || ()),
-        crate::ram::Since::Ever,
-    );
+    let marks = crate::snapshot::Marks::default();
+    let room = crate::snapshot::Room::new(marks, GuestRam::none(), &mut || ());
+    ram().begin_snapshot(room, crate::ram::Since::Ever);
 }

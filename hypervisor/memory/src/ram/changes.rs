@@ -18,7 +18,7 @@ use stasis_state::written::BLOCK_SIZE;
 use super::GuestRam;
 use crate::machine::Machine;
 use crate::pages::{PageSet, Part};
-use crate::snapshot::{NoFrame, Room, Snapshot};
+use crate::snapshot::{Marks, NoFrame, Room, Snapshot};
 
 /// What a snapshot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,15 +153,16 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Panics
     ///
-    /// If something of it is missing, or a snapshot before was neither [committed](Self::commit) nor [put back](Self::put_back).
+    /// If something of it is missing, the room is for other memory, or a snapshot before was neither [committed](Self::commit) nor [put back](Self::put_back).
     pub fn begin_snapshot(&mut self, mut room: Room<M>, since: Since) -> Arc<Snapshot<M>> {
         assert!(self.missing.is_none(), "a snapshot would have what is not brought yet");
         assert!(!self.is_taken, "what was taken before is in no checkpoint yet");
         if since == Since::Ever {
             self.forget_baseline();
         }
-        let taken = core::mem::replace(&mut self.changed, room.take_marks());
-        let written = self.written.clone();
+        let Marks { changed, mut written } = room.take_marks();
+        let taken = core::mem::replace(&mut self.changed, changed);
+        written.copy_from(&self.written);
         let snapshot =
             Arc::new(Snapshot::new(self.raw.clone(), written, taken, self.baseline, room));
         self.snapshot = Some(snapshot.clone());

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 use stasis_state::OutOfRange;
-use stasis_state::written::{BLOCK_SIZE, Written};
+use stasis_state::written::BLOCK_SIZE;
 
 use super::GuestRam;
 use crate::machine::Machine;
@@ -21,7 +21,7 @@ impl<M: Machine> GuestRam<M> {
         };
         let blocks = (0..self.raw.len()).step_by(BLOCK_SIZE).filter(is_missing);
         self.missing = Some(Arc::new(Missing::new(self.raw.clone(), blocks)));
-        self.written = Written::nowhere(self.raw.len());
+        self.written.clear();
         self.changed.clear();
         self.baseline = None;
         M::invalidate_instructions();

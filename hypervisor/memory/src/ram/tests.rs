@@ -69,7 +69,7 @@ fn ram(len: usize, old: u8) -> GuestRam<Counting> {
     let start = NonNull::from(Vec::leak(pages)).cast();
     // SAFETY: 1. The pages were leaked, so they live for ever, and nobody else knows of them. 2. The reference to them became a pointer, and is not
     // used again. 3. Nobody but the `GuestRam` accesses them.
-    unsafe { GuestRam::new(start, len, &mut || ()) }
+    unsafe { GuestRam::new(start, len, &mut || ()) }.unwrap()
 }
 
 fn bytes(ram: &GuestRam<Counting>) -> Vec<u8> {

@@ -40,7 +40,8 @@ fn room(len: usize, frames: usize) -> Room<Portable> {
     assert!(bytes <= 2 * SIZE);
     // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The reference to it became a pointer, and is
     // not used again. 3. Nobody but the `GuestRam` accesses it.
-    Room::new(len, unsafe { GuestRam::uncleared(start, bytes) }, &mut || ())
+    let ram = unsafe { GuestRam::uncleared(start, bytes) }.unwrap();
+    Room::new(Marks::new(len).unwrap(), ram, &mut || ())
 }
 
 /// Checks that all ways to read the snapshot find these bytes.

@@ -15,10 +15,10 @@ use core::ops::Range;
 use stasis_arch::mmu;
 use stasis_devices::machine::RAM_UNIT;
 use stasis_hw::paging::{Spares, Translation, Writable};
-use stasis_memory::pages::PageSet;
+use stasis_memory::pages::{NoMemory, PageSet};
 use stasis_memory::ram::Since;
 use stasis_memory::range::NoRam;
-use stasis_memory::snapshot::{MAX_FRAMES, Room, Snapshot};
+use stasis_memory::snapshot::{MAX_FRAMES, Marks, Room, Snapshot};
 use stasis_memory::{OutOfRange, PAGE_SIZE, ReadRam};
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{Baseline, BlockChange};
@@ -48,7 +48,7 @@ impl Prepared {
     ///
     /// # Errors
     ///
-    /// [`NoRam`] if the pool does not have it.
+    /// [`NoRam`] if the pool or EL2's heap does not have it.
     pub fn new(domain: &Domain, since: Since, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
         let (len, lacking, changed) = {
             let resident = domain.resident.lock();
@@ -69,19 +69,20 @@ impl Prepared {
 ///
 /// # Errors
 ///
-/// [`NoRam`] if the pool does not have it.
+/// [`NoRam`] if the pool or EL2's heap does not have it.
 pub(crate) fn room_for(
     len: usize,
     changed: u64,
     pause: &mut dyn FnMut(),
 ) -> Result<Room<El2>, NoRam> {
+    let marks = Marks::new(len).map_err(|NoMemory| NoRam::Unnoted)?;
     let bytes = |frames| (Room::<El2>::bytes(len, frames) as u64).next_multiple_of(RAM_UNIT);
     // A page that is not taken needs no frame.
     let most = changed.next_multiple_of(RAM_UNIT).clamp(RAM_UNIT, MOST);
     let wanted = (len as u64 / PART).clamp(RAM_UNIT, most) / PAGE_SIZE;
     let memory = pool::take_uncleared(0, bytes(wanted as usize));
     let memory = memory.or_else(|_| pool::take_uncleared(0, bytes(1)))?;
-    Ok(Room::new(len, memory, pause))
+    Ok(Room::new(marks, memory, pause))
 }
 
 impl Drop for Prepared {

@@ -75,7 +75,8 @@ fn room() -> Room<Portable> {
     let start = core::ptr::NonNull::from(memory).cast();
     // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The reference to it became a pointer, and is not used
     // again. 3. Nobody but the `GuestRam` accesses it.
-    Room::new(LEN, unsafe { GuestRam::uncleared(start, bytes) }, &mut || ())
+    let ram = unsafe { GuestRam::uncleared(start, bytes) }.unwrap();
+    Room::new(Marks::new(LEN).unwrap(), ram, &mut || ())
 }
 
 impl Guest {

@@ -20,7 +20,7 @@ fn shared() -> (GuestRam<Portable>, &'static Memory) {
     let start = NonNull::from(memory).cast();
     // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The one reference to it is to atomics. 3. The
     // guests of these tests access it by these atomics alone.
-    let ram = unsafe { GuestRam::new(start, size_of::<Memory>(), &mut || ()) };
+    let ram = unsafe { GuestRam::new(start, size_of::<Memory>(), &mut || ()) }.unwrap();
     (ram, memory)
 }
 

@@ -104,7 +104,7 @@ fn leaked<const N: usize>() -> (GuestRam<Cached>, *mut u8) {
     start.as_ptr().expose_provenance();
     // SAFETY: 1. The pages were leaked, so they live for ever, and one `GuestRam` is made of them. 2. The reference to them became a pointer, which
     // the guest alone uses. 3. The guest does not run at the same time.
-    let ram = unsafe { GuestRam::new(start, N, &mut || ()) };
+    let ram = unsafe { GuestRam::new(start, N, &mut || ()) }.unwrap();
     (ram, start.as_ptr())
 }
 
@@ -140,8 +140,8 @@ impl Guest {
 
     fn snapshot(&mut self) -> Arc<Snapshot<Cached>> {
         let (frames, _) = leaked::<{ 2 * PAGE_SIZE }>();
-        self.ram
-            .begin_snapshot(Room::new(2 * PAGE_SIZE, frames, &mut || ()), crate::ram::Since::Ever)
+        let room = Room::new(Marks::new(2 * PAGE_SIZE).unwrap(), frames, &mut || ());
+        self.ram.begin_snapshot(room, crate::ram::Since::Ever)
     }
 }
 
