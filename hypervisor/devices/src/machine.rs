@@ -3,6 +3,8 @@
 //! This module has the addresses and interrupts of RAM, GIC, timers and mapped devices, for the device tree, the loader and the emulation alike.
 //! The address of each emulated device is in its own file: [`Device::WINDOW`](crate::device::Device::WINDOW).
 
+pub use stasis_state::timer::{PHYSICAL_TIMER, VIRTUAL_TIMER};
+
 /// Guest-physical address of the RAM, as on QEMU's `virt`.
 pub const RAM_BASE: u64 = 0x4000_0000;
 /// First address that no guest reaches: an intermediate address has 39 bits. A guest that has its RAM at the machine's own addresses may have
@@ -45,10 +47,9 @@ pub const MAX_DEVICE_INTERRUPTS: u32 = 31;
 /// Numbers of the timers' private peripheral interrupts (PPIs), in the order of the Arm generic timer's binding: secure physical, physical,
 /// virtual, hypervisor.
 pub const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];
-/// INTID of the virtual timer, in the guest and on the core.
-pub const VIRTUAL_TIMER: u16 = FIRST_PPI + TIMER_PPIS[2] as u16;
-/// INTID of the physical timer.
-pub const PHYSICAL_TIMER: u16 = FIRST_PPI + TIMER_PPIS[1] as u16;
+// The device tree says what the records' rules for the timers' lines take for granted.
+const _: () = assert!(VIRTUAL_TIMER == FIRST_PPI + TIMER_PPIS[2] as u16);
+const _: () = assert!(PHYSICAL_TIMER == FIRST_PPI + TIMER_PPIS[1] as u16);
 /// INTID of the first PPI.
 pub const FIRST_PPI: u16 = 16;
 /// INTID of the first SPI.

@@ -20,6 +20,7 @@ use alloc::vec::Vec;
 use stasis_state::guest;
 use stasis_state::guest::Clock;
 use stasis_state::records::{GuestState, Records, VcpuRecords, VcpuState};
+use stasis_state::timer::settle_lines;
 use stasis_state::vcpu::{
     Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters, defined_pstate,
 };
@@ -42,7 +43,6 @@ use stasis_memory::range::Range;
 
 /// Number of INTIDs of the guest's machine, as QEMU's `virt` has it.
 pub const NR_IRQS: u16 = 288;
-const _: () = assert!(stasis_devices::machine::VIRTUAL_TIMER == VIRTUAL_TIMER);
 
 /// The core on which a vCPU is loaded, and the world outside of the guest.
 pub trait Host {
@@ -212,7 +212,8 @@ impl Guest {
         let mut powers = Vec::new();
         let mut vcpus = Vec::new();
         for vcpu in state.vcpus {
-            let VcpuState { core, system, fp, debug, power, identity, cpu_interface } = vcpu;
+            let VcpuState { core, system, fp, debug, power, identity, mut cpu_interface } = vcpu;
+            settle_lines(&mut cpu_interface, &system, *state.clock.cntvct);
             interfaces.push(cpu_interface);
             powers.push(power);
             let (deadline_changed, timer_due) = (true, 0);

@@ -13,6 +13,7 @@
 //! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
 //! - [`written`]: where RAM may hold anything but zeros; [`change`]: what of it has changed since an earlier checkpoint.
 //! - [`ram`]: a guest's memory, as the reader and the writer need it.
+//! - [`timer`]: what follows from the registers of the guest's timers and its counter.
 //! - [`routines`]: CRC-32C, replaceable by a faster one, and the search for zero pages.
 
 #![cfg_attr(not(test), no_std)]
@@ -44,6 +45,7 @@ pub mod reader;
 pub mod records;
 pub mod register;
 pub mod routines;
+pub mod timer;
 pub mod vcpu;
 pub mod vgic;
 mod walk;

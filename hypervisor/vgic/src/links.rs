@@ -6,8 +6,8 @@ use arrayvec::ArrayVec;
 use crate::irq::FIRST_SPI;
 use crate::vcpus::VcpuMask;
 
-/// The PPI of the EL1 virtual timer, which is linked to itself in every guest.
-pub const VIRTUAL_TIMER: u16 = 27;
+/// The PPI of the EL1 virtual timer is linked to itself in every guest.
+pub use stasis_state::timer::VIRTUAL_TIMER;
 
 /// Most links of one guest.
 pub(crate) const MAX_LINKS: usize = 32;

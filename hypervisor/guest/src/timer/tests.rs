@@ -1,10 +1,7 @@
 use proptest::prelude::*;
+use stasis_state::timer::ISTATUS;
 
 use super::*;
-
-const ENABLE: u64 = 1;
-const IMASK: u64 = 2;
-const ISTATUS: u64 = 4;
 
 fn physical(ctl: u64, cval: u64) -> SystemRegisters {
     let mut system = SystemRegisters::default();
