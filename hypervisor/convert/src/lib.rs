@@ -1,10 +1,12 @@
-//! The virtual GIC of a checkpoint to and from what KVM and QEMU keep. `docs/conversion.md` tells more.
+//! A checkpoint's guest to and from what KVM and QEMU keep. `docs/conversion.md` tells more.
 //!
 //! - [`vgic`]: the records together, and their interrupts one by one.
 //! - [`loss`]: what the other side can't hold; [`limits`]: finds it and takes it away.
 //! - [`unknown`]: what the other side does not say, and what is assumed instead.
 //! - [`kvm`]: the attributes of KVM's GICv2 device.
-//! - [`qemu`]: the section `arm_gic` of QEMU's migration stream, and where it is in a file.
+//! - [`qemu`]: QEMU's migration stream: a whole machine, and the section `arm_gic` of it.
+//! - [`power`]: a vCPU at the entry for which it was called.
+//! - [`sysreg`]: the system registers of a vCPU by their encodings, for both.
 //! - [`sample`]: states for tests.
 
 #![cfg_attr(not(test), no_std)]
@@ -16,8 +18,10 @@ pub mod error;
 pub mod kvm;
 pub mod limits;
 pub mod loss;
+pub mod power;
 pub mod qemu;
 pub mod sample;
+pub mod sysreg;
 pub mod unknown;
 pub mod vgic;
 

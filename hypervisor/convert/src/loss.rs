@@ -51,6 +51,11 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// Returns whether anybody can find out: the guest, or who looks at its GIC. GICD_ITARGETSR of a machine with one CPU has no reader.
+    pub fn is_observable(&self) -> bool {
+        !matches!(self, Self::Targets { .. })
+    }
+
     /// Makes the state what comes back from the other side.
     pub fn apply(self, vgic: &mut Vgic) {
         let dist = &mut vgic.distributor;

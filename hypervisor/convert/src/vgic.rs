@@ -5,6 +5,7 @@ use core::fmt;
 
 use stasis_state::{
     GuestState,
+    timer::settle_lines,
     vgic::{CpuInterface, Distributor, NO_CPU, PRIVATE_INTIDS},
 };
 
@@ -21,9 +22,14 @@ pub struct Vgic {
 }
 
 impl From<&GuestState> for Vgic {
+    /// Returns the vGIC of a guest at the instant of the state: the lines of its timers are those that follow from its clock.
     fn from(state: &GuestState) -> Self {
-        let cpus = state.vcpus.iter().map(|vcpu| vcpu.cpu_interface.clone()).collect();
-        Self { distributor: (*state.distributor).clone(), cpus }
+        let cpus = state.vcpus.iter().map(|vcpu| {
+            let mut cpu = vcpu.cpu_interface.clone();
+            settle_lines(&mut cpu, &vcpu.system, *state.clock.cntvct);
+            cpu
+        });
+        Self { cpus: cpus.collect(), distributor: (*state.distributor).clone() }
     }
 }
 

@@ -121,7 +121,8 @@ fn to_qemu(file: &Path, stream: &Path, out: &Path, backend: Backend) -> Result<(
     let mut output = Output::create(out)?;
     stream_end.copy_to(&mut output).with_context(|| format!("cannot copy {}", stream.display()))?;
     output.finish_and_tell()?;
-    report::print(|out| losses.iter().try_for_each(|loss| writeln!(out, "lost: {loss}")))?;
+    let told = losses.iter().filter(|loss| loss.is_observable());
+    report::print(|out| told.clone().try_for_each(|loss| writeln!(out, "lost: {loss}")))?;
     report::step(format_args!("{}: {}", out.display(), report::size(stream_end.len)));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! To QEMU's section and back.
 
+use stasis_state::GuestState;
 use zerocopy::{FromBytes, FromZeros};
 
 use super::*;
@@ -192,4 +193,26 @@ fn an_interrupt_beyond_the_machine_is_named() {
     section.irq_state[300].enabled = 0xff;
     let error = Error::NoSuchInterrupt { intid: 300, nr_irqs: 288 };
     assert_eq!(decode(&section, Machine::virt(1), Backend::Tcg), Err(error));
+}
+
+#[test]
+fn a_timer_that_came_due_before_the_stop_has_its_line_high() {
+    let mut guest = GuestState::reset(1);
+    *guest.clock.cntvct = 1000;
+    (*guest.vcpus[0].system.cntv_ctl_el0, *guest.vcpus[0].system.cntv_cval_el0) = (1, 1000);
+    (*guest.vcpus[0].system.cntp_ctl_el0, *guest.vcpus[0].system.cntp_cval_el0) = (1, 1001);
+    *guest.vcpus[0].cpu_interface.priv_level = 1 << 30;
+    let section = encode(&Vgic::from(&guest), Backend::Tcg).section;
+    assert_eq!([27, 30].map(|intid| section.irq_state[intid].level), [1, 0]);
+}
+
+#[test]
+fn what_one_cpu_can_not_see_is_no_loss_to_tell() {
+    let mut state = Vgic::new(288, 1);
+    state.distributor.spi_targets[1] = 1;
+    let losses = encode(&state, Backend::Tcg).losses;
+    assert!(losses.contains(&Loss::Targets { intid: 33, found: 1 }));
+    assert!(
+        !losses.iter().any(|loss| matches!(loss, Loss::Targets { .. }) && loss.is_observable())
+    );
 }
