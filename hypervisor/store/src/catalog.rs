@@ -6,13 +6,14 @@
 use crate::entry;
 use crate::error::Error;
 use crate::layout::{
-    BLOCK, CatalogHeader, Entry, MAPS_IN_ENTRIES, MAX_CHECKPOINTS, MAX_EXTENTS, NAME_LEN,
-    SETS_BY_NAME, SETS_IN_ENTRIES, VERSION_OF_MAPS, checksum,
+    BLOCK, CatalogHeader, Entry, KINDS_IN_ENTRIES, MAPS_IN_ENTRIES, MAX_CHECKPOINTS, MAX_EXTENTS,
+    NAME_LEN, SETS_BY_NAME, SETS_IN_ENTRIES, VERSION_OF_MAPS, VERSION_OF_VOLUMES, checksum,
 };
 use crate::map::NodeRef;
 use crate::set::{Member, SET_MARK, members_by_name};
 use crate::slots::Image;
 use crate::space::{Extent, Extents};
+use crate::volume::{self, InstantsRef, Volume};
 use alloc::collections::BinaryHeap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -43,6 +44,8 @@ pub struct Checkpoint {
     pub identity: Identity,
     /// The identity of the checkpoint that it was made after; 0: of none.
     pub parent: Identity,
+    /// The volumes of its guest at its instant.
+    pub(crate) instants: Option<InstantsRef>,
     /// Where it stands.
     pub(crate) place: Place,
 }
@@ -130,18 +133,38 @@ pub fn valid_new_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
     valid_name(text)
 }
 
-/// The checkpoints of a store in one generation.
+/// The checkpoints and volumes of a store in one generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Catalog {
     pub generation: u64,
     pub next_number: u64,
+    /// In the order of their numbers.
     pub checkpoints: Vec<Checkpoint>,
+    /// In the order of their names.
+    pub volumes: Vec<Volume>,
+}
+
+/// What an entry is about.
+#[derive(Clone, Copy)]
+enum Item<'a> {
+    Checkpoint(&'a Checkpoint),
+    Volume(&'a Volume),
 }
 
 impl Catalog {
     /// Returns the catalog of a new store.
     pub fn new() -> Self {
-        Self { generation: 1, next_number: 1, checkpoints: Vec::new() }
+        Self { generation: 1, next_number: 1, checkpoints: Vec::new(), volumes: Vec::new() }
+    }
+
+    /// Returns the number of entries.
+    pub fn len(&self) -> usize {
+        self.checkpoints.len() + self.volumes.len()
+    }
+
+    /// Returns whether only a store with volumes can say all of it.
+    pub fn has_volumes(&self) -> bool {
+        !self.volumes.is_empty() || self.checkpoints.iter().any(|one| one.instants.is_some())
     }
 
     /// Returns every extent in use, of checkpoints that have no maps.
@@ -169,17 +192,18 @@ impl Catalog {
 
     /// Returns what to write to a slot that holds `before`: header and entries, to a whole number of sectors. What is in both keeps its place.
     pub fn encode(&self, version: u32, before: Option<&Image>) -> Image {
-        let used = size_of::<CatalogHeader>() + self.checkpoints.len() * size_of::<Entry>();
+        let used = size_of::<CatalogHeader>() + self.len() * size_of::<Entry>();
         let mut bytes = vec![0; used.next_multiple_of(crate::block::SECTOR)];
         let sets = match version {
             ..2 => SETS_BY_NAME,
             2 => SETS_IN_ENTRIES,
-            3.. => MAPS_IN_ENTRIES,
+            3 => MAPS_IN_ENTRIES,
+            4.. => KINDS_IN_ENTRIES,
         };
         let mut header = CatalogHeader {
             magic: CatalogHeader::MAGIC,
             crc: 0.into(),
-            count: (self.checkpoints.len() as u32).into(),
+            count: (self.len() as u32).into(),
             generation: self.generation.into(),
             next_number: self.next_number.into(),
             sets: sets.into(),
@@ -187,30 +211,45 @@ impl Catalog {
         };
         let (head, entries) = bytes.split_at_mut(size_of::<CatalogHeader>());
         head.copy_from_slice(header.as_bytes());
-        let checkpoints = self.placed(before.map_or(&[], Image::entries));
-        for (bytes, checkpoint) in entries.chunks_exact_mut(size_of::<Entry>()).zip(checkpoints) {
-            bytes.copy_from_slice(entry::encode(checkpoint, sets).as_bytes());
+        let items = self.placed(before.map_or(&[], Image::entries));
+        for (bytes, item) in entries.chunks_exact_mut(size_of::<Entry>()).zip(items) {
+            let entry = match item {
+                Item::Checkpoint(checkpoint) => entry::encode(checkpoint, sets),
+                Item::Volume(volume) => volume.encode(),
+            };
+            bytes.copy_from_slice(entry.as_bytes());
         }
         header.crc = checksum(&bytes[..used]).into();
         bytes[..size_of::<CatalogHeader>()].copy_from_slice(header.as_bytes());
         Image::new(bytes)
     }
 
-    /// The checkpoints in the order of their entries: where they stand in `before`, and others in the places that are left.
-    fn placed(&self, before: &[Entry]) -> Vec<&Checkpoint> {
-        let count = self.checkpoints.len();
-        let mut places = vec![None; count];
-        let mut is_placed = vec![false; count];
+    /// What the entries are about, in their order: each where it stands in `before`, and others in the places that are left.
+    fn placed(&self, before: &[Entry]) -> Vec<Item<'_>> {
+        let checkpoints = self.checkpoints.iter().map(Item::Checkpoint);
+        let items: Vec<Item> = checkpoints.chain(self.volumes.iter().map(Item::Volume)).collect();
+        let mut places = vec![None; items.len()];
+        let mut is_placed = vec![false; items.len()];
         for (place, entry) in places.iter_mut().zip(before) {
-            let number = entry.number.get();
-            if let Ok(at) = self.checkpoints.binary_search_by_key(&number, |one| one.number) {
-                *place = Some(&self.checkpoints[at]);
+            if let Some(at) = self.index_of(entry).filter(|at| !is_placed[*at]) {
+                *place = Some(items[at]);
                 is_placed[at] = true;
             }
         }
-        let mut others = self.checkpoints.iter().zip(is_placed).filter(|(_, placed)| !placed);
+        let mut others = items.into_iter().zip(is_placed).filter(|(_, placed)| !placed);
         let fill = |place: Option<_>| place.or_else(|| others.next().map(|(other, _)| other));
         places.into_iter().filter_map(fill).collect()
+    }
+
+    /// Returns the index of what an older entry was about, among the checkpoints, and then the volumes.
+    fn index_of(&self, entry: &Entry) -> Option<usize> {
+        let number = entry.number.get();
+        if number != 0 {
+            return self.checkpoints.binary_search_by_key(&number, |one| one.number).ok();
+        }
+        let name = entry::stored_name(&entry.name)?;
+        let found = self.volumes.binary_search_by_key(&name, |one| one.name).ok();
+        found.map(|at| self.checkpoints.len() + at)
     }
 }
 
@@ -268,11 +307,21 @@ impl<'a> IntactSlot<'a> {
         let sets = match (version, self.header.sets.get()) {
             (_, SETS_BY_NAME) => SETS_BY_NAME,
             (2.., SETS_IN_ENTRIES) => SETS_IN_ENTRIES,
-            (VERSION_OF_MAPS, MAPS_IN_ENTRIES) => MAPS_IN_ENTRIES,
+            (VERSION_OF_MAPS.., MAPS_IN_ENTRIES) => MAPS_IN_ENTRIES,
+            (VERSION_OF_VOLUMES.., KINDS_IN_ENTRIES) => KINDS_IN_ENTRIES,
             (_, found) => return Err(Error::UnknownSets { found }),
         };
         let mut checkpoints: Vec<Checkpoint> = Vec::with_capacity(self.entries.len());
+        let mut volumes: Vec<Volume> = Vec::new();
         for entry in self.entries {
+            if sets == KINDS_IN_ENTRIES && volume::is_volume(entry) {
+                let volume = Volume::decode(entry, &data)?;
+                match volumes.binary_search_by_key(&volume.name, |other| other.name) {
+                    Ok(_) => return Err(Error::DuplicateVolume { name: volume.name.to_string() }),
+                    Err(place) => volumes.insert(place, volume),
+                }
+                continue;
+            }
             let checkpoint = entry::decode(entry, sets, next_number, &data)?;
             let number = checkpoint.number;
             match checkpoints.binary_search_by_key(&number, |other| other.number) {
@@ -287,7 +336,7 @@ impl<'a> IntactSlot<'a> {
         } else {
             check_sets(&checkpoints)?;
         }
-        Ok(Catalog { generation: self.generation(), next_number, checkpoints })
+        Ok(Catalog { generation: self.generation(), next_number, checkpoints, volumes })
     }
 }
 

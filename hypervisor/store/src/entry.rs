@@ -3,11 +3,13 @@
 use crate::catalog::{Checkpoint, Place, valid_name};
 use crate::error::Error;
 use crate::layout::{
-    BLOCK, Entry, EntryExtent, MAPS_IN_ENTRIES, MAX_LEVEL, MapEntry, NAME_LEN, SETS_BY_NAME,
+    BLOCK, Entry, EntryExtent, KINDS_IN_ENTRIES, MAPS_IN_ENTRIES, MAX_LEVEL, MapEntry, NAME_LEN,
+    SETS_BY_NAME,
 };
 use crate::map::{Node, NodeRef};
 use crate::set::Member;
 use crate::space::{Extent, Extents};
+use crate::volume::InstantsRef;
 use arrayvec::ArrayString;
 use core::fmt::{Debug, Display};
 use core::num::NonZeroU32;
@@ -37,12 +39,21 @@ pub(crate) fn encode(checkpoint: &Checkpoint, sets: u32) -> Entry {
         Place::Map(root) => {
             let mut entry: MapEntry = transmute!(entry);
             (entry.identity, entry.parent) = (checkpoint.identity, checkpoint.parent);
-            if let Some(NodeRef { block, crc, count, level }) = *root {
-                (entry.root, entry.root_crc) = (block.into(), crc.into());
-                (entry.root_count, entry.root_level) = (count.into(), level);
+            set_root(&mut entry, *root);
+            if let Some(InstantsRef { block, crc, count }) = checkpoint.instants {
+                (entry.instants, entry.instants_crc) = (block.into(), crc.into());
+                entry.instants_count = count.into();
             }
             transmute!(entry)
         }
+    }
+}
+
+/// Makes an entry say where the root of its map is.
+pub(crate) fn set_root(entry: &mut MapEntry, root: Option<NodeRef>) {
+    if let Some(NodeRef { block, crc, count, level }) = root {
+        (entry.root, entry.root_crc) = (block.into(), crc.into());
+        (entry.root_count, entry.root_level) = (count.into(), level);
     }
 }
 
@@ -62,10 +73,13 @@ pub(crate) fn decode<E: Display + Debug>(
     let member = check_member(entry, sets, next)?;
     let length = entry.length.get();
     let (created, pages) = (entry.created.get(), NonZeroU32::new(entry.pages.get()));
-    let (mut identity, mut parent) = ([0; 16], [0; 16]);
-    let place = if sets == MAPS_IN_ENTRIES {
+    let (mut identity, mut parent, mut instants) = ([0; 16], [0; 16], None);
+    let place = if sets == MAPS_IN_ENTRIES || sets == KINDS_IN_ENTRIES {
         let entry: MapEntry = transmute!(*entry);
         (identity, parent) = (entry.identity, entry.parent);
+        if sets == KINDS_IN_ENTRIES {
+            instants = InstantsRef::of(&entry, data)?;
+        }
         Place::Map(check_root(&entry, data)?)
     } else {
         let (extents, blocks) = check_extents(entry, data)?;
@@ -74,7 +88,18 @@ pub(crate) fn decode<E: Display + Debug>(
         }
         Place::Extents(extents)
     };
-    Ok(Checkpoint { number, name, length, created, pages, member, identity, parent, place })
+    Ok(Checkpoint {
+        number,
+        name,
+        length,
+        created,
+        pages,
+        member,
+        identity,
+        parent,
+        instants,
+        place,
+    })
 }
 
 /// The root of a checkpoint's map.
@@ -88,11 +113,18 @@ fn check_root<E: Display + Debug>(
     if (blocks, block, crc, count, level) == (0, 0, 0, 0, 0) {
         return Ok(None);
     }
-    let is_node = level <= MAX_LEVEL && (1..=Node::most(level)).contains(&(count as usize));
-    if !is_node || !Extent::one(block).is_within(data) || !(1..=u32::MAX.into()).contains(&blocks) {
+    let root = NodeRef { block, crc, count, level };
+    if !can_be_root(&root, data) || !(1..=u32::MAX.into()).contains(&blocks) {
         return Err(Error::RootInvalid { number, length, block, level, count });
     }
-    Ok(Some(NodeRef { block, crc, count, level }))
+    Ok(Some(root))
+}
+
+/// Returns whether a root of a map can be there.
+pub(crate) fn can_be_root(root: &NodeRef, data: &Range<u32>) -> bool {
+    let is_node =
+        root.level <= MAX_LEVEL && (1..=Node::most(root.level)).contains(&(root.count as usize));
+    is_node && Extent::one(root.block).is_within(data)
 }
 
 /// What an entry says of a set. `next` is the number that was not given out yet.
@@ -151,7 +183,8 @@ fn check_extents<E: Display + Debug>(
     Ok((extents, blocks))
 }
 
-fn stored_name(bytes: &[u8; NAME_LEN]) -> Option<ArrayString<NAME_LEN>> {
+/// Returns the name that an entry has, if it is valid.
+pub(crate) fn stored_name(bytes: &[u8; NAME_LEN]) -> Option<ArrayString<NAME_LEN>> {
     let len = bytes.iter().position(|&b| b == 0).unwrap_or(NAME_LEN);
     let (name, padding) = bytes.split_at(len);
     if padding.iter().any(|&b| b != 0) {

@@ -10,9 +10,10 @@ use crate::blockset::BlockSet;
 use crate::catalog::{Checkpoint, Place};
 use crate::error::Error;
 use crate::layout::BLOCK;
-use crate::map::{Builder, NodeRef, SeenNodes, Visitor};
+use crate::map::{Builder, NodeRef, SeenNodes, Visitor, Whose};
 use crate::space::Extent;
 use crate::store::{Result, Store};
+use crate::volume::Volume;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
 use core::ops::Range;
@@ -84,6 +85,12 @@ impl Space {
     }
 }
 
+/// What is being written, and belongs to no catalog yet: its blocks are not free.
+pub(crate) trait UnderWay<D: BlockDevice> {
+    /// Shows a visitor all that was written or taken. Nothing of it may be on its way to the device.
+    fn visit(&self, store: &mut Store<D>, visitor: &mut dyn Visitor) -> Result<(), D>;
+}
+
 /// Marks all that a map has.
 struct Marking {
     taken: BlockSet,
@@ -124,15 +131,25 @@ impl Marking {
     }
 }
 
+/// Lets pass that a map is damaged: what is left of it was marked.
+fn unless_damaged<E: Display + Debug>(
+    marked: core::result::Result<(), Error<E>>,
+) -> core::result::Result<(), Error<E>> {
+    match marked {
+        Err(Error::MapDamaged { .. } | Error::VolumeDamaged { .. }) => Ok(()),
+        other => other,
+    }
+}
+
 impl<D: BlockDevice> Store<D> {
-    /// Finds out from all maps what is free. `under_way` is the map of a checkpoint that is being written.
+    /// Finds out from all maps what is free. `under_way` is what is being written.
     ///
-    /// A checkpoint whose map is damaged keeps the blocks that what is left of the map refers to.
+    /// A checkpoint or a volume whose map is damaged keeps the blocks that what is left of the map refers to.
     ///
     /// # Errors
     ///
     /// What the device says where a map can't be read, and [`Error::MapsTooLarge`]: nothing is given out then, for the blocks may be somebody's.
-    pub(crate) fn sweep(&mut self, under_way: Option<&Builder>) -> Result<(), D> {
+    pub(crate) fn sweep(&mut self, under_way: &[&dyn UnderWay<D>]) -> Result<(), D> {
         let mut marking = Marking::new(self.data.clone());
         self.space = None;
         self.damaged.clear();
@@ -143,20 +160,23 @@ impl<D: BlockDevice> Store<D> {
                 marked => result = result.and(marked),
             }
         }
+        for volume in self.catalog.volumes.clone() {
+            result = result.and(unless_damaged(self.mark_volume(&volume, &mut marking)));
+        }
         for checkpoint in self.staged.clone() {
             self.mark(&checkpoint, &mut marking)?;
         }
-        if let Some(builder) = under_way {
-            builder.visit(self, &mut marking)?;
+        result = result.and(unless_damaged(self.mark_open(&mut marking)));
+        for one in under_way {
+            result = result.and(unless_damaged(one.visit(self, &mut marking)));
         }
         let free = marking.taken.free();
+        // Nobody misses what is damaged there.
         for checkpoint in self.only_in_other_slot() {
-            // Nobody misses what is damaged there.
-            let marked = self.mark(&checkpoint, &mut marking);
-            result = result.and(marked.or_else(|error| match error {
-                Error::MapDamaged { .. } => Ok(()),
-                other => Err(other),
-            }));
+            result = result.and(unless_damaged(self.mark(&checkpoint, &mut marking)));
+        }
+        for volume in self.contents[1 - self.slot].volumes().to_vec() {
+            result = result.and(unless_damaged(self.mark_volume(&volume, &mut marking)));
         }
         marking.check()?;
         let Marking { taken, nodes, .. } = marking;
@@ -173,17 +193,25 @@ impl<D: BlockDevice> Store<D> {
         result.inspect_err(|_| self.space = None)
     }
 
+    /// Marks what a checkpoint has, with the volumes as of its instant.
     fn mark(&mut self, checkpoint: &Checkpoint, marking: &mut Marking) -> Result<(), D> {
-        match &checkpoint.place {
+        let instants = self.show_instants(checkpoint, marking);
+        instants.and(match &checkpoint.place {
             Place::Extents(extents) => {
                 extents.iter().for_each(|extent| marking.run(*extent));
                 Ok(())
             }
             Place::Map(None) => Ok(()),
             Place::Map(Some(root)) => {
-                self.visit(checkpoint.number, *root, checkpoint.blocks(), marking)
+                let whose = Whose::Checkpoint(checkpoint.number);
+                self.visit(whose, *root, checkpoint.blocks(), marking)
             }
-        }
+        })
+    }
+
+    fn mark_volume(&mut self, volume: &Volume, marking: &mut Marking) -> Result<(), D> {
+        let Some(root) = volume.root else { return Ok(()) };
+        self.visit(Whose::Volume(volume.name), root, volume.blocks(), marking)
     }
 
     /// Checkpoints that the slot which does not hold refers to, and the current catalog does not.
@@ -191,9 +219,18 @@ impl<D: BlockDevice> Store<D> {
         let all = self.other_slot_checkpoints();
         let is_here = |one: &Checkpoint| {
             let found = self.list().binary_search_by_key(&one.number, |here| here.number);
-            found.is_ok_and(|at| self.list()[at].place == one.place)
+            found.is_ok_and(|at| {
+                let here = &self.list()[at];
+                here.place == one.place && here.instants == one.instants
+            })
         };
         all.into_iter().filter(|one| !is_here(one)).collect()
+    }
+
+    /// Returns whether the slot that does not hold refers to blocks that the current catalog may not have.
+    fn other_slot_has_more(&self) -> bool {
+        !self.only_in_other_slot().is_empty()
+            || self.contents[1 - self.slot].volumes() != self.catalog.volumes
     }
 
     /// Notes that what is taken may have become free.
@@ -210,7 +247,7 @@ impl<D: BlockDevice> Store<D> {
     pub(crate) fn free_blocks(&mut self) -> u64 {
         if self.space.as_ref().is_none_or(|space| space.stale || space.given > 0) {
             // What can't be read is somebody's, and not free.
-            let _ = self.sweep(None);
+            let _ = self.sweep(&[]);
         }
         self.space.as_ref().map_or(0, |space| space.free)
     }
@@ -219,12 +256,12 @@ impl<D: BlockDevice> Store<D> {
     pub(crate) fn prepare_space(&mut self, blocks: Option<u64>, length: u64) -> Result<(), D> {
         let is_due = |space: &Space| space.stale && space.given >= SWEEP_AFTER.max(space.nodes * 8);
         if self.space.as_ref().is_none_or(is_due) {
-            self.sweep(None)?;
+            self.sweep(&[])?;
         }
         if let Some(blocks) = blocks {
             // A checkpoint's map takes a block at least.
             let needed = if blocks == 0 { 0 } else { blocks + 1 };
-            if !self.make_room(needed, None)? {
+            if !self.make_room(needed, &[])? {
                 let free = self.free_blocks();
                 return Err(Error::Full {
                     needed: length,
@@ -242,7 +279,7 @@ impl<D: BlockDevice> Store<D> {
     pub(crate) fn make_room(
         &mut self,
         blocks: u64,
-        under_way: Option<&Builder>,
+        under_way: &[&dyn UnderWay<D>],
     ) -> Result<bool, D> {
         let has_room =
             |store: &Self| store.space.as_ref().is_some_and(|space| space.taken.free() >= blocks);
@@ -254,7 +291,7 @@ impl<D: BlockDevice> Store<D> {
             self.sweep(under_way)?;
         }
         let can_write = !self.has_maps() || self.without_maps() == 0;
-        if !has_room(self) && can_write && !self.only_in_other_slot().is_empty() {
+        if !has_room(self) && can_write && self.other_slot_has_more() {
             // The older catalog must forget it.
             self.write_catalog(self.catalog.clone())?;
             self.sweep(under_way)?;
@@ -268,13 +305,27 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// [`Error::NoRoom`]; what the device says.
     pub(crate) fn take_blocks(&mut self, want: u32, builder: &Builder) -> Result<Extent, D> {
-        let found = self.space.as_mut().and_then(|space| space.take(want));
-        if let Some(found) = found {
-            return Ok(found);
-        }
-        self.make_room(1, Some(builder))?;
-        let found = self.space.as_mut().and_then(|space| space.take(want));
+        let found = self.take_beside(want, self.kept_for_volumes(), &[builder])?;
         found.ok_or(Error::NoRoom { written: builder.blocks() * BLOCK as u64 })
+    }
+
+    /// Gives out `want` blocks that follow each other, or fewer, and leaves `kept` blocks free; `None` if there are not as many. `under_way` is what is
+    /// being written.
+    pub(crate) fn take_beside(
+        &mut self,
+        want: u32,
+        kept: u64,
+        under_way: &[&dyn UnderWay<D>],
+    ) -> Result<Option<Extent>, D> {
+        let left = |store: &Self| {
+            let free = store.space.as_ref().map_or(0, |space| space.taken.free());
+            u32::try_from(free.saturating_sub(kept)).unwrap_or(u32::MAX)
+        };
+        if left(self) == 0 {
+            self.make_room(kept + 1, under_way)?;
+        }
+        let want = want.min(left(self));
+        Ok(self.space.as_mut().filter(|_| want > 0).and_then(|space| space.take(want)))
     }
 
     /// Takes back blocks that were given out and not written.

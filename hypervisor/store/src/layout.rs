@@ -5,10 +5,14 @@ use crc::{CRC_32_ISCSI, Crc, Table};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The newest version of the layout, which a new store has. Stores of versions 1 and 2 are read and written, too.
-pub const VERSION: u32 = 3;
+/// The newest version of the layout. Stores of all versions before it are read and written, too.
+pub const VERSION: u32 = 4;
+/// The version of a new store. It goes to [`VERSION_OF_VOLUMES`] with its first volume.
+pub const NEW_VERSION: u32 = 3;
 /// The first version whose checkpoints have block maps, and share blocks.
 pub const VERSION_OF_MAPS: u32 = 3;
+/// The first version that has volumes.
+pub const VERSION_OF_VOLUMES: u32 = 4;
 /// Bytes of a block, the unit in which space is given out.
 pub const BLOCK: usize = 4096;
 /// Sectors of a block.
@@ -65,7 +69,7 @@ pub struct CatalogHeader {
     pub generation: U64,
     /// The number that the next checkpoint will get.
     pub next_number: U64,
-    /// [`SETS_BY_NAME`], [`SETS_IN_ENTRIES`] or [`MAPS_IN_ENTRIES`]; in a store of version 1 zero.
+    /// [`SETS_BY_NAME`], [`SETS_IN_ENTRIES`], [`MAPS_IN_ENTRIES`] or [`KINDS_IN_ENTRIES`]; in a store of version 1 zero.
     pub sets: U32,
     /// Zero; ignored.
     pub reserved: [u8; 92],
@@ -75,8 +79,15 @@ pub struct CatalogHeader {
 pub const SETS_BY_NAME: u32 = 0;
 /// Each entry says whether it is a member of a set, and which.
 pub const SETS_IN_ENTRIES: u32 = 1;
-/// Each entry is a [`MapEntry`]. Since version 3.
+/// Each entry is a [`MapEntry`], and a checkpoint's. Since version 3.
 pub const MAPS_IN_ENTRIES: u32 = 2;
+/// Each entry is a [`MapEntry`], and says its kind. Since version 4.
+pub const KINDS_IN_ENTRIES: u32 = 3;
+
+/// The kind of an entry that is a checkpoint.
+pub const KIND_CHECKPOINT: u8 = 0;
+/// The kind of an entry that is a volume.
+pub const KIND_VOLUME: u8 = 1;
 
 impl CatalogHeader {
     /// What a catalog slot begins with.
@@ -113,7 +124,7 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct MapEntry {
-    /// Its number, given out once and never again; from 1.
+    /// Its number, given out once and never again; from 1. Of a volume 0.
     pub number: U64,
     /// Bytes of its contents.
     pub length: U64,
@@ -125,8 +136,8 @@ pub struct MapEntry {
     pub set_index: u8,
     /// How many members the set had when it was stored; 0: it is no member of one.
     pub set_count: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// [`KIND_CHECKPOINT`] or [`KIND_VOLUME`]; before version 4 zero.
+    pub kind: u8,
     /// Pages of memory that are stored in it; 0: its writer has not said.
     pub pages: U32,
     /// Its name, UTF-8, padded with 0.
@@ -141,9 +152,60 @@ pub struct MapEntry {
     pub root_crc: U32,
     /// Entries of the root.
     pub root_count: U32,
+    /// The block that lists the volumes of its guest as they were at its instant; 0 if there are none. Since version 4.
+    pub instants: U32,
+    /// CRC-32C of that block.
+    pub instants_crc: U32,
+    /// The number of volumes in it.
+    pub instants_count: U32,
     /// Zero; ignored.
-    pub reserved_end: [u8; 20],
+    pub reserved_end: [u8; 8],
 }
+
+/// What a block begins with that lists volumes as they were at the instant of a checkpoint. Its [`InstantEntry`]s follow, and then zeros.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct InstantsHeader {
+    /// [`InstantsHeader::MAGIC`].
+    pub magic: [u8; 4],
+    /// The number of entries.
+    pub count: U32,
+    /// Zero.
+    pub reserved: [u8; 56],
+}
+
+impl InstantsHeader {
+    /// What such a block begins with.
+    pub const MAGIC: [u8; 4] = *b"SVOL";
+}
+
+/// A volume as it was at the instant of a checkpoint.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct InstantEntry {
+    /// The name that it had, UTF-8, padded with 0.
+    pub name: [u8; NAME_LEN],
+    /// Its bytes.
+    pub length: U64,
+    /// The block of its map's root; 0 if all of it is zeros.
+    pub root: U32,
+    /// CRC-32C of that block.
+    pub root_crc: U32,
+    /// Entries of the root.
+    pub root_count: U32,
+    /// Level of the root.
+    pub root_level: u8,
+    /// Zero.
+    pub reserved: [u8; 11],
+}
+
+/// Volumes of a checkpoint, at most.
+pub const MAX_INSTANTS: usize = (BLOCK - size_of::<InstantsHeader>()) / size_of::<InstantEntry>();
+/// Blocks of a volume that a node of level 0 maps: they have room in it even if no two of them follow each other on the disk, and what is kept of it in
+/// memory is 2 KiB.
+pub const LEAF_BLOCKS: u32 = 496;
+/// Blocks of a volume, at most: 1 TiB.
+pub const MAX_VOLUME_BLOCKS: u32 = 1 << 28;
 
 /// What a block of a map begins with; its entries follow, and then zeros.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -174,7 +236,7 @@ impl NodeHeader {
 pub struct RunEntry {
     /// Blocks of contents in the node before it.
     pub at: U32,
-    /// Where its first block stands, counted from the start of the partition.
+    /// Where its first block stands, counted from the start of the partition; 0 in a volume: nowhere, all of it is zeros.
     pub block: U32,
 }
 
@@ -184,7 +246,7 @@ pub struct RunEntry {
 pub struct ChildEntry {
     /// Blocks of contents in the parent before it.
     pub at: U32,
-    /// Its block, counted from the start of the partition.
+    /// Its block, counted from the start of the partition; 0 in a volume: there is none, and all below it is zeros.
     pub block: U32,
     /// CRC-32C of all 4096 bytes of the block.
     pub crc: U32,
@@ -215,6 +277,8 @@ const _: () = assert!(size_of::<Entry>() == 128);
 const _: () = assert!(size_of::<MapEntry>() == size_of::<Entry>());
 const _: () = assert!(MAX_CHECKPOINTS == 511);
 const _: () = assert!(MAX_RUNS == 510 && MAX_CHILDREN == 255);
+const _: () = assert!(LEAF_BLOCKS as usize <= MAX_RUNS);
+const _: () = assert!(size_of::<InstantEntry>() == 64 && MAX_INSTANTS == 63);
 
 static CRC32C: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 

@@ -6,6 +6,7 @@
 //! - [`catalog`]: which checkpoints there are and where; [`layout`]: how all that stands on the disk.
 //! - [`set`]: checkpoints of several guests at one instant; [`space`]: runs of blocks.
 //! - `map`: which blocks a checkpoint has, some of them shared with others; `free`, over `blockset`: which blocks nobody has; `shares`: which one alone has.
+//! - [`volume`]: disks of guests in the store; [`Volumes`] reads and writes them.
 //! - `io`: what is read and written on the device. `entry`, `slots`, `superblock`, `upgrade`: what stands in the catalog's slots, and how the store gets from one version to the next.
 //!
 //! `docs/store.md` specifies the layout for whoever wants to write a reader of their own.
@@ -35,6 +36,7 @@ pub mod space;
 pub mod store;
 mod superblock;
 mod upgrade;
+pub mod volume;
 pub mod writer;
 
 pub use block::{BlockDevice, RamDisk, Request, SECTOR};
@@ -44,4 +46,5 @@ pub use partition::Partition;
 pub use reader::Reader;
 pub use set::{Member, Set};
 pub use store::{Store, Usage};
+pub use volume::{Instant, Volume, Volumes};
 pub use writer::Writer;

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::layout::{BLOCK, BLOCK_SECTORS};
 use crate::map::BlockMap;
 use crate::store::{Result, Store, buffer};
+use crate::volume::Volumes;
 use crate::writer::CHUNK;
 use alloc::vec::Vec;
 
@@ -39,6 +40,11 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
     /// Returns the device, to use what it waits with. Whoever writes to it breaks the store.
     pub fn device_mut(&mut self) -> &mut D {
         &mut self.store.device
+    }
+
+    /// Returns the store's volumes, to read and write them while the checkpoint is being read.
+    pub fn volumes_mut(&mut self) -> Volumes<'_, D> {
+        self.store.volumes_mut()
     }
 
     /// Returns the store.

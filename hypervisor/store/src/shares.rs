@@ -7,9 +7,10 @@ use crate::block::BlockDevice;
 use crate::blockset::{BlockSet, PAGE_BLOCKS};
 use crate::catalog::{Checkpoint, Place};
 use crate::layout::BLOCK;
-use crate::map::{NodeRef, SeenNodes, Visitor};
+use crate::map::{NodeRef, SeenNodes, Visitor, Whose};
 use crate::space::Extent;
 use crate::store::Store;
+use crate::volume::Volume;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -72,7 +73,7 @@ impl Finding {
     }
 }
 
-/// Counts the blocks of a window that only one checkpoint refers to.
+/// Counts the blocks of a window that only one checkpoint or volume refers to.
 struct Counting<'a> {
     found: &'a Finding,
     count: u64,
@@ -93,6 +94,12 @@ impl Visitor for Counting<'_> {
     fn fault(&mut self) {}
 }
 
+/// Who has blocks.
+enum Owner {
+    Checkpoint(Checkpoint),
+    Volume(Volume),
+}
+
 impl<D: BlockDevice> Store<D> {
     /// Returns for each checkpoint, in the order of [`list`](Self::list), how many bytes of the disk would be free if it alone were deleted: what it shares with no
     /// other one, and its map. Of a checkpoint with a damaged map, only what is known is counted; of a block that it has at two places, nothing.
@@ -100,7 +107,23 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// Where checkpoints have block maps, this reads all of them twice for each 8 GiB of the store.
     pub fn freed_by_each(&mut self) -> Vec<u64> {
-        let all = self.list().to_vec();
+        let mut freed = self.freed_by_all();
+        freed.truncate(self.list().len());
+        freed
+    }
+
+    /// Returns for each volume, in the order of [`volumes`](Self::volumes), how many bytes of the disk would be free if it alone were deleted, as
+    /// [`freed_by_each`](Self::freed_by_each) does for checkpoints.
+    pub fn freed_by_each_volume(&mut self) -> Vec<u64> {
+        let checkpoints = self.list().len();
+        self.freed_by_all().split_off(checkpoints)
+    }
+
+    /// Returns what deleting each checkpoint, and then each volume, would free.
+    fn freed_by_all(&mut self) -> Vec<u64> {
+        let checkpoints = self.list().to_vec().into_iter().map(Owner::Checkpoint);
+        let all: Vec<Owner> =
+            checkpoints.chain(self.volumes().to_vec().into_iter().map(Owner::Volume)).collect();
         let mut freed = vec![0; all.len()];
         let mut start = self.data.start;
         while start < self.data.end {
@@ -120,13 +143,24 @@ impl<D: BlockDevice> Store<D> {
         freed
     }
 
-    /// Shows a visitor what a checkpoint has. What is damaged is left out.
-    fn show(&mut self, checkpoint: &Checkpoint, visitor: &mut dyn Visitor) {
+    /// Shows a visitor what a checkpoint or a volume has. What is damaged is left out.
+    fn show(&mut self, owner: &Owner, visitor: &mut dyn Visitor) {
+        let checkpoint = match owner {
+            Owner::Checkpoint(checkpoint) => checkpoint,
+            Owner::Volume(volume) => {
+                if let Some(root) = volume.root {
+                    let _ = self.visit(Whose::Volume(volume.name), root, volume.blocks(), visitor);
+                }
+                return;
+            }
+        };
+        let _ = self.show_instants(checkpoint, visitor);
         match &checkpoint.place {
             Place::Extents(extents) => extents.iter().for_each(|extent| visitor.run(*extent)),
             Place::Map(None) => {}
             Place::Map(Some(root)) => {
-                let _ = self.visit(checkpoint.number, *root, checkpoint.blocks(), visitor);
+                let whose = Whose::Checkpoint(checkpoint.number);
+                let _ = self.visit(whose, *root, checkpoint.blocks(), visitor);
             }
         }
     }

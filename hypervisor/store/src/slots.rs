@@ -7,6 +7,7 @@
 use crate::block::SECTOR;
 use crate::catalog::Checkpoint;
 use crate::layout::{BLOCK, CatalogHeader, Entry};
+use crate::volume::Volume;
 use alloc::vec::Vec;
 use core::ops::Range;
 use zerocopy::FromBytes;
@@ -21,15 +22,23 @@ pub(crate) enum Content {
     Unknown,
     /// No catalog, for sure and for good.
     Destroyed,
-    /// A catalog: its bytes, and the checkpoints in it.
-    Catalog(Image, Vec<Checkpoint>),
+    /// A catalog: its bytes, and the checkpoints and volumes in it.
+    Catalog(Image, Vec<Checkpoint>, Vec<Volume>),
 }
 
 impl Content {
     /// Returns the checkpoints that a catalog in the slot refers to. Of [`Content::Unknown`] nobody knows them.
     pub fn checkpoints(&self) -> &[Checkpoint] {
         match self {
-            Self::Catalog(_, checkpoints) => checkpoints,
+            Self::Catalog(_, checkpoints, _) => checkpoints,
+            Self::Unknown | Self::Destroyed => &[],
+        }
+    }
+
+    /// Returns the volumes that a catalog in the slot refers to.
+    pub fn volumes(&self) -> &[Volume] {
+        match self {
+            Self::Catalog(_, _, volumes) => volumes,
             Self::Unknown | Self::Destroyed => &[],
         }
     }
@@ -37,7 +46,7 @@ impl Content {
     /// Returns the catalog in the slot, if it is known.
     pub fn image(&self) -> Option<&Image> {
         match self {
-            Self::Catalog(image, _) => Some(image),
+            Self::Catalog(image, ..) => Some(image),
             Self::Unknown | Self::Destroyed => None,
         }
     }

@@ -32,8 +32,8 @@ use crate::catalog::{
 use crate::error::Error;
 use crate::free::Space;
 use crate::layout::{
-    BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, SLOT_LEN, SLOT_OFFSET, VERSION,
-    VERSION_OF_MAPS,
+    BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, NEW_VERSION, SLOT_LEN, SLOT_OFFSET,
+    VERSION, VERSION_OF_MAPS, VERSION_OF_VOLUMES,
 };
 use crate::map::{BlockMap, Builder};
 use crate::partition::Partition;
@@ -42,6 +42,7 @@ use crate::set::{MAX_MEMBERS, Member, set_name};
 use crate::slots::{Content, DESTROYED};
 use crate::space::{Extent, Extents, Free};
 use crate::superblock::Found;
+use crate::volume::{Instant, Open};
 use crate::writer::{Blocks, Writer};
 use alloc::string::ToString;
 use alloc::vec;
@@ -60,9 +61,9 @@ pub struct Store<D> {
     /// The largest generation that may stand anywhere, also in a catalog that was never whole.
     last_generation: u64,
     /// The slot that holds `catalog`; the other one is written next.
-    slot: usize,
+    pub(crate) slot: usize,
     /// What stands in the slots.
-    contents: [Content; 2],
+    pub(crate) contents: [Content; 2],
     /// Checkpoints that are written and become part of the catalog with the next one.
     pub(crate) staged: Vec<Checkpoint>,
     /// Checkpoints that go when the next one is committed.
@@ -73,6 +74,10 @@ pub struct Store<D> {
     pub(crate) damaged: Vec<u64>,
     /// The map that `read_of` has used last.
     pub(crate) recent: Option<BlockMap>,
+    /// Volumes that are in use.
+    pub(crate) open: Vec<Open>,
+    /// Volumes as they were at the instants of checkpoints that are not committed yet.
+    pub(crate) sealed: Vec<Instant>,
 }
 
 /// How far a generation may be ahead of the current one and still be believed, of a slot that is not whole.
@@ -110,6 +115,8 @@ impl<D> Store<D> {
             space: self.space,
             damaged: self.damaged,
             recent: self.recent,
+            open: self.open,
+            sealed: self.sealed,
         }
     }
 }
@@ -117,7 +124,7 @@ impl<D> Store<D> {
 impl<D: BlockDevice> Store<D> {
     /// Makes an empty store of a partition, whatever was in it.
     pub fn format(device: D, partition: Partition) -> Result<Self, D> {
-        Self::format_as(device, partition, VERSION)
+        Self::format_as(device, partition, NEW_VERSION)
     }
 
     /// Makes an empty store of version 2 or a later one, for a Stasis that knows no newer one.
@@ -142,7 +149,7 @@ impl<D: BlockDevice> Store<D> {
         for (slot, offset) in SLOT_OFFSET.into_iter().enumerate() {
             let image = store.catalog.encode(version, None);
             store.write_sectors(offset / SECTOR as u64, image.bytes())?;
-            store.contents[slot] = Content::Catalog(image, Vec::new());
+            store.contents[slot] = Content::Catalog(image, Vec::new(), Vec::new());
         }
         // This flushes before it writes sector 0.
         store.write_superblock(version)?;
@@ -166,14 +173,16 @@ impl<D: BlockDevice> Store<D> {
         store.slot = usize::from(generation(1) > generation(0));
         let newest = slots[store.slot].as_ref().ok_or(Error::CatalogDamaged)?;
         store.catalog = newest.check(store.superblock.version, store.data.clone())?;
-        store.contents[store.slot] =
-            Content::Catalog(newest.image(), store.catalog.checkpoints.clone());
+        let Catalog { checkpoints, volumes, .. } = store.catalog.clone();
+        store.contents[store.slot] = Content::Catalog(newest.image(), checkpoints, volumes);
 
         let other = 1 - store.slot;
         store.contents[other] = match &slots[other] {
             Some(slot) => {
                 match slot.check::<D::Error>(store.superblock.version, store.data.clone()) {
-                    Ok(catalog) => Content::Catalog(slot.image(), catalog.checkpoints),
+                    Ok(Catalog { checkpoints, volumes, .. }) => {
+                        Content::Catalog(slot.image(), checkpoints, volumes)
+                    }
                     Err(_) => Content::Unknown,
                 }
             }
@@ -194,7 +203,7 @@ impl<D: BlockDevice> Store<D> {
             device,
             partition,
             data: 0..0,
-            superblock: Found { blocks: 0, version: VERSION, copy_holds: false },
+            superblock: Found { blocks: 0, version: NEW_VERSION, copy_holds: false },
             catalog: Catalog::new(),
             last_generation: 1,
             slot: 0,
@@ -204,6 +213,8 @@ impl<D: BlockDevice> Store<D> {
             space: None,
             damaged: Vec::new(),
             recent: None,
+            open: Vec::new(),
+            sealed: Vec::new(),
         }
     }
 
@@ -312,6 +323,7 @@ impl<D: BlockDevice> Store<D> {
             member: None,
             identity: [0; 16],
             parent: [0; 16],
+            instants: None,
             place,
         };
         Writer::new(self, checkpoint, limit, blocks)
@@ -348,7 +360,7 @@ impl<D: BlockDevice> Store<D> {
     /// Checks that the catalog has room for `count` checkpoints more than there are and are staged.
     pub fn check_room_for(&self, count: usize) -> Result<(), D> {
         let kept = self.list().iter().filter(|one| !self.replaced.contains(&one.number)).count();
-        let wanted = kept + self.staged.len() + count;
+        let wanted = kept + self.catalog.volumes.len() + self.staged.len() + count;
         if wanted > MAX_CHECKPOINTS {
             return Err(Error::TooManyCheckpoints);
         }
@@ -363,6 +375,7 @@ impl<D: BlockDevice> Store<D> {
         // Also if this fails: whoever tries again tries all of it.
         let mut new = core::mem::take(&mut self.staged);
         let replaced = core::mem::take(&mut self.replaced);
+        self.sealed.clear();
         new.push(checkpoint);
         number(&mut new, self.catalog.next_number)?;
         let mut catalog = self.catalog.clone();
@@ -384,6 +397,7 @@ impl<D: BlockDevice> Store<D> {
     pub fn discard_staged(&mut self) {
         self.staged.clear();
         self.replaced.clear();
+        self.sealed.clear();
         self.space_is_stale();
     }
 
@@ -436,12 +450,15 @@ impl<D: BlockDevice> Store<D> {
     /// Makes `catalog` the current one, atomically: in the other slot, with a generation of its own.
     pub(crate) fn write_catalog(&mut self, mut catalog: Catalog) -> Result<(), D> {
         // More would be written beyond the slot.
-        if catalog.checkpoints.len() > MAX_CHECKPOINTS {
+        if catalog.len() > MAX_CHECKPOINTS {
             return Err(Error::TooManyCheckpoints);
         }
         self.settle()?;
         if self.superblock.version == 1 && !catalog.fits_version_1() {
             self.write_superblock(2)?;
+        }
+        if self.superblock.version < VERSION_OF_VOLUMES && catalog.has_volumes() {
+            self.write_superblock(VERSION_OF_VOLUMES)?;
         }
         if self.has_maps() {
             self.give_maps(&mut catalog)?;
@@ -459,7 +476,8 @@ impl<D: BlockDevice> Store<D> {
             self.write_sectors(sector, &image.bytes()[run])?;
         }
         self.flush()?;
-        self.contents[other] = Content::Catalog(image, catalog.checkpoints.clone());
+        self.contents[other] =
+            Content::Catalog(image, catalog.checkpoints.clone(), catalog.volumes.clone());
         self.space_is_stale();
         self.slot = other;
         self.catalog = catalog;

@@ -7,12 +7,12 @@
 use crate::block::BlockDevice;
 use crate::catalog::{Catalog, Place};
 use crate::error::Error;
-use crate::layout::{BLOCK, VERSION};
+use crate::layout::{BLOCK, NEW_VERSION};
 use crate::map::Builder;
 use crate::store::{Result, Store};
 
 impl<D: BlockDevice> Store<D> {
-    /// Takes the store to the newest version. Returns the version that it had. From then on, an older Stasis refuses it.
+    /// Takes the store to the version of a new one, which has maps. Returns the version that it had. From then on, an older Stasis refuses it.
     ///
     /// # Errors
     ///
@@ -20,15 +20,15 @@ impl<D: BlockDevice> Store<D> {
     pub fn upgrade(&mut self) -> Result<u32, D> {
         let before = self.version();
         self.settle()?;
-        if before != VERSION {
+        if before < NEW_VERSION {
             let needed = self.without_maps() as u64;
-            self.sweep(None)?;
-            if !self.make_room(needed, None)? {
+            self.sweep(&[])?;
+            if !self.make_room(needed, &[])? {
                 let free = self.free_blocks() * BLOCK as u64;
                 let needed = needed * BLOCK as u64;
                 return Err(Error::Full { needed, free, largest: free });
             }
-            self.write_superblock(VERSION)?;
+            self.write_superblock(NEW_VERSION)?;
         }
         self.finish_upgrade()?;
         Ok(before)
@@ -56,7 +56,7 @@ impl<D: BlockDevice> Store<D> {
         }
         // Once, and before the first one: a sweep knows nothing of the maps that are made here.
         if self.space_is_unknown() {
-            self.sweep(None)?;
+            self.sweep(&[])?;
         }
         // Where this fails, what was given out for maps is nobody's.
         self.write_maps(catalog).inspect_err(|_| self.space_is_stale())

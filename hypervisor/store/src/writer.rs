@@ -7,6 +7,7 @@ use crate::layout::BLOCK;
 use crate::map::{BlockMap, Builder};
 use crate::space::{Extent, Extents, locate, truncate};
 use crate::store::{Result, Store, buffer};
+use crate::volume::{Instant, Volumes};
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::ops::Range;
@@ -41,6 +42,8 @@ pub struct Writer<'s, D: BlockDevice> {
     begun: bool,
     /// The first run of blocks, unless it is another checkpoint's.
     head: Option<Extent>,
+    /// The guest's volumes at the instant.
+    instants: Vec<Instant>,
     /// The map of the checkpoint whose blocks were shared last.
     source: Option<(u64, BlockMap)>,
     failed: bool,
@@ -75,6 +78,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
             begun: false,
             head: None,
             source: None,
+            instants: Vec::new(),
             failed: false,
         })
     }
@@ -89,6 +93,28 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         if matches!(self.blocks, Blocks::Mapped(_)) {
             (self.checkpoint.identity, self.checkpoint.parent) = (identity, parent);
         }
+    }
+
+    /// Says what the volumes of the guest were at the instant, as [`Store::take_instants`] has returned them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoVolumes`] before version 3, if there are any.
+    pub fn set_instants(&mut self, instants: Vec<Instant>) -> Result<(), D> {
+        if !instants.is_empty() && !matches!(self.blocks, Blocks::Mapped(_)) {
+            return Err(Error::NoVolumes { version: self.store.version() });
+        }
+        self.instants = instants;
+        Ok(())
+    }
+
+    /// Returns the store's volumes, to read and write them while the checkpoint is being written. After an error of the device, nothing can be committed.
+    pub fn volumes_mut(&mut self) -> Volumes<'_, D> {
+        let builder = match &self.blocks {
+            Blocks::Mapped(builder) => Some(builder),
+            Blocks::Reserved(..) => None,
+        };
+        Volumes::beside(self.store, builder, &mut self.failed)
     }
 
     /// Returns the store.
@@ -382,7 +408,10 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         }
         self.checkpoint.place = match &mut self.blocks {
             Blocks::Reserved(extents, given) => Place::Extents(truncate(extents, *given)),
-            Blocks::Mapped(builder) => Place::Map(builder.finish(self.store)?),
+            Blocks::Mapped(builder) => {
+                self.checkpoint.instants = self.store.write_instants(&self.instants, builder)?;
+                Place::Map(builder.finish(self.store)?)
+            }
         };
         self.store.end_blocks()?;
         self.checkpoint.length = self.written;

@@ -1,8 +1,9 @@
 //! Makes the map of a new checkpoint: [`Builder`].
 
-use super::{Node, NodeRef, Visitor};
+use super::{Node, NodeRef, Visitor, Whose};
 use crate::block::BlockDevice;
 use crate::error::Error;
+use crate::free::UnderWay;
 use crate::layout::{ChildEntry, MAX_LEVEL, MAX_RUNS, crc32c};
 use crate::space::Extent;
 use crate::store::{Result, Store};
@@ -113,26 +114,6 @@ impl Builder {
         Ok(None)
     }
 
-    /// Shows a visitor all that the map has so far, and what was taken for it. Nothing of it may be on its way to the device.
-    pub fn visit<D: BlockDevice>(
-        &self,
-        store: &mut Store<D>,
-        visitor: &mut dyn Visitor,
-    ) -> Result<(), D> {
-        self.spot.into_iter().for_each(|spot| visitor.run(spot));
-        for (level, here) in (0..).zip(&self.levels) {
-            for nth in 0..here.entries.len() {
-                let blocks = here.blocks_of(nth);
-                if level == 0 {
-                    visitor.run(Extent { first: here.entries[nth].block.get(), blocks });
-                } else {
-                    store.visit(0, here.child(nth, level), blocks, visitor)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn check_length<D: BlockDevice>(&self, more: u32) -> Result<(), D> {
         let blocks = self.blocks() + u64::from(more);
         if blocks > u32::MAX.into() { Err(Error::TooLong { blocks }) } else { Ok(()) }
@@ -171,5 +152,22 @@ impl Builder {
         let node = NodeRef { block, crc: crc32c(&bytes), count: entries.len() as u32, level };
         store.begin_block(block, &bytes)?;
         Ok((node, blocks))
+    }
+}
+
+impl<D: BlockDevice> UnderWay<D> for Builder {
+    fn visit(&self, store: &mut Store<D>, visitor: &mut dyn Visitor) -> Result<(), D> {
+        self.spot.into_iter().for_each(|spot| visitor.run(spot));
+        for (level, here) in (0..).zip(&self.levels) {
+            for nth in 0..here.entries.len() {
+                let blocks = here.blocks_of(nth);
+                if level == 0 {
+                    visitor.run(Extent { first: here.entries[nth].block.get(), blocks });
+                } else {
+                    store.visit(Whose::Checkpoint(0), here.child(nth, level), blocks, visitor)?;
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Where a block of a checkpoint stands: [`BlockMap`].
 
-use super::{Node, NodeRef};
+use super::{Node, NodeRef, Whose};
 use crate::block::BlockDevice;
 use crate::catalog::{Checkpoint, Place};
 use crate::error::Error;
@@ -98,7 +98,8 @@ impl BlockMap {
             |(kept, node): &(NodeRef, Node)| *kept == found.node && node.blocks() == found.blocks;
         if !self.path.get(depth).is_some_and(is_kept) {
             self.path.truncate(depth);
-            let node = store.read_node(self.number, &found.node, found.blocks)?;
+            let node =
+                store.read_node(Whose::Checkpoint(self.number), &found.node, found.blocks)?;
             self.path.push((found.node, node));
         }
         // The node at this depth is there: nobody asks for one before the one above it.
@@ -110,14 +111,14 @@ impl BlockMap {
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Reads a node of the map of checkpoint `number`.
-    pub(crate) fn read_node(&mut self, number: u64, of: &NodeRef, blocks: u32) -> Result<Node, D> {
-        let damaged = Error::MapDamaged { number, block: of.block };
+    /// Reads a node of a map.
+    pub(crate) fn read_node(&mut self, whose: Whose, of: &NodeRef, blocks: u32) -> Result<Node, D> {
+        let damaged = whose.damaged(of.block);
         if !Extent::one(of.block).is_within(&self.data) {
             return Err(damaged);
         }
         let mut bytes = buffer(BLOCK)?;
         self.read_block(of.block, &mut bytes)?;
-        Node::check(bytes, of, blocks, &self.data).ok_or(damaged)
+        Node::check(bytes, of, blocks, &self.data, whose.is_sparse()).ok_or(damaged)
     }
 }

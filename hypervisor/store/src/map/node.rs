@@ -1,7 +1,7 @@
 //! A node of a block map: [`NodeRef`], [`Node`].
 
 use crate::layout::{
-    BLOCK, ChildEntry, MAX_CHILDREN, MAX_LEVEL, MAX_RUNS, NodeHeader, RunEntry, crc32c,
+    BLOCK, ChildEntry, LEAF_BLOCKS, MAX_CHILDREN, MAX_LEVEL, MAX_RUNS, NodeHeader, RunEntry, crc32c,
 };
 use crate::space::Extent;
 use alloc::vec::Vec;
@@ -36,9 +36,20 @@ impl Node {
         if level == 0 { MAX_RUNS } else { MAX_CHILDREN }
     }
 
-    /// Returns the node that stands in a block, if it is the one that is expected, has `blocks` blocks of contents, and keeps every rule. `data` are the blocks
-    /// that contents and maps may stand in.
-    pub fn check(bytes: Vec<u8>, of: &NodeRef, blocks: u32, data: &Range<u32>) -> Option<Self> {
+    /// Returns the most blocks that a node of this level maps in a volume's map, where each but the last has as many.
+    pub const fn width(level: u8) -> u64 {
+        LEAF_BLOCKS as u64 * (MAX_CHILDREN as u64).pow(level as u32)
+    }
+
+    /// Returns the node that stands in a block, if it is the one that is expected, has `blocks` blocks of contents, and keeps every rule of a map: of one that
+    /// `is_sparse`, if it is a volume's. `data` are the blocks that contents and maps may stand in.
+    pub fn check(
+        bytes: Vec<u8>,
+        of: &NodeRef,
+        blocks: u32,
+        data: &Range<u32>,
+        is_sparse: bool,
+    ) -> Option<Self> {
         let (header, _) = NodeHeader::read_from_prefix(&bytes).ok()?;
         let NodeHeader { magic, level, reserved, count, .. } = header;
         let count = usize::from(count.get());
@@ -57,24 +68,42 @@ impl Node {
             let span = node.span(nth);
             // The first one begins at 0, each has a block at least, and the last one ends where the node does.
             let begins = nth > 0 || span.start == 0;
-            let (stands, can_be) = if level == 0 {
-                (node.run(nth), true)
-            } else {
-                let child = node.child(nth);
-                let can_be = (1..=Self::most(child.level)).contains(&(child.count as usize));
-                (Extent::one(child.block), can_be)
-            };
-            if !can_be
+            let is_hole = is_sparse && node.is_hole(nth);
+            let has_place = !is_sparse || node.has_place(nth);
+            if !(is_hole || node.entry_stands(nth, data))
+                || !has_place
                 || !begins
                 || span.start != expected
                 || span.is_empty()
-                || !stands.is_within(data)
             {
                 return None;
             }
             expected = span.end;
         }
         (expected == blocks).then_some(node)
+    }
+
+    /// Returns whether what an entry refers to can stand where the entry says.
+    fn entry_stands(&self, nth: usize, data: &Range<u32>) -> bool {
+        if self.level == 0 {
+            return self.run(nth).is_within(data);
+        }
+        let child = self.child(nth);
+        let can_be = (1..=Self::most(child.level)).contains(&(child.count as usize));
+        can_be && Extent::one(child.block).is_within(data)
+    }
+
+    /// Returns whether an entry is about the blocks that it must be about in a volume's map.
+    fn has_place(&self, nth: usize) -> bool {
+        let Some(below) = self.level.checked_sub(1) else { return true };
+        u64::from(self.span(nth).start) == nth as u64 * Self::width(below)
+            && self.span(nth).len() as u64 <= Self::width(below)
+    }
+
+    /// Returns whether an entry says that its blocks are zeros and stand nowhere.
+    pub fn is_hole(&self, nth: usize) -> bool {
+        let fields = if self.level == 0 { 2 } else { 4 };
+        (1..fields).all(|field| self.field(nth, field) == 0)
     }
 
     /// Returns the bytes of a node of `blocks` blocks of contents with these entries, of which `at` counts from the node's beginning.

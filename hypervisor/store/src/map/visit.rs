@@ -1,6 +1,6 @@
 //! All blocks of a map, one after the other: [`Visitor`].
 
-use super::NodeRef;
+use super::{NodeRef, Whose};
 use crate::block::BlockDevice;
 use crate::space::Extent;
 use crate::store::{Result, Store};
@@ -21,7 +21,7 @@ pub(crate) trait Visitor {
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Visits the map of checkpoint `number` from `node` on, which has `blocks` blocks of contents. What is below a damaged node is left out, and all else
+    /// Visits a map from `node` on, which has `blocks` blocks of contents. What is below a damaged node is left out, and all else
     /// is visited.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ impl<D: BlockDevice> Store<D> {
     /// The error of the first node that could not be read, when all others were visited.
     pub(crate) fn visit(
         &mut self,
-        number: u64,
+        whose: Whose,
         node: NodeRef,
         blocks: u32,
         visitor: &mut dyn Visitor,
@@ -37,15 +37,15 @@ impl<D: BlockDevice> Store<D> {
         if !visitor.node(&node, blocks) {
             return Ok(());
         }
-        let read = self.read_node(number, &node, blocks).inspect_err(|_| visitor.fault())?;
+        let read = self.read_node(whose, &node, blocks).inspect_err(|_| visitor.fault())?;
         visitor.read(&node, blocks);
         let mut result = Ok(());
-        for nth in 0..read.count() {
+        for nth in (0..read.count()).filter(|nth| !whose.is_sparse() || !read.is_hole(*nth)) {
             if node.level == 0 {
                 visitor.run(read.run(nth));
             } else {
                 let below =
-                    self.visit(number, read.child(nth), read.span(nth).len() as u32, visitor);
+                    self.visit(whose, read.child(nth), read.span(nth).len() as u32, visitor);
                 result = result.and(below);
             }
         }

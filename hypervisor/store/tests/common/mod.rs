@@ -262,7 +262,7 @@ pub fn contents(seed: u64, len: usize) -> Vec<u8> {
 
 /// Returns a disk that is a store with room for `blocks` blocks of data and maps.
 pub fn formatted(blocks: u32) -> RamDisk {
-    formatted_as(blocks, stasis_store::layout::VERSION)
+    formatted_as(blocks, stasis_store::layout::NEW_VERSION)
 }
 
 /// Returns a disk that is a store of this version, with room for `blocks` blocks.

@@ -1,0 +1,415 @@
+//! Reads and writes volumes: [`Volumes`].
+
+use super::map::{Open, VolumeMap};
+use super::table::Table;
+use crate::block::{BlockDevice, SECTOR};
+use crate::error::Error;
+use crate::free::UnderWay;
+use crate::layout::{BLOCK, BLOCK_SECTORS, LEAF_BLOCKS};
+use crate::map::Builder;
+use crate::space::Extent;
+use crate::store::{Result, Store, buffer};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// The volumes of a store, for whoever has the store or has borrowed it.
+///
+/// A volume is opened by its first use, and stays open until [`close`](Self::close). Offsets and lengths are in bytes and multiples of 512. What was written is read at once, and is in the store, whatever happens,
+/// when [`flush`](Self::flush) has returned. Until then, a loss of power leaves the volume as its last flush did.
+///
+/// # Errors
+///
+/// All methods return [`Error::NoSuchVolume`], [`Error::BeyondVolume`], [`Error::VolumeDamaged`], [`Error::OutOfMemory`], and what the device says; those that write also [`Error::NoRoom`]. Of a write that fails, any
+/// part may have been done.
+#[derive(Debug)]
+pub struct Volumes<'s, D: BlockDevice> {
+    store: &'s mut Store<D>,
+    /// The map of the checkpoint that is being written.
+    beside: Option<&'s Builder>,
+    /// Is set when the device fails: it may be a write of the checkpoint that has failed.
+    failed: Option<&'s mut bool>,
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Returns the store's volumes, to read and write them.
+    pub fn volumes_mut(&mut self) -> Volumes<'_, D> {
+        Volumes { store: self, beside: None, failed: None }
+    }
+}
+
+impl<'s, D: BlockDevice> Volumes<'s, D> {
+    /// Returns the volumes of a store in which a checkpoint is being written.
+    pub(crate) fn beside(
+        store: &'s mut Store<D>,
+        builder: Option<&'s Builder>,
+        failed: &'s mut bool,
+    ) -> Self {
+        Self { store, beside: builder, failed: Some(failed) }
+    }
+
+    /// Returns the bytes of a volume.
+    pub fn length(&mut self, name: &str) -> Result<u64, D> {
+        self.with(name, |_, open, _| Ok(open.volume.length))
+    }
+
+    /// Fills `into` with what stands at `offset`.
+    pub fn read(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<(), D> {
+        self.with(name, |store, open, beside| {
+            check(open, offset, into.len() as u64)?;
+            store.read_volume(&mut open.map, offset, into, beside)
+        })
+    }
+
+    /// Writes bytes at `offset`.
+    pub fn write(&mut self, name: &str, offset: u64, from: &[u8]) -> Result<(), D> {
+        self.with(name, |store, open, beside| {
+            check(open, offset, from.len() as u64)?;
+            store.write_volume(&mut open.map, offset, from, beside)
+        })
+    }
+
+    /// Makes `len` bytes at `offset` zeros. Whole blocks take no room any more.
+    pub fn zero(&mut self, name: &str, offset: u64, len: u64) -> Result<(), D> {
+        self.with(name, |store, open, beside| {
+            check(open, offset, len)?;
+            store.zero_volume(&mut open.map, offset, len, beside)
+        })
+    }
+
+    /// Makes all that was written to a volume part of the store, as one: it is all there then, or, if this fails or power does, it is all there or nothing of it.
+    pub fn flush(&mut self, name: &str) -> Result<(), D> {
+        self.with(name, |store, open, beside| {
+            // A commit that has failed may refer to blocks that are free.
+            store.settle()?;
+            store.seal(&mut open.map, beside)?;
+            open.volume.root = open.map.root();
+            let mut catalog = store.catalog.clone();
+            match catalog.volumes.binary_search_by_key(&open.volume.name, |one| one.name) {
+                Ok(at) if catalog.volumes[at] == open.volume => return Ok(()),
+                Ok(at) => catalog.volumes[at] = open.volume.clone(),
+                Err(at) => catalog.volumes.insert(at, open.volume.clone()),
+            }
+            store.end_blocks()?;
+            store.write_catalog(catalog)
+        })
+    }
+
+    /// Closes a volume. What was written since its last flush is given up.
+    pub fn close(&mut self, name: &str) {
+        self.store.open.retain(|open| open.volume.name.as_str() != name);
+        self.store.space_is_stale();
+    }
+
+    /// Fills `into` with what stood at `offset` of a volume at the instant of the checkpoint with this number.
+    ///
+    /// # Errors
+    ///
+    /// Also those of [`Store::instants`], and [`Error::NoInstant`].
+    pub fn read_instant(
+        &mut self,
+        number: u64,
+        name: &str,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<(), D> {
+        let instant = self.store.instant(number, name)?;
+        let volume = instant.volume(instant.name, 0);
+        let map = VolumeMap::open(self.store, &volume)?;
+        let mut open = Open { volume, map };
+        check(&open, offset, into.len() as u64)?;
+        self.store.read_volume(&mut open.map, offset, into, &[])
+    }
+
+    /// Returns the first blocks of 4096 bytes from block `from` on that may hold anything but zeros, and follow each other; `None` if there are none.
+    pub fn next_data(&mut self, name: &str, from: u32) -> Result<Option<Range<u32>>, D> {
+        self.with(name, |store, open, beside| {
+            let map = &mut open.map;
+            let mut at = from;
+            while at < map.blocks {
+                let (place, blocks) = store.locate(map, at, map.blocks - at, beside)?;
+                if place.is_some() {
+                    return Ok(Some(at..at + blocks));
+                }
+                at += blocks;
+            }
+            Ok(None)
+        })
+    }
+
+    /// Calls `action` with the store and a volume that is in use, which the store does not have meanwhile, and with what else is under way.
+    fn with<T>(
+        &mut self,
+        name: &str,
+        action: impl FnOnce(&mut Store<D>, &mut Open, &[&dyn UnderWay<D>]) -> Result<T, D>,
+    ) -> Result<T, D> {
+        let mut open = self.store.take_open(name)?;
+        let builder = self.beside.map(|builder| builder as &dyn UnderWay<D>);
+        let result = action(self.store, &mut open, builder.as_slice());
+        // It has room: one was taken out, or reserved.
+        self.store.open.push(open);
+        if let (Some(failed), Err(Error::Device { .. })) = (&mut self.failed, &result) {
+            **failed = true;
+        }
+        result
+    }
+}
+
+/// Checks that an access is to bytes that a volume has, and to whole sectors.
+fn check<E: core::fmt::Display + core::fmt::Debug>(
+    open: &Open,
+    offset: u64,
+    len: u64,
+) -> core::result::Result<(), Error<E>> {
+    let length = open.volume.length;
+    let is_whole = offset.is_multiple_of(SECTOR as u64) && len.is_multiple_of(SECTOR as u64);
+    if is_whole && offset.checked_add(len).is_some_and(|end| end <= length) {
+        return Ok(());
+    }
+    Err(Error::BeyondVolume { name: open.volume.name.to_string(), offset, len, length })
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Takes a volume out of those in use, and opens it if it is none of them. There is room to put it back.
+    fn take_open(&mut self, name: &str) -> Result<Open, D> {
+        let is_it = |open: &Open| open.volume.name.as_str() == name;
+        if let Some(at) = self.open.iter().position(is_it) {
+            return Ok(self.open.swap_remove(at));
+        }
+        let volume = self.find_volume(name)?.clone();
+        self.open.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes: size_of::<Open>() })?;
+        let map = VolumeMap::open(self, &volume)?;
+        Ok(Open { volume, map })
+    }
+
+    /// Returns the table that is about a block; `None` if all that it is about is zeros and nobody asked to `make` one. Where there is no memory for another one, what has changed is
+    /// written first.
+    fn table<'m>(
+        &mut self,
+        map: &'m mut VolumeMap,
+        leaf: usize,
+        make: bool,
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<Option<&'m mut Table>, D> {
+        if map.is_crowded() {
+            self.settle()?;
+            self.seal(map, beside)?;
+        }
+        match map.table(self, leaf, make).map(|_| ()) {
+            Err(Error::OutOfMemory { .. }) if map.is_dirty() => {
+                self.settle()?;
+                self.seal(map, beside)?;
+            }
+            other => other?,
+        }
+        map.table(self, leaf, make)
+    }
+
+    /// Returns where a block of a volume stands, or `None` if it is zeros, and how many blocks, `most` at most, follow it there, or are zeros as it is.
+    fn locate(
+        &mut self,
+        map: &mut VolumeMap,
+        index: u32,
+        most: u32,
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(Option<u32>, u32), D> {
+        let (leaf, nth) = VolumeMap::place_of(index);
+        let most = most.min(map.span(0, leaf) - nth);
+        Ok(match self.table(map, leaf, false, beside)? {
+            Some(table) => (table.get(nth), table.run_length(nth, most)),
+            None => (None, most),
+        })
+    }
+
+    fn read_volume(
+        &mut self,
+        map: &mut VolumeMap,
+        offset: u64,
+        mut into: &mut [u8],
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(), D> {
+        let mut sector = offset / SECTOR as u64;
+        while !into.is_empty() {
+            let (index, within) = ((sector / BLOCK_SECTORS) as u32, sector % BLOCK_SECTORS);
+            let wanted = (within as usize * SECTOR + into.len()).div_ceil(BLOCK);
+            let most = u32::try_from(wanted).unwrap_or(u32::MAX);
+            let (place, blocks) = self.locate(map, index, most, beside)?;
+            let len = blocks as usize * BLOCK - within as usize * SECTOR;
+            let (now, later) = into.split_at_mut(len.min(into.len()));
+            match place {
+                Some(block) => {
+                    self.read_sectors(u64::from(block) * BLOCK_SECTORS + within, now)?;
+                }
+                None => now.fill(0),
+            }
+            sector += (now.len() / SECTOR) as u64;
+            into = later;
+        }
+        Ok(())
+    }
+
+    fn write_volume(
+        &mut self,
+        map: &mut VolumeMap,
+        offset: u64,
+        from: &[u8],
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(), D> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        // A commit that has failed may refer to blocks that are free.
+        self.settle()?;
+        let (head, len) = ((offset % BLOCK as u64) as usize, from.len());
+        let first = (offset / BLOCK as u64) as u32;
+        if head == 0 && len.is_multiple_of(BLOCK) {
+            return self.write_whole(map, first, from, beside);
+        }
+        let mut whole: Vec<u8> = buffer((head + len).next_multiple_of(BLOCK))?;
+        let start = offset - head as u64;
+        let last = whole.len() - BLOCK;
+        self.read_volume(map, start, &mut whole[..BLOCK], beside)?;
+        if last > 0 {
+            self.read_volume(map, start + last as u64, &mut whole[last..], beside)?;
+        }
+        whole[head..][..len].copy_from_slice(from);
+        self.write_whole(map, first, &whole, beside)
+    }
+
+    /// Writes whole blocks of a volume from block `index` on.
+    fn write_whole(
+        &mut self,
+        map: &mut VolumeMap,
+        mut index: u32,
+        mut from: &[u8],
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(), D> {
+        while !from.is_empty() {
+            let (leaf, nth) = VolumeMap::place_of(index);
+            let blocks = ((from.len() / BLOCK) as u32).min(LEAF_BLOCKS - nth);
+            let (now, later) = from.split_at(blocks as usize * BLOCK);
+            self.write_in_leaf(map, (leaf, nth), now, beside)?;
+            (index, from) = (index + blocks, later);
+        }
+        Ok(())
+    }
+
+    /// Writes whole blocks that one leaf is about: in their places those that nobody else refers to, and others to free blocks.
+    fn write_in_leaf(
+        &mut self,
+        map: &mut VolumeMap,
+        (leaf, mut nth): (usize, u32),
+        mut from: &[u8],
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(), D> {
+        self.table(map, leaf, true, beside)?;
+        while !from.is_empty() {
+            let most = (from.len() / BLOCK) as u32;
+            let Some(table) = map.leaves[leaf].table.first() else { return Ok(()) };
+            let run = match table.get(nth).filter(|_| table.is_fresh(nth)) {
+                Some(first) => Extent { first, blocks: table.run_length(nth, most) },
+                None => self.take_for(map, table.stale_length(nth, most), beside)?,
+            };
+            let (now, later) = from.split_at(run.blocks as usize * BLOCK);
+            self.write_run(run, now).inspect_err(|_| self.space_is_stale())?;
+            map.mark_dirty(leaf)?;
+            map.leaves[leaf].table.iter_mut().for_each(|table| table.place(nth, run));
+            (nth, from) = (nth + run.blocks, later);
+        }
+        Ok(())
+    }
+
+    /// Writes blocks, and waits until the device has them.
+    fn write_run(&mut self, run: Extent, mut from: &[u8]) -> Result<(), D> {
+        self.begin_blocks_with(run.first, from.len(), &mut |piece| {
+            let (now, later) = from.split_at(piece.len());
+            piece.copy_from_slice(now);
+            from = later;
+        })?;
+        self.end_blocks()
+    }
+
+    /// Takes `want` free blocks that follow each other, or fewer, so that all maps in use can still be written.
+    fn take_for(
+        &mut self,
+        map: &VolumeMap,
+        want: u32,
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<Extent, D> {
+        let mut under_way: Vec<&dyn UnderWay<D>> = beside.to_vec();
+        under_way.push(map);
+        let kept = self.kept_for_volumes() + map.needed();
+        let taken = self.take_beside(want, kept, &under_way)?;
+        taken.ok_or(Error::VolumeFull { name: map.name.to_string() })
+    }
+
+    /// Returns how many blocks must stay free, so that what has changed of the maps in use can be written.
+    pub(crate) fn kept_for_volumes(&self) -> u64 {
+        self.open.iter().filter(|open| open.map.is_dirty()).map(|open| open.map.needed()).sum()
+    }
+
+    fn zero_volume(
+        &mut self,
+        map: &mut VolumeMap,
+        offset: u64,
+        len: u64,
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(), D> {
+        let (block, end) = (BLOCK as u64, offset + len);
+        let (first, behind) = (offset.next_multiple_of(block), end - end % block);
+        if first >= behind {
+            return self.write_zeros(map, offset..end, beside);
+        }
+        self.write_zeros(map, offset..first, beside)?;
+        self.write_zeros(map, behind..end, beside)?;
+        self.settle()?;
+        let (mut index, end) = ((first / block) as u32, (behind / block) as u32);
+        while index < end {
+            let (leaf, nth) = VolumeMap::place_of(index);
+            let blocks = (end - index).min(map.span(0, leaf) - nth);
+            self.zero_in_leaf(map, leaf, nth..nth + blocks, beside)?;
+            index += blocks;
+        }
+        Ok(())
+    }
+
+    /// Writes zeros to parts of blocks, fewer than two whole ones.
+    fn write_zeros(
+        &mut self,
+        map: &mut VolumeMap,
+        bytes: Range<u64>,
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(), D> {
+        let zeros: Vec<u8> = buffer((bytes.end - bytes.start) as usize)?;
+        self.write_volume(map, bytes.start, &zeros, beside)
+    }
+
+    /// Makes whole blocks of a leaf zeros that stand nowhere.
+    fn zero_in_leaf(
+        &mut self,
+        map: &mut VolumeMap,
+        leaf: usize,
+        blocks: Range<u32>,
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(), D> {
+        if map.levels[0][leaf].is_none() && map.leaves[leaf].table.is_empty() {
+            return Ok(());
+        }
+        if blocks.len() as u32 == map.span(0, leaf) {
+            map.mark_dirty(leaf)?;
+            map.clear_leaf(leaf);
+            self.space_is_stale();
+            return Ok(());
+        }
+        self.table(map, leaf, true, beside)?;
+        map.mark_dirty(leaf)?;
+        let Some(table) = map.leaves[leaf].table.first_mut() else { return Ok(()) };
+        for nth in blocks {
+            if let Some(block) = table.get(nth).filter(|_| table.is_fresh(nth)) {
+                self.give_back(Extent::one(block));
+            }
+            table.clear(nth);
+        }
+        Ok(())
+    }
+}

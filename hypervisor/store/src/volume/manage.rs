@@ -1,0 +1,180 @@
+//! Creates, copies, deletes and brings back volumes. Each is one commit.
+
+use super::map::{Open, VolumeMap};
+use super::{Name, Volume, blocks_of};
+use crate::block::BlockDevice;
+use crate::catalog::{shown, valid_new_name};
+use crate::error::Error;
+use crate::store::{Result, Store};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::{Debug, Display};
+
+/// What a volume is copied from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// The volume with this name, as it was when it was flushed last.
+    Volume(&'a str),
+    /// The volume with this name, as it was at the instant of the checkpoint with this number.
+    Instant(u64, &'a str),
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Returns the volumes, in the order of their names.
+    pub fn volumes(&self) -> &[Volume] {
+        &self.catalog.volumes
+    }
+
+    /// Returns the volume with this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchVolume`].
+    pub fn find_volume(&self, name: &str) -> Result<&Volume, D> {
+        let found = self.volumes().iter().find(|volume| volume.name.as_str() == name);
+        found.ok_or_else(|| Error::NoSuchVolume { name: shown(name) })
+    }
+
+    /// Creates a volume of zeros, which takes no room but its entry. `created` is the time in seconds since 1970, or 0 where nobody knows it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`begin_volume`](Self::begin_volume), and what the device says.
+    pub fn create_volume(&mut self, name: &str, length: u64, created: u64) -> Result<(), D> {
+        let volume = self.new_volume(name, length, created)?;
+        self.add_volume(volume)
+    }
+
+    /// Begins a volume of zeros, which is there with its first flush: until then, [`Volumes`](super::Volumes) writes to it, and a loss of power leaves nothing
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::VolumeNameInvalid`], [`Error::VolumeExists`], [`Error::VolumeSize`], [`Error::TooManyCheckpoints`], [`Error::NoVolumes`] before version 3;
+    /// [`Error::OutOfMemory`].
+    pub fn begin_volume(&mut self, name: &str, length: u64, created: u64) -> Result<(), D> {
+        let volume = self.new_volume(name, length, created)?;
+        self.open.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes: size_of::<Open>() })?;
+        let map = VolumeMap::open(self, &volume)?;
+        self.open.push(Open { volume, map });
+        Ok(())
+    }
+
+    /// Makes a volume that shares all of its blocks with another one, until one of them is written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchVolume`], [`Error::NoInstant`], those of [`create_volume`](Self::create_volume), and of [`Self::instants`].
+    pub fn copy_volume(&mut self, from: Source, to: &str, created: u64) -> Result<(), D> {
+        let volume = match from {
+            Source::Volume(name) => self.find_volume(name)?.clone(),
+            Source::Instant(number, name) => {
+                let instant = self.instant(number, name)?;
+                instant.volume(instant.name, created)
+            }
+        };
+        let name = self.new_volume(to, volume.length, created)?.name;
+        self.add_volume(Volume { name, created, ..volume })
+    }
+
+    /// Deletes a volume, for good. Whoever uses it must see to it that nobody does this.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchVolume`], and what the device says.
+    pub fn delete_volume(&mut self, name: &str) -> Result<(), D> {
+        let name = self.find_volume(name)?.name;
+        let mut catalog = self.catalog.clone();
+        catalog.volumes.retain(|volume| volume.name != name);
+        self.write_catalog(catalog)?;
+        self.open.retain(|open| open.volume.name != name);
+        Ok(())
+    }
+
+    /// Makes the volumes of a checkpoint's guest what they were at its instant, all of them in one commit. What a volume had become since is kept as a volume of its own,
+    /// unless it is the same. Nobody may be using the volumes, which are closed.
+    ///
+    /// Returns for each volume whose content was kept its name, and the name under which it is kept.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], [`Error::VolumeNameInvalid`] where the name would be too long, and what the device says. All volumes are as they
+    /// were then.
+    pub fn bring_back(&mut self, number: u64) -> Result<Vec<(Name, Name)>, D> {
+        let instants = self.instants(number)?;
+        for one in &instants {
+            if self.find_volume(&one.name).is_ok() {
+                self.volumes_mut().flush(&one.name)?;
+            }
+        }
+        let mut catalog = self.catalog.clone();
+        let mut kept = Vec::new();
+        for one in &instants {
+            let at = catalog.volumes.binary_search_by_key(&one.name, |volume| volume.name);
+            let before = at.ok().map(|at| catalog.volumes.remove(at));
+            let created = before.as_ref().map_or(0, |before| before.created);
+            insert(&mut catalog.volumes, one.volume(one.name, created));
+            let Some(before) = before else { continue };
+            if (before.root, before.length) != (one.root, one.length) {
+                let name = name_before(&catalog.volumes, &one.name, number)?;
+                kept.push((one.name, name));
+                insert(&mut catalog.volumes, Volume { name, ..before });
+            }
+        }
+        if catalog.volumes != self.catalog.volumes {
+            self.write_catalog(catalog)?;
+        }
+        self.open.retain(|open| instants.iter().all(|one| one.name != open.volume.name));
+        Ok(kept)
+    }
+
+    /// Returns a volume of zeros that can be created.
+    fn new_volume(&mut self, name: &str, length: u64, created: u64) -> Result<Volume, D> {
+        let invalid = || Error::VolumeNameInvalid { name: shown(name) };
+        let name = valid_new_name(name).ok_or_else(invalid)?;
+        let is_it = |open: &Open| open.volume.name == name;
+        if self.find_volume(&name).is_ok() || self.open.iter().any(is_it) {
+            return Err(Error::VolumeExists { name: name.to_string() });
+        }
+        if blocks_of(length).is_none() {
+            return Err(Error::VolumeSize { name: name.to_string(), length });
+        }
+        if !self.has_maps() {
+            return Err(Error::NoVolumes { version: self.version() });
+        }
+        self.check_room_for(1)?;
+        self.settle()?;
+        self.finish_upgrade()?;
+        Ok(Volume { name, length, created, root: None })
+    }
+
+    fn add_volume(&mut self, volume: Volume) -> Result<(), D> {
+        let mut catalog = self.catalog.clone();
+        insert(&mut catalog.volumes, volume);
+        self.write_catalog(catalog)
+    }
+}
+
+/// Inserts a volume in the order of names.
+fn insert(volumes: &mut Vec<Volume>, volume: Volume) {
+    let at = volumes.partition_point(|other| other.name < volume.name);
+    volumes.insert(at, volume);
+}
+
+/// Returns a name that no volume has, for what the volume `name` was before the checkpoint `number` was resumed.
+fn name_before<E: Display + Debug>(
+    volumes: &[Volume],
+    name: &str,
+    number: u64,
+) -> core::result::Result<Name, Error<E>> {
+    let text = |again: u32| -> String {
+        match again {
+            1 => format!("{name}-before-{number}"),
+            _ => format!("{name}-before-{number}-{again}"),
+        }
+    };
+    let is_new = |text: &String| volumes.iter().all(|other| other.name.as_str() != text.as_str());
+    let found = (1..=volumes.len() as u32 + 1).map(text).find(is_new).unwrap_or_default();
+    Name::from(&found).map_err(|_| Error::VolumeNameInvalid { name: shown(&found) })
+}
