@@ -350,6 +350,20 @@ class Checkpoint:
         if self.has("CHECKPOINT"):
             identity, parent = (self.of("CHECKPOINT")[name] for name in ("IDENTITY", "PARENT"))
             need(any(identity) and identity != parent, "CHECKPOINT: the identity is 0, or the parent's")
+        if self.has("MACHINE"):
+            self.check_machine()
+
+    def check_machine(self):
+        machine = self.of("MACHINE")
+        kinds, rows = machine["KIND"], list(zip(*(machine[n] for n in ("BASE", "SIZE", "COUNT", "INTID"))))
+        used = kinds.index(0) if 0 in kinds else len(kinds)
+        need(used > 0, "MACHINE has no entry")
+        need(not any(kinds[used:]) and not any(map(any, rows[used:])), "MACHINE has something behind its last entry")
+        places = [(kind, row[0]) for kind, row in zip(kinds[:used], rows)]
+        need(all(a < b for a, b in zip(places, places[1:])), "MACHINE: the entries do not ascend")
+        for base, size, count, intid in rows[:used]:
+            need(count > 0 and base + size * count < 1 << 64, "MACHINE: a window is none, or ends beyond 2^64")
+            need(intid == 0 or intid + count <= 1020, "MACHINE: an INTID is beyond 1019")
 
     def shared(self):
         """The addresses of what the guest shares with others."""
@@ -435,8 +449,8 @@ def memory_hash(pages):
 
 
 def record_order(checkpoint):
-    """GUEST, CLOCK, its power, the checkpoint, distributor; each vCPU's; the devices."""
-    first, per_vcpu = ("GUEST", "CLOCK", "GUEST_POWER", "CHECKPOINT", "VGIC_DISTRIBUTOR"), [
+    """GUEST, CLOCK, its power, the checkpoint, the machine, distributor; each vCPU's; the devices."""
+    first, per_vcpu = ("GUEST", "CLOCK", "GUEST_POWER", "CHECKPOINT", "MACHINE", "VGIC_DISTRIBUTOR"), [
         "VCPU_IDENTITY", "VCPU_POWER", "VCPU_CORE", "VCPU_SYSTEM", "VCPU_FP", "VCPU_DEBUG", "VGIC_CPU",
     ]
     yield from ((name, 0) for name in first if checkpoint.has(name))

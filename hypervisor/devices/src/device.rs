@@ -7,6 +7,7 @@
 use core::fmt;
 
 use stasis_memory::GuestMemory;
+use stasis_state::machine::DeviceKind;
 
 use crate::access::Width;
 use crate::equipment::Equipment;
@@ -18,6 +19,8 @@ pub use crate::window::Window;
 pub trait Device: Sized {
     /// The guest-physical addresses of the device, and its interrupts.
     const WINDOW: Window;
+    /// What the device is in the record of a guest's machine.
+    const KIND: DeviceKind;
     /// Whether the device has a clock: only then do [`Device::tick`] and [`Device::due`] do anything.
     const HAS_CLOCK: bool = false;
     /// The whole state of the device, as it is stored: a record of [`stasis_state::device`], or `()`.
@@ -36,6 +39,11 @@ pub trait Device: Sized {
     /// Returns whether the guest has the device's `n`th window.
     fn has(&self, _n: u8) -> bool {
         true
+    }
+
+    /// Returns what is in the device's `n`th window, for the record of the guest's machine.
+    fn kind(&self, _n: u8) -> DeviceKind {
+        Self::KIND
     }
 
     /// Reads a register, and changes what a read changes. Returns the value in the low bits; the bits above the access's width are 0.
@@ -229,6 +237,7 @@ pub(crate) mod tests {
 
     impl Device for Adder {
         const WINDOW: Window = Window { base: 0, size: 8, count: 1, spi: None };
+        const KIND: DeviceKind = DeviceKind(0x7fff);
         type Record = ();
 
         fn fitted(_: &Equipment<'_>) -> Option<()> {

@@ -13,6 +13,7 @@ use crate::access::{read_words, write_words};
 use crate::device::{Access, Context, Device, Effects, Outside, Window};
 use crate::equipment::{Connection, Equipment, shared_address};
 use crate::tree::{LEVEL_HIGH, Writer};
+use stasis_state::machine::DeviceKind;
 
 /// The registers' offsets. Each has 32 bits.
 mod offset {
@@ -30,6 +31,7 @@ impl Device for SharedMemory {
     /// One page for each region. QEMU's `virt` has nothing at these addresses, and uses none of the interrupts, INTID 43 and up.
     const WINDOW: Window =
         Window { base: 0x0911_0000, size: 0x1000, count: MAX_SHARED as u8, spi: Some(11) };
+    const KIND: DeviceKind = DeviceKind::DOORBELL;
     type Record = Self;
 
     /// Returns a record with the guest's regions, in which nobody has rung yet. None if the guest shares nothing.

@@ -4,6 +4,7 @@
 use crate::device::{Access, Context, Device, Effects, Window};
 use crate::equipment::Equipment;
 use crate::tree::Writer;
+use stasis_state::machine::DeviceKind;
 
 /// The empty flash bank. The device tree does not name it, so only a guest that knows its address uses it.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +12,7 @@ pub struct EmptyFlash;
 
 impl Device for EmptyFlash {
     const WINDOW: Window = Window { base: 0x0400_0000, size: 64 << 20, count: 1, spi: None };
+    const KIND: DeviceKind = DeviceKind::EMPTY_FLASH;
     type Record = ();
 
     fn fitted(_: &Equipment<'_>) -> Option<()> {

@@ -16,6 +16,7 @@ pub mod device;
 pub mod doorbell;
 pub mod equipment;
 pub mod flash;
+pub mod inventory;
 pub mod list;
 pub mod machine;
 pub mod pl011;

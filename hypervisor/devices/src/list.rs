@@ -10,6 +10,7 @@ use stasis_state::devices::{DeviceRecords, Devices as Stored};
 use crate::access::Width;
 use crate::device::{Access, Clocks, Context, Deadline, Device, Due, Effects, Verdict, Window};
 use crate::equipment::Equipment;
+use crate::inventory::Inventory;
 use crate::machine::{
     FIRST_SPI, GICC_BASE, GICC_MAPPED, GICC_SIZE, GICD_BASE, GICD_REGISTERS, PHYSICAL_TIMER,
     VIRTUAL_TIMER,
@@ -17,6 +18,7 @@ use crate::machine::{
 use crate::tree::Writer;
 use crate::{flash, pl031, virtio};
 use stasis_state::device::{Pl011, Pl061, SharedMemory, Watchdog};
+use stasis_state::machine::Machine;
 
 /// The device and register that a load or store reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +151,7 @@ macro_rules! devices {
 
         /// Each device, its name and where it is, in the order of the list.
         #[cfg(test)]
-        const PLACES: &[(Kind, &str, Window)] = &[
+        pub(crate) const PLACES: &[(Kind, &str, Window)] = &[
             $( (Kind::$Kind, $name, <$Device as Device>::WINDOW), )*
             $( (Kind::$SKind, $sname, <$SDevice as Device>::WINDOW), )*
         ];
@@ -205,6 +207,14 @@ macro_rules! devices {
             /// Returns the records of all devices, as they are stored.
             pub fn records(&self) -> DeviceRecords<'_> {
                 DeviceRecords { $( $field: borrowed!($presence, self.$field), )* }
+            }
+
+            /// Returns which devices the guest has, and where, as it is stored.
+            pub fn machine(&self) -> Machine {
+                let mut inventory = Inventory::new();
+                $( with!($presence, &self.$field, |device| inventory.add(device), ()); )*
+                $( inventory.add(&self.$sfield); )*
+                inventory.into_machine()
             }
 
             /// Returns whether the guest has the device, and its window, that [`lookup`] has found.

@@ -16,6 +16,7 @@ use crate::device::{Access, Context, Device, Effects, Outside, Window};
 use crate::equipment::Equipment;
 use crate::tree::Writer;
 use fields::{CR, DR, FR, INT, LCR_H};
+use stasis_state::machine::DeviceKind;
 
 /// The UART's name in the device tree.
 pub const NODE: &str = "pl011@9000000";
@@ -141,6 +142,7 @@ pub struct Full;
 
 impl Device for Pl011 {
     const WINDOW: Window = Window { base: 0x0900_0000, size: 0x1000, count: 1, spi: Some(1) };
+    const KIND: DeviceKind = DeviceKind::PL011;
     type Record = Self;
 
     fn fitted(_: &Equipment<'_>) -> Option<Self> {

@@ -9,6 +9,7 @@ use crate::access::{read_words, write_words};
 use crate::device::{Access, Clocks, Context, Deadline, Device, Due, Effects, Window};
 use crate::equipment::Equipment;
 use crate::tree::Writer;
+use stasis_state::machine::DeviceKind;
 
 /// The registers' offsets, DDI 0224B table 3-1.
 mod offset {
@@ -42,6 +43,7 @@ pub struct Rtc {
 
 impl Device for Rtc {
     const WINDOW: Window = Window { base: 0x0901_0000, size: 0x1000, count: 1, spi: Some(2) };
+    const KIND: DeviceKind = DeviceKind::PL031;
     const HAS_CLOCK: bool = true;
     type Record = Pl031;
 

@@ -12,6 +12,7 @@ use crate::access::{read_words, write_words};
 use crate::device::{Access, Clocks, Context, Deadline, Device, Due, Effects, Window};
 use crate::equipment::Equipment;
 use crate::tree::Writer;
+use stasis_state::machine::DeviceKind;
 
 /// The registers' offsets, DDI 0190B table 3-1.
 mod offset {
@@ -43,6 +44,7 @@ const PRESSES_PER_SECOND: u64 = 10;
 
 impl Device for Pl061 {
     const WINDOW: Window = Window { base: 0x0903_0000, size: 0x1000, count: 1, spi: Some(7) };
+    const KIND: DeviceKind = DeviceKind::PL061;
     const HAS_CLOCK: bool = true;
     type Record = Self;
 

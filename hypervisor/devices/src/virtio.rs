@@ -7,6 +7,7 @@ use crate::access::read_words;
 use crate::device::{Access, Context, Device, Effects, Window};
 use crate::equipment::Equipment;
 use crate::tree::{EDGE_RISING, Writer};
+use stasis_state::machine::DeviceKind;
 
 /// Value of MagicValue: "virt".
 const MAGIC: u32 = 0x7472_6976;
@@ -21,6 +22,7 @@ pub struct EmptySlots;
 
 impl Device for EmptySlots {
     const WINDOW: Window = Window { base: 0x0a00_0000, size: 0x200, count: 32, spi: Some(16) };
+    const KIND: DeviceKind = DeviceKind::EMPTY_SLOT;
     type Record = ();
 
     fn fitted(_: &Equipment<'_>) -> Option<()> {

@@ -12,6 +12,7 @@ use crate::access::{read_words, write_words};
 use crate::device::{Access, Clocks, Context, Deadline, Device, Due, Effects, Verdict, Window};
 use crate::equipment::Equipment;
 use crate::tree::{LEVEL_HIGH, Writer};
+use stasis_state::machine::DeviceKind;
 
 /// The registers' offsets in the control frame; the offsets of the refresh frame begin at [`REFRESH`].
 mod offset {
@@ -35,6 +36,7 @@ const WS1: u32 = 1 << 2;
 impl Device for Watchdog {
     /// The control frame, then the refresh frame. QEMU's `virt` has nothing at these addresses, and does not use the interrupt, INTID 42.
     const WINDOW: Window = Window { base: 0x0910_0000, size: 0x2000, count: 1, spi: Some(10) };
+    const KIND: DeviceKind = DeviceKind::WATCHDOG;
     const HAS_CLOCK: bool = true;
     type Record = Self;
 

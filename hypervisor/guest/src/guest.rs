@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 
 use stasis_state::guest;
 use stasis_state::guest::Clock;
+use stasis_state::machine::Machine;
 use stasis_state::records::{GuestState, Records, VcpuRecords, VcpuState};
 use stasis_state::timer::settle_lines;
 use stasis_state::vcpu::{
@@ -154,6 +155,8 @@ pub struct Guest {
     /// The guest's interrupt controller.
     pub vgic: Vgic,
     devices: Devices,
+    /// Which devices these are, as it is stored.
+    machine: Box<Machine>,
     due: DevicesDue,
     unclaimed: Unclaimed,
     unknown_registers: Once<16>,
@@ -219,11 +222,13 @@ impl Guest {
             let (deadline_changed, timer_due) = (true, 0);
             vcpus.push(Vcpu { core, system, fp, debug, identity, deadline_changed, timer_due });
         }
+        let devices = Devices::restored(state.devices, *state.clock.wall_time);
         let mut guest = Box::new(Self {
+            machine: Box::new(devices.machine()),
+            devices,
             record: state.guest,
             clock: GuestClock::restored(&state.clock, pace),
             vgic: Vgic::from_state(state.distributor, interfaces.into_iter())?,
-            devices: Devices::restored(state.devices, *state.clock.wall_time),
             clock_record: state.clock,
             power: state.power,
             powers,
@@ -243,6 +248,7 @@ impl Guest {
         let equipment = Equipment { counter_hz: *self.clock_record.cntfrq, ..*equipment };
         list::fit(&mut records, &equipment);
         self.devices = Devices::restored(records, *self.clock_record.wall_time);
+        *self.machine = self.devices.machine();
     }
 
     /// Links the guest's SPIs to the physical interrupts of the devices that it was given. Call it before a vCPU is loaded.
@@ -264,6 +270,11 @@ impl Guest {
     /// Returns the guest's name.
     pub fn name(&self) -> &str {
         self.record.name_text()
+    }
+
+    /// Returns which devices the guest's machine has, and where.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     /// Returns the guest-physical address of the RAM.
@@ -306,6 +317,7 @@ impl Guest {
             clock: &self.clock_record,
             power: self.power.as_ref(),
             lineage: None,
+            machine: Some(&self.machine),
             distributor: self.vgic.distributor(),
             vcpus: vcpus.collect(),
             devices: self.devices.records(),

@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use stasis_devices::inventory::{self, OtherMachine};
 use stasis_devices::machine::{GICC_BASE, GICD_BASE, MAX_VCPUS, RAM_BASE, RAM_END, RAM_UNIT};
 use stasis_guest::clock::{Pace, PaceError};
 use stasis_guest::shared::{Mismatch, SharedRegion, connections};
@@ -99,6 +100,9 @@ pub enum Refusal {
     /// The cores have what the guest was shown.
     #[error(transparent)]
     Cpu(#[from] IdentityError),
+    /// The guest finds the devices that it had, where they were.
+    #[error(transparent)]
+    Devices(#[from] OtherMachine),
     /// A guest takes the place of one that is as large.
     #[error(
         "the checkpoint has {stored_vcpus} vCPUs and {} MiB of memory; guest \"{guest}\" is configured with {vcpus} and {} MiB",
@@ -159,6 +163,7 @@ impl Terms<'_> {
         let pace = self.pace(state)?;
         let then = RunState::resumed(state);
         let (guest, vcpus) = Guest::restored(state.clone(), pace)?;
+        inventory::check(&state.machine(), guest.machine())?;
         self.check_shared(state)?;
         let name = guest.name();
         let config = self.guests.iter().find(|config| config.name == name);

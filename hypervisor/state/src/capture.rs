@@ -112,7 +112,7 @@ impl<'a> Capture<'a> {
         let mut out = Output::new(sink, crc32c);
         out.write(&[0; HeaderTail::END])?;
         for body in self.records.bodies() {
-            out.record(body.kind as u16, body.instance, body.bytes)?;
+            out.record(body.stored_kind(), body.instance, body.bytes)?;
         }
         out.pad()?;
         let directory = self.write_memory(&mut out, progress)?;

@@ -78,6 +78,8 @@ crate::devices::devices!(record_types! { [
     GuestPower = 0x03, "GUEST_POWER", AtMostOne, since 3;
     /// [`crate::guest::Lineage`].
     Checkpoint = 0x04, "CHECKPOINT", AtMostOne, since 5;
+    /// [`crate::machine::Machine`].
+    Machine = 0x05, "MACHINE", AtMostOne, since 6;
     /// [`crate::vgic::Distributor`].
     VgicDistributor = 0x10, "VGIC_DISTRIBUTOR", Guest, since 0;
     /// [`crate::vgic::CpuInterface`].

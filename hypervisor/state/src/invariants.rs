@@ -5,6 +5,7 @@
 
 mod device;
 mod guest;
+mod machine;
 mod shared;
 mod vgic;
 
@@ -112,6 +113,9 @@ fn check_all_but_names(records: &Records<'_>) -> Result<(), Error> {
     }
     if let Some(lineage) = records.lineage {
         in_record(name(lineage, 0), guest::lineage(lineage))?;
+    }
+    if let Some(machine) = records.machine {
+        in_record(name(machine, 0), machine::machine(machine))?;
     }
     in_record(
         name(records.distributor, 0),

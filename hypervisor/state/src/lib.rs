@@ -2,6 +2,7 @@
 //!
 //! - [`register`]: a register in memory and in the file, and [`record!`], which declares a record.
 //! - [`vgic`], [`vcpu`], [`guest`], [`device`]: the records; [`devices`]: which devices there are; [`records`]: a guest's together.
+//! - [`machine`]: where the guest has which devices.
 //! - [`name`]: what guests and what they share can be called.
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
 //! - [`block`], [`directory`], [`index`]: a guest's memory in the file, by blocks, and how one page is found.
@@ -36,6 +37,7 @@ pub mod header;
 pub mod index;
 mod input;
 pub mod invariants;
+pub mod machine;
 pub mod memory;
 pub mod name;
 pub mod pages;

@@ -240,6 +240,9 @@ impl Draft {
             RecordType::Clock => decode(&mut state.clock, place, body),
             RecordType::GuestPower => decode(state.power.get_or_insert_default(), place, body),
             RecordType::Checkpoint => decode(state.lineage.get_or_insert_default(), place, body),
+            RecordType::Machine => {
+                decode(&mut **state.machine.get_or_insert_default(), place, body)
+            }
             RecordType::VgicDistributor => decode(&mut *state.distributor, place, body),
             RecordType::VgicCpu => decode(&mut state.vcpus[instance].cpu_interface, place, body),
             RecordType::VcpuCore => decode(&mut state.vcpus[instance].core, place, body),

@@ -3,11 +3,13 @@
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::{convert::Infallible, ops::Range};
 
+use crate::envelope::RecordHeader;
 use crate::{
     device::SharedMemory,
     devices::{DeviceRecord, DeviceRecords, Devices, Visitor},
     guest::{Clock, Guest, GuestPower, GuestPowerState, Lineage},
     header::{VERSION, Version},
+    machine::Machine,
     register::{Descriptor, Record},
     vcpu::{Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters},
     vgic::{CpuInterface, Distributor},
@@ -22,6 +24,7 @@ pub struct Records<'a> {
     pub clock: &'a Clock,
     pub power: Option<&'a GuestPower>,
     pub lineage: Option<&'a Lineage>,
+    pub machine: Option<&'a Machine>,
     pub distributor: &'a Distributor,
     /// The records of each vCPU, by its index.
     pub vcpus: Vec<VcpuRecords<'a>>,
@@ -49,6 +52,8 @@ pub struct GuestState {
     pub clock: Clock,
     pub power: Option<GuestPower>,
     pub lineage: Option<Lineage>,
+    /// What the file says; [`GuestState::machine`] says what the guest has.
+    pub machine: Option<Box<Machine>>,
     /// By far the largest record, in a box so that the state is cheap to move.
     pub distributor: Box<Distributor>,
     /// The records of each vCPU, by its index.
@@ -90,6 +95,14 @@ impl GuestState {
         }
     }
 
+    /// Returns the guest's machine: what its file says, or what all guests had whose files do not say it.
+    pub fn machine(&self) -> Machine {
+        match &self.machine {
+            Some(machine) => (**machine).clone(),
+            None => Machine::before(&self.devices.records()),
+        }
+    }
+
     /// Returns references to the records, to write or check them.
     pub fn records(&self) -> Records<'_> {
         Records {
@@ -97,6 +110,7 @@ impl GuestState {
             clock: &self.clock,
             power: self.power.as_ref(),
             lineage: self.lineage.as_ref(),
+            machine: self.machine.as_deref(),
             distributor: &self.distributor,
             vcpus: self.vcpus.iter().map(VcpuState::records).collect(),
             devices: self.devices.records(),
@@ -112,6 +126,7 @@ impl Records<'_> {
             clock: self.clock.clone(),
             power: self.power.cloned(),
             lineage: self.lineage.cloned(),
+            machine: self.machine.cloned().map(Box::new),
             distributor: Box::new(self.distributor.clone()),
             vcpus: self.vcpus.iter().map(VcpuRecords::to_owned).collect(),
             devices: self.devices.to_owned(),
@@ -155,12 +170,21 @@ pub(crate) struct Body<'a> {
     pub kind: crate::RecordType,
     pub instance: u16,
     pub bytes: &'a [u8],
+    /// Whether a reader that does not know the kind may skip the record.
+    is_optional: bool,
     registers: &'static [Descriptor],
 }
 
 impl<'a> Body<'a> {
     fn of<R: Record>(instance: u16, record: &'a R) -> Self {
-        Self { kind: R::TYPE, instance, bytes: record.as_bytes(), registers: R::REGISTERS }
+        let bytes = record.as_bytes();
+        Self { kind: R::TYPE, instance, bytes, is_optional: false, registers: R::REGISTERS }
+    }
+
+    /// Returns the field `kind` of the record's header.
+    pub(crate) fn stored_kind(&self) -> u16 {
+        let optional = if self.is_optional { RecordHeader::OPTIONAL } else { 0 };
+        self.kind as u16 | optional
     }
 
     /// Returns whether the header of each register is the one in the record's table.
@@ -189,11 +213,18 @@ impl<'a> Records<'a> {
         ranges
     }
 
+    /// Returns the record of the guest's machine. A reader that does not know it may skip it if it says what such a reader takes for granted.
+    fn body_of(&self, machine: &'a Machine) -> Body<'a> {
+        let is_optional = *machine == Machine::before(&self.devices);
+        Body { is_optional, ..Body::of(0, machine) }
+    }
+
     /// Returns every record that a file has, except those of memory, in the order in which they are written.
     pub(crate) fn bodies(&self) -> Vec<Body<'a>> {
         let mut bodies = vec![Body::of(0, self.guest), Body::of(0, self.clock)];
         bodies.extend(self.power.map(|power| Body::of(0, power)));
         bodies.extend(self.lineage.map(|lineage| Body::of(0, lineage)));
+        bodies.extend(self.machine.map(|machine| self.body_of(machine)));
         bodies.push(Body::of(0, self.distributor));
         for (index, vcpu) in (0..).zip(&self.vcpus) {
             bodies.extend_from_slice(&[

@@ -9,6 +9,7 @@ use stasis_state::{
     GuestState, WriteRam,
     device::SharedMemory,
     guest::{GuestPower, GuestPowerState, Lineage},
+    machine::{DeviceKind, Entry, Machine},
 };
 
 /// The files of each version, and the number of vCPUs in each.
@@ -141,6 +142,28 @@ fn a_file_of_1_5_has_its_memory_in_blocks_and_an_identity() {
     }
 }
 
+#[test]
+fn a_file_of_1_6_says_which_devices_the_guest_has() {
+    for state in golden("1.6") {
+        assert_eq!(state.machine(), machine(&state));
+        assert_ne!(state.machine(), Machine::before(&state.devices.records()));
+    }
+    for state in golden("1.5") {
+        assert_eq!(state.machine(), Machine::before(&state.devices.records()));
+    }
+}
+
+/// Returns the machine of a guest that has, besides what all guests before 1.6 had, a virtio device behind its last slot.
+fn machine(state: &GuestState) -> Machine {
+    let before = Machine::before(&state.devices.records());
+    let mut entries: Vec<Entry> = before.entries().collect();
+    let slots = entries.iter_mut().find(|entry| entry.kind == DeviceKind::EMPTY_SLOT).unwrap();
+    slots.count -= 1;
+    let (base, intid) = (0x0a00_3e00, 79);
+    entries.push(Entry { kind: DeviceKind::virtio(4), base, size: 0x200, count: 1, intid });
+    Machine::of(&mut entries)
+}
+
 fn lineage() -> Lineage {
     Lineage::new(0x0123_4567_89ab_cdef_0011_2233_4455_6677, 0x8899 << 96, 0xaabb)
 }
@@ -160,6 +183,7 @@ fn write_golden_files() {
         state.devices.shared = Some(shared());
         state.devices.pl061 = pl061();
         state.lineage = Some(lineage());
+        state.machine = Some(Box::new(machine(&state)));
         let (file, _) = save_all(&state, &memory, &[&ram(".s"), &ram("h")]);
         assert!(!path.exists(), "{} is there already", path.display());
         fs::write(path, file.0).unwrap();

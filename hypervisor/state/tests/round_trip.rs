@@ -5,9 +5,10 @@ mod common;
 use common::{File, edit::Edited, load, load_all, load_ram, ram, save, save_all, state};
 use proptest::prelude::*;
 use stasis_state::{
-    Capture, Error, GuestState, LoadError, PAGE_SIZE, Record, Routines, SaveError, Sink, Source,
-    Target, VcpuState, WriteRam,
+    Capture, Error, GuestState, LoadError, PAGE_SIZE, Record, RecordHeader, RecordType, Routines,
+    SaveError, Sink, Source, Target, VcpuState, WriteRam,
     guest::{GuestPower, GuestPowerState},
+    machine::Machine,
     register::VALUE_OFFSET,
     vcpu::{PowerState, defined_pstate},
     warnings::warnings,
@@ -47,6 +48,25 @@ fn a_guest_is_written_in_the_version_that_has_blocks() {
             3 => saved.devices.pl061 = common::pl061(),
             _ => {}
         }
+    }
+}
+
+#[test]
+fn an_older_reader_may_skip_the_machine_that_it_takes_for_granted_and_no_other() {
+    let memory = ram("a");
+    let mut saved = state(1, memory.len());
+    saved.devices.watchdog = Some(common::watchdog());
+    let known = Machine::before(&saved.devices.records());
+    let mut other = known.clone();
+    other.intid[0] += 1;
+    for (machine, is_optional) in [(known, true), (other, false)] {
+        saved.machine = Some(Box::new(machine));
+        let (file, _) = save(&saved, &memory);
+        let header = Edited::from_file(&file.0).record(RecordType::Machine, 0).header;
+        assert_eq!(header.kind & RecordHeader::OPTIONAL != 0, is_optional);
+        let checkpoint = load(&file.0).unwrap();
+        assert_eq!(checkpoint.header.version().to_string(), "1.6");
+        assert_eq!(checkpoint.state, saved);
     }
 }
 

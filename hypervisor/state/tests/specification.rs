@@ -10,6 +10,7 @@ use stasis_state::{
     envelope::Scope,
     guest,
     header::{Header, HeaderTail},
+    machine::{self, DeviceKind},
     memory::Extent,
     register::{Home, VALUE_OFFSET},
     vcpu, vgic,
@@ -74,6 +75,7 @@ fn the_tables_of_the_specification_are_those_of_the_code() {
         table::<guest::Clock>(),
         table::<guest::GuestPower>(),
         table::<guest::Lineage>(),
+        table::<machine::Machine>(),
         table::<vgic::Distributor>(),
         table::<vgic::CpuInterface>(),
         table::<vcpu::Core>(),
@@ -128,6 +130,20 @@ fn the_specification_says_once_what_each_register_can_do() {
     said.sort_unstable();
     registers.sort_unstable();
     assert_eq!(said, registers);
+}
+
+#[test]
+fn the_specification_has_every_kind_of_device() {
+    let text = specification();
+    let (_, after) = text.split_once("The kinds of devices:").unwrap();
+    let table = after.lines().skip_while(|line| !line.starts_with('|')).skip(2);
+    let rows = table.take_while(|line| line.starts_with('|'));
+    let said = rows.map(|row| row.trim_matches('|').split('|').take(2).map(str::trim).collect());
+    let kinds = DeviceKind::ALL.iter().map(|kind| (kind.name().unwrap(), kind.0));
+    let mut kinds: Vec<Vec<String>> =
+        kinds.map(|(name, kind)| vec![name.to_owned(), format!("{kind:#04x}")]).collect();
+    kinds.push(vec!["virtio device".into(), "0x100 + ID".into()]);
+    assert_eq!(said.collect::<Vec<Vec<&str>>>(), kinds);
 }
 
 /// Returns the columns of the first table behind `text` in the specification, without the meanings and without rows that have no fixed place.

@@ -298,6 +298,7 @@ fn owned(records: &Records) -> GuestState {
     };
     GuestState {
         lineage: None,
+        machine: records.machine.cloned().map(Box::new),
         guest: records.guest.clone(),
         clock: records.clock.clone(),
         power: records.power.cloned(),

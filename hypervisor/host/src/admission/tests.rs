@@ -130,6 +130,18 @@ fn a_guest_whose_counter_is_slower_needs_the_leave_of_a_person() {
 }
 
 #[test]
+fn a_guest_whose_machine_can_t_be_made_is_refused_by_the_device() {
+    let mut state = stored("g");
+    assert_eq!(Machine::default().refusals(&state, None), [None, None], "its file does not say it");
+    state.machine = Some(Box::new(state.machine()));
+    assert_eq!(Machine::default().refusals(&state, None), [None, None]);
+    state.machine.as_mut().unwrap().base[5] += 0x1000;
+    let [early, late] = Machine::default().refusals(&state, None);
+    let line = "the guest's machine has: PL031 at 0x9011000 with interrupt 34; this version of Stasis can make: PL031 at 0x9010000 with interrupt 34";
+    assert_eq!((early, late.as_deref()), (None, Some(line)));
+}
+
+#[test]
 fn a_guest_that_is_larger_than_what_is_free_is_refused() {
     let machine = Machine { free_memory: 2 * MIB, ..Machine::default() };
     let words = "the guest has 4194304 bytes of RAM; there are 2097152";

@@ -9,6 +9,7 @@ use stasis_state::{
     device::SharedMemory,
     guest::{GuestPower, Lineage},
     invariants,
+    machine::Machine,
 };
 use zerocopy::IntoBytes;
 
@@ -141,6 +142,34 @@ fn a_checkpoint_is_called_by_its_own_identity() {
     assert_eq!(refused(0, 7), line);
     let line = "CHECKPOINT: parent is 0x7, which it cannot be: no checkpoint is its own parent";
     assert_eq!(refused(7, 7), line);
+}
+
+#[test]
+fn machines_that_there_can_t_be_are_refused() {
+    type Edit = fn(&mut Machine);
+    let edits: [(Edit, &str); 12] = [
+        (|m| *m = Machine::default(), "kind is 0x0"),
+        (|m| m.kind[63] = 1, "kind[63] is 0x1"),
+        (|m| m.base[9] = 1, "base[9] is 0x1"),
+        (|m| m.size[9] = 1, "size[9] is 0x1"),
+        (|m| m.intid[9] = 1, "intid[9] is 0x1"),
+        (|m| m.count[9] = 1, "count[9] is 0x1"),
+        (|m| m.count[8] = 0, "count[8] is 0x0"),
+        (|m| m.base[4] = !0xfff, "size[4] is 0x1000"),
+        (|m| m.size[7] = 1 << 59, "size[7] is 0x800000000000000"),
+        (|m| m.intid[7] = 1020 - 31, "intid[7] is 0x3dd"),
+        (|m| m.kind[3] = m.kind[2], "kind[3] is 0x3"),
+        (|m| m.kind[4] = 3, "kind[4] is 0x3"),
+    ];
+    for (edit, expected) in edits {
+        let mut state = state(1, 4096);
+        let mut machine = state.machine();
+        edit(&mut machine);
+        state.machine = Some(Box::new(machine));
+        let line = invariants::check(&state.records()).unwrap_err().to_string();
+        assert!(line.starts_with("MACHINE: "), "{line}");
+        assert!(line.contains(expected), "{line}, not {expected}");
+    }
 }
 
 #[test]

@@ -47,6 +47,7 @@ pub fn all(state: &GuestState) -> Vec<Registers> {
     let mut records = vec![of(0, &state.guest), of(0, &state.clock)];
     records.extend(state.power.iter().map(|power| of(0, power)));
     records.extend(state.lineage.iter().map(|lineage| of(0, lineage)));
+    records.extend(state.machine.iter().map(|machine| of(0, &**machine)));
     records.push(of(0, &*state.distributor));
     for (index, vcpu) in state.vcpus.iter().enumerate() {
         records.extend([
@@ -110,6 +111,7 @@ mod tests {
         let mut state = GuestState::reset(2);
         state.power = Some(Default::default());
         state.lineage = Some(Default::default());
+        state.machine = Some(Default::default());
         state.devices = Devices::every();
         // At reset its record is absent.
         *state.devices.pl061.dir = 1;

@@ -56,6 +56,14 @@ pub fn show(loaded: &Loaded) -> Result<String, fmt::Error> {
         milliseconds / 1000,
         milliseconds % 1000
     )?;
+    let mut title = "machine";
+    for entry in state.machine().entries() {
+        writeln!(out, "{title:<8} {entry}")?;
+        title = "";
+    }
+    if state.machine.is_none() {
+        writeln!(out, "         as every guest's before format 1.6: the file does not say it")?;
+    }
     for warning in warnings(&state.records()) {
         writeln!(out, "warning  {warning}")?;
     }
