@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::checkout::{Checkout, NoCheckout};
 use crate::config::Config;
 use crate::output::Output;
-use crate::{archive, card, checkpoint, console, convert, disk, output, report};
+use crate::{archive, card, checkpoint, console, convert, disk, output, report, volume};
 
 /// `stasis` itself.
 #[derive(Debug, Parser)]
@@ -44,6 +44,9 @@ pub enum Command {
     /// Work on checkpoints: in files, on a disk image or a card
     #[command(subcommand, after_help = checkpoint::DETAILS)]
     Checkpoint(checkpoint::Action),
+    /// Work on volumes, the disks of guests, on a disk image or a card
+    #[command(subcommand, after_help = volume::DETAILS)]
+    Volume(volume::Action),
     /// Convert the virtual GIC of a checkpoint to QEMU's, or read QEMU's
     #[command(subcommand, after_help = convert::DETAILS)]
     Convert(convert::Action),
@@ -89,6 +92,7 @@ impl Command {
     pub fn run(self, checkout: &dyn Checkout) -> Result<()> {
         match self {
             Self::Checkpoint(action) => action.run(),
+            Self::Volume(action) => action.run(),
             Self::Convert(action) => action.run(),
             Self::Pack { config, out } => {
                 let archive = archive::from_file(checkout, &config)?;

@@ -15,6 +15,7 @@ use stasis_store::{BlockDevice, Error, Partition, SECTOR, Store, partition};
 
 use self::lock::Access;
 use crate::output::Output;
+use crate::report;
 
 /// Bytes of an image for which nobody gives a size.
 pub const DEFAULT_SIZE: u64 = 512 << 20;
@@ -94,6 +95,16 @@ pub(crate) fn give_size(file: &File, path: &Path, size: u64) -> Result<()> {
 pub fn store(path: &Path, writable: bool) -> Result<Store<FileDisk>> {
     let (disk, partition) = stasis_partition(path, writable, false)?;
     Store::open(disk, partition).with_context(|| format!("in {}", path.display()))
+}
+
+/// Warns if a command has changed the version of the store.
+pub fn warn_of_version(store: &Store<FileDisk>, before: u32) {
+    let version = store.version();
+    if version != before {
+        report::warn(format_args!(
+            "the store has version {version} now: older versions of Stasis refuse it"
+        ));
+    }
 }
 
 /// Returns the Stasis partition of an image or a disk. A device that is itself a partition has no partition table; unless `blank` is true, it must

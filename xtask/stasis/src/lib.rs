@@ -1,6 +1,7 @@
 //! The users' tool of Stasis, `stasis`: everything that is done on a host to the files of Stasis.
 //!
 //! - [`cli`]: the commands; [`checkout`]: what some of them take from a checkout of Stasis, where there is one.
+//! - [`volume`]: the disks of guests in a store.
 //! - [`checkpoint`]: checkpoints in files and on disks; [`convert`]: to and from QEMU and KVM.
 //! - [`config`], [`archive`], [`cpio`]: what goes into the boot initrd.
 //! - [`console`]: a terminal on a machine's console.
@@ -28,3 +29,4 @@ pub mod files;
 pub mod output;
 pub mod report;
 pub mod suggest;
+pub mod volume;

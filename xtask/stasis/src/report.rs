@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
 use stasis_console::text::{Escape, Size};
 
@@ -21,6 +22,14 @@ pub fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result
         }
         _ => Ok(()),
     }
+}
+
+/// Prints a command's results for a program.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    print(|out| {
+        serde_json::to_writer_pretty(&mut *out, value)?;
+        out.write_all(b"\n")
+    })
 }
 
 /// Says what is being done.

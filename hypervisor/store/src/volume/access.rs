@@ -101,6 +101,25 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         self.store.space_is_stale();
     }
 
+    /// Opens the volume `name` as it was at the instant of the checkpoint with this number, in the place of the volume of this name, until it is [closed](Self::close). For whoever only reads
+    /// it: a flush would make the volume what it was then.
+    ///
+    /// # Errors
+    ///
+    /// Also those of [`Store::instants`], and [`Error::NoInstant`].
+    pub fn open_instant(&mut self, number: u64, name: &str) -> Result<(), D> {
+        let instant = self.store.instant(number, name)?;
+        let volume = instant.volume(instant.name, 0);
+        let map = VolumeMap::open(self.store, &volume)?;
+        self.close(name);
+        self.store
+            .open
+            .try_reserve(1)
+            .map_err(|_| Error::OutOfMemory { bytes: size_of::<Open>() })?;
+        self.store.open.push(Open { volume, map });
+        Ok(())
+    }
+
     /// Fills `into` with what stood at `offset` of a volume at the instant of the checkpoint with this number.
     ///
     /// # Errors

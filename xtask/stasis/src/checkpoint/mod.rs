@@ -26,7 +26,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use clap::Subcommand;
-use serde::Serialize;
 use stasis_store::Store;
 
 use crate::disk;
@@ -156,7 +155,7 @@ fn show(words: &[String], json: bool) -> Result<()> {
     let mut loaded = only(words)?;
     if json {
         let sha256 = pages::sha256(&mut loaded)?;
-        return print_json(&json::show(&loaded, &sha256));
+        return report::print_json(&json::show(&loaded, &sha256));
     }
     let text = show::show(&loaded)?;
     report::print(|out| out.write_all(text.as_bytes()))
@@ -177,7 +176,7 @@ fn diff(words: &[String], json: bool) -> Result<()> {
     };
     let difference = Difference::between(&mut old, &mut new)?;
     match json {
-        true => print_json(&json::Diff::from(&difference)),
+        true => report::print_json(&json::Diff::from(&difference)),
         false => report::print(|out| difference.write(out)),
     }
 }
@@ -232,9 +231,12 @@ fn verify(path: &Path, which: Option<&str>) -> Result<()> {
 fn format(path: &Path, force: bool) -> Result<()> {
     // The disk is opened only once, so that nobody puts a checkpoint there between the check and the formatting.
     let (mut disk, partition) = disk::stasis_partition(path, true, force)?;
-    let count = Store::open(&mut disk, partition).map_or(0, |store| store.list().len());
-    if count > 0 && !force {
-        bail!("{} has {count} checkpoints; --force if they may go", path.display());
+    let counts = |store: Store<_>| (store.list().len(), store.volumes().len());
+    let (checkpoints, volumes) = Store::open(&mut disk, partition).map_or((0, 0), counts);
+    let volumes = if volumes > 0 { format!(" and {volumes} volumes") } else { String::new() };
+    if (checkpoints > 0 || !volumes.is_empty()) && !force {
+        let path = path.display();
+        bail!("{path} has {checkpoints} checkpoints{volumes}; --force if they may go");
     }
     Store::format(disk, partition)?;
     report::step(format_args!(
@@ -243,11 +245,4 @@ fn format(path: &Path, force: bool) -> Result<()> {
         report::size(partition.bytes())
     ));
     Ok(())
-}
-
-fn print_json(value: &impl Serialize) -> Result<()> {
-    report::print(|out| {
-        serde_json::to_writer_pretty(&mut *out, value)?;
-        out.write_all(b"\n")
-    })
 }

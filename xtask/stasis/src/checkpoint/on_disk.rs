@@ -14,7 +14,6 @@ use stasis_state::Source;
 use stasis_store::set::SET_MARK;
 use stasis_store::{Checkpoint, Identity, Set, Store, Usage};
 
-use super::print_json;
 use super::source::{Copied, Loaded, Opened, anyhow_of, check};
 use crate::disk::{self, FileDisk};
 use crate::output::Output;
@@ -30,7 +29,7 @@ pub fn list(disk: &Path, json: bool) -> Result<()> {
     let damaged = store.damaged().to_vec();
     if json {
         let all = store.list().iter().zip(&frees);
-        return print_json(&json!({
+        return report::print_json(&json!({
             "checkpoints": all.map(|(one, frees)| as_json(&store, one, *frees)).collect::<Value>(),
             "damaged": damaged,
             "free": usage.free,
@@ -104,7 +103,7 @@ pub fn upgrade(disk: &Path) -> Result<()> {
     } else {
         report::step(format_args!("{}: the store had version {before}", disk.display()));
     }
-    warn_of_version(&store, before);
+    disk::warn_of_version(&store, before);
     Ok(())
 }
 
@@ -186,7 +185,7 @@ pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str) -> Result<()> {
         let size = report::size(loaded.checkpoint.stats.bytes);
         report::step(format_args!("checkpoint {number} \"{name}\": {size}"));
     }
-    warn_of_version(&store, version);
+    disk::warn_of_version(&store, version);
     Ok(())
 }
 
@@ -258,7 +257,7 @@ pub fn delete(disk: &Path, which: &str) -> Result<()> {
     {
         warn_of_loss(&set);
     }
-    warn_of_version(&store, version);
+    disk::warn_of_version(&store, version);
     Ok(())
 }
 
@@ -268,16 +267,6 @@ fn warn_of_loss(set: &Set) {
         "the set \"{name}/\" has lost members: {} of {count} are there",
         members.len()
     ));
-}
-
-/// Warns if a command has changed the version of the store.
-fn warn_of_version(store: &Store<FileDisk>, before: u32) {
-    let version = store.version();
-    if version != before {
-        report::warn(format_args!(
-            "the store has version {version} now: older versions of Stasis refuse it"
-        ));
-    }
 }
 
 fn warn_of_alignment(store: &Store<FileDisk>) {

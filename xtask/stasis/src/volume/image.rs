@@ -1,0 +1,112 @@
+//! Raw images: [`import`] makes a volume of one, [`export`] makes one of a volume. What is a hole in one is a hole in the other.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
+use stasis_store::{Store, layout::BLOCK};
+
+use crate::disk::FileDisk;
+use crate::output::Output;
+use crate::report;
+
+/// Bytes that are moved at once.
+const PIECE: usize = 1 << 20;
+
+/// Makes a volume of a raw image, all of it or nothing. It has the image's size, up to a multiple of a block, or `size`, which must suffice.
+pub fn import(
+    store: &mut Store<FileDisk>,
+    path: &Path,
+    name: &str,
+    size: Option<u64>,
+    created: u64,
+) -> Result<()> {
+    let named = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(named)?;
+    // A block device has no length in its metadata, but it has an end. A pipe has none.
+    let length = file.seek(SeekFrom::End(0)).with_context(named)?;
+    let wanted = size.unwrap_or_else(|| length.next_multiple_of(BLOCK as u64));
+    ensure!(
+        wanted >= length,
+        "{} has {length} bytes, which do not fit into a volume of {wanted}",
+        path.display()
+    );
+    store.begin_volume(name, wanted, created)?;
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    while let Some(start) = next_data(&file, at, length).with_context(named)? {
+        // A piece begins with a block: what is before the data in it is a hole.
+        at = start - start % BLOCK as u64;
+        let len = (length - at).min(PIECE as u64) as usize;
+        file.read_exact_at(&mut piece[..len], at).with_context(named)?;
+        let whole = len.next_multiple_of(BLOCK);
+        piece[len..whole].fill(0);
+        write_data(store, name, at, &piece[..whole])?;
+        at += whole as u64;
+    }
+    store.volumes_mut().flush(name)?;
+    let size = report::size(wanted);
+    report::step(format_args!("volume \"{name}\": {size} from {}", path.display()));
+    Ok(())
+}
+
+/// Returns where the next bytes of a file from `at` on stand that are no hole; `None` if there are none before its end.
+fn next_data(file: &File, at: u64, length: u64) -> Result<Option<u64>> {
+    if at >= length {
+        return Ok(None);
+    }
+    match lseek(file, i64::try_from(at)?, Whence::SeekData) {
+        Ok(found) => Ok(Some(found as u64).filter(|found| *found < length)),
+        Err(Errno::ENXIO) => Ok(None),
+        // Not every file system and no device can tell.
+        Err(_) => Ok(Some(at)),
+    }
+}
+
+/// Writes the blocks of a piece that are not zeros.
+fn write_data(store: &mut Store<FileDisk>, name: &str, at: u64, piece: &[u8]) -> Result<()> {
+    let is_zero = |block: &&[u8]| block.iter().all(|byte| *byte == 0);
+    let mut from = 0;
+    while from < piece.len() {
+        let rest = &piece[from..];
+        let zeros = rest.chunks(BLOCK).take_while(is_zero).map(<[u8]>::len).sum();
+        let data = rest[zeros..].chunks(BLOCK).take_while(|block| !is_zero(block));
+        let len: usize = data.map(<[u8]>::len).sum();
+        store.volumes_mut().write(name, at + (from + zeros) as u64, &rest[zeros..zeros + len])?;
+        from += zeros + len;
+    }
+    Ok(())
+}
+
+/// Writes a volume, or, with a `number`, what that checkpoint has of it, to a raw image.
+pub fn export(
+    store: &mut Store<FileDisk>,
+    name: &str,
+    number: Option<u64>,
+    path: &Path,
+) -> Result<()> {
+    if let Some(number) = number {
+        store.volumes_mut().open_instant(number, name)?;
+    }
+    let length = store.volumes_mut().length(name)?;
+    let mut output = Output::create(path)?;
+    let cannot = || format!("cannot write {}", path.display());
+    output.file().set_len(length).with_context(cannot)?;
+    let mut piece = vec![0; PIECE];
+    let mut block = 0;
+    while let Some(data) = store.volumes_mut().next_data(name, block)? {
+        let most = (PIECE / BLOCK) as u32;
+        block = data.end.min(data.start + most);
+        let at = u64::from(data.start) * BLOCK as u64;
+        let piece = &mut piece[..(block - data.start) as usize * BLOCK];
+        store.volumes_mut().read(name, at, piece)?;
+        output.file().write_all_at(piece, at).with_context(cannot)?;
+    }
+    output.finish_and_tell()?;
+    report::step(format_args!("{}: {} of volume \"{name}\"", path.display(), report::size(length)));
+    Ok(())
+}

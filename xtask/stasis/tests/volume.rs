@@ -1,0 +1,116 @@
+//! `stasis volume` as a person types it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_stasis");
+    Command::new(program).args(arguments).current_dir(folder).output().unwrap()
+}
+
+fn printed(folder: &Path, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaints}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Returns a folder with a disk of 64 MiB.
+fn with_disk() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    printed(folder.path(), &["disk", "disk.img", "--size", "64M"]);
+    folder
+}
+
+#[test]
+fn an_image_comes_back_as_it_was_and_its_holes_stay_holes() {
+    let folder = with_disk();
+    let at = |name: &str| folder.path().join(name);
+    let image = File::create(at("image")).unwrap();
+    // Larger than the disk, and no whole number of blocks.
+    image.set_len((200 << 20) + 1000).unwrap();
+    for offset in [5000, 100 << 20, (200 << 20) + 990] {
+        image.write_all_at(b"something", offset).unwrap();
+    }
+    printed(folder.path(), &["volume", "import", "disk.img", "image", "root"]);
+    assert!(fs::metadata(at("disk.img")).unwrap().blocks() * 512 < 1 << 20, "holes take no room");
+    printed(folder.path(), &["volume", "export", "disk.img", "root", "back"]);
+    let (before, mut after) = (fs::read(at("image")).unwrap(), fs::read(at("back")).unwrap());
+    assert_eq!(after.len(), before.len().next_multiple_of(4096));
+    after.truncate(before.len());
+    assert!(before == after);
+    assert!(fs::metadata(at("back")).unwrap().blocks() * 512 < 1 << 20, "holes stay holes");
+}
+
+#[test]
+fn volumes_are_made_copied_listed_and_deleted() {
+    let folder = with_disk();
+    let folder = folder.path();
+    let created = run(folder, &["volume", "create", "disk.img", "root", "1G"]);
+    let said = String::from_utf8(created.stderr).unwrap();
+    assert!(said.contains("volume \"root\": 1.0 GiB of zeros"), "{said}");
+    assert!(said.contains("the store has version 4 now"), "{said}");
+    printed(folder, &["volume", "copy", "disk.img", "root", "other"]);
+    let list = printed(folder, &["volume", "list", "disk.img"]);
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names[..3], ["NAME", "other", "root"], "{list}");
+    let json = printed(folder, &["volume", "list", "disk.img", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["volumes"][1]["name"], "root");
+    assert_eq!(json["volumes"][1]["bytes"], 1 << 30);
+    printed(folder, &["volume", "delete", "disk.img", "other"]);
+    let error = refused(folder, &["checkpoint", "format", "disk.img"]);
+    assert!(error.contains("has 0 checkpoints and 1 volumes; --force if they may go"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_in_one_line() {
+    let folder = with_disk();
+    let folder = folder.path();
+    printed(folder, &["volume", "create", "disk.img", "root", "1M"]);
+    fs::write(folder.join("image"), vec![1; 70 << 20]).unwrap();
+    for (arguments, error) in [
+        (&["create", "disk.img", "root", "1M"][..], "there is a volume \"root\" already"),
+        (&["create", "disk.img", "a b", "1M"], "\"a b\" can't be a volume's name"),
+        (&["delete", "disk.img", "none"], "there is no volume \"none\""),
+        (&["export", "disk.img", "none", "out"], "there is no volume \"none\""),
+        (&["copy", "disk.img", "none", "new"], "there is no volume \"none\""),
+        (&["copy", "disk.img", "root", "new", "--checkpoint", "3"], "there is no checkpoint 3"),
+        (&["import", "disk.img", "lacking", "new"], "cannot read lacking"),
+        (&["import", "disk.img", "image", "new", "--size", "1M"], "do not fit into a volume"),
+        (&["import", "disk.img", "image", "new"], "the store is full"),
+        (&["list", "image"], "no partition table"),
+    ] {
+        let said = refused(folder, &[&["volume"], arguments].concat());
+        assert!(said.contains(error) && said.lines().count() == 1, "{arguments:?}: {said}");
+    }
+    let list = printed(folder, &["volume", "list", "disk.img"]);
+    assert!(list.lines().count() == 3 && !list.contains("new"), "{list}");
+    assert!(!folder.join("out").exists());
+}
+
+#[test]
+fn a_store_without_maps_says_how_to_upgrade_it() {
+    let folder = with_disk();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/store/2.sectors");
+    let bytes = fs::read(golden).unwrap();
+    let sectors = u32::from_le_bytes(bytes[..4].try_into().unwrap());
+    let disk = File::create(folder.path().join("old.img")).unwrap();
+    disk.set_len(u64::from(sectors) * 512).unwrap();
+    for sector in bytes[4..].chunks_exact(516) {
+        let number = u32::from_le_bytes(sector[..4].try_into().unwrap());
+        disk.write_all_at(&sector[4..], u64::from(number) * 512).unwrap();
+    }
+    let said = refused(folder.path(), &["volume", "create", "old.img", "root", "1M"]);
+    assert!(said.contains("a store of version 2 can't have volumes: `store upgrade`"), "{said}");
+    printed(folder.path(), &["checkpoint", "upgrade", "old.img"]);
+    printed(folder.path(), &["volume", "create", "old.img", "root", "1M"]);
+}
