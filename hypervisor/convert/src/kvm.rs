@@ -1,10 +1,12 @@
-//! The attributes of KVM's GICv2 device (Linux, Documentation/virt/kvm/devices/arm-vgic.rst).
+//! What KVM keeps of a guest: the attributes of its GICv2 device (Linux, Documentation/virt/kvm/devices/arm-vgic.rst), and the registers of its vCPUs.
 //!
 //! - [`Attribute`] is what KVM_SET_DEVICE_ATTR and KVM_GET_DEVICE_ATTR take: group, attr, value.
 //! - [`write()`]: a state as what is to be written, in the order that KVM wants.
+//! - [`registers`]: what KVM_SET_ONE_REG and KVM_GET_ONE_REG take, of each vCPU.
 //! - [`readable`] lists what is to be read, [`read()`] takes it as KVM gives it.
 
 mod read;
+pub mod registers;
 mod write;
 
 use alloc::vec::Vec;
@@ -47,15 +49,11 @@ mod gicd {
     pub const IIDR: u64 = 0x008;
     pub const IGROUPR: u64 = 0x080;
     pub const ISENABLER: u64 = 0x100;
-    pub const ICENABLER: u64 = 0x180;
     pub const ISPENDR: u64 = 0x200;
-    pub const ICPENDR: u64 = 0x280;
     pub const ISACTIVER: u64 = 0x300;
-    pub const ICACTIVER: u64 = 0x380;
     pub const IPRIORITYR: u64 = 0x400;
     pub const ITARGETSR: u64 = 0x800;
     pub const ICFGR: u64 = 0xc00;
-    pub const CPENDSGIR: u64 = 0xf10;
     pub const SPENDSGIR: u64 = 0xf20;
 }
 

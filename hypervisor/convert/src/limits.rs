@@ -5,11 +5,15 @@
 
 use alloc::vec::Vec;
 
+use stasis_state::vgic::{CpuInterface, PRIVATE_INTIDS};
+
 use crate::loss::Loss;
 use crate::vgic::{Bits, Interrupt, SGIS, Vgic, coarser, implemented};
 
 /// Priority bits behind GICH, and so with KVM.
 pub const KVM_PRIO_BITS: u8 = 5;
+/// The most INTIDs that KVM's GICv2 has.
+pub const KVM_NR_IRQS: u16 = 992;
 /// GICD_IIDR of KVM: product 'K', implementer Arm, and revision 2, the first that has groups.
 pub const KVM_IIDR: u32 = 0x4b00_243b;
 /// The revision, bits [15:12] of GICD_IIDR: KVM takes those that it knows.
@@ -34,9 +38,17 @@ pub fn reduce(vgic: &mut Vgic, side: Side) -> Vec<Loss> {
     losses.extend(model(vgic, side));
     losses.extend(active_sources(vgic));
     match side {
-        Side::Kvm => losses.extend(kvm(vgic)),
+        Side::Kvm => {
+            losses.extend(kvm(vgic));
+            losses.extend(hidden_latches(vgic));
+            losses.extend(never_delivered(vgic));
+            // This one is the last: what is lost of an interrupt that is lost makes no difference.
+            losses.extend(interrupts(vgic));
+        }
         Side::QemuKvm => {
             losses.extend(kvm(vgic));
+            losses.extend(lines(vgic));
+            losses.extend(holders(vgic));
             losses.extend(groups(vgic));
         }
         Side::QemuTcg => {
@@ -90,10 +102,38 @@ fn kvm(vgic: &Vgic) -> Vec<Loss> {
         losses.push(Loss::EnableGrp1);
     }
     losses.extend(priorities(vgic, KVM_PRIO_BITS));
-    losses.extend(lines(vgic));
-    losses.extend(holders(vgic));
     losses.extend(edge_ppis(vgic));
     losses
+}
+
+/// KVM shows the latch and the line of a level-triggered interrupt as one, and forgets the latch when the interrupt ends.
+fn hidden_latches(vgic: &Vgic) -> impl Iterator<Item = Loss> {
+    // PPIs are level-triggered there.
+    let level_triggered = |interrupt: Interrupt| {
+        interrupt.intid() < PRIVATE_INTIDS || !vgic.bit(Bits::Edge, interrupt)
+    };
+    let hidden = vgic.interrupts().filter(move |&interrupt| {
+        level_triggered(interrupt)
+            && vgic.bit(Bits::Latch, interrupt)
+            && vgic.bit(Bits::Level, interrupt)
+    });
+    hidden.map(|interrupt| Loss::Latch { interrupt })
+}
+
+/// KVM queues an interrupt when it becomes pending, and does not if the distributor is off; it never looks again.
+fn never_delivered(vgic: &Vgic) -> Option<Loss> {
+    if *vgic.distributor.ctlr & 1 != 0 {
+        return None;
+    }
+    let latched = vgic.interrupts().find(|&interrupt| vgic.bit(Bits::Latch, interrupt));
+    let sent = |cpu: &CpuInterface| cpu.sgi_src.iter().any(|&sources| sources != 0);
+    (latched.is_some() || vgic.cpus.iter().any(sent)).then_some(Loss::NeverDelivered)
+}
+
+/// KVM has no interrupts from 992 on.
+fn interrupts(vgic: &Vgic) -> Option<Loss> {
+    let found = *vgic.distributor.nr_irqs;
+    (found > KVM_NR_IRQS).then_some(Loss::Interrupts { found, becomes: KVM_NR_IRQS })
 }
 
 fn priorities(vgic: &Vgic, bits: u8) -> Vec<Loss> {
@@ -137,7 +177,7 @@ fn lines(vgic: &Vgic) -> impl Iterator<Item = Loss> {
     })
 }
 
-/// KVM gives an active SPI to its first target.
+/// QEMU makes KVM give an active SPI to its first target.
 fn holders(vgic: &Vgic) -> impl Iterator<Item = Loss> {
     vgic.shared().filter_map(|interrupt| {
         let intid = interrupt.intid();

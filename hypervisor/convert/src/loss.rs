@@ -26,6 +26,14 @@ pub enum Loss {
     Priority { interrupt: Interrupt, found: u8, becomes: u8 },
     #[error("{interrupt}: its line is high{}, but the line is not kept", merged(*latched))]
     Level { interrupt: Interrupt, latched: bool },
+    #[error("{interrupt} is latched, and its line is high: the latch is not kept")]
+    Latch { interrupt: Interrupt },
+    #[error(
+        "GICD_CTLR is 0 and there are pending interrupts: KVM shows them, and will never deliver them"
+    )]
+    NeverDelivered,
+    #[error("the guest's GIC has INTIDs below {found}; it will have those below {becomes}")]
+    Interrupts { found: u16, becomes: u16 },
     #[error("{interrupt} is {}-triggered, but will be {}-triggered", trigger(*edge), trigger(!*edge))]
     Trigger { interrupt: Interrupt, edge: bool },
     #[error(
@@ -71,6 +79,9 @@ impl Loss {
                     vgic.set_bit(Bits::Latch, interrupt, true);
                 }
             }
+            Self::Latch { interrupt } => vgic.set_bit(Bits::Latch, interrupt, false),
+            Self::NeverDelivered => {}
+            Self::Interrupts { becomes, .. } => vgic.truncate(becomes),
             Self::Trigger { interrupt, edge } => vgic.set_bit(Bits::Edge, interrupt, !edge),
             Self::Holder { intid, becomes, .. } => vgic.set_holder(intid, Some(becomes)),
             Self::ActiveSource { vcpu, sgi, .. } => vgic.cpus[vcpu].sgi_active_src[sgi] = 0,

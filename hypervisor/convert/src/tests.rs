@@ -40,7 +40,9 @@ fn after(state: &Vgic, losses: &[Loss]) -> Vgic {
     for loss in losses {
         let before = after.clone();
         loss.apply(&mut after);
-        assert_ne!(after, before, "this is no loss: {loss}");
+        // What KVM will not deliver reads back as it was.
+        let is_loss = after != before || matches!(loss, Loss::NeverDelivered);
+        assert!(is_loss, "this is no loss: {loss}");
     }
     check(state);
     check(&after);
@@ -79,8 +81,8 @@ fn every_loss_is_told_in_words() {
     *vgic.cpus[1].priv_active = 1 << 5;
     vgic.cpus[1].sgi_active_src[5] = 3;
     *vgic.distributor.ctlr = 3;
-    let words: Vec<_> =
-        crate::kvm::write(&vgic).losses.iter().map(|loss| loss.to_string()).collect();
+    let losses = crate::qemu::encode(&vgic, Backend::Kvm).losses;
+    let words: Vec<_> = losses.iter().map(|loss| loss.to_string()).collect();
     assert_eq!(
         words,
         [

@@ -93,6 +93,26 @@ impl Vgic {
         usize::from(*self.distributor.nr_irqs)
     }
 
+    /// Removes the SPIs from `nr_irqs` on, a multiple of 32.
+    pub(crate) fn truncate(&mut self, nr_irqs: u16) {
+        let dist = &mut self.distributor;
+        *dist.nr_irqs = nr_irqs;
+        let first = usize::from(nr_irqs) - PRIVATE_INTIDS;
+        for words in [
+            &mut *dist.spi_group,
+            &mut *dist.spi_enable,
+            &mut *dist.spi_latch,
+            &mut *dist.spi_level,
+            &mut *dist.spi_active,
+            &mut *dist.spi_edge,
+        ] {
+            words[first / 32..].fill(0);
+        }
+        dist.spi_active_cpu[first..].fill(NO_CPU);
+        dist.spi_prio[first..].fill(0);
+        dist.spi_targets[first..].fill(0);
+    }
+
     /// Returns the mask of all vCPUs.
     pub fn all_cpus(&self) -> u8 {
         ((1u16 << self.cpus.len()) - 1) as u8

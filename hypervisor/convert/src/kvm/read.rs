@@ -10,7 +10,7 @@ use super::{
     word_of, words,
 };
 use crate::error::Error;
-use crate::limits::KVM_PRIO_BITS;
+use crate::limits::{KVM_NR_IRQS, KVM_PRIO_BITS};
 use crate::unknown::{self, Unknown};
 use crate::vgic::{Bits, Interrupt, SGIS, Vgic, apr_to_128, implemented};
 
@@ -23,8 +23,9 @@ pub struct Read {
     pub unknowns: Vec<Unknown>,
 }
 
-/// Reads the attributes that [`super::readable`] lists, in any order. Others are not looked at.
-pub fn read(attributes: &[Attribute]) -> Result<Read, Error> {
+/// Reads the attributes that [`super::readable`] lists, in any order. Others are not looked at. `high` has the interrupts whose lines are high, which KVM does
+/// not say: those of the devices, and of the timers.
+pub fn read(attributes: &[Attribute], high: &[Interrupt]) -> Result<Read, Error> {
     let list = List::new(attributes)?;
     let mut vgic = list.machine()?;
     list.bits(&mut vgic)?;
@@ -32,7 +33,13 @@ pub fn read(attributes: &[Attribute]) -> Result<Read, Error> {
     for (vcpu, cpu) in vgic.cpus.iter_mut().enumerate() {
         list.cpu_interface(vcpu, cpu)?;
     }
-    let mut unknowns: Vec<_> = unknown::lines(&vgic).chain(unknown::sources(&vgic)).collect();
+    for &interrupt in high {
+        vgic.set_bit(Bits::Level, interrupt, true);
+        // KVM shows line and latch of a level-triggered interrupt as one.
+        let latch = vgic.bit(Bits::Latch, interrupt) && vgic.bit(Bits::Edge, interrupt);
+        vgic.set_bit(Bits::Latch, interrupt, latch);
+    }
+    let mut unknowns: Vec<_> = unknown::sources(&vgic).collect();
     for interrupt in vgic.shared() {
         if vgic.bit(Bits::Active, interrupt) {
             let intid = interrupt.intid();
@@ -75,12 +82,11 @@ impl List {
 
     fn machine(&self) -> Result<Vgic, Error> {
         let value = self.get(GRP_NR_IRQS, 0)?;
-        if !(64..=1024).contains(&value) || !value.is_multiple_of(32) {
-            let why = "it is 64 to 1024 and a multiple of 32";
+        if !(64..=KVM_NR_IRQS.into()).contains(&value) || !value.is_multiple_of(32) {
+            let why = "it is 64 to 992 and a multiple of 32";
             return Err(Error::AttributeValue { group: GRP_NR_IRQS, attr: 0, value, why });
         }
-        // The last four INTIDs are special.
-        let mut vgic = Vgic::new(value.min(1020) as u16, self.nr_cpus);
+        let mut vgic = Vgic::new(value as u16, self.nr_cpus);
         let dist = &mut vgic.distributor;
         *dist.prio_bits = KVM_PRIO_BITS;
         *dist.dist_base = self.get(GRP_ADDR, 0)?;

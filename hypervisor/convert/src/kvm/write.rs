@@ -1,6 +1,8 @@
-//! A state as KVM's attributes, in the order in which they are to be written.
+//! A state as KVM's attributes, in the order in which they must be written.
 
 use alloc::vec::Vec;
+
+use stasis_state::timer::{PHYSICAL_TIMER, VIRTUAL_TIMER};
 
 use super::{
     Attribute, GRP_ADDR, GRP_CPU_REGS, GRP_CTRL, GRP_DIST_REGS, GRP_NR_IRQS, PMR_SHIFT, attr, gicc,
@@ -10,14 +12,14 @@ use crate::limits::{Side, reduce};
 use crate::loss::Loss;
 use crate::vgic::{Bits, Interrupt, SGIS, Vgic, apr_to_32};
 
-/// What is to be done with a new device of KVM's, once there are all vCPUs.
+/// What must be done with a new device of KVM's, once there are all vCPUs and before any of them runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// To be written with KVM_SET_DEVICE_ATTR, in this order.
+    /// Written with KVM_SET_DEVICE_ATTR, in this order.
     pub attributes: Vec<Attribute>,
-    /// To be raised with KVM_IRQ_LINE after that: no attribute holds them.
+    /// Raised with KVM_IRQ_LINE after that: no attribute holds them.
     pub lines: Vec<Line>,
-    /// What KVM will not give back.
+    /// What KVM will not give back, or not carry out.
     pub losses: Vec<Loss>,
 }
 
@@ -39,57 +41,54 @@ impl Line {
 }
 
 /// Returns the attributes that KVM must be given to have this state.
+///
+/// KVM looks whom an interrupt is for when it becomes pending, enabled or active, and if the distributor is off by then, nobody ever hears of it. So the
+/// order is: what decides, GICD_CTLR, what is active, what is pending.
 pub fn write(state: &Vgic) -> Written {
     let mut vgic = state.clone();
     let losses = reduce(&mut vgic, Side::Kvm);
-    let mut list = List { vgic: &vgic, latches: state, attributes: Vec::new() };
+    let mut list = List { vgic: &vgic, attributes: Vec::new() };
     list.create();
-    list.clear();
     list.configure();
-    list.set();
     list.cpu_interfaces();
-    let ctlr = *vgic.distributor.ctlr;
-    list.gicd(0, gicd::CTLR, ctlr);
-    let lines = state.interrupts().filter(|&interrupt| {
-        state.bit(Bits::Level, interrupt) && !state.bit(Bits::Edge, interrupt)
-    });
-    Written { attributes: list.attributes, lines: lines.map(Line).collect(), losses }
+    list.gicd(0, gicd::CTLR, *vgic.distributor.ctlr);
+    list.array(gicd::ISENABLER, 1, |vgic, vcpu, first| vgic.word(Bits::Enable, vcpu, first / 32));
+    list.activate();
+    list.pend();
+    let raised = |interrupt: &Interrupt| {
+        vgic.bit(Bits::Level, *interrupt)
+            && !vgic.bit(Bits::Edge, *interrupt)
+            && !is_of_timer(*interrupt)
+    };
+    let lines = vgic.interrupts().filter(raised).map(Line).collect();
+    Written { attributes: list.attributes, lines, losses }
+}
+
+/// Returns whether the interrupt's line is that of a timer. KVM drives these lines itself, by the timers' registers: that of the virtual timer it would take
+/// from nobody else, and that of the physical timer Linux 6.1 would leave high for ever.
+fn is_of_timer(interrupt: Interrupt) -> bool {
+    matches!(interrupt, Interrupt::Private { intid, .. }
+        if [VIRTUAL_TIMER, PHYSICAL_TIMER].map(usize::from).contains(&intid))
 }
 
 struct List<'a> {
-    /// As KVM will have it.
+    /// The state as KVM will have it.
     vgic: &'a Vgic,
-    /// Where the lines have not yet become part of the latches: they are raised by themselves.
-    latches: &'a Vgic,
     attributes: Vec<Attribute>,
 }
 
 impl List<'_> {
     fn create(&mut self) {
         let dist = &self.vgic.distributor;
-        // KVM counts the four special INTIDs too.
-        let nr_irqs = u64::from(*dist.nr_irqs).next_multiple_of(32);
-        let (dist_base, cpu_base) = (*dist.dist_base, *dist.cpu_base);
-        self.push(GRP_NR_IRQS, 0, nr_irqs);
+        let (nr_irqs, dist_base, cpu_base) = (*dist.nr_irqs, *dist.dist_base, *dist.cpu_base);
+        // The number comes before everything else: KVM fixes it at the first access to a register.
+        self.push(GRP_NR_IRQS, 0, nr_irqs.into());
         self.push(GRP_ADDR, 0, dist_base);
         self.push(GRP_ADDR, 1, cpu_base);
         self.push(GRP_CTRL, 0, 0);
         // This comes before IGROUPR: KVM lets itself be given groups by those only who know IIDR.
         let iidr = *dist.iidr;
         self.gicd(0, gicd::IIDR, iidr);
-        self.gicd(0, gicd::CTLR, 0);
-    }
-
-    /// The other registers only set bits. A new device has none, but one that is used again does.
-    fn clear(&mut self) {
-        for base in [gicd::ICENABLER, gicd::ICPENDR, gicd::ICACTIVER] {
-            self.array(base, 1, |_, _, _| u32::MAX);
-        }
-        for vcpu in 0..self.vgic.cpus.len() {
-            for first in (0..SGIS).step_by(4) {
-                self.gicd(vcpu, word_of(gicd::CPENDSGIR, 8, first), u32::MAX);
-            }
-        }
     }
 
     /// What decides on where and how an interrupt becomes pending.
@@ -114,13 +113,31 @@ impl List<'_> {
         });
     }
 
-    fn set(&mut self) {
-        self.array(gicd::ISENABLER, 1, |vgic, vcpu, first| {
-            vgic.word(Bits::Enable, vcpu, first / 32)
+    /// Makes active what is active. KVM gives an SPI to the first target that it has at this moment, so each has its holder for a target until then.
+    fn activate(&mut self) {
+        let vgic = self.vgic;
+        let held = |intid| vgic.holder(interrupt(0, intid)).map(|holder| 1 << holder);
+        let words: Vec<_> = words(vgic.nr_irqs(), 1, 8)
+            .map(|(_, first)| first)
+            .filter(|&first| first >= 32 && (first..first + 4).any(|i| held(i).is_some()))
+            .collect();
+        let targets = |intid| vgic.targets(intid);
+        for &first in &words {
+            let holders = bytes(|i| held(first + i).unwrap_or(targets(first + i)));
+            self.gicd(0, word_of(gicd::ITARGETSR, 8, first), holders);
+        }
+        self.array(gicd::ISACTIVER, 1, |vgic, vcpu, first| {
+            vgic.word(Bits::Active, vcpu, first / 32)
         });
-        let latches = self.latches;
+        for &first in &words {
+            self.gicd(0, word_of(gicd::ITARGETSR, 8, first), bytes(|i| targets(first + i)));
+        }
+    }
+
+    /// Makes pending what is latched, and SGIs.
+    fn pend(&mut self) {
         // SGIs have no latch; a bit set here would be an SGI from the vCPU itself.
-        self.array(gicd::ISPENDR, 1, |_, vcpu, first| latches.word(Bits::Latch, vcpu, first / 32));
+        self.array(gicd::ISPENDR, 1, |vgic, vcpu, first| vgic.word(Bits::Latch, vcpu, first / 32));
         let vgic = self.vgic;
         for (vcpu, cpu) in vgic.cpus.iter().enumerate() {
             for first in (0..SGIS).step_by(4) {
@@ -128,9 +145,6 @@ impl List<'_> {
                 self.gicd(vcpu, word_of(gicd::SPENDSGIR, 8, first), sources);
             }
         }
-        self.array(gicd::ISACTIVER, 1, |vgic, vcpu, first| {
-            vgic.word(Bits::Active, vcpu, first / 32)
-        });
     }
 
     fn cpu_interfaces(&mut self) {

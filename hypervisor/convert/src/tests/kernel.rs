@@ -1,4 +1,7 @@
-//! What KVM does with the attributes, as far as it matters: most are registers that set or clear.
+//! What KVM does with the attributes, as Linux 6.1 and 6.12 were seen to do it (virt/kvm/arm64/vgic).
+//!
+//! What a register says when it is read is one thing, and what the guest will get is another: KVM puts an interrupt into the queue of a vCPU when a register
+//! is written that may make it pending, enabled or active, and what is in no queue never reaches a list register. [`Kernel::queued`] tells the queue.
 
 use crate::kvm::{Attribute, Line};
 use crate::vgic::Interrupt;
@@ -15,6 +18,24 @@ struct Irq {
     priority: u8,
     targets: u8,
     source: u8,
+    /// The vCPU to which a new interrupt goes: `target_vcpu`.
+    target: usize,
+    /// The vCPU in whose queue the interrupt is: `vcpu`.
+    queue: Option<usize>,
+}
+
+impl Irq {
+    fn is_pending(&self) -> bool {
+        self.latch || self.source != 0 || !self.edge && self.line
+    }
+
+    /// Puts the interrupt into the queue of a vCPU if it belongs there: `vgic_queue_irq_unlock`. It stays where it is once it is in one.
+    fn enqueue(&mut self, distributor_is_on: bool) {
+        let delivered = self.enabled && self.is_pending() && distributor_is_on;
+        if self.queue.is_none() && (self.active || delivered) {
+            self.queue = Some(self.target);
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,7 +75,7 @@ impl Kernel {
             iidr_revision: 3,
             groups_writable: false,
             enabled: false,
-            private: vec![bank; nr_cpus],
+            private: (0..nr_cpus).map(|target| banked(&bank, target)).collect(),
             shared: Vec::new(),
             cpus: vec![CpuInterface::default(); nr_cpus],
         }
@@ -67,6 +88,15 @@ impl Kernel {
         }
     }
 
+    /// Returns the vCPU that will get the interrupt, or has it active.
+    pub fn queued(&mut self, interrupt: Interrupt) -> Option<usize> {
+        let (vcpu, intid) = match interrupt {
+            Interrupt::Private { vcpu, intid } => (vcpu, intid),
+            Interrupt::Shared { intid } => (0, intid),
+        };
+        self.irq(vcpu, intid).queue
+    }
+
     fn iidr(&self) -> u32 {
         0x4b00_043b | self.iidr_revision << 12
     }
@@ -77,7 +107,8 @@ impl Kernel {
         let (vcpu, offset) = ((attr >> 32) as usize, (attr & 0xffff_ffff) as usize);
         match (group, offset) {
             (3, 0) => {
-                assert!(!self.initialised && (64..=1024).contains(&value) && value % 32 == 0);
+                let possible = (64..=992).contains(&value) && value.is_multiple_of(32);
+                assert!(!self.initialised && possible, "EINVAL: {value}");
                 self.nr_irqs = value as usize;
                 self.shared = vec![Irq::default(); self.nr_irqs - 32];
             }
@@ -107,6 +138,7 @@ impl Kernel {
             0x080..0x100 if !self.groups_writable => {}
             0x080..0x100 => bits(0x80).for_each(|(i, set)| self.irq(vcpu, i).group = set),
             0x100..0x400 => {
+                let is_on = self.enabled;
                 for (intid, _) in bits(offset & !0x7f).filter(|&(_, set)| set) {
                     let irq = self.irq(vcpu, intid);
                     match offset & !0x7f {
@@ -119,6 +151,9 @@ impl Kernel {
                         0x300 => irq.active = true,
                         _ => irq.active = false,
                     }
+                    if matches!(offset & !0x7f, 0x100 | 0x200 | 0x300) {
+                        irq.enqueue(is_on);
+                    }
                 }
             }
             0x400..0x800 => bytes(0x400).for_each(|(i, b)| self.irq(vcpu, i).priority = b & 0xf8),
@@ -126,7 +161,12 @@ impl Kernel {
             0x800..0x820 => {}
             0x820..0xc00 => {
                 let all_cpus = ((1u16 << self.nr_cpus) - 1) as u8;
-                bytes(0x800).for_each(|(i, b)| self.irq(vcpu, i).targets = b & all_cpus);
+                bytes(0x800).for_each(|(i, b)| {
+                    let irq = self.irq(vcpu, i);
+                    irq.targets = b & all_cpus;
+                    irq.target =
+                        if irq.targets == 0 { 0 } else { irq.targets.trailing_zeros() as usize };
+                });
             }
             0xc00..0xc08 => {}
             0xc08..0xd00 => {
@@ -135,7 +175,14 @@ impl Kernel {
                 }
             }
             0xf10..0xf20 => bytes(0xf10).for_each(|(i, b)| self.irq(vcpu, i).source &= !b),
-            0xf20..0xf30 => bytes(0xf20).for_each(|(i, b)| self.irq(vcpu, i).source |= b),
+            0xf20..0xf30 => {
+                let is_on = self.enabled;
+                bytes(0xf20).for_each(|(i, b)| {
+                    let irq = self.irq(vcpu, i);
+                    irq.source |= b;
+                    irq.enqueue(is_on);
+                });
+            }
             _ => panic!("ENXIO: {offset:#x}"),
         }
     }
@@ -156,9 +203,12 @@ impl Kernel {
     /// Raises a line, as KVM_IRQ_LINE does.
     pub fn raise(&mut self, Line(interrupt): Line) {
         let vcpu = if let Interrupt::Private { vcpu, .. } = interrupt { vcpu } else { 0 };
+        assert!(vcpu < self.nr_cpus);
+        let is_on = self.enabled;
         let irq = self.irq(vcpu, interrupt.intid());
         irq.line = true;
         irq.latch |= irq.edge;
+        irq.enqueue(is_on);
     }
 
     /// Returns an attribute, as KVM_GET_DEVICE_ATTR does.
@@ -189,9 +239,7 @@ impl Kernel {
             0x008 => self.iidr(),
             0x080..0x100 => bits(0x080, |irq| irq.group),
             0x100..0x180 => bits(0x100, |irq| irq.enabled),
-            0x200..0x280 => {
-                bits(0x200, |irq| irq.latch || irq.source != 0 || !irq.edge && irq.line)
-            }
+            0x200..0x280 => bits(0x200, Irq::is_pending),
             0x300..0x380 => bits(0x300, |irq| irq.active),
             0x400..0x800 => self.bytes(vcpu, offset - 0x400, |irq| irq.priority),
             0x820..0xc00 => self.bytes(vcpu, offset - 0x800, |irq| irq.targets),
@@ -206,4 +254,9 @@ impl Kernel {
     fn bytes(&mut self, vcpu: usize, first: usize, byte: fn(&Irq) -> u8) -> u32 {
         u32::from_le_bytes([0, 1, 2, 3].map(|i| byte(self.irq(vcpu, first + i))))
     }
+}
+
+/// Returns the SGIs and PPIs of a vCPU.
+fn banked(bank: &[Irq], target: usize) -> Vec<Irq> {
+    bank.iter().map(|irq| Irq { target, ..irq.clone() }).collect()
 }
