@@ -36,7 +36,6 @@ mod storage;
 mod stream;
 mod terminal;
 mod typed;
-mod volumes;
 mod work;
 
 use machine::Machine;

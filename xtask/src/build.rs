@@ -1,11 +1,11 @@
-//! Builds the hypervisor's image and the guests. One run of cargo never builds both, because their features would mix.
+//! Builds the hypervisor's image, the guests, and `stasis-kvm`. One run of cargo never builds both, because their features would mix.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
 
-use crate::setup::rust::{GUESTS, HYPERVISOR};
+use crate::setup::rust::{GUESTS, HYPERVISOR, KVM};
 use crate::workspace::{Workspace, cargo, read, write};
 use crate::{elf, report, setup};
 
@@ -57,6 +57,35 @@ pub fn guests(workspace: &Workspace) -> Result<PathBuf> {
         .quiet()
         .run()?;
     Ok(target.join(GUESTS).join("release"))
+}
+
+/// The profile of what is carried to another machine.
+const CARRIED: &str = "carried";
+
+/// Returns the settings of cargo for the target of `stasis-kvm`: the linker that comes with Rust, and the C library that comes with the target.
+pub fn carried_config() -> [String; 2] {
+    [
+        format!("target.{KVM}.linker=\"rust-lld\""),
+        format!("target.{KVM}.rustflags=[\"-Clink-self-contained=yes\"]"),
+    ]
+}
+
+/// Builds `stasis-kvm`, a static program for Linux on arm64, and returns its path.
+pub fn kvm(workspace: &Workspace) -> Result<PathBuf> {
+    setup::rust::ensure_kvm()?;
+    report::step("building stasis-kvm");
+    let shell = shell(workspace)?;
+    let (cargo, target, [linker, flags]) = (cargo(), workspace.target(), carried_config());
+    cmd!(
+        shell,
+        "{cargo} build --profile {CARRIED} --package stasis-kvm --target {KVM} --target-dir {target} --config {linker} --config {flags}"
+    )
+    .quiet()
+    .run()?;
+    let program = target.join(KVM).join(CARRIED).join("stasis-kvm");
+    let size = std::fs::metadata(&program).context("there is no stasis-kvm")?.len();
+    report::note(format_args!("{}: {}", workspace.show(&program), report::size(size)));
+    Ok(program)
 }
 
 /// Builds the application on ArceOS, and returns it as an arm64 `Image`, because its ELF file has only virtual addresses.

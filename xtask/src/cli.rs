@@ -38,9 +38,10 @@ enum Task {
     /// Run tests of the pure crates under Miri, which takes long
     #[command(after_help = "It wants rustup and a nightly toolchain, to which it adds Miri.")]
     Miri,
-    /// Build the hypervisor's image and the bare-metal guests
+    /// Build the hypervisor's image, the bare-metal guests, and stasis-kvm
     #[command(
-        after_help = "The image is target/stasis/Image, an arm64 Linux Image as boot loaders take it."
+        after_help = "The image is target/stasis/Image, an arm64 Linux Image as boot loaders take it. \
+                      stasis-kvm is a static program for Linux on arm64, to be copied there."
     )]
     Build,
     /// Install what is lacking; the other commands do so by themselves
@@ -63,7 +64,8 @@ impl Task {
             Self::Miri => miri::main(workspace),
             Self::Build => {
                 build::hypervisor(workspace)?;
-                build::guests(workspace).map(drop)
+                build::guests(workspace)?;
+                build::kvm(workspace).map(drop)
             }
             Self::Setup => setup::all(workspace),
             Self::Bench(arguments) => bench::main(workspace, arguments),

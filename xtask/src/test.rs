@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use stasis_tool::suggest::nearest;
 
 use crate::build::BARE_METAL;
-use crate::setup::rust::{GUESTS, HYPERVISOR};
+use crate::setup::rust::{GUESTS, HYPERVISOR, KVM};
 use crate::workspace::{Workspace, cargo};
 use crate::{build, report, setup};
 
@@ -48,6 +48,9 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
             let clippy = ["clippy", "--quiet", "--package"];
             suite.run(what, &[&clippy, package, &["--", "-D", "warnings"]]);
         }
+        suite.note("the target of stasis-kvm", setup::rust::ensure_kvm());
+        let clippy = ["clippy", "--quiet", "--package", "stasis-kvm", "--target", KVM];
+        suite.run("clippy on stasis-kvm", &[&clippy, &["--", "-D", "warnings"]]);
     }
     // The tests build what they boot, too. A failure to build has a line of its own here.
     suite.note("building the hypervisor", build::hypervisor(workspace).map(drop));

@@ -16,6 +16,8 @@ use crate::workspace::{Workspace, cargo, write};
 pub const HYPERVISOR: &str = "aarch64-unknown-none-softfloat";
 /// The guests' target.
 pub const GUESTS: &str = "aarch64-unknown-none";
+/// The target of `stasis-kvm`: Linux, with a C library that is linked into the program.
+pub const KVM: &str = "aarch64-unknown-linux-musl";
 
 /// The libraries of a target without an operating system.
 const LIBRARIES: [&str; 3] = ["core", "alloc", "compiler_builtins"];
@@ -41,6 +43,17 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
         None => Ok(()),
         Some(target) => bail!("{target} was installed, but not for {}", compiler.sysroot.display()),
     }
+}
+
+/// Installs the target of `stasis-kvm`, which has the standard library, and is not built here.
+pub fn ensure_kvm() -> Result<()> {
+    if Compiler::find()?.has(KVM) {
+        return Ok(());
+    }
+    report::step(format_args!("installing the Rust target {KVM}"));
+    rustup(&[KVM]).with_context(|| {
+        format!("the Rust target {KVM} is lacking; `rustup target add {KVM}` installs it")
+    })
 }
 
 struct Compiler {

@@ -3,10 +3,10 @@
 //! [`target`] opens the line, [`terminal`] has a terminal's settings for a while, [`keys`] finds what is meant for this command among what
 //! is typed, and [`session`] carries bytes to and fro.
 
-mod keys;
+pub mod keys;
 mod session;
 mod target;
-mod terminal;
+pub mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 

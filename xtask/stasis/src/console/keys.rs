@@ -1,48 +1,35 @@
-//! [`Keys`]: what is typed goes to the machine, but for the few keys that stand behind Ctrl-A, which are QEMU's.
+//! [`Keys`]: what is typed goes to the machine, but for the few keys that stand behind Ctrl-A, as with QEMU.
 
 /// The key Ctrl-A.
 const PREFIX: u8 = 0x01;
 
-/// What a person wants of this command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// To leave.
-    Leave,
-    /// To send a break.
-    Break,
-    /// To see the keys.
-    Help,
-}
-
 /// The keys that are typed, one after the other.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub struct Keys {
     /// The last one was Ctrl-A.
     is_behind_prefix: bool,
 }
 
 impl Keys {
-    /// Takes what was typed, and adds to `out` what the machine gets. Returns what is wanted of this command, in order. Keys behind
-    /// [`Wish::Leave`] are dropped.
-    pub(super) fn take(&mut self, typed: &[u8], out: &mut Vec<u8>) -> Vec<Wish> {
+    /// Takes what was typed, and adds to `out` what the machine gets. Returns what is wanted of this command, in order: what `wish` makes of each key behind
+    /// Ctrl-A, in lower case. Keys behind a wish that `is_last` are dropped.
+    pub fn take<W>(
+        &mut self,
+        typed: &[u8],
+        out: &mut Vec<u8>,
+        wish: fn(u8) -> W,
+        is_last: fn(&W) -> bool,
+    ) -> Vec<W> {
         let mut wishes = Vec::new();
         for &key in typed {
-            if !std::mem::take(&mut self.is_behind_prefix) {
-                self.is_behind_prefix = key == PREFIX;
-                if key != PREFIX {
-                    out.push(key);
-                }
-                continue;
+            let is_behind_prefix = std::mem::take(&mut self.is_behind_prefix);
+            match (is_behind_prefix, key) {
+                (false, PREFIX) => self.is_behind_prefix = true,
+                (false, _) | (true, PREFIX) => out.push(key),
+                (true, _) => wishes.push(wish(key.to_ascii_lowercase())),
             }
-            match key.to_ascii_lowercase() {
-                b'x' => {
-                    wishes.push(Wish::Leave);
-                    break;
-                }
-                b'b' => wishes.push(Wish::Break),
-                PREFIX => out.push(PREFIX),
-                // A key that means nothing is likely one that a person looks for.
-                _ => wishes.push(Wish::Help),
+            if is_behind_prefix && wishes.last().is_some_and(is_last) {
+                break;
             }
         }
         wishes
@@ -51,12 +38,16 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use super::super::session::Wish;
     use super::*;
 
     /// What the machine gets of keys that come in these pieces, and what is wanted.
     fn typed(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Wish>) {
         let (mut keys, mut out) = (Keys::default(), Vec::new());
-        let wishes = pieces.iter().flat_map(|piece| keys.take(piece, &mut out)).collect();
+        let wishes = pieces
+            .iter()
+            .flat_map(|piece| keys.take(piece, &mut out, Wish::of, Wish::is_last))
+            .collect();
         (out, wishes)
     }
 

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::keys::{Keys, Wish};
+use super::keys::Keys;
 use super::target::Line;
 use super::terminal::Settings;
 
@@ -22,6 +22,33 @@ const ENOUGH: usize = 1 << 16;
 
 const HELP: &str = "\r\n[Ctrl-A X: leave; Ctrl-A B: send a break; Ctrl-A Ctrl-A: send Ctrl-A]\r\n";
 const NO_BREAK: &str = "\r\n[no break: a socket has none]\r\n";
+
+/// What a person wants of this command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// To leave.
+    Leave,
+    /// To send a break.
+    Break,
+    /// To see the keys.
+    Help,
+}
+
+impl Wish {
+    /// Returns what a key behind Ctrl-A means. One that means nothing is likely one that a person looks for.
+    pub(super) fn of(key: u8) -> Self {
+        match key {
+            b'x' => Self::Leave,
+            b'b' => Self::Break,
+            _ => Self::Help,
+        }
+    }
+
+    /// Returns whether no key counts any more.
+    pub(super) fn is_last(&self) -> bool {
+        *self == Self::Leave
+    }
+}
 
 /// Why a session has ended.
 #[derive(Debug)]
@@ -227,7 +254,7 @@ impl<'s> Session<'s> {
         if count == 0 {
             return Some(End::Left);
         }
-        let wishes = self.keys.take(typed, &mut self.for_machine);
+        let wishes = self.keys.take(typed, &mut self.for_machine, Wish::of, Wish::is_last);
         wishes.into_iter().find_map(|wish| self.fulfil(wish))
     }
 

@@ -7,7 +7,7 @@ use nix::sys::termios::{self, SetArg, Termios};
 
 /// Settings that a terminal has for a while. When this is dropped, the terminal has those from before.
 #[derive(Debug)]
-pub(super) struct Settings<T: AsFd> {
+pub struct Settings<T: AsFd> {
     terminal: T,
     before: Termios,
     meanwhile: Termios,
@@ -15,12 +15,12 @@ pub(super) struct Settings<T: AsFd> {
 
 impl<T: AsFd> Settings<T> {
     /// Makes a terminal pass each byte as it is, in both directions, at once.
-    pub(super) fn raw(terminal: T) -> io::Result<Self> {
+    pub fn raw(terminal: T) -> io::Result<Self> {
         Self::changed(terminal, termios::cfmakeraw)
     }
 
     /// Changes a terminal's settings. Fails if it is no terminal.
-    pub(super) fn changed(terminal: T, change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
+    pub fn changed(terminal: T, change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
         let before = termios::tcgetattr(&terminal)?;
         let mut meanwhile = before.clone();
         change(&mut meanwhile);
@@ -30,13 +30,13 @@ impl<T: AsFd> Settings<T> {
     }
 
     /// Gives the terminal its changed settings again: a shell may have given it others while this process was stopped.
-    pub(super) fn apply(&self) -> io::Result<()> {
+    pub fn apply(&self) -> io::Result<()> {
         // Do not wait for what is still to be sent: nobody may take it.
         Ok(termios::tcsetattr(&self.terminal, SetArg::TCSANOW, &self.meanwhile)?)
     }
 
     /// Returns the terminal.
-    pub(super) fn terminal(&self) -> &T {
+    pub fn terminal(&self) -> &T {
         &self.terminal
     }
 }

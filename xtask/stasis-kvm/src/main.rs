@@ -1,0 +1,7 @@
+//! `stasis-kvm`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stasis_kvm::cli::main()
+}
