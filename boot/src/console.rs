@@ -5,7 +5,7 @@ mod commands;
 mod top;
 
 use crate::work::Work;
-use crate::{archive, catalog, notes, registry, terminal, typed};
+use crate::{archive, catalog, notes, registry, terminal, typed, volumes};
 use stasis_console::{Input, Names};
 use stasis_run::turns::Task;
 use stasis_run::{interrupts, roster};
@@ -69,5 +69,6 @@ fn names(work: &mut Work) -> Names {
         guests: registry::all().iter().map(|domain| domain.name.clone()).collect(),
         configured: archive::guest_names(),
         checkpoints: catalog::names(work),
+        volumes: volumes::names(work),
     }
 }

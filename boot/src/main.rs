@@ -36,6 +36,7 @@ mod storage;
 mod stream;
 mod terminal;
 mod typed;
+mod volumes;
 mod work;
 
 use machine::Machine;

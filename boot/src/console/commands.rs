@@ -6,6 +6,7 @@ use crate::resume::Way;
 use crate::work::Work;
 use crate::{
     archive, catalog, checkpoint, firmware, guests, notes, registry, resume, terminal, typed,
+    volumes,
 };
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -71,6 +72,10 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         }
         Command::Delete(which) => said(catalog::delete(work, which, out)),
         Command::Store { json } => said(catalog::list(work, json, out)),
+        Command::Volumes { json } => said(volumes::list(work, json, out)),
+        Command::CreateVolume { name, size } => said(volumes::create(work, name, size)),
+        Command::CopyVolume { name, to } => said(volumes::copy(work, name, to)),
+        Command::DeleteVolume(name) => said(volumes::delete(work, name)),
         Command::UpgradeStore => said(catalog::upgrade(work, out)),
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),

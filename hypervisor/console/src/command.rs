@@ -96,6 +96,27 @@ pub enum Command<'a> {
     },
     /// Takes the store to the newest version.
     UpgradeStore,
+    /// Lists the volumes.
+    Volumes {
+        /// Whether the list is written as JSON.
+        json: bool,
+    },
+    /// Creates a volume of zeros.
+    CreateVolume {
+        /// The name.
+        name: &'a str,
+        /// The bytes.
+        size: u64,
+    },
+    /// Makes a volume that shares its blocks with another one.
+    CopyVolume {
+        /// The volume that is copied.
+        name: &'a str,
+        /// The name of the new one.
+        to: &'a str,
+    },
+    /// Deletes a volume.
+    DeleteVolume(&'a str),
     /// Shows a guest's interrupt controller.
     Gic(&'a str),
     /// Gives up the command that was under way when this one was typed.
@@ -159,6 +180,14 @@ pub enum CommandError {
         word: String,
         /// The largest number that is allowed.
         most: u64,
+        /// The usage of the command.
+        usage: Usage,
+    },
+    /// An argument is no size.
+    #[error("{} is no size such as \"1G\" or \"512M\"; usage: {usage}", quoted(.word))]
+    NotASize {
+        /// The word that was typed.
+        word: String,
         /// The usage of the command.
         usage: Usage,
     },

@@ -108,6 +108,42 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
     Table { columns: COLUMNS, rows: rows.collect(), nothing: "no checkpoints" }
 }
 
+/// A row of the list of volumes.
+#[derive(Clone, Debug)]
+pub struct VolumeRow<'a> {
+    /// The volume's name.
+    pub name: &'a str,
+    /// Bytes of the volume.
+    pub size: u64,
+    /// Bytes of the disk that would be free without it.
+    pub frees: u64,
+    /// The time at which it was created, in seconds since 1970, or 0 if the host had no clock.
+    pub when: u64,
+    /// The guest that has it as a disk; `None` if none has.
+    pub guest: Option<String>,
+}
+
+/// Returns the list of volumes as a table.
+pub fn volumes(volumes: &[VolumeRow<'_>]) -> Table {
+    const COLUMNS: &[Column] = &[
+        Column::text("name"),
+        Column::number("size"),
+        Column::number("frees"),
+        Column::text("when (UTC)").key("when"),
+        Column::text("guest"),
+    ];
+    let rows = volumes.iter().map(|volume| {
+        vec![
+            Cell::text(volume.name),
+            Cell::Size(volume.size),
+            Cell::Size(volume.frees),
+            if volume.when == 0 { Cell::Unknown } else { Cell::When(volume.when) },
+            volume.guest.as_deref().map_or(Cell::Unknown, Cell::text),
+        ]
+    });
+    Table { columns: COLUMNS, rows: rows.collect(), nothing: "no volumes" }
+}
+
 /// The title of a column, its name in JSON, and how its cells are aligned.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {

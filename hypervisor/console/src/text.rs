@@ -1,7 +1,8 @@
 //! Text for people: words that came from outside, and sizes.
 //!
 //! [`Harmless`] and [`is_harmless`] keep out of all lines what would control a terminal. [`quoted`] puts a word into quotes and cuts it short.
-//! [`Size`] is how the machine and the host's tool write a number of bytes.
+//! [`Size`] is how the machine and the host's tool write a number of bytes,
+//! and [`parse_size`] how they read one.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
@@ -83,6 +84,19 @@ impl fmt::Display for Size {
     }
 }
 
+/// Returns the bytes of a size as people write it: `512M`, `1G`, `4096`.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim();
+    let is = |names: &[&str]| names.iter().any(|name| unit.eq_ignore_ascii_case(name));
+    const UNITS: [&[&str]; 5] =
+        [&["", "B"], &["K", "KiB"], &["M", "MiB"], &["G", "GiB"], &["T", "TiB"]];
+    let shift = 10 * UNITS.iter().position(|names| is(names))?;
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +130,16 @@ mod tests {
         ] {
             assert_eq!(Size(bytes).to_string(), said);
         }
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_size("256M"), Some(256 << 20));
+        assert_eq!(parse_size("1 GiB"), Some(1 << 30));
+        assert_eq!(parse_size("4096"), Some(4096));
+        assert_eq!(parse_size("64k"), Some(64 << 10));
+        assert_eq!(parse_size("12 parsecs"), None);
+        assert_eq!(parse_size("M"), None);
+        assert_eq!(parse_size("99999999999999G"), None);
     }
 }

@@ -209,7 +209,7 @@ impl Origin<'_> {
     /// Reads a size, in bytes.
     fn size(&self, value: &Spanned<String>, key: &str) -> Result<u64> {
         let found = value.get_ref();
-        report::parse_size(found).with_context(|| {
+        stasis_console::text::parse_size(found).with_context(|| {
             format!("{}: {found:?} is no size such as \"256M\"", self.at(value.span(), key))
         })
     }

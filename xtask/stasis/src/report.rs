@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use stasis_console::text::{Escape, Size};
+use stasis_console::text::{Escape, Size, parse_size};
 
 /// Prints a command's results to the standard output. It is no error if the reader does not read to the end, as in `| head`.
 pub fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<()> {
@@ -118,21 +118,6 @@ pub fn date(seconds: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Returns the bytes of a size as people write it: `512M`, `1G`, `4096`.
-pub fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim().to_ascii_uppercase().as_str() {
-        "" | "B" => 0,
-        "K" | "KIB" => 10,
-        "M" | "MIB" => 20,
-        "G" | "GIB" => 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
 /// Returns the bytes of a size on the command line. Fails for a small number without a unit, which is hardly meant as bytes.
 pub fn size_from(text: &str) -> Result<u64, String> {
     const LEAST_BYTES: u64 = 1 << 20;
@@ -165,17 +150,6 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {
         assert_eq!(harmless("two\nlines\t\u{1b}[2J\r"), "two\nlines    \\u{1b}[2J\\r");
-    }
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        assert_eq!(parse_size("256M"), Some(256 << 20));
-        assert_eq!(parse_size("1 GiB"), Some(1 << 30));
-        assert_eq!(parse_size("4096"), Some(4096));
-        assert_eq!(parse_size("64k"), Some(64 << 10));
-        assert_eq!(parse_size("12 parsecs"), None);
-        assert_eq!(parse_size("M"), None);
-        assert_eq!(parse_size("99999999999999G"), None);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Names {
     pub configured: Vec<String>,
     /// Names of the checkpoints in the store.
     pub checkpoints: Vec<String>,
+    /// Names of the volumes in the store.
+    pub volumes: Vec<String>,
 }
 
 /// The effect of the Tab key.
@@ -88,6 +90,8 @@ fn candidates<'w>(before: &str, word: &'w str, names: &Names) -> (Vec<String>, &
         },
         Kind::Checkpoint => checkpoints(word, &names.checkpoints),
         Kind::Topic => words(),
+        Kind::Volume => names.volumes.clone(),
+        Kind::OneOf(words) => words.iter().map(ToString::to_string).collect(),
         Kind::Word(word) => Vec::from([word.to_string()]),
         Kind::Free => Vec::new(),
     };

@@ -3,6 +3,7 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use crate::text::parse_size;
 use crate::type_ahead::CANCEL;
 
 use super::{ALL, ANY_SPEED, Command, CommandError, JSON, SEPARATOR, Usage, WHOLE};
@@ -48,6 +49,10 @@ pub(super) enum Kind {
     Guests,
     /// A checkpoint, or a set of checkpoints.
     Checkpoint,
+    /// A volume.
+    Volume,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
     /// The word of a command.
     Topic,
     /// This word. The parameter behind it is then required.
@@ -96,6 +101,11 @@ impl<'a> Arguments<'a> {
                     let word = word.to_string();
                     return Err(CommandError::NotTheWord { word, expected, usage });
                 }
+                (Some(word), Kind::OneOf(words)) if !words.contains(word) => {
+                    let (word, expected) = (word.to_string(), parameter.shown);
+                    let expected = expected.trim_matches(['[', ']']);
+                    return Err(CommandError::NotTheWord { word, expected, usage });
+                }
                 (None, _) if parameter.required || announced => {
                     let argument = parameter.shown.trim_matches(['[', ']']);
                     return Err(CommandError::Missing { argument, usage });
@@ -117,6 +127,24 @@ impl<'a> Arguments<'a> {
 
     fn has(&self, option: &str) -> bool {
         self.options.contains(&option)
+    }
+
+    /// Returns an argument that this use of the command requires; `argument` is its name in the help.
+    fn needed(&self, index: usize, argument: &'static str) -> Result<&'a str, CommandError> {
+        self.optional(index).ok_or(CommandError::Missing { argument, usage: self.usage })
+    }
+
+    /// Refuses arguments from this one on.
+    fn no_more(&self, index: usize) -> Result<(), CommandError> {
+        self.optional(index).map_or(Ok(()), |word| {
+            Err(CommandError::Surplus { word: word.to_string(), usage: self.usage })
+        })
+    }
+
+    fn size(&self, index: usize, argument: &'static str) -> Result<u64, CommandError> {
+        let word = self.needed(index, argument)?;
+        let none = || CommandError::NotASize { word: word.to_string(), usage: self.usage };
+        parse_size(word).ok_or_else(none)
     }
 
     fn number(&self, index: usize, most: u64) -> Result<Option<u64>, CommandError> {
@@ -148,7 +176,25 @@ impl<'a> Arguments<'a> {
     }
 }
 
-pub(super) static TABLE: [Spec; 20] = [
+/// What `volume` does.
+const VOLUME_WORDS: &[&str] = &["list", "create", "copy", "delete"];
+
+fn volume<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
+    let name = || arguments.needed(1, "name");
+    match arguments.optional(0) {
+        Some("create") => {
+            Ok(Command::CreateVolume { name: name()?, size: arguments.size(2, "size")? })
+        }
+        Some("copy") => Ok(Command::CopyVolume { name: name()?, to: arguments.needed(2, "new")? }),
+        Some("delete") => {
+            let name = name()?;
+            arguments.no_more(2).map(|()| Command::DeleteVolume(name))
+        }
+        _ => arguments.no_more(1).map(|()| Command::Volumes { json: arguments.has(JSON) }),
+    }
+}
+
+pub(super) static TABLE: [Spec; 21] = [
     Spec {
         word: "help",
         parameters: &[optional("[command]", Kind::Topic)],
@@ -313,6 +359,23 @@ pub(super) static TABLE: [Spec; 20] = [
             Some(_) => Ok(Command::UpgradeStore),
             None => Ok(Command::Store { json: arguments.has(JSON) }),
         },
+    },
+    Spec {
+        word: "volume",
+        parameters: &[
+            optional("[list|create|copy|delete]", Kind::OneOf(VOLUME_WORDS)),
+            optional("[name]", Kind::Volume),
+            optional("[size|new]", Kind::Free),
+        ],
+        options: &[JSON],
+        summary: "list volumes, the disks of guests, or change them",
+        details: &[
+            "\"volume create NAME SIZE\" makes one of zeros, such as 1G, which takes no room until it is written.",
+            "\"volume copy NAME NEW\" makes one that shares all blocks, as of the last flush, until one of them is written.",
+            "\"volume delete NAME\" is for good; checkpoints keep what they have of it. A guest's own is refused.",
+            "With --json, each volume is one line with an object, in bytes and seconds since 1970.",
+        ],
+        build: volume,
     },
     Spec {
         word: "attach",

@@ -32,6 +32,7 @@ impl Bench {
             guests: names(&["linux", "counter", "counter-2"]),
             configured: names(&["linux", "probe"]),
             checkpoints: names(&["morning", "morning", "set-1/linux", "set-1/counter", "süß"]),
+            ..Names::default()
         };
         let mut bench = Self { console: Console::new(), terminal: Vec::new(), names };
         bench.console.prompt(&mut bench.terminal);

@@ -43,6 +43,11 @@ fn each_command_is_understood() {
         ("log linux 3", Command::Log { guest: "linux", lines: 3 }),
         ("store", Command::Store { json: false }),
         ("store upgrade", Command::UpgradeStore),
+        ("volume", Command::Volumes { json: false }),
+        ("volume list --json", Command::Volumes { json: true }),
+        ("volume create root 1G", Command::CreateVolume { name: "root", size: 1 << 30 }),
+        ("volume copy root other", Command::CopyVolume { name: "root", to: "other" }),
+        ("volume delete root", Command::DeleteVolume("root")),
         ("gic linux", Command::Gic("linux")),
         ("cancel", Command::Cancel),
         ("quit", Command::Quit),
@@ -70,6 +75,22 @@ fn mistyped_input_gets_an_answer() {
         ("exit", "no command \"exit\"; did you mean \"quit\"? (\"help\" lists them)"),
         ("reboot", "no command \"reboot\" (\"help\" lists them)"),
         ("help puase", "no command \"puase\"; did you mean \"pause\"? (\"help\" lists them)"),
+        (
+            "volume create root",
+            "size is missing; usage: volume [list|create|copy|delete] [name] [size|new] [--json]",
+        ),
+        (
+            "volume create root much",
+            "\"much\" is no size such as \"1G\" or \"512M\"; usage: volume [list|create|copy|delete] [name] [size|new] [--json]",
+        ),
+        (
+            "volume make",
+            "\"make\" stands where only \"list|create|copy|delete\" can; usage: volume [list|create|copy|delete] [name] [size|new] [--json]",
+        ),
+        (
+            "volume list root",
+            "\"root\" is one argument too many; usage: volume [list|create|copy|delete] [name] [size|new] [--json]",
+        ),
         ("pause", "<guest> is missing; usage: pause <guest>"),
         ("checkpoint", "<guests> is missing; usage: checkpoint <guests> [name]"),
         (
@@ -102,7 +123,7 @@ fn mistyped_input_gets_an_answer() {
 fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
-    assert_eq!(help.lines().count(), 20);
+    assert_eq!(help.lines().count(), 21);
     assert!(
         help.contains(
             "  pause <guest>                                                      stop a guest's time\n"

@@ -1,0 +1,74 @@
+//! The commands about the volumes that the store has.
+
+use crate::answer::Answer;
+use crate::storage::{Disk, DiskError, NoStore};
+use crate::work::Work;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use stasis_console::table::{self, VolumeRow};
+use stasis_console::text::Size;
+use stasis_run::clock;
+use stasis_store::volume::Source;
+use stasis_store::{Error, Store, Usage};
+
+/// Why a command about volumes was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeCommandError {
+    /// There is no store.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The store has failed, or has no such volume, or has one of this name.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// The answer was not written.
+    #[error(transparent)]
+    Answer(#[from] fmt::Error),
+}
+
+/// Lists the volumes.
+pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), VolumeCommandError> {
+    work.with_store(|store| {
+        let frees = store.freed_by_each_volume();
+        let Usage { free, capacity, .. } = store.usage();
+        let volumes = store.volumes().iter().zip(frees);
+        let rows: Vec<VolumeRow> = volumes
+            .map(|(volume, frees)| VolumeRow {
+                name: &volume.name,
+                size: volume.length,
+                frees,
+                when: volume.created,
+                guest: None,
+            })
+            .collect();
+        table::volumes(&rows).write(out, json)?;
+        match json {
+            true => writeln!(out, "{{\"free\":{free},\"capacity\":{capacity}}}")?,
+            false => writeln!(out, "{} of {} free", Size(free), Size(capacity))?,
+        }
+        Ok(())
+    })
+}
+
+/// Returns the names of all volumes; none if there is no store.
+pub fn names(work: &mut Work) -> Vec<String> {
+    let names = |store: &mut Store<Disk>| {
+        Ok::<_, NoStore>(store.volumes().iter().map(|one| one.name.to_string()).collect())
+    };
+    work.with_store(names).unwrap_or_default()
+}
+
+/// Creates a volume of zeros.
+pub fn create(work: &mut Work, name: &str, size: u64) -> Result<(), VolumeCommandError> {
+    work.with_store(|store| Ok(store.create_volume(name, size, clock::date())?))
+}
+
+/// Makes a volume that shares all of its blocks with another one.
+pub fn copy(work: &mut Work, name: &str, to: &str) -> Result<(), VolumeCommandError> {
+    work.with_store(|store| Ok(store.copy_volume(Source::Volume(name), to, clock::date())?))
+}
+
+/// Deletes a volume.
+pub fn delete(work: &mut Work, name: &str) -> Result<(), VolumeCommandError> {
+    work.with_store(|store| Ok(store.delete_volume(name)?))
+}
