@@ -84,6 +84,39 @@ impl Translation {
         self.map(tables, input, output, len, attributes)
     }
 
+    /// Maps a block of 2 MiB, none of which is mapped, in pages: those that `moved` has, each with its number in the block and its physical address, and all others as the block at `output` has them.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfMemory`] if there is no table. Nothing was mapped then.
+    pub fn map_scattered(
+        &mut self,
+        tables: &mut impl TableSource,
+        input: u64,
+        output: u64,
+        attributes: Attributes,
+        moved: impl Iterator<Item = (usize, u64)>,
+    ) -> Result<(), MapError> {
+        let first = self.first_level().entry(input);
+        let second = match first.next() {
+            Some(level) => level,
+            None => first.link(tables)?,
+        };
+        let entry = second.entry(input);
+        if entry.load() != 0 {
+            return Err(MapError::Mapped { input });
+        }
+        let spare = self.spares.pop().or_else(|| Pages::allocate(tables));
+        let pages = spare.ok_or(MapError::OutOfMemory)?;
+        pages.fill(output, attributes);
+        moved.for_each(|(number, output)| pages.lead_to(number, output));
+        if let Some(level) = self.first_level().entry(input).next() {
+            level.entry(input).refer_to(pages);
+        }
+        self.split += 1;
+        Ok(())
+    }
+
     /// Makes the block of 2 MiB in which `input` lies one block, if all of it has arrived in pages. Writes are allowed to all of it, or to nothing. Cores may use
     /// the translation meanwhile. `forget` is called at most once, and must make all cores drop their copies of what it is given.
     ///

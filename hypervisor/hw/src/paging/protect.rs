@@ -6,10 +6,11 @@
 //!
 //! An entry that allows writes may become one that does not, but a core may go on with its copy of the old one until it is told to drop it. A block may become
 //! a table, or a table a block, by break-before-make alone: the entry is made invalid, all cores drop their copies, and then the entry gets
-//! its new value (DDI 0487, D8.16.1). A core that looks the address up meanwhile takes a translation fault, and tries again.
+//! its new value (DDI 0487, D8.16.1). A core that looks the address up meanwhile takes a translation fault, and tries again. A page that
+//! [moves](Translation::move_page), because its guest writes what it shares with another one, gets its new address so, too.
 
-use super::table::{Entry, Pages, Spares};
-use super::{MapError, Translation};
+use super::table::{Entry, LAST_LEVEL, Pages, Spares, TableSource, index};
+use super::{MapError, OUTPUT_ADDRESS, Translation};
 
 /// What all cores must drop their copies of, before the translation goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +128,51 @@ impl Translation {
             }
             self.split += 1;
         }
+        self.allow_writes(input);
+        Ok(())
+    }
+
+    /// Maps the page at `input`, which lies in a block of 2 MiB that is mapped, to `output`, and allows writes to it. The block is split unless it was already. Other cores
+    /// may use the translation meanwhile: they find the page where it was, or nothing, until it is at `output`. `forget` is called at most once, and must make all cores drop their copies of what
+    /// it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfMemory`] if there is no table for the pages, in [stock](Self::stock) or in `tables`. Nothing was changed then.
+    ///
+    /// # Safety
+    ///
+    /// When `forget` returns, no core has a copy of what it was given, as it was before, in a TLB or in a walk that is under way.
+    pub unsafe fn move_page(
+        &mut self,
+        tables: &mut impl TableSource,
+        input: u64,
+        output: u64,
+        forget: impl FnOnce(Forget),
+    ) -> Result<(), MapError> {
+        let Some(is_split) = self.block(input).map(|entry| entry.next().is_some()) else {
+            return Ok(());
+        };
+        if is_split {
+            let Some(leaf) = self.leaf(input) else { return Ok(()) };
+            if leaf.load() & OUTPUT_ADDRESS != output {
+                leaf.invalidate();
+                forget(Forget::Address(input));
+                leaf.lead_to(output);
+            }
+            leaf.allow_writes();
+            return Ok(());
+        }
+        let spare = self.spares.pop().or_else(|| Pages::allocate(tables));
+        let pages = spare.ok_or(MapError::OutOfMemory)?;
+        if let Some(entry) = self.block(input) {
+            entry.fill(&pages);
+            pages.lead_to(index(input, LAST_LEVEL), output);
+            entry.invalidate();
+            forget(Forget::Address(input));
+            entry.refer_to(pages);
+        }
+        self.split += 1;
         self.allow_writes(input);
         Ok(())
     }

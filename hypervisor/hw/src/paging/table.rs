@@ -137,13 +137,16 @@ impl<'t> Entry<'t> {
         self.descriptor.store(self.load() & !write, Ordering::Relaxed);
     }
 
+    /// Makes the entry, which is invalid, and maps a page, valid again, and map the page at `output`.
+    pub(super) fn lead_to(&self, output: u64) {
+        let attributes = self.load() & !OUTPUT_ADDRESS;
+        let descriptor = attributes | output | DESCRIPTOR::VALID::SET.value;
+        self.descriptor.store(descriptor, Ordering::Relaxed);
+    }
+
     /// Fills `pages` with pages that map what the entry, a block of level 2, maps, with its attributes.
     pub(super) fn fill(&self, pages: &Pages) {
-        let mut descriptor = self.load() | DESCRIPTOR::TABLE_OR_PAGE::SET.value;
-        for entry in pages.entries() {
-            entry.store(descriptor, Ordering::Relaxed);
-            descriptor += PAGE_SIZE;
-        }
+        pages.fill_from(self.load() | DESCRIPTOR::TABLE_OR_PAGE::SET.value);
     }
 
     /// Makes the entry, which is invalid, refer to a table of pages.
@@ -214,6 +217,27 @@ impl Pages {
     /// Makes the table map nothing.
     pub(super) fn clear(&self) {
         self.entries().iter().for_each(|entry| entry.store(0, Ordering::Relaxed));
+    }
+
+    /// Makes the table map the block at `output`, page by page.
+    pub(super) fn fill(&self, output: u64, attributes: Attributes) {
+        let kind = DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::VALID::SET;
+        self.fill_from(output | attributes.bits() | kind.value);
+    }
+
+    /// Writes all entries: the descriptor of the first page, and those of the pages behind it.
+    fn fill_from(&self, mut descriptor: u64) {
+        for entry in self.entries() {
+            entry.store(descriptor, Ordering::Relaxed);
+            descriptor += PAGE_SIZE;
+        }
+    }
+
+    /// Makes the entry with this number, which maps a page, map the page at `output`.
+    pub(super) fn lead_to(&self, number: usize, output: u64) {
+        let entry = &self.entries()[number % ENTRIES];
+        let attributes = entry.load(Ordering::Relaxed) & !OUTPUT_ADDRESS;
+        entry.store(attributes | output, Ordering::Relaxed);
     }
 
     fn entries(&self) -> &[AtomicU64; ENTRIES] {

@@ -90,6 +90,22 @@ impl Guest {
         Ok(())
     }
 
+    /// Moves a page as the fault path does for a vCPU of core 0, and the other core uses the block meanwhile.
+    fn move_page(&mut self, input: u64, output: u64) -> Result<(), MapError> {
+        let tlbs = &self.tlbs;
+        let forget = |what| {
+            look_ahead(tlbs);
+            tlbs.borrow_mut().iter_mut().for_each(|tlb| tlb.forget(what));
+            let found = tlbs.borrow_mut()[1].access(input, false);
+            assert_eq!(found, Access::Translation, "nothing is there until the new entry is");
+        };
+        // SAFETY: the two TLBs are all that walks the translation, and both forget.
+        unsafe { self.map.move_page(&mut self.tables, input, output, forget)? };
+        look_ahead(tlbs);
+        self.take_faults(input);
+        Ok(())
+    }
+
     fn join(&mut self, input: u64) {
         let tlbs = &self.tlbs;
         // SAFETY: the two TLBs are all that walks the translation, and both forget.
@@ -186,6 +202,43 @@ fn pages_that_were_written_are_forbidden_and_their_block_stays_split() {
     guest.writes(BLOCKS[1]);
     guest.forbid_all_of(&[(BLOCKS[1], written(&[7]))]);
     guest.only_reads(BLOCKS[1]);
+}
+
+#[test]
+fn a_page_that_moves_is_where_it_was_or_nowhere_until_it_is_where_it_goes() {
+    let mut guest = Guest::new(1);
+    guest.forbid();
+    let moves = [(PAGES[2], 9), (PAGES[0], 10), (PAGES[2], 11), (PAGES[2], 11)];
+    for (page, frame) in moves {
+        guest.move_page(page, frame * GIB).unwrap();
+        for core in 0..2 {
+            assert_eq!(guest.access(core, page, true), Access::Made(frame * GIB));
+        }
+        guest.only_reads(PAGES[1]);
+        guest.only_reads(PAGES[3]);
+    }
+    assert_eq!(guest.move_page(BLOCKS[1], 12 * GIB), Err(MapError::OutOfMemory), "one table");
+    guest.only_reads(BLOCKS[1]);
+    assert_eq!(guest.map.page_tables(), 1);
+}
+
+#[test]
+fn a_block_of_which_pages_have_moved_is_mapped_page_by_page() {
+    let mut guest = Guest::new(1);
+    let moved = [(0, 9 * GIB), (256, 10 * GIB), (511, 11 * GIB)];
+    let at = GIB + 4 * MIB;
+    let attributes = Attributes::guest_ram_unwritten();
+    let mut map =
+        || guest.map.map_scattered(&mut guest.tables, at, at + GIB, attributes, moved.into_iter());
+    map().unwrap();
+    assert_eq!(map(), Err(MapError::Mapped { input: at }));
+    for page in 0..512 {
+        let own = moved.into_iter().find(|(number, _)| *number == page as usize);
+        let expected = own.map_or(at + GIB + page * 4096, |(_, output)| output);
+        assert_eq!(guest.access(0, at + page * 4096, false), Access::Made(expected));
+        assert_eq!(guest.access(0, at + page * 4096, true), Access::Permission);
+    }
+    assert!(guest.map.is_split(at));
 }
 
 #[test]
