@@ -1,7 +1,7 @@
 //! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
 
 use crate::work::Work;
-use crate::{care, console, loading, notes, terminal};
+use crate::{care, console, loading, notes, starved, terminal};
 use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
@@ -15,6 +15,10 @@ pub struct Duties;
 impl Above for Duties {
     fn stopped(&self, domain: Arc<Domain>, how: Stopped) {
         notes::stopped(domain, how);
+    }
+
+    fn starved(&self, domain: Arc<Domain>) {
+        starved::note(domain);
     }
 
     fn transmit(&self, domain: &Domain, byte: u8) {
@@ -31,7 +35,7 @@ impl Chores for Console<'_, '_> {
     }
 
     fn duty(&mut self) -> bool {
-        care::serve(self.0)
+        starved::serve(self.0.task) | care::serve(self.0)
     }
 
     fn load(&mut self) -> bool {

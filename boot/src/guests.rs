@@ -110,14 +110,22 @@ fn create(boot: &BootArchive, task: &mut Task, config: &GuestConfig) -> Result<(
     let cores = choose_cores(&config.cores, config.vcpus.into())?;
     shared::connect(archive::shared(), &config.name)?;
     let given = devices::give(config)?;
-    let pause = &mut || task.yield_now();
-    let mut ram = Ram::take(config.memory_map.lowest(), config.memory, pause)?;
+    let mut ram = take_ram(config, task)?;
     let base = config.memory_map.ram_base(ram.range().start);
     let (guest, vcpus) = load(boot, config, &given, base, &mut ram)?;
-    ram.finish_writing(pause);
+    ram.finish_writing(&mut || task.yield_now());
     let state = RunState::made(config.autostart);
     let placement = Placement { cores: &cores, weight: config.weight };
     add(placement, guest, vcpus, ram, given, state).map(drop)
+}
+
+/// Takes RAM for a guest, which is all zeros.
+fn take_ram(config: &GuestConfig, task: &mut Task) -> Result<Ram, NoRam> {
+    let pause = &mut || task.yield_now();
+    match config.overcommit {
+        true => Ram::overcommitted(config.memory, pause),
+        false => Ram::take(config.memory_map.lowest(), config.memory, pause),
+    }
 }
 
 /// Loads a guest's image into its RAM and returns the guest with its vCPUs. The RAM must be all zeros; `base` is its address for the guest.
@@ -153,13 +161,28 @@ pub fn start(task: &mut Task, name: &str) -> Result<(), GuestError> {
 /// Starts a guest again from the boot archive, whatever it is doing.
 pub fn restart(task: &mut Task, domain: &Domain) -> Result<(), GuestError> {
     let (boot, config) = archive::of_guest(&domain.name)?;
+    // What it shares must stay as it is.
+    let fresh = domain.shares_ram().then(|| take_ram(config, task)).transpose()?;
     let mut parked = domain.park();
     let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
     check_restart(config, domain.cores().count(), there)?;
-    let ram = parked.overwrite(task);
-    ram.zero_all(&mut || task.yield_now());
-    let (guest, vcpus) = load(boot, config, domain.given(), there.start, ram)?;
-    ram.finish_writing(&mut || task.yield_now());
+    let load = |ram: &mut GuestRam, task: &mut Task| {
+        let made = load(boot, config, domain.given(), there.start, ram)?;
+        ram.finish_writing(&mut || task.yield_now());
+        Ok::<_, CreationError>(made)
+    };
+    let (guest, vcpus) = match fresh {
+        Some(mut ram) => {
+            let made = load(&mut ram, task)?;
+            parked.give_ram(ram, task)?;
+            made
+        }
+        None => {
+            let ram = parked.overwrite(task);
+            ram.zero_all(&mut || task.yield_now());
+            load(ram, task)?
+        }
+    };
     // Doorbells that were rung before are no longer heard, as after a reset.
     domain.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus, RunState::Running, task);

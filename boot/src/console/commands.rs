@@ -5,8 +5,8 @@ use crate::answer::{Answer, written};
 use crate::resume::Way;
 use crate::work::Work;
 use crate::{
-    archive, catalog, checkpoint, firmware, guests, notes, registry, resume, terminal, typed,
-    volumes,
+    archive, catalog, checkpoint, clone, firmware, guests, notes, registry, resume, terminal,
+    typed, volumes,
 };
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -70,6 +70,10 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Resume { which, copy, any_speed, whole } => {
             said(resume::resume(work, which, copy, Way { any_speed, whole }, out))
         }
+        Command::Clone { guest, name } => {
+            let domain = find(guest)?;
+            said(clone::clone(work, &domain, name, out))
+        }
         Command::Delete(which) => said(catalog::delete(work, which, out)),
         Command::Store { json } => said(catalog::list(work, json, out)),
         Command::Volumes { json } => said(volumes::list(work, json, out)),
@@ -118,6 +122,8 @@ fn row<'a>(domain: &'a Domain, look: Option<Look>, cores: &'a [u32]) -> GuestRow
         state: look.map_or("", |look| look.state.name()),
         vcpus: cores.len() as u8,
         memory: look.map_or(0, |look| look.ram.len()),
+        own: look.map_or(0, |look| look.usage.own),
+        shared: look.map_or(0, |look| look.usage.shared),
         to_load: look.map_or(0, |look| look.missing),
         cores,
     }

@@ -47,8 +47,8 @@ pub struct Stored<'a> {
 
 /// The place in which a guest is resumed.
 enum Seat<'a> {
-    /// The domain of the guest of the same name, which is parked.
-    Existing(&'a Domain, Parked<'a>),
+    /// The domain of the guest of the same name, which is parked; and other RAM for it, if it shares its own with others.
+    Existing(&'a Domain, Parked<'a>, Option<Ram>),
     /// A new domain, with this RAM.
     New(Ram),
 }
@@ -121,7 +121,10 @@ where
             return Ok(());
         }
         let ram: &mut GuestRam = match &mut guest.seat {
-            Seat::Existing(_, parked) => parked.overwrite(self.store.device_mut().task()),
+            Seat::Existing(_, parked, fresh) => {
+                give_fresh(parked, fresh, self.store.device_mut().task());
+                parked.overwrite(self.store.device_mut().task())
+            }
             Seat::New(ram) => ram,
         };
         let regions = guest.shared.iter().zip(puts_back);
@@ -153,7 +156,8 @@ impl<F> Machine<'_, '_, F> {
         let base = guest.admitted.guest.ram_base();
         let has_content = |offset: usize| index.entry(base + offset as u64).is_some();
         match &mut guest.seat {
-            Seat::Existing(_, parked) => {
+            Seat::Existing(_, parked, fresh) => {
+                give_fresh(parked, fresh, self.store.device_mut().task());
                 parked.begin_loading(has_content, baseline, self.store.device_mut().task());
             }
             Seat::New(ram) => {
@@ -163,6 +167,14 @@ impl<F> Machine<'_, '_, F> {
                 }
             }
         }
+    }
+}
+
+/// Gives a parked guest the RAM that was taken for it, if it was.
+fn give_fresh(parked: &mut Parked, fresh: &mut Option<Ram>, task: &mut Task) {
+    if let Some(ram) = fresh.take() {
+        let given = parked.give_ram(ram, task);
+        debug_assert!(given.is_ok(), "memory in one place needs no table");
     }
 }
 
@@ -180,9 +192,12 @@ fn admit<'a>(
     let (admitted, seat) = match existing.iter().find(|domain| domain.name == name) {
         Some(domain) => {
             let ram = domain.look().ram;
+            let is_shared = domain.shares_ram();
             let parked = domain.park();
             let admitted = terms.admit(state, Some(occupant(domain, ram)))?;
-            (admitted, Seat::Existing(domain, parked))
+            // What it shares must stay as it is.
+            let fresh = is_shared.then(|| Ram::take_uncleared(0, ram.len())).transpose();
+            (admitted, Seat::Existing(domain, parked, fresh.map_err(GuestError::from)?))
         }
         None => {
             let admitted = terms.admit(state, None)?;
@@ -262,7 +277,7 @@ fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
                     return Err(why);
                 }
             },
-            Seat::Existing(domain, mut parked) => {
+            Seat::Existing(domain, mut parked, _) => {
                 parked.replace(guest, vcpus, then, task);
                 terminal::forget(domain);
                 parked_ones.push(parked);

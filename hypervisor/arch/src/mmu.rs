@@ -124,7 +124,8 @@ impl Stage2Active {
     }
 }
 
-/// Returns the physical address of a virtual one, as the loaded vCPU would read it at EL1; `None` if that read would fault.
+/// Returns the intermediate physical address of a virtual one, as stage 1 of the loaded vCPU has it for a read at EL1; `None` if that read would fault
+/// there.
 pub(crate) fn guest_address(virtual_address: u64) -> Option<u64> {
     const FAULT: u64 = 1;
     const PAGE: u64 = 0xffff_ffff_f000;
@@ -133,7 +134,7 @@ pub(crate) fn guest_address(virtual_address: u64) -> Option<u64> {
     unsafe {
         asm!(
             "mrs {own}, par_el1",
-            "at s12e1r, {address}",
+            "at s1e1r, {address}",
             "isb",
             "mrs {result}, par_el1",
             "msr par_el1, {own}",

@@ -76,6 +76,13 @@ pub enum Command<'a> {
         /// Whether all of the memory is loaded and checked before the guest goes on.
         whole: bool,
     },
+    /// Makes a second guest of one that is in memory, as it is at an instant.
+    Clone {
+        /// The guest.
+        guest: &'a str,
+        /// The name of the new guest.
+        name: &'a str,
+    },
     /// Deletes a checkpoint, or the checkpoints of a set.
     Delete(&'a str),
     /// Connects the terminal to a guest.

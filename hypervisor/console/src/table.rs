@@ -21,12 +21,16 @@ pub struct GuestRow<'a> {
     pub number: usize,
     /// The guest's name.
     pub name: &'a str,
-    /// `running`, `paused`, `off` or `crashed`.
+    /// `running`, `paused`, `waiting`, `off` or `crashed`.
     pub state: &'a str,
     /// Number of vCPUs.
     pub vcpus: u8,
     /// Bytes of RAM.
     pub memory: u64,
+    /// Bytes of memory that the guest alone uses.
+    pub own: u64,
+    /// Bytes of RAM that the guest shares with clones.
+    pub shared: u64,
     /// Bytes of RAM that are still to be loaded from the guest's checkpoint.
     pub to_load: u64,
     /// The numbers of the physical cores on which the vCPUs run.
@@ -62,6 +66,8 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table {
         Column::text("state"),
         Column::number("vCPUs").key("vcpus"),
         Column::number("memory"),
+        Column::number("own"),
+        Column::number("shared"),
         Column::number("to load").key("to_load"),
         Column::text("core").key("cores"),
     ];
@@ -72,6 +78,8 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table {
             Cell::text(guest.state),
             Cell::Number(guest.vcpus.into()),
             Cell::WholeMib(guest.memory),
+            Cell::Size(guest.own),
+            Cell::Left(guest.shared),
             Cell::Left(guest.to_load),
             Cell::List(guest.cores.to_vec()),
         ]

@@ -81,6 +81,9 @@ pub enum Next {
         /// Guest-physical address, in RAM; of a table walk, that of the page.
         address: u64,
     },
+    /// The vCPU has written what the guest shares with another one, and there is no memory for a copy: the guest stands still until there is some. The vCPU makes its
+    /// access again.
+    Starved,
     /// This vCPU is off; other vCPUs of the guest are not.
     VcpuOff,
     /// The guest has switched off its machine, or its last vCPU.

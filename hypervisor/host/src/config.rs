@@ -51,6 +51,14 @@ pub struct Configuration {
     pub store: StoreConfig,
 }
 
+impl Configuration {
+    /// Returns whether a guest of this name has a window on a core.
+    pub fn has_window(&self, guest: &str) -> bool {
+        let mut windows = self.cores.iter().flat_map(|core| &core.windows);
+        windows.any(|window| window.guest == guest)
+    }
+}
+
 /// What a person says about the store of checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
@@ -81,6 +89,8 @@ pub struct GuestConfig {
     pub memory: u64,
     /// Where the guest has its RAM.
     pub memory_map: MemoryMap,
+    /// Whether its memory is taken as it writes it, and not reserved when it is made.
+    pub overcommit: bool,
     /// Number of vCPUs.
     pub vcpus: u8,
     /// The physical cores of its vCPUs, of which there may be fewer: see [`Self::core_of`]. None at all: whoever makes
@@ -119,6 +129,7 @@ impl GuestConfig {
             cmdline: String::new(),
             memory,
             memory_map: MemoryMap::Virt,
+            overcommit: false,
             vcpus: 1,
             cores: Vec::new(),
             weight: DEFAULT_WEIGHT,

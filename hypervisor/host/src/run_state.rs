@@ -16,6 +16,8 @@ pub enum RunState {
     Running,
     /// The guest stands still until a person lets it go on.
     Paused,
+    /// The guest stands still until there is memory for what it writes.
+    Starved,
     /// The guest has switched its machine off, or a person has stopped it.
     Off,
     /// The guest has reset its machine, and has not started again.
@@ -97,6 +99,7 @@ impl RunState {
         match self {
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Starved => "waiting",
             Self::Off | Self::Reset => "off",
             Self::Crashed => "crashed",
             Self::Lost => "lost",
@@ -106,7 +109,7 @@ impl RunState {
 
     /// Returns whether the guest goes on from where it is, now or when it is unpaused.
     pub fn is_alive(self) -> bool {
-        matches!(self, Self::Running | Self::Paused)
+        matches!(self, Self::Running | Self::Paused | Self::Starved)
     }
 
     /// Returns whether something is to be done about a guest that has stopped by itself: nothing if a command has started it again
@@ -141,7 +144,7 @@ impl RunState {
     /// Returns the state after `pause`.
     pub fn paused(self, guest: &str) -> Result<Self, Misfit> {
         match self {
-            Self::Running => Ok(Self::Paused),
+            Self::Running | Self::Starved => Ok(Self::Paused),
             state => Err(Misfit::NotRunning { guest: guest.into(), state }),
         }
     }
@@ -166,7 +169,7 @@ impl RunState {
     /// Returns the state after `stop`.
     pub fn stopped(self, guest: &str) -> Result<Self, Misfit> {
         match self {
-            Self::Running | Self::Paused => Ok(Self::Off),
+            Self::Running | Self::Paused | Self::Starved => Ok(Self::Off),
             state => Err(Misfit::NotAlive { guest: guest.into(), state }),
         }
     }
@@ -175,7 +178,9 @@ impl RunState {
     pub fn check_start(self, guest: &str) -> Result<(), Misfit> {
         match self {
             Self::Off | Self::Reset | Self::Crashed | Self::Lost => Ok(()),
-            Self::Running | Self::Paused => Err(Misfit::Alive { guest: guest.into(), state: self }),
+            Self::Running | Self::Paused | Self::Starved => {
+                Err(Misfit::Alive { guest: guest.into(), state: self })
+            }
             Self::Removed => Err(Misfit::Removed { guest: guest.into() }),
         }
     }

@@ -8,6 +8,7 @@
 //! - `raw`: the memory itself, by its address, behind methods that check what they are asked for.
 //! - [`fake`]: [`FakeRam`], memory for tests.
 //! - [`pages`]: [`PageSet`](pages::PageSet), which pages of a memory are in a state.
+//! - [`frames`]: [`Frames`](frames::Frames), where guests that share their memory get single pages.
 //! - [`range`]: ranges of physical memory, and the pool of what is free; [`stock`]: single pages of it.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
@@ -17,6 +18,8 @@ extern crate alloc;
 pub mod access;
 #[allow(unsafe_code, reason = "its memory is the heap's")]
 pub mod fake;
+#[allow(unsafe_code, reason = "its implementors say where memory is")]
+pub mod frames;
 #[allow(unsafe_code, reason = "its methods are told where memory is")]
 pub mod machine;
 pub mod missing;

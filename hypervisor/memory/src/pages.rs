@@ -177,6 +177,16 @@ impl PageSet {
         self.blocks().map(count).sum()
     }
 
+    /// Makes it what `other` is, a set of pages of the same memory. Takes nothing of the heap.
+    ///
+    /// # Panics
+    ///
+    /// If the other is of more or less memory.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.blocks.copy_from_slice(&other.blocks);
+        self.bits.copy_from_slice(&other.bits);
+    }
+
     /// Removes all pages, in one step for each block.
     pub fn clear(&mut self) {
         self.blocks.fill(Block::None);
@@ -285,6 +295,13 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 32 }))]
+
+        #[test]
+        fn a_copy_is_the_set_whatever_it_was(steps in steps(), others in steps()) {
+            let ((set, _), (mut copy, _)) = (both(steps), both(others));
+            copy.copy_from(&set);
+            prop_assert_eq!(copy, set);
+        }
 
         #[test]
         fn a_set_has_what_a_list_of_its_pages_has(steps in steps(), others in steps()) {

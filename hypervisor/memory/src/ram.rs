@@ -19,11 +19,18 @@
 //! # Loading
 //!
 //! A guest that is resumed on demand runs while units of its memory are [`Missing`]. The owner refuses those, as if the memory had no such bytes.
+//!
+//! # Sharing
+//!
+//! The memory of a guest that was cloned, and of its clones, is shared until it is written, page by page: `sharing` says how. What the owner writes moves
+//! before. If there is no frame for it, the owner refuses the write, as if the memory had no such bytes.
 
 mod changes;
 mod loading;
+mod sharing;
 
-pub use changes::{Reach, Since};
+pub use changes::{Reach, Since, Wait};
+pub use sharing::Usage;
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -38,6 +45,7 @@ use crate::pages::{NoMemory, PageSet};
 use crate::range;
 use crate::raw::Raw;
 use crate::snapshot::Snapshot;
+use sharing::Sharing;
 
 /// Bytes that are cleared, copied or cleaned without a break.
 const PIECE: usize = 256 << 10;
@@ -70,6 +78,8 @@ pub struct GuestRam<M> {
     snapshot: Option<Arc<Snapshot<M>>>,
     /// What is still to be brought.
     missing: Option<Arc<Missing<M>>>,
+    /// What of it is shared with other memories; `None` if all is in one place.
+    sharing: Option<Sharing>,
 }
 
 impl<M: Machine> GuestRam<M> {
@@ -150,10 +160,12 @@ impl<M: Machine> GuestRam<M> {
             is_finished,
             snapshot: None,
             missing: None,
+            sharing: None,
         }
     }
 
-    /// Gives the memory up, and returns its addresses; `None` if a snapshot may still read it, or a loader write it.
+    /// Gives the memory up, and returns its addresses; `None` if a snapshot may still read it, or a loader write it. What is, or was, shared with other
+    /// memories goes back by itself: there are no addresses then.
     pub fn into_range(self) -> Option<range::Range> {
         let range = self.range();
         let Self { raw, snapshot, missing, .. } = self;
@@ -173,9 +185,10 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Returns the addresses that it has.
+    /// Returns the addresses that it has; an empty range if it is [not in one place](Self::is_mapped).
     pub fn range(&self) -> range::Range {
-        range::Range::new(self.raw.address() as u64, self.raw.len() as u64)
+        let len = if self.is_mapped() { 0 } else { self.raw.len() as u64 };
+        range::Range::new(self.raw.address() as u64, len)
     }
 
     /// Marks bytes as written, and changed, by somebody else: by a device, or by whoever else does not ask its owner. What is not there is left out.
@@ -200,7 +213,12 @@ impl<M: Machine> GuestRam<M> {
     }
 
     /// Makes all of it zeros, also what is missing. What was written stays marked, for stage 2 allows to write it.
+    ///
+    /// # Panics
+    ///
+    /// If it is [not in one place](Self::is_mapped): its guest gets other memory.
     pub fn zero_all(&mut self, pause: &mut dyn FnMut()) {
+        assert!(!self.is_mapped(), "others would see the zeros");
         self.abandon_loading();
         self.is_finished = false;
         self.keep(0..self.raw.len());
@@ -288,7 +306,9 @@ impl<M: Machine> ReadRam for GuestRam<M> {
 impl<M: Machine> WriteRam for GuestRam<M> {
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         self.check_there(offset..offset.saturating_add(bytes.len()))?;
-        self.keep(offset..offset.saturating_add(bytes.len()));
+        let all = offset..offset.saturating_add(bytes.len());
+        self.keep(all.clone());
+        self.make_all_own(all)?;
         self.raw.write(offset, bytes)?;
         self.note(offset..offset + bytes.len());
         Ok(())
@@ -302,6 +322,7 @@ impl<M: Machine> WriteRam for GuestRam<M> {
             let end = bytes.end.min((at + 1).next_multiple_of(BLOCK_SIZE));
             if self.written.contains(at) {
                 self.keep(at..end);
+                self.make_all_own(at..end)?;
                 self.raw.zero(at..end)?;
                 self.note(at..end);
             }
@@ -322,7 +343,9 @@ macro_rules! accesses {
 
             fn $store(&mut self, offset: usize, value: $number) -> Result<(), AccessError> {
                 self.check_there(offset..offset.saturating_add(size_of::<$number>()))?;
-                self.keep(offset..offset.saturating_add(size_of::<$number>()));
+                let all = offset..offset.saturating_add(size_of::<$number>());
+                self.keep(all.clone());
+                self.make_all_own(all)?;
                 self.raw.$store(offset, value)?;
                 self.note(offset..offset + size_of::<$number>());
                 Ok(())

@@ -1,4 +1,7 @@
-//! Memory that others write, by its address: [`Raw`]. The methods check what they are asked for, and are safe.
+//! Memory that others write, by its address: [`Raw`]. The methods check what they are asked for, and are safe. It is in one place, or its
+//! [`Map`](map::Map) says where each page is.
+
+pub mod map;
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -8,13 +11,19 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use stasis_state::{OutOfRange, PAGE_SIZE};
 
 use crate::access::AccessError;
+use crate::frames::{Frames, NoFrame};
 use crate::machine::Machine;
+use crate::pages::NoMemory;
+use map::{Map, Own};
+use stasis_state::written::BLOCK_SIZE;
 
 /// Memory that its owner shares with guests. It is whole pages, and never a reference. Of the hypervisor, its owner alone writes it, and a snapshot
 /// may read it.
 pub struct Raw<M> {
+    /// Where it is, if it has no map.
     start: NonNull<u8>,
     len: usize,
+    map: Option<Map>,
     machine: PhantomData<fn() -> M>,
 }
 
@@ -26,7 +35,8 @@ unsafe impl<M> Sync for Raw<M> {}
 impl<M> Raw<M> {
     /// Returns memory without a byte.
     pub const fn none() -> Self {
-        Self { start: NonNull::<PageAligned>::dangling().cast(), len: 0, machine: PhantomData }
+        let start = NonNull::<PageAligned>::dangling().cast();
+        Self { start, len: 0, map: None, machine: PhantomData }
     }
 
     /// Takes `len` bytes at `start`.
@@ -40,7 +50,38 @@ impl<M> Raw<M> {
     /// If `start` or `len` is no multiple of a page.
     pub unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
         assert!(start.addr().get().is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE));
-        Self { start, len, machine: PhantomData }
+        Self { start, len, map: None, machine: PhantomData }
+    }
+
+    /// Takes the pages of a map, which is of `len` bytes.
+    pub fn mapped(map: Map, len: usize) -> Self {
+        Self { len, map: Some(map), ..Self::none() }
+    }
+
+    /// Returns the map; `None` if all is in one place.
+    pub fn map(&self) -> Option<&Map> {
+        self.map.as_ref()
+    }
+
+    /// Returns the memory, which is whole blocks in one place, with a map, so that it can be shared. The blocks go to `frames` when nobody uses them any
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// The memory as it is, if there is no room for the map.
+    ///
+    /// # Panics
+    ///
+    /// If it is not whole blocks, or has a map.
+    pub fn into_mapped(self, frames: &'static dyn Frames) -> Result<Self, (NoMemory, Self)> {
+        assert!(self.map.is_none() && self.len.is_multiple_of(BLOCK_SIZE));
+        let (start, count) = (self.start.as_ptr().expose_provenance(), self.len / BLOCK_SIZE);
+        // SAFETY: 1. The caller of `new` promised that the memory is mapped, and ours alone, for as long as `self` lives, which the map takes the place of. 2. The
+        // caller of `new` promised that nobody has a reference to it.
+        match unsafe { Map::of_blocks(start as u64, count, frames) } {
+            Ok(map) => Ok(Self::mapped(map, self.len)),
+            Err(why) => Err((why, self)),
+        }
     }
 
     /// Returns its bytes.
@@ -48,9 +89,30 @@ impl<M> Raw<M> {
         self.len
     }
 
-    /// Returns the address of its first byte.
+    /// Returns the address of its first byte; 0 if it is not in one place.
     pub fn address(&self) -> usize {
-        self.start.addr().get()
+        if self.map.is_some() { 0 } else { self.start.addr().get() }
+    }
+
+    /// Returns the physical address of the byte at `offset`. The rest of its page follows, and, without a map, all that is behind it.
+    ///
+    /// # Panics
+    ///
+    /// If it has no such byte, and a map.
+    pub fn address_of(&self, offset: usize) -> u64 {
+        match &self.map {
+            None => (self.start.addr().get() + offset) as u64,
+            Some(map) => map.address_of(offset),
+        }
+    }
+
+    /// Calls `each` with a pointer to each piece of `bytes`, which are in the memory, that is in one place, and with the piece.
+    #[inline(always)]
+    fn each(&self, bytes: Range<usize>, mut each: impl FnMut(*mut u8, Range<usize>)) {
+        match &self.map {
+            None => each(self.start.as_ptr().wrapping_add(bytes.start), bytes),
+            Some(map) => each_page(map, bytes, &mut each),
+        }
     }
 
     /// Returns a pointer to `width` bytes at `offset`, which are there and aligned.
@@ -60,7 +122,10 @@ impl<M> Raw<M> {
             return Err(AccessError::Misaligned { offset, width });
         }
         // The start is a page's, so this is a multiple of the width, too.
-        Ok(self.start.as_ptr().wrapping_add(offset))
+        Ok(match &self.map {
+            None => self.start.as_ptr().wrapping_add(offset),
+            Some(map) => map.place(offset),
+        })
     }
 }
 
@@ -68,20 +133,26 @@ impl<M: Machine> Raw<M> {
     /// Fills `into` with the bytes at `offset`.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
         OutOfRange::check_len(offset, into.len(), self.len)?;
-        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
-        // caller promised that nobody has a reference to them. 3. The bytes that are not shared are borrowed by this method's caller, so they are
-        // apart from the shared ones.
-        unsafe { M::load(self.start.as_ptr().add(offset), into.as_mut_ptr(), into.len()) };
+        self.each(offset..offset + into.len(), |from, part| {
+            let into = &mut into[part.start - offset..part.end - offset];
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. 2. They
+            // promised that nobody has a reference to them. 3. The bytes that are not shared are borrowed by this method's caller, so they are apart from
+            // the shared ones.
+            unsafe { M::load(from, into.as_mut_ptr(), into.len()) };
+        });
         Ok(())
     }
 
     /// Makes the bytes from `offset` on these.
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         OutOfRange::check_len(offset, bytes.len(), self.len)?;
-        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
-        // caller promised that nobody has a reference to them. 3. The bytes that are not shared are borrowed by this method's caller, so they are
-        // apart from the shared ones.
-        unsafe { M::store(bytes.as_ptr(), self.start.as_ptr().add(offset), bytes.len()) };
+        self.each(offset..offset + bytes.len(), |to, part| {
+            let bytes = &bytes[part.start - offset..part.end - offset];
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. 2. They
+            // promised that nobody has a reference to them. 3. The bytes that are not shared are borrowed by this method's caller, so they are apart from
+            // the shared ones.
+            unsafe { M::store(bytes.as_ptr(), to, bytes.len()) };
+        });
         Ok(())
     }
 
@@ -89,7 +160,7 @@ impl<M: Machine> Raw<M> {
     ///
     /// # Panics
     ///
-    /// If they begin elsewhere, or `from` is this memory.
+    /// If they begin elsewhere, `from` is this memory, or this one is not in one place.
     pub fn copy(
         &self,
         at: usize,
@@ -100,29 +171,37 @@ impl<M: Machine> Raw<M> {
         OutOfRange::check_len(at, len, self.len)?;
         OutOfRange::check_len(from_at, len, from.len)?;
         assert!((at | from_at).is_multiple_of(8) && (len == 0 || self.start != from.start));
-        let (from, to) = (from.start.as_ptr(), self.start.as_ptr());
-        // SAFETY: 1. The bytes lie within both memories, as was just checked, and the callers of `new` promised all of those mapped as normal memory.
-        // The pages begin at a multiple of 8, as was asserted: each start is a page's. 2. The callers of `new` promised that nobody has a reference to
-        // them. 3. Each memory has one owner, and these are two, as was asserted; so they do not overlap.
-        unsafe { M::copy(from.add(from_at), to.add(at), len) };
+        assert!(self.map.is_none());
+        from.each(from_at..from_at + len, |from, part| {
+            let to = self.start.as_ptr().wrapping_add(at + part.start - from_at);
+            // SAFETY: 1. The bytes lie within both memories, as was just checked, and the callers of `new`, or `Frames`, promised all of those mapped as normal
+            // memory. The pages begin at a multiple of 8, as was asserted: each start is a page's. 2. They promised that nobody has a reference to them. 3. Each
+            // memory has one owner, and these are two, as was asserted, of which one has no map; so they do not overlap.
+            unsafe { M::copy(from, to, part.len()) };
+        });
         Ok(())
     }
 
     /// Makes `bytes` 0.
     pub fn zero(&self, bytes: Range<usize>) -> Result<(), OutOfRange> {
-        let len = OutOfRange::check(&bytes, self.len)?;
-        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
-        // caller promised that nobody has a reference to them. 3. No other bytes are accessed.
-        unsafe { M::zero(self.start.as_ptr().add(bytes.start), len) };
+        OutOfRange::check(&bytes, self.len)?;
+        self.each(bytes, |at, part| {
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. 2. They
+            // promised that nobody has a reference to them. 3. No other bytes are accessed.
+            unsafe { M::zero(at, part.len()) };
+        });
         Ok(())
     }
 
     /// Returns the CRC-32C of a sequence that goes on with `bytes`.
-    pub fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
-        let len = OutOfRange::check(&bytes, self.len)?;
-        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. 2. `new`'s
-        // caller promised that nobody has a reference to them. 3. No other bytes are accessed.
-        Ok(unsafe { M::crc32c(crc, self.start.as_ptr().add(bytes.start), len) })
+    pub fn crc32c(&self, mut crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        OutOfRange::check(&bytes, self.len)?;
+        self.each(bytes, |at, part| {
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. 2. They
+            // promised that nobody has a reference to them. 3. No other bytes are accessed.
+            crc = unsafe { M::crc32c(crc, at, part.len()) };
+        });
+        Ok(crc)
     }
 
     /// Returns which of `count` pages, 64 at the most, from the one on that begins at `offset` or before it are not all zeros.
@@ -130,18 +209,55 @@ impl<M: Machine> Raw<M> {
         let start = offset - offset % PAGE_SIZE;
         let count = count.min(u64::BITS as usize);
         OutOfRange::check_len(start, count * PAGE_SIZE, self.len)?;
-        // SAFETY: 1. The pages lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. They begin at
-        // a page, so at a multiple of 8. 2. `new`'s caller promised that nobody has a reference to them. 3. No other bytes are accessed.
-        Ok(unsafe { M::pages_with_content(self.start.as_ptr().add(start), count) })
+        let mut content = 0;
+        self.each(start..start + count * PAGE_SIZE, |at, part| {
+            let first = (part.start - start) / PAGE_SIZE;
+            // SAFETY: 1. The pages lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. They
+            // begin at a page, so at a multiple of 8. 2. They promised that nobody has a reference to them. 3. No other bytes are accessed.
+            content |= unsafe { M::pages_with_content(at, part.len() / PAGE_SIZE) } << first;
+        });
+        Ok(content)
+    }
+
+    /// Makes the page at `offset` one that this memory alone uses: it moves, if others use it where it is. What a guest has stored past its caches moves with it.
+    ///
+    /// # Errors
+    ///
+    /// [`NoFrame`] if there is no frame for it.
+    pub fn make_own(&self, offset: usize) -> Result<Own, NoFrame> {
+        let Some(map) = &self.map else { return Ok(Own::Block) };
+        map.make_own(offset, |from, to| {
+            let bytes = |at: *const u8| at.addr()..at.addr() + PAGE_SIZE;
+            M::clean_and_invalidate(bytes(from));
+            // SAFETY: 1. Both are pages, which the callers of `new`, or `Frames`, promised mapped as normal memory. 2. They promised that nobody has a reference to
+            // them. 3. The frame was just taken, so it is no part of any memory: they do not overlap.
+            unsafe { M::copy(from, to, PAGE_SIZE) };
+            M::clean_and_invalidate(bytes(from));
+            M::clean_and_invalidate(bytes(to));
+        })
     }
 
     /// Writes `bytes`, as far as they are there, back to the point of coherency and drops them from the data caches.
     #[inline(always)]
     pub fn clean_and_invalidate(&self, bytes: Range<usize>) {
-        let (start, end) = (self.address(), bytes.end.min(self.len));
+        let end = bytes.end.min(self.len);
         if bytes.start < end {
-            M::clean_and_invalidate(start + bytes.start..start + end);
+            self.each(bytes.start..end, |at, part| {
+                M::clean_and_invalidate(at.addr()..at.addr() + part.len());
+            });
         }
+    }
+}
+
+/// Calls `each` with a pointer to each page, or part of one, of `bytes`, and with the part.
+#[cold]
+#[inline(never)]
+fn each_page(map: &Map, bytes: Range<usize>, each: &mut dyn FnMut(*mut u8, Range<usize>)) {
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let end = bytes.end.min(at - at % PAGE_SIZE + PAGE_SIZE);
+        each(map.place(at), at..end);
+        at = end;
     }
 }
 

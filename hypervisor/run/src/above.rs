@@ -10,6 +10,10 @@ pub trait Above: Sync {
     /// Called when the guest in `domain` has stopped, as `how` says, and the calling core has unloaded its vCPU.
     fn stopped(&self, domain: Arc<Domain>, how: Stopped);
 
+    /// Called when the guest in `domain` stands still because there is no memory for what it writes, and the calling core has unloaded its vCPU. Several vCPUs of a guest
+    /// may find that at once.
+    fn starved(&self, domain: Arc<Domain>);
+
     /// Called when the guest in `domain` has sent a byte by its UART.
     fn transmit(&self, domain: &Domain, byte: u8);
 }

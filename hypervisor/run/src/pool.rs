@@ -79,6 +79,20 @@ pub(crate) fn take_block() -> Result<Range, NoRam> {
     take_range(0, RAM_UNIT)
 }
 
+/// Takes a block of 2 MiB for ever, and makes it zeros. Returns its address.
+///
+/// # Errors
+///
+/// [`NoRam`] says what there is instead.
+pub(crate) fn take_zeros(pause: &mut dyn FnMut()) -> Result<u64, NoRam> {
+    let mut block = take(0, RAM_UNIT, pause)?;
+    block.finish_writing(pause);
+    let start = block.range().start;
+    // Nobody gives the block back: what is dropped is its owner alone.
+    drop(block);
+    Ok(start)
+}
+
 /// Puts a range back that was taken, and that nobody uses any more.
 pub(crate) fn give_back_range(range: Range) {
     if let Some(pool) = FREE.lock().as_mut() {

@@ -1,16 +1,22 @@
-//! Page tables: of the heap for what is mapped once, and of the pool of RAM for blocks of guests' memory that are split into pages.
+//! Page tables: of the heap for what is mapped once, and of the pool of RAM for blocks of guests' memory that are split into pages. Frames for
+//! guests that share memory.
 //!
 //! A guest of 1 GiB may need 512 tables for its pages, and many guests more than the heap has. So these come from the pool, and who
-//! makes a checkpoint [reserves](reserve) all that its guest can need before that stands still.
+//! makes a checkpoint [reserves](reserve) all that its guest can need before that stands still. The pages that a clone writes come from the same stock, one by one, as
+//! the clone writes them ([`PoolFrames`]).
 
 use crate::pool;
 use alloc::alloc::{alloc, dealloc};
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;
+use stasis_arch::cache;
+use stasis_devices::machine::RAM_UNIT;
 use stasis_hw::paging::{Spares, Table, TableSource};
-use stasis_memory::range::NoRam;
-use stasis_memory::stock::{GivenBack, Stock};
+use stasis_memory::frames::Frames;
+use stasis_memory::range::{NoRam, Range};
+use stasis_memory::stock::{GivenBack, NotShared, Stock};
 
 /// Source of page tables: the heap, which is mapped one to one.
 pub struct HeapTables;
@@ -46,6 +52,61 @@ pub enum GuestTables {
     OfPool(Result<(), NoRam>),
 }
 
+/// Whether instruction caches may have something of a free page: guests have used it before. Under the lock of [`STOCK`], so all accesses are relaxed.
+static MAY_BE_FETCHED: AtomicBool = AtomicBool::new(false);
+
+/// Frames of the pool of RAM.
+#[derive(Debug)]
+pub struct PoolFrames;
+
+/// Gives a page back, which is a table or a frame.
+fn give_back_page(page: u64) -> GivenBack {
+    let mut stock = STOCK.lock();
+    MAY_BE_FETCHED.store(true, Ordering::Relaxed);
+    let given_back = stock.give_back(page);
+    // Before the block goes back: the pool has a lock of its own.
+    drop(stock);
+    if let GivenBack::Whole(block) = given_back {
+        pool::give_back_range(block);
+    }
+    given_back
+}
+
+// SAFETY: 1. A page of the stock is RAM of the pool, which is mapped one to one for reading and writing, by the caller of `pool::init`, and has its
+// provenance from its address. 2. The stock gives a page that is free to one user, and counts the others. 3. Nobody can fetch from a page that is free: EL2 maps it as
+// data, and no guest has it. So what instruction caches have of it is from before, and is dropped when a page is taken after one was given back.
+unsafe impl Frames for PoolFrames {
+    fn take(&self) -> Option<NonNull<u8>> {
+        let page = take_page().ok()?;
+        if MAY_BE_FETCHED.swap(false, Ordering::Relaxed) {
+            cache::invalidate_instructions();
+        }
+        NonNull::new(ptr::with_exposed_provenance_mut(page as usize))
+    }
+
+    fn share(&self, frame: u64) -> Result<(), NotShared> {
+        STOCK.lock().share(frame)
+    }
+
+    fn is_shared(&self, frame: u64) -> bool {
+        STOCK.lock().is_shared(frame)
+    }
+
+    unsafe fn give_back(&self, frame: u64) {
+        let given_back = give_back_page(frame);
+        debug_assert!(given_back != GivenBack::Unknown, "{frame:#x} is no frame");
+    }
+
+    unsafe fn give_back_block(&self, start: u64) {
+        pool::give_back_range(Range::new(start, RAM_UNIT));
+    }
+}
+
+/// Returns whether there is memory for a page.
+pub fn is_any_free() -> bool {
+    STOCK.lock().has_free() || pool::free_bytes() >= RAM_UNIT
+}
+
 /// Takes a page of the pool.
 fn take_page() -> Result<u64, NoRam> {
     let mut stock = STOCK.lock();
@@ -53,6 +114,7 @@ fn take_page() -> Result<u64, NoRam> {
         return Ok(page);
     }
     let block = pool::take_block()?;
+    MAY_BE_FETCHED.store(true, Ordering::Relaxed);
     if stock.add(block.start).is_err() {
         pool::give_back_range(block);
         return Err(NoRam::Unnoted);
@@ -74,14 +136,10 @@ unsafe impl TableSource for GuestTables {
     }
 
     unsafe fn release(&mut self, table: NonNull<Table>) {
-        // The lock is free again when the block goes back: the pool has one of its own.
-        let given_back = STOCK.lock().give_back(table.addr().get() as u64);
-        match given_back {
-            GivenBack::Kept => {}
-            GivenBack::Whole(block) => pool::give_back_range(block),
+        if give_back_page(table.addr().get() as u64) == GivenBack::Unknown {
             // SAFETY: 1. The table is not the stock's, so it came from `HeapTables`, and was not released since, by the caller. 2. Nobody uses it, by
             // the caller.
-            GivenBack::Unknown => unsafe { HeapTables.release(table) },
+            unsafe { HeapTables.release(table) };
         }
     }
 }

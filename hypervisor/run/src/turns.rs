@@ -180,6 +180,7 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
                     After::Decided => is_decided = true,
                     After::Anything => {}
                     After::Stopped(how) => above::get().stopped(domain, how),
+                    After::Starved => above::get().starved(domain),
                 }
             }
             Who::Console => {

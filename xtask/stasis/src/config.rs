@@ -102,6 +102,7 @@ impl Config {
             initrd: raw.initrd.as_ref().map(|initrd| file(initrd, "initrd")).transpose()?,
             cmdline: raw.cmdline.as_ref().map_or(said.cmdline, |text| text.get_ref().clone()),
             memory_map: place.memory_map(&raw.memory_map)?,
+            overcommit: raw.overcommit.as_ref().is_some_and(|is_so| *is_so.get_ref()),
             vcpus: raw.vcpus.as_ref().map_or(said.vcpus, |vcpus| *vcpus.get_ref()),
             cores: raw.cores.as_ref().map_or(said.cores, |cores| cores.get_ref().clone()),
             weight: raw.weight.as_ref().map_or(said.weight, |weight| *weight.get_ref()),

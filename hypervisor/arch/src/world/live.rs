@@ -66,8 +66,8 @@ impl Loaded {
         cpu::set_virtual_serror();
     }
 
-    /// Returns the physical address of a virtual one, as the vCPU would read it at EL1; `None` if that read would fault.
-    pub fn physical_address(&self, virtual_address: u64) -> Option<u64> {
+    /// Returns the intermediate physical address of a virtual one, as the vCPU's own translation tables have it for a read at EL1; `None` if they have none.
+    pub fn intermediate_address(&self, virtual_address: u64) -> Option<u64> {
         mmu::guest_address(virtual_address)
     }
 

@@ -194,7 +194,7 @@ fn volume<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
     }
 }
 
-pub(super) static TABLE: [Spec; 21] = [
+pub(super) static TABLE: [Spec; 22] = [
     Spec {
         word: "help",
         parameters: &[optional("[command]", Kind::Topic)],
@@ -333,6 +333,21 @@ pub(super) static TABLE: [Spec; 21] = [
             let (which, copy) = (arguments.required(0), arguments.optional(2));
             let (any_speed, whole) = (arguments.has(ANY_SPEED), arguments.has(WHOLE));
             Ok(Command::Resume { which, copy, any_speed, whole })
+        },
+    },
+    Spec {
+        word: "clone",
+        parameters: &[GUEST, required("as", Kind::Word("as")), required("<new name>", Kind::Free)],
+        options: &[],
+        summary: "make a second guest of one, as it is now",
+        details: &[
+            "Both go on from the same instant. They share their memory until one of them writes: each page that is",
+            "written takes memory then, of the one that writes. If there is none, that guest waits, \"guests\" says so, and",
+            "it goes on by itself when there is some.",
+            "A guest that has devices of the machine, shares memory with others, or has a window on a core can't be cloned.",
+        ],
+        build: |arguments| {
+            Ok(Command::Clone { guest: arguments.required(0), name: arguments.required(2) })
         },
     },
     Spec {

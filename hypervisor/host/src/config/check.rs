@@ -50,7 +50,10 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
         })?;
     }
     for (index, guest) in guests.iter().enumerate() {
-        check_windows(guest, configuration).map_err(|problem| wrong(index, problem))?;
+        let checked = check_windows(guest, configuration);
+        checked
+            .and_then(|()| check_overcommit(guest, configuration))
+            .map_err(|problem| wrong(index, problem))?;
     }
     Ok(())
 }
@@ -150,6 +153,19 @@ fn check_guest(guest: &GuestConfig) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Checks that a guest whose memory is not reserved can wait for it.
+fn check_overcommit(guest: &GuestConfig, configuration: &Configuration) -> Result<(), Problem> {
+    let against = [
+        (!guest.devices.is_empty(), "devices"),
+        (guest.memory_map != MemoryMap::Virt, "memory-map = \"identity\""),
+        (configuration.has_window(&guest.name), "windows"),
+    ];
+    match against.into_iter().find(|(is_so, _)| *is_so && guest.overcommit) {
+        Some((_, what)) => Err(Problem::Overcommit(what)),
+        None => Ok(()),
+    }
 }
 
 /// Checks that a guest has a window on each of its cores whose windows fill the frame: else a vCPU would never run.

@@ -105,6 +105,9 @@ pub enum Problem {
     /// No such memory map.
     #[error("{} is none of \"virt\", \"identity\"", quoted(.0))]
     MemoryMap(String),
+    /// Memory that must be there is not reserved.
+    #[error("a guest with {0} needs its memory from the beginning: leave overcommit out")]
+    Overcommit(&'static str),
     /// More vCPUs than a GICv2 has targets for, or none.
     #[error("{0} vCPUs are not possible; 1 to 8 are")]
     Vcpus(u32),
@@ -189,6 +192,7 @@ impl Problem {
             Self::Kind(_) => "kind",
             Self::Memory(_) => "memory",
             Self::MemoryMap(_) => "memory-map",
+            Self::Overcommit(_) => "overcommit",
             Self::Dma(_) | Self::DmaElsewhere | Self::DmaOfNothing => "dma",
             Self::Vcpus(_) => "vcpus",
             Self::TooManyCores { .. } | Self::NoWindow(_) => "cores",

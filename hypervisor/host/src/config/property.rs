@@ -34,6 +34,7 @@ pub const INITRD: &str = "initrd";
 pub const BOOTARGS: &str = "bootargs";
 pub const MEMORY_SIZE: &str = "memory-size";
 pub const MEMORY_MAP: &str = "memory-map";
+pub const OVERCOMMIT: &str = "overcommit";
 pub const VCPUS: &str = "vcpus";
 pub const CORES: &str = "cores";
 pub const WEIGHT: &str = "weight";
@@ -58,6 +59,7 @@ pub const GUEST: &[&str] = &[
     BOOTARGS,
     MEMORY_SIZE,
     MEMORY_MAP,
+    OVERCOMMIT,
     VCPUS,
     CORES,
     WEIGHT,

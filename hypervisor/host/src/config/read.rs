@@ -75,6 +75,7 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
             Some(map) => MemoryMap::from_name(&map).ok_or(Problem::MemoryMap(map))?,
             None => MemoryMap::Virt,
         },
+        overcommit: value::<[u8; 0]>(node, property::OVERCOMMIT, "empty")?.is_some(),
         vcpus: u8::try_from(vcpus).map_err(|_| Problem::Vcpus(vcpus))?,
         cores: numbers(node, property::CORES)?,
         weight: u16::try_from(weight).map_err(|_| Problem::Weight(weight))?,

@@ -27,6 +27,7 @@ fn linux() -> GuestConfig {
         watchdog_us: Some(5_000_000),
         devices: Vec::new(),
         dma_trusted: false,
+        overcommit: false,
         periodic: Some(Periodic { every_us: 60_000_000, keep: 5, run_share: 70 }),
         well_after_us: 90_000_000,
     }
@@ -76,6 +77,34 @@ fn parse_complaint(change: impl FnOnce(&mut DeviceTreeNode)) -> String {
 
 fn put(node: &mut DeviceTreeNode, name: &str, value: &[u8]) {
     node.add_property(DeviceTreeProperty::new(name, value).unwrap());
+}
+
+#[test]
+fn only_a_guest_that_can_wait_for_memory_takes_it_as_it_writes() {
+    let guest = GuestConfig { overcommit: true, ..linux() };
+    let configuration = only(&[guest]);
+    assert_eq!(parse(&compile(&configuration).unwrap()), Ok(configuration));
+    let of = |what| {
+        format!(
+            "stasis.dtb: guest \"counter\": a guest with {what} needs its memory from the beginning: leave overcommit out"
+        )
+    };
+    let is_not = |change: fn(&mut GuestConfig)| {
+        complaint(|guest| {
+            guest.overcommit = true;
+            change(guest);
+        })
+    };
+    assert_eq!(is_not(|_| ()), of("devices"));
+    let without_devices = |guest: &mut GuestConfig| {
+        guest.devices = Vec::new();
+        guest.dma_trusted = false;
+    };
+    assert_eq!(is_not(without_devices), of("memory-map = \"identity\""));
+    let mut divided = divided();
+    divided.guests[0].overcommit = true;
+    let refused = compile(&divided).unwrap_err().to_string();
+    assert!(refused.contains("a guest with windows needs"), "{refused}");
 }
 
 #[test]

@@ -48,6 +48,9 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if guest.memory_map != MemoryMap::Virt {
         tree.string(property::MEMORY_MAP, guest.memory_map.name());
     }
+    if guest.overcommit {
+        tree.empty(property::OVERCOMMIT);
+    }
     tree.cell(property::VCPUS, u32::from(guest.vcpus));
     if !guest.cores.is_empty() {
         tree.cells(property::CORES, &guest.cores);

@@ -1,10 +1,10 @@
-use super::RunState::{Crashed, Lost, Off, Paused, Removed, Reset, Running};
+use super::RunState::{Crashed, Lost, Off, Paused, Removed, Reset, Running, Starved};
 use super::*;
 use alloc::string::ToString;
 use stasis_devices::device::Verdict;
 use stasis_guest::stop::Crash;
 
-const ALL: [RunState; 7] = [Running, Paused, Off, Reset, Crashed, Lost, Removed];
+const ALL: [RunState; 8] = [Running, Paused, Starved, Off, Reset, Crashed, Lost, Removed];
 
 /// Asserts which states a command refuses, and in which words.
 fn refuses<T>(command: impl Fn(RunState) -> Result<T, Misfit>, expected: &[(RunState, &str)]) {
@@ -18,6 +18,7 @@ fn refuses<T>(command: impl Fn(RunState) -> Result<T, Misfit>, expected: &[(RunS
 #[test]
 fn a_guest_that_runs_can_be_paused_and_no_other() {
     assert_eq!(Running.paused("rt"), Ok(Paused));
+    assert_eq!(Starved.paused("rt"), Ok(Paused));
     refuses(
         |state| state.paused("rt"),
         &[
@@ -38,6 +39,7 @@ fn a_guest_that_is_paused_can_go_on_and_no_other() {
         |state| state.unpaused("rt"),
         &[
             (Running, "guest \"rt\" is running, not paused"),
+            (Starved, "guest \"rt\" is waiting, not paused"),
             (Off, "guest \"rt\" is off, not paused"),
             (Reset, "guest \"rt\" is off, not paused"),
             (Crashed, "guest \"rt\" is crashed, not paused"),
@@ -54,6 +56,7 @@ fn a_guest_that_runs_and_hears_its_power_key_can_be_asked_to_shut_down() {
     for (hears, expected) in [(true, None), (false, Some((Running, deaf)))] {
         let mut refused = vec![
             (Paused, "guest \"rt\" is paused"),
+            (Starved, "guest \"rt\" is waiting"),
             (Off, "guest \"rt\" is off"),
             (Reset, "guest \"rt\" is off"),
             (Crashed, "guest \"rt\" is crashed"),
@@ -69,6 +72,7 @@ fn a_guest_that_runs_and_hears_its_power_key_can_be_asked_to_shut_down() {
 fn a_guest_that_is_alive_can_be_stopped_and_no_other() {
     assert_eq!(Running.stopped("rt"), Ok(Off));
     assert_eq!(Paused.stopped("rt"), Ok(Off));
+    assert_eq!(Starved.stopped("rt"), Ok(Off));
     refuses(
         |state| state.stopped("rt"),
         &[
@@ -88,6 +92,7 @@ fn a_guest_that_is_alive_is_not_started_anew_by_start() {
         &[
             (Running, "guest \"rt\" is running; restart starts it again"),
             (Paused, "guest \"rt\" is paused; restart starts it again"),
+            (Starved, "guest \"rt\" is waiting; restart starts it again"),
             (Removed, "guest \"rt\" is not there any more"),
         ],
     );

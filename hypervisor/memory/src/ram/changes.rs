@@ -16,6 +16,8 @@ use stasis_state::Baseline;
 use stasis_state::written::BLOCK_SIZE;
 
 use super::GuestRam;
+use super::sharing::Alone;
+use crate::frames;
 use crate::machine::Machine;
 use crate::pages::{PageSet, Part};
 use crate::snapshot::{Marks, NoFrame, Room, Snapshot};
@@ -36,6 +38,29 @@ pub enum Reach {
     Page,
     /// The whole block of [`BLOCK_SIZE`] bytes that the page is in.
     Block,
+    /// The page, which is at this physical address, where stage 2 may not have it yet.
+    At(u64),
+}
+
+/// Why a page must not be written yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// A snapshot has no room to keep what the page is. The next release says that somebody waits.
+    Snapshot,
+    /// Other memories share the page, and there is no frame for a copy.
+    Frame,
+}
+
+impl From<NoFrame> for Wait {
+    fn from(_: NoFrame) -> Self {
+        Self::Snapshot
+    }
+}
+
+impl From<frames::NoFrame> for Wait {
+    fn from(_: frames::NoFrame) -> Self {
+        Self::Frame
+    }
 }
 
 impl<M: Machine> GuestRam<M> {
@@ -115,12 +140,12 @@ impl<M: Machine> GuestRam<M> {
     }
 
     /// Marks the page at `offset` as changed, which the guest wants to write and stage 2 forbids, and returns what stage 2 must allow. If that is the page, and the
-    /// block can't be split, the caller [marks the block](Self::mark_block_changed).
+    /// block can't be split, the caller [marks the block](Self::mark_block_changed). A page that others share moves.
     ///
     /// # Errors
     ///
-    /// [`NoFrame`] if a snapshot has no room to keep what the page is: the page must not be written yet. The next release says that somebody waits.
-    pub fn first_write(&mut self, offset: usize) -> Result<Reach, NoFrame> {
+    /// [`Wait`]: the page must not be written yet.
+    pub fn first_write(&mut self, offset: usize) -> Result<Reach, Wait> {
         let is_kept_by_page = match &self.snapshot {
             Some(snapshot) if !snapshot.is_done_with(offset) => {
                 snapshot.keep(offset)?;
@@ -128,15 +153,22 @@ impl<M: Machine> GuestRam<M> {
             }
             _ => false,
         };
+        let alone = self.make_own(offset)?;
         let is_by_page = is_kept_by_page || self.is_by_page() && self.written.contains(offset);
-        if !is_by_page {
-            self.written.mark(offset..offset + 1);
-            self.changed.insert_block(offset);
-            return Ok(Reach::Block);
-        }
-        // All pages are marked: each was kept before that, or need not be.
-        let is_block = self.changed.insert(offset);
-        Ok(if is_block { Reach::Block } else { Reach::Page })
+        let is_block = match is_by_page {
+            // If all pages are marked, each was kept before that, or need not be.
+            true => self.changed.insert(offset),
+            false => {
+                self.written.mark(offset..offset + 1);
+                self.changed.insert_block(offset);
+                true
+            }
+        };
+        Ok(match alone {
+            Alone::Page(address) => Reach::At(address),
+            Alone::Block if is_block => Reach::Block,
+            Alone::Block => Reach::Page,
+        })
     }
 
     /// Marks the whole block with the byte at `offset` as changed, and returns whether the guest may write all of it.

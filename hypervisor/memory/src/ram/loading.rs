@@ -14,7 +14,12 @@ impl<M: Machine> GuestRam<M> {
     /// will be brought. It is given the offset of each block. No vCPU reaches a block that is missing by then, nor fetches from it. What arrives is
     /// marked by whoever brings it, unless it is zeros: as [written](Self::mark_written), or, if the memory has got its [baseline](Self::set_baseline) since, as
     /// [loaded](Self::mark_loaded). What was missing before is [given up](Self::abandon_loading).
+    ///
+    /// # Panics
+    ///
+    /// If it is [not in one place](Self::is_mapped): its guest gets other memory.
     pub fn begin_loading(&mut self, has_content: impl Fn(usize) -> bool) {
+        assert!(!self.is_mapped(), "others would see what is loaded");
         self.abandon_loading();
         let is_missing = |offset: &usize| {
             self.is_fresh || self.written.contains(*offset) || has_content(*offset)

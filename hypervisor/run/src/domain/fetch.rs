@@ -18,8 +18,8 @@ impl Resident {
 
     /// Returns the instruction at a virtual address of the loaded vCPU, if it lies in the guest's RAM.
     fn instruction(&self, address: u64, loaded: &Loaded) -> Option<u32> {
-        let physical = loaded.physical_address(address)?;
-        let offset = physical.checked_sub(self.ram.range().start)?;
+        let ipa = loaded.intermediate_address(address)?;
+        let offset = ipa.checked_sub(self.guest.ram_base())?;
         // The guest may have written the instruction past its caches, and other vCPUs may write it now: whatever is read, it is 32 bits.
         self.ram.load_u32_past_caches(offset as usize).ok()
     }

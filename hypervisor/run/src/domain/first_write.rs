@@ -8,6 +8,7 @@
 use super::host::RunningOn;
 use super::{Domain, Resident};
 use crate::el2::GuestRam;
+use crate::shared::Connected;
 use crate::tables::GuestTables;
 use stasis_arch::world::Loaded;
 use stasis_guest::exit::Fault;
@@ -15,29 +16,37 @@ use stasis_guest::shared::address;
 use stasis_hw::paging::{Attributes, Forget, MapError, Translation, Writable};
 use stasis_memory::ReadRam;
 use stasis_memory::pages::Part;
-use stasis_memory::ram::Reach;
+use stasis_memory::ram::{Reach, Wait};
+use stasis_memory::range::Range;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{PAGE_SIZE, PageBits};
 
 /// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself, but for blocks of which something is missing. Those
-/// have a table, so that each can arrive as a whole.
+/// have a table, so that each can arrive as a whole. Blocks of which pages have moved are mapped in pages.
 pub(super) fn map(
     stage2: &mut Translation,
     tables: &mut GuestTables,
     base: u64,
-    ram: &GuestRam,
+    ram: &mut GuestRam,
 ) -> Result<(), MapError> {
-    let range = ram.range();
-    stage2.prepare(tables, base, range.len())?;
-    let is_there = |offset: &u64| ram.is_block_there(*offset as usize);
-    for offset in (0..range.len()).step_by(BLOCK_SIZE).filter(is_there) {
-        let attributes = match ram.is_block_changed(offset as usize) {
+    let len = ram.len();
+    stage2.prepare(tables, base, len as u64)?;
+    for offset in (0..len).step_by(BLOCK_SIZE).filter(|offset| ram.is_block_there(*offset)) {
+        let attributes = match ram.is_block_writable(offset) {
             true => Attributes::guest_ram(),
             false => Attributes::guest_ram_unwritten(),
         };
-        let physical = range.start + offset;
-        stage2.map(tables, base + offset, physical, BLOCK_SIZE as u64, attributes)?;
+        let (input, output) = (base + offset as u64, ram.address_of_block(offset).unwrap_or(0));
+        let moved = ram.moved_of_block(offset);
+        if moved == PageBits::NONE {
+            stage2.map(tables, input, output, BLOCK_SIZE as u64, attributes)?;
+            continue;
+        }
+        let pages = moved.pages().map(|page| (page, ram.address_of(offset + page * PAGE_SIZE)));
+        let tables = &mut GuestTables::OfPool(Ok(()));
+        stage2.map_scattered(tables, input, output, attributes, pages)?;
     }
+    ram.all_seen();
     Ok(())
 }
 
@@ -46,7 +55,8 @@ impl Resident {
     pub(super) fn allow_writes(&mut self) {
         let base = self.guest.ram_base();
         let Some(stage2) = &mut self.stage2 else { return };
-        for (offset, _) in self.ram.changed_blocks().filter(|(_, part)| *part == Part::All) {
+        let writable = |(offset, _): &(usize, Part)| self.ram.is_block_writable(*offset);
+        for (offset, _) in self.ram.changed_blocks().filter(writable) {
             stage2.allow_writes(base + offset as u64);
         }
     }
@@ -58,6 +68,9 @@ impl Resident {
     ) -> impl Iterator<Item = (u64, Writable)> {
         ram.changed_blocks().map(move |(offset, part)| {
             let writable = match part {
+                Part::All if ram.moved_of_block(offset) != PageBits::NONE => {
+                    Writable::Pages(PageBits::ALL.0)
+                }
                 Part::All if offset + BLOCK_SIZE <= ram.len() => Writable::Block,
                 // The rest of the block is not of the memory.
                 Part::All => Writable::Pages(PageBits::of(0..(ram.len() - offset) / PAGE_SIZE).0),
@@ -70,57 +83,83 @@ impl Resident {
 
 /// What became of a write that stage 2 forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
+    /// The write is not one that stage 2 forbids for a while.
+    Other,
     /// The vCPU makes the write again.
     Again,
     /// The vCPU makes the write again when something was released.
     Later,
+    /// The guest stands still until there is memory.
+    NoMemory,
+}
+
+impl Resident {
+    /// Makes stage 2 map the pages that have moved because EL2 has written them. Returns false if there is no memory for a table: the guest must not go on before there is.
+    #[cold]
+    pub(super) fn show_moved(&mut self, loaded: &mut Loaded) -> bool {
+        let Self { guest, ram, stage2: Some(stage2), .. } = self else { return true };
+        let base = guest.ram_base();
+        for offset in ram.unseen_pages() {
+            let (ipa, physical) = (base + offset as u64, ram.address_of(offset));
+            let forget = |what| match what {
+                Forget::Address(ipa) => loaded.forget_block_everywhere(ipa),
+                Forget::All => loaded.forget_all_everywhere(),
+            };
+            // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
+            let moved = unsafe {
+                stage2.move_page(&mut GuestTables::OfPool(Ok(())), ipa, physical, forget)
+            };
+            if moved.is_err() {
+                return false;
+            }
+        }
+        ram.all_seen();
+        true
+    }
 }
 
 impl Domain {
-    /// Returns whether the loaded vCPU has left for a write to memory that stage 2 forbids. Then the write is allowed, and the vCPU makes it again; or the
+    /// Answers a fault of the loaded vCPU, if that has left for a write to memory that stage 2 forbids: the write is allowed, and the vCPU makes it again; or the
     /// vCPU sleeps, and makes it again when there is a frame for what the page was.
-    pub(super) fn is_first_write(
+    #[inline]
+    pub(super) fn answer_write(
         &self,
         resident: &mut Resident,
         fault: &Fault,
         host: &mut RunningOn,
-    ) -> bool {
+    ) -> Answer {
         if !fault.is_forbidden_write() {
-            return false;
+            return Answer::Other;
         }
-        match self.allow_write(resident, fault, &mut host.loaded) {
-            Some(Answer::Again) => true,
-            Some(Answer::Later) => {
-                host.nap();
-                true
-            }
-            None => false,
+        let answer = self.allow_write(resident, fault, &mut host.loaded);
+        if answer == Answer::Later {
+            host.nap();
         }
+        answer
     }
 
-    /// Allows the write that has faulted, in the guest's RAM or in what it shares; `None` if it is to neither.
+    /// Allows the write that has faulted, in the guest's RAM or in what it shares.
     #[cold]
-    fn allow_write(
-        &self,
-        resident: &mut Resident,
-        fault: &Fault,
-        loaded: &mut Loaded,
-    ) -> Option<Answer> {
-        let Resident { guest, ram, stage2: Some(stage2), .. } = resident else { return None };
-        let physical = match fault.ipa {
-            Some(ipa) => stage2.translate(ipa),
-            None => loaded.physical_address(fault.virtual_address),
+    fn allow_write(&self, resident: &mut Resident, fault: &Fault, loaded: &mut Loaded) -> Answer {
+        let Resident { guest, ram, stage2: Some(stage2), .. } = resident else {
+            return Answer::Other;
         };
+        let ipa = fault.ipa.or_else(|| loaded.intermediate_address(fault.virtual_address));
         // Without an address, another vCPU has changed the guest's tables since: the guest's own fault comes next.
-        let Some(physical) = physical else { return Some(Answer::Again) };
-        if ram.range().contains(physical) {
-            return Some(Forbidden { stage2, base: guest.ram_base(), physical }.allow(ram, loaded));
+        let Some(ipa) = ipa else { return Answer::Again };
+        if Range::new(guest.ram_base(), ram.len() as u64).contains(ipa) {
+            return Forbidden { stage2, base: guest.ram_base(), ipa }.allow(ram, loaded);
         }
-        let (n, shared) =
-            (0..).zip(self.shared()).find(|(_, one)| one.range().contains(physical))?;
-        let forbidden = Forbidden { stage2, base: address(n), physical };
-        Some(forbidden.allow(&mut shared.memory(), loaded))
+        let is_there =
+            |n: usize, one: &Connected| Range::new(address(n), one.range().len()).contains(ipa);
+        let mut shared = (0..).zip(self.shared());
+        match shared.find(|(n, one)| is_there(*n, one)) {
+            Some((n, one)) => {
+                Forbidden { stage2, base: address(n), ipa }.allow(&mut one.memory(), loaded)
+            }
+            None => Answer::Other,
+        }
     }
 }
 
@@ -129,24 +168,35 @@ struct Forbidden<'s> {
     stage2: &'s mut Translation,
     /// Guest-physical address of the memory that is written.
     base: u64,
-    /// Physical address of the write.
-    physical: u64,
+    /// Guest-physical address of the write.
+    ipa: u64,
 }
 
 impl Forbidden<'_> {
     /// Allows the write, which is to `ram`.
     fn allow(self, ram: &mut GuestRam, loaded: &mut Loaded) -> Answer {
-        let Self { stage2, base, physical } = self;
-        let offset = (physical - ram.range().start) as usize;
-        let address = base + offset as u64;
-        let Ok(mut reach) = ram.first_write(offset) else { return Answer::Later };
+        let Self { stage2, base, ipa } = self;
+        let offset = (ipa - base) as usize;
+        let mut reach = match ram.first_write(offset) {
+            Ok(reach) => reach,
+            Err(Wait::Snapshot) => return Answer::Later,
+            Err(Wait::Frame) => return Answer::NoMemory,
+        };
         let mut forget = |what| match what {
             Forget::Address(ipa) => loaded.forget_block_everywhere(ipa),
             Forget::All => loaded.forget_all_everywhere(),
         };
+        if let Reach::At(physical) = reach {
+            let tables = &mut GuestTables::OfPool(Ok(()));
+            // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
+            let moved = unsafe { stage2.move_page(tables, ipa, physical, &mut forget) };
+            if moved.is_err() {
+                return Answer::NoMemory;
+            }
+        }
         if reach == Reach::Page {
             // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
-            let split = unsafe { stage2.split(address, &mut forget) };
+            let split = unsafe { stage2.split(ipa, &mut forget) };
             if split.is_err() {
                 // A checkpoint has reserved a table for each block, and a resume has if there was room.
                 if !ram.mark_block_changed(offset) {
@@ -159,12 +209,12 @@ impl Forbidden<'_> {
             let end = offset - offset % BLOCK_SIZE + BLOCK_SIZE;
             match end <= ram.len() && ram.is_block_there(offset) {
                 // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation, and completes that.
-                true => unsafe { stage2.join(address, forget) },
+                true => unsafe { stage2.join(ipa, forget) },
                 // The pages that are missing, or not of the memory, must stay unmapped.
-                false => stage2.allow_writes(address),
+                false => stage2.allow_writes(ipa),
             }
         }
-        loaded.forget_block(address);
+        loaded.forget_block(ipa);
         Answer::Again
     }
 }

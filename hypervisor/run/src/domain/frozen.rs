@@ -21,7 +21,7 @@ use stasis_memory::range::NoRam;
 use stasis_memory::snapshot::{MAX_FRAMES, Marks, Room, Snapshot};
 use stasis_memory::{OutOfRange, PAGE_SIZE, ReadRam};
 use stasis_state::written::BLOCK_SIZE;
-use stasis_state::{Baseline, BlockChange};
+use stasis_state::{Baseline, BlockChange, PageBits};
 
 /// Of a guest's RAM, this part may be copied at a time: one byte in so many.
 const PART: u64 = 16;
@@ -251,6 +251,7 @@ impl Frozen<'_> {
         let is_idle = |offset: &usize| {
             stage2.is_split(base + *offset as u64)
                 && taken.is_block_without(*offset)
+                && ram.moved_of_block(*offset) == PageBits::NONE
                 && ram.is_block_unchanged(*offset)
         };
         let idle: Vec<u64> = ram

@@ -44,12 +44,11 @@ impl Resident {
     /// Maps a unit that was filled, or a block whose missing units were all filled.
     fn map_arrived(&mut self, bytes: &Range<usize>) -> Result<(), NoTable> {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return Ok(()) };
-        let attributes = match ram.is_block_changed(bytes.start) {
+        let attributes = match ram.is_block_writable(bytes.start) {
             true => Attributes::guest_ram(),
             false => Attributes::guest_ram_unwritten(),
         };
-        let (input, output) =
-            (guest.ram_base() + bytes.start as u64, ram.range().start + bytes.start as u64);
+        let (input, output) = (guest.ram_base() + bytes.start as u64, ram.address_of(bytes.start));
         let tables = &mut GuestTables::OfPool(Ok(()));
         let mapped = stage2.arrive(tables, input, output, bytes.len() as u64, attributes);
         match mapped {
@@ -145,7 +144,8 @@ impl Parked<'_> {
         if let Some(baseline) = baseline {
             self.resident.ram.set_baseline(baseline);
         }
-        self.map_ram();
+        let mapped = self.map_ram();
+        debug_assert!(mapped.is_ok());
     }
 
     /// Gives up loading, if something is missing: the guest is lost. All of its RAM is mapped, and marked as written where anything was missing.
@@ -153,12 +153,13 @@ impl Parked<'_> {
         if self.resident.ram.missing().is_some() {
             self.withdraw_ram(task);
             self.resident.ram.abandon_loading();
-            self.map_ram();
+            let mapped = self.map_ram();
+            debug_assert!(mapped.is_ok());
         }
     }
 
     /// Makes stage 2 map nothing of the RAM.
-    fn withdraw_ram(&mut self, _: &mut Task) {
+    pub(super) fn withdraw_ram(&mut self, _: &mut Task) {
         let number = self.domain.number;
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
         let base = guest.ram_base();
@@ -170,10 +171,14 @@ impl Parked<'_> {
     }
 
     /// Maps what is there of the RAM, of which nothing is mapped.
-    fn map_ram(&mut self) {
-        let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
-        let mapped = first_write::map(stage2, &mut GuestTables::OfHeap, guest.ram_base(), ram);
-        // The RAM was mapped before, in blocks, so there are tables for it.
-        debug_assert!(mapped.is_ok());
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfMemory`] if pages have frames, and there is no table for them. RAM in one place was mapped before, so there are tables for it.
+    pub(super) fn map_ram(&mut self) -> Result<(), MapError> {
+        let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else {
+            return Ok(());
+        };
+        first_write::map(stage2, &mut GuestTables::OfHeap, guest.ram_base(), ram)
     }
 }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_guest::stats::Snapshot;
 use stasis_host::run_state::RunState;
+use stasis_memory::ram::Usage;
 use stasis_memory::range::Range;
 use stasis_state::vgic::MAX_VCPUS;
 use stasis_vgic::Vgic;
@@ -21,15 +22,23 @@ pub struct Look {
     pub ram: Range,
     /// Bytes of its RAM that are still to be loaded.
     pub missing: u64,
+    /// Bytes of its RAM that it alone uses, and that it shares.
+    pub usage: Usage,
 }
 
 impl Domain {
+    /// Returns whether parts of its RAM are, or were, shared with other guests, or take memory as they are written. A caller that has the guest parked must not call this: it has the
+    /// lock that this takes.
+    pub fn shares_ram(&self) -> bool {
+        self.resident.lock().ram.is_mapped()
+    }
+
     /// Returns what the guest is doing, and where its RAM is. A caller that has the guest parked must not call this: it has the lock that this takes.
     pub fn look(&self) -> Look {
         let resident = self.resident.lock();
         let ram = Range::new(resident.guest.ram_base(), resident.guest.ram_size());
         let missing = resident.ram.missing().map_or(0, |missing| missing.left());
-        Look { state: resident.state, ram, missing }
+        Look { state: resident.state, ram, missing, usage: resident.ram.usage() }
     }
 
     /// Returns a copy of the guest's GIC. The records of a vCPU that is loaded may be behind its list registers, which only its core can read: then

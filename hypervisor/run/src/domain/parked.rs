@@ -19,6 +19,7 @@ use stasis_host::run_state::RunState;
 use stasis_hw::paging::{Spares, Translation, Writable};
 use stasis_memory::ReadRam;
 use stasis_memory::ram::Since;
+use stasis_memory::range::NoRam;
 use stasis_memory::snapshot::{Room, Snapshot};
 use stasis_state::GuestState;
 use stasis_state::written::BLOCK_SIZE;
@@ -104,6 +105,37 @@ impl Parked<'_> {
     pub fn state_at(&mut self, counter: u64, wall_time: u64) -> GuestState {
         let vcpus = self.vcpus.iter_mut().map(|vcpu| &mut **vcpu);
         self.resident.guest.records(vcpus, counter, wall_time).to_owned()
+    }
+
+    /// Returns RAM for a clone of the guest, which has the same content: both share it until one of them writes. All of the guest's RAM is there, and no checkpoint of it is under way.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRam`] if there is no memory for notes.
+    pub fn share_ram(&mut self, _: &mut Task) -> Result<Ram, NoRam> {
+        let number = self.domain.number;
+        let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else {
+            return Err(NoRam::Unknown);
+        };
+        let base = guest.ram_base();
+        let blocks = || Resident::writable_blocks(base, ram);
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
+        // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
+        unsafe { stage2.forbid_writes(blocks, forget) };
+        ram.share()
+    }
+
+    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and gives it other RAM of the same size in the place of its own, which it shares with others.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRam`] if pages of the RAM have frames, and there is no memory for a table that maps them. The guest stays lost.
+    pub fn give_ram(&mut self, ram: Ram, task: &mut Task) -> Result<(), NoRam> {
+        self.set_state(RunState::Lost);
+        self.withdraw_ram(task);
+        self.resident.ram = ram;
+        self.map_ram().map_err(|_| NoRam::Unnoted)
     }
 
     /// Begins a snapshot of the guest's RAM, which the guest may not write from now on: see [`frozen`](super::frozen). `tables` are those that its

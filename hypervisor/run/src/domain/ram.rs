@@ -2,8 +2,14 @@
 
 use crate::el2::GuestRam;
 use crate::pool;
+use crate::tables::PoolFrames;
 use core::ops::{Deref, DerefMut};
+use spin::mutex::SpinMutex;
+use stasis_memory::frames::NoFrame;
 use stasis_memory::range::NoRam;
+
+/// The address of the block of zeros that memory which was never written is; `None` before somebody has such memory. It stays for ever.
+static ZEROS: SpinMutex<Option<u64>> = SpinMutex::new(None);
 
 /// RAM of a guest, or memory that guests share. It goes back to the pool when it is dropped.
 ///
@@ -29,6 +35,33 @@ impl Ram {
     /// As of [`Self::take`].
     pub fn take_uncleared(lowest: u64, len: u64) -> Result<Self, NoRam> {
         Ok(Self(pool::take_uncleared(lowest, len)?))
+    }
+
+    /// Returns memory for a clone, with the same content: both share it until one of them writes. The guest is parked, nothing of its memory is missing, and no
+    /// checkpoint of it is under way. Stage 2 lets nobody write it any more before a guest runs again.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRam`] if there is no memory for notes.
+    pub(super) fn share(&mut self) -> Result<Self, NoRam> {
+        self.0.share(&PoolFrames).map(Self).map_err(|NoFrame| NoRam::Unnoted)
+    }
+
+    /// Returns `len` bytes of zeros, which take frames of the pool as they are written.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRam`] if there is no memory for notes.
+    pub fn overcommitted(len: u64, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
+        let zeros = ZEROS.lock().take();
+        let zeros = match zeros {
+            Some(zeros) => zeros,
+            None => pool::take_zeros(pause)?,
+        };
+        *ZEROS.lock() = Some(zeros);
+        // SAFETY: `take_zeros` returned a block of the pool, which is mapped one to one for ever, and which it made zeros. It was noted for `ZEROS` alone, so nobody writes it.
+        let ram = unsafe { GuestRam::of_zeros(zeros, len as usize, &PoolFrames) };
+        ram.map(Self).map_err(|NoFrame| NoRam::Unnoted)
     }
 
     /// Returns memory without a byte, for the place of memory that was taken.

@@ -1,6 +1,7 @@
 //! The loop of a loaded vCPU: entries into its guest, and exits.
 
 use super::Domain;
+use super::first_write::Answer;
 use super::host::RunningOn;
 use super::lock::{Locked, MaybeLocked, Unlocked};
 use super::turn::Leaves;
@@ -76,6 +77,7 @@ impl Domain {
                             resident.await_ram(address, host);
                             continue;
                         }
+                        Next::Starved => Leaves::Starved,
                         Next::VcpuOff => Leaves::VcpuOff,
                         Next::Off => Leaves::Stopped(Stopped::Off),
                         Next::Reset => Leaves::Stopped(Stopped::Reset),
@@ -241,14 +243,19 @@ impl Domain {
         let mut resident = lock.lock(self);
         loop {
             if let Some(fault) = exit.fault() {
-                if self.is_first_write(&mut resident, fault, host) {
-                    return (Next::Enter, resident);
+                match self.answer_write(&mut resident, fault, host) {
+                    Answer::Other => {}
+                    Answer::Again | Answer::Later => return (Next::Enter, resident),
+                    Answer::NoMemory => return (Next::Starved, resident),
                 }
                 resident.describe(&mut exit, &vcpu.core, &host.loaded);
             }
             let exited = &mut Exited { index, vcpu, host, esr: syndrome.esr };
             let answer = resident.exit(exited, &exit, held.vcpus());
             let missing = match answer {
+                Ok(_) if resident.ram.has_unseen() && !resident.show_moved(&mut host.loaded) => {
+                    return (Next::Starved, resident);
+                }
                 Ok(next) => return (next, resident),
                 // The access is about interrupts in other cores' list registers.
                 Err(missing) => missing,

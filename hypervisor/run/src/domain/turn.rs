@@ -21,6 +21,8 @@ pub enum After {
     Anything,
     /// The vCPU's guest has stopped, and the core decides.
     Stopped(Stopped),
+    /// The vCPU's guest waits for memory, and the core decides.
+    Starved,
 }
 
 /// Reason why a vCPU leaves its core.
@@ -35,6 +37,8 @@ pub(super) enum Leaves {
     VcpuOff,
     /// The guest has stopped.
     Stopped(Stopped),
+    /// The guest waits for memory.
+    Starved,
 }
 
 impl Domain {
@@ -84,6 +88,7 @@ impl Domain {
             Leaves::Asleep => return After::Anything,
             Leaves::Unwanted | Leaves::VcpuOff => After::Anything,
             Leaves::Stopped(how) => After::Stopped(how),
+            Leaves::Starved => After::Starved,
         };
         place.roster.sleep(place.task, NEVER);
         after
@@ -142,8 +147,15 @@ impl Domain {
         if host.loaded.virtual_serror() {
             *guest.powers[host.index].serror_pending = 1;
         }
-        if let Leaves::Stopped(how) = *leaves {
-            self.set_state(&mut resident, RunState::stopped_by_itself(how));
+        match *leaves {
+            Leaves::Stopped(how) => {
+                self.set_state(&mut resident, RunState::stopped_by_itself(how));
+            }
+            // Another vCPU may have stopped the guest meanwhile.
+            Leaves::Starved if resident.state == RunState::Running => {
+                self.set_state(&mut resident, RunState::Starved);
+            }
+            _ => {}
         }
         resident.unlock()
     }
@@ -160,7 +172,7 @@ impl Domain {
         place.stats.end(timer::counter());
         place.hold.end_running();
         errands.carry_out(&unlocked);
-        if matches!(leaves, Leaves::Stopped(_) | Leaves::VcpuOff) {
+        if matches!(leaves, Leaves::Stopped(_) | Leaves::Starved | Leaves::VcpuOff) {
             // The other vCPUs see that the guest is off, or take over the devices' deadlines.
             self.kick_all();
         }

@@ -4,6 +4,7 @@
 //! all transcripts. `STASIS_TIME_FACTOR=3` is for machines that are three times as slow.
 
 mod board;
+mod clones;
 mod console;
 mod contained;
 mod conversion;
@@ -99,6 +100,15 @@ fn main() -> ExitCode {
             a_damaged_page_stops_its_guest_by_name_and_no_other,
             a_guest_waits_for_a_disk_that_fails,
             a_checkpoint_is_needed_until_all_of_it_is_loaded;
+        clones:
+            original_and_clones_go_on_from_the_instant_and_see_nothing_of_each_other,
+            a_clone_is_bit_for_bit_its_original,
+            a_clone_is_stored_and_resumed_and_outlives_its_original,
+            a_guest_without_memory_waits_and_goes_on_when_another_is_removed,
+            a_guest_takes_memory_as_it_writes_if_it_is_configured_so,
+            what_can_not_be_cloned_is_named,
+            a_linux_and_its_clone_go_on,
+            sixteen_linux_fit_in_1_gib;
         console:
             mistyped_input_gets_an_answer,
             help_knows_every_command,

@@ -29,7 +29,12 @@ fn waves(stasis: &mut Stasis) -> Result<[u64; 2]> {
 
 /// Makes sure that the guest has gone on for some waves, with both CPUs, and that it has found nothing wrong.
 fn goes_on(stasis: &mut Stasis) -> Result<()> {
-    stasis.attach(GUEST)?;
+    this_goes_on(stasis, GUEST)
+}
+
+/// Makes sure of the same of a guest with the program [`GUEST`], and another name.
+pub fn this_goes_on(stasis: &mut Stasis, name: &str) -> Result<()> {
+    stasis.attach(name)?;
     let begin = waves(stasis)?;
     loop {
         let now = waves(stasis)?;

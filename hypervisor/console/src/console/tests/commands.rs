@@ -37,6 +37,7 @@ fn each_command_is_understood() {
             "resume set-1/",
             Command::Resume { which: "set-1/", copy: None, any_speed: false, whole: false },
         ),
+        ("clone linux as twin", Command::Clone { guest: "linux", name: "twin" }),
         ("delete before", Command::Delete("before")),
         ("attach linux", Command::Attach("linux")),
         ("log linux", Command::Log { guest: "linux", lines: 24 }),
@@ -123,7 +124,7 @@ fn mistyped_input_gets_an_answer() {
 fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
-    assert_eq!(help.lines().count(), 21);
+    assert_eq!(help.lines().count(), 22);
     assert!(
         help.contains(
             "  pause <guest>                                                      stop a guest's time\n"

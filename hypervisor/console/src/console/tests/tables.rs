@@ -6,9 +6,9 @@ use super::*;
 fn the_guests_are_listed_in_columns() {
     assert_eq!(
         written(|out| table::guests(&GUESTS).write(out, false)),
-        "  number  name     state    vCPUs   memory  to load  core\n\
-        \x20      1  linux    running      2  256 MiB  1.5 MiB  1,2\n\
-        \x20     12  counter  off          1   16 MiB        -  -\n"
+        "  number  name     state    vCPUs   memory       own     shared  to load  core\n\
+        \x20      1  linux    running      2  256 MiB   3.0 MiB  253.0 MiB  1.5 MiB  1,2\n\
+        \x20     12  counter  off          1   16 MiB  16.0 MiB          -        -  -\n"
     );
     assert_eq!(written(|out| table::guests(&[]).write(out, false)), "no guests\n");
 }
@@ -17,8 +17,8 @@ fn the_guests_are_listed_in_columns() {
 fn the_guests_are_listed_for_a_program() {
     assert_eq!(
         written(|out| table::guests(&GUESTS).write(out, true)),
-        "{\"number\":1,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":2,\"memory\":268435456,\"to_load\":1572864,\"cores\":[1,2]}\n\
-         {\"number\":12,\"name\":\"counter\",\"state\":\"off\",\"vcpus\":1,\"memory\":16777216,\"to_load\":0,\"cores\":[]}\n"
+        "{\"number\":1,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":2,\"memory\":268435456,\"own\":3145728,\"shared\":265289728,\"to_load\":1572864,\"cores\":[1,2]}\n\
+         {\"number\":12,\"name\":\"counter\",\"state\":\"off\",\"vcpus\":1,\"memory\":16777216,\"own\":16777216,\"shared\":0,\"to_load\":0,\"cores\":[]}\n"
     );
     assert_eq!(written(|out| table::guests(&[]).write(out, true)), "");
 }

@@ -93,8 +93,9 @@ impl Guest {
     fn write(&mut self, page: usize, value: u64) {
         if !self.may_write[page] {
             match self.ram.first_write(page * PAGE_SIZE + 8) {
-                Err(NoFrame) => return,
+                Err(_) => return,
                 Ok(Reach::Page) => self.may_write[page] = true,
+                Ok(Reach::At(_)) => panic!("nothing is shared"),
                 Ok(Reach::Block) => self.may_write[pages_of(page / BLOCK_PAGES)].fill(true),
             }
         }

@@ -1,0 +1,156 @@
+//! Clones: a second guest of one that is in memory, from the same instant.
+//!
+//! The guest stands still while its registers are copied and its memory is made read-only in stage 2. From then on both share the memory, copy on write
+//! ([`stasis_memory::GuestRam::share`]): nothing is copied before one of them writes. The clone has all that a checkpoint of the guest would have, and is admitted
+//! on the same terms; what no checkpoint has, it can't have either.
+
+use crate::answer::Answer;
+use crate::guests::{self, GuestError};
+use crate::loading::{self, Unfinished};
+use crate::storage::NoStore;
+use crate::work::Work;
+use crate::{archive, notes, registry};
+use core::fmt::Write;
+use stasis_arch::timer;
+use stasis_guest::given::{Given, Unstorable};
+use stasis_host::admission::{Refusal, Terms};
+use stasis_host::config::DEFAULT_WEIGHT;
+use stasis_host::run_state::{Misfit, RunState};
+use stasis_host::sets::{self, CopyError};
+use stasis_memory::range::NoRam;
+use stasis_run::clock;
+use stasis_run::domain::{Domain, Placement, Ram};
+use stasis_run::turns::Task;
+use stasis_state::GuestState;
+
+/// Why a guest was not cloned.
+#[derive(Debug, thiserror::Error)]
+pub enum CloneError {
+    /// The clone can't be called so.
+    #[error(transparent)]
+    Name(#[from] CopyError),
+    /// The guest has a device of the machine, of which there is one.
+    #[error(transparent)]
+    Unstorable(#[from] Unstorable),
+    /// The guest shares memory with others, and each place there is taken.
+    #[error(
+        "guest \"{0}\" shares memory with others, which a clone can't: checkpoint it, and resume it as another guest"
+    )]
+    Shares(alloc::string::String),
+    /// A guest has a window on a core, which must not wait for memory.
+    #[error(
+        "guest \"{0}\" has a window on a core: what it writes after a clone would take memory and time, which it must not wait for"
+    )]
+    Window(alloc::string::String),
+    /// The guest is in a state in which none is cloned.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// There is no store to load the rest of the guest's memory from.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The rest of the guest's memory was not loaded.
+    #[error(transparent)]
+    Unfinished(#[from] Unfinished),
+    /// There is no memory to note what is shared.
+    #[error("no memory to note what the guests share: {0}")]
+    NoRam(#[from] NoRam),
+    /// The clone's registers break a rule.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The machine lacks cores for the clone, or can't have one more guest.
+    #[error(transparent)]
+    NoRoom(#[from] GuestError),
+}
+
+/// A guest as it was at an instant, and the memory that its clone has.
+struct Taken {
+    state: GuestState,
+    ram: Ram,
+    /// What the guest was doing.
+    did: RunState,
+    /// How long the guest stood still, in microseconds.
+    pause_micros: u64,
+}
+
+/// Makes a clone of a guest, which is called `name`. What is still to be loaded of the guest is loaded first.
+///
+/// # Errors
+///
+/// Why there is no clone. The guest goes on.
+pub fn clone(
+    work: &mut Work,
+    domain: &Domain,
+    name: &str,
+    out: &mut Answer,
+) -> Result<(), CloneError> {
+    check(domain, name)?;
+    if domain.look().missing > 0 {
+        work.with_store(|store| loading::finish(store, domain, out).map_err(CloneError::from))?;
+    }
+    let Taken { mut state, ram, did, pause_micros } = take(work.task, domain)?;
+    state.guest.set_name(name);
+    // The clone is a guest that no checkpoint has.
+    state.lineage = None;
+    add(state, ram, did)?;
+    let _ = writeln!(
+        out,
+        "guest \"{name}\" goes on as \"{}\" was; that stood still {pause_micros} us",
+        domain.name
+    );
+    Ok(())
+}
+
+/// Checks what is known of a guest and its clone before the instant.
+fn check(domain: &Domain, name: &str) -> Result<(), CloneError> {
+    let guests = registry::all();
+    sets::check_copy("", name, guests.iter().map(|domain| domain.name.as_str()))?;
+    domain.given().check_storable(&domain.name)?;
+    if !domain.shared().is_empty() {
+        return Err(CloneError::Shares(domain.name.clone()));
+    }
+    match [&*domain.name, name].into_iter().find(|name| archive::has_window(name)) {
+        Some(guest) => Err(CloneError::Window(guest.into())),
+        None => Ok(()),
+    }
+}
+
+/// Takes a guest as it is now, and memory that shares its own. The guest stands still meanwhile.
+fn take(task: &mut Task, domain: &Domain) -> Result<Taken, CloneError> {
+    let begin = timer::counter();
+    let mut parked = domain.park();
+    parked.state.check_store(&domain.name)?;
+    let did = parked.state;
+    let (counter, wall_time) = (timer::counter(), clock::date());
+    parked.guest.clock.stop(counter);
+    let state = parked.state_at(counter, wall_time);
+    let ram = parked.share_ram(task)?;
+    drop(parked);
+    Ok(Taken { state, ram, did, pause_micros: clock::micros_since(begin) })
+}
+
+/// Adds the clone to the machine's guests. It does what its original did, but is paused if that waits for memory.
+fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
+    let identity = guests::host_identity();
+    let terms = Terms {
+        identity: &identity,
+        counter_hz: timer::frequency(),
+        any_speed: false,
+        // The clone has its memory already.
+        free_memory: *state.guest.ram_size,
+        guests: archive::guests(),
+        regions: archive::shared(),
+    };
+    let admitted = terms.admit(&state, None)?;
+    let cores = guests::choose_cores(&[], admitted.vcpus.len()).map_err(GuestError::from)?;
+    let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
+    let then = match did {
+        RunState::Paused => RunState::Paused,
+        _ => admitted.then,
+    };
+    let (guest, vcpus) = (admitted.guest, admitted.vcpus);
+    let domain = guests::add(placement, guest, vcpus, ram, Given::default(), then)?;
+    if then == RunState::Running {
+        notes::runs(&domain);
+    }
+    Ok(())
+}

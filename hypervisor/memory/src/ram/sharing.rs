@@ -1,0 +1,259 @@
+//! Memory that guests share copy on write: [`GuestRam::share`] makes the memory of a clone, and what either of them writes moves to a frame before.
+//!
+//! Stage 2 forbids all writes at the instant of a clone. From then on it allows one to a page that is [this memory's own](GuestRam::first_write) alone: because it was moved, or
+//! because no other memory uses its block of the base any more. The [`Map`] knows where pages are, and what is asked for each write is known here:
+//! which pages are known to be its own, and which have moved.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+use stasis_state::change::BLOCK_PAGES;
+use stasis_state::written::{BLOCK_SIZE, Written};
+use stasis_state::{OutOfRange, PAGE_SIZE, PageBits};
+
+use super::GuestRam;
+use crate::frames::{Frames, NoFrame};
+use crate::machine::Machine;
+use crate::pages::{NoMemory, PageSet};
+use crate::raw::Raw;
+use crate::raw::map::{Map, Own};
+
+/// What is known of the pages of a memory that has a [`Map`].
+#[derive(Debug)]
+pub(super) struct Sharing {
+    /// Pages that no other memory uses, since this one was shared last.
+    own: PageSet,
+    /// Pages that have a frame.
+    moved: PageSet,
+    /// Pages that have moved since stage 2 was told, because the hypervisor has written them.
+    unseen: PageSet,
+    is_any_unseen: bool,
+}
+
+/// How many bytes of a memory are whose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes that this memory alone uses.
+    pub own: u64,
+    /// Bytes that it shares with other memories.
+    pub shared: u64,
+}
+
+/// Where a guest may write, for all that others share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alone {
+    /// The whole block, which is in one place.
+    Block,
+    /// The page, which is at this physical address.
+    Page(u64),
+}
+
+impl Sharing {
+    fn new(len: usize) -> Result<Self, NoMemory> {
+        let none = || PageSet::none(len);
+        Ok(Self { own: none()?, moved: none()?, unseen: none()?, is_any_unseen: false })
+    }
+}
+
+impl From<NoMemory> for NoFrame {
+    fn from(_: NoMemory) -> Self {
+        Self
+    }
+}
+
+impl<M: Machine> GuestRam<M> {
+    /// Returns `len` bytes of zeros, whole blocks, which take frames as they are written. `zeros` is the address of a block of zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`NoFrame`] if there is no memory for notes.
+    ///
+    /// # Safety
+    ///
+    /// The block is normal memory, mapped one to one with exposed provenance, for ever. Nobody has a reference to it, and nobody ever writes it.
+    #[allow(unsafe_code, reason = "whose memory it is, the caller knows")]
+    pub unsafe fn of_zeros(
+        zeros: u64,
+        len: usize,
+        frames: &'static dyn Frames,
+    ) -> Result<Self, NoFrame> {
+        // SAFETY: the caller promises what `of_zeros` asks for of the block.
+        let map = unsafe { Map::of_zeros(zeros, len / BLOCK_SIZE, frames)? };
+        let (changed, written) = (PageSet::none(len)?, Written::nowhere(len).map_err(|_| NoFrame)?);
+        let mut ram = Self::of(Raw::mapped(map, len), false, changed, written);
+        ram.sharing = Some(Sharing::new(len)?);
+        Ok(ram)
+    }
+
+    /// Returns another memory with the same content, for a clone of the guest, with the same marks: what has changed since the baseline has changed there, too. Both share all of it. Stage 2 lets nobody write
+    /// [what counts as changed](Self::changed_blocks) any more before one of them runs again.
+    ///
+    /// # Errors
+    ///
+    /// [`NoFrame`] if there is no memory for notes. Nothing is shared then that was not before.
+    ///
+    /// # Panics
+    ///
+    /// If it is not whole blocks, or a part of it is missing, or a checkpoint of it is under way.
+    pub fn share(&mut self, frames: &'static dyn Frames) -> Result<Self, NoFrame> {
+        assert!(self.missing.is_none() && self.snapshot.is_none() && !self.is_taken);
+        self.take_map(frames)?;
+        let (Some(sharing), Some(map)) = (&mut self.sharing, self.raw.map()) else {
+            return Err(NoFrame);
+        };
+        let len = self.raw.len();
+        let (mut changed, mut of_other) = (PageSet::none(len)?, Sharing::new(len)?);
+        let mut written = Written::nowhere(len).map_err(|_| NoFrame)?;
+        let other = map.fork(|index| sharing.moved.of_block(index * BLOCK_SIZE))?;
+        sharing.own.clear();
+        of_other.moved.copy_from(&sharing.moved);
+        changed.copy_from(&self.changed);
+        written.copy_from(&self.written);
+        let mut ram = Self::of(Raw::mapped(other, len), false, changed, written);
+        ram.sharing = Some(of_other);
+        ram.baseline = self.baseline;
+        ram.is_finished = self.is_finished;
+        Ok(ram)
+    }
+
+    /// Gives the memory a map, if it has none.
+    fn take_map(&mut self, frames: &'static dyn Frames) -> Result<(), NoFrame> {
+        if self.sharing.is_some() {
+            return Ok(());
+        }
+        let mut sharing = Sharing::new(self.raw.len())?;
+        sharing.own.insert_range(0..self.raw.len());
+        let raw = core::mem::replace(&mut self.raw, Arc::new(Raw::none()));
+        let mapped = match Arc::try_unwrap(raw) {
+            Ok(raw) => raw.into_mapped(frames).map_err(|(_, raw)| Arc::new(raw)),
+            Err(raw) => Err(raw),
+        };
+        match mapped {
+            Ok(raw) => {
+                self.raw = Arc::new(raw);
+                self.sharing = Some(sharing);
+                Ok(())
+            }
+            Err(raw) => {
+                self.raw = raw;
+                Err(NoFrame)
+            }
+        }
+    }
+
+    /// Returns whether parts of it are, or were, shared with other memories: it is not in one place.
+    pub fn is_mapped(&self) -> bool {
+        self.sharing.is_some()
+    }
+
+    /// Returns the physical address of the byte at `offset`. The rest of its page follows.
+    pub fn address_of(&self, offset: usize) -> u64 {
+        self.raw.address_of(offset)
+    }
+
+    /// Returns which pages of the block with the byte at `offset` are not where the rest of it is.
+    pub fn moved_of_block(&self, offset: usize) -> PageBits {
+        self.sharing.as_ref().map_or(PageBits::NONE, |sharing| sharing.moved.of_block(offset))
+    }
+
+    /// Returns the physical address of the block with the byte at `offset`, but for pages that have [moved](Self::moved_of_block); `None` if all have.
+    pub fn address_of_block(&self, offset: usize) -> Option<u64> {
+        let start = offset - offset % BLOCK_SIZE;
+        let moved = self.moved_of_block(offset);
+        let page = PageBits(moved.0.map(|word| !word)).pages().next()?;
+        let within = page * PAGE_SIZE;
+        Some(self.raw.address_of(start + within) - within as u64)
+    }
+
+    /// Returns whether the guest may write all of the block with the byte at `offset` without a fault.
+    pub fn is_block_writable(&self, offset: usize) -> bool {
+        let is_own = |sharing: &Sharing| {
+            sharing.own.contains_block(offset) && sharing.moved.is_block_without(offset)
+        };
+        self.is_block_changed(offset) && self.sharing.as_ref().is_none_or(is_own)
+    }
+
+    /// Returns how much of it is its own, and how much is shared: also what other memories have ceased to share, until it is written. What takes no memory, as it was never
+    /// written, is neither.
+    pub fn usage(&self) -> Usage {
+        let len = self.raw.len() as u64;
+        let (Some(sharing), Some(map)) = (&self.sharing, self.raw.map()) else {
+            return Usage { own: len, shared: 0 };
+        };
+        let of_block = |at: usize| {
+            let (moved, own) = (sharing.moved.of_block(at), sharing.own.of_block(at));
+            let in_frames = PageBits(core::array::from_fn(|n| moved.0[n] & own.0[n])).count();
+            let in_base = if map.has_block_alone(at) { BLOCK_PAGES - moved.count() } else { 0 };
+            ((in_frames + in_base) * PAGE_SIZE) as u64
+        };
+        let own = (0..self.raw.len()).step_by(BLOCK_SIZE).map(of_block).sum();
+        Usage { own, shared: if map.is_of_zeros() { 0 } else { len - own } }
+    }
+
+    /// Makes the page at `offset` one that no other memory uses. It moves if others do.
+    pub(super) fn make_own(&mut self, offset: usize) -> Result<Alone, NoFrame> {
+        let Some(sharing) = &mut self.sharing else { return Ok(Alone::Block) };
+        let is_together = sharing.moved.is_block_without(offset);
+        if !sharing.own.contains(offset) {
+            match self.raw.make_own(offset)? {
+                Own::Block => {
+                    sharing.own.insert_block(offset);
+                    return Ok(Alone::Block);
+                }
+                Own::Page => {}
+                Own::Moved => {
+                    sharing.moved.insert(offset);
+                }
+            }
+            sharing.own.insert(offset);
+        } else if is_together && sharing.own.contains_block(offset) {
+            return Ok(Alone::Block);
+        }
+        Ok(Alone::Page(self.raw.address_of(offset - offset % PAGE_SIZE)))
+    }
+
+    /// Makes all pages of bytes that the hypervisor will write its own. Those that move are [not seen](Self::take_unseen) by stage 2 yet.
+    pub(super) fn make_all_own(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        if self.sharing.is_none() {
+            return Ok(());
+        }
+        let Range { start, end } = bytes;
+        let outside = OutOfRange { start, end, size: self.raw.len() };
+        OutOfRange::check(&bytes, self.raw.len())?;
+        for offset in (start - start % PAGE_SIZE..end).step_by(PAGE_SIZE) {
+            let before = self.raw.address_of(offset);
+            self.make_own(offset).map_err(|NoFrame| outside)?;
+            if let Some(sharing) = &mut self.sharing
+                && self.raw.address_of(offset) != before
+            {
+                sharing.unseen.insert(offset);
+                sharing.is_any_unseen = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether pages have moved because the hypervisor has written them, and stage 2 has them elsewhere.
+    #[inline]
+    pub fn has_unseen(&self) -> bool {
+        self.sharing.as_ref().is_some_and(|sharing| sharing.is_any_unseen)
+    }
+
+    /// Returns the offsets of the pages that have moved because the hypervisor has written them, and that stage 2 has elsewhere.
+    pub fn unseen_pages(&self) -> impl Iterator<Item = usize> {
+        let unseen = self.sharing.iter().map(|sharing| &sharing.unseen);
+        unseen.flat_map(|set| set.runs(0..set.memory_len())).flat_map(|run| run.step_by(PAGE_SIZE))
+    }
+
+    /// Notes that stage 2 has all pages where they are.
+    pub fn all_seen(&mut self) {
+        if let Some(sharing) = &mut self.sharing {
+            sharing.unseen.clear();
+            sharing.is_any_unseen = false;
+        }
+    }
+}
+
+// Miri would take minutes for memory of some blocks.
+#[cfg(all(test, not(miri)))]
+#[allow(unsafe_code, reason = "tests own the memory that they hand over")]
+mod tests;

@@ -1,0 +1,249 @@
+//! Where the pages of a memory are that has not all of them in one place: [`Map`].
+//!
+//! A guest's memory is one piece at first. When the guest is cloned, the piece becomes a [`Base`], whose blocks both guests use, and each page that one of them
+//! writes moves to a frame of that guest. A clone of a clone shares such frames, too. So a page is in its frame, if it has one, and else in the base.
+//!
+//! | atomic | who writes | who reads | ordering |
+//! |---|---|---|---|
+//! | the address of a table | the memory's owner, once | the owner; a snapshot, on another core | Release and Acquire: whoever finds the table finds it empty |
+//! | an entry of a table | the owner | the owner; a snapshot | Release and Acquire: whoever finds a frame finds the copy in it |
+//! | how many use a block | owners of memories that use it | all of them | a decrement is a Release, and the look that finds one user an Acquire: what others did with the block was before |
+//!
+//! A snapshot that finds a frame in the place of another has read a page that was kept before: [`stasis_cores::copies`] makes it look again.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ptr::{NonNull, with_exposed_provenance, with_exposed_provenance_mut};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use stasis_state::change::BLOCK_PAGES;
+use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{PAGE_SIZE, PageBits};
+
+use crate::frames::{Frames, NoFrame};
+use crate::pages::NoMemory;
+
+/// Blocks that memories share. Each goes back when nobody uses it any more.
+#[derive(Debug)]
+struct Base {
+    start: u64,
+    /// Bytes from one block to the next: 0 if all are the same one, of zeros, which stays for ever.
+    stride: u64,
+    /// How many memories use each block.
+    users: Box<[AtomicU16]>,
+}
+
+/// A table of the frames of a block's pages: an entry is the address of a frame, or 0. It is a frame itself.
+type Table = [AtomicU64; BLOCK_PAGES];
+
+const _: () = assert!(size_of::<Table>() == PAGE_SIZE);
+
+/// Where the pages of a memory are, which is whole blocks. Offsets are bytes, and in the memory: the methods panic otherwise.
+#[derive(Debug)]
+pub struct Map {
+    base: Arc<Base>,
+    /// The address of the table of each block; 0 if no page of the block has a frame.
+    tables: Box<[AtomicU64]>,
+    frames: &'static dyn Frames,
+}
+
+/// Where a page is that its memory alone uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// In the base, as all pages of its block.
+    Block,
+    /// Where it was.
+    Page,
+    /// In a frame that was taken for it, and that it was copied to.
+    Moved,
+}
+
+/// Returns a slice of `count` zeros.
+fn zeros<T: Default>(count: usize) -> Result<Box<[T]>, NoMemory> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(count)?;
+    all.resize_with(count, T::default);
+    Ok(all.into_boxed_slice())
+}
+
+impl Map {
+    /// Takes the blocks of a memory at `start`, which nobody else uses, and which go back to `frames`.
+    ///
+    /// # Safety
+    ///
+    /// 1. For as long as anything is made of this, the blocks are normal memory, mapped one to one for reading and writing, with exposed provenance, of one owner: this.
+    /// 2. Nobody has a reference to them.
+    pub unsafe fn of_blocks(
+        start: u64,
+        count: usize,
+        frames: &'static dyn Frames,
+    ) -> Result<Self, NoMemory> {
+        Self::new(start, BLOCK_SIZE as u64, count, frames)
+    }
+
+    /// Returns `count` blocks of zeros, all of which are the one at `start`.
+    ///
+    /// # Safety
+    ///
+    /// 1. The block is normal memory, mapped one to one with exposed provenance, for ever. 2. Nobody has a reference to it, and nobody ever writes it.
+    pub unsafe fn of_zeros(
+        start: u64,
+        count: usize,
+        frames: &'static dyn Frames,
+    ) -> Result<Self, NoMemory> {
+        Self::new(start, 0, count, frames)
+    }
+
+    fn new(
+        start: u64,
+        stride: u64,
+        count: usize,
+        frames: &'static dyn Frames,
+    ) -> Result<Self, NoMemory> {
+        let (users, tables) = (zeros::<AtomicU16>(count)?, zeros(count)?);
+        users.iter().for_each(|users| users.store(1, Ordering::Relaxed));
+        Ok(Self { base: Arc::new(Base { start, stride, users }), tables, frames })
+    }
+
+    /// Returns another memory with the same content, of which `moved` returns the pages that have frames, by block. Both share all of it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is shared then, if there is no memory for its notes, or no frame for a table.
+    pub fn fork(&self, moved: impl Fn(usize) -> PageBits) -> Result<Self, NoFrame> {
+        let tables = zeros(self.tables.len()).map_err(|NoMemory| NoFrame)?;
+        self.base.users.iter().for_each(|users| {
+            users.fetch_add(1, Ordering::Relaxed);
+        });
+        // From here on, dropping gives back what was shared.
+        let other = Self { base: self.base.clone(), tables, frames: self.frames };
+        for index in 0..self.tables.len() {
+            let Some(from) = self.table(index) else { continue };
+            let to = other.table_or_new(index)?;
+            for page in moved(index).pages() {
+                let frame = from[page].load(Ordering::Relaxed);
+                self.frames.share(frame).map_err(|_| NoFrame)?;
+                to[page].store(frame, Ordering::Relaxed);
+            }
+        }
+        Ok(other)
+    }
+
+    /// Returns the table of the block with this index, if it has one.
+    fn table(&self, index: usize) -> Option<&Table> {
+        let address = self.tables[index].load(Ordering::Acquire) as usize;
+        let table = NonNull::new(with_exposed_provenance_mut::<Table>(address))?;
+        // SAFETY: 1. `table_or_new` alone writes the address, of a frame that it has taken and made zeros, which is as large and as aligned as a table, by
+        // `Frames`; it is given back when `self` is dropped, whose borrow the reference has. 2. Its entries are atomics, and this map is its one user.
+        Some(unsafe { table.as_ref() })
+    }
+
+    /// Returns the table of the block with this index, which is taken if it has none.
+    fn table_or_new(&self, index: usize) -> Result<&Table, NoFrame> {
+        if self.table(index).is_none() {
+            let frame = self.frames.take().ok_or(NoFrame)?.cast::<Table>();
+            // SAFETY: the frame was taken, so it is memory that nobody else uses, as large and as aligned as a table.
+            unsafe { frame.write([const { AtomicU64::new(0) }; BLOCK_PAGES]) };
+            let address = frame.as_ptr().expose_provenance() as u64;
+            self.tables[index].store(address, Ordering::Release);
+        }
+        self.table(index).ok_or(NoFrame)
+    }
+
+    /// Returns the address of the block of the base in which `offset` lies.
+    fn block(&self, offset: usize) -> u64 {
+        self.base.start + (offset / BLOCK_SIZE) as u64 * self.base.stride
+    }
+
+    /// Returns the frame of the page at `offset`, if it has one.
+    fn frame(&self, offset: usize) -> Option<u64> {
+        let table = self.table(offset / BLOCK_SIZE)?;
+        let frame = table[offset % BLOCK_SIZE / PAGE_SIZE].load(Ordering::Acquire);
+        (frame != 0).then_some(frame)
+    }
+
+    /// Returns the physical address of the byte at `offset`. The rest of its page follows.
+    pub fn address_of(&self, offset: usize) -> u64 {
+        match self.frame(offset) {
+            Some(frame) => frame + (offset % PAGE_SIZE) as u64,
+            None => self.block(offset) + (offset % BLOCK_SIZE) as u64,
+        }
+    }
+
+    /// Returns a pointer to the byte at `offset`. The rest of its page follows.
+    pub fn place(&self, offset: usize) -> *mut u8 {
+        with_exposed_provenance_mut(self.address_of(offset) as usize)
+    }
+
+    /// Returns whether the block of the base in which `offset` lies has no other user.
+    pub fn has_block_alone(&self, offset: usize) -> bool {
+        let users = &self.base.users[offset / BLOCK_SIZE];
+        self.base.stride > 0 && users.load(Ordering::Acquire) == 1
+    }
+
+    /// Returns whether what has no frame is zeros that nobody has memory for.
+    pub fn is_of_zeros(&self) -> bool {
+        self.base.stride == 0
+    }
+
+    /// Makes the page at `offset` one that this memory alone uses. If it is not, moves it: calls `copy` with where it is, and with a frame for it.
+    ///
+    /// # Errors
+    ///
+    /// [`NoFrame`]: all is as it was.
+    pub fn make_own(
+        &self,
+        offset: usize,
+        copy: impl FnOnce(*const u8, *mut u8),
+    ) -> Result<Own, NoFrame> {
+        let before = self.frame(offset);
+        match before {
+            Some(frame) if !self.frames.is_shared(frame) => return Ok(Own::Page),
+            None if self.has_block_alone(offset) => {
+                let is_block = self.table(offset / BLOCK_SIZE).is_none();
+                return Ok(if is_block { Own::Block } else { Own::Page });
+            }
+            _ => {}
+        }
+        let table = self.table_or_new(offset / BLOCK_SIZE)?;
+        let frame = self.frames.take().ok_or(NoFrame)?;
+        let page = self.address_of(offset - offset % PAGE_SIZE) as usize;
+        copy(with_exposed_provenance(page), frame.as_ptr());
+        let address = frame.as_ptr().expose_provenance() as u64;
+        table[offset % BLOCK_SIZE / PAGE_SIZE].store(address, Ordering::Release);
+        if let Some(before) = before {
+            // SAFETY: the map was a user of the frame, for an entry had it. The entry has another one now; a snapshot that has found the old one before reads
+            // memory that has another user, and looks again.
+            unsafe { self.frames.give_back(before) };
+        }
+        Ok(Own::Moved)
+    }
+
+    /// Gives back the table of a block, and the frames that are in it.
+    fn release_table(&mut self, index: usize) {
+        let Some(table) = self.table(index) else { return };
+        for entry in table {
+            let frame = entry.load(Ordering::Relaxed);
+            if frame != 0 {
+                // SAFETY: the map is a user of the frame, for an entry has it, and is dropped: nobody looks at the entry again.
+                unsafe { self.frames.give_back(frame) };
+            }
+        }
+        let table = self.tables[index].load(Ordering::Relaxed);
+        // SAFETY: the map is the one user of the frame, which it took for the table, and is dropped: nobody looks at the table again.
+        unsafe { self.frames.give_back(table) };
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        for index in 0..self.tables.len() {
+            self.release_table(index);
+            let before = self.base.users[index].fetch_sub(1, Ordering::AcqRel);
+            if before == 1 && self.base.stride > 0 {
+                // SAFETY: no memory uses the block any more: each counts, and the last one does not access it any more, for it is dropped.
+                unsafe { self.frames.give_back_block(self.block(index * BLOCK_SIZE)) };
+            }
+        }
+    }
+}
