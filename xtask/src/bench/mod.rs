@@ -121,17 +121,26 @@ pub struct Arguments {
     /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is a world switch
     #[arg(long, value_name = "OPERATION", exclusive = true)]
     profile: Option<String>,
+    /// Measure what a page costs in a checkpoint and a resume, and nothing else
+    #[arg(long, exclusive = true)]
+    pages: bool,
 }
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
-    let Arguments { save, name, compare, with, plot, plot_history, runs, profile } = arguments;
+    let Arguments { save, name, compare, with, plot, plot_history, runs, profile, pages } =
+        arguments;
     if let Some(file) = runs {
         let table = Runs::load(&file)?.table();
         return report::print(|out| write!(out, "{table}"));
     }
     if let Some(operation) = profile {
         return self::profile(workspace, &operation);
+    }
+    if pages {
+        let (_, built) = prepare(workspace)?;
+        let pages = built.pages(workspace)?;
+        return report::print(|out| write!(out, "{}", table::pages(&pages)));
     }
     // Read the file before the work, so that a file that can't be read is reported early.
     let saved = save.as_deref().map(Runs::load_or_new).transpose()?;
@@ -192,6 +201,12 @@ impl Built {
     fn pair(&self, workspace: &Workspace) -> Result<Pair> {
         Pair::new(workspace, &self.image, &self.elf, &self.guests)
     }
+
+    /// Measures what a page costs in a checkpoint and a resume.
+    fn pages(&self, workspace: &Workspace) -> Result<Vec<Page>> {
+        report::step("counting checkpoints");
+        Pages::new(workspace, &self.image, &read(&self.elf)?, &self.guests)?.measure()
+    }
 }
 
 fn profile(workspace: &Workspace, operation: &str) -> Result<()> {
@@ -219,12 +234,12 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
     report::step("counting world switches");
     let pair = built.pair(workspace)?;
     let switches = pair.measure()?;
-    report::step("counting checkpoints");
+    let pages = built.pages(workspace)?;
     let elf = read(&built.elf)?;
     Ok(Numbers {
         operations,
         switches,
-        pages: Pages::new(workspace, &built.image, &elf, &built.guests)?.measure()?,
+        pages,
         boot: Boot { alone: alone.boot, stasis: stasis.boot, steps: stasis.steps },
         sections: image::sections(&elf)?,
         crates: image::crates(&elf)?,

@@ -1,8 +1,8 @@
 //! Checkpoint and resume: what each page of a guest's memory costs, by its content.
 //!
-//! From one checkpoint to the next, the guest `pages` has more pages of one kind, so the difference is their cost. QEMU logs every
-//! instruction of Stasis while a command is carried out. An instruction counts if it is in one of the [`STEPS`] and in none of the
-//! [`PAUSES`].
+//! From one checkpoint to the next, the guest `pages` writes pages of one kind beside another page, or that one alone: the difference is their
+//! cost. Each checkpoint but the first shares with the one before it, so that it looks at what was written alone. QEMU logs every instruction
+//! of Stasis while a command is carried out. An instruction counts if it is in one of the [`STEPS`] and in none of the [`PAUSES`].
 
 use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom};
@@ -25,18 +25,16 @@ use crate::{archive, disk};
 
 /// The core of the console's commands and of the guest.
 const CORE: usize = 0;
-/// Pages of a block. If one of them was written, all of them are looked at.
-const BLOCK_PAGES: u64 = 512;
-/// Number of pages that the guest fills. The guest has the same constant.
-const FILLED_PAGES: u64 = 128;
+/// Number of pages that the guest writes from one phase to the next. The guest has the same constant.
+const WRITTEN_PAGES: u64 = 128;
 /// Pages in a MiB.
 const MIB_PAGES: u64 = 256;
 /// Time that a command may take. With the log, QEMU needs seconds for one.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The steps of both commands: the name of each, and its function.
+/// The steps of both commands: the name of each, and its function. The look is a step within the other.
 const STEPS: [(&str, &str); 4] = [
-    ("look", "stasis_state::capture::Capture::new"),
+    ("look", "stasis_state::capture::pages::look"),
     ("store", "stasis_state::capture::Capture::write"),
     ("check", "stasis_state::reader::read_if"),
     ("load", "stasis_state::reader::load::read_memory"),
@@ -101,17 +99,15 @@ impl<'a> Pages<'a> {
 
     fn run(&self) -> Result<Vec<Page>> {
         const MIB: u64 = 1 << 20;
-        let small = self.phases(32 * MIB, &["untouched", "zero", "alike", "random"])?;
-        let large = self.phases(64 * MIB, &["untouched"])?;
-        let [untouched, zero, alike, random] = small[..] else { unreachable!("one for each") };
-        let untouched_page = per_mib(&untouched, &large[0], 32 * MIB_PAGES);
-        let zero_page = add(&untouched_page, &per_mib(&untouched, &zero, BLOCK_PAGES));
-        let filled = |with| add(&zero_page, &per_mib(&zero, with, FILLED_PAGES));
+        let small = self.phases(32 * MIB, &["first", "untouched", "zero", "alike", "random"])?;
+        let large = self.phases(64 * MIB, &["first"])?;
+        let [first, untouched, zero, alike, random] = small[..] else { unreachable!("one each") };
+        let written = |with| per_mib(&untouched, with, WRITTEN_PAGES);
         let kinds = [
-            ("never written", untouched_page),
-            ("zeros", zero_page),
-            ("one byte over and over", filled(&alike)),
-            ("incompressible", filled(&random)),
+            ("never written", per_mib(&first, &large[0], 32 * MIB_PAGES)),
+            ("zeros", written(&zero)),
+            ("one byte over and over", written(&alike)),
+            ("incompressible", written(&random)),
         ];
         let page = |(name, steps): (&str, [i64; STEPS.len()])| Page {
             name: name.to_owned(),
@@ -162,8 +158,8 @@ impl<'a> Pages<'a> {
         }
         machine.kill()?;
         for ((name, function), step) in STEPS.iter().zip(0..) {
-            let all = found.iter().all(|steps: &Steps| steps[step] > 0);
-            ensure!(all, "no instruction of the step \"{name}\", {function}, was seen");
+            let some = found.iter().any(|steps: &Steps| steps[step] > 0);
+            ensure!(some, "no instruction of the step \"{name}\", {function}, was seen");
         }
         Ok(found)
     }
@@ -197,16 +193,16 @@ impl Logged<'_, '_> {
     }
 }
 
-/// Counts the instructions between the first one of a step's function and its return. [`MAINTENANCE`] counts for the step before it, or for
-/// the first step if there is none before it.
+/// Counts the instructions between the first one of a step's function and its return: those of a step within another for the inner one alone.
+/// [`MAINTENANCE`] outside of all steps counts for the step before it, or for the first step if there is none before it.
 struct StepCounter {
     entries: Steps,
     maintenance: u64,
     pauses: [u64; PAUSES.len()],
     /// The last step that has begun.
     latest: usize,
-    /// The step that is under way, and the address to which it returns.
-    step: Option<(usize, u64)>,
+    /// The steps that are under way, the inner one last, and the address to which each returns.
+    steps: Vec<(usize, u64)>,
     /// The address to which the pause returns.
     pause: Option<u64>,
     last: u64,
@@ -243,7 +239,7 @@ impl StepCounter {
             maintenance,
             pauses,
             latest: 0,
-            step: None,
+            steps: Vec::new(),
             pause: None,
             last: 0,
             calls: Vec::new(),
@@ -260,26 +256,24 @@ impl StepCounter {
         self.calls.pop_if(|end| *end == pc);
         let returns_to = self.calls.last().copied().unwrap_or_default();
         (self.last, self.called) = (pc, is_call);
-        self.step = self.step.filter(|(_, end)| *end != pc);
+        self.steps.pop_if(|(_, end)| *end == pc);
         self.pause = self.pause.filter(|end| *end != pc);
-        if self.step.is_none() {
-            if let Some(step) = self.entries.iter().position(|entry| *entry == pc) {
-                self.latest = step;
-                self.step = Some((step, returns_to));
-            } else if pc == self.maintenance {
-                self.step = Some((self.latest, returns_to));
-            }
+        if let Some(step) = self.entries.iter().position(|entry| *entry == pc) {
+            self.latest = step;
+            self.steps.push((step, returns_to));
+        } else if pc == self.maintenance && self.steps.is_empty() {
+            self.steps.push((self.latest, returns_to));
         }
         if self.pause.is_none() && self.pauses.contains(&pc) {
             self.pause = Some(returns_to);
         }
-        if let (Some((step, _)), None) = (self.step, self.pause) {
-            self.counts[step] += 1;
+        if let (Some((step, _)), None) = (self.steps.last(), self.pause) {
+            self.counts[*step] += 1;
         }
     }
 
     fn finish(self) -> Result<Steps> {
-        let name = self.step.map(|(step, _)| STEPS[step].1);
+        let name = self.steps.last().map(|(step, _)| STEPS[*step].1);
         ensure!(name.is_none(), "{} was not seen to return", name.unwrap_or_default());
         Ok(self.counts)
     }
@@ -291,10 +285,6 @@ fn per_mib(with_less: &Steps, with_more: &Steps, pages: u64) -> [i64; STEPS.len(
         let more = with_more[step] as i64 - with_less[step] as i64;
         more * MIB_PAGES as i64 / pages as i64
     })
-}
-
-fn add(one: &[i64; STEPS.len()], other: &[i64; STEPS.len()]) -> [i64; STEPS.len()] {
-    std::array::from_fn(|step| one[step] + other[step])
 }
 
 #[cfg(test)]
@@ -330,8 +320,11 @@ mod tests {
         assert_eq!(counted(&[&[0x100], &maintenance[..]].concat()).unwrap(), [2, 0, 0, 0]);
         let after_a_step = [0x100, 0x2000, 0x104, 0x8000, 0x8004, 0x108];
         assert_eq!(counted(&after_a_step).unwrap(), [0, 3, 0, 0]);
+        // 0x2000 calls the step 0x1000, and goes on.
+        let within = [0x100, 0x2000, 0x1000, 0x1004, 0x2004, 0x2008, 0x104];
+        assert_eq!(counted(&within).unwrap(), [2, 3, 0, 0]);
         let error = counted(&[0x100, 0x1000]).unwrap_err().to_string();
-        assert_eq!(error, "stasis_state::capture::Capture::new was not seen to return");
+        assert_eq!(error, "stasis_state::capture::pages::look was not seen to return");
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn all(numbers: &Numbers) -> String {
         );
     }
     switches(&mut text, &numbers.switches);
-    pages(&mut text, &numbers.pages);
+    text += &pages(&numbers.pages);
     boot(&mut text, &numbers.boot);
     text += "\nBytes of the image in memory, by section\n\n";
     bytes(&mut text, &numbers.sections);
@@ -81,16 +81,20 @@ fn switches(text: &mut String, switches: &[Switch]) {
     }
 }
 
-fn pages(text: &mut String, pages: &[Page]) {
-    *text += "\nInstructions of a checkpoint (look, store) and a resume (check, load) by what the guest's memory holds\n\n";
-    columns(text, "a page", pages::step_names());
+/// Returns the table of what pages cost.
+pub fn pages(pages: &[Page]) -> String {
+    let mut text = String::from(
+        "\nInstructions of a checkpoint (look, store) and a resume (check, load) by what the guest's memory holds\n\n",
+    );
+    columns(&mut text, "a page", pages::step_names());
     for page in pages {
-        columns(text, &page.name, page.one());
+        columns(&mut text, &page.name, page.one());
     }
-    columns(text, "a MiB", pages::step_names());
+    columns(&mut text, "a MiB", pages::step_names());
     for Page { name, mib } in pages {
-        columns(text, name, *mib);
+        columns(&mut text, name, *mib);
     }
+    text
 }
 
 fn columns(text: &mut String, name: &str, columns: impl IntoIterator<Item = impl Display>) {

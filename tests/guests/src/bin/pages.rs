@@ -1,8 +1,8 @@
-//! A guest that has memory of each kind that a checkpoint may find, for the bench: with each byte that is typed there is more of another kind.
+//! A guest that has memory of each kind that a checkpoint may find, for the bench: with each byte that is typed, [`COUNT`] pages become of another
+//! kind.
 //!
-//! The guest prints `pages <kind>` when it is so: as it starts, most of its RAM was never written; `zero`, a block of 2 MiB more was, but
-//! with zeros; `alike`, [`COUNT`] pages of that block hold a byte each, over and over; `random`, they hold what no program could
-//! write shorter.
+//! The guest prints `pages <kind>` when they are: `first` and `untouched`, they were never written; `zero`, they were, but with zeros; `alike`, they
+//! hold a byte each, over and over; `random`, they hold what no program could write shorter.
 
 #![no_std]
 #![no_main]
@@ -18,7 +18,7 @@ stasis_guests::entry!(main, runtime::no_irq);
 const BLOCK: *mut u64 = 0x4100_0000 as *mut u64;
 /// Words of a page.
 const PAGE: usize = 4096 / 8;
-/// Pages that get content; the bench knows it, too.
+/// Pages that are written; the bench has the same constant.
 const COUNT: usize = 128;
 
 /// The UART's SPI.
@@ -39,20 +39,30 @@ fn wait_for_a_byte() {
     uart::get();
 }
 
+/// Writes content to another page of the block: it is one of which some pages changed, in each phase, and each of its pages is known by itself.
+fn touch() {
+    // SAFETY: The block is RAM that nothing else is in.
+    unsafe { BLOCK.add(COUNT * PAGE).write_volatile(1) };
+}
+
+/// Says that the memory is so, and waits for a byte.
+fn phase(kind: &str) {
+    touch();
+    println!("pages {kind}");
+    wait_for_a_byte();
+}
+
 fn main() {
     gic::init();
     gic::enable(UART_INTID, 0xa0);
     write32(uart::IMSC, uart::INT_RX | uart::INT_RT);
-    println!("pages untouched");
-    wait_for_a_byte();
-    fill(1, |_| 0);
-    println!("pages zero");
-    wait_for_a_byte();
+    phase("first");
+    phase("untouched");
+    fill(COUNT * PAGE, |_| 0);
+    phase("zero");
     fill(COUNT * PAGE, |n| (n / PAGE + 1) as u64 * 0x0101_0101_0101_0101);
-    println!("pages alike");
-    wait_for_a_byte();
+    phase("alike");
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     fill(COUNT * PAGE, |_| random.next());
-    println!("pages random");
-    wait_for_a_byte();
+    phase("random");
 }
