@@ -9,6 +9,7 @@ use core::arch::global_asm;
 unsafe extern "C" {
     fn stasis_copy(to: *mut u8, from: *const u8, len: usize) -> *mut u8;
     fn stasis_set(to: *mut u8, byte: i32, len: usize) -> *mut u8;
+    fn stasis_fill(to: *mut u8, word: u64, len: usize) -> *mut u8;
 }
 
 /// Copies `len` bytes. Others may write either memory meanwhile. The compiler knows what `memcpy` does, and may assume that nobody else writes. It
@@ -34,6 +35,23 @@ pub unsafe fn zero(to: *mut u8, len: usize) {
     // SAFETY: 1. The assembly writes these `len` bytes alone, which are mapped, by condition 1. 2. The caller may write them, by condition 2. 3. The
     // assembly keeps to the C ABI, and restores the vector registers.
     unsafe { stasis_set(to, 0, len) };
+}
+
+/// Makes each word of `len` bytes this one. Others may write them meanwhile.
+///
+/// # Safety
+///
+/// 1. The `len` bytes at `to` are mapped as normal memory.
+/// 2. They are the caller's, or memory that has no Rust reference to it.
+///
+/// # Panics
+///
+/// In debug builds, if `len` is no multiple of 8: its last bytes would be those of another word.
+pub unsafe fn fill(to: *mut u8, word: u64, len: usize) {
+    debug_assert!(len.is_multiple_of(size_of::<u64>()));
+    // SAFETY: 1. The assembly writes these `len` bytes alone, which are mapped, by condition 1. 2. The caller may write them, by condition 2. 3. The
+    // assembly keeps to the C ABI, and restores the vector registers.
+    unsafe { stasis_fill(to, word, len) };
 }
 
 /// Bytes from which on the vector registers are faster, though they must be saved and restored.
@@ -117,11 +135,14 @@ stasis_copy:
     .global stasis_set
 memset:
 stasis_set:
-    add     x5, x0, x2
     and     x1, x1, #0xff
     orr     x1, x1, x1, lsl #8
     orr     x1, x1, x1, lsl #16
     orr     x1, x1, x1, lsl #32
+    // Here x1 is a word, and x2 a multiple of 8: then the last bytes of all begin at a word, too.
+    .global stasis_fill
+stasis_fill:
+    add     x5, x0, x2
     cmp     x2, #16
     b.lo    2f
     mov     x3, x0
@@ -170,8 +191,11 @@ stasis_set:
     ldp     q0, q1, [sp], #64
 9:  ret
     .size   memset, . - memset
-    .arch_extension nosimd
-    .arch_extension nofp
     "#,
+    // What follows may use what the target has, and nothing else.
+    #[cfg(not(target_feature = "neon"))]
+    ".arch_extension nosimd",
+    #[cfg(not(target_feature = "neon"))]
+    ".arch_extension nofp",
     large = const LARGE,
 );

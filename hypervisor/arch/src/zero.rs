@@ -1,4 +1,4 @@
-//! Search for pages that are not zero, by the vector registers (DDI 0487, C7.2, LD1 of four registers).
+//! Search for pages that are not zero, or one word over and over, by the vector registers (DDI 0487, C7.2, LD1 of four registers).
 //!
 //! The vector registers may hold the state of the guest that is loaded on this core, so those that are used are restored.
 
@@ -17,6 +17,7 @@ const MOST: usize = u64::BITS as usize;
 
 unsafe extern "C" {
     fn stasis_with_content(pages: *const u8, count: usize) -> u64;
+    fn stasis_is_repeated(page: *const u8) -> bool;
 }
 
 /// Returns which of the `count` pages at `pages` are not zero: one bit for each page, the lowest for the first. Looks at the first 64 pages alone.
@@ -29,6 +30,17 @@ pub unsafe fn with_content(pages: *const u8, count: usize) -> u64 {
     // SAFETY: 1. The assembly reads bytes of these pages alone, which are mapped, by the caller. 2. It clobbers X0 to X5, which the C ABI lets it,
     // and restores the vector registers that it uses.
     unsafe { stasis_with_content(pages, count.min(MOST)) }
+}
+
+/// Returns whether all 512 words of a page are the same. Others may write the page meanwhile: each byte but the first 16 is loaded once at the most.
+///
+/// # Safety
+///
+/// The page is mapped as normal memory.
+pub unsafe fn is_repeated(page: *const u8) -> bool {
+    // SAFETY: 1. The assembly reads bytes of the page alone, which is mapped, by the caller. 2. It clobbers X0 to X5, which the C ABI lets it, and
+    // restores the vector registers that it uses.
+    unsafe { stasis_is_repeated(page) }
 }
 
 global_asm!(
@@ -89,14 +101,62 @@ stasis_with_content:
     mov     x0, x4
     b       3b
 
+    // Takes into v5 each bit by which the 64 bytes from x0 on differ from v4.
+    .macro compare_64_bytes
+    ld1     {{v0.2d, v1.2d, v2.2d, v3.2d}}, [x0], #64
+    eor     v0.16b, v0.16b, v4.16b
+    eor     v1.16b, v1.16b, v4.16b
+    eor     v2.16b, v2.16b, v4.16b
+    eor     v3.16b, v3.16b, v4.16b
+    orr     v0.16b, v0.16b, v1.16b
+    orr     v2.16b, v2.16b, v3.16b
+    orr     v5.16b, v5.16b, v0.16b
+    orr     v5.16b, v5.16b, v2.16b
+    .endm
+
+    .global stasis_is_repeated
+    // x0: the page. x2: its first word, x4: its end.
+stasis_is_repeated:
+    add     x4, x0, #{page}
+    ldp     x2, x3, [x0]
+    cmp     x2, x3
+    cset    x1, eq
+    b.ne    9f
+    stp     q0, q1, [sp, #-96]!
+    stp     q2, q3, [sp, #32]
+    stp     q4, q5, [sp, #64]
+    dup     v4.2d, x2
+    movi    v5.2d, #0
+6:  .rept   {first} / 64
+    compare_64_bytes
+    .endr
+    umaxp   v0.4s, v5.4s, v5.4s
+    mov     x5, v0.d[0]
+    cbnz    x5, 7f
+    cmp     x0, x4
+    b.ne    6b
+7:  cmp     x5, #0
+    cset    x1, eq
+    ldp     q4, q5, [sp, #64]
+    ldp     q2, q3, [sp, #32]
+    ldp     q0, q1, [sp], #96
+9:  mov     x0, x1
+    ret
+
+    .purgem compare_64_bytes
     .purgem take_64_bytes
     .purgem if_set
-    .arch_extension nosimd
-    .arch_extension nofp
     "#,
+    // What follows may use what the target has, and nothing else.
+    #[cfg(not(target_feature = "neon"))]
+    ".arch_extension nosimd",
+    #[cfg(not(target_feature = "neon"))]
+    ".arch_extension nofp",
     page = const PAGE_SIZE,
     first = const FIRST,
     block = const BLOCK,
 );
 
-const _: () = assert!(BLOCK.is_multiple_of(64) && FIRST.is_multiple_of(64));
+const _: () = assert!(
+    BLOCK.is_multiple_of(64) && FIRST.is_multiple_of(64) && PAGE_SIZE.is_multiple_of(FIRST)
+);

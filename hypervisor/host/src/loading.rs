@@ -116,8 +116,8 @@ pub fn fill<S: PageSource, M: Machine>(
         let run = run(&pages[page..]);
         let bytes = unit.start + page * PAGE_SIZE..unit.start + (page + run) * PAGE_SIZE;
         match pages[page] {
-            Page::Zero => zero(&mut filling, bytes),
-            Page::Word(word) => repeat(&mut filling, bytes, word),
+            Page::Zero => filling.zero(bytes).map_err(|_| Why::Length),
+            Page::Word(word) => filling.fill(bytes, word).map_err(|_| Why::Length),
             Page::Stored { offset, .. } => read(source, &mut filling, offset, bytes),
         }
         .map_err(|why| failed(page, why))?;
@@ -146,24 +146,6 @@ fn run(pages: &[Page]) -> usize {
         (one, other) => one == other,
     };
     1 + pages.windows(2).take_while(follows).count()
-}
-
-fn zero<E, M: Machine>(filling: &mut Filling<'_, M>, bytes: Range<usize>) -> Result<(), Why<E>> {
-    filling.zero(bytes).map_err(|_| Why::Length)
-}
-
-/// Makes the bytes a word over and over.
-fn repeat<E, M: Machine>(
-    filling: &mut Filling<'_, M>,
-    bytes: Range<usize>,
-    word: u64,
-) -> Result<(), Why<E>> {
-    const PIECE: usize = 512;
-    let mut piece = [0; PIECE];
-    piece
-        .chunks_exact_mut(size_of::<u64>())
-        .for_each(|place| place.copy_from_slice(&word.to_le_bytes()));
-    bytes.step_by(PIECE).try_for_each(|at| filling.write(at, &piece)).map_err(|_| Why::Length)
 }
 
 /// Makes the bytes what the file has from `offset` on.

@@ -10,6 +10,8 @@ use stasis_state::{PAGE_SIZE, routines};
 
 /// Bytes of a word, by which memory is accessed where it is aligned.
 const WORD: usize = 8;
+/// Words that are filled or compared at once, where the machine has nothing better.
+const WORDS: usize = 32;
 
 /// What a machine can do to memory that others write at the same time.
 ///
@@ -50,6 +52,21 @@ pub unsafe trait Machine: Debug {
     /// See [`Machine`].
     unsafe fn zero(shared: *mut u8, len: usize);
 
+    /// Makes each word of `len` bytes of `shared` memory this one. They begin and end at multiples of 8.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn fill(shared: *mut u8, word: u64, len: usize) {
+        let words = [word.to_le_bytes(); WORDS];
+        for at in (0..len).step_by(size_of_val(&words)) {
+            let piece = size_of_val(&words).min(len - at);
+            // SAFETY: 1. The piece lies in the `len` bytes, which are mapped, by the caller. 2. Nobody has a reference to them, by the caller. 3. The
+            // words are this function's own, and at least as long as the piece.
+            unsafe { Self::store(words.as_ptr().cast(), shared.add(at), piece) };
+        }
+    }
+
     /// Returns the CRC-32C of a sequence that goes on with `len` bytes of `shared` memory, from the CRC of what came before.
     ///
     /// # Safety
@@ -64,6 +81,23 @@ pub unsafe trait Machine: Debug {
     ///
     /// See [`Machine`].
     unsafe fn pages_with_content(shared: *const u8, count: usize) -> u64;
+
+    /// Returns whether all words of a page of `shared` memory are the same. The page begins at a multiple of 8.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn is_repeated(shared: *const u8) -> bool {
+        let mut words = [0_u64; WORDS];
+        let mut first = None;
+        (0..PAGE_SIZE).step_by(size_of_val(&words)).all(|at| {
+            // SAFETY: 1. The piece lies in the page, which is mapped, by the caller. 2. Nobody has a reference to it, by the caller. 3. The words are this
+            // function's own, and as long as the piece.
+            unsafe { Self::load(shared.add(at), words.as_mut_ptr().cast(), size_of_val(&words)) };
+            let first = *first.get_or_insert(words[0]);
+            words.iter().all(|word| *word == first)
+        })
+    }
 
     /// Writes these addresses back to the point of coherency and drops them from the data caches.
     fn clean_and_invalidate(addresses: Range<usize>);

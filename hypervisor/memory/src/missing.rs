@@ -153,6 +153,16 @@ impl<M: Machine> Filling<'_, M> {
         self.ram.zero(bytes)
     }
 
+    /// Makes each word of `bytes`, which begin and end at multiples of 8, this one.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::write`].
+    pub fn fill(&mut self, bytes: Range<usize>, word: u64) -> Result<(), OutOfRange> {
+        self.check(&bytes)?;
+        self.ram.fill(bytes, word)
+    }
+
     /// Returns the CRC-32C of `bytes` as they are in the memory.
     ///
     /// # Errors

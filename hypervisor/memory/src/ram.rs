@@ -301,6 +301,12 @@ impl<M: Machine> ReadRam for GuestRam<M> {
         self.check_there(offset..offset.saturating_add(count.saturating_mul(PAGE_SIZE)))?;
         self.raw.pages_with_content(offset, count)
     }
+
+    fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
+        let start = offset - offset % PAGE_SIZE;
+        self.check_there(start..start.saturating_add(PAGE_SIZE))?;
+        self.raw.word(offset)
+    }
 }
 
 impl<M: Machine> WriteRam for GuestRam<M> {
@@ -328,6 +334,14 @@ impl<M: Machine> WriteRam for GuestRam<M> {
             }
             at = end;
         }
+        Ok(())
+    }
+
+    fn fill(&mut self, bytes: Range<usize>, word: u64) -> Result<(), OutOfRange> {
+        self.check_there(bytes.clone())?;
+        self.keep(bytes.clone());
+        self.raw.fill(bytes.clone(), word)?;
+        self.note(bytes);
         Ok(())
     }
 }

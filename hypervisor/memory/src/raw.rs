@@ -193,6 +193,21 @@ impl<M: Machine> Raw<M> {
         Ok(())
     }
 
+    /// Makes each word of `bytes` this one.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` begin or end elsewhere than at a multiple of 8.
+    pub fn fill(&self, bytes: Range<usize>, word: u64) -> Result<(), OutOfRange> {
+        let len = OutOfRange::check(&bytes, self.len)?;
+        assert!((bytes.start | len).is_multiple_of(8));
+        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. They begin and end
+        // at multiples of 8, as was asserted: `start` is a page's. 2. `new`'s caller promised that nobody has a reference to them. 3. No other bytes are
+        // accessed.
+        unsafe { M::fill(self.start.as_ptr().add(bytes.start), word, len) };
+        Ok(())
+    }
+
     /// Returns the CRC-32C of a sequence that goes on with `bytes`.
     pub fn crc32c(&self, mut crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
         OutOfRange::check(&bytes, self.len)?;
@@ -235,6 +250,18 @@ impl<M: Machine> Raw<M> {
             M::clean_and_invalidate(bytes(from));
             M::clean_and_invalidate(bytes(to));
         })
+    }
+
+    /// Returns the word that the page with the byte at `offset` is over and over; `None` if it is anything else.
+    pub fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
+        let start = offset - offset % PAGE_SIZE;
+        OutOfRange::check_len(start, PAGE_SIZE, self.len)?;
+        // SAFETY: 1. The page lies within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. It begins at a
+        // multiple of 8. 2. `new`'s caller promised that nobody has a reference to it. 3. No other bytes are accessed.
+        let is_repeated = unsafe { M::is_repeated(self.start.as_ptr().add(start)) };
+        let mut word = [0; 8];
+        self.read(start, &mut word)?;
+        Ok(is_repeated.then_some(u64::from_le_bytes(word)))
     }
 
     /// Writes `bytes`, as far as they are there, back to the point of coherency and drops them from the data caches.

@@ -329,6 +329,21 @@ impl<M: Machine> ReadRam for Snapshot<M> {
         })
     }
 
+    fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
+        let start = offset - offset % PAGE_SIZE;
+        OutOfRange::check_len(start, PAGE_SIZE, self.ram.len())?;
+        let itself = || self.ram.word(start);
+        let page = start / PAGE_SIZE;
+        self.copies.unwritten(page..page + 1, itself).unwrap_or_else(|| {
+            let mut word = None;
+            self.by_page(start..start + PAGE_SIZE, &mut |ram, at, _| {
+                word = ram.word(at)?;
+                Ok(())
+            })?;
+            Ok(word)
+        })
+    }
+
     fn release(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) {
         let _ = self.release_and_ask(bytes, pause);
     }

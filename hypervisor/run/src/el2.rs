@@ -43,6 +43,12 @@ unsafe impl Machine for El2 {
     }
 
     #[inline]
+    unsafe fn fill(shared: *mut u8, word: u64, len: usize) {
+        // SAFETY: 1. The bytes are mapped as normal memory, by condition 1. 2. Nobody has a reference to them, by condition 2.
+        unsafe { copy::fill(shared, word, len) };
+    }
+
+    #[inline]
     unsafe fn crc32c(crc: u32, shared: *const u8, len: usize) -> u32 {
         if crc::is_present() {
             // SAFETY: all of the bytes are mapped as normal memory, by condition 1.
@@ -63,6 +69,12 @@ unsafe impl Machine for El2 {
     unsafe fn pages_with_content(shared: *const u8, count: usize) -> u64 {
         // SAFETY: all of the bytes are mapped as normal memory, by condition 1.
         unsafe { zero::with_content(shared, count) }
+    }
+
+    #[inline]
+    unsafe fn is_repeated(shared: *const u8) -> bool {
+        // SAFETY: all of the page is mapped as normal memory, by condition 1.
+        unsafe { zero::is_repeated(shared) }
     }
 
     // Inlined: `cargo xtask bench` finds out by the return address where a function was called from.

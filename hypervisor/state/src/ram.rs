@@ -13,6 +13,9 @@ use crate::change::{Baseline, BlockChange, PageBits};
 use crate::routines::{PAGE_SIZE, Page, crc32c, with_content};
 use crate::written::BLOCK_SIZE;
 
+/// Words that are compared or written at once, by memory that has nothing better.
+const WORDS: usize = 32;
+
 /// Error of an access to bytes that do not all lie in a memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bytes {start:#x} to {end:#x} are not all in a memory of {size:#x} bytes")]
@@ -87,6 +90,24 @@ pub trait ReadRam: Debug {
     /// [`OutOfRange`] if the memory does not have them all.
     fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange>;
 
+    /// Returns the word of 8 bytes that the page at `offset` is over and over, little-endian; `None` if it is anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if the memory does not have all of it.
+    fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
+        let mut words = [[0; 8]; WORDS];
+        let mut first = None;
+        for at in (offset..offset + PAGE_SIZE).step_by(size_of_val(&words)) {
+            self.read(at, words.as_flattened_mut())?;
+            let first = *first.get_or_insert(words[0]);
+            if words.iter().any(|word| *word != first) {
+                return Ok(None);
+            }
+        }
+        Ok(first.map(u64::from_le_bytes))
+    }
+
     /// Returns the checkpoint that [`block_change`](Self::block_change) counts from; `None` if there is none, and all content counts as changed.
     fn baseline(&self) -> Option<Baseline> {
         None
@@ -125,6 +146,21 @@ pub trait WriteRam: ReadRam {
     ///
     /// [`OutOfRange`] if the memory does not have them all; nothing is written then.
     fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange>;
+
+    /// Makes each word of 8 bytes in `bytes` this one, little-endian. They are whole words, and begin at a multiple of 8.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if the memory does not have them all.
+    fn fill(&mut self, bytes: Range<usize>, word: u64) -> Result<(), OutOfRange> {
+        let words = [word.to_le_bytes(); WORDS];
+        let words = words.as_flattened();
+        OutOfRange::check(&bytes, self.len())?;
+        for at in bytes.clone().step_by(words.len()) {
+            self.write(at, &words[..words.len().min(bytes.end - at)])?;
+        }
+        Ok(())
+    }
 }
 
 impl ReadRam for Vec<u8> {

@@ -139,7 +139,7 @@ fn load_piece(piece: &Piece, base: u64, memory: &mut Memory, file: &mut File) ->
                     page += 1;
                 }
                 let start = place(first);
-                memory.fill(start..start + crcs.len() * PAGE_SIZE, file, offset)?;
+                memory.read_from(start..start + crcs.len() * PAGE_SIZE, file, offset)?;
                 check_pages(memory, start, &crcs).with_context(|| {
                     format!("the pages from {:#x} on are damaged", address(first))
                 })?;

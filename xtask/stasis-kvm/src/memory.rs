@@ -41,7 +41,7 @@ impl Memory {
     /// # Errors
     ///
     /// The file ends before, or can't be read; the memory does not have these bytes.
-    pub fn fill(&self, bytes: Range<usize>, file: &mut File, at: u64) -> Result<()> {
+    pub fn read_from(&self, bytes: Range<usize>, file: &mut File, at: u64) -> Result<()> {
         let mut place = self.slice(bytes)?;
         file.seek(SeekFrom::Start(at))?;
         Ok(file.read_exact_volatile(&mut place)?)
@@ -187,11 +187,11 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
         let memory = Memory::new(PAGE_SIZE).unwrap();
-        memory.fill(4..8, &mut file, 5).unwrap();
+        memory.read_from(4..8, &mut file, 5).unwrap();
         let mut found = [0; 4];
         memory.read(4, &mut found).unwrap();
         assert_eq!(&found, b"5678");
-        assert!(memory.fill(0..8, &mut file, 5).is_err());
-        assert!(memory.fill(PAGE_SIZE - 1..PAGE_SIZE + 1, &mut file, 0).is_err());
+        assert!(memory.read_from(0..8, &mut file, 5).is_err());
+        assert!(memory.read_from(PAGE_SIZE - 1..PAGE_SIZE + 1, &mut file, 0).is_err());
     }
 }

@@ -111,6 +111,29 @@ fn bytes_are_read_and_written_wherever_they_lie() {
 }
 
 #[test]
+fn a_page_of_one_word_is_told_from_any_other() {
+    const WORD: u64 = 0x0807_0605_0403_0201;
+    let mut ram = ram(3 * PAGE_SIZE, 0);
+    let page = PAGE_SIZE..2 * PAGE_SIZE;
+    ram.fill(page.clone(), WORD).unwrap();
+    let expected = [vec![0; PAGE_SIZE], WORD.to_le_bytes().repeat(512), vec![0; PAGE_SIZE]];
+    assert_eq!(bytes(&ram), expected.concat());
+    assert_eq!(ram.word(0), Ok(Some(0)));
+    assert_eq!(ram.word(page.start), Ok(Some(WORD)));
+    assert!(ram.word(page.start + 2 * PAGE_SIZE).is_err());
+    for at in (0..PAGE_SIZE).step_by(255).chain([PAGE_SIZE - 1]).map(|at| page.start + at) {
+        let mut byte = [0];
+        ram.read(at, &mut byte).unwrap();
+        ram.write(at, &[!byte[0]]).unwrap();
+        assert_eq!(ram.word(page.start), Ok(None), "another byte at {at:#x}");
+        ram.write(at, &byte).unwrap();
+    }
+    ram.fill(page.start + 8..page.start + 24, 7).unwrap();
+    assert_eq!((ram.load_u64(page.start), ram.load_u64(page.start + 16)), (Ok(WORD), Ok(7)));
+    assert_eq!(ram.load_u64(page.start + 24), Ok(WORD));
+}
+
+#[test]
 fn numbers_are_little_endian_and_of_one_access() {
     let mut ram = ram(PAGE_SIZE, 0);
     ram.store_u64(8, 0x0807_0605_0403_0201).unwrap();

@@ -60,6 +60,9 @@ fn assert_is(snapshot: &Snapshot<Portable>, expected: &[u8]) {
         snapshot.pages_with_content(PAGE_SIZE, 2),
         expected.pages_with_content(PAGE_SIZE, 2)
     );
+    for page in 0..PAGES {
+        assert_eq!(snapshot.word(page * PAGE_SIZE), expected.word(page * PAGE_SIZE), "{page}");
+    }
 }
 
 #[test]

@@ -218,6 +218,10 @@ impl ReadRam for Frozen<'_> {
         self.snapshot().pages_with_content(offset, count)
     }
 
+    fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
+        self.snapshot().word(offset)
+    }
+
     /// Releases the bytes, and kicks the vCPUs if one of them waits for that.
     fn release(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) {
         if self.snapshot().release_and_ask(bytes, pause) {

@@ -177,6 +177,10 @@ impl ReadRam for Reading<'_> {
         self.snapshot.pages_with_content(offset, count)
     }
 
+    fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
+        self.snapshot.word(offset)
+    }
+
     /// Releases the bytes, if no other checkpoint reads them, and kicks all vCPUs if one of them waits for that.
     fn release(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) {
         if self.is_last && self.snapshot.release_and_ask(bytes, pause) {

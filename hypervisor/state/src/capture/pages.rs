@@ -137,29 +137,11 @@ fn look(
         let page = with_content.trailing_zeros() as usize;
         with_content &= with_content - 1;
         let at = offset + page * PAGE_SIZE;
-        contents[page] = match word(ram, at)? {
+        contents[page] = match ram.word(at)? {
             Some(word) => Content::Word(word),
             None => Content::Raw(ram.crc32c(0, at..at + PAGE_SIZE)?),
         };
     }
     pause();
     Ok(())
-}
-
-/// Returns the word that the page at `offset` is over and over; `None` if it is anything else. Mostly the first words tell.
-fn word(ram: &dyn ReadRam, offset: usize) -> Result<Option<u64>, OutOfRange> {
-    let mut first = [[0; 8]; 2];
-    ram.read(offset, first.as_flattened_mut())?;
-    let [word, other] = first.map(u64::from_le_bytes);
-    if word != other {
-        return Ok(None);
-    }
-    let mut words = [first[0]; 32];
-    for at in (offset..offset + PAGE_SIZE).step_by(size_of_val(&words)) {
-        ram.read(at, words.as_flattened_mut())?;
-        if words.iter().any(|other| *other != first[0]) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(word))
 }

@@ -20,8 +20,6 @@ use crate::{
 
 /// Bytes read at once between the pages.
 const SMALL_BUFFER: usize = 4 * 1024;
-/// Words that are written to memory at once, where a page is one word over and over.
-const WORDS: usize = 64;
 
 /// The memory into which [`read_memory`] copies the content of the file.
 #[derive(Debug)]
@@ -286,12 +284,9 @@ fn fill(
     word: u64,
     pause: &mut dyn FnMut(),
 ) -> core::result::Result<(), OutOfRange> {
-    let words = [word.to_le_bytes(); WORDS];
-    for at in bytes.step_by(size_of_val(&words)) {
-        ram.write(at, words.as_flattened())?;
-        if at.is_multiple_of(PIECE) {
-            pause();
-        }
+    for start in bytes.clone().step_by(PIECE) {
+        ram.fill(start..bytes.end.min(start + PIECE), word)?;
+        pause();
     }
     Ok(())
 }

@@ -16,9 +16,6 @@ mod crc;
 #[path = "../../../../hypervisor/arch/src/zero.rs"]
 mod zero;
 
-// Each of them ends with what EL2's target has, which is neither.
-core::arch::global_asm!(".arch_extension fp", ".arch_extension simd");
-
 use core::arch::asm;
 use stasis_guests::runtime;
 
@@ -118,6 +115,12 @@ fn check_sets() {
             check(len, to, "zero", |place| unsafe { copy::zero(place, len) }, |_| 0);
         }
     }
+    const WORD: u64 = 0x0123_4567_89ab_cdef;
+    for len in lengths().filter(|len| len.is_multiple_of(8)) {
+        // SAFETY: It is memory that nothing else is in.
+        let filled = |place| unsafe { copy::fill(place, WORD, len) };
+        check(len, 0, "fill", filled, |n| WORD.to_le_bytes()[n % 8]);
+    }
 }
 
 /// Returns the CRC-32C by its definition, a bit at a time.
@@ -166,6 +169,21 @@ fn check_zeros() {
     assert_eq!(with_content(LEN / PAGE), 1 << 63 | 1 << 32 | 1 << 31 | 0b11);
 }
 
+fn check_words() {
+    // SAFETY: It is memory that nothing else is in.
+    let is_repeated = || unsafe { zero::is_repeated(FROM) };
+    // What the page is followed by must not matter.
+    fill(FROM, 2 * PAGE, |n| if n < PAGE { pattern(n % 8) } else { 0 });
+    assert!(is_repeated());
+    for n in 0..PAGE {
+        let place = FROM.wrapping_add(n);
+        write(place, pattern(n % 8) ^ 1 << (n / 8 % 8));
+        assert!(!is_repeated(), "another byte {n} of a page");
+        write(place, pattern(n % 8));
+    }
+    assert!(is_repeated());
+}
+
 /// Calls a function of three arguments, and returns V0 to V7 as it leaves them; before, they hold a pattern.
 fn vectors_after(function: usize, arguments: [usize; 3]) -> [[u8; 16]; 8] {
     let mut vectors = [[0; 16]; 8];
@@ -189,6 +207,8 @@ fn vectors_after(function: usize, arguments: [usize; 3]) -> [[u8; 16]; 8] {
 fn check_vectors() {
     unsafe extern "C" {
         fn stasis_with_content(pages: *const u8, count: usize) -> u64;
+        fn stasis_is_repeated(page: *const u8) -> bool;
+        fn stasis_fill(to: *mut u8, word: u64, len: usize) -> *mut u8;
     }
     fill(FROM, 2 * PAGE, |n| u8::from(n == PAGE));
     let (from, to) = (FROM as usize, TO as usize);
@@ -196,6 +216,9 @@ fn check_vectors() {
         (memcpy as *const () as usize, [to, from, PAGE + 1]),
         (memset as *const () as usize, [to, 0xa5, PAGE + 1]),
         (stasis_with_content as *const () as usize, [from, 2, 0]),
+        (stasis_is_repeated as *const () as usize, [from, 0, 0]),
+        (stasis_is_repeated as *const () as usize, [from + PAGE, 0, 0]),
+        (stasis_fill as *const () as usize, [to, 0xa5, PAGE]),
     ] {
         let vectors = vectors_after(function, arguments);
         let kept = vectors.as_flattened().iter().enumerate().all(|(n, byte)| *byte == pattern(n));
@@ -210,6 +233,7 @@ fn main() {
         ("sets", check_sets),
         ("CRCs", check_crcs),
         ("zeros", check_zeros),
+        ("words", check_words),
         ("vectors", check_vectors),
     ] {
         check();
