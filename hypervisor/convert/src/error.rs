@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use stasis_state::machine::Entry;
 use thiserror::Error;
 
 /// What is wrong with a list of attributes, or with a migration stream.
@@ -29,6 +30,72 @@ pub enum Error {
     NoSection,
     #[error("the section \"{name}\" of instance {instance} is not where the description says")]
     SectionLost { name: String, instance: u32 },
+    #[error(
+        "the stream has no section \"{name}\" of instance {instance}: its machine is none of Stasis's kind"
+    )]
+    SectionMissing { name: &'static str, instance: usize },
+    #[error("the section \"{section}\" has no field \"{field}\": this QEMU's is not known")]
+    FieldMissing { section: String, field: String },
+    #[error("{value:#x} does not fit where the field \"{field}\" goes")]
+    FieldTooSmall { field: String, value: u64 },
+    #[error("the stream ends at byte {has}, in the midst of what should go on to {needs}")]
+    Cut { has: u64, needs: u64 },
+    #[error(
+        "at byte {at} of the stream, in its memory, there is {what}; write it by `migrate` without capabilities"
+    )]
+    Memory { at: u64, what: &'static str },
+    #[error("the stream's machine has no memory {name:?}: it is none of QEMU's `virt`")]
+    NoBlock { name: &'static str },
+    #[error(
+        "the stream's machine has something in its memory {name:?}, which Stasis does not have; start it without firmware"
+    )]
+    MemoryInUse { name: String },
+    #[error("the stream's machine has the device {name:?}, which Stasis does not have")]
+    UnknownDevice { name: String },
+    #[error(
+        "{name} is no CPU that Stasis can show to a guest; it can show cortex-a53, cortex-a57 and cortex-a72"
+    )]
+    NoSuchCpu { name: String },
+    #[error(
+        "the guest's MIDR_EL1 is {midr:#x}: QEMU has no such CPU without what Stasis does not show"
+    )]
+    NoCpu { midr: u64 },
+    #[error(
+        "the guest's counter has {cntfrq} Hz, of which a tick is no whole number of nanoseconds, as QEMU counts them"
+    )]
+    Frequency { cntfrq: u64 },
+    #[error("the counter of the base has {found} Hz, the guest's {cntfrq}")]
+    OtherFrequency { found: u64, cntfrq: u64 },
+    #[error("the guest's counter reads {cntvct:#x}: QEMU's clock does not go that far")]
+    Counter { cntvct: u64 },
+    #[error(
+        "the guest has switched its machine off, or has reset it: there is nothing that could go on"
+    )]
+    NotOn,
+    #[error("the guest's RAM begins at {base:#x}, and that of QEMU's `virt` at 0x40000000")]
+    RamBase { base: u64 },
+    #[error(
+        "a virtual SError is pending, which QEMU's CPUs can't keep; take the checkpoint at another moment"
+    )]
+    SError,
+    #[error("the guest's power key is being pressed; take the checkpoint at another moment")]
+    PowerKey,
+    #[error("the guest has a device {kind}, which QEMU's `virt` does not have like this")]
+    NoDevice { kind: &'static str },
+    #[error("the guest's machine has a {entry}, which QEMU's `virt` does not have")]
+    OtherDevice { entry: Entry },
+    #[error("a vCPU is in AArch32, which is not converted; take the checkpoint at another moment")]
+    AArch32,
+    #[error("{register} is {value:#x}, and QEMU's CPU has no such register")]
+    NoPlace { register: &'static str, value: u64 },
+    #[error(
+        "the stream is of another QEMU, or of another CPU, than the base: say which by --qemu and --cpu"
+    )]
+    OtherMachine,
+    #[error(
+        "register {id:#x} of vCPU {vcpu} is {found:#x}, not {neutral:#x}, and Stasis does not have it"
+    )]
+    NotNeutral { vcpu: usize, id: u64, found: u64, neutral: u64 },
     #[error("the section \"arm_gic\" has version {found}; this knows 12")]
     SectionVersion { found: u32 },
     #[error("the section \"arm_gic\" has another layout: {what}")]

@@ -2,18 +2,32 @@
 //!
 //! - [`section`]: its fields, byte for byte; [`stream`]: where it is in a stream.
 //! - [`encode()`] and [`decode()`]: a state to it and back.
+//! - [`whole`], [`read`]: a whole guest to a stream and back; `cpu`, `device`: the sections of its vCPUs and devices; [`cpus`]: which CPUs.
+//! - [`sections`], [`ram`]: where the devices and the memory are in a stream; `description`, `fields`, `cursor`: how they are read.
 //! - [`Backend`]: both of QEMU's GICs use the section, and not in the same way.
 
+mod cpu;
+pub mod cpus;
+mod cursor;
 mod decode;
+mod description;
+mod device;
 mod encode;
+mod fields;
+pub mod ram;
+pub mod read;
 pub mod section;
+pub mod sections;
 pub mod stream;
+pub mod whole;
 
 use alloc::vec::Vec;
 
+pub use cpus::Cpu;
 pub use decode::{Decoded, Machine, decode};
 pub use encode::{Encoded, encode};
 pub use section::{ArmGic, VirtState};
+pub use sections::Sections;
 pub use stream::{Located, locate};
 
 use crate::error::Error;

@@ -3,7 +3,9 @@
 mod kernel;
 mod kvm;
 mod qemu;
+mod ram;
 mod stream;
+mod whole;
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -153,6 +153,31 @@ fn running_priority(gic: &ArmGic, cpu: usize) -> u16 {
     levels(gic.active_priorities(cpu)).next().map_or(IDLE, |level| (level << 1) as u16)
 }
 
+/// What the GIC signals to a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Irq,
+    Fiq,
+}
+
+/// GICC_CTLR.FIQEn: interrupts of group 0 are FIQs.
+const FIQ_EN: u32 = 1 << 3;
+
+/// Returns what QEMU's GIC signals to a CPU. It does not tell the CPU of it after a load: the CPU has its lines in a section of its own.
+pub(super) fn signal(gic: &ArmGic, cpu: usize) -> Option<Signal> {
+    let pending = gic.current_pending[cpu].get();
+    if pending == NO_INTERRUPT {
+        return None;
+    }
+    let intid = usize::from(pending);
+    if u16::from(gic.priority(intid, cpu)) >= gic.running_priority[cpu].get() {
+        return None;
+    }
+    let group0 = gic.irq_state[intid].group & 1 << cpu == 0;
+    let fiq = group0 && gic.cpu_ctlr[cpu].get() & FIQ_EN != 0;
+    Some(if fiq { Signal::Fiq } else { Signal::Irq })
+}
+
 /// The interrupt of the highest priority that is enabled, pending and not active, if GICC_PMR lets it pass.
 fn current_pending(gic: &ArmGic, cpu: usize, nr_irqs: usize) -> u16 {
     let groups_enabled = gic.ctlr.get() & 3 != 0 && gic.cpu_ctlr[cpu].get() & 3 != 0;

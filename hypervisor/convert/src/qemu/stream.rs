@@ -1,33 +1,19 @@
-//! Where the section is in a migration stream, as `migrate file:...` writes it (migration/savevm.c).
-//!
-//! A section does not say how long it is. At the stream's end there is a description of all sections of devices, in
-//! JSON, for people and for this: from there the sections are walked backwards, each checked by its
-//! header and its footer. RAM comes before them and is not looked at; a guest may have anything in it.
+//! The section `arm_gic` in a migration stream: [`locate`].
 
 use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use serde::Deserialize;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::description::{Device, Field};
 use super::section::{ArmGic, NAME, VERSION, VIRT_NAME, VIRT_VERSION, VirtState};
+use super::sections::Sections;
 use crate::error::Error;
 
-/// "QEVM", and the version of the stream.
-const MAGIC: &[u8] = b"QEVM\0\0\0\x03";
-const EOF: u8 = 0x00;
-const SECTION_FULL: u8 = 0x04;
-const SUBSECTION: u8 = 0x05;
-const DESCRIPTION: u8 = 0x06;
-const FOOTER: u8 = 0x7e;
-/// A footer: its mark and the section's number.
-const FOOTER_LEN: usize = 5;
-/// The description is not sought further from the end.
-const DESCRIPTION_MAX: usize = 64 << 20;
+pub(super) const SUBSECTION: u8 = 0x05;
 /// In the description: what of the stream are CPUs.
-const CPU_NAME: &str = "cpu";
+pub(super) const CPU_NAME: &str = "cpu";
 
 /// Where things are in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,131 +26,16 @@ pub struct Located {
     pub cpus: usize,
 }
 
-/// The description, as far as it matters.
-#[derive(Deserialize)]
-struct Description {
-    devices: Vec<Device>,
-}
-
-#[derive(Deserialize)]
-struct Device {
-    name: String,
-    instance_id: u32,
-    version: u32,
-    #[serde(flatten)]
-    contents: Contents,
-}
-
-#[derive(Deserialize)]
-struct Contents {
-    #[serde(default)]
-    fields: Vec<Field>,
-    #[serde(default)]
-    subsections: Vec<Subsection>,
-}
-
-#[derive(Deserialize)]
-struct Field {
-    name: String,
-    /// Of one element, what is in it included.
-    size: usize,
-    array_len: Option<usize>,
-}
-
-#[derive(Deserialize)]
-struct Subsection {
-    vmsd_name: String,
-    #[serde(default)]
-    version: u32,
-    #[serde(flatten)]
-    contents: Contents,
-}
-
-impl Field {
-    fn len(&self) -> Option<usize> {
-        self.size.checked_mul(self.array_len.unwrap_or(1))
-    }
-}
-
-impl Contents {
-    fn fields_len(&self) -> Option<usize> {
-        self.fields.iter().try_fold(0usize, |sum, field| sum.checked_add(field.len()?))
-    }
-
-    /// `None` if no stream is that long.
-    fn len(&self) -> Option<usize> {
-        self.subsections.iter().try_fold(self.fields_len()?, |sum, subsection| {
-            sum.checked_add(subsection.header_len())?.checked_add(subsection.contents.len()?)
-        })
-    }
-}
-
-impl Subsection {
-    /// Mark, length of the name, name, version.
-    fn header_len(&self) -> usize {
-        1 + 1 + self.vmsd_name.len() + 4
-    }
-}
-
 /// Finds the section in a stream.
 pub fn locate(stream: &[u8]) -> Result<Located, Error> {
-    if !stream.starts_with(MAGIC) {
-        return Err(Error::NotAStream);
-    }
-    let (mut end, json) = description(stream)?;
-    let description: Description =
-        serde_json::from_slice(json).map_err(|error| Error::Description(error.to_string()))?;
-    let cpus = description.devices.iter().filter(|device| device.name == CPU_NAME).count();
-    for device in description.devices.iter().rev() {
-        let section = section(stream, end, device).ok_or_else(|| Error::SectionLost {
-            name: device.name.clone(),
-            instance: device.instance_id,
-        })?;
-        if device.name == NAME && device.instance_id == 0 {
-            let (gic, virt) = contents(stream, device, section.contents.start)?;
-            return Ok(Located { gic, virt, cpus });
-        }
-        end = section.start;
-    }
-    Err(Error::NoSection)
+    locate_in(stream, &Sections::find(stream)?)
 }
 
-/// The description at the stream's end, and where the last section ends.
-fn description(stream: &[u8]) -> Result<(usize, &[u8]), Error> {
-    // After an EOF: a mark, the length, the description.
-    let earliest = stream.len().saturating_sub(DESCRIPTION_MAX).max(MAGIC.len());
-    let starts = (earliest..stream.len().saturating_sub(6)).rev();
-    for start in starts {
-        let Some(&[EOF, DESCRIPTION, a, b, c, d]) = stream[start..].first_chunk() else { continue };
-        let json = &stream[start + 6..];
-        let len = u32::from_be_bytes([a, b, c, d]);
-        if len as usize == json.len() && json.starts_with(b"{") {
-            return Ok((start, json));
-        }
-    }
-    Err(Error::NoDescription)
-}
-
-struct Section {
-    start: usize,
-    contents: Range<usize>,
-}
-
-/// The device's section, which ends at `end`: its header and its footer must be there.
-fn section(stream: &[u8], end: usize, device: &Device) -> Option<Section> {
-    let footer = end.checked_sub(FOOTER_LEN)?;
-    let (&[FOOTER, ref number @ ..], []) = stream[footer..end].split_first_chunk::<5>()? else {
-        return None;
-    };
-    let mut header = Vec::from([SECTION_FULL]);
-    header.extend(number);
-    header.push(device.name.len().try_into().ok()?);
-    header.extend(device.name.bytes());
-    header.extend(device.instance_id.to_be_bytes());
-    header.extend(device.version.to_be_bytes());
-    let contents = footer.checked_sub(device.contents.len()?)?;
-    let start = contents.checked_sub(header.len())?;
-    (stream[start..contents] == header).then_some(Section { start, contents: contents..footer })
+/// Finds the section among those of a stream.
+pub fn locate_in(stream: &[u8], sections: &Sections) -> Result<Located, Error> {
+    let section = sections.get(NAME, 0).map_err(|_| Error::NoSection)?;
+    let (gic, virt) = contents(stream, &section.device, section.contents.start)?;
+    Ok(Located { gic, virt, cpus: sections.count(CPU_NAME) })
 }
 
 type Parts = (Range<usize>, Option<Range<usize>>);

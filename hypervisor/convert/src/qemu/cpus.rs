@@ -1,0 +1,118 @@
+//! The CPUs of QEMU that Stasis can show to a guest as they are: those without what came after Armv8.0. And what a stream says of a CPU's identity.
+
+use alloc::vec::Vec;
+
+use stasis_state::register::{Record, VALUE_OFFSET};
+use stasis_state::vcpu::{Identity, sysreg};
+use thiserror::Error;
+use zerocopy::IntoBytes;
+
+use super::cpu::{id, listed};
+use super::fields::Fields;
+use crate::error;
+
+/// A CPU of QEMU's. A stream does not have these of its registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu {
+    /// The name, for `-cpu`.
+    pub name: &'static str,
+    /// MIDR_EL1.
+    pub midr: u64,
+    /// ID_AA64PFR0_EL1 where there is neither EL2 nor EL3.
+    pub pfr0: u64,
+    /// DCZID_EL0.
+    pub dczid: u64,
+}
+
+/// The CPUs.
+pub const CPUS: [Cpu; 3] = [
+    Cpu { name: "cortex-a53", midr: 0x410f_d034, pfr0: 0x22, dczid: 4 },
+    Cpu { name: "cortex-a57", midr: 0x411f_d070, pfr0: 0x22, dczid: 4 },
+    Cpu { name: "cortex-a72", midr: 0x410f_d083, pfr0: 0x22, dczid: 4 },
+];
+
+/// Bits of MIDR_EL1 that are the variant and the revision of a CPU.
+const REVISION: u64 = 0x00f0_000f;
+
+impl Cpu {
+    /// Returns the CPU of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`error::Error::NoSuchCpu`] if Stasis can't show it.
+    pub fn named(name: &str) -> Result<Self, error::Error> {
+        let found = CPUS.into_iter().find(|cpu| cpu.name == name);
+        found.ok_or_else(|| error::Error::NoSuchCpu { name: name.into() })
+    }
+
+    /// Returns the CPU with this MIDR_EL1, whatever its revision.
+    ///
+    /// # Errors
+    ///
+    /// [`error::Error::NoCpu`] if QEMU has none.
+    pub fn of_midr(midr: u64) -> Result<Self, error::Error> {
+        let found = CPUS.into_iter().find(|cpu| (cpu.midr ^ midr) & !REVISION == 0);
+        found.ok_or(error::Error::NoCpu { midr })
+    }
+
+    /// Returns MPIDR_EL1 of a CPU of `virt`: RES1, and its number.
+    pub fn mpidr(index: usize) -> u64 {
+        1 << 31 | index as u64
+    }
+}
+
+/// Returns the ID registers of a vCPU in a stream. What neither the stream nor `cpu` says is as in `otherwise`.
+pub(super) fn identity(
+    fields: &mut Fields<'_>,
+    cpu: Option<&Cpu>,
+    index: usize,
+    otherwise: &Identity,
+) -> Result<Identity, error::Error> {
+    let mut identity = otherwise.clone();
+    if let Some(cpu) = cpu {
+        *identity.midr_el1 = cpu.midr;
+        *identity.id_aa64pfr0_el1 = cpu.pfr0;
+        *identity.dczid_el0 = cpu.dczid;
+        *identity.mpidr_el1 = Cpu::mpidr(index);
+    }
+    for register in Identity::REGISTERS {
+        if let Some(value) = listed(fields, id(register.id))? {
+            let bytes = &mut identity.as_mut_bytes()[register.offset + VALUE_OFFSET..];
+            bytes[..size_of::<u64>()].copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    Ok(identity)
+}
+
+/// Returns whether an id in the list is that of an ID register, or of something else that no guest can write: op0 3, CRn 0, and AArch32's.
+pub(super) fn is_identity(id_in_list: u64) -> bool {
+    const CTR: u64 = id(sysreg(3, 3, 0, 0, 1));
+    const MIDR: u64 = id(sysreg(3, 0, 0, 0, 0));
+    id_in_list == CTR || id_in_list & !0x7f == MIDR
+}
+
+/// An ID register of a vCPU that reads otherwise than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{register} of vCPU {vcpu} was {found:#x}, and will be {becomes:#x}")]
+#[allow(missing_docs)]
+pub struct IdentityChange {
+    pub vcpu: usize,
+    pub register: &'static str,
+    pub found: u64,
+    pub becomes: u64,
+}
+
+/// Returns which ID registers of vCPU `vcpu` read otherwise.
+pub fn changes(vcpu: usize, was: &Identity, is: &Identity) -> Vec<IdentityChange> {
+    let value = |identity: &Identity, offset: usize| {
+        let bytes = identity.as_bytes()[offset + VALUE_OFFSET..].first_chunk();
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    };
+    let changes = Identity::REGISTERS.iter().map(|line| IdentityChange {
+        vcpu,
+        register: line.name,
+        found: value(was, line.offset),
+        becomes: value(is, line.offset),
+    });
+    changes.filter(|change| change.found != change.becomes).collect()
+}

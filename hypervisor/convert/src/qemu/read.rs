@@ -1,0 +1,199 @@
+//! A whole machine from QEMU: the records of a guest from a stream ([`read`]). The other direction is [`whole`](super::whole).
+//!
+//! What Stasis does not have must be as in a base, which is what the same QEMU has written of such a machine that never ran: what a guest has set there would be lost. It is refused, or
+//! told where a guest can do without.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+
+use stasis_state::records::{GuestState, VcpuState};
+use stasis_state::timer::settle;
+use stasis_state::vcpu::PowerState;
+
+use super::Backend;
+use super::cpu::{self, Entry};
+use super::cpus::{self, Cpu};
+use super::decode::{Decoded, Machine, decode};
+use super::fields::{Fields, Way};
+use super::section::{ArmGic, NAME};
+use super::sections::Sections;
+use super::stream::{CPU_NAME, locate_in};
+use super::whole::{Needs, RAM_BASE, exchange_devices, tick_ns};
+use crate::error::Error;
+use crate::loss::Loss;
+use crate::unknown::Unknown;
+use crate::vgic::Vgic;
+
+/// `power_state` of a CPU that is off.
+const OFF: u64 = 1;
+/// Most CPUs of a machine with a GICv2.
+const MAX_CPUS: usize = 8;
+
+/// The sections of a machine `virt` of which nothing comes along: what Stasis has in their place is as at reset.
+const LEFT_BEHIND: [(&str, &str); 7] = [
+    ("pflash_cfi01", "the flash"),
+    ("0000:00:00.0/gpex_root", "the PCI host bridge"),
+    ("PCIHost", "the PCI host bridge"),
+    ("PCIBUS", "the PCI bus"),
+    ("gpio-key", "the power key"),
+    ("fw_cfg", "the configuration device of QEMU's firmware"),
+    ("virt_acpi_build", "the ACPI tables"),
+];
+/// The sections of which the state comes along.
+const KEPT: [&str; 8] =
+    ["timer", "cpu_common", CPU_NAME, NAME, "pl011", "pl031", "pl061", "globalstate"];
+
+/// A machine that came from QEMU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The records; the guest has no name yet, and its identity is that of QEMU's CPU.
+    pub state: GuestState,
+    /// What a GIC with fewer priority bits does not have.
+    pub losses: Vec<Loss>,
+    /// What the stream does not say of the GIC.
+    pub unknowns: Vec<Unknown>,
+    /// What the guest has used, and will not find.
+    pub left_behind: Vec<&'static str>,
+}
+
+/// A stream: its magic and its last bytes, and the sections in them.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The bytes. They are not changed.
+    pub bytes: &'a mut [u8],
+    /// The sections in them.
+    pub sections: &'a Sections,
+}
+
+/// Returns the records of the machine in a stream. `base` is what the same QEMU has written of such a machine that never ran.
+///
+/// # Errors
+///
+/// What Stasis does not have, by its name.
+pub fn read(
+    stream: &mut Part<'_>,
+    base: &mut Part<'_>,
+    cpu: Option<&Cpu>,
+    backend: Backend,
+) -> Result<Read, Error> {
+    let left_behind = check_devices(stream, base)?;
+    let located = locate_in(stream.bytes, stream.sections)?;
+    let too_many = Error::Cpus { stream: located.cpus, guest: MAX_CPUS };
+    let count = u8::try_from(located.cpus).ok();
+    let count =
+        count.filter(|count| (1..=MAX_CPUS).contains(&usize::from(*count))).ok_or(too_many)?;
+    let section: ArmGic = located.section(stream.bytes)?;
+    let Decoded { vgic, losses, unknowns } = decode(&section, Machine::virt(count), backend)?;
+    let mut state = GuestState::reset(count);
+    *state.guest.ram_base = RAM_BASE;
+    for (index, (vcpu, interface)) in state.vcpus.iter_mut().zip(vgic.cpus).enumerate() {
+        vcpu.cpu_interface = interface;
+        let section = base.sections.get(CPU_NAME, index)?;
+        let mut fresh = Fields::new(section, base.bytes, Way::FromQemu)?;
+        let section = stream.sections.get(CPU_NAME, index)?;
+        let mut fields = Fields::new(section, stream.bytes, Way::FromQemu)?;
+        check_registers(&mut fields, &mut fresh, index, backend)?;
+        vcpu.identity = cpus::identity(&mut fields, cpu, index, &vcpu.identity)?;
+        cpu::exchange(&mut fields, vcpu, backend)?;
+        *vcpu.power.state = power(&mut fields, index)? as u8;
+    }
+    state.distributor = Box::new(vgic.distributor);
+    read_clock(stream, &mut state, backend)?;
+    exchange_devices(stream.bytes, stream.sections, &mut state, Way::FromQemu)?;
+    Ok(Read { state: settled(state), losses, unknowns, left_behind })
+}
+
+/// Reads the guest's counter and how fast it is.
+fn read_clock(
+    stream: &mut Part<'_>,
+    state: &mut GuestState,
+    backend: Backend,
+) -> Result<(), Error> {
+    let section = stream.sections.get(CPU_NAME, 0)?;
+    let mut fields = Fields::new(section, stream.bytes, Way::FromQemu)?;
+    let cntfrq = cpu::listed(&mut fields, cpu::id(cpu::CNTFRQ))?.unwrap_or(Needs::CNTFRQ);
+    *state.clock.cntfrq = cntfrq;
+    *state.clock.cntvct = match backend {
+        Backend::Kvm => cpu::kvm_counter(&mut fields)?.ok_or(Error::OtherMachine)?,
+        Backend::Tcg => {
+            let section = stream.sections.get("timer", 0)?;
+            let mut fields = Fields::new(section, stream.bytes, Way::FromQemu)?;
+            fields.get("cpu_clock_offset", 0)? / tick_ns(cntfrq)?
+        }
+    };
+    Ok(())
+}
+
+/// Returns a state in which what follows from other registers is what follows, whatever the stream said.
+fn settled(mut state: GuestState) -> GuestState {
+    let cntvct = *state.clock.cntvct;
+    let settle = |vcpu: &mut VcpuState| settle(&mut vcpu.system, cntvct);
+    state.vcpus.iter_mut().for_each(settle);
+    let cpus = Vgic::from(&state).cpus;
+    state.vcpus.iter_mut().zip(cpus).for_each(|(vcpu, cpu)| vcpu.cpu_interface = cpu);
+    state.machine = Some(Box::new(state.machine()));
+    state
+}
+
+/// Returns the power state of a CPU.
+fn power(fields: &mut Fields<'_>, cpu: usize) -> Result<PowerState, Error> {
+    match fields.get("power_state", 0)? {
+        0 => Ok(PowerState::On),
+        OFF => Ok(PowerState::Off),
+        found => Err(Error::Field { what: "power_state", cpu, found: found as u32 }),
+    }
+}
+
+/// Checks that Stasis has, or can do without, each device of the machine. Returns the names of those that the guest has used and will not find.
+fn check_devices(stream: &Part<'_>, base: &Part<'_>) -> Result<Vec<&'static str>, Error> {
+    let mut left_behind = Vec::new();
+    for section in &stream.sections.all {
+        let name = section.device.name.as_str();
+        if KEPT.contains(&name) {
+            continue;
+        }
+        let left = LEFT_BEHIND.iter().find(|(known, _)| *known == name);
+        let Some(&(_, what)) = left else { return Err(Error::UnknownDevice { name: name.into() }) };
+        let fresh = base.sections.all.iter().find(|fresh| fresh.device == section.device);
+        let fresh = fresh.and_then(|fresh| base.bytes.get(fresh.contents.clone()));
+        let used = fresh != stream.bytes.get(section.contents.clone());
+        if used && !left_behind.contains(&what) {
+            left_behind.push(what);
+        }
+    }
+    for name in KEPT {
+        let (found, expected) = (stream.sections.count(name), base.sections.count(name));
+        if found > expected {
+            return Err(Error::UnknownDevice { name: format!("another {name}") });
+        }
+    }
+    Ok(left_behind)
+}
+
+/// Checks that registers that Stasis does not have are as in a machine that never ran.
+fn check_registers(
+    fields: &mut Fields<'_>,
+    fresh: &mut Fields<'_>,
+    vcpu: usize,
+    backend: Backend,
+) -> Result<(), Error> {
+    let (ids, values) = ("cpreg_vmstate_indexes", "cpreg_vmstate_values");
+    if fields.count(ids) != fresh.count(ids) {
+        return Err(Error::OtherMachine);
+    }
+    for n in 0..fields.count(ids) {
+        let id = fields.get(ids, n)?;
+        if id != fresh.get(ids, n)? {
+            return Err(Error::OtherMachine);
+        }
+        let (found, neutral) = (fields.get(values, n)?, fresh.get(values, n)?);
+        if cpus::is_identity(id) && found != neutral {
+            return Err(Error::OtherMachine);
+        }
+        if Entry::of(id, backend) == Entry::Other && (found ^ neutral) & !cpu::harmless(id) != 0 {
+            return Err(Error::NotNeutral { vcpu, id, found, neutral });
+        }
+    }
+    Ok(())
+}

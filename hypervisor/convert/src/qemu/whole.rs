@@ -1,0 +1,235 @@
+//! A whole machine to QEMU: a guest's records in the place of a base's devices ([`write`]). The other direction is [`read`](super::read).
+//!
+//! A base is what QEMU has written of a machine of the same kind that never ran. What Stasis does not have stays as it is there.
+
+use alloc::vec::Vec;
+
+use stasis_state::RecordType;
+use stasis_state::devices::{DeviceRecord, Devices, Visitor};
+use stasis_state::guest::GuestPowerState;
+use stasis_state::machine::Machine as StateMachine;
+use stasis_state::records::GuestState;
+use stasis_state::timer::settle;
+use stasis_state::vcpu::{Identity, PowerState};
+
+use super::cpu::{self, Instant};
+use super::cpus::{self, Cpu};
+use super::encode::{Encoded, Signal, encode, signal};
+use super::fields::{Fields, Way};
+use super::sections::Sections;
+use super::stream::{CPU_NAME, locate_in};
+use super::{Backend, device};
+use crate::error::Error;
+use crate::loss::Loss;
+use crate::power::entered;
+use crate::vgic::Vgic;
+
+/// QEMU's name of the RAM of `virt`.
+pub const RAM_NAME: &str = "mach-virt.ram";
+/// Guest-physical address of the RAM of `virt`.
+pub const RAM_BASE: u64 = 0x4000_0000;
+
+/// `interrupt_request` and `irq_line_state` of a CPU that is interrupted: CPU_INTERRUPT_HARD, CPU_INTERRUPT_FIQ.
+const IRQ: u64 = 0x02;
+const FIQ: u64 = 0x10;
+/// `runstate`, with its 0 at the end.
+const RUNNING: &[u8] = b"running\0";
+
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
+
+/// Returns the ticks of the guest's counter in nanoseconds. QEMU's count whole ones.
+///
+/// # Errors
+///
+/// [`Error::Frequency`] if they are not whole.
+pub(super) fn tick_ns(cntfrq: u64) -> Result<u64, Error> {
+    let is_whole = cntfrq != 0 && SECOND.is_multiple_of(cntfrq);
+    if is_whole { Ok(SECOND / cntfrq) } else { Err(Error::Frequency { cntfrq }) }
+}
+
+/// What QEMU must be started with for a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// For `-cpu`. With KVM it is the host's.
+    pub cpu: Cpu,
+    /// For the property `cntfrq` of the CPU, if it is not QEMU's own.
+    pub cntfrq: Option<u64>,
+    /// For `-smp`.
+    pub cpus: usize,
+    /// For `-m`, in bytes.
+    pub ram: u64,
+}
+
+impl Needs {
+    /// CNTFRQ_EL0 of the CPUs that are known here, in Hz.
+    pub(super) const CNTFRQ: u64 = 62_500_000;
+
+    /// Returns what a guest needs.
+    ///
+    /// # Errors
+    ///
+    /// What the guest has and no machine of QEMU's.
+    pub fn of(state: &GuestState) -> Result<Self, Error> {
+        check(state)?;
+        let first = state.vcpus.first().ok_or(Error::Cpus { stream: 0, guest: 0 })?;
+        let cntfrq = *state.clock.cntfrq;
+        tick_ns(cntfrq)?;
+        Ok(Self {
+            cpu: Cpu::of_midr(*first.identity.midr_el1)?,
+            cntfrq: (cntfrq != Self::CNTFRQ).then_some(cntfrq),
+            cpus: state.vcpus.len(),
+            ram: *state.guest.ram_size,
+        })
+    }
+}
+
+/// Checks that QEMU's `virt` has all that the guest has.
+fn check(state: &GuestState) -> Result<(), Error> {
+    if state.power_state() != GuestPowerState::On {
+        return Err(Error::NotOn);
+    }
+    let base = *state.guest.ram_base;
+    if base != RAM_BASE {
+        return Err(Error::RamBase { base });
+    }
+    if state.vcpus.iter().any(|vcpu| *vcpu.power.serror_pending != 0) {
+        return Err(Error::SError);
+    }
+    if *state.devices.pl061.key_until != 0 {
+        return Err(Error::PowerKey);
+    }
+    state.devices.records().visit(&mut OfVirt)?;
+    let of_virt = StateMachine::before(&Devices::default().records());
+    let foreign = state.machine();
+    let foreign = foreign.entries().find(|entry| !of_virt.entries().any(|known| known == *entry));
+    match foreign {
+        Some(entry) => Err(Error::OtherDevice { entry }),
+        None => Ok(()),
+    }
+}
+
+/// Looks for devices that QEMU's `virt` does not have.
+struct OfVirt;
+
+impl<'a> Visitor<'a> for OfVirt {
+    type Error = Error;
+
+    fn record<R: DeviceRecord>(&mut self, record: &'a R) -> Result<(), Error> {
+        match R::TYPE {
+            RecordType::DevicePl011 | RecordType::DevicePl031 | RecordType::DevicePl061 => Ok(()),
+            _ if record.is_absent() => Ok(()),
+            kind => Err(Error::NoDevice { kind: kind.name() }),
+        }
+    }
+}
+
+/// What [`write`] has to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// What of the GIC is lost.
+    pub losses: Vec<Loss>,
+    /// The ID registers of each vCPU as the guest will read them.
+    pub identities: Vec<Identity>,
+}
+
+/// Puts a guest's records in the place of the devices of a base. `base` has the base's magic and its last bytes, and `sections` are those in it.
+///
+/// # Errors
+///
+/// What QEMU can't be told, or what the base does not have.
+pub fn write(
+    state: &GuestState,
+    base: &mut [u8],
+    sections: &Sections,
+    backend: Backend,
+) -> Result<Written, Error> {
+    let needs = Needs::of(state)?;
+    let located = locate_in(base, sections)?;
+    if located.cpus != needs.cpus {
+        return Err(Error::Cpus { stream: located.cpus, guest: needs.cpus });
+    }
+    let cntvct = *state.clock.cntvct;
+    let now = Instant { cntvct, tick_ns: tick_ns(*state.clock.cntfrq)? };
+    let mut state = state.clone();
+    for vcpu in &mut state.vcpus {
+        *vcpu = entered(vcpu).into_owned();
+        settle(&mut vcpu.system, cntvct);
+    }
+    let Encoded { section: gic, losses } = encode(&Vgic::from(&state), backend);
+    located.replace(base, &gic)?;
+    let known = (backend == Backend::Tcg).then_some(&needs.cpu);
+    let mut identities = Vec::new();
+    for (index, vcpu) in state.vcpus.iter_mut().enumerate() {
+        let mut fields = Fields::new(sections.get(CPU_NAME, index)?, base, Way::ToQemu)?;
+        identities.push(cpus::identity(&mut fields, known, index, &vcpu.identity)?);
+        same_frequency(&mut fields, *state.clock.cntfrq)?;
+        cpu::exchange(&mut fields, vcpu, backend)?;
+        cpu::set_derived(&mut fields, vcpu, backend, now)?;
+        let signal = if backend == Backend::Tcg { signal(&gic, index) } else { None };
+        set_lines(&mut fields, signal)?;
+        let mut common = Fields::new(sections.get("cpu_common", index)?, base, Way::ToQemu)?;
+        common.set("halted", 0, (*vcpu.power.state == PowerState::Off as u8).into())?;
+        common.set("interrupt_request", 0, lines(signal))?;
+    }
+    set_clock(base, sections, now)?;
+    exchange_devices(base, sections, &mut state, Way::ToQemu)?;
+    set_running(base, sections)?;
+    Ok(Written { losses, identities })
+}
+
+/// Checks that the base's counter is as fast as the guest's, if the base says how fast it is.
+fn same_frequency(fields: &mut Fields<'_>, cntfrq: u64) -> Result<(), Error> {
+    match cpu::listed(fields, cpu::id(cpu::CNTFRQ))? {
+        Some(found) if found != cntfrq => Err(Error::OtherFrequency { found, cntfrq }),
+        _ => Ok(()),
+    }
+}
+
+/// Returns a signal of the GIC's as `interrupt_request` has it.
+fn lines(signal: Option<Signal>) -> u64 {
+    match signal {
+        Some(Signal::Irq) => IRQ,
+        Some(Signal::Fiq) => FIQ,
+        None => 0,
+    }
+}
+
+/// Writes the lines of a CPU's interrupts.
+fn set_lines(fields: &mut Fields<'_>, signal: Option<Signal>) -> Result<(), Error> {
+    fields.set("env.irq_line_state", 0, lines(signal))
+}
+
+/// Makes QEMU's virtual clock, of which it makes the counters, the guest's.
+fn set_clock(base: &mut [u8], sections: &Sections, now: Instant) -> Result<(), Error> {
+    let ns = now.cntvct.checked_mul(now.tick_ns).filter(|&ns| ns <= i64::MAX as u64);
+    let ns = ns.ok_or(Error::Counter { cntvct: now.cntvct })?;
+    let mut fields = Fields::new(sections.get("timer", 0)?, base, Way::ToQemu)?;
+    fields.set("cpu_clock_offset", 0, ns)
+}
+
+/// Makes the machine run as soon as it is loaded.
+fn set_running(base: &mut [u8], sections: &Sections) -> Result<(), Error> {
+    let section = sections.get("globalstate", 0)?;
+    Fields::new(section, base, Way::ToQemu)?.set("size", 0, RUNNING.len() as u64)?;
+    let place = section.device.contents.find("runstate");
+    let start = place.map(|place| section.contents.start + place.offset);
+    let missing =
+        || Error::FieldMissing { section: "globalstate".into(), field: "runstate".into() };
+    let bytes = start.and_then(|start| base.get_mut(start..start + RUNNING.len()));
+    bytes.ok_or_else(missing)?.copy_from_slice(RUNNING);
+    Ok(())
+}
+
+/// Passes the state of the devices that both have.
+pub(super) fn exchange_devices(
+    bytes: &mut [u8],
+    sections: &Sections,
+    state: &mut GuestState,
+    way: Way,
+) -> Result<(), Error> {
+    let devices = &mut state.devices;
+    device::pl011(&mut Fields::new(sections.get("pl011", 0)?, bytes, way)?, &mut devices.pl011)?;
+    device::pl031(&mut Fields::new(sections.get("pl031", 0)?, bytes, way)?, &mut devices.pl031)?;
+    device::pl061(&mut Fields::new(sections.get("pl061", 0)?, bytes, way)?, &mut devices.pl061)
+}
