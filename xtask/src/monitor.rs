@@ -103,6 +103,14 @@ impl Monitor {
 
     /// Returns the state of the machine at this instant. The machine goes on.
     pub fn snapshot(&mut self, path: &Path) -> Result<Vec<u8>> {
+        self.save(path)?;
+        let stream = read(path)?;
+        self.ask(r#"{"execute": "cont"}"#)?;
+        Ok(stream)
+    }
+
+    /// Stops the machine, and writes its state to a stream.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
         self.ask(r#"{"execute": "stop"}"#)?;
         let uri = format!("file:{}", path.display());
         self.ask(&format!(r#"{{"execute": "migrate", "arguments": {{"uri": "{uri}"}}}}"#))?;
@@ -110,14 +118,11 @@ impl Monitor {
         loop {
             let answer = self.ask(r#"{"execute": "query-migrate"}"#)?;
             if answer.contains(r#""completed""#) {
-                break;
+                return Ok(());
             }
             ensure!(!answer.contains(r#""failed""#), "QEMU has not saved its machine: {answer}");
             ensure!(Instant::now() < end, "QEMU saves its machine for ever: {answer}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let stream = read(path)?;
-        self.ask(r#"{"execute": "cont"}"#)?;
-        Ok(stream)
     }
 }

@@ -26,7 +26,8 @@ pub const ON_ERROR: &str = "werror=report,rerror=report";
 pub struct Machine {
     board: Board,
     virtualization: bool,
-    kernel: PathBuf,
+    /// None for a machine that goes on from a stream.
+    kernel: Option<PathBuf>,
     initrd: Option<PathBuf>,
     cmdline: String,
     cpu: String,
@@ -44,7 +45,7 @@ impl Machine {
         Self {
             board: Board::Virt,
             virtualization: true,
-            kernel: image.into(),
+            kernel: Some(image.into()),
             initrd: archive.map(Path::to_owned),
             cmdline: String::new(),
             cpu: "cortex-a72".to_owned(),
@@ -65,6 +66,14 @@ impl Machine {
             memory: "512M".to_owned(),
             ..Self::stasis(kernel, initrd)
         }
+    }
+
+    /// Returns a machine without Stasis that goes on from a migration stream: the other end of `stasis convert qemu`.
+    pub fn incoming(stream: &Path) -> Self {
+        let mut uri = OsString::from("file:");
+        uri.push(stream);
+        let machine = Self { kernel: None, ..Self::plain(PathBuf::new(), None) };
+        machine.arg("-incoming").arg(uri)
     }
 
     /// Sets the board. If the board has cores, a CPU and memory of its own, those that are set here do not count.
@@ -143,7 +152,10 @@ impl Machine {
                 format!("console=ttyAMA0 {}", self.cmdline).trim_end().to_owned()
             }
         };
-        command.args(["-nic", "none", "-kernel"]).arg(&self.kernel);
+        command.args(["-nic", "none"]);
+        if let Some(kernel) = &self.kernel {
+            command.arg("-kernel").arg(kernel);
+        }
         if let Some(initrd) = &self.initrd {
             command.arg("-initrd").arg(initrd);
         }

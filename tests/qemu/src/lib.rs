@@ -2,6 +2,7 @@
 //!
 //! - [`lab`]: a folder for each test, what is booted in it, and what is shown of it when it fails.
 //! - [`stasis`]: a machine that runs Stasis, spoken to through its console.
+//! - [`plain`]: a machine without Stasis, that can be stopped and written to a stream.
 //! - [`guests`]: what the guests print, and whether it is right.
 //! - [`beats`]: the same, of the real-time guests; [`steps`]: of the loop in Linux; [`sequence`]: that nothing of it is missing.
 //! - [`tamper`]: checkpoints that are taken out of a disk, changed, and put back.
@@ -9,6 +10,7 @@
 pub mod beats;
 pub mod guests;
 pub mod lab;
+pub mod plain;
 pub mod sequence;
 pub mod stasis;
 pub mod steps;

@@ -112,17 +112,19 @@ fn stream(path: &Path, len: u64) {
     let mut file = File::create(path).unwrap();
     file.write_all(b"QEVM\0\0\0\x03").unwrap();
     file.seek(SeekFrom::Start(len)).unwrap();
-    let number = [0, 0, 0, 40];
-    let gic = vec![0; size_of::<ArmGic>()];
-    let mut tail = vec![0x04];
-    tail.extend(number);
-    tail.push(name.len() as u8);
-    tail.extend(name.bytes());
-    tail.extend([0; 4]);
-    tail.extend(version.to_be_bytes());
-    tail.extend(gic);
-    tail.push(0x7e);
-    tail.extend(number);
+    let mut tail = Vec::new();
+    let sections = [("cpu", 1, vec![]), (name, version, vec![0; size_of::<ArmGic>()])];
+    for (number, (name, version, contents)) in (39u32..).zip(sections) {
+        tail.push(0x04);
+        tail.extend(number.to_be_bytes());
+        tail.push(name.len() as u8);
+        tail.extend(name.bytes());
+        tail.extend([0; 4]);
+        tail.extend(version.to_be_bytes());
+        tail.extend(contents);
+        tail.push(0x7e);
+        tail.extend(number.to_be_bytes());
+    }
     tail.extend([0x00, 0x06]);
     tail.extend((json.len() as u32).to_be_bytes());
     tail.extend(json.bytes());
@@ -191,8 +193,7 @@ fn no_command_takes_more_memory_for_a_larger_file() {
         "checkpoint show disk.img it",
         "checkpoint show new.stasis --json",
         "checkpoint core disk.img it core",
-        "convert qemu old.stasis --stream stream --out converted",
-        "convert from-qemu converted",
+        "convert from-qemu stream",
         "check guests.toml",
         "pack guests.toml guests.cpio",
         "card card.img --guest guests.toml --image kernel8 --device-tree kernel8",

@@ -42,6 +42,7 @@ mod soak;
 mod storable;
 mod sweep;
 mod times;
+mod travel_qemu;
 mod values;
 
 use std::process::ExitCode;
@@ -282,6 +283,10 @@ fn main() -> ExitCode {
         soak:
             every_tick_is_in_its_window,
             two_cores_at_once_lose_nothing;
+        travel_qemu:
+            a_counter_goes_on_in_qemu_and_comes_back,
+            a_counter_that_began_in_qemu_goes_on_in_stasis,
+            a_round_trip_through_qemu_changes_nothing_but_what_is_told;
         conversion:
             qemu_loads_a_state_and_saves_the_same,
             the_gich_of_a_machine_of_qemus_is_read;

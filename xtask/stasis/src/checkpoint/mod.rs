@@ -31,8 +31,8 @@ use stasis_store::Store;
 use crate::disk;
 use crate::report;
 use diff::Difference;
-pub use source::Loaded;
-use source::{Opened, is_checkpoint, only, open};
+pub use source::{Loaded, Opened, anyhow_of, only, routines};
+use source::{is_checkpoint, open};
 use verdict::{Tally, Verdict};
 
 /// The text behind the command's help.

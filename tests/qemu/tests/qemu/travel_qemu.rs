@@ -1,0 +1,146 @@
+//! Guests that travel between Stasis and plain QEMU. `travel_qemu_long` has the longer ways.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use stasis_guests::workload::Model;
+use stasis_qemu_tests::guests::{Ticks, ticks};
+use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::plain::Plain;
+use stasis_qemu_tests::stasis::Stasis;
+use stasis_qemu_tests::tamper;
+use stasis_state::GuestState;
+use stasis_state::timer::settle_lines;
+use stasis_state::vcpu::Identity;
+use xtask::qemu::Machine;
+use xtask::workspace::{read, write};
+
+use crate::resume::{follows, watch};
+
+/// The longest time that a machine without Stasis runs.
+pub const LIFE_TIME: Duration = Duration::from_secs(300);
+
+/// Runs `stasis` with these words, and returns what it prints.
+pub fn tool(words: &[&str]) -> Result<String> {
+    let output =
+        Command::new(std::env::current_exe()?).env(crate::AS_TOOL, "1").args(words).output();
+    let output = output.context("cannot start the tool")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "stasis {}: {errors}", words.join(" "));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Returns a path as a word of a command.
+pub fn word(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is no text")
+}
+
+/// Starts QEMU without Stasis on a checkpoint of a disk.
+pub fn to_plain(lab: &Lab, disk: &Path, number: u64, cpus: u32, memory: &str) -> Result<Plain> {
+    let stream = lab.path(&format!("{number}.qemu"));
+    tool(&["convert", "qemu", word(disk)?, &number.to_string(), "--out", word(&stream)?])?;
+    let machine = Machine::incoming(&stream).cpu("cortex-a72").cpus(cpus).memory(memory);
+    lab.plain(machine.time_limit(LIFE_TIME))
+}
+
+/// Ends a machine without Stasis, and puts its guest on a disk. Returns the number of the checkpoint.
+pub fn to_stasis(lab: &Lab, plain: Plain, name: &str, disk: &Path) -> Result<u64> {
+    let (stream, file) = (lab.path("plain.qemu"), lab.path("plain.stasis"));
+    plain.leave(&stream)?;
+    tool(&["convert", "from-qemu", word(&stream)?, "--name", name, "--out", word(&file)?])?;
+    tamper::put(disk, "travelled", &read(&file)?)
+}
+
+/// Resumes a checkpoint in a new machine.
+pub fn arrive(lab: &Lab, disk: &Path, number: u64) -> Result<Stasis> {
+    let mut stasis = lab.machine().no_archive().disk(disk).cpus(3).boot()?;
+    stasis.resume(number)?;
+    Ok(stasis)
+}
+
+/// Returns what `counter` prints without Stasis.
+fn seen(plain: &mut Plain, model: &mut Model, count: usize) -> Result<Ticks> {
+    ticks(plain.console(), model, count)
+}
+
+pub fn a_counter_goes_on_in_qemu_and_comes_back(lab: &Lab) -> Result<()> {
+    let (disk, mut model) = (lab.disk()?, Model::new());
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    let before = watch(&mut stasis, &mut model, 5)?;
+    let number = stasis.checkpoint("counter", "stasis")?;
+    stasis.kill()?;
+
+    let mut plain = to_plain(lab, &disk, number, 1, "32M")?;
+    let over_there = seen(&mut plain, &mut model, 20)?;
+    follows(&before, &over_there)?;
+    let number = to_stasis(lab, plain, "counter", &disk)?;
+
+    let mut stasis = arrive(lab, &disk, number)?;
+    follows(&over_there, &watch(&mut stasis, &mut model, 20)?)?;
+    stasis.quit()
+}
+
+pub fn a_counter_that_began_in_qemu_goes_on_in_stasis(lab: &Lab) -> Result<()> {
+    let (disk, mut model) = (lab.disk()?, Model::new());
+    let machine = Machine::plain(Built::get()?.guests.join("counter"), None);
+    let mut plain = lab.plain(machine.memory("32M").time_limit(LIFE_TIME))?;
+    let before = seen(&mut plain, &mut model, 5)?;
+    let number = to_stasis(lab, plain, "counter", &disk)?;
+    let mut stasis = arrive(lab, &disk, number)?;
+    follows(&before, &watch(&mut stasis, &mut model, 20)?)?;
+    stasis.quit()
+}
+
+/// Returns the registers that must be equal after a round trip: all but what the conversion has told that it changes.
+fn kept(bytes: &[u8]) -> Result<GuestState> {
+    let mut state = tamper::state(bytes)?;
+    // docs/conversion.md, what changes for the guest.
+    state.lineage = None;
+    *state.clock.wall_time = 0;
+    *state.distributor.iidr = 0;
+    for vcpu in &mut state.vcpus {
+        vcpu.identity = Identity::default();
+        // A timer may have come due since the guest ran last.
+        settle_lines(&mut vcpu.cpu_interface, &vcpu.system, *state.clock.cntvct);
+    }
+    // With one vCPU there is no GICD_ITARGETSR.
+    if state.vcpus.len() == 1 {
+        state.distributor.spi_targets.fill(0);
+    }
+    Ok(state)
+}
+
+pub fn a_round_trip_through_qemu_changes_nothing_but_what_is_told(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    watch(&mut stasis, &mut Model::new(), 3)?;
+    let number = stasis.checkpoint("counter", "stasis")?;
+    stasis.kill()?;
+    let before = tamper::get(&disk, number)?;
+    let (stream, again) = (lab.path("there.qemu"), lab.path("again.stasis"));
+    let told =
+        tool(&["convert", "qemu", word(&disk)?, &number.to_string(), "--out", word(&stream)?])?;
+    // A machine that is loaded and never runs, so that nothing else changes it.
+    let halted = lab.path("halted.qemu");
+    let mut bytes = read(&stream)?;
+    let at = bytes.windows(8).rposition(|bytes| bytes == b"running\0");
+    let at = at.context("the stream says no run state")?;
+    bytes[at - 4..at + 7].copy_from_slice(b"\0\0\0\x07paused\0");
+    write(&halted, &bytes)?;
+    let machine = Machine::incoming(&halted).cpu("cortex-a72").memory("32M").time_limit(LIFE_TIME);
+    let saved = lab.path("saved.qemu");
+    lab.plain(machine)?.leave(&saved)?;
+    tool(&["convert", "from-qemu", word(&saved)?, "--name", "counter", "--out", word(&again)?])?;
+    let after = read(&again)?;
+    let (was, is) = (kept(&before)?, kept(&after)?);
+    for (index, (was, is)) in was.vcpus.iter().zip(&is.vcpus).enumerate() {
+        ensure!(was == is, "vCPU {index} has changed; told was\n{told}");
+    }
+    ensure!(was.devices == is.devices, "{:?} are {:?}; told was\n{told}", was.devices, is.devices);
+    ensure!(was.distributor == is.distributor, "the distributor has changed; told was\n{told}");
+    ensure!(was == is, "the guest has changed; told was\n{told}");
+    ensure!(tamper::memory(&before)? == tamper::memory(&after)?, "its memory has changed");
+    Ok(())
+}

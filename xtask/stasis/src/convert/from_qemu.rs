@@ -1,0 +1,262 @@
+//! `stasis convert from-qemu`: a machine of QEMU's as a checkpoint, or its GIC in words.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::Args;
+use stasis_convert::qemu::ram::Block;
+use stasis_convert::qemu::read;
+use stasis_convert::qemu::whole::RAM_NAME;
+use stasis_convert::qemu::{self, Backend, Cpu};
+use stasis_devices::machine::{MAX_VCPUS, RAM_MAX, RAM_UNIT};
+use stasis_guest::sysreg::identity;
+use stasis_state::guest::Lineage;
+use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{Capture, GuestState, OutOfRange, PAGE_SIZE, ReadRam, SaveError, Sink};
+
+use super::machine::Machine;
+use super::stream::{Stream, check_ram};
+use super::{StreamBackend, show};
+use crate::checkpoint::routines;
+use crate::output::Output;
+use crate::report;
+
+/// What is converted, and from which QEMU.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// What QEMU's `migrate file:STREAM` has written
+    stream: PathBuf,
+    /// The checkpoint that is made; if it is not given, the GIC is printed, and nothing is made
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// The guest's name
+    #[arg(long, default_value = "guest")]
+    name: String,
+    /// What ran the guest
+    #[arg(long, value_enum, default_value_t = StreamBackend::Tcg)]
+    backend: StreamBackend,
+    /// The CPU that QEMU was started with
+    #[arg(long, default_value = "cortex-a72")]
+    cpu: String,
+    /// The QEMU that has written the stream
+    #[arg(long, value_name = "PROGRAM", default_value = super::QEMU)]
+    qemu: String,
+    /// What that QEMU has written of such a machine with -S, by `migrate file:BASE`; if it is not given, QEMU is started for it
+    #[arg(long)]
+    base: Option<PathBuf>,
+}
+
+/// Makes the checkpoint.
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Some(out) = &arguments.out else {
+        return print(&arguments.stream, arguments.backend.into());
+    };
+    let backend = Backend::from(arguments.backend);
+    stasis_state::name::check(&arguments.name)
+        .map_err(|error| anyhow!("\"{}\" is no name: {error}", arguments.name))?;
+    let cpu = match backend {
+        Backend::Tcg => Some(Cpu::named(&arguments.cpu)?),
+        Backend::Kvm => None,
+    };
+    let can_not = || format!("Stasis can't go on from {}", arguments.stream.display());
+    let mut stream = Stream::open(&arguments.stream)?;
+    let ram = stream.ram()?;
+    let size = check_ram(&ram).with_context(can_not)?;
+    let cpus = stream.sections.count("cpu");
+    check_size(size, cpus).with_context(can_not)?;
+    let mut base = match &arguments.base {
+        Some(path) => Stream::open(path)?,
+        None => {
+            let cpu = if backend == Backend::Kvm { "host" } else { &arguments.cpu };
+            let (program, cpu) = (arguments.qemu.clone(), cpu.to_owned());
+            Machine { program, backend, cpu, cpus, ram: size }.base()?
+        }
+    };
+    let read = read::read(&mut stream.part(), &mut base.part(), cpu.as_ref(), backend);
+    let read::Read { mut state, losses, unknowns, left_behind } = read.with_context(can_not)?;
+    state.guest.set_name(&arguments.name);
+    *state.guest.ram_size = size;
+    *state.clock.wall_time = stream.written();
+    state.lineage = Some(Lineage::new(random()?, 0, 0));
+    for (index, vcpu) in state.vcpus.iter_mut().enumerate() {
+        vcpu.identity = identity::present(&vcpu.identity, index);
+    }
+    let memory = StreamRam::new(&stream, ram.block(RAM_NAME)?);
+    let len = save(&state, &memory, out)?;
+    report::print(|out| {
+        left_behind.iter().try_for_each(|what| writeln!(out, "left behind: {what}"))?;
+        losses.iter().try_for_each(|loss| writeln!(out, "lost: {loss}"))?;
+        unknowns.iter().try_for_each(|unknown| writeln!(out, "not said: {unknown}"))
+    })?;
+    report::step(format_args!("{}: {}", out.display(), report::size(len)));
+    Ok(())
+}
+
+/// Checks that Stasis can have a guest of this size.
+fn check_size(ram: u64, cpus: usize) -> Result<()> {
+    ensure!(
+        ram.is_multiple_of(RAM_UNIT) && ram <= RAM_MAX,
+        "it has {} of RAM; a guest has a multiple of 2 MiB, up to {}",
+        report::size(ram),
+        report::size(RAM_MAX)
+    );
+    ensure!((1..=usize::from(MAX_VCPUS)).contains(&cpus), "it has {cpus} CPUs; a guest has 1 to 8");
+    Ok(())
+}
+
+/// Returns 128 bits that no other checkpoint has.
+fn random() -> Result<u128> {
+    let mut bytes = [0; 16];
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.context("cannot read /dev/urandom")?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// Writes the checkpoint, and returns its length.
+fn save(state: &GuestState, memory: &StreamRam<'_>, path: &Path) -> Result<u64> {
+    let mut output = Output::create(path)?;
+    let capture = Capture::new(state.records(), memory, &[], routines())?;
+    let mut sink = Written(BufWriter::with_capacity(BLOCK_SIZE, &mut output));
+    let saved = capture.write(&mut sink, &mut |_, _| ());
+    if let Some(error) = memory.failed.take() {
+        bail!("cannot read {}: {error}", memory.stream.name);
+    }
+    let stats = saved.map_err(|error| match error {
+        SaveError::Sink(error) => error.context(format!("cannot write {}", path.display())),
+        error => anyhow!("{error}"),
+    })?;
+    drop(sink);
+    output.finish_and_tell()?;
+    Ok(stats.bytes)
+}
+
+/// A checkpoint in a file.
+struct Written<'o>(BufWriter<&'o mut Output>);
+
+impl Sink for Written<'_> {
+    type Error = anyhow::Error;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.0.write_all(bytes)?)
+    }
+
+    fn rewrite(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.flush()?;
+        let file = self.0.get_mut();
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(bytes)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(())
+    }
+
+    fn share(&mut self, _: Range<u64>) -> Result<()> {
+        bail!("there is no checkpoint to share with")
+    }
+
+    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<()> {
+        bail!("there is no checkpoint to share with")
+    }
+}
+
+/// The RAM of a machine in a stream, of which one block of 2 MiB is in memory.
+struct StreamRam<'s> {
+    stream: &'s Stream,
+    block: &'s Block,
+    /// The offset of the block that was read last, and its bytes.
+    read: RefCell<(usize, Vec<u8>)>,
+    /// Why the stream could not be read.
+    failed: Cell<Option<std::io::Error>>,
+}
+
+impl std::fmt::Debug for StreamRam<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamRam").field("stream", &self.stream.name).finish_non_exhaustive()
+    }
+}
+
+impl<'s> StreamRam<'s> {
+    fn new(stream: &'s Stream, block: &'s Block) -> Self {
+        Self { stream, block, read: RefCell::default(), failed: Cell::new(None) }
+    }
+
+    /// Calls `with` with the block that has the byte at `offset`, and that byte's offset in it.
+    fn with_block<T>(&self, offset: usize, with: impl FnOnce(&Vec<u8>, usize) -> T) -> T {
+        let start = offset - offset % BLOCK_SIZE;
+        let mut read = self.read.borrow_mut();
+        if read.1.is_empty() || read.0 != start {
+            let len = BLOCK_SIZE.min(self.len() - start);
+            read.1.clear();
+            read.1.resize(len, 0);
+            read.0 = start;
+            if let Err(error) = self.fill(start, &mut read.1) {
+                self.failed.set(Some(error));
+            }
+        }
+        with(&read.1, offset - start)
+    }
+
+    /// Reads the pages of a block that are not zeros; those that follow each other in the stream, at once.
+    fn fill(&self, start: usize, into: &mut [u8]) -> std::io::Result<()> {
+        let mut address = start as u64;
+        while let Some(next) =
+            self.block.next(address).filter(|next| ((next - start as u64) as usize) < into.len())
+        {
+            let at = self.block.page(next).unwrap_or(0);
+            let offset = (next - start as u64) as usize;
+            self.stream.read_at(at, &mut into[offset..offset + PAGE_SIZE])?;
+            address = next + PAGE_SIZE as u64;
+        }
+        Ok(())
+    }
+}
+
+impl ReadRam for StreamRam<'_> {
+    fn len(&self) -> usize {
+        self.block.len as usize
+    }
+
+    fn next_content(&self, offset: usize) -> Option<usize> {
+        let page = offset - offset % PAGE_SIZE;
+        Some((self.block.next(page as u64)? as usize).max(offset))
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        OutOfRange::check_len(offset, into.len(), self.len())?;
+        self.with_block(offset, |block, at| block.read(at, into))
+    }
+
+    fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        let len = OutOfRange::check(&bytes, self.len())?;
+        self.with_block(bytes.start, |block, at| block.crc32c(crc, at..at + len))
+    }
+
+    fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
+        self.with_block(offset, |block, at| block.pages_with_content(at, count))
+    }
+}
+
+/// Prints the GIC in a stream.
+fn print(path: &Path, backend: Backend) -> Result<()> {
+    let stream = Stream::open(path)?;
+    let what = || format!("in {}", stream.name);
+    let located = qemu::locate(&stream.bytes).with_context(what)?;
+    let section = located.section(&stream.bytes).with_context(what)?;
+    let cpus = u8::try_from(located.cpus).ok().filter(|cpus| (1..=MAX_VCPUS).contains(cpus));
+    let cpus = cpus.with_context(|| format!("a GICv2 has no {} CPUs", located.cpus))?;
+    // Show all bits that QEMU's own GIC has.
+    let machine = qemu::Machine { prio_bits: 8, ..qemu::Machine::virt(cpus) };
+    let decoded = qemu::decode(&section, machine, backend).with_context(what)?;
+    let mut text = show::show(&decoded.vgic)?;
+    if let Some(virt) = located.virt_state(&stream.bytes) {
+        text += &show::show_gich(&virt, cpus.into())?;
+    }
+    for unknown in &decoded.unknowns {
+        writeln!(text, "not said: {unknown}")?;
+    }
+    report::print(|out| out.write_all(text.as_bytes()))
+}
