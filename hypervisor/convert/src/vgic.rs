@@ -22,14 +22,21 @@ pub struct Vgic {
 }
 
 impl From<&GuestState> for Vgic {
-    /// Returns the vGIC of a guest at the instant of the state: the lines of its timers are those that follow from its clock.
+    /// Returns the vGIC as it is in the records.
     fn from(state: &GuestState) -> Self {
-        let cpus = state.vcpus.iter().map(|vcpu| {
-            let mut cpu = vcpu.cpu_interface.clone();
-            settle_lines(&mut cpu, &vcpu.system, *state.clock.cntvct);
-            cpu
-        });
-        Self { cpus: cpus.collect(), distributor: (*state.distributor).clone() }
+        let cpus = state.vcpus.iter().map(|vcpu| vcpu.cpu_interface.clone()).collect();
+        Self { distributor: (*state.distributor).clone(), cpus }
+    }
+}
+
+impl Vgic {
+    /// Returns the vGIC of a guest at the instant of its state: the lines of its timers are those that follow from its clock.
+    pub fn settled(state: &GuestState) -> Self {
+        let mut vgic = Self::from(state);
+        for (cpu, vcpu) in vgic.cpus.iter_mut().zip(&state.vcpus) {
+            settle_lines(cpu, &vcpu.system, *state.clock.cntvct);
+        }
+        vgic
     }
 }
 

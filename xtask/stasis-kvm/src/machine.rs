@@ -105,7 +105,7 @@ impl Machine {
         for index in 0..state.vcpus.len() {
             vcpus.push(new_vcpu(&vm, &state, index).with_context(|| format!("vCPU {index}"))?);
         }
-        let gic = Gic::new(&vm, &Vgic::from(&state))?;
+        let gic = Gic::new(&vm, &Vgic::settled(&state))?;
         for (index, (vcpu, records)) in vcpus.iter().zip(&state.vcpus).enumerate() {
             let written = vcpu.known.write(&vcpu.lock(), records);
             written.with_context(|| format!("vCPU {index}"))?;

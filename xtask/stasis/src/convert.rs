@@ -71,7 +71,7 @@ impl Action {
 }
 
 fn checkpoint(file: &Path) -> Result<Vgic> {
-    Ok(Vgic::from(&Loaded::from_file(file)?.checkpoint.state))
+    Ok(Vgic::settled(&Loaded::from_file(file)?.checkpoint.state))
 }
 
 fn to_kvm(file: &Path) -> Result<()> {

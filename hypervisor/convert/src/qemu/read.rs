@@ -130,7 +130,7 @@ fn settled(mut state: GuestState) -> GuestState {
     let cntvct = *state.clock.cntvct;
     let settle = |vcpu: &mut VcpuState| settle(&mut vcpu.system, cntvct);
     state.vcpus.iter_mut().for_each(settle);
-    let cpus = Vgic::from(&state).cpus;
+    let cpus = Vgic::settled(&state).cpus;
     state.vcpus.iter_mut().zip(cpus).for_each(|(vcpu, cpu)| vcpu.cpu_interface = cpu);
     state.machine = Some(Box::new(state.machine()));
     state

@@ -156,7 +156,7 @@ pub fn write(
         *vcpu = entered(vcpu).into_owned();
         settle(&mut vcpu.system, cntvct);
     }
-    let Encoded { section: gic, losses } = encode(&Vgic::from(&state), backend);
+    let Encoded { section: gic, losses } = encode(&Vgic::settled(&state), backend);
     located.replace(base, &gic)?;
     let known = (backend == Backend::Tcg).then_some(&needs.cpu);
     let mut identities = Vec::new();

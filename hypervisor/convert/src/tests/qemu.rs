@@ -202,7 +202,7 @@ fn a_timer_that_came_due_before_the_stop_has_its_line_high() {
     (*guest.vcpus[0].system.cntv_ctl_el0, *guest.vcpus[0].system.cntv_cval_el0) = (1, 1000);
     (*guest.vcpus[0].system.cntp_ctl_el0, *guest.vcpus[0].system.cntp_cval_el0) = (1, 1001);
     *guest.vcpus[0].cpu_interface.priv_level = 1 << 30;
-    let section = encode(&Vgic::from(&guest), Backend::Tcg).section;
+    let section = encode(&Vgic::settled(&guest), Backend::Tcg).section;
     assert_eq!([27, 30].map(|intid| section.irq_state[intid].level), [1, 0]);
 }
 
