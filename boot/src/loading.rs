@@ -2,7 +2,7 @@
 //!
 //! Everything here is done by the console's task: one unit in each of its turns ([`serve`]), and what a vCPU waits for in the midst of other work with the
 //! store, too ([`serve_wanted`]). [`stasis_host::loading`] makes a unit what the checkpoint says, [`Domain::arrive`] shows it to the guest. While the disk can't be read, the guest
-//! waits. A guest whose memory is damaged is stopped, and cared for as one that has crashed.
+//! waits; for a place that the disk refuses again and again it waits for a while only. A guest whose memory is damaged, or can't be read, is stopped, and cared for as one that has crashed.
 
 mod lent;
 mod origin;
@@ -22,7 +22,7 @@ pub use origin::Origin;
 use stasis_arch::timer;
 use stasis_console::text::Size;
 use stasis_guest::stop::{Crash, Stopped};
-use stasis_host::loading::{NotLoaded, Retry, Why, fill};
+use stasis_host::loading::{Kind, NotLoaded, Retry, Then, Why, fill};
 use stasis_host::run_state::RunState;
 use stasis_host::task::TaskLock;
 use stasis_run::domain::{Domain, Lacking};
@@ -76,14 +76,15 @@ impl OriginError {
         matches!(self, Self::Exchanged(_) | Self::Read(LoadError::Format(_)))
     }
 
-    /// Returns whether the disk could not be read, which may pass: a card that was pulled is put back.
-    fn may_pass(&self) -> bool {
+    /// Returns what may become of it when it is tried again; `None` if nothing else.
+    fn kind(&self) -> Option<Kind> {
         match self {
-            Self::NoStore(_) => true,
+            Self::NoStore(_) => Some(Kind::Absent),
             Self::Store(error) | Self::Read(LoadError::Source(StreamError::Store(error))) => {
-                matches!(error, Error::Device { .. })
+                let Error::Device { error, .. } = error else { return None };
+                Some(if error.is_absence() { Kind::Absent } else { Kind::Refused })
             }
-            _ => false,
+            _ => None,
         }
     }
 }
@@ -263,26 +264,31 @@ impl Load {
                     LOADS.lock(task).push_back(self);
                 }
             }
-            Err(NotLoaded { why: Why::Source(why), .. }) if why.may_pass() => {
-                self.wait(why);
-                LOADS.lock(task).push_back(self);
-            }
-            Err(error) => self.fail(error),
+            Err(error) => match self.goes_on(error) {
+                true => LOADS.lock(task).push_back(self),
+                false => self.fail(error),
+            },
         }
         brought
     }
 
-    /// Makes the load wait for the disk, and says so if it did not before.
-    fn wait(&mut self, why: &OriginError) {
-        if self.retry.failed(timer::counter(), RETRY_SECONDS * timer::frequency()) {
+    /// Returns whether the load waits for the disk, and says so if it did not before. It does not wait for what the disk has refused too often.
+    fn goes_on(&mut self, error: &NotLoaded<OriginError>) -> bool {
+        let NotLoaded { address, why: Why::Source(why) } = error else { return false };
+        let Some(kind) = why.kind() else { return false };
+        let (now, pause) = (timer::counter(), RETRY_SECONDS * timer::frequency());
+        let then = self.retry.failed(kind, *address, now..now.saturating_add(pause));
+        if then == Then::WaitAndTell {
             let (name, number) = (&self.domain.name, self.origin.number());
             log::warn!("guest \"{name}\" waits for memory that checkpoint {number} has: {why}");
         }
+        then != Then::GiveUp
     }
 
     /// Makes the guest lost, whose memory can't be loaded. One that runs is cared for as one that has crashed. One that a person has stopped or
     /// paused is left alone, and the care for one that has stopped by itself is on its way.
     fn fail(self, error: &NotLoaded<OriginError>) {
+        log::error!("guest \"{}\": {error}", self.domain.name);
         let is_damaged = !matches!(&error.why, Why::Source(why) if !why.is_damage());
         let (address, checkpoint) = (error.address, self.origin.number());
         let mut parked = self.domain.park();

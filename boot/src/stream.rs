@@ -70,7 +70,11 @@ impl Sink for ToStore<'_, '_> {
 
     fn share(&mut self, blocks: Range<u64>) -> Result<(), StreamError> {
         typed::check_given_up()?;
-        Ok(self.writer.share(self.base(), blocks)?)
+        let shared = self.writer.share(self.base(), blocks);
+        shared.map_err(|error| match error.is_of_reading() {
+            true => StreamError::Base(Box::new(error)),
+            false => error.into(),
+        })
     }
 
     fn read_base(&mut self, offset: u64, mut buf: &mut [u8]) -> Result<(), StreamError> {

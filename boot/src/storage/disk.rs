@@ -56,6 +56,22 @@ pub enum DiskError {
     Card(#[from] sd::Error),
 }
 
+impl DiskError {
+    /// Returns whether the disk itself is not there, or can't be set up: it may be back later. If not, it is there, and refuses what it was asked for.
+    pub fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::Card(
+                sd::Error::NoCard
+                    | sd::Error::Controller(_)
+                    | sd::Error::Start { .. }
+                    | sd::Error::Unusable { .. }
+                    | sd::Error::Lost { .. }
+            )
+        )
+    }
+}
+
 impl Driver {
     /// Returns the disk with this driver, which uses the task until [`Disk::keep`].
     #[inline(never)]

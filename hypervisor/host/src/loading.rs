@@ -10,7 +10,7 @@ mod retry;
 use core::fmt::{self, Debug, Display};
 use core::ops::Range;
 
-pub use retry::Retry;
+pub use retry::{Kind, MOST_TRIES, Retry, Then};
 use stasis_memory::Machine;
 use stasis_memory::missing::{Filling, UNIT_PAGES};
 use stasis_state::PAGE_SIZE;
@@ -116,11 +116,13 @@ pub fn fill<S: PageSource, M: Machine>(
         let run = run(&pages[page..]);
         let bytes = unit.start + page * PAGE_SIZE..unit.start + (page + run) * PAGE_SIZE;
         match pages[page] {
-            Page::Zero => filling.zero(bytes).map_err(|_| Why::Length),
-            Page::Word(word) => filling.fill(bytes, word).map_err(|_| Why::Length),
-            Page::Stored { offset, .. } => read(source, &mut filling, offset, bytes),
-        }
-        .map_err(|why| failed(page, why))?;
+            Page::Zero => filling.zero(bytes).map_err(|_| failed(page, Why::Length)),
+            Page::Word(word) => {
+                filling.fill(bytes, word).map_err(|_| failed(page, Why::Length))
+            }
+            Page::Stored { offset, .. } => read_pages(source, &mut filling, offset, bytes)
+                .map_err(|(n, why)| failed(page + n, why)),
+        }?;
         page += run;
     }
     // Look at the memory itself, not at what was written to it.
@@ -146,6 +148,24 @@ fn run(pages: &[Page]) -> usize {
         (one, other) => one == other,
     };
     1 + pages.windows(2).take_while(follows).count()
+}
+
+/// Makes the bytes of pages what the file has from `offset` on. If they can't be read at once, one after the other, so that an error is that of a page, whose number it has.
+fn read_pages<S: PageSource, M: Machine>(
+    source: &mut S,
+    filling: &mut Filling<'_, M>,
+    offset: u64,
+    bytes: Range<usize>,
+) -> Result<(), (usize, Why<S::Error>)> {
+    if read(source, filling, offset, bytes.clone()).is_ok() {
+        return Ok(());
+    }
+    for (n, start) in bytes.step_by(PAGE_SIZE).enumerate() {
+        let offset = offset + (n * PAGE_SIZE) as u64;
+        let page = read(source, filling, offset, start..start + PAGE_SIZE);
+        page.map_err(|why| (n, why))?;
+    }
+    Ok(())
 }
 
 /// Makes the bytes what the file has from `offset` on.

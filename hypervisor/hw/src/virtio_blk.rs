@@ -74,7 +74,7 @@ pub struct VirtioBlk<T: Transport = MmioTransport<'static>> {
     capacity: u64,
     read_only: bool,
     has_cache: bool,
-    /// Error of the first request that failed since the last [`end_requests`](VirtioBlk::end_requests).
+    /// Error of the first write that failed since the last [`end_requests`](VirtioBlk::end_requests); of the first read, while that is under way.
     failed: Option<Error>,
     given_up: Option<Request>,
 }

@@ -22,6 +22,10 @@ pub trait BlockDevice {
     fn block_count(&self) -> u64;
 
     /// Reads sectors from `lba` on. `buf` is a whole number of sectors.
+    ///
+    /// # Errors
+    ///
+    /// What this read fails with, and never what a write does that was [begun](Self::begin_write_with): that is not forgotten by a read.
     fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
 
     /// Writes sectors from `lba` on. `data` is a whole number of sectors.

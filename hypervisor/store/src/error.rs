@@ -5,6 +5,27 @@ use crate::{gpt, mbr};
 use alloc::string::String;
 use core::fmt::{Debug, Display};
 
+/// What a device was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// To read.
+    Reading,
+    /// To write.
+    Writing,
+    /// To make what was written last.
+    Flushing,
+}
+
+impl Display for Doing {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Reading => "reading",
+            Self::Writing => "writing",
+            Self::Flushing => "flushing",
+        })
+    }
+}
+
 /// Why a store, or something in it, can't be used. `E` is the device's own error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -12,8 +33,8 @@ pub enum Error<E: Display + Debug> {
     /// The device failed.
     #[error("the disk failed {doing} at sector {lba}: {error}")]
     Device {
-        /// "reading", "writing" or "flushing".
-        doing: &'static str,
+        /// What the device was asked for.
+        doing: Doing,
         /// The first sector of the request.
         lba: u64,
         /// What the device says.
@@ -475,4 +496,11 @@ pub enum Error<E: Display + Debug> {
         /// Bytes asked for.
         bytes: usize,
     },
+}
+
+impl<E: Display + Debug> Error<E> {
+    /// Returns whether something that is on the disk was not read, or is not what was written: nothing is wrong with what is being written.
+    pub const fn is_of_reading(&self) -> bool {
+        matches!(self, Self::Device { doing: Doing::Reading, .. } | Self::MapDamaged { .. })
+    }
 }

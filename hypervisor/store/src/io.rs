@@ -1,7 +1,7 @@
 //! What a store reads and writes on its device: sectors and blocks of its partition, with errors that name the request which has failed.
 
 use crate::block::{BlockDevice, Request};
-use crate::error::Error;
+use crate::error::{Doing, Error};
 use crate::layout::{BLOCK, BLOCK_SECTORS};
 use crate::store::{Result, Store};
 
@@ -15,7 +15,7 @@ impl<D: BlockDevice> Store<D> {
     ) -> Result<(), D> {
         let lba = self.lba(u64::from(block) * BLOCK_SECTORS);
         let begun = self.device.begin_write_with(lba, len, fill);
-        begun.map_err(|error| self.failed("writing", lba, error))
+        begun.map_err(|error| self.failed(Doing::Writing, lba, error))
     }
 
     /// Begins to write a block.
@@ -30,19 +30,19 @@ impl<D: BlockDevice> Store<D> {
     /// Waits for all blocks whose writes were begun.
     pub(crate) fn end_blocks(&mut self) -> Result<(), D> {
         let ended = self.device.end_writes();
-        ended.map_err(|error| self.failed("writing", self.lba(0), error))
+        ended.map_err(|error| self.failed(Doing::Writing, self.lba(0), error))
     }
 
     pub(crate) fn write_sectors(&mut self, sector: u64, data: &[u8]) -> Result<(), D> {
         let lba = self.lba(sector);
         let written = self.device.write(lba, data);
-        written.map_err(|error| self.failed("writing", lba, error))
+        written.map_err(|error| self.failed(Doing::Writing, lba, error))
     }
 
     pub(crate) fn read_sectors(&mut self, sector: u64, buf: &mut [u8]) -> Result<(), D> {
         let lba = self.lba(sector);
         let read = self.device.read(lba, buf);
-        read.map_err(|error| self.failed("reading", lba, error))
+        read.map_err(|error| self.failed(Doing::Reading, lba, error))
     }
 
     /// Reads a block.
@@ -59,12 +59,12 @@ impl<D: BlockDevice> Store<D> {
     ) -> Result<(), D> {
         let lba = self.lba(sector);
         let read = self.device.read_with(lba, len, take);
-        read.map_err(|error| self.failed("reading", lba, error))
+        read.map_err(|error| self.failed(Doing::Reading, lba, error))
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), D> {
         let flushed = self.device.flush();
-        flushed.map_err(|error| self.failed("flushing", self.lba(0), error))
+        flushed.map_err(|error| self.failed(Doing::Flushing, self.lba(0), error))
     }
 
     /// Returns the device's number of a sector of the partition.
@@ -73,10 +73,10 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Returns the error of a device that was asked for something at `lba`, or has failed something that was begun earlier.
-    fn failed(&self, doing: &'static str, lba: u64, error: D::Error) -> Error<D::Error> {
+    fn failed(&self, doing: Doing, lba: u64, error: D::Error) -> Error<D::Error> {
         let (doing, lba) = match self.device.request_of(&error) {
-            Some(Request::Read(lba)) => ("reading", lba),
-            Some(Request::Write(lba)) => ("writing", lba),
+            Some(Request::Read(lba)) => (Doing::Reading, lba),
+            Some(Request::Write(lba)) => (Doing::Writing, lba),
             None => (doing, lba),
         };
         Error::Device { doing, lba, error }

@@ -5,7 +5,7 @@
 //! Of several Stasis partitions the first in the table counts.
 
 use crate::block::{BlockDevice, SECTOR};
-use crate::error::Error;
+use crate::error::{Doing, Error};
 use crate::layout::BLOCK_SECTORS;
 use crate::store::Result;
 use crate::{gpt, mbr};
@@ -112,5 +112,5 @@ fn logical<D: BlockDevice>(device: &mut D, chain: u64) -> Result<Option<(u64, u6
 }
 
 pub(crate) fn read<D: BlockDevice>(device: &mut D, lba: u64, buf: &mut [u8]) -> Result<(), D> {
-    device.read(lba, buf).map_err(|error| Error::Device { doing: "reading", lba, error })
+    device.read(lba, buf).map_err(|error| Error::Device { doing: Doing::Reading, lba, error })
 }

@@ -127,11 +127,12 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         &mut self.store.device
     }
 
-    /// Reads bytes of a committed checkpoint, as [`Store::read_of`] does. The device first ends the writes that are under way.
+    /// Reads bytes of a committed checkpoint, as [`Store::read_of`] does. The device first ends the writes that are under way. What they fail with is returned by
+    /// the next write, or the commit, and never here.
     ///
     /// # Errors
     ///
-    /// Those of [`Store::read_of`]. After an error of the device, nothing can be committed: it may be that of a write.
+    /// Those of [`Store::read_of`]. They have nothing to do with what is being written.
     pub fn read_of(
         &mut self,
         number: u64,
@@ -139,9 +140,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         len: usize,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), D> {
-        let read = self.store.read_of(number, offset, len, take);
-        self.failed |= matches!(read, Err(Error::Device { .. }));
-        read
+        self.store.read_of(number, offset, len, take)
     }
 
     /// Returns the number of bytes so far, written and shared.

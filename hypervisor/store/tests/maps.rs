@@ -8,7 +8,7 @@ use stasis_store::block::BeyondEnd;
 use stasis_store::layout::{
     BLOCK, CatalogHeader, MapEntry, NodeHeader, SLOT_OFFSET, checksum, crc32c,
 };
-use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store};
+use stasis_store::{BlockDevice, Doing, Error, Partition, RamDisk, Store};
 use zerocopy::FromBytes;
 
 /// Adds a checkpoint that has every second block of `of`, and others between them.
@@ -137,6 +137,27 @@ impl BlockDevice for Unreadable {
     }
 }
 
+#[test]
+fn a_read_that_fails_for_somebody_else_does_not_spoil_what_is_written() {
+    let mut store = open(formatted(60));
+    for number in 1..=2 {
+        add(&mut store, "it", &contents(number, 5 * BLOCK)).unwrap();
+    }
+    let disk = store.into_device();
+    let block = Some(nodes(&disk, 0)[0]);
+    let mut store = open(Unreadable { disk, block: None });
+    let mut writer = store.begin_open("three", 0).unwrap();
+    writer.write(&contents(3, 3 * BLOCK)).unwrap();
+    writer.device_mut().block = block;
+    let error = writer.read_of(1, 0, BLOCK, &mut |_| {}).unwrap_err();
+    assert!(error.is_of_reading(), "{error}");
+    writer.read_of(2, 0, BLOCK, &mut |_| {}).unwrap();
+    writer.write(&contents(4, 3 * BLOCK)).unwrap();
+    let number = writer.commit().unwrap().number;
+    let expected = [contents(3, 3 * BLOCK), contents(4, 3 * BLOCK)].concat();
+    assert!(read(&mut store, number) == expected);
+}
+
 /// A map that can't be read now may be there again the next time.
 #[test]
 fn while_a_map_can_not_be_read_nothing_is_written_but_a_deletion() {
@@ -147,7 +168,10 @@ fn while_a_map_can_not_be_read_nothing_is_written_but_a_deletion() {
     let disk = store.into_device();
     let block = Some(nodes(&disk, 0)[1]);
     let mut store = open(Unreadable { disk, block });
-    assert!(matches!(add(&mut store, "four", &[1]), Err(Error::Device { doing: "reading", .. })));
+    assert!(matches!(
+        add(&mut store, "four", &[1]),
+        Err(Error::Device { doing: Doing::Reading, .. })
+    ));
     assert!(matches!(read_error(&mut store, 2), Error::Device { .. }));
     assert!(read(&mut store, 3) == contents(3, 5 * BLOCK));
     assert!(store.damaged().is_empty(), "nobody knows that");

@@ -5,7 +5,7 @@ mod common;
 use common::{FaultyDisk, add, contents, formatted, formatted_as, open, read};
 use stasis_store::layout::{BLOCK, MAX_CHECKPOINTS, MAX_EXTENTS};
 use stasis_store::writer::CHUNK;
-use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store, Which};
+use stasis_store::{BlockDevice, Doing, Error, Partition, RamDisk, Store, Which};
 
 const KIB: usize = 1024;
 
@@ -210,7 +210,7 @@ fn the_error_of_a_write_that_was_begun_earlier_names_its_own_sector() {
         let written =
             contents(1, blocks * BLOCK).chunks(BLOCK).try_for_each(|one| writer.write(one));
         let error = written.and_then(|()| writer.commit().map(drop)).unwrap_err();
-        let Error::Device { doing: "writing", lba, error } = error else { panic!("{error}") };
+        let Error::Device { doing: Doing::Writing, lba, error } = error else { panic!("{error}") };
         assert_eq!(Some(lba), error.write);
         assert!(lba > first && lba < first + 34 * 8, "sector {lba}");
     }

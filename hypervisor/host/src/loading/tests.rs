@@ -14,8 +14,8 @@ const BASE: u64 = 0x4000_0000;
 struct Fake {
     pages: Vec<Page>,
     file: Vec<u8>,
-    /// The read that fails, counted from the first one.
-    fails_at: Option<usize>,
+    /// A read of this page of the file fails.
+    bad: Option<usize>,
     /// Bytes of the file that are not passed on, or are passed on twice.
     short: usize,
     twice: usize,
@@ -35,7 +35,7 @@ impl Fake {
             vec![Page::Zero, stored(2), stored(3), Page::Word(0xcccc), Page::Word(0xcccc)];
         pages.extend([Page::Word(0xff00), stored(7)]);
         pages.resize(UNIT_PAGES, Page::Zero);
-        Self { pages, file, fails_at: None, short: 0, twice: 0, reads: 0 }
+        Self { pages, file, bad: None, short: 0, twice: 0, reads: 0 }
     }
 
     /// Returns what the unit must be.
@@ -68,7 +68,8 @@ impl PageSource for Fake {
         let bytes = &self.file[offset as usize..][..len - self.short];
         bytes.chunks(1000).for_each(&mut *take);
         take(&bytes[..self.twice]);
-        if Some(self.reads) == self.fails_at { Err("the card was pulled") } else { Ok(()) }
+        let pages = offset as usize / PAGE_SIZE..(offset as usize + len) / PAGE_SIZE;
+        if self.bad.is_some_and(|bad| pages.contains(&bad)) { Err("a bad sector") } else { Ok(()) }
     }
 }
 
@@ -123,15 +124,15 @@ fn a_page_with_another_byte_is_named_and_the_unit_stays_missing() {
 }
 
 #[test]
-fn a_source_that_fails_is_named_with_the_address() {
-    for (read, page) in [(1, 1), (2, 6)] {
+fn a_page_that_can_t_be_read_is_named_with_the_reason() {
+    for (bad, page) in [(2, 1), (3, 2), (7, 6)] {
         let (mut fake, ram) = (Fake::new(), ram());
-        fake.fails_at = Some(read);
+        fake.bad = Some(bad);
         let error = fill_with(&mut fake, &ram).unwrap_err();
         assert_eq!(error.address, BASE + page * PAGE_SIZE as u64);
         assert_eq!(
             error.to_string(),
-            format!("its memory at {:#x} was not loaded: the card was pulled", error.address)
+            format!("its memory at {:#x} was not loaded: a bad sector", error.address)
         );
         assert!(!ram.missing().unwrap().is_there(0..1));
     }

@@ -50,6 +50,19 @@ impl Error {
     }
 }
 
+/// Status of a request that failed, in words (5.2.6).
+struct Status(u8);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("an I/O error, so the medium may be bad there"),
+            2 => f.write_str("it does not support that"),
+            other => write!(f, "unknown status {other}"),
+        }
+    }
+}
+
 /// Reason why the disk can't be used, or did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -101,7 +114,7 @@ pub enum Error {
         len: usize,
     },
     /// The device says that the request failed.
-    #[error("the disk failed a {request} (status {status})")]
+    #[error("the disk failed a {request}: {}", Status(*.status))]
     Failed {
         /// The request.
         request: Request,

@@ -27,8 +27,8 @@ impl<T: Transport> VirtioBlk<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request that failed has failed with,
-    /// also one of a write that was begun before.
+    /// [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request of this read that failed has failed with. What a write has
+    /// failed with that was begun before, [`end_requests`](Self::end_requests) returns as if nothing had been read.
     pub fn read_with(
         &mut self,
         wait: &mut dyn Wait,
@@ -37,10 +37,13 @@ impl<T: Transport> VirtioBlk<T> {
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Error> {
         self.check_range(Request::Read(sector, len / SECTOR), sector, len)?;
-        self.settle(wait)?;
+        // Whoever reads need not be the one that writes. A disk that was given up says so again.
+        let _ = self.settle(wait);
+        let of_writes = self.failed.take();
         let done = self.read_pieces(wait, sector, len, take);
         // After a failure, the device may have further requests.
         let ended = self.end_requests(wait);
+        self.failed = of_writes;
         done.and(ended)
     }
 

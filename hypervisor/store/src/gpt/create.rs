@@ -2,7 +2,7 @@
 
 use super::{CRC32, ENTRY_LEN, Entry, Guid, HEADER_LEN, Header, REVISION, SIGNATURE, STASIS_TYPE};
 use crate::block::{BlockDevice, SECTOR};
-use crate::error::Error;
+use crate::error::{Doing, Error};
 use crate::mbr::Mbr;
 use crate::store::Result;
 use alloc::vec;
@@ -87,7 +87,7 @@ pub fn create<D: BlockDevice>(
     write(device, 2, &entries)?;
     write(device, last - ENTRIES_SECTORS, &entries)?;
     write(device, last, &header(last, 1, last - ENTRIES_SECTORS))?;
-    device.flush().map_err(|error| Error::Device { doing: "flushing", lba: 0, error })
+    device.flush().map_err(|error| Error::Device { doing: Doing::Flushing, lba: 0, error })
 }
 
 fn check<E: core::fmt::Display + core::fmt::Debug>(
@@ -124,5 +124,5 @@ fn entry(partition: &NewPartition<'_>) -> Entry {
 }
 
 fn write<D: BlockDevice>(device: &mut D, lba: u64, data: &[u8]) -> Result<(), D> {
-    device.write(lba, data).map_err(|error| Error::Device { doing: "writing", lba, error })
+    device.write(lba, data).map_err(|error| Error::Device { doing: Doing::Writing, lba, error })
 }
