@@ -1,6 +1,7 @@
 //! The checkpoint that a guest's memory is loaded from: [`Origin`].
 //!
-//! Between two units, the store may have been opened anew, on another card. So each time the checkpoint must be the one that it was.
+//! Between two units, the store may have been opened anew, on another card. So each time the checkpoint must be the one that it was. Stores before version 3 do not
+//! have checkpoints' identities: there, the beginning of the file must be the same, which has the guest's clock, and the identity since format 1.5.
 
 use super::OriginError;
 use super::lent::{File, Lent};
@@ -9,7 +10,8 @@ use crate::stream::routines;
 use alloc::vec::Vec;
 use stasis_host::loading::{Page, PageSource};
 use stasis_state::{Checkpoint, Content, Index, PAGE_SIZE, Piece};
-use stasis_store::{Store, catalog};
+use stasis_store::Store;
+use stasis_store::catalog::{self, Identity};
 
 /// Blocks whose metadata is kept, for faults that go to and fro.
 const KEPT: usize = 4;
@@ -18,6 +20,8 @@ const KEPT: usize = 4;
 pub struct Origin {
     entry: catalog::Checkpoint,
     index: Index,
+    /// CRC-32C of the beginning of the file, if the store does not have its identity.
+    fingerprint: Option<u32>,
     /// The metadata that was read last, the last one at the end.
     pieces: Vec<Piece>,
 }
@@ -30,9 +34,11 @@ impl Origin {
     /// The store has no such checkpoint, or it is not good, or has no directory.
     pub fn open(store: &mut Store<Disk>, number: u64) -> Result<(Checkpoint, Self), OriginError> {
         let entry = store.find(number)?.clone();
+        let has_identity = entry.identity != Identity::default();
+        let fingerprint = if has_identity { None } else { Some(fingerprint(store, &entry)?) };
         let file = &mut File { number, length: entry.length, lent: store };
         let (checkpoint, index) = Index::open(file, routines())?;
-        Ok((checkpoint, Self { entry, index, pieces: Vec::new() }))
+        Ok((checkpoint, Self { entry, index, fingerprint, pieces: Vec::new() }))
     }
 
     /// Returns where its memory is in the file.
@@ -49,13 +55,30 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// [`OriginError::Exchanged`], if the store has another checkpoint, or none.
+    /// [`OriginError::Exchanged`], if the store has another checkpoint, or none; what the store says if that can't be read.
     pub fn of<'o>(&'o mut self, lent: &'o mut dyn Lent) -> Result<Pages<'o>, OriginError> {
-        match lent.has(&self.entry) {
-            true => Ok(Pages { origin: self, lent }),
-            false => Err(OriginError::Exchanged(self.entry.number)),
+        let is_it = lent.has(&self.entry)
+            && match self.fingerprint {
+                Some(expected) => fingerprint(lent, &self.entry)? == expected,
+                None => true,
+            };
+        if is_it {
+            Ok(Pages { origin: self, lent })
+        } else {
+            Err(OriginError::Exchanged(self.entry.number))
         }
     }
+}
+
+/// Bytes at the beginning of a file that tell it from others: the header and the first records, CLOCK and CHECKPOINT among them.
+const BEGINNING: usize = 512;
+
+/// Returns the CRC-32C of the beginning of a checkpoint's file.
+fn fingerprint(lent: &mut dyn Lent, entry: &catalog::Checkpoint) -> Result<u32, OriginError> {
+    let len = BEGINNING.min(entry.length as usize);
+    let (mut crc, crc32c) = (0, routines().crc32c);
+    lent.read_of(entry.number, 0, len, &mut |piece| crc = crc32c(crc, piece))?;
+    Ok(crc)
 }
 
 /// The pages of a checkpoint in a store that is lent.
@@ -67,7 +90,7 @@ pub struct Pages<'o> {
 impl Pages<'_> {
     /// Returns the metadata of the block at this guest-physical address, which is read if it is not kept; `None` if the block is zeros.
     fn piece(&mut self, address: u64) -> Result<Option<&Piece>, OriginError> {
-        let Origin { entry, index, pieces } = &mut *self.origin;
+        let Origin { entry, index, pieces, .. } = &mut *self.origin;
         let Some(place) = index.entry(address) else { return Ok(None) };
         let kept = pieces.iter().position(|piece| piece.entry == place);
         if kept.is_none() {

@@ -214,6 +214,8 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
             let leaf = map.leaf(self.store, at)?.ok_or(Error::WriterFailed)?;
             let is_whole = leaf.begin == at && leaf.blocks <= blocks.end - at;
             if is_whole && builder.should_adopt(leaf.node.count) {
+                // Nobody may rely on a leaf that is damaged, whatever was looked at before.
+                map.locate(self.store, at)?;
                 builder.adopt(self.store, leaf.node, leaf.blocks)?;
                 at += leaf.blocks;
                 continue;

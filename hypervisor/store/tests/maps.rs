@@ -158,6 +158,29 @@ fn a_read_that_fails_for_somebody_else_does_not_spoil_what_is_written() {
     assert!(read(&mut store, number) == expected);
 }
 
+#[test]
+fn a_leaf_that_is_damaged_is_not_shared() {
+    let mut store = open(formatted(1000));
+    for number in 1..=2 {
+        add(&mut store, "it", &contents(number, 100 * BLOCK)).unwrap();
+    }
+    // Blocks of the one and of the other by turns: 200 runs.
+    let mut writer = store.begin_open("mixed", 0).unwrap();
+    for block in 0..100 {
+        (1..=2).for_each(|number| writer.share(number, block..block + 1).unwrap());
+    }
+    let mixed = writer.commit().unwrap().number;
+    let disk = store.into_device();
+    let bytes = |block: &usize| disk.bytes[block * BLOCK..][..BLOCK].iter().filter(|b| **b != 0);
+    let leaf = nodes(&disk, 0).into_iter().max_by_key(|block| bytes(block).count());
+    let mut store = open(Unreadable { disk, block: None });
+    let mut writer = store.begin_open("again", 0).unwrap();
+    writer.device_mut().block = leaf;
+    let error = writer.share(mixed, 0..200).unwrap_err();
+    assert!(error.is_of_reading(), "{error}");
+    assert_eq!(writer.commit().unwrap_err(), Error::WriterFailed);
+}
+
 /// A map that can't be read now may be there again the next time.
 #[test]
 fn while_a_map_can_not_be_read_nothing_is_written_but_a_deletion() {
