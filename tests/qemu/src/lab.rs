@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow};
+use stasis_store::Store;
 use xtask::workspace::{Workspace, read};
 use xtask::{build, disk, setup};
 
@@ -99,6 +100,15 @@ impl Lab {
     pub fn disk_of(&self, size: u64) -> Result<PathBuf> {
         let path = self.path("disk.img");
         disk::create(&path, size)?;
+        Ok(path)
+    }
+
+    /// Returns a disk with an empty store of an older version.
+    pub fn disk_of_version(&self, name: &str, version: u32) -> Result<PathBuf> {
+        let path = self.path(name);
+        disk::create(&path, DISK_SIZE)?;
+        let (device, partition) = disk::stasis_partition(&path, true, true)?;
+        Store::format_as(device, partition, version)?;
         Ok(path)
     }
 

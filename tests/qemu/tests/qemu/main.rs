@@ -94,12 +94,16 @@ fn main() -> ExitCode {
             a_machine_without_room_for_what_a_guest_overwrites_says_so_and_has_it_back;
         since:
             a_checkpoint_that_shares_is_bit_for_bit_a_whole_one,
-            the_first_one_is_deleted_and_the_second_one_is_resumed;
+            the_first_one_is_deleted_and_the_second_one_is_resumed,
+            a_store_of_version_2_is_upgraded_with_what_is_in_it,
+            a_disk_that_is_full_between_two_checkpoints_loses_no_page,
+            a_second_checkpoint_of_an_idle_linux_is_a_fiftieth_of_the_first;
         on_demand:
             a_guest_goes_on_at_once_and_finds_all_of_its_memory,
             what_was_loaded_is_bit_for_bit_what_was_stored,
             a_damaged_page_stops_its_guest_by_name_and_no_other,
             a_guest_waits_for_a_disk_that_fails,
+            a_card_that_is_pulled_is_waited_for_and_another_one_is_told_from_it,
             a_checkpoint_is_needed_until_all_of_it_is_loaded;
         clones:
             original_and_clones_go_on_from_the_instant_and_see_nothing_of_each_other,

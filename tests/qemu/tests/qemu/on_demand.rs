@@ -5,9 +5,11 @@ use stasis_guests::workload::Model;
 use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::{SILENCE, numbers, sound, ticks};
 use stasis_qemu_tests::lab::Lab;
-use stasis_qemu_tests::stasis::{Stasis, guest};
+use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use stasis_qemu_tests::tamper;
+use stasis_state::guest::Clock;
 use std::path::Path;
+use xtask::monitor::Socket;
 
 /// A guest that finds each of its pages wrong that is not of the instant of its registers.
 const GUEST: &str = "waves";
@@ -65,8 +67,13 @@ fn wait_until_loaded(stasis: &mut Stasis, guest: &str) -> Result<()> {
 
 /// Stores the guest, with `memory` MiB, after it has run for a while, and returns the checkpoint's number.
 fn store(lab: &Lab, disk: &Path, memory: u64) -> Result<u64> {
+    store_on(lab.machine(), lab, disk, memory)
+}
+
+/// As [`store`], on this machine.
+fn store_on(machine: Setup<'_>, lab: &Lab, disk: &Path, memory: u64) -> Result<u64> {
     let config = GuestConfig { vcpus: 2, ..guest(GUEST, memory) };
-    let machine = lab.machine().configured(config, Some(lab.guest(GUEST)?)).disk(disk);
+    let machine = machine.configured(config, Some(lab.guest(GUEST)?)).disk(disk);
     let mut stasis = machine.boot()?;
     goes_on(&mut stasis)?;
     let number = stasis.checkpoint(GUEST, GUEST)?;
@@ -196,6 +203,45 @@ fn stops_for_the_place(stasis: &mut Stasis, number: u64, sector: usize) -> Resul
     let line = format!(" is still to be loaded, and checkpoint {number} can't be read]");
     stasis.qemu.console.wait_for(&line, SILENCE)?;
     stasis.checkpoint("counter", "after").map(drop)
+}
+
+/// Resumes a guest of a card in a Raspberry Pi, pulls the card while the guest is loaded, and puts another one in its place.
+fn exchanged(lab: &Lab, card: &Path, other: &Path, number: u64) -> Result<Stasis> {
+    let socket = Socket::new()?;
+    let machine = lab.machine().raspi4()?.guest("counter")?.disk(card).monitor(&socket);
+    let mut stasis = machine.boot()?;
+    let mut monitor = socket.connect()?;
+    stasis.resume(number)?;
+    monitor.type_in("eject -f sd0")?;
+    let line = format!("guest \"{GUEST}\" waits for memory that checkpoint {number} has: ");
+    stasis.qemu.console.wait_for(&line, SILENCE)?;
+    ensure!(to_load(&mut stasis, GUEST)? > 0, "all was loaded before the card was pulled");
+    monitor.type_in(&format!("change sd0 {} raw", other.display()))?;
+    Ok(stasis)
+}
+
+/// The cards have no identities of checkpoints, and theirs have the same number, name and length.
+pub fn a_card_that_is_pulled_is_waited_for_and_another_one_is_told_from_it(
+    lab: &Lab,
+) -> Result<()> {
+    let made = lab.disk()?;
+    let file = tamper::get(&made, store_on(lab.machine().raspi4()?, lab, &made, 32)?)?;
+    let mut record = tamper::File::parse(&file)?;
+    record.set::<Clock>(0, "cntvct", 1)?;
+    let card = lab.disk_of_version("card.img", 2)?;
+    let other = lab.disk_of_version("other.img", 2)?;
+    let number = tamper::put(&card, GUEST, &file)?;
+    ensure!(tamper::put(&other, GUEST, &record.to_bytes())? == number);
+    let mut stasis = exchanged(lab, &card, &card, number)?;
+    let line = format!("guest \"{GUEST}\" has got the memory that it waited for");
+    stasis.qemu.console.wait_for(&line, SILENCE)?;
+    goes_on(&mut stasis)?;
+    stasis.quit()?;
+    let mut stasis = exchanged(lab, &card, &other, number)?;
+    let line = format!(" is still to be loaded, and checkpoint {number} is damaged there]");
+    stasis.qemu.console.wait_for(&line, SILENCE)?;
+    stasis.is_alive()?;
+    stasis.quit()
 }
 
 pub fn a_checkpoint_is_needed_until_all_of_it_is_loaded(lab: &Lab) -> Result<()> {

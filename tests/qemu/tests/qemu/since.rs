@@ -6,22 +6,103 @@ use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Stasis, guest};
 use stasis_qemu_tests::tamper;
 use stasis_state::RecordType;
+use xtask::initramfs;
 
+use crate::linux;
 use crate::resume::{file, same};
 
 const GUEST: &str = "waves";
 /// Bytes of which a checkpoint of a guest that stood still writes fewer: its registers, and the metadata around them.
 const FEW: u64 = 64 << 10;
 
-/// Makes a checkpoint. Returns its number, its bytes, and how many of them it shares.
+/// Makes a checkpoint of [`GUEST`]. Returns its number, its bytes, and how many of them it shares.
 fn checkpoint(stasis: &mut Stasis) -> Result<(u64, u64, u64)> {
-    let lines = stasis.command(&format!("checkpoint {GUEST} {GUEST}"))?;
+    checkpoint_of(stasis, GUEST)
+}
+
+/// Makes a checkpoint. Returns its number, its bytes, and how many of them it shares.
+fn checkpoint_of(stasis: &mut Stasis, guest: &str) -> Result<(u64, u64, u64)> {
+    let lines = stasis.command(&format!("checkpoint {guest} {guest}"))?;
     let line = lines.iter().find(|line| line.starts_with("checkpoint ")).context("no line")?;
     println!("{line}");
     let before = |unit: &str| line.split(unit).next().map(numbers)?.last().copied();
     let number = numbers(line).first().copied().context("no number")?;
     let shared = if line.contains(" of them shared") { before(" of them shared") } else { Some(0) };
     Ok((number, before(" bytes").context("no bytes")?, shared.context("no number is shared")?))
+}
+
+/// What was stored before a store is upgraded stays as it is; what is stored then shares.
+pub fn a_store_of_version_2_is_upgraded_with_what_is_in_it(lab: &Lab) -> Result<()> {
+    let disk = lab.disk_of_version("version-2.img", 2)?;
+    let machine = lab.machine().configured(guest(GUEST, 32), Some(lab.guest(GUEST)?)).disk(&disk);
+    let mut stasis = machine.boot()?;
+    let (first, ..) = checkpoint(&mut stasis)?;
+    let (second, _, shared) = checkpoint(&mut stasis)?;
+    ensure!(shared == 0, "a store of version 2 shares {shared} bytes");
+    let before = [first, second].map(|number| tamper::get(&disk, number));
+    stasis.command("store upgrade")?;
+    let (third, bytes, shared) = checkpoint(&mut stasis)?;
+    ensure!(bytes > 0 && shared == 0, "checkpoint {third} shares with one that has no identity");
+    let (_, bytes, shared) = checkpoint(&mut stasis)?;
+    ensure!(shared > 0, "the next one shares nothing of {bytes} bytes");
+    for (number, before) in [first, second].into_iter().zip(before) {
+        ensure!(tamper::get(&disk, number)? == before?, "checkpoint {number} has changed");
+    }
+    stasis.command(&format!("delete {second}"))?;
+    stasis.kill()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    stasis.command(&format!("resume {first} --whole"))?;
+    checkpoint(&mut stasis)?;
+    stasis.quit()
+}
+
+/// A guest is stored until its disk is full. The checkpoint that finds no room leaves the marks of what has changed: the next one has it.
+pub fn a_disk_that_is_full_between_two_checkpoints_loses_no_page(lab: &Lab) -> Result<()> {
+    let disk = lab.disk_of(16 << 20)?;
+    let machine = lab.machine().configured(guest(GUEST, 32), Some(lab.guest(GUEST)?)).disk(&disk);
+    let mut stasis = machine.boot()?;
+    let mut numbers = Vec::new();
+    let reason = loop {
+        ensure!(numbers.len() < 64, "the disk does not get full");
+        match checkpoint(&mut stasis) {
+            Ok((number, ..)) => numbers.push(number),
+            Err(_) => break stasis.refused(&format!("checkpoint {GUEST} {GUEST}"))?,
+        }
+    };
+    ensure!(reason.contains("the store is full"), "{reason}");
+    ensure!(numbers.len() > 1, "one checkpoint is all that fits");
+    // The one that the next one shares with stays.
+    let last = numbers.pop();
+    for number in numbers {
+        stasis.command(&format!("delete {number}"))?;
+    }
+    stasis.command(&format!("pause {GUEST}"))?;
+    let (sharing, _, shared) = checkpoint(&mut stasis)?;
+    ensure!(shared > 0, "it shares nothing with checkpoint {last:?}");
+    let sharing = file(&disk, sharing)?;
+    for line in tamper::list(&disk)? {
+        stasis.command(&format!("delete {}", line.0))?;
+    }
+    let (whole, _, shared) = checkpoint(&mut stasis)?;
+    ensure!(shared == 0, "it shares {shared} bytes with nobody");
+    same(&sharing, &file(&disk, whole)?, &[RecordType::Clock])?;
+    stasis.quit()
+}
+
+/// An idle Linux writes a few pages between two checkpoints.
+pub fn a_second_checkpoint_of_an_idle_linux_is_a_fiftieth_of_the_first(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = linux::machine(lab, 1)?.disk(&disk).boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
+    stasis.detach()?;
+    let (_, first, _) = checkpoint_of(&mut stasis, "linux")?;
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let (_, bytes, shared) = checkpoint_of(&mut stasis, "linux")?;
+    let written = bytes - shared;
+    println!("{written} bytes are written, {} in 1000 of {first}", written * 1000 / first);
+    ensure!(written * 50 <= first, "{written} bytes are written, of {first} at first");
+    stasis.quit()
 }
 
 /// The guest writes between the first two, and stands still then, so that a whole one can be compared.
