@@ -117,9 +117,7 @@ pub fn fill<S: PageSource, M: Machine>(
         let bytes = unit.start + page * PAGE_SIZE..unit.start + (page + run) * PAGE_SIZE;
         match pages[page] {
             Page::Zero => filling.zero(bytes).map_err(|_| failed(page, Why::Length)),
-            Page::Word(word) => {
-                filling.fill(bytes, word).map_err(|_| failed(page, Why::Length))
-            }
+            Page::Word(word) => filling.fill(bytes, word).map_err(|_| failed(page, Why::Length)),
             Page::Stored { offset, .. } => read_pages(source, &mut filling, offset, bytes)
                 .map_err(|(n, why)| failed(page + n, why)),
         }?;
