@@ -52,7 +52,7 @@ pub enum CloneError {
     #[error(transparent)]
     Unfinished(#[from] Unfinished),
     /// There is no memory to note what is shared.
-    #[error("no memory to note what the guests share: {0}")]
+    #[error("no memory is free to note what the guests share")]
     NoRam(#[from] NoRam),
     /// The clone's registers break a rule.
     #[error(transparent)]
@@ -83,6 +83,7 @@ pub fn clone(
     name: &str,
     out: &mut Answer,
 ) -> Result<(), CloneError> {
+    let start = timer::counter();
     check(domain, name)?;
     if domain.look().missing > 0 {
         work.with_store(|store| loading::finish(store, domain, out).map_err(CloneError::from))?;
@@ -94,8 +95,9 @@ pub fn clone(
     add(state, ram, did)?;
     let _ = writeln!(
         out,
-        "guest \"{name}\" goes on as \"{}\" was; that stood still {pause_micros} us",
-        domain.name
+        "guest \"{name}\" goes on as \"{}\" was, {} us; that stood still {pause_micros} us",
+        domain.name,
+        clock::micros_since(start)
     );
     Ok(())
 }
@@ -128,7 +130,7 @@ fn take(task: &mut Task, domain: &Domain) -> Result<Taken, CloneError> {
     Ok(Taken { state, ram, did, pause_micros: clock::micros_since(begin) })
 }
 
-/// Adds the clone to the machine's guests. It does what its original did, but is paused if that waits for memory.
+/// Adds the clone to the machine's guests. It is paused if its original is, and finds by itself if it must wait for memory, too.
 fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
     let identity = guests::host_identity();
     let terms = Terms {

@@ -245,7 +245,7 @@ pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
     terminal::forget(domain);
     turns::retire(task, domain);
     let (ram, stage2) = parked.take_memory(task);
-    drop(ram);
+    ram.give_back(&mut || task.yield_now());
     GUESTS.lock().give_back(domain.number, stage2);
     Ok(())
 }

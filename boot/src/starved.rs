@@ -44,9 +44,8 @@ pub fn serve(task: &mut Task) -> bool {
         );
         is_busy = true;
     }
-    while tables::is_any_free()
-        && let Some(domain) = next(task)
-    {
+    while !STARVED.lock(task).is_empty() && tables::is_any_free() {
+        let Some(domain) = next(task) else { break };
         let mut parked = domain.park();
         // A person may have paused, stopped or removed the guest meanwhile.
         if parked.state == RunState::Starved {

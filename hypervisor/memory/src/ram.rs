@@ -165,12 +165,15 @@ impl<M: Machine> GuestRam<M> {
     }
 
     /// Gives the memory up, and returns its addresses; `None` if a snapshot may still read it, or a loader write it. What is, or was, shared with other
-    /// memories goes back by itself: there are no addresses then.
-    pub fn into_range(self) -> Option<range::Range> {
+    /// memories goes back by itself, in pieces between which this calls `pause`: there are no addresses then.
+    pub fn into_range(self, pause: &mut dyn FnMut()) -> Option<range::Range> {
         let range = self.range();
         let Self { raw, snapshot, missing, .. } = self;
         drop((snapshot, missing));
-        Arc::into_inner(raw).map(|_| range)
+        Arc::into_inner(raw).map(|mut raw| {
+            raw.release(pause);
+            range
+        })
     }
 
     /// Returns the snapshot that was begun and did not end yet.

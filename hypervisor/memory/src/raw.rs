@@ -58,6 +58,13 @@ impl<M> Raw<M> {
         Self { len, map: Some(map), ..Self::none() }
     }
 
+    /// Gives back all frames, in pieces between which it calls `pause`.
+    pub fn release(&mut self, pause: &mut dyn FnMut()) {
+        if let Some(map) = &mut self.map {
+            map.release(pause);
+        }
+    }
+
     /// Returns the map; `None` if all is in one place.
     pub fn map(&self) -> Option<&Map> {
         self.map.as_ref()

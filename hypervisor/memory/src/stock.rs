@@ -95,12 +95,6 @@ impl Stock {
         None
     }
 
-    /// Returns whether a page is free.
-    pub fn has_free(&self) -> bool {
-        let blocks = self.blocks.get(self.first..).unwrap_or_default();
-        blocks.iter().any(|block| block.free != PageBits::NONE)
-    }
-
     /// Returns the index of the block that a page is in.
     fn index(&self, page: u64) -> Option<usize> {
         let index = self.blocks.partition_point(|block| block.start <= page).checked_sub(1)?;

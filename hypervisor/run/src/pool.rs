@@ -70,13 +70,20 @@ fn at(range: Range) -> Result<(NonNull<u8>, usize), NoRam> {
     Ok((NonNull::new(start).ok_or(NoRam::AtZero)?, range.len() as usize))
 }
 
-/// Takes a block of 2 MiB, as it is.
+/// Takes a block of 2 MiB, as it is, if at least `kept` bytes are left.
 ///
 /// # Errors
 ///
 /// [`NoRam`] says what there is instead.
-pub(crate) fn take_block() -> Result<Range, NoRam> {
-    take_range(0, RAM_UNIT)
+pub(crate) fn take_block(kept: u64) -> Result<Range, NoRam> {
+    let mut free = FREE.lock();
+    let pool = free.as_mut().ok_or(NoRam::Unknown)?;
+    let least = kept + RAM_UNIT;
+    if pool.free_bytes() < least {
+        // This is refused, with the sizes of what is free.
+        return pool.take(0, least, RAM_UNIT);
+    }
+    pool.take(0, RAM_UNIT, RAM_UNIT)
 }
 
 /// Takes a block of 2 MiB for ever, and makes it zeros. Returns its address.
@@ -102,7 +109,12 @@ pub(crate) fn give_back_range(range: Range) {
 
 /// Puts memory back into the pool. Memory that a snapshot may still read is lost instead.
 pub fn give_back(memory: GuestRam) {
-    let range = memory.into_range();
+    give_back_in_pieces(memory, &mut || ());
+}
+
+/// Puts memory back into the pool, as [`give_back`] does. Calls `pause` between pieces, of which memory in one place is one.
+pub fn give_back_in_pieces(memory: GuestRam, pause: &mut dyn FnMut()) {
+    let range = memory.into_range(pause);
     debug_assert!(range.is_some(), "a snapshot ends before its memory goes");
     if let Some(range) = range.filter(|range| !range.is_empty()) {
         give_back_range(range);

@@ -77,7 +77,7 @@ fn give_back_page(page: u64) -> GivenBack {
 // data, and no guest has it. So what instruction caches have of it is from before, and is dropped when a page is taken after one was given back.
 unsafe impl Frames for PoolFrames {
     fn take(&self) -> Option<NonNull<u8>> {
-        let page = take_page().ok()?;
+        let page = take_page(KEPT).ok()?;
         if MAY_BE_FETCHED.swap(false, Ordering::Relaxed) {
             cache::invalidate_instructions();
         }
@@ -102,18 +102,22 @@ unsafe impl Frames for PoolFrames {
     }
 }
 
-/// Returns whether there is memory for a page.
+/// Returns whether there is memory for a frame.
 pub fn is_any_free() -> bool {
-    STOCK.lock().has_free() || pool::free_bytes() >= RAM_UNIT
+    let page = take_page(KEPT);
+    page.inspect(|page| _ = give_back_page(*page)).is_ok()
 }
 
-/// Takes a page of the pool.
-fn take_page() -> Result<u64, NoRam> {
+/// Bytes of the pool that are not for frames: checkpoints, of any guest, need some.
+const KEPT: u64 = 8 << 20;
+
+/// Takes a page of the stock, or else of the pool, of which `kept` bytes are left.
+fn take_page(kept: u64) -> Result<u64, NoRam> {
     let mut stock = STOCK.lock();
     if let Some(page) = stock.take() {
         return Ok(page);
     }
-    let block = pool::take_block()?;
+    let block = pool::take_block(kept)?;
     MAY_BE_FETCHED.store(true, Ordering::Relaxed);
     if stock.add(block.start).is_err() {
         pool::give_back_range(block);
@@ -127,7 +131,7 @@ fn take_page() -> Result<u64, NoRam> {
 unsafe impl TableSource for GuestTables {
     fn allocate(&mut self) -> Option<NonNull<Table>> {
         let Self::OfPool(why) = self else { return HeapTables.allocate() };
-        let page = take_page().inspect_err(|error| *why = Err(*error)).ok()?;
+        let page = take_page(0).inspect_err(|error| *why = Err(*error)).ok()?;
         let table = NonNull::new(ptr::with_exposed_provenance_mut::<Table>(page as usize))?;
         // SAFETY: the page is RAM of the pool, which is mapped one to one for reading and writing, by the caller of `pool::init`; it is as large and as
         // aligned as a table; and the stock gave it to us alone.

@@ -85,7 +85,7 @@ impl<M: Machine> GuestRam<M> {
     }
 
     /// Returns another memory with the same content, for a clone of the guest, with the same marks: what has changed since the baseline has changed there, too. Both share all of it. Stage 2 lets nobody write
-    /// [what counts as changed](Self::changed_blocks) any more before one of them runs again.
+    /// [what counts as changed](Self::changed_blocks) any more before one of them runs again. Calls `pause` between pieces.
     ///
     /// # Errors
     ///
@@ -94,7 +94,11 @@ impl<M: Machine> GuestRam<M> {
     /// # Panics
     ///
     /// If it is not whole blocks, or a part of it is missing, or a checkpoint of it is under way.
-    pub fn share(&mut self, frames: &'static dyn Frames) -> Result<Self, NoFrame> {
+    pub fn share(
+        &mut self,
+        frames: &'static dyn Frames,
+        pause: &mut dyn FnMut(),
+    ) -> Result<Self, NoFrame> {
         assert!(self.missing.is_none() && self.snapshot.is_none() && !self.is_taken);
         self.take_map(frames)?;
         let (Some(sharing), Some(map)) = (&mut self.sharing, self.raw.map()) else {
@@ -103,7 +107,7 @@ impl<M: Machine> GuestRam<M> {
         let len = self.raw.len();
         let (mut changed, mut of_other) = (PageSet::none(len)?, Sharing::new(len)?);
         let mut written = Written::nowhere(len).map_err(|_| NoFrame)?;
-        let other = map.fork(|index| sharing.moved.of_block(index * BLOCK_SIZE))?;
+        let other = map.fork(|index| sharing.moved.of_block(index * BLOCK_SIZE), pause)?;
         sharing.own.clear();
         of_other.moved.copy_from(&sharing.moved);
         changed.copy_from(&self.changed);

@@ -105,12 +105,16 @@ impl Map {
         Ok(Self { base: Arc::new(Base { start, stride, users }), tables, frames })
     }
 
-    /// Returns another memory with the same content, of which `moved` returns the pages that have frames, by block. Both share all of it.
+    /// Returns another memory with the same content, of which `moved` returns the pages that have frames, by block. Both share all of it. Calls `pause` after each block.
     ///
     /// # Errors
     ///
     /// Nothing is shared then, if there is no memory for its notes, or no frame for a table.
-    pub fn fork(&self, moved: impl Fn(usize) -> PageBits) -> Result<Self, NoFrame> {
+    pub fn fork(
+        &self,
+        moved: impl Fn(usize) -> PageBits,
+        pause: &mut dyn FnMut(),
+    ) -> Result<Self, NoFrame> {
         let tables = zeros(self.tables.len()).map_err(|NoMemory| NoFrame)?;
         self.base.users.iter().for_each(|users| {
             users.fetch_add(1, Ordering::Relaxed);
@@ -125,6 +129,7 @@ impl Map {
                 self.frames.share(frame).map_err(|_| NoFrame)?;
                 to[page].store(frame, Ordering::Relaxed);
             }
+            pause();
         }
         Ok(other)
     }
@@ -219,19 +224,29 @@ impl Map {
         Ok(Own::Moved)
     }
 
-    /// Gives back the table of a block, and the frames that are in it.
-    fn release_table(&mut self, index: usize) {
-        let Some(table) = self.table(index) else { return };
+    /// Gives back all frames, in pieces between which it calls `pause`: to drop the map takes no longer than a moment then.
+    pub fn release(&mut self, pause: &mut dyn FnMut()) {
+        for index in 0..self.tables.len() {
+            if self.release_table(index) {
+                pause();
+            }
+        }
+    }
+
+    /// Gives back the table of a block, and the frames that are in it. Returns whether there was one.
+    fn release_table(&mut self, index: usize) -> bool {
+        let Some(table) = self.table(index) else { return false };
         for entry in table {
             let frame = entry.load(Ordering::Relaxed);
             if frame != 0 {
-                // SAFETY: the map is a user of the frame, for an entry has it, and is dropped: nobody looks at the entry again.
+                // SAFETY: the map is a user of the frame, for an entry has it. Nobody looks at the entry again: the map is not shared, and forgets the table.
                 unsafe { self.frames.give_back(frame) };
             }
         }
-        let table = self.tables[index].load(Ordering::Relaxed);
-        // SAFETY: the map is the one user of the frame, which it took for the table, and is dropped: nobody looks at the table again.
+        let table = core::mem::take(self.tables[index].get_mut());
+        // SAFETY: the map is the one user of the frame, which it took for the table, and has forgotten it.
         unsafe { self.frames.give_back(table) };
+        true
     }
 }
 

@@ -132,7 +132,7 @@ fn memory_that_a_snapshot_may_read_is_not_given_to_another() {
     let mut ram = FakeRam::new(SIZE);
     let snapshot = ram.begin_snapshot(room(SIZE, 1), Since::Ever);
     let owner = core::mem::replace(&mut *ram, GuestRam::none());
-    assert_eq!(owner.into_range(), None);
+    assert_eq!(owner.into_range(&mut || ()), None);
     drop(snapshot);
 }
 

@@ -112,7 +112,7 @@ impl Parked<'_> {
     /// # Errors
     ///
     /// [`NoRam`] if there is no memory for notes.
-    pub fn share_ram(&mut self, _: &mut Task) -> Result<Ram, NoRam> {
+    pub fn share_ram(&mut self, task: &mut Task) -> Result<Ram, NoRam> {
         let number = self.domain.number;
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else {
             return Err(NoRam::Unknown);
@@ -123,7 +123,7 @@ impl Parked<'_> {
         let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
         // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
         unsafe { stage2.forbid_writes(blocks, forget) };
-        ram.share()
+        ram.share(&mut || task.yield_now())
     }
 
     /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and gives it other RAM of the same size in the place of its own, which it shares with others.
@@ -134,7 +134,8 @@ impl Parked<'_> {
     pub fn give_ram(&mut self, ram: Ram, task: &mut Task) -> Result<(), NoRam> {
         self.set_state(RunState::Lost);
         self.withdraw_ram(task);
-        self.resident.ram = ram;
+        let before = core::mem::replace(&mut self.resident.ram, ram);
+        before.give_back(&mut || task.yield_now());
         self.map_ram().map_err(|_| NoRam::Unnoted)
     }
 

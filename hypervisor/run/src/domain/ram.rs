@@ -38,13 +38,13 @@ impl Ram {
     }
 
     /// Returns memory for a clone, with the same content: both share it until one of them writes. The guest is parked, nothing of its memory is missing, and no
-    /// checkpoint of it is under way. Stage 2 lets nobody write it any more before a guest runs again.
+    /// checkpoint of it is under way. Stage 2 lets nobody write it any more before a guest runs again. Calls `pause` between pieces.
     ///
     /// # Errors
     ///
     /// [`NoRam`] if there is no memory for notes.
-    pub(super) fn share(&mut self) -> Result<Self, NoRam> {
-        self.0.share(&PoolFrames).map(Self).map_err(|NoFrame| NoRam::Unnoted)
+    pub(super) fn share(&mut self, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
+        self.0.share(&PoolFrames, pause).map(Self).map_err(|NoFrame| NoRam::Unnoted)
     }
 
     /// Returns `len` bytes of zeros, which take frames of the pool as they are written.
@@ -62,6 +62,11 @@ impl Ram {
         // SAFETY: `take_zeros` returned a block of the pool, which is mapped one to one for ever, and which it made zeros. It was noted for `ZEROS` alone, so nobody writes it.
         let ram = unsafe { GuestRam::of_zeros(zeros, len as usize, &PoolFrames) };
         ram.map(Self).map_err(|NoFrame| NoRam::Unnoted)
+    }
+
+    /// Gives the memory back to the pool, in pieces. Calls `pause` between them.
+    pub fn give_back(mut self, pause: &mut dyn FnMut()) {
+        pool::give_back_in_pieces(core::mem::replace(&mut self.0, GuestRam::none()), pause);
     }
 
     /// Returns memory without a byte, for the place of memory that was taken.

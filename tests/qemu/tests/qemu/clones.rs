@@ -127,7 +127,7 @@ fn boot_beside(lab: &Lab, rest: u64) -> Result<Stasis> {
 }
 
 pub fn a_guest_without_memory_waits_and_goes_on_when_another_is_removed(lab: &Lab) -> Result<()> {
-    let mut stasis = boot_beside(lab, 4)?;
+    let stasis = boot_beside(lab, 4)?;
     let free =
         numbers(stasis.complaint(&["of RAM free"])?.split("] ").nth(1).context("no time")?)[1];
     stasis.quit()?;
@@ -230,4 +230,21 @@ pub fn a_linux_and_its_clone_go_on(lab: &Lab) -> Result<()> {
 /// The original and fifteen clones have 4 GiB together.
 pub fn sixteen_linux_fit_in_1_gib(lab: &Lab) -> Result<()> {
     linux_with_clones(lab, 15)?.quit()
+}
+
+/// Counted by the machine's own clock, whose microsecond is a thousand instructions.
+pub fn a_clone_of_256_mib_takes_at_most_300_000_instructions(lab: &Lab) -> Result<()> {
+    let config = GuestConfig { vcpus: 1, ..guest(GUEST, 256) };
+    let machine = lab.machine().configured(config, Some(lab.guest(GUEST)?)).cpus(1);
+    let mut stasis = machine.cpu("cortex-a57,cntfrq=1000000000").counting_instructions(0).boot()?;
+    for name in ["twin", "third"] {
+        let lines = stasis.command(&format!("clone {GUEST} as {name}"))?;
+        let line = lines.iter().find(|line| line.contains("stood still")).context("no line")?;
+        println!("{line}");
+        let [micros, pause] = numbers(line)[..] else {
+            anyhow::bail!("\"{line}\" has two numbers")
+        };
+        ensure!(micros < 300 && pause <= micros, "{line}");
+    }
+    stasis.quit()
 }

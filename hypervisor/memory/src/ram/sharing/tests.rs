@@ -200,7 +200,7 @@ impl Guest {
             return None;
         }
         self.forbid_writes();
-        let ram = self.ram.share(heap).ok()?;
+        let ram = self.ram.share(heap, &mut || ()).ok()?;
         let clone = Self::new(ram, self.is.clone());
         assert!(clone.stage2.iter().all(|page| !page.1), "the clone may write what is shared");
         Some(clone)
@@ -278,7 +278,11 @@ fn take(step: Step, guests: &mut Vec<Guest>, heap: &'static Heap, value: u64) {
             let clone = guests[n % count].share(heap);
             guests.extend(clone);
         }
-        Step::Remove(n) if count > 1 => guests.swap_remove(n % count).end(),
+        Step::Remove(n) if count > 1 => {
+            let mut guest = guests.swap_remove(n % count);
+            guest.end();
+            assert!(guest.ram.into_range(&mut || ()).is_some(), "nobody has it any more");
+        }
         Step::Clone(_) | Step::Remove(_) => {}
         Step::Begin(n) => guests[n % count].begin(),
         Step::End(n) => guests[n % count].end(),
