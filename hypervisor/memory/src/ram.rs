@@ -343,6 +343,7 @@ impl<M: Machine> WriteRam for GuestRam<M> {
     fn fill(&mut self, bytes: Range<usize>, word: u64) -> Result<(), OutOfRange> {
         self.check_there(bytes.clone())?;
         self.keep(bytes.clone());
+        self.make_all_own(bytes.clone())?;
         self.raw.fill(bytes.clone(), word)?;
         self.note(bytes);
         Ok(())

@@ -20,11 +20,17 @@ use stasis_state::written::BLOCK_SIZE;
 /// Memory that its owner shares with guests. It is whole pages, and never a reference. Of the hypervisor, its owner alone writes it, and a snapshot
 /// may read it.
 pub struct Raw<M> {
-    /// Where it is, if it has no map.
-    start: NonNull<u8>,
+    place: Place,
     len: usize,
-    map: Option<Map>,
     machine: PhantomData<fn() -> M>,
+}
+
+/// Where memory is.
+enum Place {
+    /// In one place, from this byte on.
+    Together(NonNull<u8>),
+    /// Where the map says.
+    Mapped(Map),
 }
 
 // SAFETY: `Raw` owns its memory, which is mapped on every core, and its methods depend on no state of one core.
@@ -36,7 +42,7 @@ impl<M> Raw<M> {
     /// Returns memory without a byte.
     pub const fn none() -> Self {
         let start = NonNull::<PageAligned>::dangling().cast();
-        Self { start, len: 0, map: None, machine: PhantomData }
+        Self { place: Place::Together(start), len: 0, machine: PhantomData }
     }
 
     /// Takes `len` bytes at `start`.
@@ -50,24 +56,27 @@ impl<M> Raw<M> {
     /// If `start` or `len` is no multiple of a page.
     pub unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
         assert!(start.addr().get().is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE));
-        Self { start, len, map: None, machine: PhantomData }
+        Self { place: Place::Together(start), len, machine: PhantomData }
     }
 
     /// Takes the pages of a map, which is of `len` bytes.
     pub fn mapped(map: Map, len: usize) -> Self {
-        Self { len, map: Some(map), ..Self::none() }
+        Self { place: Place::Mapped(map), len, machine: PhantomData }
     }
 
     /// Gives back all frames, in pieces between which it calls `pause`.
     pub fn release(&mut self, pause: &mut dyn FnMut()) {
-        if let Some(map) = &mut self.map {
+        if let Place::Mapped(map) = &mut self.place {
             map.release(pause);
         }
     }
 
     /// Returns the map; `None` if all is in one place.
     pub fn map(&self) -> Option<&Map> {
-        self.map.as_ref()
+        match &self.place {
+            Place::Together(_) => None,
+            Place::Mapped(map) => Some(map),
+        }
     }
 
     /// Returns the memory, which is whole blocks in one place, with a map, so that it can be shared. The blocks go to `frames` when nobody uses them any
@@ -81,8 +90,9 @@ impl<M> Raw<M> {
     ///
     /// If it is not whole blocks, or has a map.
     pub fn into_mapped(self, frames: &'static dyn Frames) -> Result<Self, (NoMemory, Self)> {
-        assert!(self.map.is_none() && self.len.is_multiple_of(BLOCK_SIZE));
-        let (start, count) = (self.start.as_ptr().expose_provenance(), self.len / BLOCK_SIZE);
+        let Place::Together(start) = self.place else { panic!("it has a map") };
+        assert!(self.len.is_multiple_of(BLOCK_SIZE));
+        let (start, count) = (start.as_ptr().expose_provenance(), self.len / BLOCK_SIZE);
         // SAFETY: 1. The caller of `new` promised that the memory is mapped, and ours alone, for as long as `self` lives, which the map takes the place of. 2. The
         // caller of `new` promised that nobody has a reference to it.
         match unsafe { Map::of_blocks(start as u64, count, frames) } {
@@ -98,7 +108,10 @@ impl<M> Raw<M> {
 
     /// Returns the address of its first byte; 0 if it is not in one place.
     pub fn address(&self) -> usize {
-        if self.map.is_some() { 0 } else { self.start.addr().get() }
+        match &self.place {
+            Place::Together(start) => start.addr().get(),
+            Place::Mapped(_) => 0,
+        }
     }
 
     /// Returns the physical address of the byte at `offset`. The rest of its page follows, and, without a map, all that is behind it.
@@ -107,18 +120,18 @@ impl<M> Raw<M> {
     ///
     /// If it has no such byte, and a map.
     pub fn address_of(&self, offset: usize) -> u64 {
-        match &self.map {
-            None => (self.start.addr().get() + offset) as u64,
-            Some(map) => map.address_of(offset),
+        match &self.place {
+            Place::Together(start) => (start.addr().get() + offset) as u64,
+            Place::Mapped(map) => map.address_of(offset),
         }
     }
 
     /// Calls `each` with a pointer to each piece of `bytes`, which are in the memory, that is in one place, and with the piece.
     #[inline(always)]
     fn each(&self, bytes: Range<usize>, mut each: impl FnMut(*mut u8, Range<usize>)) {
-        match &self.map {
-            None => each(self.start.as_ptr().wrapping_add(bytes.start), bytes),
-            Some(map) => each_page(map, bytes, &mut each),
+        match &self.place {
+            Place::Together(start) => each(start.as_ptr().wrapping_add(bytes.start), bytes),
+            Place::Mapped(map) => each_page(map, bytes, &mut each),
         }
     }
 
@@ -129,9 +142,9 @@ impl<M> Raw<M> {
             return Err(AccessError::Misaligned { offset, width });
         }
         // The start is a page's, so this is a multiple of the width, too.
-        Ok(match &self.map {
-            None => self.start.as_ptr().wrapping_add(offset),
-            Some(map) => map.place(offset),
+        Ok(match &self.place {
+            Place::Together(start) => start.as_ptr().wrapping_add(offset),
+            Place::Mapped(map) => map.place(offset),
         })
     }
 }
@@ -177,10 +190,11 @@ impl<M: Machine> Raw<M> {
     ) -> Result<(), OutOfRange> {
         OutOfRange::check_len(at, len, self.len)?;
         OutOfRange::check_len(from_at, len, from.len)?;
-        assert!((at | from_at).is_multiple_of(8) && (len == 0 || self.start != from.start));
-        assert!(self.map.is_none());
+        let Place::Together(start) = self.place else { panic!("it has a map") };
+        let is_other = !matches!(from.place, Place::Together(from) if from == start);
+        assert!((at | from_at).is_multiple_of(8) && (len == 0 || is_other));
         from.each(from_at..from_at + len, |from, part| {
-            let to = self.start.as_ptr().wrapping_add(at + part.start - from_at);
+            let to = start.as_ptr().wrapping_add(at + part.start - from_at);
             // SAFETY: 1. The bytes lie within both memories, as was just checked, and the callers of `new`, or `Frames`, promised all of those mapped as normal
             // memory. The pages begin at a multiple of 8, as was asserted: each start is a page's. 2. They promised that nobody has a reference to them. 3. Each
             // memory has one owner, and these are two, as was asserted, of which one has no map; so they do not overlap.
@@ -208,10 +222,12 @@ impl<M: Machine> Raw<M> {
     pub fn fill(&self, bytes: Range<usize>, word: u64) -> Result<(), OutOfRange> {
         let len = OutOfRange::check(&bytes, self.len)?;
         assert!((bytes.start | len).is_multiple_of(8));
-        // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. They begin and end
-        // at multiples of 8, as was asserted: `start` is a page's. 2. `new`'s caller promised that nobody has a reference to them. 3. No other bytes are
-        // accessed.
-        unsafe { M::fill(self.start.as_ptr().add(bytes.start), word, len) };
+        self.each(bytes, |at, part| {
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. They begin
+            // and end at multiples of 8, as was asserted: pieces begin at a page's start or where the bytes do. 2. They promised that nobody has a reference to
+            // them. 3. No other bytes are accessed.
+            unsafe { M::fill(at, word, part.len()) };
+        });
         Ok(())
     }
 
@@ -247,7 +263,7 @@ impl<M: Machine> Raw<M> {
     ///
     /// [`NoFrame`] if there is no frame for it.
     pub fn make_own(&self, offset: usize) -> Result<Own, NoFrame> {
-        let Some(map) = &self.map else { return Ok(Own::Block) };
+        let Place::Mapped(map) = &self.place else { return Ok(Own::Block) };
         map.make_own(offset, |from, to| {
             let bytes = |at: *const u8| at.addr()..at.addr() + PAGE_SIZE;
             M::clean_and_invalidate(bytes(from));
@@ -263,9 +279,12 @@ impl<M: Machine> Raw<M> {
     pub fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
         let start = offset - offset % PAGE_SIZE;
         OutOfRange::check_len(start, PAGE_SIZE, self.len)?;
-        // SAFETY: 1. The page lies within `len`, as was just checked, and `new`'s caller promised all of those mapped as normal memory. It begins at a
-        // multiple of 8. 2. `new`'s caller promised that nobody has a reference to it. 3. No other bytes are accessed.
-        let is_repeated = unsafe { M::is_repeated(self.start.as_ptr().add(start)) };
+        let mut is_repeated = false;
+        self.each(start..start + PAGE_SIZE, |at, _| {
+            // SAFETY: 1. The page lies within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. A page is in
+            // one piece, and begins at a multiple of 8. 2. They promised that nobody has a reference to it. 3. No other bytes are accessed.
+            is_repeated = unsafe { M::is_repeated(at) };
+        });
         let mut word = [0; 8];
         self.read(start, &mut word)?;
         Ok(is_repeated.then_some(u64::from_le_bytes(word)))
@@ -331,7 +350,10 @@ accesses! {
 
 impl<M> fmt::Debug for Raw<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x} bytes at {:p}", self.len, self.start)
+        match &self.place {
+            Place::Together(start) => write!(f, "{:#x} bytes at {start:p}", self.len),
+            Place::Mapped(map) => write!(f, "{:#x} bytes in {map:?}", self.len),
+        }
     }
 }
 

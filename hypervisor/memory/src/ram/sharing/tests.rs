@@ -175,8 +175,12 @@ impl Guest {
     }
 
     fn own(&mut self, pages: Range<usize>, value: u64) {
-        let bytes = vec![value.to_le_bytes(); pages.len() * PAGE_SIZE / 8].concat();
-        if self.ram.write(pages.start * PAGE_SIZE, &bytes).is_ok() {
+        let all = pages.start * PAGE_SIZE..pages.end * PAGE_SIZE;
+        let written = match value % 2 {
+            0 => self.ram.fill(all, value),
+            _ => self.ram.write(all.start, &vec![value.to_le_bytes(); all.len() / 8].concat()),
+        };
+        if written.is_ok() {
             self.is[pages].fill(value);
         }
         self.see();
@@ -235,6 +239,8 @@ impl Guest {
         for page in EDGES {
             let found = self.ram.load_u64(page * PAGE_SIZE).unwrap();
             assert_eq!(found, self.is[page], "page {page} of the hypervisor's");
+            let word = self.ram.word(page * PAGE_SIZE).unwrap();
+            assert!(word.is_none_or(|word| word == found), "page {page} is another word");
             // SAFETY: the page is the guest's, of memory that lives as long as the heap.
             let found =
                 unsafe { with_exposed_provenance::<u64>(self.stage2[page].0 as usize).read() };
