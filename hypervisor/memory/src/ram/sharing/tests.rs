@@ -122,6 +122,7 @@ enum Step {
     Own(usize, usize),
     OwnTwo(usize, usize),
     Zero(usize, usize),
+    Fill(usize, usize),
     Clone(usize),
     Remove(usize),
     Begin(usize),
@@ -239,8 +240,13 @@ impl Guest {
         for page in EDGES {
             let found = self.ram.load_u64(page * PAGE_SIZE).unwrap();
             assert_eq!(found, self.is[page], "page {page} of the hypervisor's");
-            let word = self.ram.word(page * PAGE_SIZE).unwrap();
-            assert!(word.is_none_or(|word| word == found), "page {page} is another word");
+            let mut bytes = vec![0; PAGE_SIZE];
+            self.ram.read(page * PAGE_SIZE, &mut bytes).unwrap();
+            let crc = self.ram.crc32c(0, page * PAGE_SIZE..(page + 1) * PAGE_SIZE);
+            assert_eq!(crc, bytes.crc32c(0, 0..PAGE_SIZE), "page {page}");
+            assert_eq!(self.ram.word(page * PAGE_SIZE), bytes.word(0), "page {page}");
+            let content = self.ram.pages_with_content(page * PAGE_SIZE, 1);
+            assert_eq!(content, bytes.pages_with_content(0, 1), "page {page}");
             // SAFETY: the page is the guest's, of memory that lives as long as the heap.
             let found =
                 unsafe { with_exposed_provenance::<u64>(self.stage2[page].0 as usize).read() };
@@ -259,6 +265,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (guest(), page()).prop_map(|(guest, page)| Step::Own(guest, page)),
         1 => (guest(), page()).prop_map(|(guest, page)| Step::OwnTwo(guest, page)),
         1 => (guest(), page()).prop_map(|(guest, page)| Step::Zero(guest, page)),
+        1 => (guest(), page()).prop_map(|(guest, page)| Step::Fill(guest, page)),
         3 => guest().prop_map(Step::Clone),
         2 => guest().prop_map(Step::Remove),
         1 => guest().prop_map(Step::Begin),
@@ -277,6 +284,13 @@ fn take(step: Step, guests: &mut Vec<Guest>, heap: &'static Heap, value: u64) {
             let guest = &mut guests[n % count];
             if guest.ram.zero(page * PAGE_SIZE..(page + 1) * PAGE_SIZE).is_ok() {
                 guest.is[page] = 0;
+            }
+            guest.see();
+        }
+        Step::Fill(n, page) => {
+            let guest = &mut guests[n % count];
+            if guest.ram.fill(page * PAGE_SIZE..(page + 1) * PAGE_SIZE, value).is_ok() {
+                guest.is[page] = value;
             }
             guest.see();
         }
