@@ -141,7 +141,9 @@ impl List {
         for first in (32..vgic.nr_irqs()).step_by(4) {
             let word = self.gicd(0, word_of(gicd::ITARGETSR, 8, first))?;
             for (intid, byte) in (first..vgic.nr_irqs()).zip(word.to_le_bytes()) {
-                vgic.distributor.spi_targets[intid - 32] = byte & all_cpus;
+                // With one vCPU, each SPI is for it, whatever the guest has written.
+                let targets = if all_cpus == 1 { 1 } else { byte & all_cpus };
+                vgic.distributor.spi_targets[intid - 32] = targets;
             }
         }
         for (vcpu, cpu) in vgic.cpus.iter_mut().enumerate() {

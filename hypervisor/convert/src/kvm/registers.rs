@@ -68,16 +68,16 @@ pub fn each<E>(
     visit: &mut dyn FnMut(Register<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     record(&mut vcpu.core, visit, |register, n| match register.name {
-        "x" => Some(core_u64(offset::X + 8 * n)),
-        "pc" => Some(core_u64(offset::PC)),
-        "pstate" => Some(core_u64(offset::PSTATE)),
+        "x" => Some(core(U64, offset::X + 8 * n)),
+        "pc" => Some(core(U64, offset::PC)),
+        "pstate" => Some(core(U64, offset::PSTATE)),
         _ => None,
     })?;
     record(&mut vcpu.system, visit, |register, _| special(register))?;
     record(&mut vcpu.fp, visit, |register, n| match register.name {
-        "v" => Some(ARM64 | U128 | CORE | (offset::V + 16 * n) / 4),
-        "fpsr" => Some(ARM64 | U32 | CORE | offset::FPSR / 4),
-        "fpcr" => Some(ARM64 | U32 | CORE | offset::FPCR / 4),
+        "v" => Some(core(U128, offset::V + 16 * n)),
+        "fpsr" => Some(core(U32, offset::FPSR)),
+        "fpcr" => Some(core(U32, offset::FPCR)),
         _ => None,
     })?;
     for register in Sysreg::all().filter(|register| register.encoding != ACTLR) {
@@ -113,11 +113,11 @@ fn record<R: Record, E>(
 
 /// Returns the id of a special register, which is in `struct kvm_regs`.
 fn special(register: &Descriptor) -> Option<u64> {
-    let spsr = |n: u64| core_u64(offset::SPSR + 8 * n);
+    let spsr = |n: u64| core(U64, offset::SPSR + 8 * n);
     Some(match register.name {
-        "sp_el0" => core_u64(offset::SP),
-        "sp_el1" => core_u64(offset::SP_EL1),
-        "elr_el1" => core_u64(offset::ELR_EL1),
+        "sp_el0" => core(U64, offset::SP),
+        "sp_el1" => core(U64, offset::SP_EL1),
+        "elr_el1" => core(U64, offset::ELR_EL1),
         "spsr_el1" => spsr(0),
         "spsr_abt" => spsr(1),
         "spsr_und" => spsr(2),
@@ -127,8 +127,10 @@ fn special(register: &Descriptor) -> Option<u64> {
     })
 }
 
-const fn core_u64(offset: u64) -> u64 {
-    ARM64 | U64 | CORE | offset / 4
+/// Returns the id of the field of `struct kvm_regs` at `offset` bytes.
+const fn core(size: u64, offset: u64) -> u64 {
+    let words = offset / 4;
+    ARM64 | size | CORE | words
 }
 
 /// Returns the id of the system register with this encoding.

@@ -106,7 +106,7 @@ impl List<'_> {
         });
         self.array(gicd::ITARGETSR, 8, |vgic, vcpu, first| {
             bytes(|i| match first + i < vgic.nr_irqs() {
-                true if first >= 32 => vgic.targets(first + i),
+                true if first >= 32 => targets(vgic, first + i),
                 true => 1 << vcpu,
                 false => 0,
             })
@@ -121,7 +121,7 @@ impl List<'_> {
             .map(|(_, first)| first)
             .filter(|&first| first >= 32 && (first..first + 4).any(|i| held(i).is_some()))
             .collect();
-        let targets = |intid| vgic.targets(intid);
+        let targets = |intid| targets(vgic, intid);
         for &first in &words {
             let holders = bytes(|i| held(first + i).unwrap_or(targets(first + i)));
             self.gicd(0, word_of(gicd::ITARGETSR, 8, first), holders);
@@ -178,6 +178,11 @@ impl List<'_> {
     fn push(&mut self, group: u32, attr: u64, value: u64) {
         self.attributes.push(Attribute { group, attr, value });
     }
+}
+
+/// Returns GICD_ITARGETSR of an SPI as the guest reads it, IHI 0048B.b 4.3.12: with one vCPU it is 0, which KVM would let the guest write.
+fn targets(vgic: &Vgic, intid: usize) -> u8 {
+    if vgic.cpus.len() == 1 { 0 } else { vgic.targets(intid) }
 }
 
 fn interrupt(vcpu: usize, intid: usize) -> Interrupt {

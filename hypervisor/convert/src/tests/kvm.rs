@@ -31,7 +31,8 @@ fn receiver(state: &Vgic, interrupt: Interrupt) -> Option<usize> {
         Interrupt::Private { vcpu, intid } => (Some(vcpu), intid),
         Interrupt::Shared { intid } => (None, intid),
     };
-    let line = !state.bit(Bits::Edge, interrupt) && !(vcpu.is_some() && [27, 30].contains(&intid));
+    let of_timer = vcpu.is_some() && [27, 30].contains(&intid);
+    let line = !state.bit(Bits::Edge, interrupt) && !of_timer;
     let pending = state.bit(Bits::Latch, interrupt)
         || state.bit(Bits::Level, interrupt) && line
         || vcpu.is_some_and(|vcpu| intid < 16 && state.cpus[vcpu].sgi_src[intid] != 0);
@@ -53,6 +54,10 @@ proptest! {
         let written = write(&state);
         let mut expected = after(&state, &written.losses);
         let read = read(&through_kvm(&written, state.cpus.len()), &high(&expected)).unwrap();
+        if state.cpus.len() == 1 {
+            let spis = expected.nr_irqs() - 32;
+            expected.distributor.spi_targets[..spis].fill(1);
+        }
         for unknown in &read.unknowns {
             if let Unknown::Holder { intid, assumed } = *unknown {
                 expected.set_holder(intid, Some(assumed));
@@ -179,6 +184,17 @@ fn a_high_line_is_raised_rather_than_latched_and_a_timers_is_kvms() {
     let vgic = read(&attributes, &high(&state)).unwrap().vgic;
     assert!(!vgic.bit(Bits::Latch, spi) && vgic.bit(Bits::Level, spi));
     assert!(vgic.bit(Bits::Level, timers[0]));
+}
+
+#[test]
+fn the_targets_of_one_vcpus_interrupts_read_as_zero() {
+    let mut state = state(Shape { nr_irqs: 64, nr_cpus: 1, prio_bits: 5 }, &[]);
+    state.distributor.spi_targets[8] = 1;
+    state.set_holder(40, Some(0));
+    let written = write(&state);
+    assert_eq!(kernel(&written, 1).get((1, 0x828)).value, 0);
+    assert_eq!(kernel(&written, 1).queued(Interrupt::Shared { intid: 40 }), Some(0));
+    assert_eq!(read(&through_kvm(&written, 1), &[]).unwrap().vgic.targets(40), 1);
 }
 
 #[test]
