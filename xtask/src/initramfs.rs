@@ -16,6 +16,9 @@ use crate::workspace::Workspace;
 /// The prompt of the shell.
 pub const PROMPT: &str = "guest# ";
 
+/// The prompt of the shell of a Linux that runs guests on its KVM.
+pub const OUTER_PROMPT: &str = "outer# ";
+
 /// The name of the folder with the drivers.
 const DRIVERS: &str = "drivers";
 
@@ -63,7 +66,24 @@ pub fn make_for_disks(workspace: &Workspace) -> Result<Vec<u8>> {
     contents(workspace, drivers)
 }
 
+/// Returns the initramfs of a Linux that runs guests on its KVM by `program`, which is stasis-kvm, and has these drivers.
+pub fn make_for_kvm(
+    workspace: &Workspace,
+    drivers: &[PathBuf],
+    program: Vec<u8>,
+) -> Result<Vec<u8>> {
+    let init = INIT.replace("guest", "outer");
+    let mut cpio = base(workspace, &init, drivers)?;
+    cpio.file("bin/stasis-kvm", 0o755, program)?;
+    cpio.finish().to_bytes()
+}
+
 fn contents(workspace: &Workspace, drivers: Vec<PathBuf>) -> Result<Vec<u8>> {
+    base(workspace, INIT, &drivers)?.finish().to_bytes()
+}
+
+/// Returns what every initramfs has, with this init and these drivers.
+fn base(workspace: &Workspace, init: &str, drivers: &[PathBuf]) -> Result<Cpio> {
     let busybox = Content::open(&setup::guests::ensure(workspace)?.busybox)?;
     let mut cpio = Cpio::new();
     for folder in ["bin", "dev", "proc", "sys", "tmp"] {
@@ -73,13 +93,13 @@ fn contents(workspace: &Workspace, drivers: Vec<PathBuf>) -> Result<Vec<u8>> {
     cpio.device("dev/console", 5, 1)?;
     cpio.file("bin/busybox", 0o755, busybox)?;
     cpio.file("bin/loop", 0o755, LOOP)?;
-    cpio.file("init", 0o755, INIT)?;
+    cpio.file("init", 0o755, init)?;
     cpio.folder(DRIVERS)?;
     for (number, path) in drivers.iter().enumerate() {
         // The names are in the order in which the drivers must be loaded.
         cpio.file(&format!("{DRIVERS}/{number:02}.ko"), 0o644, Content::open(path)?)?;
     }
-    cpio.finish().to_bytes()
+    Ok(cpio)
 }
 
 /// The hashes that `loop` must print.

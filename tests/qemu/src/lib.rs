@@ -3,6 +3,7 @@
 //! - [`lab`]: a folder for each test, what is booted in it, and what is shown of it when it fails.
 //! - [`stasis`]: a machine that runs Stasis, spoken to through its console.
 //! - [`plain`]: a machine without Stasis, that can be stopped and written to a stream.
+//! - [`nested`]: a Linux with a KVM, on which guests run.
 //! - [`guests`]: what the guests print, and whether it is right.
 //! - [`beats`]: the same, of the real-time guests; [`steps`]: of the loop in Linux; [`sequence`]: that nothing of it is missing.
 //! - [`tamper`]: checkpoints that are taken out of a disk, changed, and put back.
@@ -10,6 +11,7 @@
 pub mod beats;
 pub mod guests;
 pub mod lab;
+pub mod nested;
 pub mod plain;
 pub mod sequence;
 pub mod stasis;

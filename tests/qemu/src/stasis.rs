@@ -10,7 +10,7 @@ use stasis_guest::shared::SharedRegion;
 use stasis_host::config::{self, Configuration, CoreConfig, GuestConfig};
 use xtask::archive;
 use xtask::board::Board;
-use xtask::console::{ConsoleError, PROMPT};
+use xtask::console::{Console, ConsoleError, PROMPT};
 use xtask::qemu::{Machine, ON_ERROR, Qemu};
 use xtask::workspace::write;
 
@@ -288,6 +288,18 @@ impl<'l> Setup<'l> {
         };
         write(path, &bytes)?;
         Ok(Some(path.to_owned()))
+    }
+}
+
+/// Somebody to speak with, by a console.
+pub trait Conversation {
+    /// Returns the console.
+    fn console(&mut self) -> &mut Console;
+}
+
+impl Conversation for Stasis {
+    fn console(&mut self) -> &mut Console {
+        &mut self.qemu.console
     }
 }
 

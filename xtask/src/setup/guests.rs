@@ -1,10 +1,11 @@
 //! The Linux guest's packages, unmodified: Debian's arm64 cloud kernel with the drivers that a guest needs, and a static busybox.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::debian::{Debian, take};
+use super::debian::{Debian, output, take};
 use crate::report;
 use crate::workspace::Workspace;
 
@@ -60,6 +61,59 @@ impl Files {
         let was_fetched = self.disk_drivers.iter().any(|driver| driver.exists());
         was_fetched && !self.drivers.iter().all(|driver| driver.exists())
     }
+}
+
+/// A kernel for a machine of its own.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The kernel: an arm64 `Image`.
+    pub image: PathBuf,
+    /// The drivers for virtio disks that are not in the kernel, in the order in which they must be loaded.
+    pub disk_drivers: Vec<PathBuf>,
+}
+
+/// Returns the guest's kernel.
+pub fn kernel(workspace: &Workspace) -> Result<Kernel> {
+    let disk_drivers = disk_drivers(workspace)?;
+    Ok(Kernel { image: ensure(workspace)?.kernel, disk_drivers })
+}
+
+/// Returns the kernel of Debian's backports. Fetches it if it is not there.
+pub fn backports_kernel(workspace: &Workspace) -> Result<Kernel> {
+    let folder = workspace.folder("guests/backports")?;
+    let image = folder.join("vmlinuz");
+    if !image.exists() {
+        let fetched = fetch_backports(workspace, &folder);
+        fetched.context("the kernel of Debian's backports is lacking, which only tests want")?;
+    }
+    let names = DISK_DRIVERS.iter().filter_map(|path| path.rsplit('/').next());
+    let drivers = names.map(|name| folder.join(name)).filter(|driver| driver.exists());
+    Ok(Kernel { image, disk_drivers: drivers.collect() })
+}
+
+fn fetch_backports(workspace: &Workspace, folder: &Path) -> Result<()> {
+    let debian = Debian::find(workspace)?;
+    let suite = format!("{}-backports", debian.codename);
+    report::step(format_args!("fetching {KERNEL} of Debian {suite} for {ARCHITECTURE}"));
+    let packages = debian.packages(workspace, &suite, ARCHITECTURE)?;
+    let kernel = packages.kernel(KERNEL)?;
+    let unpacked = workspace.folder("setup/backports")?;
+    packages.unpack(&kernel, &unpacked)?;
+    let version = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
+    let modules = unpacked.join(format!("lib/modules/{version}/kernel"));
+    for path in DISK_DRIVERS {
+        // A newer kernel has some of them built in, and compresses the others.
+        let packed = modules.join(format!("{path}.xz"));
+        if packed.exists() {
+            output(Command::new("xz").arg("--decompress").arg(&packed))?;
+        }
+        let (module, name) = (modules.join(path), path.rsplit('/').next().unwrap_or(path));
+        if module.exists() {
+            take(&module, &folder.join(name))?;
+        }
+    }
+    take(&unpacked.join(format!("boot/vmlinuz-{version}")), &folder.join("vmlinuz"))?;
+    std::fs::remove_dir_all(&unpacked).context("cannot remove the unpacked packages")
 }
 
 /// Returns the guest's files. Fetches the packages if they are not there.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::libc::{c_int, c_void, siginfo_t};
-use vmm_sys_util::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 /// How a guest has ended.
@@ -49,7 +49,8 @@ impl Control {
     /// There are no more file descriptors, or signals can't be handled.
     pub fn new() -> Result<Self> {
         register_signal_handler(SIGRTMIN(), interrupted).context("cannot handle signals")?;
-        let news = EventFd::new(nix::libc::EFD_NONBLOCK).context("cannot make an eventfd")?;
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let news = EventFd::from_value_and_flags(0, flags).context("cannot make an eventfd")?;
         let state = Mutex::new(State { hold: true, ..State::default() });
         Ok(Self { state, changed: Condvar::new(), news })
     }

@@ -5,8 +5,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail, ensure};
+use stasis_devices::inventory;
+use stasis_devices::list::Devices;
 use stasis_devices::machine::{RAM_BASE, RAM_END};
 use stasis_state::guest::GuestPowerState;
+use stasis_state::machine::DeviceKind;
 use stasis_state::{
     Checkpoint, GuestState, Index, LoadError, PAGE_SIZE, Piece, Place, ReadRam, Source,
 };
@@ -95,6 +98,20 @@ impl Image {
     }
 }
 
+/// The devices that are here, of those that a guest can have.
+const THERE: [DeviceKind; 10] = [
+    DeviceKind::GICD,
+    DeviceKind::GICC,
+    DeviceKind::VIRTUAL_TIMER,
+    DeviceKind::PHYSICAL_TIMER,
+    DeviceKind::PL011,
+    DeviceKind::PL031,
+    DeviceKind::PL061,
+    DeviceKind::WATCHDOG,
+    DeviceKind::EMPTY_SLOT,
+    DeviceKind::EMPTY_FLASH,
+];
+
 /// Refuses a guest by what it has and a machine of KVM's does not have.
 fn admit(state: &GuestState) -> Result<()> {
     match state.power_state() {
@@ -108,6 +125,11 @@ fn admit(state: &GuestState) -> Result<()> {
         state.devices.shared.is_none(),
         "the guest shares memory with others, which are not here"
     );
+    let devices = Devices::restored(state.devices.clone(), *state.clock.wall_time);
+    inventory::check(&state.machine(), &devices.machine())?;
+    for entry in state.machine().entries() {
+        ensure!(THERE.contains(&entry.kind), "the guest has a device that is not here: {entry}");
+    }
     let (base, size) = (*state.guest.ram_base, *state.guest.ram_size);
     let fits = base >= RAM_BASE && base.checked_add(size).is_some_and(|end| end <= RAM_END);
     ensure!(fits, "the guest's memory is at {base:#x}, {size:#x} bytes of it, where none can be");
@@ -155,4 +177,87 @@ fn check_pages(memory: &Memory, start: usize, crcs: &[u32]) -> Result<()> {
         ensure!(found == *crc, "the CRC of a page is {found:#010x} and should be {crc:#010x}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use stasis_state::device::SharedMemory;
+    use stasis_state::{Capture, GuestState};
+    use stasis_tool::output::Output;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::file::Sink;
+
+    const PAGES: usize = 512;
+
+    /// Returns the checkpoint of a guest with a page of each kind, after `edit`.
+    fn checkpoint(folder: &TempDir, edit: impl FnOnce(&mut GuestState)) -> PathBuf {
+        let mut state = GuestState::reset(1);
+        state.guest.set_name("guest");
+        (*state.guest.ram_base, *state.guest.ram_size) = (RAM_BASE, (PAGES * PAGE_SIZE) as u64);
+        *state.clock.cntfrq = 62_500_000;
+        *state.vcpus[0].core.pstate = 0x3c5;
+        *state.distributor.nr_irqs = 288;
+        edit(&mut state);
+        let path = folder.path().join("guest.stasis");
+        let mut output = Output::create(&path).unwrap();
+        let memory = memory();
+        let capture = Capture::new(state.records(), &memory, &[], routines());
+        capture.unwrap().write(&mut Sink(&mut output), &mut |_, _| ()).unwrap();
+        output.finish().unwrap();
+        path
+    }
+
+    fn memory() -> Vec<u8> {
+        let mut memory = vec![0; PAGES * PAGE_SIZE];
+        memory[3 * PAGE_SIZE..4 * PAGE_SIZE].fill(0x5a);
+        for page in [5, 6, 8, PAGES - 1] {
+            memory[page * PAGE_SIZE + 17] = page as u8;
+        }
+        memory
+    }
+
+    #[test]
+    fn the_memory_that_is_loaded_is_that_of_the_checkpoint() {
+        let folder = TempDir::new().unwrap();
+        let mut image = Image::open(&checkpoint(&folder, |_| ())).unwrap();
+        let mut loaded = vec![0; PAGES * PAGE_SIZE];
+        image.load().unwrap().read(0, &mut loaded).unwrap();
+        assert!(loaded == memory());
+    }
+
+    #[test]
+    fn a_damaged_page_is_refused_by_its_address() {
+        let folder = TempDir::new().unwrap();
+        let path = checkpoint(&folder, |_| ());
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The page has nothing else but this byte in its first 32.
+        let page = [[0; 17].as_slice(), &[5], &[0; 14]].concat();
+        let pages = bytes.chunks(PAGE_SIZE);
+        let at = pages.map(|bytes| bytes.starts_with(&page)).position(|found| found).unwrap();
+        bytes[at * PAGE_SIZE + 100] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = format!("{:#}", Image::open(&path).unwrap().load().unwrap_err());
+        assert!(error.contains("0x40005000"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_here_is_refused_by_its_name() {
+        let folder = TempDir::new().unwrap();
+        let refused = |edit: fn(&mut GuestState)| {
+            let path = checkpoint(&folder, edit);
+            format!("{:#}", Image::open(&path).unwrap_err())
+        };
+        let error = refused(|state| *state.guest.ram_base = 0x1000_0000);
+        assert!(error.contains("the guest's memory is at 0x10000000"), "{error}");
+        let error = refused(|state| *state.vcpus[0].power.state = 1);
+        assert!(error.contains("the guest is off"), "{error}");
+        let mut state = GuestState::reset(1);
+        state.devices.shared = Some(SharedMemory::default());
+        let error = admit(&state).unwrap_err().to_string();
+        assert!(error.contains("shares memory"), "{error}");
+    }
 }

@@ -1,15 +1,16 @@
 //! `stasis-kvm`: runs a checkpoint of Stasis on the KVM of a Linux on arm64, and makes checkpoints there that Stasis resumes.
 //!
 //! - [`cli`]: the command line; `session`: the main thread, which has the terminal, the signals and the devices' time.
-//! - [`image`]: a checkpoint's file, and the guest's memory out of it; [`memory`]: that memory.
+//! - [`image`]: a checkpoint's file, and the guest's memory out of it; [`memory`]: that memory; [`file`]: what a checkpoint is written to.
 //! - [`board`]: the devices, which are Stasis's own models.
-//! - `machine`: the guest on KVM, all of it, and its instants; `gic`, `registers`, `clock`: its parts; `file`: what an instant is written to; `vcpu`, `control`: its threads.
+//! - `machine`: the guest on KVM, all of it, and its instants; `gic`, `registers`, `clock`: its parts; `vcpu`, `control`: its threads.
 //!
 //! What becomes of a guest's state between the two is decided in [`stasis_convert::kvm`], which needs no KVM and is tested on the host. The modules that need
 //! a KVM are there for arm64 alone.
 
 pub mod board;
 pub mod cli;
+pub mod file;
 pub mod image;
 pub mod memory;
 
@@ -17,8 +18,6 @@ pub mod memory;
 mod clock;
 #[cfg(target_arch = "aarch64")]
 mod control;
-#[cfg(target_arch = "aarch64")]
-mod file;
 #[cfg(target_arch = "aarch64")]
 mod gic;
 #[cfg(target_arch = "aarch64")]

@@ -2,8 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Stdin, Write};
-use std::os::fd::AsRawFd;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -126,11 +125,9 @@ impl Session {
 
     fn wait(&self, milliseconds: u16) -> Result<Ready> {
         let control = &self.machine.shared.control;
-        // SAFETY: the eventfd is `control`'s, which lives longer than the borrow, and closes it when it is dropped.
-        let news = unsafe { BorrowedFd::borrow_raw(control.news.as_raw_fd()) };
         let mut waiting = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(news, PollFlags::POLLIN),
+            PollFd::new(control.news.as_fd(), PollFlags::POLLIN),
         ];
         if self.has_input && self.machine.shared.board().has_room() {
             waiting.push(PollFd::new(self.input.as_fd(), PollFlags::POLLIN));

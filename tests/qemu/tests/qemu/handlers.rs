@@ -11,7 +11,7 @@ fn answer(line: &str) -> Option<Vec<u8>> {
     waits(line).then(|| b"x".to_vec())
 }
 
-fn undisturbed(lab: &Lab) -> Result<Vec<String>> {
+pub fn undisturbed(lab: &Lab) -> Result<Vec<String>> {
     let mut stasis = lab.machine().guest("handler")?.boot()?;
     stasis.attach("handler")?;
     transcript(&mut stasis.qemu.console, answer)
@@ -80,7 +80,7 @@ pub fn a_guest_is_taken_back_out_of_a_handler(lab: &Lab) -> Result<()> {
     same(&undisturbed(lab)?, &lines)
 }
 
-fn transcript_to_a_point(console: &mut xtask::console::Console) -> Result<Vec<String>> {
+pub fn transcript_to_a_point(console: &mut xtask::console::Console) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     loop {
         let line = console.next_line(SILENCE)?;

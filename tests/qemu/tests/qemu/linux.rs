@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use stasis_host::config::Policy;
 use stasis_qemu_tests::guests::is_log;
 use stasis_qemu_tests::lab::{Built, Lab};
-use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use stasis_qemu_tests::stasis::{Conversation, Setup, Stasis, guest};
 use xtask::initramfs::{self, Loop};
 use xtask::monitor::Socket;
 use xtask::setup;
@@ -32,8 +32,8 @@ pub fn machine<'l>(lab: &'l Lab, vcpus: u8) -> Result<Setup<'l>> {
 }
 
 /// Types a command for the shell: what it prints.
-pub fn shell(stasis: &mut Stasis, command: &str) -> Result<Vec<String>> {
-    let console = &mut stasis.qemu.console;
+pub fn shell(stasis: &mut impl Conversation, command: &str) -> Result<Vec<String>> {
+    let console = stasis.console();
     console.send_line(&format!("{command}; echo end of $((6 * 7))"))?;
     let mut lines = Vec::new();
     console.find_line("the end of a command's output", SHELL_TIME, |line| {
@@ -49,11 +49,16 @@ pub fn shell(stasis: &mut Stasis, command: &str) -> Result<Vec<String>> {
 }
 
 /// Returns what `loop` prints, `count` times: the last step.
-pub fn watch(stasis: &mut Stasis, hashes: &mut Loop, after: u64, count: u64) -> Result<u64> {
+pub fn watch(
+    stasis: &mut impl Conversation,
+    hashes: &mut Loop,
+    after: u64,
+    count: u64,
+) -> Result<u64> {
     let mut last = after;
     for _ in 0..count {
         let (step, hash) =
-            stasis.qemu.console.find_line("a step of the loop", SHELL_TIME, |line| {
+            stasis.console().find_line("a step of the loop", SHELL_TIME, |line| {
                 initramfs::parse(line).map(|(step, hash)| (step, hash.to_owned()))
             })?;
         ensure!(step > last && step < last + 200, "step {step} does not follow {last}");
@@ -65,7 +70,7 @@ pub fn watch(stasis: &mut Stasis, hashes: &mut Loop, after: u64, count: u64) -> 
 }
 
 /// Makes sure that the kernel has come up without complaints, and forgets what it has said.
-pub fn look_at_dmesg(stasis: &mut Stasis) -> Result<()> {
+pub fn look_at_dmesg(stasis: &mut impl Conversation) -> Result<()> {
     for line in shell(stasis, "dmesg")? {
         for word in ["WARNING", "BUG", "Oops", "Unhandled", "stall", "rcu: INFO", "Failed to"] {
             ensure!(!line.contains(word), "dmesg says \"{line}\"");
@@ -75,7 +80,7 @@ pub fn look_at_dmesg(stasis: &mut Stasis) -> Result<()> {
 }
 
 /// Makes sure that the kernel has said nothing since [`look_at_dmesg`].
-pub fn dmesg_is_silent(stasis: &mut Stasis) -> Result<()> {
+pub fn dmesg_is_silent(stasis: &mut impl Conversation) -> Result<()> {
     let mut complaints = shell(stasis, "dmesg")?;
     // A host that has fewer cores than the machine keeps one of the machine's waiting.
     complaints.retain(|line| is_log(line) && !line.contains("hrtimer: interrupt took"));

@@ -42,6 +42,8 @@ mod soak;
 mod storable;
 mod sweep;
 mod times;
+mod travel_kvm;
+mod travel_kvm_long;
 mod travel_qemu;
 mod values;
 
@@ -50,6 +52,8 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 use stasis_qemu_tests::lab::{Built, Lab};
 
+/// What the names of modules end in whose tests run only if a name is asked for: they take long.
+const BY_NAME: &str = "_long::";
 /// The variable that makes this program `stasis`.
 const AS_TOOL: &str = "STASIS_TEST_AS_TOOL";
 
@@ -73,7 +77,7 @@ fn main() -> ExitCode {
     // A machine has two busy cores of its own.
     let machines = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
     arguments.test_threads.get_or_insert(machines);
-    let trials = trials! {
+    let mut trials = trials! {
         board:
             raspi4_comes_up_with_all_its_cores,
             raspi4_has_its_console_on_either_uart,
@@ -292,6 +296,14 @@ fn main() -> ExitCode {
             a_counter_goes_on_in_qemu_and_comes_back,
             a_counter_that_began_in_qemu_goes_on_in_stasis,
             a_round_trip_through_qemu_changes_nothing_but_what_is_told;
+        travel_kvm:
+            a_counter_goes_on_on_a_kvm_and_comes_back,
+            linux_goes_on_on_a_kvm_and_comes_back;
+        travel_kvm_long:
+            a_counter_goes_from_kvm_to_kvm,
+            linux_goes_on_with_vhe,
+            sgis_in_the_midst_are_all_taken,
+            handlers_go_on_but_for_what_is_told;
         conversion:
             qemu_loads_a_state_and_saves_the_same,
             the_gich_of_a_machine_of_qemus_is_read;
@@ -300,6 +312,9 @@ fn main() -> ExitCode {
             arceos_sees_what_it_sees_on_plain_qemu,
             arceos_goes_on_in_another_machine;
     };
+    if arguments.filter.is_none() && !arguments.list {
+        trials.retain(|trial| !trial.name().contains(BY_NAME));
+    }
     if !arguments.list
         && let Err(error) = Built::get()
     {

@@ -1,0 +1,160 @@
+//! A KVM to run guests on: [`Nested`] is a Linux in QEMU, at EL2, with `stasis-kvm` in it.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use xtask::console::Console;
+use xtask::qemu::{Machine, Qemu};
+use xtask::setup::guests::{self, Kernel};
+use xtask::workspace::{read, write};
+use xtask::{build, initramfs};
+
+use crate::lab::{Built, Lab};
+use crate::stasis::Conversation;
+
+/// The longest time until the Linux has its shell.
+const BOOT_TIME: Duration = Duration::from_secs(300);
+/// The longest time until a guest runs, and until its checkpoint is written.
+const WORK_TIME: Duration = Duration::from_secs(300);
+/// The longest time that the machine runs.
+const LIFE_TIME: Duration = Duration::from_secs(900);
+/// MiB of the disk between two checkpoints that are brought, and from each to the one that is made of its guest.
+const STRIDE: usize = 256;
+const OUT: usize = 128;
+
+/// A kind of host: its kernel, and its CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// The kernel that the guests have, 6.1 in Debian 12, on a Cortex-A72: KVM alone is in EL2 (nVHE).
+    Stable,
+    /// The kernel of Debian's backports, 6.12 for Debian 12, on a Cortex-A72.
+    Backports,
+    /// The kernel of Debian's backports on a CPU with FEAT_VHE: all of Linux is in EL2.
+    Vhe,
+}
+
+impl Host {
+    fn kernel(self) -> Result<Kernel> {
+        let workspace = &Built::get()?.workspace;
+        match self {
+            Self::Stable => guests::kernel(workspace),
+            Self::Backports | Self::Vhe => guests::backports_kernel(workspace),
+        }
+    }
+
+    fn cpu(self) -> &'static str {
+        match self {
+            Self::Stable | Self::Backports => "cortex-a72",
+            // QEMU's `max` counts at 1 GHz unless it is told the frequency of the others.
+            Self::Vhe => "max,sve=off,pauth=off,cntfrq=62500000",
+        }
+    }
+}
+
+/// A Linux with a KVM, and a disk. It ends when this is dropped, and leaves a transcript.
+pub struct Nested {
+    qemu: Qemu,
+    disk: PathBuf,
+    transcript: PathBuf,
+    /// Bytes of each checkpoint that was brought.
+    lengths: Vec<usize>,
+}
+
+impl Conversation for Nested {
+    fn console(&mut self) -> &mut Console {
+        &mut self.qemu.console
+    }
+}
+
+impl Nested {
+    /// Starts a Linux, with these checkpoints on its disk.
+    pub fn boot(lab: &Lab, host: Host, checkpoints: &[Vec<u8>]) -> Result<Self> {
+        let workspace = &Built::get()?.workspace;
+        let transcript = lab.next_transcript();
+        write(&transcript, b"")?;
+        let (disk, initrd) =
+            (transcript.with_extension("disk"), transcript.with_extension("initramfs"));
+        let program = read(&build::kvm(workspace)?)?;
+        let kernel = host.kernel()?;
+        write(&initrd, &initramfs::make_for_kvm(workspace, &kernel.disk_drivers, program)?)?;
+        fill(&disk, checkpoints)?;
+        let machine = Machine::stasis(kernel.image, Some(&initrd))
+            .cpu(host.cpu())
+            .cmdline("console=ttyAMA0 quiet")
+            .memory("2G")
+            .disk(&disk)
+            .time_limit(LIFE_TIME);
+        let lengths = checkpoints.iter().map(Vec::len).collect();
+        let mut nested = Self { qemu: machine.start()?, disk, transcript, lengths };
+        nested.console().wait_for(initramfs::OUTER_PROMPT, BOOT_TIME)?;
+        Ok(nested)
+    }
+
+    /// Starts the guest of checkpoint `n`. From here on the console is its.
+    pub fn run(&mut self, n: usize) -> Result<()> {
+        let (len, at) = (self.lengths[n], n * STRIDE);
+        let get = format!("dd if=/dev/vda bs=1M skip={at} 2>/dev/null | head -c {len} > /tmp/in");
+        let run = "stasis-kvm run /tmp/in --out /tmp/out; echo ended with $?";
+        self.console().send_line(&format!("{get}; {run}"))?;
+        self.console().wait_for("runs; Ctrl-A H shows the keys", WORK_TIME)?;
+        Ok(())
+    }
+
+    /// Makes a checkpoint of the guest, which goes on.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        self.console().send(b"\x01s")?;
+        self.console().wait_for("[checkpoint: /tmp/out", WORK_TIME).map(drop)?;
+        Ok(())
+    }
+
+    /// Makes a checkpoint of the guest, which ends, and returns it. `n` is the one from which it came. Whatever the kernel has to complain about is an error.
+    pub fn leave(&mut self, n: usize) -> Result<Vec<u8>> {
+        let at = n * STRIDE + OUT;
+        self.console().send(b"\x01q")?;
+        self.console().wait_for("ended with 0", WORK_TIME)?;
+        self.console().send_line(&format!(
+            "dmesg | grep -E 'WARN|BUG|Oops|kvm.*fail' | sed 's/^/complaint /'; \
+             dd if=/tmp/out of=/dev/vda bs=1M seek={at} conv=notrunc 2>/dev/null; \
+             sync; stat -c 'out has %s bytes' /tmp/out; rm /tmp/in /tmp/out"
+        ))?;
+        let mut complaints = Vec::new();
+        let len: usize = self.console().find_line("the checkpoint's size", WORK_TIME, |line| {
+            complaints.extend(line.strip_prefix("complaint ").map(str::to_owned));
+            line.strip_prefix("out has ")?.strip_suffix(" bytes")?.parse().ok()
+        })?;
+        ensure!(complaints.is_empty(), "the Linux around the guest complains: {complaints:?}");
+        let mut bytes = vec![0; len];
+        let disk = File::open(&self.disk)?;
+        let read = disk.read_exact_at(&mut bytes, (at as u64) << 20);
+        read.context("the checkpoint is not on the disk")?;
+        Ok(bytes)
+    }
+}
+
+/// Makes a disk with these checkpoints on it, and room for what becomes of them.
+fn fill(disk: &Path, checkpoints: &[Vec<u8>]) -> Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(disk)?;
+    file.set_len((checkpoints.len() * STRIDE) as u64 * (1 << 20))?;
+    for (n, checkpoint) in checkpoints.iter().enumerate() {
+        ensure!(checkpoint.len() <= OUT << 20, "a checkpoint is too large for the disk");
+        file.write_all_at(checkpoint, ((n * STRIDE) as u64) << 20)?;
+    }
+    Ok(())
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        // Without its transcript, a failure says less.
+        let _ = std::fs::write(&self.transcript, self.qemu.console.transcript());
+        remove(&self.disk);
+        remove(&self.transcript.with_extension("initramfs"));
+    }
+}
+
+/// Removes a file that takes much room.
+fn remove(path: &Path) {
+    let _ = std::fs::remove_file(path);
+}
