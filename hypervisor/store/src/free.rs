@@ -85,6 +85,15 @@ impl Space {
     }
 }
 
+/// Returns the most blocks of contents of a checkpoint for which `free` blocks suffice, with its map.
+pub(crate) fn largest_of(free: u64) -> u64 {
+    let mut largest = free.saturating_sub(Builder::most_nodes(free));
+    while largest < free && largest + 1 + Builder::most_nodes(largest + 1) <= free {
+        largest += 1;
+    }
+    largest
+}
+
 /// What is being written, and belongs to no catalog yet: its blocks are not free.
 pub(crate) trait UnderWay<D: BlockDevice> {
     /// Shows a visitor all that was written or taken. Nothing of it may be on its way to the device.
@@ -259,20 +268,22 @@ impl<D: BlockDevice> Store<D> {
             self.sweep(&[])?;
         }
         if let Some(blocks) = blocks {
-            // A checkpoint's map takes a block at least.
-            let needed = if blocks == 0 { 0 } else { blocks + 1 };
+            let others = self.kept_for_volumes() + self.kept_for_list();
+            let needed = blocks.saturating_add(Builder::most_nodes(blocks)).saturating_add(others);
             if !self.make_room(needed, &[])? {
                 let free = self.free_blocks();
-                return Err(Error::Full {
-                    needed: length,
-                    free: free * BLOCK as u64,
-                    largest: free.saturating_sub(1) * BLOCK as u64,
-                });
+                let largest = largest_of(free.saturating_sub(others)) * BLOCK as u64;
+                return Err(Error::Full { needed: length, free: free * BLOCK as u64, largest });
             }
         }
         let wanted = blocks.map_or(USUAL, |blocks| u32::try_from(blocks).unwrap_or(u32::MAX));
         self.space.iter_mut().for_each(|space| space.seek(wanted.max(1)));
         Ok(())
+    }
+
+    /// Returns how many blocks must stay free for the list of the volumes of the checkpoint that comes next.
+    fn kept_for_list(&mut self) -> u64 {
+        u64::from(self.has_taken())
     }
 
     /// Finds room for this many blocks, if need be where the older catalog has some. Returns whether there is as much.
@@ -287,6 +298,7 @@ impl<D: BlockDevice> Store<D> {
             return Ok(true);
         }
         self.end_blocks()?;
+        self.forget_dropped();
         if self.space_is_unknown() {
             self.sweep(under_way)?;
         }
@@ -321,6 +333,11 @@ impl<D: BlockDevice> Store<D> {
             let free = store.space.as_ref().map_or(0, |space| space.taken.free());
             u32::try_from(free.saturating_sub(kept)).unwrap_or(u32::MAX)
         };
+        if self.other_slot_is_unknown() {
+            // A commit that has failed may refer to blocks that are free.
+            self.end_blocks()?;
+            self.settle()?;
+        }
         if left(self) == 0 {
             self.make_room(kept + 1, under_way)?;
         }

@@ -30,7 +30,7 @@ use crate::catalog::{
     Catalog, Checkpoint, IntactSlot, Place, Which, claimed_generation, shown, valid_new_name,
 };
 use crate::error::Error;
-use crate::free::Space;
+use crate::free::{Space, largest_of};
 use crate::layout::{
     BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, NEW_VERSION, SLOT_LEN, SLOT_OFFSET,
     VERSION, VERSION_OF_MAPS, VERSION_OF_VOLUMES,
@@ -42,7 +42,7 @@ use crate::set::{MAX_MEMBERS, Member, set_name};
 use crate::slots::{Content, DESTROYED};
 use crate::space::{Extent, Extents, Free};
 use crate::superblock::Found;
-use crate::volume::{Instant, Open};
+use crate::volume::{Open, Taken};
 use crate::writer::{Blocks, Writer};
 use alloc::string::ToString;
 use alloc::vec;
@@ -77,7 +77,7 @@ pub struct Store<D> {
     /// Volumes that are in use.
     pub(crate) open: Vec<Open>,
     /// Volumes as they were at the instants of checkpoints that are not committed yet.
-    pub(crate) sealed: Vec<Instant>,
+    pub(crate) sealed: Vec<Taken>,
 }
 
 /// How far a generation may be ahead of the current one and still be believed, of a slot that is not whole.
@@ -255,8 +255,7 @@ impl<D: BlockDevice> Store<D> {
     pub fn usage(&mut self) -> Usage {
         let (free, largest) = if self.has_maps() {
             let free = self.free_blocks();
-            // A map takes a block.
-            (free, free.saturating_sub(1))
+            (free, largest_of(free))
         } else {
             let free = self.free();
             (free.blocks(), free.largest())
@@ -375,7 +374,6 @@ impl<D: BlockDevice> Store<D> {
         // Also if this fails: whoever tries again tries all of it.
         let mut new = core::mem::take(&mut self.staged);
         let replaced = core::mem::take(&mut self.replaced);
-        self.sealed.clear();
         new.push(checkpoint);
         number(&mut new, self.catalog.next_number)?;
         let mut catalog = self.catalog.clone();
@@ -397,7 +395,6 @@ impl<D: BlockDevice> Store<D> {
     pub fn discard_staged(&mut self) {
         self.staged.clear();
         self.replaced.clear();
-        self.sealed.clear();
         self.space_is_stale();
     }
 
@@ -433,13 +430,18 @@ impl<D: BlockDevice> Store<D> {
         Reader::new(self, checkpoint)
     }
 
+    /// Returns whether the slot that does not hold may have a catalog that nobody knows.
+    pub(crate) fn other_slot_is_unknown(&self) -> bool {
+        matches!(self.contents[1 - self.slot], Content::Unknown)
+    }
+
     /// Puts right what interrupted writes have left, before anything else is written.
     pub(crate) fn settle(&mut self) -> Result<(), D> {
         if self.superblock.copy_holds {
             self.write_superblock(self.superblock.version)?;
         }
         let other = 1 - self.slot;
-        if matches!(self.contents[other], Content::Unknown) {
+        if self.other_slot_is_unknown() {
             self.write_sectors(SLOT_OFFSET[other] / SECTOR as u64, &DESTROYED)?;
             self.flush()?;
             self.contents[other] = Content::Destroyed;

@@ -17,7 +17,7 @@ mod table;
 
 pub use access::Volumes;
 pub use instants::Instant;
-pub(crate) use instants::InstantsRef;
+pub(crate) use instants::{InstantsRef, Taken};
 pub use manage::Source;
 pub(crate) use map::Open;
 

@@ -159,6 +159,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
 
     /// Appends `len` bytes, which `fill` puts into the pieces that it is given, in their order: for a guest's memory, which is no slice.
     pub fn write_with(&mut self, mut len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), D> {
+        self.check_not_failed()?;
         self.check_limit(len as u64)?;
         while len > 0 {
             let now = if self.filled == 0 && len >= CHUNK {
@@ -182,6 +183,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     /// [`Error::NoSharing`] before version 3. [`Error::BadShare`] unless the checkpoint has these blocks, all whole, and what is before them ends with
     /// a block. [`Error::MapDamaged`], and what the device says, after which nothing can be committed.
     pub fn share(&mut self, of: u64, blocks: Range<u64>) -> Result<(), D> {
+        self.check_not_failed()?;
         let whole = self.store.find(of)?.length / BLOCK as u64;
         let Blocks::Mapped(_) = self.blocks else {
             return Err(Error::NoSharing { version: self.store.version() });
@@ -271,6 +273,11 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         (at..)
             .zip(blocks.chunks_exact(BLOCK))
             .try_for_each(|(block, bytes)| self.store.begin_block(block, bytes))
+    }
+
+    /// Checks that it can still be committed. What a device has failed may be on the disk in part, so nothing more is taken for it.
+    fn check_not_failed(&self) -> Result<(), D> {
+        if self.failed { Err(Error::WriterFailed) } else { Ok(()) }
     }
 
     fn check_limit(&self, more: u64) -> Result<(), D> {
@@ -397,9 +404,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
 
     /// Writes the rest, waits for all that was written, and returns the checkpoint.
     fn finish(&mut self) -> Result<Checkpoint, D> {
-        if self.failed {
-            return Err(Error::WriterFailed);
-        }
+        self.check_not_failed()?;
         // The last block is filled up, so that it shows nothing of what stood there before.
         let padded = self.filled.next_multiple_of(BLOCK);
         self.pending[self.filled..padded].fill(0);

@@ -78,9 +78,9 @@ fn what_is_left_of_a_damaged_map_is_not_given_out() {
     let leaf = leaves[leaves.len() - 2];
     disk.bytes[leaf * BLOCK + 100] ^= 1;
     let mut store = open(disk);
-    let free = store.usage().free as usize;
+    let largest = store.usage().largest as usize;
     assert_eq!(store.damaged(), [two]);
-    add(&mut store, "three", &vec![0xdd; free - 4 * BLOCK]).unwrap();
+    add(&mut store, "three", &vec![0xdd; largest]).unwrap();
     let mut disk = store.into_device();
     disk.bytes[leaf * BLOCK + 100] ^= 1;
     let mut store = open(disk);

@@ -4,7 +4,7 @@ use super::{Node, NodeRef, Visitor, Whose};
 use crate::block::BlockDevice;
 use crate::error::Error;
 use crate::free::UnderWay;
-use crate::layout::{ChildEntry, MAX_LEVEL, MAX_RUNS, crc32c};
+use crate::layout::{ChildEntry, MAX_CHILDREN, MAX_LEVEL, MAX_RUNS, crc32c};
 use crate::space::Extent;
 use crate::store::{Result, Store};
 use alloc::vec::Vec;
@@ -19,6 +19,8 @@ pub(crate) struct Builder {
     levels: [Level; MAX_LEVEL as usize + 1],
     /// Blocks that were taken for what will be added next.
     pub spot: Option<Extent>,
+    /// The block that lists the volumes of the checkpoint.
+    pub list: Option<Extent>,
 }
 
 /// The node of a level that is not full yet.
@@ -54,6 +56,17 @@ impl Level {
 }
 
 impl Builder {
+    /// Returns how many nodes the map of this many blocks of contents has at most, wherever they stand.
+    pub fn most_nodes(blocks: u64) -> u64 {
+        let mut nodes = blocks.div_ceil(MAX_RUNS as u64);
+        let mut all = nodes;
+        while nodes > 1 {
+            nodes = nodes.div_ceil(MAX_CHILDREN as u64);
+            all += nodes;
+        }
+        all
+    }
+
     /// Returns how many blocks of contents the map has.
     pub fn blocks(&self) -> u64 {
         self.levels.iter().map(|level| u64::from(level.blocks)).sum()
@@ -157,7 +170,7 @@ impl Builder {
 
 impl<D: BlockDevice> UnderWay<D> for Builder {
     fn visit(&self, store: &mut Store<D>, visitor: &mut dyn Visitor) -> Result<(), D> {
-        self.spot.into_iter().for_each(|spot| visitor.run(spot));
+        self.spot.into_iter().chain(self.list).for_each(|taken| visitor.run(taken));
         for (level, here) in (0..).zip(&self.levels) {
             for nth in 0..here.entries.len() {
                 let blocks = here.blocks_of(nth);

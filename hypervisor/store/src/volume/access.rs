@@ -13,6 +13,9 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+/// Blocks that no data are written to, so that something can be made zeros, and freed thereby, in a store that is full otherwise.
+const SPARE: u64 = 8;
+
 /// The volumes of a store, for whoever has the store or has borrowed it.
 ///
 /// A volume is opened by its first use, and stays open until [`close`](Self::close). Offsets and lengths are in bytes and multiples of 512. What was written is read at once, and is in the store, whatever happens,
@@ -20,7 +23,7 @@ use core::ops::Range;
 ///
 /// # Errors
 ///
-/// All methods return [`Error::NoSuchVolume`], [`Error::BeyondVolume`], [`Error::VolumeDamaged`], [`Error::OutOfMemory`], and what the device says; those that write also [`Error::NoRoom`]. Of a write that fails, any
+/// All methods return [`Error::NoSuchVolume`], [`Error::BeyondVolume`], [`Error::VolumeDamaged`], [`Error::OutOfMemory`], and what the device says; those that write also [`Error::VolumeFull`]. Of a write that fails, any
 /// part may have been done.
 #[derive(Debug)]
 pub struct Volumes<'s, D: BlockDevice> {
@@ -73,26 +76,13 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     pub fn zero(&mut self, name: &str, offset: u64, len: u64) -> Result<(), D> {
         self.with(name, |store, open, beside| {
             check(open, offset, len)?;
-            store.zero_volume(&mut open.map, offset, len, beside)
+            store.zero_volume(open, offset, len, beside)
         })
     }
 
     /// Makes all that was written to a volume part of the store, as one: it is all there then, or, if this fails or power does, it is all there or nothing of it.
     pub fn flush(&mut self, name: &str) -> Result<(), D> {
-        self.with(name, |store, open, beside| {
-            // A commit that has failed may refer to blocks that are free.
-            store.settle()?;
-            store.seal(&mut open.map, beside)?;
-            open.volume.root = open.map.root();
-            let mut catalog = store.catalog.clone();
-            match catalog.volumes.binary_search_by_key(&open.volume.name, |one| one.name) {
-                Ok(at) if catalog.volumes[at] == open.volume => return Ok(()),
-                Ok(at) => catalog.volumes[at] = open.volume.clone(),
-                Err(at) => catalog.volumes.insert(at, open.volume.clone()),
-            }
-            store.end_blocks()?;
-            store.write_catalog(catalog)
-        })
+        self.with(name, |store, open, beside| store.commit_volume(open, beside))
     }
 
     /// Closes a volume. What was written since its last flush is given up.
@@ -201,6 +191,22 @@ impl<D: BlockDevice> Store<D> {
         Ok(Open { volume, map })
     }
 
+    /// Makes what was written to a volume part of the store.
+    fn commit_volume(&mut self, open: &mut Open, beside: &[&dyn UnderWay<D>]) -> Result<(), D> {
+        // A commit that has failed may refer to blocks that are free.
+        self.settle()?;
+        self.seal(&mut open.map, beside)?;
+        open.volume.root = open.map.root();
+        let mut catalog = self.catalog.clone();
+        match catalog.volumes.binary_search_by_key(&open.volume.name, |one| one.name) {
+            Ok(at) if catalog.volumes[at] == open.volume => return Ok(()),
+            Ok(at) => catalog.volumes[at] = open.volume.clone(),
+            Err(at) => catalog.volumes.insert(at, open.volume.clone()),
+        }
+        self.end_blocks()?;
+        self.write_catalog(catalog)
+    }
+
     /// Returns the table that is about a block; `None` if all that it is about is zeros and nobody asked to `make` one. Where there is no memory for another one, what has changed is
     /// written first.
     fn table<'m>(
@@ -210,7 +216,7 @@ impl<D: BlockDevice> Store<D> {
         make: bool,
         beside: &[&dyn UnderWay<D>],
     ) -> Result<Option<&'m mut Table>, D> {
-        if map.is_crowded() {
+        if (make || map.levels[0][leaf].is_some()) && map.is_crowded(leaf) {
             self.settle()?;
             self.seal(map, beside)?;
         }
@@ -330,7 +336,9 @@ impl<D: BlockDevice> Store<D> {
                 None => self.take_for(map, table.stale_length(nth, most), beside)?,
             };
             let (now, later) = from.split_at(run.blocks as usize * BLOCK);
-            self.write_run(run, now).inspect_err(|_| self.space_is_stale())?;
+            // What stood there before may be nobody's now.
+            self.space_is_stale();
+            self.write_run(run, now)?;
             map.mark_dirty(leaf)?;
             map.leaves[leaf].table.iter_mut().for_each(|table| table.place(nth, run));
             (nth, from) = (nth + run.blocks, later);
@@ -340,12 +348,14 @@ impl<D: BlockDevice> Store<D> {
 
     /// Writes blocks, and waits until the device has them.
     fn write_run(&mut self, run: Extent, mut from: &[u8]) -> Result<(), D> {
-        self.begin_blocks_with(run.first, from.len(), &mut |piece| {
+        let begun = self.begin_blocks_with(run.first, from.len(), &mut |piece| {
             let (now, later) = from.split_at(piece.len());
             piece.copy_from_slice(now);
             from = later;
-        })?;
-        self.end_blocks()
+        });
+        // Also where it was not begun: the device keeps an error until it is asked.
+        let ended = self.end_blocks();
+        begun.and(ended)
     }
 
     /// Takes `want` free blocks that follow each other, or fewer, so that all maps in use can still be written.
@@ -357,19 +367,37 @@ impl<D: BlockDevice> Store<D> {
     ) -> Result<Extent, D> {
         let mut under_way: Vec<&dyn UnderWay<D>> = beside.to_vec();
         under_way.push(map);
-        let kept = self.kept_for_volumes() + map.needed();
+        let kept = self.kept_for_volumes() + map.needed(1) + SPARE;
         let taken = self.take_beside(want, kept, &under_way)?;
         taken.ok_or(Error::VolumeFull { name: map.name.to_string() })
     }
 
     /// Returns how many blocks must stay free, so that what has changed of the maps in use can be written.
     pub(crate) fn kept_for_volumes(&self) -> u64 {
-        self.open.iter().filter(|open| open.map.is_dirty()).map(|open| open.map.needed()).sum()
+        self.open.iter().filter(|open| open.map.is_dirty()).map(|open| open.map.needed(0)).sum()
+    }
+
+    /// Sees that a leaf can be changed without new data: that there is room for its node, and those above it.
+    fn make_room_for(
+        &mut self,
+        map: &VolumeMap,
+        leaf: usize,
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(), D> {
+        if map.leaves[leaf].is_dirty {
+            return Ok(());
+        }
+        let mut under_way: Vec<&dyn UnderWay<D>> = beside.to_vec();
+        under_way.push(map);
+        match self.make_room(self.kept_for_volumes() + map.needed(1), &under_way)? {
+            true => Ok(()),
+            false => Err(Error::VolumeFull { name: map.name.to_string() }),
+        }
     }
 
     fn zero_volume(
         &mut self,
-        map: &mut VolumeMap,
+        open: &mut Open,
         offset: u64,
         len: u64,
         beside: &[&dyn UnderWay<D>],
@@ -377,16 +405,24 @@ impl<D: BlockDevice> Store<D> {
         let (block, end) = (BLOCK as u64, offset + len);
         let (first, behind) = (offset.next_multiple_of(block), end - end % block);
         if first >= behind {
-            return self.write_zeros(map, offset..end, beside);
+            return self.write_zeros(&mut open.map, offset..end, beside);
         }
-        self.write_zeros(map, offset..first, beside)?;
-        self.write_zeros(map, behind..end, beside)?;
+        self.write_zeros(&mut open.map, offset..first, beside)?;
+        self.write_zeros(&mut open.map, behind..end, beside)?;
         self.settle()?;
         let (mut index, end) = ((first / block) as u32, (behind / block) as u32);
         while index < end {
             let (leaf, nth) = VolumeMap::place_of(index);
-            let blocks = (end - index).min(map.span(0, leaf) - nth);
-            self.zero_in_leaf(map, leaf, nth..nth + blocks, beside)?;
+            let blocks = (end - index).min(open.map.span(0, leaf) - nth);
+            let place = (leaf, nth..nth + blocks);
+            match self.zero_in_leaf(&mut open.map, place.clone(), beside) {
+                Err(Error::VolumeFull { .. }) => {
+                    // What was made zeros before is free when it is committed.
+                    self.commit_volume(open, beside)?;
+                    self.zero_in_leaf(&mut open.map, place, beside)?;
+                }
+                other => other?,
+            }
             index += blocks;
         }
         Ok(())
@@ -407,17 +443,17 @@ impl<D: BlockDevice> Store<D> {
     fn zero_in_leaf(
         &mut self,
         map: &mut VolumeMap,
-        leaf: usize,
-        blocks: Range<u32>,
+        (leaf, blocks): (usize, Range<u32>),
         beside: &[&dyn UnderWay<D>],
     ) -> Result<(), D> {
         if map.levels[0][leaf].is_none() && map.leaves[leaf].table.is_empty() {
             return Ok(());
         }
+        self.make_room_for(map, leaf, beside)?;
+        self.space_is_stale();
         if blocks.len() as u32 == map.span(0, leaf) {
             map.mark_dirty(leaf)?;
             map.clear_leaf(leaf);
-            self.space_is_stale();
             return Ok(());
         }
         self.table(map, leaf, true, beside)?;

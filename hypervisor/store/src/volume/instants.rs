@@ -12,6 +12,7 @@ use crate::map::{Builder, NodeRef, Visitor, Whose};
 use crate::space::Extent;
 use crate::store::{Result, Store, buffer};
 use alloc::string::ToString;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
 use core::ops::Range;
@@ -26,6 +27,15 @@ pub struct Instant {
     pub length: u64,
     /// The root of its map; `None` if all of it is zeros.
     pub(crate) root: Option<NodeRef>,
+    /// As long as it is there, the blocks of a volume that was [taken](Store::take_instants) are given to nobody. All are equal.
+    pub(crate) hold: Arc<()>,
+}
+
+/// A volume that was taken for a checkpoint which is not committed yet.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    instant: Instant,
+    hold: Weak<()>,
 }
 
 /// Where the list of a checkpoint's volumes stands.
@@ -85,13 +95,13 @@ impl Instant {
             count: entry.root_count.get(),
             level: entry.root_level,
         };
-        Some(Self { name, length, root: check_root(root, length, data)? })
+        Some(Self { name, length, root: check_root(root, length, data)?, hold: Arc::default() })
     }
 }
 
 impl<D: BlockDevice> Store<D> {
     /// Takes volumes as they are now, for the checkpoint of a guest that stands still or has not written to them since its instant. The
-    /// checkpoint that is committed next with [`Writer::set_instants`](crate::Writer::set_instants) has them.
+    /// checkpoint has them to which [`Writer::set_instants`](crate::Writer::set_instants) gives them. Their blocks are nobody else's until they are dropped.
     ///
     /// # Errors
     ///
@@ -112,17 +122,20 @@ impl<D: BlockDevice> Store<D> {
                 None => self.find_volume(name)?.clone(),
             };
             let Volume { name, length, root, .. } = volume;
-            taken.push(Instant { name, length, root });
-            self.sealed.extend(taken.last().cloned());
+            let instant = Instant { name, length, root, hold: Arc::default() };
+            let hold = Arc::downgrade(&instant.hold);
+            let held = Instant { hold: Arc::default(), ..instant.clone() };
+            self.sealed.push(Taken { instant: held, hold });
+            taken.push(instant);
         }
         Ok(taken)
     }
 
-    /// Writes the list of a checkpoint's volumes, which is not committed yet.
+    /// Writes the list of a checkpoint's volumes, which is not committed yet, and notes its block in the checkpoint's map.
     pub(crate) fn write_instants(
         &mut self,
         instants: &[Instant],
-        builder: &Builder,
+        builder: &mut Builder,
     ) -> Result<Option<InstantsRef>, D> {
         if instants.is_empty() {
             return Ok(None);
@@ -140,7 +153,10 @@ impl<D: BlockDevice> Store<D> {
         for (bytes, one) in entries.chunks_exact_mut(size_of::<InstantEntry>()).zip(instants) {
             bytes.copy_from_slice(one.encode().as_bytes());
         }
-        let block = self.take_blocks(1, builder)?.first;
+        let taken = self.take_blocks(1, builder)?;
+        // Whoever looks for room for the map sees it there.
+        builder.list = Some(taken);
+        let block = taken.first;
         self.begin_block(block, &bytes)?;
         Ok(Some(InstantsRef { block, crc: crc32c(&bytes), count: count as u32 }))
     }
@@ -202,12 +218,30 @@ impl<D: BlockDevice> Store<D> {
         instant.root.map_or(Ok(()), |root| self.visit(whose, root, instant.blocks(), visitor))
     }
 
+    /// Returns whether a volume that was taken for a checkpoint is there still.
+    pub(crate) fn has_taken(&mut self) -> bool {
+        self.forget_dropped();
+        !self.sealed.is_empty()
+    }
+
+    /// Forgets what was taken of volumes and dropped since: its blocks may be free.
+    pub(crate) fn forget_dropped(&mut self) {
+        let before = self.sealed.len();
+        self.sealed.retain(|one| one.hold.strong_count() > 0);
+        if self.sealed.len() < before {
+            self.space_is_stale();
+        }
+    }
+
     /// Shows a visitor what volumes in use have, and what was taken of them for checkpoints that are not committed yet.
     pub(crate) fn mark_open(&mut self, visitor: &mut dyn Visitor) -> Result<(), D> {
         let mut result = Ok(());
-        for one in self.sealed.clone() {
-            result = result.and(self.show_instant(Whose::Volume(one.name), &one, visitor));
+        self.forget_dropped();
+        let sealed = core::mem::take(&mut self.sealed);
+        for Taken { instant, .. } in &sealed {
+            result = result.and(self.show_instant(Whose::Volume(instant.name), instant, visitor));
         }
+        self.sealed = sealed;
         // Nobody else opens a volume meanwhile.
         let open = core::mem::take(&mut self.open);
         for one in &open {

@@ -5,6 +5,7 @@ use super::{Name, Volume, blocks_of};
 use crate::block::BlockDevice;
 use crate::catalog::{shown, valid_new_name};
 use crate::error::Error;
+use crate::layout::NAME_LEN;
 use crate::store::{Result, Store};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -99,12 +100,13 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], [`Error::VolumeNameInvalid`] where the name would be too long, and what the device says. All volumes are as they
+    /// Those of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], and what the device says. All volumes are as they
     /// were then.
     pub fn bring_back(&mut self, number: u64) -> Result<Vec<(Name, Name)>, D> {
         let instants = self.instants(number)?;
         for one in &instants {
-            if self.find_volume(&one.name).is_ok() {
+            // What nobody uses is as it was flushed last.
+            if self.open.iter().any(|open| open.volume.name == one.name) {
                 self.volumes_mut().flush(&one.name)?;
             }
         }
@@ -162,17 +164,20 @@ fn insert(volumes: &mut Vec<Volume>, volume: Volume) {
     volumes.insert(at, volume);
 }
 
-/// Returns a name that no volume has, for what the volume `name` was before the checkpoint `number` was resumed.
+/// Returns a name that no volume has, for what the volume `name` was before the checkpoint `number` was resumed. Of a long name, the end is left out.
 fn name_before<E: Display + Debug>(
     volumes: &[Volume],
     name: &str,
     number: u64,
 ) -> core::result::Result<Name, Error<E>> {
     let text = |again: u32| -> String {
-        match again {
-            1 => format!("{name}-before-{number}"),
-            _ => format!("{name}-before-{number}-{again}"),
-        }
+        let suffix = match again {
+            1 => format!("-before-{number}"),
+            _ => format!("-before-{number}-{again}"),
+        };
+        let room = NAME_LEN.saturating_sub(suffix.len());
+        let kept = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+        format!("{}{suffix}", &name[..kept.unwrap_or(0)])
     };
     let is_new = |text: &String| volumes.iter().all(|other| other.name.as_str() != text.as_str());
     let found = (1..=volumes.len() as u32 + 1).map(text).find(is_new).unwrap_or_default();

@@ -112,9 +112,13 @@ impl VolumeMap {
         !self.dirty.is_empty()
     }
 
-    /// Returns how many blocks it takes to write what has changed of the map, at most.
-    pub fn needed(&self) -> u64 {
-        (self.dirty.len() + 1) as u64 * self.levels.len() as u64
+    /// Returns how many blocks it takes, at most, to write what has changed of the map, and `more` leaves.
+    pub fn needed(&self, more: usize) -> u64 {
+        let changed = self.dirty.len() + more;
+        // A leaf of zeros has no node, and no table.
+        let leaves = changed.min(self.tables + more);
+        let above = self.levels.iter().skip(1).map(|level| level.len().min(changed));
+        (leaves + above.sum::<usize>()) as u64
     }
 
     /// Returns the table of a leaf, after reading it if need be; `None` if all of it is zeros and nobody asked to `make` one.
@@ -139,14 +143,20 @@ impl VolumeMap {
         Ok(self.leaves[leaf].table.first_mut())
     }
 
+    /// Returns whether a leaf needs memory for its table, and there is none but by writing what has changed.
+    pub fn is_crowded(&mut self, leaf: usize) -> bool {
+        if !self.leaves[leaf].table.is_empty() || self.tables < MAX_TABLES {
+            return false;
+        }
+        self.drop_clean_tables();
+        self.tables >= MAX_TABLES
+    }
+
     /// Makes a leaf have a table of zeros.
     fn make_table<E: Display + Debug>(
         &mut self,
         leaf: usize,
     ) -> core::result::Result<(), Error<E>> {
-        if self.tables >= MAX_TABLES {
-            self.drop_clean_tables();
-        }
         let mut table: Vec<Table> = Vec::new();
         if table.try_reserve_exact(1).is_err() {
             self.drop_clean_tables();
@@ -157,11 +167,6 @@ impl VolumeMap {
         self.leaves[leaf].table = table;
         self.tables += 1;
         Ok(())
-    }
-
-    /// Returns whether so many tables have changed that they should be written before another one is made.
-    pub fn is_crowded(&self) -> bool {
-        self.dirty.len() >= MAX_TABLES - 8
     }
 
     fn drop_clean_tables(&mut self) {

@@ -8,6 +8,7 @@ use crate::free::UnderWay;
 use crate::layout::{ChildEntry, MAX_CHILDREN, crc32c};
 use crate::map::{Node, NodeRef};
 use crate::store::{Result, Store};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 impl<D: BlockDevice> Store<D> {
@@ -16,7 +17,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRoom`], and what the device says. The map is as it was then, and can be sealed later.
+    /// [`Error::VolumeFull`], and what the device says. The map is as it was then, and can be sealed later.
     pub(super) fn seal(
         &mut self,
         map: &mut VolumeMap,
@@ -25,6 +26,21 @@ impl<D: BlockDevice> Store<D> {
         if !map.is_dirty() {
             return Ok(());
         }
+        // The nodes that are written anew are nobody's then.
+        self.space_is_stale();
+        let written = self.write_changes(map, beside);
+        let ended = self.end_blocks();
+        written.and(ended)?;
+        for nth in map.dirty.drain(..) {
+            let leaf = &mut map.leaves[nth as usize];
+            leaf.is_dirty = false;
+            leaf.table.iter_mut().for_each(Table::seal);
+        }
+        Ok(())
+    }
+
+    /// Begins to write the nodes of a map that have changed.
+    fn write_changes(&mut self, map: &mut VolumeMap, beside: &[&dyn UnderWay<D>]) -> Result<(), D> {
         map.dirty.sort_unstable();
         let mut changed = map.dirty.clone();
         for nth in &changed {
@@ -42,12 +58,6 @@ impl<D: BlockDevice> Store<D> {
                 self.write_node(map, (level as u8, *nth as usize), &entries, beside)?;
             }
         }
-        self.end_blocks()?;
-        for nth in map.dirty.drain(..) {
-            let leaf = &mut map.leaves[nth as usize];
-            leaf.is_dirty = false;
-            leaf.table.iter_mut().for_each(Table::seal);
-        }
         Ok(())
     }
 
@@ -63,8 +73,9 @@ impl<D: BlockDevice> Store<D> {
         if !entries.is_empty() {
             let mut under_way: Vec<&dyn UnderWay<D>> = beside.to_vec();
             under_way.push(map);
-            let taken = self.take_beside(1, 0, &under_way)?;
-            let block = taken.ok_or(Error::NoRoom { written: 0 })?.first;
+            let taken = self.take_beside(1, self.kept_for_volumes(), &under_way)?;
+            let full = || Error::VolumeFull { name: map.name.to_string() };
+            let block = taken.ok_or_else(full)?.first;
             let bytes = Node::encode(level, map.span(level, nth), entries);
             self.begin_block(block, &bytes)?;
             node = Some(NodeRef { block, crc: crc32c(&bytes), count: entries.len() as u32, level });
