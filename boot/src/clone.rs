@@ -130,7 +130,7 @@ fn take(task: &mut Task, domain: &Domain) -> Result<Taken, CloneError> {
     Ok(Taken { state, ram, did, pause_micros: clock::micros_since(begin) })
 }
 
-/// Adds the clone to the machine's guests. It is paused if its original is, and finds by itself if it must wait for memory, too.
+/// Adds the clone to the machine's guests. It does what its original did, and finds by itself if it must wait for memory, too.
 fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
     let identity = guests::host_identity();
     let terms = Terms {
@@ -146,8 +146,9 @@ fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
     let cores = guests::choose_cores(&[], admitted.vcpus.len()).map_err(GuestError::from)?;
     let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
     let then = match did {
-        RunState::Paused => RunState::Paused,
-        _ => admitted.then,
+        RunState::Running | RunState::Starved => admitted.then,
+        // What a person has stopped, or could not go on, does not go on by being cloned.
+        other => other,
     };
     let (guest, vcpus) = (admitted.guest, admitted.vcpus);
     let domain = guests::add(placement, guest, vcpus, ram, Given::default(), then)?;

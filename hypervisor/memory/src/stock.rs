@@ -43,7 +43,9 @@ pub struct NotShared;
 /// What became of a page that was given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GivenBack {
-    /// The stock has the page, or the page has other users.
+    /// The page has other users.
+    Used,
+    /// The stock has the page.
     Kept,
     /// The page was the last one of this block that was in use. The block is not the stock's any more.
     Whole(Range),
@@ -130,7 +132,7 @@ impl Stock {
         debug_assert!(!block.free.contains(number), "{page:#x} is free already");
         if let Some(fewer) = block.others[number].checked_sub(1) {
             block.others[number] = fewer;
-            return GivenBack::Kept;
+            return GivenBack::Used;
         }
         block.free.insert(number);
         self.first = self.first.min(index);
@@ -220,14 +222,16 @@ mod tests {
                     Step::GiveBack(n) => if let Some(page) = nth(n) {
                         let count = users.get_mut(&page).unwrap();
                         *count -= 1;
-                        if *count == 0 {
+                        let is_used = *count > 0;
+                        if !is_used {
                             users.remove(&page);
                         }
                         let start = page / SIZE * SIZE;
                         let is_whole = users.range(start..start + SIZE).next().is_none();
-                        let expected = match is_whole {
-                            true => GivenBack::Whole(Range::new(start, SIZE)),
-                            false => GivenBack::Kept,
+                        let expected = match (is_whole, is_used) {
+                            (true, _) => GivenBack::Whole(Range::new(start, SIZE)),
+                            (false, true) => GivenBack::Used,
+                            (false, false) => GivenBack::Kept,
                         };
                         prop_assert_eq!(stock.give_back(page), expected);
                         if is_whole {

@@ -62,8 +62,10 @@ pub struct PoolFrames;
 /// Gives a page back, which is a table or a frame.
 fn give_back_page(page: u64) -> GivenBack {
     let mut stock = STOCK.lock();
-    MAY_BE_FETCHED.store(true, Ordering::Relaxed);
     let given_back = stock.give_back(page);
+    if given_back != GivenBack::Used {
+        MAY_BE_FETCHED.store(true, Ordering::Relaxed);
+    }
     // Before the block goes back: the pool has a lock of its own.
     drop(stock);
     if let GivenBack::Whole(block) = given_back {
@@ -77,7 +79,9 @@ fn give_back_page(page: u64) -> GivenBack {
 // data, and no guest has it. So what instruction caches have of it is from before, and is dropped when a page is taken after one was given back.
 unsafe impl Frames for PoolFrames {
     fn take(&self) -> Option<NonNull<u8>> {
-        let page = take_page(KEPT).ok()?;
+        let mut stock = STOCK.lock();
+        let page = take_from(&mut stock, KEPT).ok()?;
+        // Under the lock: whoever takes the next page finds the caches without it, too.
         if MAY_BE_FETCHED.swap(false, Ordering::Relaxed) {
             cache::invalidate_instructions();
         }
@@ -113,7 +117,11 @@ const KEPT: u64 = 8 << 20;
 
 /// Takes a page of the stock, or else of the pool, of which `kept` bytes are left.
 fn take_page(kept: u64) -> Result<u64, NoRam> {
-    let mut stock = STOCK.lock();
+    take_from(&mut STOCK.lock(), kept)
+}
+
+/// Takes a page of the stock, which is locked, as [`take_page`] does.
+fn take_from(stock: &mut Stock, kept: u64) -> Result<u64, NoRam> {
     if let Some(page) = stock.take() {
         return Ok(page);
     }

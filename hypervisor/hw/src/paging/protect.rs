@@ -132,7 +132,7 @@ impl Translation {
         Ok(())
     }
 
-    /// Maps the page at `input`, which lies in a block of 2 MiB that is mapped, to `output`, and allows writes to it. The block is split unless it was already. Other cores
+    /// Maps the page at `input`, which lies in a block of 2 MiB that is mapped, to `output`, writable or not. The block is split unless it was already. Other cores
     /// may use the translation meanwhile: they find the page where it was, or nothing, until it is at `output`. `forget` is called at most once, and must make all cores drop their copies of what
     /// it is given.
     ///
@@ -148,6 +148,7 @@ impl Translation {
         tables: &mut impl TableSource,
         input: u64,
         output: u64,
+        writable: bool,
         forget: impl FnOnce(Forget),
     ) -> Result<(), MapError> {
         let Some(is_split) = self.block(input).map(|entry| entry.next().is_some()) else {
@@ -158,9 +159,12 @@ impl Translation {
             if leaf.load() & OUTPUT_ADDRESS != output {
                 leaf.invalidate();
                 forget(Forget::Address(input));
+                leaf.forbid_writes();
                 leaf.lead_to(output);
             }
-            leaf.allow_writes();
+            if writable {
+                leaf.allow_writes();
+            }
             return Ok(());
         }
         let spare = self.spares.pop().or_else(|| Pages::allocate(tables));
@@ -173,7 +177,9 @@ impl Translation {
             entry.refer_to(pages);
         }
         self.split += 1;
-        self.allow_writes(input);
+        if writable {
+            self.allow_writes(input);
+        }
         Ok(())
     }
 

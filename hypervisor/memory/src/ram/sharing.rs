@@ -5,6 +5,7 @@
 //! which pages are known to be its own, and which have moved.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 use stasis_state::change::BLOCK_PAGES;
 use stasis_state::written::{BLOCK_SIZE, Written};
@@ -15,7 +16,7 @@ use crate::frames::{Frames, NoFrame};
 use crate::machine::Machine;
 use crate::pages::{NoMemory, PageSet};
 use crate::raw::Raw;
-use crate::raw::map::{Map, Own};
+use crate::raw::map::{Left, Map, Own};
 
 /// What is known of the pages of a memory that has a [`Map`].
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Sharing {
     /// Pages that have moved since stage 2 was told, because the hypervisor has written them.
     unseen: PageSet,
     is_any_unseen: bool,
+    /// Frames that pages have left, and that stage 2 may still lead to.
+    left: Vec<Left>,
 }
 
 /// How many bytes of a memory are whose.
@@ -50,7 +53,8 @@ pub(super) enum Alone {
 impl Sharing {
     fn new(len: usize) -> Result<Self, NoMemory> {
         let none = || PageSet::none(len);
-        Ok(Self { own: none()?, moved: none()?, unseen: none()?, is_any_unseen: false })
+        let (own, moved, unseen) = (none()?, none()?, none()?);
+        Ok(Self { own, moved, unseen, is_any_unseen: false, left: Vec::new() })
     }
 }
 
@@ -115,7 +119,8 @@ impl<M: Machine> GuestRam<M> {
         let mut ram = Self::of(Raw::mapped(other, len), false, changed, written);
         ram.sharing = Some(of_other);
         ram.baseline = self.baseline;
-        ram.is_finished = self.is_finished;
+        // The clone sees what the original sees, at the same addresses.
+        ram.is_finished = true;
         Ok(ram)
     }
 
@@ -198,14 +203,17 @@ impl<M: Machine> GuestRam<M> {
         let Some(sharing) = &mut self.sharing else { return Ok(Alone::Block) };
         let is_together = sharing.moved.is_block_without(offset);
         if !sharing.own.contains(offset) {
+            // Before the page moves, so that the frame that it leaves can be noted.
+            sharing.left.try_reserve(1).map_err(|_| NoFrame)?;
             match self.raw.make_own(offset)? {
                 Own::Block => {
                     sharing.own.insert_block(offset);
                     return Ok(Alone::Block);
                 }
                 Own::Page => {}
-                Own::Moved => {
+                Own::Moved(left) => {
                     sharing.moved.insert(offset);
+                    sharing.left.extend(left);
                 }
             }
             sharing.own.insert(offset);
@@ -226,6 +234,8 @@ impl<M: Machine> GuestRam<M> {
         for offset in (start - start % PAGE_SIZE..end).step_by(PAGE_SIZE) {
             let before = self.raw.address_of(offset);
             self.make_own(offset).map_err(|NoFrame| outside)?;
+            // Whatever becomes of the other pages.
+            self.mark_changed(offset..offset + 1);
             if let Some(sharing) = &mut self.sharing
                 && self.raw.address_of(offset) != before
             {
@@ -234,6 +244,17 @@ impl<M: Machine> GuestRam<M> {
             }
         }
         Ok(())
+    }
+
+    /// Notes that stage 2 has the page at `offset` where it is, or that it has not and there is no memory for that. What the page has left goes back, if stage 2 has all others where they are.
+    pub fn seen(&mut self, offset: usize, is_seen: bool) {
+        let Some(sharing) = &mut self.sharing else { return };
+        if !is_seen {
+            sharing.unseen.insert(offset);
+            sharing.is_any_unseen = true;
+        } else if !sharing.is_any_unseen {
+            sharing.left.clear();
+        }
     }
 
     /// Returns whether pages have moved because the hypervisor has written them, and stage 2 has them elsewhere.
@@ -253,6 +274,7 @@ impl<M: Machine> GuestRam<M> {
         if let Some(sharing) = &mut self.sharing {
             sharing.unseen.clear();
             sharing.is_any_unseen = false;
+            sharing.left.clear();
         }
     }
 }

@@ -48,14 +48,29 @@ pub struct Map {
 }
 
 /// Where a page is that its memory alone uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Own {
     /// In the base, as all pages of its block.
     Block,
     /// Where it was.
     Page,
-    /// In a frame that was taken for it, and that it was copied to.
-    Moved,
+    /// In a frame that was taken for it, and that it was copied to. The frame that it has left is kept until stage 2 leads elsewhere.
+    Moved(Option<Left>),
+}
+
+/// A frame that a page has left. The memory is a user of it until this is dropped: then nobody may find it by stage 2.
+#[derive(Debug)]
+pub struct Left {
+    frame: u64,
+    frames: &'static dyn Frames,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        // SAFETY: the map was a user of the frame, for an entry had it. The entry has another one now, and whoever has this has made stage 2 lead there; a snapshot that has found the old
+        // one before reads memory that has another user, and looks again.
+        unsafe { self.frames.give_back(self.frame) };
+    }
 }
 
 /// Returns a slice of `count` zeros.
@@ -216,12 +231,7 @@ impl Map {
         copy(with_exposed_provenance(page), frame.as_ptr());
         let address = frame.as_ptr().expose_provenance() as u64;
         table[offset % BLOCK_SIZE / PAGE_SIZE].store(address, Ordering::Release);
-        if let Some(before) = before {
-            // SAFETY: the map was a user of the frame, for an entry had it. The entry has another one now; a snapshot that has found the old one before reads
-            // memory that has another user, and looks again.
-            unsafe { self.frames.give_back(before) };
-        }
-        Ok(Own::Moved)
+        Ok(Own::Moved(before.map(|frame| Left { frame, frames: self.frames })))
     }
 
     /// Gives back all frames, in pieces between which it calls `pause`: to drop the map takes no longer than a moment then.

@@ -95,21 +95,20 @@ pub(super) enum Answer {
 }
 
 impl Resident {
-    /// Makes stage 2 map the pages that have moved because EL2 has written them. Returns false if there is no memory for a table: the guest must not go on before there is.
+    /// Makes stage 2 map the pages that have moved because EL2 has written them, read-only: what the guest writes is marked. Returns false if there is no memory for a table: the guest must not go on before there is.
     #[cold]
     pub(super) fn show_moved(&mut self, loaded: &mut Loaded) -> bool {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return true };
         let base = guest.ram_base();
         for offset in ram.unseen_pages() {
             let (ipa, physical) = (base + offset as u64, ram.address_of(offset));
+            let tables = &mut GuestTables::OfPool(Ok(()));
             let forget = |what| match what {
                 Forget::Address(ipa) => loaded.forget_block_everywhere(ipa),
                 Forget::All => loaded.forget_all_everywhere(),
             };
             // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
-            let moved = unsafe {
-                stage2.move_page(&mut GuestTables::OfPool(Ok(())), ipa, physical, forget)
-            };
+            let moved = unsafe { stage2.move_page(tables, ipa, physical, false, forget) };
             if moved.is_err() {
                 return false;
             }
@@ -189,7 +188,8 @@ impl Forbidden<'_> {
         if let Reach::At(physical) = reach {
             let tables = &mut GuestTables::OfPool(Ok(()));
             // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
-            let moved = unsafe { stage2.move_page(tables, ipa, physical, &mut forget) };
+            let moved = unsafe { stage2.move_page(tables, ipa, physical, true, &mut forget) };
+            ram.seen(offset, moved.is_ok());
             if moved.is_err() {
                 return Answer::NoMemory;
             }

@@ -21,8 +21,8 @@ use stasis_memory::ReadRam;
 use stasis_memory::ram::Since;
 use stasis_memory::range::NoRam;
 use stasis_memory::snapshot::{Room, Snapshot};
-use stasis_state::GuestState;
 use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{GuestState, PageBits};
 
 /// A guest that does not run for as long as this lives.
 ///
@@ -68,7 +68,12 @@ impl Parked<'_> {
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
         let base = guest.ram_base();
         let offsets = || (0..ram.len()).step_by(BLOCK_SIZE).filter(|at| ram.is_block_there(*at));
-        let blocks = || offsets().map(|offset| (base + offset as u64, Writable::Block));
+        let writable = |offset| match ram.moved_of_block(offset) {
+            PageBits::NONE => Writable::Block,
+            // The block is not in one place.
+            _ => Writable::Pages(PageBits::ALL.0),
+        };
+        let blocks = || offsets().map(|offset| (base + offset as u64, writable(offset)));
         // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
         let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
         // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.

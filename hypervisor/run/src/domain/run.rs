@@ -50,6 +50,9 @@ impl Domain {
             if roster.must_decide() && !matches!(host.keep_core(), Kept::Until(_)) {
                 return (Leaves::ForOthers, resident);
             }
+            if resident.ram.has_unseen() && !resident.show_moved(&mut host.loaded) {
+                return (Leaves::Starved, resident);
+            }
             resident = self.prepare_entry(resident, vcpu, host);
             let unlocked = resident.unlock();
             host.carry_out(&unlocked);
@@ -253,9 +256,6 @@ impl Domain {
             let exited = &mut Exited { index, vcpu, host, esr: syndrome.esr };
             let answer = resident.exit(exited, &exit, held.vcpus());
             let missing = match answer {
-                Ok(_) if resident.ram.has_unseen() && !resident.show_moved(&mut host.loaded) => {
-                    return (Next::Starved, resident);
-                }
                 Ok(next) => return (next, resident),
                 // The access is about interrupts in other cores' list registers.
                 Err(missing) => missing,

@@ -100,7 +100,7 @@ impl Guest {
             assert_eq!(found, Access::Translation, "nothing is there until the new entry is");
         };
         // SAFETY: the two TLBs are all that walks the translation, and both forget.
-        unsafe { self.map.move_page(&mut self.tables, input, output, forget)? };
+        unsafe { self.map.move_page(&mut self.tables, input, output, true, forget)? };
         look_ahead(tlbs);
         self.take_faults(input);
         Ok(())

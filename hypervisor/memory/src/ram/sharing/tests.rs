@@ -146,13 +146,20 @@ impl Guest {
         Self { stage2: stage2.collect(), ram, is, taken: None }
     }
 
-    fn write(&mut self, page: usize, value: u64) {
+    fn write(&mut self, page: usize, value: u64, heap: &Heap) {
         if !self.stage2[page].1 {
             match self.ram.first_write(page * PAGE_SIZE + 8) {
                 Err(Wait::Snapshot) => return assert!(self.taken.is_some()),
                 Err(Wait::Frame) => return,
                 Ok(Reach::Page) => self.stage2[page].1 = true,
-                Ok(Reach::At(address)) => self.stage2[page] = (address, true),
+                Ok(Reach::At(address)) => {
+                    let before = self.stage2[page].0;
+                    let is_frame = before >= heap.start + LEN as u64;
+                    // Another core may still read it there: nobody may write it yet.
+                    assert!(before == address || !is_frame || heap.is_shared(before), "it is gone");
+                    self.stage2[page] = (address, true);
+                    self.ram.seen(page * PAGE_SIZE, true);
+                }
                 Ok(Reach::Block) => {
                     let first = page - page % BLOCK_PAGES;
                     self.stage2[first..first + BLOCK_PAGES]
@@ -169,7 +176,7 @@ impl Guest {
     /// Makes stage 2 what the memory says after the hypervisor has written.
     fn see(&mut self) {
         for offset in self.ram.unseen_pages() {
-            self.stage2[offset / PAGE_SIZE] = (self.ram.address_of(offset), true);
+            self.stage2[offset / PAGE_SIZE] = (self.ram.address_of(offset), false);
         }
         self.ram.all_seen();
         assert!(!self.ram.has_unseen());
@@ -277,7 +284,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn take(step: Step, guests: &mut Vec<Guest>, heap: &'static Heap, value: u64) {
     let count = guests.len();
     match step {
-        Step::Write(n, page) => guests[n % count].write(page, value),
+        Step::Write(n, page) => guests[n % count].write(page, value, heap),
         Step::Own(n, page) => guests[n % count].own(page..page + 1, value),
         Step::OwnTwo(n, page) => guests[n % count].own(page..PAGES.min(page + 2), value),
         Step::Zero(n, page) => {
@@ -340,11 +347,11 @@ fn who_is_left_alone_with_a_block_writes_it_where_it_is() {
     let heap = Heap::new(0);
     let mut first = Guest::new(heap.first_guest(), vec![0; PAGES]);
     let mut clone = first.share(heap).unwrap();
-    clone.write(7, 1);
+    clone.write(7, 1, heap);
     assert_eq!(clone.is[7], 0, "there is no frame");
     assert_eq!(clone.ram.usage(), Usage { own: 0, shared: LEN as u64 });
     drop(first);
-    clone.write(7, 1);
+    clone.write(7, 1, heap);
     assert_eq!((clone.is[7], clone.stage2[8].1), (1, true), "the whole block is writable");
     assert_eq!(clone.ram.usage(), Usage { own: LEN as u64, shared: 0 });
     clone.check();
@@ -359,9 +366,9 @@ fn memory_of_zeros_takes_a_frame_for_each_page_that_is_written() {
     let ram = unsafe { GuestRam::<Portable>::of_zeros(heap.start, LEN, heap) }.unwrap();
     let mut guest = Guest::new(ram, vec![0; PAGES]);
     assert_eq!(guest.ram.usage(), Usage { own: 0, shared: 0 });
-    guest.write(3, 5);
+    guest.write(3, 5, heap);
     guest.own(4..5, 6);
-    guest.write(5, 7);
+    guest.write(5, 7, heap);
     assert_eq!(guest.is[3..6], [5, 6, 0], "one frame is the table");
     assert_eq!(guest.ram.usage(), Usage { own: 2 * PAGE_SIZE as u64, shared: 0 });
     // The other block is the same memory.
