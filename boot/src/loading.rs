@@ -27,7 +27,7 @@ use stasis_host::run_state::RunState;
 use stasis_host::task::TaskLock;
 use stasis_run::domain::{Domain, Lacking};
 use stasis_run::turns::Task;
-use stasis_state::LoadError;
+use stasis_state::{LoadError, PAGE_SIZE};
 use stasis_store::{Error, Store};
 
 /// Why a checkpoint's memory was not read.
@@ -110,8 +110,14 @@ static LOADS: TaskLock<VecDeque<Load>> = TaskLock::new(VecDeque::new());
 /// Begins to load the memory of a guest, whose domain lacks what the checkpoint has. The guest may run already.
 pub fn begin(task: &Task, domain: Arc<Domain>, origin: Origin) {
     let Some(missing) = domain.missing() else { return };
-    let missing = Arc::downgrade(&missing);
     let base = domain.look().ram.start;
+    let touched = origin.index().touched().iter().map(|run| run.pages());
+    // Of shared memory, nothing is loaded while a guest runs.
+    missing.prefer(touched.filter_map(|(address, pages)| {
+        let start = address.checked_sub(base)? as usize;
+        Some(start..start.saturating_add(pages as usize * PAGE_SIZE))
+    }));
+    let missing = Arc::downgrade(&missing);
     LOADS.lock(task).push_back(Load { domain, missing, base, origin, retry: Retry::default() });
 }
 

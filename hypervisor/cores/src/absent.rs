@@ -9,7 +9,7 @@
 //!
 //! # Order
 //!
-//! First comes what somebody waits for, in the order in which it was asked for; then the rest of the block in which that was; then the rest of all other blocks that
+//! First comes what somebody waits for, in the order in which it was asked for; then what the loader [prefers](Absent::prefer), for somebody has asked for it in this order before; then the rest of the block in which that was; then the rest of all other blocks that
 //! are there in part, for each of them takes a table of the guest's translation; then all others, ascending.
 
 use alloc::collections::VecDeque;
@@ -19,6 +19,9 @@ use crate::sync::Lock;
 
 /// Units of a block.
 pub const UNITS: usize = u32::BITS as usize;
+
+/// Most units whose order is noted: those that were asked for first, or preferred.
+pub const MOST_NOTED: usize = 4096;
 
 /// Most units that wait in the order in which they were asked for. Whoever finds no place asks again.
 const MOST_WANTED: usize = 64;
@@ -39,6 +42,12 @@ struct Units {
     partial: usize,
     /// Units that were asked for, the first one first.
     wanted: VecDeque<usize>,
+    /// Units that are brought before all others when nobody waits: the first one at the end.
+    preferred: Vec<u32>,
+    /// Units that were asked for or preferred, in the order in which they were brought.
+    noted: Vec<u32>,
+    /// Number of units that somebody has waited for.
+    waited: usize,
     /// Where the loader goes on when nobody waits.
     cursor: usize,
     /// Whether somebody has asked in vain since the last unit arrived.
@@ -71,8 +80,15 @@ pub struct Arrived {
 impl Absent {
     /// Returns units of which these are absent: for each block one bit for each of its units.
     pub fn new(absent: Vec<u32>) -> Self {
+        let left = absent.iter().map(|mask| mask.count_ones() as usize).sum();
+        let mut noted = Vec::new();
+        // Without room, the order is not noted.
+        let _ = noted.try_reserve_exact(MOST_NOTED.min(left));
         let units = Units {
-            left: absent.iter().map(|mask| mask.count_ones() as usize).sum(),
+            left,
+            preferred: Vec::new(),
+            noted,
+            waited: 0,
             partial: absent.iter().filter(|mask| is_partial(**mask)).count(),
             absent,
             wanted: VecDeque::with_capacity(MOST_WANTED),
@@ -80,6 +96,18 @@ impl Absent {
             is_waited_for: false,
         };
         Self { units: Lock::new(units) }
+    }
+
+    /// Makes the loader bring these units before all others when nobody waits, in this order. Units that are not absent, or not there at all, do not matter.
+    pub fn prefer(&self, mut units: Vec<u32>) {
+        units.reverse();
+        self.units.lock().preferred = units;
+    }
+
+    /// Returns the units that were asked for or preferred, in the order in which they were brought, at most [`MOST_NOTED`], and how many were asked for.
+    pub fn take_noted(&self) -> (Vec<u32>, usize) {
+        let mut units = self.units.lock();
+        (core::mem::take(&mut units.noted), units.waited)
     }
 
     /// Asks for a unit. A unit beyond the last one is there.
@@ -123,6 +151,15 @@ impl Absent {
         while let Some(unit) = units.wanted.pop_front() {
             if units.is_absent(unit) {
                 units.cursor = unit;
+                units.waited += 1;
+                units.note(unit);
+                return Some(unit);
+            }
+        }
+        while let Some(unit) = units.preferred.pop() {
+            let unit = unit as usize;
+            if units.is_absent(unit) {
+                units.note(unit);
                 return Some(unit);
             }
         }
@@ -155,6 +192,14 @@ impl Absent {
 }
 
 impl Units {
+    /// Notes that a unit is brought, if there is room. One that is brought again after a failure is noted once.
+    fn note(&mut self, unit: usize) {
+        let unit = unit as u32;
+        if self.noted.len() < self.noted.capacity() && self.noted.last() != Some(&unit) {
+            self.noted.push(unit);
+        }
+    }
+
     fn is_absent(&self, unit: usize) -> bool {
         self.absent.get(unit / UNITS).is_some_and(|mask| mask & bit(unit) != 0)
     }

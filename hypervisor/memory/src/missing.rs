@@ -14,9 +14,11 @@
 
 use alloc::sync::Arc;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
-use stasis_cores::absent::Absent;
+use stasis_cores::absent::{Absent, MOST_NOTED};
 pub use stasis_cores::absent::{Arrived, Asked, UNITS};
+use stasis_state::directory::Touched;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{OutOfRange, PAGE_SIZE};
 
@@ -72,6 +74,48 @@ impl<M: Machine> Missing<M> {
     /// Returns whether somebody waits for something that was not brought yet.
     pub fn is_wanted(&self) -> bool {
         self.absent.is_wanted()
+    }
+
+    /// Makes these bytes arrive before all others that nobody waits for, in this order: at most [`MOST_NOTED`] units of them.
+    pub fn prefer(&self, runs: impl Iterator<Item = Range<usize>>) {
+        let units = runs.flat_map(|run| run.start / UNIT_SIZE..run.end.div_ceil(UNIT_SIZE));
+        let mut preferred: Vec<u32> = Vec::new();
+        if preferred.try_reserve_exact(MOST_NOTED).is_err() {
+            return;
+        }
+        for unit in units.map(|unit| unit as u32) {
+            if preferred.len() == preferred.capacity() {
+                break;
+            }
+            if preferred.last() != Some(&unit) {
+                preferred.push(unit);
+            }
+        }
+        self.absent.prefer(preferred);
+    }
+
+    /// Returns the pages that were waited for or [preferred](Self::prefer), in the order in which they arrived, by their offsets in the memory: neighbours together. Also
+    /// returns how many units somebody has waited for.
+    pub(crate) fn take_touched(&self) -> (Vec<Touched>, usize) {
+        let (noted, waited) = self.absent.take_noted();
+        let mut touched: Vec<Touched> = Vec::new();
+        if touched.try_reserve_exact(noted.len()).is_err() {
+            return (touched, waited);
+        }
+        for start in noted.into_iter().map(|unit| unit as usize * UNIT_SIZE) {
+            let end = self.ram.len().min(start + UNIT_SIZE);
+            let (start, pages) = (start as u64, ((end - start) / PAGE_SIZE) as u64);
+            match touched.last_mut().map(|last| (last.pages(), last)) {
+                Some(((first, before), last))
+                    if first + before * PAGE_SIZE as u64 == start
+                        && before + pages <= Touched::MAX_PAGES =>
+                {
+                    *last = Touched::new(first, before + pages);
+                }
+                _ => touched.push(Touched::new(start, pages)),
+            }
+        }
+        (touched, waited)
     }
 
     /// Returns the unit that is brought next; `None` if nothing is missing. There is one loader, which brings the unit before it calls again.

@@ -33,8 +33,10 @@ pub use changes::{Reach, Since, Wait};
 pub use sharing::Usage;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::NonNull;
+use stasis_state::directory::Touched;
 use stasis_state::written::{BLOCK_SIZE, Written};
 use stasis_state::{Baseline, OutOfRange, PAGE_SIZE, ReadRam, WriteRam};
 
@@ -78,6 +80,8 @@ pub struct GuestRam<M> {
     snapshot: Option<Arc<Snapshot<M>>>,
     /// What is still to be brought.
     missing: Option<Arc<Missing<M>>>,
+    /// What the guest has touched first since it was loaded while it ran, by offsets; `None` if it was not.
+    touched: Option<Arc<Vec<Touched>>>,
     /// What of it is shared with other memories; `None` if all is in one place.
     sharing: Option<Sharing>,
 }
@@ -160,6 +164,7 @@ impl<M: Machine> GuestRam<M> {
             is_finished,
             snapshot: None,
             missing: None,
+            touched: None,
             sharing: None,
         }
     }

@@ -12,9 +12,11 @@
 //! find a line that is older. A reader who is in the midst of a page that is kept loads lines of it once more, and drops them when it looks again.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 pub use stasis_cores::copies::NoFrame;
 use stasis_cores::copies::{Copies, Notes, Refused};
+use stasis_state::directory::Touched;
 use stasis_state::written::{BLOCK_SIZE, Written};
 use stasis_state::{Baseline, BlockChange, OutOfRange, PAGE_SIZE, PageBits, ReadRam};
 
@@ -135,6 +137,8 @@ pub struct Snapshot<M> {
     baseline: Option<Baseline>,
     copies: Copies<Noted<M>>,
     frames: GuestRam<M>,
+    /// What the guest had touched first since its last resume.
+    touched: Option<Arc<Vec<Touched>>>,
 }
 
 /// What reads a part of a page: from a memory, at an offset in it, bytes that the snapshot has at other offsets.
@@ -160,7 +164,12 @@ impl<M: Machine> Snapshot<M> {
         room: Room<M>,
     ) -> Self {
         let Room { frames, copies, .. } = room;
-        Self { ram, written, taken, baseline, copies, frames }
+        Self { ram, written, taken, baseline, copies, frames, touched: None }
+    }
+
+    /// Returns it with what the guest had touched first since its last resume.
+    pub(crate) fn with_touched(self, touched: Option<Arc<Vec<Touched>>>) -> Self {
+        Self { touched, ..self }
     }
 
     /// Returns the memory of its [`Room`], and what it has taken, when nobody keeps or reads any more.
@@ -281,6 +290,10 @@ impl<M: Machine> ReadRam for Snapshot<M> {
             PageBits::NONE => BlockChange::Unchanged,
             pages => BlockChange::Pages(pages),
         }
+    }
+
+    fn touched(&self) -> &[Touched] {
+        self.touched.as_ref().map_or(&[], |touched| touched.as_slice())
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

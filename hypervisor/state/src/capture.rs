@@ -17,7 +17,7 @@ use crate::{
     Index, RecordType,
     block::block_of,
     change::{Baseline, BlockChange, PageBits},
-    directory::{Directory, Entry},
+    directory::{Directory, Entry, Touched},
     error::{Error, SaveError},
     header::{Header, HeaderTail, Version},
     invariants,
@@ -154,6 +154,9 @@ impl<'a> Capture<'a> {
                 done += place.bytes.len() as u64;
                 progress(done, all);
             }
+            let room = Touched::MAX_RUNS - directory.touched.len();
+            let touched = part.ram.touched().iter().take(room);
+            directory.touched.extend(touched.map(|run| run.moved(part.addresses.start)));
         }
         Ok(directory)
     }

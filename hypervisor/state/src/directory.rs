@@ -91,6 +91,12 @@ impl Touched {
         Self(address & !(PAGE_SIZE as u64 - 1) | (pages - 1) & (PAGE_SIZE as u64 - 1))
     }
 
+    /// Returns the same pages of a memory in which all is `by` bytes further up, whole pages.
+    #[must_use]
+    pub const fn moved(self, by: u64) -> Self {
+        Self(self.0.wrapping_add(by))
+    }
+
     /// Returns the guest-physical address of the first page, and the number of pages.
     pub const fn pages(self) -> (u64, u64) {
         (self.0 & !(PAGE_SIZE as u64 - 1), self.0 % PAGE_SIZE as u64 + 1)

@@ -10,6 +10,7 @@ use core::fmt::Debug;
 use core::ops::Range;
 
 use crate::change::{Baseline, BlockChange, PageBits};
+use crate::directory::Touched;
 use crate::routines::{PAGE_SIZE, Page, crc32c, with_content};
 use crate::written::BLOCK_SIZE;
 
@@ -111,6 +112,11 @@ pub trait ReadRam: Debug {
     /// Returns the checkpoint that [`block_change`](Self::block_change) counts from; `None` if there is none, and all content counts as changed.
     fn baseline(&self) -> Option<Baseline> {
         None
+    }
+
+    /// Returns the pages that the guest touched first after it was resumed last, in that order, by their offsets in the memory; none if that is not known.
+    fn touched(&self) -> &[Touched] {
+        &[]
     }
 
     /// Returns what became of the block of [`BLOCK_SIZE`] bytes in which `offset` lies since the [`baseline`](Self::baseline). Reads no byte.

@@ -5,7 +5,8 @@ mod common;
 use common::{File, load, load_all, pl061, ram, save_all, shared, state};
 use proptest::prelude::*;
 use stasis_state::{
-    Checkpoint, Error, Index, LoadError, PAGE_SIZE, Place, Routines, Source, routines::crc32c,
+    Capture, Checkpoint, Error, Index, LoadError, OutOfRange, PAGE_SIZE, Place, ReadRam, Routines,
+    Source, directory::Touched, routines::crc32c,
 };
 use std::{convert::Infallible, sync::LazyLock};
 
@@ -163,4 +164,50 @@ proptest! {
             }
         }
     }
+}
+
+/// Memory of which it is known what was touched first.
+#[derive(Debug)]
+struct Known(Vec<u8>, Vec<Touched>);
+
+impl ReadRam for Known {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn next_content(&self, offset: usize) -> Option<usize> {
+        self.0.next_content(offset)
+    }
+
+    fn touched(&self) -> &[Touched] {
+        &self.1
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        self.0.read(offset, into)
+    }
+
+    fn crc32c(&self, crc: u32, bytes: std::ops::Range<usize>) -> Result<u32, OutOfRange> {
+        self.0.crc32c(crc, bytes)
+    }
+
+    fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
+        self.0.pages_with_content(offset, count)
+    }
+}
+
+#[test]
+fn a_file_says_which_pages_were_touched_first() {
+    let memory = ram("g..oab");
+    let state = state(1, memory.len());
+    let page = |number: u64| number * PAGE_SIZE as u64;
+    let runs = vec![Touched::new(page(3), 2), Touched::new(0, 1)];
+    let memory = Known(memory, runs);
+    let capture = Capture::new(state.records(), &memory, &[], Routines::default()).unwrap();
+    let mut file = File(Vec::new());
+    capture.write(&mut file, &mut |_, _| ()).unwrap();
+    let base = *state.guest.ram_base;
+    let (_, index) = open(&file.0).unwrap();
+    assert_eq!(index.touched(), [Touched::new(base + page(3), 2), Touched::new(base, 1)]);
+    load(&file.0).unwrap();
 }

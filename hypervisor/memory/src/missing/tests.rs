@@ -156,3 +156,43 @@ fn there_is_no_snapshot_of_what_is_missing() {
     let room = crate::snapshot::Room::new(marks, GuestRam::none(), &mut || ());
     ram().begin_snapshot(room, crate::ram::Since::Ever);
 }
+
+/// A guest that is resumed again finds first what it has touched first, and what it touches then comes before that.
+#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
+#[test]
+fn what_was_touched_first_arrives_first_the_next_time() {
+    let mut ram = ram();
+    let missing = ram.missing().unwrap().clone();
+    let unit = |number: usize| number * UNIT_SIZE..(number + 1) * UNIT_SIZE;
+    // Two neighbours, one that is not missing, the last one, and what the memory does not have.
+    let preferred = [5 * UNIT_SIZE..7 * UNIT_SIZE, unit(UNITS), LAST, SIZE..usize::MAX];
+    missing.prefer(preferred.into_iter());
+    for asked in [9, 8] {
+        assert_eq!(missing.ask(asked * UNIT_SIZE), Asked::Absent { is_first: true });
+    }
+    let last = LAST.start / UNIT_SIZE;
+    for expected in [9, 8, 5, 6, last] {
+        assert_eq!(missing.next(), Some(unit(expected)));
+        let _ = missing.arrived(expected * UNIT_SIZE);
+    }
+    bring_all(&mut ram);
+    assert_eq!(ram.end_loading(), 2, "two units were waited for");
+    let snapshot = ram.begin_snapshot(room(SIZE), crate::ram::Since::Ever);
+    let touched: Vec<(u64, u64)> = snapshot.touched().iter().map(|run| run.pages()).collect();
+    let [nine, eight, five, last] = [9, 8, 5, last].map(|number| (number * UNIT_SIZE) as u64);
+    let pages = UNIT_PAGES as u64;
+    assert_eq!(touched, [(nine, pages), (eight, pages), (five, 2 * pages), (last, pages)]);
+}
+
+/// Returns what a snapshot of `len` bytes needs.
+fn room(len: usize) -> crate::snapshot::Room<Portable> {
+    let bytes = crate::snapshot::Room::<Portable>::bytes(len, 1);
+    let frames = vec![0_u8; bytes + PAGE_SIZE].leak();
+    let start = frames.as_mut_ptr().align_offset(PAGE_SIZE);
+    let start = NonNull::from(&mut frames[start..]).cast();
+    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The reference to it became a pointer, and is not used
+    // again. 3. Nobody but the `GuestRam` accesses it.
+    let frames = unsafe { GuestRam::uncleared(start, bytes) }.unwrap();
+    let marks = crate::snapshot::Marks::new(len).unwrap();
+    crate::snapshot::Room::new(marks, frames, &mut || ())
+}

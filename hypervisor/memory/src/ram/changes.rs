@@ -195,8 +195,10 @@ impl<M: Machine> GuestRam<M> {
         let Marks { changed, mut written } = room.take_marks();
         let taken = core::mem::replace(&mut self.changed, changed);
         written.copy_from(&self.written);
-        let snapshot =
-            Arc::new(Snapshot::new(self.raw.clone(), written, taken, self.baseline, room));
+        let snapshot = Arc::new(
+            Snapshot::new(self.raw.clone(), written, taken, self.baseline, room)
+                .with_touched(self.touched.clone()),
+        );
         self.snapshot = Some(snapshot.clone());
         self.is_taken = true;
         snapshot

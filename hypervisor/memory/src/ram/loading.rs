@@ -29,6 +29,7 @@ impl<M: Machine> GuestRam<M> {
         self.written.clear();
         self.changed.clear();
         self.baseline = None;
+        self.touched = None;
         M::invalidate_instructions();
         self.is_fresh = false;
         // What is missing is finished by whoever brings it.
@@ -40,14 +41,17 @@ impl<M: Machine> GuestRam<M> {
         self.missing.as_ref()
     }
 
-    /// Notes that all has arrived.
+    /// Notes that all has arrived, and keeps the order in which the guest has touched it. Returns how many units were waited for.
     ///
     /// # Panics
     ///
     /// If something is missing.
-    pub fn end_loading(&mut self) {
-        let left = self.missing.take().map_or(0, |missing| missing.left());
-        assert_eq!(left, 0, "bytes are missing");
+    pub fn end_loading(&mut self) -> usize {
+        let Some(missing) = self.missing.take() else { return 0 };
+        assert_eq!(missing.left(), 0, "bytes are missing");
+        let (touched, waited) = missing.take_touched();
+        self.touched = Some(Arc::new(touched));
+        waited
     }
 
     /// Gives up what is missing: it is what it was before, and marked as written, as after [`Self::uncleared`].

@@ -20,6 +20,7 @@ use stasis_memory::ram::Since;
 use stasis_memory::range::NoRam;
 use stasis_memory::snapshot::{MAX_FRAMES, Marks, Room, Snapshot};
 use stasis_memory::{OutOfRange, PAGE_SIZE, ReadRam};
+use stasis_state::directory::Touched;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{Baseline, BlockChange, PageBits};
 
@@ -204,6 +205,10 @@ impl ReadRam for Frozen<'_> {
 
     fn block_change(&self, offset: usize) -> BlockChange {
         self.snapshot().block_change(offset)
+    }
+
+    fn touched(&self) -> &[Touched] {
+        self.snapshot().touched()
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {

@@ -104,7 +104,8 @@ impl Domain {
                 resident.settle(bytes.start, self.number);
             }
             if arrived.left == 0 {
-                resident.ram.end_loading();
+                let waited = resident.ram.end_loading();
+                log::debug!("guest \"{}\": loaded; it has waited for {waited} units", self.name);
             }
         }
         drop(resident);

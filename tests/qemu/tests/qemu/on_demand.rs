@@ -9,7 +9,10 @@ use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use stasis_qemu_tests::tamper;
 use stasis_state::guest::Clock;
 use std::path::Path;
+use xtask::initramfs;
 use xtask::monitor::Socket;
+
+use crate::linux;
 
 /// A guest that finds each of its pages wrong that is not of the instant of its registers.
 const GUEST: &str = "waves";
@@ -203,6 +206,36 @@ fn stops_for_the_place(stasis: &mut Stasis, number: u64, sector: usize) -> Resul
     let line = format!(" is still to be loaded, and checkpoint {number} can't be read]");
     stasis.qemu.console.wait_for(&line, SILENCE)?;
     stasis.checkpoint("counter", "after").map(drop)
+}
+
+/// Resumes Linux on a new machine. Returns how many units it has waited for until all was loaded, and the number of a checkpoint that is made then.
+fn resumed(lab: &Lab, disk: &Path, number: u64) -> Result<(u64, u64)> {
+    let mut stasis = lab.machine().no_archive().disk(disk).cmdline("log=debug").boot()?;
+    stasis.resume(number)?;
+    let waited = stasis.qemu.console.find_line("the end of the load", SILENCE, |line| {
+        let (_, rest) = line.split_once("it has waited for ")?;
+        numbers(rest).first().copied()
+    })?;
+    let again = stasis.checkpoint("linux", "again")?;
+    stasis.quit()?;
+    Ok((waited, again))
+}
+
+/// What was touched first is loaded first.
+pub fn a_linux_that_is_resumed_again_waits_for_less(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = linux::machine(lab, 1)?.disk(&disk).boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
+    stasis.detach()?;
+    let first = stasis.checkpoint("linux", "first")?;
+    stasis.quit()?;
+    let (without, second) = resumed(lab, &disk, first)?;
+    let (with, third) = resumed(lab, &disk, second)?;
+    let (then, _) = resumed(lab, &disk, third)?;
+    println!("units waited for: {without} without the order, {with} and {then} with it");
+    ensure!(with < without, "it waits for {with} units, and for {without} without their order");
+    Ok(())
 }
 
 /// Resumes a guest of a card in a Raspberry Pi, pulls the card while the guest is loaded, and puts another one in its place.
