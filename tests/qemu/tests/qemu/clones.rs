@@ -181,7 +181,7 @@ pub fn what_can_not_be_cloned_is_named(lab: &Lab) -> Result<()> {
 }
 
 /// Makes a number of clones of a Linux, and returns the machine when all have gone on.
-fn linux_with_clones(lab: &Lab, clones: usize) -> Result<Stasis> {
+pub fn linux_with_clones(lab: &Lab, clones: usize) -> Result<Stasis> {
     let mut stasis = linux::machine(lab, 1)?.boot()?;
     stasis.attach("linux")?;
     stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
@@ -225,11 +225,6 @@ pub fn a_linux_and_its_clone_go_on(lab: &Lab) -> Result<()> {
     linux::dmesg_is_silent(&mut stasis)?;
     stasis.detach()?;
     stasis.quit()
-}
-
-/// The original and fifteen clones have 4 GiB together.
-pub fn sixteen_linux_fit_in_1_gib(lab: &Lab) -> Result<()> {
-    linux_with_clones(lab, 15)?.quit()
 }
 
 /// Counted by the machine's own clock, whose microsecond is a thousand instructions.

@@ -5,6 +5,7 @@
 
 mod board;
 mod clones;
+mod clones_long;
 mod console;
 mod contained;
 mod conversion;
@@ -118,7 +119,8 @@ fn main() -> ExitCode {
             a_guest_takes_memory_as_it_writes_if_it_is_configured_so,
             what_can_not_be_cloned_is_named,
             a_linux_and_its_clone_go_on,
-            a_clone_of_256_mib_takes_at_most_300_000_instructions,
+            a_clone_of_256_mib_takes_at_most_300_000_instructions;
+        clones_long:
             sixteen_linux_fit_in_1_gib;
         console:
             mistyped_input_gets_an_answer,
