@@ -348,6 +348,12 @@ pub enum Error<E: Display + Debug> {
         /// Bytes of the volume.
         length: u64,
     },
+    /// What was written to a volume and not flushed is not on the disk.
+    #[error("writes to volume {name:?} were lost, as the disk failed before they were flushed")]
+    WritesLost {
+        /// The volume's name.
+        name: String,
+    },
     /// There is no room for what was written to a volume.
     #[error("the store is full: nothing more can be written to volume {name:?}")]
     VolumeFull {
@@ -414,7 +420,9 @@ pub enum Error<E: Display + Debug> {
         largest: u64,
     },
     /// Every entry of the catalog is taken.
-    #[error("the store has {MAX_CHECKPOINTS} checkpoints and can't have more: delete one")]
+    #[error(
+        "the catalog has {MAX_CHECKPOINTS} entries, checkpoints and volumes, and can't have more: delete one"
+    )]
     TooManyCheckpoints,
     /// Checkpoints that are stored at once, and are no set by their names.
     #[error(

@@ -10,10 +10,10 @@ use crate::blockset::BlockSet;
 use crate::catalog::{Checkpoint, Place};
 use crate::error::Error;
 use crate::layout::BLOCK;
-use crate::map::{Builder, NodeRef, SeenNodes, Visitor, Whose};
+use crate::map::{Builder, Expected, SeenNodes, Visitor, Whose};
 use crate::space::Extent;
 use crate::store::{Result, Store};
-use crate::volume::Volume;
+use crate::volume::{Name, Volume};
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
 use core::ops::Range;
@@ -59,6 +59,12 @@ impl Space {
         self.given += u64::from(found.blocks);
         self.cursor = found.first + found.blocks;
         Some(found)
+    }
+
+    /// Returns how many blocks were given out since the sweep.
+    #[cfg(test)]
+    pub(crate) fn given(&self) -> u64 {
+        self.given
     }
 
     /// Finds a gap of at least this many blocks, behind the last one.
@@ -109,15 +115,15 @@ struct Marking {
 }
 
 impl Visitor for Marking {
-    fn node(&mut self, node: &NodeRef, blocks: u32) -> bool {
+    fn node(&mut self, node: &Expected) -> bool {
         self.nodes += 1;
-        self.taken.insert(Extent::one(node.block));
+        self.taken.insert(Extent::one(node.node.block));
         // What is below a node that was seen before was seen, too. Whether its block was taken says nothing: all are where memory does not suffice.
-        !self.seen.has(node, blocks) && !self.seen.is_exhausted()
+        !self.seen.has(node) && !self.seen.is_exhausted()
     }
 
-    fn read(&mut self, node: &NodeRef, blocks: u32) {
-        self.seen.insert(node, blocks);
+    fn read(&mut self, node: &Expected) {
+        self.seen.insert(node);
     }
 
     fn run(&mut self, run: Extent) {
@@ -131,12 +137,48 @@ impl Visitor for Marking {
 
 impl Marking {
     fn new(data: Range<u32>) -> Self {
-        Self { taken: BlockSet::new(data), seen: SeenNodes::default(), nodes: 0 }
+        let seen = SeenNodes::new(data.len() as u32);
+        Self { taken: BlockSet::new(data), seen, nodes: 0 }
     }
 
     /// Checks that nothing was left out.
     fn check<E: Display + Debug>(&self) -> core::result::Result<(), Error<E>> {
         if self.seen.is_exhausted() { Err(Error::MapsTooLarge) } else { Ok(()) }
+    }
+}
+
+/// What was found damaged when the store was looked at last.
+#[derive(Debug, Default)]
+pub(crate) struct Damage {
+    /// Numbers of checkpoints whose maps are.
+    checkpoints: Vec<u64>,
+    /// Numbers of checkpoints that have volumes whose maps are, or whose list of volumes is.
+    instants: Vec<u64>,
+    volumes: Vec<Name>,
+}
+
+/// A list of what is damaged.
+trait Note<T> {
+    /// Lets pass that a map is damaged, and notes whose.
+    fn note<E: Display + Debug>(
+        &mut self,
+        whose: T,
+        marked: core::result::Result<(), Error<E>>,
+    ) -> core::result::Result<(), Error<E>>;
+}
+
+impl<T> Note<T> for Vec<T> {
+    fn note<E: Display + Debug>(
+        &mut self,
+        whose: T,
+        marked: core::result::Result<(), Error<E>>,
+    ) -> core::result::Result<(), Error<E>> {
+        let is_damaged = marked.is_err();
+        let passed = unless_damaged(marked);
+        if is_damaged && passed.is_ok() {
+            self.push(whose);
+        }
+        passed
     }
 }
 
@@ -161,17 +203,19 @@ impl<D: BlockDevice> Store<D> {
     pub(crate) fn sweep(&mut self, under_way: &[&dyn UnderWay<D>]) -> Result<(), D> {
         let mut marking = Marking::new(self.data.clone());
         self.space = None;
-        self.damaged.clear();
+        let mut damage = Damage::default();
         let mut result = Ok(());
         for checkpoint in self.catalog.checkpoints.clone() {
-            match self.mark(&checkpoint, &mut marking) {
-                Err(Error::MapDamaged { .. }) => self.damaged.push(checkpoint.number),
-                marked => result = result.and(marked),
-            }
+            let contents = self.mark_contents(&checkpoint, &mut marking);
+            result = result.and(damage.checkpoints.note(checkpoint.number, contents));
+            let instants = self.show_instants(&checkpoint, &mut marking);
+            result = result.and(damage.instants.note(checkpoint.number, instants));
         }
         for volume in self.catalog.volumes.clone() {
-            result = result.and(unless_damaged(self.mark_volume(&volume, &mut marking)));
+            let marked = self.mark_volume(&volume, &mut marking);
+            result = result.and(damage.volumes.note(volume.name, marked));
         }
+        self.damage = damage;
         for checkpoint in self.staged.clone() {
             self.mark(&checkpoint, &mut marking)?;
         }
@@ -204,8 +248,13 @@ impl<D: BlockDevice> Store<D> {
 
     /// Marks what a checkpoint has, with the volumes as of its instant.
     fn mark(&mut self, checkpoint: &Checkpoint, marking: &mut Marking) -> Result<(), D> {
-        let instants = self.show_instants(checkpoint, marking);
-        instants.and(match &checkpoint.place {
+        let contents = self.mark_contents(checkpoint, marking);
+        contents.and(self.show_instants(checkpoint, marking))
+    }
+
+    /// Marks what a checkpoint has but for its volumes.
+    fn mark_contents(&mut self, checkpoint: &Checkpoint, marking: &mut Marking) -> Result<(), D> {
+        match &checkpoint.place {
             Place::Extents(extents) => {
                 extents.iter().for_each(|extent| marking.run(*extent));
                 Ok(())
@@ -215,7 +264,7 @@ impl<D: BlockDevice> Store<D> {
                 let whose = Whose::Checkpoint(checkpoint.number);
                 self.visit(whose, *root, checkpoint.blocks(), marking)
             }
-        })
+        }
     }
 
     fn mark_volume(&mut self, volume: &Volume, marking: &mut Marking) -> Result<(), D> {
@@ -361,13 +410,23 @@ impl<D: BlockDevice> Store<D> {
     pub fn check_map(&mut self, number: u64) -> Result<(), D> {
         let checkpoint = self.find(number)?.clone();
         let mut marking = Marking::new(self.data.clone());
-        self.mark(&checkpoint, &mut marking)?;
+        self.mark_contents(&checkpoint, &mut marking)?;
         marking.check()
     }
 
     /// Returns the numbers of the checkpoints whose block maps are damaged, as far as it is known: they were looked at when the store last looked for
     /// what is free, as [`usage`](Self::usage) does.
     pub fn damaged(&self) -> &[u64] {
-        &self.damaged
+        &self.damage.checkpoints
+    }
+
+    /// Returns the names of the volumes whose block maps are damaged, as far as it is known.
+    pub fn damaged_volumes(&self) -> &[Name] {
+        &self.damage.volumes
+    }
+
+    /// Returns the numbers of the checkpoints that have volumes of which something is damaged, as far as it is known. Their contents may be whole.
+    pub fn with_damaged_volumes(&self) -> &[u64] {
+        &self.damage.instants
     }
 }

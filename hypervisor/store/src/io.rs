@@ -64,6 +64,8 @@ impl<D: BlockDevice> Store<D> {
 
     pub(crate) fn flush(&mut self) -> Result<(), D> {
         let flushed = self.device.flush();
+        // A device may have forgotten what it could not flush, and say of the next flush that all is well.
+        self.flush_has_failed |= flushed.is_err();
         flushed.map_err(|error| self.failed(Doing::Flushing, self.lba(0), error))
     }
 

@@ -16,5 +16,5 @@ pub(crate) use builder::Builder;
 pub(crate) use lookup::BlockMap;
 pub(crate) use node::{Node, NodeRef};
 pub(crate) use seen::SeenNodes;
-pub(crate) use visit::Visitor;
+pub(crate) use visit::{Expected, Visitor};
 pub(crate) use whose::Whose;

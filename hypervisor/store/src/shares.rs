@@ -7,7 +7,7 @@ use crate::block::BlockDevice;
 use crate::blockset::{BlockSet, PAGE_BLOCKS};
 use crate::catalog::{Checkpoint, Place};
 use crate::layout::BLOCK;
-use crate::map::{NodeRef, SeenNodes, Visitor, Whose};
+use crate::map::{Expected, SeenNodes, Visitor, Whose};
 use crate::space::Extent;
 use crate::store::Store;
 use crate::volume::Volume;
@@ -29,16 +29,16 @@ struct Finding {
 }
 
 impl Visitor for Finding {
-    fn node(&mut self, node: &NodeRef, blocks: u32) -> bool {
-        self.run(Extent::one(node.block));
+    fn node(&mut self, node: &Expected) -> bool {
+        self.run(Extent::one(node.node.block));
         // The second time, all below it is found to be there twice. After that there is nothing to find.
-        !self.seen_twice.has(node, blocks) && !self.is_exhausted()
+        !self.seen_twice.has(node) && !self.is_exhausted()
     }
 
-    fn read(&mut self, node: &NodeRef, blocks: u32) {
-        let is_second = self.seen.has(node, blocks);
+    fn read(&mut self, node: &Expected) {
+        let is_second = self.seen.has(node);
         let seen = if is_second { &mut self.seen_twice } else { &mut self.seen };
-        seen.insert(node, blocks);
+        seen.insert(node);
     }
 
     fn fault(&mut self) {
@@ -59,12 +59,13 @@ impl Visitor for Finding {
 }
 
 impl Finding {
-    fn new(window: &Range<u32>) -> Self {
+    /// Returns what is known of a window of a store of so many blocks before anything was looked at.
+    fn new(window: &Range<u32>, blocks: u32) -> Self {
         Self {
             once: BlockSet::new(window.clone()),
             twice: BlockSet::new(window.clone()),
-            seen: SeenNodes::default(),
-            seen_twice: SeenNodes::default(),
+            seen: SeenNodes::new(blocks),
+            seen_twice: SeenNodes::new(blocks),
         }
     }
 
@@ -80,16 +81,16 @@ struct Counting<'a> {
 }
 
 impl Visitor for Counting<'_> {
-    fn node(&mut self, node: &NodeRef, blocks: u32) -> bool {
-        self.run(Extent::one(node.block));
-        !self.found.seen_twice.has(node, blocks)
+    fn node(&mut self, node: &Expected) -> bool {
+        self.run(Extent::one(node.node.block));
+        !self.found.seen_twice.has(node)
     }
 
     fn run(&mut self, run: Extent) {
         self.count += self.found.twice.free_within(run);
     }
 
-    fn read(&mut self, _node: &NodeRef, _blocks: u32) {}
+    fn read(&mut self, _node: &Expected) {}
 
     fn fault(&mut self) {}
 }
@@ -128,7 +129,7 @@ impl<D: BlockDevice> Store<D> {
         let mut start = self.data.start;
         while start < self.data.end {
             let window = start..self.data.end.min(start.saturating_add(WINDOW));
-            let mut finding = Finding::new(&window);
+            let mut finding = Finding::new(&window, self.data.len() as u32);
             all.iter().for_each(|one| self.show(one, &mut finding));
             if finding.is_exhausted() {
                 return vec![0; all.len()];

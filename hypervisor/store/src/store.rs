@@ -30,7 +30,7 @@ use crate::catalog::{
     Catalog, Checkpoint, IntactSlot, Place, Which, claimed_generation, shown, valid_new_name,
 };
 use crate::error::Error;
-use crate::free::{Space, largest_of};
+use crate::free::{Damage, Space, largest_of};
 use crate::layout::{
     BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, NEW_VERSION, SLOT_LEN, SLOT_OFFSET,
     VERSION, VERSION_OF_MAPS, VERSION_OF_VOLUMES,
@@ -42,7 +42,7 @@ use crate::set::{MAX_MEMBERS, Member, set_name};
 use crate::slots::{Content, DESTROYED};
 use crate::space::{Extent, Extents, Free};
 use crate::superblock::Found;
-use crate::volume::{Open, Taken};
+use crate::volume::{Name, Open, Taken};
 use crate::writer::{Blocks, Writer};
 use alloc::string::ToString;
 use alloc::vec;
@@ -70,14 +70,20 @@ pub struct Store<D> {
     replaced: Vec<u64>,
     /// What can be given out, in a store with block maps; `None` if nobody has looked.
     pub(crate) space: Option<Space>,
-    /// Checkpoints whose maps were found damaged.
-    pub(crate) damaged: Vec<u64>,
+    /// What was found damaged.
+    pub(crate) damage: Damage,
     /// The map that `read_of` has used last.
     pub(crate) recent: Option<BlockMap>,
     /// Volumes that are in use.
     pub(crate) open: Vec<Open>,
     /// Volumes as they were at the instants of checkpoints that are not committed yet.
     pub(crate) sealed: Vec<Taken>,
+    /// How often a node of a volume's map was used.
+    pub(crate) uses: u64,
+    /// Volumes in use that have lost writes.
+    pub(crate) lost: Vec<Name>,
+    /// Whether the device has failed to flush, and nobody has looked yet what was lost thereby.
+    pub(crate) flush_has_failed: bool,
 }
 
 /// How far a generation may be ahead of the current one and still be believed, of a slot that is not whole.
@@ -113,10 +119,13 @@ impl<D> Store<D> {
             staged: self.staged,
             replaced: self.replaced,
             space: self.space,
-            damaged: self.damaged,
+            damage: self.damage,
             recent: self.recent,
             open: self.open,
             sealed: self.sealed,
+            uses: self.uses,
+            lost: self.lost,
+            flush_has_failed: self.flush_has_failed,
         }
     }
 }
@@ -211,10 +220,13 @@ impl<D: BlockDevice> Store<D> {
             staged: Vec::new(),
             replaced: Vec::new(),
             space: None,
-            damaged: Vec::new(),
+            damage: Damage::default(),
             recent: None,
             open: Vec::new(),
             sealed: Vec::new(),
+            uses: 0,
+            lost: Vec::new(),
+            flush_has_failed: false,
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! - [`Volume`] is what the catalog says of one, [`Instant`] one as it was at the instant of a checkpoint.
 //! - [`Volumes`] reads and writes them. What was written is in the store with the next flush of the volume, all of it or nothing.
-//! - `map` is the map of a volume in use: where each of its blocks stands; `table` a part of it, and `seal` writes what has changed of it.
+//! - `map` is the map of a volume in use: where each of its blocks stands; `table` a part of it. `load` reads what is needed of it, within one bound of memory for all volumes, and `seal` writes what has changed.
+//! - `zero` makes parts of volumes zeros, which take no room; `lost` sees to it that no flush says of lost writes that they are in the store.
 //! - `manage` creates, copies, deletes and brings back volumes; `instants` is what a checkpoint has of them.
 //!
 //! A block that a committed map refers to is never written, as in the rest of the store. So what is written to a volume goes to free blocks, and only its own map in memory refers to
@@ -10,10 +11,13 @@
 
 mod access;
 mod instants;
+mod load;
+mod lost;
 mod manage;
 mod map;
 mod seal;
 mod table;
+mod zero;
 
 pub use access::Volumes;
 pub use instants::Instant;

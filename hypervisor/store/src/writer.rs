@@ -3,7 +3,7 @@
 use crate::block::BlockDevice;
 use crate::catalog::{Checkpoint, Identity, Place};
 use crate::error::Error;
-use crate::layout::BLOCK;
+use crate::layout::{BLOCK, MAX_INSTANTS};
 use crate::map::{BlockMap, Builder};
 use crate::space::{Extent, Extents, locate, truncate};
 use crate::store::{Result, Store, buffer};
@@ -99,10 +99,13 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoVolumes`] before version 3, if there are any.
+    /// [`Error::NoVolumes`] before version 3, if there are any. [`Error::TooManyInstants`].
     pub fn set_instants(&mut self, instants: Vec<Instant>) -> Result<(), D> {
         if !instants.is_empty() && !matches!(self.blocks, Blocks::Mapped(_)) {
             return Err(Error::NoVolumes { version: self.store.version() });
+        }
+        if instants.len() > MAX_INSTANTS {
+            return Err(Error::TooManyInstants { count: instants.len() });
         }
         self.instants = instants;
         Ok(())

@@ -163,8 +163,8 @@ fn a_volume_is_brought_back_although_what_it_had_become_is_damaged() {
     let kept = store.bring_back(numbers[0]).unwrap();
     assert_eq!(&*kept[0].1, "debian-root-of-the-buil-before-1");
     let mut disk = store.into_device();
-    let nodes = (0x3_0000..disk.bytes.len()).step_by(BLOCK);
-    let root = nodes.filter(|at| disk.bytes[*at..*at + 5] == *b"SMAP\x01").next_back().unwrap();
+    let mut nodes = (0x3_0000..disk.bytes.len()).step_by(BLOCK);
+    let root = nodes.rfind(|at| disk.bytes[*at..*at + 5] == *b"SMAP\x01").unwrap();
     disk.bytes[root + 4000] ^= 1;
     let mut store = open(disk);
     let mut block = [0; BLOCK];
@@ -187,6 +187,8 @@ fn a_write_that_fails_is_one_error_and_not_everybodys() {
             let write = store.volumes_mut().write("a", 4096, &[2; BLOCK]);
             let flush = store.volumes_mut().flush("a");
             assert_eq!(u32::from(write.is_err()) + u32::from(flush.is_err()), 1, "at {fails}");
+            // Of what a device could not flush, nobody knows whether it has forgotten it.
+            store.volumes_mut().close("a");
             store.volumes_mut().write("a", 4096, &[2; BLOCK]).unwrap();
             store.volumes_mut().flush("a").unwrap();
             let mut store = open(store.device_mut().some_outcome(0));
@@ -273,4 +275,91 @@ fn what_was_taken_of_volumes_is_held_until_it_is_dropped_and_no_longer() {
     let mut block = [0; BLOCK];
     store.volumes_mut().read_instant(number, "a", 0, &mut block).unwrap();
     assert_eq!(block, [9; BLOCK]);
+}
+
+/// Whoever opens the disk anew tells the new store what the old one had not flushed: a flush that says so much as ok would be a lie.
+#[test]
+fn what_was_not_flushed_when_a_disk_was_opened_anew_is_said_to_be_lost() {
+    let mut store = open(formatted(100));
+    for name in ["a", "b", "c"] {
+        store.create_volume(name, 8 * BLOCK as u64, 0).unwrap();
+        write(&mut store, name, 0, 1, 1);
+        store.volumes_mut().flush(name).unwrap();
+    }
+    write(&mut store, "a", 0, 2, 1);
+    // Its map is written, and nothing more.
+    write(&mut store, "b", 0, 2, 1);
+    store.take_instants(&["b"]).unwrap();
+    let lost = store.unflushed_volumes();
+    assert_eq!(format!("{lost:?}"), r#"["a", "b"]"#);
+    let mut store = open(store.into_device());
+    store.lose_writes(lost);
+    let mut block = [0; BLOCK];
+    for name in ["a", "b"] {
+        let refused = [
+            store.volumes_mut().flush(name).unwrap_err(),
+            store.volumes_mut().read(name, 0, &mut block).unwrap_err(),
+            store.take_instants(&[name]).unwrap_err(),
+        ];
+        assert!(refused.iter().all(|one| matches!(one, Error::WritesLost { .. })), "{refused:?}");
+        assert_eq!(store.unflushed_volumes().len(), 2);
+    }
+    write(&mut store, "c", 0, 2, 1);
+    store.volumes_mut().flush("c").unwrap();
+    for name in ["a", "b"] {
+        store.volumes_mut().close(name);
+        store.volumes_mut().read(name, 0, &mut block).unwrap();
+        assert_eq!(block, [1; BLOCK]);
+        store.volumes_mut().flush(name).unwrap();
+    }
+    assert!(store.unflushed_volumes().is_empty());
+}
+
+#[test]
+fn a_flush_that_failed_is_not_called_done_by_the_next_one() {
+    let mut store = open(FaultyDisk::new(formatted(100)));
+    for name in ["a", "b"] {
+        store.create_volume(name, 8 * BLOCK as u64, 0).unwrap();
+        write(&mut store, name, 0, 1, 1);
+    }
+    // A node, and the flush before the catalog.
+    let at = store.device_mut().operations + 1;
+    store.device_mut().fails_at = vec![at];
+    assert!(store.volumes_mut().flush("a").is_err());
+    for name in ["a", "b"] {
+        let refused = store.volumes_mut().flush(name).unwrap_err();
+        assert!(matches!(refused, Error::WritesLost { .. }), "{refused}");
+        store.volumes_mut().close(name);
+        write(&mut store, name, 0, 1, 1);
+        store.volumes_mut().flush(name).unwrap();
+    }
+}
+
+#[test]
+fn damage_of_a_volume_is_told_apart_from_that_of_a_checkpoint() {
+    let mut store = spread(200, 2);
+    let instants = store.take_instants(&["b"]).unwrap();
+    let mut writer = store.begin_open("it", 0).unwrap();
+    writer.set_instants(instants).unwrap();
+    writer.write(&contents(1, 5 * BLOCK)).unwrap();
+    let number = writer.commit().unwrap().number;
+    assert!(store.usage().free > 0 && store.damaged_volumes().is_empty());
+    let mut disk = store.into_device();
+    let list = (0x3_0000..disk.bytes.len()).step_by(BLOCK);
+    let list = list.clone().find(|at| disk.bytes[*at..*at + 4] == *b"SVOL").unwrap();
+    disk.bytes[list + 70] ^= 1;
+    let mut store = open(disk);
+    store.usage();
+    assert_eq!((store.damaged(), store.with_damaged_volumes()), (&[][..], &[number][..]));
+    // Its contents can be shared by the next one.
+    store.check_map(number).unwrap();
+    assert!(read(&mut store, number) == contents(1, 5 * BLOCK));
+    let mut disk = store.into_device();
+    let node = (0x3_0000..disk.bytes.len()).step_by(BLOCK);
+    let node = node.clone().find(|at| disk.bytes[*at..*at + 5] == *b"SMAP\x01").unwrap();
+    disk.bytes[node + 100] ^= 1;
+    let mut store = open(disk);
+    store.usage();
+    let names: Vec<&str> = store.damaged_volumes().iter().map(|name| &**name).collect();
+    assert_eq!((store.damaged(), names), (&[][..], vec!["b"]));
 }

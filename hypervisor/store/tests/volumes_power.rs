@@ -5,7 +5,7 @@ mod common;
 
 use common::{FaultyDisk, Random, contents, formatted, open, read};
 use stasis_store::volume::Source;
-use stasis_store::{BlockDevice, RamDisk, Store};
+use stasis_store::{BlockDevice, Error, RamDisk, Store};
 use std::collections::BTreeMap;
 
 const BLOCK: usize = 4096;
@@ -303,6 +303,8 @@ fn a_device_that_fails_leaves_what_was_flushed_and_what_was_tried() {
                 let mut store = open(&mut faulty);
                 model.run(&mut store, script, at as u64);
                 store.discard_staged();
+                // As a guest that resets its disk, if not all was flushed.
+                store.volumes_mut().close("v");
                 for round in 0..3 {
                     let data = contents(at as u64 + round, 3 * BLOCK);
                     let _ = store.volumes_mut().write("v", round * BLOCK as u64, &data);
@@ -334,6 +336,9 @@ fn a_commit_that_is_said_to_have_failed_is_there_whole_or_not_at_all() {
         store.device_mut().fails_at = vec![last];
         model.run(&mut store, "f", 0);
         assert_eq!(model.possible.len(), 2, "it failed at the end");
+        let refused = store.volumes_mut().write("v", 0, &[1; BLOCK]).unwrap_err();
+        assert!(matches!(refused, Error::WritesLost { .. }), "{refused}");
+        store.volumes_mut().close("v");
         let _ = store.volumes_mut().write("v", 0, &contents(rounds, 5 * BLOCK));
         let left = store.device_mut().some_outcome(1);
         model.reopened(&mut open(left), &format!("after {rounds} rounds"));

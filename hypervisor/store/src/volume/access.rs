@@ -1,7 +1,6 @@
 //! Reads and writes volumes: [`Volumes`].
 
-use super::map::{Open, VolumeMap};
-use super::table::Table;
+use super::map::{Open, Place, VolumeMap};
 use crate::block::{BlockDevice, SECTOR};
 use crate::error::Error;
 use crate::free::UnderWay;
@@ -23,11 +22,11 @@ const SPARE: u64 = 8;
 ///
 /// # Errors
 ///
-/// All methods return [`Error::NoSuchVolume`], [`Error::BeyondVolume`], [`Error::VolumeDamaged`], [`Error::OutOfMemory`], and what the device says; those that write also [`Error::VolumeFull`]. Of a write that fails, any
+/// All methods return [`Error::NoSuchVolume`], [`Error::BeyondVolume`], [`Error::VolumeDamaged`], [`Error::WritesLost`], [`Error::OutOfMemory`], and what the device says; those that write also [`Error::VolumeFull`]. Of a write that fails, any
 /// part may have been done.
 #[derive(Debug)]
 pub struct Volumes<'s, D: BlockDevice> {
-    store: &'s mut Store<D>,
+    pub(super) store: &'s mut Store<D>,
     /// The map of the checkpoint that is being written.
     beside: Option<&'s Builder>,
     /// Is set when the device fails: it may be a write of the checkpoint that has failed.
@@ -58,9 +57,9 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
 
     /// Fills `into` with what stands at `offset`.
     pub fn read(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<(), D> {
-        self.with(name, |store, open, beside| {
+        self.with(name, |store, open, _| {
             check(open, offset, into.len() as u64)?;
-            store.read_volume(&mut open.map, offset, into, beside)
+            store.read_volume(&mut open.map, offset, into)
         })
     }
 
@@ -85,12 +84,6 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         self.with(name, |store, open, beside| store.commit_volume(open, beside))
     }
 
-    /// Closes a volume. What was written since its last flush is given up.
-    pub fn close(&mut self, name: &str) {
-        self.store.open.retain(|open| open.volume.name.as_str() != name);
-        self.store.space_is_stale();
-    }
-
     /// Opens the volume `name` as it was at the instant of the checkpoint with this number, in the place of the volume of this name, until it is [closed](Self::close). For whoever only reads
     /// it: a flush would make the volume what it was then.
     ///
@@ -100,7 +93,7 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     pub fn open_instant(&mut self, number: u64, name: &str) -> Result<(), D> {
         let instant = self.store.instant(number, name)?;
         let volume = instant.volume(instant.name, 0);
-        let map = VolumeMap::open(self.store, &volume)?;
+        let map = VolumeMap::new(&volume);
         self.close(name);
         self.store
             .open
@@ -124,19 +117,19 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     ) -> Result<(), D> {
         let instant = self.store.instant(number, name)?;
         let volume = instant.volume(instant.name, 0);
-        let map = VolumeMap::open(self.store, &volume)?;
+        let map = VolumeMap::new(&volume);
         let mut open = Open { volume, map };
         check(&open, offset, into.len() as u64)?;
-        self.store.read_volume(&mut open.map, offset, into, &[])
+        self.store.read_volume(&mut open.map, offset, into)
     }
 
     /// Returns the first blocks of 4096 bytes from block `from` on that may hold anything but zeros, and follow each other; `None` if there are none.
     pub fn next_data(&mut self, name: &str, from: u32) -> Result<Option<Range<u32>>, D> {
-        self.with(name, |store, open, beside| {
+        self.with(name, |store, open, _| {
             let map = &mut open.map;
             let mut at = from;
-            while at < map.blocks {
-                let (place, blocks) = store.locate(map, at, map.blocks - at, beside)?;
+            while at < map.blocks() {
+                let (place, blocks) = store.locate(map, at, map.blocks() - at)?;
                 if place.is_some() {
                     return Ok(Some(at..at + blocks));
                 }
@@ -158,7 +151,8 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         // It has room: one was taken out, or reserved.
         self.store.open.push(open);
         if let (Some(failed), Err(Error::Device { .. })) = (&mut self.failed, &result) {
-            **failed = true;
+            // What can't be read has nothing to do with the checkpoint.
+            **failed |= !result.as_ref().is_err_and(Error::is_of_reading);
         }
         result
     }
@@ -181,18 +175,23 @@ fn check<E: core::fmt::Display + core::fmt::Debug>(
 impl<D: BlockDevice> Store<D> {
     /// Takes a volume out of those in use, and opens it if it is none of them. There is room to put it back.
     fn take_open(&mut self, name: &str) -> Result<Open, D> {
+        self.check_not_lost(name)?;
         let is_it = |open: &Open| open.volume.name.as_str() == name;
         if let Some(at) = self.open.iter().position(is_it) {
             return Ok(self.open.swap_remove(at));
         }
         let volume = self.find_volume(name)?.clone();
         self.open.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes: size_of::<Open>() })?;
-        let map = VolumeMap::open(self, &volume)?;
+        let map = VolumeMap::new(&volume);
         Ok(Open { volume, map })
     }
 
     /// Makes what was written to a volume part of the store.
-    fn commit_volume(&mut self, open: &mut Open, beside: &[&dyn UnderWay<D>]) -> Result<(), D> {
+    pub(super) fn commit_volume(
+        &mut self,
+        open: &mut Open,
+        beside: &[&dyn UnderWay<D>],
+    ) -> Result<(), D> {
         // A commit that has failed may refer to blocks that are free.
         self.settle()?;
         self.seal(&mut open.map, beside)?;
@@ -207,40 +206,16 @@ impl<D: BlockDevice> Store<D> {
         self.write_catalog(catalog)
     }
 
-    /// Returns the table that is about a block; `None` if all that it is about is zeros and nobody asked to `make` one. Where there is no memory for another one, what has changed is
-    /// written first.
-    fn table<'m>(
-        &mut self,
-        map: &'m mut VolumeMap,
-        leaf: usize,
-        make: bool,
-        beside: &[&dyn UnderWay<D>],
-    ) -> Result<Option<&'m mut Table>, D> {
-        if (make || map.levels[0][leaf].is_some()) && map.is_crowded(leaf) {
-            self.settle()?;
-            self.seal(map, beside)?;
-        }
-        match map.table(self, leaf, make).map(|_| ()) {
-            Err(Error::OutOfMemory { .. }) if map.is_dirty() => {
-                self.settle()?;
-                self.seal(map, beside)?;
-            }
-            other => other?,
-        }
-        map.table(self, leaf, make)
-    }
-
     /// Returns where a block of a volume stands, or `None` if it is zeros, and how many blocks, `most` at most, follow it there, or are zeros as it is.
     fn locate(
         &mut self,
         map: &mut VolumeMap,
         index: u32,
         most: u32,
-        beside: &[&dyn UnderWay<D>],
     ) -> Result<(Option<u32>, u32), D> {
-        let (leaf, nth) = VolumeMap::place_of(index);
-        let most = most.min(map.span(0, leaf) - nth);
-        Ok(match self.table(map, leaf, false, beside)? {
+        let (leaf, nth) = VolumeMap::leaf_of(index);
+        let most = most.min(map.span(leaf) - nth);
+        Ok(match self.table(map, leaf)? {
             Some(table) => (table.get(nth), table.run_length(nth, most)),
             None => (None, most),
         })
@@ -251,14 +226,13 @@ impl<D: BlockDevice> Store<D> {
         map: &mut VolumeMap,
         offset: u64,
         mut into: &mut [u8],
-        beside: &[&dyn UnderWay<D>],
     ) -> Result<(), D> {
         let mut sector = offset / SECTOR as u64;
         while !into.is_empty() {
             let (index, within) = ((sector / BLOCK_SECTORS) as u32, sector % BLOCK_SECTORS);
             let wanted = (within as usize * SECTOR + into.len()).div_ceil(BLOCK);
             let most = u32::try_from(wanted).unwrap_or(u32::MAX);
-            let (place, blocks) = self.locate(map, index, most, beside)?;
+            let (place, blocks) = self.locate(map, index, most)?;
             let len = blocks as usize * BLOCK - within as usize * SECTOR;
             let (now, later) = into.split_at_mut(len.min(into.len()));
             match place {
@@ -273,7 +247,7 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    fn write_volume(
+    pub(super) fn write_volume(
         &mut self,
         map: &mut VolumeMap,
         offset: u64,
@@ -293,9 +267,9 @@ impl<D: BlockDevice> Store<D> {
         let mut whole: Vec<u8> = buffer((head + len).next_multiple_of(BLOCK))?;
         let start = offset - head as u64;
         let last = whole.len() - BLOCK;
-        self.read_volume(map, start, &mut whole[..BLOCK], beside)?;
+        self.read_volume(map, start, &mut whole[..BLOCK])?;
         if last > 0 {
-            self.read_volume(map, start + last as u64, &mut whole[last..], beside)?;
+            self.read_volume(map, start + last as u64, &mut whole[last..])?;
         }
         whole[head..][..len].copy_from_slice(from);
         self.write_whole(map, first, &whole, beside)
@@ -310,7 +284,7 @@ impl<D: BlockDevice> Store<D> {
         beside: &[&dyn UnderWay<D>],
     ) -> Result<(), D> {
         while !from.is_empty() {
-            let (leaf, nth) = VolumeMap::place_of(index);
+            let (leaf, nth) = VolumeMap::leaf_of(index);
             let blocks = ((from.len() / BLOCK) as u32).min(LEAF_BLOCKS - nth);
             let (now, later) = from.split_at(blocks as usize * BLOCK);
             self.write_in_leaf(map, (leaf, nth), now, beside)?;
@@ -323,24 +297,28 @@ impl<D: BlockDevice> Store<D> {
     fn write_in_leaf(
         &mut self,
         map: &mut VolumeMap,
-        (leaf, mut nth): (usize, u32),
+        (leaf, mut nth): (Place, u32),
         mut from: &[u8],
         beside: &[&dyn UnderWay<D>],
     ) -> Result<(), D> {
-        self.table(map, leaf, true, beside)?;
+        self.make_memory(map, beside)?;
+        self.make_room_for(map, leaf, SPARE + 1, beside)?;
+        self.load_to_change(map, leaf)?;
         while !from.is_empty() {
             let most = (from.len() / BLOCK) as u32;
-            let Some(table) = map.leaves[leaf].table.first() else { return Ok(()) };
+            let Some(table) = map.table_mut(leaf) else { return Ok(()) };
             let run = match table.get(nth).filter(|_| table.is_fresh(nth)) {
                 Some(first) => Extent { first, blocks: table.run_length(nth, most) },
-                None => self.take_for(map, table.stale_length(nth, most), beside)?,
+                None => {
+                    let stale = table.stale_length(nth, most);
+                    self.take_for(map, stale, beside)?
+                }
             };
             let (now, later) = from.split_at(run.blocks as usize * BLOCK);
             // What stood there before may be nobody's now.
             self.space_is_stale();
             self.write_run(run, now)?;
-            map.mark_dirty(leaf)?;
-            map.leaves[leaf].table.iter_mut().for_each(|table| table.place(nth, run));
+            map.table_mut(leaf).into_iter().for_each(|table| table.place(nth, run));
             (nth, from) = (nth + run.blocks, later);
         }
         Ok(())
@@ -367,104 +345,33 @@ impl<D: BlockDevice> Store<D> {
     ) -> Result<Extent, D> {
         let mut under_way: Vec<&dyn UnderWay<D>> = beside.to_vec();
         under_way.push(map);
-        let kept = self.kept_for_volumes() + map.needed(1) + SPARE;
+        let kept = self.kept_for_volumes() + map.needed() + SPARE;
         let taken = self.take_beside(want, kept, &under_way)?;
         taken.ok_or(Error::VolumeFull { name: map.name.to_string() })
     }
 
     /// Returns how many blocks must stay free, so that what has changed of the maps in use can be written.
     pub(crate) fn kept_for_volumes(&self) -> u64 {
-        self.open.iter().filter(|open| open.map.is_dirty()).map(|open| open.map.needed(0)).sum()
+        self.open.iter().map(|open| open.map.needed()).sum()
     }
 
-    /// Sees that a leaf can be changed without new data: that there is room for its node, and those above it.
-    fn make_room_for(
+    /// Sees to it that there is room for a node that will change, and those above it, and for `more` blocks.
+    pub(super) fn make_room_for(
         &mut self,
-        map: &VolumeMap,
-        leaf: usize,
+        map: &mut VolumeMap,
+        place: Place,
+        more: u64,
         beside: &[&dyn UnderWay<D>],
     ) -> Result<(), D> {
-        if map.leaves[leaf].is_dirty {
+        if map.get_mut(place).is_some_and(|node| node.is_dirty) {
             return Ok(());
         }
         let mut under_way: Vec<&dyn UnderWay<D>> = beside.to_vec();
         under_way.push(map);
-        match self.make_room(self.kept_for_volumes() + map.needed(1), &under_way)? {
-            true => Ok(()),
-            false => Err(Error::VolumeFull { name: map.name.to_string() }),
-        }
-    }
-
-    fn zero_volume(
-        &mut self,
-        open: &mut Open,
-        offset: u64,
-        len: u64,
-        beside: &[&dyn UnderWay<D>],
-    ) -> Result<(), D> {
-        let (block, end) = (BLOCK as u64, offset + len);
-        let (first, behind) = (offset.next_multiple_of(block), end - end % block);
-        if first >= behind {
-            return self.write_zeros(&mut open.map, offset..end, beside);
-        }
-        self.write_zeros(&mut open.map, offset..first, beside)?;
-        self.write_zeros(&mut open.map, behind..end, beside)?;
-        self.settle()?;
-        let (mut index, end) = ((first / block) as u32, (behind / block) as u32);
-        while index < end {
-            let (leaf, nth) = VolumeMap::place_of(index);
-            let blocks = (end - index).min(open.map.span(0, leaf) - nth);
-            let place = (leaf, nth..nth + blocks);
-            match self.zero_in_leaf(&mut open.map, place.clone(), beside) {
-                Err(Error::VolumeFull { .. }) => {
-                    // What was made zeros before is free when it is committed.
-                    self.commit_volume(open, beside)?;
-                    self.zero_in_leaf(&mut open.map, place, beside)?;
-                }
-                other => other?,
-            }
-            index += blocks;
-        }
-        Ok(())
-    }
-
-    /// Writes zeros to parts of blocks, fewer than two whole ones.
-    fn write_zeros(
-        &mut self,
-        map: &mut VolumeMap,
-        bytes: Range<u64>,
-        beside: &[&dyn UnderWay<D>],
-    ) -> Result<(), D> {
-        let zeros: Vec<u8> = buffer((bytes.end - bytes.start) as usize)?;
-        self.write_volume(map, bytes.start, &zeros, beside)
-    }
-
-    /// Makes whole blocks of a leaf zeros that stand nowhere.
-    fn zero_in_leaf(
-        &mut self,
-        map: &mut VolumeMap,
-        (leaf, blocks): (usize, Range<u32>),
-        beside: &[&dyn UnderWay<D>],
-    ) -> Result<(), D> {
-        if map.levels[0][leaf].is_none() && map.leaves[leaf].table.is_empty() {
+        let needed = self.kept_for_volumes() + map.needed() + map.path_length() + more;
+        if self.make_room(needed, &under_way)? {
             return Ok(());
         }
-        self.make_room_for(map, leaf, beside)?;
-        self.space_is_stale();
-        if blocks.len() as u32 == map.span(0, leaf) {
-            map.mark_dirty(leaf)?;
-            map.clear_leaf(leaf);
-            return Ok(());
-        }
-        self.table(map, leaf, true, beside)?;
-        map.mark_dirty(leaf)?;
-        let Some(table) = map.leaves[leaf].table.first_mut() else { return Ok(()) };
-        for nth in blocks {
-            if let Some(block) = table.get(nth).filter(|_| table.is_fresh(nth)) {
-                self.give_back(Extent::one(block));
-            }
-            table.clear(nth);
-        }
-        Ok(())
+        Err(Error::VolumeFull { name: map.name.to_string() })
     }
 }

@@ -110,6 +110,7 @@ impl<D: BlockDevice> Store<D> {
         let mut taken = Vec::new();
         self.settle()?;
         for name in names {
+            self.check_not_lost(name)?;
             let open = self.open.iter().position(|open| open.volume.name.as_str() == *name);
             let volume = match open.map(|at| self.open.swap_remove(at)) {
                 Some(mut open) => {

@@ -57,7 +57,7 @@ impl<D: BlockDevice> Store<D> {
     pub fn begin_volume(&mut self, name: &str, length: u64, created: u64) -> Result<(), D> {
         let volume = self.new_volume(name, length, created)?;
         self.open.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes: size_of::<Open>() })?;
-        let map = VolumeMap::open(self, &volume)?;
+        let map = VolumeMap::new(&volume);
         self.open.push(Open { volume, map });
         Ok(())
     }
@@ -89,7 +89,7 @@ impl<D: BlockDevice> Store<D> {
         let mut catalog = self.catalog.clone();
         catalog.volumes.retain(|volume| volume.name != name);
         self.write_catalog(catalog)?;
-        self.open.retain(|open| open.volume.name != name);
+        self.volumes_mut().close(&name);
         Ok(())
     }
 
@@ -106,7 +106,8 @@ impl<D: BlockDevice> Store<D> {
         let instants = self.instants(number)?;
         for one in &instants {
             // What nobody uses is as it was flushed last.
-            if self.open.iter().any(|open| open.volume.name == one.name) {
+            let is_lost = self.lost.contains(&one.name);
+            if !is_lost && self.open.iter().any(|open| open.volume.name == one.name) {
                 self.volumes_mut().flush(&one.name)?;
             }
         }
@@ -127,7 +128,7 @@ impl<D: BlockDevice> Store<D> {
         if catalog.volumes != self.catalog.volumes {
             self.write_catalog(catalog)?;
         }
-        self.open.retain(|open| instants.iter().all(|one| one.name != open.volume.name));
+        instants.iter().for_each(|one| self.volumes_mut().close(&one.name));
         Ok(kept)
     }
 

@@ -1,22 +1,19 @@
 //! The map of a volume in use: [`VolumeMap`].
 //!
-//! All nodes above level 0 are known from the beginning: they are few. Of level 0, what was used is kept as [`Table`]s, [`MAX_TABLES`] of all volumes at most, so that a block is found by
-//! a look-up; the others are read when they are needed. A table that has changed is kept until it was written (`seal`).
+//! Of the nodes of the map, those are in memory that were used last, of all volumes together (`load`): a block is found by a look-up, and opening a volume reads nothing. A node that has changed is kept until it is
+//! written (`seal`), with all nodes above it, which change with it.
 
 use super::table::Table;
 use super::{Name, Volume, root_level};
 use crate::block::BlockDevice;
 use crate::error::Error;
 use crate::free::UnderWay;
-use crate::layout::{LEAF_BLOCKS, MAX_CHILDREN};
+use crate::layout::{ChildEntry, LEAF_BLOCKS, MAX_CHILDREN};
 use crate::map::{Node, NodeRef, Visitor, Whose};
 use crate::space::Extent;
 use crate::store::{Result, Store};
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
-
-/// Tables that are kept in memory for each volume, at most: 1 MiB, for 1 GiB of the volume.
-pub(super) const MAX_TABLES: usize = 528;
 
 /// A volume in use.
 #[derive(Debug)]
@@ -30,199 +27,249 @@ pub(crate) struct Open {
 #[derive(Debug)]
 pub(crate) struct VolumeMap {
     pub(super) name: Name,
-    pub(super) blocks: u32,
-    /// The nodes of each level; the last one has the root alone. `None` for a node that is not there, as all below it is zeros.
-    pub(super) levels: Vec<Vec<Option<NodeRef>>>,
-    pub(super) leaves: Vec<Leaf>,
-    /// Leaves whose table, or whose absence, differs from their node, in any order.
-    pub(super) dirty: Vec<u32>,
-    /// Tables in memory.
-    pub(super) tables: usize,
+    blocks: u32,
+    /// The level of the root.
+    pub(super) top: u8,
+    pub(super) root: Option<NodeRef>,
+    /// The nodes in memory, in the order of their places.
+    pub(super) kept: Vec<Kept>,
 }
 
-/// A node of level 0 in memory.
-#[derive(Debug, Default)]
-pub(super) struct Leaf {
-    /// One table, or none.
-    pub table: Vec<Table>,
+/// The level of a node, and how many nodes of that level are before it.
+pub(super) type Place = (u8, u32);
+
+/// A node in memory.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub place: Place,
+    /// When it was used last, by the store's count of uses.
+    pub used: u64,
+    /// Whether it differs from what is on the disk.
     pub is_dirty: bool,
+    pub content: Content,
 }
 
-/// A vector of `len` default values, or an error where that is too much to ask for.
-fn vector<T: Default, E: Display + Debug>(len: usize) -> core::result::Result<Vec<T>, Error<E>> {
+/// What a node says.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Of level 0: one table.
+    Leaf(Vec<Table>),
+    /// Of another level: all of its children, also those that are not there.
+    Upper(Vec<ChildEntry>),
+}
+
+/// Memory that a table takes, in units of 2 KiB.
+const LEAF_UNITS: usize = 1;
+/// Memory that a node above level 0 takes.
+pub(super) const UPPER_UNITS: usize = 2;
+
+impl Content {
+    /// Returns a node of zeros with this place and number of children.
+    fn empty<E: Display + Debug>(
+        (level, _): Place,
+        children: usize,
+    ) -> core::result::Result<Self, Error<E>> {
+        if level == 0 {
+            let mut table = vector(1)?;
+            table.push(Table::EMPTY);
+            return Ok(Self::Leaf(table));
+        }
+        let mut entries = vector(MAX_CHILDREN)?;
+        // A child is about fewer blocks than 32 bits count.
+        let width = Node::width(level - 1) as u32;
+        entries.extend((0..children as u32).map(|child| entry(child * width, None)));
+        Ok(Self::Upper(entries))
+    }
+
+    fn fill(&mut self, node: &Node) {
+        match self {
+            Self::Leaf(table) => table.iter_mut().for_each(|table| table.fill(node)),
+            Self::Upper(entries) => {
+                let holes = (0..node.count()).map(|nth| (!node.is_hole(nth)).then_some(nth));
+                for (slot, nth) in entries.iter_mut().zip(holes) {
+                    *slot = entry(slot.at.get(), nth.map(|nth| node.child(nth)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn units(&self) -> usize {
+        if matches!(self, Self::Leaf(_)) { LEAF_UNITS } else { UPPER_UNITS }
+    }
+}
+
+/// Returns the entry of a child that begins at `at`, or of one that is not there.
+fn entry(at: u32, child: Option<NodeRef>) -> ChildEntry {
+    let (block, crc, count) = child.map_or((0, 0, 0), |node| (node.block, node.crc, node.count));
+    ChildEntry { at: at.into(), block: block.into(), crc: crc.into(), count: count.into() }
+}
+
+/// A vector with room for `len` values, or an error where that is too much to ask for.
+fn vector<T, E: Display + Debug>(len: usize) -> core::result::Result<Vec<T>, Error<E>> {
     let mut vector = Vec::new();
     let bytes = len.saturating_mul(size_of::<T>());
     vector.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes })?;
-    vector.resize_with(len, T::default);
     Ok(vector)
 }
 
 impl VolumeMap {
-    /// Returns the map of a volume, whose nodes above level 0 are read.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfMemory`], [`Error::VolumeDamaged`], and what the device says.
-    pub fn open<D: BlockDevice>(store: &mut Store<D>, volume: &Volume) -> Result<Self, D> {
-        let blocks = volume.blocks();
-        let top = root_level(blocks);
-        let mut levels = Vec::new();
-        for level in 0..=top {
-            let count = u64::from(blocks).div_ceil(Node::width(level)) as usize;
-            levels.push(vector(count)?);
-        }
-        let leaves = vector(levels[0].len())?;
-        let mut map =
-            Self { name: volume.name, blocks, levels, leaves, dirty: Vec::new(), tables: 0 };
-        map.levels[usize::from(top)][0] = volume.root;
-        for level in (1..=top).rev() {
-            map.read_level(store, level)?;
-        }
-        Ok(map)
+    /// Returns the map of a volume, of which nothing is read yet.
+    pub fn new(volume: &Volume) -> Self {
+        let (name, blocks, root) = (volume.name, volume.blocks(), volume.root);
+        Self { name, blocks, top: root_level(blocks), root, kept: Vec::new() }
     }
 
-    /// Reads the nodes of a level, which say those of the level below.
-    fn read_level<D: BlockDevice>(&mut self, store: &mut Store<D>, level: u8) -> Result<(), D> {
-        let above = usize::from(level);
-        for nth in 0..self.levels[above].len() {
-            let Some(of) = self.levels[above][nth] else { continue };
-            let node = store.read_node(Whose::Volume(self.name), &of, self.span(level, nth))?;
-            let below = self.levels[above - 1].iter_mut().skip(nth * MAX_CHILDREN);
-            for (child, slot) in (0..node.count()).zip(below) {
-                *slot = Some(node.child(child)).filter(|_| !node.is_hole(child));
-            }
-        }
-        Ok(())
+    /// Returns how many blocks the volume has.
+    pub(super) fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    /// Returns the leaf that is about a block, and the block's place in it.
+    pub(super) fn leaf_of(index: u32) -> (Place, u32) {
+        ((0, index / LEAF_BLOCKS), index % LEAF_BLOCKS)
+    }
+
+    /// Returns how many blocks a node maps.
+    pub(super) fn span(&self, (level, nth): Place) -> u32 {
+        let width = Node::width(level);
+        let rest = u64::from(self.blocks).saturating_sub(width * u64::from(nth));
+        rest.min(width) as u32
+    }
+
+    /// Returns the node above one that is not the root.
+    pub(super) fn above((level, nth): Place) -> Place {
+        (level + 1, nth / MAX_CHILDREN as u32)
     }
 
     /// Returns the root of the map, as far as it was written.
     pub fn root(&self) -> Option<NodeRef> {
-        self.levels.last().and_then(|top| top.first().copied().flatten())
-    }
-
-    /// Returns how many blocks the `nth` node of a level maps.
-    pub(super) fn span(&self, level: u8, nth: usize) -> u32 {
-        let width = Node::width(level);
-        let rest = u64::from(self.blocks).saturating_sub(width * nth as u64);
-        rest.min(width) as u32
+        self.root
     }
 
     /// Returns whether anything was changed since the map was sealed.
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        self.kept.iter().any(|node| node.is_dirty)
     }
 
-    /// Returns how many blocks it takes, at most, to write what has changed of the map, and `more` leaves.
-    pub fn needed(&self, more: usize) -> u64 {
-        let changed = self.dirty.len() + more;
-        // A leaf of zeros has no node, and no table.
-        let leaves = changed.min(self.tables + more);
-        let above = self.levels.iter().skip(1).map(|level| level.len().min(changed));
-        (leaves + above.sum::<usize>()) as u64
+    /// Returns how many blocks it takes to write what has changed of the map, at most.
+    pub fn needed(&self) -> u64 {
+        self.kept.iter().filter(|node| node.is_dirty).count() as u64
     }
 
-    /// Returns the table of a leaf, after reading it if need be; `None` if all of it is zeros and nobody asked to `make` one.
-    pub(super) fn table<D: BlockDevice>(
+    /// Returns how many nodes change at most with a leaf that has not changed yet.
+    pub(super) fn path_length(&self) -> u64 {
+        u64::from(self.top) + 1
+    }
+
+    fn find(&self, place: Place) -> core::result::Result<usize, usize> {
+        self.kept.binary_search_by_key(&place, |node| node.place)
+    }
+
+    /// Returns a node that is in memory.
+    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut Kept> {
+        let at = self.find(place).ok()?;
+        self.kept.get_mut(at)
+    }
+
+    /// Returns the table of a leaf that is in memory.
+    pub(super) fn table_mut(&mut self, leaf: Place) -> Option<&mut Table> {
+        match &mut self.get_mut(leaf)?.content {
+            Content::Leaf(table) => table.first_mut(),
+            Content::Upper(_) => None,
+        }
+    }
+
+    /// Returns what is known of a node that is the root, or below one that is in memory; `None` if all below it is zeros.
+    pub(super) fn node_ref(&self, place: Place) -> Option<NodeRef> {
+        if place.0 == self.top {
+            return self.root;
+        }
+        let above = &self.kept[self.find(Self::above(place)).ok()?];
+        let Content::Upper(entries) = &above.content else { return None };
+        child(entries, place)
+    }
+
+    /// Notes what is known of a node that is the root, or below one that is in memory.
+    pub(super) fn set_node_ref(&mut self, place: Place, node: Option<NodeRef>) {
+        if place.0 == self.top {
+            self.root = node;
+        } else if let Some(Kept { content: Content::Upper(entries), .. }) =
+            self.get_mut(Self::above(place))
+        {
+            let slot = &mut entries[place.1 as usize % MAX_CHILDREN];
+            *slot = entry(slot.at.get(), node);
+        }
+    }
+
+    /// Puts a node into memory: what a node on the disk says, or zeros.
+    pub(super) fn keep<E: Display + Debug>(
         &mut self,
+        place: Place,
+        node: Option<&Node>,
+    ) -> core::result::Result<(), Error<E>> {
+        let Err(at) = self.find(place) else { return Ok(()) };
+        let children = match place.0.checked_sub(1) {
+            Some(below) => u64::from(self.span(place)).div_ceil(Node::width(below)) as usize,
+            None => 0,
+        };
+        let none = |_| Error::OutOfMemory { bytes: size_of::<Kept>() };
+        self.kept.try_reserve(1).map_err(none)?;
+        let mut content = Content::empty(place, children)?;
+        node.into_iter().for_each(|node| content.fill(node));
+        self.kept.insert(at, Kept { place, used: 0, is_dirty: false, content });
+        Ok(())
+    }
+
+    /// Drops a node from memory.
+    pub(super) fn drop_node(&mut self, place: Place) {
+        if let Ok(at) = self.find(place) {
+            self.kept.remove(at);
+        }
+    }
+}
+
+/// Returns the child with a place, of those of the node above it; `None` if it is not there.
+fn child(entries: &[ChildEntry], (level, nth): Place) -> Option<NodeRef> {
+    let ChildEntry { block, crc, count, .. } = entries.get(nth as usize % MAX_CHILDREN)?;
+    let node = NodeRef { block: block.get(), crc: crc.get(), count: count.get(), level };
+    Some(node).filter(|node| node.block != 0)
+}
+
+impl VolumeMap {
+    /// Shows a visitor a node that is on the disk, and what is below it there, unless it is in memory.
+    fn show<D: BlockDevice>(
+        &self,
         store: &mut Store<D>,
-        leaf: usize,
-        make: bool,
-    ) -> Result<Option<&mut Table>, D> {
-        if self.leaves[leaf].table.is_empty() {
-            let node = self.levels[0][leaf];
-            if node.is_none() && !make {
-                return Ok(None);
-            }
-            self.make_table(leaf)?;
-            if let Some(of) = node {
-                let node = store.read_node(Whose::Volume(self.name), &of, self.span(0, leaf));
-                let node = node.inspect_err(|_| self.drop_table(leaf))?;
-                self.leaves[leaf].table[0].fill(&node);
-            }
+        (place, node): (Place, NodeRef),
+        visitor: &mut dyn Visitor,
+    ) -> Result<(), D> {
+        if self.find(place).is_ok() {
+            visitor.run(Extent::one(node.block));
+            return Ok(());
         }
-        Ok(self.leaves[leaf].table.first_mut())
-    }
-
-    /// Returns whether a leaf needs memory for its table, and there is none but by writing what has changed.
-    pub fn is_crowded(&mut self, leaf: usize) -> bool {
-        if !self.leaves[leaf].table.is_empty() || self.tables < MAX_TABLES {
-            return false;
-        }
-        self.drop_clean_tables();
-        self.tables >= MAX_TABLES
-    }
-
-    /// Makes a leaf have a table of zeros.
-    fn make_table<E: Display + Debug>(
-        &mut self,
-        leaf: usize,
-    ) -> core::result::Result<(), Error<E>> {
-        let mut table: Vec<Table> = Vec::new();
-        if table.try_reserve_exact(1).is_err() {
-            self.drop_clean_tables();
-            let none = |_| Error::OutOfMemory { bytes: size_of::<Table>() };
-            table.try_reserve_exact(1).map_err(none)?;
-        }
-        table.push(Table::EMPTY);
-        self.leaves[leaf].table = table;
-        self.tables += 1;
-        Ok(())
-    }
-
-    fn drop_clean_tables(&mut self) {
-        for leaf in 0..self.leaves.len() {
-            if !self.leaves[leaf].is_dirty {
-                self.drop_table(leaf);
-            }
-        }
-    }
-
-    fn drop_table(&mut self, leaf: usize) {
-        self.tables -= self.leaves[leaf].table.len();
-        self.leaves[leaf].table = Vec::new();
-    }
-
-    /// Notes that a leaf will differ from its node.
-    pub(super) fn mark_dirty<E: Display + Debug>(
-        &mut self,
-        leaf: usize,
-    ) -> core::result::Result<(), Error<E>> {
-        if !self.leaves[leaf].is_dirty {
-            let none = |_| Error::OutOfMemory { bytes: size_of::<u32>() };
-            self.dirty.try_reserve(1).map_err(none)?;
-            self.dirty.push(leaf as u32);
-            self.leaves[leaf].is_dirty = true;
-        }
-        Ok(())
-    }
-
-    /// Makes all blocks of a leaf zeros. The leaf is dirty.
-    pub(super) fn clear_leaf(&mut self, leaf: usize) {
-        self.drop_table(leaf);
-        self.levels[0][leaf] = None;
-    }
-
-    /// Returns the leaf that is about a block, and the block's place in it.
-    pub(super) fn place_of(index: u32) -> (usize, u32) {
-        ((index / LEAF_BLOCKS) as usize, index % LEAF_BLOCKS)
+        store.visit(Whose::Volume(self.name), node, self.span(place), visitor)
     }
 }
 
 impl<D: BlockDevice> UnderWay<D> for VolumeMap {
     fn visit(&self, store: &mut Store<D>, visitor: &mut dyn Visitor) -> Result<(), D> {
-        let nodes = self.levels.iter().flatten().flatten();
-        nodes.for_each(|node| visitor.run(Extent::one(node.block)));
-        let mut result = Ok(());
-        for (nth, leaf) in self.leaves.iter().enumerate() {
-            match (leaf.table.first(), self.levels[0][nth]) {
-                (Some(table), _) => {
-                    table.blocks().for_each(|block| visitor.run(Extent::one(block)))
+        let root = self.root.map(|root| ((self.top, 0), root));
+        let mut result = root.map_or(Ok(()), |root| self.show(store, root, visitor));
+        for node in &self.kept {
+            match &node.content {
+                Content::Leaf(table) => {
+                    let blocks = table.iter().flat_map(Table::blocks);
+                    blocks.for_each(|block| visitor.run(Extent::one(block)));
                 }
-                (None, Some(node)) => {
-                    let whose = Whose::Volume(self.name);
-                    result = result.and(store.visit(whose, node, self.span(0, nth), visitor));
+                Content::Upper(entries) => {
+                    let (level, nth) = node.place;
+                    let first = nth * MAX_CHILDREN as u32;
+                    for place in (first..).take(entries.len()).map(|nth| (level - 1, nth)) {
+                        let child = child(entries, place).map(|node| (place, node));
+                        let shown = child.map_or(Ok(()), |child| self.show(store, child, visitor));
+                        result = result.and(shown);
+                    }
                 }
-                (None, None) => {}
             }
         }
         result

@@ -1,0 +1,62 @@
+//! Writes to volumes that were lost: a flush must not say of them that they are in the store.
+//!
+//! A device that fails a flush may have dropped what it was to keep, and a card that was pulled has what was flushed. What was written to a volume since its last flush is only partly in memory, so it can't be written again:
+//! from then on, every access to the volume is refused until it is [closed](super::Volumes::close), as by a guest that resets its disk. Then it is what its last flush has made it.
+
+use super::map::Open;
+use super::{Name, Volumes};
+use crate::block::BlockDevice;
+use crate::error::Error;
+use crate::store::{Result, Store};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+impl<D: BlockDevice> Volumes<'_, D> {
+    /// Closes a volume. What was written since its last flush is given up.
+    pub fn close(&mut self, name: &str) {
+        self.store.note_lost();
+        self.store.open.retain(|open| open.volume.name.as_str() != name);
+        self.store.lost.retain(|lost| lost.as_str() != name);
+        self.store.space_is_stale();
+    }
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Returns the volumes to which something was written since their last flush, and those that have [lost](Self::lose_writes) writes: whoever opens the store of a disk anew tells the new
+    /// one of them.
+    pub fn unflushed_volumes(&self) -> Vec<Name> {
+        let open = self.open.iter().filter(|open| self.is_unflushed(open));
+        let names = open.map(|open| open.volume.name);
+        let mut all: Vec<Name> = names.chain(self.lost.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Says that what was written to these volumes and not flushed is lost. Each access to one is refused with [`Error::WritesLost`] until it is [closed](Volumes::close).
+    pub fn lose_writes(&mut self, names: Vec<Name>) {
+        self.lost.extend(names);
+        self.lost.sort_unstable();
+        self.lost.dedup();
+    }
+
+    /// Refuses an access to a volume that has lost writes.
+    pub(super) fn check_not_lost(&mut self, name: &str) -> Result<(), D> {
+        self.note_lost();
+        let lost = self.lost.iter().find(|lost| lost.as_str() == name);
+        lost.map_or(Ok(()), |name| Err(Error::WritesLost { name: name.to_string() }))
+    }
+
+    /// Notes which volumes have lost writes by a flush that has failed.
+    fn note_lost(&mut self) {
+        if core::mem::take(&mut self.flush_has_failed) {
+            self.lose_writes(self.unflushed_volumes());
+        }
+    }
+
+    /// Returns whether what is read of a volume is not all in the catalog.
+    fn is_unflushed(&self, open: &Open) -> bool {
+        let stored = self.volumes().iter().find(|stored| stored.name == open.volume.name);
+        open.map.is_dirty() || stored.is_none_or(|stored| stored.root != open.map.root())
+    }
+}
