@@ -104,7 +104,10 @@ impl Action {
             Self::Export { disk, name, file, checkpoint } => {
                 let mut store = disk::store(&disk, false)?;
                 let number = number_of(&store, checkpoint.as_deref())?;
-                image::export(&mut store, &name, number, &file)
+                if let Some(number) = number {
+                    store.volumes_mut().open_instant(number, &name)?;
+                }
+                image::export(&mut store, &name, &disk, &file)
             }
             Self::Copy { disk, name, to, checkpoint } => {
                 change(&disk, |store| {
@@ -153,6 +156,8 @@ fn list(disk: &Path, json: bool) -> Result<()> {
     let usage = store.usage();
     let volumes = store.volumes().iter().zip(frees);
     if json {
+        let damaged: Vec<String> =
+            store.damaged_volumes().iter().map(|name| name.to_string()).collect();
         let volume = |(volume, frees): (&Volume, u64)| {
             let Volume { name, length, created, .. } = volume;
             json!({ "name": name.to_string(), "bytes": length, "frees": frees, "created": created })
@@ -160,6 +165,8 @@ fn list(disk: &Path, json: bool) -> Result<()> {
         let instant = |(number, one): &(u64, Instant)| json!({ "checkpoint": number, "name": one.name.to_string(), "bytes": one.length });
         return report::print_json(&json!({
             "volumes": volumes.map(volume).collect::<Value>(),
+            "damaged": damaged,
+            "damaged_of_checkpoints": store.with_damaged_volumes(),
             "of_checkpoints": instants.iter().map(instant).collect::<Value>(),
             "free": usage.free,
             "capacity": usage.capacity,
@@ -177,7 +184,23 @@ fn list(disk: &Path, json: bool) -> Result<()> {
             writeln!(out, "{name:<32}  {size:>12}  {:>12}  {:<23}  {number}", "-", "-")?;
         }
         writeln!(out, "{} of {} free", report::size(usage.free), report::size(usage.capacity))
-    })
+    })?;
+    warn_of_damage(&store);
+    Ok(())
+}
+
+/// Names what was found damaged when all maps were looked at.
+fn warn_of_damage(store: &Store<FileDisk>) {
+    for name in store.damaged_volumes() {
+        report::warn(format_args!(
+            "the block map of volume \"{name}\" is damaged: some or all of it can't be read"
+        ));
+    }
+    for number in store.with_damaged_volumes() {
+        report::warn(format_args!(
+            "of the volumes of checkpoint {number}, some or all can't be read: their block maps are damaged"
+        ));
+    }
 }
 
 fn print_head(out: &mut dyn Write) -> io::Result<()> {

@@ -114,3 +114,48 @@ fn a_store_without_maps_says_how_to_upgrade_it() {
     printed(folder.path(), &["checkpoint", "upgrade", "old.img"]);
     printed(folder.path(), &["volume", "create", "old.img", "root", "1M"]);
 }
+
+#[test]
+fn a_volume_is_not_written_over_the_disk_that_has_it() {
+    let folder = with_disk();
+    let folder = folder.path();
+    printed(folder, &["volume", "create", "disk.img", "root", "1M"]);
+    std::os::unix::fs::symlink("disk.img", folder.join("link")).unwrap();
+    let before = fs::read(folder.join("disk.img")).unwrap();
+    for path in ["disk.img", "link", "./disk.img"] {
+        let error = refused(folder, &["volume", "export", "disk.img", "root", path]);
+        assert!(error.contains("is the disk that has the volume"), "{error}");
+    }
+    assert!(fs::read(folder.join("disk.img")).unwrap() == before);
+}
+
+#[test]
+fn a_volume_goes_into_a_pipe_with_its_zeros() {
+    let folder = with_disk();
+    let folder = folder.path();
+    let mut image = vec![0; 3 << 20];
+    image[2 << 20..][..4096].fill(7);
+    fs::write(folder.join("image"), &image).unwrap();
+    printed(folder, &["volume", "import", "disk.img", "image", "root"]);
+    let exported = run(folder, &["volume", "export", "disk.img", "root", "/dev/stdout"]);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    assert!(exported.stdout == image);
+}
+
+#[test]
+fn a_volume_whose_map_is_damaged_is_named_in_the_list() {
+    let folder = with_disk();
+    let folder = folder.path();
+    fs::write(folder.join("image"), [7; 8192]).unwrap();
+    printed(folder, &["volume", "import", "disk.img", "image", "root"]);
+    let mut disk = fs::read(folder.join("disk.img")).unwrap();
+    let node = (0..disk.len()).step_by(4096).find(|at| disk[*at..*at + 4] == *b"SMAP").unwrap();
+    disk[node + 40] ^= 1;
+    fs::write(folder.join("disk.img"), disk).unwrap();
+    let listed = run(folder, &["volume", "list", "disk.img"]);
+    let said = String::from_utf8(listed.stderr).unwrap();
+    assert!(said.contains("the block map of volume \"root\" is damaged"), "{said}");
+    let json = printed(folder, &["volume", "list", "disk.img", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["damaged"][0], "root");
+}

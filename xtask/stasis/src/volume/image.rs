@@ -1,8 +1,8 @@
 //! Raw images: [`import`] makes a volume of one, [`export`] makes one of a volume. What is a hole in one is a hole in the other.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -82,20 +82,32 @@ fn write_data(store: &mut Store<FileDisk>, name: &str, at: u64, piece: &[u8]) ->
     Ok(())
 }
 
-/// Writes a volume, or, with a `number`, what that checkpoint has of it, to a raw image.
-pub fn export(
-    store: &mut Store<FileDisk>,
-    name: &str,
-    number: Option<u64>,
-    path: &Path,
-) -> Result<()> {
-    if let Some(number) = number {
-        store.volumes_mut().open_instant(number, name)?;
-    }
+/// Writes a volume, which is [open](stasis_store::Volumes::open_instant) as of a checkpoint if that is meant, to a raw image: not to the `disk` that has it.
+pub fn export(store: &mut Store<FileDisk>, name: &str, disk: &Path, path: &Path) -> Result<()> {
+    ensure!(!is_same(disk, path), "{} is the disk that has the volume", path.display());
     let length = store.volumes_mut().length(name)?;
     let mut output = Output::create(path)?;
     let cannot = || format!("cannot write {}", path.display());
-    output.file().set_len(length).with_context(cannot)?;
+    if output.file().metadata().with_context(cannot)?.is_file() {
+        output.file().set_len(length).with_context(cannot)?;
+        write_holes(store, name, &mut output).with_context(cannot)?;
+    } else {
+        write_all(store, name, length, &mut output).with_context(cannot)?;
+    }
+    output.finish_and_tell()?;
+    report::step(format_args!("{}: {} of volume \"{name}\"", path.display(), report::size(length)));
+    Ok(())
+}
+
+/// Returns whether two paths are of one file or device.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let (Ok(one), Ok(other)) = (one.metadata(), other.metadata()) else { return false };
+    let is_device = one.file_type().is_block_device() && other.file_type().is_block_device();
+    (one.dev(), one.ino()) == (other.dev(), other.ino()) || is_device && one.rdev() == other.rdev()
+}
+
+/// Writes what a volume has to an empty file of its length.
+fn write_holes(store: &mut Store<FileDisk>, name: &str, output: &mut Output) -> Result<()> {
     let mut piece = vec![0; PIECE];
     let mut block = 0;
     while let Some(data) = store.volumes_mut().next_data(name, block)? {
@@ -104,9 +116,23 @@ pub fn export(
         let at = u64::from(data.start) * BLOCK as u64;
         let piece = &mut piece[..(block - data.start) as usize * BLOCK];
         store.volumes_mut().read(name, at, piece)?;
-        output.file().write_all_at(piece, at).with_context(cannot)?;
+        output.file().write_all_at(piece, at)?;
     }
-    output.finish_and_tell()?;
-    report::step(format_args!("{}: {} of volume \"{name}\"", path.display(), report::size(length)));
+    Ok(())
+}
+
+/// Writes all of a volume, one piece behind the other: to a device, in which something may stand, or to a pipe.
+fn write_all(
+    store: &mut Store<FileDisk>,
+    name: &str,
+    length: u64,
+    output: &mut Output,
+) -> Result<()> {
+    let mut piece = vec![0; PIECE];
+    for at in (0..length).step_by(PIECE) {
+        let piece = &mut piece[..(length - at).min(PIECE as u64) as usize];
+        store.volumes_mut().read(name, at, piece)?;
+        output.write_all(piece)?;
+    }
     Ok(())
 }
