@@ -4,13 +4,13 @@
 mod base;
 
 use crate::answer::Answer;
-use crate::identity;
 use crate::instant::{self, Instant, InstantError, Stored, Taken};
 use crate::loading::{self, Unfinished};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError, ToStore, routines};
 use crate::typed::{self, GivenUp};
 use crate::work::Work;
+use crate::{disks, identity};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -37,6 +37,9 @@ pub enum CheckpointError {
     /// The guests could not be taken as they are.
     #[error(transparent)]
     Instant(#[from] InstantError),
+    /// A guest has a disk.
+    #[error(transparent)]
+    Disk(#[from] disks::Unstorable),
     /// There is no store.
     #[error(transparent)]
     NoStore(#[from] NoStore),
@@ -116,6 +119,7 @@ pub fn store(
 ) -> Result<(), CheckpointError> {
     for domain in domains {
         domain.given().check_storable(&domain.name)?;
+        disks::check_storable(domain)?;
     }
     work.with_store(|store| {
         let guests: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();

@@ -9,7 +9,7 @@ use crate::guests::{self, GuestError};
 use crate::loading::{self, Unfinished};
 use crate::storage::NoStore;
 use crate::work::Work;
-use crate::{archive, notes, registry};
+use crate::{archive, disks, notes, registry};
 use core::fmt::Write;
 use stasis_arch::timer;
 use stasis_guest::given::{Given, Unstorable};
@@ -32,6 +32,9 @@ pub enum CloneError {
     /// The guest has a device of the machine, of which there is one.
     #[error(transparent)]
     Unstorable(#[from] Unstorable),
+    /// The guest has a disk.
+    #[error(transparent)]
+    Disk(#[from] disks::Unstorable),
     /// The guest shares memory with others, and each place there is taken.
     #[error(
         "guest \"{0}\" shares memory with others, which a clone can't: checkpoint it, and resume it as another guest"
@@ -107,6 +110,7 @@ fn check(domain: &Domain, name: &str) -> Result<(), CloneError> {
     let guests = registry::all();
     sets::check_copy("", name, guests.iter().map(|domain| domain.name.as_str()))?;
     domain.given().check_storable(&domain.name)?;
+    disks::check_storable(domain)?;
     if !domain.shared().is_empty() {
         return Err(CloneError::Shares(domain.name.clone()));
     }
@@ -142,7 +146,8 @@ fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
         guests: archive::guests(),
         regions: archive::shared(),
     };
-    let admitted = terms.admit(&state, None)?;
+    let mut admitted = terms.admit(&state, None)?;
+    guests::renew(&mut admitted.guest);
     let cores = guests::choose_cores(&[], admitted.vcpus.len()).map_err(GuestError::from)?;
     let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
     let then = match did {

@@ -1,7 +1,7 @@
 //! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
 
 use crate::work::Work;
-use crate::{care, console, loading, notes, starved, terminal};
+use crate::{care, console, disks, loading, notes, starved, terminal};
 use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
@@ -39,7 +39,7 @@ impl Chores for Console<'_, '_> {
     }
 
     fn load(&mut self) -> bool {
-        loading::serve(self.0)
+        loading::serve(self.0) | disks::serve(self.0.task)
     }
 
     fn next_due(&mut self) -> Option<u64> {

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::registry::GUESTS;
 use crate::storage::NoStore;
 use crate::work::Work;
-use crate::{notes, smp, terminal};
+use crate::{disks, notes, smp, terminal};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,7 +31,7 @@ use stasis_run::el2::GuestRam;
 use stasis_run::shared::{self, Connected};
 use stasis_run::tables::GuestTables;
 use stasis_run::turns::{self, Task};
-use stasis_run::{device_interrupts, roster};
+use stasis_run::{device_interrupts, network, random, roster};
 use stasis_state::vcpu::Identity;
 
 /// Why the machine can't have a guest, or can't start it.
@@ -110,6 +110,7 @@ fn create(boot: &BootArchive, task: &mut Task, config: &GuestConfig) -> Result<(
     let cores = choose_cores(&config.cores, config.vcpus.into())?;
     shared::connect(archive::shared(), &config.name)?;
     let given = devices::give(config)?;
+    disks::provide(task, &config.disks)?;
     let mut ram = take_ram(config, task)?;
     let base = config.memory_map.ram_base(ram.range().start);
     let (guest, vcpus) = load(boot, config, &given, base, &mut ram)?;
@@ -136,7 +137,11 @@ fn load(
     base: u64,
     ram: &mut GuestRam,
 ) -> Result<(Box<Guest>, Vec<Vcpu>), CreationError> {
-    let blueprint = Blueprint::new(config, &boot.configuration.shared, given, base);
+    let random = random::bytes();
+    if config.entropy && random.is_none() {
+        log::warn!("guest \"{}\": entropy comes to nothing: {}", config.name, random::NoSource);
+    }
+    let blueprint = Blueprint::new(config, &boot.configuration.shared, given, base, random);
     let loaded = image::load(ram, &blueprint.parts(&boot.files)?)?;
     if let Some(warning) = loaded.warning {
         log::warn!("guest \"{}\": {warning}", config.name);
@@ -223,6 +228,7 @@ pub fn add(
     };
     log::info!("guest \"{}\": on core {}", domain.name, List(placement.cores));
     domain.shared().iter().for_each(|one| one.enter(&domain));
+    domain.plug_in();
     device_interrupts::enter(&domain);
     if state == RunState::Running {
         device_interrupts::engage(&domain);
@@ -233,12 +239,32 @@ pub fn add(
     Ok(domain)
 }
 
+/// Makes a guest that does not run yet announce itself to its networks, and gives it a new generation ID, if it has one: its random numbers must not be those of another guest of its checkpoint.
+pub fn renew(guest: &mut Guest) {
+    // No vCPU is loaded yet, so none must be kicked.
+    let _ = guest.announce();
+    if !guest.has_generation() {
+        return;
+    }
+    match random::bytes() {
+        Some(id) => {
+            let _ = guest.new_generation(id);
+        }
+        None => log::warn!(
+            "guest \"{}\": its generation ID stays as it was stored: {}",
+            guest.name(),
+            random::NoSource
+        ),
+    }
+}
+
 /// Removes a guest that does not run. Its memory, its number and its name are free then.
 pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
     let mut parked = domain.park();
     parked.state.check_remove(&domain.name)?;
     GUESTS.lock().leave(domain);
     domain.shared().iter().for_each(Connected::leave);
+    network::unplug(domain);
     parked.release_devices();
     device_interrupts::leave(domain);
     notes::end(domain);

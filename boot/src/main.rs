@@ -17,6 +17,7 @@ mod checkpoint;
 mod clone;
 mod console;
 mod devices;
+mod disks;
 mod duties;
 mod early;
 mod firmware;
@@ -50,7 +51,7 @@ use stasis_hw::pl011::Pl011;
 use stasis_hw::pl031::Pl031;
 use stasis_hw::serial::Serial;
 use stasis_run::turns::{self, Task};
-use stasis_run::{clock, gic, pool};
+use stasis_run::{clock, gic, pool, random};
 use storage::Storage;
 use work::Work;
 
@@ -110,6 +111,7 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let mut task = Task::make();
     let (mut storage, disk) = Storage::find(&machine, &mut task);
     devices::init(&machine, disk);
+    random::init(&machine.seed);
     identity::init(&machine);
     stasis_run::above::init(&duties::Duties);
     // SAFETY: 1. The translation that was installed maps all RAM one to one as data, for ever; `free_ram` leaves out parts of pages. 2. `free_ram`

@@ -6,9 +6,9 @@ mod routines;
 use alloc::boxed::Box;
 use core::ops::Range;
 
-use crate::loading;
 use crate::storage::{Disk, DiskError};
 use crate::typed::{self, GivenUp};
+use crate::{disks, loading};
 pub use progress::Progress;
 pub use routines::routines;
 use stasis_host::admission::Refusal;
@@ -90,6 +90,7 @@ impl Sink for ToStore<'_, '_> {
     fn pause(&mut self) {
         self.writer.device_mut().task().yield_now();
         loading::serve_wanted(&mut self.writer);
+        disks::serve(self.writer.device_mut().task());
     }
 }
 
@@ -136,6 +137,7 @@ impl Source for FromStore<'_, '_> {
     fn pause(&mut self) {
         self.reader.device_mut().task().yield_now();
         loading::serve_wanted(&mut self.reader);
+        disks::serve(self.reader.device_mut().task());
     }
 }
 

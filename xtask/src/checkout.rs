@@ -17,7 +17,7 @@ const MADE: [(&str, Make); 4] = [
     // Debian's kernel, and a busybox to go with it.
     ("linux", |workspace| Content::open(&setup::guests::ensure(workspace)?.kernel)),
     ("initramfs", |workspace| Ok(initramfs::make(workspace)?.into())),
-    ("initramfs-disks", |workspace| Ok(initramfs::make_for_disks(workspace)?.into())),
+    ("initramfs-disks", |workspace| Ok(initramfs::make_with_virtio(workspace)?.into())),
     // The application of `tests/arceos`.
     ("arceos", |workspace| Ok(build::arceos(workspace)?.into())),
 ];

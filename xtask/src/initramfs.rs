@@ -57,12 +57,12 @@ pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
     contents(workspace, setup::guests::drivers(workspace)?)
 }
 
-/// Returns the initramfs of [`make`] with the kernel's drivers for virtio disks in addition.
-pub fn make_for_disks(workspace: &Workspace) -> Result<Vec<u8>> {
-    // Get the disk drivers first: all files may be fetched anew by that, and are of one version then.
-    let disk_drivers = setup::guests::disk_drivers(workspace)?;
+/// Returns the initramfs of [`make`] with the kernel's drivers for virtio devices in addition.
+pub fn make_with_virtio(workspace: &Workspace) -> Result<Vec<u8>> {
+    // Get these first: all files may be fetched anew by that, and are of one version then.
+    let virtio_drivers = setup::guests::virtio_drivers(workspace)?;
     let mut drivers = setup::guests::drivers(workspace)?;
-    drivers.extend(disk_drivers);
+    drivers.extend(virtio_drivers);
     contents(workspace, drivers)
 }
 
@@ -76,6 +76,11 @@ pub fn make_for_kvm(
     let mut cpio = base(workspace, &init, drivers)?;
     cpio.file("bin/stasis-kvm", 0o755, program)?;
     cpio.finish().to_bytes()
+}
+
+/// Returns the initramfs of [`make`] without a driver: for another kernel than that of the drivers.
+pub fn make_without_drivers(workspace: &Workspace) -> Result<Vec<u8>> {
+    contents(workspace, Vec::new())
 }
 
 fn contents(workspace: &Workspace, drivers: Vec<PathBuf>) -> Result<Vec<u8>> {

@@ -20,9 +20,9 @@ use stasis_host::run_state::RunState;
 use stasis_memory::range::Range;
 use stasis_run::domain::{Domain, Parked, Placement, Ram};
 use stasis_run::el2::GuestRam;
-use stasis_run::pool;
 use stasis_run::shared::{self, Connected, Overwritten};
 use stasis_run::turns::Task;
+use stasis_run::{network, pool};
 use stasis_state::vcpu::Identity;
 use stasis_state::{Baseline, GuestState, Index, Target};
 use stasis_store::Store;
@@ -48,7 +48,7 @@ pub struct Stored<'a> {
 /// The place in which a guest is resumed.
 enum Seat<'a> {
     /// The domain of the guest of the same name, which is parked; and other RAM for it, if it shares its own with others.
-    Existing(&'a Domain, Parked<'a>, Option<Ram>),
+    Existing(&'a Arc<Domain>, Parked<'a>, Option<Ram>),
     /// A new domain, with this RAM.
     New(Ram),
 }
@@ -211,6 +211,8 @@ fn admit<'a>(
             (admitted, Seat::New(ram))
         }
     };
+    let mut admitted = admitted;
+    guests::renew(&mut admitted.guest);
     let shared = shared::connect(archive::shared(), name).map_err(GuestError::from)?;
     Ok(Incoming { admitted, seat, shared })
 }
@@ -279,6 +281,7 @@ fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
             },
             Seat::Existing(domain, mut parked, _) => {
                 parked.replace(guest, vcpus, then, task);
+                network::plug(domain, &parked.guest);
                 terminal::forget(domain);
                 parked_ones.push(parked);
             }

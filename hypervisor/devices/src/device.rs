@@ -125,6 +125,8 @@ pub enum Outside {
     Transmit(u8),
     /// The guest rings the doorbell of the guest with this number, among those that share the memory of the window.
     Ring(u8),
+    /// A virtio device has requests, which are served when the access is over.
+    Work,
     /// The guest can't go on.
     Crash(Verdict),
 }

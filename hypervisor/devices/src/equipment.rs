@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::machine::{SHARED_BASE, SHARED_STRIDE};
+use crate::virtio::fitting::Fitting;
 
 /// The parts of a guest's machine that not every guest has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,8 +16,10 @@ pub struct Equipment<'a> {
     pub counter_hz: u64,
     /// The regions of memory that the guest shares with others, in the order of the configuration.
     pub shared: &'a [Connection<'a>],
-    /// Number of virtio-mmio slots with a device behind them.
-    pub virtio_slots: u32,
+    /// The guest's virtio devices, in the order of their slots.
+    pub virtio: &'a [Fitting<'a>],
+    /// The guest's first generation ID, if it has the device.
+    pub generation: Option<[u8; 16]>,
 }
 
 /// A region of memory that guests share.

@@ -3,7 +3,7 @@
 //!
 //! - [`device`]: what a device is ([`Device`](device::Device)), and what its methods take and return.
 //! - [`list`]: the list of all devices. Lookup, reads and writes, lines, deadlines, records and device tree come from it.
-//! - [`pl011`], [`pl031`], [`pl061`], [`watchdog`], [`doorbell`], [`virtio`], [`flash`]: the devices.
+//! - [`pl011`], [`pl031`], [`pl061`], [`watchdog`], [`doorbell`], [`generation`], [`virtio`], [`flash`]: the devices.
 //! - [`machine`]: the addresses and interrupts of the rest of the guest's machine; [`equipment`]: what differs from guest to guest.
 //! - [`access`]: the width of an access; [`window`]: where a device is; [`tree`]: the writer of device trees.
 #![cfg_attr(not(test), no_std)]
@@ -16,6 +16,7 @@ pub mod device;
 pub mod doorbell;
 pub mod equipment;
 pub mod flash;
+pub mod generation;
 pub mod inventory;
 pub mod list;
 pub mod machine;

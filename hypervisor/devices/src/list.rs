@@ -19,6 +19,7 @@ use crate::tree::Writer;
 use crate::{flash, pl031, virtio};
 use stasis_state::device::{Pl011, Pl061, SharedMemory, Watchdog};
 use stasis_state::machine::Machine;
+use stasis_state::virtio::GenerationId;
 
 /// The device and register that a load or store reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,10 +334,12 @@ devices! {
         watchdog: Watchdog "watchdog" = Watchdog, optional;
         /// The doorbells of the memory that the guest shares with others: one window for each region.
         shared: Doorbell "doorbell" = SharedMemory, optional;
+        /// The generation ID.
+        generation: Generation "generation ID" = GenerationId, optional;
+        /// The virtio-mmio transports: one window for each slot.
+        virtio: Virtio "virtio" = virtio::Slots, always;
     }
     stateless {
-        /// The virtio-mmio transports: one window for each slot.
-        virtio: Virtio "virtio" = virtio::EmptySlots;
         /// The second flash bank.
         flash: Flash "flash" = flash::EmptyFlash;
     }

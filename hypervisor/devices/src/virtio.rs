@@ -1,58 +1,126 @@
-//! The virtio-mmio slots of QEMU's `virt`, without a device. Guests that look for devices at the slots' addresses find that there are none; an
-//! external abort would end these guests. Virtual I/O Device (VIRTIO) Version 1.2, 4.2.2.
+//! The virtio-mmio slots of QEMU's `virt`: [`Slots`]. The first ones have a guest's virtio devices, the others are empty. VIRTIO 1.2, 4.2.2.
+//!
+//! A guest without virtio devices finds what QEMU's `virt` has without any: transports of the legacy interface with device ID 0. An external abort
+//! would end guests that look there. Otherwise all slots are of version 2.
+//!
+//! A notification does not make the device work: it is noted, and the device's requests are steps of their own. What a device can do by itself is
+//! done by [`Slots::serve`] in its guest's own time; what needs a disk of the machine's is taken by [`block`]'s caller. A request that is not
+//! completed is in the available ring, and nowhere else.
+//!
+//! - `transport`: the registers; `config`: the configuration of each device; [`fitting`]: which devices a new guest has.
+//! - [`queue`], [`chain`]: a queue, and the buffers of a request.
+//! - `entropy`, [`block`], [`net`]: the devices. [`volume`]: what is behind a disk; [`switch`]: what is between network cards.
+
+pub mod block;
+pub mod chain;
+mod config;
+mod entropy;
+pub mod fitting;
+pub mod net;
+pub mod queue;
+pub mod switch;
+mod transport;
+pub mod volume;
 
 use alloc::format;
 
-use crate::access::read_words;
-use crate::device::{Access, Context, Device, Effects, Window};
+use stasis_state::machine::DeviceKind;
+use stasis_state::virtio::{MAX_VIRTIO, VIRTIO_QUEUES, Virtio, device_id};
+
+use crate::device::{Access, Context, Device, Effects, Memory, Outside, Window};
 use crate::equipment::Equipment;
 use crate::tree::{EDGE_RISING, Writer};
-use stasis_state::machine::DeviceKind;
+use chain::Chain;
+use queue::{Broken, Queue};
+use transport::{Interrupt, Status};
 
-/// Value of MagicValue: "virt".
-const MAGIC: u32 = 0x7472_6976;
-/// Value of Version: the legacy interface, QEMU's default.
-const VERSION: u32 = 1;
-/// Value of VendorID: "QEMU".
-const VENDOR: u32 = 0x554d_4551;
+/// Feature: the device is of VIRTIO 1.0 or later.
+pub const VERSION_1: u64 = 1 << 32;
+/// Feature: a descriptor can have a table of descriptors.
+const INDIRECT_DESC: u64 = 1 << 28;
 
-/// All slots, none of which has a device.
-#[derive(Clone, Copy, Debug)]
-pub struct EmptySlots;
+/// A queue of a guest's device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueId {
+    /// The device's slot.
+    pub slot: u8,
+    /// The queue's number in its device.
+    pub queue: u8,
+}
 
-impl Device for EmptySlots {
+impl QueueId {
+    /// Returns the queue's index in the record.
+    fn index(self) -> usize {
+        usize::from(self.slot) * VIRTIO_QUEUES + usize::from(self.queue)
+    }
+}
+
+/// What devices reach outside of their guest while they serve it. The guest is locked.
+pub trait Outward {
+    /// Fills `into` with random bytes. Returns `false` if the machine has no source of them; then nothing was written.
+    fn random(&mut self, into: &mut [u8]) -> bool;
+
+    /// Takes a frame of `len` bytes, [`net::MAX_FRAME`] at most, that the card in `slot` sends: what is returned is filled with it then.
+    fn frame(&mut self, slot: u8, len: usize) -> &mut [u8];
+}
+
+/// A guest's virtio-mmio slots.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    record: Virtio,
+    /// A bit for each queue of each slot that may have requests.
+    notified: [u8; MAX_VIRTIO],
+    /// Number of resets of each device since the guest was made: what was begun before the last one is not completed.
+    resets: [u32; MAX_VIRTIO],
+}
+
+impl Device for Slots {
     const WINDOW: Window = Window { base: 0x0a00_0000, size: 0x200, count: 32, spi: Some(16) };
     const KIND: DeviceKind = DeviceKind::EMPTY_SLOT;
-    type Record = ();
+    type Record = Virtio;
 
-    fn fitted(_: &Equipment<'_>) -> Option<()> {
-        Some(())
+    fn fitted(equipment: &Equipment<'_>) -> Option<Virtio> {
+        Some(fitting::record(equipment.virtio))
     }
 
-    fn restored((): (), _: u64) -> Self {
-        Self
+    /// Returns the slots. Each queue that is ready is looked at once: guests rely on it after every start of the machine.
+    fn restored(record: Virtio, _: u64) -> Self {
+        let mut slots = Self { record, notified: [0; MAX_VIRTIO], resets: [0; MAX_VIRTIO] };
+        (0..MAX_VIRTIO).for_each(|n| slots.notify_all(n));
+        slots
     }
 
-    fn record(&self) -> &() {
-        &()
+    fn record(&self) -> &Virtio {
+        &self.record
+    }
+
+    fn kind(&self, n: u8) -> DeviceKind {
+        match self.record.device_id.get(usize::from(n)) {
+            None | Some(&device_id::NONE) => DeviceKind::EMPTY_SLOT,
+            Some(id) => DeviceKind::virtio(*id as u8),
+        }
     }
 
     fn read(&mut self, access: Access, _: &mut impl Context) -> u64 {
-        // DeviceID 0 says that the slot is empty.
-        read_words(access.offset, access.width, |offset| match offset {
-            0x000 => MAGIC,
-            0x004 => VERSION,
-            0x00c => VENDOR,
-            _ => 0,
-        })
+        self.read_register(access)
     }
 
-    fn write(&mut self, _: Access, _: u64, _: &mut impl Context) -> Effects {
-        Effects::NONE
+    fn write(&mut self, access: Access, value: u64, _: &mut impl Context) -> Effects {
+        let before = self.notified;
+        self.write_register(access, value);
+        // What was notified before is known.
+        match self.has_work() && self.notified != before {
+            true => Some(Outside::Work).into(),
+            false => Effects::NONE,
+        }
+    }
+
+    fn line(&self, n: u8) -> bool {
+        self.record.interrupt_status.get(usize::from(n)).is_some_and(|status| *status != 0)
     }
 
     fn describe(equipment: &Equipment<'_>, tree: &mut Writer) {
-        for slot in 0..equipment.virtio_slots as u8 {
+        for slot in 0..equipment.virtio.len().min(MAX_VIRTIO) as u8 {
             let base = Self::WINDOW.base + u64::from(slot) * Self::WINDOW.size;
             tree.begin(&format!("virtio_mmio@{base:x}"));
             tree.string("compatible", "virtio,mmio");
@@ -64,17 +132,94 @@ impl Device for EmptySlots {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::access::Width;
-    use crate::device::tests::{access, at};
+impl Slots {
+    /// Returns whether a queue may have requests.
+    pub fn has_work(&self) -> bool {
+        self.notified != [0; MAX_VIRTIO]
+    }
 
-    #[test]
-    fn an_empty_slot_has_the_magic_value_and_no_device() {
-        let read = |offset| EmptySlots.read(access(offset, Width::Word), &mut at(0)) as u32;
-        assert_eq!(&read(0).to_le_bytes(), b"virt");
-        assert_eq!(read(8), 0);
-        assert_eq!(read(0x100), 0);
+    /// Returns whether a disk's queue may have requests: [`Slots::disk_request`] takes them.
+    pub fn has_disk_work(&self) -> bool {
+        self.next_notified(|id| id == device_id::BLOCK).is_some()
+    }
+
+    /// Does the next step of a device that needs nothing but its guest and `outward`. Returns the number of its slot, whose line may have changed;
+    /// None if there is nothing to do.
+    pub fn serve(&mut self, memory: &mut Memory<'_>, outward: &mut impl Outward) -> Option<u8> {
+        let id = self.next_notified(|id| id != device_id::BLOCK)?;
+        let served = match self.record.device_id[usize::from(id.slot)] {
+            device_id::ENTROPY => entropy::serve(self, id, memory, outward),
+            device_id::NETWORK => net::serve(self, id, memory, outward),
+            _ => Ok(false),
+        };
+        self.settle(id, served);
+        Some(id.slot)
+    }
+
+    /// Returns a queue that may have requests, of a device whose ID `is_meant`.
+    fn next_notified(&self, is_meant: impl Fn(u32) -> bool) -> Option<QueueId> {
+        let meant = self.record.slots().filter(|(n, id)| self.notified[*n] != 0 && is_meant(*id));
+        let (n, _) = meant.into_iter().next()?;
+        Some(QueueId { slot: n as u8, queue: self.notified[n].trailing_zeros() as u8 })
+    }
+
+    /// Notes what a step on a queue came to: `Ok(false)` if the queue has nothing more to do now.
+    fn settle(&mut self, id: QueueId, served: Result<bool, Broken>) {
+        match served {
+            Ok(true) => {}
+            Ok(false) => self.notified[usize::from(id.slot)] &= !(1 << id.queue),
+            Err(_) => self.fail(id.slot.into()),
+        }
+    }
+
+    /// Makes a device wait for its reset, as its driver has put something impossible into a queue. VIRTIO 1.2, 2.1.2.
+    fn fail(&mut self, n: usize) {
+        self.record.status[n] |= Status::NEEDS_RESET;
+        self.notified[n] = 0;
+        if self.record.status[n] & Status::DRIVER_OK != 0 {
+            self.record.interrupt_status[n] |= Interrupt::CONFIG;
+        }
+    }
+
+    /// Returns a queue that is ready, as its driver has set it up; None if it is not ready, or its device does not work now.
+    fn queue(&self, id: QueueId) -> Option<Queue> {
+        let (record, at) = (&self.record, id.index());
+        let status = record.status[usize::from(id.slot)];
+        let works = status & Status::DRIVER_OK != 0 && status & Status::NEEDS_RESET == 0;
+        (works && record.queue_ready[at] != 0).then(|| Queue {
+            num: record.queue_num[at],
+            desc: record.queue_desc[at],
+            driver: record.queue_driver[at],
+            device: record.queue_device[at],
+            next_avail: record.queue_next_avail[at],
+            used: record.queue_used[at],
+        })
+    }
+
+    /// Returns the first request of a queue that is not completed; None if there is none, or the device does not work now.
+    fn first(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Chain>, Broken> {
+        self.queue(id).map_or(Ok(None), |queue| queue.first(memory))
+    }
+
+    /// Completes the first request of a queue, of which the device has written `written` bytes, and raises the interrupt if the driver wants it.
+    fn complete(
+        &mut self,
+        id: QueueId,
+        memory: &mut Memory<'_>,
+        chain: &Chain,
+        written: u32,
+    ) -> Result<(), Broken> {
+        let Some(mut queue) = self.queue(id) else { return Ok(()) };
+        let wants_interrupt = queue.complete(memory, chain, written)?;
+        let at = id.index();
+        self.record.queue_next_avail[at] = queue.next_avail;
+        self.record.queue_used[at] = queue.used;
+        if wants_interrupt {
+            self.record.interrupt_status[usize::from(id.slot)] |= Interrupt::USED;
+        }
+        Ok(())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

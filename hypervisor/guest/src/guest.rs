@@ -11,8 +11,10 @@ mod outside;
 #[cfg(test)]
 mod tests;
 mod traps;
+mod work;
 
 pub use self::traps::{Exited, Whole, is_in_distributor};
+pub use self::work::Taken;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

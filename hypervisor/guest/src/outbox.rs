@@ -17,6 +17,8 @@ pub struct Outbox {
     pub kick: VcpuMask,
     /// The other thing that must be done. One access entails at most one.
     pub errand: Option<Errand>,
+    /// Whether virtio devices have requests: [`Guest::serve`](crate::Guest::serve) does them.
+    pub has_work: bool,
 }
 
 /// What must be done outside of the guest, besides kicking its vCPUs.
@@ -39,12 +41,12 @@ pub enum Errand {
 
 impl Outbox {
     /// An outbox with nothing in it.
-    pub const EMPTY: Self = Self { kick: VcpuMask::NONE, errand: None };
+    pub const EMPTY: Self = Self { kick: VcpuMask::NONE, errand: None, has_work: false };
 
     /// Returns whether there is nothing to do.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.kick.is_empty() && self.errand.is_none()
+        self.kick.is_empty() && self.errand.is_none() && !self.has_work
     }
 
     /// Returns what must be done, and leaves the outbox empty.

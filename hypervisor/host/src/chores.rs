@@ -1,7 +1,7 @@
 //! What the console's task does in each of its turns, and when it is needed again.
 //!
 //! The task has three kinds of chores: commands that are typed, duties that nobody has asked for ([`crate::care`]), and memory of guests that is loaded
-//! while they run ([`crate::loading`]). `boot` does them, through [`Chores`]; [`turn`] decides in which order, and whether the task may sleep.
+//! while they run ([`crate::loading`]), with what their disks have to do. `boot` does them, through [`Chores`]; [`turn`] decides in which order, and whether the task may sleep.
 
 /// The chores of the console's task.
 pub trait Chores {
@@ -12,7 +12,7 @@ pub trait Chores {
     /// Does one duty that is due, and returns whether there was one. What is typed meanwhile is kept, and wakes nobody.
     fn duty(&mut self) -> bool;
 
-    /// Loads a part of a guest's memory that takes no longer than a few disk accesses. Returns whether there may be more.
+    /// Loads a part of a guest's memory, and does requests of guests' disks, which takes no longer than a few disk accesses. Returns whether there may be more.
     fn load(&mut self) -> bool;
 
     /// Returns the value of the counter at which something is due if nothing happens before; `None` if nothing is planned.

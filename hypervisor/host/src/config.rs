@@ -13,6 +13,7 @@ mod property;
 mod read;
 mod shared;
 mod time;
+mod virtio;
 mod write;
 
 use alloc::string::{String, ToString};
@@ -72,6 +73,15 @@ impl Default for StoreConfig {
     }
 }
 
+/// A disk of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// Name of the volume behind the disk, which no other disk has.
+    pub volume: String,
+    /// Bytes of the volume, if it is not there yet.
+    pub size: u64,
+}
+
 /// One guest's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestConfig {
@@ -112,6 +122,12 @@ pub struct GuestConfig {
     pub devices: Vec<String>,
     /// Whether the guest is trusted with devices that access memory by themselves, all of the machine's.
     pub dma_trusted: bool,
+    /// The guest's disks, in the order of their slots.
+    pub disks: Vec<DiskConfig>,
+    /// The networks that the guest has a card in, in the order of the cards' slots, which follow those of the disks.
+    pub networks: Vec<String>,
+    /// Whether the guest has a source of random bytes, and a generation ID that tells it to make its random numbers anew.
+    pub entropy: bool,
     /// The checkpoints that are made of it without being asked for.
     pub periodic: Option<Periodic>,
     /// How long it must run after a start or a resume to count as well, in microseconds.
@@ -140,6 +156,9 @@ impl GuestConfig {
             watchdog_us: None,
             devices: Vec::new(),
             dma_trusted: false,
+            disks: Vec::new(),
+            networks: Vec::new(),
+            entropy: false,
             periodic: None,
             well_after_us: DEFAULT_WELL_AFTER_US,
         }

@@ -9,6 +9,9 @@ use alloc::vec::Vec;
 
 use stasis_devices::equipment::Equipment;
 use stasis_devices::machine::RAM_BASE;
+use stasis_devices::virtio::block::SECTOR;
+use stasis_devices::virtio::fitting::Fitting;
+use stasis_devices::virtio::net;
 use stasis_guest::clock::{Pace, PaceError};
 use stasis_guest::given::Given;
 use stasis_guest::image::{Boot, ImageError, Parts};
@@ -52,6 +55,10 @@ pub struct Blueprint<'a> {
     given: &'a Given,
     /// Where its RAM is, in its map.
     ram: Range,
+    /// Its virtio devices.
+    fittings: Vec<Fitting<'a>>,
+    /// Its first generation ID, if it has one.
+    generation: Option<[u8; 16]>,
 }
 
 /// What a guest that is made finds on this machine.
@@ -66,15 +73,29 @@ pub struct Here<'a> {
 }
 
 impl<'a> Blueprint<'a> {
-    /// Returns the plan of a guest whose RAM is at `ram_base` in its map; `regions` are all that guests of this machine share.
+    /// Returns the plan of a guest whose RAM is at `ram_base` in its map; `regions` are all that guests of this machine share. `random` are random
+    /// bytes, or None if the machine has no source of them: then the guest gets none.
     pub fn new(
         config: &'a GuestConfig,
         regions: &'a [SharedRegion],
         given: &'a Given,
         ram_base: u64,
+        random: Option<[u8; 16]>,
     ) -> Self {
         let connections = connections(regions, &config.name);
-        Self { config, connections, given, ram: Range::new(ram_base, config.memory) }
+        let disks = config
+            .disks
+            .iter()
+            .map(|disk| Fitting::Disk { volume: &disk.volume, sectors: disk.size / SECTOR });
+        let generation = random.filter(|_| config.entropy);
+        let cards = config.networks.iter().map(|network| Fitting::Card {
+            network,
+            address: net::address_of(&config.name, network),
+        });
+        let entropy = generation.map(|_| Fitting::Entropy);
+        let fittings = disks.chain(cards).chain(entropy).collect();
+        let ram = Range::new(ram_base, config.memory);
+        Self { config, connections, given, ram, fittings, generation }
     }
 
     /// Returns what the guest's machine has that not every guest's has.
@@ -82,6 +103,8 @@ impl<'a> Blueprint<'a> {
         Equipment {
             watchdog_us: self.config.watchdog_us,
             shared: &self.connections,
+            virtio: &self.fittings,
+            generation: self.generation,
             ..Equipment::default()
         }
     }

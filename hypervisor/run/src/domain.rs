@@ -5,6 +5,7 @@
 //! state is in its records, and the caller has all of its locks. Locks are taken in this order: vCPUs by index, then what they share; then, as
 //! everywhere, a core's [`Roster`].
 
+pub mod devices;
 mod errands;
 mod fetch;
 mod first_write;

@@ -2,7 +2,7 @@
 //!
 //! Each line of the table is the source of the record's type ([`crate::RecordType`]) with its number and name, of the fields of [`Devices`]
 //! and [`DeviceRecords`], of what the reader fills and the writer writes, and in which order, and of the file's version.
-//! [`crate::device`] declares the registers of the records, and implements [`DeviceRecord`] for each: what must be true of it.
+//! [`crate::device`] and [`crate::virtio`] declare the registers of the records, and implement [`DeviceRecord`] for each: what must be true of it.
 
 use zerocopy::IntoBytes;
 
@@ -12,6 +12,7 @@ use crate::{
     guest::Guest,
     invariants::Violation,
     register::{Descriptor, Record},
+    virtio::{GenerationId, Virtio},
 };
 
 /// Passes the table to `$macro`, behind `$before`. A line is `field: Record = TYPE number, "name", scope, since minor`.
@@ -32,6 +33,10 @@ macro_rules! devices {
             shared: SharedMemory = DeviceSharedMemory 0x33, "DEVICE_SHARED_MEMORY", AtMostOne, since 2;
             /// [`crate::device::Pl061`].
             pl061: Pl061 = DevicePl061 0x34, "DEVICE_PL061", Guest, since 4;
+            /// [`crate::virtio::Virtio`].
+            virtio: Virtio = DeviceVirtio 0x35, "DEVICE_VIRTIO", Guest, since 6;
+            /// [`crate::virtio::GenerationId`].
+            generation: GenerationId = DeviceGenerationId 0x36, "DEVICE_GENERATION_ID", AtMostOne, since 6;
         }
     };
 }

@@ -1,7 +1,7 @@
 //! The format of a guest's saved state. `docs/format.md` specifies it.
 //!
 //! - [`register`]: a register in memory and in the file, and [`record!`], which declares a record.
-//! - [`vgic`], [`vcpu`], [`guest`], [`device`]: the records; [`devices`]: which devices there are; [`records`]: a guest's together.
+//! - [`vgic`], [`vcpu`], [`guest`], [`device`], [`virtio`]: the records; [`devices`]: which devices there are; [`records`]: a guest's together.
 //! - [`machine`]: where the guest has which devices.
 //! - [`name`]: what guests and what they share can be called.
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
@@ -50,6 +50,7 @@ pub mod routines;
 pub mod timer;
 pub mod vcpu;
 pub mod vgic;
+pub mod virtio;
 mod walk;
 pub mod warnings;
 pub mod writer;

@@ -72,6 +72,8 @@ kinds! {
     WATCHDOG = 0x13, "watchdog";
     /// The doorbell of a region of shared memory.
     DOORBELL = 0x14, "doorbell";
+    /// A generation ID.
+    GENERATION_ID = 0x15, "generation ID";
     /// A virtio-mmio slot without a device.
     EMPTY_SLOT = 0x20, "empty virtio-mmio slot";
     /// A bank of flash memory that reads as 0.

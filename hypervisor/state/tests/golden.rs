@@ -4,7 +4,9 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
-use common::{edit::Edited, load, load_all, pl061, ram, save_all, shared, state, watchdog};
+use common::{
+    edit::Edited, generation, load, load_all, pl061, ram, save_all, shared, state, virtio, watchdog,
+};
 use stasis_state::{
     GuestState, WriteRam,
     device::SharedMemory,
@@ -164,6 +166,14 @@ fn machine(state: &GuestState) -> Machine {
     Machine::of(&mut entries)
 }
 
+#[test]
+fn a_file_of_1_6_has_virtio_devices_and_a_generation_id() {
+    for state in golden("1.6") {
+        assert_eq!(state.devices.virtio, virtio());
+        assert_eq!(state.devices.generation, Some(generation()));
+    }
+}
+
 fn lineage() -> Lineage {
     Lineage::new(0x0123_4567_89ab_cdef_0011_2233_4455_6677, 0x8899 << 96, 0xaabb)
 }
@@ -182,6 +192,8 @@ fn write_golden_files() {
         state.devices.watchdog = Some(watchdog());
         state.devices.shared = Some(shared());
         state.devices.pl061 = pl061();
+        state.devices.virtio = virtio();
+        state.devices.generation = Some(generation());
         state.lineage = Some(lineage());
         state.machine = Some(Box::new(machine(&state)));
         let (file, _) = save_all(&state, &memory, &[&ram(".s"), &ram("h")]);

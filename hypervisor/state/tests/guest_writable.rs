@@ -10,6 +10,7 @@ use stasis_state::{
     register::Descriptor,
     vcpu::{Core, Debug, FpSimd, Power, SystemRegisters, sysreg},
     vgic::{CpuInterface, Distributor},
+    virtio::{GenerationId, Virtio},
 };
 
 /// The place in which a checkpoint keeps what a guest writes to a register.
@@ -23,8 +24,8 @@ enum Kept {
 }
 use Kept::{In, Nowhere, There};
 use RecordType::{
-    DevicePl011, DevicePl031, DevicePl061, VcpuCore, VcpuDebug, VcpuFp, VcpuSystem, VgicCpu,
-    VgicDistributor,
+    DeviceGenerationId, DevicePl011, DevicePl031, DevicePl061, DeviceVirtio, VcpuCore, VcpuDebug,
+    VcpuFp, VcpuSystem, VgicCpu, VgicDistributor,
 };
 
 // Each of these is held to by `sweep` of the tests that boot QEMU, with all encodings.
@@ -156,6 +157,21 @@ const DEVICES: &[(&str, Kept)] = &[
     ("GPIOIE", In(&[(DevicePl061, "ie")])),
     ("GPIOIC", In(&[(DevicePl061, "edges")])),
     ("GPIOAFSEL", In(&[(DevicePl061, "afsel")])),
+    ("DeviceFeaturesSel", In(&[(DeviceVirtio, "features_sel")])),
+    ("DriverFeatures", In(&[(DeviceVirtio, "driver_features")])),
+    ("DriverFeaturesSel", In(&[(DeviceVirtio, "driver_features_sel")])),
+    ("QueueSel", In(&[(DeviceVirtio, "queue_sel")])),
+    ("QueueNum", In(&[(DeviceVirtio, "queue_num")])),
+    ("QueueReady", In(&[
+        (DeviceVirtio, "queue_ready"), (DeviceVirtio, "queue_next_avail"), (DeviceVirtio, "queue_used"),
+    ])),
+    ("QueueNotify", Nowhere("each queue is looked at once after a resume")),
+    ("InterruptACK", In(&[(DeviceVirtio, "interrupt_status")])),
+    ("Status", In(&[(DeviceVirtio, "status")])),
+    ("QueueDescLow, High", In(&[(DeviceVirtio, "queue_desc")])),
+    ("QueueDriverLow, High", In(&[(DeviceVirtio, "queue_driver")])),
+    ("QueueDeviceLow, High", In(&[(DeviceVirtio, "queue_device")])),
+    ("the generation ID, which is read", In(&[(DeviceGenerationId, "is_new")])),
 ];
 
 /// What is saved although a guest can't write it itself.
@@ -168,6 +184,9 @@ const MORE: &[(RecordType, &str)] = &[
     (DevicePl011, "rx_fifo"), (DevicePl011, "rx_count"),
     // Whether somebody presses the power key.
     (DevicePl061, "key_until"),
+    // What virtio devices there are, what they offer, and what has happened to their configuration; a generation ID.
+    (DeviceVirtio, "device_id"), (DeviceVirtio, "name"), (DeviceVirtio, "features"), (DeviceVirtio, "config_generation"),
+    (DeviceVirtio, "capacity"), (DeviceVirtio, "mac"), (DeviceVirtio, "net_status"), (DeviceGenerationId, "id"),
     // Of AArch32 at EL0; MSR and MRS reach them from EL2 alone.
     (VcpuSystem, "spsr_irq"), (VcpuSystem, "spsr_abt"), (VcpuSystem, "spsr_und"), (VcpuSystem, "spsr_fiq"),
     (VcpuSystem, "dacr32_el2"), (VcpuSystem, "ifsr32_el2"), (VcpuSystem, "fpexc32_el2"),
@@ -191,6 +210,8 @@ fn tables() -> Vec<(RecordType, &'static [Descriptor])> {
         table::<Pl011>(),
         table::<Pl031>(),
         table::<Pl061>(),
+        table::<Virtio>(),
+        table::<GenerationId>(),
     ]
 }
 

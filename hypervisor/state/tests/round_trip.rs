@@ -71,6 +71,44 @@ fn an_older_reader_may_skip_the_machine_that_it_takes_for_granted_and_no_other()
 }
 
 #[test]
+fn a_guest_with_virtio_devices_is_written_in_the_version_that_has_them() {
+    let memory = ram("a");
+    let with_virtio = |state: &mut GuestState| state.devices.virtio = common::virtio();
+    let with_id = |state: &mut GuestState| state.devices.generation = Some(common::generation());
+    let gives: [&dyn Fn(&mut GuestState); 2] = [&with_virtio, &with_id];
+    for give in gives {
+        let mut saved = state(1, memory.len());
+        give(&mut saved);
+        let checkpoint = load(&save(&saved, &memory).0.0).unwrap();
+        assert_eq!(checkpoint.state, saved);
+        assert_eq!(checkpoint.header.version().to_string(), "1.6");
+    }
+}
+
+#[test]
+fn what_no_virtio_device_can_have_is_refused() {
+    let memory = ram("a");
+    let changes: [(&str, &dyn Fn(&mut GuestState)); 8] = [
+        ("device_id", &|state| state.devices.virtio.device_id[7] = 5),
+        ("driver_features", &|state| state.devices.virtio.driver_features[0] = 1),
+        ("interrupt_status", &|state| state.devices.virtio.interrupt_status[2] = 4),
+        ("queue_num", &|state| state.devices.virtio.queue_num[0] = 12),
+        ("queue_ready", &|state| state.devices.virtio.queue_ready[3] = 2),
+        ("capacity", &|state| state.devices.virtio.capacity[0] = 1 << 54),
+        ("mac", &|state| state.devices.virtio.mac[1] = 1 << 48),
+        ("name", &|state| state.devices.virtio.set_name(2, "x")),
+    ];
+    for (register, change) in changes {
+        let mut saved = state(1, memory.len());
+        saved.devices.virtio = common::virtio();
+        change(&mut saved);
+        let capture = Capture::new(saved.records(), &memory, &[], Routines::default());
+        let error = capture.err().expect(register).to_string();
+        assert!(error.contains(register), "{error}");
+    }
+}
+
+#[test]
 fn a_guest_that_is_off_or_has_reset_its_machine_is_so_when_it_is_loaded() {
     let memory = ram("a");
     let loaded = |saved: &GuestState| load(&save(saved, &memory).0.0).unwrap().state.power_state();

@@ -7,3 +7,4 @@ pub mod checkpoint;
 pub mod distributor;
 pub mod partition;
 pub mod store;
+pub mod virtio;

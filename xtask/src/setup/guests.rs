@@ -16,12 +16,17 @@ const BUSYBOX: &str = "busybox-static";
 /// The kernel's modules for what every guest may have, the watchdog and shared memory; each behind those that it needs.
 const DRIVERS: [&str; 3] =
     ["drivers/watchdog/watchdog.ko", "drivers/watchdog/sbsa_gwdt.ko", "drivers/uio/uio.ko"];
-/// The kernel's modules for virtio-blk over virtio-mmio, a disk of the machine; each behind those that it needs.
-const DISK_DRIVERS: [&str; 4] = [
+/// The kernel's modules for virtio devices over virtio-mmio; each behind those that it needs.
+const VIRTIO_DRIVERS: [&str; 9] = [
     "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_ring.ko",
     "drivers/virtio/virtio_mmio.ko",
     "drivers/block/virtio_blk.ko",
+    "drivers/char/hw_random/virtio-rng.ko",
+    "drivers/char/virtio_console.ko",
+    "net/core/failover.ko",
+    "drivers/net/net_failover.ko",
+    "drivers/net/virtio_net.ko",
 ];
 
 /// The paths of the guest's files.
@@ -33,8 +38,8 @@ pub struct Files {
     pub busybox: PathBuf,
     /// The kernel's drivers for what every guest may have, in the order in which they must be loaded.
     drivers: Vec<PathBuf>,
-    /// The kernel's drivers for virtio disks, in the order in which they must be loaded.
-    disk_drivers: Vec<PathBuf>,
+    /// The kernel's drivers for virtio devices, in the order in which they must be loaded.
+    virtio_drivers: Vec<PathBuf>,
 }
 
 impl Files {
@@ -47,7 +52,7 @@ impl Files {
             kernel: folder.join("vmlinuz"),
             busybox: folder.join("busybox"),
             drivers: places(&DRIVERS),
-            disk_drivers: places(&DISK_DRIVERS),
+            virtio_drivers: places(&VIRTIO_DRIVERS),
         }
     }
 
@@ -58,7 +63,7 @@ impl Files {
 
     /// Returns whether some of what was fetched is missing, because an older version of this program has fetched less.
     fn is_incomplete(&self) -> bool {
-        let was_fetched = self.disk_drivers.iter().any(|driver| driver.exists());
+        let was_fetched = self.virtio_drivers.iter().any(|driver| driver.exists());
         was_fetched && !self.drivers.iter().all(|driver| driver.exists())
     }
 }
@@ -74,7 +79,7 @@ pub struct Kernel {
 
 /// Returns the guest's kernel.
 pub fn kernel(workspace: &Workspace) -> Result<Kernel> {
-    let disk_drivers = disk_drivers(workspace)?;
+    let disk_drivers = virtio_drivers(workspace)?;
     Ok(Kernel { image: ensure(workspace)?.kernel, disk_drivers })
 }
 
@@ -86,7 +91,7 @@ pub fn backports_kernel(workspace: &Workspace) -> Result<Kernel> {
         let fetched = fetch_backports(workspace, &folder);
         fetched.context("the kernel of Debian's backports is lacking, which only tests want")?;
     }
-    let names = DISK_DRIVERS.iter().filter_map(|path| path.rsplit('/').next());
+    let names = VIRTIO_DRIVERS.iter().filter_map(|path| path.rsplit('/').next());
     let drivers = names.map(|name| folder.join(name)).filter(|driver| driver.exists());
     Ok(Kernel { image, disk_drivers: drivers.collect() })
 }
@@ -101,7 +106,7 @@ fn fetch_backports(workspace: &Workspace, folder: &Path) -> Result<()> {
     packages.unpack(&kernel, &unpacked)?;
     let version = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
     let modules = unpacked.join(format!("lib/modules/{version}/kernel"));
-    for path in DISK_DRIVERS {
+    for path in VIRTIO_DRIVERS {
         // A newer kernel has some of them built in, and compresses the others.
         let packed = modules.join(format!("{path}.xz"));
         if packed.exists() {
@@ -147,15 +152,15 @@ pub fn drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     Ok(drivers)
 }
 
-/// Returns the kernel's drivers for virtio disks, in the order in which they must be loaded. If they are not there, fetches all packages again,
+/// Returns the kernel's drivers for virtio devices, in the order in which they must be loaded. If they are not there, fetches all packages again,
 /// so that kernel and drivers are of one version.
-pub fn disk_drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+pub fn virtio_drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     let files = Files::in_folder(&workspace.folder("guests")?);
-    if !files.disk_drivers.iter().all(|driver| driver.exists()) {
+    if !files.virtio_drivers.iter().all(|driver| driver.exists()) {
         fetch(workspace, &files)
-            .context("the Linux guest's drivers for virtio disks are lacking")?;
+            .context("the Linux guest's drivers for virtio devices are lacking")?;
     }
-    Ok(files.disk_drivers)
+    Ok(files.virtio_drivers)
 }
 
 fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
@@ -173,8 +178,8 @@ fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
     let version = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
     take(&unpacked.join(format!("boot/vmlinuz-{version}")), &files.kernel)?;
     let modules = unpacked.join(format!("lib/modules/{version}/kernel"));
-    let paths = DRIVERS.iter().chain(&DISK_DRIVERS);
-    for (path, driver) in paths.zip(files.drivers.iter().chain(&files.disk_drivers)) {
+    let paths = DRIVERS.iter().chain(&VIRTIO_DRIVERS);
+    for (path, driver) in paths.zip(files.drivers.iter().chain(&files.virtio_drivers)) {
         take(&modules.join(path), driver)?;
     }
     let places = ["bin/busybox", "usr/bin/busybox"].map(|place| unpacked.join(place));

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use stasis_guest::image::Kind;
 use stasis_guest::shared::SharedRegion;
 use stasis_host::config::{
-    self as host, ConfigError, Configuration, CoreConfig, GuestConfig, MemoryMap, Periodic, Policy,
-    Problem, TRUSTED, WindowConfig,
+    self as host, ConfigError, Configuration, CoreConfig, DiskConfig, GuestConfig, MemoryMap,
+    Periodic, Policy, Problem, TRUSTED, WindowConfig,
 };
 use toml::Spanned;
 
@@ -115,6 +115,9 @@ impl Config {
                 .transpose()?,
             devices: raw.devices.as_ref().map_or(said.devices, |all| all.get_ref().clone()),
             dma_trusted: place.dma(&raw.dma)?,
+            disks: disks(place, raw)?,
+            networks: raw.networks.as_ref().map_or(said.networks, |all| all.get_ref().clone()),
+            entropy: raw.entropy.unwrap_or(said.entropy),
             periodic: periodic(place, raw)?,
             well_after_us: (raw.well_after.as_ref())
                 .map(|time| place.duration(time, "well-after"))
@@ -157,6 +160,15 @@ impl Config {
         }
         Ok(name)
     }
+}
+
+/// Reads the disks of a guest.
+fn disks(place: &Origin<'_>, raw: &RawGuest) -> Result<Vec<DiskConfig>> {
+    let disks = raw.disks.iter().flat_map(Spanned::get_ref);
+    let disks = disks.map(|disk| {
+        Ok(DiskConfig { volume: disk.volume.clone(), size: place.size(&disk.size, "disks")? })
+    });
+    disks.collect()
 }
 
 /// Reads the keys about periodic checkpoints.

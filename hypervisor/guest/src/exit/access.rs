@@ -22,6 +22,8 @@ pub struct Access {
     pub sixty_four: bool,
     /// The change of the base register, if the instruction makes one.
     pub writeback: Option<Writeback>,
+    /// Number of the second register, if the instruction loads or stores a pair: it has the bytes behind those of the first.
+    pub second: Option<u8>,
 }
 
 impl Access {
@@ -41,6 +43,7 @@ impl Access {
             sixty_four: iss.is_set(ISS_DATA_ABORT::SF),
             // A syndrome never describes an instruction with writeback.
             writeback: None,
+            second: None,
         }
     }
 

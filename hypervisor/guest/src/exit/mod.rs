@@ -5,6 +5,7 @@
 
 mod access;
 mod describe;
+mod pair;
 mod skip;
 pub mod syndrome;
 mod word;
@@ -47,7 +48,7 @@ pub enum Exit {
         access: Access,
     },
     /// A load or store that the syndrome does not describe (a pair, a writeback, a vector, an atomic), a table walk of the guest's, or a fault that
-    /// no emulation answers. [`described`](Exit::described) turns writebacks into [`Exit::DataAbort`].
+    /// no emulation answers. [`described`](Exit::described) turns writebacks and loads of a pair into [`Exit::DataAbort`].
     DataAbortUnemulatable(Fault),
     /// Cache maintenance by an address that stage 2 does not map: there is nothing to maintain.
     CacheMaintenance(Fault),

@@ -35,6 +35,7 @@ fn a_load_is_decoded_with_its_address_and_its_register() {
             sign_extend: false,
             sixty_four: false,
             writeback: None,
+            second: None,
         }
     );
     assert_eq!(virtual_address, 0xffff_8000_0900_0018);

@@ -6,7 +6,7 @@
 use stasis_state::vcpu::Core;
 
 use super::syndrome::FaultKind;
-use super::{Access, Cause, Exit, Fault};
+use super::{Access, Cause, Exit, Fault, pair};
 use crate::register::{general, pstate, set_general};
 use stasis_devices::access::Width;
 
@@ -33,14 +33,15 @@ impl Exit {
     }
 
     /// Returns the exit as `instruction` describes it, for a vCPU whose registers are `core`. That is [`Exit::DataAbort`] if the instruction is a
-    /// load or store with writeback to the address that faulted, and otherwise the same exit. Another vCPU may have changed the code meanwhile, so
+    /// load or store with writeback, or a load of a pair, at the address that faulted, and otherwise the same exit. Another vCPU may have changed the code meanwhile, so
     /// `instruction` is an allegation.
     pub fn described(self, instruction: u32, core: &Core) -> Self {
         match self {
             Self::DataAbortUnemulatable(fault @ Fault { ipa: Some(ipa), .. })
                 if self.wants_instruction(core) =>
             {
-                match decode(instruction, &fault, core) {
+                let access = decode(instruction, &fault, core);
+                match access.or_else(|| pair::decode(instruction, &fault, core)) {
                     Some(access) => {
                         let virtual_address = fault.virtual_address;
                         Self::DataAbort { ipa, virtual_address, access }
@@ -91,6 +92,7 @@ fn decode(instruction: u32, fault: &Fault, core: &Core) -> Option<Access> {
         sign_extend,
         sixty_four,
         writeback: Some(Writeback { register: base, value: after }),
+        second: None,
     })
 }
 
@@ -181,9 +183,10 @@ mod tests {
         ) {
             let core = core(base);
             if let Some(access) = access(instruction, Cause::Load, &core) {
-                let Writeback { register, value } = access.writeback.unwrap();
-                let before = general(&core, register);
-                prop_assert!(before == DEVICE || value == DEVICE);
+                if let Some(Writeback { register, value }) = access.writeback {
+                    let before = general(&core, register);
+                    prop_assert!(before == DEVICE || value == DEVICE);
+                }
                 prop_assert!(!access.write);
             }
         }

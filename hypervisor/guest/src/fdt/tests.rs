@@ -8,6 +8,7 @@ use super::*;
 use crate::given::lay_out;
 use crate::given::{Grant, Interrupt};
 use crate::shared::{self, SharedRegion};
+use stasis_devices::virtio::fitting::Fitting;
 use stasis_memory::range::Range;
 
 fn linux() -> Vec<u8> {
@@ -18,7 +19,10 @@ fn linux() -> Vec<u8> {
         bootargs: "console=ttyAMA0",
         initrd: Some(0x4800_0000..0x4810_0000),
         counter_frequency: Some(62_500_000),
-        equipment: Equipment { virtio_slots: 2, ..Equipment::default() },
+        equipment: Equipment {
+            virtio: &[Fitting::Entropy, Fitting::Entropy],
+            ..Equipment::default()
+        },
         given: &[],
     })
 }

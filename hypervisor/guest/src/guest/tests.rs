@@ -140,8 +140,15 @@ fn guest(vcpus: usize) -> (Box<Guest>, Vec<Vcpu>, Core) {
 
 /// Returns a load of `width` into X1, or a store of X1.
 fn abort(ipa: u64, width: Width, write: bool) -> Exit {
-    let access =
-        Access { write, width, register: 1, sign_extend: false, sixty_four: true, writeback: None };
+    let access = Access {
+        write,
+        width,
+        register: 1,
+        sign_extend: false,
+        sixty_four: true,
+        writeback: None,
+        second: None,
+    };
     Exit::DataAbort { ipa, virtual_address: ipa, access }
 }
 

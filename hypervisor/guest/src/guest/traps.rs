@@ -109,7 +109,9 @@ impl Guest {
     fn target<'a>(&self, exit: &'a Exit) -> Option<(Target, &'a Access)> {
         let Exit::DataAbort { ipa, ref access, .. } = *exit else { return None };
         let target = lookup(ipa, access.width).filter(|target| self.devices.has(*target))?;
-        Some((target, access))
+        let is_of_gic = matches!(target.kind, Kind::Gicd | Kind::GiccDir);
+        // A pair is for devices: of the GIC, each half could need other vCPUs to be held.
+        (access.second.is_none() || !is_of_gic).then_some((target, access))
     }
 
     /// Answers an exit that reaches neither a device nor the GIC.

@@ -8,7 +8,7 @@ use stasis_state::name::check as check_name;
 use super::error::{ConfigError, Problem};
 use super::memory_map::MemoryMap;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy, RUN_SHARES, WELL_AFTER_US};
-use super::{Configuration, GuestConfig, core_plan, shared};
+use super::{Configuration, GuestConfig, core_plan, shared, virtio};
 use crate::periodic;
 use stasis_console::text::quoted;
 use stasis_devices::machine;
@@ -34,6 +34,7 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
         let devices = before.iter().flat_map(|other| &other.devices);
         let checked = check_guest(guest)
             .and_then(|()| check_devices(guest, devices))
+            .and_then(|()| virtio::check(guest, before))
             .and_then(|()| check_names(guest, before));
         checked.map_err(|problem| wrong(index, problem))?;
     }

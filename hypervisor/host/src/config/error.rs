@@ -10,6 +10,7 @@ use super::policy::{EVERY_US, MAX_WATCHDOG_US, RUN_SHARES, WELL_AFTER_US};
 use super::property::PropertyProblem;
 use super::shared::SharedProblem;
 use super::time::Time;
+use super::virtio::VirtioProblem;
 use super::{COMPATIBLE, FILE_NAME};
 use crate::periodic::GUEST_PART;
 use stasis_console::text::quoted;
@@ -174,6 +175,9 @@ pub enum Problem {
         /// What asks for checkpoints.
         key: &'static str,
     },
+    /// A virtio device breaks a rule.
+    #[error(transparent)]
+    Virtio(#[from] VirtioProblem),
     /// Checkpoints to keep, and none that are made.
     #[error("checkpoint-keep is said without checkpoint-every")]
     KeepOfNone,
@@ -200,6 +204,7 @@ impl Problem {
             Self::CounterFrequency(_) => "counter-frequency",
             Self::Policy { key, .. } | Self::Unstorable { key } => key,
             Self::Device(_) | Self::DeviceTwice(_) => "devices",
+            Self::Virtio(problem) => problem.key(),
             Self::Watchdog(_) => "watchdog",
             Self::Every(_) => "checkpoint-every",
             Self::Keep(_) | Self::KeepOfNone => "checkpoint-keep",

@@ -45,6 +45,10 @@ pub const ON_RESET: &str = "on-reset";
 pub const WATCHDOG_US: &str = "watchdog-us";
 pub const DEVICES: &str = "devices";
 pub const DMA: &str = "dma";
+pub const DISKS: &str = "disks";
+pub const DISK_SIZES: &str = "disk-sizes";
+pub const NETWORKS: &str = "networks";
+pub const ENTROPY: &str = "entropy";
 pub const CHECKPOINT_EVERY_US: &str = "checkpoint-every-us";
 pub const CHECKPOINT_KEEP: &str = "checkpoint-keep";
 pub const CHECKPOINT_RUN_SHARE: &str = "checkpoint-run-share";
@@ -70,6 +74,10 @@ pub const GUEST: &[&str] = &[
     WATCHDOG_US,
     DEVICES,
     DMA,
+    DISKS,
+    DISK_SIZES,
+    NETWORKS,
+    ENTROPY,
     CHECKPOINT_EVERY_US,
     CHECKPOINT_KEEP,
     CHECKPOINT_RUN_SHARE,
@@ -100,6 +108,7 @@ pub const TEXTS: &str = "a list of strings";
 pub const WORD: &str = "a 32-bit number";
 pub const WORDS: &str = "a list of 32-bit numbers";
 pub const DOUBLEWORD: &str = "a 64-bit number";
+pub const DOUBLEWORDS: &str = "a list of 64-bit numbers, one for each disk";
 
 /// Refuses a node with a property that is none of `known`.
 pub fn only(node: &FdtNode<'_>, known: &[&str]) -> Result<(), PropertyProblem> {

@@ -11,10 +11,12 @@ use super::error::{ConfigError, Problem};
 use super::memory_map::{MemoryMap, TRUSTED};
 use super::policy::{DEFAULT_WELL_AFTER_US, Periodic, Policy};
 use super::property::{
-    self, DOUBLEWORD, PropertyProblem, TEXT, TEXTS, WORD, WORDS, needed, only, value,
+    self, DOUBLEWORD, DOUBLEWORDS, PropertyProblem, TEXT, TEXTS, WORD, WORDS, needed, only, value,
 };
 use super::shared::SharedProblem;
-use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, StoreConfig, check};
+use super::{
+    COMPATIBLE, Configuration, DEFAULT_WEIGHT, DiskConfig, GuestConfig, StoreConfig, check,
+};
 use stasis_console::text::quoted;
 use stasis_guest::image::Kind;
 use stasis_guest::shared::SharedRegion;
@@ -84,15 +86,14 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
         on_crash: policy(node, property::ON_CRASH)?.unwrap_or(Policy::Stop),
         on_reset: policy(node, property::ON_RESET)?.unwrap_or(Policy::Restart),
         watchdog_us: value(node, property::WATCHDOG_US, DOUBLEWORD)?,
-        devices: value::<FdtStringListIterator<'_>>(node, property::DEVICES, TEXTS)?
-            .into_iter()
-            .flatten()
-            .map(ToString::to_string)
-            .collect(),
+        devices: texts(node, property::DEVICES)?,
         dma_trusted: match string(property::DMA)? {
             Some(dma) if dma != TRUSTED => return Err(Problem::Dma(dma)),
             dma => dma.is_some(),
         },
+        disks: disks(node)?,
+        networks: texts(node, property::NETWORKS)?,
+        entropy: value::<[u8; 0]>(node, property::ENTROPY, "empty")?.is_some(),
         periodic: periodic(node)?,
         well_after_us: value(node, property::WELL_AFTER_US, DOUBLEWORD)?
             .unwrap_or(DEFAULT_WELL_AFTER_US),
@@ -123,6 +124,28 @@ fn periodic(node: &FdtNode<'_>) -> Result<Option<Periodic>, Problem> {
         keep: u8::try_from(keep).map_err(|_| Problem::Keep(keep))?,
         run_share: u8::try_from(run_share).map_err(|_| Problem::RunShare(run_share))?,
     }))
+}
+
+/// Returns the strings of a property; none where there is no such property.
+fn texts(node: &FdtNode<'_>, property: &'static str) -> Result<Vec<String>, PropertyProblem> {
+    let texts = value::<FdtStringListIterator<'_>>(node, property, TEXTS)?;
+    Ok(texts.into_iter().flatten().map(ToString::to_string).collect())
+}
+
+fn disks(node: &FdtNode<'_>) -> Result<Vec<DiskConfig>, PropertyProblem> {
+    let volumes = value::<FdtStringListIterator<'_>>(node, property::DISKS, TEXTS)?;
+    let volumes: Vec<&str> = volumes.into_iter().flatten().collect();
+    let bytes = value::<&[u8]>(node, property::DISK_SIZES, DOUBLEWORDS)?.unwrap_or_default();
+    match bytes.as_chunks::<8>() {
+        (sizes, []) if sizes.len() == volumes.len() => {
+            let disks = volumes.into_iter().zip(sizes).map(|(volume, size)| DiskConfig {
+                volume: volume.to_string(),
+                size: u64::from_be_bytes(*size),
+            });
+            Ok(disks.collect())
+        }
+        _ => Err(PropertyProblem::Type { property: property::DISK_SIZES, expected: DOUBLEWORDS }),
+    }
 }
 
 /// The 32-bit numbers of a property; none where there is no such property.

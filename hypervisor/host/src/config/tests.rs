@@ -28,9 +28,16 @@ fn linux() -> GuestConfig {
         devices: Vec::new(),
         dma_trusted: false,
         overcommit: false,
+        disks: vec![disk("root", 64 << 20), disk("data", 4096)],
+        networks: vec!["lan".to_string(), "wan".to_string()],
+        entropy: true,
         periodic: Some(Periodic { every_us: 60_000_000, keep: 5, run_share: 70 }),
         well_after_us: 90_000_000,
     }
+}
+
+fn disk(volume: &str, size: u64) -> DiskConfig {
+    DiskConfig { volume: volume.to_string(), size }
 }
 
 fn bare() -> GuestConfig {
@@ -224,6 +231,42 @@ fn devices_are_named_once_and_not_stored() {
 }
 
 #[test]
+fn each_broken_rule_of_virtio_devices_is_named() {
+    let disks = |disks: Vec<DiskConfig>| complaint(|guest| guest.disks = disks);
+    let guest = "stasis.dtb: guest \"counter\": ";
+    for size in [0, 4095, 6144, (8 << 40) + 4096] {
+        let expected = format!(
+            "{guest}volume \"x\": {size} bytes are not a multiple of 4 KiB, from 4 KiB to 8 TiB"
+        );
+        assert_eq!(disks(vec![disk("x", size)]), expected);
+    }
+    let twice = format!("{guest}volume \"root\" is behind another disk already");
+    assert_eq!(disks(vec![disk("root", 4096)]), twice, "the other guest has it");
+    assert!(disks(vec![disk("x", 4096), disk("x", 4096)]).ends_with("another disk already"));
+    assert!(disks(vec![disk("a b", 4096)]).starts_with(&format!("{guest}volume \"a b\": ")));
+    let many = (0..9).map(|n| disk(&format!("d{n}"), 4096)).collect();
+    assert_eq!(disks(many), format!("{guest}9 virtio devices are too many; 8 are possible"));
+    let networks = |names: &[&str]| {
+        let names = names.iter().map(|name| name.to_string()).collect();
+        complaint(|guest| guest.networks = names)
+    };
+    assert!(networks(&["1"]).starts_with(&format!("{guest}network \"1\": ")));
+    assert_eq!(
+        networks(&["lan", "lan"]),
+        format!("{guest}it has a card in network \"lan\" already")
+    );
+}
+
+#[test]
+fn sizes_without_disks_are_no_configuration() {
+    let sizes = "property \"disk-sizes\" is not a list of 64-bit numbers, one for each disk";
+    for value in [&[][..], &[0; 8], &[0; 15], &[0; 24]] {
+        let complaint = parse_complaint(|guest| put(guest, "disk-sizes", value));
+        assert!(complaint.ends_with(sizes), "{complaint}");
+    }
+}
+
+#[test]
 fn names_obey_the_rule_of_the_checkpoint_format() {
     assert_eq!(
         complaint(|guest| guest.name = "two words".to_string()),
@@ -238,7 +281,7 @@ fn names_obey_the_rule_of_the_checkpoint_format() {
 #[test]
 fn two_guests_with_one_name_for_their_periodic_checkpoints_are_refused() {
     let common = "a-name-of-27-bytes-in-total";
-    let guest = |name: &str| GuestConfig { name: name.to_string(), ..linux() };
+    let guest = |name: &str| GuestConfig { name: name.to_string(), disks: Vec::new(), ..linux() };
     let check = |guests: [GuestConfig; 2]| {
         let guests = guests.map(|guest| GuestConfig { cores: vec![], ..guest }).to_vec();
         check(&Configuration { guests, ..Configuration::default() })

@@ -75,6 +75,18 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if guest.dma_trusted {
         tree.string(property::DMA, TRUSTED);
     }
+    if !guest.disks.is_empty() {
+        let volumes: Vec<&str> = guest.disks.iter().map(|disk| disk.volume.as_str()).collect();
+        tree.strings(property::DISKS, &volumes);
+        let sizes = guest.disks.iter().flat_map(|disk| disk.size.to_be_bytes());
+        tree.bytes(property::DISK_SIZES, &sizes.collect::<Vec<u8>>());
+    }
+    if !guest.networks.is_empty() {
+        list(tree, property::NETWORKS, &guest.networks);
+    }
+    if guest.entropy {
+        tree.empty(property::ENTROPY);
+    }
     if let Some(Periodic { every_us, keep, run_share }) = guest.periodic {
         tree.number(property::CHECKPOINT_EVERY_US, every_us);
         tree.cell(property::CHECKPOINT_KEEP, u32::from(keep));

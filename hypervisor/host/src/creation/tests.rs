@@ -56,7 +56,7 @@ fn a_guest_is_made_of_what_its_configuration_says() {
     let names = ["linux", "rt"].map(Into::into).to_vec();
     let ring = SharedRegion { name: "ring".into(), size: 2 * MIB, guests: names };
     let regions = [ring];
-    let blueprint = Blueprint::new(&config, &regions, &given, RAM_BASE);
+    let blueprint = Blueprint::new(&config, &regions, &given, RAM_BASE, None);
     let parts = blueprint.parts(&Archive::open(&bytes).unwrap()).unwrap();
     assert_eq!((parts.image, parts.vcpus, parts.ram_base), (&b"\0\0\0\x14"[..], 2, RAM_BASE));
     assert_eq!(parts.equipment.watchdog_us, Some(1_500_000));
@@ -77,7 +77,7 @@ fn a_guest_whose_image_the_archive_lacks_is_not_made() {
     let (mut config, given, bytes) = (config(), Given::default(), archive());
     let archive = Archive::open(&bytes).unwrap();
     config.initrd = Some("initrd".into());
-    let blueprint = Blueprint::new(&config, &[], &given, RAM_BASE);
+    let blueprint = Blueprint::new(&config, &[], &given, RAM_BASE, None);
     let error = blueprint.parts(&archive).unwrap_err();
     assert!(matches!(error, CreationError::Archive(_)));
     assert!(error.to_string().contains("initrd"));
@@ -87,7 +87,7 @@ fn a_guest_whose_image_the_archive_lacks_is_not_made() {
 fn a_guest_that_is_configured_with_a_counter_slower_than_the_machines_is_not_made() {
     let config = GuestConfig { counter_frequency: Some(1_000_000), ..config() };
     let given = Given::default();
-    let blueprint = Blueprint::new(&config, &[], &given, RAM_BASE);
+    let blueprint = Blueprint::new(&config, &[], &given, RAM_BASE, None);
     let identity = IDENTITY();
     let here = Here { identity: &identity, counter_hz: HZ, wall_time: 0 };
     let error = blueprint.build(&loaded(), here).unwrap_err();
@@ -97,11 +97,11 @@ fn a_guest_that_is_configured_with_a_counter_slower_than_the_machines_is_not_mad
 #[test]
 fn all_ram_counts_as_written_where_a_device_may_write() {
     let (config, given) = (config(), Given::default());
-    assert!(!Blueprint::new(&config, &[], &given, RAM_BASE).is_written_unseen());
+    assert!(!Blueprint::new(&config, &[], &given, RAM_BASE, None).is_written_unseen());
     let frames = vec![Range::new(0xa00_0000, 0x200)];
     let disk = Grant { path: "/virtio".into(), frames, bus_master: true, ..Grant::default() };
     let given = lay_out(vec![disk]).unwrap();
-    assert!(Blueprint::new(&config, &[], &given, RAM_BASE).is_written_unseen());
+    assert!(Blueprint::new(&config, &[], &given, RAM_BASE, None).is_written_unseen());
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct RunningOn<'a> {
     turn_ends: u64,
     /// Whether EL2's timer must be set, since one of these times has changed.
     timer_is_stale: bool,
+    /// Whether devices were served since the vCPU entered its guest last.
+    was_served: bool,
     /// What is left to do outside of the guest.
     pub errands: Errands<'a>,
 }
@@ -62,6 +64,7 @@ impl<'a> RunningOn<'a> {
             look_at: NEVER,
             turn_ends,
             timer_is_stale: true,
+            was_served: false,
             errands: Errands::none(domain),
         }
     }
@@ -141,6 +144,23 @@ impl<'a> RunningOn<'a> {
     pub fn extend_turn(&mut self, turn_ends: u64) {
         self.turn_ends = turn_ends;
         self.timer_is_stale = true;
+    }
+
+    /// Makes the vCPU leave its guest as soon as it has entered it, and what devices have to do wait until then.
+    pub fn come_back(&mut self) {
+        self.was_served = true;
+        self.look_at = timer::counter();
+        self.timer_is_stale = true;
+    }
+
+    /// Returns whether devices may be served before the vCPU enters its guest: if they were, it enters first.
+    pub fn may_serve(&self) -> bool {
+        !self.was_served
+    }
+
+    /// Notes that the vCPU has left its guest since devices were served.
+    pub fn note_interrupt(&mut self) {
+        self.was_served = false;
     }
 
     /// Returns whether EL2's timer has fired for the guest, and not only because the turn is over.

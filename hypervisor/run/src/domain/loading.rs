@@ -96,7 +96,7 @@ impl Domain {
             }
         }
         resident.map_arrived(&bytes)?;
-        let mut is_waited_for = false;
+        let (mut is_waited_for, mut is_whole) = (false, false);
         for unit in missing.units(bytes.clone()) {
             let arrived = missing.arrived(unit.start);
             is_waited_for |= arrived.is_waited_for;
@@ -106,10 +106,14 @@ impl Domain {
             if arrived.left == 0 {
                 let waited = resident.ram.end_loading();
                 log::debug!("guest \"{}\": loaded; it has waited for {waited} units", self.name);
+                is_whole = true;
             }
         }
         drop(resident);
-        if is_waited_for {
+        if is_whole {
+            // Devices have waited for all of it.
+            self.tell();
+        } else if is_waited_for {
             self.kick_all();
         }
         Ok(())

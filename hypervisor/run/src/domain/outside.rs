@@ -19,6 +19,7 @@ impl Domain {
         host: &mut RunningOn,
     ) {
         let VcpuPlace { takes_over, .. } = host.place;
+        host.note_interrupt();
         match taken {
             Taken::Own => {}
             // If the timer has fired because the turn is over, the decision that follows sets it again.
@@ -51,10 +52,18 @@ impl Domain {
         }
     }
 
-    /// Passes on to the guest all that came since the last call: rung bells, interrupts of its devices, typed bytes. Returns the vCPUs to kick. The
+    /// Passes on to the guest all that came since the last call: rung bells, interrupts of its devices, typed bytes. Notes in `host` that its
+    /// virtio devices have something to do. Returns the vCPUs to kick. The
     /// caller holds the lock of what the vCPUs share.
-    pub(super) fn pass_news(&self, guest: &mut Guest) -> VcpuMask {
+    pub(super) fn pass_news(&self, guest: &mut Guest, host: &mut RunningOn) -> VcpuMask {
+        let is_news = self.news.is_there();
         self.news.take();
+        if is_news && guest.has_work() {
+            match host.may_serve() {
+                true => host.errands.outbox.has_work = true,
+                false => self.news.keep(),
+            }
+        }
         let mut kick = self.pass_bells(guest);
         kick.0 |= self.pass_interrupts(guest).0;
         let mut input = self.input.lock();

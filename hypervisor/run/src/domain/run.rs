@@ -55,7 +55,11 @@ impl Domain {
             }
             resident = self.prepare_entry(resident, vcpu, host);
             let unlocked = resident.unlock();
-            host.carry_out(&unlocked);
+            if host.carry_out(&unlocked) && host.errands.outbox.has_work {
+                self.serve_devices(&unlocked, host);
+                resident = self.lock(unlocked);
+                continue;
+            }
             // The errands may have woken another vCPU of this core, which interrupts nobody.
             if roster.must_decide() {
                 resident = self.lock(unlocked);
@@ -121,7 +125,8 @@ impl Domain {
         loop {
             let guest = &mut resident.guest;
             if self.news.is_there() {
-                host.errands.outbox.kick(self.pass_news(guest));
+                let kick = self.pass_news(guest, host);
+                host.errands.outbox.kick(kick);
             }
             host.follow(guest);
             if vcpu.deadline_changed {

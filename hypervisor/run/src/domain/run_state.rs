@@ -14,6 +14,8 @@ impl Domain {
         }
         if state == RunState::Running {
             device_interrupts::engage(self);
+            // Devices of the guest may have had something to do while it did not run.
+            self.news.announce();
         }
         resident.state = state;
         self.gate.set_runs(state == RunState::Running);

@@ -172,6 +172,9 @@ impl Domain {
         place.stats.end(timer::counter());
         place.hold.end_running();
         errands.carry_out(&unlocked);
+        if errands.outbox.has_work {
+            self.news.announce();
+        }
         if matches!(leaves, Leaves::Stopped(_) | Leaves::Starved | Leaves::VcpuOff) {
             // The other vCPUs see that the guest is off, or take over the devices' deadlines.
             self.kick_all();

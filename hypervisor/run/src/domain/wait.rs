@@ -22,7 +22,12 @@ impl Domain {
     ) -> (Result<(), Leaves>, Locked<'a>) {
         let (index, place) = (host.index, host.place);
         let guest = &mut resident.guest;
-        host.errands.outbox.kick(self.pass_news(guest));
+        let kick = self.pass_news(guest, host);
+        host.errands.outbox.kick(kick);
+        if host.errands.outbox.has_work {
+            // The vCPU's devices are served before it enters, and it may wait afterwards.
+            return (Ok(()), resident);
+        }
         host.errands.outbox.kick(guest.vgic.sync(index, &mut host.gic).kick);
         let virtual_timer =
             Timer { ctl: host.loaded.cntv_ctl_el0(), cval: host.loaded.cntv_cval_el0() };

@@ -9,6 +9,7 @@ use stasis_state::{
     Capture, Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, ReadRam, Routines, Sink, Source,
     Stats, Target, WriteRam,
     device::{Pl061, SharedMemory, Watchdog},
+    virtio::{ALL_QUEUES, GenerationId, Virtio, device_id},
 };
 
 /// A file in memory.
@@ -199,6 +200,46 @@ pub fn pl061() -> Pl061 {
     (*gpio.iev, *gpio.ie, *gpio.edges, *gpio.afsel) = (0x0c, 0x0e, 0x09, 0x80);
     *gpio.key_until = 129_706_789;
     gpio
+}
+
+/// Returns a disk with requests in its queue, a network card whose driver is at its beginning, and a source of random bytes that waits for its reset.
+pub fn virtio() -> Virtio {
+    let mut virtio = Virtio::default();
+    for (n, id) in [device_id::BLOCK, device_id::NETWORK, device_id::ENTROPY].iter().enumerate() {
+        virtio.device_id[n] = *id;
+        virtio.features[n] = 1 << 32 | 0x1234_0000 << n;
+        virtio.driver_features[n] = 1 << 32;
+        virtio.features_sel[n] = n as u32;
+        virtio.driver_features_sel[n] = 1;
+        virtio.status[n] = [0xf, 0x3, 0x4f][n];
+        virtio.interrupt_status[n] = n as u32 + 1;
+        virtio.config_generation[n] = 77 + n as u32;
+    }
+    virtio.set_name(0, "root");
+    virtio.set_name(1, "lan");
+    virtio.queue_sel[1] = 1;
+    for queue in 0..ALL_QUEUES.min(6) {
+        let number = queue as u64 + 1;
+        virtio.queue_num[queue] = 1 << (queue + 2);
+        virtio.queue_ready[queue] = (queue % 2 == 0).into();
+        virtio.queue_desc[queue] = 0x4000_0000 + number * 0x1000;
+        virtio.queue_driver[queue] = 0x4000_0000 + number * 0x1100;
+        virtio.queue_device[queue] = 0x4000_0000 + number * 0x1200;
+        virtio.queue_next_avail[queue] = 0xfff0 + queue as u16;
+        virtio.queue_used[queue] = 0xffe0 + queue as u16;
+    }
+    virtio.capacity[0] = 0x20_0000;
+    virtio.mac[1] = 0x0605_0403_0252;
+    virtio.net_status[1] = 3;
+    virtio
+}
+
+/// Returns a generation ID that the guest has not read yet.
+pub fn generation() -> GenerationId {
+    let mut generation = GenerationId::default();
+    *generation.id = core::array::from_fn(|n| 0xa0 + n as u8);
+    *generation.is_new = 1;
+    generation
 }
 
 /// Returns two regions, of two pages and of one. Somebody has rung in the second.

@@ -159,7 +159,7 @@ fn trust_with_disk(config: &mut GuestConfig) {
 
 /// Returns a machine whose Linux has two CPUs, and drivers for disks.
 fn linux_for_disks(lab: &Lab) -> Result<Setup<'_>> {
-    let drivers = initramfs::make_for_disks(&Built::get()?.workspace)?;
+    let drivers = initramfs::make_with_virtio(&Built::get()?.workspace)?;
     let machine = linux::machine(lab, 2)?.file("with-drivers", drivers);
     Ok(machine.change("linux", |config| config.initrd = Some("with-drivers".to_owned())))
 }

@@ -7,6 +7,7 @@ use stasis_host::config::Policy;
 use stasis_qemu_tests::guests::is_log;
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Conversation, Setup, Stasis, guest};
+use xtask::console::Console;
 use xtask::initramfs::{self, Loop};
 use xtask::monitor::Socket;
 use xtask::setup;
@@ -33,7 +34,11 @@ pub fn machine<'l>(lab: &'l Lab, vcpus: u8) -> Result<Setup<'l>> {
 
 /// Types a command for the shell: what it prints.
 pub fn shell(stasis: &mut impl Conversation, command: &str) -> Result<Vec<String>> {
-    let console = stasis.console();
+    shell_at(stasis.console(), command)
+}
+
+/// Types a command for the shell at `console`: what it prints.
+pub fn shell_at(console: &mut Console, command: &str) -> Result<Vec<String>> {
     console.send_line(&format!("{command}; echo end of $((6 * 7))"))?;
     let mut lines = Vec::new();
     console.find_line("the end of a command's output", SHELL_TIME, |line| {

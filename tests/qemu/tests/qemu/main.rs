@@ -47,6 +47,7 @@ mod travel_kvm;
 mod travel_kvm_long;
 mod travel_qemu;
 mod values;
+mod virtio;
 
 use std::process::ExitCode;
 
@@ -89,6 +90,14 @@ fn main() -> ExitCode {
             a_card_image_boots_and_keeps_checkpoints,
             a_counter_crosses_to_raspi4_and_back,
             linux_crosses_to_virt_and_back;
+        virtio:
+            linux_reads_random_bytes_before_and_after_a_resume,
+            a_machine_without_a_seed_says_that_it_has_no_random_bytes,
+            a_newer_linux_makes_its_random_numbers_anew_after_a_resume,
+            linux_writes_and_reads_its_disk,
+            linux_sees_what_it_sees_on_plain_qemu,
+            u_boot_reads_what_it_has_written_to_a_disk,
+            two_guests_talk_and_neither_has_the_others_address;
         firmware:
             what_it_leaves_in_el2s_registers_makes_no_difference,
             a_cpu_may_have_more_than_a_cortex_a72,

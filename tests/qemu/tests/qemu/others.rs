@@ -15,7 +15,7 @@ use xtask::setup::debian::Debian;
 use xtask::workspace::{read, write};
 
 /// Debian's U-Boot for `virt`.
-fn u_boot() -> Result<Vec<u8>> {
+pub fn u_boot() -> Result<Vec<u8>> {
     let workspace = &Built::get()?.workspace;
     let path = workspace.folder("guests")?.join("u-boot.bin");
     if !path.exists() {

@@ -113,8 +113,9 @@ mod tests {
         state.lineage = Some(Default::default());
         state.machine = Some(Default::default());
         state.devices = Devices::every();
-        // At reset its record is absent.
+        // At reset their records are absent.
         *state.devices.pl061.dir = 1;
+        state.devices.virtio.device_id[0] = 4;
         let records = all(&state);
         for kind in RecordType::ALL {
             assert_eq!(

@@ -73,6 +73,9 @@ pub struct RawGuest {
     pub watchdog: Option<Spanned<String>>,
     pub devices: Option<Spanned<Vec<String>>>,
     pub dma: Option<Spanned<String>>,
+    pub disks: Option<Spanned<Vec<RawDisk>>>,
+    pub networks: Option<Spanned<Vec<String>>>,
+    pub entropy: Option<bool>,
     #[serde(rename = "checkpoint-every")]
     pub checkpoint_every: Option<Spanned<String>>,
     #[serde(rename = "checkpoint-keep")]
@@ -103,6 +106,8 @@ impl RawGuest {
             "on-reset" => self.on_reset.as_ref().map(Spanned::span),
             "watchdog" => self.watchdog.as_ref().map(Spanned::span),
             "devices" => self.devices.as_ref().map(Spanned::span),
+            "networks" => self.networks.as_ref().map(Spanned::span),
+            "disks" => self.disks.as_ref().map(Spanned::span),
             "dma" => self.dma.as_ref().map(Spanned::span),
             "checkpoint-every" => self.checkpoint_every.as_ref().map(Spanned::span),
             "checkpoint-keep" => self.checkpoint_keep.as_ref().map(Spanned::span),
@@ -111,6 +116,14 @@ impl RawGuest {
             _ => None,
         }
     }
+}
+
+/// An element of `disks`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawDisk {
+    pub volume: String,
+    pub size: Spanned<String>,
 }
 
 /// A table `[[core]]`.

@@ -259,6 +259,24 @@ fn what_is_wrong_with_devices_is_named_with_its_line_and_key() {
 }
 
 #[test]
+fn virtio_devices_are_read_and_checked() {
+    let guest =
+        |more: &str| format!("[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"64M\"\n{more}\n");
+    let text = guest(
+        "disks = [{ volume = \"root\", size = \"1G\" }]\nnetworks = [\"lan\"]\nentropy = true",
+    );
+    let config = parse(&text).unwrap().configuration.guests.remove(0);
+    assert_eq!(config.disks, [DiskConfig { volume: "root".to_owned(), size: 1 << 30 }]);
+    assert_eq!((config.networks, config.entropy), (vec!["lan".to_owned()], true));
+    let error = |more: &str| error(&guest(more));
+    assert!(
+        error("disks = [{ volume = \"root\", size = \"1000\" }]").starts_with("line 5: disks: ")
+    );
+    assert!(error("disks = [{ volume = \"root\" }]").starts_with("line 5: disks"));
+    assert!(error("networks = [\"a b\"]").starts_with("line 5: networks: network \"a b\""));
+}
+
+#[test]
 fn what_is_wrong_with_devices_that_access_memory_is_named_with_its_line_and_key() {
     let guest = "[[guest]]\nname = \"a\"\nimage = \"@counter\"\nmemory = \"64M\"\n";
     let with = |map: &str, dma: &str| {

@@ -150,6 +150,7 @@ fn a_guest_with_any_value_in_a_register_is_refused_or_runs() {
     assert!(sweep(|state| &mut state.devices.pl011) > 0);
     assert!(sweep(|state| &mut state.devices.pl031) > 0);
     assert!(sweep(|state| &mut state.devices.pl061) > 0);
+    assert!(sweep(|state| &mut state.devices.virtio) > 0);
     assert!(sweep(|state| state.devices.watchdog.as_mut().unwrap()) > 0);
     assert!(sweep(|state| &mut state.vcpus[1].cpu_interface) > 0);
     assert!(sweep(|state| &mut state.vcpus[0].core) > 0);

@@ -94,6 +94,12 @@ impl Guest {
         let core = &mut exited.vcpu.core;
         let value = access.in_device_order(core, sctlr, value);
         access.load(core, value);
+        if let Some(register) = access.second {
+            let mut target = target;
+            target.access.offset += access.width.bytes();
+            let second = Access { register, second: None, ..*access };
+            return self.device_access(exited, target, &second, ram);
+        }
         Next::Enter
     }
 
@@ -184,6 +190,7 @@ impl Guest {
             Some(Outside::Ring(peer)) => {
                 outbox.errand = Some(Errand::Ring { region: target.access.n, peer });
             }
+            Some(Outside::Work) => outbox.has_work = true,
             Some(Outside::Crash(why)) => return Next::Crashed(Crash::Device(why)),
         }
         Next::Enter

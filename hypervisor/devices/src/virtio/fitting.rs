@@ -1,0 +1,61 @@
+//! A new guest's virtio devices, as its configuration says them: [`Fitting`].
+
+use stasis_state::virtio::{MAX_VIRTIO, Virtio, device_id};
+
+use super::net::Address;
+use super::{INDIRECT_DESC, VERSION_1, block, net};
+
+/// A virtio device of a guest that is made. The first one is in slot 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitting<'a> {
+    /// A disk.
+    Disk {
+        /// Name of the volume behind it.
+        volume: &'a str,
+        /// Sectors of 512 bytes of that volume.
+        sectors: u64,
+    },
+    /// A network card.
+    Card {
+        /// Name of its network.
+        network: &'a str,
+        /// Its address.
+        address: Address,
+    },
+    /// A source of random bytes.
+    Entropy,
+}
+
+/// Returns the record of these devices, at reset. There is room for [`MAX_VIRTIO`].
+pub(super) fn record(fittings: &[Fitting<'_>]) -> Virtio {
+    let mut record = Virtio::default();
+    for (n, fitting) in fittings.iter().take(MAX_VIRTIO).enumerate() {
+        let (id, features) = match *fitting {
+            Fitting::Disk { volume, sectors } => {
+                record.set_name(n, volume);
+                record.capacity[n] = sectors;
+                (device_id::BLOCK, block::FEATURES)
+            }
+            Fitting::Card { network, address: [a, b, c, d, e, f] } => {
+                record.set_name(n, network);
+                record.mac[n] = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+                record.net_status[n] = net::LINK_UP;
+                (device_id::NETWORK, net::FEATURES)
+            }
+            Fitting::Entropy => (device_id::ENTROPY, 0),
+        };
+        record.device_id[n] = id;
+        record.features[n] = features | VERSION_1 | INDIRECT_DESC;
+    }
+    record
+}
+
+/// Returns the number of queues of a device with this ID.
+pub(super) fn queue_count(id: u32) -> u32 {
+    match id {
+        device_id::BLOCK | device_id::ENTROPY => 1,
+        device_id::CONSOLE => 2,
+        device_id::NETWORK => 3,
+        _ => 0,
+    }
+}

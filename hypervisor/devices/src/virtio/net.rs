@@ -1,0 +1,164 @@
+//! The network device: a guest's network card. VIRTIO 1.2, 5.1.
+//!
+//! What a guest sends is taken frame by frame ([`serve`]) and handed to whoever has the network. What comes for it is put into its receive queue at
+//! once ([`Slots::receive`]); a frame for which there is no buffer is lost, as on a wire.
+
+use stasis_state::virtio::{Virtio, device_id};
+
+use super::config::Config;
+use super::queue::Broken;
+use super::transport::Interrupt;
+use super::{Outward, QueueId, Slots};
+use crate::device::Memory;
+
+/// Bytes of the longest frame: 1500 and the header, with a tag of 802.1Q.
+pub const MAX_FRAME: usize = 1518;
+/// Bytes of the shortest frame: both addresses and the type.
+const MIN_FRAME: usize = 14;
+/// Bytes of the header before each frame.
+const HEADER: u64 = 12;
+/// Bytes of an address.
+pub const ADDRESS: usize = 6;
+
+/// The queues' numbers.
+const RECEIVE: u8 = 0;
+const TRANSMIT: u8 = 1;
+const CONTROL: u8 = 2;
+
+/// Features: MTU, MAC, STATUS, CTRL_VQ, GUEST_ANNOUNCE.
+pub(super) const FEATURES: u64 = 1 << 3 | 1 << 5 | 1 << 16 | 1 << 17 | GUEST_ANNOUNCE;
+const GUEST_ANNOUNCE: u64 = 1 << 21;
+/// Value of `mtu`.
+const MTU: u16 = 1500;
+
+/// Bits of `status`.
+pub(super) const LINK_UP: u16 = 1;
+const ANNOUNCE: u16 = 2;
+/// Class of the command by which the driver says that it has announced itself.
+const CLASS_ANNOUNCE: u8 = 3;
+
+/// An address of a network card.
+pub type Address = [u8; ADDRESS];
+
+/// Returns the address of a guest's card in a network: the same one for the same names, and locally administered.
+pub fn address_of(guest: &str, network: &str) -> Address {
+    // FNV-1a, 64 bits.
+    let bytes = guest.bytes().chain([0]).chain(network.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let [a, b, c, d, e, ..] = (hash ^ hash >> 40).to_le_bytes();
+    [0x52, a, b, c, d, e]
+}
+
+/// Returns the configuration of the card in slot `n`.
+pub(super) fn config(record: &Virtio, n: usize) -> Config {
+    let mut config = Config::zeros(12);
+    config.set(0, &record.mac[n].to_le_bytes()[..ADDRESS]);
+    config.set(6, &record.net_status[n].to_le_bytes());
+    config.set(8, &1u16.to_le_bytes());
+    config.set(10, &MTU.to_le_bytes());
+    config
+}
+
+/// Serves a request of a queue, and returns whether there may be another one now.
+pub(super) fn serve(
+    slots: &mut Slots,
+    id: QueueId,
+    memory: &mut Memory<'_>,
+    outward: &mut impl Outward,
+) -> Result<bool, Broken> {
+    match id.queue {
+        TRANSMIT => transmit(slots, id, memory, outward),
+        CONTROL => control(slots, id, memory),
+        // Buffers for what comes are used when something comes.
+        _ => Ok(false),
+    }
+}
+
+fn transmit(
+    slots: &mut Slots,
+    id: QueueId,
+    memory: &mut Memory<'_>,
+    outward: &mut impl Outward,
+) -> Result<bool, Broken> {
+    let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
+    let len = chain.lengths(memory)?.read.saturating_sub(HEADER);
+    // What is no frame is lost, as on a wire.
+    if let Ok(len @ MIN_FRAME..=MAX_FRAME) = usize::try_from(len) {
+        let frame = outward.frame(id.slot, len);
+        chain.read(memory, HEADER, frame)?;
+    }
+    slots.complete(id, memory, &chain, 0)?;
+    Ok(true)
+}
+
+/// Answers a command: the driver has announced itself. There are no others.
+fn control(slots: &mut Slots, id: QueueId, memory: &mut Memory<'_>) -> Result<bool, Broken> {
+    let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
+    let mut command = [0; 2];
+    chain.read(memory, 0, &mut command)?;
+    let is_known = command == [CLASS_ANNOUNCE, 0];
+    if is_known {
+        slots.record.net_status[usize::from(id.slot)] &= !ANNOUNCE;
+    }
+    let written = chain.write(memory, 0, &[u8::from(!is_known)])?;
+    slots.complete(id, memory, &chain, written as u32)?;
+    Ok(true)
+}
+
+impl Slots {
+    /// Returns the network cards: the slot, the address, and the name of the network of each.
+    pub fn cards(&self) -> impl Iterator<Item = (u8, Address, &str)> {
+        let cards = self.record.slots().filter(|(_, id)| *id == device_id::NETWORK);
+        cards.map(|(n, _)| {
+            let [a, b, c, d, e, f, ..] = self.record.mac[n].to_le_bytes();
+            (n as u8, [a, b, c, d, e, f], self.record.name_text(n))
+        })
+    }
+
+    /// Puts a frame that has come for the card in `slot` into its receive queue. Returns whether there was a buffer for it.
+    pub fn receive(&mut self, slot: u8, memory: &mut Memory<'_>, frame: &[u8]) -> bool {
+        let id = QueueId { slot, queue: RECEIVE };
+        let n = usize::from(slot);
+        if self.record.device_id.get(n) != Some(&device_id::NETWORK) {
+            return false;
+        }
+        match self.put(id, memory, frame) {
+            Ok(is_put) => is_put,
+            Err(_) => {
+                self.fail(n);
+                false
+            }
+        }
+    }
+
+    fn put(&mut self, id: QueueId, memory: &mut Memory<'_>, frame: &[u8]) -> Result<bool, Broken> {
+        let Some(chain) = self.first(id, memory)? else { return Ok(false) };
+        // num_buffers is 1.
+        let mut header = [0; HEADER as usize];
+        header[10] = 1;
+        let mut written = chain.write(memory, 0, &header)?;
+        written += chain.write(memory, HEADER, frame)?;
+        if written < header.len() + frame.len() {
+            return Err(Broken::Short);
+        }
+        self.complete(id, memory, &chain, written as u32)?;
+        Ok(true)
+    }
+
+    /// Makes the drivers of network cards announce their guest to their networks: after a resume, when these may know it elsewhere.
+    pub fn announce(&mut self) {
+        let record = &mut self.record;
+        for n in 0..record.device_id.len() {
+            if record.driver_features[n] & GUEST_ANNOUNCE == 0
+                || record.device_id[n] != device_id::NETWORK
+            {
+                continue;
+            }
+            record.net_status[n] |= ANNOUNCE;
+            record.config_generation[n] = record.config_generation[n].wrapping_add(1);
+            record.interrupt_status[n] |= Interrupt::CONFIG;
+        }
+    }
+}

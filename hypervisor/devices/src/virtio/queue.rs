@@ -1,0 +1,162 @@
+//! A split virtqueue in a guest's RAM, as the device sees it: [`Queue`]. VIRTIO 1.2, 2.7.
+//!
+//! The driver is hostile. It may change everything while it is read, so each number is loaded once and checked before it is used. What can't be
+//! right is [`Broken`]: the device then asks for a reset and leaves the queue alone. [`crate::virtio::chain`] has the buffers of a request.
+
+use stasis_memory::AccessError;
+use stasis_state::OutOfRange;
+use stasis_state::virtio::MAX_QUEUE;
+
+use crate::device::Memory;
+use crate::virtio::chain::Chain;
+
+/// Offset of `idx` in the available and in the used ring; `flags` stands before it.
+const IDX: u64 = 2;
+/// Offset of the entries of either ring.
+const RING: u64 = 4;
+/// Bytes of an entry of the used ring.
+const USED_ELEMENT: u64 = 8;
+/// Bit of the available ring's `flags`: the driver wants no interrupt.
+const NO_INTERRUPT: u16 = 1;
+
+/// What a driver has put into a queue and can't be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// A ring, a descriptor or a buffer is not in the guest's RAM.
+    #[error("{0:#x} is not in RAM")]
+    NotInRam(u64),
+    /// A ring is not at a multiple of its alignment.
+    #[error("{0:#x} is not aligned")]
+    Misaligned(u64),
+    /// The available ring has more requests than entries.
+    #[error("{0} requests are available, more than the queue has entries")]
+    RunAway(u16),
+    /// A descriptor's number is beyond the table's end.
+    #[error("there is no descriptor {0}")]
+    NoDescriptor(u32),
+    /// A chain has more descriptors than the queue, or a loop.
+    #[error("a chain does not end")]
+    Endless,
+    /// A table of indirect descriptors is in another one, in the midst of a chain, empty, or no whole number of descriptors.
+    #[error("a table of indirect descriptors is not possible there, or has a length of {0}")]
+    Indirect(u32),
+    /// A buffer that the device reads stands behind one that it writes.
+    #[error("the device reads behind what it writes")]
+    Order,
+    /// A request is shorter than its type says.
+    #[error("the request is too short")]
+    Short,
+}
+
+/// Reads and writes of numbers by guest-physical address.
+impl Memory<'_> {
+    /// Returns the offset in RAM of `address`. An address below the RAM gives one that is in no RAM.
+    pub(super) fn offset(&self, address: u64) -> usize {
+        address.wrapping_sub(self.base) as usize
+    }
+
+    pub(super) fn u16(&self, address: u64) -> Result<u16, Broken> {
+        self.ram.load_u16(self.offset(address)).map_err(|error| refused(address, &error))
+    }
+
+    pub(super) fn set_u16(&mut self, address: u64, value: u16) -> Result<(), Broken> {
+        let offset = self.offset(address);
+        self.ram.store_u16(offset, value).map_err(|error| refused(address, &error))
+    }
+
+    pub(super) fn set_u32(&mut self, address: u64, value: u32) -> Result<(), Broken> {
+        let offset = self.offset(address);
+        self.ram.store_u32(offset, value).map_err(|error| refused(address, &error))
+    }
+
+    pub(super) fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Broken> {
+        let read = self.ram.read(self.offset(address), into);
+        read.map_err(|OutOfRange { .. }| Broken::NotInRam(address))
+    }
+
+    pub(super) fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Broken> {
+        let offset = self.offset(address);
+        let written = self.ram.write(offset, from);
+        written.map_err(|OutOfRange { .. }| Broken::NotInRam(address))
+    }
+}
+
+fn refused(address: u64, error: &AccessError) -> Broken {
+    match error {
+        AccessError::OutOfRange(_) => Broken::NotInRam(address),
+        AccessError::Misaligned { .. } => Broken::Misaligned(address),
+    }
+}
+
+/// A queue, as its driver has set it up, and how far the device is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Number of entries: a power of two, [`MAX_QUEUE`] at most.
+    pub num: u16,
+    /// Guest-physical address of the descriptors.
+    pub desc: u64,
+    /// Guest-physical address of the available ring.
+    pub driver: u64,
+    /// Guest-physical address of the used ring.
+    pub device: u64,
+    /// Index of the first request that is not completed.
+    pub next_avail: u16,
+    /// Index of the entry of the used ring that is written next.
+    pub used: u16,
+}
+
+impl Queue {
+    /// Returns whether a driver can make the queue ready: its size is possible, and its parts are aligned (VIRTIO 1.2, 2.7).
+    pub fn is_possible(&self) -> bool {
+        let aligned = |address: u64, to: u64| address.is_multiple_of(to);
+        self.num.is_power_of_two()
+            && self.num <= MAX_QUEUE
+            && aligned(self.desc, 16)
+            && aligned(self.driver, 2)
+            && aligned(self.device, 4)
+    }
+
+    /// Returns the first request that is not completed, or None if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if the available ring is not in RAM, or its index has run away.
+    pub fn first(&self, memory: &Memory<'_>) -> Result<Option<Chain>, Broken> {
+        let idx = memory.u16(self.driver.wrapping_add(IDX))?;
+        let count = idx.wrapping_sub(self.next_avail);
+        if count == 0 {
+            return Ok(None);
+        }
+        if count > self.num {
+            return Err(Broken::RunAway(count));
+        }
+        let entry = u64::from(self.next_avail & (self.num - 1));
+        let head = memory.u16(self.driver.wrapping_add(RING + entry * 2))?;
+        if head >= self.num {
+            return Err(Broken::NoDescriptor(head.into()));
+        }
+        Ok(Some(Chain { table: self.desc, num: self.num, head }))
+    }
+
+    /// Completes the first request, `chain`, of which the device has written `written` bytes. Returns whether the driver wants an interrupt.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if the used ring is not in RAM; then the request is not completed.
+    pub fn complete(
+        &mut self,
+        memory: &mut Memory<'_>,
+        chain: &Chain,
+        written: u32,
+    ) -> Result<bool, Broken> {
+        let entry = u64::from(self.used & (self.num - 1));
+        let at = self.device.wrapping_add(RING + entry * USED_ELEMENT);
+        memory.set_u32(at, chain.head.into())?;
+        memory.set_u32(at.wrapping_add(4), written)?;
+        memory.set_u16(self.device.wrapping_add(IDX), self.used.wrapping_add(1))?;
+        self.used = self.used.wrapping_add(1);
+        self.next_avail = self.next_avail.wrapping_add(1);
+        let flags = memory.u16(self.driver)?;
+        Ok(flags & NO_INTERRUPT == 0)
+    }
+}

@@ -1,0 +1,37 @@
+//! What is behind a guest's disk: [`Volume`].
+
+/// Why a volume did not do what it was asked for. The guest gets an I/O error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VolumeError {
+    /// There is no room for what was written.
+    #[error("there is no room")]
+    NoRoom,
+    /// The volume can't be read or written.
+    #[error("the volume cannot be read or written")]
+    Io,
+}
+
+/// Blocks of a guest's disk. Offsets and lengths are in bytes, multiples of 512, and within the volume: the device has checked them.
+///
+/// # Errors
+///
+/// [`VolumeError`]. Of a write that failed, any part may have been written.
+pub trait Volume {
+    /// Returns the number of sectors of 512 bytes.
+    fn sectors(&self) -> u64;
+
+    /// Reads the bytes from `offset` on.
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), VolumeError>;
+
+    /// Writes the bytes from `offset` on. They may be lost by a loss of power until [`Volume::flush`] returns.
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), VolumeError>;
+
+    /// Makes all that was written before survive a loss of power.
+    fn flush(&mut self) -> Result<(), VolumeError>;
+
+    /// Drops the content of `len` bytes: each sector reads as it was, or as zeros.
+    fn discard(&mut self, offset: u64, len: u64) -> Result<(), VolumeError>;
+
+    /// Makes `len` bytes zeros.
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), VolumeError>;
+}

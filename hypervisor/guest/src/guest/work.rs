@@ -1,0 +1,141 @@
+//! The requests of a guest's virtio devices: each is a step, for which the caller locks the guest.
+
+use super::{Guest, Line};
+use stasis_devices::device::Memory;
+use stasis_devices::generation;
+use stasis_devices::virtio::Outward;
+use stasis_devices::virtio::block::{Gone, Outcome, Request};
+use stasis_devices::virtio::net::Address;
+use stasis_memory::GuestMemory;
+use stasis_vgic::VcpuMask;
+
+/// A request of a disk's that was taken, and the vCPUs that must be kicked.
+#[derive(Debug)]
+pub struct Taken {
+    /// The request; None if what the driver had put into the queue was none.
+    pub request: Option<Request>,
+    /// The vCPUs that must be kicked.
+    pub kick: VcpuMask,
+}
+
+impl Guest {
+    /// Returns whether a virtio device may have requests.
+    pub fn has_work(&self) -> bool {
+        self.devices.virtio.has_work()
+    }
+
+    /// Returns whether a disk may have requests.
+    pub fn has_disk_work(&self) -> bool {
+        self.devices.virtio.has_disk_work()
+    }
+
+    /// Does the next step of a virtio device that is no disk. Returns the vCPUs that must be kicked; None if there is nothing to do.
+    pub fn serve(
+        &mut self,
+        ram: &mut impl GuestMemory,
+        outward: &mut impl Outward,
+    ) -> Option<VcpuMask> {
+        let memory = &mut Memory { base: *self.record.ram_base, ram };
+        let slot = self.devices.virtio.serve(memory, outward)?;
+        Some(self.update_line(Line::of(&self.devices.virtio, slot)))
+    }
+
+    /// Returns the network cards: the slot, the address, and the name of the network of each.
+    pub fn cards(&self) -> impl Iterator<Item = (u8, Address, &str)> {
+        self.devices.virtio.cards()
+    }
+
+    /// Gives the card in `slot` a frame that has come for it. Without a buffer for it, the frame is lost. Returns the vCPUs that must be kicked.
+    pub fn receive_frame(
+        &mut self,
+        ram: &mut impl GuestMemory,
+        slot: u8,
+        frame: &[u8],
+    ) -> VcpuMask {
+        let memory = &mut Memory { base: *self.record.ram_base, ram };
+        self.devices.virtio.receive(slot, memory, frame);
+        self.update_line(Line::of(&self.devices.virtio, slot))
+    }
+
+    /// Makes the guest announce itself to its networks: after a resume. Returns the vCPUs that must be kicked.
+    pub fn announce(&mut self) -> VcpuMask {
+        self.devices.virtio.announce();
+        self.update_lines()
+    }
+
+    /// Takes the first request of a disk that is not completed; None if there is none.
+    pub fn disk_request(&mut self, ram: &mut impl GuestMemory) -> Option<Taken> {
+        let memory = &Memory { base: *self.record.ram_base, ram };
+        let (slot, request) = self.devices.virtio.disk_request(memory)?;
+        let kick = self.update_line(Line::of(&self.devices.virtio, slot));
+        Some(Taken { request, kick })
+    }
+
+    /// Returns the names of the volumes behind the disks.
+    pub fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.devices.virtio.volumes()
+    }
+
+    /// Returns the name of the volume behind a request's disk.
+    pub fn volume_name(&self, request: &Request) -> &str {
+        self.devices.virtio.volume_name(request.slot())
+    }
+
+    /// Copies bytes that a request writes to the disk, from the byte `skip` of its data on.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub fn disk_from_guest(
+        &self,
+        ram: &mut impl GuestMemory,
+        request: &Request,
+        skip: u64,
+        into: &mut [u8],
+    ) -> Result<(), Gone> {
+        let memory = &Memory { base: *self.record.ram_base, ram };
+        self.devices.virtio.disk_from_guest(memory, request, skip, into)
+    }
+
+    /// Gives the guest bytes that a request reads from the disk, from the byte `skip` of its data on.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub fn disk_to_guest(
+        &self,
+        ram: &mut impl GuestMemory,
+        request: &Request,
+        skip: u64,
+        from: &[u8],
+    ) -> Result<(), Gone> {
+        let memory = &mut Memory { base: *self.record.ram_base, ram };
+        self.devices.virtio.disk_to_guest(memory, request, skip, from)
+    }
+
+    /// Completes a disk's request, unless the disk was reset meanwhile. Returns the vCPUs that must be kicked.
+    pub fn disk_done(
+        &mut self,
+        ram: &mut impl GuestMemory,
+        request: &Request,
+        outcome: Outcome,
+    ) -> VcpuMask {
+        let memory = &mut Memory { base: *self.record.ram_base, ram };
+        self.devices.virtio.disk_done(memory, request, outcome);
+        self.update_line(Line::of(&self.devices.virtio, request.slot()))
+    }
+
+    /// Returns whether the guest has a generation ID.
+    pub fn has_generation(&self) -> bool {
+        self.devices.generation.is_some()
+    }
+
+    /// Gives the guest a new generation ID, if it has one, and raises its interrupt: for a guest that was resumed or copied, before it runs. Returns
+    /// the vCPUs that must be kicked.
+    pub fn new_generation(&mut self, id: [u8; 16]) -> VcpuMask {
+        let Some(record) = &mut self.devices.generation else { return VcpuMask::NONE };
+        generation::renew(record, id);
+        let line = Line::of(record, 0);
+        self.update_line(line)
+    }
+}

@@ -1,0 +1,193 @@
+//! The requests of a guest's virtio devices: steps of their own, each of which locks the guest.
+//!
+//! What a device can do by itself is done in its guest's own time: by a vCPU that is loaded, before it enters its guest ([`Domain::serve_devices`]). A
+//! batch of steps is bounded, and the vCPU enters between two batches, so that its core takes the interrupts that others wait for. What needs a disk
+//! is done by the console's task, which is woken for it ([`take_disk_work`]) and works while the guest goes on.
+//!
+//! A guest whose memory is still loaded is served when all of it is there.
+
+use super::host::RunningOn;
+use super::lock::Unlocked;
+use super::{Domain, Resident};
+use crate::{network, random, roster};
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use stasis_devices::virtio::Outward;
+use stasis_devices::virtio::block::{Gone, Outcome, Request, Transfer};
+use stasis_devices::virtio::net::MAX_FRAME;
+use stasis_guest::Whole;
+use stasis_host::run_state::RunState;
+
+/// Most steps of a batch.
+const BATCH: usize = 16;
+/// Tries to get the lock of a guest for which a frame has come: as many as an answer to one of its exits takes.
+const PATIENCE: usize = 1000;
+
+/// Whether a guest's disk may have requests. Written by any core, taken by the console's; released and acquired with what the guest's lock protects
+/// anyway.
+static DISK_WORK: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether a guest's disk may have requests, and forgets it. The caller looks at all guests then.
+pub fn take_disk_work() -> bool {
+    DISK_WORK.swap(false, Ordering::Acquire)
+}
+
+/// Makes the console's task look at the disks of all guests.
+pub fn announce_disk_work() {
+    DISK_WORK.store(true, Ordering::Release);
+    roster::wake_console();
+}
+
+/// What devices reach outside of their guest.
+struct Machine {
+    /// A frame that the card in a slot sends, by its length.
+    sent: Option<(u8, usize)>,
+    frame: [u8; MAX_FRAME],
+}
+
+impl Outward for Machine {
+    fn random(&mut self, into: &mut [u8]) -> bool {
+        random::fill(into)
+    }
+
+    fn frame(&mut self, slot: u8, len: usize) -> &mut [u8] {
+        self.sent = Some((slot, len));
+        &mut self.frame[..len]
+    }
+}
+
+/// What became of a step.
+enum Step {
+    /// The step was done; there may be another one.
+    Done,
+    /// There is nothing to do, or nothing now.
+    Idle,
+    /// Only disks have requests.
+    Disk,
+}
+
+impl Resident {
+    /// Returns whether devices can work: the guest runs, and all of its memory is there.
+    fn is_served(&self) -> bool {
+        self.state == RunState::Running && self.ram.missing().is_none()
+    }
+}
+
+impl Domain {
+    /// Does requests of the guest's devices, for a vCPU that enters its guest next. If more are left, the vCPU leaves the guest at once, and serves
+    /// them then.
+    #[cold]
+    pub(super) fn serve_devices(&self, _: &Unlocked, host: &mut RunningOn) {
+        host.errands.outbox.has_work = false;
+        let machine = &mut Machine { sent: None, frame: [0; MAX_FRAME] };
+        for _ in 0..BATCH {
+            if host.turn_is_over() {
+                break;
+            }
+            match self.serve_device(host.index, machine) {
+                Step::Done => {}
+                Step::Idle => return,
+                Step::Disk => return announce_disk_work(),
+            }
+        }
+        self.news.announce();
+        host.come_back();
+    }
+
+    /// Does the next step of the guest's devices, and kicks the vCPUs whose interrupts it has changed, but for `index`.
+    fn serve_device(&self, index: usize, machine: &mut Machine) -> Step {
+        let mut resident = self.resident.lock();
+        if !resident.is_served() {
+            // The guest is told when all of its memory is there.
+            return Step::Idle;
+        }
+        let (guest, ram) = resident.parts();
+        let Some(kick) = guest.serve(ram, machine) else {
+            return if guest.has_disk_work() { Step::Disk } else { Step::Idle };
+        };
+        drop(resident);
+        self.kick(kick.without(index));
+        if let Some((slot, len)) = machine.sent.take() {
+            network::forward(self, slot, &machine.frame[..len]);
+        }
+        Step::Done
+    }
+
+    /// Gives the guest's card in `slot` a frame. It is lost if the guest does not run, or somebody keeps its lock.
+    pub(crate) fn receive_frame(&self, slot: u8, frame: &[u8]) {
+        let lock = (0..PATIENCE).find_map(|_| {
+            core::hint::spin_loop();
+            self.resident.try_lock()
+        });
+        let Some(mut resident) = lock.filter(|resident| resident.is_served()) else { return };
+        let (guest, ram) = resident.parts();
+        let kick = guest.receive_frame(ram, slot, frame);
+        drop(resident);
+        self.kick(kick);
+    }
+
+    /// Plugs the network cards of a guest that does not run yet into their networks.
+    pub fn plug_in(self: &Arc<Self>) {
+        network::plug(self, &self.resident.lock().guest);
+    }
+
+    /// Takes the first request of the guest's disks that is not completed; `None` if there is none, or the guest does not run. A caller that has the
+    /// guest parked must not call this: it has the lock that this takes.
+    pub fn take_disk_request(&self) -> Option<Request> {
+        loop {
+            let mut resident = self.resident.lock();
+            if !resident.is_served() {
+                return None;
+            }
+            let (guest, ram) = resident.parts();
+            let taken = guest.disk_request(ram)?;
+            drop(resident);
+            self.kick(taken.kick);
+            if taken.request.is_some() {
+                return taken.request;
+            }
+        }
+    }
+
+    /// Completes a request. A caller that has the guest parked must not call this: it has the lock that this takes.
+    pub fn complete_disk_request(&self, request: &Request, outcome: Outcome) {
+        let mut resident = self.resident.lock();
+        let (guest, ram) = resident.parts();
+        let kick = guest.disk_done(ram, request, outcome);
+        drop(resident);
+        self.kick(kick);
+    }
+
+    /// Returns the name of the volume behind the guest's first disk; `None` if it has no disk. A caller that has the guest parked must not call this.
+    pub fn first_volume(&self) -> Option<String> {
+        self.resident.lock().guest.volumes().next().map(String::from)
+    }
+
+    /// Calls `name` with the name of the volume behind a request's disk, and returns its result.
+    pub fn with_volume_name<T>(&self, request: &Request, name: impl FnOnce(&str) -> T) -> T {
+        name(self.resident.lock().guest.volume_name(request))
+    }
+}
+
+/// The guest's side of a request of a disk: each copy locks the guest, for as long as a piece takes.
+pub struct DiskTransfer<'a> {
+    /// The guest.
+    pub domain: &'a Domain,
+    /// The request.
+    pub request: &'a Request,
+}
+
+impl Transfer for DiskTransfer<'_> {
+    fn from_guest(&mut self, skip: u64, into: &mut [u8]) -> Result<(), Gone> {
+        let mut resident = self.domain.resident.lock();
+        let (guest, ram) = resident.parts();
+        guest.disk_from_guest(ram, self.request, skip, into)
+    }
+
+    fn to_guest(&mut self, skip: u64, from: &[u8]) -> Result<(), Gone> {
+        let mut resident = self.domain.resident.lock();
+        let (guest, ram) = resident.parts();
+        guest.disk_to_guest(ram, self.request, skip, from)
+    }
+}

@@ -1,0 +1,43 @@
+//! The networks of guests: frames go from the guest that sends them into the receive queues of others, by way of one [`Switch`].
+//!
+//! A frame is moved by the vCPU that has sent it, in its own guest's time, with one lock at a time: that of the sender while the frame is copied out, that
+//! of the switch while its ports are looked up, and that of each receiver while the frame is copied in. A receiver whose lock somebody keeps, such as a
+//! checkpoint, loses the frame: nobody waits for another guest.
+
+use crate::domain::Domain;
+use alloc::sync::Arc;
+use arrayvec::ArrayVec;
+use spin::mutex::SpinMutex;
+use stasis_devices::virtio::switch::Switch;
+use stasis_guest::Guest;
+
+/// The most guests that get a frame for all.
+const MOST: usize = 32;
+
+/// All networks. The lock is held for a look-up, and no other is taken under it.
+static SWITCH: SpinMutex<Switch<Arc<Domain>>> = SpinMutex::new(Switch::new());
+
+/// Plugs in the network cards of `guest`, which is or will be that of `domain`, in place of those that the domain had.
+pub fn plug(domain: &Arc<Domain>, guest: &Guest) {
+    let mut switch = SWITCH.lock();
+    switch.unplug(|other| other.number == domain.number);
+    for (slot, address, network) in guest.cards() {
+        switch.plug(domain.clone(), slot, address, network);
+    }
+}
+
+/// Unplugs the network cards of a guest that is removed.
+pub fn unplug(domain: &Domain) {
+    SWITCH.lock().unplug(|other| other.number == domain.number);
+}
+
+/// Moves a frame that the card in `slot` of the guest in `from` sends. The caller has no lock of a guest but its vCPU's.
+pub(crate) fn forward(from: &Domain, slot: u8, frame: &[u8]) {
+    let mut receivers = ArrayVec::<(Arc<Domain>, u8), MOST>::new();
+    if let Ok(ports) = SWITCH.lock().forward(|other| other.number == from.number, slot, frame) {
+        receivers.extend(ports.take(MOST).map(|port| (port.guest.clone(), port.slot)));
+    }
+    for (domain, slot) in receivers {
+        domain.receive_frame(slot, frame);
+    }
+}

@@ -1,0 +1,302 @@
+//! Virtio devices of guests, driven by an unmodified Linux.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use stasis_guest::image::Kind;
+use stasis_host::config::{DiskConfig, GuestConfig};
+use stasis_qemu_tests::guests::{SILENCE, same};
+use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use xtask::console::Console;
+use xtask::initramfs;
+use xtask::qemu::Machine;
+use xtask::setup;
+use xtask::workspace::{read, write};
+
+use crate::linux::{BOOT_TIME, dmesg_is_silent, look_at_dmesg, shell, shell_at};
+use crate::others::u_boot;
+
+/// Bytes of the guest's disk.
+const DISK: u64 = 64 << 20;
+
+/// Returns a machine whose guest is Linux with the drivers for virtio devices.
+fn machine<'l>(lab: &'l Lab, entropy: bool, disks: &[&str]) -> Result<Setup<'l>> {
+    let workspace = &Built::get()?.workspace;
+    let mut config = guest("linux", 256);
+    config.vcpus = 2;
+    config.initrd = Some("initramfs".to_owned());
+    config.cmdline = "console=ttyAMA0".to_owned();
+    config.entropy = entropy;
+    let disks = disks.iter();
+    config.disks =
+        disks.map(|name| DiskConfig { volume: (*name).to_owned(), size: DISK }).collect();
+    // The drivers first: kernel and drivers are of one version.
+    let initramfs = initramfs::make_with_virtio(workspace)?;
+    let kernel = read(&setup::guests::ensure(workspace)?.kernel)?;
+    Ok(lab.machine().file("initramfs", initramfs).configured(config, Some(kernel)))
+}
+
+fn log_in(stasis: &mut Stasis) -> Result<()> {
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME).map(drop)?;
+    Ok(())
+}
+
+/// Returns what a command prints: one line.
+fn line(stasis: &mut Stasis, command: &str) -> Result<String> {
+    let lines = shell(stasis, command)?;
+    let last = lines.iter().rev().find(|line| !line.trim().is_empty());
+    Ok(last.with_context(|| format!("{command} prints nothing"))?.trim().to_owned())
+}
+
+pub fn linux_reads_random_bytes_before_and_after_a_resume(lab: &Lab) -> Result<()> {
+    const READ: &str = "head -c 4096 /dev/hwrng | sha256sum | cut -c 1-64";
+    let disk = lab.disk()?;
+    let mut stasis = machine(lab, true, &[])?.disk(&disk).boot()?;
+    log_in(&mut stasis)?;
+    look_at_dmesg(&mut stasis)?;
+    let source = line(&mut stasis, "cat /sys/class/misc/hw_random/rng_current")?;
+    ensure!(source == "virtio_rng.0", "the source is {source}");
+    let mut hashes = vec![line(&mut stasis, READ)?];
+    stasis.detach()?;
+    let number = stasis.checkpoint("linux", "random")?;
+    stasis.attach("linux")?;
+    hashes.push(line(&mut stasis, READ)?);
+    stasis.kill()?;
+
+    for _ in 0..2 {
+        let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+        stasis.resume(number)?;
+        stasis.attach("linux")?;
+        hashes.push(line(&mut stasis, READ)?);
+        dmesg_is_silent(&mut stasis)?;
+        stasis.kill()?;
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    ensure!(hashes.len() == 4, "some bytes came twice: {hashes:?}");
+    ensure!(hashes.iter().all(|hash| hash.len() == 64), "a hash is none: {hashes:?}");
+    Ok(())
+}
+
+pub fn a_machine_without_a_seed_says_that_it_has_no_random_bytes(lab: &Lab) -> Result<()> {
+    let setup = machine(lab, true, &[])?.argument("-machine").argument("dtb-randomness=off");
+    let stasis = setup.boot()?;
+    let said = stasis.greeting.iter().any(|line| line.contains("entropy comes to nothing"));
+    ensure!(said, "nothing is said in {:?}", stasis.greeting);
+    stasis.quit()
+}
+
+/// Linux 6.10 and later has a driver for the generation ID.
+pub fn a_newer_linux_makes_its_random_numbers_anew_after_a_resume(lab: &Lab) -> Result<()> {
+    const RESEEDED: &str = "dmesg | grep -c 'crng reseeded due to virtual machine fork'";
+    let workspace = &Built::get()?.workspace;
+    let kernel = read(&setup::guests::backports_kernel(workspace)?.image)?;
+    let disk = lab.disk()?;
+    let mut config = guest("linux", 256);
+    config.initrd = Some("initramfs".to_owned());
+    config.cmdline = "console=ttyAMA0".to_owned();
+    config.entropy = true;
+    let initramfs = initramfs::make_without_drivers(workspace)?;
+    let setup = lab.machine().file("initramfs", initramfs).configured(config, Some(kernel));
+    let mut stasis = setup.disk(&disk).boot()?;
+    log_in(&mut stasis)?;
+    // Only a generator that was seeded once is seeded anew: this waits for that.
+    line(&mut stasis, "head -c 16 /dev/random | wc -c")?;
+    let before = line(&mut stasis, RESEEDED)?;
+    ensure!(before == "0", "it was reseeded {before} times before");
+    stasis.detach()?;
+    let number = stasis.checkpoint("linux", "generation")?;
+    stasis.kill()?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    for times in ["1", "1"] {
+        stasis.resume(number)?;
+        stasis.attach("linux")?;
+        let found = line(&mut stasis, RESEEDED)?;
+        ensure!(found == times, "it was reseeded {found} times");
+        stasis.detach()?;
+    }
+    stasis.quit()
+}
+
+pub fn linux_writes_and_reads_its_disk(lab: &Lab) -> Result<()> {
+    let mut stasis = machine(lab, false, &["root", "data"])?.boot()?;
+    log_in(&mut stasis)?;
+    look_at_dmesg(&mut stasis)?;
+    let sizes = line(&mut stasis, "echo $(cat /sys/block/vd?/size)")?;
+    ensure!(sizes == "131072 131072", "the disks have {sizes} sectors");
+    let serials = line(&mut stasis, "echo $(cat /sys/block/vd?/serial)")?;
+    ensure!(serials == "rootdata", "the serial numbers are {serials}");
+    let steps = [
+        "head -c 33554432 /dev/urandom > /tmp/a",
+        "dd if=/tmp/a of=/dev/vda bs=1M seek=7 2> /dev/null",
+        "dd if=/tmp/a of=/dev/vdb bs=4k oflag=direct count=64 2> /dev/null",
+        "sync; echo 3 > /proc/sys/vm/drop_caches",
+    ];
+    for step in steps {
+        shell(&mut stasis, step)?;
+    }
+    let same = "dd if=/dev/vda bs=1M skip=7 count=32 2> /dev/null | cmp - /tmp/a && echo same";
+    ensure!(line(&mut stasis, same)? == "same", "the disk has something else");
+    let same = "dd if=/dev/vdb bs=4k count=64 2> /dev/null | cmp -n 262144 - /tmp/a && echo same";
+    ensure!(line(&mut stasis, same)? == "same", "the second disk has something else");
+    let zeros = "head -c 7340032 /dev/vda | tr -d '\\0' | wc -c";
+    ensure!(line(&mut stasis, zeros)? == "0", "the rest is not zeros");
+    // The driver lets go of the device, and takes it again.
+    let again = "cd /sys/bus/virtio/drivers/virtio_blk; echo virtio0 > unbind; echo virtio0 > bind; \
+                 sleep 1; dd if=/dev/vda bs=1M skip=7 count=32 2> /dev/null | cmp - /tmp/a && echo same";
+    ensure!(line(&mut stasis, again)? == "same", "the disk has something else after a reset");
+    stasis.detach()?;
+    stasis.quit()
+}
+
+/// What a Linux does with a disk and a source of random bytes, and what it prints of it.
+const WORKLOAD: &[&str] = &[
+    "cat /sys/block/vda/size /sys/block/vda/serial /sys/block/vda/queue/logical_block_size",
+    "cat /sys/block/vda/ro /sys/block/vda/cache_type /sys/class/misc/hw_random/rng_current",
+    "yes stasis | head -c 3145728 > /tmp/a; dd if=/tmp/a of=/dev/vda bs=64k seek=5 conv=fsync 2> /dev/null",
+    "dd if=/tmp/a of=/dev/vda bs=512 count=77 seek=9 oflag=direct 2> /dev/null; sync",
+    "echo 3 > /proc/sys/vm/drop_caches; md5sum /dev/vda",
+    "dd if=/dev/vda bs=512 skip=8 count=79 iflag=direct 2> /dev/null | md5sum",
+    "dd if=/dev/vda of=/dev/null bs=512 skip=131072 count=1; dd if=/tmp/a of=/dev/vda seek=131072 count=1",
+    "head -c 100000 /dev/hwrng | wc -c",
+    "cd /sys/bus/virtio/drivers/virtio_blk; echo virtio0 > unbind; ls /dev/vd*; echo virtio0 > bind; cd",
+    "sleep 1; md5sum /dev/vda; dmesg | grep -c -i 'i/o error'",
+];
+
+/// Returns the lines that [`WORKLOAD`] prints, without times and speeds.
+fn workload(console: &mut Console) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for command in WORKLOAD {
+        lines.push((*command).to_owned());
+        let printed = shell_at(console, command)?;
+        lines.extend(printed.into_iter().filter(|line| !line.contains("copied")));
+    }
+    Ok(lines)
+}
+
+pub fn linux_sees_what_it_sees_on_plain_qemu(lab: &Lab) -> Result<()> {
+    let workspace = &Built::get()?.workspace;
+    let initramfs = lab.path("initramfs");
+    write(&initramfs, &initramfs::make_with_virtio(workspace)?)?;
+    let disk = lab.path("root.img");
+    write(&disk, &vec![0; DISK as usize])?;
+    let kernel = setup::guests::ensure(workspace)?.kernel;
+    let drive = format!("if=none,id=root,format=raw,file={}", disk.display());
+    let mut plain = Machine::plain(kernel, Some(&initramfs))
+        .cpu("cortex-a72")
+        .cpus(2)
+        .memory("256M")
+        .cmdline("console=ttyAMA0")
+        .arg("-global")
+        .arg("virtio-mmio.force-legacy=false")
+        .arg("-drive")
+        .arg(drive)
+        .arg("-device")
+        .arg("virtio-blk-device,drive=root,serial=root,bus=virtio-mmio-bus.0")
+        .arg("-device")
+        .arg("virtio-rng-device,bus=virtio-mmio-bus.1")
+        .time_limit(Duration::from_secs(600))
+        .start()?;
+    plain.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    let expected = workload(&mut plain.console)?;
+    drop(plain);
+    let mut stasis = machine(lab, true, &["root"])?.boot()?;
+    log_in(&mut stasis)?;
+    let found = workload(&mut stasis.qemu.console)?;
+    same(&expected, &found)?;
+    stasis.detach()?;
+    stasis.quit()
+}
+
+pub fn u_boot_reads_what_it_has_written_to_a_disk(lab: &Lab) -> Result<()> {
+    let mut config = guest("u-boot", 128);
+    config.kind = Some(Kind::Raw);
+    config.disks = vec![DiskConfig { volume: "root".to_owned(), size: DISK }];
+    let mut stasis = lab.machine().configured(config, Some(u_boot()?)).boot()?;
+    stasis.attach("u-boot")?;
+    let console = &mut stasis.qemu.console;
+    console.wait_for("Hit any key to stop autoboot", SILENCE)?;
+    console.send(b" ")?;
+    console.wait_for("=> ", SILENCE)?;
+    for (command, answer) in [
+        ("virtio scan", "=> "),
+        ("virtio info", "Capacity: 64.0 MB"),
+        ("mw.l 0x41000000 0x12345678 0x1000", "=> "),
+        ("virtio write 0x41000000 7 0x20", "32 blocks written: OK"),
+        ("mw.l 0x42000000 0 0x1000", "=> "),
+        ("virtio read 0x42000000 7 0x20", "32 blocks read: OK"),
+        ("cmp.l 0x41000000 0x42000000 0x1000", "Total of 4096 word(s) were the same"),
+    ] {
+        console.send_line(command)?;
+        console.wait_for(answer, SILENCE)?;
+    }
+    stasis.detach()?;
+    stasis.quit()
+}
+
+/// Returns the configuration of a Linux with a card in the network `lan`.
+fn neighbour(name: &str) -> GuestConfig {
+    let mut config = guest(name, 128);
+    config.initrd = Some("initramfs".to_owned());
+    config.cmdline = "console=ttyAMA0".to_owned();
+    config.networks = vec!["lan".to_owned()];
+    config.image = "kernel".to_owned();
+    config
+}
+
+/// Gives the card of an attached guest an address, and sets it up.
+fn set_up(stasis: &mut Stasis, address: &str) -> Result<()> {
+    let up = format!("ip addr add {address}/24 dev eth0; ip link set eth0 up");
+    shell(stasis, &up).map(drop)
+}
+
+fn ping(stasis: &mut Stasis, address: &str) -> Result<String> {
+    line(stasis, &format!("ping -c 3 -W 2 {address} | grep received"))
+}
+
+pub fn two_guests_talk_and_neither_has_the_others_address(lab: &Lab) -> Result<()> {
+    const ALL: &str = "3 packets transmitted, 3 packets received, 0% packet loss";
+    const NONE: &str = "3 packets transmitted, 0 packets received, 100% packet loss";
+    let workspace = &Built::get()?.workspace;
+    let initramfs = initramfs::make_with_virtio(workspace)?;
+    let kernel = read(&setup::guests::ensure(workspace)?.kernel)?;
+    let disk = lab.disk()?;
+    let machine = lab.machine().file("initramfs", initramfs).file("kernel", kernel);
+    let machine = machine.configured(neighbour("one"), None).configured(neighbour("two"), None);
+    let mut stasis = machine.memory("1G").disk(&disk).boot()?;
+    for (name, address) in [("one", "10.0.0.1"), ("two", "10.0.0.2")] {
+        stasis.attach(name)?;
+        stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+        set_up(&mut stasis, address)?;
+        if name == "one" {
+            shell(&mut stasis, "nc -l -p 5000 > /tmp/in &")?;
+            stasis.detach()?;
+        }
+    }
+    ensure!(ping(&mut stasis, "10.0.0.1")? == ALL, "the guests do not talk");
+    let sent = line(
+        &mut stasis,
+        "head -c 8388608 /dev/urandom > /tmp/a; nc 10.0.0.1 5000 < /tmp/a; sha256sum < /tmp/a",
+    )?;
+    stasis.detach()?;
+    stasis.attach("one")?;
+    let received = line(&mut stasis, "sleep 1; sha256sum < /tmp/in")?;
+    ensure!(received == sent, "{sent} was sent, and {received} came");
+    let address = line(&mut stasis, "cat /sys/class/net/eth0/address")?;
+    stasis.detach()?;
+
+    // What was stored goes on, and its neighbours hear of it.
+    let number = stasis.checkpoint("two", "talking")?;
+    stasis.resume(number)?;
+    stasis.attach("two")?;
+    ensure!(ping(&mut stasis, "10.0.0.1")? == ALL, "the guests do not talk after a resume");
+    dmesg_is_silent(&mut stasis).or_else(|_| shell(&mut stasis, "dmesg -c").map(drop))?;
+    let steal =
+        format!("ip link set eth0 down; ip link set eth0 address {address}; ip link set eth0 up");
+    shell(&mut stasis, &steal)?;
+    ensure!(ping(&mut stasis, "10.0.0.1")? == NONE, "it sends under its neighbour's address");
+    stasis.detach()?;
+    stasis.quit()
+}
