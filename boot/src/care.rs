@@ -76,7 +76,7 @@ impl Means for Helper<'_, '_> {
     type Error = HelpError;
 
     fn restart(&mut self) -> Result<(), HelpError> {
-        Ok(guests::restart(self.work.task, self.domain)?)
+        Ok(guests::restart(self.work, self.domain)?)
     }
 
     fn checkpoints(&mut self) -> Result<Vec<u64>, HelpError> {
@@ -86,7 +86,7 @@ impl Means for Helper<'_, '_> {
     fn resume(&mut self, number: u64) -> Result<bool, HelpError> {
         let nobody = &mut Answer::to_nobody();
         // Whole, for nobody waits for it: a checkpoint that is damaged is passed over before anything is lost.
-        let way = Way { any_speed: false, whole: true };
+        let way = Way { any_speed: false, whole: true, keep_disks: false };
         resume::resume(self.work, &number.to_string(), None, way, nobody)?;
         Ok(self.domain.look().state.is_alive())
     }

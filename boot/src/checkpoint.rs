@@ -4,13 +4,13 @@
 mod base;
 
 use crate::answer::Answer;
+use crate::identity;
 use crate::instant::{self, Instant, InstantError, Stored, Taken};
 use crate::loading::{self, Unfinished};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError, ToStore, routines};
 use crate::typed::{self, GivenUp};
 use crate::work::Work;
-use crate::{disks, identity};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -26,7 +26,7 @@ use stasis_run::clock;
 use stasis_run::domain::Domain;
 use stasis_state::guest::Lineage;
 use stasis_state::{Baseline, Capture, ReadRam, SaveError, Stats};
-use stasis_store::{Error, Store};
+use stasis_store::{Error, Instant as Volume, Store};
 
 /// Why no guest was stored.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +37,6 @@ pub enum CheckpointError {
     /// The guests could not be taken as they are.
     #[error(transparent)]
     Instant(#[from] InstantError),
-    /// A guest has a disk.
-    #[error(transparent)]
-    Disk(#[from] disks::Unstorable),
     /// There is no store.
     #[error(transparent)]
     NoStore(#[from] NoStore),
@@ -119,7 +116,6 @@ pub fn store(
 ) -> Result<(), CheckpointError> {
     for domain in domains {
         domain.given().check_storable(&domain.name)?;
-        disks::check_storable(domain)?;
     }
     work.with_store(|store| {
         let guests: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
@@ -153,11 +149,15 @@ fn store_all(
     let origins: Vec<Origin> = domains.iter().map(|domain| Origin::of(store, domain)).collect();
     let taken = instant::take(store.device_mut().task(), domains, Since::Baseline)?;
     let Taken { mut guests, mut regions, instant } = taken;
+    // Before anybody's request of a disk is done: the volumes are as they were at the instant.
+    let volumes = guests.iter().map(|guest| take_volumes(store, guest));
+    let volumes: Vec<Vec<Volume>> = volumes.collect::<Result<_, _>>()?;
     regions.begin_reading(&mut || store.device_mut().task().yield_now());
     let mut lines = Vec::new();
     let mut identities = Vec::new();
     let mut last = 0;
-    for ((name, guest), origin) in names.iter().zip(&mut guests).zip(origins) {
+    let with_disks = guests.iter_mut().zip(volumes);
+    for ((name, (guest, volumes)), origin) in names.iter().zip(with_disks).zip(origins) {
         let domain = guest.domain;
         let regions = regions.of(domain);
         let shared: Vec<&dyn ReadRam> = regions.iter().map(|one| one as &dyn ReadRam).collect();
@@ -165,7 +165,7 @@ fn store_all(
         identities.push(lineage.identity());
         guest.state.lineage = Some(lineage);
         let is_last = lines.len() + 1 == names.len();
-        let member = Member { name, guest, base: origin.base, is_last };
+        let member = Member { name, guest, volumes, base: origin.base, is_last };
         let (number, line) =
             store_one(store, member, &shared, &instant, out).map_err(|error| match names {
                 [_] => error,
@@ -182,10 +182,18 @@ fn store_all(
     Ok(())
 }
 
+/// Takes the volumes of a guest as they are. Nobody has written to them since the instant at which the guest was taken.
+fn take_volumes(store: &mut Store<Disk>, guest: &Stored) -> Result<Vec<Volume>, Error<DiskError>> {
+    let names: Vec<&str> = guest.state.devices.virtio.volumes().collect();
+    store.take_instants(&names)
+}
+
 /// A guest that is written.
 struct Member<'m, 'd> {
     name: &'m str,
     guest: &'m mut Stored<'d>,
+    /// The guest's volumes at the instant.
+    volumes: Vec<Volume>,
     /// What the checkpoint shares with; `None` if all of the memory counts as changed.
     base: Option<Base>,
     /// Whether it is the last one of those that are stored together.
@@ -230,7 +238,7 @@ fn write(
     wall_time: u64,
     out: &mut Answer,
 ) -> Result<(u64, Stats), CheckpointError> {
-    let Member { name, guest: Stored { state, ram, .. }, base, is_last } = member;
+    let Member { name, guest: Stored { state, ram, .. }, volumes, base, is_last } = member;
     ram.begin_reading(&mut || store.device_mut().task().yield_now());
     let mut capture = Capture::new(state.records(), ram, shared, routines())?;
     if let Some(Base { baseline, index }) = base {
@@ -241,6 +249,7 @@ fn write(
     if let Some(lineage) = &state.lineage {
         writer.set_identity(*lineage.identity, *lineage.parent);
     }
+    writer.set_instants(volumes.clone())?;
     let mut sink = ToStore { writer, base: base.as_ref().map(|base| base.baseline.number) };
     let mut progress = Progress::new("stored", out);
     let stats = capture.write(&mut sink, &mut |done, total| progress.report(done, total))?;

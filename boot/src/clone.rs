@@ -34,7 +34,7 @@ pub enum CloneError {
     Unstorable(#[from] Unstorable),
     /// The guest has a disk.
     #[error(transparent)]
-    Disk(#[from] disks::Unstorable),
+    Disk(#[from] disks::HasDisk),
     /// The guest shares memory with others, and each place there is taken.
     #[error(
         "guest \"{0}\" shares memory with others, which a clone can't: checkpoint it, and resume it as another guest"
@@ -110,7 +110,7 @@ fn check(domain: &Domain, name: &str) -> Result<(), CloneError> {
     let guests = registry::all();
     sets::check_copy("", name, guests.iter().map(|domain| domain.name.as_str()))?;
     domain.given().check_storable(&domain.name)?;
-    disks::check_storable(domain)?;
+    disks::check_none(domain)?;
     if !domain.shared().is_empty() {
         return Err(CloneError::Shares(domain.name.clone()));
     }

@@ -1,34 +1,79 @@
-//! The disks of guests: the console's task does their requests, one at a time, while the guests go on.
+//! The disks of guests: volumes of the store. The console's task does their requests, one at a time, while the guests go on.
 //!
-//! A volume is in RAM as yet: it begins as zeros, and is lost with the power. So a guest with a disk can't be stored.
+//! [`serve`] is a chore of the task, [`serve_wanted`] does requests in the pauses of whoever has borrowed the store, so that guests have their disks while a checkpoint is written or read. Nothing is
+//! in flight between two requests: at the instant of a checkpoint each is either done or still in its guest's queue. [`provide`] makes the volumes of a guest before the guest is made.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec;
-use alloc::vec::Vec;
-use stasis_devices::virtio::block::{Request, SECTOR};
+use stasis_devices::virtio::block::Request;
 use stasis_devices::virtio::volume::{Volume, VolumeError};
-use stasis_host::config::DiskConfig;
-use stasis_host::task::TaskLock;
-use stasis_memory::range::NoRam;
-use stasis_memory::{ReadRam, WriteRam};
+use stasis_host::archive::ArchiveError;
+use stasis_host::config::{DiskConfig, GuestConfig};
+use stasis_run::clock;
+use stasis_run::domain::Domain;
 use stasis_run::domain::devices::{DiskTransfer, announce_disk_work, take_disk_work};
-use stasis_run::domain::{Domain, Ram};
-use stasis_run::turns::Task;
+use stasis_store::layout::BLOCK;
+use stasis_store::{Error, Store};
 
+use crate::archive::BootArchive;
+use crate::loading::Lent;
 use crate::registry;
+use crate::storage::{Disk, DiskError, NoStore};
+use crate::work::Work;
 
 /// Bytes of a disk's data that are moved at once: for so long the guest is locked.
 const PIECE: usize = 64 << 10;
 
-/// Most requests of a guest that are done before it is the next one's turn.
-const BATCH: usize = 8;
+/// Bytes of an image that are written to a new volume at once.
+const IMAGE_PIECE: usize = 128 << 10;
 
-/// A guest has a disk, and can't be stored.
+/// Rounds over all guests that are made before the task looks at its other chores.
+const ROUNDS: usize = 8;
+
+/// Why a guest does not get its disks.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskNotMade {
+    /// There is no store.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The store has failed, or has no room.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// The boot archive has no such image.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The volume is smaller than the disk.
+    #[error("volume \"{volume}\" has {length} bytes, fewer than the {size} of the disk")]
+    TooSmall {
+        /// The volume's name.
+        volume: String,
+        /// Its bytes.
+        length: u64,
+        /// Bytes that the configuration says.
+        size: u64,
+    },
+    /// Another guest has the volume.
+    #[error(transparent)]
+    InUse(#[from] InUse),
+}
+
+/// A volume that a guest has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("volume \"{volume}\" is in use by guest \"{guest}\"")]
+pub struct InUse {
+    /// The volume's name.
+    pub volume: String,
+    /// The guest's name.
+    pub guest: String,
+}
+
+/// A guest has a disk, of which a clone would need a copy.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "guest \"{guest}\" has the disk \"{volume}\", whose content is in RAM alone and in no checkpoint"
+    "guest \"{guest}\" has the disk \"{volume}\": a clone would need one of its own, and gets none yet"
 )]
-pub struct Unstorable {
+pub struct HasDisk {
     guest: String,
     volume: String,
 }
@@ -37,107 +82,235 @@ pub struct Unstorable {
 ///
 /// # Errors
 ///
-/// [`Unstorable`] with its first disk.
-pub fn check_storable(domain: &Domain) -> Result<(), Unstorable> {
+/// [`HasDisk`] with its first disk.
+pub fn check_none(domain: &Domain) -> Result<(), HasDisk> {
     let volume = domain.first_volume();
-    volume.map_or(Ok(()), |volume| Err(Unstorable { guest: domain.name.clone(), volume }))
+    volume.map_or(Ok(()), |volume| Err(HasDisk { guest: domain.name.clone(), volume }))
 }
 
-/// A volume in RAM.
-struct RamVolume {
-    name: String,
-    ram: Ram,
+/// Returns the guest that has a volume; `None` if none has. No guest may be parked by the caller.
+pub fn user_of(volume: &str) -> Option<String> {
+    let mut guests = registry::all().into_iter();
+    guests.find(|domain| domain.has_volume(volume)).map(|domain| domain.name.clone())
 }
 
-/// All volumes. Only the console's task uses them.
-static VOLUMES: TaskLock<Vec<RamVolume>> = TaskLock::new(Vec::new());
-
-/// Makes the volumes behind a guest's disks, as far as they are not there.
+/// Checks that no guest, but for the one called `but`, has the volume.
 ///
 /// # Errors
 ///
-/// [`NoRam`], if there is no RAM for one.
-pub fn provide(task: &mut Task, disks: &[DiskConfig]) -> Result<(), NoRam> {
-    for disk in disks {
-        let is_there = VOLUMES.lock(task).iter().any(|volume| volume.name == disk.volume);
-        if !is_there {
-            let ram = Ram::take(0, disk.size.next_multiple_of(2 << 20), &mut || task.yield_now())?;
-            VOLUMES.lock(task).push(RamVolume { name: disk.volume.to_string(), ram });
+/// [`InUse`].
+pub fn check_unused(volume: &str, but: Option<&str>) -> Result<(), InUse> {
+    match user_of(volume).filter(|guest| Some(guest.as_str()) != but) {
+        Some(guest) => Err(InUse { volume: volume.to_string(), guest }),
+        None => Ok(()),
+    }
+}
+
+/// Makes the volumes behind a guest's disks, as far as they are not there. `guest` is the name of the guest that is there and may have them already. Returns the configuration with the disks as large as their volumes.
+///
+/// # Errors
+///
+/// [`DiskNotMade`]. Volumes that were made until then stay.
+pub fn provide(
+    work: &mut Work,
+    boot: &BootArchive,
+    config: &GuestConfig,
+    guest: Option<&str>,
+) -> Result<GuestConfig, DiskNotMade> {
+    let mut config = config.clone();
+    if config.disks.is_empty() {
+        return Ok(config);
+    }
+    config.disks.iter().try_for_each(|disk| check_unused(&disk.volume, guest))?;
+    work.with_store(|store| {
+        for disk in &mut config.disks {
+            provide_one(store, boot, disk)?;
         }
+        Ok(config)
+    })
+}
+
+fn provide_one(
+    store: &mut Store<Disk>,
+    boot: &BootArchive,
+    disk: &mut DiskConfig,
+) -> Result<(), DiskNotMade> {
+    let volume = disk.volume.as_str();
+    if let Ok(found) = store.find_volume(volume) {
+        if found.length < disk.size {
+            let (volume, length, size) = (volume.to_string(), found.length, disk.size);
+            return Err(DiskNotMade::TooSmall { volume, length, size });
+        }
+        disk.size = found.length;
+        return Ok(());
+    }
+    let image = match &disk.from {
+        Some(name) => boot.files.file(name)?,
+        None => &[],
+    };
+    disk.size = disk.size.max((image.len() as u64).next_multiple_of(BLOCK as u64));
+    store.begin_volume(volume, disk.size, clock::date())?;
+    let made = fill(store, volume, image).and_then(|()| store.volumes_mut().flush(volume));
+    if made.is_err() {
+        store.volumes_mut().close(volume);
+    }
+    Ok(made?)
+}
+
+/// Writes an image to a volume, but for what is zeros in it.
+fn fill(store: &mut Store<Disk>, volume: &str, image: &[u8]) -> Result<(), Error<DiskError>> {
+    let mut last = [0; BLOCK];
+    for (at, piece) in (0..).step_by(IMAGE_PIECE).zip(image.chunks(IMAGE_PIECE)) {
+        let (whole, rest) = piece.as_chunks::<BLOCK>();
+        if whole.iter().flatten().any(|byte| *byte != 0) {
+            store.volumes_mut().write(volume, at, whole.as_flattened())?;
+        }
+        if !rest.is_empty() {
+            last[..rest.len()].copy_from_slice(rest);
+            let at = at + (whole.len() * BLOCK) as u64;
+            store.volumes_mut().write(volume, at, &last)?;
+        }
+        store.device_mut().task().yield_now();
     }
     Ok(())
 }
 
-/// Does some requests of each guest that has any. Returns whether there may be more.
-pub fn serve(task: &mut Task) -> bool {
+/// Does requests of all guests that have some. Returns whether there may be more.
+pub fn serve(work: &mut Work) -> bool {
     if !take_disk_work() {
         return false;
     }
-    let mut is_more = false;
-    let mut buffer = vec![0; PIECE];
-    for domain in registry::all() {
-        // Whoever has the guest parked lets it go on later, and then each of its queues is looked at.
-        if domain.is_parked() {
+    let served = work.with_store(|store| {
+        let mut is_more = false;
+        for _ in 0..ROUNDS {
+            if !serve_all(&mut |request| done_by(store, request)) {
+                break;
+            }
             is_more = true;
-            continue;
+            store.device_mut().task().yield_now();
         }
-        for _ in 0..BATCH {
-            let Some(request) = domain.take_disk_request() else { break };
-            serve_request(task, &domain, &request, &mut buffer);
-            is_more = true;
-            task.yield_now();
-        }
-    }
+        Ok::<_, NoStore>(is_more)
+    });
+    // After something was done, the task looks once more: what a guest has asked for meanwhile has woken nobody.
+    let is_more = served.unwrap_or_else(|why| {
+        serve_all(&mut |request| {
+            log::warn!("guest \"{}\": a disk has no store: {why}", request.domain.name);
+            request.fail();
+        })
+    });
     if is_more {
         announce_disk_work();
     }
     is_more
 }
 
-fn serve_request(task: &mut Task, domain: &Domain, request: &Request, buffer: &mut [u8]) {
-    let name = domain.with_volume_name(request, ToString::to_string);
-    let mut volumes = VOLUMES.lock(task);
-    let volume = volumes.iter_mut().find(|volume| volume.name == name);
-    let mut transfer = DiskTransfer { domain, request };
-    let (outcome, failed) = match volume {
-        Some(volume) => request.perform(volume, &name, &mut transfer, buffer),
-        None => request.perform(&mut Missing, &name, &mut transfer, buffer),
-    };
-    drop(volumes);
-    if let Some(why) = failed {
-        log::warn!("guest \"{}\": a request of disk \"{name}\" has failed: {why}", domain.name);
+/// Does a request of each guest that has one, for whoever has borrowed the store. A guest that is parked by the caller waits.
+pub fn serve_wanted(lent: &mut dyn Lent) {
+    if take_disk_work() && serve_all(&mut |request| done_by(lent, request)) {
+        announce_disk_work();
     }
-    domain.complete_disk_request(request, outcome);
 }
 
-impl Volume for RamVolume {
-    fn sectors(&self) -> u64 {
-        self.ram.len() as u64 / SECTOR
+/// A request of a guest.
+struct Wanted {
+    domain: Arc<Domain>,
+    request: Request,
+}
+
+impl Wanted {
+    /// Completes the request with an error.
+    fn fail(self) {
+        self.carry_out(&mut Missing);
     }
 
+    /// Does the request, and completes it.
+    fn carry_out(self, volume: &mut dyn Volume) {
+        let Self { domain, request } = &self;
+        let name = domain.with_volume_name(request, ToString::to_string);
+        let mut buffer = vec![0; PIECE];
+        let mut transfer = DiskTransfer { domain, request };
+        let (outcome, failed) = request.perform(volume, &name, &mut transfer, &mut buffer);
+        if let Some(why) = failed {
+            log::warn!("guest \"{}\": a request of disk \"{name}\" has failed: {why}", domain.name);
+        }
+        domain.complete_disk_request(request, outcome);
+    }
+}
+
+/// Does a request on its volume in the store.
+fn done_by(lent: &mut dyn Lent, wanted: Wanted) {
+    let name = wanted.domain.with_volume_name(&wanted.request, ToString::to_string);
+    let mut volume = OnStore { lent, name };
+    wanted.carry_out(&mut volume);
+}
+
+/// Has `carry_out` do a request of each guest that has one. Returns whether there may be more.
+fn serve_all(carry_out: &mut dyn FnMut(Wanted)) -> bool {
+    let mut is_more = false;
+    for domain in registry::all() {
+        // Whoever has the guest parked lets it go on later, and then each of its queues is looked at.
+        if domain.is_parked() {
+            is_more = true;
+            continue;
+        }
+        if let Some(request) = domain.take_disk_request() {
+            carry_out(Wanted { domain, request });
+            is_more = true;
+        }
+    }
+    is_more
+}
+
+/// What is done to a volume in the store. Offsets and lengths are in bytes.
+pub enum VolumeAccess<'b> {
+    /// Reads what stands at this offset.
+    Read(u64, &'b mut [u8]),
+    /// Writes this at an offset.
+    Write(u64, &'b [u8]),
+    /// Makes as many bytes at an offset zeros.
+    Zero(u64, u64),
+    /// Makes what was written part of the store.
+    Flush,
+}
+
+/// A volume in the store.
+struct OnStore<'l> {
+    lent: &'l mut dyn Lent,
+    name: String,
+}
+
+impl OnStore<'_> {
+    fn access(&mut self, access: VolumeAccess) -> Result<(), VolumeError> {
+        let done = self.lent.access_volume(&self.name, access);
+        done.map_err(|error| {
+            log::warn!("volume \"{}\": {error}", self.name);
+            match error {
+                Error::VolumeFull { .. } | Error::NoRoom { .. } => VolumeError::NoRoom,
+                _ => VolumeError::Io,
+            }
+        })
+    }
+}
+
+impl Volume for OnStore<'_> {
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), VolumeError> {
-        self.ram.read(offset as usize, into).map_err(|_| VolumeError::Io)
+        self.access(VolumeAccess::Read(offset, into))
     }
 
     fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), VolumeError> {
-        self.ram.write(offset as usize, from).map_err(|_| VolumeError::Io)
+        self.access(VolumeAccess::Write(offset, from))
     }
 
     fn flush(&mut self) -> Result<(), VolumeError> {
-        Ok(())
+        self.access(VolumeAccess::Flush)
     }
 
-    fn discard(&mut self, _: u64, _: u64) -> Result<(), VolumeError> {
-        Ok(())
+    fn discard(&mut self, offset: u64, len: u64) -> Result<(), VolumeError> {
+        self.access(VolumeAccess::Zero(offset, len))
     }
 
     fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), VolumeError> {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        for at in (0..len).step_by(ZEROS.len()) {
-            let count = (len - at).min(ZEROS.len() as u64) as usize;
-            self.write(offset + at, &ZEROS[..count])?;
-        }
-        Ok(())
+        self.access(VolumeAccess::Zero(offset, len))
     }
 }
 
@@ -145,10 +318,6 @@ impl Volume for RamVolume {
 struct Missing;
 
 impl Volume for Missing {
-    fn sectors(&self) -> u64 {
-        0
-    }
-
     fn read(&mut self, _: u64, _: &mut [u8]) -> Result<(), VolumeError> {
         Err(VolumeError::Io)
     }

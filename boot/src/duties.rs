@@ -39,7 +39,7 @@ impl Chores for Console<'_, '_> {
     }
 
     fn load(&mut self) -> bool {
-        loading::serve(self.0) | disks::serve(self.0.task)
+        loading::serve(self.0) | disks::serve(self.0)
     }
 
     fn next_due(&mut self) -> Option<u64> {

@@ -46,6 +46,9 @@ pub enum GuestError {
     /// The guest can't get the devices of its configuration.
     #[error(transparent)]
     Devices(#[from] DevicesError),
+    /// The guest can't get its disks.
+    #[error(transparent)]
+    Disks(#[from] disks::DiskNotMade),
     /// The machine lacks RAM for the guest.
     #[error(transparent)]
     Ram(#[from] NoRam),
@@ -85,7 +88,7 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
     }
     shared::init(&boot.configuration.shared, &mut || work.task.yield_now());
     for guest in &boot.configuration.guests {
-        if let Err(error) = create(boot, work.task, guest) {
+        if let Err(error) = create(boot, work, guest) {
             log::error!("guest \"{}\": {error}", guest.name);
         }
     }
@@ -106,11 +109,12 @@ fn warn_of_no_store(configuration: &Configuration, work: &mut Work) {
 }
 
 /// Makes a guest as the boot archive configures it, and adds it to those of the machine.
-fn create(boot: &BootArchive, task: &mut Task, config: &GuestConfig) -> Result<(), GuestError> {
+fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(), GuestError> {
     let cores = choose_cores(&config.cores, config.vcpus.into())?;
     shared::connect(archive::shared(), &config.name)?;
     let given = devices::give(config)?;
-    disks::provide(task, &config.disks)?;
+    let config = &disks::provide(work, boot, config, None)?;
+    let task = &mut *work.task;
     let mut ram = take_ram(config, task)?;
     let base = config.memory_map.ram_base(ram.range().start);
     let (guest, vcpus) = load(boot, config, &given, base, &mut ram)?;
@@ -158,14 +162,16 @@ fn load(
 }
 
 /// Makes and starts a guest that the boot archive describes and the machine does not have.
-pub fn start(task: &mut Task, name: &str) -> Result<(), GuestError> {
+pub fn start(work: &mut Work, name: &str) -> Result<(), GuestError> {
     let (boot, config) = archive::of_guest(name)?;
-    create(boot, task, &GuestConfig { autostart: true, ..config.clone() })
+    create(boot, work, &GuestConfig { autostart: true, ..config.clone() })
 }
 
 /// Starts a guest again from the boot archive, whatever it is doing.
-pub fn restart(task: &mut Task, domain: &Domain) -> Result<(), GuestError> {
+pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
     let (boot, config) = archive::of_guest(&domain.name)?;
+    let config = &disks::provide(work, boot, config, Some(&domain.name))?;
+    let task = &mut *work.task;
     // What it shares must stay as it is.
     let fresh = domain.shares_ram().then(|| take_ram(config, task)).transpose()?;
     let mut parked = domain.park();

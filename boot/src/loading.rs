@@ -17,7 +17,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
-use lent::Lent;
+pub use lent::Lent;
 pub use origin::Origin;
 use stasis_arch::timer;
 use stasis_console::text::Size;

@@ -6,6 +6,7 @@
 mod incoming;
 
 use crate::answer::Answer;
+use crate::disks::InUse;
 use crate::guests::GuestError;
 use crate::loading::{Origin, OriginError};
 use crate::storage::{Disk, DiskError, NoStore};
@@ -17,7 +18,7 @@ use crate::{loading, notes, registry};
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use incoming::Stored;
+use incoming::{Resumed, Stored};
 use stasis_arch::timer;
 use stasis_host::admission::{LoadFailed, Refusal};
 use stasis_host::sets::{self, CopyError};
@@ -44,6 +45,9 @@ pub enum ResumeError {
     /// A checkpoint is not good, or was not read. Nothing was changed.
     #[error(transparent)]
     Origin(#[from] OriginError),
+    /// Another guest has a volume of the guest's. Nothing was changed.
+    #[error(transparent)]
+    InUse(#[from] InUse),
     /// A guest was refused. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -91,6 +95,8 @@ pub struct Way {
     pub any_speed: bool,
     /// Whether all of their memory is loaded and checked before they run.
     pub whole: bool,
+    /// Whether their disks stay as they are.
+    pub keep_disks: bool,
 }
 
 /// A checkpoint that was read and found good.
@@ -126,8 +132,8 @@ pub fn resume(
             found.push(find(store, number, copy, way, out)?);
         }
         let stored: Vec<Stored> = found.iter().map(|one| one.stored(store)).collect();
-        let kept =
-            incoming::resume(store, &stored, way.any_speed, |store, n, target, can_give_up| {
+        let Resumed { stays, kept } =
+            incoming::resume(store, &stored, way, |store, n, target, can_give_up| {
                 let Found { number, checkpoint, .. } = &found[n];
                 let mut source = open(store, *number)?;
                 source.allow_giving_up(can_give_up);
@@ -136,8 +142,14 @@ pub fn resume(
                 stasis_state::read_memory(&mut source, checkpoint, target, routines(), report)?;
                 Ok(())
             })?;
-        for line in kept {
+        for line in stays {
             let _ = writeln!(out, "{line}");
+        }
+        for (volume, kept) in kept {
+            let _ = writeln!(
+                out,
+                "volume \"{volume}\" is as it was then; what it had become is volume \"{kept}\""
+            );
         }
         for Found { number, checkpoint, origin } in found {
             let domain = registry::named(checkpoint.state.guest.name_text());
@@ -155,7 +167,8 @@ impl Found {
     fn stored(&self, store: &Store<Disk>) -> Stored<'_> {
         let state = &self.checkpoint.state;
         let index = self.origin.as_ref().map(Origin::index);
-        Stored { state, index, baseline: baseline(store, self.number, state) }
+        let (number, baseline) = (self.number, baseline(store, self.number, state));
+        Stored { number, state, index, baseline }
     }
 }
 

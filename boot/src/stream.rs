@@ -90,7 +90,7 @@ impl Sink for ToStore<'_, '_> {
     fn pause(&mut self) {
         self.writer.device_mut().task().yield_now();
         loading::serve_wanted(&mut self.writer);
-        disks::serve(self.writer.device_mut().task());
+        disks::serve_wanted(&mut self.writer);
     }
 }
 
@@ -137,7 +137,7 @@ impl Source for FromStore<'_, '_> {
     fn pause(&mut self) {
         self.reader.device_mut().task().yield_now();
         loading::serve_wanted(&mut self.reader);
-        disks::serve(self.reader.device_mut().task());
+        disks::serve_wanted(&mut self.reader);
     }
 }
 

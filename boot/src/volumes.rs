@@ -1,6 +1,7 @@
 //! The commands about the volumes that the store has.
 
 use crate::answer::Answer;
+use crate::disks::{self, InUse};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::work::Work;
 use alloc::string::{String, ToString};
@@ -21,6 +22,9 @@ pub enum VolumeCommandError {
     /// The store has failed, or has no such volume, or has one of this name.
     #[error(transparent)]
     Store(#[from] Error<DiskError>),
+    /// A guest has the volume.
+    #[error(transparent)]
+    InUse(#[from] InUse),
     /// The answer was not written.
     #[error(transparent)]
     Answer(#[from] fmt::Error),
@@ -38,7 +42,7 @@ pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), VolumeC
                 size: volume.length,
                 frees,
                 when: volume.created,
-                guest: None,
+                guest: disks::user_of(&volume.name),
             })
             .collect();
         table::volumes(&rows).write(out, json)?;
@@ -70,5 +74,6 @@ pub fn copy(work: &mut Work, name: &str, to: &str) -> Result<(), VolumeCommandEr
 
 /// Deletes a volume.
 pub fn delete(work: &mut Work, name: &str) -> Result<(), VolumeCommandError> {
+    disks::check_unused(name, None)?;
     work.with_store(|store| Ok(store.delete_volume(name)?))
 }

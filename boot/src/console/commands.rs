@@ -20,7 +20,6 @@ use stasis_devices::pl011::Character;
 use stasis_host::run_state::{Misfit, RunState};
 use stasis_hw::gic::write_filled;
 use stasis_run::domain::{Domain, Look};
-use stasis_run::turns::Task;
 
 /// Carries out a command line, and sends its answer except for the last line.
 ///
@@ -44,8 +43,8 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Unpause(guest) => unpause(&*find(guest)?),
         Command::Shutdown(guest) => shutdown(&*find(guest)?),
         Command::Stop(guest) => stop(&*find(guest)?),
-        Command::Start(guest) => start(work.task, guest),
-        Command::Restart(guest) => said(guests::restart(work.task, &*find(guest)?)),
+        Command::Start(guest) => start(work, guest),
+        Command::Restart(guest) => said(guests::restart(work, &*find(guest)?)),
         Command::Remove(guest) => said(guests::remove(work.task, &find(guest)?)),
         Command::Attach(guest) => {
             terminal::attach(work.task, &*find(guest)?);
@@ -67,8 +66,8 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             let domains: Vec<&Domain> = domains.iter().map(|domain| &**domain).collect();
             said(checkpoint::store(work, &domains, name, None, out))
         }
-        Command::Resume { which, copy, any_speed, whole } => {
-            said(resume::resume(work, which, copy, Way { any_speed, whole }, out))
+        Command::Resume { which, copy, any_speed, whole, keep_disks } => {
+            said(resume::resume(work, which, copy, Way { any_speed, whole, keep_disks }, out))
         }
         Command::Clone { guest, name } => {
             let domain = find(guest)?;
@@ -177,14 +176,14 @@ fn changed(
 }
 
 /// Starts a guest that is off, or one that the configuration has and the machine does not.
-fn start(task: &mut Task, word: &str) -> Result<(), String> {
+fn start(work: &mut Work, word: &str) -> Result<(), String> {
     let domain = match find(word) {
         Ok(domain) => domain,
         Err(_) if archive::guest(word).is_some() => {
-            return said(guests::start(task, word));
+            return said(guests::start(work, word));
         }
         Err(error) => return Err(error),
     };
     said(domain.look().state.check_start(&domain.name))?;
-    said(guests::restart(task, &domain))
+    said(guests::restart(work, &domain))
 }

@@ -1,5 +1,6 @@
 //! The store as it is lent to whoever works with it: [`Lent`], so that a page can be read also while a checkpoint is written or read.
 
+use crate::disks::VolumeAccess;
 use crate::storage::{Disk, DiskError};
 use crate::stream::StreamError;
 use stasis_run::turns::Task;
@@ -7,7 +8,7 @@ use stasis_state::Source;
 use stasis_store::catalog::Checkpoint;
 use stasis_store::reader::Reader;
 use stasis_store::writer::Writer;
-use stasis_store::{Error, Store};
+use stasis_store::{Error, Store, Volumes};
 
 /// A store, or what somebody works with who has borrowed it.
 pub trait Lent {
@@ -16,6 +17,13 @@ pub trait Lent {
 
     /// Returns whether the store has this very checkpoint.
     fn has(&self, checkpoint: &Checkpoint) -> bool;
+
+    /// Does something to a volume.
+    ///
+    /// # Errors
+    ///
+    /// The error of the store.
+    fn access_volume(&mut self, name: &str, access: VolumeAccess) -> Result<(), Error<DiskError>>;
 
     /// Hands the `len` bytes at `offset` of the checkpoint with this number to `take` in pieces, in their order.
     ///
@@ -31,9 +39,27 @@ pub trait Lent {
     ) -> Result<(), Error<DiskError>>;
 }
 
+/// Does something to one of these volumes.
+fn access(
+    mut volumes: Volumes<Disk>,
+    name: &str,
+    access: VolumeAccess,
+) -> Result<(), Error<DiskError>> {
+    match access {
+        VolumeAccess::Read(offset, into) => volumes.read(name, offset, into),
+        VolumeAccess::Write(offset, from) => volumes.write(name, offset, from),
+        VolumeAccess::Zero(offset, len) => volumes.zero(name, offset, len),
+        VolumeAccess::Flush => volumes.flush(name),
+    }
+}
+
 impl Lent for Store<Disk<'_>> {
     fn task(&mut self) -> &mut Task {
         self.device_mut().task()
+    }
+
+    fn access_volume(&mut self, name: &str, what: VolumeAccess) -> Result<(), Error<DiskError>> {
+        access(self.volumes_mut(), name, what)
     }
 
     fn has(&self, checkpoint: &Checkpoint) -> bool {
@@ -58,6 +84,14 @@ macro_rules! borrowers {
         impl Lent for $borrower<'_, Disk<'_>> {
             fn task(&mut self) -> &mut Task {
                 self.device_mut().task()
+            }
+
+            fn access_volume(
+                &mut self,
+                name: &str,
+                what: VolumeAccess,
+            ) -> Result<(), Error<DiskError>> {
+                access(self.volumes_mut(), name, what)
             }
 
             fn has(&self, checkpoint: &Checkpoint) -> bool {

@@ -3,7 +3,8 @@
 //! [`steps::resume`] says what is done in which order, and [`Machine`] does it: it [admits](admit) a guest and takes what that needs, overwrites
 //! memory, and makes the guests run.
 
-use super::{ReadError, ResumeError};
+use super::{ReadError, ResumeError, Way};
+use crate::disks::{self, InUse};
 use crate::guests::{self, GuestError};
 use crate::storage::Disk;
 use crate::{archive, registry, terminal};
@@ -26,6 +27,7 @@ use stasis_run::{network, pool};
 use stasis_state::vcpu::Identity;
 use stasis_state::{Baseline, GuestState, Index, Target};
 use stasis_store::Store;
+use stasis_store::volume::Name;
 
 /// A guest that was admitted and will be resumed.
 struct Incoming<'a> {
@@ -37,12 +39,22 @@ struct Incoming<'a> {
 /// A guest that was stored, and is to be resumed.
 #[derive(Clone, Copy)]
 pub struct Stored<'a> {
+    /// The number of its checkpoint.
+    pub number: u64,
     /// Its registers.
     pub state: &'a GuestState,
     /// Where its memory is, if that is loaded while it runs.
     pub index: Option<&'a Index>,
     /// The checkpoint that has its memory, if the next one can share with it.
     pub baseline: Option<Baseline>,
+}
+
+/// What must be said of a resume.
+pub struct Resumed {
+    /// Regions that the guests share with others and that keep their content.
+    pub stays: Vec<Stays<'static>>,
+    /// The volumes that were brought back, each with the name of the volume that has what it had become.
+    pub kept: Vec<(Name, Name)>,
 }
 
 /// The place in which a guest is resumed.
@@ -53,11 +65,10 @@ enum Seat<'a> {
     New(Ram),
 }
 
-/// Resumes guests, each in the domain of the guest of its name, which ends thereby, or in a new domain. Returns what must be said about regions that
-/// they share with others and that keep their content.
+/// Resumes guests, each in the domain of the guest of its name, which ends thereby, or in a new domain. Their volumes are brought back before, unless the `way` is to keep them.
 ///
 /// `load` fills the memory of the guest with the given index from the `store`, if it must be there before the guest runs. Its last argument says whether it may still give up, because no
-/// guest's memory was overwritten so far. With `any_speed`, the guests' clocks may go at another speed than before.
+/// guest's memory was overwritten so far. With `any_speed` in the `way`, the guests' clocks may go at another speed than before.
 ///
 /// # Errors
 ///
@@ -65,12 +76,23 @@ enum Seat<'a> {
 pub fn resume(
     store: &mut Store<Disk>,
     stored: &[Stored],
-    any_speed: bool,
+    way: Way,
     load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), ReadError>,
-) -> Result<Vec<Stays<'static>>, ResumeError> {
+) -> Result<Resumed, ResumeError> {
     let existing = registry::all();
     let states: Vec<&GuestState> = stored.iter().map(|one| one.state).collect();
-    steps::resume(&mut Machine { store, stored, existing: &existing, any_speed, load }, &states)
+    check_volumes(stored)?;
+    let mut machine = Machine { store, stored, existing: &existing, way, kept: Vec::new(), load };
+    let stays = steps::resume(&mut machine, &states)?;
+    Ok(Resumed { stays, kept: machine.kept })
+}
+
+/// Checks that no other guest has a volume of those that will be resumed.
+fn check_volumes(stored: &[Stored]) -> Result<(), InUse> {
+    stored.iter().try_for_each(|one| {
+        let guest = Some(one.state.guest.name_text());
+        one.state.devices.virtio.volumes().try_for_each(|volume| disks::check_unused(volume, guest))
+    })
 }
 
 /// What the steps of a resume are carried out with.
@@ -79,7 +101,9 @@ struct Machine<'a, 'disk, F> {
     stored: &'a [Stored<'a>],
     /// The guests that are on the machine.
     existing: &'a [Arc<Domain>],
-    any_speed: bool,
+    way: Way,
+    /// The volumes that were brought back.
+    kept: Vec<(Name, Name)>,
     load: F,
 }
 
@@ -96,7 +120,7 @@ where
         task.yield_now();
         let is_same = |one: &&Stored| core::ptr::eq(one.state, state);
         let on_demand = self.stored.iter().find(is_same).is_some_and(|one| one.index.is_some());
-        admit(task, state, on_demand, self.any_speed, self.existing)
+        admit(task, state, on_demand, self.way.any_speed, self.existing)
     }
 
     fn is_in_place(&self, guest: &Incoming) -> bool {
@@ -115,7 +139,11 @@ where
         puts_back: &[bool],
         can_give_up: bool,
     ) -> Result<(), ReadError> {
-        let Stored { index: on_demand, baseline, .. } = self.stored[index];
+        let Stored { number, index: on_demand, baseline, .. } = self.stored[index];
+        if !self.way.keep_disks {
+            // The guest that has them stands still.
+            self.kept.append(&mut self.store.bring_back(number)?);
+        }
         if let Some(on_demand) = on_demand {
             self.begin_loading(guest, on_demand, baseline);
             return Ok(());

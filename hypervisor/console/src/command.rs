@@ -25,6 +25,9 @@ const ANY_SPEED: &str = "--any-speed";
 /// The option that has all of a guest's memory loaded before it goes on.
 const WHOLE: &str = "--whole";
 
+/// The option that leaves the disks of a guest as they are.
+const KEEP_DISKS: &str = "--keep-disks";
+
 /// A command. A guest is given by name or number, a checkpoint by name or number, a set by its name with a `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
@@ -75,6 +78,8 @@ pub enum Command<'a> {
         any_speed: bool,
         /// Whether all of the memory is loaded and checked before the guest goes on.
         whole: bool,
+        /// Whether the guest's disks stay as they are.
+        keep_disks: bool,
     },
     /// Makes a second guest of one that is in memory, as it is at an instant.
     Clone {

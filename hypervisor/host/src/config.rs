@@ -78,8 +78,10 @@ impl Default for StoreConfig {
 pub struct DiskConfig {
     /// Name of the volume behind the disk, which no other disk has.
     pub volume: String,
-    /// Bytes of the volume, if it is not there yet.
+    /// Bytes that the volume has at least, and has if it is not there yet.
     pub size: u64,
+    /// The name of the image in the archive that the volume is made of, if it is not there yet; `None`: it is all zeros then.
+    pub from: Option<String>,
 }
 
 /// One guest's configuration.
@@ -170,12 +172,18 @@ impl GuestConfig {
     }
 }
 
+/// Returns the names that a guest needs the archive to have.
+fn files_of(guest: &GuestConfig) -> impl Iterator<Item = &str> {
+    let images = guest.disks.iter().filter_map(|disk| disk.from.as_deref());
+    [guest.image.as_str()].into_iter().chain(guest.initrd.as_deref()).chain(images)
+}
+
 /// Returns all the names that a [checked](check()) configuration needs the archive to have.
 pub fn files(configuration: &Configuration) -> Vec<&str> {
     let mut files: Vec<&str> = Vec::new();
     let guests = configuration.guests.iter();
-    for name in guests.flat_map(|guest| [Some(&guest.image), guest.initrd.as_ref()]) {
-        if let Some(name) = name.map(String::as_str).filter(|name| !files.contains(name)) {
+    for name in guests.flat_map(files_of) {
+        if !files.contains(&name) {
             files.push(name);
         }
     }
@@ -188,12 +196,13 @@ pub fn in_need_of_a_store(configuration: &Configuration) -> Vec<(&GuestConfig, &
     configuration.guests.iter().filter_map(wishes).collect()
 }
 
-/// Returns the key by which a guest is configured to have checkpoints, which a machine without a store can't make or resume.
+/// Returns the key by which a guest is configured to have checkpoints or disks, which a machine without a store does not have.
 pub fn wishes_for_a_store(guest: &GuestConfig) -> Option<&'static str> {
     let wishes = [
         (guest.periodic.is_some(), "checkpoint-every"),
         (guest.on_crash == Policy::Resume, "on-crash = \"resume\""),
         (guest.on_reset == Policy::Resume, "on-reset = \"resume\""),
+        (!guest.disks.is_empty(), "disks"),
     ];
     wishes.into_iter().find_map(|(wish, key)| wish.then_some(key))
 }

@@ -93,6 +93,12 @@ impl Virtio {
         name::stored(self.name_bytes(n)).unwrap_or("")
     }
 
+    /// Returns the names of the volumes behind the disks, in the order of their slots.
+    pub fn volumes(&self) -> impl Iterator<Item = &str> {
+        let disks = self.slots().filter(|(_, id)| *id == device_id::BLOCK);
+        disks.map(|(n, _)| self.name_text(n))
+    }
+
     fn name_bytes(&self, n: usize) -> &[u8] {
         &self.name[n * NAME_LEN..][..NAME_LEN]
     }

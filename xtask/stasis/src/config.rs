@@ -88,7 +88,7 @@ impl Config {
                 format!("{at}: {found:?} is none of \"linux\", \"elf\", \"raw\"")
             })?),
         };
-        let mut file = |name: &Spanned<String>, key| {
+        let mut file = |name: &Spanned<String>, key: &str| {
             self.file(name.get_ref(), place.folder, place.made)
                 .with_context(|| place.at(name.span(), key))
         };
@@ -115,7 +115,7 @@ impl Config {
                 .transpose()?,
             devices: raw.devices.as_ref().map_or(said.devices, |all| all.get_ref().clone()),
             dma_trusted: place.dma(&raw.dma)?,
-            disks: disks(place, raw)?,
+            disks: disks(place, raw, &mut file)?,
             networks: raw.networks.as_ref().map_or(said.networks, |all| all.get_ref().clone()),
             entropy: raw.entropy.unwrap_or(said.entropy),
             periodic: periodic(place, raw)?,
@@ -163,10 +163,18 @@ impl Config {
 }
 
 /// Reads the disks of a guest.
-fn disks(place: &Origin<'_>, raw: &RawGuest) -> Result<Vec<DiskConfig>> {
+fn disks(
+    place: &Origin<'_>,
+    raw: &RawGuest,
+    mut file: impl FnMut(&Spanned<String>, &str) -> Result<String>,
+) -> Result<Vec<DiskConfig>> {
     let disks = raw.disks.iter().flat_map(Spanned::get_ref);
     let disks = disks.map(|disk| {
-        Ok(DiskConfig { volume: disk.volume.clone(), size: place.size(&disk.size, "disks")? })
+        Ok(DiskConfig {
+            volume: disk.volume.clone(),
+            size: place.size(&disk.size, "disks")?,
+            from: disk.from.as_ref().map(|from| file(from, "disks")).transpose()?,
+        })
     });
     disks.collect()
 }

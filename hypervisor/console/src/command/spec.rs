@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::text::parse_size;
 use crate::type_ahead::CANCEL;
 
-use super::{ALL, ANY_SPEED, Command, CommandError, JSON, SEPARATOR, Usage, WHOLE};
+use super::{ALL, ANY_SPEED, Command, CommandError, JSON, KEEP_DISKS, SEPARATOR, Usage, WHOLE};
 
 /// Number of lines that `log` shows if the line does not say how many.
 const LOG_LINES: u64 = 24;
@@ -319,8 +319,8 @@ pub(super) static TABLE: [Spec; 22] = [
             optional("[as", Kind::Word("as")),
             optional("<new name>]", Kind::Free),
         ],
-        options: &[ANY_SPEED, WHOLE],
-        summary: "resume a guest from a checkpoint, or a set",
+        options: &[ANY_SPEED, WHOLE, KEEP_DISKS],
+        summary: "resume a guest, or a set",
         details: &[
             "It goes on at once, and its memory is loaded while it runs. With --whole, all of it is loaded and",
             "checked before anything changes. A name that several have stands for the newest.",
@@ -328,11 +328,14 @@ pub(super) static TABLE: [Spec; 22] = [
             "beside it: a second copy, with memory of its own.",
             "With --any-speed the guest's clock goes as fast as this machine's counter, whatever it was made with: its",
             "seconds are then shorter or longer.",
+            "Its disks are what they were; what they had become is kept as volumes NAME-before-NUMBER, until those are",
+            "deleted. With --keep-disks they stay as they are, which only a guest that knows of it survives.",
         ],
         build: |arguments| {
             let (which, copy) = (arguments.required(0), arguments.optional(2));
             let (any_speed, whole) = (arguments.has(ANY_SPEED), arguments.has(WHOLE));
-            Ok(Command::Resume { which, copy, any_speed, whole })
+            let keep_disks = arguments.has(KEEP_DISKS);
+            Ok(Command::Resume { which, copy, any_speed, whole, keep_disks })
         },
     },
     Spec {

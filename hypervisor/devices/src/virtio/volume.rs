@@ -17,9 +17,6 @@ pub enum VolumeError {
 ///
 /// [`VolumeError`]. Of a write that failed, any part may have been written.
 pub trait Volume {
-    /// Returns the number of sectors of 512 bytes.
-    fn sectors(&self) -> u64;
-
     /// Reads the bytes from `offset` on.
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), VolumeError>;
 

@@ -180,7 +180,7 @@ fn check_windows(guest: &GuestConfig, configuration: &Configuration) -> Result<(
     Ok(())
 }
 
-fn check_file(what: &'static str, name: &str) -> Result<(), Problem> {
+pub(super) fn check_file(what: &'static str, name: &str) -> Result<(), Problem> {
     match name {
         "" => Err(Problem::Empty(what)),
         name if name.contains('\0') => Err(Problem::Nul(what)),

@@ -46,6 +46,7 @@ pub const WATCHDOG_US: &str = "watchdog-us";
 pub const DEVICES: &str = "devices";
 pub const DMA: &str = "dma";
 pub const DISKS: &str = "disks";
+pub const DISK_IMAGES: &str = "disk-images";
 pub const DISK_SIZES: &str = "disk-sizes";
 pub const NETWORKS: &str = "networks";
 pub const ENTROPY: &str = "entropy";
@@ -76,6 +77,7 @@ pub const GUEST: &[&str] = &[
     DMA,
     DISKS,
     DISK_SIZES,
+    DISK_IMAGES,
     NETWORKS,
     ENTROPY,
     CHECKPOINT_EVERY_US,

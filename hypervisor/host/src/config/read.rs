@@ -136,11 +136,21 @@ fn disks(node: &FdtNode<'_>) -> Result<Vec<DiskConfig>, PropertyProblem> {
     let volumes = value::<FdtStringListIterator<'_>>(node, property::DISKS, TEXTS)?;
     let volumes: Vec<&str> = volumes.into_iter().flatten().collect();
     let bytes = value::<&[u8]>(node, property::DISK_SIZES, DOUBLEWORDS)?.unwrap_or_default();
+    let images = value::<FdtStringListIterator<'_>>(node, property::DISK_IMAGES, TEXTS)?;
+    let images: Vec<&str> = match images {
+        Some(images) => images.collect(),
+        None => volumes.iter().map(|_| "").collect(),
+    };
+    if images.len() != volumes.len() {
+        return Err(PropertyProblem::Type { property: property::DISK_IMAGES, expected: TEXTS });
+    }
     match bytes.as_chunks::<8>() {
         (sizes, []) if sizes.len() == volumes.len() => {
-            let disks = volumes.into_iter().zip(sizes).map(|(volume, size)| DiskConfig {
+            let disks = volumes.into_iter().zip(sizes).zip(images);
+            let disks = disks.map(|((volume, size), image)| DiskConfig {
                 volume: volume.to_string(),
                 size: u64::from_be_bytes(*size),
+                from: Some(image.to_string()).filter(|image| !image.is_empty()),
             });
             Ok(disks.collect())
         }

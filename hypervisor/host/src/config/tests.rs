@@ -28,7 +28,10 @@ fn linux() -> GuestConfig {
         devices: Vec::new(),
         dma_trusted: false,
         overcommit: false,
-        disks: vec![disk("root", 64 << 20), disk("data", 4096)],
+        disks: vec![
+            DiskConfig { from: Some("root.img".to_string()), ..disk("root", 64 << 20) },
+            disk("data", 4096),
+        ],
         networks: vec!["lan".to_string(), "wan".to_string()],
         entropy: true,
         periodic: Some(Periodic { every_us: 60_000_000, keep: 5, run_share: 70 }),
@@ -37,7 +40,7 @@ fn linux() -> GuestConfig {
 }
 
 fn disk(volume: &str, size: u64) -> DiskConfig {
-    DiskConfig { volume: volume.to_string(), size }
+    DiskConfig { volume: volume.to_string(), size, from: None }
 }
 
 fn bare() -> GuestConfig {
@@ -123,7 +126,10 @@ fn what_was_compiled_is_parsed() {
 fn the_files_of_all_guests_are_listed_once() {
     let mut second = linux();
     second.name = "second".to_string();
-    assert_eq!(files(&only(&[linux(), second, bare()])), ["vmlinuz", "initrd.cpio", "counter.elf"]);
+    assert_eq!(
+        files(&only(&[linux(), second, bare()])),
+        ["vmlinuz", "initrd.cpio", "root.img", "counter.elf"]
+    );
 }
 
 #[test]
@@ -546,7 +552,9 @@ fn what_needs_a_store_is_named_by_its_key() {
     assert_eq!(wishes_for_a_store(&guest), Some("on-crash = \"resume\""));
     let guest = GuestConfig { on_crash: Policy::Stop, on_reset: Policy::Resume, ..guest };
     assert_eq!(wishes_for_a_store(&guest), Some("on-reset = \"resume\""));
-    assert_eq!(wishes_for_a_store(&GuestConfig { on_reset: Policy::Stop, ..guest }), None);
+    let guest = GuestConfig { on_reset: Policy::Stop, ..guest };
+    assert_eq!(wishes_for_a_store(&guest), Some("disks"));
+    assert_eq!(wishes_for_a_store(&GuestConfig { disks: Vec::new(), ..guest }), None);
 }
 
 #[test]

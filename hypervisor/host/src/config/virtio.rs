@@ -9,6 +9,7 @@ use stasis_state::name::check as check_name;
 use stasis_state::virtio::MAX_VIRTIO;
 
 use super::GuestConfig;
+use super::check::check_file;
 use super::error::Problem;
 use stasis_console::text::quoted;
 
@@ -76,6 +77,9 @@ pub(super) fn check(guest: &GuestConfig, before: &[GuestConfig]) -> Result<(), P
         check_name(&disk.volume).map_err(|why| VirtioProblem::Name { volume: volume(), why })?;
         if !SIZES.contains(&disk.size) || !disk.size.is_multiple_of(UNIT) {
             return Err(VirtioProblem::Size { volume: volume(), size: disk.size }.into());
+        }
+        if let Some(image) = &disk.from {
+            check_file("disks", image)?;
         }
         let others = before.iter().flat_map(|other| &other.disks);
         if others.chain(&guest.disks[..index]).any(|other| other.volume == disk.volume) {

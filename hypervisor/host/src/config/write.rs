@@ -80,6 +80,10 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
         tree.strings(property::DISKS, &volumes);
         let sizes = guest.disks.iter().flat_map(|disk| disk.size.to_be_bytes());
         tree.bytes(property::DISK_SIZES, &sizes.collect::<Vec<u8>>());
+        if guest.disks.iter().any(|disk| disk.from.is_some()) {
+            let images = guest.disks.iter().map(|disk| disk.from.as_deref().unwrap_or_default());
+            tree.strings(property::DISK_IMAGES, &images.collect::<Vec<&str>>());
+        }
     }
     if !guest.networks.is_empty() {
         list(tree, property::NETWORKS, &guest.networks);

@@ -164,6 +164,11 @@ impl Domain {
         self.resident.lock().guest.volumes().next().map(String::from)
     }
 
+    /// Returns whether the guest has a volume behind a disk. A caller that has the guest parked must not call this: it has the lock that this takes.
+    pub fn has_volume(&self, volume: &str) -> bool {
+        self.resident.lock().guest.volumes().any(|name| name == volume)
+    }
+
     /// Calls `name` with the name of the volume behind a request's disk, and returns its result.
     pub fn with_volume_name<T>(&self, request: &Request, name: impl FnOnce(&str) -> T) -> T {
         name(self.resident.lock().guest.volume_name(request))

@@ -48,6 +48,7 @@ mod travel_kvm_long;
 mod travel_qemu;
 mod values;
 mod virtio;
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -98,6 +99,9 @@ fn main() -> ExitCode {
             linux_sees_what_it_sees_on_plain_qemu,
             u_boot_reads_what_it_has_written_to_a_disk,
             two_guests_talk_and_neither_has_the_others_address;
+        volumes:
+            what_linux_has_flushed_is_there_after_a_power_cut,
+            a_checkpoint_has_the_disk_as_of_its_instant;
         firmware:
             what_it_leaves_in_el2s_registers_makes_no_difference,
             a_cpu_may_have_more_than_a_cortex_a72,

@@ -29,8 +29,9 @@ fn machine<'l>(lab: &'l Lab, entropy: bool, disks: &[&str]) -> Result<Setup<'l>>
     config.cmdline = "console=ttyAMA0".to_owned();
     config.entropy = entropy;
     let disks = disks.iter();
-    config.disks =
-        disks.map(|name| DiskConfig { volume: (*name).to_owned(), size: DISK }).collect();
+    config.disks = disks
+        .map(|name| DiskConfig { volume: (*name).to_owned(), size: DISK, from: None })
+        .collect();
     // The drivers first: kernel and drivers are of one version.
     let initramfs = initramfs::make_with_virtio(workspace)?;
     let kernel = read(&setup::guests::ensure(workspace)?.kernel)?;
@@ -121,7 +122,7 @@ pub fn a_newer_linux_makes_its_random_numbers_anew_after_a_resume(lab: &Lab) -> 
 }
 
 pub fn linux_writes_and_reads_its_disk(lab: &Lab) -> Result<()> {
-    let mut stasis = machine(lab, false, &["root", "data"])?.boot()?;
+    let mut stasis = machine(lab, false, &["root", "data"])?.disk(&lab.disk()?).boot()?;
     log_in(&mut stasis)?;
     look_at_dmesg(&mut stasis)?;
     let sizes = line(&mut stasis, "echo $(cat /sys/block/vd?/size)")?;
@@ -213,7 +214,7 @@ pub fn linux_sees_what_it_sees_on_plain_qemu(lab: &Lab) -> Result<()> {
 pub fn u_boot_reads_what_it_has_written_to_a_disk(lab: &Lab) -> Result<()> {
     let mut config = guest("u-boot", 128);
     config.kind = Some(Kind::Raw);
-    config.disks = vec![DiskConfig { volume: "root".to_owned(), size: DISK }];
+    config.disks = vec![DiskConfig { volume: "root".to_owned(), size: DISK, from: None }];
     let mut stasis = lab.machine().configured(config, Some(u_boot()?)).boot()?;
     stasis.attach("u-boot")?;
     let console = &mut stasis.qemu.console;

@@ -124,6 +124,7 @@ impl RawGuest {
 pub struct RawDisk {
     pub volume: String,
     pub size: Spanned<String>,
+    pub from: Option<Spanned<String>>,
 }
 
 /// A table `[[core]]`.

@@ -266,7 +266,7 @@ fn virtio_devices_are_read_and_checked() {
         "disks = [{ volume = \"root\", size = \"1G\" }]\nnetworks = [\"lan\"]\nentropy = true",
     );
     let config = parse(&text).unwrap().configuration.guests.remove(0);
-    assert_eq!(config.disks, [DiskConfig { volume: "root".to_owned(), size: 1 << 30 }]);
+    assert_eq!(config.disks, [DiskConfig { volume: "root".to_owned(), size: 1 << 30, from: None }]);
     assert_eq!((config.networks, config.entropy), (vec!["lan".to_owned()], true));
     let error = |more: &str| error(&guest(more));
     assert!(

@@ -24,18 +24,55 @@ fn each_command_is_understood() {
         ("  checkpoint\t1 before ", of(&["1"], Some("before"))),
         ("checkpoint linux,1 before ", of(&["linux", "1"], Some("before"))),
         ("checkpoint all", of(&[], None)),
-        ("resume 3", Command::Resume { which: "3", copy: None, any_speed: false, whole: false }),
+        (
+            "resume 3",
+            Command::Resume {
+                which: "3",
+                copy: None,
+                any_speed: false,
+                whole: false,
+                keep_disks: false,
+            },
+        ),
         (
             "resume 3 --any-speed as twin",
-            Command::Resume { which: "3", copy: Some("twin"), any_speed: true, whole: false },
+            Command::Resume {
+                which: "3",
+                copy: Some("twin"),
+                any_speed: true,
+                whole: false,
+                keep_disks: false,
+            },
         ),
         (
             "resume --whole 3",
-            Command::Resume { which: "3", copy: None, any_speed: false, whole: true },
+            Command::Resume {
+                which: "3",
+                copy: None,
+                any_speed: false,
+                whole: true,
+                keep_disks: false,
+            },
         ),
         (
             "resume set-1/",
-            Command::Resume { which: "set-1/", copy: None, any_speed: false, whole: false },
+            Command::Resume {
+                which: "set-1/",
+                copy: None,
+                any_speed: false,
+                whole: false,
+                keep_disks: false,
+            },
+        ),
+        (
+            "resume 3 --keep-disks",
+            Command::Resume {
+                which: "3",
+                copy: None,
+                any_speed: false,
+                whole: false,
+                keep_disks: true,
+            },
         ),
         ("clone linux as twin", Command::Clone { guest: "linux", name: "twin" }),
         ("delete before", Command::Delete("before")),
@@ -96,15 +133,15 @@ fn mistyped_input_gets_an_answer() {
         ("checkpoint", "<guests> is missing; usage: checkpoint <guests> [name]"),
         (
             "resume",
-            "<number|name|set/> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole]",
+            "<number|name|set/> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole] [--keep-disks]",
         ),
         (
             "resume 1 as",
-            "<new name> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole]",
+            "<new name> is missing; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole] [--keep-disks]",
         ),
         (
             "resume 1 is twin",
-            "\"is\" stands where only \"as\" can; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole]",
+            "\"is\" stands where only \"as\" can; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole] [--keep-disks]",
         ),
         ("guests all", "\"all\" is one argument too many; usage: guests [--json]"),
         ("guests --jsno", "\"--jsno\" is no option of it; usage: guests [--json]"),
@@ -127,7 +164,7 @@ fn help_has_a_line_for_every_command_and_explains_each() {
     assert_eq!(help.lines().count(), 22);
     assert!(
         help.contains(
-            "  pause <guest>                                                      stop a guest's time\n"
+            "  pause <guest>                                                                     stop a guest's time\n"
         ),
         "{help}"
     );

@@ -20,10 +20,6 @@ impl Fake {
 }
 
 impl Volume for Fake {
-    fn sectors(&self) -> u64 {
-        self.bytes.len() as u64 / 512
-    }
-
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), VolumeError> {
         into.copy_from_slice(&self.bytes[offset as usize..][..into.len()]);
         self.done("read")

@@ -1,0 +1,136 @@
+//! Disks of guests that are volumes of the store: Linux writes to them, power fails, checkpoints have them.
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use stasis_host::config::DiskConfig;
+use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use xtask::initramfs;
+use xtask::setup;
+use xtask::workspace::read;
+
+use crate::linux::{BOOT_TIME, look_at_dmesg, shell};
+
+/// Bytes of the guest's disk.
+const DISK: u64 = 32 << 20;
+
+/// The image that the disk is made of: some words, and zeros between them.
+fn image() -> Vec<u8> {
+    let mut image = vec![0; (1 << 20) + 512];
+    for at in (0..image.len()).step_by(100 << 10) {
+        image[at..at + 9].copy_from_slice(b"something");
+    }
+    image
+}
+
+/// Returns a machine whose guest is Linux with a disk, made of [`image`].
+fn machine(lab: &Lab) -> Result<Setup<'_>> {
+    let workspace = &Built::get()?.workspace;
+    let mut config = guest("linux", 256);
+    config.vcpus = 2;
+    config.initrd = Some("initramfs".to_owned());
+    config.cmdline = "console=ttyAMA0".to_owned();
+    let from = Some("image".to_owned());
+    config.disks = vec![DiskConfig { volume: "root".to_owned(), size: DISK, from }];
+    // The drivers first: kernel and drivers are of one version.
+    let initramfs = initramfs::make_with_virtio(workspace)?;
+    let kernel = read(&setup::guests::ensure(workspace)?.kernel)?;
+    let machine = lab.machine().file("initramfs", initramfs).file("image", image());
+    Ok(machine.configured(config, Some(kernel)))
+}
+
+fn log_in(stasis: &mut Stasis) -> Result<()> {
+    stasis.attach("linux")?;
+    Ok(stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME).map(drop)?)
+}
+
+/// Returns what a command prints: one line.
+fn line(stasis: &mut Stasis, command: &str) -> Result<String> {
+    let lines = shell(stasis, command)?;
+    let last = lines.iter().rev().find(|line| !line.trim().is_empty());
+    Ok(last.with_context(|| format!("{command} prints nothing"))?.trim().to_owned())
+}
+
+/// Returns the hash of the first `mib` MiB of the guest's disk, as the disk has them.
+fn hash(stasis: &mut Stasis, mib: u64) -> Result<String> {
+    shell(stasis, "echo 3 > /proc/sys/vm/drop_caches")?;
+    let read = format!("dd if=/dev/vda bs=1M count={mib} 2> /dev/null");
+    line(stasis, &format!("{read} | sha256sum | head -c 64; echo"))
+}
+
+/// Writes `mib` MiB of random bytes at `at` MiB of the guest's disk. What was written is flushed only if `how` says `conv=fsync`.
+fn write(stasis: &mut Stasis, mib: u64, at: u64, how: &str) -> Result<()> {
+    let dd = "dd if=/dev/urandom of=/dev/vda bs=64k";
+    let (count, seek) = (mib * 16, at * 16);
+    shell(stasis, &format!("{dd} count={count} seek={seek} {how} 2> /dev/null")).map(drop)
+}
+
+pub fn what_linux_has_flushed_is_there_after_a_power_cut(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = machine(lab)?.disk(&disk).boot()?;
+    log_in(&mut stasis)?;
+    look_at_dmesg(&mut stasis)?;
+    let bytes = line(&mut stasis, "tr -d '\\0' < /dev/vda | wc -c")?;
+    ensure!(bytes == "99", "the image has 99 bytes that are not 0, and the disk {bytes}");
+    write(&mut stasis, 4, 2, "conv=fsync")?;
+    let flushed = hash(&mut stasis, 8)?;
+    // Past the flushed part, and not flushed.
+    write(&mut stasis, 4, 16, "oflag=direct")?;
+    stasis.kill()?;
+
+    let mut stasis = machine(lab)?.disk(&disk).boot()?;
+    log_in(&mut stasis)?;
+    let found = hash(&mut stasis, 8)?;
+    ensure!(found == flushed, "{found} is there, {flushed} was flushed");
+    stasis.detach()?;
+    let refused = stasis.refused("volume delete root")?;
+    ensure!(refused.contains("in use by guest \"linux\""), "{refused}");
+    stasis.command("volume copy root other")?;
+    let list = stasis.command("volume list")?;
+    ensure!(list.iter().any(|line| line.contains("other")), "{list:?}");
+    stasis.command("volume delete other")?;
+    stasis.quit()
+}
+
+pub fn a_checkpoint_has_the_disk_as_of_its_instant(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = machine(lab)?.disk(&disk).boot()?;
+    log_in(&mut stasis)?;
+    write(&mut stasis, 4, 0, "conv=fsync")?;
+    // The guest has not flushed this, and the checkpoint has it nevertheless.
+    write(&mut stasis, 2, 8, "oflag=direct")?;
+    let then = hash(&mut stasis, 16)?;
+    stasis.detach()?;
+    let number = stasis.checkpoint("linux", "disks")?;
+    stasis.attach("linux")?;
+    write(&mut stasis, 8, 1, "conv=fsync")?;
+    let later = hash(&mut stasis, 16)?;
+    ensure!(later != then, "nothing was written");
+    stasis.kill()?;
+
+    let mut stasis = machine(lab)?.no_archive().disk(&disk).boot()?;
+    let said = stasis.command(&format!("resume {number}"))?;
+    let kept = format!("what it had become is volume \"root-before-{number}\"");
+    ensure!(said.iter().any(|line| line.contains(&kept)), "{said:?}");
+    stasis.attach("linux")?;
+    let found = hash(&mut stasis, 16)?;
+    ensure!(found == then, "{found} is there, {then} was at the instant");
+    // It goes on with it.
+    write(&mut stasis, 1, 3, "conv=fsync")?;
+    stasis.kill()?;
+
+    let mut store = xtask::disk::store(&disk, true)?;
+    let names: Vec<String> = store.volumes().iter().map(|one| one.name.to_string()).collect();
+    ensure!(names == ["root", &format!("root-before-{number}")], "{names:?}");
+    let hash_of = |store: &mut stasis_store::Store<_>, name: &str| -> Result<String> {
+        let mut bytes = vec![0; 16 << 20];
+        store.volumes_mut().read(name, 0, &mut bytes)?;
+        Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    let before = hash_of(&mut store, &names[1])?;
+    ensure!(before == later, "{before} was kept, {later} is what it had become");
+    let usage = store.usage().free;
+    store.delete_volume(&names[1])?;
+    ensure!(store.usage().free > usage + (4 << 20), "what only the kept one had is free");
+    Ok(())
+}
