@@ -5,6 +5,7 @@
 pub mod boot;
 pub mod checkpoint;
 pub mod distributor;
+pub mod maps;
 pub mod partition;
 pub mod store;
 pub mod virtio;
