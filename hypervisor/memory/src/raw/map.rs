@@ -81,6 +81,9 @@ fn zeros<T: Default>(count: usize) -> Result<Box<[T]>, NoMemory> {
     Ok(all.into_boxed_slice())
 }
 
+/// Frames that are shared without a break: the guest stands still meanwhile, and for a turn of others in each break.
+const SHARED_AT_ONCE: usize = 2048;
+
 impl Map {
     /// Takes the blocks of a memory at `start`, which nobody else uses, and which go back to `frames`.
     ///
@@ -120,7 +123,7 @@ impl Map {
         Ok(Self { base: Arc::new(Base { start, stride, users }), tables, frames })
     }
 
-    /// Returns another memory with the same content, of which `moved` returns the pages that have frames, by block. Both share all of it. Calls `pause` after each block.
+    /// Returns another memory with the same content, of which `moved` returns the pages that have frames, by block. Both share all of it. Calls `pause` after each [`SHARED_AT_ONCE`] frames.
     ///
     /// # Errors
     ///
@@ -136,15 +139,20 @@ impl Map {
         });
         // From here on, dropping gives back what was shared.
         let other = Self { base: self.base.clone(), tables, frames: self.frames };
+        let mut shared = 0;
         for index in 0..self.tables.len() {
             let Some(from) = self.table(index) else { continue };
             let to = other.table_or_new(index)?;
+            shared += moved(index).count();
             for page in moved(index).pages() {
                 let frame = from[page].load(Ordering::Relaxed);
                 self.frames.share(frame).map_err(|_| NoFrame)?;
                 to[page].store(frame, Ordering::Relaxed);
             }
-            pause();
+            if shared >= SHARED_AT_ONCE {
+                shared = 0;
+                pause();
+            }
         }
         Ok(other)
     }
