@@ -125,6 +125,7 @@ pub struct Request {
 /// [`Gone`], if the request is no more: its device was reset, or its buffers are not in RAM.
 pub trait Transfer {
     /// Copies what the guest writes to the disk, from the byte `skip` of the data on.
+    #[expect(clippy::wrong_self_convention, reason = "it says whence the bytes come")]
     fn from_guest(&mut self, skip: u64, into: &mut [u8]) -> Result<(), Gone>;
 
     /// Gives the guest what it reads from the disk, from the byte `skip` of the data on.
@@ -216,12 +217,11 @@ impl Request {
     }
 }
 
+/// What is done with a piece of a request's data, which has this place in it.
+type Each<'e> = dyn FnMut(u64, &mut [u8]) -> Result<(), Failure> + 'e;
+
 /// Calls `each` with the place of each piece of `len` bytes, and with as much of `buffer`.
-fn pieces(
-    len: u64,
-    buffer: &mut [u8],
-    each: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn pieces(len: u64, buffer: &mut [u8], each: &mut Each<'_>) -> Result<(), Failure> {
     let mut at = 0;
     while at < len {
         let count = (len - at).min(buffer.len() as u64) as usize;
