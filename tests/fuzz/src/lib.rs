@@ -8,4 +8,5 @@ pub mod distributor;
 pub mod maps;
 pub mod partition;
 pub mod store;
+pub mod stream;
 pub mod virtio;

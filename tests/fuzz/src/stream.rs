@@ -1,0 +1,78 @@
+//! Bytes as a migration stream of QEMU's: its devices, and its memory.
+
+use std::convert::Infallible;
+
+use stasis_convert::qemu::ram::{Ram, ReadError};
+use stasis_convert::qemu::read::{Part, read};
+use stasis_convert::qemu::whole::write;
+use stasis_convert::qemu::{Backend, Cpu, Sections};
+use stasis_state::{GuestState, PAGE_SIZE, Source, invariants};
+
+/// What QEMU 10.0 has written of a machine that never ran, without its memory.
+const BASE: &[u8] =
+    include_bytes!("../../../hypervisor/convert/src/tests/virt-10.0-a57.base");
+/// Bytes of a stream's magic, which are always right.
+const MAGIC: usize = 8;
+
+struct Bytes<'b>(&'b [u8]);
+
+impl Source for Bytes<'_> {
+    type Error = Infallible;
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
+        buf.copy_from_slice(&self.0[offset as usize..][..buf.len()]);
+        Ok(())
+    }
+}
+
+/// Reads the bytes as memory; and changes the base as they say, and reads and writes a machine in it.
+pub fn run(data: &[u8]) {
+    memory(&[&BASE[..MAGIC], data].concat());
+    let mut stream = BASE.to_vec();
+    for change in data.chunks_exact(3) {
+        let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % stream.len();
+        stream[at] = change[2];
+    }
+    devices(&mut stream);
+    devices(&mut [&BASE[..MAGIC], data].concat());
+}
+
+fn memory(stream: &[u8]) {
+    let ram = match Ram::find(&mut Bytes(stream), MAGIC as u64) {
+        Ok(ram) => ram,
+        Err(ReadError::Stream(error)) => return assert_eq!(error.to_string().lines().count(), 1),
+        Err(ReadError::Source(never)) => match never {},
+    };
+    assert!(ram.end <= stream.len() as u64);
+    for block in &ram.blocks {
+        assert!(block.pages().all(|(address, at)| {
+            address < block.len && at + PAGE_SIZE as u64 <= stream.len() as u64
+        }));
+    }
+}
+
+fn devices(stream: &mut Vec<u8>) {
+    let Ok(sections) = Sections::find(stream) else { return };
+    let mut base = BASE.to_vec();
+    let fresh = Sections::find(&base).expect("a base is good");
+    let cpu = Cpu::named("cortex-a57").expect("it is known");
+    for backend in [Backend::Tcg, Backend::Kvm] {
+        let mut part = Part { bytes: stream, sections: &sections };
+        let mut fresh = Part { bytes: &mut base, sections: &fresh };
+        match read(&mut part, &mut fresh, Some(&cpu), backend) {
+            Ok(read) => {
+                let mut state = read.state;
+                state.guest.set_name("guest");
+                *state.guest.ram_size = 64 << 20;
+                // What is read is a guest, or is refused when its checkpoint is written.
+                let _ = invariants::check(&state.records());
+            }
+            Err(error) => assert_eq!(error.to_string().lines().count(), 1),
+        }
+        let _ = write(&GuestState::reset(1), stream, &sections, backend);
+    }
+}
