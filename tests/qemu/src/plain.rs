@@ -9,6 +9,7 @@ use xtask::monitor::{Monitor, Socket};
 use xtask::qemu::{Machine, Qemu};
 
 use crate::lab::Lab;
+use crate::stasis::Conversation;
 use xtask::workspace::write;
 
 /// The longest time until QEMU has its monitor.
@@ -41,14 +42,15 @@ impl Lab {
 }
 
 impl Plain {
-    /// Returns the console of the guest.
-    pub fn console(&mut self) -> &mut Console {
-        &mut self.qemu.console
-    }
-
     /// Stops the guest, writes the machine to a stream, and ends it.
     pub fn leave(mut self, stream: &Path) -> Result<()> {
         self.monitor.save(stream)
+    }
+}
+
+impl Conversation for Plain {
+    fn console(&mut self) -> &mut Console {
+        &mut self.qemu.console
     }
 }
 

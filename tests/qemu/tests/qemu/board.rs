@@ -32,11 +32,11 @@ fn raspi4() -> Result<Board> {
     Board::raspi4(&Built::get()?.workspace)
 }
 
-fn machine(lab: &Lab) -> Result<Setup<'_>> {
+pub fn machine(lab: &Lab) -> Result<Setup<'_>> {
     Ok(lab.machine().raspi4()?.time_limit(PATIENCE))
 }
 
-fn card(lab: &Lab) -> Result<PathBuf> {
+pub fn card(lab: &Lab) -> Result<PathBuf> {
     let path = lab.path("card.img");
     disk::create(&path, CARD)?;
     Ok(path)

@@ -46,6 +46,7 @@ mod times;
 mod travel_kvm;
 mod travel_kvm_long;
 mod travel_qemu;
+mod travel_qemu_long;
 mod values;
 mod virtio;
 mod volumes;
@@ -320,6 +321,12 @@ fn main() -> ExitCode {
             linux_goes_on_with_vhe,
             sgis_in_the_midst_are_all_taken,
             handlers_go_on_but_for_what_is_told;
+        travel_qemu_long:
+            every_point_of_handler_prints_in_qemu_what_it_prints_in_stasis,
+            two_vcpus_amid_their_sgis_go_on_in_qemu_and_in_stasis,
+            a_counter_goes_from_raspi4_to_qemu_and_back,
+            linux_with_two_vcpus_goes_on_in_qemu_and_comes_back,
+            linux_that_began_in_qemu_goes_on_in_stasis;
         conversion:
             qemu_loads_a_state_and_saves_the_same,
             the_gich_of_a_machine_of_qemus_is_read;

@@ -9,7 +9,7 @@ use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{Ticks, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::plain::Plain;
-use stasis_qemu_tests::stasis::Stasis;
+use stasis_qemu_tests::stasis::{Conversation, Stasis};
 use stasis_qemu_tests::tamper;
 use stasis_state::GuestState;
 use stasis_state::timer::settle_lines;

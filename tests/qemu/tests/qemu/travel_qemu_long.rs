@@ -1,0 +1,173 @@
+//! The longer ways between Stasis and plain QEMU: inside of interrupt handlers, with SGIs in flight, with Linux, and by another board.
+//! They run only by their name: `cargo xtask test travel`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use stasis_guests::workload::Model;
+use stasis_qemu_tests::guests::{SILENCE, same, ticks, transcript, waits};
+use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::stasis::{Conversation, Stasis, guest};
+use xtask::console::Console;
+use xtask::initramfs::{self, Loop};
+use xtask::qemu::Machine;
+use xtask::setup;
+use xtask::workspace::write;
+
+use crate::travel_qemu::{LIFE_TIME, arrive, to_plain, to_stasis};
+use crate::{board, handlers, linux, resume};
+
+/// SGIs that the two CPUs of `ipi` send each other.
+const SGIS: &str = "asleep: 65536 SGIs sent, 65536 taken, 0 from somebody else";
+/// The longest time that a Linux runs without Stasis.
+const LINUX_TIME: Duration = Duration::from_secs(900);
+
+/// Returns the byte that `handler` gets where it waits for one.
+fn answer(line: &str) -> Option<Vec<u8>> {
+    waits(line).then(|| b"x".to_vec())
+}
+
+pub fn every_point_of_handler_prints_in_qemu_what_it_prints_in_stasis(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = lab.machine().guest("handler")?.disk(&disk).boot()?;
+    let (mut lines, mut points) = (Vec::new(), Vec::new());
+    loop {
+        stasis.attach("handler")?;
+        if !points.is_empty() {
+            stasis.qemu.console.send(b"x")?;
+        }
+        lines.extend(handlers::transcript_to_a_point(&mut stasis.qemu.console)?);
+        if lines.last().is_some_and(|line| line == "done") {
+            break;
+        }
+        stasis.detach()?;
+        let number = stasis.checkpoint("handler", &format!("point-{}", points.len()))?;
+        points.push((number, lines.len()));
+    }
+    stasis.kill()?;
+    ensure!(points.len() >= 15, "only {} points", points.len());
+    let mut compared = 0;
+    for (number, printed) in points {
+        let mut plain = to_plain(lab, &disk, number, 1, "32M")?;
+        plain.console().send(b"x")?;
+        let found = transcript(plain.console(), answer).with_context(|| format!("{number}"))?;
+        compared += found.len();
+        let what = || format!("from the point behind \"{}\"", lines[printed - 1]);
+        same(&lines[printed..], &found).with_context(what)?;
+    }
+    ensure!(compared > 1000, "only {compared} lines");
+    Ok(())
+}
+
+/// Waits until the CPUs of `ipi` have sent each other so many SGIs more.
+fn some_sgis(console: &mut Console, signs: usize) -> Result<()> {
+    for _ in 0..signs {
+        console
+            .find_line("a sign of life", SILENCE, |line| line.ends_with(" taken").then_some(()))?;
+    }
+    Ok(())
+}
+
+/// Returns the line that says how many SGIs were sent and taken.
+fn sum_of_sgis(console: &mut Console) -> Result<String> {
+    let find = |line: &str| line.starts_with("asleep: ").then(|| line.to_owned());
+    Ok(console.find_line("the sum of the SGIs", LIFE_TIME, find)?)
+}
+
+pub fn two_vcpus_amid_their_sgis_go_on_in_qemu_and_in_stasis(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut config = guest("ipi", 32);
+    config.vcpus = 2;
+    let machine = lab.machine().cpus(3).configured(config, Some(lab.guest("ipi")?));
+    let mut stasis = machine.disk(&disk).boot()?;
+    stasis.attach("ipi")?;
+    some_sgis(&mut stasis.qemu.console, 3)?;
+    stasis.detach()?;
+    let number = stasis.checkpoint("ipi", "amid-sgis")?;
+    stasis.kill()?;
+
+    let mut plain = to_plain(lab, &disk, number, 2, "32M")?;
+    some_sgis(plain.console(), 5)?;
+    let back = to_stasis(lab, plain, "ipi", &disk)?;
+    let mut stasis = arrive(lab, &disk, back)?;
+    stasis.attach("ipi")?;
+    let sum = sum_of_sgis(&mut stasis.qemu.console)?;
+    ensure!(sum == SGIS, "after QEMU and Stasis: {sum}");
+    stasis.kill()?;
+
+    // And to the end in QEMU.
+    let mut plain = to_plain(lab, &disk, number, 2, "32M")?;
+    let sum = sum_of_sgis(plain.console())?;
+    ensure!(sum == SGIS, "in QEMU: {sum}");
+    Ok(())
+}
+
+pub fn a_counter_goes_from_raspi4_to_qemu_and_back(lab: &Lab) -> Result<()> {
+    let (card, mut model) = (board::card(lab)?, Model::new());
+    let mut stasis = board::machine(lab)?.guest("counter")?.disk(&card).boot()?;
+    let before = resume::watch(&mut stasis, &mut model, 5)?;
+    let number = stasis.checkpoint("counter", "raspi4")?;
+    stasis.kill()?;
+    let mut plain = to_plain(lab, &card, number, 1, "32M")?;
+    let over_there = ticks(plain.console(), &mut model, 20)?;
+    resume::follows(&before, &over_there)?;
+    let number = to_stasis(lab, plain, "counter", &card)?;
+    let mut stasis = board::machine(lab)?.no_archive().disk(&card).boot()?;
+    stasis.resume(number)?;
+    resume::follows(&over_there, &resume::watch(&mut stasis, &mut model, 10)?)?;
+    stasis.quit()
+}
+
+/// Brings a Linux whose loop runs to Stasis, and looks at it there. `last` is the last step that was seen.
+fn linux_in_stasis(
+    lab: &Lab,
+    disk: &Path,
+    number: u64,
+    hashes: &mut Loop,
+    last: u64,
+) -> Result<Stasis> {
+    let mut stasis = arrive(lab, disk, number)?;
+    stasis.attach("linux")?;
+    linux::watch(&mut stasis, hashes, last, 10)?;
+    linux::shell(&mut stasis, "kill %1; wait")?;
+    linux::dmesg_is_silent(&mut stasis)?;
+    Ok(stasis)
+}
+
+pub fn linux_with_two_vcpus_goes_on_in_qemu_and_comes_back(lab: &Lab) -> Result<()> {
+    let (disk, mut hashes) = (lab.disk()?, Loop::new());
+    let mut stasis = linux::machine(lab, 2)?.cpus(3).disk(&disk).boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
+    linux::look_at_dmesg(&mut stasis)?;
+    stasis.qemu.console.send_line("loop &")?;
+    let last = linux::watch(&mut stasis, &mut hashes, 0, 5)?;
+    stasis.detach()?;
+    let number = stasis.checkpoint("linux", "in-the-loop")?;
+    stasis.kill()?;
+
+    let mut plain = to_plain(lab, &disk, number, 2, "256M")?;
+    let last = linux::watch(&mut plain, &mut hashes, last, 10)?;
+    let seen = linux::shell(&mut plain, "grep -c ^processor /proc/cpuinfo")?;
+    ensure!(seen.iter().any(|line| line.trim() == "2"), "it has {seen:?} CPUs");
+    linux::dmesg_is_silent(&mut plain)?;
+    let number = to_stasis(lab, plain, "linux", &disk)?;
+    linux_in_stasis(lab, &disk, number, &mut hashes, last)?.kill()
+}
+
+pub fn linux_that_began_in_qemu_goes_on_in_stasis(lab: &Lab) -> Result<()> {
+    let (disk, mut hashes) = (lab.disk()?, Loop::new());
+    let workspace = &Built::get()?.workspace;
+    let initrd = lab.path("initramfs");
+    write(&initrd, &initramfs::make(workspace)?)?;
+    let machine = Machine::plain(setup::guests::ensure(workspace)?.kernel, Some(&initrd));
+    let machine = machine.cpu("cortex-a72").cpus(2).memory("256M").cmdline("console=ttyAMA0");
+    let mut plain = lab.plain(machine.time_limit(LINUX_TIME))?;
+    plain.console().wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
+    linux::shell(&mut plain, "dmesg -c > /dev/null")?;
+    plain.console().send_line("loop &")?;
+    let last = linux::watch(&mut plain, &mut hashes, 0, 5)?;
+    let number = to_stasis(lab, plain, "linux", &disk)?;
+    linux_in_stasis(lab, &disk, number, &mut hashes, last)?.kill()
+}
