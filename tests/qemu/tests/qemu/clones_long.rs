@@ -1,11 +1,31 @@
-//! Many clones, which take minutes.
+//! What takes minutes with clones, or counts.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use stasis_host::config::GuestConfig;
+use stasis_qemu_tests::guests::numbers;
 use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::guest;
 
-use crate::clones::linux_with_clones;
+use crate::clones::{GUEST, linux_with_clones};
 
 /// The original and fifteen clones have 4 GiB together.
 pub fn sixteen_linux_fit_in_1_gib(lab: &Lab) -> Result<()> {
     linux_with_clones(lab, 15)?.quit()
+}
+
+/// Counted by the machine's own clock, whose microsecond is a thousand instructions.
+pub fn a_clone_of_256_mib_takes_at_most_300_000_instructions(lab: &Lab) -> Result<()> {
+    let config = GuestConfig { vcpus: 1, ..guest(GUEST, 256) };
+    let machine = lab.machine().configured(config, Some(lab.guest(GUEST)?)).cpus(1);
+    let mut stasis = machine.cpu("cortex-a57,cntfrq=1000000000").counting_instructions(0).boot()?;
+    for name in ["twin", "third"] {
+        let lines = stasis.command(&format!("clone {GUEST} as {name}"))?;
+        let line = lines.iter().find(|line| line.contains("stood still")).context("no line")?;
+        println!("{line}");
+        let [micros, pause] = numbers(line)[..] else {
+            anyhow::bail!("\"{line}\" has two numbers")
+        };
+        ensure!(micros < 300 && pause <= micros, "{line}");
+    }
+    stasis.quit()
 }

@@ -132,9 +132,9 @@ fn main() -> ExitCode {
             a_guest_without_memory_waits_and_goes_on_when_another_is_removed,
             a_guest_takes_memory_as_it_writes_if_it_is_configured_so,
             what_can_not_be_cloned_is_named,
-            a_linux_and_its_clone_go_on,
-            a_clone_of_256_mib_takes_at_most_300_000_instructions;
+            a_linux_and_its_clone_go_on;
         clones_long:
+            a_clone_of_256_mib_takes_at_most_300_000_instructions,
             sixteen_linux_fit_in_1_gib;
         console:
             mistyped_input_gets_an_answer,
