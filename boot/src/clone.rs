@@ -40,6 +40,11 @@ pub enum CloneError {
         "guest \"{0}\" shares memory with others, which a clone can't: checkpoint it, and resume it as another guest"
     )]
     Shares(alloc::string::String),
+    /// The guest has disks, which a clone would write, too.
+    #[error(
+        "guest \"{0}\" has disks, and two guests can't write one: checkpoint it, and resume it as another guest"
+    )]
+    Disks(alloc::string::String),
     /// A guest has a window on a core, which must not wait for memory.
     #[error(
         "guest \"{0}\" has a window on a core: what it writes after a clone would take memory and time, which it must not wait for"
@@ -92,6 +97,9 @@ pub fn clone(
         work.with_store(|store| loading::finish(store, domain, out).map_err(CloneError::from))?;
     }
     let Taken { mut state, ram, did, pause_micros } = take(work.task, domain)?;
+    if state.devices.virtio.volumes().next().is_some() {
+        return Err(CloneError::Disks(domain.name.clone()));
+    }
     state.guest.set_name(name);
     // The clone is a guest that no checkpoint has.
     state.lineage = None;
@@ -155,7 +163,8 @@ fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
         // What a person has stopped, or could not go on, does not go on by being cloned.
         other => other,
     };
-    let (guest, vcpus) = (admitted.guest, admitted.vcpus);
+    let (mut guest, vcpus) = (admitted.guest, admitted.vcpus);
+    guests::renew(&mut guest);
     let domain = guests::add(placement, guest, vcpus, ram, Given::default(), then)?;
     if then == RunState::Running {
         notes::runs(&domain);
