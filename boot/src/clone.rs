@@ -163,8 +163,7 @@ fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
         // What a person has stopped, or could not go on, does not go on by being cloned.
         other => other,
     };
-    let (mut guest, vcpus) = (admitted.guest, admitted.vcpus);
-    guests::renew(&mut guest);
+    let (guest, vcpus) = (admitted.guest, admitted.vcpus);
     let domain = guests::add(placement, guest, vcpus, ram, Given::default(), then)?;
     if then == RunState::Running {
         notes::runs(&domain);
