@@ -91,7 +91,7 @@ pub fn a_clone_is_stored_and_resumed_and_outlives_its_original(lab: &Lab) -> Res
     stasis.resume(before)?;
     this_goes_on(&mut stasis, GUEST)?;
     this_goes_on(&mut stasis, "twin")?;
-    stasis.command(&format!("clone twin as third"))?;
+    stasis.command("clone twin as third")?;
     stasis.command("restart waves")?;
     stasis.command("stop waves")?;
     stasis.command("remove waves")?;
