@@ -136,6 +136,10 @@ fn provide_one(
     disk: &mut DiskConfig,
 ) -> Result<(), DiskNotMade> {
     let volume = disk.volume.as_str();
+    if store.has_lost_writes(volume) {
+        log::warn!("volume \"{volume}\" is what its last flush has made it");
+        store.volumes_mut().close(volume);
+    }
     if let Ok(found) = store.find_volume(volume) {
         if found.length < disk.size {
             let (volume, length, size) = (volume.to_string(), found.length, disk.size);

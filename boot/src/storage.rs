@@ -20,6 +20,7 @@ use stasis_hw::{sd, virtio_blk};
 use stasis_run::interrupts;
 use stasis_run::turns::Task;
 use stasis_store::partition::Partition;
+use stasis_store::volume::Name;
 use stasis_store::{Error, Store};
 
 /// Why there is no store.
@@ -54,16 +55,20 @@ pub struct Storage {
     store: Result<Store<Driver>, NoStore>,
     /// The slots in which a card may appear; none if the disk is no card.
     slots: Vec<Sdhci>,
+    /// The volumes of which unflushed writes went with a card that was pulled. The next store that is opened refuses them.
+    lost: Vec<Name>,
     /// Whether what is written to a card is read again and compared.
     verify_writes: bool,
 }
 
-/// Opens the store in a partition of a disk, and logs how full it is.
+/// Opens the store in a partition of a disk, and logs how full it is. `lost` are the volumes that have lost writes: the store takes them.
 fn open(
     (driver, partition): (Driver, Partition),
     task: &mut Task,
+    lost: &mut Vec<Name>,
 ) -> Result<Store<Driver>, NoStore> {
     let mut store = Store::open(driver.lend(task), partition)?;
+    store.lose_writes(core::mem::take(lost));
     let usage = store.usage();
     if !store.partition().is_aligned() {
         log::warn!(
@@ -99,11 +104,12 @@ impl Storage {
         if let Some(Device { intid: intid @ 1.., .. }) = device {
             interrupts::open_disk(intid);
         }
-        let store = disk.and_then(|disk| open(disk, task));
+        let mut lost = Vec::new();
+        let store = disk.and_then(|disk| open(disk, task, &mut lost));
         if let Err(error) = &store {
             log::warn!("no store: {error}");
         }
-        (Self { store, slots, verify_writes: true }, device)
+        (Self { store, slots, lost, verify_writes: true }, device)
     }
 
     /// Sets whether what is written to a card is read again and compared. At first it is.
@@ -156,11 +162,15 @@ impl Storage {
         let taken = core::mem::replace(&mut self.store, Err(NoStore::InUse));
         let mut store = taken.and_then(|store| {
             let mut store = store.map_device(|driver| driver.lend(task));
-            store.device_mut().check()?;
+            if let Err(error) = store.device_mut().check() {
+                self.lost.extend(store.unflushed_volumes());
+                return Err(error.into());
+            }
             Ok(store.map_device(Disk::keep))
         });
         if store.is_err() && !self.slots.is_empty() {
-            store = Disk::card(&self.slots, task).and_then(|disk| open(disk, task));
+            let disk = Disk::card(&self.slots, task);
+            store = disk.and_then(|disk| open(disk, task, &mut self.lost));
         }
         store.inspect_err(|error| self.store = Err(error.clone()))
     }

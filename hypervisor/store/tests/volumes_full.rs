@@ -302,12 +302,14 @@ fn what_was_not_flushed_when_a_disk_was_opened_anew_is_said_to_be_lost() {
             store.take_instants(&[name]).unwrap_err(),
         ];
         assert!(refused.iter().all(|one| matches!(one, Error::WritesLost { .. })), "{refused:?}");
+        assert!(store.has_lost_writes(name));
         assert_eq!(store.unflushed_volumes().len(), 2);
     }
     write(&mut store, "c", 0, 2, 1);
     store.volumes_mut().flush("c").unwrap();
     for name in ["a", "b"] {
         store.volumes_mut().close(name);
+        assert!(!store.has_lost_writes(name));
         store.volumes_mut().read(name, 0, &mut block).unwrap();
         assert_eq!(block, [1; BLOCK]);
         store.volumes_mut().flush(name).unwrap();

@@ -40,6 +40,11 @@ impl<D: BlockDevice> Store<D> {
         self.lost.dedup();
     }
 
+    /// Returns whether a volume has lost writes, and is not closed since.
+    pub fn has_lost_writes(&mut self, name: &str) -> bool {
+        self.check_not_lost(name).is_err()
+    }
+
     /// Refuses an access to a volume that has lost writes.
     pub(super) fn check_not_lost(&mut self, name: &str) -> Result<(), D> {
         self.note_lost();
