@@ -203,7 +203,7 @@ pub fn linux_sees_what_it_sees_on_plain_qemu(lab: &Lab) -> Result<()> {
     plain.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
     let expected = workload(&mut plain.console)?;
     drop(plain);
-    let mut stasis = machine(lab, true, &["root"])?.boot()?;
+    let mut stasis = machine(lab, true, &["root"])?.disk(&lab.disk()?).boot()?;
     log_in(&mut stasis)?;
     let found = workload(&mut stasis.qemu.console)?;
     same(&expected, &found)?;
@@ -215,7 +215,8 @@ pub fn u_boot_reads_what_it_has_written_to_a_disk(lab: &Lab) -> Result<()> {
     let mut config = guest("u-boot", 128);
     config.kind = Some(Kind::Raw);
     config.disks = vec![DiskConfig { volume: "root".to_owned(), size: DISK, from: None }];
-    let mut stasis = lab.machine().configured(config, Some(u_boot()?)).boot()?;
+    let disk = lab.disk()?;
+    let mut stasis = lab.machine().configured(config, Some(u_boot()?)).disk(&disk).boot()?;
     stasis.attach("u-boot")?;
     let console = &mut stasis.qemu.console;
     console.wait_for("Hit any key to stop autoboot", SILENCE)?;
