@@ -88,22 +88,23 @@ fn a_guest_with_virtio_devices_is_written_in_the_version_that_has_them() {
 #[test]
 fn what_no_virtio_device_can_have_is_refused() {
     let memory = ram("a");
-    let changes: [(&str, &dyn Fn(&mut GuestState)); 8] = [
-        ("device_id", &|state| state.devices.virtio.device_id[7] = 5),
-        ("driver_features", &|state| state.devices.virtio.driver_features[0] = 1),
-        ("interrupt_status", &|state| state.devices.virtio.interrupt_status[2] = 4),
-        ("queue_num", &|state| state.devices.virtio.queue_num[0] = 12),
-        ("queue_ready", &|state| state.devices.virtio.queue_ready[3] = 2),
-        ("capacity", &|state| state.devices.virtio.capacity[0] = 1 << 54),
-        ("mac", &|state| state.devices.virtio.mac[1] = 1 << 48),
-        ("name", &|state| state.devices.virtio.set_name(2, "x")),
+    type Change = fn(&mut GuestState);
+    let changes: [(&str, Change); 8] = [
+        ("device_id", |state| state.devices.virtio.device_id[7] = 5),
+        ("driver_features", |state| state.devices.virtio.driver_features[0] = 1),
+        ("interrupt_status", |state| state.devices.virtio.interrupt_status[2] = 4),
+        ("queue_num", |state| state.devices.virtio.queue_num[0] = 12),
+        ("queue_ready", |state| state.devices.virtio.queue_ready[3] = 2),
+        ("capacity", |state| state.devices.virtio.capacity[0] = 1 << 54),
+        ("mac", |state| state.devices.virtio.mac[1] = 1 << 48),
+        ("name", |state| state.devices.virtio.set_name(2, "x")),
     ];
     for (register, change) in changes {
         let mut saved = state(1, memory.len());
         saved.devices.virtio = common::virtio();
         change(&mut saved);
         let capture = Capture::new(saved.records(), &memory, &[], Routines::default());
-        let error = capture.err().expect(register).to_string();
+        let error = capture.expect_err(register).to_string();
         assert!(error.contains(register), "{error}");
     }
 }

@@ -36,7 +36,7 @@ fn find(stream: &[u8]) -> Result<Ram, Error> {
 /// Returns what begins a stream with two blocks of memory.
 fn start() -> Vec<u8> {
     let mut bytes = b"QEVM\0\0\0\x03\x01\0\0\0\x02\x03ram\0\0\0\0\0\0\0\x04".to_vec();
-    bytes.extend((2 * LEN | 4).to_be_bytes());
+    bytes.extend(((2 * LEN) | 4).to_be_bytes());
     for name in [NAME, "virt.flash0"] {
         bytes.push(name.len() as u8);
         bytes.extend(name.bytes());

@@ -108,7 +108,7 @@ proptest! {
         // The GIC is compared, and the identity is QEMU's.
         let mut was = state;
         for state in [&mut was, &mut back.state] {
-            state.distributor = Default::default();
+            *state.distributor = Default::default();
             state.vcpus[0].cpu_interface = Default::default();
             state.vcpus[0].identity = Default::default();
         }
@@ -222,7 +222,7 @@ fn what_stasis_does_not_have_is_refused_by_its_name() {
 #[test]
 fn a_cpu_that_waits_is_told_of_its_interrupt() {
     let mut state = plain();
-    state.distributor = Box::new(Vgic::new(288, 1).distributor);
+    *state.distributor = Vgic::new(288, 1).distributor;
     *state.distributor.ctlr = 1;
     let cpu = &mut state.vcpus[0].cpu_interface;
     *cpu = Default::default();

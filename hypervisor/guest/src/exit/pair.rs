@@ -51,7 +51,7 @@ mod tests {
     const DEVICE: u64 = 0xffff_0000_0912_0010;
 
     fn fault(cause: Cause, virtual_address: u64) -> Fault {
-        let (ipa, kind) = (Some(0x0912_0000 | virtual_address % PAGE), FaultKind::Translation);
+        let (ipa, kind) = (Some(0x0912_0000 + virtual_address % PAGE), FaultKind::Translation);
         Fault { cause, virtual_address, ipa, kind, on_walk: false }
     }
 
