@@ -166,13 +166,16 @@ const WORKLOAD: &[&str] = &[
     "sleep 1; md5sum /dev/vda; dmesg | grep -c -i 'i/o error'",
 ];
 
-/// Returns the lines that [`WORKLOAD`] prints, without times and speeds.
+/// Returns the lines that [`WORKLOAD`] prints, without the kernel's log, times and speeds, and without the echo of long commands.
 fn workload(console: &mut Console) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for command in WORKLOAD {
         lines.push((*command).to_owned());
         let printed = shell_at(console, command)?;
-        lines.extend(printed.into_iter().filter(|line| !line.contains("copied")));
+        let is_told = |line: &String| {
+            !line.starts_with('[') && !line.contains("copied") && !line.contains("guest# ")
+        };
+        lines.extend(printed.into_iter().filter(is_told));
     }
     Ok(lines)
 }
