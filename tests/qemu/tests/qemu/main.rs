@@ -49,6 +49,7 @@ mod travel_qemu;
 mod travel_qemu_long;
 mod values;
 mod virtio;
+mod virtio_long;
 mod volumes;
 
 use std::process::ExitCode;
@@ -98,7 +99,8 @@ fn main() -> ExitCode {
             a_newer_linux_makes_its_random_numbers_anew_after_a_resume,
             linux_writes_and_reads_its_disk,
             linux_sees_what_it_sees_on_plain_qemu,
-            u_boot_reads_what_it_has_written_to_a_disk,
+            u_boot_reads_what_it_has_written_to_a_disk;
+        virtio_long:
             two_guests_talk_and_neither_has_the_others_address;
         volumes:
             what_linux_has_flushed_is_there_after_a_power_cut,
