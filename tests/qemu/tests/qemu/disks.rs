@@ -134,7 +134,7 @@ pub fn full_store<'l>(lab: &'l Lab, machine: impl Fn(&'l Lab) -> Result<Setup<'l
 }
 
 pub fn a_disk_that_fails_during_a_checkpoint(lab: &Lab) -> Result<()> {
-    failing_disk(lab, |lab| Ok(lab.machine()), &["failed writing", "status 1"])
+    failing_disk(lab, |lab| Ok(lab.machine()), &["failed writing", "an I/O error"])
 }
 
 /// Checks, on a machine whose disk has a bad place, that the checkpoint that needs the place fails with these words, and that
