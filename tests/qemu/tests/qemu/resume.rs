@@ -209,9 +209,9 @@ pub fn file(disk: &Path, number: u64) -> Result<File> {
     File::parse(&tamper::get(disk, number)?)
 }
 
-/// Makes sure that two checkpoints are of the same guest, but for these records, and their identities.
+/// Makes sure that two checkpoints are of the same guest, but for these records, their identities, and the order in which their pages were touched first.
 pub fn same(first: &File, second: &File, but: &[RecordType]) -> Result<()> {
-    let but = [but, &[RecordType::Checkpoint]].concat();
+    let but = [but, &[RecordType::Checkpoint, RecordType::RamDirectory]].concat();
     let (one, other) = (first.without(&but), second.without(&but));
     ensure!(one.len() == other.len(), "{} records are now {}", one.len(), other.len());
     for (one, other) in one.into_iter().zip(other) {

@@ -57,7 +57,10 @@ pub fn two_guests_talk_and_neither_has_the_others_address(lab: &Lab) -> Result<(
     )?;
     stasis.detach()?;
     stasis.attach("one")?;
-    let received = line(&mut stasis, "sleep 1; sha256sum < /tmp/in")?;
+    let received = line(
+        &mut stasis,
+        "n=0; until [ $(wc -c < /tmp/in) = 8388608 ] || [ $n = 20 ]; do sleep 1; n=$((n+1)); done; sha256sum < /tmp/in",
+    )?;
     ensure!(received == sent, "{sent} was sent, and {received} came");
     let address = line(&mut stasis, "cat /sys/class/net/eth0/address")?;
     stasis.detach()?;
