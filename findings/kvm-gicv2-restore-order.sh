@@ -13,9 +13,11 @@ set -eu
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 cd "$WORK"
-mkdir -p src apt/state/lists/partial apt/cache/archives/partial
+mkdir -p src apt/none/partial apt/state/lists/partial apt/cache/archives/partial
 CODENAME=$(. /etc/os-release; echo "$VERSION_CODENAME")
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $CODENAME main" > apt/sources.list
+# The mirror is the one that this system uses: apt names it with what an update would fetch.
+MIRROR=$(apt-get -o Dir::State::lists="$WORK/apt/none" --print-uris update | sed -n "s|^'\(.*\)dists/$CODENAME/InRelease'.*|\1|p" | head -1)
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $MIRROR $CODENAME main" > apt/sources.list
 set -- -o Dir::Etc::sourcelist="$WORK/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State="$WORK/apt/state" \
     -o Dir::State::status=/dev/null -o Dir::Cache="$WORK/apt/cache" -o APT::Architecture=arm64 -o APT::Architectures=arm64 \
     -o Acquire::Languages=none -o APT::Sandbox::User=
