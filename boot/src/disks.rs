@@ -248,7 +248,7 @@ fn done_by(lent: &mut dyn Lent, wanted: Wanted) {
     wanted.carry_out(&mut volume);
 }
 
-/// Has `carry_out` do a request of each guest that has one. Returns whether there may be more.
+/// Calls `carry_out` with a request of each guest that has one. Returns whether there may be more.
 fn serve_all(carry_out: &mut dyn FnMut(Wanted)) -> bool {
     let mut is_more = false;
     for domain in registry::all() {

@@ -95,7 +95,7 @@ impl Visitor for Counting<'_> {
     fn fault(&mut self) {}
 }
 
-/// Who has blocks.
+/// The owner of blocks: a checkpoint or a volume.
 enum Owner {
     Checkpoint(Checkpoint),
     Volume(Volume),

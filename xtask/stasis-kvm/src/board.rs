@@ -161,7 +161,7 @@ impl Board {
         while pl011::can_receive(&self.devices.pl011)
             && let Some(character) = self.typed.pop_front()
         {
-            // It has room, as was just asked.
+            // The UART has room, as was just asked.
             let _ = pl011::receive(&mut self.devices.pl011, character);
         }
         if let Some(line) = Line::of(&self.devices.pl011, 0) {

@@ -1,4 +1,4 @@
-//! Whose map a node stands in: [`Whose`].
+//! The owner of the map that a node stands in: [`Whose`].
 
 use crate::error::Error;
 use crate::volume::Name;

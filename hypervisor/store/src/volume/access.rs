@@ -148,7 +148,7 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         let mut open = self.store.take_open(name)?;
         let builder = self.beside.map(|builder| builder as &dyn UnderWay<D>);
         let result = action(self.store, &mut open, builder.as_slice());
-        // It has room: one was taken out, or reserved.
+        // The list of open volumes has room: one was taken out, or reserved.
         self.store.open.push(open);
         if let (Some(failed), Err(Error::Device { .. })) = (&mut self.failed, &result) {
             // What can't be read has nothing to do with the checkpoint.

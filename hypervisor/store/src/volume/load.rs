@@ -87,7 +87,7 @@ impl<D: BlockDevice> Store<D> {
             let mut under_way: Vec<&dyn UnderWay<D>> = beside.to_vec();
             under_way.push(map);
             let sealed = self.seal(&mut other.map, &under_way);
-            // It has room: one was taken out.
+            // The list of open volumes has room: one was taken out.
             self.open.push(other);
             sealed?;
         }

@@ -1,5 +1,5 @@
 //! The longer ways between Stasis and plain QEMU: inside of interrupt handlers, with SGIs in flight, with Linux, and by another board.
-//! They run only by their name: `cargo xtask test travel`.
+//! These tests run only by their name: `cargo xtask test travel`.
 
 use std::path::Path;
 use std::time::Duration;

@@ -115,7 +115,7 @@ pub fn a_checkpoint_has_the_disk_as_of_its_instant(lab: &Lab) -> Result<()> {
     stasis.attach("linux")?;
     let found = hash(&mut stasis, 16)?;
     ensure!(found == then, "{found} is there, {then} was at the instant");
-    // It goes on with it.
+    // The guest goes on with the disk.
     write(&mut stasis, 1, 3, "conv=fsync")?;
     stasis.kill()?;
 
