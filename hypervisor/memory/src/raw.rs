@@ -285,9 +285,12 @@ impl<M: Machine> Raw<M> {
             // one piece, and begins at a multiple of 8. 2. They promised that nobody has a reference to it. 3. No other bytes are accessed.
             is_repeated = unsafe { M::is_repeated(at) };
         });
+        if !is_repeated {
+            return Ok(None);
+        }
         let mut word = [0; 8];
         self.read(start, &mut word)?;
-        Ok(is_repeated.then_some(u64::from_le_bytes(word)))
+        Ok(Some(u64::from_le_bytes(word)))
     }
 
     /// Writes `bytes`, as far as they are there, back to the point of coherency and drops them from the data caches.
