@@ -17,7 +17,7 @@ use xtask::board::Board;
 use xtask::card::{self, boot, fat};
 use xtask::content::Content;
 use xtask::disk;
-use xtask::initramfs::{self, Loop};
+use xtask::initramfs::Loop;
 use xtask::qemu::Machine;
 use xtask::workspace::{read, write};
 
@@ -203,15 +203,8 @@ pub fn a_counter_crosses_to_raspi4_and_back(lab: &Lab) -> Result<()> {
 pub fn linux_crosses_to_virt_and_back(lab: &Lab) -> Result<()> {
     // One image is the card of the one and the disk of the other.
     let (card, mut hashes) = (card(lab)?, Loop::new());
-    let mut stasis = linux::machine(lab, 1)?.raspi4()?.time_limit(PATIENCE).disk(&card).boot()?;
-    stasis.attach("linux")?;
-    stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
-    linux::look_at_dmesg(&mut stasis)?;
-    stasis.qemu.console.send_line("loop &")?;
-    let last = linux::watch(&mut stasis, &mut hashes, 0, 10)?;
-    stasis.detach()?;
-    let number = stasis.checkpoint("linux", "raspi4")?;
-    stasis.kill()?;
+    let setup = linux::machine(lab, 1)?.raspi4()?.time_limit(PATIENCE).disk(&card);
+    let (number, last) = linux::store_in_its_loop(setup, &mut hashes, 10, "raspi4")?;
 
     let go_on =
         |setup: Setup<'_>, number: u64, last: u64, hashes: &mut Loop| -> Result<(Stasis, u64)> {

@@ -53,6 +53,26 @@ pub fn shell_at(console: &mut Console, command: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Boots a Linux, has its shell run `loop` for some steps, stores the guest under a name, and ends the machine. Returns the checkpoint's number and the
+/// last step that was seen.
+pub fn store_in_its_loop(
+    setup: Setup<'_>,
+    hashes: &mut Loop,
+    steps: u64,
+    name: &str,
+) -> Result<(u64, u64)> {
+    let mut stasis = setup.boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    look_at_dmesg(&mut stasis)?;
+    stasis.qemu.console.send_line("loop &")?;
+    let last = watch(&mut stasis, hashes, 0, steps)?;
+    stasis.detach()?;
+    let number = stasis.checkpoint("linux", name)?;
+    stasis.kill()?;
+    Ok((number, last))
+}
+
 /// Returns what `loop` prints, `count` times: the last step.
 pub fn watch(
     stasis: &mut impl Conversation,

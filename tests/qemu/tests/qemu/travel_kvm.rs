@@ -7,7 +7,7 @@ use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::nested::{Host, Nested};
 use stasis_qemu_tests::stasis::{Conversation, Stasis};
 use stasis_qemu_tests::tamper;
-use xtask::initramfs::{self, Loop};
+use xtask::initramfs::Loop;
 
 use crate::linux;
 use crate::resume::{follows, watch};
@@ -46,15 +46,8 @@ pub fn a_counter_goes_on_on_a_kvm_and_comes_back(lab: &Lab) -> Result<()> {
 /// Takes a Linux with two vCPUs to a host, and back.
 pub fn linux_there_and_back(lab: &Lab, host: Host) -> Result<()> {
     let (disk, mut hashes) = (lab.disk()?, Loop::new());
-    let mut stasis = linux::machine(lab, 2)?.cpus(3).disk(&disk).boot()?;
-    stasis.attach("linux")?;
-    stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
-    linux::look_at_dmesg(&mut stasis)?;
-    stasis.qemu.console.send_line("loop &")?;
-    let last = linux::watch(&mut stasis, &mut hashes, 0, 10)?;
-    stasis.detach()?;
-    let number = stasis.checkpoint("linux", "stasis")?;
-    stasis.kill()?;
+    let setup = linux::machine(lab, 2)?.cpus(3).disk(&disk);
+    let (number, last) = linux::store_in_its_loop(setup, &mut hashes, 10, "stasis")?;
 
     let mut nested = Nested::boot(lab, host, &[tamper::get(&disk, number)?])?;
     nested.run(0)?;

@@ -137,15 +137,8 @@ fn linux_in_stasis(
 
 pub fn linux_with_two_vcpus_goes_on_in_qemu_and_comes_back(lab: &Lab) -> Result<()> {
     let (disk, mut hashes) = (lab.disk()?, Loop::new());
-    let mut stasis = linux::machine(lab, 2)?.cpus(3).disk(&disk).boot()?;
-    stasis.attach("linux")?;
-    stasis.qemu.console.wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
-    linux::look_at_dmesg(&mut stasis)?;
-    stasis.qemu.console.send_line("loop &")?;
-    let last = linux::watch(&mut stasis, &mut hashes, 0, 5)?;
-    stasis.detach()?;
-    let number = stasis.checkpoint("linux", "in-the-loop")?;
-    stasis.kill()?;
+    let setup = linux::machine(lab, 2)?.cpus(3).disk(&disk);
+    let (number, last) = linux::store_in_its_loop(setup, &mut hashes, 5, "in-the-loop")?;
 
     let mut plain = to_plain(lab, &disk, number, 2, "256M")?;
     let last = linux::watch(&mut plain, &mut hashes, last, 10)?;
