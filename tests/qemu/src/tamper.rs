@@ -129,6 +129,14 @@ pub fn switched_off(disk: &Path, number: u64) -> Result<u64> {
     put(disk, "switched-off", &captured(&state, &ram)?)
 }
 
+/// Returns the guest-physical addresses of the pages that a checkpoint says were touched first, in that order.
+pub fn touched(bytes: &[u8]) -> Result<Vec<u64>> {
+    let opened = Index::open(&mut Bytes(bytes), Routines::default());
+    let (_, index) = opened.map_err(|error| anyhow!("{error:?}"))?;
+    let runs = index.touched().iter().map(|run| run.pages());
+    Ok(runs.flat_map(|(first, pages)| (0..pages).map(move |n| first + n * PAGE)).collect())
+}
+
 /// Returns where the bytes of a checkpoint have the page at a guest-physical address, whose memory is in blocks.
 pub fn page_at(bytes: &[u8], address: u64) -> Result<usize> {
     let source = &mut Bytes(bytes);

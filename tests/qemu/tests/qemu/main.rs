@@ -125,7 +125,7 @@ fn main() -> ExitCode {
             a_damaged_page_stops_its_guest_by_name_and_no_other,
             a_guest_waits_for_a_disk_that_fails,
             a_card_that_is_pulled_is_waited_for_and_another_one_is_told_from_it,
-            a_linux_that_is_resumed_again_waits_for_less,
+            what_a_linux_has_touched_first_is_loaded_first,
             a_checkpoint_is_needed_until_all_of_it_is_loaded;
         clones:
             original_and_clones_go_on_from_the_instant_and_see_nothing_of_each_other,
