@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::checkout::{Checkout, NoCheckout};
 use crate::config::Config;
 use crate::output::Output;
-use crate::{archive, card, checkpoint, console, convert, disk, output, report, volume};
+use crate::{archive, card, checkpoint, console, convert, disk, gdb, output, report, volume};
 
 /// `stasis` itself.
 #[derive(Debug, Parser)]
@@ -85,6 +85,9 @@ pub enum Command {
     /// Stay at a machine's console: through a socket of QEMU's or a serial device
     #[command(after_help = console::DETAILS)]
     Console(console::Arguments),
+    /// Debug a guest: gdb or lldb on a checkpoint
+    #[command(after_help = gdb::DETAILS)]
+    Gdb(gdb::Arguments),
 }
 
 impl Command {
@@ -117,6 +120,7 @@ impl Command {
             }
             Self::Card(arguments) => card::main(checkout, arguments),
             Self::Console(arguments) => console::main(arguments),
+            Self::Gdb(arguments) => gdb::main(arguments),
         }
     }
 }

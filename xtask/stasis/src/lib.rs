@@ -5,6 +5,7 @@
 //! - [`checkpoint`]: checkpoints in files and on disks; [`convert`]: to and from QEMU and KVM.
 //! - [`config`], [`archive`], [`cpio`]: what goes into the boot initrd.
 //! - [`console`]: a terminal on a machine's console.
+//! - `gdb`: a debugger on a guest.
 //! - [`disk`], [`card`]: disk images and cards with a partition for checkpoints.
 //! - [`files`], [`content`], [`output`]: files that are read, what is made of them piece by piece, and files that are there whole or not at all.
 //! - [`report`], [`suggest`]: what a person sees.
@@ -26,6 +27,7 @@ pub mod convert;
 pub mod cpio;
 pub mod disk;
 pub mod files;
+mod gdb;
 pub mod output;
 pub mod report;
 pub mod suggest;

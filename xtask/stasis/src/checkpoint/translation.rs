@@ -1,8 +1,9 @@
-//! The translation by a guest's own page tables (DDI 0487, D8.2): stage 1 of EL1 and EL0, with any granule.
+//! All that a guest's own page tables map (DDI 0487, D8.2), and its memory at virtual addresses. What a table's entry means is `stasis_debug`'s.
 
 use std::cell::Cell;
 use std::ops::RangeInclusive;
 
+use stasis_debug::translation::{Entry, Tree};
 use stasis_state::vcpu::SystemRegisters;
 
 use super::memory::{self, Memory};
@@ -73,7 +74,7 @@ impl Tables {
         const MMU: u64 = 1;
         match *system.sctlr_el1 & MMU {
             0 => Self::default(),
-            _ => Self { low: low(system), high: high(system) },
+            _ => Self { low: Tree::low(system), high: Tree::high(system) },
         }
     }
 
@@ -102,99 +103,16 @@ impl Tables {
         for tree in [&self.low, &self.high].into_iter().flatten() {
             let mut walk =
                 Walk { memory, wanted: wanted.clone(), each, last: None, tables_left: MAX_TABLES };
-            tree.walk(&mut walk);
+            walk_tree(tree, &mut walk);
             walk.finish();
         }
     }
 }
 
-/// One of the two trees of translation tables.
-#[derive(Debug)]
-struct Tree {
-    /// The first address that the tree translates.
-    base: u64,
-    /// Number of address bits that the tree translates.
-    bits: u32,
-    /// Number of address bits within a page.
-    page_bits: u32,
-    /// Physical address of the first table.
-    table: u64,
+/// Passes on to `walk` all of a tree.
+fn walk_tree(tree: &Tree, walk: &mut Walk<'_, '_>) {
+    walk.table(tree, tree.table, tree.base, tree.levels());
 }
-
-/// Returns the tree of TTBR0_EL1, by T0SZ, EPD0 and TG0 of TCR_EL1.
-fn low(system: &SystemRegisters) -> Option<Tree> {
-    let tcr = *system.tcr_el1;
-    let page_bits = match tcr >> 14 & 3 {
-        0 => 12,
-        1 => 16,
-        2 => 14,
-        _ => return None,
-    };
-    Tree::new(0, *system.ttbr0_el1, tcr & 0x3f, tcr >> 7 & 1, page_bits)
-}
-
-/// Returns the tree of TTBR1_EL1, by T1SZ, EPD1 and TG1 of TCR_EL1.
-fn high(system: &SystemRegisters) -> Option<Tree> {
-    let tcr = *system.tcr_el1;
-    let page_bits = match tcr >> 30 & 3 {
-        1 => 14,
-        2 => 12,
-        3 => 16,
-        _ => return None,
-    };
-    let size = tcr >> 16 & 0x3f;
-    Tree::new(u64::MAX << (64 - size).min(63), *system.ttbr1_el1, size, tcr >> 23 & 1, page_bits)
-}
-
-impl Tree {
-    fn new(base: u64, ttbr: u64, size: u64, disabled: u64, page_bits: u32) -> Option<Self> {
-        // Without FEAT_TTST and FEAT_LVA, an address has 25 to 48 bits.
-        let bits = u32::try_from(64 - size).ok().filter(|bits| (25..=48).contains(bits))?;
-        // This is TTBR.BADDR, without the ASID and CnP.
-        let table = ttbr & 0xffff_ffff_fffe;
-        (disabled == 0).then_some(Self { base, bits, page_bits, table })
-    }
-
-    /// Returns the number of address bits that a table of one level translates.
-    fn level_bits(&self) -> u32 {
-        self.page_bits - 3
-    }
-
-    fn walk(&self, walk: &mut Walk<'_, '_>) {
-        let levels = (self.bits - self.page_bits).div_ceil(self.level_bits());
-        self.table(walk, self.table, self.base, levels, self.bits);
-    }
-
-    /// Walks a table. `levels` levels are left, including this one; together they translate `bits` bits.
-    fn table(&self, walk: &mut Walk<'_, '_>, table: u64, base: u64, levels: u32, bits: u32) {
-        if walk.tables_left == 0 {
-            return;
-        }
-        walk.tables_left -= 1;
-        let below = self.page_bits + (levels - 1) * self.level_bits();
-        let index = |address: u64| address.saturating_sub(base) >> below;
-        let last = ((1 << (bits - below)) - 1).min(index(*walk.wanted.end()));
-        let mut entries = None;
-        for index in index(*walk.wanted.start())..=last {
-            let place = table + index * 8;
-            let (page, offset) = (place & !SMALLEST_PAGE, (place & SMALLEST_PAGE) as usize);
-            if entries.as_ref().is_none_or(|(at, _)| *at != page) {
-                entries = walk.memory.page(page).map(|content| (page, content));
-            }
-            let Some((_, content)) = &entries else { continue };
-            let entry = memory::word(content, offset);
-            let address = base + (index << below);
-            let physical = entry & 0xffff_ffff_f000 & (u64::MAX << self.page_bits);
-            match (entry & 3, levels) {
-                (3, 1) => walk.add(address, physical, below),
-                (3, _) => self.table(walk, physical, address, levels - 1, below),
-                (1, 2..) => walk.add(address, physical >> below << below, below),
-                _ => {}
-            }
-        }
-    }
-}
-
 /// The greatest number of tables: enough to map 128 GiB by pages of 4 KiB. Only tables that contain themselves need more.
 const MAX_TABLES: usize = 65_536;
 
@@ -209,6 +127,33 @@ struct Walk<'a, 'm> {
 }
 
 impl Walk<'_, '_> {
+    /// Walks a table of `tree`, whose first entry is for the address `base`, and with which `level` levels are left.
+    fn table(&mut self, tree: &Tree, table: u64, base: u64, level: u32) {
+        if self.tables_left == 0 {
+            return;
+        }
+        self.tables_left -= 1;
+        let below = tree.bits_below(level);
+        let bits = if level == tree.levels() { tree.bits } else { below + tree.level_bits() };
+        let index = |address: u64| address.saturating_sub(base) >> below;
+        let last = ((1 << (bits - below)) - 1).min(index(*self.wanted.end()));
+        let mut entries = None;
+        for index in index(*self.wanted.start())..=last {
+            let place = table + index * 8;
+            let (page, offset) = (place & !SMALLEST_PAGE, (place & SMALLEST_PAGE) as usize);
+            if entries.as_ref().is_none_or(|(at, _)| *at != page) {
+                entries = self.memory.page(page).map(|content| (page, content));
+            }
+            let Some((_, content)) = &entries else { continue };
+            let address = base + (index << below);
+            match tree.entry(memory::word(content, offset), level) {
+                Entry::Memory(physical) => self.add(address, physical, below),
+                Entry::Table(next) => self.table(tree, next, address, level - 1),
+                Entry::Nothing => {}
+            }
+        }
+    }
+
     /// Adds the part of a page or block that lies in RAM. If it is adjacent to the last mapping, it becomes part of that.
     fn add(&mut self, address: u64, physical: u64, bits: u32) {
         let ram = &self.memory.ram;

@@ -1,0 +1,172 @@
+//! Waiting for a debugger, or starting one.
+
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{SigSet, Signal};
+use stasis_debug::Machine;
+
+use super::serve::serve;
+use crate::report;
+
+/// A place where a debugger connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP port, as `HOST:PORT`.
+    Tcp(String),
+    /// A socket with a path.
+    Unix(PathBuf),
+    /// This process's input and output, as of gdb's `target remote | COMMAND`.
+    Stdio,
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "stdio" => Ok(Self::Stdio),
+            Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
+            Some(("tcp", address)) if address.contains(':') => Ok(Self::Tcp(address.to_owned())),
+            _ => Err("neither tcp:HOST:PORT nor unix:PATH nor stdio".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Stdio => f.write_str("stdio"),
+        }
+    }
+}
+
+impl Listen {
+    /// Waits for a debugger, and serves it until it leaves.
+    ///
+    /// # Errors
+    ///
+    /// Nobody can listen there, or the connection is lost.
+    pub fn serve(&self, machine: impl Machine) -> Result<()> {
+        let cannot = || format!("cannot listen at {self}");
+        let tell = |at: &dyn fmt::Display| report::step(format_args!("target remote {at}"));
+        match self {
+            Self::Stdio => serve(machine, &mut io::stdin().lock(), &mut io::stdout().lock()),
+            Self::Tcp(address) => {
+                let listener = TcpListener::bind(address).with_context(cannot)?;
+                tell(&listener.local_addr().with_context(cannot)?);
+                let (stream, _) = listener.accept().with_context(cannot)?;
+                // Each answer is waited for.
+                stream.set_nodelay(true).with_context(cannot)?;
+                serve(machine, &mut &stream, &mut &stream)
+            }
+            Self::Unix(path) => {
+                let listener = UnixListener::bind(path).with_context(cannot)?;
+                tell(self);
+                let accepted = listener.accept();
+                // The path is of no use to anybody else, and would be in the way next time.
+                let _ = std::fs::remove_file(path);
+                let (stream, _) = accepted.with_context(cannot)?;
+                serve(machine, &mut &stream, &mut &stream)
+            }
+        }
+    }
+}
+
+/// Starts a debugger with these arguments, and with the guest's symbols if it is given no file, and serves it until it ends.
+///
+/// # Errors
+///
+/// There is no such debugger, it fails, or the connection is lost.
+pub fn start(
+    debugger: &str,
+    arguments: &[String],
+    symbols: Option<&Path>,
+    machine: impl Machine,
+) -> Result<()> {
+    let folder = tempfile::tempdir().context("cannot make a folder for a socket")?;
+    let path = folder.path().join("gdb");
+    let cannot = || format!("cannot listen at {}", path.display());
+    let listener = UnixListener::bind(&path).with_context(cannot)?;
+    let mut child = spawn(debugger, arguments, symbols, &path)?;
+    // Ctrl-C is the debugger's. It was started before, and so does not inherit this.
+    let interrupt = SigSet::from(Signal::SIGINT);
+    interrupt.thread_block().context("cannot leave Ctrl-C to the debugger")?;
+    let served =
+        accept(&listener, &mut child).and_then(|stream| serve(machine, &mut &stream, &mut &stream));
+    let status = child.wait().context("the debugger is lost")?;
+    served?;
+    ensure!(status.success(), "{debugger} has failed: {status}");
+    Ok(())
+}
+
+fn spawn(
+    debugger: &str,
+    arguments: &[String],
+    symbols: Option<&Path>,
+    path: &Path,
+) -> Result<Child> {
+    let path = path.display();
+    let mut command = Command::new(debugger);
+    if debugger.contains("lldb") {
+        command.args(["-o", &format!("process connect unix-connect://{path}")]);
+    } else {
+        command.args(["-ex", "set confirm off", "-ex", &format!("target remote {path}")]);
+    }
+    command.args(arguments);
+    if arguments.iter().all(|argument| argument.starts_with('-')) {
+        command.args(symbols);
+    }
+    command.spawn().with_context(|| {
+        format!("cannot start {debugger}: install it, or connect another one by --listen tcp:127.0.0.1:1234")
+    })
+}
+
+/// Waits until the debugger connects.
+///
+/// # Errors
+///
+/// It has ended before.
+fn accept(listener: &UnixListener, child: &mut Child) -> Result<std::os::unix::net::UnixStream> {
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    listener.set_nonblocking(true)?;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("the debugger has ended before it has connected: {status}");
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_debugger_connects_by_tcp_by_a_path_or_by_pipes() {
+        assert_eq!("stdio".parse(), Ok(Listen::Stdio));
+        assert_eq!("unix:/tmp/x".parse(), Ok(Listen::Unix("/tmp/x".into())));
+        assert_eq!("tcp:127.0.0.1:1".parse(), Ok(Listen::Tcp("127.0.0.1:1".into())));
+        for wrong in ["", "unix:", "tcp:1", "1234"] {
+            wrong.parse::<Listen>().unwrap_err();
+        }
+    }
+}
