@@ -19,7 +19,7 @@ use stasis_guest::given::Given;
 use stasis_guest::image;
 use stasis_guest::shared::NotMade;
 use stasis_guest::{Guest, Vcpu};
-use stasis_host::config::{self, Configuration, GuestConfig};
+use stasis_host::config::{self, Configuration, GuestConfig, NoPlannedCore};
 use stasis_host::creation::{Blueprint, CreationError, Here, NotStartable, check_restart};
 use stasis_host::registry::Rejected;
 use stasis_host::run_state::{Misfit, RunState};
@@ -83,7 +83,7 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
     for plan in &boot.configuration.cores {
         match smp::is_present(plan.number as usize) {
             true => roster::of(plan.number as usize).divide(plan),
-            false => log::error!("core {} has a frame, and is not there", plan.number),
+            false => log::error!("{}", NoPlannedCore(plan.number)),
         }
     }
     shared::init(&boot.configuration.shared, &mut || work.task.yield_now());

@@ -15,7 +15,7 @@ mod reach;
 mod search;
 mod serial;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use arrayvec::ArrayVec;
 use dtoolkit::fdt::Fdt;
@@ -264,6 +264,13 @@ impl<'a> Machine<'a> {
     /// Returns whether the machine is this board, by the root's `compatible`.
     pub fn is(&self, board: &str) -> bool {
         self.boards.contains(&board)
+    }
+
+    /// Returns for each core whether it can run: the first one does already, and the boot knows how to start the others or not.
+    pub fn startable_cores(&self) -> impl Iterator<Item = bool> {
+        let is_startable =
+            |core: &Core| self.psci.is_some() || matches!(core.start, Start::SpinTable(_));
+        core::iter::once(true).chain(self.cores.iter().skip(1).map(is_startable))
     }
 
     /// Returns the RAM that EL2 may map: whole pages, without what must not be mapped.

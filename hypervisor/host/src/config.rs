@@ -20,7 +20,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 pub use self::check::check;
-pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, WindowConfig};
+pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, NoPlannedCore, WindowConfig};
 pub use self::error::{ConfigError, Problem};
 pub use self::memory_map::{MemoryMap, TRUSTED};
 pub use self::policy::{DEFAULT_WELL_AFTER_US, Periodic, Policy};

@@ -3,7 +3,7 @@
 //! The machine: [`board`] reads its device tree, [`archive`] and [`config`] what a person wants of it, [`sched`] says who runs on which core.
 //! Its guests: [`creation`] makes one from its configuration, [`admission`] from a checkpoint, whose memory [`loading`] brings while it runs; [`registry`] knows which there are, and
 //! [`run_state`] what each is doing. What happens without a command: [`care`], of stops by [`recovery`] and of checkpoints by [`periodic`].
-//! [`sets`] says what checkpoints are called, [`identity`] what tells each from all others, [`stored`] which of them go, and [`top`] what everybody has done. [`task`] has the rule for what takes long, and [`chores`] what the console's task does in a turn.
+//! [`sets`] says what checkpoints are called, [`identity`] what tells each from all others, [`stored`] which of them go, and [`top`] what everybody has done. [`rehearsal`] says on the host what a board would say of a configuration. [`task`] has the rule for what takes long, and [`chores`] what the console's task does in a turn.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,7 @@ pub mod loading;
 pub mod periodic;
 pub mod recovery;
 pub mod registry;
+pub mod rehearsal;
 pub mod run_state;
 pub mod sched;
 pub mod sets;

@@ -9,9 +9,10 @@ use clap::{CommandFactory, Error, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::checkout::{Checkout, NoCheckout};
-use crate::config::Config;
 use crate::output::Output;
-use crate::{archive, card, checkpoint, console, convert, disk, gdb, output, report, volume};
+use crate::{
+    archive, card, check, checkpoint, console, convert, disk, gdb, output, report, volume,
+};
 
 /// `stasis` itself.
 #[derive(Debug, Parser)]
@@ -62,12 +63,9 @@ pub enum Command {
         #[arg(value_name = "OUT.cpio")]
         out: PathBuf,
     },
-    /// Check a configuration, and the images that it names, and make nothing
-    Check {
-        /// The guests' configuration
-        #[arg(value_name = "CONFIG.toml")]
-        config: PathBuf,
-    },
+    /// Check a configuration, the images that it names, and whether a board has what it asks for; make nothing
+    #[command(after_help = check::DETAILS)]
+    Check(check::Arguments),
     /// Make a disk image with an empty partition for checkpoints
     #[command(
         after_help = "The file takes only the space that is used. An old file is not touched."
@@ -106,11 +104,7 @@ impl Command {
                 report::step(format_args!("{}: {size}", out.display()));
                 Ok(())
             }
-            Self::Check { config } => {
-                archive::files(checkout, &Config::read(checkout, &config)?)?;
-                report::step(format_args!("{}: good", config.display()));
-                Ok(())
-            }
+            Self::Check(arguments) => check::main(checkout, &arguments),
             Self::Disk { file, size } => {
                 output::must_be_new(&file)?;
                 disk::create(&file, size)?;

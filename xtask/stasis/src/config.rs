@@ -5,6 +5,7 @@
 
 mod hint;
 mod raw;
+mod written;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ use stasis_host::config::{
 };
 use toml::Spanned;
 
-use self::hint::line_number;
-use self::raw::{RawCore, RawFile, RawGuest};
+use self::raw::{RawCore, RawGuest};
+pub use self::written::Written;
 
 use crate::checkout::Checkout;
 use crate::report;
@@ -45,19 +46,14 @@ pub enum Source {
 impl Config {
     /// Reads the configuration in the file `path`.
     pub fn read(checkout: &dyn Checkout, path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let made = checkout.made()?;
-        Self::parse(&text, folder, &made).map_err(|error| anyhow!("{}: {error:#}", path.display()))
+        Written::read(path)?.config(checkout, path)
     }
 
-    /// Reads a configuration. Its relative paths start at `folder`; `made` are the names of all files that a checkout makes.
-    pub fn parse(text: &str, folder: &Path, made: &[String]) -> Result<Self> {
-        let file: RawFile =
-            toml::from_str(text).map_err(|error| anyhow!(hint::explain(text, &error)))?;
+    /// Reads a configuration that was written. Its relative paths start at `folder`; `made` are the names of all files that a checkout makes.
+    fn of(written: &Written, folder: &Path, made: &[String]) -> Result<Self> {
+        let file = &written.file;
         let mut config = Self { configuration: Configuration::default(), files: Vec::new() };
-        let place = Origin { text, folder, made };
+        let place = Origin { written, folder, made };
         for raw in &file.guests {
             config.add_guest(&place, raw.get_ref())?;
         }
@@ -75,7 +71,7 @@ impl Config {
         if let Some(verify_writes) = file.store.verify_writes {
             config.configuration.store.verify_writes = verify_writes;
         }
-        host::check(&config.configuration).map_err(|error| place.complaint(&file, error))?;
+        host::check(&config.configuration).map_err(|error| place.complaint(error))?;
         Ok(config)
     }
 
@@ -216,7 +212,7 @@ fn core(place: &Origin<'_>, raw: &RawCore) -> Result<CoreConfig> {
 
 /// The context of a configuration: its text, the folder of its files, and the names of all files that a checkout makes.
 struct Origin<'a> {
-    text: &'a str,
+    written: &'a Written,
     folder: &'a Path,
     made: &'a [String],
 }
@@ -224,7 +220,7 @@ struct Origin<'a> {
 impl Origin<'_> {
     /// Returns the line and the key of a place in the text, as an error says them.
     fn at(&self, span: Range<usize>, key: &str) -> String {
-        format!("line {}: {key}", line_number(self.text, span.start))
+        self.written.place(span, key)
     }
 
     /// Reads a size, in bytes.
@@ -271,14 +267,12 @@ impl Origin<'_> {
     }
 
     /// Returns the error of a rule that the configuration breaks, with its line and key.
-    fn complaint(&self, file: &RawFile, error: ConfigError) -> anyhow::Error {
+    fn complaint(&self, error: ConfigError) -> anyhow::Error {
+        let file = &self.written.file;
         match &error {
             ConfigError::NoGuests => anyhow!("there is no [[guest]]"),
             ConfigError::Guest { index, problem, .. } => {
-                let key = problem.key();
-                let raw = &file.guests[*index];
-                let span = raw.get_ref().span(key).unwrap_or_else(|| raw.span());
-                anyhow!("{}: {problem}", self.at(span, key))
+                anyhow!("{}: {problem}", self.written.of_guest(*index, problem.key()))
             }
             ConfigError::Core { index, problem, .. } => {
                 let (window, key) = problem.place();

@@ -3,7 +3,7 @@
 //! - [`cli`]: the commands; [`checkout`]: what some of them take from a checkout of Stasis, where there is one.
 //! - [`volume`]: the disks of guests in a store.
 //! - [`checkpoint`]: checkpoints in files and on disks; [`convert`]: to and from QEMU and KVM.
-//! - [`config`], [`archive`], [`cpio`]: what goes into the boot initrd.
+//! - [`config`], [`archive`], [`cpio`]: what goes into the boot initrd; [`check`]: what Stasis, and a board, would say of it.
 //! - [`console`]: a terminal on a machine's console.
 //! - `gdb`: a debugger on a guest.
 //! - [`disk`], [`card`]: disk images and cards with a partition for checkpoints.
@@ -17,6 +17,7 @@
 
 pub mod archive;
 pub mod card;
+pub mod check;
 pub mod checkout;
 pub mod checkpoint;
 pub mod cli;

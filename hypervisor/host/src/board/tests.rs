@@ -12,7 +12,7 @@ fn cells(values: &[u32]) -> Vec<u8> {
 }
 
 /// Returns a property of strings.
-fn strings(values: &[&str]) -> Vec<u8> {
+pub(crate) fn strings(values: &[&str]) -> Vec<u8> {
     values.iter().flat_map(|value| [value.as_bytes(), b"\0"].concat()).collect()
 }
 
@@ -55,7 +55,7 @@ fn spin_table(release: u64) -> [(&'static str, Vec<u8>); 2] {
 
 /// Returns the tree of a board that is made like a Raspberry Pi 4: two cells for an address, one for a size, and a bus whose
 /// windows lie elsewhere for the CPU.
-fn tree(chosen: &[(&str, Vec<u8>)]) -> DeviceTree {
+pub(crate) fn tree(chosen: &[(&str, Vec<u8>)]) -> DeviceTree {
     let mut tree = DeviceTree::new();
     let size = [("#address-cells", cells(&[2])), ("#size-cells", cells(&[1]))];
     let cpus = [("#address-cells", cells(&[1])), ("#size-cells", cells(&[0]))];

@@ -61,6 +61,11 @@ impl WindowConfig {
     }
 }
 
+/// A plan is for a core that the machine does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("core {0} has a frame, and is not there")]
+pub struct NoPlannedCore(pub u32);
+
 /// What can be wrong with a core's plan. Windows are counted from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoreProblem {

@@ -2,7 +2,7 @@ use super::*;
 
 fn parse(text: &str) -> Result<Config> {
     let made = ["linux", "initramfs", "initramfs-disks", "arceos", "counter", "ring"];
-    Config::parse(text, Path::new("/there"), &made.map(str::to_owned))
+    Config::of(&Written::parse(text.to_owned())?, Path::new("/there"), &made.map(str::to_owned))
 }
 
 /// A guest on a core with a frame.
