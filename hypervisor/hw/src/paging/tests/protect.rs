@@ -232,7 +232,9 @@ fn a_block_of_which_pages_have_moved_is_mapped_page_by_page() {
         || guest.map.map_scattered(&mut guest.tables, at, at + GIB, attributes, moved.into_iter());
     map().unwrap();
     assert_eq!(map(), Err(MapError::Mapped { input: at }));
-    for page in 0..512 {
+    // Miri takes too long for each page: it has those that have moved, and their neighbours.
+    let is_looked_at = |page: &u64| !cfg!(miri) || [0, 1, 255, 256, 257, 510, 511].contains(page);
+    for page in (0..512).filter(is_looked_at) {
         let own = moved.into_iter().find(|(number, _)| *number == page as usize);
         let expected = own.map_or(at + GIB + page * 4096, |(_, output)| output);
         assert_eq!(guest.access(0, at + page * 4096, false), Access::Made(expected));
