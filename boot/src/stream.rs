@@ -12,7 +12,7 @@ use crate::{disks, loading};
 pub use progress::Progress;
 pub use routines::routines;
 use stasis_host::admission::Refusal;
-use stasis_state::{Sink, Source};
+use stasis_state::{Sharing, Sink, Source};
 use stasis_store::{Error, Store, reader, writer};
 
 /// Why a checkpoint was not written or read to its end.
@@ -68,6 +68,20 @@ impl Sink for ToStore<'_, '_> {
         Ok(self.writer.rewrite(0, bytes)?)
     }
 
+    fn sharing(&mut self) -> Option<&mut dyn Sharing<Error = StreamError>> {
+        Some(self)
+    }
+
+    fn pause(&mut self) {
+        self.writer.device_mut().task().yield_now();
+        loading::serve_wanted(&mut self.writer);
+        disks::serve_wanted(&mut self.writer);
+    }
+}
+
+impl Sharing for ToStore<'_, '_> {
+    type Error = StreamError;
+
     fn share(&mut self, blocks: Range<u64>) -> Result<(), StreamError> {
         typed::check_given_up()?;
         let shared = self.writer.share(self.base(), blocks);
@@ -85,12 +99,6 @@ impl Sink for ToStore<'_, '_> {
             buf = later;
         });
         read.map_err(|error| StreamError::Base(Box::new(error)))
-    }
-
-    fn pause(&mut self) {
-        self.writer.device_mut().task().yield_now();
-        loading::serve_wanted(&mut self.writer);
-        disks::serve_wanted(&mut self.writer);
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use stasis_memory::{FakeRam, OutOfRange, ReadRam, WriteRam};
 use stasis_state::written::BLOCK_SIZE;
-use stasis_state::{Capture, GuestState, PAGE_SIZE, Routines, Sink, Source, Target};
+use stasis_state::{Capture, GuestState, PAGE_SIZE, Routines, Sink, Target};
 
 /// A checkpoint in memory, and the number of pauses while it was written.
 #[derive(Default)]
@@ -16,38 +16,15 @@ impl Sink for File {
     type Error = Infallible;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn share(&mut self, _: Range<u64>) -> Result<(), Infallible> {
-        unreachable!("there is nothing to share with")
-    }
-
-    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<(), Infallible> {
-        unreachable!("there is nothing to share with")
+        Sink::write(&mut self.0, bytes)
     }
 
     fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        self.0[..bytes.len()].copy_from_slice(bytes);
-        Ok(())
+        self.0.rewrite(bytes)
     }
 
     fn pause(&mut self) {
         self.1 += 1;
-    }
-}
-
-impl Source for File {
-    type Error = Infallible;
-
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
-        buf.copy_from_slice(&self.0[offset as usize..][..buf.len()]);
-        Ok(())
     }
 }
 
@@ -129,13 +106,14 @@ fn a_checkpoint_is_the_same_and_looks_at_what_was_written() {
 #[test]
 fn what_is_loaded_counts_as_written_and_the_rest_stays_untouched() {
     let saved = ram();
-    let mut file = save(&*saved);
-    let checkpoint = stasis_state::read(&mut file, Routines::default(), &mut |_, _| ()).unwrap();
+    let File(bytes_of, _) = save(&*saved);
+    let file = &mut &bytes_of[..];
+    let checkpoint = stasis_state::read(file, Routines::default(), &mut |_, _| ()).unwrap();
     // Another guest had the memory, and has written its last block.
     let mut ram = FakeRam::new(saved.len());
     ram.write(2 * BLOCK_SIZE, &vec![7; BLOCK_SIZE]).unwrap();
     let target = Target { ram: &mut *ram, shared: vec![] };
-    stasis_state::read_memory(&mut file, &checkpoint, target, Routines::default(), &mut |_, _| ())
+    stasis_state::read_memory(file, &checkpoint, target, Routines::default(), &mut |_, _| ())
         .unwrap();
     assert!(bytes(&ram) == bytes(&saved));
     assert_eq!(ram.written_blocks().collect::<Vec<_>>(), [BLOCK_SIZE, 2 * BLOCK_SIZE]);

@@ -1,6 +1,7 @@
 //! The bytes that a reader reads: [`Source`], and a position in one. Small reads go through a buffer, large ones past it.
 
 use alloc::{vec, vec::Vec};
+use core::convert::Infallible;
 
 use crate::routines::PAGE_SIZE;
 
@@ -48,6 +49,21 @@ pub trait Source {
     /// Returns whether the file has no bytes at all.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Bytes in memory, as a file.
+impl Source for &[u8] {
+    type Error = Infallible;
+
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
+        // The caller asks only for bytes that there are.
+        buf.copy_from_slice(&self[offset as usize..][..buf.len()]);
+        Ok(())
     }
 }
 

@@ -71,5 +71,5 @@ pub use reader::{Checkpoint, Skipped, Target, read, read_if, read_memory};
 pub use records::{GuestState, Records, VcpuRecords, VcpuState};
 pub use register::{Record, RegHeader};
 pub use routines::{PAGE_SIZE, Routines};
-pub use writer::{Sink, Stats};
+pub use writer::{Sharing, Sink, Stats};
 pub use written::Written;

@@ -1,5 +1,7 @@
-//! Where a checkpoint is written to: [`Sink`]; and its size: [`Stats`]. [`crate::capture`] writes it.
+//! Where a checkpoint is written to: [`Sink`] and [`Sharing`]; and its size: [`Stats`]. [`crate::capture`] writes it.
 
+use alloc::vec::Vec;
+use core::convert::Infallible;
 use core::ops::Range;
 
 use crate::routines::PAGE_SIZE;
@@ -23,21 +25,11 @@ pub trait Sink {
     /// Whatever the sink fails with.
     fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Appends blocks of 4096 bytes of the checkpoint that this one is written [since](crate::Capture::since), without a copy of them: what was written is
-    /// whole blocks so far. The writer calls this only if there is such a checkpoint, and so only of sinks that can.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the sink fails with.
-    fn share(&mut self, blocks: Range<u64>) -> Result<(), Self::Error>;
-
-    /// Fills `buf` with the bytes at `offset` of the checkpoint that this one is written [since](crate::Capture::since). The writer calls this only if there
-    /// is such a checkpoint.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the sink fails with.
-    fn read_base(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
+    /// Returns the sink's way to share blocks with another checkpoint; `None` if it has none, as most have not. What is written
+    /// [since](crate::Capture::since) a checkpoint needs it.
+    fn sharing(&mut self) -> Option<&mut dyn Sharing<Error = Self::Error>> {
+        None
+    }
 
     /// Lets others have the core. The writer calls this between two pieces of long work, at least once for each record.
     fn pause(&mut self) {}
@@ -61,6 +53,41 @@ pub trait Sink {
             fill(piece);
             self.write(piece)?;
         }
+        Ok(())
+    }
+}
+
+/// A sink that has another checkpoint, too: the one that the writer's is written [since](crate::Capture::since).
+pub trait Sharing {
+    /// Why the sink could not do it.
+    type Error;
+
+    /// Appends blocks of 4096 bytes of that checkpoint, without a copy of them: what was written is whole blocks so far.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the sink fails with.
+    fn share(&mut self, blocks: Range<u64>) -> Result<(), Self::Error>;
+
+    /// Fills `buf` with the bytes of that checkpoint from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the sink fails with.
+    fn read_base(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
+}
+
+/// Bytes in memory, as a file.
+impl Sink for Vec<u8> {
+    type Error = Infallible;
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self[..bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 }

@@ -76,9 +76,9 @@ fn every_golden_file_is_read_and_written_again_byte_for_byte() {
                 let regions = [&ring[..], &log[..]];
                 parts.extend(shared.map(|range| range.start).zip(regions));
                 parts.sort_unstable_by_key(|(base, _)| *base);
-                Edited::from_file(&saved.0).into_older_file(minor, &parts)
+                Edited::from_file(&saved).into_older_file(minor, &parts)
             }
-            _ => saved.0,
+            _ => saved,
         };
         assert!(again == file, "{version} is written differently now");
     }
@@ -198,6 +198,6 @@ fn write_golden_files() {
         state.machine = Some(Box::new(machine(&state)));
         let (file, _) = save_all(&state, &memory, &[&ram(".s"), &ram("h")]);
         assert!(!path.exists(), "{} is there already", path.display());
-        fs::write(path, file.0).unwrap();
+        fs::write(path, file).unwrap();
     }
 }

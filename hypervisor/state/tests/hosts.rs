@@ -77,7 +77,7 @@ fn ram_that_the_host_would_give_more_of_than_it_has_is_refused() {
 
 #[test]
 fn a_file_that_claims_more_memory_than_there_is_costs_nothing_but_its_refusal() {
-    let mut file = Edited::from_file(&save(&state(1, 4096), &ram(".")).0.0);
+    let mut file = Edited::from_file(&save(&state(1, 4096), &ram(".")).0);
     let mut guest = state(1, 4096).guest;
     let pages = 0xffff_fe00u32;
     *guest.ram_size = u64::from(pages) * 4096;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{File, load, load_all, pl061, ram, save_all, shared, state};
+use common::{load, load_all, pl061, ram, save_all, shared, state};
 use proptest::prelude::*;
 use stasis_state::{
     Capture, Checkpoint, Error, Index, LoadError, OutOfRange, PAGE_SIZE, Place, ReadRam, Routines,
@@ -38,12 +38,12 @@ fn format_error(error: LoadError<Infallible>) -> Error {
 }
 
 fn open(file: &[u8]) -> Result<(Checkpoint, Index), Error> {
-    Index::open(&mut File(file.to_vec()), Routines::default()).map_err(format_error)
+    Index::open(&mut &file[..], Routines::default()).map_err(format_error)
 }
 
 /// Returns the page at an address, or the first thing that is wrong.
 fn page(file: &[u8], index: &Index, address: u64) -> Result<Vec<u8>, Error> {
-    let piece = index.piece(&mut File(file.to_vec()), address).map_err(format_error)?;
+    let piece = index.piece(&mut &file[..], address).map_err(format_error)?;
     Ok(match piece.map_or(Place::Zero, |piece| piece.page(address)) {
         Place::Zero => vec![0; PAGE_SIZE],
         Place::Word(word) => word.to_le_bytes().repeat(PAGE_SIZE / 8),
@@ -74,7 +74,7 @@ fn guest() -> (Vec<u8>, Vec<u8>) {
     saved.devices.shared = Some(shared());
     saved.devices.pl061 = pl061();
     let (file, _) = save_all(&saved, &memory, &[&ram(".s"), &ram("H")]);
-    (file.0, memory)
+    (file, memory)
 }
 
 #[test]
@@ -204,10 +204,10 @@ fn a_file_says_which_pages_were_touched_first() {
     let runs = vec![Touched::new(page(3), 2), Touched::new(0, 1)];
     let memory = Known(memory, runs);
     let capture = Capture::new(state.records(), &memory, &[], Routines::default()).unwrap();
-    let mut file = File(Vec::new());
+    let mut file = Vec::new();
     capture.write(&mut file, &mut |_, _| ()).unwrap();
     let base = *state.guest.ram_base;
-    let (_, index) = open(&file.0).unwrap();
+    let (_, index) = open(&file).unwrap();
     assert_eq!(index.touched(), [Touched::new(base + page(3), 2), Touched::new(base, 1)]);
-    load(&file.0).unwrap();
+    load(&file).unwrap();
 }

@@ -5,7 +5,6 @@ mod common;
 use std::convert::Infallible;
 
 use common::{
-    File,
     edit::{Edited, EditedRecord, sign},
     load, load_ram, ram, save, state,
 };
@@ -29,7 +28,7 @@ fn memory() -> Vec<u8> {
 /// Returns a file with two pieces.
 fn good() -> Vec<u8> {
     let memory = memory();
-    save(&state(1, memory.len()), &memory).0.0
+    save(&state(1, memory.len()), &memory).0
 }
 
 fn edited(change: impl FnOnce(&mut Edited)) -> Vec<u8> {
@@ -55,7 +54,7 @@ fn open<S: Source<Error = Infallible>>(source: &mut S) -> Result<Checkpoint, Err
 fn refused(file: &[u8], whole: &str, index: &str) {
     let Err(error) = load(file) else { panic!("it is taken whole") };
     assert!(error.to_string().ends_with(whole), "{error}");
-    let Err(error) = open(&mut File(file.to_vec())) else { panic!("its index is taken") };
+    let Err(error) = open(&mut &file[..]) else { panic!("its index is taken") };
     assert!(error.to_string().ends_with(index), "{error}");
 }
 
@@ -70,7 +69,7 @@ fn remove_entry(directory: &mut EditedRecord, entry: usize) {
 fn both_readers_take_a_good_file() {
     let file = good();
     let checkpoint = load(&file).unwrap();
-    assert_eq!(open(&mut File(file.clone())).unwrap(), checkpoint);
+    assert_eq!(open(&mut &file[..]).unwrap(), checkpoint);
     assert!(load_ram(&file, &checkpoint).unwrap() == memory());
     let parts = Edited::from_file(&file);
     assert!(parts.records[PAD].is(RecordType::Pad));
@@ -89,7 +88,7 @@ fn a_directory_that_the_header_states_is_there() {
     };
     let file = with(0);
     assert!(load_ram(&file, &load(&file).unwrap()).unwrap() == memory);
-    assert_eq!(open(&mut File(file)).unwrap_err(), Error::NoDirectory);
+    assert_eq!(open(&mut &file[..]).unwrap_err(), Error::NoDirectory);
     let line = "the header says that RAM_DIRECTORY is at byte 12345; it is not";
     refused(&with(12345), line, line);
 }
@@ -164,7 +163,7 @@ fn a_flip_that_hides_a_record_from_the_second_pass_is_noticed() {
 
 /// Reads all extents of a file.
 fn pages(file: &[u8], checkpoint: &Checkpoint) -> Result<(), Error> {
-    let mut file = File(file.to_vec());
+    let mut file = file;
     let extents = Extents::new(&mut file, checkpoint, Routines::default());
     let mut extents = extents.map_err(format_error)?;
     while extents.read_next().map_err(format_error)?.is_some() {}
@@ -176,7 +175,7 @@ fn memory_of_another_guest_with_the_same_header_is_not_loaded() {
     let checkpoint = load(&good()).unwrap();
     let other: Vec<u8> =
         memory().iter().map(|byte| if *byte == b'b' { 0 } else { *byte }).collect();
-    let file = save(&state(1, other.len()), &other).0.0;
+    let file = save(&state(1, other.len()), &other).0;
     assert_eq!(load(&file).unwrap().header, checkpoint.header);
     assert!(load_ram(&file, &checkpoint) == Err(Error::Changed));
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{File, edit::Edited, load, load_all, load_ram, ram, save, save_all, state};
+use common::{edit::Edited, load, load_all, load_ram, ram, save, save_all, state};
 use proptest::prelude::*;
 use stasis_state::{
     Capture, Error, GuestState, LoadError, PAGE_SIZE, Record, RecordHeader, RecordType, Routines,
@@ -21,10 +21,10 @@ fn a_loaded_state_is_the_saved_one_and_saves_to_the_same_bytes() {
         let saved = state(nr_vcpus, memory.len());
         let (file, stats) = save(&saved, &memory);
         assert_eq!((stats.pages_stored, stats.pages_word, stats.pages_zero), (3, 1, 4));
-        let checkpoint = load(&file.0).unwrap();
+        let checkpoint = load(&file).unwrap();
         assert_eq!(checkpoint.stats, stats);
         assert_eq!(checkpoint.state, saved);
-        let loaded = load_ram(&file.0, &checkpoint).unwrap();
+        let loaded = load_ram(&file, &checkpoint).unwrap();
         assert!(loaded == memory);
         assert_eq!(save(&checkpoint.state, &loaded).0, file);
     }
@@ -36,8 +36,8 @@ fn a_guest_is_written_in_the_version_that_has_blocks() {
     let mut saved = state(1, memory.len());
     for minor in 0..5 {
         let (file, _) = save(&saved, &memory);
-        let older = Edited::from_file(&file.0).into_older_file(minor, &[(0x4000_0000, &memory)]);
-        for (file, version) in [(&file.0, "1.5".to_owned()), (&older, format!("1.{minor}"))] {
+        let older = Edited::from_file(&file).into_older_file(minor, &[(0x4000_0000, &memory)]);
+        for (file, version) in [(&file, "1.5".to_owned()), (&older, format!("1.{minor}"))] {
             let checkpoint = load(file).unwrap();
             assert_eq!(checkpoint.state, saved);
             assert_eq!(checkpoint.header.version().to_string(), version);
@@ -62,9 +62,9 @@ fn an_older_reader_may_skip_the_machine_that_it_takes_for_granted_and_no_other()
     for (machine, is_optional) in [(known, true), (other, false)] {
         saved.machine = Some(Box::new(machine));
         let (file, _) = save(&saved, &memory);
-        let header = Edited::from_file(&file.0).record(RecordType::Machine, 0).header;
+        let header = Edited::from_file(&file).record(RecordType::Machine, 0).header;
         assert_eq!(header.kind & RecordHeader::OPTIONAL != 0, is_optional);
-        let checkpoint = load(&file.0).unwrap();
+        let checkpoint = load(&file).unwrap();
         assert_eq!(checkpoint.header.version().to_string(), "1.6");
         assert_eq!(checkpoint.state, saved);
     }
@@ -79,7 +79,7 @@ fn a_guest_with_virtio_devices_is_written_in_the_version_that_has_them() {
     for give in gives {
         let mut saved = state(1, memory.len());
         give(&mut saved);
-        let checkpoint = load(&save(&saved, &memory).0.0).unwrap();
+        let checkpoint = load(&save(&saved, &memory).0).unwrap();
         assert_eq!(checkpoint.state, saved);
         assert_eq!(checkpoint.header.version().to_string(), "1.6");
     }
@@ -112,7 +112,7 @@ fn what_no_virtio_device_can_have_is_refused() {
 #[test]
 fn a_guest_that_is_off_or_has_reset_its_machine_is_so_when_it_is_loaded() {
     let memory = ram("a");
-    let loaded = |saved: &GuestState| load(&save(saved, &memory).0.0).unwrap().state.power_state();
+    let loaded = |saved: &GuestState| load(&save(saved, &memory).0).unwrap().state.power_state();
     let mut saved = state(2, memory.len());
     for power in [GuestPowerState::On, GuestPowerState::Off, GuestPowerState::Reset] {
         saved.power = GuestPower::of(power);
@@ -134,18 +134,18 @@ fn what_is_shared_is_saved_and_loaded_as_far_as_it_is_wanted() {
     saved.devices.shared = Some(common::shared());
     let (file, stats) = save_all(&saved, &memory, &[&ram(".X"), &ram("y")]);
     assert_eq!((stats.pages_stored, stats.pages_word, stats.pages_zero), (2, 2, 2));
-    let checkpoint = load(&file.0).unwrap();
+    let checkpoint = load(&file).unwrap();
     assert_eq!(checkpoint.stats, stats);
     assert_eq!(checkpoint.state, saved);
     let (mut ring, mut log) = (ram("zz"), ram("z"));
     let wanted = vec![None, Some(&mut log as &mut dyn WriteRam)];
-    assert!(load_all(&file.0, &checkpoint, wanted).unwrap() == memory);
+    assert!(load_all(&file, &checkpoint, wanted).unwrap() == memory);
     assert!(log == ram("y"));
-    assert!(load_ram(&file.0, &checkpoint).unwrap() == memory, "none of it is wanted");
+    assert!(load_ram(&file, &checkpoint).unwrap() == memory, "none of it is wanted");
     let wanted = vec![Some(&mut ring as &mut dyn WriteRam), None];
-    load_all(&file.0, &checkpoint, wanted).unwrap();
+    load_all(&file, &checkpoint, wanted).unwrap();
     assert!(ring == ram(".X"));
-    let error = load_all(&file.0, &checkpoint, vec![Some(&mut log)]).unwrap_err();
+    let error = load_all(&file, &checkpoint, vec![Some(&mut log)]).unwrap_err();
     assert_eq!(error, Error::RamSize { found: 8192, given: 4096 });
     let capture = Capture::new(saved.records(), &memory, &[&ring], Routines::default());
     assert_eq!(capture.unwrap_err(), Error::RamSize { found: 4096, given: 0 });
@@ -158,11 +158,11 @@ fn a_checkpoint_tells_whose_it_is_before_its_memory_is_read() {
     *saved.guest.name = [0; 32];
     saved.guest.name[..5].copy_from_slice(b"linux");
     let (mut file, _) = save(&saved, &memory);
-    let name = stasis_state::read_name(&mut file, Routines::default()).unwrap();
+    let name = stasis_state::read_name(&mut &file[..], Routines::default()).unwrap();
     assert_eq!(name, "linux");
-    let half = file.0.len() / 2;
-    file.0.truncate(half);
-    assert!(stasis_state::read_name(&mut file, Routines::default()).is_err(), "it is cut");
+    let half = file.len() / 2;
+    file.truncate(half);
+    assert!(stasis_state::read_name(&mut &file[..], Routines::default()).is_err(), "it is cut");
 }
 
 #[test]
@@ -174,8 +174,8 @@ fn memory_longer_than_an_extent_and_the_buffers_survives() {
     let saved = state(1, memory.len());
     let (file, stats) = save(&saved, &memory);
     assert_eq!((stats.pages_stored, stats.pages_word, stats.pages_zero), (300, 1, 130));
-    let checkpoint = load(&file.0).unwrap();
-    assert!(load_ram(&file.0, &checkpoint).unwrap() == memory);
+    let checkpoint = load(&file).unwrap();
+    assert!(load_ram(&file, &checkpoint).unwrap() == memory);
 }
 
 #[test]
@@ -183,19 +183,19 @@ fn progress_ascends_to_the_end() {
     let memory = vec![7; 3 << 20];
     let saved = state(1, memory.len());
     let capture = Capture::new(saved.records(), &memory, &[], Routines::default()).unwrap();
-    let (mut file, mut seen) = (File::default(), vec![]);
+    let (mut file, mut seen) = (Vec::new(), vec![]);
     capture.write(&mut file, &mut |done, total| seen.push((done, total))).unwrap();
     assert_eq!(seen, [(2 << 20, 3 << 20), (3 << 20, 3 << 20)]);
-    let total = file.0.len() as u64;
+    let total = file.len() as u64;
     let mut read = vec![];
     let routines = Routines::default();
     let checkpoint =
-        stasis_state::read(&mut file, routines, &mut |d, t| read.push((d, t))).unwrap();
+        stasis_state::read(&mut &file[..], routines, &mut |d, t| read.push((d, t))).unwrap();
     assert_eq!(read.last(), Some(&(total, total)));
     let mut loaded = vec![];
     let mut target = vec![0; memory.len()];
     let target = Target { ram: &mut target, shared: vec![] };
-    stasis_state::read_memory(&mut file, &checkpoint, target, routines, &mut |d, t| {
+    stasis_state::read_memory(&mut &file[..], &checkpoint, target, routines, &mut |d, t| {
         loaded.push((d, t))
     })
     .unwrap();
@@ -223,7 +223,7 @@ fn what_a_guest_may_do_to_active_interrupts_is_a_warning_and_no_error() {
             "vCPU 0: interrupt 33 is active, but its priority 0x80 is not",
         ]
     );
-    assert_eq!(load(&save(&odd, &ram("a")).0.0).unwrap().state, odd);
+    assert_eq!(load(&save(&odd, &ram("a")).0).unwrap().state, odd);
 
     // With EOImode 1, the priority drops before the interrupt is deactivated.
     let mut dropped = state(1, PAGE_SIZE);
@@ -255,11 +255,11 @@ fn an_unsound_state_is_not_saved() {
 /// Storage that fails from some byte on.
 struct Failing<T>(T, u64);
 
-impl Source for Failing<File> {
+impl Source for Failing<&[u8]> {
     type Error = &'static str;
 
     fn len(&self) -> u64 {
-        self.0.len()
+        self.0.len() as u64
     }
 
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error> {
@@ -271,16 +271,8 @@ impl Source for Failing<File> {
     }
 }
 
-impl Sink for Failing<File> {
+impl Sink for Failing<Vec<u8>> {
     type Error = &'static str;
-
-    fn share(&mut self, _: std::ops::Range<u64>) -> Result<(), Self::Error> {
-        unreachable!("there is nothing to share with")
-    }
-
-    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<(), Self::Error> {
-        unreachable!("there is nothing to share with")
-    }
 
     fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
         let Ok(()) = self.0.rewrite(bytes);
@@ -288,10 +280,10 @@ impl Sink for Failing<File> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
-        if self.0.len() >= self.1 {
+        if self.0.len() as u64 >= self.1 {
             return Err("the disk is gone");
         }
-        let Ok(()) = self.0.write(bytes);
+        let Ok(()) = Sink::write(&mut self.0, bytes);
         Ok(())
     }
 }
@@ -301,12 +293,12 @@ fn a_failure_of_the_storage_is_reported_as_such() {
     let memory = ram("ABC");
     let saved = state(1, memory.len());
     let capture = Capture::new(saved.records(), &memory, &[], Routines::default()).unwrap();
-    let mut sink = Failing(File::default(), 20000);
+    let mut sink = Failing(Vec::new(), 20000);
     let error = capture.write(&mut sink, &mut |_, _| ()).unwrap_err();
     assert_eq!(error, SaveError::Sink("the disk is gone"));
 
     let file = save(&saved, &memory).0;
-    let mut source = Failing(file, 20000);
+    let mut source = Failing(&file[..], 20000);
     let error = stasis_state::read(&mut source, Routines::default(), &mut |_, _| ()).unwrap_err();
     assert_eq!(error, LoadError::Source("the disk is gone"));
     assert_eq!(error.to_string(), "reading failed: the disk is gone");
@@ -399,9 +391,9 @@ proptest! {
         *saved.distributor.nr_irqs = 288;
         scramble(&mut saved, &mut next);
         let (file, _) = save(&saved, &memory);
-        let checkpoint = load(&file.0).unwrap();
+        let checkpoint = load(&file).unwrap();
         prop_assert_eq!(&checkpoint.state, &saved);
-        let loaded = load_ram(&file.0, &checkpoint).unwrap();
+        let loaded = load_ram(&file, &checkpoint).unwrap();
         prop_assert!(loaded == memory);
         prop_assert!(save(&checkpoint.state, &loaded).0 == file);
     }

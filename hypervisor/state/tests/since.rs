@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{File, edit::Edited, load, load_ram, ram, save, state};
+use common::{edit::Edited, load, load_ram, ram, save, state};
 use proptest::prelude::*;
 use stasis_state::{
     Baseline, BlockChange, Capture, Error, Index, OutOfRange, PAGE_SIZE, PageBits, ReadRam,
-    Routines, SaveError, Sink, Stats, written::BLOCK_SIZE,
+    Routines, SaveError, Sharing, Sink, Stats, written::BLOCK_SIZE,
 };
 use std::{cell::Cell, convert::Infallible, ops::Range};
 
@@ -73,12 +73,12 @@ impl ReadRam for Changed {
 }
 
 /// A file that can share with another one.
-struct Sharing<'a> {
-    file: File,
+struct Since<'a> {
+    file: Vec<u8>,
     base: &'a [u8],
 }
 
-impl Sink for Sharing<'_> {
+impl Sink for Since<'_> {
     type Error = Infallible;
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
@@ -89,8 +89,16 @@ impl Sink for Sharing<'_> {
         self.file.rewrite(bytes)
     }
 
+    fn sharing(&mut self) -> Option<&mut dyn Sharing<Error = Infallible>> {
+        Some(self)
+    }
+}
+
+impl Sharing for Since<'_> {
+    type Error = Infallible;
+
     fn share(&mut self, blocks: Range<u64>) -> Result<(), Infallible> {
-        assert!(self.file.0.len().is_multiple_of(PAGE_SIZE));
+        assert!(self.file.len().is_multiple_of(PAGE_SIZE));
         let bytes = blocks.start as usize * PAGE_SIZE..blocks.end as usize * PAGE_SIZE;
         self.file.write(&self.base[bytes])
     }
@@ -102,7 +110,7 @@ impl Sink for Sharing<'_> {
 }
 
 fn index(base: &[u8]) -> Index {
-    Index::open(&mut File(base.to_vec()), Routines::default()).unwrap().1
+    Index::open(&mut &base[..], Routines::default()).unwrap().1
 }
 
 /// Writes the memory since the file `base`.
@@ -110,9 +118,9 @@ fn save_since(base: &[u8], ram: &Changed) -> Result<(Vec<u8>, Stats), SaveError<
     let index = index(base);
     let state = state(1, ram.len());
     let capture = Capture::new(state.records(), ram, &[], Routines::default()).unwrap();
-    let mut sink = Sharing { file: File::default(), base };
+    let mut sink = Since { file: Vec::new(), base };
     let stats = capture.since(BASELINE, &index).write(&mut sink, &mut |_, _| ())?;
-    Ok((sink.file.0, stats))
+    Ok((sink.file, stats))
 }
 
 /// Returns memory of whole blocks, which begin with these pages.
@@ -128,11 +136,11 @@ fn blocks(pages: &[&str]) -> Vec<u8> {
 #[test]
 fn one_changed_page_costs_its_metadata_and_itself() {
     let mut memory = blocks(&["ABCd", "EFG"]);
-    let base = save(&state(1, memory.len()), &memory).0.0;
+    let base = save(&state(1, memory.len()), &memory).0;
     memory[PAGE_SIZE + 5] = 99;
     let changed = Changed::new(memory.clone(), |page| page == 1);
     let (file, stats) = save_since(&base, &changed).unwrap();
-    assert!(file == save(&state(1, memory.len()), &memory).0.0, "it is what a whole one is");
+    assert!(file == save(&state(1, memory.len()), &memory).0, "it is what a whole one is");
     // Two raw pages of the first block, and all of the second.
     assert_eq!(stats.bytes_shared, (2 + 4) * PAGE_SIZE as u64);
     assert_eq!(changed.looks.get(), 1);
@@ -142,7 +150,7 @@ fn one_changed_page_costs_its_metadata_and_itself() {
 #[test]
 fn of_what_did_not_change_nothing_is_read() {
     let memory = blocks(&["ABCd", "", "EFG"]);
-    let base = save(&state(1, memory.len()), &memory).0.0;
+    let base = save(&state(1, memory.len()), &memory).0;
     let changed = Changed::new(memory, |_| false);
     let (file, stats) = save_since(&base, &changed).unwrap();
     assert!(file == base);
@@ -153,16 +161,16 @@ fn of_what_did_not_change_nothing_is_read() {
 fn a_block_may_lose_all_it_had_and_get_what_it_had_not() {
     let old = blocks(&["A", "", "bC", "D"]);
     let new = blocks(&["", "A", "Cb", "D"]);
-    let base = save(&state(1, old.len()), &old).0.0;
+    let base = save(&state(1, old.len()), &old).0;
     let changed = Changed::new(new.clone(), |page| page % 512 < 2 && page < 3 * 512);
     let (file, _) = save_since(&base, &changed).unwrap();
-    assert!(file == save(&state(1, new.len()), &new).0.0);
+    assert!(file == save(&state(1, new.len()), &new).0);
 }
 
 #[test]
 fn a_damaged_base_is_told_of_and_an_other_one_is_refused() {
     let memory = blocks(&["ABC"]);
-    let base = save(&state(1, memory.len()), &memory).0.0;
+    let base = save(&state(1, memory.len()), &memory).0;
     let changed = Changed::new(memory, |page| page == 0);
     let mut damaged = base.clone();
     let block = Edited::from_file(&base).first_block as usize * PAGE_SIZE;
@@ -173,7 +181,7 @@ fn a_damaged_base_is_told_of_and_an_other_one_is_refused() {
     let (state, index) = (state(1, changed.len()), index(&base));
     let other = Baseline { number: 8, ..BASELINE };
     let capture = Capture::new(state.records(), &changed, &[], Routines::default()).unwrap();
-    let mut sink = Sharing { file: File::default(), base: &base };
+    let mut sink = Since { file: Vec::new(), base: &base };
     let error = capture.since(other, &index).write(&mut sink, &mut |_, _| ()).unwrap_err();
     assert_eq!(error, SaveError::Base(Error::NoBase));
     let larger = Changed::new(vec![0; 2 * BLOCK_SIZE], |_| false);
@@ -197,10 +205,10 @@ proptest! {
             let bytes = page * PAGE_SIZE..(page + 1) * PAGE_SIZE;
             old[bytes.clone()] != new[bytes] || touched.contains(&page)
         };
-        let base = save(&state(1, old.len()), &old).0.0;
+        let base = save(&state(1, old.len()), &old).0;
         let (file, stats) = save_since(&base, &Changed::new(new.clone(), differs)).unwrap();
         let (whole, expected) = save(&state(1, new.len()), &new);
-        prop_assert!(file == whole.0);
+        prop_assert!(file == whole);
         prop_assert_eq!(Stats { bytes_shared: 0, ..stats }, expected);
     }
 }

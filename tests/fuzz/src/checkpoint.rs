@@ -1,33 +1,14 @@
 //! Bytes as a checkpoint. What is read of it is sound, or it is refused; its memory is read in as much room as it takes.
 
-use std::convert::Infallible;
-
 use stasis_state::device::SharedMemory;
 use stasis_state::header::{Header, MAGIC};
 use stasis_state::routines::crc32c;
 use stasis_state::{
-    Error, Extents, Index, LoadError, RecordHeader, RecordType, Routines, Source, Target,
-    invariants,
+    Error, Extents, Index, LoadError, RecordHeader, RecordType, Routines, Target, invariants,
 };
 
 /// RAM that is worth the time to fill it.
 const SMALL_RAM: u64 = 4 << 20;
-
-struct Bytes<'a>(&'a [u8]);
-
-impl Source for Bytes<'_> {
-    type Error = Infallible;
-
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
-        let start = usize::try_from(offset).expect("an offset in the file");
-        buf.copy_from_slice(&self.0[start..start + buf.len()]);
-        Ok(())
-    }
-}
 
 /// Reads bytes as they are, and with all checksums right.
 pub fn run(data: &[u8]) {
@@ -37,7 +18,7 @@ pub fn run(data: &[u8]) {
 
 /// Reads bytes as a checkpoint: its RAM's size if they are one.
 pub fn read(data: &[u8]) -> Option<u64> {
-    let (mut file, routines) = (Bytes(data), Routines::default());
+    let (mut file, routines) = (data, Routines::default());
     let checkpoint = stasis_state::read(&mut file, routines, &mut |_, _| ()).ok()?;
     let version = checkpoint.header.version();
     assert!(invariants::check_file(&checkpoint.state.records(), version).is_ok());
@@ -70,7 +51,7 @@ pub fn read(data: &[u8]) -> Option<u64> {
 
 /// Reads a checkpoint with its memory, where that is small.
 pub fn read_with_memory(data: &[u8]) {
-    let (mut file, routines) = (Bytes(data), Routines::default());
+    let (mut file, routines) = (data, Routines::default());
     let Ok(checkpoint) = stasis_state::read(&mut file, routines, &mut |_, _| ()) else { return };
     let size = *checkpoint.state.guest.ram_size;
     if size <= SMALL_RAM {

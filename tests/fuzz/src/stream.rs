@@ -1,33 +1,16 @@
 //! Bytes as a migration stream of QEMU's: its devices, and its memory.
 
-use std::convert::Infallible;
-
 use stasis_convert::qemu::ram::{Ram, ReadError};
 use stasis_convert::qemu::read::{Part, read};
 use stasis_convert::qemu::whole::write;
 use stasis_convert::qemu::{Backend, Cpu, Sections};
-use stasis_state::{GuestState, PAGE_SIZE, Source, invariants};
+use stasis_state::{GuestState, PAGE_SIZE, invariants};
 
 /// What QEMU 10.0 has written of a machine that never ran, without its memory.
 const BASE: &[u8] =
     include_bytes!("../../../hypervisor/convert/src/tests/virt-10.0-a57.base");
 /// Bytes of a stream's magic, which are always right.
 const MAGIC: usize = 8;
-
-struct Bytes<'b>(&'b [u8]);
-
-impl Source for Bytes<'_> {
-    type Error = Infallible;
-
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
-        buf.copy_from_slice(&self.0[offset as usize..][..buf.len()]);
-        Ok(())
-    }
-}
 
 /// Reads the bytes as memory; and changes the base as they say, and reads and writes a machine in it.
 pub fn run(data: &[u8]) {
@@ -42,7 +25,7 @@ pub fn run(data: &[u8]) {
 }
 
 fn memory(stream: &[u8]) {
-    let ram = match Ram::find(&mut Bytes(stream), MAGIC as u64) {
+    let ram = match Ram::find(&mut &stream[..], MAGIC as u64) {
         Ok(ram) => ram,
         Err(ReadError::Stream(error)) => return assert_eq!(error.to_string().lines().count(), 1),
         Err(ReadError::Source(never)) => match never {},

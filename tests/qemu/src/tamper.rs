@@ -3,7 +3,6 @@
 //! The file is taken apart and put together again with right checksums by code of its own: a reader that agrees with
 //! it agrees with the format, not with itself.
 
-use std::convert::Infallible;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use stasis_state::directory::{DirectoryHead, Entry};
 use stasis_state::envelope::{RecordHeader, RecordType};
 use stasis_state::guest::{GuestPower, GuestPowerState};
 use stasis_state::header::{Header, HeaderTail};
-use stasis_state::{Capture, GuestState, Index, Place, RegHeader, Routines, Sink, Source, Target};
+use stasis_state::{Capture, GuestState, Index, Place, RegHeader, Routines, Target};
 use stasis_store::block::SECTOR;
 use stasis_store::{Store, partition};
 use xtask::disk::{self, FileDisk};
@@ -41,33 +40,16 @@ pub fn put(disk: &Path, name: &str, bytes: &[u8]) -> Result<u64> {
     Ok(writer.commit()?.number)
 }
 
-/// A checkpoint's bytes as the reader's source.
-struct Bytes<'a>(&'a [u8]);
-
-impl Source for Bytes<'_> {
-    type Error = Infallible;
-
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), Infallible> {
-        let start = offset as usize;
-        buf.copy_from_slice(&self.0[start..start + buf.len()]);
-        Ok(())
-    }
-}
-
 /// Returns the registers of a good checkpoint.
 pub fn state(bytes: &[u8]) -> Result<GuestState> {
-    let checkpoint = stasis_state::read(&mut Bytes(bytes), Routines::default(), &mut |_, _| ())
+    let checkpoint = stasis_state::read(&mut &bytes[..], Routines::default(), &mut |_, _| ())
         .map_err(|error| anyhow!("{error:?}"))?;
     Ok(checkpoint.state)
 }
 
 /// Returns the RAM of a good checkpoint of a guest that shares no memory.
 pub fn memory(bytes: &[u8]) -> Result<Vec<u8>> {
-    let (routines, source) = (Routines::default(), &mut Bytes(bytes));
+    let (routines, source) = (Routines::default(), &mut &bytes[..]);
     let checkpoint = stasis_state::read(source, routines, &mut |_, _| ())
         .map_err(|error| anyhow!("{error:?}"))?;
     let mut ram = vec![0; usize::try_from(*checkpoint.state.guest.ram_size)?];
@@ -77,36 +59,11 @@ pub fn memory(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(ram)
 }
 
-/// A checkpoint's bytes as the writer's sink.
-struct Written(Vec<u8>);
-
-impl Sink for Written {
-    type Error = Infallible;
-
-    fn write(&mut self, bytes: &[u8]) -> std::result::Result<(), Infallible> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn share(&mut self, _: std::ops::Range<u64>) -> std::result::Result<(), Infallible> {
-        unreachable!("a checkpoint since no other one shares nothing")
-    }
-
-    fn read_base(&mut self, _: u64, _: &mut [u8]) -> std::result::Result<(), Infallible> {
-        unreachable!("a checkpoint since no other one shares nothing")
-    }
-
-    fn rewrite(&mut self, bytes: &[u8]) -> std::result::Result<(), Infallible> {
-        self.0[..bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
 /// Returns the number of a checkpoint with this one's guest whose memory is in blocks, so that it can be loaded while the guest runs: this one, or
 /// one that is put beside it.
 pub fn in_blocks(disk: &Path, number: u64) -> Result<u64> {
     let bytes = get(disk, number)?;
-    if Index::open(&mut Bytes(&bytes), Routines::default()).is_ok() {
+    if Index::open(&mut &bytes[..], Routines::default()).is_ok() {
         return Ok(number);
     }
     put(disk, "in-blocks", &captured(&state(&bytes)?, &memory(&bytes)?)?)
@@ -115,9 +72,9 @@ pub fn in_blocks(disk: &Path, number: u64) -> Result<u64> {
 /// Returns the bytes of a checkpoint of this guest, whose memory is in blocks.
 fn captured(state: &GuestState, ram: &Vec<u8>) -> Result<Vec<u8>> {
     let capture = Capture::new(state.records(), ram, &[], Routines::default())?;
-    let mut written = Written(Vec::new());
+    let mut written = Vec::new();
     capture.write(&mut written, &mut |_, _| ()).map_err(|error| anyhow!("{error:?}"))?;
-    Ok(written.0)
+    Ok(written)
 }
 
 /// Returns the number of a checkpoint with this one's guest, which is put beside it: in it the guest has switched its machine off, so it does not run when it
@@ -131,7 +88,7 @@ pub fn switched_off(disk: &Path, number: u64) -> Result<u64> {
 
 /// Returns the guest-physical addresses of the pages that a checkpoint says were touched first, in that order.
 pub fn touched(bytes: &[u8]) -> Result<Vec<u64>> {
-    let opened = Index::open(&mut Bytes(bytes), Routines::default());
+    let opened = Index::open(&mut &bytes[..], Routines::default());
     let (_, index) = opened.map_err(|error| anyhow!("{error:?}"))?;
     let runs = index.touched().iter().map(|run| run.pages());
     Ok(runs.flat_map(|(first, pages)| (0..pages).map(move |n| first + n * PAGE)).collect())
@@ -139,7 +96,7 @@ pub fn touched(bytes: &[u8]) -> Result<Vec<u64>> {
 
 /// Returns where the bytes of a checkpoint have the page at a guest-physical address, whose memory is in blocks.
 pub fn page_at(bytes: &[u8], address: u64) -> Result<usize> {
-    let source = &mut Bytes(bytes);
+    let source = &mut &bytes[..];
     let opened = Index::open(source, Routines::default());
     let (_, index) = opened.map_err(|error| anyhow!("{error:?}"))?;
     let piece = index.piece(source, address).map_err(|error| anyhow!("{error:?}"))?;

@@ -1,9 +1,8 @@
 //! [`Sink`]: a checkpoint that is written to a file.
 
 use std::io::{Seek, SeekFrom, Write};
-use std::ops::Range;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Error, Result};
 use stasis_tool::output::Output;
 
 /// The file that a checkpoint is written to, from its beginning.
@@ -20,13 +19,5 @@ impl stasis_state::Sink for Sink<'_> {
     fn rewrite(&mut self, bytes: &[u8]) -> Result<()> {
         self.0.seek(SeekFrom::Start(0))?;
         Ok(self.0.write_all(bytes)?)
-    }
-
-    fn share(&mut self, _: Range<u64>) -> Result<()> {
-        bail!("a file shares nothing with another one")
-    }
-
-    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<()> {
-        bail!("a file shares nothing with another one")
     }
 }

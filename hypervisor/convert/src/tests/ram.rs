@@ -1,8 +1,6 @@
 //! The memory of a stream.
 
-use core::convert::Infallible;
-
-use stasis_state::{PAGE_SIZE, Source};
+use stasis_state::PAGE_SIZE;
 
 use super::*;
 use crate::Error;
@@ -11,23 +9,8 @@ use crate::qemu::ram::{Ram, RamWriter, ReadError};
 const NAME: &str = "mach-virt.ram";
 const LEN: u64 = 8 << 20;
 
-struct Bytes<'b>(&'b [u8]);
-
-impl Source for Bytes<'_> {
-    type Error = Infallible;
-
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
-        buf.copy_from_slice(&self.0[offset as usize..][..buf.len()]);
-        Ok(())
-    }
-}
-
 fn find(stream: &[u8]) -> Result<Ram, Error> {
-    Ram::find(&mut Bytes(stream), 8).map_err(|error| match error {
+    Ram::find(&mut &stream[..], 8).map_err(|error| match error {
         ReadError::Stream(error) => error,
         ReadError::Source(error) => match error {},
     })

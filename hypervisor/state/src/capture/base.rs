@@ -5,23 +5,23 @@ use crate::{
     error::{LoadError, SaveError},
     index::Piece,
     input::Source,
-    writer::Sink,
+    writer::Sharing,
 };
 
 /// The file of that checkpoint, behind the sink.
-struct File<'a, S> {
-    sink: &'a mut S,
+struct File<'a, E> {
+    sink: &'a mut dyn Sharing<Error = E>,
     len: u64,
 }
 
-impl<S: Sink> Source for File<'_, S> {
-    type Error = S::Error;
+impl<E> Source for File<'_, E> {
+    type Error = E;
 
     fn len(&self) -> u64 {
         self.len
     }
 
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), S::Error> {
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), E> {
         self.sink.read_base(offset, buf)
     }
 }
@@ -31,11 +31,11 @@ impl<S: Sink> Source for File<'_, S> {
 /// # Errors
 ///
 /// [`SaveError::Sink`] if reading fails, [`SaveError::Base`] if the checkpoint is damaged.
-pub(super) fn piece<S: Sink>(
-    sink: &mut S,
+pub(super) fn piece<E>(
+    sink: &mut dyn Sharing<Error = E>,
     index: &Index,
     address: u64,
-) -> Result<Option<Piece>, SaveError<S::Error>> {
+) -> Result<Option<Piece>, SaveError<E>> {
     let mut file = File { sink, len: index.file_len() };
     index.piece(&mut file, address).map_err(|error| match error {
         LoadError::Format(error) => SaveError::Base(error),

@@ -3,7 +3,11 @@
 use zerocopy::IntoBytes;
 
 use crate::{
-    RecordHeader, RecordType, error::SaveError, ram::ReadRam, routines::PAGE_SIZE, writer::Sink,
+    RecordHeader, RecordType,
+    error::{Error, SaveError},
+    ram::ReadRam,
+    routines::PAGE_SIZE,
+    writer::{Sharing, Sink},
 };
 use core::ops::Range;
 
@@ -33,15 +37,17 @@ impl<'a, S: Sink> Output<'a, S> {
     /// Appends blocks of the checkpoint that this one is written since.
     pub(super) fn share(&mut self, blocks: Range<u64>) -> Result<(), SaveError<S::Error>> {
         let len = (blocks.end - blocks.start) * PAGE_SIZE as u64;
-        self.sink.share(blocks).map_err(SaveError::Sink)?;
+        self.sharing()?.share(blocks).map_err(SaveError::Sink)?;
         self.done += len;
         self.shared += len;
         Ok(())
     }
 
-    /// Returns the sink, to read the checkpoint that this one is written since.
-    pub(super) fn sink(&mut self) -> &mut S {
-        self.sink
+    /// Returns the sink's way to the checkpoint that this one is written since.
+    pub(super) fn sharing(
+        &mut self,
+    ) -> Result<&mut dyn Sharing<Error = S::Error>, SaveError<S::Error>> {
+        self.sink.sharing().ok_or(SaveError::Base(Error::NoBase))
     }
 
     pub(super) fn crc32c(&self) -> fn(u32, &[u8]) -> u32 {

@@ -42,7 +42,7 @@ impl Pages {
         let is_changed = |page: usize| changed.contains(page);
         let old = match base {
             Some(index) if !(0..count).all(is_changed) => {
-                base::piece(out.sink(), index, addresses.start)?
+                base::piece(out.sharing()?, index, addresses.start)?
             }
             _ => None,
         };

@@ -3,74 +3,31 @@
 
 pub mod edit;
 
-use std::convert::Infallible;
-
 use stasis_state::{
-    Capture, Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, ReadRam, Routines, Sink, Source,
-    Stats, Target, WriteRam,
+    Capture, Checkpoint, Error, GuestState, LoadError, PAGE_SIZE, ReadRam, Routines, Stats, Target,
+    WriteRam,
     device::{Pl061, SharedMemory, Watchdog},
     virtio::{ALL_QUEUES, GenerationId, Virtio, device_id},
 };
 
-/// A file in memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct File(pub Vec<u8>);
-
-impl Sink for File {
-    type Error = Infallible;
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn share(&mut self, _: std::ops::Range<u64>) -> Result<(), Infallible> {
-        unreachable!("there is nothing to share with")
-    }
-
-    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<(), Infallible> {
-        unreachable!("there is nothing to share with")
-    }
-
-    fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        self.0[..bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
-impl Source for File {
-    type Error = Infallible;
-
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
-        let offset = offset as usize;
-        buf.copy_from_slice(&self.0[offset..offset + buf.len()]);
-        Ok(())
-    }
-}
-
-pub fn save(state: &GuestState, ram: &[u8]) -> (File, Stats) {
+pub fn save(state: &GuestState, ram: &[u8]) -> (Vec<u8>, Stats) {
     save_all(state, ram, &[])
 }
 
 /// Returns the state of a guest that shares memory.
-pub fn save_all(state: &GuestState, ram: &[u8], shared: &[&[u8]]) -> (File, Stats) {
+pub fn save_all(state: &GuestState, ram: &[u8], shared: &[&[u8]]) -> (Vec<u8>, Stats) {
     let ram = ram.to_vec();
     let shared: Vec<Vec<u8>> = shared.iter().map(|region| region.to_vec()).collect();
     let shared: Vec<&dyn ReadRam> = shared.iter().map(|region| region as _).collect();
     let capture = Capture::new(state.records(), &ram, &shared, Routines::default());
-    let mut file = File::default();
+    let mut file = Vec::new();
     let stats = capture.expect("a sound state").write(&mut file, &mut |_, _| ()).unwrap();
-    assert_eq!(stats.bytes, file.0.len() as u64);
+    assert_eq!(stats.bytes, file.len() as u64);
     (file, stats)
 }
 
 pub fn load(file: &[u8]) -> Result<Checkpoint, Error> {
-    let mut file = File(file.to_vec());
-    match stasis_state::read(&mut file, Routines::default(), &mut |_, _| ()) {
+    match stasis_state::read(&mut &*file, Routines::default(), &mut |_, _| ()) {
         Ok(checkpoint) => Ok(checkpoint),
         Err(LoadError::Format(error)) => Err(error),
         Err(LoadError::Source(never) | LoadError::Refused(never)) => match never {},
@@ -87,12 +44,11 @@ pub fn load_all(
     checkpoint: &Checkpoint,
     shared: Vec<Option<&mut dyn WriteRam>>,
 ) -> Result<Vec<u8>, Error> {
-    let mut file = File(file.to_vec());
     let mut ram = vec![0xa5; *checkpoint.state.guest.ram_size as usize];
     let shared = shared.into_iter().map(|region| region.map(|region| region as _)).collect();
     let target = Target { ram: &mut ram, shared };
     let routines = Routines::default();
-    match stasis_state::read_memory(&mut file, checkpoint, target, routines, &mut |_, _| ()) {
+    match stasis_state::read_memory(&mut &*file, checkpoint, target, routines, &mut |_, _| ()) {
         Ok(()) => Ok(ram),
         Err(LoadError::Format(error)) => Err(error),
         Err(LoadError::Source(never) | LoadError::Refused(never)) => match never {},

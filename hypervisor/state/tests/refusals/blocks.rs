@@ -247,6 +247,6 @@ fn memory_is_not_loaded_from_another_file() {
     let error = load_ram(&damaged_block, &checkpoint).unwrap_err();
     assert!(matches!(error, Error::RecordCrc { .. }), "{error}");
     let longer = ram("A.bCd");
-    let other = save(&state(1, longer.len()), &longer).0.0;
+    let other = save(&state(1, longer.len()), &longer).0;
     assert_eq!(load_ram(&other, &checkpoint), Err(Error::Changed));
 }

@@ -47,7 +47,7 @@ fn a_guest_that_the_host_can_not_have_is_refused_before_its_memory_is_read() {
     let mut guest = state(1, memory.len());
     *guest.distributor.dist_base = 0x0900_0000;
     *guest.distributor.cpu_base = 0x0901_0000;
-    let (why, read) = refused(&save(&guest, &memory).0.0);
+    let (why, read) = refused(&save(&guest, &memory).0);
     assert_eq!(why, "there is no room");
     assert!(read <= 256 << 10, "{read} bytes were read of 4 MiB");
 }
@@ -56,7 +56,7 @@ fn a_guest_that_the_host_can_not_have_is_refused_before_its_memory_is_read() {
 fn a_ram_of_more_extents_than_the_host_has_pages_is_refused_before_they_are_read() {
     const EXTENTS: u32 = 1 << 19;
     let memory = vec![0; PAGE_SIZE];
-    let file = Edited::from_file(&save(&state(1, memory.len()), &memory).0.0);
+    let file = Edited::from_file(&save(&state(1, memory.len()), &memory).0);
     let mut file = Edited::from_file(&file.into_older_file(0, &[(0x4000_0000, &memory)]));
     let ram_size = u64::from(EXTENTS) * PAGE_SIZE as u64;
     let guest = &mut file.record(RecordType::Guest, 0).body;
@@ -80,7 +80,7 @@ fn a_ram_of_more_extents_than_the_host_has_pages_is_refused_before_they_are_read
 #[test]
 fn memory_in_front_of_the_registers_is_read_before_anybody_is_asked() {
     let page = [1; PAGE_SIZE];
-    let file = Edited::from_file(&save(&state(1, PAGE_SIZE), &page).0.0);
+    let file = Edited::from_file(&save(&state(1, PAGE_SIZE), &page).0);
     let mut file = Edited::from_file(&file.into_older_file(0, &[(0x4000_0000, &page)]));
     let memory = file.position(RecordType::Memory, 0);
     file.records[..=memory].rotate_right(1);
@@ -93,7 +93,7 @@ fn memory_in_front_of_the_registers_is_read_before_anybody_is_asked() {
 #[test]
 fn a_refusal_is_not_taken_for_a_fault_of_the_file() {
     let (file, _) = save(&state(1, PAGE_SIZE), &[1; PAGE_SIZE]);
-    let mut source = Counted { file: &file.0, read: 0 };
+    let mut source = Counted { file: &file, read: 0 };
     let admits = &mut |_: &GuestState| Err("not here");
     let error = read_if(&mut source, Routines::default(), admits, &mut |_, _| ()).unwrap_err();
     assert_eq!(error, LoadError::Refused("not here"));

@@ -31,14 +31,14 @@ fn host() -> HostFacts {
 
 fn small() -> Vec<u8> {
     let memory = ram("A.bC");
-    save(&state(1, memory.len()), &memory).0.0
+    save(&state(1, memory.len()), &memory).0
 }
 
 /// Returns a file of 1.0, whose memory is in MEMORY records.
 fn small_of_1_0() -> Vec<u8> {
     let memory = ram("a.b.");
     let (file, _) = save(&state(1, memory.len()), &memory);
-    Edited::from_file(&file.0).into_older_file(0, &[(0x4000_0000, &memory)])
+    Edited::from_file(&file).into_older_file(0, &[(0x4000_0000, &memory)])
 }
 
 fn edited(change: impl FnOnce(&mut Edited)) -> Vec<u8> {

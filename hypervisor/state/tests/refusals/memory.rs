@@ -1,7 +1,7 @@
 //! Extents that are not the guest's memory.
 
 use crate::{
-    common::{File, load, load_ram, ram, save, state},
+    common::{load, load_ram, ram, save, state},
     edited_1_0, refused, small_of_1_0,
 };
 use stasis_state::{Error, PAGE_SIZE, RecordHeader, RecordType, Routines, Target, memory::Extent};
@@ -78,7 +78,7 @@ fn memory_is_not_loaded_from_another_file() {
     other[at] ^= 1;
     assert!(matches!(load_ram(&other, &checkpoint), Err(Error::RecordCrc { .. })));
     let longer = ram("a.b.c");
-    let other = save(&state(1, longer.len()), &longer).0.0;
+    let other = save(&state(1, longer.len()), &longer).0;
     assert_eq!(load_ram(&other, &checkpoint), Err(Error::Changed));
     let same_length =
         with_extents(&[(0x4000_0000, 1, 1), (0x4000_2000, 1, 1), (0x4000_3000, 1, 0)]);
@@ -86,9 +86,10 @@ fn memory_is_not_loaded_from_another_file() {
 
     let mut larger = vec![0; memory.len() + 4096];
     let target = Target { ram: &mut larger, shared: vec![] };
-    let mut file = File(small_of_1_0());
+    let file = small_of_1_0();
     let routines = Routines::default();
-    let error = stasis_state::read_memory(&mut file, &checkpoint, target, routines, &mut |_, _| ());
+    let error =
+        stasis_state::read_memory(&mut &file[..], &checkpoint, target, routines, &mut |_, _| ());
     let line = "the guest has 16384 bytes of RAM, but 20480 were given";
     assert_eq!(error.unwrap_err().to_string(), line);
 }

@@ -59,7 +59,7 @@ fn a_guest_of_an_older_file_is_loaded_and_goes_on_under_another_name() {
         state.guest.set_name("other");
         assert_eq!(crate::host().check(&state), Ok(()));
         let memory = vec![0; 4 * 4096];
-        assert_eq!(load(&save(&state, &memory).0.0).unwrap().state, state);
+        assert_eq!(load(&save(&state, &memory).0).unwrap().state, state);
     }
 }
 

@@ -209,35 +209,10 @@ pub fn anyhow_of(error: LoadError<Error>) -> Error {
 
 #[cfg(test)]
 pub mod tests {
-    use std::convert::Infallible;
 
-    use stasis_state::{Capture, GuestState, Sink};
+    use stasis_state::{Capture, GuestState};
 
     use super::*;
-
-    struct Bytes(Vec<u8>);
-
-    impl Sink for Bytes {
-        type Error = Infallible;
-
-        fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-
-        fn share(&mut self, _: std::ops::Range<u64>) -> Result<(), Infallible> {
-            unreachable!("there is nothing to share with")
-        }
-
-        fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<(), Infallible> {
-            unreachable!("there is nothing to share with")
-        }
-
-        fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-            self.0[..bytes.len()].copy_from_slice(bytes);
-            Ok(())
-        }
-    }
 
     /// A checkpoint of the golden guest with one vCPU, after `edit`, with this RAM of four pages, in a new file.
     pub fn loaded(path: &Path, ram: &Vec<u8>, edit: impl FnOnce(&mut GuestState)) -> Loaded {
@@ -245,10 +220,10 @@ pub mod tests {
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/1.0/one-vcpu.stasis");
         let mut state = Loaded::from_file(&golden).unwrap().checkpoint.state;
         edit(&mut state);
-        let mut bytes = Bytes(Vec::new());
+        let mut bytes = Vec::new();
         let capture = Capture::new(state.records(), ram, &[], routines()).unwrap();
         capture.write(&mut bytes, &mut |_, _| ()).unwrap();
-        std::fs::write(path, bytes.0).unwrap();
+        std::fs::write(path, bytes).unwrap();
         Loaded::from_file(path).unwrap()
     }
 }

@@ -153,14 +153,6 @@ impl Sink for Written<'_> {
         file.seek(SeekFrom::End(0))?;
         Ok(())
     }
-
-    fn share(&mut self, _: Range<u64>) -> Result<()> {
-        bail!("there is no checkpoint to share with")
-    }
-
-    fn read_base(&mut self, _: u64, _: &mut [u8]) -> Result<()> {
-        bail!("there is no checkpoint to share with")
-    }
 }
 
 /// The RAM of a machine in a stream, of which one block of 2 MiB is in memory.
