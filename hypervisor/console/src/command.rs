@@ -137,6 +137,20 @@ pub enum Command<'a> {
     Quit,
 }
 
+impl Command<'_> {
+    /// Returns whether each line of the answer is an object of JSON.
+    pub fn answers_in_json(&self) -> bool {
+        let (Self::Guests { json }
+        | Self::Top { json, .. }
+        | Self::Store { json }
+        | Self::Volumes { json }) = self
+        else {
+            return false;
+        };
+        *json
+    }
+}
+
 /// Why a command line is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {

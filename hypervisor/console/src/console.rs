@@ -229,6 +229,12 @@ impl Console {
         lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }
 
+    /// Returns what a guest has sent from `position` on, at most `most` bytes of it, and moves `position` behind it. Positions count all bytes that the guest has ever sent; those
+    /// that are not kept any more are passed over. What the terminal shows does not change.
+    pub fn read_output(&self, guest: usize, position: &mut u64, most: usize) -> Vec<u8> {
+        self.mux.read_from(guest, position, most)
+    }
+
     /// Says that a guest has stopped for good, and why, in words such as `powered off`. Detaches the terminal from it.
     pub fn halted(
         &mut self,

@@ -53,6 +53,12 @@ impl Mux {
         self.kept(guest).map(|ring| ring.last_lines(count)).unwrap_or_default()
     }
 
+    /// Returns what a guest has sent from `position` on, at most `most` bytes of it, shown or not, and moves `position` behind it. Bytes that are not kept any more are passed
+    /// over.
+    pub fn read_from(&self, guest: usize, position: &mut u64, most: usize) -> Vec<u8> {
+        self.kept(guest).map(|ring| ring.read_from(position, most)).unwrap_or_default()
+    }
+
     /// Shows the next piece of what the attached guest has sent and was not shown. Returns whether there is more of it.
     pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
         let Some((guest, _)) = self.attached else {

@@ -21,6 +21,8 @@ pub(super) struct Ring {
     unseen: usize,
     /// Number of bytes before them that were lost without having been shown.
     lost: u64,
+    /// Number of bytes that were ever sent.
+    sent: u64,
 }
 
 impl Ring {
@@ -42,6 +44,7 @@ impl Ring {
             // Allocate the whole buffer at once, so that a guest's output allocates no more.
             self.bytes.reserve_exact(CAPACITY - self.bytes.len());
         }
+        self.sent += bytes.len() as u64;
         let kept = &bytes[bytes.len().saturating_sub(CAPACITY)..];
         // Mostly it is one byte, which a range and its checks would take longer for.
         for &byte in kept {
@@ -88,6 +91,18 @@ impl Ring {
         self.lost
     }
 
+    /// Returns the bytes from `position` on, at most `most`, and moves `position` behind them. Positions count all bytes that were ever sent; those that are not kept
+    /// any more are passed over.
+    pub(super) fn read_from(&self, position: &mut u64, most: usize) -> Vec<u8> {
+        let oldest = self.sent - self.bytes.len() as u64;
+        // A guest that was forgotten begins anew.
+        let at = (*position).clamp(oldest, self.sent);
+        let skipped = (at - oldest) as usize;
+        let bytes: Vec<u8> = self.bytes.range(skipped..).take(most).copied().collect();
+        *position = at + bytes.len() as u64;
+        bytes
+    }
+
     /// Returns the last `count` lines as text.
     pub(super) fn last_lines(&self, count: usize) -> Vec<String> {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();
@@ -101,4 +116,26 @@ impl Ring {
 /// Returns a line without anything in it that controls a terminal.
 fn shown(line: &str) -> String {
     Harmless(line.trim_end_matches('\r').replace('\t', " ")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_reads_at_a_position_of_their_own_gets_each_byte_once() {
+        let (mut ring, mut position) = (Ring::default(), 0);
+        ring.push(b"abc");
+        assert_eq!(ring.read_from(&mut position, 2), b"ab");
+        ring.push_seen(b"de");
+        assert_eq!(ring.read_from(&mut position, 9), b"cde");
+        assert_eq!(ring.read_from(&mut position, 9), b"");
+        ring.push(&[7; CAPACITY + 3]);
+        assert_eq!(ring.read_from(&mut position, 2), [7, 7]);
+        assert_eq!((position, ring.unseen), (10, CAPACITY), "what is kept no more is passed over");
+        // Of another guest, with the number of one that was forgotten.
+        position = u64::MAX;
+        assert_eq!(ring.read_from(&mut position, 9), b"");
+        assert_eq!(position, CAPACITY as u64 + 8);
+    }
 }

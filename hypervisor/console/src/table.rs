@@ -11,8 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-pub use self::cell::Cell;
-use self::cell::json_text;
+pub use self::cell::{Cell, json_text};
 
 /// A row of the list of guests.
 #[derive(Clone, Debug)]

@@ -30,6 +30,8 @@ pub struct TypeAhead {
     noticed: bool,
     /// Whether the work at the moment gives way to any line.
     yields: bool,
+    /// Whether others than the console wait for a command, to whom that work gives way, too.
+    others_wait: bool,
     /// Whether that work has asked, and has given way.
     has_yielded: bool,
     /// Number of waiting lines that have given up the command under way.
@@ -50,6 +52,7 @@ impl TypeAhead {
             away: false,
             noticed: false,
             yields: false,
+            others_wait: false,
             has_yielded: false,
             wishes: 0,
             granted: 0,
@@ -118,9 +121,14 @@ impl TypeAhead {
     pub fn is_given_up(&mut self) -> bool {
         let given_up = self.given_up && !self.away;
         self.noticed |= given_up;
-        let yields = self.yields && self.line > 0;
+        let yields = self.yields && (self.line > 0 || self.others_wait);
         self.has_yielded |= yields;
         given_up || yields
+    }
+
+    /// Notes whether others than the console wait for a command of theirs.
+    pub fn others_wait(&mut self, wait: bool) {
+        self.others_wait = wait;
     }
 
     /// Begins work that nobody has asked for. A line that is typed meanwhile, or waits already, gives it up.

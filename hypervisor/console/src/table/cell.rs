@@ -80,7 +80,7 @@ fn commas(numbers: &[u32]) -> String {
 }
 
 /// Returns `text` as a string of JSON (RFC 8259, section 7).
-pub(super) fn json_text(text: &str) -> String {
+pub fn json_text(text: &str) -> String {
     let mut json = String::from("\"");
     for character in text.chars() {
         match character {
