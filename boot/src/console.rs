@@ -1,11 +1,13 @@
 //! The console on the machine's UART: its bytes become [`commands`], or input for a guest. It runs on the first core, where it takes turns with
 //! vCPUs, as [`stasis_run::turns`] says. What is said goes through [`terminal`].
 
-mod commands;
+pub mod commands;
 mod top;
 
+use crate::answer::Answer;
 use crate::work::Work;
 use crate::{archive, catalog, notes, registry, terminal, typed, volumes};
+use alloc::string::String;
 use stasis_console::{Input, Names};
 use stasis_run::turns::Task;
 use stasis_run::{interrupts, roster};
@@ -42,7 +44,8 @@ pub fn serve(work: &mut Work) -> bool {
             }
             Input::Line(line) => {
                 typed::begin();
-                let result = commands::execute(work, &line);
+                let result = commands::execute(work, &line, &mut Answer::to_console());
+                let result = result.map_err(String::from);
                 match typed::end() {
                     0 => {}
                     lost => log::warn!("{lost} bytes that were typed during the command are lost"),

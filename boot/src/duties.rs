@@ -1,7 +1,7 @@
 //! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
 
 use crate::work::Work;
-use crate::{care, console, disks, loading, notes, starved, terminal};
+use crate::{care, channel, console, disks, loading, notes, starved, terminal};
 use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
@@ -31,7 +31,7 @@ struct Console<'w, 't>(&'w mut Work<'t>);
 
 impl Chores for Console<'_, '_> {
     fn command(&mut self) -> bool {
-        console::serve(self.0)
+        console::serve(self.0) | channel::serve(self.0)
     }
 
     fn duty(&mut self) -> bool {

@@ -12,7 +12,7 @@ use crate::storage::{Disk, DiskError, NoStore};
 use crate::stream::{Progress, StreamError};
 use crate::typed::GivenUp;
 use crate::work::Work;
-use crate::{notes, typed};
+use crate::{channel, notes, typed};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
@@ -153,6 +153,7 @@ pub fn finish(
         typed::check_given_up()?;
         let task = store.device_mut().task();
         task.yield_now();
+        channel::meanwhile(task);
         let Some(mut load) = take(task, |load| load.domain.number == domain.number) else {
             return if domain.look().missing == 0 { Ok(()) } else { Err(Unfinished::Lost) };
         };

@@ -13,6 +13,7 @@ mod archive;
 mod at_el1;
 mod care;
 mod catalog;
+mod channel;
 mod checkpoint;
 mod clone;
 mod console;
@@ -120,11 +121,12 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let mut work = Work { task: &mut task, storage: &mut storage };
     guests::init(&machine, gic.gicv, &mut work);
     console::init(machine.uart.device.intid);
+    channel::init(&machine);
     let work = &mut |task: &mut Task| duties::serve(&mut Work { task, storage: &mut storage });
     turns::serve_console(ready, task, work)
 }
 
-/// Returns the driver of the console's UART.
+/// Returns the driver of a UART.
 ///
 /// # Safety
 ///

@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use crate::storage::{Disk, DiskError};
 use crate::typed::{self, GivenUp};
-use crate::{disks, loading};
+use crate::{channel, disks, loading};
 pub use progress::Progress;
 pub use routines::routines;
 use stasis_host::admission::Refusal;
@@ -73,7 +73,9 @@ impl Sink for ToStore<'_, '_> {
     }
 
     fn pause(&mut self) {
-        self.writer.device_mut().task().yield_now();
+        let task = self.writer.device_mut().task();
+        task.yield_now();
+        channel::meanwhile(task);
         loading::serve_wanted(&mut self.writer);
         disks::serve_wanted(&mut self.writer);
     }
@@ -143,7 +145,9 @@ impl Source for FromStore<'_, '_> {
     }
 
     fn pause(&mut self) {
-        self.reader.device_mut().task().yield_now();
+        let task = self.reader.device_mut().task();
+        task.yield_now();
+        channel::meanwhile(task);
         loading::serve_wanted(&mut self.reader);
         disks::serve_wanted(&mut self.reader);
     }

@@ -61,7 +61,7 @@ pub fn attach(task: &mut Task, domain: &Domain) {
 
 /// Writes the last `lines` lines that a guest has sent.
 pub fn write_log(
-    task: &mut Task,
+    task: &Task,
     domain: &Domain,
     lines: usize,
     out: &mut impl fmt::Write,

@@ -2,6 +2,7 @@
 //!
 //! Long work calls [`check_given_up`] where it can end without a loss, and returns its error. All of this runs on the console's core.
 
+use crate::channel::requests;
 use crate::output;
 use spin::mutex::SpinMutex;
 use stasis_console::type_ahead::TypeAhead;
@@ -33,7 +34,10 @@ pub fn end() -> usize {
 
 /// Returns an error if the command under way must be given up. Returns none if no command is under way.
 pub fn check_given_up() -> Result<(), GivenUp> {
-    if look(TypeAhead::is_given_up) { Err(GivenUp) } else { Ok(()) }
+    match look(TypeAhead::is_given_up) || requests::is_given_up() {
+        true => Err(GivenUp),
+        false => Ok(()),
+    }
 }
 
 /// Calls `work`, which is no part of the command under way and so is not given up with it. Returns its result.
@@ -51,9 +55,17 @@ pub fn giving_way<T>(work: impl FnOnce() -> T) -> (T, bool) {
     (result, TYPED.lock().end_giving_way())
 }
 
-/// Returns whether a key was pressed, and takes it.
+/// Returns whether a key was pressed, and takes it, or whether a client has given the command up.
 pub fn key() -> bool {
-    look(TypeAhead::key)
+    match requests::is_carried_out() {
+        true => requests::is_given_up(),
+        false => look(TypeAhead::key),
+    }
+}
+
+/// Notes whether others than the console wait for their command.
+pub fn others_wait(wait: bool) {
+    TYPED.lock().others_wait(wait);
 }
 
 /// Returns whether the command `cancel`, which is under way, has given up another command.

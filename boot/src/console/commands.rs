@@ -13,31 +13,74 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use stasis_arch::timer;
-use stasis_console::command::{self, Command};
+use stasis_console::command::{self, Command, CommandError};
 use stasis_console::table::{self, GuestRow};
 use stasis_devices::list::interrupt_name;
 use stasis_devices::pl011::Character;
 use stasis_host::run_state::{Misfit, RunState};
 use stasis_hw::gic::write_filled;
 use stasis_run::domain::{Domain, Look};
+use stasis_run::turns::Task;
 
-/// Carries out a command line, and sends its answer except for the last line.
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The line is no command.
+    #[error(transparent)]
+    Mistyped(#[from] CommandError),
+    /// The command was refused, or has failed, for this reason.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<Refusal> for String {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Mistyped(error) => error.to_string(),
+            Refusal::Failed(why) => why,
+        }
+    }
+}
+
+/// Carries out a command line, and sends its answer except for its end.
 ///
 /// # Errors
 ///
-/// What is wrong, for the last line of the answer.
-pub fn execute(work: &mut Work, line: &str) -> Result<(), String> {
-    let command = command::parse(line).map_err(|error| error.to_string())?;
-    let mut answer = Answer::to_console();
-    let result = perform(work, command, &mut answer);
+/// What is wrong, for the end of the answer.
+pub fn execute(work: &mut Work, line: &str, answer: &mut Answer) -> Result<(), Refusal> {
+    let command = command::parse(line)?;
+    let result = match look(work.task, &command, answer) {
+        Some(result) => result,
+        None => perform(work, command, answer),
+    };
     answer.send(work.task);
-    result
+    result.map_err(Refusal::Failed)
+}
+
+/// Writes the answer to a command that only looks, and returns its result; `None` if it is another command, or one that looks at a guest that is parked.
+pub fn look(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
+    /// A vCPU has a guest's lock for less than this.
+    const PATIENCE: usize = 10_000;
+    let is_free = |domain: &Arc<Domain>| (0..PATIENCE).any(|_| !domain.is_parked());
+    if !registry::all().iter().all(is_free) {
+        return None;
+    }
+    Some(match command {
+        Command::Help(topic) => written(command::write_help(out, *topic)),
+        Command::Guests { json } => list_guests(*json, out),
+        Command::Top { seconds: None, json, .. } => top::show_all(*json, out),
+        Command::Log { guest, lines } => {
+            find(guest).and_then(|domain| written(terminal::write_log(task, &domain, *lines, out)))
+        }
+        Command::Gic(guest) => find(guest).and_then(|domain| {
+            written(write!(out, "{}", domain.gic().table(write_filled, interrupt_name)))
+        }),
+        _ => return None,
+    })
 }
 
 fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), String> {
     match command {
-        Command::Help(topic) => written(command::write_help(out, topic)),
-        Command::Guests { json } => list_guests(json, out),
         Command::Top { seconds, times, json } => top::show(work, seconds, times, json, out),
         Command::Pause(guest) => pause(&*find(guest)?),
         Command::Unpause(guest) => unpause(&*find(guest)?),
@@ -53,13 +96,6 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::SendBreak(guest) => {
             find(guest)?.type_in(Character::BREAK);
             Ok(())
-        }
-        Command::Log { guest, lines } => {
-            written(terminal::write_log(work.task, &*find(guest)?, lines, out))
-        }
-        Command::Gic(guest) => {
-            let gic = find(guest)?.gic();
-            written(write!(out, "{}", gic.table(write_filled, interrupt_name)))
         }
         Command::Checkpoint { guests, name } => {
             let domains = find_all(&guests)?;
@@ -85,6 +121,9 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Quit => {
             terminal::show_waiting();
             Err(firmware::system_off().to_string())
+        }
+        Command::Help(_) | Command::Guests { .. } | Command::Log { .. } | Command::Gic(_) => {
+            Err("a guest is in use; try again".to_string())
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, written};
 use crate::work::Work;
-use crate::{care, duties, loading, registry, smp, typed};
+use crate::{care, channel, duties, loading, registry, smp, typed};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -55,6 +55,11 @@ impl Reading {
     }
 }
 
+/// Shows what happened since the machine was switched on.
+pub fn show_all(json: bool, out: &mut Answer) -> Result<(), String> {
+    written(Reading::take().since(&Reading::default()).write(out, json))
+}
+
 /// Shows what happened since the machine was switched on; with `seconds`, shows `times` times what happened within that time.
 pub fn show(
     work: &mut Work,
@@ -64,7 +69,7 @@ pub fn show(
     out: &mut Answer,
 ) -> Result<(), String> {
     let Some(seconds) = seconds else {
-        return written(Reading::take().since(&Reading::default()).write(out, json));
+        return show_all(json, out);
     };
     let mut earlier = Reading::take();
     for _ in 0..times {
@@ -90,6 +95,7 @@ fn wait_until(work: &mut Work, counter: u64) -> bool {
         if timer::counter() >= counter {
             return true;
         }
+        channel::meanwhile(work.task);
         if typed::undisturbed(|| care::serve(work)) || loading::serve(work) {
             continue;
         }

@@ -1,9 +1,8 @@
-//! [`Progress`]: lines that say how much of a checkpoint is done.
+//! [`Progress`]: what says how much of a checkpoint is done.
 
 use crate::answer::Answer;
-use core::fmt::Write;
 
-/// Writes a line for each tenth of the work that is done.
+/// Tells whoever has asked for work how much of it is done.
 pub struct Progress<'a> {
     what: &'static str,
     tenths: u64,
@@ -16,13 +15,10 @@ impl<'a> Progress<'a> {
         Self { what, tenths: 0, out }
     }
 
-    /// Writes a line if another tenth of `total` is done, and sends it at once.
+    /// Tells that `done` of `total` is done.
     pub fn report(&mut self, done: u64, total: u64) {
         let tenths = (done * 10).checked_div(total).unwrap_or(0);
-        if tenths > self.tenths {
-            self.tenths = tenths;
-            let _ = writeln!(self.out, "... {}: {}%", self.what, tenths * 10);
-            self.out.send_lines();
-        }
+        self.out.progress(self.what, done, total, tenths > self.tenths);
+        self.tenths = tenths.max(self.tenths);
     }
 }

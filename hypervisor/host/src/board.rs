@@ -193,6 +193,10 @@ pub struct Machine<'a> {
     pub uart: Uart,
     /// The console that was asked for and is not there.
     pub lost_console: Option<&'a str>,
+    /// The UART that the channel for programs has for itself.
+    pub channel: Option<Uart>,
+    /// The UART that was asked for as the channel's and is not there, or is the console's.
+    pub lost_channel: Option<&'a str>,
     /// The real-time clock.
     pub rtc: Option<Device>,
     /// The virtio-mmio slots.
@@ -235,6 +239,8 @@ impl<'a> Machine<'a> {
             .collect();
         reserved.extend(found.reserved.iter().copied().take(reserved.remaining_capacity()));
         let console = serial::choose(fdt, bootargs, &found.uarts);
+        let uarts = (&found.uarts[..], &found.spare_uarts[..]);
+        let channel = serial::choose_channel(fdt, bootargs, uarts, console.uart);
         let root = fdt.root();
         Ok(Self {
             model: root.string("model").or(root.string("compatible")).unwrap_or("unnamed"),
@@ -251,6 +257,8 @@ impl<'a> Machine<'a> {
             gic: found.gic.unwrap_or(Err(MachineError::Missing { what: "GICv2" })),
             uart: console.uart.ok_or(MachineError::Missing { what: "PL011 or mini UART" })?,
             lost_console: console.lost,
+            channel: channel.uart,
+            lost_channel: channel.lost,
             rtc: found.rtc,
             virtio: found.virtio,
             sd_hosts: found.sd_hosts,

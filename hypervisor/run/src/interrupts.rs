@@ -10,6 +10,9 @@ use stasis_hw::gic::Acknowledged;
 /// INTID of the console's UART; `u32::MAX` before [`open_console`]. Core 0 writes it once; relaxed, for the interrupt comes only after that.
 static CONSOLE: AtomicU32 = AtomicU32::new(u32::MAX);
 
+/// INTID of the channel's UART; `u32::MAX` before [`open_channel`], and if the channel has none. Core 0 writes it once; relaxed, for the interrupt comes only after that.
+static CHANNEL: AtomicU32 = AtomicU32::new(u32::MAX);
+
 /// INTID of the disk; `u32::MAX` before [`open_disk`], and if the disk has none. Core 0 writes it once; relaxed, for the interrupt comes only after that.
 static DISK: AtomicU32 = AtomicU32::new(u32::MAX);
 
@@ -52,8 +55,12 @@ pub fn pass(this_core: &ThisCore, interrupt: Acknowledged) {
         // The vCPU is not loaded any more, or the cause is gone: end the interrupt.
         gic::VIRTUAL_TIMER => {}
         _ if this_core.is_maintenance(interrupt) => {}
-        // The console's task takes what was received from the UART, or what the disk has ended. Until then the interrupt is disabled.
-        intid if [&CONSOLE, &DISK].iter().any(|own| intid == own.load(Ordering::Relaxed)) => {
+        // The console's task takes what was received from a UART, or what the disk has ended. Until then the interrupt is disabled.
+        intid
+            if [&CONSOLE, &CHANNEL, &DISK]
+                .iter()
+                .any(|own| intid == own.load(Ordering::Relaxed)) =>
+        {
             gic::disable(intid);
             roster::wake_console();
         }
@@ -74,6 +81,20 @@ pub fn open_console(intid: u32) {
 /// Enables the interrupt of the console's UART, on the calling core. It wakes the console's task.
 pub fn listen_to_console() {
     gic::route_here(CONSOLE.load(Ordering::Relaxed));
+}
+
+/// Registers the INTID of the channel's UART, and enables it on the calling core.
+pub fn open_channel(intid: u32) {
+    CHANNEL.store(intid, Ordering::Relaxed);
+    gic::route_here(intid);
+}
+
+/// Enables the interrupt of the channel's UART, if it has one. It wakes the console's task.
+pub fn listen_to_channel() {
+    let intid = CHANNEL.load(Ordering::Relaxed);
+    if intid != u32::MAX {
+        gic::enable(intid);
+    }
 }
 
 /// Registers the INTID of the disk that the console's task uses, and routes it to the calling core.

@@ -16,9 +16,15 @@ pub struct Own {
 }
 
 impl Machine<'_> {
+    /// Returns the UARTs that Stasis drives: the console's, and the channel's if it has one.
+    fn serial(&self) -> impl Iterator<Item = Device> {
+        [self.uart].into_iter().chain(self.channel).map(|uart| uart.device)
+    }
+
     /// Returns what no guest can be given: the image, all memory, and the devices that Stasis uses, one of them `disk` if it is a virtio one.
     pub fn own(&self, image: Range, disk: Option<Device>) -> Own {
-        let mut frames = Vec::from([image, self.uart.device.frame]);
+        let mut frames = Vec::from([image]);
+        frames.extend(self.serial().map(|device| device.frame));
         frames.extend_from_slice(&self.memory);
         frames.extend(disk.map(|device| device.frame));
         frames.extend(self.watchdog.map(|device| device.frame));
@@ -28,7 +34,7 @@ impl Machine<'_> {
         }
         frames.extend(self.sd_hosts.iter().map(|host| host.device.frame));
         // The other devices are polled.
-        let interrupts = [self.uart.device].into_iter().chain(disk).map(|device| device.intid);
+        let interrupts = self.serial().chain(disk).map(|device| device.intid);
         Own { frames, interrupts: interrupts.collect() }
     }
 
@@ -40,7 +46,8 @@ impl Machine<'_> {
         let devices = one_each.iter().flatten().chain(&self.virtio).map(|device| device.frame);
         let gic = self.gic.iter().flat_map(|gic| [gic.gicd, gic.gicc, gic.gich]);
         let sd_hosts = self.sd_hosts.iter().map(|host| host.device.frame);
-        let all = devices.chain([self.uart.device.frame]).chain(gic).chain(sd_hosts);
+        let serial = self.serial().map(|device| device.frame);
+        let all = devices.chain(serial).chain(gic).chain(sd_hosts);
         all.for_each(|frame| pool.add(frame.outward(PAGE_SIZE)));
         pool
     }

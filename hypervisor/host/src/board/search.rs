@@ -31,6 +31,8 @@ pub struct Search<'a> {
     pub reserved: ArrayVec<Reservation, MAX_RANGES>,
     pub gic: Option<Result<GicFrames, MachineError>>,
     pub uarts: ArrayVec<Uart, MAX_UARTS>,
+    /// Those of them without a device behind them, such as a Bluetooth chip.
+    pub spare_uarts: ArrayVec<Uart, MAX_UARTS>,
     pub rtc: Option<Device>,
     pub virtio: ArrayVec<Device, MAX_DEVICES>,
     pub sd_hosts: ArrayVec<SdHost<'a>, MAX_SD_HOSTS>,
@@ -78,7 +80,12 @@ impl<'a> Search<'a> {
             self.gic.get_or_insert(Err(MachineError::OtherGic));
         } else if let Some(kind) = UartKind::of(compatible) {
             let uart = device(node, bus).map(|device| Uart { kind, device });
-            uart.into_iter().for_each(|uart| push(&mut self.uarts, uart));
+            uart.into_iter().for_each(|uart| {
+                push(&mut self.uarts, uart);
+                if node.children().next().is_none() {
+                    push(&mut self.spare_uarts, uart);
+                }
+            });
         } else if is(&["arm,pl031"]) {
             self.rtc = self.rtc.or(device(node, bus));
         } else if is(&["virtio,mmio"]) {

@@ -1,4 +1,4 @@
-//! The console's UART: which one of those that there are.
+//! The console's UART, and that of the channel for programs: which ones of those that there are.
 //!
 //! Asked are `console=` in the boot arguments, then `stdout-path`. The Raspberry Pi's firmware replaces
 //! `console=serial0` by Linux's name for the UART that it has put on the header's pins, which is the only
@@ -46,6 +46,29 @@ pub fn choose<'a>(fdt: Fdt<'a>, bootargs: &'a str, uarts: &[Uart]) -> Console<'a
     let asked = argument.or_else(stdout);
     let chosen = asked.and_then(|name| named(fdt, name, uarts));
     Console { uart: chosen.or(uarts.first().copied()), lost: asked.filter(|_| chosen.is_none()) }
+}
+
+/// The name that is no UART's: there is no UART for the channel alone.
+const OFF: &str = "off";
+
+/// Chooses the UART of the channel among `uarts`, all that are in use but the console's: the one that `channel=` in the boot arguments names, or else the first
+/// of `spare`, behind which there is no device. Nothing is sent there before a client has said hello.
+pub fn choose_channel<'a>(
+    fdt: Fdt<'a>,
+    bootargs: &'a str,
+    (uarts, spare): (&[Uart], &[Uart]),
+    console: Option<Uart>,
+) -> Console<'a> {
+    let is_other = |uart: &Uart| Some(*uart) != console;
+    let asked = bootargs.split_whitespace().rev().find_map(|word| word.strip_prefix("channel="));
+    match asked {
+        None => Console { uart: spare.iter().copied().find(is_other), lost: None },
+        Some(OFF) => Console { uart: None, lost: None },
+        Some(name) => {
+            let uart = named(fdt, name, uarts).filter(is_other);
+            Console { uart, lost: asked.filter(|_| uart.is_none()) }
+        }
+    }
 }
 
 /// The UART of this name: Linux's, an alias, or a path.

@@ -1,0 +1,118 @@
+//! Streams: bytes in both directions between a client and something on the machine, which is an [`Endpoint`].
+
+use super::{Desk, with};
+use crate::work::Work;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use stasis_channel::message::Status;
+use stasis_channel::pipe::Pipe;
+use stasis_run::turns::Task;
+
+/// What an endpoint's step has come to.
+#[derive(Debug)]
+pub enum Step {
+    /// It waits: for bytes, for room, or for something else that wakes the console's task.
+    Waits,
+    /// It has more to do at once.
+    Busy,
+    /// It has come to its end: well, or for this reason. What it has written is sent before the client is told.
+    Ended(Result<(), String>),
+}
+
+/// What a stream leads to. It goes on by steps of the console's task, which must be short: other work waits meanwhile. Whatever happens elsewhere that an
+/// endpoint waits for wakes the task by [`wake_console`](stasis_run::roster::wake_console).
+///
+/// An endpoint whose client is gone, or has given the stream up, is dropped.
+pub trait Endpoint: Send {
+    /// Goes on as far as it can without waiting. This may be in the midst of a command, so nothing but the task is at hand, and a guest may be parked.
+    fn step(&mut self, task: &mut Task, pipe: &mut Pipe) -> Step;
+
+    /// Goes on with what needs more than the task, between two commands.
+    fn work(&mut self, _: &mut Work, _: &mut Pipe) -> Step {
+        Step::Waits
+    }
+}
+
+/// A stream.
+pub struct Stream {
+    /// Its id.
+    pub id: u16,
+    /// What it leads to.
+    pub end: Box<dyn Endpoint>,
+}
+
+/// Opens what `name` says, as a command line does.
+///
+/// # Errors
+///
+/// The status and the reason, for the client.
+pub fn open(name: &str) -> Result<Box<dyn Endpoint>, (Status, String)> {
+    let mut words = name.split_ascii_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some("echo"), None, None) => Ok(Box::new(Echo)),
+        _ => Err((Status::Mistyped, format!("no stream \"{name}\"; there is: echo"))),
+    }
+}
+
+/// Sends back what comes: for tests of a line.
+struct Echo;
+
+impl Endpoint for Echo {
+    fn step(&mut self, _: &mut Task, pipe: &mut Pipe) -> Step {
+        while pipe.room() > 0
+            && let Some(byte) = pipe.read()
+        {
+            pipe.write(&[byte]);
+        }
+        match pipe.is_at_end() {
+            true => Step::Ended(Ok(())),
+            false => Step::Waits,
+        }
+    }
+}
+
+/// Lets each endpoint go on that needs more than the task. Returns whether one has more to do.
+pub fn work(work: &mut Work) -> bool {
+    let step = |end: &mut dyn Endpoint, work: &mut Work, pipe: &mut Pipe| end.work(work, pipe);
+    with(|channel| channel.desk.step_all(work, step, |work| work.task)).unwrap_or(false)
+}
+
+impl Desk {
+    /// Lets each endpoint go on, and sends what that gives. Returns whether one has more to do.
+    pub(super) fn step(&mut self, task: &mut Task) -> bool {
+        self.step_all(task, |end, task, pipe| end.step(task, pipe), |task| task)
+    }
+
+    fn step_all<C>(
+        &mut self,
+        context: &mut C,
+        mut step: impl FnMut(&mut dyn Endpoint, &mut C, &mut Pipe) -> Step,
+        mut task: impl FnMut(&mut C) -> &mut Task,
+    ) -> bool {
+        let mut is_busy = false;
+        for mut stream in core::mem::take(&mut self.streams) {
+            let Some(pipe) = self.session.pipe(stream.id) else { continue };
+            let stepped = step(&mut *stream.end, context, pipe);
+            if matches!(stepped, Step::Ended(_)) {
+                pipe.finish();
+            }
+            is_busy |= matches!(stepped, Step::Busy);
+            let id = stream.id;
+            while let Some((kind, payload)) = self.session.pipe(id).and_then(Pipe::next) {
+                self.send(task(context), kind, id, &payload);
+                is_busy = true;
+            }
+            let is_sent = self.session.pipe(id).is_none_or(|pipe| pipe.is_sent());
+            match stepped {
+                Step::Ended(result) if is_sent => {
+                    let result = result.map_err(|why| (Status::Failed, why));
+                    self.end_request(task(context), id, result);
+                }
+                // The client must grant more first. The endpoint is asked again, and says again that it has ended.
+                _ => self.streams.push(stream),
+            }
+        }
+        is_busy
+    }
+}
