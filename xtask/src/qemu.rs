@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use tempfile::TempDir;
+
 use crate::board::Board;
 use crate::console::{Console, Transcript};
 
@@ -20,6 +22,27 @@ pub use crate::setup::qemu::PROGRAM;
 /// The options of a `-drive` that make QEMU report errors of the host to the machine. Without them, QEMU stops the machine silently if the host's
 /// file system is full.
 pub const ON_ERROR: &str = "werror=report,rerror=report";
+
+/// The socket of a machine's channel. It is not in the machine's folder: a socket's path must be shorter than 108 bytes, wherever the project lies.
+#[derive(Debug)]
+pub struct ChannelSocket(TempDir);
+
+impl ChannelSocket {
+    /// Returns a path for a socket, which goes when this is dropped.
+    pub fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir().context("there is no place for a channel")?))
+    }
+
+    /// Returns the socket's path.
+    pub fn path(&self) -> PathBuf {
+        self.0.path().join("channel")
+    }
+
+    /// Returns the socket as `stasis ctl --to` takes it.
+    pub fn target(&self) -> String {
+        format!("unix:{}", self.path().display())
+    }
+}
 
 /// The parts and the settings of a machine.
 #[derive(Clone, Debug)]
@@ -34,6 +57,7 @@ pub struct Machine {
     cpus: u32,
     memory: String,
     disks: Vec<PathBuf>,
+    channel: Option<PathBuf>,
     extra: Vec<OsString>,
     time_limit: Duration,
     mirror: bool,
@@ -52,6 +76,7 @@ impl Machine {
             cpus: 2,
             memory: "1G".to_owned(),
             disks: Vec::new(),
+            channel: None,
             extra: Vec::new(),
             time_limit: Duration::from_secs(600),
             mirror: false,
@@ -97,6 +122,12 @@ impl Machine {
     /// Sets the number of cores.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
+        self
+    }
+
+    /// Gives the machine a second serial port, the channel for programs, which QEMU listens for at a socket with this path.
+    pub fn channel(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.channel = Some(socket.into());
         self
     }
 
@@ -190,15 +221,31 @@ impl Machine {
         line.push(in_option(log));
         command.args(["-display", "none", "-serial", "chardev:line", "-mon", "chardev=line"]);
         command.arg("-chardev").arg(line);
+        self.attach_channel(&mut command);
         command
+    }
+
+    /// Adds the second serial port. It stands behind the option for the first one: QEMU counts them.
+    fn attach_channel(&self, command: &mut Command) {
+        if let Some(socket) = &self.channel {
+            let mut option = OsString::from("unix:");
+            option.push(in_option(socket));
+            option.push(",server=on,wait=off");
+            command.arg("-serial").arg(option);
+        }
     }
 
     /// Starts the machine.
     pub fn start(&self) -> Result<Qemu> {
-        let mut child = self
-            .command()
-            .args(["-display", "none", "-monitor", "none"])
-            .args(["-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line"])
+        let mut command = self.command();
+        command.args(["-display", "none", "-monitor", "none"]).args([
+            "-chardev",
+            "stdio,id=line,signal=off",
+            "-serial",
+            "chardev:line",
+        ]);
+        self.attach_channel(&mut command);
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -11,7 +11,7 @@ use stasis_host::config::{self, Configuration, CoreConfig, GuestConfig};
 use xtask::archive;
 use xtask::board::Board;
 use xtask::console::{Console, ConsoleError, PROMPT};
-use xtask::qemu::{Machine, ON_ERROR, Qemu};
+use xtask::qemu::{ChannelSocket, Machine, ON_ERROR, Qemu};
 use xtask::workspace::write;
 
 use crate::lab::{Built, Lab};
@@ -42,6 +42,7 @@ pub struct Setup<'l> {
     board: Board,
     cmdline: String,
     time_limit: Duration,
+    channel: Option<PathBuf>,
     arguments: Vec<OsString>,
 }
 
@@ -79,6 +80,7 @@ impl<'l> Setup<'l> {
             board: Board::Virt,
             cmdline: String::new(),
             time_limit: LIFE_TIME,
+            channel: None,
             arguments: Vec::new(),
         }
     }
@@ -196,6 +198,12 @@ impl<'l> Setup<'l> {
         self.argument("-qmp").argument(socket.option())
     }
 
+    /// Gives it a channel for programs.
+    pub fn channel(mut self, socket: &ChannelSocket) -> Self {
+        self.channel = Some(socket.path());
+        self
+    }
+
     /// Takes this for the machine.
     pub fn board(mut self, board: Board) -> Self {
         self.board = board;
@@ -262,6 +270,9 @@ impl<'l> Setup<'l> {
             .time_limit(self.time_limit);
         if let Some(disk) = self.disk {
             machine = machine.disk(disk);
+        }
+        if let Some(channel) = self.channel {
+            machine = machine.channel(channel);
         }
         for argument in self.arguments {
             machine = machine.arg(argument);

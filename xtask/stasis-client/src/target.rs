@@ -1,4 +1,4 @@
-//! [`Target`]: where a machine's console is; [`Line`]: the open connection to it.
+//! [`Target`]: where a machine's channel or its console is; [`Line`]: the open connection to it.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -15,11 +15,11 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::termios::{self, BaudRate, ControlFlags, Termios};
 
-use super::terminal::Settings;
+use crate::terminal::Settings;
 
-/// Where a machine's console is.
+/// Where a machine's channel or its console is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub enum Target {
     /// A socket of this host.
     Unix(PathBuf),
     /// A host and a port.
@@ -29,7 +29,19 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub(super) fn is_device(&self) -> bool {
+    /// Returns the same name for the same socket or device, by whatever path it is reached.
+    pub(crate) fn canonical(&self) -> String {
+        match self {
+            Self::Unix(path) | Self::Device(path) => {
+                let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+                path.display().to_string()
+            }
+            Self::Tcp(address) => address.clone(),
+        }
+    }
+
+    /// Returns whether it is a serial device.
+    pub fn is_device(&self) -> bool {
         matches!(self, Self::Device(_))
     }
 }
@@ -58,6 +70,9 @@ impl fmt::Display for Target {
     }
 }
 
+/// Bits per second of a serial device, as Stasis and the Raspberry Pi's firmware have it.
+pub const DEFAULT_BAUD: u32 = 115_200;
+
 /// The rates that Linux has names for, from where a console can be used on.
 const RATES: [(u32, BaudRate); 18] = [
     (9_600, BaudRate::B9600),
@@ -81,7 +96,11 @@ const RATES: [(u32, BaudRate); 18] = [
 ];
 
 /// Returns a rate in bits per second from the command line.
-pub(super) fn baud_from(text: &str) -> Result<u32, String> {
+///
+/// # Errors
+///
+/// The rates that there are, if it is none of them.
+pub fn baud_from(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|baud| rate(*baud).is_some()).ok_or_else(|| {
         let known: Vec<String> = RATES.iter().map(|(baud, _)| baud.to_string()).collect();
         format!("it is none of {}", known.join(", "))
@@ -92,9 +111,9 @@ fn rate(baud: u32) -> Option<BaudRate> {
     RATES.iter().find(|(known, _)| *known == baud).map(|(_, rate)| *rate)
 }
 
-/// An open connection to a machine's console. Reading and writing does not wait.
+/// An open connection to a machine's channel or its console. Reading and writing does not wait.
 #[derive(Debug)]
-pub(super) enum Line {
+pub enum Line {
     /// A socket, which is read and written as a file is.
     Socket(File),
     /// A serial device, which nobody else has who honours its lock, with the settings that it needs.
@@ -102,8 +121,12 @@ pub(super) enum Line {
 }
 
 impl Line {
-    /// Opens the line. `baud` are the bits per second of a device. An error says what a person can do.
-    pub(super) fn open(target: &Target, baud: u32) -> Result<Self> {
+    /// Opens the line. `baud` are the bits per second of a device.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and what a person can do.
+    pub fn open(target: &Target, baud: u32) -> Result<Self> {
         match target {
             Target::Unix(path) => {
                 let stream =
@@ -124,7 +147,7 @@ impl Line {
     }
 
     /// Returns the file to read from and to write to.
-    pub(super) fn file(&self) -> &File {
+    pub fn file(&self) -> &File {
         match self {
             Self::Socket(file) => file,
             Self::Device(settings) => settings.terminal(),
@@ -132,7 +155,11 @@ impl Line {
     }
 
     /// Sends a break. Returns false if the line has none.
-    pub(super) fn send_break(&self) -> io::Result<bool> {
+    ///
+    /// # Errors
+    ///
+    /// The device is gone.
+    pub fn send_break(&self) -> io::Result<bool> {
         match self {
             Self::Socket(_) => Ok(false),
             // 0: a quarter to half a second.

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::checkout::{Checkout, NoCheckout};
 use crate::output::Output;
 use crate::{
-    archive, card, check, checkpoint, console, convert, disk, gdb, output, report, volume,
+    archive, card, check, checkpoint, console, convert, ctl, disk, gdb, output, report, volume,
 };
 
 /// `stasis` itself.
@@ -86,6 +86,9 @@ pub enum Command {
     /// Debug a guest: gdb or lldb on a checkpoint
     #[command(after_help = gdb::DETAILS)]
     Gdb(gdb::Arguments),
+    /// Give a machine that runs a command, by its channel for programs
+    #[command(after_help = ctl::DETAILS)]
+    Ctl(ctl::Arguments),
 }
 
 impl Command {
@@ -115,6 +118,7 @@ impl Command {
             Self::Card(arguments) => card::main(checkout, arguments),
             Self::Console(arguments) => console::main(arguments),
             Self::Gdb(arguments) => gdb::main(arguments),
+            Self::Ctl(arguments) => ctl::main(arguments),
         }
     }
 }

@@ -1,12 +1,10 @@
 //! `stasis console`: a terminal on a machine's console, through a socket of QEMU's or a serial device.
 //!
-//! [`target`] opens the line, [`terminal`] has a terminal's settings for a while, [`keys`] finds what is meant for this command among what
+//! [`Line`] is the line, [`Settings`] are a terminal's settings for a while, [`keys`] finds what is meant for this command among what
 //! is typed, and [`session`] carries bytes to and fro.
 
 pub mod keys;
 mod session;
-mod target;
-pub mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -14,12 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use self::session::{End, Session};
-use self::target::{Line, Target};
-use self::terminal::Settings;
 use crate::report;
-
-/// Bits per second of a serial device, as Stasis and the Raspberry Pi's firmware have it.
-const DEFAULT_BAUD: u32 = 115_200;
+use stasis_client::target::{self, DEFAULT_BAUD, Line, Target};
+pub use stasis_client::terminal;
+use stasis_client::terminal::Settings;
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\

@@ -26,6 +26,7 @@ pub mod console;
 pub mod content;
 pub mod convert;
 pub mod cpio;
+pub mod ctl;
 pub mod disk;
 pub mod files;
 mod gdb;

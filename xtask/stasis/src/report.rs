@@ -52,13 +52,31 @@ pub fn error(what: impl Display) {
     line("error:", "1;31", what);
 }
 
+/// Why a command has failed, with an exit code that tells it from other reasons.
+#[derive(Debug)]
+pub struct Coded {
+    /// The exit code.
+    pub code: u8,
+    /// The reason, in a line.
+    pub why: String,
+}
+
+impl Display for Coded {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Coded {}
+
 /// Returns the exit code of the process for the result of a command. Says why the command has failed, if it has.
 pub fn exit(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             error(format_args!("{reason:#}"));
-            ExitCode::FAILURE
+            let coded = reason.downcast_ref::<Coded>();
+            coded.map_or(ExitCode::FAILURE, |coded| ExitCode::from(coded.code))
         }
     }
 }

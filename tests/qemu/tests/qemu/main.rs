@@ -4,6 +4,7 @@
 //! all transcripts. `STASIS_TIME_FACTOR=3` is for machines that are three times as slow.
 
 mod board;
+mod channel;
 mod clones;
 mod clones_long;
 mod console;
@@ -93,6 +94,8 @@ fn main() -> ExitCode {
             a_card_image_boots_and_keeps_checkpoints,
             a_counter_crosses_to_raspi4_and_back,
             linux_crosses_to_virt_and_back;
+        channel:
+            requests_are_answered_beside_a_person_at_a_guest;
         virtio:
             linux_reads_random_bytes_before_and_after_a_resume,
             a_machine_without_a_seed_says_that_it_has_no_random_bytes,

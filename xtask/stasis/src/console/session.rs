@@ -12,8 +12,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::keys::Keys;
-use super::target::Line;
-use super::terminal::Settings;
+use stasis_client::target::Line;
+use stasis_client::terminal::Settings;
 
 /// Bytes that are read or written at once. A pipe that can take anything takes as many (PIPE_BUF, pipe(7)).
 const PIECE: usize = 4096;

@@ -1,0 +1,373 @@
+//! [`Client`]: a session with a machine.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use stasis_channel::flow::{Incoming, MAX_DATA, Outgoing};
+use stasis_channel::message::{WANTS_EVENTS, Welcome};
+use stasis_channel::{Frame, Kind, Reader, VERSION};
+
+use crate::lock::Lock;
+use crate::target::{DEFAULT_BAUD, Line};
+use crate::{Error, Message, Target};
+
+/// Bytes of a stream that the machine may send before the client has taken any.
+const WINDOW: u32 = 64 << 10;
+
+/// The time between two pings while an answer is waited for.
+const PING: Duration = Duration::from_secs(1);
+
+/// What a client wants of a session.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bits per second of a serial device.
+    pub baud: u32,
+    /// Whether events are sent.
+    pub events: bool,
+    /// The time in which the machine must answer: to the hello, and later to a ping.
+    pub patience: Duration,
+    /// The client's name.
+    pub name: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let name = format!("stasis {}", env!("CARGO_PKG_VERSION"));
+        Self { baud: DEFAULT_BAUD, events: false, patience: Duration::from_secs(10), name }
+    }
+}
+
+/// The flow of a stream.
+#[derive(Debug, Default)]
+struct Flow {
+    incoming: Incoming,
+    outgoing: Outgoing,
+}
+
+/// A session with a machine. When this is dropped, the machine gives up what is under way.
+#[derive(Debug)]
+pub struct Client {
+    line: Line,
+    target: String,
+    options: Options,
+    reader: Reader,
+    /// The machine in words, and the number of its boot.
+    machine: (String, u32),
+    messages: VecDeque<Message>,
+    flows: BTreeMap<u16, Flow>,
+    last_id: u16,
+    /// What was not sent yet.
+    unsent: VecDeque<u8>,
+    heard: Instant,
+    pinged: Instant,
+    /// The ids that were under way when a ping was answered last; `None` before an answer.
+    under_way: Option<Vec<u16>>,
+    _lock: Lock,
+}
+
+impl Client {
+    /// Connects to a machine's channel, and begins a session.
+    ///
+    /// # Errors
+    ///
+    /// The connection can't be made, another tool has it, the machine does not answer in time, or it speaks another version.
+    pub fn connect(target: &Target, options: Options) -> Result<Self, Error> {
+        let lock = Lock::take(target, options.patience.min(Duration::from_secs(5)))?;
+        let line = Line::open(target, options.baud).map_err(Error::Connect)?;
+        let now = Instant::now();
+        let mut client = Self {
+            line,
+            target: target.to_string(),
+            options,
+            reader: Reader::new(),
+            machine: (String::new(), 0),
+            messages: VecDeque::new(),
+            flows: BTreeMap::new(),
+            last_id: 0,
+            unsent: VecDeque::new(),
+            heard: now,
+            pinged: now,
+            under_way: None,
+            _lock: lock,
+        };
+        client.machine = client.greet()?;
+        Ok(client)
+    }
+
+    /// Says hello until the machine says welcome. Returns the machine in words, and the number of its boot.
+    fn greet(&mut self) -> Result<(String, u32), Error> {
+        /// A machine that was not ready for a hello gets another one.
+        const AGAIN: Duration = Duration::from_millis(500);
+        let start = Instant::now();
+        let mut said: Option<Instant> = None;
+        let mut hello = vec![VERSION, VERSION, if self.options.events { WANTS_EVENTS } else { 0 }];
+        hello.extend(self.options.name.bytes().take(64));
+        while start.elapsed() < self.options.patience {
+            if said.is_none_or(|said| said.elapsed() >= AGAIN) {
+                self.send(Kind::Hello, 0, &hello)?;
+                said = Some(Instant::now());
+            }
+            self.wait(Some(AGAIN / 5))?;
+            let mut answer = None;
+            self.receive(&mut |_, frame| match frame.kind {
+                Kind::Welcome => {
+                    answer = Welcome::parse(frame.payload).map(|w| Ok((w.name.to_owned(), w.boot)))
+                }
+                Kind::Refused => {
+                    answer =
+                        Some(Err((frame.payload.first().copied(), frame.payload.get(1).copied())))
+                }
+                _ => {}
+            })?;
+            match answer {
+                Some(Ok(machine)) => return Ok(machine),
+                Some(Err((lowest, highest))) => {
+                    let (lowest, highest) = (lowest.unwrap_or(0), highest.unwrap_or(0));
+                    return Err(Error::Version { lowest, highest });
+                }
+                None => {}
+            }
+        }
+        Err(Error::NoAnswer { target: self.target.clone(), limit: self.options.patience })
+    }
+
+    /// Returns the machine in words, such as `Stasis 0.1.0 on linux,dummy-virt`.
+    pub fn machine(&self) -> &str {
+        &self.machine.0
+    }
+
+    /// Sends a command line, and returns the request's id.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub fn request(&mut self, line: &str) -> Result<u16, Error> {
+        let id = self.next_id();
+        self.send(Kind::Request, id, line.as_bytes())?;
+        Ok(id)
+    }
+
+    /// Opens a stream, such as `attach linux`, and returns its id.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub fn open(&mut self, name: &str) -> Result<u16, Error> {
+        let id = self.next_id();
+        self.send(Kind::Open, id, name.as_bytes())?;
+        let mut flow = Flow::default();
+        let grant = flow.incoming.grant(WINDOW as usize, WINDOW);
+        self.flows.insert(id, flow);
+        match grant {
+            Some(limit) => self.send(Kind::Grant, id, &limit.to_le_bytes())?,
+            None => {}
+        }
+        Ok(id)
+    }
+
+    fn next_id(&mut self) -> u16 {
+        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+        self.last_id
+    }
+
+    /// Wants a request or a stream to be given up. Its end comes all the same.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub fn cancel(&mut self, id: u16) -> Result<(), Error> {
+        self.send(Kind::Cancel, id, &[])
+    }
+
+    /// Returns how many bytes of a stream can be sent now.
+    pub fn room(&self, id: u16) -> usize {
+        self.flows.get(&id).map_or(0, |flow| flow.outgoing.room())
+    }
+
+    /// Sends as many of `bytes` as the machine has room for, and returns their number.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub fn write(&mut self, id: u16, bytes: &[u8]) -> Result<usize, Error> {
+        let count = bytes.len().min(self.room(id));
+        for piece in bytes[..count].chunks(MAX_DATA) {
+            let Some(flow) = self.flows.get_mut(&id) else { break };
+            let mut payload = flow.outgoing.send(piece.len()).to_le_bytes().to_vec();
+            payload.extend_from_slice(piece);
+            self.send(Kind::Data, id, &payload)?;
+        }
+        Ok(count)
+    }
+
+    /// Says that this side sends no more of a stream.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub fn end(&mut self, id: u16) -> Result<(), Error> {
+        let sent = self.flows.get(&id).map_or(0, |flow| flow.outgoing.sent());
+        self.send(Kind::End, id, &sent.to_le_bytes())
+    }
+
+    /// Returns the next message. Waits for it until `until`, or for ever; `None` if none has come by then.
+    ///
+    /// # Errors
+    ///
+    /// The session is lost: the connection, the machine's answers, or to another client.
+    pub fn next(&mut self, until: Option<Instant>) -> Result<Option<Message>, Error> {
+        loop {
+            if let Some(message) = self.messages.pop_front() {
+                return Ok(Some(message));
+            }
+            self.keep_alive()?;
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            self.wait(Some(left.unwrap_or(PING).min(PING)))?;
+            self.receive(&mut Self::take)?;
+            if self.messages.is_empty() && left == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Asks a machine that was not heard for a while whether it is there, and looks why if it is not.
+    fn keep_alive(&mut self) -> Result<(), Error> {
+        let silent = self.heard.elapsed();
+        if silent >= self.options.patience {
+            let before = self.machine.1;
+            return Err(match self.greet() {
+                Ok((_, boot)) if boot != before => Error::Reset,
+                Ok(_) | Err(Error::NoAnswer { .. }) => Error::Silent(silent),
+                Err(error) => error,
+            });
+        }
+        if silent >= PING && self.pinged.elapsed() >= PING {
+            self.pinged = Instant::now();
+            self.send(Kind::Ping, self.last_id, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether a request or a stream was not under way any more when the machine was last asked. Its end is lost if it has not come.
+    pub fn has_vanished(&self, id: u16) -> bool {
+        self.under_way.as_ref().is_some_and(|ids| !ids.contains(&id))
+    }
+
+    fn take(&mut self, frame: Frame) {
+        let Frame { kind, id, payload } = frame;
+        match kind {
+            Kind::Data => self.take_data(id, payload),
+            Kind::Grant => {
+                if let (Some(flow), Some(limit)) = (self.flows.get_mut(&id), payload.first_chunk())
+                {
+                    flow.outgoing.grant(u32::from_le_bytes(*limit));
+                    self.messages.push_back(Message::Room { id });
+                }
+            }
+            Kind::End => self.messages.push_back(Message::End { id }),
+            Kind::Pong => {
+                let ids = payload.get(4..).unwrap_or(&[]).chunks_exact(2);
+                self.under_way = Some(ids.map(|id| u16::from_le_bytes([id[0], id[1]])).collect());
+            }
+            _ => {
+                if kind == Kind::Done {
+                    self.flows.remove(&id);
+                }
+                self.messages.extend(Message::of(frame));
+            }
+        }
+    }
+
+    fn take_data(&mut self, id: u16, payload: &[u8]) {
+        let Some((offset, bytes)) = payload.split_first_chunk() else { return };
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        if let Err(error) = flow.incoming.take(u32::from_le_bytes(*offset), bytes.len()) {
+            self.flows.remove(&id);
+            let (status, why) = (stasis_channel::Status::Lost, error.to_string());
+            self.messages.push_back(Message::Done { id, status, why });
+            return;
+        }
+        self.messages.push_back(Message::Data { id, bytes: bytes.to_vec() });
+        if let Some(limit) = flow.incoming.grant(WINDOW as usize, WINDOW) {
+            // A connection that is lost is found when it is read next.
+            let _ = self.send(Kind::Grant, id, &limit.to_le_bytes());
+        }
+    }
+
+    /// Sends a frame, or as much of it as the line takes now; the rest goes when it is waited for something.
+    fn send(&mut self, kind: Kind, id: u16, payload: &[u8]) -> Result<(), Error> {
+        let unsent = &mut self.unsent;
+        Frame { kind, id, payload }.write(&mut |bytes| unsent.extend(bytes));
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        while !self.unsent.is_empty() {
+            match self.line.file().write(self.unsent.as_slices().0) {
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(Error::Closed),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until bytes have come, or more can be sent of what waits.
+    fn wait(&self, limit: Option<Duration>) -> Result<(), Error> {
+        let mut flags = PollFlags::POLLIN;
+        flags.set(PollFlags::POLLOUT, !self.unsent.is_empty());
+        let limit = limit.map_or(PollTimeout::NONE, |limit| {
+            PollTimeout::try_from(limit.as_millis().min(60_000) as i32 + 1)
+                .unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut [PollFd::new(self.as_fd(), flags)], limit) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Error::Lost(errno.into())),
+        }
+    }
+
+    /// Passes all frames that have come to `take`.
+    fn receive(&mut self, take: &mut dyn FnMut(&mut Self, Frame)) -> Result<(), Error> {
+        self.flush()?;
+        let mut bytes = [0; 4096];
+        loop {
+            let count = match self.line.file().read(&mut bytes) {
+                Ok(0) => return Err(Error::Closed),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Err(Error::Closed);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for byte in &bytes[..count] {
+                let mut reader = std::mem::take(&mut self.reader);
+                if let Some(Ok(frame)) = reader.push(*byte) {
+                    self.heard = Instant::now();
+                    take(self, frame);
+                }
+                self.reader = reader;
+            }
+        }
+    }
+}
+
+impl AsFd for Client {
+    /// Returns what becomes readable when [`Client::next`] has something to return.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.line.file().as_fd()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Nobody is there to be told.
+        let _ = self.send(Kind::Bye, 0, &[]);
+    }
+}

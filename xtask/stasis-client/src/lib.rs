@@ -1,0 +1,19 @@
+//! The client's side of the channel of a machine with Stasis, which `docs/channel.md` specifies.
+//!
+//! [`Target`] says where the channel is. [`Client`] is a session: it sends requests and opens streams, many at a time, and returns what comes as [`Message`]s.
+//! [`Client::ask`] is for who asks one thing only. [`target`] and [`terminal`] also serve `stasis console`.
+
+mod ask;
+mod client;
+mod error;
+mod lock;
+mod message;
+pub mod target;
+pub mod terminal;
+
+pub use ask::Part;
+pub use client::{Client, Options};
+pub use error::Error;
+pub use message::Message;
+pub use stasis_channel::message::Status;
+pub use target::Target;

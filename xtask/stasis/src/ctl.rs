@@ -1,0 +1,108 @@
+//! `stasis ctl`: a command for a machine that runs, by its channel for programs (`docs/channel.md`).
+//!
+//! All that the console takes is sent as it is ([`ask`]). What needs more than an answer has its own module: [`wait`], [`stream`].
+
+mod ask;
+mod events;
+mod stream;
+mod wait;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use stasis_client::target::{DEFAULT_BAUD, baud_from};
+use stasis_client::{Client, Error, Options, Target};
+
+use crate::report::Coded;
+
+/// The text behind the command's help.
+pub const DETAILS: &str = "\
+COMMAND is one of the console's, such as guests, top, checkpoint linux, or one of these:
+  wait guest=NAME state=STATE    wait until a guest is off, running, ...; or event=checkpoint [guest=NAME]
+  events                         show what happens, a line with an object of JSON for each event
+  stream NAME                    connect the standard input and output to a stream, such as \"gdb linux\"
+`stasis ctl --to ... help` lists the console's. `cargo xtask run` says where its machine's channel is.
+It ends with 0 if it is done; 1: refused, or failed; 2: mistyped; 3: nobody answers, or another tool has the channel;
+4: the machine or the connection was lost in the midst; 5: the machine speaks another version; 6: given up; 7: waited too long.";
+
+/// Where a machine's channel is.
+#[derive(Args, Clone, Debug)]
+pub struct Address {
+    /// Where the machine's channel is; else the environment's STASIS_TO says it
+    #[arg(long, value_name = "unix:PATH|tcp:HOST:PORT|DEVICE")]
+    to: Option<Target>,
+    /// Bits per second of a serial device [default: 115200]
+    #[arg(long, value_name = "N", value_parser = baud_from)]
+    baud: Option<u32>,
+    /// Seconds in which the machine must answer, and go on to answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    patience: u64,
+}
+
+impl Address {
+    /// Connects to the channel. `events` says whether events are sent.
+    ///
+    /// # Errors
+    ///
+    /// There is no session. The error has the exit code of it.
+    pub fn connect(&self, events: bool) -> Result<Client> {
+        let target = match &self.to {
+            Some(target) => target.clone(),
+            None => {
+                let variable = std::env::var("STASIS_TO").unwrap_or_default();
+                let target = variable.parse::<Target>();
+                target.map_err(|_| {
+                    let why = "where is the machine? --to unix:PATH, or the environment's STASIS_TO, says it";
+                    Coded { code: 2, why: why.to_owned() }
+                })?
+            }
+        };
+        ensure!(self.baud.is_none() || target.is_device(), "--baud is for a serial device alone");
+        let options = Options {
+            baud: self.baud.unwrap_or(DEFAULT_BAUD),
+            events,
+            patience: Duration::from_secs(self.patience.max(1)),
+            ..Options::default()
+        };
+        Client::connect(&target, options).map_err(coded)
+    }
+}
+
+/// Returns an error of the session with the exit code that belongs to it.
+pub fn coded(error: Error) -> anyhow::Error {
+    Coded { code: error.exit_code(), why: error.to_string() }.into()
+}
+
+/// What the command takes.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    address: Address,
+    /// Answer with objects of JSON, one in each line
+    #[arg(long)]
+    json: bool,
+    /// Seconds after which the command is given up
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// The command, and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// There is no session, it is lost, or the machine has refused the command.
+pub fn main(arguments: Arguments) -> Result<()> {
+    let Arguments { address, json, timeout, command } = arguments;
+    let timeout = timeout.map(Duration::from_secs);
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    match words[..] {
+        ["wait", ref conditions @ ..] => wait::main(&address, conditions, timeout),
+        ["events"] => events::main(&address, timeout),
+        ["stream", ref name @ ..] => stream::main(&address, &name.join(" ")),
+        _ => ask::main(&address, &words.join(" "), json, timeout),
+    }
+}

@@ -1,0 +1,111 @@
+//! A command of the console's, and its answer.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use stasis_client::{Error, Part, Status};
+use stasis_console::command;
+
+use super::{Address, coded};
+use crate::report::Coded;
+
+/// The option of a command of the console's that makes its answer objects of JSON.
+const JSON: &str = "--json";
+
+/// Sends a command, and prints its answer as it comes.
+pub(super) fn main(
+    address: &Address,
+    line: &str,
+    json: bool,
+    timeout: Option<Duration>,
+) -> Result<()> {
+    let line = with_json(line, json);
+    let mut client = address.connect(false)?;
+    let until = timeout.map(|timeout| Instant::now() + timeout);
+    let (mut out, mut bar) = (io::stdout(), Bar::default());
+    let (mut is_late, mut is_unheard) = (false, false);
+    let result = client.ask(&line, &mut |part| {
+        match part {
+            Part::Bytes(bytes) => {
+                bar.hide(|| is_unheard |= out.write_all(bytes).and_then(|()| out.flush()).is_err());
+            }
+            Part::Progress { done, total, what } => bar.show(done, total, what),
+            Part::Nothing => {}
+        }
+        is_late |= until.is_some_and(|until| Instant::now() >= until);
+        !is_late && !is_unheard
+    });
+    drop(bar);
+    match result {
+        Err(Error::Refused { status: Status::GivenUp, .. }) if is_unheard => Ok(()),
+        Err(Error::Refused { status: Status::GivenUp, .. }) if is_late => {
+            let why = "it took longer than --timeout says, and was given up".to_owned();
+            Err(Coded { code: 7, why }.into())
+        }
+        result => result.map_err(coded),
+    }
+}
+
+/// Returns the line with the option that makes the answer JSON, where the command has one and it is wanted.
+fn with_json(line: &str, json: bool) -> String {
+    let longer = format!("{line} {JSON}");
+    let takes_it = command::parse(&longer).is_ok_and(|command| command.answers_in_json());
+    match json && !line.ends_with(JSON) && takes_it {
+        true => longer,
+        false => line.to_owned(),
+    }
+}
+
+/// A bar on the standard error, where that is a terminal, from when progress comes.
+#[derive(Default)]
+struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    fn show(&mut self, done: u64, total: u64, what: &str) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        let bar = self.0.get_or_insert_with(|| {
+            let bar = ProgressBar::new(total);
+            // The template is a constant, and right.
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3}% {eta}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        // What stands there comes from the machine.
+        bar.set_message(what.chars().filter(|c| c.is_ascii_graphic()).take(16).collect::<String>());
+        bar.set_length(total);
+        bar.set_position(done);
+    }
+
+    fn hide(&self, print: impl FnOnce()) {
+        match &self.0 {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_asked_for_where_there_is_any() {
+        assert_eq!(with_json("guests", true), "guests --json");
+        assert_eq!(with_json("guests --json", true), "guests --json");
+        assert_eq!(with_json("guests", false), "guests");
+        assert_eq!(with_json("pause linux", true), "pause linux");
+        assert_eq!(with_json("top 1", true), "top 1 --json");
+    }
+}

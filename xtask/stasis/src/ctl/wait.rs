@@ -1,0 +1,120 @@
+//! `stasis ctl wait`: waits until something is so.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+use stasis_client::{Client, Message};
+
+use super::{Address, coded};
+use crate::report::Coded;
+
+/// What is waited for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wish {
+    guest: Option<String>,
+    state: Option<String>,
+    event: Option<String>,
+}
+
+impl Wish {
+    fn of(conditions: &[&str]) -> Result<Self> {
+        let mut wish = Self::default();
+        for condition in conditions {
+            let place = match condition.split_once('=') {
+                Some(("guest", _)) => &mut wish.guest,
+                Some(("state", _)) => &mut wish.state,
+                Some(("event", _)) => &mut wish.event,
+                _ => {
+                    return Err(mistyped(&format!(
+                        "\"{condition}\" is none of guest=, state=, event="
+                    )));
+                }
+            };
+            *place = condition.split_once('=').map(|(_, value)| value.to_owned());
+        }
+        match (&wish.guest, &wish.state, &wish.event) {
+            (Some(_), Some(_), None) | (_, None, Some(_)) => Ok(wish),
+            _ => Err(mistyped("wait for guest=NAME state=STATE, or for event=NAME [guest=NAME]")),
+        }
+    }
+
+    /// Returns whether a row of the list of guests is what is waited for.
+    fn is_row(&self, row: &Value) -> bool {
+        let is = |key: &str, wanted: &Option<String>| row[key].as_str() == wanted.as_deref();
+        self.event.is_none() && is("name", &self.guest) && is("state", &self.state)
+    }
+
+    /// Returns whether an event is what is waited for.
+    fn is_event(&self, event: &Value) -> bool {
+        let is = |key: &str, wanted: &Option<String>| {
+            wanted.is_none() || event[key].as_str() == wanted.as_deref()
+        };
+        self.event.is_some() && is("event", &self.event) && is("guest", &self.guest)
+    }
+}
+
+fn mistyped(why: &str) -> anyhow::Error {
+    Coded { code: 2, why: why.to_owned() }.into()
+}
+
+/// Waits until the conditions are met, at most as long as `timeout`.
+pub(super) fn main(
+    address: &Address,
+    conditions: &[&str],
+    timeout: Option<Duration>,
+) -> Result<()> {
+    let wish = Wish::of(conditions)?;
+    let mut client = address.connect(true)?;
+    let until = timeout.map(|timeout| Instant::now() + timeout);
+    if wish.event.is_none() && is_so(&mut client, &wish)? {
+        return Ok(());
+    }
+    loop {
+        match client.next(until).map_err(coded)? {
+            Some(Message::Event(event)) => {
+                let event: Value = serde_json::from_str(&event).unwrap_or_default();
+                if wish.is_event(&event) || wish.event.is_none() && is_so(&mut client, &wish)? {
+                    return Ok(());
+                }
+            }
+            Some(_) => {}
+            None => {
+                let why = format!("it was waited in vain for {}", conditions.join(" "));
+                return Err(Coded { code: 7, why }.into());
+            }
+        }
+    }
+}
+
+/// Asks the machine whether a guest is in the state that is waited for.
+fn is_so(client: &mut Client, wish: &Wish) -> Result<bool> {
+    let list = client.answer("guests --json").map_err(coded)?;
+    let rows: Vec<Value> = list.lines().filter_map(|row| serde_json::from_str(row).ok()).collect();
+    let name = wish.guest.as_deref();
+    // One that is waited for may yet be made.
+    if rows.iter().all(|row| row["name"].as_str() != name)
+        && wish.state.as_deref() != Some("running")
+    {
+        bail!("there is no guest \"{}\"", name.unwrap_or_default());
+    }
+    Ok(rows.iter().any(|row| wish.is_row(row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_a_state_or_an_event() {
+        let wish = Wish::of(&["guest=linux", "state=off"]).unwrap();
+        let row = |state: &str| serde_json::json!({"name": "linux", "state": state});
+        assert!(wish.is_row(&row("off")) && !wish.is_row(&row("running")));
+        let wish = Wish::of(&["event=checkpoint"]).unwrap();
+        assert!(wish.is_event(&serde_json::json!({"event": "checkpoint", "guest": "a"})));
+        assert!(!wish.is_row(&row("off")));
+        for wrong in [&["guest=linux"][..], &["state=off"], &[], &["cow=off"], &["guest"]] {
+            assert!(Wish::of(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
