@@ -8,6 +8,7 @@
 //! Lines that no command asked for wait until the answer is complete.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use crate::backlog::Backlog;
