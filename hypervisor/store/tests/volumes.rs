@@ -122,6 +122,33 @@ fn a_copy_shares_all_blocks_until_one_is_written() {
 }
 
 #[test]
+fn a_clone_has_what_was_not_flushed_and_a_name_that_is_new() {
+    let mut store = open(formatted(100));
+    let long = "x".repeat(32);
+    for name in ["root", long.as_str()] {
+        store.create_volume(name, 8 * BLOCK as u64, 0).unwrap();
+        store.volumes_mut().write(name, 0, &[1; 4 * BLOCK]).unwrap();
+    }
+    let clone = |store: &mut Store<_>| -> Vec<String> {
+        let taken = store.take_instants(&["root", &long]).unwrap();
+        // What is written after the instant is no longer the clone's.
+        store.volumes_mut().write("root", 0, &[2; BLOCK]).unwrap();
+        let names = store.copy_taken(&taken, "twin", 7).unwrap();
+        names.iter().map(|name| name.to_string()).collect()
+    };
+    assert_eq!(clone(&mut store), ["root-twin".to_owned(), format!("{}-twin", "x".repeat(27))]);
+    assert_eq!(clone(&mut store), ["root-twin-2".to_owned(), format!("{}-twin-2", "x".repeat(25))]);
+    // They are there after a loss of power, and the original is as it was flushed last.
+    let mut store = open(store.into_device());
+    let expected = [vec![1; 4 * BLOCK], vec![0; 4 * BLOCK]].concat();
+    assert!(whole(&mut store, "root-twin") == expected);
+    assert!(whole(&mut store, "root") == [0; 8 * BLOCK]);
+    store.volumes_mut().write("root-twin", 0, &[3; BLOCK]).unwrap();
+    store.volumes_mut().flush("root-twin").unwrap();
+    assert!(whole(&mut store, "root-twin-2")[..BLOCK] == [2; BLOCK]);
+}
+
+#[test]
 fn a_checkpoint_has_the_volume_as_of_its_instant_and_frees_it_when_it_goes() {
     let mut store = open(formatted(100));
     store.create_volume("root", 16 * BLOCK as u64, 0).unwrap();

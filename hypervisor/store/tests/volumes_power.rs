@@ -42,7 +42,7 @@ impl Model {
         succeeded
     }
 
-    /// Does what each of these letters says, until something fails: `w` writes blocks, `s` sectors of one, `z` makes zeros, `f` flushes, `c` stores a checkpoint, `d` deletes the oldest one, `b` brings back the newest, `y` copies,
+    /// Does what each of these letters says, until something fails: `w` writes blocks, `s` sectors of one, `z` makes zeros, `f` flushes, `c` stores a checkpoint, `d` deletes the oldest one, `b` brings back the newest, `y` copies, `t` copies what was not flushed, too,
     /// `x` deletes the copy and what was kept, `m` stores a checkpoint during which the volume is written and flushed.
     fn run<D: BlockDevice>(&mut self, store: &mut Store<D>, script: &str, seed: u64) {
         let mut random = Random::new(seed);
@@ -97,6 +97,16 @@ impl Model {
                     return true;
                 }
                 let done = store.copy_volume(Source::Volume("v"), "copy", 0).is_ok();
+                self.tried(state, done)
+            }
+            't' => {
+                let mut state = self.current.clone();
+                // The volume as it is, also what was not flushed.
+                if state.0.insert("v-twin".into(), self.now.clone()).is_some() {
+                    return true;
+                }
+                let Ok(taken) = store.take_instants(&["v"]) else { return false };
+                let done = store.copy_taken(&taken, "twin", 0).is_ok();
                 self.tried(state, done)
             }
             _ => {
@@ -228,7 +238,7 @@ fn prepared(blocks: u32) -> (RamDisk, Model) {
 }
 
 /// The scripts that are interrupted.
-const SCRIPTS: [&str; 6] = ["wf", "wswfzf", "cwfd", "wcwb", "mwfy", "wfcbwyxf"];
+const SCRIPTS: [&str; 7] = ["wf", "wswfzf", "cwfd", "wcwb", "mwfy", "wfcbwyxf", "wtwsfxt"];
 
 /// Every outcome of every operation: the blocks and the sectors of catalogs that were not flushed are kept, lost or torn. What is left goes on, and fails again.
 #[test]

@@ -1,7 +1,7 @@
 //! Creates, copies, deletes and brings back volumes. Each is one commit.
 
 use super::map::{Open, VolumeMap};
-use super::{Name, Volume, blocks_of};
+use super::{Instant, Name, Volume, blocks_of};
 use crate::block::BlockDevice;
 use crate::catalog::{shown, valid_new_name};
 use crate::error::Error;
@@ -10,7 +10,6 @@ use crate::store::{Result, Store};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt::{Debug, Display};
 
 /// What a volume is copied from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +78,31 @@ impl<D: BlockDevice> Store<D> {
         self.add_volume(Volume { name, created, ..volume })
     }
 
+    /// Makes a volume of each one that was [taken](Self::take_instants), all of them in one commit: they share their blocks with what they were taken
+    /// of until one of them is written. Each is called as the volume that it was taken of, with `-` and `suffix` behind, and if there is such a
+    /// volume, a number; of a long name, the end is left out. Returns the names, in the order of `taken`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_volume`](Self::create_volume). There is none of the volumes then.
+    pub fn copy_taken(
+        &mut self,
+        taken: &[Instant],
+        suffix: &str,
+        created: u64,
+    ) -> Result<Vec<Name>, D> {
+        self.check_room_for(taken.len())?;
+        let mut catalog = self.catalog.clone();
+        let mut names = Vec::new();
+        for one in taken {
+            let name = self.new_name(&catalog.volumes, &one.name, suffix)?;
+            insert(&mut catalog.volumes, one.volume(name, created));
+            names.push(name);
+        }
+        self.write_catalog(catalog)?;
+        Ok(names)
+    }
+
     /// Deletes a volume, for good. Whoever uses it must see to it that nobody does this.
     ///
     /// # Errors
@@ -120,7 +144,8 @@ impl<D: BlockDevice> Store<D> {
             insert(&mut catalog.volumes, one.volume(one.name, created));
             let Some(before) = before else { continue };
             if (before.root, before.length) != (one.root, one.length) {
-                let name = name_before(&catalog.volumes, &one.name, number)?;
+                let name =
+                    self.new_name(&catalog.volumes, &one.name, &format!("before-{number}"))?;
                 kept.push((one.name, name));
                 insert(&mut catalog.volumes, Volume { name, ..before });
             }
@@ -152,6 +177,27 @@ impl<D: BlockDevice> Store<D> {
         Ok(Volume { name, length, created, root: None })
     }
 
+    /// Returns a name that no volume has, of those in `volumes` and those in use: `name`, `-` and `suffix`, and if it must be, a number. Of a long `name`, the end
+    /// is left out.
+    fn new_name(&self, volumes: &[Volume], name: &str, suffix: &str) -> Result<Name, D> {
+        let text = |again: usize| -> String {
+            let suffix = match again {
+                1 => format!("-{suffix}"),
+                _ => format!("-{suffix}-{again}"),
+            };
+            let room = NAME_LEN.saturating_sub(suffix.len());
+            let kept = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+            format!("{}{suffix}", &name[..kept.unwrap_or(0)])
+        };
+        let is_new = |text: &String| {
+            volumes.iter().all(|other| other.name.as_str() != text)
+                && self.open.iter().all(|open| open.volume.name.as_str() != text)
+        };
+        let most = volumes.len() + self.open.len() + 1;
+        let found = (1..=most).map(text).find(is_new).unwrap_or_default();
+        valid_new_name(&found).ok_or_else(|| Error::VolumeNameInvalid { name: shown(&found) })
+    }
+
     fn add_volume(&mut self, volume: Volume) -> Result<(), D> {
         let mut catalog = self.catalog.clone();
         insert(&mut catalog.volumes, volume);
@@ -163,24 +209,4 @@ impl<D: BlockDevice> Store<D> {
 fn insert(volumes: &mut Vec<Volume>, volume: Volume) {
     let at = volumes.partition_point(|other| other.name < volume.name);
     volumes.insert(at, volume);
-}
-
-/// Returns a name that no volume has, for what the volume `name` was before the checkpoint `number` was resumed. Of a long name, the end is left out.
-fn name_before<E: Display + Debug>(
-    volumes: &[Volume],
-    name: &str,
-    number: u64,
-) -> core::result::Result<Name, Error<E>> {
-    let text = |again: u32| -> String {
-        let suffix = match again {
-            1 => format!("-before-{number}"),
-            _ => format!("-before-{number}-{again}"),
-        };
-        let room = NAME_LEN.saturating_sub(suffix.len());
-        let kept = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
-        format!("{}{suffix}", &name[..kept.unwrap_or(0)])
-    };
-    let is_new = |text: &String| volumes.iter().all(|other| other.name.as_str() != text.as_str());
-    let found = (1..=volumes.len() as u32 + 1).map(text).find(is_new).unwrap_or_default();
-    Name::from(&found).map_err(|_| Error::VolumeNameInvalid { name: shown(&found) })
 }
