@@ -2,16 +2,20 @@
 //!
 //! The guest stands still while its registers are copied and its memory is made read-only in stage 2. From then on both share the memory, copy on write
 //! ([`stasis_memory::GuestRam::share`]): nothing is copied before one of them writes. The clone has all that a checkpoint of the guest would have, and is admitted
-//! on the same terms; what no checkpoint has, it can't have either.
+//! on the same terms; what no checkpoint has, it can't have either. Of each disk it has a copy of its own, which shares the blocks; the links of its network cards
+//! are down, as it has the addresses of its original.
 
 use crate::answer::Answer;
 use crate::guests::{self, GuestError};
 use crate::loading::{self, Unfinished};
-use crate::storage::NoStore;
+use crate::storage::{Disk, DiskError, NoStore};
 use crate::work::Work;
-use crate::{archive, disks, notes, registry};
+use crate::{archive, notes, registry, volumes};
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::timer;
+use stasis_devices::virtio::net;
 use stasis_guest::given::{Given, Unstorable};
 use stasis_host::admission::{Refusal, Terms};
 use stasis_host::config::DEFAULT_WEIGHT;
@@ -22,6 +26,9 @@ use stasis_run::clock;
 use stasis_run::domain::{Domain, Placement, Ram};
 use stasis_run::turns::Task;
 use stasis_state::GuestState;
+use stasis_state::virtio::{Virtio, device_id};
+use stasis_store::volume::Name;
+use stasis_store::{Error, Store};
 
 /// Why a guest was not cloned.
 #[derive(Debug, thiserror::Error)]
@@ -32,30 +39,30 @@ pub enum CloneError {
     /// The guest has a device of the machine, of which there is one.
     #[error(transparent)]
     Unstorable(#[from] Unstorable),
-    /// The guest has a disk.
-    #[error(transparent)]
-    Disk(#[from] disks::HasDisk),
     /// The guest shares memory with others, and each place there is taken.
     #[error(
         "guest \"{0}\" shares memory with others, which a clone can't: checkpoint it, and resume it as another guest"
     )]
-    Shares(alloc::string::String),
-    /// The guest has disks, which a clone would write, too.
-    #[error(
-        "guest \"{0}\" has disks, and two guests can't write one: checkpoint it, and resume it as another guest"
-    )]
-    Disks(alloc::string::String),
+    Shares(String),
     /// A guest has a window on a core, which must not wait for memory.
     #[error(
         "guest \"{0}\" has a window on a core: what it writes after a clone would take memory and time, which it must not wait for"
     )]
-    Window(alloc::string::String),
+    Window(String),
     /// The guest is in a state in which none is cloned.
     #[error(transparent)]
     Misfit(#[from] Misfit),
-    /// There is no store to load the rest of the guest's memory from.
+    /// There is no store to load the rest of the guest's memory from, or to copy its disks in.
     #[error(transparent)]
     NoStore(#[from] NoStore),
+    /// The guest's disks were not copied.
+    #[error("the disks of guest \"{guest}\" were not copied: {why}")]
+    Disks {
+        /// The guest's name.
+        guest: String,
+        /// What the store says.
+        why: Error<DiskError>,
+    },
     /// The rest of the guest's memory was not loaded.
     #[error(transparent)]
     Unfinished(#[from] Unfinished),
@@ -70,7 +77,7 @@ pub enum CloneError {
     NoRoom(#[from] GuestError),
 }
 
-/// A guest as it was at an instant, and the memory that its clone has.
+/// A guest as it was at an instant, and the memory and the disks that its clone has.
 struct Taken {
     state: GuestState,
     ram: Ram,
@@ -96,14 +103,30 @@ pub fn clone(
     if domain.look().missing > 0 {
         work.with_store(|store| loading::finish(store, domain, out).map_err(CloneError::from))?;
     }
-    let Taken { mut state, ram, did, pause_micros } = take(work.task, domain)?;
-    if state.devices.virtio.volumes().next().is_some() {
-        return Err(CloneError::Disks(domain.name.clone()));
-    }
+    let volumes = domain.volumes();
+    let (Taken { mut state, ram, did, pause_micros }, copies) = match volumes.is_empty() {
+        true => (take(work.task, domain)?, Vec::new()),
+        false => work.with_store(|store| take_with_disks(store, domain, &volumes, name))?,
+    };
     state.guest.set_name(name);
     // The clone is a guest that no checkpoint has.
     state.lineage = None;
-    add(state, ram, did)?;
+    give_disks(&mut state.devices.virtio, &copies);
+    net::set_links(&mut state.devices.virtio, false);
+    let has_cards = !domain.cards().is_empty();
+    if let Err(why) = add(state, ram, did) {
+        delete(work, &copies);
+        return Err(why);
+    }
+    for (volume, copy) in volumes.iter().zip(&copies) {
+        let _ = writeln!(out, "\"{name}\" has volume \"{copy}\" in place of \"{volume}\"");
+    }
+    if has_cards {
+        let _ = writeln!(
+            out,
+            "the network links of \"{name}\" are down: give it an address of its own, and \"network up {name}\""
+        );
+    }
     let _ = writeln!(
         out,
         "guest \"{name}\" goes on as \"{}\" was, {} us; that stood still {pause_micros} us",
@@ -118,13 +141,47 @@ fn check(domain: &Domain, name: &str) -> Result<(), CloneError> {
     let guests = registry::all();
     sets::check_copy("", name, guests.iter().map(|domain| domain.name.as_str()))?;
     domain.given().check_storable(&domain.name)?;
-    disks::check_none(domain)?;
     if !domain.shared().is_empty() {
         return Err(CloneError::Shares(domain.name.clone()));
     }
     match [&*domain.name, name].into_iter().find(|name| archive::has_window(name)) {
         Some(guest) => Err(CloneError::Window(guest.into())),
         None => Ok(()),
+    }
+}
+
+/// Takes a guest as it is now, and copies of its disks as they are at that instant, for a clone called `name`. Returns the names of the copies, too.
+fn take_with_disks(
+    store: &mut Store<Disk>,
+    domain: &Domain,
+    volumes: &[String],
+    name: &str,
+) -> Result<(Taken, Vec<Name>), CloneError> {
+    let of_disks = |why| CloneError::Disks { guest: domain.name.clone(), why };
+    store.check_room_for(volumes.len()).map_err(of_disks)?;
+    let taken = take(store.device_mut().task(), domain)?;
+    // Nobody has written to the disks since that instant: only this task does, and each request is done or still in its guest's queue.
+    let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
+    let instants = store.take_instants(&volumes).map_err(of_disks)?;
+    let copies = store.copy_taken(&instants, name, clock::date()).map_err(of_disks)?;
+    Ok((taken, copies))
+}
+
+/// Puts the volumes `copies` behind the disks, in the order of their slots.
+fn give_disks(virtio: &mut Virtio, copies: &[Name]) {
+    let disks: Vec<usize> =
+        virtio.slots().filter(|(_, id)| *id == device_id::BLOCK).map(|(n, _)| n).collect();
+    for (n, copy) in disks.into_iter().zip(copies) {
+        virtio.set_name(n, copy);
+    }
+}
+
+/// Deletes the disks of a clone that did not come to be.
+fn delete(work: &mut Work, copies: &[Name]) {
+    for copy in copies {
+        if let Err(why) = volumes::delete(work, copy) {
+            log::warn!("volume \"{copy}\" of a clone that does not go on is left: {why}");
+        }
     }
 }
 

@@ -68,26 +68,6 @@ pub struct InUse {
     pub guest: String,
 }
 
-/// A guest has a disk, of which a clone would need a copy.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "guest \"{guest}\" has the disk \"{volume}\": a clone would need one of its own, and gets none yet"
-)]
-pub struct HasDisk {
-    guest: String,
-    volume: String,
-}
-
-/// Checks that a guest has no disk. A caller that has the guest parked must not call this.
-///
-/// # Errors
-///
-/// [`HasDisk`] with its first disk.
-pub fn check_none(domain: &Domain) -> Result<(), HasDisk> {
-    let volume = domain.first_volume();
-    volume.map_or(Ok(()), |volume| Err(HasDisk { guest: domain.name.clone(), volume }))
-}
-
 /// Returns the guest that has a volume; `None` if none has. No guest may be parked by the caller.
 pub fn user_of(volume: &str) -> Option<String> {
     let mut guests = registry::all().into_iter();

@@ -14,12 +14,12 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use stasis_arch::timer;
 use stasis_console::command::{self, Command, CommandError};
-use stasis_console::table::{self, GuestRow};
+use stasis_console::table::{self, CardRow, GuestRow};
 use stasis_devices::list::interrupt_name;
 use stasis_devices::pl011::Character;
 use stasis_host::run_state::{Misfit, RunState};
 use stasis_hw::gic::write_filled;
-use stasis_run::domain::{Domain, Look};
+use stasis_run::domain::{Card, Domain, Look};
 use stasis_run::turns::Task;
 
 /// Why a command was not carried out.
@@ -115,6 +115,11 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::CreateVolume { name, size } => said(volumes::create(work, name, size)),
         Command::CopyVolume { name, to } => said(volumes::copy(work, name, to)),
         Command::DeleteVolume(name) => said(volumes::delete(work, name)),
+        Command::Network { json } => list_cards(json, out),
+        Command::SetLinks { guest, up } => {
+            find(guest)?.set_links(up);
+            Ok(())
+        }
         Command::UpgradeStore => said(catalog::upgrade(work, out)),
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
@@ -165,6 +170,27 @@ fn row<'a>(domain: &'a Domain, look: Option<Look>, cores: &'a [u32]) -> GuestRow
         to_load: look.map_or(0, |look| look.missing),
         cores,
     }
+}
+
+fn list_cards(json: bool, out: &mut Answer) -> Result<(), String> {
+    let domains = registry::all();
+    let cards: Vec<(&str, Card)> = domains
+        .iter()
+        .flat_map(|domain| domain.cards().into_iter().map(|card| (&*domain.name, card)))
+        .collect();
+    let rows: Vec<CardRow> = cards
+        .iter()
+        .map(|(guest, Card { network, address, is_up, traffic })| CardRow {
+            network,
+            guest,
+            address: *address,
+            is_up: *is_up,
+            sent: traffic.sent,
+            received: traffic.received,
+            lost: traffic.lost,
+        })
+        .collect();
+    written(table::cards(&rows).write(out, json))
 }
 
 fn list_guests(json: bool, out: &mut Answer) -> Result<(), String> {

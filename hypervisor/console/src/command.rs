@@ -129,6 +129,18 @@ pub enum Command<'a> {
     },
     /// Deletes a volume.
     DeleteVolume(&'a str),
+    /// Lists the network cards of guests.
+    Network {
+        /// Whether the list is written as JSON.
+        json: bool,
+    },
+    /// Sets the links of a guest's network cards up or down.
+    SetLinks {
+        /// The guest.
+        guest: &'a str,
+        /// Whether they are up then.
+        up: bool,
+    },
     /// Shows a guest's interrupt controller.
     Gic(&'a str),
     /// Gives up the command that was under way when this one was typed.

@@ -151,6 +151,52 @@ pub fn volumes(volumes: &[VolumeRow<'_>]) -> Table {
     Table { columns: COLUMNS, rows: rows.collect(), nothing: "no volumes" }
 }
 
+/// A row of the list of network cards.
+#[derive(Clone, Debug)]
+pub struct CardRow<'a> {
+    /// The network's name.
+    pub network: &'a str,
+    /// The guest that has the card.
+    pub guest: &'a str,
+    /// The card's address.
+    pub address: [u8; 6],
+    /// Whether its link is up.
+    pub is_up: bool,
+    /// Frames that the guest has sent.
+    pub sent: u64,
+    /// Frames that the guest has received.
+    pub received: u64,
+    /// Frames that came for the guest and were lost.
+    pub lost: u64,
+}
+
+/// Returns the list of network cards as a table.
+pub fn cards(cards: &[CardRow<'_>]) -> Table {
+    const COLUMNS: &[Column] = &[
+        Column::text("network"),
+        Column::text("guest"),
+        Column::text("address"),
+        Column::text("link"),
+        Column::number("sent"),
+        Column::number("received"),
+        Column::number("lost"),
+    ];
+    let rows = cards.iter().map(|card| {
+        let [a, b, c, d, e, f] = card.address;
+        let address = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        vec![
+            Cell::text(card.network),
+            Cell::text(card.guest),
+            Cell::text(&address),
+            Cell::text(if card.is_up { "up" } else { "down" }),
+            Cell::Number(card.sent),
+            Cell::Number(card.received),
+            Cell::Number(card.lost),
+        ]
+    });
+    Table { columns: COLUMNS, rows: rows.collect(), nothing: "no network cards" }
+}
+
 /// The title of a column, its name in JSON, and how its cells are aligned.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {

@@ -72,6 +72,8 @@ pub struct Slots {
     notified: [u8; MAX_VIRTIO],
     /// Number of resets of each device since the guest was made: what was begun before the last one is not completed.
     resets: [u32; MAX_VIRTIO],
+    /// What each network card has moved.
+    traffic: [net::Traffic; MAX_VIRTIO],
 }
 
 impl Device for Slots {
@@ -85,7 +87,12 @@ impl Device for Slots {
 
     /// Returns the slots. Each queue that is ready is looked at once: guests rely on it after every start of the machine.
     fn restored(record: Virtio, _: u64) -> Self {
-        let mut slots = Self { record, notified: [0; MAX_VIRTIO], resets: [0; MAX_VIRTIO] };
+        let mut slots = Self {
+            record,
+            notified: [0; MAX_VIRTIO],
+            resets: [0; MAX_VIRTIO],
+            traffic: Default::default(),
+        };
         (0..MAX_VIRTIO).for_each(|n| slots.notify_all(n));
         slots
     }
@@ -168,6 +175,8 @@ impl Slots {
         match served {
             Ok(true) => {}
             Ok(false) => self.notified[usize::from(id.slot)] &= !(1 << id.queue),
+            // The request is tried again.
+            Err(Broken::NoFrame) => {}
             Err(_) => self.fail(id.slot.into()),
         }
     }

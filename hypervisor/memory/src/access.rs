@@ -32,6 +32,11 @@ pub enum AccessError {
 ///
 /// [`AccessError`], if the bytes are not all in the memory, or the offset is no multiple of the width. Nothing is accessed then.
 pub trait GuestMemory: ReadRam + WriteRam + Debug {
+    /// Returns whether a write was refused because no frame is free for its page, which is shared copy on write. It can be made when the guest has waited for one.
+    fn lacks_frame(&self) -> bool {
+        false
+    }
+
     /// Returns the number of 16 bits at `offset`.
     fn load_u16(&self, offset: usize) -> Result<u16, AccessError>;
 

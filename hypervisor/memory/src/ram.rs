@@ -358,7 +358,12 @@ impl<M: Machine> WriteRam for GuestRam<M> {
 /// Gives [`GuestRam`] the accesses of one width.
 macro_rules! accesses {
     ($($load:ident, $store:ident: $number:ty;)*) => {
-        impl<M: Machine> GuestMemory for GuestRam<M> {$(
+        impl<M: Machine> GuestMemory for GuestRam<M> {
+            fn lacks_frame(&self) -> bool {
+                self.sharing.as_ref().is_some_and(Sharing::lacks_frame)
+            }
+
+            $(
             fn $load(&self, offset: usize) -> Result<$number, AccessError> {
                 self.check_there(offset..offset.saturating_add(size_of::<$number>()))?;
                 self.raw.$load(offset)
@@ -373,7 +378,8 @@ macro_rules! accesses {
                 self.note(offset..offset + size_of::<$number>());
                 Ok(())
             }
-        )*}
+            )*
+        }
     };
 }
 

@@ -5,6 +5,7 @@
 //! state is in its records, and the caller has all of its locks. Locks are taken in this order: vCPUs by index, then what they share; then, as
 //! everywhere, a core's [`Roster`].
 
+mod cards;
 pub mod devices;
 mod errands;
 mod fetch;
@@ -24,6 +25,8 @@ mod step;
 mod turn;
 mod wait;
 
+pub use cards::Card;
+use cards::Missed;
 pub(crate) use frozen::room_for;
 pub use frozen::{Frozen, Prepared};
 pub use loading::{Lacking, NoTable};
@@ -156,6 +159,7 @@ pub struct Domain {
     /// Interrupts of these devices that have come, and that the guest was not told of yet.
     raised: Bits,
     input: SpinMutex<VecDeque<Character>>,
+    missed: Missed,
     /// Announcement that something was typed for the guest, a bell was rung for it, or an interrupt of its devices has come.
     news: News,
 }
@@ -255,6 +259,7 @@ impl Domain {
             given,
             raised: Bits::new(),
             input: SpinMutex::new(VecDeque::new()),
+            missed: Missed::default(),
             news: News::of_new_guest(),
         }))
     }

@@ -21,8 +21,8 @@ static SWITCH: SpinMutex<Switch<Arc<Domain>>> = SpinMutex::new(Switch::new());
 pub fn plug(domain: &Arc<Domain>, guest: &Guest) {
     let mut switch = SWITCH.lock();
     switch.unplug(|other| other.number == domain.number);
-    for (slot, address, network) in guest.cards() {
-        switch.plug(domain.clone(), slot, address, network);
+    for card in guest.cards() {
+        switch.plug(domain.clone(), card.slot, card.address, card.network);
     }
 }
 

@@ -194,7 +194,19 @@ fn volume<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
     }
 }
 
-pub(super) static TABLE: [Spec; 22] = [
+/// What `network` does.
+const NETWORK_WORDS: &[&str] = &["list", "up", "down"];
+
+fn network<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
+    let set = |up| Ok(Command::SetLinks { guest: arguments.needed(1, "guest")?, up });
+    match arguments.optional(0) {
+        Some("up") => set(true),
+        Some("down") => set(false),
+        _ => arguments.no_more(1).map(|()| Command::Network { json: arguments.has(JSON) }),
+    }
+}
+
+pub(super) static TABLE: [Spec; 23] = [
     Spec {
         word: "help",
         parameters: &[optional("[command]", Kind::Topic)],
@@ -394,6 +406,22 @@ pub(super) static TABLE: [Spec; 22] = [
             "With --json, each volume is one line with an object, in bytes and seconds since 1970.",
         ],
         build: volume,
+    },
+    Spec {
+        word: "network",
+        parameters: &[
+            optional("[list|up|down]", Kind::OneOf(NETWORK_WORDS)),
+            optional("[guest]", Kind::Guest),
+        ],
+        options: &[JSON],
+        summary: "list guests' network cards, or set their links up or down",
+        details: &[
+            "\"sent\", \"received\" and \"lost\" count frames; lost is what came while the guest had no buffer or stood still.",
+            "\"network down GUEST\" pulls the cables out of a guest's cards, \"network up GUEST\" puts them in again. A clone",
+            "begins with its links down, as it has the addresses of its original.",
+            "With --json, each card is one line with an object.",
+        ],
+        build: network,
     },
     Spec {
         word: "attach",

@@ -7,7 +7,7 @@ use stasis_state::virtio::{Virtio, device_id};
 
 use super::config::Config;
 use super::queue::Broken;
-use super::transport::Interrupt;
+use super::transport::{Interrupt, Status};
 use super::{Outward, QueueId, Slots};
 use crate::device::Memory;
 
@@ -51,6 +51,55 @@ pub fn address_of(guest: &str, network: &str) -> Address {
     [0x52, a, b, c, d, e]
 }
 
+/// Frames of a network card since its guest was made here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames that the guest has sent.
+    pub sent: u64,
+    /// Frames that were put into the guest's buffers.
+    pub received: u64,
+    /// Frames that came while the guest had no buffer for them.
+    pub lost: u64,
+}
+
+/// A guest's network card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Card<'a> {
+    /// Slot of the device.
+    pub slot: u8,
+    /// Its address, which the guest may have overridden.
+    pub address: Address,
+    /// Name of the network.
+    pub network: &'a str,
+    /// Whether its link is up.
+    pub is_up: bool,
+    /// What it has moved.
+    pub traffic: Traffic,
+}
+
+/// Returns whether the link of the card in slot `n` is up.
+fn is_up(record: &Virtio, n: usize) -> bool {
+    record.net_status[n] & LINK_UP != 0
+}
+
+/// Sets the links of all network cards of a guest up or down, as if their cables were plugged in or pulled out, and tells the drivers.
+pub fn set_links(record: &mut Virtio, up: bool) {
+    for n in 0..record.device_id.len() {
+        if record.device_id[n] == device_id::NETWORK && is_up(record, n) != up {
+            record.net_status[n] ^= LINK_UP;
+            tell_of_status(record, n);
+        }
+    }
+}
+
+/// Tells the driver of the card in slot `n` that `status` has changed, if it drives the card.
+fn tell_of_status(record: &mut Virtio, n: usize) {
+    record.config_generation[n] = record.config_generation[n].wrapping_add(1);
+    if record.status[n] & Status::DRIVER_OK != 0 {
+        record.interrupt_status[n] |= Interrupt::CONFIG;
+    }
+}
+
 /// Returns the configuration of the card in slot `n`.
 pub(super) fn config(record: &Virtio, n: usize) -> Config {
     let mut config = Config::zeros(12);
@@ -84,10 +133,14 @@ fn transmit(
 ) -> Result<bool, Broken> {
     let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
     let len = chain.lengths(memory)?.read.saturating_sub(HEADER);
-    // What is no frame is lost, as on a wire.
-    if let Ok(len @ MIN_FRAME..=MAX_FRAME) = usize::try_from(len) {
+    let n = usize::from(id.slot);
+    // What is no frame is lost, as on a wire; so is what is sent without one.
+    if let Ok(len @ MIN_FRAME..=MAX_FRAME) = usize::try_from(len)
+        && is_up(&slots.record, n)
+    {
         let frame = outward.frame(id.slot, len);
         chain.read(memory, HEADER, frame)?;
+        slots.traffic[n].sent += 1;
     }
     slots.complete(id, memory, &chain, 0)?;
     Ok(true)
@@ -108,29 +161,43 @@ fn control(slots: &mut Slots, id: QueueId, memory: &mut Memory<'_>) -> Result<bo
 }
 
 impl Slots {
-    /// Returns the network cards: the slot, the address, and the name of the network of each.
-    pub fn cards(&self) -> impl Iterator<Item = (u8, Address, &str)> {
+    /// Returns the network cards.
+    pub fn cards(&self) -> impl Iterator<Item = Card<'_>> {
         let cards = self.record.slots().filter(|(_, id)| *id == device_id::NETWORK);
         cards.map(|(n, _)| {
             let [a, b, c, d, e, f, ..] = self.record.mac[n].to_le_bytes();
-            (n as u8, [a, b, c, d, e, f], self.record.name_text(n))
+            Card {
+                slot: n as u8,
+                address: [a, b, c, d, e, f],
+                network: self.record.name_text(n),
+                is_up: is_up(&self.record, n),
+                traffic: self.traffic[n],
+            }
         })
     }
 
-    /// Puts a frame that has come for the card in `slot` into its receive queue. Returns whether there was a buffer for it.
+    /// Sets the links of all network cards up or down, as [`set_links`] says.
+    pub fn set_links(&mut self, up: bool) {
+        set_links(&mut self.record, up);
+    }
+
+    /// Puts a frame that has come for the card in `slot` into its receive queue. Returns whether there was a buffer for it. Without a link, nothing comes.
     pub fn receive(&mut self, slot: u8, memory: &mut Memory<'_>, frame: &[u8]) -> bool {
         let id = QueueId { slot, queue: RECEIVE };
         let n = usize::from(slot);
-        if self.record.device_id.get(n) != Some(&device_id::NETWORK) {
+        if self.record.device_id.get(n) != Some(&device_id::NETWORK) || !is_up(&self.record, n) {
             return false;
         }
-        match self.put(id, memory, frame) {
-            Ok(is_put) => is_put,
-            Err(_) => {
-                self.fail(n);
-                false
-            }
+        let put = self.put(id, memory, frame);
+        if !matches!(put, Ok(_) | Err(Broken::NoFrame)) {
+            self.fail(n);
         }
+        let is_put = put.unwrap_or(false);
+        match is_put {
+            true => self.traffic[n].received += 1,
+            false => self.traffic[n].lost += 1,
+        }
+        is_put
     }
 
     fn put(&mut self, id: QueueId, memory: &mut Memory<'_>, frame: &[u8]) -> Result<bool, Broken> {
@@ -157,8 +224,7 @@ impl Slots {
                 continue;
             }
             record.net_status[n] |= ANNOUNCE;
-            record.config_generation[n] = record.config_generation[n].wrapping_add(1);
-            record.interrupt_status[n] |= Interrupt::CONFIG;
+            tell_of_status(record, n);
         }
     }
 }

@@ -43,6 +43,10 @@ pub enum Broken {
     /// A buffer that the device reads stands behind one that it writes.
     #[error("the device reads behind what it writes")]
     Order,
+    /// No frame is free for a page that the device writes, and that the guest shares with a clone. The driver has done nothing wrong: the request stays where
+    /// it is, and is done when the guest has waited for memory.
+    #[error("no memory is free for what the device writes")]
+    NoFrame,
     /// A request is shorter than its type says.
     #[error("the request is too short")]
     Short,
@@ -61,12 +65,14 @@ impl Memory<'_> {
 
     pub(super) fn set_u16(&mut self, address: u64, value: u16) -> Result<(), Broken> {
         let offset = self.offset(address);
-        self.ram.store_u16(offset, value).map_err(|error| refused(address, &error))
+        let stored = self.ram.store_u16(offset, value);
+        stored.map_err(|error| self.not_written(refused(address, &error)))
     }
 
     pub(super) fn set_u32(&mut self, address: u64, value: u32) -> Result<(), Broken> {
         let offset = self.offset(address);
-        self.ram.store_u32(offset, value).map_err(|error| refused(address, &error))
+        let stored = self.ram.store_u32(offset, value);
+        stored.map_err(|error| self.not_written(refused(address, &error)))
     }
 
     pub(super) fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Broken> {
@@ -77,7 +83,12 @@ impl Memory<'_> {
     pub(super) fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Broken> {
         let offset = self.offset(address);
         let written = self.ram.write(offset, from);
-        written.map_err(|OutOfRange { .. }| Broken::NotInRam(address))
+        written.map_err(|OutOfRange { .. }| self.not_written(Broken::NotInRam(address)))
+    }
+
+    /// Returns why a write was refused that broke a rule of `broken`, unless it lacked a frame.
+    fn not_written(&self, broken: Broken) -> Broken {
+        if self.ram.lacks_frame() { Broken::NoFrame } else { broken }
     }
 }
 

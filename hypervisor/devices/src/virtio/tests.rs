@@ -3,6 +3,7 @@
 mod cards;
 mod hostile;
 mod requests;
+mod starved;
 mod transport;
 
 use stasis_memory::{FakeRam, ReadRam, WriteRam};

@@ -5,7 +5,7 @@ use stasis_devices::device::Memory;
 use stasis_devices::generation;
 use stasis_devices::virtio::Outward;
 use stasis_devices::virtio::block::{Gone, Outcome, Request};
-use stasis_devices::virtio::net::Address;
+use stasis_devices::virtio::net::Card;
 use stasis_memory::GuestMemory;
 use stasis_vgic::VcpuMask;
 
@@ -40,9 +40,15 @@ impl Guest {
         Some(self.update_line(Line::of(&self.devices.virtio, slot)))
     }
 
-    /// Returns the network cards: the slot, the address, and the name of the network of each.
-    pub fn cards(&self) -> impl Iterator<Item = (u8, Address, &str)> {
+    /// Returns the network cards.
+    pub fn cards(&self) -> impl Iterator<Item = Card<'_>> {
         self.devices.virtio.cards()
+    }
+
+    /// Sets the links of all network cards up or down. Returns the vCPUs that must be kicked.
+    pub fn set_links(&mut self, up: bool) -> VcpuMask {
+        self.devices.virtio.set_links(up);
+        self.update_lines()
     }
 
     /// Gives the card in `slot` a frame that has come for it. Without a buffer for it, the frame is lost. Returns the vCPUs that must be kicked.

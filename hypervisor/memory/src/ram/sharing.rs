@@ -27,7 +27,10 @@ pub(super) struct Sharing {
     moved: PageSet,
     /// Pages that have moved since stage 2 was told, because the hypervisor has written them.
     unseen: PageSet,
+    /// Whether there is such a page, or the hypervisor has found no frame for one.
     is_any_unseen: bool,
+    /// Whether the hypervisor has found no frame for a page that it wanted to write.
+    lacks_frame: bool,
     /// Frames that pages have left, and that stage 2 may still lead to.
     left: Vec<Left>,
 }
@@ -54,7 +57,12 @@ impl Sharing {
     fn new(len: usize) -> Result<Self, NoMemory> {
         let none = || PageSet::none(len);
         let (own, moved, unseen) = (none()?, none()?, none()?);
-        Ok(Self { own, moved, unseen, is_any_unseen: false, left: Vec::new() })
+        Ok(Self { own, moved, unseen, is_any_unseen: false, lacks_frame: false, left: Vec::new() })
+    }
+
+    /// Returns whether the hypervisor has found no frame for a page that it wanted to write.
+    pub(super) fn lacks_frame(&self) -> bool {
+        self.lacks_frame
     }
 }
 
@@ -233,7 +241,13 @@ impl<M: Machine> GuestRam<M> {
         OutOfRange::check(&bytes, self.raw.len())?;
         for offset in (start - start % PAGE_SIZE..end).step_by(PAGE_SIZE) {
             let before = self.raw.address_of(offset);
-            self.make_own(offset).map_err(|NoFrame| outside)?;
+            let made = self.make_own(offset);
+            if made.is_err()
+                && let Some(sharing) = &mut self.sharing
+            {
+                (sharing.lacks_frame, sharing.is_any_unseen) = (true, true);
+            }
+            made.map_err(|NoFrame| outside)?;
             // Whatever becomes of the other pages.
             self.mark_changed(offset..offset + 1);
             if let Some(sharing) = &mut self.sharing
@@ -257,7 +271,12 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Returns whether pages have moved because the hypervisor has written them, and stage 2 has them elsewhere.
+    /// Notes that the guest waits for the frame that the hypervisor has [not found](crate::GuestMemory::lacks_frame). Returns false if it lacked none.
+    pub fn take_lack(&mut self) -> bool {
+        self.sharing.as_mut().is_some_and(|sharing| core::mem::take(&mut sharing.lacks_frame))
+    }
+
+    /// Returns whether pages have moved because the hypervisor has written them, and stage 2 has them elsewhere; or whether there was no frame for one.
     #[inline]
     pub fn has_unseen(&self) -> bool {
         self.sharing.as_ref().is_some_and(|sharing| sharing.is_any_unseen)
@@ -273,7 +292,7 @@ impl<M: Machine> GuestRam<M> {
     pub fn all_seen(&mut self) {
         if let Some(sharing) = &mut self.sharing {
             sharing.unseen.clear();
-            sharing.is_any_unseen = false;
+            sharing.is_any_unseen = sharing.lacks_frame;
             sharing.left.clear();
         }
     }

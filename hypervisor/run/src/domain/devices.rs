@@ -11,18 +11,19 @@ use super::lock::Unlocked;
 use super::{Domain, Resident};
 use crate::{network, random, roster};
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
+use stasis_cores::sync::LockGuard;
 use stasis_devices::virtio::Outward;
 use stasis_devices::virtio::block::{Gone, Outcome, Request, Transfer};
 use stasis_devices::virtio::net::MAX_FRAME;
 use stasis_guest::Whole;
 use stasis_host::run_state::RunState;
+use stasis_memory::GuestMemory;
+use stasis_vgic::VcpuMask;
 
 /// Most steps of a batch.
 const BATCH: usize = 16;
-/// Tries to get the lock of a guest for which a frame has come: as many as an answer to one of its exits takes.
-const PATIENCE: usize = 1000;
 
 /// Whether a guest's disk may have requests. Written by any core, taken by the console's; released and acquired with what the guest's lock protects
 /// anyway.
@@ -68,9 +69,9 @@ enum Step {
 }
 
 impl Resident {
-    /// Returns whether devices can work: the guest runs, and all of its memory is there.
-    fn is_served(&self) -> bool {
-        self.state == RunState::Running && self.ram.missing().is_none()
+    /// Returns whether devices can work: the guest runs, all of its memory is there, and it does not lack a frame for what they write.
+    pub(super) fn is_served(&self) -> bool {
+        self.state == RunState::Running && self.ram.missing().is_none() && !self.ram.lacks_frame()
     }
 }
 
@@ -114,24 +115,6 @@ impl Domain {
         Step::Done
     }
 
-    /// Gives the guest's card in `slot` a frame. It is lost if the guest does not run, or somebody keeps its lock.
-    pub(crate) fn receive_frame(&self, slot: u8, frame: &[u8]) {
-        let lock = (0..PATIENCE).find_map(|_| {
-            core::hint::spin_loop();
-            self.resident.try_lock()
-        });
-        let Some(mut resident) = lock.filter(|resident| resident.is_served()) else { return };
-        let (guest, ram) = resident.parts();
-        let kick = guest.receive_frame(ram, slot, frame);
-        drop(resident);
-        self.kick(kick);
-    }
-
-    /// Plugs the network cards of a guest that does not run yet into their networks.
-    pub fn plug_in(self: &Arc<Self>) {
-        network::plug(self, &self.resident.lock().guest);
-    }
-
     /// Takes the first request of the guest's disks that is not completed; `None` if there is none, or the guest does not run. A caller that has the
     /// guest parked must not call this: it has the lock that this takes.
     pub fn take_disk_request(&self) -> Option<Request> {
@@ -153,15 +136,29 @@ impl Domain {
     /// Completes a request. A caller that has the guest parked must not call this: it has the lock that this takes.
     pub fn complete_disk_request(&self, request: &Request, outcome: Outcome) {
         let mut resident = self.resident.lock();
-        let (guest, ram) = resident.parts();
-        let kick = guest.disk_done(ram, request, outcome);
-        drop(resident);
-        self.kick(kick);
+        let mut kick = VcpuMask::NONE;
+        // A request that lacks a frame is done again, from its beginning.
+        if !resident.ram.lacks_frame() {
+            let (guest, ram) = resident.parts();
+            kick = guest.disk_done(ram, request, outcome);
+        }
+        self.release(resident, kick);
     }
 
-    /// Returns the name of the volume behind the guest's first disk; `None` if it has no disk. A caller that has the guest parked must not call this.
-    pub fn first_volume(&self) -> Option<String> {
-        self.resident.lock().guest.volumes().next().map(String::from)
+    /// Releases the lock of the guest, to whose memory a device has written, and kicks `vcpus`. If pages have moved thereby, all vCPUs are kicked: one that polls a queue
+    /// looks at where the page was, until some vCPU shows stage 2 where it is. So they are if there was no frame for one: the guest waits for it.
+    pub(super) fn release(&self, resident: LockGuard<'_, Resident>, vcpus: VcpuMask) {
+        let has_moved = resident.ram.has_unseen();
+        drop(resident);
+        match has_moved {
+            true => self.kick_all(),
+            false => self.kick(vcpus),
+        }
+    }
+
+    /// Returns the names of the volumes behind the guest's disks. A caller that has the guest parked must not call this.
+    pub fn volumes(&self) -> Vec<String> {
+        self.resident.lock().guest.volumes().map(String::from).collect()
     }
 
     /// Returns whether the guest has a volume behind a disk. A caller that has the guest parked must not call this: it has the lock that this takes.
@@ -193,6 +190,8 @@ impl Transfer for DiskTransfer<'_> {
     fn to_guest(&mut self, skip: u64, from: &[u8]) -> Result<(), Gone> {
         let mut resident = self.domain.resident.lock();
         let (guest, ram) = resident.parts();
-        guest.disk_to_guest(ram, self.request, skip, from)
+        let given = guest.disk_to_guest(ram, self.request, skip, from);
+        self.domain.release(resident, VcpuMask::NONE);
+        given
     }
 }

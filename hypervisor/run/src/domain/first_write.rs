@@ -95,10 +95,14 @@ pub(super) enum Answer {
 }
 
 impl Resident {
-    /// Makes stage 2 map the pages that have moved because EL2 has written them, read-only: what the guest writes is marked. Returns false if there is no memory for a table: the guest must not go on before there is.
+    /// Makes stage 2 map the pages that have moved because EL2 has written them, read-only: what the guest writes is marked. Returns false if there is no memory for a table, or was none for
+    /// what a device wanted to write: the guest must not go on before there is.
     #[cold]
     pub(super) fn show_moved(&mut self, loaded: &mut Loaded) -> bool {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return true };
+        if ram.take_lack() {
+            return false;
+        }
         let base = guest.ram_base();
         for offset in ram.unseen_pages() {
             let (ipa, physical) = (base + offset as u64, ram.address_of(offset));

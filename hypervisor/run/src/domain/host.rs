@@ -159,7 +159,7 @@ impl<'a> RunningOn<'a> {
     }
 
     /// Notes that the vCPU has left its guest since devices were served.
-    pub fn note_interrupt(&mut self) {
+    pub fn note_exit(&mut self) {
         self.was_served = false;
     }
 

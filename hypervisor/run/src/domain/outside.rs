@@ -19,7 +19,7 @@ impl Domain {
         host: &mut RunningOn,
     ) {
         let VcpuPlace { takes_over, .. } = host.place;
-        host.note_interrupt();
+        host.note_exit();
         match taken {
             Taken::Own => {}
             // If the timer has fired because the turn is over, the decision that follows sets it again.

@@ -22,6 +22,9 @@ impl Domain {
     ) -> (Result<(), Leaves>, Locked<'a>) {
         let (index, place) = (host.index, host.place);
         let guest = &mut resident.guest;
+        // Devices may be served again, or requests that were left would wait for as long as the vCPU sleeps: the interrupt that makes it come back
+        // for them may come later than the guest's WFI.
+        host.note_exit();
         let kick = self.pass_news(guest, host);
         host.errands.outbox.kick(kick);
         if host.errands.outbox.has_work {

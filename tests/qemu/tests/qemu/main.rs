@@ -23,6 +23,8 @@ mod ipi;
 mod linux;
 mod list_registers;
 mod live;
+mod network;
+mod network_long;
 mod off;
 mod on_demand;
 mod one_to_one;
@@ -50,7 +52,6 @@ mod travel_qemu;
 mod travel_qemu_long;
 mod values;
 mod virtio;
-mod virtio_long;
 mod volumes;
 
 use std::process::ExitCode;
@@ -103,11 +104,17 @@ fn main() -> ExitCode {
             linux_writes_and_reads_its_disk,
             linux_sees_what_it_sees_on_plain_qemu,
             u_boot_reads_what_it_has_written_to_a_disk;
-        virtio_long:
-            two_guests_talk_and_neither_has_the_others_address;
+        network:
+            two_guests_send_each_other_all_and_neither_has_the_others_address,
+            a_clone_talks_when_it_has_an_address_of_its_own;
+        network_long:
+            four_guests_send_to_each_other_all_at_once,
+            who_reads_slowly_or_stands_still_gets_all_and_holds_up_nobody;
         volumes:
             what_linux_has_flushed_is_there_after_a_power_cut,
-            a_checkpoint_has_the_disk_as_of_its_instant;
+            a_checkpoint_has_the_disk_as_of_its_instant,
+            a_clone_has_a_disk_of_its_own_from_the_same_instant,
+            a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on;
         firmware:
             what_it_leaves_in_el2s_registers_makes_no_difference,
             a_cpu_may_have_more_than_a_cortex_a72,

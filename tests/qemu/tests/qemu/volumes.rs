@@ -134,3 +134,97 @@ pub fn a_checkpoint_has_the_disk_as_of_its_instant(lab: &Lab) -> Result<()> {
     ensure!(store.usage().free > usage + (4 << 20), "what only the kept one had is free");
     Ok(())
 }
+
+/// Makes sure that the kernel of the attached guest has seen no error of a disk, and no device that is broken.
+fn no_request_has_failed(stasis: &mut Stasis) -> Result<()> {
+    let count = line(stasis, "dmesg | grep -i -c -e error -e reset -e fail -e timeout -e stall")?;
+    ensure!(count == "0", "the kernel has {count} complaints");
+    Ok(())
+}
+
+pub fn a_clone_has_a_disk_of_its_own_from_the_same_instant(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = machine(lab)?.disk(&disk).boot()?;
+    log_in(&mut stasis)?;
+    write(&mut stasis, 4, 0, "conv=fsync")?;
+    // The disk has this and was not told to keep it, and this one is in the guest's memory alone.
+    write(&mut stasis, 2, 8, "oflag=direct")?;
+    write(&mut stasis, 1, 12, "")?;
+    stasis.detach()?;
+    let said = stasis.command("clone linux as twin")?;
+    let has = |words: &str| said.iter().any(|line| line.contains(words));
+    ensure!(has("\"twin\" has volume \"root-twin\" in place of \"root\""), "{said:?}");
+    let hash_of = |stasis: &mut Stasis, name: &str| -> Result<String> {
+        stasis.attach(name)?;
+        // All that the device writes for this goes to memory that both share.
+        shell(stasis, "sync")?;
+        let hash = hash(stasis, 16)?;
+        stasis.detach()?;
+        Ok(hash)
+    };
+    let then = hash_of(&mut stasis, "linux")?;
+    let found = hash_of(&mut stasis, "twin")?;
+    ensure!(found == then, "the clone's disk has {found}, the original's {then}");
+
+    // From now on they differ, and a second clone is called otherwise.
+    stasis.attach("twin")?;
+    write(&mut stasis, 2, 1, "conv=fsync")?;
+    stasis.detach()?;
+    let changed = hash_of(&mut stasis, "twin")?;
+    ensure!(changed != then && hash_of(&mut stasis, "linux")? == then, "they have one disk");
+    let said = stasis.command("clone twin as third")?;
+    ensure!(said.iter().any(|line| line.contains("root-twin-third")), "{said:?}");
+    ensure!(hash_of(&mut stasis, "third")? == changed, "the clone of the clone has another disk");
+    for name in ["linux", "twin", "third"] {
+        stasis.attach(name)?;
+        no_request_has_failed(&mut stasis)?;
+        stasis.detach()?;
+    }
+    // The clone is stored, and comes back with its disk.
+    let number = stasis.checkpoint("twin", "clone")?;
+    stasis.kill()?;
+    let mut stasis = machine(lab)?.no_archive().disk(&disk).boot()?;
+    stasis.resume(number)?;
+    ensure!(hash_of(&mut stasis, "twin")? == changed, "the clone comes back with another disk");
+    stasis.quit()
+}
+
+/// Both read as much of their disks as fits in their memory, which the machine does not have for two.
+pub fn a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on(
+    lab: &Lab,
+) -> Result<()> {
+    let disk = lab.disk_of(1 << 30)?;
+    let setup = machine(lab)?.change("linux", |guest| guest.disks[0].size = 256 << 20);
+    let mut stasis = setup.memory("480M").disk(&disk).boot()?;
+    log_in(&mut stasis)?;
+    look_at_dmesg(&mut stasis)?;
+    shell(&mut stasis, "dd if=/dev/urandom of=/dev/vda bs=1M count=160 conv=fsync 2> /dev/null")?;
+    let expected = line(&mut stasis, "head -c 167772160 /dev/vda | sha256sum | head -c 64; echo")?;
+    shell(&mut stasis, "echo 3 > /proc/sys/vm/drop_caches")?;
+    stasis.detach()?;
+    stasis.command("clone linux as twin")?;
+    for name in ["linux", "twin"] {
+        stasis.attach(name)?;
+        let read = "(sleep 1; head -c 167772160 /dev/vda | sha256sum > /tmp/read) & echo begun";
+        ensure!(line(&mut stasis, read)? == "begun", "the shell does not answer");
+        stasis.detach()?;
+    }
+    stasis.qemu.console.wait_for("waits: no memory is free for what it writes", BOOT_TIME)?;
+    let waits = |stasis: &mut Stasis, name: &str| -> Result<bool> {
+        let lines = stasis.command("guests")?;
+        Ok(lines.iter().any(|line| line.contains(name) && line.contains("waiting")))
+    };
+    let (ends, stays) = match waits(&mut stasis, "twin")? {
+        true => ("linux", "twin"),
+        false => ("twin", "linux"),
+    };
+    stasis.command(&format!("stop {ends}"))?;
+    stasis.command(&format!("remove {ends}"))?;
+    stasis.attach(stays)?;
+    let wait = "until [ -s /tmp/read ]; do sleep 1; done; head -c 64 /tmp/read; echo";
+    let found = line(&mut stasis, wait)?;
+    ensure!(found == expected, "{found} was read, and {expected} is there");
+    no_request_has_failed(&mut stasis)?;
+    stasis.detach()?;
+    stasis.quit()
+}

@@ -1,7 +1,7 @@
 //! Network cards.
 
 use super::*;
-use crate::virtio::net::{Address, address_of};
+use crate::virtio::net::{Address, Card, Traffic, address_of};
 
 const ADDRESS: Address = [0x52, 1, 2, 3, 4, 5];
 
@@ -17,7 +17,8 @@ fn a_card_has_its_address_its_link_and_its_mtu_in_its_configuration() {
     assert_eq!(driver.read_as(0x106, Width::Halfword), 1);
     assert_eq!(driver.read_as(0x10a, Width::Halfword), 1500);
     let cards: Vec<_> = driver.slots.cards().collect();
-    assert_eq!(cards, [(0, ADDRESS, "lan")]);
+    let traffic = Traffic::default();
+    assert_eq!(cards, [Card { slot: 0, address: ADDRESS, network: "lan", is_up: true, traffic }]);
 }
 
 #[test]
@@ -65,6 +66,31 @@ fn a_frame_that_comes_is_in_the_next_buffer_with_a_header() {
     assert_eq!(driver.load(BUFFERS + 0x1000), frame);
     assert!(driver.slots.line(0));
     assert!(!receive(&mut driver), "the buffer is used");
+}
+
+#[test]
+fn without_a_link_nothing_is_sent_and_nothing_comes_and_the_driver_is_told() {
+    let mut driver = card(1);
+    driver.slots.set_links(false);
+    assert_eq!((driver.read(0x60), driver.read_as(0x106, Width::Halfword)), (2, 0));
+    driver.describe(DESC, 0, (BUFFERS, 72), 0);
+    driver.publish(0);
+    driver.serve(None);
+    assert!(driver.frame.is_empty());
+    assert_eq!(driver.used().0, 1, "it is completed all the same");
+
+    let mut driver = card(0);
+    driver.describe(DESC, 0, (BUFFERS, 1530), WRITE);
+    driver.publish(0);
+    let (slots, mut memory) = driver.memory();
+    slots.set_links(false);
+    assert!(!slots.receive(0, &mut memory, &[7; 60]));
+    slots.set_links(true);
+    assert!(slots.receive(0, &mut memory, &[7; 60]));
+    assert!(!slots.receive(0, &mut memory, &[7; 60]), "the buffer is used");
+    let moved = slots.cards().next().map(|card| card.traffic);
+    assert_eq!(moved, Some(Traffic { sent: 0, received: 1, lost: 1 }));
+    assert_eq!(driver.read(0xfc), 2, "the configuration has changed twice");
 }
 
 #[test]

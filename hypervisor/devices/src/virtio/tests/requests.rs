@@ -6,7 +6,7 @@ use crate::virtio::volume::{Volume, VolumeError};
 
 /// A volume in a vector, which notes what it is asked for.
 #[derive(Default)]
-struct Fake {
+pub struct Fake {
     bytes: Vec<u8>,
     log: Vec<&'static str>,
     fails: Option<VolumeError>,
@@ -61,11 +61,11 @@ impl Transfer for Direct<'_> {
 
 const SECTORS: u64 = 256;
 
-fn disk() -> Driver {
+pub fn disk() -> Driver {
     Driver::of(&[Fitting::Disk { volume: "root", sectors: SECTORS }])
 }
 
-fn volume() -> Fake {
+pub fn volume() -> Fake {
     let bytes = (0..SECTORS * 512).map(|n| (n / 512 + n % 7) as u8).collect();
     Fake { bytes, ..Fake::default() }
 }
@@ -74,7 +74,7 @@ const HEADER: u64 = BUFFERS - 0x1000;
 const STATUS: u64 = BUFFERS - 0x800;
 
 /// Publishes a request of type `kind` about `sector`, with data in the buffers `data`.
-fn ask(driver: &mut Driver, kind: u32, sector: u64, data: &[(u64, u32)], flags: u16) {
+pub fn ask(driver: &mut Driver, kind: u32, sector: u64, data: &[(u64, u32)], flags: u16) {
     let mut header = [0; 16];
     header[..4].copy_from_slice(&kind.to_le_bytes());
     header[8..].copy_from_slice(&sector.to_le_bytes());
@@ -90,12 +90,12 @@ fn ask(driver: &mut Driver, kind: u32, sector: u64, data: &[(u64, u32)], flags: 
     driver.publish(0);
 }
 
-fn take(driver: &mut Driver) -> Option<Request> {
+pub fn take(driver: &mut Driver) -> Option<Request> {
     let (slots, memory) = driver.memory();
     slots.disk_request(&memory).and_then(|(_, request)| request)
 }
 
-fn finish(driver: &mut Driver, request: &Request, volume: &mut Fake) -> Outcome {
+pub fn finish(driver: &mut Driver, request: &Request, volume: &mut Fake) -> Outcome {
     let mut buffer = [0; 4096];
     let mut transfer = Direct(driver, *request);
     let (outcome, _) = request.perform(volume, "root", &mut transfer, &mut buffer);
@@ -104,7 +104,7 @@ fn finish(driver: &mut Driver, request: &Request, volume: &mut Fake) -> Outcome 
     outcome
 }
 
-fn status(driver: &Driver) -> u8 {
+pub fn status(driver: &Driver) -> u8 {
     driver.load::<1>(STATUS)[0]
 }
 

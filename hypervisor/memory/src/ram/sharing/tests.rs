@@ -175,6 +175,7 @@ impl Guest {
 
     /// Makes stage 2 what the memory says after the hypervisor has written.
     fn see(&mut self) {
+        self.ram.take_lack();
         for offset in self.ram.unseen_pages() {
             self.stage2[offset / PAGE_SIZE] = (self.ram.address_of(offset), false);
         }
@@ -356,6 +357,29 @@ fn who_is_left_alone_with_a_block_writes_it_where_it_is() {
     assert_eq!(clone.ram.usage(), Usage { own: LEN as u64, shared: 0 });
     clone.check();
     drop(clone);
+    heap.end();
+}
+
+#[test]
+fn the_hypervisor_waits_for_the_frame_that_a_write_lacks() {
+    let heap = Heap::new(2);
+    // SAFETY: the block is zeros, and nobody makes anything else of it before the heap's end.
+    let mut ram = unsafe { GuestRam::<Portable>::of_zeros(heap.start, LEN, heap) }.unwrap();
+    assert!(
+        ram.write(0, &[1; 8]).is_ok() && !ram.lacks_frame(),
+        "two frames: a table, and the page"
+    );
+    ram.all_seen();
+    assert!(ram.write(PAGE_SIZE, &[2; 8]).is_err());
+    assert!(ram.lacks_frame() && ram.has_unseen());
+    assert!(ram.write(LEN, &[2; 8]).is_err(), "that is no RAM at all");
+    // Whoever shows the pages that have moved does not forget it.
+    ram.all_seen();
+    assert!(ram.has_unseen() && ram.take_lack());
+    assert!(!ram.lacks_frame() && !ram.take_lack());
+    *heap.left.lock().unwrap() += 1;
+    assert!(ram.store_u16(PAGE_SIZE, 3).is_ok() && !ram.lacks_frame());
+    drop(ram);
     heap.end();
 }
 

@@ -1,0 +1,109 @@
+//! Devices of a guest that has no memory for what they write.
+
+use core::ops::Range;
+
+use super::requests::{ask, disk, finish, status, take, volume};
+use super::*;
+use crate::virtio::block::{Gone, Outcome};
+use stasis_memory::{AccessError, GuestMemory};
+use stasis_state::OutOfRange;
+
+/// Memory in which no page can be written, as no frame is free for it.
+#[derive(Debug)]
+struct Full<'r>(&'r mut FakeRam);
+
+impl ReadRam for Full<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn next_content(&self, offset: usize) -> Option<usize> {
+        self.0.next_content(offset)
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        self.0.read(offset, into)
+    }
+
+    fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
+        self.0.crc32c(crc, bytes)
+    }
+
+    fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
+        self.0.pages_with_content(offset, count)
+    }
+}
+
+impl Full<'_> {
+    fn refuse<T>(&self, start: usize) -> Result<T, OutOfRange> {
+        Err(OutOfRange { start, end: start, size: self.len() })
+    }
+}
+
+impl WriteRam for Full<'_> {
+    fn write(&mut self, offset: usize, _: &[u8]) -> Result<(), OutOfRange> {
+        self.refuse(offset)
+    }
+
+    fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        self.refuse(bytes.start)
+    }
+}
+
+impl GuestMemory for Full<'_> {
+    fn lacks_frame(&self) -> bool {
+        true
+    }
+
+    fn load_u16(&self, offset: usize) -> Result<u16, AccessError> {
+        self.0.load_u16(offset)
+    }
+
+    fn load_u32(&self, offset: usize) -> Result<u32, AccessError> {
+        self.0.load_u32(offset)
+    }
+
+    fn load_u64(&self, offset: usize) -> Result<u64, AccessError> {
+        self.0.load_u64(offset)
+    }
+
+    fn store_u16(&mut self, offset: usize, _: u16) -> Result<(), AccessError> {
+        Ok(self.refuse(offset)?)
+    }
+
+    fn store_u32(&mut self, offset: usize, _: u32) -> Result<(), AccessError> {
+        Ok(self.refuse(offset)?)
+    }
+
+    fn store_u64(&mut self, offset: usize, _: u64) -> Result<(), AccessError> {
+        Ok(self.refuse(offset)?)
+    }
+}
+
+#[test]
+fn a_request_for_which_no_memory_is_free_is_done_when_there_is_some() {
+    let mut driver = disk();
+    ask(&mut driver, 0, 3, &[(BUFFERS, 512)], WRITE);
+    let request = take(&mut driver).unwrap();
+    let Driver { slots, moment, .. } = &mut driver;
+    let mut full = Full(&mut moment.ram);
+    let memory = &mut Memory { base: RAM_BASE, ram: &mut full };
+    assert_eq!(slots.disk_to_guest(memory, &request, 0, &[1; 512]), Err(Gone));
+    slots.disk_done(memory, &request, Outcome::Error);
+    assert_eq!(driver.read(0x70), 0xf, "the driver has done nothing wrong");
+    assert_eq!((driver.used().0, driver.read(0x60)), (0, 0));
+    let request = take(&mut driver).expect("it is still to be done");
+    assert_eq!(finish(&mut driver, &request, &mut volume()), Outcome::Done);
+    assert_eq!((driver.used().0, status(&driver)), (1, 0));
+
+    let mut driver = Driver::of(&[Fitting::Entropy]);
+    driver.describe(DESC, 0, (BUFFERS, 8), WRITE);
+    driver.publish(0);
+    let Driver { slots, moment, .. } = &mut driver;
+    let mut full = Full(&mut moment.ram);
+    let memory = &mut Memory { base: RAM_BASE, ram: &mut full };
+    assert_eq!(slots.serve(memory, &mut Counting(Some(1), Vec::new())), Some(0));
+    assert!(slots.has_work());
+    driver.serve(Some(1));
+    assert_eq!(driver.used(), (1, 0, 8));
+}
