@@ -7,7 +7,7 @@ use crate::answer::Answer;
 use crate::checkpoint::{self, CheckpointError};
 use crate::guests::{self, GuestError};
 use crate::notes::CARE;
-use crate::resume::{ResumeError, Way};
+use crate::resume::{Disks, ResumeError, Way};
 use crate::storage::NoStore;
 use crate::work::Work;
 use crate::{archive, catalog, registry, resume, terminal, typed};
@@ -86,7 +86,7 @@ impl Means for Helper<'_, '_> {
     fn resume(&mut self, number: u64) -> Result<bool, HelpError> {
         let nobody = &mut Answer::to_nobody();
         // Whole, for nobody waits for it: a checkpoint that is damaged is passed over before anything is lost.
-        let way = Way { any_speed: false, whole: true, keep_disks: false };
+        let way = Way { any_speed: false, whole: true, disks: Disks::Recovered };
         resume::resume(self.work, &number.to_string(), None, way, nobody)?;
         Ok(self.domain.look().state.is_alive())
     }

@@ -195,6 +195,17 @@ pub fn serve_wanted(lent: &mut dyn Lent) {
     }
 }
 
+/// Flushes what guests have written to their disks and not flushed, and warns of what can't be. For when nobody else will: a guest was stopped, or the machine ends.
+pub fn flush(work: &mut Work) {
+    // Without a store there are no disks; one that was pulled has warned of them.
+    let _ = work.with_store(|store| {
+        for (name, why) in store.flush_volumes() {
+            log::warn!("volume \"{name}\" is what its last flush has made it: {why}");
+        }
+        Ok::<_, NoStore>(())
+    });
+}
+
 /// A request of a guest.
 struct Wanted {
     domain: Arc<Domain>,

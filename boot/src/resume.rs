@@ -95,8 +95,19 @@ pub struct Way {
     pub any_speed: bool,
     /// Whether all of their memory is loaded and checked before they run.
     pub whole: bool,
-    /// Whether their disks stay as they are.
-    pub keep_disks: bool,
+    /// What becomes of their disks.
+    pub disks: Disks,
+}
+
+/// What becomes of the disks of guests that are resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disks {
+    /// They are as they were at the instant, and what they had become is kept until a person deletes it.
+    BroughtBack,
+    /// They are as they were at the instant, and of what they had become, the newest is kept: the machine does this by itself.
+    Recovered,
+    /// They stay as they are.
+    Stay,
 }
 
 /// A checkpoint that was read and found good.

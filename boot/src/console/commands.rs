@@ -2,11 +2,11 @@
 
 use super::top;
 use crate::answer::{Answer, written};
-use crate::resume::Way;
+use crate::resume::{Disks, Way};
 use crate::work::Work;
 use crate::{
-    archive, catalog, checkpoint, clone, firmware, guests, notes, registry, resume, terminal,
-    typed, volumes,
+    archive, catalog, checkpoint, clone, disks, firmware, guests, notes, registry, resume,
+    terminal, typed, volumes,
 };
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -85,7 +85,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Pause(guest) => pause(&*find(guest)?),
         Command::Unpause(guest) => unpause(&*find(guest)?),
         Command::Shutdown(guest) => shutdown(&*find(guest)?),
-        Command::Stop(guest) => stop(&*find(guest)?),
+        Command::Stop(guest) => stop(work, &*find(guest)?),
         Command::Start(guest) => start(work, guest),
         Command::Restart(guest) => said(guests::restart(work, &*find(guest)?)),
         Command::Remove(guest) => said(guests::remove(work.task, &find(guest)?)),
@@ -103,7 +103,8 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             said(checkpoint::store(work, &domains, name, None, out))
         }
         Command::Resume { which, copy, any_speed, whole, keep_disks } => {
-            said(resume::resume(work, which, copy, Way { any_speed, whole, keep_disks }, out))
+            let disks = if keep_disks { Disks::Stay } else { Disks::BroughtBack };
+            said(resume::resume(work, which, copy, Way { any_speed, whole, disks }, out))
         }
         Command::Clone { guest, name } => {
             let domain = find(guest)?;
@@ -124,6 +125,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
         Command::Quit => {
+            disks::flush(work);
             terminal::show_waiting();
             Err(firmware::system_off().to_string())
         }
@@ -221,8 +223,11 @@ fn shutdown(domain: &Domain) -> Result<(), String> {
     Ok(())
 }
 
-fn stop(domain: &Domain) -> Result<(), String> {
-    changed(domain, RunState::stopped).map(|()| notes::rests(domain))
+fn stop(work: &mut Work, domain: &Domain) -> Result<(), String> {
+    changed(domain, RunState::stopped).map(|()| notes::rests(domain))?;
+    // Nobody would do it for the guest any more.
+    disks::flush(work);
+    Ok(())
 }
 
 /// Gives a guest the state that a command makes of its present one.

@@ -3,12 +3,13 @@
 //! [`steps::resume`] says what is done in which order, and [`Machine`] does it: it [admits](admit) a guest and takes what that needs, overwrites
 //! memory, and makes the guests run.
 
-use super::{ReadError, ResumeError, Way};
+use super::{Disks, ReadError, ResumeError, Way};
 use crate::disks::{self, InUse};
 use crate::guests::{self, GuestError};
 use crate::storage::Disk;
 use crate::{archive, registry, terminal};
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
@@ -27,7 +28,7 @@ use stasis_run::{network, pool};
 use stasis_state::vcpu::Identity;
 use stasis_state::{Baseline, GuestState, Index, Target};
 use stasis_store::Store;
-use stasis_store::volume::Name;
+use stasis_store::volume::{Before, Name};
 
 /// A guest that was admitted and will be resumed.
 struct Incoming<'a> {
@@ -82,7 +83,9 @@ pub fn resume(
     let existing = registry::all();
     let states: Vec<&GuestState> = stored.iter().map(|one| one.state).collect();
     check_volumes(stored)?;
-    let mut machine = Machine { store, stored, existing: &existing, way, kept: Vec::new(), load };
+    let volumes = existing.iter().flat_map(|domain| domain.volumes()).collect();
+    let existing = &existing;
+    let mut machine = Machine { store, stored, existing, way, volumes, kept: Vec::new(), load };
     let stays = steps::resume(&mut machine, &states)?;
     Ok(Resumed { stays, kept: machine.kept })
 }
@@ -102,6 +105,8 @@ struct Machine<'a, 'disk, F> {
     /// The guests that are on the machine.
     existing: &'a [Arc<Domain>],
     way: Way,
+    /// The volumes that guests have.
+    volumes: Vec<String>,
     /// The volumes that were brought back.
     kept: Vec<(Name, Name)>,
     load: F,
@@ -140,9 +145,14 @@ where
         can_give_up: bool,
     ) -> Result<(), ReadError> {
         let Stored { number, index: on_demand, baseline, .. } = self.stored[index];
-        if !self.way.keep_disks {
+        let before = match self.way.disks {
+            Disks::Stay => None,
+            Disks::BroughtBack => Some(Before::Kept),
+            Disks::Recovered => Some(Before::Recovered { used: &self.volumes }),
+        };
+        if let Some(before) = before {
             // The guest that has them stands still.
-            self.kept.append(&mut self.store.bring_back(number)?);
+            self.kept.append(&mut self.store.bring_back(number, before)?);
         }
         if let Some(on_demand) = on_demand {
             self.begin_loading(guest, on_demand, baseline);

@@ -22,7 +22,7 @@ mod zero;
 pub use access::Volumes;
 pub use instants::Instant;
 pub(crate) use instants::{InstantsRef, Taken};
-pub use manage::Source;
+pub use manage::{Before, MOST_RECOVERED, Source};
 pub(crate) use map::Open;
 
 use crate::entry::{can_be_root, set_root, stored_name};

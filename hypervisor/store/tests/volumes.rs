@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Random, add, contents, formatted, formatted_as, open, read};
-use stasis_store::volume::Source;
+use stasis_store::volume::{Before, Source};
 use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store};
 
 const BLOCK: usize = 4096;
@@ -176,20 +176,61 @@ fn a_volume_that_is_brought_back_keeps_what_it_had_become() {
     store.volumes_mut().write("root", 0, &[1; 8 * BLOCK]).unwrap();
     let number = checkpoint(&mut store, &["root"]);
     store.volumes_mut().flush("root").unwrap();
-    assert_eq!(store.bring_back(number).unwrap(), [], "it is as it was");
+    assert_eq!(store.bring_back(number, Before::Kept).unwrap(), [], "it is as it was");
     store.volumes_mut().write("root", 4096, &[2; BLOCK]).unwrap();
-    let kept = store.bring_back(number).unwrap();
+    let kept = store.bring_back(number, Before::Kept).unwrap();
     assert_eq!(format!("{kept:?}"), r#"[("root", "root-before-1")]"#);
     let mut store = open(store.into_device());
     assert!(whole(&mut store, "root") == [1; 8 * BLOCK]);
     let became = whole(&mut store, "root-before-1");
     assert!(became[4096..8192] == [2; BLOCK] && became[..4096] == [1; BLOCK]);
     store.volumes_mut().write("root", 0, &[3; BLOCK]).unwrap();
-    let kept = store.bring_back(number).unwrap();
+    let kept = store.bring_back(number, Before::Kept).unwrap();
     assert_eq!(&*kept[0].1, "root-before-1-2");
     store.delete_volume("root").unwrap();
-    assert_eq!(store.bring_back(number).unwrap(), []);
+    assert_eq!(store.bring_back(number, Before::Kept).unwrap(), []);
     assert!(whole(&mut store, "root") == [1; 8 * BLOCK]);
+}
+
+#[test]
+fn automatic_resumes_keep_the_three_newest_beside_what_a_guest_has() {
+    let mut store = open(formatted(200));
+    let long = "x".repeat(32);
+    for name in ["root", &long] {
+        store.create_volume(name, 8 * BLOCK as u64, 0).unwrap();
+    }
+    let number = checkpoint(&mut store, &["root", &long]);
+    let used = ["root-recovered-2".to_owned()];
+    for round in 1..=6 {
+        for name in ["root", &long] {
+            store.volumes_mut().write(name, 0, &[round; BLOCK]).unwrap();
+        }
+        let kept = store.bring_back(number, Before::Recovered { used: &used }).unwrap();
+        assert_eq!(kept[0].1.as_str(), format!("root-recovered-{round}"));
+    }
+    let names: Vec<&str> = store.volumes().iter().map(|one| one.name.as_str()).collect();
+    let stem = format!("{}-recovered", "x".repeat(17));
+    let of_long: Vec<String> = (4..=6).map(|n| format!("{stem}-{n}")).collect();
+    assert_eq!(names[1..5], [2, 4, 5, 6].map(|n| format!("root-recovered-{n}")));
+    assert!(names.iter().filter(|name| name.starts_with(&stem)).eq(&of_long), "{names:?}");
+    assert!(whole(&mut store, "root-recovered-6")[..BLOCK] == [6; BLOCK]);
+    assert!(whole(&mut store, "root") == [0; 8 * BLOCK]);
+}
+
+#[test]
+fn all_volumes_are_flushed_as_one_asks_for_it() {
+    let mut store = open(formatted(100));
+    for name in ["a", "b", "c"] {
+        store.create_volume(name, 8 * BLOCK as u64, 0).unwrap();
+    }
+    store.volumes_mut().write("a", 0, &[1; BLOCK]).unwrap();
+    store.volumes_mut().write("c", 0, &[2; BLOCK]).unwrap();
+    assert!(store.flush_volumes().is_empty());
+    let mut store = open(store.into_device());
+    assert!(
+        whole(&mut store, "a")[..BLOCK] == [1; BLOCK]
+            && whole(&mut store, "c")[..BLOCK] == [2; BLOCK]
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{FaultyDisk, Random, contents, formatted, open, read};
-use stasis_store::volume::Source;
+use stasis_store::volume::{Before, Source};
 use stasis_store::{BlockDevice, Error, RamDisk, Store};
 use std::collections::BTreeMap;
 
@@ -169,7 +169,7 @@ impl Model {
             return true;
         }
         state.0.insert("v".into(), then.clone());
-        match store.bring_back(number) {
+        match store.bring_back(number, Before::Kept) {
             Ok(kept) => {
                 kept.iter().for_each(|(_, name)| {
                     assert_eq!(name.as_str(), before);

@@ -20,6 +20,25 @@ pub enum Source<'a> {
     Instant(u64, &'a str),
 }
 
+/// What becomes of a volume's content when it is brought back to an instant.
+#[derive(Clone, Copy, Debug)]
+pub enum Before<'u> {
+    /// It is kept as `NAME-before-NUMBER`, until somebody deletes it: a person has asked for the instant.
+    Kept,
+    /// It is kept as `NAME-recovered-N`, and of these only the newest, as many as [`MOST_RECOVERED`], besides those that are `used`: nobody has asked for the instant, and it
+    /// may be asked for again and again.
+    Recovered {
+        /// Names of the volumes that guests have.
+        used: &'u [String],
+    },
+}
+
+/// The most volumes that automatic resumes keep of what one volume had become.
+pub const MOST_RECOVERED: usize = 3;
+
+/// What a volume is called that an automatic resume has kept: the volume's name, this, and a number.
+const RECOVERED: &str = "recovered";
+
 impl<D: BlockDevice> Store<D> {
     /// Returns the volumes, in the order of their names.
     pub fn volumes(&self) -> &[Volume] {
@@ -118,7 +137,7 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Makes the volumes of a checkpoint's guest what they were at its instant, all of them in one commit. What a volume had become since is kept as a volume of its own,
-    /// unless it is the same. Nobody may be using the volumes, which are closed.
+    /// unless it is the same: `before` says how. Nobody may be using the volumes, which are closed.
     ///
     /// Returns for each volume whose content was kept its name, and the name under which it is kept.
     ///
@@ -126,7 +145,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// Those of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], and what the device says. All volumes are as they
     /// were then.
-    pub fn bring_back(&mut self, number: u64) -> Result<Vec<(Name, Name)>, D> {
+    pub fn bring_back(&mut self, number: u64, before: Before) -> Result<Vec<(Name, Name)>, D> {
         let instants = self.instants(number)?;
         for one in &instants {
             // What nobody uses is as it was flushed last.
@@ -139,15 +158,26 @@ impl<D: BlockDevice> Store<D> {
         let mut kept = Vec::new();
         for one in &instants {
             let at = catalog.volumes.binary_search_by_key(&one.name, |volume| volume.name);
-            let before = at.ok().map(|at| catalog.volumes.remove(at));
-            let created = before.as_ref().map_or(0, |before| before.created);
+            let left = at.ok().map(|at| catalog.volumes.remove(at));
+            let created = left.as_ref().map_or(0, |left| left.created);
             insert(&mut catalog.volumes, one.volume(one.name, created));
-            let Some(before) = before else { continue };
-            if (before.root, before.length) != (one.root, one.length) {
-                let name =
-                    self.new_name(&catalog.volumes, &one.name, &format!("before-{number}"))?;
+            let Some(left) = left else { continue };
+            if (left.root, left.length) != (one.root, one.length) {
+                let name = match before {
+                    Before::Kept => {
+                        self.new_name(&catalog.volumes, &one.name, &format!("before-{number}"))?
+                    }
+                    Before::Recovered { used } => {
+                        let is_used = |name: &str| {
+                            used.iter().any(|one| one == name)
+                                || self.open.iter().any(|open| open.volume.name.as_str() == name)
+                        };
+                        let name = make_room(&mut catalog.volumes, &one.name, &is_used);
+                        valid_new_name(&name).ok_or(Error::VolumeNameInvalid { name })?
+                    }
+                };
                 kept.push((one.name, name));
-                insert(&mut catalog.volumes, Volume { name, ..before });
+                insert(&mut catalog.volumes, Volume { name, ..left });
             }
         }
         if catalog.volumes != self.catalog.volumes {
@@ -155,6 +185,15 @@ impl<D: BlockDevice> Store<D> {
         }
         instants.iter().for_each(|one| self.volumes_mut().close(&one.name));
         Ok(kept)
+    }
+
+    /// Flushes all volumes that have something to flush, but for those that have lost writes. Returns those that were not flushed, and why.
+    pub fn flush_volumes(&mut self) -> Vec<(Name, Error<D::Error>)> {
+        let unflushed = self.unflushed_volumes();
+        let names: Vec<Name> =
+            unflushed.into_iter().filter(|name| !self.lost.contains(name)).collect();
+        let flush = |name: Name| self.volumes_mut().flush(&name).err().map(|error| (name, error));
+        names.into_iter().filter_map(flush).collect()
     }
 
     /// Returns a volume of zeros that can be created.
@@ -185,9 +224,7 @@ impl<D: BlockDevice> Store<D> {
                 1 => format!("-{suffix}"),
                 _ => format!("-{suffix}-{again}"),
             };
-            let room = NAME_LEN.saturating_sub(suffix.len());
-            let kept = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
-            format!("{}{suffix}", &name[..kept.unwrap_or(0)])
+            format!("{}{suffix}", cut(name, NAME_LEN.saturating_sub(suffix.len())))
         };
         let is_new = |text: &String| {
             volumes.iter().all(|other| other.name.as_str() != text)
@@ -209,4 +246,26 @@ impl<D: BlockDevice> Store<D> {
 fn insert(volumes: &mut Vec<Volume>, volume: Volume) {
     let at = volumes.partition_point(|other| other.name < volume.name);
     volumes.insert(at, volume);
+}
+
+/// Removes the oldest volumes that automatic resumes have kept of the volume `name`, until one more is not too much. Those that are used stay. Returns what the next one is called.
+fn make_room(volumes: &mut Vec<Volume>, name: &str, is_used: &dyn Fn(&str) -> bool) -> String {
+    // There is room for a number of four digits.
+    let stem = format!("{}-{RECOVERED}-", cut(name, NAME_LEN - RECOVERED.len() - 6));
+    let number_of = |volume: &Volume| volume.name.strip_prefix(&*stem)?.parse::<u64>().ok();
+    let mut kept: Vec<u64> = volumes.iter().filter_map(number_of).collect();
+    kept.sort_unstable();
+    let surplus = (kept.len() + 1).saturating_sub(MOST_RECOVERED);
+    volumes.retain(|volume| {
+        let is_old = number_of(volume).is_some_and(|number| kept[..surplus].contains(&number));
+        !is_old || is_used(&volume.name)
+    });
+    let next = kept.last().map_or(1, |last| last.saturating_add(1));
+    format!("{stem}{next}")
+}
+
+/// Returns as much of the beginning of `name` as fits in `room` bytes.
+fn cut(name: &str, room: usize) -> &str {
+    let kept = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+    &name[..kept.unwrap_or(0)]
 }
