@@ -2,7 +2,7 @@
 //!
 //! [`image`] moves bytes between a volume and a file, in both directions so that holes stay holes.
 
-mod image;
+pub mod image;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

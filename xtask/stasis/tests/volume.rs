@@ -159,3 +159,51 @@ fn a_volume_whose_map_is_damaged_is_named_in_the_list() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["damaged"][0], "root");
 }
+
+/// The guest of the checkpoint has the volume `root`, of 1 GiB.
+#[test]
+fn a_guest_moves_to_another_store_with_its_disk() {
+    let (from, to) = (with_disk(), with_disk());
+    let (from, to) = (from.path(), to.path());
+    let golden =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/1.6/one-vcpu.stasis");
+    fs::copy(golden, from.join("it.stasis")).unwrap();
+    let put = ["checkpoint", "put", "disk.img", "it.stasis", "it", "--disks"];
+    let error = refused(from, &put);
+    assert!(error.contains("disk \"root\" is lacking: it.stasis.root.img"), "{error}");
+    let image = File::create(from.join("it.stasis.root.img")).unwrap();
+    image.set_len(4096).unwrap();
+    let error = refused(from, &put);
+    assert!(
+        error.contains("has 4096 bytes, and disk \"root\" of the checkpoint 1073741824"),
+        "{error}"
+    );
+    image.set_len(1 << 30).unwrap();
+    for offset in [5000, 500 << 20, (1 << 30) - 9] {
+        image.write_all_at(b"something", offset).unwrap();
+    }
+    // A volume of the same name is another guest's, and stays as it is.
+    printed(from, &["volume", "create", "disk.img", "root", "1M"]);
+    printed(from, &put);
+    let said = run(from, &["checkpoint", "get", "disk.img", "it", "alone.stasis"]);
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("which the file does not have: \"root\""), "{said}");
+    let back = to.join("back.stasis");
+    printed(from, &["checkpoint", "get", "disk.img", "it", back.to_str().unwrap(), "--disks"]);
+    printed(to, &["checkpoint", "put", "disk.img", "back.stasis", "it", "--disks"]);
+    printed(to, &["volume", "export", "disk.img", "root", "found", "--checkpoint", "it"]);
+    let mut piece = [0; 9];
+    for file in [to.join("back.stasis.root.img"), to.join("found")] {
+        let file = File::open(file).unwrap();
+        for offset in [5000, 500 << 20, (1 << 30) - 9] {
+            file.read_exact_at(&mut piece, offset).unwrap();
+            assert_eq!(&piece, b"something");
+        }
+        let metadata = file.metadata().unwrap();
+        assert!(metadata.len() == 1 << 30 && metadata.blocks() * 512 < 1 << 20, "holes stay holes");
+    }
+    let list = printed(to, &["volume", "list", "disk.img"]);
+    assert!(!list.contains("put-0") && list.lines().count() == 3, "{list}");
+    let list = printed(from, &["volume", "list", "disk.img"]);
+    assert!(list.contains("1.0 MiB"), "{list}");
+}

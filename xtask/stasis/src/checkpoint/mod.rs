@@ -21,6 +21,7 @@ pub(crate) mod symbol_file;
 pub(crate) mod symbols;
 pub(crate) mod translation;
 mod verdict;
+mod with_disks;
 
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,9 @@ pub enum Action {
         /// The file, or the folder of a set
         #[arg(value_name = "FILE")]
         to: PathBuf,
+        /// Also write the guest's disks, as of the checkpoint, each to FILE.VOLUME.img
+        #[arg(long)]
+        disks: bool,
     },
     /// Add the checkpoint in a file to a disk, or those in a folder, or in several files, as a set
     Put {
@@ -70,6 +74,9 @@ pub enum Action {
         files: Vec<PathBuf>,
         /// NAME, or SET/
         name: String,
+        /// Also bring the guest's disks along, from FILE.VOLUME.img, as `get --disks` has written them
+        #[arg(long)]
+        disks: bool,
     },
     /// Print every register by its name, and the interrupts as a table
     Show {
@@ -138,8 +145,8 @@ impl Action {
     pub fn run(self) -> Result<()> {
         match self {
             Self::List { disk, json } => on_disk::list(&disk, json),
-            Self::Get { disk, which, to } => on_disk::get(&disk, &which, &to),
-            Self::Put { disk, files, name } => on_disk::put(&disk, files, &name),
+            Self::Get { disk, which, to, disks } => on_disk::get(&disk, &which, &to, disks),
+            Self::Put { disk, files, name, disks } => on_disk::put(&disk, files, &name, disks),
             Self::Show { checkpoint, json } => show(&checkpoint, json),
             Self::Diff { checkpoints, json } => diff(&checkpoints, json),
             Self::Core { words, vcpu } => core(&words, vcpu),

@@ -15,6 +15,7 @@ use stasis_store::set::SET_MARK;
 use stasis_store::{Checkpoint, Identity, Set, Store, Usage};
 
 use super::source::{Copied, Loaded, Opened, anyhow_of, check};
+use super::with_disks;
 use crate::disk::{self, FileDisk};
 use crate::output::Output;
 use crate::report;
@@ -107,14 +108,15 @@ pub fn upgrade(disk: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes a checkpoint to a file, or a set to a folder.
-pub fn get(disk: &Path, which: &str, to: &Path) -> Result<()> {
+/// Writes a checkpoint to a file, or a set to a folder. `with_disks`: also the disks of the guests.
+pub fn get(disk: &Path, which: &str, to: &Path, with_disks: bool) -> Result<()> {
     let mut store = disk::store(disk, false)?;
+    let from = From { disk, with_disks };
     if let Some(set) = which.strip_suffix(SET_MARK) {
-        return get_set(&mut store, set, to);
+        return get_set(&mut store, from, set, to);
     }
     let number = store.find(which)?.number;
-    get_one(&mut store, number, to)?;
+    get_one(&mut store, from, number, to)?;
     if let Some(Set { name, count, .. }) = store.set_of(store.find(number)?) {
         report::note(format_args!(
             "it is one of the {count} of the set \"{name}/\", which the file does not say; `get DISK {name}/ FOLDER` takes all"
@@ -123,8 +125,16 @@ pub fn get(disk: &Path, which: &str, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies the bytes of a checkpoint to a file, without checking them.
-fn get_one(store: &mut Store<FileDisk>, number: u64, to: &Path) -> Result<()> {
+/// Where checkpoints are read from.
+#[derive(Clone, Copy)]
+struct From<'p> {
+    disk: &'p Path,
+    /// Whether the disks of their guests are read, too.
+    with_disks: bool,
+}
+
+/// Copies the bytes of a checkpoint to a file, without checking them, and the disks that it has to images beside it, if they are wanted.
+fn get_one(store: &mut Store<FileDisk>, from: From, number: u64, to: &Path) -> Result<()> {
     let mut opened = Opened::Disk(Box::new(store.open_checkpoint(number)?));
     let mut output = Output::create(to)?;
     opened
@@ -132,11 +142,14 @@ fn get_one(store: &mut Store<FileDisk>, number: u64, to: &Path) -> Result<()> {
         .with_context(|| format!("cannot get checkpoint {number}"))?;
     output.finish_and_tell()?;
     report::step(format_args!("{}: {}", to.display(), report::size(opened.len())));
-    Ok(())
+    match from.with_disks {
+        true => with_disks::get(store, number, from.disk, to),
+        false => with_disks::tell_of_disks(store, number),
+    }
 }
 
 /// Writes each member of a set to a file in a folder, under its guest's name.
-fn get_set(store: &mut Store<FileDisk>, name: &str, folder: &Path) -> Result<()> {
+fn get_set(store: &mut Store<FileDisk>, from: From, name: &str, folder: &Path) -> Result<()> {
     let set = store.find_set(name)?;
     if !set.is_complete() {
         warn_of_loss(&set);
@@ -151,13 +164,13 @@ fn get_set(store: &mut Store<FileDisk>, name: &str, folder: &Path) -> Result<()>
     for (number, guest) in members {
         // The name in a store may be anything that can be typed.
         ensure!(!guest.contains('/'), "checkpoint {number} is called as no guest is: \"{guest}\"");
-        get_one(store, number, &folder.join(format!("{guest}.{EXTENSION}")))?;
+        get_one(store, from, number, &folder.join(format!("{guest}.{EXTENSION}")))?;
     }
     Ok(())
 }
 
-/// Adds the checkpoint in a file to a disk, or those in several files as a set.
-pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str) -> Result<()> {
+/// Adds the checkpoint in a file to a disk, or those in several files as a set. `with_disks`: with the disks of the guests, whose images are beside the files.
+pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str, with_disks: bool) -> Result<()> {
     let set = name.strip_suffix(SET_MARK);
     let files = match (&files[..], set) {
         ([folder], Some(_)) if folder.is_dir() => files_in(folder)?,
@@ -179,7 +192,8 @@ pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str) -> Result<()> {
         );
     }
     let version = store.version();
-    let last = put_all(&mut store, &names, &mut loaded)?;
+    let images = with_disks.then_some(&files[..]);
+    let last = put_all(&mut store, &names, &mut loaded, images)?;
     let first = last + 1 - loaded.len() as u64;
     for ((number, name), loaded) in (first..).zip(&names).zip(&loaded) {
         let size = report::size(loaded.checkpoint.stats.bytes);
@@ -219,15 +233,26 @@ fn members(set: &str, loaded: &[Loaded]) -> Result<Vec<String>> {
     Ok(loaded.iter().map(|one| format!("{set}{SET_MARK}{}", one.guest())).collect())
 }
 
-/// Adds all checkpoints or none, and checks them again while copying. Returns the number of the last one; the numbers before it are the others'.
-fn put_all(store: &mut Store<FileDisk>, names: &[String], loaded: &mut [Loaded]) -> Result<u64> {
+/// Adds all checkpoints or none, and checks them again while copying: with the disks of their guests, if the `images` are beside these files. Returns the number of the last one; the numbers before it are the
+/// others'.
+fn put_all(
+    store: &mut Store<FileDisk>,
+    names: &[String],
+    loaded: &mut [Loaded],
+    images: Option<&[PathBuf]>,
+) -> Result<u64> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |time| time.as_secs());
     store.check_room_for(names.len())?;
     for (place, (name, loaded)) in names.iter().zip(loaded).enumerate() {
         let file = loaded.name.clone();
         let (source, checkpoint) = loaded.open()?;
+        let instants = match images {
+            Some(files) => with_disks::take(store, &checkpoint.state, &files[place], now)?,
+            None => Vec::new(),
+        };
         let mut writer = store.begin(name, checkpoint.stats.bytes, now)?;
+        writer.set_instants(instants)?;
         let mut out = |bytes: &[u8]| writer.write(bytes).context("the disk cannot be written");
         let again = check(&mut Copied { source, out: &mut out, done: 0 }).map_err(anyhow_of);
         let again = again.with_context(|| format!("cannot put {file}"))?;

@@ -25,6 +25,21 @@ pub fn import(
     size: Option<u64>,
     created: u64,
 ) -> Result<()> {
+    let length = load(store, path, name, size, created)?;
+    store.volumes_mut().flush(name)?;
+    let size = report::size(length);
+    report::step(format_args!("volume \"{name}\": {size} from {}", path.display()));
+    Ok(())
+}
+
+/// Begins a volume and writes a raw image to it, as [`import`] does, but for the flush: a loss of power leaves nothing of it. Returns its length in bytes.
+pub fn load(
+    store: &mut Store<FileDisk>,
+    path: &Path,
+    name: &str,
+    size: Option<u64>,
+    created: u64,
+) -> Result<u64> {
     let named = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(named)?;
     // A block device has no length in its metadata, but it has an end. A pipe has none.
@@ -48,10 +63,7 @@ pub fn import(
         write_data(store, name, at, &piece[..whole])?;
         at += whole as u64;
     }
-    store.volumes_mut().flush(name)?;
-    let size = report::size(wanted);
-    report::step(format_args!("volume \"{name}\": {size} from {}", path.display()));
-    Ok(())
+    Ok(wanted)
 }
 
 /// Returns where the next bytes of a file from `at` on stand that are no hole; `None` if there are none before its end.
