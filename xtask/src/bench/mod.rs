@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: what everything costs, in instructions, which are the same on every host.
 //!
 //! The guest `bench` measures its operations. [`meter`] boots it with and without Stasis; [`accesses`] and [`boot`] read what else these runs
-//! tell. [`switch`] counts world switches, [`pages`] checkpoints, and [`image`] the bytes of the image. [`table`] prints everything, [`runs`]
-//! keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws all runs. [`profile`] shows where instructions are spent.
+//! tell. [`switch`] counts world switches, [`pages`] what checkpoints do for a page, [`pauses`] what guests notice of them, and [`image`] the
+//! bytes of the image. [`table`] prints everything, [`runs`] keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws
+//! all runs. [`profile`] shows where instructions are spent.
 //! `docs/bench.md` has the results and what they mean.
 
 mod accesses;
@@ -12,6 +13,7 @@ pub mod image;
 mod lines;
 mod meter;
 mod pages;
+mod pauses;
 mod plot;
 mod profile;
 mod runs;
@@ -124,11 +126,14 @@ pub struct Arguments {
     /// Measure what a page costs in a checkpoint and a resume, and nothing else
     #[arg(long, exclusive = true)]
     pages: bool,
+    /// Measure how long guests stand still for checkpoints and clones, and nothing else; draw it in this file as SVG
+    #[arg(long, value_name = "FILE", num_args = 0..=1, exclusive = true)]
+    pauses: Option<Option<PathBuf>>,
 }
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
-    let Arguments { save, name, compare, with, plot, plot_history, runs, profile, pages } =
+    let Arguments { save, name, compare, with, plot, plot_history, runs, profile, pages, pauses } =
         arguments;
     if let Some(file) = runs {
         let table = Runs::load(&file)?.table();
@@ -141,6 +146,13 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
         let (_, built) = prepare(workspace)?;
         let pages = built.pages(workspace)?;
         return report::print(|out| write!(out, "{}", table::pages(&pages)));
+    }
+    if let Some(plot) = pauses {
+        let (_, built) = prepare(workspace)?;
+        report::step("letting guests stand still");
+        let pauses = pauses::measure(workspace, &built.image, &built.guests)?;
+        report::print(|out| write!(out, "{}", table::pauses(&pauses)))?;
+        return plot.map_or(Ok(()), |file| draw(&file, &pauses::draw(&pauses)));
     }
     // Read the file before the work, so that a file that can't be read is reported early.
     let saved = save.as_deref().map(Runs::load_or_new).transpose()?;

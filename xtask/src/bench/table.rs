@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 use super::pages::{self, Page};
+use super::pauses::Pauses;
 use super::switch::{self, Switch};
 use super::{Boot, Cost, Numbers};
 
@@ -93,6 +94,21 @@ pub fn pages(pages: &[Page]) -> String {
     columns(&mut text, "a MiB", pages::step_names());
     for Page { name, mib } in pages {
         columns(&mut text, name, *mib);
+    }
+    text
+}
+
+/// Returns the table of how long guests stand still.
+pub fn pauses(all: &[Pauses]) -> String {
+    let mut text = String::from(
+        "\nThousands of instructions that a guest stands still for its first checkpoint, for another after 5 s, and for a clone; bytes that the \
+         checkpoints write; and thousands of instructions until the clone runs\n\n",
+    );
+    let heads = ["first", "another", "clone", "bytes, first", "another", "clone runs"];
+    columns(&mut text, "guest, MiB", heads);
+    for Pauses { guest, memory, first, later, clone, cloned } in all {
+        let numbers = [first.pause, later.pause, *clone, first.written, later.written, *cloned];
+        columns(&mut text, &format!("{guest}, {}", memory >> 20), numbers);
     }
     text
 }
