@@ -4,6 +4,7 @@
 mod base;
 
 use crate::answer::Answer;
+use crate::channel::events;
 use crate::identity;
 use crate::instant::{self, Instant, InstantError, Stored, Taken};
 use crate::loading::{self, Unfinished};
@@ -175,8 +176,9 @@ fn store_all(
         lines.push(line);
     }
     let stored = sets::numbers(last, lines.len()).zip(lines).zip(identities);
-    for (((number, line), identity), guest) in stored.zip(guests) {
+    for ((((number, line), identity), guest), name) in stored.zip(guests).zip(names) {
         let _ = writeln!(out, "checkpoint {number} {line}");
+        events::checkpoint(&guest.domain.name, number, name);
         guest.ram.committed(Baseline { number, identity }, store.device_mut().task());
     }
     Ok(())

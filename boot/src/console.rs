@@ -2,7 +2,7 @@
 //! vCPUs, as [`stasis_run::turns`] says. What is said goes through [`terminal`].
 
 pub mod commands;
-mod top;
+pub mod top;
 
 use crate::answer::Answer;
 use crate::work::Work;

@@ -49,7 +49,11 @@ impl Chores for Console<'_, '_> {
 
 /// Returns the value of the counter at which something is due without a command; `None` if nothing is planned.
 pub fn next_due(work: &Work) -> Option<u64> {
-    notes::next_due().into_iter().chain(loading::next_due(work.task)).min()
+    notes::next_due()
+        .into_iter()
+        .chain(loading::next_due(work.task))
+        .chain(channel::next_due())
+        .min()
 }
 
 /// Does what is due in the task's turn, and what was typed. Returns the value of the counter at which something is due again.

@@ -2,8 +2,10 @@
 //!
 //! The public functions take the lock of [`CONSOLE`], so their callers must not hold it. [`crate::console`] reads what is typed.
 
+use crate::channel::{attach, events};
 use crate::output;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use spin::LazyLock;
 use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Terminal, WAITING};
@@ -105,6 +107,12 @@ pub fn show_waiting_in_panic() {
 /// Takes a byte that a guest has sent.
 pub fn guest_output(domain: &Domain, byte: u8) {
     CONSOLE.lock_without_task().output(domain.number, &[byte], &mut Uart);
+    attach::note_output();
+}
+
+/// Returns what a guest has sent from `position` on, at most `most` bytes of it, and moves `position` behind it.
+pub fn read_output(task: &Task, number: usize, position: &mut u64, most: usize) -> Vec<u8> {
+    CONSOLE.lock(task).read_output(number, position, most)
 }
 
 /// Forgets what the guest in this domain has sent.
@@ -114,10 +122,12 @@ pub fn forget(domain: &Domain) {
 
 /// Says what has become of a guest that runs.
 pub fn notice(domain: &Domain, what: &str) {
+    events::notice(&domain.name, what);
     CONSOLE.lock_without_task().notice(format_args!("guest \"{}\" {what}", domain.name), &mut Uart);
 }
 
 /// Says that a guest has stopped by itself, and why.
 pub fn halted(domain: &Domain, why: &str) {
+    events::notice(&domain.name, why);
     CONSOLE.lock_without_task().halted(domain.number, &domain.name, why, &mut Uart);
 }

@@ -2,8 +2,7 @@
 //!
 //! Long work calls [`check_given_up`] where it can end without a loss, and returns its error. All of this runs on the console's core.
 
-use crate::channel::requests;
-use crate::output;
+use crate::channel::{line, requests};
 use spin::mutex::SpinMutex;
 use stasis_console::type_ahead::TypeAhead;
 use stasis_devices::pl011::Character;
@@ -17,7 +16,7 @@ static TYPED: SpinMutex<TypeAhead> = SpinMutex::new(TypeAhead::new());
 
 /// Returns the oldest byte that was typed, or a break, and takes it.
 pub fn next() -> Option<Character> {
-    TYPED.lock().pop().or_else(output::read)
+    TYPED.lock().pop().or_else(line::typed)
 }
 
 /// Begins a command, which can be given up from now on.
@@ -76,7 +75,7 @@ pub fn has_cancelled() -> bool {
 /// Reads what was typed until now, and then calls `at` with all that waits.
 fn look<T>(at: impl FnOnce(&mut TypeAhead) -> T) -> T {
     let mut typed = TYPED.lock();
-    while let Some(character) = output::read() {
+    while let Some(character) = line::typed() {
         typed.push(character);
     }
     at(&mut typed)

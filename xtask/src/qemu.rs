@@ -25,22 +25,37 @@ pub const ON_ERROR: &str = "werror=report,rerror=report";
 
 /// The socket of a machine's channel. It is not in the machine's folder: a socket's path must be shorter than 108 bytes, wherever the project lies.
 #[derive(Debug)]
-pub struct ChannelSocket(TempDir);
+pub struct ChannelSocket {
+    path: PathBuf,
+    /// The folder of the socket alone, if it has one.
+    _folder: Option<TempDir>,
+}
 
 impl ChannelSocket {
     /// Returns a path for a socket, which goes when this is dropped.
     pub fn new() -> Result<Self> {
-        Ok(Self(tempfile::tempdir().context("there is no place for a channel")?))
+        let folder = tempfile::tempdir().context("there is no place for a channel")?;
+        Ok(Self { path: folder.path().join("channel"), _folder: Some(folder) })
+    }
+
+    /// Returns a socket at `path`, which is the same each time; elsewhere if that is too long for a socket.
+    pub fn at(path: PathBuf) -> Result<Self> {
+        /// The longest path of a socket (unix(7)).
+        const LONGEST: usize = 107;
+        match path.as_os_str().len() <= LONGEST {
+            true => Ok(Self { path, _folder: None }),
+            false => Self::new(),
+        }
     }
 
     /// Returns the socket's path.
-    pub fn path(&self) -> PathBuf {
-        self.0.path().join("channel")
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the socket as `stasis ctl --to` takes it.
     pub fn target(&self) -> String {
-        format!("unix:{}", self.path().display())
+        format!("unix:{}", self.path.display())
     }
 }
 

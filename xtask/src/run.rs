@@ -10,7 +10,7 @@ use crate::board::{self, Board};
 use crate::config::{Config, Source};
 use crate::console::PROMPT;
 use crate::disk::lock::{self, Access};
-use crate::qemu::Machine;
+use crate::qemu::{ChannelSocket, Machine};
 use crate::workspace::{Workspace, read};
 use crate::{archive, build, disk, report, setup};
 
@@ -53,7 +53,16 @@ pub fn main(workspace: &Workspace, options: Arguments) -> Result<()> {
             "starting Stasis; `help` tells its commands, Ctrl-] leaves a guest, Ctrl-A X ends QEMU",
         );
     }
-    let log = workspace.folder("stasis")?.join("run.log");
+    let folder = workspace.folder("stasis")?;
+    let socket = ChannelSocket::at(folder.join("channel"))?;
+    let machine = match plain {
+        true => machine,
+        false => {
+            report::note(format_args!("for programs: stasis ctl --to {} guests", socket.target()));
+            machine.channel(socket.path())
+        }
+    };
+    let log = folder.join("run.log");
     let status = machine.at_a_terminal(&log).status().context("cannot start QEMU")?;
     if !status.success() {
         bail!("QEMU ended with {status}");

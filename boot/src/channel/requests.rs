@@ -1,10 +1,11 @@
 //! Requests: command lines that come by the channel, and their answers. One that takes long is carried out at a time, and others wait for it.
 
-use super::{line, with};
+use super::watch::Watch;
+use super::{line, transfer, with};
 use crate::answer::Answer;
 use crate::console::commands::{self, Refusal};
 use crate::work::Work;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use spin::mutex::SpinMutex;
 use stasis_channel::message::{Progress, Status};
@@ -57,17 +58,35 @@ fn kind_of(command: &Command) -> Kind {
     if command.answers_in_json() { Kind::Rows } else { Kind::Text }
 }
 
-/// Answers a request that needs nothing but the task, or that is wrong; returns its end. Returns `None` if it must wait for its turn.
-pub fn answer_now(task: &mut Task, id: u16, line: &str) -> Option<Result<(), (Status, String)>> {
+/// What has become of a request that has come.
+pub enum Begun {
+    /// It has ended, with this result.
+    Ended(Result<(), (Status, String)>),
+    /// It is answered again and again.
+    Watches(Watch),
+    /// It must wait for its turn.
+    Waits,
+}
+
+/// Answers a request that needs nothing but the task, or that is wrong.
+pub fn begin(task: &mut Task, id: u16, line: &str) -> Begun {
+    let failed = |why: &str| Begun::Ended(Err((Status::Failed, why.to_string())));
     let command = match command::parse(line) {
+        Ok(Command::Attach(_)) => return failed("a program opens the stream \"attach GUEST\""),
+        Ok(Command::Cancel) => return failed("a program sends a frame to cancel a request"),
         Ok(command) => command,
-        Err(error) => return Some(Err(said(Refusal::Mistyped(error)))),
+        Err(error) => return Begun::Ended(Err(said(Refusal::Mistyped(error)))),
     };
     let ticket = Ticket { id, kind: kind_of(&command), is_current: false };
     let mut answer = Answer::to_channel(ticket);
-    let result = commands::look(task, &command, &mut answer)?;
-    answer.send(task);
-    Some(result.map_err(|why| (Status::Failed, why)))
+    if let Some(result) = commands::look(task, &command, &mut answer) {
+        answer.send(task);
+        return Begun::Ended(result.map_err(|why| (Status::Failed, why)));
+    }
+    match commands::guests_are_free().then(|| Watch::of(id, &command, answer)).flatten() {
+        Some(watch) => Begun::Watches(watch),
+        None => Begun::Waits,
+    }
 }
 
 /// Carries out a request that has waited.
@@ -76,7 +95,10 @@ pub fn carry_out(work: &mut Work, id: u16, line: &str) {
         Current { id: Some(id), is_given_up: false, was_noticed: false, progress: None };
     let kind = command::parse(line).map_or(Kind::Text, |command| kind_of(&command));
     let mut answer = Answer::to_channel(Ticket { id, kind, is_current: true });
-    let result = commands::execute(work, line, &mut answer).map_err(said);
+    let result = match put(line) {
+        Some(put) => received(work, id, put, &mut answer),
+        None => commands::execute(work, line, &mut answer).map_err(said),
+    };
     let Current { id: current, was_noticed, .. } = core::mem::replace(
         &mut *CURRENT.lock(),
         Current { id: None, is_given_up: false, was_noticed: false, progress: None },
@@ -86,8 +108,27 @@ pub fn carry_out(work: &mut Work, id: u16, line: &str) {
         false => (status, why),
     });
     if current == Some(id) {
-        with(|channel| channel.desk.end_request(work.task, id, result));
+        with(|channel| channel.desk.end(work.task, id, result));
     }
+}
+
+/// Returns the name and the length of a checkpoint that a stream brings, if a line is about one.
+fn put(line: &str) -> Option<(&str, u64)> {
+    let mut words = line.split_ascii_whitespace();
+    let name = words.next().filter(|word| *word == "put").and(words.next())?;
+    Some((name, words.next()?.parse().ok()?))
+}
+
+/// Takes the checkpoint that a stream brings.
+fn received(
+    work: &mut Work,
+    id: u16,
+    put: (&str, u64),
+    answer: &mut Answer,
+) -> Result<(), (Status, String)> {
+    let result = transfer::receive(work, id, put, answer);
+    answer.send(work.task);
+    result.map_err(|error| (Status::Failed, error.to_string()))
 }
 
 fn said(refusal: Refusal) -> (Status, String) {

@@ -1,6 +1,10 @@
 //! Streams: bytes in both directions between a client and something on the machine, which is an [`Endpoint`].
 
-use super::{Desk, with};
+use super::attach::Attach;
+use super::desk::Desk;
+use super::transfer::{Get, Put};
+use super::with;
+use crate::console::commands::find;
 use crate::work::Work;
 use alloc::boxed::Box;
 use alloc::format;
@@ -14,8 +18,8 @@ use stasis_run::turns::Task;
 pub enum Step {
     /// It waits: for bytes, for room, or for something else that wakes the console's task.
     Waits,
-    /// It has more to do at once.
-    Busy,
+    /// It waits for something that wakes nobody: it must be asked again within 10 ms.
+    Soon,
     /// It has come to its end: well, or for this reason. What it has written is sent before the client is told.
     Ended(Result<(), String>),
 }
@@ -23,10 +27,12 @@ pub enum Step {
 /// What a stream leads to. It goes on by steps of the console's task, which must be short: other work waits meanwhile. Whatever happens elsewhere that an
 /// endpoint waits for wakes the task by [`wake_console`](stasis_run::roster::wake_console).
 ///
-/// An endpoint whose client is gone, or has given the stream up, is dropped.
+/// An endpoint whose client is gone, or has given the stream up, is dropped. One that has ended is asked again until all is sent, and must say again that it has ended.
 pub trait Endpoint: Send {
     /// Goes on as far as it can without waiting. This may be in the midst of a command, so nothing but the task is at hand, and a guest may be parked.
-    fn step(&mut self, task: &mut Task, pipe: &mut Pipe) -> Step;
+    fn step(&mut self, _: &mut Task, _: &mut Pipe) -> Step {
+        Step::Waits
+    }
 
     /// Goes on with what needs more than the task, between two commands.
     fn work(&mut self, _: &mut Work, _: &mut Pipe) -> Step {
@@ -40,6 +46,8 @@ pub struct Stream {
     pub id: u16,
     /// What it leads to.
     pub end: Box<dyn Endpoint>,
+    /// Whether it must be asked again soon.
+    pub is_soon: bool,
 }
 
 /// Opens what `name` says, as a command line does.
@@ -49,10 +57,29 @@ pub struct Stream {
 /// The status and the reason, for the client.
 pub fn open(name: &str) -> Result<Box<dyn Endpoint>, (Status, String)> {
     let mut words = name.split_ascii_whitespace();
-    match (words.next(), words.next(), words.next()) {
-        (Some("echo"), None, None) => Ok(Box::new(Echo)),
-        _ => Err((Status::Mistyped, format!("no stream \"{name}\"; there is: echo"))),
+    let words = core::array::from_fn(|_| words.next());
+    match words {
+        [Some("attach"), Some(guest), None, _] => {
+            let domain = find(guest).map_err(|why| (Status::Failed, why))?;
+            Ok(Box::new(Attach::new(domain)))
+        }
+        [Some("get"), Some(which), None, _] => Ok(Box::new(Get::new(which))),
+        [Some("put"), Some(_), Some(length), None] if length.parse::<u64>().is_ok() => {
+            Ok(Box::new(Put))
+        }
+        [Some("echo"), None, ..] => Ok(Box::new(Echo)),
+        _ => Err((
+            Status::Mistyped,
+            format!(
+                "no stream \"{name}\"; there are: attach GUEST, get CHECKPOINT, put NAME BYTES, echo"
+            ),
+        )),
     }
+}
+
+/// Returns whether what a stream's client sends is taken in the turn of a request: by [`receive`](super::transfer::receive).
+pub fn is_put(name: &str) -> bool {
+    name.split_ascii_whitespace().next() == Some("put")
 }
 
 /// Sends back what comes: for tests of a line.
@@ -75,16 +102,16 @@ impl Endpoint for Echo {
 /// Lets each endpoint go on that needs more than the task. Returns whether one has more to do.
 pub fn work(work: &mut Work) -> bool {
     let step = |end: &mut dyn Endpoint, work: &mut Work, pipe: &mut Pipe| end.work(work, pipe);
-    with(|channel| channel.desk.step_all(work, step, |work| work.task)).unwrap_or(false)
+    with(|channel| channel.desk.step_each(work, step, |work| work.task)).unwrap_or(false)
 }
 
 impl Desk {
-    /// Lets each endpoint go on, and sends what that gives. Returns whether one has more to do.
-    pub(super) fn step(&mut self, task: &mut Task) -> bool {
-        self.step_all(task, |end, task, pipe| end.step(task, pipe), |task| task)
+    /// Lets each endpoint go on that needs nothing but the task. Returns whether one has more to do.
+    pub(super) fn step_streams(&mut self, task: &mut Task) -> bool {
+        self.step_each(task, |end, task, pipe| end.step(task, pipe), |task| task)
     }
 
-    fn step_all<C>(
+    fn step_each<C>(
         &mut self,
         context: &mut C,
         mut step: impl FnMut(&mut dyn Endpoint, &mut C, &mut Pipe) -> Step,
@@ -92,24 +119,24 @@ impl Desk {
     ) -> bool {
         let mut is_busy = false;
         for mut stream in core::mem::take(&mut self.streams) {
-            let Some(pipe) = self.session.pipe(stream.id) else { continue };
+            let id = stream.id;
+            let Some(pipe) = self.session.pipe(id) else { continue };
             let stepped = step(&mut *stream.end, context, pipe);
             if matches!(stepped, Step::Ended(_)) {
                 pipe.finish();
             }
-            is_busy |= matches!(stepped, Step::Busy);
-            let id = stream.id;
             while let Some((kind, payload)) = self.session.pipe(id).and_then(Pipe::next) {
                 self.send(task(context), kind, id, &payload);
                 is_busy = true;
             }
             let is_sent = self.session.pipe(id).is_none_or(|pipe| pipe.is_sent());
+            stream.is_soon = matches!(stepped, Step::Soon);
             match stepped {
                 Step::Ended(result) if is_sent => {
                     let result = result.map_err(|why| (Status::Failed, why));
-                    self.end_request(task(context), id, result);
+                    self.end(task(context), id, result);
                 }
-                // The client must grant more first. The endpoint is asked again, and says again that it has ended.
+                // One that has ended waits until the client grants more.
                 _ => self.streams.push(stream),
             }
         }

@@ -57,12 +57,17 @@ pub fn execute(work: &mut Work, line: &str, answer: &mut Answer) -> Result<(), R
     result.map_err(Refusal::Failed)
 }
 
-/// Writes the answer to a command that only looks, and returns its result; `None` if it is another command, or one that looks at a guest that is parked.
-pub fn look(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
-    /// A vCPU has a guest's lock for less than this.
+/// Returns whether no guest is parked, and so each can be looked at: by the caller, or by who has called it.
+pub fn guests_are_free() -> bool {
+    /// A vCPU has a guest's lock for less than as many tries to take it.
     const PATIENCE: usize = 10_000;
     let is_free = |domain: &Arc<Domain>| (0..PATIENCE).any(|_| !domain.is_parked());
-    if !registry::all().iter().all(is_free) {
+    registry::all().iter().all(is_free)
+}
+
+/// Writes the answer to a command that only looks, and returns its result; `None` if it is another command, or one that looks at a guest that is parked.
+pub fn look(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
+    if !guests_are_free() {
         return None;
     }
     Some(match command {
@@ -141,7 +146,7 @@ fn said<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
 }
 
 /// Returns the guest that a command names, by name or number.
-fn find(word: &str) -> Result<Arc<Domain>, String> {
+pub fn find(word: &str) -> Result<Arc<Domain>, String> {
     let domains = registry::all();
     let place = said(command::find_guest(&rows(&domains), word))?;
     Ok(domains[place].clone())

@@ -13,13 +13,14 @@ use stasis_run::domain::Domain;
 
 /// The counters of all guests at one instant.
 #[derive(Default)]
-struct Reading {
+pub struct Reading {
     counter: u64,
     guests: Vec<(Arc<Domain>, Vec<Snapshot>)>,
 }
 
 impl Reading {
-    fn take() -> Self {
+    /// Reads the counters of all guests, none of which is parked.
+    pub fn take() -> Self {
         let guests = registry::all().into_iter().map(|domain| {
             let counters = domain.counters();
             (domain, counters)
@@ -34,7 +35,7 @@ impl Reading {
     }
 
     /// Returns what happened between two readings.
-    fn since<'a>(&'a self, earlier: &Self) -> Top<'a> {
+    pub fn since<'a>(&'a self, earlier: &Self) -> Top<'a> {
         let vcpus = self.guests.iter().flat_map(|(domain, counters)| {
             let before = earlier.of(domain);
             counters.iter().zip(domain.cores()).enumerate().map(|(vcpu, (counters, core))| {

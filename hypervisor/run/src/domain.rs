@@ -324,6 +324,11 @@ impl Domain {
         self.kick(VcpuMask::only(0));
     }
 
+    /// Returns how many bytes can be typed in before one is lost.
+    pub fn room_for_input(&self) -> usize {
+        MAX_INPUT - self.input.lock().len()
+    }
+
     /// Makes one of the guest's vCPUs, whichever is on, take the bells and the interrupts of devices that have come.
     pub fn tell(&self) {
         self.news.announce();

@@ -3,6 +3,7 @@
 //! `cargo +nightly fuzz run --fuzz-dir tests/fuzz distributor`
 
 pub mod boot;
+pub mod channel;
 pub mod checkpoint;
 pub mod distributor;
 pub mod maps;

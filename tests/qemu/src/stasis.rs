@@ -200,7 +200,7 @@ impl<'l> Setup<'l> {
 
     /// Gives it a channel for programs.
     pub fn channel(mut self, socket: &ChannelSocket) -> Self {
-        self.channel = Some(socket.path());
+        self.channel = Some(socket.path().to_owned());
         self
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stasis_channel::flow::{Incoming, MAX_DATA, Outgoing};
 use stasis_channel::message::{WANTS_EVENTS, Welcome};
+use stasis_channel::shared::WAKE;
 use stasis_channel::{Frame, Kind, Reader, VERSION};
 
 use crate::lock::Lock;
@@ -59,6 +60,10 @@ pub struct Client {
     messages: VecDeque<Message>,
     flows: BTreeMap<u16, Flow>,
     last_id: u16,
+    /// Number of hellos that no welcome has answered yet.
+    unanswered: u32,
+    /// Another client has begun a session.
+    is_taken_over: bool,
     /// What was not sent yet.
     unsent: VecDeque<u8>,
     heard: Instant,
@@ -87,6 +92,8 @@ impl Client {
             messages: VecDeque::new(),
             flows: BTreeMap::new(),
             last_id: 0,
+            unanswered: 0,
+            is_taken_over: false,
             unsent: VecDeque::new(),
             heard: now,
             pinged: now,
@@ -107,8 +114,10 @@ impl Client {
         hello.extend(self.options.name.bytes().take(64));
         while start.elapsed() < self.options.patience {
             if said.is_none_or(|said| said.elapsed() >= AGAIN) {
+                self.unsent.extend(WAKE);
                 self.send(Kind::Hello, 0, &hello)?;
                 said = Some(Instant::now());
+                self.unanswered += 1;
             }
             self.wait(Some(AGAIN / 5))?;
             let mut answer = None;
@@ -123,7 +132,10 @@ impl Client {
                 _ => {}
             })?;
             match answer {
-                Some(Ok(machine)) => return Ok(machine),
+                Some(Ok(machine)) => {
+                    self.unanswered -= 1;
+                    return Ok(machine);
+                }
                 Some(Err((lowest, highest))) => {
                     let (lowest, highest) = (lowest.unwrap_or(0), highest.unwrap_or(0));
                     return Err(Error::Version { lowest, highest });
@@ -223,6 +235,9 @@ impl Client {
             if let Some(message) = self.messages.pop_front() {
                 return Ok(Some(message));
             }
+            if self.is_taken_over {
+                return Err(Error::TakenOver);
+            }
             self.keep_alive()?;
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             self.wait(Some(left.unwrap_or(PING).min(PING)))?;
@@ -268,6 +283,11 @@ impl Client {
                 }
             }
             Kind::End => self.messages.push_back(Message::End { id }),
+            // Each hello that came has its own.
+            Kind::Welcome => match self.unanswered.checked_sub(1) {
+                Some(left) => self.unanswered = left,
+                None => self.is_taken_over = true,
+            },
             Kind::Pong => {
                 let ids = payload.get(4..).unwrap_or(&[]).chunks_exact(2);
                 self.under_way = Some(ids.map(|id| u16::from_le_bytes([id[0], id[1]])).collect());
@@ -367,7 +387,17 @@ impl AsFd for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // Nobody is there to be told.
-        let _ = self.send(Kind::Bye, 0, &[]);
+        /// The machine may be busy. What it does not hear of, it hears of by the next hello.
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let until = Instant::now() + PATIENCE;
+        let mut result = self.send(Kind::Bye, 0, &[]);
+        // QEMU drops what it has not passed on when the connection is closed.
+        let mut is_over = false;
+        while result.is_ok() && !is_over && Instant::now() < until {
+            result = self.wait(Some(until.saturating_duration_since(Instant::now())));
+            result = result.and_then(|()| {
+                self.receive(&mut |_, frame| is_over |= (frame.kind, frame.id) == (Kind::Done, 0))
+            });
+        }
     }
 }

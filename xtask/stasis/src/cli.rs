@@ -89,6 +89,9 @@ pub enum Command {
     /// Give a machine that runs a command, by its channel for programs
     #[command(after_help = ctl::DETAILS)]
     Ctl(ctl::Arguments),
+    /// Stay at a guest's terminal, by the machine's channel for programs
+    #[command(after_help = ctl::attach::DETAILS)]
+    Attach(ctl::attach::Arguments),
 }
 
 impl Command {
@@ -119,6 +122,7 @@ impl Command {
             Self::Console(arguments) => console::main(arguments),
             Self::Gdb(arguments) => gdb::main(arguments),
             Self::Ctl(arguments) => ctl::main(arguments),
+            Self::Attach(arguments) => ctl::attach::main(arguments),
         }
     }
 }

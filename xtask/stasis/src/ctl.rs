@@ -1,12 +1,16 @@
 //! `stasis ctl`: a command for a machine that runs, by its channel for programs (`docs/channel.md`).
 //!
-//! All that the console takes is sent as it is ([`ask`]). What needs more than an answer has its own module: [`wait`], [`stream`].
+//! All that the console takes is sent as it is ([`ask`]). What needs more than an answer has its own module: [`wait`], [`events`], [`transfer`], [`stream`].
 
 mod ask;
+pub mod attach;
+mod bar;
 mod events;
 mod stream;
+mod transfer;
 mod wait;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -21,6 +25,8 @@ pub const DETAILS: &str = "\
 COMMAND is one of the console's, such as guests, top, checkpoint linux, or one of these:
   wait guest=NAME state=STATE    wait until a guest is off, running, ...; or event=checkpoint [guest=NAME]
   events                         show what happens, a line with an object of JSON for each event
+  get CHECKPOINT FILE            write a checkpoint of the machine's store to a file
+  put FILE NAME                  write the checkpoint in a file into the machine's store
   stream NAME                    connect the standard input and output to a stream, such as \"gdb linux\"
 `stasis ctl --to ... help` lists the console's. `cargo xtask run` says where its machine's channel is.
 It ends with 0 if it is done; 1: refused, or failed; 2: mistyped; 3: nobody answers, or another tool has the channel;
@@ -102,6 +108,8 @@ pub fn main(arguments: Arguments) -> Result<()> {
     match words[..] {
         ["wait", ref conditions @ ..] => wait::main(&address, conditions, timeout),
         ["events"] => events::main(&address, timeout),
+        ["get", which, file] => transfer::get(&address, which, Path::new(file)),
+        ["put", file, name] => transfer::put(&address, Path::new(file), name),
         ["stream", ref name @ ..] => stream::main(&address, &name.join(" ")),
         _ => ask::main(&address, &words.join(" "), json, timeout),
     }

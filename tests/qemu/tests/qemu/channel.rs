@@ -1,26 +1,37 @@
 //! The channel for programs: requests, streams and events, beside a person at the console.
 
-use std::process::{Command, Output};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use stasis_client::{Client, Options, Target};
+use stasis_client::{Client, Error, Message, Options, Part, Status, Target};
 use stasis_guests::workload::Model;
-use stasis_qemu_tests::guests::ticks;
-use stasis_qemu_tests::lab::Lab;
-use xtask::qemu::ChannelSocket;
+use stasis_qemu_tests::guests::{SILENCE, ticks};
+use stasis_qemu_tests::lab::{Built, Lab};
+use xtask::qemu::{ChannelSocket, Machine};
 
 /// Returns a session with a machine.
 fn client(socket: &ChannelSocket, events: bool) -> Result<Client> {
     let target: Target = socket.target().parse().map_err(anyhow::Error::msg)?;
-    Ok(Client::connect(&target, Options { events, ..Options::default() })?)
+    let options = Options { events, patience: SILENCE, ..Options::default() };
+    Ok(Client::connect(&target, options)?)
 }
 
-/// Runs `stasis ctl` for a machine.
-fn ctl(socket: &ChannelSocket, words: &[&str]) -> Result<Output> {
+/// Returns the command `stasis`, with the machine's channel in its environment.
+fn tool(socket: &ChannelSocket, words: &[&str]) -> Result<Command> {
     let mut tool = Command::new(std::env::current_exe()?);
-    tool.env(crate::AS_TOOL, "1").args(["ctl", "--to"]).arg(socket.target()).args(words);
-    tool.output().context("cannot start the tool")
+    tool.env(crate::AS_TOOL, "1").env("STASIS_TO", socket.target()).args(words);
+    Ok(tool)
+}
+
+/// Runs `stasis ctl`.
+fn ctl(socket: &ChannelSocket, words: &[&str]) -> Result<Output> {
+    tool(socket, &[&["ctl", "--patience", "60"], words].concat())?
+        .output()
+        .context("cannot start the tool")
 }
 
 /// Returns what `stasis ctl` prints, which must succeed.
@@ -47,19 +58,249 @@ pub fn requests_are_answered_beside_a_person_at_a_guest(lab: &Lab) -> Result<()>
     let mut model = Model::new();
     stasis.attach("counter")?;
     ticks(&mut stasis.qemu.console, &mut model, 3)?;
-    let rows = said(&socket, &["--json", "guests"])?;
-    let row: Value = serde_json::from_str(rows.trim())?;
+    let row: Value = serde_json::from_str(said(&socket, &["--json", "guests"])?.trim())?;
     ensure!(row["name"] == "counter" && row["state"] == "running", "{row}");
     said(&socket, &["checkpoint", "counter", "one"])?;
     ensure!(said(&socket, &["store"])?.contains("one"), "the store has no checkpoint");
     fails(&socket, &["pause", "nobody"], 1, "no guest \"nobody\"")?;
     fails(&socket, &["gusets"], 2, "did you mean \"guests\"")?;
     fails(&socket, &["wait", "cow=off"], 2, "cow=off")?;
+    fails(&socket, &["--timeout", "1", "top", "60"], 7, "given up")?;
+    fails(&socket, &["--timeout", "1", "wait", "guest=counter", "state=off"], 7, "in vain")?;
+    let example = Built::get()?.workspace.root().join("examples/guests.py");
+    let listed = Command::new("python3").arg(example).arg(socket.path()).output()?;
+    ensure!(listed.status.success(), "guests.py: {listed:?}");
+    ensure!(String::from_utf8(listed.stdout)?.contains("\"name\":\"counter\""), "no counter");
     ticks(&mut stasis.qemu.console, &mut model, 3)?;
+    stasis.detach()?;
+    // The machine ends in the midst of a request.
     let mut client = client(&socket, false)?;
     ensure!(client.machine().starts_with("Stasis "), "{}", client.machine());
-    ensure!(client.answer("help")?.lines().count() > 10, "the help is short");
+    client.request("top 60")?;
+    stasis.kill()?;
+    match client.next(Some(Instant::now() + SILENCE)) {
+        Err(error @ (Error::Closed | Error::Lost(_))) => ensure!(error.exit_code() == 4),
+        other => bail!("the machine has ended, and there is {other:?}"),
+    }
+    Ok(())
+}
+
+pub fn lists_and_a_wish_to_give_up_are_heard_during_a_checkpoint(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let machine = lab.machine().guest("pages")?.disk(&lab.disk()?).channel(&socket);
+    let stasis = machine.boot()?;
+    let mut client = client(&socket, true)?;
+    let stored = client.request("checkpoint pages one")?;
+    let list = client.request("guests --json")?;
+    let mut order = Vec::new();
+    let mut events = Vec::new();
+    let end = Instant::now() + 4 * SILENCE;
+    while order.len() < 2 {
+        match client.next(Some(end))?.context("no end")? {
+            Message::Done { id, status, .. } => order.push((id, status)),
+            Message::Event(event) => events.push(event),
+            _ => {}
+        }
+    }
+    ensure!(order.contains(&(stored, Status::Done)) && order.contains(&(list, Status::Done)));
+    while events.is_empty() {
+        if let Message::Event(event) = client.next(Some(end))?.context("no event")? {
+            events.push(event);
+        }
+    }
+    let event: Value = serde_json::from_str(&events[0])?;
+    ensure!(event["event"] == "checkpoint" && event["name"] == "one", "{event}");
+    // Given up as soon as it says how far it is, or before.
+    let mut parts = 0;
+    let given_up = client.ask("checkpoint pages two", &mut |part| {
+        parts += usize::from(matches!(part, Part::Progress { .. }));
+        false
+    });
+    match given_up {
+        Err(Error::Refused { status: Status::GivenUp, .. }) => {}
+        // The host was slow.
+        Ok(()) => {}
+        Err(error) => return Err(error.into()),
+    }
     drop(client);
+    stasis.quit()
+}
+
+pub fn what_happens_to_a_guest_is_told_to_who_waits(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let mut stasis = lab.machine().guest("counter")?.channel(&socket).boot()?;
+    let mut waits =
+        Process(tool(&socket, &["ctl", "wait", "guest=counter", "state=paused"])?.spawn()?);
+    // A second tool is told that there is a first one.
+    std::thread::sleep(Duration::from_secs(2));
+    let second = tool(&socket, &["ctl", "--patience", "1", "guests"])?.output()?;
+    let why = String::from_utf8_lossy(&second.stderr);
+    ensure!(second.status.code() == Some(3) && why.contains("another tool"), "{why}");
+    stasis.command("pause counter")?;
+    ensure!(waits.0.wait()?.success(), "the tool waits in vain");
+    said(&socket, &["wait", "guest=counter", "state=paused"])?;
+    let mut client = client(&socket, true)?;
+    stasis.command("unpause counter")?;
+    stasis.command("stop counter")?;
+    let mut states = Vec::new();
+    while states.last() != Some(&"off".to_owned()) {
+        let message = client.next(Some(Instant::now() + SILENCE))?.context("no event")?;
+        if let Message::Event(event) = message {
+            let event: Value = serde_json::from_str(&event)?;
+            states.extend(event["state"].as_str().map(str::to_owned));
+        }
+    }
+    drop(client);
+    stasis.quit()
+}
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The process may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn two_at_a_guests_terminal_see_the_same_beside_the_console(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let mut stasis = lab.machine().guest("counter")?.channel(&socket).boot()?;
+    stasis.attach("counter")?;
+    let mut client = client(&socket, false)?;
+    let streams = [client.open("attach counter")?, client.open("attach counter")?];
+    let mut seen = [Vec::new(), Vec::new()];
+    let end = Instant::now() + SILENCE;
+    while seen.iter().any(|seen| seen.len() < 400) {
+        match client.next(Some(end))?.context("the guest says nothing")? {
+            Message::Data { id, bytes } if id == streams[0] => seen[0].extend(bytes),
+            Message::Data { id, bytes } if id == streams[1] => seen[1].extend(bytes),
+            _ => {}
+        }
+    }
+    ensure!(seen[0][..400] == seen[1][..400], "{:?}", String::from_utf8_lossy(&seen[0]));
+    ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
     stasis.detach()?;
+    client.cancel(streams[0])?;
+    client.cancel(streams[1])?;
+    ensure!(client.answer("guests")?.contains("counter"), "no answer");
+    drop(client);
+    stasis.quit()
+}
+
+pub fn a_checkpoint_is_fetched_and_sent_back_while_the_machine_runs(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let machine = lab.machine().guest("counter")?.disk(&lab.disk()?).channel(&socket);
+    let mut stasis = machine.boot()?;
+    stasis.checkpoint("counter", "one")?;
+    let (file, none) = (lab.path("one.stasis"), lab.path("none.stasis"));
+    let (path, none) = (file.display().to_string(), none.display().to_string());
+    said(&socket, &["get", "one", &path])?;
+    said(&socket, &["put", &path, "two"])?;
+    fails(&socket, &["get", "nothing", &none], 1, "nothing")?;
+    ensure!(!std::path::Path::new(&none).exists(), "a file of nothing");
+    stasis.command("resume two as copy")?;
+    fails(&socket, &["put", &path, "-"], 1, "name")?;
+    // What is no checkpoint is refused by the machine, too, and what ends early.
+    let mut client = client(&socket, false)?;
+    for (length, sent) in [(100, 100), (100, 50)] {
+        let id = client.open(&format!("put junk {length}"))?;
+        while client.room(id) == 0 {
+            client.next(Some(Instant::now() + SILENCE))?.context("no room")?;
+        }
+        client.write(id, &vec![7; sent])?;
+        client.end(id)?;
+        loop {
+            match client.next(Some(Instant::now() + SILENCE))?.context("no end")? {
+                Message::Done { status: Status::Failed, .. } => break,
+                Message::Done { status, why, .. } => bail!("{status:?}: {why}"),
+                _ => {}
+            }
+        }
+    }
+    ensure!(!client.answer("store")?.contains("junk"), "junk is stored");
+    drop(client);
+    stasis.quit()
+}
+
+pub fn noise_and_other_versions_are_answered_or_dropped(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let mut stasis = lab.machine().guest("counter")?.channel(&socket).boot()?;
+    let mut line = UnixStream::connect(socket.path())?;
+    line.set_read_timeout(Some(SILENCE))?;
+    // A request without a session, noise, endless bytes, and a hello of versions 2 to 9.
+    line.write_all(&[
+        0, 3, 2, 1, 11, b'g', b'u', b'e', b's', b't', b's', 0xa7, 0x21, 0x86, 0xf8, 0,
+    ])?;
+    let noise: Vec<u8> = (0..20_000u32).map(|n| (n * n >> 3) as u8).collect();
+    line.write_all(&noise)?;
+    line.write_all(&[0, 2, 1, 1, 3, 2, 9, 5])?;
+    let crc = crc32(&[1, 0, 0, 2, 9, 0]);
+    line.write_all(&crc)?;
+    line.write_all(&[0])?;
+    let mut frame = [0; 64];
+    let count = line.read(&mut frame)?;
+    ensure!(frame[..count].starts_with(&[0, 2, 0x88]), "{:x?}", &frame[..count]);
+    drop(line);
+    ensure!(said(&socket, &["guests"])?.contains("counter"), "no answer");
+    stasis.is_alive()?;
+    stasis.quit()
+}
+
+/// Returns the CRC-32 of bytes as it stands in a frame, if it has no zero.
+fn crc32(bytes: &[u8]) -> [u8; 4] {
+    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(bytes).to_le_bytes();
+    assert!(!crc.contains(&0));
+    crc
+}
+
+pub fn the_consoles_line_is_the_channels_while_a_client_has_it(lab: &Lab) -> Result<()> {
+    let archive = lab.path("counter.cpio");
+    let counter = stasis_host::config::Configuration {
+        guests: vec![stasis_qemu_tests::stasis::guest("counter", 64)],
+        ..Default::default()
+    };
+    let packed = xtask::archive::pack(&counter, &[("counter", &lab.guest("counter")?)])?;
+    xtask::workspace::write(&archive, &packed)?;
+    let socket = ChannelSocket::new()?;
+    let mut qemu = Machine::stasis(&Built::get()?.image, Some(&archive)).command();
+    qemu.args(["-display", "none", "-monitor", "none", "-serial"])
+        .arg(format!("unix:{},server=on,wait=off", socket.path().display()))
+        .stderr(Stdio::null());
+    let mut qemu = Process(qemu.spawn().context("cannot start QEMU")?);
+    let end = Instant::now() + SILENCE;
+    while !socket.path().exists() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Before the machine is up, a hello is lost; another one comes.
+    let mut client = client(&socket, false)?;
+    ensure!(client.answer("guests")?.contains("counter"), "no answer");
+    let id = client.open("attach counter")?;
+    let mut seen = Vec::new();
+    while seen.len() < 200 {
+        match client.next(Some(Instant::now() + SILENCE))?.context("the guest says nothing")? {
+            Message::Data { id: of, bytes } if of == id => seen.extend(bytes),
+            _ => {}
+        }
+    }
+    drop(client);
+    // The console is as it was.
+    let mut line = UnixStream::connect(socket.path())?;
+    line.set_read_timeout(Some(SILENCE))?;
+    line.write_all(b"guests\rquit\r")?;
+    let mut text = Vec::new();
+    line.read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    ensure!(text.contains("stasis> guests\r\n") && text.contains("counter"), "{text}");
+    ensure!(qemu.0.wait()?.success(), "QEMU has failed");
+    Ok(())
+}
+
+pub fn raspi4_has_its_channel_on_the_mini_uart(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let stasis = lab.machine().raspi4()?.no_archive().channel(&socket).boot()?;
+    ensure!(said(&socket, &["guests"])?.contains("no guests"), "no answer");
     stasis.quit()
 }

@@ -96,7 +96,14 @@ fn main() -> ExitCode {
             a_counter_crosses_to_raspi4_and_back,
             linux_crosses_to_virt_and_back;
         channel:
-            requests_are_answered_beside_a_person_at_a_guest;
+            requests_are_answered_beside_a_person_at_a_guest,
+            lists_and_a_wish_to_give_up_are_heard_during_a_checkpoint,
+            what_happens_to_a_guest_is_told_to_who_waits,
+            two_at_a_guests_terminal_see_the_same_beside_the_console,
+            a_checkpoint_is_fetched_and_sent_back_while_the_machine_runs,
+            noise_and_other_versions_are_answered_or_dropped,
+            the_consoles_line_is_the_channels_while_a_client_has_it,
+            raspi4_has_its_channel_on_the_mini_uart;
         virtio:
             linux_reads_random_bytes_before_and_after_a_resume,
             a_machine_without_a_seed_says_that_it_has_no_random_bytes,

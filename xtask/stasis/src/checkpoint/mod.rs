@@ -32,7 +32,7 @@ use stasis_store::Store;
 use crate::disk;
 use crate::report;
 use diff::Difference;
-pub use source::{Loaded, Opened, anyhow_of, only, routines};
+pub use source::{Loaded, Opened, anyhow_of, check_file, only, routines};
 use source::{is_checkpoint, open};
 use verdict::{Tally, Verdict};
 

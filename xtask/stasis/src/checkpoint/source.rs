@@ -199,6 +199,14 @@ pub fn check(source: &mut impl Source<Error = Error>) -> Result<Checkpoint, Load
     stasis_state::read(source, routines(), &mut |_, _| ())
 }
 
+/// Checks every rule of the format for the checkpoint in a file. What is no regular file, such as a pipe, can't be read again, and passes.
+pub fn check_file(file: &File) -> Result<()> {
+    if file.metadata()?.is_file() {
+        check(&mut Opened::of(file)?).map_err(anyhow_of)?;
+    }
+    Ok(())
+}
+
 /// Returns the error for a person.
 pub fn anyhow_of(error: LoadError<Error>) -> Error {
     match error {

@@ -1,13 +1,13 @@
 //! A command of the console's, and its answer.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
 use stasis_client::{Error, Part, Status};
 use stasis_console::command;
 
+use super::bar::Bar;
 use super::{Address, coded};
 use crate::report::Coded;
 
@@ -55,44 +55,6 @@ fn with_json(line: &str, json: bool) -> String {
     match json && !line.ends_with(JSON) && takes_it {
         true => longer,
         false => line.to_owned(),
-    }
-}
-
-/// A bar on the standard error, where that is a terminal, from when progress comes.
-#[derive(Default)]
-struct Bar(Option<ProgressBar>);
-
-impl Bar {
-    fn show(&mut self, done: u64, total: u64, what: &str) {
-        if !io::stderr().is_terminal() {
-            return;
-        }
-        let bar = self.0.get_or_insert_with(|| {
-            let bar = ProgressBar::new(total);
-            // The template is a constant, and right.
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3}% {eta}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        // What stands there comes from the machine.
-        bar.set_message(what.chars().filter(|c| c.is_ascii_graphic()).take(16).collect::<String>());
-        bar.set_length(total);
-        bar.set_position(done);
-    }
-
-    fn hide(&self, print: impl FnOnce()) {
-        match &self.0 {
-            Some(bar) => bar.suspend(print),
-            None => print(),
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
     }
 }
 

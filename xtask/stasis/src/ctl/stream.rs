@@ -1,81 +1,131 @@
-//! `stasis ctl stream`: a stream of the machine's as this process's standard input and output, for `gdb`'s `target remote |` and for scripts.
+//! [`Carried`]: a stream of the machine's as this process's standard input and output. `stasis ctl stream` is that, for `gdb`'s `target remote |` and for scripts.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stasis_client::{Client, Error, Message, Status};
 
 use super::{Address, coded};
+use crate::console::keys::Keys;
 
 /// Carries bytes to and fro until the machine ends the stream.
 pub(super) fn main(address: &Address, name: &str) -> Result<()> {
     let mut client = address.connect(false)?;
     let id = client.open(name).map_err(coded)?;
-    let mut input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut carried = Carried { pending: Vec::new(), has_input: true, is_ended: false };
-    loop {
-        carried.wait(&client, &input, id)?;
-        carried.send(&mut client, &mut input, id)?;
-        while let Some(message) = client.next(Some(Instant::now())).map_err(coded)? {
-            match message {
-                Message::Data { id: of, bytes } if of == id => {
-                    let mut out = io::stdout();
-                    if out.write_all(&bytes).and_then(|()| out.flush()).is_err() {
-                        return Ok(());
-                    }
-                }
-                Message::Done { id: of, status: Status::Done, .. } if of == id => return Ok(()),
-                Message::Done { id: of, status, why } if of == id => {
-                    return Err(coded(Error::Refused { status, why }));
-                }
-                _ => {}
-            }
-        }
-    }
+    Carried::new(id, None).run(&mut client).map(drop)
 }
 
-/// What is on its way to the machine.
-struct Carried {
+/// How a stream has come to its end.
+pub(super) enum Outcome {
+    /// The machine has ended it.
+    Ended,
+    /// The person has left it, or nobody reads what comes.
+    Left,
+}
+
+/// A stream, and what is on its way to the machine.
+pub(super) struct Carried {
+    id: u16,
+    /// The keys of a person, who can leave; `None` where the input is no terminal.
+    keys: Option<Keys>,
     pending: Vec<u8>,
     has_input: bool,
     is_ended: bool,
+    has_left: bool,
 }
 
 impl Carried {
-    /// Waits for either side, at most a second, after which the machine is asked whether it is there.
-    fn wait(&self, client: &Client, input: &std::fs::File, id: u16) -> Result<()> {
-        let mut waiting = vec![PollFd::new(client.as_fd(), PollFlags::POLLIN)];
-        if self.has_input && self.pending.is_empty() && client.room(id) > 0 {
-            waiting.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
-        }
-        let second = PollTimeout::try_from(Duration::from_secs(1)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut waiting, second) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno).context("cannot wait for input"),
+    /// Returns a stream that was opened, at its beginning.
+    pub(super) fn new(id: u16, keys: Option<Keys>) -> Self {
+        Self { id, keys, pending: Vec::new(), has_input: true, is_ended: false, has_left: false }
+    }
+
+    /// Carries bytes until one side ends the stream.
+    ///
+    /// # Errors
+    ///
+    /// The session is lost, or the machine has ended the stream with an error.
+    pub(super) fn run(mut self, client: &mut Client) -> Result<Outcome> {
+        // The standard library's has a buffer, which poll does not know of.
+        let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        loop {
+            let has_come = self.wait(client, &input)?;
+            if has_come {
+                self.take_input(&mut input)?;
+            }
+            if self.has_left {
+                return Ok(Outcome::Left);
+            }
+            self.send(client)?;
+            while let Some(message) = client.next(Some(Instant::now())).map_err(coded)? {
+                if let Some(outcome) = self.take(message)? {
+                    return Ok(outcome);
+                }
+            }
         }
     }
 
-    /// Sends what has come, as far as the machine has room.
-    fn send(&mut self, client: &mut Client, input: &mut std::fs::File, id: u16) -> Result<()> {
-        let ready = {
-            let mut waiting = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
-            self.has_input && matches!(poll(&mut waiting, PollTimeout::ZERO), Ok(1))
-        };
-        if ready && self.pending.is_empty() && client.room(id) > 0 {
-            let mut bytes = [0; 4096];
-            let count = input.read(&mut bytes).context("cannot read the input")?;
-            self.has_input = count > 0;
-            self.pending.extend_from_slice(&bytes[..count]);
+    /// Waits for either side, at most a second, after which the machine is asked whether it is there. Returns whether there is input, and it is wanted.
+    fn wait(&self, client: &Client, input: &File) -> Result<bool> {
+        const SECOND: u16 = 1000;
+        // A person is always listened to.
+        let wants = self.has_input && (self.keys.is_some() || self.pending.is_empty());
+        let mut waiting = vec![PollFd::new(client.as_fd(), PollFlags::POLLIN)];
+        if wants {
+            waiting.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
         }
-        let sent = client.write(id, &self.pending).map_err(coded)?;
+        match poll(&mut waiting, PollTimeout::from(SECOND)) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(false),
+            Err(errno) => return Err(errno).context("cannot wait for input"),
+        }
+        Ok(waiting.get(1).and_then(PollFd::any) == Some(true))
+    }
+
+    fn take_input(&mut self, input: &mut File) -> Result<()> {
+        let mut bytes = [0; 4096];
+        let count = input.read(&mut bytes).context("cannot read the input")?;
+        self.has_input = count > 0;
+        match &mut self.keys {
+            None => self.pending.extend_from_slice(&bytes[..count]),
+            Some(keys) => {
+                let leaves =
+                    keys.take(&bytes[..count], &mut self.pending, |key| key == b'x', |x| *x);
+                self.has_left = count == 0 || leaves.contains(&true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what has come, as far as the machine has room.
+    fn send(&mut self, client: &mut Client) -> Result<()> {
+        let sent = client.write(self.id, &self.pending).map_err(coded)?;
         self.pending.drain(..sent);
         if !self.has_input && self.pending.is_empty() && !self.is_ended {
             self.is_ended = true;
-            client.end(id).map_err(coded)?;
+            client.end(self.id).map_err(coded)?;
         }
         Ok(())
+    }
+
+    /// Takes a message of the machine's. Returns how the stream has ended, if it has.
+    fn take(&self, message: Message) -> Result<Option<Outcome>> {
+        match message {
+            Message::Data { id, bytes } if id == self.id => {
+                let mut out = io::stdout();
+                let is_read = out.write_all(&bytes).and_then(|()| out.flush()).is_ok();
+                Ok((!is_read).then_some(Outcome::Left))
+            }
+            Message::Done { id, status, why } if id == self.id => match status {
+                Status::Done => Ok(Some(Outcome::Ended)),
+                _ => Err(coded(Error::Refused { status, why })),
+            },
+            _ => Ok(None),
+        }
     }
 }

@@ -1,0 +1,189 @@
+//! [`Desk`]: what clients have under way, and what is done when a frame comes.
+
+use super::streams::Stream;
+use super::watch::Watch;
+use super::{events, line, requests, streams};
+use crate::typed;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use stasis_arch::timer;
+use stasis_channel::message::Status;
+use stasis_channel::session::{Action, Session, welcome};
+use stasis_channel::{Frame, Kind, MAX_PAYLOAD, VERSION};
+use stasis_run::random;
+use stasis_run::turns::Task;
+
+/// What is under way.
+pub(super) struct Desk {
+    /// The rules.
+    pub(super) session: Session,
+    /// Requests that wait for their turn: their ids and their command lines.
+    waiting: VecDeque<(u16, String)>,
+    pub(super) streams: Vec<Stream>,
+    watches: Vec<Watch>,
+    guests: events::Watch,
+    /// The machine, in words.
+    name: String,
+    /// A number that is another one after each boot.
+    boot: u32,
+}
+
+impl Desk {
+    /// Returns a desk with nothing on it, of a machine of this model.
+    pub(super) fn new(model: &str) -> Self {
+        Self {
+            session: Session::new(),
+            waiting: VecDeque::new(),
+            streams: Vec::new(),
+            watches: Vec::new(),
+            guests: events::Watch::default(),
+            name: format!("Stasis {} on {model}", env!("CARGO_PKG_VERSION")),
+            boot: u32::from_le_bytes(random::bytes().unwrap_or_default()),
+        }
+    }
+
+    /// Takes out the request that has waited longest.
+    pub(super) fn next_waiting(&mut self) -> Option<(u16, String)> {
+        self.waiting.pop_front()
+    }
+
+    /// Returns the value of the counter at which something must be looked at; `None` if nothing is planned.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        let soon = || timer::counter() + timer::frequency() / 100;
+        let is_soon = self.streams.iter().any(|stream| stream.is_soon);
+        let tables = self.watches.iter().map(|watch| watch.due);
+        tables.chain(is_soon.then(soon)).min()
+    }
+
+    /// Carries out what the rules make of a frame.
+    pub(super) fn act(&mut self, task: &mut Task, action: Action) {
+        match action {
+            Action::Nothing => {}
+            Action::Begin => {
+                self.give_all_up();
+                self.guests.set(self.session.wants_events());
+                self.send(task, Kind::Welcome, 0, &welcome(self.boot, &self.name));
+            }
+            Action::Leave => {
+                self.done(task, 0, Status::Done, "");
+                self.leave(task);
+            }
+            Action::Refuse => {
+                self.give_all_up();
+                self.send(task, Kind::Refused, 0, &[VERSION, VERSION]);
+            }
+            Action::Request { id, line } => self.request(task, id, line),
+            Action::Open { id, name } => self.open(task, id, name),
+            Action::Cancel(id) => self.cancel(task, id),
+            // Each turn looks at all streams.
+            Action::Look(_) => {}
+            Action::Pong(id) => self.send(task, Kind::Pong, id, &self.session.pong()),
+            Action::End { id, status, why } => {
+                self.streams.retain(|stream| stream.id != id);
+                self.done(task, id, status, why);
+            }
+        }
+    }
+
+    /// Answers a request now, or again and again, if it needs nothing but the task; else in its turn.
+    fn request(&mut self, task: &mut Task, id: u16, line: &str) {
+        match requests::begin(task, id, line) {
+            requests::Begun::Ended(result) => self.end(task, id, result),
+            requests::Begun::Watches(watch) => self.watches.push(watch),
+            requests::Begun::Waits => self.wait(id, line),
+        }
+    }
+
+    fn wait(&mut self, id: u16, line: &str) {
+        self.waiting.push_back((id, line.into()));
+        typed::others_wait(true);
+    }
+
+    fn open(&mut self, task: &mut Task, id: u16, name: &str) {
+        match streams::open(name) {
+            Ok(end) => self.streams.push(Stream { id, end, is_soon: false }),
+            Err((status, why)) => return self.done(task, id, status, &why),
+        }
+        if streams::is_put(name) {
+            self.wait(id, name);
+        }
+    }
+
+    /// Ends a request or a stream, with its result, unless it has ended before.
+    pub(super) fn end(&mut self, task: &mut Task, id: u16, result: Result<(), (Status, String)>) {
+        self.streams.retain(|stream| stream.id != id);
+        match result {
+            _ if !self.session.has(id) => {}
+            Ok(()) => self.done(task, id, Status::Done, ""),
+            Err((status, why)) => self.done(task, id, status, &why),
+        }
+    }
+
+    fn cancel(&mut self, task: &mut Task, id: u16) {
+        requests::give_up(id);
+        let count = |desk: &Self| desk.waiting.len() + desk.streams.len() + desk.watches.len();
+        let before = count(self);
+        self.waiting.retain(|(waiting, _)| *waiting != id);
+        self.streams.retain(|stream| stream.id != id);
+        self.watches.retain(|watch| watch.id != id);
+        if count(self) < before {
+            self.done(task, id, Status::GivenUp, "given up");
+        }
+    }
+
+    /// Ends what the client had under way, which is not there any more.
+    fn give_all_up(&mut self) {
+        self.waiting.clear();
+        self.streams.clear();
+        self.watches.clear();
+        self.guests.set(false);
+        requests::disown();
+    }
+
+    /// Ends the session.
+    pub(super) fn leave(&mut self, task: &mut Task) {
+        self.session = Session::new();
+        self.give_all_up();
+        line::leave(task);
+    }
+
+    /// Lets all that is under way go on, and sends what has happened. Returns whether something has more to do at once.
+    pub(super) fn step(&mut self, task: &mut Task) -> bool {
+        let mut is_busy = self.step_streams(task);
+        for mut watch in core::mem::take(&mut self.watches) {
+            match watch.step(task) {
+                true => self.done(task, watch.id, Status::Done, ""),
+                false => self.watches.push(watch),
+            }
+        }
+        if self.session.wants_events() {
+            self.guests.look();
+            if let Some(event) = events::next() {
+                let bytes = event.as_bytes();
+                self.send(task, Kind::Event, 0, &bytes[..bytes.len().min(MAX_PAYLOAD)]);
+                is_busy = true;
+            }
+        }
+        let said = line::take_said();
+        if !said.is_empty() {
+            self.send(task, Kind::Console, 0, &said);
+            is_busy = true;
+        }
+        is_busy
+    }
+
+    /// Ends a request or a stream: its id is free again.
+    fn done(&mut self, task: &mut Task, id: u16, status: Status, why: &str) {
+        self.session.close(id);
+        let mut payload = Vec::from([status as u8]);
+        payload.extend(why.bytes().take(MAX_PAYLOAD - 1));
+        self.send(task, Kind::Done, id, &payload);
+    }
+
+    /// Sends a frame.
+    pub(super) fn send(&self, task: &mut Task, kind: Kind, id: u16, payload: &[u8]) {
+        line::send(task, Frame { kind, id, payload });
+    }
+}

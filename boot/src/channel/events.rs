@@ -1,0 +1,124 @@
+//! Events: what has happened, as objects of JSON, for clients that want them.
+
+use crate::registry;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use alloc::{format, vec};
+use core::fmt::Display;
+use core::sync::atomic::{AtomicBool, Ordering};
+use spin::mutex::SpinMutex;
+use stasis_console::table::json_text;
+use stasis_host::run_state::RunState;
+use stasis_run::roster;
+
+/// Events that wait to be sent, at most. Of more, the number is told.
+const MOST: usize = 64;
+
+/// Whether anybody wants events. The task writes it; relaxed, for an event that comes as a client does is no loss.
+static WANTED: AtomicBool = AtomicBool::new(false);
+
+static EVENTS: SpinMutex<Events> = SpinMutex::new(Events { waiting: VecDeque::new(), lost: 0 });
+
+struct Events {
+    waiting: VecDeque<String>,
+    /// Number of events that found no room since the last one was sent.
+    lost: usize,
+}
+
+/// Adds an event of this name, with the values of its keys, which are JSON. Any core may call this, under any lock but those of the channel.
+pub fn add(name: &str, values: &[(&str, &dyn Display)]) {
+    if !WANTED.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut line = format!("{{\"event\":{}", json_text(name));
+    values.iter().for_each(|(key, value)| line += &format!(",\"{key}\":{value}"));
+    line.push('}');
+    let mut events = EVENTS.lock();
+    match events.waiting.len() < MOST {
+        true => events.waiting.push_back(line),
+        false => events.lost += 1,
+    }
+    drop(events);
+    roster::wake_console();
+}
+
+/// Tells that a checkpoint is committed.
+pub fn checkpoint(guest: &str, number: u64, name: &str) {
+    add(
+        "checkpoint",
+        &[("guest", &json_text(guest)), ("number", &number), ("name", &json_text(name))],
+    );
+}
+
+/// Tells what has become of a guest without a command, in words.
+pub fn notice(guest: &str, what: &str) {
+    add("notice", &[("guest", &json_text(guest)), ("text", &json_text(what))]);
+}
+
+/// Returns the oldest event, and takes it.
+pub(super) fn next() -> Option<String> {
+    let mut events = EVENTS.lock();
+    if events.waiting.is_empty() {
+        return match core::mem::take(&mut events.lost) {
+            0 => None,
+            lost => Some(format!("{{\"event\":\"lost\",\"count\":{lost}}}")),
+        };
+    }
+    events.waiting.pop_front()
+}
+
+/// The guests as they were when they were looked at last, of whose changes a client is told.
+#[derive(Default)]
+pub(super) struct Watch {
+    known: Option<Vec<(String, RunState)>>,
+}
+
+impl Watch {
+    /// Begins or ends to watch. What waits is for a client that is gone.
+    pub(super) fn set(&mut self, is_wanted: bool) {
+        WANTED.store(is_wanted, Ordering::Relaxed);
+        *EVENTS.lock() = Events { waiting: VecDeque::new(), lost: 0 };
+        self.known = is_wanted.then(|| states(&vec![]));
+    }
+
+    /// Adds an event for each guest that does something else than before, is new, or is gone.
+    pub(super) fn look(&mut self) {
+        let Some(known) = &mut self.known else { return };
+        let now = states(known);
+        if now == *known {
+            return;
+        }
+        let state_in = |list: &[(String, RunState)], name: &str| {
+            list.iter().find(|(other, _)| other == name).map(|(_, state)| *state)
+        };
+        let tell = |name: &str, state: &str, was: Option<RunState>| {
+            let was = was.map_or("null".to_string(), |was| json_text(was.name()).to_string());
+            add(
+                "guest",
+                &[("guest", &json_text(name)), ("state", &json_text(state)), ("was", &was)],
+            );
+        };
+        for (name, state) in &now {
+            let was = state_in(known, name);
+            if was != Some(*state) {
+                tell(name, state.name(), was);
+            }
+        }
+        for (name, was) in known.iter().filter(|(name, _)| state_in(&now, name).is_none()) {
+            tell(name, "removed", Some(*was));
+        }
+        *known = now;
+    }
+}
+
+/// Returns the names and the states of all guests. One that is parked is as it was in `before`.
+fn states(before: &[(String, RunState)]) -> Vec<(String, RunState)> {
+    let states = registry::all().into_iter().filter_map(|domain| {
+        let name = domain.name.clone();
+        let known = before.iter().find(|(other, _)| *other == name).map(|(_, state)| *state);
+        let state = domain.try_state().or(known)?;
+        Some((name, state))
+    });
+    states.collect()
+}

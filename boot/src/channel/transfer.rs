@@ -1,0 +1,156 @@
+//! Checkpoints on their way: the stream `get CHECKPOINT` reads one from the store, the stream `put NAME BYTES` writes one into it.
+
+use super::streams::{Endpoint, Step};
+use super::{events, meanwhile, with};
+use crate::answer::Answer;
+use crate::storage::{Disk, DiskError, NoStore};
+use crate::stream::{StreamError, open, routines};
+use crate::typed::{self, GivenUp};
+use crate::work::Work;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use core::fmt::Write;
+use stasis_arch::timer;
+use stasis_channel::pipe::{Pipe, WINDOW};
+use stasis_run::clock;
+use stasis_state::Source;
+use stasis_store::{Error, Store};
+
+/// Why a checkpoint was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// There is no store.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The store has failed, has no room, or no such checkpoint.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// The checkpoint was not read to its end.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The client has given it up, or is gone.
+    #[error(transparent)]
+    GivenUp(#[from] GivenUp),
+    /// The client has ended the stream too early.
+    #[error("the stream has ended {0} bytes too early; nothing has changed")]
+    Short(u64),
+    /// The client sends nothing more.
+    #[error("nothing has come for {SILENCE_SECONDS} s; nothing has changed")]
+    Silent,
+    /// What has come is no checkpoint.
+    #[error("what was sent is no checkpoint: {0}")]
+    NoCheckpoint(String),
+}
+
+/// Seconds after which a client that sends nothing is given up.
+const SILENCE_SECONDS: u64 = 30;
+
+/// The stream `get`.
+pub struct Get {
+    /// The checkpoint as the client has named it.
+    which: String,
+    /// Its number, once it was looked up: a name may mean another one later.
+    number: Option<u64>,
+    offset: u64,
+}
+
+impl Get {
+    /// Returns the stream of a checkpoint, which is looked up when it is read first.
+    pub fn new(which: &str) -> Self {
+        Self { which: which.to_string(), number: None, offset: 0 }
+    }
+
+    /// Writes the next bytes. Returns whether more are left.
+    fn go_on(&mut self, store: &mut Store<Disk>, pipe: &mut Pipe) -> Result<bool, TransferError> {
+        let number = match self.number {
+            Some(number) => number,
+            None => store.find(&*self.which)?.number,
+        };
+        self.number = Some(number);
+        let mut source = open(store, number)?;
+        let left = source.len() - self.offset;
+        let mut bytes = vec![0; left.min(pipe.room() as u64) as usize];
+        source.read_at(self.offset, &mut bytes)?;
+        pipe.write(&bytes);
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len() as u64 != left)
+    }
+}
+
+impl Endpoint for Get {
+    fn work(&mut self, work: &mut Work, pipe: &mut Pipe) -> Step {
+        // To open the checkpoint anew is worth it for many bytes only.
+        if pipe.room() < WINDOW / 2 {
+            return Step::Waits;
+        }
+        match work.with_store(|store| self.go_on(store, pipe)) {
+            Ok(true) => Step::Waits,
+            Ok(false) => Step::Ended(Ok(())),
+            Err(error) => Step::Ended(Err(error.to_string())),
+        }
+    }
+}
+
+/// The place of a stream `put` among the streams. [`receive`] reads what comes, in the turn of a request.
+pub struct Put;
+
+impl Endpoint for Put {}
+
+/// Writes what comes by the stream `id` into the store, as a checkpoint of this name and length. Says its number.
+///
+/// # Errors
+///
+/// Why there is no new checkpoint.
+pub fn receive(
+    work: &mut Work,
+    id: u16,
+    (name, length): (&str, u64),
+    out: &mut Answer,
+) -> Result<(), TransferError> {
+    work.with_store(|store| {
+        let number = write(store, id, name, length)?;
+        let read = stasis_state::read_name(&mut open(store, number)?, routines());
+        match read {
+            Ok(guest) => {
+                events::checkpoint(&guest, number, name);
+                // Writing an answer does not fail.
+                let _ = writeln!(out, "checkpoint {number} \"{name}\": {length} bytes");
+                Ok(())
+            }
+            Err(error) => {
+                store.delete(number)?;
+                Err(TransferError::NoCheckpoint(error.to_string()))
+            }
+        }
+    })
+}
+
+/// Writes what comes into the store. Returns the number of the checkpoint.
+fn write(store: &mut Store<Disk>, id: u16, name: &str, length: u64) -> Result<u64, TransferError> {
+    let silence = SILENCE_SECONDS * timer::frequency();
+    let mut writer = store.begin(name, length, clock::date())?;
+    let mut bytes = vec![0; WINDOW];
+    let (mut left, mut heard) = (length, timer::counter());
+    while left > 0 {
+        typed::check_given_up()?;
+        let task = writer.device_mut().task();
+        task.yield_now();
+        meanwhile(task);
+        let most = left.min(WINDOW as u64) as usize;
+        let read = with(|channel| {
+            let pipe = channel.desk.session.pipe(id)?;
+            Some((pipe.read_some(&mut bytes[..most]), pipe.is_at_end()))
+        });
+        match read.flatten().ok_or(GivenUp)? {
+            (0, true) => return Err(TransferError::Short(left)),
+            (0, false) if timer::counter() - heard > silence => return Err(TransferError::Silent),
+            (0, false) => task.rest_until(timer::counter() + timer::frequency() / 100),
+            (count, _) => {
+                heard = timer::counter();
+                writer.write(&bytes[..count])?;
+                left -= count as u64;
+            }
+        }
+    }
+    Ok(writer.commit()?.number)
+}
