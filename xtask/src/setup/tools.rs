@@ -1,4 +1,4 @@
-//! Programs that only tests run: gdb-multiarch, which opens core files, and Python, which runs a reader of the format.
+//! Programs that only tests run: gdb-multiarch, which opens core files, Python, which runs a reader of the format, and Chromium, which shows reports.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,8 @@ use super::debian::output;
 use crate::report;
 
 /// The names of each program and of its package.
-const TOOLS: [(&str, &str); 2] = [("gdb-multiarch", "gdb-multiarch"), ("python3", "python3")];
+const TOOLS: [(&str, &str); 3] =
+    [("gdb-multiarch", "gdb-multiarch"), ("python3", "python3"), ("chromium", "chromium")];
 
 /// Installs the programs that are missing, if that is possible. If not, the tests that need them say so.
 pub fn ensure() {

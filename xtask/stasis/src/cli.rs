@@ -45,6 +45,9 @@ pub enum Command {
     /// Work on checkpoints: in files, on a disk image or a card
     #[command(subcommand, after_help = checkpoint::DETAILS)]
     Checkpoint(checkpoint::Action),
+    /// Make a page for a browser of a checkpoint, or of what differs between two
+    #[command(after_help = checkpoint::html::DETAILS)]
+    Report(checkpoint::html::Arguments),
     /// Work on volumes, the disks of guests, on a disk image or a card
     #[command(subcommand, after_help = volume::DETAILS)]
     Volume(volume::Action),
@@ -99,6 +102,7 @@ impl Command {
     pub fn run(self, checkout: &dyn Checkout) -> Result<()> {
         match self {
             Self::Checkpoint(action) => action.run(),
+            Self::Report(arguments) => checkpoint::html::main(&arguments),
             Self::Volume(action) => action.run(),
             Self::Convert(action) => action.run(),
             Self::Pack { config, out } => {

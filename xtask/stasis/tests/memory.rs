@@ -193,6 +193,8 @@ fn no_command_takes_more_memory_for_a_larger_file() {
         "checkpoint show disk.img it",
         "checkpoint show new.stasis --json",
         "checkpoint core disk.img it core",
+        "report disk.img it -o it.html",
+        "report old.stasis new.stasis -o it.html",
         "convert from-qemu stream",
         "check guests.toml",
         "pack guests.toml guests.cpio",

@@ -8,7 +8,7 @@ use stasis_state::RecordType;
 use super::interrupts::{self, Row};
 use super::pages::{self, PageSet};
 use super::registers;
-use super::show::{interrupt_row, manual_name};
+use super::show::{element, interrupt_row, manual_name};
 use super::source::Loaded;
 use crate::report;
 
@@ -36,6 +36,24 @@ pub struct Change {
     /// The old value; `None` if the old checkpoint does not have the vCPU.
     pub old: Option<String>,
     pub new: Option<String>,
+}
+
+impl Change {
+    /// Returns the manual's name of the register, or of the element of one.
+    pub fn title(&self) -> String {
+        let name = manual_name(self.kind, &self.name);
+        self.index.map_or_else(|| name.clone(), |index| element(&name, index))
+    }
+
+    /// Returns the old value and the new one.
+    pub fn sides(&self) -> [&str; 2] {
+        [&self.old, &self.new].map(|side| side.as_deref().unwrap_or("absent"))
+    }
+
+    /// Returns the name of the record that has the register.
+    pub fn record(&self) -> String {
+        stasis_state::envelope::Name(self.kind, self.instance as u16).to_string()
+    }
 }
 
 /// An interrupt that differs.
@@ -73,20 +91,10 @@ impl Difference {
         for change in &self.registers {
             if place != Some((change.kind, change.instance)) {
                 place = Some((change.kind, change.instance));
-                writeln!(
-                    out,
-                    "{}",
-                    stasis_state::envelope::Name(change.kind, change.instance as u16)
-                )?;
+                writeln!(out, "{}", change.record())?;
             }
-            let name = manual_name(change.kind, &change.name);
-            let name = match change.index {
-                Some(index) if matches!(name.as_str(), "X" | "V") => format!("{name}{index}"),
-                Some(index) => format!("{name}[{index}]"),
-                None => name,
-            };
-            let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "absent".to_owned());
-            writeln!(out, "    {name:<20} {} -> {}", side(&change.old), side(&change.new))?;
+            let [old, new] = change.sides();
+            writeln!(out, "    {:<20} {old} -> {new}", change.title())?;
         }
         if !self.interrupts.is_empty() {
             writeln!(out, "interrupts\n      {}", super::show::INTERRUPT_COLUMNS)?;

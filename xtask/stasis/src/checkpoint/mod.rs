@@ -3,12 +3,13 @@
 //! - [`on_disk`]: the checkpoints of a disk, and its sets.
 //! - [`source`]: where a checkpoint is, and how its bytes are read a piece at a time.
 //! - [`registers`], [`interrupts`], [`pages`], [`memory`]: what is in it, by name, number and address.
-//! - [`show`], [`diff`], [`json`]: for people and for programs.
+//! - [`show`], [`diff`], [`json`]: for people and for programs; [`html`]: as a page for a browser.
 //! - [`elf_core`], [`symbol_file`]: as a core file that a debugger opens, over [`translation`] and [`symbols`].
 
 mod diff;
 mod elf;
 mod elf_core;
+pub mod html;
 mod interrupts;
 mod json;
 pub(crate) mod memory;
@@ -25,7 +26,7 @@ mod with_disks;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use stasis_store::Store;
 
@@ -168,19 +169,25 @@ fn show(words: &[String], json: bool) -> Result<()> {
     report::print(|out| out.write_all(text.as_bytes()))
 }
 
-fn diff(words: &[String], json: bool) -> Result<()> {
-    ensure!(
-        (2..=4).contains(&words.len()),
-        "two checkpoints are compared, of which each is FILE or DISK WHICH"
-    );
-    let (path, mut old, rest) = Loaded::take(words)?;
-    let mut new = match rest {
+/// Reads the checkpoints that the words name: one, or two, which may be `DISK WHICH WHICH`.
+fn one_or_two(words: &[String]) -> Result<(Loaded, Option<Loaded>)> {
+    let (path, first, rest) = Loaded::take(words)?;
+    let second = match rest {
+        [] => None,
         // This is `diff DISK 1 2`.
         [which] if words.len() == 3 && !Path::new(which).exists() => {
-            Loaded::from_disk(path, which)?
+            Some(Loaded::from_disk(path, which)?)
         }
-        rest => only(rest)?,
+        rest => Some(only(rest)?),
     };
+    Ok((first, second))
+}
+
+fn diff(words: &[String], json: bool) -> Result<()> {
+    const TWO: &str = "two checkpoints are compared, of which each is FILE or DISK WHICH";
+    ensure!((2..=4).contains(&words.len()), TWO);
+    let (mut old, new) = one_or_two(words)?;
+    let mut new = new.context(TWO)?;
     let difference = Difference::between(&mut old, &mut new)?;
     match json {
         true => report::print_json(&json::Diff::from(&difference)),

@@ -48,6 +48,14 @@ impl PageSet {
         }
     }
 
+    /// Returns whether the page at this address is one of them.
+    pub fn contains(&self, address: u64) -> bool {
+        let start = address / Self::WORD_LEN * Self::WORD_LEN;
+        let word = self.words.binary_search_by_key(&start, |(start, _)| *start);
+        let bit = address % Self::WORD_LEN / PAGE_SIZE as u64;
+        word.is_ok_and(|index| self.words[index].1 >> bit & 1 != 0)
+    }
+
     /// Returns the number of pages.
     pub fn len(&self) -> u64 {
         self.words.iter().map(|(_, bits)| u64::from(bits.count_ones())).sum()
@@ -213,6 +221,8 @@ mod tests {
         let set: PageSet = pages.into_iter().collect();
         assert_eq!(set.len(), 5);
         assert!(!set.is_empty() && PageSet::default().is_empty());
+        assert!(pages.iter().all(|page| set.contains(*page)));
+        assert!([0, 0x4000_2000, 0x4003_e000, 0x7fff_f000].iter().all(|page| !set.contains(*page)));
         let ranges: Vec<_> = set.ranges().collect();
         let expected =
             [0x4000_0000..0x4000_2000, 0x4003_f000..0x4004_1000, 0x8000_0000..0x8000_1000];

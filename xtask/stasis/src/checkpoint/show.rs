@@ -1,9 +1,11 @@
 //! A checkpoint in words for a person: registers by the names of the manuals, interrupts as a table.
 
 use std::fmt::{self, Write};
+use std::ops::Range;
 
+use stasis_state::envelope::Scope;
 use stasis_state::guest::GuestPowerState;
-use stasis_state::{GuestState, PAGE_SIZE, RecordType, warnings::warnings};
+use stasis_state::{Checkpoint, GuestState, PAGE_SIZE, RecordType, warnings::warnings};
 
 use super::interrupts::{self, Row};
 use super::memory::ram;
@@ -13,83 +15,103 @@ use crate::report;
 
 /// Returns everything that a checkpoint holds, except for the content of the memory.
 pub fn show(loaded: &Loaded) -> Result<String, fmt::Error> {
-    let checkpoint = &loaded.checkpoint;
-    let (state, stats) = (&checkpoint.state, checkpoint.stats);
+    let state = &loaded.checkpoint.state;
     let mut out = String::new();
-    writeln!(out, "format   {}, {} bytes", checkpoint.header.version(), stats.bytes)?;
-    if !checkpoint.skipped.is_empty() {
-        writeln!(out, "         without {}", checkpoint.skipped)?;
-    }
-    let vcpus = state.vcpus.len();
-    let plural = if vcpus == 1 { "" } else { "s" };
-    writeln!(out, "guest    {}, {vcpus} vCPU{plural}", loaded.guest())?;
-    match state.power_state() {
-        GuestPowerState::On => {}
-        GuestPowerState::Off => writeln!(out, "         it has switched its machine off")?,
-        GuestPowerState::Reset => {
-            writeln!(out, "         it has reset its machine, and has not started again")?
-        }
-    }
-    writeln!(out, "made     {}", report::date(*state.clock.wall_time))?;
-    let ram = ram(checkpoint);
-    let size = report::size(ram.end - ram.start);
-    writeln!(out, "memory   {size} at {:#x}", ram.start)?;
-    let regions = state.devices.shared.iter().flat_map(|shared| {
-        shared.ranges().enumerate().map(|(n, range)| (shared.shown_name(n), range))
-    });
-    for (name, range) in regions {
-        let size = report::size(range.end - range.start);
-        writeln!(out, "         {size} at {:#x}, shared as {name}", range.start)?;
-    }
-    let (stored, zero) = (stats.pages_with_content(), stats.pages_zero);
-    write!(out, "         {stored} pages of {PAGE_SIZE} bytes stored, {zero} zero")?;
-    match stats.pages_word {
-        0 => writeln!(out)?,
-        words => writeln!(out, "; {words} are one word over and over")?,
-    }
-    let (ticks, frequency) = (*state.clock.cntvct, *state.clock.cntfrq);
-    // People read this, so whole milliseconds are enough.
-    let milliseconds = u128::from(ticks) * 1000 / u128::from(frequency.max(1));
-    writeln!(
-        out,
-        "clock    CNTVCT {ticks:#x} at {frequency} Hz: {}.{:03} s",
-        milliseconds / 1000,
-        milliseconds % 1000
-    )?;
-    let mut title = "machine";
-    for entry in state.machine().entries() {
-        writeln!(out, "{title:<8} {entry}")?;
-        title = "";
-    }
-    if state.machine.is_none() {
-        writeln!(out, "         as every guest's before format 1.6: the file does not say it")?;
-    }
-    for warning in warnings(&state.records()) {
-        writeln!(out, "warning  {warning}")?;
+    for (title, text) in facts(loaded) {
+        writeln!(out, "{title:<8} {text}")?;
     }
     let records = registers::all(state);
-    for (index, vcpu) in state.vcpus.iter().enumerate() {
-        writeln!(
-            out,
-            "\nvCPU {index}: {}, {}",
-            power(*vcpu.power.state),
-            pstate(*vcpu.core.pstate)
-        )?;
-        let is_own = |record: &&Registers| {
-            record.instance == index && record.kind.scope() == stasis_state::envelope::Scope::Vcpu
-        };
-        for record in records.iter().filter(is_own) {
+    for index in 0..state.vcpus.len() {
+        writeln!(out, "\nvCPU {index}: {}", of_vcpu(state, index))?;
+        for record in records.iter().filter(|record| is_of_vcpu(record, index)) {
             show_record(&mut out, record)?;
         }
     }
     writeln!(out)?;
-    for record in &records {
-        if record.kind == RecordType::VgicDistributor || record.kind.is_device() {
-            show_record(&mut out, record)?;
-        }
+    for record in records.iter().filter(|record| is_of_machine(record)) {
+        show_record(&mut out, record)?;
     }
     show_interrupts(&mut out, state)?;
     Ok(out)
+}
+
+/// Returns what is said of a checkpoint before its registers: titles and texts. A text with an empty title belongs to the title before it.
+pub fn facts(loaded: &Loaded) -> Vec<(&'static str, String)> {
+    let checkpoint = &loaded.checkpoint;
+    let (state, stats) = (&checkpoint.state, checkpoint.stats);
+    let mut facts =
+        vec![("format", format!("{}, {} bytes", checkpoint.header.version(), stats.bytes))];
+    if !checkpoint.skipped.is_empty() {
+        facts.push(("", format!("without {}", checkpoint.skipped)));
+    }
+    let vcpus = state.vcpus.len();
+    let plural = if vcpus == 1 { "" } else { "s" };
+    facts.push(("guest", format!("{}, {vcpus} vCPU{plural}", loaded.guest())));
+    match state.power_state() {
+        GuestPowerState::On => {}
+        GuestPowerState::Off => facts.push(("", "it has switched its machine off".to_owned())),
+        GuestPowerState::Reset => {
+            facts.push(("", "it has reset its machine, and has not started again".to_owned()));
+        }
+    }
+    facts.push(("made", report::date(*state.clock.wall_time)));
+    facts.extend(facts_of_memory(loaded));
+    let (ticks, frequency) = (*state.clock.cntvct, *state.clock.cntfrq);
+    // People read this, so whole milliseconds are enough.
+    let milliseconds = u128::from(ticks) * 1000 / u128::from(frequency.max(1));
+    let (seconds, rest) = (milliseconds / 1000, milliseconds % 1000);
+    facts.push(("clock", format!("CNTVCT {ticks:#x} at {frequency} Hz: {seconds}.{rest:03} s")));
+    let machine = state.machine().entries().map(|entry| entry.to_string()).collect::<Vec<_>>();
+    let titles = std::iter::once("machine").chain(std::iter::repeat(""));
+    facts.extend(titles.zip(machine));
+    if state.machine.is_none() {
+        let older = "as every guest's before format 1.6: the file does not say it";
+        facts.push(("", older.to_owned()));
+    }
+    facts.extend(warnings(&state.records()).into_iter().map(|text| ("warning", text.to_string())));
+    facts
+}
+
+/// Returns what is said of a checkpoint's memory, as [`facts`] does.
+fn facts_of_memory(loaded: &Loaded) -> Vec<(&'static str, String)> {
+    let stats = loaded.checkpoint.stats;
+    let ram = ram(&loaded.checkpoint);
+    let size = |range: &Range<u64>| report::size(range.end - range.start);
+    let mut facts = vec![("memory", format!("{} at {:#x}", size(&ram), ram.start))];
+    for (name, range) in shared(&loaded.checkpoint) {
+        facts.push(("", format!("{} at {:#x}, shared as {name}", size(&range), range.start)));
+    }
+    let (stored, zero) = (stats.pages_with_content(), stats.pages_zero);
+    let words = match stats.pages_word {
+        0 => String::new(),
+        words => format!("; {words} are one word over and over"),
+    };
+    facts.push(("", format!("{stored} pages of {PAGE_SIZE} bytes stored, {zero} zero{words}")));
+    facts
+}
+
+/// Returns the regions that the guest shares: their names and their addresses.
+pub fn shared(checkpoint: &Checkpoint) -> impl Iterator<Item = (String, Range<u64>)> {
+    checkpoint.state.devices.shared.iter().flat_map(|shared| {
+        let named = |(n, range)| (shared.shown_name(n).to_string(), range);
+        shared.ranges().enumerate().map(named)
+    })
+}
+
+/// Returns what a vCPU is doing, in words.
+pub fn of_vcpu(state: &GuestState, index: usize) -> String {
+    let vcpu = &state.vcpus[index];
+    format!("{}, {}", power(*vcpu.power.state), pstate(*vcpu.core.pstate))
+}
+
+/// Returns whether a record is one of this vCPU's.
+pub fn is_of_vcpu(record: &Registers, index: usize) -> bool {
+    record.instance == index && record.kind.scope() == Scope::Vcpu
+}
+
+/// Returns whether a record is of the virtual GIC or a device, which all vCPUs have together.
+pub fn is_of_machine(record: &Registers) -> bool {
+    record.kind == RecordType::VgicDistributor || record.kind.is_device()
 }
 
 /// Returns the name of a vCPU's PSCI state.
@@ -154,28 +176,42 @@ fn show_record(out: &mut String, record: &Registers) -> fmt::Result {
 
 /// Writes the value of a register; of an array, only the elements that differ from reset.
 fn show_register(out: &mut String, name: &str, register: &Register) -> fmt::Result {
-    if let [value] = register.values[..] {
-        return writeln!(out, "    {name:<20} {}", register.digits(value));
-    }
-    let changed: Vec<_> = (0..register.values.len())
-        .filter(|&i| name == "X" || register.values[i] != register.reset[i])
-        .map(|i| {
-            let name = match name {
-                "X" | "V" => format!("{name}{i}"),
-                _ => format!("{name}[{i}]"),
-            };
-            format!("{name:<4} {}", register.digits(register.values[i]))
-        })
-        .collect();
-    if changed.is_empty() {
-        return writeln!(out, "    {name:<20} {} elements as at reset", register.values.len());
+    let values = values(name, register);
+    match &values[..] {
+        [] => {
+            return writeln!(out, "    {name:<20} {} elements as at reset", register.values.len());
+        }
+        [(name, value)] if register.values.len() == 1 => {
+            return writeln!(out, "    {name:<20} {value}");
+        }
+        _ => {}
     }
     // A line has about a hundred characters.
     let per_line = (96 / (9 + 2 * register.width)).max(1);
-    for line in changed.chunks(per_line) {
+    let values: Vec<_> = values.iter().map(|(name, value)| format!("{name:<4} {value}")).collect();
+    for line in values.chunks(per_line) {
         writeln!(out, "    {}", line.join("  "))?;
     }
     Ok(())
+}
+
+/// Returns the name and the value of a register; of an array, those of each element that differs from reset. X is shown whole.
+pub fn values(name: &str, register: &Register) -> Vec<(String, String)> {
+    if let [value] = register.values[..] {
+        return vec![(name.to_owned(), register.digits(value))];
+    }
+    (0..register.values.len())
+        .filter(|&i| name == "X" || register.values[i] != register.reset[i])
+        .map(|i| (element(name, i), register.digits(register.values[i])))
+        .collect()
+}
+
+/// Returns the name of an element of an array.
+pub fn element(name: &str, index: usize) -> String {
+    match name {
+        "X" | "V" => format!("{name}{index}"),
+        _ => format!("{name}[{index}]"),
+    }
 }
 
 /// The heads of the columns of [`interrupt_row`].
@@ -202,31 +238,40 @@ fn show_interrupts(out: &mut String, state: &GuestState) -> fmt::Result {
 
 /// Returns the line of an interrupt in the table.
 pub fn interrupt_row(row: &Row) -> String {
-    let yes = |is: bool| if is { "yes" } else { "-" };
+    let [intid, vcpu, enabled, pending, active, level, edge, priority, group, targets, source] =
+        interrupt_cells(row);
+    format!(
+        "{intid:>5}  {vcpu:>4}  {enabled:<7}  {pending:<7}  {active:<6}  {level:<5}  {edge:<7}  {priority}      {group:<5}  {targets:<7}  {source}"
+    )
+}
+
+/// Returns what stands in the columns of [`INTERRUPT_COLUMNS`] for an interrupt.
+pub fn interrupt_cells(row: &Row) -> [String; 11] {
+    let yes = |is: bool| if is { "yes" } else { "-" }.to_owned();
     let cpus = |mask: u8| {
         let cpus: Vec<_> = interrupts::mask(mask).iter().map(ToString::to_string).collect();
         if cpus.is_empty() { "-".to_owned() } else { cpus.join(",") }
     };
     let active = match (row.vcpu, row.holder) {
         (None, Some(holder)) => format!("on {holder}"),
-        _ => yes(row.active).to_owned(),
+        _ => yes(row.active),
     };
-    let vcpu = row.vcpu.map_or("-".to_owned(), |vcpu| vcpu.to_string());
     let pending = (row.sources != 0).then(|| cpus(row.sources));
     let being_handled = row.active_source.map(|source| format!("{source} (active)"));
     let sources: Vec<_> = pending.into_iter().chain(being_handled).collect();
-    let source = if sources.is_empty() { "-".to_owned() } else { sources.join(", ") };
-    format!(
-        "{:>5}  {vcpu:>4}  {:<7}  {:<7}  {active:<6}  {:<5}  {:<7}  {:#04x}      {:<5}  {:<7}  {source}",
-        row.intid,
+    [
+        row.intid.to_string(),
+        row.vcpu.map_or("-".to_owned(), |vcpu| vcpu.to_string()),
         yes(row.enabled),
         yes(row.pending),
-        if row.level { "high" } else { "low" },
-        if row.edge { "edge" } else { "level" },
-        row.priority,
-        row.group,
+        active,
+        if row.level { "high" } else { "low" }.to_owned(),
+        if row.edge { "edge" } else { "level" }.to_owned(),
+        format!("{:#04x}", row.priority),
+        row.group.to_string(),
         cpus(row.targets),
-    )
+        if sources.is_empty() { "-".to_owned() } else { sources.join(", ") },
+    ]
 }
 
 #[cfg(test)]

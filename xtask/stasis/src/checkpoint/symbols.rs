@@ -21,6 +21,9 @@ pub struct Symbol {
 /// The greatest number of symbols that are read; Debian's kernels have about 150000. All of their functions are in memory at once.
 const MAX_SYMBOLS: u32 = 400_000;
 
+/// The longest name of a symbol, with its type: Linux's KSYM_NAME_LEN.
+const MAX_NAME: usize = 512;
+
 /// The beginning of the page that Linux fills for crash dumps.
 pub const CRASH_NOTES: &[u8] = b"OSRELEASE=";
 
@@ -45,18 +48,57 @@ pub fn linux(notes: &Page, memory: &Virtual<'_, '_>) -> Result<Vec<Symbol>, TooM
     Ok(symbols)
 }
 
+/// Returns the name of the function that has an address, and how far behind its beginning that is; `None` outside of all functions. What is
+/// no letter, digit or sign of ASCII in the name is a question mark.
+pub fn name_at(symbols: &[Symbol], address: u64) -> Option<String> {
+    let index = symbols.partition_point(|symbol| symbol.address <= address);
+    let symbol = symbols.get(index.checked_sub(1)?)?;
+    // The last function has no end, so nothing is known to be in it.
+    symbols.get(index)?;
+    let plain = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+    let name: String = symbol.name.chars().map(plain).collect();
+    Some(format!("{name}+{:#x}", address - symbol.address))
+}
+
+/// The page that Linux keeps for crash dumps: a line for each fact.
+pub struct Notes<'p> {
+    text: std::borrow::Cow<'p, str>,
+}
+
+impl<'p> Notes<'p> {
+    /// Returns the notes in a page.
+    pub fn new(page: &'p Page) -> Self {
+        let end = page.iter().position(|byte| *byte == 0).unwrap_or(page.len());
+        Self { text: String::from_utf8_lossy(&page[..end]) }
+    }
+
+    fn value(&self, key: &str) -> Option<&str> {
+        self.text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// Returns the address of a symbol.
+    pub fn symbol(&self, name: &str) -> Option<u64> {
+        u64::from_str_radix(self.value(&format!("SYMBOL({name})"))?, 16).ok()
+    }
+
+    /// Returns the number behind a key: decimal, also below 0, or hexadecimal behind 0x.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        let value = self.value(key)?;
+        match value.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).ok(),
+            None => value.parse().ok().or_else(|| value.parse::<i64>().ok().map(|n| n as u64)),
+        }
+    }
+}
+
 struct Kallsyms<'a, 'm> {
     virtual_: &'a Virtual<'a, 'm>,
 }
 
 impl Kallsyms<'_, '_> {
     fn read(&self, notes: &Page) -> Option<Result<Vec<Symbol>, TooMany>> {
-        let notes = String::from_utf8_lossy(notes.split(|byte| *byte == 0).next()?);
-        let find = |name: &str| {
-            let key = format!("SYMBOL({name})=");
-            let value = notes.lines().find_map(|line| line.strip_prefix(&key))?;
-            u64::from_str_radix(value, 16).ok()
-        };
+        let notes = Notes::new(notes);
+        let find = |name: &str| notes.symbol(name);
         let count = self.virtual_.u32(find("kallsyms_num_syms")?)?;
         if count > MAX_SYMBOLS {
             return Some(Err(TooMany(count)));
@@ -72,6 +114,9 @@ impl Kallsyms<'_, '_> {
             let mut name = Vec::new();
             for _ in 0..self.length(&mut at)? {
                 name.extend_from_slice(&tokens[usize::from(self.next(&mut at)?)]);
+                if name.len() > MAX_NAME {
+                    return None;
+                }
             }
             // The first byte of a name is its type. Functions are in the text.
             if let [b't' | b'T' | b'w' | b'W', name @ ..] = &name[..] {
@@ -177,6 +222,34 @@ SYMBOL(kallsyms_token_index)=ffff800008000100\n";
     #[test]
     fn functions_are_found_by_what_linux_keeps_for_crash_dumps() {
         assert_eq!(symbols(NOTES), [Symbol { address: HIGH + 0x40, name: "do_it".to_owned() }]);
+    }
+
+    #[test]
+    fn an_address_is_named_by_the_function_that_it_is_in() {
+        let all = [("a", 0x1000), ("<b>\u{202e}\u{7}", 0x1010), ("end", 0x1040)]
+            .map(|(name, address)| Symbol { address, name: name.to_owned() });
+        assert_eq!(name_at(&all, 0x100c).as_deref(), Some("a+0xc"));
+        assert_eq!(name_at(&all, 0x1010).as_deref(), Some("<b>??+0x0"));
+        assert!(
+            [0, 0xfff, 0x1040, u64::MAX].iter().all(|address| name_at(&all, *address).is_none())
+        );
+    }
+
+    #[test]
+    fn a_name_longer_than_any_of_linuxs_gives_no_symbols() {
+        let long = |tokens: u8| {
+            let mut page = tables(1);
+            page[0x20] = tokens;
+            page[0x21..0x21 + usize::from(tokens)].fill(1);
+            // Token 1 has 100 letters.
+            page[0x300..0x364].fill(b't');
+            page[0x102..0x104].copy_from_slice(&0x2c0u16.to_le_bytes());
+            let memory = memory(0x4000_0000..0x4010_0000, [(0x4000_6000, page)]);
+            let translate = |address| (address == HIGH).then_some(0x4000_6000);
+            let notes = super::tests::page(&[(0, NOTES.as_bytes())]);
+            linux(&notes, &Virtual::new(&memory, &translate)).unwrap().len()
+        };
+        assert_eq!((long(5), long(6)), (1, 0));
     }
 
     #[test]

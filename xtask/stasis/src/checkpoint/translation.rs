@@ -53,6 +53,12 @@ impl<'a, 'm> Virtual<'a, 'm> {
         Some(word.to_le_bytes()[(physical & 7) as usize])
     }
 
+    /// Returns the number in the eight bytes at this address; `None` if one of them is not mapped to RAM.
+    pub fn u64(&self, address: u64) -> Option<u64> {
+        let low = self.u32(address)?;
+        Some(u64::from(low) | u64::from(self.u32(address.checked_add(4)?)?) << 32)
+    }
+
     /// Returns the number in the four bytes at this address; `None` if one of them is not mapped to RAM.
     pub fn u32(&self, address: u64) -> Option<u32> {
         let byte = |offset| Some(u32::from(self.u8(address.checked_add(offset)?)?));
@@ -76,6 +82,11 @@ impl Tables {
             0 => Self::default(),
             _ => Self { low: Tree::low(system), high: Tree::high(system) },
         }
+    }
+
+    /// Returns whether there is a tree for the kernel's half of the addresses.
+    pub fn has_kernel(&self) -> bool {
+        self.high.is_some()
     }
 
     /// Passes all mappings to RAM to `each`, in ascending order. Mappings that are adjacent in both kinds of addresses are passed as one.
