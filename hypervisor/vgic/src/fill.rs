@@ -10,6 +10,7 @@ use core::mem;
 
 use arrayvec::ArrayVec;
 
+use crate::changed::Changed;
 use crate::hardware::VirtualInterface;
 use crate::interface::{ActivePriorities, Control, MachineControl};
 use crate::irq::{Cause, SGIS, bits};
@@ -42,10 +43,29 @@ impl Vgic {
     /// Fills the list registers, before every entry into the guest. Touches no hardware if nothing has changed since the last one.
     #[inline]
     pub fn enter(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
-        let cpu = &mut self.cpus[vcpu];
-        if !cpu.dirty {
-            return Effects::default();
+        match self.cpus[vcpu].changed {
+            Changed::Nothing => Effects::default(),
+            Changed::One(intid) => self.enter_with(vcpu, intid, hw),
+            Changed::Anything => self.enter_anew(vcpu, hw),
         }
+    }
+
+    /// Fills the list register of the interrupt that alone has changed, or all of them.
+    #[inline(never)]
+    fn enter_with(&mut self, vcpu: usize, intid: u16, hw: &mut impl VirtualInterface) -> Effects {
+        match self.refill(vcpu, intid, hw) {
+            Ok(()) => Effects::default(),
+            Err(read) => {
+                self.cpus[vcpu].read = read;
+                self.enter_anew(vcpu, hw)
+            }
+        }
+    }
+
+    /// Folds and fills all list registers.
+    #[inline(always)]
+    fn enter_anew(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
+        let cpu = &mut self.cpus[vcpu];
         let count = hw.list_registers().min(MAX_LIST_REGISTERS);
         // Where nothing waits for a vCPU, nor did at its last entry, there is nothing to fold, either.
         if cpu.used == 0 && !cpu.waiting.is_any() && self.links.is_idle(vcpu) {
@@ -106,7 +126,7 @@ impl Vgic {
 
     /// Returns what the list register of an interrupt is filled with that is pending and not active. The interrupt is resident from now on.
     #[inline(always)]
-    fn offer(&mut self, vcpu: usize, intid: u16) -> (ListRegister, Cause) {
+    pub(crate) fn offer(&mut self, vcpu: usize, intid: u16) -> (ListRegister, Cause) {
         if intid < SGIS {
             let cpu = &mut self.cpus[vcpu];
             cpu.places[usize::from(intid)] = Place::resident(vcpu);
@@ -180,7 +200,7 @@ impl VirtualCpu {
         self.filled_control = Control::on(self.waiting.has_pending(), self.waiting.has_active());
         self.count = count;
         self.synced = false;
-        self.dirty = false;
+        self.changed = Changed::Nothing;
     }
 
     /// Gives the virtual interface the control of the next entry, unless it has that already.

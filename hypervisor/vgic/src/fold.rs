@@ -2,6 +2,7 @@
 
 use core::mem;
 
+use crate::changed::Changed;
 use crate::hardware::VirtualInterface;
 use crate::interface::{ActivePriorities, Control};
 use crate::irq::{Irq, bits};
@@ -86,7 +87,7 @@ impl Vgic {
         }
         let cpu = &mut self.cpus[vcpu];
         cpu.synced = true;
-        cpu.dirty = true;
+        cpu.changed = Changed::Anything;
         if !cpu.residents.is_empty() {
             effects |= self.fold_residents(vcpu, hw);
         }
@@ -96,8 +97,11 @@ impl Vgic {
     #[inline(never)]
     fn fold_residents(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
+        let read = mem::take(&mut cpu.read);
         for n in 0..cpu.residents.len() {
-            cpu.found[n] = hw.read_state(n);
+            if read >> n & 1 == 0 {
+                cpu.found[n] = hw.read_state(n);
+            }
         }
         let Folded { mut effects, ended } = self.fold_list_registers(vcpu);
         if ended != 0 {
@@ -195,7 +199,7 @@ impl VirtualCpu {
         }
         self.control = Control::OFF;
         self.synced = true;
-        self.dirty = true;
+        self.changed = Changed::Anything;
         self.loaded = false;
     }
 }

@@ -8,7 +8,7 @@
 //! - [`irq`]: one interrupt's state, copied from the [`records`].
 //! - [`queue`], [`waiting`]: what waits for a vCPU, in the order in which it will be offered. [`place`], [`moves`]: where each interrupt is.
 //! - [`inject`]: devices' lines, edges, physical interrupts. [`sgi`]: interrupts between vCPUs.
-//! - [`fill`]: records to list registers. [`fold`]: list registers to records.
+//! - [`fill`]: records to list registers. [`fold`]: list registers to records. [`refill`]: both, of one list register, by what [`changed`] says.
 //! - [`offer`]: one interrupt and its list register, for both.
 //! - [`links`], [`link`]: virtual interrupts that are wired to physical ones.
 //! - [`distributor`]: the guest's accesses to GICD. [`deactivate`]: those to GICC_DIR, if they trap.
@@ -23,6 +23,7 @@
 
 extern crate alloc;
 
+mod changed;
 mod check;
 mod deactivate;
 mod distributor;
@@ -41,6 +42,7 @@ mod offer;
 mod place;
 mod queue;
 mod records;
+mod refill;
 mod restore;
 mod sgi;
 mod vcpus;

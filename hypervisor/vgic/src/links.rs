@@ -123,6 +123,12 @@ impl Links {
         true
     }
 
+    /// Returns whether the line of the linked interrupt `intid` needs no second look now; the next time it does.
+    pub(crate) fn take_fresh_of(&mut self, vcpu: usize, intid: u16) -> bool {
+        let link = self.all.iter().position(|link| link.intid == intid);
+        link.is_some_and(|n| self.take_fresh(n, vcpu))
+    }
+
     /// Returns whether the line of link `n` needs no second look now; the next time it does.
     pub(crate) fn take_fresh(&mut self, n: usize, vcpu: usize) -> bool {
         let link = &mut self.all[n];

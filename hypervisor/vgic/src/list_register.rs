@@ -175,6 +175,13 @@ impl Packed {
         Self(FIELDS::STATE.val(state.bits()).modify(self.0))
     }
 
+    /// Returns the same list register, which has no hardware for its origin, pending, and asking for a maintenance interrupt when the guest has
+    /// deactivated the interrupt.
+    #[inline]
+    pub(crate) fn pending_with_maintenance(self) -> Self {
+        Self(self.with_state(State::Pending).0 | FIELDS::ORIGIN.val(MAINTENANCE).value)
+    }
+
     /// Returns whether the guest can still acknowledge the interrupt.
     #[inline]
     pub(crate) fn is_pending(self) -> bool {
@@ -185,6 +192,12 @@ impl Packed {
     #[inline]
     pub(crate) fn is_active(self) -> bool {
         FIELDS::STATE.read(self.0) & State::Active.bits() != 0
+    }
+
+    /// Returns the priority without its low three bits.
+    #[inline]
+    pub(crate) fn level(self) -> u8 {
+        FIELDS::LEVEL.read(self.0) as u8
     }
 
     /// Returns whether a physical interrupt ends with this one.

@@ -1,9 +1,11 @@
 //! Moving interrupts: whenever the state of one has changed, it goes where it belongs, from queue to queue, or nowhere.
 
+use crate::changed::Changed;
 use crate::irq::{FIRST_SPI, Irq};
 use crate::place::{At, Place};
 use crate::vcpus::{Effects, VcpuMask};
 use crate::vgic::Vgic;
+use crate::waiting::Kind;
 
 impl Vgic {
     /// Returns where an interrupt is.
@@ -39,7 +41,8 @@ impl Vgic {
         let old = self.place(vcpu, intid);
         if let Some(home) = old.home() {
             self.write_back(vcpu, intid, &irq, old);
-            return self.mark_dirty(home);
+            self.cpus[home].changed.add(intid);
+            return Effects { kick: VcpuMask::only(home) };
         }
         let new = irq.wanted_place();
         self.write_back(vcpu, intid, &irq, new);
@@ -57,7 +60,7 @@ impl Vgic {
             let cpu = &mut self.cpus[vcpu];
             cpu.waiting.remove(kind, level, intid);
             // The virtual interface may ask for a maintenance interrupt because of it.
-            cpu.dirty = true;
+            cpu.changed = Changed::Anything;
         }
     }
 
@@ -73,7 +76,10 @@ impl Vgic {
         if !cpu.waiting.forwards(kind) {
             return Effects::default();
         }
-        cpu.dirty = true;
+        match kind {
+            Kind::Active => cpu.changed = Changed::Anything,
+            _ => cpu.changed.add(intid),
+        }
         Effects { kick: VcpuMask::only(vcpu) }
     }
 
@@ -95,14 +101,14 @@ impl Vgic {
     pub(crate) fn forward(&mut self) -> Effects {
         for cpu in &mut self.cpus {
             cpu.waiting.forward(*self.dist.ctlr);
-            cpu.dirty = true;
+            cpu.changed = Changed::Anything;
         }
         Effects { kick: self.all_cpus() }
     }
 
     /// Notes that `vcpu`'s list registers must be folded and filled anew before its next entry.
     pub(crate) fn mark_dirty(&mut self, vcpu: usize) -> Effects {
-        self.cpus[vcpu].dirty = true;
+        self.cpus[vcpu].changed = Changed::Anything;
         Effects { kick: VcpuMask::only(vcpu) }
     }
 }

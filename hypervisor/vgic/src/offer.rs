@@ -11,22 +11,32 @@ impl VirtualCpu {
     #[inline]
     pub(crate) fn offer_sgi(&mut self, sgi: u16) -> (ListRegister, Cause) {
         let (n, records) = (usize::from(sgi), &mut self.state);
-        let sources = &mut records.sgi_src[n];
-        let source = sources.trailing_zeros() as u8;
-        *sources &= sources.wrapping_sub(1);
-        let list_register = ListRegister {
-            intid: sgi,
-            priority: records.priv_prio[n],
-            group1: *records.priv_group >> sgi & 1 != 0,
-            state: State::Pending,
-            // Other sources wait behind this one.
-            origin: Origin::Software { source, maintenance: *sources != 0 },
-        };
-        (list_register, Cause::Source(source))
+        let group1 = *records.priv_group >> sgi & 1 != 0;
+        offer_source(sgi, records.priv_prio[n], group1, &mut records.sgi_src[n])
     }
 }
 
+/// Returns what the list register of an SGI is filled with that is pending from `sources`, from which it takes the first.
+#[inline(always)]
+fn offer_source(sgi: u16, priority: u8, group1: bool, sources: &mut u8) -> (ListRegister, Cause) {
+    let source = sources.trailing_zeros() as u8;
+    *sources &= sources.wrapping_sub(1);
+    // Other sources wait behind this one.
+    let origin = Origin::Software { source, maintenance: *sources != 0 };
+    let state = State::Pending;
+    (ListRegister { intid: sgi, priority, group1, state, origin }, Cause::Source(source))
+}
+
 impl Irq {
+    /// Returns what the list register of an interrupt is filled with, be it an SGI or not: as [`Self::offer`] says.
+    #[inline]
+    pub(crate) fn offer_any(&mut self, intid: u16, physical: Option<u16>) -> (ListRegister, Cause) {
+        if intid >= SGIS {
+            return self.offer(intid, physical);
+        }
+        offer_source(intid, self.priority, self.is_group1(), &mut self.sources)
+    }
+
     /// Returns what the list register of an interrupt is filled with that is no SGI, pending, may be offered and is not active;
     /// `physical` is active on its behalf. Takes the cause out of the copy of the records.
     #[inline]

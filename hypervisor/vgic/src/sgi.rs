@@ -19,11 +19,17 @@ register_bitfields! { u32,
     ]
 }
 
+/// Returns the SGI that a write of `value` to GICD_SGIR sends.
+#[inline]
+pub(crate) fn sgi_of(value: u32) -> u16 {
+    GICD_SGIR::SGIINTID.read(value) as u16
+}
+
 impl Vgic {
     /// Carries out a write to GICD_SGIR by `vcpu`.
     #[inline]
     pub(crate) fn send_sgi(&mut self, vcpu: usize, value: u32) -> Effects {
-        let sgi = GICD_SGIR::SGIINTID.read(value) as u16;
+        let sgi = sgi_of(value);
         let mut effects = Effects::default();
         for target in self.sgi_targets(vcpu, value).iter() {
             effects |= self.add_sources(target, sgi, VcpuMask::only(vcpu).0);
@@ -33,7 +39,7 @@ impl Vgic {
 
     /// Returns the vCPUs that a write to GICD_SGIR by `vcpu` sends to.
     #[inline]
-    fn sgi_targets(&self, vcpu: usize, value: u32) -> VcpuMask {
+    pub(crate) fn sgi_targets(&self, vcpu: usize, value: u32) -> VcpuMask {
         let all = self.all_cpus();
         match GICD_SGIR::TargetListFilter.read_as_enum(value) {
             Some(GICD_SGIR::TargetListFilter::Value::TargetList) => {

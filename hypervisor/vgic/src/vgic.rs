@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use stasis_state::vgic::{CpuInterface, Distributor, MAX_VCPUS, PRIVATE_INTIDS};
 
+use crate::changed::Changed;
 use crate::interface::Control;
 use crate::irq::Cause;
 use crate::links::Links;
@@ -38,8 +39,8 @@ pub struct VirtualCpu {
     pub(crate) loaded: bool,
     /// Whether the records are complete: then what the list registers hold counts for nothing.
     pub(crate) synced: bool,
-    /// Whether the list registers must be filled anew before the guest is entered.
-    pub(crate) dirty: bool,
+    /// What has changed since the list registers were filled: it decides what is done before the guest is entered.
+    pub(crate) changed: Changed,
     /// The interrupt in each list register in use, while not synced.
     pub(crate) residents: ArrayVec<Resident, MAX_LIST_REGISTERS>,
     /// The content of each list register as it was last written or found.
@@ -48,6 +49,8 @@ pub struct VirtualCpu {
     pub(crate) offered: [Packed; MAX_LIST_REGISTERS],
     /// The state of each list register in use, as it was found when they were folded last.
     pub(crate) found: [State; MAX_LIST_REGISTERS],
+    /// The list registers, bit n for number n, whose state in `found` was read for the fold that follows at once.
+    pub(crate) read: u32,
     /// The number of list registers in use at the last entry: the first ones.
     pub(crate) used: usize,
     /// The number of list registers of the core of the last entry, at most [`MAX_LIST_REGISTERS`].
@@ -85,11 +88,12 @@ impl VirtualCpu {
             places: [Place::NOWHERE; PRIVATE_INTIDS],
             loaded: false,
             synced: true,
-            dirty: true,
+            changed: Changed::Anything,
             residents: ArrayVec::new(),
             values: [Packed::EMPTY; MAX_LIST_REGISTERS],
             offered: [Packed::EMPTY; MAX_LIST_REGISTERS],
             found: [State::Inactive; MAX_LIST_REGISTERS],
+            read: 0,
             used: 0,
             count: 0,
             control: Control::OFF,
@@ -106,7 +110,7 @@ impl VirtualCpu {
     /// Returns whether [`Vgic::enter`] has something to do before the vCPU is entered again.
     #[inline]
     pub fn is_dirty(&self) -> bool {
-        self.dirty
+        self.changed != Changed::Nothing
     }
 
     /// Returns whether the vCPU, whose list registers are folded, could be offered an interrupt as far as the distributor is concerned.

@@ -16,7 +16,7 @@ pub struct Accesses {
     pub physical: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Core {
     pub list_registers: Vec<ListRegister>,
     pub control: Control,
@@ -82,6 +82,18 @@ impl Core {
     /// Returns the first list register of the best priority, as QEMU has it.
     fn best(&self) -> Option<(usize, Offer)> {
         self.offers().min_by_key(|(n, offer)| (offer.priority, *n))
+    }
+
+    /// Returns the interrupt that the guest is offered first.
+    pub fn best_offer(&self) -> Option<Offer> {
+        self.best().map(|(_, offer)| offer)
+    }
+
+    /// Returns what the list registers hold, by INTID.
+    pub fn offered(&self) -> Vec<ListRegister> {
+        let mut residents: Vec<_> = self.residents().copied().collect();
+        residents.sort_unstable_by_key(|lr| lr.intid);
+        residents
     }
 
     pub fn signals(&self) -> bool {

@@ -2,6 +2,8 @@
 //! interrupt that a core gets is an exit, every kick is served at once.
 
 use super::hardware::Core;
+use super::refill::WholeWay;
+use crate::changed::Changed;
 use crate::{Access, Control, Effects, VIRTUAL_TIMER, VcpuMask, Vgic};
 
 pub struct Machine {
@@ -12,6 +14,8 @@ pub struct Machine {
     pub timers: Vec<bool>,
     /// Maintenance interrupts.
     pub exits: usize,
+    /// Whether each entry with something new folds all list registers.
+    pub folds_all: bool,
 }
 
 /// GICD registers.
@@ -38,6 +42,7 @@ impl Machine {
             cores: (0..cpus).map(|_| Core::new(list_registers)).collect(),
             timers: vec![false; cpus.into()],
             exits: 0,
+            folds_all: false,
         };
         for vcpu in 0..cpus.into() {
             machine.load(vcpu);
@@ -107,18 +112,64 @@ impl Machine {
                 self.serve(effects);
             }
             if physical {
-                let (linked, effects) = self.vgic.hardware_interrupt(vcpu, VIRTUAL_TIMER);
-                assert!(linked);
-                self.serve(effects);
+                self.pass_physical(vcpu);
             }
             self.enter(vcpu);
         }
         self.cores[vcpu].check();
     }
 
-    pub fn enter(&mut self, vcpu: usize) {
-        let effects = self.vgic.enter(vcpu, &mut self.cores[vcpu]);
+    /// Passes the timer's physical interrupt on, which was taken.
+    fn pass_physical(&mut self, vcpu: usize) {
+        let at_once =
+            |vgic: &mut Vgic, core: &mut Core| vgic.offer_again(vcpu, VIRTUAL_TIMER, core);
+        let first = |vgic: &mut Vgic| vgic.hardware_interrupt(vcpu, VIRTUAL_TIMER).1;
+        if self.is_done_at_once(vcpu, at_once, first) {
+            return;
+        }
+        let (linked, effects) = self.vgic.hardware_interrupt(vcpu, VIRTUAL_TIMER);
+        assert!(linked);
         self.serve(effects);
+    }
+
+    /// Returns whether `at_once` does all that `first` and an entry of `vcpu` do. Fails if the two differ.
+    fn is_done_at_once(
+        &mut self,
+        vcpu: usize,
+        at_once: impl FnOnce(&mut Vgic, &mut Core) -> bool,
+        first: impl FnOnce(&mut Vgic) -> Effects,
+    ) -> bool {
+        if self.folds_all || !self.is_loaded(vcpu) {
+            return false;
+        }
+        let whole = WholeWay::entered(self, vcpu, |vgic| {
+            let _ = first(vgic);
+        });
+        let is_done = at_once(&mut self.vgic, &mut self.cores[vcpu]);
+        if is_done {
+            // What the short way has left is for the next entry.
+            self.enter(vcpu);
+            whole.compare(self, vcpu);
+        }
+        is_done
+    }
+
+    pub fn enter(&mut self, vcpu: usize) {
+        let effects = self.fill(vcpu);
+        self.serve(effects);
+    }
+
+    fn fill(&mut self, vcpu: usize) -> Effects {
+        if self.folds_all {
+            self.vgic.fold_all_next(vcpu);
+        }
+        let has_two_ways = matches!(self.vgic.cpus[vcpu].changed, Changed::One(_));
+        let whole = has_two_ways.then(|| WholeWay::entered(self, vcpu, |_| ()));
+        let effects = self.vgic.enter(vcpu, &mut self.cores[vcpu]);
+        if let Some(whole) = whole {
+            whole.compare(self, vcpu);
+        }
+        effects
     }
 
     /// Kicks the vCPUs: each exits, enters, and gets what is new.
@@ -178,6 +229,11 @@ impl Machine {
 
     pub fn write(&mut self, vcpu: usize, offset: u64, width: u8, value: u32) {
         let access = Access::checked(offset, width).unwrap();
+        let at_once = |vgic: &mut Vgic, core: &mut Core| vgic.send_again(vcpu, access, value, core);
+        let first = |vgic: &mut Vgic| vgic.record(vcpu, access, value).unwrap_or_default();
+        if self.is_done_at_once(vcpu, at_once, first) {
+            return self.settle(vcpu);
+        }
         let mut effects = self.stop(self.vgic.needs_sync(vcpu, access, true));
         let core = &mut self.cores[vcpu];
         effects |= self.vgic.distributor_write(vcpu, access, value.into(), core);
@@ -190,7 +246,7 @@ impl Machine {
         assert!(self.vgic.needs_sync(vcpu, access, true).is_empty());
         let core = &mut self.cores[vcpu];
         let _ = self.vgic.distributor_write(vcpu, access, value.into(), core);
-        let _ = self.vgic.enter(vcpu, core);
+        let _ = self.fill(vcpu);
     }
 
     /// Does what a core does when it is interrupted, and no more.
@@ -199,7 +255,7 @@ impl Machine {
         if core.misr() != 0 {
             let _ = self.vgic.sync(vcpu, core);
         }
-        let _ = self.vgic.enter(vcpu, core);
+        let _ = self.fill(vcpu);
     }
 
     pub fn spi(&mut self, intid: u16, level: bool) {
@@ -213,6 +269,11 @@ impl Machine {
     }
 
     pub fn ppi(&mut self, vcpu: usize, intid: u16, level: bool) {
+        let at_once = |vgic: &mut Vgic, core: &mut Core| vgic.raise_again(vcpu, intid, core);
+        let first = |vgic: &mut Vgic| vgic.set_ppi_level(vcpu, intid, true);
+        if level && self.is_done_at_once(vcpu, at_once, first) {
+            return self.settle(vcpu);
+        }
         let effects = self.vgic.set_ppi_level(vcpu, intid, level);
         self.serve(effects);
     }

@@ -4,7 +4,7 @@
 //! - [`machine`]: the vGIC on several cores, with a guest that does what it is told. [`reference`]: the second model.
 //! - [`rules`], [`access`] (rule 8): a test that bears the number of each rule, and fails when it is broken.
 //! - [`docs`]: `docs/vgic.md` names these tests.
-//! - [`random`], [`late`]: histories. [`cost`]: accesses to hardware. [`records`]: what a file may say.
+//! - [`refill`]: each entry of all others in two ways. [`random`], [`late`]: histories. [`cost`]: accesses to hardware. [`records`]: what a file may say.
 
 mod access;
 pub mod cost;
@@ -17,4 +17,5 @@ mod machine;
 mod random;
 mod records;
 mod reference;
+mod refill;
 mod rules;

@@ -4,6 +4,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::hardware::Accesses;
 use super::interface::{ACK_CTL, CBPR, ENABLE_BOTH, EOI_MODE};
 use super::machine::*;
 use super::reference::Reference;
@@ -14,7 +15,7 @@ const PRIVATE: u32 = 0xf | 1 << 27 | 1 << 30;
 const SHARED: u32 = 0xff;
 
 #[derive(Clone, Debug)]
-enum Op {
+pub enum Op {
     Spi(u16, bool),
     Pulse(u16),
     Ppi(usize, bool),
@@ -35,7 +36,7 @@ fn width_at(offset: u64, width: u8) -> u64 {
     offset / u64::from(width) * u64::from(width)
 }
 
-fn op(cpus: usize) -> impl Strategy<Value = Op> {
+pub fn op(cpus: usize) -> impl Strategy<Value = Op> {
     let cpu = 0..cpus;
     let width = prop_oneof![Just(1u8), Just(2), Just(4)];
     let bitmap = (1u64..8, 0u64..8, width.clone())
@@ -294,6 +295,23 @@ fn histories(cpus: usize, list_registers: usize, ops: Vec<Op>) {
         twins.run(op);
     }
     twins.finish();
+}
+
+/// Returns the accesses to GICH of a history at whose end all vCPUs are saved.
+pub fn accesses_of(cpus: usize, list_registers: usize, folds_all: bool, ops: Vec<Op>) -> Accesses {
+    let mut twins = Twins::new(cpus, list_registers);
+    twins.machine.folds_all = folds_all;
+    for op in ops {
+        twins.run(op);
+    }
+    (0..cpus).for_each(|cpu| twins.run(Op::Leave(cpu)));
+    let (mut reads, mut writes, mut physical) = (0, 0, 0);
+    for core in &twins.machine.cores {
+        reads += core.accesses.reads;
+        writes += core.accesses.writes;
+        physical += core.accesses.physical;
+    }
+    Accesses { reads, writes, physical }
 }
 
 /// More than these with PROPTEST_CASES.
