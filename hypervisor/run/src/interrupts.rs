@@ -26,10 +26,21 @@ pub enum Taken {
     Other(Acknowledged),
 }
 
-/// Takes the most urgent interrupt that is pending on this core, if one is. Further ones end the guest's next stay, or the next WFI, at once.
+/// Takes the most urgent interrupt that is pending on this core, if one is. Further ones end the guest's next stay, or the next WFI, at once. If EL2's
+/// timer has fired, the core must decide.
 #[inline]
 pub fn take(roster: &Roster, this_core: &ThisCore) -> Taken {
     let Some(interrupt) = this_core.take() else { return Taken::Own };
+    let taken = sort(interrupt, this_core);
+    if let Taken::Timer = taken {
+        roster.timer_fired();
+    }
+    taken
+}
+
+/// Ends an interrupt that was [taken](ThisCore::take), if it is EL2's own. The caller finds out why EL2's timer has fired.
+#[inline]
+pub fn sort(interrupt: Acknowledged, this_core: &ThisCore) -> Taken {
     match interrupt.intid() {
         gic::KICK => {
             // Read what the sender has written after its interrupt, which does not come a second time.
@@ -39,7 +50,6 @@ pub fn take(roster: &Roster, this_core: &ThisCore) -> Taken {
         }
         gic::EL2_TIMER => {
             timer::stop_deadline();
-            roster.timer_fired();
             this_core.end(interrupt);
             Taken::Timer
         }

@@ -1,7 +1,7 @@
 //! The events that reach a guest from outside: time, typed bytes, rings and physical interrupts; and what each of them changes in the guest's GIC.
 
 use stasis_state::vcpu::{Debug, FpSimd, Power, PowerState};
-use stasis_vgic::VcpuMask;
+use stasis_vgic::{VcpuMask, VirtualInterface};
 
 use super::{DevicesDue, FIRST_SPI, Guest, Host, Line, PHYSICAL_TIMER, VIRTUAL_TIMER, Vcpu, Wait};
 use crate::clock::{GuestClock, NEVER};
@@ -214,6 +214,43 @@ impl Guest {
     /// deactivated it. Returns the vCPUs that must be kicked.
     pub fn device_interrupt(&mut self, spi: u32) -> VcpuMask {
         self.vgic.hardware_interrupt(0, FIRST_SPI + spi as u16).1.kick
+    }
+
+    /// Passes on the physical interrupt of the virtual timer, or of the device with the guest's SPI number `spi`, which came again on the core of vCPU
+    /// `index`, if the list register that it was offered in is all that must be filled: see [`Vgic::offer_again`](stasis_vgic::Vgic::offer_again). Returns
+    /// `false` if it is not, and nothing was done.
+    #[inline]
+    pub fn comes_again(
+        &mut self,
+        index: usize,
+        spi: Option<u32>,
+        gic: &mut impl VirtualInterface,
+    ) -> bool {
+        let intid = spi.map_or(VIRTUAL_TIMER, |spi| FIRST_SPI + spi as u16);
+        self.vgic.offer_again(index, intid, gic)
+    }
+
+    /// Raises the line of vCPU `index`'s physical timer, which is due when the host's CNTPCT is `counter`, if nothing else is due and the list register
+    /// that its interrupt was offered in is all that must be filled. Returns the host's CNTPCT at which [`Self::tick`] must be called; `None` if that must
+    /// be at once, and nothing was done.
+    #[inline]
+    pub fn timer_comes_again(
+        &mut self,
+        index: usize,
+        vcpu: &mut Vcpu,
+        counter: u64,
+        gic: &mut impl VirtualInterface,
+    ) -> Option<u64> {
+        let is_due = counter >= vcpu.timer_due && counter < self.due.change;
+        if !is_due || vcpu.deadline_changed || self.clock.is_stepped() {
+            return None;
+        }
+        let rises = Timer::physical_timer(&vcpu.system).line(self.clock.now(counter));
+        if !rises || !self.vgic.raise_again(index, PHYSICAL_TIMER, gic) {
+            return None;
+        }
+        vcpu.timer_due = NEVER;
+        Some(self.due.line)
     }
 
     /// Passes on the physical interrupt of the virtual timer, which came on the core of vCPU `index`. The caller has dropped its priority and has not

@@ -15,6 +15,7 @@ use stasis_guest::outbox::Outbox;
 use stasis_guest::sysreg::CacheRegister;
 use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
+use stasis_vgic::VcpuMask;
 
 /// The core that a vCPU of a domain's guest is loaded on, during one turn.
 pub struct RunningOn<'a> {
@@ -169,6 +170,39 @@ impl<'a> RunningOn<'a> {
         timer::counter() >= self.deadline.min(self.look_at)
     }
 
+    /// Notes that EL2's timer has fired, and is off: it is set again, or the core decides if the vCPU's turn is over. Returns the counter, if the turn is
+    /// not over, and EL2 need not look at the guest's virtual timer.
+    #[inline]
+    pub fn note_timer(&mut self) -> Option<u64> {
+        self.timer_is_stale = true;
+        let now = timer::counter();
+        if now >= self.turn_ends {
+            self.place.roster.timer_fired();
+        }
+        (now < self.turn_ends.min(self.look_at)).then_some(now)
+    }
+
+    /// Notes that the guest must be told the time when the counter reads `deadline`.
+    #[inline]
+    pub fn tick_by(&mut self, deadline: u64) {
+        self.deadline = deadline;
+        self.timer_is_stale = true;
+    }
+
+    /// Fills the list registers, if anything about the vCPU's interrupts has changed, which is seldom so. Returns the vCPUs that must be kicked.
+    #[inline]
+    pub fn fill(&mut self, guest: &mut Guest) -> VcpuMask {
+        match guest.vgic.cpus()[self.index].is_dirty() {
+            true => self.fill_list_registers(guest),
+            false => VcpuMask::NONE,
+        }
+    }
+
+    #[inline(never)]
+    fn fill_list_registers(&mut self, guest: &mut Guest) -> VcpuMask {
+        guest.vgic.enter(self.index, &mut self.gic).kick
+    }
+
     /// Tells the guest the time: the counter reads `now`. Returns the counter's value at which it must be told again, for which EL2's timer is not set
     /// yet.
     #[inline]
@@ -184,11 +218,17 @@ impl<'a> RunningOn<'a> {
     /// slice is over. So the lock is not held here.
     #[inline]
     pub fn carry_out(&mut self, unlocked: &Unlocked) -> bool {
+        self.set_timer(unlocked);
+        self.errands.carry_out(unlocked)
+    }
+
+    /// Sets EL2's timer, if one of its times has changed. The lock is not held, as [`Self::carry_out`] says.
+    #[inline]
+    pub fn set_timer(&mut self, _: &Unlocked) {
         if self.timer_is_stale {
             self.timer_is_stale = false;
             timer::set_deadline(self.deadline.min(self.look_at).min(self.turn_ends));
         }
-        self.errands.carry_out(unlocked)
     }
 
     /// Tells the guest the time, and makes EL2's timer fire when it must be told again, from the next [`Self::carry_out`] on.
@@ -216,6 +256,16 @@ impl<'a> RunningOn<'a> {
     pub fn watch_timer(&mut self, guest: &Guest) {
         self.look_at = if clock::timer_forgets() { self.next_look(guest) } else { NEVER };
         self.timer_is_stale = true;
+    }
+
+    /// Makes EL2 look at the guest's virtual timer within the time between two looks, where it does not always fire by itself. Its interrupt has just
+    /// come, and is active.
+    #[inline]
+    pub fn watch_active_timer(&mut self) {
+        if self.look_at == NEVER && clock::timer_forgets() {
+            self.look_at = clock::next_watch();
+            self.timer_is_stale = true;
+        }
     }
 
     /// Makes EL2 look at the guest's virtual timer by `until`, if the timer must be watched.

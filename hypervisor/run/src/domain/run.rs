@@ -5,7 +5,8 @@ use super::first_write::Answer;
 use super::host::RunningOn;
 use super::lock::{Locked, MaybeLocked, Unlocked};
 use super::turn::Leaves;
-use crate::interrupts;
+use crate::gic;
+use crate::interrupts::{self, Taken};
 use crate::roster::Kept;
 use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
@@ -14,14 +15,16 @@ use stasis_guest::exit::{self, Syndrome, WordAccess};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
 use stasis_guest::{Exited, Next, Vcpu, Whole, is_in_distributor};
+use stasis_hw::gic::Acknowledged;
+use stasis_vgic::VcpuMask;
 
 /// Reason why a vCPU has left its guest.
 enum Left<'a> {
     /// An exit that is not answered at once.
     Exit(Syndrome, MaybeLocked<'a>),
-    /// A physical interrupt is pending.
-    Interrupt(Unlocked),
-    /// The exit was answered. Either the vCPU's list registers must be filled, or this core must decide anew.
+    /// A physical interrupt, or none any more, which is not answered at once.
+    Interrupt(Taken, Unlocked),
+    /// The exit was answered, and this core must decide anew.
     Answered(Locked<'a>),
 }
 
@@ -29,8 +32,6 @@ enum Left<'a> {
 enum AtOnce<'a> {
     /// The exit was answered.
     Done(Unlocked),
-    /// The exit was answered, and the vCPU's list registers must be filled.
-    Dirty(Locked<'a>),
     /// Nothing was done.
     NotAnswered(MaybeLocked<'a>),
 }
@@ -95,8 +96,7 @@ impl Domain {
                     resident = locked;
                     continue;
                 }
-                Left::Interrupt(unlocked) => {
-                    let taken = interrupts::take(roster, &host.gic);
+                Left::Interrupt(taken, unlocked) => {
                     resident = self.step_clock(unlocked, host);
                     self.pass_taken(taken, &mut resident.guest, vcpu, host);
                     if let Some(crash) = resident.guest.crash() {
@@ -177,10 +177,6 @@ impl Domain {
                             }
                             unlocked
                         }
-                        AtOnce::Dirty(resident) => {
-                            stats.left(Reason::Mmio);
-                            return Left::Answered(resident);
-                        }
                         AtOnce::NotAnswered(MaybeLocked::Unlocked(unlocked))
                             if vcpu.read_alone(syndrome, || host.guest_time())
                                 || host.lend_debug(vcpu, syndrome) =>
@@ -193,7 +189,11 @@ impl Domain {
                 }
                 ExitKind::Interrupt => {
                     stats.left(Reason::Interrupt);
-                    return Left::Interrupt(unlocked);
+                    let taken;
+                    (unlocked, taken) = self.take_at_once(unlocked, vcpu, host);
+                    if let Some(taken) = taken {
+                        return Left::Interrupt(taken, unlocked);
+                    }
                 }
                 // The cause of the SError is unknown, but the last access was the guest's.
                 ExitKind::SError => {
@@ -222,18 +222,68 @@ impl Domain {
         let index = host.index;
         let mut resident = self.lock(unlocked);
         let guest = &mut resident.guest;
-        let answer = guest.answer_at_once(index, &mut vcpu.core, word, syndrome.esr, sctlr);
+        let (core, esr) = (&mut vcpu.core, syndrome.esr);
+        let answer = guest.answer_at_once(index, core, word, esr, sctlr, &mut host.gic);
         let Some(kick) = answer else {
             return AtOnce::NotAnswered(MaybeLocked::Locked(resident));
         };
-        let kick = kick.without(index);
-        if guest.vgic.cpus()[index].is_dirty() {
-            host.errands.outbox.kick(kick);
-            return AtOnce::Dirty(resident);
-        }
+        let also = host.fill(guest);
         let unlocked = resident.unlock();
-        self.kick(kick);
+        self.kick(VcpuMask(kick.0 | also.0).without(index));
         AtOnce::Done(unlocked)
+    }
+
+    /// Takes the physical interrupt that is pending. Answers it if it is that of a timer or a device of the guest, and the list register in which it was
+    /// offered before is all that changes. Else returns it.
+    #[inline(never)]
+    fn take_at_once(
+        &self,
+        unlocked: Unlocked,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+    ) -> (Unlocked, Option<Taken>) {
+        let Some(interrupt) = host.gic.take() else { return (unlocked, Some(Taken::Own)) };
+        let spi = match interrupt.intid() {
+            gic::VIRTUAL_TIMER => None,
+            intid => match self.given.spi(intid) {
+                Some(spi) => Some(spi),
+                None => return self.take_own(interrupt, unlocked, vcpu, host),
+            },
+        };
+        let mut resident = self.lock(unlocked);
+        let is_done = resident.guest.comes_again(host.index, spi, &mut host.gic);
+        let unlocked = resident.unlock();
+        if !is_done {
+            return (unlocked, Some(Taken::Other(interrupt)));
+        }
+        if spi.is_none() {
+            host.watch_active_timer();
+            host.set_timer(&unlocked);
+        }
+        (unlocked, None)
+    }
+
+    /// Does as [`Self::take_at_once`] says, with an interrupt that is not the guest's: EL2's timer may have fired for the guest's physical timer.
+    #[inline]
+    fn take_own(
+        &self,
+        interrupt: Acknowledged,
+        unlocked: Unlocked,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn,
+    ) -> (Unlocked, Option<Taken>) {
+        let taken = interrupts::sort(interrupt, &host.gic);
+        if !matches!(taken, Taken::Timer) {
+            return (unlocked, Some(taken));
+        }
+        let Some(now) = host.note_timer() else { return (unlocked, Some(taken)) };
+        let mut resident = self.lock(unlocked);
+        let due = resident.guest.timer_comes_again(host.index, vcpu, now, &mut host.gic);
+        let unlocked = resident.unlock();
+        let Some(due) = due else { return (unlocked, Some(taken)) };
+        host.tick_by(due);
+        host.set_timer(&unlocked);
+        (unlocked, None)
     }
 
     #[inline]

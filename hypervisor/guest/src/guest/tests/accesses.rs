@@ -122,7 +122,7 @@ fn a_load_that_is_answered_at_once_gives_what_any_exit_gives() {
         let word = WordAccess { write: false, ipa: GICD_BASE + offset, register: 1 };
         let before = *vcpu.core.pc;
         vcpu.core.x[1] = u64::MAX;
-        let kick = guest.answer_at_once(0, &mut vcpu.core, word, ESR, 0);
+        let kick = guest.answer_at_once(0, &mut vcpu.core, word, ESR, 0, &mut core);
         assert_eq!(kick, Some(VcpuMask::NONE), "{offset:#x}");
         let found = vcpu.core.x[1];
         assert_eq!(*vcpu.core.pc, before + 4);
@@ -160,12 +160,12 @@ fn a_register_that_needs_no_lock_reads_as_by_any_exit() {
 
 #[test]
 fn an_sgi_is_sent_at_once_and_its_vcpus_are_to_be_kicked() {
-    let (mut guest, mut vcpus, _) = guest(3);
+    let (mut guest, mut vcpus, mut core) = guest(3);
     let vcpu = &mut vcpus[0].core;
     let mut store = |guest: &mut Guest, offset: u64, value: u64| {
         vcpu.x[1] = value;
         let word = WordAccess { write: true, ipa: GICD_BASE + offset, register: 1 };
-        guest.answer_at_once(0, vcpu, word, ESR, 0)
+        guest.answer_at_once(0, vcpu, word, ESR, 0, &mut core)
     };
     const CTLR: u64 = 0;
     const SGIR: u64 = 0xf00;
@@ -185,7 +185,7 @@ fn an_sgi_is_sent_at_once_and_its_vcpus_are_to_be_kicked() {
 #[test]
 fn other_accesses_are_not_answered_at_once() {
     const EE: u64 = 1 << 25;
-    let (mut guest, mut vcpus, _) = guest(2);
+    let (mut guest, mut vcpus, mut core) = guest(2);
     let vcpu = &mut vcpus[0].core;
     // What list registers know, what is beside the distributor, what is not aligned, and what is to be turned round.
     for (write, ipa, sctlr) in [
@@ -200,7 +200,7 @@ fn other_accesses_are_not_answered_at_once() {
     ] {
         let word = WordAccess { write, ipa, register: 1 };
         let before = (*vcpu.pc, vcpu.x[1]);
-        assert_eq!(guest.answer_at_once(0, vcpu, word, ESR, sctlr), None, "{ipa:#x}");
+        assert_eq!(guest.answer_at_once(0, vcpu, word, ESR, sctlr, &mut core), None, "{ipa:#x}");
         assert_eq!((*vcpu.pc, vcpu.x[1]), before);
     }
 }

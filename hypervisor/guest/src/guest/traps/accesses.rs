@@ -14,7 +14,7 @@ use stasis_devices::list::{Kind, Target};
 use stasis_devices::machine::{GICD_BASE, GICD_REGISTERS};
 use stasis_memory::GuestMemory;
 use stasis_state::vcpu::Core;
-use stasis_vgic::VcpuMask;
+use stasis_vgic::{VcpuMask, VirtualInterface};
 
 /// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
@@ -28,7 +28,7 @@ pub fn is_in_distributor(word: WordAccess) -> bool {
 impl Guest {
     /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers. Returns the vCPUs whose
     /// offered interrupts may have changed by a store: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be
-    /// kicked.
+    /// kicked. `gic` is the interface of the vCPU's core.
     ///
     /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`] must answer.
     pub fn answer_at_once(
@@ -38,6 +38,7 @@ impl Guest {
         word: WordAccess,
         esr: u64,
         sctlr_el1: u64,
+        gic: &mut impl VirtualInterface,
     ) -> Option<VcpuMask> {
         let offset = word.ipa.wrapping_sub(GICD_BASE);
         let access = gicd_access(offset, Width::Word).ok()?;
@@ -47,7 +48,9 @@ impl Guest {
         let mut kick = VcpuMask::NONE;
         if word.write {
             let value = general(core, word.register) as u32;
-            kick = self.vgic.record(index, access, value)?.kick;
+            if !self.vgic.send_again(index, access, value, gic) {
+                kick = self.vgic.record(index, access, value)?.kick;
+            }
         } else {
             set_general(core, word.register, self.vgic.recorded(index, access)?);
         }
