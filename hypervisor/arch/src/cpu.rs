@@ -24,6 +24,14 @@ pub fn wait_for_interrupt() {
     asm::wfi();
 }
 
+/// Waits a moment for another core: YIELD, after which an emulator that runs one core at a time goes on with another one, and ISB, which keeps a real
+/// core from asking too often.
+pub fn wait_for_core() {
+    // SAFETY: YIELD is a hint, which changes no register and no memory.
+    unsafe { core::arch::asm!("yield", options(nomem, nostack, preserves_flags)) }
+    core::hint::spin_loop();
+}
+
 /// Wakes the cores that wait for an event, after all earlier writes are complete: SEV.
 pub fn send_event() {
     dsb();

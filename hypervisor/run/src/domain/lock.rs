@@ -5,6 +5,7 @@
 
 use super::{Domain, Resident};
 use core::ops::{Deref, DerefMut};
+use stasis_arch::cpu;
 use stasis_cores::sync::LockGuard;
 
 /// Proof that a vCPU's turn does not have the lock of what the guest's vCPUs share. A turn has one of this, or [`Locked`], and can copy neither.
@@ -55,7 +56,14 @@ impl Domain {
 
     #[cold]
     fn wait_for_lock(&self) -> LockGuard<'_, Resident> {
-        self.resident.lock()
+        loop {
+            while self.resident.is_locked() {
+                cpu::wait_for_core();
+            }
+            if let Some(guard) = self.resident.try_lock() {
+                return guard;
+            }
+        }
     }
 }
 
