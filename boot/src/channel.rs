@@ -23,6 +23,7 @@ use desk::Desk;
 use spin::mutex::SpinMutex;
 use stasis_arch::timer;
 use stasis_channel::Reader;
+use stasis_channel::frame::DELIMITER;
 use stasis_run::interrupts;
 use stasis_run::turns::Task;
 
@@ -39,8 +40,12 @@ static CHANNEL: SpinMutex<Option<Box<Channel>>> = SpinMutex::new(None);
 struct Channel {
     reader: Reader,
     desk: Desk,
-    /// The counter when the last frame came.
+    /// The counter when the last frame came, or the console's line became the channel's.
     heard: u64,
+    /// The counter when the last delimiter came.
+    delimited: u64,
+    /// Whether the console's line is known to be the channel's.
+    has_console: bool,
 }
 
 /// Opens the channel. If the machine has a UART for it, its interrupt wakes the task from now on.
@@ -56,7 +61,9 @@ pub fn init(machine: &Machine) {
         interrupts::open_channel(uart.device.intid);
         log::debug!("the channel is the UART at {}", uart.device.frame);
     }
-    let channel = Channel { reader: Reader::new(), desk: Desk::new(machine.model), heard: 0 };
+    let desk = Desk::new(machine.model);
+    let (heard, delimited) = (0, 0);
+    let channel = Channel { reader: Reader::new(), desk, heard, delimited, has_console: false };
     *CHANNEL.lock() = Some(Box::new(channel));
 }
 
@@ -70,12 +77,16 @@ pub fn serve(work: &mut Work) -> bool {
         return true;
     }
     typed::others_wait(false);
+    // What was sent has let others run, who may have taken the interrupts, which wake the task once.
+    interrupts::listen_to_console();
+    line::listen();
     more
 }
 
 /// Does what has come that needs nothing but the task, while a command is under way that may have anything else.
 pub fn meanwhile(task: &mut Task) {
     with(|channel| channel.turn(task));
+    line::listen();
 }
 
 /// Returns the value of the counter at which a client must get something; `None` if nothing is planned.
@@ -106,9 +117,23 @@ impl Channel {
         true
     }
 
+    /// Returns whether a byte is a carriage return of a person's, who wants the console's line back. In the midst of a frame it is not: each has begun with a delimiter, less
+    /// than a second before.
+    fn is_persons(&mut self, byte: u8) -> bool {
+        let (now, second) = (timer::counter(), timer::frequency());
+        let had_console = core::mem::replace(&mut self.has_console, line::has_console());
+        if !had_console {
+            (self.heard, self.delimited) = (now, now);
+        }
+        if byte == DELIMITER {
+            self.delimited = now;
+        }
+        let is_silent = now - self.heard > SILENCE_SECONDS * second;
+        byte == b'\r' && self.has_console && is_silent && now - self.delimited > second
+    }
+
     fn take(&mut self, task: &mut Task, byte: u8) {
-        let is_silent = timer::counter() - self.heard > SILENCE_SECONDS * timer::frequency();
-        if byte == b'\r' && is_silent && line::has_console() {
+        if self.is_persons(byte) {
             self.reader.clear();
             self.desk.leave(task);
             return;

@@ -125,7 +125,7 @@ impl Desk {
             if matches!(stepped, Step::Ended(_)) {
                 pipe.finish();
             }
-            while let Some((kind, payload)) = self.session.pipe(id).and_then(Pipe::next) {
+            while let Some((kind, payload)) = self.session.pipe(id).and_then(Pipe::next_frame) {
                 self.send(task(context), kind, id, &payload);
                 is_busy = true;
             }

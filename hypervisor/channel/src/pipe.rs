@@ -96,7 +96,7 @@ impl Pipe {
     }
 
     /// Returns the next frame that the client must get, as its kind and its payload; `None` if there is none at the moment.
-    pub fn next(&mut self) -> Option<(Kind, Vec<u8>)> {
+    pub fn next_frame(&mut self) -> Option<(Kind, Vec<u8>)> {
         let room = WINDOW - self.input.len();
         if !self.has_ended
             && let Some(limit) = self.incoming.grant(room, WINDOW as u32)
@@ -124,29 +124,29 @@ mod tests {
     #[test]
     fn a_stream_goes_both_ways_within_what_is_granted() {
         let mut pipe = Pipe::default();
-        assert_eq!(pipe.next(), Some((Kind::Grant, (WINDOW as u32).to_le_bytes().to_vec())));
+        assert_eq!(pipe.next_frame(), Some((Kind::Grant, (WINDOW as u32).to_le_bytes().to_vec())));
         pipe.receive(0, b"abc").unwrap();
         assert_eq!((pipe.read(), pipe.waiting()), (Some(b'a'), 2));
         assert_eq!(pipe.write(&[7; 5000]), WINDOW);
-        assert_eq!(pipe.next(), None, "nothing was granted");
+        assert_eq!(pipe.next_frame(), None, "nothing was granted");
         pipe.grant(2);
-        assert_eq!(pipe.next(), Some((Kind::Data, vec![0, 0, 0, 0, 7, 7])));
+        assert_eq!(pipe.next_frame(), Some((Kind::Data, vec![0, 0, 0, 0, 7, 7])));
         pipe.grant(WINDOW as u32);
         let mut sent = 2;
-        while let Some((kind, payload)) = pipe.next() {
+        while let Some((kind, payload)) = pipe.next_frame() {
             assert_eq!((kind, &payload[..4]), (Kind::Data, &(sent as u32).to_le_bytes()[..]));
             sent += payload.len() - 4;
         }
         assert!(sent == WINDOW && pipe.is_sent());
         pipe.finish();
-        assert_eq!(pipe.next(), Some((Kind::End, (WINDOW as u32).to_le_bytes().to_vec())));
-        assert_eq!(pipe.next(), None);
+        assert_eq!(pipe.next_frame(), Some((Kind::End, (WINDOW as u32).to_le_bytes().to_vec())));
+        assert_eq!(pipe.next_frame(), None);
     }
 
     #[test]
     fn an_end_before_all_bytes_have_come_is_a_loss() {
         let mut pipe = Pipe::default();
-        pipe.next();
+        pipe.next_frame();
         pipe.receive(0, b"abc").unwrap();
         assert_eq!(pipe.receive_end(4), Err(FlowError::Gap { expected: 3, found: 4 }));
         pipe.receive_end(3).unwrap();

@@ -65,7 +65,7 @@ fn answer(pipe: &mut Pipe) {
         let byte = pipe.read().expect("it waits");
         pipe.write(&[byte]);
     }
-    while let Some((_, payload)) = pipe.next() {
+    while let Some((_, payload)) = pipe.next_frame() {
         assert!(payload.len() <= MAX_PAYLOAD);
     }
 }

@@ -1,7 +1,6 @@
 //! [`Client`]: a session with a machine.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -9,10 +8,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stasis_channel::flow::{Incoming, MAX_DATA, Outgoing};
 use stasis_channel::message::{WANTS_EVENTS, Welcome};
 use stasis_channel::shared::WAKE;
-use stasis_channel::{Frame, Kind, Reader, VERSION};
+use stasis_channel::{Frame, Kind, VERSION};
 
 use crate::lock::Lock;
 use crate::target::{DEFAULT_BAUD, Line};
+use crate::wire::Wire;
 use crate::{Error, Message, Target};
 
 /// Bytes of a stream that the machine may send before the client has taken any.
@@ -48,13 +48,30 @@ struct Flow {
     outgoing: Outgoing,
 }
 
+/// What the machine has said to be under way. A ping has the id of the last request or stream that was begun before it.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// The ping's id; 0 before the first answer, and of a ping before the first request.
+    last: u16,
+    /// All that was under way.
+    ids: Vec<u16>,
+}
+
+impl UnderWay {
+    /// Returns whether a request or a stream had begun and was not under way.
+    fn lacks(&self, id: u16) -> bool {
+        // Ids begin again behind the last one.
+        let had_begun = self.last != 0 && self.last.wrapping_sub(id) < 1 << 15;
+        had_begun && !self.ids.contains(&id)
+    }
+}
+
 /// A session with a machine. When this is dropped, the machine gives up what is under way.
 #[derive(Debug)]
 pub struct Client {
-    line: Line,
+    wire: Wire,
     target: String,
     options: Options,
-    reader: Reader,
     /// The machine in words, and the number of its boot.
     machine: (String, u32),
     messages: VecDeque<Message>,
@@ -64,13 +81,11 @@ pub struct Client {
     unanswered: u32,
     /// Another client has begun a session.
     is_taken_over: bool,
-    /// What was not sent yet.
-    unsent: VecDeque<u8>,
     heard: Instant,
     pinged: Instant,
-    /// The ids that were under way when a ping was answered last; `None` before an answer.
-    under_way: Option<Vec<u16>>,
-    _lock: Lock,
+    under_way: UnderWay,
+    /// The sign for others that a tool has this channel; `None` if another one has it.
+    lock: Option<Lock>,
 }
 
 impl Client {
@@ -80,25 +95,23 @@ impl Client {
     ///
     /// The connection can't be made, another tool has it, the machine does not answer in time, or it speaks another version.
     pub fn connect(target: &Target, options: Options) -> Result<Self, Error> {
-        let lock = Lock::take(target, options.patience.min(Duration::from_secs(5)))?;
+        let lock = Lock::take(target);
         let line = Line::open(target, options.baud).map_err(Error::Connect)?;
         let now = Instant::now();
         let mut client = Self {
-            line,
+            wire: Wire::new(line),
             target: target.to_string(),
             options,
-            reader: Reader::new(),
             machine: (String::new(), 0),
             messages: VecDeque::new(),
             flows: BTreeMap::new(),
             last_id: 0,
             unanswered: 0,
             is_taken_over: false,
-            unsent: VecDeque::new(),
             heard: now,
             pinged: now,
-            under_way: None,
-            _lock: lock,
+            under_way: UnderWay::default(),
+            lock,
         };
         client.machine = client.greet()?;
         Ok(client)
@@ -114,7 +127,7 @@ impl Client {
         hello.extend(self.options.name.bytes().take(64));
         while start.elapsed() < self.options.patience {
             if said.is_none_or(|said| said.elapsed() >= AGAIN) {
-                self.unsent.extend(WAKE);
+                self.wire.add(&WAKE);
                 self.send(Kind::Hello, 0, &hello)?;
                 said = Some(Instant::now());
                 self.unanswered += 1;
@@ -143,7 +156,12 @@ impl Client {
                 None => {}
             }
         }
-        Err(Error::NoAnswer { target: self.target.clone(), limit: self.options.patience })
+        match self.lock {
+            Some(_) => {
+                Err(Error::NoAnswer { target: self.target.clone(), limit: self.options.patience })
+            }
+            None => Err(Error::InUse(self.target.clone())),
+        }
     }
 
     /// Returns the machine in words, such as `Stasis 0.1.0 on linux,dummy-virt`.
@@ -173,9 +191,8 @@ impl Client {
         let mut flow = Flow::default();
         let grant = flow.incoming.grant(WINDOW as usize, WINDOW);
         self.flows.insert(id, flow);
-        match grant {
-            Some(limit) => self.send(Kind::Grant, id, &limit.to_le_bytes())?,
-            None => {}
+        if let Some(limit) = grant {
+            self.send(Kind::Grant, id, &limit.to_le_bytes())?;
         }
         Ok(id)
     }
@@ -268,7 +285,7 @@ impl Client {
 
     /// Returns whether a request or a stream was not under way any more when the machine was last asked. Its end is lost if it has not come.
     pub fn has_vanished(&self, id: u16) -> bool {
-        self.under_way.as_ref().is_some_and(|ids| !ids.contains(&id))
+        self.under_way.lacks(id)
     }
 
     fn take(&mut self, frame: Frame) {
@@ -290,7 +307,8 @@ impl Client {
             },
             Kind::Pong => {
                 let ids = payload.get(4..).unwrap_or(&[]).chunks_exact(2);
-                self.under_way = Some(ids.map(|id| u16::from_le_bytes([id[0], id[1]])).collect());
+                let ids = ids.map(|id| u16::from_le_bytes([id[0], id[1]])).collect();
+                self.under_way = UnderWay { last: id, ids };
             }
             _ => {
                 if kind == Kind::Done {
@@ -317,30 +335,15 @@ impl Client {
         }
     }
 
-    /// Sends a frame, or as much of it as the line takes now; the rest goes when it is waited for something.
+    /// Sends a frame, or as much of it as the line takes now; the rest goes when something is waited for.
     fn send(&mut self, kind: Kind, id: u16, payload: &[u8]) -> Result<(), Error> {
-        let unsent = &mut self.unsent;
-        Frame { kind, id, payload }.write(&mut |bytes| unsent.extend(bytes));
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        while !self.unsent.is_empty() {
-            match self.line.file().write(self.unsent.as_slices().0) {
-                Ok(count) => drop(self.unsent.drain(..count)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(Error::Closed),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        self.wire.send(kind, id, payload)
     }
 
     /// Waits until bytes have come, or more can be sent of what waits.
     fn wait(&self, limit: Option<Duration>) -> Result<(), Error> {
         let mut flags = PollFlags::POLLIN;
-        flags.set(PollFlags::POLLOUT, !self.unsent.is_empty());
+        flags.set(PollFlags::POLLOUT, self.wire.waiting() > 0);
         let limit = limit.map_or(PollTimeout::NONE, |limit| {
             PollTimeout::try_from(limit.as_millis().min(60_000) as i32 + 1)
                 .unwrap_or(PollTimeout::MAX)
@@ -353,35 +356,25 @@ impl Client {
 
     /// Passes all frames that have come to `take`.
     fn receive(&mut self, take: &mut dyn FnMut(&mut Self, Frame)) -> Result<(), Error> {
-        self.flush()?;
-        let mut bytes = [0; 4096];
-        loop {
-            let count = match self.line.file().read(&mut bytes) {
-                Ok(0) => return Err(Error::Closed),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                    return Err(Error::Closed);
-                }
-                Err(error) => return Err(error.into()),
-            };
-            for byte in &bytes[..count] {
-                let mut reader = std::mem::take(&mut self.reader);
-                if let Some(Ok(frame)) = reader.push(*byte) {
-                    self.heard = Instant::now();
-                    take(self, frame);
-                }
-                self.reader = reader;
-            }
+        for (kind, id, payload) in self.wire.receive()? {
+            self.heard = Instant::now();
+            take(self, Frame { kind, id, payload: &payload });
         }
+        Ok(())
+    }
+
+    /// Returns the line of the session, the machine in words, and the number of its boot. Nobody says goodbye then.
+    pub(crate) fn into_wire(mut self) -> Result<(Wire, String, u32), Error> {
+        let (name, boot) = std::mem::take(&mut self.machine);
+        let nowhere = Wire::new(Line::nowhere()?);
+        Ok((std::mem::replace(&mut self.wire, nowhere), name, boot))
     }
 }
 
 impl AsFd for Client {
     /// Returns what becomes readable when [`Client::next`] has something to return.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.line.file().as_fd()
+        self.wire.as_fd()
     }
 }
 
@@ -399,5 +392,19 @@ impl Drop for Client {
                 self.receive(&mut |_, frame| is_over |= (frame.kind, frame.id) == (Kind::Done, 0))
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_behind_the_ping_is_not_taken_for_one_that_has_vanished() {
+        assert!(!UnderWay::default().lacks(1));
+        let said = UnderWay { last: 7, ids: vec![5] };
+        assert!(said.lacks(7) && said.lacks(6) && !said.lacks(5) && !said.lacks(8));
+        let said = UnderWay { last: u16::MAX, ids: vec![] };
+        assert!(said.lacks(u16::MAX) && !said.lacks(1));
     }
 }

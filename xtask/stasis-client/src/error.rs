@@ -13,7 +13,7 @@ pub enum Error {
     Connect(anyhow::Error),
     /// Another process of this host has the channel.
     #[error(
-        "another tool has the channel at {0}; one can use it at a time: wait until it has ended"
+        "another tool has the channel at {0}, which serves one at a time; `stasis connect` is for many"
     )]
     InUse(String),
     /// The machine has not said welcome.

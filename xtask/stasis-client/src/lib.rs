@@ -1,19 +1,22 @@
 //! The client's side of the channel of a machine with Stasis, which `docs/channel.md` specifies.
 //!
 //! [`Target`] says where the channel is. [`Client`] is a session: it sends requests and opens streams, many at a time, and returns what comes as [`Message`]s.
-//! [`Client::ask`] is for who asks one thing only. [`target`] and [`terminal`] also serve `stasis console`.
+//! [`Client::ask`] is for who asks one thing only. [`Share`] makes one session many. [`target`] and [`terminal`] also serve `stasis console`.
 
 mod ask;
 mod client;
 mod error;
 mod lock;
 mod message;
+mod share;
 pub mod target;
 pub mod terminal;
+mod wire;
 
 pub use ask::Part;
 pub use client::{Client, Options};
 pub use error::Error;
 pub use message::Message;
+pub use share::Share;
 pub use stasis_channel::message::Status;
 pub use target::Target;

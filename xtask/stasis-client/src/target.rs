@@ -146,6 +146,11 @@ impl Line {
         }
     }
 
+    /// Returns a line that nobody has the other end of.
+    pub(crate) fn nowhere() -> io::Result<Self> {
+        UnixStream::pair().map(|(end, _)| Self::Socket(OwnedFd::from(end).into()))
+    }
+
     /// Returns the file to read from and to write to.
     pub fn file(&self) -> &File {
         match self {

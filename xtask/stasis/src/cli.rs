@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::checkout::{Checkout, NoCheckout};
 use crate::output::Output;
 use crate::{
-    archive, card, check, checkpoint, console, convert, ctl, disk, gdb, output, report, volume,
+    archive, card, check, checkpoint, console, convert, ctl, disk, gdb, output, report, top, volume,
 };
 
 /// `stasis` itself.
@@ -95,6 +95,12 @@ pub enum Command {
     /// Stay at a guest's terminal, by the machine's channel for programs
     #[command(after_help = ctl::attach::DETAILS)]
     Attach(ctl::attach::Arguments),
+    /// Hold a machine's channel for programs, and serve many tools with it
+    #[command(after_help = ctl::connect::DETAILS)]
+    Connect(ctl::connect::Arguments),
+    /// Show what the cores and the guests of a machine do, live, by its channel
+    #[command(after_help = top::DETAILS)]
+    Top(top::Arguments),
 }
 
 impl Command {
@@ -127,6 +133,8 @@ impl Command {
             Self::Gdb(arguments) => gdb::main(arguments),
             Self::Ctl(arguments) => ctl::main(arguments),
             Self::Attach(arguments) => ctl::attach::main(arguments),
+            Self::Connect(arguments) => ctl::connect::main(arguments),
+            Self::Top(arguments) => top::main(arguments),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod ask;
 pub mod attach;
 mod bar;
+pub mod connect;
 mod events;
 mod stream;
 mod transfer;
@@ -47,6 +48,11 @@ pub struct Address {
 }
 
 impl Address {
+    /// Returns how long the machine may be silent.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience.max(1))
+    }
+
     /// Connects to the channel. `events` says whether events are sent.
     ///
     /// # Errors
@@ -68,7 +74,7 @@ impl Address {
         let options = Options {
             baud: self.baud.unwrap_or(DEFAULT_BAUD),
             events,
-            patience: Duration::from_secs(self.patience.max(1)),
+            patience: self.patience(),
             ..Options::default()
         };
         Client::connect(&target, options).map_err(coded)

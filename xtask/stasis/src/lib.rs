@@ -33,4 +33,5 @@ mod gdb;
 pub mod output;
 pub mod report;
 pub mod suggest;
+pub mod top;
 pub mod volume;

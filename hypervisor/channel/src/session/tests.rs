@@ -91,7 +91,7 @@ proptest! {
         for (kind, id, payload) in &frames {
             session.take(frame(*kind, *id, payload));
             prop_assert!(session.pong().len() <= 4 + 2 * MAX_OPEN);
-            while let Some((_, payload)) = session.pipe(*id).and_then(Pipe::next) {
+            while let Some((_, payload)) = session.pipe(*id).and_then(Pipe::next_frame) {
                 prop_assert!(payload.len() <= MAX_PAYLOAD);
             }
         }

@@ -100,6 +100,7 @@ fn main() -> ExitCode {
             lists_and_a_wish_to_give_up_are_heard_during_a_checkpoint,
             what_happens_to_a_guest_is_told_to_who_waits,
             two_at_a_guests_terminal_see_the_same_beside_the_console,
+            many_tools_share_a_session,
             a_checkpoint_is_fetched_and_sent_back_while_the_machine_runs,
             noise_and_other_versions_are_answered_or_dropped,
             the_consoles_line_is_the_channels_while_a_client_has_it,

@@ -46,12 +46,12 @@ pub(super) fn get(address: &Address, which: &str, to: &Path) -> Result<()> {
 /// Returns the bytes of a checkpoint by the machine's list; `None` if it has none of that name or number, which the machine itself will say.
 fn size_of(client: &mut Client, which: &str) -> Result<Option<u64>> {
     let list = client.answer("store --json").map_err(coded)?;
-    let rows = list.lines().filter_map(|row| serde_json::from_str::<Value>(row).ok());
+    let mut rows = list.lines().rev().filter_map(|row| serde_json::from_str::<Value>(row).ok());
     let is_it = |row: &Value| {
         row["name"].as_str() == Some(which)
             || which.parse().is_ok_and(|number: u64| row["number"].as_u64() == Some(number))
     };
-    Ok(rows.filter(is_it).last().and_then(|row| row["size"].as_u64()))
+    Ok(rows.find(is_it).and_then(|row| row["size"].as_u64()))
 }
 
 /// Checks the checkpoint in a file, and writes it into the machine's store under this name.

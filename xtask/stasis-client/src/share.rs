@@ -1,0 +1,278 @@
+//! [`Share`]: one session with a machine for many clients of this host. Each speaks the channel with it as with the machine.
+//!
+//! Requests and streams of all clients have ids of the machine's session; a table says whose they are, and what the client calls them. Streams keep their flow from end to
+//! end, so what waits in here is bounded by what clients have granted.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use stasis_channel::message::{Hello, Status, WANTS_EVENTS};
+use stasis_channel::session::{MAX_OPEN, welcome};
+use stasis_channel::{Kind, VERSION};
+
+use crate::target::Line;
+use crate::wire::Wire;
+use crate::{Client, Error};
+
+/// Clients at a time.
+const MOST: usize = 64;
+
+/// Bytes that wait for a client that does not read, from which on it is left alone.
+const TOO_MUCH: usize = 4 << 20;
+
+/// A client.
+struct Guest {
+    wire: Wire,
+    /// It has said hello, and has not left.
+    is_open: bool,
+    wants_events: bool,
+}
+
+/// Whose a request or a stream is.
+#[derive(Clone, Copy)]
+struct Owner {
+    /// The client's number; `None` if it is gone.
+    guest: Option<u64>,
+    /// What the client calls it.
+    id: u16,
+}
+
+/// A frame that has come.
+struct Come {
+    kind: Kind,
+    id: u16,
+    payload: Vec<u8>,
+}
+
+/// A machine and its clients.
+#[must_use = "it serves clients only when it runs"]
+pub struct Share {
+    machine: Wire,
+    name: String,
+    boot: u32,
+    patience: Duration,
+    listener: UnixListener,
+    guests: BTreeMap<u64, Guest>,
+    owners: BTreeMap<u16, Owner>,
+    last_guest: u64,
+    last_id: u16,
+    heard: Instant,
+    pinged: Instant,
+}
+
+fn come(wire: &mut Wire) -> Result<Vec<Come>, Error> {
+    let frames = wire.receive()?;
+    Ok(frames.into_iter().map(|(kind, id, payload)| Come { kind, id, payload }).collect())
+}
+
+impl Share {
+    /// Returns what shares a session among those who connect to `listener`.
+    ///
+    /// # Errors
+    ///
+    /// The listener can't be waited for.
+    pub fn new(client: Client, listener: UnixListener, patience: Duration) -> Result<Self, Error> {
+        listener.set_nonblocking(true)?;
+        let (machine, name, boot) = client.into_wire()?;
+        let now = Instant::now();
+        Ok(Self {
+            machine,
+            name,
+            boot,
+            patience,
+            listener,
+            guests: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            last_guest: 0,
+            last_id: 0,
+            heard: now,
+            pinged: now,
+        })
+    }
+
+    /// Serves clients until the machine is lost.
+    ///
+    /// # Errors
+    ///
+    /// Always: how the machine was lost.
+    pub fn run(mut self) -> Result<(), Error> {
+        const PING: Duration = Duration::from_secs(1);
+        loop {
+            self.wait()?;
+            for frame in come(&mut self.machine)? {
+                self.heard = Instant::now();
+                self.take_from_machine(frame);
+            }
+            self.accept();
+            self.take_from_guests()?;
+            if self.heard.elapsed() >= self.patience {
+                return Err(Error::Silent(self.heard.elapsed()));
+            }
+            if self.pinged.elapsed() >= PING {
+                self.pinged = Instant::now();
+                self.machine.send(Kind::Ping, 0, &[])?;
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<(), Error> {
+        const TICK: u16 = 500;
+        let flags = |wire: &Wire| {
+            let mut flags = PollFlags::POLLIN;
+            flags.set(PollFlags::POLLOUT, wire.waiting() > 0);
+            flags
+        };
+        let wires = self.guests.values().map(|guest| &guest.wire).chain([&self.machine]);
+        let mut waiting: Vec<PollFd> =
+            wires.map(|wire| PollFd::new(wire.as_fd(), flags(wire))).collect();
+        waiting.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
+        match poll(&mut waiting, PollTimeout::from(TICK)) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Error::Lost(errno.into())),
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            // One that is too many, or that can't be asked without waiting, is closed.
+            if self.guests.len() >= MOST || stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            self.last_guest += 1;
+            let wire = Wire::new(Line::Socket(OwnedFd::from(stream).into()));
+            let guest = Guest { wire, is_open: false, wants_events: false };
+            self.guests.insert(self.last_guest, guest);
+        }
+    }
+
+    fn take_from_machine(&mut self, frame: Come) {
+        let Come { kind, id, payload } = frame;
+        if kind == Kind::Event {
+            for guest in
+                self.guests.values_mut().filter(|guest| guest.is_open && guest.wants_events)
+            {
+                // One that is lost is found when it is read.
+                let _ = guest.wire.send(kind, 0, &payload);
+            }
+            return;
+        }
+        let Some(owner) = self.owners.get(&id).copied() else { return };
+        if kind == Kind::Done {
+            self.owners.remove(&id);
+        }
+        if let Some(guest) = owner.guest.and_then(|number| self.guests.get_mut(&number)) {
+            let _ = guest.wire.send(kind, owner.id, &payload);
+        }
+    }
+
+    fn take_from_guests(&mut self) -> Result<(), Error> {
+        let numbers: Vec<u64> = self.guests.keys().copied().collect();
+        for number in numbers {
+            let Some(guest) = self.guests.get_mut(&number) else { continue };
+            let frames = match come(&mut guest.wire) {
+                Ok(frames) if guest.wire.waiting() <= TOO_MUCH => frames,
+                _ => {
+                    self.give_up(number)?;
+                    self.guests.remove(&number);
+                    continue;
+                }
+            };
+            for frame in frames {
+                self.take_from_guest(number, frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up all that a client has under way.
+    fn give_up(&mut self, number: u64) -> Result<(), Error> {
+        for (id, owner) in &mut self.owners {
+            if owner.guest == Some(number) {
+                owner.guest = None;
+                self.machine.send(Kind::Cancel, *id, &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_from_guest(&mut self, number: u64, frame: Come) -> Result<(), Error> {
+        let Come { kind, id, payload } = frame;
+        let is_open = self.guests.get(&number).is_some_and(|guest| guest.is_open);
+        match kind {
+            Kind::Hello => {
+                self.give_up(number)?;
+                self.hello(number, &payload);
+            }
+            _ if !is_open => {}
+            Kind::Bye => {
+                self.give_up(number)?;
+                self.answer(number, Kind::Done, 0, &[Status::Done as u8]);
+                self.guests.entry(number).and_modify(|guest| guest.is_open = false);
+            }
+            Kind::Ping => {
+                let ids = self.owners.values().filter(|owner| owner.guest == Some(number));
+                let ids = ids.flat_map(|owner| owner.id.to_le_bytes());
+                let pong: Vec<u8> = [0; 4].into_iter().chain(ids).collect();
+                self.answer(number, Kind::Pong, id, &pong);
+            }
+            Kind::Request | Kind::Open => self.begin(number, Come { kind, id, payload })?,
+            Kind::Cancel | Kind::Data | Kind::Grant | Kind::End => {
+                if let Some(ours) = self.ours(number, id) {
+                    self.machine.send(kind, ours, &payload)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, number: u64, payload: &[u8]) {
+        let hello = Hello::parse(payload).filter(Hello::fits);
+        let Some(hello) = hello else {
+            return self.answer(number, Kind::Refused, 0, &[VERSION, VERSION]);
+        };
+        let wants_events = hello.wants & WANTS_EVENTS != 0;
+        self.guests.entry(number).and_modify(|guest| {
+            (guest.is_open, guest.wants_events) = (true, wants_events);
+        });
+        let welcome = welcome(self.boot, &self.name);
+        self.answer(number, Kind::Welcome, 0, &welcome);
+    }
+
+    fn answer(&mut self, number: u64, kind: Kind, id: u16, payload: &[u8]) {
+        if let Some(guest) = self.guests.get_mut(&number) {
+            let _ = guest.wire.send(kind, id, payload);
+        }
+    }
+
+    /// Returns the machine's id for what a client calls `id`.
+    fn ours(&self, number: u64, id: u16) -> Option<u16> {
+        let is_it = |owner: &Owner| owner.guest == Some(number) && owner.id == id;
+        self.owners.iter().find(|(_, owner)| is_it(owner)).map(|(ours, _)| *ours)
+    }
+
+    fn begin(&mut self, number: u64, frame: Come) -> Result<(), Error> {
+        let Come { kind, id, payload } = frame;
+        if id == 0 || self.ours(number, id).is_some() {
+            return Ok(());
+        }
+        if self.owners.len() >= MAX_OPEN {
+            let busy =
+                [&[Status::Busy as u8][..], b"too much is under way, of all clients"].concat();
+            self.answer(number, Kind::Done, id, &busy);
+            return Ok(());
+        }
+        let ours = loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !self.owners.contains_key(&self.last_id) {
+                break self.last_id;
+            }
+        };
+        self.owners.insert(ours, Owner { guest: Some(number), id });
+        self.machine.send(kind, ours, &payload)
+    }
+}

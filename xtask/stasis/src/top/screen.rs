@@ -1,0 +1,139 @@
+//! Draws a machine's [`State`] on a terminal of any size.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Paragraph, Row, Table};
+use stasis_console::text::Size;
+
+use super::state::{Guest, State, Vcpu};
+
+/// A column of a table: its title, its width, and the least width of a terminal that has room for it.
+type Column<T> = (&'static str, u16, u16, fn(&T) -> String);
+
+const GUESTS: &[Column<Guest>] = &[
+    ("guest", 14, 0, |guest| guest.name.clone()),
+    ("state", 8, 0, |guest| guest.state.clone()),
+    ("memory", 10, 0, |guest| Size(guest.memory).to_string()),
+    ("own", 10, 60, |guest| Size(guest.own).to_string()),
+    ("shared", 10, 72, |guest| left(guest.shared)),
+    ("to load", 10, 84, |guest| left(guest.to_load)),
+];
+
+const VCPUS: &[Column<Vcpu>] = &[
+    ("guest", 14, 0, |vcpu| vcpu.guest.clone()),
+    ("vCPU", 4, 0, |vcpu| vcpu.vcpu.to_string()),
+    ("core", 4, 0, |vcpu| vcpu.core.to_string()),
+    ("share", 6, 0, |vcpu| percent(vcpu.share)),
+    ("intr", 7, 48, |vcpu| vcpu.interrupts.to_string()),
+    ("switch", 7, 56, |vcpu| vcpu.switches.to_string()),
+    ("irq", 7, 64, |vcpu| vcpu.irq.to_string()),
+    ("mmio", 7, 72, |vcpu| vcpu.mmio.to_string()),
+    ("sysreg", 7, 80, |vcpu| vcpu.sysreg.to_string()),
+    ("call", 6, 90, |vcpu| vcpu.call.to_string()),
+    ("wait", 7, 98, |vcpu| vcpu.wait.to_string()),
+    ("fault", 6, 106, |vcpu| vcpu.fault.to_string()),
+];
+
+fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+fn left(bytes: u64) -> String {
+    if bytes == 0 { "-".to_owned() } else { Size(bytes).to_string() }
+}
+
+/// Draws it: the cores, the guests, the vCPUs, the last events; what finds no room is left out from the bottom.
+pub(super) fn draw(frame: &mut Frame, state: &State) {
+    let heights = [1, state.cores.len(), state.guests.len() + 2, state.vcpus.len() + 2];
+    let heights = heights.map(|height| Constraint::Length(height.min(u16::MAX.into()) as u16));
+    let [title, cores, guests, vcpus] = heights;
+    let [title, cores, guests, vcpus, events] =
+        Layout::vertical([title, cores, guests, vcpus, Constraint::Min(0)]).areas(frame.area());
+    let about = format!("  over {}.{} s", state.millis / 1000, state.millis % 1000 / 100);
+    let line = Line::from(vec![Span::from(state.machine.clone()).bold(), Span::from(about).dim()]);
+    frame.render_widget(Paragraph::new(line), title);
+    let lines: Vec<Line> =
+        state.cores.iter().map(|core| bar(core.core, core.share, cores)).collect();
+    frame.render_widget(Paragraph::new(lines), cores);
+    let colour = |guest: &Guest| match guest.state.as_str() {
+        "running" => Style::new(),
+        "crashed" | "lost" => Style::new().fg(Color::Red),
+        _ => Style::new().fg(Color::Yellow),
+    };
+    table(frame, guests, GUESTS, &state.guests, colour);
+    table(frame, vcpus, VCPUS, &state.vcpus, |_| Style::new());
+    let lines = state.events.iter().rev().map(|event| Line::from(event.clone()).dim());
+    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), events);
+}
+
+/// Returns a core's line: its share as a bar.
+fn bar(core: u32, share: f64, area: Rect) -> Line<'static> {
+    const WORDS: usize = 16;
+    let room = usize::from(area.width).saturating_sub(WORDS);
+    let full = ((share.clamp(0.0, 1.0) * room as f64).round() as usize).min(room);
+    let colour = if share > 0.9 { Color::Red } else { Color::Green };
+    Line::from(vec![
+        Span::from(format!("core {core:<2} ")),
+        Span::from("█".repeat(full)).fg(colour),
+        Span::from("·".repeat(room - full)).dim(),
+        Span::from(format!(" {:>6}", percent(share))),
+    ])
+}
+
+fn table<T>(
+    frame: &mut Frame,
+    area: Rect,
+    columns: &[Column<T>],
+    rows: &[T],
+    style: impl Fn(&T) -> Style,
+) {
+    let shown = || columns.iter().filter(|(_, _, least, _)| *least <= area.width);
+    let titles = Row::new(shown().map(|(title, ..)| Cell::from(*title)));
+    let rows = rows.iter().map(|row| {
+        Row::new(shown().map(|(_, _, _, text)| Cell::from(text(row)))).style(style(row))
+    });
+    let widths = shown().map(|(_, width, ..)| Constraint::Length(*width));
+    let titles = titles.style(Style::new().add_modifier(Modifier::REVERSED)).top_margin(1);
+    frame.render_widget(Table::new(rows, widths).header(titles), area);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::known;
+    use super::*;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    /// Returns what stands on a terminal of this size.
+    fn drawn(width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, &known())).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn a_terminal_of_40_columns_shows_who_has_the_cores() {
+        let text = drawn(40, 24);
+        for part in ["core 0 ", " 25.0%", "linux", "running", "256.0 MiB", "checkpoint 3"] {
+            assert!(text.contains(part), "{part} is lacking:\n{text}");
+        }
+        assert!(!text.contains("mmio"), "{text}");
+    }
+
+    #[test]
+    fn a_wide_terminal_shows_why_vcpus_exit() {
+        let text = drawn(120, 24);
+        for part in ["mmio", "sysreg", "fault", "to load"] {
+            assert!(text.contains(part), "{part} is lacking:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_without_room_is_drawn_on_without_harm() {
+        for (width, height) in [(1, 1), (0, 0), (200, 2), (7, 50)] {
+            drawn(width, height);
+        }
+    }
+}

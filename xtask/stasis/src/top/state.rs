@@ -1,0 +1,183 @@
+//! [`State`]: what is known of a machine, from the rows of its answers and from its events.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Tables of which a core's share is remembered.
+const HISTORY: usize = 120;
+
+/// Events that are remembered.
+const EVENTS: usize = 100;
+
+/// What a core has done.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub(super) struct Core {
+    pub(super) core: u32,
+    pub(super) share: f64,
+    pub(super) vcpus: u32,
+}
+
+/// What a vCPU has done.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub(super) struct Vcpu {
+    pub(super) guest: String,
+    pub(super) vcpu: u32,
+    pub(super) core: u32,
+    pub(super) share: f64,
+    pub(super) switches: u64,
+    pub(super) interrupts: u64,
+    pub(super) irq: u64,
+    pub(super) mmio: u64,
+    pub(super) sysreg: u64,
+    pub(super) call: u64,
+    pub(super) wait: u64,
+    pub(super) fault: u64,
+}
+
+/// What a guest is.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub(super) struct Guest {
+    pub(super) name: String,
+    pub(super) state: String,
+    pub(super) memory: u64,
+    pub(super) own: u64,
+    pub(super) shared: u64,
+    pub(super) to_load: u64,
+}
+
+/// What is known of a machine.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The machine in words.
+    pub(super) machine: String,
+    /// Milliseconds that the last table is about.
+    pub(super) millis: u64,
+    /// The last table's cores.
+    pub(super) cores: Vec<Core>,
+    /// The last table's vCPUs.
+    pub(super) vcpus: Vec<Vcpu>,
+    /// The guests.
+    pub(super) guests: Vec<Guest>,
+    /// The shares of each core in the tables until now, in thousandths, the oldest first.
+    pub(super) history: BTreeMap<u32, VecDeque<u64>>,
+    /// The last events in words, the oldest first.
+    pub(super) events: VecDeque<String>,
+    /// The rows of the table that comes, and the bytes of a line that is not whole.
+    coming: Vec<Value>,
+    begun: Vec<u8>,
+    /// The same of the list of guests.
+    listed: Vec<Value>,
+    begun_list: Vec<u8>,
+}
+
+/// Adds the whole lines of what has come to `rows`, as JSON.
+fn add_lines(begun: &mut Vec<u8>, bytes: &[u8], rows: &mut Vec<Value>) {
+    begun.extend_from_slice(bytes);
+    while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
+        let line: Vec<u8> = begun.drain(..=end).collect();
+        rows.extend(serde_json::from_slice::<Value>(&line));
+    }
+}
+
+/// Returns the rows that are of this kind.
+fn of_kind<T: for<'d> Deserialize<'d>>(rows: &[Value]) -> Vec<T> {
+    rows.iter().filter_map(|row| T::deserialize(row).ok()).collect()
+}
+
+impl State {
+    /// Returns what is known of a machine at first: what it is, in words.
+    pub(super) fn new(machine: &str) -> Self {
+        Self { machine: machine.to_owned(), ..Self::default() }
+    }
+
+    /// Takes a part of the tables.
+    pub(super) fn tables(&mut self, bytes: &[u8]) {
+        add_lines(&mut self.begun, bytes, &mut self.coming);
+    }
+
+    /// Makes the table that has come the last one. Returns its rows; `None` if none has come.
+    pub(super) fn settle(&mut self) -> Option<Value> {
+        let first = self.coming.iter().rposition(|row| row["milliseconds"].is_u64())?;
+        let rows = self.coming.split_off(first);
+        self.coming.clear();
+        self.millis = rows[0]["milliseconds"].as_u64().unwrap_or(0);
+        self.vcpus = of_kind(&rows);
+        self.cores = of_kind(&rows[..rows.len() - self.vcpus.len()]);
+        for core in &self.cores {
+            let history = self.history.entry(core.core).or_default();
+            history.push_back((core.share * 1000.0) as u64);
+            history.drain(..history.len().saturating_sub(HISTORY));
+        }
+        Some(Value::Array(rows))
+    }
+
+    /// Takes a part of the list of guests.
+    pub(super) fn list(&mut self, bytes: &[u8]) {
+        add_lines(&mut self.begun_list, bytes, &mut self.listed);
+    }
+
+    /// Makes the list that has come the guests. Returns its rows.
+    pub(super) fn end_list(&mut self) -> Value {
+        let rows = std::mem::take(&mut self.listed);
+        self.guests = of_kind(&rows);
+        Value::Array(rows)
+    }
+
+    /// Takes an event, and returns it as JSON.
+    pub(super) fn event(&mut self, event: &str) -> Value {
+        let value: Value = serde_json::from_str(event).unwrap_or_default();
+        let of = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        let words = match value["event"].as_str() {
+            Some("guest") => format!("{}: {}", of("guest"), of("state")),
+            Some("checkpoint") => {
+                format!("{}: checkpoint {} \"{}\"", of("guest"), value["number"], of("name"))
+            }
+            Some("notice") => format!("{}: {}", of("guest"), of("text")),
+            _ => event.to_owned(),
+        };
+        self.events.push_back(words);
+        self.events.drain(..self.events.len().saturating_sub(EVENTS));
+        value
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    const TABLE: &str = "{\"milliseconds\":1000}\n{\"core\":0,\"share\":0.250,\"vcpus\":1}\n\
+        {\"guest\":\"linux\",\"vcpu\":0,\"core\":0,\"share\":0.250,\"switches\":1,\"interrupts\":2,\"irq\":3,\
+        \"mmio\":4,\"sysreg\":5,\"call\":6,\"wait\":7,\"fault\":8}\n";
+
+    /// Returns a machine of which something is known.
+    pub(in super::super) fn known() -> State {
+        let mut state = State::new("Stasis 0.1.0 on a board");
+        let (first, second) = TABLE.as_bytes().split_at(60);
+        state.tables(first);
+        state.tables(second);
+        assert_eq!(state.settle().unwrap().as_array().unwrap().len(), 3);
+        state.list(b"{\"number\":0,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":1,\"memory\":268435456,\"own\":268435456,\"shared\":0,\"to_load\":0,\"cores\":[0]}\n");
+        state.end_list();
+        state.event(r#"{"event":"checkpoint","guest":"linux","number":3,"name":"morning"}"#);
+        state
+    }
+
+    #[test]
+    fn rows_that_come_in_pieces_are_a_table() {
+        let state = known();
+        assert_eq!((state.cores.len(), state.vcpus.len(), state.guests.len()), (1, 1, 1));
+        assert_eq!((state.vcpus[0].fault, state.cores[0].share), (8, 0.25));
+        assert_eq!(state.history[&0], [250]);
+        assert_eq!(state.events, ["linux: checkpoint 3 \"morning\""]);
+    }
+
+    #[test]
+    fn what_is_no_row_changes_nothing() {
+        let mut state = known();
+        state.tables(b"nonsense\n{\"milliseconds\":\"x\"}\n");
+        assert_eq!(state.settle(), None);
+        assert_eq!(state.vcpus.len(), 1);
+    }
+}
