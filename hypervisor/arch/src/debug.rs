@@ -1,4 +1,5 @@
-//! Self-hosted debug (DDI 0487, D2): breakpoints, watchpoints, the OS lock. EL2 takes no debug exceptions.
+//! Self-hosted debug (DDI 0487, D2): breakpoints, watchpoints, the OS lock. EL2 takes the debug exceptions of a guest that a debugger outside of it has,
+//! and no others.
 //!
 //! The debug registers are many, and few guests use them. So they are [lent](crate::world::Loaded::lend_debug) to the loaded guest when it accesses
 //! one, or when it is loaded with any of them in use. Until then its accesses trap. While the registers are not lent, nothing is enabled in them,
@@ -8,19 +9,27 @@
 //! external debugger's (HDE, INTdis: DDI 0487, D24.3), by which a guest could halt a core, or take EL2's interrupts from it. So the debug registers
 //! are lent only to a guest whose own lock is unlocked. The accesses of a guest whose lock is locked are answered from its record, and no event is
 //! enabled.
+//!
+//! A debugger outside of the guest, who wants to stop it, [takes](crate::world::Loaded::debug_from_outside) the registers for a turn. The guest's accesses
+//! trap then, and are answered from its record, and debug exceptions come to EL2 (MDCR_EL2.TDE). What the guest has set acts again when it has them
+//! back.
 
 use core::arch::asm;
 use stasis_state::vcpu::Debug;
 
 /// MDCR_EL2.TDA: accesses to the debug registers trap.
 const TRAPS: u64 = 1 << 9;
+/// MDCR_EL2.TDE: debug exceptions of EL1 and EL0 come to EL2, also that of BRK. All accesses to the debug registers trap then, too.
+const EXCEPTIONS: u64 = 1 << 8;
 /// MDCR_EL2.TDOSA, always set: accesses to the OS lock, the OS double lock and DBGPRCR_EL1 trap. A guest that set the double lock would take debug
 /// exceptions from every guest on this core, and nothing saves it.
 pub(crate) const TDOSA: u64 = 1 << 10;
 /// DBGCLAIMCLR_EL1: all eight tags.
 const CLAIM_TAGS: u64 = 0xff;
 /// MDSCR_EL1.SS, KDE and MDE: without them no debug event becomes an exception.
-const EVENTS: u64 = 1 | 1 << 13 | 1 << 15;
+const EVENTS: u64 = 1 | KDE | 1 << 15;
+/// MDSCR_EL1.KDE: debug exceptions of the exception level that takes them are enabled.
+const KDE: u64 = 1 << 13;
 
 /// Opens the OS lock and the OS double lock, whatever a firmware has left there, and makes the guest's accesses to the debug registers trap. Called
 /// once, before a guest runs on this core.
@@ -52,14 +61,16 @@ pub(crate) fn keep() {
     }
 }
 
-/// Writes MDCR_EL2.TDA: `traps` is [`TRAPS`] or 0.
+/// Writes MDCR_EL2.TDA and TDE: `traps` has [`TRAPS`] and [`EXCEPTIONS`], or one, or none.
 ///
 /// # Safety
 ///
-/// If `traps` is not [`TRAPS`], the debug registers are those of the guest that is loaded.
+/// If `traps` is 0, the debug registers are those of the guest that is loaded.
 unsafe fn set_traps(traps: u64) {
-    let others = mrs!("mdcr_el2") & !TRAPS;
-    // SAFETY: MDCR_EL2.TDA decides what traps from EL1 and EL0 alone, and the guest finds there what is its own, by the caller.
+    let others = mrs!("mdcr_el2") & !(TRAPS | EXCEPTIONS);
+    // SAFETY: 1. MDCR_EL2.TDA decides what traps from EL1 and EL0 alone, and the guest finds there what is its own, by the caller. 2. TDE sends
+    // exceptions of EL1 and EL0 to EL2, whose vector for them is that of an exit. EL2 itself takes none: PSTATE.D is set there, and MDSCR_EL1.KDE
+    // is clear while TDE is set.
     unsafe { msr!("mdcr_el2", others | traps) };
 }
 
@@ -115,8 +126,9 @@ macro_rules! lent {
         /// The debug registers are those of the guest that is loaded from here on.
         unsafe fn load_all(registers: &$Record) {
             let (breakpoints, watchpoints) = pairs();
-            // SAFETY: debug exceptions are not taken at EL2 (MDCR_EL2.TDE is clear, KDE acts at EL1), so these registers act in the guest alone, and
-            // have its own values, by the caller. MDSCR_EL1 comes last: it enables the others.
+            // SAFETY: these registers act in the guest alone, for EL2 takes no debug exceptions of its own: while MDCR_EL2.TDE is clear, none comes from
+            // EL2, and while it is set, KDE is clear. They have the values that are meant for this guest, by the caller. MDSCR_EL1 comes last: it
+            // enables the others.
             unsafe {
                 $( load!($home $name, registers, breakpoints, watchpoints); )*
                 msr!("mdscr_el1", *registers.mdscr_el1);
@@ -192,6 +204,24 @@ pub(crate) unsafe fn lend(registers: &Debug) {
         msr!("dbgclaimclr_el1", CLAIM_TAGS);
         load_all(registers);
         set_traps(0);
+        asm!("isb", options(nostack, preserves_flags));
+    }
+}
+
+/// Loads the debug registers with what a debugger outside of the loaded guest wants: `registers`, of which MDSCR_EL1.SS and MDE count, and the pairs.
+/// The guest's accesses trap from then on, and its debug exceptions come to EL2.
+///
+/// # Safety
+///
+/// A vCPU is loaded on this core, and what it has of the debug registers is in its record.
+#[cold]
+pub(crate) unsafe fn take_for_debugger(registers: &Debug) {
+    debug_assert!(*registers.mdscr_el1 & KDE == 0, "EL2 would take debug exceptions of its own");
+    // SAFETY: 1. `set_traps`: the traps are set, so the guest does not see the registers. They come first: no event is enabled before its exception
+    // comes to EL2. 2. `load_all`: the values are meant for the guest that is loaded, by the caller, whose own are not lost.
+    unsafe {
+        set_traps(TRAPS | EXCEPTIONS);
+        load_all(registers);
         asm!("isb", options(nostack, preserves_flags));
     }
 }

@@ -58,10 +58,21 @@ pub struct Surroundings {
 /// other vCPU gets any of that.
 #[must_use]
 pub struct Loaded {
-    /// Whether the debug registers are the vCPU's, so that its accesses to them do not trap: see [`debug`].
-    debug_is_lent: bool,
+    /// Who has the debug registers: see [`debug`].
+    debug: DebugOwner,
     /// Makes the type not [`Send`].
     this_core: PhantomData<*mut ()>,
+}
+
+/// Owner of the debug registers while a vCPU is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DebugOwner {
+    /// Nobody: nothing is enabled in them, and the vCPU's accesses trap.
+    Nobody,
+    /// The vCPU, whose accesses do not trap.
+    Vcpu,
+    /// A debugger outside of the guest. The vCPU's accesses trap, and its debug exceptions come to EL2.
+    Debugger,
 }
 
 impl Stage2Active {
@@ -77,7 +88,7 @@ impl Stage2Active {
         unsafe { switch::load_system(vcpu.system) };
         fp::load(vcpu.fp);
         timer::load_virtual(counter_offset, vcpu.system);
-        let mut loaded = Loaded { debug_is_lent: false, this_core: PhantomData };
+        let mut loaded = Loaded { debug: DebugOwner::Nobody, this_core: PhantomData };
         loaded.lend_debug_if_used(vcpu.debug);
         loaded
     }
@@ -134,11 +145,11 @@ impl Loaded {
     /// has them already, or if its OS lock is locked.
     #[inline]
     pub fn lend_debug(&mut self, registers: &Debug) -> bool {
-        let lends = !self.debug_is_lent && *registers.os_lock == 0;
+        let lends = self.debug == DebugOwner::Nobody && *registers.os_lock == 0;
         if lends {
             // SAFETY: `self` is proof that a vCPU is loaded on this core.
             unsafe { debug::lend(registers) };
-            self.debug_is_lent = true;
+            self.debug = DebugOwner::Vcpu;
         }
         lends
     }
@@ -146,16 +157,34 @@ impl Loaded {
     /// Saves the debug registers and takes them back, if the vCPU has them. Its accesses to them trap from then on.
     #[inline]
     pub fn take_back_debug(&mut self, registers: &mut Debug) {
-        if core::mem::take(&mut self.debug_is_lent) {
+        if self.debug == DebugOwner::Vcpu {
+            self.debug = DebugOwner::Nobody;
             debug::take_back(registers);
         }
+    }
+
+    /// Gives the debug registers to a debugger outside of the guest until the vCPU is unloaded. They get the values in `wanted`, of which the pairs
+    /// and MDSCR_EL1.SS and MDE count. What the vCPU has of them goes into its own record, `registers`. Its debug exceptions, also those of BRK, end
+    /// its entry from then on.
+    #[cold]
+    pub fn debug_from_outside(&mut self, registers: &mut Debug, wanted: &Debug) {
+        self.take_back_debug(registers);
+        // SAFETY: 1. `self` is proof that a vCPU is loaded on this core. 2. What it had of the debug registers is in its record, for they were just
+        // taken back, or were not lent.
+        unsafe { debug::take_for_debugger(wanted) };
+        self.debug = DebugOwner::Debugger;
+    }
+
+    /// Returns whether a debugger outside of the guest has the debug registers: the vCPU's are in its record.
+    pub fn is_debugged_from_outside(&self) -> bool {
+        self.debug == DebugOwner::Debugger
     }
 }
 
 impl Drop for Loaded {
     #[inline]
     fn drop(&mut self) {
-        if self.debug_is_lent {
+        if self.debug != DebugOwner::Nobody {
             debug::keep();
         }
     }

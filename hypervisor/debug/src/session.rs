@@ -13,16 +13,19 @@ use crate::plan::Stop;
 use crate::points::Kind;
 use crate::target::{Target, thread_of};
 
-/// Bytes of the buffer that a session needs for gdb's packets: room for one that writes all general registers.
+/// Most bytes of a packet of gdb's: room for one that writes all general registers.
 pub const PACKET_BYTES: usize = 4096;
 
 /// Bytes of answers that can wait: an answer is at most twice as long as what is in it, and a little.
 const ANSWER_BYTES: usize = 2 * PACKET_BYTES + 64;
 
+/// Bytes of the buffer that a session needs.
+pub const BUFFER_BYTES: usize = PACKET_BYTES + ANSWER_BYTES;
+
 /// Answers on their way to gdb.
 #[derive(Debug)]
-struct Answers {
-    bytes: [u8; ANSWER_BYTES],
+struct Answers<'a> {
+    bytes: &'a mut [u8],
     taken: usize,
     len: usize,
 }
@@ -31,7 +34,7 @@ struct Answers {
 #[derive(Debug)]
 struct Full;
 
-impl Connection for Answers {
+impl Connection for Answers<'_> {
     type Error = Full;
 
     fn write(&mut self, byte: u8) -> Result<(), Full> {
@@ -45,7 +48,7 @@ impl Connection for Answers {
     }
 }
 
-impl Answers {
+impl Answers<'_> {
     fn waiting(&self) -> &[u8] {
         &self.bytes[self.taken..self.len]
     }
@@ -72,7 +75,7 @@ pub enum End {
     Protocol,
 }
 
-type Stub<'a, M> = GdbStubStateMachine<'a, Target<M>, Answers>;
+type Stub<'a, M> = GdbStubStateMachine<'a, Target<M>, Answers<'a>>;
 type Next<'a, M> = Result<Stub<'a, M>, GdbStubError<Infallible, Full>>;
 
 /// A debugger's visit to a guest.
@@ -84,11 +87,12 @@ pub struct Session<'a, M: Machine> {
 }
 
 impl<'a, M: Machine> Session<'a, M> {
-    /// Returns a visit that has just begun. The guest stands still. `buffer` has [`PACKET_BYTES`].
-    pub fn new(machine: M, buffer: &'a mut [u8]) -> Self {
+    /// Returns a visit that has just begun. The guest stands still.
+    pub fn new(machine: M, buffer: &'a mut [u8; BUFFER_BYTES]) -> Self {
         let mut target = Target::new(machine);
-        let answers = Answers { bytes: [0; ANSWER_BYTES], taken: 0, len: 0 };
-        let stub = GdbStub::builder(answers).with_packet_buffer(buffer).build();
+        let (packet, bytes) = buffer.split_at_mut(PACKET_BYTES);
+        let answers = Answers { bytes, taken: 0, len: 0 };
+        let stub = GdbStub::builder(answers).with_packet_buffer(packet).build();
         let stub = stub.ok().and_then(|stub| stub.run_state_machine(&mut target).ok());
         Self { target, stub, end: End::Protocol }
     }
@@ -96,6 +100,11 @@ impl<'a, M: Machine> Session<'a, M> {
     /// Returns the guest.
     pub fn machine(&mut self) -> &mut M {
         &mut self.target.machine
+    }
+
+    /// Ends the session, whatever its state, and returns the guest.
+    pub fn into_machine(self) -> M {
+        self.target.machine
     }
 
     /// Returns why the session has ended, if it has. There may still be [answers](Self::answers).
@@ -120,7 +129,7 @@ impl<'a, M: Machine> Session<'a, M> {
         }
     }
 
-    fn connection(&mut self) -> Option<&mut Answers> {
+    fn connection(&mut self) -> Option<&mut Answers<'a>> {
         Some(match self.stub.as_mut()? {
             Stub::Idle(stub) => stub.borrow_conn(),
             Stub::Running(stub) => stub.borrow_conn(),

@@ -65,6 +65,10 @@ pub trait Host {
     /// Adjusts the debug registers to the OS lock, which the vCPU has written: takes them back into `registers` if the vCPU has them and has locked
     /// it, and lends them if the vCPU has unlocked it and uses them.
     fn os_lock_changed(&mut self, registers: &mut Debug);
+    /// Returns whether a debugger outside of the guest has the debug registers, so that the vCPU's own are in its record.
+    fn is_debugged(&self) -> bool {
+        false
+    }
     /// Returns the machine's time, in seconds since 1970.
     fn wall_time(&self) -> u64;
     /// Returns the outbox for what must be done outside of the guest. The caller of the guest's logic empties it and carries it out.

@@ -93,6 +93,11 @@ pub fn undefined(core: &mut Core, el1: &mut impl El1Registers) {
     take_synchronous(core, el1, syndrome(ESR::EC::Unknown));
 }
 
+/// Answers an exception that has come to EL2 in the place of EL1, with `esr`, by taking it there. It is none that writes FAR_EL1.
+pub fn pass_on(core: &mut Core, el1: &mut impl El1Registers, esr: u64) {
+    take_synchronous(core, el1, esr);
+}
+
 /// Returns a syndrome of `class` without an ISS. IL is 1 for all that is injected here: an abort whose ISV is 0, and an unknown reason.
 fn syndrome(class: FieldValue<u64, ESR::Register>) -> u64 {
     (class + ESR::IL::SET).value

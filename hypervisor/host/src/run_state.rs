@@ -16,6 +16,8 @@ pub enum RunState {
     Running,
     /// The guest stands still until a person lets it go on.
     Paused,
+    /// The guest stands still until its debugger lets it go on.
+    Debugged,
     /// The guest stands still until there is memory for what it writes.
     Starved,
     /// The guest has switched its machine off, or a person has stopped it.
@@ -40,6 +42,12 @@ pub enum Misfit {
         guest: String,
         /// What it is doing.
         state: RunState,
+    },
+    /// `gdb` of a guest that has a debugger.
+    #[error("guest \"{guest}\" has a debugger already")]
+    HasDebugger {
+        /// The guest's name.
+        guest: String,
     },
     /// `unpause` of a guest that is not paused.
     #[error("guest \"{guest}\" is {}, not paused", .state.name())]
@@ -99,6 +107,7 @@ impl RunState {
         match self {
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Debugged => "debugged",
             Self::Starved => "waiting",
             Self::Off | Self::Reset => "off",
             Self::Crashed => "crashed",
@@ -109,7 +118,7 @@ impl RunState {
 
     /// Returns whether the guest goes on from where it is, now or when it is unpaused.
     pub fn is_alive(self) -> bool {
-        matches!(self, Self::Running | Self::Paused | Self::Starved)
+        matches!(self, Self::Running | Self::Paused | Self::Debugged | Self::Starved)
     }
 
     /// Returns whether something is to be done about a guest that has stopped by itself: nothing if a command has started it again
@@ -149,6 +158,15 @@ impl RunState {
         }
     }
 
+    /// Returns the state of a guest that a debugger begins to have, which `has_debugger` already or not.
+    pub fn debugged(self, guest: &str, has_debugger: bool) -> Result<Self, Misfit> {
+        match self {
+            _ if has_debugger => Err(Misfit::HasDebugger { guest: guest.into() }),
+            Self::Running | Self::Paused | Self::Starved => Ok(Self::Debugged),
+            state => Err(Misfit::NotRunning { guest: guest.into(), state }),
+        }
+    }
+
     /// Returns the state after `unpause`.
     pub fn unpaused(self, guest: &str) -> Result<Self, Misfit> {
         match self {
@@ -169,7 +187,7 @@ impl RunState {
     /// Returns the state after `stop`.
     pub fn stopped(self, guest: &str) -> Result<Self, Misfit> {
         match self {
-            Self::Running | Self::Paused | Self::Starved => Ok(Self::Off),
+            Self::Running | Self::Paused | Self::Debugged | Self::Starved => Ok(Self::Off),
             state => Err(Misfit::NotAlive { guest: guest.into(), state }),
         }
     }
@@ -178,7 +196,7 @@ impl RunState {
     pub fn check_start(self, guest: &str) -> Result<(), Misfit> {
         match self {
             Self::Off | Self::Reset | Self::Crashed | Self::Lost => Ok(()),
-            Self::Running | Self::Paused | Self::Starved => {
+            Self::Running | Self::Paused | Self::Debugged | Self::Starved => {
                 Err(Misfit::Alive { guest: guest.into(), state: self })
             }
             Self::Removed => Err(Misfit::Removed { guest: guest.into() }),

@@ -273,6 +273,34 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
+    /// Reads what a guest, with its caches on or off, has stored last.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if the memory has no such bytes, or they are not there yet.
+    pub fn read_past_caches(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
+        let bytes = offset..offset.saturating_add(into.len());
+        self.check_there(bytes.clone())?;
+        self.raw.clean_and_invalidate(bytes);
+        self.raw.read(offset, into)
+    }
+
+    /// Writes bytes so that a guest that stands still sees them when it goes on, with its caches on or off, as data and as instructions.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::read_past_caches`], or there is no frame for a page that others have, too.
+    pub fn write_past_caches(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
+        let all = offset..offset.saturating_add(bytes.len());
+        self.check_there(all.clone())?;
+        // What is in the caches may be older than what a guest has stored past them.
+        self.raw.clean_and_invalidate(all.clone());
+        self.write(offset, bytes)?;
+        self.raw.clean_and_invalidate(all);
+        M::invalidate_instructions();
+        Ok(())
+    }
+
     /// Returns the number of 32 bits that a guest, with its caches on or off, has stored last at `offset`.
     ///
     /// # Errors

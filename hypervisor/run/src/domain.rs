@@ -6,6 +6,8 @@
 //! everywhere, a core's [`Roster`].
 
 mod cards;
+mod debug;
+mod debugged;
 pub mod devices;
 mod errands;
 mod fetch;
@@ -27,6 +29,7 @@ mod wait;
 
 pub use cards::Card;
 use cards::Missed;
+pub use debugged::Debugged;
 pub(crate) use frozen::room_for;
 pub use frozen::{Frozen, Prepared};
 pub use loading::{Lacking, NoTable};
@@ -86,6 +89,8 @@ pub struct Resident {
     /// What the guest is doing.
     pub state: RunState,
     ram: Ram,
+    /// The debugger that has the guest, if there is one.
+    debugger: debug::MaybeDebugger,
     /// Translation of the guest; `None` once the guest was removed.
     stage2: Option<Translation>,
 }
@@ -252,7 +257,13 @@ impl Domain {
             name,
             vcpus,
             gate: Gate::new(state == RunState::Running),
-            resident: Lock::new(Resident { guest, state, ram, stage2: Some(stage2) }),
+            resident: Lock::new(Resident {
+                guest,
+                state,
+                ram,
+                debugger: None,
+                stage2: Some(stage2),
+            }),
             last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
             turns: Turns::new(),
             shared,

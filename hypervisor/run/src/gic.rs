@@ -140,6 +140,16 @@ impl ThisCore {
         self.0.distributor.is_active(VIRTUAL_TIMER)
     }
 
+    /// Calls `with` while no interrupt is signalled to the vCPU that is loaded on this core.
+    pub fn hushed<R>(&self, with: impl FnOnce() -> R) -> R {
+        let is_on = self.0.virtual_interface.hush();
+        let result = with();
+        if is_on {
+            self.0.virtual_interface.signal();
+        }
+        result
+    }
+
     /// Returns whether `interrupt` is the GIC's maintenance interrupt.
     #[inline(always)]
     pub fn is_maintenance(&self, interrupt: Acknowledged) -> bool {

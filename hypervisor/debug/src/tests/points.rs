@@ -1,5 +1,6 @@
 //! Breakpoints and watchpoints as register values.
 
+use crate::plan::{Action, Plan};
 use crate::points::{Kind, Lacking, Limits, Pair, Points, Watchpoint};
 
 const LIMITS: Limits = Limits { breakpoints: 2, watchpoints: 2 };
@@ -71,4 +72,18 @@ fn an_access_reported_beside_a_watchpoint_is_the_nearest_ones() {
 fn the_cpu_says_how_many_there_are() {
     // A Cortex-A72: six breakpoints, four watchpoints.
     assert_eq!(Limits::of(0x1030_5106), Limits { breakpoints: 6, watchpoints: 4 });
+}
+
+#[test]
+fn a_plan_enables_what_it_needs_and_never_exceptions_of_el2() {
+    let mut plan = Plan::default();
+    assert!(!plan.needs_registers(0), "the guest has its own");
+    plan.points.add_breakpoint(0x1000, LIMITS).unwrap();
+    plan.actions[1] = Action::Step;
+    let registers = plan.registers(0);
+    assert_eq!((registers.dbgbvr[0], registers.dbgbcr[0]), (0x1000, 0x1e7));
+    assert_eq!((registers.dbgbcr[1], registers.dbgwcr[0]), (0, 0));
+    // MDE alone, and with SS; never KDE.
+    assert_eq!(*registers.mdscr_el1, 1 << 15);
+    assert_eq!(*plan.registers(1).mdscr_el1, 1 << 15 | 1);
 }

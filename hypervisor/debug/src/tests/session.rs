@@ -6,13 +6,13 @@ use std::string::String;
 use super::{LEN, Model, RAM};
 use crate::plan::{Action, Stop};
 use crate::points::Kind;
-use crate::session::{End, PACKET_BYTES, Session};
+use crate::session::{BUFFER_BYTES, End, Session};
 
 /// Sends packets to a guest, and returns the last answer, without its frame.
 struct Gdb<'a>(Session<'a, &'a mut Model>);
 
 impl<'a> Gdb<'a> {
-    fn new(model: &'a mut Model, buffer: &'a mut [u8]) -> Self {
+    fn new(model: &'a mut Model, buffer: &'a mut [u8; BUFFER_BYTES]) -> Self {
         let mut gdb = Self(Session::new(model, buffer));
         assert_eq!(gdb.ask("QStartNoAckMode"), "OK");
         gdb.raw(b"+");
@@ -66,7 +66,7 @@ fn plain(answer: &str) -> String {
 
 macro_rules! gdb {
     ($gdb:ident, $model:ident) => {
-        let mut buffer = [0; PACKET_BYTES];
+        let mut buffer = [0; BUFFER_BYTES];
         let mut $gdb = Gdb::new(&mut $model, &mut buffer);
     };
 }

@@ -4,6 +4,7 @@
 //! [`crate::mmio`], [`crate::psci`] and [`crate::sysreg`].
 
 mod access;
+mod debug;
 mod describe;
 mod pair;
 mod skip;
@@ -15,6 +16,7 @@ mod writeback;
 mod tests;
 
 pub use access::Access;
+pub use debug::{DebugException, debug_exception};
 pub use describe::{Description, EncodingName, describe};
 pub use skip::skip_instruction;
 pub use syndrome::FaultKind;

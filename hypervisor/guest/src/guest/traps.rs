@@ -223,7 +223,9 @@ impl Guest {
         let Exited { index, vcpu, host, .. } = exited;
         let now = self.clock.now(host.counter());
         let Vcpu { core, system, debug, identity, .. } = &mut **vcpu;
-        match sysreg::handle(access, &mut sysreg::Vcpu { core, system, debug, identity, now }) {
+        let debug_is_kept = host.is_debugged();
+        let mut vcpu_state = sysreg::Vcpu { core, system, debug, debug_is_kept, identity, now };
+        match sysreg::handle(access, &mut vcpu_state) {
             // Maintenance by set and way acts on this core's caches alone, as on any machine. A vCPU stays on its core for its life, so nothing more
             // is needed.
             sysreg::Outcome::Done | sysreg::Outcome::CleanAll => {}

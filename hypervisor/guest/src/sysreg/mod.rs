@@ -27,8 +27,10 @@ pub struct Vcpu<'a> {
     /// Record of the vCPU's system registers. Only those are used that are not in the hardware while the vCPU is loaded: ACTLR_EL1 and the physical
     /// timer.
     pub system: &'a mut SystemRegisters,
-    /// Debug registers of the vCPU: the OS lock, and the others while it is locked.
+    /// Debug registers of the vCPU: the OS lock, and the others while it is locked, or while they are kept there.
     pub debug: &'a mut Debug,
+    /// Whether the vCPU's debug registers are in its record, whatever its OS lock is: a debugger outside of the guest has the hardware's.
+    pub debug_is_kept: bool,
     /// ID registers that the vCPU is shown.
     pub identity: &'a Identity,
     /// CNTVCT of the guest, in ticks, which is its CNTPCT, too.
@@ -154,7 +156,7 @@ fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
     const DEBUG: u16 = 2;
     let (op0, ..) = split(encoding);
     if op0 == DEBUG
-        && *vcpu.debug.os_lock != 0
+        && (vcpu.debug_is_kept || *vcpu.debug.os_lock != 0)
         && let Some(register) = while_locked(split(encoding), vcpu.identity)
     {
         return register;

@@ -7,6 +7,7 @@ struct Records {
     core: Core,
     system: SystemRegisters,
     debug: Debug,
+    debug_is_kept: bool,
     identity: Identity,
 }
 
@@ -21,6 +22,7 @@ impl Records {
             core: Core::default(),
             system: SystemRegisters::default(),
             debug: Debug::default(),
+            debug_is_kept: false,
             identity,
         }
     }
@@ -31,6 +33,7 @@ impl Records {
             core: &mut self.core,
             system: &mut self.system,
             debug: &mut self.debug,
+            debug_is_kept: self.debug_is_kept,
             identity: &self.identity,
             now: 1000,
         };
@@ -251,4 +254,16 @@ proptest! {
             prop_assert!(may_change || *x == value);
         }
     }
+}
+
+#[test]
+fn what_a_debugger_keeps_from_the_vcpu_is_in_its_record_although_its_os_lock_is_unlocked() {
+    const DBGBVR0: u16 = sysreg(2, 0, 0, 0, 4);
+    let mut vcpu = Records::new();
+    *vcpu.debug.os_lock = 0;
+    assert_eq!(vcpu.write(DBGBVR0, 5), Outcome::Undefined { hidden: false });
+    vcpu.debug_is_kept = true;
+    assert_eq!(vcpu.write(DBGBVR0, 5), Outcome::Done);
+    assert_eq!(vcpu.debug.dbgbvr[0], 5);
+    assert_eq!(vcpu.read(DBGBVR0), 5);
 }

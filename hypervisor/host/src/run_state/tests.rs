@@ -1,10 +1,10 @@
-use super::RunState::{Crashed, Lost, Off, Paused, Removed, Reset, Running, Starved};
+use super::RunState::{Crashed, Debugged, Lost, Off, Paused, Removed, Reset, Running, Starved};
 use super::*;
 use alloc::string::ToString;
 use stasis_devices::device::Verdict;
 use stasis_guest::stop::Crash;
 
-const ALL: [RunState; 8] = [Running, Paused, Starved, Off, Reset, Crashed, Lost, Removed];
+const ALL: [RunState; 9] = [Running, Paused, Debugged, Starved, Off, Reset, Crashed, Lost, Removed];
 
 /// Asserts which states a command refuses, and in which words.
 fn refuses<T>(command: impl Fn(RunState) -> Result<T, Misfit>, expected: &[(RunState, &str)]) {
@@ -23,6 +23,7 @@ fn a_guest_that_runs_can_be_paused_and_no_other() {
         |state| state.paused("rt"),
         &[
             (Paused, "guest \"rt\" is paused"),
+            (Debugged, "guest \"rt\" is debugged"),
             (Off, "guest \"rt\" is off"),
             (Reset, "guest \"rt\" is off"),
             (Crashed, "guest \"rt\" is crashed"),
@@ -39,6 +40,7 @@ fn a_guest_that_is_paused_can_go_on_and_no_other() {
         |state| state.unpaused("rt"),
         &[
             (Running, "guest \"rt\" is running, not paused"),
+            (Debugged, "guest \"rt\" is debugged, not paused"),
             (Starved, "guest \"rt\" is waiting, not paused"),
             (Off, "guest \"rt\" is off, not paused"),
             (Reset, "guest \"rt\" is off, not paused"),
@@ -56,6 +58,7 @@ fn a_guest_that_runs_and_hears_its_power_key_can_be_asked_to_shut_down() {
     for (hears, expected) in [(true, None), (false, Some((Running, deaf)))] {
         let mut refused = vec![
             (Paused, "guest \"rt\" is paused"),
+            (Debugged, "guest \"rt\" is debugged"),
             (Starved, "guest \"rt\" is waiting"),
             (Off, "guest \"rt\" is off"),
             (Reset, "guest \"rt\" is off"),
@@ -92,6 +95,7 @@ fn a_guest_that_is_alive_is_not_started_anew_by_start() {
         &[
             (Running, "guest \"rt\" is running; restart starts it again"),
             (Paused, "guest \"rt\" is paused; restart starts it again"),
+            (Debugged, "guest \"rt\" is debugged; restart starts it again"),
             (Starved, "guest \"rt\" is waiting; restart starts it again"),
             (Removed, "guest \"rt\" is not there any more"),
         ],
@@ -148,4 +152,25 @@ fn a_guest_is_resumed_as_it_was_stored() {
 fn a_guest_waits_for_a_person_unless_it_starts_by_itself() {
     assert_eq!(RunState::made(true), Running);
     assert_eq!(RunState::made(false), Paused);
+}
+
+#[test]
+fn a_debugger_stops_a_guest_that_is_alive_and_has_no_other_debugger() {
+    for state in [Running, Paused, Starved] {
+        assert_eq!(state.debugged("rt", false), Ok(Debugged));
+        let refused = state.debugged("rt", true).unwrap_err().to_string();
+        assert_eq!(refused, "guest \"rt\" has a debugger already");
+    }
+    refuses(
+        |state| state.debugged("rt", false),
+        &[
+            (Debugged, "guest \"rt\" is debugged"),
+            (Off, "guest \"rt\" is off"),
+            (Reset, "guest \"rt\" is off"),
+            (Crashed, "guest \"rt\" is crashed"),
+            (Lost, "guest \"rt\" is lost"),
+            (Removed, "guest \"rt\" is removed"),
+        ],
+    );
+    assert_eq!(Debugged.stopped("rt"), Ok(Off));
 }

@@ -4,7 +4,7 @@
 //! per-CPU aliases behind them stand elsewhere on some machines.
 
 use stasis_vgic::{ActivePriorities, Control, ListRegister, MachineControl, State};
-use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 use tock_registers::register_bitfields;
 
 use super::encoding::{self, GICH_HCR, GICH_LR, GICH_VMCR};
@@ -77,6 +77,19 @@ impl VirtualInterfaceControl {
     #[inline(always)]
     pub fn write_control(&self, control: Control) {
         self.frame.at(HCR).write(encoding::hcr(control));
+    }
+
+    /// Signals no interrupt to the guest until [`Self::signal`]: clears GICH_HCR.En. Returns whether it was set.
+    pub fn hush(&self) -> bool {
+        let hcr = self.frame.at(HCR);
+        let is_on = hcr.is_set(GICH_HCR::En);
+        hcr.modify(GICH_HCR::En::CLEAR);
+        is_on
+    }
+
+    /// Signals interrupts to the guest again: sets GICH_HCR.En.
+    pub fn signal(&self) {
+        self.frame.at(HCR).modify(GICH_HCR::En::SET);
     }
 
     /// Returns how many interrupts the guest has ended that were in no list register, modulo 32: GICH_HCR.EOICount.

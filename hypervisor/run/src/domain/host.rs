@@ -1,5 +1,6 @@
 //! The core that a vCPU is loaded on, as the [`Host`] of the guest's logic.
 
+use super::debug::Wanted;
 use super::errands::Errands;
 use super::lock::Unlocked;
 use super::{Domain, VcpuPlace};
@@ -37,6 +38,8 @@ pub struct RunningOn<'a> {
     turn_ends: u64,
     /// Whether EL2's timer must be set, since one of these times has changed.
     timer_is_stale: bool,
+    /// What a debugger outside of the guest wants of the vCPU, if it has the debug registers.
+    pub debugger: Option<Wanted>,
     /// Whether devices were served since the vCPU entered its guest last.
     was_served: bool,
     /// What is left to do outside of the guest.
@@ -65,6 +68,7 @@ impl<'a> RunningOn<'a> {
             look_at: NEVER,
             turn_ends,
             timer_is_stale: true,
+            debugger: None,
             was_served: false,
             errands: Errands::none(domain),
         }
@@ -325,6 +329,10 @@ impl Host for RunningOn<'_> {
             0 => self.loaded.lend_debug_if_used(registers),
             _ => self.loaded.take_back_debug(registers),
         }
+    }
+
+    fn is_debugged(&self) -> bool {
+        self.loaded.is_debugged_from_outside()
     }
 
     fn wall_time(&self) -> u64 {

@@ -11,6 +11,7 @@ use crate::roster::Kept;
 use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
+use stasis_debug::plan::Stop;
 use stasis_guest::exit::{self, Syndrome, WordAccess};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
@@ -19,13 +20,15 @@ use stasis_hw::gic::Acknowledged;
 use stasis_vgic::VcpuMask;
 
 /// Reason why a vCPU has left its guest.
-enum Left<'a> {
+pub(super) enum Left<'a> {
     /// An exit that is not answered at once.
     Exit(Syndrome, MaybeLocked<'a>),
     /// A physical interrupt, or none any more, which is not answered at once.
     Interrupt(Taken, Unlocked),
     /// The exit was answered, and this core must decide anew.
     Answered(Locked<'a>),
+    /// The guest stops for its debugger.
+    Debugged(Stop, Locked<'a>),
 }
 
 /// What became of an exit at the first look.
@@ -66,7 +69,11 @@ impl Domain {
                 resident = self.lock(unlocked);
                 continue;
             }
-            let leaves = match self.enter(unlocked, vcpu, host) {
+            let left = match host.debugger {
+                None => self.enter(unlocked, vcpu, host),
+                Some(wanted) => self.enter_debugged(wanted, unlocked, vcpu, host),
+            };
+            let leaves = match left {
                 Left::Exit(syndrome, lock) => {
                     let next;
                     (next, resident) = self.answer_exit(lock, vcpu, syndrome, host);
@@ -91,6 +98,10 @@ impl Domain {
                         Next::Reset => Leaves::Stopped(Stopped::Reset),
                         Next::Crashed(crash) => Leaves::Stopped(Stopped::Crash(crash)),
                     }
+                }
+                Left::Debugged(stop, locked) => {
+                    resident = locked;
+                    Leaves::Debugged(stop)
                 }
                 Left::Answered(locked) => {
                     resident = locked;

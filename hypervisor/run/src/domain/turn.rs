@@ -5,9 +5,11 @@ use super::host::RunningOn;
 use super::lock::{Locked, Unlocked};
 use super::{Domain, Resident, VcpuPlace, vmid};
 use crate::gic::ThisCore;
+use crate::roster;
 use core::sync::atomic::Ordering;
 use stasis_arch::world::{Loaded, Registers, Surroundings};
 use stasis_arch::{mmu, timer};
+use stasis_debug::plan::Stop;
 use stasis_guest::Vcpu;
 use stasis_guest::clock::NEVER;
 use stasis_guest::stop::Stopped;
@@ -39,6 +41,8 @@ pub(super) enum Leaves {
     Stopped(Stopped),
     /// The guest waits for memory.
     Starved,
+    /// The guest stops for its debugger.
+    Debugged(Stop),
 }
 
 impl Domain {
@@ -67,6 +71,7 @@ impl Domain {
                         let mut host = RunningOn::new(self, place, loaded, gic, until);
                         host.note_offset(offset, &resident.guest, now);
                         host.begin(&mut resident.guest, &mut vcpu, now);
+                        host.debugger = resident.watch(index, &mut host.loaded, &mut vcpu.debug);
                         place.stats.begin(now);
                         let (leaves, resident) =
                             self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
@@ -86,7 +91,7 @@ impl Domain {
         let after = match leaves {
             Leaves::ForOthers => return After::Decided,
             Leaves::Asleep => return After::Anything,
-            Leaves::Unwanted | Leaves::VcpuOff => After::Anything,
+            Leaves::Unwanted | Leaves::VcpuOff | Leaves::Debugged(_) => After::Anything,
             Leaves::Stopped(how) => After::Stopped(how),
             Leaves::Starved => After::Starved,
         };
@@ -110,8 +115,12 @@ impl Domain {
         let VcpuPlace { index, roster, .. } = *place;
         let mut guard = self.lock(Unlocked::at_begin_of_turn());
         let resident = &mut *guard;
+        let resident_stays = resident.stays(index);
         let Resident { guest, state, stage2, .. } = resident;
         let stage2 = stage2.as_ref().filter(|_| *state == RunState::Running)?;
+        if resident_stays {
+            return None;
+        }
         let serror_pending = match guest.power_on(index, vcpu)? {
             power if *power.serror_pending != 0 => {
                 *power.serror_pending = 0;
@@ -151,6 +160,10 @@ impl Domain {
             Leaves::Stopped(how) => {
                 self.set_state(&mut resident, RunState::stopped_by_itself(how));
             }
+            Leaves::Debugged(stop) if resident.state == RunState::Running => {
+                resident.note_stop(stop);
+                self.set_state(&mut resident, RunState::Debugged);
+            }
             // Another vCPU may have stopped the guest meanwhile.
             Leaves::Starved if resident.state == RunState::Running => {
                 self.set_state(&mut resident, RunState::Starved);
@@ -175,7 +188,13 @@ impl Domain {
         if errands.outbox.has_work {
             self.news.announce();
         }
-        if matches!(leaves, Leaves::Stopped(_) | Leaves::Starved | Leaves::VcpuOff) {
+        if matches!(leaves, Leaves::Debugged(_)) {
+            roster::wake_console();
+        }
+        if matches!(
+            leaves,
+            Leaves::Stopped(_) | Leaves::Starved | Leaves::VcpuOff | Leaves::Debugged(_)
+        ) {
             // The other vCPUs see that the guest is off, or take over the devices' deadlines.
             self.kick_all();
         }

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use anyhow::{Context, Result, bail};
 use stasis_debug::Machine;
-use stasis_debug::session::{End, PACKET_BYTES, Session};
+use stasis_debug::session::{BUFFER_BYTES, End, PACKET_BYTES, Session};
 
 /// Serves the debugger at the other end of `input` and `output` until it leaves.
 ///
@@ -12,7 +12,7 @@ use stasis_debug::session::{End, PACKET_BYTES, Session};
 ///
 /// The connection is lost, or what comes is not of gdb's protocol.
 pub fn serve(machine: impl Machine, input: &mut impl Read, output: &mut impl Write) -> Result<()> {
-    let mut buffer = [0; PACKET_BYTES];
+    let mut buffer = [0; BUFFER_BYTES];
     let mut session = Session::new(machine, &mut buffer);
     let mut bytes = [0; PACKET_BYTES];
     loop {
