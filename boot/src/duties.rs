@@ -1,7 +1,7 @@
 //! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
 
 use crate::work::Work;
-use crate::{care, channel, console, disks, loading, notes, starved, terminal};
+use crate::{care, channel, console, debug, disks, loading, notes, starved, terminal};
 use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
@@ -35,7 +35,7 @@ impl Chores for Console<'_, '_> {
     }
 
     fn duty(&mut self) -> bool {
-        starved::serve(self.0.task) | care::serve(self.0)
+        starved::serve(self.0.task) | debug::serve(self.0.task) | care::serve(self.0)
     }
 
     fn load(&mut self) -> bool {

@@ -17,6 +17,7 @@ mod channel;
 mod checkpoint;
 mod clone;
 mod console;
+mod debug;
 mod devices;
 mod disks;
 mod duties;

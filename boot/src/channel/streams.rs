@@ -5,6 +5,7 @@ use super::desk::Desk;
 use super::transfer::{Get, Put};
 use super::with;
 use crate::console::commands::find;
+use crate::debug;
 use crate::work::Work;
 use alloc::boxed::Box;
 use alloc::format;
@@ -63,6 +64,9 @@ pub fn open(name: &str) -> Result<Box<dyn Endpoint>, (Status, String)> {
             let domain = find(guest).map_err(|why| (Status::Failed, why))?;
             Ok(Box::new(Attach::new(domain)))
         }
+        [Some("gdb"), Some(guest), None, _] => {
+            debug::open(guest).map_err(|why| (Status::Failed, why))
+        }
         [Some("get"), Some(which), None, _] => Ok(Box::new(Get::new(which))),
         [Some("put"), Some(_), Some(length), None] if length.parse::<u64>().is_ok() => {
             Ok(Box::new(Put))
@@ -71,7 +75,7 @@ pub fn open(name: &str) -> Result<Box<dyn Endpoint>, (Status, String)> {
         _ => Err((
             Status::Mistyped,
             format!(
-                "no stream \"{name}\"; there are: attach GUEST, get CHECKPOINT, put NAME BYTES, echo"
+                "no stream \"{name}\"; there are: attach GUEST, gdb GUEST, get CHECKPOINT, put NAME BYTES, echo"
             ),
         )),
     }

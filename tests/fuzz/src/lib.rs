@@ -6,6 +6,7 @@ pub mod boot;
 pub mod channel;
 pub mod checkpoint;
 pub mod distributor;
+pub mod gdb;
 pub mod maps;
 pub mod partition;
 pub mod store;

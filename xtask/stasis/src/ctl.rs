@@ -7,7 +7,7 @@ pub mod attach;
 mod bar;
 pub mod connect;
 mod events;
-mod stream;
+pub(crate) mod stream;
 mod transfer;
 mod wait;
 
@@ -38,7 +38,7 @@ It ends with 0 if it is done; 1: refused, or failed; 2: mistyped; 3: nobody answ
 pub struct Address {
     /// Where the machine's channel is; else the environment's STASIS_TO says it
     #[arg(long, value_name = "unix:PATH|tcp:HOST:PORT|DEVICE")]
-    to: Option<Target>,
+    pub to: Option<Target>,
     /// Bits per second of a serial device [default: 115200]
     #[arg(long, value_name = "N", value_parser = baud_from)]
     baud: Option<u32>,

@@ -1,29 +1,45 @@
-//! `stasis gdb`: a debugger on a guest in a checkpoint.
+//! `stasis gdb`: a debugger on a guest of a machine that runs, or in a checkpoint.
 //!
-//! [`checkpoint`] is the guest as `stasis_debug` wants it, [`listen`] waits for a debugger, or starts one, and [`serve`] carries bytes between both.
+//! [`listen`] waits for a debugger, or starts one. Of a machine, its packets go through the [channel](crate::ctl) as they are, and EL2 answers them. A guest
+//! in a [`checkpoint`] is answered for here, by [`serve`].
 
 mod checkpoint;
 mod listen;
 mod serve;
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, bail};
 use clap::Args;
 
-use self::listen::Listen;
+use self::listen::{Debugger, Listen};
+use crate::ctl::stream::Carried;
+use crate::ctl::{Address, coded};
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
-CHECKPOINT is a file, or DISK WHICH. Without --listen, gdb-multiarch is started, or what --debugger names; what stands
-behind -- goes to it, such as the program with the guest's symbols. Of a Linux that was stored, its functions have names.
+With --to, the guest of a machine that runs is debugged, and goes on when the debugger leaves. Else it is in a CHECKPOINT, which is a file, or DISK
+WHICH, and nothing can be changed.
 
-With --listen, connect a debugger yourself: `target remote HOST:PORT` or `target remote PATH`. lldb: `gdb-remote PORT`.";
+Without --listen, gdb-multiarch is started, or what --debugger names; what stands behind -- goes to it, such as the program with the guest's symbols.
+Of a Linux in a checkpoint, functions have names without one. With --listen, connect a debugger yourself: `target remote HOST:PORT` or `target remote
+PATH`. lldb: `gdb-remote PORT`.";
 
 /// What the command takes.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// A checkpoint: FILE, or DISK WHICH
-    #[arg(num_args = 1..=2, required = true, value_name = "CHECKPOINT")]
+    /// With --to the name or the number of a guest; else a checkpoint: FILE, or DISK WHICH
+    #[arg(num_args = 1..=2, required = true, value_name = "GUEST|CHECKPOINT")]
     words: Vec<String>,
+    #[command(flatten)]
+    machine: Address,
+    #[command(flatten)]
+    debugger: Choice,
+}
+
+/// Which debugger is used, and how it comes.
+#[derive(Args, Debug)]
+struct Choice {
     /// Where a debugger connects, in the place of one that is started
     #[arg(long, value_name = "tcp:HOST:PORT|unix:PATH|stdio")]
     listen: Option<Listen>,
@@ -35,16 +51,45 @@ pub struct Arguments {
     arguments: Vec<String>,
 }
 
+impl Choice {
+    /// Returns the debugger, which has connected. `symbols` is given to one that is started without a file.
+    fn connect(&self, symbols: Option<&Path>) -> Result<Debugger> {
+        match &self.listen {
+            Some(listen) => listen.accept(),
+            None => listen::start(&self.debugger, &self.arguments, symbols),
+        }
+    }
+}
+
 /// Runs the command until the debugger leaves.
 ///
 /// # Errors
 ///
-/// The checkpoint can't be read, nobody can listen there, or there is no debugger.
+/// The checkpoint can't be read, the machine or the guest is not there, nobody can listen there, or there is no debugger.
 pub fn main(arguments: Arguments) -> Result<()> {
-    let Arguments { words, listen, debugger, arguments } = arguments;
+    let Arguments { words, machine, debugger } = arguments;
+    if machine.to.is_some() {
+        let [guest] = &words[..] else {
+            bail!("with --to, one guest is named: {}", words.join(" "))
+        };
+        return on_machine(guest, &machine, &debugger);
+    }
     let mut loaded = crate::checkpoint::only(&words)?;
-    checkpoint::with(&mut loaded, |machine, symbols| match listen {
-        Some(listen) => listen.serve(machine),
-        None => listen::start(&debugger, &arguments, symbols, machine),
+    checkpoint::with(&mut loaded, |stored, symbols| {
+        let mut connected = debugger.connect(symbols)?;
+        let served = serve::serve(stored, &mut connected.input, &mut connected.output);
+        let ended = connected.wait();
+        served.and(ended)
     })
+}
+
+/// Lets a debugger talk with a machine until one of them ends it.
+fn on_machine(guest: &str, machine: &Address, debugger: &Choice) -> Result<()> {
+    // Ask the machine first: a debugger that starts, and has nobody to talk with, says less.
+    let mut client = machine.connect(false)?;
+    let Debugger { input, output, child } = debugger.connect(None)?;
+    let id = client.open(&format!("gdb {guest}")).map_err(coded)?;
+    let carried = Carried::new(id, None).run_between(&mut client, input, output).map(drop);
+    let ended = child.map_or(Ok(()), listen::wait);
+    carried.and(ended)
 }

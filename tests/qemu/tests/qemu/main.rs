@@ -12,6 +12,7 @@ mod contained;
 mod conversion;
 mod crossing;
 mod damage;
+mod debug;
 mod devices;
 mod disks;
 mod examples;
@@ -194,6 +195,10 @@ fn main() -> ExitCode {
             a_kernel_whose_pages_the_cpu_has_not_is_named,
             a_kernel_with_pages_of_16_kib_finds_them_and_goes_nowhere_without,
             no_archive_is_named;
+        debug:
+            gdb_stops_steps_and_leaves_a_guest_which_notices_nothing,
+            a_guest_that_is_debugged_is_stored_without_its_breakpoints,
+            gdb_sees_both_vcpus_of_a_linux_and_interrupts_it;
         devices:
             a_devices_interrupts_reach_its_guest_while_others_have_its_core,
             a_device_that_cannot_be_given_is_named,

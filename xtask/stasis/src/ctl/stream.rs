@@ -21,7 +21,7 @@ pub(super) fn main(address: &Address, name: &str) -> Result<()> {
 }
 
 /// How a stream has come to its end.
-pub(super) enum Outcome {
+pub enum Outcome {
     /// The machine has ended it.
     Ended,
     /// The person has left it, or nobody reads what comes.
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
 }
 
 /// A stream, and what is on its way to the machine.
-pub(super) struct Carried {
+pub struct Carried {
     id: u16,
     /// The keys of a person, who can leave; `None` where the input is no terminal.
     keys: Option<Keys>,
@@ -41,18 +41,33 @@ pub(super) struct Carried {
 
 impl Carried {
     /// Returns a stream that was opened, at its beginning.
-    pub(super) fn new(id: u16, keys: Option<Keys>) -> Self {
+    pub fn new(id: u16, keys: Option<Keys>) -> Self {
         Self { id, keys, pending: Vec::new(), has_input: true, is_ended: false, has_left: false }
     }
 
-    /// Carries bytes until one side ends the stream.
+    /// Carries bytes between the stream and this process's input and output, until one side ends the stream.
     ///
     /// # Errors
     ///
     /// The session is lost, or the machine has ended the stream with an error.
-    pub(super) fn run(mut self, client: &mut Client) -> Result<Outcome> {
-        // The standard library's has a buffer, which poll does not know of.
-        let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    pub fn run(self, client: &mut Client) -> Result<Outcome> {
+        // The standard library's have buffers, of which poll does not know.
+        let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        self.run_between(client, input, output)
+    }
+
+    /// Carries bytes between the stream and two files, as [`Self::run`] does.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::run`].
+    pub fn run_between(
+        mut self,
+        client: &mut Client,
+        mut input: File,
+        mut output: File,
+    ) -> Result<Outcome> {
         loop {
             let has_come = self.wait(client, &input)?;
             if has_come {
@@ -63,7 +78,7 @@ impl Carried {
             }
             self.send(client)?;
             while let Some(message) = client.next(Some(Instant::now())).map_err(coded)? {
-                if let Some(outcome) = self.take(message)? {
+                if let Some(outcome) = self.take(message, &mut output)? {
                     return Ok(outcome);
                 }
             }
@@ -114,11 +129,10 @@ impl Carried {
     }
 
     /// Takes a message of the machine's. Returns how the stream has ended, if it has.
-    fn take(&self, message: Message) -> Result<Option<Outcome>> {
+    fn take(&self, message: Message, output: &mut File) -> Result<Option<Outcome>> {
         match message {
             Message::Data { id, bytes } if id == self.id => {
-                let mut out = io::stdout();
-                let is_read = out.write_all(&bytes).and_then(|()| out.flush()).is_ok();
+                let is_read = output.write_all(&bytes).is_ok();
                 Ok((!is_read).then_some(Outcome::Left))
             }
             Message::Done { id, status, why } if id == self.id => match status {

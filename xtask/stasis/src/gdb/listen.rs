@@ -1,18 +1,18 @@
 //! Waiting for a debugger, or starting one.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{SigSet, Signal};
-use stasis_debug::Machine;
 
-use super::serve::serve;
 use crate::report;
 
 /// A place where a debugger connects.
@@ -49,24 +49,68 @@ impl fmt::Display for Listen {
     }
 }
 
-impl Listen {
-    /// Waits for a debugger, and serves it until it leaves.
+/// A connection to a debugger, which is read and written as a file is.
+pub struct Debugger {
+    /// What comes from it.
+    pub input: File,
+    /// What goes to it.
+    pub output: File,
+    /// The debugger, if it was started.
+    pub child: Option<Child>,
+}
+
+impl Debugger {
+    fn of(stream: impl Into<OwnedFd>) -> Result<Self> {
+        let input = File::from(stream.into());
+        let output = input.try_clone().context("the debugger is lost")?;
+        Ok(Self { input, output, child: None })
+    }
+
+    /// Closes the connection, and waits until a debugger that was started has ended.
     ///
     /// # Errors
     ///
-    /// Nobody can listen there, or the connection is lost.
-    pub fn serve(&self, machine: impl Machine) -> Result<()> {
+    /// It has failed.
+    pub fn wait(self) -> Result<()> {
+        let Self { input, output, child } = self;
+        drop((input, output));
+        child.map_or(Ok(()), wait)
+    }
+}
+
+/// Waits until a debugger has ended. Nobody talks with it any more.
+///
+/// # Errors
+///
+/// It has failed.
+pub fn wait(mut debugger: Child) -> Result<()> {
+    let status = debugger.wait().context("the debugger is lost")?;
+    ensure!(status.success(), "the debugger has failed: {status}");
+    Ok(())
+}
+
+impl Listen {
+    /// Waits for a debugger.
+    ///
+    /// # Errors
+    ///
+    /// Nobody can listen there.
+    pub fn accept(&self) -> Result<Debugger> {
         let cannot = || format!("cannot listen at {self}");
         let tell = |at: &dyn fmt::Display| report::step(format_args!("target remote {at}"));
         match self {
-            Self::Stdio => serve(machine, &mut io::stdin().lock(), &mut io::stdout().lock()),
+            Self::Stdio => {
+                let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+                let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+                Ok(Debugger { input, output, child: None })
+            }
             Self::Tcp(address) => {
                 let listener = TcpListener::bind(address).with_context(cannot)?;
                 tell(&listener.local_addr().with_context(cannot)?);
                 let (stream, _) = listener.accept().with_context(cannot)?;
                 // Each answer is waited for.
                 stream.set_nodelay(true).with_context(cannot)?;
-                serve(machine, &mut &stream, &mut &stream)
+                Debugger::of(stream)
             }
             Self::Unix(path) => {
                 let listener = UnixListener::bind(path).with_context(cannot)?;
@@ -74,24 +118,18 @@ impl Listen {
                 let accepted = listener.accept();
                 // The path is of no use to anybody else, and would be in the way next time.
                 let _ = std::fs::remove_file(path);
-                let (stream, _) = accepted.with_context(cannot)?;
-                serve(machine, &mut &stream, &mut &stream)
+                Debugger::of(accepted.with_context(cannot)?.0)
             }
         }
     }
 }
 
-/// Starts a debugger with these arguments, and with the guest's symbols if it is given no file, and serves it until it ends.
+/// Starts a debugger with these arguments, and with the guest's symbols if it is given no file, and waits until it has connected.
 ///
 /// # Errors
 ///
-/// There is no such debugger, it fails, or the connection is lost.
-pub fn start(
-    debugger: &str,
-    arguments: &[String],
-    symbols: Option<&Path>,
-    machine: impl Machine,
-) -> Result<()> {
+/// There is no such debugger, or it has ended before.
+pub fn start(debugger: &str, arguments: &[String], symbols: Option<&Path>) -> Result<Debugger> {
     let folder = tempfile::tempdir().context("cannot make a folder for a socket")?;
     let path = folder.path().join("gdb");
     let cannot = || format!("cannot listen at {}", path.display());
@@ -100,12 +138,8 @@ pub fn start(
     // Ctrl-C is the debugger's. It was started before, and so does not inherit this.
     let interrupt = SigSet::from(Signal::SIGINT);
     interrupt.thread_block().context("cannot leave Ctrl-C to the debugger")?;
-    let served =
-        accept(&listener, &mut child).and_then(|stream| serve(machine, &mut &stream, &mut &stream));
-    let status = child.wait().context("the debugger is lost")?;
-    served?;
-    ensure!(status.success(), "{debugger} has failed: {status}");
-    Ok(())
+    let stream = accept(&listener, &mut child)?;
+    Ok(Debugger { child: Some(child), ..Debugger::of(stream)? })
 }
 
 fn spawn(
@@ -135,7 +169,7 @@ fn spawn(
 /// # Errors
 ///
 /// It has ended before.
-fn accept(listener: &UnixListener, child: &mut Child) -> Result<std::os::unix::net::UnixStream> {
+fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
     use std::thread::sleep;
     use std::time::Duration;
 

@@ -1,0 +1,5 @@
+//! Packets of gdb's to a guest.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stasis_fuzz::gdb::run(data));

@@ -1,0 +1,173 @@
+//! A real gdb on guests that run: `stasis gdb GUEST --to unix:PATH`.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use stasis_guests::workload::Model;
+use stasis_qemu_tests::guests::ticks;
+use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::stasis::Stasis;
+use xtask::qemu::ChannelSocket;
+
+use crate::linux::{machine, shell};
+
+/// Starts `stasis gdb` on a guest, and gdb with a file of symbols, if there is one, and with these commands. Returns what both say.
+fn gdb(
+    socket: &ChannelSocket,
+    guest: &str,
+    symbols: Option<&Path>,
+    commands: &[&str],
+) -> Result<String> {
+    let mut tool = Command::new("timeout");
+    tool.arg("240").arg(std::env::current_exe()?);
+    tool.env(crate::AS_TOOL, "1").args(["gdb", guest, "--to"]).arg(socket.target());
+    tool.args(["--", "-q", "-nx", "-batch"]);
+    tool.args(symbols);
+    for one in ["set language c", "set remotetimeout 60"].iter().chain(commands) {
+        tool.args(["-ex", one]);
+    }
+    let output = tool.output().context("cannot start the tool")?;
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok(said)
+}
+
+/// Checks that `said` has all of these words, in this order.
+fn has(said: &str, words: &[&str]) -> Result<()> {
+    let mut rest = said;
+    for word in words {
+        let Some(at) = rest.find(word) else { anyhow::bail!("no \"{word}\" in:\n{said}") };
+        rest = &rest[at + word.len()..];
+    }
+    Ok(())
+}
+
+/// Returns the state of a guest, as the console's list has it.
+fn is(stasis: &mut Stasis, guest: &str, state: &str) -> Result<()> {
+    let lines = stasis.command("guests")?;
+    let line = lines.iter().find(|line| line.contains(guest));
+    ensure!(line.is_some_and(|line| line.contains(state)), "not {state}: {lines:#?}");
+    Ok(())
+}
+
+pub fn gdb_stops_steps_and_leaves_a_guest_which_notices_nothing(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let elf = Built::get()?.guests.join("counter");
+    let mut stasis = lab.machine().guest("counter")?.channel(&socket).boot()?;
+    let mut model = Model::new();
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut model, 2)?;
+    let said = gdb(
+        &socket,
+        "counter",
+        Some(&elf),
+        &[
+            "info threads",
+            "break *counter_wait",
+            "continue",
+            "stepi",
+            "stepi",
+            "p/x $pc",
+            "delete",
+            "watch *(unsigned long*)&counter::LAST_TIME",
+            "continue",
+            "info breakpoints",
+            "delete",
+            "p/x $vbar_el1 & 0x7ff",
+            "detach",
+        ],
+    )?;
+    has(
+        &said,
+        &[
+            "Thread 1.1 (vCPU)",
+            "Breakpoint 1, 0x0000000040080800 in counter_wait ()",
+            "0x40080808",
+            "Hardware watchpoint 2",
+            "Old value = ",
+            "New value = ",
+            "breakpoint already hit 1 time",
+            "= 0x0",
+            "detached",
+        ],
+    )?;
+    // It prints faults of its registers and of its time by itself.
+    ticks(&mut stasis.qemu.console, &mut model, 3)?;
+    stasis.detach()?;
+    is(&mut stasis, "counter", "running")?;
+    stasis.quit()
+}
+
+pub fn a_guest_that_is_debugged_is_stored_without_its_breakpoints(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let elf = Built::get()?.guests.join("counter");
+    let disk = lab.disk()?;
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).channel(&socket).boot()?;
+    let mut model = Model::new();
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut model, 2)?;
+    stasis.detach()?;
+    // gdb waits at a prompt of its own while the checkpoint is made.
+    let fifo = lab.path("go");
+    let made = Command::new("mkfifo").arg(&fifo).status().context("cannot make a pipe")?;
+    ensure!(made.success(), "mkfifo has failed");
+    let wait = format!("shell cat {} > /dev/null", fifo.display());
+    let said = std::thread::scope(|scope| {
+        let commands = ["hbreak counter_wait", "continue", wait.as_str(), "continue", "detach"];
+        let (socket, elf) = (&socket, &elf);
+        let debugger = scope.spawn(move || gdb(socket, "counter", Some(elf), &commands));
+        let stored = stored_while_debugged(&mut stasis);
+        std::fs::write(&fifo, b"go").context("gdb does not wait")?;
+        stored.and(debugger.join().expect("it returns"))
+    })?;
+    has(&said, &["counter_wait ()", "counter_wait ()", "detached"])?;
+    stasis.resume("held")?;
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut model, 3)?;
+    stasis.detach()?;
+    stasis.quit()
+}
+
+/// Stores the guest once it stands at gdb's breakpoint, and returns nothing.
+fn stored_while_debugged(stasis: &mut Stasis) -> Result<String> {
+    for _ in 0..200 {
+        if is(stasis, "counter", "debugged").is_ok() {
+            stasis.checkpoint("counter", "held")?;
+            return Ok(String::new());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    anyhow::bail!("the guest is not debugged")
+}
+
+pub fn gdb_sees_both_vcpus_of_a_linux_and_interrupts_it(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let mut stasis = machine(lab, 2)?.channel(&socket).boot()?;
+    stasis.attach("linux")?;
+    shell(&mut stasis, "true")?;
+    let said = gdb(
+        &socket,
+        "linux",
+        None,
+        &[
+            "info threads",
+            "thread 2",
+            "p/x $ttbr1_el1 != 0",
+            "x/2i $pc",
+            "set $wanted = $vbar_el1 + 0x280",
+            "hbreak *$wanted",
+            "continue",
+            "p $pc == $wanted",
+            "delete",
+            "stepi",
+            "p $pc == $wanted",
+            "detach",
+        ],
+    )?;
+    has(&said, &["Thread 1.2 (vCPU)", "$1 = 0x1", "=> 0xffff", "$2 = 1", "$3 = 0", "detached"])?;
+    let lines = shell(&mut stasis, "echo still $((6*7))")?;
+    ensure!(lines.iter().any(|line| line.contains("still 42")), "{lines:#?}");
+    stasis.detach()?;
+    stasis.quit()
+}
