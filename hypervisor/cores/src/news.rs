@@ -100,6 +100,12 @@ impl Notice {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// Returns whether the notice was left, and leaves it. The caller holds the lock.
+    #[inline(always)]
+    pub fn is_left(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Takes the notice, and returns whether it was left. The caller holds the lock.
     #[inline(always)]
     pub fn take(&self) -> bool {

@@ -200,6 +200,12 @@ impl Packed {
         FIELDS::LEVEL.read(self.0) as u8
     }
 
+    /// Returns whether the interrupt is of group 1.
+    #[inline]
+    pub(crate) fn is_group1(self) -> bool {
+        FIELDS::GROUP1.is_set(self.0)
+    }
+
     /// Returns whether a physical interrupt ends with this one.
     #[inline(always)]
     pub(crate) fn is_hardware(self) -> bool {

@@ -17,6 +17,7 @@ use crate::interface::Control;
 use crate::irq::{Cause, FIRST_SPI, SGIS};
 use crate::list_register::{Packed, State};
 use crate::place::Place;
+use crate::queue::level;
 use crate::sgi::sgi_of;
 use crate::vcpus::VcpuMask;
 use crate::vgic::{MAX_LIST_REGISTERS, Resident, Vgic, VirtualCpu};
@@ -157,7 +158,10 @@ impl Vgic {
             Some(n) => {
                 let cpu = &mut self.cpus[vcpu];
                 cpu.found[n] = if cpu.is_over(n) { State::Inactive } else { hw.read_state(n) };
-                self.refilled(vcpu, n).ok_or(1u32 << n)?
+                match self.cpus[vcpu].resent(n) {
+                    Some(written) => written,
+                    None => self.refilled(vcpu, n).ok_or(1u32 << n)?,
+                }
             }
             None => self.newly_filled(vcpu, intid, hw)?,
         };
@@ -291,6 +295,30 @@ impl Vgic {
 }
 
 impl VirtualCpu {
+    /// Offers the SGI in list register `n`, whose state was found, once more, if the same source has sent it again and nothing else about it has changed:
+    /// then the fold and the offer take the source out of the records, and that is all. Returns the number if the list register must be written; `None`,
+    /// and does nothing, if it is another case.
+    #[inline]
+    fn resent(&mut self, n: usize) -> Option<Option<usize>> {
+        let Resident { intid, cause: Cause::Source(source), .. } = self.residents[n] else {
+            return None;
+        };
+        let (sgi, offered, found) = (usize::from(intid), self.offered[n], self.found[n]);
+        let is_same = self.state.sgi_src[sgi] == 1 << source
+            && level(self.state.priv_prio[sgi]) == offered.level()
+            && (*self.state.priv_group >> sgi & 1 != 0) == offered.is_group1();
+        let was_single = !offered.with_state(State::Inactive).matters();
+        let is_apart = self.residents.len() == 1 || self.is_in_order(n, offered.level(), intid);
+        if !is_same || !was_single || !is_apart || found.is_active() || offered.is_active() {
+            return None;
+        }
+        self.state.sgi_src[sgi] = 0;
+        self.changed = Changed::Nothing;
+        let was_taken = found == State::Inactive;
+        self.taken += u64::from(was_taken);
+        Some(was_taken.then_some(n))
+    }
+
     /// Returns whether the guest is known to have ended the interrupt in list register `n`: its physical interrupt has come again.
     #[inline]
     fn is_over(&self, n: usize) -> bool {

@@ -1,10 +1,10 @@
 //! The loop of a loaded vCPU: entries into its guest, and exits.
 
-use super::Domain;
 use super::first_write::Answer;
 use super::host::RunningOn;
 use super::lock::{Locked, MaybeLocked, Unlocked};
 use super::turn::Leaves;
+use super::{Domain, VcpuPlace};
 use crate::gic;
 use crate::interrupts::{self, Taken};
 use crate::roster::Kept;
@@ -284,8 +284,10 @@ impl Domain {
         host: &mut RunningOn,
     ) -> (Unlocked, Option<Taken>) {
         let taken = interrupts::sort(interrupt, &host.gic);
-        if !matches!(taken, Taken::Timer) {
-            return (unlocked, Some(taken));
+        match taken {
+            Taken::Timer => {}
+            Taken::Own => return self.take_kick(unlocked, host),
+            Taken::Other(_) => return (unlocked, Some(taken)),
         }
         let Some(now) = host.note_timer() else { return (unlocked, Some(taken)) };
         let mut resident = self.lock(unlocked);
@@ -294,6 +296,27 @@ impl Domain {
         let Some(due) = due else { return (unlocked, Some(taken)) };
         host.tick_by(due);
         host.set_timer(&unlocked);
+        (unlocked, None)
+    }
+
+    /// Answers a kick, if it was sent for the vCPU's list registers alone. Whoever wants something else from now on sends a kick of its own.
+    #[inline]
+    fn take_kick(&self, unlocked: Unlocked, host: &mut RunningOn) -> (Unlocked, Option<Taken>) {
+        let VcpuPlace { roster, hold, takes_over, .. } = host.place;
+        let is_left_to_do =
+            roster.must_decide() || self.must_leave() || hold.is_wanted() || self.news.is_there();
+        if is_left_to_do {
+            return (unlocked, Some(Taken::Own));
+        }
+        let mut resident = self.lock(unlocked);
+        let guest = &mut resident.guest;
+        let steps = guest.clock.is_stepped() || guest.crash().is_some();
+        if steps || takes_over.is_left() || resident.ram.has_unseen() {
+            return (resident.unlock(), Some(Taken::Own));
+        }
+        let kick = host.fill(&mut resident.guest);
+        let unlocked = resident.unlock();
+        self.kick(kick);
         (unlocked, None)
     }
 

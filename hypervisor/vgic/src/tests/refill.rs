@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::hardware::Core;
-use super::machine::Machine;
+use super::machine::{ICENABLER, Machine, SGIR};
 use super::random::{accesses_of, cases, op};
 use crate::Vgic;
 use crate::changed::Changed;
@@ -67,6 +67,67 @@ impl WholeWay {
             assert_eq!(one.taken, other.taken, "interrupts that were seen to be taken");
         }
     }
+}
+
+/// Makes vCPU 0 take what it is offered, which must be `intid`.
+fn take(machine: &mut Machine, intid: u32) {
+    assert_eq!(machine.iar(0) & 0x3ff, intid);
+}
+
+#[test]
+fn a_ppi_whose_line_fell_in_its_handler_is_not_active_when_the_line_rises_again() {
+    let mut machine = Machine::new(1, 4);
+    machine.ppi(0, 30, true);
+    take(&mut machine, 30);
+    machine.ppi(0, 30, false);
+    machine.eoir(0, 30);
+    let reads = machine.cores[0].accesses.reads;
+    machine.ppi(0, 30, true);
+    assert_eq!(machine.cores[0].accesses.reads, reads + 1, "one list register alone");
+    machine.save(0);
+    assert_eq!(*machine.vgic.cpus[0].state.priv_active, 0);
+}
+
+#[test]
+fn an_interrupt_gets_the_list_register_of_one_that_has_ended() {
+    let mut machine = Machine::new(1, 4);
+    machine.timer(0, true);
+    take(&mut machine, 27);
+    machine.cores[0].line = false;
+    machine.eoir(0, 27);
+    machine.write(0, SGIR, 4, 2 << 24 | 3);
+    assert_eq!(machine.cores[0].list_registers[0].intid, 3);
+    assert!(
+        !machine.vgic.has_active_physical(0),
+        "the timer's interrupt has ended with its list register"
+    );
+}
+
+#[test]
+fn an_sgi_to_oneself_waits_for_those_of_other_sources() {
+    let mut machine = Machine::new(2, 4);
+    machine.write(0, SGIR, 4, 2 << 24 | 3);
+    // It stays pending from vCPU 0, and from vCPU 1 behind that.
+    machine.write(1, SGIR, 4, 1 << 16 | 3);
+    machine.write(0, SGIR, 4, 2 << 24 | 3);
+    assert_eq!(machine.iar(0), 3);
+    machine.eoir(0, 3);
+    assert_eq!(machine.iar(0), 1 << 10 | 3);
+    machine.eoir(0, 1 << 10 | 3);
+    assert_eq!(machine.iar(0), 1023);
+}
+
+#[test]
+fn a_physical_interrupt_without_a_list_register_makes_the_next_entry_look_at_its_line() {
+    let mut machine = Machine::new(1, 4);
+    machine.write(0, ICENABLER, 4, 1 << 27);
+    machine.timer(0, true);
+    machine.write(0, SGIR, 4, 2 << 24 | 3);
+    machine.cores[0].line = false;
+    take(&mut machine, 3);
+    machine.eoir(0, 3);
+    machine.write(0, SGIR, 4, 2 << 24 | 3);
+    assert!(!machine.cores[0].active, "the physical interrupt has ended");
 }
 
 proptest! {
