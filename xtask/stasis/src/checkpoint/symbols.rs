@@ -238,15 +238,15 @@ SYMBOL(kallsyms_token_index)=ffff800008000100\n";
     #[test]
     fn a_name_longer_than_any_of_linuxs_gives_no_symbols() {
         let long = |tokens: u8| {
-            let mut page = tables(1);
-            page[0x20] = tokens;
-            page[0x21..0x21 + usize::from(tokens)].fill(1);
+            let mut table = tables(1);
+            table[0x20] = tokens;
+            table[0x21..0x21 + usize::from(tokens)].fill(1);
             // Token 1 has 100 letters.
-            page[0x300..0x364].fill(b't');
-            page[0x102..0x104].copy_from_slice(&0x2c0u16.to_le_bytes());
-            let memory = memory(0x4000_0000..0x4010_0000, [(0x4000_6000, page)]);
+            table[0x300..0x364].fill(b't');
+            table[0x102..0x104].copy_from_slice(&0x2c0u16.to_le_bytes());
+            let memory = memory(0x4000_0000..0x4010_0000, [(0x4000_6000, table)]);
             let translate = |address| (address == HIGH).then_some(0x4000_6000);
-            let notes = super::tests::page(&[(0, NOTES.as_bytes())]);
+            let notes = page(&[(0, NOTES.as_bytes())]);
             linux(&notes, &Virtual::new(&memory, &translate)).unwrap().len()
         };
         assert_eq!((long(5), long(6)), (1, 0));
