@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn the_exceptions_of_debug_are_told_from_all_others() {
         let classes = (0..64).filter_map(|class| Some((class, debug_exception(class << 26)?)));
-        let found: alloc::vec::Vec<_> = classes.collect();
+        let found: Vec<_> = classes.collect();
         let expected = [
             (0x30, DebugException::Breakpoint),
             (0x32, DebugException::Step),

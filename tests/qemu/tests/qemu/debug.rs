@@ -70,7 +70,7 @@ pub fn gdb_stops_steps_and_leaves_a_guest_which_notices_nothing(lab: &Lab) -> Re
             "stepi",
             "p/x $pc",
             "delete",
-            "watch *(unsigned long*)&counter::LAST_TIME",
+            "watch *(unsigned long*)&counter::DEADLINE",
             "continue",
             "info breakpoints",
             "delete",
@@ -122,6 +122,10 @@ pub fn a_guest_that_is_debugged_is_stored_without_its_breakpoints(lab: &Lab) -> 
         stored.and(debugger.join().expect("it returns"))
     })?;
     has(&said, &["counter_wait ()", "counter_wait ()", "detached"])?;
+    // What it has said since is of a later time than what it says next.
+    stasis.command("pause counter")?;
+    stasis.attach("counter")?;
+    stasis.detach()?;
     stasis.resume("held")?;
     stasis.attach("counter")?;
     ticks(&mut stasis.qemu.console, &mut model, 3)?;
