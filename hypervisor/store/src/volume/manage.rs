@@ -5,7 +5,7 @@ use super::{Instant, Name, Volume, blocks_of};
 use crate::block::BlockDevice;
 use crate::catalog::{shown, valid_new_name};
 use crate::error::Error;
-use crate::layout::NAME_LEN;
+use crate::layout::{NAME_LEN, crc32c};
 use crate::store::{Result, Store};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -250,8 +250,7 @@ fn insert(volumes: &mut Vec<Volume>, volume: Volume) {
 
 /// Removes the oldest volumes that automatic resumes have kept of the volume `name`, until one more is not too much. Those that are used stay. Returns what the next one is called.
 fn make_room(volumes: &mut Vec<Volume>, name: &str, is_used: &dyn Fn(&str) -> bool) -> String {
-    // There is room for a number of four digits.
-    let stem = format!("{}-{RECOVERED}-", cut(name, NAME_LEN - RECOVERED.len() - 6));
+    let stem = format!("{}-{RECOVERED}-", short(name));
     let number_of = |volume: &Volume| volume.name.strip_prefix(&*stem)?.parse::<u64>().ok();
     let mut kept: Vec<u64> = volumes.iter().filter_map(number_of).collect();
     kept.sort_unstable();
@@ -262,6 +261,16 @@ fn make_room(volumes: &mut Vec<Volume>, name: &str, is_used: &dyn Fn(&str) -> bo
     });
     let next = kept.last().map_or(1, |last| last.saturating_add(1));
     format!("{stem}{next}")
+}
+
+/// Returns `name`, or for one that leaves no room for what is put behind it and a number of four digits, its beginning and a hash of all of it: two long names may begin alike.
+fn short(name: &str) -> String {
+    const ROOM: usize = NAME_LEN - RECOVERED.len() - 6;
+    const HASH: usize = 9;
+    if name.len() <= ROOM {
+        return name.to_string();
+    }
+    format!("{}~{:08x}", cut(name, ROOM - HASH), crc32c(name.as_bytes()))
 }
 
 /// Returns as much of the beginning of `name` as fits in `room` bytes.
