@@ -195,15 +195,36 @@ pub fn serve_wanted(lent: &mut dyn Lent) {
     }
 }
 
-/// Flushes what guests have written to their disks and not flushed, and warns of what can't be. For when nobody else will: a guest was stopped, or the machine ends.
-pub fn flush(work: &mut Work) {
-    // Without a store there are no disks; one that was pulled has warned of them.
-    let _ = work.with_store(|store| {
-        for (name, why) in store.flush_volumes() {
-            log::warn!("volume \"{name}\" is what its last flush has made it: {why}");
-        }
-        Ok::<_, NoStore>(())
-    });
+/// What a guest has written to a disk, and not flushed, is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum Unflushed {
+    /// There is no store any more.
+    #[error("what guests have written to their disks since their last flush is lost: {0}")]
+    NoStore(#[from] NoStore),
+    /// A volume was not flushed. Of several, it is the first.
+    #[error("volume \"{volume}\" is what its last flush has made it: {why}")]
+    Volume {
+        /// The volume's name.
+        volume: String,
+        /// What the store says.
+        why: Error<DiskError>,
+    },
+}
+
+/// Flushes what guests have written to their disks and not flushed. For when nobody else will: a guest was stopped, or the machine ends. Without disks, it does nothing. No guest may be
+/// parked by the caller.
+///
+/// # Errors
+///
+/// [`Unflushed`], also if other volumes were flushed.
+pub fn flush(work: &mut Work) -> Result<(), Unflushed> {
+    if registry::all().iter().all(|domain| domain.volumes().is_empty()) {
+        return Ok(());
+    }
+    work.with_store(|store| match store.flush_volumes().into_iter().next() {
+        Some((volume, why)) => Err(Unflushed::Volume { volume: volume.to_string(), why }),
+        None => Ok(()),
+    })
 }
 
 /// A request of a guest.

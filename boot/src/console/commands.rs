@@ -8,6 +8,7 @@ use crate::{
     archive, catalog, checkpoint, clone, disks, firmware, guests, notes, registry, resume,
     terminal, typed, volumes,
 };
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -130,7 +131,9 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
         Command::Quit => {
-            disks::flush(work);
+            if let Err(why) = disks::flush(work) {
+                log::warn!("{why}");
+            }
             terminal::show_waiting();
             Err(firmware::system_off().to_string())
         }
@@ -231,8 +234,7 @@ fn shutdown(domain: &Domain) -> Result<(), String> {
 fn stop(work: &mut Work, domain: &Domain) -> Result<(), String> {
     changed(domain, RunState::stopped).map(|()| notes::rests(domain))?;
     // Nobody would do it for the guest any more.
-    disks::flush(work);
-    Ok(())
+    said(disks::flush(work)).map_err(|why| format!("guest \"{}\" is off, but {why}", domain.name))
 }
 
 /// Gives a guest the state that a command makes of its present one.

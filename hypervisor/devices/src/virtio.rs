@@ -60,8 +60,11 @@ pub trait Outward {
     /// Fills `into` with random bytes. Returns `false` if the machine has no source of them; then nothing was written.
     fn random(&mut self, into: &mut [u8]) -> bool;
 
-    /// Takes a frame of `len` bytes, [`net::MAX_FRAME`] at most, that the card in `slot` sends: what is returned is filled with it then.
-    fn frame(&mut self, slot: u8, len: usize) -> &mut [u8];
+    /// Returns the place of a frame of `len` bytes, [`net::MAX_FRAME`] at most, that may be sent.
+    fn frame(&mut self, len: usize) -> &mut [u8];
+
+    /// Sends what stands in the first `len` bytes of that place, from the card in `slot`.
+    fn send(&mut self, slot: u8, len: usize);
 }
 
 /// A guest's virtio-mmio slots.

@@ -15,6 +15,7 @@ mod load;
 mod lost;
 mod manage;
 mod map;
+mod recovered;
 mod seal;
 mod table;
 mod zero;
@@ -22,8 +23,9 @@ mod zero;
 pub use access::Volumes;
 pub use instants::Instant;
 pub(crate) use instants::{InstantsRef, Taken};
-pub use manage::{Before, MOST_RECOVERED, Source};
+pub use manage::{Before, Source};
 pub(crate) use map::Open;
+pub use recovered::MOST_RECOVERED;
 
 use crate::entry::{can_be_root, set_root, stored_name};
 use crate::error::Error;

@@ -47,8 +47,12 @@ impl Outward for Outside {
         true
     }
 
-    fn frame(&mut self, _: u8, len: usize) -> &mut [u8] {
+    fn frame(&mut self, len: usize) -> &mut [u8] {
         &mut self.0[..len]
+    }
+
+    fn send(&mut self, _: u8, len: usize) {
+        assert!(len <= self.0.len());
     }
 }
 

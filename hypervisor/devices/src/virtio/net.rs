@@ -135,14 +135,17 @@ fn transmit(
     let len = chain.lengths(memory)?.read.saturating_sub(HEADER);
     let n = usize::from(id.slot);
     // What is no frame is lost, as on a wire; so is what is sent without one.
-    if let Ok(len @ MIN_FRAME..=MAX_FRAME) = usize::try_from(len)
-        && is_up(&slots.record, n)
-    {
-        let frame = outward.frame(id.slot, len);
-        chain.read(memory, HEADER, frame)?;
-        slots.traffic[n].sent += 1;
+    let frame = usize::try_from(len).ok().filter(|len| (MIN_FRAME..=MAX_FRAME).contains(len));
+    let frame = frame.filter(|_| is_up(&slots.record, n));
+    if let Some(len) = frame {
+        chain.read(memory, HEADER, outward.frame(len))?;
     }
     slots.complete(id, memory, &chain, 0)?;
+    // Not before: a request that is not completed is done again.
+    if let Some(len) = frame {
+        outward.send(id.slot, len);
+        slots.traffic[n].sent += 1;
+    }
     Ok(true)
 }
 

@@ -30,11 +30,23 @@ pub const WRITE: u16 = 2;
 pub const INDIRECT: u16 = 4;
 
 /// A source of random bytes that counts up, or none, and a network that keeps the last frame.
-pub struct Counting(pub Option<u8>, pub Vec<u8>);
+#[derive(Default)]
+pub struct Counting {
+    random: Option<u8>,
+    place: Vec<u8>,
+    /// What was sent last.
+    pub sent: Vec<u8>,
+}
+
+impl Counting {
+    pub fn new(random: Option<u8>) -> Self {
+        Self { random, ..Self::default() }
+    }
+}
 
 impl Outward for Counting {
     fn random(&mut self, into: &mut [u8]) -> bool {
-        let Some(next) = &mut self.0 else { return false };
+        let Some(next) = &mut self.random else { return false };
         for byte in into {
             *byte = *next;
             *next = next.wrapping_add(1);
@@ -42,9 +54,13 @@ impl Outward for Counting {
         true
     }
 
-    fn frame(&mut self, _: u8, len: usize) -> &mut [u8] {
-        self.1.resize(len, 0);
-        &mut self.1
+    fn frame(&mut self, len: usize) -> &mut [u8] {
+        self.place.resize(len, 0);
+        &mut self.place
+    }
+
+    fn send(&mut self, _: u8, len: usize) {
+        self.sent = self.place[..len].to_vec();
     }
 }
 
@@ -152,10 +168,10 @@ impl Driver {
 
     /// Makes the devices that are no disks do all that they have to do.
     pub fn serve(&mut self, random: Option<u8>) {
-        let mut outward = Counting(random, Vec::new());
+        let mut outward = Counting::new(random);
         let mut memory = Memory { base: RAM_BASE, ram: &mut *self.moment.ram };
         while self.slots.serve(&mut memory, &mut outward).is_some() {}
-        self.frame = outward.1;
+        self.frame = outward.sent;
     }
 
     /// Returns the number of completed requests, and the last one's head and bytes.

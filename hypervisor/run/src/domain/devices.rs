@@ -52,9 +52,12 @@ impl Outward for Machine {
         random::fill(into)
     }
 
-    fn frame(&mut self, slot: u8, len: usize) -> &mut [u8] {
-        self.sent = Some((slot, len));
+    fn frame(&mut self, len: usize) -> &mut [u8] {
         &mut self.frame[..len]
+    }
+
+    fn send(&mut self, slot: u8, len: usize) {
+        self.sent = Some((slot, len));
     }
 }
 

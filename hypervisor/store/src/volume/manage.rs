@@ -1,11 +1,12 @@
 //! Creates, copies, deletes and brings back volumes. Each is one commit.
 
 use super::map::{Open, VolumeMap};
+use super::recovered;
 use super::{Instant, Name, Volume, blocks_of};
 use crate::block::BlockDevice;
 use crate::catalog::{shown, valid_new_name};
 use crate::error::Error;
-use crate::layout::{NAME_LEN, crc32c};
+use crate::layout::NAME_LEN;
 use crate::store::{Result, Store};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -25,19 +26,13 @@ pub enum Source<'a> {
 pub enum Before<'u> {
     /// It is kept as `NAME-before-NUMBER`, until somebody deletes it: a person has asked for the instant.
     Kept,
-    /// It is kept as `NAME-recovered-N`, and of these only the newest, as many as [`MOST_RECOVERED`], besides those that are `used`: nobody has asked for the instant, and it
+    /// It is kept as `NAME-recovered-N`, and of these only the newest, as many as [`MOST_RECOVERED`](super::MOST_RECOVERED), besides those that are `used`: nobody has asked for the instant, and it
     /// may be asked for again and again.
     Recovered {
         /// Names of the volumes that guests have.
         used: &'u [String],
     },
 }
-
-/// The most volumes that automatic resumes keep of what one volume had become.
-pub const MOST_RECOVERED: usize = 3;
-
-/// What a volume is called that an automatic resume has kept: the volume's name, this, and a number.
-const RECOVERED: &str = "recovered";
 
 impl<D: BlockDevice> Store<D> {
     /// Returns the volumes, in the order of their names.
@@ -172,7 +167,7 @@ impl<D: BlockDevice> Store<D> {
                             used.iter().any(|one| one == name)
                                 || self.open.iter().any(|open| open.volume.name.as_str() == name)
                         };
-                        let name = make_room(&mut catalog.volumes, &one.name, &is_used);
+                        let name = recovered::make_room(&mut catalog.volumes, &one.name, &is_used);
                         valid_new_name(&name).ok_or(Error::VolumeNameInvalid { name })?
                     }
                 };
@@ -187,11 +182,9 @@ impl<D: BlockDevice> Store<D> {
         Ok(kept)
     }
 
-    /// Flushes all volumes that have something to flush, but for those that have lost writes. Returns those that were not flushed, and why.
+    /// Flushes all volumes that have something to flush. Returns those that were not flushed, also those that have lost writes, and why.
     pub fn flush_volumes(&mut self) -> Vec<(Name, Error<D::Error>)> {
-        let unflushed = self.unflushed_volumes();
-        let names: Vec<Name> =
-            unflushed.into_iter().filter(|name| !self.lost.contains(name)).collect();
+        let names = self.unflushed_volumes();
         let flush = |name: Name| self.volumes_mut().flush(&name).err().map(|error| (name, error));
         names.into_iter().filter_map(flush).collect()
     }
@@ -199,7 +192,8 @@ impl<D: BlockDevice> Store<D> {
     /// Returns a volume of zeros that can be created.
     fn new_volume(&mut self, name: &str, length: u64, created: u64) -> Result<Volume, D> {
         let invalid = || Error::VolumeNameInvalid { name: shown(name) };
-        let name = valid_new_name(name).ok_or_else(invalid)?;
+        let name =
+            valid_new_name(name).filter(|name| !recovered::is_one(name)).ok_or_else(invalid)?;
         let is_it = |open: &Open| open.volume.name == name;
         if self.find_volume(&name).is_ok() || self.open.iter().any(is_it) {
             return Err(Error::VolumeExists { name: name.to_string() });
@@ -232,7 +226,8 @@ impl<D: BlockDevice> Store<D> {
         };
         let most = volumes.len() + self.open.len() + 1;
         let found = (1..=most).map(text).find(is_new).unwrap_or_default();
-        valid_new_name(&found).ok_or_else(|| Error::VolumeNameInvalid { name: shown(&found) })
+        let name = valid_new_name(&found).filter(|name| !recovered::is_one(name));
+        name.ok_or_else(|| Error::VolumeNameInvalid { name: shown(&found) })
     }
 
     fn add_volume(&mut self, volume: Volume) -> Result<(), D> {
@@ -248,33 +243,8 @@ fn insert(volumes: &mut Vec<Volume>, volume: Volume) {
     volumes.insert(at, volume);
 }
 
-/// Removes the oldest volumes that automatic resumes have kept of the volume `name`, until one more is not too much. Those that are used stay. Returns what the next one is called.
-fn make_room(volumes: &mut Vec<Volume>, name: &str, is_used: &dyn Fn(&str) -> bool) -> String {
-    let stem = format!("{}-{RECOVERED}-", short(name));
-    let number_of = |volume: &Volume| volume.name.strip_prefix(&*stem)?.parse::<u64>().ok();
-    let mut kept: Vec<u64> = volumes.iter().filter_map(number_of).collect();
-    kept.sort_unstable();
-    let surplus = (kept.len() + 1).saturating_sub(MOST_RECOVERED);
-    volumes.retain(|volume| {
-        let is_old = number_of(volume).is_some_and(|number| kept[..surplus].contains(&number));
-        !is_old || is_used(&volume.name)
-    });
-    let next = kept.last().map_or(1, |last| last.saturating_add(1));
-    format!("{stem}{next}")
-}
-
-/// Returns `name`, or for one that leaves no room for what is put behind it and a number of four digits, its beginning and a hash of all of it: two long names may begin alike.
-fn short(name: &str) -> String {
-    const ROOM: usize = NAME_LEN - RECOVERED.len() - 6;
-    const HASH: usize = 9;
-    if name.len() <= ROOM {
-        return name.to_string();
-    }
-    format!("{}~{:08x}", cut(name, ROOM - HASH), crc32c(name.as_bytes()))
-}
-
 /// Returns as much of the beginning of `name` as fits in `room` bytes.
-fn cut(name: &str, room: usize) -> &str {
+pub(super) fn cut(name: &str, room: usize) -> &str {
     let kept = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
     &name[..kept.unwrap_or(0)]
 }

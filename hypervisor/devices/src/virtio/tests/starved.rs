@@ -102,8 +102,31 @@ fn a_request_for_which_no_memory_is_free_is_done_when_there_is_some() {
     let Driver { slots, moment, .. } = &mut driver;
     let mut full = Full(&mut moment.ram);
     let memory = &mut Memory { base: RAM_BASE, ram: &mut full };
-    assert_eq!(slots.serve(memory, &mut Counting(Some(1), Vec::new())), Some(0));
+    assert_eq!(slots.serve(memory, &mut Counting::new(Some(1))), Some(0));
     assert!(slots.has_work());
     driver.serve(Some(1));
     assert_eq!(driver.used(), (1, 0, 8));
+}
+
+#[test]
+fn a_frame_is_sent_once_and_not_before_its_request_is_completed() {
+    let mut driver = Driver::of_queue(&[Fitting::Card { network: "lan", address: [2; 6] }], 1);
+    driver.store(BUFFERS, &[7; 72]);
+    driver.describe(DESC, 0, (BUFFERS, 72), 0);
+    driver.publish(0);
+    let Driver { slots, moment, .. } = &mut driver;
+    let mut full = Full(&mut moment.ram);
+    let mut outward = Counting::default();
+    slots.serve(&mut Memory { base: RAM_BASE, ram: &mut full }, &mut outward);
+    assert!(outward.sent.is_empty(), "it is sent again when there is memory");
+    driver.serve(None);
+    assert_eq!((driver.frame.as_slice(), driver.used().0), (&[7; 60][..], 1));
+    assert_eq!(driver.slots.cards().next().map(|card| card.traffic.sent), Some(1));
+    // A buffer that is not in RAM sends nothing, and nothing of the frame before.
+    driver.describe(DESC, 0, (BUFFERS, 40), NEXT);
+    driver.describe(DESC, 1, (0, 40), 0);
+    driver.publish(0);
+    driver.serve(None);
+    assert!(driver.frame.is_empty());
+    assert_eq!(driver.read(0x70), 0x4f);
 }

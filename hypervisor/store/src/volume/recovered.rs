@@ -1,0 +1,75 @@
+//! What automatic resumes leave of volumes: `NAME-recovered-N`, of which the newest are kept.
+//!
+//! Nobody else gets a volume by such a name: the catalog does not say who has made a volume, so the name must. N is one of 1 to 9999, and begins again behind that.
+
+use super::Volume;
+use super::manage::cut;
+use crate::layout::{NAME_LEN, crc32c};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// The most volumes that automatic resumes keep of what one volume had become.
+pub const MOST_RECOVERED: usize = 3;
+
+/// What stands between a volume's name and the number.
+const MARK: &str = "-recovered-";
+/// The highest number.
+const LAST: u16 = 9999;
+/// Bytes of a name that leave room for the mark and the number.
+const ROOM: usize = NAME_LEN - MARK.len() - 4;
+/// Bytes of `~` and a checksum.
+const CHECKSUM: usize = 9;
+
+/// Returns the number of a volume that an automatic resume has kept of the one with this stem.
+fn number(name: &str, stem: &str) -> Option<u16> {
+    let digits = name.strip_prefix(stem)?.strip_prefix(MARK)?;
+    let number = digits.parse().ok().filter(|number| (1..=LAST).contains(number))?;
+    // One text for one number.
+    (number.to_string() == digits).then_some(number)
+}
+
+/// Returns whether a volume of this name is one that an automatic resume has kept.
+pub(super) fn is_one(name: &str) -> bool {
+    name.rfind(MARK).is_some_and(|at| number(name, &name[..at]).is_some())
+}
+
+/// Returns what the names of all that is kept of the volume `name` begin with: all of it, or for a long one its beginning and a checksum of all of it, as two may begin alike.
+fn stem(name: &str) -> String {
+    match name.len() <= ROOM {
+        true => name.to_string(),
+        false => format!("{}~{:08x}", cut(name, ROOM - CHECKSUM), crc32c(name.as_bytes())),
+    }
+}
+
+/// Removes the oldest volumes that automatic resumes have kept of the volume `name`, until one more is not too much. Those that are used stay. Returns the name of the next one, which
+/// is new.
+pub(super) fn make_room(
+    volumes: &mut Vec<Volume>,
+    name: &str,
+    is_used: &dyn Fn(&str) -> bool,
+) -> String {
+    let stem = stem(name);
+    let mut kept: Vec<u16> =
+        volumes.iter().filter_map(|volume| number(&volume.name, &stem)).collect();
+    kept.sort_unstable();
+    // Where the numbers have begun again, the high ones are the older.
+    let has_wrapped =
+        kept.first().zip(kept.last()).is_some_and(|(low, high)| high - low > LAST / 2);
+    if has_wrapped {
+        let old = kept.iter().filter(|number| **number <= LAST / 2).count();
+        kept.rotate_left(old);
+    }
+    let gone = &kept[..(kept.len() + 1).saturating_sub(MOST_RECOVERED)];
+    volumes.retain(|volume| {
+        let is_gone = number(&volume.name, &stem).is_some_and(|number| gone.contains(&number));
+        !is_gone || is_used(&volume.name)
+    });
+    let newest = kept.last().copied().unwrap_or(0);
+    let following =
+        (newest..LAST).chain(0..newest).map(|before| format!("{stem}{MARK}{}", before + 1));
+    let mut new = following
+        .filter(|name| volumes.iter().all(|volume| volume.name.as_str() != name) && !is_used(name));
+    // A catalog has no room for so many.
+    new.next().unwrap_or_default()
+}
