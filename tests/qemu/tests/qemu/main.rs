@@ -54,6 +54,7 @@ mod travel_qemu_long;
 mod values;
 mod virtio;
 mod volumes;
+mod volumes_long;
 
 use std::process::ExitCode;
 
@@ -122,7 +123,8 @@ fn main() -> ExitCode {
         volumes:
             what_linux_has_flushed_is_there_after_a_power_cut,
             a_checkpoint_has_the_disk_as_of_its_instant,
-            a_clone_has_a_disk_of_its_own_from_the_same_instant,
+            a_clone_has_a_disk_of_its_own_from_the_same_instant;
+        volumes_long:
             a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on;
         firmware:
             what_it_leaves_in_el2s_registers_makes_no_difference,

@@ -24,7 +24,7 @@ fn image() -> Vec<u8> {
 }
 
 /// Returns a machine whose guest is Linux with a disk, made of [`image`].
-fn machine(lab: &Lab) -> Result<Setup<'_>> {
+pub fn machine(lab: &Lab) -> Result<Setup<'_>> {
     let workspace = &Built::get()?.workspace;
     let mut config = guest("linux", 256);
     config.vcpus = 2;
@@ -39,13 +39,13 @@ fn machine(lab: &Lab) -> Result<Setup<'_>> {
     Ok(machine.configured(config, Some(kernel)))
 }
 
-fn log_in(stasis: &mut Stasis) -> Result<()> {
+pub fn log_in(stasis: &mut Stasis) -> Result<()> {
     stasis.attach("linux")?;
     Ok(stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME).map(drop)?)
 }
 
 /// Returns what a command prints: one line.
-fn line(stasis: &mut Stasis, command: &str) -> Result<String> {
+pub fn line(stasis: &mut Stasis, command: &str) -> Result<String> {
     let lines = shell(stasis, command)?;
     let last = lines.iter().rev().find(|line| !line.trim().is_empty());
     Ok(last.with_context(|| format!("{command} prints nothing"))?.trim().to_owned())
@@ -136,7 +136,7 @@ pub fn a_checkpoint_has_the_disk_as_of_its_instant(lab: &Lab) -> Result<()> {
 }
 
 /// Makes sure that the kernel of the attached guest has seen no error of a disk, and no device that is broken.
-fn no_request_has_failed(stasis: &mut Stasis) -> Result<()> {
+pub fn no_request_has_failed(stasis: &mut Stasis) -> Result<()> {
     let count = line(stasis, "dmesg | grep -i -c -e error -e reset -e fail -e timeout -e stall")?;
     ensure!(count == "0", "the kernel has {count} complaints");
     Ok(())
@@ -186,45 +186,5 @@ pub fn a_clone_has_a_disk_of_its_own_from_the_same_instant(lab: &Lab) -> Result<
     let mut stasis = machine(lab)?.no_archive().disk(&disk).boot()?;
     stasis.resume(number)?;
     ensure!(hash_of(&mut stasis, "twin")? == changed, "the clone comes back with another disk");
-    stasis.quit()
-}
-
-/// Both read as much of their disks as fits in their memory, which the machine does not have for two.
-pub fn a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on(
-    lab: &Lab,
-) -> Result<()> {
-    let disk = lab.disk_of(1 << 30)?;
-    let setup = machine(lab)?.change("linux", |guest| guest.disks[0].size = 256 << 20);
-    let mut stasis = setup.memory("480M").disk(&disk).boot()?;
-    log_in(&mut stasis)?;
-    look_at_dmesg(&mut stasis)?;
-    shell(&mut stasis, "dd if=/dev/urandom of=/dev/vda bs=1M count=160 conv=fsync 2> /dev/null")?;
-    let expected = line(&mut stasis, "head -c 167772160 /dev/vda | sha256sum | head -c 64; echo")?;
-    shell(&mut stasis, "echo 3 > /proc/sys/vm/drop_caches")?;
-    stasis.detach()?;
-    stasis.command("clone linux as twin")?;
-    for name in ["linux", "twin"] {
-        stasis.attach(name)?;
-        let read = "(sleep 1; head -c 167772160 /dev/vda | sha256sum > /tmp/read) & echo begun";
-        ensure!(line(&mut stasis, read)? == "begun", "the shell does not answer");
-        stasis.detach()?;
-    }
-    stasis.qemu.console.wait_for("waits: no memory is free for what it writes", BOOT_TIME)?;
-    let waits = |stasis: &mut Stasis, name: &str| -> Result<bool> {
-        let lines = stasis.command("guests")?;
-        Ok(lines.iter().any(|line| line.contains(name) && line.contains("waiting")))
-    };
-    let (ends, stays) = match waits(&mut stasis, "twin")? {
-        true => ("linux", "twin"),
-        false => ("twin", "linux"),
-    };
-    stasis.command(&format!("stop {ends}"))?;
-    stasis.command(&format!("remove {ends}"))?;
-    stasis.attach(stays)?;
-    let wait = "until [ -s /tmp/read ]; do sleep 1; done; head -c 64 /tmp/read; echo";
-    let found = line(&mut stasis, wait)?;
-    ensure!(found == expected, "{found} was read, and {expected} is there");
-    no_request_has_failed(&mut stasis)?;
-    stasis.detach()?;
     stasis.quit()
 }

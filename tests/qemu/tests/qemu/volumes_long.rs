@@ -1,0 +1,48 @@
+//! What takes minutes with disks of guests. Run by name: `cargo xtask test volumes_long`.
+
+use anyhow::{Result, ensure};
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::Stasis;
+
+use crate::linux::{BOOT_TIME, shell};
+use crate::volumes::{line, log_in, machine, no_request_has_failed};
+
+/// Both read as much of their disks as the machine has memory for one.
+pub fn a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on(
+    lab: &Lab,
+) -> Result<()> {
+    const READ: &str = "head -c 100663296 /dev/vda | md5sum";
+    let disk = lab.disk_of(1 << 30)?;
+    let setup = machine(lab)?.change("linux", |guest| guest.disks[0].size = 256 << 20);
+    let mut stasis = setup.memory("424M").disk(&disk).boot()?;
+    log_in(&mut stasis)?;
+    shell(&mut stasis, "yes 0123456789abcdef | head -c 100663296 > /dev/vda; sync")?;
+    let expected = line(&mut stasis, READ)?;
+    shell(&mut stasis, "echo 3 > /proc/sys/vm/drop_caches")?;
+    stasis.detach()?;
+    stasis.command("clone linux as twin")?;
+    for name in ["linux", "twin"] {
+        stasis.attach(name)?;
+        let read = format!("(sleep 1; {READ} > /tmp/read) & echo begun");
+        ensure!(line(&mut stasis, &read)? == "begun", "the shell does not answer");
+        stasis.detach()?;
+    }
+    stasis.qemu.console.wait_for("waits: no memory is free for what it writes", BOOT_TIME)?;
+    let waits = |stasis: &mut Stasis, name: &str| -> Result<bool> {
+        let lines = stasis.command("guests")?;
+        Ok(lines.iter().any(|line| line.contains(name) && line.contains("waiting")))
+    };
+    let (ends, stays) = match waits(&mut stasis, "twin")? {
+        true => ("linux", "twin"),
+        false => ("twin", "linux"),
+    };
+    stasis.command(&format!("stop {ends}"))?;
+    stasis.command(&format!("remove {ends}"))?;
+    stasis.attach(stays)?;
+    let wait = "until [ -s /tmp/read ]; do sleep 1; done; cat /tmp/read";
+    let found = line(&mut stasis, wait)?;
+    ensure!(found == expected, "{found} was read, and {expected} is there");
+    no_request_has_failed(&mut stasis)?;
+    stasis.detach()?;
+    stasis.quit()
+}
