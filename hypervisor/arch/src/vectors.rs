@@ -1,10 +1,12 @@
 //! The EL2 vector table.
 //!
-//! An exception from a lower EL is a guest's exit: it returns from [`Loaded::enter`](crate::world::Loaded::enter). An exception from EL2 itself is a
-//! bug of ours: interrupts are always masked here, so none is expected. It moves to the core's emergency stack, for its own may be what overflowed,
+//! An exception from a lower EL is a guest's exit: it returns from [`Loaded::enter`](crate::world::Loaded::enter). A call, or an access to a
+//! system register, is looked at first, before all registers are saved ([`FirstLook`](crate::world::FirstLook)); if that answers it, the guest goes on at once. An exception from
+//! EL2 itself is a bug of ours: interrupts are always masked here, so none is expected. It moves to the core's emergency stack, for its own may be what overflowed,
 //! and ends in the boot crate's `stasis_fatal_exception`.
 
 use crate::boot::EMERGENCY_STACK_SIZE;
+use crate::world::{Class, FIRST_CLASS, Looked};
 use core::arch::global_asm;
 use core::mem::offset_of;
 use stasis_state::register::VALUE_OFFSET;
@@ -32,6 +34,7 @@ pub struct FatalFrame {
 }
 
 const _: () = assert!(size_of::<FatalFrame>().is_multiple_of(16), "SP stays aligned");
+const _: () = assert!(Looked::Leave as u64 == 0, "compared with zero, and the kind of the exit");
 const _: () = assert!(EMERGENCY_STACK_SIZE.is_power_of_two(), "found by a shift");
 
 /// Gives the offset of a register's value in [`Core`].
@@ -48,6 +51,15 @@ global_asm!(
     msr     tpidr_el1, x0
     mov     x0, #\number
     b       fatal_exception
+    .endm
+
+    .macro synchronous
+    .balign 0x80
+    stp     x0, x1, [sp, #-16]!
+    mrs     x1, esr_el2
+    tbz     w1, #31, first_look     // EC is below 0x20: no abort of the guest's
+    mov     x1, #0
+    b       guest_exit
     .endm
 
     .macro exit kind
@@ -69,11 +81,11 @@ stasis_vectors:
     fatal 5
     fatal 6
     fatal 7
-    exit 0                          // synchronous, AArch64
+    synchronous                     // AArch64
     exit 1                          // IRQ
     exit 1                          // FIQ: IMO and FMO come together
     exit 2                          // SError
-    exit 0                          // the same four from AArch32 at EL0
+    synchronous                     // the same four from AArch32 at EL0
     exit 1
     exit 1
     exit 2
@@ -127,13 +139,15 @@ fatal_exception:
 8:  wfi
     b       8b
 
-    // x0: *mut Core. Returns the kind of the exit in x0; clobbers all registers but x19, x29 and sp.
+    // x0: *mut Core. x1, x2: the argument of the first look, and its function. Returns the kind of
+    // the exit in x0; clobbers all registers but x19, x29 and sp.
     .section .text.world, "ax"
     .balign 64
     .global stasis_enter_guest
 stasis_enter_guest:
-    stp     x29, x30, [sp, #-32]!
-    stp     x0, x19, [sp, #16]
+    stp     x29, x30, [sp, #-48]!
+    stp     x0, x19, [sp, #{frame_core}]
+    stp     x1, x2, [sp, #{frame_look}]
     ldr     x2, [x0, #{pc}]
     ldr     x3, [x0, #{pstate}]
     msr     elr_el2, x2
@@ -159,9 +173,85 @@ stasis_enter_guest:
     dsb     nsh                     // nothing runs on speculatively behind the eret
     isb
 
-    // x1: kind; the guest's x0 and x1, then x29, x30, *mut Core and x19, on the stack.
+    // x1: ESR_EL2; the guest's x0 and x1, then the frame of stasis_enter_guest, on the stack. Of an exit
+    // that is looked at, saves what the function of the first look may change, X0 to X18 and X30, and
+    // what this needs.
+first_look:
+    ubfx    x1, x1, #26, #6         // EC
+    sub     x1, x1, #{first_class}
+    cmp     x1, #{last_class}
+    b.hi    5f
+    ldr     x0, [sp, #{frame_core} + 16]
+    stp     x2, x3, [x0, #{x} + 16 * 1]
+    stp     x4, x5, [x0, #{x} + 16 * 2]
+    stp     x6, x7, [x0, #{x} + 16 * 3]
+    stp     x8, x9, [x0, #{x} + 16 * 4]
+    stp     x10, x11, [x0, #{x} + 16 * 5]
+    stp     x12, x13, [x0, #{x} + 16 * 6]
+    stp     x14, x15, [x0, #{x} + 16 * 7]
+    stp     x16, x17, [x0, #{x} + 16 * 8]
+    stp     x18, x19, [x0, #{x} + 16 * 9]
+    stp     x29, x30, [x0, #{x} + 8 * 29]
+    mov     x2, x1
+    ldp     x4, x5, [sp], #16
+    stp     x4, x5, [x0, #{x}]
+    mov     x19, x0
+    mov     x1, x0
+    ldp     x0, x3, [sp, #{frame_look}]
+    mov     x29, sp
+    blr     x3
+    cmp     x0, #{go_on}
+    b.ne    3f
+2:  ldp     x2, x3, [x19, #{x} + 16 * 1]
+    ldp     x4, x5, [x19, #{x} + 16 * 2]
+    ldp     x6, x7, [x19, #{x} + 16 * 3]
+    ldp     x8, x9, [x19, #{x} + 16 * 4]
+    ldp     x10, x11, [x19, #{x} + 16 * 5]
+    ldp     x12, x13, [x19, #{x} + 16 * 6]
+    ldp     x14, x15, [x19, #{x} + 16 * 7]
+    ldp     x16, x17, [x19, #{x} + 16 * 8]
+    ldp     x29, x30, [x19, #{x} + 8 * 29]
+    ldp     x0, x1, [x19, #{x}]
+    ldp     x18, x19, [x19, #{x} + 16 * 9]
+    eret
+    dsb     nsh
+    isb
+
+    // Not answered: saves the other registers, and looks again or leaves. X20 to X28 are the guest's.
+3:  stp     x20, x21, [x19, #{x} + 16 * 10]
+    stp     x22, x23, [x19, #{x} + 16 * 11]
+    stp     x24, x25, [x19, #{x} + 16 * 12]
+    stp     x26, x27, [x19, #{x} + 16 * 13]
+    str     x28, [x19, #{x} + 16 * 14]
+    cbz     x0, 4f
+    mov     x2, #{again}
+    mov     x1, x19
+    ldp     x0, x3, [sp, #{frame_look}]
+    blr     x3
+    cbz     x0, 4f
+    ldp     x20, x21, [x19, #{x} + 16 * 10]
+    ldp     x22, x23, [x19, #{x} + 16 * 11]
+    ldp     x24, x25, [x19, #{x} + 16 * 12]
+    ldp     x26, x27, [x19, #{x} + 16 * 13]
+    ldr     x28, [x19, #{x} + 16 * 14]
+    b       2b
+
+    // Leaves. The kind, a synchronous exception, is the 0 in x0.
+4:
+    mrs     x2, elr_el2
+    mrs     x3, spsr_el2
+    str     x2, [x19, #{pc}]
+    str     x3, [x19, #{pstate}]
+    ldr     x19, [sp, #{frame_core} + 8]
+    ldp     x29, x30, [sp], #48
+    ret
+
+5:  mov     x1, #0
+    b       guest_exit
+
+    // x1: kind; the guest's x0 and x1, then the frame of stasis_enter_guest, on the stack.
 guest_exit:
-    ldr     x0, [sp, #32]
+    ldr     x0, [sp, #{frame_core} + 16]
     stp     x2, x3, [x0, #{x} + 16 * 1]
     stp     x4, x5, [x0, #{x} + 16 * 2]
     stp     x6, x7, [x0, #{x} + 16 * 3]
@@ -184,8 +274,8 @@ guest_exit:
     str     x2, [x0, #{pc}]
     str     x3, [x0, #{pstate}]
     mov     x0, x1
-    ldr     x19, [sp, #24]
-    ldp     x29, x30, [sp], #32
+    ldr     x19, [sp, #{frame_core} + 8]
+    ldp     x29, x30, [sp], #48
     ret
     "#,
     emergency_shift = const EMERGENCY_STACK_SIZE.trailing_zeros(),
@@ -197,4 +287,12 @@ guest_exit:
     x = const core_offset!(x),
     pc = const core_offset!(pc),
     pstate = const core_offset!(pstate),
+    first_class = const FIRST_CLASS,
+    last_class = const Class::SystemRegister as u64,
+    again = const Class::SystemRegisterAgain as u64,
+    go_on = const Looked::GoOn as u64,
+    // The frame of stasis_enter_guest: X29 and X30 of its caller; *mut Core and X19; the first look's
+    // argument and function.
+    frame_core = const 16,
+    frame_look = const 32,
 );

@@ -6,17 +6,22 @@
 //! |---|---|---|
 //! | [`mmu::activate_stage2`](crate::mmu::activate_stage2), which is unsafe | [`Stage2Active`] | EL1 and EL0 of this core reach the guest's memory, and no other |
 //! | [`Stage2Active::load`] | [`Loaded`] | this core's registers for EL1 and EL0 are the vCPU's |
-//! | [`Loaded::enter`], again and again, until [`Loaded::unload`] | | the vCPU has run until its next exit |
+//! | [`Loaded::enter`], again and again, until [`Loaded::unload`] | | the vCPU has run until an exit that its [`FirstLook`] has not answered |
 //!
 //! [`Loaded::enter`] switches the general registers alone. The rest of a vCPU stays in the hardware from one exit to the next entry;
 //! [`Loaded`] reads and changes it there ([`live`]). `switch` moves the system registers, as the records' tables say.
 
 mod live;
+mod look;
 mod switch;
+
+pub(crate) use look::FIRST_CLASS;
+pub use look::{Class, FirstLook, Glimpse, Looked};
 
 use crate::mmu::Stage2Active;
 use crate::{cpu, debug, fp, timer};
 use core::marker::PhantomData;
+use look::look_at;
 use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, SystemRegisters};
 
 /// Reason why a guest came back to EL2.
@@ -95,12 +100,13 @@ impl Stage2Active {
 }
 
 impl Loaded {
-    /// Runs the vCPU until its next exit, and returns why it left. `core` has the vCPU's general registers, its PC and its PSTATE before and after.
+    /// Runs the vCPU until an exit that `look` does not answer, and returns why it left. `core` has the vCPU's general registers, its PC and its
+    /// PSTATE before and after.
     ///
     /// A PSTATE that is not a guest's never runs at EL2: its M\[3\] is cleared. If it is illegal even then, the result is EL2's fatal exception (DDI
     /// 0487, D1.4.4).
     #[inline(always)]
-    pub fn enter(&mut self, core: &mut Core) -> ExitKind {
+    pub fn enter<L: FirstLook>(&mut self, core: &mut Core, look: &mut L) -> ExitKind {
         debug_assert!(
             *core.pstate & 0b1100 <= 0b0100,
             "PSTATE {:#x} is not a guest's",
@@ -108,11 +114,15 @@ impl Loaded {
         );
         let kind: u64;
         // SAFETY: 1. All registers that the assembly does not restore are named as outputs or clobbers, so the compiler keeps nothing in them. 2. It
-        // loads and stores at the offsets of `Core`'s fields, and `core` is borrowed mutably for as long. 3. The guest reaches no memory but its own:
-        // `self` came from `activate_stage2`, whose caller proves that of stage 2 and of the traps of `cpu::init`. 4. EL2 is built without FP, so it
-        // has no FP state that the guest could change.
+        // loads and stores at the offsets of `Core`'s fields, and `core` is borrowed mutably for as long. 3. It calls `look_at::<L>` with `look`, which is
+        // borrowed, too, and `core`, which it does not access before that has returned. 4. The guest reaches no memory but its own: `self` came from
+        // `activate_stage2`, whose caller proves that of stage 2 and of the traps of `cpu::init`. 5. EL2 is built without FP, so it has no FP state that
+        // the guest could change.
         unsafe {
-            core::arch::asm!("bl stasis_enter_guest", inlateout("x0") core as *mut Core => kind,
+            core::arch::asm!("bl stasis_enter_guest",
+                inlateout("x0") core as *mut Core => kind,
+                inlateout("x1") look as *mut L => _,
+                inlateout("x2") look_at::<L> as unsafe extern "C" fn(_, _, _) -> _ => _,
                 out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
                 out("x25") _, out("x26") _, out("x27") _, out("x28") _, clobber_abi("C"));
         }

@@ -111,32 +111,60 @@ pub fn call<C: Cpus + ?Sized>(core: &mut Core, imm: u16, this: usize, cpus: &mut
     action
 }
 
-/// Answers a call that asks for a version, or for a function far from all that there are, as [`call`] would. Returns `false` if it is another call:
-/// then nothing was done.
+/// Answers a call that neither acts nor asks about a vCPU, as [`call`] would: it asks for a version, for what there is, or for a function that there is
+/// not. Returns `false` if it is another call: then nothing was done.
 #[inline]
 pub fn ask(core: &mut Core, imm: u16) -> bool {
-    let id = core.x[0] as u32;
-    let answer = match version(id) {
-        Some(version) if imm == 0 => version,
-        None if imm == 0 && is_far(id) => Error::NotSupported as i64,
-        _ => return false,
+    let answer = match core.x[0] as u32 {
+        _ if imm != 0 => Err(Error::NotSupported),
+        // Of those that nobody knows, most are far from all that there are.
+        id if !is_near(id) => Err(Error::NotSupported),
+        function::PSCI_VERSION => Ok(PSCI_1_1),
+        id if needs_vcpus(id) => return false,
+        _ => tell(&core.x),
     };
-    core.x[0] = answer as u64;
+    core.x[0] = answer.unwrap_or_else(|error| error as i64) as u64;
     true
 }
 
-/// Returns whether `id` is neither one of the first 32 functions of PSCI, with arguments of 32 or 64 bits, nor one of the first two of SMCCC.
+/// The number of a function among PSCI's first 32.
+const NUMBER: u32 = 0x1f;
+
+/// Returns whether `id` is one of the first 32 functions of PSCI, with arguments of 32 or 64 bits, or one of the first 32 of SMCCC. All that there are
+/// are among them.
 #[inline]
-fn is_far(id: u32) -> bool {
-    id & !(function::SMC64 | 0x1f) != function::PSCI_VERSION && id & !1 != function::SMCCC_VERSION
+fn is_near(id: u32) -> bool {
+    const OF_PSCI: u32 = function::PSCI_VERSION ^ function::SMCCC_VERSION;
+    id & !(function::SMC64 | OF_PSCI | NUMBER) == function::SMCCC_VERSION
 }
 
+/// Returns whether a function [near](is_near) those that there are may be one that acts, or asks about a vCPU.
 #[inline]
-fn version(id: u32) -> Option<i64> {
-    match id {
-        function::PSCI_VERSION => Some(PSCI_1_1),
-        function::SMCCC_VERSION => Some(SMCCC_1_1),
-        _ => None,
+fn needs_vcpus(id: u32) -> bool {
+    /// A set of numbers: one bit for each.
+    const SET: u32 = bit(function::CPU_SUSPEND)
+        | bit(function::CPU_OFF)
+        | bit(function::CPU_ON)
+        | bit(function::AFFINITY_INFO)
+        | bit(function::SYSTEM_OFF)
+        | bit(function::SYSTEM_RESET)
+        | bit(function::SYSTEM_RESET2);
+    const fn bit(id: u32) -> u32 {
+        1 << (id & NUMBER)
+    }
+    SET >> (id & NUMBER) & 1 != 0 && id & function::PSCI_VERSION == function::PSCI_VERSION
+}
+
+/// Returns the answer to a call that [needs no vCPUs](needs_vcpus).
+#[inline]
+fn tell(x: &[u64; 31]) -> Result<i64, Error> {
+    match x[0] as u32 {
+        function::PSCI_VERSION => Ok(PSCI_1_1),
+        function::SMCCC_VERSION => Ok(SMCCC_1_1),
+        function::MIGRATE_INFO_TYPE => Ok(NO_MIGRATION),
+        function::SMCCC_ARCH_FEATURES => arch_features(x[1] as u32),
+        function::PSCI_FEATURES => features(x[1] as u32),
+        _ => Err(Error::NotSupported),
     }
 }
 
@@ -152,13 +180,7 @@ fn dispatch<C: Cpus + ?Sized>(
         _ => x[index],
     };
     let answer = |value| Ok((value, Action::Resume));
-    if let Some(version) = version(id) {
-        return answer(version);
-    }
     match id {
-        function::SMCCC_ARCH_FEATURES => arch_features(argument(1) as u32),
-        function::PSCI_FEATURES => features(argument(1) as u32),
-        function::MIGRATE_INFO_TYPE => answer(NO_MIGRATION),
         function::CPU_SUSPEND | function::CPU_SUSPEND_64 => {
             if argument(1) & !POWER_STATE != 0 {
                 return Err(Error::InvalidParameters);
@@ -190,20 +212,20 @@ fn dispatch<C: Cpus + ?Sized>(
             0 => Ok((0, Action::SystemReset)),
             _ => Err(Error::InvalidParameters),
         },
-        _ => Err(Error::NotSupported),
+        _ => tell(x).and_then(answer),
     }
 }
 
 /// Answers SMCCC_ARCH_FEATURES. It says nothing about the workarounds for speculation: a guest must not be told that it needs none, as it may go on
 /// on another board.
-fn arch_features(id: u32) -> Result<(i64, Action), Error> {
+fn arch_features(id: u32) -> Result<i64, Error> {
     match id {
-        function::SMCCC_VERSION | function::SMCCC_ARCH_FEATURES => Ok((0, Action::Resume)),
+        function::SMCCC_VERSION | function::SMCCC_ARCH_FEATURES => Ok(0),
         _ => Err(Error::NotSupported),
     }
 }
 
-fn features(id: u32) -> Result<(i64, Action), Error> {
+fn features(id: u32) -> Result<i64, Error> {
     match id {
         function::SMCCC_VERSION
         | function::PSCI_VERSION
@@ -219,7 +241,7 @@ fn features(id: u32) -> Result<(i64, Action), Error> {
         | function::SYSTEM_RESET
         | function::PSCI_FEATURES
         | function::SYSTEM_RESET2
-        | function::SYSTEM_RESET2_64 => Ok((0, Action::Resume)),
+        | function::SYSTEM_RESET2_64 => Ok(0),
         _ => Err(Error::NotSupported),
     }
 }

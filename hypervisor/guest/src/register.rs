@@ -3,11 +3,13 @@
 use stasis_state::vcpu::Core;
 
 /// Returns X`index`, or 0 for XZR.
+#[inline]
 pub fn general(core: &Core, index: u8) -> u64 {
     core.x.get(usize::from(index)).copied().unwrap_or(0)
 }
 
 /// Writes X`index`, unless it is XZR.
+#[inline]
 pub fn set_general(core: &mut Core, index: u8, value: u64) {
     if let Some(register) = core.x.get_mut(usize::from(index)) {
         *register = value;

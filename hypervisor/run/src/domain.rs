@@ -26,6 +26,7 @@ mod run_state;
 mod step;
 mod turn;
 mod wait;
+mod without_lock;
 
 pub use cards::Card;
 use cards::Missed;

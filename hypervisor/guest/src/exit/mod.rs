@@ -18,7 +18,7 @@ mod tests;
 pub use access::Access;
 pub use debug::{DebugException, debug_exception};
 pub use describe::{Description, EncodingName, describe};
-pub use skip::skip_instruction;
+pub use skip::{behind_aarch64, skip_instruction};
 pub use syndrome::FaultKind;
 pub use word::WordAccess;
 pub use writeback::Writeback;
@@ -146,15 +146,9 @@ pub struct SystemAccess {
 }
 
 impl SystemAccess {
-    /// Returns the access that an exception stands for. None if the exception is anything else.
+    /// Returns the access of an exception of that class, from its ESR_EL2.
     #[inline]
-    pub fn of(syndrome: Syndrome) -> Option<Self> {
-        let esr = Esr::new(syndrome.esr);
-        esr.matches_all(ESR::EC::SystemRegister).then(|| Self::decode(syndrome.esr))
-    }
-
-    #[inline]
-    fn decode(iss: u64) -> Self {
+    pub fn decode(iss: u64) -> Self {
         Self {
             encoding: sysreg(
                 ISS_SYSTEM::Op0.read(iss) as u16,
@@ -196,10 +190,10 @@ pub fn may_be_of_debug(syndrome: Syndrome) -> bool {
         && (class != SYSTEM || ISS_SYSTEM::Op0.read(iss) == 2 && ISS_SYSTEM::CRn.read(iss) != 1)
 }
 
-/// Returns the immediate of an HVC, from its ESR_EL2. None if the exception is no HVC.
+/// Returns the immediate of an HVC or SMC, from the ESR_EL2 of its exception.
 #[inline]
-pub fn hypervisor_call(esr: u64) -> Option<u16> {
-    Esr::new(esr).matches_all(ESR::EC::Hvc64).then(|| ISS_CALL::Imm16.read(esr) as u16)
+pub fn immediate(esr: u64) -> u16 {
+    ISS_CALL::Imm16.read(esr) as u16
 }
 
 /// Returns what a synchronous exception from the guest means.
@@ -214,8 +208,8 @@ pub fn decode(syndrome: Syndrome) -> Exit {
     match esr.read_as_enum(ESR::EC) {
         Some(ESR::EC::Value::WfiWfe) => Exit::Wfx(wfx(iss)),
         // EL1 is AArch64 here, and EL0 has neither HVC nor SMC.
-        Some(ESR::EC::Value::Hvc64) => Exit::Hvc { imm: ISS_CALL::Imm16.read(iss) as u16 },
-        Some(ESR::EC::Value::Smc64) => Exit::Smc { imm: ISS_CALL::Imm16.read(iss) as u16 },
+        Some(ESR::EC::Value::Hvc64) => Exit::Hvc { imm: immediate(iss) },
+        Some(ESR::EC::Value::Smc64) => Exit::Smc { imm: immediate(iss) },
         Some(ESR::EC::Value::SystemRegister) => Exit::SystemRegister(SystemAccess::decode(iss)),
         Some(ESR::EC::Value::InstructionAbortLower) => {
             Exit::InstructionAbort(fault(syndrome, AbortIss::new(iss), Cause::Fetch))

@@ -14,9 +14,14 @@ pub fn skip_instruction(core: &mut Core, esr: u64) {
     if *core.pstate & pstate::AARCH32 != 0 {
         return skip_aarch32(core, esr);
     }
-    *core.pc = core.pc.wrapping_add(4);
+    (*core.pc, *core.pstate) = behind_aarch64(*core.pc, *core.pstate);
+}
+
+/// Returns the PC and PSTATE behind a trapped instruction of AArch64, such as MSR, MRS and SMC64 always are, from those at it.
+#[inline]
+pub fn behind_aarch64(pc: u64, pstate: u64) -> (u64, u64) {
     // The software step of a debugger in the guest is now complete.
-    *core.pstate &= !(pstate::BTYPE | pstate::SS);
+    (pc.wrapping_add(4), pstate & !(pstate::BTYPE | pstate::SS))
 }
 
 /// Moves the PC of a vCPU in AArch32, which has instructions of two bytes.

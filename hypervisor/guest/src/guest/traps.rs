@@ -10,7 +10,7 @@ use stasis_state::vcpu::PowerState;
 use stasis_vgic::VcpuMask;
 
 use super::{Guest, Host, Next, Vcpu};
-use crate::exit::{self, Access, Exit, Fault, FaultKind, Syndrome, SystemAccess, Wfx};
+use crate::exit::{self, Access, Exit, Fault, FaultKind, SystemAccess, Wfx};
 use crate::inject;
 use crate::outbox::{Errand, Report};
 use crate::psci::{self, Action};
@@ -19,30 +19,6 @@ use crate::stop::Crash;
 use crate::sysreg;
 use stasis_devices::list::{Kind, Target, lookup};
 use stasis_memory::GuestMemory;
-
-impl Vcpu {
-    /// Answers a call that is about this vCPU's own registers alone, and leaves nothing to do before the next entry. So it needs no lock of what the
-    /// vCPUs share. Takes ESR_EL2 of the exit. Returns `false` if the exit is another one: then nothing was done, and [`Whole::exit`] must answer.
-    #[inline]
-    pub fn call_alone(&mut self, esr: u64) -> bool {
-        exit::hypervisor_call(esr).is_some_and(|imm| psci::ask(&mut self.core, imm))
-    }
-
-    /// Answers a read of a register that depends on this vCPU and the time alone, as [`Self::call_alone`] does a call. `now` returns CNTVCT of the
-    /// guest, in ticks.
-    #[inline]
-    pub fn read_alone(&mut self, syndrome: Syndrome, now: impl FnOnce() -> u64) -> bool {
-        let Some(access) = SystemAccess::of(syndrome).filter(|access| access.is_read) else {
-            return false;
-        };
-        let Some(value) = sysreg::read_alone(access.encoding, &self.identity, now) else {
-            return false;
-        };
-        set_general(&mut self.core, access.rt, value);
-        exit::skip_instruction(&mut self.core, syndrome.esr);
-        true
-    }
-}
 
 /// A vCPU that has left its guest by a synchronous exception, and the core that it stays loaded on.
 pub struct Exited<'a, H> {

@@ -40,17 +40,31 @@ fn versions_are_psci_1_1_and_smccc_1_1() {
 }
 
 #[test]
-fn what_needs_nobody_is_answered_as_by_a_call() {
+fn what_neither_acts_nor_asks_about_a_cpu_is_answered_as_by_a_call() {
     let unknown = [0, 0x4b00_0000, 0x8000_0002, 0x8400_0020, 0xc400_0020, 0x8600_ff01, u32::MAX];
     let near = (0x8400_0000..0x8400_0020).chain(0xc400_0000..0xc400_0020);
+    // CPU_SUSPEND, CPU_OFF, CPU_ON, AFFINITY_INFO, SYSTEM_OFF, SYSTEM_RESET and SYSTEM_RESET2.
+    let with_cpus = [1, 2, 3, 4, 8, 9, 0x12];
     for id in near.chain(0x8000_0000..0x8000_0002).chain(unknown) {
+        for argument in [0, 0x8400_0001, 0x8000_0001, 0xff_8400_000a] {
+            let mut core = Core::default();
+            (core.x[0], core.x[1]) = (id.into(), argument);
+            let alone = super::ask(&mut core, 0).then_some(core.x[0]);
+            let is_of_psci = id & 0xbfff_ffe0 == 0x8400_0000;
+            let is_expected = !is_of_psci || !with_cpus.contains(&(id & 0x1f));
+            let expected = is_expected.then(|| answer(id, [argument, 0, 0]));
+            assert_eq!(alone, expected, "{id:#x} {argument:#x}");
+        }
+    }
+}
+
+#[test]
+fn a_call_with_another_immediate_is_answered_at_once_and_does_nothing() {
+    for id in [0x8400_0000_u64, 0x8400_0002, 0x8400_0008, 0x4b00_0000] {
         let mut core = Core::default();
-        core.x[0] = id.into();
-        let alone = super::ask(&mut core, 0).then_some(core.x[0]);
-        let is_expected = [0x8400_0000, 0x8000_0000].contains(&id) || unknown.contains(&id);
-        assert_eq!(alone, is_expected.then(|| answer(id, [0; 3])), "{id:#x}");
-        core.x[0] = id.into();
-        assert!(!super::ask(&mut core, 1) && core.x[0] == id.into(), "another immediate");
+        core.x[0] = id;
+        assert!(super::ask(&mut core, 1));
+        assert_eq!(core.x[0], NOT_SUPPORTED, "{id:#x}");
     }
 }
 

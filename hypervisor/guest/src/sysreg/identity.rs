@@ -345,8 +345,9 @@ macro_rules! by_encoding {
     };
 }
 
+/// Returns the ID register with this encoding, if it is one of those that are stored.
 #[inline]
-fn get(identity: &Identity, encoding: u16) -> Option<u64> {
+pub(super) fn get(identity: &Identity, encoding: u16) -> Option<u64> {
     by_encoding!(identity, encoding, *)
 }
 

@@ -139,11 +139,18 @@ pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
 
 /// Returns what the register of an encoding reads, if that depends on the vCPU's ID registers and the time alone: an ID register, or CNTPCT_EL0.
 /// None if it is another register. `now` returns CNTVCT of the guest, in ticks, which is its CNTPCT, too.
+fn read_alone(encoding: u16, identity: &Identity, now: impl FnOnce() -> u64) -> Option<u64> {
+    read_often(encoding, identity, now).or_else(|| identity::read(identity, encoding))
+}
+
+/// Returns what the register of an encoding reads, if it is CNTPCT_EL0 or an ID register of AArch64: these are read often, and in few instructions. So
+/// the answer to an exit needs no lock of what the vCPUs share. None if it is another register. `now` returns CNTVCT of the guest, in ticks, which is
+/// its CNTPCT, too.
 #[inline]
-pub fn read_alone(encoding: u16, identity: &Identity, now: impl FnOnce() -> u64) -> Option<u64> {
+pub fn read_often(encoding: u16, identity: &Identity, now: impl FnOnce() -> u64) -> Option<u64> {
     match encoding {
         CNTPCT => Some(now()),
-        _ => identity::read(identity, encoding),
+        _ => identity::get(identity, encoding),
     }
 }
 

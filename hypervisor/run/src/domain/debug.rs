@@ -12,7 +12,7 @@ use super::{Domain, Resident};
 use crate::interrupts;
 use alloc::boxed::Box;
 use stasis_arch::cpu;
-use stasis_arch::world::{ExitKind, Loaded};
+use stasis_arch::world::{Class, ExitKind, FirstLook, Glimpse, Loaded, Looked};
 use stasis_debug::plan::{Action, Plan, Stop};
 use stasis_debug::points::Watchpoint;
 use stasis_guest::exit::{self, DebugException, Syndrome};
@@ -41,6 +41,15 @@ pub(super) struct Debugger {
 pub(super) struct Wanted {
     /// The address of the instruction that the vCPU carries out alone; `None` if it runs.
     step_from: Option<u64>,
+}
+
+/// The first look at an exit of a vCPU whose debug registers a debugger has: the vCPU leaves at each.
+struct NoLook;
+
+impl FirstLook for NoLook {
+    fn look(&mut self, _: Class, _: Glimpse<'_>) -> Looked {
+        Looked::Leave
+    }
 }
 
 impl Debugger {
@@ -101,7 +110,7 @@ impl Domain {
     ) -> Left<'a> {
         let vcpu_index = host.index;
         let kind = match wanted.step_from {
-            None => host.loaded.enter(&mut vcpu.core),
+            None => host.loaded.enter(&mut vcpu.core, &mut NoLook),
             // The instruction was answered here, at EL2.
             Some(from) if from != *vcpu.core.pc => {
                 return Left::Debugged(Stop::Stepped { vcpu: vcpu_index }, self.lock(unlocked));
@@ -131,13 +140,7 @@ impl Domain {
         let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
         let index = host.index;
         let Some(exception) = exit::debug_exception(esr) else {
-            let syndrome = Syndrome { esr, far, hpfar };
-            let is_answered =
-                vcpu.call_alone(esr) || vcpu.read_alone(syndrome, || host.guest_time());
-            return match is_answered {
-                true => Left::Answered(self.lock(unlocked)),
-                false => Left::Exit(syndrome, MaybeLocked::Unlocked(unlocked)),
-            };
+            return Left::Exit(Syndrome { esr, far, hpfar }, MaybeLocked::Unlocked(unlocked));
         };
         let resident = self.lock(unlocked);
         let stop = match exception {
@@ -168,7 +171,7 @@ impl Resident {
 fn step(vcpu: &mut Vcpu, host: &mut RunningOn) -> ExitKind {
     *vcpu.core.pstate |= SINGLE_STEP;
     let gic = host.gic.clone();
-    let kind = gic.hushed(|| host.loaded.enter(&mut vcpu.core));
+    let kind = gic.hushed(|| host.loaded.enter(&mut vcpu.core, &mut NoLook));
     // A checkpoint must not have it, and the next entry sets it again.
     *vcpu.core.pstate &= !SINGLE_STEP;
     kind

@@ -92,12 +92,6 @@ impl<'a> RunningOn<'a> {
         self.watched = watched.then_some(offset);
     }
 
-    /// Lends the vCPU its debug registers, if it has left because it lacks them. Returns whether it did; then the vCPU makes the access again.
-    #[inline]
-    pub fn lend_debug(&mut self, vcpu: &Vcpu, syndrome: Syndrome) -> bool {
-        exit::may_be_of_debug(syndrome) && self.loaded.lend_debug(&vcpu.debug)
-    }
-
     /// Writes CNTVOFF_EL2, if the guest's clock was stepped.
     #[inline]
     pub fn follow(&mut self, guest: &Guest) {
@@ -109,10 +103,16 @@ impl<'a> RunningOn<'a> {
         }
     }
 
-    /// Returns CNTVCT as the loaded vCPU sees it, in ticks.
+    /// Lends the vCPU its debug registers, if it has left because it lacks them. Returns whether it did; then the vCPU makes the access again.
     #[inline]
-    pub fn guest_time(&self) -> u64 {
-        timer::counter().wrapping_sub(self.offset)
+    pub fn lend_debug(&mut self, vcpu: &Vcpu, syndrome: Syndrome) -> bool {
+        exit::may_be_of_debug(syndrome) && self.loaded.lend_debug(&vcpu.debug)
+    }
+
+    /// Returns CNTVOFF_EL2 of the loaded vCPU, in ticks.
+    #[inline]
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// Makes the core decide, and returns whether the vCPU keeps it.

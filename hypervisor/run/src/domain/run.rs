@@ -4,6 +4,7 @@ use super::first_write::Answer;
 use super::host::RunningOn;
 use super::lock::{Locked, MaybeLocked, Unlocked};
 use super::turn::Leaves;
+use super::without_lock::WithoutLock;
 use super::{Domain, VcpuPlace};
 use crate::gic;
 use crate::interrupts::{self, Taken};
@@ -170,15 +171,12 @@ impl Domain {
     ) -> Left<'a> {
         let stats = &host.place.stats;
         loop {
-            match host.loaded.enter(&mut vcpu.core) {
+            let Vcpu { core, identity, .. } = &mut *vcpu;
+            let mut first_look = WithoutLock { stats, identity, offset: host.offset() };
+            match host.loaded.enter(core, &mut first_look) {
                 ExitKind::Synchronous => {
-                    let esr = cpu::syndrome();
-                    if vcpu.call_alone(esr) {
-                        stats.left(Reason::Call);
-                        continue;
-                    }
                     let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
-                    let syndrome = Syndrome { esr, far, hpfar };
+                    let syndrome = Syndrome { esr: cpu::syndrome(), far, hpfar };
                     unlocked = match self.answer_at_once(unlocked, vcpu, syndrome, host) {
                         AtOnce::Done(unlocked) => {
                             stats.left(Reason::Mmio);
@@ -189,8 +187,7 @@ impl Domain {
                             unlocked
                         }
                         AtOnce::NotAnswered(MaybeLocked::Unlocked(unlocked))
-                            if vcpu.read_alone(syndrome, || host.guest_time())
-                                || host.lend_debug(vcpu, syndrome) =>
+                            if host.lend_debug(vcpu, syndrome) =>
                         {
                             stats.left(Reason::Register);
                             unlocked

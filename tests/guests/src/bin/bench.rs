@@ -26,6 +26,8 @@ stasis_guests::entry!(main, irq);
 
 const ROUNDS: usize = 64;
 const PRIORITY: u8 = 0xa0;
+/// A call that nobody knows: the one that kvm-unit-tests' `micro-bench` makes.
+const UNKNOWN_FUNCTION: u32 = 0x4b00_0000;
 const SGI: u32 = 5;
 /// The SGI that the second CPU answers by [`SGI`].
 const PING: u32 = 6;
@@ -56,14 +58,17 @@ static SECOND_SPINS: AtomicBool = AtomicBool::new(false);
 /// An operation's name, and one round of it: its ticks.
 type Operation = (&'static str, fn() -> u64);
 
-const OPERATIONS: [Operation; 21] = [
+const OPERATIONS: [Operation; 24] = [
     ("empty", || time(|| ())),
-    ("hypercall", || time(psci_version)),
+    ("hypercall", || time(|| call(psci::VERSION))),
+    ("hypercall-unknown", || time(|| call(UNKNOWN_FUNCTION))),
     ("gicd-read-isenabler0", || time(|| read32(gic::GICD_ISENABLER))),
     ("gicd-read-iidr", || time(|| read32(gic::GICD_IIDR))),
     ("gicd-write-isenabler0", || time(|| write32(gic::GICD_ISENABLER, 1 << SGI))),
     ("uart-write-imsc", || time(|| write32(uart::IMSC, 0))),
     ("uart-write-dr", || time(|| write32(uart::DR, u32::from(b'.')))),
+    ("id-register-read", || time(|| mrs!("ID_AA64PFR0_EL1"))),
+    ("ctr-read", || time(|| mrs!("CTR_EL0"))),
     ("cntpct-read", || time(|| mrs!("CNTPCT_EL0"))),
     ("acknowledge", acknowledge),
     ("eoi", end),
@@ -119,10 +124,10 @@ fn edge_of_round() {
 }
 
 #[inline(always)]
-fn psci_version() {
+fn call(function: u32) {
     // SAFETY: The firmware keeps X4 and up (SMCCC 1.1), and is given no memory of ours to write to.
     unsafe {
-        asm!("hvc #0", inout("x0") u64::from(psci::VERSION) => _, out("x1") _, out("x2") _, out("x3") _,
+        asm!("hvc #0", inout("x0") u64::from(function) => _, out("x1") _, out("x2") _, out("x3") _,
             options(nostack));
     }
 }

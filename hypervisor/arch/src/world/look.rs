@@ -1,0 +1,85 @@
+//! The first look at a call or an access to a system register, before all of the vCPU's registers are saved.
+//!
+//! Most of these exits can be answered by a few instructions, to which the saving of all registers and the way back to the caller of
+//! [`Loaded::enter`](super::Loaded::enter) would add as many again. So the vectors save what a function may change, and call [`FirstLook::look`]. Its
+//! [`Glimpse`] is the vCPU as far as it is saved.
+
+use aarch64_cpu::registers::{ELR_EL2, Readable, SPSR_EL2, Writeable};
+use stasis_state::vcpu::Core;
+
+/// What the vectors do after a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Looked {
+    /// The vCPU leaves, and [`Loaded::enter`](super::Loaded::enter) returns.
+    Leave = 0,
+    /// The exit is answered, and the vCPU goes on.
+    GoOn = 1,
+    /// Nothing was done. Only of [`Class::SystemRegister`]: the vectors save the other general registers, too, and look again.
+    Again = 2,
+}
+
+/// The class of an exit that is looked at first: ESR_EL2.EC, of which the vectors take away [`FIRST_CLASS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Class {
+    /// HVC, of AArch64.
+    Hvc = 0,
+    /// SMC, of AArch64.
+    Smc = 1,
+    /// MSR, MRS or a system instruction, of AArch64.
+    SystemRegister = 2,
+    /// The class of the same exit when it is looked at again, and all general registers are saved.
+    SystemRegisterAgain = 3,
+}
+
+/// ESR_EL2.EC of [`Class::Hvc`], DDI 0487, D24.2.40.
+pub(crate) const FIRST_CLASS: u64 = 0x16;
+
+/// Answers to exits that need little of a vCPU.
+pub trait FirstLook {
+    /// Looks at an exit, which [`crate::cpu::syndrome`] describes, and says what happens next. After [`Looked::Again`] the answer is another one.
+    fn look(&mut self, class: Class, glimpse: Glimpse<'_>) -> Looked;
+}
+
+/// A loaded vCPU at an exit, of whose record the PC and PSTATE are old, and X20 to X28 may be: the core has them. What is written to its other general
+/// registers counts.
+pub struct Glimpse<'a> {
+    /// The vCPU's record.
+    pub core: &'a mut Core,
+    /// Whether all general registers are in the record.
+    is_whole: bool,
+}
+
+impl Glimpse<'_> {
+    /// Returns whether a general register is in the record. 31 is XZR.
+    #[inline(always)]
+    pub fn has(&self, register: u8) -> bool {
+        !(20..29).contains(&register) || self.is_whole
+    }
+
+    /// Makes the vCPU go on with the PC and PSTATE that `to` returns of those that it has.
+    #[inline(always)]
+    pub fn move_pc(&mut self, to: impl FnOnce(u64, u64) -> (u64, u64)) {
+        let (pc, pstate) = to(ELR_EL2.get(), SPSR_EL2.get());
+        ELR_EL2.set(pc);
+        // M[3] clear: EL1 or EL0, as at any entry.
+        SPSR_EL2.set(pstate & !(1 << 3));
+    }
+}
+
+/// Looks at an exit. Returns what the vectors do then.
+///
+/// # Safety
+///
+/// 1. `look` and `core` point to what [`Loaded::enter`](super::Loaded::enter) has borrowed, and nobody else uses these.
+/// 2. The vectors have saved X0 to X19, X29 and X30 to `core`; and all others if `class` is [`Class::SystemRegisterAgain`].
+pub(super) unsafe extern "C" fn look_at<L: FirstLook>(
+    look: *mut L,
+    core: *mut Core,
+    class: Class,
+) -> Looked {
+    // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by condition 1. 2. Any value of a record's fields is valid.
+    let (look, core) = unsafe { (&mut *look, &mut *core) };
+    look.look(class, Glimpse { core, is_whole: class == Class::SystemRegisterAgain })
+}
