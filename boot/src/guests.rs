@@ -117,7 +117,8 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     let task = &mut *work.task;
     let mut ram = take_ram(config, task)?;
     let base = config.memory_map.ram_base(ram.range().start);
-    let (guest, vcpus) = load(boot, config, &given, base, &mut ram)?;
+    let can_leave = work.storage.may_have_a_store();
+    let (guest, vcpus) = load(boot, config, &given, can_leave, base, &mut ram)?;
     ram.finish_writing(&mut || task.yield_now());
     let state = RunState::made(config.autostart);
     let placement = Placement { cores: &cores, weight: config.weight };
@@ -133,11 +134,13 @@ fn take_ram(config: &GuestConfig, task: &mut Task) -> Result<Ram, NoRam> {
     }
 }
 
-/// Loads a guest's image into its RAM and returns the guest with its vCPUs. The RAM must be all zeros; `base` is its address for the guest.
+/// Loads a guest's image into its RAM and returns the guest with its vCPUs. The RAM must be all zeros; `base` is its address for the guest. `can_leave`
+/// says whether checkpoints can be made of it.
 fn load(
     boot: &BootArchive,
     config: &GuestConfig,
     given: &Given,
+    can_leave: bool,
     base: u64,
     ram: &mut GuestRam,
 ) -> Result<(Box<Guest>, Vec<Vcpu>), CreationError> {
@@ -157,6 +160,7 @@ fn load(
         identity: &host_identity(),
         counter_hz: timer::frequency(),
         wall_time: stasis_run::clock::wall_time(),
+        can_leave,
     };
     blueprint.build(&loaded, here)
 }
@@ -177,8 +181,9 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
     let mut parked = domain.park();
     let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
     check_restart(config, domain.cores().count(), there)?;
+    let can_leave = work.storage.may_have_a_store();
     let load = |ram: &mut GuestRam, task: &mut Task| {
-        let made = load(boot, config, domain.given(), there.start, ram)?;
+        let made = load(boot, config, domain.given(), can_leave, there.start, ram)?;
         ram.finish_writing(&mut || task.yield_now());
         Ok::<_, CreationError>(made)
     };

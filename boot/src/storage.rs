@@ -86,6 +86,11 @@ fn open(
 }
 
 impl Storage {
+    /// Returns whether there is a store, or a card with one may be put in.
+    pub fn may_have_a_store(&self) -> bool {
+        matches!(self.store, Ok(_) | Err(NoStore::InUse)) || !self.slots.is_empty()
+    }
+
     /// Finds the disk, its partition and the store. If one of them is missing, that is logged, and said again to whoever wants the store. Returns
     /// also the registers and the interrupt of the disk, if it is a virtio disk that is used; the interrupt wakes the task from now on.
     pub fn find(machine: &Machine, task: &mut Task) -> (Self, Option<Device>) {

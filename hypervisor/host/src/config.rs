@@ -103,6 +103,8 @@ pub struct GuestConfig {
     pub memory_map: MemoryMap,
     /// Whether its memory is taken as it writes it, and not reserved when it is made.
     pub overcommit: bool,
+    /// Whether the guest must be able to go on on any board, whatever caches its CPU has.
+    pub portable: bool,
     /// Number of vCPUs.
     pub vcpus: u8,
     /// The physical cores of its vCPUs, of which there may be fewer: see [`Self::core_of`]. None at all: whoever makes
@@ -148,6 +150,7 @@ impl GuestConfig {
             memory,
             memory_map: MemoryMap::Virt,
             overcommit: false,
+            portable: true,
             vcpus: 1,
             cores: Vec::new(),
             weight: DEFAULT_WEIGHT,

@@ -16,7 +16,7 @@ use stasis_guest::clock::{Pace, PaceError};
 use stasis_guest::given::Given;
 use stasis_guest::image::{Boot, ImageError, Parts};
 use stasis_guest::shared::{Connection, SharedRegion, connections};
-use stasis_guest::sysreg::identity::{self, NoSuchGranule};
+use stasis_guest::sysreg::identity::{self, NoSuchGranule, Reach};
 use stasis_guest::{Guest, Start, Vcpu};
 use stasis_memory::range::Range;
 use stasis_state::vcpu::Identity;
@@ -70,6 +70,8 @@ pub struct Here<'a> {
     pub counter_hz: u64,
     /// Seconds since 1970.
     pub wall_time: u64,
+    /// Whether a guest can leave this machine: checkpoints can be made of it.
+    pub can_leave: bool,
 }
 
 impl<'a> Blueprint<'a> {
@@ -146,8 +148,9 @@ impl<'a> Blueprint<'a> {
     ) -> Result<(Box<Guest>, Vec<Vcpu>), CreationError> {
         let config = self.config;
         let pace = Pace::configured(config.counter_frequency.map(u64::from), here.counter_hz)?;
+        let reach = if config.portable && here.can_leave { Reach::Anywhere } else { Reach::Alike };
         let identities = (0..config.vcpus.into())
-            .map(|index| identity::made(here.identity, index, loaded.granule))
+            .map(|index| identity::made(here.identity, index, loaded.granule, reach))
             .collect::<Result<Vec<Identity>, _>>()?;
         let (mut guest, vcpus) = Guest::new(
             &config.name,

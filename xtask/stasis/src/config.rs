@@ -99,6 +99,7 @@ impl Config {
             cmdline: raw.cmdline.as_ref().map_or(said.cmdline, |text| text.get_ref().clone()),
             memory_map: place.memory_map(&raw.memory_map)?,
             overcommit: raw.overcommit.as_ref().is_some_and(|is_so| *is_so.get_ref()),
+            portable: raw.portable.as_ref().map_or(said.portable, |is_so| *is_so.get_ref()),
             vcpus: raw.vcpus.as_ref().map_or(said.vcpus, |vcpus| *vcpus.get_ref()),
             cores: raw.cores.as_ref().map_or(said.cores, |cores| cores.get_ref().clone()),
             weight: raw.weight.as_ref().map_or(said.weight, |weight| *weight.get_ref()),

@@ -1,6 +1,6 @@
 //! What a guest sees of its CPU, and whether a host can provide it.
 //!
-//! A guest is shown what every board's CPU has, which is Armv8.0-A, so that it can go on anywhere. [`made`] leaves only the fields of [`FIELDS`],
+//! A guest is shown what every board's CPU has, which is Armv8.0-A, so that it can go on anywhere ([`Reach`]). [`made`] leaves only the fields of [`FIELDS`],
 //! none of them higher than the value there. Everything else reads as 0: what newer CPUs add, and all features whose state is not saved (SVE, SME,
 //! MTE, pointer authentication, RAS, the PMU, trace, profiling). EL2 and EL3 are absent, as on QEMU's `virt`.
 
@@ -11,6 +11,15 @@ use stasis_state::vcpu::{Identity, sysreg};
 pub use self::granule::{Granule, NoSuchGranule, made};
 use super::aarch32;
 use crate::psci;
+
+/// The machines on which a guest must be able to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Any machine: the guest is shown a CTR_EL0 that is right on every board, of which reads trap where the core's is another.
+    Anywhere,
+    /// Machines whose caches need no more maintenance than this one's: the guest is shown the CTR_EL0 of the core, of which reads do not trap.
+    Alike,
+}
 
 /// The rule for a field between a resumed guest and its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

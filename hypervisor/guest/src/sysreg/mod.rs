@@ -1,6 +1,6 @@
 //! Trapped system registers and instructions.
 //!
-//! These trap, and so have an answer here: the ID registers (HCR_EL2.TID1 and TID3; TID2 if the guest is shown another CTR_EL0 than the core's),
+//! These trap, and so have an answer here: the ID registers (HCR_EL2.TID1 and TID3; TID2 if the guest is shown another CTR_EL0 than the core's, as [`identity::Reach`] says),
 //! ACTLR_EL1 (TACR), the physical timer (CNTHCTL_EL2), the PMU (MDCR_EL2.TPM), the OS lock and the OS double lock (TDOSA), and implementation
 //! defined registers (TIDCP). Cache maintenance by set and way (TSW) has an answer for hosts that trap it. Features that [`identity`] hides are
 //! UNDEFINED, as on a CPU without them.

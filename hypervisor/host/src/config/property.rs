@@ -35,6 +35,7 @@ pub const BOOTARGS: &str = "bootargs";
 pub const MEMORY_SIZE: &str = "memory-size";
 pub const MEMORY_MAP: &str = "memory-map";
 pub const OVERCOMMIT: &str = "overcommit";
+pub const NOT_PORTABLE: &str = "not-portable";
 pub const VCPUS: &str = "vcpus";
 pub const CORES: &str = "cores";
 pub const WEIGHT: &str = "weight";
@@ -65,6 +66,7 @@ pub const GUEST: &[&str] = &[
     MEMORY_SIZE,
     MEMORY_MAP,
     OVERCOMMIT,
+    NOT_PORTABLE,
     VCPUS,
     CORES,
     WEIGHT,

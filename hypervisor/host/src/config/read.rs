@@ -78,6 +78,7 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
             None => MemoryMap::Virt,
         },
         overcommit: value::<[u8; 0]>(node, property::OVERCOMMIT, "empty")?.is_some(),
+        portable: value::<[u8; 0]>(node, property::NOT_PORTABLE, "empty")?.is_none(),
         vcpus: u8::try_from(vcpus).map_err(|_| Problem::Vcpus(vcpus))?,
         cores: numbers(node, property::CORES)?,
         weight: u16::try_from(weight).map_err(|_| Problem::Weight(weight))?,

@@ -28,6 +28,7 @@ fn linux() -> GuestConfig {
         devices: Vec::new(),
         dma_trusted: false,
         overcommit: false,
+        portable: true,
         disks: vec![
             DiskConfig { from: Some("root.img".to_string()), ..disk("root", 64 << 20) },
             disk("data", 4096),
@@ -47,7 +48,8 @@ fn bare() -> GuestConfig {
     let devices = vec!["/pl031@9010000".to_string(), "gpio0".to_string()];
     let bare = GuestConfig::new("counter", "counter.elf", 16 << 20);
     let memory_map = MemoryMap::Identity;
-    GuestConfig { autostart: false, memory_map, devices, dma_trusted: true, ..bare }
+    let portable = false;
+    GuestConfig { autostart: false, memory_map, portable, devices, dma_trusted: true, ..bare }
 }
 
 /// Returns a plan of core 1 for `linux()` and `bare()`, the latter on that core, too.

@@ -51,6 +51,9 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if guest.overcommit {
         tree.empty(property::OVERCOMMIT);
     }
+    if !guest.portable {
+        tree.empty(property::NOT_PORTABLE);
+    }
     tree.cell(property::VCPUS, u32::from(guest.vcpus));
     if !guest.cores.is_empty() {
         tree.cells(property::CORES, &guest.cores);

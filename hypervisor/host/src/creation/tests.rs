@@ -63,13 +63,30 @@ fn a_guest_is_made_of_what_its_configuration_says() {
     let shared = parts.equipment.shared;
     assert_eq!((shared.len(), shared[0].index), (1, 1));
     let identity = IDENTITY();
-    let here = Here { identity: &identity, counter_hz: HZ, wall_time: 5 };
+    let here = Here { identity: &identity, counter_hz: HZ, wall_time: 5, can_leave: true };
     let (mut guest, mut vcpus) = blueprint.build(&loaded(), here).unwrap();
     assert_eq!((guest.name(), guest.ram_base(), guest.ram_size()), ("rt", RAM_BASE, 4 * MIB));
     assert_eq!((*vcpus[0].core.pc, vcpus[0].core.x[0]), (RAM_BASE + 0x8_0000, RAM_BASE + MIB));
     let records = guest.records(vcpus.iter_mut(), 0, 0);
     assert_eq!(*records.clock.cntfrq, HZ);
     assert_eq!(records.vcpus.len(), 2);
+}
+
+#[test]
+fn a_guest_that_may_leave_is_shown_caches_for_any_board_and_others_the_cores_own() {
+    const PIPT: u64 = 0x8444_c004;
+    const VIPT: u64 = 0x8444_8004;
+    let (given, mut identity) = (Given::default(), IDENTITY());
+    *identity.ctr_el0 = PIPT;
+    for (portable, can_leave, shown) in
+        [(true, true, VIPT), (true, false, PIPT), (false, true, PIPT), (false, false, PIPT)]
+    {
+        let config = GuestConfig { portable, ..config() };
+        let here = Here { identity: &identity, counter_hz: HZ, wall_time: 0, can_leave };
+        let blueprint = Blueprint::new(&config, &[], &given, RAM_BASE, None);
+        let (_, vcpus) = blueprint.build(&loaded(), here).unwrap();
+        assert!(vcpus.iter().all(|vcpu| *vcpu.identity.ctr_el0 == shown), "{portable} {can_leave}");
+    }
 }
 
 #[test]
@@ -89,7 +106,7 @@ fn a_guest_that_is_configured_with_a_counter_slower_than_the_machines_is_not_mad
     let given = Given::default();
     let blueprint = Blueprint::new(&config, &[], &given, RAM_BASE, None);
     let identity = IDENTITY();
-    let here = Here { identity: &identity, counter_hz: HZ, wall_time: 0 };
+    let here = Here { identity: &identity, counter_hz: HZ, wall_time: 0, can_leave: true };
     let error = blueprint.build(&loaded(), here).unwrap_err();
     assert_eq!(error, PaceError::Configured { asked: 1_000_000, host: HZ }.into());
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
+use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::{SILENCE, sound, ticks};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
@@ -235,4 +236,24 @@ pub fn a_guest_goes_on_on_every_cpu(lab: &Lab) -> Result<()> {
         }
     }
     Ok(())
+}
+
+pub fn a_guest_that_is_not_portable_goes_on_where_caches_need_no_more(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let machine = |cpu: &str| lab.machine().cpu(cpu).cpus(3).disk(&disk);
+    let config = GuestConfig { vcpus: 2, portable: false, ..guest("traveller", 32) };
+    let made = machine("cortex-a72").configured(config, Some(lab.guest("traveller")?));
+    let mut stasis = made.boot()?;
+    runs_at(&mut stasis, FAST)?;
+    let number = leave(stasis, "made")?;
+    let resume = format!("resume {number}");
+
+    let mut stasis = machine("cortex-a53").no_archive().boot()?;
+    stasis.refused_for(&resume, &["CTR_EL0.L1Ip is 3, and this machine's is 2"])?;
+    stasis.quit()?;
+
+    let mut stasis = machine("cortex-a57").no_archive().boot()?;
+    stasis.resume(number)?;
+    runs_at(&mut stasis, FAST)?;
+    stasis.quit()
 }

@@ -261,7 +261,8 @@ fn main() -> ExitCode {
             a_counter_goes_on_on_a_slower_board,
             linux_goes_on_on_a_slower_board_with_another_cpu,
             linux_goes_between_a_cortex_a72_and_an_a76,
-            a_guest_goes_on_on_every_cpu;
+            a_guest_goes_on_on_every_cpu,
+            a_guest_that_is_not_portable_goes_on_where_caches_need_no_more;
         golden:
             the_golden_files_of_running_guests_go_on;
         handlers:

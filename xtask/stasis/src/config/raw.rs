@@ -60,6 +60,7 @@ pub struct RawGuest {
     #[serde(rename = "memory-map")]
     pub memory_map: Option<Spanned<String>>,
     pub overcommit: Option<Spanned<bool>>,
+    pub portable: Option<Spanned<bool>>,
     pub vcpus: Option<Spanned<u8>>,
     pub cores: Option<Spanned<Vec<u32>>>,
     pub weight: Option<Spanned<u16>>,
@@ -98,6 +99,7 @@ impl RawGuest {
             "memory" => Some(self.memory.span()),
             "memory-map" => self.memory_map.as_ref().map(Spanned::span),
             "overcommit" => self.overcommit.as_ref().map(Spanned::span),
+            "portable" => self.portable.as_ref().map(Spanned::span),
             "vcpus" => self.vcpus.as_ref().map(Spanned::span),
             "cores" => self.cores.as_ref().map(Spanned::span),
             "weight" => self.weight.as_ref().map(Spanned::span),

@@ -2,11 +2,11 @@
 //!
 //! An arm64 `Image` says in its header which pages it was built for. It looks for them in ID_AA64MMFR0_EL1 before it can print anything, and stops
 //! in silence if they are absent. Not every board's CPU has pages of 16 KiB (a Cortex-A53 or A72 has not). So only a guest whose kernel asks for them
-//! is shown them, and needs them where it is resumed; all other guests can go anywhere.
+//! is shown them, and needs them where it is resumed; all other guests that are [portable](Reach) can go anywhere.
 
 use stasis_state::vcpu::Identity;
 
-use super::{FIELDS, Field, MMFR0, get, present, value_mut};
+use super::{FIELDS, Field, MMFR0, Reach, get, present, value_mut};
 
 /// The size of a kernel's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl core::fmt::Display for Offered {
 }
 
 /// Returns what vCPU `index` of a new guest is shown on a CPU whose registers are `raw`. `granule` has the pages that its kernel asks for, if it
-/// does.
+/// does; `reach` says where the guest must be able to go on.
 ///
 /// # Errors
 ///
@@ -80,8 +80,12 @@ pub fn made(
     raw: &Identity,
     index: usize,
     granule: Option<Granule>,
+    reach: Reach,
 ) -> Result<Identity, NoSuchGranule> {
     let mut shown = present(raw, index);
+    if reach == Reach::Alike {
+        shown.ctr_el0 = raw.ctr_el0;
+    }
     let offered = get(raw, MMFR0).unwrap_or(0);
     if let Some(wanted) = granule.filter(|granule| !granule.is_in(offered)) {
         return Err(NoSuchGranule { wanted, offered });

@@ -87,16 +87,31 @@ fn guests_of_all_boards_go_on_on_all_boards() {
             let mut host = host;
             // The newer one has another number of breakpoints, which is a rule of its own.
             *host.id_aa64dfr0_el1 = *made.id_aa64dfr0_el1;
-            let shown = super::made(&made, 0, Some(Granule::Kib4)).unwrap();
+            let shown = super::made(&made, 0, Some(Granule::Kib4), Reach::Anywhere).unwrap();
             assert_eq!(check(&shown, &host, 0), Ok(()));
         }
     }
 }
 
 #[test]
+fn a_guest_that_goes_nowhere_else_is_shown_the_caches_as_they_are() {
+    for raw in [cortex_a53(), cortex_a72(), newer()] {
+        let shown = made(&raw, 0, None, Reach::Alike).unwrap();
+        assert_eq!(shown.ctr_el0, raw.ctr_el0);
+        assert_eq!(check(&shown, &raw, 0), Ok(()));
+        let portable = made(&raw, 0, None, Reach::Anywhere).unwrap();
+        assert_eq!(Identity { ctr_el0: portable.ctr_el0, ..shown }, portable, "all else is equal");
+    }
+    // It goes on where the caches need as little, and is refused where they need more.
+    let shown = made(&cortex_a72(), 0, None, Reach::Alike).unwrap();
+    let error = check(&shown, &cortex_a53(), 0).unwrap_err();
+    assert_eq!(error.to_string(), "the guest's CTR_EL0.L1Ip is 3, and this machine's is 2");
+}
+
+#[test]
 fn pages_of_16_kib_are_shown_to_a_kernel_that_asks_for_them() {
     let tgran16 = |raw: &Identity, granule| {
-        let shown = made(raw, 0, granule).unwrap();
+        let shown = made(raw, 0, granule, Reach::Anywhere).unwrap();
         *shown.id_aa64mmfr0_el1 >> 20 & 0xf
     };
     // That of `max` is 2, which is more than is shown.
@@ -109,7 +124,7 @@ fn pages_of_16_kib_are_shown_to_a_kernel_that_asks_for_them() {
 
 #[test]
 fn a_kernel_whose_pages_the_cpu_has_not_is_refused_with_those_that_it_has() {
-    let error = made(&cortex_a72(), 0, Some(Granule::Kib16)).unwrap_err();
+    let error = made(&cortex_a72(), 0, Some(Granule::Kib16), Reach::Anywhere).unwrap_err();
     assert_eq!(
         error.to_string(),
         "its kernel has pages of 16 KiB, which this machine's CPU does not have; take one with pages of 4 KiB or 64 KiB"
@@ -117,16 +132,16 @@ fn a_kernel_whose_pages_the_cpu_has_not_is_refused_with_those_that_it_has() {
     // TGran64 and TGran4 say by 0xf that there is none.
     let mut raw = newer();
     *raw.id_aa64mmfr0_el1 = *raw.id_aa64mmfr0_el1 & !0xff00_0000 | 0x0f00_0000;
-    let error = made(&raw, 0, Some(Granule::Kib64)).unwrap_err().to_string();
+    let error = made(&raw, 0, Some(Granule::Kib64), Reach::Anywhere).unwrap_err().to_string();
     assert!(error.ends_with("take one with pages of 4 KiB or 16 KiB"), "{error}");
     *raw.id_aa64mmfr0_el1 = 0xff00_0000 | 1 << 20;
-    let error = made(&raw, 0, Some(Granule::Kib4)).unwrap_err().to_string();
+    let error = made(&raw, 0, Some(Granule::Kib4), Reach::Anywhere).unwrap_err().to_string();
     assert!(error.ends_with("take one with pages of 16 KiB"), "{error}");
 }
 
 #[test]
 fn a_guest_with_pages_of_16_kib_goes_on_only_where_they_are() {
-    let saved = made(&newer(), 0, Some(Granule::Kib16)).unwrap();
+    let saved = made(&newer(), 0, Some(Granule::Kib16), Reach::Anywhere).unwrap();
     assert_eq!(check(&saved, &newer(), 0), Ok(()));
     let mut without = newer();
     *without.id_aa64mmfr0_el1 &= !(0xf << 20);

@@ -27,9 +27,7 @@ pub fn probe() {
 
 fn identity() {
     println!("CurrentEL {}", mrs!("CurrentEL") >> 2);
-    show!("MIDR_EL1" "MPIDR_EL1" "REVIDR_EL1" "AIDR_EL1" "DCZID_EL0" "CLIDR_EL1");
-    // But for L1Ip: every guest is shown the instruction cache that needs most.
-    println!("CTR_EL0 {:#x}", mrs!("CTR_EL0") & !(3 << 14));
+    show!("MIDR_EL1" "MPIDR_EL1" "REVIDR_EL1" "AIDR_EL1" "CTR_EL0" "DCZID_EL0" "CLIDR_EL1");
     show!("ID_AA64PFR1_EL1" "ID_AA64ISAR0_EL1" "ID_AA64ISAR1_EL1");
     show!("ID_AA64MMFR1_EL1" "ID_AA64MMFR2_EL1" "ID_AA64AFR0_EL1" "ID_AA64AFR1_EL1");
     show!("ID_AA64DFR1_EL1" "MVFR0_EL1" "MVFR1_EL1" "MVFR2_EL1" "ID_ISAR0_EL1");
