@@ -12,6 +12,7 @@ macro_rules! show {
 /// Prints it.
 pub fn probe() {
     identity();
+    destinations();
     caches();
     maintenance();
     translation();
@@ -43,6 +44,39 @@ fn identity() {
     let reserved =
         unsafe { [execute(mrs_x0(3, 0, 0, 4, 7), 1), execute(mrs_x0(3, 0, 0, 7, 7), 1)] };
     println!("reserved ID registers {reserved:x?}");
+}
+
+/// Reads a register that traps under a hypervisor into each general register, and shows which of them had another value, and which others changed.
+fn destinations() {
+    let expected = mrs!("ID_AA64ISAR0_EL1");
+    macro_rules! read_into {
+        ($($register:tt)*) => {
+            [$({
+                let value: u64;
+                // SAFETY: Reading an ID register touches no memory.
+                unsafe {
+                    asm!(concat!("mrs ", $register, ", ID_AA64ISAR0_EL1"), out($register) value,
+                        options(nomem, nostack, preserves_flags));
+                }
+                value != expected
+            }),*]
+        };
+    }
+    let wrong = read_into!(
+        "x0" "x1" "x2" "x3" "x4" "x5" "x6" "x7" "x8" "x9" "x10" "x11" "x12" "x13" "x14" "x15" "x16"
+        "x17" "x20" "x21" "x22" "x23" "x24" "x25" "x26" "x27" "x28" "x30"
+    );
+    let mut others = [20_u64, 21, 22, 23, 0, 25, 26, 27, 28, 2, 30];
+    let [x20, x21, x22, x23, x24, x25, x26, x27, x28, x2, x30] = &mut others;
+    // SAFETY: Reading an ID register touches no memory.
+    unsafe {
+        asm!("mrs x24, ID_AA64ISAR0_EL1", "mrs x3, ID_AA64ISAR0_EL1",
+            inout("x20") *x20, inout("x21") *x21, inout("x22") *x22, inout("x23") *x23,
+            inout("x24") *x24, inout("x25") *x25, inout("x26") *x26, inout("x27") *x27,
+            inout("x28") *x28, inout("x2") *x2, inout("x30") *x30, out("x3") _,
+            options(nomem, nostack, preserves_flags));
+    }
+    println!("read into each register {:?}, beside others {others:?}", wrong.contains(&true));
 }
 
 fn caches() {
