@@ -66,8 +66,10 @@ impl Vgic {
 
     /// Returns whether link `n`'s line must be looked at before the interrupt is offered.
     fn wants_second_look(&mut self, n: usize, vcpu: usize) -> bool {
+        // Also one that is active now may be offered later, and did not come just then.
+        let is_fresh = self.links.take_fresh(n, vcpu);
         let irq = self.irq(vcpu, self.links.all[n].intid);
-        !irq.is_active() && !self.links.take_fresh(n, vcpu) && !irq.is_edge()
+        !is_fresh && !irq.is_active() && !irq.is_edge()
     }
 
     /// Looks at the line of link `n`, if its physical interrupt is active for `vcpu` and the virtual one is in no list register.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::hardware::Core;
-use super::machine::{ICENABLER, Machine, SGIR};
+use super::machine::{ICACTIVER, ICENABLER, ISACTIVER, Machine, SGIR};
 use super::random::{accesses_of, cases, op};
 use crate::Vgic;
 use crate::changed::Changed;
@@ -128,6 +128,19 @@ fn a_physical_interrupt_without_a_list_register_makes_the_next_entry_look_at_its
     machine.eoir(0, 3);
     machine.write(0, SGIR, 4, 2 << 24 | 3);
     assert!(!machine.cores[0].active, "the physical interrupt has ended");
+}
+
+#[test]
+fn a_timer_that_came_while_it_was_active_is_looked_at_again_when_it_is_cleared() {
+    for folds_all in [false, true] {
+        let mut machine = Machine::new(1, 14);
+        machine.folds_all = folds_all;
+        machine.write(0, ISACTIVER, 4, 1 << 27);
+        machine.timer(0, true);
+        machine.timer(0, false);
+        machine.write(0, ICACTIVER, 4, 1 << 27);
+        assert!(!machine.cores[0].signals(), "the line has fallen");
+    }
 }
 
 proptest! {
