@@ -218,7 +218,7 @@ fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
     let then = match did {
         RunState::Running | RunState::Starved => admitted.then,
         // What a person has stopped, or could not go on, does not go on by being cloned.
-        other => other,
+        other => other.of_clone(),
     };
     let (guest, vcpus) = (admitted.guest, admitted.vcpus);
     let domain = guests::add(placement, guest, vcpus, ram, Given::default(), then)?;

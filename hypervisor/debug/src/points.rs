@@ -136,11 +136,14 @@ impl Points {
     /// Returns the watchpoint that an access at `address` has hit. The architecture lets a CPU report an address beside it, as of a store of several
     /// registers (DDI 0487, D2.10.5): then it is the nearest one.
     pub fn watchpoint_at(&self, address: u64) -> Option<Watchpoint> {
+        // A guest may have something of its own in an address's top byte, which FAR_EL2 keeps (DDI 0487, D8.8).
+        let address = extended(address);
         self.watchpoints.iter().flatten().copied().min_by_key(|point| {
-            let last = point.address.wrapping_add(point.len - 1);
-            match (point.address..=last).contains(&address) {
+            let first = extended(point.address);
+            let last = first.saturating_add(point.len - 1);
+            match (first..=last).contains(&address) {
                 true => 0,
-                false => point.address.abs_diff(address).min(last.abs_diff(address)),
+                false => first.abs_diff(address).min(last.abs_diff(address)),
             }
         })
     }

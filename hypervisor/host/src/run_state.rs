@@ -167,6 +167,21 @@ impl RunState {
         }
     }
 
+    /// Returns the state of a guest whose debugger leaves: what it was doing `before`, as long as nobody else has changed that. One that waited for
+    /// memory tries again, and waits by itself if there is none.
+    pub fn after_debugger(self, before: Self) -> Self {
+        match (self, before) {
+            (Self::Debugged | Self::Running | Self::Starved, Self::Paused) => Self::Paused,
+            (Self::Debugged, _) => Self::Running,
+            (state, _) => state,
+        }
+    }
+
+    /// Returns the state of a clone of a guest in this one. Its debugger, if it has one, does not have the clone.
+    pub fn of_clone(self) -> Self {
+        if self == Self::Debugged { Self::Paused } else { self }
+    }
+
     /// Returns the state after `unpause`.
     pub fn unpaused(self, guest: &str) -> Result<Self, Misfit> {
         match self {

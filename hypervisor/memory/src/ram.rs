@@ -295,7 +295,10 @@ impl<M: Machine> GuestRam<M> {
         self.check_there(all.clone())?;
         // What is in the caches may be older than what a guest has stored past them.
         self.raw.clean_and_invalidate(all.clone());
-        self.write(offset, bytes)?;
+        let written = self.write(offset, bytes);
+        // Who asks is told. The guest does not wait for a frame that it does not need.
+        self.take_lack();
+        written?;
         self.raw.clean_and_invalidate(all);
         M::invalidate_instructions();
         Ok(())

@@ -143,6 +143,8 @@ impl ThisCore {
     /// Calls `with` while no interrupt is signalled to the vCPU that is loaded on this core.
     pub fn hushed<R>(&self, with: impl FnOnce() -> R) -> R {
         let is_on = self.0.virtual_interface.hush();
+        // The vCPU is entered next, which no access to a device orders.
+        cpu::dsb();
         let result = with();
         if is_on {
             self.0.virtual_interface.signal();

@@ -31,7 +31,9 @@ live_registers! {
         cntv_ctl_el0: "CNTV_CTL_EL0";
         cntv_cval_el0: "CNTV_CVAL_EL0";
         csselr_el1: "CSSELR_EL1";
+        elr_el1: "ELR_EL1";
         sctlr_el1: "SCTLR_EL1";
+        spsr_el1: "SPSR_EL1";
         vbar_el1: "VBAR_EL1";
     }
     writes {

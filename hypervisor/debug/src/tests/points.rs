@@ -87,3 +87,13 @@ fn a_plan_enables_what_it_needs_and_never_exceptions_of_el2() {
     assert_eq!(*registers.mdscr_el1, 1 << 15);
     assert_eq!(*plan.registers(1).mdscr_el1, 1 << 15 | 1);
 }
+
+#[test]
+fn an_access_by_a_tagged_address_hits_the_watchpoint_at_the_address() {
+    let mut points = Points::default();
+    let (low, high) = (watch(0x4000_0000, 8, Kind::Store), watch(0x5000_0000, 8, Kind::Store));
+    points.add_watchpoint(low, LIMITS).unwrap();
+    points.add_watchpoint(high, LIMITS).unwrap();
+    assert_eq!(points.watchpoint_at(0x34 << 56 | 0x4000_0000), Some(low));
+    assert_eq!(points.watchpoint_at(0x34 << 56 | 0x5000_0004), Some(high));
+}

@@ -174,3 +174,30 @@ fn a_debugger_stops_a_guest_that_is_alive_and_has_no_other_debugger() {
     );
     assert_eq!(Debugged.stopped("rt"), Ok(Off));
 }
+
+#[test]
+fn a_guest_goes_on_as_it_was_when_its_debugger_leaves() {
+    for (now, before, after) in [
+        (Debugged, Running, Running),
+        (Debugged, Paused, Paused),
+        // Nobody would wake one that waits: its note is gone.
+        (Debugged, Starved, Running),
+        // The debugger has let it go on, or a person has paused it since.
+        (Running, Running, Running),
+        (Running, Paused, Paused),
+        (Starved, Running, Starved),
+        (Paused, Running, Paused),
+        (Off, Paused, Off),
+        (Removed, Running, Removed),
+    ] {
+        assert_eq!(now.after_debugger(before), after, "{now:?}, {before:?}");
+    }
+}
+
+#[test]
+fn a_clone_of_a_guest_that_a_debugger_holds_can_be_let_go_on() {
+    assert_eq!(Debugged.of_clone().unpaused("twin"), Ok(Running));
+    for state in ALL.into_iter().filter(|state| *state != Debugged) {
+        assert_eq!(state.of_clone(), state);
+    }
+}

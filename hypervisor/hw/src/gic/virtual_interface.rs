@@ -84,6 +84,8 @@ impl VirtualInterfaceControl {
         let hcr = self.frame.at(HCR);
         let is_on = hcr.is_set(GICH_HCR::En);
         hcr.modify(GICH_HCR::En::CLEAR);
+        // The write has reached the GIC when it can be read back.
+        hcr.get();
         is_on
     }
 

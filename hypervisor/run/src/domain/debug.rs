@@ -32,8 +32,10 @@ pub(super) struct Debugger {
     pub from: [u64; MAX_VCPUS],
     /// Why the guest has stopped, until the debugger asks.
     pub stop: Option<Stop>,
-    /// What the guest was doing when the debugger came.
+    /// What the guest does when the debugger leaves: see [`RunState::after_debugger`].
     pub before: RunState,
+    /// The debugger's number, which no other one of this boot has.
+    pub number: u64,
 }
 
 /// What a debugger wants of a vCPU in its turn.
@@ -53,10 +55,10 @@ impl FirstLook for NoLook {
 }
 
 impl Debugger {
-    /// Returns a debugger of a guest that was doing `before`.
-    pub fn new(before: RunState) -> Self {
+    /// Returns debugger `number`, of a guest that was doing `before`.
+    pub fn new(before: RunState, number: u64) -> Self {
         let (plan, from) = (Plan::default(), [0; MAX_VCPUS]);
-        Self { plan, from, stop: None, before }
+        Self { plan, from, stop: None, before, number }
     }
 }
 
@@ -125,7 +127,12 @@ impl Domain {
                 host.loaded.set_virtual_serror();
                 Left::Answered(self.lock(unlocked))
             }
-            ExitKind::Synchronous => self.answer_debugged(unlocked, vcpu, host),
+            ExitKind::Synchronous => {
+                if let Some(from) = wanted.step_from {
+                    forget_step(from, vcpu, host);
+                }
+                self.answer_debugged(unlocked, vcpu, host)
+            }
         }
     }
 
@@ -175,6 +182,16 @@ fn step(vcpu: &mut Vcpu, host: &mut RunningOn) -> ExitKind {
     // A checkpoint must not have it, and the next entry sets it again.
     *vcpu.core.pstate &= !SINGLE_STEP;
     kind
+}
+
+/// Takes PSTATE.SS out of SPSR_EL1, if the instruction at `from` was stepped and has taken an exception to EL1: the CPU has put it there (DDI 0487,
+/// AArch64.TakeException). A guest that steps by itself has its own there.
+fn forget_step(from: u64, vcpu: &Vcpu, host: &mut RunningOn) {
+    let spsr = host.loaded.spsr_el1();
+    let steps_itself = *vcpu.debug.mdscr_el1 & 1 != 0;
+    if !steps_itself && host.loaded.elr_el1() == from && spsr & SINGLE_STEP != 0 {
+        host.loaded.set_spsr_el1(spsr & !SINGLE_STEP);
+    }
 }
 
 /// A debugger, or none: it takes no room in a guest that has none.

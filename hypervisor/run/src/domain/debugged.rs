@@ -3,10 +3,11 @@
 //! The console's task has it. While the guest stands still for its debugger ([`RunState::Debugged`]), no core has any of its vCPUs, and their records
 //! are read and written under the locks of those vCPUs alone, so that no other core is interrupted.
 
-use super::Domain;
 use super::debug::Debugger;
+use super::{Domain, Resident};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
 use stasis_arch::cpu::IdRegisters;
 use stasis_debug::machine::Refused;
 use stasis_debug::plan::{Plan, Stop};
@@ -20,7 +21,12 @@ use stasis_state::vcpu::PowerState;
 /// A guest that a debugger has. When it is dropped, the guest goes on as it was before.
 pub struct Debugged {
     domain: Arc<Domain>,
+    /// The debugger's number. Once the guest was started anew or resumed in place, it has no debugger, or another one.
+    number: u64,
 }
+
+/// Number of the debugger that comes next. Relaxed: a number is all that is wanted of it.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Debugged {
     /// Makes a guest stand still for a debugger.
@@ -32,10 +38,11 @@ impl Debugged {
         let mut parked = domain.park();
         let state = parked.state.debugged(&domain.name, parked.debugger.is_some())?;
         let before = parked.state;
-        parked.debugger = Some(Box::new(Debugger::new(before)));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        parked.debugger = Some(Box::new(Debugger::new(before, number)));
         parked.set_state(state);
         drop(parked);
-        Ok(Self { domain })
+        Ok(Self { domain, number })
     }
 
     /// Returns the guest.
@@ -47,7 +54,7 @@ impl Debugged {
     pub fn take_stop(&mut self) -> Option<Stop> {
         let mut resident = self.domain.resident.lock();
         let state = resident.state;
-        let Some(debugger) = &mut resident.debugger else { return Some(Stop::Ended) };
+        let Some(debugger) = self.own(&mut resident) else { return Some(Stop::Ended) };
         match state {
             RunState::Debugged => debugger.stop.take(),
             RunState::Running | RunState::Paused | RunState::Starved => None,
@@ -58,8 +65,13 @@ impl Debugged {
 
     /// Returns whether the guest stands still for its debugger.
     pub fn is_held(&self) -> bool {
-        let resident = self.domain.resident.lock();
-        resident.debugger.is_some() && resident.state == RunState::Debugged
+        let mut resident = self.domain.resident.lock();
+        self.own(&mut resident).is_some() && resident.state == RunState::Debugged
+    }
+
+    /// Returns the guest's debugger, if it is this one.
+    fn own<'r>(&self, resident: &'r mut Resident) -> Option<&'r mut Debugger> {
+        resident.debugger.as_deref_mut().filter(|debugger| debugger.number == self.number)
     }
 
     /// Returns whether all of the guest's RAM is there.
@@ -107,7 +119,7 @@ impl Machine for Debugged {
 
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Refused> {
         let mut resident = self.domain.resident.lock();
-        if resident.debugger.is_none() || resident.state != RunState::Debugged {
+        if self.own(&mut resident).is_none() || resident.state != RunState::Debugged {
             return Err(Refused::ReadOnly);
         }
         let offset = offset_of(resident.guest.ram_base(), address)?;
@@ -129,7 +141,7 @@ impl Machine for Debugged {
         if parked.state != RunState::Debugged {
             return;
         }
-        let Some(debugger) = &mut parked.debugger else { return };
+        let Some(debugger) = self.own(&mut parked) else { return };
         (debugger.plan, debugger.from, debugger.stop) = (*plan, from, None);
         parked.set_state(RunState::Running);
     }
@@ -137,10 +149,14 @@ impl Machine for Debugged {
     fn interrupt(&mut self) {
         let mut parked = self.domain.park();
         let runs = matches!(parked.state, RunState::Running | RunState::Paused | RunState::Starved);
-        if runs && parked.debugger.is_some() {
-            parked.note_stop(Stop::Interrupted);
-            parked.set_state(RunState::Debugged);
+        let state = parked.state;
+        let Some(debugger) = self.own(&mut parked).filter(|_| runs) else { return };
+        if state == RunState::Paused {
+            // A person has paused it since the debugger has let it go on.
+            debugger.before = state;
         }
+        debugger.stop.get_or_insert(Stop::Interrupted);
+        parked.set_state(RunState::Debugged);
     }
 }
 
@@ -148,9 +164,11 @@ impl Drop for Debugged {
     fn drop(&mut self) {
         // Parking makes each core leave, so none has the debugger's registers any more.
         let mut parked = self.domain.park();
-        let Some(debugger) = parked.debugger.take() else { return };
-        if parked.state == RunState::Debugged {
-            parked.set_state(debugger.before);
+        let Some(before) = self.own(&mut parked).map(|debugger| debugger.before) else { return };
+        parked.debugger = None;
+        let state = parked.state.after_debugger(before);
+        if state != parked.state {
+            parked.set_state(state);
         }
     }
 }
