@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Lists the guests of a machine by its channel: `guests.py SOCKET`. docs/channel.md is all that it was written from."""
-import socket, sys, zlib
+import os, socket, sys, zlib
 
 def encode(data):  # COBS
     out = b""
@@ -32,9 +32,10 @@ def frames():
 line = socket.socket(socket.AF_UNIX)
 line.connect(sys.argv[1])
 line.sendall(b"\xffSTASIS\xff")
-send(0x01, 0, b"\x01\x01\x00guests.py")  # Hello: versions 1 to 1, no events
+nonce = os.urandom(4)
+send(0x01, 0, b"\x01\x01\x00" + nonce + b"guests.py")  # Hello: versions 1 to 1, no events
 for kind, payload in frames():
-    if kind == 0x81:  # Welcome
+    if kind == 0x81 and payload[1:5] == nonce:  # Welcome
         send(0x02, 1, b"guests --json")
     elif kind == 0x83:  # Rows
         print(payload.decode(), end="")

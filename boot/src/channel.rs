@@ -89,6 +89,12 @@ pub fn meanwhile(task: &mut Task) {
     line::listen();
 }
 
+/// Lets others run whose turn it is, as [`Task::yield_now`] does, and answers what can be answered meanwhile.
+pub fn yield_now(task: &mut Task) {
+    task.yield_now();
+    meanwhile(task);
+}
+
 /// Returns the value of the counter at which a client must get something; `None` if nothing is planned.
 pub fn next_due() -> Option<u64> {
     with(|channel| channel.desk.next_due()).flatten()
@@ -109,7 +115,7 @@ impl Channel {
         for _ in 0..MOST {
             let Some(byte) = line::read() else {
                 line::listen();
-                return self.desk.step(task);
+                return self.desk.step(task) | line::is_waiting();
             };
             self.take(task, byte);
         }

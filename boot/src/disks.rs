@@ -17,6 +17,7 @@ use stasis_store::layout::BLOCK;
 use stasis_store::{Error, Store};
 
 use crate::archive::BootArchive;
+use crate::channel;
 use crate::loading::Lent;
 use crate::registry;
 use crate::storage::{Disk, DiskError, NoStore};
@@ -154,7 +155,7 @@ fn fill(store: &mut Store<Disk>, volume: &str, image: &[u8]) -> Result<(), Error
             let at = at + (whole.len() * BLOCK) as u64;
             store.volumes_mut().write(volume, at, &last)?;
         }
-        store.device_mut().task().yield_now();
+        channel::yield_now(store.device_mut().task());
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::registry::GUESTS;
 use crate::storage::NoStore;
 use crate::work::Work;
-use crate::{disks, notes, smp, terminal};
+use crate::{channel, disks, notes, smp, terminal};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -119,7 +119,7 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     let base = config.memory_map.ram_base(ram.range().start);
     let can_leave = work.storage.may_have_a_store();
     let (guest, vcpus) = load(boot, config, &given, can_leave, base, &mut ram)?;
-    ram.finish_writing(&mut || task.yield_now());
+    ram.finish_writing(&mut || channel::yield_now(task));
     let state = RunState::made(config.autostart);
     let placement = Placement { cores: &cores, weight: config.weight };
     add(placement, guest, vcpus, ram, given, state).map(drop)
@@ -127,7 +127,7 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
 
 /// Takes RAM for a guest, which is all zeros.
 fn take_ram(config: &GuestConfig, task: &mut Task) -> Result<Ram, NoRam> {
-    let pause = &mut || task.yield_now();
+    let pause = &mut || channel::yield_now(task);
     match config.overcommit {
         true => Ram::overcommitted(config.memory, pause),
         false => Ram::take(config.memory_map.lowest(), config.memory, pause),
@@ -184,7 +184,7 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
     let can_leave = work.storage.may_have_a_store();
     let load = |ram: &mut GuestRam, task: &mut Task| {
         let made = load(boot, config, domain.given(), can_leave, there.start, ram)?;
-        ram.finish_writing(&mut || task.yield_now());
+        ram.finish_writing(&mut || channel::yield_now(task));
         Ok::<_, CreationError>(made)
     };
     let (guest, vcpus) = match fresh {
@@ -195,7 +195,7 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
         }
         None => {
             let ram = parked.overwrite(task);
-            ram.zero_all(&mut || task.yield_now());
+            ram.zero_all(&mut || channel::yield_now(task));
             load(ram, task)?
         }
     };
@@ -282,7 +282,7 @@ pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
     terminal::forget(domain);
     turns::retire(task, domain);
     let (ram, stage2) = parked.take_memory(task);
-    ram.give_back(&mut || task.yield_now());
+    ram.give_back(&mut || channel::yield_now(task));
     GUESTS.lock().give_back(domain.number, stage2);
     Ok(())
 }

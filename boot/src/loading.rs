@@ -226,7 +226,7 @@ impl Load {
         let block = missing.block(filled.start);
         for unit in missing.units(block.clone()).filter(|unit| *unit != filled) {
             has_content |= self.fill(store, missing, unit)?;
-            store.task().yield_now();
+            channel::yield_now(store.task());
         }
         let address = self.base + block.start as u64;
         let arrived = self.domain.arrive(block, has_content, store.task());

@@ -40,6 +40,11 @@ pub fn prompt() {
     CONSOLE.lock_without_task().prompt(&mut Uart);
 }
 
+/// Shows the prompt again, and what was typed there, if the terminal shows it: something else has had the line.
+pub fn redraw(task: &Task) {
+    CONSOLE.lock(task).redraw(&mut Uart);
+}
+
 /// Takes a byte or a break that was typed, and returns what it is for.
 pub fn input(task: &mut Task, character: Character) -> Input {
     CONSOLE.lock(task).input(character, &mut Uart)

@@ -10,10 +10,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_channel::message::Status;
-use stasis_channel::session::{Action, Session, welcome};
-use stasis_channel::{Frame, Kind, MAX_PAYLOAD, VERSION};
-use stasis_run::random;
+use stasis_channel::session::{Action, Session};
+use stasis_channel::{Frame, Kind, MAX_PAYLOAD};
 use stasis_run::turns::Task;
+use stasis_run::{clock, random};
 
 /// What is under way.
 pub(super) struct Desk {
@@ -40,7 +40,8 @@ impl Desk {
             watches: Vec::new(),
             guests: events::Watch::default(),
             name: format!("Stasis {} on {model}", env!("CARGO_PKG_VERSION")),
-            boot: u32::from_le_bytes(random::bytes().unwrap_or_default()),
+            boot: random::bytes()
+                .map_or_else(|| timer::counter() as u32 ^ clock::date() as u32, u32::from_le_bytes),
         }
     }
 
@@ -64,7 +65,7 @@ impl Desk {
             Action::Begin => {
                 self.give_all_up();
                 self.guests.set(self.session.wants_events());
-                self.send(task, Kind::Welcome, 0, &welcome(self.boot, &self.name));
+                self.send(task, Kind::Welcome, 0, &self.session.welcome(self.boot, &self.name));
             }
             Action::Leave => {
                 self.done(task, 0, Status::Done, "");
@@ -72,18 +73,18 @@ impl Desk {
             }
             Action::Refuse => {
                 self.give_all_up();
-                self.send(task, Kind::Refused, 0, &[VERSION, VERSION]);
+                self.send(task, Kind::Refused, 0, &self.session.refusal());
             }
             Action::Request { id, line } => self.request(task, id, line),
             Action::Open { id, name } => self.open(task, id, name),
-            Action::Cancel(id) => self.cancel(task, id),
+            Action::Cancel(id) => self.give_up(task, id, Status::GivenUp, "given up"),
             // Each turn looks at all streams.
             Action::Look(_) => {}
-            Action::Pong(id) => self.send(task, Kind::Pong, id, &self.session.pong()),
-            Action::End { id, status, why } => {
-                self.streams.retain(|stream| stream.id != id);
-                self.done(task, id, status, why);
+            Action::Pong(id) => {
+                self.send(task, Kind::Pong, id, &self.session.pong());
+                self.session.remind();
             }
+            Action::End { id, status, why } => self.give_up(task, id, status, why),
         }
     }
 
@@ -121,15 +122,13 @@ impl Desk {
         }
     }
 
-    fn cancel(&mut self, task: &mut Task, id: u16) {
-        requests::give_up(id);
-        let count = |desk: &Self| desk.waiting.len() + desk.streams.len() + desk.watches.len();
-        let before = count(self);
+    /// Ends what has this id, unless it is carried out: then the work notices, and its end comes behind that, so that nobody gets the id meanwhile.
+    fn give_up(&mut self, task: &mut Task, id: u16, status: Status, why: &'static str) {
         self.waiting.retain(|(waiting, _)| *waiting != id);
         self.streams.retain(|stream| stream.id != id);
         self.watches.retain(|watch| watch.id != id);
-        if count(self) < before {
-            self.done(task, id, Status::GivenUp, "given up");
+        if !requests::give_up(id, status, why) {
+            self.done(task, id, status, why);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The console's task alone sends frames, so that no two are mixed. Where the line is the console's, what all cores say waits here meanwhile, and goes in frames, too.
 
-use crate::output;
+use crate::{output, terminal};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +49,7 @@ struct Divided {
 
 /// Sets the UART that is the channel's alone, and switches it on.
 pub fn init(uart: Serial) {
+    uart.use_fifos();
     uart.init();
     OWN.call_once(|| uart);
 }
@@ -78,6 +79,20 @@ pub fn typed() -> Option<Character> {
 }
 
 impl Divided {
+    /// Gives the line back, and divides anew what came behind the channel's last frame.
+    fn leave(&mut self) {
+        self.shared.leave();
+        for byte in core::mem::take(&mut self.received) {
+            self.divide(byte);
+        }
+    }
+
+    fn divide(&mut self, byte: u8) {
+        let typed = &mut self.typed;
+        let byte = self.shared.take(byte, &mut |byte| typed.push_back(byte.into()));
+        self.received.extend(byte);
+    }
+
     /// Reads from the UART until something is typed, or nothing more can be read.
     fn pull(&mut self) {
         while self.typed.is_empty() && self.received.len() < RECEIVED {
@@ -86,9 +101,7 @@ impl Divided {
                 self.typed.push_back(character);
                 continue;
             }
-            let typed = &mut self.typed;
-            let byte = self.shared.take(character.byte(), &mut |byte| typed.push_back(byte.into()));
-            self.received.extend(byte);
+            self.divide(character.byte());
         }
         IS_ON.store(self.shared.is_on(), Ordering::Relaxed);
     }
@@ -99,21 +112,27 @@ pub fn has_console() -> bool {
     IS_ON.load(Ordering::Relaxed)
 }
 
-/// Gives the console's line back, if the channel has it, with what the console has said meanwhile. A carriage return is typed there, so that the prompt is shown.
+/// Gives the console's line back, if the channel has it, with what the console has said meanwhile, and the bytes that came behind.
 pub fn leave(task: &mut Task) {
     if !has_console() {
         return;
     }
-    let said: Vec<u8> = CONSOLE_SAID.lock().drain(..).collect();
-    let mut divided = CONSOLES.lock();
-    divided.shared.leave();
-    divided.typed.push_back(b'\r'.into());
-    drop(divided);
-    IS_ON.store(false, Ordering::Relaxed);
-    for piece in said.chunks(PIECE) {
-        task.yield_now();
-        output::write_raw(piece);
+    // Until the line is the console's, what it says waits; so nothing is said out of turn.
+    loop {
+        let said = take_said();
+        let waiting = CONSOLE_SAID.lock();
+        if said.is_empty() && waiting.is_empty() {
+            IS_ON.store(false, Ordering::Relaxed);
+            break;
+        }
+        drop(waiting);
+        for piece in said.chunks(PIECE) {
+            task.yield_now();
+            output::write_raw(piece);
+        }
     }
+    CONSOLES.lock().leave();
+    terminal::redraw(task);
 }
 
 /// Keeps what the console says while its line is the channel's. Returns whether it is.
@@ -122,6 +141,10 @@ pub fn keep_said(bytes: &[u8]) -> bool {
         return false;
     }
     let mut said = CONSOLE_SAID.lock();
+    // The line may have been given back meanwhile, which is done under this lock.
+    if !has_console() {
+        return false;
+    }
     said.extend(bytes);
     let surplus = said.len().saturating_sub(SAID);
     said.drain(..surplus);
@@ -135,6 +158,12 @@ pub fn take_said() -> Vec<u8> {
     let mut said = CONSOLE_SAID.lock();
     let len = said.len().min(MAX_PAYLOAD);
     said.drain(..len).collect()
+}
+
+/// Returns whether bytes wait that were read from the UART: some may have come behind the channel's last frame.
+pub fn is_waiting() -> bool {
+    let divided = CONSOLES.lock();
+    !divided.typed.is_empty() || !divided.received.is_empty()
 }
 
 /// Makes the next byte that is received wake the task.

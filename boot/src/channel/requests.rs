@@ -14,14 +14,15 @@ use stasis_console::command::{self, Command};
 use stasis_run::turns::Task;
 
 /// The request that is carried out. Only the console's task uses it.
-static CURRENT: SpinMutex<Current> =
-    SpinMutex::new(Current { id: None, is_given_up: false, was_noticed: false, progress: None });
+static CURRENT: SpinMutex<Current> = SpinMutex::new(Current::new(None));
 
 struct Current {
     /// Its id; `None` if none is carried out, or the client that sent it is gone.
     id: Option<u16>,
     /// Whether it must be given up.
     is_given_up: bool,
+    /// How it ends then.
+    end: (Status, &'static str),
     /// Whether the work knows that.
     was_noticed: bool,
     /// What of its progress was not sent yet: the verb, how much is done, and of how much.
@@ -35,6 +36,14 @@ pub struct Ticket {
     kind: Kind,
     /// Whether it answers the request that is carried out, which may have lost its client.
     is_current: bool,
+}
+
+impl Current {
+    /// Returns the state in which this request is carried out, or none.
+    const fn new(id: Option<u16>) -> Self {
+        let end = (Status::GivenUp, "given up");
+        Self { id, is_given_up: false, end, was_noticed: false, progress: None }
+    }
 }
 
 impl Ticket {
@@ -91,21 +100,20 @@ pub fn begin(task: &mut Task, id: u16, line: &str) -> Begun {
 
 /// Carries out a request that has waited.
 pub fn carry_out(work: &mut Work, id: u16, line: &str) {
-    *CURRENT.lock() =
-        Current { id: Some(id), is_given_up: false, was_noticed: false, progress: None };
+    *CURRENT.lock() = Current::new(Some(id));
     let kind = command::parse(line).map_or(Kind::Text, |command| kind_of(&command));
     let mut answer = Answer::to_channel(Ticket { id, kind, is_current: true });
     let result = match put(line) {
         Some(put) => received(work, id, put, &mut answer),
         None => commands::execute(work, line, &mut answer).map_err(said),
     };
-    let Current { id: current, was_noticed, .. } = core::mem::replace(
-        &mut *CURRENT.lock(),
-        Current { id: None, is_given_up: false, was_noticed: false, progress: None },
-    );
-    let result = result.map_err(|(status, why)| match was_noticed {
-        true => (Status::GivenUp, why),
-        false => (status, why),
+    let after = Current::new(None);
+    let Current { id: current, was_noticed, end, .. } =
+        core::mem::replace(&mut *CURRENT.lock(), after);
+    let result = result.map_err(|(status, why)| match (was_noticed, end) {
+        (true, (Status::GivenUp, _)) => (Status::GivenUp, why),
+        (true, (status, why)) => (status, why.to_string()),
+        (false, _) => (status, why),
     });
     if current == Some(id) {
         with(|channel| channel.desk.end(work.task, id, result));
@@ -139,10 +147,14 @@ fn said(refusal: Refusal) -> (Status, String) {
     (status, refusal.into())
 }
 
-/// Gives up the request with this id, if it is carried out.
-pub fn give_up(id: u16) {
+/// Gives up the request with this id, which ends so, if it is carried out. Returns whether it is.
+pub fn give_up(id: u16, status: Status, why: &'static str) -> bool {
     let mut current = CURRENT.lock();
-    current.is_given_up |= current.id == Some(id);
+    let is_it = current.id == Some(id);
+    if is_it {
+        (current.is_given_up, current.end) = (true, (status, why));
+    }
+    is_it
 }
 
 /// Notes that the client is gone that wanted the request that is carried out, which is given up.

@@ -109,7 +109,13 @@ pub fn receive(
 ) -> Result<(), TransferError> {
     work.with_store(|store| {
         let number = write(store, id, name, length)?;
-        let read = stasis_state::read_name(&mut open(store, number)?, routines());
+        let read = match open(store, number) {
+            Ok(mut source) => {
+                let name = stasis_state::read_name(&mut source, routines());
+                name.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
         match read {
             Ok(guest) => {
                 events::checkpoint(&guest, number, name);
@@ -119,7 +125,7 @@ pub fn receive(
             }
             Err(error) => {
                 store.delete(number)?;
-                Err(TransferError::NoCheckpoint(error.to_string()))
+                Err(TransferError::NoCheckpoint(error))
             }
         }
     })
@@ -132,10 +138,11 @@ fn write(store: &mut Store<Disk>, id: u16, name: &str, length: u64) -> Result<u6
     let mut bytes = vec![0; WINDOW];
     let (mut left, mut heard) = (length, timer::counter());
     while left > 0 {
-        typed::check_given_up()?;
         let task = writer.device_mut().task();
         task.yield_now();
         meanwhile(task);
+        // A hello that has just come may have made the id another client's.
+        typed::check_given_up()?;
         let most = left.min(WINDOW as u64) as usize;
         let read = with(|channel| {
             let pipe = channel.desk.session.pipe(id)?;

@@ -50,7 +50,7 @@ impl From<Refusal> for String {
 /// What is wrong, for the end of the answer.
 pub fn execute(work: &mut Work, line: &str, answer: &mut Answer) -> Result<(), Refusal> {
     let command = command::parse(line)?;
-    let result = match look(work.task, &command, answer) {
+    let result = match show(work.task, &command, answer) {
         Some(result) => result,
         None => perform(work, command, answer),
     };
@@ -68,9 +68,11 @@ pub fn guests_are_free() -> bool {
 
 /// Writes the answer to a command that only looks, and returns its result; `None` if it is another command, or one that looks at a guest that is parked.
 pub fn look(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
-    if !guests_are_free() {
-        return None;
-    }
+    guests_are_free().then(|| show(task, command, out)).flatten()
+}
+
+/// Writes the answer to a command that only looks, and returns its result; `None` if it is another command. The caller has no guest parked.
+fn show(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
     Some(match command {
         Command::Help(topic) => written(command::write_help(out, *topic)),
         Command::Guests { json } => list_guests(*json, out),
@@ -138,7 +140,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             Err(firmware::system_off().to_string())
         }
         Command::Help(_) | Command::Guests { .. } | Command::Log { .. } | Command::Gic(_) => {
-            Err("a guest is in use; try again".to_string())
+            Err("it was answered before".to_string())
         }
     }
 }

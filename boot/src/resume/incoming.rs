@@ -7,7 +7,7 @@ use super::{Disks, ReadError, ResumeError, Way};
 use crate::disks::{self, InUse};
 use crate::guests::{self, GuestError};
 use crate::storage::Disk;
-use crate::{archive, registry, terminal};
+use crate::{archive, channel, registry, terminal};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -243,7 +243,7 @@ fn admit<'a>(
             let len = admitted.guest.ram_size();
             let ram = match on_demand {
                 true => Ram::take_uncleared(0, len),
-                false => Ram::take(0, len, &mut || task.yield_now()),
+                false => Ram::take(0, len, &mut || channel::yield_now(task)),
             };
             let ram = ram.map_err(GuestError::from)?;
             (admitted, Seat::New(ram))

@@ -96,6 +96,11 @@ impl Incoming {
         self.received
     }
 
+    /// Returns the last grant.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
     /// Returns the next grant, if there is room for `room` bytes and that is worth a frame: half of `window` more than was granted.
     pub fn grant(&mut self, room: usize, window: u32) -> Option<u32> {
         let room = (room as u64).min(window.into()).min(MAX_WINDOW.into()) as u32;

@@ -39,6 +39,9 @@ impl Status {
     }
 }
 
+/// Bytes of the nonce.
+pub const NONCE: usize = 4;
+
 /// The client wants frames of events.
 pub const WANTS_EVENTS: u8 = 1 << 0;
 
@@ -51,6 +54,8 @@ pub struct Hello<'a> {
     pub highest: u8,
     /// What else the client wants: [`WANTS_EVENTS`].
     pub wants: u8,
+    /// A random number, which the answer repeats: so nothing that was on the line before can be taken for it.
+    pub nonce: [u8; NONCE],
     /// The client's name.
     pub name: &'a str,
 }
@@ -58,8 +63,9 @@ pub struct Hello<'a> {
 impl<'a> Hello<'a> {
     /// Returns what a payload says; `None` if it is too short. A name that is no text is none.
     pub fn parse(payload: &'a [u8]) -> Option<Self> {
-        let (&[lowest, highest, wants], name) = payload.split_first_chunk()?;
-        Some(Self { lowest, highest, wants, name: str::from_utf8(name).unwrap_or("") })
+        let (&[lowest, highest, wants], rest) = payload.split_first_chunk()?;
+        let (&nonce, name) = rest.split_first_chunk()?;
+        Some(Self { lowest, highest, wants, nonce, name: str::from_utf8(name).unwrap_or("") })
     }
 
     /// Returns whether this crate's version is one of the client's.
@@ -73,6 +79,8 @@ impl<'a> Hello<'a> {
 pub struct Welcome<'a> {
     /// The version that both sides speak from now on.
     pub version: u8,
+    /// The nonce of the hello.
+    pub nonce: [u8; NONCE],
     /// A number that is another one after each boot of the machine.
     pub boot: u32,
     /// The machine, in words.
@@ -80,23 +88,27 @@ pub struct Welcome<'a> {
 }
 
 /// Bytes of a welcome before the name.
-const WELCOME_HEAD: usize = 5;
+const WELCOME_HEAD: usize = 1 + NONCE + 4;
 
 /// Bytes of progress before the verb.
 const PROGRESS_HEAD: usize = 16;
 
 impl<'a> Welcome<'a> {
     /// Returns the payload without the name.
-    pub fn head(version: u8, boot: u32) -> [u8; WELCOME_HEAD] {
-        let [a, b, c, d] = boot.to_le_bytes();
-        [version, a, b, c, d]
+    pub fn head(version: u8, nonce: [u8; NONCE], boot: u32) -> [u8; WELCOME_HEAD] {
+        let mut head = [version; WELCOME_HEAD];
+        head[1..][..NONCE].copy_from_slice(&nonce);
+        head[1 + NONCE..].copy_from_slice(&boot.to_le_bytes());
+        head
     }
 
     /// Returns what a payload says; `None` if it is too short.
     pub fn parse(payload: &'a [u8]) -> Option<Self> {
-        let (&[version, a, b, c, d], name) = payload.split_first_chunk()?;
+        let (&version, rest) = payload.split_first()?;
+        let (&nonce, rest) = rest.split_first_chunk()?;
+        let (boot, name) = rest.split_first_chunk()?;
         let name = str::from_utf8(name).unwrap_or("");
-        Some(Self { version, boot: u32::from_le_bytes([a, b, c, d]), name })
+        Some(Self { version, nonce, boot: u32::from_le_bytes(*boot), name })
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// Bytes that wait in each direction, at most.
-pub const WINDOW: usize = 4096;
+pub const WINDOW: usize = 16 << 10;
 
 /// The bytes of a stream that wait to be read, and those that wait to be sent.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Pipe {
     is_finished: bool,
     /// The client was told.
     end_is_sent: bool,
+    /// What is granted must be told again.
+    must_remind: bool,
 }
 
 impl Pipe {
@@ -95,13 +97,22 @@ impl Pipe {
         self.outgoing.grant(limit);
     }
 
+    /// Makes the next frame tell again what is granted.
+    pub fn remind(&mut self) {
+        self.must_remind = !self.has_ended;
+    }
+
     /// Returns the next frame that the client must get, as its kind and its payload; `None` if there is none at the moment.
     pub fn next_frame(&mut self) -> Option<(Kind, Vec<u8>)> {
         let room = WINDOW - self.input.len();
         if !self.has_ended
             && let Some(limit) = self.incoming.grant(room, WINDOW as u32)
         {
+            self.must_remind = false;
             return Some((Kind::Grant, limit.to_le_bytes().to_vec()));
+        }
+        if core::mem::take(&mut self.must_remind) {
+            return Some((Kind::Grant, self.incoming.limit().to_le_bytes().to_vec()));
         }
         let len = self.output.len().min(self.outgoing.room()).min(MAX_DATA);
         if len > 0 {
@@ -127,8 +138,11 @@ mod tests {
         assert_eq!(pipe.next_frame(), Some((Kind::Grant, (WINDOW as u32).to_le_bytes().to_vec())));
         pipe.receive(0, b"abc").unwrap();
         assert_eq!((pipe.read(), pipe.waiting()), (Some(b'a'), 2));
-        assert_eq!(pipe.write(&[7; 5000]), WINDOW);
+        assert_eq!(pipe.write(&[7; WINDOW + 9]), WINDOW);
         assert_eq!(pipe.next_frame(), None, "nothing was granted");
+        pipe.remind();
+        assert_eq!(pipe.next_frame(), Some((Kind::Grant, (WINDOW as u32).to_le_bytes().to_vec())));
+        assert_eq!(pipe.next_frame(), None);
         pipe.grant(2);
         assert_eq!(pipe.next_frame(), Some((Kind::Data, vec![0, 0, 0, 0, 7, 7])));
         pipe.grant(WINDOW as u32);

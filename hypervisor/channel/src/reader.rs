@@ -88,8 +88,11 @@ mod tests {
         all
     }
 
-    /// Returns what the reader makes of bytes: the kind, the id and the payload of each frame, or its damage.
-    fn read(bytes: &[u8]) -> Vec<Result<(Kind, u16, Vec<u8>), Damage>> {
+    /// The kind, the id and the payload of a frame.
+    type Parts = (Kind, u16, Vec<u8>);
+
+    /// Returns what the reader makes of bytes: the parts of each frame, or its damage.
+    fn read(bytes: &[u8]) -> Vec<Result<Parts, Damage>> {
         let mut reader = Reader::new();
         let mut found = Vec::new();
         for byte in bytes {

@@ -5,7 +5,7 @@
 
 use crate::flow::OFFSET;
 use crate::frame::{Frame, Kind, MAX_PAYLOAD};
-use crate::message::{Hello, Status, WANTS_EVENTS, Welcome};
+use crate::message::{Hello, NONCE, Status, WANTS_EVENTS, Welcome};
 use crate::pipe::Pipe;
 use crate::{VERSION, reader::Damage};
 use alloc::vec::Vec;
@@ -69,6 +69,8 @@ struct Open {
 pub struct Session {
     is_open: bool,
     wants: u8,
+    /// The nonce of the last hello.
+    nonce: [u8; NONCE],
     open: Vec<Open>,
     /// Number of frames that came damaged since the session began.
     damaged: u32,
@@ -77,12 +79,27 @@ pub struct Session {
 impl Session {
     /// Returns the state before the first hello.
     pub const fn new() -> Self {
-        Self { is_open: false, wants: 0, open: Vec::new(), damaged: 0 }
+        Self { is_open: false, wants: 0, nonce: [0; NONCE], open: Vec::new(), damaged: 0 }
     }
 
     /// Returns whether a client has said hello and has not left.
     pub fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// Returns the payload of the welcome that answers the last hello, of a machine with this name.
+    pub fn welcome(&self, boot: u32, name: &str) -> Vec<u8> {
+        welcome(self.nonce, boot, name)
+    }
+
+    /// Returns the payload of the frame that refuses the last hello.
+    pub fn refusal(&self) -> Vec<u8> {
+        refusal(self.nonce)
+    }
+
+    /// Makes each stream tell again what is granted: the frame that did so may be lost.
+    pub fn remind(&mut self) {
+        self.open.iter_mut().filter_map(|one| one.pipe.as_mut()).for_each(Pipe::remind);
     }
 
     /// Returns whether the client wants events.
@@ -145,13 +162,13 @@ impl Session {
 
     fn hello(&mut self, payload: &[u8]) -> Action<'static> {
         *self = Self::new();
-        match Hello::parse(payload) {
-            Some(hello) if hello.fits() => {
-                (self.is_open, self.wants) = (true, hello.wants);
-                Action::Begin
-            }
-            _ => Action::Refuse,
+        let Some(hello) = Hello::parse(payload) else { return Action::Refuse };
+        self.nonce = hello.nonce;
+        if !hello.fits() {
+            return Action::Refuse;
         }
+        (self.is_open, self.wants) = (true, hello.wants);
+        Action::Begin
     }
 
     fn begin<'a>(&mut self, id: u16, payload: &'a [u8], is_stream: bool) -> Action<'a> {
@@ -202,9 +219,14 @@ impl Session {
 }
 
 /// Returns the payload of a welcome: its head and as much of `name` as there is room for.
-pub fn welcome(boot: u32, name: &str) -> Vec<u8> {
-    let head = Welcome::head(VERSION, boot);
+pub fn welcome(nonce: [u8; NONCE], boot: u32, name: &str) -> Vec<u8> {
+    let head = Welcome::head(VERSION, nonce, boot);
     head.into_iter().chain(name.bytes()).take(MAX_PAYLOAD).collect()
+}
+
+/// Returns the payload of a frame that refuses a hello with this nonce.
+pub fn refusal(nonce: [u8; NONCE]) -> Vec<u8> {
+    [VERSION, VERSION].into_iter().chain(nonce).collect()
 }
 
 #[cfg(test)]

@@ -100,6 +100,13 @@ impl Console {
         self.screen = Screen::Prompt;
     }
 
+    /// Shows the prompt and what was typed there again, on a line of their own, if the terminal shows them. Nothing of it is carried out.
+    pub fn redraw(&mut self, terminal: &mut impl Terminal) {
+        if self.screen == Screen::Prompt {
+            say(terminal, format_args!("\n{PROMPT}{}", self.editor.typed()));
+        }
+    }
+
     /// Takes what was typed, a byte or a break, and returns what the caller must do with it. A break is only for the attached guest.
     pub fn input(
         &mut self,

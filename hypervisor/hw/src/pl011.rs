@@ -1,7 +1,7 @@
 //! The machine's console: a PL011 UART (ARM DDI 0183G), as the firmware or QEMU has set it up.
 
 use crate::mmio::{Frame, Offset};
-use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 use tock_registers::register_bitfields;
 
 register_bitfields! { u32,
@@ -15,6 +15,10 @@ register_bitfields! { u32,
     UARTFR [
         RXFE OFFSET(4) NUMBITS(1) [],
         TXFF OFFSET(5) NUMBITS(1) []
+    ],
+    /// 3.3.7.
+    UARTLCR_H [
+        FEN OFFSET(4) NUMBITS(1) []
     ],
     /// 3.3.8.
     UARTCR [
@@ -31,6 +35,7 @@ register_bitfields! { u32,
 
 const DR: Offset<u32, UARTDR::Register> = Offset::new(0x000);
 const FR: Offset<u32, UARTFR::Register> = Offset::new(0x018);
+const LCR_H: Offset<u32, UARTLCR_H::Register> = Offset::new(0x02c);
 const CR: Offset<u32, UARTCR::Register> = Offset::new(0x030);
 const IMSC: Offset<u32, UARTIMSC::Register> = Offset::new(0x038);
 const ICR: Offset<u32> = Offset::new(0x044);
@@ -62,6 +67,12 @@ impl Pl011 {
         self.frame.at(CR).write(UARTCR::UARTEN::SET + UARTCR::TXE::SET + UARTCR::RXE::SET);
         self.frame.at(ICR).set(0x7ff);
         self.frame.at(IMSC).write(UARTIMSC::RXIM::SET + UARTIMSC::RTIM::SET);
+    }
+
+    /// Makes the UART keep as many bytes as it can before they are read. [`Self::init`] must come behind it: the UART is off meanwhile, as 3.3.7 wants it.
+    pub fn use_fifos(&self) {
+        self.frame.at(CR).write(UARTCR::UARTEN::CLEAR);
+        self.frame.at(LCR_H).modify(UARTLCR_H::FEN::SET);
     }
 
     /// Sends one byte. Waits while the FIFO is full.

@@ -21,6 +21,15 @@ impl Serial {
         }
     }
 
+    /// Makes the UART keep as many bytes as it can before they are read. [`Self::init`] must come behind it.
+    pub fn use_fifos(&self) {
+        match self {
+            Self::Pl011(uart) => uart.use_fifos(),
+            // It always has them.
+            Self::Mini(_) => {}
+        }
+    }
+
     /// Sends one byte. Waits while the FIFO is full.
     pub fn write(&self, byte: u8) {
         match self {

@@ -13,7 +13,7 @@ pub fn run(data: &[u8]) {
     let mut add = |kind, id, payload: &[u8]| {
         Frame { kind, id, payload }.write(&mut |bytes| line.extend_from_slice(bytes));
     };
-    add(Kind::Hello, 0, &[1, 1, 1]);
+    add(Kind::Hello, 0, &[1, 1, 1, 0, 0, 0, 0]);
     let mut rest = data;
     while let [kind, id, len, behind @ ..] = rest {
         let kind = Kind::ALL[usize::from(*kind) % Kind::ALL.len()];

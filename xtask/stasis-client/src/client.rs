@@ -1,19 +1,20 @@
 //! [`Client`]: a session with a machine.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stasis_channel::flow::{Incoming, MAX_DATA, Outgoing};
-use stasis_channel::message::{WANTS_EVENTS, Welcome};
+use stasis_channel::message::{NONCE, WANTS_EVENTS, Welcome};
 use stasis_channel::shared::WAKE;
 use stasis_channel::{Frame, Kind, VERSION};
 
 use crate::lock::Lock;
 use crate::target::{DEFAULT_BAUD, Line};
 use crate::wire::Wire;
-use crate::{Error, Message, Target};
+use crate::{Error, Message, Status, Target};
 
 /// Bytes of a stream that the machine may send before the client has taken any.
 const WINDOW: u32 = 64 << 10;
@@ -48,6 +49,12 @@ struct Flow {
     outgoing: Outgoing,
 }
 
+/// Returns bytes that nobody foresees: the seed of the standard library's hash tables is random.
+fn nonce() -> [u8; NONCE] {
+    let hash = RandomState::new().build_hasher().finish();
+    (hash as u32).to_le_bytes()
+}
+
 /// What the machine has said to be under way. A ping has the id of the last request or stream that was begun before it.
 #[derive(Debug, Default)]
 struct UnderWay {
@@ -74,11 +81,11 @@ pub struct Client {
     options: Options,
     /// The machine in words, and the number of its boot.
     machine: (String, u32),
+    /// What answers to this session's hellos repeat, and nothing else that comes has.
+    nonce: [u8; NONCE],
     messages: VecDeque<Message>,
     flows: BTreeMap<u16, Flow>,
     last_id: u16,
-    /// Number of hellos that no welcome has answered yet.
-    unanswered: u32,
     /// Another client has begun a session.
     is_taken_over: bool,
     heard: Instant,
@@ -103,10 +110,10 @@ impl Client {
             target: target.to_string(),
             options,
             machine: (String::new(), 0),
+            nonce: nonce(),
             messages: VecDeque::new(),
             flows: BTreeMap::new(),
             last_id: 0,
-            unanswered: 0,
             is_taken_over: false,
             heard: now,
             pinged: now,
@@ -124,35 +131,26 @@ impl Client {
         let start = Instant::now();
         let mut said: Option<Instant> = None;
         let mut hello = vec![VERSION, VERSION, if self.options.events { WANTS_EVENTS } else { 0 }];
+        hello.extend(self.nonce);
         hello.extend(self.options.name.bytes().take(64));
         while start.elapsed() < self.options.patience {
             if said.is_none_or(|said| said.elapsed() >= AGAIN) {
                 self.wire.add(&WAKE);
                 self.send(Kind::Hello, 0, &hello)?;
                 said = Some(Instant::now());
-                self.unanswered += 1;
             }
             self.wait(Some(AGAIN / 5))?;
             let mut answer = None;
-            self.receive(&mut |_, frame| match frame.kind {
-                Kind::Welcome => {
-                    answer = Welcome::parse(frame.payload).map(|w| Ok((w.name.to_owned(), w.boot)))
-                }
-                Kind::Refused => {
-                    answer =
-                        Some(Err((frame.payload.first().copied(), frame.payload.get(1).copied())))
-                }
-                _ => {}
+            self.receive(&mut |client, frame| {
+                answer = client.greeting(frame).or(answer.take());
             })?;
             match answer {
                 Some(Ok(machine)) => {
-                    self.unanswered -= 1;
+                    // What came before belongs to no request of this session.
+                    self.messages.clear();
                     return Ok(machine);
                 }
-                Some(Err((lowest, highest))) => {
-                    let (lowest, highest) = (lowest.unwrap_or(0), highest.unwrap_or(0));
-                    return Err(Error::Version { lowest, highest });
-                }
+                Some(Err(error)) => return Err(error),
                 None => {}
             }
         }
@@ -161,6 +159,20 @@ impl Client {
                 Err(Error::NoAnswer { target: self.target.clone(), limit: self.options.patience })
             }
             None => Err(Error::InUse(self.target.clone())),
+        }
+    }
+
+    /// Returns what a frame answers to a hello of this session: the machine in words and the number of its boot, or that it speaks no version of ours.
+    fn greeting(&self, frame: Frame) -> Option<Result<(String, u32), Error>> {
+        match frame.kind {
+            Kind::Welcome => Welcome::parse(frame.payload)
+                .filter(|welcome| welcome.nonce == self.nonce)
+                .map(|welcome| Ok((welcome.name.to_owned(), welcome.boot))),
+            Kind::Refused => {
+                let (&[lowest, highest], nonce) = frame.payload.split_first_chunk()?;
+                nonce.starts_with(&self.nonce).then_some(Err(Error::Version { lowest, highest }))
+            }
+            _ => None,
         }
     }
 
@@ -265,6 +277,21 @@ impl Client {
         }
     }
 
+    /// Returns the next message, whenever it comes. `id` is a request or a stream that is waited for.
+    ///
+    /// # Errors
+    ///
+    /// The session is lost, or the line has lost the end of `id`.
+    pub fn next_for(&mut self, id: u16) -> Result<Message, Error> {
+        loop {
+            match self.next(Some(Instant::now() + PING))? {
+                Some(message) => return Ok(message),
+                None if self.has_vanished(id) => return Err(Error::Damaged),
+                None => {}
+            }
+        }
+    }
+
     /// Asks a machine that was not heard for a while whether it is there, and looks why if it is not.
     fn keep_alive(&mut self) -> Result<(), Error> {
         let silent = self.heard.elapsed();
@@ -279,6 +306,12 @@ impl Client {
         if silent >= PING && self.pinged.elapsed() >= PING {
             self.pinged = Instant::now();
             self.send(Kind::Ping, self.last_id, &[])?;
+            // The line may have lost a grant.
+            let grants: Vec<(u16, u32)> =
+                self.flows.iter().map(|(id, flow)| (*id, flow.incoming.limit())).collect();
+            for (id, limit) in grants {
+                self.send(Kind::Grant, id, &limit.to_le_bytes())?;
+            }
         }
         Ok(())
     }
@@ -299,12 +332,12 @@ impl Client {
                     self.messages.push_back(Message::Room { id });
                 }
             }
-            Kind::End => self.messages.push_back(Message::End { id }),
-            // Each hello that came has its own.
-            Kind::Welcome => match self.unanswered.checked_sub(1) {
-                Some(left) => self.unanswered = left,
-                None => self.is_taken_over = true,
-            },
+            Kind::End => self.take_end(id, payload),
+            // Each hello of this session has its own.
+            Kind::Welcome => {
+                let is_ours = Welcome::parse(payload).is_some_and(|it| it.nonce == self.nonce);
+                self.is_taken_over |= !is_ours;
+            }
             Kind::Pong => {
                 let ids = payload.get(4..).unwrap_or(&[]).chunks_exact(2);
                 let ids = ids.map(|id| u16::from_le_bytes([id[0], id[1]])).collect();
@@ -319,13 +352,27 @@ impl Client {
         }
     }
 
+    fn take_end(&mut self, id: u16, payload: &[u8]) {
+        let Some((total, _)) = payload.split_first_chunk() else { return };
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        match flow.incoming.take(u32::from_le_bytes(*total), 0) {
+            Ok(()) => self.messages.push_back(Message::End { id }),
+            Err(error) => self.lose(id, &error.to_string()),
+        }
+    }
+
+    /// Ends a stream of which the line has lost something.
+    fn lose(&mut self, id: u16, why: &str) {
+        self.flows.remove(&id);
+        let (status, why) = (Status::Lost, why.to_owned());
+        self.messages.push_back(Message::Done { id, status, why });
+    }
+
     fn take_data(&mut self, id: u16, payload: &[u8]) {
         let Some((offset, bytes)) = payload.split_first_chunk() else { return };
         let Some(flow) = self.flows.get_mut(&id) else { return };
         if let Err(error) = flow.incoming.take(u32::from_le_bytes(*offset), bytes.len()) {
-            self.flows.remove(&id);
-            let (status, why) = (stasis_channel::Status::Lost, error.to_string());
-            self.messages.push_back(Message::Done { id, status, why });
+            self.lose(id, &error.to_string());
             return;
         }
         self.messages.push_back(Message::Data { id, bytes: bytes.to_vec() });

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use stasis_channel::message::{Hello, Status, WANTS_EVENTS};
-use stasis_channel::session::{MAX_OPEN, welcome};
-use stasis_channel::{Kind, VERSION};
+use stasis_channel::Kind;
+use stasis_channel::message::{Hello, NONCE, Status, WANTS_EVENTS};
+use stasis_channel::session::{MAX_OPEN, refusal, welcome};
 
 use crate::target::Line;
 use crate::wire::Wire;
@@ -231,15 +231,16 @@ impl Share {
     }
 
     fn hello(&mut self, number: u64, payload: &[u8]) {
-        let hello = Hello::parse(payload).filter(Hello::fits);
-        let Some(hello) = hello else {
-            return self.answer(number, Kind::Refused, 0, &[VERSION, VERSION]);
+        let hello = Hello::parse(payload);
+        let nonce = hello.map_or([0; NONCE], |hello| hello.nonce);
+        let Some(hello) = hello.filter(Hello::fits) else {
+            return self.answer(number, Kind::Refused, 0, &refusal(nonce));
         };
         let wants_events = hello.wants & WANTS_EVENTS != 0;
         self.guests.entry(number).and_modify(|guest| {
             (guest.is_open, guest.wants_events) = (true, wants_events);
         });
-        let welcome = welcome(self.boot, &self.name);
+        let welcome = welcome(nonce, self.boot, &self.name);
         self.answer(number, Kind::Welcome, 0, &welcome);
     }
 

@@ -10,7 +10,10 @@ fn frame(kind: Kind, id: u16, payload: &[u8]) -> Frame<'_> {
 
 fn begun() -> Session {
     let mut session = Session::new();
-    assert_eq!(session.take(frame(Kind::Hello, 0, &[1, 3, WANTS_EVENTS, b'x'])), Action::Begin);
+    assert_eq!(
+        session.take(frame(Kind::Hello, 0, &[1, 3, WANTS_EVENTS, 5, 6, 7, 8, b'x'])),
+        Action::Begin
+    );
     assert!(session.wants_events());
     session
 }
@@ -19,7 +22,8 @@ fn begun() -> Session {
 fn nothing_is_done_before_a_hello() {
     let mut session = Session::new();
     assert_eq!(session.take(frame(Kind::Request, 1, b"quit")), Action::Nothing);
-    assert_eq!(session.take(frame(Kind::Hello, 0, &[2, 9, 0])), Action::Refuse);
+    assert_eq!(session.take(frame(Kind::Hello, 0, &[2, 9, 0, 5, 6, 7, 8])), Action::Refuse);
+    assert_eq!(session.refusal(), [VERSION, VERSION, 5, 6, 7, 8]);
     assert_eq!(session.take(frame(Kind::Hello, 0, &[1])), Action::Refuse);
     assert_eq!(session.take(frame(Kind::Request, 1, b"quit")), Action::Nothing);
 }
@@ -41,7 +45,7 @@ fn a_request_is_under_way_until_it_is_closed() {
 fn a_hello_ends_what_another_client_had_under_way() {
     let mut session = begun();
     session.take(frame(Kind::Open, 2, b"attach linux"));
-    assert_eq!(session.take(frame(Kind::Hello, 0, &[1, 1, 0])), Action::Begin);
+    assert_eq!(session.take(frame(Kind::Hello, 0, &[1, 1, 0, 5, 6, 7, 8])), Action::Begin);
     assert!(!session.has(2) && !session.wants_events());
     assert_eq!(session.take(frame(Kind::Bye, 0, &[])), Action::Leave);
     assert_eq!(session.take(frame(Kind::Ping, 1, &[])), Action::Nothing);
@@ -68,9 +72,12 @@ fn what_breaks_a_rule_is_refused_by_name() {
 
 #[test]
 fn payloads_come_back() {
-    let payload = welcome(0x1234_5678, "Stasis");
+    let payload = begun().welcome(0x1234_5678, "Stasis");
     let back = Welcome::parse(&payload).unwrap();
-    assert_eq!(back, Welcome { version: VERSION, boot: 0x1234_5678, name: "Stasis" });
+    assert_eq!(
+        back,
+        Welcome { version: VERSION, nonce: [5, 6, 7, 8], boot: 0x1234_5678, name: "Stasis" }
+    );
     let payload = [&Progress::head(3, 7)[..], b"stored"].concat();
     assert_eq!(Progress::parse(&payload), Some(Progress { done: 3, total: 7, what: "stored" }));
     assert_eq!(Progress::parse(&payload[..15]), None);

@@ -22,14 +22,14 @@ pub(super) fn get(address: &Address, which: &str, to: &Path) -> Result<()> {
     let (mut bar, mut done) = (Bar::default(), 0);
     let id = client.open(&format!("get {which}")).map_err(coded)?;
     loop {
-        match client.next(None).map_err(coded)? {
-            Some(Message::Data { id: of, bytes }) if of == id => {
+        match client.next_for(id).map_err(coded)? {
+            Message::Data { id: of, bytes } if of == id => {
                 output.put(&bytes)?;
                 done += bytes.len() as u64;
                 bar.show(done, total.unwrap_or(done), "get");
             }
-            Some(Message::Done { id: of, status: Status::Done, .. }) if of == id => break,
-            Some(Message::Done { id: of, status, why }) if of == id => {
+            Message::Done { id: of, status: Status::Done, .. } if of == id => break,
+            Message::Done { id: of, status, why } if of == id => {
                 return Err(coded(Error::Refused { status, why }));
             }
             _ => {}
@@ -114,8 +114,8 @@ impl Sent {
     }
 
     fn receive(&mut self, client: &mut Client) -> Result<()> {
-        let message = client.next(None).map_err(coded)?;
-        self.take(message);
+        let message = client.next_for(self.id).map_err(coded)?;
+        self.take(Some(message));
         Ok(())
     }
 

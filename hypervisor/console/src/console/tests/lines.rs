@@ -3,6 +3,20 @@
 use super::*;
 
 #[test]
+fn a_line_that_was_begun_is_shown_again_and_not_carried_out() {
+    let (mut console, mut terminal) = (Console::new(), Vec::new());
+    console.prompt(&mut terminal);
+    b"quit".iter().for_each(|byte| drop(console.input(*byte, &mut terminal)));
+    terminal.clear();
+    console.redraw(&mut terminal);
+    assert_eq!(terminal, b"\r\nstasis> quit");
+    assert_eq!(console.input(b'\r', &mut terminal), Input::Line("quit".to_string()));
+    terminal.clear();
+    console.redraw(&mut terminal);
+    assert_eq!(terminal, b"", "a command is under way");
+}
+
+#[test]
 fn a_line_is_echoed_and_handed_out_whatever_ends_it() {
     for end in ["\r", "\n", "\r\n"] {
         let mut bench = Bench::new();
