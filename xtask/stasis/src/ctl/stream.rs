@@ -77,17 +77,14 @@ impl Carried {
                 return Ok(Outcome::Left);
             }
             self.send(client)?;
-            if client.has_vanished(self.id) && !has_come {
-                // Its end has come before the pong, if it has come.
-                return match client.next(Some(Instant::now())).map_err(coded)? {
-                    Some(message) => Ok(self.take(message)?.unwrap_or(Outcome::Ended)),
-                    None => Err(coded(Error::Damaged)),
-                };
-            }
             while let Some(message) = client.next(Some(Instant::now())).map_err(coded)? {
                 if let Some(outcome) = self.take(message, &mut output)? {
                     return Ok(outcome);
                 }
+            }
+            if client.has_vanished(self.id) {
+                // Its end would have come before the pong.
+                return Err(coded(Error::Damaged));
             }
         }
     }
