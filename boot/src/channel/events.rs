@@ -79,7 +79,7 @@ impl Watch {
     pub(super) fn set(&mut self, is_wanted: bool) {
         WANTED.store(is_wanted, Ordering::Relaxed);
         *EVENTS.lock() = Events { waiting: VecDeque::new(), lost: 0 };
-        self.known = is_wanted.then(|| states(&vec![]));
+        self.known = is_wanted.then(|| states(&[]));
     }
 
     /// Adds an event for each guest that does something else than before, is new, or is gone.

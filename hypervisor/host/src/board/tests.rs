@@ -368,7 +368,9 @@ fn what_stasis_uses_itself_is_no_guests() {
         for (what, frame) in rest {
             assert!(own.frames.contains(&frame), "{what}");
         }
-        assert_eq!(own.interrupts, [machine.uart.device.intid, 79]);
+        let channel = machine.channel.unwrap().device;
+        assert!(own.frames.contains(&channel.frame));
+        assert_eq!(own.interrupts, [machine.uart.device.intid, channel.intid, 79]);
     });
 }
 

@@ -271,7 +271,7 @@ pub fn noise_and_other_versions_are_answered_or_dropped(lab: &Lab) -> Result<()>
     line.write_all(&[
         0, 3, 2, 1, 11, b'g', b'u', b'e', b's', b't', b's', 0xa7, 0x21, 0x86, 0xf8, 0,
     ])?;
-    let noise: Vec<u8> = (0..20_000u32).map(|n| (n * n >> 3) as u8).collect();
+    let noise: Vec<u8> = (0..20_000u32).map(|n| ((n * n) >> 3) as u8).collect();
     line.write_all(&noise)?;
     let mut hello = vec![0];
     let hello_frame = Frame { kind: Kind::Hello, id: 0, payload: &[2, 9, 0, 5, 6, 7, 8] };

@@ -42,6 +42,9 @@ fn every_example_is_a_configuration() {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         parse(&text).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
         names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());

@@ -106,11 +106,16 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    /// Returns what stands on a terminal of this size.
-    fn drawn(width: u16, height: u16) -> String {
+    /// Returns a terminal of this size on which all was drawn.
+    fn terminal(width: u16, height: u16) -> Terminal<TestBackend> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, &known())).unwrap();
-        terminal.backend().to_string()
+        terminal
+    }
+
+    /// Returns what stands on a terminal of this size.
+    fn drawn(width: u16, height: u16) -> String {
+        terminal(width, height).backend().to_string()
     }
 
     #[test]
@@ -133,7 +138,7 @@ mod tests {
     #[test]
     fn a_terminal_without_room_is_drawn_on_without_harm() {
         for (width, height) in [(1, 1), (0, 0), (200, 2), (7, 50)] {
-            drawn(width, height);
+            terminal(width, height);
         }
     }
 }

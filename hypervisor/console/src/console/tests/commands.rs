@@ -161,7 +161,7 @@ fn mistyped_input_gets_an_answer() {
 fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
-    assert_eq!(help.lines().count(), 22);
+    assert_eq!(help.lines().count(), 23);
     assert!(
         help.contains(
             "  pause <guest>                                                                     stop a guest's time\n"
