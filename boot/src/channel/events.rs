@@ -4,7 +4,7 @@ use crate::registry;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use alloc::{format, vec};
+use alloc::format;
 use core::fmt::Display;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;
