@@ -86,7 +86,7 @@ pub enum Command {
     /// Stay at a machine's console: through a socket of QEMU's or a serial device
     #[command(after_help = console::DETAILS)]
     Console(console::Arguments),
-    /// Debug a guest: gdb or lldb on a checkpoint
+    /// Debug a guest that runs, or one in a checkpoint, with gdb or lldb
     #[command(after_help = gdb::DETAILS)]
     Gdb(gdb::Arguments),
     /// Give a machine that runs a command, by its channel for programs
