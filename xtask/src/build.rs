@@ -22,13 +22,41 @@ pub struct Hypervisor {
 /// cargo's configuration, where it would also apply to the ArceOS guest.
 const TINY: &str = "-Ccode-model=tiny";
 
+/// How something is compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The folder of what cargo makes.
+    pub target: PathBuf,
+    /// Flags of the compiler beside those that each thing has.
+    pub flags: Vec<String>,
+}
+
+impl Settings {
+    /// Returns the settings of the checkout's own builds.
+    fn usual(workspace: &Workspace) -> Self {
+        Self { target: workspace.target().to_owned(), flags: Vec::new() }
+    }
+
+    /// Returns cargo's setting for the compiler's flags for a target, with `own` before the others.
+    fn rustflags(&self, target: &str, own: &[&str]) -> String {
+        let own = own.iter().map(|flag| (*flag).to_owned());
+        let flags: Vec<String> = own.chain(self.flags.iter().cloned()).collect();
+        format!("target.{target}.rustflags={flags:?}")
+    }
+}
+
 /// Builds the hypervisor, and returns its files.
 pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
+    hypervisor_with(workspace, &Settings::usual(workspace))
+}
+
+/// Builds the hypervisor in this way, and returns its files.
+pub fn hypervisor_with(workspace: &Workspace, settings: &Settings) -> Result<Hypervisor> {
     setup::rust::ensure(workspace)?;
     report::step("building the hypervisor");
     let shell = shell(workspace)?;
-    let (cargo, target) = (cargo(), workspace.target());
-    let flags = format!("target.{HYPERVISOR}.rustflags=[\"{TINY}\"]");
+    let (cargo, target) = (cargo(), &settings.target);
+    let flags = settings.rustflags(HYPERVISOR, &[TINY]);
     cmd!(
         shell,
         "{cargo} build --release --package stasis --target {HYPERVISOR} --target-dir {target} --config {flags}"
@@ -38,7 +66,9 @@ pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
     let elf = target.join(HYPERVISOR).join("release/stasis");
     let flat = elf::flatten(&read(&elf)?).with_context(|| format!("in {}", elf.display()))?;
     elf::check_image(&flat).with_context(|| format!("in {}", elf.display()))?;
-    let image = workspace.folder("stasis")?.join("Image");
+    let folder = target.join("stasis");
+    std::fs::create_dir_all(&folder).context("cannot make the image's folder")?;
+    let image = folder.join("Image");
     write(&image, &flat)?;
     report::note(format_args!("{}: {}", workspace.show(&image), report::size(flat.len() as u64)));
     Ok(Hypervisor { image, elf })
@@ -49,11 +79,18 @@ pub const BARE_METAL: &str = "bare-metal";
 
 /// Builds the bare-metal guests, and returns the folder with their files.
 pub fn guests(workspace: &Workspace) -> Result<PathBuf> {
+    guests_with(workspace, &Settings::usual(workspace))
+}
+
+/// Builds the bare-metal guests in this way, and returns the folder with their files.
+pub fn guests_with(workspace: &Workspace, settings: &Settings) -> Result<PathBuf> {
     setup::rust::ensure(workspace)?;
     report::step("building the bare-metal guests");
     let shell = shell(workspace)?;
-    let (cargo, target) = (cargo(), workspace.target());
-    cmd!(shell, "{cargo} build --release --package stasis-guests --features {BARE_METAL} --bins --target {GUESTS} --target-dir {target}")
+    let (cargo, target) = (cargo(), &settings.target);
+    let flags = settings.rustflags(GUESTS, &[]);
+    let config: &[&str] = if settings.flags.is_empty() { &[] } else { &["--config", &flags] };
+    cmd!(shell, "{cargo} build --release --package stasis-guests --features {BARE_METAL} --bins --target {GUESTS} --target-dir {target} {config...}")
         .quiet()
         .run()?;
     Ok(target.join(GUESTS).join("release"))
@@ -62,30 +99,47 @@ pub fn guests(workspace: &Workspace) -> Result<PathBuf> {
 /// The profile of what is carried to another machine.
 const CARRIED: &str = "carried";
 
+/// The flag of a program that is linked with the C library that comes with its target.
+const SELF_CONTAINED: &str = "-Clink-self-contained=yes";
+
 /// Returns the settings of cargo for the target of `stasis-kvm`: the linker that comes with Rust, and the C library that comes with the target.
 pub fn carried_config() -> [String; 2] {
-    [
-        format!("target.{KVM}.linker=\"rust-lld\""),
-        format!("target.{KVM}.rustflags=[\"-Clink-self-contained=yes\"]"),
-    ]
+    carried_config_of(KVM, &Settings::default())
+}
+
+fn carried_config_of(target: &str, settings: &Settings) -> [String; 2] {
+    let linker = format!("target.{target}.linker=\"rust-lld\"");
+    [linker, settings.rustflags(target, &[SELF_CONTAINED])]
 }
 
 /// Builds `stasis-kvm`, a static program for Linux on arm64, and returns its path.
 pub fn kvm(workspace: &Workspace) -> Result<PathBuf> {
-    setup::rust::ensure_kvm()?;
-    report::step("building stasis-kvm");
+    carried(workspace, "stasis-kvm", "stasis-kvm", KVM, &Settings::usual(workspace))
+}
+
+/// Builds a program that is static, for a Linux of this target, and returns its path.
+pub fn carried(
+    workspace: &Workspace,
+    package: &str,
+    program: &str,
+    target: &str,
+    settings: &Settings,
+) -> Result<PathBuf> {
+    setup::rust::ensure_static(target)?;
+    report::step(format_args!("building {program}"));
     let shell = shell(workspace)?;
-    let (cargo, target, [linker, flags]) = (cargo(), workspace.target(), carried_config());
+    let (cargo, folder) = (cargo(), &settings.target);
+    let [linker, flags] = carried_config_of(target, settings);
     cmd!(
         shell,
-        "{cargo} build --profile {CARRIED} --package stasis-kvm --target {KVM} --target-dir {target} --config {linker} --config {flags}"
+        "{cargo} build --profile {CARRIED} --package {package} --bin {program} --target {target} --target-dir {folder} --config {linker} --config {flags}"
     )
     .quiet()
     .run()?;
-    let program = target.join(KVM).join(CARRIED).join("stasis-kvm");
-    let size = std::fs::metadata(&program).context("there is no stasis-kvm")?.len();
-    report::note(format_args!("{}: {}", workspace.show(&program), report::size(size)));
-    Ok(program)
+    let built = folder.join(target).join(CARRIED).join(program);
+    let size = std::fs::metadata(&built).with_context(|| format!("there is no {program}"))?.len();
+    report::note(format_args!("{}: {}", workspace.show(&built), report::size(size)));
+    Ok(built)
 }
 
 /// Builds the application on ArceOS, and returns it as an arm64 `Image`, because its ELF file has only virtual addresses.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::workspace::Workspace;
-use crate::{bench, build, demo, miri, report, run, setup, test};
+use crate::{bench, build, demo, dist, miri, report, run, setup, test};
 
 /// `cargo xtask`.
 #[derive(Debug, Parser)]
@@ -50,6 +50,9 @@ enum Task {
     /// Measure what a guest's operations cost, and what the image weighs
     #[command(after_help = bench::DETAILS)]
     Bench(bench::Arguments),
+    /// Make a release: what someone without Rust needs, in a folder and an archive
+    #[command(after_help = dist::DETAILS)]
+    Dist(dist::Arguments),
     /// What `stasis` has: it takes from this checkout what it needs.
     #[command(flatten)]
     Users(stasis_tool::cli::Command),
@@ -69,6 +72,7 @@ impl Task {
             }
             Self::Setup => setup::all(workspace),
             Self::Bench(arguments) => bench::main(workspace, arguments),
+            Self::Dist(arguments) => dist::main(workspace, arguments),
             Self::Users(command) => command.run(workspace),
         }
     }

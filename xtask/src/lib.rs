@@ -6,7 +6,7 @@
 //! - [`build`], [`elf`]: the hypervisor's image and the guests.
 //! - [`initramfs`]: the Linux guest's.
 //! - [`qemu`], [`console`], [`monitor`]: a machine, and conversations with it and with QEMU.
-//! - [`run`], [`demo`], [`test`], [`miri`], [`bench`]: the tasks that are more than one of the above.
+//! - [`run`], [`demo`], [`test`], [`miri`], [`bench`], [`dist`]: the tasks that are more than one of the above.
 
 // The macros that print panic where nobody reads to the end; report prints.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -18,6 +18,7 @@ pub mod checkout;
 pub mod cli;
 pub mod console;
 pub mod demo;
+pub mod dist;
 pub mod elf;
 pub mod initramfs;
 pub mod miri;

@@ -47,13 +47,23 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
 
 /// Installs the target of `stasis-kvm`, which has the standard library, and is not built here.
 pub fn ensure_kvm() -> Result<()> {
-    if Compiler::find()?.has(KVM) {
+    ensure_static(KVM)
+}
+
+/// Installs a target of programs that have the C library in them. It has the standard library, and is not built here.
+pub fn ensure_static(target: &str) -> Result<()> {
+    if Compiler::find()?.has(target) {
         return Ok(());
     }
-    report::step(format_args!("installing the Rust target {KVM}"));
-    rustup(&[KVM]).with_context(|| {
-        format!("the Rust target {KVM} is lacking; `rustup target add {KVM}` installs it")
+    report::step(format_args!("installing the Rust target {target}"));
+    rustup(&[target]).with_context(|| {
+        format!("the Rust target {target} is lacking; `rustup target add {target}` installs it")
     })
+}
+
+/// Returns the folder of the compiler.
+pub fn sysroot() -> Result<PathBuf> {
+    Ok(Compiler::find()?.sysroot)
 }
 
 struct Compiler {

@@ -160,13 +160,23 @@ fn likeliest(mut error: Error) -> Error {
     error
 }
 
+/// Returns the command line of `stasis` as data, of which its manual is made.
+pub fn command() -> clap::Command {
+    Tool::command()
+}
+
+/// Adds to `script` what a shell needs to complete the commands of `stasis`.
+pub fn completions(shell: Shell, script: &mut Vec<u8>) {
+    clap_complete::generate(shell, &mut command(), "stasis", script);
+}
+
 /// Runs `stasis`, and returns the exit code of its process.
 pub fn main() -> ExitCode {
     report::exit(match parse::<Tool>().command {
         Own::Shared(command) => command.run(&NoCheckout),
         Own::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Tool::command(), "stasis", &mut script);
+            completions(shell, &mut script);
             report::print(|out| out.write_all(&script))
         }
     })
