@@ -2,9 +2,9 @@
 
 use crate::registry;
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use alloc::format;
 use core::fmt::Display;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;

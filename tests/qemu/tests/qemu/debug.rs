@@ -13,7 +13,7 @@ use xtask::qemu::ChannelSocket;
 use crate::linux::{machine, shell};
 
 /// Starts `stasis gdb` on a guest, and gdb with a file of symbols, if there is one, and with these commands. Returns what both say.
-fn gdb(
+pub fn gdb(
     socket: &ChannelSocket,
     guest: &str,
     symbols: Option<&Path>,
@@ -34,7 +34,7 @@ fn gdb(
 }
 
 /// Checks that `said` has all of these words, in this order.
-fn has(said: &str, words: &[&str]) -> Result<()> {
+pub fn has(said: &str, words: &[&str]) -> Result<()> {
     let mut rest = said;
     for word in words {
         let Some(at) = rest.find(word) else { anyhow::bail!("no \"{word}\" in:\n{said}") };
@@ -143,35 +143,4 @@ fn stored_while_debugged(stasis: &mut Stasis) -> Result<String> {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     anyhow::bail!("the guest is not debugged")
-}
-
-pub fn gdb_sees_both_vcpus_of_a_linux_and_interrupts_it(lab: &Lab) -> Result<()> {
-    let socket = ChannelSocket::new()?;
-    let mut stasis = machine(lab, 2)?.channel(&socket).boot()?;
-    stasis.attach("linux")?;
-    shell(&mut stasis, "true")?;
-    let said = gdb(
-        &socket,
-        "linux",
-        None,
-        &[
-            "info threads",
-            "thread 2",
-            "p/x $ttbr1_el1 != 0",
-            "x/2i $pc",
-            "set $wanted = $vbar_el1 + 0x280",
-            "hbreak *$wanted",
-            "continue",
-            "p $pc == $wanted",
-            "delete",
-            "stepi",
-            "p $pc == $wanted",
-            "detach",
-        ],
-    )?;
-    has(&said, &["Thread 1.2 (vCPU)", "$1 = 0x1", "=> 0xffff", "$2 = 1", "$3 = 0", "detached"])?;
-    let lines = shell(&mut stasis, "echo still $((6*7))")?;
-    ensure!(lines.iter().any(|line| line.contains("still 42")), "{lines:#?}");
-    stasis.detach()?;
-    stasis.quit()
 }
