@@ -10,8 +10,6 @@ use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::Stasis;
 use xtask::qemu::ChannelSocket;
 
-use crate::linux::{machine, shell};
-
 /// Starts `stasis gdb` on a guest, and gdb with a file of symbols, if there is one, and with these commands. Returns what both say.
 pub fn gdb(
     socket: &ChannelSocket,
