@@ -17,7 +17,7 @@ pub struct Answer {
     to: To,
 }
 
-/// Who has asked.
+/// The one who has asked, and gets the answer.
 enum To {
     /// A person at the console.
     Console,

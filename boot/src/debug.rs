@@ -101,7 +101,7 @@ fn go_on(session: &mut Session<'static, Debugged>, pipe: &mut Pipe) -> Result<St
         } else if !session.machine().is_held() {
             return Err(End::Ended);
         } else if !session.machine().is_loaded() {
-            // Its memory is still being brought from the disk, which the console's task does meanwhile.
+            // The guest's memory is still being brought from the disk, which the console's task does meanwhile.
             return Ok(Step::Soon);
         }
         match pipe.read() {

@@ -102,11 +102,11 @@ pub struct Way {
 /// What becomes of the disks of guests that are resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disks {
-    /// They are as they were at the instant, and what they had become is kept until a person deletes it.
+    /// The disks are as they were at the instant, and what they had become is kept until a person deletes it.
     BroughtBack,
-    /// They are as they were at the instant, and of what they had become, the newest is kept: the machine does this by itself.
+    /// The disks are as they were at the instant, and of what they had become, the newest is kept: the machine does this by itself.
     Recovered,
-    /// They stay as they are.
+    /// The disks stay as they are.
     Stay,
 }
 

@@ -17,7 +17,7 @@ use stasis_run::turns::Task;
 static CURRENT: SpinMutex<Current> = SpinMutex::new(Current::new(None));
 
 struct Current {
-    /// Its id; `None` if none is carried out, or the client that sent it is gone.
+    /// The id of the request; `None` if none is carried out, or the client that sent it is gone.
     id: Option<u16>,
     /// Whether it must be given up.
     is_given_up: bool,
@@ -69,11 +69,11 @@ fn kind_of(command: &Command) -> Kind {
 
 /// What has become of a request that has come.
 pub enum Begun {
-    /// It has ended, with this result.
+    /// The request has ended, with this result.
     Ended(Result<(), (Status, String)>),
-    /// It is answered again and again.
+    /// The request is answered again and again.
     Watches(Watch),
-    /// It must wait for its turn.
+    /// The request must wait for its turn.
     Waits,
 }
 

@@ -17,11 +17,11 @@ use stasis_run::turns::Task;
 /// What an endpoint's step has come to.
 #[derive(Debug)]
 pub enum Step {
-    /// It waits: for bytes, for room, or for something else that wakes the console's task.
+    /// The stream waits: for bytes, for room, or for something else that wakes the console's task.
     Waits,
-    /// It waits for something that wakes nobody: it must be asked again within 10 ms.
+    /// The stream waits for something that wakes nobody: it must be asked again within 10 ms.
     Soon,
-    /// It has come to its end: well, or for this reason. What it has written is sent before the client is told.
+    /// The stream has come to its end: well, or for this reason. What it has written is sent before the client is told.
     Ended(Result<(), String>),
 }
 
@@ -43,7 +43,7 @@ pub trait Endpoint: Send {
 
 /// A stream.
 pub struct Stream {
-    /// Its id.
+    /// The id of the stream.
     pub id: u16,
     /// What it leads to.
     pub end: Box<dyn Endpoint>,

@@ -49,7 +49,7 @@ const SILENCE_SECONDS: u64 = 30;
 pub struct Get {
     /// The checkpoint as the client has named it.
     which: String,
-    /// Its number, once it was looked up: a name may mean another one later.
+    /// Number of the checkpoint, once it was looked up: a name may mean another one later.
     number: Option<u64>,
     offset: u64,
 }

@@ -63,7 +63,7 @@ pub struct Surroundings {
 /// other vCPU gets any of that.
 #[must_use]
 pub struct Loaded {
-    /// Who has the debug registers: see [`debug`].
+    /// The owner of the debug registers: see [`debug`].
     debug: DebugOwner,
     /// Makes the type not [`Send`].
     this_core: PhantomData<*mut ()>,

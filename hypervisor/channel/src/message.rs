@@ -9,11 +9,11 @@ use core::str;
 pub enum Status {
     /// What was asked for is done.
     Done = 0,
-    /// It was refused, or has failed. The text says why.
+    /// The request was refused, or has failed. The text says why.
     Failed = 1,
     /// The command is none, or its arguments are wrong.
     Mistyped = 2,
-    /// It was given up.
+    /// The request was given up.
     GivenUp = 3,
     /// Too much is under way already.
     Busy = 4,

@@ -9,7 +9,7 @@ pub enum Damage {
     /// There are more of them than a frame has.
     #[error("more than {MAX_ENCODED} bytes without a delimiter")]
     TooLong,
-    /// They are not encoded as a frame is.
+    /// The bytes are not encoded as a frame is.
     #[error("bytes that are no frame")]
     NotEncoded,
     /// The CRC is another one.

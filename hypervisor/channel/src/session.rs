@@ -27,14 +27,14 @@ pub enum Action<'a> {
     Refuse,
     /// Carry out a command.
     Request {
-        /// Its id.
+        /// The id of the request or the stream.
         id: u16,
         /// The command line.
         line: &'a str,
     },
     /// Open a stream.
     Open {
-        /// Its id.
+        /// The id of the request or the stream.
         id: u16,
         /// What the stream leads to.
         name: &'a str,
@@ -47,7 +47,7 @@ pub enum Action<'a> {
     Pong(u16),
     /// End something that was never begun, with this status.
     End {
-        /// Its id.
+        /// The id of the request or the stream.
         id: u16,
         /// How it ends.
         status: Status,

@@ -1,6 +1,6 @@
 //! A guest as gdb and lldb see it: its vCPUs as threads, its registers by name, its memory at its own virtual addresses, breakpoints and watchpoints.
 //!
-//! This is pure code over the seam [`Machine`], tested on the host: EL2 has a guest that runs behind it, the tool `stasis` a checkpoint. The protocol
+//! The crate is pure code over the seam [`Machine`], tested on the host: EL2 has a guest that runs behind it, the tool `stasis` a checkpoint. The protocol
 //! is the crate `gdbstub`'s.
 //!
 //! - [`registers`]: the registers of a vCPU by gdb's numbers, made from the format's own tables, and `description`, which names them.

@@ -38,7 +38,7 @@ const IGNORES_TOP_BYTE: [u64; 2] = [1 << 37, 1 << 38];
 ///
 /// # Errors
 ///
-/// That of `word`.
+/// The error of `word`.
 pub fn translate<E>(
     system: &SystemRegisters,
     address: u64,
@@ -105,7 +105,7 @@ impl Tree {
     fn new(base: u64, ttbr: u64, size: u64, disabled: u64, page_bits: u32) -> Option<Self> {
         // Without FEAT_TTST and FEAT_LVA, an address has 25 to 48 bits.
         let bits = u32::try_from(64 - size).ok().filter(|bits| (25..=48).contains(bits))?;
-        // This is TTBR.BADDR, without the ASID and CnP.
+        // The mask leaves TTBR.BADDR, without the ASID and CnP.
         let table = ttbr & 0xffff_ffff_fffe;
         (disabled == 0).then_some(Self { base, bits, page_bits, table })
     }

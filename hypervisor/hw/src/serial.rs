@@ -25,7 +25,7 @@ impl Serial {
     pub fn use_fifos(&self) {
         match self {
             Self::Pl011(uart) => uart.use_fifos(),
-            // It always has them.
+            // The mini UART always has them.
             Self::Mini(_) => {}
         }
     }

@@ -296,7 +296,7 @@ impl<M: Machine> GuestRam<M> {
         // What is in the caches may be older than what a guest has stored past them.
         self.raw.clean_and_invalidate(all.clone());
         let written = self.write(offset, bytes);
-        // Who asks is told. The guest does not wait for a frame that it does not need.
+        // The caller is told. The guest does not wait for a frame that it does not need.
         self.take_lack();
         written?;
         self.raw.clean_and_invalidate(all);

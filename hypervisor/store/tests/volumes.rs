@@ -138,7 +138,7 @@ fn a_clone_has_what_was_not_flushed_and_a_name_that_is_new() {
     };
     assert_eq!(clone(&mut store), ["root-twin".to_owned(), format!("{}-twin", "x".repeat(27))]);
     assert_eq!(clone(&mut store), ["root-twin-2".to_owned(), format!("{}-twin-2", "x".repeat(25))]);
-    // They are there after a loss of power, and the original is as it was flushed last.
+    // The copies are there after a loss of power, and the original is as it was flushed last.
     let mut store = open(store.into_device());
     let expected = [vec![1; 4 * BLOCK], vec![0; 4 * BLOCK]].concat();
     assert!(whole(&mut store, "root-twin") == expected);

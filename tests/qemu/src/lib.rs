@@ -3,6 +3,7 @@
 //! - [`lab`]: a folder for each test, what is booted in it, and what is shown of it when it fails.
 //! - [`stasis`]: a machine that runs Stasis, spoken to through its console.
 //! - [`plain`]: a machine without Stasis, that can be stopped and written to a stream.
+//! - [`process`]: a program beside the machine, which ends with its test.
 //! - [`nested`]: a Linux with a KVM, on which guests run.
 //! - [`guests`]: what the guests print, and whether it is right.
 //! - [`beats`]: the same, of the real-time guests; [`steps`]: of the loop in Linux; [`sequence`]: that nothing of it is missing.
@@ -13,6 +14,7 @@ pub mod guests;
 pub mod lab;
 pub mod nested;
 pub mod plain;
+pub mod process;
 pub mod sequence;
 pub mod stasis;
 pub mod steps;

@@ -34,7 +34,7 @@ const FIVE_SECONDS: &str = "top 5";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pauses {
     /// The guest's name.
-    pub guest: &'static str,
+    pub guest: String,
     /// Bytes of its memory.
     pub memory: u64,
     /// The first checkpoint.
@@ -91,8 +91,7 @@ struct Bench<'w> {
 impl Bench<'_> {
     /// Boots the guest with these files until it prints `ready`, and measures it.
     fn run(&self, files: &[(&str, &[u8])], ready: &str, boot_time: Duration) -> Result<Pauses> {
-        let guest = if self.config.name == "pages" { "pages" } else { "linux" };
-        let memory = self.config.memory;
+        let GuestConfig { name: guest, memory, .. } = self.config.clone();
         let configuration =
             Configuration { guests: vec![self.config.clone()], ..Default::default() };
         let room = tempfile::tempdir()?;

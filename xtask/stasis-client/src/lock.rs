@@ -1,6 +1,6 @@
 //! [`Lock`]: the sign that a tool of this host has a channel. QEMU's sockets let a second one wait without a word.
 //!
-//! It is a socket in the abstract namespace of this host (unix(7)), which goes with the process, and leaves no file.
+//! The lock is a socket in the abstract namespace of this host (unix(7)), which goes with the process, and leaves no file.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 

@@ -27,7 +27,7 @@ const TOO_MUCH: usize = 4 << 20;
 /// A client.
 struct Guest {
     wire: Wire,
-    /// It has said hello, and has not left.
+    /// Whether the tool has said hello, and has not left.
     is_open: bool,
     wants_events: bool,
 }

@@ -67,7 +67,7 @@ pub struct Traffic {
 pub struct Card<'a> {
     /// Slot of the device.
     pub slot: u8,
-    /// Its address, which the guest may have overridden.
+    /// Address of the card, which the guest may have overridden.
     pub address: Address,
     /// Name of the network.
     pub network: &'a str,

@@ -17,7 +17,7 @@ const PATIENCE: usize = 1000;
 pub struct Card {
     /// Name of the network.
     pub network: String,
-    /// Its address, which the guest may have overridden.
+    /// Address of the card, which the guest may have overridden.
     pub address: Address,
     /// Whether its link is up.
     pub is_up: bool,

@@ -81,7 +81,7 @@ impl Debugged {
 
     /// Calls `with` with a vCPU that no core has; `None` if the guest does not stand still for its debugger.
     fn with_vcpu<R>(&self, vcpu: usize, with: impl FnOnce(&mut Vcpu) -> R) -> Option<R> {
-        // Its core may still be about to leave it.
+        // The vCPU's core may still be about to leave it.
         let mut vcpu = self.domain.vcpus.get(vcpu)?.vcpu.lock();
         let is_held = self.is_held();
         is_held.then(|| with(&mut vcpu))

@@ -204,7 +204,7 @@ impl Parked<'_> {
         self.resident.allow_writes();
         self.release_devices();
         self.resident.guest = *guest;
-        // It is not the guest that a debugger came to.
+        // What is here now is not the guest that a debugger came to.
         self.resident.debugger = None;
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
             **place = vcpu;

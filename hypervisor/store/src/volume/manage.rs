@@ -24,9 +24,9 @@ pub enum Source<'a> {
 /// What becomes of a volume's content when it is brought back to an instant.
 #[derive(Clone, Copy, Debug)]
 pub enum Before<'u> {
-    /// It is kept as `NAME-before-NUMBER`, until somebody deletes it: a person has asked for the instant.
+    /// What the volume had become is kept as `NAME-before-NUMBER`, until somebody deletes it: a person has asked for the instant.
     Kept,
-    /// It is kept as `NAME-recovered-N`, and of these only the newest, as many as [`MOST_RECOVERED`](super::MOST_RECOVERED), besides those that are `used`: nobody has asked for the instant, and it
+    /// What the volume had become is kept as `NAME-recovered-N`, and of these only the newest, as many as [`MOST_RECOVERED`](super::MOST_RECOVERED), besides those that are `used`: nobody has asked for the instant, and it
     /// may be asked for again and again.
     Recovered {
         /// Names of the volumes that guests have.

@@ -107,7 +107,7 @@ fn an_interrupt_gets_the_list_register_of_one_that_has_ended() {
 fn an_sgi_to_oneself_waits_for_those_of_other_sources() {
     let mut machine = Machine::new(2, 4);
     machine.write(0, SGIR, 4, 2 << 24 | 3);
-    // It stays pending from vCPU 0, and from vCPU 1 behind that.
+    // The SGI stays pending from vCPU 0, and from vCPU 1 behind that.
     machine.write(1, SGIR, 4, 1 << 16 | 3);
     machine.write(0, SGIR, 4, 2 << 24 | 3);
     assert_eq!(machine.iar(0), 3);

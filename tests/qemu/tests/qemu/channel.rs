@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +13,7 @@ use stasis_client::{Client, Error, Message, Options, Part, Status, Target};
 use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::process::Process;
 use xtask::qemu::{ChannelSocket, Machine};
 
 /// Returns a session with a machine.
@@ -154,17 +155,6 @@ pub fn what_happens_to_a_guest_is_told_to_who_waits(lab: &Lab) -> Result<()> {
     }
     drop(client);
     stasis.quit()
-}
-
-/// A process that ends with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // The process may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 pub fn two_at_a_guests_terminal_see_the_same_beside_the_console(lab: &Lab) -> Result<()> {

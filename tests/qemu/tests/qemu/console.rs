@@ -1,6 +1,6 @@
 //! The console: every input gets an answer.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +9,7 @@ use stasis_guests::workload::Model;
 use stasis_host::config::{Configuration, GuestConfig};
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::process::Process;
 use stasis_qemu_tests::stasis::{Stasis, guest};
 use xtask::console::{Console, PROMPT};
 use xtask::qemu::Machine;
@@ -370,17 +371,6 @@ pub fn what_takes_long_can_be_given_up_and_changes_nothing(lab: &Lab) -> Result<
     stasis.detach()?;
     stasis.resume(good)?;
     stasis.quit()
-}
-
-/// A process that ends with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // The process may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 pub fn a_tool_at_a_socket_of_qemus_is_a_terminal_of_stasis(lab: &Lab) -> Result<()> {

@@ -90,7 +90,7 @@ pub fn gdb_stops_steps_and_leaves_a_guest_which_notices_nothing(lab: &Lab) -> Re
             "detached",
         ],
     )?;
-    // It prints faults of its registers and of its time by itself.
+    // The guest prints faults of its registers and of its time by itself.
     ticks(&mut stasis.qemu.console, &mut model, 3)?;
     stasis.detach()?;
     is(&mut stasis, "counter", "running")?;

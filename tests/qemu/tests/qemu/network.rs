@@ -53,7 +53,7 @@ pub fn boot(setup: Setup<'_>, names: &[&str], bytes: u32) -> Result<Stasis> {
     Ok(stasis)
 }
 
-/// Has a guest run a command: its last line.
+/// Runs a command in a guest: its last line.
 pub fn at(stasis: &mut Stasis, guest: &str, command: &str) -> Result<String> {
     stasis.attach(guest)?;
     let said = line(stasis, command)?;
@@ -61,7 +61,7 @@ pub fn at(stasis: &mut Stasis, guest: &str, command: &str) -> Result<String> {
     Ok(said)
 }
 
-/// Has a guest listen, in the background, at a port. What comes goes through `filter`.
+/// Lets a guest listen, in the background, at a port. What comes goes through `filter`.
 pub fn listen(stasis: &mut Stasis, guest: &str, port: u16, filter: &str) -> Result<()> {
     let listen = format!(
         "(tail -f /dev/null | nc -l -p {port} {filter} | sha256sum > /tmp/{port} &); echo {port}"
@@ -69,7 +69,7 @@ pub fn listen(stasis: &mut Stasis, guest: &str, port: u16, filter: &str) -> Resu
     at(stasis, guest, &listen).map(drop)
 }
 
-/// Has a guest send `/tmp/a` to `10.0.0.n`, in the background.
+/// Lets a guest send `/tmp/a` to `10.0.0.n`, in the background.
 pub fn send(stasis: &mut Stasis, guest: &str, n: usize, port: u16) -> Result<()> {
     let send = format!("(nc 10.0.0.{n} {port} < /tmp/a &); echo {port}");
     at(stasis, guest, &send).map(drop)

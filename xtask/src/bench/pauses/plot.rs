@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn a_cost_that_does_not_grow_is_a_level_line_and_linux_a_square() {
         let first = Stored { pause: 10, written: 1 };
-        let of = |guest, memory, cloned| Pauses {
-            guest,
+        let of = |guest: &str, memory, cloned| Pauses {
+            guest: guest.to_owned(),
             memory,
             first,
             later: first,

@@ -90,7 +90,7 @@ fn take_one(
         image.display(),
         there.len()
     );
-    // It is a volume for as long as it is written, and never in the catalog: the name is nobody else's.
+    // The disk is a volume for as long as it is written, and never in the catalog: the name is nobody else's.
     let passing = (0..).map(|n| format!("put-{n}")).find(|name| store.find_volume(name).is_err());
     let passing = passing.context("no name is free")?;
     image::load(store, image, &passing, None, created)?;

@@ -83,7 +83,7 @@ impl Carried {
                 }
             }
             if client.has_vanished(self.id) {
-                // Its end would have come before the pong.
+                // The stream's end would have come before the pong.
                 return Err(coded(Error::Damaged));
             }
         }

@@ -70,7 +70,7 @@ impl Debugger {
     ///
     /// # Errors
     ///
-    /// It has failed.
+    /// The debugger has failed.
     pub fn wait(self) -> Result<()> {
         let Self { input, output, child } = self;
         drop((input, output));
@@ -82,7 +82,7 @@ impl Debugger {
 ///
 /// # Errors
 ///
-/// It has failed.
+/// The debugger has failed.
 pub fn wait(mut debugger: Child) -> Result<()> {
     let status = debugger.wait().context("the debugger is lost")?;
     ensure!(status.success(), "the debugger has failed: {status}");
@@ -168,7 +168,7 @@ fn spawn(
 ///
 /// # Errors
 ///
-/// It has ended before.
+/// The debugger has ended before.
 fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
     use std::thread::sleep;
     use std::time::Duration;

@@ -102,7 +102,7 @@ fn a_guest_that_goes_nowhere_else_is_shown_the_caches_as_they_are() {
         let portable = made(&raw, 0, None, Reach::Anywhere).unwrap();
         assert_eq!(Identity { ctr_el0: portable.ctr_el0, ..shown }, portable, "all else is equal");
     }
-    // It goes on where the caches need as little, and is refused where they need more.
+    // The guest goes on where the caches need as little, and is refused where they need more.
     let shown = made(&cortex_a72(), 0, None, Reach::Alike).unwrap();
     let error = check(&shown, &cortex_a53(), 0).unwrap_err();
     assert_eq!(error.to_string(), "the guest's CTR_EL0.L1Ip is 3, and this machine's is 2");

@@ -10,7 +10,7 @@ use stasis_state::PAGE_SIZE;
 use crate::checkpoint::symbols::{Notes, Symbol};
 use crate::checkpoint::translation::Virtual;
 
-/// Who has a page.
+/// The owner of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// Nobody.
