@@ -8,10 +8,13 @@ use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::ticks;
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::Stasis;
+use xtask::initramfs;
 use xtask::qemu::ChannelSocket;
 
+use crate::linux::{BOOT_TIME, machine, shell};
+
 /// Starts `stasis gdb` on a guest, and gdb with a file of symbols, if there is one, and with these commands. Returns what both say.
-pub fn gdb(
+fn gdb(
     socket: &ChannelSocket,
     guest: &str,
     symbols: Option<&Path>,
@@ -32,7 +35,7 @@ pub fn gdb(
 }
 
 /// Checks that `said` has all of these words, in this order.
-pub fn has(said: &str, words: &[&str]) -> Result<()> {
+fn has(said: &str, words: &[&str]) -> Result<()> {
     let mut rest = said;
     for word in words {
         let Some(at) = rest.find(word) else { anyhow::bail!("no \"{word}\" in:\n{said}") };
@@ -141,4 +144,35 @@ fn stored_while_debugged(stasis: &mut Stasis) -> Result<String> {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     anyhow::bail!("the guest is not debugged")
+}
+
+pub fn gdb_sees_both_vcpus_of_a_linux_and_interrupts_it(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let mut stasis = machine(lab, 2)?.channel(&socket).boot()?;
+    stasis.attach("linux")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    let said = gdb(
+        &socket,
+        "linux",
+        None,
+        &[
+            "info threads",
+            "thread 2",
+            "p/x $ttbr1_el1 != 0",
+            "x/2i $pc",
+            "set $wanted = $vbar_el1 + 0x280",
+            "hbreak *$wanted",
+            "continue",
+            "p $pc == $wanted",
+            "delete",
+            "stepi",
+            "p $pc == $wanted",
+            "detach",
+        ],
+    )?;
+    has(&said, &["Thread 1.2 (vCPU)", "$1 = 0x1", "=> 0xffff", "$2 = 1", "$3 = 0", "detached"])?;
+    let lines = shell(&mut stasis, "echo still $((6*7))")?;
+    ensure!(lines.iter().any(|line| line.contains("still 42")), "{lines:#?}");
+    stasis.detach()?;
+    stasis.quit()
 }

@@ -13,7 +13,6 @@ mod conversion;
 mod crossing;
 mod damage;
 mod debug;
-mod debug_long;
 mod devices;
 mod disks;
 mod examples;
@@ -200,8 +199,7 @@ fn main() -> ExitCode {
             no_archive_is_named;
         debug:
             gdb_stops_steps_and_leaves_a_guest_which_notices_nothing,
-            a_guest_that_is_debugged_is_stored_without_its_breakpoints;
-        debug_long:
+            a_guest_that_is_debugged_is_stored_without_its_breakpoints,
             gdb_sees_both_vcpus_of_a_linux_and_interrupts_it;
         devices:
             a_devices_interrupts_reach_its_guest_while_others_have_its_core,
