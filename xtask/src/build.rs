@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
 use crate::setup::rust::{GUESTS, HYPERVISOR, KVM};
@@ -22,6 +22,45 @@ pub struct Hypervisor {
 /// cargo's configuration, where it would also apply to the ArceOS guest.
 const TINY: &str = "-Ccode-model=tiny";
 
+/// The environment's word for a [quick](Quick) build.
+const QUICK: &str = "STASIS_QUICK";
+
+/// Whether the hypervisor is built in seconds, as one works on it: crate by crate, larger and slower than what is released.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Quick {
+    /// As it is released.
+    #[default]
+    No,
+    /// In Cargo's profile `quick`.
+    Yes,
+}
+
+impl Quick {
+    /// Returns what the environment asks for.
+    fn from_environment() -> Self {
+        match std::env::var(QUICK) {
+            Ok(value) if !value.is_empty() && value != "0" => Self::Yes,
+            _ => Self::No,
+        }
+    }
+
+    /// Returns the name of Cargo's profile, which is also that of its folder.
+    fn profile(self) -> &'static str {
+        match self {
+            Self::No => "release",
+            Self::Yes => "quick",
+        }
+    }
+
+    /// Returns the flags of the compiler. A quick image is too large for [`TINY`].
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::No => &[TINY],
+            Self::Yes => &[],
+        }
+    }
+}
+
 /// How something is compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -29,12 +68,26 @@ pub struct Settings {
     pub target: PathBuf,
     /// Flags of the compiler beside those that each thing has.
     pub flags: Vec<String>,
+    /// Whether the hypervisor is to be there soon rather than small.
+    pub quick: Quick,
 }
 
 impl Settings {
     /// Returns the settings of the checkout's own builds.
     fn usual(workspace: &Workspace) -> Self {
-        Self { target: workspace.target().to_owned(), flags: Vec::new() }
+        let quick = Quick::from_environment();
+        Self { target: workspace.target().to_owned(), flags: Vec::new(), quick }
+    }
+
+    /// Returns the settings of a build that is measured.
+    ///
+    /// # Errors
+    ///
+    /// The environment asks for a quick build, whose numbers are nobody's.
+    fn measured(workspace: &Workspace) -> Result<Self> {
+        let usual = Self::usual(workspace);
+        ensure!(usual.quick == Quick::No, "{QUICK} builds what is not measured: unset it");
+        Ok(usual)
     }
 
     /// Returns cargo's setting for the compiler's flags for a target, with `own` before the others.
@@ -50,20 +103,30 @@ pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
     hypervisor_with(workspace, &Settings::usual(workspace))
 }
 
+/// Builds the hypervisor as it is released, and returns its files.
+///
+/// # Errors
+///
+/// The environment asks for a quick build, or the build fails.
+pub fn measured_hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
+    hypervisor_with(workspace, &Settings::measured(workspace)?)
+}
+
 /// Builds the hypervisor in this way, and returns its files.
 pub fn hypervisor_with(workspace: &Workspace, settings: &Settings) -> Result<Hypervisor> {
     setup::rust::ensure(workspace)?;
     report::step("building the hypervisor");
     let shell = shell(workspace)?;
     let (cargo, target) = (cargo(), &settings.target);
-    let flags = settings.rustflags(HYPERVISOR, &[TINY]);
+    let flags = settings.rustflags(HYPERVISOR, settings.quick.flags());
+    let profile = settings.quick.profile();
     cmd!(
         shell,
-        "{cargo} build --release --package stasis --target {HYPERVISOR} --target-dir {target} --config {flags}"
+        "{cargo} build --profile {profile} --package stasis --target {HYPERVISOR} --target-dir {target} --config {flags}"
     )
     .quiet()
     .run()?;
-    let elf = target.join(HYPERVISOR).join("release/stasis");
+    let elf = target.join(HYPERVISOR).join(profile).join("stasis");
     let flat = elf::flatten(&read(&elf)?).with_context(|| format!("in {}", elf.display()))?;
     elf::check_image(&flat).with_context(|| format!("in {}", elf.display()))?;
     let folder = target.join("stasis");

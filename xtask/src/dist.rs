@@ -110,8 +110,11 @@ fn examples(workspace: &Workspace) -> Result<Vec<(String, String)>> {
 
 /// Makes what is compiled, and what is fetched.
 fn compiled(workspace: &Workspace, folder: &Path) -> Result<()> {
-    let settings =
-        Settings { target: workspace.folder("dist/build")?, flags: unmarked(workspace)? };
+    let settings = Settings {
+        target: workspace.folder("dist/build")?,
+        flags: unmarked(workspace)?,
+        ..Settings::default()
+    };
     let image = build::hypervisor_with(workspace, &settings)?.image;
     put(&folder.join("Image"), &std::fs::read(image)?)?;
     let guests = build::guests_with(workspace, &settings)?;

@@ -196,7 +196,7 @@ fn draw(file: &Path, svg: &str) -> Result<()> {
 /// Builds everything that a machine needs.
 fn prepare(workspace: &Workspace) -> Result<(Meter, Built)> {
     setup::qemu::ensure(workspace)?;
-    let hypervisor = build::hypervisor(workspace)?;
+    let hypervisor = build::measured_hypervisor(workspace)?;
     let guests = build::guests(workspace)?;
     let meter = Meter::new(workspace, hypervisor.image.clone(), guests.join("bench"))?;
     Ok((meter, Built { image: hypervisor.image, elf: hypervisor.elf, guests }))
