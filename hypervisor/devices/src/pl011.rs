@@ -11,7 +11,7 @@
 use stasis_state::device::{PL011_FIFO, Pl011};
 use tock_registers::LocalRegisterCopy;
 
-use crate::access::{read_words, write_words};
+use crate::access::{Width, read_words, write_words};
 use crate::device::{Access, Context, Device, Effects, Outside, Window};
 use crate::equipment::Equipment;
 use crate::tree::Writer;
@@ -184,6 +184,36 @@ impl Device for Pl011 {
 
     fn describe(_: &Equipment<'_>, tree: &mut Writer) {
         tree.primecell(NODE, "arm,pl011", &Self::WINDOW, &["uartclk", "apb_pclk"]);
+    }
+}
+
+/// What has become of an access that was [answered at once](at_once).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtOnce {
+    /// The guest has read this.
+    Read(u64),
+    /// The guest has sent this byte.
+    Sent(u8),
+}
+
+/// Answers the accesses of which a driver that sends a byte consists: a read of UARTFR, and a write of `written` to UARTDR, if the interrupt's level
+/// stays as it is. Returns None if the access is another one: then nothing was done.
+#[inline]
+pub fn at_once(uart: &mut Pl011, access: Access, written: Option<u64>) -> Option<AtOnce> {
+    match (access.offset, written) {
+        (offset::FR, None) if access.width <= Width::Word => {
+            Some(AtOnce::Read(access.width.truncate(flags(uart).into())))
+        }
+        (offset::DR, Some(value)) if access.width <= Width::Word => {
+            let sent = *uart.ris | INT::TX::SET.value;
+            let changes_line = sent & *uart.imsc != 0 && !uart.line(0);
+            if changes_line || is_loopback(uart) {
+                return None;
+            }
+            *uart.ris = sent;
+            Some(AtOnce::Sent(value as u8))
+        }
+        _ => None,
     }
 }
 

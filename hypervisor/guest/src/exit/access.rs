@@ -7,6 +7,17 @@ use super::Writeback;
 use super::syndrome::{AbortIss, ISS_DATA_ABORT};
 use crate::register::{general, is_big_endian, set_general};
 
+/// Returns the width of the access in a syndrome with ISV = 1.
+#[inline]
+pub(super) fn width(iss: AbortIss) -> Width {
+    match iss.read_as_enum(ISS_DATA_ABORT::SAS) {
+        Some(ISS_DATA_ABORT::SAS::Value::Byte) => Width::Byte,
+        Some(ISS_DATA_ABORT::SAS::Value::Halfword) => Width::Halfword,
+        Some(ISS_DATA_ABORT::SAS::Value::Word) => Width::Word,
+        Some(ISS_DATA_ABORT::SAS::Value::Doubleword) | None => Width::Doubleword,
+    }
+}
+
 /// A load or store of one general register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
@@ -32,12 +43,7 @@ impl Access {
     pub(super) fn decode(iss: AbortIss) -> Self {
         Self {
             write: iss.is_set(ISS_DATA_ABORT::WNR),
-            width: match iss.read_as_enum(ISS_DATA_ABORT::SAS) {
-                Some(ISS_DATA_ABORT::SAS::Value::Byte) => Width::Byte,
-                Some(ISS_DATA_ABORT::SAS::Value::Halfword) => Width::Halfword,
-                Some(ISS_DATA_ABORT::SAS::Value::Word) => Width::Word,
-                Some(ISS_DATA_ABORT::SAS::Value::Doubleword) | None => Width::Doubleword,
-            },
+            width: width(iss),
             register: iss.read(ISS_DATA_ABORT::SRT) as u8,
             sign_extend: iss.is_set(ISS_DATA_ABORT::SSE),
             sixty_four: iss.is_set(ISS_DATA_ABORT::SF),

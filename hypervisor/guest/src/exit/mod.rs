@@ -7,9 +7,9 @@ mod access;
 mod debug;
 mod describe;
 mod pair;
+mod plain;
 mod skip;
 pub mod syndrome;
-mod word;
 mod writeback;
 
 #[cfg(test)]
@@ -18,9 +18,9 @@ mod tests;
 pub use access::Access;
 pub use debug::{DebugException, debug_exception};
 pub use describe::{Description, EncodingName, describe};
+pub use plain::PlainAccess;
 pub use skip::{behind_aarch64, skip_instruction};
 pub use syndrome::FaultKind;
-pub use word::WordAccess;
 pub use writeback::Writeback;
 
 use stasis_state::vcpu::sysreg;

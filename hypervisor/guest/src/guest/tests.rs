@@ -13,7 +13,7 @@ use stasis_vgic::{
 
 use super::*;
 use crate::clock::NEVER;
-use crate::exit::{Access, Cause, Exit, Fault, SystemAccess, WordAccess};
+use crate::exit::{Access, Cause, Exit, Fault, PlainAccess, SystemAccess};
 use crate::outbox::{Errand, Report};
 use crate::shared::SharedRegion;
 use crate::timer::Timer;

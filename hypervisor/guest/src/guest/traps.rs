@@ -2,7 +2,7 @@
 
 mod accesses;
 
-pub use accesses::is_in_distributor;
+pub use accesses::{Reached, reached};
 
 use stasis_state::device::SharedMemory;
 use stasis_state::guest::{GuestPower, GuestPowerState};

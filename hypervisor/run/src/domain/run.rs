@@ -6,6 +6,7 @@ use super::lock::{Locked, MaybeLocked, Unlocked};
 use super::turn::Leaves;
 use super::without_lock::WithoutLock;
 use super::{Domain, VcpuPlace};
+use crate::above;
 use crate::gic;
 use crate::interrupts::{self, Taken};
 use crate::roster::Kept;
@@ -13,10 +14,10 @@ use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
 use stasis_debug::plan::Stop;
-use stasis_guest::exit::{self, Syndrome, WordAccess};
+use stasis_guest::exit::{self, PlainAccess, Syndrome};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
-use stasis_guest::{Exited, Next, Vcpu, Whole, is_in_distributor};
+use stasis_guest::{Exited, Next, Reached, Vcpu, Whole, reached};
 use stasis_hw::gic::Acknowledged;
 use stasis_vgic::VcpuMask;
 
@@ -212,8 +213,8 @@ impl Domain {
         }
     }
 
-    /// Answers an access to a word of the distributor that is about the records alone. Other exits need another look, for which what the vCPUs share
-    /// may stay locked.
+    /// Answers an access to a word of the distributor that is about the records alone, or to the UART that sends a byte. Other exits need another
+    /// look, for which what the vCPUs share may stay locked.
     #[inline(always)]
     fn answer_at_once(
         &self,
@@ -222,16 +223,20 @@ impl Domain {
         syndrome: Syndrome,
         host: &mut RunningOn,
     ) -> AtOnce<'_> {
-        let word = WordAccess::of(syndrome).filter(|word| is_in_distributor(*word));
-        let Some(word) = word else {
+        let Some(access) = PlainAccess::of(syndrome) else {
             return AtOnce::NotAnswered(MaybeLocked::Unlocked(unlocked));
         };
+        match reached(access) {
+            Reached::Distributor => {}
+            Reached::Uart => return self.send_at_once(unlocked, vcpu, access, host),
+            Reached::Other => return AtOnce::NotAnswered(MaybeLocked::Unlocked(unlocked)),
+        }
         let sctlr = host.loaded.sctlr_el1();
         let index = host.index;
         let mut resident = self.lock(unlocked);
         let guest = &mut resident.guest;
         let (core, esr) = (&mut vcpu.core, syndrome.esr);
-        let answer = guest.answer_at_once(index, core, word, esr, sctlr, &mut host.gic);
+        let answer = guest.answer_at_once(index, core, access, esr, sctlr, &mut host.gic);
         let Some(kick) = answer else {
             return AtOnce::NotAnswered(MaybeLocked::Locked(resident));
         };
@@ -239,6 +244,30 @@ impl Domain {
         let unlocked = resident.unlock();
         self.kick(VcpuMask(kick.0 | also.0).without(index));
         AtOnce::Done(unlocked)
+    }
+
+    /// Answers an access to the UART that sends a byte, or looks whether one can be sent, and changes no interrupt.
+    #[inline(never)]
+    fn send_at_once(
+        &self,
+        unlocked: Unlocked,
+        vcpu: &mut Vcpu,
+        access: PlainAccess,
+        host: &RunningOn,
+    ) -> AtOnce<'_> {
+        let sctlr = host.loaded.sctlr_el1();
+        let mut resident = self.lock(unlocked);
+        let guest = &mut resident.guest;
+        match guest.send_at_once(&mut vcpu.core, access, cpu::syndrome(), sctlr) {
+            None => AtOnce::NotAnswered(MaybeLocked::Locked(resident)),
+            Some(sent) => {
+                let unlocked = resident.unlock();
+                if let Some(byte) = sent {
+                    above::get().transmit(self, byte);
+                }
+                AtOnce::Done(unlocked)
+            }
+        }
     }
 
     /// Takes the physical interrupt that is pending. Answers it if it is that of a timer or a device of the guest, and the list register in which it was

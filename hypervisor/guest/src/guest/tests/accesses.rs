@@ -122,7 +122,8 @@ fn a_load_that_is_answered_at_once_gives_what_any_exit_gives() {
     let (mut guest, mut vcpus, mut core) = guest(2);
     let vcpu = &mut vcpus[0];
     for offset in [0x000, 0x004, 0x008, 0x100, 0x104, 0x404, 0x820, 0xc04, 0xfe0] {
-        let word = WordAccess { write: false, ipa: GICD_BASE + offset, register: 1 };
+        let word =
+            PlainAccess { write: false, width: Width::Word, ipa: GICD_BASE + offset, register: 1 };
         let before = *vcpu.core.pc;
         vcpu.core.x[1] = u64::MAX;
         let kick = guest.answer_at_once(0, &mut vcpu.core, word, ESR, 0, &mut core);
@@ -167,7 +168,8 @@ fn an_sgi_is_sent_at_once_and_its_vcpus_are_to_be_kicked() {
     let vcpu = &mut vcpus[0].core;
     let mut store = |guest: &mut Guest, offset: u64, value: u64| {
         vcpu.x[1] = value;
-        let word = WordAccess { write: true, ipa: GICD_BASE + offset, register: 1 };
+        let word =
+            PlainAccess { write: true, width: Width::Word, ipa: GICD_BASE + offset, register: 1 };
         guest.answer_at_once(0, vcpu, word, ESR, 0, &mut core)
     };
     const CTLR: u64 = 0;
@@ -201,9 +203,50 @@ fn other_accesses_are_not_answered_at_once() {
         (true, GICD_BASE + 0x280, 0),
         (true, GICD_BASE + 0x300, 0),
     ] {
-        let word = WordAccess { write, ipa, register: 1 };
+        let word = PlainAccess { write, width: Width::Word, ipa, register: 1 };
         let before = (*vcpu.pc, vcpu.x[1]);
         assert_eq!(guest.answer_at_once(0, vcpu, word, ESR, sctlr, &mut core), None, "{ipa:#x}");
         assert_eq!((*vcpu.pc, vcpu.x[1]), before);
     }
+}
+
+/// Offsets of the UART's registers that a driver sends by, and of two others.
+const UART: [(u64, &str); 4] = [(0, "UARTDR"), (0x18, "UARTFR"), (0x38, "UARTIMSC"), (1, "beside")];
+
+#[test]
+fn what_the_uart_answers_at_once_is_what_any_exit_answers() {
+    let widths = [Width::Byte, Width::Halfword, Width::Word, Width::Doubleword];
+    let mut answered = 0;
+    // The transmit interrupt: masked; unmasked and low; unmasked and high. Then loopback, and big-endian.
+    for (imsc, ris, cr, sctlr) in
+        [(0, 0, 0, 0), (0x20, 0, 0, 0), (0x20, 0x20, 0, 0), (0, 0, 0x80, 0), (0, 0, 0, 1 << 25)]
+    {
+        for (width, (offset, name), write) in widths.iter().flat_map(|width| {
+            UART.iter().flat_map(move |of| [false, true].map(|write| (*width, *of, write)))
+        }) {
+            let (mut guest, mut vcpus, mut core) = guest(1);
+            let vcpu = &mut vcpus[0];
+            let uart = &mut guest.devices.pl011;
+            (*uart.imsc, *uart.ris, *uart.cr) = (imsc, ris, cr);
+            vcpu.core.x[1] = 0x1234_5678_9abc_de41;
+            let (before, mut alone) = (uart.clone(), vcpu.core.clone());
+            let ipa = 0x0900_0000 + offset;
+            let access = PlainAccess { write, width, ipa, register: 1 };
+            let sent = guest.send_at_once(&mut alone, access, ESR, sctlr);
+            let what = format!("{name} {width:?} {write} {imsc:#x} {ris:#x} {cr:#x} {sctlr:#x}");
+            let Some(sent) = sent else {
+                assert!(alone == vcpu.core && guest.devices.pl011 == before, "{what}");
+                continue;
+            };
+            answered += 1;
+            let found = core::mem::replace(&mut guest.devices.pl011, before);
+            exit(&mut guest, 0, vcpu, abort(ipa, width, write), &mut core);
+            assert!(alone == vcpu.core && guest.devices.pl011 == found, "{what}");
+            let outbox = core.outbox.take();
+            assert_eq!(outbox.errand, sent.map(Errand::Send), "{what}");
+            assert!(outbox.kick.is_empty(), "{what}");
+        }
+    }
+    // UARTFR in three widths of three states and in loopback, UARTDR in three widths where its interrupt stays.
+    assert_eq!(answered, 3 * 4 + 3 * 2);
 }

@@ -1,7 +1,7 @@
 //! The loads and stores that reach the GIC or a device.
 
 use super::{Exited, Host, Next};
-use crate::exit::{self, Access, WordAccess};
+use crate::exit::{self, Access, PlainAccess};
 use crate::guest::outside::Around;
 use crate::guest::{DevicesDue, Guest};
 use crate::inject::El1Registers;
@@ -9,20 +9,42 @@ use crate::outbox::Errand;
 use crate::register::{general, is_big_endian, set_general};
 use crate::stop::Crash;
 use stasis_devices::access::Width;
-use stasis_devices::device::{Effects, Outside};
+use stasis_devices::device::{self, Device, Effects, Outside, Window};
 use stasis_devices::list::{Kind, Target};
 use stasis_devices::machine::{GICD_BASE, GICD_REGISTERS};
+use stasis_devices::pl011::{self, AtOnce};
 use stasis_memory::GuestMemory;
+use stasis_state::device::Pl011;
 use stasis_state::vcpu::Core;
 use stasis_vgic::{VcpuMask, VirtualInterface};
 
 /// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
 
-/// Returns whether a word is in the distributor. Only then can [`Guest::answer_at_once`] answer the access. No lock is needed.
+/// What [`Guest`] can answer at once of what a plain access reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// A word of the distributor: [`Guest::answer_at_once`].
+    Distributor,
+    /// The UART: [`Guest::send_at_once`].
+    Uart,
+    /// Anything else.
+    Other,
+}
+
+/// Returns what an access reaches. No lock is needed.
 #[inline(always)]
-pub fn is_in_distributor(word: WordAccess) -> bool {
-    word.ipa.wrapping_sub(GICD_BASE) < GICD_REGISTERS
+pub fn reached(access: PlainAccess) -> Reached {
+    const UART: Window = Pl011::WINDOW;
+    match access {
+        PlainAccess { ipa, width: Width::Word, .. }
+            if ipa.wrapping_sub(GICD_BASE) < GICD_REGISTERS =>
+        {
+            Reached::Distributor
+        }
+        PlainAccess { ipa, .. } if ipa.wrapping_sub(UART.base) < UART.size => Reached::Uart,
+        _ => Reached::Other,
+    }
 }
 
 impl Guest {
@@ -35,7 +57,7 @@ impl Guest {
         &mut self,
         index: usize,
         core: &mut Core,
-        word: WordAccess,
+        word: PlainAccess,
         esr: u64,
         sctlr_el1: u64,
         gic: &mut impl VirtualInterface,
@@ -56,6 +78,34 @@ impl Guest {
         }
         exit::skip_instruction(core, esr);
         Some(kick)
+    }
+
+    /// Answers an access to the UART that sends a byte, or looks whether one can be sent, and changes no interrupt. Returns the byte, if it sends one.
+    ///
+    /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`] must answer.
+    #[inline]
+    pub fn send_at_once(
+        &mut self,
+        core: &mut Core,
+        access: PlainAccess,
+        esr: u64,
+        sctlr_el1: u64,
+    ) -> Option<Option<u8>> {
+        if is_big_endian(core, sctlr_el1) {
+            return None;
+        }
+        let PlainAccess { write, width, ipa, register } = access;
+        let written = write.then(|| general(core, register));
+        let access = device::Access { n: 0, offset: ipa - Pl011::WINDOW.base, width };
+        let sent = match pl011::at_once(&mut self.devices.pl011, access, written)? {
+            AtOnce::Read(value) => {
+                set_general(core, register, value);
+                None
+            }
+            AtOnce::Sent(byte) => Some(byte),
+        };
+        exit::skip_instruction(core, esr);
+        Some(sent)
     }
 
     /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held first; then nothing was done.

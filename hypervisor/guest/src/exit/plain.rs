@@ -1,22 +1,26 @@
-//! The simplest of all trapped accesses, and the most frequent: a load or store of a word.
+//! The simplest of all trapped accesses, and the most frequent: a load or store of one register as it is.
 //!
-//! [`WordAccess::of`] recognizes it with one comparison of the syndrome. [`decode`](super::decode) recognizes it, too, among all others.
+//! [`PlainAccess::of`] recognizes it with one comparison of the syndrome. [`decode`](super::decode) recognizes it, too, among all others.
 
 use super::Syndrome;
+use super::access::width;
 use super::syndrome::{AbortIss, ESR, Esr, ISS_DATA_ABORT};
+use stasis_devices::access::Width;
 
-/// A load of a word without sign extension, or a store of a word, at an address that stage 2 does not map.
+/// A load without sign extension, or a store, at an address that stage 2 does not map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WordAccess {
+pub struct PlainAccess {
     /// Whether the access is a store.
     pub write: bool,
+    /// Width of the access.
+    pub width: Width,
     /// Intermediate physical address.
     pub ipa: u64,
     /// Number of the general register: 0 to 30 are X0 to X30; 31 is XZR.
     pub register: u8,
 }
 
-impl WordAccess {
+impl PlainAccess {
     /// Returns the access that an exception stands for. None if the exception is anything else.
     #[inline]
     pub fn of(syndrome: Syndrome) -> Option<Self> {
@@ -24,7 +28,6 @@ impl WordAccess {
         let is_it = Esr::new(syndrome.esr).matches_all(ESR::EC::DataAbortLower)
             && iss.matches_all(
                 ISS_DATA_ABORT::ISV::SET
-                    + ISS_DATA_ABORT::SAS::Word
                     + ISS_DATA_ABORT::SSE::CLEAR
                     + ISS_DATA_ABORT::CM::CLEAR
                     + ISS_DATA_ABORT::S1PTW::CLEAR
@@ -32,6 +35,7 @@ impl WordAccess {
             );
         is_it.then(|| Self {
             write: iss.is_set(ISS_DATA_ABORT::WNR),
+            width: width(iss),
             ipa: super::ipa(syndrome, false),
             register: iss.read(ISS_DATA_ABORT::SRT) as u8,
         })
@@ -44,8 +48,6 @@ mod tests {
 
     use super::super::{Access, Exit, decode};
     use super::*;
-    use stasis_devices::access::Width;
-
     proptest! {
         #[test]
         fn what_it_is_told_by_is_what_any_access_is_decoded_from(
@@ -57,22 +59,22 @@ mod tests {
             let expected = match decode(syndrome) {
                 Exit::DataAbort {
                     ipa,
-                    access: Access { write, width: Width::Word, sign_extend: false, register, .. },
+                    access: Access { write, width, sign_extend: false, register, .. },
                     ..
-                } => Some(WordAccess { write, ipa, register }),
+                } => Some(PlainAccess { write, width, ipa, register }),
                 _ => None,
             };
-            prop_assert_eq!(WordAccess::of(syndrome), expected);
+            prop_assert_eq!(PlainAccess::of(syndrome), expected);
         }
     }
 
     #[test]
     fn no_other_exception_is_taken_for_one() {
         // LDR W5 at level 3; as an instruction abort; from EL2 itself.
-        let of = |esr| WordAccess::of(Syndrome { esr, far: 0x18, hpfar: 0x0800_0000 >> 8 });
+        let of = |esr| PlainAccess::of(Syndrome { esr, far: 0x18, hpfar: 0x0800_0000 >> 8 });
         assert_eq!(
             of(0x9385_0007),
-            Some(WordAccess { write: false, ipa: 0x0800_0018, register: 5 })
+            Some(PlainAccess { write: false, width: Width::Word, ipa: 0x0800_0018, register: 5 })
         );
         assert_eq!(of(0x8385_0007), None);
         assert_eq!(of(0x9785_0007), None);
