@@ -254,6 +254,20 @@ pub enum Error<E: Display + Debug> {
         /// The block, counted from the start of the partition.
         block: u32,
     },
+    /// Compressed contents that can't be unpacked.
+    #[error("the disk is damaged: what is compressed in block {block} is not as it was written")]
+    UnitDamaged {
+        /// The first block of the unit, counted from the start of the partition.
+        block: u32,
+    },
+    /// A store that is compressed in a way that this version does not know.
+    #[error(
+        "the store is compressed by method {found}, which this version does not know: it knows 1, which is lz4"
+    )]
+    UnknownCompression {
+        /// What the superblock says.
+        found: u32,
+    },
     /// An entry of a volume that breaks a rule.
     #[error("the entry of volume {name:?} in the catalog is not valid")]
     VolumeInvalid {
@@ -507,8 +521,13 @@ pub enum Error<E: Display + Debug> {
 }
 
 impl<E: Display + Debug> Error<E> {
+    /// Returns whether a checkpoint's map, or what is compressed in it, is not what was written.
+    pub const fn is_of_damage(&self) -> bool {
+        matches!(self, Self::MapDamaged { .. } | Self::UnitDamaged { .. })
+    }
+
     /// Returns whether something that is on the disk was not read, or is not what was written: nothing is wrong with what is being written.
     pub const fn is_of_reading(&self) -> bool {
-        matches!(self, Self::Device { doing: Doing::Reading, .. } | Self::MapDamaged { .. })
+        matches!(self, Self::Device { doing: Doing::Reading, .. }) || self.is_of_damage()
     }
 }

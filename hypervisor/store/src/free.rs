@@ -370,6 +370,25 @@ impl<D: BlockDevice> Store<D> {
         found.ok_or(Error::NoRoom { written: builder.blocks() * BLOCK as u64 })
     }
 
+    /// Gives out `want` blocks that follow each other, for the map `builder` and what it is about; `None` if no gap has as many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRoom`]; what the device says.
+    pub(crate) fn take_together(
+        &mut self,
+        want: u32,
+        builder: &Builder,
+    ) -> Result<Option<Extent>, D> {
+        self.space.iter_mut().for_each(|space| space.seek(want));
+        let found = self.take_blocks(want, builder)?;
+        if found.blocks == want {
+            return Ok(Some(found));
+        }
+        self.give_back(found);
+        Ok(None)
+    }
+
     /// Gives out `want` blocks that follow each other, or fewer, and leaves `kept` blocks free; `None` if there are not as many. `under_way` is what is
     /// being written.
     pub(crate) fn take_beside(

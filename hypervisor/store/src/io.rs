@@ -3,6 +3,7 @@
 use crate::block::{BlockDevice, Request};
 use crate::error::{Doing, Error};
 use crate::layout::{BLOCK, BLOCK_SECTORS};
+use crate::space::Extent;
 use crate::store::{Result, Store};
 
 impl<D: BlockDevice> Store<D> {
@@ -13,14 +14,15 @@ impl<D: BlockDevice> Store<D> {
         len: usize,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), D> {
+        self.unpacked.written(Extent { first: block, blocks: (len / BLOCK) as u32 });
         let lba = self.lba(u64::from(block) * BLOCK_SECTORS);
         let begun = self.device.begin_write_with(lba, len, fill);
         begun.map_err(|error| self.failed(Doing::Writing, lba, error))
     }
 
-    /// Begins to write a block.
-    pub(crate) fn begin_block(&mut self, block: u32, mut bytes: &[u8]) -> Result<(), D> {
-        self.begin_blocks_with(block, BLOCK, &mut |piece| {
+    /// Begins to write blocks.
+    pub(crate) fn begin_blocks(&mut self, block: u32, mut bytes: &[u8]) -> Result<(), D> {
+        self.begin_blocks_with(block, bytes.len(), &mut |piece| {
             let (now, later) = bytes.split_at(piece.len());
             piece.copy_from_slice(now);
             bytes = later;
@@ -45,8 +47,8 @@ impl<D: BlockDevice> Store<D> {
         read.map_err(|error| self.failed(Doing::Reading, lba, error))
     }
 
-    /// Reads a block.
-    pub(crate) fn read_block(&mut self, block: u32, bytes: &mut [u8]) -> Result<(), D> {
+    /// Reads whole blocks.
+    pub(crate) fn read_blocks(&mut self, block: u32, bytes: &mut [u8]) -> Result<(), D> {
         self.read_sectors(u64::from(block) * BLOCK_SECTORS, bytes)
     }
 

@@ -6,13 +6,15 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The newest version of the layout. Stores of all versions before it are read and written, too.
-pub const VERSION: u32 = 4;
-/// The version of a new store. It goes to [`VERSION_OF_VOLUMES`] with its first volume.
+pub const VERSION: u32 = 5;
+/// The version of a new store. It goes to [`VERSION_OF_VOLUMES`] with its first volume, and to [`VERSION_OF_UNITS`] when it is to compress.
 pub const NEW_VERSION: u32 = 3;
 /// The first version whose checkpoints have block maps, and share blocks.
 pub const VERSION_OF_MAPS: u32 = 3;
 /// The first version that has volumes.
 pub const VERSION_OF_VOLUMES: u32 = 4;
+/// The first version whose checkpoints may have packed units.
+pub const VERSION_OF_UNITS: u32 = 5;
 /// Bytes of a block, the unit in which space is given out.
 pub const BLOCK: usize = 4096;
 /// Sectors of a block.
@@ -46,14 +48,21 @@ pub struct Superblock {
     pub version: U32,
     /// Size of the store in blocks.
     pub blocks: U64,
+    /// How new checkpoints are compressed: [`METHOD_NONE`] or [`METHOD_LZ4`]. Before version 5 zero, and ignored.
+    pub compress: U32,
     /// Zero; ignored.
-    pub reserved: [u8; 488],
+    pub reserved: [u8; 484],
 }
 
 impl Superblock {
     /// What a store begins with.
     pub const MAGIC: [u8; 8] = *b"STASISCP";
 }
+
+/// Nothing is compressed.
+pub const METHOD_NONE: u8 = 0;
+/// Compressed as one block of LZ4, without a frame.
+pub const METHOD_LZ4: u8 = 1;
 
 /// What a catalog slot begins with; its entries follow.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -213,10 +222,10 @@ pub const MAX_VOLUME_BLOCKS: u32 = 1 << 28;
 pub struct NodeHeader {
     /// [`NodeHeader::MAGIC`].
     pub magic: [u8; 4],
-    /// Levels of nodes below it; 0: its entries are [`RunEntry`], else [`ChildEntry`].
+    /// Levels of nodes below it; 0: its entries are [`RunEntry`] or [`PackedEntry`], as its kind says, else [`ChildEntry`].
     pub level: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// [`RUNS`] or [`PACKED_RUNS`]; of a node of another level than 0 zero.
+    pub kind: u8,
     /// Number of entries, 1 at least.
     pub count: U16,
     /// Blocks of contents that it maps.
@@ -230,6 +239,11 @@ impl NodeHeader {
     pub const MAGIC: [u8; 4] = *b"SMAP";
 }
 
+/// The kind of a leaf whose entries are [`RunEntry`].
+pub const RUNS: u8 = 0;
+/// The kind of a leaf whose entries are [`PackedEntry`]. Since version 5.
+pub const PACKED_RUNS: u8 = 1;
+
 /// A run of blocks in a map. It goes on to where the next one begins.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -239,6 +253,37 @@ pub struct RunEntry {
     /// Where its first block stands, counted from the start of the partition; 0 in a volume: nowhere, all of it is zeros.
     pub block: U32,
 }
+
+/// A run of blocks in a map that may be in a packed unit. It goes on to where the next one begins.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct PackedEntry {
+    /// Blocks of contents in the node before it.
+    pub at: U32,
+    /// Where its first block stands, or the first block of the unit, counted from the start of the partition.
+    pub block: U32,
+    /// Blocks that the unit takes on the disk, 1 to 15; 0: the run is in no unit.
+    pub unit_blocks: u8,
+    /// Blocks of contents in the unit before the run.
+    pub skip: u8,
+    /// Zero.
+    pub reserved: U16,
+}
+
+/// What a packed unit begins with. The compressed bytes follow, and then zeros.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct UnitHeader {
+    /// The number of compressed bytes.
+    pub length: U16,
+    /// Blocks of contents, 2 to [`UNIT_BLOCKS`].
+    pub blocks: u8,
+    /// [`METHOD_LZ4`].
+    pub method: u8,
+}
+
+/// Blocks of contents of a packed unit, at most: 64 KiB.
+pub const UNIT_BLOCKS: u32 = 16;
 
 /// A node below another one.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -256,6 +301,8 @@ pub struct ChildEntry {
 
 /// Entries of a node of level 0, at most.
 pub const MAX_RUNS: usize = (BLOCK - size_of::<NodeHeader>()) / size_of::<RunEntry>();
+/// Entries of a node of level 0 whose runs may be packed, at most.
+pub const MAX_PACKED_RUNS: usize = (BLOCK - size_of::<NodeHeader>()) / size_of::<PackedEntry>();
 /// Entries of any other node, at most.
 pub const MAX_CHILDREN: usize = (BLOCK - size_of::<NodeHeader>()) / size_of::<ChildEntry>();
 /// The highest level of a node: with it, a map has room for more runs than there are blocks.
@@ -276,7 +323,8 @@ const _: () = assert!(size_of::<CatalogHeader>() == 128);
 const _: () = assert!(size_of::<Entry>() == 128);
 const _: () = assert!(size_of::<MapEntry>() == size_of::<Entry>());
 const _: () = assert!(MAX_CHECKPOINTS == 511);
-const _: () = assert!(MAX_RUNS == 510 && MAX_CHILDREN == 255);
+const _: () = assert!(MAX_RUNS == 510 && MAX_PACKED_RUNS == 340 && MAX_CHILDREN == 255);
+const _: () = assert!(UNIT_BLOCKS as usize * BLOCK - BLOCK <= u16::MAX as usize);
 const _: () = assert!(LEAF_BLOCKS as usize <= MAX_RUNS);
 const _: () = assert!(size_of::<InstantEntry>() == 64 && MAX_INSTANTS == 63);
 

@@ -7,6 +7,7 @@
 //! - [`set`]: checkpoints of several guests at one instant; [`space`]: runs of blocks.
 //! - `map`: which blocks a checkpoint has, some of them shared with others; `free`, over `blockset`: which blocks nobody has; `shares`: which one alone has.
 //! - [`volume`]: disks of guests in the store; [`Volumes`] reads and writes them.
+//! - `unit`: compressed contents; `unpacked`: the ones that were read last.
 //! - `io`: what is read and written on the device. `entry`, `slots`, `superblock`, `upgrade`: what stands in the catalog's slots, and how the store gets from one version to the next.
 //!
 //! `docs/store.md` specifies the layout for whoever wants to write a reader of their own.
@@ -35,6 +36,8 @@ mod slots;
 pub mod space;
 pub mod store;
 mod superblock;
+mod unit;
+mod unpacked;
 mod upgrade;
 pub mod volume;
 pub mod writer;
@@ -46,5 +49,6 @@ pub use partition::Partition;
 pub use reader::Reader;
 pub use set::{Member, Set};
 pub use store::{Store, Usage};
+pub use superblock::Compression;
 pub use volume::{Instant, Volume, Volumes};
 pub use writer::Writer;

@@ -157,7 +157,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchCheckpoint`], [`Error::ReadBeyondEnd`], [`Error::MapDamaged`], and what the device says.
+    /// [`Error::NoSuchCheckpoint`], [`Error::ReadBeyondEnd`], [`Error::MapDamaged`], [`Error::UnitDamaged`], and what the device says.
     pub fn read_of(
         &mut self,
         number: u64,
@@ -203,10 +203,15 @@ impl<D: BlockDevice> Store<D> {
                 len,
                 length: sector * SECTOR as u64,
             })?;
-            let sectors = u64::from(run.blocks) * BLOCK_SECTORS - within;
-            let now = (len as u64).min(sectors * SECTOR as u64) as usize;
-            let first = u64::from(run.first) * BLOCK_SECTORS + within;
-            self.read_sectors_with(first, now, take)?;
+            let now = if run.pack.is_some() {
+                self.read_unit(run, within as usize * SECTOR, len, take)?
+            } else {
+                let sectors = u64::from(run.blocks) * BLOCK_SECTORS - within;
+                let now = (len as u64).min(sectors * SECTOR as u64) as usize;
+                let first = u64::from(run.on_disk().first) * BLOCK_SECTORS + within;
+                self.read_sectors_with(first, now, take)?;
+                now
+            };
             len -= now;
             sector += (now / SECTOR) as u64;
         }

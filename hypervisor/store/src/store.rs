@@ -41,7 +41,8 @@ use crate::reader::Reader;
 use crate::set::{MAX_MEMBERS, Member, set_name};
 use crate::slots::{Content, DESTROYED};
 use crate::space::{Extent, Extents, Free};
-use crate::superblock::Found;
+use crate::superblock::{Compression, Found};
+use crate::unpacked::Unpacked;
 use crate::volume::{Name, Open, Taken};
 use crate::writer::{Blocks, Writer};
 use alloc::string::ToString;
@@ -74,6 +75,8 @@ pub struct Store<D> {
     pub(crate) damage: Damage,
     /// The map that `read_of` has used last.
     pub(crate) recent: Option<BlockMap>,
+    /// The packed unit that was read last.
+    pub(crate) unpacked: Unpacked,
     /// Volumes that are in use.
     pub(crate) open: Vec<Open>,
     /// Volumes as they were at the instants of checkpoints that are not committed yet.
@@ -121,6 +124,7 @@ impl<D> Store<D> {
             space: self.space,
             damage: self.damage,
             recent: self.recent,
+            unpacked: self.unpacked,
             open: self.open,
             sealed: self.sealed,
             uses: self.uses,
@@ -150,7 +154,7 @@ impl<D: BlockDevice> Store<D> {
         }
         let mut store = Self::new(device, partition);
         let blocks = blocks.min(u64::from(u32::MAX));
-        store.superblock = Found { blocks, version, copy_holds: false };
+        store.superblock = Found { blocks, version, ..store.superblock };
         store.data = FIRST_DATA_BLOCK..store.superblock.usable_blocks();
         // First there is no store, then both slots are those of the new one, then there is that.
         store.write_sectors(0, &[0; SECTOR])?;
@@ -212,7 +216,12 @@ impl<D: BlockDevice> Store<D> {
             device,
             partition,
             data: 0..0,
-            superblock: Found { blocks: 0, version: NEW_VERSION, copy_holds: false },
+            superblock: Found {
+                blocks: 0,
+                version: NEW_VERSION,
+                compression: Compression::None,
+                copy_holds: false,
+            },
             catalog: Catalog::new(),
             last_generation: 1,
             slot: 0,
@@ -222,6 +231,7 @@ impl<D: BlockDevice> Store<D> {
             space: None,
             damage: Damage::default(),
             recent: None,
+            unpacked: Unpacked::default(),
             open: Vec::new(),
             sealed: Vec::new(),
             uses: 0,
@@ -239,6 +249,11 @@ impl<D: BlockDevice> Store<D> {
     /// refuse the store then.
     pub fn version(&self) -> u32 {
         self.superblock.version
+    }
+
+    /// Returns how the store compresses the checkpoints that it gets.
+    pub fn compression(&self) -> Compression {
+        self.superblock.compression
     }
 
     /// Returns the checkpoints, in the order of their numbers.

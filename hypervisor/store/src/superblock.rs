@@ -6,10 +6,51 @@
 use crate::block::{BlockDevice, SECTOR};
 use crate::error::Error;
 use crate::layout::{
-    BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, SUPERBLOCK_COPY, Superblock, VERSION, checksum,
+    BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, METHOD_LZ4, METHOD_NONE, SUPERBLOCK_COPY, Superblock,
+    VERSION, VERSION_OF_UNITS, checksum,
 };
 use crate::store::{Result, Store, too_small};
+use core::fmt::{Debug, Display};
 use zerocopy::IntoBytes;
+
+/// How a store compresses the checkpoints that it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// In units of 64 KiB, each as one block of LZ4.
+    Lz4,
+}
+
+impl Compression {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::None, Self::Lz4];
+
+    /// Returns the name by which a person calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+        }
+    }
+
+    const fn method(self) -> u8 {
+        match self {
+            Self::None => METHOD_NONE,
+            Self::Lz4 => METHOD_LZ4,
+        }
+    }
+
+    /// Returns what a superblock of this version says.
+    fn of<E: Display + Debug>(version: u32, method: u32) -> core::result::Result<Self, Error<E>> {
+        let known = Self::ALL.into_iter().find(|one| u32::from(one.method()) == method);
+        match known {
+            _ if version < VERSION_OF_UNITS => Ok(Self::None),
+            Some(known) => Ok(known),
+            None => Err(Error::UnknownCompression { found: method }),
+        }
+    }
+}
 
 /// What the superblock says.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +59,8 @@ pub(crate) struct Found {
     pub blocks: u64,
     /// The version of the store's layout.
     pub version: u32,
+    /// How new checkpoints are compressed.
+    pub compression: Compression,
     /// Whether sector 0 is not whole, and the copy is.
     pub copy_holds: bool,
 }
@@ -69,7 +112,8 @@ impl<D: BlockDevice> Store<D> {
         if blocks <= FIRST_DATA_BLOCK.into() {
             return Err(too_small(blocks));
         }
-        Ok(Found { blocks, version, copy_holds: first.is_none() })
+        let compression = Compression::of(version, superblock.compress.get())?;
+        Ok(Found { blocks, version, compression, copy_holds: first.is_none() })
     }
 
     fn superblock_copy(&mut self) -> Result<Option<Superblock>, D> {
@@ -82,21 +126,31 @@ impl<D: BlockDevice> Store<D> {
         Ok(parse(&sector).filter(|copy| copy.version.get() >= 2))
     }
 
-    /// Writes the superblock with this version, first its copy and then itself, so that one of them is whole at any instant. If it
-    /// fails, another call goes on from there.
+    /// Writes the superblock with this version and the store's compression, as [`write_superblock_with`](Self::write_superblock_with) does.
     pub(crate) fn write_superblock(&mut self, version: u32) -> Result<(), D> {
+        self.write_superblock_with(version, self.superblock.compression)
+    }
+
+    /// Writes the superblock with this version and compression, first its copy and then itself, so that one of them is whole at any instant. If it
+    /// fails, another call goes on from there.
+    pub(crate) fn write_superblock_with(
+        &mut self,
+        version: u32,
+        compression: Compression,
+    ) -> Result<(), D> {
         let mut superblock = Superblock {
             magic: Superblock::MAGIC,
             crc: 0.into(),
             version: version.into(),
             blocks: self.superblock.blocks.into(),
-            reserved: [0; 488],
+            compress: u32::from(compression.method()).into(),
+            reserved: [0; 484],
         };
         superblock.crc = checksum(superblock.as_bytes()).into();
         if !self.superblock.copy_holds {
             self.write_sectors(SUPERBLOCK_COPY, superblock.as_bytes())?;
             self.flush()?;
-            self.superblock = Found { version, copy_holds: true, ..self.superblock };
+            self.superblock = Found { version, compression, copy_holds: true, ..self.superblock };
         }
         self.write_sectors(0, superblock.as_bytes())?;
         self.flush()?;

@@ -7,9 +7,10 @@
 use crate::block::BlockDevice;
 use crate::catalog::{Catalog, Place};
 use crate::error::Error;
-use crate::layout::{BLOCK, NEW_VERSION};
+use crate::layout::{BLOCK, NEW_VERSION, VERSION_OF_UNITS};
 use crate::map::Builder;
 use crate::store::{Result, Store};
+use crate::superblock::Compression;
 
 impl<D: BlockDevice> Store<D> {
     /// Takes the store to the version of a new one, which has maps. Returns the version that it had. From then on, an older Stasis refuses it.
@@ -32,6 +33,20 @@ impl<D: BlockDevice> Store<D> {
         }
         self.finish_upgrade()?;
         Ok(before)
+    }
+
+    /// Sets how the store compresses the checkpoints that it gets from now on; those that it has stay as they are. Takes the store to version 5 if need be: an older
+    /// Stasis refuses it then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`upgrade`](Self::upgrade).
+    pub fn set_compression(&mut self, compression: Compression) -> Result<(), D> {
+        if compression == self.compression() {
+            return Ok(());
+        }
+        self.upgrade()?;
+        self.write_superblock_with(VERSION_OF_UNITS, compression)
     }
 
     /// Gives maps to all checkpoints, if an upgrade was interrupted before.
@@ -67,7 +82,7 @@ impl<D: BlockDevice> Store<D> {
             let Place::Extents(extents) = &checkpoint.place else { continue };
             let mut builder = Builder::default();
             for extent in extents {
-                builder.push_run(self, *extent)?;
+                builder.push_run(self, (*extent).into())?;
             }
             checkpoint.place = Place::Map(builder.finish(self)?);
         }

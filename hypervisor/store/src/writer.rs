@@ -1,12 +1,16 @@
 //! Adds a checkpoint to a store: [`Writer`].
 
+mod packing;
+
 use crate::block::BlockDevice;
 use crate::catalog::{Checkpoint, Identity, Place};
 use crate::error::Error;
 use crate::layout::{BLOCK, MAX_INSTANTS};
-use crate::map::{BlockMap, Builder};
+use crate::map::{BlockMap, Builder, Run};
 use crate::space::{Extent, Extents, locate, truncate};
 use crate::store::{Result, Store, buffer};
+use crate::superblock::Compression;
+use crate::unit::Packer;
 use crate::volume::{Instant, Volumes};
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -36,6 +40,8 @@ pub struct Writer<'s, D: BlockDevice> {
     pending: Vec<u8>,
     spot: Extent,
     filled: usize,
+    /// Compresses what is gathered, which goes nowhere until its size is known, if the store compresses.
+    packer: Option<Packer>,
     /// Blocks of `spot` that the checkpoint has already.
     placed: u32,
     /// Whether it has blocks.
@@ -65,8 +71,13 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         limit: Option<u64>,
         blocks: Blocks,
     ) -> Result<Self, D> {
+        let packer = match (store.compression(), &blocks) {
+            (Compression::Lz4, Blocks::Mapped(_)) => Some(Packer::new()?),
+            _ => None,
+        };
         Ok(Self {
             pending: buffer(CHUNK)?,
+            packer,
             store,
             checkpoint,
             limit,
@@ -165,7 +176,9 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         self.check_not_failed()?;
         self.check_limit(len as u64)?;
         while len > 0 {
-            let now = if self.filled == 0 && len >= CHUNK {
+            let now = if self.packer.is_some() {
+                self.gather_unit(len, fill)?
+            } else if self.filled == 0 && len >= CHUNK {
                 // Straight to the device.
                 let whole = len - len % BLOCK;
                 self.write_out(whole, fill)?;
@@ -218,7 +231,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         while at < blocks.end {
             let leaf = map.leaf(self.store, at)?.ok_or(Error::WriterFailed)?;
             let is_whole = leaf.begin == at && leaf.blocks <= blocks.end - at;
-            if is_whole && builder.should_adopt(leaf.node.count) {
+            if is_whole && builder.should_adopt(self.store, leaf.node.count) {
                 // Nobody may rely on a leaf that is damaged, whatever was looked at before.
                 map.locate(self.store, at)?;
                 builder.adopt(self.store, leaf.node, leaf.blocks)?;
@@ -226,7 +239,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
                 continue;
             }
             let run = map.locate(self.store, at)?.ok_or(Error::WriterFailed)?;
-            let run = run.at_most((blocks.end - at).into());
+            let run = run.at_most(blocks.end - at);
             builder.push_run(self.store, run)?;
             at += run.blocks;
         }
@@ -269,13 +282,9 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         let mut blocks = buffer((within + bytes.len()).next_multiple_of(BLOCK))?;
         // Within the head.
         let at = head.first + first as u32;
-        for (block, bytes) in (at..).zip(blocks.chunks_exact_mut(BLOCK)) {
-            self.store.read_block(block, bytes)?;
-        }
+        self.store.read_blocks(at, &mut blocks)?;
         blocks[within..][..bytes.len()].copy_from_slice(bytes);
-        (at..)
-            .zip(blocks.chunks_exact(BLOCK))
-            .try_for_each(|(block, bytes)| self.store.begin_block(block, bytes))
+        self.store.begin_blocks(at, &blocks)
     }
 
     /// Checks that it can still be committed. What a device has failed may be on the disk in part, so nothing more is taken for it.
@@ -309,15 +318,21 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
 
     /// Makes the gathered blocks that are whole part of the checkpoint.
     fn place(&mut self) -> Result<(), D> {
+        if self.packer.is_some() {
+            return self.write_unit();
+        }
         let whole = (self.filled / BLOCK) as u32;
         let run = self.spot.skip(self.placed).at_most((whole - self.placed).into());
         self.placed = whole;
-        if run.blocks > 0 { self.append(run) } else { Ok(()) }
+        if run.blocks > 0 { self.append(run.into()) } else { Ok(()) }
     }
 
     /// Writes what is gathered, whole blocks; nothing is gathered then. Blocks that were taken for more are free again.
     fn write_gathered(&mut self) -> Result<(), D> {
         self.place()?;
+        if self.packer.is_some() {
+            return Ok(());
+        }
         let spot = self.spot.at_most(self.placed.into());
         let rest = self.spot.skip(self.placed);
         (self.spot.blocks, self.filled, self.placed) = (0, 0, 0);
@@ -343,7 +358,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     fn write_out(&mut self, mut len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), D> {
         while len > 0 {
             let run = self.take((len / BLOCK) as u64)?;
-            self.append(run)?;
+            self.append(run.into())?;
             let now = run.blocks as usize * BLOCK;
             let begun = self.store.begin_blocks_with(run.first, now, fill);
             self.failed |= begun.is_err();
@@ -370,9 +385,9 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     }
 
     /// Makes a run of blocks the next part of the contents.
-    fn append(&mut self, run: Extent) -> Result<(), D> {
+    fn append(&mut self, run: Run) -> Result<(), D> {
         if !self.begun {
-            (self.begun, self.head) = (true, Some(run));
+            (self.begun, self.head) = (true, Some(run.on_disk()));
         }
         let Blocks::Mapped(builder) = &mut self.blocks else { return Ok(()) };
         let appended = builder.push_run(self.store, run);

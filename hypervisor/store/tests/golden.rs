@@ -3,9 +3,9 @@
 mod common;
 
 use common::{add, contents, formatted_as, golden, open, read};
-use stasis_store::layout::{BLOCK, VERSION, VERSION_OF_VOLUMES};
+use stasis_store::layout::{BLOCK, VERSION, VERSION_OF_UNITS, VERSION_OF_VOLUMES};
 use stasis_store::volume::Source;
-use stasis_store::{RamDisk, SECTOR, Store};
+use stasis_store::{Compression, RamDisk, SECTOR, Store};
 
 const IDENTITIES: [[u8; 16]; 2] = [*b"the first of all", *b"the second of it"];
 
@@ -13,6 +13,9 @@ const IDENTITIES: [[u8; 16]; 2] = [*b"the first of all", *b"the second of it"];
 /// the one before, which is deleted.
 fn made(version: u32) -> RamDisk {
     let mut store = open(formatted_as(100, version));
+    if version >= VERSION_OF_UNITS {
+        store.set_compression(Compression::Lz4).unwrap();
+    }
     add(&mut store, "linux", &contents(1, 5 * BLOCK + 7)).unwrap();
     for (number, guest) in (2..).zip(["a", "b", "c"]) {
         let mut writer = store.begin(&format!("evening/{guest}"), 5_000, 1_700_000_000).unwrap();
@@ -116,15 +119,16 @@ fn check(disk: RamDisk, version: u32) {
 }
 
 #[test]
-fn stores_of_versions_2_to_4_are_read_as_they_were_written() {
+fn stores_of_versions_2_to_5_are_read_as_they_were_written() {
     check(golden("2"), 2);
     check(golden("3"), 3);
     check(golden("4"), 4);
+    check(golden("5"), 5);
 }
 
 #[test]
 fn stores_of_each_version_are_written_as_the_golden_ones() {
-    for version in [2, 3, 4] {
+    for version in [2, 3, 4, 5] {
         check(made(version), version);
     }
 }

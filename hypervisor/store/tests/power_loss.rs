@@ -7,7 +7,8 @@ use common::{
     Fate, FaultyDisk, Random, add, contents, formatted, formatted_as, golden, open, read,
 };
 use proptest::prelude::*;
-use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store};
+use stasis_store::layout::VERSION_OF_UNITS;
+use stasis_store::{BlockDevice, Compression, Error, Partition, RamDisk, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a store holds: the contents of each checkpoint by its number.
@@ -212,9 +213,17 @@ fn power_lost_with_writes_under_way_leaves_every_committed_checkpoint_whole() {
     power_lost_at_any_operation(3, 3, 4);
 }
 
+#[test]
+fn power_lost_while_a_store_compresses_leaves_every_committed_checkpoint_whole() {
+    power_lost_at_any_operation(5, 3, 2);
+}
+
 /// Cuts the power at each operation of a disk with a store of this version that has `depth` writes under way, with this many outcomes, and goes on from each.
 fn power_lost_at_any_operation(version: u32, depth: usize, outcomes: u64) {
-    let fresh = formatted_as(40, version);
+    let mut fresh = formatted_as(40, version);
+    if version >= VERSION_OF_UNITS {
+        open(&mut fresh).set_compression(Compression::Lz4).unwrap();
+    }
     let mut crashes = 0;
     for at in 0.. {
         let mut disk = FaultyDisk::new(fresh.clone()).with_depth(depth);

@@ -1,10 +1,12 @@
 //! Makes the map of a new checkpoint: [`Builder`].
 
-use super::{Node, NodeRef, Visitor, Whose};
+use super::{Node, NodeRef, Run, Visitor, Whose};
 use crate::block::BlockDevice;
 use crate::error::Error;
 use crate::free::UnderWay;
-use crate::layout::{ChildEntry, MAX_CHILDREN, MAX_LEVEL, MAX_RUNS, crc32c};
+use crate::layout::{
+    ChildEntry, MAX_CHILDREN, MAX_LEVEL, MAX_PACKED_RUNS, MAX_RUNS, VERSION_OF_UNITS, crc32c,
+};
 use crate::space::Extent;
 use crate::store::{Result, Store};
 use alloc::vec::Vec;
@@ -49,6 +51,12 @@ impl Level {
         self.blocks += blocks;
     }
 
+    /// Returns the run that an entry of a leaf is.
+    fn run(&self, nth: usize) -> Run {
+        let ChildEntry { block, crc, .. } = self.entries[nth];
+        Run::decode(block.get(), crc.get(), self.blocks_of(nth))
+    }
+
     fn child(&self, nth: usize, level: u8) -> NodeRef {
         let ChildEntry { block, crc, count, .. } = self.entries[nth];
         NodeRef { block: block.get(), crc: crc.get(), count: count.get(), level: level - 1 }
@@ -56,7 +64,8 @@ impl Level {
 }
 
 impl Builder {
-    /// Returns how many nodes the map of this many blocks of contents has at most, wherever they stand.
+    /// Returns how many nodes the map of this many blocks of contents has at most, wherever they stand. A leaf that may have packed runs has fewer entries; what
+    /// they save is more than it takes, unless nothing shrinks and no two blocks follow each other.
     pub fn most_nodes(blocks: u64) -> u64 {
         let mut nodes = blocks.div_ceil(MAX_RUNS as u64);
         let mut all = nodes;
@@ -73,24 +82,26 @@ impl Builder {
     }
 
     /// Adds a run of blocks behind all others.
-    pub fn push_run<D: BlockDevice>(&mut self, store: &mut Store<D>, run: Extent) -> Result<(), D> {
+    pub fn push_run<D: BlockDevice>(&mut self, store: &mut Store<D>, run: Run) -> Result<(), D> {
         self.check_length::<D>(run.blocks)?;
         let leaf = &mut self.levels[0];
-        if let Some(last) = leaf.entries.last()
-            && last.block.get() + (leaf.blocks - last.at.get()) == run.first
+        if let Some(last) = leaf.entries.len().checked_sub(1)
+            && leaf.run(last).goes_on_with(&run)
         {
             leaf.blocks += run.blocks;
             return Ok(());
         }
-        leaf.push([run.first, 0, 0], run.blocks);
-        if leaf.entries.len() == MAX_RUNS { self.close(store, 0) } else { Ok(()) }
+        let (block, word) = run.encode();
+        leaf.push([block, word, 0], run.blocks);
+        let is_full = leaf.entries.len() == most_runs(store);
+        if is_full { self.close(store, 0) } else { Ok(()) }
     }
 
     /// Returns whether a leaf with `count` runs of another map is to be [adopted](Self::adopt), rather than its runs copied.
-    pub fn should_adopt(&self, count: u32) -> bool {
+    pub fn should_adopt<D: BlockDevice>(&self, store: &Store<D>, count: u32) -> bool {
         let begun = self.levels[0].entries.len();
         let is_large = |runs: usize| runs >= MIN_SHARED_RUNS as usize;
-        let fits = begun + count as usize <= MAX_RUNS;
+        let fits = begun + count as usize <= most_runs(store);
         is_large(count as usize) && (begun == 0 || is_large(begun) || !fits)
     }
 
@@ -161,11 +172,24 @@ impl Builder {
         // Whoever looks for room needs to see what the node has.
         let block = store.take_blocks(1, self)?.first;
         let Level { entries, blocks } = core::mem::take(&mut self.levels[usize::from(level)]);
-        let bytes = Node::encode(level, blocks, &entries);
+        let bytes = match level {
+            0 if has_units(store) => Node::encode_packed(blocks, &entries),
+            _ => Node::encode(level, blocks, &entries),
+        };
         let node = NodeRef { block, crc: crc32c(&bytes), count: entries.len() as u32, level };
-        store.begin_block(block, &bytes)?;
+        store.begin_blocks(block, &bytes)?;
         Ok((node, blocks))
     }
+}
+
+/// Returns whether the runs of a store's checkpoints may be packed.
+fn has_units<D: BlockDevice>(store: &Store<D>) -> bool {
+    store.version() >= VERSION_OF_UNITS
+}
+
+/// Returns the most runs of a new leaf.
+fn most_runs<D: BlockDevice>(store: &Store<D>) -> usize {
+    if has_units(store) { MAX_PACKED_RUNS } else { MAX_RUNS }
 }
 
 impl<D: BlockDevice> UnderWay<D> for Builder {
@@ -175,7 +199,7 @@ impl<D: BlockDevice> UnderWay<D> for Builder {
             for nth in 0..here.entries.len() {
                 let blocks = here.blocks_of(nth);
                 if level == 0 {
-                    visitor.run(Extent { first: here.entries[nth].block.get(), blocks });
+                    visitor.run(here.run(nth).on_disk());
                 } else {
                     store.visit(Whose::Checkpoint(0), here.child(nth, level), blocks, visitor)?;
                 }

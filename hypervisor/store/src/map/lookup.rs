@@ -1,6 +1,6 @@
 //! Where a block of a checkpoint stands: [`BlockMap`].
 
-use super::{Node, NodeRef, Whose};
+use super::{Node, NodeRef, Run, Whose};
 use crate::block::BlockDevice;
 use crate::catalog::{Checkpoint, Place};
 use crate::error::Error;
@@ -39,14 +39,14 @@ impl BlockMap {
         self.number == checkpoint.number && self.place == checkpoint.place
     }
 
-    /// Returns where block `index` of the contents stands, and how many blocks follow it there without a break. `None` behind the end.
+    /// Returns where block `index` of the contents stands, and how many blocks follow it there, or in its unit, without a break. `None` behind the end.
     pub fn locate<D: BlockDevice>(
         &mut self,
         store: &mut Store<D>,
         index: u32,
-    ) -> Result<Option<Extent>, D> {
+    ) -> Result<Option<Run>, D> {
         if let Place::Extents(extents) = &self.place {
-            return Ok(locate(extents, index.into()));
+            return Ok(locate(extents, index.into()).map(Run::from));
         }
         let Some(leaf) = self.leaf(store, index)? else { return Ok(None) };
         let depth = self.depth_of(&leaf.node);
@@ -118,7 +118,7 @@ impl<D: BlockDevice> Store<D> {
             return Err(damaged);
         }
         let mut bytes = buffer(BLOCK)?;
-        self.read_block(of.block, &mut bytes)?;
+        self.read_blocks(of.block, &mut bytes)?;
         Node::check(bytes, of, blocks, &self.data, whose.is_sparse()).ok_or(damaged)
     }
 }

@@ -1,7 +1,9 @@
 //! A node of a block map: [`NodeRef`], [`Node`].
 
+use super::Run;
 use crate::layout::{
-    BLOCK, ChildEntry, LEAF_BLOCKS, MAX_CHILDREN, MAX_LEVEL, MAX_RUNS, NodeHeader, RunEntry, crc32c,
+    BLOCK, ChildEntry, LEAF_BLOCKS, MAX_CHILDREN, MAX_LEVEL, MAX_PACKED_RUNS, MAX_RUNS, NodeHeader,
+    PACKED_RUNS, PackedEntry, RUNS, RunEntry, UNIT_BLOCKS, crc32c,
 };
 use crate::space::Extent;
 use alloc::vec::Vec;
@@ -26,6 +28,8 @@ pub(crate) struct NodeRef {
 pub(crate) struct Node {
     bytes: Vec<u8>,
     level: u8,
+    /// Of a leaf, what its entries are.
+    kind: u8,
     count: usize,
     blocks: u32,
 }
@@ -33,7 +37,16 @@ pub(crate) struct Node {
 impl Node {
     /// Returns the most entries that a node of this level has.
     pub fn most(level: u8) -> usize {
-        if level == 0 { MAX_RUNS } else { MAX_CHILDREN }
+        Self::most_of(level, RUNS)
+    }
+
+    /// Returns the most entries that a node of this level and kind has.
+    const fn most_of(level: u8, kind: u8) -> usize {
+        match (level, kind) {
+            (0, RUNS) => MAX_RUNS,
+            (0, _) => MAX_PACKED_RUNS,
+            _ => MAX_CHILDREN,
+        }
     }
 
     /// Returns the most blocks that a node of this level maps in a volume's map, where each but the last has as many.
@@ -51,18 +64,19 @@ impl Node {
         is_sparse: bool,
     ) -> Option<Self> {
         let (header, _) = NodeHeader::read_from_prefix(&bytes).ok()?;
-        let NodeHeader { magic, level, reserved, count, .. } = header;
+        let NodeHeader { magic, level, kind, count, .. } = header;
         let count = usize::from(count.get());
         let is_it = magic == NodeHeader::MAGIC
             && (level, count) == (of.level, of.count as usize)
             && header.blocks.get() == blocks
-            && (reserved, header.reserved_end.get()) == (0, 0)
-            && (1..=Self::most(level)).contains(&count)
+            && header.reserved_end.get() == 0
+            && (kind == RUNS || kind == PACKED_RUNS && level == 0 && !is_sparse)
+            && (1..=Self::most_of(level, kind)).contains(&count)
             && level <= MAX_LEVEL;
         if !is_it || bytes.len() != BLOCK || crc32c(&bytes) != of.crc {
             return None;
         }
-        let node = Self { bytes, level, count, blocks };
+        let node = Self { bytes, level, kind, count, blocks };
         let mut expected = 0;
         for nth in 0..count {
             let span = node.span(nth);
@@ -86,7 +100,7 @@ impl Node {
     /// Returns whether what an entry refers to can stand where the entry says.
     fn entry_stands(&self, nth: usize, data: &Range<u32>) -> bool {
         if self.level == 0 {
-            return self.run(nth).is_within(data);
+            return self.run(nth).can_be(data) && self.run(nth).encode().1 == self.word(nth);
         }
         let child = self.child(nth);
         let can_be = (1..=Self::most(child.level)).contains(&(child.count as usize));
@@ -108,31 +122,44 @@ impl Node {
 
     /// Returns the bytes of a node of `blocks` blocks of contents with these entries, of which `at` counts from the node's beginning.
     pub fn encode(level: u8, blocks: u32, entries: &[ChildEntry]) -> Vec<u8> {
+        Self::encode_as(level, RUNS, blocks, entries)
+    }
+
+    /// Returns the bytes of a leaf whose runs may be packed. `crc` of an entry is the word of its [`Run`].
+    pub fn encode_packed(blocks: u32, entries: &[ChildEntry]) -> Vec<u8> {
+        Self::encode_as(0, PACKED_RUNS, blocks, entries)
+    }
+
+    fn encode_as(level: u8, kind: u8, blocks: u32, entries: &[ChildEntry]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BLOCK);
         let header = NodeHeader {
             magic: NodeHeader::MAGIC,
             level,
-            reserved: 0,
+            kind,
             // At most MAX_RUNS.
             count: (entries.len() as u16).into(),
             blocks: blocks.into(),
             reserved_end: 0.into(),
         };
         bytes.extend_from_slice(header.as_bytes());
-        let entry_len = Self::entry_len(level);
-        // A run is what an entry begins with.
+        let entry_len = Self::entry_len(level, kind);
+        // A run, packed or not, is what an entry begins with.
         entries.iter().for_each(|entry| bytes.extend_from_slice(&entry.as_bytes()[..entry_len]));
         bytes.resize(BLOCK, 0);
         bytes
     }
 
-    const fn entry_len(level: u8) -> usize {
-        if level == 0 { size_of::<RunEntry>() } else { size_of::<ChildEntry>() }
+    const fn entry_len(level: u8, kind: u8) -> usize {
+        match (level, kind) {
+            (0, RUNS) => size_of::<RunEntry>(),
+            (0, _) => size_of::<PackedEntry>(),
+            _ => size_of::<ChildEntry>(),
+        }
     }
 
     /// The 32-bit field with this index of an entry.
     fn field(&self, nth: usize, field: usize) -> u32 {
-        let at = size_of::<NodeHeader>() + nth * Self::entry_len(self.level) + field * 4;
+        let at = size_of::<NodeHeader>() + nth * Self::entry_len(self.level, self.kind) + field * 4;
         self.bytes[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 
@@ -163,9 +190,21 @@ impl Node {
     }
 
     /// Returns the run that an entry of a leaf is.
-    pub fn run(&self, nth: usize) -> Extent {
+    pub fn run(&self, nth: usize) -> Run {
         let span = self.span(nth);
-        Extent { first: self.field(nth, 1), blocks: span.end.saturating_sub(span.start) }
+        Run::decode(self.field(nth, 1), self.word(nth), span.end.saturating_sub(span.start))
+    }
+
+    /// Returns what an entry of a leaf says of a packed unit; 0 if none does.
+    fn word(&self, nth: usize) -> u32 {
+        if self.kind == PACKED_RUNS { self.field(nth, 2) } else { 0 }
+    }
+
+    /// Returns whether an entry of a leaf is about a packed unit that one close before it is about, too: a unit of which some blocks were replaced.
+    pub fn is_again(&self, nth: usize) -> bool {
+        let run = self.run(nth);
+        let close = nth.saturating_sub(2 * UNIT_BLOCKS as usize)..nth;
+        run.pack.is_some() && close.rev().any(|before| self.run(before).on_disk() == run.on_disk())
     }
 
     /// Returns the node that an entry of another node refers to.
@@ -175,5 +214,9 @@ impl Node {
     }
 }
 
-const _: () =
-    assert!(core::mem::offset_of!(ChildEntry, block) == core::mem::offset_of!(RunEntry, block));
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(ChildEntry, block) == offset_of!(RunEntry, block));
+    assert!(offset_of!(ChildEntry, block) == offset_of!(PackedEntry, block));
+    assert!(offset_of!(ChildEntry, crc) == offset_of!(PackedEntry, unit_blocks));
+};

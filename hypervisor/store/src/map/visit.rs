@@ -53,7 +53,9 @@ impl<D: BlockDevice> Store<D> {
         let mut result = Ok(());
         for nth in (0..read.count()).filter(|nth| !whose.is_sparse() || !read.is_hole(*nth)) {
             if node.level == 0 {
-                visitor.run(read.run(nth));
+                if !read.is_again(nth) {
+                    visitor.run(read.run(nth).on_disk());
+                }
             } else {
                 let below =
                     self.visit(whose, read.child(nth), read.span(nth).len() as u32, visitor);

@@ -158,7 +158,7 @@ impl<D: BlockDevice> Store<D> {
         // Whoever looks for room for the map sees it there.
         builder.list = Some(taken);
         let block = taken.first;
-        self.begin_block(block, &bytes)?;
+        self.begin_blocks(block, &bytes)?;
         Ok(Some(InstantsRef { block, crc: crc32c(&bytes), count: count as u32 }))
     }
 
@@ -178,7 +178,7 @@ impl<D: BlockDevice> Store<D> {
         };
         let damaged = || Error::MapDamaged { number: checkpoint.number, block };
         let mut bytes = buffer(BLOCK)?;
-        self.read_block(block, &mut bytes)?;
+        self.read_blocks(block, &mut bytes)?;
         let (header, rest) = InstantsHeader::read_from_prefix(&bytes).map_err(|_| damaged())?;
         let is_it = header.magic == InstantsHeader::MAGIC && header.count.get() == count;
         if !is_it || crc32c(&bytes) != crc {

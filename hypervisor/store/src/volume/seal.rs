@@ -81,7 +81,7 @@ impl<D: BlockDevice> Store<D> {
         let block = taken.ok_or_else(full)?.first;
         let level = node.place.0;
         let bytes = Node::encode(level, blocks, entries);
-        self.begin_block(block, &bytes)?;
+        self.begin_blocks(block, &bytes)?;
         Ok(Some(NodeRef { block, crc: crc32c(&bytes), count: entries.len() as u32, level }))
     }
 }

@@ -27,7 +27,7 @@ impl Table {
     /// Makes the table what a node says.
     pub fn fill(&mut self, node: &Node) {
         for nth in (0..node.count()).filter(|nth| !node.is_hole(*nth)) {
-            let (span, run) = (node.span(nth), node.run(nth));
+            let (span, run) = (node.span(nth), node.run(nth).on_disk());
             for (at, block) in
                 self.at[span.start as usize..span.end as usize].iter_mut().zip(run.first..)
             {
