@@ -12,7 +12,7 @@ use core::fmt::{self, Write};
 use stasis_console::table::{self, StoreRow};
 use stasis_console::text::Size;
 use stasis_host::stored;
-use stasis_store::{Error, Store, Usage};
+use stasis_store::{Compression, Error, Store, Usage};
 
 /// Why a command about the store's checkpoints was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +90,18 @@ pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), Catalog
         match json {
             true => {
                 let damaged = store.damaged();
-                writeln!(out, "{{\"free\":{free},\"capacity\":{capacity},\"damaged\":{damaged:?}}}")
+                let how = store.compression().name();
+                writeln!(
+                    out,
+                    "{{\"free\":{free},\"capacity\":{capacity},\"compress\":\"{how}\",\"damaged\":{damaged:?}}}"
+                )
             }
             false => writeln!(out, "{} of {} free", Size(free), Size(capacity)),
         }?;
+        if !json && store.compression() != Compression::None {
+            let how = store.compression().name();
+            writeln!(out, "new checkpoints are compressed by {how}")?;
+        }
         for number in store.damaged().iter().filter(|_| !json) {
             writeln!(
                 out,
@@ -113,4 +121,11 @@ pub fn upgrade(work: &mut Work, out: &mut Answer) -> Result<(), CatalogError> {
         }
         Ok(())
     })
+}
+
+/// Sets how the store compresses the checkpoints that it gets, by the name of the way.
+pub fn compress(work: &mut Work, how: &str) -> Result<(), CatalogError> {
+    let compression = Compression::ALL.into_iter().find(|one| one.name() == how);
+    let compression = compression.unwrap_or(Compression::None);
+    work.with_store(|store| Ok(store.set_compression(compression)?))
 }

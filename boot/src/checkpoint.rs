@@ -88,16 +88,13 @@ impl CheckpointError {
     /// a sector that stays bad would stop them all.
     fn is_of_base(&self) -> bool {
         let Self::Write(error) = self else { return false };
-        matches!(
-            error,
-            SaveError::Base(_)
-                | SaveError::Sink(
-                    StreamError::Base(_)
-                        | StreamError::Store(
-                            Error::MapDamaged { .. } | Error::NoSuchCheckpoint { .. }
-                        )
-                )
-        )
+        match error {
+            SaveError::Base(_) | SaveError::Sink(StreamError::Base(_)) => true,
+            SaveError::Sink(StreamError::Store(error)) => {
+                error.is_of_damage() || matches!(error, Error::NoSuchCheckpoint { .. })
+            }
+            _ => false,
+        }
     }
 }
 

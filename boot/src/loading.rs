@@ -73,7 +73,13 @@ impl From<NotLoaded<OriginError>> for Unfinished {
 impl OriginError {
     /// Returns whether the checkpoint is not what it was, and was read.
     fn is_damage(&self) -> bool {
-        matches!(self, Self::Exchanged(_) | Self::Read(LoadError::Format(_)))
+        match self {
+            Self::Exchanged(_) | Self::Read(LoadError::Format(_)) => true,
+            Self::Store(error) | Self::Read(LoadError::Source(StreamError::Store(error))) => {
+                error.is_of_damage()
+            }
+            _ => false,
+        }
     }
 
     /// Returns what may become of it when it is tried again; `None` if nothing else.

@@ -130,6 +130,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             Ok(())
         }
         Command::UpgradeStore => said(catalog::upgrade(work, out)),
+        Command::CompressStore(how) => said(catalog::compress(work, how)),
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
         Command::Quit => {

@@ -108,6 +108,8 @@ pub enum Command<'a> {
     },
     /// Takes the store to the newest version.
     UpgradeStore,
+    /// Sets how the store compresses the checkpoints that it gets: `lz4` or `none`.
+    CompressStore(&'a str),
     /// Lists the volumes.
     Volumes {
         /// Whether the list is written as JSON.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use stasis_store::mbr::Mbr;
-use stasis_store::{BlockDevice, SECTOR, Store, mbr, partition};
+use stasis_store::{BlockDevice, Compression, SECTOR, Store, mbr, partition};
 
 use self::boot::{BootFile, RASPI4_DEVICE_TREE};
 use crate::checkout::Checkout;
@@ -53,6 +53,9 @@ pub struct Arguments {
     // Room for some checkpoints of the examples, and a power of two, which QEMU wants.
     #[arg(long, default_value = "1G", value_parser = report::size_from)]
     size: u64,
+    /// How the store compresses checkpoints: by lz4 if the card is slow
+    #[arg(long, default_value = "none", value_name = "HOW", value_parser = disk::compression())]
+    compress: Compression,
     /// Stasis's image; a checkout builds it
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -72,10 +75,10 @@ enum Board {
 
 /// Runs the command.
 pub fn main(checkout: &dyn Checkout, arguments: Arguments) -> Result<()> {
-    let Arguments { card: path, board: Board::Raspi4, size, .. } = &arguments;
+    let Arguments { card: path, board: Board::Raspi4, size, compress, .. } = &arguments;
     output::must_be_new(path)?;
     let files = boot_files(checkout, &arguments)?;
-    create(path, *size, &files)?;
+    create(path, *size, &files, *compress)?;
     report::step(format_args!("{}: a card of {}", path.display(), report::size(*size)));
     for file in &files {
         report::note(format_args!("{:>12}  {}", report::size(file.data.len()), file.name));
@@ -108,8 +111,13 @@ fn boot_files(checkout: &dyn Checkout, arguments: &Arguments) -> Result<Vec<Boot
     boot::files(image, archive, firmware, || checkout.device_tree())
 }
 
-/// Makes the image of a card of `size` bytes, with these files in its boot partition and with an empty store.
-pub fn create(path: &std::path::Path, size: u64, files: &[BootFile]) -> Result<()> {
+/// Makes the image of a card of `size` bytes, with these files in its boot partition and with an empty store, which compresses in this way.
+pub fn create(
+    path: &std::path::Path,
+    size: u64,
+    files: &[BootFile],
+    compression: Compression,
+) -> Result<()> {
     let contents: u64 = files.iter().map(|file| file.data.len()).sum();
     let boot = (contents + SPARE).next_multiple_of(ALIGNMENT);
     let store = ALIGNMENT + boot;
@@ -137,7 +145,7 @@ pub fn create(path: &std::path::Path, size: u64, files: &[BootFile]) -> Result<(
         card.write(0, &table.to_bytes())?;
         fat::make(output.file(), ALIGNMENT..store, files)?;
         let partition = partition::find(&mut card)?;
-        Store::format(&mut card, partition)?;
+        Store::format(&mut card, partition)?.set_compression(compression)?;
         anyhow::Ok(())
     })();
     made.with_context(|| format!("cannot make the card {}", path.display()))?;
@@ -156,7 +164,7 @@ mod tests {
     fn a_card_has_its_files_and_an_empty_store() {
         let path = std::env::temp_dir().join(format!("stasis-image-{}.img", std::process::id()));
         let files = [file("kernel8.img", 3_000_000), file("overlays/x.dtbo", 10), file("a", 0)];
-        create(&path, 128 << 20, &files).unwrap();
+        create(&path, 128 << 20, &files, Compression::None).unwrap();
         for wanted in &files {
             let data = wanted.data.to_bytes().unwrap();
             assert!(fat::read(&path, &wanted.name).unwrap() == data, "{}", wanted.name);
@@ -174,7 +182,8 @@ mod tests {
     #[test]
     fn a_card_that_is_too_small_is_refused_before_it_is_made() {
         let path = std::env::temp_dir().join("stasis-small-card.img");
-        let error = create(&path, 64 << 20, &[file("a", 10)]).unwrap_err().to_string();
+        let error =
+            create(&path, 64 << 20, &[file("a", 10)], Compression::None).unwrap_err().to_string();
         assert!(error.starts_with("a card of 64.0 MiB is too small"), "{error}");
         assert!(!path.exists());
     }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Error, Parser, Subcommand};
 use clap_complete::Shell;
+use stasis_store::Compression;
 
 use crate::checkout::{Checkout, NoCheckout};
 use crate::output::Output;
@@ -79,6 +80,9 @@ pub enum Command {
         /// How large it is
         #[arg(long, default_value = "512M", value_parser = report::size_from)]
         size: u64,
+        /// How the store compresses checkpoints: by lz4 if the disk is slow
+        #[arg(long, default_value = "none", value_name = "HOW", value_parser = disk::compression())]
+        compress: Compression,
     },
     /// Make a card image for a Raspberry Pi 4, with Stasis, guests and a store
     #[command(alias = "image", after_help = card::DETAILS)]
@@ -121,9 +125,9 @@ impl Command {
                 Ok(())
             }
             Self::Check(arguments) => check::main(checkout, &arguments),
-            Self::Disk { file, size } => {
+            Self::Disk { file, size, compress } => {
                 output::must_be_new(&file)?;
-                disk::create(&file, size)?;
+                disk::create_with(&file, size, compress)?;
                 let size = report::size(size);
                 report::step(format_args!("{}: {size} with an empty store", file.display()));
                 Ok(())

@@ -10,8 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use stasis_store::gpt::{self, Guid, NewPartition};
-use stasis_store::{BlockDevice, Error, Partition, SECTOR, Store, partition};
+use stasis_store::{BlockDevice, Compression, Error, Partition, SECTOR, Store, partition};
 
 use self::lock::Access;
 use crate::output::Output;
@@ -66,13 +67,18 @@ impl BlockDevice for FileDisk {
 
 /// Makes a sparse image of `size` bytes, with a GPT and an empty store in its only partition. Replaces an older image.
 pub fn create(path: &Path, size: u64) -> Result<()> {
+    create_with(path, size, Compression::None)
+}
+
+/// Makes an image as [`create`] does, with a store that compresses in this way.
+pub fn create_with(path: &Path, size: u64, compression: Compression) -> Result<()> {
     let mut output = Output::create(path)?;
     give_size(output.file(), path, size)?;
     let mut disk = FileDisk::open(output.path(), true)?;
     let whole = NewPartition::stasis(random_guid()?, None, disk.block_count());
     gpt::create(&mut disk, random_guid()?, &[whole])?;
     let partition = partition::find(&mut disk)?;
-    Store::format(&mut disk, partition)?;
+    Store::format(&mut disk, partition)?.set_compression(compression)?;
     output.finish()
 }
 
@@ -95,6 +101,15 @@ pub(crate) fn give_size(file: &File, path: &Path, size: u64) -> Result<()> {
 pub fn store(path: &Path, writable: bool) -> Result<Store<FileDisk>> {
     let (disk, partition) = stasis_partition(path, writable, false)?;
     Store::open(disk, partition).with_context(|| format!("in {}", path.display()))
+}
+
+/// Returns the parser of the name of a way to compress, for the command line.
+pub fn compression() -> impl TypedValueParser<Value = Compression> {
+    let names = PossibleValuesParser::new(Compression::ALL.map(Compression::name));
+    names.map(|name| {
+        let named = Compression::ALL.into_iter().find(|one| one.name() == name);
+        named.unwrap_or(Compression::None)
+    })
 }
 
 /// Warns if a command has changed the version of the store.

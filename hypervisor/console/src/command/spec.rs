@@ -176,6 +176,19 @@ impl<'a> Arguments<'a> {
     }
 }
 
+/// What `store` does.
+const STORE_WORDS: &[&str] = &["list", "upgrade", "compress"];
+/// How a store compresses: the names of `stasis_store::Compression`.
+const COMPRESSIONS: &[&str] = &["lz4", "none"];
+
+fn store<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
+    match arguments.optional(0) {
+        Some("upgrade") => arguments.no_more(1).map(|()| Command::UpgradeStore),
+        Some("compress") => Ok(Command::CompressStore(arguments.needed(1, "lz4|none")?)),
+        _ => arguments.no_more(1).map(|()| Command::Store { json: arguments.has(JSON) }),
+    }
+}
+
 /// What `volume` does.
 const VOLUME_WORDS: &[&str] = &["list", "create", "copy", "delete"];
 
@@ -375,20 +388,22 @@ pub(super) static TABLE: [Spec; 23] = [
     },
     Spec {
         word: "store",
-        parameters: &[optional("[upgrade]", Kind::Word("upgrade"))],
+        parameters: &[
+            optional("[list|upgrade|compress]", Kind::OneOf(STORE_WORDS)),
+            optional("[lz4|none]", Kind::OneOf(COMPRESSIONS)),
+        ],
         options: &[JSON],
-        summary: "list the checkpoints, or upgrade the store",
+        summary: "list the checkpoints, or change the store",
         details: &[
             "\"pages\" are those of 4 KiB that have anything but zeros, and so are stored. \"frees\" is what would be free",
             "without the checkpoint: what it shares with no other one. \"parent\" is the one that it was made after.",
             "With --json, each checkpoint is one line with an object, in bytes and seconds since 1970.",
             "\"store upgrade\" is for a store that an older Stasis has made, whose checkpoints share nothing. From then on",
             "that Stasis refuses it.",
+            "\"store compress lz4\" has the store compress the checkpoints that it gets from then on, for a slow card;",
+            "\"store compress none\" ends that. A Stasis that can't read them refuses the store.",
         ],
-        build: |arguments| match arguments.optional(0) {
-            Some(_) => Ok(Command::UpgradeStore),
-            None => Ok(Command::Store { json: arguments.has(JSON) }),
-        },
+        build: store,
     },
     Spec {
         word: "volume",

@@ -13,6 +13,7 @@ use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use stasis_qemu_tests::tamper::{self, File};
 use stasis_state::guest::Clock;
+use stasis_store::Compression;
 use xtask::board::Board;
 use xtask::card::{self, boot, fat};
 use xtask::content::Content;
@@ -36,9 +37,10 @@ pub fn machine(lab: &Lab) -> Result<Setup<'_>> {
     Ok(lab.machine().raspi4()?.time_limit(PATIENCE))
 }
 
+/// Returns a card with an empty store, which compresses.
 pub fn card(lab: &Lab) -> Result<PathBuf> {
     let path = lab.path("card.img");
-    disk::create(&path, CARD)?;
+    disk::create_with(&path, CARD, Compression::Lz4)?;
     Ok(path)
 }
 
@@ -144,7 +146,7 @@ pub fn a_card_image_boots_and_keeps_checkpoints(lab: &Lab) -> Result<()> {
         Content::open(&device_tree)
     })?;
     let path = lab.path("card.img");
-    card::create(&path, CARD, &files)?;
+    card::create(&path, CARD, &files, Compression::None)?;
 
     // What the firmware would load, from the card.
     let archive = fat::read(&path, boot::ARCHIVE)?;

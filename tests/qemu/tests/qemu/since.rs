@@ -6,7 +6,8 @@ use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Stasis, guest};
 use stasis_qemu_tests::tamper;
 use stasis_state::RecordType;
-use xtask::initramfs;
+use stasis_store::Compression;
+use xtask::{disk, initramfs};
 
 use crate::linux;
 use crate::resume::{file, same};
@@ -131,9 +132,10 @@ pub fn a_checkpoint_that_shares_is_bit_for_bit_a_whole_one(lab: &Lab) -> Result<
     stasis.quit()
 }
 
-/// Each is whole: the one that it shared with may go, and a guest that was resumed from it shares with it in turn.
+/// Each is whole, of a store that compresses, too: the one that it shared with may go, and a guest that was resumed from it shares with it in turn.
 pub fn the_first_one_is_deleted_and_the_second_one_is_resumed(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
+    disk::store(&disk, true)?.set_compression(Compression::Lz4)?;
     let machine = lab.machine().configured(guest(GUEST, 32), Some(lab.guest(GUEST)?)).disk(&disk);
     let mut stasis = machine.boot()?;
     let (first, ..) = checkpoint(&mut stasis)?;

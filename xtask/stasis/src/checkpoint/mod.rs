@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
-use stasis_store::Store;
+use stasis_store::{Compression, Store};
 
 use crate::disk;
 use crate::report;
@@ -131,6 +131,17 @@ pub enum Action {
         /// A disk image, or a device
         disk: PathBuf,
     },
+    /// Set how the store of a disk compresses the checkpoints that it gets from now on
+    #[command(
+        after_help = "It pays on a slow card. Checkpoints that are there stay as they are. A Stasis that can't read compressed ones refuses the disk from then on."
+    )]
+    Compress {
+        /// A disk image, or a device
+        disk: PathBuf,
+        /// The way
+        #[arg(value_parser = disk::compression())]
+        how: Compression,
+    },
     /// Make an empty store on a disk's Stasis partition, or on a partition
     Format {
         /// A disk image, or a device
@@ -154,6 +165,7 @@ impl Action {
             Self::Verify { path, which } => verify(&path, which.as_deref()),
             Self::Delete { disk, which } => on_disk::delete(&disk, &which),
             Self::Upgrade { disk } => on_disk::upgrade(&disk),
+            Self::Compress { disk, how } => on_disk::compress(&disk, how),
             Self::Format { disk, force } => format(&disk, force),
         }
     }

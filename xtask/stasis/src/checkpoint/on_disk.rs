@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use stasis_state::Source;
 use stasis_store::set::SET_MARK;
-use stasis_store::{Checkpoint, Identity, Set, Store, Usage};
+use stasis_store::{Checkpoint, Compression, Identity, Set, Store, Usage};
 
 use super::source::{Copied, Loaded, Opened, anyhow_of, check};
 use super::with_disks;
@@ -36,6 +36,7 @@ pub fn list(disk: &Path, json: bool) -> Result<()> {
             "free": usage.free,
             "capacity": usage.capacity,
             "version": store.version(),
+            "compress": store.compression().name(),
         }));
     }
     warn_of_alignment(&store);
@@ -74,7 +75,11 @@ fn print_list(
             report::date(*created)
         )?;
     }
-    writeln!(out, "{} of {} free", report::size(usage.free), report::size(usage.capacity))
+    writeln!(out, "{} of {} free", report::size(usage.free), report::size(usage.capacity))?;
+    match store.compression() {
+        Compression::None => Ok(()),
+        _ => writeln!(out, "{}", compression_of(store)),
+    }
 }
 
 fn as_json(store: &Store<FileDisk>, checkpoint: &Checkpoint, frees: u64) -> Value {
@@ -106,6 +111,24 @@ pub fn upgrade(disk: &Path) -> Result<()> {
     }
     disk::warn_of_version(&store, before);
     Ok(())
+}
+
+/// Sets how the store of a disk compresses the checkpoints that it gets.
+pub fn compress(disk: &Path, compression: Compression) -> Result<()> {
+    let mut store = disk::store(disk, true)?;
+    let before = store.version();
+    store.set_compression(compression)?;
+    report::step(format_args!("{}: {}", disk.display(), compression_of(&store)));
+    disk::warn_of_version(&store, before);
+    Ok(())
+}
+
+/// Returns how a store compresses, in words.
+fn compression_of(store: &Store<FileDisk>) -> String {
+    match store.compression() {
+        Compression::None => "new checkpoints are not compressed".to_owned(),
+        other => format!("new checkpoints are compressed by {}", other.name()),
+    }
 }
 
 /// Writes a checkpoint to a file, or a set to a folder. `with_disks`: also the disks of the guests.

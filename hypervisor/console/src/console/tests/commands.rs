@@ -81,6 +81,8 @@ fn each_command_is_understood() {
         ("log linux 3", Command::Log { guest: "linux", lines: 3 }),
         ("store", Command::Store { json: false }),
         ("store upgrade", Command::UpgradeStore),
+        ("store compress lz4", Command::CompressStore("lz4")),
+        ("store list --json", Command::Store { json: true }),
         ("volume", Command::Volumes { json: false }),
         ("volume list --json", Command::Volumes { json: true }),
         ("volume create root 1G", Command::CreateVolume { name: "root", size: 1 << 30 }),
