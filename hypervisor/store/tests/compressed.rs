@@ -97,10 +97,13 @@ fn blocks_in_the_midst_of_units_are_shared_and_survive_the_checkpoint_before() {
 fn a_unit_that_is_kept_is_forgotten_when_its_blocks_are_written() {
     let mut store = compressing(24);
     let unit = |seed| [noise(9, BLOCK), contents(seed, 16 * BLOCK)].concat();
-    // All of the same size, so that they stand in the same places in turn.
-    for seed in 1..12 {
+    let mut random = Random::new(1);
+    // All of the same size, so that they stand in the same places in turn. Some are read, and a later one stands where the last of these was.
+    for seed in 1..100 {
         let number = add(&mut store, "it", &unit(seed)).unwrap();
-        assert!(read(&mut store, number) == unit(seed), "{seed}");
+        if random.below(3) == 0 {
+            assert!(read(&mut store, number) == unit(seed), "{seed}");
+        }
         store.delete(number).unwrap();
     }
 }

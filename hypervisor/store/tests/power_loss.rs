@@ -215,7 +215,7 @@ fn power_lost_with_writes_under_way_leaves_every_committed_checkpoint_whole() {
 
 #[test]
 fn power_lost_while_a_store_compresses_leaves_every_committed_checkpoint_whole() {
-    power_lost_at_any_operation(5, 3, 2);
+    power_lost_at_any_operation(5, 3, 1);
 }
 
 /// Cuts the power at each operation of a disk with a store of this version that has `depth` writes under way, with this many outcomes, and goes on from each.

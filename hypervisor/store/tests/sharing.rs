@@ -498,7 +498,7 @@ proptest! {
 
     /// Of a store that compresses, nobody foretells what a checkpoint takes: it is nothing when all are gone, and what each would free is no more than what all take.
     #[test]
-    fn any_history_of_a_store_that_compresses_reads_back(steps in prop::collection::vec(step(), 1..40)) {
+    fn any_history_of_a_store_that_compresses_reads_back(steps in prop::collection::vec(step(), 1..16)) {
         let mut history = History::new(true);
         for step in steps {
             history.run(step);
