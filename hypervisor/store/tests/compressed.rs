@@ -72,7 +72,7 @@ fn blocks_in_the_midst_of_units_are_shared_and_survive_the_checkpoint_before() {
     let mut expected = Vec::new();
     for (from, to) in [(0, 20), (21, 22), (23, 50), (51, 100)] {
         if from > 0 {
-            let own = contents(from as u64, BLOCK);
+            let own = contents(from, BLOCK);
             writer.write(&own).unwrap();
             expected.extend(own);
         }
