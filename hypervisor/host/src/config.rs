@@ -19,7 +19,7 @@ mod write;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-pub use self::check::check;
+pub use self::check::{check, check_plan};
 pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, NoPlannedCore, WindowConfig};
 pub use self::error::{ConfigError, Problem};
 pub use self::memory_map::{MemoryMap, TRUSTED};

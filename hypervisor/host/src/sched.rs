@@ -6,8 +6,11 @@
 //! [`SLICE_MS`]. A task that is woken begins where the others are, with a small credit, so that it runs soon
 //! if it has slept, and gains nothing by sleeping often.
 //!
+//! Weights and the frame can be changed while the tasks run ([`change`]), and windows that begin late are counted.
+//!
 //! This decides; the crate `run` carries out. A task is a vCPU, or the console's commands. Times are ticks of the counter.
 
+mod change;
 mod decide;
 mod frame;
 mod place;
@@ -17,6 +20,7 @@ mod tests;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+pub use self::change::Missed;
 pub use self::decide::Turn;
 pub use self::place::{NoSuchCore, choose_cores};
 use frame::Frame;
@@ -70,6 +74,19 @@ struct Group {
     tasks: Vec<TaskId>,
     /// The least that any of its runnable tasks has had, as of the last [`Scheduler::catch_up`]. It only grows.
     least: u128,
+    /// Windows of the group that were missed: of which more than a tenth was over before a task that wanted to run could. And the ticks of the last one.
+    missed: u64,
+    late: u64,
+}
+
+impl Group {
+    /// Notes that so many windows of the group have begun late, the first of them by `ticks`, if one of its tasks wants to run.
+    #[cold]
+    fn note_late(&mut self, tasks: &[Task], ticks: u64, count: u64) {
+        if self.tasks.iter().any(|id| tasks[*id].state == State::Runnable) {
+            (self.missed, self.late) = (self.missed + count, ticks);
+        }
+    }
 }
 
 /// The tasks that were woken since the last decision, of those whose time it is.
@@ -88,6 +105,8 @@ pub struct Scheduler {
     frame: Option<Frame>,
     groups: Vec<Group>,
     tasks: Vec<Task>,
+    /// The guest of each task.
+    names: Vec<String>,
     /// How many of them are not gone.
     count: usize,
     /// No task wakes up by itself before that.
@@ -116,6 +135,7 @@ impl Scheduler {
             frame: None,
             groups: Vec::from([Group::default()]),
             tasks: Vec::new(),
+            names: Vec::new(),
             count: 0,
             quiet_until: NEVER,
             current: None,
@@ -168,11 +188,12 @@ impl Scheduler {
         };
         let id = match self.tasks.iter().position(|task| task.state == State::Gone) {
             Some(free) => {
-                self.tasks[free] = task;
+                (self.tasks[free], self.names[free]) = (task, guest.to_string());
                 free
             }
             None => {
                 self.tasks.push(task);
+                self.names.push(guest.to_string());
                 self.tasks.len() - 1
             }
         };

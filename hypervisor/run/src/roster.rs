@@ -14,7 +14,7 @@ use stasis_arch::{cpu, timer};
 use stasis_cores::agenda::{Agenda, Schedule};
 use stasis_cores::sync::LockGuard;
 use stasis_host::config::{self, CoreConfig, DEFAULT_WEIGHT};
-use stasis_host::sched::{self, Scheduler, TaskId};
+use stasis_host::sched::{self, Missed, Scheduler, TaskId};
 
 /// Number of the core that the console's task runs on.
 const CONSOLE_CORE: usize = config::CONSOLE_CORE as usize;
@@ -121,6 +121,29 @@ impl Roster {
         // All cores' frames begin with the counter, and so together.
         self.agenda.lock().scheduler.divide(plan.frame_us, windows, timer::frequency(), 0);
         // The core may wait already, by a decision that knows of no window and would wait for ever.
+        self.decide_anew();
+    }
+
+    /// Divides the core's time anew: by a plan, or by weights alone.
+    pub fn divide_anew(&self, plan: Option<&CoreConfig>) {
+        let now = timer::counter();
+        self.agenda.lock().scheduler.divide_anew(plan, timer::frequency(), now);
+        self.decide_anew();
+    }
+
+    /// Returns what became of the windows of each guest that has any on the core.
+    pub fn missed(&self) -> Vec<Missed> {
+        self.agenda.lock().scheduler.missed()
+    }
+
+    /// Returns the weight of a task.
+    pub fn weight(&self, task: TaskId) -> u64 {
+        self.agenda.lock().scheduler.weight(task)
+    }
+
+    /// Gives a task another weight.
+    pub fn set_weight(&self, task: TaskId, weight: u16) {
+        self.agenda.lock().scheduler.set_weight(task, weight, timer::counter());
         self.decide_anew();
     }
 

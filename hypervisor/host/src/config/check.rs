@@ -1,6 +1,7 @@
 //! The rules of a configuration that its types can't express, for each guest and for all together.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use stasis_state::name::check as check_name;
@@ -8,7 +9,7 @@ use stasis_state::name::check as check_name;
 use super::error::{ConfigError, Problem};
 use super::memory_map::MemoryMap;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy, RUN_SHARES, WELL_AFTER_US};
-use super::{Configuration, GuestConfig, core_plan, shared, virtio};
+use super::{Configuration, CoreConfig, GuestConfig, core_plan, shared, virtio};
 use crate::periodic;
 use stasis_console::text::quoted;
 use stasis_devices::machine;
@@ -55,6 +56,32 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
         checked
             .and_then(|()| check_overcommit(guest, configuration))
             .map_err(|problem| wrong(index, problem))?;
+    }
+    Ok(())
+}
+
+/// Checks a plan that a core gets while guests run: those with these names, whose vCPUs are on these cores.
+///
+/// # Errors
+///
+/// As of a configuration with this plan and these guests, as far as it is about the plan.
+pub fn check_plan(plan: &CoreConfig, guests: Vec<(String, Vec<u32>)>) -> Result<(), ConfigError> {
+    let guests = guests
+        .into_iter()
+        .map(|(name, cores)| GuestConfig { cores, ..GuestConfig::new(&name, "", 0) });
+    let cores = Vec::from([plan.clone()]);
+    let configuration = Configuration { guests: guests.collect(), cores, ..Default::default() };
+    core_plan::check(0, plan, &configuration).map_err(|problem| ConfigError::Core {
+        index: 0,
+        core: plan.number.to_string(),
+        problem,
+    })?;
+    for (index, guest) in configuration.guests.iter().enumerate() {
+        check_windows(guest, &configuration).map_err(|problem| ConfigError::Guest {
+            index,
+            guest: quoted(&guest.name),
+            problem,
+        })?;
     }
     Ok(())
 }

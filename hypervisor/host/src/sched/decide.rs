@@ -91,7 +91,9 @@ impl Scheduler {
         }
         let mut until = NEVER;
         if let Some(frame) = &mut self.frame {
-            let stretch = frame.at(now);
+            let (groups, tasks) = (&mut self.groups, &self.tasks);
+            let is_late = |group: usize, ticks, count| groups[group].note_late(tasks, ticks, count);
+            let stretch = frame.at(now, is_late);
             (self.group, until) = (stretch.group.unwrap_or(SHARED), stretch.end);
         }
         let Candidates { best, several, wakes } = self.candidates();

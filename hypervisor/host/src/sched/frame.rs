@@ -40,6 +40,8 @@ pub(super) struct Frame {
     next: usize,
     /// What came before.
     stretch: Stretch,
+    /// Windows that have begun before this tick are not told of as late.
+    told_from: u64,
 }
 
 /// A part of the frame.
@@ -49,6 +51,8 @@ struct Section {
     group: Option<GroupId>,
     /// Where it ends.
     end: Offset,
+    /// Ticks by which its beginning may be late: a tenth of it.
+    tolerance: u64,
 }
 
 /// A time that belongs to a window as a whole, or to none.
@@ -79,29 +83,49 @@ impl Frame {
             let after_begin = |us| Offset::of(place(us) - begin);
             let (at, end) = (after_begin(at_us), after_begin(at_us.saturating_add(window_us)));
             if sections.last().is_some_and(|last| last.end < at) {
-                sections.push(Section { group: None, end: at });
+                sections.push(Section { group: None, end: at, tolerance: u64::MAX });
             }
-            sections.push(Section { group: Some(group), end });
+            let tolerance = place(window_us) / PARTS / 10;
+            sections.push(Section { group: Some(group), end, tolerance });
         }
         let length = Offset::of(length);
         if sections.last().is_none_or(|last| last.end < length) {
-            sections.push(Section { group: None, end: length });
+            sections.push(Section { group: None, end: length, tolerance: u64::MAX });
         }
         let first = first.unwrap_or(0);
         let begin = epoch + first / PARTS;
         let stretch = Stretch { group: None, end: begin };
-        Self { length, sections, begin, rest: first % PARTS, next: 0, stretch }
+        let rest = first % PARTS;
+        Self { length, sections, begin, rest, next: 0, stretch, told_from: begin }
     }
 
-    /// Whose time it is at `now`, which is not before the last one, and until when.
+    /// Tells of no window as late that has begun before `now`: the frame was not the core's then.
+    pub(super) fn tell_from(&mut self, now: u64) {
+        self.told_from = now;
+    }
+
+    /// Whose time it is at `now`, which is not before the last one, and until when. Calls `is_late` for each window of which more than a tenth was over before anybody
+    /// has asked whose time it is, with its group and the ticks that were over; for several that have passed as a whole, once with their number.
     #[inline]
-    pub(super) fn at(&mut self, now: u64) -> Stretch {
+    pub(super) fn at(&mut self, now: u64, mut is_late: impl FnMut(GroupId, u64, u64)) -> Stretch {
         while now >= self.stretch.end {
             if self.next == self.sections.len() {
-                self.advance(now);
+                let begin = self.stretch.end;
+                let passed = self.advance(now);
+                if passed > 0 && begin >= self.told_from {
+                    let groups = self.sections.iter().filter_map(|section| section.group);
+                    groups.for_each(|group| is_late(group, now - begin, passed));
+                }
                 self.next = 0;
             }
-            let Section { group, end } = self.sections[self.next];
+            let Section { group, end, tolerance } = self.sections[self.next];
+            let begin = if self.next == 0 { self.begin } else { self.stretch.end };
+            if let Some(group) = group
+                && now - begin > tolerance
+                && begin >= self.told_from
+            {
+                is_late(group, now - begin, 1);
+            }
             self.stretch = Stretch { group, end: self.tick(end) };
             self.next += 1;
         }
@@ -114,22 +138,20 @@ impl Frame {
         self.begin + place.ticks + u64::from(place.parts + self.rest >= PARTS)
     }
 
-    /// Goes to the frame that `now` lies in, which is a later one.
+    /// Goes to the frame that `now` lies in, which is a later one. Returns the number of frames between the two.
     #[inline]
-    fn advance(&mut self, now: u64) {
+    fn advance(&mut self, now: u64) -> u64 {
         // Mostly it is the next one.
         let end = self.tick(self.length);
         let rest = self.length.parts + self.rest;
         self.rest = if rest >= PARTS { rest - PARTS } else { rest };
         self.begin = end;
-        if now >= self.tick(self.length) {
-            self.find(now);
-        }
+        if now >= self.tick(self.length) { self.find(now) } else { 0 }
     }
 
     /// Where a core was long idle, a division finds the frame.
     #[cold]
-    fn find(&mut self, now: u64) {
+    fn find(&mut self, now: u64) -> u64 {
         let parts = (u128::from(now - self.begin) + 1) * u128::from(PARTS);
         let length =
             u128::from(self.length.ticks) * u128::from(PARTS) + u128::from(self.length.parts);
@@ -137,6 +159,7 @@ impl Frame {
         let parts = frames * length + u128::from(self.rest);
         self.begin += (parts / u128::from(PARTS)) as u64;
         self.rest = (parts % u128::from(PARTS)) as u64;
+        frames as u64
     }
 }
 
@@ -160,11 +183,19 @@ mod tests {
         for number in (0..frames).step_by(999_983) {
             let begin = tick(number * 333 + 100, FREQUENCY);
             let end = tick(number * 333 + 200, FREQUENCY);
-            assert_eq!(frame.at(begin - 1), Stretch { group: None, end: begin }, "{number}");
-            assert_eq!(frame.at(begin), Stretch { group: Some(1), end }, "{number}");
-            assert_eq!(frame.at(end - 1), Stretch { group: Some(1), end }, "{number}");
+            assert_eq!(
+                frame.at(begin - 1, |_, _, _| ()),
+                Stretch { group: None, end: begin },
+                "{number}"
+            );
+            assert_eq!(frame.at(begin, |_, _, _| ()), Stretch { group: Some(1), end }, "{number}");
+            assert_eq!(
+                frame.at(end - 1, |_, _, _| ()),
+                Stretch { group: Some(1), end },
+                "{number}"
+            );
             let next = tick((number + 1) * 333 + 100, FREQUENCY);
-            assert_eq!(frame.at(end), Stretch { group: None, end: next }, "{number}");
+            assert_eq!(frame.at(end, |_, _, _| ()), Stretch { group: None, end: next }, "{number}");
         }
     }
 
@@ -182,7 +213,7 @@ mod tests {
             let mut now = 0;
             for step in steps {
                 now += step;
-                let stretch = frame.at(now);
+                let stretch = frame.at(now, |_, _, _| ());
                 // The number of the frame that has begun last.
                 let number = ((u128::from(now) + 1) * u128::from(PARTS) - 1)
                     / (u128::from(length) * u128::from(frequency));

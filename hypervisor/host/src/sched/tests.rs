@@ -410,3 +410,61 @@ proptest! {
         prop_assert_eq!(core.ran(0), core.now / 10_000 * length);
     }
 }
+
+/// Returns the ticks that a task has had from `begin` on.
+fn had_since(core: &Core, task: TaskId, begin: u64) -> u64 {
+    let of = core.history.iter().filter(|(who, from, _)| *who == Some(task) && *from >= begin);
+    of.map(|(_, from, to)| to - from).sum()
+}
+
+#[test]
+fn shares_are_as_the_weights_as_soon_as_they_are_changed() {
+    let mut core = Core::new().task("a", 100, Habit::Runs).task("b", 100, Habit::Runs);
+    core.run_until(SECOND);
+    core.scheduler.set_weight(0, 300, core.now);
+    assert_eq!((core.scheduler.weight(0), core.scheduler.weight(1)), (300, 100));
+    core.run_until(2 * SECOND);
+    let [a, b] = [0, 1].map(|task| had_since(&core, task, SECOND));
+    assert!(
+        a.abs_diff(SECOND * 3 / 4) <= 2 * SLICE && b.abs_diff(SECOND / 4) <= 2 * SLICE,
+        "{a} {b}"
+    );
+}
+
+/// Returns a plan with a window of 2 ms of 10 for the guest `a`.
+fn window_of_a() -> crate::config::CoreConfig {
+    let window = crate::config::WindowConfig { guest: "a".into(), at_us: 1000, length_us: 2000 };
+    crate::config::CoreConfig { number: 0, frame_us: 10_000, windows: Vec::from([window]) }
+}
+
+#[test]
+fn a_window_begins_and_ends_to_be_while_the_tasks_run() {
+    let mut core = Core::new().task("a", 100, Habit::Runs).task("b", 900, Habit::Runs);
+    core.run_until(SECOND);
+    core.scheduler.divide_anew(Some(&window_of_a()), FREQUENCY, core.now);
+    core.run_until(2 * SECOND);
+    assert_eq!(had_since(&core, 0, SECOND), SECOND / 5, "all of each window, and nothing else");
+    core.scheduler.divide_anew(None, FREQUENCY, core.now);
+    core.run_until(3 * SECOND);
+    let a = had_since(&core, 0, 2 * SECOND);
+    assert!(a.abs_diff(SECOND / 10) <= 2 * SLICE, "by weights again: {a}");
+}
+
+#[test]
+fn a_window_that_begins_late_is_counted_if_its_guest_wants_it() {
+    let mut core = Core::new().task("a", 100, Habit::Runs).task("b", 100, Habit::Runs);
+    core.scheduler.divide_anew(Some(&window_of_a()), FREQUENCY, 0);
+    let missed = |core: &Core| (core.scheduler.missed()[0].count, core.scheduler.missed()[0].late);
+    core.run_until(SECOND);
+    assert_eq!(missed(&core), (0, 0));
+    // A tenth of it is 200 ticks: EL2 is busy until that, then longer, then for more than a frame.
+    for (now, expected) in [(1200, (0, 0)), (11_201, (1, 201)), (32_000, (3, 1000))] {
+        core.scheduler.decide(SECOND + now);
+        assert_eq!(missed(&core), expected, "{now}");
+    }
+    // In no window, `a` sleeps: it misses nothing.
+    core.scheduler.decide(SECOND + 41_000);
+    assert!(core.scheduler.sleep(0, NEVER, SECOND + 41_100));
+    core.scheduler.decide(SECOND + 52_000);
+    assert_eq!(missed(&core), (3, 1000));
+}
