@@ -54,11 +54,6 @@ pub fn guest(name: &str) -> Option<&'static GuestConfig> {
     guests().iter().find(|config| config.name == name)
 }
 
-/// Returns whether a guest of this name has a window on a core, as the boot archive says.
-pub fn has_window(name: &str) -> bool {
-    BOOT.get().is_some_and(|boot| boot.configuration.has_window(name))
-}
-
 /// Returns the regions that the guests of the boot archive share.
 pub fn shared() -> &'static [SharedRegion] {
     BOOT.get().map_or(&[], |boot| &boot.configuration.shared)

@@ -45,11 +45,12 @@ pub fn delete(work: &mut Work, which: &str, out: &mut Answer) -> Result<(), Cata
 
 /// Returns the numbers of the checkpoints of a guest, the newest first.
 pub fn of_guest(work: &mut Work, name: &str) -> Result<Vec<u64>, NoStore> {
-    work.with_store(|store| {
-        Ok(stored::of_guest(store, name, |store, number| {
-            stasis_state::read_name(&mut open(store, number).ok()?, routines()).ok()
-        }))
-    })
+    work.with_store(|store| Ok(stored::of_guest(store, name, guest_of)))
+}
+
+/// Returns the name of the guest whose state a checkpoint is; `None` if that can't be read.
+fn guest_of(store: &mut Store<Disk>, number: u64) -> Option<String> {
+    stasis_state::read_name(&mut open(store, number).ok()?, routines()).ok()
 }
 
 /// Returns the highest number of a checkpoint; 0 if there is none.
@@ -70,13 +71,17 @@ pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), Catalog
     work.with_store(|store| {
         let frees = store.freed_by_each();
         let usage = store.usage();
+        let numbers: Vec<u64> = store.list().iter().map(|one| one.number).collect();
+        let guests: Vec<Option<String>> =
+            numbers.into_iter().map(|number| guest_of(store, number)).collect();
         let rows: Vec<StoreRow> = store
             .list()
             .iter()
-            .zip(frees)
-            .map(|(checkpoint, frees)| StoreRow {
+            .zip(frees.into_iter().zip(&guests))
+            .map(|(checkpoint, (frees, guest))| StoreRow {
                 number: checkpoint.number,
                 name: &checkpoint.name,
+                guest: guest.as_deref(),
                 size: checkpoint.length,
                 frees,
                 parent: store.parent_of(checkpoint),

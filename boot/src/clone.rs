@@ -10,7 +10,7 @@ use crate::guests::{self, GuestError};
 use crate::loading::{self, Unfinished};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::work::Work;
-use crate::{archive, notes, registry, volumes};
+use crate::{archive, notes, plans, registry, volumes};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -144,7 +144,7 @@ fn check(domain: &Domain, name: &str) -> Result<(), CloneError> {
     if !domain.shared().is_empty() {
         return Err(CloneError::Shares(domain.name.clone()));
     }
-    match [&*domain.name, name].into_iter().find(|name| archive::has_window(name)) {
+    match [&*domain.name, name].into_iter().find(|name| plans::has_window(name)) {
         Some(guest) => Err(CloneError::Window(guest.into())),
         None => Ok(()),
     }

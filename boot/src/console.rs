@@ -2,6 +2,8 @@
 //! vCPUs, as [`stasis_run::turns`] says. What is said goes through [`terminal`].
 
 pub mod commands;
+mod lifecycle;
+mod sharing;
 pub mod top;
 
 use crate::answer::Answer;

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::registry::GUESTS;
 use crate::storage::NoStore;
 use crate::work::Work;
-use crate::{channel, disks, notes, smp, terminal};
+use crate::{channel, disks, notes, plans, smp, terminal};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ use stasis_guest::given::Given;
 use stasis_guest::image;
 use stasis_guest::shared::NotMade;
 use stasis_guest::{Guest, Vcpu};
-use stasis_host::config::{self, Configuration, GuestConfig, NoPlannedCore};
+use stasis_host::config::{self, Configuration, GuestConfig};
 use stasis_host::creation::{Blueprint, CreationError, Here, NotStartable, check_restart};
 use stasis_host::registry::Rejected;
 use stasis_host::run_state::{Misfit, RunState};
@@ -80,12 +80,7 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
         }
     };
     work.storage.verify_writes(boot.configuration.store.verify_writes);
-    for plan in &boot.configuration.cores {
-        match smp::is_present(plan.number as usize) {
-            true => roster::of(plan.number as usize).divide(plan),
-            false => log::error!("{}", NoPlannedCore(plan.number)),
-        }
-    }
+    plans::init(&boot.configuration.cores);
     shared::init(&boot.configuration.shared, &mut || work.task.yield_now());
     for guest in &boot.configuration.guests {
         if let Err(error) = create(boot, work, guest) {

@@ -33,6 +33,7 @@ mod memory;
 mod notes;
 mod output;
 mod panic;
+mod plans;
 mod registry;
 mod resume;
 mod smp;

@@ -76,6 +76,11 @@ pub fn write_log(
     CONSOLE.lock(task).write_log(domain.number, lines, out)
 }
 
+/// Writes the last `lines` lines of Stasis's own log.
+pub fn write_own_log(task: &Task, lines: usize, out: &mut impl fmt::Write) -> fmt::Result {
+    CONSOLE.lock(task).write_own_log(lines, out)
+}
+
 /// Shows what has waited for the end of an answer: lines, and output of the guest that was just attached. That takes up to 2.8 s at
 /// 115,200 bits/s, in which others need this core and the console, so the task yields between the pieces.
 pub fn show_rest(task: &mut Task) {

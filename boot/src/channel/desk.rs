@@ -55,7 +55,7 @@ impl Desk {
         let soon = || timer::counter() + timer::frequency() / 100;
         let is_soon = self.streams.iter().any(|stream| stream.is_soon);
         let tables = self.watches.iter().map(|watch| watch.due);
-        tables.chain(is_soon.then(soon)).min()
+        tables.chain(is_soon.then(soon)).chain(self.guests.next_due()).min()
     }
 
     /// Carries out what the rules make of a frame.

@@ -1,6 +1,6 @@
 //! Events: what has happened, as objects of JSON, for clients that want them.
 
-use crate::registry;
+use crate::{plans, registry};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -8,8 +8,10 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;
+use stasis_arch::timer;
 use stasis_console::table::json_text;
 use stasis_host::run_state::RunState;
+use stasis_host::sched::Missed;
 use stasis_run::roster;
 
 /// Events that wait to be sent, at most. Of more, the number is told.
@@ -72,6 +74,7 @@ pub(super) fn next() -> Option<String> {
 #[derive(Default)]
 pub(super) struct Watch {
     known: Option<Vec<(String, RunState)>>,
+    windows: WindowWatch,
 }
 
 impl Watch {
@@ -80,10 +83,17 @@ impl Watch {
         WANTED.store(is_wanted, Ordering::Relaxed);
         *EVENTS.lock() = Events { waiting: VecDeque::new(), lost: 0 };
         self.known = is_wanted.then(|| states(&[]));
+        self.windows = WindowWatch::new(is_wanted);
+    }
+
+    /// Returns the value of the counter at which the windows must be looked at next; `None` if nobody wants it, or there are none.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.windows.due.filter(|_| plans::has_any())
     }
 
     /// Adds an event for each guest that does something else than before, is new, or is gone.
     pub(super) fn look(&mut self) {
+        self.windows.look();
         let Some(known) = &mut self.known else { return };
         let now = states(known);
         if now == *known {
@@ -109,6 +119,47 @@ impl Watch {
             tell(name, "removed", Some(*was));
         }
         *known = now;
+    }
+}
+
+/// The windows that guests had missed when they were looked at last. Who decides whose turn it is counts them, and tells nobody, so they are looked at twice a second.
+#[derive(Default)]
+struct WindowWatch {
+    /// The counter at which they must be looked at next; `None` if nobody wants it.
+    due: Option<u64>,
+    known: Vec<(u32, Missed)>,
+}
+
+impl WindowWatch {
+    fn new(is_wanted: bool) -> Self {
+        match is_wanted {
+            true => Self { due: Some(timer::counter()), known: plans::missed() },
+            false => Self::default(),
+        }
+    }
+
+    /// Adds an event for each guest and core with windows that were missed since the last look.
+    fn look(&mut self) {
+        let now = timer::counter();
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.due = Some(now + timer::frequency() / 2);
+        let missed = plans::missed();
+        for (core, one) in &missed {
+            let is_it = |(of, other): &&(u32, Missed)| of == core && other.guest == one.guest;
+            let before = self.known.iter().find(is_it).map_or(0, |(_, other)| other.count);
+            // A core that was divided anew counts from 0.
+            let count = one.count.checked_sub(before).unwrap_or(one.count);
+            if count > 0 {
+                let (guest, late_us) = (json_text(&one.guest), plans::micros(one.late));
+                add(
+                    "window",
+                    &[("guest", &guest), ("core", core), ("missed", &count), ("late_us", &late_us)],
+                );
+            }
+        }
+        self.known = missed;
     }
 }
 

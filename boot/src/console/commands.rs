@@ -1,24 +1,20 @@
 //! Carries out the console's commands.
 
-use super::top;
+use super::{lifecycle, sharing, top};
 use crate::answer::{Answer, written};
 use crate::resume::{Disks, Way};
 use crate::work::Work;
 use crate::{
-    archive, catalog, checkpoint, clone, disks, firmware, guests, notes, registry, resume,
-    terminal, typed, volumes,
+    catalog, checkpoint, clone, disks, firmware, registry, resume, terminal, typed, volumes,
 };
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use stasis_arch::timer;
 use stasis_console::command::{self, Command, CommandError};
 use stasis_console::table::{self, CardRow, GuestRow};
 use stasis_devices::list::interrupt_name;
 use stasis_devices::pl011::Character;
-use stasis_host::run_state::{Misfit, RunState};
 use stasis_hw::gic::write_filled;
 use stasis_run::domain::{Card, Domain, Look};
 use stasis_run::turns::Task;
@@ -80,6 +76,7 @@ fn show(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), S
         Command::Log { guest, lines } => {
             find(guest).and_then(|domain| written(terminal::write_log(task, &domain, *lines, out)))
         }
+        Command::Dmesg { lines } => written(terminal::write_own_log(task, *lines, out)),
         Command::Gic(guest) => find(guest).and_then(|domain| {
             written(write!(out, "{}", domain.gic().table(write_filled, interrupt_name)))
         }),
@@ -90,13 +87,13 @@ fn show(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), S
 fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), String> {
     match command {
         Command::Top { seconds, times, json } => top::show(work, seconds, times, json, out),
-        Command::Pause(guest) => pause(&*find(guest)?),
-        Command::Unpause(guest) => unpause(&*find(guest)?),
-        Command::Shutdown(guest) => shutdown(&*find(guest)?),
-        Command::Stop(guest) => stop(work, &*find(guest)?),
-        Command::Start(guest) => start(work, guest),
-        Command::Restart(guest) => said(guests::restart(work, &*find(guest)?)),
-        Command::Remove(guest) => said(guests::remove(work.task, &find(guest)?)),
+        Command::Pause(guests) => lifecycle::pause(&guests),
+        Command::Unpause(guests) => lifecycle::unpause(&guests),
+        Command::Shutdown(guests) => lifecycle::shutdown(&guests),
+        Command::Stop(guests) => lifecycle::stop(work, &guests),
+        Command::Start(guests) => lifecycle::start(work, &guests),
+        Command::Restart(guests) => lifecycle::restart(work, &guests),
+        Command::Remove(guests) => lifecycle::remove(work, &guests),
         Command::Attach(guest) => {
             terminal::attach(work.task, &*find(guest)?);
             Ok(())
@@ -125,6 +122,10 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::CopyVolume { name, to } => said(volumes::copy(work, name, to)),
         Command::DeleteVolume(name) => said(volumes::delete(work, name)),
         Command::Network { json } => list_cards(json, out),
+        Command::Weights { json } => sharing::list_weights(json, out),
+        Command::SetWeight { guests, weight } => sharing::set_weight(&guests, weight),
+        Command::Windows { json } => sharing::list_windows(json, out),
+        Command::Divide { core, frame } => sharing::divide(core, frame),
         Command::SetLinks { guest, up } => {
             find(guest)?.set_links(up);
             Ok(())
@@ -140,14 +141,16 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             terminal::show_waiting();
             Err(firmware::system_off().to_string())
         }
-        Command::Help(_) | Command::Guests { .. } | Command::Log { .. } | Command::Gic(_) => {
-            Err("it was answered before".to_string())
-        }
+        Command::Help(_)
+        | Command::Guests { .. }
+        | Command::Log { .. }
+        | Command::Dmesg { .. }
+        | Command::Gic(_) => Err("it was answered before".to_string()),
     }
 }
 
 /// Turns an error into the text for the last line of an answer.
-fn said<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
+pub(super) fn said<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
 
@@ -159,7 +162,7 @@ pub fn find(word: &str) -> Result<Arc<Domain>, String> {
 }
 
 /// Returns the guests that a command names; all guests if it names none.
-fn find_all(words: &[&str]) -> Result<Vec<Arc<Domain>>, String> {
+pub(super) fn find_all(words: &[&str]) -> Result<Vec<Arc<Domain>>, String> {
     let domains = registry::all();
     let places = said(command::find_guests(&rows(&domains), words))?;
     Ok(places.into_iter().map(|place| domains[place].clone()).collect())
@@ -185,6 +188,11 @@ fn row<'a>(domain: &'a Domain, look: Option<Look>, cores: &'a [u32]) -> GuestRow
     }
 }
 
+/// Returns the numbers of the cores of a guest's vCPUs, in their order.
+pub(super) fn cores_of(domain: &Domain) -> Vec<u32> {
+    domain.cores().map(|core| core as u32).collect()
+}
+
 fn list_cards(json: bool, out: &mut Answer) -> Result<(), String> {
     let domains = registry::all();
     let cards: Vec<(&str, Card)> = domains
@@ -208,62 +216,11 @@ fn list_cards(json: bool, out: &mut Answer) -> Result<(), String> {
 
 fn list_guests(json: bool, out: &mut Answer) -> Result<(), String> {
     let domains = registry::all();
-    let cores: Vec<Vec<u32>> =
-        domains.iter().map(|domain| domain.cores().map(|core| core as u32).collect()).collect();
+    let cores: Vec<Vec<u32>> = domains.iter().map(|domain| cores_of(domain)).collect();
     let rows: Vec<GuestRow> = domains
         .iter()
         .zip(&cores)
         .map(|(domain, cores)| row(domain, Some(domain.look()), cores))
         .collect();
     written(table::guests(&rows).write(out, json))
-}
-
-fn pause(domain: &Domain) -> Result<(), String> {
-    changed(domain, RunState::paused).map(|()| notes::rests(domain))
-}
-
-fn unpause(domain: &Domain) -> Result<(), String> {
-    changed(domain, RunState::unpaused).map(|()| notes::runs(domain))
-}
-
-fn shutdown(domain: &Domain) -> Result<(), String> {
-    let mut parked = domain.park();
-    let hears = parked.guest.hears_power_key();
-    said(parked.state.check_shutdown(&domain.name, hears))?;
-    parked.guest.press_power_key(timer::counter());
-    Ok(())
-}
-
-fn stop(work: &mut Work, domain: &Domain) -> Result<(), String> {
-    changed(domain, RunState::stopped).map(|()| notes::rests(domain))?;
-    // Nobody would do it for the guest any more.
-    said(disks::flush(work)).map_err(|why| format!("guest \"{}\" is off, but {why}", domain.name))
-}
-
-/// Gives a guest the state that a command makes of its present one.
-///
-/// # Errors
-///
-/// Why the command does not fit the guest's present state.
-fn changed(
-    domain: &Domain,
-    command: fn(RunState, &str) -> Result<RunState, Misfit>,
-) -> Result<(), String> {
-    let mut parked = domain.park();
-    let state = command(parked.state, &domain.name).map_err(|misfit| misfit.to_string())?;
-    parked.set_state(state);
-    Ok(())
-}
-
-/// Starts a guest that is off, or one that the configuration has and the machine does not.
-fn start(work: &mut Work, word: &str) -> Result<(), String> {
-    let domain = match find(word) {
-        Ok(domain) => domain,
-        Err(_) if archive::guest(word).is_some() => {
-            return said(guests::start(work, word));
-        }
-        Err(error) => return Err(error),
-    };
-    said(domain.look().state.check_start(&domain.name))?;
-    said(guests::restart(work, &domain))
 }

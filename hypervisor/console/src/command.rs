@@ -8,11 +8,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use self::complete::{Completion, Names, complete};
+pub use self::complete::{Completion, Names, complete, words_for};
 use self::spec::{Arguments, Spec, TABLE};
 use crate::suggest::suggest;
 use crate::table::GuestRow;
-use crate::text::quoted;
+use crate::text::{parse_time, quoted};
 
 /// The word for all guests, for a command that takes several.
 pub const ALL: &str = "all";
@@ -47,20 +47,20 @@ pub enum Command<'a> {
         /// Whether the tables are written as JSON.
         json: bool,
     },
-    /// Stops a guest's time and its vCPUs.
-    Pause(&'a str),
-    /// Lets a paused guest go on.
-    Unpause(&'a str),
-    /// Presses a guest's power key.
-    Shutdown(&'a str),
-    /// Switches a guest off.
-    Stop(&'a str),
-    /// Starts a guest that is off, or that the configuration has and the machine does not.
-    Start(&'a str),
-    /// Starts a guest anew, whatever it is doing.
-    Restart(&'a str),
-    /// Removes a guest that does not run from the machine.
-    Remove(&'a str),
+    /// Stops the time and the vCPUs of guests. Of this command and all others with a list of guests: an empty list means all for which it fits.
+    Pause(Vec<&'a str>),
+    /// Lets paused guests go on.
+    Unpause(Vec<&'a str>),
+    /// Presses the power keys of guests.
+    Shutdown(Vec<&'a str>),
+    /// Switches guests off.
+    Stop(Vec<&'a str>),
+    /// Starts guests that are off, or that the configuration has and the machine does not.
+    Start(Vec<&'a str>),
+    /// Starts guests anew, whatever they are doing.
+    Restart(Vec<&'a str>),
+    /// Removes guests that do not run from the machine.
+    Remove(Vec<&'a str>),
     /// Stores guests as they are at one instant.
     Checkpoint {
         /// The guests; all of them if the list is empty.
@@ -81,6 +81,30 @@ pub enum Command<'a> {
         /// Whether the guest's disks stay as they are.
         keep_disks: bool,
     },
+    /// Lists the weights of guests.
+    Weights {
+        /// Whether the list is written as JSON.
+        json: bool,
+    },
+    /// Gives guests another weight.
+    SetWeight {
+        /// The guests; all of them if the list is empty.
+        guests: Vec<&'a str>,
+        /// Their weight from now on.
+        weight: u16,
+    },
+    /// Lists the windows of guests on the cores.
+    Windows {
+        /// Whether the list is written as JSON.
+        json: bool,
+    },
+    /// Divides a core's time anew.
+    Divide {
+        /// Number of the core.
+        core: u32,
+        /// Microseconds of the frame, and the windows in it; `None`: the core's time is divided by weights alone.
+        frame: Option<(u64, Vec<Window<'a>>)>,
+    },
     /// Makes a second guest of one that is in memory, as it is at an instant.
     Clone {
         /// The guest.
@@ -98,6 +122,11 @@ pub enum Command<'a> {
     Log {
         /// The guest.
         guest: &'a str,
+        /// Number of lines that are shown.
+        lines: usize,
+    },
+    /// Shows the last lines of Stasis's own log.
+    Dmesg {
         /// Number of lines that are shown.
         lines: usize,
     },
@@ -151,11 +180,33 @@ pub enum Command<'a> {
     Quit,
 }
 
+/// A window of a guest in a core's frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window<'a> {
+    /// The guest's name.
+    pub guest: &'a str,
+    /// Microseconds from the frame's beginning to the window's.
+    pub at_us: u64,
+    /// Microseconds that it lasts.
+    pub length_us: u64,
+}
+
+impl<'a> Window<'a> {
+    /// Returns the window of `guest:at:length`, in which a guest's name may have colons, too.
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.rsplitn(3, ':');
+        let (length, at, guest) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { guest, at_us: parse_time(at)?, length_us: parse_time(length)? })
+    }
+}
+
 impl Command<'_> {
     /// Returns whether each line of the answer is an object of JSON.
     pub fn answers_in_json(&self) -> bool {
         let (Self::Guests { json }
         | Self::Top { json, .. }
+        | Self::Weights { json }
+        | Self::Windows { json }
         | Self::Store { json }
         | Self::Volumes { json }) = self
         else {
@@ -226,6 +277,22 @@ pub enum CommandError {
     /// An argument is no size.
     #[error("{} is no size such as \"1G\" or \"512M\"; usage: {usage}", quoted(.word))]
     NotASize {
+        /// The word that was typed.
+        word: String,
+        /// The usage of the command.
+        usage: Usage,
+    },
+    /// An argument is no time.
+    #[error("{} is no time such as \"10ms\" or \"500us\"; usage: {usage}", quoted(.word))]
+    NotATime {
+        /// The word that was typed.
+        word: String,
+        /// The usage of the command.
+        usage: Usage,
+    },
+    /// An argument is no window.
+    #[error("{} is no window such as \"linux:0ms:2ms\": its guest, where it begins in the frame, how long it is; usage: {usage}", quoted(.word))]
+    NotAWindow {
         /// The word that was typed.
         word: String,
         /// The usage of the command.
@@ -304,8 +371,9 @@ pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
 const QUESTION_MARK: &str = "?";
 
 /// Words of other programs, and the commands that do the same here. They are only suggested, not carried out: `quit` switches the machine off.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 9] = [
     ("exit", "quit"),
+    ("destroy", "stop"),
     ("poweroff", "quit"),
     ("system_powerdown", "shutdown"),
     ("list", "guests"),

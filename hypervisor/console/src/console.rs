@@ -19,6 +19,7 @@ use crate::line::Editor;
 use crate::mux::Mux;
 pub use crate::mux::PIECE;
 pub use crate::ring::CAPACITY;
+use crate::ring::Ring;
 use crate::terminal::{Echo, Terminal, say};
 use crate::text::Harmless;
 use stasis_devices::pl011::Character;
@@ -72,6 +73,8 @@ pub struct Console {
     mux: Mux,
     screen: Screen,
     backlog: Backlog,
+    /// The last lines of the log, whether they were shown or not.
+    log: Ring,
     /// The number and the name of a guest, if the last byte has detached from it.
     left: Option<(usize, String)>,
 }
@@ -90,6 +93,7 @@ impl Console {
             mux: Mux::new(),
             screen: Screen::Log,
             backlog: Backlog::default(),
+            log: Ring::default(),
             left: None,
         }
     }
@@ -237,6 +241,12 @@ impl Console {
         lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }
 
+    /// Writes to `out` the last lines of Stasis's own log, whether they were shown or not, each behind a bar.
+    pub fn write_own_log(&self, lines: usize, out: &mut dyn Write) -> fmt::Result {
+        let lines = self.log.last_lines(lines);
+        lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
+    }
+
     /// Returns what a guest has sent from `position` on, at most `most` bytes of it, and moves `position` behind it. Positions count all bytes that the guest has ever sent; those
     /// that are not kept any more are passed over. What the terminal shows does not change.
     pub fn read_output(&self, guest: usize, position: &mut u64, most: usize) -> Vec<u8> {
@@ -278,6 +288,8 @@ impl Console {
     /// the prompt with what was typed, or the line that the attached guest has begun.
     pub fn log(&mut self, line: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
         let line = Harmless(line);
+        // Writing to the ring does not fail.
+        let _ = writeln!(self.log, "{line}");
         match self.screen {
             Screen::Log => say(terminal, format_args!("{line}\n")),
             Screen::Command | Screen::Waiting => self.backlog.push(format_args!("{line}")),

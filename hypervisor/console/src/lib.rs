@@ -13,6 +13,7 @@ mod console;
 pub mod line;
 pub mod mux;
 mod ring;
+pub mod several;
 mod suggest;
 pub mod table;
 mod terminal;

@@ -1,8 +1,9 @@
-//! [`Ring`]: the last bytes that a guest has sent, and which of them were not shown yet.
+//! [`Ring`]: the last bytes that a guest has sent, and which of them were not shown yet; or the last bytes of Stasis's own log.
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::terminal::Terminal;
 use crate::text::Harmless;
@@ -110,6 +111,14 @@ impl Ring {
         let lines: Vec<&str> = text.lines().collect();
         let last = &lines[lines.len().saturating_sub(count)..];
         last.iter().map(|line| shown(line)).collect()
+    }
+}
+
+/// Keeps text, as bytes that were shown when they came.
+impl fmt::Write for Ring {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.keep(text.as_bytes());
+        Ok(())
     }
 }
 

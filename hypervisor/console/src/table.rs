@@ -43,6 +43,8 @@ pub struct StoreRow<'a> {
     pub number: u64,
     /// The checkpoint's name.
     pub name: &'a str,
+    /// The guest whose state it is; `None` if the checkpoint can't be read.
+    pub guest: Option<&'a str>,
     /// Bytes of the checkpoint's file.
     pub size: u64,
     /// Bytes of the disk that would be free without it.
@@ -91,6 +93,7 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
     const COLUMNS: &[Column] = &[
         Column::number("number"),
         Column::text("name"),
+        Column::text("guest"),
         Column::number("size"),
         Column::number("frees"),
         Column::number("pages"),
@@ -102,6 +105,7 @@ pub fn store(checkpoints: &[StoreRow<'_>]) -> Table {
         vec![
             Cell::Number(checkpoint.number),
             Cell::text(checkpoint.name),
+            checkpoint.guest.map_or(Cell::Unknown, Cell::text),
             Cell::Size(checkpoint.size),
             Cell::Size(checkpoint.frees),
             checkpoint.pages.map_or(Cell::Unknown, Cell::Number),
@@ -195,6 +199,71 @@ pub fn cards(cards: &[CardRow<'_>]) -> Table {
         ]
     });
     Table { columns: COLUMNS, rows: rows.collect(), nothing: "no network cards" }
+}
+
+/// A row of the list of weights.
+#[derive(Clone, Debug)]
+pub struct WeightRow<'a> {
+    /// The guest.
+    pub guest: &'a str,
+    /// The weight of its vCPUs.
+    pub weight: u64,
+    /// The numbers of the physical cores of its vCPUs.
+    pub cores: &'a [u32],
+}
+
+/// Returns the list of weights as a table.
+pub fn weights(weights: &[WeightRow<'_>]) -> Table {
+    const COLUMNS: &[Column] =
+        &[Column::text("guest"), Column::number("weight"), Column::text("core").key("cores")];
+    let rows = weights.iter().map(|row| {
+        vec![Cell::text(row.guest), Cell::Number(row.weight), Cell::List(row.cores.to_vec())]
+    });
+    Table { columns: COLUMNS, rows: rows.collect(), nothing: "no guests" }
+}
+
+/// A row of the list of windows.
+#[derive(Clone, Debug)]
+pub struct WindowRow<'a> {
+    /// Number of the physical core.
+    pub core: u32,
+    /// Microseconds of the core's frame.
+    pub frame_us: u64,
+    /// The guest.
+    pub guest: &'a str,
+    /// Microseconds from the frame's beginning to the window's.
+    pub at_us: u64,
+    /// Microseconds that it lasts.
+    pub length_us: u64,
+    /// Number of windows that the guest has missed on the core.
+    pub missed: u64,
+    /// Microseconds by which the last of them was late; `None` if there was none.
+    pub late_us: Option<u64>,
+}
+
+/// Returns the list of windows as a table.
+pub fn windows(windows: &[WindowRow<'_>]) -> Table {
+    const COLUMNS: &[Column] = &[
+        Column::number("core"),
+        Column::number("frame us").key("frame_us"),
+        Column::text("guest"),
+        Column::number("at us").key("at_us"),
+        Column::number("length us").key("length_us"),
+        Column::number("missed"),
+        Column::number("late us").key("late_us"),
+    ];
+    let rows = windows.iter().map(|row| {
+        vec![
+            Cell::Number(row.core.into()),
+            Cell::Number(row.frame_us),
+            Cell::text(row.guest),
+            Cell::Number(row.at_us),
+            Cell::Number(row.length_us),
+            Cell::Number(row.missed),
+            row.late_us.map_or(Cell::Unknown, Cell::Number),
+        ]
+    });
+    Table { columns: COLUMNS, rows: rows.collect(), nothing: "no windows" }
 }
 
 /// The title of a column, its name in JSON, and how its cells are aligned.

@@ -2,7 +2,7 @@
 //!
 //! [`Harmless`] and [`is_harmless`] keep out of all lines what would control a terminal. [`quoted`] puts a word into quotes and cuts it short.
 //! [`Size`] is how the machine and the host's tool write a number of bytes,
-//! and [`parse_size`] how they read one.
+//! and [`parse_size`] how they read one; [`parse_time`] reads a time.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
@@ -97,6 +97,19 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// Returns the microseconds of a time as people write it: `10ms`, `500us`, `1s`.
+pub fn parse_time(text: &str) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let us = match unit {
+        "us" => 1,
+        "ms" => 1000,
+        "s" => 1_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(us)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +154,15 @@ mod tests {
         assert_eq!(parse_size("12 parsecs"), None);
         assert_eq!(parse_size("M"), None);
         assert_eq!(parse_size("99999999999999G"), None);
+    }
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        assert_eq!(parse_time("10ms"), Some(10_000));
+        assert_eq!(parse_time("0us"), Some(0));
+        assert_eq!(parse_time("2s"), Some(2_000_000));
+        for wrong in ["10", "ms", "", "-1ms", "1.5ms", "99999999999999999s", "1 ms"] {
+            assert_eq!(parse_time(wrong), None, "{wrong}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Completes the beginning of a command line, for the Tab key.
 
 use alloc::collections::BinaryHeap;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -29,10 +30,26 @@ pub struct Completion {
     pub choices: Vec<String>,
 }
 
+/// Returns `line`, which is the beginning of a command line, in two parts: the last word, and what stands before it.
+fn parted(line: &str) -> (&str, &str) {
+    line.split_at(line.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1))
+}
+
+/// Returns the words that the last word of `line` could become, as a shell wants them: of a list of guests with those that stand in it already.
+pub fn words_for(line: &str, names: &Names) -> Vec<String> {
+    let (before, word) = parted(line);
+    let (candidates, typed) = candidates(before, word, names);
+    let first = &word[..word.len() - typed.len()];
+    let fitting = candidates.iter().filter(|candidate| candidate.starts_with(typed));
+    let mut words: Vec<String> = fitting.map(|candidate| format!("{first}{candidate}")).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
 /// Returns the completion of the last word of `line`, which is the beginning of a command line.
 pub fn complete(line: &str, names: &Names) -> Completion {
-    let begin = line.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1);
-    let (before, word) = line.split_at(begin);
+    let (before, word) = parted(line);
     let (candidates, typed) = candidates(before, word, names);
     let fitting = candidates
         .iter()
@@ -83,11 +100,11 @@ fn candidates<'w>(before: &str, word: &'w str, names: &Names) -> (Vec<String>, &
     };
     let candidates = match parameter.kind {
         Kind::Guest => names.guests.clone(),
-        Kind::Startable => names.guests.iter().chain(&names.configured).cloned().collect(),
-        Kind::Guests => match word.rfind(SEPARATOR) {
-            Some(at) => return (names.guests.clone(), &word[at + 1..]),
-            None => names.guests.iter().cloned().chain([ALL.to_string()]).collect(),
-        },
+        Kind::Startables => {
+            let startable = names.guests.iter().chain(&names.configured).cloned();
+            return several(startable.collect(), word);
+        }
+        Kind::Guests => return several(names.guests.clone(), word),
         Kind::Checkpoint => checkpoints(word, &names.checkpoints),
         Kind::Topic => words(),
         Kind::Volume => names.volumes.clone(),
@@ -96,6 +113,17 @@ fn candidates<'w>(before: &str, word: &'w str, names: &Names) -> (Vec<String>, &
         Kind::Free => Vec::new(),
     };
     (candidates, word)
+}
+
+/// Returns what could stand behind the last separator of a list of guests, or `all` in its place, and the part of the list that counts as typed.
+fn several(mut guests: Vec<String>, list: &str) -> (Vec<String>, &str) {
+    match list.rfind(SEPARATOR) {
+        Some(at) => (guests, &list[at + 1..]),
+        None => {
+            guests.push(ALL.to_string());
+            (guests, list)
+        }
+    }
 }
 
 fn words() -> Vec<String> {

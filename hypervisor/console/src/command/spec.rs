@@ -3,10 +3,12 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use crate::text::parse_size;
+use crate::text::{parse_size, parse_time};
 use crate::type_ahead::CANCEL;
 
-use super::{ALL, ANY_SPEED, Command, CommandError, JSON, KEEP_DISKS, SEPARATOR, Usage, WHOLE};
+use super::{
+    ALL, ANY_SPEED, Command, CommandError, JSON, KEEP_DISKS, SEPARATOR, Usage, WHOLE, Window,
+};
 
 /// Number of lines that `log` shows if the line does not say how many.
 const LOG_LINES: u64 = 24;
@@ -43,8 +45,8 @@ pub(super) struct Parameter {
 pub(super) enum Kind {
     /// A guest.
     Guest,
-    /// A guest that the machine or the configuration has.
-    Startable,
+    /// Several guests that the machine or the configuration has, or all of them.
+    Startables,
     /// Several guests, or all of them.
     Guests,
     /// A checkpoint, or a set of checkpoints.
@@ -70,6 +72,7 @@ const fn optional(shown: &'static str, kind: Kind) -> Parameter {
 }
 
 const GUEST: Parameter = required("<guest>", Kind::Guest);
+const GUESTS: Parameter = required("<guests>", Kind::Guests);
 const CHECKPOINT: Parameter = required("<number|name|set/>", Kind::Checkpoint);
 
 /// The words that were typed behind a command.
@@ -189,6 +192,48 @@ fn store<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
     }
 }
 
+/// The greatest weight of a guest.
+const MAX_WEIGHT: u64 = 10_000;
+
+fn weight<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
+    if arguments.optional(0).is_none() {
+        return Ok(Command::Weights { json: arguments.has(JSON) });
+    }
+    arguments.needed(1, "weight")?;
+    let weight = arguments.number(1, MAX_WEIGHT)?.unwrap_or(1) as u16;
+    Ok(Command::SetWeight { guests: arguments.guests(0)?, weight })
+}
+
+/// The word for a core that has no frame.
+const NO_FRAME: &str = "none";
+
+fn windows<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
+    let Some(core) = arguments.optional(0) else {
+        return Ok(Command::Windows { json: arguments.has(JSON) });
+    };
+    let usage = arguments.usage;
+    let not_a_number = |word: &str| CommandError::NotANumber {
+        word: word.to_string(),
+        most: u32::MAX.into(),
+        usage,
+    };
+    let core = core.parse().map_err(|_| not_a_number(core))?;
+    let frame = arguments.needed(1, "frame")?;
+    if frame == NO_FRAME {
+        arguments.no_more(2)?;
+        return Ok(Command::Divide { core, frame: None });
+    }
+    let frame_us = parse_time(frame)
+        .ok_or_else(|| CommandError::NotATime { word: frame.to_string(), usage })?;
+    let list = arguments.needed(2, "guest:at:length")?.split(SEPARATOR);
+    let window = |word: &'a str| {
+        Window::parse(word)
+            .ok_or_else(|| CommandError::NotAWindow { word: word.to_string(), usage })
+    };
+    let windows = list.map(window).collect::<Result<_, _>>()?;
+    Ok(Command::Divide { core, frame: Some((frame_us, windows)) })
+}
+
 /// What `volume` does.
 const VOLUME_WORDS: &[&str] = &["list", "create", "copy", "delete"];
 
@@ -219,7 +264,7 @@ fn network<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
     }
 }
 
-pub(super) static TABLE: [Spec; 23] = [
+pub(super) static TABLE: [Spec; 26] = [
     Spec {
         word: "help",
         parameters: &[optional("[command]", Kind::Topic)],
@@ -262,69 +307,71 @@ pub(super) static TABLE: [Spec; 23] = [
     },
     Spec {
         word: "pause",
-        parameters: &[GUEST],
+        parameters: &[GUESTS],
         options: &[],
-        summary: "stop a guest's time",
-        details: &["Its virtual time stands still until it is unpaused."],
-        build: |arguments| Ok(Command::Pause(arguments.required(0))),
+        summary: "stop guests' time",
+        details: &[
+            "Of each, virtual time stands still until it is unpaused. Several are \"a,b,c\"; \"all\" are all that run.",
+        ],
+        build: |arguments| Ok(Command::Pause(arguments.guests(0)?)),
     },
     Spec {
         word: "unpause",
-        parameters: &[GUEST],
+        parameters: &[GUESTS],
         options: &[],
-        summary: "let a paused guest go on",
+        summary: "let paused guests go on",
         details: &["It does not see that it was paused, but by a clock on the wall."],
-        build: |arguments| Ok(Command::Unpause(arguments.required(0))),
+        build: |arguments| Ok(Command::Unpause(arguments.guests(0)?)),
     },
     Spec {
         word: "shutdown",
-        parameters: &[GUEST],
+        parameters: &[GUESTS],
         options: &[],
-        summary: "press a guest's power key",
+        summary: "press guests' power keys",
         details: &[
             "It is asked to switch itself off, as by QEMU's system_powerdown: a Linux with gpio-keys and a program that",
             "listens for the key, such as systemd, shuts down. Whether it does is up to it; stop does not ask.",
         ],
-        build: |arguments| Ok(Command::Shutdown(arguments.required(0))),
+        build: |arguments| Ok(Command::Shutdown(arguments.guests(0)?)),
     },
     Spec {
         word: "stop",
-        parameters: &[GUEST],
+        parameters: &[GUESTS],
         options: &[],
-        summary: "switch a guest off",
+        summary: "switch guests off",
         details: &["It is not asked: what it has not written is lost, as when the power fails."],
-        build: |arguments| Ok(Command::Stop(arguments.required(0))),
+        build: |arguments| Ok(Command::Stop(arguments.guests(0)?)),
     },
     Spec {
         word: "start",
-        parameters: &[required("<guest>", Kind::Startable)],
+        parameters: &[required("<guests>", Kind::Startables)],
         options: &[],
-        summary: "start a guest that is off, as it is configured",
+        summary: "start guests that are off, as they are configured",
         details: &["Also one that the configuration has and the machine does not."],
-        build: |arguments| Ok(Command::Start(arguments.required(0))),
+        build: |arguments| Ok(Command::Start(arguments.guests(0)?)),
     },
     Spec {
         word: "restart",
-        parameters: &[GUEST],
+        parameters: &[GUESTS],
         options: &[],
-        summary: "start a guest again, as it is configured",
+        summary: "start guests again, as they are configured",
         details: &["Whatever it is doing: as if its machine were reset."],
-        build: |arguments| Ok(Command::Restart(arguments.required(0))),
+        build: |arguments| Ok(Command::Restart(arguments.guests(0)?)),
     },
     Spec {
         word: "remove",
-        parameters: &[GUEST],
+        parameters: &[GUESTS],
         options: &[],
-        summary: "remove a guest that does not run",
+        summary: "remove guests that do not run",
         details: &[
             "One that is paused, off, crashed or lost. Its memory and its name are free for others. What is stored of it",
             "stays, and can be resumed; one that the configuration has can be started anew.",
         ],
-        build: |arguments| Ok(Command::Remove(arguments.required(0))),
+        build: |arguments| Ok(Command::Remove(arguments.guests(0)?)),
     },
     Spec {
         word: "checkpoint",
-        parameters: &[required("<guests>", Kind::Guests), optional("[name]", Kind::Free)],
+        parameters: &[GUESTS, optional("[name]", Kind::Free)],
         options: &[],
         summary: "store guests' state and memory",
         details: &[
@@ -439,6 +486,36 @@ pub(super) static TABLE: [Spec; 23] = [
         build: network,
     },
     Spec {
+        word: "weight",
+        parameters: &[optional("[guests]", Kind::Guests), optional("[weight]", Kind::Free)],
+        options: &[JSON],
+        summary: "list guests' weights, or change them",
+        details: &[
+            "Of two guests' vCPUs on a core that never wait, one with 300 gets three times the time of one with 100.",
+            "\"weight GUESTS 300\" counts from now on, until the guests are removed, or the machine is switched off.",
+            "With --json, each guest is one line with an object.",
+        ],
+        build: weight,
+    },
+    Spec {
+        word: "windows",
+        parameters: &[
+            optional("[core]", Kind::Free),
+            optional("[frame|none]", Kind::Free),
+            optional("[guest:at:length,...]", Kind::Free),
+        ],
+        options: &[JSON],
+        summary: "list guests' windows, or divide a core anew",
+        details: &[
+            "\"windows 1 10ms control:0ms:2ms,other:5ms:500us\" divides core 1 anew, as a configuration does, while all run:",
+            "a window is its guest's alone, and a guest with a window runs in no other time. \"windows 1 none\" has weights",
+            "alone count. \"missed\" are windows of which more than a tenth was over before the guest could run that wanted",
+            "to, since the core was divided, and \"late\" are the microseconds of the last one.",
+            "With --json, each window is one line with an object.",
+        ],
+        build: windows,
+    },
+    Spec {
         word: "attach",
         parameters: &[GUEST],
         options: &[],
@@ -471,6 +548,20 @@ pub(super) static TABLE: [Spec; 23] = [
         build: |arguments| {
             let lines = arguments.number(1, MAX_LOG_LINES)?.unwrap_or(LOG_LINES) as usize;
             Ok(Command::Log { guest: arguments.required(0), lines })
+        },
+    },
+    Spec {
+        word: "dmesg",
+        parameters: &[optional("[lines]", Kind::Free)],
+        options: &[],
+        summary: "show Stasis's own log",
+        details: &[
+            "All that is kept of it, 16 KiB, or as many of the last lines as told, each behind a bar: what was said at",
+            "the boot, and what has become of guests without a command.",
+        ],
+        build: |arguments| {
+            let lines = arguments.number(0, MAX_LOG_LINES)?.unwrap_or(MAX_LOG_LINES) as usize;
+            Ok(Command::Dmesg { lines })
         },
     },
     Spec {

@@ -13,7 +13,7 @@ use std::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{find_guest, find_guests, parse, write_help};
+use crate::command::{Window, find_guest, find_guests, parse, words_for, write_help};
 use crate::table::{GuestRow, StoreRow};
 use crate::terminal::Text;
 use crate::{line, table};

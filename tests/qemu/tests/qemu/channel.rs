@@ -157,6 +157,74 @@ pub fn what_happens_to_a_guest_is_told_to_who_waits(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
+pub fn what_guests_send_goes_to_files_and_a_shell_is_offered_their_names(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let machine = lab.machine().guest("counter")?.guest("idle")?.disk(&lab.disk()?);
+    let mut stasis = machine.channel(&socket).boot()?;
+    stasis.checkpoint("idle", "morning")?;
+    let folder = lab.path("output");
+    let path = folder.to_str().context("a folder with a strange name")?;
+    fails(&socket, &["output", path, "nobody"], 1, "nobody")?;
+    said(&socket, &["--timeout", "3", "output", path, "counter"])?;
+    let log = std::fs::read_to_string(folder.join("counter.log"))?;
+    ensure!(log.lines().count() > 3 && !folder.join("idle.log").exists(), "{log}");
+    // A terminal that ends with its input has a log, too.
+    let mut attach = tool(&socket, &["attach", "counter", "--log"])?;
+    let logged = lab.path("attached.log");
+    let attached = attach.arg(&logged).stdin(Stdio::null()).output()?;
+    ensure!(attached.status.success() && std::fs::read(&logged)? == attached.stdout);
+    for (words, offered) in [
+        (&["attach", "co"][..], "counter"),
+        (&["ctl", "--patience", "60", "pause", "idle,c"], "idle,counter"),
+        (&["ctl", "get", "mo"], "morning"),
+        (&["ctl", "ou"], "output"),
+        (&["ctl", "gue"], "guests"),
+    ] {
+        let mut shell = tool(&socket, &[&["--", "stasis"], words].concat())?;
+        let index = words.len().to_string();
+        shell.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index);
+        shell.env("_CLAP_IFS", "\n").env("_CLAP_COMPLETE_COMP_TYPE", "9");
+        let said = String::from_utf8(shell.output()?.stdout)?;
+        ensure!(said.trim() == offered, "{words:?}: {said:?}");
+    }
+    stasis.quit()
+}
+
+pub fn a_window_that_is_missed_is_told(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let mut stasis = lab
+        .machine()
+        .guest("counter")?
+        .guest("spinner")?
+        .disk(&lab.disk()?)
+        .channel(&socket)
+        .cpus(1)
+        .cpu("cortex-a57,cntfrq=1000000000")
+        .counting_instructions(0)
+        .boot()?;
+    // A tenth of the window is 5 us. What the console does at a time takes longer, and it has the core when the window begins.
+    stasis.command("windows 0 1ms spinner:0us:50us")?;
+    let mut client = client(&socket, true)?;
+    let event = 'told: loop {
+        stasis.command("checkpoint counter")?;
+        let end = Instant::now() + Duration::from_secs(2);
+        while let Some(message) = client.next(Some(end))? {
+            if let Message::Event(event) = message
+                && event.contains("\"window\"")
+            {
+                break 'told serde_json::from_str::<Value>(&event)?;
+            }
+        }
+    };
+    drop(client);
+    ensure!(event["guest"] == "spinner" && event["core"] == 0, "{event}");
+    ensure!(event["missed"].as_u64() > Some(0) && event["late_us"].as_u64() > Some(4), "{event}");
+    let windows: Value = serde_json::from_str(&stasis.command("windows --json")?.join(""))?;
+    ensure!(windows["missed"].as_u64() >= event["missed"].as_u64(), "{windows}");
+    println!("{event} {windows}");
+    stasis.quit()
+}
+
 pub fn two_at_a_guests_terminal_see_the_same_beside_the_console(lab: &Lab) -> Result<()> {
     let socket = ChannelSocket::new()?;
     let mut stasis = lab.machine().guest("counter")?.channel(&socket).boot()?;

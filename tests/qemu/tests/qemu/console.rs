@@ -94,6 +94,7 @@ pub fn help_knows_every_command(lab: &Lab) -> Result<()> {
         "store",
         "gic",
         "log",
+        "dmesg",
         "start",
         "stop",
         "restart",
@@ -285,6 +286,45 @@ pub fn a_guest_is_stopped_and_started_again(lab: &Lab) -> Result<()> {
         ensure!(first < 5, "{again}: it goes on with tick {first}");
         stasis.detach()?;
     }
+    stasis.quit()
+}
+
+pub fn several_guests_are_commanded_at_a_time(lab: &Lab) -> Result<()> {
+    let idle = lab.guest("idle")?;
+    let mut machine = lab.machine().guest("idle")?;
+    for name in ["second", "third"] {
+        machine = machine.configured(guest(name, 4), Some(idle.clone()));
+    }
+    let mut stasis = machine.boot()?;
+    let states = |stasis: &mut Stasis| -> Result<Vec<String>> {
+        let rows = stasis.command("guests --json")?;
+        let rows = rows.iter().map(|row| Ok(serde_json::from_str::<Value>(row)?));
+        let states = rows
+            .map(|row: Result<Value>| Ok(row?["state"].as_str().unwrap_or_default().to_owned()));
+        states.collect()
+    };
+    stasis.command("pause idle,2")?;
+    ensure!(states(&mut stasis)? == ["paused", "running", "paused"]);
+    // What one is not kept from by another is done.
+    stasis.refused_for("pause idle,second", &["1 of 2", "idle", "paused"])?;
+    ensure!(states(&mut stasis)? == ["paused", "paused", "paused"]);
+    stasis.refused_for("pause all", &["fits no guest"])?;
+    stasis.command("unpause third")?;
+    stasis.command("unpause all")?;
+    stasis.refused_for("stop idle,0", &["twice"])?;
+    stasis.command("stop idle,third")?;
+    ensure!(states(&mut stasis)? == ["off", "running", "off"]);
+    stasis.command("remove all")?;
+    ensure!(states(&mut stasis)? == ["running"]);
+    stasis.refused_for("start second,third", &["1 of 2", "second", "running"])?;
+    stasis.command("start all")?;
+    ensure!(states(&mut stasis)?.len() == 3, "one that was removed is started by its name");
+    stasis.command("restart all")?;
+    stasis.command("stop all")?;
+    ensure!(states(&mut stasis)? == ["off", "off", "off"]);
+    let log = stasis.command("dmesg")?.join("\n");
+    ensure!(log.contains("] Stasis ") && log.contains("guest \"second\": on core"), "{log}");
+    ensure!(stasis.command("dmesg 1")?.len() == 1);
     stasis.quit()
 }
 

@@ -102,6 +102,8 @@ fn main() -> ExitCode {
             lists_and_a_wish_to_give_up_are_heard_during_a_checkpoint,
             what_happens_to_a_guest_is_told_to_who_waits,
             two_at_a_guests_terminal_see_the_same_beside_the_console,
+            what_guests_send_goes_to_files_and_a_shell_is_offered_their_names,
+            a_window_that_is_missed_is_told,
             many_tools_share_a_session,
             a_checkpoint_is_fetched_and_sent_back_while_the_machine_runs,
             noise_and_other_versions_are_answered_or_dropped,
@@ -168,7 +170,7 @@ fn main() -> ExitCode {
             a_guests_log_can_be_seen_attached_or_not,
             the_shares_that_top_shows_add_up,
             a_look_at_a_guest_does_not_disturb_it,
-            a_guest_is_stopped_and_started_again,
+            a_guest_is_stopped_and_started_again, several_guests_are_commanded_at_a_time,
             the_tables_are_there_for_programs,
             an_answer_is_one_piece_whatever_the_log_says_meanwhile,
             what_takes_long_can_be_given_up_and_changes_nothing,
@@ -327,6 +329,7 @@ fn main() -> ExitCode {
         sched:
             shares_are_as_the_weights_and_who_waits_has_none,
             a_window_is_its_guests_whatever_its_neighbour_does,
+            weights_and_windows_are_changed_while_guests_run,
             a_window_is_kept_while_a_neighbour_is_stored_and_resumed,
             debug_registers_are_each_guests_own;
         smp:

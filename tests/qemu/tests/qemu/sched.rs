@@ -106,6 +106,55 @@ pub fn a_window_is_its_guests_whatever_its_neighbour_does(lab: &Lab) -> Result<(
     stasis.is_alive()
 }
 
+pub fn weights_and_windows_are_changed_while_guests_run(lab: &Lab) -> Result<()> {
+    let mut stasis = counting(lab)
+        .configured(on_core_0("one", "spinner", 100), Some(lab.guest("spinner")?))
+        .configured(on_core_0("two", "spinner", 100), None)
+        .boot()?;
+    // From one look to the next, in thousandths of the core.
+    let shares = |stasis: &mut Stasis| -> Result<[u64; 2]> {
+        let table = stasis.command("top 1 --json")?;
+        let rows = table.iter().map(|row| serde_json::from_str::<serde_json::Value>(row));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        Ok(["one", "two"].map(|guest| {
+            let row = rows.iter().find(|row| row["guest"] == guest);
+            row.and_then(|row| row["share"].as_f64()).map_or(0, |share| (share * 1000.0) as u64)
+        }))
+    };
+    let look = |stasis: &mut Stasis, expected: [u64; 2]| -> Result<()> {
+        let found = shares(stasis)?;
+        println!("{found:?}");
+        std::iter::zip(found, expected)
+            .try_for_each(|(found, expected)| about("thousandths", found, expected, 15))
+    };
+    look(&mut stasis, [500, 500])?;
+    stasis.command("weight one 300")?;
+    look(&mut stasis, [750, 250])?;
+    stasis.command("windows 0 10ms two:1ms:6ms")?;
+    look(&mut stasis, [400, 600])?;
+    let windows = stasis.command("windows --json")?.join("");
+    ensure!(
+        windows
+            == r#"{"core":0,"frame_us":10000,"guest":"two","at_us":1000,"length_us":6000,"missed":0,"late_us":null}"#,
+        "{windows}"
+    );
+    for (refused, word) in [
+        ("windows 0 10ms two:5ms:6ms", "after the frame's end"),
+        ("windows 0 10ms nobody:5ms:1ms", "nobody"),
+        ("windows 0 10ms two:0ms:10ms", "console"),
+        ("windows 7 none", "no core 7"),
+        ("clone two as three", "window"),
+        ("weight one,nobody 3", "nobody"),
+    ] {
+        stasis.refused_for(refused, &[word])?;
+    }
+    stasis.command("windows 0 none")?;
+    look(&mut stasis, [750, 250])?;
+    stasis.command("weight all 100")?;
+    look(&mut stasis, [500, 500])?;
+    stasis.is_alive()
+}
+
 pub fn a_window_is_kept_while_a_neighbour_is_stored_and_resumed(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let mut hog = on_core_0("hog", "spinner", 100);

@@ -10,11 +10,12 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use stasis_console::text::Harmless;
 use stasis_state::Source;
 use stasis_store::set::SET_MARK;
 use stasis_store::{Checkpoint, Compression, Identity, Set, Store, Usage};
 
-use super::source::{Copied, Loaded, Opened, anyhow_of, check};
+use super::source::{Copied, Loaded, Opened, anyhow_of, check, routines};
 use super::with_disks;
 use crate::disk::{self, FileDisk};
 use crate::output::Output;
@@ -27,11 +28,12 @@ const EXTENSION: &str = "stasis";
 pub fn list(disk: &Path, json: bool) -> Result<()> {
     let mut store = disk::store(disk, false)?;
     let (usage, frees) = (store.usage(), store.freed_by_each());
+    let guests = guests_of(&mut store);
     let damaged = store.damaged().to_vec();
     if json {
-        let all = store.list().iter().zip(&frees);
+        let all = store.list().iter().zip(frees.iter().zip(&guests));
         return report::print_json(&json!({
-            "checkpoints": all.map(|(one, frees)| as_json(&store, one, *frees)).collect::<Value>(),
+            "checkpoints": all.map(|(one, (frees, guest))| as_json(&store, one, *frees, guest.as_deref())).collect::<Value>(),
             "damaged": damaged,
             "free": usage.free,
             "capacity": usage.capacity,
@@ -45,31 +47,33 @@ pub fn list(disk: &Path, json: bool) -> Result<()> {
             "the block map of checkpoint {number} is damaged: some or all of it can't be read"
         ));
     }
-    report::print(|out| print_list(&store, usage, &frees, out))
+    report::print(|out| print_list(&store, usage, (&frees, &guests), out))
 }
 
 /// Prints a line for each checkpoint, and what is free.
 fn print_list(
     store: &Store<FileDisk>,
     usage: Usage,
-    frees: &[u64],
+    (frees, guests): (&[u64], &[Option<String>]),
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let head = ["NUMBER", "NAME", "SIZE", "FREES", "PARENT", "CREATED"];
-    let [number, name, size, freed, parent, created] = head;
+    let head = ["NUMBER", "NAME", "GUEST", "SIZE", "FREES", "PARENT", "CREATED"];
+    let [number, name, guest, size, freed, parent, created] = head;
     writeln!(
         out,
-        "{number:>6}  {name:<32}  {size:>12}  {freed:>12}  {parent:>6}  {created:<23}  OF SET"
+        "{number:>6}  {name:<32}  {guest:<16}  {size:>12}  {freed:>12}  {parent:>6}  {created:<23}  OF SET"
     )?;
-    for (checkpoint, freed) in store.list().iter().zip(frees) {
+    for (checkpoint, (freed, guest)) in store.list().iter().zip(frees.iter().zip(guests)) {
         let parent = store.parent_of(checkpoint).map_or("-".to_owned(), |one| one.to_string());
         let Checkpoint { number, name, length, created, member, .. } = checkpoint;
         let member = member.map_or("-".to_owned(), |member| {
             format!("{} of {}", u16::from(member.index) + 1, member.count)
         });
+        let guest =
+            guest.as_deref().map_or_else(|| "-".to_owned(), |guest| Harmless(guest).to_string());
         writeln!(
             out,
-            "{number:>6}  {name:<32}  {:>12}  {:>12}  {parent:>6}  {:<23}  {member}",
+            "{number:>6}  {name:<32}  {guest:<16}  {:>12}  {:>12}  {parent:>6}  {:<23}  {member}",
             report::size(*length),
             report::size(*freed),
             report::date(*created)
@@ -82,14 +86,29 @@ fn print_list(
     }
 }
 
-fn as_json(store: &Store<FileDisk>, checkpoint: &Checkpoint, frees: u64) -> Value {
+/// Returns the guest whose state each checkpoint is, in their order; `None` where that can't be read.
+fn guests_of(store: &mut Store<FileDisk>) -> Vec<Option<String>> {
+    let numbers: Vec<u64> = store.list().iter().map(|one| one.number).collect();
+    let guest = |number: u64| {
+        let mut opened = Opened::Disk(Box::new(store.open_checkpoint(number).ok()?));
+        stasis_state::read_name(&mut opened, routines()).ok()
+    };
+    numbers.into_iter().map(guest).collect()
+}
+
+fn as_json(
+    store: &Store<FileDisk>,
+    checkpoint: &Checkpoint,
+    frees: u64,
+    guest: Option<&str>,
+) -> Value {
     let Checkpoint { number, name, length, created, member, .. } = checkpoint;
     let set = member.zip(checkpoint.set()).map(|(member, (name, first))| {
         json!({ "name": name, "first": first, "index": member.index, "count": member.count })
     });
     let parent = store.parent_of(checkpoint);
     json!({
-        "number": number, "name": name.to_string(), "bytes": length, "frees": frees, "created": created,
+        "number": number, "name": name.to_string(), "guest": guest, "bytes": length, "frees": frees, "created": created,
         "set": set, "parent": parent, "identity": hex(&checkpoint.identity),
     })
 }

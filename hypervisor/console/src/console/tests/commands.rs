@@ -13,13 +13,18 @@ fn each_command_is_understood() {
         ("top", Command::Top { seconds: None, times: 1, json: false }),
         ("top 2", Command::Top { seconds: Some(2), times: 1, json: false }),
         ("top --json 2 10", Command::Top { seconds: Some(2), times: 10, json: true }),
-        ("pause linux", Command::Pause("linux")),
-        ("unpause 1", Command::Unpause("1")),
-        ("shutdown linux", Command::Shutdown("linux")),
-        ("stop linux", Command::Stop("linux")),
-        ("start linux", Command::Start("linux")),
-        ("restart linux", Command::Restart("linux")),
-        ("remove linux", Command::Remove("linux")),
+        ("pause linux", Command::Pause(vec!["linux"])),
+        ("unpause 1", Command::Unpause(vec!["1"])),
+        ("shutdown linux", Command::Shutdown(vec!["linux"])),
+        ("stop linux", Command::Stop(vec!["linux"])),
+        ("start linux", Command::Start(vec!["linux"])),
+        ("restart linux", Command::Restart(vec!["linux"])),
+        ("remove linux", Command::Remove(vec!["linux"])),
+        ("pause all", Command::Pause(vec![])),
+        ("stop linux,1", Command::Stop(vec!["linux", "1"])),
+        ("start probe,linux", Command::Start(vec!["probe", "linux"])),
+        ("dmesg", Command::Dmesg { lines: 16 << 10 }),
+        ("dmesg 3", Command::Dmesg { lines: 3 }),
         ("checkpoint linux", of(&["linux"], None)),
         ("  checkpoint\t1 before ", of(&["1"], Some("before"))),
         ("checkpoint linux,1 before ", of(&["linux", "1"], Some("before"))),
@@ -89,6 +94,24 @@ fn each_command_is_understood() {
         ("volume copy root other", Command::CopyVolume { name: "root", to: "other" }),
         ("volume delete root", Command::DeleteVolume("root")),
         ("gic linux", Command::Gic("linux")),
+        ("weight", Command::Weights { json: false }),
+        ("weight linux,1 300", Command::SetWeight { guests: vec!["linux", "1"], weight: 300 }),
+        ("weight all 1", Command::SetWeight { guests: vec![], weight: 1 }),
+        ("windows --json", Command::Windows { json: true }),
+        ("windows 0 none", Command::Divide { core: 0, frame: None }),
+        (
+            "windows 1 10ms a:0ms:2ms,b:c:5ms:500us",
+            Command::Divide {
+                core: 1,
+                frame: Some((
+                    10_000,
+                    vec![
+                        Window { guest: "a", at_us: 0, length_us: 2000 },
+                        Window { guest: "b:c", at_us: 5000, length_us: 500 },
+                    ],
+                )),
+            },
+        ),
         ("cancel", Command::Cancel),
         ("quit", Command::Quit),
     ];
@@ -131,7 +154,7 @@ fn mistyped_input_gets_an_answer() {
             "volume list root",
             "\"root\" is one argument too many; usage: volume [list|create|copy|delete] [name] [size|new] [--json]",
         ),
-        ("pause", "<guest> is missing; usage: pause <guest>"),
+        ("pause", "<guests> is missing; usage: pause <guests>"),
         ("checkpoint", "<guests> is missing; usage: checkpoint <guests> [name]"),
         (
             "resume",
@@ -144,6 +167,23 @@ fn mistyped_input_gets_an_answer() {
         (
             "resume 1 is twin",
             "\"is\" stands where only \"as\" can; usage: resume <number|name|set/> [as <new name>] [--any-speed] [--whole] [--keep-disks]",
+        ),
+        ("weight linux", "weight is missing; usage: weight [guests] [weight] [--json]"),
+        (
+            "weight linux 0",
+            "\"0\" is no number from 1 to 10000; usage: weight [guests] [weight] [--json]",
+        ),
+        (
+            "windows 1 10",
+            "\"10\" is no time such as \"10ms\" or \"500us\"; usage: windows [core] [frame|none] [guest:at:length,...] [--json]",
+        ),
+        (
+            "windows 1 10ms a:0ms",
+            "\"a:0ms\" is no window such as \"linux:0ms:2ms\": its guest, where it begins in the frame, how long it is; usage: windows [core] [frame|none] [guest:at:length,...] [--json]",
+        ),
+        (
+            "windows 1 none a",
+            "\"a\" is one argument too many; usage: windows [core] [frame|none] [guest:at:length,...] [--json]",
         ),
         ("guests all", "\"all\" is one argument too many; usage: guests [--json]"),
         ("guests --jsno", "\"--jsno\" is no option of it; usage: guests [--json]"),
@@ -163,10 +203,10 @@ fn mistyped_input_gets_an_answer() {
 fn help_has_a_line_for_every_command_and_explains_each() {
     let mut help = String::new();
     write_help(&mut help, None).unwrap();
-    assert_eq!(help.lines().count(), 23);
+    assert_eq!(help.lines().count(), 26);
     assert!(
         help.contains(
-            "  pause <guest>                                                                     stop a guest's time\n"
+            "  pause <guests>                                                                    stop guests' time\n"
         ),
         "{help}"
     );

@@ -110,6 +110,8 @@ fn tab_completes_what_is_clear() {
         ("checkpoint al", "checkpoint all"),
         ("pause 1\t", "pause 1"),
         ("start p", "start probe"),
+        ("start linux,p", "start linux,probe"),
+        ("stop al", "stop all"),
         ("help res\tu\t", "help resume"),
         ("resume m", "resume morning"),
         ("resume morning a\ttwin", "resume morning as twin"),
@@ -124,6 +126,17 @@ fn tab_completes_what_is_clear() {
         assert_eq!(lines[0].trim_end(), line, "{typed}");
         assert!(bench.shown().contains(line), "{typed}: it is echoed");
     }
+}
+
+#[test]
+fn a_shell_is_offered_whole_words() {
+    let bench = Bench::new();
+    let words = |line: &str| words_for(line, &bench.names).join(" ");
+    assert_eq!(words("pause "), "all counter counter-2 linux");
+    assert_eq!(words("pause linux,c"), "linux,counter linux,counter-2");
+    assert_eq!(words("resume set-1/"), "set-1/counter set-1/linux");
+    assert_eq!(words("gu"), "guests");
+    assert_eq!(words("nonsense x"), "");
 }
 
 #[test]
@@ -184,6 +197,6 @@ fn an_error_is_one_line() {
     bench.answer(error);
     assert_eq!(
         bench.shown(),
-        "stasis> error: <guest> is missing; usage: pause <guest>\r\nstasis> "
+        "stasis> error: <guests> is missing; usage: pause <guests>\r\nstasis> "
     );
 }

@@ -51,6 +51,23 @@ fn lines_that_find_no_room_are_counted() {
 }
 
 #[test]
+fn the_log_can_be_read_again_whoever_had_the_terminal() {
+    let mut bench = Bench::new();
+    bench.log("first");
+    bench.begin("store");
+    bench.log("during\nan answer");
+    bench.console.notice(format_args!("guest \"linux\" is off"), &mut bench.terminal);
+    bench.answer(Ok(()));
+    let log = |lines| {
+        let mut log = String::new();
+        bench.console.write_own_log(lines, &mut log).unwrap();
+        log
+    };
+    assert_eq!(log(9), "| first\n| during\\nan answer\n| [guest \"linux\" is off]\n");
+    assert_eq!(log(1), "| [guest \"linux\" is off]\n");
+}
+
+#[test]
 fn before_the_console_is_open_the_log_is_shown_as_it_comes() {
     let mut terminal = Vec::new();
     Console::new().log(format_args!("Stasis"), &mut terminal);

@@ -28,6 +28,7 @@ fn the_checkpoints_are_listed_with_size_and_time() {
     let row = |number, size, pages, when| StoreRow {
         number,
         name: "linux",
+        guest: Some("linux"),
         size,
         frees: size / 2,
         parent: None,
@@ -36,7 +37,7 @@ fn the_checkpoints_are_listed_with_size_and_time() {
         member: None,
     };
     let rows = [
-        row(1, 999, None, 0),
+        StoreRow { guest: None, ..row(1, 999, None, 0) },
         row(2, 1536, Some(5120), 951_782_399),
         StoreRow {
             member: Some((1, 3)),
@@ -48,10 +49,10 @@ fn the_checkpoints_are_listed_with_size_and_time() {
     let listed = |rows: &[StoreRow<'_>]| written(|out| table::store(rows).write(out, false));
     assert_eq!(
         listed(&rows[..3]),
-        "  number  name        size      frees  pages  parent  when (UTC)           of set\n\
-        \x20      1  linux  999 bytes  499 bytes      -       -  -                    -\n\
-        \x20      2  linux    1.5 KiB  768 bytes   5120       -  2000-02-28 23:59:59  -\n\
-        \x20      3  linux   20.0 MiB   10.0 MiB   5120       2  2026-11-22 15:30:45  2 of 3\n"
+        "  number  name   guest       size      frees  pages  parent  when (UTC)           of set\n\
+        \x20      1  linux  -      999 bytes  499 bytes      -       -  -                    -\n\
+        \x20      2  linux  linux    1.5 KiB  768 bytes   5120       -  2000-02-28 23:59:59  -\n\
+        \x20      3  linux  linux   20.0 MiB   10.0 MiB   5120       2  2026-11-22 15:30:45  2 of 3\n"
     );
     assert!(listed(&rows[3..]).contains("2100-03-01 00:00:00"));
     listed(&[row(u64::MAX, 0, None, u64::MAX)]);
@@ -59,6 +60,6 @@ fn the_checkpoints_are_listed_with_size_and_time() {
     let odd = StoreRow { name: "a\"b\\", ..row(7, 999, None, 0) };
     assert_eq!(
         written(|out| table::store(&[odd]).write(out, true)),
-        "{\"number\":7,\"name\":\"a\\\"b\\\\\",\"size\":999,\"frees\":499,\"pages\":null,\"parent\":null,\"when\":null,\"member\":null}\n"
+        "{\"number\":7,\"name\":\"a\\\"b\\\\\",\"guest\":\"linux\",\"size\":999,\"frees\":499,\"pages\":null,\"parent\":null,\"when\":null,\"member\":null}\n"
     );
 }

@@ -1,0 +1,140 @@
+//! Commands that change what guests do: `pause`, `unpause`, `shutdown`, `stop`, `start`, `restart` and `remove`. Each is for one guest, for several, or for all that it fits;
+//! [`stasis_console::several`] says what becomes of the others if it can't be done for one.
+
+use super::commands::{find, find_all, said};
+use crate::work::Work;
+use crate::{archive, disks, guests, notes, registry};
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use stasis_arch::timer;
+use stasis_console::command::CommandError;
+use stasis_console::several::{Undone, each};
+use stasis_host::run_state::{Misfit, RunState};
+use stasis_run::domain::Domain;
+
+/// Carries out a command for the guests that `words` name; for all that it fits if they name none.
+fn for_each(
+    words: &[&str],
+    act: impl FnMut(Arc<Domain>) -> Result<(), Undone>,
+) -> Result<(), String> {
+    said(each(find_all(words)?, words.is_empty(), act))
+}
+
+/// Stops the time and the vCPUs of guests.
+pub(super) fn pause(words: &[&str]) -> Result<(), String> {
+    for_each(words, |domain| {
+        changed(&domain, RunState::paused)?;
+        notes::rests(&domain);
+        Ok(())
+    })
+}
+
+/// Lets paused guests go on.
+pub(super) fn unpause(words: &[&str]) -> Result<(), String> {
+    for_each(words, |domain| {
+        changed(&domain, RunState::unpaused)?;
+        notes::runs(&domain);
+        Ok(())
+    })
+}
+
+/// Presses the power keys of guests.
+pub(super) fn shutdown(words: &[&str]) -> Result<(), String> {
+    for_each(words, |domain| {
+        let mut parked = domain.park();
+        let hears = parked.guest.hears_power_key();
+        parked.state.check_shutdown(&domain.name, hears).map_err(Undone::misfit)?;
+        parked.guest.press_power_key(timer::counter());
+        Ok(())
+    })
+}
+
+/// Switches guests off, and writes to the disk what they have written to theirs.
+pub(super) fn stop(work: &mut Work, words: &[&str]) -> Result<(), String> {
+    let mut stopped = Vec::new();
+    let result = for_each(words, |domain| {
+        changed(&domain, RunState::stopped)?;
+        notes::rests(&domain);
+        stopped.push(domain.name.clone());
+        Ok(())
+    });
+    if stopped.is_empty() {
+        return result;
+    }
+    // Nobody would do it for the guests any more.
+    let flushed = disks::flush(work).map_err(|why| {
+        let names = stopped.join("\", \"");
+        alloc::format!("guest \"{names}\" is off, but {why}")
+    });
+    match (flushed, result) {
+        (Ok(()), result) => result,
+        (Err(why), Ok(())) => Err(why),
+        (Err(why), Err(undone)) => Err(alloc::format!("{why}; {undone}")),
+    }
+}
+
+/// Starts guests that are off, or that the configuration has and the machine does not.
+pub(super) fn start(work: &mut Work, words: &[&str]) -> Result<(), String> {
+    let names = match words {
+        [] => known(),
+        _ => words.iter().map(|word| named(word)).collect::<Result<_, _>>()?,
+    };
+    let repeated = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
+    if let Some((_, guest)) = repeated {
+        return Err(CommandError::NamedTwice { guest: guest.clone() }.to_string());
+    }
+    said(each(names, words.is_empty(), |name| start_one(work, &name)))
+}
+
+/// Returns the names of all guests on the machine and in the configuration.
+fn known() -> Vec<String> {
+    let mut names: Vec<String> = registry::all().iter().map(|domain| domain.name.clone()).collect();
+    let configured = archive::guest_names().into_iter();
+    let absent: Vec<String> = configured.filter(|name| !names.contains(name)).collect();
+    names.extend(absent);
+    names
+}
+
+/// Returns the name of a guest that a word names or numbers, on the machine or in the configuration.
+fn named(word: &str) -> Result<String, String> {
+    match find(word) {
+        Ok(domain) => Ok(domain.name.clone()),
+        Err(_) if archive::guest(word).is_some() => Ok(word.to_string()),
+        Err(error) => Err(error),
+    }
+}
+
+fn start_one(work: &mut Work, name: &str) -> Result<(), Undone> {
+    let domains = registry::all();
+    let Some(domain) = domains.iter().find(|domain| domain.name == name) else {
+        return guests::start(work, name).map_err(Undone::failed);
+    };
+    domain.look().state.check_start(name).map_err(Undone::misfit)?;
+    guests::restart(work, domain).map_err(Undone::failed)
+}
+
+/// Starts guests anew, whatever they are doing.
+pub(super) fn restart(work: &mut Work, words: &[&str]) -> Result<(), String> {
+    for_each(words, |domain| guests::restart(work, &domain).map_err(Undone::failed))
+}
+
+/// Removes guests that do not run.
+pub(super) fn remove(work: &mut Work, words: &[&str]) -> Result<(), String> {
+    for_each(words, |domain| guests::remove(work.task, &domain).map_err(Undone::misfit))
+}
+
+/// Gives a guest the state that a command makes of its present one.
+///
+/// # Errors
+///
+/// Why the command does not fit the guest's present state.
+fn changed(
+    domain: &Domain,
+    command: fn(RunState, &str) -> Result<RunState, Misfit>,
+) -> Result<(), Undone> {
+    let mut parked = domain.park();
+    let state = command(parked.state, &domain.name).map_err(Undone::misfit)?;
+    parked.set_state(state);
+    Ok(())
+}

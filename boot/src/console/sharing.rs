@@ -1,0 +1,83 @@
+//! The commands `weight` and `windows`: who has how much of the cores, while all run.
+
+use super::commands::{cores_of, find_all, said};
+use crate::answer::{Answer, written};
+use crate::{plans, registry, smp};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use stasis_console::command::Window;
+use stasis_console::table::{self, WeightRow};
+use stasis_host::config::{self, CoreConfig, WindowConfig};
+use stasis_run::domain::Domain;
+
+/// Lists the weights of guests.
+pub(super) fn list_weights(json: bool, out: &mut Answer) -> Result<(), String> {
+    let domains = registry::all();
+    let cores: Vec<Vec<u32>> = domains.iter().map(|domain| cores_of(domain)).collect();
+    let rows: Vec<WeightRow> = domains
+        .iter()
+        .zip(&cores)
+        .map(|(domain, cores)| WeightRow { guest: &domain.name, weight: weight(domain), cores })
+        .collect();
+    written(table::weights(&rows).write(out, json))
+}
+
+/// Returns the weight of a guest's vCPUs, which is the same for all of them.
+fn weight(domain: &Domain) -> u64 {
+    domain.tasks().next().map_or(0, |(roster, task)| roster.weight(task))
+}
+
+/// Gives guests another weight.
+pub(super) fn set_weight(words: &[&str], weight: u16) -> Result<(), String> {
+    for domain in find_all(words)? {
+        domain.tasks().for_each(|(roster, task)| roster.set_weight(task, weight));
+    }
+    Ok(())
+}
+
+/// Lists the windows of guests.
+pub(super) fn list_windows(json: bool, out: &mut Answer) -> Result<(), String> {
+    let plans = plans::all();
+    written(table::windows(&plans::rows(&plans, &plans::missed())).write(out, json))
+}
+
+/// Divides a core's time anew: by a frame of so many microseconds with windows, or by weights alone.
+pub(super) fn divide(core: u32, frame: Option<(u64, Vec<Window<'_>>)>) -> Result<(), String> {
+    if !smp::is_present(core as usize) {
+        return Err(format!("there is no core {core}"));
+    }
+    let plan = frame.map(|(frame_us, windows)| CoreConfig {
+        number: core,
+        frame_us,
+        windows: windows.into_iter().map(configured).collect(),
+    });
+    let domains = registry::all();
+    if let Some(plan) = &plan {
+        let guests = domains.iter().map(|domain| (domain.name.clone(), cores_of(domain)));
+        said(config::check_plan(plan, guests.collect()))?;
+        check_memory(&domains, plan)?;
+    }
+    plans::change(core, plan);
+    Ok(())
+}
+
+fn configured(window: Window<'_>) -> WindowConfig {
+    let Window { guest, at_us, length_us } = window;
+    WindowConfig { guest: guest.to_string(), at_us, length_us }
+}
+
+/// Checks that no guest gets a window that may have to wait for memory in it.
+fn check_memory(domains: &[Arc<Domain>], plan: &CoreConfig) -> Result<(), String> {
+    let gets_one = |domain: &&Arc<Domain>| {
+        plan.windows.iter().any(|window| window.guest == domain.name) && domain.shares_ram()
+    };
+    match domains.iter().find(gets_one) {
+        None => Ok(()),
+        Some(domain) => Err(format!(
+            "guest \"{}\" can't have a window: it shares memory with clones, or has overcommit, and would wait for copies in it",
+            domain.name
+        )),
+    }
+}
