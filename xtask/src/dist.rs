@@ -83,7 +83,7 @@ fn texts(workspace: &Workspace, folder: &Path) -> Result<()> {
         .context("cannot write the man pages")?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let mut script = Vec::new();
-        stasis_tool::cli::completions(shell, &mut script);
+        stasis_tool::cli::completions(shell, &mut script)?;
         put(&folder.join("completions").join(shell.to_string()), &script)?;
     }
     for name in ["LICENSE-APACHE", "LICENSE-MIT"] {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Error, Parser, Subcommand};
-use clap_complete::Shell;
+use clap_complete::env::Shells;
+use clap_complete::{CompleteEnv, Shell};
 use stasis_store::Compression;
 
 use crate::checkout::{Checkout, NoCheckout};
@@ -33,7 +34,7 @@ struct Tool {
 enum Own {
     #[command(flatten)]
     Shared(Command),
-    /// Print what a shell needs to complete the commands
+    /// Print what a shell needs to complete the commands, and names of a machine's
     Completions {
         /// Which shell
         shell: Shell,
@@ -46,7 +47,7 @@ pub enum Command {
     /// Work on checkpoints: in files, on a disk image or a card
     #[command(subcommand, after_help = checkpoint::DETAILS)]
     Checkpoint(checkpoint::Action),
-    /// Make a page for a browser of a checkpoint, or of what differs between two
+    /// Make a page for a browser: of a checkpoint, of what differs between two, or of what `top` has recorded
     #[command(after_help = checkpoint::html::DETAILS)]
     Report(checkpoint::html::Arguments),
     /// Work on volumes, the disks of guests, on a disk image or a card
@@ -169,19 +170,31 @@ pub fn command() -> clap::Command {
     Tool::command()
 }
 
-/// Adds to `script` what a shell needs to complete the commands of `stasis`.
-pub fn completions(shell: Shell, script: &mut Vec<u8>) {
-    clap_complete::generate(shell, &mut command(), "stasis", script);
+/// The variable by which a shell's script asks `stasis` itself what it offers.
+const COMPLETE: &str = "COMPLETE";
+
+/// Adds to `script` what a shell needs to complete the commands of `stasis`, and the names that a machine knows: for those, `stasis` is asked.
+///
+/// # Errors
+///
+/// Nothing is known of this shell.
+pub fn completions(shell: Shell, script: &mut Vec<u8>) -> Result<()> {
+    let shells = Shells::builtins();
+    let of_shell =
+        shells.completer(&shell.to_string()).context("nothing is known of this shell")?;
+    of_shell.write_registration(COMPLETE, "stasis", "stasis", "stasis", script)?;
+    Ok(())
 }
 
 /// Runs `stasis`, and returns the exit code of its process.
 pub fn main() -> ExitCode {
+    CompleteEnv::with_factory(command).var(COMPLETE).complete();
     report::exit(match parse::<Tool>().command {
         Own::Shared(command) => command.run(&NoCheckout),
         Own::Completions { shell } => {
             let mut script = Vec::new();
-            completions(shell, &mut script);
-            report::print(|out| out.write_all(&script))
+            completions(shell, &mut script)
+                .and_then(|()| report::print(|out| out.write_all(&script)))
         }
     })
 }

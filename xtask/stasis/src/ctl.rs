@@ -1,12 +1,13 @@
 //! `stasis ctl`: a command for a machine that runs, by its channel for programs (`docs/channel.md`).
 //!
-//! All that the console takes is sent as it is ([`ask`]). What needs more than an answer has its own module: [`wait`], [`events`], [`transfer`], [`stream`].
+//! All that the console takes is sent as it is ([`ask`]). What needs more than an answer has its own module: [`wait`], [`events`], [`outputs`], [`transfer`], [`stream`].
 
 mod ask;
 pub mod attach;
 mod bar;
 pub mod connect;
 mod events;
+mod outputs;
 pub(crate) mod stream;
 mod transfer;
 mod wait;
@@ -16,9 +17,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use stasis_client::target::{DEFAULT_BAUD, baud_from};
 use stasis_client::{Client, Error, Options, Target};
 
+use crate::names;
 use crate::report::Coded;
 
 /// The text behind the command's help.
@@ -26,6 +29,7 @@ pub const DETAILS: &str = "\
 COMMAND is one of the console's, such as guests, top, checkpoint linux, or one of these:
   wait guest=NAME state=STATE    wait until a guest is off, running, ...; or event=checkpoint [guest=NAME]
   events                         show what happens, a line with an object of JSON for each event
+  output FOLDER [GUEST...]       add what guests send to FOLDER/GUEST.log, until it is ended; of all if none is named
   get CHECKPOINT FILE            write a checkpoint of the machine's store to a file
   put FILE NAME                  write the checkpoint in a file into the machine's store
   stream NAME                    connect the standard input and output to a stream, such as \"gdb linux\"
@@ -98,7 +102,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
     /// The command, and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, add = ArgValueCompleter::new(names::command))]
     command: Vec<String>,
 }
 
@@ -114,6 +118,9 @@ pub fn main(arguments: Arguments) -> Result<()> {
     match words[..] {
         ["wait", ref conditions @ ..] => wait::main(&address, conditions, timeout),
         ["events"] => events::main(&address, timeout),
+        ["output", folder, ref guests @ ..] => {
+            outputs::main(&address, Path::new(folder), guests, timeout)
+        }
         ["get", which, file] => transfer::get(&address, which, Path::new(file)),
         ["put", file, name] => transfer::put(&address, Path::new(file), name),
         ["stream", ref name @ ..] => stream::main(&address, &name.join(" ")),

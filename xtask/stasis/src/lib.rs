@@ -30,6 +30,7 @@ pub mod ctl;
 pub mod disk;
 pub mod files;
 mod gdb;
+mod names;
 pub mod output;
 pub mod report;
 pub mod suggest;

@@ -17,7 +17,7 @@ const root = document.documentElement, style = one => getComputedStyle(document.
 top.document.title = JSON.stringify({
     width: innerWidth, scroll: root.scrollWidth, back: style("body").backgroundColor,
     zero: style("rect.zero").fill, rects: document.querySelectorAll("svg.map rect").length,
-    head: style(".interrupts thead").display, least: Math.min(...[...document.querySelectorAll("main *:not(svg *)")].map(
+    runs: document.querySelectorAll("svg.run path").length, head: style(".interrupts thead").display, least: Math.min(...[...document.querySelectorAll("main *:not(svg *)")].map(
         one => parseFloat(getComputedStyle(one).fontSize))),
 });
 </script>"#;
@@ -85,6 +85,28 @@ fn a_page_is_legible_on_a_phone_and_a_desk_dark_and_light() {
             let head = if width < 768 { "none" } else { "table-header-group" };
             assert_eq!(found["head"], head, "{names:?}: {found}");
         }
+    }
+}
+
+#[test]
+fn a_page_of_a_recorded_run_is_legible_on_a_phone_and_a_desk() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = r#"[{"milliseconds":1000},{"core":0,"share":0.5,"vcpus":1},{"guest":"a-guest-with-a-long-name-indeed","vcpu":0,"core":0,"share":0.5,"switches":1,"interrupts":2,"irq":3,"mmio":4,"sysreg":5,"call":6,"wait":7,"fault":8}]"#;
+    let event = r#"{"event":"window","guest":"a-guest-with-a-long-name-indeed","core":0,"missed":3,"late_us":700}"#;
+    let record: String = (1..30)
+        .map(|at| format!("{{\"at\":{at},\"rows\":{rows}}}\n{{\"at\":{at},\"event\":{event}}}\n"))
+        .collect();
+    std::fs::write(folder.path().join("run"), record).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stasis"));
+    command.args(["report", "run", "-o", "it.html"]).current_dir(folder.path());
+    assert!(command.status().unwrap().success());
+    let html = std::fs::read_to_string(folder.path().join("it.html")).unwrap();
+    for (width, dark) in [(360, false), (390, true), (1280, false)] {
+        let found = measured(folder.path(), &html, width, dark);
+        assert_eq!((&found["width"], &found["scroll"]), (&width.into(), &width.into()), "{found}");
+        assert_eq!(found["runs"], 1, "{found}");
+        assert!(found["least"].as_f64().unwrap() >= 13.0, "{found}");
+        assert_ne!(found["zero"], "rgb(0, 0, 0)", "{found}");
     }
 }
 

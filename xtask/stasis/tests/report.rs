@@ -82,3 +82,50 @@ fn what_can_be_no_page_is_refused_and_leaves_no_file() {
         assert!(!folder.path().join("it.html").exists(), "{words:?}");
     }
 }
+
+/// A record of 20 s: two guests share a core, one of which misses windows.
+fn record() -> String {
+    let mut lines = String::new();
+    for second in 1..=20 {
+        let (a, b) = (f64::from(second) / 40.0, 0.25);
+        lines += &format!(
+            r#"{{"at":{},"rows":[{{"milliseconds":1000}},{{"core":0,"share":0.9,"vcpus":2}},{{"guest":"linux","vcpu":0,"core":0,"share":{a},"switches":1,"interrupts":2,"irq":3,"mmio":4,"sysreg":5,"call":6,"wait":7,"fault":8}},{{"guest":"<b>control</b>","vcpu":0,"core":0,"share":{b},"switches":1,"interrupts":2,"irq":3,"mmio":4,"sysreg":5,"call":6,"wait":7,"fault":8}}]}}
+{{"at":{}.5,"event":{{"event":"window","guest":"<b>control</b>","core":0,"missed":{second},"late_us":{}}}}}
+{{"at":{}.6,"event":{{"event":"checkpoint","guest":"linux","number":{second},"name":"auto","still_us":{}}}}}
+"#,
+            1_795_367_802 + second,
+            1_795_367_802 + second,
+            100 * second,
+            1_795_367_802 + second,
+            5 * second,
+        );
+    }
+    lines
+}
+
+#[test]
+fn a_page_of_a_recorded_run_has_who_had_the_cores_and_what_was_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("run.jsonl"), record()).unwrap();
+    let page = page(folder.path(), &["run.jsonl"]);
+    for part in [
+        "<title>a run: run.jsonl</title>",
+        "2026-11-22 17:16:42 UTC",
+        "<h3>core 0</h3>",
+        "linux: 26.2%",
+        "&lt;b&gt;control&lt;/b&gt;: 25.0%",
+        "210 windows",
+        "data-name=\"STOOD STILL\">5 us",
+        "<th>below 128 us</th>",
+        "content=\"default-src 'none'; style-src 'unsafe-inline'\"",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+    for part in ["<b>", "<script", "href", "url("] {
+        assert!(!page.contains(part), "{part}\n{page}");
+    }
+    std::fs::write(folder.path().join("none.jsonl"), "{\"at\": 1}\n").unwrap();
+    let output = run(folder.path(), &["none.jsonl", "-o", "it.html"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("no record of"), "{said}");
+}

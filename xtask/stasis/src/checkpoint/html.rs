@@ -1,11 +1,13 @@
 //! `stasis report`: a checkpoint, or what differs between two, as one page of HTML that needs nothing else.
 //!
+//! - [`frame`]: what all pages have, also that of a [recorded run](crate::top::recorded).
 //! - [`map`]: the memory in as many cells as fit on a page: what is in them, who has them, what has changed.
 //! - [`owners`]: who has which page of a Linux guest, as the kernel itself notes it.
 //! - [`page`]: the page, by a template that escapes all that it is given.
 //!
 //! The checkpoint's bytes are read a piece at a time. What is in it is hostile: the page has no scripts, forbids them, and refers to nothing.
 
+pub mod frame;
 mod map;
 mod owners;
 mod page;
@@ -26,11 +28,13 @@ use super::source::{Loaded, anyhow_of, routines};
 use super::symbols::{self, CRASH_NOTES, Notes, Symbol};
 use super::translation::{Tables, Virtual};
 use super::{one_or_two, show};
+use crate::top::recorded;
 use crate::{output, report};
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
 CHECKPOINT is FILE, or DISK WHICH, as for `stasis checkpoint`; of two the page shows what differs, `report DISK 1 2` on one disk.
+Of a file that `stasis top --record` has written, the page shows who had which core when, missed windows, and checkpoints.
 The page needs no network and has no scripts. Who has the memory is told of Linux with symbols (CONFIG_VMCORE_INFO).";
 
 /// The words of the command.
@@ -57,6 +61,11 @@ pub struct Report {
 
 /// Carries out the command.
 pub fn main(arguments: &Arguments) -> Result<()> {
+    if let [one] = &arguments.checkpoints[..]
+        && recorded::is_record(Path::new(one))
+    {
+        return recorded::main(Path::new(one), &arguments.output);
+    }
     let report = Report::of(&arguments.checkpoints)?;
     let html = page::page(&report).into_string();
     output::write(&arguments.output, html.as_bytes())?;
@@ -147,6 +156,6 @@ fn functions(state: &GuestState, vcpu: usize, symbols: &[Symbol]) -> Vec<String>
 }
 
 /// Returns the last part of a path, which is what a reader of the page knows.
-fn base(path: &str) -> &str {
+pub fn base(path: &str) -> &str {
     Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path)
 }

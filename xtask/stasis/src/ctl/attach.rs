@@ -1,14 +1,16 @@
 //! `stasis attach GUEST`: a terminal of a guest's, by the channel. Others may be attached to it at the same time, at the console and elsewhere.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 
 use super::stream::{Carried, Outcome};
-use super::{Address, coded};
+use super::{Address, coded, outputs};
 use crate::console::keys::Keys;
-use crate::report;
+use crate::{names, report};
 use stasis_client::terminal::Settings;
 
 /// The text behind the command's help.
@@ -21,7 +23,11 @@ and Ctrl-A Ctrl-A, which sends one Ctrl-A. Where the input is no terminal, all o
 pub struct Arguments {
     #[command(flatten)]
     address: Address,
+    /// Add what the guest sends to a file, too
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// The guest
+    #[arg(add = ArgValueCompleter::new(names::guests))]
     guest: String,
 }
 
@@ -31,7 +37,8 @@ pub struct Arguments {
 ///
 /// There is no session, it is lost, or there is no such guest.
 pub fn main(arguments: Arguments) -> Result<()> {
-    let Arguments { address, guest } = arguments;
+    let Arguments { address, log, guest } = arguments;
+    let log = log.map(|path| outputs::open(&path)).transpose()?;
     let mut client = address.connect(false)?;
     let id = client.open(&format!("attach {guest}")).map_err(coded)?;
     let is_terminal = io::stdin().is_terminal();
@@ -44,7 +51,7 @@ pub fn main(arguments: Arguments) -> Result<()> {
         false => None,
     };
     let keys = is_terminal.then(Keys::default);
-    let outcome = Carried::new(id, keys).run(&mut client);
+    let outcome = Carried::new(id, keys).logged(log).run(&mut client);
     drop(settings);
     if is_terminal {
         // What comes next is not to stand behind what the guest has sent. Nothing depends on it.

@@ -37,12 +37,20 @@ pub struct Carried {
     has_input: bool,
     is_ended: bool,
     has_left: bool,
+    /// The file that gets what comes, too.
+    log: Option<File>,
 }
 
 impl Carried {
     /// Returns a stream that was opened, at its beginning.
     pub fn new(id: u16, keys: Option<Keys>) -> Self {
-        Self { id, keys, pending: Vec::new(), has_input: true, is_ended: false, has_left: false }
+        let (has_input, is_ended, has_left) = (true, false, false);
+        Self { id, keys, pending: Vec::new(), has_input, is_ended, has_left, log: None }
+    }
+
+    /// Adds what comes to a file, too, if there is one.
+    pub fn logged(self, log: Option<File>) -> Self {
+        Self { log, ..self }
     }
 
     /// Carries bytes between the stream and this process's input and output, until one side ends the stream.
@@ -133,9 +141,12 @@ impl Carried {
     }
 
     /// Takes a message of the machine's. Returns how the stream has ended, if it has.
-    fn take(&self, message: Message, output: &mut File) -> Result<Option<Outcome>> {
+    fn take(&mut self, message: Message, output: &mut File) -> Result<Option<Outcome>> {
         match message {
             Message::Data { id, bytes } if id == self.id => {
+                if let Some(log) = &mut self.log {
+                    log.write_all(&bytes).context("cannot write what the guest sends")?;
+                }
                 let is_read = output.write_all(&bytes).is_ok();
                 Ok((!is_read).then_some(Outcome::Left))
             }

@@ -82,7 +82,7 @@ fn add_lines(begun: &mut Vec<u8>, bytes: &[u8], rows: &mut Vec<Value>) {
 }
 
 /// Returns the rows that are of this kind.
-fn of_kind<T: for<'d> Deserialize<'d>>(rows: &[Value]) -> Vec<T> {
+pub(super) fn of_kind<T: for<'d> Deserialize<'d>>(rows: &[Value]) -> Vec<T> {
     rows.iter().filter_map(|row| T::deserialize(row).ok()).collect()
 }
 
@@ -134,6 +134,13 @@ impl State {
             Some("checkpoint") => {
                 format!("{}: checkpoint {} \"{}\"", of("guest"), value["number"], of("name"))
             }
+            Some("window") => format!(
+                "{}: {} windows missed on core {}, the last by {} us",
+                of("guest"),
+                value["missed"],
+                value["core"],
+                value["late_us"]
+            ),
             Some("notice") => format!("{}: {}", of("guest"), of("text")),
             _ => event.to_owned(),
         };

@@ -1,21 +1,16 @@
 //! The page: its parts as templates. `maud` escapes each text that it is given.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use stasis_state::{PAGE_SIZE, RecordType};
 
 use super::map::{Area, Cell, Map};
 use super::owners::Owner;
-use super::{Report, base};
+use super::{Report, base, frame};
 use crate::checkpoint::diff::{Change, Difference};
 use crate::checkpoint::interrupts::{self, Row};
 use crate::checkpoint::registers::{self, Registers};
 use crate::checkpoint::show;
 use crate::report;
-
-const STYLE: &str = include_str!("style.css");
-
-/// Forbids scripts, and everything that is not in the page.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// Cells in a row of a map.
 const COLUMNS: usize = 32;
@@ -30,31 +25,17 @@ pub fn page(report: &Report) -> Markup {
         None => format!("{guest}: {}", base(&report.loaded.name)),
         Some((old, _)) => format!("{guest}: {} to {}", base(old), base(&report.loaded.name)),
     };
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                header { h1 { (title) } }
-                main {
-                    (facts(report))
-                    (memory(report))
-                    @if let Some((_, difference)) = &report.since { (differences(difference)) }
-                    (vcpus(report))
-                    (interrupts(report))
-                    (devices(report))
-                }
-                footer { "Made by stasis " (env!("CARGO_PKG_VERSION")) "." }
-            }
-        }
-    }
+    frame::page(
+        &title,
+        &html! {
+            (facts(report))
+            (memory(report))
+            @if let Some((_, difference)) = &report.since { (differences(difference)) }
+            (vcpus(report))
+            (interrupts(report))
+            (devices(report))
+        },
+    )
 }
 
 fn facts(report: &Report) -> Markup {
