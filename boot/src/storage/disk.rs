@@ -296,6 +296,10 @@ impl BlockDevice for Disk<'_> {
         }
     }
 
+    fn pause(&mut self) {
+        self.task().yield_now();
+    }
+
     fn request_of(&self, error: &DiskError) -> Option<Request> {
         let DiskError::Virtio(error) = error else { return None };
         match error.request()? {

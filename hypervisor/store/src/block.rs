@@ -96,6 +96,9 @@ pub trait BlockDevice {
     /// Returns when everything written before survives a loss of power.
     fn flush(&mut self) -> Result<(), Self::Error>;
 
+    /// Lets others run between two pieces of work that takes long and is not the device's, such as compressing. Returns at once where nobody else waits for the core.
+    fn pause(&mut self) {}
+
     /// Returns the request that has failed with this error, if the error says it. That may be one that was [begun](Self::begin_write_with) earlier, and not the one that was
     /// asked for when the error was returned.
     fn request_of(&self, _error: &Self::Error) -> Option<Request> {
@@ -167,6 +170,10 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
 
     fn flush(&mut self) -> Result<(), D::Error> {
         (**self).flush()
+    }
+
+    fn pause(&mut self) {
+        (**self).pause();
     }
 
     fn request_of(&self, error: &D::Error) -> Option<Request> {

@@ -18,7 +18,7 @@ use zerocopy::IntoBytes;
 pub enum Compression {
     /// Not at all.
     None,
-    /// In units of 64 KiB, each as one block of LZ4.
+    /// In units of 64 KiB at most, each as one block of LZ4.
     Lz4,
 }
 

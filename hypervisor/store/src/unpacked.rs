@@ -61,6 +61,7 @@ impl<D: BlockDevice> Store<D> {
     fn unpack(&mut self, unit: Extent) -> Result<(), D> {
         let mut packed = buffer(unit.blocks as usize * BLOCK)?;
         self.read_blocks(unit.first, &mut packed)?;
+        self.device.pause();
         self.unpacked.at = None;
         if self.unpacked.bytes.is_empty() {
             self.unpacked.bytes = buffer(UNIT)?;
@@ -68,6 +69,7 @@ impl<D: BlockDevice> Store<D> {
         let done = unpack(&packed, &mut self.unpacked.bytes);
         self.unpacked.len = done.ok_or(Error::UnitDamaged { block: unit.first })?;
         self.unpacked.at = Some(unit);
+        self.device.pause();
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{FaultyDisk, Random, add, contents, formatted, open, read};
+use stasis_store::block::BeyondEnd;
 use stasis_store::layout::{BLOCK, FIRST_DATA_BLOCK, Superblock, checksum};
 use stasis_store::{BlockDevice, Compression, Error, Partition, RamDisk, SECTOR, Store};
 use zerocopy::{FromBytes, IntoBytes};
@@ -177,6 +178,50 @@ fn what_was_there_before_is_shared_and_compression_ends_when_it_is_told_to() {
     assert_eq!(used(&mut store) - before, 51);
     let expected = [&own[..], &plain[5 * BLOCK..45 * BLOCK]].concat();
     assert!(read(&mut store, two) == expected && read(&mut store, three) == plain);
+}
+
+/// A disk that counts how often others might have had the core.
+struct Counted {
+    disk: RamDisk,
+    pauses: usize,
+}
+
+impl BlockDevice for Counted {
+    type Error = BeyondEnd;
+
+    fn block_count(&self) -> u64 {
+        self.disk.block_count()
+    }
+
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), BeyondEnd> {
+        self.disk.read(lba, buf)
+    }
+
+    fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), BeyondEnd> {
+        self.disk.write(lba, data)
+    }
+
+    fn flush(&mut self) -> Result<(), BeyondEnd> {
+        self.disk.flush()
+    }
+
+    fn pause(&mut self) {
+        self.pauses += 1;
+    }
+}
+
+#[test]
+fn others_have_the_core_between_two_units() {
+    let disk = compressing(400).into_device();
+    let mut store = open(Counted { disk, pauses: 0 });
+    let data = contents(1, 161 * BLOCK);
+    let number = add(&mut store, "it", &data).unwrap();
+    // 160 blocks behind the first.
+    let written = core::mem::take(&mut store.device_mut().pauses);
+    assert!(written >= 2 * 160 / 8, "{written} pauses");
+    assert!(read(&mut store, number) == data);
+    let pauses = store.device_mut().pauses;
+    assert!(pauses >= 2 * 160 / 8, "{pauses} pauses");
 }
 
 /// Power fails at each operation with which a store begins to compress: every outcome for what was not flushed.

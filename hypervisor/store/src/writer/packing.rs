@@ -1,4 +1,4 @@
-//! How a [`Writer`] compresses: what is written is gathered into units of 64 KiB, and each is written as it is packed, or as it is where that saves no block.
+//! How a [`Writer`] compresses: what is written is gathered into units of [`GATHERED`] bytes, and each is written as it is packed, or as it is where that saves no block.
 //!
 //! A unit is made of blocks of contents that follow each other, so one ends where shared blocks begin. The first block of a checkpoint is never packed: its header is written again at the end.
 
@@ -8,7 +8,10 @@ use crate::layout::BLOCK;
 use crate::map::Run;
 use crate::space::Extent;
 use crate::store::Result;
-use crate::unit::{Packer, UNIT};
+use crate::unit::Packer;
+
+/// Bytes of contents of a unit that is written. Twice as many would save a twelfth more, and take longer to compress than others may have to wait for the core.
+const GATHERED: usize = 32 << 10;
 
 impl<D: BlockDevice> Writer<'_, D> {
     /// Appends as many of `len` bytes as the unit under way has room for, and returns how many that were.
@@ -17,7 +20,7 @@ impl<D: BlockDevice> Writer<'_, D> {
         len: usize,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<usize, D> {
-        let room = if self.begun { UNIT } else { BLOCK };
+        let room = if self.begun { GATHERED } else { BLOCK };
         let now = len.min(room - self.filled);
         fill(&mut self.pending[self.filled..][..now]);
         self.filled += now;
@@ -38,7 +41,9 @@ impl<D: BlockDevice> Writer<'_, D> {
     }
 
     fn write_packed(&mut self, packer: &mut Packer, filled: usize) -> Result<(), D> {
+        self.store.device.pause();
         let unit = packer.pack(&self.pending[..filled]).filter(|_| self.begun);
+        self.store.device.pause();
         if let Some(unit) = unit
             && let Some(place) = self.take_together((unit.len() / BLOCK) as u32)?
         {
