@@ -175,7 +175,8 @@ fn store_all(
     let stored = sets::numbers(last, lines.len()).zip(lines).zip(identities);
     for ((((number, line), identity), guest), name) in stored.zip(guests).zip(names) {
         let _ = writeln!(out, "checkpoint {number} {line}");
-        events::checkpoint(&guest.domain.name, number, name);
+        let still_us = guest.ran.then_some(instant.pause_micros);
+        events::checkpoint(&guest.domain.name, number, name, still_us);
         guest.ram.committed(Baseline { number, identity }, store.device_mut().task());
     }
     Ok(())

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use stasis_client::Target;
 use tempfile::TempDir;
 
 use crate::board::Board;
@@ -238,6 +239,31 @@ impl Machine {
         command.arg("-chardev").arg(line);
         self.attach_channel(&mut command);
         command
+    }
+
+    /// Returns QEMU's command line with the console at a socket, for which QEMU listens. The file `log` gets everything that the machine prints.
+    ///
+    /// # Errors
+    ///
+    /// The console must be a device, which QEMU can't be.
+    pub fn at_a_socket(&self, target: &Target, log: &Path) -> Result<Command> {
+        let mut command = self.command();
+        let mut line = OsString::from("socket,id=line,server=on,wait=off,logfile=");
+        line.push(in_option(log));
+        match target {
+            Target::Unix(path) => line.push(format!(",path={}", in_option(path))),
+            Target::Tcp(at) => {
+                let (host, port) = at.rsplit_once(':').context("tcp:HOST:PORT")?;
+                line.push(format!(",host={host},port={port}"));
+            }
+            Target::Device(path) => {
+                bail!("{} is no socket: unix:PATH or tcp:HOST:PORT", path.display())
+            }
+        }
+        command.args(["-display", "none", "-monitor", "none", "-serial", "chardev:line"]);
+        command.arg("-chardev").arg(line);
+        self.attach_channel(&mut command);
+        Ok(command)
     }
 
     /// Adds the second serial port. It stands behind the option for the first one: QEMU counts them.

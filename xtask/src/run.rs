@@ -1,9 +1,12 @@
 //! `cargo xtask run`: boots Stasis with guests, and leaves a person at its console.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use stasis_client::Target;
+use stasis_host::config::Configuration;
 use stasis_tool::suggest::nearest;
 
 use crate::board::{self, Board};
@@ -17,7 +20,9 @@ use crate::{archive, build, disk, report, setup};
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
 The console is Stasis's: `help` tells its commands, `attach <guest>` leads to a guest, Ctrl-] back from it.
-Ctrl-A X ends QEMU. Both boards take the disk, virt as its disk and raspi4 as its card; raspi4 has four cores and 2G.";
+Ctrl-A X ends QEMU. Both boards take the disk, virt as its disk and raspi4 as its card; raspi4 has four cores and 2G.
+With --serial, the console is at a socket, which `stasis console` connects to, and Ctrl-C ends QEMU. A data disk and a network card are devices of the
+machine's, which a guest can be given (`devices` in its configuration). What stands behind -- goes to QEMU as it is: `run -- -icount shift=0`.";
 
 /// What the command takes.
 #[derive(Debug, Parser)]
@@ -28,7 +33,7 @@ pub struct Arguments {
     /// The board under QEMU
     #[arg(long, default_value = board::NAMES[0], value_parser = board::NAMES)]
     pub board: String,
-    /// Cores of the board virt
+    /// Cores of the board virt [default: as many as the configuration names, two at least]
     #[arg(long, value_name = "N")]
     pub smp: Option<u32>,
     /// Memory of the board virt
@@ -37,21 +42,36 @@ pub struct Arguments {
     /// The disk with the checkpoints, which stays [default: target/stasis-disk.img]
     #[arg(long, value_name = "FILE", conflicts_with = "plain")]
     pub disk: Option<PathBuf>,
+    /// Another disk of the board virt, without checkpoints; several are possible
+    #[arg(long, value_name = "FILE")]
+    pub data: Vec<PathBuf>,
+    /// A network card of the board virt, and what is behind it, as QEMU's -netdev has it [default: user]
+    #[arg(long, value_name = "NETDEV", num_args = 0..=1, require_equals = true, default_missing_value = "user")]
+    pub network: Option<String>,
+    /// Where the console is, instead of this terminal
+    #[arg(long, value_name = "unix:PATH|tcp:HOST:PORT")]
+    pub serial: Option<Target>,
     /// Start the guest on QEMU's own machine, without Stasis, to compare
     #[arg(long)]
     pub plain: bool,
+    /// Options of QEMU's
+    #[arg(last = true, value_name = "QEMU OPTIONS")]
+    pub qemu: Vec<OsString>,
 }
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, options: Arguments) -> Result<()> {
-    let plain = options.plain;
+    let (plain, serial) = (options.plain, options.serial.clone());
     let machine = machine(workspace, options)?;
-    if plain {
-        report::step("starting the guest on QEMU alone; Ctrl-A X ends it");
-    } else {
-        report::step(
+    let what = if plain { "the guest on QEMU alone" } else { "Stasis" };
+    match &serial {
+        Some(at) => report::step(format_args!(
+            "starting {what}; `stasis console {at}` is its console, Ctrl-C ends QEMU"
+        )),
+        None if plain => report::step("starting the guest on QEMU alone; Ctrl-A X ends it"),
+        None => report::step(
             "starting Stasis; `help` tells its commands, Ctrl-] leaves a guest, Ctrl-A X ends QEMU",
-        );
+        ),
     }
     let folder = workspace.folder("stasis")?;
     let socket = ChannelSocket::at(folder.join("channel"))?;
@@ -63,7 +83,11 @@ pub fn main(workspace: &Workspace, options: Arguments) -> Result<()> {
         }
     };
     let log = folder.join("run.log");
-    let status = machine.at_a_terminal(&log).status().context("cannot start QEMU")?;
+    let mut command = match &serial {
+        Some(target) => machine.at_a_socket(target, &log)?,
+        None => machine.at_a_terminal(&log),
+    };
+    let status = command.status().context("cannot start QEMU")?;
     if !status.success() {
         bail!("QEMU ended with {status}");
     }
@@ -80,6 +104,7 @@ pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
     let board = Board::find(workspace, Some(&options.board))?;
     check(&options, &board)?;
     let config = Config::read(workspace, &config)?;
+    let disk = options.disk.clone();
     let machine = if options.plain {
         plain(workspace, &config)?
     } else {
@@ -87,12 +112,14 @@ pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
         let archive = archive::from_config(workspace, &config)?;
         let path = workspace.folder("stasis")?.join("run.cpio");
         archive.save(&path)?;
-        let disk = open_disk(workspace, options.disk)?;
+        let disk = open_disk(workspace, disk)?;
         board.check_disk(&disk)?;
         // QEMU would refuse a disk that is in use, too, but without saying who uses it.
         drop(lock::open(&disk, Access::Exclusive)?);
-        Machine::stasis(image, Some(&path)).disk(disk).board(board)
+        let cpus = cores_in(&config.configuration).max(2);
+        Machine::stasis(image, Some(&path)).disk(disk).board(board).cpus(cpus)
     };
+    let machine = with_devices(machine, &options)?;
     let machine = match options.smp {
         Some(cpus) => machine.cpus(cpus),
         None => machine,
@@ -101,6 +128,29 @@ pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
         Some(memory) => machine.memory(format!("{}M", memory >> 20)),
         None => machine,
     })
+}
+
+/// Returns as many cores as a configuration names: the highest number, and one.
+fn cores_in(configuration: &Configuration) -> u32 {
+    let of_guests = configuration.guests.iter().flat_map(|guest| guest.cores.iter().copied());
+    let of_plans = configuration.cores.iter().map(|plan| plan.number);
+    of_guests.chain(of_plans).max().map_or(0, |highest| highest.saturating_add(1))
+}
+
+/// Adds the devices that options ask for, and QEMU's own options.
+fn with_devices(mut machine: Machine, options: &Arguments) -> Result<Machine> {
+    for disk in &options.data {
+        ensure!(disk.exists(), "there is no file {}", disk.display());
+        machine = machine.disk(disk);
+    }
+    if let Some(netdev) = &options.network {
+        machine = machine
+            .arg("-netdev")
+            .arg(format!("{netdev},id=network"))
+            .arg("-device")
+            .arg("virtio-net-device,netdev=network");
+    }
+    Ok(options.qemu.iter().fold(machine, Machine::arg))
 }
 
 /// Fails if a line of the boot says that a guest was not made. `log` is everything that the machine has printed. A person may have seen the
@@ -120,6 +170,8 @@ fn check(options: &Arguments, board: &Board) -> Result<()> {
     for (option, given) in [
         ("--smp", options.smp.is_some()),
         ("--memory", options.memory.is_some()),
+        ("--data", !options.data.is_empty()),
+        ("--network", options.network.is_some()),
         ("--plain", options.plain),
     ] {
         ensure!(!given || !board.is_fixed(), "{option} is for the board virt alone");
@@ -197,6 +249,8 @@ fn plain(workspace: &Workspace, config: &Config) -> Result<Machine> {
 
 #[cfg(test)]
 mod tests {
+    use stasis_host::config::GuestConfig;
+
     use super::*;
 
     #[test]
@@ -229,5 +283,51 @@ mod tests {
         let error = check(&options, &board).unwrap_err().to_string();
         assert_eq!(error, "--smp is for the board virt alone");
         check(&options, &Board::Virt).unwrap();
+    }
+
+    #[test]
+    fn the_machine_has_the_cores_that_the_configuration_names() {
+        let mut guest = GuestConfig::new("a", "a", 1 << 20);
+        guest.cores = vec![1, 3];
+        let mut configuration = Configuration { guests: vec![guest], ..Default::default() };
+        assert_eq!(cores_in(&configuration), 4);
+        configuration.guests[0].cores.clear();
+        assert_eq!(cores_in(&configuration), 0);
+    }
+
+    #[test]
+    fn qemus_own_options_and_devices_come_through_as_they_are() {
+        let words = ["run", "--network", "--data", file!(), "--", "-icount", "shift=0", "-S"];
+        let options = Arguments::parse_from(words);
+        assert_eq!(options.network.as_deref(), Some("user"));
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        std::fs::write(&disk, b"").unwrap();
+        let options = Arguments { data: vec![disk], ..options };
+        let machine = with_devices(Machine::stasis("Image", None), &options).unwrap();
+        let command = machine.command();
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        let words = words.join(" ");
+        assert!(words.contains("-netdev user,id=network -device virtio-net-device,netdev=network"));
+        assert!(words.contains("virtio-blk-device,drive=disk0"), "{words}");
+        assert!(words.ends_with("-icount shift=0 -S"), "{words}");
+        let options = Arguments::parse_from(["run", "--network=tap,ifname=tap0"]);
+        assert_eq!(options.network.as_deref(), Some("tap,ifname=tap0"));
+    }
+
+    #[test]
+    fn a_console_elsewhere_is_a_socket() {
+        let of = |target: &str| {
+            let machine = Machine::stasis("Image", None);
+            machine.at_a_socket(&target.parse().unwrap(), Path::new("log")).map(|command| {
+                let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+                words.collect::<Vec<_>>().join(" ")
+            })
+        };
+        let words = of("unix:a,b").unwrap();
+        assert!(words.contains("-chardev socket,id=line,server=on,wait=off,logfile=log,path=a,,b"));
+        let words = of("tcp:localhost:4444").unwrap();
+        assert!(words.contains("logfile=log,host=localhost,port=4444"), "{words}");
+        assert!(of("/dev/ttyUSB0").is_err());
     }
 }

@@ -45,11 +45,13 @@ pub fn add(name: &str, values: &[(&str, &dyn Display)]) {
     roster::wake_console();
 }
 
-/// Tells that a checkpoint is committed.
-pub fn checkpoint(guest: &str, number: u64, name: &str) {
+/// Tells that a checkpoint is committed, and for how many microseconds the guest stood still, if it ran.
+pub fn checkpoint(guest: &str, number: u64, name: &str, still_us: Option<u64>) {
+    let still_us = still_us.map_or_else(|| "null".to_string(), |us| us.to_string());
+    let (guest, name) = (json_text(guest), json_text(name));
     add(
         "checkpoint",
-        &[("guest", &json_text(guest)), ("number", &number), ("name", &json_text(name))],
+        &[("guest", &guest), ("number", &number), ("name", &name), ("still_us", &still_us)],
     );
 }
 

@@ -118,7 +118,7 @@ pub fn receive(
         };
         match read {
             Ok(guest) => {
-                events::checkpoint(&guest, number, name);
+                events::checkpoint(&guest, number, name, None);
                 // Writing an answer does not fail.
                 let _ = writeln!(out, "checkpoint {number} \"{name}\": {length} bytes");
                 Ok(())

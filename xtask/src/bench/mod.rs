@@ -106,7 +106,7 @@ pub struct Arguments {
     #[arg(long = "as", value_name = "NAME", requires = "save")]
     name: Option<String>,
     /// Print what has changed since the last run in a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "earlier")]
     compare: Option<PathBuf>,
     /// Since which run; the last if it is not said
     #[arg(long, value_name = "NAME", requires = "compare")]
@@ -114,11 +114,11 @@ pub struct Arguments {
     /// Draw the comparison as SVG
     #[arg(long, value_name = "FILE", requires = "compare")]
     plot: Option<PathBuf>,
-    /// Draw all runs in the file and this one as SVG
-    #[arg(long, value_name = "FILE", requires = "compare")]
+    /// Draw all runs in the file as SVG, and this one if one is measured
+    #[arg(long, value_name = "FILE", requires = "earlier")]
     plot_history: Option<PathBuf>,
     /// List the runs in a file, and measure nothing
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", group = "earlier", conflicts_with = "save")]
     runs: Option<PathBuf>,
     /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is a world switch
     #[arg(long, value_name = "OPERATION", exclusive = true)]
@@ -136,8 +136,9 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     let Arguments { save, name, compare, with, plot, plot_history, runs, profile, pages, pauses } =
         arguments;
     if let Some(file) = runs {
-        let table = Runs::load(&file)?.table();
-        return report::print(|out| write!(out, "{table}"));
+        let runs = Runs::load(&file)?;
+        report::print(|out| write!(out, "{}", runs.table()))?;
+        return plot_history.map_or(Ok(()), |file| draw(&file, &lines::draw(runs.all())));
     }
     if let Some(operation) = profile {
         return self::profile(workspace, &operation);

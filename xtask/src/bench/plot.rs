@@ -1,5 +1,6 @@
 //! Draws what a change has done, as SVG: for each operation a bar of before and one of after, on a logarithmic scale.
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 
 use super::Numbers;
@@ -14,7 +15,8 @@ const HEAD: f64 = 50.0;
 const BAR: f64 = 9.0;
 const ROW: f64 = 26.0;
 
-const BEFORE: &str = "#b8b8b8";
+const BEFORE: &str = "#d0d0d0";
+const SAME: &str = "#8f8f8f";
 const BETTER: &str = "#4c9a5b";
 const WORSE: &str = "#c8553d";
 
@@ -25,8 +27,8 @@ pub fn draw(old: &Numbers, new: &Numbers) -> String {
     let height = HEAD + ROW * after.len() as f64 + ROW;
     let title = format!(
         "Instructions under Stasis, on a logarithmic scale: \
-         <tspan fill=\"{BEFORE}\">before</tspan>, <tspan fill=\"{BETTER}\">after, no more</tspan>, \
-         <tspan fill=\"{WORSE}\">after, more</tspan>"
+         <tspan fill=\"{BEFORE}\">before</tspan>, <tspan fill=\"{SAME}\">after, unchanged</tspan>, \
+         <tspan fill=\"{BETTER}\">after, less</tspan>, <tspan fill=\"{WORSE}\">after, more</tspan>"
     );
     let mut svg = svg::begin(WIDTH, height, &title);
     scale(&mut svg, most, height);
@@ -37,8 +39,7 @@ pub fn draw(old: &Numbers, new: &Numbers) -> String {
         if let Some(was) = was {
             bar(&mut svg, y, was, most, BEFORE);
         }
-        let worse = was.is_some_and(|was| was < *cost);
-        bar(&mut svg, y + BAR, *cost, most, if worse { WORSE } else { BETTER });
+        bar(&mut svg, y + BAR, *cost, most, color(was, *cost));
         let end = LABELS + length((*cost).max(was.unwrap_or(0)), most) + 6.0;
         text(&mut svg, end, y + BAR + 4.0, &change(was, *cost));
     }
@@ -54,9 +55,18 @@ pub fn costs(numbers: &Numbers) -> Vec<(String, u64)> {
     operations.chain(switches).collect()
 }
 
+/// Returns the color of a bar: grey for what has not changed, or was not measured before.
+fn color(was: Option<u64>, cost: u64) -> &'static str {
+    match was.map(|was| cost.cmp(&was)) {
+        Some(Ordering::Greater) => WORSE,
+        Some(Ordering::Less) => BETTER,
+        Some(Ordering::Equal) | None => SAME,
+    }
+}
+
 fn change(was: Option<u64>, cost: u64) -> String {
     match was {
-        Some(was) if was == cost => cost.to_string(),
+        Some(was) if was == cost => format!("{cost}, 0.0 %"),
         Some(was) => {
             let percent = (cost as f64 / was.max(1) as f64 - 1.0) * 100.0;
             format!("{was} -> {cost}, {percent:+.1} %")
@@ -105,7 +115,7 @@ mod tests {
         for (before, after, color, said) in [
             (100, 200, WORSE, "100 -&gt; 200, +100.0 %"),
             (200, 100, BETTER, "200 -&gt; 100, -50.0 %"),
-            (100, 100, BETTER, ">100<"),
+            (100, 100, SAME, ">100, 0.0 %<"),
         ] {
             let svg = draw(&numbers(before), &numbers(after));
             assert_eq!(svg.matches("<rect x").count(), 2, "{svg}");

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stasis_channel::message::Hello;
@@ -13,6 +14,15 @@ use stasis_client::{Client, Error, Message, Options, Status};
 fn session(
     greet: fn(&mut UnixStream, [u8; 4]),
     answer: fn(&mut UnixStream, Frame),
+) -> Result<Client, Error> {
+    session_of(greet, answer, Duration::from_secs(20))
+}
+
+/// Returns a session whose client waits as long as `patience` for the machine's signs of life.
+fn session_of(
+    greet: fn(&mut UnixStream, [u8; 4]),
+    answer: fn(&mut UnixStream, Frame),
+    patience: Duration,
 ) -> Result<Client, Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("machine");
@@ -31,7 +41,7 @@ fn session(
         }
     });
     let target = format!("unix:{}", path.display()).parse().unwrap();
-    Client::connect(&target, Options { patience: Duration::from_secs(20), ..Options::default() })
+    Client::connect(&target, Options { patience, ..Options::default() })
 }
 
 fn send(line: &mut UnixStream, kind: Kind, id: u16, payload: &[u8]) {
@@ -103,4 +113,18 @@ fn an_end_behind_data_that_the_line_has_lost_is_a_loss() {
     assert_eq!(client.next_for(id).unwrap(), Message::Data { id, bytes: b"abc".to_vec() });
     let end = client.next_for(id).unwrap();
     assert!(matches!(&end, Message::Done { status: Status::Lost, .. }), "{end:?}");
+}
+
+#[test]
+fn a_machine_that_was_reset_in_the_midst_is_not_taken_for_the_one_before() {
+    static BOOT: AtomicU32 = AtomicU32::new(1);
+    let greet = |line: &mut UnixStream, nonce: [u8; 4]| {
+        let boot = BOOT.fetch_add(1, Ordering::Relaxed);
+        send(line, Kind::Welcome, 0, &welcome(nonce, boot, "a machine"));
+    };
+    // What it was asked for before, the machine does not know any more.
+    let client = session_of(greet, |_, _| (), Duration::from_secs(2));
+    let error = client.unwrap().answer("checkpoint linux").unwrap_err();
+    assert!(matches!(error, Error::Reset), "{error:?}");
+    assert_eq!(error.exit_code(), 4);
 }

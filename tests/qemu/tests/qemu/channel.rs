@@ -173,6 +173,19 @@ pub fn what_guests_send_goes_to_files_and_a_shell_is_offered_their_names(lab: &L
     let logged = lab.path("attached.log");
     let attached = attach.arg(&logged).stdin(Stdio::null()).output()?;
     ensure!(attached.status.success() && std::fs::read(&logged)? == attached.stdout);
+    // The host's disk is full: there is no half of a file, and the machine goes on.
+    let script = "trap '' XFSZ; ulimit -f 4; exec \"$0\" ctl --patience 60 get morning \"$1\"";
+    let mut full = Command::new("bash");
+    full.env(crate::AS_TOOL, "1").env("STASIS_TO", socket.target()).args(["-c", script]);
+    let got = full.arg(std::env::current_exe()?).arg(lab.path("got")).output()?;
+    let why = String::from_utf8_lossy(&got.stderr);
+    ensure!(got.status.code() == Some(1) && why.contains("File too large"), "{why}");
+    ensure!(!lab.path("got").exists(), "there is a file");
+    let whole = lab.path("whole");
+    said(&socket, &["get", "morning", whole.to_str().context("a folder with a strange name")?])?;
+    let mut full = tool(&socket, &["attach", "counter", "--log", "/dev/full"])?;
+    let full = full.stdin(Stdio::null()).output()?;
+    ensure!(String::from_utf8_lossy(&full.stderr).contains("No space left"), "it is not told");
     for (words, offered) in [
         (&["attach", "co"][..], "counter"),
         (&["ctl", "--patience", "60", "pause", "idle,c"], "idle,counter"),

@@ -5,9 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
+use stasis_host::config::{CoreConfig, GuestConfig, WindowConfig};
 use stasis_qemu_tests::guests::ticks;
 use stasis_qemu_tests::lab::{Built, Lab};
-use stasis_qemu_tests::stasis::Stasis;
+use stasis_qemu_tests::stasis::{Stasis, guest};
 use xtask::initramfs;
 use xtask::qemu::ChannelSocket;
 
@@ -131,6 +132,79 @@ pub fn a_guest_that_is_debugged_is_stored_without_its_breakpoints(lab: &Lab) -> 
     stasis.attach("counter")?;
     ticks(&mut stasis.qemu.console, &mut model, 3)?;
     stasis.detach()?;
+    stasis.quit()
+}
+
+pub fn each_step_is_one_instruction_also_where_el2_answers_it(lab: &Lab) -> Result<()> {
+    // HVC, MRS and MSR of ACTLR_EL1, SMC, and NOP.
+    const CODE: [u32; 5] = [0xd400_0002, 0xd538_1020, 0xd518_1020, 0xd400_0003, 0xd503_201f];
+    const PSCI_VERSION: u32 = 0x8400_0000;
+    let socket = ChannelSocket::new()?;
+    let elf = Built::get()?.guests.join("counter");
+    let mut stasis = lab.machine().guest("counter")?.channel(&socket).boot()?;
+    let mut model = Model::new();
+    stasis.attach("counter")?;
+    ticks(&mut stasis.qemu.console, &mut model, 2)?;
+    let mut commands: Vec<String> =
+        ["break *counter_wait", "continue", "delete", "set $old = $pc"].map(str::to_owned).into();
+    // In RAM that the guest does not use.
+    let place = |index: usize| 0x4180_0000 + 4 * index;
+    for (index, instruction) in CODE.iter().enumerate() {
+        commands.push(format!("set var *(unsigned int *) {:#x} = {instruction:#x}", place(index)));
+    }
+    commands.extend((0..4).map(|n| format!("set $kept{n} = $x{n}")));
+    commands.push(format!("set $pc = {:#x}", place(0)));
+    for instruction in CODE {
+        let is_call = [CODE[0], CODE[3]].contains(&instruction);
+        commands.extend(is_call.then(|| format!("set $x0 = {PSCI_VERSION:#x}")));
+        commands.extend(["stepi", "p/x $pc"].map(str::to_owned));
+        commands.extend(is_call.then(|| "p/x $x0".to_owned()));
+    }
+    commands.extend((0..4).map(|n| format!("set $x{n} = $kept{n}")));
+    commands.extend(["set $pc = $old", "detach"].map(str::to_owned));
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let said = gdb(&socket, "counter", Some(&elf), &commands)?;
+    let at = |index| format!("= {:#x}", place(index));
+    let (a, b, c, d, e) = (at(1), at(2), at(3), at(4), at(5));
+    has(&said, &[&a, "= 0x1000", &b, &c, &d, "= 0x", &e, "detached"])?;
+    ticks(&mut stasis.qemu.console, &mut model, 3)?;
+    stasis.detach()?;
+    stasis.quit()
+}
+
+pub fn a_neighbour_keeps_its_windows_while_a_guest_is_debugged(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let elf = Built::get()?.guests.join("counter");
+    let on_core_0 = |name: &str| GuestConfig { cores: vec![0], ..guest(name, 32) };
+    let windows = vec![WindowConfig { guest: "ticker".to_owned(), at_us: 3000, length_us: 2000 }];
+    let mut stasis = lab
+        .machine()
+        .cpus(1)
+        .cpu("cortex-a57,cntfrq=1000000000")
+        .counting_instructions(0)
+        .configured(on_core_0("counter"), Some(lab.guest("counter")?))
+        .configured(on_core_0("ticker"), Some(lab.guest("ticker")?))
+        .core(CoreConfig { number: 0, frame_us: 10_000, windows })
+        .channel(&socket)
+        .boot()?;
+    let missed = |stasis: &mut Stasis| -> Result<u64> {
+        let rows = stasis.command("windows --json")?;
+        let row: serde_json::Value = serde_json::from_str(&rows.join(""))?;
+        row["missed"].as_u64().context("no number")
+    };
+    let before = missed(&mut stasis)?;
+    // It is stopped often, stepped through its code, and its memory is read and written.
+    let mut commands = vec!["hbreak counter_wait", "watch *(unsigned long*)&counter::DEADLINE"];
+    for _ in 0..10 {
+        commands.extend(["continue", "stepi 5", "x/64gx $sp", "info registers", "set $x9 = $x9"]);
+    }
+    commands.push("detach");
+    let said = gdb(&socket, "counter", Some(&elf), &commands)?;
+    has(&said, &["Breakpoint 1, ", "counter_wait ()", "detached"])?;
+    let after = missed(&mut stasis)?;
+    println!("missed before {before}, after {after}");
+    ensure!(after == before, "the neighbour has missed {} windows", after - before);
+    is(&mut stasis, "counter", "running")?;
     stasis.quit()
 }
 

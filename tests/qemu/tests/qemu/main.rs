@@ -202,6 +202,8 @@ fn main() -> ExitCode {
         debug:
             gdb_stops_steps_and_leaves_a_guest_which_notices_nothing,
             a_guest_that_is_debugged_is_stored_without_its_breakpoints,
+            each_step_is_one_instruction_also_where_el2_answers_it,
+            a_neighbour_keeps_its_windows_while_a_guest_is_debugged,
             gdb_sees_both_vcpus_of_a_linux_and_interrupts_it;
         devices:
             a_devices_interrupts_reach_its_guest_while_others_have_its_core,
