@@ -11,7 +11,7 @@
 use stasis_state::device::{PL011_FIFO, Pl011};
 use tock_registers::LocalRegisterCopy;
 
-use crate::access::{Width, read_words, write_words};
+use crate::access::{read_words, write_words};
 use crate::device::{Access, Context, Device, Effects, Outside, Window};
 use crate::equipment::Equipment;
 use crate::tree::Writer;
@@ -161,19 +161,12 @@ impl Device for Pl011 {
 
     #[inline]
     fn read(&mut self, access: Access, _: &mut impl Context) -> u64 {
-        read_words(access.offset, access.width, |offset| read_word(self, offset))
+        read(self, access)
     }
 
     #[inline]
     fn write(&mut self, access: Access, value: u64, _: &mut impl Context) -> Effects {
-        let mut sent = None;
-        write_words(access.offset, access.width, value, |offset, word| {
-            // At most one of the words is UARTDR.
-            if let byte @ Some(_) = write_word(self, offset, word) {
-                sent = byte;
-            }
-        });
-        sent.map(Outside::Transmit).into()
+        write(self, access, value).map(Outside::Transmit).into()
     }
 
     /// Returns the level of UARTINTR: whether it is high.
@@ -187,34 +180,23 @@ impl Device for Pl011 {
     }
 }
 
-/// What has become of an access that was [answered at once](at_once).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtOnce {
-    /// The guest has read this.
-    Read(u64),
-    /// The guest has sent this byte.
-    Sent(u8),
+/// Reads from a register.
+#[inline]
+pub fn read(uart: &mut Pl011, access: Access) -> u64 {
+    read_words(access.offset, access.width, |offset| read_word(uart, offset))
 }
 
-/// Answers the accesses of which a driver that sends a byte consists: a read of UARTFR, and a write of `written` to UARTDR, if the interrupt's level
-/// stays as it is. Returns None if the access is another one: then nothing was done.
+/// Writes to a register. Returns the byte that the guest sends by this, if it sends one.
 #[inline]
-pub fn at_once(uart: &mut Pl011, access: Access, written: Option<u64>) -> Option<AtOnce> {
-    match (access.offset, written) {
-        (offset::FR, None) if access.width <= Width::Word => {
-            Some(AtOnce::Read(access.width.truncate(flags(uart).into())))
+pub fn write(uart: &mut Pl011, access: Access, value: u64) -> Option<u8> {
+    let mut sent = None;
+    write_words(access.offset, access.width, value, |offset, word| {
+        // At most one of the words is UARTDR.
+        if let byte @ Some(_) = write_word(uart, offset, word) {
+            sent = byte;
         }
-        (offset::DR, Some(value)) if access.width <= Width::Word => {
-            let sent = *uart.ris | INT::TX::SET.value;
-            let changes_line = sent & *uart.imsc != 0 && !uart.line(0);
-            if changes_line || is_loopback(uart) {
-                return None;
-            }
-            *uart.ris = sent;
-            Some(AtOnce::Sent(value as u8))
-        }
-        _ => None,
-    }
+    });
+    sent
 }
 
 /// Returns whether [`receive`] has room for a byte.

@@ -13,7 +13,7 @@ mod tests;
 mod traps;
 mod work;
 
-pub use self::traps::{Exited, Reached, Whole, reached};
+pub use self::traps::{AtOnce, Exited, Near, Whole};
 pub use self::work::Taken;
 
 use alloc::boxed::Box;

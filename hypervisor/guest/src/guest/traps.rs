@@ -2,7 +2,7 @@
 
 mod accesses;
 
-pub use accesses::{Reached, reached};
+pub use accesses::{AtOnce, Near};
 
 use stasis_state::device::SharedMemory;
 use stasis_state::guest::{GuestPower, GuestPowerState};

@@ -17,7 +17,7 @@ use stasis_debug::plan::Stop;
 use stasis_guest::exit::{self, PlainAccess, Syndrome};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
-use stasis_guest::{Exited, Next, Reached, Vcpu, Whole, reached};
+use stasis_guest::{AtOnce, Exited, Near, Next, Vcpu, Whole};
 use stasis_hw::gic::Acknowledged;
 use stasis_vgic::VcpuMask;
 
@@ -33,12 +33,12 @@ pub(super) enum Left<'a> {
     Debugged(Stop, Locked<'a>),
 }
 
-/// What became of an exit at the first look.
-enum AtOnce<'a> {
-    /// The exit was answered.
-    Done(Unlocked),
+/// Whether an exit was answered at once.
+enum Answered<'a> {
+    /// It was.
+    Yes(Unlocked),
     /// Nothing was done.
-    NotAnswered(MaybeLocked<'a>),
+    No(MaybeLocked<'a>),
 }
 
 impl Domain {
@@ -179,7 +179,7 @@ impl Domain {
                     let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
                     let syndrome = Syndrome { esr: cpu::syndrome(), far, hpfar };
                     unlocked = match self.answer_at_once(unlocked, vcpu, syndrome, host) {
-                        AtOnce::Done(unlocked) => {
+                        Answered::Yes(unlocked) => {
                             stats.left(Reason::Mmio);
                             // An interrupt that was sent may be for another vCPU of this core, which interrupts nobody.
                             if host.place.roster.must_decide() {
@@ -187,13 +187,13 @@ impl Domain {
                             }
                             unlocked
                         }
-                        AtOnce::NotAnswered(MaybeLocked::Unlocked(unlocked))
+                        Answered::No(MaybeLocked::Unlocked(unlocked))
                             if host.lend_debug(vcpu, syndrome) =>
                         {
                             stats.left(Reason::Register);
                             unlocked
                         }
-                        AtOnce::NotAnswered(lock) => return Left::Exit(syndrome, lock),
+                        Answered::No(lock) => return Left::Exit(syndrome, lock),
                     }
                 }
                 ExitKind::Interrupt => {
@@ -213,8 +213,8 @@ impl Domain {
         }
     }
 
-    /// Answers an access to a word of the distributor that is about the records alone, or to the UART that sends a byte. Other exits need another
-    /// look, for which what the vCPUs share may stay locked.
+    /// Answers an access to a word of the distributor that is about the records alone, or to the UART. Other exits need another look, for which what
+    /// the vCPUs share may stay locked.
     #[inline(always)]
     fn answer_at_once(
         &self,
@@ -222,52 +222,28 @@ impl Domain {
         vcpu: &mut Vcpu,
         syndrome: Syndrome,
         host: &mut RunningOn,
-    ) -> AtOnce<'_> {
-        let Some(access) = PlainAccess::of(syndrome) else {
-            return AtOnce::NotAnswered(MaybeLocked::Unlocked(unlocked));
+    ) -> Answered<'_> {
+        let access = PlainAccess::of(syndrome);
+        let near = access.and_then(|access| Some((Near::of(access)?, access)));
+        let Some(near) = near else {
+            return Answered::No(MaybeLocked::Unlocked(unlocked));
         };
-        match reached(access) {
-            Reached::Distributor => {}
-            Reached::Uart => return self.send_at_once(unlocked, vcpu, access, host),
-            Reached::Other => return AtOnce::NotAnswered(MaybeLocked::Unlocked(unlocked)),
-        }
         let sctlr = host.loaded.sctlr_el1();
         let index = host.index;
         let mut resident = self.lock(unlocked);
         let guest = &mut resident.guest;
         let (core, esr) = (&mut vcpu.core, syndrome.esr);
-        let answer = guest.answer_at_once(index, core, access, esr, sctlr, &mut host.gic);
-        let Some(kick) = answer else {
-            return AtOnce::NotAnswered(MaybeLocked::Locked(resident));
+        let answer = guest.answer_at_once(index, core, near, esr, sctlr, &mut host.gic);
+        let Some(AtOnce { kick, sent }) = answer else {
+            return Answered::No(MaybeLocked::Locked(resident));
         };
         let also = host.fill(guest);
         let unlocked = resident.unlock();
         self.kick(VcpuMask(kick.0 | also.0).without(index));
-        AtOnce::Done(unlocked)
-    }
-
-    /// Answers an access to the UART that sends a byte, or looks whether one can be sent, and changes no interrupt.
-    #[inline(never)]
-    fn send_at_once(
-        &self,
-        unlocked: Unlocked,
-        vcpu: &mut Vcpu,
-        access: PlainAccess,
-        host: &RunningOn,
-    ) -> AtOnce<'_> {
-        let sctlr = host.loaded.sctlr_el1();
-        let mut resident = self.lock(unlocked);
-        let guest = &mut resident.guest;
-        match guest.send_at_once(&mut vcpu.core, access, cpu::syndrome(), sctlr) {
-            None => AtOnce::NotAnswered(MaybeLocked::Locked(resident)),
-            Some(sent) => {
-                let unlocked = resident.unlock();
-                if let Some(byte) = sent {
-                    above::get().transmit(self, byte);
-                }
-                AtOnce::Done(unlocked)
-            }
+        if let Some(byte) = sent {
+            above::get().transmit(self, byte);
         }
+        Answered::Yes(unlocked)
     }
 
     /// Takes the physical interrupt that is pending. Answers it if it is that of a timer or a device of the guest, and the list register in which it was

@@ -10,9 +10,9 @@ use crate::register::{general, is_big_endian, set_general};
 use crate::stop::Crash;
 use stasis_devices::access::Width;
 use stasis_devices::device::{self, Device, Effects, Outside, Window};
-use stasis_devices::list::{Kind, Target};
+use stasis_devices::list::{Kind, Line, Target};
 use stasis_devices::machine::{GICD_BASE, GICD_REGISTERS};
-use stasis_devices::pl011::{self, AtOnce};
+use stasis_devices::pl011;
 use stasis_memory::GuestMemory;
 use stasis_state::device::Pl011;
 use stasis_state::vcpu::Core;
@@ -21,91 +21,100 @@ use stasis_vgic::{VcpuMask, VirtualInterface};
 /// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
 
-/// What [`Guest`] can answer at once of what a plain access reaches.
+/// Where an access is answered at once: [`Guest::answer_at_once`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reached {
-    /// A word of the distributor: [`Guest::answer_at_once`].
+pub enum Near {
+    /// A word of the distributor.
     Distributor,
-    /// The UART: [`Guest::send_at_once`].
+    /// The UART.
     Uart,
-    /// Anything else.
-    Other,
 }
 
-/// Returns what an access reaches. No lock is needed.
-#[inline(always)]
-pub fn reached(access: PlainAccess) -> Reached {
-    const UART: Window = Pl011::WINDOW;
-    match access {
-        PlainAccess { ipa, width: Width::Word, .. }
-            if ipa.wrapping_sub(GICD_BASE) < GICD_REGISTERS =>
-        {
-            Reached::Distributor
+impl Near {
+    /// Returns what an access reaches; None if it is never answered at once. No lock is needed.
+    #[inline(always)]
+    pub fn of(access: PlainAccess) -> Option<Self> {
+        const UART: Window = Pl011::WINDOW;
+        let within = |base: u64, size: u64| access.ipa.wrapping_sub(base) < size;
+        if within(GICD_BASE, GICD_REGISTERS) {
+            return (access.width == Width::Word).then_some(Self::Distributor);
         }
-        PlainAccess { ipa, .. } if ipa.wrapping_sub(UART.base) < UART.size => Reached::Uart,
-        _ => Reached::Other,
+        (within(UART.base, UART.size) && access.width <= Width::Word).then_some(Self::Uart)
     }
 }
 
+/// What an access leaves to do that was answered at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtOnce {
+    /// The vCPUs whose offered interrupts may have changed: the vCPU itself passes through `Vgic::enter` before its next entry, and the others must
+    /// be kicked.
+    pub kick: VcpuMask,
+    /// The byte that the guest sends by its UART, if it sends one.
+    pub sent: Option<u8>,
+}
+
 impl Guest {
-    /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers. Returns the vCPUs whose
-    /// offered interrupts may have changed by a store: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be
-    /// kicked. `gic` is the interface of the vCPU's core.
+    /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers, or to the UART, by a vCPU
+    /// whose core's interface is `gic`. Returns what is left to do.
     ///
-    /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`] must answer.
+    /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`](super::Whole::exit) must answer.
     pub fn answer_at_once(
         &mut self,
         index: usize,
         core: &mut Core,
-        word: PlainAccess,
+        (near, access): (Near, PlainAccess),
         esr: u64,
         sctlr_el1: u64,
         gic: &mut impl VirtualInterface,
-    ) -> Option<VcpuMask> {
-        let offset = word.ipa.wrapping_sub(GICD_BASE);
-        let access = gicd_access(offset, Width::Word).ok()?;
-        if is_big_endian(core, sctlr_el1) {
+    ) -> Option<AtOnce> {
+        if is_big_endian(core, sctlr_el1) || !access.width.is_aligned(access.ipa) {
             return None;
         }
-        let mut kick = VcpuMask::NONE;
-        if word.write {
-            let value = general(core, word.register) as u32;
-            if !self.vgic.send_again(index, access, value, gic) {
-                kick = self.vgic.record(index, access, value)?.kick;
+        let done = match near {
+            Near::Distributor => {
+                let kick = self.gicd_at_once(index, core, access, gic)?;
+                AtOnce { kick, sent: None }
             }
-        } else {
-            set_general(core, word.register, self.vgic.recorded(index, access)?);
-        }
-        exit::skip_instruction(core, esr);
-        Some(kick)
-    }
-
-    /// Answers an access to the UART that sends a byte, or looks whether one can be sent, and changes no interrupt. Returns the byte, if it sends one.
-    ///
-    /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`] must answer.
-    #[inline]
-    pub fn send_at_once(
-        &mut self,
-        core: &mut Core,
-        access: PlainAccess,
-        esr: u64,
-        sctlr_el1: u64,
-    ) -> Option<Option<u8>> {
-        if is_big_endian(core, sctlr_el1) {
-            return None;
-        }
-        let PlainAccess { write, width, ipa, register } = access;
-        let written = write.then(|| general(core, register));
-        let access = device::Access { n: 0, offset: ipa - Pl011::WINDOW.base, width };
-        let sent = match pl011::at_once(&mut self.devices.pl011, access, written)? {
-            AtOnce::Read(value) => {
-                set_general(core, register, value);
-                None
-            }
-            AtOnce::Sent(byte) => Some(byte),
+            Near::Uart => self.uart_at_once(core, access),
         };
         exit::skip_instruction(core, esr);
-        Some(sent)
+        Some(done)
+    }
+
+    #[inline]
+    fn gicd_at_once(
+        &mut self,
+        index: usize,
+        core: &mut Core,
+        word: PlainAccess,
+        gic: &mut impl VirtualInterface,
+    ) -> Option<VcpuMask> {
+        let access = gicd_access(word.ipa.wrapping_sub(GICD_BASE), Width::Word).ok()?;
+        if !word.write {
+            set_general(core, word.register, self.vgic.recorded(index, access)?);
+            return Some(VcpuMask::NONE);
+        }
+        let value = general(core, word.register) as u32;
+        if self.vgic.send_again(index, access, value, gic) {
+            return Some(VcpuMask::NONE);
+        }
+        Some(self.vgic.record(index, access, value)?.kick)
+    }
+
+    #[inline]
+    fn uart_at_once(&mut self, core: &mut Core, access: PlainAccess) -> AtOnce {
+        let PlainAccess { write, width, ipa, register } = access;
+        let access = device::Access { n: 0, offset: ipa - Pl011::WINDOW.base, width };
+        let uart = &mut self.devices.pl011;
+        let level = uart.line(0);
+        let mut sent = None;
+        if write {
+            sent = pl011::write(uart, access, width.truncate(general(core, register)));
+        } else {
+            set_general(core, register, pl011::read(uart, access));
+        }
+        let line = Line::of(uart, 0).filter(|line| line.level != level);
+        AtOnce { kick: self.update_line(line), sent }
     }
 
     /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held first; then nothing was done.
