@@ -5,6 +5,7 @@
 //! - [`serial`]: the console's UART, which is a [`pl011`] or a [`mini_uart`].
 //! - [`pl031`], [`watchdog`]: the real-time clock; the watchdog by which a Raspberry Pi is switched off.
 //! - [`virtio_blk`]: the disk of QEMU's `virt`.
+//! - [`network_card`]: what Stasis asks of a network card of the machine; [`virtio_net`]: QEMU's.
 //! - [`virtio_mmio`]: a virtio device that a guest drives, and that is stopped here.
 //! - [`sd`]: SD cards; [`sdhci`]: the host controller that they are connected to.
 //! - [`time`]: the clock and the pauses of a driver that waits.
@@ -15,6 +16,7 @@
 pub mod gic;
 pub mod mini_uart;
 pub mod mmio;
+pub mod network_card;
 pub mod paging;
 pub mod pl011;
 pub mod pl031;
@@ -23,5 +25,7 @@ pub mod sdhci;
 pub mod serial;
 pub mod time;
 pub mod virtio_blk;
+mod virtio_dma;
 pub mod virtio_mmio;
+pub mod virtio_net;
 pub mod watchdog;

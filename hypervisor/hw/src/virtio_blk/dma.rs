@@ -1,9 +1,8 @@
 //! The memory that the driver shares with its device: [`DiskMemory`].
 
 use super::{DEPTH, MAX_TRANSFER};
+use crate::virtio_dma::Page;
 use core::ptr::{NonNull, addr_of_mut};
-use spin::Mutex;
-use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 /// Pages that the queue takes: two at once for a legacy device, one twice for a modern one.
 const QUEUE_PAGES: usize = 2;
@@ -15,12 +14,6 @@ pub struct DiskMemory {
     queue: [Page; QUEUE_PAGES],
     buffers: [Buffer; DEPTH],
 }
-
-#[derive(Clone, Copy)]
-#[repr(C, align(4096))]
-struct Page([u8; PAGE_SIZE]);
-
-const _: () = assert!(align_of::<Page>() == PAGE_SIZE);
 
 /// What one request needs.
 #[repr(C, align(64))]
@@ -34,22 +27,20 @@ impl DiskMemory {
     /// Returns zeroed memory for a disk.
     pub const fn new() -> Self {
         Self {
-            queue: [Page([0; PAGE_SIZE]); QUEUE_PAGES],
+            queue: [Page::ZERO; QUEUE_PAGES],
             buffers: [const { Buffer { data: [0; MAX_TRANSFER], header: [0; 16], status: [0; 1] } };
                 DEPTH],
         }
     }
 
-    /// Gives the queue's pages to [`Identity`], and returns a pointer to all of the memory, for [`Buffer::of`] and to make a reference of it again.
-    pub(super) fn hand_over(&'static mut self) -> NonNull<Self> {
-        self.queue = [Page([0; PAGE_SIZE]); QUEUE_PAGES];
+    /// Returns a pointer to all of the memory, for [`Buffer::of`] and to make a reference of it again, and the queue's pages.
+    pub(super) fn hand_over(&'static mut self) -> (NonNull<Self>, &'static mut [Page]) {
         let all = NonNull::from(self);
         // SAFETY: the pointer stays within the memory that `all` points to, which lives for ever.
         let queue = unsafe { addr_of_mut!((*all.as_ptr()).queue) };
         // SAFETY: 1. The pages are valid, aligned and initialised, and live for ever. 2. Nobody else has a reference to them: `self` became a
         // pointer, and the buffers do not overlap them. Whoever makes a reference of `all` again has ended the driver before, and the queue with it.
-        *FREE_PAGES.lock() = unsafe { &mut *queue };
-        all
+        (all, unsafe { &mut *queue })
     }
 }
 
@@ -90,47 +81,4 @@ impl Buffer {
             addr_of_mut!((*this).status).cast::<u8>().read_volatile()
         }
     }
-}
-
-/// Pages that `hand_over` gave to the queue, and that the queue has not taken yet.
-static FREE_PAGES: Mutex<&'static mut [Page]> = Mutex::new(&mut []);
-
-/// The `Hal` of `virtio-drivers` for a machine whose devices see memory where EL2 does.
-pub(super) enum Identity {}
-
-// SAFETY: each method keeps its conditions:
-// - `dma_alloc` hands out pages that it takes from a `&'static mut`, so they are valid and aligned, and
-//   no one else has them. They are zero, for `DiskMemory::hand_over` made them so and they are never given back here.
-// - `mmio_phys_to_virt` is not called by the MMIO transport.
-// - `share` and `unshare` have nothing to do: the caller of `VirtioBlk::find` vouches for physical
-//   addresses being virtual ones, and the device is coherent with the caches.
-unsafe impl Hal for Identity {
-    fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
-        let mut free = FREE_PAGES.lock();
-        match core::mem::take(&mut *free).split_at_mut_checked(pages) {
-            Some((taken, rest)) => {
-                *free = rest;
-                let start = NonNull::from(taken).cast::<u8>();
-                (start.addr().get() as PhysAddr, start)
-            }
-            // Address 0 says that there is no memory.
-            None => (0, NonNull::dangling()),
-        }
-    }
-
-    unsafe fn dma_dealloc(_: PhysAddr, _: NonNull<u8>, _: usize) -> i32 {
-        // `Requests::release` gives all pages back at once.
-        0
-    }
-
-    unsafe fn mmio_phys_to_virt(address: PhysAddr, _: usize) -> NonNull<u8> {
-        let pointer = core::ptr::with_exposed_provenance_mut(address as usize);
-        NonNull::new(pointer).unwrap_or(NonNull::dangling())
-    }
-
-    unsafe fn share(buffer: NonNull<[u8]>, _: BufferDirection) -> PhysAddr {
-        buffer.cast::<u8>().expose_provenance().get() as PhysAddr
-    }
-
-    unsafe fn unshare(_: PhysAddr, _: NonNull<[u8]>, _: BufferDirection) {}
 }

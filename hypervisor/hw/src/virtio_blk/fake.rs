@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::vec;
 use std::vec::Vec;
 use virtio_drivers::transport::DeviceStatus;
@@ -324,9 +323,6 @@ impl Wait for Clock {
     }
 }
 
-/// Guards the setup of a driver: all drivers take their queue's pages at one place.
-static SETUP: Mutex<()> = Mutex::new(());
-
 /// Milliseconds of patience that the drivers of tests have.
 pub const PATIENCE_MS: u64 = 100;
 
@@ -338,7 +334,6 @@ pub fn start_on(
     let start = (&raw mut *memory).expose_provenance() as u64;
     device.borrow_mut().own.memory = start..start + size_of::<DiskMemory>() as u64;
     let slot = Slot { address: 0xa00_0000, size: 0x200 };
-    let _one_at_a_time = SETUP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     VirtioBlk::new(slot, Registers(device.clone()), memory, PATIENCE_MS)
 }
 

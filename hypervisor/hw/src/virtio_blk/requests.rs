@@ -3,9 +3,10 @@
 //! Each request has one of [`DEPTH`] buffers, which is the device's from [`submit`](Requests::submit) until [`poll`](Requests::poll) has found the request
 //! among what the device gives back, in any order, or until the device was reset. The driver touches no buffer meanwhile, so all of this is safe to use.
 
-use super::dma::{Buffer, DiskMemory, Identity};
+use super::dma::{Buffer, DiskMemory};
 use super::request::Request;
 use super::{DEPTH, SECTOR};
+use crate::virtio_dma::{Identity, with_pages};
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
 use virtio_drivers::queue::VirtQueue;
@@ -71,8 +72,8 @@ impl<T: Transport> Requests<T> {
         mut transport: T,
         memory: &'static mut DiskMemory,
     ) -> Result<Self, virtio_drivers::Error> {
-        let memory = memory.hand_over();
-        let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false)?;
+        let (memory, pages) = memory.hand_over();
+        let mut queue = with_pages(pages, || VirtQueue::new(&mut transport, QUEUE, false, false))?;
         queue.set_dev_notify(false);
         Ok(Self { transport, queue, memory, under_way: [None; DEPTH] })
     }
