@@ -16,6 +16,7 @@ mod search;
 mod serial;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod uplink;
 
 use arrayvec::ArrayVec;
 use dtoolkit::fdt::Fdt;

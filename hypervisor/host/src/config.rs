@@ -1,13 +1,14 @@
 //! What a person says about the machine's guests: which image, how much memory, how many vCPUs, which cores and when.
 //!
 //! The configuration travels as `stasis.dtb` in the boot archive: a device tree whose root is compatible with `stasis,config-1`, and has
-//! a child `guest@<n>` for each guest, `core@<n>` for each core that has a plan, `shared@<n>` for memory that guests share and `store` for the store; `property.rs` has the names of their properties.
+//! a child `guest@<n>` for each guest, `core@<n>` for each core that has a plan, `shared@<n>` for memory that guests share, `network@<n>` for each network of which something is said and `store` for the store; `property.rs` has the names of their properties.
 //! The host tool writes it ([`compile`]) and the hypervisor reads it ([`parse`]), under the same rules ([`check()`]).
 
 mod check;
 mod core_plan;
 mod error;
 mod memory_map;
+mod network;
 mod policy;
 mod property;
 mod read;
@@ -23,6 +24,7 @@ pub use self::check::{check, check_plan};
 pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, NoPlannedCore, WindowConfig};
 pub use self::error::{ConfigError, Problem};
 pub use self::memory_map::{MemoryMap, TRUSTED};
+pub use self::network::{MAX_UPLINKS, NetworkConfig, NetworkProblem};
 pub use self::policy::{DEFAULT_WELL_AFTER_US, Periodic, Policy};
 pub use self::read::parse;
 pub use self::shared::SharedProblem;
@@ -48,6 +50,8 @@ pub struct Configuration {
     pub cores: Vec<CoreConfig>,
     /// The memory that guests share.
     pub shared: Vec<SharedRegion>,
+    /// The networks of which something is said. Others are there when a guest names them.
+    pub networks: Vec<NetworkConfig>,
     /// The store of checkpoints.
     pub store: StoreConfig,
 }

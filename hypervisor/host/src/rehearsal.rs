@@ -1,8 +1,8 @@
 //! What a board would say of a configuration, found out from its device tree, without the board.
 //!
 //! [`rehearse`] makes each decision of the boot in the boot's order, by the functions that the boot itself calls: [`Machine`] for the
-//! RAM, [`choose_cores`] for the cores, [`give`] for the devices, [`Pool`] for the memory. What only the hardware knows is left out: which of its cores
-//! come up, what their ID registers say, and whether there is a store.
+//! RAM, [`uplink`] for the networks, [`choose_cores`] for the cores, [`give`] for the devices, [`Pool`] for the memory. What only the hardware knows is left out: which of its cores
+//! come up, what their ID registers say, what is in the slots of virtio, and whether there is a store.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,6 +16,7 @@ use stasis_memory::range::{NoRam, Pool, Range};
 
 use crate::board::give::{GiveError, Remark, give, remarks};
 use crate::board::own::Own;
+use crate::board::uplink::{UplinkError, uplink};
 use crate::board::{Machine, MachineError};
 use crate::config::{Configuration, GuestConfig, NoPlannedCore};
 use crate::sched::{NoSuchCore, choose_cores};
@@ -43,6 +44,8 @@ pub enum Place {
     Core(usize),
     /// A region that guests share, by its place among the regions.
     Shared(usize),
+    /// A network, by its place among the networks.
+    Network(usize),
     /// A guest, by its place among the guests, and the key of its configuration.
     Guest(usize, &'static str),
 }
@@ -59,6 +62,9 @@ pub enum Complaint {
     /// The machine lacks memory for a region that the guest shares.
     #[error(transparent)]
     Shared(#[from] NotMade),
+    /// A network can't have its uplink.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     /// The guest can't get the devices of its configuration.
     #[error(transparent)]
     Devices(#[from] GiveError),
@@ -84,6 +90,7 @@ impl Complaint {
         match self {
             Self::Plan(_) | Self::Core(_) => "cores",
             Self::Shared(_) => "name",
+            Self::Uplink(_) => "uplink",
             Self::Devices(_) | Self::Remark(_) => "devices",
             Self::Ram(_) => "memory",
             Self::Pace(_) => "counter-frequency",
@@ -145,6 +152,7 @@ pub fn rehearse(
         given: Vec::new(),
         findings: Vec::new(),
     };
+    rehearsal.connect_networks(&machine);
     rehearsal.run();
     Ok(Rehearsed {
         model: machine.model.into(),
@@ -210,6 +218,17 @@ impl<'a> Rehearsal<'a> {
         for (index, guest) in configuration.guests.iter().enumerate() {
             if let Err(complaint) = self.create(index, guest) {
                 self.find(Place::Guest(index, complaint.key()), complaint);
+            }
+        }
+    }
+
+    /// Makes the decisions about the networks: the machine's cards are theirs before a guest gets devices.
+    fn connect_networks(&mut self, machine: &Machine<'_>) {
+        for (index, network) in self.configuration.networks.iter().enumerate() {
+            let Some(name) = &network.uplink else { continue };
+            match uplink(machine, self.fdt, name, &self.own) {
+                Ok(device) => self.own.add(device),
+                Err(error) => self.find(Place::Network(index), error.into()),
             }
         }
     }

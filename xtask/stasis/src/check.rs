@@ -101,6 +101,9 @@ fn said(config: &Config, written: &Written, place: Place, complaint: &Complaint)
         Place::Shared(index) => {
             format!("{at}: shared memory \"{}\": {complaint}", configuration.shared[index].name)
         }
+        Place::Network(index) => {
+            format!("{at}: network \"{}\": {complaint}", configuration.networks[index].name)
+        }
         Place::Guest(index, _) => {
             let colon = if complaint.is_error() { ": " } else { "" };
             format!("{at}: guest \"{}\"{colon}{complaint}", configuration.guests[index].name)

@@ -15,7 +15,7 @@ use stasis_guest::image::Kind;
 use stasis_guest::shared::SharedRegion;
 use stasis_host::config::{
     self as host, ConfigError, Configuration, CoreConfig, DiskConfig, GuestConfig, MemoryMap,
-    Periodic, Policy, Problem, TRUSTED, WindowConfig,
+    NetworkConfig, Periodic, Policy, Problem, TRUSTED, WindowConfig,
 };
 use toml::Spanned;
 
@@ -67,6 +67,11 @@ impl Config {
                 size: place.size(&raw.size, "size")?,
                 guests: raw.guests.get_ref().clone(),
             });
+        }
+        for raw in file.networks.iter().map(Spanned::get_ref) {
+            let uplink = raw.uplink.as_ref().map(|uplink| uplink.get_ref().clone());
+            let name = raw.name.get_ref().clone();
+            config.configuration.networks.push(NetworkConfig { name, uplink });
         }
         if let Some(verify_writes) = file.store.verify_writes {
             config.configuration.store.verify_writes = verify_writes;
@@ -278,6 +283,11 @@ impl Origin<'_> {
             ConfigError::Core { index, problem, .. } => {
                 let (window, key) = problem.place();
                 let span = file.cores[*index].get_ref().span(window, key);
+                anyhow!("{}: {problem}", self.at(span, key))
+            }
+            ConfigError::Network { index, problem, .. } => {
+                let key = problem.key();
+                let span = file.networks[*index].get_ref().span(key);
                 anyhow!("{}: {problem}", self.at(span, key))
             }
             ConfigError::Shared { index, problem, .. } => {

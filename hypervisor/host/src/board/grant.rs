@@ -91,10 +91,10 @@ const BUS_MASTERS: [&str; 4] =
     ["pci-host-ecam-generic", "arm,pl330", "arm,pl080", "brcm,bcm2835-dma"];
 
 /// A node with its path, and the bus that it is on.
-struct Found<'a> {
-    path: String,
-    node: FdtNode<'a>,
-    bus: Bus,
+pub(super) struct Found<'a> {
+    pub(super) path: String,
+    pub(super) node: FdtNode<'a>,
+    pub(super) bus: Bus,
     /// The interrupt controller that its interrupts go to, unless it says otherwise itself.
     parent: Option<u64>,
     dma: Dma,
@@ -119,7 +119,8 @@ fn walk<'a>(
     }
 }
 
-fn all<'a>(fdt: Fdt<'a>) -> Vec<Found<'a>> {
+/// Returns all nodes in use, in the tree's order.
+pub(super) fn all<'a>(fdt: Fdt<'a>) -> Vec<Found<'a>> {
     let mut found = Vec::new();
     let root = fdt.root();
     let (parent, dma) = (root.integer("interrupt-parent"), Dma::default().of(root));
@@ -192,8 +193,8 @@ fn check_bus_master(found: &Found<'_>, guest: &GuestConfig) -> Result<(), GrantE
     Err(wrong(found.path.clone()))
 }
 
-/// The path that a path or an alias stands for.
-fn resolve(fdt: Fdt<'_>, device: &str) -> String {
+/// Returns the path that a path or an alias stands for.
+pub(super) fn resolve(fdt: Fdt<'_>, device: &str) -> String {
     let alias = fdt.find_node("/aliases").and_then(|aliases| aliases.string(device));
     alias.unwrap_or(device).to_string()
 }

@@ -15,13 +15,21 @@ pub struct Own {
     pub interrupts: Vec<u32>,
 }
 
+impl Own {
+    /// Adds a device that Stasis uses, too.
+    pub fn add(&mut self, device: Device) {
+        self.frames.push(device.frame);
+        self.interrupts.push(device.intid);
+    }
+}
+
 impl Machine<'_> {
     /// Returns the UARTs that Stasis drives: the console's, and the channel's if it has one.
     fn serial(&self) -> impl Iterator<Item = Device> {
         [self.uart].into_iter().chain(self.channel).map(|uart| uart.device)
     }
 
-    /// Returns what no guest can be given: the image, all memory, and the devices that Stasis uses, one of them `disk` if it is a virtio one.
+    /// Returns what no guest can be given: the image, all memory, and the devices that Stasis uses, one of them `disk` if it is a virtio one. [`Own::add`] adds what is chosen later.
     pub fn own(&self, image: Range, disk: Option<Device>) -> Own {
         let mut frames = Vec::from([image]);
         frames.extend(self.serial().map(|device| device.frame));

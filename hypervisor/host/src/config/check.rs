@@ -9,7 +9,7 @@ use stasis_state::name::check as check_name;
 use super::error::{ConfigError, Problem};
 use super::memory_map::MemoryMap;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy, RUN_SHARES, WELL_AFTER_US};
-use super::{Configuration, CoreConfig, GuestConfig, core_plan, shared, virtio};
+use super::{Configuration, CoreConfig, GuestConfig, core_plan, network, shared, virtio};
 use crate::periodic;
 use stasis_console::text::quoted;
 use stasis_devices::machine;
@@ -49,6 +49,12 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
         shared::check(index, configuration).map_err(|problem| {
             let shared = quoted(&region.name);
             ConfigError::Shared { index, shared, problem }
+        })?;
+    }
+    for (index, config) in configuration.networks.iter().enumerate() {
+        network::check(index, configuration).map_err(|problem| {
+            let network = quoted(&config.name);
+            ConfigError::Network { index, network, problem }
         })?;
     }
     for (index, guest) in guests.iter().enumerate() {
@@ -101,19 +107,23 @@ fn check_names(guest: &GuestConfig, before: &[GuestConfig]) -> Result<(), Proble
     }
 }
 
+/// Returns whether something is a path in a device tree, or an alias.
+pub(super) fn is_device(name: &str) -> bool {
+    let of_path = |c: char| c.is_ascii_graphic() && c != '"';
+    let of_alias = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    match name.strip_prefix('/') {
+        Some(path) => !path.is_empty() && path.chars().all(of_path),
+        None => !name.is_empty() && name.chars().all(of_alias),
+    }
+}
+
 /// Checks what can be told of a guest's devices without the machine; `before` are those of others.
 fn check_devices<'a>(
     guest: &GuestConfig,
     before: impl Iterator<Item = &'a String> + Clone,
 ) -> Result<(), Problem> {
     for (index, device) in guest.devices.iter().enumerate() {
-        let of_path = |c: char| c.is_ascii_graphic() && c != '"';
-        let of_alias = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        let named = match device.strip_prefix('/') {
-            Some(path) => !path.is_empty() && path.chars().all(of_path),
-            None => !device.is_empty() && device.chars().all(of_alias),
-        };
-        if !named {
+        if !is_device(device) {
             return Err(Problem::Device(device.clone()));
         }
         if guest.devices[..index].contains(device) || before.clone().any(|other| other == device) {

@@ -6,6 +6,7 @@ use stasis_state::name::BadName;
 
 use super::core_plan::CoreProblem;
 use super::memory_map::TRUSTED;
+use super::network::NetworkProblem;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US, RUN_SHARES, WELL_AFTER_US};
 use super::property::PropertyProblem;
 use super::shared::SharedProblem;
@@ -26,7 +27,7 @@ pub enum ConfigError {
     NotAConfiguration,
     /// A child of the root is nothing known.
     #[error(
-        "{FILE_NAME}: node \"{0}\" is not known; there are guest@<n>, core@<n>, shared@<n> and store"
+        "{FILE_NAME}: node \"{0}\" is not known; there are guest@<n>, core@<n>, shared@<n>, network@<n> and store"
     )]
     UnknownNode(String),
     /// There is no guest in it.
@@ -51,6 +52,16 @@ pub enum ConfigError {
         shared: String,
         /// The rule.
         problem: SharedProblem,
+    },
+    /// What is said of a network breaks a rule.
+    #[error("{FILE_NAME}: network {network}: {problem}")]
+    Network {
+        /// The network's place among them, from 0.
+        index: usize,
+        /// The network: its name in quotes, or its node where the name is unusable.
+        network: String,
+        /// The rule.
+        problem: NetworkProblem,
     },
     /// What is said of the store breaks a rule.
     #[error("{FILE_NAME}: store: {0}")]

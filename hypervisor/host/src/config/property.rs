@@ -103,6 +103,11 @@ pub const REGION: &str = "region-name";
 /// Properties of memory that guests share.
 pub const SHARED: [&str; 4] = [REG, REGION, SIZE, GUESTS];
 
+pub const NETWORK: &str = "network-name";
+pub const UPLINK: &str = "uplink";
+/// Properties of a network.
+pub const NETWORK_NODE: [&str; 3] = [REG, NETWORK, UPLINK];
+
 pub const UNVERIFIED_WRITES: &str = "unverified-writes";
 /// Properties of the store.
 pub const STORE: [&str; 1] = [UNVERIFIED_WRITES];

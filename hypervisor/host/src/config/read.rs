@@ -9,6 +9,7 @@ use dtoolkit::{FdtStringListIterator, Node, Property};
 use super::core_plan::{CoreConfig, CoreProblem, WindowConfig};
 use super::error::{ConfigError, Problem};
 use super::memory_map::{MemoryMap, TRUSTED};
+use super::network::{NetworkConfig, NetworkProblem};
 use super::policy::{DEFAULT_WELL_AFTER_US, Periodic, Policy};
 use super::property::{
     self, DOUBLEWORD, DOUBLEWORDS, PropertyProblem, TEXT, TEXTS, WORD, WORDS, needed, only, value,
@@ -49,6 +50,11 @@ pub fn parse(dtb: &[u8]) -> Result<Configuration, ConfigError> {
                 let name = value::<&str>(&node, property::REGION, TEXT).ok().flatten();
                 let shared = name.map_or_else(|| node.name().to_string(), quoted);
                 ConfigError::Shared { index: configuration.shared.len(), shared, problem }
+            })?),
+            "network" => configuration.networks.push(network(&node).map_err(|problem| {
+                let name = value::<&str>(&node, property::NETWORK, TEXT).ok().flatten();
+                let network = name.map_or_else(|| node.name().to_string(), quoted);
+                ConfigError::Network { index: configuration.networks.len(), network, problem }
             })?),
             "store" => configuration.store = store(&node).map_err(ConfigError::Store)?,
             _ => return Err(ConfigError::UnknownNode(node.name().to_string())),
@@ -175,6 +181,14 @@ fn shared(node: &FdtNode<'_>) -> Result<SharedRegion, SharedProblem> {
         name: needed(node, property::REGION, TEXT)?,
         size: needed(node, property::SIZE, DOUBLEWORD)?,
         guests: guests.map(ToString::to_string).collect(),
+    })
+}
+
+fn network(node: &FdtNode<'_>) -> Result<NetworkConfig, NetworkProblem> {
+    only(node, &property::NETWORK_NODE)?;
+    Ok(NetworkConfig {
+        name: needed(node, property::NETWORK, TEXT)?,
+        uplink: value(node, property::UPLINK, TEXT)?,
     })
 }
 

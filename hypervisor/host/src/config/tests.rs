@@ -60,7 +60,13 @@ fn divided() -> Configuration {
     let cores = vec![CoreConfig { number: 1, frame_us: 10_000, windows }];
     let guests = vec![linux(), GuestConfig { cores: vec![1], ..bare() }];
     let store = StoreConfig { verify_writes: false };
-    Configuration { guests, cores, shared: vec![ring()], store }
+    let uplink = Some("/virtio_mmio@a003a00".to_string());
+    let networks = vec![network("lan", uplink), network("wan", None)];
+    Configuration { guests, cores, shared: vec![ring()], networks, store }
+}
+
+fn network(name: &str, uplink: Option<String>) -> NetworkConfig {
+    NetworkConfig { name: name.to_string(), uplink }
 }
 
 /// Memory that both share.
@@ -588,7 +594,7 @@ fn another_device_tree_is_no_configuration() {
     tree.root.add_child(DeviceTreeNode::new("gast@1").unwrap());
     assert_eq!(
         parse(&tree.to_dtb()).unwrap_err().to_string(),
-        "stasis.dtb: node \"gast@1\" is not known; there are guest@<n>, core@<n>, shared@<n> and store"
+        "stasis.dtb: node \"gast@1\" is not known; there are guest@<n>, core@<n>, shared@<n>, network@<n> and store"
     );
 }
 
@@ -653,4 +659,33 @@ fn what_is_said_of_the_store_is_read_and_nothing_else() {
     misspelt[at] = b'U';
     let error = parse(&misspelt).unwrap_err().to_string();
     assert_eq!(error, "stasis.dtb: store: property \"Unverified-writes\" is not known");
+}
+
+#[test]
+fn an_uplink_that_cannot_be_is_said_with_its_network() {
+    let refused = |networks: &[(&str, Option<&str>)]| {
+        let of = |it: &(&str, Option<&str>)| network(it.0, it.1.map(str::to_string));
+        let networks = networks.iter().map(of).collect();
+        let configuration = Configuration { networks, ..only(&[linux(), bare()]) };
+        compile(&configuration).unwrap_err().to_string()
+    };
+    for (networks, expected) in [
+        (&[("lan", None), ("lan", None)][..], "\"lan\": another network has the same name"),
+        (
+            &[("lan", Some("a card"))],
+            "\"lan\": uplink \"a card\" is neither a path, such as \"/virtio_mmio@a003a00\", nor an alias",
+        ),
+        (
+            &[("a", Some("/x@1")), ("b", Some("/x@1"))],
+            "\"b\": uplink \"/x@1\" is that of another network",
+        ),
+        (&[("lan", Some("gpio0"))], "\"lan\": uplink \"gpio0\" is given to guest \"counter\""),
+        (
+            &[("a", Some("/x@1")), ("b", Some("/x@2")), ("c", Some("/x@3"))],
+            "\"c\": more than 2 uplinks are not possible",
+        ),
+    ] {
+        assert_eq!(refused(networks), format!("stasis.dtb: network {expected}"));
+    }
+    assert!(refused(&[("a b", None)]).starts_with("stasis.dtb: network \"a b\": "));
 }

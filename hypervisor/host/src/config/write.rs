@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::core_plan::CoreConfig;
 use super::error::ConfigError;
 use super::memory_map::{MemoryMap, TRUSTED};
+use super::network::NetworkConfig;
 use super::policy::{DEFAULT_WELL_AFTER_US, Periodic};
 use super::{COMPATIBLE, Configuration, DEFAULT_WEIGHT, GuestConfig, StoreConfig, check, property};
 use stasis_guest::fdt::Writer;
@@ -26,6 +27,9 @@ pub fn compile(configuration: &Configuration) -> Result<Vec<u8>, ConfigError> {
     }
     for (number, config) in (0u32..).zip(&configuration.shared) {
         shared(&mut tree, number, config);
+    }
+    for (number, config) in (0u32..).zip(&configuration.networks) {
+        network(&mut tree, number, config);
     }
     store(&mut tree, configuration.store);
     Ok(tree.finish())
@@ -126,6 +130,15 @@ fn shared(tree: &mut Writer, number: u32, shared: &SharedRegion) {
     tree.string(property::REGION, &shared.name);
     tree.number(property::SIZE, shared.size);
     list(tree, property::GUESTS, &shared.guests);
+    tree.end();
+}
+
+fn network(tree: &mut Writer, number: u32, network: &NetworkConfig) {
+    begin_numbered(tree, "network", number);
+    tree.string(property::NETWORK, &network.name);
+    if let Some(uplink) = &network.uplink {
+        tree.string(property::UPLINK, uplink);
+    }
     tree.end();
 }
 

@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::board::tests::{strings, tree};
-use crate::config::{CoreConfig, MemoryMap, WindowConfig};
+use crate::config::{CoreConfig, MemoryMap, NetworkConfig, WindowConfig};
 use stasis_guest::shared::SharedRegion;
 
 const MIB: u64 = 1 << 20;
@@ -158,4 +158,67 @@ fn a_tree_without_memory_gets_what_is_said() {
         (with(512 * MIB).free_at_first >> 20, &with(512 * MIB).findings[..]),
         (463, &[][..])
     );
+}
+
+#[test]
+fn an_uplink_that_is_not_there_is_said_and_one_that_is_there_is_no_guests() {
+    let node = |name: &str, properties: &[(&str, Vec<u8>)]| {
+        let mut node = dtoolkit::model::DeviceTreeNode::new_unchecked(name);
+        for (name, value) in properties {
+            let property = dtoolkit::model::DeviceTreeProperty::new_unchecked(*name, value.clone());
+            node.add_property(property);
+        }
+        node
+    };
+    let cells =
+        |cells: &[u32]| cells.iter().flat_map(|cell| cell.to_be_bytes()).collect::<Vec<u8>>();
+    let slot = |start: u32, status: &str| {
+        [
+            ("compatible", strings(&["virtio,mmio"])),
+            ("reg", cells(&[0, start, 0x200])),
+            ("interrupts", cells(&[0, 45, 1])),
+            ("status", strings(&[status])),
+        ]
+    };
+    let mut board = tree(&[]);
+    board.root.add_child(node("virtio_mmio@fd003a00", &slot(0xfd00_3a00, "okay")));
+    board.root.add_child(node("virtio_mmio@fd003c00", &slot(0xfd00_3c00, "disabled")));
+    let dtb = board.to_dtb();
+    let said = |uplink: &str, guest: GuestConfig| {
+        let network = NetworkConfig { name: "lan".into(), uplink: Some(uplink.into()) };
+        let configuration = Configuration {
+            guests: [guest].into(),
+            networks: [network].into(),
+            ..Default::default()
+        };
+        let found = rehearse(&configuration, Fdt::new(&dtb).unwrap(), LOADED).unwrap().findings;
+        found.iter().map(|it| (it.place, it.complaint.to_string())).collect::<Vec<_>>()
+    };
+    let quiet = || guest("a", 2 * MIB);
+    assert_eq!(said("/virtio_mmio@fd003a00", quiet()), []);
+    for (uplink, expected) in [
+        (
+            "/virtio_mmio@a000000",
+            "the machine has no device \"/virtio_mmio@a000000\" for its uplink",
+        ),
+        (
+            "/virtio_mmio@fd003c00",
+            "its uplink \"/virtio_mmio@fd003c00\" is disabled in the machine's device tree",
+        ),
+        (
+            "/soc/mmc@7e340000",
+            "its uplink \"/soc/mmc@7e340000\" is no network card that Stasis drives: those of virtio-mmio are",
+        ),
+    ] {
+        assert_eq!(said(uplink, quiet()), [(Place::Network(0), expected.to_string())]);
+    }
+    let wants = GuestConfig {
+        devices: ["/virtio_mmio@fd003a00".into()].into(),
+        dma_trusted: true,
+        memory_map: MemoryMap::Identity,
+        ..quiet()
+    };
+    // The configuration's own rules refuse it before, if both say the path.
+    let found = said("/virtio_mmio@fd003a00", wants);
+    assert!(found[0].1.contains("is in use by Stasis itself"), "{found:?}");
 }

@@ -8,7 +8,7 @@ use crate::suggest::nearest;
 const TIMES: [&str; 6] = ["watchdog", "checkpoint-every", "frame", "at", "length", "well-after"];
 
 /// Tables of which there can be several.
-const TABLES: [&str; 3] = ["guest", "core", "shared"];
+const TABLES: [&str; 4] = ["guest", "core", "shared", "network"];
 
 /// Returns the line of an error, its number and its text, and what to do, all in one line.
 pub fn explain(text: &str, error: &toml::de::Error) -> String {

@@ -15,6 +15,8 @@ pub struct RawFile {
     pub cores: Vec<Spanned<RawCore>>,
     #[serde(default)]
     pub shared: Vec<Spanned<RawShared>>,
+    #[serde(default, rename = "network")]
+    pub networks: Vec<Spanned<RawNetwork>>,
     #[serde(default)]
     pub store: RawStore,
 }
@@ -42,6 +44,24 @@ impl RawShared {
         match key {
             "size" => self.size.span(),
             "guests" => self.guests.span(),
+            _ => self.name.span(),
+        }
+    }
+}
+
+/// A table `[[network]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawNetwork {
+    pub name: Spanned<String>,
+    pub uplink: Option<Spanned<String>>,
+}
+
+impl RawNetwork {
+    /// Returns the place of a key's value in the text; that of the name, if the key is not there.
+    pub fn span(&self, key: &str) -> Range<usize> {
+        match (key, &self.uplink) {
+            ("uplink", Some(uplink)) => uplink.span(),
             _ => self.name.span(),
         }
     }

@@ -325,3 +325,13 @@ fn what_was_written_wrong_is_answered_by_what_to_type() {
         "line 5: checkpoint-every: a number needs its unit, in quotes: checkpoint-every = \"60s\""
     );
 }
+
+#[test]
+fn a_network_with_an_uplink_is_read_and_what_is_wrong_has_its_line() {
+    let text =
+        |uplink: &str| format!("{SHARED}[[network]]\nname = \"lan\"\nuplink = \"{uplink}\"\n");
+    let networks = parse(&text("/virtio_mmio@a003a00")).unwrap().configuration.networks;
+    assert_eq!(networks[0].uplink.as_deref(), Some("/virtio_mmio@a003a00"));
+    let refused = error(&text("a card"));
+    assert!(refused.starts_with("line 15: uplink: uplink \"a card\" is neither"), "{refused}");
+}

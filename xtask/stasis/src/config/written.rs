@@ -50,6 +50,10 @@ impl Written {
                 let span = self.file.shared[index].get_ref().span("size");
                 self.place(span, "size")
             }
+            Place::Network(index) => {
+                let span = self.file.networks[index].get_ref().span("uplink");
+                self.place(span, "uplink")
+            }
             Place::Guest(index, key) => self.of_guest(index, key),
         }
     }
