@@ -6,10 +6,12 @@ use crate::registry;
 use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
+use spin::mutex::SpinMutex;
 use stasis_guest::given::Given;
 use stasis_host::board::Device;
 use stasis_host::board::give::{self, GiveError, Remark, remarks};
 use stasis_host::board::own::Own;
+use stasis_host::board::uplink::{UplinkError, uplink};
 use stasis_host::config::GuestConfig;
 use stasis_memory::range::Range;
 
@@ -25,14 +27,39 @@ pub enum DevicesError {
     /// A rule of [`stasis_host::board`] forbids it.
     #[error(transparent)]
     Give(#[from] GiveError),
+    /// The device can't be a network's uplink.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
 }
 
-/// The addresses of the machine's device tree, and the parts of the machine that Stasis itself uses.
-static MACHINE: Once<(Range, Own)> = Once::new();
+/// The addresses of the machine's device tree, and the parts of the machine that Stasis itself uses. Core 0 alone has the lock, while it makes a guest or connects a network.
+static MACHINE: Once<(Range, SpinMutex<Own>)> = Once::new();
 
 /// Notes what no guest can get: Stasis's memory, and the devices that it uses. `disk` is one of them.
 pub fn init(machine: &Machine, disk: Option<Device>) {
-    MACHINE.call_once(|| (machine.device_tree, machine.own(image(), disk)));
+    MACHINE.call_once(|| (machine.device_tree, SpinMutex::new(machine.own(image(), disk))));
+}
+
+/// Returns the machine's device tree, and what Stasis itself uses.
+fn known() -> Result<(Fdt<'static>, &'static SpinMutex<Own>), DevicesError> {
+    let (tree, own) = MACHINE.get().ok_or(DevicesError::Unknown)?;
+    // SAFETY: 1. A valid device tree stands there: `init` got the `Machine` that it describes. 2. It lies in RAM, which `Machine` is proof is mapped for
+    // ever, and nobody writes it, because `free_ram` leaves it out.
+    let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
+    Ok((fdt, own))
+}
+
+/// Returns the device that is the uplink of a network. No guest gets it from now on, nor another network.
+///
+/// # Errors
+///
+/// Why the device can't be an uplink.
+pub fn take_uplink(machine: &Machine, device: &str) -> Result<Device, DevicesError> {
+    let (fdt, own) = known()?;
+    let mut own = own.lock();
+    let device = uplink(machine, fdt, device, &own)?;
+    own.add(device);
+    Ok(device)
 }
 
 /// Returns the devices that a guest gets by its configuration. Logs what a person should know about them.
@@ -44,13 +71,10 @@ pub fn give(config: &GuestConfig) -> Result<Given, DevicesError> {
     if config.devices.is_empty() {
         return Ok(Given::default());
     }
-    let (tree, own) = MACHINE.get().ok_or(DevicesError::Unknown)?;
-    // SAFETY: 1. A valid device tree stands there: `init` got the `Machine` that it describes. 2. It lies in RAM, which `Machine` is proof is mapped for
-    // ever, and nobody writes it, because `free_ram` leaves it out.
-    let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
+    let (fdt, own) = known()?;
     let guests = registry::all();
     let others = guests.iter().map(|domain| (domain.name.as_str(), domain.given()));
-    let given = give::give(fdt, config, own, others)?;
+    let given = give::give(fdt, config, &own.lock(), others)?;
     for remark in remarks(&given) {
         match remark {
             Remark::LeftOut { .. } => log::info!("guest \"{}\"{remark}", config.name),

@@ -8,6 +8,7 @@ use stasis_guest::stop::Stopped;
 use stasis_host::chores::{self, Chores};
 use stasis_run::above::Above;
 use stasis_run::domain::Domain;
+use stasis_run::network::uplink;
 
 /// Takes what the cores that run vCPUs report.
 pub struct Duties;
@@ -39,7 +40,8 @@ impl Chores for Console<'_, '_> {
     }
 
     fn load(&mut self) -> bool {
-        loading::serve(self.0) | disks::serve(self.0)
+        // The task has moved some frames at the beginning of its turn.
+        loading::serve(self.0) | disks::serve(self.0) | uplink::has_work()
     }
 
     fn next_due(&mut self) -> Option<u64> {

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::registry::GUESTS;
 use crate::storage::NoStore;
 use crate::work::Work;
-use crate::{channel, disks, notes, plans, smp, terminal};
+use crate::{channel, disks, notes, plans, smp, terminal, uplinks};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -81,6 +81,7 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
     };
     work.storage.verify_writes(boot.configuration.store.verify_writes);
     plans::init(&boot.configuration.cores);
+    uplinks::init(machine, &boot.configuration.networks);
     shared::init(&boot.configuration.shared, &mut || work.task.yield_now());
     for guest in &boot.configuration.guests {
         if let Err(error) = create(boot, work, guest) {

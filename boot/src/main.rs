@@ -42,6 +42,7 @@ mod storage;
 mod stream;
 mod terminal;
 mod typed;
+mod uplinks;
 mod volumes;
 mod work;
 

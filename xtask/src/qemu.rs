@@ -20,6 +20,9 @@ use crate::console::{Console, Transcript};
 
 pub use crate::setup::qemu::PROGRAM;
 
+/// The network card of a machine, as the device tree calls it.
+pub const UPLINK: &str = "/virtio_mmio@a003a00";
+
 /// The options of a `-drive` that make QEMU report errors of the host to the machine. Without them, QEMU stops the machine silently if the host's
 /// file system is full.
 pub const ON_ERROR: &str = "werror=report,rerror=report";
@@ -73,6 +76,7 @@ pub struct Machine {
     cpus: u32,
     memory: String,
     disks: Vec<PathBuf>,
+    network: Option<String>,
     channel: Option<PathBuf>,
     extra: Vec<OsString>,
     time_limit: Duration,
@@ -92,6 +96,7 @@ impl Machine {
             cpus: 2,
             memory: "1G".to_owned(),
             disks: Vec::new(),
+            network: None,
             channel: None,
             extra: Vec::new(),
             time_limit: Duration::from_secs(600),
@@ -144,6 +149,12 @@ impl Machine {
     /// Gives the machine a second serial port, the channel for programs, which QEMU listens for at a socket with this path.
     pub fn channel(mut self, socket: impl Into<PathBuf>) -> Self {
         self.channel = Some(socket.into());
+        self
+    }
+
+    /// Gives the machine a network card at [`UPLINK`], with QEMU's `netdev` behind it: its kind and options, such as `user`.
+    pub fn network_card(mut self, netdev: impl Into<String>) -> Self {
+        self.network = Some(netdev.into());
         self
     }
 
@@ -208,6 +219,11 @@ impl Machine {
         }
         if !cmdline.is_empty() {
             command.args(["-append", &cmdline]);
+        }
+        // Before the disks, which take any slots that are free.
+        if let Some(netdev) = &self.network {
+            command.args(["-netdev", &format!("{netdev},id=network"), "-device"]);
+            command.arg("virtio-net-device,netdev=network,bus=virtio-mmio-bus.29");
         }
         for (number, disk) in self.disks.iter().enumerate() {
             self.attach(&mut command, number, disk);

@@ -45,7 +45,7 @@ pub struct Arguments {
     /// Another disk of the board virt, without checkpoints; several are possible
     #[arg(long, value_name = "FILE")]
     pub data: Vec<PathBuf>,
-    /// A network card of the board virt, and what is behind it, as QEMU's -netdev has it [default: user]
+    /// A network card of the board virt, at /virtio_mmio@a003a00, and what is behind it, as QEMU's -netdev has it [default: user]
     #[arg(long, value_name = "NETDEV", num_args = 0..=1, require_equals = true, default_missing_value = "user")]
     pub network: Option<String>,
     /// Where the console is, instead of this terminal
@@ -144,11 +144,7 @@ fn with_devices(mut machine: Machine, options: &Arguments) -> Result<Machine> {
         machine = machine.disk(disk);
     }
     if let Some(netdev) = &options.network {
-        machine = machine
-            .arg("-netdev")
-            .arg(format!("{netdev},id=network"))
-            .arg("-device")
-            .arg("virtio-net-device,netdev=network");
+        machine = machine.network_card(netdev);
     }
     Ok(options.qemu.iter().fold(machine, Machine::arg))
 }

@@ -17,6 +17,7 @@ use stasis_devices::list::interrupt_name;
 use stasis_devices::pl011::Character;
 use stasis_hw::gic::write_filled;
 use stasis_run::domain::{Card, Domain, Look};
+use stasis_run::network::uplink;
 use stasis_run::turns::Task;
 
 /// Why a command was not carried out.
@@ -199,6 +200,15 @@ fn list_cards(json: bool, out: &mut Answer) -> Result<(), String> {
         .iter()
         .flat_map(|domain| domain.cards().into_iter().map(|card| (&*domain.name, card)))
         .collect();
+    let uplinks = uplink::statuses().map(|it| CardRow {
+        network: it.network,
+        guest: "(uplink)",
+        address: it.address,
+        is_up: it.works,
+        sent: it.traffic.sent,
+        received: it.traffic.received,
+        lost: it.traffic.lost,
+    });
     let rows: Vec<CardRow> = cards
         .iter()
         .map(|(guest, Card { network, address, is_up, traffic })| CardRow {
@@ -210,6 +220,7 @@ fn list_cards(json: bool, out: &mut Answer) -> Result<(), String> {
             received: traffic.received,
             lost: traffic.lost,
         })
+        .chain(uplinks)
         .collect();
     written(table::cards(&rows).write(out, json))
 }

@@ -160,7 +160,7 @@ pub fn volumes(volumes: &[VolumeRow<'_>]) -> Table {
 pub struct CardRow<'a> {
     /// The network's name.
     pub network: &'a str,
-    /// The guest that has the card.
+    /// The guest that has the card, or what the card is otherwise, in a form that no guest's name has.
     pub guest: &'a str,
     /// The card's address.
     pub address: [u8; 6],

@@ -2,6 +2,7 @@
 
 use crate::device_interrupts;
 use crate::gic::{self, ThisCore};
+use crate::network::uplink;
 use crate::roster::{self, Roster};
 use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::{cpu, timer};
@@ -74,6 +75,7 @@ pub fn pass(this_core: &ThisCore, interrupt: Acknowledged) {
             gic::disable(intid);
             roster::wake_console();
         }
+        intid if uplink::take_interrupt(intid) => {}
         intid => {
             log::warn!("interrupt {intid} was not expected, and is disabled");
             gic::disable(intid);

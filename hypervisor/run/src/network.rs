@@ -2,7 +2,10 @@
 //!
 //! A frame is moved by the vCPU that has sent it, in its own guest's time, with one lock at a time: that of the sender while the frame is copied out, that
 //! of the switch while its ports are looked up, and that of each receiver while the frame is copied in. A receiver whose lock somebody keeps, such as a
-//! checkpoint, loses the frame: nobody waits for another guest.
+//! checkpoint, loses the frame: nobody waits for another guest. What leaves the machine is copied into a buffer of the machine's card, and what comes from
+//! there is moved by the console's task ([`uplink`]).
+
+pub mod uplink;
 
 use crate::domain::Domain;
 use alloc::sync::Arc;
@@ -13,6 +16,9 @@ use stasis_guest::Guest;
 
 /// The most guests that get a frame for all.
 const MOST: usize = 32;
+
+/// The cards of guests that get a frame.
+type Receivers = ArrayVec<(Arc<Domain>, u8), MOST>;
 
 /// All networks. The lock is held for a look-up, and no other is taken under it.
 static SWITCH: SpinMutex<Switch<Arc<Domain>>> = SpinMutex::new(Switch::new());
@@ -33,10 +39,30 @@ pub fn unplug(domain: &Domain) {
 
 /// Moves a frame that the card in `slot` of the guest in `from` sends. The caller has no lock of a guest but its vCPU's.
 pub(crate) fn forward(from: &Domain, slot: u8, frame: &[u8]) {
-    let mut receivers = ArrayVec::<(Arc<Domain>, u8), MOST>::new();
-    if let Ok(ports) = SWITCH.lock().forward(|other| other.number == from.number, slot, frame) {
+    let mut receivers = Receivers::new();
+    let mut card = None;
+    if let Ok(to) = SWITCH.lock().forward(|other| other.number == from.number, slot, frame) {
+        card = to.card;
+        receivers.extend(to.ports.take(MOST).map(|port| (port.guest.clone(), port.slot)));
+    }
+    give(receivers, frame);
+    if let Some(card) = card {
+        uplink::send(card, frame);
+    }
+}
+
+/// Moves a frame that has come to the machine's card of this number. Returns whether somebody may have it. The caller has no lock of a guest that runs.
+fn admit(card: usize, frame: &[u8]) -> bool {
+    let mut receivers = Receivers::new();
+    if let Ok(ports) = SWITCH.lock().admit(card, frame) {
         receivers.extend(ports.take(MOST).map(|port| (port.guest.clone(), port.slot)));
     }
+    let is_for_somebody = !receivers.is_empty();
+    give(receivers, frame);
+    is_for_somebody
+}
+
+fn give(receivers: Receivers, frame: &[u8]) {
     for (domain, slot) in receivers {
         domain.receive_frame(slot, frame);
     }

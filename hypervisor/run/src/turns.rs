@@ -7,6 +7,7 @@ use crate::above;
 use crate::domain::{After, Domain};
 use crate::gic::ThisCore;
 use crate::interrupts::{self, Taken};
+use crate::network::uplink;
 use crate::roster::{self, CONSOLE, Roster, Turn, Who};
 use alloc::sync::Arc;
 use core::marker::PhantomData;
@@ -76,6 +77,7 @@ impl Task {
         // has stayed on this core. 2. No vCPU is loaded: the caller has the only task by `&mut`, and no code that runs while a vCPU is loaded is
         // given it.
         self.until = unsafe { run_vcpus(roster::of_console()) };
+        uplink::serve();
     }
 }
 

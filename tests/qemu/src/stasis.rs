@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use stasis_guest::image::Kind;
 use stasis_guest::shared::SharedRegion;
-use stasis_host::config::{self, Configuration, CoreConfig, GuestConfig};
+use stasis_host::config::{self, Configuration, CoreConfig, GuestConfig, NetworkConfig};
 use xtask::archive;
 use xtask::board::Board;
 use xtask::console::{Console, ConsoleError, PROMPT};
@@ -43,6 +43,7 @@ pub struct Setup<'l> {
     cmdline: String,
     time_limit: Duration,
     channel: Option<PathBuf>,
+    network_card: Option<String>,
     arguments: Vec<OsString>,
 }
 
@@ -81,6 +82,7 @@ impl<'l> Setup<'l> {
             cmdline: String::new(),
             time_limit: LIFE_TIME,
             channel: None,
+            network_card: None,
             arguments: Vec::new(),
         }
     }
@@ -130,6 +132,18 @@ impl<'l> Setup<'l> {
     /// Makes guests share memory.
     pub fn shared(mut self, region: SharedRegion) -> Self {
         self.configuration.shared.push(region);
+        self
+    }
+
+    /// Says something of a network.
+    pub fn network(mut self, network: NetworkConfig) -> Self {
+        self.configuration.networks.push(network);
+        self
+    }
+
+    /// Gives the machine a network card at [`UPLINK`](xtask::qemu::UPLINK), with QEMU's `netdev` behind it.
+    pub fn network_card(mut self, netdev: &str) -> Self {
+        self.network_card = Some(netdev.to_owned());
         self
     }
 
@@ -273,6 +287,9 @@ impl<'l> Setup<'l> {
         }
         if let Some(channel) = self.channel {
             machine = machine.channel(channel);
+        }
+        if let Some(netdev) = self.network_card {
+            machine = machine.network_card(netdev);
         }
         for argument in self.arguments {
             machine = machine.arg(argument);

@@ -2,6 +2,10 @@
 //!
 //! A port's own address is known from the start, and others that it sends under are learned, so that a guest can have guests or containers of its
 //! own. Nobody sends under an address that is another port's: such a frame is dropped.
+//!
+//! A network can have an uplink: a card of the machine's. Then an address that no port has is outside. What guests send there goes to the uplink alone, and
+//! what comes from outside for such an address goes to no guest, so that nobody sees the traffic of others. Addresses that were seen outside are no guest's to send
+//! under.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -10,6 +14,8 @@ use super::net::{ADDRESS, Address};
 
 /// The most addresses that are learned of a port; the oldest one is forgotten for a new one.
 const MAX_LEARNED: usize = 8;
+/// The most addresses that are known to be outside of a network; the oldest one is forgotten for a new one.
+const MAX_OUTSIDE: usize = 64;
 
 /// A port of a network, for a card in a guest's slot. `T` is the guest.
 #[derive(Clone, Debug)]
@@ -18,15 +24,41 @@ pub struct Port<T> {
     pub guest: T,
     /// The card's slot.
     pub slot: u8,
-    network: String,
+    network: usize,
     address: Address,
     learned: Vec<Address>,
+}
+
+/// A network, which is there once a guest or an uplink was in it.
+#[derive(Clone, Debug)]
+struct Network {
+    name: String,
+    uplink: Option<Uplink>,
+}
+
+/// The way out of a network.
+#[derive(Clone, Debug)]
+struct Uplink {
+    /// Number of the machine's card, which is whoever's that has the switch.
+    card: usize,
+    /// Addresses that were seen there.
+    outside: Vec<Address>,
 }
 
 /// All networks of a machine.
 #[derive(Clone, Debug)]
 pub struct Switch<T> {
+    networks: Vec<Network>,
     ports: Vec<Port<T>>,
+}
+
+/// Who gets a frame.
+#[derive(Clone, Debug)]
+pub struct Receivers<P> {
+    /// The ports that get it.
+    pub ports: P,
+    /// The number of the machine's card that it is sent by; `None` if it does not leave the machine.
+    pub card: Option<usize>,
 }
 
 /// Why a frame is dropped.
@@ -34,7 +66,7 @@ pub struct Switch<T> {
 pub enum Dropped {
     /// The sender has no port.
     NoPort,
-    /// The source is no address of one card, or it is another port's.
+    /// The source is no address of one card, or it is another port's, or one that was seen outside.
     Spoofed,
     /// The destination is the sender's own port.
     ToItself,
@@ -42,6 +74,14 @@ pub enum Dropped {
 
 fn is_group(address: Address) -> bool {
     address[0] & 1 != 0
+}
+
+/// Notes an address, and forgets the oldest one if there are `most`.
+fn note(addresses: &mut Vec<Address>, address: Address, most: usize) {
+    if addresses.len() == most {
+        addresses.remove(0);
+    }
+    addresses.push(address);
 }
 
 impl<T> Default for Switch<T> {
@@ -53,12 +93,12 @@ impl<T> Default for Switch<T> {
 impl<T> Switch<T> {
     /// Returns a switch without ports.
     pub const fn new() -> Self {
-        Self { ports: Vec::new() }
+        Self { networks: Vec::new(), ports: Vec::new() }
     }
 
     /// Adds a port.
     pub fn plug(&mut self, guest: T, slot: u8, address: Address, network: &str) {
-        let network = network.to_string();
+        let network = self.network(network);
         self.ports.push(Port { guest, slot, network, address, learned: Vec::new() });
     }
 
@@ -67,7 +107,13 @@ impl<T> Switch<T> {
         self.ports.retain(|port| !is_it(&port.guest));
     }
 
-    /// Returns the ports that get a `frame` that comes from the card in `slot` of the guest for which `is_it` says so. Learns its source.
+    /// Makes the machine's card of this number the uplink of a network, which has no other one.
+    pub fn connect(&mut self, network: &str, card: usize) {
+        let network = self.network(network);
+        self.networks[network].uplink = Some(Uplink { card, outside: Vec::new() });
+    }
+
+    /// Returns the ports that get a `frame` that comes from the card in `slot` of the guest for which `is_it` says so, and whether it leaves the machine. Learns its source.
     ///
     /// # Errors
     ///
@@ -77,34 +123,101 @@ impl<T> Switch<T> {
         is_it: impl Fn(&T) -> bool,
         slot: u8,
         frame: &[u8],
-    ) -> Result<impl Iterator<Item = &Port<T>>, Dropped> {
+    ) -> Result<Receivers<impl Iterator<Item = &Port<T>>>, Dropped> {
         let is_sender = |port: &Port<T>| port.slot == slot && is_it(&port.guest);
         let from = self.ports.iter().position(is_sender).ok_or(Dropped::NoPort)?;
-        let (Some(to), Some(source)) = (address(frame, 0), address(frame, ADDRESS)) else {
-            return Err(Dropped::Spoofed);
-        };
-        let network = self.ports[from].network.clone();
-        let owner = self.owner(&network, source);
-        if is_group(source) || owner.is_some_and(|owner| owner != from) {
-            return Err(Dropped::Spoofed);
+        let (to, source) = addresses(frame)?;
+        let network = self.ports[from].network;
+        match self.owner(network, source) {
+            Some(owner) if owner != from => return Err(Dropped::Spoofed),
+            Some(_) => {}
+            None if self.is_outside(network, source) => return Err(Dropped::Spoofed),
+            None => note(&mut self.ports[from].learned, source, MAX_LEARNED),
         }
-        if owner.is_none() {
-            self.ports[from].learn(source);
-        }
-        let only = if is_group(to) { None } else { self.owner(&network, to) };
+        let only = if is_group(to) { None } else { self.owner(network, to) };
         if only == Some(from) {
             return Err(Dropped::ToItself);
         }
+        let uplink = self.networks[network].uplink.as_ref().map(|uplink| uplink.card);
+        let leaves = uplink.filter(|_| only.is_none());
+        let is_for_all = is_group(to) || leaves.is_none();
+        let ports = self.ports_of(network, only, is_for_all).filter(move |(n, _)| *n != from);
+        Ok(Receivers { ports: ports.map(|(_, port)| port), card: leaves })
+    }
+
+    /// Returns the ports that get a `frame` that has come to the machine's card of this number. Notes its source.
+    ///
+    /// # Errors
+    ///
+    /// [`Dropped`].
+    pub fn admit(
+        &mut self,
+        card: usize,
+        frame: &[u8],
+    ) -> Result<impl Iterator<Item = &Port<T>>, Dropped> {
+        let is_it = |network: &Network| network.uplink.as_ref().is_some_and(|it| it.card == card);
+        let network = self.networks.iter().position(is_it).ok_or(Dropped::NoPort)?;
+        let (to, source) = addresses(frame)?;
+        if self.ports.iter().any(|port| port.network == network && port.address == source) {
+            return Err(Dropped::Spoofed);
+        }
+        self.see_outside(network, source);
+        let only = if is_group(to) { None } else { self.owner(network, to) };
+        Ok(self.ports_of(network, only, is_group(to)).map(|(_, port)| port))
+    }
+
+    /// Returns the number of a network, which is made if it is not there, in the place of one that nobody is in any more.
+    fn network(&mut self, name: &str) -> usize {
+        if let Some(there) = self.networks.iter().position(|network| network.name == name) {
+            return there;
+        }
+        let made = Network { name: name.to_string(), uplink: None };
+        let is_used = |n: usize| self.ports.iter().any(|port| port.network == n);
+        let mut all = self.networks.iter().enumerate();
+        match all.position(|(n, network)| network.uplink.is_none() && !is_used(n)) {
+            Some(n) => {
+                self.networks[n] = made;
+                n
+            }
+            None => {
+                self.networks.push(made);
+                self.networks.len() - 1
+            }
+        }
+    }
+
+    /// Returns the port `only` of a network with its number, or without one all ports if `is_for_all` says so.
+    fn ports_of(
+        &self,
+        network: usize,
+        only: Option<usize>,
+        is_for_all: bool,
+    ) -> impl Iterator<Item = (usize, &Port<T>)> {
         let ports = self.ports.iter().enumerate();
-        Ok(ports
-            .filter(move |(n, port)| {
-                *n != from && port.network == network && only.is_none_or(|only| only == *n)
-            })
-            .map(|(_, port)| port))
+        ports.filter(move |(n, port)| {
+            port.network == network && only.map_or(is_for_all, |only| only == *n)
+        })
+    }
+
+    fn is_outside(&self, network: usize, address: Address) -> bool {
+        let uplink = self.networks[network].uplink.as_ref();
+        uplink.is_some_and(|uplink| uplink.outside.contains(&address))
+    }
+
+    /// Notes that an address is outside. A guest that has sent under it before does so no longer.
+    fn see_outside(&mut self, network: usize, address: Address) {
+        let Some(uplink) = &mut self.networks[network].uplink else { return };
+        if uplink.outside.contains(&address) {
+            return;
+        }
+        note(&mut uplink.outside, address, MAX_OUTSIDE);
+        for port in self.ports.iter_mut().filter(|port| port.network == network) {
+            port.learned.retain(|learned| *learned != address);
+        }
     }
 
     /// Returns the port of a network that has an address.
-    fn owner(&self, network: &str, address: Address) -> Option<usize> {
+    fn owner(&self, network: usize, address: Address) -> Option<usize> {
         let in_network = |port: &&Port<T>| port.network == network;
         // A card's own address comes before what others have sent under it.
         let own = |port: &Port<T>| in_network(&port) && port.address == address;
@@ -113,95 +226,18 @@ impl<T> Switch<T> {
     }
 }
 
-impl<T> Port<T> {
-    fn learn(&mut self, address: Address) {
-        if self.learned.len() == MAX_LEARNED {
-            self.learned.remove(0);
-        }
-        self.learned.push(address);
+/// Returns where a frame goes, and where it comes from.
+///
+/// # Errors
+///
+/// [`Dropped::Spoofed`] if it is cut, or the source is no address of one card.
+fn addresses(frame: &[u8]) -> Result<(Address, Address), Dropped> {
+    let at = |offset| frame.get(offset..offset + ADDRESS)?.try_into().ok();
+    match (at(0), at(ADDRESS)) {
+        (Some(to), Some(source)) if !is_group(source) => Ok((to, source)),
+        _ => Err(Dropped::Spoofed),
     }
-}
-
-/// Returns the address at `offset` of a frame.
-fn address(frame: &[u8], offset: usize) -> Option<Address> {
-    frame.get(offset..offset + ADDRESS)?.try_into().ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: Address = [2, 0, 0, 0, 0, 0xa];
-    const B: Address = [2, 0, 0, 0, 0, 0xb];
-    const C: Address = [2, 0, 0, 0, 0, 0xc];
-    const OTHER: Address = [2, 0, 0, 0, 0, 0xf];
-    const ALL: Address = [0xff; 6];
-
-    fn switch() -> Switch<char> {
-        let mut switch = Switch::new();
-        for (guest, address, network) in [('a', A, "lan"), ('b', B, "lan"), ('c', C, "lan")] {
-            switch.plug(guest, 0, address, network);
-        }
-        switch.plug('x', 0, A, "other");
-        switch
-    }
-
-    fn sent(
-        switch: &mut Switch<char>,
-        from: char,
-        to: Address,
-        source: Address,
-    ) -> Result<String, Dropped> {
-        let frame = [&to[..], &source, &[8, 0]].concat();
-        let ports = switch.forward(|guest| *guest == from, 0, &frame)?;
-        Ok(ports.map(|port| port.guest).collect())
-    }
-
-    #[test]
-    fn a_frame_goes_to_the_port_with_its_address_and_in_its_network_alone() {
-        let mut switch = switch();
-        assert_eq!(sent(&mut switch, 'a', B, A).unwrap(), "b");
-        assert_eq!(sent(&mut switch, 'a', ALL, A).unwrap(), "bc");
-        assert_eq!(sent(&mut switch, 'x', ALL, A).unwrap(), "");
-        assert_eq!(sent(&mut switch, 'a', A, A), Err(Dropped::ToItself));
-        assert_eq!(sent(&mut switch, 'z', B, A), Err(Dropped::NoPort));
-    }
-
-    #[test]
-    fn an_unknown_address_is_everybodys_until_it_is_learned() {
-        let mut switch = switch();
-        assert_eq!(sent(&mut switch, 'a', OTHER, A).unwrap(), "bc");
-        assert_eq!(sent(&mut switch, 'c', ALL, OTHER).unwrap(), "ab");
-        assert_eq!(sent(&mut switch, 'a', OTHER, A).unwrap(), "c");
-    }
-
-    #[test]
-    fn nobody_sends_under_a_neighbours_address() {
-        let mut switch = switch();
-        assert_eq!(sent(&mut switch, 'a', B, C), Err(Dropped::Spoofed));
-        assert_eq!(sent(&mut switch, 'a', B, ALL), Err(Dropped::Spoofed));
-        assert_eq!(sent(&mut switch, 'c', ALL, OTHER).unwrap(), "ab");
-        assert_eq!(sent(&mut switch, 'a', B, OTHER), Err(Dropped::Spoofed));
-        // A port that is plugged in later has its address back from whoever was faster.
-        switch.plug('d', 0, OTHER, "lan");
-        assert_eq!(sent(&mut switch, 'c', ALL, OTHER), Err(Dropped::Spoofed));
-        assert_eq!(sent(&mut switch, 'a', OTHER, A).unwrap(), "d");
-    }
-
-    #[test]
-    fn what_is_learned_of_a_port_is_bounded() {
-        let mut switch = switch();
-        for n in 0..100 {
-            assert!(sent(&mut switch, 'a', B, [6, 0, 0, 0, 0, n]).is_ok());
-        }
-        assert_eq!(switch.ports[0].learned.len(), MAX_LEARNED);
-        switch.unplug(|guest| *guest == 'a');
-        assert_eq!(sent(&mut switch, 'b', A, B).unwrap(), "c", "nobody has the address");
-    }
-
-    #[test]
-    fn a_frame_that_is_cut_goes_nowhere() {
-        let mut switch = switch();
-        assert!(switch.forward(|guest| *guest == 'a', 0, &[0; 11]).is_err());
-    }
-}
+mod tests;

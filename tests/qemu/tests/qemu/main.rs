@@ -51,6 +51,7 @@ mod travel_kvm;
 mod travel_kvm_long;
 mod travel_qemu;
 mod travel_qemu_long;
+mod uplink;
 mod values;
 mod virtio;
 mod volumes;
@@ -122,6 +123,9 @@ fn main() -> ExitCode {
         network_long:
             four_guests_send_to_each_other_all_at_once,
             who_reads_slowly_or_stands_still_gets_all_and_holds_up_nobody;
+        uplink:
+            linux_gets_an_address_and_pages_from_the_host_before_and_after_a_resume,
+            an_uplink_that_is_not_there_is_said_and_the_guests_run;
         volumes:
             what_linux_has_flushed_is_there_after_a_power_cut,
             a_checkpoint_has_the_disk_as_of_its_instant,

@@ -1,0 +1,135 @@
+//! Networks that have a card of the machine's as their uplink: an unmodified Linux on QEMU's user network, and uplinks that there are not.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use stasis_host::config::NetworkConfig;
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::Stasis;
+use xtask::initramfs;
+use xtask::qemu::UPLINK;
+
+use crate::linux::{BOOT_TIME, shell};
+use crate::network::{at, machine};
+use crate::virtio::line;
+
+/// Bytes of the page that a guest fetches, and of the file that is fetched from it.
+const PAGE: usize = 1 << 20;
+/// The longest time that the host waits for a guest's bytes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What udhcpc does with an address.
+const DHCP: &str = r#"printf '#!/bin/sh\n[ "$1" = bound ] && ip addr add $ip/24 dev $interface && ip route add default via $router\n' > /tmp/dhcp; chmod +x /tmp/dhcp"#;
+
+fn lan(uplink: &str) -> NetworkConfig {
+    NetworkConfig { name: "lan".to_owned(), uplink: Some(uplink.to_owned()) }
+}
+
+/// Returns a listener on the host, which a guest reaches as 10.0.2.2, and its port.
+fn listen() -> Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
+}
+
+/// Answers one request for a page.
+fn serve(listener: TcpListener, page: Vec<u8>) {
+    thread::spawn(move || -> Result<()> {
+        let (mut client, _) = listener.accept()?;
+        let mut lines = BufReader::new(client.try_clone()?).lines();
+        while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        write!(client, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", page.len())?;
+        client.write_all(&page)?;
+        Ok(())
+    });
+}
+
+/// Returns what the guest's server has at a path, by a port of the host.
+fn fetch(port: u16, path: &str) -> Result<Vec<u8>> {
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    write!(server, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer).context("the guest does not answer")?;
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").context("no answer")?;
+    Ok(answer.split_off(head + 4))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Waits until a file in the guest has this line as its last one.
+fn wait_for_line(stasis: &mut Stasis, file: &str, expected: &str) -> Result<()> {
+    let start = Instant::now();
+    let expected = format!("<{expected}>");
+    while at(stasis, "one", &format!("echo \"<$(tail -n 1 {file})>\""))? != expected {
+        ensure!(start.elapsed() < PATIENCE, "{file} never ends in {expected}");
+    }
+    Ok(())
+}
+
+pub fn linux_gets_an_address_and_pages_from_the_host_before_and_after_a_resume(
+    lab: &Lab,
+) -> Result<()> {
+    let page: Vec<u8> =
+        (0..PAGE as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (pages, page_port) = listen()?;
+    let (talk, talk_port) = listen()?;
+    // QEMU listens at a port that was free just now.
+    let guest_port = listen()?.1;
+    let disk = lab.disk()?;
+    let netdev = format!("user,hostfwd=tcp:127.0.0.1:{guest_port}-:80");
+    let machine = machine(lab, &["one"])?.disk(&disk).network(lan(UPLINK)).network_card(&netdev);
+    let mut stasis = machine.time_limit(Duration::from_secs(900)).boot()?;
+    stasis.complaint(&["network \"lan\": its uplink is", UPLINK])?;
+
+    stasis.attach("one")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    shell(&mut stasis, DHCP)?;
+    let said =
+        shell(&mut stasis, "ip link set eth0 up; udhcpc -i eth0 -n -q -t 20 -T 1 -s /tmp/dhcp")?;
+    let address = line(&mut stasis, "ip -4 -o addr show eth0")?;
+    ensure!(address.contains("10.0.2.15/24"), "the guest has {address}; udhcpc said {said:?}");
+    stasis.detach()?;
+
+    // A page of the host's, and one of the guest's.
+    serve(pages.try_clone()?, page.clone());
+    let get = format!("wget -q -O /tmp/page http://10.0.2.2:{page_port}/; sha256sum < /tmp/page");
+    let came = at(&mut stasis, "one", &get)?;
+    ensure!(came.starts_with(&hash(&page)), "the guest has got {came}");
+    at(&mut stasis, "one", "httpd -p 80 -h /tmp; echo on")?;
+    ensure!(fetch(guest_port, "/page")? == page, "the host has got something else");
+
+    // A connection goes on after a resume, and so does the server.
+    let open = format!("(tail -f /dev/null | nc 10.0.2.2 {talk_port} > /tmp/talk &); echo on");
+    at(&mut stasis, "one", &open)?;
+    let (mut client, _) = talk.accept()?;
+    writeln!(client, "before")?;
+    wait_for_line(&mut stasis, "/tmp/talk", "before")?;
+    let number = stasis.checkpoint("one", "online")?;
+    stasis.resume(number)?;
+    writeln!(client, "after")?;
+    wait_for_line(&mut stasis, "/tmp/talk", "after")?;
+    ensure!(fetch(guest_port, "/page")? == page, "the host has got something else");
+    for line in stasis.command("network")? {
+        println!("{line}");
+    }
+    stasis.quit()
+}
+
+pub fn an_uplink_that_is_not_there_is_said_and_the_guests_run(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let other =
+        NetworkConfig { name: "wan".to_owned(), uplink: Some("/virtio_mmio@a000000".to_owned()) };
+    let machine = lab.machine().guest("counter")?.disk_in_slot(&disk, 31);
+    let mut stasis = machine.network(lan("/virtio_mmio@a003e00")).network(other).boot()?;
+    stasis.complaint(&["network \"lan\"", "in use by Stasis itself"])?;
+    stasis.complaint(&["network \"wan\"", "the virtio slot at 0xa000000 is empty"])?;
+    stasis.is_alive()?;
+    stasis.quit()
+}
