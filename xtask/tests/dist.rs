@@ -38,7 +38,7 @@ fn the_texts_of_a_release_are_all_there_and_the_same_wherever_they_are_made() {
         ("manual/checkpoints.html", "<img src=\"pictures/report.png\""),
         ("man/man1/stasis.1", ".TH stasis 1"),
         ("man/man1/stasis-checkpoint-show.1", ".TH"),
-        ("completions/bash", "stasis__subcmd__checkpoint"),
+        ("completions/bash", "_clap_complete_stasis"),
         ("examples/counter.toml", "\"../guests/counter\""),
         ("LICENSE-MIT", "Permission is hereby granted"),
     ] {

@@ -208,7 +208,8 @@ impl Command<'_> {
         | Self::Weights { json }
         | Self::Windows { json }
         | Self::Store { json }
-        | Self::Volumes { json }) = self
+        | Self::Volumes { json }
+        | Self::Network { json }) = self
         else {
             return false;
         };

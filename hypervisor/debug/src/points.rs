@@ -19,6 +19,14 @@ impl Limits {
         let number = |shift: u32| (id_aa64dfr0_el1 >> shift & 0xf) as usize + 1;
         Self { breakpoints: number(12), watchpoints: number(20) }
     }
+
+    /// Returns the numbers that both CPUs have: a guest's vCPUs may be on either, and all of them get the same breakpoints.
+    pub fn of_both(self, other: Self) -> Self {
+        Self {
+            breakpoints: self.breakpoints.min(other.breakpoints),
+            watchpoints: self.watchpoints.min(other.watchpoints),
+        }
+    }
 }
 
 /// Accesses that a watchpoint stops. The discriminant is DBGWCR.LSC.

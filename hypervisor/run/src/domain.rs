@@ -30,7 +30,7 @@ mod without_lock;
 
 pub use cards::Card;
 use cards::Missed;
-pub use debugged::Debugged;
+pub use debugged::{Debugged, note_limits};
 pub(crate) use frozen::room_for;
 pub use frozen::{Frozen, Prepared};
 pub use loading::{Lacking, NoTable};

@@ -4,7 +4,7 @@
 //! [`Task`], and lets the core's vCPUs run between two pieces ([`Task::yield_now`]).
 
 use crate::above;
-use crate::domain::{After, Domain};
+use crate::domain::{After, Domain, note_limits};
 use crate::gic::ThisCore;
 use crate::interrupts::{self, Taken};
 use crate::network::uplink;
@@ -129,6 +129,7 @@ pub fn retire(task: &mut Task, domain: &Domain) {
 
 /// Runs the vCPUs of this core, which is not the console's, for ever. [`Ready`] proves that the core is set up for guests.
 pub fn serve(_: Ready) -> ! {
+    note_limits();
     loop {
         // SAFETY: 1. The core is `Ready`: that type can't be sent to another core. 2. No vCPU is loaded: this loop is the first code that loads one.
         // A `serve` within another one would never return, so what that has loaded would never be entered again.
@@ -145,6 +146,7 @@ pub fn serve_console(
     mut task: Task,
     work: &mut dyn FnMut(&mut Task) -> Option<u64>,
 ) -> ! {
+    note_limits();
     let roster = roster::of_console();
     task.serves = true;
     loop {

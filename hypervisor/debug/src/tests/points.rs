@@ -97,3 +97,11 @@ fn an_access_by_a_tagged_address_hits_the_watchpoint_at_the_address() {
     assert_eq!(points.watchpoint_at(0x34 << 56 | 0x4000_0000), Some(low));
     assert_eq!(points.watchpoint_at(0x34 << 56 | 0x5000_0004), Some(high));
 }
+
+#[test]
+fn unlike_cores_have_what_each_of_them_has() {
+    let (big, little) =
+        (Limits { breakpoints: 6, watchpoints: 2 }, Limits { breakpoints: 2, watchpoints: 4 });
+    assert_eq!(big.of_both(little), LIMITS);
+    assert_eq!(little.of_both(big), LIMITS);
+}

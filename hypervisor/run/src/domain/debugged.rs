@@ -8,6 +8,7 @@ use super::{Domain, Resident};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
+use spin::mutex::SpinMutex;
 use stasis_arch::cpu::IdRegisters;
 use stasis_debug::machine::Refused;
 use stasis_debug::plan::{Plan, Stop};
@@ -23,6 +24,16 @@ pub struct Debugged {
     domain: Arc<Domain>,
     /// The debugger's number. Once the guest was started anew or resumed in place, it has no debugger, or another one.
     number: u64,
+}
+
+/// The breakpoints and watchpoints that each core has; `None` before the first one has noted its own.
+static LIMITS: SpinMutex<Option<Limits>> = SpinMutex::new(None);
+
+/// Notes how many breakpoints and watchpoints the calling core has, before it runs any vCPU.
+pub fn note_limits() {
+    let here = Limits::of(IdRegisters::read().id_aa64dfr0_el1);
+    let mut limits = LIMITS.lock();
+    *limits = Some(limits.map_or(here, |others| others.of_both(here)));
 }
 
 /// Number of the debugger that comes next. Relaxed: a number is all that is wanted of it.
@@ -131,7 +142,7 @@ impl Machine for Debugged {
     }
 
     fn limits(&self) -> Option<Limits> {
-        Some(Limits::of(IdRegisters::read().id_aa64dfr0_el1))
+        *LIMITS.lock()
     }
 
     fn resume(&mut self, plan: &Plan) {

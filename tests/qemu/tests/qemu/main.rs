@@ -128,6 +128,7 @@ fn main() -> ExitCode {
             an_uplink_that_is_not_there_is_said_and_the_guests_run;
         volumes:
             what_linux_has_flushed_is_there_after_a_power_cut,
+            stop_tells_that_what_a_guest_has_written_is_not_on_the_disk,
             a_checkpoint_has_the_disk_as_of_its_instant,
             a_clone_has_a_disk_of_its_own_from_the_same_instant;
         volumes_long:

@@ -92,6 +92,23 @@ pub fn what_linux_has_flushed_is_there_after_a_power_cut(lab: &Lab) -> Result<()
     stasis.quit()
 }
 
+pub fn stop_tells_that_what_a_guest_has_written_is_not_on_the_disk(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    // The volume is made while the disk is well.
+    machine(lab)?.disk(&disk).boot()?.quit()?;
+    let rules = lab.path("no-flush");
+    std::fs::write(&rules, "[inject-error]\niotype = \"flush\"\nerrno = \"5\"\n")?;
+    let bad = format!("blkdebug:{}:{}", rules.display(), disk.display());
+    let mut stasis = machine(lab)?.disk(bad.as_ref()).boot()?;
+    log_in(&mut stasis)?;
+    write(&mut stasis, 1, 0, "oflag=direct")?;
+    stasis.detach()?;
+    stasis.refused_for("stop all", &["\"linux\" is off, but"])?;
+    let guests = stasis.command("guests")?.join("\n");
+    ensure!(guests.contains(" off "), "{guests}");
+    Ok(())
+}
+
 pub fn a_checkpoint_has_the_disk_as_of_its_instant(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let mut stasis = machine(lab)?.disk(&disk).boot()?;

@@ -66,6 +66,7 @@ mod tests {
     fn json_is_asked_for_where_there_is_any() {
         assert_eq!(with_json("guests", true), "guests --json");
         assert_eq!(with_json("guests --json", true), "guests --json");
+        assert_eq!(with_json("network", true), "network --json");
         assert_eq!(with_json("guests", false), "guests");
         assert_eq!(with_json("pause linux", true), "pause linux");
         assert_eq!(with_json("top 1", true), "top 1 --json");

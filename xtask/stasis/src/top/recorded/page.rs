@@ -141,7 +141,7 @@ fn table<T>(rows: &Listed<T>, columns: &[&str], cells: impl Fn(&T) -> Vec<String
     html! {
         @if rows.count == 0 { p .note { "none" } } @else {
             details {
-                summary { (rows.count) @if rows.count > rows.first.len() { ", the first " (rows.first.len()) " of them" } }
+                summary { (rows.count) @if rows.count > rows.first.len() { ", of which these are the first " (rows.first.len()) } @else { " in all" } }
                 table .interrupts {
                     thead { tr { @for column in columns { th { (column) } } } }
                     tbody { @for row in &rows.first {
