@@ -20,8 +20,8 @@ pub const MAX_VIRTIO: usize = 8;
 pub const VIRTIO_QUEUES: usize = 3;
 /// The number of queues of all devices. Queue `q` of slot `n` is number `n * VIRTIO_QUEUES + q`.
 pub const ALL_QUEUES: usize = MAX_VIRTIO * VIRTIO_QUEUES;
-/// The most descriptors of a queue.
-pub const MAX_QUEUE: u16 = 256;
+/// The most descriptors of a queue: what QEMU's devices offer.
+pub const MAX_QUEUE: u16 = 1024;
 
 /// The device IDs of the devices that there are. Virtual I/O Device (VIRTIO) Version 1.2, 5.
 pub mod device_id {
@@ -131,7 +131,7 @@ impl DeviceRecord for Virtio {
         let why = "it has two bits";
         each("interrupt_status", &self.interrupt_status[..], why, |_, status| status <= 3)?;
         each("status", &self.status[..], "it has eight bits", |_, status| status <= 0xff)?;
-        let why = "it is a power of two, 256 at most";
+        let why = "it is a power of two, 1024 at most";
         let size = |num: u16| num.is_power_of_two() && num <= MAX_QUEUE;
         each("queue_num", &self.queue_num[..], why, |n, num| {
             self.queue_ready[n] == 0 || size(num)

@@ -30,24 +30,34 @@ pub enum Fitting<'a> {
 pub(super) fn record(fittings: &[Fitting<'_>]) -> Virtio {
     let mut record = Virtio::default();
     for (n, fitting) in fittings.iter().take(MAX_VIRTIO).enumerate() {
-        let (id, features) = match *fitting {
+        let id = match *fitting {
             Fitting::Disk { volume, sectors } => {
                 record.set_name(n, volume);
                 record.capacity[n] = sectors;
-                (device_id::BLOCK, block::FEATURES)
+                device_id::BLOCK
             }
             Fitting::Card { network, address: [a, b, c, d, e, f] } => {
                 record.set_name(n, network);
                 record.mac[n] = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
                 record.net_status[n] = net::LINK_UP;
-                (device_id::NETWORK, net::FEATURES)
+                device_id::NETWORK
             }
-            Fitting::Entropy => (device_id::ENTROPY, 0),
+            Fitting::Entropy => device_id::ENTROPY,
         };
         record.device_id[n] = id;
-        record.features[n] = features | VERSION_1 | INDIRECT_DESC;
+        record.features[n] = offered(id);
     }
     record
+}
+
+/// Returns the features that a device with this ID offers.
+pub fn offered(id: u32) -> u64 {
+    let own = match id {
+        device_id::BLOCK => block::FEATURES,
+        device_id::NETWORK => net::FEATURES,
+        _ => 0,
+    };
+    own | VERSION_1 | INDIRECT_DESC
 }
 
 /// Returns the number of queues of a device with this ID.

@@ -5,11 +5,12 @@
 
 use stasis_memory::AccessError;
 use stasis_state::OutOfRange;
-use stasis_state::virtio::MAX_QUEUE;
 
 use crate::device::Memory;
 use crate::virtio::chain::Chain;
 
+/// The most entries of a queue that a driver sets up here.
+pub(super) const OFFERED: u16 = 256;
 /// Offset of `idx` in the available and in the used ring; `flags` stands before it.
 const IDX: u64 = 2;
 /// Offset of the entries of either ring.
@@ -102,7 +103,7 @@ fn refused(address: u64, error: &AccessError) -> Broken {
 /// A queue, as its driver has set it up, and how far the device is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// Number of entries: a power of two, [`MAX_QUEUE`] at most.
+    /// Number of entries: a power of two, [`OFFERED`] at most, or [`stasis_state::virtio::MAX_QUEUE`] of a guest that came from elsewhere.
     pub num: u16,
     /// Guest-physical address of the descriptors.
     pub desc: u64,
@@ -121,7 +122,7 @@ impl Queue {
     pub fn is_possible(&self) -> bool {
         let aligned = |address: u64, to: u64| address.is_multiple_of(to);
         self.num.is_power_of_two()
-            && self.num <= MAX_QUEUE
+            && self.num <= OFFERED
             && aligned(self.desc, 16)
             && aligned(self.driver, 2)
             && aligned(self.device, 4)

@@ -3,8 +3,9 @@
 //! Drivers differ in what they do in which order, so little is insisted on: U-Boot never sets ACKNOWLEDGE again, EDK2 reads the configuration before
 //! it accepts features. What a register does not know is ignored, as QEMU does.
 
-use stasis_state::virtio::{MAX_QUEUE, MAX_VIRTIO, VIRTIO_QUEUES, device_id};
+use stasis_state::virtio::{MAX_VIRTIO, VIRTIO_QUEUES, device_id};
 
+use super::queue::OFFERED;
 use super::{QueueId, Slots, VERSION_1};
 use crate::access::{Width, read_words, write_words};
 use crate::device::Access;
@@ -118,7 +119,7 @@ impl Slots {
         match offset {
             offset::DEVICE_ID => record.device_id[n],
             offset::DEVICE_FEATURES => half(record.features[n], record.features_sel[n]),
-            offset::QUEUE_NUM_MAX => queue.map_or(0, |_| MAX_QUEUE.into()),
+            offset::QUEUE_NUM_MAX => queue.map_or(0, |_| OFFERED.into()),
             offset::QUEUE_READY => {
                 queue.map_or(0, |queue| record.queue_ready[queue.index()].into())
             }
