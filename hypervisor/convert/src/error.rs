@@ -84,6 +84,14 @@ pub enum Error {
     NoDevice { kind: &'static str },
     #[error("the guest's machine has a {entry}, which QEMU's `virt` does not have")]
     OtherDevice { entry: Entry },
+    #[error("the section \"{section}\" is not as Stasis can take it: {what}")]
+    Virtio { section: String, what: &'static str },
+    #[error("the stream's machine has {stream} virtio devices, the guest {guest}")]
+    VirtioDevices { stream: usize, guest: usize },
+    #[error(
+        "the guest's virtio device in slot {slot} has requests that are not done; take the checkpoint at another moment"
+    )]
+    Busy { slot: usize },
     #[error("a vCPU is in AArch32, which is not converted; take the checkpoint at another moment")]
     AArch32,
     #[error("{register} is {value:#x}, and QEMU's CPU has no such register")]
@@ -96,6 +104,10 @@ pub enum Error {
         "register {id:#x} of vCPU {vcpu} is {found:#x}, not {neutral:#x}, and Stasis does not have it"
     )]
     NotNeutral { vcpu: usize, id: u64, found: u64, neutral: u64 },
+    #[error(
+        "vCPU {vcpu} has set up performance counters, which Stasis does not have; start its QEMU with -cpu CPU,pmu=off"
+    )]
+    Pmu { vcpu: usize },
     #[error("the section \"arm_gic\" has version {found}; this knows 12")]
     SectionVersion { found: u32 },
     #[error("the section \"arm_gic\" has another layout: {what}")]

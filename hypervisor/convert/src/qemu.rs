@@ -2,7 +2,7 @@
 //!
 //! - [`section`]: its fields, byte for byte; [`stream`]: where it is in a stream.
 //! - [`encode()`] and [`decode()`]: a state to it and back.
-//! - [`whole`], [`read`]: a whole guest to a stream and back; `cpu`, `device`: the sections of its vCPUs and devices; [`cpus`]: which CPUs.
+//! - [`whole`], [`read`]: a whole guest to a stream and back; `cpu`, `device`, [`virtio`] (with `layout`): the sections of its vCPUs and devices; [`cpus`]: which CPUs.
 //! - [`sections`], [`ram`]: where the devices and the memory are in a stream; `description`, `fields`, `cursor`: how they are read.
 //! - [`Backend`]: both of QEMU's GICs use the section, and not in the same way.
 
@@ -14,11 +14,13 @@ mod description;
 mod device;
 mod encode;
 mod fields;
+pub(crate) mod layout;
 pub mod ram;
 pub mod read;
 pub mod section;
 pub mod sections;
 pub mod stream;
+pub mod virtio;
 pub mod whole;
 
 use alloc::vec::Vec;

@@ -5,6 +5,7 @@ mod kvm;
 mod qemu;
 mod ram;
 mod stream;
+mod virtio;
 mod whole;
 
 use proptest::collection::vec;

@@ -46,7 +46,7 @@ fn devices(stream: &mut Vec<u8>) {
     for backend in [Backend::Tcg, Backend::Kvm] {
         let mut part = Part { bytes: stream, sections: &sections };
         let mut fresh = Part { bytes: &mut base, sections: &fresh };
-        match read(&mut part, &mut fresh, Some(&cpu), backend) {
+        match read(&mut part, &mut fresh, Some(&cpu), backend, &|_| Some(0)) {
             Ok(read) => {
                 let mut state = read.state;
                 state.guest.set_name("guest");

@@ -61,6 +61,17 @@ pub struct Nested {
     transcript: PathBuf,
     /// Bytes of each checkpoint that was brought.
     lengths: Vec<usize>,
+    /// The image of the only checkpoint's guest's disk, if it has one.
+    image: Option<Image>,
+}
+
+/// The image of a guest's disk. It stands on the host's disk behind the checkpoints.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The name of the volume.
+    pub volume: String,
+    /// What is on it: whole MiB.
+    pub bytes: Vec<u8>,
 }
 
 impl Conversation for Nested {
@@ -72,6 +83,16 @@ impl Conversation for Nested {
 impl Nested {
     /// Starts a Linux, with these checkpoints on its disk.
     pub fn boot(lab: &Lab, host: Host, checkpoints: &[Vec<u8>]) -> Result<Self> {
+        Self::boot_with(lab, host, checkpoints, None)
+    }
+
+    /// Starts a Linux, with these checkpoints on its disk, and the image of the only one's guest.
+    pub fn boot_with(
+        lab: &Lab,
+        host: Host,
+        checkpoints: &[Vec<u8>],
+        image: Option<Image>,
+    ) -> Result<Self> {
         let workspace = &Built::get()?.workspace;
         let transcript = lab.next_transcript();
         write(&transcript, b"")?;
@@ -80,7 +101,7 @@ impl Nested {
         let program = read(&build::kvm(workspace)?)?;
         let kernel = host.kernel()?;
         write(&initrd, &initramfs::make_for_kvm(workspace, &kernel.disk_drivers, program)?)?;
-        fill(&disk, checkpoints)?;
+        fill(&disk, checkpoints, image.as_ref())?;
         let machine = Machine::stasis(kernel.image, Some(&initrd))
             .cpu(host.cpu())
             .cmdline("console=ttyAMA0 quiet")
@@ -88,7 +109,7 @@ impl Nested {
             .disk(&disk)
             .time_limit(LIFE_TIME);
         let lengths = checkpoints.iter().map(Vec::len).collect();
-        let mut nested = Self { qemu: machine.start()?, disk, transcript, lengths };
+        let mut nested = Self { qemu: machine.start()?, disk, transcript, lengths, image };
         nested.console().wait_for(initramfs::OUTER_PROMPT, BOOT_TIME)?;
         Ok(nested)
     }
@@ -97,8 +118,14 @@ impl Nested {
     pub fn run(&mut self, n: usize) -> Result<()> {
         let (len, at) = (self.lengths[n], n * STRIDE);
         let get = format!("dd if=/dev/vda bs=1M skip={at} 2>/dev/null | head -c {len} > /tmp/in");
+        let image = self.image.as_ref().map_or(String::new(), |Image { volume, bytes }| {
+            let (at, count) = (self.lengths.len() * STRIDE, bytes.len() >> 20);
+            format!(
+                "; dd if=/dev/vda of=/tmp/in.{volume}.img bs=1M skip={at} count={count} 2>/dev/null"
+            )
+        });
         let run = "stasis-kvm run /tmp/in --out /tmp/out; echo ended with $?";
-        self.console().send_line(&format!("{get}; {run}"))?;
+        self.console().send_line(&format!("{get}{image}; {run}"))?;
         self.console().wait_for("runs; Ctrl-A H shows the keys", WORK_TIME)?;
         Ok(())
     }
@@ -113,12 +140,18 @@ impl Nested {
     /// Makes a checkpoint of the guest, which ends, and returns it. `n` is the one from which it came. Whatever the kernel has to complain about is an error.
     pub fn leave(&mut self, n: usize) -> Result<Vec<u8>> {
         let at = n * STRIDE + OUT;
+        let image = self.image.as_ref().map_or(String::new(), |Image { volume, .. }| {
+            let at = self.lengths.len() * STRIDE;
+            format!(
+                "dd if=/tmp/out.{volume}.img of=/dev/vda bs=1M seek={at} conv=notrunc 2>/dev/null;"
+            )
+        });
         self.console().send(b"\x01q")?;
         self.console().wait_for("ended with 0", WORK_TIME)?;
         self.console().send_line(&format!(
             "dmesg | grep -E 'WARN|BUG|Oops|kvm.*fail' | sed 's/^/complaint /'; \
              dd if=/tmp/out of=/dev/vda bs=1M seek={at} conv=notrunc 2>/dev/null; \
-             sync; stat -c 'out has %s bytes' /tmp/out; rm /tmp/in /tmp/out"
+             {image} sync; stat -c 'out has %s bytes' /tmp/out; rm /tmp/in /tmp/out"
         ))?;
         let mut complaints = Vec::new();
         let len: usize = self.console().find_line("the checkpoint's size", WORK_TIME, |line| {
@@ -132,12 +165,24 @@ impl Nested {
         read.context("the checkpoint is not on the disk")?;
         Ok(bytes)
     }
+
+    /// Returns what the guest has on its disk, once it has [left](Self::leave).
+    pub fn image(&self) -> Result<Vec<u8>> {
+        let mut bytes = self.image.as_ref().context("the guest has no disk")?.bytes.clone();
+        let at = (self.lengths.len() * STRIDE) as u64;
+        File::open(&self.disk)?.read_exact_at(&mut bytes, at << 20)?;
+        Ok(bytes)
+    }
 }
 
 /// Makes a disk with these checkpoints on it, and room for what becomes of them.
-fn fill(disk: &Path, checkpoints: &[Vec<u8>]) -> Result<()> {
+fn fill(disk: &Path, checkpoints: &[Vec<u8>], image: Option<&Image>) -> Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(disk)?;
-    file.set_len((checkpoints.len() * STRIDE) as u64 * (1 << 20))?;
+    let end = (checkpoints.len() * STRIDE) as u64 * (1 << 20);
+    file.set_len(end)?;
+    if let Some(Image { bytes, .. }) = image {
+        file.write_all_at(bytes, end)?;
+    }
     for (n, checkpoint) in checkpoints.iter().enumerate() {
         ensure!(checkpoint.len() <= OUT << 20, "a checkpoint is too large for the disk");
         file.write_all_at(checkpoint, ((n * STRIDE) as u64) << 20)?;

@@ -191,11 +191,13 @@ pub(super) fn set_derived(
     fields.set("power_state", 0, off.into())?;
     match backend {
         Backend::Tcg => {
+            // QEMU before 8 gives them numbers.
             let timers = [
-                ("gt_timer[GTIMER_PHYS]", Timer::physical_timer(&vcpu.system)),
-                ("gt_timer[GTIMER_VIRT]", Timer::virtual_timer(&vcpu.system)),
+                ("gt_timer[GTIMER_PHYS]", "gt_timer[0]", Timer::physical_timer(&vcpu.system)),
+                ("gt_timer[GTIMER_VIRT]", "gt_timer[1]", Timer::virtual_timer(&vcpu.system)),
             ];
-            for (name, timer) in timers {
+            for (name, older, timer) in timers {
+                let name = if fields.count(older) > 0 { older } else { name };
                 fields.set(name, 0, expiry(timer, now))?;
             }
         }

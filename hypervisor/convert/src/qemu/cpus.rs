@@ -8,7 +8,9 @@ use thiserror::Error;
 use zerocopy::IntoBytes;
 
 use super::cpu::{id, listed};
-use super::fields::Fields;
+use super::fields::{Fields, Way};
+use super::read::Part;
+use super::stream::CPU_NAME;
 use crate::error;
 
 /// A CPU of QEMU's. A stream does not have these of its registers.
@@ -82,6 +84,29 @@ pub(super) fn identity(
         }
     }
     Ok(identity)
+}
+
+/// ID_AA64DFR0_EL1.PMUVer: which performance counters a CPU has; 0 if none.
+const PMUVER: u64 = 0xf << 8;
+
+/// Returns whether the CPUs of the machine in a stream have performance counters, which Stasis shows to no guest.
+///
+/// # Errors
+///
+/// The stream has no CPU, or does not say.
+pub fn has_pmu(stream: &mut Part<'_>) -> Result<bool, error::Error> {
+    let section = stream.sections.get(CPU_NAME, 0)?;
+    let mut fields = Fields::new(section, stream.bytes, Way::FromQemu)?;
+    let dfr0 = listed(&mut fields, id(sysreg(3, 0, 0, 5, 0)))?;
+    Ok(dfr0.is_some_and(|dfr0| dfr0 & PMUVER != 0))
+}
+
+/// Returns whether an id in the list is that of a register of the performance counters: op0 3, and CRn 9 or, of the counters themselves, CRn 14 from CRm 8 on.
+pub(super) fn is_pmu(id_in_list: u64) -> bool {
+    const SYSTEM_REGISTERS: u64 = id(0);
+    let (op0, crn, crm) = (id_in_list >> 14 & 3, id_in_list >> 7 & 0xf, id_in_list >> 3 & 0xf);
+    let is_counter = crn == 9 && (12..=14).contains(&crm) || crn == 14 && crm >= 8;
+    id_in_list & !0xffff == SYSTEM_REGISTERS && op0 == 3 && is_counter
 }
 
 /// Returns whether an id in the list is that of an ID register, or of something else that no guest can write: op0 3, CRn 0, and AArch32's.

@@ -21,8 +21,9 @@ pub struct Device {
     pub name: String,
     /// Tells sections of one name apart.
     pub instance_id: u32,
-    /// The version of the contents.
-    pub version: u32,
+    /// The version of the contents; `None` of a section that QEMU describes as bytes (`slirp`).
+    #[serde(default)]
+    pub version: Option<u32>,
     #[serde(flatten)]
     pub(super) contents: Contents,
 }

@@ -13,6 +13,7 @@ use stasis_state::{PAGE_SIZE, Source};
 
 use super::cursor::Cursor;
 use super::sections::{CONFIGURATION, EOF, FOOTER, MAGIC, SECTION_FULL};
+use super::stream::SUBSECTION;
 use crate::error::Error;
 
 const SECTION_START: u8 = 0x01;
@@ -156,6 +157,8 @@ impl Ram {
                     }
                 }
                 [COMMAND] => ram.command(&mut cursor)?,
+                [CONFIGURATION] if at == MAGIC.len() as u64 => configuration(&mut cursor)?,
+                [SUBSECTION] if ram.blocks.is_empty() => page_bits(&mut cursor)?,
                 [SECTION_FULL | EOF] => {
                     return Err(Error::Memory { at, what: "the end of the memory" }.into());
                 }
@@ -264,6 +267,22 @@ impl Ram {
         }
         Ok(())
     }
+}
+
+/// Skips the name of the machine, which is the configuration of a stream whose description does not say how long that is (QEMU before 8.0).
+fn configuration<S: Source>(cursor: &mut Cursor<'_, S>) -> Result<(), S> {
+    let len = cursor.u32()?;
+    cursor.skip_to(cursor.at() + u64::from(len))
+}
+
+/// Skips the only subsection of a configuration that a machine `virt` has: the size of its pages.
+fn page_bits<S: Source>(cursor: &mut Cursor<'_, S>) -> Result<(), S> {
+    let at = cursor.at();
+    let (name, _version, _bits) = (cursor.name()?, cursor.u32()?, cursor.u32()?);
+    if name != b"configuration/target-page-bits" {
+        return Err(Error::Memory { at, what: "a configuration that is not known" }.into());
+    }
+    Ok(())
 }
 
 /// Writes the memory of a stream that has the head, and so the blocks, of another one: the `base`.

@@ -19,6 +19,7 @@ use super::fields::{Fields, Way};
 use super::section::{ArmGic, NAME};
 use super::sections::Sections;
 use super::stream::{CPU_NAME, locate_in};
+use super::virtio::{self, Load};
 use super::whole::{Needs, RAM_BASE, exchange_devices, tick_ns};
 use crate::error::Error;
 use crate::loss::Loss;
@@ -31,7 +32,8 @@ const OFF: u64 = 1;
 const MAX_CPUS: usize = 8;
 
 /// The sections of a machine `virt` of which nothing comes along: what Stasis has in their place is as at reset.
-const LEFT_BEHIND: [(&str, &str); 7] = [
+const LEFT_BEHIND: [(&str, &str); 8] = [
+    ("slirp", "the connections of QEMU's own network"),
     ("pflash_cfi01", "the flash"),
     ("0000:00:00.0/gpex_root", "the PCI host bridge"),
     ("PCIHost", "the PCI host bridge"),
@@ -66,7 +68,8 @@ pub struct Part<'a> {
     pub sections: &'a Sections,
 }
 
-/// Returns the records of the machine in a stream. `base` is what the same QEMU has written of such a machine that never ran.
+/// Returns the records of the machine in a stream. `base` is what the same QEMU has written of such a machine that never ran; `load` reads the machine's RAM. What is behind virtio
+/// devices, and what they offer, the caller says, and then what the guest's machine is.
 ///
 /// # Errors
 ///
@@ -76,6 +79,7 @@ pub fn read(
     base: &mut Part<'_>,
     cpu: Option<&Cpu>,
     backend: Backend,
+    load: &Load<'_>,
 ) -> Result<Read, Error> {
     let left_behind = check_devices(stream, base)?;
     let located = locate_in(stream.bytes, stream.sections)?;
@@ -101,6 +105,7 @@ pub fn read(
     state.distributor = Box::new(vgic.distributor);
     read_clock(stream, &mut state, backend)?;
     exchange_devices(stream.bytes, stream.sections, &mut state, Way::FromQemu)?;
+    state.devices.virtio = virtio::read(stream.bytes, stream.sections, load)?;
     Ok(Read { state: settled(state), losses, unknowns, left_behind })
 }
 
@@ -132,7 +137,6 @@ fn settled(mut state: GuestState) -> GuestState {
     state.vcpus.iter_mut().for_each(settle);
     let cpus = Vgic::settled(&state).cpus;
     state.vcpus.iter_mut().zip(cpus).for_each(|(vcpu, cpu)| vcpu.cpu_interface = cpu);
-    state.machine = Some(Box::new(state.machine()));
     state
 }
 
@@ -150,7 +154,7 @@ fn check_devices(stream: &Part<'_>, base: &Part<'_>) -> Result<Vec<&'static str>
     let mut left_behind = Vec::new();
     for section in &stream.sections.all {
         let name = section.device.name.as_str();
-        if KEPT.contains(&name) {
+        if KEPT.contains(&name) || virtio::device_of(name).is_some() {
             continue;
         }
         let left = LEFT_BEHIND.iter().find(|(known, _)| *known == name);
@@ -192,7 +196,10 @@ fn check_registers(
             return Err(Error::OtherMachine);
         }
         if Entry::of(id, backend) == Entry::Other && (found ^ neutral) & !cpu::harmless(id) != 0 {
-            return Err(Error::NotNeutral { vcpu, id, found, neutral });
+            return Err(match cpus::is_pmu(id) {
+                true => Error::Pmu { vcpu },
+                false => Error::NotNeutral { vcpu, id, found, neutral },
+            });
         }
     }
     Ok(())

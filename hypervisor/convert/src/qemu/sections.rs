@@ -4,7 +4,8 @@
 //! JSON, for people and for this: from there the sections are walked backwards, each checked by its
 //! header and its footer. RAM comes before them and is not looked at; a guest may have anything in it.
 
-use alloc::string::ToString;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -22,6 +23,8 @@ pub(super) const FOOTER: u8 = 0x7e;
 pub(super) const FOOTER_LEN: usize = 5;
 /// The description is not sought further from the end.
 const DESCRIPTION_MAX: usize = 64 << 20;
+/// How the description says how long a field is.
+const SIZE: &str = "\"size\": ";
 
 /// The sections of a stream's devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,8 +127,33 @@ fn place(stream: &[u8], end: usize, device: &Device) -> Option<Found> {
     header.push(device.name.len().try_into().ok()?);
     header.extend(device.name.bytes());
     header.extend(device.instance_id.to_be_bytes());
-    header.extend(device.version.to_be_bytes());
     let contents = footer.checked_sub(device.contents.len()?)?;
-    let start = contents.checked_sub(header.len())?;
-    (stream[start..contents] == header).then_some(Found { start, contents: contents..footer })
+    let version = contents.checked_sub(4)?;
+    let start = version.checked_sub(header.len())?;
+    let is_version =
+        device.version.is_none_or(|known| stream[version..contents] == known.to_be_bytes());
+    (stream[start..version] == header && is_version)
+        .then_some(Found { start, contents: contents..footer })
+}
+
+/// Makes the description of a stream say that the only field of a section has `more` bytes more.
+///
+/// # Errors
+///
+/// [`Error::SectionLost`] if the description does not say how long the section is.
+pub(super) fn resize(stream: &mut Vec<u8>, section: &Section, more: usize) -> Result<(), Error> {
+    let Device { name, instance_id, .. } = &section.device;
+    let lost = || Error::SectionLost { name: name.clone(), instance: *instance_id };
+    let (start, json) = description(stream)?;
+    let mut text = String::from_utf8_lossy(json).into_owned();
+    let said = text.find(&format!("\"name\": \"{name}\"")).ok_or_else(lost)?;
+    let size = text[said..].find(SIZE).ok_or_else(lost)? + said + SIZE.len();
+    let digits = text[size..].bytes().take_while(u8::is_ascii_digit).count();
+    let len: usize = text[size..size + digits].parse().map_err(|_| lost())?;
+    text.replace_range(size..size + digits, &(len.saturating_add(more)).to_string());
+    let len = u32::try_from(text.len()).map_err(|_| lost())?;
+    stream.truncate(start + 2);
+    stream.extend(len.to_be_bytes());
+    stream.extend(text.into_bytes());
+    Ok(())
 }

@@ -42,8 +42,8 @@ type Parts = (Range<usize>, Option<Range<usize>>);
 
 /// The section's fields and those of its subsection, if they are the ones that are known here.
 fn contents(stream: &[u8], device: &Device, start: usize) -> Result<Parts, Error> {
-    if device.version != VERSION {
-        return Err(Error::SectionVersion { found: device.version });
+    if device.version != Some(VERSION) {
+        return Err(Error::SectionVersion { found: device.version.unwrap_or(0) });
     }
     layout(&device.contents.fields, ArmGic::FIELDS)?;
     let gic = start..start + size_of::<ArmGic>();

@@ -18,7 +18,7 @@ use super::encode::{Encoded, Signal, encode, signal};
 use super::fields::{Fields, Way};
 use super::sections::Sections;
 use super::stream::{CPU_NAME, locate_in};
-use super::{Backend, device};
+use super::{Backend, device, virtio};
 use crate::error::Error;
 use crate::loss::Loss;
 use crate::power::entered;
@@ -102,7 +102,9 @@ fn check(state: &GuestState) -> Result<(), Error> {
     state.devices.records().visit(&mut OfVirt)?;
     let of_virt = StateMachine::before(&Devices::default().records());
     let foreign = state.machine();
-    let foreign = foreign.entries().find(|entry| !of_virt.entries().any(|known| known == *entry));
+    let foreign = foreign
+        .entries()
+        .find(|entry| !virtio::is_slot(entry) && !of_virt.entries().any(|known| known == *entry));
     match foreign {
         Some(entry) => Err(Error::OtherDevice { entry }),
         None => Ok(()),
@@ -117,7 +119,10 @@ impl<'a> Visitor<'a> for OfVirt {
 
     fn record<R: DeviceRecord>(&mut self, record: &'a R) -> Result<(), Error> {
         match R::TYPE {
-            RecordType::DevicePl011 | RecordType::DevicePl031 | RecordType::DevicePl061 => Ok(()),
+            RecordType::DevicePl011
+            | RecordType::DevicePl031
+            | RecordType::DevicePl061
+            | RecordType::DeviceVirtio => Ok(()),
             _ if record.is_absent() => Ok(()),
             kind => Err(Error::NoDevice { kind: kind.name() }),
         }
@@ -140,7 +145,7 @@ pub struct Written {
 /// What QEMU can't be told, or what the base does not have.
 pub fn write(
     state: &GuestState,
-    base: &mut [u8],
+    base: &mut Vec<u8>,
     sections: &Sections,
     backend: Backend,
 ) -> Result<Written, Error> {
@@ -175,6 +180,8 @@ pub fn write(
     set_clock(base, sections, now)?;
     exchange_devices(base, sections, &mut state, Way::ToQemu)?;
     set_running(base, sections)?;
+    // The last, for it moves what stands behind.
+    virtio::write(&state.devices.virtio, base, sections)?;
     Ok(Written { losses, identities })
 }
 

@@ -142,3 +142,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_configuration_that_the_description_does_not_have_is_skipped() {
+    let magic = &start()[..8];
+    let name = b"\x07\0\0\0\x08virt-7.2";
+    let bits = b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0c";
+    // QEMU 7.2 writes this; the last byte is that of a page of zeros.
+    let zeros = [&start()[8..], &end(3, &[&entry(0x1000, 2, NAME)[..], &[0]].concat())].concat();
+    assert!(find(&[magic, name, bits, &zeros].concat()).is_ok());
+    let other = b"\x05\x12configuration/uuid\0\0\0\x01\0\0\0\x0c";
+    let error = find(&[magic, name, &other[..], &zeros].concat()).unwrap_err();
+    assert!(error.to_string().contains("a configuration that is not known"), "{error}");
+    assert!(find(&[magic, b"\x07\xff\xff\xff\xff"].concat()).is_err());
+}

@@ -88,6 +88,7 @@ fn from_qemu(stream: &[u8]) -> Result<crate::qemu::read::Read, Error> {
         &mut Part { bytes: &mut base, sections: &fresh },
         Some(&cpu),
         Backend::Tcg,
+        &|_| Some(0),
     )
 }
 
@@ -108,6 +109,8 @@ proptest! {
         // The GIC is compared, and the identity is QEMU's.
         let mut was = state;
         for state in [&mut was, &mut back.state] {
+            // The caller says what the machine is, with what is behind its devices.
+            state.machine = None;
             *state.distributor = Default::default();
             state.vcpus[0].cpu_interface = Default::default();
             state.vcpus[0].identity = Default::default();
@@ -196,8 +199,14 @@ fn what_stasis_does_not_have_is_refused_by_its_name() {
     // PMCNTENSET_EL0: a counter of the PMU counts.
     let at = listed(&stream, sysreg(3, 3, 9, 12, 1));
     stream[at + 7] = 1;
-    let id = 0x6030_0000_0013_dce1;
-    assert_eq!(from_qemu(&stream), Err(Error::NotNeutral { vcpu: 0, id, found: 1, neutral: 0 }));
+    assert_eq!(from_qemu(&stream), Err(Error::Pmu { vcpu: 0 }));
+    let mut stream = BASE.to_vec();
+    // L2ACTLR_EL1, which only this CPU has.
+    let at = listed(&stream, sysreg(3, 1, 15, 0, 0));
+    let (id, neutral) = (0x6030_0000_0013_cf80, u64::from(stream[at + 7]));
+    stream[at + 7] ^= 1;
+    let found = neutral ^ 1;
+    assert_eq!(from_qemu(&stream), Err(Error::NotNeutral { vcpu: 0, id, found, neutral }));
 
     let mut stream = BASE.to_vec();
     let at = listed(&stream, sysreg(3, 0, 0, 7, 0));

@@ -47,6 +47,8 @@ mod soak;
 mod storable;
 mod sweep;
 mod times;
+mod travel_around_long;
+mod travel_disks_long;
 mod travel_kvm;
 mod travel_kvm_long;
 mod travel_qemu;
@@ -351,6 +353,13 @@ fn main() -> ExitCode {
             a_counter_goes_on_in_qemu_and_comes_back,
             a_counter_that_began_in_qemu_goes_on_in_stasis,
             a_round_trip_through_qemu_changes_nothing_but_what_is_told;
+        travel_around_long:
+            a_counter_goes_around_both_ways,
+            linux_with_two_vcpus_goes_around,
+            linux_with_two_vcpus_goes_around_the_other_way;
+        travel_disks_long:
+            linux_with_a_disk_and_a_card_goes_on_in_qemu_and_comes_back,
+            linux_with_a_disk_goes_on_on_a_kvm_and_comes_back;
         travel_kvm:
             a_counter_goes_on_on_a_kvm_and_comes_back,
             linux_goes_on_on_a_kvm_and_comes_back;

@@ -22,6 +22,9 @@ use crate::resume::{follows, watch};
 /// The longest time that a machine without Stasis runs.
 pub const LIFE_TIME: Duration = Duration::from_secs(300);
 
+/// The CPU of the machines without Stasis: `stasis convert qemu` prints this, too.
+pub const CPU: &str = "cortex-a72,pmu=off";
+
 /// Runs `stasis` with these words, and returns what it prints.
 pub fn tool(words: &[&str]) -> Result<String> {
     let output =
@@ -41,7 +44,7 @@ pub fn word(path: &Path) -> Result<&str> {
 pub fn to_plain(lab: &Lab, disk: &Path, number: u64, cpus: u32, memory: &str) -> Result<Plain> {
     let stream = lab.path(&format!("{number}.qemu"));
     tool(&["convert", "qemu", word(disk)?, &number.to_string(), "--out", word(&stream)?])?;
-    let machine = Machine::incoming(&stream).cpu("cortex-a72").cpus(cpus).memory(memory);
+    let machine = Machine::incoming(&stream).cpu(CPU).cpus(cpus).memory(memory);
     lab.plain(machine.time_limit(LIFE_TIME))
 }
 
@@ -129,7 +132,7 @@ pub fn a_round_trip_through_qemu_changes_nothing_but_what_is_told(lab: &Lab) -> 
     let at = at.context("the stream says no run state")?;
     bytes[at - 4..at + 7].copy_from_slice(b"\0\0\0\x07paused\0");
     write(&halted, &bytes)?;
-    let machine = Machine::incoming(&halted).cpu("cortex-a72").memory("32M").time_limit(LIFE_TIME);
+    let machine = Machine::incoming(&halted).cpu(CPU).memory("32M").time_limit(LIFE_TIME);
     let saved = lab.path("saved.qemu");
     lab.plain(machine)?.leave(&saved)?;
     tool(&["convert", "from-qemu", word(&saved)?, "--name", "counter", "--out", word(&again)?])?;

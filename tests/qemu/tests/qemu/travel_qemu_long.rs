@@ -15,7 +15,7 @@ use xtask::qemu::Machine;
 use xtask::setup;
 use xtask::workspace::write;
 
-use crate::travel_qemu::{LIFE_TIME, arrive, to_plain, to_stasis};
+use crate::travel_qemu::{CPU, LIFE_TIME, arrive, to_plain, to_stasis};
 use crate::{board, handlers, linux, resume};
 
 /// SGIs that the two CPUs of `ipi` send each other.
@@ -155,7 +155,7 @@ pub fn linux_that_began_in_qemu_goes_on_in_stasis(lab: &Lab) -> Result<()> {
     let initrd = lab.path("initramfs");
     write(&initrd, &initramfs::make(workspace)?)?;
     let machine = Machine::plain(setup::guests::ensure(workspace)?.kernel, Some(&initrd));
-    let machine = machine.cpu("cortex-a72").cpus(2).memory("256M").cmdline("console=ttyAMA0");
+    let machine = machine.cpu(CPU).cpus(2).memory("256M").cmdline("console=ttyAMA0");
     let mut plain = lab.plain(machine.time_limit(LINUX_TIME))?;
     plain.console().wait_for(initramfs::PROMPT, linux::BOOT_TIME)?;
     linux::shell(&mut plain, "dmesg -c > /dev/null")?;

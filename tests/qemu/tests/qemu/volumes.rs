@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
-use stasis_host::config::DiskConfig;
+use stasis_host::config::{DiskConfig, GuestConfig};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use xtask::initramfs;
@@ -25,6 +25,11 @@ fn image() -> Vec<u8> {
 
 /// Returns a machine whose guest is Linux with a disk, made of [`image`].
 pub fn machine(lab: &Lab) -> Result<Setup<'_>> {
+    machine_with(lab, |_| ())
+}
+
+/// Returns the [`machine`] with what `edit` has made of the guest's configuration.
+pub fn machine_with(lab: &Lab, edit: impl FnOnce(&mut GuestConfig)) -> Result<Setup<'_>> {
     let workspace = &Built::get()?.workspace;
     let mut config = guest("linux", 256);
     config.vcpus = 2;
@@ -32,6 +37,7 @@ pub fn machine(lab: &Lab) -> Result<Setup<'_>> {
     config.cmdline = "console=ttyAMA0".to_owned();
     let from = Some("image".to_owned());
     config.disks = vec![DiskConfig { volume: "root".to_owned(), size: DISK, from }];
+    edit(&mut config);
     // The drivers first: kernel and drivers are of one version.
     let initramfs = initramfs::make_with_virtio(workspace)?;
     let kernel = read(&setup::guests::ensure(workspace)?.kernel)?;

@@ -36,6 +36,7 @@ use diff::Difference;
 pub use source::{Loaded, Opened, anyhow_of, check_file, only, routines};
 use source::{is_checkpoint, open};
 use verdict::{Tally, Verdict};
+pub use with_disks::image_of;
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\

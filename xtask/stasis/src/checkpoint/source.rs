@@ -13,6 +13,7 @@ use stasis_state::header::MAGIC;
 use stasis_state::{Checkpoint, LoadError, Routines, Source};
 use stasis_store::{Reader, Store};
 
+use super::with_disks;
 use crate::disk::{self, FileDisk};
 
 /// Bytes that are copied at once.
@@ -60,6 +61,24 @@ impl Loaded {
         let checkpoint =
             checked.with_context(|| format!("{} is no good checkpoint", path.display()))?;
         Ok(Self { origin, name: path.display().to_string(), checkpoint })
+    }
+
+    /// Writes the disks of the guest as of the checkpoint to images beside `to`. `from` is the file or the disk that the checkpoint was read from.
+    pub fn write_disks(&mut self, from: &Path, to: &Path) -> Result<()> {
+        match &mut self.origin {
+            Origin::File(_) => with_disks::copy(&self.checkpoint.state, from, to),
+            Origin::Disk { store, number } => {
+                let has = store.instants(*number)?;
+                let mut needs = self.checkpoint.state.devices.virtio.volumes();
+                let lacks = needs.find(|volume| has.iter().all(|one| one.name.as_str() != *volume));
+                ensure!(
+                    lacks.is_none(),
+                    "the checkpoint has no disk \"{}\"",
+                    lacks.unwrap_or_default()
+                );
+                with_disks::get(store, *number, from, to)
+            }
+        }
     }
 
     /// Reads the checkpoint `which` of a disk.

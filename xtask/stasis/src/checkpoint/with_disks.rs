@@ -19,7 +19,7 @@ use crate::volume::image;
 const SECTOR: u64 = 512;
 
 /// Returns the path of the image of a volume, beside the checkpoint's file.
-fn image_of(file: &Path, volume: &str) -> Result<PathBuf> {
+pub fn image_of(file: &Path, volume: &str) -> Result<PathBuf> {
     // The name in a store, or a file, may be anything that can be typed.
     ensure!(!volume.contains('/'), "a volume is called \"{volume}\", which no file can be");
     let mut path = file.as_os_str().to_owned();
@@ -35,6 +35,16 @@ pub fn get(store: &mut Store<FileDisk>, number: u64, disk: &Path, file: &Path) -
         let written = image::export(store, &name, disk, &image);
         store.volumes_mut().close(&name);
         written?;
+    }
+    Ok(())
+}
+
+/// Copies the images that are beside a checkpoint's `file` to images beside `to`.
+pub fn copy(state: &GuestState, file: &Path, to: &Path) -> Result<()> {
+    for volume in state.devices.virtio.volumes() {
+        let image = image_of(file, volume)?;
+        image::copy(&image, &image_of(to, volume)?)
+            .with_context(|| format!("disk \"{volume}\" is lacking; `get --disks` writes it"))?;
     }
     Ok(())
 }

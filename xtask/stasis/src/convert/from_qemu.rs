@@ -5,26 +5,31 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use stasis_convert::qemu::ram::Block;
 use stasis_convert::qemu::read;
-use stasis_convert::qemu::whole::RAM_NAME;
+use stasis_convert::qemu::virtio;
+use stasis_convert::qemu::whole::{RAM_BASE, RAM_NAME};
 use stasis_convert::qemu::{self, Backend, Cpu};
+use stasis_devices::list::Devices;
 use stasis_devices::machine::{MAX_VCPUS, RAM_MAX, RAM_UNIT};
 use stasis_guest::sysreg::identity;
 use stasis_state::guest::Lineage;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{Capture, GuestState, OutOfRange, PAGE_SIZE, ReadRam, SaveError, Sink};
 
-use super::machine::Machine;
+use super::machine::{Machine, NO_PMU};
+use super::plugged::{self, Disk, Plugged};
 use super::stream::{Stream, check_ram};
 use super::{StreamBackend, show};
-use crate::checkpoint::routines;
+use crate::checkpoint::{image_of, routines};
 use crate::output::Output;
 use crate::report;
+use crate::volume::image;
 
 /// What is converted, and from which QEMU.
 #[derive(Debug, Args)]
@@ -37,6 +42,12 @@ pub struct Arguments {
     /// The guest's name
     #[arg(long, default_value = "guest")]
     name: String,
+    /// A disk: its volume's name, and its image, in the order of the slots
+    #[arg(long = "disk", value_name = "VOLUME=IMAGE")]
+    disks: Vec<Disk>,
+    /// The network of a network card, in the order of the slots
+    #[arg(long = "network", value_name = "NAME")]
+    networks: Vec<String>,
     /// What ran the guest
     #[arg(long, value_enum, default_value_t = StreamBackend::Tcg)]
     backend: StreamBackend,
@@ -72,12 +83,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut base = match &arguments.base {
         Some(path) => Stream::open(path)?,
         None => {
-            let cpu = if backend == Backend::Kvm { "host" } else { &arguments.cpu };
-            let (program, cpu) = (arguments.qemu.clone(), cpu.to_owned());
-            Machine { program, backend, cpu, cpus, ram: size }.base()?
+            let name = if backend == Backend::Kvm { "host" } else { &arguments.cpu };
+            let pmu = if qemu::cpus::has_pmu(&mut stream.part())? { "" } else { NO_PMU };
+            let (program, cpu) = (arguments.qemu.clone(), format!("{name}{pmu}"));
+            let devices = virtio::devices(&stream.sections).map(Plugged::blank).collect();
+            Machine { program, backend, cpu, cpus, ram: size, devices }.base()?
         }
     };
-    let read = read::read(&mut stream.part(), &mut base.part(), cpu.as_ref(), backend);
+    let main = ram.block(RAM_NAME)?;
+    let file = stream.file()?;
+    let load = |address| load(&file, main, address);
+    let read = read::read(&mut stream.part(), &mut base.part(), cpu.as_ref(), backend, &load);
     let read::Read { mut state, losses, unknowns, left_behind } = read.with_context(can_not)?;
     state.guest.set_name(&arguments.name);
     *state.guest.ram_size = size;
@@ -86,8 +102,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for (index, vcpu) in state.vcpus.iter_mut().enumerate() {
         vcpu.identity = identity::present(&vcpu.identity, index);
     }
-    let memory = StreamRam::new(&stream, ram.block(RAM_NAME)?);
+    plugged::complete(&mut state.devices.virtio, &arguments.disks, &arguments.networks)
+        .with_context(can_not)?;
+    let devices = Devices::restored(state.devices.clone(), *state.clock.wall_time);
+    state.machine = Some(Box::new(devices.machine()));
+    let memory = StreamRam::new(&stream, main);
     let len = save(&state, &memory, out)?;
+    for Disk { volume, image } in &arguments.disks {
+        image::copy(image, &image_of(out, volume)?)?;
+    }
     report::print(|out| {
         left_behind.iter().try_for_each(|what| writeln!(out, "left behind: {what}"))?;
         losses.iter().try_for_each(|loss| writeln!(out, "lost: {loss}"))?;
@@ -95,6 +118,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
     })?;
     report::step(format_args!("{}: {}", out.display(), report::size(len)));
     Ok(())
+}
+
+/// Returns a number in the machine's RAM, by its guest-physical address; `None` if it is not there.
+fn load(stream: &File, ram: &Block, address: u64) -> Option<u16> {
+    let offset = address.checked_sub(RAM_BASE).filter(|offset| *offset < ram.len)?;
+    let (page, within) = (offset - offset % PAGE_SIZE as u64, offset % PAGE_SIZE as u64);
+    let Some(at) = ram.page(page) else { return Some(0) };
+    let mut bytes = [0; 2];
+    let is_whole = within < PAGE_SIZE as u64 - 1;
+    (is_whole && stream.read_exact_at(&mut bytes, at + within).is_ok())
+        .then_some(u16::from_le_bytes(bytes))
 }
 
 /// Checks that Stasis can have a guest of this size.

@@ -12,12 +12,15 @@ use serde_json::{Value, json};
 use stasis_convert::qemu::Backend;
 use tempfile::TempDir;
 
+use super::plugged::{Behind, Plugged};
 use super::stream::Stream;
 
 /// The longest time that QEMU may take for a machine that does not run.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The name of the base in its folder.
 const BASE: &str = "base";
+/// The property of `-cpu` by which a CPU has no performance counters.
+pub const NO_PMU: &str = ",pmu=off";
 
 /// A machine of QEMU's.
 #[derive(Clone, Debug)]
@@ -32,11 +35,13 @@ pub struct Machine {
     pub cpus: usize,
     /// The bytes of its RAM, a multiple of 1 MiB.
     pub ram: u64,
+    /// Its virtio devices.
+    pub devices: Vec<Plugged>,
 }
 
 impl Machine {
     /// Returns the arguments that make the machine.
-    fn arguments(&self) -> Vec<String> {
+    fn arguments(&self, behind: Behind) -> Vec<String> {
         let mut arguments = vec!["-M".to_owned(), "virt,gic-version=2".to_owned()];
         if self.backend == Backend::Kvm {
             arguments.extend(["-accel", "kvm"].map(String::from));
@@ -44,6 +49,7 @@ impl Machine {
         let (cpus, ram) = (self.cpus.to_string(), format!("{}M", self.ram >> 20));
         let more = ["-cpu", &self.cpu, "-smp", &cpus, "-m", &ram, "-nic", "none"];
         arguments.extend(more.map(String::from));
+        arguments.extend(Plugged::options(&self.devices, behind));
         arguments
     }
 
@@ -68,18 +74,24 @@ impl Machine {
 impl Display for Machine {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.program)?;
-        self.arguments().iter().try_for_each(|argument| write!(f, " {argument}"))
+        self.arguments(Behind::Real)
+            .iter()
+            .try_for_each(|argument| write!(f, " {}", quoted(argument)))
     }
 }
 
 /// Returns the option by which a QEMU goes on from a stream. A file with an unusual name is quoted for a shell.
 pub fn incoming(stream: &Path) -> String {
-    let path = stream.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if path.chars().all(is_plain) {
-        return format!("-incoming file:{path}");
+    format!("-incoming {}", quoted(&format!("file:{}", stream.display())))
+}
+
+/// Returns a word of a command, quoted for a shell if it is an unusual one.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=".contains(c);
+    match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
-    format!("-incoming 'file:{}'", path.replace('\'', r"'\''"))
 }
 
 /// A QEMU whose machine does not run, and its monitor. It ends when this is dropped.
@@ -93,7 +105,7 @@ impl Monitor {
     fn start(machine: &Machine, folder: &TempDir) -> Result<Self> {
         let mut command = Command::new(&machine.program);
         command
-            .args(machine.arguments())
+            .args(machine.arguments(Behind::Nothing))
             .args(["-S", "-display", "none", "-serial", "null", "-monitor", "none"])
             .args(["-qmp", "stdio"])
             .current_dir(folder.path())
@@ -177,7 +189,7 @@ mod tests {
 
     fn machine(program: &str) -> Machine {
         let (program, cpu) = (program.to_owned(), "cortex-a72".to_owned());
-        Machine { program, backend: Backend::Tcg, cpu, cpus: 2, ram: 64 << 20 }
+        Machine { program, backend: Backend::Tcg, cpu, cpus: 2, ram: 64 << 20, devices: vec![] }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Stream {
     len: u64,
     /// The stream's magic, and behind it the last bytes of the stream, which have the devices; the whole stream if it is short.
     pub bytes: Vec<u8>,
+    /// Where in `bytes` the devices begin.
+    devices_at: usize,
     /// The sections in `bytes`.
     pub sections: Sections,
     /// Name for messages.
@@ -49,7 +51,8 @@ impl Stream {
             .and_then(|()| file.read_exact_at(tail, len - tail.len() as u64))
             .with_context(|| format!("cannot read {name}"))?;
         let sections = Sections::find(&bytes).with_context(|| format!("in {name}"))?;
-        Ok(Self { file, len, bytes, sections, name })
+        let devices_at = bytes.len() - sections.from_end;
+        Ok(Self { file, len, bytes, devices_at, sections, name })
     }
 
     /// Finds the memory. It ends where the devices begin.
@@ -71,7 +74,12 @@ impl Stream {
 
     /// Returns the end of the stream, from the devices on.
     pub fn devices(&self) -> &[u8] {
-        &self.bytes[self.bytes.len() - self.sections.from_end..]
+        &self.bytes[self.devices_at..]
+    }
+
+    /// Returns the file once more, to read it while the stream is converted.
+    pub fn file(&self) -> Result<File> {
+        Ok(self.file.try_clone()?)
     }
 
     /// Fills `into` with the bytes of the file at `at`.

@@ -1,22 +1,24 @@
 //! `stasis convert qemu`: a checkpoint as a stream from which QEMU goes on.
 
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use stasis_convert::Error;
 use stasis_convert::qemu::Backend;
 use stasis_convert::qemu::cpus;
 use stasis_convert::qemu::ram::{Block, Ram, RamWriter};
-use stasis_convert::qemu::read;
+use stasis_convert::qemu::virtio;
 use stasis_convert::qemu::whole::{self, Needs, RAM_BASE, RAM_NAME, Written};
 use stasis_guest::sysreg::identity;
 use stasis_state::{Extents, GuestState, PAGE_SIZE};
 
 use super::StreamBackend;
-use super::machine::{Machine, incoming};
+use super::machine::{Machine, NO_PMU, incoming};
+use super::plugged::Plugged;
 use super::stream::Stream;
-use crate::checkpoint::{Loaded, anyhow_of, only, routines};
+use crate::checkpoint::{Loaded, anyhow_of, image_of, only, routines};
 use crate::output::Output;
 use crate::report;
 
@@ -49,7 +51,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let backend = Backend::from(arguments.backend);
     let can_not = || format!("QEMU can't go on from {}", arguments.checkpoint.join(" "));
     let needs = Needs::of(&loaded.checkpoint.state).with_context(can_not)?;
-    let machine = machine(arguments.qemu, backend, &needs);
+    let virtio = &loaded.checkpoint.state.devices.virtio;
+    let devices = Plugged::of(virtio, |volume| image_of(&arguments.out, volume))?;
+    let machine = machine(arguments.qemu, backend, &needs, devices);
     let mut base = match &arguments.base {
         Some(path) => Stream::open(path)?,
         None => machine.base()?,
@@ -62,28 +66,28 @@ pub fn run(arguments: Arguments) -> Result<()> {
         report::size(found),
         report::size(needs.ram)
     );
-    let read::Part { bytes, sections } = base.part();
     let state = &loaded.checkpoint.state;
-    let written = whole::write(state, bytes, sections, backend).with_context(can_not)?;
+    let written =
+        whole::write(state, &mut base.bytes, &base.sections, backend).with_context(can_not)?;
     check_identities(state, &written).with_context(can_not)?;
     let mut output = Output::create(&arguments.out)?;
     let len = write(&mut loaded, &base, &ram, &mut output)
         .with_context(|| format!("cannot write {}", arguments.out.display()))?;
     tell(&loaded.checkpoint.state, &written)?;
+    loaded.write_disks(Path::new(&arguments.checkpoint[0]), &arguments.out)?;
     output.finish_and_tell()?;
     report::step(format_args!("{}: {}", arguments.out.display(), report::size(len)));
     report::note(format_args!("{machine} -nographic {}", incoming(&arguments.out)));
     Ok(())
 }
 
-/// Returns the machine that the guest needs.
-fn machine(program: String, backend: Backend, needs: &Needs) -> Machine {
-    let cpu = match (backend, needs.cntfrq) {
-        (Backend::Kvm, _) => "host".to_owned(),
-        (Backend::Tcg, None) => needs.cpu.name.to_owned(),
-        (Backend::Tcg, Some(cntfrq)) => format!("{},cntfrq={cntfrq}", needs.cpu.name),
-    };
-    Machine { program, backend, cpu, cpus: needs.cpus, ram: needs.ram }
+/// Returns the machine that the guest needs. No guest of Stasis was shown performance counters.
+fn machine(program: String, backend: Backend, needs: &Needs, devices: Vec<Plugged>) -> Machine {
+    let name = if backend == Backend::Kvm { "host" } else { needs.cpu.name };
+    let cntfrq = needs.cntfrq.filter(|_| backend == Backend::Tcg);
+    let cntfrq = cntfrq.map_or(String::new(), |cntfrq| format!(",cntfrq={cntfrq}"));
+    let cpu = format!("{name}{NO_PMU}{cntfrq}");
+    Machine { program, backend, cpu, cpus: needs.cpus, ram: needs.ram, devices }
 }
 
 /// Checks that QEMU's CPU has all that the guest was shown.
@@ -119,20 +123,57 @@ fn write(loaded: &mut Loaded, base: &Stream, ram: &Ram, output: &mut Output) -> 
         }
     }
     let main = ram.block(RAM_NAME)?;
+    let mut idle = Idle::of(&loaded.checkpoint.state);
     let (mut opened, checkpoint) = loaded.open()?;
     let mut extents = Extents::new(&mut opened, checkpoint, routines()).map_err(anyhow_of)?;
     while let Some(extent) = extents.read_next().map_err(anyhow_of)? {
         let mut address = extent.address - RAM_BASE;
         for page in extents.pages() {
+            idle.look(address + RAM_BASE, page);
             put_head(&mut writer, main, address, &mut out)?;
             out.put(page)?;
             address += PAGE_SIZE as u64;
         }
     }
+    idle.check()?;
     out.put(&writer.finish())?;
     out.put(base.devices())?;
     out.out.flush()?;
     Ok(out.done)
+}
+
+/// The queues that QEMU will not look at by itself, which must be empty.
+struct Idle(Vec<Queue>);
+
+/// A queue: the number of its device's slot, where it says how many requests there were, how many that is, and how many are done.
+struct Queue {
+    slot: usize,
+    at: u64,
+    found: u16,
+    done: u16,
+}
+
+impl Idle {
+    fn of(state: &GuestState) -> Self {
+        let queues = virtio::idle(&state.devices.virtio);
+        // A page that does not come is zeros.
+        Self(queues.map(|(slot, at, done)| Queue { slot, at, found: 0, done }).collect())
+    }
+
+    /// Looks whether a queue says it in this page, which is at `address`.
+    fn look(&mut self, address: u64, page: &[u8]) {
+        for queue in &mut self.0 {
+            let offset =
+                queue.at.checked_sub(address).and_then(|offset| usize::try_from(offset).ok());
+            let number = offset.and_then(|offset| page.get(offset..)?.first_chunk());
+            queue.found = number.map_or(queue.found, |number| u16::from_le_bytes(*number));
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let busy = self.0.iter().find(|queue| queue.found != queue.done);
+        busy.map_or(Ok(()), |queue| Err(Error::Busy { slot: queue.slot }))
+    }
 }
 
 /// Writes what stands before a page.

@@ -111,6 +111,36 @@ pub fn export(store: &mut Store<FileDisk>, name: &str, disk: &Path, path: &Path)
     Ok(())
 }
 
+/// Copies a raw image, unless it is there already.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    if is_same(from, to) {
+        return Ok(());
+    }
+    let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let mut output = Output::create(to)?;
+    let copied = copy_data(&file, output.file());
+    let length = copied.with_context(|| format!("cannot copy {}", from.display()))?;
+    output.finish_and_tell()?;
+    report::step(format_args!("{}: {}", to.display(), report::size(length)));
+    Ok(())
+}
+
+/// Copies an image to an empty file, and returns its length in bytes. Where there is nothing but zeros, there is a hole.
+pub fn copy_data(mut from: &File, to: &File) -> Result<u64> {
+    let length = from.seek(SeekFrom::End(0))?;
+    to.set_len(length)?;
+    let (mut piece, mut at) = (vec![0; PIECE], 0);
+    while let Some(start) = next_data(from, at, length)? {
+        let piece = &mut piece[..(length - start).min(PIECE as u64) as usize];
+        from.read_exact_at(piece, start)?;
+        if piece.iter().any(|byte| *byte != 0) {
+            to.write_all_at(piece, start)?;
+        }
+        at = start + piece.len() as u64;
+    }
+    Ok(length)
+}
+
 /// Returns whether two paths are of one file or device.
 fn is_same(one: &Path, other: &Path) -> bool {
     let (Ok(one), Ok(other)) = (one.metadata(), other.metadata()) else { return false };
