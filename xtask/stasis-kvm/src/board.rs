@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 
 use stasis_devices::access::Width;
-use stasis_devices::device::{Clocks, Context, Deadline, Effects, Memory as DeviceMemory, Outside};
+use stasis_devices::device::{self, Clocks, Context, Deadline, Effects, Memory as DeviceMemory};
 use stasis_devices::list::{Devices, Line, Target, lookup};
 use stasis_devices::machine::{GICD_BASE, GICD_SIZE};
 use stasis_devices::pl011::{self, Character};
 use stasis_state::GuestState;
 use stasis_state::devices::Devices as Records;
 
+use crate::disk::{self, Disk};
 use crate::memory::Memory;
+use crate::outside::Outside;
 
 /// What was typed and is not yet in the UART, in characters, from which on nobody should be asked for more.
 const ENOUGH: usize = 4096;
@@ -64,19 +66,23 @@ pub struct Board {
     typed: VecDeque<Character>,
     console: Box<dyn Write + Send>,
     wire: Box<dyn FnMut(Line) + Send>,
+    disks: Vec<Disk>,
+    outside: Outside,
 }
 
 impl Board {
-    /// Returns the devices of a guest that was stored. What its UART sends goes to `console`, which need not take it; each interrupt whose level changes goes
+    /// Returns the devices of a guest that was stored, and these disks. What its UART sends goes to `console`, which need not take it; each interrupt whose level changes goes
     /// to `wire`, and all of them once now.
     pub fn new(
         state: &GuestState,
+        disks: Vec<Disk>,
         console: Box<dyn Write + Send>,
         wire: Box<dyn FnMut(Line) + Send>,
     ) -> Self {
         let devices = Devices::restored(state.devices.clone(), *state.clock.wall_time);
         let (levels, typed) = (BTreeMap::new(), VecDeque::new());
-        let mut board = Self { devices, levels, typed, console, wire };
+        let outside = Outside::default();
+        let mut board = Self { devices, levels, typed, console, wire, disks, outside };
         let mut lines = Vec::new();
         board.devices.lines(|line| lines.push(line));
         lines.into_iter().for_each(|line| board.set(line));
@@ -112,12 +118,39 @@ impl Board {
         bytes[..data.len()].copy_from_slice(data);
         let (effects, line) = self.devices.write(target, u64::from_le_bytes(bytes), now);
         let Effects { outside, due_changed } = effects;
-        if let Some(Outside::Transmit(byte)) = outside {
+        if let Some(device::Outside::Transmit(byte)) = outside {
             // A console that nobody looks at any more is no reason to stop.
             let _ = self.console.write_all(&[byte]).and_then(|()| self.console.flush());
         }
         self.after(line);
+        self.serve(now);
         if due_changed { Answer::DueChanged } else { Answer::Done }
+    }
+
+    /// Does all that the virtio devices have to do. Requests are done at once, so none is under way when the guest stands still.
+    fn serve(&mut self, now: &mut Moment) {
+        while let Some(slot) = self.devices.virtio.serve(&mut now.memory(), &mut self.outside) {
+            self.tell_slot(slot);
+        }
+        while let Some((slot, request)) = self.devices.virtio.disk_request(&now.memory()) {
+            if let Some(request) = request {
+                let disk = self.disks.iter_mut().find(|disk| disk.slot == slot);
+                disk::perform(&mut self.devices.virtio, now.memory(), &request, disk);
+            }
+            self.tell_slot(slot);
+        }
+    }
+
+    /// Tells the level of the interrupt of a virtio device.
+    fn tell_slot(&mut self, slot: u8) {
+        if let Some(line) = Line::of(&self.devices.virtio, slot) {
+            self.set(line);
+        }
+    }
+
+    /// Returns the disks.
+    pub fn disks(&self) -> &[Disk] {
+        &self.disks
     }
 
     fn target(&self, address: u64, len: usize) -> Option<Target> {
@@ -170,9 +203,11 @@ impl Board {
     }
 
     /// Brings the devices up to the time of `now`. Returns why the guest can't go on, if a device says so.
-    pub fn tick(&mut self, now: &Moment) -> Option<String> {
+    pub fn tick(&mut self, now: &mut Moment) -> Option<String> {
+        // A request that was published before the checkpoint may not be notified any more.
+        self.serve(now);
         let mut lines = Vec::new();
-        self.devices.tick(now, |line| lines.push(line));
+        self.devices.tick(&*now, |line| lines.push(line));
         lines.into_iter().for_each(|line| self.set(line));
         self.devices.verdict().map(|verdict| format!("the guest {verdict}"))
     }
@@ -237,7 +272,8 @@ mod tests {
                 seen.lock().unwrap().push(line.level);
             }
         });
-        let mut board = Board::new(&GuestState::reset(1), Box::new(console.clone()), wire);
+        let mut board =
+            Board::new(&GuestState::reset(1), Vec::new(), Box::new(console.clone()), wire);
         assert_eq!(board.write(UART, b"h", &mut now()), Answer::Done);
         board.write(UART_IMSC, &[0x10, 0, 0, 0], &mut now());
         board.type_in(b"0123456789abcdefgh".iter().map(|byte| Character::from(*byte)));
@@ -255,8 +291,12 @@ mod tests {
 
     #[test]
     fn where_nothing_is_there_is_nothing_but_behind_the_distributor() {
-        let mut board =
-            Board::new(&GuestState::reset(1), Box::new(std::io::sink()), Box::new(|_| ()));
+        let mut board = Board::new(
+            &GuestState::reset(1),
+            Vec::new(),
+            Box::new(std::io::sink()),
+            Box::new(|_| ()),
+        );
         let mut data = [7; 4];
         assert_eq!(board.read(0x0b00_0000, &mut data, &mut now()), Answer::Nothing);
         assert_eq!(board.read(0x0800_2000, &mut data, &mut now()), Answer::Done);

@@ -10,6 +10,7 @@ use stasis_devices::list::Devices;
 use stasis_devices::machine::{RAM_BASE, RAM_END};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::machine::DeviceKind;
+use stasis_state::virtio::device_id;
 use stasis_state::{
     Checkpoint, GuestState, Index, LoadError, PAGE_SIZE, Piece, Place, ReadRam, Source,
 };
@@ -99,7 +100,7 @@ impl Image {
 }
 
 /// The devices that are here, of those that a guest can have.
-const THERE: [DeviceKind; 10] = [
+const THERE: [DeviceKind; 14] = [
     DeviceKind::GICD,
     DeviceKind::GICC,
     DeviceKind::VIRTUAL_TIMER,
@@ -108,8 +109,12 @@ const THERE: [DeviceKind; 10] = [
     DeviceKind::PL031,
     DeviceKind::PL061,
     DeviceKind::WATCHDOG,
+    DeviceKind::GENERATION_ID,
     DeviceKind::EMPTY_SLOT,
     DeviceKind::EMPTY_FLASH,
+    DeviceKind::virtio(device_id::NETWORK as u8),
+    DeviceKind::virtio(device_id::BLOCK as u8),
+    DeviceKind::virtio(device_id::ENTROPY as u8),
 ];
 
 /// Refuses a guest by what it has and a machine of KVM's does not have.

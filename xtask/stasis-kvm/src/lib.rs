@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: the command line; `session`: the main thread, which has the terminal, the signals and the devices' time.
 //! - [`image`]: a checkpoint's file, and the guest's memory out of it; [`memory`]: that memory; [`file`]: what a checkpoint is written to.
-//! - [`board`]: the devices, which are Stasis's own models.
+//! - [`board`]: the devices, which are Stasis's own models; [`disk`], [`outside`]: what is behind the virtio devices.
 //! - `machine`: the guest on KVM, all of it, and its instants; `gic`, `registers`, `clock`: its parts; `vcpu`, `control`: its threads.
 //!
 //! What becomes of a guest's state between the two is decided in [`stasis_convert::kvm`], which needs no KVM and is tested on the host. The modules that need
@@ -10,9 +10,11 @@
 
 pub mod board;
 pub mod cli;
+pub mod disk;
 pub mod file;
 pub mod image;
 pub mod memory;
+pub mod outside;
 
 #[cfg(target_arch = "aarch64")]
 mod clock;

@@ -19,12 +19,13 @@ use stasis_state::guest::Lineage;
 use stasis_state::timer::{self, PHYSICAL_TIMER, Timer, VIRTUAL_TIMER};
 use stasis_state::vcpu::PowerState;
 use stasis_state::{Capture, GuestState};
-use stasis_tool::output::Output;
+use stasis_tool::output::{Output, finish_together};
 use stasis_tool::report;
 
 use crate::board::{Board, Moment};
 use crate::clock::{self, Clock};
 use crate::control::Control;
+use crate::disk::Disk;
 use crate::file::Sink;
 use crate::gic::Gic;
 use crate::image::{Image, routines};
@@ -82,13 +83,21 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Makes the guest of a checkpoint, which does not run yet. What its UART sends goes to `console`.
+    /// Makes the guest of a checkpoint, which does not run yet, with these disks. What its UART sends goes to `console`.
     ///
     /// # Errors
     ///
     /// This machine or this KVM can't run the guest.
-    pub fn new(image: &mut Image, console: Box<dyn Write + Send>) -> Result<Self> {
-        let state = image.checkpoint.state.clone();
+    pub fn new(
+        image: &mut Image,
+        disks: Vec<Disk>,
+        console: Box<dyn Write + Send>,
+    ) -> Result<Self> {
+        let mut state = image.checkpoint.state.clone();
+        if let Some(generation) = &mut state.devices.generation {
+            // Another checkpoint of the guest may go on elsewhere.
+            (*generation.id, *generation.is_new) = (random()?.to_le_bytes(), 1);
+        }
         let kvm = Kvm::new().context("cannot open /dev/kvm")?;
         let (guest, host) = (*state.clock.cntfrq, clock::frequency());
         ensure!(
@@ -112,7 +121,7 @@ impl Machine {
         }
         let shared = Shared {
             control: Control::new()?,
-            board: Mutex::new(Board::new(&state, console, wire(&vm))),
+            board: Mutex::new(Board::new(&state, disks, console, wire(&vm))),
             clock: Clock::new(&vm),
             memory,
             ram_base: *state.guest.ram_base,
@@ -229,7 +238,11 @@ impl Machine {
         let mut output = Output::create(path)?;
         let written = capture.write(&mut Sink(&mut output), &mut |_, _| ());
         let stats = written.map_err(|error| anyhow::anyhow!("{error}"))?;
-        output.finish()?;
+        let board = self.shared.board();
+        let mut outputs: Vec<_> =
+            board.disks().iter().map(|disk| disk.image(path)).collect::<Result<_>>()?;
+        outputs.push(output);
+        finish_together(outputs)?;
         Ok(stats.bytes)
     }
 }

@@ -16,6 +16,7 @@ use stasis_tool::report;
 
 use crate::cli::Run;
 use crate::control::Ended;
+use crate::disk::Disk;
 use crate::image::Image;
 use crate::machine::Machine;
 
@@ -62,9 +63,11 @@ pub fn run(arguments: &Run) -> Result<()> {
     let signals = signals().context("cannot wait for signals")?;
     let mut image = Image::open(&arguments.checkpoint)?;
     let console = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut machine = Machine::new(&mut image, Box::new(console))?;
-    let default = || format!("{}-kvm.stasis", machine.name()).into();
-    let out = arguments.out.clone().unwrap_or_else(default);
+    let name = image.checkpoint.state.guest.name_text();
+    let default = || format!("{name}-kvm.stasis").into();
+    let out: PathBuf = arguments.out.clone().unwrap_or_else(default);
+    let disks = Disk::all(&image.checkpoint.state.devices.virtio, &arguments.checkpoint, &out)?;
+    let mut machine = Machine::new(&mut image, disks, Box::new(console))?;
     report::step(format_args!("\"{}\" runs; Ctrl-A H shows the keys", machine.name()));
     let terminal = match io::stdin().is_terminal() {
         true => Some(Settings::raw(io::stdin()).context("cannot give the terminal its settings")?),
@@ -106,10 +109,10 @@ impl Session {
             if let Some(ended) = self.machine.shared.control.ended() {
                 return self.ended(ended);
             }
-            let (moment, frequency) = (self.machine.shared.moment(), self.machine.frequency());
+            let (mut moment, frequency) = (self.machine.shared.moment(), self.machine.frequency());
             let (verdict, due) = {
                 let mut board = self.machine.shared.board();
-                (board.tick(&moment), board.due(&moment, frequency))
+                (board.tick(&mut moment), board.due(&moment, frequency))
             };
             if let Some(why) = verdict {
                 return self.ended(Ended::Failed(why));

@@ -1,0 +1,137 @@
+//! The disks of a guest: [`Disk`] is a copy of the image beside its checkpoint, which is left as it is; and [`perform`] does a request of the guest's on one.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use stasis_devices::device::Memory;
+use stasis_devices::virtio::Slots;
+use stasis_devices::virtio::block::{Gone, Outcome, Request, SECTOR, Transfer};
+use stasis_devices::virtio::volume::{Volume, VolumeError};
+use stasis_state::virtio::{Virtio, device_id};
+use stasis_tool::checkpoint::image_of;
+use stasis_tool::output::Output;
+use stasis_tool::report;
+use stasis_tool::volume::image;
+
+/// Bytes that are moved at once, a multiple of a sector.
+const PIECE: usize = 64 << 10;
+
+/// A disk of the guest.
+#[derive(Debug)]
+pub struct Disk {
+    /// The number of its slot.
+    pub slot: u8,
+    /// The name of its volume.
+    volume: String,
+    /// What the guest has on it. The file has no name, so it ends with this program.
+    file: File,
+}
+
+impl Disk {
+    /// Returns the guest's disks, with what is in the images beside the checkpoint's `file`. They take their room where `out` will be.
+    ///
+    /// # Errors
+    ///
+    /// An image is not there, or has not the size of its disk; or there is no room.
+    pub fn all(virtio: &Virtio, file: &Path, out: &Path) -> Result<Vec<Self>> {
+        let disks = virtio.slots().filter(|(_, id)| *id == device_id::BLOCK);
+        let disk = |(slot, _): (usize, u32)| {
+            let volume = virtio.name_text(slot).to_owned();
+            let image = image_of(file, &volume)?;
+            let of = File::open(&image).with_context(|| {
+                format!("disk \"{volume}\" is lacking: cannot open {}", image.display())
+            })?;
+            let (has, needs) = (of.metadata()?.len(), virtio.capacity[slot] * SECTOR);
+            let name = image.display();
+            ensure!(has == needs, "{name} has {has} bytes, and disk \"{volume}\" {needs}");
+            let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let copy = tempfile::tempfile_in(folder.unwrap_or(Path::new(".")))
+                .context("there is no place for a copy of a disk")?;
+            image::copy_data(&of, &copy).with_context(|| format!("cannot copy {name}"))?;
+            Ok(Self { slot: slot as u8, volume, file: copy })
+        };
+        disks.map(disk).collect()
+    }
+
+    /// Writes what is on the disk to an image beside the checkpoint's file, which is there once it is [finished](Output::finish).
+    ///
+    /// # Errors
+    ///
+    /// There is no room.
+    pub fn image(&self, beside: &Path) -> Result<Output> {
+        let path: PathBuf = image_of(beside, &self.volume)?;
+        let mut output = Output::create(&path)?;
+        let copied = image::copy_data(&self.file, output.file());
+        copied.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(output)
+    }
+}
+
+/// Says what has failed. The guest gets an I/O error.
+fn failed(error: &io::Error) -> VolumeError {
+    report::warn(format_args!("a disk of the guest: {error}"));
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => VolumeError::NoRoom,
+        _ => VolumeError::Io,
+    }
+}
+
+impl Volume for Disk {
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), VolumeError> {
+        self.file.read_exact_at(into, offset).map_err(|error| failed(&error))
+    }
+
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), VolumeError> {
+        self.file.write_all_at(from, offset).map_err(|error| failed(&error))
+    }
+
+    /// Does nothing: the copy ends with this program, so a loss of power leaves nothing of it in any case.
+    fn flush(&mut self) -> Result<(), VolumeError> {
+        Ok(())
+    }
+
+    fn discard(&mut self, _: u64, _: u64) -> Result<(), VolumeError> {
+        Ok(())
+    }
+
+    fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), VolumeError> {
+        let zeros = [0; PIECE];
+        for at in (0..len).step_by(PIECE) {
+            self.write(offset + at, &zeros[..PIECE.min((len - at) as usize)])?;
+        }
+        Ok(())
+    }
+}
+
+/// Does a request on its disk, and completes it. A disk that is not there fails.
+pub fn perform(slots: &mut Slots, memory: Memory<'_>, request: &Request, disk: Option<&mut Disk>) {
+    let mut guest = Guest { slots, memory, request };
+    let outcome = match disk {
+        Some(disk) => {
+            let serial = disk.volume.clone();
+            request.perform(disk, &serial, &mut guest, &mut vec![0; PIECE]).0
+        }
+        None => Outcome::Error,
+    };
+    guest.slots.disk_done(&mut guest.memory, request, outcome);
+}
+
+/// The guest's side of a request.
+struct Guest<'s, 'm> {
+    slots: &'s mut Slots,
+    memory: Memory<'m>,
+    request: &'s Request,
+}
+
+impl Transfer for Guest<'_, '_> {
+    fn from_guest(&mut self, skip: u64, into: &mut [u8]) -> Result<(), Gone> {
+        self.slots.disk_from_guest(&self.memory, self.request, skip, into)
+    }
+
+    fn to_guest(&mut self, skip: u64, from: &[u8]) -> Result<(), Gone> {
+        self.slots.disk_to_guest(&mut self.memory, self.request, skip, from)
+    }
+}
