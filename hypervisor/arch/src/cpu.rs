@@ -206,6 +206,13 @@ pub(crate) fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_c
     unsafe { msr!("hcr_el2", GUEST_HCR | waits | serror | caches) };
 }
 
+/// Makes the guest's WFI trap, or not: HCR_EL2.TWI.
+pub(crate) fn set_trap_of_waits(traps: bool) {
+    let others = mrs!("hcr_el2") & !HCR_TWI;
+    // SAFETY: TWI acts on the guest alone. All other bits stay as they are.
+    unsafe { msr!("hcr_el2", others | if traps { HCR_TWI } else { 0 }) };
+}
+
 /// Sets what MIDR_EL1 and MPIDR_EL1 read as in the guest: VPIDR_EL2 and VMPIDR_EL2.
 #[inline]
 pub(crate) fn set_guest_identity(midr: u64, mpidr: u64) {

@@ -65,6 +65,8 @@ pub struct Surroundings {
 pub struct Loaded {
     /// The owner of the debug registers: see [`debug`].
     debug: DebugOwner,
+    /// Whether the vCPU's WFI traps.
+    traps_waits: bool,
     /// Makes the type not [`Send`].
     this_core: PhantomData<*mut ()>,
 }
@@ -93,7 +95,7 @@ impl Stage2Active {
         unsafe { switch::load_system(vcpu.system) };
         fp::load(vcpu.fp);
         timer::load_virtual(counter_offset, vcpu.system);
-        let mut loaded = Loaded { debug: DebugOwner::Nobody, this_core: PhantomData };
+        let mut loaded = Loaded { debug: DebugOwner::Nobody, traps_waits, this_core: PhantomData };
         loaded.lend_debug_if_used(vcpu.debug);
         loaded
     }
@@ -130,6 +132,15 @@ impl Loaded {
             0 => ExitKind::Synchronous,
             1 => ExitKind::Interrupt,
             _ => ExitKind::SError,
+        }
+    }
+
+    /// Makes the vCPU's WFI trap from now on, or not.
+    #[inline]
+    pub fn trap_waits(&mut self, traps_waits: bool) {
+        if self.traps_waits != traps_waits {
+            self.traps_waits = traps_waits;
+            cpu::set_trap_of_waits(traps_waits);
         }
     }
 

@@ -7,7 +7,6 @@ use crate::domain::Domain;
 use crate::gic;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 use spin::LazyLock;
 use stasis_arch::boot::MAX_CORES;
 use stasis_arch::{cpu, timer};
@@ -43,14 +42,24 @@ pub enum Who {
 pub struct Turn {
     /// Owner of the core.
     pub who: Who,
-    /// End of the turn at the latest, as the counter's value.
+    /// Terms on which the owner has the core.
+    pub stay: Stay,
+}
+
+/// Terms on which a task has its core, up to the next decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Stay {
+    /// End at the latest, as the counter's value.
     pub until: u64,
+    /// Whether the task gives the core away when it waits: another task wants the core, or another vCPU may want it. Otherwise the vCPU waits in its guest. The
+    /// console's task alone does not count while it sleeps: it is woken by an interrupt, which ends the wait.
+    pub gives_way: bool,
 }
 
 /// Decision whether a task keeps its core.
 pub enum Kept {
-    /// The task goes on until the counter reads this, at the latest.
-    Until(u64),
+    /// The task goes on, on these terms.
+    On(Stay),
     /// Nobody has the core until the counter reads this, at the latest.
     IdleUntil(u64),
     /// Another task has the core.
@@ -61,13 +70,12 @@ pub enum Kept {
 pub struct Roster {
     core: usize,
     agenda: Agenda<Tasks>,
-    /// Result of [`Self::is_shared`]. Written under the lock of the tasks, and read without it, relaxed: a task that is added makes no difference to
-    /// the vCPU that has the core before the next decision.
-    is_shared: AtomicBool,
 }
 
 struct Tasks {
     scheduler: Scheduler,
+    /// Whether one of the tasks is the console's.
+    has_console: bool,
     /// Owner of each task.
     who: Vec<Who>,
 }
@@ -96,12 +104,16 @@ pub fn wake_console() {
 
 impl Roster {
     fn new(core: usize) -> Self {
-        let mut tasks = Tasks { scheduler: Scheduler::new(timer::frequency()), who: Vec::new() };
-        if core == CONSOLE_CORE {
+        let mut tasks = Tasks {
+            scheduler: Scheduler::new(timer::frequency()),
+            has_console: core == CONSOLE_CORE,
+            who: Vec::new(),
+        };
+        if tasks.has_console {
             tasks.scheduler.add("", DEFAULT_WEIGHT);
             tasks.who.push(Who::Console);
         }
-        Self { core, agenda: Agenda::new(tasks), is_shared: AtomicBool::new(false) }
+        Self { core, agenda: Agenda::new(tasks) }
     }
 
     /// Returns the core's number.
@@ -155,7 +167,6 @@ impl Roster {
         if task == tasks.who.len() {
             tasks.who.push(Who::Vacant(task));
         }
-        self.note_sharing(&tasks);
         task
     }
 
@@ -170,7 +181,6 @@ impl Roster {
         let mut tasks = self.agenda.lock();
         if tasks.scheduler.remove(task) {
             tasks.who[task] = Who::Vacant(task);
-            self.note_sharing(&tasks);
             return true;
         }
         drop(tasks);
@@ -181,17 +191,7 @@ impl Roster {
 
     /// Returns the number of vCPUs that the core has.
     pub fn vcpu_count(&self) -> usize {
-        let tasks = self.agenda.lock().scheduler.task_count();
-        if self.has_console() { tasks - 1 } else { tasks }
-    }
-
-    /// Returns whether the core has more than one task, so that another one may want it.
-    pub fn is_shared(&self) -> bool {
-        self.is_shared.load(Ordering::Relaxed)
-    }
-
-    fn note_sharing(&self, tasks: &Tasks) {
-        self.is_shared.store(tasks.scheduler.task_count() > 1, Ordering::Relaxed);
+        self.agenda.lock().vcpu_count()
     }
 
     /// Wakes a task, or makes its core look at what the task is asked to do.
@@ -240,11 +240,11 @@ impl Roster {
 
     /// Decides, and returns what that means for the task that has the core, or has slept there.
     pub fn keep(&self, task: TaskId) -> Kept {
-        let (_, sched::Turn { task: next, until }) = self.begin_turn();
-        match next {
-            Some(next) if next == task => Kept::Until(until),
+        let (tasks, turn) = self.begin_turn();
+        match turn.task {
+            Some(next) if next == task => Kept::On(tasks.stay(turn)),
             Some(_) => Kept::Lost,
-            None => Kept::IdleUntil(until),
+            None => Kept::IdleUntil(turn.until),
         }
     }
 
@@ -262,11 +262,13 @@ impl Roster {
         (tasks, turn)
     }
 
-    /// Lets a sleeping task go on if it was woken, and nobody else, since the core is idle. Returns the end of its turn; `None` if the core must
+    /// Lets a sleeping task go on if it was woken, and nobody else, since the core is idle. Returns the terms on which it does; `None` if the core must
     /// [decide](Self::decide).
-    pub fn resume(&self, task: TaskId) -> Option<u64> {
+    pub fn resume(&self, task: TaskId) -> Option<Stay> {
         // Somebody may announce only now a wake-up that this look has seen already. Then the core decides once more, which changes nothing.
-        self.agenda.begin().scheduler.resume(task, timer::counter())
+        let mut tasks = self.agenda.begin();
+        tasks.scheduler.resume(task, timer::counter())?;
+        Some(tasks.stay(tasks.scheduler.turn()))
     }
 
     /// Makes the current task sleep until it is kicked, or the counter reads `until`. Returns `false`, and it does not sleep, if it was kicked since
@@ -292,6 +294,18 @@ impl Tasks {
     #[inline]
     fn turn(&self, turn: sched::Turn) -> Turn {
         let who = turn.task.map_or(Who::Nobody, |task| self.who[task].clone());
-        Turn { who, until: turn.until }
+        Turn { who, stay: self.stay(turn) }
+    }
+
+    /// Returns the terms of a turn.
+    #[inline]
+    fn stay(&self, turn: sched::Turn) -> Stay {
+        Stay { until: turn.until, gives_way: turn.is_contended || self.vcpu_count() > 1 }
+    }
+
+    /// Returns the number of vCPUs that the core has.
+    #[inline]
+    fn vcpu_count(&self) -> usize {
+        self.scheduler.task_count() - usize::from(self.has_console)
     }
 }

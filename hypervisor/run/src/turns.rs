@@ -168,7 +168,7 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
     // Whether the core has decided already, while the vCPU before was leaving.
     let mut is_decided = false;
     loop {
-        let Turn { who, until } = if core::mem::take(&mut is_decided) {
+        let Turn { who, stay } = if core::mem::take(&mut is_decided) {
             roster.decided()
         } else {
             if let Taken::Other(interrupt) = interrupts::take(roster, &this_core) {
@@ -180,7 +180,7 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
             Who::Vcpu { domain, index } => {
                 // SAFETY: 1. The core is set up, by condition 1. 2. No vCPU is loaded, by condition 2, and each `run` unloads the vCPU that it has
                 // loaded.
-                match unsafe { domain.run(index, until, &this_core) } {
+                match unsafe { domain.run(index, stay, &this_core) } {
                     After::Decided => is_decided = true,
                     After::Anything => {}
                     After::Stopped(how) => above::get().stopped(domain, how),
@@ -190,7 +190,7 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
             Who::Console => {
                 // The task looks at the time by itself.
                 timer::set_deadline(NEVER);
-                return until;
+                return stay.until;
             }
             // Nobody wakes the task before it is assigned.
             Who::Vacant(task) => {
@@ -199,7 +199,7 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
             // A vCPU that left may have woken a task of this core after the decision, which interrupts nobody.
             Who::Nobody if roster.must_decide() => {}
             Who::Nobody => {
-                timer::set_deadline(until);
+                timer::set_deadline(stay.until);
                 cpu::wait_for_interrupt();
             }
         }

@@ -10,6 +10,8 @@ pub struct Turn {
     pub task: Option<TaskId>,
     /// When [`Scheduler::decide`] is to be called again at the latest; [`NEVER`]: when something happens.
     pub until: u64,
+    /// Whether another task waits for the core.
+    pub is_contended: bool,
 }
 
 /// The tasks that may have the core, of those whose time it is.
@@ -79,7 +81,7 @@ impl Scheduler {
     /// Returns who runs as of the last decision.
     #[inline]
     pub fn turn(&self) -> Turn {
-        Turn { task: self.current, until: self.turn_end }
+        Turn { task: self.current, until: self.turn_end, is_contended: self.contended }
     }
 
     /// Returns who runs from now on.
@@ -116,7 +118,7 @@ impl Scheduler {
             until = until.min(self.slice_end);
         }
         (self.turn_end, self.roused) = (until, Roused::Nobody);
-        Turn { task: next, until }
+        Turn { task: next, until, is_contended: several }
     }
 
     /// Looks once at all whose time it is.

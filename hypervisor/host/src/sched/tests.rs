@@ -10,6 +10,11 @@ const SLICE: u64 = FREQUENCY * SLICE_MS / 1000;
 /// Ticks of a second.
 const SECOND: u64 = FREQUENCY;
 
+/// A turn that no other task waits for.
+fn alone(task: Option<TaskId>, until: u64) -> Turn {
+    Turn { task, until, is_contended: false }
+}
+
 /// What a simulated task does for ever.
 #[derive(Clone, Copy, Debug)]
 enum Habit {
@@ -115,14 +120,14 @@ fn divided(windows: &[(&str, u64, u64)]) -> Core {
 #[test]
 fn a_core_without_tasks_is_idle_until_something_happens() {
     let mut core = Core::new();
-    assert_eq!(core.scheduler.decide(5), Turn { task: None, until: NEVER });
+    assert_eq!(core.scheduler.decide(5), alone(None, NEVER));
 }
 
 #[test]
 fn a_task_alone_has_no_slices() {
     let mut core = Core::new().task("a", 100, Habit::Runs);
-    assert_eq!(core.scheduler.decide(5), Turn { task: Some(0), until: NEVER });
-    assert_eq!(core.scheduler.decide(SECOND), Turn { task: Some(0), until: NEVER });
+    assert_eq!(core.scheduler.decide(5), alone(Some(0), NEVER));
+    assert_eq!(core.scheduler.decide(SECOND), alone(Some(0), NEVER));
 }
 
 #[test]
@@ -136,7 +141,7 @@ fn the_number_of_a_task_that_is_gone_is_used_again() {
     assert!(scheduler.remove(other));
     assert_eq!(scheduler.task_count(), 1);
     assert!(!scheduler.wake(other, || now), "nobody is there");
-    assert_eq!(scheduler.decide(now), Turn { task: Some(current), until: NEVER });
+    assert_eq!(scheduler.decide(now), alone(Some(current), NEVER));
     assert_eq!(scheduler.add("c", 100), other);
     assert!(scheduler.wake(other, || now));
     assert_eq!(scheduler.add("d", 100), 2);
@@ -188,11 +193,11 @@ fn who_was_just_served_waits_for_the_slice_to_end() {
     assert_eq!(scheduler.decide(0).task, Some(0));
     assert_eq!(scheduler.decide(SLICE).task, Some(1));
     assert!(scheduler.sleep(1, NEVER, 2 * SLICE));
-    assert_eq!(scheduler.decide(2 * SLICE), Turn { task: Some(0), until: NEVER });
+    assert_eq!(scheduler.decide(2 * SLICE), alone(Some(0), NEVER));
     // It has had as much as the other one: no reason to interrupt, but the slice has an end now.
     assert!(scheduler.wake(1, || 2 * SLICE));
     let turn = scheduler.decide(2 * SLICE);
-    assert_eq!(turn, Turn { task: Some(0), until: 3 * SLICE });
+    assert_eq!(turn, Turn { is_contended: true, ..alone(Some(0), 3 * SLICE) });
     assert!(!scheduler.wake(1, || unreachable!("it is awake")));
 }
 
@@ -213,7 +218,7 @@ fn a_wake_up_before_the_sleep_is_not_lost() {
     assert!(!core.scheduler.sleep(0, NEVER, 2), "it was called while it ran");
     assert_eq!(core.scheduler.decide(2).task, Some(0));
     assert!(core.scheduler.sleep(0, NEVER, 3), "once");
-    assert_eq!(core.scheduler.decide(3), Turn { task: None, until: NEVER });
+    assert_eq!(core.scheduler.decide(3), alone(None, NEVER));
     assert!(core.scheduler.wake(0, || 4), "an idle core is to be told");
     assert_eq!(core.scheduler.decide(4).task, Some(0));
     assert!(core.scheduler.sleep(0, NEVER, 5), "that was before it got the core");
@@ -224,11 +229,11 @@ fn who_alone_is_woken_on_an_idle_core_goes_on_without_a_decision() {
     let mut core = divided(&[("rt", 5000, 1000)]).task("a", 100, Habit::Runs);
     let scheduler = &mut core.scheduler;
     assert_eq!(scheduler.add("b", 100), 1);
-    assert_eq!(scheduler.decide(0), Turn { task: Some(0), until: 5000 });
+    assert_eq!(scheduler.decide(0), alone(Some(0), 5000));
     assert_eq!(scheduler.resume(0, 1), None, "it has the core");
     assert!(scheduler.sleep(0, 3000, 10));
     assert_eq!(scheduler.resume(0, 11), None, "nothing was decided since");
-    assert_eq!(scheduler.decide(11), Turn { task: None, until: 3000 });
+    assert_eq!(scheduler.decide(11), alone(None, 3000));
     assert_eq!(scheduler.resume(0, 12), None, "it sleeps");
     assert!(scheduler.wake(0, || 20));
     assert_eq!(scheduler.resume(0, 30), Some(3000));
@@ -244,7 +249,7 @@ fn who_is_not_woken_alone_or_too_late_waits_for_a_decision() {
     let idle = || {
         let mut core = divided(&[("rt", 5000, 1000)]).task("a", 100, Habit::Sleeps);
         core.scheduler.add("b", 100);
-        assert_eq!(core.scheduler.decide(11), Turn { task: None, until: 5000 });
+        assert_eq!(core.scheduler.decide(11), alone(None, 5000));
         core.scheduler
     };
     let mut scheduler = idle();
@@ -259,7 +264,7 @@ fn who_is_not_woken_alone_or_too_late_waits_for_a_decision() {
     let mut scheduler = idle();
     assert!(scheduler.wake(0, || 20));
     assert_eq!(scheduler.resume(0, 5000), None, "it is not its time");
-    assert_eq!(scheduler.decide(5000), Turn { task: None, until: 6000 });
+    assert_eq!(scheduler.decide(5000), alone(None, 6000));
     assert_eq!(scheduler.resume(0, 5001), None, "nor now");
 }
 
@@ -281,7 +286,7 @@ fn a_deadline_wakes() {
     let mut core = Core::new().task("a", 100, Habit::Runs);
     assert_eq!(core.scheduler.decide(0).task, Some(0));
     assert!(core.scheduler.sleep(0, 700, 0));
-    assert_eq!(core.scheduler.decide(1), Turn { task: None, until: 700 });
+    assert_eq!(core.scheduler.decide(1), alone(None, 700));
     assert_eq!(core.scheduler.decide(700).task, Some(0));
 }
 
@@ -325,10 +330,10 @@ fn who_is_woken_in_anothers_window_waits_for_its_own() {
         100,
         Habit::Sleeps,
     );
-    assert_eq!(core.scheduler.decide(0), Turn { task: Some(0), until: 5000 });
+    assert_eq!(core.scheduler.decide(0), alone(Some(0), 5000));
     assert!(!core.scheduler.wake(1, || 10), "it is not its time");
     assert_eq!(core.scheduler.decide(20).task, Some(0));
-    assert_eq!(core.scheduler.decide(5000), Turn { task: Some(1), until: 10_000 });
+    assert_eq!(core.scheduler.decide(5000), alone(Some(1), 10_000));
 }
 
 #[test]

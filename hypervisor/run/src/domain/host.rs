@@ -6,7 +6,7 @@ use super::lock::Unlocked;
 use super::{Domain, VcpuPlace};
 use crate::clock;
 use crate::gic::ThisCore;
-use crate::roster::Kept;
+use crate::roster::{Kept, Stay};
 use stasis_arch::world::Loaded;
 use stasis_arch::{cpu, timer};
 use stasis_guest::clock::NEVER;
@@ -119,8 +119,8 @@ impl<'a> RunningOn<'a> {
     #[inline]
     pub fn keep_core(&mut self) -> Kept {
         let kept = self.place.roster.keep(self.place.task);
-        if let Kept::Until(until) = kept {
-            self.extend_turn(until);
+        if let Kept::On(stay) = kept {
+            self.extend_turn(stay);
         }
         kept
     }
@@ -145,10 +145,11 @@ impl<'a> RunningOn<'a> {
         true
     }
 
-    /// Lets the vCPU's turn go on until the counter reads `turn_ends`.
-    pub fn extend_turn(&mut self, turn_ends: u64) {
-        self.turn_ends = turn_ends;
+    /// Lets the vCPU's turn go on, on these terms.
+    pub fn extend_turn(&mut self, stay: Stay) {
+        self.turn_ends = stay.until;
         self.timer_is_stale = true;
+        self.loaded.trap_waits(stay.gives_way);
     }
 
     /// Makes the vCPU leave its guest as soon as it has entered it, and what devices have to do wait until then.

@@ -53,7 +53,7 @@ impl Domain {
         loop {
             let roster = host.place.roster;
             // Decide first: a vCPU that is about to leave needs no list registers.
-            if roster.must_decide() && !matches!(host.keep_core(), Kept::Until(_)) {
+            if roster.must_decide() && !matches!(host.keep_core(), Kept::On(_)) {
                 return (Leaves::ForOthers, resident);
             }
             if resident.ram.has_unseen() && !resident.show_moved(&mut host.loaded) {

@@ -5,7 +5,7 @@ use super::host::RunningOn;
 use super::lock::{Locked, Unlocked};
 use super::{Domain, Resident, VcpuPlace, vmid};
 use crate::gic::ThisCore;
-use crate::roster;
+use crate::roster::{self, Stay};
 use core::sync::atomic::Ordering;
 use stasis_arch::world::{Loaded, Registers, Surroundings};
 use stasis_arch::{mmu, timer};
@@ -51,24 +51,24 @@ impl Domain {
         self.gate.is_closed()
     }
 
-    /// Runs vCPU `index` on this core until its turn is over: when the counter reads `until`, or when somebody wants the guest, or the vCPU waits or
-    /// stops. Returns what the core does then. A vCPU that can't run sleeps until it is kicked.
+    /// Runs vCPU `index` on this core until its turn is over: when the counter reads `stay.until`, or when somebody wants the guest, or the vCPU waits and
+    /// gives way, or stops. Returns what the core does then. A vCPU that can't run sleeps until it is kicked.
     ///
     /// # Safety
     ///
     /// 1. This core was [set up](stasis_arch::cpu::init) for guests.
     /// 2. No vCPU is loaded on this core: nothing that `run` itself calls calls it.
     #[inline(always)]
-    pub(crate) unsafe fn run(&self, index: usize, until: u64, this_core: &ThisCore) -> After {
+    pub(crate) unsafe fn run(&self, index: usize, stay: Stay, this_core: &ThisCore) -> After {
         let place = &self.vcpus[index];
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
                 let now = timer::counter();
                 // SAFETY: 1. The core is set up for guests, by condition 1. 2. No vCPU is loaded on it, by condition 2.
-                match unsafe { self.load(place, &mut vcpu, now) } {
+                match unsafe { self.load(place, &mut vcpu, stay.gives_way, now) } {
                     Some((loaded, offset, mut resident)) => {
                         let gic = this_core.clone();
-                        let mut host = RunningOn::new(self, place, loaded, gic, until);
+                        let mut host = RunningOn::new(self, place, loaded, gic, stay.until);
                         host.note_offset(offset, &resident.guest, now);
                         host.begin(&mut resident.guest, &mut vcpu, now);
                         host.debugger = resident.watch(index, &mut host.loaded, &mut vcpu.debug);
@@ -110,6 +110,7 @@ impl Domain {
         &'a self,
         place: &VcpuPlace,
         vcpu: &mut Vcpu,
+        traps_waits: bool,
         now: u64,
     ) -> Option<(Loaded, u64, Locked<'a>)> {
         let VcpuPlace { index, roster, .. } = *place;
@@ -139,7 +140,6 @@ impl Domain {
             active.forget_vcpu();
         }
         let counter_offset = guest.clock.offset_or_start(now);
-        let traps_waits = roster.is_shared();
         let surroundings = Surroundings { counter_offset, traps_waits, serror_pending };
         let Vcpu { identity, system, fp, debug, .. } = &*vcpu;
         let loaded = active.load(Registers { identity, system, fp, debug }, surroundings);

@@ -55,7 +55,7 @@ impl Domain {
         place.stats.end(timer::counter());
         loop {
             let idle_until = match host.keep_core() {
-                Kept::Until(_) => break,
+                Kept::On(_) => break,
                 Kept::IdleUntil(until) => until,
                 Kept::Lost => return (Err(Leaves::ForOthers), resident),
             };
@@ -74,8 +74,8 @@ impl Domain {
                 return (Err(Leaves::Asleep), resident);
             }
             // Mostly this vCPU was woken, and nobody else.
-            if let Some(until) = place.roster.resume(place.task) {
-                host.extend_turn(until);
+            if let Some(stay) = place.roster.resume(place.task) {
+                host.extend_turn(stay);
                 break;
             }
             if resident.guest.vgic.cpus()[index].is_called() {

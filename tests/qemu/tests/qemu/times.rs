@@ -37,8 +37,8 @@ pub fn a_timer_set_to_never_leaves_its_guest_alone(lab: &Lab) -> Result<()> {
     drop(plain);
 
     let disk = lab.disk()?;
-    // On a core that it shares with the console its WFI traps.
-    let mut stasis = lab.machine().cpus(1).guest("never")?.disk(&disk).boot()?;
+    // On a core that it shares with another guest its WFI traps.
+    let mut stasis = lab.machine().cpus(1).guest("never")?.guest("idle")?.disk(&disk).boot()?;
     stasis.attach("never")?;
     same(&expected, &round(&mut stasis.qemu.console)?)?;
     stasis.detach()?;
@@ -49,7 +49,7 @@ pub fn a_timer_set_to_never_leaves_its_guest_alone(lab: &Lab) -> Result<()> {
     for cntvct in AHEAD {
         file.set::<Clock>(0, "cntvct", cntvct)?;
         let ahead = tamper::put(&disk, "ahead", &file.to_bytes())?;
-        let mut stasis = lab.machine().cpus(1).no_archive().disk(&disk).boot()?;
+        let mut stasis = lab.machine().cpus(1).guest("idle")?.disk(&disk).boot()?;
         stasis.resume(ahead)?;
         stasis.attach("never")?;
         stasis.qemu.console.send(b"x")?;
