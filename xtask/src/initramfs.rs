@@ -57,6 +57,11 @@ pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
     contents(workspace, setup::guests::drivers(workspace)?)
 }
 
+/// Returns an initramfs with this init, and without drivers.
+pub fn make_with_init(workspace: &Workspace, init: &str) -> Result<Vec<u8>> {
+    base(workspace, init, &[])?.finish().to_bytes()
+}
+
 /// Returns the initramfs of [`make`] with the kernel's drivers for virtio devices in addition.
 pub fn make_with_virtio(workspace: &Workspace) -> Result<Vec<u8>> {
     // Get these first: all files may be fetched anew by that, and are of one version then.

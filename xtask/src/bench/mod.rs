@@ -2,7 +2,7 @@
 //!
 //! The guest `bench` measures its operations. [`meter`] boots it with and without Stasis; [`accesses`] and [`boot`] read what else these runs
 //! tell. [`switch`] counts world switches, [`pages`] what checkpoints do for a page, [`pauses`] what guests notice of them, and [`image`] the
-//! bytes of the image. [`table`] prints everything, [`runs`] keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws
+//! bytes of the image. [`linux`] has Linux boot and its processes talk. [`table`] prints everything, [`runs`] keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws
 //! all runs. [`profile`] shows where instructions are spent.
 //! `docs/bench.md` has the results and what they mean.
 
@@ -11,6 +11,7 @@ mod boot;
 mod history;
 pub mod image;
 mod lines;
+mod linux;
 mod meter;
 mod pages;
 mod pauses;
@@ -129,12 +130,15 @@ pub struct Arguments {
     /// Measure how long guests stand still for checkpoints and clones, and nothing else; draw it in this file as SVG
     #[arg(long, value_name = "FILE", num_args = 0..=1, exclusive = true)]
     pauses: Option<Option<PathBuf>>,
+    /// Measure what Linux's boot takes, and two processes that play ping-pong, and nothing else
+    #[arg(long, exclusive = true)]
+    linux: bool,
 }
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
-    let Arguments { save, name, compare, with, plot, plot_history, runs, profile, pages, pauses } =
-        arguments;
+    let Arguments { save, name, compare, with, plot, plot_history, .. } = arguments;
+    let Arguments { runs, profile, pages, pauses, linux, .. } = arguments;
     if let Some(file) = runs {
         let runs = Runs::load(&file)?;
         report::print(|out| write!(out, "{}", runs.table()))?;
@@ -154,6 +158,12 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
         let pauses = pauses::measure(workspace, &built.image, &built.guests)?;
         report::print(|out| write!(out, "{}", table::pauses(&pauses)))?;
         return plot.map_or(Ok(()), |file| draw(&file, &pauses::draw(&pauses)));
+    }
+    if linux {
+        let (_, built) = prepare(workspace)?;
+        report::step("having Linux boot and its processes talk");
+        let linux = linux::measure(workspace, &built.image)?;
+        return report::print(|out| write!(out, "{}", table::linux(&linux)));
     }
     // Read the file before the work, so that a file that can't be read is reported early.
     let saved = save.as_deref().map(Runs::load_or_new).transpose()?;

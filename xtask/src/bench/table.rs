@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use super::linux::Linux;
 use super::pages::{self, Page};
 use super::pauses::Pauses;
 use super::switch::{self, Switch};
@@ -109,6 +110,22 @@ pub fn pauses(all: &[Pauses]) -> String {
     for Pauses { guest, memory, first, later, clone, cloned } in all {
         let numbers = [first.pause, later.pause, *clone, first.written, later.written, *cloned];
         columns(&mut text, &format!("{guest}, {}", memory >> 20), numbers);
+    }
+    text
+}
+
+/// Returns the table of what Linux takes.
+pub fn linux(linux: &Linux) -> String {
+    let mut text = String::from(
+        "\nThousands of instructions of a Linux with two CPUs, and what Stasis adds\n\n",
+    );
+    let heads = linux.cores().map(|cores| format!("{cores} cores"));
+    let heads = heads.flat_map(|cores| [cores, "added".to_owned()]);
+    columns(&mut text, "Linux", std::iter::once("alone".to_owned()).chain(heads));
+    for (name, alone, stasis) in linux.rows() {
+        let added = |took: u64| format!("{:.1} %", 100.0 * took as f64 / alone as f64 - 100.0);
+        let stasis = stasis.into_iter().flat_map(|took| [took.to_string(), added(took)]);
+        columns(&mut text, name, std::iter::once(alone.to_string()).chain(stasis));
     }
     text
 }
