@@ -4,6 +4,7 @@
 //! - [`gate`]: no core enters a guest that somebody wants whole, or that does not run.
 //! - [`agenda`]: a core's tasks, and whether the core must decide anew which of them has it.
 //! - [`news`]: what has come for a guest from outside, until one of the guest's cores takes it.
+//! - [`sgis`]: SGIs that the vCPUs of a guest send to each other, until the receiver's core takes them.
 //! - [`copies`]: memory as it was at an instant, while cores write it.
 //! - [`absent`]: memory that is still elsewhere, while cores want it.
 //! - [`sync`]: the atomics and the locks that the protocols are made of.
@@ -23,6 +24,7 @@
 //! | `Agenda::is_stale` | whoever wakes a task; the core itself | the core itself | Relaxed | others write after they had the lock of the tasks, the core before it takes that lock; the interrupt makes the core look |
 //! | `News::has_come` | whoever brings something; the core that takes it | each core of the guest | swap `true`: Release; swap `false`: Acquire; look: Relaxed | the core that takes the flag finds what all have brought before they set it. The look decides nothing but whether to take |
 //! | `Bits` | whoever rings | the core that takes them | `fetch_or`: Release; look: Relaxed; swap: Acquire | a bell may be taken by the flag of another one: then the bit alone carries what the ringing guest has written to shared memory before |
+//! | `Mailbox` | the sender of an SGI | whoever takes it, under the lock of what a guest's vCPUs share | `fetch_or`: Release; look: Relaxed; swap: Acquire | it may be taken before its kick comes: then the bit alone carries what the sending vCPU has written before |
 //! | `Notice` | the core that leaves it | the one core that takes it | Relaxed | the data that it is about is behind a lock, which the writer had before, and which the reader holds |
 //!
 //! As a test, each of these orderings was weakened once, and each step left out: the commit that brought this crate lists them, with loom's answers. loom
@@ -56,6 +58,7 @@ pub mod copies;
 pub mod gate;
 pub mod hold;
 pub mod news;
+pub mod sgis;
 pub mod sync;
 #[cfg(test)]
 mod tests;

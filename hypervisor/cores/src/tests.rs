@@ -11,6 +11,7 @@ mod hold;
 pub mod locks;
 mod machine;
 mod news;
+mod sgis;
 
 use loom::model::Builder;
 

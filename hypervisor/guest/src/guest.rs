@@ -13,7 +13,7 @@ mod tests;
 mod traps;
 mod work;
 
-pub use self::traps::{AtOnce, Exited, Near, Whole};
+pub use self::traps::{AtOnce, Exited, Near, Whole, sgi_to_others};
 pub use self::work::Taken;
 
 use alloc::boxed::Box;

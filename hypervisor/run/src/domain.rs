@@ -23,6 +23,7 @@ mod parked;
 mod ram;
 mod run;
 mod run_state;
+mod sgi;
 mod step;
 mod turn;
 mod wait;
@@ -56,6 +57,7 @@ use stasis_arch::mmu;
 use stasis_cores::gate::Gate;
 use stasis_cores::hold::{Hold, Turns};
 use stasis_cores::news::{Bits, News, Notice};
+use stasis_cores::sgis::Mailbox;
 use stasis_cores::sync::Lock;
 use stasis_devices::machine::{GICC_BASE, GICC_MAPPED};
 use stasis_devices::pl011::Character;
@@ -117,6 +119,8 @@ struct VcpuPlace {
     hold: Hold,
     /// Notice to look at the devices' deadlines, left when another vCPU, which looked at them, has left.
     takes_over: Notice,
+    /// SGIs that other vCPUs have sent to this one.
+    sgis: Mailbox,
     stats: Stats,
 }
 
@@ -247,6 +251,7 @@ impl Domain {
                 vcpu: SpinMutex::new(vcpu),
                 hold: Hold::new(),
                 takes_over: Notice::new(),
+                sgis: Mailbox::new(),
                 stats: Stats::new(),
             }
         });

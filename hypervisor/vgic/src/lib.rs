@@ -59,5 +59,6 @@ pub use hardware::{VirtualInterface, reset_hardware};
 pub use interface::{ActivePriorities, CTLR_MASK, Control, MachineControl};
 pub use links::VIRTUAL_TIMER;
 pub use list_register::{ListRegister, Origin, State};
+pub use sgi::{GICD_SGIR, Sgis, sgi_to_others};
 pub use vcpus::{Effects, VcpuMask};
 pub use vgic::{Filled, MAX_LIST_REGISTERS, Vgic, VirtualCpu};

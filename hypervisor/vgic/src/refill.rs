@@ -57,8 +57,20 @@ impl Vgic {
         if access != Access::SGIR || self.sgi_targets(vcpu, value) != itself {
             return false;
         }
-        let sgi = sgi_of(value);
-        let Some(n) = self.sent_before(vcpu, sgi) else { return false };
+        self.come_again(vcpu, sgi_of(value), vcpu as u8, hw)
+    }
+
+    /// Offers an SGI from vCPU `source` once more to `vcpu`, which is loaded on this core, if the one before is or was in a list register, and nothing else
+    /// has changed. Returns `false` if that is not so: then nothing was done.
+    #[inline(always)]
+    pub(crate) fn come_again(
+        &mut self,
+        vcpu: usize,
+        sgi: u16,
+        source: u8,
+        hw: &mut impl VirtualInterface,
+    ) -> bool {
+        let Some(n) = self.sent_before(vcpu, sgi, source) else { return false };
         let cpu = &mut self.cpus[vcpu];
         cpu.found[n] = hw.read_state(n);
         match cpu.found[n] {
@@ -69,7 +81,7 @@ impl Vgic {
                 hw.write_list_register(n, cpu.offered[n].unpack());
             }
             State::Active | State::PendingAndActive => {
-                let _ = self.add_sources(vcpu, sgi, itself.0);
+                let _ = self.add_sources(vcpu, sgi, 1 << source);
                 self.refill_found(vcpu, n, hw);
             }
         }
@@ -129,10 +141,10 @@ impl Vgic {
         (is_in_order && !self.leaves_a_line(vcpu, intid)).then_some(n)
     }
 
-    /// Returns the list register in which an SGI was offered that the vCPU has sent to itself, as [`Self::unchanged`] says, if no other source waits.
+    /// Returns the list register in which an SGI from vCPU `source` was offered, as [`Self::unchanged`] says, if no other source waits.
     #[inline]
-    fn sent_before(&self, vcpu: usize, sgi: u16) -> Option<usize> {
-        let n = self.unchanged(vcpu, sgi, Cause::Source(vcpu as u8))?;
+    fn sent_before(&self, vcpu: usize, sgi: u16, source: u8) -> Option<usize> {
+        let n = self.unchanged(vcpu, sgi, Cause::Source(source))?;
         let cpu = &self.cpus[vcpu];
         let is_single = cpu.state.sgi_src[usize::from(sgi)] == 0;
         (is_single && cpu.offered[n].with_state(State::Pending) == cpu.offered[n]).then_some(n)

@@ -1,14 +1,18 @@
 //! Interrupts between vCPUs: GICD_SGIR (IHI 0048B.b 4.3.15).
+//!
+//! An SGI to other vCPUs needs nothing of the sender's records, so whoever carries it to its receivers needs no lock: [`sgi_to_others`] says where it goes, and
+//! [`Vgic::receive`] puts it into a receiver's records.
 
 use tock_registers::register_bitfields;
 
+use crate::hardware::VirtualInterface;
 use crate::irq::SGIS;
 use crate::vcpus::{Effects, VcpuMask};
 use crate::vgic::Vgic;
 
 register_bitfields! { u32,
     /// Software Generated Interrupt Register, 4.3.15.
-    GICD_SGIR [
+    SGIR [
         SGIINTID OFFSET(0) NUMBITS(4) [],
         CPUTargetList OFFSET(16) NUMBITS(8) [],
         TargetListFilter OFFSET(24) NUMBITS(2) [
@@ -19,10 +23,64 @@ register_bitfields! { u32,
     ]
 }
 
+/// Offset of GICD_SGIR from the distributor's base.
+pub const GICD_SGIR: u64 = 0xf00;
+
+/// SGIs that a vCPU was sent, each from each of its sources: bit 8 * n + m is SGI n from vCPU m.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sgis(pub u128);
+
+impl Sgis {
+    /// No SGI.
+    pub const NONE: Self = Self(0);
+
+    /// Returns SGI `sgi` from vCPU `source` alone.
+    pub fn only(sgi: u16, source: usize) -> Self {
+        Self(1 << (usize::from(sgi) * 8 + source))
+    }
+
+    /// Returns whether there is no SGI.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the SGI and its source, if there is one alone.
+    #[inline]
+    fn single(self) -> Option<(u16, u8)> {
+        let (first, word) = match (self.0 as u64, (self.0 >> 64) as u64) {
+            (low, 0) => (0, low),
+            (0, high) => (8, high),
+            _ => return None,
+        };
+        let bit = word.trailing_zeros();
+        word.is_power_of_two().then_some((first + (bit / 8) as u16, (bit % 8) as u8))
+    }
+}
+
+/// Returns the SGI that a write of `value` to GICD_SGIR by `vcpu`, of a guest with `count` vCPUs, sends to others, and these. Returns nothing if the sender is
+/// among the receivers.
+#[inline]
+pub fn sgi_to_others(vcpu: usize, count: usize, value: u32) -> Option<(u16, VcpuMask)> {
+    let all = VcpuMask::first(count);
+    let targets = match SGIR::TargetListFilter.read_as_enum(value) {
+        Some(SGIR::TargetListFilter::Value::TargetList) => listed(all, value),
+        Some(SGIR::TargetListFilter::Value::AllOthers) => all.without(vcpu),
+        _ => return None,
+    };
+    (!targets.contains(vcpu)).then(|| (sgi_of(value), targets))
+}
+
+/// Returns those of `all` vCPUs that are in the list of a write of `value` to GICD_SGIR.
+#[inline]
+fn listed(all: VcpuMask, value: u32) -> VcpuMask {
+    VcpuMask(SGIR::CPUTargetList.read(value) as u8 & all.0)
+}
+
 /// Returns the SGI that a write of `value` to GICD_SGIR sends.
 #[inline]
 pub(crate) fn sgi_of(value: u32) -> u16 {
-    GICD_SGIR::SGIINTID.read(value) as u16
+    SGIR::SGIINTID.read(value) as u16
 }
 
 impl Vgic {
@@ -41,14 +99,34 @@ impl Vgic {
     #[inline]
     pub(crate) fn sgi_targets(&self, vcpu: usize, value: u32) -> VcpuMask {
         let all = self.all_cpus();
-        match GICD_SGIR::TargetListFilter.read_as_enum(value) {
-            Some(GICD_SGIR::TargetListFilter::Value::TargetList) => {
-                VcpuMask(GICD_SGIR::CPUTargetList.read(value) as u8 & all.0)
-            }
-            Some(GICD_SGIR::TargetListFilter::Value::AllOthers) => all.without(vcpu),
-            Some(GICD_SGIR::TargetListFilter::Value::Self_) => VcpuMask::only(vcpu),
+        match SGIR::TargetListFilter.read_as_enum(value) {
+            Some(SGIR::TargetListFilter::Value::TargetList) => listed(all, value),
+            Some(SGIR::TargetListFilter::Value::AllOthers) => all.without(vcpu),
+            Some(SGIR::TargetListFilter::Value::Self_) => VcpuMask::only(vcpu),
             // The filter is reserved; QEMU takes it for all.
             None => all,
+        }
+    }
+
+    /// Makes SGIs pending that other vCPUs have sent to `vcpu`.
+    pub fn receive(&mut self, vcpu: usize, sgis: Sgis) {
+        let mut left = sgis.0;
+        while left != 0 {
+            let sgi = left.trailing_zeros() / 8;
+            let sources = (left >> (8 * sgi)) as u8;
+            left &= !(0xff << (8 * sgi));
+            // Only `vcpu` is concerned, whose core takes the SGIs or was kicked for them.
+            let _ = self.add_sources(vcpu, sgi as u16, sources);
+        }
+    }
+
+    /// Does as [`Self::receive`] says for a vCPU that is loaded on this core and enters its guest next. If one SGI has come alone, and what is offered to the
+    /// vCPU has not changed but for that, its list register is filled at once: as [`Self::receive`] and [`Vgic::enter`] would together.
+    #[inline]
+    pub fn receive_at_entry(&mut self, vcpu: usize, sgis: Sgis, hw: &mut impl VirtualInterface) {
+        match sgis.single() {
+            Some((sgi, source)) if self.come_again(vcpu, sgi, source, hw) => {}
+            _ => self.receive(vcpu, sgis),
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod accesses;
 
-pub use accesses::{AtOnce, Near};
+pub use accesses::{AtOnce, Near, sgi_to_others};
 
 use stasis_state::device::SharedMemory;
 use stasis_state::guest::{GuestPower, GuestPowerState};

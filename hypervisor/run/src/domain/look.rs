@@ -44,7 +44,10 @@ impl Domain {
     /// Returns a copy of the guest's GIC. The records of a vCPU that is loaded may be behind its list registers, which only its core can read: then
     /// the copy says so. A caller that has the guest parked must not call this: it has the lock that this takes.
     pub fn gic(&self) -> Vgic {
-        self.resident.lock().guest.vgic.clone()
+        let mut resident = self.resident.lock();
+        // Whoever was sent something has been kicked for it.
+        self.receive_all(&mut resident.guest);
+        resident.guest.vgic.clone()
     }
 
     /// Returns the counters of each of its vCPUs. A caller that has the guest parked must not call this: it has the lock that this takes.

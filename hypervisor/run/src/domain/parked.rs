@@ -251,11 +251,10 @@ impl Domain {
     pub fn park(&self) -> Parked<'_> {
         self.gate.keep_out();
         self.tasks().for_each(|(roster, task)| roster.call(task));
-        Parked {
-            vcpus: self.vcpus.iter().map(|place| place.vcpu.lock()).collect(),
-            resident: self.resident.lock(),
-            domain: self,
-            _wakes: Wakes(self),
-        }
+        let vcpus = self.vcpus.iter().map(|place| place.vcpu.lock()).collect();
+        let mut resident = self.resident.lock();
+        // All vCPUs are kicked afterwards.
+        self.receive_all(&mut resident.guest);
+        Parked { vcpus, resident, domain: self, _wakes: Wakes(self) }
     }
 }

@@ -141,6 +141,7 @@ impl Domain {
                 let kick = self.pass_news(guest, host);
                 host.errands.outbox.kick(kick);
             }
+            self.receive(index, guest);
             host.follow(guest);
             if vcpu.deadline_changed {
                 host.tick(guest, vcpu);
@@ -228,6 +229,11 @@ impl Domain {
         let Some(near) = near else {
             return Answered::No(MaybeLocked::Unlocked(unlocked));
         };
+        if let (Near::Distributor, word) = near
+            && self.send_to_others(vcpu, word, syndrome.esr, host)
+        {
+            return Answered::Yes(unlocked);
+        }
         let sctlr = host.loaded.sctlr_el1();
         let index = host.index;
         let mut resident = self.lock(unlocked);
@@ -316,6 +322,7 @@ impl Domain {
         if steps || takes_over.is_left() || resident.ram.has_unseen() {
             return (resident.unlock(), Some(Taken::Own));
         }
+        self.receive_at_entry(&mut resident.guest, host);
         let kick = host.fill(&mut resident.guest);
         let unlocked = resident.unlock();
         self.kick(kick);
@@ -335,6 +342,8 @@ impl Domain {
         host.place.stats.left(Reason::of(&exit));
         let mut held = Held::nobody(self, index);
         let mut resident = lock.lock(self);
+        // What the guest reads of its GIC has what was sent before.
+        self.receive(index, &mut resident.guest);
         loop {
             if let Some(fault) = exit.fault() {
                 match self.answer_write(&mut resident, fault, host) {

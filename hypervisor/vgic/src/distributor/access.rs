@@ -3,6 +3,7 @@
 use super::register::BLOCK;
 use crate::check::Error;
 use crate::irq::FIRST_SPI;
+use crate::sgi::GICD_SGIR;
 use core::ops::Range;
 
 /// Bytes of the distributor's registers.
@@ -17,7 +18,7 @@ pub struct Access {
 
 impl Access {
     /// An access to the whole of GICD_SGIR.
-    pub(crate) const SGIR: Self = Self { offset: 0xf00, width: 4 };
+    pub(crate) const SGIR: Self = Self { offset: GICD_SGIR as u16, width: 4 };
 
     /// Returns the access to `width` bytes at `offset` from the distributor's base.
     ///

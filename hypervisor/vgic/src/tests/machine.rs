@@ -4,7 +4,7 @@
 use super::hardware::Core;
 use super::refill::WholeWay;
 use crate::changed::Changed;
-use crate::{Access, Control, Effects, VIRTUAL_TIMER, VcpuMask, Vgic};
+use crate::{Access, Control, Effects, Sgis, VIRTUAL_TIMER, VcpuMask, Vgic, sgi_to_others};
 
 pub struct Machine {
     pub vgic: Vgic,
@@ -230,6 +230,9 @@ impl Machine {
     pub fn write(&mut self, vcpu: usize, offset: u64, width: u8, value: u32) {
         let access = Access::checked(offset, width).unwrap();
         let at_once = |vgic: &mut Vgic, core: &mut Core| vgic.send_again(vcpu, access, value, core);
+        if access == Access::SGIR && self.send_to_others(vcpu, value) {
+            return;
+        }
         let first = |vgic: &mut Vgic| vgic.record(vcpu, access, value).unwrap_or_default();
         if self.is_done_at_once(vcpu, at_once, first) {
             return self.settle(vcpu);
@@ -238,6 +241,30 @@ impl Machine {
         let core = &mut self.cores[vcpu];
         effects |= self.vgic.distributor_write(vcpu, access, value.into(), core);
         self.go_on(vcpu, effects);
+    }
+
+    /// Carries an SGI to other vCPUs, whose cores take it at once. Returns `false` if the sender is among the receivers.
+    fn send_to_others(&mut self, vcpu: usize, value: u32) -> bool {
+        let Some((sgi, to)) = sgi_to_others(vcpu, self.cores.len(), value) else { return false };
+        to.iter().for_each(|target| self.receive(target, Sgis::only(sgi, vcpu)));
+        true
+    }
+
+    /// Makes a vCPU take what it was sent.
+    fn receive(&mut self, vcpu: usize, sgis: Sgis) {
+        let at_once = |vgic: &mut Vgic, core: &mut Core| {
+            vgic.receive_at_entry(vcpu, sgis, core);
+            true
+        };
+        let first = |vgic: &mut Vgic| {
+            vgic.receive(vcpu, sgis);
+            Effects::default()
+        };
+        if !self.is_done_at_once(vcpu, at_once, first) {
+            self.vgic.receive(vcpu, sgis);
+            self.serve(Effects { kick: VcpuMask::only(vcpu) });
+        }
+        self.settle(vcpu);
     }
 
     /// A write whose kicks are not served.

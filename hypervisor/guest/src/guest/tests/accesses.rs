@@ -196,6 +196,29 @@ fn an_sgi_is_sent_at_once_and_its_vcpus_are_to_be_kicked() {
 }
 
 #[test]
+fn an_sgi_to_others_needs_no_lock_and_one_to_oneself_does() {
+    let (_, mut vcpus, _) = guest(3);
+    let vcpu = &mut vcpus[1].core;
+    let mut sent = |offset: u64, write, value: u64, sctlr| {
+        vcpu.x[1] = value;
+        let ipa = GICD_BASE + offset;
+        let word = PlainAccess { write, width: Width::Word, ipa, register: 1 };
+        sgi_to_others(1, 3, vcpu, word, sctlr)
+    };
+    const SGIR: u64 = 0xf00;
+    assert_eq!(sent(SGIR, true, 0b101 << 16 | 3, 0), Some((3, VcpuMask(0b101))));
+    assert_eq!(sent(SGIR, true, 1 << 24 | 15, 0), Some((15, VcpuMask(0b101))));
+    // To CPUs that there are not.
+    assert_eq!(sent(SGIR, true, 0b1000 << 16 | 3, 0), Some((3, VcpuMask::NONE)));
+    for value in [0b010 << 16, 0b111 << 16, 2 << 24, 3 << 24] {
+        assert_eq!(sent(SGIR, true, value, 0), None, "the sender is among them");
+    }
+    assert_eq!(sent(SGIR, false, 1 << 16, 0), None, "a load");
+    assert_eq!(sent(SGIR + 4, true, 1 << 16, 0), None, "another register");
+    assert_eq!(sent(SGIR, true, 1 << 16, 1 << 25), None, "big-endian");
+}
+
+#[test]
 fn other_accesses_are_not_answered_at_once() {
     const EE: u64 = 1 << 25;
     let (mut guest, mut vcpus, mut core) = guest(2);

@@ -16,7 +16,7 @@ use stasis_devices::pl011;
 use stasis_memory::GuestMemory;
 use stasis_state::device::Pl011;
 use stasis_state::vcpu::Core;
-use stasis_vgic::{VcpuMask, VirtualInterface};
+use stasis_vgic::{GICD_SGIR, VcpuMask, VirtualInterface};
 
 /// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
@@ -51,6 +51,23 @@ pub struct AtOnce {
     pub kick: VcpuMask,
     /// The byte that the guest sends by its UART, if it sends one.
     pub sent: Option<u8>,
+}
+
+/// Returns the SGI that a store of a word in the distributor sends to other vCPUs, and these, if it is one to GICD_SGIR, and its sender, vCPU `index` of
+/// `count`, is not among the receivers. No lock is needed: nothing of the guest's state decides on that.
+#[inline]
+pub fn sgi_to_others(
+    index: usize,
+    count: usize,
+    core: &Core,
+    word: PlainAccess,
+    sctlr_el1: u64,
+) -> Option<(u16, VcpuMask)> {
+    if word.ipa != GICD_BASE + GICD_SGIR || !word.write {
+        return None;
+    }
+    let sent = stasis_vgic::sgi_to_others(index, count, general(core, word.register) as u32)?;
+    (!is_big_endian(core, sctlr_el1)).then_some(sent)
 }
 
 impl Guest {
