@@ -4,8 +4,9 @@
 
 use super::Syndrome;
 use super::access::width;
-use super::syndrome::{AbortIss, ESR, Esr, ISS_DATA_ABORT};
+use super::syndrome::{AbortIss, ESR, Esr, HPFAR, ISS_DATA_ABORT};
 use stasis_devices::access::Width;
+use tock_registers::fields::FieldValue;
 
 /// A load without sign extension, or a store, at an address that stage 2 does not map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,21 +26,44 @@ impl PlainAccess {
     #[inline]
     pub fn of(syndrome: Syndrome) -> Option<Self> {
         let iss = AbortIss::new(syndrome.esr);
-        let is_it = Esr::new(syndrome.esr).matches_all(ESR::EC::DataAbortLower)
-            && iss.matches_all(
-                ISS_DATA_ABORT::ISV::SET
-                    + ISS_DATA_ABORT::SSE::CLEAR
-                    + ISS_DATA_ABORT::CM::CLEAR
-                    + ISS_DATA_ABORT::S1PTW::CLEAR
-                    + ISS_DATA_ABORT::FAULT::Translation,
-            );
-        is_it.then(|| Self {
+        is_abort(syndrome, plain()).then(|| Self {
             write: iss.is_set(ISS_DATA_ABORT::WNR),
             width: width(iss),
             ipa: super::ipa(syndrome, false),
             register: iss.read(ISS_DATA_ABORT::SRT) as u8,
         })
     }
+
+    /// Returns the access to a word in the 4 KiB that begin at `page` that an exception stands for. None if the exception is anything else.
+    #[inline(always)]
+    pub fn word_in(page: u64, syndrome: Syndrome) -> Option<Self> {
+        let iss = AbortIss::new(syndrome.esr);
+        let is_there = HPFAR::FIPA.read(syndrome.hpfar) == page >> 12;
+        let is_it = is_there && is_abort(syndrome, plain() + ISS_DATA_ABORT::SAS::Word);
+        is_it.then(|| Self {
+            write: iss.is_set(ISS_DATA_ABORT::WNR),
+            width: Width::Word,
+            ipa: page | syndrome.far & 0xfff,
+            register: iss.read(ISS_DATA_ABORT::SRT) as u8,
+        })
+    }
+}
+
+/// Returns what the syndrome of a plain access has.
+#[inline(always)]
+fn plain() -> FieldValue<u64, ISS_DATA_ABORT::Register> {
+    ISS_DATA_ABORT::ISV::SET
+        + ISS_DATA_ABORT::SSE::CLEAR
+        + ISS_DATA_ABORT::CM::CLEAR
+        + ISS_DATA_ABORT::S1PTW::CLEAR
+        + ISS_DATA_ABORT::FAULT::Translation
+}
+
+/// Returns whether an exception is a data abort of the guest's whose syndrome has `fields`.
+#[inline(always)]
+fn is_abort(syndrome: Syndrome, fields: FieldValue<u64, ISS_DATA_ABORT::Register>) -> bool {
+    Esr::new(syndrome.esr).matches_all(ESR::EC::DataAbortLower)
+        && AbortIss::new(syndrome.esr).matches_all(fields)
 }
 
 #[cfg(test)]
@@ -65,6 +89,10 @@ mod tests {
                 _ => None,
             };
             prop_assert_eq!(PlainAccess::of(syndrome), expected);
+            let page = super::super::ipa(syndrome, true);
+            let word = expected.filter(|access| access.width == Width::Word);
+            prop_assert_eq!(PlainAccess::word_in(page, syndrome), word);
+            prop_assert_eq!(PlainAccess::word_in(page ^ 0x1000, syndrome), None);
         }
     }
 

@@ -14,7 +14,7 @@ use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
 use stasis_debug::plan::Stop;
-use stasis_guest::exit::{self, PlainAccess, Syndrome};
+use stasis_guest::exit::{self, Syndrome};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
 use stasis_guest::{AtOnce, Exited, Near, Next, Vcpu, Whole};
@@ -224,9 +224,7 @@ impl Domain {
         syndrome: Syndrome,
         host: &mut RunningOn,
     ) -> Answered<'_> {
-        let access = PlainAccess::of(syndrome);
-        let near = access.and_then(|access| Some((Near::of(access)?, access)));
-        let Some(near) = near else {
+        let Some(near) = Near::by(syndrome) else {
             return Answered::No(MaybeLocked::Unlocked(unlocked));
         };
         if let (Near::Distributor, word) = near

@@ -1,7 +1,7 @@
 //! The loads and stores that reach the GIC or a device.
 
 use super::{Exited, Host, Next};
-use crate::exit::{self, Access, PlainAccess};
+use crate::exit::{self, Access, PlainAccess, Syndrome};
 use crate::guest::outside::Around;
 use crate::guest::{DevicesDue, Guest};
 use crate::inject::El1Registers;
@@ -31,7 +31,18 @@ pub enum Near {
 }
 
 impl Near {
-    /// Returns what an access reaches; None if it is never answered at once. No lock is needed.
+    /// Returns the access that an exception stands for, with what it reaches; None if it is never answered at once. No lock is needed.
+    #[inline(always)]
+    pub fn by(syndrome: Syndrome) -> Option<(Self, PlainAccess)> {
+        // Look for the distributor first: SGIs should be fast.
+        if let Some(word) = PlainAccess::word_in(GICD_BASE, syndrome) {
+            return Some((Self::Distributor, word));
+        }
+        let access = PlainAccess::of(syndrome)?;
+        Some((Self::of(access)?, access))
+    }
+
+    /// Returns what an access reaches; None if it is never answered at once.
     #[inline(always)]
     pub fn of(access: PlainAccess) -> Option<Self> {
         const UART: Window = Pl011::WINDOW;
@@ -42,6 +53,9 @@ impl Near {
         (within(UART.base, UART.size) && access.width <= Width::Word).then_some(Self::Uart)
     }
 }
+
+/// The distributor is one page, by which [`Near::by`] finds it.
+const _: () = assert!(GICD_REGISTERS == 0x1000 && GICD_BASE.is_multiple_of(0x1000));
 
 /// What an access leaves to do that was answered at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
